@@ -1,0 +1,29 @@
+"""What can go wrong for a user, said in one sentence: what was found, where, what was expected, what to do."""
+
+
+class Planar3DError(Exception):
+    """A problem the user can mend; the command line prints its sentence and exits with code 2."""
+
+
+class ScanError(Planar3DError):
+    """A scan or mask file that cannot be used."""
+
+
+class DatasetError(Planar3DError):
+    """A folder or table of scans whose layout is unknown or incomplete."""
+
+
+class WeightsError(Planar3DError):
+    """Weights that are missing, damaged or of another network."""
+
+
+class RecipeError(Planar3DError):
+    """A recipe that does not exist or holds a wrong value."""
+
+
+class FoldsError(Planar3DError):
+    """Folds that do not exist or do not fit the data."""
+
+
+class RunError(Planar3DError):
+    """A run folder that cannot be used as asked."""

@@ -1,0 +1,1 @@
+"""Scores, lesion scores, published figures and pictures."""

@@ -1,0 +1,1 @@
+"""Scans from file to windows and back to the native grid."""

@@ -1,0 +1,1 @@
+"""Studies that join all stages: cross-validation, reproduction, report."""
