@@ -1,0 +1,32 @@
+"""The three sources of an encoder's weights: ImageNet, a file, or none at all."""
+
+import os
+
+import keras
+
+from planar3d.transfer.arrays import read_arrays
+from planar3d.transfer.sources import imagenet_vgg16
+from planar3d.transfer.transplant import Report, transplant
+
+EncoderWeights = str | os.PathLike[str] | None
+
+
+def fill_encoder(network: keras.Model, weights: EncoderWeights) -> Report | None:
+    """Fill the layers of `network` that `weights` knows by name; None leaves the random initialization.
+
+    Args:
+        network: any network with layers named as in VGG-16.
+        weights: `"imagenet"`, None, or a file of 2D kernels (mapped by Kolarik 2020, eq. 3) or of planar kernels
+            (loaded as they are), told apart by their rank.
+
+    Returns:
+        The report of what matched, or None for random weights.
+
+    Raises:
+        WeightsError: no source of ImageNet weights was found, or the file cannot be used.
+    """
+    if weights is None:
+        return None
+    if weights == "imagenet":
+        return transplant(network, imagenet_vgg16().arrays)
+    return transplant(network, read_arrays(weights))

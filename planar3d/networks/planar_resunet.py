@@ -1,0 +1,93 @@
+"""The planar 3D res-u-net (Kolarik 2020, figure 4)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import layers
+
+from planar3d.networks.blocks import dilated_residual_level
+from planar3d.networks.encoder_weights import EncoderWeights, fill_encoder
+from planar3d.networks.vgg16 import vgg16_block
+from planar3d.transfer.transplant import load_weights
+
+DECODER_FILTERS = (256, 128, 64, 32)
+BRIDGE_FILTERS = 512
+# Each of the four poolings halves depth, rows and columns, and the decoder doubles them again.
+MULTIPLE = 16
+
+
+def PlanarResUNet(
+    input_shape: tuple[int, int | None, int | None, int] = (16, 256, 256, 3),
+    weights: EncoderWeights = None,
+    encoder: str = "vgg16",
+    encoder_weights: EncoderWeights = "imagenet",
+    decoder_filters: Sequence[int] = DECODER_FILTERS,
+    bridge_filters: int = BRIDGE_FILTERS,
+    name: str = "planar_resunet",
+) -> keras.Model:
+    """The planar 3D res-u-net: a planar VGG-16 encoder and a dilated residual 3D decoder, 22,870,881 parameters.
+
+    Everything in it is trainable; what is frozen is the recipe's affair. No batch normalization, since the batch is
+    two windows (Kolarik 2020, section 3.4).
+
+    Args:
+        input_shape: (depth, rows, cols, channels), the first three multiples of 16; rows and cols may be None.
+        weights: a file that fills the whole network; then no encoder weights are looked for.
+        encoder: `"vgg16"`, the paper's.
+        encoder_weights: `"imagenet"`, a file of 2D or planar kernels, or None for a random encoder.
+        decoder_filters: filters of the decoder levels, deepest first; the paper's are 256, 128, 64, 32.
+        bridge_filters: filters of `conv51` and `conv52`.
+        name: the model's name.
+
+    Returns:
+        A model from (batch, depth, rows, cols, channels) to lesion probabilities (batch, depth, rows, cols, 1).
+
+    Raises:
+        ValueError: a size that is no multiple of 16, an unknown encoder, or not four decoder levels.
+        WeightsError: weights that cannot be found, read, or do not fit.
+
+    Source: Kolarik 2020, figure 4 and section 3.4; layer names as in the released weight files.
+    """
+    _check(input_shape, encoder, decoder_filters)
+    inputs = x = keras.Input(input_shape, name="input")
+    skips = []
+    for number in (1, 2, 3, 4):
+        skip, x = vgg16_block(x, number)
+        skips.append(skip)
+
+    x = _bridge(x, bridge_filters)
+    for level, filters, skip in zip((6, 7, 8, 9), decoder_filters, reversed(skips), strict=True):
+        # Level 6 sees two slices, so its kernels are two deep; the other levels' are three deep.
+        x = dilated_residual_level(x, skip, filters, level, kernel=(2 if level == 6 else 3, 3, 3))
+    # Probabilities stay in float32 under any precision policy: the loss takes their logarithm.
+    outputs = layers.Conv3D(1, 1, activation="sigmoid", dtype="float32", name="conv10")(x)
+
+    network = keras.Model(inputs, outputs, name=name)
+    if weights is not None:
+        load_weights(network, weights, strict=True)
+    else:
+        fill_encoder(network, encoder_weights)
+    return network
+
+
+def _bridge(x: Any, filters: int) -> Any:
+    y = x
+    for name in ("conv51", "conv52"):
+        y = layers.Conv3D(filters, (1, 3, 3), padding="same", activation="relu", name=name)(y)
+    return layers.Concatenate(name="conc52")([x, y])
+
+
+def _check(input_shape: Sequence[int | None], encoder: str, decoder_filters: Sequence[int]) -> None:
+    if encoder != "vgg16":
+        raise ValueError(f"encoder={encoder!r} is unknown; the planar res-u-net has: 'vgg16'.")
+    if len(decoder_filters) != 4:
+        raise ValueError(f"decoder_filters={tuple(decoder_filters)}: four levels are needed, deepest first.")
+    if len(input_shape) != 4:
+        raise ValueError(f"input_shape={tuple(input_shape)}: (depth, rows, cols, channels) is needed.")
+    for axis, length in zip(("depth", "rows", "cols"), input_shape[:3], strict=True):
+        if length is not None and (length <= 0 or length % MULTIPLE):
+            raise ValueError(
+                f"input_shape={tuple(input_shape)}: {axis} is {length}, but four poolings halve it, so it must be a "
+                f"multiple of {MULTIPLE}."
+            )

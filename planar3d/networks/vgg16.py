@@ -1,0 +1,63 @@
+"""Planar VGG-16: every convolution acts within a slice, only the pooling joins slices (Kolarik 2020, section 3.4)."""
+
+from typing import Any
+
+import keras
+from keras import layers
+
+from planar3d.networks.encoder_weights import EncoderWeights, fill_encoder
+
+# (filters, convolutions) of blocks 1-5 (Simonyan & Zisserman 2015, configuration D).
+BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+
+
+def vgg16_block(x: Any, number: int, depth_pooling: bool = True) -> tuple[Any, Any]:
+    """Build block `number` (1-5) on `x`: its last convolution, the skip level, and its pooling.
+
+    Layers are named `block1_conv1` … `block5_pool`, as in the 2D network and in the released weight files.
+    """
+    filters, convolutions = BLOCKS[number - 1]
+    for i in range(1, convolutions + 1):
+        name = f"block{number}_conv{i}"
+        x = layers.Conv3D(filters, (1, 3, 3), padding="same", activation="relu", name=name)(x)
+    pool = (2, 2, 2) if depth_pooling else (1, 2, 2)
+    return x, layers.MaxPooling3D(pool, name=f"block{number}_pool")(x)
+
+
+def PlanarVGG16(
+    input_shape: tuple[int | None, int | None, int | None, int] = (16, 256, 256, 3),
+    weights: EncoderWeights = "imagenet",
+    depth_pooling: bool = True,
+    name: str = "planar_vgg16",
+) -> keras.Model:
+    """VGG-16's thirteen convolutions with planar 1×3×3 kernels, `block1_conv1` to `block5_conv3`.
+
+    Args:
+        input_shape: (depth, rows, cols, channels); any of the first three may be None.
+        weights: `"imagenet"`, a file of 2D kernels (mapped by eq. 3) or planar kernels (loaded), or None for random.
+        depth_pooling: pool the slice axis as well, as the res-u-net does; False keeps every slice by itself, and then
+            the network equals the 2D VGG-16 on each slice.
+        name: the model's name.
+
+    Returns:
+        A model with output (batch, depth', rows / 16, cols / 16, 512): the output of `block5_conv3`, where depth' is
+        depth / 16 with `depth_pooling` and depth without.
+
+    Raises:
+        WeightsError: the weights cannot be found, read, or do not fit.
+
+    Source: Kolarik 2020, section 3.3 and eq. 3; the released encoder file holds these layers.
+    """
+    inputs = x = keras.Input(input_shape, name="input")
+    for number in range(1, 6):
+        last, x = vgg16_block(x, number, depth_pooling)
+    network = keras.Model(inputs, last, name=name)
+    fill_encoder(network, weights)
+    return network
+
+
+def encoder_layer_names(blocks: int = 5) -> tuple[str, ...]:
+    """Names of the convolutions of the first `blocks` blocks, in order."""
+    return tuple(
+        f"block{b}_conv{i}" for b, (_, count) in enumerate(BLOCKS[:blocks], start=1) for i in range(1, count + 1)
+    )

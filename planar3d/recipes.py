@@ -1,0 +1,206 @@
+"""Recipes: every choice of an experiment in one place, by name, to and from JSON.
+
+`PAPER` follows Kolarik 2020, `RELEASED` the authors' released code; where they differ, docs/fidelity.md says so.
+`DEMO` is the reduced size at which `make reproduce` shows the method on the embedded phantom.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from planar3d.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every choice that changes a result, from preparation to threshold.
+
+    Raises:
+        RecipeError: a field holds a value that is not among its choices or out of its range.
+    """
+
+    name: str
+
+    # Preparation (Kolarik 2020, section 3.2)
+    size: int = 256  # voxels along each axis of the prepared cube
+    spline_order: int = 2
+    raw_values: Literal["float32", "float16"] = "float32"  # the release stores raw values as float16
+
+    # Windows (section 3.2)
+    depth: int = 16
+    stride: int = 8
+    window_borders: Literal["scan", "none"] = "scan"  # "none": training windows cross from one scan into the next
+    channels: int = 3
+
+    # Network (section 3.4)
+    encoder_weights: str = "imagenet"  # or "none", or a file
+    decoder_filters: tuple[int, ...] = (256, 128, 64, 32)
+    bridge_filters: int = 512
+    frozen: tuple[str, ...] = ("encoder",)  # groups "encoder", "bridge", "decoder", or names of layers
+    output_prior: float = 0.5  # probability that an untrained network gives every voxel
+
+    # Training (section 3.5)
+    learning_rate: float = 5e-5
+    decay: float = 1.99e-7  # learning rate at a step is learning_rate / (1 + decay · step)
+    epsilon: float = 1e-7  # Adam's; the default of Keras
+    dice_smoothing: float = 0.0
+    batch_size: int = 2
+    epochs: int = 100
+    patience: int = 40  # epochs without a better `monitor` before training stops; 0 never stops early
+    monitor: Literal["val_loss", "val_dice"] = "val_loss"  # what the kept weights are best at
+    validation: Literal["last scan", "every 12th window"] = "last scan"
+    shuffle: Literal["once", "every epoch"] = "once"
+    cached_features: Literal["none", "float32", "float16"] = "none"  # of a frozen encoder, computed once a scan
+    precision: Literal["float32", "bf16", "float16"] = "float32"
+    seed: int = 0
+
+    # Output (section 3.2)
+    threshold: float = 16.0  # of 256
+    threshold_rule: Literal["absolute", "released"] = "absolute"
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = _checked(field.name, _TYPES[field.name], getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+        for name, (holds, sentence) in _RANGES.items():
+            if not holds(getattr(self, name)):
+                raise RecipeError(f"Recipe {self.name!r}: {name} is {getattr(self, name)!r}, but {sentence}.")
+        if not (self.stride <= self.depth and (self.depth - self.stride) % 2 == 0):
+            raise RecipeError(
+                f"Recipe {self.name!r}: windows of depth {self.depth} at stride {self.stride} cannot be composed; the "
+                "stride must be at most the depth, and depth minus stride must be even."
+            )
+
+    def changed(self, **fields: Any) -> "Recipe":
+        """Return the recipe with some fields changed; unknown ones are a `RecipeError` that lists the fields."""
+        unknown = sorted(set(fields) - set(_TYPES))
+        if unknown:
+            raise RecipeError(f"A recipe has no field {unknown[0]!r}; it has: {', '.join(_TYPES)}.")
+        return dataclasses.replace(self, **fields)
+
+    def with_settings(self, settings: list[str]) -> "Recipe":
+        """Return the recipe with `field=value` texts applied, as `--set` gives them."""
+        fields = {}
+        for setting in settings:
+            name, equals, text = setting.partition("=")
+            if not equals:
+                raise RecipeError(f"--set {setting}: 'field=value' is needed, e.g. --set epochs=8.")
+            fields[name.strip()] = text.strip()
+        return self.changed(**fields)
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as plain JSON values."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any], source: str = "recipe") -> "Recipe":
+        """Read a recipe from JSON values; `source` names it in errors."""
+        if not isinstance(content, dict) or "name" not in content:
+            raise RecipeError(f"{source} is not a recipe: a JSON object with at least 'name' is needed.")
+        try:
+            return cls(name=str(content["name"])).changed(**content)
+        except RecipeError as error:
+            raise RecipeError(f"{source}: {error}") from None
+
+
+def find_recipe(name_or_file: str) -> Recipe:
+    """Find a recipe by its name (`paper`, `released`, `demo`) or read it from a JSON file.
+
+    A file needs only its name and the fields that differ from `paper`.
+    """
+    if name_or_file in RECIPES:
+        return RECIPES[name_or_file]
+    path = Path(name_or_file)
+    if not path.is_file():
+        raise RecipeError(f"Recipe {name_or_file!r} is neither a file nor one of: {', '.join(RECIPES)}.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RecipeError(f"{path} is not a recipe: it is not JSON ({error}).") from None
+    return Recipe.from_json(content, source=str(path))
+
+
+def _checked(name: str, kind: Any, value: Any) -> Any:
+    """Bring a value, perhaps given as text, to its field's type."""
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        choices = typing.get_args(kind)
+        if value not in choices:
+            raise RecipeError(f"{name}={value!r} is unknown; choose one of: {', '.join(map(repr, choices))}.")
+        return value
+    if origin is tuple:
+        items = value.split(",") if isinstance(value, str) else list(value)
+        items = [item.strip() if isinstance(item, str) else item for item in items]
+        return tuple(_checked(name, typing.get_args(kind)[0], item) for item in items if item != "")
+    try:
+        number = kind(value)
+    except (TypeError, ValueError):
+        number = None
+    if number is None or (kind is int and number != float(value)) or (kind is float and number != number):
+        raise RecipeError(f"{name}={value!r}: a value of type {kind.__name__} is needed.")
+    return number
+
+
+_TYPES: types.MappingProxyType[str, Any] = types.MappingProxyType(typing.get_type_hints(Recipe))
+
+_MULTIPLE_OF_16 = (lambda v: v >= 16 and v % 16 == 0, "the network's four poolings need a multiple of 16")
+_POSITIVE = (lambda v: v > 0, "it must be greater than 0")
+_NOT_NEGATIVE = (lambda v: v >= 0, "it must not be negative")
+_RANGES: dict[str, tuple[Any, str]] = {
+    "size": _MULTIPLE_OF_16,
+    "depth": _MULTIPLE_OF_16,
+    "stride": _POSITIVE,
+    "channels": _POSITIVE,
+    "spline_order": (lambda v: 0 <= v <= 5, "splines have an order from 0 to 5"),
+    "decoder_filters": (lambda v: len(v) == 4 and min(v) > 0, "four levels are needed, deepest first"),
+    "bridge_filters": _POSITIVE,
+    "output_prior": (lambda v: 0 < v < 1, "a probability between 0 and 1 is needed"),
+    "learning_rate": _POSITIVE,
+    "decay": _NOT_NEGATIVE,
+    "epsilon": _POSITIVE,
+    "dice_smoothing": _NOT_NEGATIVE,
+    "batch_size": _POSITIVE,
+    "epochs": _POSITIVE,
+    "patience": _NOT_NEGATIVE,
+    "seed": _NOT_NEGATIVE,
+    "threshold": (lambda v: 0 <= v <= 256, "a threshold of 256 is needed"),
+}
+
+PAPER = Recipe(name="paper")
+
+RELEASED = Recipe(
+    name="released",
+    raw_values="float16",
+    window_borders="none",
+    frozen=("encoder", "bridge"),
+    epsilon=1e-8,
+    dice_smoothing=1.0,
+    batch_size=3,
+    patience=0,
+    monitor="val_dice",
+    validation="every 12th window",
+    shuffle="every epoch",
+    threshold_rule="released",
+    seed=256,
+)
+
+# Sizes that five folds on two cores finish within minutes; the architecture is the paper's.
+DEMO = Recipe(
+    name="demo",
+    size=64,
+    decoder_filters=(64, 32, 16, 8),
+    bridge_filters=64,
+    output_prior=0.01,
+    learning_rate=1e-3,
+    epochs=10,
+    monitor="val_dice",
+    shuffle="every epoch",
+    cached_features="float16",
+    threshold=128.0,
+)
+
+RECIPES = {recipe.name: recipe for recipe in (PAPER, RELEASED, DEMO)}

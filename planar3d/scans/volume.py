@@ -1,0 +1,255 @@
+"""A scan: voxels that know where they are in space, read with every check and written whole."""
+
+import gzip
+import math
+import os
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from planar3d.errors import ScanError
+from planar3d.files import written_beside
+
+MAXIMUM_VOXELS = 2**30  # 4 GiB in float32; the largest scan of MSSEG 2016 has 38 million
+_DEFLATE_LIMIT = 1032  # deflate cannot shrink data further than this
+_TRAILING_BYTES = 2**20  # what some writers leave behind the voxels
+MASK_TOLERANCE = 1e-3  # masks as distributed hold 1.00000006 for 1
+CORNER_TOLERANCE = 0.1  # voxels
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A 3-D volume and its geometry.
+
+    Attributes:
+        voxels: (i, j, k) in the storage order of the file.
+        header: the NIfTI header, which holds sform, qform, their codes, and zooms in mm.
+        path: the file it was read from, if any.
+    """
+
+    voxels: np.ndarray
+    header: nib.Nifti1Header
+    path: Path | None = field(default=None, compare=False)
+
+    @property
+    def affine(self) -> np.ndarray:
+        """4×4: voxel indices (i, j, k, 1) to world coordinates in mm (right, anterior, superior)."""
+        return self.header.get_best_affine()
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance of neighbouring voxels along (i, j, k) in mm."""
+        return tuple(float(length) for length in np.linalg.norm(self.affine[:3, :3], axis=0))  # type: ignore[return-value]
+
+    def save(self, path: str | Path) -> Path:
+        """Write a NIfTI file, gzipped if its name ends in .gz, whole or not at all.
+
+        The voxels' own type is stored, bool as uint8; shape, affine, codes and zooms are the header's.
+        """
+        path = Path(path)
+        if not path.name.endswith((".nii", ".nii.gz")):
+            raise ScanError(f"{path}: a scan is written as .nii or .nii.gz; choose such a name.")
+        voxels = self.voxels.astype(np.uint8) if self.voxels.dtype == bool else self.voxels
+        header = self.header.copy()
+        header.set_data_dtype(voxels.dtype)
+        header.set_slope_inter(1, 0)
+        header["cal_min"] = header["cal_max"] = 0
+        kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+        with written_beside(path) as temporary:
+            nib.save(kind(voxels, None, header), temporary)
+        return path
+
+
+def read_scan(path: str | Path, assume_affine: bool = False) -> Scan:
+    """Read a NIfTI scan to its last byte and check everything that can be wrong with it.
+
+    Args:
+        path: a .nii or .nii.gz file.
+        assume_affine: accept a file that has neither sform nor qform, and take its storage as running left, anterior,
+            superior (nibabel's convention) with the voxel sizes of the header.
+
+    Returns:
+        A scan with float32 voxels (i, j, k), intensities after the header's scaling. A single trailing axis is
+        squeezed.
+
+    Raises:
+        ScanError: the file is missing, damaged, no single volume, without geometry, or holds no usable intensities.
+    """
+    path = Path(path)
+    content = _read_whole(path)
+    try:
+        image = _image_class(content).from_bytes(content)
+        voxels = image.get_fdata(dtype=np.float32, caching="unchanged")
+    except (nib.spatialimages.HeaderDataError, nib.filebasedimages.ImageFileError, ValueError, OSError) as error:
+        raise ScanError(f"{path} is not a readable NIfTI file ({error}). Convert the original data again.") from None
+    header = image.header.copy()
+    while voxels.ndim > 3 and voxels.shape[-1] == 1:
+        voxels = voxels[..., 0]
+        header.set_data_shape(voxels.shape)
+    if header["sform_code"] == 0 and header["qform_code"] == 0 and assume_affine:
+        header.set_sform(header.get_base_affine(), code=1)
+    scan = Scan(voxels, header, path)
+    for is_wrong, sentence in _CHECKS:
+        if is_wrong(scan):
+            raise ScanError(f"{path} {sentence(scan)}")
+    return scan
+
+
+def read_mask(path: str | Path, scan: Scan, assume_affine: bool = False) -> Scan:
+    """Read a lesion mask that belongs to `scan`.
+
+    Returns:
+        A scan with uint8 voxels {0, 1} on the grid of `scan`.
+
+    Raises:
+        ScanError: as `read_scan`; the mask's grid is not the scan's (another shape, or an affine that puts a corner
+            more than a tenth of a voxel elsewhere), or its labels are not {0, 1} within 0.001.
+    """
+    path = Path(path)
+    whole = _read_mask_voxels(path, assume_affine)
+    if whole.voxels.shape != scan.voxels.shape:
+        raise ScanError(
+            f"{path} has shape {whole.voxels.shape}, but its scan {scan.path} has {scan.voxels.shape}; a mask on the "
+            "grid of its scan is needed. Resample it to the scan first."
+        )
+    shift = corner_shift(scan.affine, whole.affine, scan.voxels.shape)
+    if shift > CORNER_TOLERANCE:
+        raise ScanError(
+            f"{path} lies elsewhere than its scan {scan.path}: a corner is {shift:.1f} voxels away, at most "
+            f"{CORNER_TOLERANCE} is accepted. Mend its header, after looking at both in a viewer."
+        )
+    labels = np.rint(whole.voxels)
+    if np.abs(whole.voxels - labels).max() > MASK_TOLERANCE or not np.isin(labels, (0, 1)).all():
+        found = np.unique(whole.voxels)
+        shown = ", ".join(f"{v:g}" for v in found[:6]) + (", …" if len(found) > 6 else "")
+        raise ScanError(f"{path} holds the labels {{{shown}}}; a lesion mask of {{0, 1}} is needed. Binarize it first.")
+    return Scan(labels.astype(np.uint8), whole.header, path)
+
+
+def corner_shift(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:
+    """How far, in voxels of `affine`, the farthest corner of a (i, j, k) grid moves under the `other` affine."""
+    corners = np.array([(i, j, k, 1) for i in (0, shape[0] - 1) for j in (0, shape[1] - 1) for k in (0, shape[2] - 1)])
+    moved = corners @ (np.linalg.inv(affine) @ other).T
+    return float(np.abs(moved - corners)[:, :3].max())
+
+
+def _read_mask_voxels(path: Path, assume_affine: bool) -> Scan:
+    try:
+        return read_scan(path, assume_affine)
+    except _ConstantVoxels as error:
+        # A healthy head has an empty mask; any other constant is no mask.
+        if error.value != 0:
+            raise
+        return error.scan
+
+
+class _ConstantVoxels(ScanError):
+    """All voxels hold one value: useless as a scan, but an empty mask when the value is 0."""
+
+    def __init__(self, scan: Scan) -> None:
+        self.scan = scan
+        self.value = float(scan.voxels.flat[0])
+        super().__init__(f"{scan.path} holds the value {self.value:g} everywhere; a scan with contrast is needed.")
+
+
+def _read_whole(path: Path) -> bytes:
+    """The file's bytes, unzipped, read to the end: only there does gzip compare its checksum."""
+    if not path.exists():
+        raise ScanError(f"{path} does not exist.")
+    if not path.name.endswith((".nii", ".nii.gz")) or not path.is_file():
+        raise ScanError(f"{path} is not a .nii or .nii.gz file; convert the scan to NIfTI first, e.g. with dcm2niix.")
+    size = os.path.getsize(path)
+    zipped = path.name.endswith(".gz")
+    try:
+        with gzip.open(path) if zipped else open(path, "rb") as stream:
+            start = stream.read(540)
+            declared = _declared_bytes(path, start)
+            possible = size * _DEFLATE_LIMIT if zipped else size
+            if declared > possible:
+                raise ScanError(
+                    f"{path} declares {declared:,} bytes of voxels, but its {size:,} bytes cannot hold them. It is "
+                    "truncated or its header is damaged; copy or convert it again."
+                )
+            content = start + stream.read(declared + _TRAILING_BYTES - len(start))
+            if stream.read(1):
+                raise ScanError(f"{path} goes on for more than 1 MiB behind its voxels. Its header is damaged.")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ScanError(f"{path} is a damaged gzip file ({error}). Copy or convert it again.") from None
+    if len(content) < declared:
+        raise ScanError(
+            f"{path} is truncated: its header needs {declared:,} bytes, it has {len(content):,}. Copy or convert it again."
+        )
+    return content
+
+
+def _declared_bytes(path: Path, start: bytes) -> int:
+    """Where the voxels end, after the header alone; sizes that nobody scans are refused before memory is asked for."""
+    try:
+        header = _image_class(start).header_class(start[: _image_class(start).header_class.sizeof_hdr], check=False)
+        shape = tuple(int(n) for n in header["dim"][1 : 1 + int(header["dim"][0])])
+        item_bytes = header.get_data_dtype().itemsize
+        offset = int(header["vox_offset"])
+    except (nib.spatialimages.HeaderDataError, ValueError, KeyError, OverflowError) as error:
+        raise ScanError(f"{path} is not a NIfTI file ({error}). Convert the scan to NIfTI first.") from None
+    if not shape or min(shape) < 1 or offset < 0:
+        raise ScanError(f"{path} declares the shape {shape}; it holds no voxels. Convert the original data again.")
+    voxels = math.prod(shape)
+    if voxels > MAXIMUM_VOXELS:
+        raise ScanError(
+            f"{path} declares {voxels:,} voxels {shape}; no head scan has more than {MAXIMUM_VOXELS:,}. Its header is "
+            "damaged; convert the original data again."
+        )
+    return offset + voxels * item_bytes
+
+
+def _image_class(start: bytes) -> type[nib.Nifti1Image]:
+    for kind in (nib.Nifti1Image, nib.Nifti2Image):
+        size = kind.header_class.sizeof_hdr
+        if size in (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")) and len(start) >= size:
+            if kind is nib.Nifti1Image and start[344:347] != b"n+1":
+                break
+            return kind
+    raise ValueError("no single-file NIfTI header")
+
+
+def _raise_constant(scan: Scan) -> str:
+    raise _ConstantVoxels(scan)
+
+
+def _shape_sentence(scan: Scan) -> str:
+    shape = scan.voxels.shape
+    advice = "Split it first, e.g. with fslroi." if len(shape) > 3 else "A scan of several slices is needed."
+    return f"is {len(shape)}-D {shape}; a single FLAIR volume is needed. {advice}"
+
+
+# Each check: is it wrong, and the sentence behind the file's name. Their order matters: geometry before intensities.
+_CHECKS: tuple[tuple[Callable[[Scan], bool], Callable[[Scan], str]], ...] = (
+    (
+        lambda s: np.iscomplexobj(s.voxels) or s.voxels.dtype.fields is not None,
+        lambda s: "holds complex or colour voxels; a single FLAIR volume is needed.",
+    ),
+    (lambda s: s.voxels.ndim != 3, _shape_sentence),
+    (
+        lambda s: min(s.voxels.shape) < 2,
+        lambda s: f"is 2-D {s.voxels.shape}: an axis has a single slice; a volume is needed.",
+    ),
+    (
+        lambda s: s.header["sform_code"] == 0 and s.header["qform_code"] == 0,
+        lambda s: "says nowhere how it lies in space (neither sform nor qform is set). If its storage runs left, "
+        "anterior, superior, say so with --assume-affine; otherwise convert the original data again.",
+    ),
+    (
+        lambda s: not np.isfinite(s.affine).all() or abs(np.linalg.det(s.affine[:3, :3])) < 1e-9,
+        lambda s: "has a singular affine: its axes do not span space. Mend its header or convert it again.",
+    ),
+    (
+        lambda s: not np.isfinite(s.voxels).all(),
+        lambda s: f"holds {np.count_nonzero(~np.isfinite(s.voxels)):,} NaN or infinite voxels; replace them first, "
+        "e.g. with fslmaths -nan.",
+    ),
+    (lambda s: s.voxels.min() == s.voxels.max(), _raise_constant),
+)

@@ -1,0 +1,128 @@
+"""Windows of slices: cut from a volume, composed again, and made a mask (Kolarik 2020, section 3.2 and eq. 1)."""
+
+from typing import Any
+
+import numpy as np
+
+from planar3d.recipes import Recipe
+
+
+def window_starts(slices: int, depth: int = 16, stride: int = 8) -> range:
+    """First slices of the windows that cover a volume of `slices`; 31 of them for 256.
+
+    Where the last window would not end with the volume, one more begins within it and reaches beyond its end.
+
+    Raises:
+        ValueError: a depth and stride that cannot be composed, or fewer slices than one window.
+    """
+    _check(depth, stride)
+    if slices < depth:
+        raise ValueError(f"The volume has {slices} slices; windows of {depth} need at least {depth}.")
+    return range(0, slices - depth + stride, stride)
+
+
+def cut_windows(volume: np.ndarray, depth: int = 16, stride: int = 8) -> np.ndarray:
+    """Cut a volume into overlapping windows of slices.
+
+    Args:
+        volume: (slices, …), at least `depth` slices; what follows is carried along.
+        depth: slices of a window.
+        stride: slices from one window to the next; depth - stride must be even, 0 < stride <= depth.
+
+    Returns:
+        (windows, depth, …): a read-only view where the windows end with the volume; else a view of a copy padded at
+        its end with the last slice.
+
+    Raises:
+        ValueError: wrong depth or stride, or too few slices.
+
+    Source: Kolarik 2020, section 3.2: 31 windows of 16 slices, overlap 8, from 256 slices.
+    """
+    starts = window_starts(len(volume), depth, stride)
+    missing = starts[-1] + depth - len(volume)
+    if missing:
+        volume = np.concatenate([volume, np.repeat(volume[-1:], missing, axis=0)])
+    windows = np.lib.stride_tricks.sliding_window_view(volume, depth, axis=0)[::stride]
+    return np.moveaxis(windows, -1, 1)
+
+
+def compose(windows: np.ndarray, stride: int = 8, slices: int | None = None) -> np.ndarray:
+    """Compose overlapping windows into one volume: the middle of each, and the outer ends of the first and last.
+
+    Args:
+        windows: (windows, depth, …); what follows depth is carried along.
+        stride: slices from one window to the next, as they were cut.
+        slices: slices of the volume, if the windows reach beyond its end; all if None.
+
+    Returns:
+        (slices, …). For depth 16 and stride 8: slices 1-12 of the first window, 5-12 of each middle one, 5-16 of the
+        last (counted from 1).
+
+    Raises:
+        ValueError: wrong stride, or more slices than the windows cover.
+
+    Source: Kolarik 2020, eq. 1.
+    """
+    windows = np.asarray(windows)
+    depth = windows.shape[1]
+    _check(depth, stride)
+    margin = (depth - stride) // 2
+    middle = windows[:, margin : margin + stride].reshape(-1, *windows.shape[2:])
+    volume = np.concatenate([windows[0, :margin], middle, windows[-1, margin + stride :]])
+    if slices is None:
+        return volume
+    if not 0 < slices <= len(volume):
+        raise ValueError(f"slices={slices}, but {len(windows)} windows of {depth} at stride {stride} give {len(volume)}.")
+    return volume[:slices]
+
+
+def threshold(probabilities: np.ndarray, of_256: float = 16, rule: str = "absolute") -> np.ndarray:
+    """Binarize lesion probabilities: 1 where p · 256 > t.
+
+    Args:
+        probabilities: floats in [0, 1], any shape.
+        of_256: the threshold t of 256; the paper's is 16.
+        rule: `"absolute"`; or `"released"`, relative to the volume's own maximum as in the released code:
+            q = uint8(255 · p), 1 where q > max(q) // (256 / t), which is max(q) // 16 for t = 16.
+
+    Returns:
+        uint8 {0, 1} of the same shape.
+
+    Source: Kolarik 2020, section 3.2; the released rule from its `visualise_predicitons`.
+    """
+    probabilities = np.asarray(probabilities)
+    if rule == "absolute":
+        return (probabilities * np.float32(256) > of_256).astype(np.uint8)
+    if rule == "released":
+        levels = (probabilities * np.float32(255)).astype(np.uint8)
+        limit = int(levels.max() // (256 / of_256)) if of_256 else 0
+        return (levels > limit).astype(np.uint8)
+    raise ValueError(f"rule={rule!r} is unknown; choose one of: 'absolute', 'released'.")
+
+
+def network_input(windows: Any, channels: int = 3) -> np.ndarray:
+    """Turn 8-bit windows into what the network takes: v / 128 - 1 in [-1, 1), copied to the channels.
+
+    Args:
+        windows: uint8 (…, depth, rows, cols).
+        channels: copies of the one modality; ImageNet kernels have three.
+
+    Returns:
+        float32 (…, depth, rows, cols, channels), the last axis a view.
+
+    Source: Kolarik 2020, section 3.2; the divisor from the released code.
+    """
+    scaled = np.asarray(windows, dtype=np.float32) / np.float32(128) - np.float32(1)
+    return np.broadcast_to(scaled[..., None], (*scaled.shape, channels))
+
+
+def binarize(probabilities: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """`threshold` as the recipe has it."""
+    return threshold(probabilities, recipe.threshold, recipe.threshold_rule)
+
+
+def _check(depth: int, stride: int) -> None:
+    if not 0 < stride <= depth:
+        raise ValueError(f"stride={stride}: it must be from 1 to the window's depth, {depth}.")
+    if (depth - stride) % 2:
+        raise ValueError(f"depth={depth}, stride={stride}: their difference must be even, so that the middle is whole.")
