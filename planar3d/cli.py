@@ -1,0 +1,288 @@
+"""The command line: one command a verb. Heavy imports wait until a command runs, so that --help is instant."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from planar3d.errors import Planar3DError
+
+app = typer.Typer(
+    name="planar3d",
+    help="Planar 3D transfer learning: ImageNet weights in 3D, lesions in raw FLAIR scans (Kolarik et al. 2020).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[Path, typer.Option("--data", help="Folder of scans with masks (MSSEG, BIDS) or a CSV table.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
+RecipeName = Annotated[str, typer.Option("--recipe", help="paper, released, demo, or a JSON file.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="field=value, changes the recipe; repeatable.")]
+Size = Annotated[int | None, typer.Option("--size", help="Voxels along each axis of the prepared cube.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of initialization and shuffling.")]
+Precision = Annotated[str | None, typer.Option("--precision", help="float32, bf16 or float16.")]
+Folds = Annotated[str | None, typer.Option("--folds", help="Number of rounds, or a folds.json of your own.")]
+Only = Annotated[str | None, typer.Option("--only", help="Rounds to run, e.g. 2,4; all if left out.")]
+AssumeAffine = Annotated[
+    bool, typer.Option("--assume-affine", help="Accept scans without sform and qform, as stored left-anterior-superior.")
+]
+
+
+@app.command()
+def weights(
+    out: Out = Path("weights"),
+    source: Annotated[str, typer.Option("--source", help="imagenet, or a file of 2D kernels.")] = "imagenet",
+    format: Annotated[str, typer.Option("--format", help="keras: .weights.h5; h5: as the release.")] = "keras",
+) -> None:
+    """Map 2D VGG-16 weights into planar 3D kernels and write them, with a figure of a few kernels."""
+    from planar3d.study.planar_weights import write_planar_weights
+
+    for path in write_planar_weights(out, source, format, notify=_say):
+        _say(f"wrote {path}")
+
+
+@app.command()
+def phantom(
+    out: Out,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same phantom.")] = 0,
+    reduction: Annotated[float, typer.Option("--reduction", help="Divides the grids of the real scans.")] = 1.0,
+) -> None:
+    """Write the embedded phantom: 15 whole heads of three centers in the challenge's layout."""
+    from planar3d.scans.phantom import write_phantom
+
+    ids = write_phantom(out, seed=seed, reduction=reduction, progress=_say)
+    _say(f"{len(ids)} phantom scans in {out}; they are no patients.")
+
+
+@app.command()
+def prepare(
+    data: Data,
+    out: Out,
+    recipe: RecipeName = "paper",
+    settings: Settings = None,
+    size: Size = None,
+    folds: Folds = None,
+    assume_affine: AssumeAffine = False,
+) -> None:
+    """Prepare all scans of a data set: sagittal view, resampled, 8 bit."""
+    from planar3d.study.cross_validation import prepare_scans
+
+    prepare_scans(_run(data, out, _recipe(recipe, settings, size), folds), _say, assume_affine)
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Out,
+    fold: Annotated[int, typer.Option("--fold", help="The round to train, from 1.")] = 1,
+    recipe: RecipeName = "paper",
+    settings: Settings = None,
+    size: Size = None,
+    seed: Seed = None,
+    precision: Precision = None,
+    folds: Folds = None,
+    assume_affine: AssumeAffine = False,
+) -> None:
+    """Train one round; a stopped one goes on where it was."""
+    from planar3d.scans.folds import choose_rounds
+    from planar3d.study.cross_validation import prepare_scans, train_fold
+    from planar3d.training.fit import make_deterministic
+
+    run = _run(data, out, _recipe(recipe, settings, size, seed, precision), folds)
+    (number,) = choose_rounds([fold], len(run.folds))
+    make_deterministic()
+    prepare_scans(run, _say, assume_affine)
+    train_fold(run, number, _say)
+    _say(f"best weights: {run.fold(number) / 'best.weights.h5'}")
+
+
+@app.command()
+def crossval(
+    data: Data,
+    out: Out,
+    recipe: RecipeName = "paper",
+    settings: Settings = None,
+    size: Size = None,
+    seed: Seed = None,
+    precision: Precision = None,
+    folds: Folds = None,
+    only: Only = None,
+    assume_affine: AssumeAffine = False,
+) -> None:
+    """Train, predict and score the rounds of a cross-validation, and write the report."""
+    from planar3d.scans.datasets import find_cases
+    from planar3d.study.reproduce import reproduce
+
+    chosen = _recipe(recipe, settings, size, seed, precision)
+    _show(reproduce(find_cases(data), out, chosen, folds, only, _say, assume_affine=assume_affine))
+
+
+def reproduce_msseg(
+    demo: Annotated[bool, typer.Option("--demo", help="The embedded phantom at reduced size.")] = False,
+    data: Annotated[Path | None, typer.Option("--data", help="Folder of MSSEG 2016, or other scans with masks.")] = None,
+    out: Out = Path("runs/msseg"),
+    recipe: Annotated[str | None, typer.Option("--recipe", help="paper, released, demo, or a JSON file.")] = None,
+    settings: Settings = None,
+    size: Size = None,
+    seed: Seed = None,
+    precision: Precision = None,
+    folds: Folds = None,
+    only: Only = None,
+    assume_affine: AssumeAffine = False,
+) -> None:
+    """Reproduce the paper end to end: folds, masks on the native grid, tables 2 and 3, report."""
+    from planar3d.scans.datasets import find_cases
+    from planar3d.study.reproduce import demonstrate, reproduce
+
+    if demo == (data is not None):
+        raise typer.BadParameter("give either --demo (the embedded phantom) or --data FOLDER (your scans).")
+    chosen = _recipe(recipe or ("demo" if demo else "paper"), settings, size, seed, precision)
+    if data is None:
+        _show(demonstrate(out, chosen, only, _say))
+    else:
+        _show(reproduce(find_cases(data), out, chosen, folds, only, _say, assume_affine=assume_affine))
+
+
+@app.command()
+def predict(
+    inputs: Annotated[list[Path], typer.Argument(help="FLAIR scans (.nii, .nii.gz) or folders of them.")],
+    model: Annotated[str, typer.Option("--model", help="Weights file of a trained network.")],
+    out: Out,
+    recipe: Annotated[str | None, typer.Option("--recipe", help="Overrides the recipe in the weights file.")] = None,
+    settings: Settings = None,
+    size: Size = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Windows at once.")] = 1,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Write a picture of the mask on the scan as well.")] = False,
+    assume_affine: AssumeAffine = False,
+) -> None:
+    """Segment the lesions of raw FLAIR scans; masks lie on the scans' own grids."""
+    from planar3d.inference.cohort import segment_all
+
+    failed = segment_all(
+        inputs, model, out, _override(model, recipe, settings, size), batch_size, overlay, assume_affine, _say
+    )
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    prediction: Annotated[Path, typer.Argument(help="Predicted mask, on the grid of the reference.")],
+    reference: Annotated[Path, typer.Argument(help="Expert mask.")],
+) -> None:
+    """Score a predicted mask against an expert's: voxels, lesions and surfaces."""
+    from planar3d.evaluation.scores import score_scan
+    from planar3d.scans.volume import read_mask
+
+    expert = read_mask(reference)
+    for name, value in score_scan(expert.voxels, read_mask(prediction, expert).voxels, expert.spacing).items():
+        typer.echo(f"{name:24s} {value:.4g}")
+
+
+@app.command()
+def report(out: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
+    """Write tables 2 and 3 and the HTML report of a run folder."""
+    from planar3d.study.report import write_report
+    from planar3d.study.reproduce import Reproduction
+    from planar3d.study.run_folder import open_run
+
+    run = open_run(out)
+    _show(Reproduction(run, write_report(run.folder)))
+
+
+@app.command()
+def info(
+    size: Annotated[int, typer.Option("--size", help="Rows and columns of a window.")] = 256,
+    depth: Annotated[int, typer.Option("--depth", help="Slices of a window.")] = 16,
+) -> None:
+    """Show the planar res-u-net layer by layer: shape, parameters, multiply-accumulates a window."""
+    from planar3d.networks.flops import layer_costs
+    from planar3d.networks.planar_resunet import PlanarResUNet
+
+    costs = layer_costs(PlanarResUNet((depth, size, size, 3), encoder_weights=None))
+    for cost in costs:
+        shape = "×".join(str(n) for n in cost.output_shape[1:])
+        typer.echo(f"{cost.name:14s} {shape:>18s} {cost.parameters:>12,} {cost.macs / 1e9:>9.2f} GMAC")
+    parameters, macs = sum(c.parameters for c in costs), sum(c.macs for c in costs)
+    typer.echo(f"{'total':14s} {'':>18s} {parameters:>12,} {macs / 1e9:>9.2f} GMAC")
+
+
+def main(command: Callable[..., Any] | None = None) -> None:
+    """Run the command line, or one command of it as a script; a user's problem is a sentence and exit code 2."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        if command is None:
+            app()
+        else:
+            typer.run(command)
+    except Planar3DError as error:
+        _fail(str(error))
+    except OSError as error:
+        # A full disk or a folder that may not be written; anything else keeps its traceback.
+        if error.strerror is None:
+            raise
+        _fail(f"{error.filename or 'A file'}: {error.strerror}. Nothing half-written was left behind.")
+
+
+def _fail(sentence: str) -> None:
+    typer.secho(f"Error: {sentence}", fg="red", err=True)
+    sys.exit(2)
+
+
+def _say(text: str) -> None:
+    typer.echo(f"[{time.strftime('%H:%M:%S')}] {text}")
+
+
+def _recipe(
+    name: str,
+    settings: list[str] | None = None,
+    size: int | None = None,
+    seed: int | None = None,
+    precision: str | None = None,
+) -> Any:
+    from planar3d.recipes import find_recipe
+
+    flags = {"size": size, "seed": seed, "precision": precision}
+    return find_recipe(name).with_settings(settings or []).changed(**{k: v for k, v in flags.items() if v is not None})
+
+
+def _override(model: str, recipe: str | None, settings: list[str] | None, size: int | None) -> Any:
+    """The recipe to predict with: the weights file's own, unless flags say otherwise."""
+    from planar3d.networks.weights_file import read_recipe
+    from planar3d.recipes import PAPER
+
+    base = None if recipe is None else _recipe(recipe)
+    if base is None and (settings or size):
+        base = read_recipe(model) or PAPER
+    if base is None:
+        return None
+    base = base.with_settings(settings or [])
+    return base.changed(size=size) if size else base
+
+
+def _run(data: Path, out: Path, recipe: Any, folds: str | None) -> Any:
+    from planar3d.scans.datasets import find_cases
+    from planar3d.study.reproduce import folds_for
+    from planar3d.study.run_folder import start_run
+
+    dataset = find_cases(data)
+    return start_run(out, dataset, recipe, folds_for(dataset, folds))
+
+
+def _show(reproduction: Any) -> None:
+    from planar3d.files import read_json
+    from planar3d.study.tables import print_tables
+
+    run = reproduction.run
+    print_tables(run.folder)
+    typer.echo(f"Report: {reproduction.report}")
+    if read_json(run.folder / "folds.json")["data"]["phantom"]:
+        typer.echo(
+            f"This was the embedded phantom at reduced size ({run.recipe.size}³ voxels, not 256³): it shows that the "
+            "method runs and learns, and its scores say nothing about patients."
+        )

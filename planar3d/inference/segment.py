@@ -1,0 +1,46 @@
+"""A scan file in, a lesion mask out: what `planar3d predict` does."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+
+from planar3d.inference.windowed import predict_volume
+from planar3d.networks.weights_file import load_network
+from planar3d.recipes import Recipe
+from planar3d.scans.prepare import prepare
+from planar3d.scans.volume import Scan, read_scan
+from planar3d.scans.windows import binarize
+
+
+def segment(
+    scan: str | Path | Scan,
+    model: str | Path | tuple[keras.Model, Recipe],
+    recipe: Recipe | None = None,
+    batch_size: int = 1,
+    assume_affine: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Scan:
+    """Segment the lesions of one raw FLAIR scan.
+
+    Args:
+        scan: a NIfTI file, or a scan already read.
+        model: a weights file, or a network and its recipe as `load_network` gives them (for many scans).
+        recipe: overrides the recipe that the weights file carries.
+        batch_size: windows at once.
+        assume_affine: accept a file without geometry, see `read_scan`.
+        progress: called with the windows done and all of them.
+
+    Returns:
+        A mask uint8 {0, 1} on the native grid: shape, affine, codes and zooms are the input's.
+
+    Raises:
+        ScanError: the scan cannot be used.
+        WeightsError: the weights cannot be used.
+    """
+    if not isinstance(scan, Scan):
+        scan = read_scan(scan, assume_affine)
+    network, recipe = model if isinstance(model, tuple) else load_network(model, recipe)
+    prepared = prepare(scan, recipe)
+    probabilities = predict_volume(network, prepared.voxels, recipe, batch_size, progress)
+    return prepared.restore(binarize(probabilities, recipe))

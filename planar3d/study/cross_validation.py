@@ -1,0 +1,150 @@
+"""Cross-validation: prepare every scan, then train, predict and score each round (Kolarik 2020, section 4)."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from planar3d.errors import RunError
+from planar3d.evaluation.scores import score_scan
+from planar3d.files import read_json, write_json, write_text
+from planar3d.inference.windowed import predict_samples
+from planar3d.recipes import Recipe
+from planar3d.scans.prepare import Prepared, load_prepared, prepare, save_prepared
+from planar3d.scans.volume import read_mask, read_scan
+from planar3d.scans.windows import binarize
+from planar3d.study.run_folder import Run
+from planar3d.training.features import (
+    FeatureSamples,
+    check_cacheable,
+    compute_features,
+    decoder_of,
+    encoder_of,
+)
+from planar3d.training.fit import build_network, fit, guard_precision, make_deterministic
+from planar3d.training.samples import ScanSamples, training_and_validation
+
+Notify = Callable[[str], None]
+# What a prepared scan depends on; a run folder keeps one recipe, so this only guards a copied `prepared/`.
+PREPARATION_FIELDS = ("size", "spline_order", "raw_values")
+
+
+def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False) -> None:
+    """Prepare every scan of the run that is not prepared yet.
+
+    Raises:
+        ScanError: a scan or mask that cannot be used; those before it stay prepared.
+        RunError: prepared scans made by another recipe.
+    """
+    made_by = run.folder / "prepared" / "recipe.json"
+    fields = {name: getattr(run.recipe, name) for name in PREPARATION_FIELDS}
+    if not made_by.is_file():
+        write_json(made_by, fields)
+    elif read_json(made_by) != fields:
+        raise RunError(f"{made_by.parent} was prepared with {read_json(made_by)}, now {fields} is asked. Use another --out.")
+    for number, (scan_id, case) in enumerate(run.cases.items(), start=1):
+        folder = run.prepared(scan_id)
+        if (folder / "geometry.json").is_file():
+            continue
+        scan = read_scan(case.scan, assume_affine)
+        mask = read_mask(case.mask, scan, assume_affine)
+        prepared = prepare(scan, run.recipe)
+        save_prepared(folder, prepared, prepared.align(mask))
+        notify(f"prepared {scan_id}  {number}/{len(run.cases)}")
+
+
+def run_rounds(run: Run, rounds: Sequence[int], notify: Notify, assume_affine: bool = False) -> None:
+    """Train, predict and score the rounds, each from where it stopped."""
+    make_deterministic()
+    prepare_scans(run, notify, assume_affine)
+    for number in rounds:
+        run_fold(run, number, notify)
+
+
+def run_fold(run: Run, number: int, notify: Notify) -> None:
+    """Train one round, then predict and score its test scans; what is done is not done again."""
+    fold, folder = run.folds[number - 1], run.fold(number)
+    if (folder / "scores.csv").is_file():
+        notify(f"round {number}/{len(run.folds)} is done, see {folder}")
+        return
+    notify(f"round {number}/{len(run.folds)} tests {', '.join(fold.test)}")
+    network = train_fold(run, number, notify)
+    score_fold(run, number, network, notify)
+
+
+def train_fold(run: Run, number: int, notify: Notify) -> keras.Model:
+    """Train one round and return the network with its best weights."""
+    keras.backend.clear_session()
+    recipe, fold, folder = run.recipe, run.folds[number - 1], run.fold(number)
+    network = build_network(recipe)
+    scans = (*fold.train, *fold.validation)
+    training, validation = training_and_validation(len(fold.train), len(fold.validation), recipe.size, recipe)
+    if not (folder / "training.json").is_file():
+        guard_precision(network, recipe, notify)
+    samples = _samples(run, network, scans, recipe.window_borders, notify)
+    fit(network, _trained(network, recipe), samples, training, validation, recipe, folder, notify)
+    network.load_weights(folder / "best.weights.h5")
+    return network
+
+
+def score_fold(run: Run, number: int, network: keras.Model, notify: Notify) -> None:
+    """Predict the test scans of a round, write their native masks, and score them on both grids."""
+    fold, folder, recipe = run.folds[number - 1], run.fold(number), run.recipe
+    rows = []
+    for scan_id in fold.test:
+        samples = _samples(run, network, (scan_id,), "scan", notify)
+        probabilities = predict_samples(_trained(network, recipe), samples, recipe, recipe.batch_size)
+        prepared, reference = _open(run, scan_id)
+        mask = binarize(probabilities, recipe)
+        native = prepared.restore(mask)
+        native.save(folder / "predictions" / f"{scan_id}_mask.nii.gz")
+        case = run.cases[scan_id]
+        native_reference = read_mask(case.mask, read_scan(case.scan, assume_affine=True), assume_affine=True)
+        about = {"scan": scan_id, "group": case.group, "round": number}
+        on_prepared = score_scan(np.asarray(reference), mask, prepared.geometry.spacing(recipe.size))
+        on_native = score_scan(native_reference.voxels, native.voxels, native.spacing)
+        rows += [{**about, "grid": "prepared", **on_prepared}, {**about, "grid": "native", **on_native}]
+        notify(
+            f"{scan_id}  Dice {on_prepared['dice']:.3f} ({on_native['dice']:.3f} native)  "
+            f"sensitivity {on_prepared['sensitivity']:.3f}  highest probability {probabilities.max():.2f}"
+        )
+    _write_rows(folder / "scores.csv", rows)
+
+
+def _samples(run: Run, network: keras.Model, scans: Sequence[str], borders: str, notify: Notify) -> ScanSamples:
+    opened = [_open(run, scan) for scan in scans]
+    voxels = [prepared.voxels for prepared, _ in opened]
+    masks = [mask for _, mask in opened]
+    recipe = run.recipe
+    if recipe.cached_features == "none":
+        return ScanSamples(voxels, masks, recipe, borders)
+    check_cacheable(recipe)
+    missing = [scan for scan in scans if not run.features(scan).is_dir()]
+    if missing:
+        notify(f"encoder features of {len(missing)} scans")
+    encoder = encoder_of(network)
+    features = [compute_features(encoder, v, run.features(s), recipe) for s, v in zip(scans, voxels, strict=True)]
+    return FeatureSamples(features, voxels, masks, recipe, borders)
+
+
+def _trained(network: keras.Model, recipe: Recipe) -> keras.Model:
+    return network if recipe.cached_features == "none" else decoder_of(network)
+
+
+def _open(run: Run, scan: str) -> tuple[Prepared, np.ndarray]:
+    prepared, mask = load_prepared(run.prepared(scan))
+    if mask is None:
+        raise RunError(f"{run.prepared(scan)} has no mask.npy; prepare the scans of the run again.")
+    return prepared, mask
+
+
+def _write_rows(path: Path, rows: list[dict[str, object]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+

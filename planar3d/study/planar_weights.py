@@ -1,0 +1,54 @@
+"""The planar VGG-16 encoder as a file, with a picture of the mapping (what the original `generate_weights.py` made)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from planar3d.errors import WeightsError
+from planar3d.files import written_beside
+from planar3d.networks.vgg16 import PlanarVGG16
+from planar3d.transfer.arrays import read_arrays, write_legacy_h5
+from planar3d.transfer.kernel_figure import draw_kernels
+from planar3d.transfer.sources import identify, imagenet_vgg16
+from planar3d.transfer.transplant import transplant
+
+FILE_NAMES = {"keras": "planar_3d_vgg.weights.h5", "h5": "planar_3d_vgg.h5"}
+
+
+def write_planar_weights(
+    folder: str | Path, source: str = "imagenet", format: str = "keras", notify: Callable[[str], None] = print
+) -> list[Path]:
+    """Map 2D VGG-16 kernels to planar 3D ones and write them.
+
+    Args:
+        folder: where the file and the figure go.
+        source: `"imagenet"`, or a file of 2D kernels.
+        format: `"keras"` for a Keras 3 `.weights.h5`, `"h5"` for the layout of the original release.
+        notify: gets the report of what matched.
+
+    Returns:
+        The weights file and the figure of the first kernels before and after.
+
+    Raises:
+        WeightsError: an unknown format, or weights that cannot be found, read, or do not fit.
+
+    Source: Kolarik 2020, eq. 3 and figure 1a.
+    """
+    if format not in FILE_NAMES:
+        raise WeightsError(f"Format {format!r} is unknown; choose one of: {', '.join(FILE_NAMES)}.")
+    if source == "imagenet":
+        found = imagenet_vgg16()
+        arrays, origin = found.arrays, f"ImageNet VGG-16, {found.origin}"
+    else:
+        arrays = read_arrays(source)
+        origin = f"{identify(arrays)}, {source}"
+    network = PlanarVGG16((16, 64, 64, 3), weights=None)
+    notify(f"{origin}\n{transplant(network, arrays)}")
+    path = Path(folder) / FILE_NAMES[format]
+    with written_beside(path) as temporary:
+        if format == "h5":
+            write_legacy_h5(temporary, network)
+        else:
+            network.save_weights(temporary, overwrite=True)
+    figure = path.parent / "planar_3d_vgg_kernels.png"
+    draw_kernels(arrays["block1_conv1/kernel"], figure)
+    return [path, figure]

@@ -1,0 +1,76 @@
+"""The whole reproduction in one call: data or phantom, folds, masks, scores, tables and report."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from planar3d.errors import FoldsError
+from planar3d.recipes import DEMO, Recipe
+from planar3d.scans.datasets import Dataset, find_cases
+from planar3d.scans.folds import Fold, choose_rounds, group_folds, read_folds
+from planar3d.scans.phantom import write_phantom
+from planar3d.study.cross_validation import run_rounds
+from planar3d.study.report import write_report
+from planar3d.study.run_folder import Run, start_run
+
+Notify = Callable[[str], None]
+# The demonstration's phantom has a third of the real scans' voxels along each axis.
+PHANTOM_REDUCTION = 3.0
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A run, the rounds that were asked for, and its report."""
+
+    run: Run
+    report: Path
+
+
+def folds_for(dataset: Dataset, folds: str | None) -> list[Fold]:
+    """The folds of a data set: a number of rounds, a user's folds.json, or None for the rule of `group_folds`."""
+    groups = {case.id: case.group for case in dataset.cases}
+    if folds is None or folds.isdigit():
+        return group_folds(groups, int(folds) if folds else None)
+    if not Path(folds).is_file():
+        raise FoldsError(f"--folds {folds} is neither a number of rounds nor a file.")
+    return read_folds(folds, groups)
+
+
+def reproduce(
+    dataset: Dataset,
+    out: Path,
+    recipe: Recipe,
+    folds: str | None = None,
+    only: str | None = None,
+    notify: Notify = print,
+    phantom: bool = False,
+    assume_affine: bool = False,
+) -> Reproduction:
+    """Run the rounds of a data set and write the report; what is done in `out` is not done again.
+
+    Args:
+        dataset: scans with masks.
+        out: the run folder.
+        recipe: every choice of the experiment.
+        folds: as `folds_for`.
+        only: rounds to run, e.g. `"2,4"`; all if None.
+        notify: gets a line of progress.
+        phantom: whether the data are the embedded phantom.
+        assume_affine: accept scans without geometry, see `read_scan`.
+
+    Source: Kolarik 2020, sections 3 and 4.
+    """
+    rounds = folds_for(dataset, folds)
+    chosen = choose_rounds(only, len(rounds))
+    run = start_run(out, dataset, recipe, rounds, phantom)
+    run_rounds(run, chosen, notify, assume_affine)
+    return Reproduction(run, write_report(run.folder))
+
+
+def demonstrate(out: Path, recipe: Recipe = DEMO, only: str | None = None, notify: Notify = print) -> Reproduction:
+    """Run the whole method on the embedded phantom at reduced size."""
+    folder = out.with_name(out.name + "-phantom")
+    if not (folder / "complete").is_file():
+        write_phantom(folder, seed=recipe.seed, reduction=PHANTOM_REDUCTION, progress=notify)
+        (folder / "complete").touch()
+    return reproduce(find_cases(folder), out, recipe, only=only, notify=notify, phantom=True)

@@ -1,0 +1,146 @@
+"""The run folder: what was asked, which scan is where, and with which versions; made once, then only agreed with."""
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from planar3d import __version__
+from planar3d.errors import RunError
+from planar3d.files import read_json, write_json
+from planar3d.recipes import Recipe
+from planar3d.scans.datasets import Case, Dataset
+from planar3d.scans.folds import Fold
+from planar3d.transfer.arrays import read_arrays
+from planar3d.transfer.sources import identify, imagenet_vgg16
+
+_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "numpy", "scipy", "nibabel", "h5py")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder with its recipe, cases and folds."""
+
+    folder: Path
+    recipe: Recipe
+    cases: dict[str, Case]
+    folds: list[Fold]
+
+    def prepared(self, scan: str) -> Path:
+        """Folder of a prepared scan."""
+        return self.folder / "prepared" / scan
+
+    def features(self, scan: str) -> Path:
+        """Folder of a scan's cached encoder features."""
+        return self.folder / "features" / scan
+
+    def fold(self, number: int) -> Path:
+        """Folder of a round, counted from 1."""
+        return self.folder / f"fold-{number}"
+
+
+def start_run(folder: str | Path, dataset: Dataset, recipe: Recipe, folds: Sequence[Fold], phantom: bool = False) -> Run:
+    """Make a run folder, or go on in one that was made with the same recipe, scans and folds.
+
+    Args:
+        folder: made if it is not there.
+        dataset: the cases; their paths go into folds.json.
+        recipe: goes into recipe.json.
+        folds: go into folds.json.
+        phantom: whether the data are the embedded phantom, which the report must say.
+
+    Raises:
+        RunError: the folder was made by another recipe, other scans or other folds, or holds other files.
+    """
+    folder = Path(folder)
+    cases = dataset.by_id()
+    used = sorted({scan for fold in folds for scan in (*fold.train, *fold.validation, *fold.test)})
+    asked = {
+        "recipe.json": recipe.to_json(),
+        "folds.json": {
+            "data": {"folder": os.path.abspath(dataset.folder), "layout": dataset.layout, "phantom": phantom},
+            "scans": {
+                scan: {
+                    "scan": os.path.abspath(cases[scan].scan),
+                    "mask": os.path.abspath(cases[scan].mask),
+                    "group": cases[scan].group,
+                }
+                for scan in used
+            },
+            "folds": [{k: list(v) for k, v in vars(fold).items()} for fold in folds],
+        },
+    }
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file; name a folder for the run.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "recipe.json").is_file():
+        raise RunError(f"{folder} is not empty and no run folder; name an empty or a new one with --out.")
+    for name, content in asked.items():
+        path = folder / name
+        if not path.is_file():
+            write_json(path, content)
+        elif read_json(path) != content:
+            raise RunError(
+                f"{folder} was made with another {path.stem} ({_difference(read_json(path), content)}). Use the same, "
+                "or another folder with --out."
+            )
+    if not (folder / "environment.json").is_file():
+        write_json(folder / "environment.json", environment(recipe))
+    return Run(folder, recipe, {scan: cases[scan] for scan in used}, list(folds))
+
+
+def open_run(folder: str | Path) -> Run:
+    """Open a run folder by what it holds."""
+    folder = Path(folder)
+    for name in ("recipe.json", "folds.json"):
+        if not (folder / name).is_file():
+            raise RunError(f"{folder} is no run folder: it has no {name}. Make one with planar3d crossval.")
+    content = read_json(folder / "folds.json")
+    try:
+        cases = {
+            scan: Case(scan, Path(row["scan"]), Path(row["mask"]), row["group"])
+            for scan, row in content["scans"].items()
+        }
+        folds = [Fold(**{k: tuple(v) for k, v in row.items()}) for row in content["folds"]]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{folder / 'folds.json'} was not written by this package ({error!r}).") from None
+    return Run(folder, Recipe.from_json(read_json(folder / "recipe.json"), str(folder / "recipe.json")), cases, folds)
+
+
+def environment(recipe: Recipe) -> dict[str, Any]:
+    """Versions and machine, for the report's conditions."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "planar3d": __version__,
+        "python": platform.python_version(),
+        **versions,
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "precision": recipe.precision,
+        "seed": recipe.seed,
+        "encoder_weights": _encoder_origin(recipe),
+    }
+
+
+def _encoder_origin(recipe: Recipe) -> str:
+    """Where the encoder's weights come from; asked before any work, so that missing ones end a run at once."""
+    if recipe.encoder_weights == "none":
+        return "none (random)"
+    if recipe.encoder_weights == "imagenet":
+        return f"ImageNet VGG-16, {imagenet_vgg16().origin}"
+    return f"{identify(read_arrays(recipe.encoder_weights))}, {recipe.encoder_weights}"
+
+
+def _difference(found: Any, asked: Any, where: str = "") -> str:
+    """Name the first place where two JSON values differ."""
+    if isinstance(found, dict) and isinstance(asked, dict):
+        for key in (*asked, *found):
+            if found.get(key) != asked.get(key):
+                return _difference(found.get(key), asked.get(key), f"{where}.{key}" if where else str(key))
+    return f"{where}: {str(found)[:60]} there, {str(asked)[:60]} now"

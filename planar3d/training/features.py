@@ -1,0 +1,92 @@
+"""Features of a frozen planar encoder, computed once a scan instead of once a window, epoch and fold.
+
+Planar convolutions act within a slice, and poolings of depth join slices that no window start of a multiple of 8
+separates; so the features of blocks 1-4 of a whole scan hold those of every window of it.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from planar3d.errors import RecipeError
+from planar3d.files import written_beside
+from planar3d.recipes import Recipe
+from planar3d.scans.windows import network_input
+from planar3d.training.samples import ScanSamples
+
+# The skip levels, and how many slices one entry of their depth axis stands for.
+LEVELS = {"block1_conv2": 1, "block2_conv2": 2, "block3_conv3": 4, "block4_conv3": 8}
+
+
+def check_cacheable(recipe: Recipe) -> None:
+    """Raise a `RecipeError` if a scan's features are not those of its windows, or would change in training."""
+    if "encoder" not in recipe.frozen:
+        raise RecipeError("cached_features needs a frozen encoder; add 'encoder' to frozen, or set it to 'none'.")
+    if recipe.stride % max(LEVELS.values()):
+        raise RecipeError(
+            f"cached_features needs windows that start at multiples of 8, and the stride is {recipe.stride}; set "
+            "cached_features=none."
+        )
+
+
+def encoder_of(network: keras.Model) -> keras.Model:
+    """From (batch, depth, rows, cols, channels) to the four skip levels of a planar res-u-net."""
+    return keras.Model(network.input, [network.get_layer(name).output for name in LEVELS], name="encoder")
+
+
+def decoder_of(network: keras.Model) -> keras.Model:
+    """From the four skip levels of a planar res-u-net to its probabilities; it shares the network's layers."""
+    return keras.Model([network.get_layer(name).output for name in LEVELS], network.output, name="decoder")
+
+
+def compute_features(
+    encoder: keras.Model, voxels: np.ndarray, folder: Path, recipe: Recipe, progress: Callable[[], None] = lambda: None
+) -> list[np.ndarray]:
+    """Compute, or open if they are there, the features of a scan.
+
+    Args:
+        encoder: as `encoder_of` gives it.
+        voxels: uint8 (slices, rows, cols), slices a multiple of the recipe's depth.
+        folder: where `<level>.npy` are kept.
+        recipe: gives depth and the stored type.
+        progress: called when a scan is done.
+
+    Returns:
+        Memory-mapped arrays (slices / factor, rows', cols', channels), one a level.
+    """
+    paths = [folder / f"{name}.npy" for name in LEVELS]
+    if not all(path.is_file() for path in paths):
+        blocks = [
+            encoder.predict_on_batch(network_input(voxels[start : start + recipe.depth], recipe.channels)[None])
+            for start in range(0, len(voxels), recipe.depth)
+        ]
+        for level, path in enumerate(paths):
+            features = np.concatenate([block[level][0] for block in blocks]).astype(recipe.cached_features)
+            with written_beside(path) as temporary:
+                np.save(temporary, features)
+    progress()
+    return [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]
+
+
+class FeatureSamples(ScanSamples):
+    """Batches of (skip levels, mask) from cached features."""
+
+    def __init__(
+        self,
+        features: Sequence[Sequence[np.ndarray]],
+        voxels: Sequence[np.ndarray],
+        masks: Sequence[np.ndarray],
+        recipe: Recipe,
+        borders: str = "scan",
+    ) -> None:
+        super().__init__(voxels, masks, recipe, borders)
+        self.levels = list(zip(*features, strict=True))  # by level, then by scan
+
+    def inputs(self, numbers: Sequence[int]) -> list[np.ndarray]:  # type: ignore[override]
+        """float32 (windows, depth / factor, rows', cols', channels), one a level."""
+        return [
+            self.windows.gather(scans, numbers, factor).astype(np.float32)
+            for scans, factor in zip(self.levels, LEVELS.values(), strict=True)
+        ]

@@ -1,0 +1,251 @@
+"""Training one fold: early stopping, best weights, history, and exact resume (Kolarik 2020, section 3.5)."""
+
+import csv
+import io
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from planar3d.errors import RecipeError, RunError
+from planar3d.files import read_json, write_json, write_text, written_beside
+from planar3d.networks.planar_resunet import PlanarResUNet
+from planar3d.networks.weights_file import save_weights
+from planar3d.recipes import Recipe
+from planar3d.training.losses import bce_minus_dice, dice_metric
+from planar3d.training.precision import built_with, guard_gradients
+from planar3d.training.samples import ScanSamples, epoch_order
+
+FROZEN_GROUPS = {
+    "encoder": ("block1_", "block2_", "block3_", "block4_"),
+    "bridge": ("conv51", "conv52"),
+    "decoder": ("trans", "conv6", "conv7", "conv8", "conv9", "conv10"),
+}
+HISTORY_COLUMNS = ("epoch", "learning_rate", "loss", "dice", "val_loss", "val_dice", "seconds")
+
+
+def build_network(recipe: Recipe) -> keras.Model:
+    """Build the recipe's network from its seed, with its encoder weights, precision, and frozen layers."""
+    keras.utils.set_random_seed(recipe.seed)
+    weights = None if recipe.encoder_weights == "none" else recipe.encoder_weights
+    network = built_with(
+        recipe.precision,
+        lambda: PlanarResUNet(
+            (recipe.depth, recipe.size, recipe.size, recipe.channels),
+            encoder_weights=weights,
+            decoder_filters=recipe.decoder_filters,
+            bridge_filters=recipe.bridge_filters,
+        ),
+    )
+    prior = np.float32(np.log(recipe.output_prior / (1 - recipe.output_prior)))
+    network.get_layer("conv10").bias.assign([prior])
+    freeze(network, recipe.frozen)
+    return network
+
+
+def freeze(network: keras.Model, names: tuple[str, ...]) -> None:
+    """Make layers untrainable: groups (encoder, bridge, decoder) or single layers by name.
+
+    Raises:
+        RecipeError: a name that is neither a group nor a layer, or nothing left to train.
+    """
+    layers = {layer.name: layer for layer in network.layers}
+    for name in names:
+        chosen = [n for n in layers if n.startswith(FROZEN_GROUPS[name])] if name in FROZEN_GROUPS else [name]
+        for layer in chosen:
+            if layer not in layers:
+                raise RecipeError(
+                    f"frozen={name!r} is neither a layer of {network.name} nor one of: {', '.join(FROZEN_GROUPS)}."
+                )
+            layers[layer].trainable = False
+    if not network.trainable_variables:
+        raise RecipeError(f"frozen={','.join(names)} leaves nothing to train.")
+
+
+@dataclass
+class Progress:
+    """Where a training stands; all of it is saved and restored."""
+
+    epoch: int = 0
+    best: float = float("nan")
+    best_epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def stale(self) -> int:
+        """Epochs since the best one."""
+        return self.epoch - self.best_epoch
+
+
+def fit(
+    network: keras.Model,
+    trained: keras.Model,
+    samples: ScanSamples,
+    training: np.ndarray,
+    validation: np.ndarray,
+    recipe: Recipe,
+    folder: Path,
+    notify: Callable[[str], None] = lambda text: None,
+) -> Progress:
+    """Train until the epochs are over or `patience` is, and keep the best weights.
+
+    After every epoch the weights, the optimizer and the progress are saved; a run that was stopped at any moment goes
+    on from its last whole epoch and ends with the weights of an uninterrupted one (same machine, same versions).
+
+    Args:
+        network: the whole network, whose weights are kept.
+        trained: what sees the samples: the network itself, or its decoder behind cached features.
+        samples: batches of inputs and masks.
+        training, validation: numbers of windows.
+        recipe: optimizer, loss, epochs, patience, monitor, shuffling.
+        folder: the fold's; gets best.weights.h5, history.csv, backup/ while it runs, and training.json at its end.
+        notify: gets a line after each epoch.
+
+    Returns:
+        The progress at the end, with the history by epoch.
+
+    Source: Kolarik 2020, section 3.5 and eq. 5.
+    """
+    if (folder / "training.json").is_file():
+        return _finished(folder)
+    backup = folder / "backup" / "state.npz"
+    # A twin, so that the optimizer belongs to the training and not to the network that is kept.
+    trainer = keras.Model(trained.inputs, trained.outputs, name="trainer")
+    smoothing = recipe.dice_smoothing
+    trainer.compile(_optimizer(recipe), loss=bce_minus_dice(smoothing), metrics=[dice_metric(smoothing)])
+    trainer.optimizer.build(trainer.trainable_variables)
+    progress = _restore(backup, trainer) if backup.is_file() else Progress()
+    if progress.epoch:
+        notify(f"Going on after epoch {progress.epoch}, from {backup}.")
+    began = time.monotonic()
+    first = progress.epoch
+    while not _is_over(progress, recipe):
+        row = _run_epoch(trainer, samples, epoch_order(training, progress.epoch, recipe), validation, recipe)
+        if not np.isfinite(row["loss"]):
+            raise RunError(
+                f"The loss became {row['loss']} in epoch {progress.epoch + 1}. Lower the learning rate "
+                f"({recipe.learning_rate:g}), or use --precision float32, in a new run folder."
+            )
+        progress.epoch += 1
+        progress.history.append({"epoch": progress.epoch, **row})
+        if _is_better(row[recipe.monitor], progress.best, recipe.monitor):
+            progress.best, progress.best_epoch = row[recipe.monitor], progress.epoch
+            save_weights(network, folder / "best.weights.h5", recipe)
+        _write_history(folder / "history.csv", progress)
+        _save(backup, trainer, progress)
+        left = (time.monotonic() - began) / (progress.epoch - first) * (recipe.epochs - progress.epoch)
+        notify(_line(progress, recipe, left))
+    write_json(folder / "training.json", {k: v for k, v in vars(progress).items() if k != "history"})
+    backup.unlink(missing_ok=True)
+    if backup.parent.is_dir():
+        backup.parent.rmdir()
+    return progress
+
+
+def guard_precision(network: keras.Model, recipe: Recipe, notify: Callable[[str], None]) -> None:
+    """Check bf16 gradients against float32 layer by layer before the first step, and fall back where they differ."""
+    if recipe.precision == "bf16":
+        notify(str(guard_gradients(network, recipe.batch_size, notify=notify)))
+
+
+def make_deterministic() -> None:
+    """Ask TensorFlow for the same result at every run; exact resume needs it."""
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
+
+
+def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
+    rate = keras.optimizers.schedules.InverseTimeDecay(recipe.learning_rate, 1, recipe.decay)
+    return keras.optimizers.Adam(rate, epsilon=recipe.epsilon)
+
+
+def _run_epoch(
+    trainer: keras.Model, samples: ScanSamples, order: np.ndarray, validation: np.ndarray, recipe: Recipe
+) -> dict[str, float]:
+    start = time.monotonic()
+    rate = float(keras.ops.convert_to_numpy(trainer.optimizer.learning_rate))
+    logs = _run_batches(trainer, trainer.train_on_batch, samples, order, recipe.batch_size)
+    checked = _run_batches(trainer, trainer.test_on_batch, samples, validation, recipe.batch_size)
+    logs |= {f"val_{name}": value for name, value in checked.items()}
+    return {"learning_rate": rate, **logs, "seconds": round(time.monotonic() - start, 2)}
+
+
+def _run_batches(
+    trainer: keras.Model, step: Callable[..., Any], samples: ScanSamples, order: np.ndarray, batch_size: int
+) -> dict[str, float]:
+    """Run a step over all batches; the metrics are means over the batches, weighed by their windows, as in Keras."""
+    sums: dict[str, float] = defaultdict(float)
+    for start in range(0, len(order), batch_size):
+        numbers = order[start : start + batch_size]
+        # Keras gives the metrics of this batch alone.
+        logs = step(samples.inputs(numbers), samples.targets(numbers), return_dict=True)
+        for name, value in logs.items():
+            sums[name] += float(value) * len(numbers)
+    return {name: total / len(order) for name, total in sums.items()}
+
+
+def _is_better(value: float, best: float, monitor: str) -> bool:
+    if np.isnan(best):
+        return not np.isnan(value)
+    return value > best if monitor == "val_dice" else value < best
+
+
+def _is_over(progress: Progress, recipe: Recipe) -> bool:
+    return progress.epoch >= recipe.epochs or bool(recipe.patience and progress.stale() >= recipe.patience)
+
+
+def _save(path: Path, trainer: keras.Model, progress: Progress) -> None:
+    """One file for everything, so that it is all of one epoch."""
+    arrays = {f"weight-{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(trainer.trainable_variables)}
+    arrays |= {f"optimizer-{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(trainer.optimizer.variables)}
+    arrays["progress"] = np.frombuffer(json.dumps(vars(progress)).encode(), np.uint8)
+    with written_beside(path) as temporary:
+        np.savez(temporary, **arrays)
+
+
+def _restore(path: Path, trainer: keras.Model) -> Progress:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            for kind, variables in (("weight", trainer.trainable_variables), ("optimizer", trainer.optimizer.variables)):
+                for i, variable in enumerate(variables):
+                    variable.assign(arrays[f"{kind}-{i}"])
+            return Progress(**json.loads(arrays["progress"].tobytes()))
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"{path} cannot be resumed from ({error}). Delete {path.parent} to train from the start.") from None
+
+
+def _finished(folder: Path) -> Progress:
+    with (folder / "history.csv").open(newline="") as stream:
+        history = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+    return Progress(**read_json(folder / "training.json"), history=history)
+
+
+def _write_history(path: Path, progress: Progress) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator=os.linesep)
+    writer.writeheader()
+    writer.writerows(progress.history)
+    write_text(path, text.getvalue())
+
+
+def _line(progress: Progress, recipe: Recipe, left: float) -> str:
+    row = progress.history[-1]
+    mark = " *" if progress.best_epoch == progress.epoch else ""
+    return (
+        f"epoch {progress.epoch}/{recipe.epochs}  loss {row['loss']:.4f}  dice {row['dice']:.4f}  "
+        f"val_loss {row['val_loss']:.4f}  val_dice {row['val_dice']:.4f}  {row['seconds']:.0f} s, "
+        f"{_duration(left)} left{mark}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"

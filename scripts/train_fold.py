@@ -1,0 +1,6 @@
+"""Train one round of the cross-validation."""
+
+from planar3d.cli import main, train
+
+if __name__ == "__main__":
+    main(train)

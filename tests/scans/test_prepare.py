@@ -1,0 +1,148 @@
+"""Preparation follows the scan's geometry, not its storage, and can be taken back."""
+
+import itertools
+import warnings
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel import orientations
+from scipy import ndimage
+
+from planar3d.errors import ScanError
+from planar3d.recipes import PAPER, RELEASED
+from planar3d.scans.prepare import load_prepared, prepare, save_prepared
+from planar3d.scans.volume import Scan, read_scan
+
+SMALL = PAPER.changed(size=16)
+
+
+def _scan(voxels, affine):
+    image = nib.Nifti1Image(voxels, affine)
+    return Scan(voxels, image.header)
+
+
+def _anatomy(shape=(9, 12, 10)):
+    """A smooth volume without any symmetry."""
+    rng = np.random.default_rng(1)
+    return (1000 * ndimage.gaussian_filter(rng.random(shape), 1)).astype(np.float32)
+
+
+def _all_orientations():
+    for axes in itertools.permutations(range(3)):
+        for flips in itertools.product((1, -1), repeat=3):
+            yield np.array([[axes[i], flips[i]] for i in range(3)])
+
+
+LPS = np.diag([-0.9, -1.1, 1.3, 1.0])
+
+
+def test_on_lps_storage_the_view_is_the_released_rotation_and_flip():
+    raw = _anatomy()
+    released = np.flip(np.rot90(raw, 3, (2, 1)), 0)
+    prepared = prepare(_scan(raw, LPS), PAPER.changed(size=16, spline_order=0))
+    low, high = raw.min(), raw.max()
+    factors = [16 / n for n in released.shape]
+    resampled = ndimage.zoom((65535 * (released - low) / (high - low)).astype(np.float32), factors, order=0)
+    low, high = resampled.min(), resampled.max()
+    expected = np.floor((65535 * (resampled - low) / (high - low)).astype(np.float32) / 256).astype(np.uint8)
+    np.testing.assert_array_equal(prepared.voxels, expected)
+
+
+def test_all_48_storages_of_a_scan_give_one_prepared_volume_and_one_mask_in_space():
+    raw = _anatomy()
+    reference = prepare(_scan(raw, LPS), SMALL)
+    found = reference.voxels > 128
+    native = reference.restore(found).voxels
+    seen = set()
+    for orientation in _all_orientations():
+        stored = orientations.apply_orientation(raw, orientation)
+        affine = LPS @ orientations.inv_ornt_aff(orientation, raw.shape)
+        seen.add(nib.aff2axcodes(affine))
+        prepared = prepare(_scan(np.ascontiguousarray(stored), affine), SMALL)
+        np.testing.assert_array_equal(prepared.voxels, reference.voxels)
+        restored = prepared.restore(found)
+        np.testing.assert_array_equal(restored.voxels, orientations.apply_orientation(native, orientation))
+        assert restored.affine == pytest.approx(affine, abs=1e-5)
+    assert len(seen) == 48
+
+
+def test_the_cube_is_eight_bit_and_uses_the_whole_range():
+    voxels = prepare(_scan(_anatomy(), LPS), SMALL).voxels
+    assert voxels.dtype == np.uint8 and voxels.shape == (16, 16, 16)
+    assert voxels.min() == 0 and voxels.max() == 255
+
+
+def test_a_mask_comes_back_where_it_was():
+    raw = _anatomy((20, 24, 22))
+    mask = np.zeros(raw.shape, np.uint8)
+    mask[4:11, 6:15, 8:13] = 1
+    prepared = prepare(_scan(raw, LPS), PAPER.changed(size=64))
+    back = prepared.restore(prepared.align(_scan(mask, LPS))).voxels
+    assert back.dtype == np.uint8 and set(np.unique(back)) == {0, 1}
+    np.testing.assert_array_equal(back, mask)
+
+
+def test_probabilities_come_back_linearly_and_within_their_range():
+    prepared = prepare(_scan(_anatomy(), LPS), SMALL)
+    ramp = np.broadcast_to(np.linspace(0, 1, 16, dtype=np.float32), (16, 16, 16))
+    back = prepared.restore(ramp)
+    assert back.voxels.dtype == np.float32
+    # Columns of the sagittal view run from anterior to posterior, which is the second axis of LPS storage.
+    np.testing.assert_allclose(back.voxels[0, :, 0], np.linspace(0, 1, 12), atol=1e-5)
+
+
+def test_spacing_spans_the_native_field_of_view():
+    prepared = prepare(_scan(_anatomy((9, 12, 10)), LPS), SMALL)
+    assert prepared.geometry.spacing(16) == pytest.approx((0.9 * 8 / 15, 1.3 * 9 / 15, 1.1 * 11 / 15))
+
+
+def test_a_mask_on_another_grid_is_refused():
+    prepared = prepare(_scan(_anatomy(), LPS), SMALL)
+    with pytest.raises(ScanError, match="shape"):
+        prepared.align(_scan(np.ones((3, 3, 3), np.uint8), LPS))
+    with pytest.raises(ScanError, match="lies elsewhere"):
+        prepared.align(_scan(np.ones((9, 12, 10), np.uint8), -LPS))
+
+
+def test_the_released_recipe_rounds_through_float16_and_says_so():
+    raw = np.zeros((16, 16, 16), np.float32)
+    raw[..., 8:] = 4097
+    raw[0, 0, 0] = 60001
+    with pytest.warns(UserWarning, match="rounded to float16"):
+        released = prepare(_scan(raw, LPS), RELEASED.changed(size=16))
+    rounded = _scan(raw.astype(np.float16).astype(np.float32), LPS)
+    np.testing.assert_array_equal(released.voxels, prepare(rounded, PAPER.changed(size=16)).voxels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prepare(_scan(raw, LPS), PAPER.changed(size=16))
+    raw[0, 0, 0] = 70000
+    with pytest.raises(ScanError, match="float16"):
+        prepare(_scan(raw, LPS), RELEASED.changed(size=16))
+
+
+def test_what_is_saved_is_opened_memory_mapped_with_the_header_byte_for_byte(tmp_path, gradient_scan):
+    scan = read_scan(gradient_scan[0])
+    prepared = prepare(scan, SMALL)
+    mask = prepared.align(Scan((scan.voxels > 100).astype(np.uint8), scan.header))
+    save_prepared(tmp_path / "case", prepared, mask)
+    opened, opened_mask = load_prepared(tmp_path / "case")
+    assert isinstance(opened.voxels, np.memmap)
+    np.testing.assert_array_equal(opened.voxels, prepared.voxels)
+    np.testing.assert_array_equal(opened_mask, mask)
+    assert opened.geometry.header.binaryblock == scan.header.binaryblock
+
+
+@pytest.mark.real
+def test_a_real_thick_sliced_scan_and_its_mask_survive_the_way_there_and_back(real_data):
+    from planar3d.scans.datasets import find_cases
+    from planar3d.scans.volume import read_mask
+
+    case = find_cases(real_data / "data/ms_flair").cases[0]
+    scan = read_scan(case.scan)
+    mask = read_mask(case.mask, scan)
+    prepared = prepare(scan, PAPER)
+    back = prepared.restore(prepared.align(mask))
+    dice = 2 * np.sum(back.voxels & mask.voxels) / (back.voxels.sum() + mask.voxels.sum())
+    assert dice > 0.99
+    np.testing.assert_array_equal(back.affine, scan.affine)

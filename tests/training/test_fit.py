@@ -1,0 +1,153 @@
+"""Training stops, keeps, freezes and resumes as the recipe says."""
+
+import keras
+import numpy as np
+import pytest
+
+from planar3d.errors import RecipeError
+from planar3d.recipes import PAPER
+from planar3d.training.features import FeatureSamples, compute_features, decoder_of, encoder_of
+from planar3d.training.fit import build_network, fit, freeze, make_deterministic
+from planar3d.training.samples import ScanSamples, training_and_validation
+
+TINY = PAPER.changed(
+    size=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4, encoder_weights="none", epochs=4, learning_rate=1e-3
+)
+
+
+@pytest.fixture(scope="module")
+def scans():
+    """Three scans in which the brightest places are the lesions."""
+    rng = np.random.default_rng(0)
+    voxels = []
+    for _ in range(3):
+        volume = rng.integers(0, 100, (32, 32, 32), np.uint8)
+        z, r, c = rng.integers(8, 20, 3)
+        volume[z : z + 6, r : r + 6, c : c + 6] = 250
+        voxels.append(volume)
+    return voxels, [(v > 200).astype(np.uint8) for v in voxels]
+
+
+def _train(scans, recipe, folder, notify=lambda text: None):
+    make_deterministic()
+    network = build_network(recipe)
+    training, validation = training_and_validation(2, 1, recipe.size, recipe)
+    progress = fit(network, network, ScanSamples(*scans, recipe), training, validation, recipe, folder, notify)
+    return network, progress
+
+
+class _KilledError(Exception):
+    pass
+
+
+def _kill_after(epochs):
+    seen = []
+
+    def notify(text):
+        seen.append(text)
+        if sum(line.startswith("epoch") for line in seen) == epochs:
+            raise _KilledError
+
+    return notify
+
+
+def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(scans, tmp_path):
+    recipe = TINY.changed(shuffle="every epoch")
+    whole, progress = _train(scans, recipe, tmp_path / "whole")
+    with pytest.raises(_KilledError):
+        _train(scans, recipe, tmp_path / "killed", _kill_after(2))
+    assert (tmp_path / "killed/backup/state.npz").is_file()
+    resumed, again = _train(scans, recipe, tmp_path / "killed")
+    for a, b in zip(whole.weights, resumed.weights, strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=a.path)
+    rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in p.history] for p in (progress, again)]
+    assert rows[0] == rows[1] and len(rows[0]) == 4
+    assert not (tmp_path / "killed/backup").exists()
+
+
+def test_a_finished_run_is_not_run_again(scans, tmp_path):
+    _, first = _train(scans, TINY.changed(epochs=1), tmp_path)
+
+    def never(text):
+        raise AssertionError(text)
+
+    _, second = _train(scans, TINY.changed(epochs=1), tmp_path, never)
+    assert second.history[0]["loss"] == pytest.approx(first.history[0]["loss"])
+
+
+def test_the_best_epoch_s_weights_are_kept_and_patience_ends_the_run(scans, tmp_path):
+    # At this rate the network is thrown about, so that the last epoch is not the best.
+    recipe = TINY.changed(learning_rate=0.3, patience=2, epochs=12)
+    network, progress = _train(scans, recipe, tmp_path)
+    losses = [row["val_loss"] for row in progress.history]
+    assert progress.best_epoch == int(np.argmin(losses)) + 1
+    assert len(losses) == min(progress.best_epoch + 2, 12)
+    network.load_weights(tmp_path / "best.weights.h5")
+    samples = ScanSamples(*scans, recipe)
+    _, validation = training_and_validation(2, 1, recipe.size, recipe)
+    from planar3d.training.losses import bce_minus_dice
+
+    batches = [validation[i : i + 2] for i in range(0, len(validation), 2)]
+    values = [float(bce_minus_dice()(samples.targets(b), network(samples.inputs(b)))) for b in batches]
+    assert np.average(values, weights=[len(b) for b in batches]) == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_training_lowers_the_loss_and_leaves_the_frozen_encoder_alone(scans, tmp_path):
+    before = {v.path: np.array(v) for v in build_network(TINY).weights}
+    network, progress = _train(scans, TINY, tmp_path)
+    assert progress.history[-1]["loss"] < progress.history[0]["loss"]
+    for v in network.weights:
+        changed = not np.array_equal(before[v.path], v)
+        assert changed == (not v.path.startswith("block")), v.path
+
+
+def test_the_learning_rate_decays_as_in_keras_2(scans, tmp_path):
+    recipe = TINY.changed(decay=0.1, epochs=2)
+    _, progress = _train(scans, recipe, tmp_path)
+    steps = -(-len(training_and_validation(2, 1, 32, recipe)[0]) // recipe.batch_size)
+    assert progress.history[1]["learning_rate"] == pytest.approx(1e-3 / (1 + 0.1 * steps), rel=1e-5)
+
+
+def test_groups_and_single_layers_are_frozen_by_name():
+    network = build_network(TINY.changed(frozen=("encoder", "bridge", "conv91")))
+    frozen = {layer.name for layer in network.layers if hasattr(layer, "kernel") and not layer.trainable}
+    assert frozen == {n for n in (layer.name for layer in network.layers) if "block" in n and "conv" in n} | {
+        "conv51",
+        "conv52",
+        "conv91",
+    }
+    with pytest.raises(RecipeError, match="neither a layer"):
+        freeze(network, ("decodr",))
+    with pytest.raises(RecipeError, match="nothing to train"):
+        freeze(network, ("encoder", "bridge", "decoder"))
+
+
+def test_the_output_prior_is_what_an_untrained_network_says():
+    network = build_network(TINY.changed(output_prior=0.01))
+    network.get_layer("conv10").kernel.assign(keras.ops.zeros_like(network.get_layer("conv10").kernel))
+    assert float(network(np.zeros((1, 16, 32, 32, 3), np.float32))[0, 0, 0, 0, 0]) == pytest.approx(0.01, rel=1e-4)
+
+
+@pytest.mark.parametrize("borders", ["scan", "none"])
+def test_cached_features_give_the_network_s_own_output(scans, tmp_path, borders):
+    recipe = TINY.changed(cached_features="float32", window_borders=borders)
+    network = build_network(recipe)
+    encoder = encoder_of(network)
+    features = [compute_features(encoder, v, tmp_path / str(i), recipe) for i, v in enumerate(scans[0])]
+    direct = ScanSamples(*scans, recipe, borders)
+    cached = FeatureSamples(features, *scans, recipe, borders)
+    decoder = decoder_of(network)
+    for window in range(len(direct)):
+        expected = network(direct.inputs([window]))
+        np.testing.assert_allclose(decoder(cached.inputs([window])), expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(direct.targets([1]), cached.targets([1]))
+
+
+def test_features_are_cached_only_where_they_are_exact(scans, tmp_path):
+    from planar3d.training.features import check_cacheable
+
+    check_cacheable(TINY.changed(cached_features="float16"))
+    with pytest.raises(RecipeError, match="frozen"):
+        check_cacheable(TINY.changed(cached_features="float16", frozen=("bridge",)))
+    with pytest.raises(RecipeError, match="multiples of 8"):
+        check_cacheable(TINY.changed(cached_features="float16", stride=4))

@@ -1,0 +1,70 @@
+"""Samples are the windows of the prepared scans, in the split and order of the recipe."""
+
+import numpy as np
+
+from planar3d.recipes import PAPER, RELEASED
+from planar3d.scans.windows import cut_windows
+from planar3d.training.samples import ScanSamples, Windows, epoch_order, training_and_validation
+
+SMALL = PAPER.changed(size=64)
+
+
+def test_windows_of_several_scans_are_those_of_each_scan():
+    rng = np.random.default_rng(0)
+    volumes = [rng.integers(0, 255, (64, 2, 2), np.uint8) for _ in range(3)]
+    windows = Windows(64, 3, 16, 8)
+    expected = np.concatenate([cut_windows(v) for v in volumes])
+    np.testing.assert_array_equal(windows.gather(volumes, range(len(windows))), expected)
+
+
+def test_the_released_windows_cross_from_scan_to_scan():
+    volumes = [np.full((64, 1, 1), i, np.uint8) for i in range(3)]
+    windows = Windows(64, 3, 16, 8, borders="none")
+    everything = windows.gather(volumes, range(len(windows)))
+    np.testing.assert_array_equal(everything, cut_windows(np.concatenate(volumes)))
+    assert len(windows) == 3 * 8 - 1
+    assert set(np.unique(everything[7])) == {0, 1}
+
+
+def test_a_volume_is_read_where_a_window_needs_it_and_no_more():
+    class Watched(np.ndarray):
+        read = 0
+
+        def __getitem__(self, key):
+            Watched.read += np.size(np.arange(len(self))[key])
+            return super().__getitem__(key)
+
+    volume = np.zeros((64, 1, 1), np.uint8).view(Watched)
+    Windows(64, 1, 16, 8).gather([volume], [3])
+    assert Watched.read == 16
+
+
+def test_the_paper_validates_on_the_last_scan():
+    training, validation = training_and_validation(11, 1, 256, PAPER)
+    assert (len(training), len(validation)) == (11 * 31, 31)
+    assert training.max() < validation.min()
+
+
+def test_the_release_validates_on_every_12th_window():
+    training, validation = training_and_validation(11, 1, 256, RELEASED)
+    assert (len(training), len(validation)) == (351, 32)
+    np.testing.assert_array_equal(validation, np.arange(0, 383, 12))
+
+
+def test_the_paper_shuffles_once_and_the_release_every_epoch():
+    numbers = np.arange(50)
+    for recipe, same in ((PAPER, True), (RELEASED, False)):
+        first, second = (epoch_order(numbers, epoch, recipe) for epoch in (0, 1))
+        assert np.array_equal(first, second) == same
+        assert sorted(first) == list(numbers) and not np.array_equal(first, numbers)
+        np.testing.assert_array_equal(first, epoch_order(numbers, 0, recipe))
+
+
+def test_inputs_and_targets_belong_together():
+    rng = np.random.default_rng(0)
+    voxels = [rng.integers(0, 255, (64, 4, 4), np.uint8) for _ in range(2)]
+    masks = [(v > 128).astype(np.uint8) for v in voxels]
+    samples = ScanSamples(voxels, masks, SMALL)
+    x, y = samples.inputs([1, 9]), samples.targets([1, 9])
+    assert x.shape == (2, 16, 4, 4, 3) and y.shape == (2, 16, 4, 4, 1)
+    np.testing.assert_array_equal(x[..., :1] > 0, y)
