@@ -155,10 +155,15 @@ def guard_precision(network: keras.Model, recipe: Recipe, notify: Callable[[str]
 
 
 def make_deterministic() -> None:
-    """Ask TensorFlow for the same result at every run; exact resume needs it."""
+    """Ask for the same result at every run, which exact resume needs.
+
+    On a CPU TensorFlow gives it as it is, for a given number of threads (shown by tests/training/test_fit.py), and its
+    determinism mode would double the time of a step; so the mode is for GPUs alone.
+    """
     import tensorflow as tf
 
-    tf.config.experimental.enable_op_determinism()
+    if tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.enable_op_determinism()
 
 
 def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:

@@ -1,0 +1,165 @@
+"""Charts of a study: learning curves by round, and box plots by center."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from planar3d.evaluation.figures import canvas, save
+from planar3d.evaluation.scores import MEASURES, Summary
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Colours of Okabe and Ito, which colour-blind readers tell apart.
+_TRAINING = "#0072B2"
+_VALIDATION = "#D55E00"
+_PUBLISHED = "#009E73"
+_GREY = "#888888"
+
+
+class _Curve(NamedTuple):
+    label: str
+    training: str
+    validation: str
+    lower_is_better: bool
+
+
+_CURVES = (_Curve("Loss", "loss", "val_loss", True), _Curve("Dice", "dice", "val_dice", False))
+_ROUNDS_IN_A_BAND = 5
+
+_BOXES = (
+    ("dice", "sensitivity", "precision", "assd_mm"),
+    ("lesion_f1", "lesion_sensitivity", "lesion_precision", "hd95_mm"),
+)
+
+
+def learning_curves(histories: Mapping[int, Mapping[str, np.ndarray]], path: str | Path) -> Path:
+    """Draw loss and Dice over the epochs, one column a round, and write them as PNG.
+
+    A dot marks the best validation value of each curve.
+
+    Args:
+        histories: by round, columns of its history.csv as arrays over the epochs: epoch, loss, val_loss, dice,
+            val_dice; what is missing is not drawn.
+        path: where the PNG goes.
+    """
+    columns = min(len(histories), _ROUNDS_IN_A_BAND)
+    bands = math.ceil(len(histories) / columns)
+    figure = canvas(max(2.3 * columns, 4.2) + 0.6, 3.9 * bands + 0.5)
+    panels = figure.subplots(2 * bands, columns, squeeze=False)
+    for axes in panels.flat:
+        axes.set_visible(False)
+    for row, curve in enumerate(_CURVES):
+        limits = _limits(curve, histories)
+        for place, (number, history) in enumerate(sorted(histories.items())):
+            band, column = divmod(place, columns)
+            axes = panels[2 * band + row, column]
+            axes.set_visible(True)
+            _draw_curve(axes, curve, history)
+            axes.set_ylim(*limits)
+            axes.tick_params(labelsize=8, labelleft=column == 0)
+            if row == 0:
+                axes.set_title(f"round {number}", fontsize=10)
+            else:
+                axes.set_xlabel("epoch", fontsize=9)
+            if column == 0:
+                axes.set_ylabel(curve.label, fontsize=10)
+    _legend(figure, {"training": (_TRAINING, ""), "validation (dot: best)": (_VALIDATION, "")})
+    return save(figure, path)
+
+
+def box_plots(
+    scores: Mapping[str, Mapping[str, Sequence[float]]],
+    path: str | Path,
+    published: Mapping[str, Mapping[str, Summary]] | None = None,
+) -> Path:
+    """Draw one box a center, with every scan as a point, for eight measures, and write them as PNG.
+
+    Args:
+        scores: by center, by measure of `MEASURES`, the values of its scans; nan is left out.
+        path: where the PNG goes.
+        published: by measure, by center, figures to mark beside the boxes.
+    """
+    figure = canvas(max(11.0, 1.2 * len(scores) + 7), 6.2)
+    panels = figure.subplots(len(_BOXES), len(_BOXES[0]))
+    marked = False
+    for axes, measure in zip(panels.flat, (measure for row in _BOXES for measure in row), strict=True):
+        _draw_boxes(axes, [[v for v in center[measure] if not math.isnan(v)] for center in scores.values()])
+        for place, center in enumerate(scores, start=1):
+            if printed := (published or {}).get(measure, {}).get(center):
+                axes.plot(place + 0.38, printed.mean, "D", color=_PUBLISHED, markersize=6, clip_on=False)
+                marked = True
+        label, unit, _ = MEASURES[measure]
+        axes.set_title(f"{label} [{unit}]" if unit else label, fontsize=10)
+        crowded = sum(map(len, scores)) > 3 * figure.get_figwidth()
+        axes.set_xticks(range(1, len(scores) + 1), list(scores), fontsize=9, rotation=60 if crowded else 0)
+        axes.set_ylim(bottom=0) if unit else axes.set_ylim(-0.03, 1.03)
+    markers = {"one scan": (_TRAINING, "o")}
+    if marked:
+        markers["published mean"] = (_PUBLISHED, "D")
+    _legend(figure, markers)
+    return save(figure, path)
+
+
+def _draw_curve(axes: "Axes", curve: _Curve, history: Mapping[str, np.ndarray]) -> None:
+    for name, colour in ((curve.training, _TRAINING), (curve.validation, _VALIDATION)):
+        values = history.get(name)
+        if values is None or not np.isfinite(values).any():
+            continue
+        epochs = history.get("epoch", np.arange(1, len(values) + 1))
+        # One epoch is a point, which a line alone would not show.
+        axes.plot(epochs, values, color=colour, linewidth=1.5, marker="." if len(values) < 3 else None)
+        if name == curve.validation:
+            best = np.nanargmin(values) if curve.lower_is_better else np.nanargmax(values)
+            axes.plot(epochs[best], values[best], "o", color=colour, markersize=5)
+    axes.grid(color="#e5e5e5", linewidth=0.8)
+    axes.locator_params(axis="x", integer=True, nbins=5)
+
+
+def _limits(curve: _Curve, histories: Mapping[int, Mapping[str, np.ndarray]]) -> tuple[float, float]:
+    """Return one range for all rounds; Dice starts at 0."""
+    names = (curve.training, curve.validation)
+    drawn = [history[name] for history in histories.values() for name in names if name in history]
+    values = np.concatenate(drawn) if drawn else np.empty(0)
+    values = values[np.isfinite(values)]
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+    low = low if curve.lower_is_better else 0.0
+    margin = 0.05 * (high - low) or 0.05
+    return low - margin, high + margin
+
+
+def _draw_boxes(axes: "Axes", values: list[list[float]]) -> None:
+    lines = {"color": _GREY}
+    axes.boxplot(
+        values,
+        widths=0.5,
+        showfliers=False,
+        medianprops={"color": "black", "linewidth": 1.6},
+        boxprops=lines,
+        whiskerprops=lines,
+        capprops=lines,
+    )
+    for place, points in enumerate(values, start=1):
+        # Spread by order, not by chance, so that the same scores give the same picture.
+        shift = np.linspace(-0.15, 0.15, len(points)) if len(points) > 1 else np.zeros(len(points))
+        axes.plot(place + shift, points, "o", color=_TRAINING, markersize=4.5, alpha=0.75, markeredgewidth=0)
+    axes.tick_params(axis="y", labelsize=8)
+    axes.grid(axis="y", color="#e5e5e5", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _legend(figure: "Figure", entries: Mapping[str, tuple[str, str]]) -> None:
+    """Put a legend below the panels: by label, a colour and a marker, or a line where the marker is empty."""
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=colour, label=label, linestyle="none" if marker else "solid", marker=marker)
+        for label, (colour, marker) in entries.items()
+    ]
+    strip = 0.35 / figure.get_figheight()
+    figure.tight_layout(rect=(0, strip, 1, 1))
+    figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False, fontsize=10)

@@ -1,0 +1,201 @@
+"""A scan in three planes with the outlines of its lesions, and what all figures share."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import nibabel as nib
+import numpy as np
+
+from planar3d.errors import Planar3DError, ScanError
+from planar3d.files import written_beside
+from planar3d.scans.volume import Scan
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Colour and line width of the outlines. The colours are two of Okabe and Ito's, which colour-blind readers tell apart,
+# also on grey; the reference is broader and drawn first, so that both stay visible where they agree.
+_OUTLINES = {"reference": ("#56B4E9", 2.0), "prediction": ("#E69F00", 0.9)}
+_DPI = 120
+_OVERLAY_WIDTH, _TITLE_HEIGHT, _LEGEND_HEIGHT = 11.5, 0.7, 0.4  # inches
+_LARGEST_SLICE = 512  # pixels along an edge; a panel has fewer
+
+
+class _View(NamedTuple):
+    """A plane of a volume stored right, anterior, superior: the axis it cuts, and how its slice is laid out.
+
+    Rows and columns run against their axes where they are flipped.
+    """
+
+    name: str
+    axis: int
+    rows: int
+    columns: int
+    flip_columns: bool
+    left: str
+    right: str
+
+
+# The face looks to the left, as in the paper's figures; left is shown left.
+_VIEWS = (
+    _View("sagittal", axis=0, rows=2, columns=1, flip_columns=True, left="A", right="P"),
+    _View("axial", axis=2, rows=1, columns=0, flip_columns=False, left="L", right="R"),
+    _View("coronal", axis=1, rows=2, columns=0, flip_columns=False, left="L", right="R"),
+)
+
+
+@contextmanager
+def study_extra() -> Iterator[None]:
+    """Turn an import that fails inside the block into a sentence that says what to install."""
+    try:
+        yield
+    except ImportError as error:
+        raise Planar3DError(
+            f"Figures and reports need {error.name}, which is not installed. "
+            "Install it with: pip install 'planar3d[study]'"
+        ) from None
+
+
+def canvas(width: float, height: float) -> "Figure":
+    """Return an empty figure of that many inches, which no display and no global state knows of."""
+    with study_extra():
+        from matplotlib.figure import Figure
+    return Figure(figsize=(width, height), dpi=_DPI)
+
+
+def save(figure: "Figure", path: str | Path) -> Path:
+    """Write a figure as PNG, whole or not at all."""
+    with written_beside(path) as temporary:
+        # Without the version of matplotlib inside, equal pictures are equal files.
+        figure.savefig(temporary, format="png", metadata={"Software": None})
+    return Path(path)
+
+
+def overlay(scan: Scan, prediction: Scan, reference: Scan | None, path: str | Path, title: str) -> Path:
+    """Draw a sagittal, an axial and a coronal slice with the outlines of both masks, and write them as PNG.
+
+    In each direction the slice with the largest lesion area is shown: of the reference; of the prediction where there
+    is no reference or it is empty; the middle slice where both are.
+
+    Args:
+        scan: the intensities; stored in any orientation.
+        prediction: the predicted mask on the grid of the scan; above 0.5 is lesion.
+        reference: the expert's mask on the grid of the scan, or None.
+        path: where the PNG goes.
+        title: a line above the slices.
+
+    Raises:
+        ScanError: the masks are not on the scan's grid.
+        Planar3DError: matplotlib is not installed.
+    """
+    orientation = nib.orientations.io_orientation(scan.affine)
+    zooms = [length for _, length in sorted(zip(orientation[:, 0], scan.spacing, strict=True))]
+    voxels = nib.orientations.apply_orientation(scan.voxels, orientation)
+    masks = {}
+    for name, mask in {"reference": reference, "prediction": prediction}.items():
+        if mask is None:
+            continue
+        if mask.voxels.shape != scan.voxels.shape:
+            raise ScanError(
+                f"The {name} has shape {mask.voxels.shape}, but the scan {scan.voxels.shape}; "
+                "an overlay needs both on one grid."
+            )
+        masks[name] = nib.orientations.apply_orientation(mask.voxels > 0.5, orientation)
+    guide = next((mask for mask in masks.values() if mask.any()), None)
+    low, high = _window(voxels)
+    head = _head_box(voxels, low + 0.15 * (high - low))
+    # One scale for all three planes, as far as a heap of slices with absurd spacing leaves a readable figure.
+    edges = [(box.stop - box.start) * zoom for box, zoom in zip(head, zooms, strict=True)]
+    widths, heights = ([edges[getattr(view, along)] for view in _VIEWS] for along in ("columns", "rows"))
+    panel = float(np.clip(_OVERLAY_WIDTH * max(heights) / sum(widths), 2, 8))
+    height = panel + _TITLE_HEIGHT + _LEGEND_HEIGHT
+    figure = canvas(_OVERLAY_WIDTH, height)
+    figure.set_facecolor("black")
+    frame = {"left": 0.005, "right": 0.995, "bottom": _LEGEND_HEIGHT / height, "top": 1 - _TITLE_HEIGHT / height}
+    grid = figure.add_gridspec(1, 3, width_ratios=widths, wspace=0.02, **frame)
+    for column, view in enumerate(_VIEWS):
+        axes = figure.add_subplot(grid[0, column])
+        count = voxels.shape[view.axis]
+        index = count // 2 if guide is None else _largest_slice(guide, view.axis)
+        axes.set_title(f"{view.name}, slice {index + 1} of {count}", color="white", fontsize=10, pad=4)
+        cuts = {name: _cut(mask, view, index, head) for name, mask in masks.items()}
+        _draw_slice(axes, view, _cut(voxels, view, index, head), cuts, zooms, (low, high))
+    figure.suptitle(title, color="white", fontsize=12, y=1 - 0.12 / height, va="top")
+    _outline_legend(figure, list(masks))
+    return save(figure, path)
+
+
+def _window(voxels: np.ndarray) -> tuple[float, float]:
+    """Grey values from black to white: raw scans have outliers, and much air around the head."""
+    sample = voxels[tuple(slice(None, None, max(1, n // 64)) for n in voxels.shape)].astype(float)
+    low, high = np.percentile(sample, (1, 99.7))
+    return (float(low), float(high)) if high > low else (float(low), float(low) + 1)
+
+
+def _head_box(voxels: np.ndarray, level: float) -> tuple[slice, ...]:
+    """Return the box that holds what is brighter than `level`, with a margin: air would make lesions small."""
+    bright = voxels > level
+    box = []
+    for axis, size in enumerate(voxels.shape):
+        share = bright.mean(axis=tuple(other for other in range(3) if other != axis))
+        inside = np.flatnonzero(share > 0.01)
+        margin = size // 50 + 1
+        box.append(slice(max(0, inside[0] - margin), inside[-1] + 1 + margin) if inside.size else slice(0, size))
+    return tuple(slice(part.start, min(part.stop, size)) for part, size in zip(box, voxels.shape, strict=True))
+
+
+def _largest_slice(mask: np.ndarray, axis: int) -> int:
+    areas = np.count_nonzero(mask, axis=tuple(other for other in range(3) if other != axis))
+    return int(np.argmax(areas))
+
+
+def _cut(volume: np.ndarray, view: _View, index: int, head: tuple[slice, ...]) -> np.ndarray:
+    """Return one slice inside the head's box, as it is shown: (rows from the top, columns from the left)."""
+    inside = list(head)
+    inside[view.axis] = slice(index, index + 1)
+    picture = volume[tuple(inside)].transpose(view.rows, view.columns, view.axis)[::-1, :, 0]
+    return picture[:, ::-1] if view.flip_columns else picture
+
+
+def _draw_slice(
+    axes: "Axes",
+    view: _View,
+    picture: np.ndarray,
+    masks: Mapping[str, np.ndarray],
+    zooms: Sequence[float],
+    window: tuple[float, float],
+) -> None:
+    """Draw one slice in mm, the outlines of its masks, and the letters of its two sides."""
+    pixel = (float(zooms[view.rows]), float(zooms[view.columns]))
+    extent = (0.0, picture.shape[1] * pixel[1], picture.shape[0] * pixel[0], 0.0)
+    step = math.ceil(max(picture.shape) / _LARGEST_SLICE)
+    axes.imshow(picture[::step, ::step], cmap="gray", vmin=window[0], vmax=window[1], extent=extent)
+    for name, mask in masks.items():
+        _outline(axes, mask, pixel, *_OUTLINES[name])
+    for x, letter, side in ((0.01, view.left, "left"), (0.99, view.right, "right")):
+        axes.text(x, 0.02, letter, color="white", fontsize=10, ha=side, va="bottom", transform=axes.transAxes)
+    axes.set_axis_off()
+
+
+def _outline(axes: "Axes", mask: np.ndarray, pixel: tuple[float, float], colour: str, width: float) -> None:
+    """Draw the edges between voxels inside and outside a mask, true to the voxels also where slices are thick."""
+    with study_extra():
+        from matplotlib.collections import LineCollection
+    padded = np.pad(mask, 1).astype(np.int8)
+    row, column = np.nonzero(np.diff(padded, axis=0)[:, 1:-1])
+    flat = np.stack([column, row, column + 1, row], axis=1)
+    row, column = np.nonzero(np.diff(padded, axis=1)[1:-1])
+    upright = np.stack([column, row, column, row + 1], axis=1)
+    lines = np.concatenate([flat, upright]).reshape(-1, 2, 2) * (pixel[1], pixel[0])
+    axes.add_collection(LineCollection(list(lines), colors=colour, linewidths=width, capstyle="projecting"))
+
+
+def _outline_legend(figure: "Figure", names: list[str]) -> None:
+    with study_extra():
+        from matplotlib.lines import Line2D
+    lines = [Line2D([], [], color=_OUTLINES[name][0], linewidth=2, label=name) for name in names]
+    figure.legend(handles=lines, loc="lower center", ncols=2, frameon=False, labelcolor="white", fontsize=10)

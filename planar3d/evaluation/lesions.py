@@ -1,0 +1,148 @@
+"""Lesion-wise scores as the challenge defines them (Commowick et al. 2018; its tool is Anima's segPerfAnalyzer)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage, sparse
+
+from planar3d.errors import ScanError
+
+# How many neighbours a voxel has, and the rank of the structuring element that joins it to them.
+CONNECTIVITY = {6: 1, 18: 2, 26: 3}
+
+
+@dataclass(frozen=True)
+class LesionScores:
+    """How many lesions were found, and how many of the found ones are lesions; 0/0 is nan."""
+
+    sensitivity: float
+    precision: float
+    f1: float
+    reference_lesions: int
+    detected_lesions: int
+    prediction_lesions: int
+    confirmed_lesions: int
+
+
+def lesion_scores(
+    reference: np.ndarray,
+    prediction: np.ndarray,
+    spacing: Sequence[float],
+    *,
+    alpha: float = 0.1,
+    beta: float = 0.7,
+    gamma: float = 0.65,
+    minimum_mm3: float = 3.0,
+    connectivity: int = 6,
+) -> LesionScores:
+    """Count the reference lesions that are detected and the predicted lesions that are confirmed.
+
+    Lesions are connected components strictly larger than `minimum_mm3`; smaller ones count as background in both
+    masks. A reference lesion is detected if
+
+    1. more than `alpha` of its voxels are predicted, and
+    2. going through the predicted lesions that overlap it, the largest overlap first, until together they hold at
+       least `gamma` of the overlapped part, none has more than `beta` of its own volume on reference background.
+
+    A predicted lesion is confirmed by the same rule with the two masks exchanged. Of equal overlaps the larger
+    lesion goes first, as in the tool, whose labels run by size. The tool also stops after as many predicted lesions
+    as the reference has labels; the published definition has no such limit, and neither has this function.
+
+    Args:
+        reference: the expert's mask, (i, j, k); above 0.5 is lesion.
+        prediction: the mask to judge, on the same grid.
+        spacing: the voxel's edges in mm, one per axis.
+        alpha: the least part of a lesion that must be covered.
+        beta: the largest part of an overlapping lesion that may lie outside all lesions of the other mask.
+        gamma: the part of the overlap after which further overlapping lesions are not asked.
+        minimum_mm3: components up to this volume are dropped.
+        connectivity: 6 (faces, as the tool's code), 18 (and edges) or 26 (and corners).
+
+    Raises:
+        ScanError: the masks are not two volumes on one grid, or the spacing does not fit.
+        ValueError: an unknown connectivity.
+    """
+    if connectivity not in CONNECTIVITY:
+        raise ValueError(f"connectivity is {connectivity!r}; choose one of {', '.join(map(str, CONNECTIVITY))}.")
+    reference, prediction, edges = binary_pair(reference, prediction, spacing)
+    box = union_box(reference, prediction)
+    # Headers hold float32 edges: a component of exactly the minimum must not slip through by their rounding.
+    minimum_voxels = minimum_mm3 / float(np.prod(edges)) * (1 + 1e-6)
+    reference_labels, reference_sizes = _lesions(reference[box], minimum_voxels, connectivity)
+    prediction_labels, prediction_sizes = _lesions(prediction[box], minimum_voxels, connectivity)
+    shape = (len(reference_sizes), len(prediction_sizes))
+    overlaps = _overlap_table(reference_labels, prediction_labels, shape)
+    detected = _count_detected(overlaps, reference_sizes, prediction_sizes, alpha, beta, gamma)
+    confirmed = _count_detected(overlaps.T.tocsr(), prediction_sizes, reference_sizes, alpha, beta, gamma)
+    sensitivity, precision = ratio(detected, shape[0]), ratio(confirmed, shape[1])
+    f1 = ratio(2 * sensitivity * precision, sensitivity + precision)
+    return LesionScores(sensitivity, precision, f1, shape[0], detected, shape[1], confirmed)
+
+
+def binary_pair(
+    reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return two masks as boolean volumes and the voxel's edges in mm, or say why they cannot be compared."""
+    reference, prediction = np.asarray(reference), np.asarray(prediction)
+    edges = np.asarray(spacing, dtype=float)
+    if reference.ndim != 3 or reference.shape != prediction.shape:
+        raise ScanError(
+            f"The reference has shape {reference.shape} and the prediction {prediction.shape}; "
+            "two volumes on one grid are needed. Restore the prediction to the reference's grid first."
+        )
+    if edges.shape != (3,) or not (np.isfinite(edges).all() and (edges > 0).all()):
+        raise ScanError(f"The voxel spacing is {tuple(spacing)}; three positive lengths in mm are needed.")
+    # Some masks hold 1.00000006 for 1, so nothing is compared with 1.
+    return reference > 0.5, prediction > 0.5, edges
+
+
+def union_box(reference: np.ndarray, prediction: np.ndarray) -> tuple[slice, ...]:
+    """Return the smallest box that holds every lesion voxel of two boolean volumes (empty if there is none)."""
+    boxes = ndimage.find_objects((reference | prediction).view(np.uint8))
+    return boxes[0] if boxes else (slice(0, 0),) * reference.ndim
+
+
+def ratio(part: float, whole: float) -> float:
+    """Divide, with nan where nothing is divided by nothing."""
+    return part / whole if whole else float("nan")
+
+
+def _lesions(mask: np.ndarray, minimum_voxels: float, connectivity: int) -> tuple[np.ndarray, np.ndarray]:
+    """Label the components larger than the minimum 1, 2, …, the others 0; return labels and sizes in voxels."""
+    labels, _ = ndimage.label(mask, ndimage.generate_binary_structure(3, CONNECTIVITY[connectivity]))
+    sizes = np.bincount(labels.ravel(), minlength=1)
+    kept = sizes > minimum_voxels
+    kept[0] = False
+    return np.where(kept, np.cumsum(kept), 0).astype(labels.dtype)[labels], sizes[kept]
+
+
+def _overlap_table(
+    reference_labels: np.ndarray, prediction_labels: np.ndarray, shape: tuple[int, int]
+) -> sparse.csr_matrix:
+    """Count the common voxels of each pair of lesions; lesion 1 is row or column 0, background is left out."""
+    common = np.flatnonzero((reference_labels > 0) & (prediction_labels > 0))
+    rows = reference_labels.ravel()[common].astype(np.int64) - 1
+    columns = prediction_labels.ravel()[common].astype(np.int64) - 1
+    pairs, counts = np.unique(rows * shape[1] + columns, return_counts=True)
+    # Without a column there is no pair either; 1 keeps the division defined.
+    return sparse.csr_matrix((counts, np.divmod(pairs, max(shape[1], 1))), shape=shape)
+
+
+def _count_detected(
+    overlaps: sparse.csr_matrix, sizes: np.ndarray, other_sizes: np.ndarray, alpha: float, beta: float, gamma: float
+) -> int:
+    """Count the lesions of the rows, `sizes` voxels large, that the other mask's lesions in the columns detect."""
+    outside = (other_sizes - np.asarray(overlaps.sum(axis=0)).ravel()) / other_sizes
+    detected = 0
+    for row, size in enumerate(sizes):
+        span = slice(overlaps.indptr[row], overlaps.indptr[row + 1])
+        others, overlap = overlaps.indices[span], overlaps.data[span]
+        covered = int(overlap.sum())
+        if covered / size <= alpha:
+            continue
+        order = np.lexsort((-outside[others], -other_sizes[others], -overlap))
+        # Whole voxels are summed and divided once, so that 13 of 20 is 0.65 and not a rounding of it.
+        asked = others[order][: 1 + np.searchsorted(np.cumsum(overlap[order]) / covered, gamma)]
+        detected += not np.any(outside[asked] > beta)
+    return detected

@@ -1,0 +1,99 @@
+"""The figures that Kolarik et al. 2020 printed, to stand beside what a run reproduces."""
+
+import math
+import re
+from dataclasses import dataclass
+
+from planar3d.evaluation.scores import Summary
+
+PAPER = "Kolarik et al. 2020, Planar 3D Transfer Learning for End to End Unimodal MRI Unbalanced Data Segmentation"
+RELEASE = "the read-me of the weights that the authors released (round 1 of 5)"
+
+# The challenge's center codes: the first two digits of a scan's name as first distributed.
+CENTERS = ("01", "07", "08")
+ALL = "all scans"
+
+
+def center_of(group: str) -> str:
+    """Return the center's code of a group of scans ("01", or "Center_01" as on the Shanoir portal), else the group."""
+    found = re.fullmatch(r"(?:center[_ ]?)?(\d\d)", group, flags=re.IGNORECASE)
+    return found[1] if found and found[1] in CENTERS else group
+
+
+def _printed(mean: float, sd: float = math.nan, digits: int = 2) -> Summary:
+    return Summary(mean, sd, digits=digits)
+
+
+# Table 2 of the paper, five-fold cross-validation. For all scans it prints Dice as 0.61 ± 0.05; the third digit is
+# from table 3 and the text.
+TABLE_2 = {
+    "dice": {
+        "01": _printed(0.69, 0.11),
+        "07": _printed(0.50, 0.11),
+        "08": _printed(0.64, 0.09),
+        ALL: _printed(0.611, 0.052, digits=3),
+    },
+    "sensitivity": {
+        "01": _printed(0.61, 0.14),
+        "07": _printed(0.45, 0.13),
+        "08": _printed(0.72, 0.16),
+        ALL: _printed(0.60, 0.10),
+    },
+}
+
+# Round 1 with the released weights: one scan of each center, the last in alphabetical order. What stands there for all
+# three is not the mean of the three (0.660 and 0.633); how it was taken is not said.
+ROUND_1 = {
+    "dice": {
+        "01": _printed(0.6313, digits=4),
+        "07": _printed(0.6770, digits=4),
+        "08": _printed(0.6705, digits=4),
+        ALL: _printed(0.6582, digits=4),
+    },
+    "sensitivity": {
+        "01": _printed(0.4655, digits=4),
+        "07": _printed(0.6048, digits=4),
+        "08": _printed(0.8287, digits=4),
+        ALL: _printed(0.6242, digits=4),
+    },
+}
+
+
+@dataclass(frozen=True)
+class System:
+    """One row of the paper's table 3; `kind` joins its sections and its column "End-to-end"."""
+
+    name: str
+    kind: str
+    dice: Summary
+    sensitivity: Summary
+
+
+RAW = "raw scan, end to end"
+_EXTRACTED = "brain extracted, not end to end"
+_EXPERT = "human expert"
+REPRODUCED = "Kolarik et al. 2020"
+
+# Table 3 of the paper; Knight and Khademi, Mahbod et al. and McKinley et al. are entries of the challenge of 2016.
+TABLE_3 = (
+    System("Knight and Khademi 2016", RAW, _printed(0.512, 0.014, 3), _printed(0.45, 0.05)),
+    System(REPRODUCED, RAW, _printed(0.611, 0.052, 3), _printed(0.60, 0.10)),
+    System("Mahbod et al. 2016", _EXTRACTED, _printed(0.448, 0.064, 3), _printed(0.53, 0.03)),
+    System("McKinley et al. 2016", _EXTRACTED, _printed(0.598, 0.059, 3), _printed(0.65, 0.03)),
+    System("Least precise expert", _EXPERT, _printed(0.670, 0.008, 3), _printed(0.72, 0.06)),
+    System("Average expert", _EXPERT, _printed(0.705, 0.027, 3), _printed(0.77, 0.02)),
+)
+
+
+def implied_spreads(measure: str) -> tuple[float, float]:
+    """Return the standard deviations over scans and over rounds' means that the centers' own figures imply.
+
+    Over scans: the mean variance within centers and the variance between their means. Over rounds: one scan of each
+    center a round, taken as independent. For Dice they are about 0.13 and 0.06, so that the ± 0.052 printed for all
+    scans can only be a spread over rounds.
+    """
+    centers = [TABLE_2[measure][center] for center in CENTERS]
+    middle = sum(center.mean for center in centers) / len(centers)
+    within = sum(center.sd**2 for center in centers) / len(centers)
+    between = sum((center.mean - middle) ** 2 for center in centers) / len(centers)
+    return math.sqrt(within + between), math.sqrt(within / len(centers))

@@ -1,0 +1,135 @@
+"""Scores of one predicted lesion mask against its reference, and their summary over scans."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import KDTree
+
+from planar3d.evaluation.lesions import binary_pair, lesion_scores, ratio, union_box
+
+
+class Measure(NamedTuple):
+    """How a score is called and printed."""
+
+    label: str
+    unit: str
+    digits: int
+
+
+# Every score of a scan, in the order of `score_scan` and of the columns of scores.csv.
+MEASURES = {
+    "dice": Measure("Dice", "", 3),
+    "sensitivity": Measure("Sensitivity", "", 3),
+    "specificity": Measure("Specificity", "", 5),
+    "precision": Measure("Precision", "", 3),
+    "reference_ml": Measure("Reference volume", "ml", 2),
+    "prediction_ml": Measure("Predicted volume", "ml", 2),
+    "lesion_sensitivity": Measure("Lesion sensitivity", "", 3),
+    "lesion_precision": Measure("Lesion precision", "", 3),
+    "lesion_f1": Measure("Lesion F1", "", 3),
+    "reference_lesions": Measure("Reference lesions", "", 0),
+    "detected_lesions": Measure("Detected lesions", "", 0),
+    "prediction_lesions": Measure("Predicted lesions", "", 0),
+    "assd_mm": Measure("Average surface distance", "mm", 2),
+    "hd95_mm": Measure("95 % Hausdorff distance", "mm", 2),
+}
+
+
+def score_scan(reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
+    """Score one predicted mask against its reference.
+
+    - dice: 2·TP / (|reference| + |prediction|) (Kolarik 2020, eq. 4), undefined where both masks are empty;
+    - sensitivity: TP / (TP + FN) (eq. 6); specificity: TN / (TN + FP); precision: TP / (TP + FP);
+    - reference_ml, prediction_ml: volumes in ml;
+    - lesion_sensitivity, lesion_precision, lesion_f1 and the counts: `lesion_scores` with the challenge's settings;
+    - assd_mm: the mean of `surface_distances`, hd95_mm their 95th percentile.
+
+    What would be 0/0, and distances to an empty mask, are nan.
+
+    Args:
+        reference: the expert's mask, (i, j, k); above 0.5 is lesion.
+        prediction: the mask to judge, on the same grid.
+        spacing: the voxel's edges in mm, one per axis; on the resampled grid the effective ones.
+
+    Raises:
+        ScanError: the masks are not two volumes on one grid, or the spacing does not fit.
+    """
+    reference, prediction, edges = binary_pair(reference, prediction, spacing)
+    true_positive = int(np.count_nonzero(reference & prediction))
+    lesion, predicted = int(np.count_nonzero(reference)), int(np.count_nonzero(prediction))
+    healthy = reference.size - lesion
+    voxel_ml = float(np.prod(edges)) / 1000
+    lesions = lesion_scores(reference, prediction, spacing)
+    distances = surface_distances(reference, prediction, spacing)
+    return {
+        "dice": ratio(2 * true_positive, lesion + predicted),
+        "sensitivity": ratio(true_positive, lesion),
+        "specificity": ratio(healthy - (predicted - true_positive), healthy),
+        "precision": ratio(true_positive, predicted),
+        "reference_ml": lesion * voxel_ml,
+        "prediction_ml": predicted * voxel_ml,
+        "lesion_sensitivity": lesions.sensitivity,
+        "lesion_precision": lesions.precision,
+        "lesion_f1": lesions.f1,
+        "reference_lesions": lesions.reference_lesions,
+        "detected_lesions": lesions.detected_lesions,
+        "prediction_lesions": lesions.prediction_lesions,
+        "assd_mm": float(distances.mean()) if distances.size else math.nan,
+        "hd95_mm": float(np.percentile(distances, 95)) if distances.size else math.nan,
+    }
+
+
+def surface_distances(reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """Return the distance in mm from each surface voxel of either mask to the nearest surface voxel of the other.
+
+    A mask's surface is what an erosion by face neighbours takes away. Both directions lie in one array, so the mean
+    weighs every surface voxel alike; it is empty where one of the masks is.
+    """
+    reference, prediction, edges = binary_pair(reference, prediction, spacing)
+    box = union_box(reference, prediction)
+    surfaces = [np.argwhere(_surface(mask[box])) * edges for mask in (reference, prediction)]
+    if not all(len(surface) for surface in surfaces):
+        return np.empty(0)
+    # A search among the surface voxels costs far less than two distance maps of the whole head.
+    there, back = (KDTree(target).query(source, workers=-1)[0] for source, target in (surfaces, surfaces[::-1]))
+    return np.concatenate([there, back])
+
+
+def _surface(mask: np.ndarray) -> np.ndarray:
+    # Beyond the box, and beyond the scan, is background: a lesion that touches the border has a surface there.
+    return mask & ~ndimage.binary_erosion(mask, border_value=0)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A mean and the standard deviation beside it; nan where they are undefined.
+
+    `count` values of `total` went into it: undefined scores (nan) are left out, and `str` says so.
+    """
+
+    mean: float
+    sd: float = math.nan
+    count: int = 0
+    total: int = 0
+    digits: int = 3
+
+    def __str__(self) -> str:
+        if math.isnan(self.mean):
+            return "–"
+        text = f"{self.mean:.{self.digits}f}"
+        if not math.isnan(self.sd):
+            text += f" ± {self.sd:.{self.digits}f}"
+        return text if self.count == self.total else f"{text} ({self.count} of {self.total})"
+
+
+def summarize(values: Iterable[float], digits: int = 3) -> Summary:
+    """Return mean and sample standard deviation (n − 1) of the defined values; one value has no deviation."""
+    given = list(values)
+    defined = [value for value in given if not math.isnan(value)]
+    mean = float(np.mean(defined)) if defined else math.nan
+    sd = float(np.std(defined, ddof=1)) if len(defined) > 1 else math.nan
+    return Summary(mean, sd, len(defined), len(given), digits)

@@ -1,0 +1,165 @@
+"""The report of a run: tables 2 and 3, learning curves, box plots, and every test scan with its lesions outlined."""
+
+import base64
+import json
+import math
+import re
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+
+from planar3d.errors import ScanError
+from planar3d.evaluation.charts import box_plots, learning_curves
+from planar3d.evaluation.figures import overlay, study_extra
+from planar3d.evaluation.published import ALL, TABLE_2
+from planar3d.evaluation.scores import MEASURES
+from planar3d.files import write_text
+from planar3d.scans.volume import Scan
+from planar3d.study.results import GRIDS, Results, ScanScores, read_results
+from planar3d.study.tables import all_tables, write_tables
+
+# What nibabel lets through of a file that was moved, cut off or replaced since the run.
+_UNREADABLE = (ScanError, OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError)
+
+
+class _Picture(NamedTuple):
+    """A figure as the page embeds it."""
+
+    caption: str
+    data: str
+
+
+def write_report(run: str | Path) -> Path:
+    """Write the report of a run folder, of as many rounds as are there, into its folder `report`.
+
+    Besides `report.html`, which needs no other file and no network, there are the tables as CSV and Markdown and the
+    figures as PNG.
+
+    Returns:
+        The path of report.html.
+
+    Raises:
+        RunError: it is no run folder, no round is scored yet, or a file in it is damaged.
+        Planar3DError: matplotlib or jinja2 is not installed.
+    """
+    with study_extra():
+        import jinja2
+    results = read_results(run)
+    folder = results.run / "report"
+    tables = all_tables(results)
+    write_tables(tables, folder)
+    overlays, skipped = _overlays(results, folder / "figures")
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("planar3d.study", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    page = environment.get_template("report.html").render(
+        title=f"planar3d report: recipe {results.recipe.get('name', 'unnamed')}, {_count_scans(results)} test scans",
+        warnings=[*results.notes, *skipped],
+        tables=tables[:2],
+        measures=tables[2:],
+        boxes=_box_plots(results, folder / "figures"),
+        curves=_learning_curves(results, folder / "figures"),
+        overlays=overlays,
+        scans=[(results.grid_label(grid), _scan_lines(results.on(grid))) for grid in GRIDS if results.on(grid)],
+        scan_header=["scan", "center", "round", *(_with_unit(name) for name in MEASURES)],
+        conditions={
+            "Data": _as_text({**results.folds["data"], "scans": len(results.folds["scans"])}),
+            "Recipe": _as_text(results.recipe),
+            "Environment": _as_text(results.environment),
+        },
+    )
+    write_text(folder / "report.html", page)
+    return folder / "report.html"
+
+
+def _box_plots(results: Results, folder: Path) -> list[_Picture]:
+    pictures = []
+    for grid in GRIDS:
+        scans = results.on(grid)
+        centers = sorted({scan.center for scan in scans})
+        groups = {center: [s for s in scans if s.center == center] for center in centers}
+        if len(centers) > 1:
+            groups[ALL] = scans
+        values = {name: {m: [s.values[m] for s in members] for m in MEASURES} for name, members in groups.items()}
+        if scans:
+            path = box_plots(values, folder / f"boxes_{grid}.png", None if results.is_phantom else TABLE_2)
+            pictures.append(
+                _Picture(f"Scores by center, {results.grid_label(grid)}; the box spans the quartiles.", _embed(path))
+            )
+    return pictures
+
+
+def _learning_curves(results: Results, folder: Path) -> list[_Picture]:
+    histories = results.histories()
+    if not histories:
+        return []
+    path = learning_curves(histories, folder / "learning_curves.png")
+    return [_Picture("Loss and Dice of training and validation windows over the epochs, by round.", _embed(path))]
+
+
+def _overlays(results: Results, folder: Path) -> tuple[list[_Picture], list[str]]:
+    """Draw every test scan on its native grid; what cannot be drawn becomes a sentence."""
+    pictures, skipped = [], []
+    dice = {(s.round, s.scan): s.values["dice"] for s in results.on("native")}
+    for number, fold in enumerate(results.folds["folds"], start=1):
+        for name in fold["test"]:
+            predicted = results.run / f"fold-{number}" / "predictions" / f"{name}_mask.nii.gz"
+            # A round that has not come that far is named among the report's notes already.
+            if not predicted.is_file():
+                continue
+            files = results.folds["scans"][name]
+            score = _score(dice.get((number, name), math.nan), MEASURES["dice"].digits)
+            title = f"{name}, round {number}: Dice {score} (native grid)"
+            path = folder / f"overlay_{re.sub(r'[^A-Za-z0-9.-]+', '_', name)}_round-{number}.png"
+            try:
+                scan, reference, prediction = (_read(file) for file in (files["scan"], files["mask"], predicted))
+                overlay(scan, prediction, reference, path, title)
+            except _UNREADABLE as error:
+                skipped.append(f"{name} is not pictured: {error}")
+                continue
+            pictures.append(_Picture(title, _embed(path)))
+    return pictures, skipped
+
+
+def _read(path: str | Path) -> Scan:
+    """Read a file that the run has checked before: as it is stored, for pictures need no second check."""
+    image = nib.squeeze_image(nib.load(path))
+    return Scan(np.asanyarray(image.dataobj), image.header, Path(path))
+
+
+def _count_scans(results: Results) -> int:
+    return len({(scan.round, scan.scan) for scan in results.scans})
+
+
+def _scan_lines(scans: list[ScanScores]) -> list[list[str]]:
+    """Return a line of text a scan, by center, then name."""
+    return [
+        [
+            scan.scan,
+            scan.center,
+            str(scan.round),
+            *(_score(scan.values[name], m.digits) for name, m in MEASURES.items()),
+        ]
+        for scan in sorted(scans, key=lambda scan: (scan.center, scan.scan, scan.round))
+    ]
+
+
+def _score(value: float, digits: int) -> str:
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _with_unit(name: str) -> str:
+    label, unit, _ = MEASURES[name]
+    return f"{label} [{unit}]" if unit else label
+
+
+def _as_text(content: dict[str, Any]) -> dict[str, str]:
+    return {key: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for key, v in content.items()}
+
+
+def _embed(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

@@ -1,0 +1,154 @@
+"""What a run folder holds: its recipe, folds, environment, and the scores and learning curves of its rounds."""
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from planar3d.errors import RunError
+from planar3d.evaluation.published import center_of
+from planar3d.evaluation.scores import MEASURES
+from planar3d.files import read_json
+
+# The cube that the network sees (the paper's 256³), and the grid of the scan's own file.
+GRIDS = ("prepared", "native")
+_COLUMNS = ("scan", "group", "round", "grid", *MEASURES)
+
+
+@dataclass(frozen=True)
+class ScanScores:
+    """The scores of one test scan on one grid; `values` has the keys of `MEASURES`."""
+
+    scan: str
+    group: str
+    round: int
+    grid: str
+    values: dict[str, float]
+
+    @property
+    def center(self) -> str:
+        """The center's code, or the group where it is none of the challenge's."""
+        return center_of(self.group)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A run as far as it has come."""
+
+    run: Path
+    recipe: dict[str, Any]
+    folds: dict[str, Any]
+    environment: dict[str, Any]
+    scans: list[ScanScores]
+
+    @property
+    def size(self) -> int:
+        """Voxels along each axis of the prepared cube."""
+        return int(self.recipe.get("size", 256))
+
+    @property
+    def is_phantom(self) -> bool:
+        """Whether the scans are the embedded phantom's."""
+        return bool(self.folds["data"].get("phantom"))
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on what the scores do not cover."""
+        notes = []
+        if self.is_phantom:
+            size = " at reduced size" if self.size < 256 else ""
+            notes.append(
+                f"This is the embedded phantom{size}; its scores say that the method runs and learns, nothing about "
+                "patients."
+            )
+        scored = {(scan.round, scan.scan) for scan in self.scans}
+        rounds = list(enumerate(self.folds["folds"], start=1))
+        absent = [n for n, _ in rounds if all(number != n for number, _ in scored)]
+        if absent:
+            which = ", ".join(map(str, absent))
+            notes.append(f"Not all rounds are here: of {len(rounds)}, missing {which}. The tables cover the others.")
+        for number, fold in rounds:
+            unscored = [scan for scan in fold["test"] if (number, scan) not in scored]
+            if unscored and number not in absent:
+                notes.append(f"Round {number} has no scores for {', '.join(unscored)}.")
+        return notes
+
+    def on(self, grid: str) -> list[ScanScores]:
+        """Return the scores on one grid."""
+        return [scan for scan in self.scans if scan.grid == grid]
+
+    def grid_label(self, grid: str) -> str:
+        """Return what a grid is called in tables."""
+        return f"{self.size}³ grid" if grid == "prepared" else "native grid"
+
+    def histories(self) -> dict[int, dict[str, np.ndarray]]:
+        """Return the columns of each round's history.csv as float arrays over the epochs; unreadable cells are nan."""
+        return {number: _read_history(path) for number, path in _in_folds(self.run, "history.csv").items()}
+
+
+def read_results(run: str | Path) -> Results:
+    """Read a run folder.
+
+    Raises:
+        RunError: it is no run folder, no round is scored yet, or a file in it is damaged.
+    """
+    run = Path(run)
+    if not (run / "folds.json").is_file():
+        raise RunError(f"{run} is not a run folder: it has no folds.json. Name a folder that a study was written to.")
+    folds = read_json(run / "folds.json")
+    if not isinstance(folds, dict) or not {"data", "scans", "folds"} <= folds.keys():
+        raise RunError(f"{run / 'folds.json'} lacks one of data, scans, folds. Delete it to have it made again.")
+    recipe, environment = (
+        read_json(run / name) if (run / name).is_file() else {} for name in ("recipe.json", "environment.json")
+    )
+    scans = [scan for path in _in_folds(run, "scores.csv").values() for scan in _read_scores(path)]
+    if not scans:
+        raise RunError(
+            f"{run} has no scores yet: fold-*/scores.csv is missing. Train and score at least one round first."
+        )
+    return Results(run, recipe, folds, environment, scans)
+
+
+def _in_folds(run: Path, name: str) -> dict[int, Path]:
+    """Return the files of that name by the number of their round."""
+    numbers = {path: path.parent.name.removeprefix("fold-") for path in run.glob(f"fold-*/{name}")}
+    return dict(sorted((int(number), path) for path, number in numbers.items() if number.isdigit()))
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return list(csv.DictReader(stream))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RunError(f"{path} is not a table in UTF-8 ({error}). Delete it to have it made again.") from None
+
+
+def _read_scores(path: Path) -> list[ScanScores]:
+    scans = []
+    for line, row in enumerate(_read_rows(path), start=2):
+        absent = [name for name in _COLUMNS if row.get(name) is None]
+        if absent:
+            raise RunError(f"{path}, line {line}, lacks {', '.join(absent)}. Delete it to have the round scored again.")
+        try:
+            # An undefined score is written as nan or as nothing.
+            values = {name: float(row[name] or "nan") for name in MEASURES}
+            scans.append(ScanScores(row["scan"], row["group"], int(row["round"]), row["grid"], values))
+        except ValueError as error:
+            raise RunError(f"{path}, line {line}: {error}. Delete it to have the round scored again.") from None
+    return scans
+
+
+def _read_history(path: Path) -> dict[str, np.ndarray]:
+    rows = _read_rows(path)
+    names = [name for name in (rows[0] if rows else ()) if name]
+    return {name: np.array([_number(row.get(name)) for row in rows]) for name in names}
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return math.nan

@@ -1,0 +1,236 @@
+"""Tables 2 and 3 of the paper, printed beside what a run reproduces, as CSV, Markdown and on the terminal."""
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from planar3d.evaluation import published
+from planar3d.evaluation.published import ALL, CENTERS
+from planar3d.evaluation.scores import MEASURES, Summary, summarize
+from planar3d.files import write_text
+from planar3d.study.results import GRIDS, Results, ScanScores, read_results
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_MISSING = Summary(math.nan)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table: what it shows, and a mean with its spread in each column.
+
+    `measure`, `grid` and `over` (what the spread is over) go into the CSV; people read `label` and `kind`.
+    """
+
+    label: str
+    cells: dict[str, Summary]
+    measure: str = ""
+    grid: str = ""
+    over: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of summaries under named columns, with the sentences that belong below."""
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """What stands above the columns, the labels' first."""
+        kinds = ("kind",) if any(row.kind for row in self.rows) else ()
+        return ("", *kinds, *(heading(column) for column in self.columns))
+
+    @property
+    def lines(self) -> list[tuple[str, ...]]:
+        """The rows as text, cell by cell."""
+        kinds = "kind" in self.header
+        return [
+            (row.label, *((row.kind,) if kinds else ()), *(str(row.cells.get(c, _MISSING)) for c in self.columns))
+            for row in self.rows
+        ]
+
+    def to_markdown(self) -> str:
+        """Return the table with its title and notes as Markdown."""
+        lines = [f"## {self.title}", "", _markdown_line(self.header), "|---" * len(self.header) + "|"]
+        lines += [_markdown_line(line) for line in self.lines]
+        return "\n".join([*lines, "", *(f"- {note}" for note in self.notes), ""])
+
+    def to_csv(self) -> str:
+        """Return one line a cell: what it is, mean, sd and what that is over, number of values and of how many."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("row", "kind", "measure", "grid", "column", "mean", "sd", "sd_over", "values", "of"))
+        for row in self.rows:
+            for column in self.columns:
+                cell = row.cells.get(column, _MISSING)
+                if not math.isnan(cell.mean):
+                    counts = (cell.count, cell.total) if cell.total else ("", "")
+                    sd = "" if math.isnan(cell.sd) else cell.sd
+                    what = (row.label, row.kind, row.measure, row.grid, column)
+                    writer.writerow((*what, cell.mean, sd, row.over, *counts))
+        return stream.getvalue()
+
+
+def heading(column: str) -> str:
+    """Return how a column is headed: measures by their label, centers by their code, other groups by their name."""
+    if column in MEASURES:
+        return MEASURES[column].label
+    return f"center {column}" if column in CENTERS else column
+
+
+def table_2(results: Results) -> Table:
+    """Build the paper's table 2, Dice and sensitivity by center, with the reproduced figures under the printed ones."""
+    rows = []
+    for measure, printed in published.TABLE_2.items():
+        label = MEASURES[measure].label
+        rows.append(Row(f"{label}, published", printed, measure))
+        for grid in GRIDS:
+            scans, name = results.on(grid), f"{label}, {results.grid_label(grid)}"
+            rows.append(Row(name, _by_center(scans, measure), measure, grid, "scans"))
+            rows.append(Row(f"{name}, over rounds", {ALL: _over_rounds(scans, measure)}, measure, grid, "rounds"))
+        rows.append(Row(f"{label}, round 1, published", published.ROUND_1[measure], measure))
+        first = [scan for scan in results.on("prepared") if scan.round == 1]
+        name = f"{label}, round 1, {results.grid_label('prepared')}"
+        rows.append(Row(name, _by_center(first, measure), measure, "prepared", "scans of round 1"))
+    notes = [
+        *spread_notes(),
+        f"Published: {published.PAPER}, table 2; round 1: {published.RELEASE}. All other rows: this run.",
+        "Round 1, published, all scans: not the mean of the three scans; the release does not say how it was taken.",
+        *_other_scans(results),
+    ]
+    return Table("table2", "Table 2: Dice and sensitivity by center", _columns(results), rows, notes)
+
+
+def table_3(results: Results) -> Table:
+    """Build the paper's table 3, unimodal methods and human experts, with the reproduced figures as further rows."""
+    rows = [
+        Row(system.name, {"dice": system.dice, "sensitivity": system.sensitivity}, kind=system.kind)
+        for system in published.TABLE_3
+    ]
+    spreads: dict[str, Callable[[Sequence[ScanScores], str], Summary]] = {"scans": _over_scans, "rounds": _over_rounds}
+    ours = [
+        Row(
+            f"This run, {results.grid_label(grid)}" + (", over rounds" if over == "rounds" else ""),
+            {measure: spread(results.on(grid), measure) for measure in ("dice", "sensitivity")},
+            grid=grid,
+            over=over,
+            kind=published.RAW,
+        )
+        for grid in GRIDS
+        for over, spread in spreads.items()
+    ]
+    place = 1 + [system.name for system in published.TABLE_3].index(published.REPRODUCED)
+    notes = [*spread_notes(), f"The other rows: {published.PAPER}, table 3.", *_other_scans(results)]
+    title = "Table 3: beside other unimodal methods and human experts"
+    return Table("table3", title, ("dice", "sensitivity"), rows[:place] + ours + rows[place:], notes)
+
+
+def measures_table(results: Results, grid: str) -> Table:
+    """Build a table of every measure by center on one grid, mean ± standard deviation over scans."""
+    scans = results.on(grid)
+    columns = tuple(c for c in _columns(results) if c == ALL or any(s.center == c for s in scans))
+    rows = [
+        Row(f"{m.label} [{m.unit}]" if m.unit else m.label, _by_center(scans, key), key, grid, "scans")
+        for key, m in MEASURES.items()
+    ]
+    note = (
+        "A score that would be 0/0 is undefined and left out of its mean; “(4 of 5)” says so. "
+        "Lesion-wise scores follow the challenge’s definition (Commowick et al. 2018)."
+    )
+    return Table(f"measures_{grid}", f"All measures, {results.grid_label(grid)}", columns, rows, [note])
+
+
+def all_tables(results: Results) -> list[Table]:
+    """Build every table of a run: tables 2 and 3, and all measures on each grid that was scored."""
+    measured = [measures_table(results, grid) for grid in GRIDS if results.on(grid)]
+    return [table_2(results), table_3(results), *measured]
+
+
+def write_tables(tables: Iterable[Table], folder: str | Path) -> None:
+    """Write each table as `<name>.csv` and `<name>.md` into a folder."""
+    for table in tables:
+        write_text(Path(folder) / f"{table.name}.csv", table.to_csv())
+        write_text(Path(folder) / f"{table.name}.md", table.to_markdown())
+
+
+def print_tables(run: str | Path, console: "Console | None" = None) -> None:
+    """Print tables 2 and 3 of a run folder on the terminal.
+
+    Raises:
+        RunError: the run folder holds no scores, or damaged ones.
+    """
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    console = console or Console()
+    results = read_results(run)
+    for table in (table_2(results), table_3(results)):
+        printed = RichTable(title=table.title)
+        for header in table.header:
+            printed.add_column(Text(header), no_wrap=header in map(heading, table.columns))
+        for line in table.lines:
+            printed.add_row(*map(Text, line))
+        console.print(printed)
+    for note in [*results.notes, *spread_notes()]:
+        console.print(Text(f"- {note}"))
+
+
+def spread_notes() -> list[str]:
+    """Say what the two spreads are and with which of them the paper's ± compares."""
+    over_scans, over_rounds = published.implied_spreads("dice")
+    whole = published.TABLE_2["dice"][ALL]
+    return [
+        "± is a sample standard deviation (n − 1) over scans; in the rows “over rounds” it is over the rounds’ means.",
+        f"The paper’s {whole} for all scans cannot be over scans: the ± of its own centers give about {over_scans:.2f} "
+        f"over the scans and about {over_rounds:.2f} over the rounds’ means. Compare ±{whole.sd:.3f} with the rows "
+        "“over rounds”.",
+    ]
+
+
+def _columns(results: Results) -> tuple[str, ...]:
+    others = sorted({scan.center for scan in results.scans} - set(CENTERS))
+    # A single group of other data is all there is; a column of its own would say the same twice.
+    return (*CENTERS, *(others if len(others) > 1 or _has_centers(results) else ()), ALL)
+
+
+def _other_scans(results: Results) -> list[str]:
+    """Warn where this run's scans cannot be the challenge's."""
+    if _has_centers(results) and not results.is_phantom:
+        return []
+    return ["The published figures are of the challenge’s scans, this run is of others: they cannot be compared."]
+
+
+def _has_centers(results: Results) -> bool:
+    return any(scan.center in CENTERS for scan in results.scans)
+
+
+def _by_center(scans: Sequence[ScanScores], measure: str) -> dict[str, Summary]:
+    centers = {scan.center for scan in scans}
+    cells = {center: _over_scans([scan for scan in scans if scan.center == center], measure) for center in centers}
+    return cells | {ALL: _over_scans(scans, measure)}
+
+
+def _over_scans(scans: Sequence[ScanScores], measure: str) -> Summary:
+    return summarize((scan.values[measure] for scan in scans), MEASURES[measure].digits)
+
+
+def _over_rounds(scans: Sequence[ScanScores], measure: str) -> Summary:
+    rounds = sorted({scan.round for scan in scans})
+    means = [_over_scans([s for s in scans if s.round == number], measure).mean for number in rounds]
+    return summarize(means, MEASURES[measure].digits)
+
+
+def _markdown_line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

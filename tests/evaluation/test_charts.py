@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from planar3d.evaluation.charts import box_plots, learning_curves
+from planar3d.evaluation.published import TABLE_2
+from planar3d.evaluation.scores import MEASURES
+
+VALIDATION, PUBLISHED = (0xD5, 0x5E, 0x00), (0x00, 0x9E, 0x73)
+SCAN = (64, 149, 197)  # a point's blue, a quarter transparent on white
+
+
+def count(path, colour):
+    pixels = (imread(path)[..., :3] * 255).round().astype(int)
+    return np.count_nonzero(np.abs(pixels - colour).max(axis=-1) < 12)
+
+
+def history(epochs, *names):
+    falling = np.exp(-np.arange(1, epochs + 1) / 5)
+    return {"epoch": np.arange(1, epochs + 1)} | {n: 1 - falling if "dice" in n else falling for n in names}
+
+
+NAMES = ("loss", "dice", "val_loss", "val_dice")
+
+
+def test_each_curve_that_is_there_is_drawn(tmp_path):
+    both = learning_curves({1: history(20, *NAMES)}, tmp_path / "both.png")
+    training_only = learning_curves({1: history(20, "loss", "dice")}, tmp_path / "training.png")
+    assert count(both, VALIDATION) > 2 * count(training_only, VALIDATION)
+
+
+@pytest.mark.parametrize("rounds", [2, 7])
+def test_any_number_of_rounds_has_room(tmp_path, rounds):
+    path = learning_curves({n: history(10, *NAMES) for n in range(1, rounds + 1)}, tmp_path / "curves.png")
+    fewer = learning_curves({n: history(10, *NAMES) for n in range(1, rounds)} | {rounds: {}}, tmp_path / "fewer.png")
+    legend = learning_curves({n: {} for n in range(1, rounds + 1)}, tmp_path / "legend.png")
+    share = (count(path, VALIDATION) - count(fewer, VALIDATION)) / (count(path, VALIDATION) - count(legend, VALIDATION))
+    assert share == pytest.approx(1 / rounds, rel=0.25)
+
+
+def test_a_round_of_one_epoch_or_of_nothing_is_no_obstacle(tmp_path):
+    histories = {1: history(1, *NAMES), 2: {}, 3: {"loss": np.array([np.nan])}}
+    path = learning_curves(histories, tmp_path / "curves.png")
+    empty = learning_curves({1: {}, 2: {}, 3: {}}, tmp_path / "empty.png")
+    assert count(path, VALIDATION) > count(empty, VALIDATION)
+
+
+def scores(count_of_scans, value):
+    return {name: [value] * count_of_scans for name in MEASURES}
+
+
+def test_every_scan_is_a_point_and_undefined_scores_are_left_out(tmp_path):
+    rng = np.random.default_rng(0)
+    centers = {c: {name: list(rng.random(5)) for name in MEASURES} for c in ("01", "07")}
+    undefined = {c: {name: [*values[:1], *[np.nan] * 4] for name, values in s.items()} for c, s in centers.items()}
+    all_points = box_plots(centers, tmp_path / "all.png")
+    one_point = box_plots(undefined, tmp_path / "one.png")
+    assert count(all_points, SCAN) > 3 * count(one_point, SCAN)
+
+
+def test_published_means_are_marked_where_there_are_some(tmp_path):
+    known = box_plots({"01": scores(3, 0.5)}, tmp_path / "known.png", TABLE_2)
+    other = box_plots({"siteA": scores(3, 0.5)}, tmp_path / "other.png", TABLE_2)
+    assert count(known, PUBLISHED) > 0
+    assert count(other, PUBLISHED) == 0

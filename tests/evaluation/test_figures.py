@@ -1,0 +1,119 @@
+import sys
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from planar3d.errors import Planar3DError, ScanError
+from planar3d.evaluation.figures import overlay
+from planar3d.scans.volume import Scan
+
+# Everything but the outlines is grey; of their colours one is redder than blue, the other the reverse.
+BLUE, ORANGE = -1, 1
+LEGEND = 50  # rows at the bottom
+
+
+def stored(voxels, axes="RAS", zooms=(1.0, 1.2, 3.0)):
+    """A scan of right-anterior-superior voxels, stored along other axes."""
+    image = nib.Nifti1Image(voxels, np.diag([*zooms, 1]))
+    turn = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(tuple(axes))
+    )
+    turned = image.as_reoriented(turn)
+    return Scan(np.asarray(turned.dataobj), turned.header)
+
+
+@pytest.fixture
+def head():
+    """A bright ellipsoid with outliers in the air, and a mask inside."""
+    i, j, k = np.ogrid[-1:1:30j, -1:1:36j, -1:1:14j]
+    voxels = np.where(i**2 + j**2 + k**2 < 0.8, 500 + 100 * (i + j + k), 5).astype(np.int16)
+    voxels[0, 0, 0] = 30000
+    mask = np.zeros(voxels.shape, np.uint8)
+    mask[8:13, 20:26, 6:9] = 1
+    return voxels, mask
+
+
+def places(path, colour):
+    """Rows and columns of the pixels of an outline, without the legend."""
+    pixels = imread(path)[:-LEGEND]
+    return np.nonzero(colour * (pixels[..., 0] - pixels[..., 2]) > 0.2)
+
+
+def count(path, colour):
+    return len(places(path, colour)[0])
+
+
+def test_both_outlines_are_drawn_in_their_colours(tmp_path, head):
+    voxels, mask = head
+    scan = stored(voxels)
+    with_both = overlay(scan, stored(np.roll(mask, 3, axis=1)), stored(mask), tmp_path / "both.png", "both")
+    alone = overlay(scan, stored(mask), None, tmp_path / "alone.png", "alone")
+    assert count(with_both, BLUE) > 100 and count(with_both, ORANGE) > 100
+    assert count(alone, BLUE) == 0 and count(alone, ORANGE) > 100
+
+
+def test_the_reference_stays_visible_under_an_equal_prediction(tmp_path, head):
+    voxels, mask = head
+    path = overlay(stored(voxels), stored(mask), stored(mask), tmp_path / "equal.png", "equal")
+    assert count(path, BLUE) > 100 and count(path, ORANGE) > 100
+
+
+def test_empty_masks_have_no_outline(tmp_path, head):
+    voxels, mask = head
+    path = overlay(stored(voxels), stored(0 * mask), stored(0 * mask), tmp_path / "empty.png", "empty")
+    assert count(path, BLUE) == count(path, ORANGE) == 0
+
+
+@pytest.mark.parametrize("axes", ["LPS", "LAS", "PIR", "SAL"])
+def test_the_picture_does_not_depend_on_how_the_scan_is_stored(tmp_path, head, axes):
+    voxels, mask = head
+    there = overlay(stored(voxels), stored(mask), None, tmp_path / "ras.png", "scan")
+    here = overlay(stored(voxels, axes), stored(mask, axes), None, tmp_path / "other.png", "scan")
+    assert here.read_bytes() == there.read_bytes()
+
+
+def test_the_slices_go_through_the_lesion(tmp_path, head):
+    voxels, mask = head
+    shown = overlay(stored(voxels), stored(mask), None, tmp_path / "lesion.png", "scan")
+    moved = overlay(stored(voxels), stored(np.roll(mask, 9, axis=0)), None, tmp_path / "moved.png", "scan")
+    assert count(moved, ORANGE) == pytest.approx(count(shown, ORANGE), rel=0.2)
+    assert moved.read_bytes() != shown.read_bytes()
+
+
+def test_superior_is_up_the_face_looks_left_and_left_is_left(tmp_path, head):
+    voxels, _ = head
+
+    def outline(name, at):
+        mask = np.zeros(voxels.shape, np.uint8)
+        mask[at] = 1
+        return places(overlay(stored(voxels), stored(mask), None, tmp_path / f"{name}.png", "scan"), ORANGE)
+
+    middle = np.s_[13:17, 16:20, 6:8]
+    superior, inferior = outline("s", np.s_[13:17, 16:20, 10:12]), outline("i", np.s_[13:17, 16:20, 2:4])
+    assert superior[0].min() < outline("m", middle)[0].min() < inferior[0].min()
+    # The sagittal slice is the leftmost, the coronal one the rightmost.
+    anterior, posterior = outline("a", np.s_[13:17, 28:32, 6:8]), outline("p", np.s_[13:17, 4:8, 6:8])
+    assert anterior[1].min() < posterior[1].min()
+    left, right = outline("l", np.s_[4:8, 16:20, 6:8]), outline("r", np.s_[22:26, 16:20, 6:8])
+    assert left[1].max() < right[1].max()
+
+
+def test_masks_of_another_grid_are_refused(tmp_path, head):
+    voxels, mask = head
+    with pytest.raises(ScanError, match=r"prediction has shape \(30, 36, 13\)"):
+        overlay(stored(voxels), stored(mask[..., 1:]), None, tmp_path / "no.png", "scan")
+    assert not (tmp_path / "no.png").exists()
+
+
+def test_a_scan_without_any_contrast_is_still_drawn(tmp_path, head):
+    scan = replace(stored(head[0]), voxels=np.zeros(head[0].shape))
+    assert overlay(scan, stored(head[1]), None, tmp_path / "flat.png", "flat").stat().st_size > 1000
+
+
+def test_without_matplotlib_the_extra_is_named(tmp_path, head, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(Planar3DError, match=r"pip install 'planar3d\[study\]'"):
+        overlay(stored(head[0]), stored(head[1]), None, tmp_path / "no.png", "scan")

@@ -1,0 +1,125 @@
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from planar3d.errors import Planar3DError, RunError
+from planar3d.study.report import write_report
+
+
+@pytest.fixture
+def small_run(make_run):
+    """Two rounds of two scans each, because every overlay takes a moment."""
+    return lambda **changes: make_run(**{"groups": ("01", "07"), "rounds": 2, **changes})
+
+
+def page_of(run):
+    return write_report(run).read_text(encoding="utf-8")
+
+
+def text_of(page):
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", page))
+
+
+def test_tables_figures_and_page_are_written(small_run):
+    run = small_run()
+    assert write_report(run) == run / "report" / "report.html"
+    names = {path.name for path in (run / "report").iterdir()}
+    assert {"table2.csv", "table2.md", "table3.csv", "table3.md", "report.html", "figures"} <= names
+    figures = {path.name for path in (run / "report" / "figures").iterdir()}
+    assert {"boxes_prepared.png", "boxes_native.png", "learning_curves.png"} <= figures
+    assert len([name for name in figures if name.startswith("overlay_")]) == 4
+
+
+def test_the_page_needs_no_other_file_and_no_network(small_run):
+    page = page_of(small_run())
+    sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
+    assert len([s for s in sources if s.startswith("data:image/png;base64,")]) == 4 + 3
+    assert all(s.startswith(("data:image/png;base64,", "#")) for s in sources)
+    assert "http://" not in page and "https://" not in page and "<script" not in page and "url(" not in page
+
+
+def test_every_scan_stands_in_the_table_and_above_its_overlay(small_run):
+    page = page_of(small_run())
+    for name in (f"scan{place}{number}" for place in range(2) for number in range(2)):
+        assert page.count(f'<th scope="row">{name}</th>') == 2
+        assert re.search(rf"<figcaption>{name}, round \d: Dice \d\.\d{{3}} \(native grid\)</figcaption>", page)
+
+
+def test_conditions_are_printed_whatever_they_are(small_run, change_json):
+    run = small_run()
+    change_json(run / "environment.json", lambda e: e.update(machine="x86_64, 2 cores", digests={"vgg16": "ab12"}))
+    text = text_of(page_of(run))
+    for words in ("threshold16.0", 'frozen["encoder"]', "machinex86_64, 2 cores", '{"vgg16": "ab12"}', "layouttable"):
+        assert words in text.replace("&#34;", '"')
+
+
+def test_names_and_conditions_are_escaped(small_run, change_json):
+    run = small_run(groups=("<b>x</b>", "y"))
+    change_json(run / "environment.json", lambda e: e.update(machine="<script>alert(1)</script>"))
+    page = page_of(run)
+    assert "<script" not in page and "<b>" not in page
+    assert "&lt;script&gt;" in page and "&lt;b&gt;x&lt;/b&gt;" in page
+
+
+def test_the_phantom_is_warned_of_above_all_scores(small_run):
+    page = page_of(small_run(phantom=True, size=64))
+    assert 0 < page.index("nothing about patients") < page.index("Table 2")
+    assert "64³ grid" in page and "256³ grid" not in page
+
+
+def test_a_part_of_a_run_is_reported_and_the_rest_named(small_run):
+    run = small_run()
+    shutil.rmtree(run / "fold-2")
+    (run / "fold-1" / "history.csv").unlink()
+    page = page_of(run)
+    assert "of 2, missing 2" in page
+    assert "No round has a history.csv" in page
+    assert page.count("<figcaption>scan") == 2
+
+
+@pytest.mark.parametrize("damage", ["removed", "truncated", "another grid"])
+def test_a_scan_that_cannot_be_pictured_is_named_and_the_others_are(small_run, damage):
+    run = small_run()
+    scan = run.parent / "data" / "scan00.nii.gz"
+    if damage == "removed":
+        scan.unlink()
+    elif damage == "truncated":
+        scan.write_bytes(scan.read_bytes()[:2000])
+    else:
+        path = run / "fold-1" / "predictions" / "scan00_mask.nii.gz"
+        nib.save(nib.Nifti1Image(np.zeros((3, 4, 5), np.uint8), np.eye(4)), path)
+    page = page_of(run)
+    assert "scan00 is not pictured: " in page
+    assert page.count("<figcaption>scan") == 3
+
+
+def test_the_same_run_gives_the_same_page(small_run):
+    run = small_run()
+    assert page_of(run) == page_of(run)
+
+
+def test_a_run_without_scores_is_refused(tmp_path):
+    with pytest.raises(RunError, match="not a run folder"):
+        write_report(tmp_path)
+
+
+def test_without_the_extra_it_is_named(small_run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(Planar3DError, match=r"pip install 'planar3d\[study\]'"):
+        write_report(small_run())
+
+
+def test_tables_need_no_heavy_library():
+    program = (
+        "import sys, planar3d.study.report, planar3d.study.tables\n"
+        "print([m for m in ('tensorflow', 'keras', 'matplotlib', 'pandas', 'nilearn', 'jinja2') if m in sys.modules])"
+    )
+    root = Path(__file__).parents[2]
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root)
+    assert found.stdout.strip() == "[]"

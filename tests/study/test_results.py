@@ -1,0 +1,94 @@
+import math
+import shutil
+
+import numpy as np
+import pytest
+
+from planar3d.errors import RunError
+from planar3d.evaluation.scores import MEASURES
+from planar3d.study.results import read_results
+
+
+def test_every_test_scan_is_read_on_both_grids_with_its_center_as_written(make_run):
+    results = read_results(make_run())
+    assert len(results.on("prepared")) == len(results.on("native")) == 9
+    assert {scan.center for scan in results.scans} == {"01", "07", "08"}
+    assert all(set(scan.values) == set(MEASURES) for scan in results.scans)
+    assert results.notes == []
+
+
+def test_a_group_may_have_any_name(make_run):
+    names = ("NA", "3.0", "Center_07")
+    assert {scan.group for scan in read_results(make_run(groups=names)).scans} == set(names)
+
+
+def test_undefined_scores_may_be_empty_or_nan(make_run):
+    run = make_run()
+    path = run / "fold-1" / "scores.csv"
+    lines = path.read_text().splitlines()
+    cells = lines[1].split(",")
+    cells[4], cells[5] = "", "nan"
+    path.write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]))
+    first = read_results(run).scans[0]
+    assert math.isnan(first.values["dice"]) and math.isnan(first.values["sensitivity"])
+
+
+def test_missing_rounds_are_named(make_run):
+    run = make_run()
+    shutil.rmtree(run / "fold-1")
+    (run / "fold-3" / "scores.csv").unlink()
+    (note,) = read_results(run).notes
+    assert "of 3, missing 1, 3" in note
+
+
+def test_a_test_scan_without_scores_is_named(make_run):
+    run = make_run()
+    path = run / "fold-2" / "scores.csv"
+    path.write_text("\n".join(line for line in path.read_text().splitlines() if not line.startswith("scan11")))
+    assert read_results(run).notes == ["Round 2 has no scores for scan11."]
+
+
+@pytest.mark.parametrize(("size", "words"), [(64, "phantom at reduced size; "), (256, "phantom; ")])
+def test_a_run_of_the_phantom_says_so(make_run, size, words):
+    (note,) = read_results(make_run(phantom=True, size=size)).notes
+    assert words in note and "nothing about patients" in note
+
+
+def test_histories_are_read_by_round_and_what_is_unreadable_is_nan(make_run):
+    run = make_run()
+    (run / "fold-2" / "history.csv").write_text("epoch,loss\n1,0.5\n2,oops\n3\n")
+    histories = read_results(run).histories()
+    assert list(histories) == [1, 2, 3]
+    assert len(histories[1]["val_dice"]) == 5
+    np.testing.assert_array_equal(histories[2]["loss"], [0.5, math.nan, math.nan])
+
+
+def test_a_folder_without_scores_is_refused(make_run):
+    run = make_run()
+    for number in (1, 2, 3):
+        shutil.rmtree(run / f"fold-{number}")
+    with pytest.raises(RunError, match="no scores yet"):
+        read_results(run)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(RunError, match=r"no folds\.json"):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("scan,group\na,01\n", "line 2, lacks round, grid, dice"),
+        (
+            ",".join(["scan,group,round,grid", *MEASURES]) + "\na,01,one,native" + ",1" * len(MEASURES),
+            "line 2: .*'one'",
+        ),
+        ("\xff\xfe", "not a table in UTF-8"),
+    ],
+)
+def test_a_damaged_table_is_named_with_its_line(make_run, text, sentence):
+    run = make_run()
+    (run / "fold-2" / "scores.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(RunError, match=rf"fold-2.scores\.csv.*{sentence}"):
+        read_results(run)

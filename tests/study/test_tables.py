@@ -1,0 +1,111 @@
+import csv
+import io
+import shutil
+import statistics
+
+import pytest
+from rich.console import Console
+
+from planar3d.evaluation.published import ALL, CENTERS
+from planar3d.evaluation.scores import MEASURES
+from planar3d.study.results import GRIDS, read_results
+from planar3d.study.tables import all_tables, measures_table, print_tables, table_2, table_3
+
+
+def row(table, label):
+    (found,) = (row for row in table.rows if row.label == label)
+    return found.cells
+
+
+def test_means_and_deviations_over_scans_and_over_rounds(make_run):
+    results = read_results(make_run())
+    table = table_2(results)
+    dice = {(s.round, s.center): s.values["dice"] for s in results.on("prepared")}
+    over_scans, over_rounds = row(table, "Dice, 256³ grid"), row(table, "Dice, 256³ grid, over rounds")
+    for center in CENTERS:
+        values = [value for (_, place), value in dice.items() if place == center]
+        assert over_scans[center].mean == pytest.approx(statistics.mean(values))
+        assert over_scans[center].sd == pytest.approx(statistics.stdev(values))
+    assert over_scans[ALL].sd == pytest.approx(statistics.stdev(dice.values()))
+    means = [statistics.mean(dice[number, center] for center in CENTERS) for number in (1, 2, 3)]
+    assert over_rounds[ALL].mean == pytest.approx(statistics.mean(means))
+    assert over_rounds[ALL].sd == pytest.approx(statistics.stdev(means))
+
+
+def test_the_published_figures_stand_in_the_same_columns(make_run):
+    lines = {line[0]: line[1:] for line in table_2(read_results(make_run())).lines}
+    assert lines["Dice, published"] == ("0.69 ± 0.11", "0.50 ± 0.11", "0.64 ± 0.09", "0.611 ± 0.052")
+    assert lines["Sensitivity, round 1, published"] == ("0.4655", "0.6048", "0.8287", "0.6242")
+
+
+def test_round_1_alone_is_one_scan_a_center(make_run):
+    run = make_run()
+    cells = row(table_2(read_results(run)), "Dice, round 1, 256³ grid")
+    assert [cells[center].count for center in CENTERS] == [1, 1, 1]
+    shutil.rmtree(run / "fold-1")
+    assert table_2(read_results(run)).lines[6][1:] == ("–", "–", "–", "–")
+
+
+def test_other_groups_have_columns_of_their_own(make_run):
+    table = table_2(read_results(make_run(groups=("Lyon", "Rennes"))))
+    assert table.columns == (*CENTERS, "Lyon", "Rennes", ALL)
+    assert table.lines[0][4:6] == ("–", "–")
+    assert table.lines[1][1:4] == ("–", "–", "–") and "–" not in table.lines[1][4:]
+    assert any("cannot be compared" in note for note in table.notes)
+
+
+def test_a_single_other_group_needs_no_column(make_run):
+    assert table_2(read_results(make_run(groups=("all",)))).columns == (*CENTERS, ALL)
+
+
+def test_centers_of_the_portal_are_the_challenges(make_run):
+    table = table_2(read_results(make_run(groups=("Center_01", "Center_07", "Center_08"))))
+    assert table.columns == (*CENTERS, ALL)
+    assert not any("cannot be compared" in note for note in table.notes)
+
+
+def test_the_phantom_is_not_compared_with_patients(make_run):
+    results = read_results(make_run(phantom=True, size=64))
+    assert any("cannot be compared" in note for table in (table_2(results), table_3(results)) for note in table.notes)
+
+
+def test_table_3_puts_this_run_below_the_paper(make_run):
+    table = table_3(read_results(make_run()))
+    labels = [row.label for row in table.rows]
+    assert labels[1] == "Kolarik et al. 2020"
+    assert labels[2:6] == [
+        f"This run, {grid}{over}" for grid in ("256³ grid", "native grid") for over in ("", ", over rounds")
+    ]
+    assert len(labels) == 10
+
+
+def test_all_measures_are_summarized_on_both_grids(make_run):
+    results = read_results(make_run())
+    for grid in GRIDS:
+        table = measures_table(results, grid)
+        assert [row.measure for row in table.rows] == list(MEASURES)
+        assert all(row.cells[ALL].total == 9 for row in table.rows)
+    volumes = [row(measures_table(results, grid), "Reference volume [ml]")[ALL].mean for grid in GRIDS]
+    assert volumes[1] == pytest.approx(2 * volumes[0])
+
+
+def test_csv_holds_every_cell_at_full_precision(make_run):
+    for table in all_tables(read_results(make_run())):
+        rows = list(csv.DictReader(io.StringIO(table.to_csv())))
+        cells = {(r["row"], r["column"]): float(r["mean"]) for r in rows}
+        assert cells == {(r.label, column): r.cells[column].mean for r in table.rows for column in r.cells}
+
+
+def test_markdown_has_as_many_cells_in_every_line(make_run):
+    for table in all_tables(read_results(make_run(groups=("a|b", "c")))):
+        lines = [line for line in table.to_markdown().splitlines() if line.startswith("|")]
+        cells = {line.replace("\\|", "").count("|") for line in lines}
+        assert len(cells) == 1 and len(lines) == len(table.rows) + 2
+
+
+def test_the_terminal_shows_both_tables_without_breaking_figures(make_run):
+    console = Console(file=io.StringIO(), width=90)
+    print_tables(make_run(groups=("[red]", "07")), console)
+    printed = console.file.getvalue()
+    assert "Table 2" in printed and "Table 3" in printed
+    assert "0.611 ± 0.052" in printed and "[red]" in printed
