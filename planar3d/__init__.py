@@ -34,7 +34,7 @@ _HOME = {
 }
 _ALIASES = {"load_released": "load_weights"}
 
-__all__ = ["__version__", *_HOME, *_ALIASES]  # noqa: PLE0604
+__all__ = ["__version__", *_HOME, *_ALIASES]
 
 
 def __getattr__(name: str) -> Any:

@@ -29,7 +29,8 @@ Precision = Annotated[str | None, typer.Option("--precision", help="float32, bf1
 Folds = Annotated[str | None, typer.Option("--folds", help="Number of rounds, or a folds.json of your own.")]
 Only = Annotated[str | None, typer.Option("--only", help="Rounds to run, e.g. 2,4; all if left out.")]
 AssumeAffine = Annotated[
-    bool, typer.Option("--assume-affine", help="Accept scans without sform and qform, as stored left-anterior-superior.")
+    bool,
+    typer.Option("--assume-affine", help="Accept scans without sform and qform, as stored left-anterior-superior."),
 ]
 
 
@@ -124,7 +125,9 @@ def crossval(
 
 def reproduce_msseg(
     demo: Annotated[bool, typer.Option("--demo", help="The embedded phantom at reduced size.")] = False,
-    data: Annotated[Path | None, typer.Option("--data", help="Folder of MSSEG 2016, or other scans with masks.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder of MSSEG 2016, or other scans with masks.")
+    ] = None,
     out: Out = Path("runs/msseg"),
     recipe: Annotated[str | None, typer.Option("--recipe", help="paper, released, demo, or a JSON file.")] = None,
     settings: Settings = None,
@@ -157,7 +160,9 @@ def predict(
     settings: Settings = None,
     size: Size = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Windows at once.")] = 1,
-    overlay: Annotated[bool, typer.Option("--overlay", help="Write a picture of the mask on the scan as well.")] = False,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Write a picture of the mask on the scan as well.")
+    ] = False,
     assume_affine: AssumeAffine = False,
 ) -> None:
     """Segment the lesions of raw FLAIR scans; masks lie on the scans' own grids."""

@@ -46,7 +46,9 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RunError(f"{path} is not readable as JSON ({error}). Mend it, or delete it to have it made again.") from error
+        raise RunError(
+            f"{path} is not readable as JSON ({error}). Mend it, or delete it to have it made again."
+        ) from error
 
 
 def _umask() -> int:

@@ -8,7 +8,7 @@ from keras import layers
 
 from planar3d.networks.blocks import dilated_residual_level
 from planar3d.networks.encoder_weights import EncoderWeights, fill_encoder
-from planar3d.networks.vgg16 import vgg16_block
+from planar3d.networks.vgg16 import vgg16_convolutions, vgg16_pool
 from planar3d.transfer.transplant import load_weights
 
 DECODER_FILTERS = (256, 128, 64, 32)
@@ -53,8 +53,8 @@ def PlanarResUNet(
     inputs = x = keras.Input(input_shape, name="input")
     skips = []
     for number in (1, 2, 3, 4):
-        skip, x = vgg16_block(x, number)
-        skips.append(skip)
+        skips.append(vgg16_convolutions(x, number))
+        x = vgg16_pool(skips[-1], number)
 
     x = _bridge(x, bridge_filters)
     for level, filters, skip in zip((6, 7, 8, 9), decoder_filters, reversed(skips), strict=True):

@@ -11,17 +11,18 @@ from planar3d.networks.encoder_weights import EncoderWeights, fill_encoder
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
-def vgg16_block(x: Any, number: int, depth_pooling: bool = True) -> tuple[Any, Any]:
-    """Build block `number` (1-5) on `x`: its last convolution, the skip level, and its pooling.
-
-    Layers are named `block1_conv1` … `block5_pool`, as in the 2D network and in the released weight files.
-    """
+def vgg16_convolutions(x: Any, number: int) -> Any:
+    """Apply the convolutions of block `number` (1-5), named `block1_conv1` … as in the 2D network and the release."""
     filters, convolutions = BLOCKS[number - 1]
     for i in range(1, convolutions + 1):
         name = f"block{number}_conv{i}"
         x = layers.Conv3D(filters, (1, 3, 3), padding="same", activation="relu", name=name)(x)
-    pool = (2, 2, 2) if depth_pooling else (1, 2, 2)
-    return x, layers.MaxPooling3D(pool, name=f"block{number}_pool")(x)
+    return x
+
+
+def vgg16_pool(x: Any, number: int, depth_pooling: bool = True) -> Any:
+    """Apply the pooling behind block `number`: halves rows and columns, and depth as well with `depth_pooling`."""
+    return layers.MaxPooling3D((2 if depth_pooling else 1, 2, 2), name=f"block{number}_pool")(x)
 
 
 def PlanarVGG16(
@@ -49,9 +50,9 @@ def PlanarVGG16(
     Source: Kolarik 2020, section 3.3 and eq. 3; the released encoder file holds these layers.
     """
     inputs = x = keras.Input(input_shape, name="input")
-    for number in range(1, 6):
-        last, x = vgg16_block(x, number, depth_pooling)
-    network = keras.Model(inputs, last, name=name)
+    for number in (1, 2, 3, 4):
+        x = vgg16_pool(vgg16_convolutions(x, number), number, depth_pooling)
+    network = keras.Model(inputs, vgg16_convolutions(x, 5), name=name)
     fill_encoder(network, weights)
     return network
 

@@ -63,12 +63,13 @@ def group_folds(groups: dict[str, str], rounds: int | None = None) -> list[Fold]
         members[groups[scan]].append(scan)
     largest = max((len(scans) for scans in members.values()), default=0)
     if len(groups) < 3:
-        raise FoldsError(f"{len(groups)} scans cannot be cross-validated; at least 3 are needed to train, validate, test.")
+        raise FoldsError(f"{len(groups)} scans cannot be cross-validated; 3 are needed to train, validate and test.")
     if rounds is None:
         rounds = largest if len(members) == 1 and largest <= _LEAVE_ONE_OUT else min(MSSEG_ROUNDS, largest)
     if not 2 <= rounds <= largest:
         raise FoldsError(
-            f"{rounds} folds were asked for, but the largest group has {largest} scans; from 2 to {largest} are possible."
+            f"{rounds} folds were asked for, but the largest group has {largest} scans; from 2 to {largest} are "
+            "possible."
         )
     folds = []
     for number in range(rounds):
@@ -96,7 +97,8 @@ def read_folds(path: str | Path, ids: Iterable[str]) -> list[Fold]:
         folds = [Fold(*(_names(row[part]) for part in ("train", "validation", "test"))) for row in rows]
     except (RunError, KeyError, TypeError) as error:
         raise FoldsError(
-            f'{path} holds no folds ({error}); {{"folds": [{{"train": […], "validation": […], "test": […]}}]}} is needed.'
+            f"{path} holds no folds ({error}); "
+            'needed is {"folds": [{"train": […], "validation": […], "test": […]}]}.'
         ) from None
     if not folds:
         raise FoldsError(f"{path} holds no rounds.")

@@ -1,9 +1,5 @@
 """A scan: voxels that know where they are in space, read with every check and written whole."""
 
-import gzip
-import math
-import os
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +9,8 @@ import numpy as np
 
 from planar3d.errors import ScanError
 from planar3d.files import written_beside
+from planar3d.scans.nifti import image_class, read_whole
 
-MAXIMUM_VOXELS = 2**30  # 4 GiB in float32; the largest scan of MSSEG 2016 has 38 million
-_DEFLATE_LIMIT = 1032  # deflate cannot shrink data further than this
-_TRAILING_BYTES = 2**20  # what some writers leave behind the voxels
 MASK_TOLERANCE = 1e-3  # masks as distributed hold 1.00000006 for 1
 CORNER_TOLERANCE = 0.1  # voxels
 _KINDS = {"c": "complex", "V": "colour"}
@@ -81,12 +75,14 @@ def read_scan(path: str | Path, assume_affine: bool = False) -> Scan:
         ScanError: the file is missing, damaged, no single volume, without geometry, or holds no usable intensities.
     """
     path = Path(path)
-    content = _read_whole(path)
+    content = read_whole(path)
     try:
-        image = _image_class(content).from_bytes(content)
+        image = image_class(content).from_bytes(content)
         kind = image.get_data_dtype().kind
         if kind not in "iuf":
-            raise ScanError(f"{path} holds {_KINDS.get(kind, kind)} voxels; a single grey-scale FLAIR volume is needed.")
+            raise ScanError(
+                f"{path} holds {_KINDS.get(kind, kind)} voxels; a single grey-scale FLAIR volume is needed."
+            )
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
             voxels = image.get_fdata(dtype=np.float32, caching="unchanged")
     except (nib.spatialimages.HeaderDataError, nib.filebasedimages.ImageFileError, ValueError, OSError) as error:
@@ -151,14 +147,14 @@ def corner_shift(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) 
 def _read_mask_voxels(path: Path, assume_affine: bool) -> Scan:
     try:
         return read_scan(path, assume_affine)
-    except _ConstantVoxels as error:
+    except _ConstantVoxelsError as error:
         # A healthy head has an empty mask; any other constant is no mask.
         if error.value != 0:
             raise
         return error.scan
 
 
-class _ConstantVoxels(ScanError):
+class _ConstantVoxelsError(ScanError):
     """All voxels hold one value: useless as a scan, but an empty mask when the value is 0."""
 
     def __init__(self, scan: Scan) -> None:
@@ -167,68 +163,8 @@ class _ConstantVoxels(ScanError):
         super().__init__(f"{scan.path} holds the value {self.value:g} everywhere; a scan with contrast is needed.")
 
 
-def _read_whole(path: Path) -> bytes:
-    """The file's bytes, unzipped, read to the end: only there does gzip compare its checksum."""
-    if not path.exists():
-        raise ScanError(f"{path} does not exist.")
-    if not path.name.endswith((".nii", ".nii.gz")) or not path.is_file():
-        raise ScanError(f"{path} is not a .nii or .nii.gz file; convert the scan to NIfTI first, e.g. with dcm2niix.")
-    size = os.path.getsize(path)
-    zipped = path.name.endswith(".gz")
-    try:
-        with gzip.open(path) if zipped else open(path, "rb") as stream:
-            start = stream.read(540)
-            declared = _declared_bytes(path, start)
-            possible = size * _DEFLATE_LIMIT if zipped else size
-            if declared > possible:
-                raise ScanError(
-                    f"{path} declares {declared:,} bytes of voxels, but its {size:,} bytes cannot hold them. It is "
-                    "truncated or its header is damaged; copy or convert it again."
-                )
-            content = start + stream.read(declared + _TRAILING_BYTES - len(start))
-            if stream.read(1):
-                raise ScanError(f"{path} goes on for more than 1 MiB behind its voxels. Its header is damaged.")
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ScanError(f"{path} is a damaged gzip file ({error}). Copy or convert it again.") from None
-    if len(content) < declared:
-        raise ScanError(
-            f"{path} is truncated: its header needs {declared:,} bytes, it has {len(content):,}. Copy or convert it again."
-        )
-    return content
-
-
-def _declared_bytes(path: Path, start: bytes) -> int:
-    """Where the voxels end, after the header alone; sizes that nobody scans are refused before memory is asked for."""
-    try:
-        header = _image_class(start).header_class(start[: _image_class(start).header_class.sizeof_hdr], check=False)
-        shape = tuple(int(n) for n in header["dim"][1 : 1 + int(header["dim"][0])])
-        item_bytes = header.get_data_dtype().itemsize
-        offset = int(header["vox_offset"])
-    except (nib.spatialimages.HeaderDataError, ValueError, KeyError, OverflowError) as error:
-        raise ScanError(f"{path} is not a NIfTI file ({error}). Convert the scan to NIfTI first.") from None
-    if not shape or min(shape) < 1 or offset < 0:
-        raise ScanError(f"{path} declares the shape {shape}; it holds no voxels. Convert the original data again.")
-    voxels = math.prod(shape)
-    if voxels > MAXIMUM_VOXELS:
-        raise ScanError(
-            f"{path} declares {voxels:,} voxels {shape}; no head scan has more than {MAXIMUM_VOXELS:,}. Its header is "
-            "damaged; convert the original data again."
-        )
-    return offset + voxels * item_bytes
-
-
-def _image_class(start: bytes) -> type[nib.Nifti1Image]:
-    for kind in (nib.Nifti1Image, nib.Nifti2Image):
-        size = kind.header_class.sizeof_hdr
-        if size in (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")) and len(start) >= size:
-            if kind is nib.Nifti1Image and start[344:347] != b"n+1":
-                break
-            return kind
-    raise ValueError("no single-file NIfTI header")
-
-
 def _raise_constant(scan: Scan) -> str:
-    raise _ConstantVoxels(scan)
+    raise _ConstantVoxelsError(scan)
 
 
 def _shape_sentence(scan: Scan) -> str:
@@ -246,8 +182,10 @@ _CHECKS: tuple[tuple[Callable[[Scan], bool], Callable[[Scan], str]], ...] = (
     ),
     (
         lambda s: s.header["sform_code"] == 0 and s.header["qform_code"] == 0,
-        lambda s: "says nowhere how it lies in space (neither sform nor qform is set). If its storage runs left, "
-        "anterior, superior, say so with --assume-affine; otherwise convert the original data again.",
+        lambda s: (
+            "says nowhere how it lies in space (neither sform nor qform is set). If its storage runs left, "
+            "anterior, superior, say so with --assume-affine; otherwise convert the original data again."
+        ),
     ),
     (
         lambda s: not np.isfinite(s.affine).all() or abs(np.linalg.det(s.affine[:3, :3])) < 1e-9,
@@ -255,8 +193,10 @@ _CHECKS: tuple[tuple[Callable[[Scan], bool], Callable[[Scan], str]], ...] = (
     ),
     (
         lambda s: not np.isfinite(s.voxels).all(),
-        lambda s: f"holds {np.count_nonzero(~np.isfinite(s.voxels)):,} NaN or infinite voxels; replace them first, "
-        "e.g. with fslmaths -nan.",
+        lambda s: (
+            f"holds {np.count_nonzero(~np.isfinite(s.voxels)):,} NaN or infinite voxels; replace them first, "
+            "e.g. with fslmaths -nan."
+        ),
     ),
     (lambda s: s.voxels.min() == s.voxels.max(), _raise_constant),
 )

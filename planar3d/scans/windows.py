@@ -72,7 +72,9 @@ def compose(windows: np.ndarray, stride: int = 8, slices: int | None = None) -> 
     if slices is None:
         return volume
     if not 0 < slices <= len(volume):
-        raise ValueError(f"slices={slices}, but {len(windows)} windows of {depth} at stride {stride} give {len(volume)}.")
+        raise ValueError(
+            f"slices={slices}, but {len(windows)} windows of {depth} at stride {stride} give {len(volume)}."
+        )
     return volume[:slices]
 
 

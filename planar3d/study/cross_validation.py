@@ -17,6 +17,7 @@ from planar3d.scans.prepare import Prepared, load_prepared, prepare, save_prepar
 from planar3d.scans.volume import read_mask, read_scan
 from planar3d.scans.windows import binarize
 from planar3d.study.run_folder import Run
+from planar3d.training.checkpoint import is_finished
 from planar3d.training.features import (
     FeatureSamples,
     check_cacheable,
@@ -44,7 +45,9 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False) -> None
     if not made_by.is_file():
         write_json(made_by, fields)
     elif read_json(made_by) != fields:
-        raise RunError(f"{made_by.parent} was prepared with {read_json(made_by)}, now {fields} is asked. Use another --out.")
+        raise RunError(
+            f"{made_by.parent} was prepared with {read_json(made_by)}, now {fields} is asked. Use another --out."
+        )
     for number, (scan_id, case) in enumerate(run.cases.items(), start=1):
         folder = run.prepared(scan_id)
         if (folder / "geometry.json").is_file():
@@ -82,7 +85,7 @@ def train_fold(run: Run, number: int, notify: Notify) -> keras.Model:
     network = build_network(recipe)
     scans = (*fold.train, *fold.validation)
     training, validation = training_and_validation(len(fold.train), len(fold.validation), recipe.size, recipe)
-    if not (folder / "training.json").is_file():
+    if not is_finished(folder):
         guard_precision(network, recipe, notify)
     samples = _samples(run, network, scans, recipe.window_borders, notify)
     fit(network, _trained(network, recipe), samples, training, validation, recipe, folder, notify)
@@ -147,4 +150,3 @@ def _write_rows(path: Path, rows: list[dict[str, object]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
-

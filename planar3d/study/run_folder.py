@@ -42,7 +42,9 @@ class Run:
         return self.folder / f"fold-{number}"
 
 
-def start_run(folder: str | Path, dataset: Dataset, recipe: Recipe, folds: Sequence[Fold], phantom: bool = False) -> Run:
+def start_run(
+    folder: str | Path, dataset: Dataset, recipe: Recipe, folds: Sequence[Fold], phantom: bool = False
+) -> Run:
     """Make a run folder, or go on in one that was made with the same recipe, scans and folds.
 
     Args:

@@ -1,13 +1,8 @@
 """Training one fold: early stopping, best weights, history, and exact resume (Kolarik 2020, section 3.5)."""
 
-import csv
-import io
-import json
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +10,10 @@ import keras
 import numpy as np
 
 from planar3d.errors import RecipeError, RunError
-from planar3d.files import read_json, write_json, write_text, written_beside
 from planar3d.networks.planar_resunet import PlanarResUNet
 from planar3d.networks.weights_file import save_weights
 from planar3d.recipes import Recipe
+from planar3d.training.checkpoint import Progress, finish, finished, is_finished, restore, save
 from planar3d.training.losses import bce_minus_dice, dice_metric
 from planar3d.training.precision import built_with, guard_gradients
 from planar3d.training.samples import ScanSamples, epoch_order
@@ -28,7 +23,6 @@ FROZEN_GROUPS = {
     "bridge": ("conv51", "conv52"),
     "decoder": ("trans", "conv6", "conv7", "conv8", "conv9", "conv10"),
 }
-HISTORY_COLUMNS = ("epoch", "learning_rate", "loss", "dice", "val_loss", "val_dice", "seconds")
 
 
 def build_network(recipe: Recipe) -> keras.Model:
@@ -69,20 +63,6 @@ def freeze(network: keras.Model, names: tuple[str, ...]) -> None:
         raise RecipeError(f"frozen={','.join(names)} leaves nothing to train.")
 
 
-@dataclass
-class Progress:
-    """Where a training stands; all of it is saved and restored."""
-
-    epoch: int = 0
-    best: float = float("nan")
-    best_epoch: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
-
-    def stale(self) -> int:
-        """Epochs since the best one."""
-        return self.epoch - self.best_epoch
-
-
 def fit(
     network: keras.Model,
     trained: keras.Model,
@@ -112,17 +92,16 @@ def fit(
 
     Source: Kolarik 2020, section 3.5 and eq. 5.
     """
-    if (folder / "training.json").is_file():
-        return _finished(folder)
-    backup = folder / "backup" / "state.npz"
+    if is_finished(folder):
+        return finished(folder)
     # A twin, so that the optimizer belongs to the training and not to the network that is kept.
     trainer = keras.Model(trained.inputs, trained.outputs, name="trainer")
     smoothing = recipe.dice_smoothing
     trainer.compile(_optimizer(recipe), loss=bce_minus_dice(smoothing), metrics=[dice_metric(smoothing)])
     trainer.optimizer.build(trainer.trainable_variables)
-    progress = _restore(backup, trainer) if backup.is_file() else Progress()
+    progress = restore(folder, trainer)
     if progress.epoch:
-        notify(f"Going on after epoch {progress.epoch}, from {backup}.")
+        notify(f"going on after epoch {progress.epoch}")
     began = time.monotonic()
     first = progress.epoch
     while not _is_over(progress, recipe):
@@ -137,14 +116,10 @@ def fit(
         if _is_better(row[recipe.monitor], progress.best, recipe.monitor):
             progress.best, progress.best_epoch = row[recipe.monitor], progress.epoch
             save_weights(network, folder / "best.weights.h5", recipe)
-        _write_history(folder / "history.csv", progress)
-        _save(backup, trainer, progress)
+        save(folder, trainer, progress)
         left = (time.monotonic() - began) / (progress.epoch - first) * (recipe.epochs - progress.epoch)
         notify(_line(progress, recipe, left))
-    write_json(folder / "training.json", {k: v for k, v in vars(progress).items() if k != "history"})
-    backup.unlink(missing_ok=True)
-    if backup.parent.is_dir():
-        backup.parent.rmdir()
+    finish(folder, progress)
     return progress
 
 
@@ -204,40 +179,6 @@ def _is_better(value: float, best: float, monitor: str) -> bool:
 
 def _is_over(progress: Progress, recipe: Recipe) -> bool:
     return progress.epoch >= recipe.epochs or bool(recipe.patience and progress.stale() >= recipe.patience)
-
-
-def _save(path: Path, trainer: keras.Model, progress: Progress) -> None:
-    """One file for everything, so that it is all of one epoch."""
-    arrays = {f"weight-{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(trainer.trainable_variables)}
-    arrays |= {f"optimizer-{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(trainer.optimizer.variables)}
-    arrays["progress"] = np.frombuffer(json.dumps(vars(progress)).encode(), np.uint8)
-    with written_beside(path) as temporary:
-        np.savez(temporary, **arrays)
-
-
-def _restore(path: Path, trainer: keras.Model) -> Progress:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            for kind, variables in (("weight", trainer.trainable_variables), ("optimizer", trainer.optimizer.variables)):
-                for i, variable in enumerate(variables):
-                    variable.assign(arrays[f"{kind}-{i}"])
-            return Progress(**json.loads(arrays["progress"].tobytes()))
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"{path} cannot be resumed from ({error}). Delete {path.parent} to train from the start.") from None
-
-
-def _finished(folder: Path) -> Progress:
-    with (folder / "history.csv").open(newline="") as stream:
-        history = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
-    return Progress(**read_json(folder / "training.json"), history=history)
-
-
-def _write_history(path: Path, progress: Progress) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator=os.linesep)
-    writer.writeheader()
-    writer.writerows(progress.history)
-    write_text(path, text.getvalue())
 
 
 def _line(progress: Progress, recipe: Recipe, left: float) -> str:

@@ -87,9 +87,7 @@ class ScanSamples:
         return self.windows.gather(self.masks, numbers)[..., None]
 
 
-def training_and_validation(
-    train: int, validation: int, slices: int, recipe: Recipe
-) -> tuple[np.ndarray, np.ndarray]:
+def training_and_validation(train: int, validation: int, slices: int, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
     """Split the windows of the training and validation scans, in this order, as the recipe says.
 
     Args:

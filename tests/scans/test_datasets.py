@@ -73,7 +73,7 @@ def test_a_missing_empty_or_unknown_folder_is_refused(tmp_path):
 
 def test_a_scan_without_its_mask_is_named(tmp_path):
     _touch(tmp_path, "01016SACH/3DFLAIR.nii.gz", "01016SACH/Consensus.nii.gz", "01038PAGU/3DFLAIR.nii.gz")
-    with pytest.raises(DatasetError, match="1 of 2 scans.*01038PAGU"):
+    with pytest.raises(DatasetError, match=r"1 of 2 scans.*01038PAGU"):
         find_cases(tmp_path)
 
 

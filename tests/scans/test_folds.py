@@ -8,9 +8,10 @@ from planar3d.errors import FoldsError
 from planar3d.scans.folds import choose_rounds, group_folds, msseg_folds, read_folds
 
 MSSEG = (
-    "01016SACH 01038PAGU 01039VITE 01040VANE 01042GULE 07001MOEL 07003SATH 07010NABO 07040DORE 07043SEME "
-    "08002CHJE 08027SYBR 08029IVDI 08031SEVE 08037ROGU"
-).split()
+    *("01016SACH", "01038PAGU", "01039VITE", "01040VANE", "01042GULE"),
+    *("07001MOEL", "07003SATH", "07010NABO", "07040DORE", "07043SEME"),
+    *("08002CHJE", "08027SYBR", "08029IVDI", "08031SEVE", "08037ROGU"),
+)
 
 
 def test_round_1_tests_the_scans_of_the_released_weights():

@@ -76,7 +76,7 @@ def test_what_is_no_nifti_file_is_refused(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ScanError, match=name):
             read_scan(tmp_path / name)
-    with pytest.raises(ScanError, match="not a .nii"):
+    with pytest.raises(ScanError, match=r"not a \.nii"):
         read_scan(tmp_path)
 
 

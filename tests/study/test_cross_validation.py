@@ -1,0 +1,127 @@
+"""A run goes from files to masks and scores, resumes, and agrees with its folder."""
+
+import csv
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+from msseg import IDS, TINY, write_msseg
+
+from planar3d.errors import FoldsError, RunError, ScanError
+from planar3d.inference.segment import segment
+from planar3d.recipes import PAPER
+from planar3d.scans.datasets import find_cases
+from planar3d.study.reproduce import folds_for, reproduce
+from planar3d.study.run_folder import open_run, start_run
+
+RECIPE = PAPER.with_settings(list(TINY))
+
+
+def _quiet(text):
+    pass
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_msseg(tmp_path_factory.mktemp("msseg"))
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    return reproduce(find_cases(data), tmp_path_factory.mktemp("run"), RECIPE, notify=_quiet).run
+
+
+def _rows(path):
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_every_scan_is_segmented_on_its_native_grid_and_scored_on_both(run, data):
+    rows = [row for number in (1, 2) for row in _rows(run.fold(number) / "scores.csv")]
+    assert sorted((row["scan"], row["grid"]) for row in rows) == sorted(
+        (i, g) for i in IDS for g in ("native", "prepared")
+    )
+    for scan, number in ((row["scan"], row["round"]) for row in rows):
+        mask = nib.load(run.fold(number) / "predictions" / f"{scan}_mask.nii.gz")
+        native = nib.load(data / "TrainingDataset_MSSEG" / scan / "3DFLAIR.nii.gz")
+        assert mask.shape == native.shape and set(np.unique(mask.dataobj)) <= {0, 1}
+        np.testing.assert_array_equal(mask.affine, native.affine)
+
+
+def test_the_run_folder_says_what_was_asked(run):
+    assert json.loads((run.folder / "recipe.json").read_text()) == RECIPE.to_json()
+    content = json.loads((run.folder / "folds.json").read_text())
+    assert content["folds"][0]["test"] == ["01B", "07B", "08B"]
+    assert content["scans"]["07A"]["group"] == "07"
+    environment = json.loads((run.folder / "environment.json").read_text())
+    assert environment["encoder_weights"] == "none (random)" and environment["keras"]
+    assert open_run(run.folder).folds == run.folds
+
+
+def test_the_kept_weights_segment_a_scan_as_the_run_did(run, data):
+    scan = data / "TrainingDataset_MSSEG/01B/3DFLAIR.nii.gz"
+    mask = segment(scan, run.fold(1) / "best.weights.h5", batch_size=RECIPE.batch_size)
+    expected = nib.load(run.fold(1) / "predictions/01B_mask.nii.gz")
+    np.testing.assert_array_equal(mask.voxels, expected.dataobj)
+
+
+def test_what_is_done_is_not_done_again(run, data):
+    before = {p: p.stat().st_mtime_ns for p in run.folder.rglob("*") if p.is_file() and "report" not in p.parts}
+    reproduce(find_cases(data), run.folder, RECIPE, notify=_quiet)
+    after = {p: p.stat().st_mtime_ns for p in run.folder.rglob("*") if p.is_file() and "report" not in p.parts}
+    assert before == after
+
+
+def test_rounds_run_alone_equal_those_of_the_whole_run(run, data, tmp_path):
+    reproduce(find_cases(data), tmp_path, RECIPE, only="2", notify=_quiet)
+    assert not (tmp_path / "fold-1").exists()
+    assert (tmp_path / "fold-2/scores.csv").read_text() == (run.fold(2) / "scores.csv").read_text()
+
+
+def test_cached_features_give_the_same_scores(run, data, tmp_path):
+    cached = RECIPE.changed(cached_features="float32")
+    reproduce(find_cases(data), tmp_path, cached, only="1", notify=_quiet)
+    for ours, theirs in zip(_rows(tmp_path / "fold-1/scores.csv"), _rows(run.fold(1) / "scores.csv"), strict=True):
+        assert float(ours["dice"]) == pytest.approx(float(theirs["dice"]), abs=1e-3, nan_ok=True)
+
+
+def test_a_folder_made_by_another_recipe_or_data_is_refused(run, data, tmp_path):
+    dataset = find_cases(data)
+    with pytest.raises(RunError, match=r"another recipe \(epochs: 1 there, 2 now\)"):
+        start_run(run.folder, dataset, RECIPE.changed(epochs=2), run.folds)
+    with pytest.raises(RunError, match="another folds"):
+        start_run(run.folder, dataset, RECIPE, run.folds[::-1])
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(RunError, match="not empty and no run folder"):
+        start_run(tmp_path, dataset, RECIPE, run.folds)
+
+
+def test_a_bad_scan_ends_the_run_with_its_name_before_training(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    bad = tmp_path / "data/TrainingDataset_MSSEG/07A/3DFLAIR.nii.gz"
+    bad.write_bytes(bad.read_bytes()[:-30])
+    with pytest.raises(ScanError, match="07A"):
+        reproduce(find_cases(tmp_path / "data"), tmp_path / "run", RECIPE, notify=_quiet)
+    assert not (tmp_path / "run/fold-1").exists()
+
+
+def test_folds_are_a_number_a_file_or_the_rule(data, tmp_path):
+    dataset = find_cases(data)
+    assert len(folds_for(dataset, None)) == len(folds_for(dataset, "2")) == 2
+    own = {"folds": [{"train": ["01A", "07A"], "validation": ["08A"], "test": ["01B"]}]}
+    (tmp_path / "folds.json").write_text(json.dumps(own))
+    assert folds_for(dataset, str(tmp_path / "folds.json"))[0].test == ("01B",)
+    with pytest.raises(FoldsError, match="neither a number"):
+        folds_for(dataset, "five")
+
+
+@pytest.mark.parametrize("recipe", ["released"])
+def test_the_released_recipe_runs_as_well(data, tmp_path, recipe):
+    from planar3d.recipes import find_recipe
+
+    tiny = [s for s in TINY if not s.startswith("threshold")]
+    done = reproduce(find_cases(data), tmp_path, find_recipe(recipe).with_settings(tiny), only="1", notify=_quiet)
+    assert done.report.is_file()
+    assert len(_rows(tmp_path / "fold-1/scores.csv")) == 6

@@ -1,0 +1,136 @@
+"""The command line: sentences and exit codes, and the same results as the functions."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from msseg import TINY, write_msseg
+
+from planar3d import cli
+from planar3d.networks.planar_resunet import PlanarResUNet
+from planar3d.networks.weights_file import save_weights
+from planar3d.recipes import PAPER
+
+ROOT = Path(__file__).parents[1]
+RECIPE = PAPER.with_settings(list(TINY))
+SETTINGS = [word for setting in TINY for word in ("--set", setting)]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line in this process: exit code, standard output and error."""
+
+    def run(*words, command=None):
+        monkeypatch.setattr(sys, "argv", ["planar3d", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(command)
+            raise SystemExit(0)
+        streams = capsys.readouterr()
+        return stopped.value.code or 0, streams.out, streams.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_msseg(tmp_path_factory.mktemp("msseg"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    network = PlanarResUNet((16, 32, 32, 3), encoder_weights=None, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
+    return save_weights(network, tmp_path_factory.mktemp("model") / "tiny.weights.h5", RECIPE)
+
+
+def test_scans_are_segmented_and_a_bad_one_does_not_stop_the_others(run, data, model, tmp_path):
+    good = sorted(data.rglob("3DFLAIR.nii.gz"))[:2]
+    bad = tmp_path / "bad_FLAIR.nii.gz"
+    bad.write_bytes(b"no scan")
+    code, out, _ = run("predict", *good, bad, "--model", model, "--out", tmp_path / "masks", "--overlay")
+    assert code == 1 and "bad_FLAIR.nii.gz is a damaged gzip file" in out
+    names = sorted(p.name for p in (tmp_path / "masks").iterdir())
+    assert names == [f"{i}_3DFLAIR_{what}" for i in ("01A", "01B") for what in ("mask.nii.gz", "overlay.png")]
+    mask, scan = nib.load(tmp_path / "masks/01A_3DFLAIR_mask.nii.gz"), nib.load(good[0])
+    assert mask.shape == scan.shape and mask.get_data_dtype() == np.uint8
+
+
+def test_a_single_bad_input_is_exit_code_2_and_leaves_nothing(run, model, tmp_path):
+    (tmp_path / "bad.nii.gz").write_bytes(b"no scan")
+    code, _, err = run("predict", tmp_path / "bad.nii.gz", "--model", model, "--out", tmp_path / "masks")
+    assert code == 2 and err.startswith("Error: ") and "bad.nii.gz" in err and "Traceback" not in err
+    assert not (tmp_path / "masks").exists()
+
+
+def test_a_folder_of_scans_is_segmented_whole(run, data, model, tmp_path):
+    code, out, _ = run("predict", data, "--model", model, "--out", tmp_path)
+    assert code == 0 and len(list(tmp_path.glob("*_mask.nii.gz"))) == 6
+    code, _, _err = run("predict", tmp_path, "--model", model, "--out", tmp_path / "x")
+    assert code == 2 or "FLAIR" in out
+
+
+def test_crossval_then_report_then_evaluate(run, data, tmp_path):
+    out_folder = tmp_path / "run"
+    code, out, _ = run("crossval", "--data", data, "--out", out_folder, "--only", "1", *SETTINGS)
+    assert code == 0 and "report.html" in out and "0.611" in out
+    code, out, _ = run("report", out_folder)
+    assert code == 0 and (out_folder / "report/table2.csv").is_file()
+    reference = data / "TrainingDataset_MSSEG/01B/Consensus.nii.gz"
+    code, out, _ = run("evaluate", reference, reference)
+    assert code == 0 and any(line.split() == ["dice", "1"] for line in out.splitlines())
+
+
+def test_prepare_and_train_make_the_same_run_folder_as_crossval(run, data, tmp_path):
+    assert run("prepare", "--data", data, "--out", tmp_path / "run", *SETTINGS)[0] == 0
+    assert len(list((tmp_path / "run/prepared").glob("*/voxels.npy"))) == 6
+    code, _out, _ = run("train", "--data", data, "--out", tmp_path / "run", "--fold", "2", *SETTINGS)
+    assert code == 0 and (tmp_path / "run/fold-2/best.weights.h5").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["crossval", "--data", "absent", "--out", "run"], "absent does not exist"),
+        (["crossval", "--data", "DATA", "--out", "run", "--recipe", "papier"], "neither a file nor one of"),
+        (["crossval", "--data", "DATA", "--out", "run", "--set", "epoch=3"], "no field 'epoch'"),
+        (["crossval", "--data", "DATA", "--out", "run", *SETTINGS, "--only", "7"], "Round 7 does not exist"),
+        (["crossval", "--data", "DATA", "--out", "run", *SETTINGS, "--folds", "9"], "from 2 to 2"),
+        (["predict", "DATA", "--model", "absent.h5", "--out", "run"], "absent.h5 does not exist"),
+        (["report", "DATA"], "no run folder"),
+        (["weights", "--out", "run", "--format", "onnx"], "'onnx' is unknown"),
+        (["crossval", "--out", "run"], "--data"),
+    ],
+)
+def test_a_user_s_mistake_is_a_sentence_and_exit_code_2(run, data, tmp_path, monkeypatch, words, sentence):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(*(str(data) if word == "DATA" else word for word in words))
+    assert code == 2 and sentence in err.replace("\n", " "), (code, out, err)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(run, data, model, tmp_path, monkeypatch):
+    def full(source, target):
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr(os, "replace", full)
+    scan = next(data.rglob("3DFLAIR.nii.gz"))
+    code, _, err = run("predict", scan, "--model", model, "--out", tmp_path)
+    assert code == 2 and "No space left on device" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("script", sorted(p.name for p in (ROOT / "scripts").glob("*.py")))
+def test_every_script_explains_itself(script):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / script, "--help"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "Usage:" in done.stdout
+
+
+def test_reproduce_needs_either_the_demonstration_or_data(run):
+    code, _, err = run(command=cli.reproduce_msseg)
+    assert code == 2 and "--demo" in err

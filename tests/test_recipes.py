@@ -1,0 +1,83 @@
+"""Recipes say what the paper and the release say, and refuse what cannot be."""
+
+import json
+
+import pytest
+
+from planar3d.errors import RecipeError
+from planar3d.recipes import DEMO, PAPER, RECIPES, RELEASED, Recipe, find_recipe
+
+
+def test_paper_has_the_values_of_section_3():
+    assert (PAPER.size, PAPER.spline_order, PAPER.depth, PAPER.stride) == (256, 2, 16, 8)
+    assert (PAPER.learning_rate, PAPER.decay, PAPER.batch_size) == (5e-5, 1.99e-7, 2)
+    assert (PAPER.epochs, PAPER.patience, PAPER.monitor) == (100, 40, "val_loss")
+    assert (PAPER.validation, PAPER.shuffle, PAPER.frozen) == ("last scan", "once", ("encoder",))
+    assert (PAPER.dice_smoothing, PAPER.threshold, PAPER.threshold_rule) == (0, 16, "absolute")
+
+
+def test_released_differs_from_paper_in_what_docs_fidelity_lists():
+    differing = {k for k, v in RELEASED.to_json().items() if v != PAPER.to_json()[k]}
+    assert differing == {
+        *("name", "raw_values", "window_borders", "frozen", "epsilon", "dice_smoothing", "batch_size", "patience"),
+        *("monitor", "validation", "shuffle", "threshold_rule", "seed"),
+    }
+    assert (RELEASED.batch_size, RELEASED.epsilon, RELEASED.dice_smoothing) == (3, 1e-8, 1)
+    assert RELEASED.frozen == ("encoder", "bridge")
+
+
+def test_demo_keeps_the_paper_s_architecture():
+    assert (DEMO.depth, DEMO.stride, DEMO.channels, DEMO.encoder_weights) == (16, 8, 3, "imagenet")
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_a_recipe_survives_json(recipe, tmp_path):
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps(recipe.to_json()))
+    assert find_recipe(str(path)) == recipe == find_recipe(recipe.name)
+
+
+def test_a_file_needs_only_what_differs_from_the_paper(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text('{"name": "mine", "epochs": 8}')
+    assert find_recipe(str(path)) == PAPER.changed(name="mine", epochs=8)
+
+
+def test_settings_are_read_as_their_field_s_type():
+    recipe = PAPER.with_settings(["epochs=8", "learning_rate=1e-4", "frozen=encoder,conv51", "decoder_filters=8,6,4,2"])
+    assert (recipe.epochs, recipe.learning_rate) == (8, 1e-4)
+    assert (recipe.frozen, recipe.decoder_filters) == (("encoder", "conv51"), (8, 6, 4, 2))
+    assert PAPER.with_settings(["frozen="]).frozen == ()
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("epochs", "field=value"),
+        ("epoch=3", "no field 'epoch'; it has: name, size"),
+        ("epochs=8.5", "type int"),
+        ("epochs=0", "greater than 0"),
+        ("learning_rate=nan", "type float"),
+        ("monitor=loss", "'val_loss', 'val_dice'"),
+        ("size=100", "multiple of 16"),
+        ("stride=7", "must be even"),
+        ("stride=18", "at most the depth"),
+        ("decoder_filters=1,2,3", "four levels"),
+    ],
+)
+def test_impossible_settings_are_refused_with_a_sentence(setting, sentence):
+    with pytest.raises(RecipeError, match=sentence):
+        PAPER.with_settings([setting])
+
+
+def test_unknown_names_and_damaged_files_are_refused(tmp_path):
+    with pytest.raises(RecipeError, match="paper, released, demo"):
+        find_recipe("papier")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(RecipeError, match="not JSON"):
+        find_recipe(str(tmp_path / "bad.json"))
+    (tmp_path / "list.json").write_text("[1]")
+    with pytest.raises(RecipeError, match="not a recipe"):
+        find_recipe(str(tmp_path / "list.json"))
+    with pytest.raises(RecipeError):
+        Recipe(name="x", depth=24)
