@@ -1,0 +1,118 @@
+"""Named arrays out of weight files: arrays only, nothing in a file is ever run or unpickled."""
+
+import math
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+import h5py
+import numpy as np
+
+from planar3d.errors import WeightsError
+from planar3d.transfer import keras2_layout, keras3_layout
+from planar3d.transfer.hdf5_guard import opened
+from planar3d.transfer.keras2_layout import write_legacy_h5
+from planar3d.transfer.onnx_initializers import read_onnx
+from planar3d.transfer.size_budget import SizeBudget
+
+__all__ = ["FORMATS", "Arrays", "read_arrays", "write_legacy_h5"]
+
+Arrays = dict[str, np.ndarray]
+FORMATS = ".h5 of Keras 2 or 3, .weights.h5, .keras, .npz, .onnx"
+
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_ZIP_SIGNATURE = b"PK\x03\x04"
+_NPY_HEADERS: dict[tuple[int, int], Callable[..., Any]] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+def read_arrays(path: str | os.PathLike[str]) -> Arrays:
+    """Read the named arrays of a weights file of any known format, told by its content.
+
+    Args:
+        path: a Keras 2 or 3 `.h5` (weights only or a whole model), `.weights.h5`, `.keras`, `.npz` or `.onnx`.
+
+    Returns:
+        Arrays by `layer/weight`: `block1_conv1/kernel` (kh, kw, cin, cout), `block1_conv1/bias` (cout,), `bn/gamma`, ….
+        Weights whose own name the file does not tell are numbered: `layer/0`, `layer/1`, ….
+
+    Raises:
+        WeightsError: the file is missing, damaged, of no known format, or unsafe: pickled objects, links to other
+            files, paths that leave an archive, sizes the file cannot hold.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path} does not exist; name a weights file ({FORMATS}).")
+    try:
+        arrays = _reader(path)(path, SizeBudget(path))
+    except WeightsError:
+        raise
+    except Exception as error:  # a damaged file makes each parser fail in a way of its own
+        raise WeightsError(
+            f"{path} cannot be read as weights ({type(error).__name__}: {error}). It is damaged or of another format; "
+            f"known are {FORMATS}."
+        ) from error
+    if not arrays:
+        raise WeightsError(f"{path} holds no weights; known formats are {FORMATS}.")
+    return arrays
+
+
+def _reader(path: Path) -> Callable[[Path, SizeBudget], Arrays]:
+    with path.open("rb") as file:
+        start = file.read(8)
+    if start == _HDF5_SIGNATURE:
+        return _read_hdf5
+    if start.startswith(_ZIP_SIGNATURE):
+        return _read_zip
+    if path.suffix == ".onnx":
+        return read_onnx
+    raise WeightsError(f"{path} is of no known format; known are {FORMATS}.")
+
+
+def _read_hdf5(path: Path, budget: SizeBudget) -> Arrays:
+    with opened(path, path, budget) as file:
+        group = file.get("model_weights", file)
+        if isinstance(group, h5py.Group) and keras2_layout.is_legacy(group):
+            return keras2_layout.read_legacy(group)
+        return keras3_layout.read_variables(file, path)
+
+
+def _read_zip(path: Path, budget: SizeBudget) -> Arrays:
+    with zipfile.ZipFile(path) as archive:
+        members = archive.namelist()
+        # Members are read by name into memory and never written out; a name that climbs out shows an ill intent.
+        for name in members:
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name.replace("\\", "/")).parts:
+                raise WeightsError(f"{path}: its member {name!r} points outside the archive. Do not use this file.")
+        if keras3_layout.WEIGHTS_MEMBER in members:
+            return keras3_layout.read_archive(archive, path, budget)
+        return {
+            name.removesuffix(".npy").removesuffix(":0"): _read_npy(archive, name, path, budget)
+            for name in members
+            if name.endswith(".npy")
+        }
+
+
+def _read_npy(archive: zipfile.ZipFile, name: str, path: Path, budget: SizeBudget) -> np.ndarray:
+    size = archive.getinfo(name).file_size
+    budget.take(size, name)
+    # NumPy allocates what the header declares before it reads, so the header is looked at first.
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in _NPY_HEADERS:
+            raise WeightsError(f"{path}: {name} is of npy version {version}; versions 1.0 and 2.0 hold plain arrays.")
+        shape, _, dtype = _NPY_HEADERS[version](file)
+    if dtype.hasobject:
+        raise WeightsError(
+            f"{path}: {name} holds pickled Python objects, which could run code; only arrays of numbers are read. "
+            "Save it again with numbers only."
+        )
+    declared = math.prod(shape) * dtype.itemsize
+    if declared > size:
+        raise WeightsError(f"{path}: {name} declares {declared:,} bytes and holds {size:,}; the file is damaged.")
+    with archive.open(name) as file:
+        return cast(np.ndarray, np.lib.format.read_array(file, allow_pickle=False))

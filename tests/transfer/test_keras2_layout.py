@@ -1,0 +1,103 @@
+"""Files in the layout of Keras 2, as the original release and the stock VGG-16 have it, load by layer name."""
+
+import keras
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from planar3d.transfer.arrays import read_arrays, write_legacy_h5
+
+from .conftest import write_keras2
+
+
+def same(found, values):
+    assert list(found) == list(values)
+    for name, array in values.items():
+        assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize("root", ["", "model_weights"], ids=["weights only", "whole model"])
+@pytest.mark.parametrize("as_bytes", [True, False], ids=["bytes", "str"])
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "{layer}/{weight}:0",
+        "{layer}/{layer}/{weight}:0",
+        "{layer}_1/{weight}:0",  # a second network in one TensorFlow 1 session
+        "{layer}/{weight}_1:0",
+        "{layer}_{letter}_1:0",  # Keras 1, and the stock VGG-16 file
+        "{layer}/{letter}:0",
+        "{layer}/weird_{letter}s:0",  # no known name: a kernel and its bias by their order and rank
+    ],
+)
+def test_layers_are_read_by_their_names(released_file, values, root, as_bytes, variable):
+    same(read_arrays(released_file(variable, root, as_bytes)), values)
+
+
+def test_names_stored_in_numbered_pieces_are_joined(released_file, values):
+    import h5py
+
+    path = released_file()
+    with h5py.File(path, "a") as file:
+        names = file.attrs["layer_names"]
+        del file.attrs["layer_names"]
+        file.attrs["layer_names0"], file.attrs["layer_names1"] = names[:2], names[2:]
+    same(read_arrays(path), values)
+
+
+def test_layers_of_a_nested_network_keep_their_own_names(tmp_path, values):
+    inside = [(f"{name}:0", array) for name, array in values.items()]
+    same(read_arrays(write_keras2(tmp_path / "nested.h5", {"input": [], "vgg16": inside})), values)
+
+
+def test_equal_names_in_two_nested_networks_keep_the_networks_names_as_well(tmp_path):
+    weights = [("block1_conv1/kernel:0", np.zeros((3, 3, 1, 1))), ("block2_conv1/kernel:0", np.ones((3, 3, 1, 1)))]
+    found = read_arrays(write_keras2(tmp_path / "twins.h5", {"left": weights, "right": weights}))
+    assert sorted(found) == [f"{side}/block{block}_conv1/kernel" for side in ("left", "right") for block in (1, 2)]
+
+
+def test_normalization_and_depthwise_layers_get_the_names_of_keras_3(tmp_path):
+    four = [(f"bn_1/{name}:0", np.full(2, i)) for i, name in enumerate(("gamma", "beta", "moving_mean"))]
+    depthwise = [("dw/depthwise_kernel:0", np.zeros((3, 3, 2, 1))), ("dw/bias:0", np.zeros(2))]
+    separable = [("sep/depthwise_kernel:0", np.zeros((3, 3, 2, 1))), ("sep/pointwise_kernel:0", np.zeros((1, 1, 2, 2)))]
+    found = read_arrays(write_keras2(tmp_path / "more.h5", {"bn": four, "dw": depthwise, "sep": separable}))
+    assert list(found) == [
+        *("bn/gamma", "bn/beta", "bn/moving_mean", "dw/kernel", "dw/bias"),
+        *("sep/depthwise_kernel", "sep/pointwise_kernel"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["weights.h5", "whole.h5"])
+def test_the_legacy_files_of_keras_3_are_read(tmp_path, flat_network, values, name):
+    path = tmp_path / name
+    if name == "whole.h5":
+        flat_network.compile("adam", "mse")
+        flat_network.save(path)
+    else:
+        write_legacy_h5(path, flat_network)
+    same(read_arrays(path), values)
+
+
+def test_a_written_file_loads_by_name_with_keras_own_reader(tmp_path, flat_network, values):
+    path = tmp_path / "ours.h5"
+    write_legacy_h5(path, flat_network)
+    other = keras.models.clone_model(flat_network)
+    other.load_weights(path, by_name=True)
+    for ours, theirs in zip(flat_network.weights, other.weights, strict=True):
+        assert_array_equal(ours, theirs)
+    assert [p.name for p in tmp_path.iterdir()] == ["ours.h5"]
+
+
+def test_a_written_file_has_the_attributes_keras_2_decodes(tmp_path, flat_network):
+    import h5py
+
+    path = tmp_path / "ours.h5"
+    write_legacy_h5(path, flat_network)
+    with h5py.File(path) as file:
+        assert [name.decode() for name in file.attrs["layer_names"]] == ["input", "block1_conv1", "block1_conv2"]
+        # Keras 2 takes version 1 for granted where there is none, and would flip the kernels.
+        assert file.attrs["keras_version"].decode().startswith("2.")
+        weights = [name.decode() for name in file["block1_conv1"].attrs["weight_names"]]
+        assert weights == ["block1_conv1/kernel:0", "block1_conv1/bias:0"]
+        assert file["block1_conv1"][weights[0]].shape == (3, 3, 3, 4)
+        assert len(file["input"].attrs["weight_names"]) == 0

@@ -1,0 +1,168 @@
+"""A transplantation fills by name, maps 2D kernels, reports every weight, and is done whole or not at all."""
+
+import keras
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from planar3d.errors import WeightsError
+from planar3d.transfer.arrays import read_arrays, write_legacy_h5
+from planar3d.transfer.mappings import map_kernel
+from planar3d.transfer.transplant import Weight, load_weights, transplant
+
+
+@pytest.fixture
+def deep_network():
+    """A planar convolution and one three slices deep."""
+    inputs = keras.Input((4, 8, 8, 3))
+    x = keras.layers.Conv3D(4, (1, 3, 3), padding="same", name="block1_conv1")(inputs)
+    return keras.Model(inputs, keras.layers.Conv3D(5, 3, padding="same", name="block1_conv2")(x), name="deep")
+
+
+def state(network):
+    return [np.array(w) for w in network.weights]
+
+
+def test_a_planar_network_filled_with_2d_kernels_equals_the_2d_network_on_each_slice(
+    flat_network, planar_network, values
+):
+    planar_network.set_weights([0 * w for w in planar_network.get_weights()])
+    transplant(planar_network, values)
+    stack = np.random.default_rng(2).normal(size=(1, 2, 8, 8, 3)).astype(np.float32)
+    np.testing.assert_allclose(planar_network(stack)[0], flat_network(stack[0]), rtol=1e-4, atol=1e-5)
+
+
+def test_planar_kernels_are_loaded_as_they_are(planar_network):
+    arrays = {w.path: np.array(w) + 1 for w in planar_network.weights}
+    transplant(planar_network, arrays)
+    for weight in planar_network.weights:
+        assert_array_equal(weight, arrays[weight.path])
+
+
+def test_the_report_accounts_for_every_weight_with_its_shape(planar_network, values):
+    del values["block1_conv2/kernel"]
+    report = transplant(planar_network, {**values, "fc1/kernel": np.ones((2, 7))})
+    assert report.matched == (
+        Weight("block1_conv1/kernel", (1, 3, 3, 3, 4)),
+        Weight("block1_conv1/bias", (4,)),
+        Weight("block1_conv2/bias", (5,)),
+    )
+    assert report.missing == (Weight("block1_conv2/kernel", (1, 3, 3, 4, 5)),)
+    assert report.unused == (Weight("fc1/kernel", (2, 7)),)
+    assert report.identity == "the user's own"
+    for part in ("3 weights matched", "1 missing", "block1_conv2/kernel", "1 unused", "fc1/kernel (2, 7)"):
+        assert part in str(report)
+
+
+def test_deeper_kernels_are_filled_by_the_mapping_asked_for(deep_network, values):
+    for options in (
+        {"mapping": "zero", "tap": 2},
+        {"mapping": "scale", "alpha": (0.2, 0.5, 0.3)},
+        {"mapping": "average"},
+    ):
+        transplant(deep_network, values, **options)
+        assert_array_equal(deep_network.get_layer("block1_conv1").kernel, values["block1_conv1/kernel"][np.newaxis])
+        expected = map_kernel(values["block1_conv2/kernel"], depth=3, **options)
+        assert_array_equal(deep_network.get_layer("block1_conv2").kernel, expected)
+
+
+def test_a_deep_kernel_without_a_mapping_for_it_is_an_error_and_nothing_is_loaded(deep_network, values):
+    before = state(deep_network)
+    with pytest.raises(WeightsError, match=r"block1_conv2/kernel.*\(3, 3, 3, 4, 5\) of deep.*'average'"):
+        transplant(deep_network, values)
+    for old, new in zip(before, state(deep_network), strict=True):
+        assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("block1_conv2/kernel", (3, 3, 4, 6)),
+        ("block1_conv2/kernel", (3, 3, 3, 4, 5)),
+        ("block1_conv2/kernel", (4, 5)),
+        ("block1_conv2/bias", (4,)),
+    ],
+)
+def test_a_shape_that_does_not_fit_is_an_error_and_nothing_is_loaded(planar_network, values, name, shape):
+    before = state(planar_network)
+    with pytest.raises(WeightsError) as error:
+        transplant(planar_network, {**values, name: np.ones(shape, np.float32)})
+    expected = {"block1_conv2/kernel": "(1, 3, 3, 4, 5)", "block1_conv2/bias": "(5,)"}[name]
+    assert name in str(error.value) and str(shape) in str(error.value) and expected in str(error.value)
+    for old, new in zip(before, state(planar_network), strict=True):
+        assert_array_equal(old, new)
+
+
+def test_nothing_matched_is_an_error_that_shows_both_sides(planar_network):
+    with pytest.raises(WeightsError, match=r"Nothing matched: tiny has block1_conv1/kernel.*conv51/kernel"):
+        transplant(planar_network, {"conv51/kernel": np.ones((1, 3, 3, 3, 4))})
+    with pytest.raises(WeightsError, match="Nothing matched"):
+        transplant(planar_network, {})
+    with pytest.raises(WeightsError, match="no weights"):
+        transplant(keras.Sequential([keras.Input((3,)), keras.layers.ReLU()]), {"a/kernel": np.ones(3)})
+
+
+def test_strict_makes_a_missing_weight_an_error(planar_network, values):
+    before = state(planar_network)
+    del values["block1_conv1/bias"]
+    with pytest.raises(WeightsError, match=r"1 weights of tiny are missing: block1_conv1/bias \(4,\)"):
+        transplant(planar_network, values, strict=True)
+    for old, new in zip(before, state(planar_network), strict=True):
+        assert_array_equal(old, new)
+
+
+def test_numbered_weights_fill_a_layer_in_its_own_order():
+    network = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization(scale=False, name="bn")])
+    transplant(network, {f"bn/{i}": np.full(4, i + 1.0) for i in range(3)}, strict=True)
+    assert [float(np.mean(w)) for w in network.get_layer("bn").weights] == [1, 2, 3]
+
+
+def test_any_precision_is_loaded_into_the_network_s_own(planar_network, values):
+    transplant(planar_network, {name: array.astype(np.float64) for name, array in values.items()})
+    assert_array_equal(planar_network.get_layer("block1_conv1").kernel[0], values["block1_conv1/kernel"])
+
+
+@pytest.mark.parametrize("root", ["", "model_weights"], ids=["weights only", "whole model"])
+@pytest.mark.parametrize("variable", ["{layer}/{weight}:0", "{layer}_1/{weight}:0", "{layer}_{letter}_1:0"])
+def test_a_file_of_the_original_release_loads_by_name_and_reports(
+    planar_network, released_file, values, root, variable
+):
+    path = released_file(variable, root)
+    report = load_weights(planar_network, path, strict=True)
+    assert len(report.matched) == 4 and not report.missing and not report.unused
+    assert report.file == str(path) and str(path) in str(report)
+    assert_array_equal(planar_network.get_layer("block1_conv2").kernel[0], values["block1_conv2/kernel"])
+
+
+def test_layers_of_the_network_that_the_file_lacks_stay_and_are_reported(flat_network, tmp_path):
+    write_legacy_h5(tmp_path / "encoder.h5", flat_network)
+    x = keras.layers.Conv2D(1, 1, name="conv10")(flat_network.output)
+    network = keras.models.clone_model(keras.Model(flat_network.input, x))
+    before = np.array(network.get_layer("conv10").kernel)
+    report = load_weights(network, tmp_path / "encoder.h5")
+    assert [weight.name for weight in report.missing] == ["conv10/kernel", "conv10/bias"]
+    assert_array_equal(network.get_layer("conv10").kernel, before)
+    assert_array_equal(network.get_layer("block1_conv1").kernel, flat_network.get_layer("block1_conv1").kernel)
+
+
+def test_errors_while_loading_name_the_file(planar_network, tmp_path, values):
+    np.savez(tmp_path / "wrong.npz", **{**values, "block1_conv1/bias": np.ones(3)})
+    with pytest.raises(WeightsError, match=r"wrong\.npz: block1_conv1/bias has the shape \(3,\)"):
+        load_weights(planar_network, tmp_path / "wrong.npz")
+
+
+@pytest.mark.real
+def test_real_weights_fill_planar_layers_and_are_identified_after_a_round_trip(real_data, tmp_path):
+    file = real_data / "weights/vgg16_imagenet_conv.npz"
+    inputs = keras.Input((2, 8, 8, 3))
+    x = keras.layers.Conv3D(64, (1, 3, 3), name="block1_conv1")(inputs)
+    network = keras.Model(inputs, keras.layers.Conv3D(64, (1, 3, 3), name="block1_conv2")(x))
+    report = load_weights(network, file, strict=True)
+    assert report.identity == "ImageNet VGG-16" and len(report.matched) == 4 and len(report.unused) == 22
+    network.save_weights(tmp_path / "planar.weights.h5")
+    write_legacy_h5(tmp_path / "planar.h5", network)
+    for name in ("planar.weights.h5", "planar.h5"):
+        assert load_weights(network, tmp_path / name).identity == "ImageNet VGG-16"
+        assert_array_equal(
+            read_arrays(tmp_path / name)["block1_conv2/kernel"][0], read_arrays(file)["block1_conv2/kernel"]
+        )
