@@ -166,7 +166,7 @@ def predict(
     assume_affine: AssumeAffine = False,
 ) -> None:
     """Segment the lesions of raw FLAIR scans; masks lie on the scans' own grids."""
-    from planar3d.inference.cohort import segment_all
+    from planar3d.study.cohort import segment_all
 
     failed = segment_all(
         inputs, model, out, _override(model, recipe, settings, size), batch_size, overlay, assume_affine, _say

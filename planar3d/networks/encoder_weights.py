@@ -1,5 +1,6 @@
 """The three sources of an encoder's weights: ImageNet, a file, or none at all."""
 
+import functools
 import os
 
 import keras
@@ -9,6 +10,8 @@ from planar3d.transfer.sources import imagenet_vgg16
 from planar3d.transfer.transplant import Report, transplant
 
 EncoderWeights = str | os.PathLike[str] | None
+# Found once a process: a cross-validation builds a network a round, and a failing download takes its time.
+find_imagenet = functools.cache(imagenet_vgg16)
 
 
 def fill_encoder(network: keras.Model, weights: EncoderWeights) -> Report | None:
@@ -28,5 +31,5 @@ def fill_encoder(network: keras.Model, weights: EncoderWeights) -> Report | None
     if weights is None:
         return None
     if weights == "imagenet":
-        return transplant(network, imagenet_vgg16().arrays)
+        return transplant(network, find_imagenet().arrays)
     return transplant(network, read_arrays(weights))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from planar3d.errors import Planar3DError, ScanError
+from planar3d.evaluation.figures import overlay as draw_overlay
 from planar3d.inference.segment import segment
 from planar3d.networks.weights_file import load_network
 from planar3d.recipes import Recipe
@@ -48,7 +49,7 @@ def segment_all(
             mask = segment(scan, loaded, batch_size=batch_size)
             written = mask.save(Path(out) / f"{name}_mask.nii.gz")
             if overlay:
-                _draw(scan, mask, Path(out) / f"{name}_overlay.png", name)
+                draw_overlay(scan, mask, None, Path(out) / f"{name}_overlay.png", name)
             volume = mask.voxels.sum() * _voxel_ml(mask)
             notify(f"{number}/{len(named)}  {path} → {written}  {volume:.1f} ml")
         except Planar3DError as error:
@@ -90,9 +91,3 @@ def name_outputs(scans: Sequence[Path]) -> dict[str, Path]:
 def _voxel_ml(mask: Scan) -> float:
     x, y, z = mask.spacing
     return x * y * z / 1000
-
-
-def _draw(scan: Scan, mask: Scan, path: Path, title: str) -> None:
-    from planar3d.evaluation.figures import overlay
-
-    overlay(scan, mask, None, path, title)

@@ -87,8 +87,9 @@ def train_fold(run: Run, number: int, notify: Notify) -> keras.Model:
     training, validation = training_and_validation(len(fold.train), len(fold.validation), recipe.size, recipe)
     if not is_finished(folder):
         guard_precision(network, recipe, notify)
-    samples = _samples(run, network, scans, recipe.window_borders, notify)
-    fit(network, _trained(network, recipe), samples, training, validation, recipe, folder, notify)
+    trained, encoder = _parts(network, recipe)
+    samples = _samples(run, encoder, scans, recipe.window_borders, notify)
+    fit(network, trained, samples, training, validation, recipe, folder, notify)
     network.load_weights(folder / "best.weights.h5")
     return network
 
@@ -96,10 +97,11 @@ def train_fold(run: Run, number: int, notify: Notify) -> keras.Model:
 def score_fold(run: Run, number: int, network: keras.Model, notify: Notify) -> None:
     """Predict the test scans of a round, write their native masks, and score them on both grids."""
     fold, folder, recipe = run.folds[number - 1], run.fold(number), run.recipe
+    trained, encoder = _parts(network, recipe)
     rows = []
     for scan_id in fold.test:
-        samples = _samples(run, network, (scan_id,), "scan", notify)
-        probabilities = predict_samples(_trained(network, recipe), samples, recipe, recipe.batch_size)
+        samples = _samples(run, encoder, (scan_id,), "scan", notify)
+        probabilities = predict_samples(trained, samples, recipe, recipe.batch_size)
         prepared, reference = _open(run, scan_id)
         mask = binarize(probabilities, recipe)
         native = prepared.restore(mask)
@@ -117,24 +119,25 @@ def score_fold(run: Run, number: int, network: keras.Model, notify: Notify) -> N
     _write_rows(folder / "scores.csv", rows)
 
 
-def _samples(run: Run, network: keras.Model, scans: Sequence[str], borders: str, notify: Notify) -> ScanSamples:
+def _parts(network: keras.Model, recipe: Recipe) -> tuple[keras.Model, keras.Model | None]:
+    """What sees the samples, and the encoder whose features are cached, if they are."""
+    if recipe.cached_features == "none":
+        return network, None
+    check_cacheable(recipe)
+    return decoder_of(network), encoder_of(network)
+
+
+def _samples(run: Run, encoder: keras.Model | None, scans: Sequence[str], borders: str, notify: Notify) -> ScanSamples:
     opened = [_open(run, scan) for scan in scans]
     voxels = [prepared.voxels for prepared, _ in opened]
     masks = [mask for _, mask in opened]
-    recipe = run.recipe
-    if recipe.cached_features == "none":
-        return ScanSamples(voxels, masks, recipe, borders)
-    check_cacheable(recipe)
+    if encoder is None:
+        return ScanSamples(voxels, masks, run.recipe, borders)
     missing = [scan for scan in scans if not run.features(scan).is_dir()]
     if missing:
-        notify(f"encoder features of {len(missing)} scans")
-    encoder = encoder_of(network)
-    features = [compute_features(encoder, v, run.features(s), recipe) for s, v in zip(scans, voxels, strict=True)]
-    return FeatureSamples(features, voxels, masks, recipe, borders)
-
-
-def _trained(network: keras.Model, recipe: Recipe) -> keras.Model:
-    return network if recipe.cached_features == "none" else decoder_of(network)
+        notify(f"computing the encoder's features of {len(missing)} scans")
+    features = [compute_features(encoder, v, run.features(s), run.recipe) for s, v in zip(scans, voxels, strict=True)]
+    return FeatureSamples(features, voxels, masks, run.recipe, borders)
 
 
 def _open(run: Run, scan: str) -> tuple[Prepared, np.ndarray]:

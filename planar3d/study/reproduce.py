@@ -67,10 +67,22 @@ def reproduce(
     return Reproduction(run, write_report(run.folder))
 
 
-def demonstrate(out: Path, recipe: Recipe = DEMO, only: str | None = None, notify: Notify = print) -> Reproduction:
-    """Run the whole method on the embedded phantom at reduced size."""
+def demonstrate(
+    out: Path,
+    recipe: Recipe = DEMO,
+    only: str | None = None,
+    notify: Notify = print,
+    reduction: float = PHANTOM_REDUCTION,
+) -> Reproduction:
+    """Run the whole method on the embedded phantom at reduced size.
+
+    Args:
+        out: the run folder; the phantom is written beside it.
+        recipe, only, notify: as `reproduce`.
+        reduction: divides the grids of the phantom's scans.
+    """
     folder = out.with_name(out.name + "-phantom")
     if not (folder / "complete").is_file():
-        write_phantom(folder, seed=recipe.seed, reduction=PHANTOM_REDUCTION, progress=notify)
+        write_phantom(folder, seed=recipe.seed, reduction=reduction, progress=notify)
         (folder / "complete").touch()
     return reproduce(find_cases(folder), out, recipe, only=only, notify=notify, phantom=True)

@@ -11,11 +11,12 @@ from typing import Any
 from planar3d import __version__
 from planar3d.errors import RunError
 from planar3d.files import read_json, write_json
+from planar3d.networks.encoder_weights import find_imagenet
 from planar3d.recipes import Recipe
 from planar3d.scans.datasets import Case, Dataset
 from planar3d.scans.folds import Fold
 from planar3d.transfer.arrays import read_arrays
-from planar3d.transfer.sources import identify, imagenet_vgg16
+from planar3d.transfer.sources import identify
 
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "numpy", "scipy", "nibabel", "h5py")
 
@@ -135,7 +136,7 @@ def _encoder_origin(recipe: Recipe) -> str:
     if recipe.encoder_weights == "none":
         return "none (random)"
     if recipe.encoder_weights == "imagenet":
-        return f"ImageNet VGG-16, {imagenet_vgg16().origin}"
+        return f"ImageNet VGG-16, {find_imagenet().origin}"
     return f"{identify(read_arrays(recipe.encoder_weights))}, {recipe.encoder_weights}"
 
 

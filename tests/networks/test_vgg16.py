@@ -63,7 +63,7 @@ def test_random_weights_are_only_had_by_asking(monkeypatch):
     def nowhere():
         raise WeightsError("no source")
 
-    monkeypatch.setattr(encoder_weights, "imagenet_vgg16", nowhere)
+    monkeypatch.setattr(encoder_weights, "find_imagenet", nowhere)
     with pytest.raises(WeightsError):
         PlanarVGG16((16, 32, 32, 3))
     PlanarVGG16((16, 32, 32, 3), weights=None)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from planar3d.errors import ScanError
-from planar3d.inference.cohort import find_scans, name_outputs
+from planar3d.study.cohort import find_scans, name_outputs
 
 
 def test_scans_of_one_name_are_told_apart_by_their_folders():

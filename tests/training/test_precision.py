@@ -1,0 +1,228 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from planar3d.errors import Planar3DError, RecipeError
+from planar3d.networks.blocks import dilated_residual_level
+from planar3d.training.precision import GradientCheck, built_with, guard_gradients
+
+WITHOUT_GPU = not tf.config.get_visible_devices("GPU")
+on_cpu = pytest.mark.skipif(not WITHOUT_GPU, reason="what happens on a CPU")
+on_gpu = pytest.mark.skipif(WITHOUT_GPU, reason="what happens on a GPU")
+
+
+class FaultyConv3D(layers.Conv3D):
+    """A convolution whose forward pass is right and whose bf16 gradient is not, as with oneDNN on AMX."""
+
+    kernel_factor, input_factor = 1.15, 1.0
+
+    def convolution_op(self, inputs, kernel):
+        if inputs.dtype != tf.bfloat16:
+            return super().convolution_op(inputs, kernel)
+
+        @tf.custom_gradient
+        def convolve(x, k):
+            with tf.GradientTape() as tape:
+                tape.watch([x, k])
+                y = super(FaultyConv3D, self).convolution_op(x, k)
+
+            def gradient(upstream):
+                of_input, of_kernel = tape.gradient(y, [x, k], output_gradients=upstream)
+                return of_input * self.input_factor, of_kernel * self.kernel_factor
+
+            return y, gradient
+
+        return convolve(inputs, tf.convert_to_tensor(kernel.value))
+
+
+class NanConv3D(FaultyConv3D):
+    kernel_factor = float("nan")
+
+
+class FaultyTowardsInputConv3D(FaultyConv3D):
+    input_factor = 0.8
+
+
+def tiny(middle=layers.Conv3D, sizes=(4, 8, 8), size=3):
+    """An encoder level, a layer of class `middle`, a decoder level, and the head that stays in float32."""
+    inputs = keras.Input((*sizes, 3))
+    skip = layers.Conv3D(4, (1, 3, 3), padding="same", activation="relu", name="encoder")(inputs)
+    x = layers.MaxPooling3D(2, name="pool")(skip)
+    x = middle(4, size, padding="same", activation="relu", name="middle")(x)
+    x = dilated_residual_level(x, skip, 4, level=9, kernel=(3, 3, 3))
+    return keras.Model(inputs, layers.Conv3D(1, 1, activation="sigmoid", dtype="float32", name="head")(x))
+
+
+def dtypes_computed(network):
+    """The dtype that every layer really puts out, when the network runs."""
+    probe = keras.Model(network.input, [layer.output for layer in network.layers])
+    outputs = probe(np.zeros((1, *network.input_shape[1:]), "float32"))
+    return {layer.name: y.dtype.name for layer, y in zip(network.layers, outputs, strict=True)}
+
+
+@pytest.mark.parametrize(("precision", "computed"), [("float32", "float32"), ("bf16", "bfloat16")])
+def test_only_the_network_built_takes_the_policy(precision, computed):
+    before = keras.config.dtype_policy()
+    network = built_with(precision, tiny)
+    assert keras.config.dtype_policy() == before
+    assert dtypes_computed(network)["conv92"] == computed
+    assert network(np.zeros((1, 4, 8, 8, 3))).dtype == tf.float32
+    assert {weight.dtype for weight in network.weights} == {"float32"}
+
+
+def test_a_failed_build_leaves_the_policy_as_it_was():
+    before = keras.config.dtype_policy()
+
+    def fails():
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        built_with("bf16", fails)
+    assert keras.config.dtype_policy() == before
+
+
+def test_an_unknown_precision_is_answered_with_the_choices():
+    with pytest.raises(RecipeError, match="'float32', 'bf16', 'float16'"):
+        built_with("fp8", tiny)
+
+
+@on_cpu
+def test_float16_is_refused_on_a_cpu():
+    before = keras.config.dtype_policy()
+    with pytest.raises(Planar3DError, match=r"needs a GPU.*bf16 or float32"):
+        built_with("float16", tiny)
+    assert keras.config.dtype_policy() == before
+
+
+@on_cpu
+@pytest.mark.parametrize("middle", [FaultyConv3D, NanConv3D, FaultyTowardsInputConv3D])
+def test_a_layer_with_a_wrong_gradient_computes_in_float32_and_no_other(middle):
+    network = built_with("bf16", lambda: tiny(middle))
+    assert dtypes_computed(network)["middle"] == "bfloat16"
+    check = guard_gradients(network, 2)
+    assert "middle" in check.kept_float32
+    assert not max(check.errors["middle"]) <= 0.05
+    # Further layers may fail on a CPU that has the fault; what the check found is what the layers do.
+    right = {name for name, pair in check.errors.items() if max(pair) <= 0.05}
+    assert right | set(check.kept_float32) == {"encoder", "middle", "trans9", "conv91", "conv92"}
+    computed = dtypes_computed(network)
+    assert {name for name in check.errors if computed[name] == "float32"} == set(check.kept_float32)
+    assert computed["up9"] == "bfloat16"
+    assert computed["head"] == "float32"
+
+
+@on_cpu
+def test_the_errors_are_those_of_the_gradients():
+    errors = guard_gradients(built_with("bf16", lambda: tiny(FaultyConv3D)), 2).errors
+    kernel_error, input_error = errors["middle"]
+    assert kernel_error == pytest.approx(0.15, abs=0.01)
+    assert 0 < input_error < 0.01
+
+
+@on_cpu
+def test_a_guarded_network_trains_with_finite_gradients():
+    network = built_with("bf16", lambda: tiny(NanConv3D))
+    x = np.random.default_rng(0).normal(size=(2, 4, 8, 8, 3)).astype("float32")
+    y = (x[..., :1] > 1).astype("float32")
+
+    def gradients():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(keras.losses.binary_crossentropy(y, network(x, training=True)))
+        return tape.gradient(loss, [variable.value for variable in network.trainable_variables])
+
+    assert not all(np.isfinite(g).all() for g in gradients())
+    guard_gradients(network, 2)
+    assert all(np.isfinite(g).all() for g in gradients())
+
+    network.compile(keras.optimizers.Adam(1e-2), loss="binary_crossentropy", jit_compile=False)
+    losses = [float(network.train_on_batch(x, y)) for _ in range(5)]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+    assert all(np.isfinite(w).all() for w in network.get_weights())
+
+
+@on_cpu
+def test_frozen_layers_are_checked_only_where_gradients_pass_them():
+    network = built_with("bf16", tiny)
+    for name in ("encoder", "conv92"):
+        network.get_layer(name).trainable = False
+    check = guard_gradients(network, 1)
+    assert set(check.errors) == {"middle", "trans9", "conv91", "conv92"}
+    assert set(guard_gradients(network, 1, layers=["conv91", "encoder"]).errors) == {"conv91"}
+
+
+@on_cpu
+def test_layers_of_a_network_within_a_network_are_checked():
+    def build():
+        inner = tiny()
+        inputs = keras.Input(inner.input_shape[1:])
+        return keras.Model(inputs, inner(inputs))
+
+    network = built_with("bf16", build)
+    assert set(guard_gradients(network, 1).errors) == {"encoder", "middle", "trans9", "conv91", "conv92"}
+
+
+@on_cpu
+def test_where_every_layer_is_wrong_the_whole_network_computes_in_float32():
+    network = built_with("bf16", tiny)
+    check = guard_gradients(network, 1, tolerance=0.0)  # no rounded gradient is without error
+    assert set(check.kept_float32) == set(check.errors)
+    assert {dtypes_computed(network)[name] for name in check.errors} == {"float32"}
+    assert str(check) == "bf16 gradients agree with float32 in none of 5 layers; all are kept in float32."
+
+
+@on_cpu
+def test_the_check_changes_neither_weights_nor_random_numbers():
+    network = built_with("bf16", tiny)
+    weights = network.get_weights()
+    keras.utils.set_random_seed(3)
+    expected = keras.initializers.GlorotUniform()((4, 4)), keras.random.normal((4,))
+    keras.utils.set_random_seed(3)
+    guard_gradients(network, 1)
+    found = keras.initializers.GlorotUniform()((4, 4)), keras.random.normal((4,))
+    for a, b in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(weights, network.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@on_cpu
+def test_a_float32_network_has_nothing_to_compare():
+    said = []
+    check = guard_gradients(built_with("float32", tiny), 2, notify=said.append)
+    assert (check.errors, check.kept_float32, said) == ({}, (), [])
+    assert "No trained layer computes in bf16" in str(check)
+
+
+@on_cpu
+def test_sizes_must_be_known():
+    network = built_with("bf16", lambda: tiny(sizes=(4, None, None)))
+    with pytest.raises(Planar3DError, match="sizes are all known"):
+        guard_gradients(network, 2)
+
+
+@on_gpu
+def test_on_a_gpu_nothing_is_compared():
+    network = built_with("bf16", lambda: tiny(FaultyConv3D))
+    check = guard_gradients(network, 2)
+    assert (check.errors, check.kept_float32) == ({}, ())
+    assert "GPU" in str(check)
+
+
+@pytest.mark.parametrize(
+    ("kept", "sentence"),
+    [
+        ((), "bf16 gradients agree with float32 within 15.0 % in all 3 layers."),
+        (("conv62",), "bf16 gradients agree with float32 within 0.6 % in 2 of 3 layers; conv62 is kept in float32."),
+        (
+            ("conv62", "trans7"),
+            "bf16 gradients agree with float32 within 0.3 % in 1 of 3 layers; conv62, trans7 are kept in float32.",
+        ),
+    ],
+)
+def test_the_sentence_for_the_log(kept, sentence):
+    errors = {"conv61": (0.002, 0.003), "conv62": (0.15, 0.003), "trans7": (0.0061, 0.002)}
+    assert str(GradientCheck(errors, kept)) == sentence
