@@ -84,9 +84,10 @@ class FeatureSamples(ScanSamples):
         super().__init__(voxels, masks, recipe, borders)
         self.levels = list(zip(*features, strict=True))  # by level, then by scan
 
-    def inputs(self, numbers: Sequence[int]) -> list[np.ndarray]:  # type: ignore[override]
+    def inputs(self, numbers: Sequence[int] | np.ndarray) -> list[np.ndarray]:  # type: ignore[override]
         """float32 (windows, depth / factor, rows', cols', channels), one a level."""
+        # NumPy widens float16 three times as fast as TensorFlow does on a CPU, and float32 costs nothing.
         return [
-            self.windows.gather(scans, numbers, factor).astype(np.float32)
+            self.windows.gather(scans, numbers, factor).astype(np.float32, copy=False)
             for scans, factor in zip(self.levels, LEVELS.values(), strict=True)
         ]

@@ -37,7 +37,9 @@ class Windows:
     def __len__(self) -> int:
         return len(self.starts)
 
-    def gather(self, volumes: Sequence[np.ndarray], windows: Sequence[int], per_slice: int = 1) -> np.ndarray:
+    def gather(
+        self, volumes: Sequence[np.ndarray], windows: Sequence[int] | np.ndarray, per_slice: int = 1
+    ) -> np.ndarray:
         """Read some windows from volumes (slices / per_slice, …), memory-mapped or not.
 
         Args:
@@ -78,11 +80,11 @@ class ScanSamples:
     def __len__(self) -> int:
         return len(self.windows)
 
-    def inputs(self, numbers: Sequence[int]) -> np.ndarray:
+    def inputs(self, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
         """float32 (windows, depth, rows, cols, channels)."""
         return network_input(self.windows.gather(self.voxels, numbers), self.channels)
 
-    def targets(self, numbers: Sequence[int]) -> np.ndarray:
+    def targets(self, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
         """uint8 {0, 1} (windows, depth, rows, cols, 1)."""
         return self.windows.gather(self.masks, numbers)[..., None]
 

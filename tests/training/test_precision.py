@@ -24,15 +24,18 @@ class FaultyConv3D(layers.Conv3D):
 
         @tf.custom_gradient
         def convolve(x, k):
+            # By way of float32, so that on every CPU the factors are all that is wrong.
+            x, k = tf.cast(x, "float32"), tf.cast(k, "float32")
             with tf.GradientTape() as tape:
                 tape.watch([x, k])
                 y = super(FaultyConv3D, self).convolution_op(x, k)
 
             def gradient(upstream):
-                of_input, of_kernel = tape.gradient(y, [x, k], output_gradients=upstream)
-                return of_input * self.input_factor, of_kernel * self.kernel_factor
+                of_input, of_kernel = tape.gradient(y, [x, k], output_gradients=tf.cast(upstream, "float32"))
+                factors = self.input_factor, self.kernel_factor
+                return [tf.cast(g * f, "bfloat16") for g, f in zip((of_input, of_kernel), factors, strict=True)]
 
-            return y, gradient
+            return tf.cast(y, "bfloat16"), gradient
 
         return convolve(inputs, tf.convert_to_tensor(kernel.value))
 
@@ -45,7 +48,7 @@ class FaultyTowardsInputConv3D(FaultyConv3D):
     input_factor = 0.8
 
 
-def tiny(middle=layers.Conv3D, sizes=(4, 8, 8), size=3):
+def tiny(middle=layers.Conv3D, sizes=(4, 8, 8), size=(1, 3, 3)):
     """An encoder level, a layer of class `middle`, a decoder level, and the head that stays in float32."""
     inputs = keras.Input((*sizes, 3))
     skip = layers.Conv3D(4, (1, 3, 3), padding="same", activation="relu", name="encoder")(inputs)
@@ -119,7 +122,7 @@ def test_the_errors_are_those_of_the_gradients():
     errors = guard_gradients(built_with("bf16", lambda: tiny(FaultyConv3D)), 2).errors
     kernel_error, input_error = errors["middle"]
     assert kernel_error == pytest.approx(0.15, abs=0.01)
-    assert 0 < input_error < 0.01
+    assert 0 < input_error < 0.005
 
 
 @on_cpu
@@ -142,6 +145,28 @@ def test_a_guarded_network_trains_with_finite_gradients():
     assert np.isfinite(losses).all()
     assert losses[-1] < losses[0]
     assert all(np.isfinite(w).all() for w in network.get_weights())
+
+
+@on_cpu
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_a_guarded_network_has_the_gradients_of_float32(batch_size):
+    keras.utils.set_random_seed(0)
+    # Three taps over the two slices below the pooling: oneDNN 3.7 gives noise or NaN in bf16 at a batch of 2 or more.
+    guarded = built_with("bf16", lambda: tiny(size=3))
+    guard_gradients(guarded, batch_size)
+    exact = built_with("float32", lambda: tiny(size=3))
+    exact.set_weights(guarded.get_weights())
+    x = np.random.default_rng(0).normal(size=(batch_size, 4, 8, 8, 3)).astype("float32")
+
+    def kernel_gradients(network):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(network(x, training=True))
+        variables = [v for v in network.trainable_variables if v.name == "kernel"]
+        return tape.gradient(loss, [v.value for v in variables])
+
+    for g16, g32 in zip(kernel_gradients(guarded), kernel_gradients(exact), strict=True):
+        # Beside rounding, some values near 0 change their sign, and ReLU passes their gradient or not.
+        assert np.linalg.norm(g16 - g32) < 0.2 * np.linalg.norm(g32)
 
 
 @on_cpu

@@ -1,0 +1,182 @@
+"""Arithmetic in 16 bits: building under a Keras dtype policy, and the gradient check that bf16 on a CPU needs."""
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from planar3d.errors import RecipeError
+
+POLICIES = {"float32": "float32", "bf16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """What comparing bf16 gradients with float32 found; as text, one sentence for the log.
+
+    Attributes:
+        errors: relative errors ‖g16 - g32‖ / ‖g32‖ by layer: of the kernel's gradient, and of the input's.
+        kept_float32: names of the layers that compute in float32 from now on.
+        why_none: the sentence to say where nothing was compared.
+    """
+
+    errors: dict[str, tuple[float, float]]
+    kept_float32: tuple[str, ...] = ()
+    why_none: str = ""
+
+    def __str__(self) -> str:
+        compared, kept = len(self.errors), len(self.kept_float32)
+        if not compared:
+            return self.why_none
+        if kept == compared:
+            return f"bf16 gradients agree with float32 in none of {compared} layers; all are kept in float32."
+        worst = max(max(pair) for name, pair in self.errors.items() if name not in self.kept_float32)
+        sentence = f"bf16 gradients agree with float32 within {worst:.1%}".replace("%", " %")
+        if not kept:
+            return f"{sentence} in all {compared} layers."
+        verb = "is" if kept == 1 else "are"
+        names = ", ".join(self.kept_float32)
+        return f"{sentence} in {compared - kept} of {compared} layers; {names} {verb} kept in float32."
+
+
+def built_with(precision: str, build: Callable[[], keras.Model]) -> keras.Model:
+    """Build a network under the Keras dtype policy of `precision`; the policy set before is set again afterwards.
+
+    Args:
+        precision: `"float32"`, `"bf16"` or `"float16"`; the last two keep the weights in float32.
+        build: makes the network.
+
+    Raises:
+        RecipeError: an unknown precision, or float16 where TensorFlow sees no GPU.
+    """
+    if precision not in POLICIES:
+        raise RecipeError(f"precision={precision!r} is unknown; choose one of: {', '.join(map(repr, POLICIES))}.")
+    if precision == "float16" and not _on_gpu():
+        raise RecipeError(
+            "precision='float16' needs a GPU, and TensorFlow sees none: on a CPU it cannot pool volumes in float16. "
+            "Use --precision bf16 or float32."
+        )
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(POLICIES[precision])
+    try:
+        return build()
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def guard_gradients(
+    network: keras.Model,
+    batch_size: int,
+    *,
+    tolerance: float = 0.05,
+    layers: Collection[str] | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> GradientCheck:
+    """Compare each layer's bf16 gradients with float32 on its real shapes, and keep float32 where they differ.
+
+    oneDNN's bf16 gradients of 3D convolutions are wrong for some layer shapes, with AMX and with AVX-512, from 15 % to
+    NaN, while the forward pass is right. Rounding alone is 0.2 %. To be called once, before the first training step: a
+    step that was traced earlier goes on as it was.
+
+    Args:
+        network: a functional model whose sizes are all known but the batch.
+        batch_size: windows in a training batch; the fault depends on the whole shape.
+        tolerance: largest relative error of a layer that stays in bf16; NaN is above any.
+        layers: names of the layers to check; by default those that training's gradients pass, from the first trainable
+            layer on. Only layers that have a kernel and compute in bf16 are compared.
+        notify: gets a sentence before the comparison begins, since it takes about as long as a few training steps.
+
+    Returns:
+        The errors by layer, and the layers that were switched to float32; on a GPU nothing is compared.
+
+    Raises:
+        RecipeError: a size of the network that is None.
+    """
+    if _on_gpu():
+        return GradientCheck({}, why_none="bf16 gradients are not compared with float32: on a GPU they are right.")
+    chosen = [layer for layer in _reached_by_gradients(network) if layers is None or layer.name in layers]
+    chosen = [layer for layer in chosen if layer.compute_dtype == "bfloat16" and hasattr(layer, "kernel")]
+    if not chosen:
+        return GradientCheck({}, why_none="No trained layer computes in bf16; there are no gradients to compare.")
+    if notify is not None:
+        notify(f"Comparing the bf16 gradients of {len(chosen)} layers with float32 ...")
+    errors = {layer.name: _gradient_errors(layer, batch_size) for layer in chosen}
+    wrong = [layer for layer in chosen if not all(error <= tolerance for error in errors[layer.name])]
+    for layer in wrong:
+        layer.dtype_policy = "float32"
+    return GradientCheck(errors, tuple(layer.name for layer in wrong))
+
+
+def _on_gpu() -> bool:
+    return bool(tf.config.get_visible_devices("GPU"))
+
+
+def _reached_by_gradients(network: keras.Model) -> list[keras.Layer]:
+    """All layers from the first trainable one on: frozen ones among them still pass gradients to those before."""
+    flat = list(_flat_layers(network))
+    first = next((i for i, layer in enumerate(flat) if layer.trainable_variables), len(flat))
+    return flat[first:]
+
+
+def _flat_layers(network: keras.Model) -> Iterator[keras.Layer]:
+    for layer in network.layers:
+        if isinstance(layer, keras.Model):
+            yield from _flat_layers(layer)
+        else:
+            yield layer
+
+
+def _gradient_errors(layer: keras.Layer, batch_size: int) -> tuple[float, float]:
+    """Relative errors of the kernel's and the input's bf16 gradient, on random values that bf16 holds exactly.
+
+    The worse of two runs, since wrong gradients change from run to run: they read memory that nothing has written.
+    """
+    shapes = [(batch_size, *tensor.shape[1:]) for tensor in (layer.input, layer.output)]
+    if any(None in shape for shape in shapes):
+        raise RecipeError(
+            f"Layer {layer.name} takes {tuple(layer.input.shape)}: bf16 gradients can only be checked for a network "
+            "whose sizes are all known but the batch. Build it with the window's size."
+        )
+    x, upstream = (_random(shape, seed) for seed, shape in enumerate(shapes))
+    # Divided so that outputs keep the spread of inputs, whatever the number of terms in a sum.
+    kernel = _random(layer.kernel.shape, seed=2) / float(np.sqrt(np.prod(layer.kernel.shape[:-1])))
+    expected = _gradients(_twin(layer, "float32", kernel), x, upstream)
+    in_bf16 = _twin(layer, layer.dtype_policy, kernel)
+    runs = (zip(_gradients(in_bf16, x, upstream), expected, strict=True) for _ in range(2))
+    kernel_error, input_error = np.max([[_relative_error(*pair) for pair in run] for run in runs], axis=0)
+    return float(kernel_error), float(input_error)
+
+
+def _random(shape: tuple[int, ...], seed: int) -> tf.Tensor:
+    return tf.random.stateless_normal(shape, seed=(0, seed), dtype=tf.bfloat16)
+
+
+def _twin(layer: keras.Layer, policy: Any, kernel: tf.Tensor) -> keras.Layer:
+    """The layer under another policy, with this kernel, and linear: its gradients then need no forward pass."""
+    config = layer.get_config() | {"dtype": policy, "activation": "linear"}
+    # Zeros take nothing from the random numbers that the training draws.
+    config |= {"kernel_initializer": "zeros", "bias_initializer": "zeros"}
+    twin = type(layer).from_config(config)
+    twin.build(layer.input.shape)
+    twin.kernel.assign(tf.cast(kernel, "float32"))
+    return twin
+
+
+def _gradients(twin: keras.Layer, x: tf.Tensor, upstream: tf.Tensor) -> list[tf.Tensor]:
+    """Gradients with respect to kernel and input, from a graph, like those of a training step."""
+
+    def differentiate(x: tf.Tensor, upstream: tf.Tensor) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = twin(x)
+        return tape.gradient(y, [twin.kernel.value, x], output_gradients=upstream)
+
+    values = tf.cast(x, twin.compute_dtype), tf.cast(upstream, twin.compute_dtype)
+    return tf.function(differentiate).get_concrete_function(*values)(*values)
+
+
+def _relative_error(in_bf16: tf.Tensor, in_float32: tf.Tensor) -> float:
+    return float(tf.norm(tf.cast(in_bf16, "float32") - in_float32) / tf.norm(in_float32))

@@ -1,0 +1,172 @@
+"""The phantom is a whole head with lesions where, as bright and as many as the real ones, and the same each time."""
+
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from planar3d.errors import DatasetError, Planar3DError
+from planar3d.scans.datasets import find_cases
+from planar3d.scans.phantom import CENTERS, write_phantom
+from planar3d.scans.phantom_head import TISSUES, brain_maps, build_head, hats, spread
+from planar3d.scans.phantom_lesions import grow_lesions
+from planar3d.scans.phantom_subject import draw_subject
+from planar3d.scans.volume import read_mask, read_scan
+
+REDUCTION = 6
+TRAINING_SET = "Unprocessed training dataset/TrainingDataset_MSSEG"
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("phantom")
+    names = write_phantom(folder, reduction=REDUCTION)
+    return {name: read_case(folder, name) for name in names}, folder
+
+
+def read_case(folder: Path, name: str):
+    scan = read_scan(folder / TRAINING_SET / name / "3DFLAIR.nii.gz")
+    return scan, read_mask(folder / TRAINING_SET / name / "Consensus.nii.gz", scan)
+
+
+def test_fifteen_scans_of_three_centers_are_found_as_the_challenge_s(phantom):
+    cases, folder = phantom
+    assert len(cases) == 15
+    assert sorted({name[:2] for name in cases}) == ["01", "07", "08"]
+    assert all("PHANTOM" in name for name in cases)
+    assert {case.id for case in find_cases(folder).cases} == set(cases)
+
+
+def test_grids_are_those_of_table_1_reduced_and_the_field_of_view_stays(phantom):
+    cases, _ = phantom
+    for center in CENTERS:
+        scan, _ = cases[f"{center.name}PHANTOM1"]
+        assert scan.voxels.shape == tuple(round(n / REDUCTION) for n in center.grid)
+        np.testing.assert_allclose(
+            np.multiply(scan.voxels.shape, scan.spacing), np.multiply(center.grid, center.spacing), rtol=1e-5
+        )
+
+
+def test_storage_runs_left_posterior_superior_with_both_codes_set(phantom):
+    for scan, mask in phantom[0].values():
+        for volume in (scan, mask):
+            assert nib.aff2axcodes(volume.affine) == ("L", "P", "S")
+            assert volume.header["sform_code"] == volume.header["qform_code"] == 1
+            np.testing.assert_allclose(volume.header.get_qform(), volume.header.get_sform(), atol=1e-3)
+        np.testing.assert_array_equal(mask.affine, scan.affine)
+        assert mask.voxels.shape == scan.voxels.shape
+
+
+def test_the_lesion_load_of_each_center_is_the_published_one_and_scans_differ(phantom):
+    for center in CENTERS:
+        loads = [mask.voxels.mean() for name, (_, mask) in phantom[0].items() if name.startswith(center.name)]
+        assert np.mean(loads) == pytest.approx(center.lesion_ratio, rel=0.03)
+        assert max(loads) > 2 * min(loads)
+
+
+def test_lesions_are_brighter_than_the_tissue_around_them(phantom):
+    for scan, mask in phantom[0].values():
+        lesion = mask.voxels > 0
+        around = ndimage.binary_dilation(lesion, iterations=3) & ~ndimage.binary_dilation(lesion)
+        assert scan.voxels[lesion].mean() > 1.2 * np.median(scan.voxels[around])
+
+
+def test_a_few_large_lesions_hold_most_of_the_load_of_many(phantom):
+    _, mask = phantom[0]["01PHANTOM2"]
+    labels, count = ndimage.label(mask.voxels)
+    sizes = np.sort(np.bincount(labels.ravel())[1:])[::-1]
+    assert count > 20
+    assert sizes[: count // 4].sum() > 0.6 * sizes.sum()
+
+
+def test_it_is_a_whole_head_with_a_scalp_brighter_than_the_brain_in_dark_air(phantom):
+    for scan, _ in phantom[0].values():
+        voxels = scan.voxels
+        middle, height = voxels.shape[0] // 2, int(0.75 * voxels.shape[2])  # an axial slice through the brain
+        axial = voxels[:, :, height]
+        air = np.median(voxels[:3, :3])
+        brain = np.median(axial[middle - 5 : middle + 6, axial.shape[1] // 3 : axial.shape[1] * 2 // 3])
+        assert np.percentile(axial, 99) > 1.4 * brain  # fat below the skin
+        assert air < 0.2 * brain
+        neck = voxels[middle, :, voxels.shape[2] // 6]
+        assert neck.max() > 0.4 * brain
+
+
+def test_the_same_seed_gives_the_same_voxels_whatever_else_is_written(phantom, tmp_path):
+    cases, _ = phantom
+    names = write_phantom(tmp_path, reduction=REDUCTION, scans_per_center=1)
+    assert names == ["01PHANTOM1", "07PHANTOM1", "08PHANTOM1"]
+    for name in names:
+        for again, before in zip(read_case(tmp_path, name), cases[name], strict=True):
+            np.testing.assert_array_equal(again.voxels, before.voxels)
+            np.testing.assert_array_equal(again.affine, before.affine)
+
+
+def test_another_seed_gives_another_person(phantom, tmp_path):
+    cases, _ = phantom
+    write_phantom(tmp_path, seed=1, reduction=REDUCTION, scans_per_center=1)
+    for name in ("01PHANTOM1", "07PHANTOM1", "08PHANTOM1"):
+        _, mask = read_case(tmp_path, name)
+        other = cases[name][1].voxels
+        assert np.count_nonzero(mask.voxels & other) < 0.5 * np.count_nonzero(other)
+
+
+def test_another_reduction_shows_the_same_person(phantom, tmp_path):
+    cases, _ = phantom
+    write_phantom(tmp_path, reduction=REDUCTION / 2, scans_per_center=1)
+    finer, _ = read_case(tmp_path, "08PHANTOM1")
+    coarse, _ = cases["08PHANTOM1"]
+    zoomed = ndimage.zoom(
+        finer.voxels, np.divide(coarse.voxels.shape, finer.voxels.shape), order=1, grid_mode=True, mode="nearest"
+    )
+    assert np.corrcoef(zoomed.ravel(), coarse.voxels.ravel())[0, 1] > 0.9
+
+
+def test_lesions_lie_in_white_matter_and_hold_the_volume_asked_for():
+    lesions = grow_lesions(20_000, np.random.default_rng(3))
+    inside = lesions.depth > 0
+    assert np.count_nonzero(inside) == pytest.approx(20_000, rel=0.25)
+    assert brain_maps()["white"][inside].mean() > 0.75
+    assert brain_maps()["brain"][inside].all()
+
+
+def test_brain_lies_inside_skull_inside_scalp():
+    head = build_head(4)
+    along = dict(zip(TISSUES, head.fractions[:, :, 30, 55], strict=True))  # a line from ear to ear through the brain
+    brain = np.flatnonzero(along["white"] + 0.0 + along["grey"] > 128)
+    fat = np.flatnonzero(along["fat"] > 64)
+    signal = head.flair(dict.fromkeys(TISSUES, 1.0))[:, 30, 55]
+    assert fat[0] < brain[0] and brain[-1] < fat[-1]
+    assert signal[fat[0] : brain[0]].min() < 0.5  # bone in between
+    assert (head.fractions.sum(axis=0, dtype=int) <= 255 + len(TISSUES)).all()
+
+
+def test_a_person_s_vertex_lies_inside_the_view_and_the_neck_reaches_its_end():
+    view = np.array([180.0, 240.0, 250.0])
+    person = draw_subject(view, np.random.default_rng(5))
+    positions = np.stack(list(person.positions((9, 12, 25))), axis=1)
+    height = positions[2, 4, 6]
+    assert (np.diff(height) > 0).all()
+    assert height[-1] > 96 > height[-4]  # the vertex of the average head is 96 mm up
+    assert height[0] < -130
+
+
+def test_spreading_is_linear_between_the_nodes_and_exact_on_them():
+    lattice = np.random.default_rng(0).random((3, 4, 5), dtype=np.float32)
+    np.testing.assert_allclose(spread(lattice, (5, 7, 9))[::2, ::2, ::2], lattice, atol=1e-6)
+    np.testing.assert_allclose(hats(4, 11).sum(axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("reduction", [0, 0.5, 17])
+def test_a_reduction_out_of_range_is_refused(tmp_path, reduction):
+    with pytest.raises(DatasetError, match="from 1 to 16"):
+        write_phantom(tmp_path, reduction=reduction)
+
+
+def test_without_nilearn_the_sentence_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "nilearn", None)
+    with pytest.raises(Planar3DError, match=r"pip install 'planar3d\[study\]'"):
+        brain_maps.__wrapped__()
