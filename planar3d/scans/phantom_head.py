@@ -122,20 +122,25 @@ def build_head(step: int = 1) -> Head:
     return Head((fractions * 255 + 0.5).astype(np.uint8), origin, step)
 
 
-def hats(nodes: int, count: int) -> np.ndarray:
-    """Weigh `nodes` nodes for `count` places between the first and the last, linearly, float32 (count, nodes)."""
-    places = np.linspace(0, nodes - 1, count, dtype=np.float32)[:, None]
-    return np.maximum(0, 1 - np.abs(places - np.arange(nodes, dtype=np.float32)))
+def between_nodes(nodes: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lay `count` places from the first node to the last: the node before each, and the share of the one after."""
+    places = np.linspace(0, nodes - 1, count)
+    left = np.minimum(places.astype(int), nodes - 2)
+    return left, (places - left).astype(np.float32)
 
 
 def spread(lattice: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Stretch a coarse lattice (i, j, k) over `shape`, corner on corner and linear between its nodes, float32.
+    """Stretch the last axes of a coarse lattice over `shape`, corner on corner and linear between its nodes.
 
-    Three small matrix products, many times faster than `scipy.ndimage.zoom`.
+    One axis after the other, which is many times faster than `scipy.ndimage.zoom`.
     """
-    over_i, over_j, over_k = (hats(nodes, count) for nodes, count in zip(lattice.shape, shape, strict=True))
-    planes = over_j @ lattice @ over_k.T
-    return (over_i @ planes.reshape(len(planes), -1)).reshape(shape)
+    for axis in reversed(
+        range(-len(shape), 0)
+    ):  # the longest copies, along the first axis, come last and are contiguous
+        left, share = between_nodes(lattice.shape[axis], shape[axis])
+        share = share.reshape(-1, *[1] * (-axis - 1))
+        lattice = lattice.take(left, axis) * (1 - share) + lattice.take(left + 1, axis) * share
+    return lattice
 
 
 def smooth_noise(rng: np.random.Generator, shape: Sequence[int], sigma: float | Sequence[float]) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from planar3d.scans.phantom_head import BRAIN_ORIGIN, hats, lateral_ventricles, smooth_noise
+from planar3d.scans.phantom_head import BRAIN_ORIGIN, between_nodes, lateral_ventricles, smooth_noise, spread
 
 # All lengths in mm; positions in the average head are ICBM152 world coordinates.
 _BRAIN_CENTER, _VERTEX = np.array([0.0, -18.0, 10.0]), np.array([0.0, -2.0, 96.0])
@@ -45,13 +45,10 @@ class Subject:
         columns = self.pose[:, :3].astype(np.float32)
         in_plane = columns[:, 1, None, None] * j[:, None] + columns[:, 2, None, None] * k
         in_plane += self.pose[:, 3, None, None].astype(np.float32)
-        over_i, over_j, over_k = (hats(nodes, n) for nodes, n in zip(self.displacement.shape[1:], grid, strict=True))
-        planes = over_j @ self.displacement @ over_k.T
-        for index, weights in enumerate(over_i):
-            positions = in_plane + columns[:, 0, None, None] * i[index]
-            for node in np.flatnonzero(weights):
-                positions += weights[node] * planes[:, node]
-            yield positions
+        planes = spread(self.displacement, grid[1:])
+        for here, left, share in zip(i, *between_nodes(planes.shape[1], grid[0]), strict=True):
+            shift = (1 - share) * planes[:, left] + share * planes[:, left + 1]
+            yield in_plane + columns[:, 0, None, None] * here + shift
 
 
 def draw_subject(view: np.ndarray, rng: np.random.Generator) -> Subject:

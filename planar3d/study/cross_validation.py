@@ -86,7 +86,7 @@ def train_fold(run: Run, number: int, notify: Notify) -> keras.Model:
     scans = (*fold.train, *fold.validation)
     training, validation = training_and_validation(len(fold.train), len(fold.validation), recipe.size, recipe)
     if not is_finished(folder):
-        guard_precision(network, recipe, notify)
+        guard_precision(network, recipe, len(training), notify)
     trained, encoder = _parts(network, recipe)
     samples = _samples(run, encoder, scans, recipe.window_borders, notify)
     fit(network, trained, samples, training, validation, recipe, folder, notify)

@@ -14,8 +14,8 @@ from planar3d.study.report import write_report
 from planar3d.study.run_folder import Run, start_run
 
 Notify = Callable[[str], None]
-# The demonstration's phantom has a third of the real scans' voxels along each axis.
-PHANTOM_REDUCTION = 3.0
+# The demonstration's phantom has a quarter of the real scans' voxels along each axis.
+PHANTOM_REDUCTION = 4.0
 
 
 @dataclass(frozen=True)

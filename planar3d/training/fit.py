@@ -97,7 +97,9 @@ def fit(
     # A twin, so that the optimizer belongs to the training and not to the network that is kept.
     trainer = keras.Model(trained.inputs, trained.outputs, name="trainer")
     smoothing = recipe.dice_smoothing
-    trainer.compile(_optimizer(recipe), loss=bce_minus_dice(smoothing), metrics=[dice_metric(smoothing)])
+    trainer.compile(
+        _optimizer(recipe), loss=bce_minus_dice(smoothing), metrics=[dice_metric(smoothing)], jit_compile=False
+    )
     trainer.optimizer.build(trainer.trainable_variables)
     progress = restore(folder, trainer)
     if progress.epoch:
@@ -123,10 +125,18 @@ def fit(
     return progress
 
 
-def guard_precision(network: keras.Model, recipe: Recipe, notify: Callable[[str], None]) -> None:
-    """Check bf16 gradients against float32 layer by layer before the first step, and fall back where they differ."""
+def guard_precision(network: keras.Model, recipe: Recipe, windows: int, notify: Callable[[str], None]) -> None:
+    """Check bf16 gradients against float32 layer by layer before the first step, and fall back where they differ.
+
+    Args:
+        network: the network to train.
+        recipe: its batch size and precision.
+        windows: training windows of an epoch; the fault depends on the shape, so a smaller last batch is checked too.
+        notify: gets what was found.
+    """
     if recipe.precision == "bf16":
-        notify(str(guard_gradients(network, recipe.batch_size, notify=notify)))
+        for batch_size in sorted({min(recipe.batch_size, windows), windows % recipe.batch_size} - {0}, reverse=True):
+            notify(f"batches of {batch_size}: {guard_gradients(network, batch_size, notify=notify)}")
 
 
 def make_deterministic() -> None:

@@ -83,11 +83,12 @@ def guard_gradients(
 
     Args:
         network: a functional model whose sizes are all known but the batch.
-        batch_size: windows in a training batch; the fault depends on the whole shape.
+        batch_size: windows in a training batch. The fault depends on the whole shape, so a last batch with fewer
+            windows wants a check of its own.
         tolerance: largest relative error of a layer that stays in bf16; NaN is above any.
         layers: names of the layers to check; by default those that training's gradients pass, from the first trainable
             layer on. Only layers that have a kernel and compute in bf16 are compared.
-        notify: gets a sentence before the comparison begins, since it takes about as long as a few training steps.
+        notify: gets a sentence before the comparison begins, since it takes as long as some ten training steps.
 
     Returns:
         The errors by layer, and the layers that were switched to float32; on a GPU nothing is compared.
@@ -96,7 +97,7 @@ def guard_gradients(
         RecipeError: a size of the network that is None.
     """
     if _on_gpu():
-        return GradientCheck({}, why_none="bf16 gradients are not compared with float32: on a GPU they are right.")
+        return GradientCheck({}, why_none="bf16 gradients are not checked on a GPU: the fault is one of CPUs.")
     chosen = [layer for layer in _reached_by_gradients(network) if layers is None or layer.name in layers]
     chosen = [layer for layer in chosen if layer.compute_dtype == "bfloat16" and hasattr(layer, "kernel")]
     if not chosen:

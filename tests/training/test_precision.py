@@ -6,6 +6,7 @@ from keras import layers
 
 from planar3d.errors import Planar3DError, RecipeError
 from planar3d.networks.blocks import dilated_residual_level
+from planar3d.networks.planar_resunet import PlanarResUNet
 from planar3d.training.precision import GradientCheck, built_with, guard_gradients
 
 WITHOUT_GPU = not tf.config.get_visible_devices("GPU")
@@ -73,6 +74,22 @@ def test_only_the_network_built_takes_the_policy(precision, computed):
     assert dtypes_computed(network)["conv92"] == computed
     assert network(np.zeros((1, 4, 8, 8, 3))).dtype == tf.float32
     assert {weight.dtype for weight in network.weights} == {"float32"}
+
+
+@on_cpu
+def test_the_planar_resunet_puts_out_float32_before_and_after_the_check():
+    filters = {"decoder_filters": (4, 4, 4, 4), "bridge_filters": 4}
+    network = built_with("bf16", lambda: PlanarResUNet((16, 16, 16, 3), encoder_weights=None, **filters))
+    for layer in network.layers:
+        layer.trainable = not layer.name.startswith("block")
+    x = np.ones((1, 16, 16, 16, 3), "float32")
+    assert network(x).dtype == tf.float32
+    check = guard_gradients(network, 1)
+    levels = [(f"trans{n}", f"conv{n}1", f"conv{n}2") for n in (6, 7, 8, 9)]
+    assert set(check.errors) == {"conv51", "conv52"}.union(*levels)
+    y = network(x)
+    assert y.dtype == tf.float32
+    assert np.isfinite(y).all()
 
 
 def test_a_failed_build_leaves_the_policy_as_it_was():
