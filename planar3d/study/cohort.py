@@ -8,6 +8,7 @@ from planar3d.errors import Planar3DError, ScanError
 from planar3d.evaluation.figures import overlay as draw_overlay
 from planar3d.inference.segment import segment
 from planar3d.networks.weights_file import load_network
+from planar3d.progress import Ticker
 from planar3d.recipes import Recipe
 from planar3d.scans.volume import Scan, read_scan
 
@@ -46,7 +47,7 @@ def segment_all(
     for number, (name, path) in enumerate(named.items(), start=1):
         try:
             scan = read_scan(path, assume_affine)
-            mask = segment(scan, loaded, batch_size=batch_size)
+            mask = segment(scan, loaded, batch_size=batch_size, progress=Ticker(notify, f"{name}, windows"))
             written = mask.save(Path(out) / f"{name}_mask.nii.gz")
             if overlay:
                 draw_overlay(scan, mask, None, Path(out) / f"{name}_overlay.png", name)

@@ -12,6 +12,7 @@ from planar3d.errors import RunError
 from planar3d.evaluation.scores import score_scan
 from planar3d.files import read_json, write_json, write_text
 from planar3d.inference.windowed import predict_samples
+from planar3d.progress import Ticker
 from planar3d.recipes import Recipe
 from planar3d.scans.prepare import Prepared, load_prepared, prepare, save_prepared
 from planar3d.scans.volume import read_mask, read_scan
@@ -101,7 +102,9 @@ def score_fold(run: Run, number: int, network: keras.Model, notify: Notify) -> N
     rows = []
     for scan_id in fold.test:
         samples = _samples(run, encoder, (scan_id,), "scan", notify)
-        probabilities = predict_samples(trained, samples, recipe, recipe.batch_size)
+        probabilities = predict_samples(
+            trained, samples, recipe, recipe.batch_size, Ticker(notify, f"{scan_id}, windows")
+        )
         prepared, reference = _open(run, scan_id)
         mask = binarize(probabilities, recipe)
         native = prepared.restore(mask)

@@ -41,6 +41,9 @@ def write_planar_weights(
     else:
         arrays = read_arrays(source)
         origin = f"{identify(arrays)}, {source}"
+    kernels = arrays.get("block1_conv1/kernel")
+    if kernels is None or kernels.ndim != 4:
+        raise WeightsError(f"{source} holds no 2D kernels of VGG-16; its block1_conv1/kernel must be (3, 3, 3, 64).")
     network = PlanarVGG16((16, 64, 64, 3), weights=None)
     notify(f"{origin}\n{transplant(network, arrays)}")
     path = Path(folder) / FILE_NAMES[format]
@@ -50,5 +53,5 @@ def write_planar_weights(
         else:
             network.save_weights(temporary, overwrite=True)
     figure = path.parent / "planar_3d_vgg_kernels.png"
-    draw_kernels(arrays["block1_conv1/kernel"], figure)
+    draw_kernels(kernels, figure)
     return [path, figure]

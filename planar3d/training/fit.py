@@ -12,6 +12,7 @@ import numpy as np
 from planar3d.errors import RecipeError, RunError
 from planar3d.networks.planar_resunet import PlanarResUNet
 from planar3d.networks.weights_file import save_weights
+from planar3d.progress import Ticker, duration
 from planar3d.recipes import Recipe
 from planar3d.training.checkpoint import Progress, finish, finished, is_finished, restore, save
 from planar3d.training.losses import bce_minus_dice, dice_metric
@@ -107,7 +108,9 @@ def fit(
     began = time.monotonic()
     first = progress.epoch
     while not _is_over(progress, recipe):
-        row = _run_epoch(trainer, samples, epoch_order(training, progress.epoch, recipe), validation, recipe)
+        ticker = Ticker(notify, f"epoch {progress.epoch + 1}, batches")
+        order = epoch_order(training, progress.epoch, recipe)
+        row = _run_epoch(trainer, samples, order, validation, recipe, ticker)
         if not np.isfinite(row["loss"]):
             raise RunError(
                 f"The loss became {row['loss']} in epoch {progress.epoch + 1}. Lower the learning rate "
@@ -157,18 +160,27 @@ def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
 
 
 def _run_epoch(
-    trainer: keras.Model, samples: ScanSamples, order: np.ndarray, validation: np.ndarray, recipe: Recipe
+    trainer: keras.Model,
+    samples: ScanSamples,
+    order: np.ndarray,
+    validation: np.ndarray,
+    recipe: Recipe,
+    ticker: Ticker,
 ) -> dict[str, float]:
     start = time.monotonic()
     rate = float(keras.ops.convert_to_numpy(trainer.optimizer.learning_rate))
-    logs = _run_batches(trainer, trainer.train_on_batch, samples, order, recipe.batch_size)
-    checked = _run_batches(trainer, trainer.test_on_batch, samples, validation, recipe.batch_size)
+    logs = _run_batches(trainer.train_on_batch, samples, order, recipe.batch_size, ticker)
+    checked = _run_batches(trainer.test_on_batch, samples, validation, recipe.batch_size)
     logs |= {f"val_{name}": value for name, value in checked.items()}
     return {"learning_rate": rate, **logs, "seconds": round(time.monotonic() - start, 2)}
 
 
 def _run_batches(
-    trainer: keras.Model, step: Callable[..., Any], samples: ScanSamples, order: np.ndarray, batch_size: int
+    step: Callable[..., Any],
+    samples: ScanSamples,
+    order: np.ndarray,
+    batch_size: int,
+    progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> dict[str, float]:
     """Run a step over all batches; the metrics are means over the batches, weighed by their windows, as in Keras."""
     sums: dict[str, float] = defaultdict(float)
@@ -178,6 +190,7 @@ def _run_batches(
         logs = step(samples.inputs(numbers), samples.targets(numbers), return_dict=True)
         for name, value in logs.items():
             sums[name] += float(value) * len(numbers)
+        progress(start // batch_size + 1, -(-len(order) // batch_size))
     return {name: total / len(order) for name, total in sums.items()}
 
 
@@ -197,11 +210,5 @@ def _line(progress: Progress, recipe: Recipe, left: float) -> str:
     return (
         f"epoch {progress.epoch}/{recipe.epochs}  loss {row['loss']:.4f}  dice {row['dice']:.4f}  "
         f"val_loss {row['val_loss']:.4f}  val_dice {row['val_dice']:.4f}  {row['seconds']:.0f} s, "
-        f"{_duration(left)} left{mark}"
+        f"{duration(left)} left{mark}"
     )
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"

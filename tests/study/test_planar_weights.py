@@ -1,0 +1,44 @@
+"""The planar encoder is written as Keras 3 and as the original release would, with its figure."""
+
+import numpy as np
+import pytest
+
+import planar3d as p3
+from planar3d.errors import WeightsError
+from planar3d.networks.vgg16 import BLOCKS, PlanarVGG16, encoder_layer_names
+from planar3d.study.planar_weights import write_planar_weights
+
+
+@pytest.fixture(scope="module")
+def kernels_2d(tmp_path_factory):
+    """A file of random 2D VGG-16 kernels."""
+    rng = np.random.default_rng(0)
+    arrays, channels = {}, 3
+    sizes = [filters for filters, count in BLOCKS for _ in range(count)]
+    for name, filters in zip(encoder_layer_names(), sizes, strict=True):
+        arrays[f"{name}/kernel"] = rng.standard_normal((3, 3, channels, filters), np.float32)
+        arrays[f"{name}/bias"] = rng.standard_normal(filters, np.float32)
+        channels = filters
+    path = tmp_path_factory.mktemp("weights") / "flat.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize("format", ["keras", "h5"])
+def test_the_written_file_holds_the_2d_kernels_as_planes(kernels_2d, tmp_path, format):
+    told = []
+    path, figure = write_planar_weights(tmp_path, str(kernels_2d), format, told.append)
+    assert "the user's own" in told[0] and figure.stat().st_size > 1000
+    network = PlanarVGG16((16, 32, 32, 3), weights=None)
+    report = p3.load_weights(network, path)
+    assert len(report.matched) == 26 and not report.missing and not report.unused
+    with np.load(kernels_2d) as arrays:
+        for name in encoder_layer_names():
+            np.testing.assert_array_equal(network.get_layer(name).kernel[0], arrays[f"{name}/kernel"])
+
+
+def test_planar_kernels_are_no_source_for_planar_kernels(kernels_2d, tmp_path):
+    path, _ = write_planar_weights(tmp_path, str(kernels_2d), "keras", lambda text: None)
+    with pytest.raises(WeightsError, match="2D kernels"):
+        write_planar_weights(tmp_path / "again", str(path), "keras", lambda text: None)
+    assert not (tmp_path / "again").exists()

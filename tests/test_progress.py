@@ -1,0 +1,21 @@
+"""Progress is told now and then, and never for what ends at once."""
+
+from planar3d.progress import Ticker, duration
+
+
+def test_lines_come_no_more_often_than_asked(monkeypatch):
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    lines = []
+    ticker = Ticker(lines.append, "windows", seconds=30)
+    for done in range(1, 11):
+        ticker(done, 10)
+    assert lines == [
+        "windows: 3/10, 1 min 10 s left",
+        "windows: 6/10, 0 min 40 s left",
+        "windows: 9/10, 0 min 10 s left",
+    ]
+
+
+def test_durations_are_said_as_by_people():
+    assert [duration(s) for s in (9.6, 190, 7500)] == ["0 min 10 s", "3 min 10 s", "2 h 05 min"]
