@@ -176,15 +176,40 @@ def print_tables(run: str | Path, console: "Console | None" = None) -> None:
 
     console = console or Console()
     results = read_results(run)
-    for table in (table_2(results), table_3(results)):
-        printed = RichTable(title=table.title)
-        for header in table.header:
-            printed.add_column(Text(header), no_wrap=header in map(heading, table.columns))
-        for line in table.lines:
+    second, third = table_2(results), table_3(results)
+    shown = ((second.title, side_by_side(second, results)), (third.title, [third.header, *third.lines]))
+    for title, (header, *lines) in shown:
+        printed = RichTable(title=title)
+        for number, name in enumerate(header):
+            printed.add_column(Text(name), no_wrap=number > 0 and name != "kind")
+        for line in lines:
             printed.add_row(*map(Text, line))
         console.print(printed)
     for note in [*results.notes, *spread_notes()]:
         console.print(Text(f"- {note}"))
+
+
+def side_by_side(table: Table, results: Results) -> list[tuple[str, ...]]:
+    """Turn table 2 on its side for the terminal: a line a center, published and reproduced figures next to each other.
+
+    The first line is the header.
+    """
+    cells = {row.label: row.cells for row in table.rows}
+    grids = [results.grid_label(grid) for grid in GRIDS]
+    lines = [("", "published", *grids)]
+    for measure in published.TABLE_2:
+        label = MEASURES[measure].label
+        for what in ("", ", over rounds", ", round 1"):
+            printed = cells[f"{label}{what}, published"] if what == ", round 1" else cells[f"{label}, published"]
+            ours = [
+                cells.get(f"{label}{what}, {grid}" if what == ", round 1" else f"{label}, {grid}{what}", {})
+                for grid in grids
+            ]
+            for column in (ALL,) if what == ", over rounds" else table.columns:
+                line = [str(row.get(column, _MISSING)) for row in (printed, *ours)]
+                if any(cell != str(_MISSING) for cell in line):
+                    lines.append((f"{label}, {heading(column)}{what}", *line))
+    return lines
 
 
 def spread_notes() -> list[str]:

@@ -125,3 +125,12 @@ def test_the_released_recipe_runs_as_well(data, tmp_path, recipe):
     done = reproduce(find_cases(data), tmp_path, find_recipe(recipe).with_settings(tiny), only="1", notify=_quiet)
     assert done.report.is_file()
     assert len(_rows(tmp_path / "fold-1/scores.csv")) == 6
+
+
+def test_bf16_is_checked_against_float32_before_it_trains(data, tmp_path):
+    told = []
+    recipe = RECIPE.changed(precision="bf16")
+    done = reproduce(find_cases(data), tmp_path, recipe, only="1", notify=told.append)
+    assert any("bf16 gradients agree with float32" in line for line in told)
+    environment = json.loads((tmp_path / "environment.json").read_text())
+    assert environment["precision"] == "bf16" and done.report.is_file()

@@ -9,7 +9,7 @@ from rich.console import Console
 from planar3d.evaluation.published import ALL, CENTERS
 from planar3d.evaluation.scores import MEASURES
 from planar3d.study.results import GRIDS, read_results
-from planar3d.study.tables import all_tables, measures_table, print_tables, table_2, table_3
+from planar3d.study.tables import all_tables, measures_table, print_tables, side_by_side, table_2, table_3
 
 
 def row(table, label):
@@ -101,6 +101,18 @@ def test_markdown_has_as_many_cells_in_every_line(make_run):
         lines = [line for line in table.to_markdown().splitlines() if line.startswith("|")]
         cells = {line.replace("\\|", "").count("|") for line in lines}
         assert len(cells) == 1 and len(lines) == len(table.rows) + 2
+
+
+def test_on_the_terminal_published_and_reproduced_stand_side_by_side(make_run):
+    results = read_results(make_run())
+    header, *lines = side_by_side(table_2(results), results)
+    assert header == ("", "published", "256³ grid", "native grid")
+    by_label = {line[0]: line[1:] for line in lines}
+    ours = row(table_2(results), "Dice, 256³ grid")
+    assert by_label["Dice, center 01"][:2] == ("0.69 ± 0.11", str(ours["01"]))
+    over_rounds = row(table_2(results), "Dice, native grid, over rounds")[ALL]
+    assert by_label["Dice, all scans, over rounds"][::2] == ("0.611 ± 0.052", str(over_rounds))
+    assert by_label["Sensitivity, center 08, round 1"][0] == "0.8287"
 
 
 def test_the_terminal_shows_both_tables_without_breaking_figures(make_run):
