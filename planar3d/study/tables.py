@@ -106,7 +106,8 @@ def table_2(results: Results) -> Table:
     notes = [
         *spread_notes(),
         f"Published: {published.PAPER}, table 2; round 1: {published.RELEASE}. All other rows: this run.",
-        "Round 1, published, all scans: not the mean of the three scans; the release does not say how it was taken.",
+        "Round 1, published, all scans: over the voxels of the three scans together, as the released code takes it; this "
+        "run’s is the mean of its scans.",
         *_other_scans(results),
     ]
     return Table("table2", "Table 2: Dice and sensitivity by center", _columns(results), rows, notes)
