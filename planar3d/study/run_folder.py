@@ -80,6 +80,9 @@ def start_run(
         raise RunError(f"{folder} is a file; name a folder for the run.")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "recipe.json").is_file():
         raise RunError(f"{folder} is not empty and no run folder; name an empty or a new one with --out.")
+    # Asked first: without the encoder's weights nothing is written.
+    if not (folder / "environment.json").is_file():
+        asked["environment.json"] = environment(recipe)
     for name, content in asked.items():
         path = folder / name
         if not path.is_file():
@@ -89,8 +92,6 @@ def start_run(
                 f"{folder} was made with another {path.stem} ({_difference(read_json(path), content)}). Use the same, "
                 "or another folder with --out."
             )
-    if not (folder / "environment.json").is_file():
-        write_json(folder / "environment.json", environment(recipe))
     return Run(folder, recipe, {scan: cases[scan] for scan in used}, list(folds))
 
 

@@ -106,7 +106,7 @@ def table_2(results: Results) -> Table:
     notes = [
         *spread_notes(),
         f"Published: {published.PAPER}, table 2; round 1: {published.RELEASE}. All other rows: this run.",
-        "Round 1, published, all scans: over the voxels of the three scans together, as the released code takes it; this "
+        "Round 1, published, all scans: over the voxels of the three scans together, as in the released code; this "
         "run’s is the mean of its scans.",
         *_other_scans(results),
     ]

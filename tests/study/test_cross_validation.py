@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from msseg import IDS, TINY, write_msseg
 
-from planar3d.errors import FoldsError, RunError, ScanError
+from planar3d.errors import FoldsError, RunError, ScanError, WeightsError
 from planar3d.inference.segment import segment
 from planar3d.recipes import PAPER
 from planar3d.scans.datasets import find_cases
@@ -96,6 +96,13 @@ def test_a_folder_made_by_another_recipe_or_data_is_refused(run, data, tmp_path)
     (tmp_path / "thesis.txt").touch()
     with pytest.raises(RunError, match="not empty and no run folder"):
         start_run(tmp_path, dataset, RECIPE, run.folds)
+
+
+def test_missing_encoder_weights_end_a_run_before_anything_is_written(data, tmp_path):
+    recipe = RECIPE.changed(encoder_weights=str(tmp_path / "absent.h5"))
+    with pytest.raises(WeightsError, match=r"absent\.h5"):
+        reproduce(find_cases(data), tmp_path / "run", recipe, notify=_quiet)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_bad_scan_ends_the_run_with_its_name_before_training(data, tmp_path):
