@@ -10,6 +10,20 @@ from typing import Annotated, Any
 import typer
 
 from planar3d.errors import Planar3DError
+from planar3d.options import (
+    AssumeAffine,
+    Data,
+    Folds,
+    Only,
+    Out,
+    Precision,
+    RecipeName,
+    Seed,
+    Settings,
+    Size,
+    chosen_recipe,
+    model_recipe,
+)
 
 app = typer.Typer(
     name="planar3d",
@@ -18,20 +32,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-Data = Annotated[Path, typer.Option("--data", help="Folder of scans with masks (MSSEG, BIDS) or a CSV table.")]
-Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
-RecipeName = Annotated[str, typer.Option("--recipe", help="paper, released, demo, or a JSON file.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="field=value, changes the recipe; repeatable.")]
-Size = Annotated[int | None, typer.Option("--size", help="Voxels along each axis of the prepared cube.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of initialization and shuffling.")]
-Precision = Annotated[str | None, typer.Option("--precision", help="float32, bf16 or float16.")]
-Folds = Annotated[str | None, typer.Option("--folds", help="Number of rounds, or a folds.json of your own.")]
-Only = Annotated[str | None, typer.Option("--only", help="Rounds to run, e.g. 2,4; all if left out.")]
-AssumeAffine = Annotated[
-    bool,
-    typer.Option("--assume-affine", help="Accept scans without sform and qform, as stored left-anterior-superior."),
-]
 
 
 @app.command()
@@ -73,7 +73,7 @@ def prepare(
     """Prepare all scans of a data set: sagittal view, resampled, 8 bit."""
     from planar3d.study.cross_validation import prepare_scans
 
-    prepare_scans(_run(data, out, _recipe(recipe, settings, size), folds), _say, assume_affine)
+    prepare_scans(_run(data, out, chosen_recipe(recipe, settings, size), folds), _say, assume_affine)
 
 
 @app.command()
@@ -92,11 +92,9 @@ def train(
     """Train one round; a stopped one goes on where it was."""
     from planar3d.scans.folds import choose_rounds
     from planar3d.study.cross_validation import prepare_scans, train_fold
-    from planar3d.training.fit import make_deterministic
 
-    run = _run(data, out, _recipe(recipe, settings, size, seed, precision), folds)
+    run = _run(data, out, chosen_recipe(recipe, settings, size, seed, precision), folds)
     (number,) = choose_rounds([fold], len(run.folds))
-    make_deterministic()
     prepare_scans(run, _say, assume_affine)
     train_fold(run, number, _say)
     _say(f"best weights: {run.fold(number) / 'best.weights.h5'}")
@@ -119,7 +117,7 @@ def crossval(
     from planar3d.scans.datasets import find_cases
     from planar3d.study.reproduce import reproduce
 
-    chosen = _recipe(recipe, settings, size, seed, precision)
+    chosen = chosen_recipe(recipe, settings, size, seed, precision)
     _show(reproduce(find_cases(data), out, chosen, folds, only, _say, assume_affine=assume_affine))
 
 
@@ -144,7 +142,7 @@ def reproduce_msseg(
 
     if demo == (data is not None):
         raise typer.BadParameter("give either --demo (the embedded phantom) or --data FOLDER (your scans).")
-    chosen = _recipe(recipe or ("demo" if demo else "paper"), settings, size, seed, precision)
+    chosen = chosen_recipe(recipe or ("demo" if demo else "paper"), settings, size, seed, precision)
     if data is None:
         _show(demonstrate(out, chosen, only, _say))
     else:
@@ -169,7 +167,7 @@ def predict(
     from planar3d.study.cohort import segment_all
 
     failed = segment_all(
-        inputs, model, out, _override(model, recipe, settings, size), batch_size, overlay, assume_affine, _say
+        inputs, model, out, model_recipe(model, recipe, settings, size), batch_size, overlay, assume_affine, _say
     )
     if failed:
         raise typer.Exit(1)
@@ -243,33 +241,6 @@ def _say(text: str) -> None:
     typer.echo(f"[{time.strftime('%H:%M:%S')}] {text}")
 
 
-def _recipe(
-    name: str,
-    settings: list[str] | None = None,
-    size: int | None = None,
-    seed: int | None = None,
-    precision: str | None = None,
-) -> Any:
-    from planar3d.recipes import find_recipe
-
-    flags = {"size": size, "seed": seed, "precision": precision}
-    return find_recipe(name).with_settings(settings or []).changed(**{k: v for k, v in flags.items() if v is not None})
-
-
-def _override(model: str, recipe: str | None, settings: list[str] | None, size: int | None) -> Any:
-    """The recipe to predict with: the weights file's own, unless flags say otherwise."""
-    from planar3d.networks.weights_file import read_recipe
-    from planar3d.recipes import PAPER
-
-    base = None if recipe is None else _recipe(recipe)
-    if base is None and (settings or size):
-        base = read_recipe(model) or PAPER
-    if base is None:
-        return None
-    base = base.with_settings(settings or [])
-    return base.changed(size=size) if size else base
-
-
 def _run(data: Path, out: Path, recipe: Any, folds: str | None) -> Any:
     from planar3d.scans.datasets import find_cases
     from planar3d.study.reproduce import folds_for
@@ -280,14 +251,10 @@ def _run(data: Path, out: Path, recipe: Any, folds: str | None) -> Any:
 
 
 def _show(reproduction: Any) -> None:
-    from planar3d.files import read_json
+    from planar3d.study.results import read_results
     from planar3d.study.tables import print_tables
 
-    run = reproduction.run
-    print_tables(run.folder)
+    print_tables(reproduction.run.folder)
     typer.echo(f"Report: {reproduction.report}")
-    if read_json(run.folder / "folds.json")["data"]["phantom"]:
-        typer.echo(
-            f"This was the embedded phantom at reduced size ({run.recipe.size}³ voxels, not 256³): it shows that the "
-            "method runs and learns, and its scores say nothing about patients."
-        )
+    for note in read_results(reproduction.run.folder).notes:
+        typer.echo(note)

@@ -1,15 +1,15 @@
 """A scan in three planes with the outlines of its lesions, and what all figures share."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import nibabel as nib
 import numpy as np
 
-from planar3d.errors import Planar3DError, ScanError
+from planar3d.errors import ScanError
+from planar3d.extras import study_extra
 from planar3d.files import written_beside
 from planar3d.scans.volume import Scan
 
@@ -46,18 +46,6 @@ _VIEWS = (
     _View("axial", axis=2, rows=1, columns=0, flip_columns=False, left="L", right="R"),
     _View("coronal", axis=1, rows=2, columns=0, flip_columns=False, left="L", right="R"),
 )
-
-
-@contextmanager
-def study_extra() -> Iterator[None]:
-    """Turn an import that fails inside the block into a sentence that says what to install."""
-    try:
-        yield
-    except ImportError as error:
-        raise Planar3DError(
-            f"Figures and reports need {error.name}, which is not installed. "
-            "Install it with: pip install 'planar3d[study]'"
-        ) from None
 
 
 def canvas(width: float, height: float) -> "Figure":

@@ -9,10 +9,9 @@ from keras import layers
 from planar3d.networks.blocks import dilated_residual_level
 from planar3d.networks.encoder_weights import EncoderWeights, fill_encoder
 from planar3d.networks.vgg16 import vgg16_convolutions, vgg16_pool
+from planar3d.recipes import PAPER, Recipe
 from planar3d.transfer.transplant import load_weights
 
-DECODER_FILTERS = (256, 128, 64, 32)
-BRIDGE_FILTERS = 512
 # Each of the four poolings halves depth, rows and columns, and the decoder doubles them again.
 MULTIPLE = 16
 
@@ -22,8 +21,8 @@ def PlanarResUNet(
     weights: EncoderWeights = None,
     encoder: str = "vgg16",
     encoder_weights: EncoderWeights = "imagenet",
-    decoder_filters: Sequence[int] = DECODER_FILTERS,
-    bridge_filters: int = BRIDGE_FILTERS,
+    decoder_filters: Sequence[int] = PAPER.decoder_filters,
+    bridge_filters: int = PAPER.bridge_filters,
     name: str = "planar_resunet",
 ) -> keras.Model:
     """The planar 3D res-u-net: a planar VGG-16 encoder and a dilated residual 3D decoder, 22,870,881 parameters.
@@ -69,6 +68,19 @@ def PlanarResUNet(
     else:
         fill_encoder(network, encoder_weights)
     return network
+
+
+def recipe_network(
+    recipe: Recipe, weights: EncoderWeights = None, encoder_weights: EncoderWeights = None
+) -> keras.Model:
+    """Build the planar res-u-net in the recipe's sizes; the weights are as in `PlanarResUNet`."""
+    return PlanarResUNet(
+        (recipe.depth, recipe.size, recipe.size, recipe.channels),
+        weights=weights,
+        encoder_weights=encoder_weights,
+        decoder_filters=recipe.decoder_filters,
+        bridge_filters=recipe.bridge_filters,
+    )
 
 
 def _bridge(x: Any, filters: int) -> Any:

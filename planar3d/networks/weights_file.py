@@ -8,7 +8,7 @@ import keras
 
 from planar3d.errors import RecipeError, WeightsError
 from planar3d.files import written_beside
-from planar3d.networks.planar_resunet import PlanarResUNet
+from planar3d.networks.planar_resunet import recipe_network
 from planar3d.recipes import PAPER, Recipe
 
 _ATTRIBUTE = "planar3d_recipe"
@@ -52,10 +52,4 @@ def load_network(path: str | Path, recipe: Recipe | None = None) -> tuple[keras.
         WeightsError: the file is missing, damaged, or of another network.
     """
     recipe = recipe or read_recipe(path) or PAPER
-    network = PlanarResUNet(
-        (recipe.depth, recipe.size, recipe.size, recipe.channels),
-        weights=path,
-        decoder_filters=recipe.decoder_filters,
-        bridge_filters=recipe.bridge_filters,
-    )
-    return network, recipe
+    return recipe_network(recipe, weights=path), recipe

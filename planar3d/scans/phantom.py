@@ -11,7 +11,8 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from planar3d.errors import DatasetError
-from planar3d.scans.phantom_head import BRAIN_ORIGIN, TISSUES, build_head, smooth_noise, spread
+from planar3d.scans.phantom_fields import smooth_noise, spread
+from planar3d.scans.phantom_head import BRAIN_ORIGIN, TISSUES, build_head
 from planar3d.scans.phantom_lesions import FAR, grow_lesions
 from planar3d.scans.phantom_subject import Subject, draw_subject
 from planar3d.scans.volume import Scan

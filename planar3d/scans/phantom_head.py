@@ -7,7 +7,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
-from planar3d.errors import Planar3DError
+from planar3d.extras import study_extra
+from planar3d.scans.phantom_fields import smooth_noise, spread
 
 TISSUES = ("white", "grey", "fluid", "marrow", "fat", "muscle")  # what is left of a voxel is bone or air: no signal
 
@@ -74,10 +75,8 @@ def brain_maps() -> dict[str, np.ndarray]:
     Raises:
         Planar3DError: nilearn is not installed.
     """
-    try:
+    with study_extra():
         from nilearn import datasets
-    except ImportError:
-        raise Planar3DError("The phantom takes its brain from nilearn. Run: pip install 'planar3d[study]'") from None
     white, grey, brain = (
         load(resolution=1).get_fdata(dtype=np.float32)
         for load in (datasets.load_mni152_wm_template, datasets.load_mni152_gm_template, datasets.load_mni152_template)
@@ -120,33 +119,6 @@ def build_head(step: int = 1) -> Head:
     _paint_spine(fractions, x, y, z, step)
     _paint_brain(fractions, maps)
     return Head((fractions * 255 + 0.5).astype(np.uint8), origin, step)
-
-
-def between_nodes(nodes: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lay `count` places from the first node to the last: the node before each, and the share of the one after."""
-    places = np.linspace(0, nodes - 1, count)
-    left = np.minimum(places.astype(int), nodes - 2)
-    return left, (places - left).astype(np.float32)
-
-
-def spread(lattice: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Stretch the last axes of a coarse lattice over `shape`, corner on corner and linear between its nodes.
-
-    One axis after the other, which is many times faster than `scipy.ndimage.zoom`.
-    """
-    for axis in reversed(
-        range(-len(shape), 0)
-    ):  # the longest copies, along the first axis, come last and are contiguous
-        left, share = between_nodes(lattice.shape[axis], shape[axis])
-        share = share.reshape(-1, *[1] * (-axis - 1))
-        lattice = lattice.take(left, axis) * (1 - share) + lattice.take(left + 1, axis) * share
-    return lattice
-
-
-def smooth_noise(rng: np.random.Generator, shape: Sequence[int], sigma: float | Sequence[float]) -> np.ndarray:
-    """Draw a smooth random field of zero mean and unit variance, float32; `sigma` in voxels."""
-    field = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), sigma, mode="wrap")
-    return (field - field.mean()) / field.std()
 
 
 def _crop(volume: np.ndarray) -> np.ndarray:

@@ -6,7 +6,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
-from planar3d.scans.phantom_head import BRAIN_ORIGIN, brain_maps, lateral_ventricles, smooth_noise, spread
+from planar3d.scans.phantom_fields import smooth_noise, spread
+from planar3d.scans.phantom_head import BRAIN_ORIGIN, brain_maps, lateral_ventricles
 
 FAR = -4.0  # mm: the depth of whatever lies further than that from every lesion
 

@@ -7,7 +7,8 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from planar3d.scans.phantom_head import BRAIN_ORIGIN, between_nodes, lateral_ventricles, smooth_noise, spread
+from planar3d.scans.phantom_fields import between_nodes, smooth_noise, spread
+from planar3d.scans.phantom_head import BRAIN_ORIGIN, lateral_ventricles
 
 # All lengths in mm; positions in the average head are ICBM152 world coordinates.
 _BRAIN_CENTER, _VERTEX = np.array([0.0, -18.0, 10.0]), np.array([0.0, -2.0, 96.0])

@@ -136,14 +136,13 @@ def prepare(scan: Scan, recipe: Recipe = PAPER, size: int | None = None) -> Prep
     Source: Kolarik 2020, section 3.2; the 8-bit arithmetic is the released code's, in float32.
     """
     size = size or recipe.size
-    native = orientations.io_orientation(scan.affine)
-    to_sagittal = orientations.ornt_transform(native, orientations.axcodes2ornt(SAGITTAL_VIEW))
-    raw = np.ascontiguousarray(orientations.apply_orientation(scan.voxels, to_sagittal), dtype=np.float32)
+    geometry = Geometry(scan.header.copy())
+    raw = np.ascontiguousarray(orientations.apply_orientation(scan.voxels, geometry.to_sagittal), dtype=np.float32)
     if recipe.raw_values == "float16":
         raw = _through_float16(raw, scan.path)
     resampled = _zoom(_to_16_bit_range(raw), (size, size, size), recipe.spline_order)
     eight_bit = np.floor(_to_16_bit_range(resampled) / 256).astype(np.uint8)
-    return Prepared(eight_bit, Geometry(scan.header.copy()))
+    return Prepared(eight_bit, geometry)
 
 
 def save_prepared(folder: Path, prepared: Prepared, mask: np.ndarray | None) -> None:

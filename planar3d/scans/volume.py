@@ -115,7 +115,7 @@ def read_mask(path: str | Path, scan: Scan | None = None, assume_affine: bool = 
     if scan is not None:
         check_same_grid(mask, scan)
     labels = np.rint(mask.voxels)
-    if np.abs(mask.voxels - labels).max() > MASK_TOLERANCE or not np.isin(labels, (0, 1)).all():
+    if np.abs(mask.voxels - labels).max() > MASK_TOLERANCE or labels.min() < 0 or labels.max() > 1:
         found = np.unique(mask.voxels)
         shown = ", ".join(f"{v:g}" for v in found[:6]) + (", …" if len(found) > 6 else "")
         raise ScanError(f"{path} holds the labels {{{shown}}}; a lesion mask of {{0, 1}} is needed. Binarize it first.")

@@ -1,16 +1,13 @@
 """Cross-validation: prepare every scan, then train, predict and score each round (Kolarik 2020, section 4)."""
 
-import csv
-import io
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import keras
 import numpy as np
 
 from planar3d.errors import RunError
 from planar3d.evaluation.scores import score_scan
-from planar3d.files import read_json, write_json, write_text
+from planar3d.files import read_json, write_csv, write_json
 from planar3d.inference.windowed import predict_samples
 from planar3d.progress import Ticker
 from planar3d.recipes import Recipe
@@ -18,7 +15,6 @@ from planar3d.scans.prepare import Prepared, load_prepared, prepare, save_prepar
 from planar3d.scans.volume import read_mask, read_scan
 from planar3d.scans.windows import binarize
 from planar3d.study.run_folder import Run
-from planar3d.training.checkpoint import is_finished
 from planar3d.training.features import (
     FeatureSamples,
     check_cacheable,
@@ -62,7 +58,6 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False) -> None
 
 def run_rounds(run: Run, rounds: Sequence[int], notify: Notify, assume_affine: bool = False) -> None:
     """Train, predict and score the rounds, each from where it stopped."""
-    make_deterministic()
     prepare_scans(run, notify, assume_affine)
     for number in rounds:
         run_fold(run, number, notify)
@@ -81,13 +76,13 @@ def run_fold(run: Run, number: int, notify: Notify) -> None:
 
 def train_fold(run: Run, number: int, notify: Notify) -> keras.Model:
     """Train one round and return the network with its best weights."""
+    make_deterministic()
     keras.backend.clear_session()
     recipe, fold, folder = run.recipe, run.folds[number - 1], run.fold(number)
     network = build_network(recipe)
     scans = (*fold.train, *fold.validation)
     training, validation = training_and_validation(len(fold.train), len(fold.validation), recipe.size, recipe)
-    if not is_finished(folder):
-        guard_precision(network, recipe, len(training), notify)
+    guard_precision(network, recipe, len(training), notify)
     trained, encoder = _parts(network, recipe)
     samples = _samples(run, encoder, scans, recipe.window_borders, notify)
     fit(network, trained, samples, training, validation, recipe, folder, notify)
@@ -110,7 +105,7 @@ def score_fold(run: Run, number: int, network: keras.Model, notify: Notify) -> N
         native = prepared.restore(mask)
         native.save(folder / "predictions" / f"{scan_id}_mask.nii.gz")
         case = run.cases[scan_id]
-        native_reference = read_mask(case.mask, read_scan(case.scan, assume_affine=True), assume_affine=True)
+        native_reference = read_mask(case.mask, native, assume_affine=True)
         about = {"scan": scan_id, "group": case.group, "round": number}
         on_prepared = score_scan(np.asarray(reference), mask, prepared.geometry.spacing(recipe.size))
         on_native = score_scan(native_reference.voxels, native.voxels, native.spacing)
@@ -119,7 +114,7 @@ def score_fold(run: Run, number: int, network: keras.Model, notify: Notify) -> N
             f"{scan_id}  Dice {on_prepared['dice']:.3f} ({on_native['dice']:.3f} native)  "
             f"sensitivity {on_prepared['sensitivity']:.3f}  highest probability {probabilities.max():.2f}"
         )
-    _write_rows(folder / "scores.csv", rows)
+    write_csv(folder / "scores.csv", list(rows[0]), rows)
 
 
 def _parts(network: keras.Model, recipe: Recipe) -> tuple[keras.Model, keras.Model | None]:
@@ -148,11 +143,3 @@ def _open(run: Run, scan: str) -> tuple[Prepared, np.ndarray]:
     if mask is None:
         raise RunError(f"{run.prepared(scan)} has no mask.npy; prepare the scans of the run again.")
     return prepared, mask
-
-
-def _write_rows(path: Path, rows: list[dict[str, object]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())

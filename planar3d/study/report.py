@@ -13,9 +13,10 @@ import numpy as np
 
 from planar3d.errors import ScanError
 from planar3d.evaluation.charts import box_plots, learning_curves
-from planar3d.evaluation.figures import overlay, study_extra
+from planar3d.evaluation.figures import overlay
 from planar3d.evaluation.published import ALL, TABLE_2
 from planar3d.evaluation.scores import MEASURES
+from planar3d.extras import study_extra
 from planar3d.files import write_text
 from planar3d.scans.volume import Scan
 from planar3d.study.results import GRIDS, Results, ScanScores, read_results

@@ -186,7 +186,7 @@ def print_tables(run: str | Path, console: "Console | None" = None) -> None:
         for line in lines:
             printed.add_row(*map(Text, line))
         console.print(printed)
-    for note in [*results.notes, *spread_notes()]:
+    for note in spread_notes():
         console.print(Text(f"- {note}"))
 
 

@@ -1,7 +1,6 @@
 """Where a training stands, saved after every epoch as one file, so that a stopped run goes on exactly."""
 
 import csv
-import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ import keras
 import numpy as np
 
 from planar3d.errors import RunError
-from planar3d.files import read_json, write_json, write_text, written_beside
+from planar3d.files import read_json, write_csv, write_json, written_beside
 
 HISTORY_COLUMNS = ("epoch", "learning_rate", "loss", "dice", "val_loss", "val_dice", "seconds")
 
@@ -52,7 +51,7 @@ def finished(folder: Path) -> Progress:
 
 def save(folder: Path, trainer: keras.Model, progress: Progress) -> None:
     """Save weights, optimizer and progress: one file for everything, so that it is all of one epoch."""
-    _write_history(folder / "history.csv", progress)
+    write_csv(folder / "history.csv", HISTORY_COLUMNS, progress.history)
     arrays = {f"weight-{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(trainer.trainable_variables)}
     arrays |= {f"optimizer-{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(trainer.optimizer.variables)}
     arrays["progress"] = np.frombuffer(json.dumps(vars(progress)).encode(), np.uint8)
@@ -84,11 +83,3 @@ def restore(folder: Path, trainer: keras.Model) -> Progress:
 
 def _backup(folder: Path) -> Path:
     return folder / "backup" / "state.npz"
-
-
-def _write_history(path: Path, progress: Progress) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(progress.history)
-    write_text(path, text.getvalue())

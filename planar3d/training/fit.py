@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from planar3d.errors import RecipeError, RunError
-from planar3d.networks.planar_resunet import PlanarResUNet
+from planar3d.networks.planar_resunet import recipe_network
 from planar3d.networks.weights_file import save_weights
 from planar3d.progress import Ticker, duration
 from planar3d.recipes import Recipe
@@ -30,15 +30,7 @@ def build_network(recipe: Recipe) -> keras.Model:
     """Build the recipe's network from its seed, with its encoder weights, precision, and frozen layers."""
     keras.utils.set_random_seed(recipe.seed)
     weights = None if recipe.encoder_weights == "none" else recipe.encoder_weights
-    network = built_with(
-        recipe.precision,
-        lambda: PlanarResUNet(
-            (recipe.depth, recipe.size, recipe.size, recipe.channels),
-            encoder_weights=weights,
-            decoder_filters=recipe.decoder_filters,
-            bridge_filters=recipe.bridge_filters,
-        ),
-    )
+    network = built_with(recipe.precision, lambda: recipe_network(recipe, encoder_weights=weights))
     prior = np.float32(np.log(recipe.output_prior / (1 - recipe.output_prior)))
     network.get_layer("conv10").bias.assign([prior])
     freeze(network, recipe.frozen)

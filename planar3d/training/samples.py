@@ -101,12 +101,11 @@ def training_and_validation(train: int, validation: int, slices: int, recipe: Re
 
     Source: Kolarik 2020, section 3.2 (`"last scan"`); the released `create_train_data` (`"every 12th window"`).
     """
-    count = len(Windows(slices, train + validation, recipe.depth, recipe.stride, recipe.window_borders))
-    everything = np.arange(count)
+    windows = Windows(slices, train + validation, recipe.depth, recipe.stride, recipe.window_borders)
+    everything = np.arange(len(windows))
     if recipe.validation == "every 12th window":
         validates = everything % VALIDATION_EVERY == 0
     else:
-        windows = Windows(slices, train + validation, recipe.depth, recipe.stride, recipe.window_borders)
         # A window that crosses into the validation scan shows some of it, so it does not train.
         validates = windows.starts + recipe.depth > train * slices
     return everything[~validates], everything[validates]

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from planar3d.errors import Planar3DError, WeightsError
+from planar3d.errors import WeightsError
+from planar3d.extras import study_extra
 from planar3d.files import written_beside
 from planar3d.transfer.mappings import map_kernel
 
@@ -33,11 +34,9 @@ def draw_kernels(kernels2d: np.ndarray, path: str | Path, count: int = 6) -> Pat
     """
     if np.ndim(kernels2d) != 4:
         raise WeightsError(f"The figure shows 2D kernels (kh, kw, cin, cout) before and after; got {kernels2d.shape}.")
-    try:
+    with study_extra():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError:
-        raise Planar3DError("Figures need matplotlib: pip install 'planar3d[study]'.") from None
 
     kernels3d = map_kernel(kernels2d)
     count = min(count, kernels2d.shape[-1])

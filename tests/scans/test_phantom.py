@@ -11,7 +11,8 @@ from scipy import ndimage
 from planar3d.errors import DatasetError, Planar3DError
 from planar3d.scans.datasets import find_cases
 from planar3d.scans.phantom import CENTERS, write_phantom
-from planar3d.scans.phantom_head import TISSUES, brain_maps, build_head, spread
+from planar3d.scans.phantom_fields import spread
+from planar3d.scans.phantom_head import TISSUES, brain_maps, build_head
 from planar3d.scans.phantom_lesions import grow_lesions
 from planar3d.scans.phantom_subject import draw_subject
 from planar3d.scans.volume import read_mask, read_scan

@@ -1,0 +1,45 @@
+"""Flags that several commands share, and the recipe that they choose."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from planar3d.recipes import PAPER, Recipe, find_recipe
+
+Data = Annotated[Path, typer.Option("--data", help="Folder of scans with masks (MSSEG, BIDS) or a CSV table.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
+RecipeName = Annotated[str, typer.Option("--recipe", help="paper, released, demo, or a JSON file.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="field=value, changes the recipe; repeatable.")]
+Size = Annotated[int | None, typer.Option("--size", help="Voxels along each axis of the prepared cube.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of initialization and shuffling.")]
+Precision = Annotated[str | None, typer.Option("--precision", help="float32, bf16 or float16.")]
+Folds = Annotated[str | None, typer.Option("--folds", help="Number of rounds, or a folds.json of your own.")]
+Only = Annotated[str | None, typer.Option("--only", help="Rounds to run, e.g. 2,4; all if left out.")]
+AssumeAffine = Annotated[
+    bool,
+    typer.Option("--assume-affine", help="Accept scans without sform and qform, as stored left-anterior-superior."),
+]
+
+
+def chosen_recipe(
+    name: str,
+    settings: list[str] | None = None,
+    size: int | None = None,
+    seed: int | None = None,
+    precision: str | None = None,
+) -> Recipe:
+    """The recipe of that name or file, changed by `--set`, then by the flags that are given."""
+    return _changed(find_recipe(name), settings, size=size, seed=seed, precision=precision)
+
+
+def model_recipe(model: str, name: str | None, settings: list[str] | None, size: int | None) -> Recipe:
+    """The recipe to predict with: the one of that name, or else the weights file's own, changed by the flags."""
+    from planar3d.networks.weights_file import read_recipe
+
+    return _changed(find_recipe(name) if name else read_recipe(model) or PAPER, settings, size=size)
+
+
+def _changed(recipe: Recipe, settings: list[str] | None, **flags: int | str | None) -> Recipe:
+    given = {name: value for name, value in flags.items() if value is not None}
+    return recipe.with_settings(settings or []).changed(**given)
