@@ -1,0 +1,151 @@
+"""Contestants measured one after another in one run, each in a process of its own, and a table with its conditions.
+
+A contestant is a function that sets itself up and returns what is timed; it runs in a fresh process, so that peak
+memory is its own and nothing is warm that a user would find cold. The first call is reported apart from the others.
+"""
+
+import datetime
+import functools
+import importlib.metadata
+import multiprocessing
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+_PACKAGES = (
+    "keras",
+    "tensorflow",
+    "tensorflow-cpu",
+    "torch",
+    "jax",
+    "openvino",
+    "onnxruntime",
+    "monai",
+    "numpy",
+    "scipy",
+)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a contestant took: seconds of the first and of the later calls, peak memory, and what the last call gave.
+
+    Attributes:
+        first: seconds of the first call, tracing and compiling included.
+        seconds: the median of the later calls; the first where there was one alone.
+        peak_gib: the largest resident memory of the process, imports included.
+        value: what the last call returned.
+    """
+
+    first: float
+    seconds: float
+    peak_gib: float
+    value: Any
+
+
+def measure(
+    contestant: Callable[..., Callable[[], Any]], *args: Any, calls: int = 1, threads: int | None = None
+) -> Measurement:
+    """Set a contestant up in a fresh process and time its calls.
+
+    Args:
+        contestant: a function of a module, which returns the function to time.
+        *args: for the contestant; they must pickle.
+        calls: how often it is called; the first is reported apart.
+        threads: cores it may use; all if None.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_contest, args=(theirs, contestant, args, calls, threads))
+    process.start()
+    theirs.close()
+    try:
+        times, peak, value = ours.recv()
+    except EOFError:
+        process.join()
+        raise SystemExit(f"{contestant.__name__} ended with exit code {process.exitcode}.") from None
+    process.join()
+    later = sorted(times[1:] or times)
+    return Measurement(times[0], later[len(later) // 2], peak, value)
+
+
+def conditions(extra: str = "") -> str:
+    """The machine, the versions and the date, in a sentence."""
+    versions = ", ".join(f"{name} {version}" for name in _PACKAGES if (version := _version(name)))
+    cores = len(os.sched_getaffinity(0))
+    return (
+        f"{datetime.date.today()}; {cores} cores of {_processor()}, {_memory_gib():.0f} GiB; Python "
+        f"{platform.python_version()}, {versions}{'; ' + extra if extra else ''}."
+    )
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; all but the first column are aligned to the right."""
+    rule = ["---"] + ["---:"] * (len(headings) - 1)
+    return "\n".join("| " + " | ".join(row) + " |" for row in (headings, rule, *rows))
+
+
+def record(title: str, text: str) -> None:
+    """Print a result, and put it into RESULTS.md under its title, in the place of the one before."""
+    section = f"## {title}\n\n{text.strip()}\n"
+    print(f"\n{section}")
+    before = RESULTS.read_text(encoding="utf-8") if RESULTS.is_file() else "# Results\n"
+    sections = re.split(r"(?m)^(?=## )", before.rstrip() + "\n")
+    kept = [part for part in sections if not part.startswith(f"## {title}\n")]
+    place = next((i for i, part in enumerate(sections) if part.startswith(f"## {title}\n")), len(kept))
+    kept.insert(place, section)
+    RESULTS.write_text("\n\n".join(part.strip() for part in kept) + "\n", encoding="utf-8")
+
+
+def _contest(
+    pipe: Any, contestant: Callable[..., Callable[[], Any]], args: tuple, calls: int, threads: int | None
+) -> None:
+    if threads:
+        # Before any library starts its threads: all of them count the cores that they may use.
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    call = contestant(*args)
+    times, value = [], None
+    for _ in range(calls):
+        value = None
+        start = time.perf_counter()
+        value = call()
+        times.append(time.perf_counter() - start)
+    pipe.send((times, _peak_gib(), value))
+    pipe.close()
+    # Some runtimes take seconds to unload, or end with an error in a thread of theirs; the result is out.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _peak_gib() -> float:
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) / 2**20
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+@functools.cache
+def _processor() -> str:
+    text = Path("/proc/cpuinfo").read_text()
+    model = re.search(r"model name\s*:\s*(.+)", text)
+    flags = re.search(r"flags\s*:\s*(.+)", text)
+    known = (flags.group(1) if flags else "").split()
+    arithmetic = [name for name in ("avx512f", "avx512_bf16", "amx_bf16") if name in known]
+    return f"{model.group(1) if model else platform.processor()} ({', '.join(arithmetic) or 'no AVX-512'})"
+
+
+def _memory_gib() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
