@@ -5,33 +5,33 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from planar3d.recipes import PAPER, Recipe
+from planar3d.recipes import Recipe
 from planar3d.scans.windows import compose
 from planar3d.training.samples import ScanSamples
 
+Progress = Callable[[int, int], None]
 
-def predict_volume(
-    network: keras.Model,
-    voxels: np.ndarray,
-    recipe: Recipe = PAPER,
-    batch_size: int = 1,
-    progress: Callable[[int, int], None] | None = None,
-) -> np.ndarray:
-    """Predict lesion probabilities of a prepared scan, window by window.
+
+class WindowedInference:
+    """Predicts scans window by window, as the paper does.
 
     Args:
         network: takes (batch, depth, rows, cols, channels) and gives (batch, depth, rows, cols, 1).
-        voxels: uint8 (slices, rows, cols), as `prepare` gives them.
         recipe: depth and stride of the windows, and the channels.
         batch_size: windows at once.
-        progress: called with the windows done and all of them.
-
-    Returns:
-        float32 (slices, rows, cols) in [0, 1].
-
-    Source: Kolarik 2020, section 3.2 and eq. 1.
     """
-    return predict_samples(network, ScanSamples([voxels], [], recipe), recipe, batch_size, progress)
+
+    def __init__(self, network: keras.Model, recipe: Recipe, batch_size: int = 1) -> None:
+        self.network, self.recipe, self.batch_size = network, recipe, batch_size
+        self.description = "windowed on Keras"
+
+    def __call__(self, voxels: np.ndarray, progress: Progress | None = None) -> np.ndarray:
+        """Predict lesion probabilities float32 (slices, rows, cols) of a prepared scan, uint8 of the same shape.
+
+        Source: Kolarik 2020, section 3.2 and eq. 1.
+        """
+        samples = ScanSamples([voxels], [], self.recipe)
+        return predict_samples(self.network, samples, self.recipe, self.batch_size, progress)
 
 
 def predict_samples(
@@ -39,9 +39,9 @@ def predict_samples(
     samples: ScanSamples,
     recipe: Recipe,
     batch_size: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> np.ndarray:
-    """`predict_volume` over the samples of one scan, whatever the network takes of it."""
+    """Predict the samples of one scan, whatever the network takes of it: float32 (slices, rows, cols)."""
     windows: list[np.ndarray] = []
     while len(windows) < len(samples):
         numbers = range(len(windows), min(len(windows) + batch_size, len(samples)))

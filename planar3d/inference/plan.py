@@ -1,0 +1,281 @@
+"""Which slices of which layers a scan needs: computed once where windows agree, trimmed where they do not.
+
+Overlapping windows compute the same values again as long as no layer has looked beyond a slice's own group: blocks 1-4
+of the planar res-u-net, for windows that start at multiples of 8. Behind that, the composition keeps the middle of each
+window alone, and every layer needs only what that middle depends on. Both follow from the layers' reach along depth.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+from keras import layers
+
+from planar3d.errors import Planar3DError
+from planar3d.inference.depth_graph import Node, Reach, read_graph
+
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Layers that are computed together, each on a stretch of its entries along depth.
+
+    Attributes:
+        inputs: what is given: nodes, and entries from and to. One node may be given in several stretches.
+        nodes: nodes to compute, in order, and the entries from and to.
+        outputs: nodes that are wanted.
+        features: the outputs go into other pieces; otherwise they are the network's own.
+    """
+
+    inputs: tuple[tuple[Node, Range], ...]
+    nodes: dict[Node, Range]
+    outputs: tuple[Node, ...]
+    features: bool
+
+    def macs(self) -> int:
+        """Multiply-accumulates of its convolutions."""
+        return sum(_macs(node, end - first) for node, (first, end) in self.nodes.items())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a scan is computed.
+
+    Attributes:
+        depth, stride: of the windows.
+        chunk: slices at a time of what windows share.
+        shared: from a chunk of the scan to what windows take of it.
+        windows: from that to a window's slices that the composition keeps: its `"middle"`, and of the first and the
+            last window its `"start"` and `"end"` (Kolarik 2020, eq. 1).
+    """
+
+    depth: int
+    stride: int
+    chunk: int
+    shared: Piece
+    windows: dict[str, Piece]
+
+    @property
+    def frontier(self) -> tuple[Node, ...]:
+        """What windows take of the shared part."""
+        return self.shared.outputs
+
+    def reached(self, piece: Piece) -> int:
+        """The slices from a window's start that must be computed before the window can be."""
+        return max(end * per_entry(node) for node, (_, end) in piece.inputs)
+
+    def capacity(self, node: Node) -> int:
+        """Entries of a frontier node that are held at once: those of a window, and of the next chunk."""
+        slices = max(self.reached(piece) for piece in self.windows.values()) + self.chunk
+        return -(-slices // self.chunk) * self.chunk // per_entry(node)
+
+    def macs(self, windows: int) -> int:
+        """Multiply-accumulates of a scan of so many windows, for a network whose sizes are all known."""
+        chunks = -(-((windows - 1) * self.stride + self.depth) // self.chunk)
+        return chunks * self.shared.macs() + sum(
+            piece.macs() for number in range(windows) for piece in self.pieces(number, windows)
+        )
+
+    def pieces(self, number: int, windows: int) -> list[Piece]:
+        """The pieces that window `number` of so many, counted from 0, is computed by."""
+        names = ["start"] * (number == 0) + ["middle"] + ["end"] * (number == windows - 1)
+        return [self.windows[name] for name in names if name in self.windows]
+
+
+def make_plan(network: keras.Model, stride: int, exact: bool = True) -> Plan:
+    """Plan how a network computes a scan in windows of its depth.
+
+    Args:
+        network: functional, (1, depth, rows, cols, channels) to (1, depth, rows, cols, …).
+        stride: slices from one window to the next.
+        exact: keep every layer's arithmetic as it is. Otherwise convolutions over what windows share and what they do
+            not are split in two sums, of which one is shared; results then differ by rounding.
+
+    Raises:
+        Planar3DError: windows of this network share nothing, or its graph cannot be read.
+    """
+    graph = read_graph(network)
+    depth = graph[0].length
+    shared = _shared(graph, stride)
+    if shared == {graph[0]}:
+        first = next(node for node in graph[1:] if graph[0] in node.inputs)
+        raise Planar3DError(
+            f"Windows of {network.name} at stride {stride} share nothing: {first.name} ({type(first.layer).__name__}), "
+            "at its input, already joins slices that not every window has. Use method='windowed'."
+        )
+    if not exact:
+        graph = _split(graph, shared)
+        shared = _shared(graph, stride)
+    output = graph[-1]
+    margin = (depth - stride) // 2
+    kept = {"start": (0, margin), "middle": (margin, margin + stride), "end": (margin + stride, depth)}
+    demanded = {
+        name: _demand(graph, shared, output, stretch) for name, stretch in kept.items() if stretch[0] < stretch[1]
+    }
+    taken = set().union(*demanded.values())
+    frontier = tuple(node for node in graph if node in shared and node in taken)
+    ancestors = _ancestors(frontier)
+    chunk = _chunk(frontier, stride)
+    whole = {node: (0, chunk // per_entry(node)) for node in graph[1:] if node in ancestors}
+    return Plan(
+        depth,
+        stride,
+        chunk,
+        Piece(((graph[0], (0, chunk)),), whole, frontier, features=True),
+        {name: _piece(graph, shared, ranges, output) for name, ranges in demanded.items()},
+    )
+
+
+def per_entry(node: Node) -> int:
+    """Slices that an entry of a shared node stands for."""
+    assert node.slices_per_entry is not None
+    return node.slices_per_entry
+
+
+def _shared(graph: Sequence[Node], stride: int) -> set[Node]:
+    """Nodes whose entries are the same in every window that holds them."""
+    shared = {graph[0]}
+    for node in graph[1:]:
+        starts_line_up = node.slices_per_entry is not None and stride % node.slices_per_entry == 0
+        if node.reach.aligned and starts_line_up and all(source in shared for source in node.inputs):
+            shared.add(node)
+    return shared
+
+
+def _demand(graph: Sequence[Node], shared: set[Node], output: Node, kept: Range) -> dict[Node, Range]:
+    """The entries of each node that a window's kept slices depend on, back to the shared ones."""
+    ranges = {output: kept}
+    for node in reversed(graph):
+        if node not in ranges or node in shared:
+            continue
+        if node.reach.whole:
+            ranges[node] = (0, node.length)
+        for source in node.inputs:
+            first, end = node.reach.needs(*ranges[node], source.length)
+            before = ranges.get(source, (first, end))
+            ranges[source] = min(first, before[0]), max(end, before[1])
+    return ranges
+
+
+def _piece(graph: Sequence[Node], shared: set[Node], ranges: dict[Node, Range], output: Node) -> Piece:
+    nodes = {node: ranges[node] for node in graph if node in ranges and node not in shared}
+    given = {(s, n.reach.needs(*nodes[n], s.length)) for n in nodes for s in n.inputs if s in shared}
+    if output in shared:
+        given.add((output, ranges[output]))
+    in_order = sorted(given, key=lambda pair: (graph.index(pair[0]), pair[1]))
+    return Piece(tuple(in_order), nodes, (output,), features=False)
+
+
+def _ancestors(nodes: Sequence[Node]) -> set[Node]:
+    found, waiting = set(), list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += node.inputs
+    return found
+
+
+def _chunk(frontier: Sequence[Node], stride: int) -> int:
+    """The least number of slices at a time that is whole for every node, and no less than a stride."""
+    together = math.lcm(*(per_entry(node) for node in _ancestors(frontier)))
+    return -(-stride // together) * together
+
+
+def _split(graph: Sequence[Node], shared: set[Node]) -> list[Node]:
+    """The graph with every convolution over shared and other channels as a sum of one over each."""
+    graph_out: list[Node] = []
+    new: dict[Node, Node] = {}
+
+    def add(node: Node) -> Node:
+        graph_out.append(node)
+        return node
+
+    for node in graph:
+        inputs = tuple(new[source] for source in node.inputs)
+        parts = _parts(node, shared) if node not in shared else []
+        if not parts:
+            new[node] = node if inputs == node.inputs else replace(node, inputs=inputs)
+            add(new[node])
+            continue
+        terms = [term for part in parts for term in _terms(node, new, part, add)]
+        new[node] = add(Node(node.layer, tuple(terms), node.shape, Reach(), node.slices_per_entry, "sum"))
+    needed = _ancestors([graph_out[-1]])
+    return [node for node in graph_out if node in needed]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Neighbouring inputs of a concatenation that are all shared, or all not, and their channels."""
+
+    sources: tuple[Node, ...]
+    channels: Range
+    shared: bool
+    leads: bool = False  # the first that is not shared, which carries the bias
+
+
+def _parts(node: Node, shared: set[Node]) -> list[_Part]:
+    """The parts of what a convolution takes; none where it takes no mixture or cannot be split."""
+    layer = node.layer
+    splits = isinstance(layer, (layers.Conv3D, layers.Conv3DTranspose)) and getattr(layer, "groups", 1) == 1
+    if not splits or node.reach.whole or node.reach.stride > 1:
+        return []
+    parts: list[_Part] = []
+    end = 0
+    for source in _concatenated(node.inputs[0]):
+        first, end = end, end + source.shape[-1]
+        if parts and parts[-1].shared == (source in shared):
+            last = parts.pop()
+            parts.append(_Part((*last.sources, source), (last.channels[0], end), last.shared))
+        else:
+            parts.append(_Part((source,), (first, end), source in shared))
+    if len({part.shared for part in parts}) < 2:
+        return []
+    leading = next(part for part in parts if not part.shared)
+    return [replace(part, leads=part is leading) for part in parts]
+
+
+def _concatenated(node: Node) -> list[Node]:
+    if isinstance(node.layer, layers.Concatenate) and node.role == "layer":
+        return [leaf for source in node.inputs for leaf in _concatenated(source)]
+    return [node]
+
+
+def _terms(node: Node, new: dict[Node, Node], part: _Part, add: Callable[[Node], Node]) -> list[Node]:
+    layer: Any = node.layer
+    sources = tuple(new[source] for source in part.sources)
+    joined = sources[0]
+    if len(sources) > 1:
+        first = sources[0]
+        channels = part.channels[1] - part.channels[0]
+        joined = add(Node(layers.Concatenate(), sources, (*first.shape[:3], channels), Reach(), first.slices_per_entry))
+    if not part.shared or node.reach.aligned:
+        whole = Node(node.layer, (joined,), node.shape, node.reach, node.slices_per_entry, "part")
+        biased = part.leads and bool(layer.use_bias)
+        return [add(replace(whole, channels=part.channels, biased=biased))]
+    # A window's end cuts taps off, so each tap is shared by itself, and windows move it to where it belongs.
+    shape = (joined.length, *node.shape[1:])
+    terms = []
+    for tap in range(layer.kernel_size[0]):
+        single = Node(layer, (joined,), shape, Reach(), joined.slices_per_entry, "part")
+        alone = replace(single, channels=part.channels, tap=tap)
+        shift = tap * layer.dilation_rate[0] - node.reach.before
+        moved = Node(layer, (alone,), node.shape, Reach(before=-shift, after=shift), node.slices_per_entry, "shift")
+        terms.append(add(moved) if add(alone) and shift else alone)
+    return terms
+
+
+def _macs(node: Node, entries: int) -> int:
+    """Multiply-accumulates of so many entries of a node: kernel elements times the positions where it is applied."""
+    kernel = getattr(node.layer, "kernel", None)
+    if kernel is None or node.role in ("sum", "shift"):
+        return 0
+    _, rows, cols, _ = node.inputs[0].shape if isinstance(node.layer, layers.Conv3DTranspose) else node.shape
+    positions = rows * cols * (entries / node.reach.up)
+    if node.channels is None:
+        return int(positions * math.prod(kernel.shape))
+    taps = math.prod(kernel.shape[:3]) if node.tap is None else math.prod(kernel.shape[1:3])
+    return int(positions * taps * (node.channels[1] - node.channels[0]) * node.shape[-1])

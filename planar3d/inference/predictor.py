@@ -1,0 +1,192 @@
+"""Choosing how a network predicts scans: method, engine and precision."""
+
+import importlib.util
+from collections.abc import Callable
+from typing import Protocol
+
+import keras
+import numpy as np
+
+from planar3d.errors import Planar3DError, RecipeError
+from planar3d.inference.keras_engine import KerasEngine
+from planar3d.inference.plan import make_plan
+from planar3d.inference.shared import SharedInference
+from planar3d.inference.windowed import WindowedInference
+from planar3d.recipes import PAPER, Recipe
+from planar3d.scans.windows import threshold
+from planar3d.training.backends import on_gpu
+
+METHODS = ("auto", "shared", "windowed")
+ENGINES = ("auto", "keras", "openvino")
+PRECISIONS = ("float32", "bf16")
+
+# Dice of a bf16 with a float32 mask from which on `auto` trusts bf16.
+AGREEMENT = 0.99
+
+
+class Predictor(Protocol):
+    """Predicts prepared scans, one after another.
+
+    Attributes:
+        description: method, engine and precision, in a few words.
+    """
+
+    description: str
+
+    def __call__(self, voxels: np.ndarray, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+        """From uint8 (slices, rows, cols) to lesion probabilities, float32 of the same shape."""
+        ...
+
+
+def predictor(
+    network: keras.Model,
+    recipe: Recipe = PAPER,
+    method: str = "auto",
+    engine: str = "auto",
+    precision: str | None = None,
+    batch_size: int = 1,
+) -> Predictor:
+    """Make what predicts scans with a network; one serves many scans.
+
+    Args:
+        network: takes (batch, depth, rows, cols, channels) and gives (batch, depth, rows, cols, 1).
+        recipe: depth and stride of the windows, and the channels.
+        method: `"windowed"`, every window by itself, as the paper; `"shared"`, what windows have in common once, and
+            of each window what the composition keeps; `"auto"`, shared where the network allows it.
+        engine: `"keras"`, bit for bit the windowed result in float32 on TensorFlow; `"openvino"`, faster on CPUs,
+            equal within rounding; `"auto"`, OpenVINO where it is installed and no GPU is seen.
+        precision: `"float32"` or `"bf16"`. By default the network's own; the engine `"auto"` then takes bf16 where the
+            processor multiplies in it and the first scan's mask agrees with float32.
+        batch_size: windows at once, of the windowed method.
+
+    Raises:
+        RecipeError: an unknown method, engine or precision, or a precision that the engine cannot give.
+        Planar3DError: the network's graph does not allow the method, or the engine is not installed.
+    """
+    _check("method", method, METHODS)
+    _check("engine", engine, ENGINES)
+    if precision is not None:
+        _check("precision", precision, PRECISIONS)
+    if method == "windowed":
+        return _windowed(network, recipe, engine, precision, batch_size)
+    try:
+        return _shared(network, recipe, engine, precision)
+    except Planar3DError as error:
+        if method == "shared" or engine == "openvino" or precision is not None:
+            raise
+        fallback = WindowedInference(network, recipe, batch_size)
+        fallback.description += f" ({error})"
+        return fallback
+
+
+def predict_volume(
+    network: keras.Model,
+    voxels: np.ndarray,
+    recipe: Recipe = PAPER,
+    method: str = "shared",
+    engine: str = "keras",
+    precision: str | None = None,
+    batch_size: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
+    """Predict lesion probabilities of a prepared scan.
+
+    Args:
+        network: takes (batch, depth, rows, cols, channels) and gives (batch, depth, rows, cols, 1).
+        voxels: uint8 (slices, rows, cols), as `prepare` gives them.
+        recipe, method, engine, precision, batch_size: as in `predictor`, which is to be preferred for many scans.
+        progress: called with the windows done and all of them.
+
+    Returns:
+        float32 (slices, rows, cols) in [0, 1].
+
+    Source: Kolarik 2020, section 3.2 and eq. 1.
+    """
+    return predictor(network, recipe, method, engine, precision, batch_size)(voxels, progress)
+
+
+def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise RecipeError(f"{name}={value!r} is unknown; choose one of: {', '.join(map(repr, choices))}.")
+
+
+def _windowed(
+    network: keras.Model, recipe: Recipe, engine: str, precision: str | None, batch_size: int
+) -> WindowedInference:
+    if engine == "openvino" or precision not in (None, _precision_of(network)):
+        raise RecipeError(
+            "method='windowed' is the reference: Keras, in the network's own precision. Use method='shared' for "
+            f"engine={engine!r}, precision={precision!r}."
+        )
+    return WindowedInference(network, recipe, batch_size)
+
+
+def _shared(network: keras.Model, recipe: Recipe, engine: str, precision: str | None) -> Predictor:
+    if engine == "openvino":
+        return _on_openvino(network, recipe, precision or "float32")
+    if engine == "auto" and _openvino_helps():
+        try:
+            return _on_openvino(network, recipe, precision)
+        except Planar3DError:
+            if precision is not None:
+                raise
+    if precision not in (None, _precision_of(network)):
+        raise RecipeError(
+            f"engine='keras' computes in the network's own precision, {_precision_of(network)}; load the network with "
+            f"the recipe's precision set to {precision!r}, or use engine='openvino'."
+        )
+    plan = make_plan(network, recipe.stride, exact=_precision_of(network) == "float32")
+    return SharedInference(plan, KerasEngine(), recipe.channels, f"shared on Keras, {_precision_of(network)}")
+
+
+def _on_openvino(network: keras.Model, recipe: Recipe, precision: str | None) -> Predictor:
+    from planar3d.inference.openvino_engine import OpenVINOEngine, multiplies_bf16
+
+    plan = make_plan(network, recipe.stride, exact=False)
+    OpenVINOEngine().check(plan)
+    in_float32, in_bf16 = (
+        SharedInference(plan, OpenVINOEngine(name), recipe.channels, f"shared on OpenVINO, {name}")
+        for name in PRECISIONS
+    )
+    if precision is None and multiplies_bf16():
+        return _Checked(in_bf16, in_float32, recipe)
+    return in_bf16 if precision == "bf16" else in_float32
+
+
+def _openvino_helps() -> bool:
+    return importlib.util.find_spec("openvino") is not None and not on_gpu()
+
+
+def _precision_of(network: keras.Model) -> str:
+    computes = {layer.compute_dtype for layer in network.layers if layer.weights}
+    return next((p for p, dtype in (("bf16", "bfloat16"), ("float16", "float16")) if dtype in computes), "float32")
+
+
+class _Checked:
+    """Predicts in bf16 once the first scan has shown that its mask agrees with float32, else in float32."""
+
+    def __init__(self, in_bf16: SharedInference, in_float32: SharedInference, recipe: Recipe) -> None:
+        self.in_bf16, self.in_float32, self.recipe = in_bf16, in_float32, recipe
+        self.chosen: SharedInference | None = None
+        self.description = in_bf16.description + " if the first scan's mask agrees with float32"
+
+    def __call__(self, voxels: np.ndarray, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+        if self.chosen is not None:
+            return self.chosen(voxels, progress)
+        probabilities = self.in_bf16(voxels, progress)
+        agreement = self._agreement(voxels, probabilities)
+        self.chosen = self.in_bf16 if agreement >= AGREEMENT else self.in_float32
+        verb = "agrees" if agreement >= AGREEMENT else "does not agree"
+        self.description = f"{self.chosen.description}; bf16 {verb} with float32 (Dice of the masks {agreement:.4f})"
+        return probabilities if self.chosen is self.in_bf16 else self.in_float32(voxels, progress)
+
+    def _agreement(self, voxels: np.ndarray, probabilities: np.ndarray) -> float:
+        """Dice of both masks in the window that holds most of the bf16 one; 1 where both are empty."""
+        depth, stride = self.recipe.depth, self.recipe.stride
+        in_bf16 = threshold(probabilities, self.recipe.threshold)
+        marked = np.convolve(in_bf16.sum(axis=(1, 2)), np.ones(depth), "valid")
+        start = int(np.argmax(marked[::stride])) * stride
+        kept = slice((depth - stride) // 2, (depth + stride) // 2)
+        window = threshold(self.in_float32(voxels[start : start + depth])[kept], self.recipe.threshold)
+        both = int(window.sum()) + int(in_bf16[start : start + depth][kept].sum())
+        return 2 * int((window & in_bf16[start : start + depth][kept]).sum()) / both if both else 1.0

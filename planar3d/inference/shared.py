@@ -1,0 +1,117 @@
+"""Exact shared inference: what windows have in common is computed once, and of a window only what is kept."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from planar3d.inference.plan import Piece, Plan, per_entry
+from planar3d.scans.windows import network_input, window_starts
+
+Shape = tuple[int, int, int, int]
+
+
+class Program(Protocol):
+    """What an engine makes of a piece: called with stretches of its inputs and places for its outputs."""
+
+    output_shapes: list[Shape]
+
+    def __call__(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
+        """Compute stretches (entries, rows, cols, channels) from stretches, into the places given."""
+        ...
+
+
+class Engine(Protocol):
+    """Computes pieces of a plan, on features in its own type."""
+
+    dtype: Any
+
+    def program(self, piece: Piece, shapes: Sequence[Shape]) -> Program:
+        """Build what computes a piece from inputs of these shapes (entries, rows, cols, channels)."""
+        ...
+
+
+class SharedInference:
+    """Predicts scans by a plan, with an engine; what is built for the first scan serves those after it.
+
+    Args:
+        plan: of the network.
+        engine: computes its pieces.
+        channels: copies of the one modality that the network takes.
+        description: method, engine and precision, in a few words.
+    """
+
+    def __init__(self, plan: Plan, engine: Engine, channels: int, description: str = "shared") -> None:
+        self.plan, self.engine, self.channels = plan, engine, channels
+        self.description = description
+        self._programs: dict[Any, Program] = {}
+
+    def __call__(self, voxels: np.ndarray, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+        """Predict lesion probabilities of a prepared scan.
+
+        Args:
+            voxels: uint8 (slices, rows, cols).
+            progress: called with the windows done and all of them.
+
+        Returns:
+            float32 (slices, rows, cols) in [0, 1].
+
+        Source: Kolarik 2020, section 3.2 and eq. 1.
+        """
+        plan = self.plan
+        starts = window_starts(len(voxels), plan.depth, plan.stride)
+        compute = self._program(plan.shared, [(plan.chunk, *voxels.shape[1:], self.channels)])
+        rings = {
+            node: _Ring(plan.capacity(node), shape, self.engine.dtype)
+            for node, shape in zip(plan.frontier, compute.output_shapes, strict=True)
+        }
+        kept: list[np.ndarray] = []
+        computed = 0
+        for number, start in enumerate(starts):
+            pieces = plan.pieces(number, len(starts))
+            while computed < start + max(map(plan.reached, pieces)):
+                places = [rings[node].append(start // per_entry(node)) for node in plan.frontier]
+                compute([network_input(_chunk(voxels, computed, plan.chunk), self.channels)], places)
+                computed += plan.chunk
+            for piece in pieces:
+                stretches = [rings[node].stretch(start // per_entry(node), *ends) for node, ends in piece.inputs]
+                program = self._program(piece, [stretch.shape for stretch in stretches])
+                kept.append(np.empty(program.output_shapes[0][:3], np.float32))
+                program(stretches, [kept[-1][..., None]])
+            if progress:
+                progress(number + 1, len(starts))
+        return np.concatenate(kept)[: len(voxels)]
+
+    def _program(self, piece: Piece, shapes: Sequence[Any]) -> Program:
+        key = (id(piece), *shapes)
+        if key not in self._programs:
+            self._programs[key] = self.engine.program(piece, shapes)
+        return self._programs[key]
+
+
+class _Ring:
+    """The latest entries of a node along depth, in one stretch of memory that is used again and again."""
+
+    def __init__(self, capacity: int, chunk: Shape, dtype: Any) -> None:
+        self.entries = np.empty((capacity, *chunk[1:]), dtype)
+        self.step = chunk[0]
+        self.first = self.end = 0  # the entries held, counted from the scan's beginning
+
+    def append(self, oldest: int) -> np.ndarray:
+        """Room for the next chunk, behind the entries held; those before `oldest` may be dropped."""
+        if self.end + self.step - self.first > len(self.entries):
+            held = self.end - oldest
+            # NumPy copies through a buffer where the two stretches overlap.
+            self.entries[:held] = self.entries[oldest - self.first : self.end - self.first]
+            self.first = oldest
+        self.end += self.step
+        return self.entries[self.end - self.step - self.first : self.end - self.first]
+
+    def stretch(self, start: int, first: int, end: int) -> np.ndarray:
+        """Entries `first` to `end`, counted from `start`."""
+        return self.entries[start + first - self.first : start + end - self.first]
+
+
+def _chunk(voxels: np.ndarray, start: int, length: int) -> np.ndarray:
+    """Slices of a scan; beyond its end the last one repeats, as in `cut_windows`."""
+    return voxels[np.minimum(np.arange(start, start + length), len(voxels) - 1)]

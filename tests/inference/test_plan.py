@@ -1,0 +1,62 @@
+"""A plan computes no slice that the composition does not need."""
+
+import pytest
+from inference_networks import small_unet
+
+from planar3d.inference.depth_graph import Reach
+from planar3d.inference.plan import make_plan
+from planar3d.networks.flops import layer_costs
+from planar3d.networks.planar_resunet import PlanarResUNet
+
+
+@pytest.fixture(scope="module")
+def full_size():
+    return PlanarResUNet(encoder_weights=None)
+
+
+def test_a_scan_costs_what_sharing_and_trimming_leave(full_size) -> None:
+    windowed = 31 * sum(cost.macs for cost in layer_costs(full_size))
+    shared, split = (make_plan(full_size, 8, exact).macs(31) for exact in (True, False))
+    assert windowed / shared == pytest.approx(1.41, abs=0.01)
+    assert windowed / split == pytest.approx(1.64, abs=0.02)
+
+
+def test_an_inner_window_needs_the_slices_that_its_middle_depends_on(full_size) -> None:
+    needed = {node.name: ends for node, ends in make_plan(full_size, 8).windows["middle"].nodes.items()}
+    assert needed["conv10"] == needed["conv92"] == (4, 12)
+    assert needed["conv91"] == (3, 13)
+    assert needed["up9"] == needed["trans9"] == (2, 14)
+    assert needed["conv82"] == (1, 7)
+    assert needed["conv81"] == (0, 8)
+
+
+def test_blocks_1_to_4_are_shared_and_the_fourth_pooling_is_not(full_size) -> None:
+    plan = make_plan(full_size, 8)
+    assert [node.name for node in plan.frontier] == ["block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3"]
+    assert "block4_pool" in {node.name for node in plan.windows["middle"].nodes}
+    assert plan.chunk == 8
+
+
+def test_at_a_stride_of_whole_windows_the_bridge_is_shared_too(full_size) -> None:
+    assert "conv52" in {node.name for node in make_plan(full_size, 16).shared.nodes}
+
+
+def test_windows_at_odd_starts_share_only_what_no_pooling_of_depth_has_joined() -> None:
+    plan = make_plan(small_unet(depth=8, levels=3), 2)
+    assert max(node.slices_per_entry for node in plan.shared.nodes) == 2
+
+
+@pytest.mark.parametrize(
+    "reach, wanted, needed, padding",
+    [
+        (Reach(extent=3, before=1, after=1), (0, 4), (0, 5), (1, 0)),
+        (Reach(extent=3, before=1, after=1), (3, 8), (2, 8), (0, 1)),
+        (Reach(extent=2, after=1), (0, 8), (0, 8), (0, 1)),
+        (Reach(extent=5, before=2, after=2), (3, 4), (1, 6), (0, 0)),
+        (Reach(extent=2, stride=2), (1, 3), (2, 6), (0, 0)),
+        (Reach(before=-1, after=1), (0, 8), (1, 8), (0, 1)),
+    ],
+)
+def test_reach_along_depth(reach: Reach, wanted, needed, padding) -> None:
+    assert reach.needs(*wanted, length=8) == needed
+    assert reach.padding(*wanted, length=8) == padding

@@ -1,0 +1,113 @@
+"""Method, engine and precision are chosen by name, and `auto` says what it chose."""
+
+import keras
+import numpy as np
+import pytest
+from inference_networks import planar_resunet, small_unet, voxels
+
+from planar3d.errors import Planar3DError, RecipeError
+from planar3d.inference import predictor as module
+from planar3d.inference.predictor import predict_volume, predictor
+from planar3d.recipes import PAPER
+from planar3d.training.precision import built_with
+
+RECIPE = PAPER.changed(size=32)
+
+
+def depth_blur() -> keras.Model:
+    x = keras.Input((16, 32, 32, 3))
+    return keras.Model(x, keras.layers.Conv3D(1, (5, 1, 1), padding="same", activation="sigmoid")(x))
+
+
+@pytest.mark.parametrize(
+    "choice, sentence",
+    [
+        ({"method": "clever"}, "method='clever' is unknown; choose one of: 'auto', 'shared', 'windowed'"),
+        ({"engine": "tpu"}, "engine='tpu' is unknown; choose one of: 'auto', 'keras', 'openvino'"),
+        ({"precision": "int8"}, "precision='int8' is unknown; choose one of: 'float32', 'bf16'"),
+        ({"method": "windowed", "engine": "openvino"}, "the reference"),
+        ({"engine": "keras", "precision": "bf16"}, "the network's own precision, float32"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_sentence(choice, sentence) -> None:
+    with pytest.raises(RecipeError, match=sentence):
+        predictor(planar_resunet(), RECIPE, **choice)
+
+
+def test_shared_is_refused_where_nothing_is_shared_and_auto_falls_back_to_windows() -> None:
+    network, scan = depth_blur(), voxels(32, 32)
+    with pytest.raises(Planar3DError, match="share nothing"):
+        predictor(network, RECIPE, "shared")
+    predict = predictor(network, RECIPE)
+    assert predict.description.startswith("windowed") and "share nothing" in predict.description
+    np.testing.assert_array_equal(predict(scan), predict_volume(network, scan, RECIPE, "windowed"))
+
+
+def test_without_openvino_auto_is_keras(monkeypatch) -> None:
+    monkeypatch.setattr(module, "_openvino_helps", lambda: False)
+    assert predictor(planar_resunet(), RECIPE).description == "shared on Keras, float32"
+
+
+def test_a_bf16_network_predicts_in_bf16_on_keras() -> None:
+    network, scan = built_with("bf16", planar_resunet), voxels(32, 32)
+    predict = predictor(network, RECIPE, engine="keras")
+    assert predict.description == "shared on Keras, bf16"
+    np.testing.assert_allclose(predict(scan), predict_volume(network, scan, RECIPE, "windowed"), atol=0.01)
+
+
+class TestOpenVINO:
+    """Equal to Keras within rounding, on any of the networks."""
+
+    @pytest.fixture(autouse=True)
+    def _needs_openvino(self) -> None:
+        pytest.importorskip("openvino")
+
+    @pytest.mark.parametrize("slices, stride", [(40, 8), (19, 8), (32, 4), (32, 16)])
+    def test_the_planar_resunet_in_float32(self, slices: int, stride: int) -> None:
+        network, scan, recipe = planar_resunet(), voxels(slices, 32), RECIPE.changed(stride=stride)
+        found = predict_volume(network, scan, recipe, engine="openvino")
+        np.testing.assert_allclose(found, predict_volume(network, scan, recipe, "windowed"), atol=1e-6)
+
+    def test_in_bf16_it_differs_by_rounding_of_bf16(self) -> None:
+        network, scan = planar_resunet(), voxels(40, 32)
+        found = predict_volume(network, scan, RECIPE, engine="openvino", precision="bf16")
+        difference = np.abs(found - predict_volume(network, scan, RECIPE, "windowed")).max()
+        assert 0 < difference < 0.01
+
+    @pytest.mark.parametrize("levels, repeat, size", [(1, False, 16), (2, True, 16), (3, False, None)])
+    def test_networks_of_other_levels_names_and_layers(self, levels: int, repeat: bool, size: int | None) -> None:
+        network, scan = small_unet(16, levels, repeat, size), voxels(35, 16)
+        recipe = PAPER.changed(size=16, channels=1)
+        found = predict_volume(network, scan, recipe, engine="openvino")
+        np.testing.assert_allclose(found, predict_volume(network, scan, recipe, "windowed"), atol=1e-5)
+
+    def test_a_layer_it_does_not_know_is_named_and_auto_takes_keras(self) -> None:
+        inputs = keras.Input((16, 32, 32, 3))
+        x = keras.layers.LayerNormalization()(keras.layers.Conv3D(4, (1, 3, 3), padding="same", name="first")(inputs))
+        x = keras.layers.Conv3D(1, 3, padding="same", activation="sigmoid")(x)
+        network, scan = keras.Model(inputs, x), voxels(32, 32)
+        with pytest.raises(
+            Planar3DError, match=r"layer_normalization.*: LayerNormalization is unknown .*engine='keras'"
+        ):
+            predict_volume(network, scan, RECIPE, engine="openvino")
+        predict = predictor(network, RECIPE)
+        assert "Keras" in predict.description
+        np.testing.assert_array_equal(predict(scan), predict_volume(network, scan, RECIPE, "windowed"))
+
+    @pytest.mark.parametrize("wanted, chosen", [(0.0, "bf16; bf16 agrees"), (1.1, "float32; bf16 does not agree")])
+    def test_auto_takes_bf16_where_the_masks_agree(self, monkeypatch, wanted: float, chosen: str) -> None:
+        engine = pytest.importorskip("planar3d.inference.openvino_engine")
+        monkeypatch.setattr(engine, "multiplies_bf16", lambda: True)
+        monkeypatch.setattr(module, "AGREEMENT", wanted)
+        network, scan = planar_resunet(), voxels(40, 32)
+        predict = predictor(network, RECIPE.changed(threshold=128))
+        found = predict(scan)
+        assert predict.description.startswith(f"shared on OpenVINO, {chosen} with float32 (Dice of the masks ")
+        precision = chosen.split(";")[0]
+        again = predict_volume(network, scan, RECIPE, engine="openvino", precision=precision)
+        np.testing.assert_array_equal(found, again)
+
+    def test_processors_without_bf16_stay_in_float32(self, monkeypatch) -> None:
+        engine = pytest.importorskip("planar3d.inference.openvino_engine")
+        monkeypatch.setattr(engine, "multiplies_bf16", lambda: False)
+        assert predictor(planar_resunet(), RECIPE).description == "shared on OpenVINO, float32"

@@ -1,0 +1,97 @@
+"""What windows share is computed once: the composed volume is that of the windowed method, bit for bit in float32."""
+
+import keras
+import numpy as np
+import pytest
+from inference_networks import planar_resunet, small_unet, voxels
+from keras import layers
+
+from planar3d.errors import Planar3DError
+from planar3d.inference.keras_engine import KerasEngine
+from planar3d.inference.plan import make_plan
+from planar3d.inference.predictor import predict_volume
+from planar3d.inference.shared import SharedInference
+from planar3d.recipes import PAPER
+
+
+@pytest.mark.parametrize(
+    "slices, depth, stride",
+    [(64, 16, 8), (70, 16, 8), (16, 16, 8), (24, 16, 8), (48, 16, 4), (48, 16, 16), (40, 16, 2), (80, 32, 8)],
+)
+def test_the_planar_resunet_shared_equals_windowed_bit_for_bit(slices: int, depth: int, stride: int) -> None:
+    network, scan = planar_resunet(depth), voxels(slices, 32)
+    recipe = PAPER.changed(size=32, depth=depth, stride=stride)
+    windowed = predict_volume(network, scan, recipe, "windowed")
+    assert np.std(windowed) > 0.01
+    np.testing.assert_array_equal(predict_volume(network, scan, recipe, "shared"), windowed)
+
+
+@pytest.mark.parametrize("levels, repeat, size", [(1, False, 16), (2, False, 16), (2, True, 16), (3, False, None)])
+@pytest.mark.parametrize("depth, stride", [(16, 8), (16, 4), (32, 16)])
+def test_networks_of_other_levels_names_and_layers_too(
+    levels: int, repeat: bool, size: int | None, depth: int, stride: int
+) -> None:
+    network, scan = small_unet(depth, levels, repeat, size), voxels(depth * 2 + 3, 16)
+    recipe = PAPER.changed(size=16, depth=depth, stride=stride, channels=1)
+    windowed = predict_volume(network, scan, recipe, "windowed")
+    assert np.std(windowed) > 0.001
+    np.testing.assert_array_equal(predict_volume(network, scan, recipe, "shared"), windowed)
+
+
+@pytest.mark.parametrize("stride", [2, 4, 8, 16])
+def test_splitting_convolutions_changes_no_more_than_rounding(stride: int) -> None:
+    network, scan = planar_resunet(), voxels(40, 32)
+    recipe = PAPER.changed(size=32, stride=stride)
+    split = SharedInference(make_plan(network, stride, exact=False), KerasEngine(), 3)
+    np.testing.assert_allclose(split(scan), predict_volume(network, scan, recipe, "windowed"), atol=1e-6)
+
+
+def test_one_predictor_serves_scans_of_other_lengths() -> None:
+    network = planar_resunet()
+    predict = SharedInference(make_plan(network, 8), KerasEngine(), 3)
+    for slices in (32, 50, 16):
+        scan = voxels(slices, 32, seed=slices)
+        windowed = predict_volume(network, scan, PAPER.changed(size=32), "windowed")
+        np.testing.assert_array_equal(predict(scan), windowed)
+
+
+def test_progress_counts_windows() -> None:
+    seen: list[tuple[int, int]] = []
+    SharedInference(make_plan(planar_resunet(), 8), KerasEngine(), 3)(voxels(32, 32), lambda *done: seen.append(done))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_weights_that_change_later_count() -> None:
+    network, scan = planar_resunet(), voxels(32, 32)
+    predict = SharedInference(make_plan(network, 8), KerasEngine(), 3)
+    before = predict(scan)
+    layer = network.get_layer("conv91")
+    layer.kernel.assign(layer.kernel * 2)
+    after = predict(scan)
+    assert not np.array_equal(before, after)
+    np.testing.assert_array_equal(after, predict_volume(network, scan, PAPER.changed(size=32), "windowed"))
+
+
+def test_a_network_that_shares_nothing_is_refused() -> None:
+    inputs = keras.Input((16, 16, 16, 3))
+    x = layers.Conv3D(4, 3, padding="same")(inputs)
+    network = keras.Model(inputs, layers.Conv3D(1, 1, activation="sigmoid")(x), name="all_3d")
+    with pytest.raises(Planar3DError, match=r"all_3d at stride 8 share nothing: .*Conv3D.*windowed"):
+        make_plan(network, 8)
+
+
+def test_a_layer_that_sees_whole_windows_stays_exact() -> None:
+    inputs = keras.Input((16, 16, 16, 1))
+    x = skip = layers.Conv3D(4, (1, 3, 3), padding="same", activation="relu")(inputs)
+    mean = layers.GlobalAveragePooling3D(keepdims=True)(x)
+    x = layers.Multiply()([x, layers.UpSampling3D((16, 1, 1))(mean)])
+    x = layers.Concatenate()([x, skip])
+    network = with_output(inputs, x)
+    scan = voxels(40, 16)
+    recipe = PAPER.changed(size=16, channels=1)
+    windowed = predict_volume(network, scan, recipe, "windowed")
+    np.testing.assert_array_equal(predict_volume(network, scan, recipe, "shared"), windowed)
+
+
+def with_output(inputs: keras.KerasTensor, x: keras.KerasTensor) -> keras.Model:
+    return keras.Model(inputs, layers.Conv3D(1, 1, activation="sigmoid")(x))
