@@ -29,6 +29,7 @@ class Recipe:
     size: int = 256  # voxels along each axis of the prepared cube
     spline_order: int = 2
     raw_values: Literal["float32", "float16"] = "float32"  # the release stores raw values as float16
+    resampling: Literal["matrix", "scipy"] = "matrix"  # "matrix": fast, at most a grey level from scipy's
 
     # Windows (section 3.2)
     depth: int = 16
@@ -98,11 +99,15 @@ class Recipe:
 
     @classmethod
     def from_json(cls, content: dict[str, Any], source: str = "recipe") -> "Recipe":
-        """Read a recipe from JSON values; `source` names it in errors."""
+        """Read a recipe from JSON values; `source` names it in errors.
+
+        Fields that are not there, because a person left them out or because the file is older than they are, have the
+        values of the recipe of that name, or else those of `PAPER`.
+        """
         if not isinstance(content, dict) or "name" not in content:
             raise RecipeError(f"{source} is not a recipe: a JSON object with at least 'name' is needed.")
         try:
-            return cls(name=str(content["name"])).changed(**content)
+            return RECIPES.get(str(content["name"]), PAPER).changed(**content)
         except RecipeError as error:
             raise RecipeError(f"{source}: {error}") from None
 
@@ -110,7 +115,7 @@ class Recipe:
 def find_recipe(name_or_file: str) -> Recipe:
     """Find a recipe by its name (`paper`, `released`, `demo`) or read it from a JSON file.
 
-    A file needs only its name and the fields that differ from `paper`.
+    A file needs only its name and the fields that differ from the recipe of that name, or else from `paper`.
     """
     if name_or_file in RECIPES:
         return RECIPES[name_or_file]
@@ -175,6 +180,7 @@ PAPER = Recipe(name="paper")
 RELEASED = Recipe(
     name="released",
     raw_values="float16",
+    resampling="scipy",
     window_borders="none",
     frozen=("encoder", "bridge"),
     epsilon=1e-8,

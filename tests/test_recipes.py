@@ -19,8 +19,8 @@ def test_paper_has_the_values_of_section_3():
 def test_released_differs_from_paper_in_what_docs_fidelity_lists():
     differing = {k for k, v in RELEASED.to_json().items() if v != PAPER.to_json()[k]}
     assert differing == {
-        *("name", "raw_values", "window_borders", "frozen", "epsilon", "dice_smoothing", "batch_size", "patience"),
-        *("monitor", "validation", "shuffle", "threshold_rule", "seed"),
+        *("name", "raw_values", "resampling", "window_borders", "frozen", "epsilon", "dice_smoothing", "batch_size"),
+        *("patience", "monitor", "validation", "shuffle", "threshold_rule", "seed"),
     }
     assert (RELEASED.batch_size, RELEASED.epsilon, RELEASED.dice_smoothing) == (3, 1e-8, 1)
     assert RELEASED.frozen == ("encoder", "bridge")
@@ -41,6 +41,13 @@ def test_a_file_needs_only_what_differs_from_the_paper(tmp_path):
     path = tmp_path / "mine.json"
     path.write_text('{"name": "mine", "epochs": 8}')
     assert find_recipe(str(path)) == PAPER.changed(name="mine", epochs=8)
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_a_recipe_written_before_a_field_was_there_has_that_of_its_name(recipe):
+    for field in recipe.to_json().keys() - {"name"}:
+        older = {k: v for k, v in recipe.to_json().items() if k != field}
+        assert Recipe.from_json(older) == recipe
 
 
 def test_settings_are_read_as_their_field_s_type():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import keras
 
-from planar3d.inference.windowed import predict_volume
+from planar3d.inference.predictor import predictor
 from planar3d.networks.weights_file import load_network
 from planar3d.recipes import Recipe
 from planar3d.scans.prepare import prepare
@@ -20,16 +20,22 @@ def segment(
     batch_size: int = 1,
     assume_affine: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    method: str = "auto",
+    engine: str = "auto",
+    precision: str | None = None,
 ) -> Scan:
     """Segment the lesions of one raw FLAIR scan.
 
     Args:
         scan: a NIfTI file, or a scan already read.
-        model: a weights file, or a network and its recipe as `load_network` gives them (for many scans).
+        model: a weights file, or a network and its recipe as `load_network` gives them.
         recipe: overrides the recipe that the weights file carries.
         batch_size: windows at once.
         assume_affine: accept a file without geometry, see `read_scan`.
         progress: called with the windows done and all of them.
+        method: see `predictor`.
+        engine: see `predictor`.
+        precision: see `predictor`.
 
     Returns:
         A mask uint8 {0, 1} on the native grid: shape, affine, codes and zooms are the input's.
@@ -42,5 +48,5 @@ def segment(
         scan = read_scan(scan, assume_affine)
     network, recipe = model if isinstance(model, tuple) else load_network(model, recipe)
     prepared = prepare(scan, recipe)
-    probabilities = predict_volume(network, prepared.voxels, recipe, batch_size, progress)
-    return prepared.restore(binarize(probabilities, recipe))
+    predict = predictor(network, recipe, method, engine, precision, batch_size)
+    return prepared.restore(binarize(predict(prepared.voxels, progress), recipe))

@@ -1,14 +1,13 @@
 """The bytes of a NIfTI file, read whole or refused before memory is asked for."""
 
-import gzip
 import math
 import os
-import zlib
 from pathlib import Path
 
 import nibabel as nib
 
 from planar3d.errors import ScanError
+from planar3d.scans.gunzip import GunzipError, GunzipStream
 
 MAXIMUM_VOXELS = 2**30  # 4 GiB in float32; the largest scan of MSSEG 2016 has 38 million
 _DEFLATE_LIMIT = 1032  # deflate cannot shrink data further than this
@@ -28,7 +27,8 @@ def read_whole(path: Path) -> bytes:
     size = os.path.getsize(path)
     zipped = path.name.endswith(".gz")
     try:
-        with gzip.open(path) if zipped else open(path, "rb") as stream:
+        with open(path, "rb") as file:
+            stream = GunzipStream(file) if zipped else file
             start = stream.read(540)
             declared = _declared_bytes(path, start)
             possible = size * _DEFLATE_LIMIT if zipped else size
@@ -40,7 +40,7 @@ def read_whole(path: Path) -> bytes:
             content = start + stream.read(declared + _TRAILING_BYTES - len(start))
             if stream.read(1):
                 raise ScanError(f"{path} goes on for more than 1 MiB behind its voxels. Its header is damaged.")
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except GunzipError as error:
         raise ScanError(f"{path} is a damaged gzip file ({error}). Copy or convert it again.") from None
     if len(content) < declared:
         raise ScanError(

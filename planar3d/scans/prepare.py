@@ -1,7 +1,6 @@
 """Preparation: a raw scan to the sagittal 8-bit cube the network sees, and the way back to the native grid."""
 
 import base64
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,18 +8,17 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel import orientations
-from scipy import ndimage
 
-from planar3d.errors import RunError, ScanError
+from planar3d.errors import RunError
 from planar3d.files import read_json, write_json, written_beside
 from planar3d.recipes import PAPER, Recipe
+from planar3d.scans.intensities import through_float16, to_8_bit, to_16_bit_range
+from planar3d.scans.resample import RESAMPLINGS, resample_by_matrices
 from planar3d.scans.volume import Scan, check_same_grid
 
 # Slices run from left to right, rows from superior to inferior, columns from anterior to posterior. On LPS storage,
 # which is the challenge's, this is the released `flip(rot90(v, 3, (2, 1)), 0)`.
 SAGITTAL_VIEW = ("R", "I", "P")
-_FLOAT16_MAXIMUM = 65504
-_FLOAT16_EXACT = 2048  # larger integers are rounded
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ class Prepared:
         check_same_grid(mask, Scan(np.broadcast_to(np.uint8(0), self.geometry.shape), self.geometry.header))
         sagittal = orientations.apply_orientation(mask.voxels, self.geometry.to_sagittal)
         # uint8 straight from the nearest neighbour: the release scales masks to 255 and back, to the same effect.
-        return _zoom(sagittal.astype(np.uint8), self.voxels.shape, order=0)
+        return resample_by_matrices(sagittal.astype(np.uint8, copy=False), self.voxels.shape, order=0)
 
     def restore(self, volume: np.ndarray) -> Scan:
         """Bring probabilities or a mask from the prepared cube back to the native grid.
@@ -110,8 +108,8 @@ class Prepared:
         if volume.dtype.kind == "f":
             volume, order = volume.astype(np.float32, copy=False), 1
         else:
-            volume, order = volume.astype(np.uint8), 0
-        sagittal = _zoom(volume, self.geometry.sagittal_shape, order)
+            volume, order = volume.astype(np.uint8, copy=False), 0
+        sagittal = resample_by_matrices(volume, self.geometry.sagittal_shape, order)
         back = orientations.ornt_transform(
             orientations.axcodes2ornt(SAGITTAL_VIEW),
             orientations.io_orientation(self.geometry.header.get_best_affine()),
@@ -127,7 +125,8 @@ def prepare(scan: Scan, recipe: Recipe = PAPER, size: int | None = None) -> Prep
 
     Args:
         scan: a raw FLAIR scan in any orientation.
-        recipe: gives the spline order, and whether raw values pass through float16 as in the release.
+        recipe: gives the spline order, whether scipy or its matrices resample, and whether raw values pass through
+            float16 as in the release.
         size: voxels along each axis; the recipe's if None.
 
     Raises:
@@ -137,12 +136,13 @@ def prepare(scan: Scan, recipe: Recipe = PAPER, size: int | None = None) -> Prep
     """
     size = size or recipe.size
     geometry = Geometry(scan.header.copy())
-    raw = np.ascontiguousarray(orientations.apply_orientation(scan.voxels, geometry.to_sagittal), dtype=np.float32)
+    raw, limits = orientations.apply_orientation(scan.voxels, geometry.to_sagittal), scan.limits
     if recipe.raw_values == "float16":
-        raw = _through_float16(raw, scan.path)
-    resampled = _zoom(_to_16_bit_range(raw), (size, size, size), recipe.spline_order)
-    eight_bit = np.floor(_to_16_bit_range(resampled) / 256).astype(np.uint8)
-    return Prepared(eight_bit, geometry)
+        raw = through_float16(raw, scan.path)
+        limits = raw.min(), raw.max()
+    resample = RESAMPLINGS[recipe.resampling]
+    resampled = resample(to_16_bit_range(raw, *limits), (size, size, size), recipe.spline_order)
+    return Prepared(to_8_bit(resampled), geometry)
 
 
 def save_prepared(folder: Path, prepared: Prepared, mask: np.ndarray | None) -> None:
@@ -162,29 +162,3 @@ def load_prepared(folder: Path) -> tuple[Prepared, np.ndarray | None]:
     voxels = np.load(folder / "voxels.npy", mmap_mode="r", allow_pickle=False)
     geometry = Geometry.from_json(read_json(folder / "geometry.json"))
     return Prepared(voxels, geometry), np.load(mask, mmap_mode="r", allow_pickle=False) if mask.is_file() else None
-
-
-def _through_float16(raw: np.ndarray, path: Path | None) -> np.ndarray:
-    largest = float(np.abs(raw).max())
-    if largest > _FLOAT16_MAXIMUM:
-        raise ScanError(
-            f"{path or 'The scan'} holds {largest:g}, but float16, in which the recipe 'released' stores raw values, "
-            f"ends at {_FLOAT16_MAXIMUM}. Use the recipe 'paper', or rescale the scan."
-        )
-    rounded = raw.astype(np.float16).astype(np.float32)
-    if largest > _FLOAT16_EXACT and not np.array_equal(rounded, raw):
-        warnings.warn(
-            f"{path or 'The scan'}: raw values above {_FLOAT16_EXACT} are rounded to float16, as in the released code.",
-            stacklevel=3,
-        )
-    return rounded
-
-
-def _to_16_bit_range(volume: np.ndarray) -> np.ndarray:
-    low, high = volume.min(), volume.max()
-    return (65535 * (volume - low) / (high - low)).astype(np.float32, copy=False)
-
-
-def _zoom(volume: np.ndarray, shape: tuple[int, ...], order: int) -> np.ndarray:
-    factors = [new / old for new, old in zip(shape, volume.shape, strict=True)]
-    return ndimage.zoom(volume, factors, order=order)

@@ -24,10 +24,11 @@ from planar3d.training.features import (
 )
 from planar3d.training.fit import build_network, fit, guard_precision, make_deterministic
 from planar3d.training.samples import ScanSamples, training_and_validation
+from planar3d.training.trainer import trainer_of
 
 Notify = Callable[[str], None]
 # What a prepared scan depends on; a run folder keeps one recipe, so this only guards a copied `prepared/`.
-PREPARATION_FIELDS = ("size", "spline_order", "raw_values")
+PREPARATION_FIELDS = ("size", "spline_order", "raw_values", "resampling")
 
 
 def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False) -> None:
@@ -41,10 +42,9 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False) -> None
     fields = {name: getattr(run.recipe, name) for name in PREPARATION_FIELDS}
     if not made_by.is_file():
         write_json(made_by, fields)
-    elif read_json(made_by) != fields:
-        raise RunError(
-            f"{made_by.parent} was prepared with {read_json(made_by)}, now {fields} is asked. Use another --out."
-        )
+    # A file older than a field does not hold it, and its scans are close enough to be gone on with.
+    elif fields | (found := read_json(made_by)) != fields:
+        raise RunError(f"{made_by.parent} was prepared with {found}, now {fields} is asked. Use another --out.")
     for number, (scan_id, case) in enumerate(run.cases.items(), start=1):
         folder = run.prepared(scan_id)
         if (folder / "geometry.json").is_file():
@@ -82,8 +82,9 @@ def train_fold(run: Run, number: int, notify: Notify) -> keras.Model:
     network = build_network(recipe)
     scans = (*fold.train, *fold.validation)
     training, validation = training_and_validation(len(fold.train), len(fold.validation), recipe.size, recipe)
-    guard_precision(network, recipe, len(training), notify)
     trained, encoder = _parts(network, recipe)
+    trained = trainer_of(trained)
+    guard_precision(trained, recipe, len(training), notify)
     samples = _samples(run, encoder, scans, recipe.window_borders, notify)
     fit(network, trained, samples, training, validation, recipe, folder, notify)
     network.load_weights(folder / "best.weights.h5")

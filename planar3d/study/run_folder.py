@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from planar3d import __version__
 from planar3d.errors import RunError
 from planar3d.files import read_json, write_json
@@ -18,7 +20,7 @@ from planar3d.scans.folds import Fold
 from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.sources import identify
 
-_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "numpy", "scipy", "nibabel", "h5py")
+_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "torch", "jax", "numpy", "scipy", "nibabel", "h5py")
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,14 @@ def start_run(
         path = folder / name
         if not path.is_file():
             write_json(path, content)
-        elif read_json(path) != content:
+            continue
+        found = read_json(path)
+        if name == "recipe.json":  # one that is older than a field gets that field's value
+            found = Recipe.from_json(found, str(path)).to_json()
+        if found != content:
             raise RunError(
-                f"{folder} was made with another {path.stem} ({_difference(read_json(path), content)}). Use the same, "
-                "or another folder with --out."
+                f"{folder} was made with another {path.stem} ({_difference(found, content)}). Use the same, or another "
+                "folder with --out."
             )
     return Run(folder, recipe, {scan: cases[scan] for scan in used}, list(folds))
 
@@ -125,6 +131,7 @@ def environment(recipe: Recipe) -> dict[str, Any]:
         "planar3d": __version__,
         "python": platform.python_version(),
         **versions,
+        "backend": keras.backend.backend(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "precision": recipe.precision,
         "seed": recipe.seed,

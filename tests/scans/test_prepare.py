@@ -67,6 +67,38 @@ def test_all_48_storages_of_a_scan_give_one_prepared_volume_and_one_mask_in_spac
     assert len(seen) == 48
 
 
+@pytest.mark.parametrize("order", [0, 1, 2, 3])
+def test_matrices_give_scipy_s_cube_to_a_grey_level_in_a_voxel_of_10_000(order):
+    scan = _scan(_anatomy((40, 52, 46)), LPS)
+    recipe = PAPER.changed(size=64, spline_order=order)
+    by_matrices, by_scipy = (
+        prepare(scan, recipe.changed(resampling=resampling)).voxels.astype(int) for resampling in ("matrix", "scipy")
+    )
+    different = by_matrices != by_scipy
+    assert np.abs(by_matrices - by_scipy).max() <= (1 if order else 0)
+    assert different.mean() < 1e-4
+
+
+def test_the_released_recipe_is_scipy_s_zoom_and_the_released_arithmetic_bit_by_bit():
+    raw = np.round(_anatomy((14, 20, 17)))
+    sagittal = np.flip(np.rot90(raw, 3, (2, 1)), 0)
+    volume = sagittal
+    for zoomed in (False, True):
+        if zoomed:
+            volume = ndimage.zoom(volume, [32 / n for n in volume.shape], order=2)
+        low, high = volume.min(), volume.max()
+        volume = (65535 * (volume - low) / (high - low)).astype(np.float32)
+    expected = np.floor(volume / 256).astype(np.uint8)
+    np.testing.assert_array_equal(prepare(_scan(raw, LPS), RELEASED.changed(size=32)).voxels, expected)
+
+
+def test_a_scan_may_hold_any_type_of_number():
+    raw = np.round(_anatomy())
+    expected = prepare(_scan(raw, LPS), SMALL).voxels
+    for dtype in (np.int16, np.uint16, np.int32, np.float64):
+        np.testing.assert_array_equal(prepare(_scan(raw.astype(dtype), LPS), SMALL).voxels, expected)
+
+
 def test_the_cube_is_eight_bit_and_uses_the_whole_range():
     voxels = prepare(_scan(_anatomy(), LPS), SMALL).voxels
     assert voxels.dtype == np.uint8 and voxels.shape == (16, 16, 16)

@@ -41,6 +41,25 @@ def test_a_scaled_integer_scan_is_read_in_its_units(write_nifti):
     assert read_scan(path).voxels.max() == 2.5
 
 
+@pytest.mark.parametrize("dtype", ["<i2", ">i2", "u1", "<u2", "<i4", ">f4", "<f4", "<f8"])
+@pytest.mark.parametrize("scaling", [{}, {"scl_slope": 0.5, "scl_inter": -3}, {"scl_slope": 0, "scl_inter": 7}])
+def test_voxels_of_every_type_are_read_as_nibabel_reads_them(tmp_path, dtype, scaling):
+    values = np.random.default_rng(0).integers(0, 200, (4, 5, 6)).astype(dtype)
+    header = nib.Nifti1Header(endianness=dtype[0] if dtype[0] in "<>" else "<")
+    header.set_data_shape(values.shape)
+    header.set_data_dtype(values.dtype)
+    header.set_sform(np.diag([-1.0, -1, 1, 1]), code=1)
+    header["vox_offset"], header["magic"] = 368, b"n+1"
+    for field, value in scaling.items():
+        header[field] = value
+    path = tmp_path / "scan.nii"
+    path.write_bytes(header.binaryblock + bytes(20) + values.tobytes(order="F"))
+    expected = nib.load(path).get_fdata(dtype=np.float32)
+    found = read_scan(path).voxels
+    assert found.dtype == np.float32 and found.flags.writeable
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_a_trailing_single_axis_is_squeezed(write_nifti):
     scan = read_scan(write_nifti(np.random.default_rng(0).random((4, 5, 6, 1), np.float32)))
     assert scan.voxels.shape == scan.header.get_data_shape() == (4, 5, 6)

@@ -13,6 +13,7 @@ from planar3d.errors import FoldsError, RunError, ScanError, WeightsError
 from planar3d.inference.segment import segment
 from planar3d.recipes import PAPER
 from planar3d.scans.datasets import find_cases
+from planar3d.study.cross_validation import prepare_scans
 from planar3d.study.reproduce import folds_for, reproduce
 from planar3d.study.run_folder import open_run, start_run
 
@@ -62,7 +63,7 @@ def test_the_run_folder_says_what_was_asked(run):
 
 def test_the_kept_weights_segment_a_scan_as_the_run_did(run, data):
     scan = data / "TrainingDataset_MSSEG/01B/3DFLAIR.nii.gz"
-    mask = segment(scan, run.fold(1) / "best.weights.h5", batch_size=RECIPE.batch_size)
+    mask = segment(scan, run.fold(1) / "best.weights.h5", engine="keras")
     expected = nib.load(run.fold(1) / "predictions/01B_mask.nii.gz")
     np.testing.assert_array_equal(mask.voxels, expected.dataobj)
 
@@ -72,6 +73,18 @@ def test_what_is_done_is_not_done_again(run, data):
     reproduce(find_cases(data), run.folder, RECIPE, notify=_quiet)
     after = {p: p.stat().st_mtime_ns for p in run.folder.rglob("*") if p.is_file() and "report" not in p.parts}
     assert before == after
+
+
+def test_a_run_from_before_a_field_was_there_is_gone_on_with(run, data, tmp_path):
+    folder = shutil.copytree(run.folder, tmp_path / "older")
+    for path in (folder / "recipe.json", folder / "prepared" / "recipe.json"):
+        content = json.loads(path.read_text())
+        del content["resampling"]
+        path.write_text(json.dumps(content))
+    prepare_scans(start_run(folder, find_cases(data), RECIPE, run.folds), _quiet)
+    assert open_run(folder).recipe == RECIPE
+    with pytest.raises(RunError, match=r"another recipe \(resampling: matrix there, scipy now\)"):
+        start_run(folder, find_cases(data), RECIPE.changed(resampling="scipy"), run.folds)
 
 
 def test_rounds_run_alone_equal_those_of_the_whole_run(run, data, tmp_path):

@@ -1,0 +1,134 @@
+"""Many scans: one after the other, against the next one prepared and the last one written beside the network.
+
+    python benchmarks/cohort.py --data FOLDER --model best.weights.h5
+
+FOLDER holds data/ms_flair (PLANAR3D_TEST_DATA if left out); its scans are copied until there are --count. Without
+--model the weights are random, which takes as long.
+"""
+
+import argparse
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from side_by_side import Measurement, conditions, measure, record, table
+
+from planar3d.recipes import PAPER
+
+FEW = 5  # scans, whose peak memory stands beside that of all
+Ways = tuple[str, str, str | None]  # method, engine and precision of `predictor`
+
+
+def one_after_the_other(folder: Path, model: Path, size: int, ways: Ways) -> Callable[[], int]:
+    """A plain loop: read, prepare, segment, restore, write, then the next."""
+    from planar3d.inference.predictor import predictor
+    from planar3d.networks.weights_file import load_network, read_recipe
+    from planar3d.scans.prepare import prepare
+    from planar3d.scans.volume import read_scan
+    from planar3d.scans.windows import binarize
+
+    recipe = (read_recipe(model) or PAPER).changed(size=size)
+
+    def call() -> int:
+        network, _ = load_network(model, recipe)
+        predict = predictor(network, recipe, *ways)
+        for path in sorted(folder.glob("*.nii.gz")):
+            prepared = prepare(read_scan(path), recipe)
+            mask = prepared.restore(binarize(predict(prepared.voxels), recipe))
+            mask.save(folder / "loop" / path.name)
+        return len(list((folder / "loop").iterdir()))
+
+    return call
+
+
+def pipeline(folder: Path, model: Path, size: int, ways: Ways) -> Callable[[], int]:
+    """What `planar3d predict` does."""
+    from planar3d.networks.weights_file import read_recipe
+    from planar3d.study.cohort import segment_all
+
+    recipe = (read_recipe(model) or PAPER).changed(size=size)
+    method, engine, precision = ways
+
+    def call() -> int:
+        out = folder / "pipeline"
+        segment_all([folder], model, out, recipe, notify=str, method=method, engine=engine, precision=precision)
+        return len(list(out.iterdir()))
+
+    return call
+
+
+def main() -> None:
+    """Measure both ways on a few scans and on all, and record them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=os.environ.get("PLANAR3D_TEST_DATA"), required=False)
+    parser.add_argument("--model", type=Path, help="weights of a trained network")
+    parser.add_argument("--count", type=int, default=20)
+    parser.add_argument("--size", type=int, default=PAPER.size)
+    parser.add_argument("--method", default="auto")
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--precision")
+    options = parser.parse_args()
+    if options.data is None:
+        parser.error("name a folder of scans with --data or PLANAR3D_TEST_DATA.")
+    ways = (options.method, options.engine, options.precision)
+    few = min(FEW, options.count)
+    results: dict[tuple[str, int], Measurement] = {}
+    with tempfile.TemporaryDirectory() as name:
+        model = options.model or _random_weights(Path(name) / "random.weights.h5", options.size)
+        for count in sorted({few, options.count}):
+            for contestant in (one_after_the_other, pipeline):
+                folder = _copies(
+                    options.data / "data" / "ms_flair", Path(name) / f"{contestant.__name__}-{count}", count
+                )
+                results[contestant.__name__, count] = measure(contestant, folder, model, options.size, ways)
+                assert results[contestant.__name__, count].value == count
+    record(f"A cohort at {options.size}³", _report(results, few, options.count, ways))
+
+
+def _report(results: dict[tuple[str, int], Measurement], few: int, count: int, ways: Ways) -> str:
+    loop = results[one_after_the_other.__name__, count]
+    rows = []
+    for title, contestant in (("one after the other", one_after_the_other), ("planar3d predict", pipeline)):
+        all_of_them = results[contestant.__name__, count]
+        rows.append(
+            [
+                title,
+                f"{all_of_them.first:.1f}",
+                f"{3600 * count / all_of_them.first:.0f}",
+                f"{loop.first / all_of_them.first:.2f}×",
+                f"{results[contestant.__name__, few].peak_gib:.2f}",
+                f"{all_of_them.peak_gib:.2f}",
+            ]
+        )
+    headings = ["way", "seconds", "scans an hour", "ratio", f"peak GiB, {few} scans", f"peak GiB, {count} scans"]
+    given = ", ".join(word for word in ways if word)
+    return "\n\n".join(
+        [
+            f"{count} copies of real scans, file to file, the network's loading and tracing included ({given}).",
+            table(headings, rows),
+            conditions(),
+        ]
+    )
+
+
+def _copies(source: Path, folder: Path, count: int) -> Path:
+    folder.mkdir()
+    scans = sorted(source.glob("*/anat/*FLAIR.nii.gz"))
+    for number, scan in zip(range(count), itertools.cycle(scans), strict=False):
+        shutil.copyfile(scan, folder / f"{number:03d}_{scan.name}")
+    return folder
+
+
+def _random_weights(path: Path, size: int) -> Path:
+    from planar3d.networks.planar_resunet import recipe_network
+    from planar3d.networks.weights_file import save_weights
+
+    recipe = PAPER.changed(size=size, encoder_weights="none")
+    return save_weights(recipe_network(recipe), path, recipe)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Grey levels of a scan: raw values, over 16 bit, to the 8 bit that the network sees, as the released code has it."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from planar3d.errors import ScanError
+
+_FLOAT16_MAXIMUM = 65504
+_FLOAT16_EXACT = 2048  # larger integers are rounded
+
+
+def through_float16(raw: np.ndarray, path: Path | None) -> np.ndarray:
+    """Round raw values to float16, in which the release stores them; float32 of the same shape.
+
+    A warning says where values are rounded.
+
+    Raises:
+        ScanError: values that float16 cannot hold; `path` names the scan.
+    """
+    largest = float(np.abs(raw).max())
+    if largest > _FLOAT16_MAXIMUM:
+        raise ScanError(
+            f"{path or 'The scan'} holds {largest:g}, but float16, in which the recipe 'released' stores raw values, "
+            f"ends at {_FLOAT16_MAXIMUM}. Use the recipe 'paper', or rescale the scan."
+        )
+    rounded = raw.astype(np.float16).astype(np.float32)
+    if largest > _FLOAT16_EXACT and not np.array_equal(rounded, raw):
+        warnings.warn(
+            f"{path or 'The scan'}: raw values above {_FLOAT16_EXACT} are rounded to float16, as in the released code.",
+            stacklevel=3,
+        )
+    return rounded
+
+
+def to_16_bit_range(volume: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Scale a volume to [0, 65535]: 65535 · (volume - low) / (high - low).
+
+    Args:
+        volume: (slices, rows, cols) of any type, stored in memory in any order of axes.
+        low: its least value.
+        high: its greatest value.
+
+    Returns:
+        float32 of the same shape, contiguous, slices first.
+    """
+    scaled, span = np.empty(volume.shape, np.float32), np.float32(high) - np.float32(low)
+    # Planes that lie together in the volume's memory stay in the cache through all steps.
+    slowest = int(np.argmax(np.abs(volume.strides)))
+    for plane, target in zip(np.moveaxis(volume, slowest, 0), np.moveaxis(scaled, slowest, 0), strict=True):
+        np.subtract(plane, np.float32(low), out=target)
+        target *= 65535
+        target /= span
+    return scaled
+
+
+def to_8_bit(volume: np.ndarray) -> np.ndarray:
+    """Scale a float32 volume to [0, 65535] by its minimum and maximum, and cut it to uint8 as floor(value / 256)."""
+    scaled = to_16_bit_range(volume, volume.min(), volume.max())
+    scaled /= 256
+    return scaled.astype(np.uint8)  # drops the fraction, which is floor for what is not negative
