@@ -14,10 +14,11 @@ from planar3d.networks.planar_resunet import recipe_network
 from planar3d.networks.weights_file import save_weights
 from planar3d.progress import Ticker, duration
 from planar3d.recipes import Recipe
+from planar3d.training.backends import on_gpu
 from planar3d.training.checkpoint import Progress, finish, finished, is_finished, restore, save
 from planar3d.training.losses import bce_minus_dice, dice_metric
 from planar3d.training.precision import built_with, guard_gradients
-from planar3d.training.samples import ScanSamples, epoch_order
+from planar3d.training.samples import ScanSamples, epoch_order, read_ahead
 
 FROZEN_GROUPS = {
     "encoder": ("block1_", "block2_", "block3_", "block4_"),
@@ -56,6 +57,28 @@ def freeze(network: keras.Model, names: tuple[str, ...]) -> None:
         raise RecipeError(f"frozen={','.join(names)} leaves nothing to train.")
 
 
+def compiled(trained: keras.Model, recipe: Recipe) -> keras.Model:
+    """A twin of a network with the recipe's optimizer, loss and metric, so that the optimizer is the training's alone.
+
+    Source: Kolarik 2020, section 3.5 and eq. 5.
+    """
+    trainer = keras.Model(trained.input, trained.output, name="trainer")
+    optimizer = _optimizer(recipe)
+    if recipe.precision == "float16":
+        # Keras does so by itself only for a model that was built under the policy, and the twin was not.
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    smoothing = recipe.dice_smoothing
+    trainer.compile(
+        optimizer,
+        loss=bce_minus_dice(smoothing),
+        metrics=[dice_metric(smoothing)],
+        # JAX would else run a step operation by operation; on TensorFlow XLA takes minutes for volumes on a CPU.
+        jit_compile=keras.backend.backend() == "jax",
+    )
+    trainer.optimizer.build(trainer.trainable_variables)
+    return trainer
+
+
 def fit(
     network: keras.Model,
     trained: keras.Model,
@@ -73,7 +96,7 @@ def fit(
 
     Args:
         network: the whole network, whose weights are kept.
-        trained: what sees the samples: the network itself, or its decoder behind cached features.
+        trained: what sees the samples: the network itself, its decoder behind cached features, or the `trainer_of` one.
         samples: batches of inputs and masks.
         training, validation: numbers of windows.
         recipe: optimizer, loss, epochs, patience, monitor, shuffling.
@@ -87,13 +110,7 @@ def fit(
     """
     if is_finished(folder):
         return finished(folder)
-    # A twin, so that the optimizer belongs to the training and not to the network that is kept.
-    trainer = keras.Model(trained.inputs, trained.outputs, name="trainer")
-    smoothing = recipe.dice_smoothing
-    trainer.compile(
-        _optimizer(recipe), loss=bce_minus_dice(smoothing), metrics=[dice_metric(smoothing)], jit_compile=False
-    )
-    trainer.optimizer.build(trainer.trainable_variables)
+    trainer = compiled(trained, recipe)
     progress = restore(folder, trainer)
     if progress.epoch:
         notify(f"going on after epoch {progress.epoch}")
@@ -137,12 +154,13 @@ def guard_precision(network: keras.Model, recipe: Recipe, windows: int, notify: 
 def make_deterministic() -> None:
     """Ask for the same result at every run, which exact resume needs.
 
-    On a CPU TensorFlow gives it as it is, for a given number of threads (shown by tests/training/test_fit.py), and its
-    determinism mode would double the time of a step; so the mode is for GPUs alone.
+    On a CPU every backend gives it as it is, for a given number of threads (shown by tests/training/test_fit.py and
+    tests/test_backends.py), and TensorFlow's determinism mode would double the time of a step; so the mode is for GPUs
+    alone. Of JAX and torch on a GPU nothing is asked: there a resumed run may differ by rounding.
     """
-    import tensorflow as tf
+    if keras.backend.backend() == "tensorflow" and on_gpu():
+        import tensorflow as tf
 
-    if tf.config.list_physical_devices("GPU"):
         tf.config.experimental.enable_op_determinism()
 
 
@@ -176,13 +194,13 @@ def _run_batches(
 ) -> dict[str, float]:
     """Run a step over all batches; the metrics are means over the batches, weighed by their windows, as in Keras."""
     sums: dict[str, float] = defaultdict(float)
-    for start in range(0, len(order), batch_size):
-        numbers = order[start : start + batch_size]
+    of = -(-len(order) // batch_size)
+    for done, (numbers, inputs, targets) in enumerate(read_ahead(samples, order, batch_size), start=1):
         # Keras gives the metrics of this batch alone.
-        logs = step(samples.inputs(numbers), samples.targets(numbers), return_dict=True)
+        logs = step(inputs, targets, return_dict=True)
         for name, value in logs.items():
             sums[name] += float(value) * len(numbers)
-        progress(start // batch_size + 1, -(-len(order) // batch_size))
+        progress(done, of)
     return {name: total / len(order) for name, total in sums.items()}
 
 

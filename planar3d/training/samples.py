@@ -1,6 +1,8 @@
 """Training samples: windows gathered from memory-mapped scans, batch by batch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -87,6 +89,33 @@ class ScanSamples:
     def targets(self, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
         """uint8 {0, 1} (windows, depth, rows, cols, 1)."""
         return self.windows.gather(self.masks, numbers)[..., None]
+
+
+def read_ahead(
+    samples: ScanSamples, order: np.ndarray, batch_size: int
+) -> Iterator[tuple[np.ndarray, Any, np.ndarray]]:
+    """Read batch by batch, each while the one before is in use.
+
+    Args:
+        samples: where inputs and targets are read from.
+        order: numbers of windows, in the order wanted.
+        batch_size: windows at once.
+
+    Yields:
+        The numbers of the windows, their inputs, their targets.
+    """
+
+    def read(numbers: np.ndarray) -> tuple[np.ndarray, Any, np.ndarray]:
+        return numbers, samples.inputs(numbers), samples.targets(numbers)
+
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        following = [reader.submit(read, numbers) for numbers in batches[:1]]
+        for numbers in [*batches[1:], None]:
+            batch = following.pop().result()
+            if numbers is not None:
+                following.append(reader.submit(read, numbers))
+            yield batch
 
 
 def training_and_validation(train: int, validation: int, slices: int, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:

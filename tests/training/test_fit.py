@@ -9,6 +9,7 @@ from planar3d.recipes import PAPER
 from planar3d.training.features import FeatureSamples, compute_features, decoder_of, encoder_of
 from planar3d.training.fit import build_network, fit, freeze, make_deterministic
 from planar3d.training.samples import ScanSamples, training_and_validation
+from planar3d.training.trainer import trainer_of
 
 TINY = PAPER.changed(
     size=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4, encoder_weights="none", epochs=4, learning_rate=1e-3
@@ -28,12 +29,16 @@ def scans():
     return voxels, [(v > 200).astype(np.uint8) for v in voxels]
 
 
-def _train(scans, recipe, folder, notify=lambda text: None):
+def _train(scans, recipe, folder, notify=lambda text: None, twin=trainer_of):
     make_deterministic()
     network = build_network(recipe)
     training, validation = training_and_validation(2, 1, recipe.size, recipe)
-    progress = fit(network, network, ScanSamples(*scans, recipe), training, validation, recipe, folder, notify)
+    progress = fit(network, twin(network), ScanSamples(*scans, recipe), training, validation, recipe, folder, notify)
     return network, progress
+
+
+def _plain(network):
+    return network
 
 
 class _KilledError(Exception):
@@ -51,8 +56,9 @@ def _kill_after(epochs):
     return notify
 
 
-def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(scans, tmp_path):
-    recipe = TINY.changed(shuffle="every epoch")
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(scans, tmp_path, precision):
+    recipe = TINY.changed(shuffle="every epoch", precision=precision)
     whole, progress = _train(scans, recipe, tmp_path / "whole")
     with pytest.raises(_KilledError):
         _train(scans, recipe, tmp_path / "killed", _kill_after(2))
@@ -63,6 +69,14 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(scans, tmp_p
     rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in p.history] for p in (progress, again)]
     assert rows[0] == rows[1] and len(rows[0]) == 4
     assert not (tmp_path / "killed/backup").exists()
+
+
+def test_the_trainer_trains_as_the_plain_network_does(scans, tmp_path):
+    _, plain = _train(scans, TINY, tmp_path / "plain", twin=_plain)
+    _, fast = _train(scans, TINY, tmp_path / "fast")
+    for a, b in zip(plain.history, fast.history, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)
+        assert a["val_loss"] == pytest.approx(b["val_loss"], rel=1e-3)
 
 
 def test_a_finished_run_is_not_run_again(scans, tmp_path):

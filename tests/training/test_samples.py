@@ -1,10 +1,11 @@
 """Samples are the windows of the prepared scans, in the split and order of the recipe."""
 
 import numpy as np
+import pytest
 
 from planar3d.recipes import PAPER, RELEASED
 from planar3d.scans.windows import cut_windows
-from planar3d.training.samples import ScanSamples, Windows, epoch_order, training_and_validation
+from planar3d.training.samples import ScanSamples, Windows, epoch_order, read_ahead, training_and_validation
 
 SMALL = PAPER.changed(size=64)
 
@@ -68,3 +69,24 @@ def test_inputs_and_targets_belong_together():
     x, y = samples.inputs([1, 9]), samples.targets([1, 9])
     assert x.shape == (2, 16, 4, 4, 3) and y.shape == (2, 16, 4, 4, 1)
     np.testing.assert_array_equal(x[..., :1] > 0, y)
+
+
+def test_batches_read_ahead_come_in_order_and_whole():
+    rng = np.random.default_rng(0)
+    voxels = [rng.integers(0, 255, (64, 4, 4), np.uint8) for _ in range(2)]
+    samples = ScanSamples(voxels, [(v > 128).astype(np.uint8) for v in voxels], SMALL)
+    order = rng.permutation(len(samples))
+    batches = list(read_ahead(samples, order, 4))
+    assert [len(numbers) for numbers, _, _ in batches] == [4] * (len(order) // 4) + [len(order) % 4] * (
+        len(order) % 4 > 0
+    )
+    np.testing.assert_array_equal(np.concatenate([numbers for numbers, _, _ in batches]), order)
+    for numbers, x, y in batches:
+        np.testing.assert_array_equal(x, samples.inputs(numbers))
+        np.testing.assert_array_equal(y, samples.targets(numbers))
+
+
+def test_an_error_of_the_reader_reaches_the_training():
+    samples = ScanSamples([np.zeros((64, 4, 4), np.uint8)], [np.zeros((64, 4, 4), np.uint8)], SMALL)
+    with pytest.raises(IndexError):
+        list(read_ahead(samples, np.array([0, 1, 1000]), 1))

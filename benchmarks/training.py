@@ -1,0 +1,242 @@
+"""Training steps on a CPU: plain Keras beside the trainer, in float32 and bf16, from windows and from cached features.
+
+    python benchmarks/training.py [--size 256]
+    python benchmarks/training.py --agreement RUN
+
+RUN is a run folder with prepared scans and cached features, as `planar3d train` leaves one. Time does not depend on the
+values: elsewhere weights and voxels are random.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from side_by_side import Measurement, conditions, measure, record, table
+
+from planar3d.recipes import PAPER, Recipe
+
+BATCH = 2
+SLICES = 32  # of the random scan: three windows of 16
+STEPS = 50
+EVERY = 10
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """What trains: the plain Keras network or its trainer, in a precision, from windows or from cached features."""
+
+    kind: str
+    precision: str
+    cached: bool
+
+
+CONTESTANTS = [
+    Contestant(kind, precision, cached)
+    for cached in (False, True)
+    for precision in ("float32", "bf16")
+    for kind in ("plain", "trainer")
+]
+
+
+def steps(contestant: Contestant, size: int, folder: str) -> Callable[[], float]:
+    """Steps of batch 2; each returns the processor's seconds over all cores."""
+    from planar3d.training.fit import compiled
+    from planar3d.training.samples import read_ahead
+
+    trained, samples, recipe = _setting(contestant, size, Path(folder))
+    trainer = compiled(trained, recipe)
+    order = np.tile(np.arange(len(samples)), 1000)
+
+    def batches() -> Iterator[tuple[Any, Any]]:
+        for _, inputs, targets in read_ahead(samples, order, BATCH):
+            yield inputs, targets
+
+    reader = batches()
+
+    def step() -> float:
+        start = time.process_time()
+        trainer.train_on_batch(*next(reader))
+        return time.process_time() - start
+
+    return step
+
+
+def _setting(contestant: Contestant, size: int, folder: Path) -> tuple[Any, Any, Recipe]:
+    from planar3d.training.features import FeatureSamples, compute_features, decoder_of, encoder_of
+    from planar3d.training.fit import build_network
+    from planar3d.training.samples import ScanSamples
+    from planar3d.training.trainer import trainer_of
+
+    rng = np.random.default_rng(0)
+    voxels = rng.integers(0, 256, (SLICES, size, size), np.uint8)
+    masks = (rng.random(voxels.shape) < 0.003).astype(np.uint8)
+    recipe = PAPER.changed(size=size, encoder_weights="none", precision=contestant.precision, cached_features="float32")
+    trained = network = build_network(recipe)
+    samples = ScanSamples([voxels], [masks], recipe)
+    if contestant.cached:
+        features = compute_features(encoder_of(network), voxels, folder, recipe)
+        samples, trained = FeatureSamples([features], [voxels], [masks], recipe), decoder_of(network)
+    return (trainer_of(trained) if contestant.kind == "trainer" else trained), samples, recipe
+
+
+def rate(precision: str) -> Callable[[], float]:
+    """GFLOP/s of a product of two matrices of 4096, the best of several."""
+    from keras import ops
+
+    n = 4096
+    a = ops.cast(ops.ones((n, n)), {"float32": "float32", "bf16": "bfloat16"}[precision])
+
+    def best() -> float:
+        times = []
+        for _ in range(8):
+            start = time.perf_counter()
+            float(ops.matmul(a, a)[0, 0])
+            times.append(time.perf_counter() - start)
+        return 2e-9 * n**3 / min(times)
+
+    return best
+
+
+def gflop(size: int) -> Callable[[], dict[bool, tuple[float, float]]]:
+    """GFLOP of a step, without and with cached features: with all gradients that TensorFlow takes, and those needed."""
+
+    def count() -> dict[bool, tuple[float, float]]:
+        from planar3d.networks.flops import layer_costs
+        from planar3d.networks.planar_resunet import recipe_network
+        from planar3d.training.features import decoder_of
+        from planar3d.training.fit import freeze
+        from planar3d.training.trainer import trainer_of
+
+        network = recipe_network(PAPER.changed(size=size))
+        freeze(network, PAPER.frozen)
+        forward = {cost.name: cost.macs for cost in layer_costs(network)}
+        trained = {layer.name: layer for layer in trainer_of(network).layers if hasattr(layer, "passed_on")}
+        kernels = sum(forward[name] for name in trained)
+        towards_all = sum(forward[name] for name, layer in trained.items() if layer.passed_on().any())
+        towards_needed = sum(forward[name] * float(layer.passed_on().mean()) for name, layer in trained.items())
+        of_decoder = {layer.name for layer in decoder_of(network).layers}
+        totals = {}
+        for cached in (False, True):
+            ahead = sum(macs for name, macs in forward.items() if not cached or name in of_decoder)
+            each = 2e-9 * BATCH
+            totals[cached] = each * (ahead + kernels + towards_all), each * (ahead + kernels + towards_needed)
+        return totals
+
+    return count
+
+
+def losses(precision: str, run_folder: str) -> Callable[[], list[float]]:
+    """Train on a run's features, and give the loss of some windows before the first step and after every tenth."""
+    from planar3d.scans.prepare import load_prepared
+    from planar3d.study.run_folder import open_run
+    from planar3d.training.features import FeatureSamples, compute_features, decoder_of, encoder_of
+    from planar3d.training.fit import build_network, compiled
+    from planar3d.training.samples import epoch_order, read_ahead
+    from planar3d.training.trainer import trainer_of
+
+    run = open_run(run_folder)
+    scans = [scan for scan in (*run.folds[0].train, *run.folds[0].validation) if run.features(scan).is_dir()]
+    recipe = run.recipe.changed(encoder_weights="none", precision=precision)
+    network = build_network(recipe)
+    opened = [load_prepared(run.prepared(scan)) for scan in scans]
+    voxels, masks = [prepared.voxels for prepared, _ in opened], [mask for _, mask in opened if mask is not None]
+    encoder = encoder_of(network)
+    features = [compute_features(encoder, v, run.features(s), recipe) for s, v in zip(scans, voxels, strict=True)]
+    samples = FeatureSamples(features, voxels, masks, recipe)
+    trainer = compiled(trainer_of(decoder_of(network)), recipe)
+    order = epoch_order(np.arange(len(samples)), 0, recipe)
+    # Windows with lesions, which the loss is about.
+    held = np.array([n for n in order if samples.targets([n]).any()][: 4 * BATCH])
+    order = np.resize(order[~np.isin(order, held)], BATCH * STEPS)
+
+    def loss() -> float:
+        values = [trainer.test_on_batch(x, y, return_dict=True)["loss"] for _, x, y in read_ahead(samples, held, BATCH)]
+        return float(np.mean(values))
+
+    def train() -> list[float]:
+        found = [loss()]
+        for step, (_, x, y) in enumerate(read_ahead(samples, order, BATCH), start=1):
+            trainer.train_on_batch(x, y)
+            if step % EVERY == 0:
+                found.append(loss())
+        return found
+
+    return train
+
+
+def main(
+    size: Annotated[int, typer.Option(help="Rows and columns of a window.")] = 128,
+    calls: Annotated[int, typer.Option(help="Steps of each contestant; the first is reported apart.")] = 4,
+    agreement: Annotated[Path | None, typer.Option(help="Compare losses of the two precisions on this run.")] = None,
+) -> None:
+    """Time the steps of every contestant, or compare the loss of bf16 with that of float32 after 50 steps."""
+    if agreement is not None:
+        record("Training in bf16 and float32", _agreement(agreement))
+        return
+    rates = {precision: measure(rate, precision, calls=2).value for precision in ("float32", "bf16")}
+    work = measure(gflop, size).value
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for contestant in CONTESTANTS:
+            results[contestant] = measure(steps, contestant, size, folder, calls=calls)
+            print(f"{contestant}: {results[contestant].seconds:.2f} s", flush=True)
+    record(f"Training, {size}", _table(size, results, rates, work))
+
+
+def _table(
+    size: int,
+    results: dict[Contestant, Measurement],
+    rates: dict[str, float],
+    work: dict[bool, tuple[float, float]],
+) -> str:
+    rows = []
+    for contestant, result in results.items():
+        plain = results[Contestant("plain", "float32", contestant.cached)]
+        same = results[Contestant("plain", contestant.precision, contestant.cached)]
+        bound = work[contestant.cached][1] / rates[contestant.precision]
+        rows.append(
+            [
+                f"{contestant.kind}, {contestant.precision}{', cached features' if contestant.cached else ''}",
+                f"{result.first:.1f}",
+                f"{result.seconds:.2f}",
+                f"{result.value:.2f}",
+                f"{plain.value / result.value:.2f}×",
+                f"{same.value / result.value:.2f}×",
+                f"{bound:.2f}",
+                f"{result.peak_gib:.2f}",
+            ]
+        )
+    headings = ["", "first s", "s a step", "processor s", "to plain float32", "to plain", "bound s", "peak GiB"]
+    all_gradients, needed = work[False]
+    return (
+        f"A step of batch {BATCH} at 16×{size}×{size}, frozen encoder, the paper's widths. Ratios are of processor "
+        "seconds, over all cores, which other programs on the machine disturb least.\n\n"
+        f"{table(headings, rows)}\n\n"
+        f"The work is {all_gradients:.0f} GFLOP with the gradients that TensorFlow takes, {needed:.0f} with those that "
+        f"are needed, {work[True][1]:.0f} behind cached features; the bound divides it by the rate of matrix products "
+        f"measured in this run, {rates['float32']:.0f} GFLOP/s in float32 and {rates['bf16']:.0f} in bf16.\n\n"
+        f"{conditions()}"
+    )
+
+
+def _agreement(run: Path) -> str:
+    found = {precision: measure(losses, precision, str(run)).value for precision in ("float32", "bf16")}
+    rows = [
+        [str(number * EVERY), f"{wide:.5f}", f"{narrow:.5f}", f"{narrow / wide - 1:+.2%}"]
+        for number, (wide, narrow) in enumerate(zip(found["float32"], found["bf16"], strict=True))
+    ]
+    return (
+        f"Loss on eight windows with lesions after training steps of batch {BATCH} on other windows of real scans, "
+        "from the same seed, both with the trainer and cached features.\n\n"
+        f"{table(['steps', 'float32', 'bf16', 'difference'], rows)}\n\n"
+        f"{conditions()}"
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)

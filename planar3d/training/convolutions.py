@@ -1,0 +1,221 @@
+"""3D convolutions of a channel-wise concatenation that is never made, with only the gradients that training needs.
+
+The input of a decoder's convolution joins up-sampled features with an encoder's. A convolution of joined channels is
+the sum of the convolutions of its parts; where the encoder is frozen, the gradient towards its part is not needed, and
+TensorFlow's own gradient computes it all the same. Each class gives the sum and its exact gradients for one kind of
+layer, in the way that was fastest on CPUs with AVX-512.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+Gradients = tuple[Any, list[Any]]
+
+
+class PartwiseOperation(Protocol):
+    """A layer's arithmetic without bias and activation."""
+
+    def forward(self, parts: Sequence[Any], kernel: Any) -> Any:
+        """The output (batch, depth, rows, cols, filters) for parts (batch, depth, rows, cols, channels of the part)."""
+
+    def gradients(self, parts: Sequence[Any], needed: Sequence[bool], kernel: Any, upstream: Any) -> Gradients:
+        """The kernel's gradient, and each part's, None where it is not needed."""
+
+
+def apply(
+    operation: PartwiseOperation,
+    parts: Sequence[Any],
+    needed: Sequence[bool],
+    kernel: Any,
+    bias: Any | None,
+    relu: bool,
+    dtype: str,
+) -> Any:
+    """Apply an operation, a bias, and ReLU to parts of a concatenation.
+
+    Args:
+        operation: one of this file.
+        parts: (batch, depth, rows, cols, channels of the part), of any floating type.
+        needed: whether a gradient towards the part is needed.
+        kernel: float32, in the shape that the Keras layer has it.
+        bias: float32 (filters,), or None.
+        relu: whether ReLU comes last.
+        dtype: the type to compute in.
+
+    Returns:
+        (batch, depth, rows, cols, filters) in `dtype`.
+    """
+
+    @tf.custom_gradient
+    def run(kernel: Any, bias: Any, *parts: Any) -> tuple[Any, Callable[[Any], list[Any]]]:
+        narrow = tf.cast(kernel, dtype)
+        y = operation.forward([tf.cast(part, dtype) for part in parts], narrow)
+        # One after another these three become one operation of oneDNN.
+        y = tf.nn.bias_add(y, tf.cast(bias, dtype))
+        y = tf.nn.relu(y) if relu else y
+
+        def gradient(upstream: Any) -> list[Any]:
+            if relu:
+                upstream = tf.raw_ops.ReluGrad(gradients=upstream, features=y)
+            # Cast again where the types differ: kept alive, a wider copy of a part would cost its memory.
+            cast = [tf.cast(part, dtype) for part in parts]
+            of_kernel, of_parts = operation.gradients(cast, needed, narrow, upstream)
+            # Not tf.nn.bias_add's own gradient: on a CPU it adds up bf16 in bf16, and is up to 99 % off for a window.
+            of_bias = tf.reduce_sum(_rows(upstream), axis=0)
+            towards = [None if g is None else tf.cast(g, part.dtype) for g, part in zip(of_parts, parts, strict=True)]
+            return [tf.cast(of_kernel, kernel.dtype), tf.cast(of_bias, bias.dtype), *towards]
+
+        return y, gradient
+
+    return run(kernel, tf.zeros(kernel.shape[-1], kernel.dtype) if bias is None else bias, *parts)
+
+
+class Convolution:
+    """A 'same' convolution of stride 1, dilated in rows and columns or not.
+
+    Args:
+        dilation: of rows and columns; the sizes of the input must be multiples of it.
+        by_taps: sum the kernel's gradient over two-dimensional ones, one a depth tap, instead of asking for it at once.
+    """
+
+    def __init__(self, dilation: tuple[int, int] = (1, 1), by_taps: bool = False) -> None:
+        self.dilation, self.by_taps = dilation, by_taps
+
+    def forward(self, parts: Sequence[Any], kernel: Any) -> Any:
+        """The output, as `PartwiseOperation` has it."""
+        kernels = _kernels(kernel, parts, axis=3)
+        # oneDNN dilates by itself; tf.nn.convolution would rearrange the volume before and after.
+        return _sum(tf.raw_ops.Conv3D(input=x, filter=k, **self._window()) for x, k in zip(parts, kernels, strict=True))
+
+    def gradients(self, parts: Sequence[Any], needed: Sequence[bool], kernel: Any, upstream: Any) -> Gradients:
+        """The kernel's gradient and the parts', as `PartwiseOperation` has them."""
+        of_parts = [
+            tf.raw_ops.Conv3DBackpropInputV2(input_sizes=tf.shape(x), filter=k, out_backprop=upstream, **self._window())
+            if wanted
+            else None
+            for x, k, wanted in zip(parts, _kernels(kernel, parts, axis=3), needed, strict=True)
+        ]
+        of_kernel = self._by_taps if self.by_taps else self._at_once
+        return of_kernel(parts, kernel.shape, upstream), of_parts
+
+    def _at_once(self, parts: Sequence[Any], shape: Any, upstream: Any) -> Any:
+        # A dilated convolution is a plain one on each of the grids that its taps meet, and is faster so.
+        upstream = self._grids(upstream)
+        return tf.concat(
+            [
+                tf.raw_ops.Conv3DBackpropFilterV2(
+                    input=self._grids(x),
+                    filter_sizes=(*shape[:3], x.shape[-1], shape[-1]),
+                    out_backprop=upstream,
+                    strides=[1] * 5,
+                    padding="SAME",
+                )
+                for x in parts
+            ],
+            axis=3,
+        )
+
+    def _by_taps(self, parts: Sequence[Any], shape: Any, upstream: Any) -> Any:
+        depth = upstream.shape[1]
+        before = (shape[0] - 1) // 2
+        taps = []
+        for shift in range(-before, shape[0] - before):
+            # The slices of the output that meet a slice of the input at this tap.
+            first, end = max(0, -shift), depth - max(0, shift)
+            if first >= end:
+                taps.append(tf.zeros(shape[1:], upstream.dtype))
+                continue
+            of_output = _slices(upstream, first, end)
+            of_parts = [
+                tf.raw_ops.Conv2DBackpropFilter(
+                    input=_slices(x, first + shift, end + shift),
+                    filter_sizes=(*shape[1:3], x.shape[-1], shape[-1]),
+                    out_backprop=of_output,
+                    strides=[1] * 4,
+                    padding="SAME",
+                    dilations=[1, *self.dilation, 1],
+                )
+                for x in parts
+            ]
+            taps.append(tf.concat(of_parts, axis=2))
+        return tf.stack(taps)
+
+    def _window(self) -> dict[str, Any]:
+        return {"strides": [1] * 5, "padding": "SAME", "dilations": [1, 1, *self.dilation, 1]}
+
+    def _grids(self, x: Any) -> Any:
+        return x if self.dilation == (1, 1) else tf.space_to_batch(x, (1, *self.dilation), [(0, 0)] * 3)
+
+
+class UpConvolution:
+    """A transposed convolution whose stride is its kernel's size: one matrix product, then voxels put in place."""
+
+    def forward(self, parts: Sequence[Any], kernel: Any) -> Any:
+        """The output, as `PartwiseOperation` has it."""
+        x = tf.concat(parts, axis=-1)
+        size, filters = kernel.shape[:3], kernel.shape[3]
+        y = tf.matmul(_rows(x), _as_matrix(kernel), transpose_b=True)
+        (depth, height, width), batch = x.shape[1:4], tf.shape(x)[0]
+        y = tf.reshape(y, (batch, depth, height, width, *size, filters))
+        y = tf.transpose(y, (0, 1, 4, 2, 5, 3, 6, 7))
+        return tf.reshape(y, (batch, depth * size[0], height * size[1], width * size[2], filters))
+
+    def gradients(self, parts: Sequence[Any], needed: Sequence[bool], kernel: Any, upstream: Any) -> Gradients:
+        """The kernel's gradient and the parts', as `PartwiseOperation` has them."""
+        size, filters = kernel.shape[:3], kernel.shape[3]
+        depth, height, width = parts[0].shape[1:4]
+        y = tf.reshape(upstream, (-1, depth, size[0], height, size[1], width, size[2], filters))
+        y = tf.reshape(tf.transpose(y, (0, 1, 3, 5, 2, 4, 6, 7)), (-1, size[0] * size[1] * size[2] * filters))
+        of_parts = [
+            tf.reshape(tf.matmul(y, _as_matrix(k)), tf.shape(x)) if wanted else None
+            for x, k, wanted in zip(parts, _kernels(kernel, parts, axis=4), needed, strict=True)
+        ]
+        of_kernels = [tf.matmul(y, _rows(x), transpose_a=True) for x in parts]
+        return tf.reshape(tf.concat(of_kernels, axis=-1), kernel.shape), of_parts
+
+
+class Pointwise:
+    """A convolution by a kernel of one voxel: a matrix product."""
+
+    def forward(self, parts: Sequence[Any], kernel: Any) -> Any:
+        """The output, as `PartwiseOperation` has it."""
+        kernels = _kernels(kernel, parts, axis=3)
+        y = _sum(tf.matmul(_rows(x), k[0, 0, 0]) for x, k in zip(parts, kernels, strict=True))
+        return tf.reshape(y, (-1, *parts[0].shape[1:4], kernel.shape[-1]))
+
+    def gradients(self, parts: Sequence[Any], needed: Sequence[bool], kernel: Any, upstream: Any) -> Gradients:
+        """The kernel's gradient and the parts', as `PartwiseOperation` has them."""
+        y = _rows(upstream)
+        of_parts = [
+            tf.reshape(tf.matmul(y, k[0, 0, 0], transpose_b=True), tf.shape(x)) if wanted else None
+            for x, k, wanted in zip(parts, _kernels(kernel, parts, axis=3), needed, strict=True)
+        ]
+        of_kernels = [tf.matmul(_rows(x), y, transpose_a=True) for x in parts]
+        return tf.reshape(tf.concat(of_kernels, axis=0), kernel.shape), of_parts
+
+
+def _kernels(kernel: Any, parts: Sequence[Any], axis: int) -> list[Any]:
+    """The kernel's slices of input channels that belong to the parts."""
+    return [kernel] if len(parts) == 1 else tf.split(kernel, [part.shape[-1] for part in parts], axis=axis)
+
+
+def _rows(x: Any) -> Any:
+    return tf.reshape(x, (-1, x.shape[-1]))
+
+
+def _as_matrix(kernel: Any) -> Any:
+    return tf.reshape(kernel, (-1, kernel.shape[-1]))
+
+
+def _slices(x: Any, first: int, end: int) -> Any:
+    """Some slices of all volumes, as one batch of images."""
+    return tf.reshape(x[:, first:end], (-1, *x.shape[2:]))
+
+
+def _sum(terms: Any) -> Any:
+    first, *others = terms
+    for other in others:
+        first = first + other
+    return first

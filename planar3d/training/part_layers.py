@@ -1,0 +1,145 @@
+"""Keras layers that train another layer's variables by a faster way: the same results but for rounding."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+from planar3d.training.convolutions import Convolution, PartwiseOperation, Pointwise, UpConvolution, apply
+
+
+class PartConvolution(layers.Layer):
+    """A convolution of the parts of a concatenation, which trains the variables of the layer that it replaces.
+
+    It takes the parts, a list of (batch, depth, rows, cols, channels of the part), or their concatenation.
+
+    Args:
+        replaced: a built layer that `is_replaceable`.
+        channels: of each part.
+        needed: whether a gradient towards the part is needed.
+    """
+
+    def __init__(self, replaced: layers.Layer, channels: Sequence[int], needed: Sequence[bool]) -> None:
+        # Parts are cast one by one, where they are used.
+        super().__init__(name=replaced.name, dtype=replaced.dtype_policy, autocast=False)
+        self.replaced = replaced
+        self.channels, self.needed = list(channels), list(needed)
+        self.operation = _operation(replaced)
+        self.built = True
+
+    @property
+    def kernel(self) -> keras.Variable:
+        """The replaced layer's kernel."""
+        return self.replaced.kernel
+
+    def call(self, parts: Any) -> Any:
+        """The replaced layer's output."""
+        if not isinstance(parts, (list, tuple)):
+            parts = tf.split(parts, self.channels, axis=-1)
+        layer = self.replaced
+        relu = layer.activation is keras.activations.relu
+        bias = layer.bias.value if layer.use_bias else None
+        y = apply(self.operation, parts, self.needed, layer.kernel.value, bias, relu, self.compute_dtype)
+        return y if relu else layer.activation(y)
+
+    def compute_output_spec(self, parts: Any) -> keras.KerasTensor:
+        """The replaced layer's shape, in the type that is computed."""
+        return keras.KerasTensor(self.replaced.output.shape, dtype=self.compute_dtype)
+
+    def passed_on(self) -> np.ndarray:
+        """(channels,): 1 where the joined input gets a gradient, else 0."""
+        return np.repeat(np.array(self.needed, np.float32), self.channels)
+
+    def next_way(self) -> bool:
+        """Take another way to the same kernel gradient; false where every one was taken, and then the first again."""
+        further = isinstance(self.operation, Convolution) and not self.operation.by_taps
+        self.operation = _operation(self.replaced, by_taps=further)
+        return further
+
+    def over(self, replaced: layers.Layer) -> "PartConvolution":
+        """The same way of computing with the variables and the types of another layer."""
+        other = PartConvolution(replaced, self.channels, self.needed)
+        other.operation = self.operation
+        return other
+
+
+class Kept(layers.Layer):
+    """A layer as it is, applied once more without a second place in the graph of its own network."""
+
+    def __init__(self, kept: layers.Layer) -> None:
+        super().__init__(name=kept.name, dtype=kept.dtype_policy, autocast=False)
+        self.kept = kept
+        self.built = True
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """The layer's output."""
+        return self.kept(*args, **kwargs)
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """The layer's shape and type."""
+        return self.kept.compute_output_spec(*args, **kwargs)
+
+
+def is_replaceable(layer: Any) -> bool:
+    """Whether `PartConvolution` can stand for a layer."""
+    return _KINDS.get(type(layer), lambda layer: False)(layer) and layer.data_format == "channels_last"
+
+
+def _is_convolution(layer: layers.Conv3D) -> bool:
+    dilation, sizes = layer.dilation_rate[1:], layer.input.shape[2:4]
+    divides = all(size is not None and size % n == 0 for size, n in zip(sizes, dilation, strict=True))
+    return (
+        _has_sizes(layer)
+        and (layer.padding == "same" or layer.kernel_size == (1, 1, 1))
+        and (layer.strides, layer.groups) == ((1, 1, 1), 1)
+        and layer.dilation_rate[0] == 1
+        and (dilation == (1, 1) or (divides and _dilates_natively()))
+    )
+
+
+def _is_up_convolution(layer: layers.Conv3DTranspose) -> bool:
+    return (
+        _has_sizes(layer)
+        and layer.strides == layer.kernel_size
+        and layer.dilation_rate == (1, 1, 1)
+        and layer.output_padding is None
+    )
+
+
+def _has_sizes(layer: layers.Layer) -> bool:
+    return None not in layer.input.shape[1:]
+
+
+def _operation(layer: layers.Layer, by_taps: bool = False) -> PartwiseOperation:
+    if type(layer) is layers.Conv3DTranspose:
+        return UpConvolution()
+    return Pointwise() if layer.kernel_size == (1, 1, 1) else Convolution(layer.dilation_rate[1:], by_taps)
+
+
+@functools.cache
+def _dilates_natively() -> bool:
+    """Whether this TensorFlow dilates volumes by itself, and rightly: oneDNN does, the kernels beside it do not."""
+
+    def by_itself(x: Any, kernel: Any) -> Any:
+        return Convolution((2, 2)).forward([x], kernel)
+
+    def rearranged(x: Any, kernel: Any) -> Any:
+        return tf.nn.convolution(x, kernel, padding="SAME", dilations=(1, 2, 2))
+
+    for dtype in (tf.float32, tf.bfloat16):
+        x = tf.random.stateless_normal((2, 4, 16, 16, 32), seed=(0, 0), dtype=dtype)
+        kernel = tf.random.stateless_normal((3, 3, 3, 32, 32), seed=(0, 1), dtype=dtype)
+        try:
+            found, expected = (tf.cast(tf.function(f)(x, kernel), "float32") for f in (by_itself, rearranged))
+        except (tf.errors.OpError, ValueError):
+            return False
+        if not tf.norm(found - expected) <= 0.01 * tf.norm(expected):
+            return False
+    return True
+
+
+_KINDS = {layers.Conv3D: _is_convolution, layers.Conv3DTranspose: _is_up_convolution}

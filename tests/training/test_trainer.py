@@ -1,0 +1,209 @@
+"""The trainer is the network, but for rounding and for time."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from planar3d.recipes import PAPER
+from planar3d.training.convolutions import Convolution
+from planar3d.training.features import decoder_of, encoder_of
+from planar3d.training.fit import build_network
+from planar3d.training.losses import bce_minus_dice
+from planar3d.training.part_layers import Kept, PartConvolution, _dilates_natively
+from planar3d.training.precision import guard_gradients
+from planar3d.training.trainer import trainer_of
+
+pytestmark = pytest.mark.skipif(bool(tf.config.get_visible_devices("GPU")), reason="what happens on a CPU")
+
+# Elsewhere dilated convolutions stay as they are.
+with_onednn = pytest.mark.skipif(not _dilates_natively(), reason="this TensorFlow does not dilate volumes by itself")
+
+TINY = PAPER.changed(size=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4, encoder_weights="none")
+FROZEN = [("encoder",), ("encoder", "bridge"), ("conv10",), ("encoder", "conv82", "trans9")]
+
+
+@pytest.fixture(scope="module")
+def windows():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(2, 16, 32, 32, 3)).astype("float32"), rng.random((2, 16, 32, 32, 1)) < 0.1
+
+
+def gradients(model, variables, windows):
+    @tf.function
+    def differentiate(x, y):
+        with tf.GradientTape() as tape:
+            loss = bce_minus_dice()(y, model(x, training=True))
+        return loss, tape.gradient(loss, [variable.value for variable in variables])
+
+    return differentiate(*windows)
+
+
+def replaced(trainer):
+    return {layer.name: layer for layer in trainer.layers if isinstance(layer, PartConvolution)}
+
+
+@pytest.mark.parametrize("frozen", FROZEN)
+def test_it_has_the_network_s_values_gradients_and_variables(windows, frozen):
+    network = build_network(TINY.changed(frozen=frozen))
+    trainer = trainer_of(network)
+    np.testing.assert_allclose(trainer(windows[0]), network(windows[0]), rtol=1e-5, atol=1e-6)
+    assert {id(v) for v in trainer.trainable_variables} == {id(v) for v in network.trainable_variables}
+    assert {id(v) for v in trainer.variables} == {id(v) for v in network.variables}
+    loss, expected = gradients(network, network.trainable_variables, windows)
+    again, found = gradients(trainer, network.trainable_variables, windows)
+    assert float(again) == pytest.approx(float(loss), rel=1e-6)
+    for variable, a, b in zip(network.trainable_variables, found, expected, strict=True):
+        # Through twenty layers the rounding of float32 adds up; by itself each layer keeps to 1e-5.
+        assert np.linalg.norm(a - b) < 1e-3 * np.linalg.norm(b), variable.path
+
+
+@pytest.mark.parametrize("frozen", FROZEN)
+def test_layer_by_layer_gradients_agree_on_the_network_s_own_features(windows, frozen):
+    from planar3d.training.backends import layer_gradients
+
+    network = build_network(TINY.changed(frozen=frozen))
+    parts = replaced(trainer_of(network))
+    assert parts
+    features = keras.Model(network.input, [network.get_layer(name).input for name in parts])(windows[0])
+    for (name, layer), x in zip(parts.items(), features, strict=True):
+        plain = network.get_layer(name)
+        upstream = tf.random.stateless_normal(plain(x).shape, seed=(0, 1))
+        (kernel, towards), (expected, of_input) = (layer_gradients(one, x, upstream) for one in (layer, plain))
+        assert np.linalg.norm(kernel - expected) < 1e-4 * np.linalg.norm(expected), name
+        if towards is None:
+            assert not layer.passed_on().any()
+        else:
+            of_input = of_input * layer.passed_on()
+            assert np.linalg.norm(towards - of_input) < 1e-4 * np.linalg.norm(of_input), name
+
+
+@with_onednn
+def test_gradients_pass_only_where_something_trains():
+    trainer = trainer_of(build_network(TINY))
+    parts = replaced(trainer)
+    levels = [(f"trans{n}", f"conv{n}1", f"conv{n}2") for n in (6, 7, 8, 9)]
+    assert set(parts) == {"conv51", "conv52", "conv10"}.union(*levels)
+    assert not parts["conv51"].passed_on().any()
+    # The encoder's features are skipped, wherever a concatenation carries them.
+    assert parts["trans6"].needed == [False, True]
+    assert parts["conv91"].needed == [True, False]
+    assert parts["conv10"].needed == [True, False, True]
+    everything = replaced(trainer_of(build_network(TINY.changed(frozen=("conv10",)))))
+    assert everything["conv91"].needed == [True, True]
+    assert not everything["block1_conv1"].passed_on().any() and everything["block1_conv2"].passed_on().all()
+
+
+@with_onednn
+def test_no_concatenation_of_the_decoder_is_made():
+    assert not [layer.name for layer in trainer_of(build_network(TINY)).layers if isinstance(layer, layers.Concatenate)]
+
+
+def test_the_network_s_graph_is_left_as_it_is(windows):
+    network = build_network(TINY)
+    nodes = [len(layer._inbound_nodes) for layer in network.layers]
+    names = [layer.name for layer in network.layers]
+    trainer_of(network)
+    assert [len(layer._inbound_nodes) for layer in network.layers] == nodes
+    assert [layer.name for layer in network.layers] == names
+    np.testing.assert_array_equal(
+        decoder_of(network)(encoder_of(network)(windows[0])), network(windows[0]), err_msg="the parts of it"
+    )
+
+
+def test_what_it_trained_is_saved_and_loaded_by_the_network(windows, tmp_path):
+    network = build_network(TINY)
+    trainer = trainer_of(network)
+    trainer.compile(keras.optimizers.SGD(0.1), loss=bce_minus_dice(), jit_compile=False)
+    before = network.get_layer("conv91").kernel.numpy()
+    trainer.train_on_batch(*windows)
+    assert not np.array_equal(network.get_layer("conv91").kernel, before)
+    network.save_weights(tmp_path / "trained.weights.h5")
+    other = build_network(TINY.changed(seed=1))
+    trainer_of(other)
+    other.load_weights(tmp_path / "trained.weights.h5")
+    np.testing.assert_array_equal(other(windows[0]), network(windows[0]))
+
+
+@with_onednn
+def test_the_decoder_behind_cached_features_is_replaced_too(windows):
+    network = build_network(TINY)
+    decoder = decoder_of(network)
+    trainer = trainer_of(decoder)
+    assert len(replaced(trainer)) == 15
+    features = encoder_of(network)(windows[0])
+    np.testing.assert_allclose(trainer(features), decoder(features), rtol=1e-5, atol=1e-6)
+
+
+@with_onednn
+def test_the_guard_compares_what_the_trainer_computes():
+    trainer = trainer_of(build_network(TINY.changed(precision="bf16")))
+    check = guard_gradients(trainer, 2)
+    # The head is not among them: it computes in float32.
+    assert set(check.errors) == set(replaced(trainer)) - {"conv10"}
+    assert all(max(pair) <= 0.05 for name, pair in check.errors.items() if name not in check.kept_float32)
+    assert check.errors["conv51"][1] == 0.0  # no gradient is asked for towards the encoder
+
+
+class FaultyConvolution(Convolution):
+    """A convolution whose filter gradient is wrong in bf16, as oneDNN's is for some shapes."""
+
+    def _at_once(self, parts, shape, upstream):
+        factor = 1.15 if upstream.dtype == tf.bfloat16 else 1
+        return super()._at_once(parts, shape, upstream) * tf.cast(factor, upstream.dtype)
+
+
+@with_onednn
+def test_a_wrong_gradient_is_taken_another_way_and_stays_in_bf16():
+    trainer = trainer_of(build_network(TINY.changed(precision="bf16")))
+    layer = replaced(trainer)["conv92"]
+    layer.operation = FaultyConvolution()
+    check = guard_gradients(trainer, 1, layers=["conv92"])
+    assert check.kept_float32 == ()
+    assert max(check.errors["conv92"]) < 0.01
+    assert layer.operation.by_taps and layer.compute_dtype == "bfloat16"
+
+
+def test_where_no_way_is_right_the_layer_computes_in_float32(windows):
+    trainer = trainer_of(build_network(TINY.changed(precision="bf16")))
+    layer = replaced(trainer)["conv92"]
+    check = guard_gradients(trainer, 1, layers=["conv92"], tolerance=0.0)  # no rounded gradient is without error
+    assert check.kept_float32 == ("conv92",)
+    assert layer.compute_dtype == "float32"
+    assert trainer(windows[0]).dtype == tf.float32
+
+
+def test_layers_of_other_kinds_stay_as_they_are(windows):
+    class Own(layers.Conv3D):
+        pass
+
+    inputs = keras.Input((4, 8, 8, 3))
+    x = layers.Conv3D(4, 3, padding="same", name="first")(inputs)
+    y = layers.MaxPooling3D(1, name="pool")(x)
+    z = Own(4, 3, padding="same", name="own")(keras.ops.tanh(y))
+    joined = layers.Concatenate(name="joined")([x, z])
+    outputs = layers.Conv3D(1, 1, name="head")(layers.LayerNormalization(name="norm")(joined))
+    network = keras.Model(inputs, outputs)
+    trainer = trainer_of(network)
+    kinds = {layer.name: type(layer) for layer in trainer.layers}
+    assert kinds["first"] is kinds["head"] is PartConvolution
+    assert kinds["pool"] is kinds["own"] is kinds["norm"] is Kept
+    values = np.random.default_rng(0).normal(size=(2, 4, 8, 8, 3)).astype("float32")
+    np.testing.assert_allclose(trainer(values), network(values), rtol=1e-5, atol=1e-5)
+    y = np.zeros((2, 4, 8, 8, 1), "float32")
+
+    def of_kernels(model):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((model(values) - y) ** 2)
+        return tape.gradient(loss, [v.value for v in network.trainable_variables])
+
+    for a, b in zip(tf.function(of_kernels)(trainer), tf.function(of_kernels)(network), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_a_network_that_applies_a_layer_twice_is_its_own_trainer():
+    inputs = keras.Input((4, 8, 8, 3))
+    layer = layers.Conv3D(3, 3, padding="same")
+    network = keras.Model(inputs, layer(layer(inputs)))
+    assert trainer_of(network) is network
