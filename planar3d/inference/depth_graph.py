@@ -13,6 +13,8 @@ from keras import layers
 
 from planar3d.errors import Planar3DError
 
+Range = tuple[int, int]  # entries along depth, from and to
+
 DEPTH = 1  # axis of slices in (batch, depth, rows, cols, channels)
 
 # Layers whose every output slice is made of the same slice of their inputs.
@@ -79,7 +81,7 @@ class Reach:
         return max(-low, 0), max(high - length, 0)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Node:
     """One layer, or a part of one, in its place in the network.
 
@@ -104,7 +106,7 @@ class Node:
     slices_per_entry: int | None
     role: str = "layer"
     biased: bool = False
-    channels: tuple[int, int] | None = None
+    channels: Range | None = None
     tap: int | None = None
 
     @property
@@ -148,6 +150,18 @@ def read_graph(network: keras.Model) -> list[Node]:
     return order
 
 
+def ancestors(nodes: Sequence[Node]) -> set[Node]:
+    """The nodes, and all that they are computed from."""
+    found: set[Node] = set()
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += node.inputs
+    return found
+
+
 def _read(tensor: Any, known: dict[int, Node], order: list[Node], depth: int) -> Node:
     """The node of a tensor, read with all that it depends on (without recursion: networks are deep)."""
     waiting = [tensor]
@@ -179,8 +193,15 @@ def _node(layer: Any, inputs: tuple[Node, ...], output: Any, depth: int) -> Node
             f"Layer {layer.name} ({type(layer).__name__}) gives {tuple(output.shape)}, not (batch, depth, rows, cols, "
             "channels) of known depth; use method='windowed'."
         )
+    if isinstance(layer, layers.Concatenate) and _acts_on_channels(layer):
+        # What is joined twice is joined once: the first result need not be kept for the second.
+        inputs = tuple(leaf for source in inputs for leaf in (source.inputs if _joins(source) else (source,)))
     per_entry = depth // shape[0] if depth % shape[0] == 0 else None
     return Node(layer, inputs, shape, reach_of(layer, inputs[0].length), per_entry)
+
+
+def _joins(node: Node) -> bool:
+    return isinstance(node.layer, layers.Concatenate) and _acts_on_channels(node.layer)
 
 
 def reach_of(layer: Any, length: int) -> Reach:
@@ -195,7 +216,9 @@ def reach_of(layer: Any, length: int) -> Reach:
         return _transposed(layer)
     if isinstance(layer, layers.Conv3D):
         extent = (layer.kernel_size[0] - 1) * layer.dilation_rate[0] + 1
-        return _sliding(extent, layer.strides[0], layer.padding, length)
+        reach = _sliding(extent, layer.strides[0], layer.padding, length)
+        # Keras would pad a stretch of a window otherwise than the window.
+        return Reach(whole=True) if reach.stride > 1 and (reach.before or reach.after) else reach
     if isinstance(layer, (layers.MaxPooling3D, layers.AveragePooling3D)):
         reach = _sliding(layer.pool_size[0], layer.strides[0], layer.padding, length)
         # What a pooling pads is left out of the maximum or mean, so zeros would not do.

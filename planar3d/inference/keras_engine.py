@@ -8,8 +8,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from planar3d.inference.depth_graph import Node
-from planar3d.inference.plan import Piece, Range
+from planar3d.inference.depth_graph import Node, Range
+from planar3d.inference.plan import Piece
+from planar3d.training.backends import on_gpu
 
 Shape = tuple[int, int, int, int]
 
@@ -27,65 +28,66 @@ class KerasEngine:
 class KerasProgram:
     """A piece as a Keras model.
 
+    On TensorFlow's CPU a window's piece is computed layer by layer, each tensor dropped after its last use: as one
+    graph it takes 0.8 GiB more at 256 × 256, and is faster by 5 % only.
+
     Attributes:
         output_shapes: (entries, rows, cols, channels) of each output.
     """
 
     def __init__(self, piece: Piece, shapes: Sequence[Shape]) -> None:
+        self.piece = piece
         given = [keras.Input(batch_shape=(1, *shape)) for shape in shapes]
-        tensors = dict(zip(piece.inputs, given, strict=True))
-        for node, wanted in piece.nodes.items():
-            tensors[node, wanted] = _apply(node, wanted, tensors, piece)
-        self.model = keras.Model(given, [_take(n, None, tensors, piece) for n in piece.outputs])
+        self.model = keras.Model(given, _compute(piece, given))
         self.output_shapes: list[Shape] = [tuple(t.shape[1:]) for t in self.model.outputs]
+        self._by_layer = not piece.features and keras.backend.backend() == "tensorflow" and not on_gpu()
 
     def __call__(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
         """Compute stretches (entries, rows, cols, channels) from stretches, into the places given."""
-        results = self.model.predict_on_batch([stretch[None] for stretch in inputs])
-        for place, result in zip(outputs, keras.tree.flatten(results), strict=True):
-            place[:] = result[0]
+        batch = [stretch[None] for stretch in inputs]
+        if self._by_layer:
+            # As arrays: TensorFlow copies what a layer takes when it takes it, and drops the copy.
+            results = _compute(self.piece, batch)
+        else:
+            results = keras.tree.flatten(self.model.predict_on_batch(batch))
+        for place, result in zip(outputs, results, strict=True):
+            place[:] = ops.convert_to_numpy(result)[0]
 
 
-class _Convolution(layers.Layer):
-    """A convolution of some slices, or a part of one, padded along depth by as many slices of zeros as are given."""
+def _compute(piece: Piece, given: Sequence[Any]) -> list[Any]:
+    """The outputs of a piece; its tensors are dropped as soon as no layer needs them any more."""
+    tensors = dict(zip(piece.inputs, given, strict=True))
+    last_use = {source: node for node in piece.nodes for source in node.inputs}
+    for node, wanted in piece.nodes.items():
+        tensors[node, wanted] = _apply(node, wanted, tensors, piece)
+        for source in set(node.inputs) & piece.nodes.keys() - set(piece.outputs):
+            if last_use[source] is node:
+                del tensors[source, piece.nodes[source]]
+    return [_take(node, None, tensors, piece) for node in piece.outputs]
 
-    def __init__(self, node: Node, padding: Range) -> None:
+
+class _Part(layers.Layer):
+    """What some input channels, and perhaps one depth tap, of a convolution give."""
+
+    def __init__(self, node: Node) -> None:
         super().__init__(dtype=node.layer.dtype_policy, trainable=False)  # type: ignore[union-attr]
         # In a tuple: the layer is the network's, not a part of this one.
         self.of = (node,)
-        self.padding = padding
 
     def call(self, x: Any) -> Any:
+        """Apply the part of the kernel, and the bias if this part carries it."""
         (node,) = self.of
         layer: Any = node.layer
-        kernel = layer.kernel
-        if node.channels is not None:
-            first, end = node.channels
-            transposed = isinstance(layer, layers.Conv3DTranspose)
-            kernel = kernel[:, :, :, :, first:end] if transposed else kernel[:, :, :, first:end]
-        if node.tap is not None:
-            kernel = kernel[node.tap : node.tap + 1]
+        first, end = node.channels  # type: ignore[misc]
+        strides, dilation = list(layer.strides), layer.dilation_rate
         if isinstance(layer, layers.Conv3DTranspose):
-            y = ops.conv_transpose(x, kernel, list(layer.strides), layer.padding, dilation_rate=layer.dilation_rate)
+            kernel = layer.kernel[:, :, :, :, first:end]
+            y = ops.conv_transpose(x, kernel, strides, layer.padding, dilation_rate=dilation)
         else:
-            within = [_same(*sizes) for sizes in zip(x.shape[2:4], *_in_plane(layer), strict=True)]
-            if layer.padding == "valid":
-                within = [(0, 0), (0, 0)]
-            if any(before or after for before, after in (self.padding, *within)):
-                x = ops.pad(x, [(0, 0), self.padding, *within, (0, 0)])
-            y = ops.conv(x, kernel, list(layer.strides), "valid", dilation_rate=layer.dilation_rate)
-        if node.biased or (node.role == "layer" and layer.use_bias):
-            y = ops.add(y, ops.reshape(layer.bias, (1, 1, 1, 1, layer.filters)))
-        return y if node.role == "part" or layer.activation is None else layer.activation(y)
-
-
-def _in_plane(layer: Any) -> tuple[Any, Any, Any]:
-    return layer.kernel_size[1:], layer.strides[1:], layer.dilation_rate[1:]
-
-
-def _same(length: int, kernel: int, stride: int, dilation: int) -> Range:
-    total = max((-(-length // stride) - 1) * stride + (kernel - 1) * dilation + 1 - length, 0)
-    return total // 2, total - total // 2
+            kernel = layer.kernel[:, :, :, first:end]
+            kernel = kernel if node.tap is None else kernel[node.tap : node.tap + 1]
+            y = ops.conv(x, kernel, strides, layer.padding, dilation_rate=dilation)
+        return ops.add(y, ops.reshape(layer.bias, (1, 1, 1, 1, layer.filters))) if node.biased else y
 
 
 def _apply(node: Node, wanted: Range, tensors: dict[tuple[Node, Range], Any], piece: Piece) -> Any:
@@ -93,18 +95,18 @@ def _apply(node: Node, wanted: Range, tensors: dict[tuple[Node, Range], Any], pi
     length = node.inputs[0].length
     needs = node.reach.needs(*wanted, length)
     taken = [_take(source, needs, tensors, piece) for source in node.inputs]
-    padding = (0, 0) if node.reach.up > 1 else node.reach.padding(*wanted, length)
     if node.role == "shift":
+        padding = node.reach.padding(*wanted, length)
         return ops.pad(taken[0], [(0, 0), padding, (0, 0), (0, 0), (0, 0)]) if any(padding) else taken[0]
     if node.role == "sum":
         activation = node.layer.activation  # type: ignore[union-attr]
         total = functools.reduce(ops.add, taken)
         return total if activation is None else activation(total)
-    if node.role == "layer" and padding == (node.reach.before, node.reach.after):
-        y = node.layer(taken if len(taken) > 1 else taken[0])  # type: ignore[misc]
-    else:
-        y = _Convolution(node, padding)(taken[0])
-    first = needs[0] * node.reach.up if node.reach.up > 1 else wanted[0]
+    apply: Any = _Part(node) if node.role == "part" else node.layer
+    y = apply(taken if len(taken) > 1 else taken[0])
+    # A layer pads its stretch as it would a window. The entries that see those zeros are cut off again: that costs a
+    # few slices more, and spares TensorFlow a copy of the largest tensors for a padding of depth alone.
+    first = wanted[0] if node.reach.stride > 1 else needs[0] * node.reach.up
     return _cut(y, (first, first + y.shape[1]), wanted)
 
 

@@ -6,17 +6,15 @@ window alone, and every layer needs only what that middle depends on. Both follo
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import keras
 from keras import layers
 
 from planar3d.errors import Planar3DError
-from planar3d.inference.depth_graph import Node, Reach, read_graph
-
-Range = tuple[int, int]
+from planar3d.inference.depth_graph import Node, Range, ancestors, read_graph
+from planar3d.inference.split import split
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Plan:
         return -(-slices // self.chunk) * self.chunk // per_entry(node)
 
     def macs(self, windows: int) -> int:
-        """Multiply-accumulates of a scan of so many windows, for a network whose sizes are all known."""
+        """Multiply-accumulates that a scan of so many windows needs, for a network whose sizes are all known."""
         chunks = -(-((windows - 1) * self.stride + self.depth) // self.chunk)
         return chunks * self.shared.macs() + sum(
             piece.macs() for number in range(windows) for piece in self.pieces(number, windows)
@@ -107,7 +105,7 @@ def make_plan(network: keras.Model, stride: int, exact: bool = True) -> Plan:
             "at its input, already joins slices that not every window has. Use method='windowed'."
         )
     if not exact:
-        graph = _split(graph, shared)
+        graph = split(graph, shared)
         shared = _shared(graph, stride)
     output = graph[-1]
     margin = (depth - stride) // 2
@@ -117,9 +115,9 @@ def make_plan(network: keras.Model, stride: int, exact: bool = True) -> Plan:
     }
     taken = set().union(*demanded.values())
     frontier = tuple(node for node in graph if node in shared and node in taken)
-    ancestors = _ancestors(frontier)
+    needed = ancestors(frontier)
     chunk = _chunk(frontier, stride)
-    whole = {node: (0, chunk // per_entry(node)) for node in graph[1:] if node in ancestors}
+    whole = {node: (0, chunk // per_entry(node)) for node in graph[1:] if node in needed}
     return Plan(
         depth,
         stride,
@@ -169,103 +167,10 @@ def _piece(graph: Sequence[Node], shared: set[Node], ranges: dict[Node, Range], 
     return Piece(tuple(in_order), nodes, (output,), features=False)
 
 
-def _ancestors(nodes: Sequence[Node]) -> set[Node]:
-    found, waiting = set(), list(nodes)
-    while waiting:
-        node = waiting.pop()
-        if node not in found:
-            found.add(node)
-            waiting += node.inputs
-    return found
-
-
 def _chunk(frontier: Sequence[Node], stride: int) -> int:
     """The least number of slices at a time that is whole for every node, and no less than a stride."""
-    together = math.lcm(*(per_entry(node) for node in _ancestors(frontier)))
+    together = math.lcm(*(per_entry(node) for node in ancestors(frontier)))
     return -(-stride // together) * together
-
-
-def _split(graph: Sequence[Node], shared: set[Node]) -> list[Node]:
-    """The graph with every convolution over shared and other channels as a sum of one over each."""
-    graph_out: list[Node] = []
-    new: dict[Node, Node] = {}
-
-    def add(node: Node) -> Node:
-        graph_out.append(node)
-        return node
-
-    for node in graph:
-        inputs = tuple(new[source] for source in node.inputs)
-        parts = _parts(node, shared) if node not in shared else []
-        if not parts:
-            new[node] = node if inputs == node.inputs else replace(node, inputs=inputs)
-            add(new[node])
-            continue
-        terms = [term for part in parts for term in _terms(node, new, part, add)]
-        new[node] = add(Node(node.layer, tuple(terms), node.shape, Reach(), node.slices_per_entry, "sum"))
-    needed = _ancestors([graph_out[-1]])
-    return [node for node in graph_out if node in needed]
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Neighbouring inputs of a concatenation that are all shared, or all not, and their channels."""
-
-    sources: tuple[Node, ...]
-    channels: Range
-    shared: bool
-    leads: bool = False  # the first that is not shared, which carries the bias
-
-
-def _parts(node: Node, shared: set[Node]) -> list[_Part]:
-    """The parts of what a convolution takes; none where it takes no mixture or cannot be split."""
-    layer = node.layer
-    splits = isinstance(layer, (layers.Conv3D, layers.Conv3DTranspose)) and getattr(layer, "groups", 1) == 1
-    if not splits or node.reach.whole or node.reach.stride > 1:
-        return []
-    parts: list[_Part] = []
-    end = 0
-    for source in _concatenated(node.inputs[0]):
-        first, end = end, end + source.shape[-1]
-        if parts and parts[-1].shared == (source in shared):
-            last = parts.pop()
-            parts.append(_Part((*last.sources, source), (last.channels[0], end), last.shared))
-        else:
-            parts.append(_Part((source,), (first, end), source in shared))
-    if len({part.shared for part in parts}) < 2:
-        return []
-    leading = next(part for part in parts if not part.shared)
-    return [replace(part, leads=part is leading) for part in parts]
-
-
-def _concatenated(node: Node) -> list[Node]:
-    if isinstance(node.layer, layers.Concatenate) and node.role == "layer":
-        return [leaf for source in node.inputs for leaf in _concatenated(source)]
-    return [node]
-
-
-def _terms(node: Node, new: dict[Node, Node], part: _Part, add: Callable[[Node], Node]) -> list[Node]:
-    layer: Any = node.layer
-    sources = tuple(new[source] for source in part.sources)
-    joined = sources[0]
-    if len(sources) > 1:
-        first = sources[0]
-        channels = part.channels[1] - part.channels[0]
-        joined = add(Node(layers.Concatenate(), sources, (*first.shape[:3], channels), Reach(), first.slices_per_entry))
-    if not part.shared or node.reach.aligned:
-        whole = Node(node.layer, (joined,), node.shape, node.reach, node.slices_per_entry, "part")
-        biased = part.leads and bool(layer.use_bias)
-        return [add(replace(whole, channels=part.channels, biased=biased))]
-    # A window's end cuts taps off, so each tap is shared by itself, and windows move it to where it belongs.
-    shape = (joined.length, *node.shape[1:])
-    terms = []
-    for tap in range(layer.kernel_size[0]):
-        single = Node(layer, (joined,), shape, Reach(), joined.slices_per_entry, "part")
-        alone = replace(single, channels=part.channels, tap=tap)
-        shift = tap * layer.dilation_rate[0] - node.reach.before
-        moved = Node(layer, (alone,), node.shape, Reach(before=-shift, after=shift), node.slices_per_entry, "shift")
-        terms.append(add(moved) if add(alone) and shift else alone)
-    return terms
 
 
 def _macs(node: Node, entries: int) -> int:

@@ -124,7 +124,7 @@ def _windowed(
 def _shared(network: keras.Model, recipe: Recipe, engine: str, precision: str | None) -> Predictor:
     if engine == "openvino":
         return _on_openvino(network, recipe, precision or "float32")
-    if engine == "auto" and _openvino_helps():
+    if engine == "auto" and _has_openvino() and not on_gpu():
         try:
             return _on_openvino(network, recipe, precision)
         except Planar3DError:
@@ -140,6 +140,8 @@ def _shared(network: keras.Model, recipe: Recipe, engine: str, precision: str | 
 
 
 def _on_openvino(network: keras.Model, recipe: Recipe, precision: str | None) -> Predictor:
+    if not _has_openvino():
+        raise Planar3DError("engine='openvino' needs OpenVINO. Install it: pip install 'planar3d[openvino]'.")
     from planar3d.inference.openvino_engine import OpenVINOEngine, multiplies_bf16
 
     plan = make_plan(network, recipe.stride, exact=False)
@@ -153,8 +155,8 @@ def _on_openvino(network: keras.Model, recipe: Recipe, precision: str | None) ->
     return in_bf16 if precision == "bf16" else in_float32
 
 
-def _openvino_helps() -> bool:
-    return importlib.util.find_spec("openvino") is not None and not on_gpu()
+def _has_openvino() -> bool:
+    return importlib.util.find_spec("openvino") is not None
 
 
 def _precision_of(network: keras.Model) -> str:

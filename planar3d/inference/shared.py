@@ -1,5 +1,6 @@
 """Exact shared inference: what windows have in common is computed once, and of a window only what is kept."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -93,7 +94,7 @@ class _Ring:
     """The latest entries of a node along depth, in one stretch of memory that is used again and again."""
 
     def __init__(self, capacity: int, chunk: Shape, dtype: Any) -> None:
-        self.entries = np.empty((capacity, *chunk[1:]), dtype)
+        self.entries = _aligned((capacity, *chunk[1:]), np.dtype(dtype))
         self.step = chunk[0]
         self.first = self.end = 0  # the entries held, counted from the scan's beginning
 
@@ -110,6 +111,14 @@ class _Ring:
     def stretch(self, start: int, first: int, end: int) -> np.ndarray:
         """Entries `first` to `end`, counted from `start`."""
         return self.entries[start + first - self.first : start + end - self.first]
+
+
+def _aligned(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+    """Memory that begins at a multiple of 64 bytes, which TensorFlow takes as it is; it copies any other."""
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.empty(size + 64, np.uint8)
+    first = -raw.ctypes.data % 64
+    return raw[first : first + size].view(dtype).reshape(shape)
 
 
 def _chunk(voxels: np.ndarray, start: int, length: int) -> np.ndarray:

@@ -44,8 +44,10 @@ def test_shared_is_refused_where_nothing_is_shared_and_auto_falls_back_to_window
 
 
 def test_without_openvino_auto_is_keras(monkeypatch) -> None:
-    monkeypatch.setattr(module, "_openvino_helps", lambda: False)
+    monkeypatch.setattr(module, "_has_openvino", lambda: False)
     assert predictor(planar_resunet(), RECIPE).description == "shared on Keras, float32"
+    with pytest.raises(Planar3DError, match=r"pip install 'planar3d\[openvino\]'"):
+        predictor(planar_resunet(), RECIPE, engine="openvino")
 
 
 def test_a_bf16_network_predicts_in_bf16_on_keras() -> None:

@@ -1,0 +1,169 @@
+"""A trained network written for other runtimes, each file run again and compared with Keras before it is kept."""
+
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from planar3d import __version__
+from planar3d.errors import Planar3DError
+from planar3d.files import write_json
+from planar3d.inference.export_formats import FORMATS, Format
+from planar3d.recipes import Recipe
+from planar3d.scans.windows import network_input
+
+# Largest difference of a probability that summing in another order explains, with room; other weights or a wrong layer
+# give far more.
+TOLERANCE = 1e-4
+AXES = ("batch", "depth", "rows", "cols", "channels")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and its largest difference to Keras on a window; as text, a line for the log."""
+
+    format: str
+    folder: Path
+    difference: float
+
+    def __str__(self) -> str:
+        return f"{self.format:10s} {self.folder}  largest difference to Keras {self.difference:.1e}"
+
+
+def export_network(
+    network: keras.Model,
+    folder: str | Path,
+    formats: Sequence[str] = ("openvino", "onnx", "savedmodel"),
+    recipe: Recipe | None = None,
+    notify: Callable[[Exported], None] = lambda exported: None,
+) -> list[Exported]:
+    """Write a network for other runtimes, and keep what computes the same as Keras.
+
+    Each format gets a folder of its name with the model and `planar3d.json`: the recipe, the axes and values of the
+    input, the layers, and the difference found. ONNX and OpenVINO files carry the first three in their metadata as
+    well. A folder is whole or not there.
+
+    Args:
+        network: float32, with one input and one output (batch, depth, rows, cols, channels) of known sizes.
+        folder: gets `<format>/`.
+        formats: of `openvino` (IR in float32), `onnx`, `savedmodel`, and `litert` (built-in operators alone, written
+            slice by slice, one window a call).
+        recipe: that the network was trained with, for the description.
+        notify: gets each result as it is there.
+
+    Returns:
+        What was written, with the largest difference of a probability to Keras on a window of noise.
+
+    Raises:
+        Planar3DError: an unknown format, a missing package, another backend than the format needs, a network of other
+            arithmetic, a layer that cannot be written, or a difference above 1e-4.
+    """
+    chosen = {name: _format(name) for name in formats}
+    _check(network)
+    window = _noise(network)
+    expected = np.asarray(network.predict_on_batch(window))
+    described = _description(network, recipe)
+    metadata = {f"planar3d_{key}": json.dumps(value) for key, value in described.items()}
+    results = []
+    for name, made in chosen.items():
+        with _folder_beside(Path(folder) / name) as temporary:
+            made.write(network, temporary, metadata)
+            found = made.run(temporary, network.name, window)
+            difference = float(np.max(np.abs(found - expected))) if found.shape == expected.shape else float("nan")
+            if not difference <= TOLERANCE:
+                raise Planar3DError(
+                    f"{name}: what was written for {network.name} gives {found.shape} and differs from Keras by up to "
+                    f"{difference:.1e}, more than {TOLERANCE:.0e}; it was not kept. Please report this network."
+                )
+            write_json(temporary / "planar3d.json", described | {"largest_difference": difference})
+        results.append(Exported(name, Path(folder) / name, difference))
+        notify(results[-1])
+    return results
+
+
+def _format(name: str) -> Format:
+    if name not in FORMATS:
+        raise Planar3DError(f"Format {name!r} is unknown; choose of: {', '.join(FORMATS)}.")
+    made = FORMATS[name]
+    missing = [package for package in made.packages if importlib.util.find_spec(package) is None]
+    if missing:
+        install = f"planar3d[{made.extra}]" if made.extra else missing[0]
+        raise Planar3DError(f"Format {name} needs {missing[0]}, which is not installed: pip install '{install}'")
+    if made.backend not in (None, keras.backend.backend()):
+        raise Planar3DError(
+            f"Format {name} is written by {made.backend}, and Keras runs on {keras.backend.backend()}; set "
+            f"KERAS_BACKEND={made.backend}."
+        )
+    return made
+
+
+def _check(network: keras.Model) -> None:
+    shapes = [tuple(end.shape) for end in (*network.inputs, *network.outputs)]
+    if len(shapes) != 2 or any(len(shape) != 5 or None in shape[1:] for shape in shapes):
+        raise Planar3DError(
+            f"{network.name} has inputs and outputs of {shapes}; one input and one output ({', '.join(AXES)}) with all "
+            "sizes known but the batch are needed for export."
+        )
+    other = next((layer for layer in network._flatten_layers() if layer.compute_dtype != "float32"), None)
+    if other is not None:
+        raise Planar3DError(
+            f"Layer {other.name} computes in {other.compute_dtype}; to export the network, build it in float32 and "
+            "load its weights."
+        )
+
+
+def _noise(network: keras.Model) -> np.ndarray:
+    """A window of noise from coarse to fine, (1, depth, rows, cols, channels), in the range of the network's input."""
+    depth, rows, cols, channels = network.input_shape[1:]
+    rng = np.random.default_rng(0)
+    total = np.zeros((depth, rows, cols))
+    for step in (1, 4, 16):
+        coarse = rng.random((-(-depth // step), -(-rows // step), -(-cols // step)))
+        total += coarse.repeat(step, 0).repeat(step, 1).repeat(step, 2)[:depth, :rows, :cols]
+    return np.ascontiguousarray(network_input((total * 85).astype(np.uint8), channels)[None])
+
+
+def _description(network: keras.Model, recipe: Recipe | None) -> dict[str, Any]:
+    return {
+        "planar3d": __version__,
+        "network": network.name,
+        "recipe": None if recipe is None else recipe.to_json(),
+        "input": {
+            "name": "input",
+            "axes": AXES,
+            "shape": [None, *network.input_shape[1:]],
+            "slices": "sagittal, from left to right; rows from superior to inferior; cols from anterior to posterior",
+            "values": "8 bit / 128 - 1, float32, the one modality in every channel",
+        },
+        "output": {
+            "axes": AXES,
+            "shape": [None, *network.output_shape[1:]],
+            "values": "probability of lesion, float32",
+        },
+        "layers": [layer.name for layer in network.layers],
+    }
+
+
+@contextmanager
+def _folder_beside(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `folder`; it takes the place of `folder` if the block succeeds."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
+    try:
+        made = temporary / folder.name
+        made.mkdir()
+        yield made
+        if folder.exists():
+            os.replace(folder, temporary / "before")
+        os.replace(made, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,104 @@
+"""The formats of export: how a network is written to a folder, and how what lies there is run again.
+
+Each format has a function that writes it and one that reads it from the disk and runs it on a window.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from planar3d.errors import Planar3DError
+from planar3d.inference.onnx_graph import onnx_model
+from planar3d.inference.slicewise import slicewise
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format: what writes it, what runs it, and what both need.
+
+    Attributes:
+        write: (network, folder, metadata).
+        run: (folder, network's name, window) → output, both (batch, depth, rows, cols, channels).
+        packages: that must be importable.
+        extra: of this package's, that brings them.
+        backend: of Keras, that alone can write it; any if None.
+    """
+
+    write: Callable[[keras.Model, Path, Mapping[str, str]], None]
+    run: Callable[[Path, str, np.ndarray], np.ndarray]
+    packages: tuple[str, ...]
+    extra: str | None = None
+    backend: str | None = None
+
+
+def _write_onnx(network: keras.Model, folder: Path, metadata: Mapping[str, str]) -> None:
+    import onnx
+
+    onnx.save(onnx_model(network, metadata), folder / f"{network.name}.onnx")
+
+
+def _run_onnx(folder: Path, name: str, window: np.ndarray) -> np.ndarray:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(folder / f"{name}.onnx", providers=["CPUExecutionProvider"])
+    return session.run(["output"], {"input": window})[0]
+
+
+def _write_openvino(network: keras.Model, folder: Path, metadata: Mapping[str, str]) -> None:
+    import openvino
+
+    model = openvino.Core().read_model(onnx_model(network, metadata).SerializeToString())
+    for key, value in metadata.items():
+        model.set_rt_info(value, ["planar3d", key.removeprefix("planar3d_")])
+    # In float32 as it was trained; OpenVINO would round the weights to float16.
+    openvino.save_model(model, folder / f"{network.name}.xml", compress_to_fp16=False)
+
+
+def _run_openvino(folder: Path, name: str, window: np.ndarray) -> np.ndarray:
+    import openvino
+
+    core = openvino.Core()
+    # Without the hint some processors compute in bf16.
+    compiled = core.compile_model(folder / f"{name}.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return compiled({"input": window})[0]
+
+
+def _write_savedmodel(network: keras.Model, folder: Path, metadata: Mapping[str, str]) -> None:
+    network.export(folder, format="tf_saved_model", verbose=False)
+
+
+def _run_savedmodel(folder: Path, name: str, window: np.ndarray) -> np.ndarray:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(folder)  # its variables live as long as it does
+    return loaded.serve(window).numpy()
+
+
+def _write_litert(network: keras.Model, folder: Path, metadata: Mapping[str, str]) -> None:
+    # LiteRT has no pooling of volumes, and its 3D convolution unrolls its input (27 times for conv91).
+    (entry,) = network.inputs
+    if None in entry.shape[1:]:
+        raise Planar3DError(f"LiteRT needs all sizes, and {network.name} takes {tuple(entry.shape)}; choose a size.")
+    signature = keras.InputSpec(shape=(1, *entry.shape[1:]), dtype="float32", name="input")
+    path = folder / f"{network.name}.tflite"
+    slicewise(network).export(path, format="litert", verbose=False, input_signature=[signature])
+
+
+def _run_litert(folder: Path, name: str, window: np.ndarray) -> np.ndarray:
+    from ai_edge_litert.interpreter import Interpreter
+
+    call = Interpreter(str(folder / f"{name}.tflite"), num_threads=os.cpu_count()).get_signature_runner()
+    (output,) = call(input=window).values()
+    return output
+
+
+FORMATS = {
+    "openvino": Format(_write_openvino, _run_openvino, ("openvino", "onnx"), "openvino"),
+    "onnx": Format(_write_onnx, _run_onnx, ("onnx", "onnxruntime"), "onnx"),
+    "savedmodel": Format(_write_savedmodel, _run_savedmodel, ("tensorflow",), None, "tensorflow"),
+    "litert": Format(_write_litert, _run_litert, ("ai_edge_litert",), "litert", "tensorflow"),
+}

@@ -1,0 +1,102 @@
+"""Convolutions over channels that windows share and channels that they do not, split in two sums.
+
+A convolution over joined features is the sum of convolutions over each of them. The one over encoder features, which
+all windows share, is then computed once a slice: in the planar res-u-net that is two thirds of every level's first
+convolution.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from keras import layers
+
+from planar3d.inference.depth_graph import Node, Range, Reach, ancestors
+
+
+def split(graph: Sequence[Node], shared: set[Node]) -> list[Node]:
+    """Rewrite a graph so that convolutions over shared and other channels are sums of one over each.
+
+    Args:
+        graph: in order, the output last.
+        shared: those of its nodes that are the same in every window.
+
+    Returns:
+        A graph that gives the same within rounding, in order, without what is no longer needed.
+    """
+    graph_out: list[Node] = []
+    new: dict[Node, Node] = {}
+
+    def add(node: Node) -> Node:
+        graph_out.append(node)
+        return node
+
+    for node in graph:
+        inputs = tuple(new[source] for source in node.inputs)
+        parts = _parts(node, shared) if node not in shared else []
+        if not parts:
+            new[node] = node if inputs == node.inputs else replace(node, inputs=inputs)
+            add(new[node])
+            continue
+        terms = [term for part in parts for term in _terms(node, new, part, add)]
+        new[node] = add(Node(node.layer, tuple(terms), node.shape, Reach(), node.slices_per_entry, "sum"))
+    needed = ancestors([graph_out[-1]])
+    return [node for node in graph_out if node in needed]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Neighbouring inputs of a concatenation that are all shared, or all not, and their channels."""
+
+    sources: tuple[Node, ...]
+    channels: Range
+    shared: bool
+    leads: bool = False  # the first that is not shared, which carries the bias
+
+
+def _parts(node: Node, shared: set[Node]) -> list[_Part]:
+    """The parts of what a convolution takes; none where it takes no mixture or cannot be split."""
+    layer = node.layer
+    splits = isinstance(layer, (layers.Conv3D, layers.Conv3DTranspose)) and getattr(layer, "groups", 1) == 1
+    if not splits or node.reach.whole or node.reach.stride > 1:
+        return []
+    parts: list[_Part] = []
+    end = 0
+    joined = node.inputs[0]
+    if not isinstance(joined.layer, layers.Concatenate):
+        return []
+    for source in joined.inputs:
+        first, end = end, end + source.shape[-1]
+        if parts and parts[-1].shared == (source in shared):
+            last = parts.pop()
+            parts.append(_Part((*last.sources, source), (last.channels[0], end), last.shared))
+        else:
+            parts.append(_Part((source,), (first, end), source in shared))
+    if len({part.shared for part in parts}) < 2:
+        return []
+    leading = next(part for part in parts if not part.shared)
+    return [replace(part, leads=part is leading) for part in parts]
+
+
+def _terms(node: Node, new: dict[Node, Node], part: _Part, add: Callable[[Node], Node]) -> list[Node]:
+    layer: Any = node.layer
+    sources = tuple(new[source] for source in part.sources)
+    joined = sources[0]
+    if len(sources) > 1:
+        first = sources[0]
+        channels = part.channels[1] - part.channels[0]
+        joined = add(Node(layers.Concatenate(), sources, (*first.shape[:3], channels), Reach(), first.slices_per_entry))
+    if not part.shared or node.reach.aligned:
+        whole = Node(node.layer, (joined,), node.shape, node.reach, node.slices_per_entry, "part")
+        biased = part.leads and bool(layer.use_bias)
+        return [add(replace(whole, channels=part.channels, biased=biased))]
+    # A window's end cuts taps off, so each tap is shared by itself, and windows move it to where it belongs.
+    shape = (joined.length, *node.shape[1:])
+    terms = []
+    for tap in range(layer.kernel_size[0]):
+        single = Node(layer, (joined,), shape, Reach(), joined.slices_per_entry, "part")
+        alone = replace(single, channels=part.channels, tap=tap)
+        shift = tap * layer.dilation_rate[0] - node.reach.before
+        moved = Node(layer, (alone,), node.shape, Reach(before=-shift, after=shift), node.slices_per_entry, "shift")
+        terms.append(add(moved) if add(alone) and shift else alone)
+    return terms

@@ -1,0 +1,203 @@
+"""What is exported computes what Keras computes, says what it is, and is kept only then."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from planar3d import cli
+from planar3d.errors import Planar3DError
+from planar3d.inference.export import export_network
+from planar3d.inference.export_formats import FORMATS, Format
+from planar3d.inference.slicewise import slicewise
+from planar3d.networks.planar_resunet import PlanarResUNet
+from planar3d.networks.weights_file import save_weights
+from planar3d.recipes import PAPER
+
+TINY = PAPER.changed(size=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
+
+
+@pytest.fixture(scope="module")
+def network():
+    keras.utils.set_random_seed(0)
+    network = PlanarResUNet((16, 32, 32, 3), encoder_weights=None, decoder_filters=(4,) * 4, bridge_filters=4)
+    # Probabilities all over (0, 1), so that a wrong layer shows.
+    network.get_layer("conv10").kernel.assign(20 * network.get_layer("conv10").kernel)
+    return network
+
+
+def _needs(name):
+    for package in FORMATS[name].packages:
+        pytest.importorskip(package)
+
+
+def _window(network, batch=1):
+    return np.random.default_rng(1).uniform(-1, 1, (batch, *network.input_shape[1:])).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_exported_network_computes_what_keras_does_and_says_what_it_is(network, tmp_path, name):
+    _needs(name)
+    (exported,) = export_network(network, tmp_path, [name], TINY)
+    assert (exported.format, exported.folder) == (name, tmp_path / name) and exported.difference <= 1e-5
+    window = _window(network)
+    expected = network.predict_on_batch(window)
+    assert np.ptp(expected) > 0.1
+    np.testing.assert_allclose(FORMATS[name].run(exported.folder, network.name, window), expected, atol=1e-5)
+    described = json.loads((exported.folder / "planar3d.json").read_text())
+    assert described["recipe"] == TINY.to_json() and described["input"]["shape"] == [None, 16, 32, 32, 3]
+    assert described["layers"] == [layer.name for layer in network.layers]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_onnx_and_openvino_files_carry_recipe_and_layers_themselves(network, tmp_path):
+    _needs("onnx"), _needs("openvino")
+    import onnx
+    import openvino
+
+    export_network(network, tmp_path, ["onnx", "openvino"], TINY)
+    model = onnx.load(tmp_path / f"onnx/{network.name}.onnx")
+    carried = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
+    assert carried["planar3d_recipe"] == TINY.to_json() and "conv92" in carried["planar3d_layers"]
+    assert {"conv91", "trans9", "conc92"} <= {node.name for node in model.graph.node}
+    model = openvino.Core().read_model(tmp_path / f"openvino/{network.name}.xml")
+    assert json.loads(model.get_rt_info(["planar3d", "recipe"]).astype(str)) == TINY.to_json()
+
+
+def test_an_exported_onnx_file_is_a_source_of_weights(network, tmp_path):
+    _needs("onnx")
+    export_network(network, tmp_path, ["onnx"])
+    again = PlanarResUNet(
+        (16, 32, 32, 3),
+        encoder_weights=tmp_path / f"onnx/{network.name}.onnx",
+        decoder_filters=(4,) * 4,
+        bridge_filters=4,
+    )
+    for name in ("block4_conv3", "conv91"):
+        np.testing.assert_array_equal(again.get_layer(name).kernel, network.get_layer(name).kernel)
+
+
+def test_onnx_takes_several_windows_at_once(network, tmp_path):
+    _needs("onnx")
+    export_network(network, tmp_path, ["onnx"])
+    windows = _window(network, batch=3)
+    found = FORMATS["onnx"].run(tmp_path / "onnx", network.name, windows)
+    np.testing.assert_allclose(found, network.predict_on_batch(windows), atol=1e-5)
+
+
+def _odd(x):
+    """Every layer that ONNX is written from, where possible with settings at which the frameworks could differ."""
+    a = layers.Conv3D(4, (3, 2, 3), strides=2, padding="same", activation="silu")(x)
+    b = layers.Conv3D(4, (2, 3, 3), strides=2, padding="same", activation="tanh", use_bias=False)(x)
+    merges = [layers.Add(), layers.Multiply(), layers.Average(), layers.Subtract(), layers.Maximum(), layers.Minimum()]
+    y = layers.Concatenate()([merge([a, b]) for merge in merges])
+    y = layers.BatchNormalization(scale=False)(y)
+    y = layers.Conv3DTranspose(4, 3, strides=2, padding="same", activation="elu")(y)
+    y = layers.Conv3DTranspose(4, 2, strides=3, padding="valid", activation="leaky_relu")(y)
+    y = layers.Conv3DTranspose(4, 1, strides=2, padding="same", activation="hard_sigmoid")(y)
+    y = layers.MaxPooling3D(3, 2, padding="same")(y)
+    y = layers.AveragePooling3D(3, 2, padding="same")(y)
+    y = layers.ZeroPadding3D(((1, 2), (0, 1), (2, 0)))(layers.UpSampling3D((1, 2, 2))(y))
+    y = layers.Conv3D(4, 3, dilation_rate=(1, 2, 2), padding="same", groups=2, activation="softplus")(y)
+    y = layers.Conv3D(3, 3, activation="softmax")(layers.SpatialDropout3D(0.1)(layers.Dropout(0.1)(y)))
+    y = layers.LeakyReLU()(layers.ReLU(0.5)(layers.Activation("selu")(y)))
+    y = layers.Concatenate(axis=2)([y, y])
+    return keras.Sequential([keras.Input(y.shape[1:]), layers.Conv3D(2, 1), layers.Activation("sigmoid")])(y)
+
+
+def test_onnx_agrees_with_keras_in_every_layer_it_knows():
+    _needs("onnx")
+    import onnxruntime
+
+    from planar3d.inference.onnx_graph import _WRITERS, onnx_model
+
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((7, 9, 8, 3))
+    network = keras.Model(inputs, _odd(inputs))
+    rng = np.random.default_rng(0)
+    network.set_weights(
+        [rng.uniform(0.1, 1, w.shape) * rng.choice([-1, 1]) ** (w.ndim > 1) for w in network.get_weights()]
+    )
+    used = {type(layer) for layer in network._flatten_layers()}
+    in_training_alone = {layers.GaussianDropout, layers.GaussianNoise, layers.Identity}
+    assert set(_WRITERS) - used == in_training_alone
+    window = _window(network, batch=2)
+    expected = network.predict_on_batch(window)
+    session = onnxruntime.InferenceSession(onnx_model(network, {}).SerializeToString())
+    assert expected.std() > 0.01
+    np.testing.assert_allclose(session.run(None, {"input": window})[0], expected, atol=5e-5)
+
+
+def test_slice_by_slice_a_network_has_the_same_values_and_weights():
+    inputs = keras.Input((6, 12, 12, 2))
+    y = layers.Conv3D(4, (2, 3, 3), dilation_rate=(2, 2, 1), padding="same", activation="relu")(inputs)
+    y = layers.Conv3D(4, (3, 2, 1))(y)
+    y = layers.Conv3D(4, 3, strides=2, padding="same")(layers.Conv3D(4, 3, groups=2, padding="same")(y))
+    y = layers.Conv3DTranspose(3, (2, 3, 3), strides=(2, 3, 2), padding="same", activation="tanh")(y)
+    y = layers.MaxPooling3D((2, 3, 2))(layers.Conv3DTranspose(3, 3, strides=2, padding="same")(y))
+    network = keras.Model(inputs, y)
+    rewritten = slicewise(network)
+    changed = [type(layer).__name__ for layer in rewritten.layers if type(layer).__name__.startswith("Slicewise")]
+    assert changed == ["SlicewiseConv3D", "SlicewiseConv3D", "SlicewiseConv3DTranspose", "SlicewiseMaxPooling3D"]
+    window = _window(network, batch=2)
+    np.testing.assert_allclose(rewritten.predict_on_batch(window), network.predict_on_batch(window), atol=1e-6)
+    assert [layer.name for layer in rewritten.layers[1:]] == [layer.name for layer in network.layers[1:]]
+
+
+def test_what_differs_from_keras_is_not_kept(network, tmp_path, monkeypatch):
+    (tmp_path / "wrong").mkdir()
+    (tmp_path / "wrong/before").write_text("kept")
+
+    def write(network, folder, metadata):
+        (folder / "model").write_text("x")
+
+    wrong = Format(write, lambda folder, name, window: window[..., :1] * 0, ())
+    monkeypatch.setitem(FORMATS, "wrong", wrong)
+    with pytest.raises(Planar3DError, match=r"differs from Keras by up to .* not kept"):
+        export_network(network, tmp_path, ["wrong"])
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["wrong", "wrong/before"]
+
+
+def test_a_layer_without_a_counterpart_is_named(tmp_path):
+    _needs("onnx")
+    inputs = keras.Input((16, 16, 16, 3))
+    network = keras.Model(inputs, layers.GroupNormalization(1, name="norm")(inputs))
+    with pytest.raises(Planar3DError, match="Layer norm is of the type GroupNormalization"):
+        export_network(network, tmp_path, ["onnx"])
+    network = keras.Model(inputs, layers.Conv3D(1, 1, activation="mish", name="odd")(inputs))
+    with pytest.raises(Planar3DError, match="Layer odd has activation='mish'"):
+        export_network(network, tmp_path, ["onnx"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_formats_and_networks_are_refused_before_anything_is_written(network, tmp_path, monkeypatch):
+    with pytest.raises(Planar3DError, match="choose of: openvino, onnx"):
+        export_network(network, tmp_path, ["savedmodel", "onxx"])
+    monkeypatch.setitem(FORMATS, "onnx", Format(print, print, ("absent_runtime",), "onnx"))
+    with pytest.raises(Planar3DError, match=r"needs absent_runtime.*pip install 'planar3d\[onnx\]'"):
+        export_network(network, tmp_path, ["savedmodel", "onnx"])
+    inputs = keras.Input((16, 16, None, 3))
+    with pytest.raises(Planar3DError, match="all sizes"):
+        export_network(keras.Model(inputs, layers.Conv3D(1, 1)(inputs)), tmp_path, ["savedmodel"])
+    inputs = keras.Input((16, 16, 16, 3))
+    half = keras.Model(inputs, layers.Conv3D(1, 1, dtype="mixed_bfloat16", name="half")(inputs))
+    with pytest.raises(Planar3DError, match="Layer half computes in bfloat16"):
+        export_network(half, tmp_path, ["savedmodel"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_line_exports_a_weights_file_in_another_size(network, tmp_path, monkeypatch, capsys):
+    _needs("onnx")
+    save_weights(network, tmp_path / "tiny.weights.h5", TINY)
+    words = ["export", "--model", str(tmp_path / "tiny.weights.h5"), "--out", str(tmp_path), "--size", "16"]
+    monkeypatch.setattr("sys.argv", ["planar3d", *words, "--format", "onnx"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code and "largest difference to Keras" in capsys.readouterr().out
+    assert json.loads((tmp_path / "onnx/planar3d.json").read_text())["input"]["shape"] == [None, 16, 16, 16, 3]
+    monkeypatch.setattr("sys.argv", ["planar3d", *words, "--format", "onxx"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2 and "'onxx' is unknown" in capsys.readouterr().err
