@@ -28,8 +28,10 @@ _HOME = {
     "msseg_folds": "scans.folds",
     "group_folds": "scans.folds",
     "write_phantom": "scans.phantom",
-    "predict_volume": "inference.windowed",
+    "predictor": "inference.predictor",
+    "predict_volume": "inference.predictor",
     "segment": "inference.segment",
+    "export_network": "inference.export",
     "score_scan": "evaluation.scores",
 }
 _ALIASES = {"load_released": "load_weights"}

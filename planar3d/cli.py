@@ -157,7 +157,12 @@ def predict(
     recipe: Annotated[str | None, typer.Option("--recipe", help="Overrides the recipe in the weights file.")] = None,
     settings: Settings = None,
     size: Size = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Windows at once.")] = 1,
+    method: Annotated[str, typer.Option("--method", help="shared (faster), windowed (as the paper), auto.")] = "auto",
+    engine: Annotated[str, typer.Option("--engine", help="keras, openvino, or auto: the fastest here.")] = "auto",
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="float32 or bf16; if left out, bf16 where the masks agree.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Windows at once, of --method windowed.")] = 1,
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Write a picture of the mask on the scan as well.")
     ] = False,
@@ -166,8 +171,9 @@ def predict(
     """Segment the lesions of raw FLAIR scans; masks lie on the scans' own grids."""
     from planar3d.study.cohort import segment_all
 
+    chosen = model_recipe(model, recipe, settings, size)
     failed = segment_all(
-        inputs, model, out, model_recipe(model, recipe, settings, size), batch_size, overlay, assume_affine, _say
+        inputs, model, out, chosen, batch_size, overlay, assume_affine, _say, method, engine, precision
     )
     if failed:
         raise typer.Exit(1)
@@ -200,19 +206,48 @@ def report(out: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
 
 @app.command()
 def info(
-    size: Annotated[int, typer.Option("--size", help="Rows and columns of a window.")] = 256,
-    depth: Annotated[int, typer.Option("--depth", help="Slices of a window.")] = 16,
+    model: Annotated[Path | None, typer.Option("--model", help="A weights file, whose network is shown.")] = None,
+    network: Annotated[str | None, typer.Option("--network", help="resunet (if left out) or vgg16.")] = None,
+    recipe: Annotated[str | None, typer.Option("--recipe", help="The file's own, or paper, if left out.")] = None,
+    settings: Settings = None,
+    size: Size = None,
+    depth: Annotated[int | None, typer.Option("--depth", help="Slices of a window.")] = None,
 ) -> None:
-    """Show the planar res-u-net layer by layer: shape, parameters, multiply-accumulates a window."""
-    from planar3d.networks.flops import layer_costs
-    from planar3d.networks.planar_resunet import PlanarResUNet
+    """Show a network layer by layer: shape, parameters, multiply-accumulates; and the work for a whole scan."""
+    from planar3d.networks.summary import named_network, summarize
+    from planar3d.networks.weights_file import load_network
 
-    costs = layer_costs(PlanarResUNet((depth, size, size, 3), encoder_weights=None))
-    for cost in costs:
-        shape = "×".join(str(n) for n in cost.output_shape[1:])
-        typer.echo(f"{cost.name:14s} {shape:>18s} {cost.parameters:>12,} {cost.macs / 1e9:>9.2f} GMAC")
-    parameters, macs = sum(c.parameters for c in costs), sum(c.macs for c in costs)
-    typer.echo(f"{'total':14s} {'':>18s} {parameters:>12,} {macs / 1e9:>9.2f} GMAC")
+    if model is not None and network is not None:
+        raise typer.BadParameter("give either --model (a file, whose network is shown) or --network.")
+    settings = (settings or []) + ([] if depth is None else [f"depth={depth}"])
+    if model is not None:
+        shown, chosen = load_network(model, model_recipe(str(model), recipe, settings, size))
+    else:
+        chosen = chosen_recipe(recipe or "paper", settings, size)
+        shown = named_network(network or "resunet", chosen)
+    for line in summarize(shown, chosen):
+        typer.echo(line)
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Option("--model", help="Weights file of a trained network.")],
+    out: Out,
+    formats: Annotated[
+        str, typer.Option("--format", help="Of openvino, onnx, savedmodel, litert; several with commas.")
+    ] = "openvino,onnx,savedmodel",
+    recipe: Annotated[str | None, typer.Option("--recipe", help="Overrides the recipe in the weights file.")] = None,
+    settings: Settings = None,
+    size: Size = None,
+    depth: Annotated[int | None, typer.Option("--depth", help="Slices of a window.")] = None,
+) -> None:
+    """Write a trained network for other runtimes, each file run again and compared with Keras."""
+    from planar3d.inference.export import export_network
+    from planar3d.networks.weights_file import load_network
+
+    settings = (settings or []) + ([] if depth is None else [f"depth={depth}"])
+    network, chosen = load_network(model, model_recipe(model, recipe, settings, size))
+    export_network(network, out, [name.strip() for name in formats.split(",")], chosen, notify=lambda e: _say(str(e)))
 
 
 def main(command: Callable[..., Any] | None = None) -> None:

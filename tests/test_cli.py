@@ -101,6 +101,10 @@ def test_prepare_and_train_make_the_same_run_folder_as_crossval(run, data, tmp_p
         (["predict", "DATA", "--model", "absent.h5", "--out", "run"], "absent.h5 does not exist"),
         (["report", "DATA"], "no run folder"),
         (["weights", "--out", "run", "--format", "onnx"], "'onnx' is unknown"),
+        (["info", "--network", "unet"], "choose one of: resunet, vgg16"),
+        (["info", "--network", "vgg16", "--model", "absent.h5"], "either --model"),
+        (["info", "--model", "absent.h5"], "absent.h5 does not exist"),
+        (["info", "--size", "16", "--depth", "32"], "no window of 32"),
         (["crossval", "--out", "run"], "--data"),
     ],
 )
@@ -120,6 +124,15 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(run, data, model, tmp_path
     code, _, err = run("predict", scan, "--model", model, "--out", tmp_path)
     assert code == 2 and "No space left on device" in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_info_counts_a_window_and_a_scan(run, model):
+    code, out, _ = run("info")
+    assert code == 0 and "22,870,881" in out and "335.21 GMAC" in out and "31 windows" in out and "20.8 TFLOP" in out
+    code, out, _ = run("info", "--network", "vgg16", "--size", "64", "--depth", "32")
+    assert code == 0 and "block5_conv3" in out and "14,714,688" in out and "5 windows of 32" in out
+    code, out, _ = run("info", "--model", model)
+    assert code == 0 and "16×32×32×4" in out and "3 windows" in out
 
 
 @pytest.mark.parametrize("script", sorted(p.name for p in (ROOT / "scripts").glob("*.py")))

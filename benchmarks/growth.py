@@ -1,0 +1,198 @@
+"""How time and memory of a scan grow with its size and with the threads, beside the work that the package counts.
+
+    python benchmarks/growth.py --keep FOLDER
+
+Writes tables to RESULTS.md and the plot growth.png. Time does not depend on the values: weights and voxels are random.
+"""
+
+import importlib.util
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from side_by_side import conditions, measure, record, table
+
+from planar3d.recipes import PAPER
+from planar3d.scans.windows import window_starts
+
+PLOT = Path(__file__).with_name("growth.png")
+FEW = 4  # windows
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a scan is computed.
+
+    Attributes:
+        arguments: method, engine and precision of `predictor`.
+        needs: packages without which it is left out.
+        alike: each window is computed by itself and costs the same, so that a few of them tell of the scan.
+        color: in the plot.
+    """
+
+    arguments: tuple[str, str, str]
+    needs: tuple[str, ...]
+    alike: bool
+    color: str
+
+
+METHODS = {
+    "windowed, keras": Method(("windowed", "keras", "float32"), (), True, "#3b6fb6"),
+    "shared, keras": Method(("shared", "keras", "float32"), (), False, "#1b9e77"),
+    "shared, openvino": Method(("shared", "openvino", "float32"), ("openvino",), False, "#d95f02"),
+    "shared, openvino, bf16": Method(("shared", "openvino", "bf16"), ("openvino",), False, "#7570b3"),
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measurement: seconds a scan, peak memory, and whether the seconds are scaled from fewer windows."""
+
+    seconds: float
+    peak_gib: float
+    scaled: bool
+
+
+def segment(size: int, slices: int, method: str, engine: str, precision: str) -> Callable[[], Any]:
+    """Predict a scan of random voxels with random weights; a first, short scan leaves nothing cold."""
+    from planar3d.inference.predictor import predictor
+    from planar3d.networks.planar_resunet import recipe_network
+
+    recipe = PAPER.changed(size=size)
+    predict = predictor(recipe_network(recipe), recipe, method=method, engine=engine, precision=precision)
+    voxels = np.random.default_rng(0).integers(0, 256, (slices, size, size), np.uint8)
+    predict(voxels[: recipe.depth + 2 * recipe.stride])
+    # Only the time and the memory are asked for.
+    return lambda: predict(voxels) is None
+
+
+def main(
+    sizes: Annotated[str, typer.Option(help="Voxels along each axis.")] = "64,128,256,384",
+    threads: Annotated[str, typer.Option(help="Cores to use; those that the machine lacks are left out.")] = "1,2",
+    only: Annotated[str | None, typer.Option(help="Methods, separated by semicolons; all if left out.")] = None,
+    longest: Annotated[float, typer.Option(help="TFLOP a thread; of longer scans as many windows are timed.")] = 40,
+    keep: Annotated[Path | None, typer.Option(help="Measurements are kept here, and not repeated.")] = None,
+) -> None:
+    """Measure every method at every size and number of threads, one after another."""
+    cores = len(os.sched_getaffinity(0))
+    columns = [int(size) for size in sizes.split(",")]
+    work = {size: _work(size) for size in columns}
+    chosen = only.split(";") if only else list(METHODS)
+    points: dict[tuple[str, int, int], Point] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        for count in (int(count) for count in threads.split(",") if int(count) <= cores):
+            for size in columns:
+                for name in chosen:
+                    method = METHODS[name.strip()]
+                    if all(importlib.util.find_spec(package) for package in method.needs):
+                        share = min(longest * count / work[size].windowed, 1)
+                        points[name.strip(), size, count] = _point(name.strip(), size, count, share, folder)
+    record("Growth", _tables(points, work))
+    _plot(points, work)
+
+
+def _point(name: str, size: int, threads: int, share: float, folder: Path) -> Point:
+    """Measure a share of a scan's windows, or read what was measured before."""
+    method, recipe = METHODS[name], PAPER.changed(size=size)
+    windows = len(window_starts(size, recipe.depth, recipe.stride))
+    timed = min(FEW, windows) if method.alike else max(FEW, int(share * windows))
+    kept = folder / f"{name}, {size}, {threads}, {timed} of {windows}.json"
+    if not kept.is_file():
+        slices = size if timed == windows else recipe.depth + (timed - 1) * recipe.stride
+        result = measure(segment, size, slices, *method.arguments, threads=threads)
+        print(f"{name}, {size}³, {threads} threads: {result.seconds:.1f} s for {timed} windows", flush=True)
+        point = {"seconds": result.seconds * windows / timed, "peak_gib": result.peak_gib, "scaled": timed < windows}
+        kept.write_text(json.dumps(point), encoding="utf-8")
+    return Point(**json.loads(kept.read_text(encoding="utf-8")))
+
+
+@dataclass(frozen=True)
+class Work:
+    """TFLOP of a scan: each window computed by itself, and with what windows share computed once."""
+
+    windowed: float
+    shared: float
+
+
+def _work(size: int) -> Work:
+    """Count the work from the network's own layers."""
+    from planar3d.inference.plan import make_plan
+    from planar3d.networks.flops import layer_costs
+    from planar3d.networks.planar_resunet import recipe_network
+
+    recipe = PAPER.changed(size=size)
+    network = recipe_network(recipe)
+    windows = len(window_starts(size, recipe.depth, recipe.stride))
+    macs = windows * sum(cost.macs for cost in layer_costs(network))
+    return Work(2e-12 * macs, 2e-12 * make_plan(network, recipe.stride).macs(windows))
+
+
+def _tables(points: dict[tuple[str, int, int], Point], work: dict[int, Work]) -> str:
+    parts = []
+    for threads in sorted({count for _, _, count in points}):
+        names = list(dict.fromkeys(name for name, _, count in points if count == threads))
+        rows = [
+            ["TFLOP a scan, windowed", *(f"{each.windowed:.3g}" for each in work.values())],
+            ["TFLOP a scan, shared", *(f"{each.shared:.3g}" for each in work.values())],
+        ]
+        for unit, cell in (("s", _seconds), ("GiB", lambda point: f"{point.peak_gib:.2f}")):
+            rows += [[f"{name}: {unit}", *(cell(points[name, size, threads]) for size in work)] for name in names]
+        heading = f"{threads} thread{'s' if threads > 1 else ''}"
+        parts.append(table([heading, *(f"{size}³" for size in work)], rows))
+    return "\n\n".join(
+        [
+            *parts,
+            "≈: timed on a shorter scan and scaled by the windows; the memory is that of the shorter scan. "
+            "![Seconds a scan against its work](growth.png)",
+            conditions("random weights; float32 where bf16 is not said"),
+        ]
+    )
+
+
+def _seconds(point: Point) -> str:
+    return f"{'≈ ' if point.scaled else ''}{point.seconds:.3g}"
+
+
+def _plot(points: dict[tuple[str, int, int], Point], work: dict[int, Work]) -> None:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import StrMethodFormatter
+
+    figure = Figure(figsize=(12, 4.6), layout="constrained")
+    panels = figure.subplots(1, 2)
+    most = max(count for _, _, count in points)
+    across = [each.windowed for each in work.values()]
+    for name, method in METHODS.items():
+        for threads in sorted({count for found, _, count in points if found == name}):
+            series = [points[name, size, threads] for size in work]
+            style: dict[str, Any] = {"color": method.color, "linestyle": "-" if threads == most else "--"}
+            style |= {"marker": "o" if threads == most else "s", "markersize": 4}
+            label = f"{name}, {threads} thread{'s' if threads > 1 else ''}"
+            panels[0].plot(across, [point.seconds for point in series], label=label, **style)
+            panels[1].plot(across, [point.peak_gib for point in series], **style)
+    for panel, unit in zip(panels, ("seconds a scan", "peak memory in GiB"), strict=True):
+        panel.set_xscale("log")
+        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        panel.set_ylabel(unit)
+        panel.set_xlabel("TFLOP a scan, windowed")
+        panel.grid(which="major", color="#dddddd", linewidth=0.6)
+        top = panel.secondary_xaxis("top")
+        top.set_xticks(across, [f"{size}³" for size in work])
+        top.minorticks_off()
+        panel.spines["right"].set_visible(False)
+    panels[0].set_yscale("log")
+    panels[0].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    panels[1].set_ylim(bottom=0)
+    figure.legend(loc="outside right center", frameon=False, fontsize=8)
+    figure.savefig(PLOT, dpi=130)
+
+
+if __name__ == "__main__":
+    typer.run(main)

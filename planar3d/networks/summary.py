@@ -1,0 +1,60 @@
+"""A network as a table of its layers, and its work for a window and for a scan."""
+
+from collections.abc import Callable
+
+import keras
+
+from planar3d.errors import RecipeError
+from planar3d.networks.flops import LayerCost, layer_costs
+from planar3d.networks.planar_resunet import recipe_network
+from planar3d.networks.vgg16 import PlanarVGG16
+from planar3d.recipes import Recipe
+from planar3d.scans.windows import window_starts
+
+
+def _vgg16(recipe: Recipe) -> keras.Model:
+    return PlanarVGG16((recipe.depth, recipe.size, recipe.size, recipe.channels), weights=None)
+
+
+NETWORKS: dict[str, Callable[[Recipe], keras.Model]] = {"resunet": recipe_network, "vgg16": _vgg16}
+
+
+def named_network(name: str, recipe: Recipe) -> keras.Model:
+    """Build one of `NETWORKS` in the recipe's sizes, with random weights.
+
+    Raises:
+        RecipeError: an unknown name.
+    """
+    if name not in NETWORKS:
+        raise RecipeError(f"Network {name!r} is unknown; choose one of: {', '.join(NETWORKS)}.")
+    return NETWORKS[name](recipe)
+
+
+def summarize(network: keras.Model, recipe: Recipe) -> list[str]:
+    """Lines of text: a layer each with its output, parameters and multiply-accumulates, then the totals.
+
+    Args:
+        network: a functional model that takes the recipe's windows.
+        recipe: gives the windows' sizes, and how many cover a scan of `size` slices.
+
+    Raises:
+        RecipeError: a scan of fewer slices than a window.
+    """
+    if recipe.size < recipe.depth:
+        raise RecipeError(f"A scan of {recipe.size} slices holds no window of {recipe.depth}; choose a larger size.")
+    costs = layer_costs(network, (recipe.depth, recipe.size, recipe.size, recipe.channels))
+    width = max(len(cost.name) for cost in costs)
+    windows = len(window_starts(recipe.size, recipe.depth, recipe.stride))
+    macs = sum(cost.macs for cost in costs)
+    total = LayerCost("total", (1,), sum(cost.parameters for cost in costs), macs)
+    return [
+        *(_line(cost, width) for cost in costs),
+        _line(total, width),
+        f"A scan of {recipe.size} slices has {windows} windows of {recipe.depth} at stride {recipe.stride}: "
+        f"{2 * windows * macs / 1e12:.3g} TFLOP, each window computed by itself.",
+    ]
+
+
+def _line(cost: LayerCost, width: int) -> str:
+    shape = "×".join(str(n) for n in cost.output_shape[1:])
+    return f"{cost.name:{width}s} {shape:>18s} {cost.parameters:>12,} {cost.macs / 1e9:>9.2f} GMAC"

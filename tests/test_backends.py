@@ -1,0 +1,187 @@
+"""The same code on Keras' three backends: the same probabilities, the same training, and no TensorFlow where not asked.
+
+Each backend runs in a process of its own, since Keras takes its backend when it is imported.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from planar3d.networks.blocks import dilated_residual_level
+from planar3d.networks.weights_file import save_weights
+from planar3d.recipes import PAPER
+from planar3d.training.fit import compiled
+
+HERE = Path(__file__).parents[1], Path(__file__).parent
+RECIPE = PAPER.changed(size=16, epochs=2, batch_size=3, learning_rate=1e-2)
+
+
+def tiny():
+    """A frozen planar convolution, a pooling and a decoder level: the layers of the planar res-u-net, in small."""
+    inputs = keras.Input((16, 16, 16, 3), name="input")
+    skip = keras.layers.Conv3D(4, (1, 3, 3), padding="same", activation="relu", name="block1_conv1")(inputs)
+    x = keras.layers.MaxPooling3D(2, name="block1_pool")(skip)
+    x = dilated_residual_level(x, skip, 4, level=9, kernel=(3, 3, 3))
+    network = keras.Model(inputs, keras.layers.Conv3D(1, 1, activation="sigmoid", dtype="float32", name="conv10")(x))
+    network.get_layer("block1_conv1").trainable = False
+    return network
+
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+
+folder, backend = Path(sys.argv[1]), sys.argv[2]
+if backend != "tensorflow":
+    sys.modules["tensorflow"] = None  # importing it is an error
+
+import keras
+import numpy as np
+from test_backends import tiny
+from planar3d.inference.windowed import predict_samples
+from planar3d.recipes import Recipe
+from planar3d.training.fit import fit, guard_precision, make_deterministic
+from planar3d.training.precision import built_with
+from planar3d.training.samples import ScanSamples, training_and_validation
+from planar3d.transfer.transplant import load_weights
+
+assert keras.backend.backend() == backend
+recipe = Recipe.from_json(json.loads((folder / "recipe.json").read_text()))
+scans = [np.load(folder / f"{name}.npy") for name in ("voxels", "masks")]
+
+
+class Killed(Exception):
+    pass
+
+
+def train(name, stop_after=None, recipe=recipe):
+    network = built_with(recipe.precision, tiny)
+    load_weights(network, folder / "start.weights.h5", strict=True)
+    training, validation = training_and_validation(2, 1, len(scans[0][0]), recipe)
+    said = []
+
+    def notify(text):
+        said.append(text)
+        if stop_after and text.startswith(f"epoch {stop_after}/"):
+            raise Killed
+
+    guard_precision(network, recipe, len(training), said.append)
+    try:
+        progress = fit(
+            network, network, ScanSamples(*scans, recipe), training, validation, recipe, folder / backend / name, notify
+        )
+    except Killed:
+        return None
+    trained = [keras.ops.convert_to_numpy(v) for v in network.trainable_variables]
+    return [row["loss"] for row in progress.history], trained, said
+
+
+make_deterministic()
+network = tiny()
+load_weights(network, folder / "start.weights.h5", strict=True)
+probabilities = predict_samples(network, ScanSamples(scans[0][:1], [], recipe), recipe)
+np.save(folder / backend / "probabilities.npy", probabilities)
+
+losses, whole, _ = train("whole")
+assert train("killed", stop_after=1) is None
+again, resumed, said = train("killed")
+assert "going on after epoch 1" in said, said
+in_bf16, _, said = train("bf16", recipe=recipe.changed(precision="bf16", epochs=1))
+in_float16 = []
+if backend != "tensorflow":  # which cannot pool volumes in float16 on a CPU
+    in_float16, _, _ = train("float16", recipe=recipe.changed(precision="float16"))
+result = {
+    "losses": losses,
+    "resumed": again,
+    "same weights": all(np.array_equal(a, b) for a, b in zip(whole, resumed, strict=True)),
+    "bf16 losses": in_bf16,
+    "float16 losses": in_float16,
+    "guard": [text for text in said if text.startswith("batches of")],
+}
+(folder / backend / "result.json").write_text(json.dumps(result))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("backends")
+    keras.utils.set_random_seed(0)
+    save_weights(tiny(), folder / "start.weights.h5", RECIPE)
+    (folder / "recipe.json").write_text(json.dumps(RECIPE.to_json()))
+    voxels = np.random.default_rng(0).integers(0, 256, (3, 32, 16, 16), np.uint8)
+    np.save(folder / "voxels.npy", voxels)
+    np.save(folder / "masks.npy", (voxels > 200).astype(np.uint8))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    """Run the script once a backend: its probabilities and what it wrote of its training."""
+    done = {}
+
+    def run(backend):
+        if backend not in done:
+            (folder / backend).mkdir()
+            environment = os.environ | {
+                "KERAS_BACKEND": backend,
+                "PYTHONPATH": os.pathsep.join(map(str, HERE)),
+            }
+            ended = subprocess.run(
+                [sys.executable, "-c", SCRIPT, folder, backend], env=environment, capture_output=True, text=True
+            )
+            assert ended.returncode == 0, ended.stderr[-3000:]
+            result = json.loads((folder / backend / "result.json").read_text())
+            done[backend] = np.load(folder / backend / "probabilities.npy"), result
+        return done[backend]
+
+    return run
+
+
+@pytest.fixture(params=["torch", "jax"])
+def backend(request):
+    if importlib.util.find_spec(request.param) is None:
+        pytest.skip(f"{request.param} is not installed")
+    return request.param
+
+
+def test_the_same_weights_give_the_probabilities_of_tensorflow(run, backend):
+    expected, found = run("tensorflow")[0], run(backend)[0]
+    assert found.dtype == np.float32 and np.ptp(expected) > 1e-3
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_training_goes_the_way_of_tensorflow(run, backend):
+    # Two epochs of two steps each, so that the second loss has seen gradients and Adam's state.
+    expected, found = run("tensorflow")[1]["losses"], run(backend)[1]["losses"]
+    assert expected[1] < expected[0] - 1e-3
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_killed_training_ends_as_an_uninterrupted_one(run, backend):
+    result = run(backend)[1]
+    assert result["resumed"] == result["losses"] and result["same weights"]
+
+
+def test_bf16_gradients_are_checked_and_training_stays_near_float32(run, backend):
+    result = run(backend)[1]
+    assert "gradients agree with float32" in result["guard"][0]
+    np.testing.assert_allclose(result["bf16 losses"][0], result["losses"][0], atol=1e-2)
+
+
+def test_in_float16_the_loss_is_scaled_so_that_no_gradient_vanishes():
+    trainer = compiled(tiny(), RECIPE.changed(precision="float16"))
+    assert isinstance(trainer.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert not isinstance(compiled(tiny(), RECIPE).optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+def test_in_float16_training_stays_near_float32(run, backend):
+    result = run(backend)[1]
+    np.testing.assert_allclose(result["float16 losses"], result["losses"], atol=1e-2)
+    assert result["float16 losses"][1] < result["float16 losses"][0]
