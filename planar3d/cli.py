@@ -214,6 +214,7 @@ def info(
     depth: Annotated[int | None, typer.Option("--depth", help="Slices of a window.")] = None,
 ) -> None:
     """Show a network layer by layer: shape, parameters, multiply-accumulates; and the work for a whole scan."""
+    from planar3d.inference.plan import describe_work
     from planar3d.networks.summary import named_network, summarize
     from planar3d.networks.weights_file import load_network
 
@@ -225,7 +226,7 @@ def info(
     else:
         chosen = chosen_recipe(recipe or "paper", settings, size)
         shown = named_network(network or "resunet", chosen)
-    for line in summarize(shown, chosen):
+    for line in filter(None, [*summarize(shown, chosen), describe_work(shown, chosen)]):
         typer.echo(line)
 
 

@@ -15,6 +15,8 @@ from keras import layers
 from planar3d.errors import Planar3DError
 from planar3d.inference.depth_graph import Node, Range, ancestors, read_graph
 from planar3d.inference.split import split
+from planar3d.recipes import Recipe
+from planar3d.scans.windows import window_starts
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,15 @@ class Plan:
         """The slices from a window's start that must be computed before the window can be."""
         return max(end * per_entry(node) for node, (_, end) in piece.inputs)
 
+    def oldest(self, node: Node, pieces: Sequence[Piece]) -> int:
+        """The first entry of a frontier node that pieces of a window take, counted from the window's start."""
+        return min((first for piece in pieces for taken, (first, _) in piece.inputs if taken is node), default=0)
+
     def capacity(self, node: Node) -> int:
         """Entries of a frontier node that are held at once: those of a window, and of the next chunk."""
-        slices = max(self.reached(piece) for piece in self.windows.values()) + self.chunk
-        return -(-slices // self.chunk) * self.chunk // per_entry(node)
+        reached = max(self.reached(piece) for piece in self.windows.values())
+        window, chunk = -(-reached // self.chunk) * self.chunk // per_entry(node), self.chunk // per_entry(node)
+        return max(window, window - self.oldest(node, [self.windows["middle"]]) + chunk)
 
     def macs(self, windows: int) -> int:
         """Multiply-accumulates that a scan of so many windows needs, for a network whose sizes are all known."""
@@ -124,6 +131,24 @@ def make_plan(network: keras.Model, stride: int, exact: bool = True) -> Plan:
         chunk,
         Piece(((graph[0], (0, chunk)),), whole, frontier, features=True),
         {name: _piece(graph, shared, ranges, output) for name, ranges in demanded.items()},
+    )
+
+
+def describe_work(network: keras.Model, recipe: Recipe) -> str:
+    """A sentence on what a scan of the recipe's size needs where windows share; nothing where they cannot.
+
+    Args:
+        network: functional, all its sizes known but the batch.
+        recipe: size of the scan and stride of the windows.
+    """
+    windows = len(window_starts(recipe.size, recipe.depth, recipe.stride))
+    try:
+        exact, apart = (2e-12 * make_plan(network, recipe.stride, exact).macs(windows) for exact in (True, False))
+    except Planar3DError:
+        return ""
+    return (
+        f"With what windows share computed once: {exact:.3g} TFLOP bit for bit, {apart:.3g} TFLOP with convolutions "
+        "split between what is shared and what is not."
     )
 
 

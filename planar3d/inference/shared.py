@@ -71,7 +71,7 @@ class SharedInference:
         for number, start in enumerate(starts):
             pieces = plan.pieces(number, len(starts))
             while computed < start + max(map(plan.reached, pieces)):
-                places = [rings[node].append(start // per_entry(node)) for node in plan.frontier]
+                places = [rings[n].append(start // per_entry(n) + plan.oldest(n, pieces)) for n in plan.frontier]
                 compute([network_input(_chunk(voxels, computed, plan.chunk), self.channels)], places)
                 computed += plan.chunk
             for piece in pieces:
@@ -101,6 +101,7 @@ class _Ring:
     def append(self, oldest: int) -> np.ndarray:
         """Room for the next chunk, behind the entries held; those before `oldest` may be dropped."""
         if self.end + self.step - self.first > len(self.entries):
+            oldest = min(oldest, self.end)
             held = self.end - oldest
             # NumPy copies through a buffer where the two stretches overlap.
             self.entries[:held] = self.entries[oldest - self.first : self.end - self.first]

@@ -125,6 +125,7 @@ class _Cohort:
     assume_affine: bool
     notify: Callable[[str], None]
     failed: list[Path] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
 
     def prepare(self, name: str) -> tuple[Scan | None, Prepared]:
         """Read and prepare a scan; its raw voxels are kept for a picture alone."""
@@ -135,9 +136,18 @@ class _Cohort:
         """Run the network on a prepared scan; an error of it, or of its preparation, is its result."""
         try:
             scan, cube = prepared.result()
-            return _Segmented(scan, cube, self.predict(cube.voxels, Ticker(self.notify, f"{name}, windows")))
+            self._say_how()
+            probabilities = self.predict(cube.voxels, Ticker(self.notify, f"{name}, windows"))
+            self._say_how()
+            return _Segmented(scan, cube, probabilities)
         except Planar3DError as error:
             return error
+
+    def _say_how(self) -> None:
+        """Say method, engine and precision: at the beginning, and where the first scan has decided them."""
+        if self.predict.description not in self.said:
+            self.said.append(self.predict.description)
+            self.notify(self.predict.description)
 
     def write(self, name: str, result: _Segmented | Planar3DError) -> None:
         """Write the mask of a scan, or say why there is none."""

@@ -4,9 +4,11 @@ import pytest
 from inference_networks import small_unet
 
 from planar3d.inference.depth_graph import Reach
-from planar3d.inference.plan import make_plan
+from planar3d.inference.plan import describe_work, make_plan
 from planar3d.networks.flops import layer_costs
 from planar3d.networks.planar_resunet import PlanarResUNet
+from planar3d.networks.vgg16 import PlanarVGG16
+from planar3d.recipes import PAPER
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +21,11 @@ def test_a_scan_costs_what_sharing_and_trimming_leave(full_size) -> None:
     shared, split = (make_plan(full_size, 8, exact).macs(31) for exact in (True, False))
     assert windowed / shared == pytest.approx(1.41, abs=0.01)
     assert windowed / split == pytest.approx(1.64, abs=0.02)
+
+
+def test_the_work_of_a_scan_is_said_where_windows_share(full_size) -> None:
+    assert "14.8 TFLOP bit for bit, 12.5 TFLOP" in describe_work(full_size, PAPER)
+    assert describe_work(PlanarVGG16(weights=None), PAPER) == ""
 
 
 def test_an_inner_window_needs_the_slices_that_its_middle_depends_on(full_size) -> None:

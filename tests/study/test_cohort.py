@@ -68,6 +68,7 @@ def test_masks_equal_those_of_each_scan_alone_and_lines_follow_the_input(scans, 
     assert [line.partition("/")[0] for line in results] == ["1", "2", "3", "4", "5", "6"]
     assert all(str(path) in line for path, line in zip(inputs, results, strict=True))
     assert ["failed: " in line for line in results] == [False, True, False, False, True, False]
+    assert [line for line in lines if "Keras" in line] == ["windowed on Keras"]
     assert any(line.startswith("4 of 6 scans in ") and line.endswith("scans an hour") for line in lines)
     written = sorted((tmp_path / "masks").iterdir())
     assert [path.name for path in written] == [f"{i}_3DFLAIR_mask.nii.gz" for i in ("01A", "01B", "07A", "07B")]

@@ -1,0 +1,81 @@
+"""Masks in bf16 beside masks in float32, of the same weights on real scans: voxels that differ, change of Dice.
+
+python benchmarks/agreement.py --data FOLDER --model best.weights.h5 --scans sub-01,sub-02
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from side_by_side import conditions, measure, record, table
+
+WAYS = {
+    "Keras, float32": ("keras", "float32"),
+    "OpenVINO, float32": ("openvino", "float32"),
+    "OpenVINO, bf16": ("openvino", "bf16"),
+}
+THRESHOLDS = (16, 128)  # of 256
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder of scans with masks.")],
+    model: Annotated[Path, typer.Option(help="Trained weights.")],
+    scans: Annotated[str | None, typer.Option(help="Which of them, with commas; all if left out.")] = None,
+    size: Annotated[int, typer.Option(help="Voxels along each axis of the prepared scan.")] = 256,
+    keras: Annotated[bool, typer.Option(help="Begin with Keras, which the others are then compared with.")] = False,
+) -> None:
+    """Predict each scan in each way, and write the table to RESULTS.md."""
+    from planar3d.networks.weights_file import read_recipe
+    from planar3d.recipes import PAPER
+    from planar3d.scans.datasets import find_cases
+    from planar3d.scans.prepare import prepare
+    from planar3d.scans.volume import read_mask, read_scan
+
+    recipe = (read_recipe(model) or PAPER).changed(size=size)
+    cases = find_cases(data).by_id()
+    chosen = scans.split(",") if scans else list(cases)
+    raw = {name: read_scan(cases[name].scan) for name in chosen}
+    prepared = {name: prepare(raw[name], recipe) for name in chosen}
+    experts = {name: read_mask(cases[name].mask, raw[name]).voxels > 0 for name in chosen}
+    ways = [way for way in WAYS if keras or not way.startswith("Keras")]
+    found = {
+        way: measure(_predict, model, recipe, *WAYS[way], [prepared[name].voxels for name in chosen]) for way in ways
+    }
+    rows = []
+    for number, name in enumerate(chosen):
+        for limit in THRESHOLDS:
+            masks = [found[way].value[number] * 256 > limit for way in ways]
+            native = [prepared[name].restore(mask).voxels > 0 for mask in masks]
+            dice = [_dice(mask, experts[name]) for mask in native]
+            differ = int((masks[0] != masks[-1]).sum())
+            share = differ / max(int(masks[0].sum()), 1)
+            between = _dice(masks[0], masks[-1])
+            row = [f"{name}, {limit}/256", f"{masks[0].sum():,}", f"{differ:,} ({share:.2%})", f"{between:.4f}"]
+            rows.append([*row, *(f"{d:.4f}" for d in dice), f"{dice[-1] - dice[0]:+.4f}"])
+    headings = ["scan, threshold", "mask voxels", f"differ, {ways[0]} to bf16", "Dice of the two"]
+    headings += [f"native Dice, {way}" for way in ways] + ["change"]
+    times = ", ".join(f"{way} {m.seconds / len(chosen):.1f} s a scan, {m.peak_gib:.2f} GiB" for way, m in found.items())
+    largest = max(float(np.abs(a - b).max()) for a, b in zip(found[ways[0]].value, found[ways[-1]].value, strict=True))
+    text = (
+        f"Weights {model.name} ({recipe.name}) at {size}³; largest difference of a probability {largest:.1e}. {times}."
+    )
+    record("bf16 beside float32 on real scans", "\n\n".join([text, table(headings, rows), conditions()]))
+
+
+def _predict(model: Path, recipe, engine: str, precision: str, scans: list[np.ndarray]):
+    from planar3d.inference.predictor import predictor
+    from planar3d.networks.weights_file import load_network
+
+    network, _ = load_network(model, recipe)
+    predict = predictor(network, recipe, "shared", engine, precision)
+    return lambda: [predict(voxels) for voxels in scans]
+
+
+def _dice(a: np.ndarray, b: np.ndarray) -> float:
+    both = int(a.sum()) + int(b.sum())
+    return 2 * int((a & b).sum()) / both if both else 1.0
+
+
+if __name__ == "__main__":
+    typer.run(main)
