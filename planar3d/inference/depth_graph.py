@@ -197,7 +197,9 @@ def _node(layer: Any, inputs: tuple[Node, ...], output: Any, depth: int) -> Node
         # What is joined twice is joined once: the first result need not be kept for the second.
         inputs = tuple(leaf for source in inputs for leaf in (source.inputs if _joins(source) else (source,)))
     per_entry = depth // shape[0] if depth % shape[0] == 0 else None
-    return Node(layer, inputs, shape, reach_of(layer, inputs[0].length), per_entry)
+    # One value for all slices joins them, as the weights of squeeze and excitation do.
+    spread = len({node.length for node in inputs}) > 1
+    return Node(layer, inputs, shape, Reach(whole=True) if spread else reach_of(layer, inputs[0].length), per_entry)
 
 
 def _joins(node: Node) -> bool:

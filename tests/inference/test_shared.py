@@ -80,15 +80,17 @@ def test_a_network_that_shares_nothing_is_refused() -> None:
         make_plan(network, 8)
 
 
-def test_a_layer_that_sees_whole_windows_stays_exact() -> None:
+@pytest.mark.parametrize("repeated", [True, False])
+@pytest.mark.parametrize("stride", [8, 16])
+def test_a_layer_that_sees_whole_windows_stays_exact(repeated: bool, stride: int) -> None:
     inputs = keras.Input((16, 16, 16, 1))
     x = skip = layers.Conv3D(4, (1, 3, 3), padding="same", activation="relu")(inputs)
     mean = layers.GlobalAveragePooling3D(keepdims=True)(x)
-    x = layers.Multiply()([x, layers.UpSampling3D((16, 1, 1))(mean)])
+    x = layers.Multiply()([x, layers.UpSampling3D((16, 1, 1))(mean) if repeated else mean])
     x = layers.Concatenate()([x, skip])
     network = with_output(inputs, x)
     scan = voxels(40, 16)
-    recipe = PAPER.changed(size=16, channels=1)
+    recipe = PAPER.changed(size=16, channels=1, stride=stride)
     windowed = predict_volume(network, scan, recipe, "windowed")
     np.testing.assert_array_equal(predict_volume(network, scan, recipe, "shared"), windowed)
 
