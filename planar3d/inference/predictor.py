@@ -176,7 +176,10 @@ class _Checked:
         if self.chosen is not None:
             return self.chosen(voxels, progress)
         probabilities = self.in_bf16(voxels, progress)
+        # Compiling takes less than a second, and both at once would take a GiB more than either.
+        self.in_bf16.release()
         agreement = self._agreement(voxels, probabilities)
+        self.in_float32.release()
         self.chosen = self.in_bf16 if agreement >= AGREEMENT else self.in_float32
         verb = "agrees" if agreement >= AGREEMENT else "does not agree"
         self.description = f"{self.chosen.description}; bf16 {verb} with float32 (Dice of the masks {agreement:.4f})"

@@ -83,6 +83,10 @@ class SharedInference:
                 progress(number + 1, len(starts))
         return np.concatenate(kept)[: len(voxels)]
 
+    def release(self) -> None:
+        """Drop what was built, and its memory; the next scan builds it again."""
+        self._programs.clear()
+
     def _program(self, piece: Piece, shapes: Sequence[Any]) -> Program:
         key = (id(piece), *shapes)
         if key not in self._programs:
