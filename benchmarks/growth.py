@@ -77,6 +77,7 @@ def main(
     threads: Annotated[str, typer.Option(help="Cores to use; those that the machine lacks are left out.")] = "1,2",
     only: Annotated[str | None, typer.Option(help="Methods, separated by semicolons; all if left out.")] = None,
     longest: Annotated[float, typer.Option(help="TFLOP a thread; of longer scans as many windows are timed.")] = 40,
+    most: Annotated[int, typer.Option(help="Largest size that fewer threads than the machine's are timed at.")] = 256,
     keep: Annotated[Path | None, typer.Option(help="Measurements are kept here, and not repeated.")] = None,
 ) -> None:
     """Measure every method at every size and number of threads, one after another."""
@@ -89,7 +90,7 @@ def main(
         folder = keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for count in (int(count) for count in threads.split(",") if int(count) <= cores):
-            for size in columns:
+            for size in (size for size in columns if size <= most or count == cores):
                 for name in chosen:
                     method = METHODS[name.strip()]
                     if all(importlib.util.find_spec(package) for package in method.needs):
@@ -147,7 +148,8 @@ def _tables(points: dict[tuple[str, int, int], Point], work: dict[int, Work]) ->
             ["TFLOP a scan, shared on OpenVINO", *(f"{each.split:.3g}" for each in work.values())],
         ]
         for unit, cell in (("s", _seconds), ("GiB", lambda point: f"{point.peak_gib:.2f}")):
-            rows += [[f"{name}: {unit}", *(cell(points[name, size, threads]) for size in work)] for name in names]
+            cells = {(name, size): cell(points[name, size, threads]) for name, size, n in points if n == threads}
+            rows += [[f"{name}: {unit}", *(cells.get((name, size), "–") for size in work)] for name in names]
         heading = f"{threads} thread{'s' if threads > 1 else ''}"
         parts.append(table([heading, *(f"{size}³" for size in work)], rows))
     return "\n\n".join(
@@ -174,12 +176,14 @@ def _plot(points: dict[tuple[str, int, int], Point], work: dict[int, Work]) -> N
     across = [each.windowed for each in work.values()]
     for name, method in METHODS.items():
         for threads in sorted({count for found, _, count in points if found == name}):
-            series = [points[name, size, threads] for size in work]
+            here = [size for size in work if (name, size, threads) in points]
+            series = [points[name, size, threads] for size in here]
+            amount = [work[size].windowed for size in here]
             style: dict[str, Any] = {"color": method.color, "linestyle": "-" if threads == most else "--"}
             style |= {"marker": "o" if threads == most else "s", "markersize": 4}
             label = f"{name}, {threads} thread{'s' if threads > 1 else ''}"
-            panels[0].plot(across, [point.seconds for point in series], label=label, **style)
-            panels[1].plot(across, [point.peak_gib for point in series], **style)
+            panels[0].plot(amount, [point.seconds for point in series], label=label, **style)
+            panels[1].plot(amount, [point.peak_gib for point in series], **style)
     for panel, unit in zip(panels, ("seconds a scan", "peak memory in GiB"), strict=True):
         panel.set_xscale("log")
         panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
