@@ -12,6 +12,7 @@ import keras
 from keras import layers
 
 from planar3d.errors import Planar3DError
+from planar3d.inference.padding import same_padding
 
 Range = tuple[int, int]  # entries along depth, from and to
 
@@ -193,17 +194,17 @@ def _node(layer: Any, inputs: tuple[Node, ...], output: Any, depth: int) -> Node
             f"Layer {layer.name} ({type(layer).__name__}) gives {tuple(output.shape)}, not (batch, depth, rows, cols, "
             "channels) of known depth; use method='windowed'."
         )
-    if isinstance(layer, layers.Concatenate) and _acts_on_channels(layer):
+    if _joins(layer):
         # What is joined twice is joined once: the first result need not be kept for the second.
-        inputs = tuple(leaf for source in inputs for leaf in (source.inputs if _joins(source) else (source,)))
+        inputs = tuple(leaf for source in inputs for leaf in (source.inputs if _joins(source.layer) else (source,)))
     per_entry = depth // shape[0] if depth % shape[0] == 0 else None
     # One value for all slices joins them, as the weights of squeeze and excitation do.
     spread = len({node.length for node in inputs}) > 1
     return Node(layer, inputs, shape, Reach(whole=True) if spread else reach_of(layer, inputs[0].length), per_entry)
 
 
-def _joins(node: Node) -> bool:
-    return isinstance(node.layer, layers.Concatenate) and _acts_on_channels(node.layer)
+def _joins(layer: Any) -> bool:
+    return isinstance(layer, layers.Concatenate) and _acts_on_channels(layer)
 
 
 def reach_of(layer: Any, length: int) -> Reach:
@@ -237,8 +238,8 @@ def _acts_on_channels(layer: Any) -> bool:
 def _sliding(extent: int, stride: int, padding: str, length: int) -> Reach:
     if padding == "valid":
         return Reach(extent, stride)
-    total = max((-(-length // stride) - 1) * stride + extent - length, 0)
-    return Reach(extent, stride, before=total // 2, after=total - total // 2)
+    before, after = same_padding(length, extent, stride)
+    return Reach(extent, stride, before=before, after=after)
 
 
 def _transposed(layer: layers.Conv3DTranspose) -> Reach:

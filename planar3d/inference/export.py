@@ -2,11 +2,7 @@
 
 import importlib.util
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +12,7 @@ import numpy as np
 
 from planar3d import __version__
 from planar3d.errors import Planar3DError
-from planar3d.files import write_json
+from planar3d.files import folder_written_beside, write_json
 from planar3d.inference.export_formats import FORMATS, Format
 from planar3d.recipes import Recipe
 from planar3d.scans.windows import network_input
@@ -75,7 +71,7 @@ def export_network(
     metadata = {f"planar3d_{key}": json.dumps(value) for key, value in described.items()}
     results = []
     for name, made in chosen.items():
-        with _folder_beside(Path(folder) / name) as temporary:
+        with folder_written_beside(Path(folder) / name) as temporary:
             made.write(network, temporary, metadata)
             found = made.run(temporary, network.name, window)
             difference = float(np.max(np.abs(found - expected))) if found.shape == expected.shape else float("nan")
@@ -151,19 +147,3 @@ def _description(network: keras.Model, recipe: Recipe | None) -> dict[str, Any]:
         },
         "layers": [layer.name for layer in network.layers],
     }
-
-
-@contextmanager
-def _folder_beside(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `folder`; it takes the place of `folder` if the block succeeds."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
-    try:
-        made = temporary / folder.name
-        made.mkdir()
-        yield made
-        if folder.exists():
-            os.replace(folder, temporary / "before")
-        os.replace(made, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -9,10 +9,8 @@ import numpy as np
 from keras import layers, ops
 
 from planar3d.inference.depth_graph import Node, Range
-from planar3d.inference.plan import Piece
+from planar3d.inference.plan import Piece, Shape
 from planar3d.training.backends import on_gpu
-
-Shape = tuple[int, int, int, int]
 
 
 class KerasEngine:
@@ -111,10 +109,7 @@ def _apply(node: Node, wanted: Range, tensors: dict[tuple[Node, Range], Any], pi
 
 
 def _take(node: Node, wanted: Range | None, tensors: dict[tuple[Node, Range], Any], piece: Piece) -> Any:
-    """Entries of a node that was computed, or was given in just this stretch."""
-    have = piece.nodes.get(node)
-    if have is None:
-        return next(tensors[key] for key in piece.inputs if key[0] is node and wanted in (None, key[1]))
+    have = piece.holding(node, wanted)
     return _cut(tensors[node, have], have, wanted or have)
 
 

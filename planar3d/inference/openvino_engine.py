@@ -11,9 +11,7 @@ from openvino import opset13 as op
 from planar3d.errors import Planar3DError
 from planar3d.inference.depth_graph import Node, Range
 from planar3d.inference.openvino_layers import activated, emitter, unknown_of
-from planar3d.inference.plan import Piece, Plan
-
-Shape = tuple[int, int, int, int]
+from planar3d.inference.plan import Piece, Plan, Shape
 
 # Keras stores (batch, depth, rows, cols, channels); OpenVINO's operators take (batch, channels, depth, rows, cols).
 _CHANNELS_FIRST, _CHANNELS_LAST = [0, 4, 1, 2, 3], [0, 2, 3, 4, 1]
@@ -158,8 +156,5 @@ def _apply(node: Node, wanted: Range, tensors: dict[tuple[Node, Range], _Tensor]
 
 
 def _take(node: Node, wanted: Range | None, tensors: dict[tuple[Node, Range], _Tensor], piece: Piece) -> _Tensor:
-    """Entries of a node that was computed, or was given in just this stretch."""
-    have = piece.nodes.get(node)
-    if have is None:
-        return next(tensors[key] for key in piece.inputs if key[0] is node and wanted in (None, key[1]))
+    have = piece.holding(node, wanted)
     return tensors[node, have].cut(have, wanted or have)

@@ -11,6 +11,7 @@ from openvino import opset1
 from openvino import opset13 as op
 
 from planar3d.inference.depth_graph import Node, Range
+from planar3d.inference.padding import same_padding, transposed_padding
 
 Emitter = Callable[[Node, list[Any], Range], Any]
 
@@ -50,18 +51,16 @@ def _convolution(node: Node, taken: list[Any], padding: Range) -> Any:
 def _transposed(node: Node, taken: list[Any], padding: Range) -> Any:
     layer: Any = node.layer
     kernel = op.constant(_kernel(node, channels_axis=4).transpose(4, 3, 0, 1, 2).copy())
-    overlap = [
-        max(k - s, 0) if layer.padding == "same" else 0 for k, s in zip(layer.kernel_size, layer.strides, strict=True)
-    ]
-    gap = [max(s - k, 0) for k, s in zip(layer.kernel_size, layer.strides, strict=True)]
+    axes = zip(layer.kernel_size, layer.strides, strict=True)
+    cut, added = zip(*(transposed_padding(k, s, layer.padding) for k, s in axes), strict=True)
     y = op.convolution_backprop_data(
         taken[0],
         kernel,
         list(layer.strides),
-        pads_begin=[n // 2 for n in overlap],
-        pads_end=[n - n // 2 for n in overlap],
+        pads_begin=[before for before, _ in cut],
+        pads_end=[after for _, after in cut],
         dilations=list(layer.dilation_rate),
-        output_padding=gap,
+        output_padding=list(added),
     )
     return _finished(node, y)
 
@@ -105,14 +104,13 @@ _ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 
 
 def _in_plane(sizes: Any, kernel: Any, strides: Any, padding: str, dilation: Any = (1, 1, 1)) -> list[Range]:
-    """Padding of rows and columns, as Keras has it: what is odd comes behind."""
+    """Padding of rows and columns."""
     if padding == "valid":
         return [(0, 0), (0, 0)]
-    totals = [
-        max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
+    return [
+        same_padding(n, (k - 1) * d + 1, s)
         for n, k, s, d in zip(sizes, kernel[1:], strides[1:], dilation[1:], strict=True)
     ]
-    return [(total // 2, total - total // 2) for total in totals]
 
 
 def _pooling(node: Node, taken: list[Any], padding: Range) -> Any:

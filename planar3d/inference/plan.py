@@ -18,6 +18,8 @@ from planar3d.inference.split import split
 from planar3d.recipes import Recipe
 from planar3d.scans.windows import window_starts
 
+Shape = tuple[int, int, int, int]  # entries along depth, rows, cols, channels
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -34,6 +36,12 @@ class Piece:
     nodes: dict[Node, Range]
     outputs: tuple[Node, ...]
     features: bool
+
+    def holding(self, node: Node, wanted: Range | None = None) -> Range:
+        """The entries in which the wanted ones of a node are: all that are computed, or given in just that stretch."""
+        if node in self.nodes:
+            return self.nodes[node]
+        return next(ends for given, ends in self.inputs if given is node and wanted in (None, ends))
 
     def macs(self) -> int:
         """Multiply-accumulates of its convolutions."""

@@ -6,10 +6,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from planar3d.inference.plan import Piece, Plan, per_entry
+from planar3d.inference.plan import Piece, Plan, Shape, per_entry
 from planar3d.scans.windows import network_input, window_starts
-
-Shape = tuple[int, int, int, int]
 
 
 class Program(Protocol):

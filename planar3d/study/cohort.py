@@ -13,12 +13,12 @@ from planar3d.errors import Planar3DError, ScanError
 from planar3d.evaluation.figures import overlay as draw_overlay
 from planar3d.inference.predictor import Predictor, predictor
 from planar3d.networks.weights_file import load_network
+from planar3d.pipeline import one_ahead, one_behind
 from planar3d.progress import Ticker, duration
 from planar3d.recipes import Recipe
 from planar3d.scans.prepare import Prepared, prepare
 from planar3d.scans.volume import Scan, read_scan
 from planar3d.scans.windows import binarize
-from planar3d.study.pipeline import one_ahead, one_behind
 
 
 def segment_all(

@@ -1,11 +1,11 @@
 """Training samples: windows gathered from memory-mapped scans, batch by batch."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
+from planar3d.pipeline import one_ahead
 from planar3d.recipes import Recipe
 from planar3d.scans.windows import network_input, window_starts
 
@@ -108,14 +108,10 @@ def read_ahead(
     def read(numbers: np.ndarray) -> tuple[np.ndarray, Any, np.ndarray]:
         return numbers, samples.inputs(numbers), samples.targets(numbers)
 
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        following = [reader.submit(read, numbers) for numbers in batches[:1]]
-        for numbers in [*batches[1:], None]:
-            batch = following.pop().result()
-            if numbers is not None:
-                following.append(reader.submit(read, numbers))
-            yield batch
+    batches = (order[start : start + batch_size] for start in range(0, len(order), batch_size))
+    with one_ahead(read, batches) as coming:
+        for _, batch in coming:
+            yield batch.result()
 
 
 def training_and_validation(train: int, validation: int, slices: int, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:

@@ -111,7 +111,8 @@ def test_onnx_agrees_with_keras_in_every_layer_it_knows():
     _needs("onnx")
     import onnxruntime
 
-    from planar3d.inference.onnx_graph import _WRITERS, onnx_model
+    from planar3d.inference.onnx_graph import onnx_model
+    from planar3d.inference.onnx_layers import WRITERS
 
     keras.utils.set_random_seed(1)
     inputs = keras.Input((7, 9, 8, 3))
@@ -122,7 +123,7 @@ def test_onnx_agrees_with_keras_in_every_layer_it_knows():
     )
     used = {type(layer) for layer in network._flatten_layers()}
     in_training_alone = {layers.GaussianDropout, layers.GaussianNoise, layers.Identity}
-    assert set(_WRITERS) - used == in_training_alone
+    assert set(WRITERS) - used == in_training_alone
     window = _window(network, batch=2)
     expected = network.predict_on_batch(window)
     session = onnxruntime.InferenceSession(onnx_model(network, {}).SerializeToString())

@@ -89,7 +89,9 @@ def test_an_interrupted_cohort_leaves_whole_masks_alone(scans, model, tmp_path):
     copies.mkdir()
     for number in range(200):
         (copies / f"{number:03d}_FLAIR.nii.gz").symlink_to(scans[number % len(scans)])
-    program = [sys.executable, "-u", "-c", "from planar3d.cli import main; main()"]
+    # A shell that runs the tests in the background has their processes ignore the signal.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = [sys.executable, "-u", "-c", f"{heed}; from planar3d.cli import main; main()"]
     process = subprocess.Popen(
         [*program, "predict", copies, "--model", model, "--out", tmp_path / "m"],
         env=os.environ | {"PYTHONPATH": str(ROOT)},

@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from planar3d.study.pipeline import one_ahead, one_behind
+from planar3d.pipeline import one_ahead, one_behind
 
 
 class _Made:
