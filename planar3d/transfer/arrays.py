@@ -15,6 +15,7 @@ from planar3d.transfer import keras2_layout, keras3_layout
 from planar3d.transfer.hdf5_guard import opened
 from planar3d.transfer.keras2_layout import write_legacy_h5
 from planar3d.transfer.onnx_initializers import read_onnx
+from planar3d.transfer.published_models import find_model
 from planar3d.transfer.size_budget import SizeBudget
 
 __all__ = ["FORMATS", "Arrays", "read_arrays", "write_legacy_h5"]
@@ -34,7 +35,8 @@ def read_arrays(path: str | os.PathLike[str]) -> Arrays:
     """Read the named arrays of a weights file of any known format, told by its content.
 
     Args:
-        path: a Keras 2 or 3 `.h5` (weights only or a whole model), `.weights.h5`, `.keras`, `.npz` or `.onnx`.
+        path: a Keras 2 or 3 `.h5` (weights only or a whole model), `.weights.h5`, `.keras`, `.npz` or `.onnx`, or the
+            name of a published model.
 
     Returns:
         Arrays by `layer/weight`: `block1_conv1/kernel` (kh, kw, cin, cout), `block1_conv1/bias` (cout,), `bn/gamma`, ….
@@ -44,9 +46,7 @@ def read_arrays(path: str | os.PathLike[str]) -> Arrays:
         WeightsError: the file is missing, damaged, of no known format, or unsafe: pickled objects, links to other
             files, paths that leave an archive, sizes the file cannot hold.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path} does not exist; name a weights file ({FORMATS}).")
+    path = find_model(path)
     try:
         arrays = _reader(path)(path, SizeBudget(path))
     except WeightsError:

@@ -37,6 +37,12 @@ def digest(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array, dtype="<f4").data).hexdigest()
 
 
+def digest_of_all(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of named arrays, whatever their file and order: of a line `<name> <digest>` each, sorted by name."""
+    lines = [f"{name} {digest(arrays[name])}\n" for name in sorted(arrays)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 def differing(arrays: Mapping[str, np.ndarray], names: list[str]) -> list[str]:
     """Those of `names` that are missing in `arrays` or are not ImageNet's."""
     return [name for name in names if name not in arrays or digest(arrays[name]) != vgg16_digests()[name]]

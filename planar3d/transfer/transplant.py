@@ -121,7 +121,8 @@ def load_weights(
 
     Args:
         network: a built Keras network.
-        file: `.h5` of Keras 2 or 3, weights only or a whole model, `.weights.h5`, `.keras`, `.npz` or `.onnx`.
+        file: `.h5` of Keras 2 or 3, weights only or a whole model, `.weights.h5`, `.keras`, `.npz` or `.onnx`, or the
+            name of a published model.
         strict: whether a weight of the network that is missing in the file is an error.
         mapping: how 2D kernels fill kernels deeper than one slice.
 

@@ -13,7 +13,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from planar3d.errors import WeightsError
-from planar3d.transfer import digests, sources
+from planar3d.transfer import digests, download, sources
 from planar3d.transfer.digests import digest, vgg16_digests, vgg16_kernel_shapes
 from planar3d.transfer.sources import identify, imagenet_vgg16
 
@@ -113,7 +113,7 @@ def test_a_failed_download_ends_soon_and_leaves_the_cache_as_it_was(cache, monke
     (cache / NO_TOP).write_bytes(b"the user's")
     monkeypatch.delenv("PLANAR3D_OFFLINE")
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(sources, "_TIMEOUT", 0.3)
+    monkeypatch.setattr(download, "_TIMEOUT", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr(sources, "_URL", f"http://127.0.0.1:{server.getsockname()[1]}/{NO_TOP}")
         if answer:

@@ -1,0 +1,152 @@
+"""Model cards: what a published network was trained on, what it scored, what it is not for.
+
+A card is JSON and lies in the weights file. Of a field's values, texts become paragraphs in Markdown, lists of texts
+bullets, mappings tables of two columns, and lists of mappings tables with a column a key.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from planar3d.errors import WeightsError
+from planar3d.files import write_text
+from planar3d.networks.weights_file import read_attribute, read_recipe
+from planar3d.transfer.published_models import file_sha256, find_model
+
+CARD_ATTRIBUTE = "planar3d_card"
+
+# What a person must say, with what it should say.
+WRITTEN = {
+    "name": "the name that the model is published under",
+    "data": "what it was trained on, and where that is from",
+    "licence": "of the weights",
+    "attribution": "whom to name for data and weights it began with",
+    "training": "how it was trained",
+    "scores": "cross-validated, with their conditions",
+    "input": "which scans it is meant for",
+    "limits": "where it fails, and what it is not for",
+}
+# Fields of a card, in the order in which they are shown; what a person says beyond WRITTEN stands between the two.
+_TITLES = {
+    "data": "Training data",
+    "licence": "Licence",
+    "attribution": "Attribution",
+    "training": "Training",
+    "scores": "Cross-validated scores",
+    "input": "Expected input",
+    "limits": "Limits",
+}
+_MEASURED_TITLES = {
+    "threshold": "Threshold",
+    "network": "Network",
+    "versions": "Written with",
+    "storage": "Storage",
+    "weights_sha256": "SHA-256 of the arrays",
+}
+_SUMMARIZED = ("data", "licence", "threshold", "scores")
+
+
+def check_card(card: Any) -> None:
+    """Raise a `WeightsError` if a card lacks something that a person must say, or says what is measured."""
+    if not isinstance(card, Mapping):
+        raise WeightsError(f"A model card is a JSON object with the fields {', '.join(WRITTEN)}.")
+    missing = [f"{field} ({meaning})" for field, meaning in WRITTEN.items() if not card.get(field)]
+    if missing:
+        raise WeightsError(f"The model card lacks {', '.join(missing)}; add what is missing.")
+    measured = [field for field in _MEASURED_TITLES if field in card]
+    if measured:
+        raise WeightsError(f"The model card says {', '.join(measured)}, which is filled in by measure; leave it out.")
+
+
+def read_card(model: str | Path) -> dict[str, Any] | None:
+    """The model card that a weights file or published model carries, or None if it carries none.
+
+    Raises:
+        WeightsError: the file is missing or damaged.
+    """
+    path = find_model(model)
+    card = read_attribute(path, CARD_ATTRIBUTE)
+    if card is not None and not isinstance(card, dict):
+        raise WeightsError(f"{path} is damaged: its {CARD_ATTRIBUTE} is no JSON object.")
+    return card
+
+
+def summarize_card(card: Mapping[str, Any] | None) -> list[str]:
+    """A card's main lines as plain text: name, data, licence, threshold, scores; none without a card.
+
+    Control characters, by which a file from elsewhere could steer a terminal, are left out.
+    """
+    if card is None:
+        return []
+    lines = [str(card.get("name", "a model without a name"))]
+    for field in _SUMMARIZED:
+        if field in card:
+            first, *others = _plain(card[field])
+            title = (_TITLES | _MEASURED_TITLES)[field]
+            lines += [f"  {title}: {first}".rstrip(), *(f"    {line}" for line in others)]
+    return ["".join(filter(str.isprintable, line.replace("\n", " "))) for line in lines]
+
+
+def write_card(path: str | Path) -> Path:
+    """Write the model card of a published weights file as Markdown beside it, and return where.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or carries no card.
+    """
+    path = Path(path)
+    card, recipe = read_card(path), read_recipe(path)
+    if card is None or recipe is None:
+        raise WeightsError(f"{path} carries no model card or no recipe; write it with publish_weights.")
+    more = {field: field.capitalize() for field in card if field not in ("name", *_TITLES, *_MEASURED_TITLES)}
+    titles = _TITLES | more | _MEASURED_TITLES
+    sections = [f"## {title}\n\n{_markdown(card[field])}" for field, title in titles.items() if field in card]
+    content = [
+        f"# {card['name']}",
+        f"`{path.name}`, {path.stat().st_size:,} bytes, SHA-256 `{file_sha256(path)}`.",
+        f"```\nplanar3d predict scan.nii.gz --model {card['name']} --out masks\n```",
+        f'```python\nimport planar3d as p3\n\nmask = p3.segment("scan.nii.gz", "{card["name"]}")\n```',
+        *sections,
+        f"## Recipe\n\n```json\n{json.dumps(recipe.to_json(), indent=2)}\n```",
+        "This card is in the weights file as well, and is printed by "
+        f"`planar3d info --model {card['name']}`; this page is made from it.",
+    ]
+    written = path.with_name(f"{path.name.removesuffix('.weights.h5')}.md")
+    write_text(written, "\n\n".join(content) + "\n")
+    return written
+
+
+def _plain(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        return ["", *(f"{key}: {_cell(item)}" for key, item in value.items())]
+    if _is_list(value):
+        return ["", *map(_cell, value)]
+    return [_cell(value)]
+
+
+def _markdown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return _table(["", ""], [[key, item] for key, item in value.items()])
+    if _is_list(value) and value and all(isinstance(item, Mapping) for item in value):
+        columns = list(dict.fromkeys(key for row in value for key in row))
+        return _table(columns, [[row.get(column, "") for column in columns] for row in value])
+    if _is_list(value):
+        return "\n".join(f"- {_cell(item)}" for item in value)
+    return _cell(value)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    cells = [list(columns), ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(_cell(cell).replace('|', chr(92) + '|') for cell in row)} |" for row in cells)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key} {_cell(item)}" for key, item in value.items())
+    return ", ".join(map(_cell, value)) if _is_list(value) else str(value)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)

@@ -1,0 +1,158 @@
+"""A trained network as one small file that others can load: half precision, its recipe and its model card."""
+
+import json
+import zlib
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+
+import planar3d
+from planar3d.errors import WeightsError
+from planar3d.files import write_json, written_beside
+from planar3d.networks.model_card import CARD_ATTRIBUTE, check_card, read_card
+from planar3d.networks.planar_resunet import recipe_network
+from planar3d.networks.weights_file import load_network, read_recipe, save_weights
+from planar3d.recipes import Recipe
+from planar3d.transfer.arrays import read_arrays
+from planar3d.transfer.digests import digest_of_all
+from planar3d.transfer.published_models import TABLE, file_sha256
+
+LARGEST_FILE = 50_000_000
+# An attribute of an HDF5 file holds less than 64 KiB.
+_LARGEST_CARD = 60_000
+# Compressed arrays take longer to load, so a tenth must be won.
+_PAYS = 0.9
+_COMPRESSION = {"shuffle": True, "compression": "gzip", "compression_opts": 6}
+
+
+def publish_weights(
+    network: keras.Model | str | Path, path: str | Path, recipe: Recipe | None, card: Mapping[str, Any]
+) -> Path:
+    """Write a network's weights in float16, with recipe and model card, in Keras' own layout of `.weights.h5`.
+
+    Both `keras.Model.load_weights` and this package load it as float32, each value rounded to float16.
+
+    Args:
+        network: the network, or its weights file.
+        path: `<name>.weights.h5`, of the card's name.
+        recipe: what the network was trained by; None takes the one that the weights file carries.
+        card: what a person says of the model (`model_card.WRITTEN`); the rest is filled in.
+
+    Raises:
+        WeightsError: values that float16 cannot hold, a file of more than 50 MB, a card that lacks something, or no
+            recipe.
+    """
+    path = Path(path)
+    check_card(card)
+    if path.name != f"{card['name']}.weights.h5":
+        raise WeightsError(f"{path}: the model {card['name']} is published as {card['name']}.weights.h5.")
+    if not isinstance(network, keras.Model):
+        recipe = recipe or read_recipe(network)
+    if recipe is None:
+        raise WeightsError("The weights do not tell the recipe they were trained by; give it as well.")
+    if recipe.encoder_weights not in ("imagenet", "none"):
+        raise WeightsError(
+            f"The recipe takes its encoder from {recipe.encoder_weights}, which others do not have; publish it with "
+            "encoder_weights 'imagenet' or 'none', and say in the card where the encoder is from."
+        )
+    published = _built_anew(network, recipe)
+    _refuse_what_is_lost(published)
+    with written_beside(path) as written:
+        with TemporaryDirectory() as folder:
+            single = save_weights(published, Path(folder, path.name), recipe)
+            with h5py.File(single) as source, h5py.File(written, "w") as target:
+                _copy_halved(source, target)
+        text = json.dumps({**card, **_measured(published, recipe, written)}, ensure_ascii=False)
+        if len(text.encode()) > _LARGEST_CARD:
+            raise WeightsError(f"The model card has {len(text.encode()):,} bytes; {_LARGEST_CARD:,} is the most.")
+        with h5py.File(written, "a") as target:
+            target.attrs[CARD_ATTRIBUTE] = text
+        size = written.stat().st_size
+        if size > LARGEST_FILE:
+            raise WeightsError(f"{path} would have {size:,} bytes; {LARGEST_FILE:,} is the most. Use fewer filters.")
+    return path
+
+
+def enter_in_table(path: str | Path, table: Path = TABLE) -> dict[str, Any]:
+    """Enter a published file's digest and size into the table of published models, and return its line."""
+    path = Path(path)
+    card = read_card(path)
+    if card is None:
+        raise WeightsError(f"{path} carries no model card; write it with publish_weights.")
+    lines = json.loads(table.read_text(encoding="utf-8")) if table.is_file() else {}
+    lines[card["name"]] = {
+        "file": path.name,
+        "sha256": file_sha256(path),
+        "bytes": path.stat().st_size,
+        "licence": card["licence"],
+    }
+    write_json(table, lines)
+    return lines[card["name"]]
+
+
+def _built_anew(network: keras.Model | str | Path, recipe: Recipe) -> keras.Model:
+    """The recipe's own network with these weights: whoever loads them builds that, and it has no optimizer."""
+    if not isinstance(network, keras.Model):
+        return load_network(network, recipe)[0]
+    built = recipe_network(recipe)
+    try:
+        built.set_weights(network.get_weights())
+    except ValueError as error:
+        raise WeightsError(f"{network.name} is not the network of the recipe {recipe.name} ({error}).") from None
+    return built
+
+
+def _refuse_what_is_lost(network: keras.Model) -> None:
+    for variable in network.weights:
+        values = keras.ops.convert_to_numpy(variable)
+        with np.errstate(over="ignore"):
+            if not np.isfinite(values.astype(np.float16)).all():
+                raise WeightsError(
+                    f"{variable.path} holds {values.flat[np.argmax(np.abs(values))]:g}, which float16 cannot hold "
+                    f"({np.finfo(np.float16).max} is its largest); nothing was written."
+                )
+
+
+def _copy_halved(source: h5py.File, target: h5py.File) -> None:
+    def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset):
+            made = _store(target, name, item[()].astype(np.float16))
+        else:
+            made = target.require_group(name)
+        made.attrs.update(item.attrs)
+
+    source.visititems(copy)
+    target.attrs.update(source.attrs)
+
+
+def _store(file: h5py.File, name: str, values: np.ndarray) -> h5py.Dataset:
+    shuffled = np.ascontiguousarray(values.reshape(-1, 1).view(np.uint8).T).tobytes()
+    if len(zlib.compress(shuffled)) > _PAYS * len(shuffled):
+        return file.create_dataset(name, data=values)
+    return file.create_dataset(name, data=values, chunks=values.shape, **_COMPRESSION)
+
+
+def _measured(network: keras.Model, recipe: Recipe, written: Path) -> dict[str, Any]:
+    backend = keras.backend.backend()
+    return {
+        "network": {
+            "name": network.name,
+            "parameters": network.count_params(),
+            "windows": "×".join(str(n) for n in network.input_shape[1:]),
+        },
+        "threshold": f"{recipe.threshold:g} of 256 ({recipe.threshold_rule})",
+        "versions": {
+            "planar3d": planar3d.__version__,
+            **{package: version(package) for package in ("keras", "numpy", "h5py")},
+            "backend": f"{backend} {import_module(backend).__version__}",
+        },
+        "storage": "float16, loaded as float32",
+        "weights_sha256": digest_of_all(read_arrays(written)),
+    }

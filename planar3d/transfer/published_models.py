@@ -1,0 +1,123 @@
+"""Trained networks by name: where their files are looked for, and the digests that they must have."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from planar3d.errors import WeightsError
+from planar3d.transfer.download import fetched, is_offline
+
+TABLE = Path(__file__).with_name("published_models.json")
+_CHECKOUT = Path(__file__).parents[2] / "weights"
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """A line of the table of published models.
+
+    Attributes:
+        file: the name of its weights file.
+        sha256: that file's digest; None while there is none, and then the file is taken as it is.
+        bytes: that file's size.
+        licence: of the weights.
+    """
+
+    file: str
+    sha256: str | None
+    bytes: int | None
+    licence: str
+
+
+@cache
+def published_models() -> dict[str, PublishedModel]:
+    """The published models by name."""
+    return {name: PublishedModel(**line) for name, line in json.loads(TABLE.read_text(encoding="utf-8")).items()}
+
+
+def find_model(model: str | os.PathLike[str], table: Mapping[str, PublishedModel] | None = None) -> Path:
+    """Find the weights file meant: a file as it is, or else the published model of that name.
+
+    Published models are looked for in the folder that PLANAR3D_WEIGHTS names, the checkout's `weights/` and the user's
+    cache, and then below the address that PLANAR3D_RELEASE names, unless PLANAR3D_OFFLINE is set; what is downloaded
+    goes into the cache. The first file found is the one, and must have the table's SHA-256.
+
+    Args:
+        model: a file, or the name of a published model.
+        table: the published models; the package's own if left out.
+
+    Raises:
+        WeightsError: neither a file nor a published model, a published model that is nowhere to be found, or a file
+            that is not the published one.
+    """
+    if Path(model).is_file():
+        return Path(model)
+    table = published_models() if table is None else table
+    name = os.fspath(model)
+    if name not in table:
+        raise WeightsError(f"{name} does not exist; name a weights file, or a published model: {', '.join(table)}.")
+    for folder in _folders():
+        path = folder / table[name].file
+        if path.is_file():
+            fault = _fault(path, table[name])
+            if fault is None:
+                return path
+            raise WeightsError(
+                f"{path} is not the published model {name}: {fault}. It is damaged or of another version; get it again "
+                "and put it in this one's place, or name it by its path to use it as it is."
+            )
+    return _downloaded(name, table[name])
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _folders() -> list[Path]:
+    named = os.environ.get("PLANAR3D_WEIGHTS")
+    return [*([Path(named).expanduser()] if named else []), _CHECKOUT, _cache_folder()]
+
+
+def _cache_folder() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "planar3d"
+
+
+def _fault(path: Path, published: PublishedModel) -> str | None:
+    """What is wrong with the file, if anything is."""
+    if published.sha256 is None:
+        return None
+    found = file_sha256(path)
+    return None if found == published.sha256 else f"its SHA-256 is {found}, and {published.sha256} was expected"
+
+
+def _downloaded(name: str, published: PublishedModel) -> Path:
+    release = os.environ.get("PLANAR3D_RELEASE")
+    path = _cache_folder() / published.file
+    if not release:
+        reason = "PLANAR3D_RELEASE names no address to download it from"
+    elif is_offline():
+        reason = "PLANAR3D_OFFLINE switches its download off"
+    elif published.sha256 is None:
+        reason = "it is downloaded only by its digest, which this version of planar3d does not know"
+    else:
+        url = f"{release.rstrip('/')}/{published.file}"
+        try:
+            with fetched(url, path.parent) as file:
+                fault = _fault(file, published)
+                if fault is None:
+                    os.replace(file, path)
+                    return path
+            reason = f"what {url} gives is another file: {fault}"
+        except WeightsError as error:
+            reason = str(error).removesuffix(".")
+    size = f" ({published.bytes / 1e6:.1f} MB)" if published.bytes else ""
+    raise WeightsError(
+        f"The published model {name} is not on this machine, and {reason}. Put {published.file}{size} into "
+        f"{path.parent}, or into a folder of your own that PLANAR3D_WEIGHTS names."
+    )
