@@ -18,15 +18,15 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel import orientations
 from scipy import ndimage
 from side_by_side import Measurement, conditions, measure, record, table
 
 from planar3d.recipes import PAPER
 from planar3d.scans.datasets import find_cases
+from planar3d.scans.geometry import Geometry
 from planar3d.scans.intensities import to_8_bit, to_16_bit_range
 from planar3d.scans.phantom import write_phantom
-from planar3d.scans.prepare import Geometry, prepare, save_prepared
+from planar3d.scans.prepare import prepare, save_prepared
 from planar3d.scans.resample import resample_by_matrices
 from planar3d.scans.volume import read_mask, read_scan
 
@@ -47,7 +47,7 @@ def plain(path: Path, folder: Path) -> Callable[[], tuple[Stages, np.ndarray]]:
         image = nib.load(path)
         voxels = image.get_fdata(dtype=np.float32, caching="unchanged")
         clock.stop("read")
-        raw = np.ascontiguousarray(orientations.apply_orientation(voxels, Geometry(image.header).to_sagittal))
+        raw = np.ascontiguousarray(Geometry.of(image.header, PAPER).turned(voxels))
         raw = (65535 * (raw - raw.min()) / (raw.max() - raw.min())).astype(np.float32, copy=False)
         clock.stop("orient, 16 bit")
         cube = _zoom(raw, (SIZE,) * 3, PAPER.spline_order)
@@ -74,8 +74,8 @@ def package(path: Path, folder: Path, gunzip: str) -> Callable[[], tuple[Stages,
         scan = read_scan(path)
         clock.stop("read")
         # The steps of `prepare`, one by one.
-        geometry = Geometry(scan.header)
-        raw = to_16_bit_range(orientations.apply_orientation(scan.voxels, geometry.to_sagittal), *scan.limits)
+        geometry = Geometry.of(scan.header, PAPER)
+        raw = to_16_bit_range(geometry.turned(scan.voxels), *scan.limits)
         clock.stop("orient, 16 bit")
         cube = resample_by_matrices(raw, (SIZE,) * 3, PAPER.spline_order)
         clock.stop("resample")
@@ -199,11 +199,11 @@ def _masks_agree(scan: Any, mask_path: Path) -> bool:
     mask, prepared = read_mask(mask_path, scan), prepare(scan, PAPER)
     geometry = prepared.geometry
     there = prepared.align(mask)
-    sagittal = orientations.apply_orientation(mask.voxels, geometry.to_sagittal)
+    sagittal = geometry.turned(mask.voxels)
     if not np.array_equal(there, _zoom(sagittal, there.shape, 0)):
         return False
-    back = _zoom(there, geometry.sagittal_shape, 0)
-    restored = orientations.apply_orientation(prepared.restore(there).voxels, geometry.to_sagittal)
+    back = _zoom(there, geometry.native, 0)
+    restored = geometry.turned(prepared.restore(there).voxels)
     return np.array_equal(restored, back)
 
 

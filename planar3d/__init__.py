@@ -17,6 +17,7 @@ _HOME = {
     "Recipe": "recipes",
     "PAPER": "recipes",
     "RELEASED": "recipes",
+    "MODERN": "recipes",
     "DEMO": "recipes",
     "Scan": "scans.volume",
     "read_scan": "scans.volume",

@@ -14,6 +14,7 @@ from planar3d.options import (
     AssumeAffine,
     Data,
     Folds,
+    Model,
     Only,
     Out,
     Precision,
@@ -127,7 +128,9 @@ def reproduce_msseg(
         Path | None, typer.Option("--data", help="Folder of MSSEG 2016, or other scans with masks.")
     ] = None,
     out: Out = Path("runs/msseg"),
-    recipe: Annotated[str | None, typer.Option("--recipe", help="paper, released, demo, or a JSON file.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="paper, released, modern, demo, or a JSON file.")
+    ] = None,
     settings: Settings = None,
     size: Size = None,
     seed: Seed = None,
@@ -152,7 +155,7 @@ def reproduce_msseg(
 @app.command()
 def predict(
     inputs: Annotated[list[Path], typer.Argument(help="FLAIR scans (.nii, .nii.gz) or folders of them.")],
-    model: Annotated[str, typer.Option("--model", help="Weights file of a trained network.")],
+    model: Model,
     out: Out,
     recipe: Annotated[str | None, typer.Option("--recipe", help="Overrides the recipe in the weights file.")] = None,
     settings: Settings = None,
@@ -206,7 +209,9 @@ def report(out: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
 
 @app.command()
 def info(
-    model: Annotated[Path | None, typer.Option("--model", help="A weights file, whose network is shown.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="A weights file or published model, whose network is shown.")
+    ] = None,
     network: Annotated[str | None, typer.Option("--network", help="resunet (if left out) or vgg16.")] = None,
     recipe: Annotated[str | None, typer.Option("--recipe", help="The file's own, or paper, if left out.")] = None,
     settings: Settings = None,
@@ -215,24 +220,27 @@ def info(
 ) -> None:
     """Show a network layer by layer: shape, parameters, multiply-accumulates; and the work for a whole scan."""
     from planar3d.inference.plan import describe_work
+    from planar3d.networks.model_card import read_card, summarize_card
     from planar3d.networks.summary import named_network, summarize
     from planar3d.networks.weights_file import load_network
 
     if model is not None and network is not None:
         raise typer.BadParameter("give either --model (a file, whose network is shown) or --network.")
     settings = (settings or []) + ([] if depth is None else [f"depth={depth}"])
+    card: list[str] = []
     if model is not None:
-        shown, chosen = load_network(model, model_recipe(str(model), recipe, settings, size))
+        shown, chosen = load_network(model, model_recipe(model, recipe, settings, size))
+        card = summarize_card(read_card(model))
     else:
         chosen = chosen_recipe(recipe or "paper", settings, size)
         shown = named_network(network or "resunet", chosen)
-    for line in filter(None, [*summarize(shown, chosen), describe_work(shown, chosen)]):
+    for line in filter(None, [*card, *summarize(shown, chosen), describe_work(shown, chosen)]):
         typer.echo(line)
 
 
 @app.command()
 def export(
-    model: Annotated[str, typer.Option("--model", help="Weights file of a trained network.")],
+    model: Model,
     out: Out,
     formats: Annotated[
         str, typer.Option("--format", help="Of openvino, onnx, savedmodel, litert; several with commas.")

@@ -9,7 +9,10 @@ from planar3d.recipes import PAPER, Recipe, find_recipe
 
 Data = Annotated[Path, typer.Option("--data", help="Folder of scans with masks (MSSEG, BIDS) or a CSV table.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
-RecipeName = Annotated[str, typer.Option("--recipe", help="paper, released, demo, or a JSON file.")]
+Model = Annotated[
+    str, typer.Option("--model", help="Weights file of a trained network, or a published model: ms-flair-open.")
+]
+RecipeName = Annotated[str, typer.Option("--recipe", help="paper, released, modern, demo, or a JSON file.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="field=value, changes the recipe; repeatable.")]
 Size = Annotated[int | None, typer.Option("--size", help="Voxels along each axis of the prepared cube.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of initialization and shuffling.")]

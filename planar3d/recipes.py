@@ -1,7 +1,8 @@
 """Recipes: every choice of an experiment in one place, by name, to and from JSON.
 
 `PAPER` follows Kolarik 2020, `RELEASED` the authors' released code; where they differ, docs/fidelity.md says so.
-`DEMO` is the reduced size at which `make reproduce` shows the method on the embedded phantom.
+`MODERN` segments better than either in the same time. `DEMO` is the reduced size at which `make reproduce` shows the
+method on the embedded phantom.
 """
 
 import dataclasses
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from planar3d.errors import RecipeError
+
+Transform = Literal["flip", "rotation", "zoom", "brightness", "contrast", "blur", "noise"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,12 @@ class Recipe:
     name: str
 
     # Preparation (Kolarik 2020, section 3.2)
-    size: int = 256  # voxels along each axis of the prepared cube
+    grid: Literal["cube", "slices"] = "cube"  # "cube": sagittal, size³; "slices": axial, as acquired, of pixel_mm
+    size: int = 256  # voxels along each axis of the prepared cube; rows and columns of slices
+    pixel_mm: float = 0.9  # of rows and columns of slices
+    slice_mm: float = 6.5  # closer slices are interleaved into stacks of about this distance
     spline_order: int = 2
+    grey_levels: Literal["min-max", "median"] = "min-max"  # "median": that of the head becomes a fixed grey level
     raw_values: Literal["float32", "float16"] = "float32"  # the release stores raw values as float16
     resampling: Literal["matrix", "scipy"] = "matrix"  # "matrix": fast, at most a grey level from scipy's
 
@@ -39,21 +46,32 @@ class Recipe:
 
     # Network (section 3.4)
     encoder_weights: str = "imagenet"  # or "none", or a file
+    encoder_range: Literal["unit", "imagenet"] = "unit"  # "imagenet": biases fit inputs of 1/128 of ImageNet's range
+    encoder_depth: int = 1  # slices that an encoder's kernel spans; 1 is planar, deeper ones are averaged from 2D
     decoder_filters: tuple[int, ...] = (256, 128, 64, 32)
     bridge_filters: int = 512
     frozen: tuple[str, ...] = ("encoder",)  # groups "encoder", "bridge", "decoder", or names of layers
     output_prior: float = 0.5  # probability that an untrained network gives every voxel
+    unit_variance: tuple[str, ...] = ()  # groups whose random layers are scaled to outputs of variance 1, in turn
 
     # Training (section 3.5)
     learning_rate: float = 5e-5
-    decay: float = 1.99e-7  # learning rate at a step is learning_rate / (1 + decay · step)
+    schedule: Literal["decay", "cosine"] = "decay"
+    decay: float = 1.99e-7  # "decay": the learning rate at a step is learning_rate / (1 + decay · step)
+    warmup_steps: int = 0  # in which the learning rate rises from 0
+    clip_norm: float = 0.0  # largest norm of a gradient; 0 does not clip
     epsilon: float = 1e-7  # Adam's; the default of Keras
     dice_smoothing: float = 0.0
     batch_size: int = 2
     epochs: int = 100
     patience: int = 40  # epochs without a better `monitor` before training stops; 0 never stops early
-    monitor: Literal["val_loss", "val_dice"] = "val_loss"  # what the kept weights are best at
-    validation: Literal["last scan", "every 12th window"] = "last scan"
+    monitor: Literal["val_loss", "val_dice", "last"] = "val_loss"  # what the kept weights are best at, or the last
+    validation: Literal["last scan", "every 12th window", "none"] = "last scan"  # "none": all scans train
+    sampling: Literal["windows", "crops"] = "windows"  # "crops": of random places, changed by `augmentation`
+    crop: int = 128  # rows and columns of crops
+    crops_per_epoch: int = 100
+    lesion_share: float = 0.6  # of the crops are placed around a lesion voxel, the others anywhere in the head
+    augmentation: tuple[Transform, ...] = ()  # of the crops, see planar3d/training/augmentation.py
     shuffle: Literal["once", "every epoch"] = "once"
     cached_features: Literal["none", "float32", "float16"] = "none"  # of a frozen encoder, computed once a scan
     precision: Literal["float32", "bf16", "float16"] = "float32"
@@ -74,6 +92,19 @@ class Recipe:
             raise RecipeError(
                 f"Recipe {self.name!r}: windows of depth {self.depth} at stride {self.stride} cannot be composed; the "
                 "stride must be at most the depth, and depth minus stride must be even."
+            )
+        if self.sampling == "crops" and (self.validation != "none" or self.cached_features != "none"):
+            raise RecipeError(
+                f"Recipe {self.name!r}: crops are of random places, so sampling='crops' needs validation='none' and "
+                f"cached_features='none'; they are {self.validation!r} and {self.cached_features!r}."
+            )
+        if self.grid == "slices" and self.sampling != "crops":
+            raise RecipeError(
+                f"Recipe {self.name!r}: with grid='slices' scans differ in their slices, so sampling='crops' is needed."
+            )
+        if self.validation == "none" and self.monitor != "last":
+            raise RecipeError(
+                f"Recipe {self.name!r}: validation='none' leaves no {self.monitor}; set monitor='last', or validate."
             )
 
     def changed(self, **fields: Any) -> "Recipe":
@@ -159,18 +190,26 @@ _RANGES: dict[str, tuple[Any, str]] = {
     "size": _MULTIPLE_OF_16,
     "depth": _MULTIPLE_OF_16,
     "stride": _POSITIVE,
+    "pixel_mm": _POSITIVE,
+    "slice_mm": _POSITIVE,
     "channels": _POSITIVE,
     "spline_order": (lambda v: 0 <= v <= 5, "splines have an order from 0 to 5"),
     "decoder_filters": (lambda v: len(v) == 4 and min(v) > 0, "four levels are needed, deepest first"),
     "bridge_filters": _POSITIVE,
+    "encoder_depth": (lambda v: v > 0 and v % 2 == 1, "an odd number of slices is needed"),
     "output_prior": (lambda v: 0 < v < 1, "a probability between 0 and 1 is needed"),
     "learning_rate": _POSITIVE,
     "decay": _NOT_NEGATIVE,
+    "warmup_steps": _NOT_NEGATIVE,
+    "clip_norm": _NOT_NEGATIVE,
     "epsilon": _POSITIVE,
     "dice_smoothing": _NOT_NEGATIVE,
     "batch_size": _POSITIVE,
     "epochs": _POSITIVE,
     "patience": _NOT_NEGATIVE,
+    "crop": _MULTIPLE_OF_16,
+    "crops_per_epoch": _POSITIVE,
+    "lesion_share": (lambda v: 0 <= v <= 1, "a share between 0 and 1 is needed"),
     "seed": _NOT_NEGATIVE,
     "threshold": (lambda v: 0 <= v <= 256, "a threshold of 256 is needed"),
 }
@@ -208,4 +247,28 @@ DEMO = Recipe(
     cached_features="float32",
 )
 
-RECIPES = {recipe.name: recipe for recipe in (PAPER, RELEASED, DEMO)}
+# Found by measured steps on nine patients with thick slices, see docs/results.md.
+MODERN = Recipe(
+    name="modern",
+    grid="slices",
+    spline_order=1,
+    grey_levels="median",
+    encoder_range="imagenet",
+    frozen=("block1_conv1", "block1_conv2", "block2_conv1", "block2_conv2"),
+    output_prior=0.01,
+    unit_variance=("bridge", "decoder"),
+    learning_rate=3e-4,
+    schedule="cosine",
+    warmup_steps=40,
+    clip_norm=1.0,
+    epochs=8,
+    patience=0,
+    monitor="last",
+    validation="none",
+    sampling="crops",
+    augmentation=("flip", "rotation", "zoom", "brightness", "contrast", "blur", "noise"),
+    precision="bf16",
+    threshold=128.0,
+)
+
+RECIPES = {recipe.name: recipe for recipe in (PAPER, RELEASED, MODERN, DEMO)}

@@ -11,9 +11,13 @@ import pytest
 from msseg import TINY, write_msseg
 
 from planar3d import cli
+from planar3d.networks.model_card import WRITTEN
 from planar3d.networks.planar_resunet import PlanarResUNet
+from planar3d.networks.publishing import publish_weights
 from planar3d.networks.weights_file import save_weights
 from planar3d.recipes import PAPER
+from planar3d.transfer import published_models
+from planar3d.transfer.published_models import PublishedModel, file_sha256
 
 ROOT = Path(__file__).parents[1]
 RECIPE = PAPER.with_settings(list(TINY))
@@ -44,6 +48,48 @@ def data(tmp_path_factory):
 def model(tmp_path_factory):
     network = PlanarResUNet((16, 32, 32, 3), encoder_weights=None, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
     return save_weights(network, tmp_path_factory.mktemp("model") / "tiny.weights.h5", RECIPE)
+
+
+@pytest.fixture(scope="module")
+def published(model, tmp_path_factory):
+    card = dict.fromkeys(WRITTEN, "as the test says") | {"name": "ms-flair-open", "scores": {"mean Dice": 0.5}}
+    return publish_weights(model, tmp_path_factory.mktemp("published") / "ms-flair-open.weights.h5", None, card)
+
+
+@pytest.fixture
+def name(published, monkeypatch):
+    """The open model's name, which for this test stands for a tiny file with the digest of that."""
+    line = PublishedModel(published.name, file_sha256(published), None, "CC BY 4.0")
+    monkeypatch.setattr(published_models, "published_models", lambda: {"ms-flair-open": line})
+    monkeypatch.setenv("PLANAR3D_WEIGHTS", str(published.parent))
+    return "ms-flair-open"
+
+
+def test_a_published_model_goes_by_its_name(run, data, name, published, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scan = min(data.rglob("3DFLAIR.nii.gz"))
+    masks = []
+    for model in (name, published):
+        code, _, err = run("predict", scan, "--model", model, "--out", tmp_path / str(len(masks)))
+        assert code == 0, err
+        masks.append(nib.load(next((tmp_path / str(len(masks))).iterdir())).get_fdata())
+    np.testing.assert_array_equal(*masks)
+    code, out, _ = run("info", "--model", name)
+    assert code == 0 and out.startswith("ms-flair-open\n") and "mean Dice: 0.5" in out
+    assert (
+        out.index("Licence: as the test says")
+        < out.index(f"Threshold: {RECIPE.threshold:g} of 256")
+        < out.index("16×32×32×4")
+    )
+    code, _, err = run("export", "--model", name, "--format", "savedmodel", "--out", tmp_path / "exported")
+    assert code == 0 and any((tmp_path / "exported").iterdir()), err
+
+
+def test_a_wrong_published_file_is_exit_code_2(run, name, published, tmp_path, monkeypatch):
+    (tmp_path / published.name).write_bytes(b"another")
+    monkeypatch.setenv("PLANAR3D_WEIGHTS", str(tmp_path))
+    code, _, err = run("info", "--model", name)
+    assert code == 2 and "is not the published model ms-flair-open" in err and "Traceback" not in err
 
 
 def test_scans_are_segmented_and_a_bad_one_does_not_stop_the_others(run, data, model, tmp_path):
@@ -104,6 +150,7 @@ def test_prepare_and_train_make_the_same_run_folder_as_crossval(run, data, tmp_p
         (["info", "--network", "unet"], "choose one of: resunet, vgg16"),
         (["info", "--network", "vgg16", "--model", "absent.h5"], "either --model"),
         (["info", "--model", "absent.h5"], "absent.h5 does not exist"),
+        (["predict", "DATA", "--model", "ms-flair-opne", "--out", "run"], "or a published model: ms-flair-open"),
         (["info", "--size", "16", "--depth", "32"], "no window of 32"),
         (["crossval", "--out", "run"], "--data"),
     ],

@@ -61,7 +61,7 @@ def test_settings_are_read_as_their_field_s_type():
     ("setting", "sentence"),
     [
         ("epochs", "field=value"),
-        ("epoch=3", "no field 'epoch'; it has: name, size"),
+        ("epoch=3", "no field 'epoch'; it has: name, grid, size"),
         ("epochs=8.5", "type int"),
         ("epochs=0", "greater than 0"),
         ("learning_rate=nan", "type float"),
@@ -78,7 +78,7 @@ def test_impossible_settings_are_refused_with_a_sentence(setting, sentence):
 
 
 def test_unknown_names_and_damaged_files_are_refused(tmp_path):
-    with pytest.raises(RecipeError, match="paper, released, demo"):
+    with pytest.raises(RecipeError, match="paper, released, modern, demo"):
         find_recipe("papier")
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(RecipeError, match="not JSON"):

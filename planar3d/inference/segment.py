@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 
 from planar3d.inference.predictor import predictor
+from planar3d.inference.stacks import predict_prepared
 from planar3d.networks.weights_file import load_network
 from planar3d.recipes import Recipe
 from planar3d.scans.prepare import prepare
@@ -49,4 +50,4 @@ def segment(
     network, recipe = model if isinstance(model, tuple) else load_network(model, recipe)
     prepared = prepare(scan, recipe)
     predict = predictor(network, recipe, method, engine, precision, batch_size)
-    return prepared.restore(binarize(predict(prepared.voxels, progress), recipe))
+    return prepared.restore(binarize(predict_prepared(predict, prepared, recipe, progress), recipe))

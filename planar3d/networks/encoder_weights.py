@@ -14,13 +14,14 @@ EncoderWeights = str | os.PathLike[str] | None
 find_imagenet = functools.cache(imagenet_vgg16)
 
 
-def fill_encoder(network: keras.Model, weights: EncoderWeights) -> Report | None:
+def fill_encoder(network: keras.Model, weights: EncoderWeights, mapping: str = "planar") -> Report | None:
     """Fill the layers of `network` that `weights` knows by name; None leaves the random initialization.
 
     Args:
         network: any network with layers named as in VGG-16.
         weights: `"imagenet"`, None, or a file of 2D kernels (mapped by Kolarik 2020, eq. 3) or of planar kernels
             (loaded as they are), told apart by their rank.
+        mapping: how 2D kernels fill kernels deeper than one slice, as in `map_kernel`.
 
     Returns:
         The report of what matched, or None for random weights.
@@ -31,5 +32,5 @@ def fill_encoder(network: keras.Model, weights: EncoderWeights) -> Report | None
     if weights is None:
         return None
     if weights == "imagenet":
-        return transplant(network, find_imagenet().arrays)
-    return transplant(network, read_arrays(weights))
+        return transplant(network, find_imagenet().arrays, mapping=mapping)
+    return transplant(network, read_arrays(weights), mapping=mapping)

@@ -23,6 +23,7 @@ def PlanarResUNet(
     encoder_weights: EncoderWeights = "imagenet",
     decoder_filters: Sequence[int] = PAPER.decoder_filters,
     bridge_filters: int = PAPER.bridge_filters,
+    encoder_depth: int = PAPER.encoder_depth,
     name: str = "planar_resunet",
 ) -> keras.Model:
     """The planar 3D res-u-net: a planar VGG-16 encoder and a dilated residual 3D decoder, 22,870,881 parameters.
@@ -32,27 +33,31 @@ def PlanarResUNet(
 
     Args:
         input_shape: (depth, rows, cols, channels), the first three multiples of 16; rows and cols may be None.
-        weights: a file that fills the whole network; then no encoder weights are looked for.
+        weights: a file, or the name of a published model, that fills the whole network; then no encoder weights are
+            looked for.
         encoder: `"vgg16"`, the paper's.
         encoder_weights: `"imagenet"`, a file of 2D or planar kernels, or None for a random encoder.
         decoder_filters: filters of the decoder levels, deepest first; the paper's are 256, 128, 64, 32.
         bridge_filters: filters of `conv51` and `conv52`.
+        encoder_depth: slices that an encoder's kernel spans; 1 is the paper's planar encoder. 2D kernels for a deeper
+            one are averaged over its slices, what planar transfer is compared with.
         name: the model's name.
 
     Returns:
         A model from (batch, depth, rows, cols, channels) to lesion probabilities (batch, depth, rows, cols, 1).
 
     Raises:
-        ValueError: a size that is no multiple of 16, an unknown encoder, or not four decoder levels.
+        ValueError: a size that is no multiple of 16, an unknown encoder or an even depth of it, or not four decoder
+            levels.
         WeightsError: weights that cannot be found, read, or do not fit.
 
     Source: Kolarik 2020, figure 4 and section 3.4; layer names as in the released weight files.
     """
-    _check(input_shape, encoder, decoder_filters)
+    _check(input_shape, encoder, decoder_filters, encoder_depth)
     inputs = x = keras.Input(input_shape, name="input")
     skips = []
     for number in (1, 2, 3, 4):
-        skips.append(vgg16_convolutions(x, number))
+        skips.append(vgg16_convolutions(x, number, encoder_depth))
         x = vgg16_pool(skips[-1], number)
 
     x = _bridge(x, bridge_filters)
@@ -66,7 +71,7 @@ def PlanarResUNet(
     if weights is not None:
         load_weights(network, weights, strict=True)
     else:
-        fill_encoder(network, encoder_weights)
+        fill_encoder(network, encoder_weights, mapping="average")
     return network
 
 
@@ -80,6 +85,7 @@ def recipe_network(
         encoder_weights=encoder_weights,
         decoder_filters=recipe.decoder_filters,
         bridge_filters=recipe.bridge_filters,
+        encoder_depth=recipe.encoder_depth,
     )
 
 
@@ -90,11 +96,15 @@ def _bridge(x: Any, filters: int) -> Any:
     return layers.Concatenate(name="conc52")([x, y])
 
 
-def _check(input_shape: Sequence[int | None], encoder: str, decoder_filters: Sequence[int]) -> None:
+def _check(
+    input_shape: Sequence[int | None], encoder: str, decoder_filters: Sequence[int], encoder_depth: int
+) -> None:
     if encoder != "vgg16":
         raise ValueError(f"encoder={encoder!r} is unknown; the planar res-u-net has: 'vgg16'.")
     if len(decoder_filters) != 4:
         raise ValueError(f"decoder_filters={tuple(decoder_filters)}: four levels are needed, deepest first.")
+    if encoder_depth < 1 or encoder_depth % 2 == 0:
+        raise ValueError(f"encoder_depth={encoder_depth}: an odd number of slices is needed, so that one is the middle.")
     if len(input_shape) != 4:
         raise ValueError(f"input_shape={tuple(input_shape)}: (depth, rows, cols, channels) is needed.")
     for axis, length in zip(("depth", "rows", "cols"), input_shape[:3], strict=True):

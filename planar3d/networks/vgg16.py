@@ -11,12 +11,15 @@ from planar3d.networks.encoder_weights import EncoderWeights, fill_encoder
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
-def vgg16_convolutions(x: Any, number: int) -> Any:
-    """Apply the convolutions of block `number` (1-5), named `block1_conv1` … as in the 2D network and the release."""
+def vgg16_convolutions(x: Any, number: int, depth: int = 1) -> Any:
+    """Apply the convolutions of block `number` (1-5), named `block1_conv1` … as in the 2D network and the release.
+
+    Their kernels are planar, `depth` 1, or span that many slices.
+    """
     filters, convolutions = BLOCKS[number - 1]
     for i in range(1, convolutions + 1):
         name = f"block{number}_conv{i}"
-        x = layers.Conv3D(filters, (1, 3, 3), padding="same", activation="relu", name=name)(x)
+        x = layers.Conv3D(filters, (depth, 3, 3), padding="same", activation="relu", name=name)(x)
     return x
 
 

@@ -10,6 +10,11 @@ from planar3d.errors import ScanError
 _FLOAT16_MAXIMUM = 65504
 _FLOAT16_EXACT = 2048  # larger integers are rounded
 
+# The grey level of the head's median, mostly brain: lesions, 1.2 to 1.9 times as bright, and fat stay below 255.
+MEDIAN_LEVEL = 100
+_AIR = 0.1  # of the 99.5th percentile; air and, in brain-extracted scans, the zeros around lie below
+_SAMPLED = 2**21  # voxels that percentiles are taken from
+
 
 def through_float16(raw: np.ndarray, path: Path | None) -> np.ndarray:
     """Round raw values to float16, in which the release stores them; float32 of the same shape.
@@ -60,3 +65,30 @@ def to_8_bit(volume: np.ndarray) -> np.ndarray:
     scaled = to_16_bit_range(volume, volume.min(), volume.max())
     scaled /= 256
     return scaled.astype(np.uint8)  # drops the fraction, which is floor for what is not negative
+
+
+def head_threshold(volume: np.ndarray) -> float:
+    """The value that separates head, or extracted brain, from the air around it: a tenth of the 99.5th percentile."""
+    return _AIR * float(np.percentile(_sampled(volume), 99.5))
+
+
+def to_8_bit_by_median(volume: np.ndarray, median: float) -> np.ndarray:
+    """Scale a float32 volume so that `median` becomes the grey level 100, and cut it to uint8 in [0, 255].
+
+    Unlike minimum and maximum, the median of the head does not move with outliers, fat, or brain extraction.
+    """
+    scaled = volume * np.float32(MEDIAN_LEVEL / median)
+    return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
+
+
+def head_median(volume: np.ndarray, threshold: float) -> float:
+    """Median of the voxels above a threshold; 1 where there are none."""
+    sampled = _sampled(volume)
+    head = sampled[sampled > threshold]
+    return float(np.median(head)) if len(head) else 1.0
+
+
+def _sampled(volume: np.ndarray) -> np.ndarray:
+    """Evenly spaced voxels, enough for a percentile."""
+    flat = volume.reshape(-1) if volume.flags.c_contiguous else volume.ravel(order="K")
+    return flat[:: max(1, flat.size // _SAMPLED)]

@@ -1,72 +1,25 @@
-"""Preparation: a raw scan to the sagittal 8-bit cube the network sees, and the way back to the native grid."""
+"""Preparation: a raw scan to the 8-bit grid the network sees, and the way back to the native grid."""
 
-import base64
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
 import numpy as np
-from nibabel import orientations
+from scipy import ndimage
 
 from planar3d.errors import RunError
 from planar3d.files import read_json, write_json, written_beside
 from planar3d.recipes import PAPER, Recipe
-from planar3d.scans.intensities import through_float16, to_8_bit, to_16_bit_range
-from planar3d.scans.resample import RESAMPLINGS, resample_by_matrices
+from planar3d.scans.geometry import Geometry
+from planar3d.scans.intensities import (
+    head_median,
+    head_threshold,
+    through_float16,
+    to_8_bit,
+    to_8_bit_by_median,
+    to_16_bit_range,
+)
+from planar3d.scans.resample import RESAMPLINGS
 from planar3d.scans.volume import Scan, check_same_grid
-
-# Slices run from left to right, rows from superior to inferior, columns from anterior to posterior. On LPS storage,
-# which is the challenge's, this is the released `flip(rot90(v, 3, (2, 1)), 0)`.
-SAGITTAL_VIEW = ("R", "I", "P")
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Where a native grid lies, and how to come back to it from the prepared cube."""
-
-    header: nib.Nifti1Header
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Native (i, j, k)."""
-        return tuple(int(n) for n in self.header.get_data_shape()[:3])
-
-    @property
-    def to_sagittal(self) -> np.ndarray:
-        """nibabel orientation from native storage to the sagittal view."""
-        native = orientations.io_orientation(self.header.get_best_affine())
-        return orientations.ornt_transform(native, orientations.axcodes2ornt(SAGITTAL_VIEW))
-
-    @property
-    def sagittal_shape(self) -> tuple[int, ...]:
-        """Native shape as (slices, rows, cols) of the sagittal view."""
-        order = np.argsort(self.to_sagittal[:, 0])
-        return tuple(self.shape[axis] for axis in order)
-
-    def spacing(self, size: int) -> tuple[float, float, float]:
-        """Distance in mm of neighbouring voxels of the prepared cube of `size`, along (slices, rows, cols)."""
-        order = np.argsort(self.to_sagittal[:, 0])
-        native = np.linalg.norm(self.header.get_best_affine()[:3, :3], axis=0)[order]
-        # The first and last voxels of both grids coincide, as scipy's zoom has it.
-        return tuple(float(mm * (n - 1) / (size - 1)) for mm, n in zip(native, self.sagittal_shape, strict=True))  # type: ignore[return-value]
-
-    def to_json(self) -> dict[str, Any]:
-        """The native header, readable, and byte for byte in base64."""
-        return {
-            "shape": list(self.shape),
-            "axes": "".join(nib.aff2axcodes(self.header.get_best_affine())),
-            "affine": self.header.get_best_affine().tolist(),
-            "zooms_mm": [float(z) for z in self.header.get_zooms()[:3]],
-            "header": base64.b64encode(self.header.binaryblock).decode("ascii"),
-        }
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "Geometry":
-        """Read what `to_json` gave."""
-        block = base64.b64decode(content["header"])
-        kind = nib.Nifti2Header if len(block) == nib.Nifti2Header.sizeof_hdr else nib.Nifti1Header
-        return cls(kind(block))
 
 
 @dataclass(frozen=True)
@@ -74,33 +27,34 @@ class Prepared:
     """What the network sees of a scan.
 
     Attributes:
-        voxels: uint8 (slices, rows, cols), sagittal view, `size` voxels along each.
-        geometry: the native grid.
+        voxels: uint8 (slices, rows, cols) of the prepared grid.
+        geometry: the native grid, and where the prepared one lies.
     """
 
     voxels: np.ndarray
     geometry: Geometry
 
     def align(self, mask: Scan) -> np.ndarray:
-        """Bring a mask on the scan's native grid to the prepared cube: uint8 {0, 1} (slices, rows, cols).
+        """Bring a mask on the scan's native grid to the prepared one: uint8 {0, 1} (slices, rows, cols).
 
         Raises:
             ScanError: the mask is on another grid than the scan.
         """
         check_same_grid(mask, Scan(np.broadcast_to(np.uint8(0), self.geometry.shape), self.geometry.header))
-        sagittal = orientations.apply_orientation(mask.voxels, self.geometry.to_sagittal)
+        turned = self.geometry.turned(mask.voxels)
         # uint8 straight from the nearest neighbour: the release scales masks to 255 and back, to the same effect.
-        return resample_by_matrices(sagittal.astype(np.uint8, copy=False), self.voxels.shape, order=0)
+        return self.geometry.laid(turned.astype(np.uint8, copy=False), order=0)
 
     def restore(self, volume: np.ndarray) -> Scan:
-        """Bring probabilities or a mask from the prepared cube back to the native grid.
+        """Bring probabilities or a mask from the prepared grid back to the native one.
 
         Args:
-            volume: (slices, rows, cols) of the prepared cube; float is interpolated linearly, uint8 and bool by the
+            volume: (slices, rows, cols) of the prepared grid; float is interpolated linearly, uint8 and bool by the
                 nearest voxel.
 
         Returns:
-            A scan of the input's shape, affine, codes and zooms; float32, or uint8 for masks.
+            A scan of the input's shape, affine, codes and zooms; float32, or uint8 for masks. What lies outside the
+            prepared grid is zero.
         """
         volume = np.asarray(volume)
         if volume.shape != self.voxels.shape:
@@ -109,40 +63,60 @@ class Prepared:
             volume, order = volume.astype(np.float32, copy=False), 1
         else:
             volume, order = volume.astype(np.uint8, copy=False), 0
-        sagittal = resample_by_matrices(volume, self.geometry.sagittal_shape, order)
-        back = orientations.ornt_transform(
-            orientations.axcodes2ornt(SAGITTAL_VIEW),
-            orientations.io_orientation(self.geometry.header.get_best_affine()),
-        )
-        return Scan(np.ascontiguousarray(orientations.apply_orientation(sagittal, back)), self.geometry.header)
+        return Scan(self.geometry.back(volume, order), self.geometry.header)
+
+    def stacks(self, recipe: Recipe) -> list[slice]:
+        """The slices that the network sees together: all of them, or interleaved stacks of about `slice_mm`."""
+        return [slice(first, None, count) for count in [_stacks(self.geometry, recipe)] for first in range(count)]
 
 
 def prepare(scan: Scan, recipe: Recipe = PAPER, size: int | None = None) -> Prepared:
-    """Turn a raw scan into the sagittal 8-bit cube.
+    """Turn a raw scan into the 8-bit grid that the network sees.
 
-    The sagittal view; intensities of the whole volume to [0, 65535] by minimum and maximum; spline interpolation to
-    size³; minimum and maximum again; 8 bit as floor(value / 256).
+    With the grid `"cube"`, as in the paper: the sagittal view; intensities of the whole volume to [0, 65535] by
+    minimum and maximum; spline interpolation to size³; minimum and maximum again; 8 bit as floor(value / 256).
+
+    With the grid `"slices"`: axial slices as they were acquired, resampled within their plane to `pixel_mm` and cut or
+    padded to size². Slices much closer than `slice_mm` are averaged with their neighbours to about that thickness.
 
     Args:
         scan: a raw FLAIR scan in any orientation.
-        recipe: gives the spline order, whether scipy or its matrices resample, and whether raw values pass through
-            float16 as in the release.
-        size: voxels along each axis; the recipe's if None.
+        recipe: gives the grid, the spline order, whether scipy or its matrices resample, how grey levels are made,
+            and whether raw values pass through float16 as in the release.
+        size: voxels along each axis (rows and columns of slices); the recipe's if None.
 
     Raises:
         ScanError: raw values that the recipe's float16 cannot hold.
 
     Source: Kolarik 2020, section 3.2; the 8-bit arithmetic is the released code's, in float32.
     """
-    size = size or recipe.size
-    geometry = Geometry(scan.header.copy())
-    raw, limits = orientations.apply_orientation(scan.voxels, geometry.to_sagittal), scan.limits
+    recipe = recipe.changed(size=size or recipe.size)
+    raw, limits = scan.voxels, scan.limits
     if recipe.raw_values == "float16":
         raw = through_float16(raw, scan.path)
         limits = raw.min(), raw.max()
-    resample = RESAMPLINGS[recipe.resampling]
-    resampled = resample(to_16_bit_range(raw, *limits), (size, size, size), recipe.spline_order)
-    return Prepared(to_8_bit(resampled), geometry)
+    geometry, air = Geometry.of(scan.header.copy(), recipe), 0.0
+    if recipe.grid == "slices" or recipe.grey_levels == "median":
+        air = head_threshold(raw)
+    if recipe.grid == "slices":
+        head = geometry.turned(raw) > air
+        geometry = Geometry.of(geometry.header, recipe, ndimage.center_of_mass(head) if head.any() else None)
+    turned, resample = geometry.turned(raw), RESAMPLINGS[recipe.resampling]
+    if recipe.grey_levels == "min-max":
+        laid = geometry.laid(to_16_bit_range(turned, *limits), recipe.spline_order, resample)
+        return Prepared(to_8_bit(laid), geometry)
+    slices = np.ascontiguousarray(turned, dtype=np.float32)
+    slab = (_stacks(geometry, recipe) - 1) // 2 * 2 + 1
+    if slab > 1:
+        slices = ndimage.uniform_filter1d(slices, slab, axis=0, mode="nearest")
+    laid = geometry.laid(slices, recipe.spline_order, resample)
+    return Prepared(to_8_bit_by_median(laid, head_median(raw, air)), geometry)
+
+
+def _stacks(geometry: Geometry, recipe: Recipe) -> int:
+    if recipe.grid == "cube":
+        return 1
+    return max(1, round(recipe.slice_mm / geometry.spacing[0]))
 
 
 def save_prepared(folder: Path, prepared: Prepared, mask: np.ndarray | None) -> None:
@@ -160,5 +134,5 @@ def load_prepared(folder: Path) -> tuple[Prepared, np.ndarray | None]:
         raise RunError(f"{folder} holds no prepared scan. Prepare it first, with planar3d prepare.")
     mask = folder / "mask.npy"
     voxels = np.load(folder / "voxels.npy", mmap_mode="r", allow_pickle=False)
-    geometry = Geometry.from_json(read_json(folder / "geometry.json"))
+    geometry = Geometry.from_json(read_json(folder / "geometry.json"), voxels.shape)
     return Prepared(voxels, geometry), np.load(mask, mmap_mode="r", allow_pickle=False) if mask.is_file() else None

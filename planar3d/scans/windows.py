@@ -102,6 +102,16 @@ def threshold(probabilities: np.ndarray, of_256: float = 16, rule: str = "absolu
     raise ValueError(f"rule={rule!r} is unknown; choose one of: 'absolute', 'released'.")
 
 
+def at_least(volume: np.ndarray, depth: int) -> tuple[np.ndarray, slice]:
+    """A volume of at least `depth` slices, and where its own are: too few have their outermost repeated around them."""
+    before = max(depth - len(volume), 0) // 2
+    own = slice(before, before + len(volume))
+    if len(volume) >= depth:
+        return volume, own
+    places = np.clip(np.arange(depth) - before, 0, len(volume) - 1)
+    return volume[places], own
+
+
 def network_input(windows: Any, channels: int = 3) -> np.ndarray:
     """Turn 8-bit windows into what the network takes: v / 128 - 1 in [-1, 1), copied to the channels.
 

@@ -12,6 +12,7 @@ import numpy as np
 from planar3d.errors import Planar3DError, ScanError
 from planar3d.evaluation.figures import overlay as draw_overlay
 from planar3d.inference.predictor import Predictor, predictor
+from planar3d.inference.stacks import predict_prepared
 from planar3d.networks.weights_file import load_network
 from planar3d.pipeline import one_ahead, one_behind
 from planar3d.progress import Ticker, duration
@@ -137,7 +138,7 @@ class _Cohort:
         try:
             scan, cube = prepared.result()
             self._say_how()
-            probabilities = self.predict(cube.voxels, Ticker(self.notify, f"{name}, windows"))
+            probabilities = predict_prepared(self.predict, cube, self.recipe, Ticker(self.notify, f"{name}, windows"))
             self._say_how()
             return _Segmented(scan, cube, probabilities)
         except Planar3DError as error:

@@ -8,13 +8,17 @@ import numpy as np
 from planar3d.errors import RunError
 from planar3d.evaluation.scores import score_scan
 from planar3d.files import read_json, write_csv, write_json
+from planar3d.inference.predictor import predictor
+from planar3d.inference.stacks import predict_prepared
 from planar3d.inference.windowed import predict_samples
+from planar3d.networks.weights_file import load_network
 from planar3d.progress import Ticker
 from planar3d.recipes import Recipe
 from planar3d.scans.prepare import Prepared, load_prepared, prepare, save_prepared
 from planar3d.scans.volume import read_mask, read_scan
 from planar3d.scans.windows import binarize
 from planar3d.study.run_folder import Run
+from planar3d.training.crops import CropSamples
 from planar3d.training.features import (
     FeatureSamples,
     check_cacheable,
@@ -22,13 +26,23 @@ from planar3d.training.features import (
     decoder_of,
     encoder_of,
 )
-from planar3d.training.fit import build_network, fit, guard_precision, make_deterministic
+from planar3d.training.fit import build_network, fit, guard_precision, layers_named, make_deterministic
+from planar3d.training.initialization import scale_to_unit_variance
 from planar3d.training.samples import ScanSamples, training_and_validation
 from planar3d.training.trainer import trainer_of
 
 Notify = Callable[[str], None]
 # What a prepared scan depends on; a run folder keeps one recipe, so this only guards a copied `prepared/`.
-PREPARATION_FIELDS = ("size", "spline_order", "raw_values", "resampling")
+PREPARATION_FIELDS = (
+    "grid",
+    "size",
+    "pixel_mm",
+    "slice_mm",
+    "spline_order",
+    "grey_levels",
+    "raw_values",
+    "resampling",
+)
 
 
 def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False) -> None:
@@ -81,11 +95,14 @@ def train_fold(run: Run, number: int, notify: Notify) -> keras.Model:
     recipe, fold, folder = run.recipe, run.folds[number - 1], run.fold(number)
     network = build_network(recipe)
     scans = (*fold.train, *fold.validation)
+    if recipe.unit_variance:
+        first = _samples(run, number, None, scans, recipe.window_borders, notify).batch(np.arange(recipe.batch_size))[0]
+        scale_to_unit_variance(network, layers_named(network, recipe.unit_variance, "unit_variance"), first)
     training, validation = training_and_validation(len(fold.train), len(fold.validation), recipe.size, recipe)
     trained, encoder = _parts(network, recipe)
     trained = trainer_of(trained)
     guard_precision(trained, recipe, len(training), notify)
-    samples = _samples(run, encoder, scans, recipe.window_borders, notify)
+    samples = _samples(run, number, encoder, scans, recipe.window_borders, notify)
     fit(network, trained, samples, training, validation, recipe, folder, notify)
     network.load_weights(folder / "best.weights.h5")
     return network
@@ -94,13 +111,10 @@ def train_fold(run: Run, number: int, notify: Notify) -> keras.Model:
 def score_fold(run: Run, number: int, network: keras.Model, notify: Notify) -> None:
     """Predict the test scans of a round, write their native masks, and score them on both grids."""
     fold, folder, recipe = run.folds[number - 1], run.fold(number), run.recipe
-    trained, encoder = _parts(network, recipe)
+    predict = _prediction(run, number, network, notify)
     rows = []
     for scan_id in fold.test:
-        samples = _samples(run, encoder, (scan_id,), "scan", notify)
-        probabilities = predict_samples(
-            trained, samples, recipe, recipe.batch_size, Ticker(notify, f"{scan_id}, windows")
-        )
+        probabilities = predict(scan_id, Ticker(notify, f"{scan_id}, windows"))
         prepared, reference = _open(run, scan_id)
         mask = binarize(probabilities, recipe)
         native = prepared.restore(mask)
@@ -108,7 +122,7 @@ def score_fold(run: Run, number: int, network: keras.Model, notify: Notify) -> N
         case = run.cases[scan_id]
         native_reference = read_mask(case.mask, native, assume_affine=True)
         about = {"scan": scan_id, "group": case.group, "round": number}
-        on_prepared = score_scan(np.asarray(reference), mask, prepared.geometry.spacing(recipe.size))
+        on_prepared = score_scan(np.asarray(reference), mask, prepared.geometry.spacing)
         on_native = score_scan(native_reference.voxels, native.voxels, native.spacing)
         rows += [{**about, "grid": "prepared", **on_prepared}, {**about, "grid": "native", **on_native}]
         notify(
@@ -116,6 +130,26 @@ def score_fold(run: Run, number: int, network: keras.Model, notify: Notify) -> N
             f"sensitivity {on_prepared['sensitivity']:.3f}  highest probability {probabilities.max():.2f}"
         )
     write_csv(folder / "scores.csv", list(rows[0]), rows)
+
+
+def _prediction(
+    run: Run, number: int, network: keras.Model, notify: Notify
+) -> Callable[[str, Callable[[int, int], None]], np.ndarray]:
+    """What predicts the prepared scans of a run, by id, with the network of a round."""
+    recipe = run.recipe
+    if recipe.grid == "slices":
+        # Trained on crops, it is built again for whole planes; in float32, and so the same everywhere.
+        whole, _ = load_network(run.fold(number) / "best.weights.h5", recipe)
+        predict = predictor(whole, recipe, engine="keras")
+        return lambda scan, progress: predict_prepared(predict, _open(run, scan)[0], recipe, progress)
+    trained, encoder = _parts(network, recipe)
+
+    def predict_windows(scan: str, progress: Callable[[int, int], None]) -> np.ndarray:
+        samples = _samples(run, number, encoder, (scan,), "scan", notify)
+        assert isinstance(samples, ScanSamples)
+        return predict_samples(trained, samples, recipe, recipe.batch_size, progress)
+
+    return predict_windows
 
 
 def _parts(network: keras.Model, recipe: Recipe) -> tuple[keras.Model, keras.Model | None]:
@@ -126,17 +160,24 @@ def _parts(network: keras.Model, recipe: Recipe) -> tuple[keras.Model, keras.Mod
     return decoder_of(network), encoder_of(network)
 
 
-def _samples(run: Run, encoder: keras.Model | None, scans: Sequence[str], borders: str, notify: Notify) -> ScanSamples:
-    opened = [_open(run, scan) for scan in scans]
+def _samples(
+    run: Run, number: int, encoder: keras.Model | None, scans: Sequence[str], borders: str, notify: Notify
+) -> ScanSamples | CropSamples:
+    recipe, opened = run.recipe, [_open(run, scan) for scan in scans]
+    if recipe.sampling == "crops":
+        stacks = [(p.voxels[stack], mask[stack]) for p, mask in opened for stack in p.stacks(recipe)]
+        return CropSamples([v for v, _ in stacks], [m for _, m in stacks], recipe)
     voxels = [prepared.voxels for prepared, _ in opened]
     masks = [mask for _, mask in opened]
     if encoder is None:
-        return ScanSamples(voxels, masks, run.recipe, borders)
-    missing = [scan for scan in scans if not run.features(scan).is_dir()]
+        return ScanSamples(voxels, masks, recipe, borders)
+    # An encoder that is scaled by a round's own scans has features of its own there.
+    cache = (run.fold(number) if "encoder" in recipe.unit_variance else run.folder) / "features"
+    missing = [scan for scan in scans if not (cache / scan).is_dir()]
     if missing:
         notify(f"computing the encoder's features of {len(missing)} scans")
-    features = [compute_features(encoder, v, run.features(s), run.recipe) for s, v in zip(scans, voxels, strict=True)]
-    return FeatureSamples(features, voxels, masks, run.recipe, borders)
+    features = [compute_features(encoder, v, cache / s, recipe) for s, v in zip(scans, voxels, strict=True)]
+    return FeatureSamples(features, voxels, masks, recipe, borders)
 
 
 def _open(run: Run, scan: str) -> tuple[Prepared, np.ndarray]:

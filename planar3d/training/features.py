@@ -24,6 +24,11 @@ def check_cacheable(recipe: Recipe) -> None:
     """Raise a `RecipeError` if a scan's features are not those of its windows, or would change in training."""
     if "encoder" not in recipe.frozen:
         raise RecipeError("cached_features needs a frozen encoder; add 'encoder' to frozen, or set it to 'none'.")
+    if recipe.encoder_depth > 1:
+        raise RecipeError(
+            f"cached_features needs a planar encoder: with encoder_depth={recipe.encoder_depth} windows see nothing beyond "
+            "their ends, where the scan goes on; set cached_features=none."
+        )
     if recipe.stride % max(LEVELS.values()):
         raise RecipeError(
             f"cached_features needs windows that start at multiples of 8, and the stride is {recipe.stride}; set "

@@ -16,11 +16,13 @@ from planar3d.progress import Ticker, duration
 from planar3d.recipes import Recipe
 from planar3d.training.backends import on_gpu
 from planar3d.training.checkpoint import Progress, finish, finished, is_finished, restore, save
+from planar3d.training.initialization import match_input_range
 from planar3d.training.losses import bce_minus_dice, dice_metric
 from planar3d.training.precision import built_with, guard_gradients
-from planar3d.training.samples import ScanSamples, epoch_order, read_ahead
+from planar3d.training.samples import Samples, epoch_order, read_ahead
+from planar3d.training.schedules import learning_rate
 
-FROZEN_GROUPS = {
+GROUPS = {
     "encoder": ("block1_", "block2_", "block3_", "block4_"),
     "bridge": ("conv51", "conv52"),
     "decoder": ("trans", "conv6", "conv7", "conv8", "conv9", "conv10"),
@@ -31,7 +33,11 @@ def build_network(recipe: Recipe) -> keras.Model:
     """Build the recipe's network from its seed, with its encoder weights, precision, and frozen layers."""
     keras.utils.set_random_seed(recipe.seed)
     weights = None if recipe.encoder_weights == "none" else recipe.encoder_weights
+    if recipe.sampling == "crops":
+        recipe = recipe.changed(size=recipe.crop)
     network = built_with(recipe.precision, lambda: recipe_network(recipe, encoder_weights=weights))
+    if recipe.encoder_range == "imagenet":
+        match_input_range(network, layers_named(network, ("encoder",), "encoder_range"))
     prior = np.float32(np.log(recipe.output_prior / (1 - recipe.output_prior)))
     network.get_layer("conv10").bias.assign([prior])
     freeze(network, recipe.frozen)
@@ -44,26 +50,39 @@ def freeze(network: keras.Model, names: tuple[str, ...]) -> None:
     Raises:
         RecipeError: a name that is neither a group nor a layer, or nothing left to train.
     """
-    layers = {layer.name: layer for layer in network.layers}
-    for name in names:
-        chosen = [n for n in layers if n.startswith(FROZEN_GROUPS[name])] if name in FROZEN_GROUPS else [name]
-        for layer in chosen:
-            if layer not in layers:
-                raise RecipeError(
-                    f"frozen={name!r} is neither a layer of {network.name} nor one of: {', '.join(FROZEN_GROUPS)}."
-                )
-            layers[layer].trainable = False
+    for name in layers_named(network, names, "frozen"):
+        network.get_layer(name).trainable = False
     if not network.trainable_variables:
         raise RecipeError(f"frozen={','.join(names)} leaves nothing to train.")
 
 
-def compiled(trained: keras.Model, recipe: Recipe) -> keras.Model:
+def layers_named(network: keras.Model, names: tuple[str, ...], field: str) -> list[str]:
+    """The layers with weights that a recipe's field names, by groups (encoder, bridge, decoder) or one by one.
+
+    Raises:
+        RecipeError: a name that is neither a group nor a layer.
+    """
+    weighted = [layer.name for layer in network.layers if layer.weights]
+    chosen = []
+    for name in names:
+        if name not in GROUPS and name not in weighted:
+            raise RecipeError(f"{field}={name!r} is neither a layer of {network.name} nor one of: {', '.join(GROUPS)}.")
+        chosen += [n for n in weighted if n.startswith(GROUPS[name])] if name in GROUPS else [name]
+    return chosen
+
+
+def compiled(trained: keras.Model, recipe: Recipe, steps: int = 1) -> keras.Model:
     """A twin of a network with the recipe's optimizer, loss and metric, so that the optimizer is the training's alone.
+
+    Args:
+        trained: the network.
+        recipe: gives learning rate, schedule, clipping, smoothing and precision.
+        steps: of the whole training, for schedules that end with it.
 
     Source: Kolarik 2020, section 3.5 and eq. 5.
     """
     trainer = keras.Model(trained.input, trained.output, name="trainer")
-    optimizer = _optimizer(recipe)
+    optimizer = _optimizer(recipe, steps)
     if recipe.precision == "float16":
         # Keras does so by itself only for a model that was built under the policy, and the twin was not.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
@@ -82,7 +101,7 @@ def compiled(trained: keras.Model, recipe: Recipe) -> keras.Model:
 def fit(
     network: keras.Model,
     trained: keras.Model,
-    samples: ScanSamples,
+    samples: Samples,
     training: np.ndarray,
     validation: np.ndarray,
     recipe: Recipe,
@@ -98,7 +117,7 @@ def fit(
         network: the whole network, whose weights are kept.
         trained: what sees the samples: the network itself, its decoder behind cached features, or the `trainer_of` one.
         samples: batches of inputs and masks.
-        training, validation: numbers of windows.
+        training, validation: numbers of samples.
         recipe: optimizer, loss, epochs, patience, monitor, shuffling.
         folder: the fold's; gets best.weights.h5, history.csv, backup/ while it runs, and training.json at its end.
         notify: gets a line after each epoch.
@@ -110,7 +129,7 @@ def fit(
     """
     if is_finished(folder):
         return finished(folder)
-    trainer = compiled(trained, recipe)
+    trainer = compiled(trained, recipe, recipe.epochs * -(-len(training) // recipe.batch_size))
     progress = restore(folder, trainer)
     if progress.epoch:
         notify(f"going on after epoch {progress.epoch}")
@@ -127,8 +146,8 @@ def fit(
             )
         progress.epoch += 1
         progress.history.append({"epoch": progress.epoch, **row})
-        if _is_better(row[recipe.monitor], progress.best, recipe.monitor):
-            progress.best, progress.best_epoch = row[recipe.monitor], progress.epoch
+        if _is_better(row, progress.best, recipe.monitor):
+            progress.best, progress.best_epoch = row.get(recipe.monitor, row["loss"]), progress.epoch
             save_weights(network, folder / "best.weights.h5", recipe)
         save(folder, trainer, progress)
         left = (time.monotonic() - began) / (progress.epoch - first) * (recipe.epochs - progress.epoch)
@@ -164,14 +183,15 @@ def make_deterministic() -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
-    rate = keras.optimizers.schedules.InverseTimeDecay(recipe.learning_rate, 1, recipe.decay)
-    return keras.optimizers.Adam(rate, epsilon=recipe.epsilon)
+def _optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
+    return keras.optimizers.Adam(
+        learning_rate(recipe, steps), epsilon=recipe.epsilon, global_clipnorm=recipe.clip_norm or None
+    )
 
 
 def _run_epoch(
     trainer: keras.Model,
-    samples: ScanSamples,
+    samples: Samples,
     order: np.ndarray,
     validation: np.ndarray,
     recipe: Recipe,
@@ -181,13 +201,13 @@ def _run_epoch(
     rate = float(keras.ops.convert_to_numpy(trainer.optimizer.learning_rate))
     logs = _run_batches(trainer.train_on_batch, samples, order, recipe.batch_size, ticker)
     checked = _run_batches(trainer.test_on_batch, samples, validation, recipe.batch_size)
-    logs |= {f"val_{name}": value for name, value in checked.items()}
+    logs |= {f"val_{name}": checked.get(name, float("nan")) for name in logs}
     return {"learning_rate": rate, **logs, "seconds": round(time.monotonic() - start, 2)}
 
 
 def _run_batches(
     step: Callable[..., Any],
-    samples: ScanSamples,
+    samples: Samples,
     order: np.ndarray,
     batch_size: int,
     progress: Callable[[int, int], None] = lambda done, of: None,
@@ -204,7 +224,10 @@ def _run_batches(
     return {name: total / len(order) for name, total in sums.items()}
 
 
-def _is_better(value: float, best: float, monitor: str) -> bool:
+def _is_better(row: dict[str, float], best: float, monitor: str) -> bool:
+    if monitor == "last":
+        return True
+    value = row[monitor]
     if np.isnan(best):
         return not np.isnan(value)
     return value > best if monitor == "val_dice" else value < best
@@ -216,9 +239,10 @@ def _is_over(progress: Progress, recipe: Recipe) -> bool:
 
 def _line(progress: Progress, recipe: Recipe, left: float) -> str:
     row = progress.history[-1]
+    validated = "" if np.isnan(row["val_loss"]) else f"val_loss {row['val_loss']:.4f}  val_dice {row['val_dice']:.4f}  "
     mark = " *" if progress.best_epoch == progress.epoch else ""
     return (
         f"epoch {progress.epoch}/{recipe.epochs}  loss {row['loss']:.4f}  dice {row['dice']:.4f}  "
-        f"val_loss {row['val_loss']:.4f}  val_dice {row['val_dice']:.4f}  {row['seconds']:.0f} s, "
+        f"{validated}{row['seconds']:.0f} s, "
         f"{duration(left)} left{mark}"
     )

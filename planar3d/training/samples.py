@@ -1,7 +1,7 @@
 """Training samples: windows gathered from memory-mapped scans, batch by batch."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -63,6 +63,14 @@ class Windows:
         return out
 
 
+class Samples(Protocol):
+    """Gives batches by the numbers of their samples."""
+
+    def batch(self, numbers: Sequence[int] | np.ndarray) -> tuple[Any, np.ndarray]:
+        """What a network takes of these samples, and the masks it should give."""
+        ...
+
+
 class ScanSamples:
     """Batches of (network input, mask) from prepared scans.
 
@@ -82,6 +90,10 @@ class ScanSamples:
     def __len__(self) -> int:
         return len(self.windows)
 
+    def batch(self, numbers: Sequence[int] | np.ndarray) -> tuple[Any, np.ndarray]:
+        """Inputs and targets."""
+        return self.inputs(numbers), self.targets(numbers)
+
     def inputs(self, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
         """float32 (windows, depth, rows, cols, channels)."""
         return network_input(self.windows.gather(self.voxels, numbers), self.channels)
@@ -91,22 +103,20 @@ class ScanSamples:
         return self.windows.gather(self.masks, numbers)[..., None]
 
 
-def read_ahead(
-    samples: ScanSamples, order: np.ndarray, batch_size: int
-) -> Iterator[tuple[np.ndarray, Any, np.ndarray]]:
+def read_ahead(samples: Samples, order: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, Any, np.ndarray]]:
     """Read batch by batch, each while the one before is in use.
 
     Args:
         samples: where inputs and targets are read from.
-        order: numbers of windows, in the order wanted.
-        batch_size: windows at once.
+        order: numbers of samples, in the order wanted.
+        batch_size: samples at once.
 
     Yields:
-        The numbers of the windows, their inputs, their targets.
+        The numbers of the samples, their inputs, their targets.
     """
 
     def read(numbers: np.ndarray) -> tuple[np.ndarray, Any, np.ndarray]:
-        return numbers, samples.inputs(numbers), samples.targets(numbers)
+        return numbers, *samples.batch(numbers)
 
     batches = (order[start : start + batch_size] for start in range(0, len(order), batch_size))
     with one_ahead(read, batches) as coming:
@@ -122,12 +132,17 @@ def training_and_validation(train: int, validation: int, slices: int, recipe: Re
         slices: of each scan.
 
     Returns:
-        Numbers of the training and of the validation windows, into the windows of all these scans.
+        Numbers of the training and of the validation windows, into the windows of all these scans; crops are numbered
+        through, and those of an epoch follow those of the one before.
 
     Source: Kolarik 2020, section 3.2 (`"last scan"`); the released `create_train_data` (`"every 12th window"`).
     """
+    if recipe.sampling == "crops":
+        return np.arange(recipe.crops_per_epoch), np.arange(0)
     windows = Windows(slices, train + validation, recipe.depth, recipe.stride, recipe.window_borders)
     everything = np.arange(len(windows))
+    if recipe.validation == "none":
+        return everything, everything[:0]
     if recipe.validation == "every 12th window":
         validates = everything % VALIDATION_EVERY == 0
     else:
@@ -137,6 +152,8 @@ def training_and_validation(train: int, validation: int, slices: int, recipe: Re
 
 
 def epoch_order(training: np.ndarray, epoch: int, recipe: Recipe) -> np.ndarray:
-    """The order of the training windows in an epoch, from the seed alone, so that a resumed run has the same."""
+    """The order of the training samples in an epoch, from the seed alone, so that a resumed run has the same."""
+    if recipe.sampling == "crops":
+        return training + epoch * len(training)
     key = 0 if recipe.shuffle == "once" else epoch
     return np.random.default_rng([recipe.seed, key]).permutation(training)

@@ -11,7 +11,7 @@ from msseg import IDS, TINY, write_msseg
 
 from planar3d.errors import FoldsError, RunError, ScanError, WeightsError
 from planar3d.inference.segment import segment
-from planar3d.recipes import PAPER
+from planar3d.recipes import MODERN, PAPER
 from planar3d.scans.datasets import find_cases
 from planar3d.study.cross_validation import prepare_scans
 from planar3d.study.reproduce import folds_for, reproduce
@@ -135,6 +135,22 @@ def test_folds_are_a_number_a_file_or_the_rule(data, tmp_path):
     assert folds_for(dataset, str(tmp_path / "folds.json"))[0].test == ("01B",)
     with pytest.raises(FoldsError, match="neither a number"):
         folds_for(dataset, "five")
+
+
+def test_the_modern_recipe_goes_from_thick_and_thin_slices_to_native_masks(data, tmp_path):
+    recipe = MODERN.changed(
+        size=32, pixel_mm=8.0, slice_mm=2.0, crop=16, crops_per_epoch=3, epochs=2, warmup_steps=2,
+        decoder_filters=(4, 4, 4, 4), bridge_filters=4, encoder_weights="none", precision="float32", threshold=2.0,
+    )  # fmt: skip
+    run = reproduce(find_cases(data), tmp_path / "run", recipe, only="1", notify=_quiet).run
+    rows = _rows(run.fold(1) / "scores.csv")
+    assert [row["scan"] for row in rows[::2]] == ["01B", "07B", "08B"]
+    scan = data / "TrainingDataset_MSSEG/01B/3DFLAIR.nii.gz"
+    mask = nib.load(run.fold(1) / "predictions/01B_mask.nii.gz")
+    assert mask.shape == nib.load(scan).shape
+    again = segment(scan, run.fold(1) / "best.weights.h5", engine="keras")
+    np.testing.assert_array_equal(again.voxels, np.asarray(mask.dataobj))
+    assert 0 < again.voxels.mean() < 1
 
 
 @pytest.mark.parametrize("recipe", ["released"])

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from planar3d.errors import RecipeError
-from planar3d.recipes import PAPER
+from planar3d.networks.weights_file import load_network
+from planar3d.recipes import MODERN, PAPER
+from planar3d.training.crops import CropSamples
 from planar3d.training.features import FeatureSamples, compute_features, decoder_of, encoder_of
 from planar3d.training.fit import build_network, fit, freeze, make_deterministic
 from planar3d.training.samples import ScanSamples, training_and_validation
@@ -69,6 +71,38 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(scans, tmp_p
     rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in p.history] for p in (progress, again)]
     assert rows[0] == rows[1] and len(rows[0]) == 4
     assert not (tmp_path / "killed/backup").exists()
+
+
+def test_a_killed_run_on_crops_sees_the_crops_it_would_have_seen(scans, tmp_path):
+    recipe = MODERN.changed(
+        **{name: getattr(TINY, name) for name in ("decoder_filters", "bridge_filters", "encoder_weights", "epochs")},
+        crop=16,
+        crops_per_epoch=3,
+        warmup_steps=3,
+        precision="float32",
+    )
+
+    def train(folder, notify=lambda text: None):
+        network = build_network(recipe)
+        samples = CropSamples(*scans, recipe)
+        training, validation = training_and_validation(3, 0, 32, recipe)
+        progress = fit(network, trainer_of(network), samples, training, validation, recipe, folder, notify)
+        return network, progress
+
+    whole, progress = train(tmp_path / "whole")
+    with pytest.raises(_KilledError):
+        train(tmp_path / "killed", _kill_after(2))
+    resumed, again = train(tmp_path / "killed")
+    for a, b in zip(whole.weights, resumed.weights, strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=a.path)
+    assert [row["loss"] for row in progress.history] == [row["loss"] for row in again.history]
+    # Nothing validates, so that the last weights are kept; the rate has risen and fallen.
+    assert progress.best_epoch == 4 and np.isnan(progress.history[0]["val_loss"])
+    rates = [row["learning_rate"] for row in progress.history]
+    assert rates[0] < rates[1] > rates[2] > rates[3]
+    kept, _ = load_network(tmp_path / "whole/best.weights.h5")
+    for a, b in zip(whole.weights, kept.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_the_trainer_trains_as_the_plain_network_does(scans, tmp_path):

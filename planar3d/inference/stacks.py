@@ -1,0 +1,37 @@
+"""A prepared scan predicted stack by stack, where its slices are interleaved into stacks."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from planar3d.inference.predictor import Predictor
+from planar3d.recipes import Recipe
+from planar3d.scans.prepare import Prepared
+from planar3d.scans.windows import at_least
+
+
+def predict_prepared(
+    predict: Predictor, prepared: Prepared, recipe: Recipe, progress: Callable[[int, int], None] | None = None
+) -> np.ndarray:
+    """Predict lesion probabilities of a prepared scan.
+
+    Args:
+        predict: as `predictor` gives it.
+        prepared: voxels uint8 (slices, rows, cols).
+        recipe: says which slices go together, and how many the network takes.
+        progress: called with the windows done and all of them.
+
+    Returns:
+        float32 (slices, rows, cols) in [0, 1].
+    """
+    stacks = prepared.stacks(recipe)
+    probabilities = np.empty(prepared.voxels.shape, np.float32)
+    for number, stack in enumerate(stacks):
+
+        def report(done: int, of: int, before: int = number) -> None:
+            if progress:
+                progress(before * of + done, len(stacks) * of)
+
+        voxels, own = at_least(prepared.voxels[stack], recipe.depth)
+        probabilities[stack] = predict(voxels, report)[own]
+    return probabilities

@@ -1,0 +1,158 @@
+"""Geometry: where a native grid lies, where the grid of the network lies, and the ways between them."""
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel import orientations
+
+from planar3d.recipes import Recipe
+from planar3d.scans.resample import resample_by_matrices
+
+Resample = Callable[[np.ndarray, tuple[int, ...], int], np.ndarray]
+
+# Directions in which slices, rows and columns run. On LPS storage, which is the challenge's, the view of the cube is
+# the released `flip(rot90(v, 3, (2, 1)), 0)`: left to right, superior to inferior, anterior to posterior.
+VIEWS = {"cube": "RIP", "slices": "SPL"}
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where a native grid lies, and how to come from it to the prepared grid and back.
+
+    A volume is turned to the view, resampled, and laid into the prepared grid, which it may fill, overhang, or leave
+    zeros around it in.
+
+    Attributes:
+        header: of the native grid.
+        view: nibabel codes of the directions in which slices, rows and columns of the prepared grid run.
+        resampled: the volume's (slices, rows, cols) in the view after resampling.
+        prepared: (slices, rows, cols) of the prepared grid.
+        offset: place of the prepared grid's first voxel in the resampled volume; negative where zeros come first.
+    """
+
+    header: nib.Nifti1Header
+    view: str
+    resampled: tuple[int, ...]
+    prepared: tuple[int, ...]
+    offset: tuple[int, ...] = (0, 0, 0)
+
+    @classmethod
+    def of(cls, header: nib.Nifti1Header, recipe: Recipe, center: Sequence[float] | None = None) -> "Geometry":
+        """The geometry of a scan under a recipe.
+
+        Args:
+            header: the scan's.
+            recipe: gives grid, size, pixel_mm and depth.
+            center: (slices, rows, cols) of the head in the view, native voxels; the middle of the volume if None.
+        """
+        view = VIEWS[recipe.grid]
+        native, mm = _in_view(header, view)
+        if recipe.grid == "cube":
+            cube = (recipe.size,) * 3
+            return cls(header, view, cube, cube)
+        rows, cols = (max(1, round(n * d / recipe.pixel_mm)) for n, d in zip(native[1:], mm[1:], strict=True))
+        resampled = (native[0], rows, cols)
+        # A plane that is larger than the grid loses its margins, of which those that are far from the head are best.
+        middle = [(n - 1) / 2 for n in native] if center is None else center
+        offset = [0]
+        for length, before, at in zip(resampled[1:], native[1:], middle[1:], strict=True):
+            surplus = length - recipe.size
+            around = round(at * length / before - recipe.size / 2)
+            offset.append(min(max(around, 0), surplus) if surplus > 0 else surplus // 2)
+        return cls(header, view, resampled, (native[0], recipe.size, recipe.size), tuple(offset))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Native (i, j, k)."""
+        return tuple(int(n) for n in self.header.get_data_shape()[:3])
+
+    @property
+    def native(self) -> tuple[int, ...]:
+        """Native shape as (slices, rows, cols) of the view."""
+        return _in_view(self.header, self.view)[0]
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance in mm of neighbouring voxels of the prepared grid, along (slices, rows, cols)."""
+        native, mm = _in_view(self.header, self.view)
+        # The first and last voxels of both grids coincide, as scipy's zoom has it.
+        return tuple(  # type: ignore[return-value]
+            float(d * (n - 1) / (m - 1)) if m > 1 else float(d)
+            for d, n, m in zip(mm, native, self.resampled, strict=True)
+        )
+
+    def turned(self, volume: np.ndarray) -> np.ndarray:
+        """A native volume (i, j, k) as (slices, rows, cols) of the view."""
+        return orientations.apply_orientation(volume, _turn(self.header, self.view))
+
+    def laid(self, volume: np.ndarray, order: int, resample: Resample = resample_by_matrices) -> np.ndarray:
+        """Resample a volume of the view, (slices, rows, cols), and lay it into the prepared grid."""
+        resampled = resample(volume, self.resampled, order)
+        if self.resampled == self.prepared and not any(self.offset):
+            return resampled
+        out = np.zeros(self.prepared, resampled.dtype)
+        there, here = self._overlap()
+        out[here] = resampled[there]
+        return out
+
+    def back(self, volume: np.ndarray, order: int) -> np.ndarray:
+        """Bring a volume of the prepared grid to the native one, (i, j, k); zero where the grid does not reach."""
+        if self.resampled != self.prepared or any(self.offset):
+            whole = np.zeros(self.resampled, volume.dtype)
+            there, here = self._overlap()
+            whole[there] = volume[here]
+            volume = whole
+        turned = resample_by_matrices(volume, self.native, order)
+        back = orientations.ornt_transform(
+            orientations.axcodes2ornt(tuple(self.view)), orientations.io_orientation(self.header.get_best_affine())
+        )
+        return np.ascontiguousarray(orientations.apply_orientation(turned, back))
+
+    def _overlap(self) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+        """Where both are: places in the resampled volume, and in the prepared grid."""
+        there, here = [], []
+        for length, size, offset in zip(self.resampled, self.prepared, self.offset, strict=True):
+            first, last = max(offset, 0), min(offset + size, length)
+            there.append(slice(first, last))
+            here.append(slice(first - offset, last - offset))
+        return tuple(there), tuple(here)
+
+    def to_json(self) -> dict[str, Any]:
+        """Both grids, readable, and the native header byte for byte in base64."""
+        return {
+            "shape": list(self.shape),
+            "axes": "".join(nib.aff2axcodes(self.header.get_best_affine())),
+            "affine": self.header.get_best_affine().tolist(),
+            "zooms_mm": [float(z) for z in self.header.get_zooms()[:3]],
+            "view": self.view,
+            "resampled": list(self.resampled),
+            "prepared": list(self.prepared),
+            "offset": list(self.offset),
+            "header": base64.b64encode(self.header.binaryblock).decode("ascii"),
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any], prepared: tuple[int, ...]) -> "Geometry":
+        """Read what `to_json` gave; `prepared` is the shape where an older file, of a cube, does not say it."""
+        block = base64.b64decode(content["header"])
+        kind = nib.Nifti2Header if len(block) == nib.Nifti2Header.sizeof_hdr else nib.Nifti1Header
+        shapes = {name: tuple(content.get(name, prepared)) for name in ("resampled", "prepared")}
+        offset = tuple(content.get("offset", (0, 0, 0)))
+        return cls(kind(block), content.get("view", VIEWS["cube"]), **shapes, offset=offset)
+
+
+def _turn(header: nib.Nifti1Header, view: str) -> np.ndarray:
+    native = orientations.io_orientation(header.get_best_affine())
+    return orientations.ornt_transform(native, orientations.axcodes2ornt(tuple(view)))
+
+
+def _in_view(header: nib.Nifti1Header, view: str) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Native shape and distances in mm as (slices, rows, cols) of a view."""
+    order = np.argsort(_turn(header, view)[:, 0])
+    shape = header.get_data_shape()
+    mm = np.linalg.norm(header.get_best_affine()[:3, :3], axis=0)
+    return tuple(int(shape[axis]) for axis in order), tuple(float(mm[axis]) for axis in order)

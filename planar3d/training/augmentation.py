@@ -1,0 +1,98 @@
+"""Augmentation: crops of random places, turned, scaled and mirrored, and the grey levels another scanner might give.
+
+Ranges are those in which a head still looks like one of another patient or scanner; they are not tuned.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from planar3d.recipes import Recipe
+from planar3d.scans.intensities import MEDIAN_LEVEL
+
+_ROTATION = np.deg2rad(15)  # within the plane, to either side
+_ZOOM = 0.25  # natural logarithm, as the following two
+_BRIGHTNESS = 0.2
+_CONTRAST = 0.4  # exponent of grey levels over the median's: 1.5 to 0.67
+_BLUR = (0.3, 1.2)  # standard deviation in pixels, within the plane
+_NOISE = (1.0, 8.0)  # standard deviation in grey levels
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a crop lies in its plane: its middle in pixels, its angle, the pixels that one of its own spans, mirrored.
+
+    Attributes:
+        row, col: of the middle.
+        angle: radians.
+        zoom: pixels of the plane by pixel of the crop.
+        mirrored: whether columns run backwards.
+    """
+
+    row: float
+    col: float
+    angle: float = 0.0
+    zoom: float = 1.0
+    mirrored: bool = False
+
+    @classmethod
+    def drawn(cls, row: float, col: float, recipe: Recipe, rng: np.random.Generator) -> "Placement":
+        """A placement with a middle, and what the recipe's augmentation draws of the rest."""
+        names = recipe.augmentation
+        return cls(
+            row,
+            col,
+            angle=rng.uniform(-_ROTATION, _ROTATION) if "rotation" in names else 0.0,
+            zoom=float(np.exp(rng.uniform(-_ZOOM, _ZOOM))) if "zoom" in names else 1.0,
+            mirrored=bool(rng.random() < 0.5) if "flip" in names else False,
+        )
+
+    def cut(self, volume: np.ndarray, crop: int) -> np.ndarray:
+        """Cut crops (slices, crop, crop), float32, from (slices, rows, cols), linearly; zero outside of the plane."""
+        turn = self.zoom * np.array(
+            [[np.cos(self.angle), -np.sin(self.angle)], [np.sin(self.angle), np.cos(self.angle)]]
+        )
+        if self.mirrored:
+            turn[:, 1] *= -1
+        matrix = np.eye(3)
+        matrix[1:, 1:] = turn
+        offset = np.array([0, self.row, self.col]) - matrix @ [0, (crop - 1) / 2, (crop - 1) / 2]
+        shape = (len(volume), crop, crop)
+        # Linear between slices as well, but every slice falls on one.
+        return ndimage.affine_transform(volume.astype(np.float32), matrix, offset, shape, order=1)
+
+
+def _brightness(voxels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return voxels * np.float32(np.exp(rng.uniform(-_BRIGHTNESS, _BRIGHTNESS)))
+
+
+def _contrast(voxels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    exponent = np.float32(np.exp(rng.uniform(-_CONTRAST, _CONTRAST)))
+    return MEDIAN_LEVEL * (np.maximum(voxels, 0) / MEDIAN_LEVEL) ** exponent
+
+
+def _blur(voxels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return ndimage.gaussian_filter(voxels, (0, *(rng.uniform(*_BLUR),) * 2))
+
+
+def _noise(voxels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return voxels + rng.normal(0, rng.uniform(*_NOISE), voxels.shape).astype(np.float32)
+
+
+# Share of the crops that each changes, in this order.
+_GREY_LEVELS: dict[str, tuple[float, Callable[[np.ndarray, np.random.Generator], np.ndarray]]] = {
+    "blur": (0.3, _blur),
+    "brightness": (1.0, _brightness),
+    "contrast": (0.5, _contrast),
+    "noise": (0.3, _noise),
+}
+
+
+def change_grey_levels(voxels: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
+    """Apply what the recipe's augmentation draws to float32 grey levels, any shape; they stay within [0, 255]."""
+    for name, (share, change) in _GREY_LEVELS.items():
+        if name in recipe.augmentation and rng.random() < share:
+            voxels = change(voxels, rng)
+    return np.clip(voxels, 0, 255)

@@ -1,0 +1,121 @@
+"""The grid of axial slices: as acquired, of a fixed pixel, whatever the storage and whatever surrounds the head."""
+
+import itertools
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel import orientations
+from scipy import ndimage
+
+from planar3d.recipes import MODERN
+from planar3d.scans.prepare import load_prepared, prepare, save_prepared
+from planar3d.scans.volume import Scan
+
+SMALL = MODERN.changed(size=48)
+LPS = np.diag([-0.9, -0.9, 6.5, 1.0])
+
+
+def _scan(voxels, affine=LPS):
+    return Scan(voxels, nib.Nifti1Image(voxels, affine).header)
+
+
+def _head(shape=(40, 44, 20), seed=1):
+    """A smooth head with air around it; left, front and top are brighter."""
+    rng = np.random.default_rng(seed)
+    places = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"))
+    head = (places**2).sum(axis=0) < 0.8
+    grey = 1000 + 150 * places.sum(axis=0) + 300 * ndimage.gaussian_filter(rng.normal(size=shape), 1)
+    return np.where(head, np.maximum(grey, 300), 5 * rng.random(shape)).astype(np.float32)
+
+
+def test_slices_are_those_acquired_from_below_with_the_face_up():
+    raw = np.round(_head())
+    prepared = prepare(_scan(raw), SMALL.changed(slice_mm=6.5))
+    assert prepared.voxels.shape == (20, 48, 48) and prepared.voxels.dtype == np.uint8
+    grey = np.clip(raw * np.float32(100 / np.median(raw[raw > 0.1 * np.percentile(raw, 99.5)])), 0, 255).astype(
+        np.uint8
+    )
+    # LPS storage: columns run to the patient's left, rows to posterior, slices to superior; padded by 4 and 2.
+    np.testing.assert_array_equal(prepared.voxels[:, 2:46, 4:44], grey.transpose(2, 1, 0))
+    assert not prepared.voxels[:, :2].any() and not prepared.voxels[:, :, 44:].any()
+    assert prepared.geometry.spacing == pytest.approx((6.5, 0.9, 0.9))
+
+
+def test_all_48_storages_give_one_prepared_scan_and_one_mask_in_space():
+    raw = _head((20, 22, 18))
+    affine = np.diag([-1.2, -1.0, 3.0, 1.0])
+    reference = prepare(_scan(raw, affine), SMALL)
+    native = reference.restore(reference.voxels > 100).voxels
+    for axes in itertools.permutations(range(3)):
+        for flips in itertools.product((1, -1), repeat=3):
+            turn = np.array([[axes[i], flips[i]] for i in range(3)])
+            stored = np.ascontiguousarray(orientations.apply_orientation(raw, turn))
+            prepared = prepare(_scan(stored, affine @ orientations.inv_ornt_aff(turn, raw.shape)), SMALL)
+            np.testing.assert_array_equal(prepared.voxels, reference.voxels)
+            restored = prepared.restore(reference.voxels > 100).voxels
+            np.testing.assert_array_equal(restored, orientations.apply_orientation(native, turn))
+
+
+def test_the_grey_level_of_the_head_does_not_depend_on_units_outliers_or_air():
+    raw = _head()
+    reference = prepare(_scan(raw), SMALL).voxels
+    np.testing.assert_allclose(prepare(_scan(raw * 7), SMALL).voxels.astype(int), reference, atol=1)
+    outlier = raw.copy()
+    outlier[20, 22, 10] = 1e6
+    extracted = np.where(raw > 100, raw, 0)
+    head = reference > 30
+    for changed in (outlier, extracted):
+        difference = np.abs(prepare(_scan(changed), SMALL).voxels.astype(int) - reference)[head]
+        assert np.quantile(difference, 0.99) <= 2
+    assert 90 <= np.median(reference[head]) <= 110
+
+
+def test_a_mask_comes_back_where_it_was():
+    mask = np.zeros((40, 44, 20), np.uint8)
+    mask[12:20, 18:30, 5:9] = 1
+    prepared = prepare(_scan(_head()), SMALL)
+    np.testing.assert_array_equal(prepared.restore(prepared.align(_scan(mask))).voxels, mask)
+
+
+def test_a_plane_larger_than_the_grid_is_cut_around_the_head_and_restored_with_zeros():
+    raw = np.full((100, 60, 20), 1.0, np.float32)
+    raw[55:95, 8:52] = _head()
+    prepared = prepare(_scan(raw), SMALL)
+    assert prepared.voxels.shape == (20, 48, 48)
+    assert (prepared.voxels > 30).sum() == pytest.approx((prepare(_scan(_head()), SMALL).voxels > 30).sum(), rel=0.02)
+    back = prepared.restore(np.ones(prepared.voxels.shape, np.uint8)).voxels
+    assert back.shape == raw.shape and back.sum() == 48 * 48 * 20
+    assert back[60:90, 12:48].all()
+
+
+@pytest.mark.parametrize(("mm", "stacks"), [(8.0, 1), (6.5, 1), (5.0, 1), (3.0, 2), (1.0, 6), (0.5, 13)])
+def test_close_slices_are_interleaved_into_stacks_of_about_the_distance(mm, stacks):
+    prepared = prepare(_scan(_head((20, 22, 60)), np.diag([-2.0, -2.0, mm, 1.0])), SMALL)
+    found = prepared.stacks(SMALL)
+    assert len(found) == stacks
+    every = np.concatenate([np.arange(60)[stack] for stack in found])
+    assert sorted(every) == list(range(60))
+
+
+def test_thin_slices_are_averaged_to_about_the_thickness_of_a_thick_one():
+    raw = _head((20, 22, 60))
+    thin = np.diag([-2.0, -2.0, 1.0, 1.0])
+    by_hand = ndimage.uniform_filter1d(raw, 5, axis=2, mode="nearest")
+    smooth = prepare(_scan(raw, thin), SMALL).voxels.astype(int)
+    # One distance that makes a single stack of the same slices leaves them as they are.
+    expected = prepare(_scan(by_hand, thin), SMALL.changed(slice_mm=1.0)).voxels.astype(int)
+    ratio = np.median(smooth[smooth > 50] / expected[smooth > 50])
+    np.testing.assert_allclose(smooth, np.clip(expected * ratio, 0, 255), atol=2)
+
+
+def test_what_was_prepared_is_opened_again_with_its_geometry(tmp_path):
+    mask = np.zeros((100, 60, 20), np.uint8)
+    mask[70:80, 20:30, 5:9] = 1
+    raw = np.full(mask.shape, 1.0, np.float32)
+    raw[55:95, 8:52] = _head()
+    prepared = prepare(_scan(raw), SMALL)
+    save_prepared(tmp_path, prepared, prepared.align(_scan(mask)))
+    opened, aligned = load_prepared(tmp_path)
+    assert opened.geometry.offset == prepared.geometry.offset and any(opened.geometry.offset)
+    np.testing.assert_array_equal(opened.restore(aligned).voxels, mask)

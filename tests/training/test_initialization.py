@@ -1,0 +1,73 @@
+"""Random layers scaled by data give variance 1, and so a calm start behind features of any size."""
+
+import keras
+import numpy as np
+import pytest
+
+from planar3d.errors import RecipeError
+from planar3d.recipes import MODERN, PAPER
+from planar3d.training.fit import build_network, layers_named
+from planar3d.training.initialization import match_input_range, scale_to_unit_variance
+from planar3d.training.schedules import learning_rate
+
+TINY = MODERN.changed(
+    crop=32, size=32, encoder_weights="none", decoder_filters=(8, 8, 4, 4), bridge_filters=8, precision="float32"
+)
+
+
+def _inputs(scale=1.0):
+    return scale * np.random.default_rng(0).normal(size=(2, 16, 32, 32, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("scale", [0.01, 100.0])
+def test_every_scaled_layer_gives_variance_1_before_its_activation(scale):
+    network = build_network(TINY)
+    names = layers_named(network, ("bridge", "decoder"), "unit_variance")
+    assert names[:3] == ["conv51", "conv52", "trans6"] and names[-1] == "conv10" and len(names) == 15
+    scale_to_unit_variance(network, names, _inputs(scale))
+    for name in names:
+        layer = network.get_layer(name)
+        activation, layer.activation = layer.activation, keras.activations.linear
+        given = keras.Model(network.input, layer.output).predict_on_batch(_inputs(scale))
+        layer.activation = activation
+        assert np.std(given) == pytest.approx(1, rel=1e-3)
+
+
+def test_an_encoder_of_divided_biases_gives_its_features_divided():
+    network = build_network(TINY.changed(encoder_range="unit"))
+    names = layers_named(network, ("encoder",), "encoder_range")
+    assert len(names) == 10
+    for name in names:
+        network.get_layer(name).bias.assign(np.random.default_rng(1).normal(size=network.get_layer(name).bias.shape))
+    features = keras.Model(network.input, network.get_layer("block4_conv3").output)
+    expected = features.predict_on_batch(_inputs(128)) / 128
+    match_input_range(network, names)
+    np.testing.assert_allclose(features.predict_on_batch(_inputs()), expected, rtol=1e-3, atol=1e-5)
+    assert np.abs(expected).max() > 0.01
+
+
+def test_layers_that_were_not_named_stay_as_they_were():
+    network, untouched = build_network(TINY), build_network(TINY)
+    scale_to_unit_variance(network, ["conv51"], _inputs())
+    for layer, other in zip(network.layers, untouched.layers, strict=True):
+        same = all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), other.get_weights(), strict=True))
+        assert same == (layer.name != "conv51")
+        assert getattr(layer, "activation", None) == getattr(other, "activation", None)
+
+
+def test_a_layer_that_gives_one_value_everywhere_is_refused():
+    network = build_network(TINY)
+    layer = network.get_layer("conv51")
+    layer.kernel.assign(np.zeros(layer.kernel.shape))
+    with pytest.raises(RecipeError, match="conv51"):
+        scale_to_unit_variance(network, ["conv51"], _inputs())
+
+
+def test_the_paper_s_rate_decays_by_steps_and_the_modern_one_rises_and_falls_to_0():
+    paper = learning_rate(PAPER, 1000)
+    assert float(paper(0)) == pytest.approx(5e-5) and float(paper(500)) == pytest.approx(5e-5 / (1 + 1.99e-7 * 500))
+    modern = learning_rate(MODERN.changed(learning_rate=1e-3, warmup_steps=10), 100)
+    rates = [float(modern(step)) for step in range(101)]
+    assert rates[0] == pytest.approx(1e-4) and rates[100] == pytest.approx(0, abs=1e-9)
+    assert np.argmax(rates) == 9 and np.all(np.diff(rates[10:]) < 0)
+    assert rates[50] == pytest.approx(5e-4, rel=1e-3)
