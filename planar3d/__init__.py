@@ -31,6 +31,8 @@ _HOME = {
     "write_phantom": "scans.phantom",
     "predictor": "inference.predictor",
     "predict_volume": "inference.predictor",
+    "predict_prepared": "inference.prepared_scan",
+    "native_mask": "inference.prepared_scan",
     "segment": "inference.segment",
     "export_network": "inference.export",
     "score_scan": "evaluation.scores",

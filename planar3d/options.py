@@ -17,7 +17,10 @@ Settings = Annotated[list[str] | None, typer.Option("--set", help="field=value, 
 Size = Annotated[int | None, typer.Option("--size", help="Voxels along each axis of the prepared cube.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of initialization and shuffling.")]
 Precision = Annotated[str | None, typer.Option("--precision", help="float32, bf16 or float16.")]
-Folds = Annotated[str | None, typer.Option("--folds", help="Number of rounds, or a folds.json of your own.")]
+Folds = Annotated[
+    str | None,
+    typer.Option("--folds", help="Number of rounds, a folds.json of your own, or none: train on every scan."),
+]
 Only = Annotated[str | None, typer.Option("--only", help="Rounds to run, e.g. 2,4; all if left out.")]
 AssumeAffine = Annotated[
     bool,

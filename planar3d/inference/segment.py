@@ -6,12 +6,11 @@ from pathlib import Path
 import keras
 
 from planar3d.inference.predictor import predictor
-from planar3d.inference.stacks import predict_prepared
+from planar3d.inference.prepared_scan import native_mask, predict_prepared
 from planar3d.networks.weights_file import load_network
 from planar3d.recipes import Recipe
 from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import Scan, read_scan
-from planar3d.scans.windows import binarize
 
 
 def segment(
@@ -29,7 +28,7 @@ def segment(
 
     Args:
         scan: a NIfTI file, or a scan already read.
-        model: a weights file, or a network and its recipe as `load_network` gives them.
+        model: a weights file or the name of a published model; or a network and its recipe, as of `load_network`.
         recipe: overrides the recipe that the weights file carries.
         batch_size: windows at once.
         assume_affine: accept a file without geometry, see `read_scan`.
@@ -50,4 +49,4 @@ def segment(
     network, recipe = model if isinstance(model, tuple) else load_network(model, recipe)
     prepared = prepare(scan, recipe)
     predict = predictor(network, recipe, method, engine, precision, batch_size)
-    return prepared.restore(binarize(predict_prepared(predict, prepared, recipe, progress), recipe))
+    return native_mask(predict_prepared(predict, prepared, recipe, progress), prepared, recipe)

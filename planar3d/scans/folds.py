@@ -81,6 +81,18 @@ def group_folds(groups: dict[str, str], rounds: int | None = None) -> list[Fold]
     return folds
 
 
+def everything(ids: Iterable[str]) -> Fold:
+    """One round in which no scan tests: all of them train, or all but the last, which validates.
+
+    Raises:
+        FoldsError: fewer than two scans.
+    """
+    ids = sorted(ids)
+    if len(ids) < 2:
+        raise FoldsError(f"{len(ids)} scans are too few; 2 are needed to train and validate.")
+    return Fold(tuple(ids[:-1]), (ids[-1],), ())
+
+
 def read_folds(path: str | Path, ids: Iterable[str]) -> list[Fold]:
     """Read a user's own folds: `{"folds": [{"train": […], "validation": […], "test": […]}, …]}`.
 

@@ -12,14 +12,13 @@ import numpy as np
 from planar3d.errors import Planar3DError, ScanError
 from planar3d.evaluation.figures import overlay as draw_overlay
 from planar3d.inference.predictor import Predictor, predictor
-from planar3d.inference.stacks import predict_prepared
+from planar3d.inference.prepared_scan import native_mask, predict_prepared
 from planar3d.networks.weights_file import load_network
 from planar3d.pipeline import one_ahead, one_behind
 from planar3d.progress import Ticker, duration
 from planar3d.recipes import Recipe
 from planar3d.scans.prepare import Prepared, prepare
 from planar3d.scans.volume import Scan, read_scan
-from planar3d.scans.windows import binarize
 
 
 def segment_all(
@@ -42,7 +41,7 @@ def segment_all(
 
     Args:
         inputs: NIfTI files, or folders in which all files with FLAIR in their name are taken.
-        model: a weights file.
+        model: a weights file, or the name of a published model.
         out: where the masks go.
         recipe: overrides the recipe that the weights file carries.
         batch_size: windows at once.
@@ -157,7 +156,7 @@ class _Cohort:
         try:
             if isinstance(result, Planar3DError):
                 raise result
-            mask = result.prepared.restore(binarize(result.probabilities, self.recipe))
+            mask = native_mask(result.probabilities, result.prepared, self.recipe)
             written = mask.save(self.out / f"{name}_mask.nii.gz")
             if result.scan is not None:
                 draw_overlay(result.scan, mask, None, self.out / f"{name}_overlay.png", name)

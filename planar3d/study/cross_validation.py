@@ -9,7 +9,7 @@ from planar3d.errors import RunError
 from planar3d.evaluation.scores import score_scan
 from planar3d.files import read_json, write_csv, write_json
 from planar3d.inference.predictor import predictor
-from planar3d.inference.stacks import predict_prepared
+from planar3d.inference.prepared_scan import native_mask, predict_prepared
 from planar3d.inference.windowed import predict_samples
 from planar3d.networks.weights_file import load_network
 from planar3d.progress import Ticker
@@ -117,7 +117,7 @@ def score_fold(run: Run, number: int, network: keras.Model, notify: Notify) -> N
         probabilities = predict(scan_id, Ticker(notify, f"{scan_id}, windows"))
         prepared, reference = _open(run, scan_id)
         mask = binarize(probabilities, recipe)
-        native = prepared.restore(mask)
+        native = native_mask(probabilities, prepared, recipe)
         native.save(folder / "predictions" / f"{scan_id}_mask.nii.gz")
         case = run.cases[scan_id]
         native_reference = read_mask(case.mask, native, assume_affine=True)

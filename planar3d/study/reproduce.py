@@ -7,7 +7,7 @@ from pathlib import Path
 from planar3d.errors import FoldsError
 from planar3d.recipes import DEMO, Recipe
 from planar3d.scans.datasets import Dataset, find_cases
-from planar3d.scans.folds import Fold, choose_rounds, group_folds, read_folds
+from planar3d.scans.folds import Fold, choose_rounds, everything, group_folds, read_folds
 from planar3d.scans.phantom import write_phantom
 from planar3d.study.cross_validation import run_rounds
 from planar3d.study.report import write_report
@@ -27,12 +27,18 @@ class Reproduction:
 
 
 def folds_for(dataset: Dataset, folds: str | None) -> list[Fold]:
-    """The folds of a data set: a number of rounds, a user's folds.json, or None for the rule of `group_folds`."""
+    """The folds of a data set: a number of rounds, a user's folds.json, or None for the rule of `group_folds`.
+
+    `"none"` is one round that tests nothing, for a network that is trained on every scan; the last one validates where
+    the recipe has scans validate.
+    """
     groups = {case.id: case.group for case in dataset.cases}
+    if folds == "none":
+        return [everything(groups)]
     if folds is None or folds.isdigit():
         return group_folds(groups, int(folds) if folds else None)
     if not Path(folds).is_file():
-        raise FoldsError(f"--folds {folds} is neither a number of rounds nor a file.")
+        raise FoldsError(f"--folds {folds} is neither a number of rounds, nor 'none', nor a file.")
     return read_folds(folds, groups)
 
 
@@ -61,6 +67,8 @@ def reproduce(
     Source: Kolarik 2020, sections 3 and 4.
     """
     rounds = folds_for(dataset, folds)
+    if not any(fold.test for fold in rounds):
+        raise FoldsError("--folds none tests nothing, so there is nothing to report; train with: planar3d train.")
     chosen = choose_rounds(only, len(rounds))
     run = start_run(out, dataset, recipe, rounds, phantom)
     run_rounds(run, chosen, notify, assume_affine)

@@ -82,7 +82,9 @@ class Results:
 
     def grid_label(self, grid: str) -> str:
         """Return what a grid is called in tables."""
-        return f"{self.size}³ grid" if grid == "prepared" else "native grid"
+        if grid == "native":
+            return "native grid"
+        return f"{self.size}³ grid" if self.recipe.get("grid", "cube") == "cube" else f"slices of {self.size}²"
 
     def histories(self) -> dict[int, dict[str, np.ndarray]]:
         """Return the columns of each round's history.csv as float arrays over the epochs; unreadable cells are nan."""

@@ -137,6 +137,15 @@ def test_folds_are_a_number_a_file_or_the_rule(data, tmp_path):
         folds_for(dataset, "five")
 
 
+def test_without_folds_every_scan_trains_and_nothing_is_reported(data, tmp_path):
+    dataset = find_cases(data)
+    (fold,) = folds_for(dataset, "none")
+    assert (*fold.train, *fold.validation) == tuple(sorted(IDS)) and not fold.test
+    with pytest.raises(FoldsError, match="planar3d train"):
+        reproduce(dataset, tmp_path / "run", RECIPE, folds="none", notify=_quiet)
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_modern_recipe_goes_from_thick_and_thin_slices_to_native_masks(data, tmp_path):
     recipe = MODERN.changed(
         size=32, pixel_mm=8.0, slice_mm=2.0, crop=16, crops_per_epoch=3, epochs=2, warmup_steps=2,

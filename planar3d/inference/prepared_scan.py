@@ -1,4 +1,4 @@
-"""A prepared scan predicted stack by stack, where its slices are interleaved into stacks."""
+"""A prepared scan predicted, stack by stack where its slices are interleaved, and its mask on the native grid."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,8 @@ import numpy as np
 from planar3d.inference.predictor import Predictor
 from planar3d.recipes import Recipe
 from planar3d.scans.prepare import Prepared
-from planar3d.scans.windows import at_least
+from planar3d.scans.volume import Scan
+from planar3d.scans.windows import at_least, binarize
 
 
 def predict_prepared(
@@ -35,3 +36,20 @@ def predict_prepared(
         voxels, own = at_least(prepared.voxels[stack], recipe.depth)
         probabilities[stack] = predict(voxels, report)[own]
     return probabilities
+
+
+def native_mask(probabilities: np.ndarray, prepared: Prepared, recipe: Recipe) -> Scan:
+    """The lesion mask uint8 {0, 1} on the native grid.
+
+    A cube is binarized and then restored, as its published scores are those of the cube. From slices the probabilities
+    are restored and then binarized, which keeps outlines smooth.
+
+    Args:
+        probabilities: float32 (slices, rows, cols) of the prepared grid.
+        prepared: the scan they are of.
+        recipe: gives grid and threshold.
+    """
+    if recipe.grid == "cube":
+        return prepared.restore(binarize(probabilities, recipe))
+    restored = prepared.restore(probabilities)
+    return Scan(binarize(restored.voxels, recipe), restored.header)

@@ -1,0 +1,121 @@
+"""Score the networks of a cross-validation at many thresholds, and in the precisions and engines of inference.
+
+Every scan is predicted by the network of the round that tested it. A threshold is chosen for each round on the scans of
+the other rounds (`crossed`), so that no scan has a part in the choice of its own.
+
+    python experiments/open_model/evaluate.py RUN --out scores.csv [--engines keras,openvino,openvino-bf16]
+"""
+
+import csv
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from planar3d.evaluation.scores import score_scan
+from planar3d.files import write_csv
+from planar3d.inference.predictor import predictor
+from planar3d.inference.prepared_scan import native_mask, predict_prepared
+from planar3d.networks.weights_file import load_network
+from planar3d.recipes import Recipe
+from planar3d.scans.prepare import load_prepared, prepare
+from planar3d.scans.volume import read_mask, read_scan
+from planar3d.study.run_folder import Run, open_run
+
+THRESHOLDS = (8, 16, 32, 51, 64, 77, 90, 102, 115, 128, 154, 179, 205)  # of 256
+ENGINES: dict[str, dict[str, Any]] = {
+    "keras": {"engine": "keras"},
+    "openvino": {"engine": "openvino", "precision": "float32"},
+    "openvino-bf16": {"engine": "openvino", "precision": "bf16"},
+}
+SCORES = ("dice", "sensitivity", "precision", "lesion_f1")
+COLUMNS = ("scan", "round", "engine", "threshold", *SCORES, "prediction_ml", "reference_ml")
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="Run folder of a cross-validation.")],
+    out: Annotated[Path, typer.Option("--out", help="CSV of all scores.")],
+    engines: Annotated[str, typer.Option("--engines", help="Of keras, openvino, openvino-bf16.")] = "keras",
+    other: Annotated[list[str] | None, typer.Option("--other", help="name=scan,mask of a scan in no round.")] = None,
+) -> None:
+    """Write the scores of every scan, engine and threshold, and print their means."""
+    run = open_run(folder)
+    rows: list[dict[str, Any]] = []
+    for number, fold in enumerate(run.folds, start=1):
+        weights = run.fold(number) / "best.weights.h5"
+        if not (run.fold(number) / "scores.csv").is_file():
+            continue
+        network, recipe = load_network(weights, run.recipe)
+        for engine in engines.split(","):
+            predict = predictor(network, recipe, **ENGINES[engine])
+            for scan in fold.test:
+                rows += scores_of(run, scan, predict, recipe, {"scan": scan, "round": number, "engine": engine})
+            for given in other or []:
+                name, _, files = given.partition("=")
+                about = {"scan": name, "round": number, "engine": engine}
+                rows += scores_of_files(*files.split(","), predict, recipe, about)
+        write_csv(out, COLUMNS, rows)
+    summarize(out, {scan for fold in run.folds for scan in fold.test})
+
+
+def scores_of(run: Run, scan: str, predict: Any, recipe: Recipe, about: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of a scan of the run, one a threshold."""
+    prepared, _ = load_prepared(run.prepared(scan))
+    case = run.cases[scan]
+    return _rows(prepared, read_mask(case.mask, read_scan(case.scan)), predict, recipe, about)
+
+
+def scores_of_files(scan: str, mask: str, predict: Any, recipe: Recipe, about: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of a scan in no round, one a threshold."""
+    read = read_scan(scan)
+    return _rows(prepare(read, recipe), read_mask(mask, read), predict, recipe, about)
+
+
+def _rows(prepared: Any, reference: Any, predict: Any, recipe: Recipe, about: dict[str, Any]) -> list[dict[str, Any]]:
+    probabilities = predict_prepared(predict, prepared, recipe)
+    rows = []
+    for threshold in THRESHOLDS:
+        mask = native_mask(probabilities, prepared, recipe.changed(threshold=threshold))
+        scores = score_scan(reference.voxels, mask.voxels, reference.spacing)
+        rows.append({**about, "threshold": threshold, **{k: round(scores[k], 4) for k in COLUMNS[4:]}})
+    return rows
+
+
+def summarize(path: Path, tested: set[str]) -> None:
+    """Print, for each engine, mean Dice by threshold, at the threshold crossed between rounds, and by scan."""
+    with path.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for engine in dict.fromkeys(row["engine"] for row in rows):
+        mine = [row for row in rows if row["engine"] == engine]
+        at_home = [row for row in mine if row["scan"] in tested]
+        print(f"\n{engine}\nthreshold  " + "  ".join(f"{t:5d}" for t in THRESHOLDS))
+        print("Dice       " + "  ".join(f"{_mean(at_home, t):5.3f}" for t in THRESHOLDS))
+        for scan in sorted({row["scan"] for row in mine}):
+            of_scan = [row for row in mine if row["scan"] == scan]
+            print(f"{scan[-10:]:10s} " + "  ".join(f"{_mean(of_scan, t):5.3f}" for t in THRESHOLDS))
+        print("crossed: " + "  ".join(crossed(at_home)))
+
+
+def crossed(rows: list[dict[str, str]]) -> list[str]:
+    """Mean scores with each round at the threshold that is best for the scans of the other rounds."""
+    rounds = sorted({row["round"] for row in rows})
+    if len(rounds) < 2:
+        return ["needs two rounds"]
+    kept = []
+    for number in rounds:
+        others = [row for row in rows if row["round"] != number]
+        best = max(THRESHOLDS, key=lambda threshold: _mean(others, threshold))
+        kept += [row for row in rows if row["round"] == number and int(row["threshold"]) == best]
+    return [
+        f"{score} {np.nanmean(values):.3f} ± {np.nanstd(values, ddof=1):.3f}"
+        for score, values in ((s, [float(row[s]) for row in kept]) for s in SCORES)
+    ]
+
+
+def _mean(rows: list[dict[str, str]], threshold: int) -> float:
+    return float(np.mean([float(row["dice"]) for row in rows if int(row["threshold"]) == threshold]))
+
+
+if __name__ == "__main__":
+    typer.run(main)
