@@ -96,15 +96,13 @@ def _bridge(x: Any, filters: int) -> Any:
     return layers.Concatenate(name="conc52")([x, y])
 
 
-def _check(
-    input_shape: Sequence[int | None], encoder: str, decoder_filters: Sequence[int], encoder_depth: int
-) -> None:
+def _check(input_shape: Sequence[int | None], encoder: str, decoder_filters: Sequence[int], encoder_depth: int) -> None:
     if encoder != "vgg16":
         raise ValueError(f"encoder={encoder!r} is unknown; the planar res-u-net has: 'vgg16'.")
     if len(decoder_filters) != 4:
         raise ValueError(f"decoder_filters={tuple(decoder_filters)}: four levels are needed, deepest first.")
     if encoder_depth < 1 or encoder_depth % 2 == 0:
-        raise ValueError(f"encoder_depth={encoder_depth}: an odd number of slices is needed, so that one is the middle.")
+        raise ValueError(f"encoder_depth={encoder_depth}: an odd number of slices is needed, around a middle one.")
     if len(input_shape) != 4:
         raise ValueError(f"input_shape={tuple(input_shape)}: (depth, rows, cols, channels) is needed.")
     for axis, length in zip(("depth", "rows", "cols"), input_shape[:3], strict=True):

@@ -28,7 +28,7 @@ from planar3d.training.features import (
 )
 from planar3d.training.fit import build_network, fit, guard_precision, layers_named, make_deterministic
 from planar3d.training.initialization import scale_to_unit_variance
-from planar3d.training.samples import ScanSamples, training_and_validation
+from planar3d.training.samples import ScanSamples, epoch_order, training_and_validation
 from planar3d.training.trainer import trainer_of
 
 Notify = Callable[[str], None]
@@ -95,10 +95,11 @@ def train_fold(run: Run, number: int, notify: Notify) -> keras.Model:
     recipe, fold, folder = run.recipe, run.folds[number - 1], run.fold(number)
     network = build_network(recipe)
     scans = (*fold.train, *fold.validation)
-    if recipe.unit_variance:
-        first = _samples(run, number, None, scans, recipe.window_borders, notify).batch(np.arange(recipe.batch_size))[0]
-        scale_to_unit_variance(network, layers_named(network, recipe.unit_variance, "unit_variance"), first)
     training, validation = training_and_validation(len(fold.train), len(fold.validation), recipe.size, recipe)
+    if recipe.unit_variance:
+        first = epoch_order(training, 0, recipe)[: recipe.batch_size]
+        inputs, _ = _samples(run, number, None, scans, recipe.window_borders, notify).batch(first)
+        scale_to_unit_variance(network, layers_named(network, recipe.unit_variance, "unit_variance"), inputs)
     trained, encoder = _parts(network, recipe)
     trained = trainer_of(trained)
     guard_precision(trained, recipe, len(training), notify)

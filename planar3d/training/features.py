@@ -26,8 +26,8 @@ def check_cacheable(recipe: Recipe) -> None:
         raise RecipeError("cached_features needs a frozen encoder; add 'encoder' to frozen, or set it to 'none'.")
     if recipe.encoder_depth > 1:
         raise RecipeError(
-            f"cached_features needs a planar encoder: with encoder_depth={recipe.encoder_depth} windows see nothing beyond "
-            "their ends, where the scan goes on; set cached_features=none."
+            f"cached_features needs a planar encoder: with encoder_depth={recipe.encoder_depth} a window sees "
+            "nothing beyond its ends, where the scan goes on; set cached_features=none."
         )
     if recipe.stride % max(LEVELS.values()):
         raise RecipeError(

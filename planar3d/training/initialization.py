@@ -48,7 +48,7 @@ def scale_to_unit_variance(network: keras.Model, names: Sequence[str], inputs: A
             continue
         activation, layer.activation = layer.activation, keras.activations.linear
         try:
-            given = keras.Model(network.inputs, layer.output)(inputs, training=False)
+            given = keras.Model(network.input, layer.output)(inputs, training=False)
         finally:
             layer.activation = activation
         deviation = float(np.std(keras.ops.convert_to_numpy(keras.ops.cast(given, "float32"))))

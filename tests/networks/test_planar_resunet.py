@@ -7,7 +7,8 @@ import pytest
 import planar3d as p3
 from planar3d.errors import WeightsError
 from planar3d.networks.flops import layer_costs
-from planar3d.networks.planar_resunet import PlanarResUNet
+from planar3d.networks.planar_resunet import PlanarResUNet, recipe_network
+from planar3d.networks.vgg16 import encoder_layer_names
 from planar3d.networks.weights_file import load_network, read_recipe, save_weights
 from planar3d.recipes import PAPER
 
@@ -121,3 +122,33 @@ def test_a_released_weights_file_fills_the_network_by_name(tmp_path):
     assert not report.missing and not report.unused
     for a, b in zip(trained.weights, fresh.weights, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_an_encoder_is_planar_unless_it_is_asked_to_be_deeper():
+    planar, deeper = PlanarResUNet(**SMALL), PlanarResUNet(**SMALL, encoder_depth=3)
+    assert all(planar.get_layer(name).kernel_size == (1, 3, 3) for name in encoder_layer_names(4))
+    assert all(deeper.get_layer(name).kernel_size == (3, 3, 3) for name in encoder_layer_names(4))
+    for ours, theirs in zip(planar.layers, deeper.layers, strict=True):
+        assert ours.name == theirs.name and ours.output.shape == theirs.output.shape
+        if hasattr(ours, "kernel_size") and not ours.name.startswith("block"):
+            assert ours.kernel_size == theirs.kernel_size, ours.name
+    assert recipe_network(PAPER.changed(size=32, encoder_depth=3)).get_layer("block4_conv3").kernel_size == (3, 3, 3)
+    with pytest.raises(ValueError, match="odd number of slices"):
+        PlanarResUNet(**SMALL, encoder_depth=2)
+
+
+def test_averaged_kernels_give_what_planar_ones_give_where_slices_are_equal(tmp_path):
+    rng = np.random.default_rng(0)
+    kernels = {"block1_conv1": rng.normal(size=(3, 3, 3, 64)), "block1_conv2": rng.normal(size=(3, 3, 64, 64))}
+    np.savez(tmp_path / "flat.npz", **{f"{name}/kernel": k.astype(np.float32) for name, k in kernels.items()})
+    slices = np.repeat(rng.random((1, 1, 32, 32, 3), np.float32), 16, axis=1)
+
+    def features(depth):
+        network = PlanarResUNet(**(SMALL | {"encoder_weights": tmp_path / "flat.npz"}), encoder_depth=depth)
+        return keras.Model(network.input, network.get_layer("block1_conv2").output).predict(slices, verbose=0)
+
+    planar, averaged = features(1), features(3)
+    assert planar.std() > 0
+    # Two convolutions see two slices of zeros beyond either end.
+    np.testing.assert_allclose(averaged[:, 2:-2], planar[:, 2:-2], rtol=1e-4, atol=1e-4 * planar.max())
+    assert np.abs(averaged[:, 0] - planar[:, 0]).max() > 0.1 * planar.max()

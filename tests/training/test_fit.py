@@ -199,3 +199,5 @@ def test_features_are_cached_only_where_they_are_exact(scans, tmp_path):
         check_cacheable(TINY.changed(cached_features="float16", frozen=("bridge",)))
     with pytest.raises(RecipeError, match="multiples of 8"):
         check_cacheable(TINY.changed(cached_features="float16", stride=4))
+    with pytest.raises(RecipeError, match="planar encoder"):
+        check_cacheable(TINY.changed(cached_features="float16", encoder_depth=3))
