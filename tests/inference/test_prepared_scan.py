@@ -1,0 +1,75 @@
+"""Interleaved stacks are predicted one by one, every slice once, and come back as a mask of the native grid."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from planar3d.inference.prepared_scan import native_mask, predict_prepared
+from planar3d.recipes import MODERN, PAPER
+from planar3d.scans.prepare import prepare
+from planar3d.scans.volume import Scan
+from planar3d.scans.windows import binarize
+
+SMALL = MODERN.changed(size=32)
+
+
+class _Grey:
+    """Gives grey levels as probabilities, and remembers what it was given."""
+
+    description = "grey levels"
+
+    def __init__(self):
+        self.given = []
+
+    def __call__(self, voxels, progress=None):
+        self.given.append(voxels)
+        for done in (1, 2):
+            if progress:
+                progress(done, 2)
+        return voxels.astype(np.float32) / 255
+
+
+def _scan(slices, mm):
+    rng = np.random.default_rng(0)
+    voxels = rng.integers(200, 2000, (24, 26, slices)).astype(np.float32)
+    return Scan(voxels, nib.Nifti1Image(voxels, np.diag([-0.9, -0.9, mm, 1])).header)
+
+
+@pytest.mark.parametrize(("slices", "mm", "stacks"), [(20, 6.5, 1), (60, 1.0, 6), (45, 3.0, 2), (9, 6.5, 1)])
+def test_every_slice_is_predicted_once_among_slices_of_its_stack(slices, mm, stacks):
+    prepared, predict, seen = prepare(_scan(slices, mm), SMALL), _Grey(), []
+    probabilities = predict_prepared(predict, prepared, SMALL, lambda done, of: seen.append((done, of)))
+    np.testing.assert_array_equal(probabilities, prepared.voxels.astype(np.float32) / 255)
+    assert len(predict.given) == stacks
+    for number, voxels in enumerate(predict.given):
+        stack = prepared.voxels[number::stacks]
+        before = (len(voxels) - len(stack)) // 2
+        assert len(voxels) == max(len(stack), 16)
+        np.testing.assert_array_equal(voxels[before : before + len(stack)], stack)
+        assert (voxels[:before] == stack[0]).all() and (voxels[before + len(stack) :] == stack[-1]).all()
+    assert seen == [(done, 2 * stacks) for done in range(1, 2 * stacks + 1)]
+
+
+def test_a_cube_is_predicted_as_it_is():
+    prepared, predict = prepare(_scan(20, 6.5), PAPER.changed(size=32)), _Grey()
+    predict_prepared(predict, prepared, PAPER.changed(size=32))
+    (given,) = predict.given
+    np.testing.assert_array_equal(given, prepared.voxels)
+
+
+@pytest.mark.parametrize(
+    "recipe", [SMALL.changed(pixel_mm=1.3, threshold=100.0), PAPER.changed(size=32, threshold=100.0)]
+)
+def test_the_mask_is_of_the_native_grid_and_threshold(recipe):
+    scan = _scan(20, 6.5)
+    prepared = prepare(scan, recipe)
+    probabilities = predict_prepared(_Grey(), prepared, recipe)
+    mask = native_mask(probabilities, prepared, recipe)
+    assert mask.voxels.shape == scan.voxels.shape and mask.voxels.dtype == np.uint8
+    np.testing.assert_array_equal(mask.affine, scan.affine)
+    before, after = (
+        prepared.restore(binarize(probabilities, recipe)).voxels,
+        binarize(prepared.restore(probabilities).voxels, recipe),
+    )
+    assert not np.array_equal(before, after)
+    np.testing.assert_array_equal(mask.voxels, before if recipe.grid == "cube" else after)
