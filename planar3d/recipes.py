@@ -257,18 +257,18 @@ MODERN = Recipe(
     frozen=("block1_conv1", "block1_conv2", "block2_conv1", "block2_conv2"),
     output_prior=0.01,
     unit_variance=("bridge", "decoder"),
-    learning_rate=3e-4,
+    learning_rate=5e-4,
     schedule="cosine",
     warmup_steps=40,
     clip_norm=1.0,
-    epochs=8,
+    epochs=9,
     patience=0,
     monitor="last",
     validation="none",
     sampling="crops",
     augmentation=("flip", "rotation", "zoom", "brightness", "contrast", "blur", "noise"),
     precision="bf16",
-    threshold=128.0,
+    threshold=32.0,
 )
 
 RECIPES = {recipe.name: recipe for recipe in (PAPER, RELEASED, MODERN, DEMO)}

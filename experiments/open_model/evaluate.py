@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from planar3d.evaluation.scores import score_scan
+from planar3d.evaluation.lesions import ratio
 from planar3d.files import write_csv
 from planar3d.inference.predictor import predictor
 from planar3d.inference.prepared_scan import native_mask, predict_prepared
@@ -29,7 +29,7 @@ ENGINES: dict[str, dict[str, Any]] = {
     "openvino": {"engine": "openvino", "precision": "float32"},
     "openvino-bf16": {"engine": "openvino", "precision": "bf16"},
 }
-SCORES = ("dice", "sensitivity", "precision", "lesion_f1")
+SCORES = ("dice", "sensitivity", "precision")
 COLUMNS = ("scan", "round", "engine", "threshold", *SCORES, "prediction_ml", "reference_ml")
 
 
@@ -74,11 +74,15 @@ def scores_of_files(scan: str, mask: str, predict: Any, recipe: Recipe, about: d
 
 def _rows(prepared: Any, reference: Any, predict: Any, recipe: Recipe, about: dict[str, Any]) -> list[dict[str, Any]]:
     probabilities = predict_prepared(predict, prepared, recipe)
-    rows = []
+    voxel_ml = float(np.prod(reference.spacing)) / 1000
+    lesion, rows = reference.voxels > 0, []
     for threshold in THRESHOLDS:
-        mask = native_mask(probabilities, prepared, recipe.changed(threshold=threshold))
-        scores = score_scan(reference.voxels, mask.voxels, reference.spacing)
-        rows.append({**about, "threshold": threshold, **{k: round(scores[k], 4) for k in COLUMNS[4:]}})
+        mask = native_mask(probabilities, prepared, recipe.changed(threshold=threshold)).voxels > 0
+        both, marked, true = int((mask & lesion).sum()), int(mask.sum()), int(lesion.sum())
+        scores = (ratio(2 * both, marked + true), ratio(both, true), ratio(both, marked))
+        volumes = (marked * voxel_ml, true * voxel_ml)
+        rounded = dict(zip(COLUMNS[4:], (*(round(s, 4) for s in scores), *(round(v, 2) for v in volumes)), strict=True))
+        rows.append({**about, "threshold": threshold, **rounded})
     return rows
 
 
