@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from planar3d.errors import RecipeError
 
+_HEAD_MM = 150.0
 Transform = Literal["flip", "rotation", "zoom", "brightness", "contrast", "blur", "noise"]
 
 
@@ -106,6 +107,11 @@ class Recipe:
             raise RecipeError(
                 f"Recipe {self.name!r}: validation='none' leaves no {self.monitor}; set monitor='last', or validate."
             )
+
+    @property
+    def slices(self) -> int:
+        """Slices that the network sees of a scan: those of a cube, or of a stack through a head of 150 mm."""
+        return self.size if self.grid == "cube" else max(self.depth, round(_HEAD_MM / self.slice_mm))
 
     def changed(self, **fields: Any) -> "Recipe":
         """Return the recipe with some fields changed; unknown ones are a `RecipeError` that lists the fields."""

@@ -35,22 +35,22 @@ def summarize(network: keras.Model, recipe: Recipe) -> list[str]:
 
     Args:
         network: a functional model that takes the recipe's windows.
-        recipe: gives the windows' sizes, and how many cover a scan of `size` slices.
+        recipe: gives the windows' sizes, and how many cover a scan.
 
     Raises:
         RecipeError: a scan of fewer slices than a window.
     """
-    if recipe.size < recipe.depth:
-        raise RecipeError(f"A scan of {recipe.size} slices holds no window of {recipe.depth}; choose a larger size.")
+    if recipe.slices < recipe.depth:
+        raise RecipeError(f"A scan of {recipe.slices} slices holds no window of {recipe.depth}; choose a larger size.")
     costs = layer_costs(network, (recipe.depth, recipe.size, recipe.size, recipe.channels))
     width = max(len(cost.name) for cost in costs)
-    windows = len(window_starts(recipe.size, recipe.depth, recipe.stride))
+    windows = len(window_starts(recipe.slices, recipe.depth, recipe.stride))
     macs = sum(cost.macs for cost in costs)
     total = LayerCost("total", (1,), sum(cost.parameters for cost in costs), macs)
     return [
         *(_line(cost, width) for cost in costs),
         _line(total, width),
-        f"A scan of {recipe.size} slices has {windows} windows of {recipe.depth} at stride {recipe.stride}: "
+        f"A scan of {recipe.slices} slices has {windows} windows of {recipe.depth} at stride {recipe.stride}: "
         f"{2 * windows * macs / 1e12:.3g} TFLOP, each window computed by itself.",
     ]
 
