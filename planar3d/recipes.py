@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from planar3d.errors import RecipeError
+from planar3d.recipe_values import field_value
 
 _HEAD_MM = 150.0
 Transform = Literal["flip", "rotation", "zoom", "brightness", "contrast", "blur", "noise"]
@@ -84,7 +85,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value = _checked(field.name, _TYPES[field.name], getattr(self, field.name))
+            value = field_value(field.name, _TYPES[field.name], getattr(self, field.name))
             object.__setattr__(self, field.name, value)
         for name, (holds, sentence) in _RANGES.items():
             if not holds(getattr(self, name)):
@@ -164,27 +165,6 @@ def find_recipe(name_or_file: str) -> Recipe:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise RecipeError(f"{path} is not a recipe: it is not JSON ({error}).") from None
     return Recipe.from_json(content, source=str(path))
-
-
-def _checked(name: str, kind: Any, value: Any) -> Any:
-    """Bring a value, perhaps given as text, to its field's type."""
-    origin = typing.get_origin(kind)
-    if origin is Literal:
-        choices = typing.get_args(kind)
-        if value not in choices:
-            raise RecipeError(f"{name}={value!r} is unknown; choose one of: {', '.join(map(repr, choices))}.")
-        return value
-    if origin is tuple:
-        items = value.split(",") if isinstance(value, str) else list(value)
-        items = [item.strip() if isinstance(item, str) else item for item in items]
-        return tuple(_checked(name, typing.get_args(kind)[0], item) for item in items if item != "")
-    try:
-        number = kind(value)
-    except (TypeError, ValueError):
-        number = None
-    if number is None or (kind is int and number != float(value)) or (kind is float and number != number):
-        raise RecipeError(f"{name}={value!r}: a value of type {kind.__name__} is needed.")
-    return number
 
 
 _TYPES: types.MappingProxyType[str, Any] = types.MappingProxyType(typing.get_type_hints(Recipe))

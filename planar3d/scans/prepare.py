@@ -67,7 +67,8 @@ class Prepared:
 
     def stacks(self, recipe: Recipe) -> list[slice]:
         """The slices that the network sees together: all of them, or interleaved stacks of about `slice_mm`."""
-        return [slice(first, None, count) for count in [_stacks(self.geometry, recipe)] for first in range(count)]
+        count = _stacks(self.geometry, recipe)
+        return [slice(first, None, count) for first in range(count)]
 
 
 def prepare(scan: Scan, recipe: Recipe = PAPER, size: int | None = None) -> Prepared:
