@@ -140,13 +140,13 @@ def losses(precision: str, run_folder: str) -> Callable[[], list[float]]:
     from planar3d.training.trainer import trainer_of
 
     run = open_run(run_folder)
-    scans = [scan for scan in (*run.folds[0].train, *run.folds[0].validation) if run.features(scan).is_dir()]
+    scans = [scan for scan in (*run.folds[0].train, *run.folds[0].validation) if run.features(scan, 1).is_dir()]
     recipe = run.recipe.changed(encoder_weights="none", precision=precision)
     network = build_network(recipe)
     opened = [load_prepared(run.prepared(scan)) for scan in scans]
     voxels, masks = [prepared.voxels for prepared, _ in opened], [mask for _, mask in opened if mask is not None]
     encoder = encoder_of(network)
-    features = [compute_features(encoder, v, run.features(s), recipe) for s, v in zip(scans, voxels, strict=True)]
+    features = [compute_features(encoder, v, run.features(s, 1), recipe) for s, v in zip(scans, voxels, strict=True)]
     samples = FeatureSamples(features, voxels, masks, recipe)
     trainer = compiled(trainer_of(decoder_of(network)), recipe)
     order = epoch_order(np.arange(len(samples)), 0, recipe)

@@ -56,49 +56,32 @@ def unknown(name: str, setting: str, value: Any) -> Planar3DError:
 
 
 def _convolution(graph: Graph, name: str, layer: Any, tensors: Sequence[Tensor]) -> str:
-    # (d, r, c, in, out) → (out, in, d, r, c)
-    kernel = np.ascontiguousarray(np.transpose(_array(layer.kernel), (4, 3, 0, 1, 2)))
-    return _weighed(
-        graph,
-        name,
-        layer,
-        [tensors[0].name, graph.constant(f"{name}/kernel", kernel)],
-        "Conv",
-        kernel_shape=layer.kernel_size,
-        strides=layer.strides,
-        dilations=layer.dilation_rate,
-        group=layer.groups,
-        pads=_pads(name, layer, layer.kernel_size, layer.dilation_rate, tensors[0]),
-    )
+    pads = _pads(name, layer, layer.kernel_size, layer.dilation_rate, tensors[0])
+    return _weighed(graph, name, layer, tensors[0], "Conv", group=layer.groups, pads=pads)
 
 
 def _transposed_convolution(graph: Graph, name: str, layer: Any, tensors: Sequence[Tensor]) -> str:
     if layer.output_padding is not None:
         raise unknown(name, "output_padding", layer.output_padding)
-    # Keras has (d, r, c, out, in) here → (in, out, d, r, c)
-    kernel = np.ascontiguousarray(np.transpose(_array(layer.kernel), (4, 3, 0, 1, 2)))
     extents = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
     axes = zip(extents, layer.strides, strict=True)
     cut, added = zip(*(transposed_padding(extent, stride, layer.padding) for extent, stride in axes), strict=True)
-    return _weighed(
-        graph,
-        name,
-        layer,
-        [tensors[0].name, graph.constant(f"{name}/kernel", kernel)],
-        "ConvTranspose",
-        kernel_shape=layer.kernel_size,
-        strides=layer.strides,
-        dilations=layer.dilation_rate,
-        pads=_in_order(cut),
-        output_padding=added,
-    )
+    return _weighed(graph, name, layer, tensors[0], "ConvTranspose", pads=_in_order(cut), output_padding=list(added))
 
 
-def _weighed(graph: Graph, name: str, layer: Any, inputs: list[str], op: str, **attributes: Any) -> str:
+def _weighed(graph: Graph, name: str, layer: Any, source: Tensor, op: str, **attributes: Any) -> str:
+    """A convolution of either kind, its bias and its activation."""
+    # (d, r, c, in, out) → (out, in, d, r, c); Keras has in and out exchanged in transposed ones, and so has ONNX.
+    kernel = np.ascontiguousarray(np.transpose(_array(layer.kernel), (4, 3, 0, 1, 2)))
+    inputs = [source.name, graph.constant(f"{name}/kernel", kernel)]
     if layer.use_bias:
         inputs.append(graph.constant(f"{name}/bias", _array(layer.bias)))
-    attributes = {key: value if isinstance(value, int) else list(value) for key, value in attributes.items()}
-    return _activated(graph, name, layer.activation, graph.add(op, name, inputs, **attributes))
+    spans = {
+        "kernel_shape": list(layer.kernel_size),
+        "strides": list(layer.strides),
+        "dilations": list(layer.dilation_rate),
+    }
+    return _activated(graph, name, layer.activation, graph.add(op, name, inputs, **spans, **attributes))
 
 
 def _pads(name: str, layer: Any, extents: Sequence[int], dilations: Sequence[int], tensor: Tensor) -> list[int]:

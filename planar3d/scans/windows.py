@@ -6,6 +6,9 @@ import numpy as np
 
 from planar3d.recipes import Recipe
 
+# Grey levels by unit of the network's input.
+INPUT_SCALE = 128
+
 
 def window_starts(slices: int, depth: int = 16, stride: int = 8) -> range:
     """First slices of the windows that cover a volume of `slices`; 31 of them for 256.
@@ -124,7 +127,7 @@ def network_input(windows: Any, channels: int = 3) -> np.ndarray:
 
     Source: Kolarik 2020, section 3.2; the divisor from the released code.
     """
-    scaled = np.asarray(windows, dtype=np.float32) / np.float32(128) - np.float32(1)
+    scaled = np.asarray(windows, dtype=np.float32) / np.float32(INPUT_SCALE) - np.float32(1)
     return np.broadcast_to(scaled[..., None], (*scaled.shape, channels))
 
 

@@ -172,12 +172,11 @@ def _samples(
     masks = [mask for _, mask in opened]
     if encoder is None:
         return ScanSamples(voxels, masks, recipe, borders)
-    # An encoder that is scaled by a round's own scans has features of its own there.
-    cache = (run.fold(number) if "encoder" in recipe.unit_variance else run.folder) / "features"
-    missing = [scan for scan in scans if not (cache / scan).is_dir()]
+    folders = [run.features(scan, number) for scan in scans]
+    missing = [folder for folder in folders if not folder.is_dir()]
     if missing:
         notify(f"computing the encoder's features of {len(missing)} scans")
-    features = [compute_features(encoder, v, cache / s, recipe) for s, v in zip(scans, voxels, strict=True)]
+    features = [compute_features(encoder, v, folder, recipe) for v, folder in zip(voxels, folders, strict=True)]
     return FeatureSamples(features, voxels, masks, recipe, borders)
 
 

@@ -36,9 +36,11 @@ class Run:
         """Folder of a prepared scan."""
         return self.folder / "prepared" / scan
 
-    def features(self, scan: str) -> Path:
-        """Folder of a scan's cached encoder features."""
-        return self.folder / "features" / scan
+    def features(self, scan: str, number: int) -> Path:
+        """Folder of a scan's cached encoder features in a round."""
+        # An encoder that is scaled by a round's own scans has features of its own there.
+        shared_by = self.fold(number) if "encoder" in self.recipe.unit_variance else self.folder
+        return shared_by / "features" / scan
 
     def fold(self, number: int) -> Path:
         """Folder of a round, counted from 1."""

@@ -7,16 +7,15 @@ import keras
 import numpy as np
 
 from planar3d.errors import RecipeError
-
-# ImageNet's VGG-16 was trained on grey levels of about -128 to 128, and the network is given v / 128 - 1.
-INPUT_SCALE = 128
+from planar3d.scans.windows import INPUT_SCALE
 
 
 def match_input_range(network: keras.Model, names: Sequence[str]) -> None:
     """Divide the biases of convolutions by 128, for inputs that are 128 times smaller than those they were trained on.
 
     Convolutions with ReLU and maximum poolings are homogeneous: with biases b / s they give of x / s what they gave of
-    x, divided by s, in every layer. With the biases as they are, as in Kolarik 2020, these outweigh the image.
+    x, divided by s, in every layer. ImageNet's VGG-16 was trained on grey levels of about ±128; with its biases as they
+    are, as in Kolarik 2020, these outweigh the image.
 
     Args:
         network: holds the encoder.
