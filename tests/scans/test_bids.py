@@ -1,0 +1,160 @@
+"""Of a BIDS data set the raw FLAIR scans are taken, and their masks make a derivatives data set that is valid."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from planar3d.errors import ScanError
+from planar3d.files import write_json
+from planar3d.scans.bids import find_bids_scans, is_bids, sidecar, write_dataset_description
+from planar3d.scans.inputs import find_inputs, outputs_of, read_input
+from planar3d.scans.volume import Scan
+
+RAW = ("sub-01/anat/sub-01_FLAIR", "sub-02/ses-1/anat/sub-02_ses-1_acq-3D_ce-gd_rec-norm_run-1_FLAIR")
+RECORD = {
+    "scan": {"name": "a", "path": "/d/a.nii.gz", "shape": [4, 5, 6]},
+    "model": {"name": "m", "threshold": 32.0},
+    "lesions": [{"lesion": 1, "volume_ml": 2.2, "extent_mm": [1, 2, 3], "mean_probability": None}],
+    "warnings": [],
+    "files": {"mask": "a_mask.nii.gz"},
+    "seconds": 14.2,
+}
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """A raw data set of two subjects, with what is not to be taken beside the scans."""
+    folder = tmp_path / "study"
+    voxels = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
+    others = "derivatives/x/sub-01/anat/sub-01_desc-preproc_FLAIR", "sourcedata/sub-01/anat/sub-01_FLAIR"
+    for name in (*RAW, *others, "sub-01/anat/sub-01_T1w", "sub-01/anat/._sub-01_FLAIR"):
+        path = folder / f"{name}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = nib.Nifti1Image(voxels, np.diag([-1.0, -1.0, 1.0, 1.0]))
+        image.header.set_xyzt_units("mm", "sec")
+        nib.save(image, path)
+    write_json(folder / "dataset_description.json", {"Name": "Some heads", "BIDSVersion": "1.9.0"})
+    return folder
+
+
+def _write_outputs(dataset, out):
+    write_dataset_description(out, dataset)
+    for item in find_inputs([dataset]):
+        scan, outputs = read_input(item), outputs_of(item, out)
+        fields = sidecar(item.dataset, item.path, "Lesions, by planar3d.")
+        write_json(outputs.record, fields | RECORD)
+        Scan((scan.voxels > 50).astype(np.uint8), scan.header).save(outputs.mask)
+        Scan(scan.voxels / 119, scan.header).save(outputs.probability)
+        write_json(outputs.probability.with_name(outputs.probability.name.replace(".nii.gz", ".json")), fields)
+        for path in (outputs.lesions, outputs.overlay, outputs.report, out / "report.html"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("lesion\tvolume_ml\n1\t2.2\n")
+
+
+def _errors(folder):
+    """What the validator finds wrong, as (code, place)."""
+    if importlib.util.find_spec("bids_validator_deno") is None:
+        pytest.skip("needs the BIDS validator: pip install bids-validator-deno")
+    program = "import sys; from bids_validator_deno import cli; sys.exit(cli())"
+    run = subprocess.run([sys.executable, "-c", program, folder, "--format", "json"], capture_output=True, text=True)
+    assert run.stdout, run.stderr
+    found = json.loads(run.stdout)
+    assert found["summary"]["totalFiles"] > 0
+    return [(i["code"], i.get("location")) for i in found["issues"]["issues"] if i["severity"] == "error"]
+
+
+def test_raw_scans_are_taken_and_no_derivatives(dataset):
+    items = find_inputs([dataset])
+    assert [item.path for item in items] == [dataset / f"{name}.nii.gz" for name in RAW]
+    assert {item.dataset for item in items} == {dataset}
+    (dataset / "dataset_description.json").unlink()
+    assert is_bids(dataset) and len(find_inputs([dataset])) == 2
+    assert not is_bids(dataset / "sub-01")
+
+
+def test_a_data_set_without_flair_or_of_derivatives_is_refused(tmp_path):
+    description = tmp_path / "dataset_description.json"
+    description.write_text('{"Name": "x"}')
+    with pytest.raises(ScanError, match="BIDS data set without FLAIR scans"):
+        find_bids_scans(tmp_path)
+    description.write_text('{"Name": "x", "DatasetType": "derivative"}')
+    with pytest.raises(ScanError, match="of the type derivative; the raw one is needed"):
+        find_bids_scans(tmp_path)
+    for damaged, sentence in (("{", "cannot be read"), ("[]", "holds no JSON object"), ("[" * 10**5, "cannot be read")):
+        description.write_text(damaged)
+        with pytest.raises(ScanError, match=sentence):
+            find_bids_scans(tmp_path)
+
+
+def test_outputs_keep_the_entities_of_their_scans(dataset, tmp_path):
+    first, second = (outputs_of(item, tmp_path / "out") for item in find_inputs([dataset]))
+    assert first.mask == tmp_path / "out/sub-01/anat/sub-01_label-lesion_mask.nii.gz"
+    stem = "sub-02_ses-1_acq-3D_ce-gd_rec-norm_run-1_label-lesion"
+    assert second.record == tmp_path / f"out/sub-02/ses-1/anat/{stem}_mask.json"
+    assert second.probability == tmp_path / f"out/sub-02/ses-1/anat/{stem}_probseg.nii.gz"
+    assert second.report == tmp_path / f"out/sub-02/figures/{stem}_report.html"
+    assert len({path for outputs in (first, second) for path in vars(outputs).values()}) == 12
+
+
+def test_links_to_the_sources_lead_there(dataset, tmp_path):
+    out = tmp_path / "some/where"
+    description = json.loads(write_dataset_description(out, dataset).read_text())
+    for item in find_inputs([dataset]):
+        fields = sidecar(item.dataset, item.path, "x")
+        scheme, name, within = fields["Sources"][0].split(":")
+        assert scheme == "bids" and fields["SpatialReference"] == fields["Sources"][0]
+        assert os.path.samefile(out / description["DatasetLinks"][name] / within, item.path)
+
+
+@pytest.mark.parametrize("out", ["elsewhere", "study/derivatives/planar3d"])
+def test_the_validator_finds_nothing_wrong(dataset, tmp_path, out):
+    for folder in ("derivatives/x", "sourcedata"):  # neither is valid, nor is it to be looked at
+        assert (dataset / folder).is_dir()
+    _write_outputs(dataset, tmp_path / out)
+    assert _errors(tmp_path / out) == []
+    assert len(find_inputs([dataset])) == 2
+
+
+def test_the_validator_would_find_what_is_wrong(dataset, tmp_path):
+    _write_outputs(dataset, tmp_path / "out")
+    (tmp_path / "out/.bidsignore").unlink()
+    found = dict(_errors(tmp_path / "out"))
+    assert found["NOT_INCLUDED"]
+
+
+def test_a_description_is_written_once_and_gone_on_with(dataset, tmp_path):
+    out = tmp_path / "out"
+    path = write_dataset_description(out, dataset)
+    description = json.loads(path.read_text())
+    assert description["DatasetType"] == "derivative" and description["Name"] == "Lesion masks of Some heads"
+    before = path.stat().st_mtime_ns
+    write_dataset_description(out, dataset)
+    assert path.stat().st_mtime_ns == before
+    maker = description["GeneratedBy"][0]
+    path.write_text(json.dumps(description | {"Authors": ["N. N."], "GeneratedBy": [maker | {"Version": "0.0.1"}]}))
+    (out / ".bidsignore").write_text("mine\n")
+    write_dataset_description(out, dataset)
+    after = json.loads(path.read_text())
+    assert after["Authors"] == ["N. N."] and after["GeneratedBy"] == [maker | {"Version": "0.0.1"}, maker]
+    assert (out / ".bidsignore").read_text() == "mine\n"
+
+
+def test_foreign_data_sets_are_left_alone(dataset, tmp_path):
+    with pytest.raises(ScanError, match="is the data set of the scans"):
+        write_dataset_description(dataset, dataset)
+    foreign = tmp_path / "foreign/dataset_description.json"
+    foreign.parent.mkdir()
+    for content in ('{"Name": "x", "GeneratedBy": [{"Name": "fMRIPrep"}]}', '{"Name": "x", "GeneratedBy": "planar3d"}'):
+        foreign.write_text(content)
+        with pytest.raises(ScanError, match="a data set that planar3d has not made"):
+            write_dataset_description(foreign.parent, dataset)
+        assert foreign.read_text() == content
+    write_dataset_description(tmp_path / "out", dataset)
+    with pytest.raises(ScanError, match=r"holds masks of the data set \.\./study, not of \.\./other"):
+        write_dataset_description(tmp_path / "out", tmp_path / "other")

@@ -1,0 +1,177 @@
+"""A DICOM series becomes the volume that was written, wherever it lies; what would have to be guessed is refused."""
+
+import contextlib
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+pytest.importorskip("pydicom", reason="needs the extra dicom")
+pytest.importorskip("dcm2niix", reason="needs the extra dicom")
+
+from dicom_series import (
+    AXIAL,
+    FLAIR_TIMES,
+    OBLIQUE,
+    SAGITTAL,
+    SLICES,
+    VOXELS,
+    change,
+    in_world,
+    write_enhanced,
+    write_series,
+)
+from pydicom.uid import RLELossless, generate_uid
+
+from planar3d.errors import Planar3DError, ScanError
+from planar3d.scans.dicom import choose_flair, find_dicom_series
+from planar3d.scans.dicom_conversion import read_dicom_series
+from planar3d.scans.volume import read_scan
+
+
+def _read(folder):
+    (series,), _ = choose_flair(find_dicom_series(p for p in folder.rglob("*") if p.is_file()), folder)
+    return read_dicom_series(series)
+
+
+@pytest.mark.parametrize("affine", [AXIAL, OBLIQUE, SAGITTAL, OBLIQUE @ np.diag([1, 1, -1, 1])])
+@pytest.mark.parametrize("order", ["of the slices", "reversed", "interleaved"])
+def test_voxels_and_places_are_those_written(tmp_path, affine, order):
+    instances = {
+        "of the slices": range(1, SLICES + 1),
+        "reversed": range(SLICES, 0, -1),
+        "interleaved": [*range(1, SLICES + 1, 2), *range(2, SLICES + 1, 2)],
+    }
+    files = write_series(tmp_path, VOXELS, affine, order=list(instances[order]))
+    scan = _read(tmp_path)
+    np.testing.assert_array_equal(in_world(scan, VOXELS, affine), VOXELS)
+    np.testing.assert_allclose(sorted(scan.spacing), sorted(np.linalg.norm(affine[:3, :3], axis=0)), rtol=1e-5)
+    assert scan.path == min(files)
+
+
+@pytest.mark.parametrize("vendor", ["siemens", "ge", "philips", "canon"])
+@pytest.mark.parametrize("stored", ["signed 16", "unsigned 16", "12 of 16"])
+def test_intensities_are_those_written(tmp_path, vendor, stored):
+    voxels = VOXELS if stored == "signed 16" else (VOXELS + 200).astype(np.uint16)
+    bits = {"BitsStored": 12, "HighBit": 11} if stored == "12 of 16" else {}
+    if stored == "unsigned 16":
+        voxels = voxels + np.uint16(60000)
+    write_series(tmp_path, voxels, OBLIQUE, vendor=vendor, **bits)
+    np.testing.assert_array_equal(in_world(_read(tmp_path), voxels, OBLIQUE), voxels)
+
+
+@pytest.mark.parametrize("varies", [0, 0.25])
+def test_rescaling_is_applied_also_where_it_varies_from_slice_to_slice(tmp_path, varies):
+    files = write_series(tmp_path, VOXELS, OBLIQUE, vendor="philips", RescaleIntercept=-10)
+    slopes = 2.5 + varies * np.arange(SLICES)
+    change(files, lambda k, dataset: setattr(dataset, "RescaleSlope", slopes[k]))
+    np.testing.assert_allclose(in_world(_read(tmp_path), VOXELS, OBLIQUE), VOXELS * slopes - 10, atol=1e-3)
+
+
+def test_an_enhanced_file_holds_a_volume(tmp_path):
+    write_enhanced(tmp_path / "image", VOXELS, OBLIQUE, description="")
+    np.testing.assert_array_equal(in_world(_read(tmp_path), VOXELS, OBLIQUE), VOXELS)
+
+
+def test_a_lossless_compression_is_read_and_a_lossy_one_refused(tmp_path):
+    files = write_series(tmp_path, VOXELS, OBLIQUE)
+    change(files, lambda k, dataset: dataset.compress(RLELossless, generate_instance_uid=False))
+    np.testing.assert_array_equal(in_world(_read(tmp_path), VOXELS, OBLIQUE), VOXELS)
+    change(files, lambda k, dataset: setattr(dataset.file_meta, "TransferSyntaxUID", "1.2.840.10008.1.2.4.51"))
+    with pytest.raises(ScanError, match=r"compressed in a way that is not read .*1\.2\.4\.51.*gdcmconv --raw"):
+        _read(tmp_path)
+
+
+def test_a_region_drawn_on_the_scan_is_not_taken_for_it(tmp_path):
+    def draw(k, dataset):
+        for offset, kind, value in ((0x10, "US", 24), (0x11, "US", 20), (0x40, "CS", "G"), (0x50, "SS", [1, 1])):
+            dataset.add_new(0x60000000 + offset, kind, value)
+        dataset.add_new(0x60000100, "US", 1)
+        dataset.add_new(0x60000102, "US", 0)
+        dataset.add_new(0x60003000, "OW", bytes([k + 1] * 60))
+
+    change(write_series(tmp_path, VOXELS, OBLIQUE), draw)
+    np.testing.assert_array_equal(in_world(_read(tmp_path), VOXELS, OBLIQUE), VOXELS)
+
+
+def test_phase_images_in_the_series_are_left_out(tmp_path):
+    uid = generate_uid()
+    write_series(tmp_path, VOXELS, OBLIQUE, SeriesInstanceUID=uid, name="m{instance}")
+    phase = ["ORIGINAL", "PRIMARY", "PHASE MAP", "P", "IR"]
+    write_series(tmp_path, -VOXELS, OBLIQUE, SeriesInstanceUID=uid, name="p{instance}", ImageType=phase)
+    np.testing.assert_array_equal(in_world(_read(tmp_path), VOXELS, OBLIQUE), VOXELS)
+
+
+@pytest.mark.parametrize(
+    ("elements", "sentence"),
+    [
+        ({"Modality": "CT"}, "holds no MR series. Found: 5 “FLAIR”"),
+        ({"PixelData": None, "Rows": None, "Columns": None}, "files without pixels"),
+        ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "in colour"),
+        ({"Rows": 4000}, "truncated files"),
+        ({"Rows": 60000, "Columns": 60000}, "no head scan has as many"),
+        ({"ImagePositionPatient": None}, "does not say where its slices lie"),
+        ({"ImagePositionPatient": [0, 0, 0]}, "several images at one place"),
+    ],
+)
+def test_what_is_no_grey_mr_volume_is_refused(tmp_path, elements, sentence):
+    write_series(tmp_path, VOXELS, OBLIQUE, **elements)
+    with pytest.raises(ScanError, match=sentence):
+        _read(tmp_path)
+
+
+def test_missing_single_mixed_and_sheared_slices_are_refused(tmp_path):
+    write_series(tmp_path / "missing", VOXELS, OBLIQUE, only=[0, 1, 2, 4, 5, 6, 7, 8])
+    with pytest.raises(ScanError, match=r"from slice 3 to 4 of 8 it is 13.00 mm, usually 6.50"):
+        _read(tmp_path / "missing")
+    write_series(tmp_path / "single", VOXELS, OBLIQUE, only=[4])
+    with pytest.raises(ScanError, match="has a single slice"):
+        _read(tmp_path / "single")
+    uid = generate_uid()
+    write_series(tmp_path / "mixed", VOXELS, AXIAL, SeriesInstanceUID=uid)
+    write_series(tmp_path / "mixed", VOXELS, SAGITTAL, SeriesInstanceUID=uid, name="s{instance}")
+    with pytest.raises(ScanError, match="mixes orientations"):
+        _read(tmp_path / "mixed")
+    write_series(tmp_path / "sizes", VOXELS, AXIAL, SeriesInstanceUID=uid, only=range(4))
+    write_series(tmp_path / "sizes", VOXELS[2:], AXIAL, SeriesInstanceUID=uid, only=range(4, 9))
+    with pytest.raises(ScanError, match="mixes images of several sizes"):
+        _read(tmp_path / "sizes")
+    sheared = AXIAL.copy()
+    sheared[1, 2] = 2
+    for k in range(SLICES):  # each slice as of an unsheared volume that begins where it does
+        begins = AXIAL.copy()
+        begins[:3, 3] = (sheared @ [0, 0, k, 1])[:3] - AXIAL[:3, 2] * k
+        write_series(tmp_path / "sheared", VOXELS, begins, SeriesInstanceUID=uid, only=[k])
+    with pytest.raises(ScanError, match="do not lie straight above each other"):
+        _read(tmp_path / "sheared")
+
+
+def test_a_constant_series_is_refused_by_the_name_of_its_file(tmp_path):
+    files = write_series(tmp_path, np.zeros_like(VOXELS), OBLIQUE)
+    with pytest.raises(ScanError, match="holds the value 0 everywhere") as caught:
+        _read(tmp_path)
+    assert str(caught.value).startswith(str(files[0])) and "planar3d-" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_mutated_files_end_in_a_scan_or_in_a_sentence(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    files = write_series(tmp_path, VOXELS, OBLIQUE) if seed % 2 else [write_enhanced(tmp_path / "x", VOXELS, OBLIQUE)]
+    victim = files[rng.integers(len(files))]
+    content = bytearray(victim.read_bytes())
+    for at in rng.integers(len(content) - 2 * VOXELS[:, :, 0].size, size=3):
+        content[at : at + rng.integers(1, 5)] = rng.bytes(rng.integers(0, 6))
+    victim.write_bytes(content)
+    with contextlib.suppress(Planar3DError):
+        for series in choose_flair(find_dicom_series(files), tmp_path)[0]:
+            assert read_dicom_series(series).voxels.ndim == 3
+
+
+@pytest.mark.real
+def test_a_real_scan_survives_the_way_through_dicom(real_data, tmp_path):
+    path = next((real_data / "data/ms_flair/sub-101228").rglob("*_FLAIR.nii.gz"))
+    scan, stored = read_scan(path), nib.load(path)
+    voxels = np.asarray(stored.dataobj).astype(np.int16)
+    np.testing.assert_array_equal(voxels, scan.voxels)
+    write_series(tmp_path, voxels, scan.affine, **FLAIR_TIMES)
+    np.testing.assert_array_equal(in_world(_read(tmp_path), voxels, scan.affine), voxels)
