@@ -68,8 +68,12 @@ def to_8_bit(volume: np.ndarray) -> np.ndarray:
 
 
 def head_threshold(volume: np.ndarray) -> float:
-    """The value that separates head, or extracted brain, from the air around it: a tenth of the 99.5th percentile."""
-    return _AIR * float(np.percentile(_sampled(volume), 99.5))
+    """The value that separates head, or extracted brain, from the air around it: a tenth of the 99.5th percentile.
+
+    It is not negative, so that the median above it is none of zero. Large volumes are sampled, and must be turned for
+    all storages of a scan to have one threshold.
+    """
+    return max(0.0, _AIR * float(np.percentile(_sampled(volume), 99.5)))
 
 
 def to_8_bit_by_median(volume: np.ndarray, median: float) -> np.ndarray:
@@ -89,6 +93,6 @@ def head_median(volume: np.ndarray, threshold: float) -> float:
 
 
 def _sampled(volume: np.ndarray) -> np.ndarray:
-    """Evenly spaced voxels, enough for a percentile."""
-    flat = volume.reshape(-1) if volume.flags.c_contiguous else volume.ravel(order="K")
-    return flat[:: max(1, flat.size // _SAMPLED)]
+    """Evenly spaced voxels of a volume, enough for a percentile; the same ones of every storage once it is turned."""
+    step = max(1, round((volume.size / _SAMPLED) ** (1 / 3)))
+    return volume[(slice(None, None, step),) * volume.ndim]

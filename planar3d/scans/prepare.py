@@ -1,12 +1,13 @@
 """Preparation: a raw scan to the 8-bit grid the network sees, and the way back to the native grid."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
-from planar3d.errors import RunError
+from planar3d.errors import RunError, ScanError
 from planar3d.files import read_json, write_json, written_beside
 from planar3d.recipes import PAPER, Recipe
 from planar3d.scans.geometry import Geometry
@@ -18,6 +19,7 @@ from planar3d.scans.intensities import (
     to_8_bit_by_median,
     to_16_bit_range,
 )
+from planar3d.scans.nifti import MAXIMUM_VOXELS
 from planar3d.scans.resample import RESAMPLINGS
 from planar3d.scans.volume import Scan, check_same_grid
 
@@ -87,7 +89,7 @@ def prepare(scan: Scan, recipe: Recipe = PAPER, size: int | None = None) -> Prep
         size: voxels along each axis (rows and columns of slices); the recipe's if None.
 
     Raises:
-        ScanError: raw values that the recipe's float16 cannot hold.
+        ScanError: raw values that the recipe's float16 cannot hold, or slices that are too wide to be resampled.
 
     Source: Kolarik 2020, section 3.2; the 8-bit arithmetic is the released code's, in float32.
     """
@@ -97,11 +99,15 @@ def prepare(scan: Scan, recipe: Recipe = PAPER, size: int | None = None) -> Prep
         raw = through_float16(raw, scan.path)
         limits = raw.min(), raw.max()
     geometry, air = Geometry.of(scan.header.copy(), recipe), 0.0
+    if math.prod(geometry.resampled) > MAXIMUM_VOXELS:
+        raise ScanError(
+            f"{scan.path or 'The scan'} would have {geometry.resampled} slices, rows and columns at "
+            f"{recipe.pixel_mm:g} mm; no head is as wide. Mend its header or convert it again."
+        )
     if recipe.grid == "slices" or recipe.grey_levels == "median":
-        air = head_threshold(raw)
+        air = head_threshold(geometry.turned(raw))
     if recipe.grid == "slices":
-        head = geometry.turned(raw) > air
-        geometry = Geometry.of(geometry.header, recipe, ndimage.center_of_mass(head) if head.any() else None)
+        geometry = Geometry.of(geometry.header, recipe, _center(geometry.turned(raw) > air))
     turned, resample = geometry.turned(raw), RESAMPLINGS[recipe.resampling]
     if recipe.grey_levels == "min-max":
         laid = geometry.laid(to_16_bit_range(turned, *limits), recipe.spline_order, resample)
@@ -111,13 +117,25 @@ def prepare(scan: Scan, recipe: Recipe = PAPER, size: int | None = None) -> Prep
     if slab > 1:
         slices = ndimage.uniform_filter1d(slices, slab, axis=0, mode="nearest")
     laid = geometry.laid(slices, recipe.spline_order, resample)
-    return Prepared(to_8_bit_by_median(laid, head_median(raw, air)), geometry)
+    return Prepared(to_8_bit_by_median(laid, head_median(turned, air)), geometry)
+
+
+def _center(head: np.ndarray) -> list[float] | None:
+    """The center of mass of a mask, (slices, rows, cols) in voxels; None if it is empty.
+
+    By counts along each axis: `ndimage.center_of_mass` takes eight bytes a voxel, several times over.
+    """
+    if not head.any():
+        return None
+    counts = [np.count_nonzero(head, axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
+    return [float(np.average(np.arange(len(count)), weights=count)) for count in counts]
 
 
 def _stacks(geometry: Geometry, recipe: Recipe) -> int:
     if recipe.grid == "cube":
         return 1
-    return max(1, round(recipe.slice_mm / geometry.spacing[0]))
+    # A thin slab has fewer slices than would make as many stacks.
+    return min(max(1, round(recipe.slice_mm / geometry.spacing[0])), geometry.prepared[0])
 
 
 def save_prepared(folder: Path, prepared: Prepared, mask: np.ndarray | None) -> None:

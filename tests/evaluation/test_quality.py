@@ -1,0 +1,190 @@
+"""Each check fires on what it is for, and none on a scan that is as it should be."""
+
+from functools import cache
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel import orientations
+
+from planar3d.evaluation.quality import check_quality
+from planar3d.scans.head import find_head
+from planar3d.scans.phantom_head import TISSUES, build_head
+from planar3d.scans.volume import Scan, read_mask, read_scan
+
+MM = 3
+FLAIR = {"white": 1, "grey": 1.2, "fluid": 0.2, "marrow": 0.5, "fat": 2, "muscle": 0.6}
+OTHERS = {
+    "T1": {"white": 1, "grey": 0.72, "fluid": 0.25, "marrow": 0.9, "fat": 1.7, "muscle": 0.6},
+    "T2": {"white": 1, "grey": 1.35, "fluid": 2.7, "marrow": 0.8, "fat": 1.6, "muscle": 0.6},
+    "PD": {"white": 1, "grey": 1.2, "fluid": 1.15, "marrow": 0.8, "fat": 1.4, "muscle": 0.8},
+}
+
+
+@cache
+def _voxels(extracted=False, **contrast):
+    """A head of the phantom, or its brain, on a grid of 3 mm voxels stored right, anterior, superior."""
+    head = build_head(MM)
+    signal = head.flair(contrast or FLAIR)
+    if extracted:
+        brain = sum(head.fractions[TISSUES.index(tissue)].astype(int) for tissue in ("white", "grey"))
+        bottom = round((-60 - head.origin[2]) / MM)
+        outside = np.ones(signal.shape, bool)
+        outside[:, :, bottom:] = brain[:, :, bottom:] < 100
+        return np.where(outside, 0, 300 * signal).astype(np.float32)
+    noise = np.abs(np.random.default_rng(0).normal(0, 8, signal.shape))
+    return np.pad(300 * signal + noise, ((4, 4), (4, 4), (0, 4)), mode="linear_ramp", end_values=8).astype(np.float32)
+
+
+def _scan(voxels, affine=None):
+    return Scan(voxels, nib.Nifti1Image(voxels, np.diag([MM, MM, MM, 1]) if affine is None else affine).header)
+
+
+def _mask(scan, fraction=0.002):
+    """A block of lesion in the middle, that fraction of all voxels."""
+    voxels = np.zeros(scan.voxels.shape, np.uint8)
+    voxels[tuple(slice(round(n / 2 - n * fraction ** (1 / 3) / 2), n // 2 + 1) for n in voxels.shape)] = fraction > 0
+    return Scan(voxels, scan.header)
+
+
+def _fired(voxels, affine=None, whole_head=None):
+    scan = _scan(np.ascontiguousarray(voxels), affine)
+    return {warning.check for warning in check_quality(scan, _mask(scan), whole_head)}
+
+
+def test_nothing_is_said_of_a_scan_that_suits_the_model():
+    assert _fired(_voxels(), whole_head=True) == set()
+    assert _fired(_voxels(extracted=True), whole_head=False) == set()
+
+
+@pytest.mark.parametrize("contrast", OTHERS)
+def test_another_contrast_is_not_flair(contrast):
+    assert "contrast" in _fired(_voxels(**OTHERS[contrast]))
+
+
+def test_a_ct_is_not_flair():
+    head = find_head(_scan(_voxels()))
+    hounsfield = np.where(head.inside, 40, -1000)
+    hounsfield[(head.depth > 5) & (head.depth < 12)] = 1500
+    assert "contrast" in _fired(hounsfield.astype(np.float32))
+
+
+def test_an_extracted_brain_and_a_whole_head_are_told_apart():
+    assert find_head(_scan(_voxels())).is_extracted() is False
+    assert find_head(_scan(_voxels(extracted=True))).is_extracted() is True
+    assert _fired(_voxels(extracted=True), whole_head=True) == {"skull-stripped"}
+    assert _fired(_voxels(), whole_head=False) == {"skull-stripped"}
+
+
+def test_a_head_whose_air_was_set_to_zero_still_has_its_skull():
+    head = _voxels()
+    assert _fired(np.where(find_head(_scan(head)).inside, head, 0), whole_head=True) == set()
+
+
+HALVES = {
+    "left": np.s_[45:],
+    "right": np.s_[:-45],
+    "posterior": np.s_[:, 60:],
+    "anterior": np.s_[:, :-60],
+    "superior": np.s_[:, :, :-30],
+}
+
+
+@pytest.mark.parametrize("side", HALVES)
+@pytest.mark.parametrize("emptied", [False, True], ids=["cropped", "set to zero"])
+def test_a_head_that_is_cut_off_is_told_with_its_side(side, emptied):
+    whole = _voxels()
+    part = whole[HALVES[side]]
+    if emptied:
+        part = np.zeros_like(whole)
+        part[HALVES[side]] = whole[HALVES[side]]
+    scan = _scan(np.ascontiguousarray(part))
+    (sentence,) = (each.sentence for each in check_quality(scan, _mask(scan)) if each.check == "cut off")
+    assert f"the {side} side" in sentence
+
+
+def test_a_field_of_view_that_ends_at_the_neck_is_whole_and_one_that_ends_at_the_ears_is_not():
+    head = _voxels()
+    top = np.flatnonzero(find_head(_scan(head)).inside.any(axis=(0, 1)))[-1] + 1
+    assert _fired(head[:, :, top - 135 // MM :]) == set()
+    assert "cut off" in _fired(head[:, :, top - 80 // MM :])
+
+
+@pytest.mark.parametrize("scale", [0.1, 10], ids=["cm for mm", "a tenth too large"])
+def test_a_wrong_voxel_size_shows_in_the_field_of_view(scale):
+    assert "field of view" in _fired(_voxels(), np.diag([MM * scale, MM * scale, MM * scale, 1]))
+
+
+def test_slices_more_than_5_mm_apart_are_told():
+    assert "spacing" in _fired(_voxels()[:, :, ::2], np.diag([MM, MM, 2 * MM, 1]))
+
+
+def test_the_size_and_place_of_the_result_are_judged():
+    scan = _scan(_voxels())
+    for fraction, check in ((0, "empty result"), (0.1, "large result")):
+        assert [each.check for each in check_quality(scan, _mask(scan, fraction))] == [check]
+    mask = _mask(scan)
+    mask.voxels[20:30, 20:30, 0] = 1
+    assert [each.check for each in check_quality(scan, mask)] == ["lesions at the border"]
+
+
+@pytest.mark.parametrize(("shift", "fires"), [(0, False), (0.2, False), (1, True)])
+def test_sform_and_qform_that_differ_by_more_than_a_tenth_of_a_voxel_are_told(shift, fires):
+    scan = _scan(_voxels())
+    other = scan.affine.copy()
+    other[0, 3] += shift
+    scan.header.set_sform(other, code=2)
+    scan.header.set_qform(np.diag([MM, MM, MM, 1]), code=1)
+    assert (["sform and qform"] if fires else []) == [each.check for each in check_quality(scan, _mask(scan))]
+
+
+def test_a_qform_that_cannot_be_read_is_told():
+    scan = _scan(_voxels())
+    scan.header.set_sform(np.diag([MM, MM, MM, 1]), code=1)
+    scan.header["qform_code"], scan.header["quatern_b"], scan.header["quatern_c"] = 1, 3, 2
+    assert [each.check for each in check_quality(scan, _mask(scan))] == ["sform and qform"]
+
+
+def test_the_checks_do_not_depend_on_the_storage():
+    brain = _voxels(extracted=True)
+    top = np.flatnonzero(brain.any(axis=(0, 1)))[-1]
+    scan = _scan(np.ascontiguousarray(brain[:, :, : top - 45 // MM]))
+    mask = _mask(scan)
+    expected = check_quality(scan, mask, whole_head=True)
+    assert {each.check for each in expected} >= {"cut off", "skull-stripped"}
+    for axes, flips in (((1, 0, 2), (-1, 1, 1)), ((2, 1, 0), (1, -1, -1)), ((1, 2, 0), (-1, -1, 1))):
+        turn = np.array(list(zip(axes, flips, strict=True)))
+        affine = scan.affine @ orientations.inv_ornt_aff(turn, scan.voxels.shape)
+        scan_there, mask_there = (
+            _scan(np.ascontiguousarray(orientations.apply_orientation(each.voxels, turn)), affine)
+            for each in (scan, mask)
+        )
+        assert check_quality(scan_there, mask_there, whole_head=True) == expected
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 2), (2, 300, 2), (40, 40, 40)])
+@pytest.mark.parametrize("size", [1e-6, 1, 1e6])
+def test_no_scan_is_too_odd_to_be_checked(shape, size):
+    rng = np.random.default_rng(0)
+    for voxels in (rng.normal(size=shape), -1 - rng.random(shape), np.zeros(shape)):
+        assert "field of view" in _fired(voxels.astype(np.float32), np.diag([size, size, size, 1]))
+
+
+@pytest.mark.real
+def test_real_flair_scans_look_like_flair_and_the_others_of_a_patient_do_not(real_data):
+    data = real_data / "data"
+    for path in sorted(data.glob("ms_flair/sub-*/anat/*_FLAIR.nii.gz")):
+        scan = read_scan(path)
+        (reference,) = (data / "ms_flair/derivatives/manual" / path.name[:10]).rglob("*.nii.gz")
+        fired = {each.check for each in check_quality(scan, read_mask(reference, scan), whole_head=True)}
+        assert fired - {"cut off"} == {"spacing"}, path
+        # Of these three the last slice shows brain from side to side.
+        assert ("cut off" in fired) == (path.name[:10] in ("sub-104670", "sub-106639", "sub-107130")), path
+    extracted = read_scan(data / "open_ms/patient26/FLAIR.nii.gz")
+    mask = read_mask(data / "open_ms/patient26/gold_standard.nii.gz", extracted)
+    assert [each.check for each in check_quality(extracted, mask, whole_head=True)] == ["skull-stripped"]
+    assert check_quality(extracted, mask, whole_head=False) == []
+    for name, checks in {"flair": [], "t1": ["contrast"], "t2": ["contrast"]}.items():
+        (path,) = data.glob(f"brats/*/*_{name}.nii.gz")
+        scan = read_scan(path)
+        assert [each.check for each in check_quality(scan, _mask(scan))] == checks, name
