@@ -25,7 +25,7 @@ _OVERLAY_WIDTH, _TITLE_HEIGHT, _LEGEND_HEIGHT = 11.5, 0.7, 0.4  # inches
 _LARGEST_SLICE = 512  # pixels along an edge; a panel has fewer
 
 
-class _View(NamedTuple):
+class View(NamedTuple):
     """A plane of a volume stored right, anterior, superior: the axis it cuts, and how its slice is laid out.
 
     Rows and columns run against their axes where they are flipped.
@@ -41,10 +41,10 @@ class _View(NamedTuple):
 
 
 # The face looks to the left, as in the paper's figures; left is shown left.
-_VIEWS = (
-    _View("sagittal", axis=0, rows=2, columns=1, flip_columns=True, left="A", right="P"),
-    _View("axial", axis=2, rows=1, columns=0, flip_columns=False, left="L", right="R"),
-    _View("coronal", axis=1, rows=2, columns=0, flip_columns=False, left="L", right="R"),
+VIEWS = (
+    View("sagittal", axis=0, rows=2, columns=1, flip_columns=True, left="A", right="P"),
+    View("axial", axis=2, rows=1, columns=0, flip_columns=False, left="L", right="R"),
+    View("coronal", axis=1, rows=2, columns=0, flip_columns=False, left="L", right="R"),
 )
 
 
@@ -94,21 +94,21 @@ def overlay(scan: Scan, prediction: Scan, reference: Scan | None, path: str | Pa
             )
         masks[name] = nib.orientations.apply_orientation(mask.voxels > 0.5, orientation)
     guide = next((mask for mask in masks.values() if mask.any()), None)
-    low, high = _window(voxels)
-    head = _head_box(voxels, low + 0.15 * (high - low))
+    low, high = grey_window(voxels)
+    head = head_box(voxels, low + 0.15 * (high - low))
     # One scale for all three planes, as far as a heap of slices with absurd spacing leaves a readable figure.
     edges = [(box.stop - box.start) * zoom for box, zoom in zip(head, zooms, strict=True)]
-    widths, heights = ([edges[getattr(view, along)] for view in _VIEWS] for along in ("columns", "rows"))
+    widths, heights = ([edges[getattr(view, along)] for view in VIEWS] for along in ("columns", "rows"))
     panel = float(np.clip(_OVERLAY_WIDTH * max(heights) / sum(widths), 2, 8))
     height = panel + _TITLE_HEIGHT + _LEGEND_HEIGHT
     figure = canvas(_OVERLAY_WIDTH, height)
     figure.set_facecolor("black")
     frame = {"left": 0.005, "right": 0.995, "bottom": _LEGEND_HEIGHT / height, "top": 1 - _TITLE_HEIGHT / height}
     grid = figure.add_gridspec(1, 3, width_ratios=widths, wspace=0.02, **frame)
-    for column, view in enumerate(_VIEWS):
+    for column, view in enumerate(VIEWS):
         axes = figure.add_subplot(grid[0, column])
         count = voxels.shape[view.axis]
-        index = count // 2 if guide is None else _largest_slice(guide, view.axis)
+        index = count // 2 if guide is None else largest_slice(guide, view.axis)
         axes.set_title(f"{view.name}, slice {index + 1} of {count}", color="white", fontsize=10, pad=4)
         cuts = {name: _cut(mask, view, index, head) for name, mask in masks.items()}
         _draw_slice(axes, view, _cut(voxels, view, index, head), cuts, zooms, (low, high))
@@ -117,14 +117,20 @@ def overlay(scan: Scan, prediction: Scan, reference: Scan | None, path: str | Pa
     return save(figure, path)
 
 
-def _window(voxels: np.ndarray) -> tuple[float, float]:
-    """Grey values from black to white: raw scans have outliers, and much air around the head."""
+def grey_window(voxels: np.ndarray) -> tuple[float, float]:
+    """Grey values from black to white: raw scans have outliers, and much air around the head.
+
+    Of an extracted brain, what was set to one value says nothing of the others.
+    """
     sample = voxels[tuple(slice(None, None, max(1, n // 64)) for n in voxels.shape)].astype(float)
-    low, high = np.percentile(sample, (1, 99.7))
+    shown = sample[sample > sample.min()]
+    if not shown.size or shown.min() == shown.max():
+        shown = sample
+    low, high = np.percentile(shown, (1, 99.7))
     return (float(low), float(high)) if high > low else (float(low), float(low) + 1)
 
 
-def _head_box(voxels: np.ndarray, level: float) -> tuple[slice, ...]:
+def head_box(voxels: np.ndarray, level: float) -> tuple[slice, ...]:
     """Return the box that holds what is brighter than `level`, with a margin: air would make lesions small."""
     bright = voxels > level
     box = []
@@ -136,12 +142,13 @@ def _head_box(voxels: np.ndarray, level: float) -> tuple[slice, ...]:
     return tuple(slice(part.start, min(part.stop, size)) for part, size in zip(box, voxels.shape, strict=True))
 
 
-def _largest_slice(mask: np.ndarray, axis: int) -> int:
+def largest_slice(mask: np.ndarray, axis: int) -> int:
+    """The slice along an axis in which most of a mask lies."""
     areas = np.count_nonzero(mask, axis=tuple(other for other in range(3) if other != axis))
     return int(np.argmax(areas))
 
 
-def _cut(volume: np.ndarray, view: _View, index: int, head: tuple[slice, ...]) -> np.ndarray:
+def _cut(volume: np.ndarray, view: View, index: int, head: tuple[slice, ...]) -> np.ndarray:
     """Return one slice inside the head's box, as it is shown: (rows from the top, columns from the left)."""
     inside = list(head)
     inside[view.axis] = slice(index, index + 1)
@@ -151,7 +158,7 @@ def _cut(volume: np.ndarray, view: _View, index: int, head: tuple[slice, ...]) -
 
 def _draw_slice(
     axes: "Axes",
-    view: _View,
+    view: View,
     picture: np.ndarray,
     masks: Mapping[str, np.ndarray],
     zooms: Sequence[float],

@@ -1,0 +1,75 @@
+"""The report of one scan: its lesions in three planes, their sizes, and how the mask came about."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from planar3d.evaluation.viewer import prepare_pictures
+from planar3d.scans.volume import Scan
+from planar3d.study.page import CONDITIONS, as_text, histogram, write_page
+
+# Half decades: lesion volumes spread over many orders of magnitude, and equal limits make reports comparable.
+_LIMITS_ML = (0.01, 0.03, 0.1, 0.3, 1, 3, 10)
+_VOLUMES = ("< 0.01", "0.01–0.03", "0.03–0.1", "0.1–0.3", "0.3–1", "1–3", "3–10", "≥ 10")
+
+
+def write_scan_report(
+    record: Mapping[str, Any], scan: Scan, mask: Scan, path: str | Path, probability: Scan | None = None
+) -> Path:
+    """Write the report of a segmented scan as one HTML file that needs no other file and no network.
+
+    Args:
+        record: the content of the JSON file beside the mask; of its parts `scan` with a name is needed, and what else
+            is there is shown.
+        scan: the intensities; stored in any orientation.
+        mask: the predicted mask on the grid of the scan.
+        path: where the page goes.
+        probability: lesion probabilities on the grid of the scan; they can be looked at if given.
+
+    Raises:
+        ScanError: the mask or the probabilities are not on the scan's grid.
+        Planar3DError: jinja2 is not installed.
+    """
+    pictures = prepare_pictures(scan, mask, probability)
+    lesions = record.get("lesions", [])
+    shown = pictures.to_json()
+    shown["lesions"] = [pictures.place([lesion[axis] for axis in ("x_mm", "y_mm", "z_mm")]) for lesion in lesions]
+    return write_page(
+        path,
+        "scan_report.html",
+        ["tables.js", "plane.js", "viewer.js"],
+        title=f"{record['scan']['name']}: lesions",
+        name=record["scan"]["name"],
+        headline=_headline(record),
+        warnings=[warning["sentence"] for warning in record.get("warnings", [])],
+        pictures=shown,
+        reduced=[f"{n:.3g}" for n in pictures.native] if max(pictures.native) > 1 else None,
+        lesions=lesions,
+        has_probabilities=any(lesion.get("mean_probability") is not None for lesion in lesions),
+        bars=histogram([lesion["volume_ml"] for lesion in lesions], _LIMITS_ML, _VOLUMES),
+        conditions={title: as_text(record[part]) for part, title in CONDITIONS.items() if record.get(part)},
+        files=_files(record),
+    )
+
+
+def _headline(record: Mapping[str, Any]) -> dict[str, str]:
+    """The figures a reader looks for first, by what they mean."""
+    result = record.get("result", {})
+    known = {
+        "lesions": result.get("lesions"),
+        "total volume": _ml(result.get("volume_ml")),
+        "largest lesion": _ml(result.get("largest_ml")),
+        "model": record.get("model", {}).get("name"),
+        "segmented": record.get("date"),
+    }
+    return {meaning: str(value) for meaning, value in known.items() if value is not None}
+
+
+def _files(record: Mapping[str, Any]) -> dict[str, str]:
+    """The names of the outputs, and the digest by which the mask can be told from another."""
+    digest = record.get("result", {}).get("mask_sha256")
+    return {**record.get("files", {}), **({"SHA-256 of the mask": digest} if digest else {})}
+
+
+def _ml(volume: float | None) -> str | None:
+    return None if volume is None else f"{volume:.2f} ml"

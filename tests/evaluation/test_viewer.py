@@ -1,0 +1,157 @@
+import base64
+import itertools
+import zlib
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy.spatial import distance
+
+from planar3d.errors import ScanError
+from planar3d.evaluation.viewer import LONGEST, WHITE, prepare_pictures
+from planar3d.scans.volume import Scan
+
+SPACING = (1.0, 1.2, 3.0)
+STORAGES = [
+    "".join(letters) for order in itertools.permutations(("LR", "PA", "IS")) for letters in itertools.product(*order)
+]
+OBLIQUE = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.2, -0.15, 0.1) @ np.diag(SPACING), (-20, 30, 7))
+
+
+def stored(voxels, axes="RAS", affine=None):
+    """A scan of right-anterior-superior voxels, stored along other axes."""
+    image = nib.Nifti1Image(
+        voxels, nib.affines.from_matvec(np.diag(SPACING), (-20, 30, 7)) if affine is None else affine
+    )
+    there = nib.orientations.axcodes2ornt(tuple(axes))
+    turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), there)
+    turned = image.as_reoriented(turn)
+    return Scan(np.asarray(turned.dataobj), turned.header)
+
+
+@pytest.fixture
+def head():
+    """A bright ellipsoid without symmetry in much air, and a mask of two lesions inside."""
+    i, j, k = np.ogrid[-1.5:1.5:30j, -1.5:1.5:36j, -1.5:1.5:14j]
+    voxels = np.where(i**2 + j**2 + k**2 < 0.9, 500 + 100 * (i + j + k), 5).astype(np.int16)
+    mask = np.zeros(voxels.shape, np.uint8)
+    mask[10:13, 18:22, 6:9] = 1
+    mask[19, 12, 5] = 1
+    return voxels, mask
+
+
+def unpacked(content, name):
+    stream = zlib.decompress(base64.b64decode(content["volumes"][name]))
+    return np.frombuffer(stream, np.uint8).reshape(content["shape"], order="F")
+
+
+def shown_voxels(matrix, marked):
+    """Where the marked voxels of what is shown lie under a matrix."""
+    return nib.affines.apply_affine(matrix, np.argwhere(marked))
+
+
+def as_set(points):
+    return {tuple(point) for point in np.rint(points).astype(int)}
+
+
+@pytest.mark.parametrize("axes", STORAGES)
+def test_pictures_do_not_depend_on_how_the_scan_is_stored(head, axes):
+    voxels, mask = head
+    upright = prepare_pictures(stored(voxels), stored(mask))
+    turned = prepare_pictures(stored(voxels, axes), stored(mask, axes))
+    for name, volume in upright.volumes.items():
+        np.testing.assert_array_equal(turned.volumes[name], volume)
+    np.testing.assert_allclose(turned.affine, upright.affine, atol=1e-4)
+    assert turned.start == upright.start
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "SAL", "PIR"])
+def test_the_mask_unpacks_to_the_voxels_of_the_file(head, axes):
+    voxels, mask = head
+    content = prepare_pictures(stored(voxels, axes), stored(mask, axes)).to_json()
+    found = shown_voxels(np.array(content["to_stored"]), unpacked(content, "mask"))
+    assert as_set(found) == as_set(np.argwhere(stored(mask, axes).voxels))
+
+
+def test_places_in_mm_are_those_of_the_file_also_where_it_is_oblique(head):
+    voxels, mask = head
+    scan, marked = stored(voxels, affine=OBLIQUE), stored(mask, affine=OBLIQUE)
+    pictures = prepare_pictures(scan, marked)
+    for voxel in np.argwhere(marked.voxels):
+        place = pictures.place(nib.affines.apply_affine(scan.affine, voxel))
+        assert pictures.volumes["mask"][place] == 1
+        np.testing.assert_allclose(nib.affines.apply_affine(pictures.to_stored, place), voxel, atol=1e-6)
+
+
+def test_air_is_cut_off_but_no_lesion_in_it(head):
+    voxels, mask = head
+    cut = prepare_pictures(stored(voxels), stored(mask))
+    assert all(a < b for a, b in zip(cut.shape, voxels.shape, strict=True))
+    mask[-1, -1, -1] = 1
+    whole = prepare_pictures(stored(voxels), stored(mask))
+    assert whole.volumes["mask"].sum() == mask.sum()
+
+
+def test_intensities_above_white_can_still_be_told_apart(head):
+    voxels, mask = head
+    voxels[16, 19, 7], voxels[17, 19, 7] = 700, 750
+    shown = prepare_pictures(stored(voxels), stored(mask)).volumes["scan"]
+    second, first = np.sort(shown.ravel())[-2:]
+    assert shown.min() == 0
+    assert first > second > WHITE
+
+
+def test_a_fine_scan_is_reduced_and_no_lesion_is_lost():
+    shape = (2 * LONGEST - 100, 40, LONGEST)
+    rng = np.random.default_rng(0)
+    voxels, mask = rng.uniform(50, 100, shape).astype(np.float32), rng.random(shape) < 1e-4
+    pictures = prepare_pictures(stored(voxels), stored(mask.astype(np.uint8)))
+    assert pictures.shape == (LONGEST, 40, LONGEST)
+    assert pictures.native == (shape[0] / LONGEST, 1, 1)
+    # Nothing moves by more than half a shown voxel.
+    marked = shown_voxels(pictures.to_stored, pictures.volumes["mask"])
+    apart = distance.cdist(np.argwhere(mask), marked, "chebyshev")
+    farthest = max(apart.min(axis=0).max(), apart.min(axis=1).max())
+    assert 0 < farthest <= pictures.native[0] / 2
+
+
+def test_means_of_a_reduced_scan_keep_its_level():
+    voxels = np.full((2 * LONGEST - 100, 8, 8), 80, np.float32)
+    voxels[:, :, :4] = 20
+    shown = prepare_pictures(stored(voxels), stored(np.zeros(voxels.shape, np.uint8))).volumes["scan"]
+    assert set(np.unique(shown)) == {0, WHITE}
+
+
+def test_probabilities_are_kept_to_the_nearest_of_255(head):
+    voxels, mask = head
+    probability = np.random.default_rng(0).random(voxels.shape).astype(np.float32)
+    pictures = prepare_pictures(stored(voxels), stored(mask), stored(probability))
+    i, j, k = np.rint(shown_voxels(pictures.to_stored, np.ones(pictures.shape))).astype(int).T
+    assert np.abs(pictures.volumes["probability"].ravel() / 255 - probability[i, j, k]).max() <= 0.5 / 255 + 1e-6
+
+
+def test_noise_is_kept_coarsely_and_the_mask_exactly():
+    rng = np.random.default_rng(0)
+    voxels, mask = rng.random((190, 190, 190), np.float32), (rng.random((190, 190, 190)) < 0.01).astype(np.uint8)
+    pictures = prepare_pictures(stored(voxels), stored(mask))
+    content = pictures.to_json()
+    assert content["grey_levels"] < 256
+    assert len(content["volumes"]["scan"]) < 8e6
+    coarse = unpacked(content, "scan").astype(int)
+    assert np.abs(coarse - pictures.volumes["scan"]).max() < 256 / content["grey_levels"]
+    np.testing.assert_array_equal(unpacked(content, "mask"), mask)
+
+
+def test_an_empty_mask_is_looked_at_in_the_middle(head):
+    voxels, mask = head
+    pictures = prepare_pictures(stored(voxels), stored(0 * mask))
+    assert pictures.start == tuple(n // 2 for n in pictures.shape)
+
+
+@pytest.mark.parametrize("wrong", ["mask", "probability"])
+def test_another_grid_is_refused(head, wrong):
+    voxels, mask = head
+    volumes = {"mask": stored(mask), "probability": stored(mask.astype(np.float32))}
+    volumes[wrong] = stored(volumes[wrong].voxels[1:])
+    with pytest.raises(ScanError, match="grid of its scan"):
+        prepare_pictures(stored(voxels), **volumes)

@@ -1,0 +1,100 @@
+import os
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from scan_pages import record_of, segmented, text_of
+
+from planar3d.study.cohort_report import write_cohort_report
+
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def page(tmp_path):
+    """Write the report of records by their files in the test's folder, and return the page."""
+
+    def write(records, failed=None):
+        path = tmp_path / "out" / "report.html"
+        found = [(tmp_path / "out" / file, record) for file, record in records.items()]
+        assert write_cohort_report(found, path, failed) == path
+        return path.read_text(encoding="utf-8")
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def mask():
+    return segmented()[1]
+
+
+def test_every_scan_has_its_line_and_the_headline_sums_them(page, mask):
+    records = {f"{name}.json": record_of(mask, name) for name in ("a", "b")}
+    records["b.json"]["result"] = {"lesions": 30, "volume_ml": 12.5, "largest_ml": 4.0}
+    records["b.json"]["warnings"] = []
+    content = page(records)
+    text = text_of(content)
+    for words in ("Lesions of 2 scans", "lesions 32", "total volume 12.8 ml", "with warnings 1", "failed 0"):
+        assert words in text
+    assert "b 30 12.50 4.00 1 × 1.2 × 3 –" in text
+    assert "not a medical device" in text
+
+
+@pytest.mark.parametrize(
+    "file", ["a.json", "sub-01/anat/a #1.json", "../elsewhere/a.json", "javascript:alert(1)/a.json"]
+)
+def test_links_lead_from_the_page_to_the_reports_of_the_scans(page, mask, tmp_path, file):
+    (link, *_) = re.findall(r'href="([^"]*)"', page({file: record_of(mask, "a")}))
+    assert ":" not in link and "#" not in link
+    meant = (tmp_path / "out" / file).parent / "a_report.html"
+    assert os.path.normpath(tmp_path / "out" / unquote(link)) == os.path.normpath(meant)
+
+
+def test_a_scan_without_a_report_is_listed_without_a_link(page, mask):
+    content = page({"a.json": record_of(mask, "a") | {"files": {}}})
+    assert "href" not in content and '<th scope="row" class="words">a</th>' in content
+
+
+def test_failed_scans_are_named_with_their_sentence(page, mask):
+    content = page({"a.json": record_of(mask)}, {Path("/data/b.nii"): "/data/b.nii is 4-D; one volume is needed."})
+    assert "failed 1" in text_of(content)
+    assert "/data/b.nii /data/b.nii is 4-D; one volume is needed." in text_of(content)
+
+
+def test_if_all_failed_the_page_says_so(page):
+    text = text_of(page({}, {Path("b.nii"): "b.nii is damaged."}))
+    assert "Lesions of 0 scans" in text and "b.nii is damaged." in text
+
+
+def test_conditions_are_told_apart_into_shared_and_differing(page, mask):
+    records = {f"{name}.json": record_of(mask, name) for name in ("a", "b", "c")}
+    records["c.json"]["versions"] = {"planar3d": "0.1.0", "keras": "3.14.0"}
+    text = text_of(page(records))
+    differing, shared = text.split("Conditions of all scans")
+    assert "Versions: keras 3.15.1 a, b Versions: keras 3.14.0 c" in differing
+    assert "keras" not in shared and "planar3d 0.1.0" in shared and "frozen [&#34;encoder&#34;]" in shared
+    assert "5ca" not in text  # a scan's own
+
+
+def test_every_scan_is_counted_in_both_histograms(page, mask):
+    records = {f"{n}.json": record_of(mask, str(n)) for n in range(5)}
+    for lesions, record in zip((0, 1, 4, 100, 1000), records.values(), strict=True):
+        record["result"] = {"lesions": lesions, "volume_ml": lesions / 10, "largest_ml": 0.1}
+    labels = re.findall(r'<svg.*?aria-label="([^"]*)"', page(records), re.DOTALL)
+    assert [[int(n) for n in re.findall(r"(\d+) of ", label)] for label in labels] == [
+        [1, 1, 1, 0, 0, 1, 0, 1],
+        [1, 1, 1, 0, 0, 0, 0, 2],
+    ]
+
+
+def test_whatever_stands_in_the_records_is_text(page, mask):
+    record = record_of(mask, EVIL) | {"warnings": [{"sentence": EVIL}], "model": {EVIL: EVIL}}
+    content = page({"a.json": record}, {Path(EVIL): EVIL})
+    assert len(re.findall("<script", content)) == 1
+    assert "http://" not in content and "https://" not in content
+
+
+def test_the_page_can_be_made_again(page, mask):
+    records = {"a.json": record_of(mask, "a")}
+    assert page(records) == page(records)
