@@ -24,12 +24,14 @@ def field_value(name: str, kind: Any, value: Any) -> Any:
             raise RecipeError(f"{name}={value!r} is unknown; choose one of: {', '.join(map(repr, choices))}.")
         return value
     if origin is tuple:
+        if not isinstance(value, str | list | tuple):
+            raise RecipeError(f"{name}={value!r}: a list of values is needed.")
         items = value.split(",") if isinstance(value, str) else list(value)
         items = [item.strip() if isinstance(item, str) else item for item in items]
         return tuple(field_value(name, typing.get_args(kind)[0], item) for item in items if item != "")
     try:
         number = kind(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = None
     if number is None or (kind is int and number != float(value)) or (kind is float and number != number):
         raise RecipeError(f"{name}={value!r}: a value of type {kind.__name__} is needed.")

@@ -1,7 +1,8 @@
-"""Model cards: what a published network was trained on, what it scored, what it is not for.
+"""Model cards: what a network was trained on, what it scored, what it is not for.
 
-A card is JSON and lies in the weights file. Of a field's values, texts become paragraphs in Markdown, lists of texts
-bullets, mappings tables of two columns, and lists of mappings tables with a column a key.
+A card is JSON and lies in the weights file; training fills it from what it knows, and publishing asks for the rest.
+Of a field's values, texts become paragraphs in Markdown, lists of texts bullets, mappings tables of two columns, and
+lists of mappings tables with a column a key.
 """
 
 import json
@@ -11,12 +12,12 @@ from typing import Any
 
 from planar3d.errors import WeightsError
 from planar3d.files import write_text
-from planar3d.networks.weights_file import read_attribute, read_recipe
+from planar3d.networks.weights_file import read_recipe
+from planar3d.transfer.metadata import CARD, read_metadata
 from planar3d.transfer.published_models import file_sha256, find_model
+from planar3d.transfer.rehearsal import rehearse
 
-CARD_ATTRIBUTE = "planar3d_card"
-
-# What a person must say, with what it should say.
+# What a person must say of a published model, with what it should say.
 WRITTEN = {
     "name": "the name that the model is published under",
     "data": "what it was trained on, and where that is from",
@@ -66,10 +67,8 @@ def read_card(model: str | Path) -> dict[str, Any] | None:
         WeightsError: the file is missing or damaged.
     """
     path = find_model(model)
-    card = read_attribute(path, CARD_ATTRIBUTE)
-    if card is not None and not isinstance(card, dict):
-        raise WeightsError(f"{path} is damaged: its {CARD_ATTRIBUTE} is no JSON object.")
-    return card
+    rehearse(path)
+    return read_metadata(path).get(CARD)
 
 
 def summarize_card(card: Mapping[str, Any] | None) -> list[str]:
@@ -85,35 +84,47 @@ def summarize_card(card: Mapping[str, Any] | None) -> list[str]:
             first, *others = _plain(card[field])
             title = (_TITLES | _MEASURED_TITLES)[field]
             lines += [f"  {title}: {first}".rstrip(), *(f"    {line}" for line in others)]
-    return ["".join(filter(str.isprintable, line.replace("\n", " "))) for line in lines]
+    return [_printable(line.replace("\n", " ")) for line in lines]
 
 
 def write_card(path: str | Path) -> Path:
-    """Write the model card of a published weights file as Markdown beside it, and return where.
+    """Write the model card of a weights file as Markdown beside it, and return where; see `card_markdown`."""
+    path = Path(path)
+    written = path.with_name(f"{path.name.removesuffix('.weights.h5')}.md")
+    write_text(written, card_markdown(path))
+    return written
+
+
+def card_markdown(model: str | Path) -> str:
+    """The model card of a weights file or published model, with its recipe, as Markdown.
+
+    Control characters and the beginnings of HTML, by which a file from elsewhere could do harm, are made plain.
 
     Raises:
         WeightsError: the file is missing, damaged, or carries no card.
     """
-    path = Path(path)
+    path = find_model(model)
     card, recipe = read_card(path), read_recipe(path)
     if card is None or recipe is None:
-        raise WeightsError(f"{path} carries no model card or no recipe; write it with publish_weights.")
+        raise WeightsError(f"{path} carries no model card or no recipe; planar3d train and publish_weights write both.")
+    name = str(card.get("name", path.name))
+    # Only a published model is found by its name.
+    called = name if path.name == f"{name}.weights.h5" else path.name
     more = {field: field.capitalize() for field in card if field not in ("name", *_TITLES, *_MEASURED_TITLES)}
     titles = _TITLES | more | _MEASURED_TITLES
     sections = [f"## {title}\n\n{_markdown(card[field])}" for field, title in titles.items() if field in card]
     content = [
-        f"# {card['name']}",
+        f"# {name}",
         f"`{path.name}`, {path.stat().st_size:,} bytes, SHA-256 `{file_sha256(path)}`.",
-        f"```\nplanar3d predict scan.nii.gz --model {card['name']} --out masks\n```",
-        f'```python\nimport planar3d as p3\n\nmask = p3.segment("scan.nii.gz", "{card["name"]}")\n```',
+        f"```\nplanar3d predict scan.nii.gz --model {called} --out masks\n```",
+        f'```python\nimport planar3d as p3\n\nmask = p3.segment("scan.nii.gz", "{called}")\n```',
         *sections,
         f"## Recipe\n\n```json\n{json.dumps(recipe.to_json(), indent=2)}\n```",
         "This card is in the weights file as well, and is printed by "
-        f"`planar3d info --model {card['name']}`; this page is made from it.",
+        f"`planar3d info --model {called}`; this page is made from it.",
     ]
-    written = path.with_name(f"{path.name.removesuffix('.weights.h5')}.md")
-    write_text(written, "\n\n".join(content) + "\n")
-    return written
+    lines = "\n\n".join(content).replace("<", "&lt;").split("\n")
+    return "\n".join(map(_printable, lines)) + "\n"
 
 
 def _plain(value: Any) -> list[str]:
@@ -150,3 +161,7 @@ def _cell(value: Any) -> str:
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _printable(line: str) -> str:
+    return "".join(filter(str.isprintable, line))

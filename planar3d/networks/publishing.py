@@ -3,8 +3,6 @@
 import json
 import zlib
 from collections.abc import Mapping
-from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,20 +11,18 @@ import h5py
 import keras
 import numpy as np
 
-import planar3d
 from planar3d.errors import WeightsError
 from planar3d.files import write_json, written_beside
-from planar3d.networks.model_card import CARD_ATTRIBUTE, check_card, read_card
+from planar3d.networks.card_content import filled_card
+from planar3d.networks.model_card import check_card, read_card
 from planar3d.networks.planar_resunet import recipe_network
-from planar3d.networks.weights_file import load_network, read_recipe, save_weights
+from planar3d.networks.weights_file import load_network, read_recipe
 from planar3d.recipes import Recipe
-from planar3d.transfer.arrays import read_arrays
-from planar3d.transfer.digests import digest_of_all
+from planar3d.transfer.arrays import read_directly
+from planar3d.transfer.metadata import CARD, RECIPE, write_metadata
 from planar3d.transfer.published_models import TABLE, file_sha256
 
 LARGEST_FILE = 50_000_000
-# An attribute of an HDF5 file holds less than 64 KiB.
-_LARGEST_CARD = 60_000
 # Compressed arrays take longer to load, so a tenth must be won.
 _PAYS = 0.9
 _COMPRESSION = {"shuffle": True, "compression": "gzip", "compression_opts": 6}
@@ -66,14 +62,13 @@ def publish_weights(
     _refuse_what_is_lost(published)
     with written_beside(path) as written:
         with TemporaryDirectory() as folder:
-            single = save_weights(published, Path(folder, path.name), recipe)
+            single = Path(folder, path.name)
+            published.save_weights(single)
             with h5py.File(single) as source, h5py.File(written, "w") as target:
                 _copy_halved(source, target)
-        text = json.dumps({**card, **_measured(published, recipe, written)}, ensure_ascii=False)
-        if len(text.encode()) > _LARGEST_CARD:
-            raise WeightsError(f"The model card has {len(text.encode()):,} bytes; {_LARGEST_CARD:,} is the most.")
-        with h5py.File(written, "a") as target:
-            target.attrs[CARD_ATTRIBUTE] = text
+        filled = filled_card(published, recipe, read_directly(written), card)
+        storage = {"storage": "float16, loaded as float32"}
+        write_metadata(written, {RECIPE: recipe.to_json(), CARD: filled | storage})
         size = written.stat().st_size
         if size > LARGEST_FILE:
             raise WeightsError(f"{path} would have {size:,} bytes; {LARGEST_FILE:,} is the most. Use fewer filters.")
@@ -137,22 +132,3 @@ def _store(file: h5py.File, name: str, values: np.ndarray) -> h5py.Dataset:
     if len(zlib.compress(shuffled)) > _PAYS * len(shuffled):
         return file.create_dataset(name, data=values)
     return file.create_dataset(name, data=values, chunks=values.shape, **_COMPRESSION)
-
-
-def _measured(network: keras.Model, recipe: Recipe, written: Path) -> dict[str, Any]:
-    backend = keras.backend.backend()
-    return {
-        "network": {
-            "name": network.name,
-            "parameters": network.count_params(),
-            "windows": "×".join(str(n) for n in network.input_shape[1:]),
-        },
-        "threshold": f"{recipe.threshold:g} of 256 ({recipe.threshold_rule})",
-        "versions": {
-            "planar3d": planar3d.__version__,
-            **{package: version(package) for package in ("keras", "numpy", "h5py")},
-            "backend": f"{backend} {import_module(backend).__version__}",
-        },
-        "storage": "float16, loaded as float32",
-        "weights_sha256": digest_of_all(read_arrays(written)),
-    }

@@ -1,53 +1,77 @@
-"""A network's weights in one file that says which network and recipe they belong to."""
+"""A network's weights in one file that says which network they belong to, and how it came about."""
 
-import json
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 
 from planar3d.errors import RecipeError, WeightsError
 from planar3d.files import written_beside
+from planar3d.networks.card_content import filled_card
+from planar3d.networks.fitting import refuse_misfit
 from planar3d.networks.planar_resunet import recipe_network
 from planar3d.recipes import PAPER, Recipe
-from planar3d.transfer.published_models import find_model
+from planar3d.transfer.arrays import read_arrays, read_directly
+from planar3d.transfer.metadata import CARD, RECIPE, read_metadata, write_metadata
+from planar3d.transfer.published_models import file_sha256, find_model
+from planar3d.transfer.rehearsal import rehearse
+from planar3d.transfer.transplant import transplant
 
-_ATTRIBUTE = "planar3d_recipe"
+# What any head scan is prepared to, generously; a file that asks for more is not honest.
+_PLAUSIBLE = {"size": (16, 1024), "depth": (16, 512), "pixel_mm": (0.05, 20.0), "slice_mm": (0.2, 50.0)}
 
 
-def save_weights(network: keras.Model, path: str | Path, recipe: Recipe) -> Path:
-    """Write a Keras `.weights.h5` that carries its recipe as JSON, whole or not at all."""
+def save_weights(network: keras.Model, path: str | Path, recipe: Recipe, card: Mapping[str, Any] | None = None) -> Path:
+    """Write a Keras `.weights.h5` that carries its recipe and its model card as JSON, whole or not at all.
+
+    Args:
+        network: of the recipe.
+        path: ends with `.weights.h5`.
+        recipe: what the network was trained by.
+        card: what is known of it; the rest is filled in, with "not stated" for what nobody said.
+    """
     path = Path(path)
     if not path.name.endswith(".weights.h5"):
         raise WeightsError(f"{path}: weights are written as .weights.h5; choose such a name.")
     with written_beside(path) as temporary:
         network.save_weights(temporary, overwrite=True)
-        with h5py.File(temporary, "a") as file:
-            file.attrs[_ATTRIBUTE] = json.dumps(recipe.to_json())
+        filled = filled_card(network, recipe, read_directly(temporary), card or {})
+        write_metadata(temporary, {RECIPE: recipe.to_json(), CARD: filled})
     return path
 
 
 def read_recipe(path: str | Path) -> Recipe | None:
-    """The recipe that a weights file or published model carries, or None for a file of another origin."""
+    """The recipe that a weights file or published model carries, or None for a file of another origin.
+
+    Raises:
+        WeightsError: the file is missing or damaged, or its recipe is of another version or absurd.
+    """
     path = find_model(path)
-    content = read_attribute(path, _ATTRIBUTE)
-    try:
-        return None if content is None else Recipe.from_json(content, source=str(path))
-    except RecipeError as error:
-        raise WeightsError(f"{path} is damaged: its recipe cannot be read ({error}).") from None
-
-
-def read_attribute(path: str | Path, name: str) -> Any:
-    """What a weights file carries as JSON under `name`, or None if it carries nothing there."""
-    if not h5py.is_hdf5(path):
+    rehearse(path)
+    metadata = read_metadata(path)
+    if RECIPE not in metadata:
         return None
+    content = metadata[RECIPE]
+    unknown = sorted(map(_plain, content.keys() - {field.name for field in dataclasses.fields(Recipe)}))
+    if unknown:
+        written = _plain(_mapping(metadata.get(CARD, {}).get("versions")).get("planar3d", "another version"))
+        raise WeightsError(
+            f"{path} was written by planar3d {written}: its recipe has {', '.join(unknown[:5])}, which this version "
+            "does not know. Update with pip install -U planar3d, or name a recipe with --recipe."
+        )
     try:
-        with h5py.File(path, "r") as file:
-            text = file.attrs.get(name)
-        return None if text is None else json.loads(text)
-    except (OSError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise WeightsError(f"{path} is damaged: its {name} cannot be read ({error}).") from None
+        recipe = Recipe.from_json(content, source=str(path))
+    except (RecipeError, TypeError, OverflowError) as error:
+        raise WeightsError(f"{path} is damaged: its recipe cannot be read ({_plain(error)}).") from None
+    for field, (least, most) in _PLAUSIBLE.items():
+        if not least <= getattr(recipe, field) <= most:
+            raise WeightsError(
+                f"{path} asks for {field}={getattr(recipe, field):g}; {least:g} to {most:g} is plausible. It is "
+                "damaged or made to do harm; get it again from where it came, or name a recipe with --recipe."
+            )
+    return recipe
 
 
 def load_network(path: str | Path, recipe: Recipe | None = None) -> tuple[keras.Model, Recipe]:
@@ -62,4 +86,44 @@ def load_network(path: str | Path, recipe: Recipe | None = None) -> tuple[keras.
     """
     path = find_model(path)
     recipe = recipe or read_recipe(path) or PAPER
-    return recipe_network(recipe, weights=path), recipe
+    arrays = read_arrays(path)
+    refuse_misfit(arrays, recipe, path)
+    network = recipe_network(recipe)
+    try:
+        transplant(network, arrays, strict=True)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
+    return network, recipe
+
+
+def describe_model(model: str | Path) -> dict[str, Any]:
+    """What a weights file or published model is, in short: what is kept beside every mask that it makes.
+
+    Returns:
+        `name`, `sha256` of the file, `licence`, `threshold` (of 256), `whole_head` (whether it expects scans with
+        skull, as all do whose card does not say otherwise), `limits` (sentences).
+
+    Raises:
+        WeightsError: the file is missing or damaged.
+    """
+    path = find_model(model)
+    recipe = read_recipe(path) or PAPER
+    card = read_metadata(path).get(CARD, {})
+    limits = card.get("limits", [])
+    return {
+        "name": _plain(card.get("name", path.name)),
+        "sha256": file_sha256(path),
+        "licence": _plain(card.get("licence", "not stated")),
+        "threshold": recipe.threshold,
+        "whole_head": bool(card.get("whole_head", True)),
+        "limits": [_plain(limit) for limit in (limits if isinstance(limits, list) else [limits])],
+    }
+
+
+def _plain(value: Any) -> str:
+    """Text of a file from elsewhere, without characters that steer a terminal."""
+    return "".join(filter(str.isprintable, str(value)))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,7 @@ def fit(
     recipe: Recipe,
     folder: Path,
     notify: Callable[[str], None] = lambda text: None,
+    card: Mapping[str, Any] | None = None,
 ) -> Progress:
     """Train until the epochs are over or `patience` is, and keep the best weights.
 
@@ -121,6 +122,7 @@ def fit(
         recipe: optimizer, loss, epochs, patience, monitor, shuffling.
         folder: the fold's; gets best.weights.h5, history.csv, backup/ while it runs, and training.json at its end.
         notify: gets a line after each epoch.
+        card: what the weights file says of its training, see `training_card`.
 
     Returns:
         The progress at the end, with the history by epoch.
@@ -148,7 +150,7 @@ def fit(
         progress.history.append({"epoch": progress.epoch, **row})
         if _is_better(row, progress.best, recipe.monitor):
             progress.best, progress.best_epoch = row.get(recipe.monitor, row["loss"]), progress.epoch
-            save_weights(network, folder / "best.weights.h5", recipe)
+            save_weights(network, folder / "best.weights.h5", recipe, card)
         save(folder, trainer, progress)
         left = (time.monotonic() - began) / (progress.epoch - first) * (recipe.epochs - progress.epoch)
         notify(_line(progress, recipe, left))

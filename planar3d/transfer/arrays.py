@@ -2,9 +2,10 @@
 
 import math
 import os
+import stat
 import zipfile
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PureWindowsPath
 from typing import Any, cast
 
 import h5py
@@ -12,23 +13,28 @@ import numpy as np
 
 from planar3d.errors import WeightsError
 from planar3d.transfer import keras2_layout, keras3_layout
-from planar3d.transfer.hdf5_guard import opened
+from planar3d.transfer.digests import digest_of_all
+from planar3d.transfer.hdf5_guard import NUMBERS, SIGNATURE, opened, texts
 from planar3d.transfer.keras2_layout import write_legacy_h5
+from planar3d.transfer.keras_code import read_configuration
+from planar3d.transfer.metadata import CARD, read_metadata
 from planar3d.transfer.onnx_initializers import read_onnx
 from planar3d.transfer.published_models import find_model
+from planar3d.transfer.rehearsal import rehearse
 from planar3d.transfer.size_budget import SizeBudget
 
-__all__ = ["FORMATS", "Arrays", "read_arrays", "write_legacy_h5"]
+__all__ = ["FORMATS", "Arrays", "read_arrays", "read_directly", "write_legacy_h5"]
 
 Arrays = dict[str, np.ndarray]
 FORMATS = ".h5 of Keras 2 or 3, .weights.h5, .keras, .npz, .onnx"
 
-_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _ZIP_SIGNATURE = b"PK\x03\x04"
 _NPY_HEADERS: dict[tuple[int, int], Callable[..., Any]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
+# What NumPy and Keras write; LZMA lets a file of a few bytes ask for gigabytes.
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def read_arrays(path: str | os.PathLike[str]) -> Arrays:
@@ -44,11 +50,19 @@ def read_arrays(path: str | os.PathLike[str]) -> Arrays:
 
     Raises:
         WeightsError: the file is missing, damaged, of no known format, or unsafe: pickled objects, links to other
-            files, paths that leave an archive, sizes the file cannot hold.
+            files, paths that leave an archive, sizes the file cannot hold, more time or memory than it may take; or
+            its values are not finite, or not those that its model card was written for.
     """
     path = find_model(path)
+    rehearse(path)
+    return read_directly(path)
+
+
+def read_directly(path: Path) -> Arrays:
+    """Read the arrays of a file that was rehearsed, or that this process wrote; as `read_arrays` otherwise."""
     try:
         arrays = _reader(path)(path, SizeBudget(path))
+        stated = read_metadata(path).get(CARD, {}).get("weights_sha256")
     except WeightsError:
         raise
     except Exception as error:  # a damaged file makes each parser fail in a way of its own
@@ -58,13 +72,26 @@ def read_arrays(path: str | os.PathLike[str]) -> Arrays:
         ) from error
     if not arrays:
         raise WeightsError(f"{path} holds no weights; known formats are {FORMATS}.")
+    broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    if broken:
+        raise WeightsError(
+            f"{path}: {broken[0]} holds values that are not finite numbers, as do {len(broken)} of {len(arrays)} "
+            "arrays. Its training diverged or it is damaged; train it again, or get it again from where it came."
+        )
+    if stated is not None and stated != (found := digest_of_all(arrays)):
+        raise WeightsError(
+            f"{path} is damaged or was altered: its arrays have the SHA-256 {found}, and its model card was written "
+            f"for {stated}. Get it again from where it came."
+        )
     return arrays
 
 
 def _reader(path: Path) -> Callable[[Path, SizeBudget], Arrays]:
     with path.open("rb") as file:
-        start = file.read(8)
-    if start == _HDF5_SIGNATURE:
+        start = file.read(len(SIGNATURE))
+    if not start:
+        raise WeightsError(f"{path} is empty; get it again. Of weights files known are {FORMATS}.")
+    if start == SIGNATURE:
         return _read_hdf5
     if start.startswith(_ZIP_SIGNATURE):
         return _read_zip
@@ -75,6 +102,8 @@ def _reader(path: Path) -> Callable[[Path, SizeBudget], Arrays]:
 
 def _read_hdf5(path: Path, budget: SizeBudget) -> Arrays:
     with opened(path, path, budget) as file:
+        if configuration := "".join(texts(file, "model_config")):
+            read_configuration(configuration, path)
         group = file.get("model_weights", file)
         if isinstance(group, h5py.Group) and keras2_layout.is_legacy(group):
             return keras2_layout.read_legacy(group)
@@ -84,10 +113,7 @@ def _read_hdf5(path: Path, budget: SizeBudget) -> Arrays:
 def _read_zip(path: Path, budget: SizeBudget) -> Arrays:
     with zipfile.ZipFile(path) as archive:
         members = archive.namelist()
-        # Members are read by name into memory and never written out; a name that climbs out shows an ill intent.
-        for name in members:
-            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name.replace("\\", "/")).parts:
-                raise WeightsError(f"{path}: its member {name!r} points outside the archive. Do not use this file.")
+        _refuse_ill_intent(archive, path)
         if keras3_layout.WEIGHTS_MEMBER in members:
             return keras3_layout.read_archive(archive, path, budget)
         return {
@@ -95,6 +121,24 @@ def _read_zip(path: Path, budget: SizeBudget) -> Arrays:
             for name in members
             if name.endswith(".npy")
         }
+
+
+def _refuse_ill_intent(archive: zipfile.ZipFile, path: Path) -> None:
+    """Members are read by name into memory and never written out; but none of these is in an honest file."""
+    seen: set[str] = set()
+    for member in archive.infolist():
+        name = member.filename
+        place = PureWindowsPath(name)  # knows the separators and roots of every system
+        faults = {
+            "points outside the archive": bool(place.anchor) or ".." in place.parts,
+            "is a link": stat.S_ISLNK(member.external_attr >> 16),
+            "is there twice": name in seen,
+            "is compressed in a way that NumPy and Keras do not use": member.compress_type not in _COMPRESSIONS,
+        }
+        seen.add(name)
+        for fault, found in faults.items():
+            if found:
+                raise WeightsError(f"{path}: its member {name!r} {fault}. Do not use this file.")
 
 
 def _read_npy(archive: zipfile.ZipFile, name: str, path: Path, budget: SizeBudget) -> np.ndarray:
@@ -111,6 +155,8 @@ def _read_npy(archive: zipfile.ZipFile, name: str, path: Path, budget: SizeBudge
             f"{path}: {name} holds pickled Python objects, which could run code; only arrays of numbers are read. "
             "Save it again with numbers only."
         )
+    if dtype.kind not in NUMBERS or min(shape, default=0) < 0:
+        raise WeightsError(f"{path}: {name} holds {dtype} of shape {shape} in place of numbers; it is no weights file.")
     declared = math.prod(shape) * dtype.itemsize
     if declared > size:
         raise WeightsError(f"{path}: {name} declares {declared:,} bytes and holds {size:,}; the file is damaged.")

@@ -14,6 +14,12 @@ import numpy as np
 from planar3d.errors import WeightsError
 from planar3d.transfer.size_budget import SizeBudget
 
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+# Kinds of data that weights are of, as NumPy calls them: real and whole numbers, and truth values.
+NUMBERS = "fiub"
+# HDF5 looks for any other filter as a plugin on this machine.
+_FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32)
+
 
 @contextmanager
 def opened(source: Path | io.BytesIO, path: Path, budget: SizeBudget) -> Iterator[h5py.File]:
@@ -25,11 +31,12 @@ def opened(source: Path | io.BytesIO, path: Path, budget: SizeBudget) -> Iterato
         budget: what the file may declare.
 
     Raises:
-        WeightsError: a link to another file or path, a data set stored elsewhere, or sizes the file cannot hold.
+        WeightsError: a link to another file or path, a data set stored elsewhere, sizes the file cannot hold, or
+            filters other than HDF5's own.
     """
     with h5py.File(source, "r") as file:
         _refuse_links(file, path)
-        _refuse_foreign_data(file, path, budget)
+        _look_at_data(file, path, budget)
         yield file
 
 
@@ -38,10 +45,10 @@ def read_array(dataset: h5py.Dataset, path: str) -> np.ndarray:
 
     Keras stores bfloat16 as raw bytes.
     """
-    if dataset.attrs.get("dtype") == "bfloat16":
+    if dataset.dtype.itemsize == 2 and dataset.attrs.get("dtype") == "bfloat16":
         raw = np.frombuffer(np.asarray(dataset[()]).tobytes(), "<u2").astype("<u4")
         return (raw << 16).view("<f4").reshape(dataset.shape)
-    if dataset.dtype.kind not in "fiub":
+    if dataset.dtype.kind not in NUMBERS:
         raise WeightsError(f"{path} holds {dataset.dtype} in place of numbers; the file is no weights file.")
     array = np.asarray(dataset[()])
     return array.astype(np.float32) if array.dtype == np.float16 else array
@@ -69,15 +76,20 @@ def _refuse_links(file: h5py.File, path: Path) -> None:
         )
 
 
-def _refuse_foreign_data(file: h5py.File, path: Path, budget: SizeBudget) -> None:
-    def look(name: str, item: Any) -> str | None:
+def _look_at_data(file: h5py.File, path: Path, budget: SizeBudget) -> None:
+    def look(name: str, item: Any) -> None:
         if not isinstance(item, h5py.Dataset):
-            return None
+            return
         if item.external or item.is_virtual:
-            return name
+            raise WeightsError(f"{path}: {name} is stored in another file; weights must lie in the file itself.")
+        creation = item.id.get_create_plist()
+        filters = [creation.get_filter(number)[0] for number in range(creation.get_nfilters())]
+        if not set(filters) <= set(_FILTERS):
+            raise WeightsError(
+                f"{path}: {name} is stored through the HDF5 filters {filters}; only {_FILTERS} (gzip, shuffle, "
+                "checksum) are read. Save it again without them."
+            )
         budget.take(math.prod(item.shape or ()) * item.dtype.itemsize, name)
-        return None
+        budget.take(math.prod(item.chunks or ()) * item.dtype.itemsize, f"a chunk of {name}")
 
-    name = file.visititems(look)
-    if name is not None:
-        raise WeightsError(f"{path}: {name} is stored in another file; weights must lie in the file itself.")
+    file.visititems(look)

@@ -5,9 +5,9 @@ files of Keras before 3.10 only in the configuration.
 """
 
 import io
-import json
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 
 from planar3d.errors import WeightsError
 from planar3d.transfer.hdf5_guard import opened, read_array
+from planar3d.transfer.keras_code import read_configuration
 from planar3d.transfer.naming import short_names
 from planar3d.transfer.size_budget import SizeBudget
 
@@ -67,7 +68,7 @@ def read_archive(archive: zipfile.ZipFile, path: Path, budget: SizeBudget) -> di
     """Read all weights of a `.keras` archive, in memory; its configuration is looked up for names and never built."""
     names = {}
     if CONFIG_MEMBER in archive.namelist():
-        names = _configured_names(json.loads(_read_member(archive, CONFIG_MEMBER, path))["config"])
+        names = _configured_names(read_configuration(_read_member(archive, CONFIG_MEMBER, path), path)["config"])
     content = _read_member(archive, WEIGHTS_MEMBER, path)
     with opened(io.BytesIO(content), path, budget) as file:
         return read_variables(file, path, names)
@@ -106,12 +107,11 @@ def _stored_names(file: h5py.File) -> dict[str, str]:
 def _configured_names(config: Mapping[str, Any], prefix: str = "layers") -> dict[str, str]:
     """Layers' names by group, numbered by class in the order of the configuration, as Keras numbers its groups."""
     names: dict[str, str] = {}
+    numbers: Counter[str] = Counter()
     for layer in config.get("layers", ()):
         kind = _snake_case(layer["class_name"])
-        group, number = f"{prefix}/{kind}", 0
-        while group in names:
-            number += 1
-            group = f"{prefix}/{kind}_{number}"
+        group = f"{prefix}/{kind}_{numbers[kind]}" if numbers[kind] else f"{prefix}/{kind}"
+        numbers[kind] += 1
         names[group] = layer["config"]["name"]
         names.update(_configured_names(layer["config"], f"{group}/layers"))
     return names

@@ -8,7 +8,11 @@ import numpy as np
 
 from planar3d.errors import WeightsError
 from planar3d.transfer.digests import vgg16_kernel_shapes
+from planar3d.transfer.hdf5_guard import NUMBERS
 from planar3d.transfer.size_budget import SizeBudget
+
+# Of a kernel in three dimensions.
+_MOST_AXES = 5
 
 
 def read_onnx(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
@@ -40,8 +44,13 @@ def read_onnx(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
                 f"{path}: {name} is stored in another file; weights must lie in the file itself. Save the model again "
                 "without external data."
             )
+        if len(tensor.dims) > _MOST_AXES or min(tensor.dims, default=0) < 0:
+            raise WeightsError(f"{path}: {name} has no shape that weights can have; the file is damaged.")
         budget.take(math.prod(tensor.dims) * 4, name)
-        return numpy_helper.to_array(tensor)
+        found = numpy_helper.to_array(tensor)
+        if found.dtype.kind not in NUMBERS:
+            raise WeightsError(f"{path}: {name} holds {found.dtype} in place of numbers; it is no weights file.")
+        return found
 
     convolutions: list[Any] = [n for n in graph.node if n.op_type == "Conv" and n.input[1] in tensors]
     kernels = [_channels_last(array(node.input[1])) for node in convolutions]

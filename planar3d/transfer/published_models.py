@@ -50,13 +50,15 @@ def find_model(model: str | os.PathLike[str], table: Mapping[str, PublishedModel
         table: the published models; the package's own if left out.
 
     Raises:
-        WeightsError: neither a file nor a published model, a published model that is nowhere to be found, or a file
-            that is not the published one.
+        WeightsError: a folder, neither a file nor a published model, a published model that is nowhere to be found, or
+            a file that is not the published one.
     """
     if Path(model).is_file():
         return Path(model)
     table = published_models() if table is None else table
     name = os.fspath(model)
+    if name and Path(name).exists():
+        raise WeightsError(f"{name} is a folder or something else that is no file; name the weights file itself.")
     if name not in table:
         raise WeightsError(f"{name} does not exist; name a weights file, or a published model: {', '.join(table)}.")
     for folder in _folders():

@@ -217,7 +217,8 @@ def test_a_card_is_read_as_it_was_said_with_what_was_measured(network, published
 
 
 def test_a_file_without_a_card_has_none_and_a_damaged_one_is_refused(network, tmp_path):
-    path = save_weights(network, tmp_path / "plain.weights.h5", RECIPE)
+    path = tmp_path / "plain.weights.h5"
+    network.save_weights(path)
     assert read_card(path) is None and summarize_card(None) == []
     for make in (write_card, enter_in_table):
         with pytest.raises(WeightsError, match="no model card"):

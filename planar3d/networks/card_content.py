@@ -1,0 +1,93 @@
+"""What is known of a trained network without a person saying it: the rest of its model card.
+
+None of it is a time or a place, so that a training that was stopped and went on writes the same file.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from planar3d.environment import versions
+from planar3d.recipes import Recipe
+from planar3d.scans.folds import Fold
+from planar3d.transfer.digests import digest_of_all
+
+# A card lies in an attribute of less than 64 KiB; of larger data sets it names the first scans.
+_NAMED_SCANS = 200
+
+_ENCODERS = {
+    "imagenet": "VGG-16, Simonyan and Zisserman 2015, Visual Geometry Group, University of Oxford; ImageNet weights as "
+    "distributed with Keras (CC BY 4.0)",
+    "none": "random at the beginning",
+}
+_GRIDS = {
+    "cube": "It is resampled to a sagittal cube of {size} voxels along each axis.",
+    "slices": "Its axial slices are resampled to {size} × {size} pixels of {pixel_mm:g} mm; slices closer than "
+    "{slice_mm:g} mm are interleaved into stacks of about that distance.",
+}
+
+
+def filled_card(
+    network: keras.Model, recipe: Recipe, arrays: Mapping[str, np.ndarray], said: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A model card of what was said of a network, what its recipe tells, and what is measured.
+
+    Args:
+        network: gives its size.
+        recipe: what it was trained by.
+        arrays: of its weights file, by `layer/weight`, as they are read from there.
+        said: comes before what the recipe tells; nothing comes before what is measured.
+    """
+    told = {
+        "name": recipe.name,
+        "data": "not stated",
+        "licence": "not stated",
+        "attribution": [f"Encoder: {_encoder(recipe.encoder_weights)}."],
+        "input": [
+            "One raw FLAIR scan of a whole head, NIfTI, any orientation, without brain extraction or registration.",
+            _GRIDS[recipe.grid].format_map(vars(recipe)),
+        ],
+        "limits": ["Research software, no medical device.", "Its scores on scans of other sites are not known."],
+    }
+    measured = {
+        "network": {
+            "name": network.name,
+            "parameters": network.count_params(),
+            "windows": "×".join(str(n) for n in network.input_shape[1:]),
+        },
+        "threshold": f"{recipe.threshold:g} of 256 ({recipe.threshold_rule})",
+        "versions": {**versions(), "backend": keras.backend.backend()},
+        "weights_sha256": digest_of_all(arrays),
+    }
+    return {**told, **said, **measured}
+
+
+def training_card(recipe: Recipe, data: Mapping[str, Any], fold: Fold, number: int, rounds: int) -> dict[str, Any]:
+    """What a round of a cross-validation says of the network that it trains.
+
+    Args:
+        recipe: what it trains by.
+        data: folder, layout, and whether they are the phantom, as in the `folds.json` of a run folder.
+        fold: the scans of the round.
+        number, rounds: which one of how many.
+    """
+    scans = [*fold.train, *fold.validation]
+    named = ", ".join(scans[:_NAMED_SCANS]) + (f", and {len(scans) - _NAMED_SCANS} more" * (len(scans) > _NAMED_SCANS))
+    return {
+        "name": f"{recipe.name}, round {number} of {rounds}",
+        "data": {
+            # The folder's name alone: its path would tell of the machine.
+            "data set": "the embedded phantom, no patients" if data["phantom"] else Path(data["folder"]).name,
+            "layout": data["layout"],
+            "scans that train": len(fold.train),
+            "scans that validate": len(fold.validation),
+            "scans": named,
+        },
+    }
+
+
+def _encoder(weights: str) -> str:
+    return _ENCODERS.get(weights, f"{Path(weights).name}, whose licence is not stated")

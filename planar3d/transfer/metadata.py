@@ -1,0 +1,47 @@
+"""What a weights file says of itself: JSON in the attributes of an HDF5 file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from planar3d.errors import WeightsError
+from planar3d.transfer.hdf5_guard import SIGNATURE, texts
+
+RECIPE, CARD = "planar3d_recipe", "planar3d_card"
+# An attribute of an HDF5 file holds less than 64 KiB.
+LARGEST = 60_000
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The recipe and the model card of a weights file, by the attributes' names; those that it carries.
+
+    Raises:
+        WeightsError: what it carries is no JSON object.
+    """
+    with path.open("rb") as file:
+        if file.read(len(SIGNATURE)) != SIGNATURE:
+            return {}
+    try:
+        with h5py.File(path, "r") as file:
+            return {name: _object(name, texts(file, name)) for name in (RECIPE, CARD) if name in file.attrs}
+    except (OSError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{path} is damaged: what it says of itself cannot be read ({error}).") from None
+
+
+def write_metadata(path: Path, content: dict[str, Any]) -> None:
+    """Write objects as JSON into a weights file's attributes of these names."""
+    texts_of = {name: json.dumps(value, ensure_ascii=False) for name, value in content.items()}
+    for name, text in texts_of.items():
+        if len(text.encode()) > LARGEST:
+            raise WeightsError(f"The {name} of {path.name} has {len(text.encode()):,} bytes; {LARGEST:,} is the most.")
+    with h5py.File(path, "a") as file:
+        file.attrs.update(texts_of)
+
+
+def _object(name: str, found: list[str]) -> Any:
+    value = json.loads("".join(found))
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is no JSON object")
+    return value

@@ -1,0 +1,83 @@
+"""Weights files read first in a process of their own, where one made to hang or to fill the memory does no harm.
+
+The libraries that parse HDF5 and protobuf take a file at its word in places that no check before them can see.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+from planar3d.errors import WeightsError
+
+# Seconds of computing, and bytes of memory, that a file may take: so much in any case, and so much a byte of it.
+_SECONDS, _SECONDS_PER_BYTE = 5, 2e-7
+_MEMORY, _MEMORY_PER_BYTE = 2**30, 8
+# How much longer than its computing a file may take where the machine is busy or the disk is slow.
+_PATIENCE = 8
+_REFUSED = 3
+
+
+def rehearse(path: Path) -> None:
+    """Read a weights file in another process, within bounds of time and memory; once for each file and its state.
+
+    Raises:
+        WeightsError: the sentence of the reader there; or it crashed, or took too long or too much memory.
+    """
+    state = path.stat()
+    _rehearse(path.absolute(), (state.st_ino, state.st_size, state.st_mtime_ns))
+
+
+@cache
+def _rehearse(path: Path, state: tuple[int, int, int]) -> None:
+    seconds = int(_SECONDS + _SECONDS_PER_BYTE * state[1])
+    command = [sys.executable, "-P", "-m", __name__, os.fspath(path), str(seconds)]
+    # Found where this process found it; one thread, because each further one reserves memory.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_PATIENCE * seconds)
+    except subprocess.TimeoutExpired:
+        ended = "did not end"
+    else:
+        if done.returncode == 0:
+            return
+        if done.returncode == _REFUSED:
+            raise WeightsError(done.stdout)
+        ended = f"ended with code {done.returncode}"
+    raise WeightsError(
+        f"{path} cannot be read as weights: reading it crashed, or took over {seconds} s or {_memory(state[1]):,} "
+        f"bytes of memory (a trial in another process {ended}). It is damaged or made to do harm; get it again from "
+        "where it came."
+    )
+
+
+def _memory(nbytes: int) -> int:
+    return _MEMORY + _MEMORY_PER_BYTE * nbytes
+
+
+def _limit(seconds: int, memory: int) -> None:
+    # Where the system knows no such limits, the parent's patience is the only one.
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+
+
+def _read(path: Path, seconds: int) -> None:
+    """What the other process does: read all that the package ever reads of the file, and say why if it cannot."""
+    _limit(seconds, _memory(path.stat().st_size))
+    from planar3d.transfer.arrays import read_directly
+
+    try:
+        read_directly(path)
+    except WeightsError as error:
+        sys.stdout.write(str(error))
+        sys.exit(_REFUSED)
+
+
+if __name__ == "__main__":
+    _read(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,169 @@
+"""A weights file says what it is, and one that does not fit is refused in the user's words."""
+
+import json
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from planar3d.errors import WeightsError
+from planar3d.networks.card_content import training_card
+from planar3d.networks.model_card import card_markdown, read_card, write_card
+from planar3d.networks.planar_resunet import recipe_network
+from planar3d.networks.vgg16 import PlanarVGG16
+from planar3d.networks.weights_file import describe_model, load_network, read_recipe, save_weights
+from planar3d.recipes import PAPER
+from planar3d.scans.folds import Fold
+from planar3d.transfer.published_models import file_sha256
+
+RECIPE = PAPER.changed(size=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4, threshold=140)
+FOLD = Fold(train=("a", "b"), validation=("c",), test=("d",))
+DATA = {"folder": "/home/someone/heads", "layout": "bids", "phantom": False}
+
+
+@pytest.fixture(scope="module")
+def network():
+    keras.utils.set_random_seed(0)
+    return recipe_network(RECIPE)
+
+
+@pytest.fixture
+def trained(network, tmp_path):
+    return save_weights(network, tmp_path / "best.weights.h5", RECIPE, training_card(RECIPE, DATA, FOLD, 1, 3))
+
+
+def change(path, name, value):
+    with h5py.File(path, "a") as file:
+        file.attrs[name] = value if isinstance(value, str) else json.dumps(value)
+    return path
+
+
+def test_training_says_what_is_known_and_that_the_rest_is_not_stated(trained, network):
+    card = read_card(trained)
+    assert card["name"] == "paper, round 1 of 3"
+    assert card["data"] == {
+        "data set": "heads",
+        "layout": "bids",
+        "scans that train": 2,
+        "scans that validate": 1,
+        "scans": "a, b, c",
+    }
+    assert card["licence"] == "not stated" and "VGG-16" in card["attribution"][0]
+    assert card["threshold"] == "140 of 256 (absolute)" and "cube of 32 voxels" in card["input"][1]
+    assert card["network"]["parameters"] == network.count_params()
+    page = write_card(trained).read_text()
+    for part in ("# paper, round 1 of 3", "--model best.weights.h5", file_sha256(trained), "no medical device"):
+        assert part in page, part
+    assert "someone" not in page
+
+
+def test_the_same_weights_make_the_same_card(network, tmp_path):
+    cards = [read_card(save_weights(network, tmp_path / f"{n}.weights.h5", RECIPE)) for n in (1, 2)]
+    assert cards[0] == cards[1]
+
+
+def test_a_card_of_thousands_of_scans_is_still_written(network, tmp_path):
+    fold = Fold(tuple(f"sub-{n:06d}_ses-01_FLAIR" for n in range(5000)), (), ())
+    card = training_card(RECIPE, DATA, fold, 1, 1)
+    path = save_weights(network, tmp_path / "large.weights.h5", RECIPE, card)
+    assert read_card(path)["data"]["scans that train"] == 5000
+    assert read_card(path)["data"]["scans"].endswith("and 4800 more")
+
+
+def test_a_model_is_described_for_what_it_makes(trained):
+    found = describe_model(trained)
+    assert found["name"] == "paper, round 1 of 3" and found["sha256"] == file_sha256(trained)
+    assert found["licence"] == "not stated" and found["threshold"] == 140.0 and found["whole_head"] is True
+    assert found["limits"][0] == "Research software, no medical device."
+
+
+def test_a_card_steers_no_terminal_and_begins_no_html(trained):
+    card = read_card(trained) | {
+        "name": "evil\x1b[2J",
+        "limits": ["<script>alert(1)</script>\x07"],
+        "whole_head": False,
+    }
+    change(trained, "planar3d_card", card)
+    page, found = card_markdown(trained), describe_model(trained)
+    assert "<" not in page and "\x1b" not in page and "\x07" not in page
+    assert found["name"] == "evil[2J" and found["whole_head"] is False
+
+
+def broken(network, value):
+    changed = recipe_network(RECIPE)
+    changed.set_weights(network.get_weights())
+    changed.get_layer("conv10").bias.assign([value])
+    return changed
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_no_numbers_are_refused(network, tmp_path, value):
+    broken(network, value).save_weights(tmp_path / "broken.weights.h5")
+    with pytest.raises(WeightsError, match=r"conv10/bias holds values that are not finite"):
+        load_network(tmp_path / "broken.weights.h5", RECIPE)
+
+
+def test_arrays_that_are_not_the_cards_are_refused(trained):
+    with h5py.File(trained, "a") as file:
+        file["layers/conv3d/vars/0"][0, 0, 0, 0, 0] += 1e-3
+    with pytest.raises(WeightsError, match=r"best\.weights\.h5 is damaged or was altered"):
+        load_network(trained)
+
+
+def classifier():
+    layers = keras.layers
+    return keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(2)])
+
+
+def another():
+    inputs = keras.Input((16, 16, 16, 3))
+    return keras.Model(inputs, keras.layers.Conv3D(2, 3, name="enc1")(inputs))
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: PlanarVGG16((16, 32, 32, 3), weights=None), "holds an encoder alone"),
+        (classifier, "holds a classification network"),
+        (another, "holds another network"),
+        (lambda: recipe_network(RECIPE.changed(bridge_filters=6)), "trained with bridge_filters=6"),
+        (lambda: recipe_network(RECIPE.changed(decoder_filters=(4, 4, 4, 5))), "trained with decoder_filters=4,4,4,5"),
+        (lambda: recipe_network(RECIPE.changed(channels=2)), "trained with channels=2"),
+    ],
+)
+def test_weights_of_another_network_are_refused_by_what_they_are(tmp_path, make, sentence):
+    path = tmp_path / "other.weights.h5"
+    make().save_weights(path)
+    with pytest.raises(WeightsError, match=rf"other\.weights\.h5 .*{sentence}"):
+        load_network(path, RECIPE)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (RECIPE.to_json() | {"wavelets": 3}, r"written by planar3d .*wavelets.*Update"),
+        (RECIPE.to_json() | {"size": 16 * 10**8}, "asks for size=1.6e.09; 16 to 1024"),
+        (RECIPE.to_json() | {"slice_mm": 1e-9}, "asks for slice_mm"),
+        (RECIPE.to_json() | {"threshold": float("nan")}, "recipe cannot be read"),
+        (RECIPE.to_json() | {"decoder_filters": 5}, "recipe cannot be read"),
+        (RECIPE.to_json() | {"size": float("inf")}, "recipe cannot be read"),
+        ("[" * 40_000, "cannot be read"),
+        ("[1]", "damaged"),
+    ],
+)
+def test_a_recipe_that_is_newer_or_absurd_is_refused(trained, content, sentence):
+    change(trained, "planar3d_recipe", content)
+    with pytest.raises(WeightsError, match=sentence):
+        read_recipe(trained)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"), [(b"", "is empty"), (b"a text", "no known format"), (None, "is a folder")]
+)
+def test_what_is_no_weights_file_is_refused(tmp_path, content, sentence):
+    path = tmp_path / "model.weights.h5"
+    path.mkdir() if content is None else path.write_bytes(content)
+    for read in (load_network, read_recipe, describe_model):
+        with pytest.raises(WeightsError, match=sentence):
+            read(path)

@@ -1,0 +1,45 @@
+"""Files made to do harm are refused by a sentence, and nothing in them runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from security.crafted import ATTACKS, NEED_TRIAL, hdf5, mark_of, one_array_often
+
+from planar3d.errors import WeightsError
+from planar3d.transfer.arrays import read_arrays, read_directly
+
+
+@pytest.mark.parametrize("attack", [name for name in ATTACKS if name not in NEED_TRIAL])
+def test_a_crafted_file_is_refused_and_nothing_in_it_runs(tmp_path, attack):
+    if attack.endswith(".onnx"):
+        pytest.importorskip("onnx")
+    make, sentence = ATTACKS[attack]
+    path = tmp_path / attack
+    make(path)
+    with pytest.raises(WeightsError, match=sentence):
+        read_directly(path)
+    assert [p for p in tmp_path.iterdir() if p != path] == [] and not mark_of(path).exists()
+
+
+def test_a_file_that_would_fill_the_memory_is_stopped_in_another_process(tmp_path):
+    hdf5(tmp_path / "aliases.h5", one_array_often)
+    with pytest.raises(WeightsError, match=r"aliases\.h5 cannot be read as weights"):
+        read_arrays(tmp_path / "aliases.h5")
+
+
+def test_an_honest_file_passes_the_trial_and_is_tried_again_once_it_changed(tmp_path):
+    path = tmp_path / "honest.weights.h5"
+    hdf5(path)
+    assert list(read_arrays(path)) == ["block1_conv1/kernel"]
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match="cannot be read"):
+        read_arrays(path)
+
+
+def test_mutated_files_of_every_format_end_in_arrays_or_in_an_error(tmp_path):
+    script = Path(__file__).with_name("fuzz_weights.py")
+    done = subprocess.run([sys.executable, script, "--files", "15"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    assert "refused" in done.stdout and "arrays" in done.stdout
