@@ -48,14 +48,13 @@ def pipeline(folder: Path, model: Path, size: int, ways: Ways) -> Callable[[], i
     """What `planar3d predict` does."""
     from planar3d.networks.weights_file import read_recipe
     from planar3d.study.cohort import segment_all
+    from planar3d.study.segmented import Asked
 
     recipe = (read_recipe(model) or PAPER).changed(size=size)
-    method, engine, precision = ways
 
     def call() -> int:
         out = folder / "pipeline"
-        segment_all([folder], model, out, recipe, notify=str, method=method, engine=engine, precision=precision)
-        return len(list(out.iterdir()))
+        return len(segment_all([folder], model, out, recipe, Asked(*ways), notify=str).records)
 
     return call
 

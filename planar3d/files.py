@@ -1,6 +1,7 @@
 """Files that are written whole or not at all."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -13,22 +14,32 @@ from typing import Any
 
 from planar3d.errors import RunError
 
+_WRITING = ".writing-"  # how the names of temporary files and folders begin
+_FULL = 2**16  # bytes; where less is left, a failed write failed for want of room
+
 
 @contextmanager
 def written_beside(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block succeeds, remove it if not.
 
     The temporary name ends like `path`, because many writers choose their format by the suffix.
+
+    Raises:
+        OSError: the disk is full, whatever the writer made of that; it names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".writing-", suffix=f"-{path.name}", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=_WRITING, suffix=f"-{path.name}", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        # NumPy and HDF5 say that a write failed, but not that the disk is full.
+        require_room(path, _FULL, error)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -38,7 +49,7 @@ def folder_written_beside(folder: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `folder`; it takes the place of `folder` if the block succeeds."""
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=_WRITING, dir=folder.parent))
     try:
         made = temporary / folder.name
         made.mkdir()
@@ -48,6 +59,26 @@ def folder_written_beside(folder: str | Path) -> Iterator[Path]:
         os.replace(made, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def require_room(path: str | Path, size: int, cause: Exception | None = None) -> None:
+    """Raise the error of a full disk, which names `path`, if less than `size` bytes are free in its folder.
+
+    To be asked before HDF5 writes: where the disk fills up meanwhile, its files cannot be closed, and the process ends
+    in a segmentation fault.
+    """
+    if shutil.disk_usage(Path(path).parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from cause
+
+
+def remove_temporaries(*folders: str | Path) -> None:
+    """Remove what killed processes left half-written directly in folders, in which nobody else may be writing."""
+    for folder in map(Path, folders):
+        for left in folder.glob(f"{_WRITING}*"):
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -62,9 +93,10 @@ def write_json(path: str | Path, content: Any) -> None:
 
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a table with a header line, whole or not at all."""
+    """Write a table with a header line, whole or not at all; with tabs where the file's name ends in .tsv."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    delimiter = "\t" if Path(path).suffix == ".tsv" else ","
+    writer = csv.DictWriter(text, columns, delimiter=delimiter, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())

@@ -1,11 +1,13 @@
 """Files are written whole or not at all."""
 
+import errno
 import os
+import shutil
 
 import pytest
 
 from planar3d.errors import RunError
-from planar3d.files import read_json, write_json, written_beside
+from planar3d.files import read_json, remove_temporaries, write_json, written_beside
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -29,3 +31,20 @@ def test_damaged_json_is_named(tmp_path):
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(RunError, match=r"a\.json is not readable"):
         read_json(tmp_path / "a.json")
+
+
+def test_a_full_disk_is_said_of_the_file_that_was_meant(tmp_path, monkeypatch):
+    """NumPy's own error for a full disk has neither a number nor a name."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(100, 100, 0))
+    with pytest.raises(OSError) as found, written_beside(tmp_path / "voxels.npy"):
+        raise OSError("4096 requested and 512 written")
+    assert found.value.errno == errno.ENOSPC and found.value.filename == str(tmp_path / "voxels.npy")
+    assert os.listdir(tmp_path) == []
+
+
+def test_only_what_is_half_written_is_removed_and_only_there(tmp_path):
+    for name in (".writing-1-a.json", "a.json", "inner/.writing-2-b.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    remove_temporaries(tmp_path, tmp_path / "not there")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == [".writing-2-b.json", "a.json", "inner"]

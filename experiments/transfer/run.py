@@ -32,8 +32,8 @@ from outcomes import (
 from train import read_outcome
 
 from planar3d.cli import main
+from planar3d.commands.options import Data, Out, Settings, Size
 from planar3d.errors import RunError
-from planar3d.options import Data, Out, Settings, Size
 from planar3d.scans.datasets import find_cases
 
 

@@ -18,9 +18,9 @@ import typer
 from outcomes import ARMS, HERE, Planned, has_collapsed
 
 from planar3d.cli import main
+from planar3d.commands.options import Data, Out, Settings
 from planar3d.errors import RunError
 from planar3d.files import read_json, write_json
-from planar3d.options import Data, Out, Settings
 from planar3d.recipes import Recipe, find_recipe
 
 ROUNDS = 3

@@ -9,7 +9,8 @@ import nibabel as nib
 from planar3d.errors import ScanError
 from planar3d.scans.gunzip import GunzipError, GunzipStream
 
-MAXIMUM_VOXELS = 2**30  # 4 GiB in float32; the largest scan of MSSEG 2016 has 38 million
+MAXIMUM_VOXELS = 2**27  # 512 MiB in float32; the largest scan of MSSEG 2016 has 38 million
+_MAXIMUM_LENGTH = 1024  # voxels along an axis
 _DEFLATE_LIMIT = 1032  # deflate cannot shrink data further than this
 _TRAILING_BYTES = 2**20  # what some writers leave behind the voxels
 
@@ -62,10 +63,10 @@ def _declared_bytes(path: Path, start: bytes) -> int:
     if not shape or min(shape) < 1 or offset < 0:
         raise ScanError(f"{path} declares the shape {shape}; it holds no voxels. Convert the original data again.")
     voxels = math.prod(shape)
-    if voxels > MAXIMUM_VOXELS:
+    if voxels > MAXIMUM_VOXELS or max(shape) > _MAXIMUM_LENGTH:
         raise ScanError(
-            f"{path} declares {voxels:,} voxels {shape}; no head scan has more than {MAXIMUM_VOXELS:,}. Its header is "
-            "damaged; convert the original data again."
+            f"{path} declares {voxels:,} voxels {shape}; no head scan has more than {MAXIMUM_VOXELS:,}, or more than "
+            f"{_MAXIMUM_LENGTH:,} along an axis. Its header is damaged; convert the original data again."
         )
     return offset + voxels * item_bytes
 

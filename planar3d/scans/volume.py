@@ -16,6 +16,10 @@ from planar3d.scans.nifti import image_class, read_whole
 
 MASK_TOLERANCE = 1e-3  # masks as distributed hold 1.00000006 for 1
 CORNER_TOLERANCE = 0.1  # voxels
+SPACINGS = (0.05, 50.0)  # mm between voxels that a head scan may have; thousandths and thousands are other units
+LENGTH = 2000.0  # mm along an axis, as of a scan of the whole body
+MAGNITUDES = (1e-30, 1e30)  # of the greatest value; beyond, float32 overflows in its scaling
+_FLAT = 0.01  # of a box of the same edges: less volume has a voxel only where axes nearly coincide
 _KINDS = {"c": "complex", "V": "colour"}
 
 
@@ -91,7 +95,7 @@ def read_scan(path: str | Path, assume_affine: bool = False) -> Scan:
             raise ScanError(
                 f"{path} holds {_KINDS.get(kind, kind)} voxels; a single grey-scale FLAIR volume is needed."
             )
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is refused as infinite or NaN
             voxels = _intensities(image, content)
     except (nib.spatialimages.HeaderDataError, nib.filebasedimages.ImageFileError, ValueError, OSError) as error:
         raise ScanError(f"{path} is not a readable NIfTI file ({error}). Convert the original data again.") from None
@@ -184,6 +188,11 @@ def _raise_constant(scan: Scan) -> str:
     raise _ConstantVoxelsError(scan)
 
 
+def _lengths(scan: Scan) -> list[float]:
+    """Millimeters along (i, j, k)."""
+    return [n * mm for n, mm in zip(scan.voxels.shape, scan.spacing, strict=True)]
+
+
 def _shape_sentence(scan: Scan) -> str:
     shape = scan.voxels.shape
     advice = "Split it first, e.g. with fslroi." if len(shape) > 3 else "A scan of several slices is needed."
@@ -205,7 +214,23 @@ _CHECKS: tuple[tuple[Callable[[Scan], bool], Callable[[Scan], str]], ...] = (
         ),
     ),
     (
-        lambda s: not np.isfinite(s.affine).all() or abs(np.linalg.det(s.affine[:3, :3])) < 1e-9,
+        lambda s: not SPACINGS[0] <= min(s.spacing) <= max(s.spacing) <= SPACINGS[1],
+        lambda s: (
+            f"has voxels of {' × '.join(f'{mm:.3g}' for mm in s.spacing)} mm; {SPACINGS[0]:g} to {SPACINGS[1]:g} are "
+            "expected of a head. Mend its header, which should be in millimeters, or convert it again."
+        ),
+    ),
+    (
+        lambda s: max(_lengths(s)) > LENGTH,
+        lambda s: (
+            f"is {' × '.join(f'{mm:,.0f}' for mm in _lengths(s))} mm large, more than the {LENGTH:,.0f} mm of a whole "
+            "body. Mend its header, which should be in millimeters, or convert it again."
+        ),
+    ),
+    (
+        lambda s: (
+            not np.isfinite(s.affine).all() or abs(np.linalg.det(s.affine[:3, :3])) < _FLAT * math.prod(s.spacing)
+        ),
         lambda s: "has a singular affine: its axes do not span space. Mend its header or convert it again.",
     ),
     (
@@ -216,4 +241,11 @@ _CHECKS: tuple[tuple[Callable[[Scan], bool], Callable[[Scan], str]], ...] = (
         ),
     ),
     (lambda s: s.limits[0] == s.limits[1], _raise_constant),
+    (
+        lambda s: not MAGNITUDES[0] <= max(map(abs, s.limits)) <= MAGNITUDES[1],
+        lambda s: (
+            f"holds values from {s.limits[0]:g} to {s.limits[1]:g}, which no scanner gives. Its voxels or their "
+            "scaling are damaged; convert the original data again."
+        ),
+    ),
 )

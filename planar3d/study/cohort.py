@@ -1,24 +1,42 @@
 """Many scans, one network: while one is segmented, the next is prepared and the one before is written."""
 
-import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from planar3d.errors import Planar3DError, ScanError
-from planar3d.evaluation.figures import overlay as draw_overlay
+from planar3d.environment import describe, machine, versions
+from planar3d.errors import Planar3DError, RunError
+from planar3d.files import read_json, remove_temporaries, write_json
 from planar3d.inference.predictor import Predictor, predictor
 from planar3d.inference.prepared_scan import native_mask, predict_prepared
-from planar3d.networks.weights_file import load_network
+from planar3d.locks import locked
+from planar3d.networks.weights_file import describe_model, load_network, read_recipe
 from planar3d.pipeline import one_ahead, one_behind
 from planar3d.progress import Ticker, duration
-from planar3d.recipes import Recipe
+from planar3d.recipes import PAPER, Recipe
+from planar3d.scans.bids import sidecar, write_dataset_description
+from planar3d.scans.inputs import ScanInput, find_inputs, outputs_of, read_input
+from planar3d.scans.outputs import Outputs
 from planar3d.scans.prepare import Prepared, prepare
-from planar3d.scans.volume import Scan, read_scan
+from planar3d.scans.volume import Scan
+from planar3d.study.cohort_report import write_cohort_report
+from planar3d.study.segmented import Asked, describe_scan, files_sha256, is_whole, origin, summarize, write_segmented
+
+Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """What became of scans: the records of those that are segmented, in their order, and why others are not."""
+
+    records: list[dict[str, Any]]
+    failed: dict[Path, str]
 
 
 def segment_all(
@@ -26,148 +44,196 @@ def segment_all(
     model: str | Path,
     out: str | Path,
     recipe: Recipe | None = None,
-    batch_size: int = 1,
-    overlay: bool = False,
-    assume_affine: bool = False,
-    notify: Callable[[str], None] = print,
-    method: str = "auto",
-    engine: str = "auto",
-    precision: str | None = None,
-) -> list[Path]:
-    """Segment scans and folders of scans, and write `<name>_mask.nii.gz` for each.
+    asked: Asked = Asked(),  # noqa: B008 - frozen
+    notify: Notify = print,
+) -> Cohort:
+    """Segment scans, and write of each a mask, a table of its lesions, and a record of how they were made.
 
-    No more than three scans are in memory, however many there are: one in preparation, one in the network, and one
-    being written.
+    What is there already, made of the same scan by the same model and recipe, is not done again. No more than three
+    scans are in memory, however many there are: one in preparation, one in the network, and one being written.
 
     Args:
-        inputs: NIfTI files, or folders in which all files with FLAIR in their name are taken.
+        inputs: scans, series, folders, data sets and tables; see `find_inputs`.
         model: a weights file, or the name of a published model.
-        out: where the masks go.
+        out: where the outputs go.
         recipe: overrides the recipe that the weights file carries.
-        batch_size: windows at once.
-        overlay: write `<name>_overlay.png` as well.
-        assume_affine: accept scans without geometry.
+        asked: how to segment, and what else to write.
         notify: gets a line a scan, in the order of the inputs.
-        method: see `predictor`.
-        engine: see `predictor`.
-        precision: see `predictor`.
-
-    Returns:
-        The inputs that failed; the reasons were notified.
 
     Raises:
         Planar3DError: the model cannot be used, or the only input cannot.
     """
-    began = time.monotonic()
-    named = name_outputs(find_scans(inputs))
-    network, recipe = load_network(model, recipe)
-    predict = predictor(network, recipe, method, engine, precision, batch_size)
-    cohort = _Cohort(named, Path(out), recipe, predict, overlay, assume_affine, notify)
-    with one_ahead(cohort.prepare, named) as coming, one_behind() as behind:
-        for name, prepared in coming:
-            behind(cohort.write, name, cohort.segment(name, prepared))
-    if len(named) > 1:
-        seconds, done = time.monotonic() - began, len(named) - len(cohort.failed)
-        notify(f"{done} of {len(named)} scans in {duration(seconds)}, {3600 * done / seconds:.0f} scans an hour")
-    if cohort.failed:
-        failed = ", ".join(str(path) for path in cohort.failed)
-        notify(f"{len(cohort.failed)} of {len(named)} scans failed: {failed}")
-    return cohort.failed
+    items = {item: outputs_of(item, out) for item in find_inputs(inputs)}
+    notify(describe())
+    recipe = recipe or read_recipe(model) or PAPER
+    task = _Task(items, describe_model(model), recipe, asked, notify)
+    with locked(out, "segmenting"):
+        remove_temporaries(*{path.parent for outputs in items.values() for path in vars(outputs).values()})
+        for dataset in {item.dataset for item in items if item.dataset}:
+            write_dataset_description(Path(out), dataset)
+        waiting = [item for item in items if not task.is_done(item)]
+        if waiting:
+            network, _ = load_network(model, recipe)
+            predict = predictor(network, recipe, asked.method, asked.engine, asked.precision, asked.batch_size)
+            task.segment(waiting, predict)
+        if asked.report:
+            notify(f"report: {report_records(out, task.failed)}")
+    if task.failed:
+        notify(f"{len(task.failed)} of {len(items)} scans failed: {', '.join(map(str, task.failed))}")
+    return Cohort([task.records[item] for item in items if item in task.records], task.failed)
 
 
-def find_scans(inputs: Sequence[str | Path]) -> list[Path]:
-    """The scans meant: files as they are, and of folders every NIfTI file with FLAIR in its name."""
-    scans = []
-    for path in map(Path, inputs):
-        if not path.is_dir():
-            scans.append(path)
+def report_records(folder: str | Path, failed: Mapping[Path, str] | None = None) -> Path:
+    """Write the report of all scans that are segmented in a folder, now or before.
+
+    Args:
+        folder: an `out` of `segment_all`.
+        failed: why scans are not, by their paths.
+    """
+    page = Path(folder) / "report.html"
+    return write_cohort_report(list(_records(folder)), page, failed or {})
+
+
+def holds_records(folder: str | Path) -> bool:
+    """Whether a folder is an `out` of `segment_all`."""
+    return next(_records(folder), None) is not None
+
+
+def _records(folder: str | Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The records in a folder that `segment_all` wrote, each with its file."""
+    for path in sorted(Path(folder).rglob("*.json")):
+        try:
+            content = read_json(path)
+        except RunError:
             continue
-        found = sorted(p for p in path.rglob("*") if "flair" in p.name.lower() and p.name.endswith((".nii", ".nii.gz")))
-        if not found:
-            raise ScanError(f"{path} holds no .nii or .nii.gz file with FLAIR in its name; name the scans themselves.")
-        scans += found
-    return scans
-
-
-def name_outputs(scans: Sequence[Path]) -> dict[str, Path]:
-    """Give each scan a name of its own: its file's, with as many of its folders as are needed to tell it apart."""
-    # Links are not followed: in data sets kept by git-annex they lead to files named by their digests.
-    places = [Path(os.path.abspath(path)) for path in scans]
-    twice = [path for path, place in zip(scans, places, strict=True) if places.count(place) > 1]
-    if twice:
-        raise ScanError(f"{twice[0]} was given twice; give every scan once.")
-    for parts in range(1, max(len(place.parts) for place in places) + 1):
-        names = ["_".join(place.parts[-parts:]).removesuffix(".gz").removesuffix(".nii") for place in places]
-        if len(set(names)) == len(names):
-            return dict(zip(names, scans, strict=True))
-    alike = [str(path) for path, name in zip(scans, names, strict=True) if names.count(name) > 1]
-    raise ScanError(f"{' and '.join(alike[:2])} would have masks of one name; rename one, or segment it by itself.")
+        if isinstance(content, dict) and {"scan", "model", "result", "files"} <= content.keys():
+            yield path, content
 
 
 @dataclass(frozen=True)
-class _Segmented:
-    """A scan (if it is still needed), its cube, and the lesion probabilities of that."""
+class _Result:
+    """A scan in the network's hands or behind it: intensities, cube, probabilities of that, and the seconds it took."""
 
-    scan: Scan | None
+    scan: Scan
     prepared: Prepared
-    probabilities: np.ndarray
+    seconds: float
+    probabilities: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
-class _Cohort:
-    """What happens to each scan, in three steps."""
+@dataclass
+class _Task:
+    """Scans with their outputs, the three steps of each, and what has become of them so far."""
 
-    named: dict[str, Path]
-    out: Path
+    items: dict[ScanInput, Outputs]
+    model: Mapping[str, Any]
     recipe: Recipe
-    predict: Predictor
-    overlay: bool
-    assume_affine: bool
-    notify: Callable[[str], None]
-    failed: list[Path] = field(default_factory=list)
+    asked: Asked
+    notify: Notify
+    records: dict[ScanInput, dict[str, Any]] = field(default_factory=dict)
+    failed: dict[Path, str] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
 
-    def prepare(self, name: str) -> tuple[Scan | None, Prepared]:
-        """Read and prepare a scan; its raw voxels are kept for a picture alone."""
-        scan = read_scan(self.named[name], self.assume_affine)
-        return scan if self.overlay else None, prepare(scan, self.recipe)
+    def is_done(self, item: ScanInput) -> bool:
+        """Whether nothing is left to do for a scan: it is segmented, or something foreign is in its place."""
+        outputs = self.items[item]
+        if item.note:
+            self.notify(f"{item.path}: {item.note}")
+        if self.asked.overwrite or not outputs.mask.exists():
+            return False
+        try:
+            if not is_whole(outputs, self._origin(item), self.asked):
+                return False
+            self.records[item] = read_json(outputs.record)
+            self._say(item, f"{outputs.mask} is there already  {summarize(self.records[item])}")
+        except Planar3DError as error:
+            self._fail(item, error)
+        return True
 
-    def segment(self, name: str, prepared: Future[tuple[Scan | None, Prepared]]) -> _Segmented | Planar3DError:
+    def segment(self, waiting: Sequence[ScanInput], predict: Predictor) -> None:
+        """Segment what is not done."""
+        began = time.monotonic()
+        with one_ahead(self._prepare, waiting) as coming, one_behind() as behind:
+            for number, (item, prepared) in enumerate(coming):
+                left = (time.monotonic() - began) / number * (len(waiting) - number) if number else 0.0
+                behind(self._write, item, self._predict(item, prepared, predict), predict, left)
+        if len(waiting) > 1:
+            seconds, done = time.monotonic() - began, sum(item in self.records for item in waiting)
+            rate = f"{3600 * done / seconds:.0f} scans an hour"
+            self.notify(f"{done} of {len(waiting)} scans in {duration(seconds)}, {rate}")
+
+    def _prepare(self, item: ScanInput) -> _Result:
+        began = time.monotonic()
+        scan = read_input(item, self.asked.assume_affine)
+        prepared = prepare(scan, self.recipe)
+        return _Result(scan, prepared, time.monotonic() - began)
+
+    def _predict(self, item: ScanInput, coming: Future[_Result], predict: Predictor) -> _Result | Planar3DError:
         """Run the network on a prepared scan; an error of it, or of its preparation, is its result."""
         try:
-            scan, cube = prepared.result()
-            self._say_how()
-            probabilities = predict_prepared(self.predict, cube, self.recipe, Ticker(self.notify, f"{name}, windows"))
-            self._say_how()
-            return _Segmented(scan, cube, probabilities)
+            result = coming.result()
+            self._say_how(predict)
+            began = time.monotonic()
+            ticker = Ticker(self.notify, f"{item.name}, windows")
+            probabilities = predict_prepared(predict, result.prepared, self.recipe, ticker)
+            self._say_how(predict)
+            return replace(result, seconds=result.seconds + time.monotonic() - began, probabilities=probabilities)
         except Planar3DError as error:
             return error
 
-    def _say_how(self) -> None:
-        """Say method, engine and precision: at the beginning, and where the first scan has decided them."""
-        if self.predict.description not in self.said:
-            self.said.append(self.predict.description)
-            self.notify(self.predict.description)
-
-    def write(self, name: str, result: _Segmented | Planar3DError) -> None:
-        """Write the mask of a scan, or say why there is none."""
-        path = self.named[name]
-        place = f"{list(self.named).index(name) + 1}/{len(self.named)}"
+    def _write(self, item: ScanInput, result: _Result | Planar3DError, predict: Predictor, left: float) -> None:
+        """Write what is asked of a scan, or say why there is nothing to write."""
         try:
             if isinstance(result, Planar3DError):
                 raise result
-            mask = native_mask(result.probabilities, result.prepared, self.recipe)
-            written = mask.save(self.out / f"{name}_mask.nii.gz")
-            if result.scan is not None:
-                draw_overlay(result.scan, mask, None, self.out / f"{name}_overlay.png", name)
-            self.notify(f"{place}  {path} → {written}  {mask.voxels.sum() * _voxel_ml(mask):.1f} ml")
+            record = self._write_result(item, result, predict)
         except Planar3DError as error:
-            if len(self.named) == 1:
-                raise
-            self.failed.append(path)
-            self.notify(f"{place}  failed: {error}")
+            self._fail(item, error)
+            return
+        self.records[item] = record
+        later = f"  {duration(left)} left" if left else ""
+        self._say(item, f"{self.items[item].mask}  {summarize(record)}{later}")
+        for warning in record["warnings"]:
+            self.notify(f"    {warning['sentence']}")
 
+    def _write_result(self, item: ScanInput, result: _Result, predict: Predictor) -> dict[str, Any]:
+        assert result.probabilities is not None
+        began = time.monotonic()
+        mask = native_mask(result.probabilities, result.prepared, self.recipe)
+        probability = result.prepared.restore(result.probabilities) if self.asked.probability else None
+        origin, outputs = self._origin(item), self.items[item]
+        standard: dict[str, Any] = {}
+        if item.dataset:
+            standard = sidecar(item.dataset, item.path, "Lesions that a network found.")
+            if self.asked.probability:
+                beside = outputs.probability.with_name(outputs.probability.name.replace(".nii.gz", ".json"))
+                write_json(beside, sidecar(item.dataset, item.path, "Probability of lesion, in [0, 1]."))
+        about = {
+            **standard,
+            **origin,
+            "scan": {**origin["scan"], **describe_scan(item, result.scan)},
+            "how": {"description": predict.description, "machine": machine(), "seed": self.recipe.seed},
+            "versions": versions(),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(result.seconds + time.monotonic() - began, 2),
+        }
+        return write_segmented(outputs, about, result.scan, mask, probability, self.asked)
 
-def _voxel_ml(mask: Scan) -> float:
-    x, y, z = mask.spacing
-    return x * y * z / 1000
+    def _origin(self, item: ScanInput) -> dict[str, Any]:
+        return origin(files_sha256(item.files), self.model, self.recipe.to_json(), self.asked)
+
+    def _say_how(self, predict: Predictor) -> None:
+        """Say method, engine and precision: at the beginning, and where the first scan has decided them."""
+        if predict.description not in self.said:
+            self.said.append(predict.description)
+            self.notify(predict.description)
+
+    def _say(self, item: ScanInput, text: str) -> None:
+        place = f"{list(self.items).index(item) + 1}/{len(self.items)}"
+        self.notify(f"{place}  {item.path} → {text}")
+
+    def _fail(self, item: ScanInput, error: Planar3DError) -> None:
+        """Note why a scan is not segmented; of a single one the error itself is raised."""
+        if len(self.items) == 1:
+            raise error
+        self.failed[item.path] = str(error)
+        self.notify(f"{list(self.items).index(item) + 1}/{len(self.items)}  failed: {error}")

@@ -1,16 +1,20 @@
 """Cross-validation: prepare every scan, then train, predict and score each round (Kolarik 2020, section 4)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import keras
 import numpy as np
 
 from planar3d.errors import RunError
 from planar3d.evaluation.scores import score_scan
-from planar3d.files import read_json, write_csv, write_json
+from planar3d.files import read_json, remove_temporaries, write_csv, write_json
 from planar3d.inference.predictor import predictor
 from planar3d.inference.prepared_scan import native_mask, predict_prepared
 from planar3d.inference.windowed import predict_samples
+from planar3d.locks import locked
+from planar3d.networks.card_content import training_card
+from planar3d.networks.model_card import write_card
 from planar3d.networks.weights_file import load_network
 from planar3d.progress import Ticker
 from planar3d.recipes import Recipe
@@ -46,7 +50,7 @@ PREPARATION_FIELDS = (
 
 
 def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False) -> None:
-    """Prepare every scan of the run that is not prepared yet.
+    """Prepare every scan of the run that is not prepared yet; one that another process is at is waited for.
 
     Raises:
         ScanError: a scan or mask that cannot be used; those before it stay prepared.
@@ -54,19 +58,24 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False) -> None
     """
     made_by = run.folder / "prepared" / "recipe.json"
     fields = {name: getattr(run.recipe, name) for name in PREPARATION_FIELDS}
-    if not made_by.is_file():
-        write_json(made_by, fields)
-    # A file older than a field does not hold it, and its scans are close enough to be gone on with.
-    elif fields | (found := read_json(made_by)) != fields:
-        raise RunError(f"{made_by.parent} was prepared with {found}, now {fields} is asked. Use another --out.")
+    with locked(made_by.parent, "preparing", wait=notify):
+        if not made_by.is_file():
+            write_json(made_by, fields)
+        # A file older than a field does not hold it, and its scans are close enough to be gone on with.
+        elif fields | (found := read_json(made_by)) != fields:
+            raise RunError(f"{made_by.parent} was prepared with {found}, now {fields} is asked. Use another --out.")
     for number, (scan_id, case) in enumerate(run.cases.items(), start=1):
         folder = run.prepared(scan_id)
-        if (folder / "geometry.json").is_file():
+        done = folder / "geometry.json"
+        if done.is_file():
             continue
-        scan = read_scan(case.scan, assume_affine)
-        mask = read_mask(case.mask, scan, assume_affine)
-        prepared = prepare(scan, run.recipe)
-        save_prepared(folder, prepared, prepared.align(mask))
+        with locked(folder, f"preparing {scan_id}", wait=notify):
+            if done.is_file():
+                continue
+            scan = read_scan(case.scan, assume_affine)
+            mask = read_mask(case.mask, scan, assume_affine)
+            prepared = prepare(scan, run.recipe)
+            save_prepared(folder, prepared, prepared.align(mask))
         notify(f"prepared {scan_id}  {number}/{len(run.cases)}")
 
 
@@ -78,18 +87,41 @@ def run_rounds(run: Run, rounds: Sequence[int], notify: Notify, assume_affine: b
 
 
 def run_fold(run: Run, number: int, notify: Notify) -> None:
-    """Train one round, then predict and score its test scans; what is done is not done again."""
+    """Train one round, then predict and score its test scans; what is done is not done again.
+
+    Raises:
+        RunError: another process is at this round.
+    """
     fold, folder = run.folds[number - 1], run.fold(number)
     if (folder / "scores.csv").is_file():
         notify(f"round {number}/{len(run.folds)} is done, see {folder}")
         return
-    notify(f"round {number}/{len(run.folds)} tests {', '.join(fold.test)}")
-    network = train_fold(run, number, notify)
-    score_fold(run, number, network, notify)
+    with _held(run, number):
+        notify(f"round {number}/{len(run.folds)} tests {', '.join(fold.test)}")
+        network = _train(run, number, notify)
+        _score(run, number, network, notify)
 
 
 def train_fold(run: Run, number: int, notify: Notify) -> keras.Model:
-    """Train one round and return the network with its best weights."""
+    """Train one round and return the network with its best weights.
+
+    Raises:
+        RunError: another process is at this round.
+    """
+    with _held(run, number):
+        return _train(run, number, notify)
+
+
+@contextmanager
+def _held(run: Run, number: int) -> Iterator[None]:
+    """Hold the folder of a round for this process alone, free of what a killed one left."""
+    folder = run.fold(number)
+    with locked(folder, f"round {number}"):
+        remove_temporaries(folder / "backup", folder / "predictions")
+        yield
+
+
+def _train(run: Run, number: int, notify: Notify) -> keras.Model:
     make_deterministic()
     keras.backend.clear_session()
     recipe, fold, folder = run.recipe, run.folds[number - 1], run.fold(number)
@@ -104,12 +136,15 @@ def train_fold(run: Run, number: int, notify: Notify) -> keras.Model:
     trained = trainer_of(trained)
     guard_precision(trained, recipe, len(training), notify)
     samples = _samples(run, number, encoder, scans, recipe.window_borders, notify)
-    fit(network, trained, samples, training, validation, recipe, folder, notify)
+    data = read_json(run.folder / "folds.json")["data"]
+    card = training_card(recipe, data, fold, number, len(run.folds))
+    fit(network, trained, samples, training, validation, recipe, folder, notify, card)
+    write_card(folder / "best.weights.h5")
     network.load_weights(folder / "best.weights.h5")
     return network
 
 
-def score_fold(run: Run, number: int, network: keras.Model, notify: Notify) -> None:
+def _score(run: Run, number: int, network: keras.Model, notify: Notify) -> None:
     """Predict the test scans of a round, write their native masks, and score them on both grids."""
     fold, folder, recipe = run.folds[number - 1], run.fold(number), run.recipe
     predict = _prediction(run, number, network, notify)
@@ -176,7 +211,7 @@ def _samples(
     missing = [folder for folder in folders if not folder.is_dir()]
     if missing:
         notify(f"computing the encoder's features of {len(missing)} scans")
-    features = [compute_features(encoder, v, folder, recipe) for v, folder in zip(voxels, folders, strict=True)]
+    features = [compute_features(encoder, v, folder, recipe, notify) for v, folder in zip(voxels, folders, strict=True)]
     return FeatureSamples(features, voxels, masks, recipe, borders)
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from planar3d.errors import FoldsError
+from planar3d.files import remove_temporaries
+from planar3d.locks import locked
 from planar3d.recipes import DEMO, Recipe
 from planar3d.scans.datasets import Dataset, find_cases
 from planar3d.scans.folds import Fold, choose_rounds, everything, group_folds, read_folds
@@ -42,6 +44,12 @@ def folds_for(dataset: Dataset, folds: str | None) -> list[Fold]:
     return read_folds(folds, groups)
 
 
+def run_on(data: Path, out: Path, recipe: Recipe, folds: str | None = None) -> Run:
+    """Make a run folder for a data set, or go on in one; see `start_run` and `folds_for`."""
+    dataset = find_cases(data)
+    return start_run(out, dataset, recipe, folds_for(dataset, folds))
+
+
 def reproduce(
     dataset: Dataset,
     out: Path,
@@ -70,9 +78,17 @@ def reproduce(
     if not any(fold.test for fold in rounds):
         raise FoldsError("--folds none tests nothing, so there is nothing to report; train with: planar3d train.")
     chosen = choose_rounds(only, len(rounds))
-    run = start_run(out, dataset, recipe, rounds, phantom)
+    run = start_run(out, dataset, recipe, rounds, phantom, notify)
     run_rounds(run, chosen, notify, assume_affine)
-    return Reproduction(run, write_report(run.folder))
+    return report_on(run, notify)
+
+
+def report_on(run: Run, notify: Notify = print) -> Reproduction:
+    """Write the report of a run, of as many rounds as are there; another process at it is waited for."""
+    folder = run.folder / "report"
+    with locked(folder, "the report", wait=notify):
+        remove_temporaries(folder / "figures")
+        return Reproduction(run, write_report(run.folder))
 
 
 def demonstrate(
@@ -90,7 +106,9 @@ def demonstrate(
         reduction: divides the grids of the phantom's scans.
     """
     folder = out.with_name(out.name + "-phantom")
-    if not (folder / "complete").is_file():
-        write_phantom(folder, seed=recipe.seed, reduction=reduction, progress=notify)
-        (folder / "complete").touch()
+    with locked(folder, "writing the phantom", wait=notify):
+        if not (folder / "complete").is_file():
+            remove_temporaries(*(case for case in folder.rglob("*") if case.is_dir()))
+            write_phantom(folder, seed=recipe.seed, reduction=reduction, progress=notify)
+            (folder / "complete").touch()
     return reproduce(find_cases(folder), out, recipe, only=only, notify=notify, phantom=True)

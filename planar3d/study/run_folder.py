@@ -1,18 +1,17 @@
 """The run folder: what was asked, which scan is where, and with which versions; made once, then only agreed with."""
 
-import importlib.metadata
 import os
-import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from planar3d import __version__
+from planar3d.environment import machine, versions
 from planar3d.errors import RunError
 from planar3d.files import read_json, write_json
+from planar3d.locks import locked
 from planar3d.networks.encoder_weights import find_imagenet
 from planar3d.recipes import Recipe
 from planar3d.scans.datasets import Case, Dataset
@@ -20,7 +19,7 @@ from planar3d.scans.folds import Fold
 from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.sources import identify
 
-_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "torch", "jax", "numpy", "scipy", "nibabel", "h5py")
+_ASKED = ("recipe.json", "folds.json")
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,12 @@ class Run:
 
 
 def start_run(
-    folder: str | Path, dataset: Dataset, recipe: Recipe, folds: Sequence[Fold], phantom: bool = False
+    folder: str | Path,
+    dataset: Dataset,
+    recipe: Recipe,
+    folds: Sequence[Fold],
+    phantom: bool = False,
+    notify: Callable[[str], None] = print,
 ) -> Run:
     """Make a run folder, or go on in one that was made with the same recipe, scans and folds.
 
@@ -58,6 +62,7 @@ def start_run(
         recipe: goes into recipe.json.
         folds: go into folds.json.
         phantom: whether the data are the embedded phantom, which the report must say.
+        notify: told where another process is starting a run there, which is waited for.
 
     Raises:
         RunError: the folder was made by another recipe, other scans or other folds, or holds other files.
@@ -82,15 +87,25 @@ def start_run(
     }
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file; name a folder for the run.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "recipe.json").is_file():
-        raise RunError(f"{folder} is not empty and no run folder; name an empty or a new one with --out.")
     # Asked first: without the encoder's weights nothing is written.
     if not (folder / "environment.json").is_file():
         asked["environment.json"] = environment(recipe)
+    with locked(folder, "starting a run", wait=notify):
+        if any(folder.iterdir()) and not (folder / "recipe.json").is_file():
+            raise RunError(f"{folder} is not empty and no run folder; name an empty or a new one with --out.")
+        _agree(folder, asked)
+    return Run(folder, recipe, {scan: cases[scan] for scan in used}, list(folds))
+
+
+def _agree(folder: Path, asked: dict[str, Any]) -> None:
+    """Write what is asked, or compare it with what was asked when the folder was made."""
     for name, content in asked.items():
         path = folder / name
         if not path.is_file():
             write_json(path, content)
+            continue
+        # Another process, started at the same time, may have written its own a moment ago.
+        if name == "environment.json":
             continue
         found = read_json(path)
         if name == "recipe.json":  # one that is older than a field gets that field's value
@@ -100,13 +115,17 @@ def start_run(
                 f"{folder} was made with another {path.stem} ({_difference(found, content)}). Use the same, or another "
                 "folder with --out."
             )
-    return Run(folder, recipe, {scan: cases[scan] for scan in used}, list(folds))
+
+
+def is_run(folder: str | Path) -> bool:
+    """Whether a folder is a run folder."""
+    return all((Path(folder) / name).is_file() for name in _ASKED)
 
 
 def open_run(folder: str | Path) -> Run:
     """Open a run folder by what it holds."""
     folder = Path(folder)
-    for name in ("recipe.json", "folds.json"):
+    for name in _ASKED:
         if not (folder / name).is_file():
             raise RunError(f"{folder} is no run folder: it has no {name}. Make one with planar3d crossval.")
     content = read_json(folder / "folds.json")
@@ -123,18 +142,10 @@ def open_run(folder: str | Path) -> Run:
 
 def environment(recipe: Recipe) -> dict[str, Any]:
     """Versions and machine, for the report's conditions."""
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
-        "planar3d": __version__,
-        "python": platform.python_version(),
-        **versions,
+        **versions(),
         "backend": keras.backend.backend(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "machine": machine(),
         "precision": recipe.precision,
         "seed": recipe.seed,
         "encoder_weights": _encoder_origin(recipe),

@@ -36,14 +36,12 @@ def is_finished(folder: Path) -> bool:
 def finish(folder: Path, progress: Progress) -> None:
     """Say that the training has ended, and remove what only resuming needed."""
     write_json(folder / "training.json", {k: v for k, v in vars(progress).items() if k != "history"})
-    backup = _backup(folder)
-    backup.unlink(missing_ok=True)
-    if backup.parent.is_dir():
-        backup.parent.rmdir()
+    _remove_backup(folder)
 
 
 def finished(folder: Path) -> Progress:
-    """The progress of a training that has ended."""
+    """The progress of a training that has ended; a backup that it was stopped before removing is removed."""
+    _remove_backup(folder)
     with (folder / "history.csv").open(newline="") as stream:
         history = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
     return Progress(**read_json(folder / "training.json"), history=history)
@@ -83,3 +81,10 @@ def restore(folder: Path, trainer: keras.Model) -> Progress:
 
 def _backup(folder: Path) -> Path:
     return folder / "backup" / "state.npz"
+
+
+def _remove_backup(folder: Path) -> None:
+    backup = _backup(folder)
+    backup.unlink(missing_ok=True)
+    if backup.parent.is_dir():
+        backup.parent.rmdir()

@@ -12,6 +12,7 @@ import numpy as np
 
 from planar3d.errors import RecipeError
 from planar3d.files import written_beside
+from planar3d.locks import locked
 from planar3d.recipes import Recipe
 from planar3d.scans.windows import network_input
 from planar3d.training.samples import ScanSamples
@@ -47,7 +48,11 @@ def decoder_of(network: keras.Model) -> keras.Model:
 
 
 def compute_features(
-    encoder: keras.Model, voxels: np.ndarray, folder: Path, recipe: Recipe, progress: Callable[[], None] = lambda: None
+    encoder: keras.Model,
+    voxels: np.ndarray,
+    folder: Path,
+    recipe: Recipe,
+    notify: Callable[[str], None] = lambda text: None,
 ) -> list[np.ndarray]:
     """Compute, or open if they are there, the features of a scan.
 
@@ -56,23 +61,28 @@ def compute_features(
         voxels: uint8 (slices, rows, cols), slices a multiple of the recipe's depth.
         folder: where `<level>.npy` are kept.
         recipe: gives depth and the stored type.
-        progress: called when a scan is done.
+        notify: told where another process is at these features, which are waited for.
 
     Returns:
         Memory-mapped arrays (slices / factor, rows', cols', channels), one a level.
     """
     paths = [folder / f"{name}.npy" for name in LEVELS]
     if not all(path.is_file() for path in paths):
-        blocks = [
-            encoder.predict_on_batch(network_input(voxels[start : start + recipe.depth], recipe.channels)[None])
-            for start in range(0, len(voxels), recipe.depth)
-        ]
-        for level, path in enumerate(paths):
-            features = np.concatenate([block[level][0] for block in blocks]).astype(recipe.cached_features)
-            with written_beside(path) as temporary:
-                np.save(temporary, features)
-    progress()
+        with locked(folder, "computing features", wait=notify):
+            if not all(path.is_file() for path in paths):
+                _write_features(encoder, voxels, paths, recipe)
     return [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]
+
+
+def _write_features(encoder: keras.Model, voxels: np.ndarray, paths: Sequence[Path], recipe: Recipe) -> None:
+    blocks = [
+        encoder.predict_on_batch(network_input(voxels[start : start + recipe.depth], recipe.channels)[None])
+        for start in range(0, len(voxels), recipe.depth)
+    ]
+    for level, path in enumerate(paths):
+        features = np.concatenate([block[level][0] for block in blocks]).astype(recipe.cached_features)
+        with written_beside(path) as temporary:
+            np.save(temporary, features)
 
 
 class FeatureSamples(ScanSamples):

@@ -1,9 +1,11 @@
 """Many scans get names of their own, are reported in their order, and give the masks that each gives alone."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -11,15 +13,21 @@ import numpy as np
 import pytest
 from msseg import TINY, write_msseg
 
-from planar3d.errors import ScanError
+from planar3d.errors import RunError
+from planar3d.files import read_json
 from planar3d.inference.segment import segment
 from planar3d.networks.planar_resunet import PlanarResUNet
 from planar3d.networks.weights_file import load_network, save_weights
-from planar3d.recipes import PAPER
-from planar3d.study.cohort import find_scans, name_outputs, segment_all
+from planar3d.recipes import PAPER, Recipe
+from planar3d.scans.volume import read_mask, read_scan
+from planar3d.study.cohort import segment_all
+from planar3d.study.segmented import Asked
+from planar3d.transfer.published_models import file_sha256
 
 ROOT = Path(__file__).parents[2]
 RECIPE = PAPER.with_settings([*TINY])
+PLAIN = Asked(engine="keras")
+ALL = replace(PLAIN, probability=True, overlay=True, report=True)
 
 
 @pytest.fixture(scope="module")
@@ -33,49 +41,100 @@ def model(tmp_path_factory):
     return save_weights(network, tmp_path_factory.mktemp("model") / "tiny.weights.h5", RECIPE)
 
 
-def test_scans_of_one_name_are_told_apart_by_their_folders():
-    scans = [Path("/d/01A/3DFLAIR.nii.gz"), Path("/d/01B/3DFLAIR.nii")]
-    assert list(name_outputs(scans)) == ["01A_3DFLAIR", "01B_3DFLAIR"]
-    assert list(name_outputs(scans[:1])) == ["3DFLAIR"]
-    with pytest.raises(ScanError, match="given twice"):
-        name_outputs([scans[0], scans[0]])
-    with pytest.raises(ScanError, match="given twice"):
-        name_outputs([Path("a.nii"), Path("./a.nii"), Path("b/../a.nii")])
-    with pytest.raises(ScanError, match=r"a.nii and a.nii.gz would have masks of one name"):
-        name_outputs([Path("a.nii"), Path("a.nii.gz")])
-
-
-def test_links_are_named_by_themselves(tmp_path):
-    (tmp_path / "MD5E-s1--0").touch()
-    for name in ("a_FLAIR.nii", "b_FLAIR.nii"):
-        (tmp_path / name).symlink_to(tmp_path / "MD5E-s1--0")
-    assert list(name_outputs(find_scans([tmp_path]))) == ["a_FLAIR", "b_FLAIR"]
-
-
-def test_a_folder_without_scans_is_refused(tmp_path):
-    (tmp_path / "T1.nii.gz").touch()
-    with pytest.raises(ScanError, match="FLAIR in its name"):
-        find_scans([tmp_path])
+@pytest.fixture(scope="module")
+def segmented(scans, model, tmp_path_factory):
+    """A folder in which three scans are segmented, with all that can be asked for."""
+    out = tmp_path_factory.mktemp("masks")
+    return out, segment_all(scans[:3], model, out, asked=ALL, notify=str)
 
 
 def test_masks_equal_those_of_each_scan_alone_and_lines_follow_the_input(scans, model, tmp_path):
     bad = tmp_path / "bad_FLAIR.nii.gz"
     bad.write_bytes(b"no scan")
     inputs, lines = [scans[3], bad, *scans[:2], tmp_path / "absent_FLAIR.nii", scans[2]], []
-    failed = segment_all(inputs, model, tmp_path / "masks", notify=lines.append, method="windowed")
-    assert failed == [bad, inputs[4]]
+    cohort = segment_all(inputs, model, tmp_path / "masks", asked=Asked(method="windowed"), notify=lines.append)
+    assert list(cohort.failed) == [bad, inputs[4]]
     results = [line for line in lines if line[0].isdigit() and "/6  " in line]
     assert [line.partition("/")[0] for line in results] == ["1", "2", "3", "4", "5", "6"]
     assert all(str(path) in line for path, line in zip(inputs, results, strict=True))
     assert ["failed: " in line for line in results] == [False, True, False, False, True, False]
     assert [line for line in lines if "Keras" in line] == ["windowed on Keras"]
     assert any(line.startswith("4 of 6 scans in ") and line.endswith("scans an hour") for line in lines)
-    written = sorted((tmp_path / "masks").iterdir())
-    assert [path.name for path in written] == [f"{i}_3DFLAIR_mask.nii.gz" for i in ("01A", "01B", "07A", "07B")]
+    masks = [tmp_path / "masks" / f"{scan.parent.name}_3DFLAIR_mask.nii.gz" for scan in scans[:4]]
     loaded = load_network(model)
-    for path, scan in zip(written, scans[:4], strict=True):
+    for path, scan in zip(masks, scans[:4], strict=True):
         alone = segment(scan, loaded, method="windowed")
         np.testing.assert_array_equal(np.asarray(nib.load(path).dataobj), alone.voxels)
+        about = read_json(path.with_name(path.name.replace("_mask.nii.gz", ".json")))
+        assert about["result"]["volume_ml"] == pytest.approx(alone.voxels.sum() * np.prod(alone.spacing) / 1000)
+        assert about["scan"]["shape"] == list(alone.voxels.shape)
+
+
+def test_a_record_names_every_file_and_what_made_the_mask(segmented, model):
+    out, cohort = segmented
+    assert sorted(p.name for p in out.iterdir()) == sorted(
+        ["report.html", *(name for record in cohort.records for name in record["files"].values())]
+    )
+    for record in cohort.records:
+        assert set(record["files"]) == set(ALL.files)
+        assert read_json(out / record["files"]["record"]) == record
+        assert record["model"]["sha256"] == file_sha256(model)
+        assert Recipe.from_json(record["recipe"], "record") == RECIPE
+        assert record["how"]["description"].endswith("float32")
+        assert {"planar3d", "python", "keras", "numpy"} <= record["versions"].keys()
+        mask = read_mask(out / record["files"]["mask"])
+        assert sum(lesion["voxels"] for lesion in record["lesions"]) == mask.voxels.sum()
+        probability = read_scan(out / record["files"]["probability"])
+        assert probability.voxels.shape == mask.voxels.shape and 0 <= probability.limits[0] < probability.limits[1] <= 1
+
+
+def test_what_is_done_is_not_done_again(segmented, scans, model, monkeypatch):
+    out, cohort = segmented
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir() if path.name != "report.html"}
+    monkeypatch.setattr("planar3d.study.cohort.load_network", None)
+    lines: list[str] = []
+    again = segment_all(scans[:3], model, out, asked=ALL, notify=lines.append)
+    assert again.records == cohort.records and not again.failed
+    assert sum("is there already" in line for line in lines) == 3
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_what_else_is_asked_later_is_added_and_the_mask_stays(segmented, scans, model, tmp_path):
+    _, cohort = segmented
+    first = segment_all(scans[:1], model, tmp_path, asked=PLAIN, notify=str).records[0]
+    assert set(first["files"]) == {"record", "mask", "lesions"}
+    second = segment_all(scans[:1], model, tmp_path, asked=replace(PLAIN, overlay=True), notify=str).records[0]
+    assert (tmp_path / second["files"]["overlay"]).is_file()
+    assert first["result"] == second["result"] == cohort.records[0]["result"]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda mask, record: mask.write_bytes(mask.read_bytes() + b" "), "changed after it was written"),
+        (lambda mask, record: record.unlink(), "says how it was made"),
+        (
+            lambda mask, record: record.write_text(record.read_text().replace('"depth": 16', '"depth": 8')),
+            "recipe",
+        ),
+    ],
+)
+def test_a_mask_of_another_origin_is_not_replaced_unasked(segmented, scans, model, tmp_path, change, sentence):
+    out = Path(shutil.copytree(segmented[0], tmp_path / "masks"))
+    mask, record = (out / segmented[1].records[0]["files"][name] for name in ("mask", "record"))
+    change(mask, record)
+    altered = mask.read_bytes()
+    refused = segment_all(scans[:3], model, out, asked=ALL, notify=str)
+    assert list(refused.failed) == [scans[0]] and sentence in refused.failed[scans[0]]
+    assert mask.read_bytes() == altered
+    cohort = segment_all(scans[:3], model, out, asked=replace(ALL, overwrite=True), notify=str)
+    assert cohort.records[0]["result"] == segmented[1].records[0]["result"]
+
+
+def test_scans_of_one_name_segmented_one_by_one_do_not_replace_each_other(scans, model, tmp_path):
+    segment_all(scans[:1], model, tmp_path, asked=PLAIN, notify=str)
+    with pytest.raises(RunError, match="made from another scan"):
+        segment_all(scans[1:2], model, tmp_path, asked=PLAIN, notify=str)
 
 
 def test_a_folder_that_cannot_be_written_ends_the_run(scans, model, tmp_path):
@@ -93,7 +152,7 @@ def test_an_interrupted_cohort_leaves_whole_masks_alone(scans, model, tmp_path):
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     program = [sys.executable, "-u", "-c", f"{heed}; from planar3d.cli import main; main()"]
     process = subprocess.Popen(
-        [*program, "predict", copies, "--model", model, "--out", tmp_path / "m"],
+        [*program, "predict", copies, "--model", model, "--out", tmp_path / "m", "--engine", "keras"],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -108,8 +167,10 @@ def test_an_interrupted_cohort_leaves_whole_masks_alone(scans, model, tmp_path):
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode not in (0, 2)
-    written = list((tmp_path / "m").iterdir())
-    assert 2 <= len(written) < 200
-    for path in written:
-        assert path.name.endswith("_FLAIR_mask.nii.gz")
+    masks = list((tmp_path / "m").glob("*_FLAIR_mask.nii.gz"))
+    assert 2 <= len(masks) < 200
+    assert not list((tmp_path / "m").glob(".*"))
+    for path in masks:
+        record = read_json(path.with_name(path.name.replace("_mask.nii.gz", ".json")))
+        assert record["result"]["mask_sha256"] == file_sha256(path)
         assert np.isin(np.asarray(nib.load(path).dataobj), (0, 1)).all()

@@ -26,6 +26,9 @@ AssumeAffine = Annotated[
     bool,
     typer.Option("--assume-affine", help="Accept scans without sform and qform, as stored left-anterior-superior."),
 ]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the results as JSON, and the log on the standard error stream.")
+]
 
 
 def chosen_recipe(

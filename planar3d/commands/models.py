@@ -1,0 +1,82 @@
+"""Commands that make, show and convert weights: weights, info, export."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from planar3d.commands.options import Model, Out, Settings, Size, chosen_recipe, model_recipe
+from planar3d.commands.output import say
+
+Depth = Annotated[int | None, typer.Option("--depth", help="Slices of a window.")]
+
+
+def weights(
+    out: Out = Path("weights"),
+    source: Annotated[str, typer.Option("--source", help="imagenet, or a file of 2D kernels.")] = "imagenet",
+    format: Annotated[str, typer.Option("--format", help="keras: .weights.h5; h5: as the release.")] = "keras",
+) -> None:
+    """Map 2D VGG-16 weights into planar 3D kernels and write them, with a figure of a few kernels."""
+    from planar3d.study.planar_weights import write_planar_weights
+
+    for path in write_planar_weights(out, source, format, notify=say):
+        say(f"wrote {path}")
+
+
+def info(
+    model: Annotated[
+        str | None, typer.Option("--model", help="A weights file or published model, whose network is shown.")
+    ] = None,
+    network: Annotated[str | None, typer.Option("--network", help="resunet (if left out) or vgg16.")] = None,
+    recipe: Annotated[str | None, typer.Option("--recipe", help="The file's own, or paper, if left out.")] = None,
+    settings: Settings = None,
+    size: Size = None,
+    depth: Depth = None,
+    card: Annotated[bool, typer.Option("--card", help="Print the weights file's whole card, and no layers.")] = False,
+) -> None:
+    """Show a network layer by layer: shape, parameters, multiply-accumulates; and the work for a whole scan."""
+    from planar3d.inference.plan import describe_work
+    from planar3d.networks.model_card import card_markdown, read_card, summarize_card
+    from planar3d.networks.summary import named_network, summarize
+    from planar3d.networks.weights_file import load_network
+
+    if model is not None and network is not None:
+        raise typer.BadParameter("give either --model (a file, whose network is shown) or --network.")
+    settings = _with_depth(settings, depth)
+    if card:
+        if model is None:
+            raise typer.BadParameter("--card prints the card of a weights file; name it with --model.")
+        typer.echo(card_markdown(model))
+        return
+    summary: list[str] = []
+    if model is not None:
+        shown, chosen = load_network(model, model_recipe(model, recipe, settings, size))
+        summary = summarize_card(read_card(model))
+    else:
+        chosen = chosen_recipe(recipe or "paper", settings, size)
+        shown = named_network(network or "resunet", chosen)
+    for line in filter(None, [*summary, *summarize(shown, chosen), describe_work(shown, chosen)]):
+        typer.echo(line)
+
+
+def export(
+    model: Model,
+    out: Out,
+    formats: Annotated[
+        str, typer.Option("--format", help="Of openvino, onnx, savedmodel, litert; several with commas.")
+    ] = "openvino,onnx,savedmodel",
+    recipe: Annotated[str | None, typer.Option("--recipe", help="Overrides the recipe in the weights file.")] = None,
+    settings: Settings = None,
+    size: Size = None,
+    depth: Depth = None,
+) -> None:
+    """Write a trained network for other runtimes, each file run again and compared with Keras."""
+    from planar3d.inference.export import export_network
+    from planar3d.networks.weights_file import load_network
+
+    network, chosen = load_network(model, model_recipe(model, recipe, _with_depth(settings, depth), size))
+    export_network(network, out, [name.strip() for name in formats.split(",")], chosen, notify=lambda e: say(str(e)))
+
+
+def _with_depth(settings: list[str] | None, depth: int | None) -> list[str]:
+    return (settings or []) + ([] if depth is None else [f"depth={depth}"])

@@ -1,0 +1,36 @@
+"""What commands print: lines of a log, and results for other programs."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+
+def say(text: str) -> None:
+    """Print a line of the log."""
+    typer.echo(_line(text))
+
+
+def log(as_json: bool) -> Callable[[str], None]:
+    """What prints lines of the log: on the standard error stream where the other one is for results alone."""
+    return (lambda text: typer.echo(_line(text), err=True)) if as_json else say
+
+
+def print_json(content: Any) -> None:
+    """Print a result as JSON; what is not a number becomes null, which JSON knows."""
+    typer.echo(json.dumps(_finite(content), indent=2, allow_nan=False))
+
+
+def _line(text: str) -> str:
+    return f"[{time.strftime('%H:%M:%S')}] {text}"
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {str(key): _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

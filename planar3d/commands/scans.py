@@ -1,0 +1,36 @@
+"""Commands that make or prepare scans: phantom, prepare."""
+
+from typing import Annotated
+
+import typer
+
+from planar3d.commands.options import AssumeAffine, Data, Folds, Out, RecipeName, Settings, Size, chosen_recipe
+from planar3d.commands.output import say
+
+
+def phantom(
+    out: Out,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same phantom.")] = 0,
+    reduction: Annotated[float, typer.Option("--reduction", help="Divides the grids of the real scans.")] = 1.0,
+) -> None:
+    """Write the embedded phantom: 15 whole heads of three centers in the challenge's layout."""
+    from planar3d.scans.phantom import write_phantom
+
+    ids = write_phantom(out, seed=seed, reduction=reduction, progress=say)
+    say(f"{len(ids)} phantom scans in {out}; they are no patients.")
+
+
+def prepare(
+    data: Data,
+    out: Out,
+    recipe: RecipeName = "paper",
+    settings: Settings = None,
+    size: Size = None,
+    folds: Folds = None,
+    assume_affine: AssumeAffine = False,
+) -> None:
+    """Prepare all scans of a data set: sagittal view, resampled, 8 bit."""
+    from planar3d.study.cross_validation import prepare_scans
+    from planar3d.study.reproduce import run_on
+
+    prepare_scans(run_on(data, out, chosen_recipe(recipe, settings, size), folds), say, assume_affine)

@@ -1,0 +1,70 @@
+"""Commands that segment scans and score masks: predict, evaluate."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from planar3d.commands.options import AsJson, AssumeAffine, Model, Out, Settings, Size, model_recipe
+from planar3d.commands.output import log, print_json
+
+
+def predict(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(help="FLAIR scans: .nii, .nii.gz, folders, BIDS data sets, DICOM series, CSV tables."),
+    ],
+    model: Model,
+    out: Out,
+    recipe: Annotated[str | None, typer.Option("--recipe", help="Overrides the recipe in the weights file.")] = None,
+    settings: Settings = None,
+    size: Size = None,
+    method: Annotated[str, typer.Option("--method", help="shared (faster), windowed (as the paper), auto.")] = "auto",
+    engine: Annotated[str, typer.Option("--engine", help="keras, openvino, or auto: the fastest here.")] = "auto",
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="float32 or bf16; if left out, bf16 where the masks agree.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Windows at once, of --method windowed.")] = 1,
+    probability: Annotated[
+        bool, typer.Option("--probability", help="Write the map of lesion probabilities as well.")
+    ] = False,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Write a picture of the mask on the scan as well.")
+    ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write a page to look at for each scan, and one for all.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Segment again what is segmented, and replace it.")
+    ] = False,
+    as_json: AsJson = False,
+    assume_affine: AssumeAffine = False,
+) -> None:
+    """Segment the lesions of raw FLAIR scans; masks lie on the scans' own grids. What is done is not done again."""
+    from planar3d.study.cohort import segment_all
+    from planar3d.study.segmented import Asked
+
+    asked = Asked(method, engine, precision, batch_size, assume_affine, overwrite, probability, overlay, report)
+    segmented = segment_all(inputs, model, out, model_recipe(model, recipe, settings, size), asked, log(as_json))
+    if as_json:
+        print_json({"scans": segmented.records, "failed": {str(k): why for k, why in segmented.failed.items()}})
+    if segmented.failed:
+        raise typer.Exit(1)
+
+
+def evaluate(
+    prediction: Annotated[Path, typer.Argument(help="Predicted mask, on the grid of the reference.")],
+    reference: Annotated[Path, typer.Argument(help="Expert mask.")],
+    as_json: AsJson = False,
+) -> None:
+    """Score a predicted mask against an expert's: voxels, lesions and surfaces."""
+    from planar3d.evaluation.scores import score_scan
+    from planar3d.scans.volume import read_mask
+
+    expert = read_mask(reference)
+    scores = score_scan(expert.voxels, read_mask(prediction, expert).voxels, expert.spacing)
+    if as_json:
+        print_json(scores)
+        return
+    for name, value in scores.items():
+        typer.echo(f"{name:24s} {value:.4g}")

@@ -1,0 +1,136 @@
+"""Commands that train and score: train, crossval, report, and the reproduction of the paper."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from planar3d.commands.options import (
+    AsJson,
+    AssumeAffine,
+    Data,
+    Folds,
+    Only,
+    Out,
+    Precision,
+    RecipeName,
+    Seed,
+    Settings,
+    Size,
+    chosen_recipe,
+)
+from planar3d.commands.output import log, print_json, say
+
+if TYPE_CHECKING:
+    from planar3d.study.reproduce import Reproduction
+
+
+def train(
+    data: Data,
+    out: Out,
+    fold: Annotated[int, typer.Option("--fold", help="The round to train, from 1.")] = 1,
+    recipe: RecipeName = "paper",
+    settings: Settings = None,
+    size: Size = None,
+    seed: Seed = None,
+    precision: Precision = None,
+    folds: Folds = None,
+    assume_affine: AssumeAffine = False,
+) -> None:
+    """Train one round; a stopped one goes on where it was."""
+    from planar3d.scans.folds import choose_rounds
+    from planar3d.study.cross_validation import prepare_scans, train_fold
+    from planar3d.study.reproduce import run_on
+
+    run = run_on(data, out, chosen_recipe(recipe, settings, size, seed, precision), folds)
+    (number,) = choose_rounds([fold], len(run.folds))
+    prepare_scans(run, say, assume_affine)
+    train_fold(run, number, say)
+    say(f"best weights: {run.fold(number) / 'best.weights.h5'}")
+
+
+def crossval(
+    data: Data,
+    out: Out,
+    recipe: RecipeName = "paper",
+    settings: Settings = None,
+    size: Size = None,
+    seed: Seed = None,
+    precision: Precision = None,
+    folds: Folds = None,
+    only: Only = None,
+    assume_affine: AssumeAffine = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train, predict and score the rounds of a cross-validation, and write the report."""
+    from planar3d.scans.datasets import find_cases
+    from planar3d.study.reproduce import reproduce
+
+    chosen, notify = chosen_recipe(recipe, settings, size, seed, precision), log(as_json)
+    _show(reproduce(find_cases(data), out, chosen, folds, only, notify, assume_affine=assume_affine), as_json)
+
+
+def reproduce_msseg(
+    demo: Annotated[bool, typer.Option("--demo", help="The embedded phantom at reduced size.")] = False,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder of MSSEG 2016, or other scans with masks.")
+    ] = None,
+    out: Out = Path("runs/msseg"),
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="paper, released, modern, demo, or a JSON file.")
+    ] = None,
+    settings: Settings = None,
+    size: Size = None,
+    seed: Seed = None,
+    precision: Precision = None,
+    folds: Folds = None,
+    only: Only = None,
+    assume_affine: AssumeAffine = False,
+    as_json: AsJson = False,
+) -> None:
+    """Reproduce the paper end to end: folds, masks on the native grid, tables 2 and 3, report."""
+    from planar3d.scans.datasets import find_cases
+    from planar3d.study.reproduce import demonstrate, reproduce
+
+    if demo == (data is not None):
+        raise typer.BadParameter("give either --demo (the embedded phantom) or --data FOLDER (your scans).")
+    chosen, notify = (
+        chosen_recipe(recipe or ("demo" if demo else "paper"), settings, size, seed, precision),
+        log(as_json),
+    )
+    if data is None:
+        _show(demonstrate(out, chosen, only, notify), as_json)
+    else:
+        _show(reproduce(find_cases(data), out, chosen, folds, only, notify, assume_affine=assume_affine), as_json)
+
+
+def report(
+    out: Annotated[Path, typer.Argument(help="A run folder, or a folder of masks that predict wrote.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write the report of a run folder, with tables 2 and 3, or of the scans that predict has segmented."""
+    from planar3d.study.cohort import holds_records, report_records
+    from planar3d.study.report import write_report
+    from planar3d.study.reproduce import Reproduction
+    from planar3d.study.run_folder import is_run, open_run
+
+    if not is_run(out) and holds_records(out):
+        say(f"Report: {report_records(out)}")
+        return
+    run = open_run(out)
+    _show(Reproduction(run, write_report(run.folder)), as_json)
+
+
+def _show(reproduction: "Reproduction", as_json: bool) -> None:
+    from planar3d.study.results import read_results
+    from planar3d.study.tables import print_tables
+
+    results = read_results(reproduction.run.folder)
+    if as_json:
+        scores = [{**vars(scan), "values": scan.values} for scan in results.scans]
+        print_json({"report": str(reproduction.report), "scores": scores, "notes": results.notes})
+        return
+    print_tables(reproduction.run.folder)
+    typer.echo(f"Report: {reproduction.report}")
+    for note in results.notes:
+        typer.echo(note)

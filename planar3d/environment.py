@@ -1,0 +1,49 @@
+"""The versions and the machine that a result was made with."""
+
+import importlib.metadata
+import os
+import platform
+import re
+from pathlib import Path
+
+from planar3d import __version__
+
+_PACKAGES = (
+    "keras",
+    "tensorflow",
+    "tensorflow-cpu",
+    "torch",
+    "jax",
+    "openvino",
+    "numpy",
+    "scipy",
+    "nibabel",
+    "h5py",
+)
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, Python, and those of the packages it computes with that are installed."""
+    found = {"planar3d": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> str:
+    """System, processor and cores, in a line."""
+    return f"{platform.system()} {platform.machine()}, {_processor()}, {os.cpu_count()} cores"
+
+
+def describe() -> str:
+    """Versions and machine in a line, for a log."""
+    return f"{', '.join(f'{name} {version}' for name, version in versions().items())}; {machine()}"
+
+
+def _processor() -> str:
+    table = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*:\s*(.+)", table.read_text()) if table.is_file() else None
+    return named.group(1).strip() if named else platform.processor() or "unknown processor"

@@ -1,0 +1,28 @@
+"""Ctrl-C and requests to end: a process cleans up behind itself, and the same command goes on later."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Have SIGINT and SIGTERM leave the block like an error, so that nothing half-written stays behind.
+
+    The process then exits with 128 and the signal's number, as shells have it; a second signal ends it at once.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        for interrupting in before:
+            signal.signal(interrupting, signal.SIG_DFL)
+        print("Interrupted. The same command goes on from what is done.", file=sys.stderr, flush=True)
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
