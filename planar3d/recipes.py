@@ -28,60 +28,60 @@ class Recipe:
         RecipeError: a field holds a value that is not among its choices or out of its range.
     """
 
-    name: str
+    name: str  # of the recipe
 
     # Preparation (Kolarik 2020, section 3.2)
     grid: Literal["cube", "slices"] = "cube"  # "cube": sagittal, size³; "slices": axial, as acquired, of pixel_mm
     size: int = 256  # voxels along each axis of the prepared cube; rows and columns of slices
     pixel_mm: float = 0.9  # of rows and columns of slices
     slice_mm: float = 6.5  # closer slices are interleaved into stacks of about this distance
-    spline_order: int = 2
+    spline_order: int = 2  # of the interpolation when scans are resampled
     grey_levels: Literal["min-max", "median"] = "min-max"  # "median": that of the head becomes a fixed grey level
     raw_values: Literal["float32", "float16"] = "float32"  # the release stores raw values as float16
     resampling: Literal["matrix", "scipy"] = "matrix"  # "matrix": fast, at most a grey level from scipy's
 
     # Windows (section 3.2)
-    depth: int = 16
-    stride: int = 8
+    depth: int = 16  # slices of a window
+    stride: int = 8  # slices from one window to the next
     window_borders: Literal["scan", "none"] = "scan"  # "none": training windows cross from one scan into the next
-    channels: int = 3
+    channels: int = 3  # the grey levels are repeated for
 
     # Network (section 3.4)
     encoder_weights: str = "imagenet"  # or "none", or a file
     encoder_range: Literal["unit", "imagenet"] = "unit"  # "imagenet": biases fit inputs of 1/128 of ImageNet's range
     encoder_depth: int = 1  # slices that an encoder's kernel spans; 1 is planar, deeper ones are averaged from 2D
-    decoder_filters: tuple[int, ...] = (256, 128, 64, 32)
-    bridge_filters: int = 512
+    decoder_filters: tuple[int, ...] = (256, 128, 64, 32)  # of the decoder's levels, deepest first
+    bridge_filters: int = 512  # of the convolutions between encoder and decoder
     frozen: tuple[str, ...] = ("encoder",)  # groups "encoder", "bridge", "decoder", or names of layers
     output_prior: float = 0.5  # probability that an untrained network gives every voxel
     unit_variance: tuple[str, ...] = ()  # groups whose random layers are scaled to outputs of variance 1, in turn
 
     # Training (section 3.5)
-    learning_rate: float = 5e-5
-    schedule: Literal["decay", "cosine"] = "decay"
+    learning_rate: float = 5e-5  # of Adam
+    schedule: Literal["decay", "cosine"] = "decay"  # "cosine": falls to 0 at the last step
     decay: float = 1.99e-7  # "decay": the learning rate at a step is learning_rate / (1 + decay · step)
     warmup_steps: int = 0  # in which the learning rate rises from 0
     clip_norm: float = 0.0  # largest norm of a gradient; 0 does not clip
     epsilon: float = 1e-7  # Adam's; the default of Keras
-    dice_smoothing: float = 0.0
-    batch_size: int = 2
-    epochs: int = 100
+    dice_smoothing: float = 0.0  # added to both parts of the Dice in the loss
+    batch_size: int = 2  # windows, or crops, of a step
+    epochs: int = 100  # at most
     patience: int = 40  # epochs without a better `monitor` before training stops; 0 never stops early
     monitor: Literal["val_loss", "val_dice", "last"] = "val_loss"  # what the kept weights are best at, or the last
     validation: Literal["last scan", "every 12th window", "none"] = "last scan"  # "none": all scans train
     sampling: Literal["windows", "crops"] = "windows"  # "crops": of random places, changed by `augmentation`
     crop: int = 128  # rows and columns of crops
-    crops_per_epoch: int = 100
+    crops_per_epoch: int = 100  # however many scans there are
     lesion_share: float = 0.6  # of the crops are placed around a lesion voxel, the others anywhere in the head
     augmentation: tuple[Transform, ...] = ()  # of the crops, see planar3d/training/augmentation.py
-    shuffle: Literal["once", "every epoch"] = "once"
+    shuffle: Literal["once", "every epoch"] = "once"  # when the order of the windows is drawn
     cached_features: Literal["none", "float32", "float16"] = "none"  # of a frozen encoder, computed once a scan
-    precision: Literal["float32", "bf16", "float16"] = "float32"
-    seed: int = 0
+    precision: Literal["float32", "bf16", "float16"] = "float32"  # that the network computes in
+    seed: int = 0  # of random weights, order, crops and augmentation
 
     # Output (section 3.2)
     threshold: float = 16.0  # of 256
-    threshold_rule: Literal["absolute", "released"] = "absolute"
+    threshold_rule: Literal["absolute", "released"] = "absolute"  # "released": relative to the highest probability
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -1,0 +1,127 @@
+"""The documentation: it builds without warnings, needs no connection, and says of the code what the code says."""
+
+import html
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import typer
+
+import planar3d
+from planar3d.cli import app
+from planar3d.evaluation.quality import _CHECKS
+from planar3d.evaluation.scores import MEASURES
+from planar3d.recipes import RECIPES
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = typer.main.get_command(app).commands
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    pytest.importorskip("mkdocs")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr
+    return folder
+
+
+def read(site, page):
+    """A page's text as it is read, without its tags."""
+    return html.unescape(re.sub(r"<[^>]+>", "", (site / page).read_text(encoding="utf-8")))
+
+
+def test_every_command_and_option_is_in_the_reference(site):
+    text = (site / "reference/commands.html").read_text(encoding="utf-8")
+    sections = dict(re.findall(r'<h2 id="(\w+)">(.*?)(?=<h2|</article>)', text, re.S))
+    for name, command in COMMANDS.items():
+        assert html.escape(command.help, quote=False) in sections[name]
+        for param in command.params:
+            shown = param.opts[0] if param.opts[0].startswith("--") else param.name.upper()
+            assert shown in sections[name], f"{name} {shown}"
+            assert html.escape(param.help, quote=False) in sections[name], f"{name} {shown}"
+    assert "--demo" in sections["reproduce_msseg"]
+
+
+def test_every_recipe_s_fields_are_in_the_reference_with_their_values(site):
+    text = (site / "reference/recipes.html").read_text(encoding="utf-8")
+    fields, values = text.split('id="values"')
+    rows = {row[0]: row[1:] for row in (re.findall(r"<td>(.*?)</td>", r) for r in values.split("<tr>")) if row}
+    for name in RECIPES["paper"].to_json():
+        assert f"<td><code>{name}</code></td>" in fields
+        for recipe, cell in zip(RECIPES.values(), rows[f"<code>{name}</code>"], strict=True):
+            value = recipe.to_json()[name]
+            shown = re.findall(r"<code>(.*?)</code>", cell)
+            assert shown == [str(v) for v in (value if isinstance(value, list) else [value])], (name, recipe.name)
+
+
+def test_every_public_name_is_in_the_reference(site):
+    text = read(site, "reference/python.html")
+    for name in set(planar3d.__all__) - {"__version__"}:
+        assert re.search(rf"\b{name}\b", text), name
+    assert "planar3d.PlanarResUNet" in text and "input_shape" in text
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [("reference/outputs.html", _CHECKS), ("reference/run-folder.html", MEASURES)],
+    ids=["quality checks", "measures"],
+)
+def test_what_files_hold_is_in_the_reference(site, page, names):
+    text = (site / page).read_text(encoding="utf-8")
+    assert [name for name in names if f"<code>{name}</code>" not in text] == []
+
+
+def test_every_environment_variable_is_in_the_reference(site):
+    read_by_code = re.compile(
+        r"environ(?:\.get|\.setdefault)?[(\[]\"(\w+)\"|\"(\w+)\" in os\.environ|(PLANAR3D_[A-Z_]+)"
+    )
+    sources = (path.read_text(encoding="utf-8") for path in ROOT.glob("planar3d/**/*.py"))
+    names = {name for source in sources for match in read_by_code.findall(source) for name in match if name}
+    assert "PLANAR3D_OFFLINE" in names
+    text = (site / "reference/environment.html").read_text(encoding="utf-8")
+    assert [name for name in names if f"<code>{name}</code>" not in text] == []
+
+
+class Loaded(HTMLParser):
+    """The addresses that a browser fetches by itself to show a page."""
+
+    def __init__(self):
+        super().__init__()
+        self.addresses = []
+
+    def handle_starttag(self, tag, attrs):
+        self.addresses += [
+            value for name, value in attrs if name in ("src", "srcset") or (tag, name) == ("link", "href")
+        ]
+
+
+def test_pages_load_nothing_from_elsewhere(site):
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 20
+    for page in pages:
+        parser = Loaded()
+        parser.feed(page.read_text(encoding="utf-8"))
+        for address in parser.addresses:
+            assert not re.match(r"(https?:)?//", address), f"{page}: {address}"
+            local = address.partition("?")[0].partition("#")[0]
+            assert page.name == "404.html" or address.startswith("data:") or (page.parent / local).exists(), address
+    for style in site.rglob("*.css"):
+        assert not re.search(r"@import|url\(['\"]?(https?:)?//", style.read_text(encoding="utf-8")), style
+
+
+def test_the_search_finds_a_page_without_a_server(site):
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no Chromium is installed")
+    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000", "--dump-dom"]
+    page = f"{(site / 'index.html').as_uri()}?q=threshold"
+    done = subprocess.run([browser, *options, page], capture_output=True, text=True, timeout=120)
+    assert "matching documents" in done.stdout and "<mark" in done.stdout
