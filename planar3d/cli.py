@@ -12,6 +12,7 @@ from planar3d.commands.scans import phantom, prepare
 from planar3d.commands.segmenting import evaluate, predict
 from planar3d.commands.studies import crossval, report, reproduce_msseg, train
 from planar3d.errors import Planar3DError
+from planar3d.interruption import interruptible
 
 COMMANDS = (weights, phantom, prepare, train, crossval, predict, evaluate, report, info, export)
 
@@ -32,10 +33,11 @@ def main(command: Callable[..., Any] | None = None) -> None:
     """Run the command line, or one command of it as a script; a user's problem is a sentence and exit code 2."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        if command is None:
-            app()
-        else:
-            typer.run(command)
+        with interruptible():
+            if command is None:
+                app()
+            else:
+                typer.run(command)
     except Planar3DError as error:
         _fail(str(error))
     except OSError as error:

@@ -1,5 +1,6 @@
 """The command line: sentences and exit codes, and the same results as the functions."""
 
+import json
 import os
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def test_a_published_model_goes_by_its_name(run, data, name, published, tmp_path
     for model in (name, published):
         code, _, err = run("predict", scan, "--model", model, "--out", tmp_path / str(len(masks)))
         assert code == 0, err
-        masks.append(nib.load(next((tmp_path / str(len(masks))).iterdir())).get_fdata())
+        masks.append(nib.load(next((tmp_path / str(len(masks))).glob("*_mask.nii.gz"))).get_fdata())
     np.testing.assert_array_equal(*masks)
     code, out, _ = run("info", "--model", name)
     assert code == 0 and out.startswith("ms-flair-open\n") and "mean Dice: 0.5" in out
@@ -98,8 +99,9 @@ def test_scans_are_segmented_and_a_bad_one_does_not_stop_the_others(run, data, m
     bad.write_bytes(b"no scan")
     code, out, _ = run("predict", *good, bad, "--model", model, "--out", tmp_path / "masks", "--overlay")
     assert code == 1 and "bad_FLAIR.nii.gz is a damaged gzip file" in out
-    names = sorted(p.name for p in (tmp_path / "masks").iterdir())
-    assert names == [f"{i}_3DFLAIR_{what}" for i in ("01A", "01B") for what in ("mask.nii.gz", "overlay.png")]
+    names = {p.name for p in (tmp_path / "masks").iterdir()}
+    endings = (".json", "_lesions.csv", "_mask.nii.gz", "_overlay.png")
+    assert names == {f"{i}_3DFLAIR{ending}" for i in ("01A", "01B") for ending in endings}
     mask, scan = nib.load(tmp_path / "masks/01A_3DFLAIR_mask.nii.gz"), nib.load(good[0])
     assert mask.shape == scan.shape and mask.get_data_dtype() == np.uint8
 
@@ -118,12 +120,37 @@ def test_a_folder_of_scans_is_segmented_whole(run, data, model, tmp_path):
     assert code == 2 or "FLAIR" in out
 
 
+def test_results_as_json_are_alone_on_the_standard_output(run, data, model, tmp_path):
+    scan, absent = min(data.rglob("3DFLAIR.nii.gz")), tmp_path / "absent_FLAIR.nii"
+    words = ("predict", scan, absent, "--model", model, "--out", tmp_path, "--engine", "keras", "--report", "--json")
+    code, out, err = run(*words)
+    result = json.loads(out)
+    assert code == 1 and list(result["failed"]) == [str(absent)] and "1/2" in err
+    (record,) = result["scans"]
+    assert record == json.loads((tmp_path / record["files"]["record"]).read_text())
+    page = (tmp_path / "report.html").read_text()
+    assert record["scan"]["name"] in page and str(absent) in page
+    (tmp_path / "report.html").unlink()
+    assert run("report", tmp_path)[0] == 0 and record["scan"]["name"] in (tmp_path / "report.html").read_text()
+    mask = tmp_path / record["files"]["mask"]
+    code, out, _ = run("evaluate", mask, mask, "--json")
+    assert code == 0 and {"dice", "sensitivity"} <= json.loads(out).keys()
+
+
+def test_the_whole_card_of_a_weights_file_can_be_printed(run, name):
+    code, out, _ = run("info", "--model", name, "--card")
+    assert code == 0 and out.startswith("# ms-flair-open") and "as the test says" in out
+
+
 def test_crossval_then_report_then_evaluate(run, data, tmp_path):
     out_folder = tmp_path / "run"
     code, out, _ = run("crossval", "--data", data, "--out", out_folder, "--only", "1", *SETTINGS)
     assert code == 0 and "report.html" in out and "0.611" in out
     code, out, _ = run("report", out_folder)
     assert code == 0 and (out_folder / "report/table2.csv").is_file()
+    code, out, _ = run("report", out_folder, "--json")
+    scores = json.loads(out)["scores"]
+    assert code == 0 and {row["grid"] for row in scores} == {"prepared", "native"} and "dice" in scores[0]["values"]
     reference = data / "TrainingDataset_MSSEG/01B/Consensus.nii.gz"
     code, out, _ = run("evaluate", reference, reference)
     assert code == 0 and any(line.split() == ["dice", "1"] for line in out.splitlines())

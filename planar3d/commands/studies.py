@@ -110,15 +110,13 @@ def report(
 ) -> None:
     """Write the report of a run folder, with tables 2 and 3, or of the scans that predict has segmented."""
     from planar3d.study.cohort import holds_records, report_records
-    from planar3d.study.report import write_report
-    from planar3d.study.reproduce import Reproduction
+    from planar3d.study.reproduce import report_on
     from planar3d.study.run_folder import is_run, open_run
 
     if not is_run(out) and holds_records(out):
         say(f"Report: {report_records(out)}")
         return
-    run = open_run(out)
-    _show(Reproduction(run, write_report(run.folder)), as_json)
+    _show(report_on(open_run(out), log(as_json)), as_json)
 
 
 def _show(reproduction: "Reproduction", as_json: bool) -> None:

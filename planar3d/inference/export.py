@@ -14,6 +14,7 @@ from planar3d import __version__
 from planar3d.errors import Planar3DError
 from planar3d.files import folder_written_beside, write_json
 from planar3d.inference.export_formats import FORMATS, Format
+from planar3d.locks import locked
 from planar3d.recipes import Recipe
 from planar3d.scans.windows import network_input
 
@@ -71,7 +72,7 @@ def export_network(
     metadata = {f"planar3d_{key}": json.dumps(value) for key, value in described.items()}
     results = []
     for name, made in chosen.items():
-        with folder_written_beside(Path(folder) / name) as temporary:
+        with locked(folder, f"the export to {name}"), folder_written_beside(Path(folder) / name) as temporary:
             made.write(network, temporary, metadata)
             found = made.run(temporary, network.name, window)
             difference = float(np.max(np.abs(found - expected))) if found.shape == expected.shape else float("nan")

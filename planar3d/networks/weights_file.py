@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from planar3d.errors import RecipeError, WeightsError
-from planar3d.files import written_beside
+from planar3d.files import require_room, written_beside
 from planar3d.networks.card_content import filled_card
 from planar3d.networks.fitting import refuse_misfit
 from planar3d.networks.planar_resunet import recipe_network
@@ -19,6 +19,7 @@ from planar3d.transfer.published_models import file_sha256, find_model
 from planar3d.transfer.rehearsal import rehearse
 from planar3d.transfer.transplant import transplant
 
+_OVERHEAD = 2**20  # bytes of a weights file besides its arrays
 # What any head scan is prepared to, generously; a file that asks for more is not honest.
 _PLAUSIBLE = {"size": (16, 1024), "depth": (16, 512), "pixel_mm": (0.05, 20.0), "slice_mm": (0.2, 50.0)}
 
@@ -36,6 +37,7 @@ def save_weights(network: keras.Model, path: str | Path, recipe: Recipe, card: M
     if not path.name.endswith(".weights.h5"):
         raise WeightsError(f"{path}: weights are written as .weights.h5; choose such a name.")
     with written_beside(path) as temporary:
+        require_room(path, sum(array.nbytes for array in network.get_weights()) + _OVERHEAD)
         network.save_weights(temporary, overwrite=True)
         filled = filled_card(network, recipe, read_directly(temporary), card or {})
         write_metadata(temporary, {RECIPE: recipe.to_json(), CARD: filled})

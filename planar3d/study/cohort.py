@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,7 +68,7 @@ def segment_all(
     notify(describe())
     recipe = recipe or read_recipe(model) or PAPER
     task = _Task(items, describe_model(model), recipe, asked, notify)
-    with locked(out, "segmenting"):
+    with _not_left_empty(Path(out)), locked(out, "segmenting"):
         remove_temporaries(*{path.parent for outputs in items.values() for path in vars(outputs).values()})
         for dataset in {item.dataset for item in items if item.dataset}:
             write_dataset_description(Path(out), dataset)
@@ -81,6 +82,17 @@ def segment_all(
     if task.failed:
         notify(f"{len(task.failed)} of {len(items)} scans failed: {', '.join(map(str, task.failed))}")
     return Cohort([task.records[item] for item in items if item in task.records], task.failed)
+
+
+@contextmanager
+def _not_left_empty(folder: Path) -> Iterator[None]:
+    """Remove a folder that was made inside the block if nothing came to lie in it."""
+    before = folder.exists()
+    try:
+        yield
+    finally:
+        if not before and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def report_records(folder: str | Path, failed: Mapping[Path, str] | None = None) -> Path:

@@ -59,9 +59,16 @@ def write_page(path: str | Path, template: str, scripts: Sequence[str], **conten
 
 
 def as_text(content: Mapping[str, Any]) -> dict[str, str]:
-    """Values as a table shows them: texts as they are, nothing as a dash, anything else as JSON."""
-    shown = {key: "–" if value is None else value for key, value in content.items()}
-    return {key: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for key, v in shown.items()}
+    """Values as a table shows them: texts, and lists of texts, as they are; nothing as a dash; all others as JSON."""
+    return {key: _as_text(value) for key, value in content.items()}
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+        return " ".join(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def histogram(values: Sequence[float], limits: Sequence[float], labels: Sequence[str]) -> list[Bar]:

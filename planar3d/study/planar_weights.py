@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from planar3d.errors import WeightsError
-from planar3d.files import written_beside
+from planar3d.files import require_room, written_beside
+from planar3d.locks import locked
 from planar3d.networks.vgg16 import PlanarVGG16
 from planar3d.transfer.arrays import read_arrays, write_legacy_h5
 from planar3d.transfer.kernel_figure import draw_kernels
@@ -47,7 +48,8 @@ def write_planar_weights(
     network = PlanarVGG16((16, 64, 64, 3), weights=None)
     notify(f"{origin}\n{transplant(network, arrays)}")
     path = Path(folder) / FILE_NAMES[format]
-    with written_beside(path) as temporary:
+    with locked(folder, "writing weights"), written_beside(path) as temporary:
+        require_room(path, sum(array.nbytes for array in network.get_weights()))
         if format == "h5":
             write_legacy_h5(temporary, network)
         else:

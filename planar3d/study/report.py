@@ -1,12 +1,11 @@
 """The report of a run: tables 2 and 3, learning curves, box plots, and every test scan with its lesions outlined."""
 
 import base64
-import json
 import math
 import re
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -19,6 +18,7 @@ from planar3d.evaluation.scores import MEASURES
 from planar3d.extras import study_extra
 from planar3d.files import write_text
 from planar3d.scans.volume import Scan
+from planar3d.study.page import as_text
 from planar3d.study.results import GRIDS, Results, ScanScores, read_results
 from planar3d.study.tables import all_tables, write_tables
 
@@ -68,9 +68,9 @@ def write_report(run: str | Path) -> Path:
         scans=[(results.grid_label(grid), _scan_lines(results.on(grid))) for grid in GRIDS if results.on(grid)],
         scan_header=["scan", "center", "round", *(_with_unit(name) for name in MEASURES)],
         conditions={
-            "Data": _as_text({**results.folds["data"], "scans": len(results.folds["scans"])}),
-            "Recipe": _as_text(results.recipe),
-            "Environment": _as_text(results.environment),
+            "Data": as_text({**results.folds["data"], "scans": len(results.folds["scans"])}),
+            "Recipe": as_text(results.recipe),
+            "Environment": as_text(results.environment),
         },
     )
     write_text(folder / "report.html", page)
@@ -156,10 +156,6 @@ def _score(value: float, digits: int) -> str:
 def _with_unit(name: str) -> str:
     label, unit, _ = MEASURES[name]
     return f"{label} [{unit}]" if unit else label
-
-
-def _as_text(content: dict[str, Any]) -> dict[str, str]:
-    return {key: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for key, v in content.items()}
 
 
 def _embed(path: Path) -> str:

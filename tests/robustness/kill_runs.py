@@ -1,0 +1,232 @@
+"""kill -9 at random moments of prepare, train, crossval and predict; each rerun must end as an uninterrupted run did.
+
+    python tests/robustness/kill_runs.py --kills 200 --seed 0 --out FOLDER
+
+Every command runs to its end once, which gives its files and its duration. Then it is started in an empty folder,
+killed after a part of that duration that is uniformly random, and started again until it ends; some are killed twice.
+All files must be those of the whole run, as `run_contents` compares them, and none may be left half-written.
+A stopped run of this script goes on when it is started again: what became of each kill is a line of
+FOLDER/results.jsonl.
+
+So that a start takes no seconds, one process loads TensorFlow, without running anything in it, and forks for every
+run; --real N has the first N runs of the table start as `python scripts/…`, to show that it makes no difference.
+"""
+
+import argparse
+import collections
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from run_contents import contents, temporaries
+
+ROOT = Path(__file__).parents[2]
+TINY = (
+    *("size=16", "decoder_filters=4,4,4,4", "bridge_filters=4", "encoder_weights=none", "epochs=3"),
+    *("learning_rate=1e-3", "threshold=128", "shuffle=every epoch", "cached_features=float32"),
+)
+SETTINGS = [word for setting in TINY for word in ("--set", setting)]
+SCRIPTS = {
+    "prepare": "prepare_msseg.py",
+    "train": "train_fold.py",
+    "crossval": "cross_validate.py",
+    "predict": "predict.py",
+}
+LIMIT = 240  # seconds for a run that is to end by itself
+
+
+def main() -> None:
+    """Make the data and the whole runs, kill, compare, and print the figures."""
+    arguments = _arguments()
+    _load()
+    work = arguments.out.absolute()
+    commands = _prepare_work(work)
+    whole = {name: _whole_run(name, command, work) for name, command in commands.items()}
+    print("seconds of whole runs:", {name: round(seconds, 1) for name, (_, seconds) in whole.items()}, flush=True)
+    kept = work / "results.jsonl"
+    results = [json.loads(line) for line in kept.read_text().splitlines()] if kept.is_file() else []
+    with kept.open("a", buffering=1) as lines:
+        for number in range(len(results), arguments.kills):
+            name = list(commands)[number % len(commands)]
+            files, seconds = whole[name]
+            start = start_script if number < arguments.real else start_fork
+            outcome = kill_and_rerun(name, commands[name], work, files, seconds, [arguments.seed, number], start)
+            results.append({"number": number, "command": name, **outcome})
+            lines.write(json.dumps(results[-1]) + "\n")
+            if not outcome["equal"]:
+                break
+    summary: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
+    for result in results:
+        for of in (result["command"], "all"):
+            summary[of].update({name: result[name] for name in ("runs", "kills", "left_by_kills", "equal")})
+    print(json.dumps(summary, indent=2))
+    sys.exit(0 if summary["all"]["equal"] == arguments.kills else 1)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--real", type=int, default=0, help="the first of all kills that start a new interpreter")
+    parser.add_argument("--out", type=Path, required=True, help="where data and runs are kept")
+    return parser.parse_args()
+
+
+def _load() -> None:
+    """Load what the commands load, and run nothing in it: threads would not survive a fork."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import jinja2  # noqa: F401
+    import matplotlib.pyplot  # noqa: F401
+    import tensorflow  # noqa: F401
+
+    import planar3d.study.cohort
+    import planar3d.study.reproduce  # noqa: F401
+
+
+def _prepare_work(work: Path) -> dict[str, list[str]]:
+    """Data, a trained network for predict, and the words of each command; what is there is kept."""
+    from planar3d.scans.phantom import write_phantom
+
+    data, model = work / "data", work / "model"
+    if not (work / "made").is_file():
+        write_phantom(data, scans_per_center=2, reduction=14)
+        code = start_fork("train", _training(data, model, "1"), work).wait()
+        if code:
+            raise SystemExit(f"training for predict ended with {code}; see {work / 'log'}")
+        (work / "made").touch()
+    weights = model / "fold-1" / "best.weights.h5"
+    out = work / "run"
+    scans = [str(path) for path in sorted(data.rglob("3DFLAIR.nii.gz"))[:4]]
+    return {
+        "prepare": _training(data, out),
+        "train": _training(data, out, "1"),
+        "crossval": [*_training(data, out), "--only", "1"],
+        "predict": [*scans, "--model", str(weights), "--out", str(out), "--engine", "keras", "--overlay"],
+    }
+
+
+def _training(data: Path, out: Path, fold: str = "") -> list[str]:
+    return ["--data", str(data), "--out", str(out), *SETTINGS, *(["--fold", fold] if fold else [])]
+
+
+class Fork:
+    """A command in a fork of this process; what of `subprocess.Popen` is needed here."""
+
+    def __init__(self, name: str, words: list[str], log: Path) -> None:
+        self.pid = os.fork()
+        self.code: int | None = None
+        if self.pid == 0:
+            _become(name, words, log)
+
+    def poll(self) -> int | None:
+        """The exit code, minus the signal if it was killed, or None while it runs."""
+        if self.code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.code = os.waitstatus_to_exitcode(status) if pid else None
+        return self.code
+
+    def wait(self) -> int:
+        """Wait for the end, as long as a run may take."""
+        deadline = time.monotonic() + LIMIT
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                self.send_signal(signal.SIGKILL)
+            time.sleep(0.005)
+        return self.code or 0
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the process, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+def _become(name: str, words: list[str], log: Path) -> None:
+    """Be the command line, from here to the end of the process."""
+    code = 70
+    try:
+        with log.open("a") as stream:
+            os.dup2(stream.fileno(), 1)
+            os.dup2(stream.fileno(), 2)
+        from planar3d import cli
+
+        sys.argv = [name, *words]
+        cli.main(getattr(cli, name))
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def start_fork(name: str, words: list[str], work: Path) -> Fork:
+    """Start a command in a fork."""
+    work.mkdir(parents=True, exist_ok=True)
+    return Fork(name, words, work / "log")
+
+
+def start_script(name: str, words: list[str], work: Path) -> subprocess.Popen:
+    """Start a command as its script, in an interpreter of its own."""
+    with (work / "log").open("a") as log:
+        command = [sys.executable, str(ROOT / "scripts" / SCRIPTS[name]), *words]
+        return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=log, stderr=log)
+
+
+def _whole_run(name: str, words: list[str], work: Path) -> tuple[dict[str, str], float]:
+    """The files of an uninterrupted run, and how long it takes; measured once in a work folder."""
+    kept = work / f"whole-{name}.json"
+    if kept.is_file():
+        return tuple(json.loads(kept.read_text()))
+    _clear(work)
+    began = time.monotonic()
+    code = start_fork(name, words, work).wait()
+    seconds = time.monotonic() - began
+    if code:
+        raise SystemExit(f"an uninterrupted {name} ended with {code}; see {work / 'log'}")
+    files = contents(work / "run")
+    kept.write_text(json.dumps([files, seconds]))
+    return files, seconds
+
+
+def kill_and_rerun(
+    name: str, words: list[str], work: Path, files: dict[str, str], seconds: float, seed: list[int], start=start_fork
+) -> dict[str, int]:
+    """Kill a run at a random moment, one in four twice, run it to its end, and compare its files."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    _clear(work)
+    killed = left = 0
+    # A new interpreter loads for some seconds before it begins.
+    loading = 0.0 if start is start_fork else 6.0
+    for _ in range(2 if rng.random() < 0.25 else 1):
+        process = start(name, words, work)
+        time.sleep(loading + rng.uniform(0, seconds))
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        left += len(temporaries(work / "run"))
+    code = start(name, words, work).wait()
+    found = contents(work / "run")
+    wrong = sorted(path for path in found.keys() | files.keys() if found.get(path) != files.get(path))
+    after = temporaries(work / "run")
+    if code or wrong or after:
+        print(f"{name} {seed}: exit {code}, different: {wrong[:9]}, left: {after[:9]}; see {work}", flush=True)
+    return {"runs": 1, "kills": killed, "left_by_kills": left, "equal": int(not (code or wrong or after))}
+
+
+def _clear(work: Path) -> None:
+    shutil.rmtree(work / "run", ignore_errors=True)
+    (work / "log").unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""A full disk and a read-only folder end in one sentence and leave nothing half-written; with room, the run goes on."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from msseg import TINY, write_msseg
+
+from planar3d import cli
+from planar3d.networks.weights_file import save_weights
+from planar3d.recipes import PAPER
+from planar3d.training.fit import build_network
+
+SETTINGS = [word for setting in TINY for word in ("--set", setting)]
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """Mount a small file system in memory, and return its folder and a function that mounts it anew."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options):
+        words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+    if sys.platform != "linux" or not mount("size=64k"):
+        pytest.skip("file systems cannot be mounted here")
+    yield folder, lambda options: mount(f"remount,{options}")
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a command, and return its exit code and what it said of an error."""
+
+    def start(name, *words):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main(getattr(cli, name))
+        return ended.value.code or 0, capsys.readouterr().err
+
+    return start
+
+
+def _half_written(folder):
+    return [path for path in folder.rglob(".*") if path.name.startswith(".writing-")]
+
+
+def test_preparation_stops_at_a_full_disk_and_goes_on_with_room(disk, run, tmp_path):
+    folder, remount = disk
+    words = ("--data", write_msseg(tmp_path / "data"), "--out", folder / "run", *SETTINGS)
+    code, said = run("prepare", *words)
+    assert code == 2 and "No space left on device" in said and "prepared" in said and len(said.splitlines()) == 1
+    assert not _half_written(folder)
+    assert remount("size=16m") and run("prepare", *words)[0] == 0
+    assert run("prepare", "--data", tmp_path / "data", "--out", tmp_path / "whole", *SETTINGS)[0] == 0
+    for path in (tmp_path / "whole" / "prepared").rglob("*.npy"):
+        np.testing.assert_array_equal(np.load(path), np.load(folder / "run" / path.relative_to(tmp_path / "whole")))
+
+
+def test_training_stops_at_a_full_disk(disk, run, tmp_path):
+    folder, remount = disk
+    assert remount("size=2m")  # room for prepared scans, not for weights
+    code, said = run("train", "--data", write_msseg(tmp_path / "data"), "--out", folder / "run", *SETTINGS)
+    assert code == 2 and "No space left on device" in said and "best.weights.h5" in said
+    assert len(said.splitlines()) == 1 and not _half_written(folder)
+
+
+@pytest.mark.parametrize("options, reason", [("size=8k", "No space left on device"), ("ro", "Read-only file system")])
+def test_prediction_stops_where_nothing_can_be_written(disk, run, tmp_path, options, reason):
+    folder, remount = disk
+    recipe = PAPER.with_settings(list(TINY))
+    model = save_weights(build_network(recipe), tmp_path / "model.weights.h5", recipe)
+    data = write_msseg(tmp_path / "data", ids=("01A",))
+    assert remount(options)
+    scan = next(data.rglob("3DFLAIR.nii.gz"))
+    code, said = run("predict", scan, "--model", model, "--out", folder / "masks", "--engine", "keras")
+    assert code == 2 and reason in said and not _half_written(folder)
+    assert not list(folder.rglob("*_mask.nii.gz"))
+
+
+def test_a_run_in_a_read_only_folder_is_refused(disk, run, tmp_path):
+    folder, remount = disk
+    data = write_msseg(tmp_path / "data")
+    assert remount("ro")
+    code, said = run("prepare", "--data", data, "--out", folder / "run", *SETTINGS)
+    assert code == 2 and "Read-only file system" in said and len(said.splitlines()) == 1

@@ -1,0 +1,67 @@
+"""Two processes on one run folder, and processes that are asked to end."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from msseg import TINY, write_msseg
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = [word for setting in (*TINY, "epochs=30", "shuffle=every epoch") for word in ("--set", setting)]
+MAIN = """
+from planar3d import cli
+from planar3d.interruption import interruptible
+with interruptible():
+    cli.main(cli.train)
+"""
+
+
+def _start(data, out, program, *words):
+    command = [sys.executable, *program, "--data", str(data), "--out", str(out), *SETTINGS, *words]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _wait_for(path, process):
+    deadline = time.monotonic() + 200
+    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert path.exists(), process.communicate()
+
+
+def test_two_processes_that_prepare_one_run_make_one_whole_run(tmp_path):
+    data, program = write_msseg(tmp_path / "data"), [str(ROOT / "scripts/prepare_msseg.py")]
+    both = [_start(data, tmp_path / "run", program) for _ in range(2)]
+    said = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    for scan in (tmp_path / "run" / "prepared").glob("*/"):
+        assert sorted(os.listdir(scan)) == ["geometry.json", "mask.npy", "voxels.npy"]
+        assert np.load(scan / "voxels.npy").shape == (32, 32, 32)
+        assert sum(f"prepared {scan.name}" in text for text in said) == 1  # by one of them alone
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_round_is_refused_to_a_second_process_and_goes_on_after_an_interruption(tmp_path, number):
+    data, out = write_msseg(tmp_path / "data"), tmp_path / "run"
+    first = _start(data, out, ["-c", MAIN])
+    _wait_for(out / "fold-1" / "history.csv", first)
+    second = _start(data, out, [str(ROOT / "scripts/train_fold.py")])
+    # The second needs seconds to load; the first must still be at it then.
+    said = second.communicate()[1]
+    assert first.poll() is None, "the first process was too quick for this test"
+    assert second.returncode == 2 and f"fold-1 is in use by process {first.pid}" in said
+
+    first.send_signal(number)
+    said = first.communicate()[1]
+    assert first.returncode == 128 + number and "goes on from what is done" in said and "Traceback" not in said
+    assert not [path for path in out.rglob(".*") if path.name.startswith(".writing-")]
+    assert not (out / "fold-1" / "training.json").exists()
+    resumed = _start(data, out, ["-c", MAIN], "--fold", "1")
+    assert "going on after epoch" in resumed.stdout.readline() + resumed.stdout.readline() + resumed.stdout.readline()
+    resumed.send_signal(number)
+    resumed.communicate()
