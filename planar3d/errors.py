@@ -17,6 +17,10 @@ class WeightsError(Planar3DError):
     """Weights that are missing, damaged or of another network."""
 
 
+class ConversionError(Planar3DError):
+    """A 2D network, or a layer of it, that has no 3D counterpart."""
+
+
 class RecipeError(Planar3DError):
     """A recipe that does not exist or holds a wrong value."""
 

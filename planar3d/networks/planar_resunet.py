@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from planar3d.conversion.skip_levels import features, up_factors
 from planar3d.networks.blocks import dilated_residual_level
 from planar3d.networks.encoder_weights import EncoderWeights, fill_encoder
 from planar3d.networks.vgg16 import vgg16_convolutions, vgg16_pool
@@ -19,7 +20,7 @@ MULTIPLE = 16
 def PlanarResUNet(
     input_shape: tuple[int, int | None, int | None, int] = (16, 256, 256, 3),
     weights: EncoderWeights = None,
-    encoder: str = "vgg16",
+    encoder: str | keras.Model = "vgg16",
     encoder_weights: EncoderWeights = "imagenet",
     decoder_filters: Sequence[int] = PAPER.decoder_filters,
     bridge_filters: int = PAPER.bridge_filters,
@@ -35,7 +36,9 @@ def PlanarResUNet(
         input_shape: (depth, rows, cols, channels), the first three multiples of 16; rows and cols may be None.
         weights: a file, or the name of a published model, that fills the whole network; then no encoder weights are
             looked for.
-        encoder: `"vgg16"`, the paper's.
+        encoder: `"vgg16"`, the paper's, or any 3D network, as `convert` gives it: its skip levels are taken
+            (`features`), its weights and its input's shape stay, and `decoder_filters` has a number for each level but
+            the coarsest.
         encoder_weights: `"imagenet"`, a file of 2D or planar kernels, or None for a random encoder.
         decoder_filters: filters of the decoder levels, deepest first; the paper's are 256, 128, 64, 32.
         bridge_filters: filters of `conv51` and `conv52`.
@@ -47,12 +50,17 @@ def PlanarResUNet(
         A model from (batch, depth, rows, cols, channels) to lesion probabilities (batch, depth, rows, cols, 1).
 
     Raises:
-        ValueError: a size that is no multiple of 16, an unknown encoder or an even depth of it, or not four decoder
-            levels.
+        ValueError: a size that is no multiple of 16, an unknown encoder or an even depth of it, or not as many decoder
+            levels as the encoder has.
         WeightsError: weights that cannot be found, read, or do not fit.
 
     Source: Kolarik 2020, figure 4 and section 3.4; layer names as in the released weight files.
     """
+    if isinstance(encoder, keras.Model):
+        network = _with_encoder(encoder, decoder_filters, bridge_filters, name)
+        if weights is not None:
+            load_weights(network, weights, strict=True)
+        return network
     _check(input_shape, encoder, decoder_filters, encoder_depth)
     inputs = x = keras.Input(input_shape, name="input")
     skips = []
@@ -64,10 +72,7 @@ def PlanarResUNet(
     for level, filters, skip in zip((6, 7, 8, 9), decoder_filters, reversed(skips), strict=True):
         # Level 6 sees two slices, so its kernels are two deep; the other levels' are three deep.
         x = dilated_residual_level(x, skip, filters, level, kernel=(2 if level == 6 else 3, 3, 3))
-    # Probabilities stay in float32 under any precision policy: the loss takes their logarithm.
-    outputs = layers.Conv3D(1, 1, activation="sigmoid", dtype="float32", name="conv10")(x)
-
-    network = keras.Model(inputs, outputs, name=name)
+    network = keras.Model(inputs, _probabilities(x), name=name)
     if weights is not None:
         load_weights(network, weights, strict=True)
     else:
@@ -89,6 +94,25 @@ def recipe_network(
     )
 
 
+def _with_encoder(encoder: keras.Model, decoder_filters: Sequence[int], bridge_filters: int, name: str) -> keras.Model:
+    *skips, x = (levels := features(encoder)).outputs
+    factors = up_factors(levels)
+    if len(decoder_filters) != len(factors):
+        raise ValueError(
+            f"decoder_filters={tuple(decoder_filters)}: {encoder.name} has {len(factors)} levels above its coarsest; "
+            "as many numbers are needed, deepest first."
+        )
+    x = _bridge(x, bridge_filters)
+    for number, (filters, skip, up) in enumerate(zip(decoder_filters, reversed(skips), factors, strict=True)):
+        x = dilated_residual_level(x, skip, filters, 6 + number, (3, 3, 3), up)
+    return keras.Model(levels.input, _probabilities(x), name=name)
+
+
+def _probabilities(x: Any) -> Any:
+    # Probabilities stay in float32 under any precision policy: the loss takes their logarithm.
+    return layers.Conv3D(1, 1, activation="sigmoid", dtype="float32", name="conv10")(x)
+
+
 def _bridge(x: Any, filters: int) -> Any:
     y = x
     for name in ("conv51", "conv52"):
@@ -98,7 +122,7 @@ def _bridge(x: Any, filters: int) -> Any:
 
 def _check(input_shape: Sequence[int | None], encoder: str, decoder_filters: Sequence[int], encoder_depth: int) -> None:
     if encoder != "vgg16":
-        raise ValueError(f"encoder={encoder!r} is unknown; the planar res-u-net has: 'vgg16'.")
+        raise ValueError(f"encoder={encoder!r} is unknown; the planar res-u-net takes 'vgg16', or a 3D network.")
     if len(decoder_filters) != 4:
         raise ValueError(f"decoder_filters={tuple(decoder_filters)}: four levels are needed, deepest first.")
     if encoder_depth < 1 or encoder_depth % 2 == 0:

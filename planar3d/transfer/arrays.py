@@ -22,11 +22,12 @@ from planar3d.transfer.onnx_initializers import read_onnx
 from planar3d.transfer.published_models import find_model
 from planar3d.transfer.rehearsal import rehearse
 from planar3d.transfer.size_budget import SizeBudget
+from planar3d.transfer.torch_files import READERS as TORCH_READERS
 
 __all__ = ["FORMATS", "Arrays", "read_arrays", "read_directly", "write_legacy_h5"]
 
 Arrays = dict[str, np.ndarray]
-FORMATS = ".h5 of Keras 2 or 3, .weights.h5, .keras, .npz, .onnx"
+FORMATS = ".h5 of Keras 2 or 3, .weights.h5, .keras, .npz, .onnx, .safetensors, .pth and .pt of torch"
 
 _ZIP_SIGNATURE = b"PK\x03\x04"
 _NPY_HEADERS: dict[tuple[int, int], Callable[..., Any]] = {
@@ -91,6 +92,9 @@ def _reader(path: Path) -> Callable[[Path, SizeBudget], Arrays]:
         start = file.read(len(SIGNATURE))
     if not start:
         raise WeightsError(f"{path} is empty; get it again. Of weights files known are {FORMATS}.")
+    # By suffix: a .pth may be a zip archive as an .npz is, or a bare pickle.
+    if path.suffix in TORCH_READERS:
+        return TORCH_READERS[path.suffix]
     if start == SIGNATURE:
         return _read_hdf5
     if start.startswith(_ZIP_SIGNATURE):

@@ -4,13 +4,17 @@ The libraries that parse HDF5 and protobuf take a file at its word in places tha
 """
 
 import contextlib
+import math
 import os
 import subprocess
 import sys
+import time
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 from planar3d.errors import WeightsError
+from planar3d.transfer.torch_files import LIBRARIES
 
 # Seconds of computing, and bytes of memory, that a file may take: so much in any case, and so much a byte of it.
 _SECONDS, _SECONDS_PER_BYTE = 5, 2e-7
@@ -58,6 +62,10 @@ def _memory(nbytes: int) -> int:
 
 
 def _limit(seconds: int, memory: int) -> None:
+    """Bound what this process takes from now on; what it was started with does not count."""
+    seconds += math.ceil(time.process_time())
+    with contextlib.suppress(OSError):
+        memory += int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     # Where the system knows no such limits, the parent's patience is the only one.
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
@@ -69,9 +77,13 @@ def _limit(seconds: int, memory: int) -> None:
 
 def _read(path: Path, seconds: int) -> None:
     """What the other process does: read all that the package ever reads of the file, and say why if it cannot."""
-    _limit(seconds, _memory(path.stat().st_size))
     from planar3d.transfer.arrays import read_directly
 
+    if path.suffix in LIBRARIES:
+        # Starting takes longer than any file, and is not the file's doing; where it fails, the reader says so.
+        with contextlib.suppress(ImportError):
+            import_module(LIBRARIES[path.suffix])
+    _limit(seconds, _memory(path.stat().st_size))
     try:
         read_directly(path)
     except WeightsError as error:

@@ -10,7 +10,7 @@ import numpy as np
 
 from planar3d.errors import WeightsError
 from planar3d.transfer.arrays import read_arrays
-from planar3d.transfer.digests import identify
+from planar3d.transfer.digests import identify, vgg16_digests
 from planar3d.transfer.mappings import Tap, map_kernel
 from planar3d.transfer.naming import short_names
 
@@ -50,7 +50,9 @@ class Report:
 
     def __str__(self) -> str:
         start = f"{self.file}: " if self.file else ""
-        lines = [f"{start}{len(self.matched)} weights matched; VGG-16 convolutions: {self.identity}"]
+        has_vgg16 = not vgg16_digests().keys().isdisjoint(weight.name for weight in self.matched)
+        whose = f"; VGG-16 convolutions: {self.identity}" if has_vgg16 else ""
+        lines = [f"{start}{len(self.matched)} weights matched{whose}"]
         if self.missing:
             lines.append(f"{len(self.missing)} missing, left as they were: {_listed(self.missing)}")
         if self.unused:

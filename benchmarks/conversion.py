@@ -1,0 +1,59 @@
+"""Time and memory that it takes to turn applications of Keras into 3D networks.
+
+python benchmarks/conversion.py
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+from side_by_side import conditions, measure, record, table
+
+NETWORKS = ("VGG16", "ResNet50", "DenseNet121", "EfficientNetB0", "NASNetMobile", "EfficientNetB7")
+
+
+def converted(name: str, mapping: str) -> Callable[[], Any]:
+    """Builds an application; its conversion is what is timed. Gives parameters, layers, and the building's seconds."""
+    import keras
+
+    from planar3d.conversion.convert import convert
+
+    start = time.perf_counter()
+    flat = getattr(keras.applications, name)(weights=None, include_top=False)
+    built = time.perf_counter() - start
+
+    def call() -> tuple[int, int, float]:
+        volumes = convert(flat, mapping)
+        return volumes.count_params(), len(volumes.layers), built
+
+    return call
+
+
+def main() -> None:
+    """Measure each network in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, help="functions of keras.applications")
+    parser.add_argument("--mapping", default="planar")
+    options = parser.parse_args()
+    rows = []
+    for name in options.networks:
+        measured = measure(converted, name, options.mapping)
+        parameters, layers, built = measured.value
+        seconds = f"{measured.seconds:.1f} s"
+        rows.append(
+            [name, f"{layers}", f"{parameters / 1e6:.1f} M", f"{built:.1f} s", seconds, f"{measured.peak_gib:.1f} GiB"]
+        )
+    headings = [
+        "network",
+        "layers in 3D",
+        "parameters",
+        "2D network built",
+        "converted",
+        "peak memory, imports included",
+    ]
+    record("Conversion of 2D networks", f"Mapping {options.mapping}. {conditions()}\n\n{table(headings, rows)}")
+
+
+if __name__ == "__main__":
+    main()

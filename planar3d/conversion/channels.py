@@ -1,0 +1,64 @@
+"""Another number of input channels than the 2D network has: RGB kernels for one modality, or for many."""
+
+from typing import Any
+
+import numpy as np
+from keras import layers
+
+from planar3d.conversion.place import Step
+
+# Layers that take any number of channels and treat them alike; behind them channels are still those of the input.
+_ANY_CHANNELS = (
+    layers.Activation,
+    layers.AveragePooling2D,
+    layers.Cropping2D,
+    layers.Dropout,
+    layers.GaussianNoise,
+    layers.Identity,
+    layers.MaxPooling2D,
+    layers.ReLU,
+    layers.UpSampling2D,
+    layers.ZeroPadding2D,
+)
+
+
+def spread(given: int, wanted: int) -> np.ndarray:
+    """Weights (given, wanted) by which given channels make the wanted ones.
+
+    Channels that are all equal make channels equal to them. Fewer channels than wanted are averaged into each of them;
+    as many or more take turns, and those that share a wanted channel are averaged.
+
+    >>> spread(1, 3)
+    array([[1., 1., 1.]])
+    >>> spread(2, 3)
+    array([[0.5, 0.5, 0.5],
+           [0.5, 0.5, 0.5]])
+    """
+    if given < wanted:
+        return np.full((given, wanted), 1 / given)
+    turns = np.eye(wanted)[np.arange(given) % wanted]
+    return turns / turns.sum(axis=0)
+
+
+def takes_any(operation: Any) -> bool:
+    """Whether a layer lets any number of channels pass, each by itself."""
+    scalar = type(operation) is layers.Rescaling and np.ndim(operation.scale) == np.ndim(operation.offset) == 0
+    softmax = getattr(getattr(operation, "activation", None), "__name__", "").endswith("softmax")
+    return scalar or (type(operation) in _ANY_CHANNELS and not softmax)
+
+
+def takes_mapped(operation: Any) -> bool:
+    """Whether a layer's kernel can be made to fit other channels."""
+    return type(operation) is layers.Conv2D and operation.groups == 1
+
+
+def fitted(kernel: np.ndarray, given: int) -> np.ndarray:
+    """A kernel (kh, kw, cin, cout) for other input channels: for one, the sum over its own."""
+    weights = spread(given, kernel.shape[2]).astype(kernel.dtype)
+    return np.einsum("gc,hwco->hwgo", weights, kernel)
+
+
+def spreading(given: int, wanted: int, name: str, dtype: Any) -> Step:
+    """A fixed 1×1×1 convolution that makes the wanted channels, for layers that treat each of them differently."""
+    layer = layers.Conv3D(wanted, 1, use_bias=False, trainable=False, name=name, dtype=dtype)
+    return Step(layer, [spread(given, wanted)[np.newaxis, np.newaxis, np.newaxis]], f"channels {given} to {wanted}")

@@ -1,0 +1,197 @@
+"""A table of layers without kernels: what each becomes in 3D."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+from keras.src.applications.convnext import LayerScale, StochasticDepth
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
+from keras.src.ops.numpy import Max, Mean
+
+from planar3d.conversion import convolutions, reshapes
+from planar3d.conversion.place import Place, Rule, Step, copied, values
+from planar3d.errors import ConversionError
+
+_NO_PADDING = (0, 0)
+
+
+def everywhere(layer: Any, place: Place) -> list[Step]:
+    """Layers that treat every value alike, or every channel: the same in 3D."""
+    return [copied(layer)]
+
+
+def activation(layer: layers.Activation, place: Place) -> list[Step]:
+    """Functions by name are the same in 3D; what a user's function does is not known."""
+    function = layer.activation
+    if getattr(keras.activations, getattr(function, "__name__", ""), None) is not function:
+        raise ConversionError(
+            f"{layer.name} (Activation) applies {getattr(function, '__name__', function)!r}, and what this function "
+            "does in 3D is not known; use an activation of keras.activations."
+        )
+    return [copied(layer)]
+
+
+def along_axes(layer: Any, place: Place) -> list[Step]:
+    """Layers that act along an axis, or several: the same axes, found again in 3D."""
+    axes = layer.get_config()["axis"]
+    if not place.has_depth:
+        return [copied(layer)]
+    if isinstance(axes, int):
+        return [copied(layer, axis=place.layout.axis_in_3d(axes, place.rank))]
+    return [copied(layer, axis=[place.layout.axis_in_3d(axis, place.rank) for axis in axes])]
+
+
+def batch_normalization(layer: layers.BatchNormalization, place: Place) -> list[Step]:
+    """Statistics of each channel; those of rows or columns would be of a fixed place."""
+    if layer.axis % place.rank != place.rank - 1:
+        raise ConversionError(
+            f"{layer.name} (BatchNormalization) normalizes along axis {layer.axis}; channels, the last one, are needed."
+        )
+    return [copied(layer, axis=-1)]
+
+
+def group_normalization(layer: layers.GroupNormalization, place: Place) -> list[Step]:
+    """Over the slice, as the 2D layer does, or over the volume, as global pooling does."""
+    if layer.axis % place.rank != place.rank - 1:
+        raise ConversionError(
+            f"{layer.name} (GroupNormalization) has axis {layer.axis}; channels must be the last one."
+        )
+    step = copied(layer, axis=-1)
+    return [step] if place.whole_volume or not place.has_depth else _slice_by_slice(layer, step, place)
+
+
+def prelu(layer: layers.PReLU, place: Place) -> list[Step]:
+    """Slopes of places in the plane are those of all slices."""
+    if not place.has_depth:
+        return [copied(layer)]
+    axis = place.layout.position(place.rank)
+    shared = [place.layout.axis_in_3d(a, place.rank) for a in layer.shared_axes or ()]
+    step = copied(layer, shared_axes=sorted([*shared, axis]))
+    return [Step(step.operation, [np.expand_dims(values(layer.alpha), axis - 1)], "copied")]
+
+
+def dropout(layer: layers.Dropout, place: Place) -> list[Step]:
+    """What is dropped together in a slice is dropped together in all slices."""
+    noise = layer.noise_shape
+    if noise is None or not place.has_depth:
+        return [copied(layer)]
+    return [copied(layer, noise_shape=place.layout.with_depth(noise, 1))]
+
+
+def spatial_dropout(layer: layers.SpatialDropout2D, place: Place) -> list[Step]:
+    """Drops channels of the whole volume."""
+    return [Step(layers.SpatialDropout3D(layer.rate, seed=layer.seed, name=layer.name, dtype=layer.dtype_policy))]
+
+
+def pooling(layer: Any, place: Place) -> list[Step]:
+    """Pooling in the plane, and along depth where depth is divided as well; no slice is lost at its end."""
+    kind = layers.MaxPooling3D if isinstance(layer, layers.MaxPooling2D) else layers.AveragePooling3D
+    inside, factor, dtype = place.layout.in_volume, place.factor, layer.dtype_policy
+    window = layer.pool_size[0] if factor == max(layer.strides) > 1 else factor
+    fits = window == factor and place.depth is not None and place.depth % factor == 0
+    if layer.padding == "same" or factor == 1 or fits:
+        size, strides = inside(layer.pool_size, window), inside(layer.strides, factor)
+        return [Step(kind(size, strides, layer.padding, name=layer.name, dtype=dtype))]
+    # Depth by itself, since only there windows may reach beyond the ends, which then count for nothing.
+    plane = kind(inside(layer.pool_size, 1), inside(layer.strides, 1), name=layer.name, dtype=dtype)
+    along = inside((1, 1), window), inside((1, 1), factor)
+    return [Step(plane), Step(kind(*along, "same", name=f"{layer.name}_depth", dtype=dtype))]
+
+
+def global_pooling(layer: Any, place: Place) -> list[Step]:
+    """Over each slice, or over the volume."""
+    average = isinstance(layer, layers.GlobalAveragePooling2D)
+    if place.whole_volume:
+        kind = layers.GlobalAveragePooling3D if average else layers.GlobalMaxPooling3D
+        return [Step(kind(keepdims=layer.keepdims, name=layer.name, dtype=layer.dtype_policy))]
+    axes = [place.layout.axis_in_3d(axis, 4) for axis in (1, 2)]
+    return [Step((Mean if average else Max)(axis=axes, keepdims=layer.keepdims, name=layer.name))]
+
+
+def zero_padding(layer: layers.ZeroPadding2D, place: Place) -> list[Step]:
+    """Pads the plane; depth is padded where a kernel is deep."""
+    ends = place.layout.in_volume(layer.padding, _NO_PADDING)
+    return [Step(layers.ZeroPadding3D(ends, name=layer.name, dtype=layer.dtype_policy))]
+
+
+def cropping(layer: layers.Cropping2D, place: Place) -> list[Step]:
+    """Crops the plane."""
+    ends = place.layout.in_volume(layer.cropping, _NO_PADDING)
+    return [Step(layers.Cropping3D(ends, name=layer.name, dtype=layer.dtype_policy))]
+
+
+def upsampling(layer: layers.UpSampling2D, place: Place) -> list[Step]:
+    """Repeats rows and columns, and slices where depth is multiplied; interpolates within slices."""
+    inside = place.layout.in_volume
+    if layer.interpolation == "nearest":
+        size = inside(layer.size, place.factor)
+        return [Step(layers.UpSampling3D(size, name=layer.name, dtype=layer.dtype_policy))]
+    steps = _slice_by_slice(layer, copied(layer), place)
+    if place.factor > 1:
+        size = inside((1, 1), place.factor)
+        steps.append(Step(layers.UpSampling3D(size, name=f"{layer.name}_depth", dtype=layer.dtype_policy)))
+    return steps
+
+
+def _slice_by_slice(layer: Any, step: Step, place: Place) -> list[Step]:
+    """A 2D layer applied to each slice; depth is moved before the rows for it where it lies elsewhere."""
+    wrapped = layers.TimeDistributed(step.operation, name=layer.name, dtype=layer.dtype_policy)
+    applied = Step(wrapped, step.arrays, step.mapping)
+    position = place.layout.position(place.rank)
+    if position == 1:
+        return [applied]
+    there = [position, *(axis for axis in range(1, place.rank + 1) if axis != position)]
+    back = [1 + there.index(axis) for axis in range(1, place.rank + 1)]
+    to, fro = (layers.Permute(order, name=f"{layer.name}_{name}") for order, name in ((there, "to"), (back, "fro")))
+    return [Step(to), applied, Step(fro)]
+
+
+_EVERYWHERE = (
+    layers.Add,
+    layers.AlphaDropout,
+    layers.Average,
+    layers.Dense,
+    layers.ELU,
+    layers.GaussianDropout,
+    layers.GaussianNoise,
+    layers.Identity,
+    layers.LeakyReLU,
+    layers.Maximum,
+    layers.Minimum,
+    layers.Multiply,
+    layers.ReLU,
+    layers.Rescaling,
+    layers.Subtract,
+    CustomScaleLayer,
+    LayerScale,
+    StochasticDepth,
+)
+_ALONG_AXES = (
+    layers.Concatenate,
+    layers.LayerNormalization,
+    layers.Normalization,
+    layers.RMSNormalization,
+    layers.Softmax,
+    layers.UnitNormalization,
+)
+# By exact type: a subclass may do something else.
+RULES: dict[type, Rule] = {
+    **dict.fromkeys(_EVERYWHERE, everywhere),
+    **dict.fromkeys(_ALONG_AXES, along_axes),
+    layers.Activation: activation,
+    layers.AveragePooling2D: pooling,
+    layers.BatchNormalization: batch_normalization,
+    layers.Cropping2D: cropping,
+    layers.Dropout: dropout,
+    layers.GlobalAveragePooling2D: global_pooling,
+    layers.GlobalMaxPooling2D: global_pooling,
+    layers.GroupNormalization: group_normalization,
+    layers.MaxPooling2D: pooling,
+    layers.PReLU: prelu,
+    layers.SpatialDropout2D: spatial_dropout,
+    layers.UpSampling2D: upsampling,
+    layers.ZeroPadding2D: zero_padding,
+    **convolutions.RULES,
+    **reshapes.RULES,
+}

@@ -1,0 +1,47 @@
+"""Reshapes that keep rows and columns apart, and so have a meaning in each slice of a volume."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from keras import layers
+
+from planar3d.conversion.layout import plane
+from planar3d.conversion.place import Place, Rule, Step
+from planar3d.errors import ConversionError
+
+
+def reshape(operation: Any, place: Place) -> list[Step]:
+    """Reshape, Flatten and their like, where rows and columns stay, or are one of each before and after."""
+    before, after = place.inputs[0].shape[1:], place.outputs[0].shape[1:]
+    if None in (*plane(before), *after) or plane(before) != plane(after):
+        raise ConversionError(
+            f"{operation.name} ({type(operation).__name__}) turns {_sizes(before)} of a slice into {_sizes(after)}, "
+            "which depends on the number of rows and columns and has no meaning in a volume. Pool first, e.g. with "
+            "GlobalAveragePooling2D, or convert the network without its top (include_top=False)."
+        )
+    return [Step(layers.Reshape(_target(after, place), name=operation.name))]
+
+
+def permute(layer: layers.Permute, place: Place) -> list[Step]:
+    """The same order of axes, depth staying where it is."""
+    moved = [place.layout.axis_in_3d(axis, place.rank) for axis in layer.dims] if place.has_depth else layer.dims
+    if place.has_depth:
+        position = place.layout.position(place.rank)
+        moved = [*moved[: position - 1], position, *moved[position - 1 :]]
+    return [Step(layers.Permute(moved, name=layer.name, dtype=layer.dtype_policy))]
+
+
+def _target(after: Sequence[int], place: Place) -> tuple[int, ...]:
+    vector = len(after) < 3
+    # Pooled over the volume there is one slice left; a vector of it has no depth.
+    of_volume = not place.has_depth or (place.whole_volume and place.depth == 1)
+    if of_volume and vector:
+        return tuple(after)
+    return place.layout.with_depth((None, *after), 1 if of_volume else -1)[1:]
+
+
+def _sizes(shape: Sequence[Any]) -> str:
+    return "×".join("?" if size is None else str(size) for size in shape)
+
+
+RULES: dict[type, Rule] = {layers.Flatten: reshape, layers.Permute: permute, layers.Reshape: reshape}

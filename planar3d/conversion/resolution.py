@@ -1,0 +1,138 @@
+"""The levels of a network: how far rows and columns are reduced at each of its layers."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from math import prod
+from typing import Any
+
+import keras
+from keras import layers
+
+from planar3d.errors import ConversionError
+
+Reduction = Fraction | None  # of rows and columns, counted from the input; None where they are gone
+
+_GLOBAL = ("GlobalAveragePooling", "GlobalMaxPooling", "AdaptiveAveragePooling", "AdaptiveMaxPooling")
+_GLOBAL_OPERATIONS = ("Mean", "Max", "Min", "Sum", "Amax", "Amin")
+_TRANSPOSED = (layers.Conv2DTranspose, layers.Conv3DTranspose)
+
+
+def is_graph(operation: Any) -> bool:
+    """Whether an operation is a network of layers, functional or sequential."""
+    return isinstance(operation, keras.Sequential) or hasattr(operation, "_nodes_by_depth")
+
+
+def as_graph(network: Any) -> keras.Model:
+    """The functional network in a sequential one, or the network itself.
+
+    Raises:
+        ConversionError: there is no graph: a subclassed model, or a sequential one that is not built.
+    """
+    if not isinstance(network, keras.Model):
+        raise ConversionError(f"convert takes a keras.Model; got {type(network).__name__}.")
+    if isinstance(network, keras.Sequential):
+        graph = getattr(network, "_functional", None)  # made by Keras once the input is known; there is no public way
+        if graph is None:
+            raise ConversionError(
+                f"{network.name} is a Sequential model without a known input; call it on data or give it a keras.Input."
+            )
+        return graph
+    probe = keras.Input(())
+    if not is_graph(network) or type(network).call is not type(keras.Model(probe, probe)).call:
+        raise ConversionError(
+            f"{network.name} ({type(network).__name__}) is no functional model: its call is Python code, which cannot "
+            "be read as a graph. Build it with keras.Input and keras.Model(inputs, outputs)."
+        )
+    return network
+
+
+def nodes_of(network: keras.Model) -> Iterator[Any]:
+    """The nodes of a functional network, each behind those that it takes; those of its inputs left out."""
+    # Keras has no public way to them.
+    for depth in sorted(network._nodes_by_depth, reverse=True):
+        yield from (node for node in network._nodes_by_depth[depth] if not node.is_input)
+
+
+def stride_of(operation: Any) -> Fraction:
+    """What a layer divides rows and columns by; less than 1 where it multiplies them."""
+    if isinstance(operation, (layers.UpSampling2D, layers.UpSampling3D)):
+        return 1 / Fraction(_in_plane(operation.size))
+    strides = getattr(operation, "strides", None)
+    if not isinstance(strides, (tuple, list)) or len(strides) < 2:
+        return Fraction(1)
+    stride = Fraction(_in_plane(strides))
+    return 1 / stride if isinstance(operation, _TRANSPOSED) else stride
+
+
+def reduction_behind(operation: Any, taken: Iterable[Reduction], output: Any) -> Reduction:
+    """How far what an operation gives is reduced, for how far what it takes is."""
+    known = [reduction for reduction in taken if reduction is not None]
+    if not known or len(output.shape) < 4:
+        return None
+    name = type(operation).__name__
+    if name.startswith(_GLOBAL) or (name in _GLOBAL_OPERATIONS and output.shape[1:-1].count(1) >= 2):
+        return None
+    return max(known) * stride_of(operation)
+
+
+def depth_factors(network: keras.Model, depth_pooling: str | Sequence[int]) -> dict[int, int]:
+    """By how much each layer that changes the resolution divides (or multiplies) depth, by the layer's id.
+
+    Args:
+        network: 2D and functional.
+        depth_pooling: `"keep"`, by 1; `"match"`, as rows; or a list of factors, one for each level at which rows are
+            reduced, finest first.
+
+    Raises:
+        ConversionError: a list of another length, or a layer used at levels of different factors.
+    """
+    spans: defaultdict[Any, set[tuple[Fraction, Fraction]]] = defaultdict(set)
+    _find_spans(network, [Fraction(1) if len(t.shape) == 4 else None for t in network.inputs], spans)
+    if isinstance(depth_pooling, str):
+        if depth_pooling not in ("keep", "match"):
+            raise ConversionError(f"depth_pooling={depth_pooling!r}: 'keep', 'match' or a list of factors is needed.")
+        matching = depth_pooling == "match"
+        return {id(layer): int(max(stride_of(layer), 1 / stride_of(layer))) if matching else 1 for layer in spans}
+    levels = sorted({fine for layer, ends in spans.items() if stride_of(layer) > 1 for fine, _ in ends})
+    factors = list(depth_pooling)
+    if len(factors) != len(levels) or any(not isinstance(factor, int) or factor < 1 for factor in factors):
+        raise ConversionError(
+            f"depth_pooling={factors}: {network.name} reduces rows and columns at {len(levels)} levels (where they are "
+            f"already reduced by {', '.join(map(str, levels)) or 'nothing'}), so as many whole factors are needed."
+        )
+    by_level = dict(zip(levels, factors, strict=True))
+    found = {}
+    for layer, ends in spans.items():
+        across = {prod(by_level[level] for level in levels if fine <= level < coarse) for fine, coarse in ends}
+        if len(across) > 1:
+            raise ConversionError(
+                f"{layer.name} ({type(layer).__name__}) is used at levels that depth_pooling={factors} treats "
+                "differently; give them the same factor."
+            )
+        found[id(layer)] = across.pop()
+    return found
+
+
+def _find_spans(
+    network: keras.Model, given: Sequence[Reduction], spans: defaultdict[Any, set[tuple[Fraction, Fraction]]]
+) -> list[Reduction]:
+    """Note each layer that changes the resolution with the reductions that it lies between, the finer one first."""
+    known = {id(tensor): reduction for tensor, reduction in zip(network.inputs, given, strict=True)}
+    for node in nodes_of(network):
+        taken = [known.get(id(tensor)) for tensor in node.input_tensors]
+        operation = node.operation
+        if isinstance(operation, keras.Model) and is_graph(operation):
+            outputs = _find_spans(as_graph(operation), taken, spans)
+        else:
+            outputs = [reduction_behind(operation, taken, output) for output in node.outputs]
+            if stride_of(operation) != 1 and outputs[0] is not None:
+                before = outputs[0] / stride_of(operation)
+                spans[operation].add((min(before, outputs[0]), max(before, outputs[0])))
+        known.update(zip(map(id, node.outputs), outputs, strict=True))
+    return [known.get(id(tensor)) for tensor in network.outputs]
+
+
+def _in_plane(sizes: Sequence[int]) -> int:
+    # Of two or three axes the second largest: rows and columns are treated alike, and depth no more than they are.
+    return sorted(sizes)[-2]

@@ -1,0 +1,61 @@
+"""A converted network as a file, with a card beside it that tells where its weights came from."""
+
+from importlib.metadata import version
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import planar3d
+from planar3d.conversion.transfer_report import TransferReport
+from planar3d.errors import ConversionError
+from planar3d.files import write_json, written_beside
+from planar3d.transfer.digests import digest_of_all
+from planar3d.transfer.published_models import file_sha256
+
+SUFFIXES = (".keras", ".weights.h5")
+
+
+def save_converted(model3d: keras.Model, path: str | Path, *, provenance: str, licence: str) -> Path:
+    """Write a converted network, and its card as `<name>.card.json` beside it.
+
+    Args:
+        model3d: as `convert` returned it.
+        path: `.keras` for the whole network, `.weights.h5` for its weights.
+        provenance: where the 2D weights came from, in words.
+        licence: of the 2D weights, which holds for what is made of them.
+
+    Returns:
+        The card's path. The card holds what was said, the digests of the file and of its arrays, the versions of the
+        packages, and the transfer report.
+
+    Raises:
+        ConversionError: another suffix, nothing said of provenance or licence, or a network that was not converted.
+    """
+    path = Path(path)
+    suffix = next((ending for ending in SUFFIXES if path.name.endswith(ending)), None)
+    report = getattr(model3d, "transfer_report", None)
+    if suffix is None:
+        raise ConversionError(f"{path}: a converted network is written as {' or '.join(SUFFIXES)}.")
+    if not isinstance(report, TransferReport):
+        raise ConversionError(f"{model3d.name} has no transfer report: it was not made by convert in this session.")
+    if not provenance.strip() or not licence.strip():
+        raise ConversionError("Say where the 2D weights came from (provenance) and under which licence they are.")
+    with written_beside(path) as temporary:
+        (model3d.save if suffix == ".keras" else model3d.save_weights)(temporary)
+    arrays = {weight.path: np.asarray(keras.ops.convert_to_numpy(weight), np.float32) for weight in model3d.weights}
+    card = path.with_name(path.name.removesuffix(suffix) + ".card.json")
+    write_json(
+        card,
+        {
+            "name": model3d.name,
+            "provenance": provenance,
+            "licence": licence,
+            "file": path.name,
+            "sha256": file_sha256(path),
+            "weights_sha256": digest_of_all(arrays),
+            "versions": {"planar3d": planar3d.__version__, "keras": version("keras")},
+            "transfer": report.to_json(),
+        },
+    )
+    return card

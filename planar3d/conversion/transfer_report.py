@@ -1,0 +1,101 @@
+"""What a conversion did: each layer's source, target, shapes and mapping, and how many parameters were transferred."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from planar3d.extras import study_extra
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Shapes = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class TransferredLayer:
+    """A layer of the 3D network that has weights, or took some part in the conversion.
+
+    Attributes:
+        source, source_type: the 2D layer, nested ones by `model/layer`, and its type; empty for a layer made anew.
+        target, target_type: the 3D layer and its type.
+        source_shapes, target_shapes: of their weights.
+        mapping: how weights were made: a mapping and its taps, `copied`, or nothing.
+        parameters, transferred: of the 3D layer, and how many of them were made from the 2D layer's.
+    """
+
+    source: str
+    source_type: str
+    target: str
+    target_type: str
+    source_shapes: Shapes
+    target_shapes: Shapes
+    mapping: str
+    parameters: int
+    transferred: int
+
+
+@dataclass(frozen=True)
+class TransferReport:
+    """All layers of a conversion, in the order of the network.
+
+    Attributes:
+        source, target: the networks' names.
+        rows: one for each layer of the 3D network.
+    """
+
+    source: str
+    target: str
+    rows: tuple[TransferredLayer, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the 3D network."""
+        return sum(row.parameters for row in self.rows)
+
+    @property
+    def share(self) -> float:
+        """The share of the 3D network's parameters that were made from the 2D network's; 1 if it has none."""
+        return sum(row.transferred for row in self.rows) / self.parameters if self.parameters else 1.0
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A data frame with a row for each layer."""
+        with study_extra():
+            import pandas as pd
+        return pd.DataFrame([{**asdict(row), "share": _share(row)} for row in self.rows])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists and numbers: the networks, the share, and the rows of layers with weights."""
+        return {
+            "source": self.source,
+            "target": self.target,
+            "parameters": self.parameters,
+            "share": self.share,
+            "layers": [asdict(row) for row in self.rows if row.parameters],
+        }
+
+    def __str__(self) -> str:
+        columns = [("source", "target", "shapes", "mapping", "transferred")]
+        for row in self.rows:
+            if row.parameters:
+                shapes = f"{_listed(row.source_shapes[:1])} → {_listed(row.target_shapes[:1])}"
+                part = f"{row.transferred:,} of {row.parameters:,}"
+                names = _named(row.source, row.source_type), _named(row.target, row.target_type)
+                columns.append((*names, shapes, row.mapping, part))
+        widths = [max(map(len, column)) for column in zip(*columns, strict=True)]
+        lines = ["  ".join(f"{cell:{w}}" for cell, w in zip(line, widths, strict=True)).rstrip() for line in columns]
+        others = sum(not row.parameters for row in self.rows)
+        total = f"{self.share:.1%} of {self.parameters:,} parameters transferred; {others} layers without weights."
+        return "\n".join([f"{self.source} → {self.target}", *lines, total])
+
+
+def _share(row: TransferredLayer) -> float:
+    return row.transferred / row.parameters if row.parameters else 1.0
+
+
+def _named(name: str, kind: str) -> str:
+    return f"{name} ({kind})" if name else "—"
+
+
+def _listed(shapes: Sequence[tuple[int, ...]]) -> str:
+    return ", ".join("×".join(map(str, shape)) for shape in shapes) or "—"

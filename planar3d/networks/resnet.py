@@ -1,0 +1,101 @@
+"""ResNet-18, -34 and -50 in 2D, computing as torchvision's do, so that torch's weights mean the same in them.
+
+keras.applications has of these ResNet-50 alone, and another one: its bottleneck strides in the first 1×1 convolution
+(torchvision's in the 3×3 one, known as v1.5), its convolutions have biases, its normalization another epsilon.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import layers
+
+# torch's defaults of batch normalization; its momentum is the share of the new value, Keras' of the old.
+_NORMALIZATION = {"epsilon": 1e-5, "momentum": 0.9}
+
+
+def ResNet18(
+    input_shape: tuple[int | None, int | None, int] = (224, 224, 3), include_top: bool = True, classes: int = 1000
+) -> keras.Model:
+    """ResNet-18 with random weights; arguments, result and source as for `ResNet50`."""
+    return _resnet("resnet18", _basic_block, (2, 2, 2, 2), input_shape, include_top, classes)
+
+
+def ResNet34(
+    input_shape: tuple[int | None, int | None, int] = (224, 224, 3), include_top: bool = True, classes: int = 1000
+) -> keras.Model:
+    """ResNet-34 with random weights; arguments, result and source as for `ResNet50`."""
+    return _resnet("resnet34", _basic_block, (3, 4, 6, 3), input_shape, include_top, classes)
+
+
+def ResNet50(
+    input_shape: tuple[int | None, int | None, int] = (224, 224, 3), include_top: bool = True, classes: int = 1000
+) -> keras.Model:
+    """ResNet-50 (v1.5, as torchvision's) with random weights; `load_torch` fills it from torch's files.
+
+    Layers have the names that keras.applications gives its ResNet-50: `conv1_conv`, `conv2_block1_1_conv`, ….
+
+    Args:
+        input_shape: (rows, cols, channels); rows and cols may be None.
+        include_top: whether pooling and the dense layer `predictions` follow.
+        classes: outputs of `predictions`.
+
+    Returns:
+        A model from (batch, rows, cols, channels), (x / 255 - mean) / std of ImageNet's RGB, to the logits
+        (batch, classes), or without its top to the features (batch, rows / 32, cols / 32, 2048; 512 for ResNet-18 and
+        -34).
+
+    Source: He et al. 2016, table 1; strides and padding as in torchvision.
+    """
+    return _resnet("resnet50", _bottleneck, (3, 4, 6, 3), input_shape, include_top, classes)
+
+
+def _resnet(
+    name: str,
+    block: Callable[[Any, int, int, str], Any],
+    blocks: tuple[int, ...],
+    input_shape: tuple[int | None, int | None, int],
+    include_top: bool,
+    classes: int,
+) -> keras.Model:
+    inputs = keras.Input(input_shape, name="input")
+    x = layers.Activation("relu", name="conv1_relu")(_convolved(inputs, 64, 7, 2, "conv1"))
+    # Zeros around what an activation left, which is never below zero, are as good as torch's minus infinity.
+    x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
+    x = layers.MaxPooling2D(3, strides=2, name="pool1_pool")(x)
+    for stage, count in enumerate(blocks):
+        for i in range(count):
+            x = block(x, 64 * 2**stage, 2 if stage and not i else 1, f"conv{stage + 2}_block{i + 1}")
+    if include_top:
+        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+        x = layers.Dense(classes, name="predictions")(x)
+    return keras.Model(inputs, x, name=name)
+
+
+def _basic_block(x: Any, filters: int, stride: int, name: str) -> Any:
+    y = layers.Activation("relu", name=f"{name}_1_relu")(_convolved(x, filters, 3, stride, f"{name}_1"))
+    y = _convolved(y, filters, 3, 1, f"{name}_2")
+    return _joined(x, y, filters, stride, name)
+
+
+def _bottleneck(x: Any, filters: int, stride: int, name: str) -> Any:
+    y = layers.Activation("relu", name=f"{name}_1_relu")(_convolved(x, filters, 1, 1, f"{name}_1"))
+    y = layers.Activation("relu", name=f"{name}_2_relu")(_convolved(y, filters, 3, stride, f"{name}_2"))
+    y = _convolved(y, 4 * filters, 1, 1, f"{name}_3")
+    return _joined(x, y, 4 * filters, stride, name)
+
+
+def _joined(x: Any, y: Any, filters: int, stride: int, name: str) -> Any:
+    if x.shape[-1] != filters or stride > 1:
+        x = _convolved(x, filters, 1, stride, f"{name}_0")
+    return layers.Activation("relu", name=f"{name}_out")(layers.Add(name=f"{name}_add")([x, y]))
+
+
+def _convolved(x: Any, filters: int, kernel: int, stride: int, name: str) -> Any:
+    """A convolution without bias, normalized, padded alike on both sides as torch does, whatever its stride."""
+    if stride > 1 and kernel > 1:
+        # TensorFlow's own 'same' would pad even sizes at the end alone.
+        x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
+    padding = "valid" if stride > 1 else "same"
+    x = layers.Conv2D(filters, kernel, stride, padding, use_bias=False, name=f"{name}_conv")(x)
+    return layers.BatchNormalization(**_NORMALIZATION, name=f"{name}_bn")(x)

@@ -1,0 +1,128 @@
+"""Published weight files by their digests: what each is, its licence, what input it expects, and where to get it."""
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from planar3d.errors import WeightsError
+from planar3d.transfer.download import is_offline
+
+TABLE = Path(__file__).with_name("known_files.json")
+
+# What a network with the file's weights expects to see.
+INPUTS = {
+    "imagenet": "RGB, (x / 255 - mean) / std of ImageNet",
+    "lite": "RGB, (x - 127) / 128",
+    "caffe": "BGR, x - (103.939, 116.779, 123.68)",
+    "grey levels": "RGB, 0 to 255; the network normalizes them itself",
+    # keras.applications adds a layer for its own file, 1 / sqrt(std) behind the normalization, that others do without.
+    "grey levels, rescaled": "RGB, 0 to 255, in the network that weights='imagenet' builds",
+}
+
+
+@dataclass(frozen=True)
+class KnownFile:
+    """A line of the table of known files.
+
+    Attributes:
+        network: its network, by the name in Keras.
+        origin: who published it, under which name.
+        licence: of the weights, as far as their publisher states one.
+        input: a key of `INPUTS`.
+        digest: `sha256:` or, for Keras' files, `md5:` and the digits that are known: all, or the first eight where its
+            publisher gives no more. Eight tell a damaged file from a whole one; they do not withstand a forger.
+        bytes: its size, if known.
+        url: where it is published, if it can be fetched by itself.
+    """
+
+    network: str
+    origin: str
+    licence: str
+    input: str
+    digest: str
+    bytes: int | None
+    url: str | None
+
+    @property
+    def whole_digest(self) -> str | None:
+        """The digest if all its digits are known."""
+        algorithm, _, digits = self.digest.partition(":")
+        return self.digest if len(digits) == 2 * hashlib.new(algorithm).digest_size else None
+
+    def is_file(self, path: Path) -> bool:
+        """Whether a file's content has the digest, as far as it is known."""
+        algorithm, _, digits = self.digest.partition(":")
+        return _hexdigest(path, algorithm).startswith(digits)
+
+
+@cache
+def known_files() -> dict[str, KnownFile]:
+    """The known files by name."""
+    return {name: KnownFile(**line) for name, line in json.loads(TABLE.read_text(encoding="utf-8")).items()}
+
+
+def recognize(path: str | os.PathLike[str]) -> KnownFile | None:
+    """Tell which known file this is, by its content whatever its name; None for a file of unknown origin."""
+    found = {algorithm: f"{algorithm}:{_hexdigest(Path(path), algorithm)}" for algorithm in ("sha256", "md5")}
+    return next(
+        (known for known in known_files().values() if found[known.digest.partition(":")[0]].startswith(known.digest)),
+        None,
+    )
+
+
+def fetch_known(name: str, folder: str | os.PathLike[str] | None = None) -> Path:
+    """Find a known file in a folder, or download it there; either way it has its digest.
+
+    Args:
+        name: of the file, as in the table: `resnet34-b627a593.pth`, ….
+        folder: the user's cache if left out.
+
+    Raises:
+        WeightsError: no known file, a file of that name that is another, PLANAR3D_OFFLINE is set, a download that fails
+            or gives another file, or pooch is not installed.
+    """
+    if name not in known_files():
+        raise WeightsError(f"{name} is no known weights file; there are: {', '.join(known_files())}.")
+    try:
+        import pooch
+    except ImportError:
+        raise WeightsError(f"Fetching {name} needs pooch; pip install 'planar3d[fetch]'.") from None
+    known = known_files()[name]
+    path = Path(pooch.os_cache("planar3d") if folder is None else folder) / name
+    if path.is_file():
+        if known.is_file(path):
+            return path
+        raise WeightsError(f"{path} is not {known.origin}: its digest is not {known.digest}. Remove it or rename it.")
+    if known.url is None:
+        raise WeightsError(
+            f"{path} does not exist, and {name} cannot be fetched by itself; it comes from {known.origin}."
+        )
+    if is_offline():
+        raise WeightsError(f"{path} does not exist, and PLANAR3D_OFFLINE switches its download off.")
+    _download(known, path)
+    return path
+
+
+def _download(known: KnownFile, path: Path) -> None:
+    import pooch
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # On the same disk, so that a file that was checked takes its place whole.
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".download-") as place:
+            got = Path(pooch.retrieve(known.url, known_hash=known.whole_digest, fname=path.name, path=place))
+            # pooch compares whole digests only.
+            if not known.is_file(got):
+                raise ValueError(f"its digest is not {known.digest}")
+            os.replace(got, path)
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors, another digest is a ValueError
+        raise WeightsError(f"{known.url} could not be fetched ({error}).") from error
+
+
+def _hexdigest(path: Path, algorithm: str) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()

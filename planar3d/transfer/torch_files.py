@@ -1,0 +1,107 @@
+"""State dictionaries of torch out of files: `.safetensors`, and `.pth` without running anything a pickle may hold."""
+
+import math
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from planar3d.errors import WeightsError
+from planar3d.transfer.size_budget import SizeBudget
+
+# Under which a checkpoint of a training keeps the state dictionary, beside its epoch and optimizer.
+_STATES = ("state_dict", "model")
+
+
+def read_safetensors(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
+    """Read the tensors of a `.safetensors` file.
+
+    Args:
+        path: the file.
+        budget: what the file may declare.
+
+    Returns:
+        Arrays by torch's names (`layer1.0.conv1.weight`), in torch's order of axes; half precision becomes the same
+        values in float32.
+
+    Raises:
+        WeightsError: safetensors is not installed, or the file declares more than it can hold.
+    """
+    try:
+        from safetensors import safe_open
+    except ImportError:
+        raise WeightsError(
+            f"{path}: reading .safetensors files needs safetensors; pip install 'planar3d[safetensors]'."
+        ) from None
+    arrays = {}
+    with safe_open(path, framework="np") as file:
+        for name in file.keys():  # noqa: SIM118 (not a dictionary)
+            budget.take(4 * math.prod(file.get_slice(name).get_shape()), name)
+            arrays[name] = _at_least_float32(file.get_tensor(name))
+    return arrays
+
+
+def read_torch(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
+    """Read the tensors of a `.pth` or `.pt` file with torch's `weights_only=True`: tensors and numbers, no code.
+
+    Args:
+        path: a state dictionary, or a checkpoint that holds one under `state_dict` or `model`.
+        budget: what the file may declare.
+
+    Returns:
+        As `read_safetensors`.
+
+    Raises:
+        WeightsError: torch is not installed, the file holds anything but tensors and numbers, such as a whole pickled
+            network, or declares more than it can hold.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise WeightsError(
+            f"{path}: reading .pth files needs torch; pip install 'planar3d[torch]', or save the weights as "
+            ".safetensors, which does without."
+        ) from None
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = SizeBudget(path)
+            for member in archive.infolist():
+                unpacked.take(member.file_size, member.filename)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} holds more than tensors, and what else a pickle holds could run code; nothing was loaded. "
+            "Save the network's state_dict() alone, best as .safetensors."
+        ) from error
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path} holds a {type(content).__name__} in place of a state dictionary of named tensors.")
+    state = next((content[name] for name in _STATES if isinstance(content.get(name), Mapping)), content)
+    arrays = {}
+    for name, tensor in state.items():
+        if isinstance(tensor, torch.Tensor):
+            # A tensor may repeat one number along its axes, so its size on disk tells nothing of its own.
+            budget.take(4 * tensor.numel(), name)
+            if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+                raise WeightsError(
+                    f"{path}: {name} is no plain dense tensor. Save the weights as dense float32 tensors."
+                )
+            half = tensor.is_floating_point() and tensor.itemsize < 4
+            arrays[name] = (tensor.float() if half else tensor).detach().numpy()
+    return arrays
+
+
+def _at_least_float32(array: np.ndarray) -> np.ndarray:
+    half = array.dtype.itemsize < 4 and array.dtype.kind not in "iub"
+    return array.astype(np.float32) if half else array
+
+
+READERS: dict[str, Callable[[Path, SizeBudget], dict[str, np.ndarray]]] = {
+    ".safetensors": read_safetensors,
+    ".pth": read_torch,
+    ".pt": read_torch,
+}
+# What each reader imports, which takes longer than reading.
+LIBRARIES = {".safetensors": "safetensors", ".pth": "torch", ".pt": "torch"}

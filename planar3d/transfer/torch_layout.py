@@ -1,0 +1,91 @@
+"""From torch's order of axes and names of weights to Keras'."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from planar3d.errors import WeightsError
+from planar3d.transfer.torch_names import Names
+
+Change = Callable[[np.ndarray], np.ndarray]
+
+
+def _as_it_is(array: np.ndarray) -> np.ndarray:
+    return array
+
+
+def _convolution(kernel: np.ndarray) -> np.ndarray:
+    """(cout, cin, kh, kw) → (kh, kw, cin, cout)."""
+    return kernel.transpose(2, 3, 1, 0)
+
+
+def _depthwise(kernel: np.ndarray) -> np.ndarray:
+    """(channels, 1, kh, kw) → (kh, kw, channels, 1)."""
+    return kernel.transpose(2, 3, 0, 1)
+
+
+def _dense(kernel: np.ndarray) -> np.ndarray:
+    """(out, in), or (out, in, 1, 1) where it is a convolution → (in, out)."""
+    return kernel.reshape(len(kernel), -1).T
+
+
+def _dense_on_7x7(kernel: np.ndarray) -> np.ndarray:
+    """(out, channels · 7 · 7), channels flattened first → (7 · 7 · channels, out), channels flattened last."""
+    return kernel.reshape(len(kernel), -1, 7, 7).transpose(2, 3, 1, 0).reshape(-1, len(kernel))
+
+
+def _with_bias(change: Change) -> dict[str, tuple[str, Change]]:
+    return {"weight": ("kernel", change), "bias": ("bias", _as_it_is)}
+
+
+# Each weight of a layer of that kind: its name in Keras, and how its axes change.
+KINDS: dict[str, dict[str, tuple[str, Change]]] = {
+    "convolution": _with_bias(_convolution),
+    "depthwise": _with_bias(_depthwise),
+    "dense": _with_bias(_dense),
+    "dense on 7×7": _with_bias(_dense_on_7x7),
+    "normalization": {
+        "weight": ("gamma", _as_it_is),
+        "bias": ("beta", _as_it_is),
+        "running_mean": ("moving_mean", _as_it_is),
+        "running_var": ("moving_variance", _as_it_is),
+    },
+}
+# A counter that torch's batch normalization keeps, and that no inference needs.
+_COUNTER = "num_batches_tracked"
+
+
+def keras_arrays(state: Mapping[str, np.ndarray], names: Names, layout: str = "torch") -> dict[str, np.ndarray]:
+    """Give the arrays of a torch state dictionary Keras' names and order of axes.
+
+    Args:
+        state: by torch's names: `layer1.0.conv1.weight`, ….
+        names: the network's table, as `torch_names` has it.
+        layout: whose order of axes the arrays have: `"torch"`, or `"keras"` where only the names are torch's.
+
+    Returns:
+        By `layer/weight`. What the table does not know keeps its name, so that a report of unused arrays tells it.
+
+    Raises:
+        ValueError: an unknown layout.
+        WeightsError: an array whose axes cannot be those of its layer.
+    """
+    if layout not in ("torch", "keras"):
+        raise ValueError(f"layout={layout!r} is unknown; choose 'torch' or 'keras'.")
+    arrays = {}
+    for name, array in state.items():
+        layer, _, weight = name.rpartition(".")
+        if weight == _COUNTER:
+            continue
+        if layer not in names or weight not in KINDS[names[layer].kind]:
+            arrays[name] = array
+            continue
+        label, change = KINDS[names[layer].kind][weight]
+        try:
+            arrays[f"{names[layer].name}/{label}"] = array if layout == "keras" else change(array)
+        except ValueError as error:
+            raise WeightsError(
+                f"{name} has the shape {array.shape}, which no {names[layer].kind} layer of torch has; "
+                "choose weights of this network."
+            ) from error
+    return arrays

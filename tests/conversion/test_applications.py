@@ -1,0 +1,105 @@
+"""The laws of conversion, over the applications of Keras with random weights.
+
+All of them are tested where PLANAR3D_ALL_APPLICATIONS is set; else a few, of different kinds.
+"""
+
+import inspect
+import os
+
+import keras
+import numpy as np
+import pytest
+from flat_networks import by_slice, run, volume
+
+from planar3d.conversion.convert import convert
+from planar3d.conversion.resolution import as_graph, nodes_of
+
+FEW = ("MobileNetV2", "MobileNetV3Small", "EfficientNetB0", "DenseNet121", "ResNet50V2", "InceptionV3")
+ALL = tuple(name for name, made in inspect.getmembers(keras.applications, inspect.isfunction))
+# The smallest images that they take; the others take 32 pixels.
+SIZES = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
+
+
+@pytest.fixture(scope="module", params=ALL if os.environ.get("PLANAR3D_ALL_APPLICATIONS") else FEW)
+def flat(request):
+    """An application without its top, pooled to a vector, whose normalizations fit what flows through it."""
+    size = SIZES.get(request.param, 32)
+    build = getattr(keras.applications, request.param)
+    network = build(weights=None, include_top=False, input_shape=(size, size, 3), pooling="avg")
+    normalizations = [
+        layer for layer in network._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    momenta = [layer.momentum for layer in normalizations]
+    rng = np.random.default_rng(0)
+    for layer in normalizations:
+        layer.momentum = 0.0
+        layer.beta.assign(rng.normal(0, 0.3, layer.beta.shape))
+    network(127 + 60 * volume(8, size, size, 3), training=True)
+    for layer, momentum in zip(normalizations, momenta, strict=True):
+        layer.momentum = momentum
+        layer.moving_variance.assign(layer.moving_variance * rng.uniform(0.7, 1.4, layer.moving_variance.shape) + 1e-3)
+    yield network
+    keras.backend.clear_session()
+
+
+@pytest.fixture(scope="module")
+def voxels(flat):
+    return 127 + 60 * volume(1, 2, *flat.input_shape[1:], seed=2)
+
+
+@pytest.fixture(scope="module")
+def expected(flat, voxels):
+    return by_slice(flat, voxels)
+
+
+def agree(found, expected):
+    """To a part in a thousand of the largest, since rounding grows in random networks; slices differ by far more."""
+    assert np.ptp(expected, axis=1).max() > 1e-2 * np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+
+
+def test_planar_equals_the_2d_network_slice_by_slice(flat, voxels, expected):
+    volumes = convert(flat)
+    agree(run(volumes, voxels), expected)
+    assert volumes.transfer_report.share == 1 and volumes.count_params() == flat.count_params()
+
+
+def test_zero_with_its_tap_at_the_centre_equals_planar(flat, voxels, expected):
+    agree(run(convert(flat, "zero", kernel_depth=3), voxels), expected)
+
+
+def test_one_channel_equals_the_network_on_a_grey_volume(flat, voxels):
+    grey = voxels[..., :1]
+    agree(run(convert(flat, in_channels=1), grey), by_slice(flat, np.repeat(grey, 3, axis=-1)))
+
+
+@pytest.mark.parametrize("choice", [{"mapping": "average"}, {"mapping": "scale", "alpha": (0.2, 0.5, 0.3)}])
+def test_average_and_scale_equal_the_network_where_slices_do_not_differ(flat, voxels, choice):
+    """With the first kernel deep: were all of them, the borders of a short volume would reach its middle slice."""
+    first = next(layer.name for layer in flat.layers if hasattr(layer, "kernel_size"))
+    constant = np.repeat(voxels[:, :1], 3, axis=1)
+    volumes = convert(flat, {first: choice["mapping"]}, kernel_depth=3, alpha=choice.get("alpha"))
+    expected = by_slice(flat, constant)[:, 1]
+    np.testing.assert_allclose(run(volumes, constant)[:, 1], expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+
+
+def test_average_equals_the_network_far_from_the_borders(flat, voxels):
+    """All kernels deep, in a volume so deep that no border reaches its middle slice."""
+    volumes = convert(flat, "average", kernel_depth=3)
+    reach = border_reach(volumes)
+    if reach > 70:
+        pytest.skip(f"borders reach {reach} slices far")
+    constant = np.repeat(voxels[:, :1], 2 * reach + 1, axis=1)
+    expected = by_slice(flat, voxels[:, :1])[:, 0]
+    np.testing.assert_allclose(run(volumes, constant)[:, reach], expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+
+
+def border_reach(network):
+    """Slices from a border that depend on what lies beyond it: one for each deep kernel on the longest way."""
+    reach = {id(tensor): 0 for tensor in network.inputs}
+    for node in nodes_of(network):
+        size = getattr(node.operation, "kernel_size", (1,))
+        inner = border_reach(as_graph(node.operation)) if isinstance(node.operation, keras.Model) else size[0] // 2
+        known = max(reach[id(tensor)] for tensor in node.input_tensors) + inner
+        reach.update((id(tensor), known) for tensor in node.outputs)
+    return max(reach[id(tensor)] for tensor in network.outputs)

@@ -1,0 +1,125 @@
+"""Whole networks: nested, shared, of many inputs and outputs; their names, precision, files, and any depth."""
+
+import keras
+import numpy as np
+import pytest
+from flat_networks import by_slice, network_of, randomized, run, volume
+from keras import layers
+from numpy.testing import assert_allclose, assert_array_equal
+
+from planar3d.conversion.convert import convert
+
+
+def backbone():
+    image = keras.Input((None, None, 3), name="image")
+    x = layers.Conv2D(4, 3, padding="same", activation="relu", name="first")(image)
+    return keras.Model(image, layers.MaxPooling2D(name="pool")(x), name="backbone")
+
+
+def nested():
+    """A functional and a sequential model within a model, whose parts are applied twice."""
+    image = keras.Input((8, 8, 3), name="image")
+    shared, inner = layers.Conv2D(3, 3, padding="same", name="shared"), backbone()
+    head = keras.Sequential([keras.Input((4, 4, 4)), layers.SeparableConv2D(5, 3), layers.ReLU()], name="head")
+    once, twice = inner(image, training=False), inner(shared(shared(image)))
+    return randomized(keras.Model(image, layers.Add()([head(once), head(twice)]), name="whole"))
+
+
+def test_nested_models_and_shared_layers_stay_so():
+    flat, voxels = nested(), volume(2, 3, 8, 8, 3)
+    volumes = convert(flat)
+    assert_allclose(run(volumes, voxels), by_slice(flat, voxels), rtol=1e-4, atol=1e-5)
+    assert volumes.count_params() == flat.count_params()
+    assert [layer.name for layer in volumes.layers] == [layer.name for layer in flat.layers]
+    assert volumes.get_layer("backbone").get_layer("first").kernel_size == (1, 3, 3)
+    assert "backbone/first" in [row.source for row in volumes.transfer_report.rows]
+
+
+def test_a_sequential_model_is_converted_as_a_graph():
+    flat = randomized(keras.Sequential([keras.Input((6, 6, 2)), layers.Conv2D(3, 3), layers.GlobalMaxPooling2D()]))
+    voxels = volume(1, 4, 6, 6, 2)
+    assert_allclose(run(convert(flat), voxels), by_slice(flat, voxels), rtol=1e-4, atol=1e-5)
+
+
+def test_images_and_vectors_come_in_and_several_things_go_out():
+    images = {name: keras.Input((6, 6, 2), name=name) for name in ("flair", "t1")}
+    age = keras.Input((1,), name="age")
+    x = layers.Concatenate()([layers.Conv2D(3, 3, padding="same")(image) for image in images.values()])
+    pooled = layers.Concatenate()([layers.GlobalAveragePooling2D()(x), layers.Dense(2)(age)])
+    flat = keras.Model({**images, "age": age}, {"map": x, "score": layers.Dense(1)(pooled)})
+    volumes = convert(flat, depth=4, global_pooling="volume")
+    found = volumes({"flair": volume(2, 4, 6, 6, 2), "t1": volume(2, 4, 6, 6, 2, seed=3), "age": np.ones((2, 1))})
+    assert found["map"].shape == (2, 4, 6, 6, 6) and found["score"].shape == (2, 1)
+
+
+def test_names_trainability_and_configuration_stay():
+    flat = network_of(
+        layers.Conv2D(5, 3, padding="same", name="frozen", kernel_regularizer=keras.regularizers.L2(0.1)),
+        layers.SeparableConv2D(5, 3, name="separable", depthwise_initializer="ones"),
+    )
+    flat.get_layer("frozen").trainable = False
+    volumes = convert(flat, name="volumes")
+    assert [layer.name for layer in volumes.layers] == ["image", "frozen", "separable_depthwise", "separable"]
+    assert volumes.name == "volumes" and convert(flat).name == "flat_3d"
+    assert not volumes.get_layer("frozen").trainable and volumes.get_layer("separable").trainable
+    assert volumes.get_layer("frozen").kernel_regularizer.l2 == pytest.approx(0.1)
+    assert isinstance(volumes.get_layer("separable_depthwise").kernel_initializer, keras.initializers.Ones)
+
+
+def test_the_2d_network_is_left_as_it_was():
+    flat = nested()
+    before, nodes = flat.get_weights(), [len(layer._inbound_nodes) for layer in flat.layers]
+    volumes = convert(flat)
+    for weight in volumes.weights:
+        weight.assign(weight + 1)
+    for old, new in zip(before, flat.get_weights(), strict=True):
+        assert_array_equal(old, new)
+    assert nodes == [len(layer._inbound_nodes) for layer in flat.layers]
+
+
+@pytest.mark.parametrize("depth", [None, 1, 7])
+def test_any_depth_is_taken_known_or_not(depth):
+    flat = nested()
+    volumes = convert(flat, depth=depth)
+    assert volumes.input_shape == (None, depth, 8, 8, 3)
+    for slices in (1, 7) if depth is None else (depth,):
+        voxels = volume(1, slices, 8, 8, 3)
+        assert_allclose(run(volumes, voxels), by_slice(flat, voxels), rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_of_known_size_stays_known():
+    image = keras.Input(batch_shape=(2, 6, 6, 3))
+    assert convert(keras.Model(image, layers.Conv2D(4, 3)(image))).input_shape == (2, None, 6, 6, 3)
+
+
+def test_precision_policies_stay():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        flat = nested()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    volumes, voxels = convert(flat), volume(1, 3, 8, 8, 3)
+    first = volumes.get_layer("backbone").get_layer("first")
+    assert first.compute_dtype == "bfloat16" and first.kernel.dtype == "float32"
+    assert_allclose(run(volumes, voxels).astype(float), by_slice(flat, voxels).astype(float), rtol=0.05, atol=0.02)
+
+
+@pytest.mark.parametrize("mapping", ["planar", "average"])
+def test_a_converted_network_can_be_saved_read_safely_and_cloned(tmp_path, mapping):
+    flat = network_of(layers.Conv2D(4, 3), layers.GlobalAveragePooling2D(keepdims=True), lambda x: 2.0 * x)
+    volumes, voxels = convert(flat, mapping), volume(1, 4, 8, 10, 4)
+    volumes.save(tmp_path / "volumes.keras")
+    read = keras.saving.load_model(tmp_path / "volumes.keras", safe_mode=True)
+    cloned = keras.models.clone_model(volumes)
+    cloned.set_weights(volumes.get_weights())
+    assert_array_equal(run(read, voxels), run(volumes, voxels))
+    assert_array_equal(run(cloned, voxels), run(volumes, voxels))
+
+
+def test_a_converted_network_learns():
+    flat = network_of(layers.DepthwiseConv2D(3, padding="same"), layers.GlobalAveragePooling2D(), layers.Dense(1))
+    volumes = convert(flat, "average", global_pooling="volume")
+    volumes.compile("sgd", "mse")
+    voxels, truth = volume(2, 4, 8, 10, 4), np.ones((2, 1))
+    history = volumes.fit(voxels, truth, epochs=3, verbose=0).history["loss"]
+    assert history[-1] < history[0]

@@ -1,0 +1,148 @@
+"""What has no counterpart in 3D is refused with a sentence that names the layer and its type."""
+
+import keras
+import numpy as np
+import pytest
+from flat_networks import by_slice, network_of, randomized, run, volume
+from keras import layers, ops
+from numpy.testing import assert_allclose
+
+from planar3d.conversion.convert import convert
+from planar3d.conversion.resolution import as_graph
+from planar3d.errors import ConversionError
+
+
+class Doubled(layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+
+class Tilted(layers.Conv2D):
+    def call(self, x):
+        return super().call(ops.transpose(x, (0, 2, 1, 3)))
+
+
+LAYERS = {
+    "Lambda": (lambda: layers.Lambda(lambda x: 2 * x, name="odd"), r"odd \(Lambda\) is a Python function"),
+    "a layer of one's own": (lambda: Doubled(name="odd"), r"odd \(Doubled\) has no known counterpart.*counterparts="),
+    "a layer that is another's subclass": (lambda: Tilted(4, 3, name="odd"), r"odd \(Tilted\) has no known"),
+    "an activation of one's own": (lambda: layers.Activation(lambda x: x[:, ::-1], name="odd"), r"odd \(Activation\)"),
+    "attention": (lambda: lambda x: layers.Attention(name="odd")([x, x]), r"odd \(Attention\) has no known"),
+    "random images": (lambda: layers.RandomFlip(name="odd"), r"odd \(RandomFlip\) has no known"),
+    "Flatten": (lambda: layers.Flatten(name="odd"), r"odd \(Flatten\) turns 8×10×4 of a slice into 320"),
+    "Reshape": (lambda: layers.Reshape((80, 4), name="odd"), r"odd \(Reshape\) turns 8×10×4 .* into 80×4.*Pool first"),
+    "ops.reshape": (lambda: lambda x: ops.reshape(x, (-1, 80, 4)), r"reshape.* \(Reshape\) turns 8×10×4"),
+    "rows as channels": (lambda: layers.BatchNormalization(axis=1, name="odd"), r"odd .*channels, the last one"),
+    "a batch joined": (lambda: lambda x: x - ops.mean(x, axis=0), r"mean.* \(Mean\).*samples of a batch"),
+    "single rows": (lambda: lambda x: x[:, 0], r"get_item.* \(GetItem\).*only slices"),
+    "an operation": (lambda: lambda x: ops.cumsum(x, axis=1), r"cumsum.* \(Cumsum\) has no known"),
+    "an array": (
+        lambda: lambda x: x + np.ones((10, 4), "float32"),
+        r"add.* \(Add\).*\(10, 4\).*only numbers and vectors",
+    ),
+}
+
+
+@pytest.mark.parametrize(("made", "says"), LAYERS.values(), ids=LAYERS)
+def test_layers_without_a_counterpart_are_refused_by_name(made, says):
+    with pytest.raises(ConversionError, match=says):
+        convert(network_of(made()))
+
+
+def test_a_nested_layer_is_named_with_the_models_around_it():
+    image = keras.Input((8, 10, 4))
+    inner = keras.Model(image, layers.Lambda(lambda x: x, name="odd")(image), name="inner")
+    with pytest.raises(ConversionError, match=r"inner/odd \(Lambda\)"):
+        convert(network_of(inner))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.Conv2D(4, 3, data_format="channels_first", name="odd"),
+        layers.MaxPooling2D(data_format="channels_first", name="odd"),
+    ],
+)
+def test_channels_first_is_refused(layer):
+    with pytest.raises(ConversionError, match=r"odd .*'channels_first'; build the network with channels last"):
+        convert(network_of(layer))
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.convolution = layers.Conv2D(3, 3)
+
+    def call(self, x):
+        return self.convolution(x)
+
+
+class Overridden(keras.Model):
+    """It has a graph, and does something else."""
+
+    def call(self, x, training=None):
+        return -super().call(x)
+
+
+def functional(kind):
+    image = keras.Input((8, 8, 3))
+    return kind(image, layers.Conv2D(3, 3)(image))
+
+
+@pytest.mark.parametrize("network", [Subclassed(), functional(Overridden)], ids=["subclassed", "overridden"])
+def test_models_whose_call_is_code_are_refused(network):
+    with pytest.raises(ConversionError, match=r"is no functional model.*keras\.Input"):
+        convert(network)
+
+
+def test_a_functional_model_of_a_class_of_its_own_is_a_graph():
+    network = functional(type("Named", (keras.Model,), {}))
+    assert as_graph(network) is network
+
+
+def test_other_things_than_models_of_images_are_refused():
+    with pytest.raises(ConversionError, match=r"takes a keras\.Model; got Conv2D"):
+        convert(layers.Conv2D(3, 3))
+    with pytest.raises(ConversionError, match="without a known input"):
+        convert(keras.Sequential([layers.Conv2D(3, 3)]))
+    with pytest.raises(ConversionError, match=r"\(None, 5\).*an image \(batch, rows, cols, channels\) is needed"):
+        convert(network_of(layers.Dense(3), shape=(5,)))
+
+
+def test_slices_and_the_whole_volume_are_not_joined_by_chance():
+    image, age = keras.Input((8, 8, 3)), keras.Input((3,))
+    pooled = layers.GlobalAveragePooling2D()(image)
+    for joined in (layers.Concatenate(name="join")([pooled, age]), ops.add(pooled, age)):
+        with pytest.raises(
+            ConversionError, match=r"each slice with values of the whole volume.*global_pooling='volume'"
+        ):
+            convert(keras.Model([image, age], joined))
+
+
+def test_a_layer_of_one_s_own_is_converted_with_a_counterpart_given():
+    class Scaled(layers.Layer):
+        def build(self, shape):
+            self.factors = self.add_weight(shape=(shape[-1],), name="factors")
+
+        def call(self, x):
+            return x * self.factors
+
+    flat, voxels = network_of(Scaled(name="scaled")), volume(1, 3, 8, 10, 4)
+    volumes = convert(flat, counterparts={Scaled: lambda layer: Scaled(name=layer.name)})
+    assert_allclose(run(volumes, voxels), by_slice(flat, voxels), rtol=1e-6)
+
+
+def test_counterparts_whose_weights_do_not_fit_are_refused():
+    flat = network_of(Doubled(name="odd"), layers.Conv2D(3, 3, name="conv"))
+    with pytest.raises(ConversionError, match=r"odd \(Doubled\).*do not fit those of norm"):
+        convert(flat, counterparts={Doubled: lambda layer: layers.BatchNormalization(name="norm")})
+    with pytest.raises(ConversionError, match=r"odd \(Doubled\).*where .* is expected"):
+        convert(flat, counterparts={Doubled: lambda layer: layers.Cropping3D(1)})
+
+
+def test_vgg16_with_its_top_says_what_to_do():
+    top = keras.Sequential(
+        [keras.Input((8, 8, 3)), layers.Conv2D(4, 3, padding="same"), layers.Flatten(name="flatten"), layers.Dense(2)]
+    )
+    with pytest.raises(ConversionError, match=r"flatten \(Flatten\) turns 8×8×4 .*include_top=False"):
+        convert(randomized(top))

@@ -1,0 +1,114 @@
+"""Each layer does in 3D, slice by slice, what it does in 2D, wherever depth lies."""
+
+import keras
+import numpy as np
+import pytest
+from flat_networks import by_slice, network_of, run, volume
+from keras import layers, ops
+from numpy.testing import assert_allclose
+
+from planar3d.conversion.convert import convert
+
+LAYERS = {
+    "Conv2D, same": lambda: layers.Conv2D(5, 3, padding="same", activation="relu"),
+    "Conv2D, valid, strides": lambda: layers.Conv2D(5, (3, 2), strides=2),
+    "Conv2D, same, strides": lambda: layers.Conv2D(5, 3, strides=2, padding="same"),
+    "Conv2D, dilated": lambda: layers.Conv2D(5, 3, dilation_rate=2, use_bias=False),
+    "Conv2D, groups": lambda: layers.Conv2D(6, 3, groups=2),
+    "DepthwiseConv2D": lambda: layers.DepthwiseConv2D(3, padding="same"),
+    "DepthwiseConv2D, multiplier, strides": lambda: layers.DepthwiseConv2D(3, strides=2, depth_multiplier=2),
+    "SeparableConv2D": lambda: layers.SeparableConv2D(5, 3, padding="same", activation="tanh"),
+    "SeparableConv2D, strides": lambda: layers.SeparableConv2D(5, 3, strides=2, depth_multiplier=2, use_bias=False),
+    "Conv2DTranspose": lambda: layers.Conv2DTranspose(5, 3, strides=2, padding="same"),
+    "Conv2DTranspose, output padding": lambda: layers.Conv2DTranspose(5, 3, strides=2, output_padding=1),
+    "MaxPooling2D": lambda: layers.MaxPooling2D(3, 2),
+    "MaxPooling2D, same": lambda: layers.MaxPooling2D(3, 1, padding="same"),
+    "AveragePooling2D": lambda: layers.AveragePooling2D(2, padding="same"),
+    "GlobalAveragePooling2D": lambda: layers.GlobalAveragePooling2D(),
+    "GlobalAveragePooling2D, keepdims": lambda: layers.GlobalAveragePooling2D(keepdims=True),
+    "GlobalMaxPooling2D": lambda: layers.GlobalMaxPooling2D(),
+    "UpSampling2D": lambda: layers.UpSampling2D((2, 3)),
+    "UpSampling2D, bilinear": lambda: layers.UpSampling2D(2, interpolation="bilinear"),
+    "ZeroPadding2D": lambda: layers.ZeroPadding2D(((1, 2), (0, 3))),
+    "Cropping2D": lambda: layers.Cropping2D(((1, 2), (0, 3))),
+    "BatchNormalization": lambda: layers.BatchNormalization(axis=3),
+    "LayerNormalization": lambda: layers.LayerNormalization(),
+    "LayerNormalization, slice": lambda: layers.LayerNormalization(axis=[1, 2, 3]),
+    "GroupNormalization": lambda: layers.GroupNormalization(2),
+    "RMSNormalization": lambda: layers.RMSNormalization(),
+    "UnitNormalization": lambda: layers.UnitNormalization(),
+    "Normalization": lambda: layers.Normalization(mean=[1.0, 2.0, 3.0, 4.0], variance=[1.0, 2.0, 3.0, 4.0]),
+    "Normalization, adapted": lambda: layers.Normalization(),
+    "Rescaling": lambda: layers.Rescaling(0.5, 1.0),
+    "PReLU": lambda: layers.PReLU(),
+    "PReLU, shared": lambda: layers.PReLU(shared_axes=[1, 2]),
+    "Softmax": lambda: layers.Softmax(axis=2),
+    "Activation": lambda: layers.Activation("hard_silu"),
+    "LeakyReLU": lambda: layers.LeakyReLU(0.1),
+    "Dropout": lambda: layers.Dropout(0.5, noise_shape=(None, 1, 1, 1)),
+    "SpatialDropout2D": lambda: layers.SpatialDropout2D(0.5),
+    "Dense": lambda: layers.Dense(3),
+    "Permute": lambda: layers.Permute((2, 1, 3)),
+    "Reshape": lambda: layers.Reshape((8, 10, 2, 2)),
+    "ops.mean": lambda: lambda x: ops.mean(x, axis=[1, 2]),
+    "ops.max, channels": lambda: lambda x: ops.max(x, axis=-1, keepdims=True),
+    "arithmetic": lambda: lambda x: ops.clip(2.0 * x - 1.0, -0.5, 0.5) / 3.0 + x,
+    "ops.concatenate": lambda: lambda x: ops.concatenate([x, ops.silu(x)], axis=3),
+    "slices": lambda: lambda x: x[:, 1:, :-2, ::2] + x[..., 1:, 2:, 1:3],
+    "ops.softmax": lambda: lambda x: ops.softmax(x, axis=-1),
+    "ops.squeeze": lambda: lambda x: ops.squeeze(layers.GlobalMaxPooling2D(keepdims=True)(x), (1, 2)),
+}
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("made", LAYERS.values(), ids=LAYERS)
+def test_a_planar_layer_equals_the_2d_layer_slice_by_slice(made, axis):
+    flat = network_of(made())
+    voxels = np.moveaxis(volume(2, 3, 8, 10, 4), 1, 1 + axis)
+    expected = by_slice(flat, voxels, axis)
+    if expected.ndim == 6:  # a map of groups of channels, depth among its rows and columns
+        expected = np.moveaxis(expected, 1, 1 + axis)
+    assert_allclose(run(convert(flat, axis=axis), voxels), expected, rtol=1e-4, atol=1e-5)
+
+
+MERGES = (layers.Add, layers.Subtract, layers.Multiply, layers.Average, layers.Maximum, layers.Minimum)
+
+
+@pytest.mark.parametrize("merged", [*MERGES, lambda: layers.Concatenate(axis=2)])
+def test_merges_of_branches_are_merges_in_3d(merged):
+    image = keras.Input((6, 6, 3))
+    branches = [image, layers.Conv2D(3, 3, padding="same")(image)]
+    flat = keras.Model(image, merged()(branches))
+    voxels = volume(1, 3, 6, 6, 3)
+    assert_allclose(run(convert(flat), voxels), by_slice(flat, voxels), rtol=1e-4, atol=1e-5)
+
+
+def squeeze_and_excite(x):
+    squeezed = layers.GlobalAveragePooling2D()(x)
+    squeezed = layers.Reshape((1, 1, 4))(layers.Dense(4, activation="sigmoid")(squeezed))
+    return layers.Multiply()([x, squeezed])
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_squeeze_and_excitation_keeps_its_meaning_in_each_slice(axis):
+    flat = network_of(squeeze_and_excite)
+    voxels = np.moveaxis(volume(2, 3, 8, 10, 4), 1, 1 + axis)
+    assert_allclose(run(convert(flat, axis=axis), voxels), by_slice(flat, voxels, axis), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_squeeze_and_excitation_of_a_volume_is_that_of_all_its_slices_side_by_side(axis):
+    flat = network_of(squeeze_and_excite, shape=(None, 10, 4))
+    voxels = volume(2, 3, 8, 10, 4)
+    side_by_side = run(flat, voxels.reshape(2, 24, 10, 4)).reshape(voxels.shape)
+    found = run(convert(flat, axis=axis, global_pooling="volume"), np.moveaxis(voxels, 1, 1 + axis))
+    assert_allclose(np.moveaxis(found, 1 + axis, 1), side_by_side, rtol=1e-4, atol=1e-5)
+
+
+def test_pooling_of_the_volume_gives_one_vector():
+    heads = (layers.GlobalAveragePooling2D(keepdims=True), layers.Dropout(0.1), layers.Reshape((4,)), layers.Dense(3))
+    flat = network_of(*heads)
+    volumes = convert(flat, global_pooling="volume")
+    assert volumes.output_shape == (None, 3)
+    voxels = volume(2, 5, 8, 10, 4)
+    assert_allclose(run(volumes, voxels), by_slice(flat, voxels).mean(axis=1), rtol=1e-4, atol=1e-5)

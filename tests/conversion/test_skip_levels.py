@@ -1,0 +1,100 @@
+"""The skip levels of a network are found in its graph, wherever its layers are nested and whatever their names."""
+
+import keras
+import numpy as np
+import pytest
+from flat_networks import network_of, randomized, run, volume
+from keras import layers
+from numpy.testing import assert_array_equal
+
+from planar3d.conversion.convert import convert
+from planar3d.conversion.skip_levels import features
+from planar3d.errors import ConversionError
+from planar3d.networks.planar_resunet import PlanarResUNet
+
+TINY = {"decoder_filters": (4, 4, 4, 4), "bridge_filters": 4, "encoder_weights": None}
+
+
+def layer_names(model):
+    return [tensor._keras_history.operation.name for tensor in model.outputs]
+
+
+def residual_net():
+    """Its second level ends at `sum`; a branch inside the block that reduces it goes one layer further."""
+    image = keras.Input((16, 16, 3), name="image")
+    x = layers.Conv2D(4, 3, padding="same", name="stem")(image)
+    x = layers.MaxPooling2D(name="pool")(layers.ZeroPadding2D(0, name="pad")(x))
+    x = layers.Add(name="sum")([x, layers.Conv2D(4, 3, padding="same", name="inside")(x)])
+    short = layers.Conv2D(4, 1, strides=2, name="short")(x)
+    long = layers.Conv2D(4, 3, strides=2, padding="same", name="long")(layers.ReLU(name="before")(x))
+    x = layers.Add(name="coarse")([short, long])
+    squeezed = layers.Dense(4)(layers.GlobalAveragePooling2D(keepdims=True)(x))
+    return randomized(keras.Model(image, layers.Multiply(name="end")([x, squeezed]), name="residual"))
+
+
+@pytest.mark.parametrize("mapping", ["planar", "average"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_levels_are_the_last_tensors_that_all_coarser_ones_are_made_of(mapping, axis):
+    levels = features(convert(residual_net(), mapping, depth=6, axis=axis))
+    assert layer_names(levels) == ["stem", "sum", "end"]
+    rows = 1 if axis else 2
+    assert [shape[rows] for shape in levels.output_shape] == [16, 8, 4]
+
+
+def test_they_are_the_network_s_own_tensors():
+    volumes = convert(residual_net())
+    voxels = volume(1, 4, 16, 16, 3)
+    levels = features(volumes)(voxels)
+    assert_array_equal(levels[-1], run(volumes, voxels))
+    inner = keras.Model(volumes.input, volumes.get_layer("sum").output)
+    assert_array_equal(levels[1], run(inner, voxels))
+
+
+def test_nested_models_are_looked_into():
+    inner = residual_net()
+    image = keras.Input((16, 16, 3))
+    nested = keras.Model(image, layers.GlobalAveragePooling2D()(inner(layers.Rescaling(0.5)(image))))
+    volumes = convert(nested)
+    levels = features(volumes)
+    assert layer_names(levels) == ["stem", "sum", "end"]
+    voxels = volume(1, 4, 16, 16, 3)
+    assert_array_equal(levels(voxels)[-1], run(convert(inner), 0.5 * voxels))
+    assert {id(weight) for weight in levels.weights} == {id(weight) for weight in volumes.weights}
+
+
+def test_where_branches_run_side_by_side_it_is_the_last_tensor():
+    image = keras.Input((16, 16, 3))
+    branches = [layers.Conv2D(4, 3, strides=2, padding="same", name=name)(image) for name in ("one", "two")]
+    joined = layers.Add(name="end")([layers.MaxPooling2D()(branch) for branch in branches])
+    names = layer_names(features(convert(keras.Model(image, joined))))
+    assert names[1] in ("one", "two") and names[2] == "end"
+
+
+def test_a_decoder_is_left_out():
+    levels = features(PlanarResUNet((16, 32, 32, 3), **TINY))
+    assert layer_names(levels) == ["block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3", "conc52"]
+
+
+LEVELS = {
+    "MobileNetV2": [
+        "block_1_expand_relu",
+        "block_3_expand_relu",
+        "block_6_expand_relu",
+        "block_13_expand_relu",
+        "out_relu",
+    ],
+    "ResNet50": ["conv1_relu", "conv2_block3_out", "conv3_block4_out", "conv4_block6_out", "conv5_block3_out"],
+}
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_applications_have_the_levels_that_the_literature_takes(name):
+    flat = getattr(keras.applications, name)(weights=None, include_top=False, input_shape=(32, 32, 3))
+    levels = features(convert(flat, in_channels=1))
+    assert layer_names(levels)[1:] == LEVELS[name]
+    assert np.all([shape[2] == 32 // 2**level for level, shape in enumerate(levels.output_shape)])
+
+
+def test_only_networks_of_a_single_volume_have_levels():
+    with pytest.raises(ConversionError, match="a single volume"):
+        features(network_of(layers.Conv2D(3, 3)))

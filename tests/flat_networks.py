@@ -1,0 +1,44 @@
+"""2D networks for conversions: random weights, and what they give for each slice of a volume."""
+
+import keras
+import numpy as np
+
+
+def randomized(network, seed=0):
+    """Fill all weights with random numbers; variances and what is divided by stay positive."""
+    rng = np.random.default_rng(seed)
+    for weight in network.weights:
+        spread = 1 / np.sqrt(max(np.prod(weight.shape[:-1]), 1))
+        low, high = (0.5, 1.5) if weight.name in ("gamma", "moving_variance", "variance") else (-2 * spread, 2 * spread)
+        if weight.dtype.startswith("float"):
+            weight.assign(rng.uniform(low, high, weight.shape))
+    for layer in network._flatten_layers():
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()
+    return network
+
+
+def volume(*shape, seed=1):
+    """Random voxels, float32."""
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def run(network, inputs):
+    """The network's single output."""
+    return np.asarray(network(inputs, training=False))
+
+
+def by_slice(network, voxels, axis=0):
+    """What a 2D network gives for the slices of volumes (batch, …, channels), depth put back where it lay."""
+    slices = np.moveaxis(voxels, 1 + axis, 1)
+    results = run(network, slices.reshape(-1, *slices.shape[2:]))
+    stacked = results.reshape(*slices.shape[:2], *results.shape[1:])
+    return np.moveaxis(stacked, 1, 1 + axis) if stacked.ndim == 5 else stacked
+
+
+def network_of(*layers, shape=(8, 10, 4)):
+    """A network of layers, one behind the other, with random weights."""
+    inputs = x = keras.Input(shape, name="image")
+    for layer in layers:
+        x = layer(x)
+    return randomized(keras.Model(inputs, x, name="flat"))

@@ -1,0 +1,76 @@
+"""EfficientNet-Lite0 in Keras computes what the network of its paper computes in torch with the same arrays."""
+
+import numpy as np
+import pytest
+
+from planar3d.networks.efficientnet_lite import STAGES, EfficientNetLite0
+from planar3d.scans.volume import read_scan
+from planar3d.transfer.torch_weights import load_torch
+
+WEIGHTS = "weights/efficientnet_lite0_imagenet_keras_layout.npz"
+
+
+def in_torch(arrays, x):
+    """Logits (batch, classes) by torch's functions; arrays by EfficientNet-PyTorch's names in Keras' order of axes."""
+    torch = pytest.importorskip("torch")
+    act, tensors = torch.nn.functional, {name: torch.from_numpy(np.asarray(array)) for name, array in arrays.items()}
+
+    def convolved(x, name, stride=1):
+        kernel = tensors[f"{name}.weight"]
+        depthwise = "depthwise" in name
+        kernel = kernel.permute(2, 3, 0, 1) if depthwise else kernel.permute(3, 2, 0, 1)
+        size = kernel.shape[-1]
+        # TensorFlow's 'same': as much as is needed, and the odd one at the end.
+        needed = [max(0, (-(-n // stride) - 1) * stride + size - n) for n in (x.shape[3], x.shape[2])]
+        x = act.pad(x, [side for n in needed for side in (n // 2, n - n // 2)])
+        return act.conv2d(x, kernel, stride=stride, groups=x.shape[1] if depthwise else 1)
+
+    def normalized(x, name):
+        mean, var, gamma, beta = (tensors[f"{name}.{w}"] for w in ("running_mean", "running_var", "weight", "bias"))
+        return act.batch_norm(x, mean, var, gamma, beta, eps=1e-3)
+
+    x = act.relu6(normalized(convolved(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()), "_conv_stem", 2), "_bn0"))
+    number = 0
+    for stage in STAGES:
+        for i in range(stage.blocks):
+            y, name = x, f"_blocks.{number}"
+            if f"{name}._expand_conv.weight" in tensors:
+                y = act.relu6(normalized(convolved(y, f"{name}._expand_conv"), f"{name}._bn0"))
+            stride = 1 if i else stage.stride
+            y = act.relu6(normalized(convolved(y, f"{name}._depthwise_conv", stride), f"{name}._bn1"))
+            y = normalized(convolved(y, f"{name}._project_conv"), f"{name}._bn2")
+            x, number = (x + y if i else y), number + 1
+    x = act.relu6(normalized(convolved(x, "_conv_head"), "_bn1"))
+    return (x.mean((2, 3)) @ tensors["_fc.weight"] + tensors["_fc.bias"]).numpy()
+
+
+@pytest.fixture
+def weights(real_data):
+    return real_data / WEIGHTS
+
+
+@pytest.fixture
+def slices(real_data):
+    """Neighbouring slices of a FLAIR as the network expects them, (slices, rows, cols, RGB), rows and cols odd."""
+    voxels = read_scan(min((real_data / "data/ms_flair").glob("sub-*/anat/*FLAIR.nii.gz"))).voxels
+    voxels = np.moveaxis(voxels, -1, 0)[8:10, 40:167, 50:181].astype(np.float32)
+    grey = 255 * np.clip(voxels / np.percentile(voxels, 99.5), 0, 1)
+    return np.repeat(((grey - 127) / 128)[..., np.newaxis], 3, axis=-1).astype(np.float32)
+
+
+@pytest.mark.real
+def test_logits_of_real_slices_are_those_of_torch(weights, slices):
+    network = EfficientNetLite0((None, None, 3))
+    report = load_torch(network, weights, layout="keras")
+    assert len(report.matched) == len(network.weights) == 247 and not report.missing and not report.unused
+    with np.load(weights) as arrays:
+        expected = in_torch(dict(arrays), slices)
+    assert np.abs(np.asarray(network(slices)) - expected).max() < 1e-4 < np.abs(expected).max()
+
+
+def test_it_has_the_parameters_of_its_paper_and_halves_the_image_five_times():
+    network = EfficientNetLite0((64, 96, 3))
+    assert network.output_shape == (None, 1000)
+    # Google's table of the lite variants: 4.7 million.
+    assert round(network.count_params() / 1e6, 1) == 4.7
+    assert EfficientNetLite0((64, 96, 3), include_top=False).output_shape == (None, 2, 3, 1280)

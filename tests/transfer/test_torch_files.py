@@ -1,0 +1,106 @@
+"""Torch's files give the tensors that were saved, and never run or inflate what else they hold."""
+
+import os
+import pickle
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from planar3d.errors import WeightsError
+from planar3d.transfer.size_budget import SizeBudget
+from planar3d.transfer.torch_files import READERS
+
+
+def read(path):
+    return READERS[path.suffix](path, SizeBudget(path))
+
+
+@pytest.fixture
+def torch():
+    return pytest.importorskip("torch")
+
+
+@pytest.fixture
+def state(torch):
+    return {"conv.weight": torch.randn(4, 3, 3, 3), "bn.num_batches_tracked": torch.tensor(7)}
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_safetensors_come_back_as_saved_and_half_precision_as_float32(torch, state, half, tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    state["half"] = torch.randn(5).to(getattr(torch, half))
+    safetensors.save_file(state, tmp_path / "a.safetensors")
+    found = read(tmp_path / "a.safetensors")
+    assert found.keys() == state.keys() and found["half"].dtype == np.float32
+    for name, tensor in state.items():
+        assert_array_equal(found[name], tensor.float() if name == "half" else tensor)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("nest", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": s}])
+def test_state_dictionaries_of_torch_come_back_as_saved(torch, state, zipped, nest, tmp_path):
+    state["half"] = torch.randn(5).bfloat16()
+    torch.save(nest(state), tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    found = read(tmp_path / "a.pth")
+    assert found.keys() == state.keys()
+    assert_array_equal(found["conv.weight"], state["conv.weight"])
+    assert_array_equal(found["half"], state["half"].float())
+
+
+class Harmful:
+    """A pickle that makes a folder when it is loaded."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+@pytest.mark.parametrize("write", ["torch", "pickle"])
+def test_a_pickle_is_not_run(torch, write, tmp_path):
+    path, trace = tmp_path / "a.pth", tmp_path / "trace"
+    content = {"conv.weight": torch.ones(1), "more": Harmful(str(trace))}
+    if write == "torch":
+        torch.save(content, path)
+    else:
+        path.write_bytes(pickle.dumps(content, protocol=2))
+    with pytest.raises(WeightsError, match="holds more than tensors"):
+        read(path)
+    assert not trace.exists()
+
+
+def test_a_whole_pickled_network_is_refused(torch, tmp_path):
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "a.pt")
+    with pytest.raises(WeightsError, match=r"a\.pt holds more than tensors.*state_dict"):
+        read(tmp_path / "a.pt")
+
+
+def test_a_number_repeated_along_axes_cannot_fill_the_memory(torch, tmp_path):
+    torch.save({"a": torch.ones(1).expand(10**6, 10**6)}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match="declares 4,000,000,000,000 bytes"):
+        read(tmp_path / "a.pth")
+
+
+def test_an_archive_that_inflates_is_refused(torch, state, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.pth", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("a/data/0", bytes(300 * 2**20))
+    with pytest.raises(WeightsError, match="a/data/0 declares"):
+        read(tmp_path / "a.pth")
+
+
+def test_sparse_tensors_are_refused(torch, tmp_path):
+    torch.save({"a": torch.eye(3).to_sparse()}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match="a is no plain dense tensor"):
+        read(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(("suffix", "package"), [(".pth", "torch"), (".safetensors", "safetensors")])
+def test_a_package_that_is_missing_is_named(suffix, package, tmp_path, monkeypatch):
+    (tmp_path / f"a{suffix}").write_bytes(b"any")
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(WeightsError, match=rf"pip install 'planar3d\[{package}\]'"):
+        read(tmp_path / f"a{suffix}")

@@ -1,0 +1,111 @@
+"""A Keras network is filled from a torch file whole, or not at all and with a reason."""
+
+import keras
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from planar3d.errors import WeightsError
+from planar3d.transfer.torch_weights import IMAGENET_MEAN, IMAGENET_STD, load_torch
+
+pytest.importorskip("safetensors")
+
+
+def network(*behind, first=(), convolution=keras.layers.Conv2D, kernel=3, rank=2):
+    """A network with a layer of VGG-16's, named as it is."""
+    layers = [*first, convolution(4, kernel, name="block1_conv1"), *behind]
+    return keras.Sequential([keras.Input((8,) * rank + (3,)), *layers], name="vgg16")
+
+
+@pytest.fixture
+def file(tmp_path):
+    from safetensors.numpy import save_file
+
+    rng = np.random.default_rng(0)
+    state = {
+        "features.0.weight": rng.normal(size=(4, 3, 3, 3)).astype(np.float32),
+        "features.0.bias": rng.normal(size=4).astype(np.float32),
+        "head.weight": np.ones((2, 2), np.float32),
+    }
+    save_file(state, tmp_path / "a.safetensors")
+    return tmp_path / "a.safetensors", state
+
+
+def test_the_report_tells_what_matched_and_what_is_unused(file):
+    path, state = file
+    net = network()
+    report = load_torch(net, path)
+    assert [weight.name for weight in report.matched] == ["block1_conv1/kernel", "block1_conv1/bias"]
+    assert [weight.name for weight in report.unused] == ["head.weight"] and not report.missing
+    assert report.file == str(path)
+    assert_array_equal(net.weights[0], state["features.0.weight"].transpose(2, 3, 1, 0))
+
+
+def test_a_3d_network_of_the_same_names_gets_planar_kernels(file):
+    path, state = file
+    net = network(convolution=keras.layers.Conv3D, kernel=(1, 3, 3), rank=3)
+    load_torch(net, path)
+    assert_array_equal(net.weights[0][0], state["features.0.weight"].transpose(2, 3, 1, 0))
+
+
+def test_what_is_missing_is_an_error_unless_allowed(file):
+    net = network(keras.layers.Conv2D(5, 3, name="block1_conv2"))
+    before = net.get_weights()
+    with pytest.raises(WeightsError, match=r"a\.safetensors: 2 weights of vgg16 are missing: block1_conv2/kernel"):
+        load_torch(net, file[0])
+    for weight, old in zip(net.get_weights(), before, strict=True):
+        assert_array_equal(weight, old)
+    assert [weight.name for weight in load_torch(net, file[0], strict=False).missing] == [
+        "block1_conv2/kernel",
+        "block1_conv2/bias",
+    ]
+
+
+def test_a_file_of_another_network_is_an_error(file):
+    with pytest.raises(WeightsError, match=r"a\.safetensors: Nothing matched"):
+        load_torch(network(), file[0], names="resnet34")
+    net = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)], name="mine")
+    with pytest.raises(WeightsError, match="no table of torch's names for 'mine'"):
+        load_torch(net, file[0])
+
+
+def test_a_damaged_file_is_an_error(tmp_path):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes((10**12).to_bytes(8, "little") + b"{}")
+    with pytest.raises(WeightsError, match=r"a\.safetensors cannot be read as weights"):
+        load_torch(network(), path)
+    with pytest.raises(WeightsError, match=r"b\.safetensors does not exist"):
+        load_torch(network(), tmp_path / "b.safetensors")
+
+
+def test_an_npz_of_torch_names_in_keras_order_is_read(tmp_path):
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 3, 4)).astype(np.float32)
+    np.savez(tmp_path / "a.npz", **{"features.0.weight": kernel, "features.0.bias": np.ones(4, np.float32)})
+    net = network()
+    load_torch(net, tmp_path / "a.npz", layout="keras")
+    assert_array_equal(net.weights[0], kernel)
+
+
+def test_a_network_that_normalizes_its_input_takes_grey_levels_even_if_it_was_traced_before(file):
+    bare, whole = network(), network(first=(keras.layers.Rescaling(1 / 255), keras.layers.Normalization()))
+    grey = np.random.default_rng(0).uniform(0, 255, (1, 8, 8, 3)).astype(np.float32)
+    whole.predict(grey, verbose=0)
+    load_torch(bare, file[0])
+    load_torch(whole, file[0])
+    normalized = (grey / 255 - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD)
+    assert_allclose(whole.predict(grey, verbose=0), bare.predict(normalized, verbose=0), atol=1e-4)
+
+
+def test_efficientnet_b0_computes_what_timm_does(tmp_path):
+    torch, timm = pytest.importorskip("torch"), pytest.importorskip("timm")
+    from safetensors.torch import save_file
+
+    theirs = timm.create_model("tf_efficientnet_b0").eval()
+    save_file(theirs.state_dict(), tmp_path / "a.safetensors")
+    ours = keras.applications.EfficientNetB0(weights=None, input_shape=(64, 64, 3), classifier_activation=None)
+    load_torch(ours, tmp_path / "a.safetensors")
+    grey = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)).astype(np.float32)
+    normalized = (grey / 255 - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD)
+    with torch.no_grad():
+        logits = theirs(torch.from_numpy(normalized.transpose(0, 3, 1, 2).copy()))
+    assert_allclose(ours(grey), logits, atol=1e-4)
