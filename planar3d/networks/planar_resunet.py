@@ -22,7 +22,7 @@ def PlanarResUNet(
     weights: EncoderWeights = None,
     encoder: str | keras.Model = "vgg16",
     encoder_weights: EncoderWeights = "imagenet",
-    decoder_filters: Sequence[int] = PAPER.decoder_filters,
+    decoder_filters: Sequence[int] | None = None,
     bridge_filters: int = PAPER.bridge_filters,
     encoder_depth: int = PAPER.encoder_depth,
     name: str = "planar_resunet",
@@ -37,10 +37,10 @@ def PlanarResUNet(
         weights: a file, or the name of a published model, that fills the whole network; then no encoder weights are
             looked for.
         encoder: `"vgg16"`, the paper's, or any 3D network, as `convert` gives it: its skip levels are taken
-            (`features`), its weights and its input's shape stay, and `decoder_filters` has a number for each level but
-            the coarsest.
+            (`features`), its weights and its input's shape stay, and the decoder has a level for each but the coarsest.
         encoder_weights: `"imagenet"`, a file of 2D or planar kernels, or None for a random encoder.
-        decoder_filters: filters of the decoder levels, deepest first; the paper's are 256, 128, 64, 32.
+        decoder_filters: filters of the decoder levels, deepest first. If None they are the paper's, 256, 128, 64, 32;
+            fewer levels take the last of them, and more begin with further levels of 256.
         bridge_filters: filters of `conv51` and `conv52`.
         encoder_depth: slices that an encoder's kernel spans; 1 is the paper's planar encoder. 2D kernels for a deeper
             one are averaged over its slices, what planar transfer is compared with.
@@ -61,6 +61,8 @@ def PlanarResUNet(
         if weights is not None:
             load_weights(network, weights, strict=True)
         return network
+    if decoder_filters is None:
+        decoder_filters = PAPER.decoder_filters
     _check(input_shape, encoder, decoder_filters, encoder_depth)
     inputs = x = keras.Input(input_shape, name="input")
     skips = []
@@ -94,9 +96,15 @@ def recipe_network(
     )
 
 
-def _with_encoder(encoder: keras.Model, decoder_filters: Sequence[int], bridge_filters: int, name: str) -> keras.Model:
+def _with_encoder(
+    encoder: keras.Model, decoder_filters: Sequence[int] | None, bridge_filters: int, name: str
+) -> keras.Model:
     *skips, x = (levels := features(encoder)).outputs
     factors = up_factors(levels)
+    if decoder_filters is None:
+        deepest, *_ = PAPER.decoder_filters
+        count = len(factors)
+        decoder_filters = ((deepest,) * count + PAPER.decoder_filters[1:])[-count:]
     if len(decoder_filters) != len(factors):
         raise ValueError(
             f"decoder_filters={tuple(decoder_filters)}: {encoder.name} has {len(factors)} levels above its coarsest; "

@@ -94,6 +94,35 @@ def test_average_equals_the_network_far_from_the_borders(flat, voxels):
     np.testing.assert_allclose(run(volumes, constant)[:, reach], expected, rtol=0, atol=1e-3 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("mapping", ["acs", "repeat"])
+def test_acs_and_repeat_are_layer_by_layer_made_of_the_planar_ones(flat, mapping):
+    """The first third of an ACS layer's channels lies in the plane; repeated taps add equal slices up."""
+    planar, mapped = (
+        leaves(convert(flat)),
+        leaves(convert(flat, mapping, kernel_depth=3 if mapping == "repeat" else None)),
+    )
+    compared = 0
+    for name, layer in mapped.items():
+        if name not in planar or (type(layer) is type(planar[name]) and getattr(layer, "kernel_size", (1,))[0] == 1):
+            continue
+        voxels = volume(1, 3, 9, 9, planar[name].input.shape[-1], seed=3)
+        if mapping == "repeat":
+            assert not getattr(layer, "use_bias", False) or not np.any(layer.bias)
+            voxels = np.repeat(voxels[:, :1], 3, axis=1)
+        found, expected = run(layer, voxels), run(planar[name], voxels)
+        if mapping == "repeat":
+            found, expected = found[:, found.shape[1] // 2], 3 * expected[:, 1]
+        third = -(-found.shape[-1] // 3) if mapping == "acs" else None
+        np.testing.assert_allclose(found[..., :third], expected[..., :third], rtol=1e-3, atol=1e-4)
+        compared += 1
+    assert compared
+
+
+def leaves(network):
+    """All layers by name, those of nested networks too."""
+    return {layer.name: layer for layer in network._flatten_layers() if not isinstance(layer, keras.Model)}
+
+
 def border_reach(network):
     """Slices from a border that depend on what lies beyond it: one for each deep kernel on the longest way."""
     reach = {id(tensor): 0 for tensor in network.inputs}

@@ -61,10 +61,18 @@ def test_vgg16_as_a_converted_encoder_is_the_paper_s_network_but_for_its_coarses
 
 def test_filters_are_needed_for_as_many_levels_as_the_encoder_has():
     with pytest.raises(ValueError, match=r"decoder_filters=\(256, 128, 64, 32\): .* has 2 levels"):
-        PlanarResUNet(encoder=encoder())
+        PlanarResUNet(encoder=encoder(), decoder_filters=(256, 128, 64, 32))
 
 
 def test_levels_that_do_not_divide_are_refused():
     flat = network_of(layers.Conv2D(4, 3), layers.MaxPooling2D(), shape=(15, 15, 3))
     with pytest.raises(ConversionError, match="no whole part of it"):
         PlanarResUNet(encoder=convert(flat), decoder_filters=(4,), bridge_filters=4)
+
+
+@pytest.mark.parametrize(("levels", "filters"), [(2, [64, 32]), (5, [256, 256, 128, 64, 32])])
+def test_a_decoder_of_any_height_has_the_paper_s_filters(levels, filters):
+    halved = [layers.Conv2D(4, 3, strides=2, padding="same") for _ in range(levels)]
+    network = PlanarResUNet(encoder=convert(network_of(*halved, shape=(64, 64, 1)), depth=2))
+    found = [network.get_layer(f"trans{6 + number}").filters for number in range(levels)]
+    assert found == filters and network.output_shape == (None, 2, 64, 64, 1)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from planar3d.conversion.convert import convert
 from planar3d.networks.efficientnet_lite import STAGES, EfficientNetLite0
 from planar3d.scans.volume import read_scan
 from planar3d.transfer.torch_weights import load_torch
@@ -66,6 +67,16 @@ def test_logits_of_real_slices_are_those_of_torch(weights, slices):
     with np.load(weights) as arrays:
         expected = in_torch(dict(arrays), slices)
     assert np.abs(np.asarray(network(slices)) - expected).max() < 1e-4 < np.abs(expected).max()
+
+
+@pytest.mark.real
+def test_converted_to_3d_it_equals_itself_on_every_slice_of_a_real_scan(weights, slices):
+    network = EfficientNetLite0((None, None, 3), include_top=False)
+    load_torch(network, weights, layout="keras")
+    volumes = convert(network)
+    expected, found = np.asarray(network(slices)), np.asarray(volumes(slices[np.newaxis]))[0]
+    assert volumes.transfer_report.share == 1 and found.shape == expected.shape == (2, 4, 5, 1280)
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
 
 
 def test_it_has_the_parameters_of_its_paper_and_halves_the_image_five_times():
