@@ -11,8 +11,10 @@ from planar3d.errors import ConversionError
 
 
 def reshape(operation: Any, place: Place) -> list[Step]:
-    """Reshape, Flatten and their like, where rows and columns stay, or are one of each before and after."""
+    """Reshape, Flatten and their like, where rows and columns stay, are one of each, or become a vector of a slice."""
     before, after = place.inputs[0].shape[1:], place.outputs[0].shape[1:]
+    if None not in (*before, *after) and len(after) == 1 and place.has_depth and not place.whole_volume:
+        return _vector_of_each_slice(operation, after[0], place)
     if None in (*plane(before), *after) or plane(before) != plane(after):
         raise ConversionError(
             f"{operation.name} ({type(operation).__name__}) turns {_sizes(before)} of a slice into {_sizes(after)}, "
@@ -20,6 +22,16 @@ def reshape(operation: Any, place: Place) -> list[Step]:
             "GlobalAveragePooling2D, or convert the network without its top (include_top=False)."
         )
     return [Step(layers.Reshape(_target(after, place), name=operation.name))]
+
+
+def _vector_of_each_slice(operation: Any, length: int, place: Place) -> list[Step]:
+    # All of a slice must lie together, so depth goes first.
+    step = Step(layers.Reshape((-1, length), name=operation.name))
+    position = place.layout.position(place.rank)
+    if position == 1:
+        return [step]
+    order = [position, *(axis for axis in range(1, place.rank + 1) if axis != position)]
+    return [Step(layers.Permute(order, name=f"{operation.name}_to")), step]
 
 
 def permute(layer: layers.Permute, place: Place) -> list[Step]:

@@ -14,18 +14,18 @@ from flat_networks import by_slice, run, volume
 from planar3d.conversion.convert import convert
 from planar3d.conversion.resolution import as_graph, nodes_of
 
-FEW = ("MobileNetV2", "MobileNetV3Small", "EfficientNetB0", "DenseNet121", "ResNet50V2", "InceptionV3")
+FEW = ("MobileNetV2", "MobileNetV3Small", "EfficientNetB0", "DenseNet121", "ResNet50V2", "InceptionV3", "VGG16")
 ALL = tuple(name for name, made in inspect.getmembers(keras.applications, inspect.isfunction))
-# The smallest images that they take; the others take 32 pixels.
-SIZES = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
+# The smallest images that they take, or that leave VGG more than a pixel to flatten; the others take 32 pixels.
+SIZES = {"VGG16": 64, "VGG19": 64, "InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
 
 
 @pytest.fixture(scope="module", params=ALL if os.environ.get("PLANAR3D_ALL_APPLICATIONS") else FEW)
 def flat(request):
-    """An application without its top, pooled to a vector, whose normalizations fit what flows through it."""
+    """An application with its top, up to the logits, whose normalizations fit what flows through it."""
     size = SIZES.get(request.param, 32)
     build = getattr(keras.applications, request.param)
-    network = build(weights=None, include_top=False, input_shape=(size, size, 3), pooling="avg")
+    network = build(weights=None, input_shape=(size, size, 3), classes=10, classifier_activation=None)
     normalizations = [
         layer for layer in network._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)
     ]

@@ -29,7 +29,7 @@ LAYERS = {
     "an activation of one's own": (lambda: layers.Activation(lambda x: x[:, ::-1], name="odd"), r"odd \(Activation\)"),
     "attention": (lambda: lambda x: layers.Attention(name="odd")([x, x]), r"odd \(Attention\) has no known"),
     "random images": (lambda: layers.RandomFlip(name="odd"), r"odd \(RandomFlip\) has no known"),
-    "Flatten": (lambda: layers.Flatten(name="odd"), r"odd \(Flatten\) turns 8×10×4 of a slice into 320"),
+    "Flatten of the plane": (lambda: layers.Reshape((320, 1), name="odd"), r"odd \(Reshape\) turns 8×10×4 of a slice"),
     "Reshape": (lambda: layers.Reshape((80, 4), name="odd"), r"odd \(Reshape\) turns 8×10×4 .* into 80×4.*Pool first"),
     "ops.reshape": (lambda: lambda x: ops.reshape(x, (-1, 80, 4)), r"reshape.* \(Reshape\) turns 8×10×4"),
     "rows as channels": (lambda: layers.BatchNormalization(axis=1, name="odd"), r"odd .*channels, the last one"),
@@ -140,9 +140,9 @@ def test_counterparts_whose_weights_do_not_fit_are_refused():
         convert(flat, counterparts={Doubled: lambda layer: layers.Cropping3D(1)})
 
 
-def test_vgg16_with_its_top_says_what_to_do():
-    top = keras.Sequential(
-        [keras.Input((8, 8, 3)), layers.Conv2D(4, 3, padding="same"), layers.Flatten(name="flatten"), layers.Dense(2)]
-    )
-    with pytest.raises(ConversionError, match=r"flatten \(Flatten\) turns 8×8×4 .*include_top=False"):
-        convert(randomized(top))
+@pytest.mark.parametrize(("size", "choice"), [(8, {"global_pooling": "volume"}), (None, {})])
+def test_a_slice_is_flattened_by_itself_and_if_its_size_is_known(size, choice):
+    image = keras.Input((size, size, 3))
+    flat = keras.Model(image, layers.Flatten(name="flatten")(image))
+    with pytest.raises(ConversionError, match=r"flatten \(Flatten\) turns (8×8|\?×\?)×3 .*include_top=False"):
+        convert(flat, **choice)

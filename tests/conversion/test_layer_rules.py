@@ -50,6 +50,7 @@ LAYERS = {
     "Dense": lambda: layers.Dense(3),
     "Permute": lambda: layers.Permute((2, 1, 3)),
     "Reshape": lambda: layers.Reshape((8, 10, 2, 2)),
+    "Flatten": lambda: layers.Flatten(),
     "ops.mean": lambda: lambda x: ops.mean(x, axis=[1, 2]),
     "ops.max, channels": lambda: lambda x: ops.max(x, axis=-1, keepdims=True),
     "arithmetic": lambda: lambda x: ops.clip(2.0 * x - 1.0, -0.5, 0.5) / 3.0 + x,
