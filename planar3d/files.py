@@ -71,6 +71,11 @@ def require_room(path: str | Path, size: int, cause: Exception | None = None) ->
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from cause
 
 
+def temporary_folder(folder: str | Path) -> tempfile.TemporaryDirectory[str]:
+    """An empty folder inside `folder`, for a `with` block that ends with its removal; it counts as half-written."""
+    return tempfile.TemporaryDirectory(dir=folder, prefix=_WRITING)
+
+
 def remove_temporaries(*folders: str | Path) -> None:
     """Remove what killed processes left half-written directly in folders, in which nobody else may be writing."""
     for folder in map(Path, folders):

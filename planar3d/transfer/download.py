@@ -1,13 +1,15 @@
 """Downloads that arrive whole or not at all."""
 
+import logging
 import os
 import socket
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from planar3d.errors import WeightsError
+from planar3d.files import temporary_folder
+from planar3d.locks import locked
 
 # Seconds without an answer after which a download counts as failed; without it a silent firewall hangs for minutes.
 _TIMEOUT = 10
@@ -32,13 +34,11 @@ def fetched(url: str, folder: Path, file_hash: str | None = None) -> Iterator[Pa
     """
     import keras
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Keras downloads in place, and deletes what lies there when it fails; a folder of its own spares `folder` that.
-        own = tempfile.TemporaryDirectory(dir=folder, prefix=".download-")
-    except OSError as error:
-        raise WeightsError(f"{url} could not be fetched ({folder}: {error.strerror}).") from error
-    with own as place:
+    with ExitStack() as stack:
+        try:
+            place = stack.enter_context(download_folder(folder))
+        except OSError as error:
+            raise WeightsError(f"{url} could not be fetched ({folder}: {error.strerror}).") from error
         try:
             with _socket_timeout(_TIMEOUT):
                 name = url.rpartition("/")[2]
@@ -46,6 +46,17 @@ def fetched(url: str, folder: Path, file_hash: str | None = None) -> Iterator[Pa
         except Exception as error:  # Keras raises bare exceptions for failed downloads
             raise WeightsError(f"{url} could not be fetched ({error}).") from error
         yield Path(file)
+
+
+@contextmanager
+def download_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder inside `folder`, on the same disk, so that what was checked there takes its place by a rename.
+
+    One process downloads to a folder at a time, and removes what a killed one left there. Keras and pooch download in
+    place, and delete what lies there when they fail; a folder of their own spares `folder` that.
+    """
+    with locked(folder, "a download", wait=logging.getLogger(__name__).info), temporary_folder(folder) as place:
+        yield Path(place)
 
 
 @contextmanager

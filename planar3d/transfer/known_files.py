@@ -3,13 +3,12 @@
 import hashlib
 import json
 import os
-import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from planar3d.errors import WeightsError
-from planar3d.transfer.download import is_offline
+from planar3d.transfer.download import download_folder, is_offline
 
 TABLE = Path(__file__).with_name("known_files.json")
 
@@ -111,9 +110,7 @@ def _download(known: KnownFile, path: Path) -> None:
     import pooch
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # On the same disk, so that a file that was checked takes its place whole.
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".download-") as place:
+        with download_folder(path.parent) as place:
             got = Path(pooch.retrieve(known.url, known_hash=known.whole_digest, fname=path.name, path=place))
             # pooch compares whole digests only.
             if not known.is_file(got):

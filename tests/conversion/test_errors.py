@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from flat_networks import by_slice, network_of, randomized, run, volume
+from flat_networks import by_slice, network_of, run, volume
 from keras import layers, ops
 from numpy.testing import assert_allclose
 

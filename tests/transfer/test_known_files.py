@@ -4,10 +4,12 @@ import functools
 import hashlib
 import http.server
 import threading
+from pathlib import Path
 
 import pytest
 
 from planar3d.errors import WeightsError
+from planar3d.files import temporary_folder
 from planar3d.transfer import known_files as module
 from planar3d.transfer.known_files import INPUTS, KnownFile, fetch_known, known_files, recognize
 from planar3d.transfer.torch_names import torch_names
@@ -76,6 +78,16 @@ def test_a_download_of_another_digest_is_refused_and_not_kept(served, digest, tm
     with pytest.raises(WeightsError, match=r"tiny\.pth could not be fetched"):
         fetch_known("tiny.pth", tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_what_a_killed_download_left_is_removed_by_the_next(served, tmp_path):
+    pytest.importorskip("pooch")
+    with temporary_folder(tmp_path) as left:
+        name = Path(left).name
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "part").write_bytes(CONTENT[:2])
+    got = fetch_known("tiny.pth", tmp_path)
+    assert name not in {each.name for each in tmp_path.iterdir()} and got.read_bytes() == CONTENT
 
 
 def test_a_file_of_the_users_that_is_another_is_left_alone(served, tmp_path):
