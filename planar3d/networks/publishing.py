@@ -18,7 +18,7 @@ from planar3d.networks.model_card import check_card, read_card
 from planar3d.networks.planar_resunet import recipe_network
 from planar3d.networks.weights_file import load_network, read_recipe
 from planar3d.recipes import Recipe
-from planar3d.transfer.arrays import read_directly
+from planar3d.transfer.array_files import read_directly
 from planar3d.transfer.metadata import CARD, RECIPE, write_metadata
 from planar3d.transfer.published_models import TABLE, file_sha256
 

@@ -13,7 +13,8 @@ from planar3d.networks.card_content import filled_card
 from planar3d.networks.fitting import refuse_misfit
 from planar3d.networks.planar_resunet import recipe_network
 from planar3d.recipes import PAPER, Recipe
-from planar3d.transfer.arrays import read_arrays, read_directly
+from planar3d.transfer.array_files import read_directly
+from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.metadata import CARD, RECIPE, read_metadata, write_metadata
 from planar3d.transfer.published_models import file_sha256, find_model
 from planar3d.transfer.rehearsal import rehearse

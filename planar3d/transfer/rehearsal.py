@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 
 from planar3d.errors import WeightsError
+from planar3d.transfer.array_files import read_directly
 from planar3d.transfer.torch_files import LIBRARIES
 
 # Seconds of computing, and bytes of memory, that a file may take: so much in any case, and so much a byte of it.
@@ -77,8 +78,6 @@ def _limit(seconds: int, memory: int) -> None:
 
 def _read(path: Path, seconds: int) -> None:
     """What the other process does: read all that the package ever reads of the file, and say why if it cannot."""
-    from planar3d.transfer.arrays import read_directly
-
     if path.suffix in LIBRARIES:
         # Starting takes longer than any file, and is not the file's doing; where it fails, the reader says so.
         with contextlib.suppress(ImportError):

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from planar3d.errors import WeightsError
-from planar3d.transfer.arrays import FORMATS, Arrays, read_arrays
+from planar3d.transfer.array_files import FORMATS, Arrays
+from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.digests import differing, identify, vgg16_digests
 from planar3d.transfer.download import fetched, is_offline
 

@@ -114,7 +114,7 @@ def test_a_weights_file_of_another_network_is_refused(tmp_path):
 
 
 def test_a_released_weights_file_fills_the_network_by_name(tmp_path):
-    from planar3d.transfer.arrays import write_legacy_h5
+    from planar3d.transfer.keras2_layout import write_legacy_h5
 
     trained, fresh = PlanarResUNet(**SMALL), PlanarResUNet(**SMALL)
     write_legacy_h5(tmp_path / "planar_cross_1.h5", trained)

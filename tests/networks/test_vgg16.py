@@ -6,7 +6,7 @@ import pytest
 
 from planar3d.networks.planar_resunet import PlanarResUNet
 from planar3d.networks.vgg16 import PlanarVGG16, encoder_layer_names
-from planar3d.transfer.arrays import write_legacy_h5
+from planar3d.transfer.keras2_layout import write_legacy_h5
 
 
 def _vgg16_2d():

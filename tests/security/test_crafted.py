@@ -8,7 +8,8 @@ import pytest
 from security.crafted import ATTACKS, NEED_TRIAL, hdf5, mark_of, one_array_often
 
 from planar3d.errors import WeightsError
-from planar3d.transfer.arrays import read_arrays, read_directly
+from planar3d.transfer.array_files import read_directly
+from planar3d.transfer.arrays import read_arrays
 
 
 @pytest.mark.parametrize("attack", [name for name in ATTACKS if name not in NEED_TRIAL])

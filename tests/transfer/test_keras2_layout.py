@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from planar3d.transfer.arrays import read_arrays, write_legacy_h5
+from planar3d.transfer.arrays import read_arrays
+from planar3d.transfer.keras2_layout import write_legacy_h5
 
 from .conftest import write_keras2
 

@@ -1,0 +1,144 @@
+"""The formats of weight files, told by their content: arrays only, nothing in a file is ever run or unpickled."""
+
+import math
+import stat
+import zipfile
+from collections.abc import Callable
+from pathlib import Path, PureWindowsPath
+from typing import Any, cast
+
+import h5py
+import numpy as np
+
+from planar3d.errors import WeightsError
+from planar3d.transfer import keras2_layout, keras3_layout
+from planar3d.transfer.digests import digest_of_all
+from planar3d.transfer.hdf5_guard import NUMBERS, SIGNATURE, opened, texts
+from planar3d.transfer.keras_code import read_configuration
+from planar3d.transfer.metadata import CARD, read_metadata
+from planar3d.transfer.onnx_initializers import read_onnx
+from planar3d.transfer.size_budget import SizeBudget
+from planar3d.transfer.torch_files import READERS as TORCH_READERS
+
+Arrays = dict[str, np.ndarray]
+FORMATS = ".h5 of Keras 2 or 3, .weights.h5, .keras, .npz, .onnx, .safetensors, .pth and .pt of torch"
+
+_ZIP_SIGNATURE = b"PK\x03\x04"
+_NPY_HEADERS: dict[tuple[int, int], Callable[..., Any]] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+# What NumPy and Keras write; LZMA lets a file of a few bytes ask for gigabytes.
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+def read_directly(path: Path) -> Arrays:
+    """Read the arrays of a file that was rehearsed, or that this process wrote; `read_arrays` is for all others.
+
+    Args, returns and raises as there, but for what only another process can bound.
+    """
+    try:
+        arrays = _reader(path)(path, SizeBudget(path))
+        stated = read_metadata(path).get(CARD, {}).get("weights_sha256")
+    except WeightsError:
+        raise
+    except Exception as error:  # a damaged file makes each parser fail in a way of its own
+        raise WeightsError(
+            f"{path} cannot be read as weights ({type(error).__name__}: {error}). It is damaged or of another format; "
+            f"known are {FORMATS}."
+        ) from error
+    if not arrays:
+        raise WeightsError(f"{path} holds no weights; known formats are {FORMATS}.")
+    broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    if broken:
+        raise WeightsError(
+            f"{path}: {broken[0]} holds values that are not finite numbers, as do {len(broken)} of {len(arrays)} "
+            "arrays. Its training diverged or it is damaged; train it again, or get it again from where it came."
+        )
+    if stated is not None and stated != (found := digest_of_all(arrays)):
+        raise WeightsError(
+            f"{path} is damaged or was altered: its arrays have the SHA-256 {found}, and its model card was written "
+            f"for {stated}. Get it again from where it came."
+        )
+    return arrays
+
+
+def _reader(path: Path) -> Callable[[Path, SizeBudget], Arrays]:
+    with path.open("rb") as file:
+        start = file.read(len(SIGNATURE))
+    if not start:
+        raise WeightsError(f"{path} is empty; get it again. Of weights files known are {FORMATS}.")
+    # By suffix: a .pth may be a zip archive as an .npz is, or a bare pickle.
+    if path.suffix in TORCH_READERS:
+        return TORCH_READERS[path.suffix]
+    if start == SIGNATURE:
+        return _read_hdf5
+    if start.startswith(_ZIP_SIGNATURE):
+        return _read_zip
+    if path.suffix == ".onnx":
+        return read_onnx
+    raise WeightsError(f"{path} is of no known format; known are {FORMATS}.")
+
+
+def _read_hdf5(path: Path, budget: SizeBudget) -> Arrays:
+    with opened(path, path, budget) as file:
+        if configuration := "".join(texts(file, "model_config")):
+            read_configuration(configuration, path)
+        group = file.get("model_weights", file)
+        if isinstance(group, h5py.Group) and keras2_layout.is_legacy(group):
+            return keras2_layout.read_legacy(group)
+        return keras3_layout.read_variables(file, path)
+
+
+def _read_zip(path: Path, budget: SizeBudget) -> Arrays:
+    with zipfile.ZipFile(path) as archive:
+        members = archive.namelist()
+        _refuse_ill_intent(archive, path)
+        if keras3_layout.WEIGHTS_MEMBER in members:
+            return keras3_layout.read_archive(archive, path, budget)
+        return {
+            name.removesuffix(".npy").removesuffix(":0"): _read_npy(archive, name, path, budget)
+            for name in members
+            if name.endswith(".npy")
+        }
+
+
+def _refuse_ill_intent(archive: zipfile.ZipFile, path: Path) -> None:
+    """Members are read by name into memory and never written out; but none of these is in an honest file."""
+    seen: set[str] = set()
+    for member in archive.infolist():
+        name = member.filename
+        place = PureWindowsPath(name)  # knows the separators and roots of every system
+        faults = {
+            "points outside the archive": bool(place.anchor) or ".." in place.parts,
+            "is a link": stat.S_ISLNK(member.external_attr >> 16),
+            "is there twice": name in seen,
+            "is compressed in a way that NumPy and Keras do not use": member.compress_type not in _COMPRESSIONS,
+        }
+        seen.add(name)
+        for fault, found in faults.items():
+            if found:
+                raise WeightsError(f"{path}: its member {name!r} {fault}. Do not use this file.")
+
+
+def _read_npy(archive: zipfile.ZipFile, name: str, path: Path, budget: SizeBudget) -> np.ndarray:
+    size = archive.getinfo(name).file_size
+    budget.take(size, name)
+    # NumPy allocates what the header declares before it reads, so the header is looked at first.
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in _NPY_HEADERS:
+            raise WeightsError(f"{path}: {name} is of npy version {version}; versions 1.0 and 2.0 hold plain arrays.")
+        shape, _, dtype = _NPY_HEADERS[version](file)
+    if dtype.hasobject:
+        raise WeightsError(
+            f"{path}: {name} holds pickled Python objects, which could run code; only arrays of numbers are read. "
+            "Save it again with numbers only."
+        )
+    if dtype.kind not in NUMBERS or min(shape, default=0) < 0:
+        raise WeightsError(f"{path}: {name} holds {dtype} of shape {shape} in place of numbers; it is no weights file.")
+    declared = math.prod(shape) * dtype.itemsize
+    if declared > size:
+        raise WeightsError(f"{path}: {name} declares {declared:,} bytes and holds {size:,}; the file is damaged.")
+    with archive.open(name) as file:
+        return cast(np.ndarray, np.lib.format.read_array(file, allow_pickle=False))
