@@ -10,7 +10,7 @@ reproduce: $(VENV)/.with-study
 	$(VENV)/bin/python scripts/reproduce_msseg.py --demo --out $(RUN)
 
 test: $(VENV)/.with-test
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 docs: $(VENV)/.with-docs
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
