@@ -13,7 +13,10 @@ from msseg import TINY, write_msseg
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = [word for setting in (*TINY, "epochs=30", "shuffle=every epoch") for word in ("--set", setting)]
+# Started in the background, a process inherits that Ctrl-C means nothing to it.
 MAIN = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from planar3d import cli
 from planar3d.interruption import interruptible
 with interruptible():
