@@ -1,6 +1,7 @@
 """The laws of conversion, over the applications of Keras with random weights.
 
-All of them are tested where PLANAR3D_ALL_APPLICATIONS is set; else a few, of different kinds.
+All of them are tested where PLANAR3D_ALL_APPLICATIONS is set; else a few, of different kinds. A deep random network
+lets rounding grow, so how far it differs from itself in 2D, slices alone or in a batch, says what counts as equal.
 """
 
 import inspect
@@ -20,12 +21,21 @@ ALL = tuple(name for name, made in inspect.getmembers(keras.applications, inspec
 SIZES = {"VGG16": 64, "VGG19": 64, "InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
 
 
-@pytest.fixture(scope="module", params=ALL if os.environ.get("PLANAR3D_ALL_APPLICATIONS") else FEW)
+NAMES = ALL if os.environ.get("PLANAR3D_ALL_APPLICATIONS") else FEW
+
+
+def application(name):
+    """An application with its top, up to the logits, with random weights."""
+    keras.utils.set_random_seed(0)
+    size = SIZES.get(name, 32)
+    build = getattr(keras.applications, name)
+    return build(weights=None, input_shape=(size, size, 3), classes=10, classifier_activation=None)
+
+
+@pytest.fixture(scope="module", params=NAMES)
 def flat(request):
-    """An application with its top, up to the logits, whose normalizations fit what flows through it."""
-    size = SIZES.get(request.param, 32)
-    build = getattr(keras.applications, request.param)
-    network = build(weights=None, input_shape=(size, size, 3), classes=10, classifier_activation=None)
+    """An application whose normalizations fit what flows through it."""
+    network = application(request.param)
     normalizations = [
         layer for layer in network._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)
     ]
@@ -34,7 +44,7 @@ def flat(request):
     for layer in normalizations:
         layer.momentum = 0.0
         layer.beta.assign(rng.normal(0, 0.3, layer.beta.shape))
-    network(127 + 60 * volume(8, size, size, 3), training=True)
+    network(127 + 60 * volume(8, *network.input_shape[1:]), training=True)
     for layer, momentum in zip(normalizations, momenta, strict=True):
         layer.momentum = momentum
         layer.moving_variance.assign(layer.moving_variance * rng.uniform(0.7, 1.4, layer.moving_variance.shape) + 1e-3)
@@ -52,38 +62,43 @@ def expected(flat, voxels):
     return by_slice(flat, voxels)
 
 
-def agree(found, expected):
-    """To a part in a thousand of the largest, since rounding grows in random networks; slices differ by far more."""
-    assert np.ptp(expected, axis=1).max() > 1e-2 * np.abs(expected).max()
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+@pytest.fixture(scope="module")
+def rounding(flat, voxels, expected):
+    """The largest difference that counts as none; what slices differ by is far larger."""
+    alone = np.concatenate([run(flat, each[np.newaxis]) for each in voxels[0]])
+    largest = 1e-4 * np.abs(expected).max() + 10 * np.abs(alone - expected[0]).max()
+    assert np.ptp(expected, axis=1).max() > 10 * largest
+    return largest
 
 
-def test_planar_equals_the_2d_network_slice_by_slice(flat, voxels, expected):
+def test_planar_equals_the_2d_network_slice_by_slice(flat, voxels, expected, rounding):
     volumes = convert(flat)
-    agree(run(volumes, voxels), expected)
+    np.testing.assert_allclose(run(volumes, voxels), expected, rtol=0, atol=rounding)
     assert volumes.transfer_report.share == 1 and volumes.count_params() == flat.count_params()
 
 
-def test_zero_with_its_tap_at_the_centre_equals_planar(flat, voxels, expected):
-    agree(run(convert(flat, "zero", kernel_depth=3), voxels), expected)
+def test_zero_with_its_tap_at_the_centre_equals_planar(flat, voxels, expected, rounding):
+    found = run(convert(flat, "zero", kernel_depth=3), voxels)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=rounding)
 
 
-def test_one_channel_equals_the_network_on_a_grey_volume(flat, voxels):
+def test_one_channel_equals_the_network_on_a_grey_volume(flat, voxels, rounding):
     grey = voxels[..., :1]
-    agree(run(convert(flat, in_channels=1), grey), by_slice(flat, np.repeat(grey, 3, axis=-1)))
+    expected = by_slice(flat, np.repeat(grey, 3, axis=-1))
+    np.testing.assert_allclose(run(convert(flat, in_channels=1), grey), expected, rtol=0, atol=rounding)
 
 
 @pytest.mark.parametrize("choice", [{"mapping": "average"}, {"mapping": "scale", "alpha": (0.2, 0.5, 0.3)}])
-def test_average_and_scale_equal_the_network_where_slices_do_not_differ(flat, voxels, choice):
+def test_average_and_scale_equal_the_network_where_slices_do_not_differ(flat, voxels, rounding, choice):
     """With the first kernel deep: were all of them, the borders of a short volume would reach its middle slice."""
     first = next(layer.name for layer in flat.layers if hasattr(layer, "kernel_size"))
     constant = np.repeat(voxels[:, :1], 3, axis=1)
     volumes = convert(flat, {first: choice["mapping"]}, kernel_depth=3, alpha=choice.get("alpha"))
     expected = by_slice(flat, constant)[:, 1]
-    np.testing.assert_allclose(run(volumes, constant)[:, 1], expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+    np.testing.assert_allclose(run(volumes, constant)[:, 1], expected, rtol=0, atol=rounding)
 
 
-def test_average_equals_the_network_far_from_the_borders(flat, voxels):
+def test_average_equals_the_network_far_from_the_borders(flat, voxels, rounding):
     """All kernels deep, in a volume so deep that no border reaches its middle slice."""
     volumes = convert(flat, "average", kernel_depth=3)
     reach = border_reach(volumes)
@@ -91,31 +106,32 @@ def test_average_equals_the_network_far_from_the_borders(flat, voxels):
         pytest.skip(f"borders reach {reach} slices far")
     constant = np.repeat(voxels[:, :1], 2 * reach + 1, axis=1)
     expected = by_slice(flat, voxels[:, :1])[:, 0]
-    np.testing.assert_allclose(run(volumes, constant)[:, reach], expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+    np.testing.assert_allclose(run(volumes, constant)[:, reach], expected, rtol=0, atol=rounding)
 
 
-@pytest.mark.parametrize("mapping", ["acs", "repeat"])
-def test_acs_and_repeat_are_layer_by_layer_made_of_the_planar_ones(flat, mapping):
+@pytest.mark.parametrize("name", NAMES)
+def test_acs_and_repeat_are_layer_by_layer_made_of_the_planar_ones(name):
     """The first third of an ACS layer's channels lies in the plane; repeated taps add equal slices up."""
-    planar, mapped = (
-        leaves(convert(flat)),
-        leaves(convert(flat, mapping, kernel_depth=3 if mapping == "repeat" else None)),
-    )
+    flat = application(name)
+    planar = leaves(convert(flat))
     compared = 0
-    for name, layer in mapped.items():
-        if name not in planar or (type(layer) is type(planar[name]) and getattr(layer, "kernel_size", (1,))[0] == 1):
-            continue
-        voxels = volume(1, 3, 9, 9, planar[name].input.shape[-1], seed=3)
-        if mapping == "repeat":
-            assert not getattr(layer, "use_bias", False) or not np.any(layer.bias)
-            voxels = np.repeat(voxels[:, :1], 3, axis=1)
-        found, expected = run(layer, voxels), run(planar[name], voxels)
-        if mapping == "repeat":
-            found, expected = found[:, found.shape[1] // 2], 3 * expected[:, 1]
-        third = -(-found.shape[-1] // 3) if mapping == "acs" else None
-        np.testing.assert_allclose(found[..., :third], expected[..., :third], rtol=1e-3, atol=1e-4)
-        compared += 1
+    for mapping in ("acs", "repeat"):
+        for of, layer in leaves(convert(flat, mapping, kernel_depth=3 if mapping == "repeat" else None)).items():
+            same = of in planar and type(layer) is type(planar[of])
+            if of not in planar or (same and getattr(layer, "kernel_size", (1,))[0] == 1):
+                continue
+            voxels = volume(1, 3, 9, 9, planar[of].input.shape[-1], seed=3)
+            if mapping == "repeat":
+                assert not getattr(layer, "use_bias", False) or not np.any(layer.bias)
+                voxels = np.repeat(voxels[:, :1], 3, axis=1)
+            found, expected = run(layer, voxels), run(planar[of], voxels)
+            if mapping == "repeat":
+                found, expected = found[:, found.shape[1] // 2], 3 * expected[:, 1]
+            third = -(-found.shape[-1] // 3) if mapping == "acs" else None
+            np.testing.assert_allclose(found[..., :third], expected[..., :third], rtol=1e-3, atol=1e-4)
+            compared += 1
     assert compared
+    keras.backend.clear_session()
 
 
 def leaves(network):
