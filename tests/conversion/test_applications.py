@@ -62,9 +62,14 @@ def flat(request):
 @pytest.fixture(params=NAMES)
 def precise(request):
     """The same, in float64 where TensorFlow has all that it needs."""
-    keras.config.set_floatx("float32" if request.param.startswith(MAX_POOLED) else "float64")
-    yield fitted(request.param)
+    floats = "float32" if request.param.startswith(MAX_POOLED) else "float64"
+    keras.config.set_floatx(floats)
+    keras.config.set_dtype_policy(floats)
+    network = fitted(request.param)
+    assert network.output.dtype == floats
+    yield network
     keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
     keras.backend.clear_session()
 
 
