@@ -1,8 +1,8 @@
 """The laws of conversion, over the applications of Keras with random weights.
 
 All of them are tested where PLANAR3D_ALL_APPLICATIONS is set; else a few, of different kinds. Deep random networks let
-rounding grow until slices alone differ from the same slices in a batch. Planar networks are compared in float64 for
-that, where they can be; deep kernels take too long in it, and are compared where float32 can tell.
+rounding grow until slices alone differ from the same slices in a batch. So they are compared in float64 where they can
+be, but for networks with all kernels deep on long volumes, which take too long in it.
 """
 
 import inspect
@@ -109,19 +109,24 @@ def test_planar_equals_the_2d_network_slice_by_slice_and_on_grey_volumes_with_on
         np.testing.assert_allclose(run(network, given), expected, rtol=0, atol=rounding)
 
 
-def test_zero_with_its_tap_at_the_centre_equals_planar(flat, voxels, expected, rounding):
-    found = run(convert(flat, "zero", kernel_depth=3), voxels)
+def test_zero_with_its_tap_at_the_centre_equals_planar(precise):
+    voxels = (127 + 60 * volume(1, 2, *precise.input_shape[1:], seed=2)).astype(keras.config.floatx())
+    expected = by_slice(precise, voxels)
+    rounding = rounding_of(precise, voxels, expected)
+    found = run(convert(precise, "zero", kernel_depth=3), voxels)
     np.testing.assert_allclose(found, expected, rtol=0, atol=rounding)
 
 
-@pytest.mark.parametrize("choice", [{"mapping": "average"}, {"mapping": "scale", "alpha": (0.2, 0.5, 0.3)}])
-def test_average_and_scale_equal_the_network_where_slices_do_not_differ(flat, voxels, rounding, choice):
+def test_average_and_scale_equal_the_network_where_slices_do_not_differ(precise):
     """With the first kernel deep: were all of them, the borders of a short volume would reach its middle slice."""
-    first = next(layer.name for layer in flat.layers if hasattr(layer, "kernel_size"))
+    first = next(layer.name for layer in precise.layers if hasattr(layer, "kernel_size"))
+    voxels = (127 + 60 * volume(1, 2, *precise.input_shape[1:], seed=2)).astype(keras.config.floatx())
+    rounding = rounding_of(precise, voxels, by_slice(precise, voxels))
     constant = np.repeat(voxels[:, :1], 3, axis=1)
-    volumes = convert(flat, {first: choice["mapping"]}, kernel_depth=3, alpha=choice.get("alpha"))
-    expected = by_slice(flat, constant)[:, 1]
-    np.testing.assert_allclose(run(volumes, constant)[:, 1], expected, rtol=0, atol=rounding)
+    expected = by_slice(precise, constant)[:, 1]
+    for mapping, alpha in (("average", None), ("scale", (0.2, 0.5, 0.3))):
+        found = run(convert(precise, {first: mapping}, kernel_depth=3, alpha=alpha), constant)
+        np.testing.assert_allclose(found[:, 1], expected, rtol=0, atol=rounding)
 
 
 def test_average_equals_the_network_far_from_the_borders(flat, voxels, rounding):
