@@ -7,6 +7,7 @@ from keras import layers
 
 from planar3d.conversion.acs import VARIANTS, ACSConv3D
 from planar3d.conversion.channels import fitted
+from planar3d.conversion.choices import KernelMapping
 from planar3d.conversion.place import Place, Rule, Step, values
 from planar3d.errors import ConversionError
 
@@ -41,7 +42,7 @@ def separable(layer: layers.SeparableConv2D, place: Place) -> list[Step]:
     config = layer.get_config()
     kernel, grouped = _grouped(layer)
     plain = {"use_bias": False, "activation": None, "activity_regularizer": None}
-    first = _convolved(layer, place, kernel, grouped | plain, f"{layer.name}_depthwise", biased=False)
+    first = _convolved(layer, place, kernel, grouped | plain, f"{layer.name}_depthwise")
     common = _shared(config) | {"padding": "valid"} | _kernel_parts(config, "pointwise")
     pointwise = layers.Conv3D(layer.filters, 1, name=layer.name, **common)
     arrays = [values(layer.pointwise_kernel)[np.newaxis], *_bias(layer)]
@@ -63,12 +64,10 @@ def transposed(layer: layers.Conv2DTranspose, place: Place) -> list[Step]:
                 f"{layer.name} (Conv2DTranspose) has output_padding={layer.output_padding}, which has no like along "
                 "depth; keep depth there (depth_pooling='keep', or 1 at its level)."
             )
-        taps, described = factor, f"repeat {factor}"
-        mapped = np.repeat(np.expand_dims(kernel, place.layout.axis), factor, place.layout.axis)
+        mapping, taps = KernelMapping("repeat"), factor
     else:
-        taps = place.kernel.taps(layer.kernel_size)
-        described = place.kernel.described(taps)
-        mapped = place.kernel.apply(kernel, taps, place.layout.axis)
+        mapping, taps = place.kernel, place.kernel.taps(layer.kernel_size)
+    mapped = mapping.apply(kernel, taps, place.layout.axis)
     padding = layer.output_padding
     made = layers.Conv3DTranspose(
         layer.filters,
@@ -80,22 +79,18 @@ def transposed(layer: layers.Conv2DTranspose, place: Place) -> list[Step]:
         **_shared(config),
         **_kernel_parts(config, "kernel"),
     )
-    steps = [Step(made, [mapped, *_bias(layer)], described)]
+    steps = [Step(made, [mapped, *_bias(layer)], mapping.described(taps))]
     if layer.padding == "valid" and factor == 1 and taps > 1:
         ends = inside(((0, 0), (0, 0)), ((taps - 1) // 2, taps // 2))
         steps.append(Step(layers.Cropping3D(ends, name=f"{layer.name}_depth_crop", dtype=layer.dtype_policy)))
     return steps
 
 
-def _convolved(
-    layer: Any, place: Place, kernel: np.ndarray, config: dict[str, Any], name: str = "", biased: bool = True
-) -> list[Step]:
+def _convolved(layer: Any, place: Place, kernel: np.ndarray, config: dict[str, Any], name: str = "") -> list[Step]:
     """A convolution of kernel (kh, kw, cin, cout); config holds groups and what is said of the kernel."""
     name = name or layer.name
     inside, taps = place.layout.in_volume, place.kernel.taps(layer.kernel_size)
-    strides = inside(layer.strides, place.factor)
-    bias = _bias(layer) if biased else []
-    shared = _shared(config)
+    bias = _bias(layer) if config["use_bias"] else []
     if place.kernel.name in VARIANTS and taps > 1:
         return [_acs(layer, place, kernel, config, name, bias)]
     # Under 'same' padding strides move windows back, and the tap that looks at the slice itself with them.
@@ -103,11 +98,11 @@ def _convolved(
     made = layers.Conv3D(
         kernel.shape[-1],
         inside(layer.kernel_size, taps),
-        strides,
+        inside(layer.strides, place.factor),
         dilation_rate=inside(_pair(layer.dilation_rate), 1),
         groups=config["groups"],
         name=name,
-        **shared,
+        **_shared(config),
         **{f"kernel_{part}": config[f"kernel_{part}"] for part in _PARTS},
     )
     mapped = place.kernel.apply(kernel, taps, place.layout.axis, center)

@@ -138,10 +138,9 @@ def _slice_by_slice(layer: Any, step: Step, place: Place) -> list[Step]:
     """A 2D layer applied to each slice; depth is moved before the rows for it where it lies elsewhere."""
     wrapped = layers.TimeDistributed(step.operation, name=layer.name, dtype=layer.dtype_policy)
     applied = Step(wrapped, step.arrays, step.mapping)
-    position = place.layout.position(place.rank)
-    if position == 1:
+    if place.layout.position(place.rank) == 1:
         return [applied]
-    there = [position, *(axis for axis in range(1, place.rank + 1) if axis != position)]
+    there = place.layout.depth_first(place.rank)
     back = [1 + there.index(axis) for axis in range(1, place.rank + 1)]
     to, fro = (layers.Permute(order, name=f"{layer.name}_{name}") for order, name in ((there, "to"), (back, "fro")))
     return [Step(to), applied, Step(fro)]

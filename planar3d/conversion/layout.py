@@ -31,6 +31,11 @@ class Layout:
         position = self.position(len(shape))
         return (*shape[:position], depth, *shape[position:])
 
+    def depth_first(self, rank: int) -> list[int]:
+        """The order of axes, without the batch, that brings depth before all others, for `Permute`."""
+        position = self.position(rank)
+        return [position, *(axis for axis in range(1, rank + 1) if axis != position)]
+
     def in_volume(self, rows_cols: Sequence[Any], depth: Any) -> tuple[Any, Any, Any]:
         """What a layer has for rows and columns (sizes, strides, paddings), and what it has for depth."""
         rows, cols = rows_cols

@@ -38,11 +38,6 @@ def reduce(operation: Any, place: Place) -> list[Step]:
     return [_again(operation, axis=sorted(moved))]
 
 
-def get_item(operation: Any, place: Place) -> list[Step]:
-    """Slices of rows, columns and channels; depth is taken whole."""
-    return [_again(operation)]
-
-
 def arguments_in_3d(operation: Any, args: Any, kwargs: Any, place: Place) -> tuple[Any, Any]:
     """The arguments of an operation, with depth put into those that name places.
 
@@ -71,6 +66,7 @@ def _moved(axis: int, place: Place) -> int:
 
 
 def _key_in_3d(key: Any, place: Place) -> tuple[Any, ...]:
+    """Slices of rows, columns and channels; depth is taken whole."""
     entries = list(key) if isinstance(key, (list, tuple)) else [key]
     if Ellipsis in entries:
         where = entries.index(Ellipsis)
@@ -86,5 +82,5 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(_ALONG_AXIS.split(), along_axis),
     **dict.fromkeys(_REDUCING.split(), reduce),
     **dict.fromkeys(_RESHAPING.split(), reshape),
-    "GetItem": get_item,
+    "GetItem": each_value,
 }

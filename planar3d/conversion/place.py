@@ -34,7 +34,7 @@ class Place:
     whole_volume: bool
     kernel: KernelMapping
     factor: int
-    channels: int | None = None
+    channels: int | None
 
     @property
     def rank(self) -> int:

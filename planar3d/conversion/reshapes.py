@@ -27,19 +27,17 @@ def reshape(operation: Any, place: Place) -> list[Step]:
 def _vector_of_each_slice(operation: Any, length: int, place: Place) -> list[Step]:
     # All of a slice must lie together, so depth goes first.
     step = Step(layers.Reshape((-1, length), name=operation.name))
-    position = place.layout.position(place.rank)
-    if position == 1:
+    if place.layout.position(place.rank) == 1:
         return [step]
-    order = [position, *(axis for axis in range(1, place.rank + 1) if axis != position)]
-    return [Step(layers.Permute(order, name=f"{operation.name}_to")), step]
+    return [Step(layers.Permute(place.layout.depth_first(place.rank), name=f"{operation.name}_to")), step]
 
 
 def permute(layer: layers.Permute, place: Place) -> list[Step]:
     """The same order of axes, depth staying where it is."""
-    moved = [place.layout.axis_in_3d(axis, place.rank) for axis in layer.dims] if place.has_depth else layer.dims
+    moved = layer.dims
     if place.has_depth:
-        position = place.layout.position(place.rank)
-        moved = [*moved[: position - 1], position, *moved[position - 1 :]]
+        axes = [place.layout.axis_in_3d(axis, place.rank) for axis in moved]
+        moved = place.layout.with_depth((None, *axes), place.layout.position(place.rank))[1:]
     return [Step(layers.Permute(moved, name=layer.name, dtype=layer.dtype_policy))]
 
 

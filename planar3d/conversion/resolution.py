@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 from keras import layers
+from keras.src.models import Functional
 
 from planar3d.errors import ConversionError
 
@@ -38,8 +39,7 @@ def as_graph(network: Any) -> keras.Model:
                 f"{network.name} is a Sequential model without a known input; call it on data or give it a keras.Input."
             )
         return graph
-    probe = keras.Input(())
-    if not is_graph(network) or type(network).call is not type(keras.Model(probe, probe)).call:
+    if not is_graph(network) or type(network).call is not Functional.call:
         raise ConversionError(
             f"{network.name} ({type(network).__name__}) is no functional model: its call is Python code, which cannot "
             "be read as a graph. Build it with keras.Input and keras.Model(inputs, outputs)."

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import layers, tree
 
+from planar3d.conversion.resolution import nodes_of
 from planar3d.training.backends import on_gpu
 
 
@@ -45,10 +46,8 @@ class _Walk:
     def __init__(self, network: keras.Model) -> None:
         self.parts: dict[int, list[_Part]] = {id(tensor): [_Part(tensor, False)] for tensor in network.inputs}
         self.joins: dict[int, keras.KerasTensor] = {}
-        for depth in sorted(network._nodes_by_depth, reverse=True):
-            for node in network._nodes_by_depth[depth]:
-                if not node.is_input:
-                    self._pass(node)
+        for node in nodes_of(network):
+            self._pass(node)
 
     def joined(self, tensor: keras.KerasTensor) -> keras.KerasTensor:
         """The twin's tensor; parts of it are concatenated, once."""
