@@ -99,18 +99,23 @@ def load_network(path: str | Path, recipe: Recipe | None = None) -> tuple[keras.
     return network, recipe
 
 
-def describe_model(model: str | Path) -> dict[str, Any]:
+def describe_model(model: str | Path, recipe: Recipe | None = None) -> dict[str, Any]:
     """What a weights file or published model is, in short: what is kept beside every mask that it makes.
 
+    Args:
+        model: the file or name.
+        recipe: overrides the one the file carries.
+
     Returns:
-        `name`, `sha256` of the file, `licence`, `threshold` (of 256), `whole_head` (whether it expects scans with
-        skull, as all do whose card does not say otherwise), `limits` (sentences).
+        `name`, `sha256` of the file, `licence`, `threshold` (of 256, of the recipe), `whole_head` (whether it expects
+        scans with skull, as all do whose card does not say otherwise), `limits` (sentences).
 
     Raises:
         WeightsError: the file is missing or damaged.
     """
     path = find_model(model)
-    recipe = read_recipe(path) or PAPER
+    recipe = recipe or read_recipe(path) or PAPER
+    rehearse(path)
     card = read_metadata(path).get(CARD, {})
     limits = card.get("limits", [])
     return {

@@ -67,7 +67,7 @@ def segment_all(
     items = {item: outputs_of(item, out) for item in find_inputs(inputs)}
     notify(describe())
     recipe = recipe or read_recipe(model) or PAPER
-    task = _Task(items, describe_model(model), recipe, asked, notify)
+    task = _Task(items, describe_model(model, recipe), recipe, asked, notify)
     with _not_left_empty(Path(out)), locked(out, "segmenting"):
         remove_temporaries(*{path.parent for outputs in items.values() for path in vars(outputs).values()})
         for dataset in {item.dataset for item in items if item.dataset}:

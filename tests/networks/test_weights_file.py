@@ -158,6 +158,14 @@ def test_a_recipe_that_is_newer_or_absurd_is_refused(trained, content, sentence)
         read_recipe(trained)
 
 
+def test_a_recipe_of_ones_own_goes_around_one_that_is_refused(trained):
+    change(trained, "planar3d_recipe", RECIPE.to_json() | {"wavelets": 3})
+    own = RECIPE.changed(threshold=99)
+    network, used = load_network(trained, own)
+    assert used == own and network.count_params() == recipe_network(RECIPE).count_params()
+    assert describe_model(trained, own)["threshold"] == 99
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"), [(b"", "is empty"), (b"a text", "no known format"), (None, "is a folder")]
 )

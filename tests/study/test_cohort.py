@@ -1,5 +1,6 @@
 """Many scans get names of their own, are reported in their order, and give the masks that each gives alone."""
 
+import json
 import os
 import shutil
 import signal
@@ -8,12 +9,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import nibabel as nib
 import numpy as np
 import pytest
 from msseg import TINY, write_msseg
 
-from planar3d.errors import RunError
+from planar3d.errors import RunError, WeightsError
 from planar3d.files import read_json
 from planar3d.inference.segment import segment
 from planar3d.networks.planar_resunet import PlanarResUNet
@@ -174,3 +176,14 @@ def test_an_interrupted_cohort_leaves_whole_masks_alone(scans, model, tmp_path):
         record = read_json(path.with_name(path.name.replace("_mask.nii.gz", ".json")))
         assert record["result"]["mask_sha256"] == file_sha256(path)
         assert np.isin(np.asarray(nib.load(path).dataobj), (0, 1)).all()
+
+
+def test_a_model_of_a_later_version_is_used_with_a_recipe_of_ones_own(scans, model, tmp_path):
+    later = Path(shutil.copy(model, tmp_path / "later.weights.h5"))
+    with h5py.File(later, "a") as file:
+        file.attrs["planar3d_recipe"] = json.dumps(RECIPE.to_json() | {"wavelets": 3})
+    with pytest.raises(WeightsError, match=r"wavelets.*or name a recipe"):
+        segment_all(scans[:1], later, tmp_path / "masks", asked=PLAIN, notify=str)
+    own = RECIPE.changed(threshold=99)
+    cohort = segment_all(scans[:1], later, tmp_path / "masks", own, PLAIN, notify=str)
+    assert cohort.records[0]["recipe"]["threshold"] == cohort.records[0]["model"]["threshold"] == 99
