@@ -1,18 +1,35 @@
 """Packages that only some users need, and that an extra of the installation brings."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from planar3d.errors import Planar3DError
 
 
 @contextmanager
-def study_extra() -> Iterator[None]:
-    """Turn an import that fails inside the block into a sentence that says what to install."""
+def extra(name: str, needs: str) -> Iterator[None]:
+    """Turn an import that fails inside the block into a sentence that says what to install.
+
+    Args:
+        name: of the extra.
+        needs: the sentence's beginning, to which the missing package is added.
+
+    Raises:
+        Planar3DError: a package could not be imported.
+    """
     try:
         yield
     except ImportError as error:
         raise Planar3DError(
-            f"Figures, reports and the phantom need {error.name}, which is not installed. "
-            "Install it with: pip install 'planar3d[study]'"
+            f"{needs} {error.name}, which is not installed. Install it with: pip install 'planar3d[{name}]'"
         ) from None
+
+
+def study_extra() -> AbstractContextManager[None]:
+    """The extra that figures, reports and the phantom need."""
+    return extra("study", "Figures, reports and the phantom need")
+
+
+def dicom_extra() -> AbstractContextManager[None]:
+    """The extra that DICOM series need."""
+    return extra("dicom", "DICOM needs")

@@ -109,7 +109,7 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write the report of a run folder, with tables 2 and 3, or of the scans that predict has segmented."""
-    from planar3d.study.cohort import holds_records, report_records
+    from planar3d.study.cohort_report import holds_records, report_records
     from planar3d.study.reproduce import report_on
     from planar3d.study.run_folder import is_run, open_run
 

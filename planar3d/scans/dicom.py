@@ -2,13 +2,13 @@
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator, MutableSequence, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, MutableSequence, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from planar3d.errors import Planar3DError, ScanError
+from planar3d.errors import ScanError
+from planar3d.extras import dicom_extra
 
 _TAGS = [
     *("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality", "Manufacturer", "ProtocolName"),
@@ -152,17 +152,6 @@ def names_flair(texts: Sequence[str], inversion_ms: float, echo_ms: float) -> bo
         if _FLAIR.search(text):
             return True
     return bool(inversion_ms and echo_ms)
-
-
-@contextmanager
-def dicom_extra() -> Iterator[None]:
-    """Turn an import that fails inside the block into a sentence that says what to install."""
-    try:
-        yield
-    except ImportError as error:
-        raise Planar3DError(
-            f"DICOM needs {error.name}, which is not installed. Install it with: pip install 'planar3d[dicom]'"
-        ) from None
 
 
 def _read(path: Path) -> tuple[str, DicomSeries] | None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from planar3d.errors import ScanError
-from planar3d.scans.dicom import DicomSeries, dicom_extra
+from planar3d.extras import dicom_extra
+from planar3d.scans.dicom import DicomSeries
 from planar3d.scans.nifti import MAXIMUM_VOXELS
 from planar3d.scans.volume import Scan, read_scan
 

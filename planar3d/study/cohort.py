@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from planar3d.environment import describe, machine, versions
-from planar3d.errors import Planar3DError, RunError
-from planar3d.files import read_json, remove_temporaries, write_json
+from planar3d.errors import Planar3DError
+from planar3d.files import remove_temporaries, write_json
 from planar3d.inference.predictor import Predictor, predictor
 from planar3d.inference.prepared_scan import native_mask, predict_prepared
 from planar3d.locks import locked
@@ -26,8 +26,17 @@ from planar3d.scans.inputs import ScanInput, find_inputs, outputs_of, read_input
 from planar3d.scans.outputs import Outputs
 from planar3d.scans.prepare import Prepared, prepare
 from planar3d.scans.volume import Scan
-from planar3d.study.cohort_report import write_cohort_report
-from planar3d.study.segmented import Asked, describe_scan, files_sha256, is_whole, origin, summarize, write_segmented
+from planar3d.study.cohort_report import report_records
+from planar3d.study.segmented import (
+    Asked,
+    describe_scan,
+    files_sha256,
+    finished_record,
+    origin,
+    summarize,
+    write_segmented,
+)
+from planar3d.transfer.published_models import find_model
 
 Notify = Callable[[str], None]
 
@@ -66,6 +75,7 @@ def segment_all(
     """
     items = {item: outputs_of(item, out) for item in find_inputs(inputs)}
     notify(describe())
+    model = find_model(model)
     recipe = recipe or read_recipe(model) or PAPER
     task = _Task(items, describe_model(model, recipe), recipe, asked, notify)
     with _not_left_empty(Path(out)), locked(out, "segmenting"):
@@ -93,33 +103,6 @@ def _not_left_empty(folder: Path) -> Iterator[None]:
     finally:
         if not before and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-
-
-def report_records(folder: str | Path, failed: Mapping[Path, str] | None = None) -> Path:
-    """Write the report of all scans that are segmented in a folder, now or before.
-
-    Args:
-        folder: an `out` of `segment_all`.
-        failed: why scans are not, by their paths.
-    """
-    page = Path(folder) / "report.html"
-    return write_cohort_report(list(_records(folder)), page, failed or {})
-
-
-def holds_records(folder: str | Path) -> bool:
-    """Whether a folder is an `out` of `segment_all`."""
-    return next(_records(folder), None) is not None
-
-
-def _records(folder: str | Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The records in a folder that `segment_all` wrote, each with its file."""
-    for path in sorted(Path(folder).rglob("*.json")):
-        try:
-            content = read_json(path)
-        except RunError:
-            continue
-        if isinstance(content, dict) and {"scan", "model", "result", "files"} <= content.keys():
-            yield path, content
 
 
 @dataclass(frozen=True)
@@ -153,10 +136,11 @@ class _Task:
         if self.asked.overwrite or not outputs.mask.exists():
             return False
         try:
-            if not is_whole(outputs, self._origin(item), self.asked):
+            record = finished_record(outputs, self._origin(item), self.asked)
+            if record is None:
                 return False
-            self.records[item] = read_json(outputs.record)
-            self._say(item, f"{outputs.mask} is there already  {summarize(self.records[item])}")
+            self.records[item] = record
+            self._say(item, f"{outputs.mask} is there already  {summarize(record)}")
         except Planar3DError as error:
             self._fail(item, error)
         return True
@@ -240,12 +224,14 @@ class _Task:
             self.notify(predict.description)
 
     def _say(self, item: ScanInput, text: str) -> None:
-        place = f"{list(self.items).index(item) + 1}/{len(self.items)}"
-        self.notify(f"{place}  {item.path} → {text}")
+        self.notify(f"{self._place(item)}  {item.path} → {text}")
+
+    def _place(self, item: ScanInput) -> str:
+        return f"{list(self.items).index(item) + 1}/{len(self.items)}"
 
     def _fail(self, item: ScanInput, error: Planar3DError) -> None:
         """Note why a scan is not segmented; of a single one the error itself is raised."""
         if len(self.items) == 1:
             raise error
         self.failed[item.path] = str(error)
-        self.notify(f"{list(self.items).index(item) + 1}/{len(self.items)}  failed: {error}")
+        self.notify(f"{self._place(item)}  failed: {error}")

@@ -1,11 +1,13 @@
 """The report of many scans: their lesion loads side by side, what was warned of, and what failed."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from planar3d.errors import RunError
+from planar3d.files import read_json
 from planar3d.study.page import CONDITIONS, as_text, histogram, write_page
 
 _LIMITS_ML = (0.1, 0.3, 1, 3, 10, 30, 100)
@@ -33,6 +35,32 @@ class _Difference(NamedTuple):
     condition: str
     value: str
     scans: list[str]
+
+
+def report_records(folder: str | Path, failed: Mapping[Path, str] | None = None) -> Path:
+    """Write the report of all scans that are segmented in a folder, now or before.
+
+    Args:
+        folder: an `out` of `segment_all`.
+        failed: why scans are not, by their paths.
+    """
+    return write_cohort_report(list(_records(folder)), Path(folder) / "report.html", failed)
+
+
+def holds_records(folder: str | Path) -> bool:
+    """Whether a folder is an `out` of `segment_all`."""
+    return next(_records(folder), None) is not None
+
+
+def _records(folder: str | Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The records in a folder that `segment_all` wrote, each with its file."""
+    for path in sorted(Path(folder).rglob("*.json")):
+        try:
+            content = read_json(path)
+        except RunError:
+            continue
+        if isinstance(content, dict) and {"scan", "model", "result", "files"} <= content.keys():
+            yield path, content
 
 
 def write_cohort_report(

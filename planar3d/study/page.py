@@ -40,14 +40,11 @@ def write_page(path: str | Path, template: str, scripts: Sequence[str], **conten
     Raises:
         Planar3DError: jinja2 is not installed.
     """
-    with study_extra():
-        import jinja2
-        from markupsafe import Markup
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("planar3d.study", "."), autoescape=True, undefined=jinja2.StrictUndefined
-    )
+    filled = page_template(template)
+    from markupsafe import Markup  # jinja2's own
+
     style, script = _text("page.css"), "\n".join(map(_text, scripts))
-    page = environment.get_template(template).render(
+    page = filled.render(
         style=Markup(style),
         script=Markup(script),
         policy=f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(script)}; "
@@ -56,6 +53,18 @@ def write_page(path: str | Path, template: str, scripts: Sequence[str], **conten
     )
     write_text(path, page)
     return Path(path)
+
+
+def page_template(name: str) -> Any:
+    """A jinja2 template of this folder, in which what is filled in is text and nothing may be missing.
+
+    Raises:
+        Planar3DError: jinja2 is not installed.
+    """
+    with study_extra():
+        import jinja2
+    loader = jinja2.PackageLoader("planar3d.study", ".")
+    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(name)
 
 
 def as_text(content: Mapping[str, Any]) -> dict[str, str]:

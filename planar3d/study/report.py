@@ -15,10 +15,9 @@ from planar3d.evaluation.charts import box_plots, learning_curves
 from planar3d.evaluation.figures import overlay
 from planar3d.evaluation.published import ALL, TABLE_2
 from planar3d.evaluation.scores import MEASURES
-from planar3d.extras import study_extra
 from planar3d.files import write_text
 from planar3d.scans.volume import Scan
-from planar3d.study.page import as_text
+from planar3d.study.page import as_text, page_template
 from planar3d.study.results import GRIDS, Results, ScanScores, read_results
 from planar3d.study.tables import all_tables, write_tables
 
@@ -46,18 +45,13 @@ def write_report(run: str | Path) -> Path:
         RunError: it is no run folder, no round is scored yet, or a file in it is damaged.
         Planar3DError: matplotlib or jinja2 is not installed.
     """
-    with study_extra():
-        import jinja2
+    template = page_template("report.html")
     results = read_results(run)
     folder = results.run / "report"
     tables = all_tables(results)
     write_tables(tables, folder)
     overlays, skipped = _overlays(results, folder / "figures")
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("planar3d.study", "."), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    page = environment.get_template("report.html").render(
+    page = template.render(
         title=f"planar3d report: recipe {results.recipe.get('name', 'unnamed')}, {_count_scans(results)} test scans",
         warnings=[*results.notes, *skipped],
         tables=tables[:2],

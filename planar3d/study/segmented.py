@@ -55,8 +55,8 @@ def origin(scan_sha256: str, model: Mapping[str, Any], recipe: Mapping[str, Any]
     return {"scan": {"sha256": scan_sha256}, "model": dict(model), "recipe": dict(recipe), "asked": how}
 
 
-def is_whole(outputs: Outputs, expected: Mapping[str, Any], asked: Asked) -> bool:
-    """Whether all that is asked of a scan lies beside its mask, which is there.
+def finished_record(outputs: Outputs, expected: Mapping[str, Any], asked: Asked) -> dict[str, Any] | None:
+    """The record of a scan's mask, which is there; None unless all that is asked lies beside it.
 
     Args:
         outputs: the files' names.
@@ -75,7 +75,7 @@ def is_whole(outputs: Outputs, expected: Mapping[str, Any], asked: Asked) -> boo
             raise RunError(f"{outputs.mask} is there, but made from another {name}. {advice}")
     if record["result"]["mask_sha256"] != file_sha256(outputs.mask):
         raise RunError(f"{outputs.mask} was changed after it was written. {advice}")
-    return all(getattr(outputs, name).is_file() for name in asked.files)
+    return record if all(getattr(outputs, name).is_file() for name in asked.files) else None
 
 
 def write_segmented(
