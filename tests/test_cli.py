@@ -18,7 +18,8 @@ from planar3d.networks.publishing import publish_weights
 from planar3d.networks.weights_file import save_weights
 from planar3d.recipes import PAPER
 from planar3d.transfer import published_models
-from planar3d.transfer.published_models import PublishedModel, file_sha256
+from planar3d.transfer.digests import file_sha256
+from planar3d.transfer.published_models import PublishedModel
 
 ROOT = Path(__file__).parents[1]
 RECIPE = PAPER.with_settings(list(TINY))

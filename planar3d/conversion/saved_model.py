@@ -10,8 +10,7 @@ import planar3d
 from planar3d.conversion.transfer_report import TransferReport
 from planar3d.errors import ConversionError
 from planar3d.files import write_json, written_beside
-from planar3d.transfer.digests import digest_of_all
-from planar3d.transfer.published_models import file_sha256
+from planar3d.transfer.digests import digest_of_all, file_sha256
 
 SUFFIXES = (".keras", ".weights.h5")
 

@@ -10,7 +10,7 @@ from planar3d.networks.vgg16 import encoder_layer_names
 from planar3d.recipes import Recipe
 
 _LEVELS = (6, 7, 8, 9)
-_DECODER = (*(f"{name}" for n in _LEVELS for name in (f"trans{n}", f"conv{n}1", f"conv{n}2")), "conv10")
+_DECODER = (*(name for n in _LEVELS for name in (f"trans{n}", f"conv{n}1", f"conv{n}2")), "conv10")
 LAYERS = frozenset((*encoder_layer_names(4), "conv51", "conv52", *_DECODER))
 _SHOWN = 5
 

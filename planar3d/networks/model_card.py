@@ -13,8 +13,9 @@ from typing import Any
 from planar3d.errors import WeightsError
 from planar3d.files import write_text
 from planar3d.networks.weights_file import read_recipe
-from planar3d.transfer.metadata import CARD, read_metadata
-from planar3d.transfer.published_models import file_sha256, find_model
+from planar3d.transfer.digests import file_sha256
+from planar3d.transfer.metadata import CARD, plain_text, read_metadata
+from planar3d.transfer.published_models import find_model
 from planar3d.transfer.rehearsal import rehearse
 
 # What a person must say of a published model, with what it should say.
@@ -84,7 +85,7 @@ def summarize_card(card: Mapping[str, Any] | None) -> list[str]:
             first, *others = _plain(card[field])
             title = (_TITLES | _MEASURED_TITLES)[field]
             lines += [f"  {title}: {first}".rstrip(), *(f"    {line}" for line in others)]
-    return [_printable(line.replace("\n", " ")) for line in lines]
+    return [plain_text(line.replace("\n", " ")) for line in lines]
 
 
 def write_card(path: str | Path) -> Path:
@@ -124,7 +125,7 @@ def card_markdown(model: str | Path) -> str:
         f"`planar3d info --model {called}`; this page is made from it.",
     ]
     lines = "\n\n".join(content).replace("<", "&lt;").split("\n")
-    return "\n".join(map(_printable, lines)) + "\n"
+    return "\n".join(map(plain_text, lines)) + "\n"
 
 
 def _plain(value: Any) -> list[str]:
@@ -161,7 +162,3 @@ def _cell(value: Any) -> str:
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
-
-
-def _printable(line: str) -> str:
-    return "".join(filter(str.isprintable, line))

@@ -19,8 +19,9 @@ from planar3d.networks.planar_resunet import recipe_network
 from planar3d.networks.weights_file import load_network, read_recipe
 from planar3d.recipes import Recipe
 from planar3d.transfer.array_files import read_directly
+from planar3d.transfer.digests import file_sha256
 from planar3d.transfer.metadata import CARD, RECIPE, write_metadata
-from planar3d.transfer.published_models import TABLE, file_sha256
+from planar3d.transfer.published_models import TABLE
 
 LARGEST_FILE = 50_000_000
 # Compressed arrays take longer to load, so a tenth must be won.

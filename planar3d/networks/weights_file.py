@@ -15,8 +15,9 @@ from planar3d.networks.planar_resunet import recipe_network
 from planar3d.recipes import PAPER, Recipe
 from planar3d.transfer.array_files import read_directly
 from planar3d.transfer.arrays import read_arrays
-from planar3d.transfer.metadata import CARD, RECIPE, read_metadata, write_metadata
-from planar3d.transfer.published_models import file_sha256, find_model
+from planar3d.transfer.digests import file_sha256
+from planar3d.transfer.metadata import CARD, RECIPE, plain_text, read_metadata, write_metadata
+from planar3d.transfer.published_models import find_model
 from planar3d.transfer.rehearsal import rehearse
 from planar3d.transfer.transplant import transplant
 
@@ -57,9 +58,9 @@ def read_recipe(path: str | Path) -> Recipe | None:
     if RECIPE not in metadata:
         return None
     content = metadata[RECIPE]
-    unknown = sorted(map(_plain, content.keys() - {field.name for field in dataclasses.fields(Recipe)}))
+    unknown = sorted(map(plain_text, content.keys() - {field.name for field in dataclasses.fields(Recipe)}))
     if unknown:
-        written = _plain(_mapping(metadata.get(CARD, {}).get("versions")).get("planar3d", "another version"))
+        written = plain_text(_mapping(metadata.get(CARD, {}).get("versions")).get("planar3d", "another version"))
         raise WeightsError(
             f"{path} was written by planar3d {written}: its recipe has {', '.join(unknown[:5])}, which this version "
             "does not know. Update with pip install -U planar3d, or name a recipe with --recipe."
@@ -67,7 +68,7 @@ def read_recipe(path: str | Path) -> Recipe | None:
     try:
         recipe = Recipe.from_json(content, source=str(path))
     except (RecipeError, TypeError, OverflowError) as error:
-        raise WeightsError(f"{path} is damaged: its recipe cannot be read ({_plain(error)}).") from None
+        raise WeightsError(f"{path} is damaged: its recipe cannot be read ({plain_text(error)}).") from None
     for field, (least, most) in _PLAUSIBLE.items():
         if not least <= getattr(recipe, field) <= most:
             raise WeightsError(
@@ -119,18 +120,13 @@ def describe_model(model: str | Path, recipe: Recipe | None = None) -> dict[str,
     card = read_metadata(path).get(CARD, {})
     limits = card.get("limits", [])
     return {
-        "name": _plain(card.get("name", path.name)),
+        "name": plain_text(card.get("name", path.name)),
         "sha256": file_sha256(path),
-        "licence": _plain(card.get("licence", "not stated")),
+        "licence": plain_text(card.get("licence", "not stated")),
         "threshold": recipe.threshold,
         "whole_head": bool(card.get("whole_head", True)),
-        "limits": [_plain(limit) for limit in (limits if isinstance(limits, list) else [limits])],
+        "limits": [plain_text(limit) for limit in (limits if isinstance(limits, list) else [limits])],
     }
-
-
-def _plain(value: Any) -> str:
-    """Text of a file from elsewhere, without characters that steer a terminal."""
-    return "".join(filter(str.isprintable, str(value)))
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

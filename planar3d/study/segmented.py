@@ -22,7 +22,7 @@ from planar3d.scans.inputs import ScanInput
 from planar3d.scans.outputs import Outputs
 from planar3d.scans.volume import Scan
 from planar3d.study.scan_report import write_scan_report
-from planar3d.transfer.published_models import file_sha256
+from planar3d.transfer.digests import file_sha256
 
 # What of two records must agree for their masks to be one, and what to call it.
 _ORIGIN = {"scan": "scan", "model": "model", "recipe": "recipe", "asked": "engine, method or precision"}

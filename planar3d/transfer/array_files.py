@@ -18,7 +18,7 @@ from planar3d.transfer.keras_code import read_configuration
 from planar3d.transfer.metadata import CARD, read_metadata
 from planar3d.transfer.onnx_initializers import read_onnx
 from planar3d.transfer.size_budget import SizeBudget
-from planar3d.transfer.torch_files import READERS as TORCH_READERS
+from planar3d.transfer.torch_files import TORCH_FORMATS
 
 Arrays = dict[str, np.ndarray]
 FORMATS = ".h5 of Keras 2 or 3, .weights.h5, .keras, .npz, .onnx, .safetensors, .pth and .pt of torch"
@@ -69,8 +69,8 @@ def _reader(path: Path) -> Callable[[Path, SizeBudget], Arrays]:
     if not start:
         raise WeightsError(f"{path} is empty; get it again. Of weights files known are {FORMATS}.")
     # By suffix: a .pth may be a zip archive as an .npz is, or a bare pickle.
-    if path.suffix in TORCH_READERS:
-        return TORCH_READERS[path.suffix]
+    if path.suffix in TORCH_FORMATS:
+        return TORCH_FORMATS[path.suffix].read
     if start == SIGNATURE:
         return _read_hdf5
     if start.startswith(_ZIP_SIGNATURE):

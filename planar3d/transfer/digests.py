@@ -1,6 +1,7 @@
-"""ImageNet's VGG-16, recognized array by array."""
+"""Digests of files and arrays, and ImageNet's VGG-16 recognized by them array by array."""
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -27,6 +28,17 @@ def vgg16_digests() -> dict[str, str]:
 def vgg16_kernel_shapes() -> dict[str, tuple[int, ...]]:
     """Shapes (kh, kw, cin, cout) of VGG-16's thirteen kernels by layer, first layer first."""
     return {name.removesuffix("/kernel"): shape for name, (_, shape) in _table().items() if name.endswith("/kernel")}
+
+
+def file_digest(path: str | os.PathLike[str], algorithm: str) -> str:
+    """The hexadecimal digest of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's content."""
+    return file_digest(path, "sha256")
 
 
 def digest(array: np.ndarray) -> str:

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from planar3d.errors import WeightsError
+from planar3d.transfer.digests import file_digest
 from planar3d.transfer.download import download_folder, is_offline
 
 TABLE = Path(__file__).with_name("known_files.json")
@@ -55,7 +56,7 @@ class KnownFile:
     def is_file(self, path: Path) -> bool:
         """Whether a file's content has the digest, as far as it is known."""
         algorithm, _, digits = self.digest.partition(":")
-        return _hexdigest(path, algorithm).startswith(digits)
+        return file_digest(path, algorithm).startswith(digits)
 
 
 @cache
@@ -66,7 +67,7 @@ def known_files() -> dict[str, KnownFile]:
 
 def recognize(path: str | os.PathLike[str]) -> KnownFile | None:
     """Tell which known file this is, by its content whatever its name; None for a file of unknown origin."""
-    found = {algorithm: f"{algorithm}:{_hexdigest(Path(path), algorithm)}" for algorithm in ("sha256", "md5")}
+    found = {algorithm: f"{algorithm}:{file_digest(path, algorithm)}" for algorithm in ("sha256", "md5")}
     return next(
         (known for known in known_files().values() if found[known.digest.partition(":")[0]].startswith(known.digest)),
         None,
@@ -118,8 +119,3 @@ def _download(known: KnownFile, path: Path) -> None:
             os.replace(got, path)
     except (OSError, ValueError) as error:  # requests' errors are OSErrors, another digest is a ValueError
         raise WeightsError(f"{known.url} could not be fetched ({error}).") from error
-
-
-def _hexdigest(path: Path, algorithm: str) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()

@@ -11,7 +11,7 @@ from planar3d.transfer.hdf5_guard import SIGNATURE, texts
 
 RECIPE, CARD = "planar3d_recipe", "planar3d_card"
 # An attribute of an HDF5 file holds less than 64 KiB.
-LARGEST = 60_000
+_LARGEST = 60_000
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -34,10 +34,15 @@ def write_metadata(path: Path, content: dict[str, Any]) -> None:
     """Write objects as JSON into a weights file's attributes of these names."""
     texts_of = {name: json.dumps(value, ensure_ascii=False) for name, value in content.items()}
     for name, text in texts_of.items():
-        if len(text.encode()) > LARGEST:
-            raise WeightsError(f"The {name} of {path.name} has {len(text.encode()):,} bytes; {LARGEST:,} is the most.")
+        if len(text.encode()) > _LARGEST:
+            raise WeightsError(f"The {name} of {path.name} has {len(text.encode()):,} bytes; {_LARGEST:,} is the most.")
     with h5py.File(path, "a") as file:
         file.attrs.update(texts_of)
+
+
+def plain_text(value: Any) -> str:
+    """What a file from elsewhere says, as text without characters that steer a terminal."""
+    return "".join(filter(str.isprintable, str(value)))
 
 
 def _object(name: str, found: list[str]) -> Any:

@@ -1,6 +1,5 @@
 """Trained networks by name: where their files are looked for, and the digests that they must have."""
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -9,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from planar3d.errors import WeightsError
+from planar3d.transfer.digests import file_sha256
 from planar3d.transfer.download import fetched, is_offline
 
 TABLE = Path(__file__).with_name("published_models.json")
@@ -72,12 +72,6 @@ def find_model(model: str | os.PathLike[str], table: Mapping[str, PublishedModel
                 "and put it in this one's place, or name it by its path to use it as it is."
             )
     return _downloaded(name, table[name])
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _folders() -> list[Path]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from planar3d.errors import WeightsError
 from planar3d.transfer.array_files import read_directly
-from planar3d.transfer.torch_files import LIBRARIES
+from planar3d.transfer.torch_files import TORCH_FORMATS
 
 # Seconds of computing, and bytes of memory, that a file may take: so much in any case, and so much a byte of it.
 _SECONDS, _SECONDS_PER_BYTE = 5, 2e-7
@@ -78,10 +78,10 @@ def _limit(seconds: int, memory: int) -> None:
 
 def _read(path: Path, seconds: int) -> None:
     """What the other process does: read all that the package ever reads of the file, and say why if it cannot."""
-    if path.suffix in LIBRARIES:
+    if path.suffix in TORCH_FORMATS:
         # Starting takes longer than any file, and is not the file's doing; where it fails, the reader says so.
         with contextlib.suppress(ImportError):
-            import_module(LIBRARIES[path.suffix])
+            import_module(TORCH_FORMATS[path.suffix].library)
     _limit(seconds, _memory(path.stat().st_size))
     try:
         read_directly(path)

@@ -5,6 +5,7 @@ import pickle
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -98,10 +99,12 @@ def _at_least_float32(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32) if half else array
 
 
-READERS: dict[str, Callable[[Path, SizeBudget], dict[str, np.ndarray]]] = {
-    ".safetensors": read_safetensors,
-    ".pth": read_torch,
-    ".pt": read_torch,
-}
-# What each reader imports, which takes longer than reading.
-LIBRARIES = {".safetensors": "safetensors", ".pth": "torch", ".pt": "torch"}
+class _Format(NamedTuple):
+    """How files of a suffix are read, and what the reader imports, which takes longer than reading."""
+
+    read: Callable[[Path, SizeBudget], dict[str, np.ndarray]]
+    library: str
+
+
+_TORCH = _Format(read_torch, "torch")
+TORCH_FORMATS = {".safetensors": _Format(read_safetensors, "safetensors"), ".pth": _TORCH, ".pt": _TORCH}

@@ -77,15 +77,16 @@ def keras_arrays(state: Mapping[str, np.ndarray], names: Names, layout: str = "t
         layer, _, weight = name.rpartition(".")
         if weight == _COUNTER:
             continue
-        if layer not in names or weight not in KINDS[names[layer].kind]:
+        target = names.get(layer)
+        if target is None or weight not in KINDS[target.kind]:
             arrays[name] = array
             continue
-        label, change = KINDS[names[layer].kind][weight]
+        label, change = KINDS[target.kind][weight]
         try:
-            arrays[f"{names[layer].name}/{label}"] = array if layout == "keras" else change(array)
+            arrays[f"{target.name}/{label}"] = array if layout == "keras" else change(array)
         except ValueError as error:
             raise WeightsError(
-                f"{name} has the shape {array.shape}, which no {names[layer].kind} layer of torch has; "
+                f"{name} has the shape {array.shape}, which no {target.kind} layer of torch has; "
                 "choose weights of this network."
             ) from error
     return arrays

@@ -51,6 +51,9 @@ _ENDS = {
 }
 
 
+_REPEATS = (1, 2, 2, 3, 3, 4, 1)  # the blocks of each stage of EfficientNet-B0
+
+
 def resnet(blocks: Sequence[int], convolutions: int) -> Names:
     """A ResNet's names in torchvision and timm.
 
@@ -95,18 +98,17 @@ def vgg(convolutions: Sequence[int]) -> Names:
     return names
 
 
-def efficientnet(depth: float = 1.0, repeats: Sequence[int] = (1, 2, 2, 3, 3, 4, 1)) -> Names:
+def efficientnet(depth: float = 1.0) -> Names:
     """An EfficientNet's names in timm and in EfficientNet-PyTorch, which counts blocks through all stages.
 
     Args:
         depth: the coefficient that multiplies the blocks of each stage.
-        repeats: the blocks of each stage of B0.
 
     Source: Tan & Le 2019, table 1 and section 3.3.
     """
     names = dict(_ENDS)
     number = 0
-    for stage, count in enumerate(repeats):
+    for stage, count in enumerate(_REPEATS):
         timm = _TIMM_STAGE if stage else _TIMM_FIRST_STAGE
         for i in range(math.ceil(depth * count)):
             block = f"block{stage + 1}{chr(ord('a') + i)}_"

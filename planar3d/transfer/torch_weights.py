@@ -2,16 +2,13 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from planar3d.errors import WeightsError
-from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.torch_layout import keras_arrays
 from planar3d.transfer.torch_names import torch_names
-from planar3d.transfer.transplant import Report, transplant
+from planar3d.transfer.transplant import Report, fill_from, transplant
 
 if TYPE_CHECKING:
     import keras
@@ -51,7 +48,8 @@ def load_torch(
         std: likewise.
 
     Returns:
-        The report of matched, missing and unused weights; a network without its top leaves the classifier unused.
+        The report of matched, missing and unused weights, and of what is known of the file; a network without its top
+        leaves the classifier unused.
 
     Raises:
         WeightsError: no table for the network, a file that cannot be read, nothing matched, a shape that does not fit,
@@ -61,18 +59,13 @@ def load_torch(
 
     table = torch_names(names or network.name)
     normalizations = [layer for layer in network.layers if isinstance(layer, keras.layers.Normalization)]
-    try:
-        arrays = keras_arrays(read_arrays(file), table, layout)
-        for layer in normalizations:
-            arrays[f"{layer.name}/mean"] = np.asarray(mean, np.float32)
-            arrays[f"{layer.name}/variance"] = np.square(np.asarray(std, np.float32))
-            arrays[f"{layer.name}/count"] = np.zeros(())
-        report = transplant(network, arrays, strict=strict)
-    except WeightsError as error:
-        named = str(file) in str(error)
-        raise error if named else WeightsError(f"{os.fspath(file)}: {error}") from error
+    own = {"mean": np.asarray(mean, np.float32), "variance": np.square(std, dtype=np.float32), "count": np.zeros(())}
+    constants = {f"{layer.name}/{name}": array for layer in normalizations for name, array in own.items()}
+    report = fill_from(
+        file, lambda state: transplant(network, keras_arrays(state, table, layout) | constants, strict=strict)
+    )
     for layer in normalizations:
         # The layer computes with constants made of its variables, and a traced network holds them.
         layer.finalize_state()
         network.make_predict_function(force=True)
-    return replace(report, file=os.fspath(file))
+    return report

@@ -2,8 +2,9 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from planar3d.errors import WeightsError
 from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.digests import identify, vgg16_digests
+from planar3d.transfer.known_files import INPUTS, KnownFile, recognize
 from planar3d.transfer.mappings import Tap, map_kernel
 from planar3d.transfer.naming import short_names
 
@@ -40,6 +42,7 @@ class Report:
         unused: arrays that the network has no place for.
         identity: whose VGG-16 convolutions the arrays hold, by digest.
         file: the file they came from, if any.
+        known: what is known of that file, by its digest.
     """
 
     matched: tuple[Weight, ...]
@@ -47,12 +50,15 @@ class Report:
     unused: tuple[Weight, ...]
     identity: str
     file: str | None = None
+    known: KnownFile | None = None
 
     def __str__(self) -> str:
         start = f"{self.file}: " if self.file else ""
         has_vgg16 = not vgg16_digests().keys().isdisjoint(weight.name for weight in self.matched)
         whose = f"; VGG-16 convolutions: {self.identity}" if has_vgg16 else ""
         lines = [f"{start}{len(self.matched)} weights matched{whose}"]
+        if self.known:
+            lines.append(f"from {self.known.origin}; licence: {self.known.licence}; expects {INPUTS[self.known.input]}")
         if self.missing:
             lines.append(f"{len(self.missing)} missing, left as they were: {_listed(self.missing)}")
         if self.unused:
@@ -129,18 +135,24 @@ def load_weights(
         mapping: how 2D kernels fill kernels deeper than one slice.
 
     Returns:
-        The report of matched, missing and unused weights, and whether the VGG-16 convolutions are ImageNet's.
+        The report of matched, missing and unused weights, whether the VGG-16 convolutions are ImageNet's, and, of a
+        file that is known, where it comes from and what it expects to see.
 
     Raises:
         WeightsError: the file cannot be read, nothing matched, a shape does not fit, or with `strict` something is
             missing.
     """
+    return fill_from(file, lambda arrays: transplant(network, arrays, mapping=mapping, strict=strict))
+
+
+def fill_from(file: str | os.PathLike[str], fill: Callable[[dict[str, np.ndarray]], Report]) -> Report:
+    """Fill a network with what a file holds; the report says which file that is, and errors name it."""
     try:
-        report = transplant(network, read_arrays(file), mapping=mapping, strict=strict)
+        report = fill(read_arrays(file))
     except WeightsError as error:
         named = str(file) in str(error)
         raise error if named else WeightsError(f"{os.fspath(file)}: {error}") from error
-    return replace(report, file=os.fspath(file))
+    return replace(report, file=os.fspath(file), known=recognize(file) if Path(file).is_file() else None)
 
 
 def _places(network: "keras.Model") -> list[tuple[tuple[str, str], "keras.Variable"]]:

@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 from planar3d.conversion.convert import convert
 from planar3d.conversion.saved_model import save_converted
 from planar3d.errors import ConversionError
-from planar3d.transfer.published_models import file_sha256
+from planar3d.transfer.digests import file_sha256
 
 SAID = {"provenance": "random, for this test", "licence": "CC0-1.0"}
 

@@ -23,8 +23,8 @@ from planar3d.networks.weights_file import load_network, read_recipe, save_weigh
 from planar3d.recipes import PAPER
 from planar3d.transfer import published_models
 from planar3d.transfer.arrays import read_arrays
-from planar3d.transfer.digests import digest_of_all
-from planar3d.transfer.published_models import PublishedModel, file_sha256
+from planar3d.transfer.digests import digest_of_all, file_sha256
+from planar3d.transfer.published_models import PublishedModel
 
 SCRIPT = Path(__file__).parents[2] / "experiments/open_model/publish.py"
 RECIPE = PAPER.changed(size=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4, threshold=140, epochs=3)

@@ -15,7 +15,7 @@ from planar3d.networks.vgg16 import PlanarVGG16
 from planar3d.networks.weights_file import describe_model, load_network, read_recipe, save_weights
 from planar3d.recipes import PAPER
 from planar3d.scans.folds import Fold
-from planar3d.transfer.published_models import file_sha256
+from planar3d.transfer.digests import file_sha256
 
 RECIPE = PAPER.changed(size=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4, threshold=140)
 FOLD = Fold(train=("a", "b"), validation=("c",), test=("d",))

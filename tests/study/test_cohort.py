@@ -24,7 +24,7 @@ from planar3d.recipes import PAPER, Recipe
 from planar3d.scans.volume import read_mask, read_scan
 from planar3d.study.cohort import segment_all
 from planar3d.study.segmented import Asked
-from planar3d.transfer.published_models import file_sha256
+from planar3d.transfer.digests import file_sha256
 
 ROOT = Path(__file__).parents[2]
 RECIPE = PAPER.with_settings([*TINY])

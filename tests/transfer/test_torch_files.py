@@ -11,11 +11,11 @@ from numpy.testing import assert_array_equal
 
 from planar3d.errors import WeightsError
 from planar3d.transfer.size_budget import SizeBudget
-from planar3d.transfer.torch_files import READERS
+from planar3d.transfer.torch_files import TORCH_FORMATS
 
 
 def read(path):
-    return READERS[path.suffix](path, SizeBudget(path))
+    return TORCH_FORMATS[path.suffix].read(path, SizeBudget(path))
 
 
 @pytest.fixture

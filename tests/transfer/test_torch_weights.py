@@ -6,6 +6,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from planar3d.errors import WeightsError
+from planar3d.transfer import known_files
+from planar3d.transfer.digests import file_sha256
+from planar3d.transfer.known_files import KnownFile
 from planar3d.transfer.torch_weights import IMAGENET_MEAN, IMAGENET_STD, load_torch
 
 pytest.importorskip("safetensors")
@@ -39,6 +42,16 @@ def test_the_report_tells_what_matched_and_what_is_unused(file):
     assert [weight.name for weight in report.unused] == ["head.weight"] and not report.missing
     assert report.file == str(path)
     assert_array_equal(net.weights[0], state["features.0.weight"].transpose(2, 3, 1, 0))
+
+
+def test_of_a_known_file_the_report_says_whose_it_is_and_what_it_expects(file, monkeypatch):
+    path, digest = file[0], f"sha256:{file_sha256(file[0])}"
+    known = KnownFile("vgg16", "a publisher", "CC BY 4.0", "imagenet", digest, None, None)
+    assert load_torch(network(), path).known is None
+    monkeypatch.setattr(known_files, "known_files", lambda: {"vgg16.safetensors": known})
+    report = load_torch(network(), path)
+    assert report.known == known
+    assert "from a publisher; licence: CC BY 4.0; expects RGB, (x / 255 - mean) / std of ImageNet" in str(report)
 
 
 def test_a_3d_network_of_the_same_names_gets_planar_kernels(file):
