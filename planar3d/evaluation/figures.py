@@ -95,7 +95,7 @@ def overlay(scan: Scan, prediction: Scan, reference: Scan | None, path: str | Pa
         masks[name] = nib.orientations.apply_orientation(mask.voxels > 0.5, orientation)
     guide = next((mask for mask in masks.values() if mask.any()), None)
     low, high = grey_window(voxels)
-    head = head_box(voxels, low + 0.15 * (high - low))
+    head = head_box(voxels, low, high)
     # One scale for all three planes, as far as a heap of slices with absurd spacing leaves a readable figure.
     edges = [(box.stop - box.start) * zoom for box, zoom in zip(head, zooms, strict=True)]
     widths, heights = ([edges[getattr(view, along)] for view in VIEWS] for along in ("columns", "rows"))
@@ -130,9 +130,9 @@ def grey_window(voxels: np.ndarray) -> tuple[float, float]:
     return (float(low), float(high)) if high > low else (float(low), float(low) + 1)
 
 
-def head_box(voxels: np.ndarray, level: float) -> tuple[slice, ...]:
-    """Return the box that holds what is brighter than `level`, with a margin: air would make lesions small."""
-    bright = voxels > level
+def head_box(voxels: np.ndarray, low: float, high: float) -> tuple[slice, ...]:
+    """Return the box of what is brighter than air in a grey window, with a margin: air would make lesions small."""
+    bright = voxels > low + 0.15 * (high - low)
     box = []
     for axis, size in enumerate(voxels.shape):
         share = bright.mean(axis=tuple(other for other in range(3) if other != axis))

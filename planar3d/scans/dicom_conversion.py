@@ -17,11 +17,7 @@ from planar3d.scans.nifti import MAXIMUM_VOXELS
 from planar3d.scans.volume import Scan, read_scan
 
 _TIME_LIMIT = 300  # seconds; a series takes a few
-_UNCOMPRESSED = {
-    "1.2.840.10008.1.2": "implicit",
-    "1.2.840.10008.1.2.1": "explicit",
-    "1.2.840.10008.1.2.2": "big-endian",
-}
+_UNCOMPRESSED = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"}  # implicit, explicit, big-endian
 _LOSSLESS = {
     "1.2.840.10008.1.2.5": "RLE",
     "1.2.840.10008.1.2.4.57": "JPEG lossless",
@@ -152,7 +148,7 @@ _CHECKS: tuple[tuple[Callable[[DicomSeries], bool], Callable[[DicomSeries], str]
     ),
     (lambda s: any(image.samples != 1 for image in s.images), lambda s: "is in colour; grey images are needed."),
     (
-        lambda s: not _syntaxes(s) <= {*_UNCOMPRESSED, *_LOSSLESS},
+        lambda s: not _syntaxes(s) <= _UNCOMPRESSED | _LOSSLESS.keys(),
         lambda s: (
             f"is compressed in a way that is not read (transfer syntax {', '.join(sorted(_syntaxes(s)))}); read are "
             f"uncompressed files and {', '.join(_LOSSLESS.values())}. Decompress it first, e.g. with gdcmconv --raw."
