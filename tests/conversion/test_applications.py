@@ -16,8 +16,8 @@ from planar3d.conversion.resolution import as_graph, nodes_of
 
 FEW = ("MobileNetV2", "MobileNetV3Small", "EfficientNetB0", "DenseNet121", "ResNet50V2", "InceptionV3", "VGG16")
 ALL = tuple(name for name, made in inspect.getmembers(keras.applications, inspect.isfunction))
-# The smallest images that they take, or that leave VGG more than a pixel to flatten; the others take 32 pixels.
-SIZES = {"VGG16": 64, "VGG19": 64, "InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
+# The smallest images that they take, or that leave slices told apart; the others take 32 pixels.
+SIZES = {"MobileNet": 96, "VGG16": 64, "VGG19": 64, "InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
 NAMES = ALL if os.environ.get("PLANAR3D_ALL_APPLICATIONS") else FEW
 
 
@@ -45,7 +45,7 @@ def fitted(name):
             weight = getattr(layer, part, None)
             if weight is not None:
                 shape = weight.shape
-                weight.assign(rng.uniform(0.1, 0.3, shape) if part == "gamma" else rng.normal(0, 0.3, shape))
+                weight.assign(rng.uniform(0.15, 0.3, shape) if part == "gamma" else rng.normal(0, 0.1, shape))
     network(127 + 60 * volume(8, *network.input_shape[1:]), training=True)
     for layer, momentum in normalizations:
         layer.momentum = momentum
