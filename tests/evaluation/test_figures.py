@@ -1,14 +1,13 @@
 import sys
 from dataclasses import replace
 
-import nibabel as nib
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from stored_scans import scan_along
 
 from planar3d.errors import Planar3DError, ScanError
 from planar3d.evaluation.figures import overlay
-from planar3d.scans.volume import Scan
 
 # Everything but the outlines is grey; of their colours one is redder than blue, the other the reverse.
 BLUE, ORANGE = -1, 1
@@ -16,13 +15,7 @@ LEGEND = 50  # rows at the bottom
 
 
 def stored(voxels, axes="RAS", zooms=(1.0, 1.2, 3.0)):
-    """A scan of right-anterior-superior voxels, stored along other axes."""
-    image = nib.Nifti1Image(voxels, np.diag([*zooms, 1]))
-    turn = nib.orientations.ornt_transform(
-        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(tuple(axes))
-    )
-    turned = image.as_reoriented(turn)
-    return Scan(np.asarray(turned.dataobj), turned.header)
+    return scan_along(axes, voxels, np.diag([*zooms, 1]))
 
 
 @pytest.fixture

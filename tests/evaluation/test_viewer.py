@@ -6,10 +6,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 from scipy.spatial import distance
+from stored_scans import scan_along
 
 from planar3d.errors import ScanError
 from planar3d.evaluation.viewer import LONGEST, WHITE, prepare_pictures
-from planar3d.scans.volume import Scan
 
 SPACING = (1.0, 1.2, 3.0)
 STORAGES = [
@@ -19,14 +19,8 @@ OBLIQUE = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.2, -0.15, 0.1) @ n
 
 
 def stored(voxels, axes="RAS", affine=None):
-    """A scan of right-anterior-superior voxels, stored along other axes."""
-    image = nib.Nifti1Image(
-        voxels, nib.affines.from_matvec(np.diag(SPACING), (-20, 30, 7)) if affine is None else affine
-    )
-    there = nib.orientations.axcodes2ornt(tuple(axes))
-    turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), there)
-    turned = image.as_reoriented(turn)
-    return Scan(np.asarray(turned.dataobj), turned.header)
+    straight = nib.affines.from_matvec(np.diag(SPACING), (-20, 30, 7))
+    return scan_along(axes, voxels, straight if affine is None else affine)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ The networks are random and tiny: what they mark means nothing, so nothing but g
 """
 
 import gzip
-import itertools
 from functools import cache
 
 import nibabel as nib
@@ -13,6 +12,7 @@ import pytest
 from nibabel import orientations
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
+from stored_scans import TURNS, turned
 
 from planar3d.evaluation.lesion_table import lesion_table
 from planar3d.inference.predictor import predictor
@@ -24,11 +24,6 @@ from planar3d.scans.volume import Scan, read_scan
 from tests.inference_networks import planar_resunet
 
 CUBE, SLICES = PAPER.changed(size=32), MODERN.changed(size=32, pixel_mm=3.0)
-TURNS = [
-    np.array([[axis, flip] for axis, flip in zip(axes, flips, strict=True)])
-    for axes in itertools.permutations(range(3))
-    for flips in itertools.product((1, -1), repeat=3)
-]
 ISOTROPIC, THICK = (20, 24, 22), (24, 26, 18)
 LAS = np.diag([-3.0, 3.0, 3.0, 1.0]), np.diag([-3.2, 3.0, 7.2, 1.0])
 
@@ -65,9 +60,8 @@ def _scan(voxels, affine):
 
 
 def _turned(scan, turn):
-    """The same scan in another storage."""
-    affine = scan.affine @ orientations.inv_ornt_aff(turn, scan.voxels.shape)
-    return _scan(np.ascontiguousarray(orientations.apply_orientation(scan.voxels, turn)), affine)
+    """The same scan, stored along other axes."""
+    return _scan(*turned(scan.voxels, scan.affine, turn))
 
 
 def _fitted(scan, recipe):

@@ -2,25 +2,22 @@
 
 import base64
 import io
-import shutil
 
 import matplotlib.image
 import numpy as np
 import pytest
+from browsers import chromium
 from scan_pages import pictures_of, record_of, segmented
 
 from planar3d.scans.volume import Scan
 from planar3d.study.scan_report import write_scan_report
 
 driver = pytest.importorskip("playwright.sync_api")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="module")
 def browser():
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
+    program = chromium()
     with driver.sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=program)
         yield opened
