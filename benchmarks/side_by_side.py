@@ -5,11 +5,8 @@ memory is its own and nothing is warm that a user would find cold. The first cal
 """
 
 import datetime
-import functools
-import importlib.metadata
 import multiprocessing
 import os
-import platform
 import re
 import sys
 import time
@@ -18,19 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from planar3d.environment import processor, versions
+
 RESULTS = Path(__file__).with_name("RESULTS.md")
-_PACKAGES = (
-    "keras",
-    "tensorflow",
-    "tensorflow-cpu",
-    "torch",
-    "jax",
-    "openvino",
-    "onnxruntime",
-    "monai",
-    "numpy",
-    "scipy",
-)
+_OTHERS = ("onnxruntime", "monai")  # packages that contestants compute with
 
 
 @dataclass(frozen=True)
@@ -78,12 +66,9 @@ def measure(
 
 def conditions(extra: str = "") -> str:
     """The machine, the versions and the date, in a sentence."""
-    versions = ", ".join(f"{name} {version}" for name in _PACKAGES if (version := _version(name)))
-    cores = len(os.sched_getaffinity(0))
-    return (
-        f"{datetime.date.today()}; {cores} cores of {_processor()}, {_memory_gib():.0f} GiB; Python "
-        f"{platform.python_version()}, {versions}{'; ' + extra if extra else ''}."
-    )
+    found = ", ".join(f"{name} {version}" for name, version in versions(*_OTHERS).items())
+    machine = f"{len(os.sched_getaffinity(0))} cores of {processor()} ({_arithmetic()}), {_memory_gib():.0f} GiB"
+    return f"{datetime.date.today()}; {machine}; {found}{'; ' + extra if extra else ''}."
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -130,21 +115,11 @@ def _peak_gib() -> float:
     return int(status["VmHWM"].split()[0]) / 2**20
 
 
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-
-
-@functools.cache
-def _processor() -> str:
-    text = Path("/proc/cpuinfo").read_text()
-    model = re.search(r"model name\s*:\s*(.+)", text)
-    flags = re.search(r"flags\s*:\s*(.+)", text)
+def _arithmetic() -> str:
+    """What the processor has of the instructions that matter here."""
+    flags = re.search(r"flags\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     known = (flags.group(1) if flags else "").split()
-    arithmetic = [name for name in ("avx512f", "avx512_bf16", "amx_bf16") if name in known]
-    return f"{model.group(1) if model else platform.processor()} ({', '.join(arithmetic) or 'no AVX-512'})"
+    return ", ".join(name for name in ("avx512f", "avx512_bf16", "amx_bf16") if name in known) or "no AVX-512"
 
 
 def _memory_gib() -> float:

@@ -22,10 +22,10 @@ _PACKAGES = (
 )
 
 
-def versions() -> dict[str, str]:
-    """Versions of this package, Python, and those of the packages it computes with that are installed."""
+def versions(*others: str) -> dict[str, str]:
+    """Versions of this package, Python, the packages it computes with, and others: of those that are installed."""
     found = {"planar3d": __version__, "python": platform.python_version()}
-    for package in _PACKAGES:
+    for package in (*_PACKAGES, *others):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -35,7 +35,7 @@ def versions() -> dict[str, str]:
 
 def machine() -> str:
     """System, processor and cores, in a line."""
-    return f"{platform.system()} {platform.machine()}, {_processor()}, {os.cpu_count()} cores"
+    return f"{platform.system()} {platform.machine()}, {processor()}, {os.cpu_count()} cores"
 
 
 def describe() -> str:
@@ -43,7 +43,8 @@ def describe() -> str:
     return f"{', '.join(f'{name} {version}' for name, version in versions().items())}; {machine()}"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name."""
     table = Path("/proc/cpuinfo")
     named = re.search(r"model name\s*:\s*(.+)", table.read_text()) if table.is_file() else None
     return named.group(1).strip() if named else platform.processor() or "unknown processor"
