@@ -82,6 +82,7 @@ class Recipe:
     # Output (section 3.2)
     threshold: float = 16.0  # of 256
     threshold_rule: Literal["absolute", "released"] = "absolute"  # "released": relative to the highest probability
+    smallest_lesion_mm3: float = 0.0  # that stays in a mask; 0 keeps all
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -198,6 +199,7 @@ _RANGES: dict[str, tuple[Any, str]] = {
     "lesion_share": (lambda v: 0 <= v <= 1, "a share between 0 and 1 is needed"),
     "seed": _NOT_NEGATIVE,
     "threshold": (lambda v: 0 <= v <= 256, "a threshold of 256 is needed"),
+    "smallest_lesion_mm3": _NOT_NEGATIVE,
 }
 
 PAPER = Recipe(name="paper")
@@ -239,6 +241,7 @@ MODERN = Recipe(
     grid="slices",
     spline_order=1,
     grey_levels="median",
+    stride=4,
     encoder_range="imagenet",
     frozen=("block1_conv1", "block1_conv2", "block2_conv1", "block2_conv2"),
     output_prior=0.01,
@@ -255,6 +258,7 @@ MODERN = Recipe(
     augmentation=("flip", "rotation", "zoom", "brightness", "contrast", "blur", "noise"),
     precision="bf16",
     threshold=32.0,
+    smallest_lesion_mm3=20.0,
 )
 
 RECIPES = {recipe.name: recipe for recipe in (PAPER, RELEASED, MODERN, DEMO)}

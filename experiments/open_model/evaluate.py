@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from planar3d.evaluation.lesions import ratio
+from planar3d.commands.options import Settings
+from planar3d.evaluation.lesions import lesion_scores, ratio
 from planar3d.files import write_csv
 from planar3d.inference.predictor import predictor
 from planar3d.inference.prepared_scan import native_mask, predict_prepared
@@ -29,7 +30,7 @@ ENGINES: dict[str, dict[str, Any]] = {
     "openvino": {"engine": "openvino", "precision": "float32"},
     "openvino-bf16": {"engine": "openvino", "precision": "bf16"},
 }
-SCORES = ("dice", "sensitivity", "precision")
+SCORES = ("dice", "sensitivity", "precision", "lesion_f1")
 COLUMNS = ("scan", "round", "engine", "threshold", *SCORES, "prediction_ml", "reference_ml")
 
 
@@ -38,6 +39,7 @@ def main(
     out: Annotated[Path, typer.Option("--out", help="CSV of all scores.")],
     engines: Annotated[str, typer.Option("--engines", help="Of keras, openvino, openvino-bf16.")] = "keras",
     other: Annotated[list[str] | None, typer.Option("--other", help="name=scan,mask of a scan in no round.")] = None,
+    settings: Settings = None,
 ) -> None:
     """Write the scores of every scan, engine and threshold, and print their means."""
     run = open_run(folder)
@@ -46,7 +48,7 @@ def main(
         weights = run.fold(number) / "best.weights.h5"
         if not (run.fold(number) / "scores.csv").is_file():
             continue
-        network, recipe = load_network(weights, run.recipe)
+        network, recipe = load_network(weights, run.recipe.with_settings(settings or []))
         for engine in engines.split(","):
             predict = predictor(network, recipe, **ENGINES[engine])
             for scan in fold.test:
@@ -79,10 +81,11 @@ def _rows(prepared: Any, reference: Any, predict: Any, recipe: Recipe, about: di
     for threshold in THRESHOLDS:
         mask = native_mask(probabilities, prepared, recipe.changed(threshold=threshold)).voxels > 0
         both, marked, true = int((mask & lesion).sum()), int(mask.sum()), int(lesion.sum())
-        scores = (ratio(2 * both, marked + true), ratio(both, true), ratio(both, marked))
+        lesion_f1 = lesion_scores(lesion, mask, reference.spacing).f1
+        scores = (ratio(2 * both, marked + true), ratio(both, true), ratio(both, marked), lesion_f1)
         volumes = (marked * voxel_ml, true * voxel_ml)
-        rounded = dict(zip(COLUMNS[4:], (*(round(s, 4) for s in scores), *(round(v, 2) for v in volumes)), strict=True))
-        rows.append({**about, "threshold": threshold, **rounded})
+        rounded = (*(round(score, 4) for score in scores), *(round(ml, 2) for ml in volumes))
+        rows.append({**about, "threshold": threshold, **dict(zip(COLUMNS[4:], rounded, strict=True))})
     return rows
 
 

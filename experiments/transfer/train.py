@@ -124,13 +124,14 @@ def read_outcome(out: Path, planned: Planned, settings: Sequence[str]) -> Outcom
 def _scored(run: Any, scan: str, predict: Any, recipe: Recipe) -> dict[str, Any]:
     """Scores of a test scan on its native grid: at the recipe's threshold, and Dice at 128 of 256 as well."""
     from planar3d.evaluation.scores import score_scan
+    from planar3d.inference.prepared_scan import native_mask
     from planar3d.scans.prepare import load_prepared
     from planar3d.scans.volume import read_mask
-    from planar3d.scans.windows import binarize, threshold
+    from planar3d.scans.windows import threshold
 
     prepared, _ = load_prepared(run.prepared(scan))
     probabilities = predict(prepared.voxels)
-    native = prepared.restore(binarize(probabilities, recipe))
+    native = native_mask(probabilities, prepared, recipe)
     reference = read_mask(run.cases[scan].mask, native, assume_affine=True).voxels
     scores = score_scan(reference, native.voxels, native.spacing)
     at_128 = score_scan(reference, prepared.restore(threshold(probabilities, 128)).voxels, native.spacing)

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from planar3d.inference.lesion_mask import lesion_mask
 from planar3d.inference.predictor import Predictor
 from planar3d.recipes import Recipe
 from planar3d.scans.prepare import Prepared
 from planar3d.scans.volume import Scan
-from planar3d.scans.windows import at_least, binarize
+from planar3d.scans.windows import at_least
 
 
 def predict_prepared(
@@ -47,9 +48,9 @@ def native_mask(probabilities: np.ndarray, prepared: Prepared, recipe: Recipe) -
     Args:
         probabilities: float32 (slices, rows, cols) of the prepared grid.
         prepared: the scan they are of.
-        recipe: gives grid and threshold.
+        recipe: gives grid, threshold and smallest lesion.
     """
     if recipe.grid == "cube":
-        return prepared.restore(binarize(probabilities, recipe))
+        return prepared.restore(lesion_mask(probabilities, recipe, prepared.geometry.spacing))
     restored = prepared.restore(probabilities)
-    return Scan(binarize(restored.voxels, recipe), restored.header)
+    return Scan(lesion_mask(restored.voxels, recipe, restored.spacing), restored.header)

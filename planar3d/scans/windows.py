@@ -4,8 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from planar3d.recipes import Recipe
-
 # Grey levels by unit of the network's input.
 INPUT_SCALE = 128
 
@@ -129,11 +127,6 @@ def network_input(windows: Any, channels: int = 3) -> np.ndarray:
     """
     scaled = np.asarray(windows, dtype=np.float32) / np.float32(INPUT_SCALE) - np.float32(1)
     return np.broadcast_to(scaled[..., None], (*scaled.shape, channels))
-
-
-def binarize(probabilities: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """`threshold` as the recipe has it."""
-    return threshold(probabilities, recipe.threshold, recipe.threshold_rule)
 
 
 def _check(depth: int, stride: int) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from planar3d.errors import RunError
 from planar3d.evaluation.scores import score_scan
 from planar3d.files import read_json, remove_temporaries, write_csv, write_json
+from planar3d.inference.lesion_mask import lesion_mask
 from planar3d.inference.predictor import predictor
 from planar3d.inference.prepared_scan import native_mask, predict_prepared
 from planar3d.inference.windowed import predict_samples
@@ -20,7 +21,6 @@ from planar3d.progress import Ticker
 from planar3d.recipes import Recipe
 from planar3d.scans.prepare import Prepared, load_prepared, prepare, save_prepared
 from planar3d.scans.volume import read_mask, read_scan
-from planar3d.scans.windows import binarize
 from planar3d.study.run_folder import Run
 from planar3d.training.crops import CropSamples
 from planar3d.training.features import (
@@ -152,7 +152,7 @@ def _score(run: Run, number: int, network: keras.Model, notify: Notify) -> None:
     for scan_id in fold.test:
         probabilities = predict(scan_id, Ticker(notify, f"{scan_id}, windows"))
         prepared, reference = _open(run, scan_id)
-        mask = binarize(probabilities, recipe)
+        mask = lesion_mask(probabilities, recipe, prepared.geometry.spacing)
         native = native_mask(probabilities, prepared, recipe)
         native.save(folder / "predictions" / f"{scan_id}_mask.nii.gz")
         case = run.cases[scan_id]

@@ -8,7 +8,7 @@ from planar3d.inference.prepared_scan import native_mask, predict_prepared
 from planar3d.recipes import MODERN, PAPER
 from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import Scan
-from planar3d.scans.windows import binarize
+from planar3d.scans.windows import threshold
 
 SMALL = MODERN.changed(size=32)
 
@@ -58,7 +58,11 @@ def test_a_cube_is_predicted_as_it_is():
 
 
 @pytest.mark.parametrize(
-    "recipe", [SMALL.changed(pixel_mm=1.3, threshold=100.0), PAPER.changed(size=32, threshold=100.0)]
+    "recipe",
+    [
+        SMALL.changed(pixel_mm=1.3, threshold=100.0, smallest_lesion_mm3=0),
+        PAPER.changed(size=32, threshold=100.0),
+    ],
 )
 def test_the_mask_is_of_the_native_grid_and_threshold(recipe):
     scan = _scan(20, 6.5)
@@ -68,8 +72,8 @@ def test_the_mask_is_of_the_native_grid_and_threshold(recipe):
     assert mask.voxels.shape == scan.voxels.shape and mask.voxels.dtype == np.uint8
     np.testing.assert_array_equal(mask.affine, scan.affine)
     before, after = (
-        prepared.restore(binarize(probabilities, recipe)).voxels,
-        binarize(prepared.restore(probabilities).voxels, recipe),
+        prepared.restore(threshold(probabilities, recipe.threshold)).voxels,
+        threshold(prepared.restore(probabilities).voxels, recipe.threshold),
     )
     assert not np.array_equal(before, after)
     np.testing.assert_array_equal(mask.voxels, before if recipe.grid == "cube" else after)
