@@ -68,7 +68,10 @@ def learning_curves(histories: Mapping[int, Mapping[str, np.ndarray]], path: str
                 axes.set_xlabel("epoch", fontsize=9)
             if column == 0:
                 axes.set_ylabel(curve.label, fontsize=10)
-    _legend(figure, {"training": (_TRAINING, ""), "validation (dot: best)": (_VALIDATION, "")})
+    lines = {"training": (_TRAINING, "")}
+    if any(curve.validation in history for history in histories.values() for curve in _CURVES):
+        lines["validation (dot: best)"] = (_VALIDATION, "")
+    _legend(figure, lines)
     return save(figure, path)
 
 

@@ -26,14 +26,16 @@ NAMES = ("loss", "dice", "val_loss", "val_dice")
 def test_each_curve_that_is_there_is_drawn(tmp_path):
     both = learning_curves({1: history(20, *NAMES)}, tmp_path / "both.png")
     training_only = learning_curves({1: history(20, "loss", "dice")}, tmp_path / "training.png")
-    assert count(both, VALIDATION) > 2 * count(training_only, VALIDATION)
+    assert count(both, VALIDATION) > 100 and count(training_only, VALIDATION) == 0
 
 
 @pytest.mark.parametrize("rounds", [2, 7])
 def test_any_number_of_rounds_has_room(tmp_path, rounds):
     path = learning_curves({n: history(10, *NAMES) for n in range(1, rounds + 1)}, tmp_path / "curves.png")
     fewer = learning_curves({n: history(10, *NAMES) for n in range(1, rounds)} | {rounds: {}}, tmp_path / "fewer.png")
-    legend = learning_curves({n: {} for n in range(1, rounds + 1)}, tmp_path / "legend.png")
+    legend = learning_curves(
+        {n: {"val_loss": np.array([np.nan])} for n in range(1, rounds + 1)}, tmp_path / "legend.png"
+    )
     share = (count(path, VALIDATION) - count(fewer, VALIDATION)) / (count(path, VALIDATION) - count(legend, VALIDATION))
     assert share == pytest.approx(1 / rounds, rel=0.25)
 
