@@ -93,12 +93,7 @@ def _learning_curves(results: Results, folder: Path) -> list[_Picture]:
     if not histories:
         return []
     path = learning_curves(histories, folder / "learning_curves.png")
-    return [
-        _Picture(
-            "Loss and Dice over the epochs, by round.",
-            _embed(path),
-        )
-    ]
+    return [_Picture("Loss and Dice over the epochs, by round.", _embed(path))]
 
 
 def _overlays(results: Results, folder: Path) -> tuple[list[_Picture], list[str]]:
