@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from planar3d.errors import RecipeError
-from planar3d.recipe_values import field_value
+from planar3d.recipe_values import RANGES, field_value
 
 _HEAD_MM = 150.0
 Transform = Literal["flip", "rotation", "zoom", "brightness", "contrast", "blur", "noise"]
@@ -88,7 +88,7 @@ class Recipe:
         for field in dataclasses.fields(self):
             value = field_value(field.name, _TYPES[field.name], getattr(self, field.name))
             object.__setattr__(self, field.name, value)
-        for name, (holds, sentence) in _RANGES.items():
+        for name, (holds, sentence) in RANGES.items():
             if not holds(getattr(self, name)):
                 raise RecipeError(f"Recipe {self.name!r}: {name} is {getattr(self, name)!r}, but {sentence}.")
         if not (self.stride <= self.depth and (self.depth - self.stride) % 2 == 0):
@@ -169,38 +169,6 @@ def find_recipe(name_or_file: str) -> Recipe:
 
 
 _TYPES: types.MappingProxyType[str, Any] = types.MappingProxyType(typing.get_type_hints(Recipe))
-
-_MULTIPLE_OF_16 = (lambda v: v >= 16 and v % 16 == 0, "the network's four poolings need a multiple of 16")
-_POSITIVE = (lambda v: v > 0, "it must be greater than 0")
-_NOT_NEGATIVE = (lambda v: v >= 0, "it must not be negative")
-_RANGES: dict[str, tuple[Any, str]] = {
-    "size": _MULTIPLE_OF_16,
-    "depth": _MULTIPLE_OF_16,
-    "stride": _POSITIVE,
-    "pixel_mm": _POSITIVE,
-    "slice_mm": _POSITIVE,
-    "channels": _POSITIVE,
-    "spline_order": (lambda v: 0 <= v <= 5, "splines have an order from 0 to 5"),
-    "decoder_filters": (lambda v: len(v) == 4 and min(v) > 0, "four levels are needed, deepest first"),
-    "bridge_filters": _POSITIVE,
-    "encoder_depth": (lambda v: v > 0 and v % 2 == 1, "an odd number of slices is needed"),
-    "output_prior": (lambda v: 0 < v < 1, "a probability between 0 and 1 is needed"),
-    "learning_rate": _POSITIVE,
-    "decay": _NOT_NEGATIVE,
-    "warmup_steps": _NOT_NEGATIVE,
-    "clip_norm": _NOT_NEGATIVE,
-    "epsilon": _POSITIVE,
-    "dice_smoothing": _NOT_NEGATIVE,
-    "batch_size": _POSITIVE,
-    "epochs": _POSITIVE,
-    "patience": _NOT_NEGATIVE,
-    "crop": _MULTIPLE_OF_16,
-    "crops_per_epoch": _POSITIVE,
-    "lesion_share": (lambda v: 0 <= v <= 1, "a share between 0 and 1 is needed"),
-    "seed": _NOT_NEGATIVE,
-    "threshold": (lambda v: 0 <= v <= 256, "a threshold of 256 is needed"),
-    "smallest_lesion_mm3": _NOT_NEGATIVE,
-}
 
 PAPER = Recipe(name="paper")
 
