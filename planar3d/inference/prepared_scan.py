@@ -24,10 +24,10 @@ def predict_prepared(
         progress: called with the windows done and all of them.
 
     Returns:
-        float32 (slices, rows, cols) in [0, 1].
+        float32 (slices, rows, cols) in [0, 1]; 0 in slices that are in no stack, beyond the head.
     """
     stacks = prepared.stacks(recipe)
-    probabilities = np.empty(prepared.voxels.shape, np.float32)
+    probabilities = np.zeros(prepared.voxels.shape, np.float32)
     for number, stack in enumerate(stacks):
 
         def report(done: int, of: int, before: int = number) -> None:

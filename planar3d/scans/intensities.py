@@ -12,6 +12,7 @@ _FLOAT16_EXACT = 2048  # larger integers are rounded
 
 # The grey level of the head's median, mostly brain: lesions, 1.2 to 1.9 times as bright, and fat stay below 255.
 MEDIAN_LEVEL = 100
+HEAD_LEVEL = 20  # above it a voxel of such grey levels is no air
 _AIR = 0.1  # of the 99.5th percentile; air and, in brain-extracted scans, the zeros around lie below
 _SAMPLED = 2**21  # voxels that percentiles are taken from
 

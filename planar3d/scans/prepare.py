@@ -12,6 +12,7 @@ from planar3d.files import read_json, write_json, written_beside
 from planar3d.recipes import PAPER, Recipe
 from planar3d.scans.geometry import Geometry
 from planar3d.scans.intensities import (
+    HEAD_LEVEL,
     head_median,
     head_threshold,
     through_float16,
@@ -22,6 +23,8 @@ from planar3d.scans.intensities import (
 from planar3d.scans.nifti import MAXIMUM_VOXELS
 from planar3d.scans.resample import RESAMPLINGS
 from planar3d.scans.volume import Scan, check_same_grid
+
+_HEAD_SHARE = 0.002  # of a slice; about a square centimetre, which holds no lesion
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,16 @@ class Prepared:
         return Scan(self.geometry.back(volume, order), self.geometry.header)
 
     def stacks(self, recipe: Recipe) -> list[slice]:
-        """The slices that the network sees together: all of them, or interleaved stacks of about `slice_mm`."""
+        """The slices that the network sees together: all of them, or interleaved stacks of about `slice_mm`.
+
+        Slices beyond the head, which grey levels by the median tell from air, are in no stack, unless one would be
+        shorter than a window without them.
+        """
         count = _stacks(self.geometry, recipe)
-        return [slice(first, None, count) for first in range(count)]
+        if recipe.grid == "cube" or recipe.grey_levels != "median":
+            return [slice(number, None, count) for number in range(count)]
+        first, end = _head_slices(self.voxels, at_least=count * recipe.depth)
+        return [slice(first + number, end, count) for number in range(count)]
 
 
 def prepare(scan: Scan, recipe: Recipe = PAPER, size: int | None = None) -> Prepared:
@@ -129,6 +139,18 @@ def _center(head: np.ndarray) -> list[float] | None:
         return None
     counts = [np.count_nonzero(head, axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
     return [float(np.average(np.arange(len(count)), weights=count)) for count in counts]
+
+
+def _head_slices(voxels: np.ndarray, at_least: int) -> tuple[int, int]:
+    """The first slice with a part of the head, and the one after the last; more around them if they are too few."""
+    shares = np.count_nonzero(voxels > HEAD_LEVEL, axis=(1, 2)) / voxels[0].size
+    found = np.flatnonzero(shares > _HEAD_SHARE)
+    if not len(found):
+        return 0, len(voxels)
+    first, end = int(found[0]), int(found[-1]) + 1
+    missing = max(0, at_least - (end - first))
+    first = max(0, min(first - missing // 2, len(voxels) - at_least))
+    return first, min(len(voxels), max(end, first + at_least))
 
 
 def _stacks(geometry: Geometry, recipe: Recipe) -> int:

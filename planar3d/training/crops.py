@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from planar3d.recipes import Recipe
+from planar3d.scans.intensities import HEAD_LEVEL
 from planar3d.scans.windows import at_least, network_input
 from planar3d.training.augmentation import Placement, change_grey_levels
 
 # A crop that shows a lesion voxel has it in its middle two thirds.
 _NEAR = 1 / 3
-_HEAD_LEVEL = 20  # grey level from which on a voxel is no air
 
 
 class CropSamples:
@@ -54,6 +54,6 @@ class CropSamples:
             _, row, col = lesions[rng.integers(len(lesions))]
             reach = self.recipe.crop * _NEAR
             return row + rng.uniform(-reach, reach), col + rng.uniform(-reach, reach)
-        head = np.argwhere(window[len(window) // 2] > _HEAD_LEVEL)
+        head = np.argwhere(window[len(window) // 2] > HEAD_LEVEL)
         row, col = head[rng.integers(len(head))] if len(head) else np.array(window.shape[1:]) // 2
         return float(row), float(col)

@@ -50,6 +50,18 @@ def test_every_slice_is_predicted_once_among_slices_of_its_stack(slices, mm, sta
     assert seen == [(done, 2 * stacks) for done in range(1, 2 * stacks + 1)]
 
 
+def test_slices_beyond_the_head_are_not_predicted_and_hold_no_lesion():
+    scan = _scan(30, 6.5)
+    scan.voxels[:, :, :4] = scan.voxels[:, :, 24:] = 0
+    prepared, predict = prepare(scan, SMALL), _Grey()
+    prepared.voxels[29, 0, 0] = 19  # noise
+    probabilities = predict_prepared(predict, prepared, SMALL)
+    (given,) = predict.given
+    np.testing.assert_array_equal(given, prepared.voxels[4:24])
+    np.testing.assert_array_equal(probabilities[4:24], given.astype(np.float32) / 255)
+    assert not probabilities[:4].any() and not probabilities[24:].any()
+
+
 def test_a_cube_is_predicted_as_it_is():
     prepared, predict = prepare(_scan(20, 6.5), PAPER.changed(size=32)), _Grey()
     predict_prepared(predict, prepared, PAPER.changed(size=32))

@@ -8,7 +8,8 @@ from scipy import ndimage
 from stored_scans import TURNS, turned
 
 from planar3d.recipes import MODERN
-from planar3d.scans.prepare import load_prepared, prepare, save_prepared
+from planar3d.scans.geometry import Geometry
+from planar3d.scans.prepare import Prepared, load_prepared, prepare, save_prepared
 from planar3d.scans.volume import Scan
 
 SMALL = MODERN.changed(size=48)
@@ -91,7 +92,34 @@ def test_close_slices_are_interleaved_into_stacks_of_about_the_distance(mm, stac
     found = prepared.stacks(SMALL)
     assert len(found) == stacks
     every = np.concatenate([np.arange(60)[stack] for stack in found])
-    assert sorted(every) == list(range(60))
+    # Every slice once, of the head at least.
+    assert sorted(every) == list(range(every.min(), every.max() + 1)) and len(every) > 50
+
+
+@pytest.mark.parametrize(
+    ("slices", "head", "mm", "expected"),
+    [
+        (40, (6, 30), 6.5, (6, 30)),  # the head alone
+        (40, (10, 20), 6.5, (7, 23)),  # and air around it, to a window of 16
+        (40, (0, 10), 6.5, (0, 16)),
+        (40, (36, 40), 6.5, (24, 40)),
+        (12, (5, 9), 6.5, (0, 12)),  # all of fewer slices than a window
+        (40, (0, 0), 6.5, (0, 40)),  # no head
+        (90, (20, 81), 3.0, (20, 81)),  # two stacks
+        (90, (30, 51), 3.0, (25, 57)),
+    ],
+)
+def test_slices_beyond_the_head_are_in_no_stack(slices, head, mm, expected):
+    voxels = np.zeros((slices, 32, 32), np.uint8)
+    voxels[head[0] : head[1], 8:12, 8:12] = 21
+    voxels[:, 3, 3] = 20  # noise
+    header = nib.Nifti1Image(np.zeros((32, 32, slices), np.uint8), np.diag([-2.0, -2.0, mm, 1.0])).header
+    recipe = SMALL.changed(size=32)
+    prepared = Prepared(voxels, Geometry.of(header, recipe))
+    every = np.concatenate([np.arange(slices)[stack] for stack in prepared.stacks(recipe)])
+    assert sorted(every) == list(range(*expected))
+    # Other grey levels do not tell air.
+    assert sum(len(voxels[s]) for s in prepared.stacks(recipe.changed(grey_levels="min-max"))) == slices
 
 
 def test_thin_slices_are_averaged_to_about_the_thickness_of_a_thick_one():
