@@ -1,6 +1,5 @@
 """The command line: one command a verb, and what becomes of a user's problem."""
 
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,7 @@ from planar3d.commands.segmenting import evaluate, predict
 from planar3d.commands.studies import crossval, report, reproduce_msseg, train
 from planar3d.errors import Planar3DError
 from planar3d.interruption import interruptible
+from planar3d.quiet_tensorflow import quiet_tensorflow
 
 COMMANDS = (weights, phantom, prepare, train, crossval, predict, evaluate, report, info, export)
 
@@ -31,7 +31,7 @@ __all__ = ["app", "main", "reproduce_msseg", *(command.__name__ for command in C
 
 def main(command: Callable[..., Any] | None = None) -> None:
     """Run the command line, or one command of it as a script; a user's problem is a sentence and exit code 2."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    quiet_tensorflow()
     try:
         with interruptible():
             if command is None:

@@ -1,0 +1,66 @@
+"""TensorFlow imported without the lines it logs meanwhile, which no setting of its own withholds."""
+
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+
+def quiet_tensorflow() -> None:
+    """Withhold what TensorFlow logs below an error, from its import on, unless the environment asks for it.
+
+    It is not imported here: whoever does first, does so quietly.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+        if "tensorflow" not in sys.modules:
+            sys.meta_path.insert(0, _QuietImport())
+
+
+class _QuietImport(MetaPathFinder):
+    """Finds TensorFlow as it would be found, and keeps the standard error stream to itself while it is loaded."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != "tensorflow":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            load = spec.loader.exec_module
+
+            def load_quietly(module: ModuleType) -> None:
+                with withheld_stderr():
+                    load(module)
+
+            spec.loader.exec_module = load_quietly  # type: ignore[method-assign]
+        return spec
+
+
+@contextmanager
+def withheld_stderr() -> Iterator[None]:
+    """Keep what the process, C++ included, writes to its standard error stream; write it after all on an exception."""
+    try:
+        sys.stderr.flush()
+        stream = os.dup(2)
+    except (AttributeError, OSError):  # There is none, as with `2>&-`.
+        yield
+        return
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            sys.stderr.flush()
+            kept.seek(0)
+            os.write(stream, kept.read())
+            raise
+        finally:
+            os.dup2(stream, 2)
+            os.close(stream)

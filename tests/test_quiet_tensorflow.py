@@ -1,0 +1,73 @@
+"""The command line loads TensorFlow without its log; what goes wrong meanwhile is shown."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+QUIETLY = "from planar3d.quiet_tensorflow import quiet_tensorflow; quiet_tensorflow(); "
+LOUD = 'import os, sys\nos.write(2, b"from C++\\n")\nprint("from Python", file=sys.stderr)\n'
+
+
+def _run(code, folder=None, closed=False, **environment):
+    kept = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    paths = os.pathsep.join(str(path) for path in (folder, ROOT) if path)
+    command = [sys.executable, "-c", code]
+    if closed:
+        command = ["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, code]
+    return subprocess.run(
+        command,
+        cwd=folder or ROOT,
+        env={**kept, "PYTHONPATH": paths, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def loud(tmp_path):
+    """A folder with a `tensorflow` that writes to the standard error stream while it is imported."""
+    (tmp_path / "tensorflow.py").write_text(LOUD + "loaded = True\n")
+    return tmp_path
+
+
+def test_what_is_written_while_tensorflow_is_imported_is_withheld_and_nothing_after_it(loud):
+    done = _run(QUIETLY + 'import sys, tensorflow; print(tensorflow.loaded); print("later", file=sys.stderr)', loud)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "later\n")
+
+
+def test_who_sets_the_level_sees_everything(loud):
+    done = _run(QUIETLY + "import tensorflow", loud, TF_CPP_MIN_LOG_LEVEL="0")
+    assert sorted(done.stderr.splitlines()) == ["from C++", "from Python"]
+
+
+def test_a_tensorflow_that_fails_is_shown_with_what_it_wrote(loud):
+    (loud / "tensorflow.py").write_text(LOUD + 'raise ImportError("no such library")\n')
+    done = _run(QUIETLY + "import tensorflow", loud)
+    assert done.returncode == 1
+    assert "from C++" in done.stderr and "from Python" in done.stderr and "no such library" in done.stderr
+
+
+def test_without_tensorflow_the_import_fails_as_ever(tmp_path):
+    done = _run(QUIETLY + "import sys; sys.path[:] = []; import tensorflow", tmp_path)
+    assert done.returncode == 1 and "No module named 'tensorflow'" in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+def test_a_closed_stream_is_no_problem(loud):
+    (loud / "tensorflow.py").write_text("loaded = True\n")
+    done = _run(QUIETLY + "import tensorflow; print(tensorflow.loaded)", loud, closed=True)
+    assert (done.returncode, done.stdout) == (0, "True\n")
+
+
+def test_a_command_writes_nothing_but_its_own_to_the_error_stream():
+    pytest.importorskip("tensorflow")
+    done = _run(
+        "import sys; sys.argv[1:] = ['info', '--network', 'resunet', '--size', '32']\n"
+        "from planar3d.cli import main; main()"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
