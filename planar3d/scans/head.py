@@ -114,9 +114,7 @@ def find_head(scan: Scan) -> Head:
     mm = np.array(scan.spacing)[np.argsort(orientation[:, 0])]
     steps = np.clip(np.round(_STEP / mm), np.ceil(np.divide(turned.shape, _LONGEST)), turned.shape).astype(int)
     grey = np.ascontiguousarray(turned[tuple(slice(None, None, step) for step in steps)])
-    # Of a noisy scan air is brighter; a quarter of most fields of view is air, or else the bound on it holds.
-    threshold = head_threshold(grey)
-    air = max(threshold, min(4 * float(np.percentile(grey, 25)), 2.5 * threshold))
+    air = head_threshold(grey)
     return Head(grey, tuple(float(length) for length in mm * steps), air, _filled(_largest(grey > air)))
 
 

@@ -14,6 +14,8 @@ _FLOAT16_EXACT = 2048  # larger integers are rounded
 MEDIAN_LEVEL = 100
 HEAD_LEVEL = 20  # above it a voxel of such grey levels is no air
 _AIR = 0.1  # of the 99.5th percentile; air and, in brain-extracted scans, the zeros around lie below
+_NOISE = 3.0  # times the 25th percentile: of noise, 1 in 100 voxels lies above
+_NOISIEST = 0.25  # of the 99.5th percentile; dark tissue lies above
 _SAMPLED = 2**21  # voxels that percentiles are taken from
 
 
@@ -69,12 +71,14 @@ def to_8_bit(volume: np.ndarray) -> np.ndarray:
 
 
 def head_threshold(volume: np.ndarray) -> float:
-    """The value that separates head, or extracted brain, from the air around it: a tenth of the 99.5th percentile.
+    """The value that separates head, or extracted brain, from the air around it.
 
-    It is not negative, so that the median above it is none of zero. Large volumes are sampled, and must be turned for
-    all storages of a scan to have one threshold.
+    A tenth of the 99.5th percentile; of a noisy scan, more: three times the 25th percentile, as a quarter of most fields
+    of view is air, but at most a quarter of the 99.5th. It is not negative, so that the median above it is none of
+    zero. Large volumes are sampled, and must be turned for all storages of a scan to have one threshold.
     """
-    return max(0.0, _AIR * float(np.percentile(_sampled(volume), 99.5)))
+    quarter, bright = np.percentile(_sampled(volume), (25, 99.5))
+    return max(0.0, _AIR * float(bright), min(_NOISE * float(quarter), _NOISIEST * float(bright)))
 
 
 def to_8_bit_by_median(volume: np.ndarray, median: float) -> np.ndarray:

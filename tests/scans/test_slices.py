@@ -68,6 +68,15 @@ def test_the_grey_level_of_the_head_does_not_depend_on_units_outliers_or_air():
     assert 90 <= np.median(reference[head]) <= 110
 
 
+@pytest.mark.parametrize(("noise", "tolerance"), [(60, 2), (120, 4), (200, 12)])
+def test_the_grey_level_of_the_head_hardly_depends_on_noise_in_the_air(noise, tolerance):
+    """Rician, as of magnitude images; the last is a fifth of the head's median."""
+    raw, rng = _head(), np.random.default_rng(2)
+    noisy = np.hypot(raw + noise * rng.normal(size=raw.shape), noise * rng.normal(size=raw.shape)).astype(np.float32)
+    head = prepare(_scan(raw), SMALL).voxels > 30
+    assert np.median(prepare(_scan(noisy), SMALL).voxels[head]) == pytest.approx(100, abs=tolerance)
+
+
 def test_a_mask_comes_back_where_it_was():
     mask = np.zeros((40, 44, 20), np.uint8)
     mask[12:20, 18:30, 5:9] = 1
