@@ -17,7 +17,7 @@ from planar3d.errors import RecipeError
 from planar3d.recipe_values import RANGES, field_value
 
 _HEAD_MM = 150.0
-Transform = Literal["flip", "rotation", "zoom", "brightness", "contrast", "blur", "noise"]
+Transform = Literal["flip", "rotation", "zoom", "brightness", "contrast", "blur", "noise", "extraction"]
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,11 @@ class Recipe:
         if self.grid == "slices" and self.sampling != "crops":
             raise RecipeError(
                 f"Recipe {self.name!r}: with grid='slices' scans differ in their slices, so sampling='crops' is needed."
+            )
+        if "extraction" in self.augmentation and (self.grid != "slices" or self.grey_levels != "median"):
+            raise RecipeError(
+                f"Recipe {self.name!r}: the augmentation 'extraction' finds brains by distances and grey levels that "
+                f"grid='slices' and grey_levels='median' give; they are {self.grid!r} and {self.grey_levels!r}."
             )
         if self.validation == "none" and self.monitor != "last":
             raise RecipeError(

@@ -42,6 +42,10 @@ CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
     "frozen": ("training of blocks 3 and 4", {"frozen": ("encoder",)}),
     "grey-levels": ("grey levels by the median; by minimum and maximum", {"grey_levels": "min-max"}),
     "start": ("calm start", {"unit_variance": (), "output_prior": 0.5}),
+    "extraction": (
+        "nothing, and a third of the crops of extracted brains added",
+        {"augmentation": (*MODERN.augmentation, "extraction")},
+    ),
     "lesion-share": ("crops around lesions; all anywhere in the head", {"lesion_share": 0.0}),
 }
 KEY = ("change", "seed", "round")

@@ -73,9 +73,9 @@ def to_8_bit(volume: np.ndarray) -> np.ndarray:
 def head_threshold(volume: np.ndarray) -> float:
     """The value that separates head, or extracted brain, from the air around it.
 
-    A tenth of the 99.5th percentile; of a noisy scan, more: three times the 25th percentile, as a quarter of most fields
-    of view is air, but at most a quarter of the 99.5th. It is not negative, so that the median above it is none of
-    zero. Large volumes are sampled, and must be turned for all storages of a scan to have one threshold.
+    A tenth of the 99.5th percentile; of a noisy scan, more: three times the 25th percentile, as a quarter of most
+    fields of view is air, but at most a quarter of the 99.5th. It is not negative, so that the median above it is none
+    of zero. Large volumes are sampled, and must be turned for all storages of a scan to have one threshold.
     """
     quarter, bright = np.percentile(_sampled(volume), (25, 99.5))
     return max(0.0, _AIR * float(bright), min(_NOISE * float(quarter), _NOISIEST * float(bright)))

@@ -8,9 +8,11 @@ from planar3d.recipes import Recipe
 from planar3d.scans.intensities import HEAD_LEVEL
 from planar3d.scans.windows import at_least, network_input
 from planar3d.training.augmentation import Placement, change_grey_levels
+from planar3d.training.extraction import extracted_brain
 
 # A crop that shows a lesion voxel has it in its middle two thirds.
 _NEAR = 1 / 3
+_EXTRACTED = 1 / 3  # of the crops, with the augmentation "extraction"
 
 
 class CropSamples:
@@ -27,6 +29,9 @@ class CropSamples:
             tuple(at_least(volume, recipe.depth)[0] for volume in pair) for pair in zip(voxels, masks, strict=True)
         ]
         self.lesions = [np.argwhere(mask) for _, mask in self.stacks]
+        self.brains = []
+        if "extraction" in recipe.augmentation:
+            self.brains = [extracted_brain(voxels, mask, recipe.pixel_mm) for voxels, mask in self.stacks]
         self.recipe = recipe
 
     def batch(self, numbers: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -41,6 +46,8 @@ class CropSamples:
         rng = np.random.default_rng([recipe.seed, number])
         chosen = int(rng.integers(len(self.stacks)))
         voxels, mask = self.stacks[chosen]
+        if self.brains and rng.random() < _EXTRACTED:
+            voxels = self.brains[chosen]
         first = int(rng.integers(len(voxels) - recipe.depth + 1))
         window = slice(first, first + recipe.depth)
         place = Placement.drawn(*self._middle(chosen, voxels[window], rng), recipe, rng)
