@@ -2,7 +2,7 @@
 
 Every scan of a cross-validation is changed, and predicted by the network of the round that tested it.
 
-    python experiments/open_model/robustness.py RUN --out robustness.csv [--engine openvino-bf16] [--only a,b]
+    python experiments/open_model/robustness.py RUN --out robustness.csv [--engine openvino-bf16] [--changes a,b]
 """
 
 import csv
