@@ -13,9 +13,9 @@ from planar3d.errors import RunError
 from planar3d.recipes import MODERN
 from planar3d.scans.datasets import find_cases
 from planar3d.scans.volume import Scan
-from planar3d.study.cross_validation import run_rounds
 from planar3d.study.reproduce import folds_for
 from planar3d.study.run_folder import start_run
+from planar3d.training.fit import build_network
 
 OPEN_MODEL = Path(__file__).parents[2] / "experiments" / "open_model"
 
@@ -79,8 +79,10 @@ def test_every_scan_is_scored_with_every_change(robustness, tmp_path, capsys):
     tiny = {"size": 32, "crop": 32, "decoder_filters": (4,) * 4, "bridge_filters": 4, "crops_per_epoch": 2, "epochs": 1}
     recipe = MODERN.changed(encoder_weights="none", precision="float32", **tiny)
     study = start_run(tmp_path / "run", dataset, recipe, folds_for(dataset, "3"))
-    run_rounds(study, [1, 2, 3], print)
-    capsys.readouterr()
+    network = build_network(recipe)
+    for number in (1, 2, 3):
+        study.fold(number).mkdir(parents=True)
+        network.save_weights(study.fold(number) / "best.weights.h5")
     robustness.run(study.folder, tmp_path / "scores.csv", "keras", "noise-8")
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" | ")[0] for line in lines[-2:]] == ["| as they are", "| noise, 8 % of the head's median"]
