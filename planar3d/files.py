@@ -107,6 +107,21 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[s
     write_text(path, text.getvalue())
 
 
+def read_rows(path: str | Path) -> list[dict[str, str]]:
+    """The rows of a CSV file by the names of its columns; none if it is not there.
+
+    Raises:
+        RunError: it is not a table in UTF-8.
+    """
+    if not Path(path).is_file():
+        return []
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as stream:
+            return list(csv.DictReader(stream))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RunError(f"{path} is not a table in UTF-8 ({error}). Delete it to have it made again.") from None
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file; a damaged one is a `RunError` that names it."""
     try:

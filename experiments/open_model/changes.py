@@ -7,20 +7,19 @@ Scores are added to changes.csv beside this file as each run ends, and what is i
 was stopped goes on from its last epoch. All take 450 steps, half of what the recipe does.
 """
 
-import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from evaluate import COLUMNS, ENGINES, THRESHOLDS, scores_of, scores_of_files
+from evaluate import ENGINES, MEASURES, THRESHOLDS, scores_of, scores_of_others
 
 from planar3d.cli import main
 from planar3d.commands.options import Settings
 from planar3d.errors import RunError
 from planar3d.evaluation.scores import summarize
-from planar3d.files import write_csv
+from planar3d.files import read_rows, write_csv
 from planar3d.recipes import MODERN, Recipe
 
 TABLE = Path(__file__).parent / "changes.csv"
@@ -107,24 +106,12 @@ def scored(data: Path, folder: Path, recipe: Recipe, number: int, engine: str, o
     predict, rows = predictor(network, recipe, **ENGINES[engine]), []
     for scan in run.folds[number - 1].test:
         rows += scores_of(run, scan, predict, recipe, {"scan": scan, "tested": "yes", "engine": engine})
-    for given in other:
-        name, _, files = given.partition("=")
-        about = {"scan": name, "tested": "no", "engine": engine}
-        rows += scores_of_files(*files.split(","), predict, recipe, about)
-    return rows
-
-
-def read_rows(path: Path) -> list[Row]:
-    """The rows of the CSV; none if it is not there."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    return rows + scores_of_others(other, predict, recipe, {"tested": "no", "engine": engine})
 
 
 def add_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Add the rows of a run to the CSV."""
-    write_csv(path, (*KEY, "scan", "tested", "engine", "threshold", *COLUMNS[4:]), [*read_rows(path), *rows])
+    write_csv(path, (*KEY, "scan", "tested", "engine", "threshold", *MEASURES), [*read_rows(path), *rows])
 
 
 def markdown(rows: Sequence[Row]) -> list[str]:

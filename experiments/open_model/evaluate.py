@@ -6,7 +6,7 @@ the other rounds (`crossed`), so that no scan has a part in the choice of its ow
     python experiments/open_model/evaluate.py RUN --out scores.csv [--engines keras,openvino,openvino-bf16]
 """
 
-import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ import typer
 
 from planar3d.commands.options import Settings
 from planar3d.evaluation.lesions import lesion_scores, ratio
-from planar3d.files import write_csv
+from planar3d.files import read_rows, write_csv
 from planar3d.inference.predictor import predictor
 from planar3d.inference.prepared_scan import native_mask, predict_prepared
 from planar3d.networks.weights_file import load_network
@@ -31,7 +31,8 @@ ENGINES: dict[str, dict[str, Any]] = {
     "openvino-bf16": {"engine": "openvino", "precision": "bf16"},
 }
 SCORES = ("dice", "sensitivity", "precision", "lesion_f1")
-COLUMNS = ("scan", "round", "engine", "threshold", *SCORES, "prediction_ml", "reference_ml")
+MEASURES = (*SCORES, "prediction_ml", "reference_ml")
+COLUMNS = ("scan", "round", "engine", "threshold", *MEASURES)
 
 
 def main(
@@ -53,10 +54,7 @@ def main(
             predict = predictor(network, recipe, **ENGINES[engine])
             for scan in fold.test:
                 rows += scores_of(run, scan, predict, recipe, {"scan": scan, "round": number, "engine": engine})
-            for given in other or []:
-                name, _, files = given.partition("=")
-                about = {"scan": name, "round": number, "engine": engine}
-                rows += scores_of_files(*files.split(","), predict, recipe, about)
+            rows += scores_of_others(other or [], predict, recipe, {"round": number, "engine": engine})
         write_csv(out, COLUMNS, rows)
     summarize(out, {scan for fold in run.folds for scan in fold.test})
 
@@ -68,10 +66,15 @@ def scores_of(run: Run, scan: str, predict: Any, recipe: Recipe, about: dict[str
     return _rows(prepared, read_mask(case.mask, read_scan(case.scan)), predict, recipe, about)
 
 
-def scores_of_files(scan: str, mask: str, predict: Any, recipe: Recipe, about: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of a scan in no round, one a threshold."""
-    read = read_scan(scan)
-    return _rows(prepare(read, recipe), read_mask(mask, read), predict, recipe, about)
+def scores_of_others(other: Sequence[str], predict: Any, recipe: Recipe, about: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of scans in no round, each given as name=scan,mask; one a scan and threshold."""
+    rows = []
+    for given in other:
+        name, _, files = given.partition("=")
+        scan, mask = files.split(",")
+        read = read_scan(scan)
+        rows += _rows(prepare(read, recipe), read_mask(mask, read), predict, recipe, {"scan": name, **about})
+    return rows
 
 
 def _rows(prepared: Any, reference: Any, predict: Any, recipe: Recipe, about: dict[str, Any]) -> list[dict[str, Any]]:
@@ -85,14 +88,13 @@ def _rows(prepared: Any, reference: Any, predict: Any, recipe: Recipe, about: di
         scores = (ratio(2 * both, marked + true), ratio(both, true), ratio(both, marked), lesion_f1)
         volumes = (marked * voxel_ml, true * voxel_ml)
         rounded = (*(round(score, 4) for score in scores), *(round(ml, 2) for ml in volumes))
-        rows.append({**about, "threshold": threshold, **dict(zip(COLUMNS[4:], rounded, strict=True))})
+        rows.append({**about, "threshold": threshold, **dict(zip(MEASURES, rounded, strict=True))})
     return rows
 
 
 def summarize(path: Path, tested: set[str]) -> None:
     """Print, for each engine, mean Dice by threshold, at the threshold crossed between rounds, and by scan."""
-    with path.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_rows(path)
     for engine in dict.fromkeys(row["engine"] for row in rows):
         mine = [row for row in rows if row["engine"] == engine]
         at_home = [row for row in mine if row["scan"] in tested]

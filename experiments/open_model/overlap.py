@@ -5,7 +5,6 @@ Every scan of a cross-validation is predicted by the network of the round that t
     python experiments/open_model/overlap.py RUN --out overlap.csv
 """
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +14,7 @@ import numpy as np
 import typer
 
 from planar3d.evaluation.lesions import ratio
-from planar3d.files import write_csv
+from planar3d.files import read_rows, write_csv
 from planar3d.inference.prepared_scan import native_mask, predict_prepared
 from planar3d.networks.weights_file import load_network
 from planar3d.recipes import Recipe
@@ -87,8 +86,7 @@ def _predictor(network: keras.Model, recipe: Recipe, composed: Compose, known: d
 
 def summarize(path: Path) -> None:
     """Print mean Dice by stride, composition and threshold, and in how many scans it is above the paper's."""
-    with path.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_rows(path)
     dice = {tuple(row[name] for name in COLUMNS if name not in ("dice", "round")): float(row["dice"]) for row in rows}
     scans = sorted({row["scan"] for row in rows})
     for stride in STRIDES:

@@ -5,7 +5,6 @@ Every scan of a cross-validation is changed, and predicted by the network of the
     python experiments/open_model/robustness.py RUN --out robustness.csv [--engine openvino-bf16] [--changes a,b]
 """
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -13,23 +12,23 @@ from typing import Annotated
 import nibabel as nib
 import numpy as np
 import typer
-from evaluate import ENGINES
+from evaluate import ENGINES, SCORES
 from scipy import ndimage
 
 from planar3d.cli import main
 from planar3d.errors import RunError
 from planar3d.evaluation.scores import score_scan, summarize
-from planar3d.files import write_csv
+from planar3d.files import read_rows, write_csv
 from planar3d.inference.predictor import predictor
 from planar3d.inference.prepared_scan import native_mask, predict_prepared
 from planar3d.networks.weights_file import load_network
 from planar3d.recipes import MODERN
+from planar3d.scans.intensities import head_median, head_threshold
 from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import Scan, read_mask, read_scan
 from planar3d.study.run_folder import open_run
 from planar3d.training.extraction import brain_mask
 
-SCORES = ("dice", "sensitivity", "precision", "lesion_f1")
 COLUMNS = ("scan", "round", "changed", *SCORES)
 AS_IT_IS = "as-it-is"
 Rng = np.random.Generator
@@ -45,7 +44,7 @@ def _extracted(grey: np.ndarray, lesions: np.ndarray, scan: Scan, rng: Rng) -> C
 
 def _noise(share: float) -> Change:
     def change(grey: np.ndarray, lesions: np.ndarray, scan: Scan, rng: Rng) -> Changed:
-        deviation = share * np.median(grey[grey > 0.1 * np.percentile(grey, 99.5)])
+        deviation = share * head_median(grey, head_threshold(grey))
         real, imaginary = deviation * rng.normal(size=(2, *grey.shape))
         return np.hypot(grey + real, imaginary), lesions
 
@@ -110,8 +109,7 @@ def run(
                 about = {"scan": scan_id, "round": number, "changed": name}
                 rows.append(about | {score: round(scores[score], 4) for score in SCORES})
         write_csv(out, COLUMNS, rows)
-    with out.open(newline="", encoding="utf-8") as stream:
-        typer.echo("\n".join(markdown(list(csv.DictReader(stream)))))
+    typer.echo("\n".join(markdown(read_rows(out))))
 
 
 def changed_scan(name: str, scan: Scan, lesions: np.ndarray) -> tuple[Scan, np.ndarray]:

@@ -1,11 +1,10 @@
 """What a run of the comparison gives: its rows of results.csv and curves.csv, and which runs are there already."""
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from planar3d.files import write_csv
+from planar3d.files import read_rows, write_csv
 
 HERE = Path(__file__).parent
 # Every arm by the name of its recipe file, and as readers are told of it; the first is what others are compared with.
@@ -51,14 +50,6 @@ def in_order(arms: Sequence[str], seeds: Sequence[int], folds: Sequence[int]) ->
 def has_collapsed(largest_probability: float, threshold: float, lesion_voxels: int) -> bool:
     """Whether nothing is marked: no probability reaches the threshold (of 256), or the native mask is empty."""
     return largest_probability * 256 <= threshold or lesion_voxels == 0
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file; none if it is not there."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
 
 
 def runs_in(rows: Iterable[Row]) -> set[tuple[str, ...]]:

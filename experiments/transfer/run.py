@@ -26,7 +26,6 @@ from outcomes import (
     Planned,
     add_rows,
     in_order,
-    read_rows,
     runs_in,
 )
 from train import read_outcome
@@ -34,6 +33,7 @@ from train import read_outcome
 from planar3d.cli import main
 from planar3d.commands.options import Data, Out, Settings, Size
 from planar3d.errors import RunError
+from planar3d.files import read_rows
 from planar3d.scans.datasets import find_cases
 
 

@@ -13,12 +13,12 @@ from typing import Annotated, TypeVar
 
 import numpy as np
 import typer
-from outcomes import ARMS, FOLDS, HERE, SEEDS, Planned, Row, read_rows, runs_in
+from outcomes import ARMS, FOLDS, HERE, SEEDS, Planned, Row, runs_in
 
 from planar3d.cli import main
 from planar3d.evaluation.figures import canvas, save
 from planar3d.evaluation.scores import Summary, summarize
-from planar3d.files import write_text
+from planar3d.files import read_rows, write_text
 
 RESULTS_PAGE = HERE.parents[1] / "docs" / "results.md"
 BEGIN, END = "<!-- computed: transfer -->", "<!-- end of computed: transfer -->"

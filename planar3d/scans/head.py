@@ -115,10 +115,11 @@ def find_head(scan: Scan) -> Head:
     steps = np.clip(np.round(_STEP / mm), np.ceil(np.divide(turned.shape, _LONGEST)), turned.shape).astype(int)
     grey = np.ascontiguousarray(turned[tuple(slice(None, None, step) for step in steps)])
     air = head_threshold(grey)
-    return Head(grey, tuple(float(length) for length in mm * steps), air, _filled(_largest(grey > air)))
+    return Head(grey, tuple(float(length) for length in mm * steps), air, _filled(largest_part(grey > air)))
 
 
-def _largest(mask: np.ndarray) -> np.ndarray:
+def largest_part(mask: np.ndarray) -> np.ndarray:
+    """The largest part of a mask that is connected over faces; nothing of nothing."""
     labels, count = ndimage.label(mask)
     return labels == 1 + np.argmax(np.bincount(labels.ravel())[1:]) if count else mask
 

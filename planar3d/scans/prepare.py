@@ -76,10 +76,9 @@ class Prepared:
         Slices beyond the head, which grey levels by the median tell from air, are in no stack, unless one would be
         shorter than a window without them.
         """
-        count = _stacks(self.geometry, recipe)
-        if recipe.grid == "cube" or recipe.grey_levels != "median":
-            return [slice(number, None, count) for number in range(count)]
-        first, end = _head_slices(self.voxels, at_least=count * recipe.depth)
+        count, first, end = _stacks(self.geometry, recipe), 0, len(self.voxels)
+        if recipe.grid == "slices" and recipe.grey_levels == "median":
+            first, end = _head_slices(self.voxels, at_least=count * recipe.depth)
         return [slice(first + number, end, count) for number in range(count)]
 
 

@@ -128,14 +128,16 @@ def _train(run: Run, number: int, notify: Notify) -> keras.Model:
     network = build_network(recipe)
     scans = (*fold.train, *fold.validation)
     training, validation = training_and_validation(len(fold.train), len(fold.validation), recipe.size, recipe)
+    samples = _samples(run, number, None, scans, recipe.window_borders, notify)
     if recipe.unit_variance:
         first = epoch_order(training, 0, recipe)[: recipe.batch_size]
-        inputs, _ = _samples(run, number, None, scans, recipe.window_borders, notify).batch(first)
+        inputs, _ = samples.batch(first)
         scale_to_unit_variance(network, layers_named(network, recipe.unit_variance, "unit_variance"), inputs)
     trained, encoder = _parts(network, recipe)
     trained = trainer_of(trained)
     guard_precision(trained, recipe, len(training), notify)
-    samples = _samples(run, number, encoder, scans, recipe.window_borders, notify)
+    if encoder is not None:
+        samples = _samples(run, number, encoder, scans, recipe.window_borders, notify)
     data = read_json(run.folder / "folds.json")["data"]
     card = training_card(recipe, data, fold, number, len(run.folds))
     fit(network, trained, samples, training, validation, recipe, folder, notify, card)

@@ -1,6 +1,5 @@
 """What a run folder holds: its recipe, folds, environment, and the scores and learning curves of its rounds."""
 
-import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from planar3d.errors import RunError
 from planar3d.evaluation.published import center_of
 from planar3d.evaluation.scores import MEASURES
-from planar3d.files import read_json
+from planar3d.files import read_json, read_rows
 
 # The cube that the network sees (the paper's 256³), and the grid of the scan's own file.
 GRIDS = ("prepared", "native")
@@ -120,17 +119,9 @@ def _in_folds(run: Path, name: str) -> dict[int, Path]:
     return dict(sorted((int(number), path) for path, number in numbers.items() if number.isdigit()))
 
 
-def _read_rows(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            return list(csv.DictReader(stream))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise RunError(f"{path} is not a table in UTF-8 ({error}). Delete it to have it made again.") from None
-
-
 def _read_scores(path: Path) -> list[ScanScores]:
     scans = []
-    for line, row in enumerate(_read_rows(path), start=2):
+    for line, row in enumerate(read_rows(path), start=2):
         absent = [name for name in _COLUMNS if row.get(name) is None]
         if absent:
             raise RunError(f"{path}, line {line}, lacks {', '.join(absent)}. Delete it to have the round scored again.")
@@ -144,7 +135,7 @@ def _read_scores(path: Path) -> list[ScanScores]:
 
 
 def _read_history(path: Path) -> dict[str, np.ndarray]:
-    rows = _read_rows(path)
+    rows = read_rows(path)
     names = [name for name in (rows[0] if rows else ()) if name]
     return {name: np.array([_number(row.get(name)) for row in rows]) for name in names}
 

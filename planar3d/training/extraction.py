@@ -6,6 +6,7 @@ By grey levels and distances within the slices alone: good enough to train on, n
 import numpy as np
 from scipy import ndimage
 
+from planar3d.scans.head import largest_part
 from planar3d.scans.intensities import MEDIAN_LEVEL
 
 _TISSUE = (0.65, 2.2)  # of the head's median: above skull and cerebrospinal fluid, below fat
@@ -46,10 +47,7 @@ def brain_mask(voxels: np.ndarray, pixel_mm: float) -> np.ndarray:
     tissue = (grey > low) & (grey < high)
     tissue = _grown(_shrunk(tissue, _SPECK, pixel_mm), _SPECK, pixel_mm)
     tissue = _shrunk(_grown(tissue, _GAP, pixel_mm), _GAP, pixel_mm)
-    parts, count = ndimage.label(_shrunk(tissue, _NECK, pixel_mm))
-    if not count:
-        return np.zeros(voxels.shape, bool)
-    core = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
+    core = largest_part(_shrunk(tissue, _NECK, pixel_mm))
     whole = _shrunk(_grown(core, _NECK + _SPECK + _FOLD, pixel_mm), _FOLD, pixel_mm)
     filled = np.stack([ndimage.binary_fill_holes(each) for each in whole])
     return filled[:, wide:-wide, wide:-wide]

@@ -1,26 +1,22 @@
 """What a choice of `modern` brings is told from runs that differ in it alone."""
 
-import sys
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
+from experiment_modules import modules_of
 from msseg import write_msseg
 
 from planar3d.errors import RunError
 from planar3d.recipes import MODERN
 
-OPEN_MODEL = Path(__file__).parents[2] / "experiments" / "open_model"
 TINY = ["size=32", "crop=32", "decoder_filters=4,4,4,4", "bridge_filters=4", "crops_per_epoch=2", "epochs=1"]
 
 
 @pytest.fixture
-def changes(monkeypatch):
+def changes():
     """The experiment's module."""
-    monkeypatch.syspath_prepend(str(OPEN_MODEL))
-    yield __import__("changes")
-    for name in ("changes", "evaluate"):
-        sys.modules.pop(name, None)
+    with modules_of("open_model", "changes") as (module,):
+        yield module
 
 
 def test_every_change_takes_back_what_it_names_and_no_more(changes):

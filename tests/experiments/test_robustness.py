@@ -1,11 +1,9 @@
 """Changed scans keep their lesions in place, and what a change costs is told beside the scans as they are."""
 
-import sys
-from pathlib import Path
-
 import nibabel as nib
 import numpy as np
 import pytest
+from experiment_modules import modules_of
 from msseg import write_msseg
 from scipy import ndimage
 
@@ -17,16 +15,12 @@ from planar3d.study.reproduce import folds_for
 from planar3d.study.run_folder import start_run
 from planar3d.training.fit import build_network
 
-OPEN_MODEL = Path(__file__).parents[2] / "experiments" / "open_model"
-
 
 @pytest.fixture
-def robustness(monkeypatch):
+def robustness():
     """The experiment's module."""
-    monkeypatch.syspath_prepend(str(OPEN_MODEL))
-    yield __import__("robustness")
-    for name in ("robustness", "evaluate"):
-        sys.modules.pop(name, None)
+    with modules_of("open_model", "robustness") as (module,):
+        yield module
 
 
 @pytest.fixture

@@ -2,15 +2,13 @@
 
 import csv
 import json
-import sys
-from pathlib import Path
 
 import pytest
+from experiment_modules import EXPERIMENTS, modules_of
 from msseg import write_msseg
 
 from planar3d.errors import RunError
 
-TRANSFER = Path(__file__).parents[2] / "experiments" / "transfer"
 TINY = ("size=32", "decoder_filters=4,4,4,4", "bridge_filters=4", "epochs=1", "precision=float32")
 SCORES = {"dice": 0.5, "sensitivity": 0.5, "precision": 0.5, "lesion_f1": 0.5, "dice_at_128": 0.6}
 CONDITIONS = {
@@ -24,13 +22,10 @@ CONDITIONS = {
 
 
 @pytest.fixture
-def experiment(monkeypatch):
+def experiment():
     """The experiment's modules, by name."""
-    monkeypatch.syspath_prepend(str(TRANSFER))
-    names = ("outcomes", "train", "run", "summarize")
-    yield {name: __import__(name) for name in names}
-    for name in names:
-        sys.modules.pop(name, None)
+    with modules_of("transfer", "outcomes", "train", "run", "summarize") as modules:
+        yield {module.__name__: module for module in modules}
 
 
 def _result(arm="imagenet-frozen", seed=0, fold=1, scan="a", settings="", collapsed="no", **scores):
@@ -55,7 +50,7 @@ def test_comparisons_are_whole_before_the_next_fold_or_seed_begins(experiment):
 
 def test_the_arms_differ_in_their_encoders_alone(experiment):
     outcomes, train = experiment["outcomes"], experiment["train"]
-    assert {path.stem for path in (TRANSFER / "recipes").iterdir()} == set(outcomes.ARMS)
+    assert {path.stem for path in (EXPERIMENTS / "transfer" / "recipes").iterdir()} == set(outcomes.ARMS)
     about_encoders = ("name", "encoder_weights", "encoder_depth", "frozen", "unit_variance", "cached_features")
     common = set()
     for arm in outcomes.ARMS:

@@ -1,0 +1,23 @@
+"""The modules of an experiment, which is a folder of scripts and no package."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+
+
+@contextmanager
+def modules_of(folder: str, *names: str) -> Iterator[list[ModuleType]]:
+    """Import the scripts of an experiment by name; what they import of each other goes with them afterwards."""
+    path = EXPERIMENTS / folder
+    sys.path.insert(0, str(path))
+    try:
+        yield [import_module(name) for name in names]
+    finally:
+        sys.path.remove(str(path))
+        for script in path.glob("*.py"):
+            sys.modules.pop(script.stem, None)
