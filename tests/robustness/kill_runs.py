@@ -38,6 +38,7 @@ SCRIPTS = {
     "crossval": "cross_validate.py",
     "predict": "predict.py",
 }
+MODEL = "model.weights.h5"  # that of the whole run of train, for predict
 LIMIT = 240  # seconds for a run that is to end by itself
 
 
@@ -47,6 +48,7 @@ def main() -> None:
     _load()
     work = arguments.out.absolute()
     commands = _prepare_work(work)
+    # Train comes before predict, which needs its weights.
     whole = {name: _whole_run(name, command, work) for name, command in commands.items()}
     print("seconds of whole runs:", {name: round(seconds, 1) for name, (_, seconds) in whole.items()}, flush=True)
     kept = work / "results.jsonl"
@@ -90,24 +92,19 @@ def _load() -> None:
 
 
 def _prepare_work(work: Path) -> dict[str, list[str]]:
-    """Data, a trained network for predict, and the words of each command; what is there is kept."""
+    """Data, and the words of each command; what is there is kept."""
     from planar3d.scans.phantom import write_phantom
 
-    data, model = work / "data", work / "model"
+    data, out = work / "data", work / "run"
     if not (work / "made").is_file():
         write_phantom(data, scans_per_center=2, reduction=14)
-        code = start_fork("train", _training(data, model, "1"), work).wait()
-        if code:
-            raise SystemExit(f"training for predict ended with {code}; see {work / 'log'}")
         (work / "made").touch()
-    weights = model / "fold-1" / "best.weights.h5"
-    out = work / "run"
     scans = [str(path) for path in sorted(data.rglob("3DFLAIR.nii.gz"))[:4]]
     return {
         "prepare": _training(data, out),
         "train": _training(data, out, "1"),
         "crossval": [*_training(data, out), "--only", "1"],
-        "predict": [*scans, "--model", str(weights), "--out", str(out), "--engine", "keras", "--overlay"],
+        "predict": [*scans, "--model", str(work / MODEL), "--out", str(out), "--engine", "keras", "--overlay"],
     }
 
 
@@ -193,6 +190,8 @@ def _whole_run(name: str, words: list[str], work: Path) -> tuple[dict[str, str],
     if code:
         raise SystemExit(f"an uninterrupted {name} ended with {code}; see {work / 'log'}")
     files = contents(work / "run")
+    if name == "train":
+        shutil.copyfile(work / "run" / "fold-1" / "best.weights.h5", work / MODEL)
     kept.write_text(json.dumps([files, seconds]))
     return files, seconds
 

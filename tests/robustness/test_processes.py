@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pytest
 from msseg import TINY, write_msseg
+from robustness.run_contents import contents, temporaries
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = [word for setting in (*TINY, "epochs=30", "shuffle=every epoch") for word in ("--set", setting)]
+SETTINGS = [word for setting in (*TINY, "epochs=16", "shuffle=every epoch") for word in ("--set", setting)]
 # Started in the background, a process inherits that Ctrl-C means nothing to it.
 MAIN = """
 import signal
@@ -48,23 +48,40 @@ def test_two_processes_that_prepare_one_run_make_one_whole_run(tmp_path):
         assert sum(f"prepared {scan.name}" in text for text in said) == 1  # by one of them alone
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_round_is_refused_to_a_second_process_and_goes_on_after_an_interruption(tmp_path, number):
-    data, out = write_msseg(tmp_path / "data"), tmp_path / "run"
-    first = _start(data, out, ["-c", MAIN])
-    _wait_for(out / "fold-1" / "history.csv", first)
+def test_a_round_refused_interrupted_and_killed_goes_on_to_the_files_of_an_uninterrupted_one(tmp_path):
+    data, out, program = write_msseg(tmp_path / "data"), tmp_path / "run", ["-c", MAIN]
+    first = _start(data, out, program, "--fold", "1")
+    _wait_for(out / "fold-1", first)
     second = _start(data, out, [str(ROOT / "scripts/train_fold.py")])
     # The second needs seconds to load; the first must still be at it then.
     said = second.communicate()[1]
     assert first.poll() is None, "the first process was too quick for this test"
     assert second.returncode == 2 and f"fold-1 is in use by process {first.pid}" in said
+    _wait_for(out / "fold-1" / "history.csv", first)
 
-    first.send_signal(number)
-    said = first.communicate()[1]
-    assert first.returncode == 128 + number and "goes on from what is done" in said and "Traceback" not in said
-    assert not [path for path in out.rglob(".*") if path.name.startswith(".writing-")]
-    assert not (out / "fold-1" / "training.json").exists()
-    resumed = _start(data, out, ["-c", MAIN], "--fold", "1")
-    assert "going on after epoch" in resumed.stdout.readline() + resumed.stdout.readline() + resumed.stdout.readline()
-    resumed.send_signal(number)
+    _interrupt(first, signal.SIGINT, out)
+    resumed = _start(data, out, program, "--fold", "1")
+    _wait_to_go_on(resumed)
+    _interrupt(resumed, signal.SIGTERM, out)
+    resumed = _start(data, out, program, "--fold", "1")
+    _wait_to_go_on(resumed)
+    resumed.kill()
     resumed.communicate()
+    assert resumed.returncode == -signal.SIGKILL and not (out / "fold-1" / "training.json").exists()
+
+    last, whole = (_start(data, folder, program, "--fold", "1") for folder in (out, tmp_path / "whole"))
+    _wait_to_go_on(last)
+    assert [process.communicate() and process.returncode for process in (last, whole)] == [0, 0]
+    assert contents(out) == contents(tmp_path / "whole") and not temporaries(out)
+
+
+def _interrupt(process, number, out):
+    process.send_signal(number)
+    said = process.communicate()[1]
+    assert process.returncode == 128 + number and "goes on from what is done" in said and "Traceback" not in said
+    assert not temporaries(out) and not (out / "fold-1" / "training.json").exists()
+
+
+def _wait_to_go_on(process):
+    lines = [process.stdout.readline() for _ in range(3)]
+    assert any("going on after epoch" in line for line in lines), lines
