@@ -157,6 +157,15 @@ def _contrast(case: _Case) -> str | None:
     )
 
 
+def _values(case: _Case) -> str | None:
+    if not case.head.standardized:
+        return None
+    return (
+        "Many of the scan's values are negative, as after standardization (z-scores), but models are made for values as "
+        "they were acquired, from 0 on. Give it the scan as it was acquired, if you have it."
+    )
+
+
 def _spacing(case: _Case) -> str | None:
     widest = max(case.scan.spacing)
     if widest <= _SPACING:
@@ -201,6 +210,7 @@ _CHECKS: dict[str, Callable[[_Case], str | None]] = {
     "field of view": _field_of_view,
     "cut off": _cut_off,
     "contrast": _contrast,
+    "values": _values,
     "spacing": _spacing,
     "skull-stripped": _extraction,
     "sform and qform": _orientation,

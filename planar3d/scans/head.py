@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from planar3d.scans.intensities import head_threshold
+from planar3d.scans.intensities import head_threshold, unstandardized
 from planar3d.scans.volume import Scan
 
 _STEP = 2.5  # mm between the voxels looked at
@@ -25,13 +25,15 @@ class Head:
     """A head, or an extracted brain, on a coarse grid.
 
     Attributes:
-        grey: intensities of the scan's own voxels, every few of them, (right, anterior, superior).
+        grey: intensities of the scan's own voxels, every few of them, (right, anterior, superior), from 0 on.
+        standardized: whether the scan's values were not.
         spacing: mm between them along the same axes.
         air: the value up to which they are air.
         inside: the largest connected part that is brighter, its holes in axial slices filled; bool, as `grey`.
     """
 
     grey: np.ndarray
+    standardized: bool
     spacing: tuple[float, ...]
     air: float
     inside: np.ndarray
@@ -113,9 +115,10 @@ def find_head(scan: Scan) -> Head:
     turned = nib.orientations.apply_orientation(scan.voxels, orientation)
     mm = np.array(scan.spacing)[np.argsort(orientation[:, 0])]
     steps = np.clip(np.round(_STEP / mm), np.ceil(np.divide(turned.shape, _LONGEST)), turned.shape).astype(int)
-    grey = np.ascontiguousarray(turned[tuple(slice(None, None, step) for step in steps)])
-    air = head_threshold(grey)
-    return Head(grey, tuple(float(length) for length in mm * steps), air, _filled(largest_part(grey > air)))
+    values = np.ascontiguousarray(turned[tuple(slice(None, None, step) for step in steps)])
+    grey = unstandardized(values)
+    air, spacing = head_threshold(grey), tuple(float(length) for length in mm * steps)
+    return Head(grey, grey is not values, spacing, air, _filled(largest_part(grey > air)))
 
 
 def largest_part(mask: np.ndarray) -> np.ndarray:

@@ -16,6 +16,9 @@ HEAD_LEVEL = 20  # above it a voxel of such grey levels is no air
 _AIR = 0.1  # of the 99.5th percentile; air and, in brain-extracted scans, the zeros around lie below
 _NOISE = 3.0  # times the 25th percentile: of noise, 1 in 100 voxels lies above
 _NOISIEST = 0.25  # of the 99.5th percentile; dark tissue lies above
+_NEGATIVE = 0.1  # of voxels, but for those around; more are in no scan as it was acquired
+_AROUND = 0.1  # of voxels: a value that so many have was set around the brain or the head
+_LEAST = 0.1  # percentile
 _SAMPLED = 2**21  # voxels that percentiles are taken from
 
 
@@ -68,6 +71,32 @@ def to_8_bit(volume: np.ndarray) -> np.ndarray:
     scaled = to_16_bit_range(volume, volume.min(), volume.max())
     scaled /= 256
     return scaled.astype(np.uint8)  # drops the fraction, which is floor for what is not negative
+
+
+def unstandardized(volume: np.ndarray) -> np.ndarray:
+    """The values of a scan as it might have been acquired: those that were standardized are shifted to begin at 0.
+
+    Scans have air near 0 and next to nothing below. Where more than a tenth is negative, not counting one value that
+    most of the air has, they were made to have a mean of 0 (z-scores), of the whole scan or of the brain alone. What
+    their 0 was is not known; the least value, but for outliers, comes near it, as fluid is dark in FLAIR.
+
+    Args:
+        volume: (slices, rows, cols), turned as in `head_threshold`.
+
+    Returns:
+        The volume itself if it was not standardized; else float32 of the same shape, at least 0.
+    """
+    sampled = _sampled(volume)
+    if np.mean(sampled < 0) <= _NEGATIVE / 5:  # as it is with scans that were not, and quickly seen
+        return volume
+    values, counts = np.unique(sampled, return_counts=True)
+    around = values[np.argmax(counts)] if counts.max() > _AROUND * sampled.size else np.nan
+    shown = sampled[sampled != around]
+    if not shown.size or np.mean(shown < 0) <= _NEGATIVE:
+        return volume
+    shifted = np.subtract(volume, np.percentile(shown, _LEAST), dtype=np.float32)
+    shifted[volume == around] = 0
+    return np.maximum(shifted, 0, out=shifted)
 
 
 def head_threshold(volume: np.ndarray) -> float:

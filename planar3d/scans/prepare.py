@@ -19,6 +19,7 @@ from planar3d.scans.intensities import (
     to_8_bit,
     to_8_bit_by_median,
     to_16_bit_range,
+    unstandardized,
 )
 from planar3d.scans.nifti import MAXIMUM_VOXELS
 from planar3d.scans.resample import RESAMPLINGS
@@ -113,20 +114,22 @@ def prepare(scan: Scan, recipe: Recipe = PAPER, size: int | None = None) -> Prep
             f"{scan.path or 'The scan'} would have {geometry.resampled} slices, rows and columns at "
             f"{recipe.pixel_mm:g} mm; no head is as wide. Mend its header or convert it again."
         )
-    if recipe.grid == "slices" or recipe.grey_levels == "median":
-        air = head_threshold(geometry.turned(raw))
-    if recipe.grid == "slices":
-        geometry = Geometry.of(geometry.header, recipe, _center(geometry.turned(raw) > air))
     turned, resample = geometry.turned(raw), RESAMPLINGS[recipe.resampling]
+    shown = turned
+    if recipe.grid == "slices" or recipe.grey_levels == "median":
+        shown = unstandardized(turned)
+        air = head_threshold(shown)
+    if recipe.grid == "slices":
+        geometry = Geometry.of(geometry.header, recipe, _center(shown > air))
     if recipe.grey_levels == "min-max":
         laid = geometry.laid(to_16_bit_range(turned, *limits), recipe.spline_order, resample)
         return Prepared(to_8_bit(laid), geometry)
-    slices = np.ascontiguousarray(turned, dtype=np.float32)
+    slices = np.ascontiguousarray(shown, dtype=np.float32)
     slab = (_stacks(geometry, recipe) - 1) // 2 * 2 + 1
     if slab > 1:
         slices = ndimage.uniform_filter1d(slices, slab, axis=0, mode="nearest")
     laid = geometry.laid(slices, recipe.spline_order, resample)
-    return Prepared(to_8_bit_by_median(laid, head_median(turned, air)), geometry)
+    return Prepared(to_8_bit_by_median(laid, head_median(shown, air)), geometry)
 
 
 def _center(head: np.ndarray) -> list[float] | None:

@@ -57,6 +57,15 @@ def test_nothing_is_said_of_a_scan_that_suits_the_model():
     assert _fired(_voxels(extracted=True), whole_head=False) == set()
 
 
+def test_standardized_values_are_told_and_change_no_other_check():
+    for extracted in (False, True):
+        raw = _voxels(extracted=extracted)
+        brain = raw > 100
+        scores = ((raw - raw[brain].mean()) / raw[brain].std()).astype(np.float32)
+        for standardized in (scores, np.where(brain, scores, 0)):
+            assert _fired(standardized, whole_head=not extracted) == {"values"}
+
+
 @pytest.mark.parametrize("contrast", OTHERS)
 def test_another_contrast_is_not_flair(contrast):
     assert "contrast" in _fired(_voxels(**OTHERS[contrast]))

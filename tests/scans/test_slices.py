@@ -9,6 +9,7 @@ from stored_scans import TURNS, turned
 
 from planar3d.recipes import MODERN
 from planar3d.scans.geometry import Geometry
+from planar3d.scans.intensities import unstandardized
 from planar3d.scans.prepare import Prepared, load_prepared, prepare, save_prepared
 from planar3d.scans.volume import Scan
 
@@ -66,6 +67,29 @@ def test_the_grey_level_of_the_head_does_not_depend_on_units_outliers_or_air():
         difference = np.abs(prepare(_scan(changed), SMALL).voxels.astype(int) - reference)[head]
         assert np.quantile(difference, 0.99) <= 2
     assert 90 <= np.median(reference[head]) <= 110
+
+
+@pytest.mark.parametrize("around", [0, -3, None])
+def test_standardized_values_give_the_grey_levels_of_those_acquired_but_for_the_darkest(around):
+    """Of the brain alone, with 0, or less than in the brain, around it; or of the whole field of view."""
+    raw = _head()
+    brain = raw > 100
+    reference = prepare(_scan(raw if around is None else np.where(brain, raw, 0)), SMALL).voxels.astype(int)
+    of = raw if around is None else raw[brain]
+    scores = ((raw - of.mean()) / of.std()).astype(np.float32)
+    standardized = scores if around is None else np.where(brain, scores, np.float32(around))
+    found = prepare(_scan(standardized), SMALL).voxels.astype(int)
+    assert np.mean((found > 0) != (reference > 0)) < 1e-3
+    bright = reference >= 100
+    darkest = 0 if around is None else np.percentile(raw[brain], 0.1)
+    stretch = 1 / (1 - darkest / np.median(raw[brain]))
+    assert np.abs(found - (100 + stretch * (reference - 100)))[bright].max() < 4
+
+
+def test_a_few_negative_values_are_no_standardization():
+    raw = _head()
+    raw[(np.random.default_rng(0).random(raw.shape) < 0.05) & (raw < 100)] *= -20
+    assert unstandardized(raw) is raw
 
 
 @pytest.mark.parametrize(("noise", "tolerance"), [(60, 2), (120, 4), (200, 12)])
@@ -128,7 +152,7 @@ def test_slices_beyond_the_head_are_in_no_stack(slices, head, mm, expected):
     every = np.concatenate([np.arange(slices)[stack] for stack in prepared.stacks(recipe)])
     assert sorted(every) == list(range(*expected))
     # Other grey levels do not tell air.
-    assert sum(len(voxels[s]) for s in prepared.stacks(recipe.changed(grey_levels="min-max"))) == slices
+    assert sum(len(voxels[s]) for s in prepared.stacks(recipe.changed(grey_levels="min-max", augmentation=()))) == slices
 
 
 def test_thin_slices_are_averaged_to_about_the_thickness_of_a_thick_one():
