@@ -161,8 +161,8 @@ def _values(case: _Case) -> str | None:
     if not case.head.standardized:
         return None
     return (
-        "Many of the scan's values are negative, as after standardization (z-scores), but models are made for values as "
-        "they were acquired, from 0 on. Give it the scan as it was acquired, if you have it."
+        "Many of the scan's values are negative, as after standardization (z-scores), but models are made for values "
+        "as they were acquired, from 0 on. Give it the scan as it was acquired, if you have it."
     )
 
 
