@@ -106,9 +106,11 @@ class Recipe:
                 f"Recipe {self.name!r}: with grid='slices' scans differ in their slices, so sampling='crops' is needed."
             )
         if "extraction" in self.augmentation and (self.grid != "slices" or self.grey_levels != "median"):
+            others = ",".join(name for name in self.augmentation if name != "extraction")
             raise RecipeError(
                 f"Recipe {self.name!r}: the augmentation 'extraction' finds brains by distances and grey levels that "
-                f"grid='slices' and grey_levels='median' give; they are {self.grid!r} and {self.grey_levels!r}."
+                f"grid='slices' and grey_levels='median' give; they are {self.grid!r} and {self.grey_levels!r}. Leave "
+                f"it out, --set augmentation={others}, or them as they are."
             )
         if self.validation == "none" and self.monitor != "last":
             raise RecipeError(
@@ -228,7 +230,7 @@ MODERN = Recipe(
     monitor="last",
     validation="none",
     sampling="crops",
-    augmentation=("flip", "rotation", "zoom", "brightness", "contrast", "blur", "noise"),
+    augmentation=("flip", "rotation", "zoom", "brightness", "contrast", "blur", "noise", "extraction"),
     precision="bf16",
     threshold=32.0,
     smallest_lesion_mm3=20.0,

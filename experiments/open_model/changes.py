@@ -25,6 +25,7 @@ from planar3d.recipes import MODERN, Recipe
 TABLE = Path(__file__).parent / "changes.csv"
 EPOCHS, ROUNDS = 9, 3
 WHOLE = "modern"
+WITHOUT_EXTRACTION = tuple(name for name in MODERN.augmentation if name != "extraction")
 # What is taken back, as readers are told of it, and the fields that do so; mostly to their values in `paper`.
 CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
     WHOLE: ("nothing", {}),
@@ -39,11 +40,14 @@ CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
         {"learning_rate": 5e-5, "schedule": "decay", "warmup_steps": 0, "clip_norm": 0.0},
     ),
     "frozen": ("training of blocks 3 and 4", {"frozen": ("encoder",)}),
-    "grey-levels": ("grey levels by the median; by minimum and maximum", {"grey_levels": "min-max"}),
+    "grey-levels": (
+        "grey levels by the median, and with them crops of extracted brains; by minimum and maximum",
+        {"grey_levels": "min-max", "augmentation": WITHOUT_EXTRACTION},
+    ),
     "start": ("calm start", {"unit_variance": (), "output_prior": 0.5}),
     "extraction": (
-        "nothing, and a third of the crops of extracted brains added",
-        {"augmentation": (*MODERN.augmentation, "extraction")},
+        "crops of extracted brains",
+        {"augmentation": WITHOUT_EXTRACTION},
     ),
     "lesion-share": ("crops around lesions; all anywhere in the head", {"lesion_share": 0.0}),
 }

@@ -42,6 +42,12 @@ def _extracted(grey: np.ndarray, lesions: np.ndarray, scan: Scan, rng: Rng) -> C
     return np.where(brain, np.maximum(grey, 0), 0), lesions
 
 
+def _standardized(grey: np.ndarray, lesions: np.ndarray, scan: Scan, rng: Rng) -> Changed:
+    grey, lesions = _extracted(grey, lesions, scan, rng)
+    brain = grey[grey > 0]
+    return np.where(grey > 0, (grey - brain.mean()) / brain.std(), 0), lesions
+
+
 def _noise(share: float) -> Change:
     def change(grey: np.ndarray, lesions: np.ndarray, scan: Scan, rng: Rng) -> Changed:
         deviation = share * head_median(grey, head_threshold(grey))
@@ -73,6 +79,7 @@ def _coarse(grey: np.ndarray, lesions: np.ndarray, scan: Scan, rng: Rng) -> Chan
 CHANGES: dict[str, tuple[str, Change]] = {
     AS_IT_IS: ("as they are", lambda grey, lesions, scan, rng: (grey, lesions)),
     "extracted": ("brain extracted", _extracted),
+    "standardized": ("brain extracted, in z-scores with 0 around it", _standardized),
     "noise-8": ("noise, 8 % of the head's median", _noise(0.08)),
     "noise-15": ("noise, 15 %", _noise(0.15)),
     "power-0.7": ("grey levels to the power 0.7", _power(0.7)),

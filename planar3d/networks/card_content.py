@@ -47,7 +47,7 @@ def filled_card(
         "licence": "not stated",
         "attribution": [f"Encoder: {_encoder(recipe.encoder_weights)}."],
         "input": [
-            "One raw FLAIR scan of a whole head, NIfTI, any orientation, without brain extraction or registration.",
+            f"One raw FLAIR scan of a {_shown(recipe)}, NIfTI, any orientation; no registration is needed.",
             _GRIDS[recipe.grid].format_map(vars(recipe)),
         ],
         "limits": ["Research software, no medical device.", "Its scores on scans of other sites are not known."],
@@ -87,6 +87,12 @@ def training_card(recipe: Recipe, data: Mapping[str, Any], fold: Fold, number: i
             "scans": named,
         },
     }
+
+
+def _shown(recipe: Recipe) -> str:
+    if "extraction" in recipe.augmentation:
+        return "whole head or extracted brain"
+    return "whole head, without brain extraction"
 
 
 def _encoder(weights: str) -> str:

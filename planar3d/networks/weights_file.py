@@ -109,7 +109,8 @@ def describe_model(model: str | Path, recipe: Recipe | None = None) -> dict[str,
 
     Returns:
         `name`, `sha256` of the file, `licence`, `threshold` (of 256, of the recipe), `whole_head` (whether it expects
-        scans with skull, as all do whose card does not say otherwise), `limits` (sentences).
+        scans with skull; None if it takes both, which is so unless the card says otherwise if crops of extracted
+        brains trained it), `limits` (sentences).
 
     Raises:
         WeightsError: the file is missing or damaged.
@@ -119,12 +120,13 @@ def describe_model(model: str | Path, recipe: Recipe | None = None) -> dict[str,
     rehearse(path)
     card = read_metadata(path).get(CARD, {})
     limits = card.get("limits", [])
+    either = None if "extraction" in recipe.augmentation else True
     return {
         "name": plain_text(card.get("name", path.name)),
         "sha256": file_sha256(path),
         "licence": plain_text(card.get("licence", "not stated")),
         "threshold": recipe.threshold,
-        "whole_head": bool(card.get("whole_head", True)),
+        "whole_head": bool(card["whole_head"]) if "whole_head" in card else either,
         "limits": [plain_text(limit) for limit in (limits if isinstance(limits, list) else [limits])],
     }
 

@@ -13,7 +13,7 @@ from planar3d.networks.model_card import card_markdown, read_card, write_card
 from planar3d.networks.planar_resunet import recipe_network
 from planar3d.networks.vgg16 import PlanarVGG16
 from planar3d.networks.weights_file import describe_model, load_network, read_recipe, save_weights
-from planar3d.recipes import PAPER
+from planar3d.recipes import MODERN, PAPER
 from planar3d.scans.folds import Fold
 from planar3d.transfer.digests import file_sha256
 
@@ -76,6 +76,15 @@ def test_a_model_is_described_for_what_it_makes(trained):
     assert found["name"] == "paper, round 1 of 3" and found["sha256"] == file_sha256(trained)
     assert found["licence"] == "not stated" and found["threshold"] == 140.0 and found["whole_head"] is True
     assert found["limits"][0] == "Research software, no medical device."
+
+
+def test_a_network_trained_on_extracted_brains_as_well_takes_both_unless_its_card_says_otherwise(network, tmp_path):
+    recipe = MODERN.changed(size=32, crop=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
+    path = save_weights(network, tmp_path / "both.weights.h5", recipe)
+    assert describe_model(path)["whole_head"] is None
+    assert read_card(path)["input"][0].startswith("One raw FLAIR scan of a whole head or extracted brain")
+    change(path, "planar3d_card", read_card(path) | {"whole_head": True})
+    assert describe_model(path)["whole_head"] is True
 
 
 def test_a_card_steers_no_terminal_and_begins_no_html(trained):
