@@ -109,8 +109,8 @@ def describe_model(model: str | Path, recipe: Recipe | None = None) -> dict[str,
 
     Returns:
         `name`, `sha256` of the file, `licence`, `threshold` (of 256, of the recipe), `whole_head` (whether it expects
-        scans with skull; None if it takes both, which is so unless the card says otherwise if crops of extracted
-        brains trained it), `limits` (sentences).
+        scans with skull; None if it takes both, as what was trained on crops of extracted brains does unless its card
+        says otherwise), `limits` (sentences).
 
     Raises:
         WeightsError: the file is missing or damaged.
@@ -120,13 +120,13 @@ def describe_model(model: str | Path, recipe: Recipe | None = None) -> dict[str,
     rehearse(path)
     card = read_metadata(path).get(CARD, {})
     limits = card.get("limits", [])
-    either = None if "extraction" in recipe.augmentation else True
+    whole_head = card.get("whole_head", None if "extraction" in recipe.augmentation else True)
     return {
         "name": plain_text(card.get("name", path.name)),
         "sha256": file_sha256(path),
         "licence": plain_text(card.get("licence", "not stated")),
         "threshold": recipe.threshold,
-        "whole_head": bool(card["whole_head"]) if "whole_head" in card else either,
+        "whole_head": None if whole_head is None else bool(whole_head),
         "limits": [plain_text(limit) for limit in (limits if isinstance(limits, list) else [limits])],
     }
 

@@ -92,6 +92,8 @@ def prepare(scan: Scan, recipe: Recipe = PAPER, size: int | None = None) -> Prep
     With the grid `"slices"`: axial slices as they were acquired, resampled within their plane to `pixel_mm` and cut or
     padded to size². Slices much closer than `slice_mm` are averaged with their neighbours to about that thickness.
 
+    Grey levels by the median are those of the head, and of a scan that was standardized as if it had not been.
+
     Args:
         scan: a raw FLAIR scan in any orientation.
         recipe: gives the grid, the spline order, whether scipy or its matrices resample, how grey levels are made,

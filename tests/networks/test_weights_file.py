@@ -83,8 +83,9 @@ def test_a_network_trained_on_extracted_brains_as_well_takes_both_unless_its_car
     path = save_weights(network, tmp_path / "both.weights.h5", recipe)
     assert describe_model(path)["whole_head"] is None
     assert read_card(path)["input"][0].startswith("One raw FLAIR scan of a whole head or extracted brain")
-    change(path, "planar3d_card", read_card(path) | {"whole_head": True})
-    assert describe_model(path)["whole_head"] is True
+    for said in (True, False, None):
+        change(path, "planar3d_card", read_card(path) | {"whole_head": said})
+        assert describe_model(path)["whole_head"] is said
 
 
 def test_a_card_steers_no_terminal_and_begins_no_html(trained):
