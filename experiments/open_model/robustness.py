@@ -36,14 +36,27 @@ Changed = tuple[np.ndarray, np.ndarray]
 Change = Callable[[np.ndarray, np.ndarray, Scan, Rng], Changed]
 
 
-def _extracted(grey: np.ndarray, lesions: np.ndarray, scan: Scan, rng: Rng) -> Changed:
-    prepared = prepare(scan, MODERN)
-    brain = prepared.restore(brain_mask(prepared.voxels, MODERN.pixel_mm).astype(np.uint8)).voxels
-    return np.where(brain, np.maximum(grey, 0), 0), lesions
+def _extracted(wider_mm: float = 0.0) -> Change:
+    def change(grey: np.ndarray, lesions: np.ndarray, scan: Scan, rng: Rng) -> Changed:
+        prepared = prepare(scan, MODERN)
+        brain = brain_mask(prepared.voxels, MODERN.pixel_mm)
+        kept = np.stack([_widened(each, wider_mm / MODERN.pixel_mm) for each in brain])
+        return np.where(prepared.restore(kept.astype(np.uint8)).voxels, np.maximum(grey, 0), 0), lesions
+
+    return change
+
+
+def _widened(brain: np.ndarray, pixels: float) -> np.ndarray:
+    """A mask of a slice with what lies within so many pixels of it, or without if they are negative."""
+    if not brain.any():
+        return brain
+    if pixels < 0:
+        return ndimage.distance_transform_edt(brain) > -pixels
+    return ndimage.distance_transform_edt(~brain) <= pixels
 
 
 def _standardized(grey: np.ndarray, lesions: np.ndarray, scan: Scan, rng: Rng) -> Changed:
-    grey, lesions = _extracted(grey, lesions, scan, rng)
+    grey, lesions = _extracted()(grey, lesions, scan, rng)
     brain = grey[grey > 0]
     return np.where(grey > 0, (grey - brain.mean()) / brain.std(), 0), lesions
 
@@ -78,7 +91,9 @@ def _coarse(grey: np.ndarray, lesions: np.ndarray, scan: Scan, rng: Rng) -> Chan
 # As readers are told of it, and what becomes of raw grey levels and the experts' lesions.
 CHANGES: dict[str, tuple[str, Change]] = {
     AS_IT_IS: ("as they are", lambda grey, lesions, scan, rng: (grey, lesions)),
-    "extracted": ("brain extracted", _extracted),
+    "extracted": ("brain extracted", _extracted()),
+    "extracted-wide": ("brain extracted, with 5 mm around it", _extracted(5.0)),
+    "extracted-tight": ("brain extracted, without its outer 2 mm", _extracted(-2.0)),
     "standardized": ("brain extracted, in z-scores with 0 around it", _standardized),
     "noise-8": ("noise, 8 % of the head's median", _noise(0.08)),
     "noise-15": ("noise, 15 %", _noise(0.15)),

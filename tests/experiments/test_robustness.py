@@ -58,6 +58,9 @@ def test_changes_do_what_they_are_called(robustness, scan):
     changed = {name: robustness.changed_scan(name, scan, lesions)[0] for name in robustness.CHANGES}
     np.testing.assert_array_equal(changed["as-it-is"].voxels, scan.voxels)
     assert not (changed["extracted"].voxels > 2000).any() and (changed["extracted"].voxels == 1000).sum() > 150_000
+    shown = (changed[name].voxels[:, :, 9] > 0 for name in ("extracted-tight", "extracted", "extracted-wide"))
+    radii = [np.sqrt(np.count_nonzero(brain) / np.pi) for brain in shown]
+    np.testing.assert_allclose(np.subtract(radii, radii[1]), [-2, 0, 5], atol=0.7)
     air, brain = scan.voxels == 10, scan.voxels == 1000
     for name, share in (("noise-8", 0.08), ("noise-15", 0.15)):
         assert changed[name].voxels[brain].std() == pytest.approx(1000 * share, rel=0.05)
