@@ -14,10 +14,14 @@ EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 def modules_of(folder: str, *names: str) -> Iterator[list[ModuleType]]:
     """Import the scripts of an experiment by name; what they import of each other goes with them afterwards."""
     path = EXPERIMENTS / folder
+    scripts = [script.stem for script in path.glob("*.py")]
+    # A module or folder of the tests may have the name of a script.
+    others = {name: sys.modules.pop(name) for name in scripts if name in sys.modules}
     sys.path.insert(0, str(path))
     try:
         yield [import_module(name) for name in names]
     finally:
         sys.path.remove(str(path))
-        for script in path.glob("*.py"):
-            sys.modules.pop(script.stem, None)
+        for name in scripts:
+            sys.modules.pop(name, None)
+        sys.modules.update(others)

@@ -45,10 +45,7 @@ CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
         {"grey_levels": "min-max", "augmentation": WITHOUT_EXTRACTION},
     ),
     "start": ("calm start", {"unit_variance": (), "output_prior": 0.5}),
-    "extraction": (
-        "crops of extracted brains",
-        {"augmentation": WITHOUT_EXTRACTION},
-    ),
+    "extraction": ("crops of extracted brains", {"augmentation": WITHOUT_EXTRACTION}),
     "lesion-share": ("crops around lesions; all anywhere in the head", {"lesion_share": 0.0}),
 }
 KEY = ("change", "seed", "round")

@@ -27,7 +27,7 @@ from planar3d.scans.intensities import head_median, head_threshold
 from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import Scan, read_mask, read_scan
 from planar3d.study.run_folder import open_run
-from planar3d.training.extraction import brain_mask
+from planar3d.training.extraction import brain_mask, grown, shrunk
 
 COLUMNS = ("scan", "round", "changed", *SCORES)
 AS_IT_IS = "as-it-is"
@@ -40,19 +40,10 @@ def _extracted(wider_mm: float = 0.0) -> Change:
     def change(grey: np.ndarray, lesions: np.ndarray, scan: Scan, rng: Rng) -> Changed:
         prepared = prepare(scan, MODERN)
         brain = brain_mask(prepared.voxels, MODERN.pixel_mm)
-        kept = np.stack([_widened(each, wider_mm / MODERN.pixel_mm) for each in brain])
+        kept = (grown if wider_mm >= 0 else shrunk)(brain, abs(wider_mm), MODERN.pixel_mm)
         return np.where(prepared.restore(kept.astype(np.uint8)).voxels, np.maximum(grey, 0), 0), lesions
 
     return change
-
-
-def _widened(brain: np.ndarray, pixels: float) -> np.ndarray:
-    """A mask of a slice with what lies within so many pixels of it, or without if they are negative."""
-    if not brain.any():
-        return brain
-    if pixels < 0:
-        return ndimage.distance_transform_edt(brain) > -pixels
-    return ndimage.distance_transform_edt(~brain) <= pixels
 
 
 def _standardized(grey: np.ndarray, lesions: np.ndarray, scan: Scan, rng: Rng) -> Changed:

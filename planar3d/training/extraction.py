@@ -45,20 +45,21 @@ def brain_mask(voxels: np.ndarray, pixel_mm: float) -> np.ndarray:
     wide = round(2 * _FOLD / pixel_mm)  # so that nothing is cut off at the border of the plane
     grey = np.pad(voxels, ((0, 0), (wide, wide), (wide, wide)))
     tissue = (grey > low) & (grey < high)
-    tissue = _grown(_shrunk(tissue, _SPECK, pixel_mm), _SPECK, pixel_mm)
-    tissue = _shrunk(_grown(tissue, _GAP, pixel_mm), _GAP, pixel_mm)
-    core = largest_part(_shrunk(tissue, _NECK, pixel_mm))
-    whole = _shrunk(_grown(core, _NECK + _SPECK + _FOLD, pixel_mm), _FOLD, pixel_mm)
+    tissue = grown(shrunk(tissue, _SPECK, pixel_mm), _SPECK, pixel_mm)
+    tissue = shrunk(grown(tissue, _GAP, pixel_mm), _GAP, pixel_mm)
+    core = largest_part(shrunk(tissue, _NECK, pixel_mm))
+    whole = shrunk(grown(core, _NECK + _SPECK + _FOLD, pixel_mm), _FOLD, pixel_mm)
     filled = np.stack([ndimage.binary_fill_holes(each) for each in whole])
     return filled[:, wide:-wide, wide:-wide]
 
 
-def _grown(mask: np.ndarray, mm: float, pixel_mm: float) -> np.ndarray:
-    return ~_shrunk(~mask, mm, pixel_mm)
+def grown(mask: np.ndarray, mm: float, pixel_mm: float) -> np.ndarray:
+    """A mask, (slices, rows, cols), and what lies within `mm` of it in its slice."""
+    return ~shrunk(~mask, mm, pixel_mm)
 
 
-def _shrunk(mask: np.ndarray, mm: float, pixel_mm: float) -> np.ndarray:
-    """What lies farther than `mm` from the outside, within each slice."""
+def shrunk(mask: np.ndarray, mm: float, pixel_mm: float) -> np.ndarray:
+    """What of a mask, (slices, rows, cols), lies farther than `mm` from its outside in its slice."""
     return np.stack([_distance(each, pixel_mm) > mm for each in mask])
 
 
