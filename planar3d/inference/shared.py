@@ -9,6 +9,8 @@ import numpy as np
 from planar3d.inference.plan import Piece, Plan, Shape, per_entry
 from planar3d.scans.windows import network_input, window_starts
 
+ALIGNMENT = 64  # bytes, of memory that TensorFlow reads where it is
+
 
 class Program(Protocol):
     """What an engine makes of a piece: called with stretches of its inputs and places for its outputs."""
@@ -117,10 +119,10 @@ class _Ring:
 
 
 def _aligned(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
-    """Memory that begins at a multiple of 64 bytes, which TensorFlow takes as it is; it copies any other."""
+    """Memory that TensorFlow can take as it is."""
     size = math.prod(shape) * dtype.itemsize
-    raw = np.empty(size + 64, np.uint8)
-    first = -raw.ctypes.data % 64
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    first = -raw.ctypes.data % ALIGNMENT
     return raw[first : first + size].view(dtype).reshape(shape)
 
 

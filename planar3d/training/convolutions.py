@@ -3,7 +3,7 @@
 The input of a decoder's convolution joins up-sampled features with an encoder's. A convolution of joined channels is
 the sum of the convolutions of its parts; where the encoder is frozen, the gradient towards its part is not needed, and
 TensorFlow's own gradient computes it all the same. Each class gives the sum and its exact gradients for one kind of
-layer, in the way that was fastest on CPUs with AVX-512.
+layer, in the way that was fastest on CPUs with AVX-512 and with AMX.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,9 +15,9 @@ Gradients = tuple[Any, list[Any]]
 
 
 class PartwiseOperation(Protocol):
-    """A layer's arithmetic without bias and activation."""
+    """A layer's arithmetic without activation."""
 
-    def forward(self, parts: Sequence[Any], kernel: Any) -> Any:
+    def forward(self, parts: Sequence[Any], kernel: Any, bias: Any) -> Any:
         """The output (batch, depth, rows, cols, filters) for parts (batch, depth, rows, cols, channels of the part)."""
 
     def gradients(self, parts: Sequence[Any], needed: Sequence[bool], kernel: Any, upstream: Any) -> Gradients:
@@ -51,9 +51,7 @@ def apply(
     @tf.custom_gradient
     def run(kernel: Any, bias: Any, *parts: Any) -> tuple[Any, Callable[[Any], list[Any]]]:
         narrow = tf.cast(kernel, dtype)
-        y = operation.forward([tf.cast(part, dtype) for part in parts], narrow)
-        # One after another these three become one operation of oneDNN.
-        y = tf.nn.bias_add(y, tf.cast(bias, dtype))
+        y = operation.forward([tf.cast(part, dtype) for part in parts], narrow, tf.cast(bias, dtype))
         y = tf.nn.relu(y) if relu else y
 
         def gradient(upstream: Any) -> list[Any]:
@@ -75,19 +73,27 @@ def apply(
 class Convolution:
     """A 'same' convolution of stride 1, dilated in rows and columns or not.
 
+    The ways to the kernel's gradient: `dilated` asks for it as it is; `grids` as that of a plain convolution on each of
+    the grids that the taps of a dilated one meet; `taps` sums two-dimensional ones, one a depth tap. Which is fastest
+    depends on the processor, and in bf16 a way may be wrong for a shape.
+
     Args:
         dilation: of rows and columns; the sizes of the input must be multiples of it.
-        by_taps: sum the kernel's gradient over two-dimensional ones, one a depth tap, instead of asking for it at once.
+        way: to the kernel's gradient: `dilated`, `grids` or `taps`.
     """
 
-    def __init__(self, dilation: tuple[int, int] = (1, 1), by_taps: bool = False) -> None:
-        self.dilation, self.by_taps = dilation, by_taps
+    def __init__(self, dilation: tuple[int, int] = (1, 1), way: str = "grids") -> None:
+        self.dilation, self.way = dilation, way
 
-    def forward(self, parts: Sequence[Any], kernel: Any) -> Any:
+    def forward(self, parts: Sequence[Any], kernel: Any, bias: Any) -> Any:
         """The output, as `PartwiseOperation` has it."""
         kernels = _kernels(kernel, parts, axis=3)
         # oneDNN dilates by itself; tf.nn.convolution would rearrange the volume before and after.
-        return _sum(tf.raw_ops.Conv3D(input=x, filter=k, **self._window()) for x, k in zip(parts, kernels, strict=True))
+        *others, last = (
+            tf.raw_ops.Conv3D(input=x, filter=k, **self._window()) for x, k in zip(parts, kernels, strict=True)
+        )
+        # In this order oneDNN adds the bias and the other terms, and applies ReLU, while it writes the last convolution.
+        return _sum([tf.nn.bias_add(last, bias), *others])
 
     def gradients(self, parts: Sequence[Any], needed: Sequence[bool], kernel: Any, upstream: Any) -> Gradients:
         """The kernel's gradient and the parts', as `PartwiseOperation` has them."""
@@ -97,25 +103,26 @@ class Convolution:
             else None
             for x, k, wanted in zip(parts, _kernels(kernel, parts, axis=3), needed, strict=True)
         ]
-        of_kernel = self._by_taps if self.by_taps else self._at_once
+        of_kernel = self._by_taps if self.way == "taps" else self._at_once
         return of_kernel(parts, kernel.shape, upstream), of_parts
 
     def _at_once(self, parts: Sequence[Any], shape: Any, upstream: Any) -> Any:
-        # A dilated convolution is a plain one on each of the grids that its taps meet, and is faster so.
-        upstream = self._grids(upstream)
-        return tf.concat(
-            [
-                tf.raw_ops.Conv3DBackpropFilterV2(
-                    input=self._grids(x),
-                    filter_sizes=(*shape[:3], x.shape[-1], shape[-1]),
-                    out_backprop=upstream,
-                    strides=[1] * 5,
-                    padding="SAME",
-                )
-                for x in parts
-            ],
-            axis=3,
-        )
+        dilations = self._window()["dilations"]
+        if self.way == "grids" and self.dilation != (1, 1):
+            upstream, *parts = (tf.space_to_batch(x, (1, *self.dilation), [(0, 0)] * 3) for x in (upstream, *parts))
+            dilations = [1] * 5
+        of_parts = [
+            tf.raw_ops.Conv3DBackpropFilterV2(
+                input=x,
+                filter_sizes=(*shape[:3], x.shape[-1], shape[-1]),
+                out_backprop=upstream,
+                strides=[1] * 5,
+                padding="SAME",
+                dilations=dilations,
+            )
+            for x in parts
+        ]
+        return tf.concat(of_parts, axis=3)
 
     def _by_taps(self, parts: Sequence[Any], shape: Any, upstream: Any) -> Any:
         depth = upstream.shape[1]
@@ -145,18 +152,16 @@ class Convolution:
     def _window(self) -> dict[str, Any]:
         return {"strides": [1] * 5, "padding": "SAME", "dilations": [1, 1, *self.dilation, 1]}
 
-    def _grids(self, x: Any) -> Any:
-        return x if self.dilation == (1, 1) else tf.space_to_batch(x, (1, *self.dilation), [(0, 0)] * 3)
-
 
 class UpConvolution:
     """A transposed convolution whose stride is its kernel's size: one matrix product, then voxels put in place."""
 
-    def forward(self, parts: Sequence[Any], kernel: Any) -> Any:
+    def forward(self, parts: Sequence[Any], kernel: Any, bias: Any) -> Any:
         """The output, as `PartwiseOperation` has it."""
         x = tf.concat(parts, axis=-1)
         size, filters = kernel.shape[:3], kernel.shape[3]
         y = tf.matmul(_rows(x), _as_matrix(kernel), transpose_b=True)
+        y = tf.nn.bias_add(y, tf.tile(bias, [y.shape[-1] // filters]))  # here it costs nothing
         (depth, height, width), batch = x.shape[1:4], tf.shape(x)[0]
         y = tf.reshape(y, (batch, depth, height, width, *size, filters))
         y = tf.transpose(y, (0, 1, 4, 2, 5, 3, 6, 7))
@@ -179,10 +184,11 @@ class UpConvolution:
 class Pointwise:
     """A convolution by a kernel of one voxel: a matrix product."""
 
-    def forward(self, parts: Sequence[Any], kernel: Any) -> Any:
+    def forward(self, parts: Sequence[Any], kernel: Any, bias: Any) -> Any:
         """The output, as `PartwiseOperation` has it."""
         kernels = _kernels(kernel, parts, axis=3)
-        y = _sum(tf.matmul(_rows(x), k[0, 0, 0]) for x, k in zip(parts, kernels, strict=True))
+        y = _sum([tf.matmul(_rows(x), k[0, 0, 0]) for x, k in zip(parts, kernels, strict=True)])
+        y = tf.nn.bias_add(y, bias)
         return tf.reshape(y, (-1, *parts[0].shape[1:4], kernel.shape[-1]))
 
     def gradients(self, parts: Sequence[Any], needed: Sequence[bool], kernel: Any, upstream: Any) -> Gradients:
@@ -214,7 +220,7 @@ def _slices(x: Any, first: int, end: int) -> Any:
     return tf.reshape(x[:, first:end], (-1, *x.shape[2:]))
 
 
-def _sum(terms: Any) -> Any:
+def _sum(terms: Sequence[Any]) -> Any:
     first, *others = terms
     for other in others:
         first = first + other

@@ -125,7 +125,7 @@ def test_in_bf16_the_bias_s_gradient_of_many_voxels_keeps_to_rounding():
 def test_the_ways_of_a_layer_end_where_they_began():
     parts = PartConvolution(built(KINDS["plain"]), CHANNELS, [True] * 3)
     assert [parts.next_way(), parts.next_way()] == [True, False]
-    assert isinstance(parts.operation, Convolution) and not parts.operation.by_taps
+    assert isinstance(parts.operation, Convolution) and parts.operation.way == "grids"
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ def test_a_wrong_gradient_is_taken_another_way_and_stays_in_bf16():
     check = guard_gradients(trainer, 1, layers=["conv92"])
     assert check.kept_float32 == ()
     assert max(check.errors["conv92"]) < 0.01
-    assert layer.operation.by_taps and layer.compute_dtype == "bfloat16"
+    assert layer.operation.way == "taps" and layer.compute_dtype == "bfloat16"
 
 
 def test_where_no_way_is_right_the_layer_computes_in_float32(windows):
