@@ -78,7 +78,8 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def record(title: str, text: str) -> None:
-    """Print a result, and put it into RESULTS.md under its title, in the place of the one before."""
+    """Print a result, and put it into RESULTS.md under its title, in the place of the one before of such a processor."""
+    title = f"{title}: {processor()}"
     section = f"## {title}\n\n{text.strip()}\n"
     print(f"\n{section}")
     before = RESULTS.read_text(encoding="utf-8") if RESULTS.is_file() else "# Results\n"

@@ -7,10 +7,10 @@ from inference_networks import planar_resunet, small_unet, voxels
 from keras import layers
 
 from planar3d.errors import Planar3DError
-from planar3d.inference.keras_engine import KerasEngine
+from planar3d.inference.keras_engine import KerasEngine, _in_place
 from planar3d.inference.plan import make_plan
 from planar3d.inference.predictor import predict_volume
-from planar3d.inference.shared import SharedInference
+from planar3d.inference.shared import SharedInference, _aligned
 from planar3d.recipes import PAPER
 
 
@@ -97,3 +97,16 @@ def test_a_layer_that_sees_whole_windows_stays_exact(repeated: bool, stride: int
 
 def with_output(inputs: keras.KerasTensor, x: keras.KerasTensor) -> keras.Model:
     return keras.Model(inputs, layers.Conv3D(1, 1, activation="sigmoid")(x))
+
+
+def test_stretches_are_read_where_they_are_and_copied_where_tensorflow_cannot() -> None:
+    memory = _aligned((64, 16), np.dtype("float32"))
+    memory[:] = np.arange(memory.size).reshape(memory.shape)
+    fixed = memory.view()
+    fixed.flags.writeable = False
+    stretches = {"in place": memory[8:], "misaligned": memory.ravel()[3:], "strided": memory[:, ::2], "fixed": fixed}
+    tensors = {name: _in_place(stretch) for name, stretch in stretches.items()}
+    for name, stretch in stretches.items():
+        np.testing.assert_array_equal(tensors[name], stretch)
+    memory += 1
+    assert {name for name, stretch in stretches.items() if np.array_equal(tensors[name], stretch)} == {"in place"}
