@@ -78,7 +78,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def record(title: str, text: str) -> None:
-    """Print a result, and put it into RESULTS.md under its title, in the place of the one before of such a processor."""
+    """Print a result, and put it into RESULTS.md under its title, in the place of such a processor's last one."""
     title = f"{title}: {processor()}"
     section = f"## {title}\n\n{text.strip()}\n"
     print(f"\n{section}")

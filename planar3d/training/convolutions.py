@@ -73,17 +73,16 @@ def apply(
 class Convolution:
     """A 'same' convolution of stride 1, dilated in rows and columns or not.
 
-    The ways to the kernel's gradient: `dilated` asks for it as it is; `grids` as that of a plain convolution on each of
-    the grids that the taps of a dilated one meet; `taps` sums two-dimensional ones, one a depth tap. Which is fastest
-    depends on the processor, and in bf16 a way may be wrong for a shape.
+    In bf16 oneDNN's gradient of a volume's kernel reads memory that nothing has written: it is wrong for some shapes,
+    now and then, from 2 % to NaN, or ends the process. So it is summed over those of images there, one a depth tap,
+    which are right, and as fast.
 
     Args:
         dilation: of rows and columns; the sizes of the input must be multiples of it.
-        way: to the kernel's gradient: `dilated`, `grids` or `taps`.
     """
 
-    def __init__(self, dilation: tuple[int, int] = (1, 1), way: str = "grids") -> None:
-        self.dilation, self.way = dilation, way
+    def __init__(self, dilation: tuple[int, int] = (1, 1)) -> None:
+        self.dilation = dilation
 
     def forward(self, parts: Sequence[Any], kernel: Any, bias: Any) -> Any:
         """The output, as `PartwiseOperation` has it."""
@@ -92,7 +91,7 @@ class Convolution:
         *others, last = (
             tf.raw_ops.Conv3D(input=x, filter=k, **self._window()) for x, k in zip(parts, kernels, strict=True)
         )
-        # In this order oneDNN adds the bias and the other terms, and applies ReLU, while it writes the last convolution.
+        # In this order oneDNN adds the bias and the other terms, and applies ReLU, as it writes the last convolution.
         return _sum([tf.nn.bias_add(last, bias), *others])
 
     def gradients(self, parts: Sequence[Any], needed: Sequence[bool], kernel: Any, upstream: Any) -> Gradients:
@@ -103,54 +102,64 @@ class Convolution:
             else None
             for x, k, wanted in zip(parts, _kernels(kernel, parts, axis=3), needed, strict=True)
         ]
-        of_kernel = self._by_taps if self.way == "taps" else self._at_once
+        of_kernel = self._by_taps if upstream.dtype == tf.bfloat16 else self._at_once
         return of_kernel(parts, kernel.shape, upstream), of_parts
 
     def _at_once(self, parts: Sequence[Any], shape: Any, upstream: Any) -> Any:
-        dilations = self._window()["dilations"]
-        if self.way == "grids" and self.dilation != (1, 1):
-            upstream, *parts = (tf.space_to_batch(x, (1, *self.dilation), [(0, 0)] * 3) for x in (upstream, *parts))
-            dilations = [1] * 5
+        # A dilated convolution is a plain one on each of the grids that its taps meet, and is faster so.
+        upstream = self._grids(upstream)
         of_parts = [
             tf.raw_ops.Conv3DBackpropFilterV2(
-                input=x,
+                input=self._grids(x),
                 filter_sizes=(*shape[:3], x.shape[-1], shape[-1]),
                 out_backprop=upstream,
                 strides=[1] * 5,
                 padding="SAME",
-                dilations=dilations,
             )
             for x in parts
         ]
         return tf.concat(of_parts, axis=3)
 
     def _by_taps(self, parts: Sequence[Any], shape: Any, upstream: Any) -> Any:
-        depth = upstream.shape[1]
-        before = (shape[0] - 1) // 2
+        depth, before = upstream.shape[1], (shape[0] - 1) // 2
         taps = []
         for shift in range(-before, shape[0] - before):
-            # The slices of the output that meet a slice of the input at this tap.
-            first, end = max(0, -shift), depth - max(0, shift)
-            if first >= end:
-                taps.append(tf.zeros(shape[1:], upstream.dtype))
-                continue
-            of_output = _slices(upstream, first, end)
-            of_parts = [
-                tf.raw_ops.Conv2DBackpropFilter(
-                    input=_slices(x, first + shift, end + shift),
-                    filter_sizes=(*shape[1:3], x.shape[-1], shape[-1]),
-                    out_backprop=of_output,
-                    strides=[1] * 4,
-                    padding="SAME",
-                    dilations=[1, *self.dilation, 1],
-                )
-                for x in parts
-            ]
-            taps.append(tf.concat(of_parts, axis=2))
+            if abs(shift) >= depth:
+                taps.append(tf.zeros(shape[1:], "float32"))
+            else:
+                taps.append(tf.concat([self._tap(x, shape, upstream, shift) for x in parts], axis=2))
         return tf.stack(taps)
+
+    def _tap(self, x: Any, shape: Any, upstream: Any, shift: int) -> Any:
+        """The gradient of the tap that takes slice n + shift of the input to slice n of the output."""
+        # All volumes in a row, which cuts without a copy ...
+        of_output, of_input = _images(upstream), _images(x)
+        back, ahead = max(0, -shift), max(0, shift)
+        tap = self._of_images(of_input[ahead : -back or None], shape, of_output[back : -ahead or None])
+        if not shift:
+            return tap
+        # ... less the slices that met one of the next volume so.
+        here, there = (slice(None, -1), slice(1, None)) if shift > 0 else (slice(1, None), slice(None, -1))
+        first, last = slice(None, abs(shift)), slice(-abs(shift), None)
+        met, meeting = (first, last) if shift > 0 else (last, first)
+        return tap - self._of_images(_images(x[there, met]), shape, _images(upstream[here, meeting]))
+
+    def _of_images(self, images: Any, shape: Any, upstream: Any) -> Any:
+        found = tf.raw_ops.Conv2DBackpropFilter(
+            input=images,
+            filter_sizes=(*shape[1:3], images.shape[-1], shape[-1]),
+            out_backprop=upstream,
+            strides=[1] * 4,
+            padding="SAME",
+            dilations=[1, *self.dilation, 1],
+        )
+        return tf.cast(found, "float32")
 
     def _window(self) -> dict[str, Any]:
         return {"strides": [1] * 5, "padding": "SAME", "dilations": [1, 1, *self.dilation, 1]}
+
+    def _grids(self, x: Any) -> Any:
+        return x if self.dilation == (1, 1) else tf.space_to_batch(x, (1, *self.dilation), [(0, 0)] * 3)
 
 
 class UpConvolution:
@@ -216,9 +225,9 @@ def _as_matrix(kernel: Any) -> Any:
     return tf.reshape(kernel, (-1, kernel.shape[-1]))
 
 
-def _slices(x: Any, first: int, end: int) -> Any:
-    """Some slices of all volumes, as one batch of images."""
-    return tf.reshape(x[:, first:end], (-1, *x.shape[2:]))
+def _images(x: Any) -> Any:
+    """The slices of all volumes, one after another."""
+    return tf.reshape(x, (-1, *x.shape[2:]))
 
 
 def _sum(terms: Sequence[Any]) -> Any:

@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from planar3d.environment import instructions
 from planar3d.training.convolutions import Convolution, PartwiseOperation, Pointwise, UpConvolution, apply
 
 
@@ -55,20 +54,9 @@ class PartConvolution(layers.Layer):
         """(channels,): 1 where the joined input gets a gradient, else 0."""
         return np.repeat(np.array(self.needed, np.float32), self.channels)
 
-    def next_way(self) -> bool:
-        """Take another way to the same kernel gradient; false where every one was taken, and then the first again."""
-        if not isinstance(self.operation, Convolution):
-            return False
-        ways = _ways(self.replaced)
-        number = (ways.index(self.operation.way) + 1) % len(ways)
-        self.operation = _operation(self.replaced, ways[number])
-        return number > 0
-
     def over(self, replaced: layers.Layer) -> "PartConvolution":
         """The same way of computing with the variables and the types of another layer."""
-        other = PartConvolution(replaced, self.channels, self.needed)
-        other.operation = self.operation
-        return other
+        return PartConvolution(replaced, self.channels, self.needed)
 
 
 class Kept(layers.Layer):
@@ -118,18 +106,10 @@ def _has_sizes(layer: layers.Layer) -> bool:
     return None not in layer.input.shape[1:]
 
 
-def _operation(layer: layers.Layer, way: str | None = None) -> PartwiseOperation:
+def _operation(layer: layers.Layer) -> PartwiseOperation:
     if type(layer) is layers.Conv3DTranspose:
         return UpConvolution()
-    if layer.kernel_size == (1, 1, 1):
-        return Pointwise()
-    return Convolution(layer.dilation_rate[1:], way or _ways(layer)[0])
-
-
-def _ways(layer: layers.Conv3D) -> Sequence[str]:
-    """The ways to the kernel's gradient, the fastest first: the same on every run of a machine, for an exact resume."""
-    tiles = layer.compute_dtype == "bfloat16" and "amx_bf16" in instructions()
-    return ("dilated", "grids", "taps") if tiles and layer.dilation_rate[1:] != (1, 1) else ("grids", "taps")
+    return Pointwise() if layer.kernel_size == (1, 1, 1) else Convolution(layer.dilation_rate[1:])
 
 
 @functools.cache

@@ -65,18 +65,26 @@ def close(a, b, within):
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-@pytest.mark.parametrize("way", [1, 2])
 @pytest.mark.parametrize("kind", each(*KINDS))
-def test_values_and_gradients_are_those_of_the_layer(kind, way, batch):
+def test_values_and_gradients_are_those_of_the_layer(kind, batch):
     plain = built(KINDS[kind])
     assert is_replaceable(plain)
     parts = PartConvolution(plain, CHANNELS, [True] * 3)
-    if way == 2 and not parts.next_way():
-        pytest.skip("there is one way only")
     x = input_of(plain, batch)
     for a, b in zip(gradients(parts, x), gradients(plain, x), strict=True):
         assert a.shape == b.shape
         assert close(a, b, 1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+@pytest.mark.parametrize("kind", each(*(kind for kind in KINDS if kind not in ("pointwise", "up", "up, ReLU"))))
+def test_kernel_gradients_tap_by_tap_are_those_at_once(kind, batch):
+    layer = built(KINDS[kind])
+    operation = Convolution(layer.dilation_rate[1:])
+    parts = tf.split(input_of(layer, batch), CHANNELS, axis=-1)
+    upstream = tf.random.stateless_normal((batch, *layer.output.shape[1:]), seed=(0, 0))
+    by_taps, at_once = (way(parts, layer.kernel.shape, upstream) for way in (operation._by_taps, operation._at_once))
+    assert close(by_taps, at_once, 1e-5)
 
 
 @pytest.mark.parametrize("kind", each(*KINDS))
@@ -92,14 +100,11 @@ def test_a_part_that_needs_no_gradient_gets_none_and_the_others_theirs(kind):
         assert close(a, b, 1e-5)
 
 
-@pytest.mark.parametrize("way", [1, 2])
-@pytest.mark.parametrize("kind", each("plain", "dilated two deep", "up", "pointwise"))
-def test_in_bf16_gradients_keep_to_rounding(kind, way):
+@pytest.mark.parametrize("kind", each(*KINDS))
+def test_in_bf16_gradients_keep_to_rounding(kind):
     plain = built(KINDS[kind])
     expected = gradients(plain, input_of(plain))
     narrow = PartConvolution(built(KINDS[kind], "mixed_bfloat16"), CHANNELS, [True] * 3)
-    if way == 2:
-        narrow.next_way()
     y, *found = gradients(narrow, input_of(plain))
     assert y.dtype == tf.bfloat16
     for a, b in zip(found, expected[1:], strict=True):
@@ -120,12 +125,6 @@ def test_in_bf16_the_bias_s_gradient_of_many_voxels_keeps_to_rounding():
 
     found = of_bias(tf.zeros((2, 16, 64, 64, sum(CHANNELS))))
     np.testing.assert_allclose(found, 2 * 16 * 64 * 64, rtol=0.005)
-
-
-def test_the_ways_of_a_layer_end_where_they_began():
-    parts = PartConvolution(built(KINDS["plain"]), CHANNELS, [True] * 3)
-    assert [parts.next_way(), parts.next_way()] == [True, False]
-    assert isinstance(parts.operation, Convolution) and parts.operation.way == "grids"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import tensorflow as tf
 from keras import layers
 
 from planar3d.recipes import PAPER
-from planar3d.training.convolutions import Convolution
 from planar3d.training.features import decoder_of, encoder_of
 from planar3d.training.fit import build_network
 from planar3d.training.losses import bce_minus_dice
@@ -142,30 +141,11 @@ def test_the_guard_compares_what_the_trainer_computes():
     check = guard_gradients(trainer, 2)
     # The head is not among them: it computes in float32.
     assert set(check.errors) == set(replaced(trainer)) - {"conv10"}
-    assert all(max(pair) <= 0.05 for name, pair in check.errors.items() if name not in check.kept_float32)
+    assert all(max(pair) <= 0.01 for name, pair in check.errors.items() if name not in check.kept_float32)
     assert check.errors["conv51"][1] == 0.0  # no gradient is asked for towards the encoder
 
 
-class FaultyConvolution(Convolution):
-    """A convolution whose filter gradient is wrong in bf16, as oneDNN's is for some shapes."""
-
-    def _at_once(self, parts, shape, upstream):
-        factor = 1.15 if upstream.dtype == tf.bfloat16 else 1
-        return super()._at_once(parts, shape, upstream) * tf.cast(factor, upstream.dtype)
-
-
-@with_onednn
-def test_a_wrong_gradient_is_taken_another_way_and_stays_in_bf16():
-    trainer = trainer_of(build_network(TINY.changed(precision="bf16")))
-    layer = replaced(trainer)["conv92"]
-    layer.operation = FaultyConvolution()
-    check = guard_gradients(trainer, 1, layers=["conv92"])
-    assert check.kept_float32 == ()
-    assert max(check.errors["conv92"]) < 0.01
-    assert layer.operation.way == "taps" and layer.compute_dtype == "bfloat16"
-
-
-def test_where_no_way_is_right_the_layer_computes_in_float32(windows):
+def test_a_layer_whose_gradient_is_wrong_computes_in_float32(windows):
     trainer = trainer_of(build_network(TINY.changed(precision="bf16")))
     layer = replaced(trainer)["conv92"]
     check = guard_gradients(trainer, 1, layers=["conv92"], tolerance=0.0)  # no rounded gradient is without error
