@@ -1,6 +1,5 @@
 """The versions and the machine that a result was made with."""
 
-import functools
 import importlib.metadata
 import os
 import platform
@@ -49,11 +48,3 @@ def processor() -> str:
     table = Path("/proc/cpuinfo")
     named = re.search(r"model name\s*:\s*(.+)", table.read_text()) if table.is_file() else None
     return named.group(1).strip() if named else platform.processor() or "unknown processor"
-
-
-@functools.cache
-def instructions() -> frozenset[str]:
-    """The processor's instruction sets as Linux names them, `amx_bf16` for one; none where there is no such list."""
-    table = Path("/proc/cpuinfo")
-    found = re.search(r"flags\s*:\s*(.+)", table.read_text()) if table.is_file() else None
-    return frozenset(found.group(1).split() if found else ())

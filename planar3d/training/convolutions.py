@@ -132,19 +132,16 @@ class Convolution:
 
     def _tap(self, x: Any, shape: Any, upstream: Any, shift: int) -> Any:
         """The gradient of the tap that takes slice n + shift of the input to slice n of the output."""
-        # All volumes in a row, which cuts without a copy ...
-        of_output, of_input = _images(upstream), _images(x)
-        back, ahead = max(0, -shift), max(0, shift)
-        tap = self._of_images(of_input[ahead : -back or None], shape, of_output[back : -ahead or None])
         if not shift:
-            return tap
-        # ... less the slices that met one of the next volume so.
-        here, there = (slice(None, -1), slice(1, None)) if shift > 0 else (slice(1, None), slice(None, -1))
-        first, last = slice(None, abs(shift)), slice(-abs(shift), None)
-        met, meeting = (first, last) if shift > 0 else (last, first)
-        return tap - self._of_images(_images(x[there, met]), shape, _images(upstream[here, meeting]))
+            return self._of_images(shape, _images(x), _images(upstream))
+        n = abs(shift)
+        later, earlier = (x, upstream) if shift > 0 else (upstream, x)
+        # All volumes in a row, which cuts without a copy, less the slices that meet one of the next volume so.
+        pairs = [(_images(later)[n:], _images(earlier)[:-n]), (_images(later[1:, :n]), _images(earlier[:-1, -n:]))]
+        row, across = (self._of_images(shape, *(pair if shift > 0 else pair[::-1])) for pair in pairs)
+        return row - across
 
-    def _of_images(self, images: Any, shape: Any, upstream: Any) -> Any:
+    def _of_images(self, shape: Any, images: Any, upstream: Any) -> Any:
         found = tf.raw_ops.Conv2DBackpropFilter(
             input=images,
             filter_sizes=(*shape[1:3], images.shape[-1], shape[-1]),
@@ -174,7 +171,7 @@ class UpConvolution:
         y = tf.reshape(y, (batch, depth, height, width, *size, filters))
         y = tf.transpose(y, (0, 1, 4, 2, 5, 3, 6, 7))
         y = tf.reshape(y, (batch, depth * size[0], height * size[1], width * size[2], filters))
-        # Not before: added to the matrix, the product takes three times as long in bf16.
+        # Not before: with it in one operation, oneDNN's product takes longer in bf16 than both apart.
         return tf.nn.bias_add(y, bias)
 
     def gradients(self, parts: Sequence[Any], needed: Sequence[bool], kernel: Any, upstream: Any) -> Gradients:
