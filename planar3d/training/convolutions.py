@@ -3,7 +3,7 @@
 The input of a decoder's convolution joins up-sampled features with an encoder's. A convolution of joined channels is
 the sum of the convolutions of its parts; where the encoder is frozen, the gradient towards its part is not needed, and
 TensorFlow's own gradient computes it all the same. Each class gives the sum and its exact gradients for one kind of
-layer, in the way that was fastest on CPUs with AVX-512 and with AMX.
+layer, in the fastest way found that is right, on CPUs with AVX-512 and with AMX.
 """
 
 from collections.abc import Callable, Sequence
