@@ -75,7 +75,9 @@ def _setting(contestant: Contestant, size: int, folder: Path) -> tuple[Any, Any,
     rng = np.random.default_rng(0)
     voxels = rng.integers(0, 256, (SLICES, size, size), np.uint8)
     masks = (rng.random(voxels.shape) < 0.003).astype(np.uint8)
-    recipe = PAPER.changed(size=size, encoder_weights="none", precision=contestant.precision, cached_features="float32")
+    recipe = PAPER.changed(size=size, encoder_weights="none", precision=contestant.precision)
+    if contestant.cached:
+        recipe = recipe.changed(cached_features=contestant.precision)
     trained = network = build_network(recipe)
     samples = ScanSamples([voxels], [masks], recipe)
     if contestant.cached:

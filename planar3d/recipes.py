@@ -75,7 +75,7 @@ class Recipe:
     lesion_share: float = 0.6  # of the crops are placed around a lesion voxel, the others anywhere in the head
     augmentation: tuple[Transform, ...] = ()  # of the crops, by training/augmentation.py and extraction.py
     shuffle: Literal["once", "every epoch"] = "once"  # when the order of the windows is drawn
-    cached_features: Literal["none", "float32", "float16"] = "none"  # of a frozen encoder, computed once a scan
+    cached_features: Literal["none", "float32", "float16", "bf16"] = "none"  # of a frozen encoder, computed once a scan
     precision: Literal["float32", "bf16", "float16"] = "float32"  # that the network computes in
     seed: int = 0  # of random weights, order, crops and augmentation
 

@@ -190,6 +190,23 @@ def test_cached_features_give_the_network_s_own_output(scans, tmp_path, borders)
     np.testing.assert_array_equal(direct.targets([1]), cached.targets([1]))
 
 
+def test_features_kept_in_bf16_are_those_a_bf16_network_computes(scans, tmp_path):
+    network = build_network(TINY.changed(precision="bf16"))
+    encoder, decoder = encoder_of(network), decoder_of(network)
+
+    def inputs(kept: str, precision: str = "bf16") -> list[np.ndarray]:
+        recipe = TINY.changed(precision=precision, cached_features=kept)
+        features = [compute_features(encoder, v, tmp_path / kept / str(i), recipe) for i, v in enumerate(scans[0])]
+        return FeatureSamples(features, *scans, recipe).inputs([1, 2])
+
+    narrow, again, wide = inputs("bf16"), inputs("bf16"), inputs("float32")  # again: from the files
+    for levels in zip(narrow, again, wide, inputs("bf16", precision="float32"), strict=True):
+        assert [level.dtype.name for level in levels] == ["bfloat16", "bfloat16", "float32", "float32"]
+        for level in levels[1:]:
+            np.testing.assert_array_equal(levels[0].astype(np.float32), level.astype(np.float32))
+    np.testing.assert_array_equal(decoder(narrow), decoder(wide))
+
+
 def test_features_are_cached_only_where_they_are_exact(scans, tmp_path):
     from planar3d.training.features import check_cacheable
 
