@@ -186,12 +186,13 @@ class _Checked:
         return probabilities if self.chosen is self.in_bf16 else self.in_float32(voxels, progress)
 
     def _agreement(self, voxels: np.ndarray, probabilities: np.ndarray) -> float:
-        """Dice of both masks in the window that holds most of the bf16 one; 1 where both are empty."""
+        """Dice of both masks in the middle of a window, of that with most voxels in bf16; 1 where both are empty."""
         depth, stride = self.recipe.depth, self.recipe.stride
+        margin = (depth - stride) // 2
         in_bf16 = threshold(probabilities, self.recipe.threshold)
-        marked = np.convolve(in_bf16.sum(axis=(1, 2)), np.ones(depth), "valid")
-        start = int(np.argmax(marked[::stride])) * stride
-        kept = slice((depth - stride) // 2, (depth + stride) // 2)
-        window = threshold(self.in_float32(voxels[start : start + depth])[kept], self.recipe.threshold)
-        both = int(window.sum()) + int(in_bf16[start : start + depth][kept].sum())
-        return 2 * int((window & in_bf16[start : start + depth][kept]).sum()) / both if both else 1.0
+        marked = in_bf16.sum(axis=(1, 2))[margin : len(in_bf16) - margin]
+        start = int(np.argmax(np.convolve(marked, np.ones(stride), "valid")[::stride])) * stride
+        found = in_bf16[start + margin : start + margin + stride]
+        expected = threshold(self.in_float32.middle(voxels[start : start + depth]), self.recipe.threshold)
+        both = int(expected.sum()) + int(found.sum())
+        return 2 * int((expected & found).sum()) / both if both else 1.0

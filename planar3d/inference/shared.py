@@ -1,7 +1,7 @@
 """Exact shared inference: what windows have in common is computed once, and of a window only what is kept."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -59,8 +59,33 @@ class SharedInference:
 
         Source: Kolarik 2020, section 3.2 and eq. 1.
         """
+        starts = window_starts(len(voxels), self.plan.depth, self.plan.stride)
+        windows = [self.plan.pieces(number, len(starts)) for number in range(len(starts))]
+        return self._computed(voxels, dict(zip(starts, windows, strict=True)), progress)[: len(voxels)]
+
+    def middle(self, window: np.ndarray) -> np.ndarray:
+        """Predict what the composition keeps of one window between others.
+
+        Args:
+            window: uint8 (depth, rows, cols) of a prepared scan.
+
+        Returns:
+            float32 (stride, rows, cols) in [0, 1].
+        """
+        return self._computed(window, {0: [self.plan.windows["middle"]]})
+
+    def release(self) -> None:
+        """Drop what was built, and its memory; the next scan builds it again."""
+        self._programs.clear()
+
+    def _computed(
+        self,
+        voxels: np.ndarray,
+        windows: Mapping[int, Sequence[Piece]],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
+        """What pieces of windows give, one after another; windows by their first slices, in order."""
         plan = self.plan
-        starts = window_starts(len(voxels), plan.depth, plan.stride)
         compute = self._program(plan.shared, [(plan.chunk, *voxels.shape[1:], self.channels)])
         rings = {
             node: _Ring(plan.capacity(node), shape, self.engine.dtype)
@@ -68,8 +93,7 @@ class SharedInference:
         }
         kept: list[np.ndarray] = []
         computed = 0
-        for number, start in enumerate(starts):
-            pieces = plan.pieces(number, len(starts))
+        for number, (start, pieces) in enumerate(windows.items(), start=1):
             while computed < start + max(map(plan.reached, pieces)):
                 places = [rings[n].append(start // per_entry(n) + plan.oldest(n, pieces)) for n in plan.frontier]
                 compute([network_input(_chunk(voxels, computed, plan.chunk), self.channels)], places)
@@ -80,12 +104,8 @@ class SharedInference:
                 kept.append(np.empty(program.output_shapes[0][:3], np.float32))
                 program(stretches, [kept[-1][..., None]])
             if progress:
-                progress(number + 1, len(starts))
-        return np.concatenate(kept)[: len(voxels)]
-
-    def release(self) -> None:
-        """Drop what was built, and its memory; the next scan builds it again."""
-        self._programs.clear()
+                progress(number, len(windows))
+        return np.concatenate(kept)
 
     def _program(self, piece: Piece, shapes: Sequence[Any]) -> Program:
         key = (id(piece), *shapes)

@@ -46,6 +46,13 @@ def test_splitting_convolutions_changes_no_more_than_rounding(stride: int) -> No
     np.testing.assert_allclose(split(scan), predict_volume(network, scan, recipe, "windowed"), atol=1e-6)
 
 
+@pytest.mark.parametrize("stride", [4, 8, 16])
+def test_the_middle_of_one_window_is_what_the_composition_keeps_of_it(stride: int) -> None:
+    scan, margin = voxels(48, 32), (16 - stride) // 2
+    predict = SharedInference(make_plan(planar_resunet(), stride), KerasEngine(), 3)
+    np.testing.assert_array_equal(predict.middle(scan[16:32]), predict(scan)[16 + margin : 32 - margin])
+
+
 def test_one_predictor_serves_scans_of_other_lengths() -> None:
     network = planar_resunet()
     predict = SharedInference(make_plan(network, 8), KerasEngine(), 3)
