@@ -12,6 +12,7 @@ from planar3d.transfer.digests import file_sha256
 from planar3d.transfer.download import fetched, is_offline
 
 TABLE = Path(__file__).with_name("published_models.json")
+_INSTALLED = Path(__file__).parents[1] / "weights"  # where setup.py puts them
 _CHECKOUT = Path(__file__).parents[2] / "weights"
 
 
@@ -41,9 +42,9 @@ def published_models() -> dict[str, PublishedModel]:
 def find_model(model: str | os.PathLike[str], table: Mapping[str, PublishedModel] | None = None) -> Path:
     """Find the weights file meant: a file as it is, or else the published model of that name.
 
-    Published models are looked for in the folder that PLANAR3D_WEIGHTS names, the checkout's `weights/` and the user's
-    cache, and then below the address that PLANAR3D_RELEASE names, unless PLANAR3D_OFFLINE is set; what is downloaded
-    goes into the cache. The first file found is the one, and must have the table's SHA-256.
+    Published models are looked for in the folder that PLANAR3D_WEIGHTS names, the installed package or the checkout's
+    `weights/`, and the user's cache, and then below the address that PLANAR3D_RELEASE names, unless PLANAR3D_OFFLINE is
+    set; what is downloaded goes into the cache. The first file found is the one, and must have the table's SHA-256.
 
     Args:
         model: a file, or the name of a published model.
@@ -76,7 +77,7 @@ def find_model(model: str | os.PathLike[str], table: Mapping[str, PublishedModel
 
 def _folders() -> list[Path]:
     named = os.environ.get("PLANAR3D_WEIGHTS")
-    return [*([Path(named).expanduser()] if named else []), _CHECKOUT, _cache_folder()]
+    return [*([Path(named).expanduser()] if named else []), _INSTALLED, _CHECKOUT, _cache_folder()]
 
 
 def _cache_folder() -> Path:

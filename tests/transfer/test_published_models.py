@@ -1,6 +1,7 @@
 """A published model is found by its name, in a fixed order of places, and is what its digest says."""
 
 import hashlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,13 +20,14 @@ CONTENT = b"the published arrays"
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
-    """The four places, in their order, all empty; the release is a folder."""
-    found = {name: tmp_path / name for name in ("named", "checkout", "cache/planar3d", "release")}
+    """The five places, in their order, all empty; the release is a folder."""
+    found = {name: tmp_path / name for name in ("named", "installed", "checkout", "cache/planar3d", "release")}
     for folder in found.values():
         folder.mkdir(parents=True)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("PLANAR3D_WEIGHTS", str(found["named"]))
+    monkeypatch.setattr(module, "_INSTALLED", found["installed"])
     monkeypatch.setattr(module, "_CHECKOUT", found["checkout"])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PLANAR3D_RELEASE", found["release"].as_uri())
@@ -41,14 +43,14 @@ def table():
 def test_the_places_are_looked_at_in_their_order(places, table):
     for folder in places:
         (folder / FILE).write_bytes(CONTENT)
-    for folder in places[:3]:
+    for folder in places[:-1]:
         assert find_model("tiny", table) == folder / FILE
         (folder / FILE).unlink()
-    cached = places[2] / FILE
+    cached = places[-2] / FILE
     assert find_model("tiny", table) == cached and cached.read_bytes() == CONTENT
-    (places[3] / FILE).unlink()
+    (places[-1] / FILE).unlink()
     assert find_model("tiny", table) == cached
-    assert list(places[2].iterdir()) == [cached]
+    assert list(places[-2].iterdir()) == [cached]
 
 
 def test_a_file_comes_first_and_is_taken_as_it_is(places, table):
@@ -58,7 +60,7 @@ def test_a_file_comes_first_and_is_taken_as_it_is(places, table):
     assert find_model(places[0] / FILE, {}) == places[0] / FILE
 
 
-@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
 def test_a_file_of_another_digest_is_refused(places, table, place):
     path = places[place] / FILE
     path.write_bytes(CONTENT + b"!")
@@ -70,17 +72,17 @@ def test_a_file_of_another_digest_is_refused(places, table, place):
 
 
 def test_a_download_of_another_digest_is_refused_and_not_kept(places, table):
-    (places[3] / FILE).write_bytes(b"something else")
+    (places[-1] / FILE).write_bytes(b"something else")
     with pytest.raises(WeightsError) as error:
         find_model("tiny", table)
-    for part in (hashlib.sha256(b"something else").hexdigest(), table["tiny"].sha256, str(places[2]), FILE):
+    for part in (hashlib.sha256(b"something else").hexdigest(), table["tiny"].sha256, str(places[-2]), FILE):
         assert part in str(error.value)
-    assert list(places[2].iterdir()) == []
+    assert list(places[-2].iterdir()) == []
 
 
 def test_a_model_without_a_digest_is_taken_from_a_folder_and_not_downloaded(places):
     table = {"tiny": PublishedModel(FILE, None, None, "CC BY 4.0")}
-    (places[3] / FILE).write_bytes(CONTENT)
+    (places[-1] / FILE).write_bytes(CONTENT)
     with pytest.raises(WeightsError, match="only by its digest"):
         find_model("tiny", table)
     (places[1] / FILE).write_bytes(b"anything")
@@ -101,15 +103,15 @@ def test_a_model_that_is_nowhere_is_an_error_that_says_where_to_put_it(
     monkeypatch.setenv(variable, value)
     with pytest.raises(WeightsError, match=f"tiny is not on this machine.*{reason}") as error:
         find_model("tiny", table)
-    for part in (FILE, str(places[2]), "PLANAR3D_WEIGHTS"):
+    for part in (FILE, str(places[-2]), "PLANAR3D_WEIGHTS"):
         assert part in str(error.value)
 
 
 def test_without_a_cache_that_can_be_written_the_error_says_so(places, table):
-    (places[3] / FILE).write_bytes(CONTENT)
-    places[2].rmdir()
-    places[2].parent.rmdir()
-    places[2].parent.write_bytes(b"a file in the way")
+    (places[-1] / FILE).write_bytes(CONTENT)
+    places[-2].rmdir()
+    places[-2].parent.rmdir()
+    places[-2].parent.write_bytes(b"a file in the way")
     with pytest.raises(WeightsError, match="could not be fetched"):
         find_model("tiny", table)
 
@@ -132,6 +134,27 @@ def test_the_open_model_is_in_the_table_and_in_the_checkout_it_is_the_right_one(
     assert find_model("ms-flair-open") == path
     assert file_sha256(path) == published.sha256
     assert path.stat().st_size == published.bytes <= 50_000_000
+
+
+def test_an_installed_package_holds_the_open_model_and_none_of_the_user_s_weights(tmp_path, monkeypatch):
+    pytest.importorskip("setuptools", minversion="64")
+    checkout, source, built = module._CHECKOUT.parent, tmp_path / "source", tmp_path / "built"
+    if not (module._CHECKOUT / "ms-flair-open.weights.h5").is_file():
+        pytest.skip("this checkout does not hold the open model")
+    shutil.copytree(checkout / "planar3d", source / "planar3d", ignore=shutil.ignore_patterns("__pycache__"))
+    (source / "weights").mkdir()
+    (source / "weights" / "ms-flair-open.weights.h5").symlink_to(module._CHECKOUT / "ms-flair-open.weights.h5")
+    (source / "weights" / "mine.weights.h5").write_bytes(CONTENT)
+    for name in ("setup.py", "pyproject.toml", "README.md"):
+        shutil.copy(checkout / name, source)
+    build = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(built)]
+    subprocess.run(build, cwd=source, capture_output=True, check=True)
+    assert [path.name for path in (built / "planar3d/weights").iterdir()] == ["ms-flair-open.weights.h5"]
+    code = "from planar3d.transfer.published_models import find_model; print(find_model('ms-flair-open'))"
+    monkeypatch.setenv("PYTHONPATH", str(built))
+    monkeypatch.delenv("PLANAR3D_WEIGHTS", raising=False)
+    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert Path(found.stdout.strip()) == built / "planar3d/weights/ms-flair-open.weights.h5"
 
 
 def test_finding_a_file_loads_no_keras():
