@@ -1,5 +1,6 @@
 """Packages that only some users need, and that an extra of the installation brings."""
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -28,6 +29,14 @@ def extra(name: str, needs: str) -> Iterator[None]:
 def study_extra() -> AbstractContextManager[None]:
     """The extra that figures, reports and the phantom need."""
     return extra("study", "Figures, reports and the phantom need")
+
+
+def check_study_extra() -> None:
+    """Raise the error of `study_extra` now, before work whose figures or report would miss a package at its end."""
+    with study_extra():
+        for package in ("jinja2", "matplotlib"):
+            if importlib.util.find_spec(package) is None:
+                raise ModuleNotFoundError(name=package)
 
 
 def dicom_extra() -> AbstractContextManager[None]:

@@ -114,6 +114,26 @@ def test_a_single_bad_input_is_exit_code_2_and_leaves_nothing(run, model, tmp_pa
     assert not (tmp_path / "masks").exists()
 
 
+@pytest.mark.parametrize("missing", ["jinja2", "matplotlib"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "SCAN", "--model", "MODEL", "--overlay"],
+        ["predict", "SCAN", "--model", "MODEL", "--report"],
+        ["crossval", "--data", "DATA", *SETTINGS],
+        ["weights", "--source", "absent.h5"],
+    ],
+)
+def test_a_package_that_the_end_needs_is_missed_at_the_beginning(
+    run, data, model, tmp_path, monkeypatch, words, missing
+):
+    monkeypatch.setitem(sys.modules, missing, None)  # as if it were not installed
+    given = {"SCAN": min(data.rglob("3DFLAIR.nii.gz")), "MODEL": model, "DATA": data}
+    code, _, err = run(*(given.get(word, word) for word in words), "--out", tmp_path / "out")
+    assert code == 2 and f"need {missing}, which is not installed" in err and "'planar3d[study]'" in err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_of_scans_is_segmented_whole(run, data, model, tmp_path):
     code, out, _ = run("predict", data, "--model", model, "--out", tmp_path)
     assert code == 0 and len(list(tmp_path.glob("*_mask.nii.gz"))) == 6

@@ -13,6 +13,7 @@ import numpy as np
 
 from planar3d.environment import describe, machine, versions
 from planar3d.errors import Planar3DError
+from planar3d.extras import check_study_extra
 from planar3d.files import remove_temporaries, write_json
 from planar3d.inference.predictor import Predictor, predictor
 from planar3d.inference.prepared_scan import native_mask, predict_prepared
@@ -71,8 +72,11 @@ def segment_all(
         notify: gets a line a scan, in the order of the inputs.
 
     Raises:
-        Planar3DError: the model cannot be used, or the only input cannot.
+        Planar3DError: the model cannot be used, or the only input cannot, or a package is missing that what is asked
+            needs.
     """
+    if asked.overlay or asked.report:
+        check_study_extra()
     items = {item: outputs_of(item, out) for item in find_inputs(inputs)}
     notify(describe())
     model = find_model(model)

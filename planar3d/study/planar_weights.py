@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from planar3d.errors import WeightsError
+from planar3d.extras import check_study_extra
 from planar3d.files import require_room, written_beside
 from planar3d.locks import locked
 from planar3d.networks.vgg16 import PlanarVGG16
@@ -35,6 +36,7 @@ def write_planar_weights(
 
     Source: Kolarik 2020, eq. 3 and figure 1a.
     """
+    check_study_extra()
     if format not in FILE_NAMES:
         raise WeightsError(f"Format {format!r} is unknown; choose one of: {', '.join(FILE_NAMES)}.")
     if source == "imagenet":

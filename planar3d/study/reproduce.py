@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from planar3d.errors import FoldsError
+from planar3d.extras import check_study_extra
 from planar3d.files import remove_temporaries
 from planar3d.locks import locked
 from planar3d.recipes import DEMO, Recipe
@@ -74,6 +75,7 @@ def reproduce(
 
     Source: Kolarik 2020, sections 3 and 4.
     """
+    check_study_extra()
     rounds = folds_for(dataset, folds)
     if not any(fold.test for fold in rounds):
         raise FoldsError("--folds none tests nothing, so there is nothing to report; train with: planar3d train.")
