@@ -81,7 +81,7 @@ def _setting(contestant: Contestant, size: int, folder: Path) -> tuple[Any, Any,
     trained = network = build_network(recipe)
     samples = ScanSamples([voxels], [masks], recipe)
     if contestant.cached:
-        features = compute_features(encoder_of(network), voxels, folder, recipe)
+        features = compute_features(encoder_of(network), voxels, folder / contestant.precision, recipe)
         samples, trained = FeatureSamples([features], [voxels], [masks], recipe), decoder_of(network)
     return (trainer_of(trained) if contestant.kind == "trainer" else trained), samples, recipe
 

@@ -73,7 +73,7 @@ def compute_features(
             if not all(path.is_file() for path in paths):
                 _write_features(encoder, voxels, paths, recipe)
     stored = [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]
-    return [bits.view(bfloat16) for bits in stored] if recipe.cached_features == "bf16" else stored
+    return [features.view(bfloat16) if features.dtype == np.uint16 else features for features in stored]
 
 
 def _write_features(encoder: keras.Model, voxels: np.ndarray, paths: Sequence[Path], recipe: Recipe) -> None:
