@@ -25,10 +25,10 @@ Ways = tuple[str, str, str | None]  # method, engine and precision of `predictor
 def one_after_the_other(folder: Path, model: Path, size: int, ways: Ways) -> Callable[[], int]:
     """A plain loop: read, prepare, segment, restore, write, then the next."""
     from planar3d.inference.predictor import predictor
+    from planar3d.inference.prepared_scan import native_mask, predict_prepared
     from planar3d.networks.weights_file import load_network, read_recipe
     from planar3d.scans.prepare import prepare
     from planar3d.scans.volume import read_scan
-    from planar3d.scans.windows import binarize
 
     recipe = (read_recipe(model) or PAPER).changed(size=size)
 
@@ -37,7 +37,7 @@ def one_after_the_other(folder: Path, model: Path, size: int, ways: Ways) -> Cal
         predict = predictor(network, recipe, *ways)
         for path in sorted(folder.glob("*.nii.gz")):
             prepared = prepare(read_scan(path), recipe)
-            mask = prepared.restore(binarize(predict(prepared.voxels), recipe))
+            mask = native_mask(predict_prepared(predict, prepared, recipe), prepared, recipe)
             mask.save(folder / "loop" / path.name)
         return len(list((folder / "loop").iterdir()))
 
@@ -54,7 +54,7 @@ def pipeline(folder: Path, model: Path, size: int, ways: Ways) -> Callable[[], i
 
     def call() -> int:
         out = folder / "pipeline"
-        return len(segment_all([folder], model, out, recipe, Asked(*ways), notify=str).records)
+        return len(segment_all([folder], model, out, recipe, Asked(*ways), notify=lambda line: None).records)
 
     return call
 

@@ -44,7 +44,7 @@ def plain(path: Path, folder: Path) -> Callable[[], tuple[Stages, np.ndarray]]:
 
     def call() -> tuple[Stages, np.ndarray]:
         clock.begin()
-        image = nib.load(path)
+        image = nib.Nifti1Image.from_filename(path)
         voxels = image.get_fdata(dtype=np.float32, caching="unchanged")
         clock.stop("read")
         raw = np.ascontiguousarray(Geometry.of(image.header, PAPER).turned(voxels))

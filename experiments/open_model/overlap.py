@@ -43,7 +43,7 @@ def main(
             for stride in STRIDES:
                 windows: dict[bytes, np.ndarray] = {}
                 for name, composed in COMPOSITIONS.items():
-                    predict = _predictor(network, recipe.changed(stride=stride), composed, windows)
+                    predict = _Composing(network, recipe.changed(stride=stride), composed, windows)
                     probabilities = predict_prepared(predict, prepared, recipe)
                     about = {"scan": scan, "round": number, "stride": stride, "composition": name}
                     for of_256 in THRESHOLDS:
@@ -69,19 +69,24 @@ def averaged(windows: np.ndarray, stride: int, slices: int) -> np.ndarray:
 COMPOSITIONS: dict[str, Compose] = {"eq. 1": compose, "averaged": averaged}
 
 
-def _predictor(network: keras.Model, recipe: Recipe, composed: Compose, known: dict[bytes, np.ndarray]) -> Callable:
-    """Predicts stacks; what the network gave for one is kept in `known`."""
+class _Composing:
+    """Predicts stacks, composed in one way; what the network gave for one is kept in `known`."""
 
-    def predict(voxels: np.ndarray, progress: object) -> np.ndarray:
-        key = voxels.tobytes()
-        if key not in known:
+    description = "windows on Keras, float32"
+
+    def __init__(self, network: keras.Model, recipe: Recipe, composed: Compose, known: dict[bytes, np.ndarray]) -> None:
+        self.network, self.recipe, self.composed, self.known = network, recipe, composed, known
+
+    def __call__(self, voxels: np.ndarray, progress: object = None) -> np.ndarray:
+        key, stride = voxels.tobytes(), self.recipe.stride
+        if key not in self.known:
             inputs = (
-                network_input(w[np.newaxis], recipe.channels) for w in cut_windows(voxels, recipe.depth, recipe.stride)
+                network_input(window[np.newaxis], self.recipe.channels)
+                for window in cut_windows(voxels, self.recipe.depth, stride)
             )
-            known[key] = np.concatenate([np.asarray(network.predict_on_batch(each))[..., 0] for each in inputs])
-        return composed(known[key], recipe.stride, len(voxels))
-
-    return predict
+            given = [np.asarray(self.network.predict_on_batch(each))[..., 0] for each in inputs]
+            self.known[key] = np.concatenate(given)
+        return self.composed(self.known[key], stride, len(voxels))
 
 
 def summarize(path: Path) -> None:
