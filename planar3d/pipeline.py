@@ -1,5 +1,6 @@
-"""Work on many items in stages that run at the same time, each with one item in hand."""
+"""Work that runs at the same time: many items in stages, each with one in hand, or the parts of one array."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -7,6 +8,8 @@ from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
+
+_MOST_THREADS = 4  # of one array's parts; more would wait for the same memory
 
 
 @contextmanager
@@ -50,6 +53,16 @@ def one_behind() -> Iterator[Callable[..., None]]:
         yield call
         if last:
             last.result()
+
+
+def in_threads(compute: Callable[[Item], object], parts: Iterable[Item]) -> None:
+    """Call a function with each of the parts, several at a time: NumPy computes outside of Python's lock.
+
+    An error in one of them is raised when all have ended.
+    """
+    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
+        for done in [threads.submit(compute, part) for part in parts]:
+            done.result()
 
 
 @contextmanager

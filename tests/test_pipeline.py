@@ -1,12 +1,13 @@
 """Stages run at the same time, in order, with few items in memory, and stop when they are told to."""
 
 import gc
+import os
 import threading
 import weakref
 
 import pytest
 
-from planar3d.pipeline import one_ahead, one_behind
+from planar3d.pipeline import in_threads, one_ahead, one_behind
 
 
 class _Made:
@@ -108,3 +109,29 @@ def test_no_more_than_three_items_are_alive_however_many_there_are(count):
     finally:
         gc.enable()
     assert most[0] <= 4  # one in each stage, and for a moment the one that is handed on
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="a single core does one after the other")
+def test_parts_are_done_at_the_same_time():
+    together = threading.Barrier(2, timeout=10)
+    done = []
+
+    def compute(part):
+        together.wait()
+        done.append(part)
+
+    in_threads(compute, [0, 1])
+    assert sorted(done) == [0, 1]
+
+
+def test_an_error_of_a_part_is_raised():
+    def compute(part):
+        if part == 2:
+            raise ValueError("part 2")
+
+    with pytest.raises(ValueError, match="part 2"):
+        in_threads(compute, range(5))
+
+
+def test_no_part_is_nothing_to_do():
+    in_threads(print, [])

@@ -10,6 +10,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
+from planar3d.pipeline import in_threads
+
 _BLOCK = 16  # rows of a matrix multiplied at once; more would multiply more zeros
 # Multiplications up to which OpenBLAS keeps a product to one thread. Its threads wait for each other in every product,
 # which on cores that are busy otherwise, with a network say, takes a hundred times as long as the work.
@@ -56,11 +58,15 @@ def _multiply_along(volume: np.ndarray, axis: int, length: int, order: int) -> n
     resampled = np.empty((*volume.shape[:axis], length, *volume.shape[axis + 1 :]), np.float32)
     # The axis goes next to last, as a view: (others, axis, others) is a stack of matrices, which BLAS reads in place.
     source, target = (np.swapaxes(v, axis, 1) for v in (volume, resampled))
-    for rows, columns, weights in _blocks(volume.shape[axis], length, order):
+
+    def multiply(block: tuple[slice, slice, np.ndarray]) -> None:
+        rows, columns, weights = block
         width = max(1, _ONE_THREAD // weights.size)
         for start in range(0, source.shape[2], width):
             others = slice(start, start + width)
             np.matmul(weights, source[:, columns, others], out=target[:, rows, others])
+
+    in_threads(multiply, _blocks(volume.shape[axis], length, order))
     return resampled
 
 
