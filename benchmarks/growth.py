@@ -2,12 +2,13 @@
 
     python benchmarks/growth.py --keep FOLDER
 
-Writes tables to RESULTS.md and the plot growth.png. Time does not depend on the values: weights and voxels are random.
+Writes tables to RESULTS.md and a plot beside it, one for each processor. Time does not depend on the values: weights and voxels are random.
 """
 
 import importlib.util
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ import numpy as np
 import typer
 from side_by_side import conditions, measure, record, table
 
+from planar3d.environment import processor
 from planar3d.recipes import PAPER
 from planar3d.scans.windows import window_starts
 
-PLOT = Path(__file__).with_name("growth.png")
+PLOT = Path(__file__).with_name(f"growth-{re.sub('[^a-z0-9]+', '-', processor().lower()).strip('-')}.png")
 FEW = 4  # windows
 
 
@@ -167,7 +169,7 @@ def _tables(points: dict[tuple[str, int, int], Point], work: dict[int, Work]) ->
         [
             *parts,
             "≈: timed on a shorter scan and scaled by the work; the memory is that of the shorter scan. "
-            "![Seconds a scan against its work](growth.png)",
+            f"![Seconds a scan against its work]({PLOT.name})",
             conditions("random weights; float32 where bf16 is not said"),
         ]
     )
