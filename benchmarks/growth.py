@@ -2,7 +2,8 @@
 
     python benchmarks/growth.py --keep FOLDER
 
-Writes tables to RESULTS.md and a plot beside it, one for each processor. Time does not depend on the values: weights and voxels are random.
+Writes tables to RESULTS.md and a plot beside it, one for each processor. Time does not depend on values: weights and
+voxels are random.
 """
 
 import importlib.util
