@@ -57,7 +57,8 @@ def test_a_round_refused_interrupted_and_killed_goes_on_to_the_files_of_an_unint
     said = second.communicate()[1]
     assert first.poll() is None, "the first process was too quick for this test"
     assert second.returncode == 2 and f"fold-1 is in use by process {first.pid}" in said
-    _wait_for(out / "fold-1" / "history.csv", first)
+    # Written last of an epoch: from it the next process goes on.
+    _wait_for(out / "fold-1" / "backup" / "state.npz", first)
 
     _interrupt(first, signal.SIGINT, out)
     resumed = _start(data, out, program, "--fold", "1")
