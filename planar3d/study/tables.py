@@ -1,10 +1,6 @@
 """Tables 2 and 3 of the paper, printed beside what a run reproduces, as CSV, Markdown and on the terminal."""
 
-import csv
-import io
-import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,80 +9,10 @@ from planar3d.evaluation.published import ALL, CENTERS
 from planar3d.evaluation.scores import MEASURES, Summary, summarize
 from planar3d.files import write_text
 from planar3d.study.results import GRIDS, Results, ScanScores, read_results
+from planar3d.study.table_format import MISSING, Row, Table, heading
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-_MISSING = Summary(math.nan)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of a table: what it shows, and a mean with its spread in each column.
-
-    `measure`, `grid` and `over` (what the spread is over) go into the CSV; people read `label` and `kind`.
-    """
-
-    label: str
-    cells: dict[str, Summary]
-    measure: str = ""
-    grid: str = ""
-    over: str = ""
-    kind: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of summaries under named columns, with the sentences that belong below."""
-
-    name: str
-    title: str
-    columns: tuple[str, ...]
-    rows: list[Row]
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def header(self) -> tuple[str, ...]:
-        """What stands above the columns, the labels' first."""
-        kinds = ("kind",) if any(row.kind for row in self.rows) else ()
-        return ("", *kinds, *(heading(column) for column in self.columns))
-
-    @property
-    def lines(self) -> list[tuple[str, ...]]:
-        """The rows as text, cell by cell."""
-        kinds = "kind" in self.header
-        return [
-            (row.label, *((row.kind,) if kinds else ()), *(str(row.cells.get(c, _MISSING)) for c in self.columns))
-            for row in self.rows
-        ]
-
-    def to_markdown(self) -> str:
-        """Return the table with its title and notes as Markdown."""
-        lines = [f"## {self.title}", "", _markdown_line(self.header), "|---" * len(self.header) + "|"]
-        lines += [_markdown_line(line) for line in self.lines]
-        return "\n".join([*lines, "", *(f"- {note}" for note in self.notes), ""])
-
-    def to_csv(self) -> str:
-        """Return one line a cell: what it is, mean, sd and what that is over, number of values and of how many."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("row", "kind", "measure", "grid", "column", "mean", "sd", "sd_over", "values", "of"))
-        for row in self.rows:
-            for column in self.columns:
-                cell = row.cells.get(column, _MISSING)
-                if not math.isnan(cell.mean):
-                    counts = (cell.count, cell.total) if cell.total else ("", "")
-                    sd = "" if math.isnan(cell.sd) else cell.sd
-                    what = (row.label, row.kind, row.measure, row.grid, column)
-                    writer.writerow((*what, cell.mean, sd, row.over, *counts))
-        return stream.getvalue()
-
-
-def heading(column: str) -> str:
-    """Return how a column is headed: measures by their label, centers by their code, other groups by their name."""
-    if column in MEASURES:
-        return MEASURES[column].label
-    return f"center {column}" if column in CENTERS else column
 
 
 def table_2(results: Results) -> Table:
@@ -207,8 +133,8 @@ def side_by_side(table: Table, results: Results) -> list[tuple[str, ...]]:
                 for grid in grids
             ]
             for column in (ALL,) if what == ", over rounds" else table.columns:
-                line = [str(row.get(column, _MISSING)) for row in (printed, *ours)]
-                if any(cell != str(_MISSING) for cell in line):
+                line = [str(row.get(column, MISSING)) for row in (printed, *ours)]
+                if any(cell != str(MISSING) for cell in line):
                     lines.append((f"{label}, {heading(column)}{what}", *line))
     return lines
 
@@ -256,7 +182,3 @@ def _over_rounds(scans: Sequence[ScanScores], measure: str) -> Summary:
     rounds = sorted({scan.round for scan in scans})
     means = [_over_scans([s for s in scans if s.round == number], measure).mean for number in rounds]
     return summarize(means, MEASURES[measure].digits)
-
-
-def _markdown_line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
