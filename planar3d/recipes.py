@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from planar3d.errors import RecipeError
+from planar3d.recipe_formats import FORMAT, written_fields
 from planar3d.recipe_values import RANGES, field_value
 
 _HEAD_MM = 150.0
@@ -140,28 +141,28 @@ class Recipe:
         return self.changed(**fields)
 
     def to_json(self) -> dict[str, Any]:
-        """The recipe as plain JSON values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        """The recipe as plain JSON values, with the number of their format."""
+        values = dataclasses.asdict(self).items()
+        return {"format": FORMAT, **{k: list(v) if isinstance(v, tuple) else v for k, v in values}}
 
     @classmethod
     def from_json(cls, content: dict[str, Any], source: str = "recipe") -> "Recipe":
-        """Read a recipe from JSON values; `source` names it in errors.
+        """Read a recipe that `to_json` gave, now or in an earlier version; `source` names it in errors.
 
-        Fields that are not there, because a person left them out or because the file is older than they are, have the
-        values of the recipe of that name, or else those of `PAPER`.
+        A field that is not there has the value of the recipe's format, never that of today's recipe of its name.
         """
-        if not isinstance(content, dict) or "name" not in content:
-            raise RecipeError(f"{source} is not a recipe: a JSON object with at least 'name' is needed.")
+        _check_is_recipe(content, source)
         try:
-            return RECIPES.get(str(content["name"]), PAPER).changed(**content)
+            return PAPER.changed(**written_fields(content))
         except RecipeError as error:
             raise RecipeError(f"{source}: {error}") from None
 
 
 def find_recipe(name_or_file: str) -> Recipe:
-    """Find a recipe by its name (`paper`, `released`, `demo`) or read it from a JSON file.
+    """Find a recipe by its name, one of `RECIPES`, or read it from a JSON file.
 
-    A file needs only its name and the fields that differ from the recipe of that name, or else from `paper`.
+    A file that a person writes needs only its name and the fields that differ from the recipe of that name, or else
+    from `paper`. One that this package wrote says its format and means what it meant then.
     """
     if name_or_file in RECIPES:
         return RECIPES[name_or_file]
@@ -172,7 +173,18 @@ def find_recipe(name_or_file: str) -> Recipe:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise RecipeError(f"{path} is not a recipe: it is not JSON ({error}).") from None
-    return Recipe.from_json(content, source=str(path))
+    _check_is_recipe(content, str(path))
+    if "format" in content:
+        return Recipe.from_json(content, str(path))
+    try:
+        return RECIPES.get(str(content["name"]), PAPER).changed(**content)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from None
+
+
+def _check_is_recipe(content: Any, source: str) -> None:
+    if not isinstance(content, dict) or "name" not in content:
+        raise RecipeError(f"{source} is not a recipe: a JSON object with at least 'name' is needed.")
 
 
 _TYPES: types.MappingProxyType[str, Any] = types.MappingProxyType(typing.get_type_hints(Recipe))

@@ -1,11 +1,13 @@
 """Recipes say what the paper and the release say, and refuse what cannot be."""
 
+import dataclasses
 import json
 
 import pytest
 
 from planar3d.errors import RecipeError
-from planar3d.recipes import DEMO, PAPER, RECIPES, RELEASED, Recipe, find_recipe
+from planar3d.recipe_formats import DEFAULTS
+from planar3d.recipes import DEMO, MODERN, PAPER, RECIPES, RELEASED, Recipe, find_recipe
 
 
 def test_paper_has_the_values_of_section_3():
@@ -43,11 +45,32 @@ def test_a_file_needs_only_what_differs_from_the_paper(tmp_path):
     assert find_recipe(str(path)) == PAPER.changed(name="mine", epochs=8)
 
 
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-def test_a_recipe_written_before_a_field_was_there_has_that_of_its_name(recipe):
-    for field in recipe.to_json().keys() - {"name"}:
-        older = {k: v for k, v in recipe.to_json().items() if k != field}
-        assert Recipe.from_json(older) == recipe
+def test_a_file_of_this_package_keeps_its_meaning_whatever_todays_recipe_of_its_name_says(tmp_path):
+    # A file of `modern` from before small lesions were dropped, before augmentation 'extraction' and matrices.
+    content = MODERN.to_json()
+    for field in ("format", "smallest_lesion_mm3", "augmentation", "resampling"):
+        del content[field]
+    recipe = Recipe.from_json(content)
+    assert recipe == MODERN.changed(smallest_lesion_mm3=0, augmentation=(), resampling="scipy")
+    (tmp_path / "run.json").write_text(json.dumps(content | {"format": 1}))
+    assert find_recipe(str(tmp_path / "run.json")) == recipe
+    # What a person writes by hand begins with today's recipe.
+    (tmp_path / "own.json").write_text('{"name": "modern", "epochs": 8}')
+    assert find_recipe(str(tmp_path / "own.json")) == MODERN.changed(epochs=8)
+
+
+@pytest.mark.parametrize("number", DEFAULTS)
+def test_every_field_has_a_value_in_every_format_and_the_name_alone_is_needed(number):
+    # A new field needs a line in each table, with what was done before there was that field.
+    assert set(DEFAULTS[number]) == {field.name for field in dataclasses.fields(Recipe)} - {"name"}
+    assert Recipe.from_json({"name": "modern"}) == PAPER.changed(name="modern", resampling="scipy")
+
+
+@pytest.mark.parametrize("number", [0, 2, "1", None, [1]])
+def test_a_recipe_of_an_unknown_format_is_refused(number, tmp_path):
+    (tmp_path / "newer.json").write_text(json.dumps(PAPER.to_json() | {"format": number}))
+    with pytest.raises(RecipeError, match=r"newer\.json: the recipe is of format .*reads 1.*Update"):
+        find_recipe(str(tmp_path / "newer.json"))
 
 
 def test_settings_are_read_as_their_field_s_type():

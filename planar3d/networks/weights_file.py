@@ -58,7 +58,8 @@ def read_recipe(path: str | Path) -> Recipe | None:
     if RECIPE not in metadata:
         return None
     content = metadata[RECIPE]
-    unknown = sorted(map(plain_text, content.keys() - {field.name for field in dataclasses.fields(Recipe)}))
+    known = {"format", *(field.name for field in dataclasses.fields(Recipe))}
+    unknown = sorted(map(plain_text, content.keys() - known))
     if unknown:
         written = plain_text(_mapping(metadata.get(CARD, {}).get("versions")).get("planar3d", "another version"))
         raise WeightsError(

@@ -1,7 +1,8 @@
 """Cross-validation: prepare every scan, then train, predict and score each round (Kolarik 2020, section 4)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,6 +19,7 @@ from planar3d.networks.card_content import training_card
 from planar3d.networks.model_card import write_card
 from planar3d.networks.weights_file import load_network
 from planar3d.progress import Ticker
+from planar3d.recipe_formats import written_fields
 from planar3d.recipes import Recipe
 from planar3d.scans.prepare import Prepared, load_prepared, prepare, save_prepared
 from planar3d.scans.volume import read_mask, read_scan
@@ -57,12 +59,11 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False) -> None
         RunError: prepared scans made by another recipe.
     """
     made_by = run.folder / "prepared" / "recipe.json"
-    fields = {name: getattr(run.recipe, name) for name in PREPARATION_FIELDS}
+    fields = _preparation(vars(run.recipe))
     with locked(made_by.parent, "preparing", wait=notify):
         if not made_by.is_file():
             write_json(made_by, fields)
-        # A file older than a field does not hold it, and its scans are close enough to be gone on with.
-        elif fields | (found := read_json(made_by)) != fields:
+        elif (found := _preparation(written_fields(read_json(made_by)))) != fields:
             raise RunError(f"{made_by.parent} was prepared with {found}, now {fields} is asked. Use another --out.")
     for number, (scan_id, case) in enumerate(run.cases.items(), start=1):
         folder = run.prepared(scan_id)
@@ -77,6 +78,10 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False) -> None
             prepared = prepare(scan, run.recipe)
             save_prepared(folder, prepared, prepared.align(mask))
         notify(f"prepared {scan_id}  {number}/{len(run.cases)}")
+
+
+def _preparation(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: fields[name] for name in PREPARATION_FIELDS}
 
 
 def run_rounds(run: Run, rounds: Sequence[int], notify: Notify, assume_affine: bool = False) -> None:

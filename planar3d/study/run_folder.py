@@ -108,7 +108,7 @@ def _agree(folder: Path, asked: dict[str, Any]) -> None:
         if name == "environment.json":
             continue
         found = read_json(path)
-        if name == "recipe.json":  # one that is older than a field gets that field's value
+        if name == "recipe.json":  # one that is older than a field means what was done then
             found = Recipe.from_json(found, str(path)).to_json()
         if found != content:
             raise RunError(

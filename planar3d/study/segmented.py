@@ -18,6 +18,7 @@ from planar3d.evaluation.figures import overlay as draw_overlay
 from planar3d.evaluation.lesion_table import Lesion, lesion_table, write_lesions
 from planar3d.evaluation.quality import QualityWarning, check_quality
 from planar3d.files import read_json, write_json, written_beside
+from planar3d.recipes import Recipe
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.outputs import Outputs
 from planar3d.scans.volume import Scan
@@ -153,4 +154,6 @@ def _relative(outputs: Outputs, names: Iterable[str]) -> dict[str, str]:
 def _deciding(part: str, record: Mapping[str, Any]) -> Any:
     """What of a part of a record decides the mask: of scan and model, which may move, the digest."""
     found = record.get(part) or {}
+    if part == "recipe":  # a record that is older than a field means what it meant then
+        return Recipe.from_json(found, "record").to_json()
     return found.get("sha256") if part in ("scan", "model") else found

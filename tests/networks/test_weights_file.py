@@ -168,6 +168,18 @@ def test_a_recipe_that_is_newer_or_absurd_is_refused(trained, content, sentence)
         read_recipe(trained)
 
 
+def test_a_file_from_before_a_field_keeps_the_meaning_it_had(network, tmp_path):
+    recipe = MODERN.changed(size=32, crop=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
+    path = save_weights(network, tmp_path / "older.weights.h5", recipe)
+    assert read_recipe(path) == recipe and recipe.smallest_lesion_mm3 == 20
+    older = {k: v for k, v in recipe.to_json().items() if k not in ("format", "smallest_lesion_mm3")}
+    change(path, "planar3d_recipe", older)
+    assert read_recipe(path) == load_network(path)[1] == recipe.changed(smallest_lesion_mm3=0)
+    change(path, "planar3d_recipe", recipe.to_json() | {"format": 99})
+    with pytest.raises(WeightsError, match=r"older\.weights\.h5 .*format 99.*Update"):
+        read_recipe(path)
+
+
 def test_a_recipe_of_ones_own_goes_around_one_that_is_refused(trained):
     change(trained, "planar3d_recipe", RECIPE.to_json() | {"wavelets": 3})
     own = RECIPE.changed(threshold=99)

@@ -75,16 +75,17 @@ def test_what_is_done_is_not_done_again(run, data):
     assert before == after
 
 
-def test_a_run_from_before_a_field_was_there_is_gone_on_with(run, data, tmp_path):
+def test_a_run_from_before_a_field_was_there_goes_on_by_what_was_done_then(run, data, tmp_path):
     folder = shutil.copytree(run.folder, tmp_path / "older")
     for path in (folder / "recipe.json", folder / "prepared" / "recipe.json"):
         content = json.loads(path.read_text())
         del content["resampling"]
         path.write_text(json.dumps(content))
-    prepare_scans(start_run(folder, find_cases(data), RECIPE, run.folds), _quiet)
-    assert open_run(folder).recipe == RECIPE
-    with pytest.raises(RunError, match=r"another recipe \(resampling: matrix there, scipy now\)"):
-        start_run(folder, find_cases(data), RECIPE.changed(resampling="scipy"), run.folds)
+    then = RECIPE.changed(resampling="scipy")
+    assert open_run(folder).recipe == then
+    prepare_scans(start_run(folder, find_cases(data), then, run.folds), _quiet)
+    with pytest.raises(RunError, match=r"another recipe \(resampling: scipy there, matrix now\)"):
+        start_run(folder, find_cases(data), RECIPE, run.folds)
 
 
 def test_rounds_run_alone_equal_those_of_the_whole_run(run, data, tmp_path):
