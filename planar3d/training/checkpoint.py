@@ -2,6 +2,9 @@
 
 import csv
 import json
+import re
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from planar3d.errors import RunError
 from planar3d.files import read_json, write_csv, write_json, written_beside
 
 HISTORY_COLUMNS = ("epoch", "learning_rate", "loss", "dice", "val_loss", "val_dice", "seconds")
+_COUNTER = re.compile(r"_\d+/")
 
 
 @dataclass
@@ -47,36 +51,64 @@ def finished(folder: Path) -> Progress:
     return Progress(**read_json(folder / "training.json"), history=history)
 
 
-def save(folder: Path, trainer: keras.Model, progress: Progress) -> None:
-    """Save weights, optimizer and progress: one file for everything, so that it is all of one epoch."""
+def save(folder: Path, network: keras.Model, optimizer: keras.optimizers.Optimizer, progress: Progress) -> None:
+    """Save network, optimizer and progress: one file for everything, so that it is all of one epoch.
+
+    Of the network every variable is saved: weights, statistics of batches, and the states of random layers.
+    """
     write_csv(folder / "history.csv", HISTORY_COLUMNS, progress.history)
-    arrays = {f"weight-{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(trainer.trainable_variables)}
-    arrays |= {f"optimizer-{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(trainer.optimizer.variables)}
+    arrays = {name: keras.ops.convert_to_numpy(v) for name, v in _named(network, optimizer).items()}
     arrays["progress"] = np.frombuffer(json.dumps(vars(progress)).encode(), np.uint8)
     with written_beside(_backup(folder)) as temporary:
         np.savez(temporary, **arrays)
 
 
-def restore(folder: Path, trainer: keras.Model) -> Progress:
-    """Fill a trainer from the last saved epoch, if there is one, and return its progress.
+def restore(folder: Path, network: keras.Model, optimizer: keras.optimizers.Optimizer) -> Progress:
+    """Fill network and optimizer from the last saved epoch, if there is one, and return its progress.
 
     Raises:
-        RunError: the saved state is damaged or of another network.
+        RunError: the saved state is damaged or of another network or optimizer; then nothing is filled.
     """
     path = _backup(folder)
     if not path.is_file():
         return Progress()
+    variables = _named(network, optimizer)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            for i, variable in enumerate(trainer.trainable_variables):
-                variable.assign(arrays[f"weight-{i}"])
-            for i, variable in enumerate(trainer.optimizer.variables):
-                variable.assign(arrays[f"optimizer-{i}"])
-            return Progress(**json.loads(arrays["progress"].tobytes()))
-    except (OSError, ValueError, KeyError) as error:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        progress = Progress(**json.loads(arrays.pop("progress").tobytes()))
+        if unlike := _first_difference(variables, arrays):
+            raise ValueError(unlike)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise RunError(
-            f"{path} cannot be resumed from ({error}). Delete {path.parent} to train from the start."
+            f"{path} cannot be resumed from ({error}). Delete {path.parent.parent} to train from the start."
         ) from None
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+    return progress
+
+
+def _named(network: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[str, keras.Variable]:
+    """All variables by their paths, which do not depend on what else a process has built."""
+    named: dict[str, keras.Variable] = {}
+    for part, variables in (("network", network.variables), ("optimizer", optimizer.variables)):
+        for variable in variables:
+            # Keras counts optimizers and the generators of random layers through a process: adam_1, seed_generator_7.
+            counted = part == "optimizer" or variable.path.startswith("seed_generator")
+            path = _COUNTER.sub("/", variable.path, count=1) if counted else variable.path
+            copies = sum(name.partition("#")[0] == f"{part}/{path}" for name in named)
+            named[f"{part}/{path}#{copies}" if copies else f"{part}/{path}"] = variable
+    return named
+
+
+def _first_difference(variables: Mapping[str, keras.Variable], arrays: Mapping[str, np.ndarray]) -> str:
+    """A few words on what is not the same; none if names and shapes are."""
+    for name in sorted(variables.keys() ^ arrays.keys()):
+        return f"{name} is {'there and not here' if name in arrays else 'here and not there'}"
+    for name, variable in variables.items():
+        if variable.shape != arrays[name].shape:
+            return f"{name} has the shape {arrays[name].shape} there and {tuple(variable.shape)} here"
+    return ""
 
 
 def _backup(folder: Path) -> Path:

@@ -132,7 +132,7 @@ def fit(
     if is_finished(folder):
         return finished(folder)
     trainer = compiled(trained, recipe, recipe.epochs * -(-len(training) // recipe.batch_size))
-    progress = restore(folder, trainer)
+    progress = restore(folder, network, trainer.optimizer)
     if progress.epoch:
         notify(f"going on after epoch {progress.epoch}")
     began = time.monotonic()
@@ -151,7 +151,7 @@ def fit(
         if _is_better(row, progress.best, recipe.monitor):
             progress.best, progress.best_epoch = row.get(recipe.monitor, row["loss"]), progress.epoch
             save_weights(network, folder / "best.weights.h5", recipe, card)
-        save(folder, trainer, progress)
+        save(folder, network, trainer.optimizer, progress)
         left = (time.monotonic() - began) / (progress.epoch - first) * (recipe.epochs - progress.epoch)
         notify(_line(progress, recipe, left))
     finish(folder, progress)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from planar3d.errors import RecipeError
+from planar3d.errors import RecipeError, RunError
 from planar3d.networks.weights_file import load_network
 from planar3d.recipes import MODERN, PAPER
 from planar3d.training.crops import CropSamples
@@ -102,6 +102,63 @@ def test_a_killed_run_on_crops_sees_the_crops_it_would_have_seen(scans, tmp_path
     kept, _ = load_network(tmp_path / "whole/best.weights.h5")
     for a, b in zip(whole.weights, kept.weights, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def _with_statistics_and_chance():
+    """A small network whose training changes more than its trainable weights."""
+    inputs = keras.Input((16, 32, 32, 3), name="input")
+    x = keras.layers.Conv3D(4, 3, padding="same", name="first")(inputs)
+    x = keras.layers.BatchNormalization(momentum=0.9, name="norm")(x)
+    inner = keras.Sequential([keras.Input(x.shape[1:]), keras.layers.Dropout(0.3, name="drop")], name="inner")
+    x = keras.layers.GaussianNoise(0.1, name="noise")(inner(x))
+    x = keras.layers.Conv3D(2, 1, activation="relu", name="second")(x)
+    return keras.Model(inputs, keras.layers.Conv3D(1, 1, activation="sigmoid", dtype="float32", name="conv10")(x))
+
+
+def _train_small(scans, folder, notify=lambda text: None, build=_with_statistics_and_chance, recipe=TINY):
+    folder.mkdir(exist_ok=True)
+    make_deterministic()
+    keras.utils.set_random_seed(recipe.seed)
+    network = build()
+    training, validation = training_and_validation(2, 1, recipe.size, recipe)
+    samples = ScanSamples(*scans, recipe)
+    return network, fit(network, trainer_of(network), samples, training, validation, recipe, folder, notify)
+
+
+def test_a_killed_run_keeps_batch_statistics_and_the_states_of_random_layers(scans, tmp_path, monkeypatch):
+    # The small network is none of the recipe's, so its best weights are kept without the recipe.
+    monkeypatch.setattr("planar3d.training.fit.save_weights", lambda network, path, *_: network.save_weights(path))
+    whole, progress = _train_small(scans, tmp_path / "whole")
+    with pytest.raises(_KilledError):
+        _train_small(scans, tmp_path / "killed", _kill_after(2))
+    resumed, again = _train_small(scans, tmp_path / "killed")
+    assert [row["loss"] for row in progress.history] == [row["loss"] for row in again.history]
+    assert len(whole.variables) > len(whole.trainable_variables) + 3
+    for a, b in zip(whole.variables, resumed.variables, strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=a.path)
+    assert not np.array_equal(whole.get_layer("norm").moving_mean, np.zeros(4))
+
+
+def test_a_run_is_not_resumed_with_another_network_or_from_damaged_bytes(scans, tmp_path, monkeypatch):
+    monkeypatch.setattr("planar3d.training.fit.save_weights", lambda network, path, *_: network.save_weights(path))
+    with pytest.raises(_KilledError):
+        _train_small(scans, tmp_path, _kill_after(1))
+
+    def other(rename):
+        def build():
+            network = _with_statistics_and_chance()
+            for layer in network.layers:
+                layer.name = rename.get(layer.name, layer.name)
+            return keras.models.clone_model(network)
+
+        return build
+
+    with pytest.raises(RunError, match=r"network/norm/beta is there and not here.*Delete .* from the start"):
+        _train_small(scans, tmp_path, build=other({"norm": "renamed"}))
+    state = tmp_path / "backup/state.npz"
+    state.write_bytes(state.read_bytes()[:-200])
+    with pytest.raises(RunError, match=r"cannot be resumed from"):
+        _train_small(scans, tmp_path)
 
 
 def test_the_trainer_trains_as_the_plain_network_does(scans, tmp_path):
