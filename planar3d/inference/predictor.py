@@ -15,6 +15,7 @@ from planar3d.inference.windowed import WindowedInference
 from planar3d.recipes import PAPER, Recipe
 from planar3d.scans.windows import threshold
 from planar3d.training.backends import on_gpu
+from planar3d.training.precision import in_precision, precision_of
 
 METHODS = ("auto", "shared", "windowed")
 ENGINES = ("auto", "keras", "openvino")
@@ -60,21 +61,25 @@ def predictor(
         batch_size: windows at once, of the windowed method.
 
     Raises:
-        RecipeError: an unknown method, engine or precision, or a precision that the engine cannot give.
+        RecipeError: an unknown method, engine or precision, or the windowed method on OpenVINO.
         Planar3DError: the network's graph does not allow the method, or the engine is not installed.
     """
     _check("method", method, METHODS)
     _check("engine", engine, ENGINES)
     if precision is not None:
         _check("precision", precision, PRECISIONS)
+    if method == "windowed" and engine == "openvino":
+        raise RecipeError(
+            "method='windowed' is the reference, on Keras; use method='shared' with engine='openvino', or engine='keras'."
+        )
     if method == "windowed":
-        return _windowed(network, recipe, engine, precision, batch_size)
+        return _windowed(network, recipe, precision, batch_size)
     try:
         return _shared(network, recipe, engine, precision)
     except Planar3DError as error:
-        if method == "shared" or engine == "openvino" or precision is not None:
+        if method == "shared" or engine == "openvino":
             raise
-        fallback = WindowedInference(network, recipe, batch_size)
+        fallback = _windowed(network, recipe, precision, batch_size)
         fallback.description += f" ({error})"
         return fallback
 
@@ -110,15 +115,12 @@ def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise RecipeError(f"{name}={value!r} is unknown; choose one of: {', '.join(map(repr, choices))}.")
 
 
-def _windowed(
-    network: keras.Model, recipe: Recipe, engine: str, precision: str | None, batch_size: int
-) -> WindowedInference:
-    if engine == "openvino" or precision not in (None, _precision_of(network)):
-        raise RecipeError(
-            "method='windowed' is the reference: Keras, in the network's own precision. Use method='shared' for "
-            f"engine={engine!r}, precision={precision!r}."
-        )
-    return WindowedInference(network, recipe, batch_size)
+def _windowed(network: keras.Model, recipe: Recipe, precision: str | None, batch_size: int) -> WindowedInference:
+    return WindowedInference(_in(precision, network), recipe, batch_size)
+
+
+def _in(precision: str | None, network: keras.Model) -> keras.Model:
+    return in_precision(network, precision) if precision else network
 
 
 def _shared(network: keras.Model, recipe: Recipe, engine: str, precision: str | None) -> Predictor:
@@ -128,15 +130,10 @@ def _shared(network: keras.Model, recipe: Recipe, engine: str, precision: str | 
         try:
             return _on_openvino(network, recipe, precision)
         except Planar3DError:
-            if precision is not None:
-                raise
-    if precision not in (None, _precision_of(network)):
-        raise RecipeError(
-            f"engine='keras' computes in the network's own precision, {_precision_of(network)}; load the network with "
-            f"the recipe's precision set to {precision!r}, or use engine='openvino'."
-        )
-    plan = make_plan(network, recipe.stride, exact=_precision_of(network) == "float32")
-    return SharedInference(plan, KerasEngine(), recipe.channels, f"shared on Keras, {_precision_of(network)}")
+            pass  # Keras computes what OpenVINO does not know
+    network = _in(precision, network)
+    plan = make_plan(network, recipe.stride, exact=precision_of(network) == "float32")
+    return SharedInference(plan, KerasEngine(), recipe.channels, f"shared on Keras, {precision_of(network)}")
 
 
 def _on_openvino(network: keras.Model, recipe: Recipe, precision: str | None) -> Predictor:
@@ -157,11 +154,6 @@ def _on_openvino(network: keras.Model, recipe: Recipe, precision: str | None) ->
 
 def _has_openvino() -> bool:
     return importlib.util.find_spec("openvino") is not None
-
-
-def _precision_of(network: keras.Model) -> str:
-    computes = {layer.compute_dtype for layer in network.layers if layer.weights}
-    return next((p for p, dtype in (("bf16", "bfloat16"), ("float16", "float16")) if dtype in computes), "float32")
 
 
 class _Checked:
@@ -189,10 +181,15 @@ class _Checked:
         """Dice of both masks in the middle of a window, of that with most voxels in bf16; 1 where both are empty."""
         depth, stride = self.recipe.depth, self.recipe.stride
         margin = (depth - stride) // 2
-        in_bf16 = threshold(probabilities, self.recipe.threshold)
-        marked = in_bf16.sum(axis=(1, 2))[margin : len(in_bf16) - margin]
-        start = int(np.argmax(np.convolve(marked, np.ones(stride), "valid")[::stride])) * stride
+
+        def marked(part: np.ndarray) -> np.ndarray:
+            # The rule may be relative to the highest probability, which is that of the whole scan for any part of it.
+            return threshold(part, self.recipe.threshold, self.recipe.threshold_rule, float(probabilities.max()))
+
+        in_bf16 = marked(probabilities)
+        counts = in_bf16.sum(axis=(1, 2))[margin : len(in_bf16) - margin]
+        start = int(np.argmax(np.convolve(counts, np.ones(stride), "valid")[::stride])) * stride
         found = in_bf16[start + margin : start + margin + stride]
-        expected = threshold(self.in_float32.middle(voxels[start : start + depth]), self.recipe.threshold)
+        expected = marked(self.in_float32.middle(voxels[start : start + depth]))
         both = int(expected.sum()) + int(found.sum())
         return 2 * int((expected & found).sum()) / both if both else 1.0

@@ -79,7 +79,9 @@ def compose(windows: np.ndarray, stride: int = 8, slices: int | None = None) -> 
     return volume[:slices]
 
 
-def threshold(probabilities: np.ndarray, of_256: float = 16, rule: str = "absolute") -> np.ndarray:
+def threshold(
+    probabilities: np.ndarray, of_256: float = 16, rule: str = "absolute", highest: float | None = None
+) -> np.ndarray:
     """Binarize lesion probabilities: 1 where p · 256 > t.
 
     Args:
@@ -87,6 +89,7 @@ def threshold(probabilities: np.ndarray, of_256: float = 16, rule: str = "absolu
         of_256: the threshold t of 256; the paper's is 16.
         rule: `"absolute"`; or `"released"`, relative to the volume's own maximum as in the released code:
             q = uint8(255 · p), 1 where q > max(q) // (256 / t), which is max(q) // 16 for t = 16.
+        highest: the volume's maximum, for `"released"` where the probabilities are a part of the volume.
 
     Returns:
         uint8 {0, 1} of the same shape.
@@ -98,7 +101,8 @@ def threshold(probabilities: np.ndarray, of_256: float = 16, rule: str = "absolu
         return (probabilities * np.float32(256) > of_256).astype(np.uint8)
     if rule == "released":
         levels = (probabilities * np.float32(255)).astype(np.uint8)
-        limit = int(levels.max() // (256 / of_256)) if of_256 else 0
+        most = levels.max() if highest is None else int(np.float32(highest) * np.float32(255))
+        limit = int(most // (256 / of_256)) if of_256 else 0
         return (levels > limit).astype(np.uint8)
     raise ValueError(f"rule={rule!r} is unknown; choose one of: 'absolute', 'released'.")
 

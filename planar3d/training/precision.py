@@ -68,6 +68,34 @@ def built_with(precision: str, build: Callable[[], keras.Model]) -> keras.Model:
         keras.config.set_dtype_policy(before)
 
 
+def precision_of(network: keras.Model) -> str:
+    """The precision that a network computes in: that of its layers with weights, the narrowest if they differ."""
+    computes = {layer.compute_dtype for layer in _flat_layers(network) if layer.weights}
+    return next((p for p, dtype in (("bf16", "bfloat16"), ("float16", "float16")) if dtype in computes), "float32")
+
+
+def in_precision(network: keras.Model, precision: str) -> keras.Model:
+    """A functional network in another precision, with copies of its weights; itself if it computes in that.
+
+    What gives an output stays in float32, since its probabilities are compared with thresholds.
+    """
+    if precision == precision_of(network):
+        return network
+    last = {tensor._keras_history.operation.name for tensor in network.outputs}
+
+    def cast(layer: Any) -> Any:
+        config = layer.get_config()
+        if isinstance(layer, keras.Layer) and not isinstance(layer, keras.layers.InputLayer):
+            config["dtype"] = "float32" if layer.name in last else POLICIES[precision]
+        if "activation" in config:
+            config["activation"] = layer.activation  # the configuration has no more than its name
+        return type(layer).from_config(config)
+
+    copy = keras.models.clone_model(network, clone_function=cast, recursive=True)
+    copy.set_weights(network.get_weights())
+    return copy
+
+
 def guard_gradients(
     network: keras.Model,
     batch_size: int,

@@ -10,7 +10,7 @@ from planar3d.inference import predictor as module
 from planar3d.inference.predictor import PRECISIONS, predict_volume, predictor
 from planar3d.recipes import PAPER
 from planar3d.scans.windows import threshold
-from planar3d.training.precision import built_with
+from planar3d.training.precision import built_with, in_precision, precision_of
 
 RECIPE = PAPER.changed(size=32)
 
@@ -27,7 +27,6 @@ def depth_blur() -> keras.Model:
         ({"engine": "tpu"}, "engine='tpu' is unknown; choose one of: 'auto', 'keras', 'openvino'"),
         ({"precision": "int8"}, "precision='int8' is unknown; choose one of: 'float32', 'bf16'"),
         ({"method": "windowed", "engine": "openvino"}, "the reference"),
-        ({"engine": "keras", "precision": "bf16"}, "the network's own precision, float32"),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_sentence(choice, sentence) -> None:
@@ -56,6 +55,34 @@ def test_a_bf16_network_predicts_in_bf16_on_keras() -> None:
     predict = predictor(network, RECIPE, engine="keras")
     assert predict.description == "shared on Keras, bf16"
     np.testing.assert_allclose(predict(scan), predict_volume(network, scan, RECIPE, "windowed"), atol=0.01)
+
+
+def sharp_sigmoid(x):
+    return keras.ops.sigmoid(4 * x)
+
+
+@pytest.mark.parametrize("method", ["shared", "windowed"])
+def test_a_network_predicts_on_keras_in_the_precision_that_is_asked_for(method: str) -> None:
+    network, scan = planar_resunet(), voxels(32, 32)
+    network.layers[-1].activation = sharp_sigmoid  # of one's own, which a copy by configuration would lose
+    before = network.get_weights()
+    wide = predict_volume(network, scan, RECIPE, "windowed")
+    narrow = predictor(network, RECIPE, method, "keras", "bf16")(scan)
+    assert narrow.dtype == np.float32 and 0 < np.abs(narrow - wide).max() < 0.05
+    # … and back: what was built in bf16 is float32 where that is asked for.
+    in_bf16 = in_precision(network, "bf16")
+    assert precision_of(in_bf16) == "bf16" and precision_of(network) == "float32"
+    np.testing.assert_allclose(predictor(in_bf16, RECIPE, method, "keras", "float32")(scan), wide, atol=1e-6)
+    for a, b in zip(before, network.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_precision_is_given_where_windows_share_nothing_too() -> None:
+    network, scan = depth_blur(), voxels(32, 32)
+    predict = predictor(network, RECIPE, precision="bf16")
+    assert predict.description.startswith("windowed")
+    difference = np.abs(predict(scan) - predict_volume(network, scan, RECIPE, "windowed")).max()
+    assert 0 < difference < 0.02
 
 
 class TestOpenVINO:
@@ -115,6 +142,24 @@ class TestOpenVINO:
         most = int(narrow.sum(axis=1).argmax())
         dice = 2 * (wide & narrow)[most].sum() / (wide[most].sum() + narrow[most].sum())
         assert 0 < dice < 1
+        assert predict.description.endswith(f" {dice:.4f})")
+
+    def test_bf16_is_compared_on_the_rule_that_the_recipe_has(self, monkeypatch) -> None:
+        engine = pytest.importorskip("planar3d.inference.openvino_engine")
+        monkeypatch.setattr(engine, "multiplies_bf16", lambda: True)
+        network, scan = planar_resunet(), voxels(40, 32)
+        # By the absolute rule all is lesion in both, and the masks agree whatever bf16 does.
+        network.get_layer("conv10").bias.assign([-2.0])
+        recipe = RECIPE.changed(threshold=240.0, threshold_rule="released")
+        volumes = {p: predict_volume(network, scan, recipe, engine="openvino", precision=p) for p in PRECISIONS}
+        masks = {p: threshold(volumes[p], 240.0, "released", float(volumes["bf16"].max())) for p in PRECISIONS}
+        middles = {p: mask[4:36].reshape(4, -1) for p, mask in masks.items()}
+        most = int(middles["bf16"].sum(axis=1).argmax())
+        wide, narrow = middles["float32"][most], middles["bf16"][most]
+        assert threshold(volumes["float32"], 240.0).sum() == 0 < narrow.sum() < narrow.size
+        predict = predictor(network, recipe)
+        predict(scan)
+        dice = 2 * (wide & narrow).sum() / (wide.sum() + narrow.sum())
         assert predict.description.endswith(f" {dice:.4f})")
 
     def test_processors_without_bf16_stay_in_float32(self, monkeypatch) -> None:
