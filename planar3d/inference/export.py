@@ -16,6 +16,7 @@ from planar3d.files import folder_written_beside, write_json
 from planar3d.inference.export_formats import FORMATS, Format
 from planar3d.locks import locked
 from planar3d.recipes import Recipe
+from planar3d.scans.prepare import describe_input
 from planar3d.scans.windows import network_input
 
 # Largest difference of a probability that summing in another order explains, with room; other weights or a wrong layer
@@ -138,8 +139,7 @@ def _description(network: keras.Model, recipe: Recipe | None) -> dict[str, Any]:
             "name": "input",
             "axes": AXES,
             "shape": [None, *network.input_shape[1:]],
-            "slices": "sagittal, from left to right; rows from superior to inferior; cols from anterior to posterior",
-            "values": "8 bit / 128 - 1, float32, the one modality in every channel",
+            **({} if recipe is None else describe_input(recipe)),
         },
         "output": {
             "axes": AXES,

@@ -13,6 +13,7 @@ import numpy as np
 from planar3d.environment import versions
 from planar3d.recipes import Recipe
 from planar3d.scans.folds import Fold
+from planar3d.scans.prepare import describe_input
 from planar3d.transfer.digests import digest_of_all
 
 # A card lies in an attribute of less than 64 KiB; of larger data sets it names the first scans.
@@ -22,11 +23,6 @@ _ENCODERS = {
     "imagenet": "VGG-16, Simonyan and Zisserman 2015, Visual Geometry Group, University of Oxford; ImageNet weights as "
     "distributed with Keras (CC BY 4.0)",
     "none": "random at the beginning",
-}
-_GRIDS = {
-    "cube": "It is resampled to a sagittal cube of {size} voxels along each axis.",
-    "slices": "Its axial slices are resampled to {size} × {size} pixels of {pixel_mm:g} mm; slices closer than "
-    "{slice_mm:g} mm are interleaved into stacks of about that distance.",
 }
 
 
@@ -41,6 +37,7 @@ def filled_card(
         arrays: of its weights file, by `layer/weight`, as they are read from there.
         said: comes before what the recipe tells; nothing comes before what is measured.
     """
+    seen = describe_input(recipe)
     told = {
         "name": recipe.name,
         "data": "not stated",
@@ -48,7 +45,7 @@ def filled_card(
         "attribution": [f"Encoder: {_encoder(recipe.encoder_weights)}."],
         "input": [
             f"One raw FLAIR scan of a {_shown(recipe)}, NIfTI, any orientation; no registration is needed.",
-            _GRIDS[recipe.grid].format_map(vars(recipe)),
+            f"It is prepared as {seen['grid']}; {seen['grey_levels']}.",
         ],
         "limits": ["Research software, no medical device.", "Its scores on scans of other sites are not known."],
     }

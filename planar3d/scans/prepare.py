@@ -10,9 +10,10 @@ from scipy import ndimage
 from planar3d.errors import RunError, ScanError
 from planar3d.files import read_json, write_json, written_beside
 from planar3d.recipes import PAPER, Recipe
-from planar3d.scans.geometry import Geometry
+from planar3d.scans.geometry import VIEWS, Geometry
 from planar3d.scans.intensities import (
     HEAD_LEVEL,
+    MEDIAN_LEVEL,
     head_median,
     head_threshold,
     through_float16,
@@ -24,8 +25,37 @@ from planar3d.scans.intensities import (
 from planar3d.scans.nifti import MAXIMUM_VOXELS
 from planar3d.scans.resample import RESAMPLINGS
 from planar3d.scans.volume import Scan, check_same_grid
+from planar3d.scans.windows import INPUT_SCALE
 
 _HEAD_SHARE = 0.002  # of a slice; about a square centimetre, which holds no lesion
+
+# Directions by nibabel's codes, and the planes of slices that follow each other in them.
+_DIRECTIONS = {
+    **{"L": "from right to left", "R": "from left to right", "P": "from anterior to posterior"},
+    **{"A": "from posterior to anterior", "S": "from inferior to superior", "I": "from superior to inferior"},
+}
+_PLANES = {"L": "sagittal", "R": "sagittal", "A": "coronal", "P": "coronal", "S": "axial", "I": "axial"}
+_GRIDS = {
+    "cube": "resampled to a {plane} cube of {size} voxels along each axis",
+    "slices": "{plane} slices resampled to {size} × {size} pixels of {pixel_mm:g} mm; slices closer than {slice_mm:g} mm "
+    "are interleaved into stacks of about that distance",
+}
+_GREY_LEVELS = {
+    "min-max": "the least and greatest value of the scan become 0 and 255",
+    "median": f"the median of the head becomes {MEDIAN_LEVEL:g} of 255",
+}
+
+
+def describe_input(recipe: Recipe) -> dict[str, str]:
+    """What a network sees of a scan, in words: `slices` (their directions), `grid`, `grey_levels` and `values`."""
+    view = VIEWS[recipe.grid]
+    plane, (slices, rows, cols) = _PLANES[view[0]], (_DIRECTIONS[code] for code in view)
+    return {
+        "slices": f"{plane}, {slices}; rows {rows}; cols {cols}",
+        "grid": _GRIDS[recipe.grid].format_map({**vars(recipe), "plane": plane}),
+        "grey_levels": _GREY_LEVELS[recipe.grey_levels],
+        "values": f"8 bit / {INPUT_SCALE} - 1, float32, the one modality in every channel",
+    }
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,9 @@ from planar3d.inference.export_formats import FORMATS, Format
 from planar3d.inference.slicewise import slicewise
 from planar3d.networks.planar_resunet import PlanarResUNet
 from planar3d.networks.weights_file import save_weights
-from planar3d.recipes import PAPER
+from planar3d.recipes import MODERN, PAPER, RECIPES, RELEASED
+from planar3d.scans.prepare import describe_input, prepare
+from planar3d.scans.volume import read_scan
 
 TINY = PAPER.changed(size=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
 
@@ -64,6 +66,40 @@ def test_onnx_and_openvino_files_carry_recipe_and_layers_themselves(network, tmp
     assert {"conv91", "trans9", "conc92"} <= {node.name for node in model.graph.node}
     model = openvino.Core().read_model(tmp_path / f"openvino/{network.name}.xml")
     assert json.loads(model.get_rt_info(["planar3d", "recipe"]).astype(str)) == TINY.to_json()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "slices", "grid", "grey"),
+    [
+        (PAPER, "sagittal, from left to right; rows from superior to inferior; cols from anterior to posterior",
+         "a sagittal cube of 32 voxels", "least and greatest"),
+        (RELEASED, "sagittal, from left to right; rows from superior to inferior; cols from anterior to posterior",
+         "a sagittal cube of 32 voxels", "least and greatest"),
+        (MODERN, "axial, from inferior to superior; rows from anterior to posterior; cols from right to left",
+         "axial slices resampled to 32 × 32 pixels of 0.9 mm", "median of the head"),
+    ],
+)  # fmt: skip
+def test_an_export_says_what_the_preparation_gives_the_network(network, tmp_path, recipe, slices, grid, grey):
+    export_network(network, tmp_path, ["savedmodel"], recipe.changed(size=32))
+    described = json.loads((tmp_path / "savedmodel/planar3d.json").read_text())["input"]
+    assert described["slices"] == slices and grid in described["grid"] and grey in described["grey_levels"]
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_the_directions_are_those_in_which_a_prepared_scan_runs(recipe, write_nifti):
+    # Voxels grow to the right, to the front and to the top, each by its own step.
+    x, y, z = np.meshgrid(*(np.arange(32) for _ in range(3)), indexing="ij")
+    scan = read_scan(write_nifti((x + 40 * y + 1600 * z + 1).astype(np.float32), affine=np.diag([2, 2, 2, 1])))
+    voxels = prepare(scan, recipe.changed(size=32, pixel_mm=2.0, raw_values="float32")).voxels.astype(float)
+    parts = describe_input(recipe)["slices"].replace("rows ", "").replace("cols ", "").split("; ")
+    directions = [parts[0].partition(", ")[2], *parts[1:]]
+    up = [f"from {word}" for word in ("inferior to superior", "posterior to anterior", "left to right")]
+    down = [f"from {word}" for word in ("superior to inferior", "anterior to posterior", "right to left")]
+    along = directions.index(up[0]) if up[0] in directions else directions.index(down[0])
+    # The steepest axis of the scan is that from bottom to top.
+    ends = np.take(voxels, [2, 29], axis=along).mean(axis=tuple({0, 1, 2} - {along}))
+    assert (ends[1] > ends[0]) == (up[0] in directions) and abs(ends[1] - ends[0]) > 50
+    assert len({words in directions for words in (*up, *down)}) == 2 and len(set(directions)) == 3
 
 
 def test_an_exported_onnx_file_is_a_source_of_weights(network, tmp_path):
