@@ -153,7 +153,7 @@ def _at_best(rows: Sequence[Row]) -> list[Row]:
 def _of_scans(rows: Sequence[Row], tested: str, score: str = "dice") -> dict[str, float]:
     """A score of every scan of the rounds (`"yes"`) or of those in none (`"no"`), its mean over runs."""
     scans = sorted({row["scan"] for row in rows if row["tested"] == tested})
-    # 0/0 is nan in the scores; of a scan with lesions it says that none was found.
+    # A lesion F1 of nan, in rows of earlier versions, says that none of a scan's lesions was found.
     return {scan: float(np.mean([np.nan_to_num(float(r[score])) for r in rows if r["scan"] == scan])) for scan in scans}
 
 

@@ -15,6 +15,7 @@ import typer
 
 from planar3d.commands.options import Settings
 from planar3d.evaluation.lesions import lesion_scores, ratio
+from planar3d.evaluation.scores import summarize
 from planar3d.files import read_rows, write_csv
 from planar3d.inference.predictor import predictor
 from planar3d.inference.prepared_scan import native_mask, predict_prepared
@@ -56,7 +57,7 @@ def main(
                 rows += scores_of(run, scan, predict, recipe, {"scan": scan, "round": number, "engine": engine})
             rows += scores_of_others(other or [], predict, recipe, {"round": number, "engine": engine})
         write_csv(out, COLUMNS, rows)
-    summarize(out, {scan for fold in run.folds for scan in fold.test})
+    print_means(out, {scan for fold in run.folds for scan in fold.test})
 
 
 def scores_of(run: Run, scan: str, predict: Any, recipe: Recipe, about: dict[str, Any]) -> list[dict[str, Any]]:
@@ -92,7 +93,7 @@ def _rows(prepared: Any, reference: Any, predict: Any, recipe: Recipe, about: di
     return rows
 
 
-def summarize(path: Path, tested: set[str]) -> None:
+def print_means(path: Path, tested: set[str]) -> None:
     """Print, for each engine, mean Dice by threshold, at the threshold crossed between rounds, and by scan."""
     rows = read_rows(path)
     for engine in dict.fromkeys(row["engine"] for row in rows):
@@ -116,10 +117,7 @@ def crossed(rows: list[dict[str, str]]) -> list[str]:
         others = [row for row in rows if row["round"] != number]
         best = max(THRESHOLDS, key=lambda threshold: _mean(others, threshold))
         kept += [row for row in rows if row["round"] == number and int(row["threshold"]) == best]
-    return [
-        f"{score} {np.nanmean(values):.3f} ± {np.nanstd(values, ddof=1):.3f}"
-        for score, values in ((s, [float(row[s]) for row in kept]) for s in SCORES)
-    ]
+    return [f"{score} {summarize(float(row[score]) for row in kept)}" for score in SCORES]
 
 
 def _mean(rows: list[dict[str, str]], threshold: int) -> float:

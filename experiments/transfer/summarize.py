@@ -59,13 +59,15 @@ def section(rows: Sequence[Row]) -> str:
     lines = [f"{there} of {planned} planned runs ({len(ARMS)} arms, {len(FOLDS)} folds, {len(SEEDS)} seeds) are in."]
     lines[0] += " `experiments/transfer/run.py` does them, `summarize.py` writes this."
     if rows:
+        unmarked = sum(math.isnan(_value(row, "precision")) for row in rows)
         steps, versions = (" or ".join(sorted({row[name] for row in rows})) for name in ("steps", "versions"))
         lines += [
             f"Each trained {steps} steps and kept the weights of its best validation Dice. Scores are of the native "
             "grid at the threshold 16 of 256; ± is the standard deviation over scans, each its mean over seeds, and "
-            "the next column that over seeds, each its mean over all folds. Lesion F1 is 0 where no lesion was "
-            "found. Validation Dice is that of windows, without a threshold, at its best and in the last epoch; ± is "
-            "over runs. Collapsed is a run that marks no voxel of its test scans; useless one whose mean "
+            "the next column that over seeds, each its mean over all folds. Lesion F1 is 0 where no lesion was found, "
+            f"and precision leaves out the masks that mark nothing ({unmarked} of {len(rows)}). Validation Dice is "
+            "that of windows, without a threshold, at its best and in the last epoch; ± is over runs. Collapsed is a "
+            "run that marks no voxel of its test scans; useless one whose mean "
             f"Dice is below {USELESS:g}, whatever it marks. Time and memory are the mean run's; {versions}.",
             "",
             *table(rows),
@@ -183,7 +185,7 @@ def draw_curves(curves: Sequence[Row], path: Path) -> Path:
 
 def _value(row: Row, name: str) -> float:
     value = float(row[name] or "nan")
-    # 0/0 is nan in the scores; of a scan with lesions it says that none was found.
+    # In rows of earlier versions nan says that none of a scan's lesions was found.
     return 0.0 if name == "lesion_f1" and math.isnan(value) else value
 
 

@@ -83,7 +83,7 @@ def box_plots(
     """Draw one box a center, with every scan as a point, for eight measures, and write them as PNG.
 
     Args:
-        scores: by center, by measure of `MEASURES`, the values of its scans; nan is left out.
+        scores: by center, by measure of `MEASURES`, the values of its scans; nan is left out, and the axis says so.
         path: where the PNG goes.
         published: by measure, by center, figures to mark beside the boxes.
     """
@@ -91,7 +91,8 @@ def box_plots(
     panels = figure.subplots(len(_BOXES), len(_BOXES[0]))
     marked = False
     for axes, measure in zip(panels.flat, (measure for row in _BOXES for measure in row), strict=True):
-        _draw_boxes(axes, [[v for v in center[measure] if not math.isnan(v)] for center in scores.values()])
+        defined = [[v for v in center[measure] if not math.isnan(v)] for center in scores.values()]
+        _draw_boxes(axes, defined)
         for place, center in enumerate(scores, start=1):
             if printed := (published or {}).get(measure, {}).get(center):
                 axes.plot(place + 0.38, printed.mean, "D", color=_PUBLISHED, markersize=6, clip_on=False)
@@ -99,7 +100,11 @@ def box_plots(
         label, unit, _ = MEASURES[measure]
         axes.set_title(f"{label} [{unit}]" if unit else label, fontsize=10)
         crowded = sum(map(len, scores)) > 3 * figure.get_figwidth()
-        axes.set_xticks(range(1, len(scores) + 1), list(scores), fontsize=9, rotation=60 if crowded else 0)
+        names = [
+            name if len(values) == len(center[measure]) else f"{name}\n{len(values)} of {len(center[measure])}"
+            for (name, center), values in zip(scores.items(), defined, strict=True)
+        ]
+        axes.set_xticks(range(1, len(scores) + 1), names, fontsize=9, rotation=60 if crowded else 0)
         axes.set_ylim(bottom=0) if unit else axes.set_ylim(-0.03, 1.03)
     markers = {"one scan": (_TRAINING, "o")}
     if marked:

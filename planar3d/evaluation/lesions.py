@@ -14,7 +14,11 @@ CONNECTIVITY = {6: 1, 18: 2, 26: 3}
 
 @dataclass(frozen=True)
 class LesionScores:
-    """How many lesions were found, and how many of the found ones are lesions; 0/0 is nan."""
+    """How many lesions were found, and how many of the found ones are lesions.
+
+    A sensitivity without reference lesions and a precision without predicted ones are nan. `f1` is 0 where the masks
+    have lesions and none matches, so that missed scans count in a mean; it is nan only where neither mask has any.
+    """
 
     sensitivity: float
     precision: float
@@ -76,7 +80,7 @@ def lesion_scores(
     detected = _count_detected(overlaps, reference_sizes, prediction_sizes, alpha, beta, gamma)
     confirmed = _count_detected(overlaps.T.tocsr(), prediction_sizes, reference_sizes, alpha, beta, gamma)
     sensitivity, precision = ratio(detected, shape[0]), ratio(confirmed, shape[1])
-    f1 = ratio(2 * sensitivity * precision, sensitivity + precision)
+    f1 = 2 * sensitivity * precision / (sensitivity + precision) if detected and confirmed else ratio(0, sum(shape))
     return LesionScores(sensitivity, precision, f1, shape[0], detected, shape[1], confirmed)
 
 

@@ -128,6 +128,8 @@ def _read_scores(path: Path) -> list[ScanScores]:
         try:
             # An undefined score is written as nan or as nothing.
             values = {name: float(row[name] or "nan") for name in MEASURES}
+            if math.isnan(values["lesion_f1"]) and values["reference_lesions"] + values["prediction_lesions"] > 0:
+                values["lesion_f1"] = 0.0  # as of today; earlier versions wrote nan where no lesion was found
             scans.append(ScanScores(row["scan"], row["group"], int(row["round"]), row["grid"], values))
         except ValueError as error:
             raise RunError(f"{path}, line {line}: {error}. Delete it to have the round scored again.") from None

@@ -59,18 +59,21 @@ class Table:
         return "\n".join([*lines, "", *(f"- {note}" for note in self.notes), ""])
 
     def to_csv(self) -> str:
-        """Return one line a cell: what it is, mean, sd and what that is over, number of values and of how many."""
+        """Return one line a cell: what it is, mean, sd and what that is over, number of values and of how many.
+
+        A mean of no defined value is empty.
+        """
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("row", "kind", "measure", "grid", "column", "mean", "sd", "sd_over", "values", "of"))
         for row in self.rows:
             for column in self.columns:
                 cell = row.cells.get(column, MISSING)
-                if not math.isnan(cell.mean):
+                if cell.total or not math.isnan(cell.mean):
                     counts = (cell.count, cell.total) if cell.total else ("", "")
-                    sd = "" if math.isnan(cell.sd) else cell.sd
+                    mean, sd = ("" if math.isnan(value) else value for value in (cell.mean, cell.sd))
                     what = (row.label, row.kind, row.measure, row.grid, column)
-                    writer.writerow((*what, cell.mean, sd, row.over, *counts))
+                    writer.writerow((*what, mean, sd, row.over, *counts))
         return stream.getvalue()
 
 

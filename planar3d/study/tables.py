@@ -1,5 +1,6 @@
 """Tables 2 and 3 of the paper, printed beside what a run reproduces, as CSV, Markdown and on the terminal."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ def table_2(results: Results) -> Table:
         f"Published: {published.PAPER}, table 2; round 1: {published.RELEASE}. All other rows: this run.",
         "Round 1, published, all scans: over the voxels of the three scans together, as in the released code; this "
         "run’s is the mean of its scans.",
+        *_left_out(results, published.TABLE_2),
         *_other_scans(results),
     ]
     return Table("table2", "Table 2: Dice and sensitivity by center", _columns(results), rows, notes)
@@ -58,7 +60,8 @@ def table_3(results: Results) -> Table:
         for over, spread in spreads.items()
     ]
     place = 1 + [system.name for system in published.TABLE_3].index(published.REPRODUCED)
-    notes = [*spread_notes(), f"The other rows: {published.PAPER}, table 3.", *_other_scans(results)]
+    left_out = _left_out(results, ("dice", "sensitivity"))
+    notes = [*spread_notes(), f"The other rows: {published.PAPER}, table 3.", *left_out, *_other_scans(results)]
     title = "Table 3: beside other unimodal methods and human experts"
     return Table("table3", title, ("dice", "sensitivity"), rows[:place] + ours + rows[place:], notes)
 
@@ -72,8 +75,9 @@ def measures_table(results: Results, grid: str) -> Table:
         for key, m in MEASURES.items()
     ]
     note = (
-        "A score that would be 0/0 is undefined and left out of its mean; “(4 of 5)” says so. "
-        "Lesion-wise scores follow the challenge’s definition (Commowick et al. 2018)."
+        "A score that would be 0/0, or a distance to an empty mask, is undefined and left out of its mean; “(4 of 5)” "
+        "says so. A scan whose lesions were all missed thus lowers Dice, sensitivity and lesion F1, not precision and "
+        "distances. Lesion-wise scores follow the challenge’s definition (Commowick et al. 2018)."
     )
     return Table(f"measures_{grid}", f"All measures, {results.grid_label(grid)}", columns, rows, [note])
 
@@ -155,6 +159,16 @@ def _columns(results: Results) -> tuple[str, ...]:
     others = sorted({scan.center for scan in results.scans} - set(CENTERS))
     # A single group of other data is all there is; a column of its own would say the same twice.
     return (*CENTERS, *(others if len(others) > 1 or _has_centers(results) else ()), ALL)
+
+
+def _left_out(results: Results, measures: Iterable[str]) -> list[str]:
+    """Name the scans whose scores are undefined; a mean over rounds does not show that its rounds leave them out."""
+    scans = {m: sorted({scan.scan for scan in results.scans if math.isnan(scan.values[m])}) for m in measures}
+    return [
+        f"{MEASURES[measure].label} is undefined (0/0) and left out of every mean for {', '.join(names)}."
+        for measure, names in scans.items()
+        if names
+    ]
 
 
 def _other_scans(results: Results) -> list[str]:

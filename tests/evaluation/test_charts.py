@@ -58,6 +58,9 @@ def test_every_scan_is_a_point_and_undefined_scores_are_left_out(tmp_path):
     all_points = box_plots(centers, tmp_path / "all.png")
     one_point = box_plots(undefined, tmp_path / "one.png")
     assert count(all_points, SCAN) > 3 * count(one_point, SCAN)
+    alone = {c: {name: values[:1] for name, values in s.items()} for c, s in centers.items()}
+    # The axis tells one score of five from one of one.
+    assert one_point.read_bytes() != box_plots(alone, tmp_path / "alone.png").read_bytes()
 
 
 def test_published_means_are_marked_where_there_are_some(tmp_path):

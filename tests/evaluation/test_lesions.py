@@ -119,16 +119,19 @@ def test_connectivity_joins_over_faces_edges_or_corners(connectivity, edge_lesio
     assert lesion_scores(corner, corner, MM, connectivity=connectivity).reference_lesions == corner_lesions
 
 
-def test_nothing_divided_by_nothing_is_nan():
+def test_nothing_divided_by_nothing_is_nan_and_f1_0_wherever_lesions_are():
     lesion, nothing = volume(bar(0, 10)), volume()
     missed, invented, empty = (
         lesion_scores(*pair, MM) for pair in ((lesion, nothing), (nothing, lesion), (nothing,) * 2)
     )
-    assert missed.sensitivity == 0 and math.isnan(missed.precision) and math.isnan(missed.f1)
-    assert invented.precision == 0 and math.isnan(invented.sensitivity) and math.isnan(invented.f1)
+    assert missed.sensitivity == 0 and math.isnan(missed.precision) and missed.f1 == 0
+    assert invented.precision == 0 and math.isnan(invented.sensitivity) and invented.f1 == 0
     assert math.isnan(empty.sensitivity) and math.isnan(empty.precision) and math.isnan(empty.f1)
     apart = lesion_scores(lesion, volume(bar(20, 30)), MM)
-    assert (apart.sensitivity, apart.precision) == (0, 0) and math.isnan(apart.f1)
+    assert (apart.sensitivity, apart.precision, apart.f1) == (0, 0, 0)
+    # A speck in the prediction, too small to count as a lesion, changes nothing.
+    assert lesion_scores(lesion, volume(bar(20, 22)), MM).f1 == 0
+    assert math.isnan(lesion_scores(nothing, volume(bar(20, 22)), MM).f1)
 
 
 def by_the_definition(reference, prediction, minimum_voxels):

@@ -49,10 +49,11 @@ def test_empty_masks_leave_undefined_what_is_undefined():
     missed = score_scan(lesion, empty, MM)
     assert missed["dice"] == missed["sensitivity"] == 0
     assert missed["specificity"] == 1
+    assert missed["lesion_sensitivity"] == missed["lesion_f1"] == 0
     assert all(math.isnan(missed[name]) for name in ("precision", "assd_mm", "hd95_mm", "lesion_precision"))
     nothing = score_scan(empty, empty, MM)
-    assert nothing["specificity"] == 1
-    assert all(math.isnan(nothing[name]) for name in ("dice", "sensitivity", "precision", "assd_mm", "lesion_f1"))
+    assert nothing["specificity"] == nothing["dice"] == 1
+    assert all(math.isnan(nothing[name]) for name in ("sensitivity", "precision", "assd_mm", "lesion_f1"))
 
 
 def test_distances_are_measured_in_millimetres():
@@ -114,4 +115,15 @@ def test_a_summary_says_how_many_scores_were_defined():
     summary = summarize([0.5, math.nan, 0.7], digits=2)
     assert str(summary) == "0.60 ± 0.14 (2 of 3)"
     assert str(summarize([0.5])) == "0.500"
-    assert str(summarize([math.nan])) == str(summarize([])) == "–"
+    assert str(summarize([math.nan, math.nan])) == "– (0 of 2)"
+    assert str(summarize([])) == "–"
+
+
+def test_missed_scans_lower_the_mean_of_every_measure_that_judges_what_was_missed():
+    lesion, empty = np.zeros((2, 6, 6, 6), bool)
+    lesion[1:4, 1:4, 1:4] = True
+    scans = [score_scan(lesion, found, MM) for found in (lesion, empty, empty)]
+    for name in ("dice", "sensitivity", "lesion_sensitivity", "lesion_f1"):
+        assert str(summarize(scan[name] for scan in scans)) == "0.333 ± 0.577"
+    for name in ("precision", "lesion_precision", "assd_mm"):
+        assert str(summarize(scan[name] for scan in scans)).endswith("(1 of 3)")

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from planar3d.evaluation.published import ALL, CENTERS
 from planar3d.evaluation.scores import MEASURES
+from planar3d.files import read_rows, write_csv
 from planar3d.study.results import GRIDS, read_results
 from planar3d.study.tables import all_tables, measures_table, print_tables, side_by_side, table_2, table_3
 
@@ -121,3 +122,34 @@ def test_the_terminal_shows_both_tables_without_breaking_figures(make_run):
     printed = console.file.getvalue()
     assert "Table 2" in printed and "Table 3" in printed
     assert "0.611 ± 0.052" in printed and "[red]" in printed
+
+
+def _rewrite(run, **changes):
+    """Change columns of every score of round 1."""
+    path = run / "fold-1/scores.csv"
+    rows = read_rows(path)
+    write_csv(path, list(rows[0]), [row | changes for row in rows])
+
+
+def test_a_scan_without_a_score_is_counted_named_and_kept_in_the_csv(make_run):
+    run = make_run()
+    _rewrite(run, sensitivity="nan", assd_mm="")
+    results = read_results(run)
+    label = "Average surface distance [mm]"
+    assert row(measures_table(results, "native"), label)[ALL].count == 6
+    assert row(measures_table(results, "native"), label)["01"].total == 3
+    for table in (table_2(results), table_3(results)):
+        assert "Sensitivity is undefined (0/0) and left out of every mean for scan00, scan10, scan20." in table.notes
+        assert not any("Dice is undefined" in note for note in table.notes)
+    lines = csv.DictReader(io.StringIO(table_2(results).to_csv()))
+    rounds_1 = [r for r in lines if r["row"] == "Sensitivity, round 1, 256³ grid" and r["column"] == ALL]
+    assert [(r["mean"], r["values"], r["of"]) for r in rounds_1] == [("", "0", "3")]
+
+
+def test_missed_lesions_count_as_0_also_in_scores_of_earlier_versions(make_run):
+    run = make_run()
+    _rewrite(run, lesion_f1="nan")
+    of_all = row(measures_table(read_results(run), "native"), "Lesion F1")[ALL]
+    assert (of_all.count, of_all.total) == (9, 9) and of_all.mean < 1
+    _rewrite(run, lesion_f1="nan", reference_lesions="0", prediction_lesions="0")
+    assert row(measures_table(read_results(run), "native"), "Lesion F1")[ALL].count == 6
