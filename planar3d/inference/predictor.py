@@ -70,7 +70,7 @@ def predictor(
         _check("precision", precision, PRECISIONS)
     if method == "windowed" and engine == "openvino":
         raise RecipeError(
-            "method='windowed' is the reference, on Keras; use method='shared' with engine='openvino', or engine='keras'."
+            "method='windowed' is the reference, on Keras; use method='shared' with OpenVINO, or engine='keras'."
         )
     if method == "windowed":
         return _windowed(network, recipe, precision, batch_size)

@@ -13,7 +13,6 @@ from planar3d.files import read_json, remove_temporaries, write_csv, write_json
 from planar3d.inference.lesion_mask import lesion_mask
 from planar3d.inference.predictor import predictor
 from planar3d.inference.prepared_scan import native_mask, predict_prepared
-from planar3d.inference.windowed import predict_samples
 from planar3d.locks import locked
 from planar3d.networks.card_content import training_card
 from planar3d.networks.model_card import write_card
@@ -103,8 +102,8 @@ def run_fold(run: Run, number: int, notify: Notify) -> None:
         return
     with _held(run, number):
         notify(f"round {number}/{len(run.folds)} tests {', '.join(fold.test)}")
-        network = _train(run, number, notify)
-        _score(run, number, network, notify)
+        _train(run, number, notify)
+        _score(run, number, notify)
 
 
 def train_fold(run: Run, number: int, notify: Notify) -> keras.Model:
@@ -133,7 +132,7 @@ def _train(run: Run, number: int, notify: Notify) -> keras.Model:
     network = build_network(recipe)
     scans = (*fold.train, *fold.validation)
     training, validation = training_and_validation(len(fold.train), len(fold.validation), recipe.size, recipe)
-    samples = _samples(run, number, None, scans, recipe.window_borders, notify)
+    samples = _samples(run, number, None, scans, notify)
     if recipe.unit_variance:
         first = epoch_order(training, 0, recipe)[: recipe.batch_size]
         inputs, _ = samples.batch(first)
@@ -142,7 +141,7 @@ def _train(run: Run, number: int, notify: Notify) -> keras.Model:
     trained = trainer_of(trained)
     guard_precision(trained, recipe, len(training), notify)
     if encoder is not None:
-        samples = _samples(run, number, encoder, scans, recipe.window_borders, notify)
+        samples = _samples(run, number, encoder, scans, notify)
     data = read_json(run.folder / "folds.json")["data"]
     card = training_card(recipe, data, fold, number, len(run.folds))
     fit(network, trained, samples, training, validation, recipe, folder, notify, card)
@@ -151,14 +150,16 @@ def _train(run: Run, number: int, notify: Notify) -> keras.Model:
     return network
 
 
-def _score(run: Run, number: int, network: keras.Model, notify: Notify) -> None:
-    """Predict the test scans of a round, write their native masks, and score them on both grids."""
-    fold, folder, recipe = run.folds[number - 1], run.fold(number), run.recipe
-    predict = _prediction(run, number, network, notify)
+def _score(run: Run, number: int, notify: Notify) -> None:
+    """Segment the test scans of a round as `planar3d predict` does, in float32, and score them on both grids."""
+    fold, folder = run.folds[number - 1], run.fold(number)
+    network, recipe = load_network(folder / "best.weights.h5", run.recipe)
+    predict = predictor(network, recipe, precision="float32")
+    notify(f"predicting {predict.description}")
     rows = []
     for scan_id in fold.test:
-        probabilities = predict(scan_id, Ticker(notify, f"{scan_id}, windows"))
         prepared, reference = _open(run, scan_id)
+        probabilities = predict_prepared(predict, prepared, recipe, Ticker(notify, f"{scan_id}, windows"))
         mask = lesion_mask(probabilities, recipe, prepared.geometry.spacing)
         native = native_mask(probabilities, prepared, recipe)
         native.save(folder / "predictions" / f"{scan_id}_mask.nii.gz")
@@ -175,26 +176,6 @@ def _score(run: Run, number: int, network: keras.Model, notify: Notify) -> None:
     write_csv(folder / "scores.csv", list(rows[0]), rows)
 
 
-def _prediction(
-    run: Run, number: int, network: keras.Model, notify: Notify
-) -> Callable[[str, Callable[[int, int], None]], np.ndarray]:
-    """What predicts the prepared scans of a run, by id, with the network of a round."""
-    recipe = run.recipe
-    if recipe.grid == "slices":
-        # Trained on crops, it is built again for whole planes; in float32, and so the same everywhere.
-        whole, _ = load_network(run.fold(number) / "best.weights.h5", recipe)
-        predict = predictor(whole, recipe, engine="keras")
-        return lambda scan, progress: predict_prepared(predict, _open(run, scan)[0], recipe, progress)
-    trained, encoder = _parts(network, recipe)
-
-    def predict_windows(scan: str, progress: Callable[[int, int], None]) -> np.ndarray:
-        samples = _samples(run, number, encoder, (scan,), "scan", notify)
-        assert isinstance(samples, ScanSamples)
-        return predict_samples(trained, samples, recipe, recipe.batch_size, progress)
-
-    return predict_windows
-
-
 def _parts(network: keras.Model, recipe: Recipe) -> tuple[keras.Model, keras.Model | None]:
     """What sees the samples, and the encoder whose features are cached, if they are."""
     if recipe.cached_features == "none":
@@ -204,7 +185,7 @@ def _parts(network: keras.Model, recipe: Recipe) -> tuple[keras.Model, keras.Mod
 
 
 def _samples(
-    run: Run, number: int, encoder: keras.Model | None, scans: Sequence[str], borders: str, notify: Notify
+    run: Run, number: int, encoder: keras.Model | None, scans: Sequence[str], notify: Notify
 ) -> ScanSamples | CropSamples:
     recipe, opened = run.recipe, [_open(run, scan) for scan in scans]
     if recipe.sampling == "crops":
@@ -213,13 +194,13 @@ def _samples(
     voxels = [prepared.voxels for prepared, _ in opened]
     masks = [mask for _, mask in opened]
     if encoder is None:
-        return ScanSamples(voxels, masks, recipe, borders)
+        return ScanSamples(voxels, masks, recipe, recipe.window_borders)
     folders = [run.features(scan, number) for scan in scans]
     missing = [folder for folder in folders if not folder.is_dir()]
     if missing:
-        notify(f"computing the encoder's features of {len(missing)} scans")
+        notify(f"computing the encoder's features of {len(missing)} scan{'s' * (len(missing) != 1)}")
     features = [compute_features(encoder, v, folder, recipe, notify) for v, folder in zip(voxels, folders, strict=True)]
-    return FeatureSamples(features, voxels, masks, recipe, borders)
+    return FeatureSamples(features, voxels, masks, recipe, recipe.window_borders)
 
 
 def _open(run: Run, scan: str) -> tuple[Prepared, np.ndarray]:

@@ -61,11 +61,18 @@ def test_the_run_folder_says_what_was_asked(run):
     assert open_run(run.folder).folds == run.folds
 
 
+def _assert_scored_as_users_predict(run, data):
+    """The run's masks are those that its weights give a user on the same machine, in float32."""
+    for scan in run.folds[0].test:
+        path = data / f"TrainingDataset_MSSEG/{scan}/3DFLAIR.nii.gz"
+        mask = segment(path, run.fold(1) / "best.weights.h5", precision="float32")
+        expected = nib.load(run.fold(1) / f"predictions/{scan}_mask.nii.gz")
+        np.testing.assert_array_equal(mask.voxels, expected.dataobj)
+        assert 0 < mask.voxels.mean() < 1
+
+
 def test_the_kept_weights_segment_a_scan_as_the_run_did(run, data):
-    scan = data / "TrainingDataset_MSSEG/01B/3DFLAIR.nii.gz"
-    mask = segment(scan, run.fold(1) / "best.weights.h5", engine="keras")
-    expected = nib.load(run.fold(1) / "predictions/01B_mask.nii.gz")
-    np.testing.assert_array_equal(mask.voxels, expected.dataobj)
+    _assert_scored_as_users_predict(run, data)
 
 
 def test_what_is_done_is_not_done_again(run, data):
@@ -155,12 +162,7 @@ def test_the_modern_recipe_goes_from_thick_and_thin_slices_to_native_masks(data,
     run = reproduce(find_cases(data), tmp_path / "run", recipe, only="1", notify=_quiet).run
     rows = _rows(run.fold(1) / "scores.csv")
     assert [row["scan"] for row in rows[::2]] == ["01B", "07B", "08B"]
-    scan = data / "TrainingDataset_MSSEG/01B/3DFLAIR.nii.gz"
-    mask = nib.load(run.fold(1) / "predictions/01B_mask.nii.gz")
-    assert mask.shape == nib.load(scan).shape
-    again = segment(scan, run.fold(1) / "best.weights.h5", engine="keras")
-    np.testing.assert_array_equal(again.voxels, np.asarray(mask.dataobj))
-    assert 0 < again.voxels.mean() < 1
+    _assert_scored_as_users_predict(run, data)
 
 
 @pytest.mark.parametrize("recipe", ["released"])
@@ -173,10 +175,12 @@ def test_the_released_recipe_runs_as_well(data, tmp_path, recipe):
     assert len(_rows(tmp_path / "fold-1/scores.csv")) == 6
 
 
-def test_bf16_is_checked_against_float32_before_it_trains(data, tmp_path):
+def test_bf16_is_checked_against_float32_before_it_trains_and_scores_are_of_float32(data, tmp_path):
     told = []
-    recipe = RECIPE.changed(precision="bf16")
+    recipe = RECIPE.changed(precision="bf16", cached_features="bf16")
     done = reproduce(find_cases(data), tmp_path, recipe, only="1", notify=told.append)
     assert any("bf16 gradients agree with float32" in line for line in told)
+    assert any(line.startswith("predicting shared on ") and line.endswith("float32") for line in told)
     environment = json.loads((tmp_path / "environment.json").read_text())
     assert environment["precision"] == "bf16" and done.report.is_file()
+    _assert_scored_as_users_predict(done.run, data)
