@@ -34,6 +34,10 @@ def save_weights(network: keras.Model, path: str | Path, recipe: Recipe, card: M
         path: ends with `.weights.h5`.
         recipe: what the network was trained by.
         card: what is known of it; the rest is filled in, with "not stated" for what nobody said.
+
+    Raises:
+        WeightsError: another suffix, no room on the disk, or a network that is not the recipe's, which could not be
+            loaded again.
     """
     path = Path(path)
     if not path.name.endswith(".weights.h5"):
@@ -41,7 +45,16 @@ def save_weights(network: keras.Model, path: str | Path, recipe: Recipe, card: M
     with written_beside(path) as temporary:
         require_room(path, sum(array.nbytes for array in network.get_weights()) + _OVERHEAD)
         network.save_weights(temporary, overwrite=True)
-        filled = filled_card(network, recipe, read_directly(temporary), card or {})
+        arrays = read_directly(temporary)
+        try:
+            refuse_misfit(arrays, recipe, path)
+        except WeightsError:
+            raise WeightsError(
+                f"{path}: {network.name} is not the network that the recipe {recipe.name} builds, so it could not be "
+                f"loaded again and was not saved. Save it whole, network.save({path.name.split('.')[0]!r} + '.keras'), "
+                "or give the recipe its sizes."
+            ) from None
+        filled = filled_card(network, recipe, arrays, card or {})
         write_metadata(temporary, {RECIPE: recipe.to_json(), CARD: filled})
     return path
 

@@ -8,8 +8,10 @@ from keras import layers
 from numpy.testing import assert_array_equal
 
 from planar3d.conversion.convert import convert
-from planar3d.errors import ConversionError
+from planar3d.errors import ConversionError, WeightsError
 from planar3d.networks.planar_resunet import PlanarResUNet
+from planar3d.networks.weights_file import save_weights
+from planar3d.recipes import PAPER
 
 
 def encoder(**choices):
@@ -45,6 +47,16 @@ def test_it_is_saved_and_read_back(tmp_path):
     network.save(tmp_path / "network.keras")
     voxels = volume(1, 4, 16, 24, 3)
     assert_array_equal(run(keras.saving.load_model(tmp_path / "network.keras"), voxels), run(network, voxels))
+
+
+def test_weights_that_no_recipe_loads_again_are_not_saved(tmp_path):
+    network = PlanarResUNet(encoder=encoder(depth=4), decoder_filters=(4, 3), bridge_filters=4)
+    with pytest.raises(WeightsError, match=r"planar_resunet is not the network .* paper builds.*'mine' \+ '\.keras'"):
+        save_weights(network, tmp_path / "mine.weights.h5", PAPER)
+    smaller = PlanarResUNet((16, 32, 32, 3), encoder_weights=None, decoder_filters=(4,) * 4, bridge_filters=4)
+    with pytest.raises(WeightsError, match="give the recipe its sizes"):
+        save_weights(smaller, tmp_path / "mine.weights.h5", PAPER)
+    assert not list(tmp_path.iterdir())
 
 
 def test_vgg16_as_a_converted_encoder_is_the_paper_s_network_but_for_its_coarsest_level():
