@@ -1,7 +1,7 @@
 """What must stay as it is: prepared scans, composed windows and masks of the published model, on phantom scans.
 
-`python tests/golden_items.py` records them anew, or under other conditions beside those there are; do so only in a change that
-means to change them, and say so in its message.
+`python tests/golden_items.py` records them anew, or under other conditions beside those there are. Do so only in a
+change that means to change them, and say so in its message.
 """
 
 import hashlib

@@ -8,7 +8,7 @@ from golden_items import ARRAYS, DIGESTS, computed, conditions, digest
 
 
 def assert_close(found, expected):
-    """On another processor, or by other libraries, sums round otherwise: a grey level here and there, a voxel of a thousand of a mask."""
+    """By another processor or other libraries sums round otherwise: a grey level or a voxel of the mask differs."""
     assert found.shape == expected.shape and found.dtype == expected.dtype
     differing = found != expected
     if expected.max() > 1:
