@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from planar3d.errors import RecipeError
 
-_MULTIPLE_OF_16 = (lambda v: v >= 16 and v % 16 == 0, "the network's four poolings need a multiple of 16")
+_MULTIPLE_OF_16 = (lambda v: v >= 16 and v % 16 == 0, "the network's four poolings need a multiple of 16, at least 16")
 _POSITIVE = (lambda v: v > 0, "it must be greater than 0")
 _NOT_NEGATIVE = (lambda v: v >= 0, "it must not be negative")
 # What a field must hold besides its type: a test of its value, and the sentence if it fails.
@@ -17,10 +17,10 @@ RANGES: dict[str, tuple[Any, str]] = {
     "slice_mm": _POSITIVE,
     "channels": _POSITIVE,
     "spline_order": (lambda v: 0 <= v <= 5, "splines have an order from 0 to 5"),
-    "decoder_filters": (lambda v: len(v) == 4 and min(v) > 0, "four levels are needed, deepest first"),
+    "decoder_filters": (lambda v: len(v) == 4 and min(v) > 0, "four numbers greater than 0 are needed, deepest first"),
     "bridge_filters": _POSITIVE,
-    "encoder_depth": (lambda v: v > 0 and v % 2 == 1, "an odd number of slices is needed"),
-    "output_prior": (lambda v: 0 < v < 1, "a probability between 0 and 1 is needed"),
+    "encoder_depth": (lambda v: v > 0 and v % 2 == 1, "an odd number of slices, at least 1, is needed"),
+    "output_prior": (lambda v: 0 < v < 1, "a probability greater than 0 and less than 1 is needed"),
     "learning_rate": _POSITIVE,
     "decay": _NOT_NEGATIVE,
     "warmup_steps": _NOT_NEGATIVE,
@@ -32,9 +32,9 @@ RANGES: dict[str, tuple[Any, str]] = {
     "patience": _NOT_NEGATIVE,
     "crop": _MULTIPLE_OF_16,
     "crops_per_epoch": _POSITIVE,
-    "lesion_share": (lambda v: 0 <= v <= 1, "a share between 0 and 1 is needed"),
+    "lesion_share": (lambda v: 0 <= v <= 1, "a share from 0 to 1 is needed"),
     "seed": _NOT_NEGATIVE,
-    "threshold": (lambda v: 0 <= v <= 256, "a threshold of 256 is needed"),
+    "threshold": (lambda v: 0 <= v <= 256, "a threshold from 0 to 256 is needed"),
     "smallest_lesion_mm3": _NOT_NEGATIVE,
 }
 

@@ -137,8 +137,9 @@ def test_a_package_that_the_end_needs_is_missed_at_the_beginning(
 def test_a_folder_of_scans_is_segmented_whole(run, data, model, tmp_path):
     code, out, _ = run("predict", data, "--model", model, "--out", tmp_path)
     assert code == 0 and len(list(tmp_path.glob("*_mask.nii.gz"))) == 6
-    code, _, _err = run("predict", tmp_path, "--model", model, "--out", tmp_path / "x")
-    assert code == 2 or "FLAIR" in out
+    code, out, err = run("predict", tmp_path, "--model", model, "--out", tmp_path / "x")
+    assert code == 2 and "holds no .nii or .nii.gz file with FLAIR in its name" in err and not out
+    assert not (tmp_path / "x").exists()
 
 
 def test_results_as_json_are_alone_on_the_standard_output(run, data, model, tmp_path):

@@ -92,7 +92,15 @@ def test_settings_are_read_as_their_field_s_type():
         ("size=100", "multiple of 16"),
         ("stride=7", "must be even"),
         ("stride=18", "at most the depth"),
-        ("decoder_filters=1,2,3", "four levels"),
+        ("size=0", "multiple of 16, at least 16"),
+        ("decoder_filters=1,2,3", "four numbers greater than 0"),
+        ("decoder_filters=8,6,0,2", "four numbers greater than 0"),
+        ("encoder_depth=-1", "an odd number of slices, at least 1"),
+        ("output_prior=1", "greater than 0 and less than 1"),
+        ("lesion_share=1.5", "a share from 0 to 1"),
+        ("spline_order=6", "from 0 to 5"),
+        ("threshold=300", "threshold is 300.0, but a threshold from 0 to 256 is needed"),
+        ("threshold=-1", "from 0 to 256"),
     ],
 )
 def test_impossible_settings_are_refused_with_a_sentence(setting, sentence):
