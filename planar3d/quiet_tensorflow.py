@@ -1,20 +1,27 @@
 """TensorFlow imported without the lines it logs meanwhile, which no setting of its own withholds."""
 
+import importlib.metadata
 import importlib.util
 import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
+
+# CUDA's compiler, which TensorFlow's extra and-cuda installs and PyTorch does not need, and a driver that is loaded.
+_CUDA_PACKAGES = ("nvidia-cuda-nvcc-cu12", "nvidia-cuda-nvcc")
+_DRIVER = Path("/proc/driver/nvidia")
 
 
 def quiet_tensorflow() -> None:
     """Withhold what TensorFlow logs below an error, from its import on, unless the environment asks for it.
 
-    It is not imported here: whoever does first, does so quietly.
+    Where neither CUDA nor a driver is installed, the error that there is none is withheld too. TensorFlow is not
+    imported here: whoever does first, does so quietly.
     """
     if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
@@ -38,9 +45,18 @@ class _QuietImport(MetaPathFinder):
             def load_quietly(module: ModuleType) -> None:
                 with withheld_stderr():
                     load(module)
+                    if not _has_cuda():
+                        with suppress(Exception):  # comes again where devices are needed
+                            module.config.list_physical_devices()  # looks for CUDA, once a process
 
             spec.loader.exec_module = load_quietly  # type: ignore[method-assign]
         return spec
+
+
+def _has_cuda() -> bool:
+    """Whether somebody has CUDA for TensorFlow here, and must be told if it does not work."""
+    packages = (found for name in _CUDA_PACKAGES for found in importlib.metadata.distributions(name=name))
+    return _DRIVER.exists() or next(packages, None) is not None
 
 
 @contextmanager
