@@ -73,6 +73,7 @@ def write_series(
         dataset = _image(voxels[:, :, k].T, MRImageStorage)
         dataset.SeriesInstanceUID, dataset.FrameOfReferenceUID = series, frame
         dataset.InstanceNumber = instance
+        dataset.file_meta.MediaStorageSOPClassUID = elements.get("SOPClassUID") or dataset.SOPClassUID
         for keyword, value in (_plane(affine, k) | _common(affine, description, number, vendor) | elements).items():
             setattr(dataset, keyword, value)
             if value is None:

@@ -12,8 +12,9 @@ import numpy as np
 
 from planar3d.errors import ScanError
 from planar3d.extras import dicom_extra
+from planar3d.scans import dicom_geometry as geometry
 from planar3d.scans.dicom import DicomSeries
-from planar3d.scans.nifti import MAXIMUM_VOXELS
+from planar3d.scans.nifti_header import MAXIMUM_VOXELS
 from planar3d.scans.volume import Scan, read_scan
 
 _TIME_LIMIT = 300  # seconds; a series takes a few
@@ -25,8 +26,7 @@ _LOSSLESS = {
     "1.2.840.10008.1.2.4.80": "JPEG-LS lossless",
     "1.2.840.10008.1.2.4.90": "JPEG 2000 lossless",
 }
-_SAME_DIRECTION = 0.01  # of unit vectors; some scanners write four digits
-_SAME_STEP = 0.1  # how much steps from slice to slice may differ, relative
+_SAME_PLACE = 0.1  # of the usual step from slice to slice: nearer slices are copies
 # Endings of what dcm2niix writes beside a volume: drawn regions, phases, and volumes it resampled itself.
 _BESIDE = re.compile(r"_(ROI|ph|real|imaginary|Eq|Tilt)[_\d]*$")
 
@@ -58,7 +58,7 @@ def read_dicom_series(series: DicomSeries) -> Scan:
             f"{source}: dcm2niix made a volume {scan.voxels.shape} of series {series}; {_count(series):,} voxels were "
             "expected. Convert it yourself, look at it, and name the NIfTI file."
         )
-    return dataclasses.replace(scan, path=source)
+    return dataclasses.replace(geometry.on_its_grid(scan, series), path=source)
 
 
 def _convert(series: DicomSeries, place: Path) -> Path:
@@ -72,7 +72,7 @@ def _convert(series: DicomSeries, place: Path) -> Path:
         files.mkdir()
         made.mkdir()
         for number, image in enumerate(series.images):
-            shutil.copyfile(image.path, files / f"{number:06d}.dcm")
+            _copy(image.path, files / f"{number:06d}.dcm")
         run = subprocess.run(
             [dcm2niix.bin, *options, str(files)],
             stdin=subprocess.DEVNULL,
@@ -96,26 +96,17 @@ def _convert(series: DicomSeries, place: Path) -> Path:
     )
 
 
+def _copy(source: Path, target: Path) -> None:
+    """Copy a DICOM file, with the preamble that dcm2niix needs also where there is none."""
+    with source.open("rb") as content, target.open("wb") as copy:
+        if content.read(132)[128:] != b"DICM":
+            copy.write(bytes(128) + b"DICM")
+        content.seek(0)
+        shutil.copyfileobj(content, copy)
+
+
 def _count(series: DicomSeries) -> int:
     return sum(image.shape[0] * image.shape[1] * len(image.position) for image in series.images)
-
-
-def _planes(series: DicomSeries, what: str) -> np.ndarray:
-    """An attribute of all frames of all images, (frames, values)."""
-    return np.array([plane for image in series.images for plane in getattr(image, what)], float)
-
-
-def _steps(series: DicomSeries) -> np.ndarray:
-    """mm from slice to slice, in their order in space."""
-    orientation = _planes(series, "orientation")[0]
-    return np.diff(np.sort(_planes(series, "position") @ np.cross(orientation[:3], orientation[3:])))
-
-
-def _is_sheared(series: DicomSeries) -> bool:
-    """Whether slices do not lie straight above each other."""
-    orientation, position = _planes(series, "orientation")[0], _planes(series, "position")
-    aside = (position - position[0]) @ np.stack([orientation[:3], orientation[3:]], axis=1)
-    return bool(np.abs(aside).max() > max(_SAME_DIRECTION * _steps(series).sum(), 0.1))
 
 
 def _syntaxes(series: DicomSeries) -> set[str]:
@@ -130,18 +121,12 @@ def _is_truncated(series: DicomSeries) -> bool:
     )
 
 
-def _missing_sentence(series: DicomSeries) -> str:
-    steps = _steps(series)
-    widest = int(steps.argmax())
-    return (
-        f"has slices missing or unevenly spaced: from slice {widest + 1} to {widest + 2} of {len(steps) + 1} it is "
-        f"{steps.max():.2f} mm, usually {np.median(steps):.2f}. Export the series again, whole."
-    )
-
-
 # Each check: is it wrong, and the sentence behind the series' name. Later ones rely on the earlier.
 _CHECKS: tuple[tuple[Callable[[DicomSeries], bool], Callable[[DicomSeries], str]], ...] = (
-    (lambda s: s.modality != "MR", lambda s: "is no MR series; a FLAIR scan is needed."),
+    (
+        lambda s: s.modality != "MR",
+        lambda s: "is no MR series; a FLAIR scan is needed." + ("" if s.modality else " (Its headers lack Modality.)"),
+    ),
     (
         lambda s: any(0 in (*image.shape, image.bits) for image in s.images),
         lambda s: "has files without pixels; it holds no images.",
@@ -164,27 +149,35 @@ _CHECKS: tuple[tuple[Callable[[DicomSeries], bool], Callable[[DicomSeries], str]
         lambda s: "does not say where its slices lie (pixel spacing, orientation or position). Export it again.",
     ),
     (
-        lambda s: not all(np.isfinite(_planes(s, what)).all() for what in ("spacing", "orientation", "position")),
+        lambda s: (
+            not all(np.isfinite(geometry.planes(s, what)).all() for what in ("spacing", "orientation", "position"))
+        ),
         lambda s: "gives places of its slices that are no numbers. Export it again.",
     ),
     (
         lambda s: (
-            len({image.shape for image in s.images}) > 1 or bool(np.ptp(_planes(s, "spacing"), axis=0).max() > 0.01)
+            len({image.shape for image in s.images}) > 1
+            or bool(np.ptp(geometry.planes(s, "spacing"), axis=0).max() > 0.01)
         ),
         lambda s: "mixes images of several sizes; a single volume is needed. Give the files of that alone.",
     ),
     (
-        lambda s: bool(np.ptp(_planes(s, "orientation"), axis=0).max() > _SAME_DIRECTION),
+        geometry.is_askew,
+        lambda s: "gives directions of its rows and columns that are not at right angles. Export it again.",
+    ),
+    (
+        geometry.is_mixed,
         lambda s: "mixes orientations, as localizers do; a single volume is needed. Give the files of that alone.",
     ),
-    (lambda s: len(_planes(s, "position")) < 2, lambda s: "has a single slice; a volume is needed."),
+    (lambda s: len(geometry.planes(s, "position")) < 2, lambda s: "has a single slice; a volume is needed."),
     (
-        lambda s: bool(_steps(s).min() <= _SAME_STEP * np.median(_steps(s))),
+        lambda s: bool(geometry.steps(s).min() <= _SAME_PLACE * np.median(geometry.steps(s))),
         lambda s: (
             "has several images at one place, as copies or several echoes have; a single volume is needed. Give the "
             "files of that alone."
         ),
     ),
-    (lambda s: bool(np.ptp(_steps(s)) > _SAME_STEP * np.median(_steps(s))), _missing_sentence),
-    (_is_sheared, lambda s: "has slices that do not lie straight above each other; such a volume is not read."),
+    (geometry.is_uneven, geometry.uneven_sentence),
+    (geometry.is_sheared, lambda s: "has slices that do not lie straight above each other; such a volume is not read."),
+    (geometry.is_off_grid, geometry.off_grid_sentence),
 )

@@ -1,0 +1,177 @@
+"""Where the headers of a DICOM series place its slices, and the one grid that all of them lie on."""
+
+import dataclasses
+
+import numpy as np
+
+from planar3d.errors import ScanError
+from planar3d.scans.dicom import DicomSeries
+from planar3d.scans.volume import Scan
+
+TOLERANCE_MM = 0.1  # how far a corner of a slice may lie from the grid; positions are rounded to less
+_EXACT_MM = 0.01  # what dcm2niix rounds
+_SAME_DIRECTION = 0.01  # of unit vectors; some scanners write four digits
+_MISSING = 1.5  # of the usual step: wider ones have a slice in between
+_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+
+
+def planes(series: DicomSeries, what: str) -> np.ndarray:
+    """An attribute of all frames of all images, (frames, values)."""
+    return np.array([plane for image in series.images for plane in getattr(image, what)], float)
+
+
+def steps(series: DicomSeries) -> np.ndarray:
+    """mm from slice to slice, in their order in space."""
+    return np.diff(np.sort(_heights(series)))
+
+
+def is_askew(series: DicomSeries) -> bool:
+    """Whether the directions of rows and columns are no unit vectors at right angles."""
+    orientation = planes(series, "orientation").reshape(-1, 2, 3)
+    products = orientation @ orientation.transpose(0, 2, 1)
+    return bool(np.abs(products - np.eye(2)).max() > 2 * _SAME_DIRECTION)
+
+
+def is_mixed(series: DicomSeries) -> bool:
+    """Whether slices lie in several directions."""
+    return bool(np.ptp(planes(series, "orientation"), axis=0).max() > _SAME_DIRECTION)
+
+
+def is_sheared(series: DicomSeries) -> bool:
+    """Whether slices do not lie straight above each other."""
+    orientation, position = planes(series, "orientation")[0], planes(series, "position")
+    aside = (position - position[0]) @ np.stack([orientation[:3], orientation[3:]], axis=1)
+    return bool(np.abs(aside).max() > max(_SAME_DIRECTION * steps(series).sum(), TOLERANCE_MM))
+
+
+def is_uneven(series: DicomSeries) -> bool:
+    """Whether no equal steps come within the tolerance of every slice."""
+    heights = np.sort(_heights(series))
+    return bool(np.abs(heights - _line(heights)).max() > TOLERANCE_MM)
+
+
+def uneven_sentence(series: DicomSeries) -> str:
+    """Which step departs most from the usual one, and what to do."""
+    found, order = steps(series), np.argsort(_heights(series))
+    usual = float(np.median(found))
+    at = int(np.abs(found - usual).argmax())
+    where = f"from slice {at + 1} to {at + 2} of {len(order)} it is {found[at]:.2f} mm, usually {usual:.2f}"
+    between = f"between {_name(series, order[at])} and {_name(series, order[at + 1])}"
+    if found[at] > _MISSING * usual:
+        return f"has slices missing: {where} ({between}). Export the series again, whole."
+    return (
+        f"has unevenly spaced slices: {where} ({between}). dcm2niix writes such a series resampled to even slices "
+        "beside the volume, its name ending in _Eq_1; look at that, and name it."
+    )
+
+
+def is_off_grid(series: DicomSeries) -> bool:
+    """Whether a corner of a slice lies elsewhere than the grid has it."""
+    return bool(_departures(series).max() > TOLERANCE_MM)
+
+
+def off_grid_sentence(series: DicomSeries) -> str:
+    """Which slice lies farthest from the grid."""
+    departures = _departures(series)
+    worst = int(departures.argmax())
+    return (
+        f"has slices that form no single grid: a corner of slice {worst + 1} of {len(departures)} "
+        f"({_name(series, np.argsort(_heights(series))[worst])}) lies {departures[worst]:.2f} mm beside the others'. "
+        "Such a volume is not read."
+    )
+
+
+def on_its_grid(scan: Scan, series: DicomSeries) -> Scan:
+    """A volume that dcm2niix made, where the headers of its slices place it.
+
+    dcm2niix takes the first step between slices for all of them, which the jitter of one position spoils.
+
+    Raises:
+        ScanError: it lies elsewhere, or in other directions, than a wrong step explains.
+    """
+    expected = _as_stored(_grid(series), _shape(series), scan)
+    ends = [0.0] if expected is None else _shifts(expected, scan)
+    if expected is None or min(ends) > 2 * TOLERANCE_MM:
+        raise ScanError(
+            f"{series.images[0].path}: dcm2niix placed series {series} elsewhere than its headers do. Convert it "
+            "yourself, look at it, and name the NIfTI file."
+        )
+    if max(ends) <= _EXACT_MM:
+        return scan
+    header = scan.header.copy()
+    header.set_qform(expected, 1)
+    header.set_sform(expected, 1)
+    return dataclasses.replace(scan, header=header)
+
+
+def _as_stored(grid: np.ndarray, shape: np.ndarray, scan: Scan) -> np.ndarray | None:
+    """A grid of columns, rows and slices, its axes ordered and directed as a scan's; None if that has others."""
+    axes = np.linalg.inv(grid[:3, :3]) @ scan.affine[:3, :3]
+    axes = axes / np.abs(axes).max(axis=0)
+    turned = np.eye(4)
+    turned[:3, :3] = np.rint(axes)
+    sizes = np.abs(turned[:3, :3]) @ scan.voxels.shape
+    if np.abs(axes - turned[:3, :3]).max() > 2 * _SAME_DIRECTION or not np.array_equal(sizes, shape):
+        return None
+    turned[:3, 3] = np.where(turned[:3, :3].sum(axis=1) < 0, shape - 1, 0)
+    return grid @ turned
+
+
+def _shifts(expected: np.ndarray, scan: Scan) -> list[float]:
+    """How far in mm the corners of the first and of the last slice lie from where they are expected."""
+    i, j, k = (length - 1 for length in scan.voxels.shape)
+    corners = np.array([[[x, y, z, 1] for x in (0, i) for y in (0, j)] for z in (0, k)])
+    return [float(one) for one in np.linalg.norm(corners @ (scan.affine - expected).T, axis=2).max(axis=1)]
+
+
+def _heights(series: DicomSeries) -> np.ndarray:
+    """mm of every frame along the normal of the first, growing from the first file to the last."""
+    orientation = planes(series, "orientation")[0]
+    along = planes(series, "position") @ np.cross(orientation[:3], orientation[3:])
+    return along if along[-1] >= along[0] else -along
+
+
+def _line(values: np.ndarray) -> np.ndarray:
+    """Equal steps, (slices, …), as near as can be to values that do not have them."""
+    k = np.arange(len(values)) - (len(values) - 1) / 2
+    slope = np.tensordot(k, values, axes=(0, 0)) / (k @ k)
+    return values.mean(axis=0) + np.multiply.outer(k, slope)
+
+
+def _planes_in_space(series: DicomSeries) -> np.ndarray:
+    """Of each frame, in their order in space, (column step, row step, first pixel) to (right, anterior, superior)."""
+    across = planes(series, "orientation").reshape(-1, 2, 3) * planes(series, "spacing")[:, ::-1, None]
+    frames = np.concatenate([across, planes(series, "position")[:, None]], axis=1)
+    return frames[np.argsort(_heights(series))] @ _TO_RAS
+
+
+def _grid(series: DicomSeries) -> np.ndarray:
+    """4×4: (column, row, slice, 1) to (right, anterior, superior) in mm, as near as can be to all frames."""
+    frames = _planes_in_space(series)
+    places = _line(frames[:, 2])
+    grid = np.eye(4)
+    grid[:3] = np.stack([*frames[:, :2].mean(axis=0), places[1] - places[0], places[0]], axis=1)
+    return grid
+
+
+def _departures(series: DicomSeries) -> np.ndarray:
+    """mm from the grid of the farthest corner of each slice, in their order in space."""
+    frames, grid = _planes_in_space(series), _grid(series)
+    columns, rows, slices = _shape(series)
+    corners = np.array([[x, y, 1] for x in (0, columns - 1) for y in (0, rows - 1)])
+    places = grid[:3, 3] + np.arange(slices)[:, None] * grid[:3, 2]
+    on_grid = np.stack([*np.broadcast_to(grid[:3, :2].T[:, None], (2, slices, 3)), places], axis=1)
+    return np.linalg.norm(corners @ (frames - on_grid), axis=2).max(axis=1)
+
+
+def _shape(series: DicomSeries) -> np.ndarray:
+    """Columns, rows, slices."""
+    rows, columns = series.images[0].shape
+    return np.array([columns, rows, len(planes(series, "position"))])
+
+
+def _name(series: DicomSeries, frame: int) -> str:
+    """The file of a frame, and which it is there if there are several."""
+    names = [(image, k) for image in series.images for k in range(len(image.position))]
+    image, k = names[frame]
+    return image.path.name if len(image.position) == 1 else f"frame {k + 1} of {image.path.name}"

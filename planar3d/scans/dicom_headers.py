@@ -1,0 +1,143 @@
+"""What the header of one DICOM file says: whether it holds an image, of what, and where that lies."""
+
+from collections.abc import MutableSequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from planar3d.errors import ScanError
+from planar3d.extras import dicom_extra
+
+_TAGS = [
+    *("SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality"),
+    *("Manufacturer", "ProtocolName", "AcquisitionContrast", "ImageType", "InversionTime", "EchoTime"),
+    *("Rows", "Columns", "SamplesPerPixel", "BitsAllocated"),
+    *("PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+]
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+# Values of ImageType of what scanners may store in the series of a magnitude image.
+_NOT_MAGNITUDE = {"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY"}
+
+
+@dataclass(frozen=True)
+class DicomImage:
+    """What the header of one file of a series says.
+
+    Attributes:
+        path: the file.
+        syntax: UID of the transfer syntax.
+        shape: (rows, columns) of an image; zeros if there is none.
+        samples: values a pixel, 1 for grey.
+        bits: stored a sample.
+        spacing: mm from row to row and from column to column, of each frame.
+        orientation: along a row and along a column (left, posterior, superior), of each frame; empty if not said.
+        position: of the first pixel in mm (left, posterior, superior), of each frame; empty if not said.
+    """
+
+    path: Path
+    syntax: str
+    shape: tuple[int, int]
+    samples: int
+    bits: int
+    spacing: tuple[tuple[float, ...], ...]
+    orientation: tuple[tuple[float, ...], ...]
+    position: tuple[tuple[float, ...], ...]
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file begins as DICOM does: with its preamble or, as some do, with group 2 or 8 at once."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(132)
+    except OSError as error:
+        raise ScanError(f"{path} cannot be read ({error.strerror}).") from None
+    bare = start[:6] == b"\x02\x00\x00\x00UL" or (start[:2] == b"\x08\x00" and start[3:4] == b"\x00")
+    return start[128:] == b"DICM" or bare
+
+
+def read_header(path: Path) -> Any | None:
+    """The pydicom data set of a file without its pixels; None for what is no magnitude image.
+
+    Presentation states, raw data, reports and what else scanners and archives put beside images are none.
+
+    Raises:
+        ScanError: the file is deflated.
+        Planar3DError: pydicom is not installed.
+        Exception: whatever the bytes of a stranger's file provoke in pydicom.
+    """
+    with dicom_extra():
+        from pydicom import dcmread
+        from pydicom.filereader import read_file_meta_info, read_preamble
+    with path.open("rb") as file:
+        if read_preamble(file, force=True) is not None:
+            syntax = read_file_meta_info(path).get("TransferSyntaxUID")
+            if syntax == _DEFLATED:  # pydicom would unzip it whole, however large that is
+                raise ScanError(f"{path} is a deflated DICOM file; write it without, e.g. with gdcmconv --raw.")
+        header = dcmread(path, stop_before_pixels=True, force=True, specific_tags=_TAGS)
+    is_image = _holds_image(header) and not _NOT_MAGNITUDE.intersection(values_of(header, "ImageType"))
+    return header if is_image else None
+
+
+def image_of(path: Path, header: Any) -> DicomImage:
+    """What a header says of its image."""
+    shared = next(iter(header.get("SharedFunctionalGroupsSequence") or []), None)
+    frames = [(frame, shared) for frame in header.get("PerFrameFunctionalGroupsSequence") or []]
+    places = [*(_place(*groups) for groups in frames)] if frames else [_place_of(header, header, header)]
+    return DicomImage(
+        path=path,
+        syntax=str(header.file_meta.get("TransferSyntaxUID", "1.2.840.10008.1.2")),
+        shape=(int(header.get("Rows") or 0), int(header.get("Columns") or 0)),
+        samples=int(header.get("SamplesPerPixel") or 1),
+        bits=int(header.get("BitsAllocated") or 0),
+        spacing=tuple(place[0] for place in places),
+        orientation=tuple(place[1] for place in places),
+        position=tuple(place[2] for place in places),
+    )
+
+
+def modality_of(header: Any) -> str:
+    """MR, CT, …; where it is not said, MR if that is what the file's class stores."""
+    return text_of(header, "Modality") or ("MR" if "MR" in _class_name(header).split() else "")
+
+
+def text_of(header: Any, keyword: str) -> str:
+    """A value as text, empty if it is missing."""
+    value = header.get(keyword)
+    return "" if value is None else str(value)
+
+
+def values_of(header: Any, keyword: str) -> list[str]:
+    """The values of an element that may have several, as texts."""
+    value = header.get(keyword)
+    if value is None or value == "":
+        return []
+    return [str(one) for one in value] if isinstance(value, MutableSequence) else [str(value)]
+
+
+def _holds_image(header: Any) -> bool:
+    """By its class or, where that is private or not said, by its size; an image that lost its size is still one."""
+    name = _class_name(header)
+    return "Image" in name.split() if name else bool(header.get("Rows") or header.get("Columns"))
+
+
+def _class_name(header: Any) -> str:
+    """What the standard calls the class of a file, as MR Image Storage; empty if it knows none."""
+    from pydicom.uid import UID
+
+    uid = UID(text_of(header, "SOPClassUID") or text_of(header.file_meta, "MediaStorageSOPClassUID"))
+    return uid.name if uid.name != uid else ""
+
+
+def _place(frame: Any, shared: Any) -> tuple[tuple[float, ...], ...]:
+    """Spacing, orientation and position of a frame, from its own groups or from those that all frames share."""
+    groups = []
+    for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence", "PlanePositionSequence"):
+        own = frame.get(keyword) or (shared.get(keyword) if shared is not None else None)
+        groups.append(own[0] if own else {})
+    return _place_of(*groups)
+
+
+def _place_of(measures: Any, orientation: Any, position: Any) -> tuple[tuple[float, ...], ...]:
+    named = (measures, "PixelSpacing"), (orientation, "ImageOrientationPatient"), (position, "ImagePositionPatient")
+    return tuple(tuple(float(value) for value in group.get(keyword) or ()) for group, keyword in named)
