@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,13 @@ from typing import Any
 import planar3d
 from planar3d.errors import ScanError
 from planar3d.files import write_json, write_text
+from planar3d.scans.image_files import files_within, stem, suffix, why_unusable, without_copies
 from planar3d.scans.outputs import Outputs
 
 DESCRIPTION = "dataset_description.json"
-_SCANS = tuple(f"sub-*/{session}anat/sub-*_FLAIR.nii{zipped}" for session in ("", "ses-*/") for zipped in ("", ".gz"))
+NOT_RAW = {"derivatives", "sourcedata", "code"}
+_SUBJECTS = ("sub-*/anat/*", "sub-*/ses-*/anat/*")
+_RAW = re.compile(r"sub-[^/]+/(?:[^/]+/)*sub-[^/]+_flair", re.IGNORECASE)
 _VERSION = "1.10.0"  # of the standard, whose rules for derivatives the names and fields here follow
 _SOURCE = "raw"  # what the derivatives call the data set they were made of: bids:raw:sub-01/anat/…
 # What the standard has no names for: lesion tables, pictures and pages.
@@ -21,27 +25,50 @@ _IGNORED = "*_lesions.tsv\n*.html\nsub-*/figures\n"
 
 def is_bids(folder: Path) -> bool:
     """Whether a folder says that it is a BIDS data set, or has FLAIR scans where such a data set has them."""
-    return (folder / DESCRIPTION).is_file() or any(True for pattern in _SCANS for _ in folder.glob(pattern))
+    if (folder / DESCRIPTION).is_file():
+        return True
+    paths = (path for pattern in _SUBJECTS for path in folder.glob(pattern))
+    return any(suffix(path) and _RAW.fullmatch(_within(folder, path)) for path in paths)
 
 
-def find_bids_scans(dataset: Path) -> list[Path]:
+def find_bids_scans(dataset: Path) -> dict[Path, str]:
     """The raw FLAIR scans of a data set; its folders derivatives and sourcedata are not looked into.
+
+    Returns:
+        Scans, each with the reason why it cannot be used; empty for those that can. What the name's suffix calls FLAIR
+        and is elsewhere than the standard has it, or in another format, is among those that cannot.
 
     Raises:
         ScanError: the data set has none, or is itself a derivatives data set.
     """
-    kind = _read_description(dataset).get("DatasetType", "raw")
-    if kind != "raw":
+    kind = str(read_json_object(dataset / DESCRIPTION).get("DatasetType", "raw"))
+    if kind.lower() != "raw":
         raise ScanError(
             f"{dataset} is a BIDS data set of the type {kind}; the raw one is needed. Give that, or name the scans."
         )
-    scans = sorted(path for pattern in _SCANS for path in dataset.glob(pattern))
+    files, closed = files_within(dataset, leave=NOT_RAW)
+    named = [path for path in files if suffix(path) and "flair" in stem(path).rpartition("_")[2].lower()]
+    scans = dict(sorted(({path: _why_no_scan(dataset, path) for path in without_copies(named)} | closed).items()))
     if not scans:
         raise ScanError(
             f"{dataset} is a BIDS data set without FLAIR scans: sub-*/[ses-*/]anat/*_FLAIR.nii[.gz] were looked for. "
             "Name the scans themselves."
         )
     return scans
+
+
+def _why_no_scan(dataset: Path, path: Path) -> str:
+    if _RAW.fullmatch(_within(dataset, path)):
+        return why_unusable(path)
+    return (
+        f"{path} is not named or placed as a FLAIR scan of a BIDS data set, sub-01/anat/sub-01_FLAIR.nii.gz. Rename or "
+        "move it, or name the scans themselves."
+    )
+
+
+def _within(dataset: Path, path: Path) -> str:
+    """The path inside the data set, without the file's suffix."""
+    return path.with_name(stem(path)).relative_to(dataset).as_posix()
 
 
 def derivative_names(dataset: Path, scan: Path, out: Path) -> Outputs:
@@ -65,7 +92,7 @@ def derivative_names(dataset: Path, scan: Path, out: Path) -> Outputs:
 
 def entities(scan: Path) -> str:
     """The name of a raw scan without its suffix: sub-01_ses-2_acq-3D."""
-    return scan.name.removesuffix(".gz").removesuffix("_FLAIR.nii")
+    return stem(scan).rpartition("_")[0]
 
 
 def sidecar(dataset: Path, scan: Path, description: str) -> dict[str, Any]:
@@ -93,10 +120,11 @@ def write_dataset_description(out: Path, dataset: Path) -> Path:
         )
     link = Path(os.path.relpath(dataset, out)).as_posix()
     made_by = {"Name": "planar3d", "Version": planar3d.__version__}
-    before = _read_description(out)
+    before = read_json_object(path)
     if not before:
+        name = read_json_object(dataset / DESCRIPTION).get("Name") or Path(os.path.abspath(dataset)).name
         description = {
-            "Name": f"Lesion masks of {_read_description(dataset).get('Name') or Path(os.path.abspath(dataset)).name}",
+            "Name": f"Lesion masks of {name}",
             "BIDSVersion": _VERSION,
             "DatasetType": "derivative",
             "GeneratedBy": [made_by],
@@ -105,7 +133,7 @@ def write_dataset_description(out: Path, dataset: Path) -> Path:
         }
     else:
         makers = _makers(before)
-        if "planar3d" not in [maker.get("Name") for maker in makers]:
+        if not made_by_planar3d(before):
             raise ScanError(f"{out} is a data set that planar3d has not made ({path.name}); choose another folder.")
         links = before.get("DatasetLinks")
         source = links.get(_SOURCE) if isinstance(links, dict) else None
@@ -119,18 +147,29 @@ def write_dataset_description(out: Path, dataset: Path) -> Path:
     return path
 
 
-def _makers(description: dict[str, Any]) -> Sequence[dict[str, Any]]:
-    makers = description.get("GeneratedBy")
-    return [maker for maker in makers if isinstance(maker, dict)] if isinstance(makers, list) else []
+def made_by_planar3d(about: dict[str, Any]) -> bool:
+    """Whether the description of a data set, or the sidecar of a file, says that this package made it."""
+    versions = about.get("versions")  # of a record, which is the sidecar of a mask
+    return any(maker.get("Name") == "planar3d" for maker in _makers(about)) or (
+        isinstance(versions, dict) and "planar3d" in versions
+    )
 
 
-def _read_description(dataset: Path) -> dict[str, Any]:
-    """The content of dataset_description.json; empty if there is none."""
-    path = dataset / DESCRIPTION
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The content of a description or a sidecar; empty if there is none.
+
+    Raises:
+        ScanError: it is damaged.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        content = json.loads(path.read_bytes()) if path.is_file() else {}
     except (OSError, ValueError, RecursionError) as error:
         raise ScanError(f"{path} cannot be read ({error}). Mend it, or name the scans themselves.") from None
     if not isinstance(content, dict):
         raise ScanError(f"{path} holds no JSON object. Mend it, or name the scans themselves.")
     return content
+
+
+def _makers(description: dict[str, Any]) -> Sequence[dict[str, Any]]:
+    makers = description.get("GeneratedBy")
+    return [maker for maker in makers if isinstance(maker, dict)] if isinstance(makers, list) else []

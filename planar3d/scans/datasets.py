@@ -1,17 +1,30 @@
 """Finding scans with their masks in the layouts that data sets come in."""
 
-import csv
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from planar3d.errors import DatasetError
+from planar3d.scans.bids import NOT_RAW, entities, find_bids_scans, is_bids
+from planar3d.scans.bids_masks import find_lesion_masks
+from planar3d.scans.image_files import by_stem, files_within, stem, suffix, why_unusable
+from planar3d.scans.participants import EVERYONE, read_sites
+from planar3d.scans.tables import check_name, path_in_table, read_table
 
-# The MSSEG 2016 layouts: as first distributed, one folder a patient whose name begins with the center's two digits …
-_FIRST_SCAN, _FIRST_MASK = "3DFLAIR.nii", "Consensus.nii"
-# … and as the Shanoir portal gives it. The naming schemes of the two are never mapped to each other.
-_SHANOIR_SCAN, _SHANOIR_MASK = Path("Raw_Data/FLAIR.nii"), Path("Masks/Consensus.nii")
+# The layouts of MSSEG 2016: where patients lie, and scan and mask of each. As first distributed, a folder's name begins
+# with the center's two digits; the naming scheme of the Shanoir portal is never mapped to that.
+_MSSEG = {
+    "MSSEG 2016, first distribution": (
+        "(?:(?:[^/]+/)?TrainingDataset_MSSEG/)?(?P<id>(?P<group>[^/]{1,2})[^/]*)",
+        ("3DFLAIR", "Consensus"),
+    ),
+    "MSSEG 2016, Shanoir portal": (
+        "(?:(?:[^/]+/)?Training/)?(?P<id>(?P<group>Center_[^/]+)/Patient_[^/]+)",
+        ("Raw_Data/FLAIR", "Masks/Consensus"),
+    ),
+}
 _TABLE_COLUMNS = ("scan", "mask", "group")
 
 
@@ -44,7 +57,7 @@ def find_cases(folder: str | Path) -> Dataset:
     Layouts: MSSEG 2016 as first distributed (`TrainingDataset_MSSEG/<ID>/3DFLAIR.nii.gz`, `Consensus.nii.gz`), MSSEG
     2016 of the Shanoir portal (`Training/Center_xx/Patient_yy/Raw_Data/FLAIR.nii.gz`, `Masks/Consensus.nii.gz`), BIDS
     (raw, and lesion masks in a derivatives folder; groups from the site in `participants.tsv`), and a CSV table with
-    the columns scan, mask and group. All also un-gzipped.
+    the columns scan, mask and group. All also un-gzipped, and in capitals or small letters.
 
     Args:
         folder: the data set's folder, or the CSV file.
@@ -53,138 +66,112 @@ def find_cases(folder: str | Path) -> Dataset:
         A data set with at least one case.
 
     Raises:
-        DatasetError: the folder is missing or empty, its layout unknown, or a scan has no mask.
+        DatasetError: the folder is missing or empty, its layout unknown, or a scan or its mask is missing or cannot be
+            read.
     """
     folder = Path(folder)
     if not folder.exists():
         raise DatasetError(f"{folder} does not exist. {_EXPECTED}")
     if folder.is_file():
         return _dataset(_read_table(folder), "table", folder)
+    files, closed = files_within(folder, leave=NOT_RAW)
+    if closed:
+        raise DatasetError(next(iter(closed.values())))
     if not any(folder.iterdir()):
         raise DatasetError(f"{folder} is empty. {_EXPECTED}")
-    for layout, find in _LAYOUTS.items():
-        cases = find(folder)
+    for layout, (patients, names) in _MSSEG.items():
+        cases = _find_msseg(folder, files, patients, names)
         if cases:
             return _dataset(cases, layout, folder)
+    if is_bids(folder):
+        return _dataset(_find_bids(folder), "BIDS", folder)
     raise DatasetError(f"{folder} has no layout that is known. {_EXPECTED}")
 
 
 def _dataset(cases: list[Case], layout: str, folder: Path) -> Dataset:
-    missing = [case for case in cases if not case.mask.is_file()]
-    if missing:
-        names = ", ".join(case.id for case in missing)
-        raise DatasetError(
-            f"{len(missing)} of {len(cases)} scans in {folder} have no mask: {names}. "
-            f"Expected e.g. {missing[0].mask}; add it, or take the scan away."
-        )
-    ids = [case.id for case in cases]
-    twice = sorted({i for i in ids if ids.count(i) > 1})
-    if twice:
-        raise DatasetError(f"{folder} holds {twice[0]} more than once; every scan needs a name of its own.")
+    _require_usable(folder, {path: why_unusable(path) for case in cases for path in (case.scan, case.mask)})
+    for kind, missing in (
+        ("scan", [(case.id, case.scan) for case in cases if not os.path.isfile(case.scan)]),
+        ("mask", [(case.id, case.mask) for case in cases if not os.path.isfile(case.mask)]),
+    ):
+        if missing:
+            names = ", ".join(name for name, _ in missing)
+            raise DatasetError(
+                f"{len(missing)} of {len(cases)} scans in {folder} have no {kind}: {names}. "
+                f"Expected e.g. {missing[0][1]}; add it, or take the patient away."
+            )
+    for values, name in (([case.id for case in cases], "id"), ([os.path.abspath(case.scan) for case in cases], "scan")):
+        twice = sorted({value for value in values if values.count(value) > 1})
+        if twice:
+            raise DatasetError(f"{folder} holds the {name} {twice[0]} more than once; every scan needs one of its own.")
     return Dataset(tuple(sorted(cases, key=lambda case: case.id)), layout, folder)
 
 
-def _find_first_distribution(folder: Path) -> list[Case]:
-    scans = _files(folder, "*/" + _FIRST_SCAN, "TrainingDataset_MSSEG/*/" + _FIRST_SCAN)
-    scans += _files(folder, "*/TrainingDataset_MSSEG/*/" + _FIRST_SCAN)
-    return [Case(s.parent.name, s, _beside(s.parent / _FIRST_MASK), s.parent.name[:2]) for s in scans]
+def _require_usable(folder: Path, problems: dict[Path, str]) -> None:
+    """Raise a `DatasetError` that names all files with a problem, and says what the first one is."""
+    unusable = {path: problem for path, problem in problems.items() if problem}
+    if unusable:
+        names = ", ".join(str(path.relative_to(folder) if path.is_relative_to(folder) else path) for path in unusable)
+        raise DatasetError(f"{folder}: {len(unusable)} files cannot be used: {names}. {next(iter(unusable.values()))}")
 
 
-def _find_shanoir(folder: Path) -> list[Case]:
-    inside = f"Center_*/Patient_*/{_SHANOIR_SCAN}"
-    scans = _files(folder, inside, f"Training/{inside}", f"*/Training/{inside}")
+def _find_msseg(folder: Path, files: Iterable[Path], patients: str, names: Sequence[str]) -> list[Case]:
+    """The cases of a layout of MSSEG 2016; a patient who has a mask alone is one without a scan."""
+    found: dict[Path, tuple[re.Match[str], dict[str, Path]]] = {}
+    for alike in by_stem(path for path in files if suffix(path)):
+        within = alike[0].with_name(stem(alike[0])).relative_to(folder).as_posix()
+        for name in names:
+            match = re.fullmatch(f"{patients}/{name}", within, re.IGNORECASE)
+            if match:
+                patient = folder / match.string[: match.end("id")]
+                found.setdefault(patient, (match, {}))[1][name] = alike[0]
+    if not any(names[0] in images for _, images in found.values()):
+        return []
     cases = []
-    for scan in scans:
-        patient = scan.parent.parent
-        center = patient.parent.name
-        cases.append(Case(f"{center}_{patient.name}", scan, _beside(patient / _SHANOIR_MASK), center))
+    for patient, (match, images) in found.items():
+        scan, mask = (images.get(name, patient / f"{name}.nii.gz") for name in names)
+        cases.append(Case(match["id"].replace("/", "_"), scan, mask, match["group"]))
     return cases
 
 
 def _find_bids(folder: Path) -> list[Case]:
-    scans = _files(folder, "sub-*/anat/*_FLAIR.nii", "sub-*/ses-*/anat/*_FLAIR.nii")
-    sites = _sites(folder / "participants.tsv")
-    cases = []
-    for scan in scans:
-        stem = scan.name.removesuffix(".gz").removesuffix("_FLAIR.nii")
-        within = scan.parent.relative_to(folder)
-        masks = sorted(folder.glob(f"derivatives/*/{within}/{stem}*_mask.nii*")) + sorted(
-            folder.glob(f"derivatives/*/{within}/{stem}*label-lesion*.nii*")
-        )
-        masks = list(dict.fromkeys(masks))
-        if len(masks) > 1:
-            raise DatasetError(
-                f"{scan} has {len(masks)} masks ({', '.join(m.name for m in masks)} …); one is needed. Take the others "
-                "out of the derivatives folder, or name the right ones in a CSV table."
-            )
-        expected = folder / "derivatives/manual" / within / f"{stem}_label-lesion_mask.nii.gz"
-        subject = next(part for part in within.parts if part.startswith("sub-"))
-        cases.append(Case(stem, scan, masks[0] if masks else expected, sites.get(subject, "all")))
-    return cases
+    found = find_bids_scans(folder)
+    _require_usable(folder, found)
+    scans = [alike[0] for alike in by_stem(found)]
+    masks = find_lesion_masks(folder, scans)
+    subjects = {scan: next(part for part in scan.relative_to(folder).parts) for scan in scans}
+    sites = read_sites(folder / "participants.tsv", set(subjects.values()))
+    return [Case(entities(scan), scan, masks[scan], sites.get(subjects[scan], EVERYONE)) for scan in scans]
 
 
-def _sites(table: Path) -> dict[str, str]:
-    if not table.is_file():
-        return {}
-    with table.open(newline="", encoding="utf-8-sig") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
-    return {row["participant_id"]: row.get("site") or "all" for row in rows if row.get("participant_id")}
-
-
-def _read_table(table: Path) -> list[Case]:
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            columns, rows = reader.fieldnames or [], list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{table} is not a table in UTF-8 ({error}). {_EXPECTED}") from None
-    absent = [c for c in _TABLE_COLUMNS[:2] if c not in columns]
-    if absent:
+def _read_table(path: Path) -> list[Case]:
+    table = read_table(path, (*_TABLE_COLUMNS, "id"), DatasetError)
+    if table.lacks(_TABLE_COLUMNS[:2]):
         raise DatasetError(
-            f"{table} has the columns {', '.join(columns) or 'none'}; it needs {', '.join(_TABLE_COLUMNS)} (group and "
-            "id are optional)."
+            f"{path} has the columns {table.found}; it needs {', '.join(_TABLE_COLUMNS)} (group and id are optional)."
         )
-    if not rows:
-        raise DatasetError(f"{table} has no rows. {_EXPECTED}")
+    if not table.rows:
+        raise DatasetError(f"{path} has no rows. {_EXPECTED}")
     cases = []
-    for number, row in enumerate(rows, start=2):
+    for row in table.rows:
         if not row["scan"] or not row["mask"]:
-            raise DatasetError(f"{table}, line {number}: scan or mask is empty.")
-        scan, mask = table.parent / row["scan"], table.parent / row["mask"]
-        if not scan.is_file():
-            raise DatasetError(f"{table}, line {number}: {scan} does not exist.")
-        cases.append(Case(row.get("id") or _id_of(Path(row["scan"])), scan, mask, row.get("group") or "all"))
+            raise DatasetError(f"{row.place}: scan or mask is empty.")
+        scan, mask = (path_in_table(path, row[name]) for name in ("scan", "mask"))
+        if not os.path.lexists(scan):
+            raise DatasetError(f"{row.place}: {scan} does not exist.{table.hint}")
+        check_name(row["id"], row, DatasetError)
+        cases.append(Case(row["id"] or _id_of(row["scan"]), scan, mask, row["group"] or EVERYONE))
     return cases
 
 
-def _id_of(scan: Path) -> str:
+def _id_of(scan: str) -> str:
     """A readable id: the path without its suffix, its folders joined."""
-    name = str(scan).removesuffix(".gz").removesuffix(".nii")
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("_.")
+    path = Path(scan)
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", str(path.with_name(stem(path)))).strip("_.")
 
-
-def _files(folder: Path, *patterns: str) -> list[Path]:
-    """Files by pattern, gzipped or not; of a pair of both, the gzipped one."""
-    found: dict[Path, Path] = {}
-    for pattern in patterns:
-        for path in sorted(folder.glob(pattern)) + sorted(folder.glob(pattern + ".gz")):
-            found[path.with_name(path.name.removesuffix(".gz"))] = path
-    return list(found.values())
-
-
-def _beside(unzipped: Path) -> Path:
-    """The file as it is there, gzipped or not; the gzipped name if neither is."""
-    return unzipped if unzipped.is_file() else unzipped.with_name(unzipped.name + ".gz")
-
-
-_LAYOUTS: dict[str, Callable[[Path], list[Case]]] = {
-    "MSSEG 2016, first distribution": _find_first_distribution,
-    "MSSEG 2016, Shanoir portal": _find_shanoir,
-    "BIDS": _find_bids,
-}
 
 _EXPECTED = (
     "Expected one of: TrainingDataset_MSSEG/<ID>/3DFLAIR.nii.gz with Consensus.nii.gz beside it; "
     "Training/Center_xx/Patient_yy/Raw_Data/FLAIR.nii.gz with Masks/Consensus.nii.gz; BIDS (sub-*/anat/*_FLAIR.nii.gz "
-    "with derivatives/*/sub-*/anat/*_mask.nii.gz); or a CSV table with the columns scan,mask,group."
+    "with derivatives/*/sub-*/anat/*_label-lesion_mask.nii.gz); or a CSV table with the columns scan,mask,group."
 )

@@ -1,8 +1,6 @@
 """What is given to be segmented: files, folders, tables, BIDS data sets and DICOM series, each scan with a name."""
 
-import csv
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +9,13 @@ from planar3d.errors import ScanError
 from planar3d.scans.bids import derivative_names, find_bids_scans, is_bids
 from planar3d.scans.dicom import DicomSeries, choose_flair, find_dicom_series, is_dicom
 from planar3d.scans.dicom_conversion import read_dicom_series
+from planar3d.scans.image_files import files_within, is_flair, is_nifti, stem, suffix, why_unusable, without_copies
 from planar3d.scans.outputs import Outputs, plain_names
+from planar3d.scans.tables import check_name, path_in_table, read_table
 from planar3d.scans.volume import Scan, read_scan
 
-_NIFTI = (".nii", ".nii.gz")
-_OUTPUTS = re.compile(r"_(mask|probability|probseg)\.nii(\.gz)?$")
-_TABLE = ".csv"
-_NAME = re.compile(r"[^\W_][\w.+-]*")  # a file name everywhere, and no path
+_TABLES = (".csv", ".tsv")
+_DICOM = (".dcm", ".ima")
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,7 @@ class ScanInput:
         dataset: the BIDS data set it was found in; None for every other scan.
         series: the DICOM series; None for NIfTI.
         note: what the user is to be told of how it was chosen, if anything.
+        problem: why it cannot be read, if that is known already; it is among the inputs so that it counts as failed.
     """
 
     name: str
@@ -37,6 +36,7 @@ class ScanInput:
     dataset: Path | None = None
     series: DicomSeries | None = None
     note: str = ""
+    problem: str = ""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -48,18 +48,19 @@ def find_inputs(inputs: Sequence[str | Path]) -> list[ScanInput]:
     """Find the scans that are meant, and give each a name of its own.
 
     Args:
-        inputs: NIfTI files; CSV tables with a column scan (paths relative to the table, or DICOM folders) and perhaps
-            name; a BIDS data set, whose raw FLAIR scans are taken; other folders, in which all NIfTI files with FLAIR
-            in their name are taken, or all FLAIR series of DICOM files; single DICOM files, which stand for their
-            series in their folder.
+        inputs: NIfTI files; tables with a column scan (paths relative to the table, or DICOM folders) and perhaps name;
+            a BIDS data set, whose raw FLAIR scans are taken; other folders, in which all NIfTI files with FLAIR in
+            their name are taken, or all FLAIR series of DICOM files; single DICOM files, which stand for their series
+            in their folder.
 
     Returns:
         The scans in the order of the inputs. Their names are those of their files (DICOM: folder, series number and
-        description), with as many folders before as are needed to tell them apart.
+        description), with as many folders before as are needed to tell them apart. What looks like a FLAIR scan and
+        cannot be read (a link without its target, another format, a closed folder) is among them, with its problem.
 
     Raises:
-        ScanError: an input holds no scans, or it cannot be told which are meant; a scan is given twice; a BIDS data
-            set is not given alone.
+        ScanError: an input holds no scans, or a single one that cannot be read, or it cannot be told which are meant; a
+            scan is given twice; a BIDS data set is not given alone.
         Planar3DError: an input is DICOM, and pydicom is not installed.
     """
     found = [item for path in inputs for item in _find(Path(path))]
@@ -70,11 +71,15 @@ def find_inputs(inputs: Sequence[str | Path]) -> list[ScanInput]:
             f"{alone} is a BIDS data set, and its masks become one; give it alone, and segment the other scans into "
             "another folder."
         )
+    if len(found) == 1 and found[0].problem:
+        raise ScanError(found[0].problem)
     return _named(found)
 
 
 def read_input(item: ScanInput, assume_affine: bool = False) -> Scan:
     """Read a scan; a DICOM series is converted with dcm2niix. Raises what `read_scan` and `read_dicom_series` raise."""
+    if item.problem:
+        raise ScanError(item.problem)
     return read_scan(item.path, assume_affine) if item.series is None else read_dicom_series(item.series)
 
 
@@ -86,35 +91,40 @@ def outputs_of(item: ScanInput, out: str | Path) -> Outputs:
 
 
 def _find(path: Path) -> list[ScanInput]:
-    if path.is_dir():
-        return [_of_file(scan, path) for scan in find_bids_scans(path)] if is_bids(path) else _find_in_folder(path)
-    if path.suffix.lower() == _TABLE:
+    if os.path.isdir(path):
+        if not is_bids(path):
+            return _find_in_folder(path)
+        return [_of_file(scan, path, problem) for scan, problem in find_bids_scans(path).items()]
+    if path.name.lower().endswith(_TABLES):
         return _find_in_table(path)
-    if not path.name.endswith(_NIFTI) and path.is_file() and is_dicom(path):
+    if not suffix(path) and os.path.isfile(path) and is_dicom(path):
         return _find_series_of(path)
     return [_of_file(path)]
 
 
 def _find_in_folder(folder: Path) -> list[ScanInput]:
     """All FLAIR scans of a folder, of one format."""
-    files = [p for p in sorted(folder.rglob("*")) if not _is_hidden(p.relative_to(folder)) and p.is_file()]
-    scans = [p for p in files if "flair" in p.name.lower() and p.name.endswith(_NIFTI) and not _OUTPUTS.search(p.name)]
-    others = (p for p in files if not p.name.endswith(_NIFTI))
-    first = next((p for p in others if is_dicom(p)), None)
-    if scans and first:
+    files, closed = files_within(folder)
+    dicom = [path for path in files if not is_nifti(path) and os.path.isfile(path) and is_dicom(path)]
+    lost = [path for path in files if path.name.lower().endswith(_DICOM) and not os.path.isfile(path)]
+    scans = without_copies({path for path in files if is_flair(path)}.difference(dicom))
+    nifti = [path for path in scans if is_nifti(path)]
+    if nifti and dicom:
         raise ScanError(
-            f"{folder} holds NIfTI scans ({scans[0].name} …) and DICOM files ({first.name} …); name the files or "
+            f"{folder} holds NIfTI scans ({nifti[0].name} …) and DICOM files ({dicom[0].name} …); name the files or "
             "folders of those that are meant."
         )
-    if first:
-        series, note = choose_flair(find_dicom_series(p for p in files if is_dicom(p)), folder)
-        return [_of_series(one, note) for one in series]
-    if not scans:
+    found = [_of_file(path) for path in (*scans, *{path.parent: path for path in lost}.values())]
+    found += [_of_file(path, problem=problem) for path, problem in closed.items()]
+    if dicom:
+        series, note = choose_flair(find_dicom_series(dicom), folder)
+        found += [_of_series(one, note) for one in series]
+    if not found:
         raise ScanError(
             f"{folder} holds no .nii or .nii.gz file with FLAIR in its name and no DICOM files; name the scans "
             "themselves."
         )
-    return [_of_file(path) for path in scans]
+    return found
 
 
 def _find_series_of(path: Path) -> list[ScanInput]:
@@ -127,34 +137,31 @@ def _find_series_of(path: Path) -> list[ScanInput]:
     raise ScanError(f"{path} is a DICOM file of no series of images; name one of a FLAIR series, or its folder.")
 
 
-def _find_in_table(table: Path) -> list[ScanInput]:
-    """The scans of a table, each line one."""
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ScanError(f"{table} is not readable as a CSV table in UTF-8 ({error}).") from None
-    if not rows or "scan" not in rows[0]:
-        raise ScanError(f"{table} has no column “scan”, or no lines; a table with scan and perhaps name is needed.")
+def _find_in_table(path: Path) -> list[ScanInput]:
+    """The scans of a table, each row one."""
+    table = read_table(path, ("scan", "name", "id"), ScanError)
+    if not table.rows or table.lacks(["scan"]):
+        raise ScanError(
+            f"{path} has no column “scan”, or no lines; a table with scan and perhaps name is needed. Found: "
+            f"{table.found}, {len(table.rows)} lines."
+        )
     found = []
-    for number, row in enumerate(rows, start=2):
-        line = f"{table}, line {number}"
+    for row in table.rows:
         if not row["scan"]:
-            raise ScanError(f"{line}: scan is empty.")
-        path, name = table.parent / row["scan"], row.get("name") or row.get("id")
-        if not path.exists():
-            raise ScanError(f"{line}: {path} does not exist.")
-        scans = _find(path) if path.suffix.lower() != _TABLE else []
+            raise ScanError(f"{row.place}: scan is empty.")
+        scan, name = path_in_table(path, row["scan"]), row["name"] or row["id"]
+        if not os.path.lexists(scan):
+            raise ScanError(f"{row.place}: {scan} does not exist.{table.hint}")
+        scans = _find(scan) if not scan.name.lower().endswith(_TABLES) else []
         if len(scans) != 1 or scans[0].dataset:
-            raise ScanError(f"{line}: {path} is not a single scan; name a file, or a folder with one series.")
-        if name and not _NAME.fullmatch(name):
-            raise ScanError(f"{line}: “{name}” cannot be part of a file name; use letters, digits and . _ + - alone.")
+            raise ScanError(f"{row.place}: {scan} is not a single scan; name a file, or a folder with one series.")
+        check_name(name, row, ScanError)
         found.append(replace(scans[0], name=name) if name else scans[0])
     return found
 
 
-def _of_file(path: Path, dataset: Path | None = None) -> ScanInput:
-    return ScanInput(path.name.removesuffix(".gz").removesuffix(".nii"), path, dataset)
+def _of_file(path: Path, dataset: Path | None = None, problem: str = "") -> ScanInput:
+    return ScanInput(stem(path), path, dataset, problem=problem or why_unusable(path))
 
 
 def _of_series(series: DicomSeries, note: str) -> ScanInput:
@@ -169,11 +176,14 @@ def _named(found: list[ScanInput]) -> list[ScanInput]:
     twice = [item.path for item, place in zip(found, places, strict=True) if places.count(place) > 1]
     if twice:
         raise ScanError(f"{twice[0]} was given twice; give every scan once.")
+    # What cannot be read gets no outputs, so it takes nobody's name.
+    usable = {item: place for item, place in zip(found, places, strict=True) if not item.problem}
     for folders in range(max((len(place.parts) for place in places), default=1)):
-        names = [_with_folders(item, place, folders) for item, place in zip(found, places, strict=True)]
-        if len(set(names)) == len(names):
-            return [replace(item, name=name) for item, name in zip(found, names, strict=True)]
-    alike = [str(item.path) for item, name in zip(found, names, strict=True) if names.count(name) > 1]
+        names = {item: _with_folders(item, place, folders) for item, place in usable.items()}
+        if len(set(names.values())) == len(names):
+            return [replace(item, name=names.get(item, item.name)) for item in found]
+    taken = list(names.values())
+    alike = [str(item.path) for item, name in names.items() if taken.count(name) > 1]
     raise ScanError(f"{' and '.join(alike[:2])} would have masks of one name; rename one, or segment it by itself.")
 
 

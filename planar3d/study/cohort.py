@@ -137,7 +137,7 @@ class _Task:
         outputs = self.items[item]
         if item.note:
             self.notify(f"{item.path}: {item.note}")
-        if self.asked.overwrite or not outputs.mask.exists():
+        if item.problem or self.asked.overwrite or not outputs.mask.exists():
             return False
         try:
             record = finished_record(outputs, self._origin(item), self.asked)

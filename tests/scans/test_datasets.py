@@ -1,8 +1,10 @@
 """Data sets are found by their layout; what is missing is named."""
 
+import os
+
 import pytest
 
-from planar3d.errors import DatasetError
+from planar3d.errors import DatasetError, Planar3DError
 from planar3d.scans.datasets import find_cases
 
 
@@ -20,6 +22,75 @@ def test_msseg_as_first_distributed(tmp_path, above, suffix):
     dataset = find_cases(tmp_path)
     assert [(case.id, case.group) for case in dataset.cases] == [("01016SACH", "01"), ("07001MOEL", "07")]
     assert all(case.scan.is_file() and case.mask.is_file() for case in dataset.cases)
+
+
+@pytest.mark.parametrize(
+    ("scan", "mask"), [("3DFLAIR.NII.GZ", "Consensus.NII"), ("3DFlair.Nii", "consensus.nii.gz"), ("3dflair.nii",) * 2]
+)
+def test_capitals_make_no_difference(tmp_path, scan, mask):
+    mask = "Consensus.nii" if mask == scan else mask
+    _touch(tmp_path, f"01016SACH/{scan}", f"01016SACH/{mask}", f"center_07/patient_03/raw_data/{scan[2:]}")
+    (case,) = find_cases(tmp_path).cases
+    assert (case.scan, case.mask) == (tmp_path / f"01016SACH/{scan}", tmp_path / f"01016SACH/{mask}")
+    _touch(tmp_path, f"center_07/patient_03/masks/{mask}")
+    (case,) = find_cases(tmp_path / "center_07/..").cases
+    assert case.id == "01016SACH"
+    for file in (scan, mask):
+        (tmp_path / "01016SACH" / file).unlink()
+    assert [(case.id, case.group) for case in find_cases(tmp_path).cases] == [("center_07_patient_03", "center_07")]
+
+
+def test_of_a_gzipped_and_an_unzipped_file_of_one_name_the_gzipped_one_is_taken(tmp_path):
+    _touch(tmp_path, *(f"01016SACH/{name}.nii{zipped}" for name in ("3DFLAIR", "Consensus") for zipped in ("", ".gz")))
+    (case,) = find_cases(tmp_path).cases
+    assert (case.scan.name, case.mask.name) == ("3DFLAIR.nii.gz", "Consensus.nii.gz")
+
+
+# Scan and mask of a patient in each layout.
+LAYOUTS = {
+    "first": ("0{0}A/3DFLAIR", "0{0}A/Consensus"),
+    "shanoir": ("Center_01/Patient_{0}/Raw_Data/FLAIR", "Center_01/Patient_{0}/Masks/Consensus"),
+    "BIDS": ("sub-{0}/anat/sub-{0}_FLAIR", "derivatives/manual/sub-{0}/anat/sub-{0}_label-lesion_mask"),
+}
+
+
+@pytest.mark.parametrize("names", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("ending", [".NII.GZ", ".mgz", ".nii.bz2", ".img"])
+def test_no_patient_is_left_out_without_a_word(tmp_path, names, which, ending):
+    _touch(tmp_path, *(f"{name.format(1)}.nii.gz" for name in names), f"{names[1 - which].format(2)}.nii")
+    path = tmp_path / f"{names[which].format(2)}{ending}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if ending == ".NII.GZ":
+        path.symlink_to(".git/annex/objects/annexed")
+    else:
+        path.touch()
+    with pytest.raises(DatasetError, match=rf"1 files cannot be used: \S*{path.name}\. {path} is not"):
+        find_cases(tmp_path)
+    path.unlink()
+    _touch(tmp_path, f"{names[which].format(2)}.NII")
+    assert len(find_cases(tmp_path).cases) == 2
+
+
+@pytest.mark.parametrize("names", [LAYOUTS["first"], LAYOUTS["shanoir"]])
+def test_a_patient_with_a_mask_but_no_scan_is_named(tmp_path, names):
+    _touch(tmp_path, *(f"{name.format(1)}.nii" for name in names), f"{names[1].format(2)}.nii")
+    with pytest.raises(DatasetError, match=r"1 of 2 scans .* have no scan: (02A|Center_01_Patient_2)\."):
+        find_cases(tmp_path)
+
+
+def test_a_closed_folder_is_named(tmp_path, monkeypatch):
+    _touch(tmp_path, "01016SACH/3DFLAIR.nii", "01016SACH/Consensus.nii", "01038PAGU/3DFLAIR.nii")
+    listdir = os.listdir  # root may open every folder, so the refusal is made here
+
+    def refuse(place):
+        if str(place).endswith("PAGU"):
+            raise PermissionError(13, "Permission denied")
+        return listdir(place)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(DatasetError, match=r"01038PAGU cannot be opened \(Permission denied\)"):
+        find_cases(tmp_path)
 
 
 @pytest.mark.parametrize("above", ["", "Training/"])
@@ -46,6 +117,65 @@ def test_bids_with_sessions_keeps_them_apart(tmp_path):
     cases = find_cases(tmp_path).cases
     assert [case.id for case in cases] == ["sub-01_ses-1", "sub-01_ses-2"]
     assert all(case.id.split("_")[1] in str(case.mask) for case in cases)
+
+
+def test_bids_takes_lesion_masks_of_people_alone_and_unknown_sites_as_one_group(tmp_path):
+    for name in ("sub-01_flair.NII.GZ", "sub-02_FLAIR.nii", "sub-03_FLAIR.nii"):
+        subject = name[:6]
+        _touch(tmp_path, f"{subject}/anat/{name}", f"derivatives/fmriprep/{subject}/anat/{subject}_desc-brain_mask.nii")
+        _touch(tmp_path, f"derivatives/planar3d/{subject}/anat/{subject}_label-lesion_mask.nii.gz")
+        _touch(tmp_path, f"derivatives/m/{subject}/anat/{subject}_label-WMH_dseg.nii.gz")
+    made = tmp_path / "derivatives/planar3d/dataset_description.json"
+    made.write_text('{"Name": "x", "DatasetType": "derivative", "GeneratedBy": [{"Name": "planar3d"}]}')
+    (tmp_path / "participants.tsv").write_bytes("participant_id;Site\n01;Århus\n02;n/a\n".encode("latin-1"))
+    cases = find_cases(tmp_path).cases
+    assert {case.id: case.group for case in cases} == {"sub-01": "Århus", "sub-02": "all", "sub-03": "all"}
+    assert [case.mask.parts[-4] for case in cases] == ["m", "m", "m"]
+    for folder in ("derivatives/planar3d", "derivatives/m", "derivatives"):
+        with pytest.raises(Planar3DError, match=r"type derivative|no layout that is known"):
+            find_cases(tmp_path / folder)
+
+
+@pytest.mark.parametrize("name", ["a/FLAIR.nii", "sub-02/anat/FLAIR.nii", "sub-02/anat/sub-02_3DFLAIR.nii"])
+def test_flair_scans_elsewhere_in_a_bids_data_set_are_named(tmp_path, name):
+    _touch(tmp_path, "sub-01/anat/sub-01_FLAIR.nii", "derivatives/m/sub-01_label-lesion_mask.nii", name)
+    with pytest.raises(DatasetError, match=rf"1 files cannot be used: {name}\. .*not named or placed"):
+        find_cases(tmp_path)
+
+
+def test_a_csv_table_is_read_however_it_was_saved(tmp_path):
+    _touch(tmp_path, "Köpfe/f.NII.GZ", "m.nii", "g.nii", "n.nii")
+    table, text = tmp_path / "scans.csv", "Scan;MASK;Group\r\nKöpfe\\f.NII.GZ;m.nii;x\r\n;;\r\n\r\ng.nii;n.nii;\r\n"
+    for encoding in ("utf-8", "utf-16", "cp1252"):
+        table.write_bytes(text.encode(encoding))
+        cases = find_cases(table).cases
+        assert [(case.id, case.group) for case in cases] == [("K_pfe_f", "x"), ("g", "all")]
+        assert all(case.scan.is_file() and case.mask.is_file() for case in cases)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "Image;Mask\na.nii;m.nii\n",
+            r"has the columns Image, Mask \(read with semicolons\); it needs scan, mask, group",
+        ),
+        ("", "has the columns nothing"),
+        ("scan,mask\n", "has no rows"),
+        ("scan,mask\na.nii,\n", "line 2: scan or mask is empty"),
+        ("scan,mask\na.nii,m.nii\nb.nii,absent.nii\n", "1 of 2 scans .* have no mask: b.*absent.nii"),
+        ("scan,mask,id\na.nii,m.nii,1\n./a.nii,n.nii,2\n", "the scan .*a.nii more than once"),
+        ("scan,mask,id\na.nii,m.nii,1\nb.nii,n.nii,1\n", "the id 1 more than once"),
+        ("scan,mask,id\na.nii,m.nii,../1\n", "line 2: “../1” cannot be part of a file name"),
+        ("scan,mask\nlost.nii,m.nii\n", "1 files cannot be used: .*lost.nii is a link to nowhere"),
+    ],
+)
+def test_a_csv_table_that_cannot_be_followed_is_explained(tmp_path, text, sentence):
+    _touch(tmp_path, "a.nii", "b.nii", "m.nii", "n.nii")
+    (tmp_path / "lost.nii").symlink_to("nowhere")
+    (tmp_path / "scans.csv").write_text(text)
+    with pytest.raises(DatasetError, match=sentence):
+        find_cases(tmp_path / "scans.csv")
 
 
 def test_a_csv_table_names_files_beside_itself(tmp_path):

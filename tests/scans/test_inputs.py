@@ -1,7 +1,9 @@
 """Whatever is given, it is found which scans are meant, each gets a name of its own, and the rest is explained."""
 
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +60,93 @@ def test_of_a_folder_flair_files_are_taken_but_no_hidden_ones_and_no_masks(tmp_p
     assert _names(tmp_path) == ["b_flair_2", "a_FLAIR"]
 
 
+def test_of_a_folder_everything_that_looks_like_flair_is_among_the_inputs(tmp_path):
+    usable = ("a_FLAIR.NII.GZ", "b_flair.Nii", "p1/e_FLAIR.nii", "p2/f_FLAIR.nii")
+    others = ("c_FLAIR.mgz", "p1/e_FLAIR.img", "p2/f_FLAIR.hdr", "d_FLAIR.nii.bz2", "a_FLAIR.nrrd")
+    _touch(tmp_path, *usable, *others, "a_FLAIR_mask.NII.GZ", "p1/e_FLAIR.hdr", "p1/._e_FLAIR.nii.gz", "T1.mgz")
+    (tmp_path / "a_FLAIR.nii").symlink_to(".git/annex/objects/a")
+    (tmp_path / "linked").symlink_to(tmp_path / "p2")
+    (tmp_path / "p1/back").symlink_to(tmp_path)
+    items = find_inputs([tmp_path])
+    assert {item.path.relative_to(tmp_path).as_posix(): item.name for item in items if not item.problem} == {
+        "a_FLAIR.NII.GZ": "a_FLAIR",
+        "b_flair.Nii": "b_flair",
+        "p1/e_FLAIR.nii": "e_FLAIR",
+        "p2/f_FLAIR.nii": "f_FLAIR",
+    }
+    lost = {item.path.relative_to(tmp_path).as_posix(): item for item in items if item.problem}
+    assert set(lost) == {"a_FLAIR.nii", "c_FLAIR.mgz", "d_FLAIR.nii.bz2"}  # beside the others lie NIfTI files
+    assert "annex get" in lost["a_FLAIR.nii"].problem and "nib-convert" in lost["c_FLAIR.mgz"].problem
+    for item in lost.values():
+        with pytest.raises(ScanError, match=item.path.name):
+            read_input(item)
+
+
+@pytest.mark.parametrize("name", ["sub-01_FLAIR.mgz", "scan_FLAIR.nii", "0001.dcm"])
+def test_a_folder_of_nothing_that_can_be_read_is_explained(tmp_path, name):
+    if name.endswith("mgz"):
+        _touch(tmp_path, name)
+    else:
+        (tmp_path / name).symlink_to("annexed")
+    with pytest.raises(ScanError, match=rf"{name} is (not a NIfTI file: it is a FreeSurfer|a link to annexed)"):
+        find_inputs([tmp_path])
+
+
+def test_a_closed_folder_is_among_the_inputs(tmp_path, monkeypatch):
+    _touch(tmp_path, "a_FLAIR.nii", "closed/b_FLAIR.nii")
+    listdir = os.listdir  # root may open every folder, so the refusal is made here
+
+    def refuse(place):
+        if Path(place).name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return listdir(place)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    assert [item.problem and item.path.name for item in find_inputs([tmp_path])] == ["", "closed"]
+
+
+def test_of_bids_everything_that_is_called_flair_is_among_the_inputs(tmp_path):
+    usable = [
+        f"sub-0{i}/anat/sub-0{i}_{rest}" for i, rest in enumerate(("flair.NII.GZ", "FLAIR.Nii", "run-1_Flair.nii"))
+    ]
+    others = ["sub-03/anat/sub-03_FLAIR.mgz", "sub-03/anat/FLAIR.nii", "loose/FLAIR.nii.gz"]
+    passed = ["sub-00/anat/sub-00_FLAIR.json", "sub-00/anat/sub-00_acq-FLAIR_T1w.nii", "derivatives/x/sub-00_FLAIR.nii"]
+    _touch(tmp_path, *usable, *others, *passed, "sub-00/anat/._sub-00_FLAIR.nii", "sub-00/anat/sub-00_FLAIR_mask.nii")
+    (tmp_path / "sub-03/anat/sub-03_ce-gd_FLAIR.nii.gz").symlink_to("annexed")
+    items = find_inputs([tmp_path])
+    assert [item.path.relative_to(tmp_path).as_posix() for item in items if not item.problem] == usable
+    assert [item.name for item in items if not item.problem] == ["sub-00_flair", "sub-01_FLAIR", "sub-02_run-1_Flair"]
+    assert {item.path.relative_to(tmp_path).as_posix() for item in items if item.problem} == {
+        *others,
+        "sub-03/anat/sub-03_ce-gd_FLAIR.nii.gz",
+    }
+    masks = [outputs_of(item, tmp_path / "out").mask.name for item in items if not item.problem]
+    assert masks == [f"sub-0{i}_{run}label-lesion_mask.nii.gz" for i, run in enumerate(("", "", "run-1_"))]
+
+
+def test_what_predict_wrote_is_no_input(tmp_path):
+    _touch(tmp_path, "sub-01/anat/sub-01_FLAIR.nii")
+    for item in find_inputs([tmp_path]):
+        for path in vars(outputs_of(item, tmp_path / "derivatives/planar3d")).values():
+            _touch(path.parent, path.name)
+        for path in vars(outputs_of(replace(item, dataset=None), tmp_path / "out")).values():
+            _touch(path.parent, path.name)
+    assert len(find_inputs([tmp_path])) == 1
+    for folder in ("out", "derivatives"):
+        with pytest.raises(ScanError, match=r"no .nii or .nii.gz file with FLAIR in its name"):
+            find_inputs([tmp_path / folder])
+
+
+def test_a_table_may_name_a_link_without_its_target_which_then_fails_alone(tmp_path):
+    _touch(tmp_path, "a.nii")
+    (tmp_path / "b.nii").symlink_to("annexed")
+    (tmp_path / "scans.csv").write_text("scan,name\na.nii,x\nb.nii,y\n")
+    assert [(item.name, bool(item.problem)) for item in find_inputs([tmp_path / "scans.csv"])] == [
+        ("x", False),
+        ("y", True),
+    ]
+
+
 def test_links_are_named_by_themselves(tmp_path):
     (tmp_path / "MD5E-s1--0").touch()
     for name in ("a_FLAIR.nii", "b_FLAIR.nii"):
@@ -76,7 +165,7 @@ def test_absent_and_foreign_files_are_left_to_their_reading(tmp_path):
     absent, foreign = find_inputs([tmp_path / "absent_FLAIR.nii", tmp_path / "notes.txt"])
     with pytest.raises(ScanError, match="does not exist"):
         read_input(absent)
-    with pytest.raises(ScanError, match=r"not a \.nii or .nii.gz file"):
+    with pytest.raises(ScanError, match="not a NIfTI file"):
         read_input(foreign)
 
 
@@ -100,13 +189,14 @@ def test_a_table_names_scans_beside_itself(tmp_path):
         ("", "no column “scan”, or no lines"),
         ("scan\n", "no column “scan”, or no lines"),
         ("path\na.nii\n", "no column “scan”"),
+        ("Path;Name\na.nii;x\n", r"Found: Path, Name \(read with semicolons\), 1 lines"),
         ("scan,name\n,x\n", "line 2: scan is empty"),
         ("scan\na.nii\nabsent.nii\n", "line 3: .*absent.nii does not exist"),
         ("scan,name\na.nii,../x\n", "line 2: “../x” cannot be part of a file name"),
         ("scan,name\na.nii,.x\n", "cannot be part of a file name"),
         ("scan\nscans.csv\n", "line 2: .*scans.csv is not a single scan"),
         ("scan\nmany\n", "line 2: .*many is not a single scan"),
-        ("scan\na\x00.nii\n", "not readable as a CSV table|does not exist"),
+        ("scan\na\x00.nii\n", "not readable as a CSV table"),
         ("scan,name\na.nii,x\nmany/1_FLAIR.nii,x\n", "would have masks of one name"),
     ],
 )
@@ -117,9 +207,19 @@ def test_a_table_that_cannot_be_followed_is_explained(tmp_path, text, sentence):
         find_inputs([tmp_path / "scans.csv"])
 
 
-def test_a_table_in_another_encoding_is_refused(tmp_path):
-    (tmp_path / "scans.csv").write_bytes("scan\nKöpfe.nii\n".encode("latin-1"))
-    with pytest.raises(ScanError, match="UTF-8"):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "latin-1"])
+@pytest.mark.parametrize("name", ["scans.csv", "scans.TSV"])
+def test_a_table_is_read_however_it_was_saved(tmp_path, encoding, name):
+    _touch(tmp_path, "d/Köpfe.NII.GZ")
+    (tmp_path / name).write_bytes("Name; Scan\r\n;d\\Köpfe.NII.GZ\r\n;\r\n".encode(encoding))
+    assert _names(tmp_path / name) == ["Köpfe"]
+
+
+def test_where_a_file_is_not_found_it_is_said_how_the_table_was_read(tmp_path):
+    (tmp_path / "scans.csv").write_bytes("scan\nKöpfe.nii\n".encode("mac-roman"))
+    with pytest.raises(
+        ScanError, match=r"line 2: .* does not exist\. The table is not in UTF-8 and was read as cp1252"
+    ):
         find_inputs([tmp_path / "scans.csv"])
 
 

@@ -72,6 +72,21 @@ def test_masks_equal_those_of_each_scan_alone_and_lines_follow_the_input(scans, 
         assert about["scan"]["shape"] == list(alone.voxels.shape)
 
 
+def test_what_looks_like_flair_and_cannot_be_read_counts_as_failed(scans, model, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(scans[0], folder / "a_FLAIR.nii.gz")
+    (folder / "b_FLAIR.mgz").touch()
+    (folder / "c_FLAIR.nii.gz").symlink_to("annexed")
+    (folder / "a_FLAIR.nii").symlink_to("annexed")  # of the name of a scan that can be read
+    for _ in range(2):
+        cohort = segment_all([folder], model, tmp_path / "out", asked=PLAIN, notify=str)
+        assert [record["scan"]["name"] for record in cohort.records] == ["a_FLAIR"]
+        names = {path.name: why for path, why in cohort.failed.items()}
+        assert set(names) == {"b_FLAIR.mgz", "c_FLAIR.nii.gz", "a_FLAIR.nii"}
+        assert all(str(path) in why for path, why in cohort.failed.items())
+
+
 def test_a_record_names_every_file_and_what_made_the_mask(segmented, model):
     out, cohort = segmented
     assert sorted(p.name for p in out.iterdir()) == sorted(

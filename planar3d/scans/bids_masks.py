@@ -1,0 +1,156 @@
+"""Which file among the derivatives of a BIDS data set is the lesion mask of a raw scan, and why others are not."""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from planar3d.errors import DatasetError
+from planar3d.scans.bids import DESCRIPTION, entities, made_by_planar3d, read_json_object
+from planar3d.scans.image_files import by_stem, files_within, stem, suffix
+
+_SUFFIXES = {"mask", "dseg", "seg", "roi"}  # the last two are of older drafts of the standard, and still written
+# What says in a mask's name which scan it was drawn on; all other entities describe the mask.
+_RAW = {"sub", "ses", "acq", "ce", "trc", "rec", "dir", "run", "echo", "flip", "inv", "mt", "part", "task", "chunk"}
+_INDICES = {"run", "echo", "flip", "inv"}  # may be written with zeros before them
+# Values of label, or else of desc, as groups write them; the standard's label is L. T1 lesions, say, are not meant.
+_LESION = re.compile(r"(ms|wm|t2|flair)?(lesions?|wmh|wml)(mask|manual|consensus|expert)?", re.IGNORECASE)
+_OWN_SPACES = {"orig", "scanner", "native", "flair"}  # of the scan itself, not of a template or another scan
+
+
+@dataclass(frozen=True)
+class _Name:
+    """A file's name: its entities, and what stands between them; the last of that is the suffix."""
+
+    entities: dict[str, str]
+    others: tuple[str, ...]
+
+    @property
+    def raw(self) -> dict[str, str]:
+        """The entities of the scan that it comes from."""
+        return {key: value for key, value in self.entities.items() if key in _RAW}
+
+
+def find_lesion_masks(dataset: Path, scans: Sequence[Path]) -> dict[Path, Path]:
+    """Find the lesion mask of each raw scan in the folder `derivatives`, however deep it lies.
+
+    A lesion mask says that it is one: by `label-lesion` (L, WMH, …) or `desc-lesion` in its name, or by `"Type":
+    "Lesion"` in its sidecar JSON. It lies in the space of the scan, and this package did not make it. It belongs to the
+    scan whose entities it has; it may leave out those that no two scans differ in.
+
+    Raises:
+        DatasetError: scans without a mask, or with several.
+    """
+    derivatives = dataset / "derivatives"
+    files, closed = files_within(derivatives, leave={"sourcedata"}) if derivatives.is_dir() else ([], {})
+    sidecars: dict[Path, list[Path]] = defaultdict(list)
+    for path in files:
+        if path.name.endswith(".json"):
+            sidecars[path.parent].append(path)
+    by_subject: dict[str, list[Path]] = defaultdict(list)
+    for alike in by_stem(path for path in files if suffix(path)):
+        by_subject[_name(alike[0]).entities.get("sub", "")].append(alike[0])
+    found: dict[Path, Path] = {}
+    near: dict[Path, list[str]] = {}
+    for subject, own_scans in _by_subject(scans).items():
+        masks: dict[Path, list[Path]] = {scan: [] for scan in own_scans}
+        refused: list[str] = []
+        for path in by_subject[subject]:
+            reason = _why_no_lesion_mask(derivatives, sidecars, path)
+            owners = _owners(path, own_scans)
+            if not reason and len(owners) == 1:
+                masks[owners[0]].append(path)
+            elif _is_mask(path) or "lesion" in path.name.lower():
+                reason = reason or ("it fits several scans" if owners else "it has other entities than the scan")
+                refused.append(f"{path.relative_to(dataset).as_posix()} ({reason})")
+        for scan, its in masks.items():
+            if len(its) > 1:
+                names = ", ".join(mask.relative_to(dataset).as_posix() for mask in its)
+                raise DatasetError(
+                    f"{scan} has {len(its)} lesion masks ({names}); one is needed. Take the others out of the "
+                    "derivatives folder, or name the right ones in a CSV table with the columns scan and mask."
+                )
+            if its:
+                found[scan] = its[0]
+            else:
+                near[scan] = refused
+    if near:
+        raise DatasetError(" ".join((_missing(dataset, near, len(scans)), *closed.values())))
+    return found
+
+
+def _missing(dataset: Path, near: dict[Path, list[str]], count: int) -> str:
+    """What to say of scans without lesion masks, with what is near those of the first such scan."""
+    names = ", ".join(entities(scan) for scan in near)
+    first = next((scan for scan in near if near[scan]), next(iter(near)))
+    found = f" Near {entities(first)} lie: {'; '.join(near[first][:5])}." if near[first] else ""
+    place = Path("derivatives/manual", first.parent.relative_to(dataset)).as_posix()
+    return (
+        f"{len(near)} of {count} scans in {dataset} have no mask of their lesions: {names}.{found} Expected e.g. "
+        f'{place}/{entities(first)}_label-lesion_mask.nii.gz. Name the masks so, or write "Type": "Lesion" into their '
+        "sidecar JSON, or name scans and masks in a CSV table, or take the scans away."
+    )
+
+
+def _why_no_lesion_mask(derivatives: Path, sidecars: Mapping[Path, Sequence[Path]], path: Path) -> str:
+    """Why a file is not taken for the lesion mask of a raw FLAIR scan; empty if it is one."""
+    name = _name(path)
+    folders = [folder for folder in path.parents if folder == derivatives or derivatives in folder.parents]
+    if not _is_mask(path):
+        return "it is no mask"
+    if name.entities.get("space", "orig").lower() not in _OWN_SPACES:
+        return f"it lies in the space {name.entities['space']}"
+    if any(other.lower() != "flair" for other in (*name.others[:-1], name.entities.get("mod", "flair"))):
+        return "it is of another contrast"
+    about = _about([beside for folder in reversed(folders) for beside in sidecars.get(folder, ())], path)
+    if made_by_planar3d(about) or any(made_by_planar3d(read_json_object(folder / DESCRIPTION)) for folder in folders):
+        return "planar3d made it"
+    label = name.entities.get("label", "")
+    called = label.lower() == "l" or _LESION.fullmatch(label or name.entities.get("desc", ""))
+    if not called and str(about.get("Type", "")).lower() != "lesion":
+        return "neither its name nor a sidecar says lesion"
+    return ""
+
+
+def _owners(path: Path, scans: Sequence[Path]) -> list[Path]:
+    """The scans of all whose entities a mask has, or else those with more, which it may have left out."""
+    raw = _name(path).raw
+    same = [scan for scan in scans if _name(scan).raw == raw]
+    return same or [scan for scan in scans if raw.items() <= _name(scan).raw.items()]
+
+
+def _about(sidecars: Sequence[Path], path: Path) -> dict[str, Any]:
+    """What JSON files say of an image: those of its name or of part of it, those of folders above first."""
+    name = _name(path)
+    about: dict[str, Any] = {}
+    for beside in sidecars:
+        other = _name_of(beside.name.removesuffix(".json"), ())
+        if other.others[-1:] == name.others[-1:] and other.entities.items() <= name.entities.items():
+            about |= read_json_object(beside)
+    return about
+
+
+def _is_mask(path: Path) -> bool:
+    return "".join(_name(path).others[-1:]).lower() in _SUFFIXES
+
+
+def _by_subject(scans: Sequence[Path]) -> dict[str, list[Path]]:
+    subjects: dict[str, list[Path]] = defaultdict(list)
+    for scan in scans:
+        subjects[_name(scan).entities["sub"]].append(scan)
+    return subjects
+
+
+def _name(path: Path) -> _Name:
+    return _name_of(stem(path), path.parts[:-1])
+
+
+def _name_of(name: str, folders: Sequence[str]) -> _Name:
+    """Take a name apart; its subject and session may stand in its folders alone."""
+    pairs = [part.partition("-") for part in folders if re.fullmatch(r"(sub|ses)-[^-]+", part)]
+    pieces = name.split("_")
+    pairs += [piece.partition("-") for piece in pieces if "-" in piece]
+    found = {key.lower(): value.lstrip("0") or "0" if key in _INDICES else value for key, _, value in pairs}
+    return _Name(found, tuple(piece for piece in pieces if "-" not in piece))

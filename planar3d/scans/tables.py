@@ -1,0 +1,141 @@
+"""Tables as people save them: with commas, semicolons or tabs, in UTF-8, UTF-16 or an encoding of Windows."""
+
+import codecs
+import csv
+import io
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from planar3d.errors import Planar3DError
+
+_LARGEST = 2**26  # bytes; a table of a million scans is smaller
+_MARKS = {  # the longer first: a mark of UTF-32 begins as one of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_UNMARKED = ("utf-8-sig", "cp1252", "latin-1")  # the last reads any bytes
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_NAME = re.compile(r"[^\W_][\w.+-]*")  # a file name everywhere, and no path
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+_EXCEL = re.compile(r"sep=([,;\t])\r?\n", re.IGNORECASE)  # the line by which Excel is told the delimiter
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: where it stands, and its values by the names of their columns, in small letters."""
+
+    place: str
+    values: dict[str, str]
+
+    def __getitem__(self, column: str) -> str:
+        """The value in a column; empty if there is none."""
+        return self.values.get(column, "")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's columns as they are spelled, its rows, and how it was read."""
+
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    found: str
+    hint: str
+
+    def lacks(self, columns: Sequence[str]) -> list[str]:
+        """Which columns are not there; capitals, and spaces for underscores, make no difference."""
+        return [name for name in columns if name not in map(_plain, self.columns)]
+
+
+def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) -> Table:
+    """Read a table with a header.
+
+    Encoding and delimiter are told by the content: the delimiter is the one by which the header has most of the needed
+    columns. Values are stripped, and empty lines left out.
+
+    Args:
+        path: of the file.
+        needed: columns that are looked for; `Table.lacks` tells whether they are there.
+        error: the class of the error.
+
+    Raises:
+        Planar3DError: the file cannot be read, is no text, names a column twice, or has a row of more values than
+            columns.
+    """
+    text, encoding = _decode(path, error)
+    marked = _EXCEL.match(text)
+    text = text[marked.end() :] if marked else text
+    reads: dict[str, list[tuple[int, list[str]]]] = {}
+    for delimiter in [marked[1]] if marked else _DELIMITERS:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+        try:
+            lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+        except csv.Error as problem:
+            reads[delimiter] = []
+            broken = f"{path}, line {reader.line_num}: {problem}. Look at the quotation marks of that line."
+            continue
+        reads[delimiter] = [(number + bool(marked), cells) for number, cells in lines if any(cells)]
+    header = {delimiter: [_plain(cell) for cell in lines[0][1]] for delimiter, lines in reads.items() if lines}
+    if not header:
+        if text.strip():
+            raise error(broken)
+        return Table((), (), "nothing", "")
+    delimiter = max(header, key=lambda one: (len(set(needed) & set(header[one])), len(header[one])))
+    columns, (first, *lines) = header[delimiter], reads[delimiter]
+    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    if twice:
+        raise error(f"{path} has the column {twice[0]} more than once; name one of them otherwise.")
+    rows = []
+    for number, cells in lines:
+        place = f"{path}, line {number}"
+        if any(cells[len(columns) :]):
+            raise error(
+                f"{place}: {len(cells)} values, but {len(columns)} columns ({', '.join(first[1])}). Put values that "
+                "hold the delimiter into quotation marks."
+            )
+        rows.append(Row(place, {name: cell for name, cell in zip(columns, cells, strict=False) if name}))
+    spelled = tuple(name for name in first[1] if name)
+    found = f"{', '.join(spelled)} (read with {_DELIMITERS[delimiter]})"
+    hint = "" if encoding.startswith("utf") else f" The table is not in UTF-8 and was read as {encoding}."
+    return Table(spelled, tuple(rows), found, hint)
+
+
+def path_in_table(table: Path, text: str) -> Path:
+    r"""The file that a table means: relative to the table, with `~` for the home, and with `\` where Windows has it."""
+    slashed = text.replace("\\", "/")
+    paths = [table.parent / os.path.expanduser(one) for one in (text, slashed)]
+    return next((path for path in (table.parent / text, *paths) if os.path.lexists(path)), paths[0])
+
+
+def check_name(name: str, row: Row, error: type[Planar3DError]) -> None:
+    """Refuse a name that a row gives if it cannot be part of a file name everywhere; an empty one is none."""
+    if name and not _NAME.fullmatch(name):
+        raise error(f"{row.place}: “{name}” cannot be part of a file name; use letters, digits and . _ + - alone.")
+
+
+def _decode(path: Path, error: type[Planar3DError]) -> tuple[str, str]:
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise error(f"{path} has {path.stat().st_size:,} bytes; no table of scans is that large.")
+        content = path.read_bytes()
+    except OSError as problem:
+        lost = " It is a link; fetch its file first, e.g. with git annex get." if os.path.islink(path) else ""
+        raise error(f"{path} cannot be read ({problem.strerror}).{lost}") from None
+    marked = next((encoding for mark, encoding in _MARKS.items() if content.startswith(mark)), None)
+    for encoding in (marked,) if marked else _UNMARKED:
+        try:
+            text = content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if _CONTROLS.search(text):
+            break
+        return text, encoding
+    raise error(f"{path} is not readable as a CSV table: it is no text. Save it as CSV in UTF-8.")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s-]+", "_", name.strip().lower())

@@ -1,0 +1,91 @@
+"""Image files are known by their suffix in any capitals; nothing in a folder is passed over but what is hidden."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from planar3d.scans.image_files import by_stem, files_within, is_flair, is_nifti, stem, suffix, why_unusable
+
+
+@pytest.mark.parametrize("name", ["3DFLAIR.nii", "3DFLAIR.nii.gz", "3DFLAIR.NII.GZ", "3DFLAIR.Nii", "3DFLAIR.nii.GZ"])
+def test_a_nifti_name_is_known_in_any_capitals(name):
+    path = Path("a.b") / name
+    assert is_nifti(path) and is_flair(path) and stem(path) == "3DFLAIR" and why_unusable(path) == ""
+
+
+@pytest.mark.parametrize("ending", [".mgz", ".MGH", ".img", ".HDR", ".nrrd", ".mha", ".mnc", ".HEAD", ".par"])
+def test_images_of_other_formats_are_known_and_get_advice(tmp_path, ending):
+    path = tmp_path / f"3DFLAIR{ending}"
+    path.touch()
+    assert is_flair(path) and not is_nifti(path) and stem(path) == "3DFLAIR" and suffix(path) == ending.lower()
+    assert str(path) in why_unusable(path) and "onvert" in why_unusable(path)
+
+
+@pytest.mark.parametrize(
+    ("ending", "start"), [(".nii.bz2", b"BZh9"), (".NII.XZ", b"\xfd7zXZ\0"), (".nii.zip", b"PK\x03\x04")]
+)
+def test_images_packed_otherwise_are_known_and_get_advice(tmp_path, ending, start):
+    path = tmp_path / f"FLAIR{ending}"
+    path.write_bytes(start)
+    assert is_flair(path) and not is_nifti(path) and stem(path) == "FLAIR" and "Unpack it first" in why_unusable(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["FLAIR.txt", "FLAIR.json", "FLAIR", "a_FLAIR_mask.NII.GZ", "a_FLAIR_dseg.nii", "T1.nii"]
+)
+def test_other_files_and_masks_are_no_flair_images(name):
+    assert not is_flair(Path(name))
+
+
+def test_a_link_without_its_target_is_told_from_a_file_that_is_not_there(tmp_path):
+    link = tmp_path / "a_FLAIR.nii.gz"
+    link.symlink_to(".git/annex/objects/MD5E-s1--0")
+    assert str(link) in why_unusable(link) and "annex get" in why_unusable(link)
+    link.unlink()
+    link.symlink_to(link)
+    assert "is a link to" in why_unusable(link)
+    assert why_unusable(tmp_path / "absent.nii") == ""
+    os.mkfifo(tmp_path / "pipe_FLAIR.nii")
+    assert "pipe_FLAIR.nii is not a .nii or .nii.gz file" in why_unusable(tmp_path / "pipe_FLAIR.nii")
+
+
+def test_all_files_are_found_once_through_links_and_none_that_is_hidden(tmp_path):
+    folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere"
+    for path in ("b/1.nii", "b/._1.nii", "b/.git/2.nii", "derivatives/3.nii", "lost+found/4.nii", ".5.nii"):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+    elsewhere.mkdir()
+    (elsewhere / "6.nii").touch()
+    (folder / "a").symlink_to(folder / "b")
+    (folder / "b/back").symlink_to(folder)
+    (folder / "linked").symlink_to(elsewhere)
+    (folder / "lost.nii").symlink_to("nowhere")
+    found, closed = files_within(folder, leave={"derivatives"})
+    assert [path.relative_to(folder).as_posix() for path in found] == ["b/1.nii", "linked/6.nii", "lost.nii"]
+    assert closed == {}
+
+
+def test_a_closed_folder_is_named(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "a.nii").touch()
+    listdir = os.listdir  # root may open every folder, so the refusal is made here
+
+    def refuse(place):
+        if Path(place).name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return listdir(place)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    found, closed = files_within(tmp_path)
+    assert found == [tmp_path / "a.nii"]
+    assert "closed cannot be opened (Permission denied)" in closed[tmp_path / "closed"]
+
+
+def test_files_that_differ_in_their_suffix_stand_together_gzipped_nifti_first():
+    names = ["d/a.nii", "d/a.mgz", "d/a.NII.GZ", "d/b.img", "d/b.hdr", "e/a.nii"]
+    assert [[path.as_posix() for path in alike] for alike in by_stem(map(Path, names))] == [
+        ["d/a.NII.GZ", "d/a.nii", "d/a.mgz"],
+        ["d/b.img", "d/b.hdr"],
+        ["e/a.nii"],
+    ]
