@@ -48,8 +48,9 @@ class DicomSeries:
         return re.sub(r"[^A-Za-z0-9.-]+", "_", f"{self.number}_{self.description}").strip("_.")
 
     def __str__(self) -> str:
-        files = "1 file" if len(self.images) == 1 else f"{len(self.images)} files"
-        return f"{self.number} “{self.description}” ({self.modality or 'modality not said'}, {files})"
+        files = len(self.images)
+        modality = self.modality or "modality not said"
+        return f"{self.number} “{self.description}” ({modality}, {files} file{'s' * (files != 1)})"
 
 
 def find_dicom_series(files: Iterable[Path]) -> list[DicomSeries]:

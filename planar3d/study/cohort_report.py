@@ -84,7 +84,7 @@ def write_cohort_report(
         path,
         "cohort_report.html",
         ["tables.js"],
-        title=f"Lesions of {len(scans)} scans",
+        title=f"Lesions of {len(scans)} scan{'s' * (len(scans) != 1)}",
         scans=scans,
         headline={
             "scans": str(len(scans)),

@@ -51,8 +51,9 @@ def write_report(run: str | Path) -> Path:
     tables = all_tables(results)
     write_tables(tables, folder)
     overlays, skipped = _overlays(results, folder / "figures")
+    count = len({(scan.round, scan.scan) for scan in results.scans})
     page = template.render(
-        title=f"planar3d report: recipe {results.recipe.get('name', 'unnamed')}, {_count_scans(results)} test scans",
+        title=f"planar3d report: recipe {results.recipe.get('name', 'unnamed')}, {count} test scan{'s' * (count != 1)}",
         warnings=[*results.notes, *skipped],
         tables=tables[:2],
         measures=tables[2:],
@@ -124,10 +125,6 @@ def _read(path: str | Path) -> Scan:
     """Read a file that the run has checked before: as it is stored, for pictures need no second check."""
     image = nib.squeeze_image(nib.load(path))
     return Scan(np.asanyarray(image.dataobj), image.header, Path(path))
-
-
-def _count_scans(results: Results) -> int:
-    return len({(scan.round, scan.scan) for scan in results.scans})
 
 
 def _scan_lines(scans: list[ScanScores]) -> list[list[str]]:

@@ -98,3 +98,10 @@ def test_whatever_stands_in_the_records_is_text(page, mask):
 def test_the_page_can_be_made_again(page, mask):
     records = {"a.json": record_of(mask, "a")}
     assert page(records) == page(records)
+
+
+def test_one_scan_with_one_lesion_is_not_many(page, mask):
+    record = record_of(mask, "a") | {"result": {"lesions": 1, "volume_ml": 0.5, "largest_ml": 0.5}}
+    content = page({"a.json": record})
+    assert "Lesions of 1 scan<" in content and "<title>1 lesion: 1</title>" in content
+    assert not re.search(r"\b1 (scans|lesions)\b", content)
