@@ -99,7 +99,7 @@ def test_scans_are_segmented_and_a_bad_one_does_not_stop_the_others(run, data, m
     bad = tmp_path / "bad_FLAIR.nii.gz"
     bad.write_bytes(b"no scan")
     code, out, _ = run("predict", *good, bad, "--model", model, "--out", tmp_path / "masks", "--overlay")
-    assert code == 1 and "bad_FLAIR.nii.gz is a damaged gzip file" in out
+    assert code == 1 and "bad_FLAIR.nii.gz is not a NIfTI file" in out
     names = {p.name for p in (tmp_path / "masks").iterdir()}
     endings = (".json", "_lesions.csv", "_mask.nii.gz", "_overlay.png")
     assert names == {f"{i}_3DFLAIR{ending}" for i in ("01A", "01B") for ending in endings}

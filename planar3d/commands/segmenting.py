@@ -56,13 +56,15 @@ def evaluate(
     prediction: Annotated[Path, typer.Argument(help="Predicted mask, on the grid of the reference.")],
     reference: Annotated[Path, typer.Argument(help="Expert mask.")],
     as_json: AsJson = False,
+    assume_affine: AssumeAffine = False,
 ) -> None:
     """Score a predicted mask against an expert's: voxels, lesions and surfaces."""
     from planar3d.evaluation.scores import score_scan
     from planar3d.scans.volume import read_mask
 
-    expert = read_mask(reference)
-    scores = score_scan(expert.voxels, read_mask(prediction, expert).voxels, expert.spacing)
+    expert = read_mask(reference, None, assume_affine)
+    predicted = read_mask(prediction, expert, assume_affine)
+    scores = score_scan(expert.voxels, predicted.voxels, expert.affine)
     if as_json:
         print_json(scores)
         return

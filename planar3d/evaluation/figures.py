@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import nibabel as nib
 import numpy as np
 
-from planar3d.errors import ScanError
 from planar3d.extras import study_extra
 from planar3d.files import written_beside
-from planar3d.scans.volume import Scan
+from planar3d.scans.volume import Scan, on_grid_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,12 +86,7 @@ def overlay(scan: Scan, prediction: Scan, reference: Scan | None, path: str | Pa
     for name, mask in {"reference": reference, "prediction": prediction}.items():
         if mask is None:
             continue
-        if mask.voxels.shape != scan.voxels.shape:
-            raise ScanError(
-                f"The {name} has shape {mask.voxels.shape}, but the scan {scan.voxels.shape}; "
-                "an overlay needs both on one grid."
-            )
-        masks[name] = nib.orientations.apply_orientation(mask.voxels > 0.5, orientation)
+        masks[name] = nib.orientations.apply_orientation(on_grid_of(scan, mask).voxels > 0.5, orientation)
     guide = next((mask for mask in masks.values() if mask.any()), None)
     low, high = grey_window(voxels)
     head = head_box(voxels, low, high)

@@ -10,7 +10,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from planar3d.files import write_csv
-from planar3d.scans.volume import Scan, check_same_grid
+from planar3d.scans.volume import Scan, on_grid_of
 
 
 class Lesion(NamedTuple):
@@ -52,7 +52,7 @@ def lesion_table(mask: Scan, probabilities: Scan | None = None) -> list[Lesion]:
         ScanError: the probabilities are on another grid.
     """
     if probabilities is not None:
-        check_same_grid(probabilities, mask)
+        probabilities = on_grid_of(mask, probabilities)
     indices, of = _components(mask.voxels > 0.5)
     if not len(of):
         return []
@@ -66,7 +66,7 @@ def lesion_table(mask: Scan, probabilities: Scan | None = None) -> list[Lesion]:
         between_centres = np.maximum.reduceat(grouped, firsts) - np.minimum.reduceat(grouped, firsts)
         extents[axis] = between_centres + np.abs(row).sum()
     means = None if probabilities is None else np.bincount(of, probabilities.voxels[tuple(indices.T)]) / sizes
-    voxel_ml = abs(float(np.linalg.det(mask.affine[:3, :3]))) / 1000
+    voxel_ml = mask.voxel_mm3 / 1000
     # Of equal sizes the higher one is first; rounded, since storages differ in the last digits of a centroid.
     x, y, z = np.round(centroids, 3)
     ranks = np.lexsort((x, y, -z, -sizes))

@@ -7,6 +7,7 @@ import numpy as np
 from scipy import ndimage, sparse
 
 from planar3d.errors import ScanError
+from planar3d.scans.grid import voxel_mm3
 
 # How many neighbours a voxel has, and the rank of the structuring element that joins it to them.
 CONNECTIVITY = {6: 1, 18: 2, 26: 3}
@@ -32,7 +33,7 @@ class LesionScores:
 def lesion_scores(
     reference: np.ndarray,
     prediction: np.ndarray,
-    spacing: Sequence[float],
+    spacing: Sequence[float] | np.ndarray,
     *,
     alpha: float = 0.1,
     beta: float = 0.7,
@@ -56,7 +57,7 @@ def lesion_scores(
     Args:
         reference: the expert's mask, (i, j, k); above 0.5 is lesion.
         prediction: the mask to judge, on the same grid.
-        spacing: the voxel's edges in mm, one per axis.
+        spacing: the voxel's edges in mm, one per axis, or the grid's affine (4×4 or its 3×3), as a sheared grid needs.
         alpha: the least part of a lesion that must be covered.
         beta: the largest part of an overlapping lesion that may lie outside all lesions of the other mask.
         gamma: the part of the overlap after which further overlapping lesions are not asked.
@@ -69,10 +70,10 @@ def lesion_scores(
     """
     if connectivity not in CONNECTIVITY:
         raise ValueError(f"connectivity is {connectivity!r}; choose one of {', '.join(map(str, CONNECTIVITY))}.")
-    reference, prediction, edges = binary_pair(reference, prediction, spacing)
+    reference, prediction = binary_pair(reference, prediction)
     box = union_box(reference, prediction)
     # Headers hold float32 edges: a component of exactly the minimum must not slip through by their rounding.
-    minimum_voxels = minimum_mm3 / float(np.prod(edges)) * (1 + 1e-6)
+    minimum_voxels = minimum_mm3 / voxel_mm3(spacing) * (1 + 1e-6)
     reference_labels, reference_sizes = _lesions(reference[box], minimum_voxels, connectivity)
     prediction_labels, prediction_sizes = _lesions(prediction[box], minimum_voxels, connectivity)
     shape = (len(reference_sizes), len(prediction_sizes))
@@ -84,21 +85,16 @@ def lesion_scores(
     return LesionScores(sensitivity, precision, f1, shape[0], detected, shape[1], confirmed)
 
 
-def binary_pair(
-    reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return two masks as boolean volumes and the voxel's edges in mm, or say why they cannot be compared."""
+def binary_pair(reference: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return two masks as boolean volumes, or say why they cannot be compared."""
     reference, prediction = np.asarray(reference), np.asarray(prediction)
-    edges = np.asarray(spacing, dtype=float)
     if reference.ndim != 3 or reference.shape != prediction.shape:
         raise ScanError(
             f"The reference has shape {reference.shape} and the prediction {prediction.shape}; "
             "two volumes on one grid are needed. Restore the prediction to the reference's grid first."
         )
-    if edges.shape != (3,) or not (np.isfinite(edges).all() and (edges > 0).all()):
-        raise ScanError(f"The voxel spacing is {tuple(spacing)}; three positive lengths in mm are needed.")
     # Some masks hold 1.00000006 for 1, so nothing is compared with 1.
-    return reference > 0.5, prediction > 0.5, edges
+    return reference > 0.5, prediction > 0.5
 
 
 def union_box(reference: np.ndarray, prediction: np.ndarray) -> tuple[slice, ...]:

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
+from planar3d.scans.grid import corner_shift, is_usable
 from planar3d.scans.head import Head, find_head
-from planar3d.scans.volume import CORNER_TOLERANCE, Scan, corner_shift
+from planar3d.scans.volume import CORNER_TOLERANCE, Scan
 
 # Sizes of heads and extracted brains in mm: least and greatest, children and much neck included.
 _SIZES = {"width": (100, 250), "length": (120, 280)}
@@ -84,7 +85,7 @@ def _empty_result(case: _Case) -> str | None:
 
 
 def _large_result(case: _Case) -> str | None:
-    lesion_ml = case.lesion_voxels * abs(np.linalg.det(case.mask.affine[:3, :3])) / 1000
+    lesion_ml = case.lesion_voxels * case.mask.voxel_mm3 / 1000
     if lesion_ml <= _SHARE_OF_HEAD * case.head.volume_ml:
         return None
     return (
@@ -192,9 +193,12 @@ def _orientation(case: _Case) -> str | None:
     if not (header["sform_code"] > 0 and header["qform_code"] > 0):
         return None
     try:
-        shift = corner_shift(case.scan.affine, header.get_qform(), case.scan.voxels.shape)
-    except (HeaderDataError, ValueError, np.linalg.LinAlgError):
+        qform = header.get_qform()
+    except (HeaderDataError, ValueError):
+        qform = np.zeros((4, 4))
+    if not is_usable(qform):
         return "The scan's header has a qform that says nothing; the mask follows the sform. Check left and right."
+    shift = corner_shift(case.scan.affine, qform, case.scan.voxels.shape)
     if shift <= CORNER_TOLERANCE:
         return None
     return (

@@ -10,6 +10,7 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 from planar3d.evaluation.lesions import binary_pair, lesion_scores, ratio, union_box
+from planar3d.scans.grid import voxel_axes, voxel_mm3
 
 
 class Measure(NamedTuple):
@@ -39,7 +40,9 @@ MEASURES = {
 }
 
 
-def score_scan(reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
+def score_scan(
+    reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float] | np.ndarray
+) -> dict[str, float]:
     """Score one predicted mask against its reference.
 
     - dice: 2·TP / (|reference| + |prediction|) (Kolarik 2020, eq. 4), 1 where both masks are empty, which is right;
@@ -53,16 +56,17 @@ def score_scan(reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[
     Args:
         reference: the expert's mask, (i, j, k); above 0.5 is lesion.
         prediction: the mask to judge, on the same grid.
-        spacing: the voxel's edges in mm, one per axis; on the resampled grid the effective ones.
+        spacing: the voxel's edges in mm, one per axis, or the grid's affine (4×4 or its 3×3), as a sheared grid needs;
+            on the resampled grid the effective ones.
 
     Raises:
         ScanError: the masks are not two volumes on one grid, or the spacing does not fit.
     """
-    reference, prediction, edges = binary_pair(reference, prediction, spacing)
+    reference, prediction = binary_pair(reference, prediction)
     true_positive = int(np.count_nonzero(reference & prediction))
     lesion, predicted = int(np.count_nonzero(reference)), int(np.count_nonzero(prediction))
     healthy = reference.size - lesion
-    voxel_ml = float(np.prod(edges)) / 1000
+    voxel_ml = voxel_mm3(spacing) / 1000
     lesions = lesion_scores(reference, prediction, spacing)
     distances = surface_distances(reference, prediction, spacing)
     return {
@@ -83,15 +87,17 @@ def score_scan(reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[
     }
 
 
-def surface_distances(reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+def surface_distances(
+    reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float] | np.ndarray
+) -> np.ndarray:
     """Return the distance in mm from each surface voxel of either mask to the nearest surface voxel of the other.
 
     A mask's surface is what an erosion by face neighbours takes away. Both directions lie in one array, so the mean
     weighs every surface voxel alike; it is empty where one of the masks is.
     """
-    reference, prediction, edges = binary_pair(reference, prediction, spacing)
-    box = union_box(reference, prediction)
-    surfaces = [np.argwhere(_surface(mask[box])) * edges for mask in (reference, prediction)]
+    reference, prediction = binary_pair(reference, prediction)
+    box, axes = union_box(reference, prediction), voxel_axes(spacing)
+    surfaces = [np.argwhere(_surface(mask[box])) @ axes.T for mask in (reference, prediction)]
     if not all(len(surface) for surface in surfaces):
         return np.empty(0)
     # A search among the surface voxels costs far less than two distance maps of the whole head.

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from planar3d.evaluation.figures import VIEWS, grey_window, head_box, largest_slice
-from planar3d.scans.volume import Scan, check_same_grid
+from planar3d.scans.volume import Scan, on_grid_of
 
 LONGEST = 256  # voxels along an axis of what is shown
 WHITE = 170  # the grey level that is white at first; what is brighter can be told apart by turning the contrast down
@@ -79,15 +79,14 @@ def prepare_pictures(scan: Scan, mask: Scan, probability: Scan | None = None) ->
 
     Args:
         scan: the intensities; stored in any orientation.
-        mask: on the grid of the scan; above 0.5 is lesion.
-        probability: on the grid of the scan, 0 to 1.
+        mask: on the grid of the scan, in any orientation; above 0.5 is lesion.
+        probability: as the mask, 0 to 1.
 
     Raises:
         ScanError: the mask or the probabilities are not on the scan's grid.
     """
-    stored = {"scan": scan, "mask": mask} | ({} if probability is None else {"probability": probability})
-    for volume in stored.values():
-        check_same_grid(volume, scan)
+    over = {"mask": mask} | ({} if probability is None else {"probability": probability})
+    stored = {"scan": scan} | {name: on_grid_of(scan, volume) for name, volume in over.items()}
     orientation = nib.orientations.io_orientation(scan.affine)
     upright = {name: nib.orientations.apply_orientation(volume.voxels, orientation) for name, volume in stored.items()}
     voxels, lesions = upright["scan"], upright["mask"] > 0.5

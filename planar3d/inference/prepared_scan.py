@@ -51,6 +51,6 @@ def native_mask(probabilities: np.ndarray, prepared: Prepared, recipe: Recipe) -
         recipe: gives grid, threshold and smallest lesion.
     """
     if recipe.grid == "cube":
-        return prepared.restore(lesion_mask(probabilities, recipe, prepared.geometry.spacing))
+        return prepared.restore(lesion_mask(probabilities, recipe, prepared.geometry.axes))
     restored = prepared.restore(probabilities)
-    return Scan(lesion_mask(restored.voxels, recipe, restored.spacing), restored.header)
+    return Scan(lesion_mask(restored.voxels, recipe, restored.affine), restored.header)

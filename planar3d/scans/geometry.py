@@ -85,6 +85,12 @@ class Geometry:
             for d, n, m in zip(mm, native, self.resampled, strict=True)
         )
 
+    @property
+    def axes(self) -> np.ndarray:
+        """3×3, in mm: the steps from a voxel of the prepared grid to its next ones, (slices, rows, cols) as columns."""
+        axes = self.header.get_best_affine()[:3, np.argsort(_turn(self.header, self.view)[:, 0])]
+        return axes / np.linalg.norm(axes, axis=0) * self.spacing
+
     def turned(self, volume: np.ndarray) -> np.ndarray:
         """A native volume (i, j, k) as (slices, rows, cols) of the view."""
         return orientations.apply_orientation(volume, _turn(self.header, self.view))

@@ -4,7 +4,7 @@ import zlib
 from typing import IO, Any
 
 _AS_GZIP = 31  # zlib's word for the largest window and a gzip header and trailer
-_MAGIC = b"\x1f\x8b"
+MAGIC = b"\x1f\x8b"
 _CHUNK = 2**18  # bytes of the file at once; what they unpack to fits into a core's cache
 
 
@@ -52,7 +52,7 @@ class GunzipStream:
                 if not packed:
                     return b""
                 self._packed = packed.lstrip(b"\0")  # some writers pad the file with zeros
-                if not _MAGIC.startswith(self._packed[:2]):
+                if not MAGIC.startswith(self._packed[:2]):
                     raise GunzipError("it holds something else")
                 if self._packed:
                     self._member = self._library.decompressobj(wbits=_AS_GZIP)

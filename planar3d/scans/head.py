@@ -28,6 +28,7 @@ class Head:
         grey: intensities of the scan's own voxels, every few of them, (right, anterior, superior), from 0 on.
         standardized: whether the scan's values were not.
         spacing: mm between them along the same axes.
+        voxel_mm3: volume that each stands for.
         air: the value up to which they are air.
         inside: the largest connected part that is brighter, its holes in axial slices filled; bool, as `grey`.
     """
@@ -35,13 +36,14 @@ class Head:
     grey: np.ndarray
     standardized: bool
     spacing: tuple[float, ...]
+    voxel_mm3: float
     air: float
     inside: np.ndarray
 
     @property
     def volume_ml(self) -> float:
         """Volume of what is inside."""
-        return float(np.count_nonzero(self.inside) * np.prod(self.spacing) / 1000)
+        return float(np.count_nonzero(self.inside) * self.voxel_mm3 / 1000)
 
     @property
     def extent(self) -> tuple[float, ...]:
@@ -118,7 +120,8 @@ def find_head(scan: Scan) -> Head:
     values = np.ascontiguousarray(turned[tuple(slice(None, None, step) for step in steps)])
     grey = unstandardized(values)
     air, spacing = head_threshold(grey), tuple(float(length) for length in mm * steps)
-    return Head(grey, grey is not values, spacing, air, _filled(largest_part(grey > air)))
+    voxel_mm3 = scan.voxel_mm3 * float(np.prod(steps))
+    return Head(grey, grey is not values, spacing, voxel_mm3, air, _filled(largest_part(grey > air)))
 
 
 def largest_part(mask: np.ndarray) -> np.ndarray:

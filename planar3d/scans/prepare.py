@@ -22,9 +22,9 @@ from planar3d.scans.intensities import (
     to_16_bit_range,
     unstandardized,
 )
-from planar3d.scans.nifti import MAXIMUM_VOXELS
+from planar3d.scans.nifti_header import MAXIMUM_VOXELS
 from planar3d.scans.resample import RESAMPLINGS
-from planar3d.scans.volume import Scan, check_same_grid
+from planar3d.scans.volume import Scan, on_grid_of
 from planar3d.scans.windows import INPUT_SCALE
 
 _HEAD_SHARE = 0.002  # of a slice; about a square centimetre, which holds no lesion
@@ -37,8 +37,8 @@ _DIRECTIONS = {
 _PLANES = {"L": "sagittal", "R": "sagittal", "A": "coronal", "P": "coronal", "S": "axial", "I": "axial"}
 _GRIDS = {
     "cube": "resampled to a {plane} cube of {size} voxels along each axis",
-    "slices": "{plane} slices resampled to {size} × {size} pixels of {pixel_mm:g} mm; slices closer than {slice_mm:g} mm "
-    "are interleaved into stacks of about that distance",
+    "slices": "{plane} slices resampled to {size} × {size} pixels of {pixel_mm:g} mm; slices closer than {slice_mm:g} "
+    "mm are interleaved into stacks of about that distance",
 }
 _GREY_LEVELS = {
     "min-max": "the least and greatest value of the scan become 0 and 255",
@@ -71,12 +71,12 @@ class Prepared:
     geometry: Geometry
 
     def align(self, mask: Scan) -> np.ndarray:
-        """Bring a mask on the scan's native grid to the prepared one: uint8 {0, 1} (slices, rows, cols).
+        """Bring a mask of the scan, stored in any orientation, to the prepared grid: uint8 {0, 1} (slices, rows, cols).
 
         Raises:
             ScanError: the mask is on another grid than the scan.
         """
-        check_same_grid(mask, Scan(np.broadcast_to(np.uint8(0), self.geometry.shape), self.geometry.header))
+        mask = on_grid_of(Scan(np.broadcast_to(np.uint8(0), self.geometry.shape), self.geometry.header), mask)
         turned = self.geometry.turned(mask.voxels)
         # uint8 straight from the nearest neighbour: the release scales masks to 255 and back, to the same effect.
         return self.geometry.laid(turned.astype(np.uint8, copy=False), order=0)

@@ -96,7 +96,7 @@ def test_superior_is_up_the_face_looks_left_and_left_is_left(tmp_path, head):
 
 def test_masks_of_another_grid_are_refused(tmp_path, head):
     voxels, mask = head
-    with pytest.raises(ScanError, match=r"prediction has shape \(30, 36, 13\)"):
+    with pytest.raises(ScanError, match=r"mask has shape \(30, 36, 13\)"):
         overlay(stored(voxels), stored(mask[..., 1:]), None, tmp_path / "no.png", "scan")
     assert not (tmp_path / "no.png").exists()
 

@@ -80,8 +80,8 @@ def test_a_bad_scan_is_refused_with_the_same_sentences(library, gradient_scan):
     for content, sentence in {
         good[:-40]: "is a damaged gzip file .it ends too early.",
         good[:-8] + bytes(8): "is a damaged gzip file .its bytes do not unpack to the CRC",
-        b"no gzip": "is a damaged gzip file .it holds something else.",
-        b"": "is not a NIfTI file",
+        good + b"behind": "is a damaged gzip file .it holds something else.",
+        b"": "is not a NIfTI file: it is empty",
     }.items():
         path.write_bytes(content)
         with pytest.raises(ScanError, match=sentence):

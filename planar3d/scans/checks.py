@@ -1,0 +1,107 @@
+"""What can be wrong with a scan, and the sentences that say so."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from planar3d.errors import ScanError
+from planar3d.scans.grid import is_usable
+
+if TYPE_CHECKING:
+    from planar3d.scans.volume import Scan
+
+SPACINGS = (0.05, 50.0)  # mm between voxels that a head scan may have; thousandths and thousands are other units
+LENGTH = 2000.0  # mm along an axis, as of a scan of the whole body
+MAGNITUDES = (1e-30, 1e30)  # of the greatest value; beyond, float32 overflows in its scaling
+_SPLIT = "Take one volume out of it first, e.g. with fslroi."
+
+
+class Check(NamedTuple):
+    """What is wrong with a scan, and the sentence behind its file's name, with the `{words}` that `check` is given."""
+
+    is_wrong: Callable[["Scan"], bool]
+    sentence: Callable[["Scan"], str]
+
+
+def check(scan: "Scan", checks: Sequence[Check], **words: str) -> None:
+    """Raise a `ScanError` with the sentence of the first check that fires.
+
+    Args:
+        scan: as it was read.
+        checks: in their order.
+        words: what the file should be, `needed`, and how it is `stored` if the user says that it is.
+    """
+    for each in checks:
+        if each.is_wrong(scan):
+            raise ScanError(f"{scan.path} {each.sentence(scan).format_map(words)}")
+
+
+def _lengths(scan: "Scan") -> list[float]:
+    """Millimeters along (i, j, k)."""
+    return [n * mm for n, mm in zip(scan.voxels.shape, scan.spacing, strict=True)]
+
+
+def _shape_sentence(scan: "Scan") -> str:
+    shape = scan.voxels.shape
+    advice = _SPLIT if len(shape) == 4 else "Name a single volume of several slices."
+    return f"is {len(shape)}-D {shape}; {{needed}} is needed. {advice}"
+
+
+# Their order matters: later ones rely on what earlier ones have seen.
+GEOMETRY: tuple[Check, ...] = (
+    Check(lambda s: s.voxels.ndim != 3, _shape_sentence),
+    Check(
+        lambda s: min(s.voxels.shape) < 2,
+        lambda s: f"is 2-D {s.voxels.shape}: an axis has a single slice; {{needed}} of several slices is needed.",
+    ),
+    Check(
+        lambda s: s.header["sform_code"] == 0 and s.header["qform_code"] == 0,
+        lambda _: (
+            "says nowhere how it lies in space (neither sform nor qform is set). If {stored}, say so with "
+            "--assume-affine; otherwise convert the original data again."
+        ),
+    ),
+    Check(
+        lambda s: not SPACINGS[0] <= min(s.spacing) <= max(s.spacing) <= SPACINGS[1],
+        lambda s: (
+            f"has voxels of {' × '.join(f'{mm:.3g}' for mm in s.spacing)} mm; {SPACINGS[0]:g} to {SPACINGS[1]:g} are "
+            "expected of a head. Mend its header, which should be in millimeters, or convert it again."
+        ),
+    ),
+    Check(
+        lambda s: max(_lengths(s)) > LENGTH,
+        lambda s: (
+            f"is {' × '.join(f'{mm:,.0f}' for mm in _lengths(s))} mm large, more than the {LENGTH:,.0f} mm of a whole "
+            "body. Mend its header, which should be in millimeters, or convert it again."
+        ),
+    ),
+    Check(
+        lambda s: not np.isfinite(s.affine).all(),
+        lambda s: "has an affine with NaN or infinite values. Mend its header or convert it again.",
+    ),
+    Check(
+        lambda s: not is_usable(s.affine),
+        lambda s: "has a singular affine: its axes do not span space. Mend its header or convert it again.",
+    ),
+    Check(
+        lambda s: not np.isfinite(s.limits).all(),
+        lambda s: (
+            f"holds {np.count_nonzero(~np.isfinite(s.voxels)):,} NaN or infinite voxels; replace them first, "
+            "e.g. with fslmaths -nan."
+        ),
+    ),
+)
+CONTRAST: tuple[Check, ...] = (
+    Check(
+        lambda s: s.limits[0] == s.limits[1],
+        lambda s: f"holds the value {s.limits[0]:g} everywhere; a scan with contrast is needed.",
+    ),
+    Check(
+        lambda s: not MAGNITUDES[0] <= max(map(abs, s.limits)) <= MAGNITUDES[1],
+        lambda s: (
+            f"holds values from {s.limits[0]:g} to {s.limits[1]:g}, which no scanner gives. Its voxels or their "
+            "scaling are damaged; convert the original data again."
+        ),
+    ),
+)

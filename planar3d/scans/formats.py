@@ -1,0 +1,135 @@
+"""What a file is that is no NIfTI file, and what to do with it: told by its content, and else by its name."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+LOOK = 512  # bytes at the start of a file that tell its format
+_SHOWN = 40  # characters of an unknown text
+_CONTROL = frozenset(range(32)) - frozenset(b"\t\n\r\f") | {127}  # bytes that no text has
+
+
+class _Format(NamedTuple):
+    """What a file is, what to do with it, and the endings without which the advice would not work.
+
+    In the advice `{file}`, `{folder}`, `{name}`, `{nii}`, `{nifti}`, `{head}` and `{par}` stand for paths.
+    """
+
+    what: str
+    advice: str
+    endings: tuple[str, ...] = ()
+
+
+_NIBABEL = "Convert it with: nib-convert {file} {nifti}"
+_UNROUNDED = "--out-dtype float32"  # of formats that scale each slice by itself
+_ITK = (
+    "Convert it with ITK-SNAP or, after pip install SimpleITK, with: "
+    'python -c "import sys, SimpleITK as itk; itk.WriteImage(itk.ReadImage(sys.argv[1]), sys.argv[2])" {file} {nifti}'
+)
+_UNPACK = "Unpack it first: {tool} < {{file}} > {{nii}}"
+_NOT_A_SCAN = "Name the scan itself; if a server sent this in its place, download it again, perhaps after a login."
+_INSIDE = "Unpack it first, and name the scan that was in it."
+
+_PAIR = _Format("one of the two files (.hdr and .img) of a scan", _NIBABEL, (".hdr", ".img"))
+_DICOM = _Format("a DICOM file", "Convert its series with: dcm2niix -z y {folder}", (".dcm", ".ima"))
+_MGH = _Format("a FreeSurfer volume", _NIBABEL, (".mgh", ".mgz"))
+_MINC = _Format("a MINC file", f"{_NIBABEL} {_UNROUNDED}", (".mnc",))
+_NRRD = _Format("an NRRD file", _ITK, (".nrrd", ".nhdr"))
+_META = _Format("a MetaImage file", _ITK, (".mha", ".mhd"))
+_AFNI = _Format(
+    "one of two AFNI files", f"Convert both with: nib-convert {{head}} {{nifti}} {_UNROUNDED}", (".head", ".brik")
+)
+_PHILIPS = _Format("one of two Philips files", "Convert both with: parrec2nii {par}", (".par", ".rec"))
+_FORMATS = {ending: each for each in (_PAIR, _DICOM, _MGH, _MINC, _NRRD, _META, _AFNI, _PHILIPS) for ending in each[2]}
+ANNEX = _Format(
+    "a pointer of git-annex, whose content was not fetched", "Fetch it with: git -C {folder} annex get {name}"
+)
+
+# The bytes that a format has at a place of its files.
+_MAGICS: tuple[tuple[int, bytes, _Format], ...] = (
+    (128, b"DICM", _DICOM),
+    (0, b"\x5c\x01\0\0", _PAIR),  # a header of 348 bytes, of which `read_whole` has seen that it is of no single file
+    (0, b"\0\0\x01\x5c", _PAIR),
+    (0, b"\x1c\x02\0\0ni2", _PAIR),
+    (0, b"\0\0\x02\x1cni2", _PAIR),
+    (0, b"\0\0\0\x01\0\0", _MGH),
+    (0, b"CDF\x01", _MINC),
+    (0, b"CDF\x02", _MINC),
+    (0, b"NRRD0", _NRRD),
+    (0, b"ObjectType", _META),
+    (0, b"NDims", _META),
+    (0, b"\x1f\x8b", _Format("gzipped twice", _UNPACK.format(tool="gunzip"))),
+    (0, b"BZh", _Format("packed by bzip2", _UNPACK.format(tool="bunzip2"))),
+    (0, b"\xfd7zXZ\0", _Format("packed by xz", _UNPACK.format(tool="xz -d"))),
+    (0, b"\x28\xb5\x2f\xfd", _Format("packed by zstd", _UNPACK.format(tool="zstd -d"))),
+    (0, b"\x1f\x9d", _Format("packed by compress", _UNPACK.format(tool="gunzip"))),
+    (0, b"PK\x03\x04", _Format("a zip archive", _INSIDE)),
+    (0, b"7z\xbc\xaf\x27\x1c", _Format("a 7z archive", _INSIDE)),
+    (257, b"ustar", _Format("a tar archive", _INSIDE)),
+    (0, b"\x89PNG", _Format("a PNG picture", _NOT_A_SCAN)),
+    (0, b"\xff\xd8\xff", _Format("a JPEG picture", _NOT_A_SCAN)),
+    (0, b"%PDF", _Format("a PDF document", _NOT_A_SCAN)),
+)
+
+# How a text begins, in small letters.
+_TEXTS: dict[str, _Format] = {
+    r"version https://(git-lfs|hawser)": _Format(
+        "a pointer of Git LFS, whose content was not fetched", "Fetch it with: git -C {folder} lfs pull"
+    ),
+    r"[\w./-]*/annex/objects/": ANNEX,
+    r"(<!--.*-->)?\s*<(!doctype )?html": _Format("a web page", _NOT_A_SCAN),
+    r"<": _Format("an XML text", _NOT_A_SCAN),
+    r"[{\[]": _Format("a JSON text", _NOT_A_SCAN),
+}
+
+
+def foreign_format(path: Path, start: bytes, zipped: bool = False) -> str:
+    """Say what a file is that holds no NIfTI header, and what to do, as a sentence without its subject.
+
+    Args:
+        path: of the file.
+        start: its first bytes, unpacked where they are gzipped; at least `LOOK` unless it is shorter.
+        zipped: whether they were.
+    """
+    text = _text(start)
+    found = next((each for place, magic, each in _MAGICS if start[place : place + len(magic)] == magic), None)
+    found = found or next((each for beginning, each in _TEXTS.items() if re.match(beginning, text.lower())), None)
+    found = found or _FORMATS.get(_ending(path))
+    if found:
+        return describe(found, path, zipped)
+    if not start:
+        return "is not a NIfTI file: it is empty. Copy or download it again."
+    if text:
+        line = text.splitlines()[0]
+        shown = line[:_SHOWN] + "…" * (len(line) > _SHOWN)
+        return f"is not a NIfTI file: it is a text that begins with “{shown}”. {_NOT_A_SCAN}"
+    return "is not a NIfTI file: it has no header of one. Convert the original data to NIfTI, or copy the file again."
+
+
+def describe(found: _Format, path: Path, zipped: bool = False) -> str:
+    """What a file is, and what to do with it, as a sentence without its subject."""
+    stem = path.parent / re.sub(rf"(?i)({'|'.join((*_FORMATS, *_PACKED))})+$".replace(".", r"\."), "", path.name)
+    renamed, first = path, ""
+    if "{file}" in found.advice and found.endings and _ending(path) not in found.endings:
+        renamed = Path(f"{stem}{'.mgz' if zipped and found is _MGH else found.endings[0]}")
+        first = f"Rename it to {renamed.name}. "
+    nifti = f"{stem}.nii.gz" if path.name != f"{stem.name}.nii.gz" else f"{stem}_converted.nii.gz"
+    places = {"file": renamed, "folder": path.parent, "name": path.name, "nifti": nifti}
+    places |= {"nii": f"{stem}.nii", "head": f"{stem}.HEAD", "par": f"{stem}.PAR"}
+    quoted = {name: shlex.quote(str(place)) for name, place in places.items()}
+    return f"is not a NIfTI file: it is {found.what}. {first}{found.advice.format_map(quoted)}"
+
+
+def _text(start: bytes) -> str:
+    """What a text begins with; nothing of what is no text."""
+    start = start[:LOOK].removeprefix(b"\xef\xbb\xbf").strip()
+    return "" if _CONTROL & set(start) else start.decode("utf-8", "replace")
+
+
+_PACKED = (".nii", ".gz", ".bz2", ".xz", ".zst", ".z")
+
+
+def _ending(path: Path) -> str:
+    """The last ending of a name, in small letters, but for .gz."""
+    return Path(path.name.lower().removesuffix(".gz")).suffix

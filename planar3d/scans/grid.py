@@ -1,0 +1,59 @@
+"""Grids in space: the edges and the volume of a voxel, and how far two grids lie apart."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from planar3d.errors import ScanError
+
+FLAT = 0.01  # of a box of the same edges: less volume has a voxel only where axes nearly coincide
+_RIGHT_ANGLE = 1e-5  # cosine; headers hold float32, and DICOM six digits
+
+
+def voxel_axes(grid: Sequence[float] | np.ndarray) -> np.ndarray:
+    """The axes of a voxel in mm as the columns of a triangular 3×3, up to a rotation of all of them.
+
+    Voxel indices (i, j, k) times this matrix are places between which distances are right, on sheared grids as well.
+
+    Args:
+        grid: the voxel's edges in mm where its axes stand at right angles; else the grid's affine, 4×4 or its 3×3.
+
+    Raises:
+        ScanError: lengths that are not positive and finite, or axes that do not span space.
+    """
+    given = np.asarray(grid, dtype=float)
+    lengths_alone = given.shape == (3,)
+    axes = np.diag(given) if lengths_alone else given[:3, :3] if given.shape in ((3, 3), (4, 4)) else np.zeros((3, 3))
+    if not np.isfinite(axes).all() or _is_flat(axes) or (lengths_alone and given.min() <= 0):
+        raise ScanError(
+            f"The voxel spacing is {given.tolist()}; three positive lengths in mm are needed, or an affine whose axes "
+            "span space."
+        )
+    lengths = np.linalg.norm(axes, axis=0)
+    cosines = (axes / lengths).T @ (axes / lengths)
+    if np.abs(cosines - np.eye(3)).max() < _RIGHT_ANGLE:
+        return np.diag(lengths)
+    _, triangle = np.linalg.qr(axes)
+    return triangle
+
+
+def voxel_mm3(grid: Sequence[float] | np.ndarray) -> float:
+    """The volume of a voxel in mm³: of its edges, or of an affine, as `voxel_axes` takes them."""
+    return abs(float(np.prod(np.diagonal(voxel_axes(grid)))))
+
+
+def is_usable(affine: np.ndarray) -> bool:
+    """Whether an affine says where voxels lie: finite, with axes that span space."""
+    return bool(np.isfinite(affine).all()) and not _is_flat(affine[:3, :3])
+
+
+def corner_shift(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:
+    """How far, in voxels of `affine`, the farthest corner of a (i, j, k) grid moves under the `other` affine."""
+    corners = np.array([(i, j, k, 1) for i in (0, shape[0] - 1) for j in (0, shape[1] - 1) for k in (0, shape[2] - 1)])
+    moved = corners @ (np.linalg.inv(affine) @ other).T
+    return float(np.abs(moved - corners)[:, :3].max())
+
+
+def _is_flat(axes: np.ndarray) -> bool:
+    lengths = np.linalg.norm(axes, axis=0)
+    return not lengths.min() > 0 or abs(np.linalg.det(axes / lengths)) < FLAT

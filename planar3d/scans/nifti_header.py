@@ -1,0 +1,146 @@
+"""The header of a NIfTI file: mended where all readers agree on what it means, else refused."""
+
+import math
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+
+from planar3d.errors import ScanError
+from planar3d.scans.grid import is_usable
+
+MAXIMUM_VOXELS = 2**27  # 512 MiB in float32; the largest scan of MSSEG 2016 has 38 million
+LONGEST_HEADER = 540  # bytes, of NIfTI-2
+_MAXIMUM_LENGTH = 1024  # voxels along an axis
+_MAXIMUM_OFFSET = 2**26  # bytes of header extensions before the voxels
+_LARGEST_CODE = 100  # of a header extension; 46 is the largest that is registered
+
+# nibabel's headers of a single file: their length in bytes, and where each holds which magic.
+_KINDS = ((nib.Nifti1Header, 344, b"n+1"), (nib.Nifti2Header, 4, b"n+2"))
+
+
+def read_header(path: Path, start: bytes) -> nib.Nifti1Header | None:
+    """The header of a single-file NIfTI, mended; None if there is none. Its `vox_offset` is where the voxels begin.
+
+    What readers agree on is mended: a `vox_offset` of 0 is that right behind the header; an axis from the fourth on
+    with length 0 has length 1; a sform that places no voxels gives way to a qform that does.
+
+    Args:
+        path: for sentences.
+        start: the first `LONGEST_HEADER` bytes of the file, unpacked.
+
+    Raises:
+        ScanError: the header contradicts itself, or declares a size that no scan has.
+    """
+    for kind, place, magic in _KINDS:
+        for order in "<>":
+            size = kind.sizeof_hdr
+            if len(start) >= size and start[:4] == np.array(size, f"{order}i4").tobytes():
+                if start[place : place + 3] != magic:
+                    return None
+                return _mended(path, kind(start[:size], order, check=False))
+    return None
+
+
+def voxel_bytes(header: nib.Nifti1Header) -> int:
+    """How many bytes the voxels take."""
+    return math.prod(header.get_data_shape()) * header.get_data_dtype().itemsize
+
+
+def read_extensions(path: Path, header: nib.Nifti1Header, content: bytes) -> None:
+    """Read the extensions between header and voxels into the header; those that cannot be read are left out.
+
+    Raises:
+        ScanError: an extension reaches into what the header says are voxels.
+    """
+    begin, offset = header.sizeof_hdr + 4, int(header["vox_offset"])
+    end, found = begin, []
+    # One at least is announced; what looks like none is padding, or behind a mark that some writer forgot to clear.
+    while content[header.sizeof_hdr] and (end == begin or end < offset):
+        size, code = np.frombuffer(content[end : end + 8].ljust(8, b"\0"), f"{header.endianness}i4").tolist()
+        if size < 16 or size % 16 or not 0 <= code <= _LARGEST_CODE or end + size > len(content):
+            break
+        found.append(nib.nifti1.Nifti1Extension(code, content[end + 8 : end + size]))
+        end += size
+    if end > offset:
+        raise ScanError(
+            f"{path} says that its voxels begin at byte {offset:,}, within a header extension that ends at byte "
+            f"{end:,}. Convert the original data again."
+        )
+    header.extensions.extend(found)
+
+
+def _mended(path: Path, header: nib.Nifti1Header) -> nib.Nifti1Header:
+    _mend_shape(path, header)
+    _mend_offset(path, header)
+    _mend_affine(path, header)
+    try:
+        lengths = header["pixdim"][1:4].copy()
+        header.check_fix()
+        if not header["sform_code"]:
+            header["pixdim"][1:4] = lengths  # nibabel makes 1 mm of 0, which nobody measured
+    except HeaderDataError as error:
+        raise ScanError(f"{path} has a damaged header ({error}). Convert the original data again.") from None
+    return header
+
+
+def _mend_shape(path: Path, header: nib.Nifti1Header) -> None:
+    count = int(header["dim"][0])
+    if not 1 <= count <= 7:
+        raise ScanError(f"{path} declares {count} dimensions; a scan has 3. Its header is damaged; convert it again.")
+    lengths = header["dim"][1 : 1 + count]
+    lengths[3:][lengths[3:] == 0] = 1
+    shape = tuple(lengths.tolist())
+    if min(shape) < 1:
+        raise ScanError(f"{path} declares the shape {shape}; it holds no voxels. Convert the original data again.")
+    voxels = math.prod(shape)
+    if voxels > MAXIMUM_VOXELS or max(shape) > _MAXIMUM_LENGTH:
+        raise ScanError(
+            f"{path} declares {voxels:,} voxels {shape}; no head scan has more than {MAXIMUM_VOXELS:,}, or more than "
+            f"{_MAXIMUM_LENGTH:,} along an axis. Its header is damaged; convert the original data again."
+        )
+    if int(header["datatype"]) not in nib.nifti1.data_type_codes or not header.get_data_dtype().itemsize:
+        raise ScanError(
+            f"{path} holds voxels of the type {header['datatype']}, which cannot be read; integers or floats of 8 to "
+            "64 bits are needed. Convert the original data again."
+        )
+
+
+def _mend_offset(path: Path, header: nib.Nifti1Header) -> None:
+    first, found = header.single_vox_offset, float(header["vox_offset"])
+    if found == 0:  # "the default" of nibabel and others, which write the voxels right behind the header
+        header["vox_offset"] = first
+    elif not (first <= found <= _MAXIMUM_OFFSET and found.is_integer()):
+        raise ScanError(
+            f"{path} says that its voxels begin at byte {found:.9g} (vox_offset); a whole number from {first} to "
+            f"{_MAXIMUM_OFFSET:,} is expected, or 0. Convert the original data again."
+        )
+
+
+def _mend_affine(path: Path, header: nib.Nifti1Header) -> None:
+    """Leave one affine that says where the voxels lie, if there is one."""
+    lengths = header["pixdim"]
+    lengths[1:4] = np.abs(lengths[1:4])
+    if lengths[0] not in (-1, 1):
+        lengths[0] = 1  # as the standard has it for 0
+    sform = header.get_sform()
+    if header["sform_code"] and not is_usable(sform) and (_has_qform(header) or not sform[:3, :3].any()):
+        header["sform_code"] = 0
+    if header["qform_code"] and not header["sform_code"] and not _is_rotation(header):
+        quaternion = ", ".join(f"{header[f'quatern_{part}']:g}" for part in "bcd")
+        raise ScanError(
+            f"{path} does not say how it lies in space: its qform has the quaternion ({quaternion}), which is no "
+            "rotation, and it has no sform. Mend its header or convert the original data again."
+        )
+
+
+def _has_qform(header: nib.Nifti1Header) -> bool:
+    return bool(header["qform_code"]) and _is_rotation(header) and is_usable(header.get_qform())
+
+
+def _is_rotation(header: nib.Nifti1Header) -> bool:
+    try:
+        return bool(np.isfinite(header.get_qform_quaternion()).all())
+    except ValueError:
+        return False

@@ -1,0 +1,111 @@
+"""Advice can be followed: a flag that a sentence names is one of the command that says it, and an extra is there."""
+
+import ast
+import functools
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+
+from planar3d import cli
+
+ROOT = Path(__file__).parents[1]
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+EXTRA = re.compile(r"planar3d\[([\w,-]+)\]")
+# Flags of other programs, by what stands before them.
+FOREIGN = {"--out-dtype": "nib-convert", "--raw": "dcmdjpeg|gdcmconv"}
+# Where names alone cannot tell who says a sentence: those who reach the code, but never with what it complains of.
+EXCUSED = {
+    "planar3d.networks.model_card.card_markdown": "writes whole commands, each with its own flags",
+    "planar3d.recipes.Recipe": "only commands with --set give settings",
+    "planar3d.locks.locked": "commands without --out wait for a folder",
+    "planar3d.scans.folds.choose_rounds": "train gives it numbers, not words",
+    "planar3d.training.precision.built_with": "commands without --precision build in float32",
+}
+COMMANDS = {command.__name__: command for command in (*cli.COMMANDS, cli.reproduce_msseg)}
+
+
+@functools.cache
+def _module(name):
+    """A module's definitions by name, and where each name that it imports from the package is defined."""
+    path = ROOT.joinpath(*name.split("."))
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    defined, imported = {}, {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            defined[node.name] = node
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                defined |= {part.id: node for part in ast.walk(target) if isinstance(part, ast.Name)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("planar3d"):
+            imported |= {alias.asname or alias.name: (node.module, alias.name) for alias in node.names}
+    return defined, imported
+
+
+def _strings(node):
+    """The strings of a definition that are no docstrings."""
+    documented = (ast.FunctionDef, ast.ClassDef, ast.Module)
+    docstrings = {
+        id(part.body[0].value)
+        for part in ast.walk(node)
+        if isinstance(part, documented) and part.body and isinstance(part.body[0], ast.Expr)
+    }
+    for part in ast.walk(node):
+        if isinstance(part, ast.Constant) and isinstance(part.value, str) and id(part) not in docstrings:
+            yield part.value
+
+
+def _reached(module, name):
+    """All definitions that one uses, directly or not, as far as names tell."""
+    waiting, seen = [(module, name)], {}
+    while waiting:
+        module, name = waiting.pop()
+        defined, imported = _module(module)
+        if name in imported and name not in defined:
+            waiting.append(imported[name])
+        elif name in defined and (module, name) not in seen:
+            seen[module, name] = defined[name]
+            waiting += [(module, part.id) for part in ast.walk(defined[name]) if isinstance(part, ast.Name)]
+    return seen
+
+
+def _options(command):
+    app = typer.Typer()
+    app.command()(command)
+    return {flag for option in typer.main.get_command(app).params for flag in option.opts}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_has_the_flags_that_its_sentences_name(name):
+    command = COMMANDS[name]
+    options = _options(command)
+    for (module, function), node in _reached(command.__module__, name).items():
+        if module.startswith("planar3d.commands") or f"{module}.{function}" in EXCUSED:
+            continue
+        named = {flag for text in _strings(node) for flag in FLAG.findall(text)} - set(FOREIGN)
+        assert named <= options, f"{module}.{function} names {named - options}, which planar3d {name} has not"
+
+
+def test_the_sentence_of_a_scan_without_geometry_is_reached_by_all_commands_that_read_scans():
+    reading = {
+        name
+        for name, command in COMMANDS.items()
+        if any(
+            "--assume-affine" in text for node in _reached(command.__module__, name).values() for text in _strings(node)
+        )
+    }
+    assert {"predict", "evaluate", "train", "crossval", "prepare", "reproduce_msseg"} <= reading
+
+
+def test_every_flag_and_extra_that_is_named_anywhere_exists():
+    options = set().union(*map(_options, COMMANDS.values()))
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for path in ROOT.glob("planar3d/**/*.py"):
+        for text in _strings(ast.parse(path.read_text(encoding="utf-8"))):
+            assert set(FLAG.findall(text)) <= options | set(FOREIGN), f"{path.name}: {text}"
+            for found in EXTRA.findall(text):
+                assert set(found.split(",")) <= set(extras), f"{path.name}: {text}"
