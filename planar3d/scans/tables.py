@@ -70,22 +70,23 @@ def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) ->
     marked = _EXCEL.match(text)
     text = text[marked.end() :] if marked else text
     reads: dict[str, list[tuple[int, list[str]]]] = {}
+    broken = ""
     for delimiter in [marked[1]] if marked else _DELIMITERS:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
         try:
-            lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+            lines = [(reader.line_num + bool(marked), [cell.strip() for cell in cells]) for cells in reader]
         except csv.Error as problem:
-            reads[delimiter] = []
             broken = f"{path}, line {reader.line_num}: {problem}. Look at the quotation marks of that line."
             continue
-        reads[delimiter] = [(number + bool(marked), cells) for number, cells in lines if any(cells)]
+        reads[delimiter] = [line for line in lines if any(line[1])]
     header = {delimiter: [_plain(cell) for cell in lines[0][1]] for delimiter, lines in reads.items() if lines}
-    if not header:
-        if text.strip():
-            raise error(broken)
+    delimiter = max(header, key=lambda one: (len(set(needed) & set(header[one])), len(header[one])), default=",")
+    columns = header.get(delimiter, [])
+    if broken and not set(needed) & set(columns):
+        raise error(broken)
+    if not columns:
         return Table((), (), "nothing", "")
-    delimiter = max(header, key=lambda one: (len(set(needed) & set(header[one])), len(header[one])))
-    columns, (first, *lines) = header[delimiter], reads[delimiter]
+    first, *lines = reads[delimiter]
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
         raise error(f"{path} has the column {twice[0]} more than once; name one of them otherwise.")

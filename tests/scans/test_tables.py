@@ -55,6 +55,8 @@ def test_rows_say_where_they_stand(tmp_path):
         (b"scan,Scan,mask\n", "the column scan more than once"),
         (b"scan,mask\na,b,c\n", r"line 2: 3 values, but 2 columns \(scan, mask\)"),
         (b'scan,mask\n"a,b\nc,d\n', "line 3: .*quotation marks"),
+        (b'scan,mask\na,"b\nc,d\n', "line 3: .*quotation marks"),
+        (bytes(2**26 + 1), "no table of scans is that large"),
     ],
 )
 def test_what_has_no_one_meaning_is_explained(tmp_path, content, sentence):
