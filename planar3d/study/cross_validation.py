@@ -160,14 +160,14 @@ def _score(run: Run, number: int, notify: Notify) -> None:
     for scan_id in fold.test:
         prepared, reference = _open(run, scan_id)
         probabilities = predict_prepared(predict, prepared, recipe, Ticker(notify, f"{scan_id}, windows"))
-        mask = lesion_mask(probabilities, recipe, prepared.geometry.spacing)
+        mask = lesion_mask(probabilities, recipe, prepared.geometry.axes)
         native = native_mask(probabilities, prepared, recipe)
         native.save(folder / "predictions" / f"{scan_id}_mask.nii.gz")
         case = run.cases[scan_id]
         native_reference = read_mask(case.mask, native, assume_affine=True)
         about = {"scan": scan_id, "group": case.group, "round": number}
-        on_prepared = score_scan(np.asarray(reference), mask, prepared.geometry.spacing)
-        on_native = score_scan(native_reference.voxels, native.voxels, native.spacing)
+        on_prepared = score_scan(np.asarray(reference), mask, prepared.geometry.axes)
+        on_native = score_scan(native_reference.voxels, native.voxels, native.affine)
         rows += [{**about, "grid": "prepared", **on_prepared}, {**about, "grid": "native", **on_native}]
         notify(
             f"{scan_id}  Dice {on_prepared['dice']:.3f} ({on_native['dice']:.3f} native)  "
