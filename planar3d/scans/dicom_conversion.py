@@ -155,6 +155,10 @@ _CHECKS: tuple[tuple[Callable[[DicomSeries], bool], Callable[[DicomSeries], str]
         lambda s: "gives places of its slices that are no numbers. Export it again.",
     ),
     (
+        lambda s: bool(geometry.planes(s, "spacing").min() <= 0),
+        lambda s: "gives distances between its pixels (PixelSpacing) that are not above 0. Export it again.",
+    ),
+    (
         lambda s: (
             len({image.shape for image in s.images}) > 1
             or bool(np.ptp(geometry.planes(s, "spacing"), axis=0).max() > 0.01)

@@ -110,6 +110,8 @@ def test_phase_images_in_the_series_are_left_out(tmp_path):
         ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "in colour"),
         ({"Rows": 4000}, "truncated files"),
         ({"Rows": 60000, "Columns": 60000}, "no head scan has as many"),
+        ({"PixelSpacing": [0, 0.9]}, "not above 0"),
+        ({"PixelSpacing": [0.9, -0.9]}, "not above 0"),
         ({"ImagePositionPatient": None}, "does not say where its slices lie"),
         ({"ImagePositionPatient": [0, 0, 0]}, "several images at one place"),
     ],
