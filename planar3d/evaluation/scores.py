@@ -45,13 +45,13 @@ def score_scan(
 ) -> dict[str, float]:
     """Score one predicted mask against its reference.
 
-    - dice: 2·TP / (|reference| + |prediction|) (Kolarik 2020, eq. 4), 1 where both masks are empty, which is right;
+    - dice: 2·TP / (|reference| + |prediction|) (Kolarik 2020, eq. 4), undefined where both masks are empty;
     - sensitivity: TP / (TP + FN) (eq. 6); specificity: TN / (TN + FP); precision: TP / (TP + FP);
     - reference_ml, prediction_ml: volumes in ml;
     - lesion_sensitivity, lesion_precision, lesion_f1 and the counts: `lesion_scores` with the challenge's settings;
     - assd_mm: the mean of `surface_distances`, hd95_mm their 95th percentile.
 
-    Other measures that would be 0/0, and distances to an empty mask, are nan.
+    What would be 0/0, and distances to an empty mask, are nan.
 
     Args:
         reference: the expert's mask, (i, j, k); above 0.5 is lesion.
@@ -70,7 +70,7 @@ def score_scan(
     lesions = lesion_scores(reference, prediction, spacing)
     distances = surface_distances(reference, prediction, spacing)
     return {
-        "dice": ratio(2 * true_positive, lesion + predicted) if lesion + predicted else 1.0,
+        "dice": ratio(2 * true_positive, lesion + predicted),
         "sensitivity": ratio(true_positive, lesion),
         "specificity": ratio(healthy - (predicted - true_positive), healthy),
         "precision": ratio(true_positive, predicted),
