@@ -80,12 +80,12 @@ def scores_of_others(other: Sequence[str], predict: Any, recipe: Recipe, about: 
 
 def _rows(prepared: Any, reference: Any, predict: Any, recipe: Recipe, about: dict[str, Any]) -> list[dict[str, Any]]:
     probabilities = predict_prepared(predict, prepared, recipe)
-    voxel_ml = float(np.prod(reference.spacing)) / 1000
+    voxel_ml = reference.voxel_mm3 / 1000
     lesion, rows = reference.voxels > 0, []
     for threshold in THRESHOLDS:
         mask = native_mask(probabilities, prepared, recipe.changed(threshold=threshold)).voxels > 0
         both, marked, true = int((mask & lesion).sum()), int(mask.sum()), int(lesion.sum())
-        lesion_f1 = lesion_scores(lesion, mask, reference.spacing).f1
+        lesion_f1 = lesion_scores(lesion, mask, reference.affine).f1
         scores = (ratio(2 * both, marked + true), ratio(both, true), ratio(both, marked), lesion_f1)
         volumes = (marked * voxel_ml, true * voxel_ml)
         rounded = (*(round(score, 4) for score in scores), *(round(ml, 2) for ml in volumes))

@@ -118,7 +118,7 @@ def run(
                 changed, reference = changed_scan(name, scan, lesions)
                 prepared = prepare(changed, recipe)
                 mask = native_mask(predict_prepared(predict, prepared, recipe), prepared, recipe)
-                scores = score_scan(reference, mask.voxels, mask.spacing)
+                scores = score_scan(reference, mask.voxels, mask.affine)
                 about = {"scan": scan_id, "round": number, "changed": name}
                 rows.append(about | {score: round(scores[score], 4) for score in SCORES})
         write_csv(out, COLUMNS, rows)

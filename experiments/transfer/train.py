@@ -133,8 +133,8 @@ def _scored(run: Any, scan: str, predict: Any, recipe: Recipe) -> dict[str, Any]
     probabilities = predict(prepared.voxels)
     native = native_mask(probabilities, prepared, recipe)
     reference = read_mask(run.cases[scan].mask, native, assume_affine=True).voxels
-    scores = score_scan(reference, native.voxels, native.spacing)
-    at_128 = score_scan(reference, prepared.restore(threshold(probabilities, 128)).voxels, native.spacing)
+    scores = score_scan(reference, native.voxels, native.affine)
+    at_128 = score_scan(reference, prepared.restore(threshold(probabilities, 128)).voxels, native.affine)
     largest = float(probabilities.max())
     collapsed = has_collapsed(largest, recipe.threshold, int(np.count_nonzero(native.voxels)))
     measures = {name: round(scores[name], 5) for name in ("dice", "sensitivity", "precision", "lesion_f1")}

@@ -24,7 +24,10 @@ Folds = Annotated[
 Only = Annotated[str | None, typer.Option("--only", help="Rounds to run, e.g. 2,4; all if left out.")]
 AssumeAffine = Annotated[
     bool,
-    typer.Option("--assume-affine", help="Accept scans without sform and qform, as stored left-anterior-superior."),
+    typer.Option(
+        "--assume-affine",
+        help="Accept scans without sform and qform, as stored left-anterior-superior; masks as their scans.",
+    ),
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print the results as JSON, and the log on the standard error stream.")

@@ -55,5 +55,9 @@ def corner_shift(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) 
 
 
 def _is_flat(axes: np.ndarray) -> bool:
+    longest = np.abs(axes).max()
+    if not longest > 0:
+        return True
+    axes = axes / longest  # a damaged header may hold lengths whose squares overflow
     lengths = np.linalg.norm(axes, axis=0)
-    return not lengths.min() > 0 or abs(np.linalg.det(axes / lengths)) < FLAT
+    return not lengths.min() > 0 or abs(float(np.linalg.det(axes / lengths))) < FLAT
