@@ -25,7 +25,7 @@ _IGNORED = "*_lesions.tsv\n*.html\nsub-*/figures\n"
 
 def is_bids(folder: Path) -> bool:
     """Whether a folder says that it is a BIDS data set, or has FLAIR scans where such a data set has them."""
-    if (folder / DESCRIPTION).is_file():
+    if os.path.isfile(folder / DESCRIPTION):
         return True
     paths = (path for pattern in _SUBJECTS for path in folder.glob(pattern))
     return any(suffix(path) and _RAW.fullmatch(_within(folder, path)) for path in paths)

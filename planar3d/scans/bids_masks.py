@@ -1,5 +1,6 @@
 """Which file among the derivatives of a BIDS data set is the lesion mask of a raw scan, and why others are not."""
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -44,7 +45,7 @@ def find_lesion_masks(dataset: Path, scans: Sequence[Path]) -> dict[Path, Path]:
         DatasetError: scans without a mask, or with several.
     """
     derivatives = dataset / "derivatives"
-    files, closed = files_within(derivatives, leave={"sourcedata"}) if derivatives.is_dir() else ([], {})
+    files, closed = files_within(derivatives, leave={"sourcedata"}) if os.path.isdir(derivatives) else ([], {})
     sidecars: dict[Path, list[Path]] = defaultdict(list)
     for path in files:
         if path.name.endswith(".json"):

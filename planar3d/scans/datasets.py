@@ -70,9 +70,9 @@ def find_cases(folder: str | Path) -> Dataset:
             read.
     """
     folder = Path(folder)
-    if not folder.exists():
+    if not os.path.exists(folder):
         raise DatasetError(f"{folder} does not exist. {_EXPECTED}")
-    if folder.is_file():
+    if os.path.isfile(folder):
         return _dataset(_read_table(folder), "table", folder)
     files, closed = files_within(folder, leave=NOT_RAW)
     if closed:

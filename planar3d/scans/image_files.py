@@ -58,6 +58,8 @@ def why_unusable(path: Path) -> str:
         read_whole(path)
     except ScanError as error:
         return str(error)
+    except OSError as error:
+        return f"{path} cannot be read ({error.strerror}). Change its permissions, or take it away."
     return ""
 
 

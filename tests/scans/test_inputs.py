@@ -110,7 +110,12 @@ def test_of_bids_everything_that_is_called_flair_is_among_the_inputs(tmp_path):
         f"sub-0{i}/anat/sub-0{i}_{rest}" for i, rest in enumerate(("flair.NII.GZ", "FLAIR.Nii", "run-1_Flair.nii"))
     ]
     others = ["sub-03/anat/sub-03_FLAIR.mgz", "sub-03/anat/FLAIR.nii", "loose/FLAIR.nii.gz"]
-    passed = ["sub-00/anat/sub-00_FLAIR.json", "sub-00/anat/sub-00_acq-FLAIR_T1w.nii", "derivatives/x/sub-00_FLAIR.nii"]
+    passed = [
+        "sub-01/anat/sub-01_FLAIR.mgz",
+        "sub-00/anat/sub-00_FLAIR.json",
+        "sub-00/anat/sub-00_acq-FLAIR_T1w.nii",
+        "derivatives/x/sub-00_FLAIR.nii",
+    ]
     _touch(tmp_path, *usable, *others, *passed, "sub-00/anat/._sub-00_FLAIR.nii", "sub-00/anat/sub-00_FLAIR_mask.nii")
     (tmp_path / "sub-03/anat/sub-03_ce-gd_FLAIR.nii.gz").symlink_to("annexed")
     items = find_inputs([tmp_path])
@@ -120,6 +125,9 @@ def test_of_bids_everything_that_is_called_flair_is_among_the_inputs(tmp_path):
         *others,
         "sub-03/anat/sub-03_ce-gd_FLAIR.nii.gz",
     }
+    (misplaced,) = (item for item in items if item.path == tmp_path / "loose/FLAIR.nii.gz")
+    with pytest.raises(ScanError, match="is not named or placed as a FLAIR scan of a BIDS data set"):
+        read_input(misplaced)
     masks = [outputs_of(item, tmp_path / "out").mask.name for item in items if not item.problem]
     assert masks == [f"sub-0{i}_{run}label-lesion_mask.nii.gz" for i, run in enumerate(("", "", "run-1_"))]
 
