@@ -99,7 +99,7 @@ def _prepared(folder: Path, data: Path | None, scan: str | None, recipe: Recipe)
 def _random_network(recipe: Recipe) -> Any:
     import keras
 
-    from planar3d.networks.planar_resunet import recipe_network
+    from planar3d.networks.registry import recipe_network
 
     keras.utils.set_random_seed(0)
     return recipe_network(recipe)

@@ -65,7 +65,7 @@ class Point:
 def segment(size: int, slices: int, method: str, engine: str, precision: str) -> Callable[[], Any]:
     """Predict a scan of random voxels with random weights; a first, short scan leaves nothing cold."""
     from planar3d.inference.predictor import predictor
-    from planar3d.networks.planar_resunet import recipe_network
+    from planar3d.networks.registry import recipe_network
 
     recipe = PAPER.changed(size=size)
     predict = predictor(recipe_network(recipe), recipe, method=method, engine=engine, precision=precision)
@@ -122,7 +122,7 @@ def _point(name: str, size: int, threads: int, share: float, folder: Path) -> Po
 def _share(method: Method, size: int, timed: int, windows: int) -> float:
     """How much more a scan needs than a shorter one, where windows share: the first and the last cost more."""
     from planar3d.inference.plan import make_plan
-    from planar3d.networks.planar_resunet import recipe_network
+    from planar3d.networks.registry import recipe_network
 
     recipe = PAPER.changed(size=size)
     plan = make_plan(recipe_network(recipe), recipe.stride, exact=method.arguments[1] == "keras")
@@ -142,7 +142,7 @@ def _work(size: int) -> Work:
     """Count the work from the network's own layers."""
     from planar3d.inference.plan import make_plan
     from planar3d.networks.flops import layer_costs
-    from planar3d.networks.planar_resunet import recipe_network
+    from planar3d.networks.registry import recipe_network
 
     recipe = PAPER.changed(size=size)
     network = recipe_network(recipe)

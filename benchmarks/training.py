@@ -81,8 +81,8 @@ def _setting(contestant: Contestant, size: int, folder: Path) -> tuple[Any, Any,
     trained = network = build_network(recipe)
     samples = ScanSamples([voxels], [masks], recipe)
     if contestant.cached:
-        features = compute_features(encoder_of(network), voxels, folder / contestant.precision, recipe)
-        samples, trained = FeatureSamples([features], [voxels], [masks], recipe), decoder_of(network)
+        features = compute_features(encoder_of(network, recipe), voxels, folder / contestant.precision, recipe)
+        samples, trained = FeatureSamples([features], [voxels], [masks], recipe), decoder_of(network, recipe)
     return (trainer_of(trained) if contestant.kind == "trainer" else trained), samples, recipe
 
 
@@ -109,19 +109,19 @@ def gflop(size: int) -> Callable[[], dict[bool, tuple[float, float]]]:
 
     def count() -> dict[bool, tuple[float, float]]:
         from planar3d.networks.flops import layer_costs
-        from planar3d.networks.planar_resunet import recipe_network
+        from planar3d.networks.registry import recipe_network
         from planar3d.training.features import decoder_of
         from planar3d.training.fit import freeze
         from planar3d.training.trainer import trainer_of
 
         network = recipe_network(PAPER.changed(size=size))
-        freeze(network, PAPER.frozen)
+        freeze(network, PAPER)
         forward = {cost.name: cost.macs for cost in layer_costs(network)}
         trained = {layer.name: layer for layer in trainer_of(network).layers if hasattr(layer, "passed_on")}
         kernels = sum(forward[name] for name in trained)
         towards_all = sum(forward[name] for name, layer in trained.items() if layer.passed_on().any())
         towards_needed = sum(forward[name] * float(layer.passed_on().mean()) for name, layer in trained.items())
-        of_decoder = {layer.name for layer in decoder_of(network).layers}
+        of_decoder = {layer.name for layer in decoder_of(network, PAPER).layers}
         totals = {}
         for cached in (False, True):
             ahead = sum(macs for name, macs in forward.items() if not cached or name in of_decoder)
@@ -147,10 +147,10 @@ def losses(precision: str, run_folder: str) -> Callable[[], list[float]]:
     network = build_network(recipe)
     opened = [load_prepared(run.prepared(scan)) for scan in scans]
     voxels, masks = [prepared.voxels for prepared, _ in opened], [mask for _, mask in opened if mask is not None]
-    encoder = encoder_of(network)
+    encoder = encoder_of(network, recipe)
     features = [compute_features(encoder, v, run.features(s, 1), recipe) for s, v in zip(scans, voxels, strict=True)]
     samples = FeatureSamples(features, voxels, masks, recipe)
-    trainer = compiled(trainer_of(decoder_of(network)), recipe)
+    trainer = compiled(trainer_of(decoder_of(network, recipe)), recipe)
     order = epoch_order(np.arange(len(samples)), 0, recipe)
     # Windows with lesions, which the loss is about.
     held = np.array([n for n in order if samples.targets([n]).any()][: 4 * BATCH])

@@ -11,6 +11,10 @@ __version__ = "0.1.0"
 _HOME = {
     "PlanarResUNet": "networks.planar_resunet",
     "PlanarVGG16": "networks.vgg16",
+    "AlbuNet": "networks.albunet",
+    "build_network": "networks.registry",
+    "list_networks": "networks.registry",
+    "load_network": "networks.weights_file",
     "map_kernel": "transfer.mappings",
     "transplant": "transfer.transplant",
     "load_weights": "transfer.transplant",

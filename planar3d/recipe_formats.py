@@ -25,6 +25,8 @@ _FORMAT_1: dict[str, Any] = {
     "stride": 8,
     "window_borders": "scan",
     "channels": 3,
+    "network": "planar-resunet",
+    "encoder": "vgg16",
     "encoder_weights": "imagenet",
     "encoder_range": "unit",
     "encoder_depth": 1,

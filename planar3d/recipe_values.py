@@ -17,7 +17,7 @@ RANGES: dict[str, tuple[Any, str]] = {
     "slice_mm": _POSITIVE,
     "channels": _POSITIVE,
     "spline_order": (lambda v: 0 <= v <= 5, "splines have an order from 0 to 5"),
-    "decoder_filters": (lambda v: len(v) == 4 and min(v) > 0, "four numbers greater than 0 are needed, deepest first"),
+    "decoder_filters": (lambda v: bool(v) and min(v) > 0, "numbers greater than 0 are needed, deepest level first"),
     "bridge_filters": _POSITIVE,
     "encoder_depth": (lambda v: v > 0 and v % 2 == 1, "an odd number of slices, at least 1, is needed"),
     "output_prior": (lambda v: 0 < v < 1, "a probability greater than 0 and less than 1 is needed"),

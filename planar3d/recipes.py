@@ -48,8 +48,10 @@ class Recipe:
     channels: int = 3  # the grey levels are repeated for
 
     # Network (section 3.4)
+    network: str = "planar-resunet"  # one of `list_networks()`
+    encoder: str = "vgg16"  # of the planar res-u-net, one of networks/encoders.py
     encoder_weights: str = "imagenet"  # or "none", or a file
-    encoder_range: Literal["unit", "imagenet"] = "unit"  # "imagenet": biases fit inputs of 1/128 of ImageNet's range
+    encoder_range: Literal["unit", "imagenet"] = "unit"  # "imagenet": inputs and weights are brought together
     encoder_depth: int = 1  # slices that an encoder's kernel spans; 1 is planar, deeper ones are averaged from 2D
     decoder_filters: tuple[int, ...] = (256, 128, 64, 32)  # of the decoder's levels, deepest first
     bridge_filters: int = 512  # of the convolutions between encoder and decoder

@@ -18,7 +18,7 @@ from planar3d.environment import processor
 from planar3d.inference.lesion_mask import lesion_mask
 from planar3d.inference.predictor import predict_volume
 from planar3d.inference.segment import segment
-from planar3d.networks.planar_resunet import recipe_network
+from planar3d.networks.registry import recipe_network
 from planar3d.networks.weights_file import read_recipe
 from planar3d.recipes import DEMO, PAPER, RELEASED
 from planar3d.scans.phantom import write_phantom

@@ -18,12 +18,13 @@ def planar_resunet(depth: int = 16, size: int = 32, seed: int = 0) -> keras.Mode
 def small_unet(depth: int = 8, levels: int = 2, repeat: bool = False, size: int | None = 16) -> keras.Model:
     """One channel, odd names, batch normalization, additions, average pooling, and depth kept by the first pooling."""
     keras.utils.set_random_seed(1)
-    inputs = x = keras.Input((depth, size, size, 1))
+    inputs = keras.Input((depth, size, size, 1))
+    x = layers.Rescaling([0.9], offset=[0.1])(inputs)
     skips = []
     for level in range(levels):
         pool = (1 if level == 0 else 2, 2, 2)
         x = layers.Conv3D(4 + level, (1, 3, 3), padding="same", use_bias=False)(x)
-        x = layers.ReLU()(layers.BatchNormalization()(x))
+        x = layers.ReLU(0.7)(layers.BatchNormalization()(x))
         skips.append((x, pool))
         x = layers.AveragePooling3D(pool)(x)
     x = layers.Conv3D(8, 3, padding="same", activation="relu")(x)

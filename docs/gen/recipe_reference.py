@@ -29,6 +29,9 @@ def recipe_reference() -> str:
         "A recipe is every choice that changes a result. `--recipe` takes a name, "
         f"{', '.join(f'`{name}`' for name in RECIPES)}, or a JSON file; `--set field=value` changes one field. "
         "Made from the code. What the fields are for stands in [fidelity](../fidelity.md).",
+        "A JSON file that you write needs its `name`, and what differs from the recipe of that name or else from "
+        "`paper`. Files that the package writes (run folders, weights) hold every field and the number of their "
+        "`format`; a field that an older one lacks means what was done before there was that field.",
         "## Fields",
     ]
     for title, fields in sections.items():

@@ -27,7 +27,7 @@ def info(
     model: Annotated[
         str | None, typer.Option("--model", help="A weights file or published model, whose network is shown.")
     ] = None,
-    network: Annotated[str | None, typer.Option("--network", help="resunet (if left out) or vgg16.")] = None,
+    network: Annotated[str | None, typer.Option("--network", help="planar-resunet (if left out), albunet, or vgg16, the encoder.")] = None,
     recipe: Annotated[str | None, typer.Option("--recipe", help="The file's own, or paper, if left out.")] = None,
     settings: Settings = None,
     size: Size = None,
@@ -54,7 +54,7 @@ def info(
         summary = summarize_card(read_card(model))
     else:
         chosen = chosen_recipe(recipe or "paper", settings, size)
-        shown = named_network(network or "resunet", chosen)
+        shown = named_network(network or chosen.network, chosen)
     for line in filter(None, [*summary, *summarize(shown, chosen), describe_work(shown, chosen)]):
         typer.echo(line)
 

@@ -187,6 +187,14 @@ def _rectifier(graph: Graph, name: str, layer: Any, tensors: Sequence[Tensor]) -
     return graph.add("Min", name, [rectified, graph.constant(f"{name}/max_value", np.float32(layer.max_value))])
 
 
+def _rescaling(graph: Graph, name: str, layer: Any, tensors: Sequence[Tensor]) -> str:
+    result = tensors[0].name
+    for op, part in (("Mul", "scale"), ("Add", "offset")):
+        value = np.asarray(getattr(layer, part), np.float32).reshape(-1, 1, 1, 1)  # by channel
+        result = graph.add(op, name, [result, graph.constant(f"{name}/{part}", value)])
+    return result
+
+
 def _leaky_rectifier(graph: Graph, name: str, layer: Any, tensors: Sequence[Tensor]) -> str:
     return graph.add("LeakyRelu", name, [tensors[0].name], alpha=float(layer.negative_slope))
 
@@ -244,6 +252,7 @@ WRITERS: dict[type, Callable[..., str]] = {
     layers.Minimum: _merge("Min"),
     layers.Multiply: _product,
     layers.ReLU: _rectifier,
+    layers.Rescaling: _rescaling,
     layers.SpatialDropout3D: _nothing,
     layers.Subtract: _merge("Sub"),
     layers.UpSampling3D: _upsampling,

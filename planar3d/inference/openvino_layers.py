@@ -26,8 +26,7 @@ def unknown_of(layer: Any) -> str:
     if emitter(layer) is None:
         return type(layer).__name__
     if isinstance(layer, layers.ReLU):
-        plain = layer.max_value is None and not layer.threshold and not layer.negative_slope
-        return "" if plain else "a ReLU with a maximum, threshold or slope"
+        return "a ReLU with a threshold or slope" if layer.threshold or layer.negative_slope else ""
     activation = _activation(layer)
     return "" if activation in _ACTIVATIONS else f"activation {activation!r}"
 
@@ -139,6 +138,17 @@ def _normalized(node: Node, taken: list[Any], padding: Range) -> Any:
     return op.add(op.multiply(taken[0], _per_channel(scale)), _per_channel(shift))
 
 
+def _rectified(node: Node, taken: list[Any], padding: Range) -> Any:
+    most = node.layer.max_value  # type: ignore[union-attr]
+    return op.relu(taken[0]) if most is None else op.clamp(taken[0], 0.0, float(most))
+
+
+def _rescaled(node: Node, taken: list[Any], padding: Range) -> Any:
+    layer: Any = node.layer
+    scale, offset = (np.broadcast_to(value, node.shape[-1]) for value in (layer.scale, layer.offset))
+    return op.add(op.multiply(taken[0], _per_channel(scale)), _per_channel(offset))
+
+
 def _joined(combine: Callable[[Any, Any], Any]) -> Emitter:
     return lambda node, taken, padding: functools.reduce(combine, taken)
 
@@ -156,7 +166,8 @@ _EMITTERS: dict[Any, Emitter] = {
     layers.Minimum: _joined(lambda a, b: op.minimum(a, b)),
     layers.Subtract: _joined(lambda a, b: op.subtract(a, b)),
     layers.Activation: lambda node, taken, padding: activated(node.layer, taken[0]),
-    layers.ReLU: lambda node, taken, padding: op.relu(taken[0]),
+    layers.ReLU: _rectified,
+    layers.Rescaling: _rescaled,
     (layers.Dropout, layers.Identity, layers.SpatialDropout3D): lambda node, taken, padding: taken[0],
 }
 

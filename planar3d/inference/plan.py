@@ -38,10 +38,13 @@ class Piece:
     features: bool
 
     def holding(self, node: Node, wanted: Range | None = None) -> Range:
-        """The entries in which the wanted ones of a node are: all that are computed, or given in just that stretch."""
+        """The entries in which the wanted ones of a node are: all that are computed, or the least stretch given."""
         if node in self.nodes:
             return self.nodes[node]
-        return next(ends for given, ends in self.inputs if given is node and wanted in (None, ends))
+        given = [ends for source, ends in self.inputs if source is node]
+        first, end = wanted or given[0]
+        # A layer with a stride may not look at the last entries of its input.
+        return min((e for e in given if e[0] <= first and end <= e[1]), key=lambda e: e[1] - e[0])
 
     def macs(self) -> int:
         """Multiply-accumulates of its convolutions."""

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from planar3d.environment import versions
+from planar3d.networks.registry import weight_source
 from planar3d.recipes import Recipe
 from planar3d.scans.folds import Fold
 from planar3d.scans.prepare import describe_input
@@ -18,12 +19,6 @@ from planar3d.transfer.digests import digest_of_all
 
 # A card lies in an attribute of less than 64 KiB; of larger data sets it names the first scans.
 _NAMED_SCANS = 200
-
-_ENCODERS = {
-    "imagenet": "VGG-16, Simonyan and Zisserman 2015, Visual Geometry Group, University of Oxford; ImageNet weights as "
-    "distributed with Keras (CC BY 4.0)",
-    "none": "random at the beginning",
-}
 
 
 def filled_card(
@@ -42,7 +37,7 @@ def filled_card(
         "name": recipe.name,
         "data": "not stated",
         "licence": "not stated",
-        "attribution": [f"Encoder: {_encoder(recipe.encoder_weights)}."],
+        "attribution": [f"Encoder: {_encoder(recipe)}."],
         "input": [
             f"One raw FLAIR scan of a {_shown(recipe)}, NIfTI, any orientation; no registration is needed.",
             f"It is prepared as {seen['grid']}; {seen['grey_levels']}.",
@@ -92,5 +87,9 @@ def _shown(recipe: Recipe) -> str:
     return "whole head, without brain extraction"
 
 
-def _encoder(weights: str) -> str:
-    return _ENCODERS.get(weights, f"{Path(weights).name}, whose licence is not stated")
+def _encoder(recipe: Recipe) -> str:
+    if recipe.encoder_weights == "none":
+        return "random at the beginning"
+    if recipe.encoder_weights != "imagenet":
+        return f"{Path(recipe.encoder_weights).name}, whose licence is not stated"
+    return weight_source(recipe).attribution

@@ -5,8 +5,9 @@ import os
 
 import keras
 
+from planar3d.networks.architecture import WeightSource
 from planar3d.transfer.arrays import read_arrays
-from planar3d.transfer.sources import imagenet_vgg16
+from planar3d.transfer.sources import identify, imagenet_vgg16
 from planar3d.transfer.transplant import Report, transplant
 
 EncoderWeights = str | os.PathLike[str] | None
@@ -34,3 +35,16 @@ def fill_encoder(network: keras.Model, weights: EncoderWeights, mapping: str = "
     if weights == "imagenet":
         return transplant(network, find_imagenet().arrays, mapping=mapping)
     return transplant(network, read_arrays(weights), mapping=mapping)
+
+
+def _vgg16_origin(weights: str) -> str:
+    if weights == "imagenet":
+        return f"ImageNet VGG-16, {find_imagenet().origin}"
+    return f"{identify(read_arrays(weights))}, {weights}"
+
+
+VGG16_SOURCE = WeightSource(
+    "VGG-16, Simonyan and Zisserman 2015, Visual Geometry Group, University of Oxford; ImageNet weights as distributed "
+    "with Keras (CC BY 4.0)",
+    _vgg16_origin,
+)

@@ -1,20 +1,23 @@
 """The planar 3D res-u-net (Kolarik 2020, figure 4)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import count, takewhile
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
 
-from planar3d.conversion.skip_levels import features, up_factors
+from planar3d.errors import RecipeError
+from planar3d.networks.architecture import Architecture, layers_with_weights
 from planar3d.networks.blocks import dilated_residual_level
-from planar3d.networks.encoder_weights import EncoderWeights, fill_encoder
-from planar3d.networks.vgg16 import vgg16_convolutions, vgg16_pool
+from planar3d.networks.encoder_weights import EncoderWeights
+from planar3d.networks.encoders import ENCODERS, levels_of
 from planar3d.recipes import PAPER, Recipe
 from planar3d.transfer.transplant import load_weights
 
-# Each of the four poolings halves depth, rows and columns, and the decoder doubles them again.
-MULTIPLE = 16
+HEAD = "conv10"
+_FIRST_LEVEL = 6  # of the decoder, deepest, in the layers' names: 1 to 5 are the encoder's and the bridge's
 
 
 def PlanarResUNet(
@@ -25,6 +28,7 @@ def PlanarResUNet(
     decoder_filters: Sequence[int] | None = None,
     bridge_filters: int = PAPER.bridge_filters,
     encoder_depth: int = PAPER.encoder_depth,
+    encoder_range: str = PAPER.encoder_range,
     name: str = "planar_resunet",
 ) -> keras.Model:
     """The planar 3D res-u-net: a planar VGG-16 encoder and a dilated residual 3D decoder, 22,870,881 parameters.
@@ -36,89 +40,60 @@ def PlanarResUNet(
         input_shape: (depth, rows, cols, channels), the first three multiples of 16; rows and cols may be None.
         weights: a file, or the name of a published model, that fills the whole network; then no encoder weights are
             looked for.
-        encoder: `"vgg16"`, the paper's, or any 3D network, as `convert` gives it: its skip levels are taken
-            (`features`), its weights and its input's shape stay, and the decoder has a level for each but the coarsest.
+        encoder: `"vgg16"`, the paper's, or another of `ENCODERS`, converted with planar kernels; or any 3D network, as
+            `convert` gives it: its skip levels are taken (`features`), its weights and its input's shape stay, and the
+            decoder has a level for each but the coarsest.
         encoder_weights: `"imagenet"`, a file of 2D or planar kernels, or None for a random encoder.
         decoder_filters: filters of the decoder levels, deepest first. If None they are the paper's, 256, 128, 64, 32;
             fewer levels take the last of them, and more begin with further levels of 256.
         bridge_filters: filters of `conv51` and `conv52`.
         encoder_depth: slices that an encoder's kernel spans; 1 is the paper's planar encoder. 2D kernels for a deeper
             one are averaged over its slices, what planar transfer is compared with.
+        encoder_range: `"unit"`, inputs in [-1, 1) whatever the encoder's weights were trained on, as the paper;
+            `"imagenet"`, both are brought together.
         name: the model's name.
 
     Returns:
         A model from (batch, depth, rows, cols, channels) to lesion probabilities (batch, depth, rows, cols, 1).
 
     Raises:
-        ValueError: a size that is no multiple of 16, an unknown encoder or an even depth of it, or not as many decoder
-            levels as the encoder has.
+        ValueError: a size that the encoder cannot halve (VGG-16 needs multiples of 16), an unknown encoder or an even
+            depth of it, or not as many decoder levels as the encoder has.
         WeightsError: weights that cannot be found, read, or do not fit.
 
     Source: Kolarik 2020, figure 4 and section 3.4; layer names as in the released weight files.
     """
     if isinstance(encoder, keras.Model):
-        network = _with_encoder(encoder, decoder_filters, bridge_filters, name)
-        if weights is not None:
-            load_weights(network, weights, strict=True)
-        return network
+        levels = levels_of(encoder)
+    else:
+        _check(input_shape, encoder, encoder_depth)
+        # Weights of the whole network make those of its encoder needless.
+        filled = encoder_weights if weights is None else None
+        levels = ENCODERS[encoder].levels(input_shape, filled, encoder_range == "imagenet", encoder_depth)
+    number = len(levels.skips)
     if decoder_filters is None:
-        decoder_filters = PAPER.decoder_filters
-    _check(input_shape, encoder, decoder_filters, encoder_depth)
-    inputs = x = keras.Input(input_shape, name="input")
-    skips = []
-    for number in (1, 2, 3, 4):
-        skips.append(vgg16_convolutions(x, number, encoder_depth))
-        x = vgg16_pool(skips[-1], number)
-
-    x = _bridge(x, bridge_filters)
-    for level, filters, skip in zip((6, 7, 8, 9), decoder_filters, reversed(skips), strict=True):
-        # Level 6 sees two slices, so its kernels are two deep; the other levels' are three deep.
-        x = dilated_residual_level(x, skip, filters, level, kernel=(2 if level == 6 else 3, 3, 3))
-    network = keras.Model(inputs, _probabilities(x), name=name)
+        deepest, *others = PAPER.decoder_filters
+        decoder_filters = ((deepest,) * number + tuple(others))[-number:]
+    if len(decoder_filters) != number:
+        raise ValueError(
+            f"decoder_filters={tuple(decoder_filters)}: the encoder has {number} levels above its coarsest; as many "
+            "numbers are needed, deepest first."
+        )
+    x = _bridge(levels.coarsest, bridge_filters)
+    depths = (levels.first_kernel, *(3,) * (number - 1))
+    above = zip(decoder_filters, reversed(levels.skips), levels.ups, depths, strict=True)
+    for level, (filters, skip, up, depth) in enumerate(above, start=_FIRST_LEVEL):
+        x = dilated_residual_level(x, skip, filters, level, (depth, 3, 3), up)
+    network = keras.Model(levels.inputs, _probabilities(x), name=name)
+    levels.fill(network)
     if weights is not None:
         load_weights(network, weights, strict=True)
-    else:
-        fill_encoder(network, encoder_weights, mapping="average")
     return network
-
-
-def recipe_network(
-    recipe: Recipe, weights: EncoderWeights = None, encoder_weights: EncoderWeights = None
-) -> keras.Model:
-    """Build the planar res-u-net in the recipe's sizes; the weights are as in `PlanarResUNet`."""
-    return PlanarResUNet(
-        (recipe.depth, recipe.size, recipe.size, recipe.channels),
-        weights=weights,
-        encoder_weights=encoder_weights,
-        decoder_filters=recipe.decoder_filters,
-        bridge_filters=recipe.bridge_filters,
-        encoder_depth=recipe.encoder_depth,
-    )
-
-
-def _with_encoder(
-    encoder: keras.Model, decoder_filters: Sequence[int] | None, bridge_filters: int, name: str
-) -> keras.Model:
-    *skips, x = (levels := features(encoder)).outputs
-    factors = up_factors(levels)
-    if decoder_filters is None:
-        deepest, *_ = PAPER.decoder_filters
-        count = len(factors)
-        decoder_filters = ((deepest,) * count + PAPER.decoder_filters[1:])[-count:]
-    if len(decoder_filters) != len(factors):
-        raise ValueError(
-            f"decoder_filters={tuple(decoder_filters)}: {encoder.name} has {len(factors)} levels above its coarsest; "
-            "as many numbers are needed, deepest first."
-        )
-    x = _bridge(x, bridge_filters)
-    for number, (filters, skip, up) in enumerate(zip(decoder_filters, reversed(skips), factors, strict=True)):
-        x = dilated_residual_level(x, skip, filters, 6 + number, (3, 3, 3), up)
-    return keras.Model(levels.input, _probabilities(x), name=name)
 
 
 def _probabilities(x: Any) -> Any:
     # Probabilities stay in float32 under any precision policy: the loss takes their logarithm.
-    return layers.Conv3D(1, 1, activation="sigmoid", dtype="float32", name="conv10")(x)
+    return layers.Conv3D(1, 1, activation="sigmoid", dtype="float32", name=HEAD)(x)
 
 
 def _bridge(x: Any, filters: int) -> Any:
@@ -128,18 +103,79 @@ def _bridge(x: Any, filters: int) -> Any:
     return layers.Concatenate(name="conc52")([x, y])
 
 
-def _check(input_shape: Sequence[int | None], encoder: str, decoder_filters: Sequence[int], encoder_depth: int) -> None:
-    if encoder != "vgg16":
-        raise ValueError(f"encoder={encoder!r} is unknown; the planar res-u-net takes 'vgg16', or a 3D network.")
-    if len(decoder_filters) != 4:
-        raise ValueError(f"decoder_filters={tuple(decoder_filters)}: four levels are needed, deepest first.")
+def _check(input_shape: Sequence[int | None], encoder: str, encoder_depth: int) -> None:
+    if encoder not in ENCODERS:
+        raise ValueError(f"encoder={encoder!r} is unknown; choose one of: {', '.join(ENCODERS)}; or give a 3D network.")
     if encoder_depth < 1 or encoder_depth % 2 == 0:
         raise ValueError(f"encoder_depth={encoder_depth}: an odd number of slices is needed, around a middle one.")
+    if encoder_depth > 1 and not ENCODERS[encoder].depths:
+        raise ValueError(f"encoder_depth={encoder_depth}: {encoder} is planar; leave it at 1.")
     if len(input_shape) != 4:
         raise ValueError(f"input_shape={tuple(input_shape)}: (depth, rows, cols, channels) is needed.")
-    for axis, length in zip(("depth", "rows", "cols"), input_shape[:3], strict=True):
-        if length is not None and (length <= 0 or length % MULTIPLE):
+    divisors = ENCODERS[encoder].divisors
+    for axis, length, divisor in zip(("depth", "rows", "cols"), input_shape[:3], divisors, strict=True):
+        if length is not None and (length <= 0 or length % divisor):
             raise ValueError(
-                f"input_shape={tuple(input_shape)}: {axis} is {length}, but four poolings halve it, so it must be a "
-                f"multiple of {MULTIPLE}."
+                f"input_shape={tuple(input_shape)}: {axis} is {length}, but {encoder} halves it level by level, so it "
+                f"must be a multiple of {divisor}."
             )
+
+
+def _arguments(recipe: Recipe) -> dict[str, Any]:
+    if recipe.encoder not in ENCODERS:
+        raise RecipeError(f"encoder={recipe.encoder!r} is unknown; choose one of: {', '.join(ENCODERS)}.")
+    number, found = ENCODERS[recipe.encoder].count, recipe.decoder_filters
+    if len(found) != number:
+        raise RecipeError(
+            f"Recipe {recipe.name!r}: decoder_filters={','.join(map(str, found))}, but {recipe.encoder} has {number} "
+            "levels above its coarsest; as many numbers are needed, deepest first."
+        )
+    return {
+        "encoder": recipe.encoder,
+        "encoder_range": recipe.encoder_range,
+        "encoder_depth": recipe.encoder_depth,
+        "decoder_filters": list(found),
+        "bridge_filters": recipe.bridge_filters,
+    }
+
+
+def _groups(network: keras.Model) -> dict[str, list[str]]:
+    weighted = layers_with_weights(network)
+    levels = takewhile(lambda level: f"trans{level}" in weighted, count(_FIRST_LEVEL))
+    decoder = {HEAD, *(name.format(level) for level in levels for name in ("trans{}", "conv{}1", "conv{}2"))}
+    bridge = ["conv51", "conv52"]
+    return {
+        "encoder": [name for name in weighted if name not in (*bridge, *decoder)],
+        "bridge": bridge,
+        "decoder": [name for name in weighted if name in decoder],
+    }
+
+
+def _told(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    kernels: dict[str, tuple[int, ...]] = {}
+    for name, array in arrays.items():
+        layer = name.rpartition("/")[0]
+        kernels[layer] = max(kernels.get(layer, ()), array.shape, key=len)
+    # A kernel's axes are (depth, rows, cols, cin, cout), without depth in 2D; what has fewer is none, and fits nothing.
+    told: dict[str, Any] = {}
+    if "conv51" in kernels:
+        told["bridge_filters"] = (0, *kernels["conv51"])[-1]
+        decoder = takewhile(lambda level: f"conv{level}1" in kernels, count(_FIRST_LEVEL))
+        told["decoder_filters"] = tuple((0, *kernels[f"conv{level}1"])[-1] for level in decoder)
+    if first := kernels.get("block1_conv1"):
+        told["channels"] = (0, 0, *first)[-2]
+        if len(first) == 5:  # a 2D kernel fills one of any depth
+            told["encoder_depth"] = first[0]
+    return told
+
+
+PLANAR_RESUNET = Architecture(
+    PlanarResUNet,
+    _arguments,
+    lambda arguments: ENCODERS[arguments["encoder"]].divisors,
+    _groups,
+    HEAD,
+    lambda arguments: ENCODERS[arguments["encoder"]].source,
+    lambda arguments: ENCODERS[arguments["encoder"]].feature_levels,
+    _told,
+)

@@ -15,12 +15,12 @@ from planar3d.errors import WeightsError
 from planar3d.files import write_json, written_beside
 from planar3d.networks.card_content import filled_card
 from planar3d.networks.model_card import check_card, read_card
-from planar3d.networks.planar_resunet import recipe_network
+from planar3d.networks.registry import describe_network, recipe_network
 from planar3d.networks.weights_file import load_network, read_recipe
 from planar3d.recipes import Recipe
 from planar3d.transfer.array_files import read_directly
 from planar3d.transfer.digests import file_sha256
-from planar3d.transfer.metadata import CARD, RECIPE, write_metadata
+from planar3d.transfer.metadata import CARD, NETWORK, RECIPE, write_metadata
 from planar3d.transfer.published_models import TABLE
 
 LARGEST_FILE = 50_000_000
@@ -69,7 +69,7 @@ def publish_weights(
                 _copy_halved(source, target)
         filled = filled_card(published, recipe, read_directly(written), card)
         storage = {"storage": "float16, loaded as float32"}
-        write_metadata(written, {RECIPE: recipe.to_json(), CARD: filled | storage})
+        write_metadata(written, {RECIPE: recipe.to_json(), NETWORK: describe_network(recipe), CARD: filled | storage})
         size = written.stat().st_size
         if size > LARGEST_FILE:
             raise WeightsError(f"{path} would have {size:,} bytes; {LARGEST_FILE:,} is the most. Use fewer filters.")

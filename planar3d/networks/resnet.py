@@ -22,10 +22,16 @@ def ResNet18(
 
 
 def ResNet34(
-    input_shape: tuple[int | None, int | None, int] = (224, 224, 3), include_top: bool = True, classes: int = 1000
+    input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
+    include_top: bool = True,
+    classes: int = 1000,
+    pool: int = 3,
 ) -> keras.Model:
-    """ResNet-34 with random weights; arguments, result and source as for `ResNet50`."""
-    return _resnet("resnet34", _basic_block, (3, 4, 6, 3), input_shape, include_top, classes)
+    """ResNet-34 with random weights; arguments, result and source as for `ResNet50`.
+
+    With `pool=2` its pooling looks at 2×2 pixels, none of them padded, as in AlbuNet (Wacker et al. 2019).
+    """
+    return _resnet("resnet34", _basic_block, (3, 4, 6, 3), input_shape, include_top, classes, pool)
 
 
 def ResNet50(
@@ -57,12 +63,14 @@ def _resnet(
     input_shape: tuple[int | None, int | None, int],
     include_top: bool,
     classes: int,
+    pool: int = 3,
 ) -> keras.Model:
     inputs = keras.Input(input_shape, name="input")
     x = layers.Activation("relu", name="conv1_relu")(_convolved(inputs, 64, 7, 2, "conv1"))
-    # Zeros around what an activation left, which is never below zero, are as good as torch's minus infinity.
-    x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
-    x = layers.MaxPooling2D(3, strides=2, name="pool1_pool")(x)
+    if pool == 3:
+        # Zeros around what an activation left, which is never below zero, are as good as torch's minus infinity.
+        x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
+    x = layers.MaxPooling2D(pool, strides=2, name="pool1_pool")(x)
     for stage, count in enumerate(blocks):
         for i in range(count):
             x = block(x, 64 * 2**stage, 2 if stage and not i else 1, f"conv{stage + 2}_block{i + 1}")

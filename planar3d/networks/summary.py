@@ -6,7 +6,7 @@ import keras
 
 from planar3d.errors import RecipeError
 from planar3d.networks.flops import LayerCost, layer_costs
-from planar3d.networks.planar_resunet import recipe_network
+from planar3d.networks.registry import list_networks, recipe_network
 from planar3d.networks.vgg16 import PlanarVGG16
 from planar3d.recipes import Recipe
 from planar3d.scans.windows import window_starts
@@ -16,18 +16,28 @@ def _vgg16(recipe: Recipe) -> keras.Model:
     return PlanarVGG16((recipe.depth, recipe.size, recipe.size, recipe.channels), weights=None)
 
 
-NETWORKS: dict[str, Callable[[Recipe], keras.Model]] = {"resunet": recipe_network, "vgg16": _vgg16}
+# What has another name here than in the table of networks, or is a part of one.
+_ALSO: dict[str, Callable[[Recipe], keras.Model]] = {
+    "resunet": lambda recipe: recipe_network(recipe.changed(network="planar-resunet")),
+    "vgg16": _vgg16,
+}
 
 
 def named_network(name: str, recipe: Recipe) -> keras.Model:
-    """Build one of `NETWORKS` in the recipe's sizes, with random weights.
+    """Build a network in the recipe's sizes, with random weights.
+
+    Args:
+        name: one of `list_networks()`, `"resunet"` for the planar one, or `"vgg16"` for its encoder.
+        recipe: gives the sizes.
 
     Raises:
         RecipeError: an unknown name.
     """
-    if name not in NETWORKS:
-        raise RecipeError(f"Network {name!r} is unknown; choose one of: {', '.join(NETWORKS)}.")
-    return NETWORKS[name](recipe)
+    if name in _ALSO:
+        return _ALSO[name](recipe)
+    if name not in list_networks():
+        raise RecipeError(f"Network {name!r} is unknown; choose one of: {', '.join((*list_networks(), *_ALSO))}.")
+    return recipe_network(recipe.changed(network=name))
 
 
 def summarize(network: keras.Model, recipe: Recipe) -> list[str]:

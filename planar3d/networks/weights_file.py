@@ -1,6 +1,7 @@
 """A network's weights in one file that says which network they belong to, and how it came about."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,16 @@ import keras
 
 from planar3d.errors import RecipeError, WeightsError
 from planar3d.files import require_room, written_beside
+from planar3d.networks.architecture import weight_shapes
 from planar3d.networks.card_content import filled_card
-from planar3d.networks.fitting import refuse_misfit
-from planar3d.networks.planar_resunet import recipe_network
+from planar3d.networks.fitting import refuse_misfit, refuse_other_sizes
+from planar3d.networks.registry import describe_network, recipe_network
 from planar3d.recipes import PAPER, Recipe
+from planar3d.training.precision import built_with
 from planar3d.transfer.array_files import read_directly
 from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.digests import file_sha256
-from planar3d.transfer.metadata import CARD, RECIPE, plain_text, read_metadata, write_metadata
+from planar3d.transfer.metadata import CARD, NETWORK, RECIPE, plain_text, read_metadata, write_metadata
 from planar3d.transfer.published_models import find_model
 from planar3d.transfer.rehearsal import rehearse
 from planar3d.transfer.transplant import transplant
@@ -42,21 +45,23 @@ def save_weights(network: keras.Model, path: str | Path, recipe: Recipe, card: M
     path = Path(path)
     if not path.name.endswith(".weights.h5"):
         raise WeightsError(f"{path}: weights are written as .weights.h5; choose such a name.")
+    if weight_shapes(network) != _expected_shapes(recipe):
+        raise WeightsError(
+            f"{path}: {network.name} is not the network that the recipe {recipe.name} builds, so it could not be "
+            f"loaded again and was not saved. Save it whole, network.save({path.name.split('.')[0]!r} + '.keras'), or "
+            "give the recipe its sizes."
+        )
     with written_beside(path) as temporary:
         require_room(path, sum(array.nbytes for array in network.get_weights()) + _OVERHEAD)
         network.save_weights(temporary, overwrite=True)
-        arrays = read_directly(temporary)
-        try:
-            refuse_misfit(arrays, recipe, path)
-        except WeightsError:
-            raise WeightsError(
-                f"{path}: {network.name} is not the network that the recipe {recipe.name} builds, so it could not be "
-                f"loaded again and was not saved. Save it whole, network.save({path.name.split('.')[0]!r} + '.keras'), "
-                "or give the recipe its sizes."
-            ) from None
-        filled = filled_card(network, recipe, arrays, card or {})
-        write_metadata(temporary, {RECIPE: recipe.to_json(), CARD: filled})
+        filled = filled_card(network, recipe, read_directly(temporary), card or {})
+        write_metadata(temporary, {RECIPE: recipe.to_json(), NETWORK: describe_network(recipe), CARD: filled})
     return path
+
+
+@functools.lru_cache(maxsize=4)  # training saves its best weights again and again
+def _expected_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
+    return weight_shapes(recipe_network(recipe))
 
 
 def read_recipe(path: str | Path) -> Recipe | None:
@@ -92,21 +97,26 @@ def read_recipe(path: str | Path) -> Recipe | None:
     return recipe
 
 
-def load_network(path: str | Path, recipe: Recipe | None = None) -> tuple[keras.Model, Recipe]:
-    """Build the planar res-u-net that a weights file belongs to, and fill it.
+def load_network(
+    path: str | Path, recipe: Recipe | None = None, precision: str = "float32"
+) -> tuple[keras.Model, Recipe]:
+    """Build the network that a weights file belongs to, and fill it.
 
     Args:
         path: a file of this package or of the original release, or the name of a published model.
         recipe: overrides the one the file carries; `PAPER` if neither is there.
+        precision: that it computes in, `"float32"`, `"bf16"` or `"float16"`, whatever it was trained in.
 
     Raises:
         WeightsError: the file is missing, damaged, or of another network.
+        RecipeError: a precision that is not known, or not had here.
     """
     path = find_model(path)
     recipe = recipe or read_recipe(path) or PAPER
     arrays = read_arrays(path)
-    refuse_misfit(arrays, recipe, path)
-    network = recipe_network(recipe)
+    refuse_other_sizes(arrays, recipe, path, read_metadata(path).get(NETWORK))
+    network = built_with(precision, lambda: recipe_network(recipe))
+    refuse_misfit(network, arrays, path)
     try:
         transplant(network, arrays, strict=True)
     except WeightsError as error:

@@ -136,7 +136,7 @@ def _train(run: Run, number: int, notify: Notify) -> keras.Model:
     if recipe.unit_variance:
         first = epoch_order(training, 0, recipe)[: recipe.batch_size]
         inputs, _ = samples.batch(first)
-        scale_to_unit_variance(network, layers_named(network, recipe.unit_variance, "unit_variance"), inputs)
+        scale_to_unit_variance(network, layers_named(network, recipe, "unit_variance"), inputs)
     trained, encoder = _parts(network, recipe)
     trained = trainer_of(trained)
     guard_precision(trained, recipe, len(training), notify)
@@ -181,7 +181,7 @@ def _parts(network: keras.Model, recipe: Recipe) -> tuple[keras.Model, keras.Mod
     if recipe.cached_features == "none":
         return network, None
     check_cacheable(recipe)
-    return decoder_of(network), encoder_of(network)
+    return decoder_of(network, recipe), encoder_of(network, recipe)
 
 
 def _samples(

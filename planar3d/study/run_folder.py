@@ -12,12 +12,10 @@ from planar3d.environment import machine, versions
 from planar3d.errors import RunError
 from planar3d.files import read_json, write_json
 from planar3d.locks import locked
-from planar3d.networks.encoder_weights import find_imagenet
+from planar3d.networks.registry import weight_source
 from planar3d.recipes import Recipe
 from planar3d.scans.datasets import Case, Dataset
 from planar3d.scans.folds import Fold
-from planar3d.transfer.arrays import read_arrays
-from planar3d.transfer.sources import identify
 
 _ASKED = ("recipe.json", "folds.json")
 
@@ -154,11 +152,8 @@ def environment(recipe: Recipe) -> dict[str, Any]:
 
 def _encoder_origin(recipe: Recipe) -> str:
     """Where the encoder's weights come from; asked before any work, so that missing ones end a run at once."""
-    if recipe.encoder_weights == "none":
-        return "none (random)"
-    if recipe.encoder_weights == "imagenet":
-        return f"ImageNet VGG-16, {find_imagenet().origin}"
-    return f"{identify(read_arrays(recipe.encoder_weights))}, {recipe.encoder_weights}"
+    source = weight_source(recipe)
+    return "none (random)" if recipe.encoder_weights == "none" else source.origin(recipe.encoder_weights)
 
 
 def _difference(found: Any, asked: Any, where: str = "") -> str:

@@ -6,6 +6,7 @@ separates; so the features of blocks 1-4 of a whole scan hold those of every win
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,16 +15,20 @@ from ml_dtypes import bfloat16
 from planar3d.errors import RecipeError
 from planar3d.files import written_beside
 from planar3d.locks import locked
+from planar3d.networks.registry import feature_levels
 from planar3d.recipes import Recipe
 from planar3d.scans.windows import network_input
 from planar3d.training.samples import ScanSamples
 
-# The skip levels, and how many slices one entry of their depth axis stands for.
-LEVELS = {"block1_conv2": 1, "block2_conv2": 2, "block3_conv3": 4, "block4_conv3": 8}
-
 
 def check_cacheable(recipe: Recipe) -> None:
     """Raise a `RecipeError` if a scan's features are not those of its windows, or would change in training."""
+    levels = feature_levels(recipe)
+    if not levels:
+        raise RecipeError(
+            f"cached_features is not known to be exact for {recipe.network} with the encoder {recipe.encoder}; set "
+            "cached_features=none."
+        )
     if "encoder" not in recipe.frozen:
         raise RecipeError("cached_features needs a frozen encoder; add 'encoder' to frozen, or set it to 'none'.")
     if recipe.encoder_depth > 1:
@@ -31,21 +36,25 @@ def check_cacheable(recipe: Recipe) -> None:
             f"cached_features needs a planar encoder: with encoder_depth={recipe.encoder_depth} a window sees "
             "nothing beyond its ends, where the scan goes on; set cached_features=none."
         )
-    if recipe.stride % max(LEVELS.values()):
+    if recipe.stride % max(levels.values()):
         raise RecipeError(
-            f"cached_features needs windows that start at multiples of 8, and the stride is {recipe.stride}; set "
-            "cached_features=none."
+            f"cached_features needs windows that start at multiples of {max(levels.values())}, and the stride is "
+            f"{recipe.stride}; set cached_features=none."
         )
 
 
-def encoder_of(network: keras.Model) -> keras.Model:
-    """From (batch, depth, rows, cols, channels) to the four skip levels of a planar res-u-net."""
-    return keras.Model(network.input, [network.get_layer(name).output for name in LEVELS], name="encoder")
+def encoder_of(network: keras.Model, recipe: Recipe) -> keras.Model:
+    """From (batch, depth, rows, cols, channels) to the features of the recipe's network that may be cached."""
+    return keras.Model(network.input, _features(network, recipe), name="encoder")
 
 
-def decoder_of(network: keras.Model) -> keras.Model:
-    """From the four skip levels of a planar res-u-net to its probabilities; it shares the network's layers."""
-    return keras.Model([network.get_layer(name).output for name in LEVELS], network.output, name="decoder")
+def decoder_of(network: keras.Model, recipe: Recipe) -> keras.Model:
+    """From these features to the network's output; it shares the network's layers."""
+    return keras.Model(_features(network, recipe), network.output, name="decoder")
+
+
+def _features(network: keras.Model, recipe: Recipe) -> list[Any]:
+    return [network.get_layer(name).output for name in feature_levels(recipe)]
 
 
 def compute_features(
@@ -67,7 +76,7 @@ def compute_features(
     Returns:
         Memory-mapped arrays (slices / factor, rows', cols', channels), one a level.
     """
-    paths = [folder / f"{name}.npy" for name in LEVELS]
+    paths = [folder / f"{name}.npy" for name in feature_levels(recipe)]
     if not all(path.is_file() for path in paths):
         with locked(folder, "computing features", wait=notify):
             if not all(path.is_file() for path in paths):
@@ -105,6 +114,7 @@ class FeatureSamples(ScanSamples):
     ) -> None:
         super().__init__(voxels, masks, recipe, borders)
         self.levels = list(zip(*features, strict=True))  # by level, then by scan
+        self.factors = feature_levels(recipe).values()
         # Nothing is converted where the network computes in what is kept; NumPy widens float16 three times as fast as
         # TensorFlow does on a CPU.
         self.dtype = bfloat16 if recipe.cached_features == recipe.precision == "bf16" else np.float32
@@ -114,5 +124,5 @@ class FeatureSamples(ScanSamples):
         and computed in."""
         return [
             self.windows.gather(scans, numbers, factor).astype(self.dtype, copy=False)
-            for scans, factor in zip(self.levels, LEVELS.values(), strict=True)
+            for scans, factor in zip(self.levels, self.factors, strict=True)
         ]

@@ -10,23 +10,17 @@ import keras
 import numpy as np
 
 from planar3d.errors import RecipeError, RunError
-from planar3d.networks.planar_resunet import recipe_network
+from planar3d.networks.architecture import layers_with_weights
+from planar3d.networks.registry import find_architecture, recipe_network
 from planar3d.networks.weights_file import save_weights
 from planar3d.progress import Ticker, duration
 from planar3d.recipes import Recipe
 from planar3d.training.backends import on_gpu
 from planar3d.training.checkpoint import Progress, finish, finished, is_finished, restore, save
-from planar3d.training.initialization import match_input_range
 from planar3d.training.losses import bce_minus_dice, dice_metric
 from planar3d.training.precision import built_with, guard_gradients
 from planar3d.training.samples import Samples, epoch_order, read_ahead
 from planar3d.training.schedules import learning_rate
-
-GROUPS = {
-    "encoder": ("block1_", "block2_", "block3_", "block4_"),
-    "bridge": ("conv51", "conv52"),
-    "decoder": ("trans", "conv6", "conv7", "conv8", "conv9", "conv10"),
-}
 
 
 def build_network(recipe: Recipe) -> keras.Model:
@@ -36,38 +30,37 @@ def build_network(recipe: Recipe) -> keras.Model:
     if recipe.sampling == "crops":
         recipe = recipe.changed(size=recipe.crop)
     network = built_with(recipe.precision, lambda: recipe_network(recipe, encoder_weights=weights))
-    if recipe.encoder_range == "imagenet":
-        match_input_range(network, layers_named(network, ("encoder",), "encoder_range"))
     prior = np.float32(np.log(recipe.output_prior / (1 - recipe.output_prior)))
-    network.get_layer("conv10").bias.assign([prior])
-    freeze(network, recipe.frozen)
+    network.get_layer(find_architecture(recipe.network).head).bias.assign([prior])
+    freeze(network, recipe)
     return network
 
 
-def freeze(network: keras.Model, names: tuple[str, ...]) -> None:
-    """Make layers untrainable: groups (encoder, bridge, decoder) or single layers by name.
+def freeze(network: keras.Model, recipe: Recipe) -> None:
+    """Make the layers untrainable that the recipe names, by groups or one by one.
 
     Raises:
         RecipeError: a name that is neither a group nor a layer, or nothing left to train.
     """
-    for name in layers_named(network, names, "frozen"):
+    for name in layers_named(network, recipe, "frozen"):
         network.get_layer(name).trainable = False
     if not network.trainable_variables:
-        raise RecipeError(f"frozen={','.join(names)} leaves nothing to train.")
+        raise RecipeError(f"frozen={','.join(recipe.frozen)} leaves nothing to train.")
 
 
-def layers_named(network: keras.Model, names: tuple[str, ...], field: str) -> list[str]:
-    """The layers with weights that a recipe's field names, by groups (encoder, bridge, decoder) or one by one.
+def layers_named(network: keras.Model, recipe: Recipe, field: str) -> list[str]:
+    """The layers with weights that a recipe's field names, by groups of the network or one by one.
 
     Raises:
         RecipeError: a name that is neither a group nor a layer.
     """
-    weighted = [layer.name for layer in network.layers if layer.weights]
+    groups = find_architecture(recipe.network).groups(network)
+    weighted = layers_with_weights(network)
     chosen = []
-    for name in names:
-        if name not in GROUPS and name not in weighted:
-            raise RecipeError(f"{field}={name!r} is neither a layer of {network.name} nor one of: {', '.join(GROUPS)}.")
-        chosen += [n for n in weighted if n.startswith(GROUPS[name])] if name in GROUPS else [name]
+    for name in getattr(recipe, field):
+        if name not in groups and name not in weighted:
+            raise RecipeError(f"{field}={name!r} is neither a layer of {network.name} nor one of: {', '.join(groups)}.")
+        chosen += groups.get(name, [name])
     return chosen
 
 

@@ -1,4 +1,4 @@
-"""Initialization: encoders matched to the range of their inputs, random layers to that of what they are given."""
+"""Initialization: random layers matched to the range of what they are given."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,23 +7,6 @@ import keras
 import numpy as np
 
 from planar3d.errors import RecipeError
-from planar3d.scans.windows import INPUT_SCALE
-
-
-def match_input_range(network: keras.Model, names: Sequence[str]) -> None:
-    """Divide the biases of convolutions by 128, for inputs that are 128 times smaller than those they were trained on.
-
-    Convolutions with ReLU and maximum poolings are homogeneous: with biases b / s they give of x / s what they gave of
-    x, divided by s, in every layer. ImageNet's VGG-16 was trained on grey levels of about ±128; with its biases as they
-    are, as in Kolarik 2020, these outweigh the image.
-
-    Args:
-        network: holds the encoder.
-        names: the encoder's convolutions, all of them.
-    """
-    for name in names:
-        bias = network.get_layer(name).bias
-        bias.assign(bias / INPUT_SCALE)
 
 
 def scale_to_unit_variance(network: keras.Model, names: Sequence[str], inputs: Any) -> None:

@@ -9,13 +9,13 @@ import h5py
 from planar3d.errors import WeightsError
 from planar3d.transfer.hdf5_guard import SIGNATURE, texts
 
-RECIPE, CARD = "planar3d_recipe", "planar3d_card"
+RECIPE, NETWORK, CARD = "planar3d_recipe", "planar3d_network", "planar3d_card"
 # An attribute of an HDF5 file holds less than 64 KiB.
 _LARGEST = 60_000
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """The recipe and the model card of a weights file, by the attributes' names; those that it carries.
+    """The recipe, the network and the model card of a weights file, by the attributes' names; those that it carries.
 
     Raises:
         WeightsError: what it carries is no JSON object.
@@ -25,7 +25,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
             return {}
     try:
         with h5py.File(path, "r") as file:
-            return {name: _object(name, texts(file, name)) for name in (RECIPE, CARD) if name in file.attrs}
+            return {name: _object(name, texts(file, name)) for name in (RECIPE, NETWORK, CARD) if name in file.attrs}
     except (OSError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path} is damaged: what it says of itself cannot be read ({error}).") from None
 

@@ -138,6 +138,7 @@ def _odd(x):
     y = layers.ZeroPadding3D(((1, 2), (0, 1), (2, 0)))(layers.UpSampling3D((1, 2, 2))(y))
     y = layers.Conv3D(4, 3, dilation_rate=(1, 2, 2), padding="same", groups=2, activation="softplus")(y)
     y = layers.Conv3D(3, 3, activation="softmax")(layers.SpatialDropout3D(0.1)(layers.Dropout(0.1)(y)))
+    y = layers.Rescaling([0.5, 2.0, 1.5], offset=[0.1, -0.2, 0.0])(y)
     y = layers.LeakyReLU()(layers.ReLU(0.5)(layers.Activation("selu")(y)))
     y = layers.Concatenate(axis=2)([y, y])
     return keras.Sequential([keras.Input(y.shape[1:]), layers.Conv3D(2, 1), layers.Activation("sigmoid")])(y)

@@ -17,8 +17,8 @@ from planar3d import cli
 from planar3d.errors import WeightsError
 from planar3d.networks import publishing
 from planar3d.networks.model_card import read_card, summarize_card, write_card
-from planar3d.networks.planar_resunet import recipe_network
 from planar3d.networks.publishing import enter_in_table, publish_weights
+from planar3d.networks.registry import recipe_network
 from planar3d.networks.weights_file import load_network, read_recipe, save_weights
 from planar3d.recipes import PAPER
 from planar3d.transfer import published_models

@@ -10,7 +10,7 @@ import pytest
 from planar3d.errors import WeightsError
 from planar3d.networks.card_content import training_card
 from planar3d.networks.model_card import card_markdown, read_card, write_card
-from planar3d.networks.planar_resunet import recipe_network
+from planar3d.networks.registry import recipe_network
 from planar3d.networks.vgg16 import PlanarVGG16
 from planar3d.networks.weights_file import describe_model, load_network, read_recipe, save_weights
 from planar3d.recipes import MODERN, PAPER

@@ -8,7 +8,7 @@ from planar3d.errors import RecipeError, RunError
 from planar3d.networks.weights_file import load_network
 from planar3d.recipes import MODERN, PAPER
 from planar3d.training.crops import CropSamples
-from planar3d.training.features import FeatureSamples, compute_features, decoder_of, encoder_of
+from planar3d.training.features import FeatureSamples, check_cacheable, compute_features, decoder_of, encoder_of
 from planar3d.training.fit import build_network, fit, freeze, make_deterministic
 from planar3d.training.samples import ScanSamples, training_and_validation
 from planar3d.training.trainer import trainer_of
@@ -221,9 +221,9 @@ def test_groups_and_single_layers_are_frozen_by_name():
         "conv91",
     }
     with pytest.raises(RecipeError, match="neither a layer"):
-        freeze(network, ("decodr",))
+        freeze(network, TINY.changed(frozen=("decodr",)))
     with pytest.raises(RecipeError, match="nothing to train"):
-        freeze(network, ("encoder", "bridge", "decoder"))
+        freeze(network, TINY.changed(frozen=("encoder", "bridge", "decoder")))
 
 
 def test_the_output_prior_is_what_an_untrained_network_says():
@@ -236,11 +236,11 @@ def test_the_output_prior_is_what_an_untrained_network_says():
 def test_cached_features_give_the_network_s_own_output(scans, tmp_path, borders):
     recipe = TINY.changed(cached_features="float32", window_borders=borders)
     network = build_network(recipe)
-    encoder = encoder_of(network)
+    encoder = encoder_of(network, recipe)
     features = [compute_features(encoder, v, tmp_path / str(i), recipe) for i, v in enumerate(scans[0])]
     direct = ScanSamples(*scans, recipe, borders)
     cached = FeatureSamples(features, *scans, recipe, borders)
-    decoder = decoder_of(network)
+    decoder = decoder_of(network, recipe)
     for window in range(len(direct)):
         expected = network(direct.inputs([window]))
         np.testing.assert_allclose(decoder(cached.inputs([window])), expected, rtol=1e-5, atol=1e-7)
@@ -249,7 +249,7 @@ def test_cached_features_give_the_network_s_own_output(scans, tmp_path, borders)
 
 def test_features_kept_in_bf16_are_those_a_bf16_network_computes(scans, tmp_path):
     network = build_network(TINY.changed(precision="bf16"))
-    encoder, decoder = encoder_of(network), decoder_of(network)
+    encoder, decoder = encoder_of(network, TINY), decoder_of(network, TINY)
 
     def inputs(kept: str, precision: str = "bf16") -> list[np.ndarray]:
         recipe = TINY.changed(precision=precision, cached_features=kept)
@@ -265,8 +265,6 @@ def test_features_kept_in_bf16_are_those_a_bf16_network_computes(scans, tmp_path
 
 
 def test_features_are_cached_only_where_they_are_exact(scans, tmp_path):
-    from planar3d.training.features import check_cacheable
-
     check_cacheable(TINY.changed(cached_features="float16"))
     with pytest.raises(RecipeError, match="frozen"):
         check_cacheable(TINY.changed(cached_features="float16", frozen=("bridge",)))

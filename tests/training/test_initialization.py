@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from planar3d.errors import RecipeError
+from planar3d.networks.encoders import match_input_range
+from planar3d.networks.registry import find_architecture
 from planar3d.recipes import MODERN, PAPER
 from planar3d.training.fit import build_network, layers_named
-from planar3d.training.initialization import match_input_range, scale_to_unit_variance
+from planar3d.training.initialization import scale_to_unit_variance
 from planar3d.training.schedules import learning_rate
 
 TINY = MODERN.changed(
@@ -22,7 +24,7 @@ def _inputs(scale=1.0):
 @pytest.mark.parametrize("scale", [0.01, 100.0])
 def test_every_scaled_layer_gives_variance_1_before_its_activation(scale):
     network = build_network(TINY)
-    names = layers_named(network, ("bridge", "decoder"), "unit_variance")
+    names = layers_named(network, TINY, "unit_variance")
     assert names[:3] == ["conv51", "conv52", "trans6"] and names[-1] == "conv10" and len(names) == 15
     scale_to_unit_variance(network, names, _inputs(scale))
     for name in names:
@@ -35,13 +37,13 @@ def test_every_scaled_layer_gives_variance_1_before_its_activation(scale):
 
 def test_an_encoder_of_divided_biases_gives_its_features_divided():
     network = build_network(TINY.changed(encoder_range="unit"))
-    names = layers_named(network, ("encoder",), "encoder_range")
+    names = find_architecture("planar-resunet").groups(network)["encoder"]
     assert len(names) == 10
     for name in names:
         network.get_layer(name).bias.assign(np.random.default_rng(1).normal(size=network.get_layer(name).bias.shape))
     features = keras.Model(network.input, network.get_layer("block4_conv3").output)
     expected = features.predict_on_batch(_inputs(128)) / 128
-    match_input_range(network, names)
+    match_input_range(map(network.get_layer, names))
     np.testing.assert_allclose(features.predict_on_batch(_inputs()), expected, rtol=1e-3, atol=1e-5)
     assert np.abs(expected).max() > 0.01
 

@@ -1,0 +1,142 @@
+"""AlbuNet3D and AlbuNet2D: a planar ResNet-34 and a light planar decoder (Wacker et al. 2019, figure 2, section II)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import layers
+
+from planar3d.conversion.convert import convert
+from planar3d.errors import WeightsError
+from planar3d.networks.architecture import Architecture, WeightSource, layers_with_weights
+from planar3d.networks.encoder_weights import EncoderWeights
+from planar3d.networks.encoders import fill_flat
+from planar3d.networks.resnet import ResNet34
+from planar3d.recipes import Recipe
+from planar3d.transfer.known_files import fetch_known
+from planar3d.transfer.transplant import load_weights
+
+DIVISORS = (1, 32, 32)
+HEAD = "final"
+_IMAGENET = "resnet34-b627a593.pth"
+# The last tensor of each stage of ResNet-34, finest first; there is no skip from half the resolution.
+_SKIPS = ("conv2_block3_out", "conv3_block4_out", "conv4_block6_out", "conv5_block3_out")
+# torch's defaults of batch normalization.
+_NORMALIZATION = {"epsilon": 1e-5, "momentum": 0.9}
+
+
+def AlbuNet(
+    input_shape: tuple[int | None, int | None, int | None, int] = (24, 128, 128, 3),
+    classes: int = 4,
+    depth_layers: bool = True,
+    activation: str = "softmax",
+    weights: EncoderWeights = None,
+    encoder_weights: EncoderWeights = "imagenet",
+    name: str = "albunet",
+) -> keras.Model:
+    """AlbuNet3D, 26,673,172 parameters: depth is never reduced, and four 3×1×1 convolutions alone join slices.
+
+    >>> AlbuNet((1, 64, 64, 3), depth_layers=False, encoder_weights=None).output_shape  # AlbuNet2D
+    (None, 1, 64, 64, 4)
+
+    Args:
+        input_shape: (depth, rows, cols, channels); rows and cols are multiples of 32, and the first three may be None.
+        classes: channels of the output.
+        depth_layers: whether there are the convolutions along depth; without them, and with a depth of 1, it is
+            AlbuNet2D (25,822,372 parameters).
+        activation: of the output: `"softmax"`, or `"sigmoid"` for channels by themselves.
+        weights: a file that fills the whole network; then no encoder weights are looked for.
+        encoder_weights: `"imagenet"`, a file of ResNet-34's 2D weights by the names of torch or Keras, or None for a
+            random encoder. Its input is not brought to ImageNet's mean and deviation, as in the paper.
+        name: the model's name.
+
+    Returns:
+        A model from (batch, depth, rows, cols, channels) to probabilities (batch, depth, rows, cols, classes), float32.
+
+    Raises:
+        ValueError: rows or cols that are no multiple of 32, or another activation.
+        WeightsError: weights that cannot be found, read, or do not fit.
+
+    Source: Wacker et al. 2019, figure 2, for encoder, pooling, depth layers and softmax; widths, normalization and
+    biases of the decoder from the released code.
+    """
+    _check(input_shape, activation)
+    depth, rows, cols, channels = input_shape
+    flat = ResNet34((rows, cols, 3), include_top=False, pool=2)
+    if weights is None and encoder_weights is not None:
+        fill_flat(flat, fetch_known(_IMAGENET) if encoder_weights == "imagenet" else encoder_weights)
+    encoder = convert(flat, depth=depth, in_channels=channels)
+    layer1, layer2, layer3, layer4 = (encoder.get_layer(skip).output for skip in _SKIPS)
+
+    x = joined = _along_depth(layer4, 512, "depth1") if depth_layers else layer4
+    x = _up([_convolved(x, 128, "center"), joined], 256, 128, "dec5")
+    x = _up([x, layer3], 256, 128, "dec4")
+    x = _along_depth(x, 128, "depth2") if depth_layers else x
+    x = _up([x, layer2], 128, 32, "dec3")
+    x = _up([x, layer1], 64, 64, "dec2")
+    x = _along_depth(x, 64, "depth3") if depth_layers else x
+    x = _convolved(_up([x], 64, 16, "dec1"), 16, "dec0")
+    x = _along_depth(x, 16, "depth4") if depth_layers else x
+    # The loss takes logarithms, so probabilities are float32 under any precision.
+    outputs = layers.Conv3D(classes, 1, activation=activation, dtype="float32", name=HEAD)(x)
+    network = keras.Model(encoder.input, outputs, name=name)
+    if weights is not None:
+        load_weights(network, weights, strict=True)
+    return network
+
+
+def _convolved(x: Any, filters: int, name: str, kernel: tuple[int, int, int] = (1, 3, 3)) -> Any:
+    x = layers.Conv3D(filters, kernel, padding="same", name=f"{name}_conv")(x)
+    x = layers.BatchNormalization(**_NORMALIZATION, name=f"{name}_bn")(x)
+    return layers.Activation("relu", name=f"{name}_relu")(x)
+
+
+def _along_depth(x: Any, filters: int, name: str) -> Any:
+    return _convolved(x, filters, name, (3, 1, 1))
+
+
+def _up(parts: list[Any], filters: int, up_filters: int, name: str) -> Any:
+    """Joined parts convolved, and rows and columns doubled."""
+    x = layers.Concatenate(name=f"{name}_concat")(parts) if len(parts) > 1 else parts[0]
+    x = _convolved(x, filters, name)
+    return layers.Conv3DTranspose(
+        up_filters, (1, 4, 4), strides=(1, 2, 2), padding="same", activation="relu", name=f"{name}_up"
+    )(x)
+
+
+def _check(input_shape: tuple[int | None, ...], activation: str) -> None:
+    if len(input_shape) != 4:
+        raise ValueError(f"input_shape={tuple(input_shape)}: (depth, rows, cols, channels) is needed.")
+    for axis, length in zip(("rows", "cols"), input_shape[1:3], strict=True):
+        if length is not None and (length <= 0 or length % 32):
+            raise ValueError(f"input_shape={tuple(input_shape)}: {axis} is {length}; a multiple of 32 is needed.")
+    if activation not in ("softmax", "sigmoid"):
+        raise ValueError(f"activation={activation!r}: 'softmax' or 'sigmoid' is needed.")
+
+
+def _arguments(recipe: Recipe) -> dict[str, Any]:
+    # A recipe segments lesions: one channel.
+    return {"classes": 1, "activation": "sigmoid"}
+
+
+def _groups(network: keras.Model) -> dict[str, list[str]]:
+    weighted = layers_with_weights(network)
+    depth = [name for name in weighted if name.startswith("depth")]
+    decoder = [name for name in weighted if name.startswith(("center", "dec", HEAD))]
+    return {"encoder": [n for n in weighted if n not in (*depth, *decoder)], "depth": depth, "decoder": decoder}
+
+
+def _origin(weights: str) -> str:
+    if weights == "imagenet":
+        return f"ImageNet ResNet-34, {fetch_known(_IMAGENET).name}"
+    if not Path(weights).is_file():
+        raise WeightsError(f"{weights} does not exist; name a file of ResNet-34's weights.")
+    return f"the user's own, {weights}"
+
+
+def _source(arguments: Mapping[str, Any]) -> WeightSource:
+    return WeightSource("ResNet-34, He et al. 2016; ImageNet weights of torchvision", _origin)
+
+
+ALBUNET = Architecture(AlbuNet, _arguments, lambda arguments: DIVISORS, _groups, HEAD, _source)

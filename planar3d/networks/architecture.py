@@ -1,0 +1,68 @@
+"""What training, weights files and reports need to know of a network, beside the function that builds it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from planar3d.recipes import Recipe
+from planar3d.transfer.naming import short_names
+
+Arguments = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class WeightSource:
+    """Where the 2D weights of an encoder come from.
+
+    Attributes:
+        attribution: whose its ImageNet weights are.
+        origin: from `"imagenet"` or a file to words on where that is; a `WeightsError` where it cannot be found.
+    """
+
+    attribution: str
+    origin: Callable[[str], str]
+
+
+def _none(of: Any) -> dict[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network that has a name.
+
+    Attributes:
+        build: from `input_shape` (depth, rows, cols, channels), `weights`, `encoder_weights` and arguments of its own
+            to the network.
+        arguments: its own arguments as a recipe has them, JSON values; a `RecipeError` where they do not fit.
+        divisors: what depth, rows and cols must be multiples of.
+        groups: the names of its layers with weights, in groups that cover them all.
+        head: the name of the layer that gives the output.
+        source: of its encoder's weights.
+        feature_levels: what of a frozen encoder may be computed once a scan: names of layers, and how many slices one
+            entry of their depth axis stands for; none where windows do not share an encoder's features.
+        told: what of a recipe the arrays of a weights file tell, by field: of files that do not say it themselves.
+    """
+
+    build: Callable[..., keras.Model]
+    arguments: Callable[[Recipe], dict[str, Any]]
+    divisors: Callable[[Arguments], tuple[int, int, int]]
+    groups: Callable[[keras.Model], dict[str, list[str]]]
+    head: str
+    source: Callable[[Arguments], WeightSource]
+    feature_levels: Callable[[Arguments], Mapping[str, int]] = _none
+    told: Callable[[Mapping[str, np.ndarray]], dict[str, Any]] = _none
+
+
+def layers_with_weights(network: keras.Model) -> list[str]:
+    """The names of a network's layers that have weights, in its order."""
+    return [layer.name for layer in network.layers if layer.weights]
+
+
+def weight_shapes(network: keras.Model) -> dict[str, tuple[int, ...]]:
+    """The shapes of a network's weights by `layer/weight`."""
+    weights = network.weights
+    return {name: tuple(w.shape) for name, w in zip(short_names(w.path for w in weights), weights, strict=True)}

@@ -1,0 +1,248 @@
+"""Encoders by name: VGG-16 as the paper has it, and 2D networks that are filled, converted to 3D, and joined."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
+
+import keras
+import numpy as np
+from keras import layers
+
+from planar3d.conversion.convert import convert
+from planar3d.conversion.skip_levels import features, up_factors
+from planar3d.errors import WeightsError
+from planar3d.networks.architecture import WeightSource
+from planar3d.networks.efficientnet_lite import EfficientNetLite0
+from planar3d.networks.encoder_weights import VGG16_SOURCE, EncoderWeights, fill_encoder
+from planar3d.networks.resnet import ResNet18, ResNet34, ResNet50
+from planar3d.networks.vgg16 import encoder_layer_names, vgg16_convolutions, vgg16_pool
+from planar3d.scans.windows import INPUT_SCALE
+from planar3d.transfer.arrays import read_arrays
+from planar3d.transfer.known_files import fetch_known
+from planar3d.transfer.torch_weights import IMAGENET_MEAN, IMAGENET_STD, load_torch
+from planar3d.transfer.transplant import transplant
+
+InputShape = tuple[int, int | None, int | None, int]
+
+# What weights expect of the grey levels v = 0, …, 255, as (v - mean) / deviation of each channel.
+_IMAGENET = (np.multiply(255, IMAGENET_MEAN), np.multiply(255, IMAGENET_STD))
+_LITE = (np.full(3, 127.0), np.full(3, 128.0))
+_DEPTH_FACTORS = (2, 2, 2, 2, 1)  # by which the levels of a converted encoder divide depth
+
+
+class Levels(NamedTuple):
+    """What a decoder takes of an encoder.
+
+    Attributes:
+        inputs: of the encoder.
+        skips: its features at each level, finest first.
+        coarsest: its features below the last of them.
+        ups: by how much a decoder multiplies the three axes to each level, coarsest first.
+        first_kernel: slices that the decoder's kernels at the coarsest level span.
+        fill: gives the whole network what the weights know of it by name, where they are not filled yet.
+    """
+
+    inputs: Any
+    skips: list[Any]
+    coarsest: Any
+    ups: list[tuple[int, int, int]]
+    first_kernel: int = 3
+    fill: Callable[[keras.Model], None] = lambda network: None
+
+
+class Encoder(Protocol):
+    """An encoder that has a name."""
+
+    @property
+    def count(self) -> int:
+        """Levels above the coarsest, as a decoder has."""
+        ...
+
+    @property
+    def divisors(self) -> tuple[int, int, int]:
+        """What depth, rows and cols must be multiples of."""
+        ...
+
+    @property
+    def source(self) -> WeightSource:
+        """Of its weights."""
+        ...
+
+    @property
+    def feature_levels(self) -> Mapping[str, int]:
+        """As `Architecture` has them."""
+        ...
+
+    @property
+    def depths(self) -> bool:
+        """Whether its kernels may span several slices."""
+        ...
+
+    def levels(self, input_shape: InputShape, weights: EncoderWeights, matched: bool, depth: int) -> Levels:
+        """Build it.
+
+        Args:
+            input_shape: (depth, rows, cols, channels); rows and cols may be None.
+            weights: `"imagenet"`, a file, or None for random ones.
+            matched: whether inputs v / 128 - 1 and what the weights expect are brought together.
+            depth: slices that its kernels span.
+
+        Raises:
+            WeightsError: weights that cannot be found, read, or do not fit.
+        """
+        ...
+
+
+class VGG16Encoder:
+    """VGG-16's blocks 1 to 4, each behind a pooling of depth, rows and columns (Kolarik 2020, figure 4)."""
+
+    count = 4
+    divisors = (16, 16, 16)
+    source = VGG16_SOURCE
+    # Planar convolutions act within a slice, and poolings join two; so these are a scan's as well as its windows'.
+    feature_levels = MappingProxyType({"block1_conv2": 1, "block2_conv2": 2, "block3_conv3": 4, "block4_conv3": 8})
+    depths = True
+
+    def levels(self, input_shape: InputShape, weights: EncoderWeights, matched: bool, depth: int) -> Levels:
+        """As `Encoder` has it."""
+        inputs = x = keras.Input(input_shape, name="input")
+        skips = []
+        for number in (1, 2, 3, 4):
+            skips.append(vgg16_convolutions(x, number, depth))
+            x = vgg16_pool(skips[-1], number)
+
+        def fill(network: keras.Model) -> None:
+            fill_encoder(network, weights, mapping="average")
+            if matched:
+                match_input_range([network.get_layer(name) for name in encoder_layer_names(4)])
+
+        # The coarsest level sees two slices of a window of sixteen.
+        return Levels(inputs, skips, x, [(2, 2, 2)] * 4, first_kernel=2, fill=fill)
+
+
+def match_input_range(convolutions: Iterable[Any]) -> None:
+    """Divide the biases of convolutions by 128, for inputs that are 128 times smaller than those they were trained on.
+
+    Convolutions with ReLU and maximum poolings are homogeneous: with biases b / s they give of x / s what they gave of
+    x, divided by s, in every layer. ImageNet's VGG-16 was trained on grey levels of about ±128; with its biases as they
+    are, as in Kolarik 2020, these outweigh the image.
+
+    Args:
+        convolutions: the encoder's layers, all of them.
+    """
+    for layer in convolutions:
+        layer.bias.assign(layer.bias / INPUT_SCALE)
+
+
+@dataclass(frozen=True)
+class ConvertedEncoder:
+    """A 2D network without its top, converted with planar kernels.
+
+    Rows and columns are halved at each of its five levels, and depth at the first four, so that windows of sixteen
+    slices end with one.
+
+    Attributes:
+        build: from (rows, cols, 3) to the network with random weights.
+        imagenet: its file of ImageNet weights, of the table of known files.
+        expects: mean and deviation by which its weights want grey levels normalized.
+        attribution: whose the weights are.
+    """
+
+    build: Callable[[tuple[int | None, int | None, int]], keras.Model]
+    imagenet: str
+    expects: tuple[np.ndarray, np.ndarray]
+    attribution: str
+    count: int = len(_DEPTH_FACTORS)
+    divisors: tuple[int, int, int] = (16, 32, 32)
+    depths: bool = False
+
+    @property
+    def feature_levels(self) -> Mapping[str, int]:
+        """None: a scan is padded at other places than its windows are."""
+        return {}
+
+    @property
+    def source(self) -> WeightSource:
+        """Of its weights."""
+        return WeightSource(self.attribution, self._origin)
+
+    def levels(self, input_shape: InputShape, weights: EncoderWeights, matched: bool, depth: int) -> Levels:
+        """As `Encoder` has it."""
+        slices, rows, cols, channels = input_shape
+        flat = self.build((rows, cols, 3))
+        if weights is not None:
+            fill_flat(flat, fetch_known(self.imagenet) if weights == "imagenet" else weights)
+        if matched:
+            flat = _matched(flat, *self.expects)
+        return levels_of(convert(flat, depth=slices, depth_pooling=_DEPTH_FACTORS, in_channels=channels))
+
+    def _origin(self, weights: str) -> str:
+        if weights == "imagenet":
+            return f"{self.attribution}, {fetch_known(self.imagenet).name}"
+        if not Path(weights).is_file():
+            raise WeightsError(f"{weights} does not exist; name a file of the encoder's 2D weights.")
+        return f"the user's own, {weights}"
+
+
+def levels_of(encoder: keras.Model) -> Levels:
+    """The levels of any 3D network, as `convert` gives it; its weights and its input's shape stay.
+
+    Raises:
+        ConversionError: its levels cannot be found, or one is no multiple of the next.
+    """
+    *skips, coarsest = (found := features(encoder)).outputs
+    return Levels(found.input, skips, coarsest, up_factors(found))
+
+
+def fill_flat(flat: keras.Model, file: Any) -> None:
+    """Fill a 2D network from a file that has the names of Keras' layers, or torch's with the axes of either.
+
+    Raises:
+        WeightsError: none of these fits; it says why for each.
+    """
+    reasons = []
+    ways: dict[str, Callable[[], Any]] = {
+        "Keras' names": lambda: transplant(flat, read_arrays(file), strict=True),
+        "torch's names": lambda: load_torch(flat, file),
+        "torch's names and Keras' axes": lambda: load_torch(flat, file, layout="keras"),
+    }
+    for way, fill in ways.items():
+        try:
+            fill()
+            return
+        except WeightsError as error:
+            reasons.append(f"by {way}: {error}")
+    raise WeightsError(f"{file} does not fill {flat.name}; {' '.join(reasons)}")
+
+
+def _matched(flat: keras.Model, mean: np.ndarray, deviation: np.ndarray) -> keras.Model:
+    """The network behind a layer that brings v / 128 - 1 to (v - mean) / deviation."""
+    inputs = keras.Input(flat.input_shape[1:], name="input")
+    scale, offset = (INPUT_SCALE / deviation).tolist(), ((INPUT_SCALE - mean) / deviation).tolist()
+    return keras.Model(inputs, flat(layers.Rescaling(scale, offset, name="input_range")(inputs)), name=flat.name)
+
+
+def _without_top(build: Callable[..., keras.Model]) -> Callable[..., keras.Model]:
+    return lambda shape: build(shape, include_top=False)
+
+
+ENCODERS: dict[str, Encoder] = {
+    "vgg16": VGG16Encoder(),
+    "resnet18": ConvertedEncoder(
+        _without_top(ResNet18), "resnet18-f37072fd.pth", _IMAGENET, "ResNet-18, He et al. 2016, torchvision"
+    ),
+    "resnet34": ConvertedEncoder(
+        _without_top(ResNet34), "resnet34-b627a593.pth", _IMAGENET, "ResNet-34, He et al. 2016, torchvision"
+    ),
+    "resnet50": ConvertedEncoder(
+        _without_top(ResNet50), "resnet50-0676ba61.pth", _IMAGENET, "ResNet-50, He et al. 2016, torchvision"
+    ),
+    "efficientnet-lite0": ConvertedEncoder(
+        _without_top(EfficientNetLite0),
+        "efficientnet-lite0-57934424.pth",
+        _LITE,
+        "EfficientNet-Lite0, Tan and Le 2019, Google (Apache-2.0)",
+    ),
+}

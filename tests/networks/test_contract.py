@@ -1,0 +1,232 @@
+"""What every network of the table must do: the same tests for each of them."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from planar3d.errors import Planar3DError, RecipeError, WeightsError
+from planar3d.inference.export import export_network
+from planar3d.inference.predictor import predict_volume
+from planar3d.networks.architecture import layers_with_weights, weight_shapes
+from planar3d.networks.encoders import ENCODERS
+from planar3d.networks.registry import (
+    build_network,
+    describe_network,
+    find_architecture,
+    list_networks,
+    recipe_network,
+    weight_source,
+)
+from planar3d.networks.weights_file import load_network, read_recipe, save_weights
+from planar3d.recipes import PAPER, Recipe
+from planar3d.training.checkpoint import Progress, restore, save
+from planar3d.training.fit import build_network as network_to_train
+from planar3d.training.fit import compiled
+from planar3d.training.trainer import trainer_of
+
+TINY = PAPER.changed(
+    size=32,
+    encoder_weights="none",
+    decoder_filters=(4, 4, 4, 4),
+    bridge_filters=4,
+    learning_rate=1e-3,
+    batch_size=2,
+    epochs=2,
+    cached_features="none",
+)
+FIVE_LEVELS = {"decoder_filters": (4, 4, 4, 4, 4)}
+CASES = {
+    "planar-resunet": TINY,
+    "planar-resunet over efficientnet-lite0": TINY.changed(
+        encoder="efficientnet-lite0", encoder_range="imagenet", **FIVE_LEVELS
+    ),
+    "albunet": TINY.changed(network="albunet"),
+}
+# Trainable parameters and moving statistics, with sources: Kolarik 2020's release; Wacker 2019's tables, computed.
+KNOWN = {
+    "planar-resunet": ({}, (16, 64, 64, 3), 22_870_881, 0),
+    "albunet": ({"classes": 4}, (24, 64, 64, 3), 26_673_172, 20_288),
+}
+
+
+@pytest.fixture(params=CASES.values(), ids=CASES.keys())
+def recipe(request) -> Recipe:
+    return request.param
+
+
+def _window(recipe: Recipe, batch: int = 1) -> np.ndarray:
+    shape = (batch, recipe.depth, recipe.size, recipe.size, recipe.channels)
+    return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+
+
+def _filled(recipe: Recipe) -> keras.Model:
+    """The recipe's network with statistics and an output that are not those of the beginning."""
+    keras.utils.set_random_seed(0)
+    network = recipe_network(recipe)
+    rng = np.random.default_rng(2)
+    for variable in network.non_trainable_variables:
+        if "moving_variance" in variable.path:
+            variable.assign(rng.uniform(0.2, 0.6, variable.shape))
+        elif "moving_mean" in variable.path:
+            variable.assign(rng.normal(0, 0.01, variable.shape))
+    head = network.get_layer(find_architecture(recipe.network).head)
+    head.kernel.assign(10 * head.kernel)
+    return network
+
+
+def test_every_network_of_the_table_is_tried_here():
+    assert {recipe.network for recipe in CASES.values()} == set(list_networks()) == set(KNOWN)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_it_has_the_parameters_of_its_source(name):
+    arguments, shape, trainable, statistics = KNOWN[name]
+    network = build_network(name, shape, encoder_weights=None, **arguments)
+    counted = [sum(int(np.prod(w.shape)) for w in ws) for ws in (network.trainable_weights, network.weights)]
+    assert counted == [trainable, trainable + statistics]
+
+
+def test_it_is_built_in_other_sizes_with_the_same_weights(recipe):
+    described = describe_network(recipe)
+    assert json.loads(json.dumps(described)) == described
+    shapes = [(recipe.depth, 32, 32, 3), (2 * recipe.depth, 64, 32, 3)]
+    first, second = (
+        build_network(recipe.network, shape, encoder_weights=None, **described["arguments"]) for shape in shapes
+    )
+    assert weight_shapes(first) == weight_shapes(second)
+    for network, shape in zip((first, second), shapes, strict=True):
+        assert network.output_shape == (None, *shape[:3], 1)
+
+
+def test_its_groups_hold_every_layer_once(recipe):
+    network = recipe_network(recipe)
+    architecture = find_architecture(recipe.network)
+    grouped = [name for names in architecture.groups(network).values() for name in names]
+    assert sorted(grouped) == sorted(layers_with_weights(network))
+    assert network.outputs[0]._keras_history.operation.name == architecture.head
+
+
+def _assert_same_weights(found: keras.Model, expected: keras.Model) -> None:
+    assert [w.path for w in found.weights] == [w.path for w in expected.weights]
+    for a, b in zip(found.weights, expected.weights, strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=a.path)
+
+
+def test_it_is_saved_and_loaded_in_every_form(recipe, tmp_path):
+    network = _filled(recipe)
+    path = save_weights(network, tmp_path / "network.weights.h5", recipe)
+    loaded, found = load_network(path)
+    assert found == recipe == read_recipe(path)
+    _assert_same_weights(loaded, network)
+    network.save(tmp_path / "network.keras")
+    whole = keras.saving.load_model(tmp_path / "network.keras", safe_mode=True)
+    _assert_same_weights(whole, network)
+    assert whole.to_json() == network.to_json()
+
+
+def test_its_weights_file_is_not_taken_for_another_network(recipe, tmp_path):
+    path = save_weights(recipe_network(recipe), tmp_path / "network.weights.h5", recipe)
+    for other in CASES.values():
+        if describe_network(other) != describe_network(recipe):
+            with pytest.raises(
+                WeightsError, match=r"was trained with (network|encoder)=.*Leave the recipe to the file"
+            ):
+                load_network(path, other)
+
+
+@pytest.fixture
+def untraced():
+    """Operation by operation: tracing a network takes longer than a few steps of it."""
+    tensorflow = pytest.importorskip("tensorflow")
+    tensorflow.config.run_functions_eagerly(True)
+    yield
+    tensorflow.config.run_functions_eagerly(False)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_step_of_training_gives_finite_weights_and_moves_what_is_not_frozen(recipe, precision, untraced):
+    recipe = recipe.changed(precision=precision, frozen=("encoder",), size=32)
+    network = network_to_train(recipe)
+    before = {v.path: np.array(v) for v in network.weights}
+    trainer = compiled(trainer_of(network), recipe)
+    loss = trainer.train_on_batch(_window(recipe, 2), np.ones((2, recipe.depth, 32, 32, 1), np.uint8))
+    assert np.isfinite(loss).all()
+    encoder = set(find_architecture(recipe.network).groups(network)["encoder"])
+    moved = {v.path for v in network.weights if not np.array_equal(before[v.path], np.array(v))}
+    assert all(np.isfinite(np.array(v)).all() for v in network.weights)
+    assert moved and not any(path.split("/")[-2] in encoder for path in moved)
+
+
+def test_training_goes_on_from_a_checkpoint_exactly_as_it_would_have(recipe, tmp_path, untraced):
+    windows, targets = _window(recipe, 2), np.ones((2, recipe.depth, 32, 32, 1), np.uint8)
+    targets[:, :, :16] = 0
+
+    def begun() -> tuple[keras.Model, keras.Model]:
+        keras.backend.clear_session()
+        network = network_to_train(recipe.changed(frozen=()))
+        return network, compiled(trainer_of(network), recipe)
+
+    def step(trainer: keras.Model, number: int) -> None:
+        trainer.train_on_batch(windows[number : number + 1], targets[number : number + 1])
+
+    network, trainer = begun()
+    step(trainer, 0)
+    save(tmp_path, network, trainer.optimizer, Progress(epoch=1))
+    step(trainer, 1)
+    resumed, again = begun()
+    assert restore(tmp_path, resumed, again.optimizer).epoch == 1
+    step(again, 1)
+    for a, b in zip(network.variables, resumed.variables, strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=a.path)
+
+
+def test_it_predicts_scans_by_the_common_road(recipe):
+    network, voxels = _filled(recipe), np.random.default_rng(1).integers(0, 256, (32, 32, 32), np.uint8)
+    expected = predict_volume(network, voxels, recipe, "windowed")
+    found = predict_volume(network, voxels, recipe, "auto", "auto", "float32")
+    assert found.shape == voxels.shape and np.ptp(expected) > 0.01
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_it_is_exported_or_refused_with_a_sentence(recipe, tmp_path):
+    pytest.importorskip("onnxruntime")
+    try:
+        (exported,) = export_network(_filled(recipe), tmp_path, ["onnx"], recipe)
+    except Planar3DError as error:
+        assert "Layer" in str(error) and "cannot be written" in str(error)
+        return
+    assert exported.difference < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"network": "unet"}, "Network 'unet' is unknown; choose one of: planar-resunet, albunet"),
+        ({"encoder": "resnet99"}, "encoder='resnet99' is unknown; choose one of: vgg16, resnet18"),
+        ({"encoder": "resnet18"}, "resnet18 has 5 levels above its coarsest"),
+        ({"encoder": "resnet18", **FIVE_LEVELS, "size": 48}, "size is 48, but planar-resunet needs a multiple of 32"),
+    ],
+)
+def test_networks_that_cannot_be_are_refused_with_a_sentence(changes, sentence):
+    with pytest.raises(RecipeError, match=sentence):
+        recipe_network(TINY.changed(**changes))
+
+
+def test_arguments_that_a_network_does_not_know_are_named():
+    with pytest.raises(RecipeError, match="Network albunet takes no 'filters'; it takes: input_shape, classes"):
+        build_network("albunet", (16, 32, 32, 3), encoder_weights=None, filters=3)
+
+
+def test_an_encoder_of_the_table_takes_torch_s_weights_and_keeps_them_in_a_file(real_data, tmp_path):
+    file = real_data / "weights/efficientnet_lite0_imagenet_keras_layout.npz"
+    recipe = CASES["planar-resunet over efficientnet-lite0"].changed(encoder_weights=str(file))
+    network = network_to_train(recipe)
+    with np.load(file) as arrays:
+        stem = next(array for name, array in arrays.items() if "stem" in name and array.ndim == 4)
+    np.testing.assert_array_equal(network.get_layer("stem_conv").kernel[0], stem)
+    path = save_weights(network, tmp_path / "lite.weights.h5", recipe)
+    np.testing.assert_array_equal(load_network(path)[0].get_layer("stem_conv").kernel[0], stem)
+    assert "efficientnet_lite0" in weight_source(recipe).origin(str(file))
+    assert ENCODERS[recipe.encoder].count == 5
