@@ -27,7 +27,9 @@ def info(
     model: Annotated[
         str | None, typer.Option("--model", help="A weights file or published model, whose network is shown.")
     ] = None,
-    network: Annotated[str | None, typer.Option("--network", help="planar-resunet (if left out), albunet, or vgg16, the encoder.")] = None,
+    network: Annotated[
+        str | None, typer.Option("--network", help="planar-resunet if left out, albunet, or vgg16.")
+    ] = None,
     recipe: Annotated[str | None, typer.Option("--recipe", help="The file's own, or paper, if left out.")] = None,
     settings: Settings = None,
     size: Size = None,
