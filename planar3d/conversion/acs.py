@@ -8,6 +8,12 @@ import numpy as np
 from keras import layers, ops
 
 VARIANTS = ("acs", "acs_mean", "acs_soft")
+_PARTS = {
+    "initializer": keras.initializers,
+    "regularizer": keras.regularizers,
+    "constraint": keras.constraints,
+}
+_DEFAULTS = {"kernel_initializer": "glorot_uniform", "bias_initializer": "zeros"}
 
 
 @keras.saving.register_keras_serializable(package="planar3d")
@@ -29,6 +35,8 @@ class ACSConv3D(layers.Layer):
         dilation_rate: in every direction.
         axis: of depth among the three axes.
         variant: one of `VARIANTS`.
+        kwargs: initializers, regularizers and constraints of `kernel_` and `bias_`, as the 2D layer has them; and what
+            any layer takes.
 
     Source: Yang et al. 2021, "Reinventing 2D convolutions for 3D images", section III.
     """
@@ -47,7 +55,14 @@ class ACSConv3D(layers.Layer):
         variant: str = "acs",
         **kwargs: Any,
     ) -> None:
+        objects = {
+            f"{weight}_{part}": module.get(kwargs.pop(f"{weight}_{part}", _DEFAULTS.get(f"{weight}_{part}")))
+            for weight in ("kernel", "bias")
+            for part, module in _PARTS.items()
+        }
         super().__init__(**kwargs)
+        for name, held in objects.items():
+            setattr(self, name, held)
         if variant not in VARIANTS:
             raise ValueError(f"variant={variant!r} is unknown; choose one of: {', '.join(map(repr, VARIANTS))}.")
         self.filters = filters
@@ -68,9 +83,9 @@ class ACSConv3D(layers.Layer):
     def build(self, input_shape: Any) -> None:
         """Make the kernel of the 2D layer's shape, and the planes' weights where they are soft."""
         shape = (*self.kernel_size, input_shape[-1] // self.groups, self.filters)
-        self.kernel = self.add_weight(shape=shape, initializer="glorot_uniform", name="kernel")
+        self.kernel = self.add_weight(shape=shape, name="kernel", **self._parts("kernel"))
         if self.use_bias:
-            self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
+            self.bias = self.add_weight(shape=(self.filters,), name="bias", **self._parts("bias"))
         if self.variant == "acs_soft":
             self.planes = self.add_weight(shape=(3,), initializer="zeros", name="planes")
 
@@ -101,7 +116,15 @@ class ACSConv3D(layers.Layer):
             **{name: getattr(self, name) for name in names},
             "variant": self.variant,
             "activation": keras.activations.serialize(self.activation),
+            **{
+                f"{weight}_{part}": module.serialize(getattr(self, f"{weight}_{part}"))
+                for weight in ("kernel", "bias")
+                for part, module in _PARTS.items()
+            },
         }
+
+    def _parts(self, weight: str) -> dict[str, Any]:
+        return {part: getattr(self, f"{weight}_{part}") for part in _PARTS}
 
     def _planar_kernels(self, kernel: Any) -> list[tuple[int, Any]]:
         """The kernel of each plane, with the axis that it is one slice thick in."""

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from keras import layers
 
+from planar3d.conversion.held_objects import is_kerass_own
 from planar3d.conversion.place import Step
 
 # Layers that take any number of channels and treat them alike; behind them channels are still those of the input.
 _ANY_CHANNELS = (
-    layers.Activation,
     layers.AveragePooling2D,
     layers.Cropping2D,
     layers.Dropout,
@@ -20,6 +20,8 @@ _ANY_CHANNELS = (
     layers.UpSampling2D,
     layers.ZeroPadding2D,
 )
+# Functions of keras.activations that join channels.
+_ACROSS_CHANNELS = ("glu", "log_softmax", "softmax", "sparsemax")
 
 
 def spread(given: int, wanted: int) -> np.ndarray:
@@ -42,9 +44,12 @@ def spread(given: int, wanted: int) -> np.ndarray:
 
 def takes_any(operation: Any) -> bool:
     """Whether a layer lets any number of channels pass, each by itself."""
-    scalar = type(operation) is layers.Rescaling and np.ndim(operation.scale) == np.ndim(operation.offset) == 0
-    softmax = getattr(getattr(operation, "activation", None), "__name__", "").endswith("softmax")
-    return scalar or (type(operation) in _ANY_CHANNELS and not softmax)
+    if type(operation) is layers.Rescaling:
+        return np.ndim(operation.scale) == np.ndim(operation.offset) == 0
+    if type(operation) is layers.Activation:
+        function = operation.activation
+        return is_kerass_own(function) and function.__name__ not in _ACROSS_CHANNELS
+    return type(operation) in _ANY_CHANNELS and getattr(operation, "noise_shape", None) is None
 
 
 def takes_mapped(operation: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 from planar3d.conversion.acs import VARIANTS
 from planar3d.errors import ConversionError
 from planar3d.transfer.mappings import MAPPINGS, Tap, map_kernel
+
+_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -65,19 +68,21 @@ Spelled = str | KernelMapping
 MappingChoice = Spelled | Mapping[str, Spelled] | Callable[[Any], Spelled]
 
 
-def mapping_of(layer: Any, choice: MappingChoice, default: KernelMapping) -> KernelMapping:
+def mapping_of(layer: Any, choice: MappingChoice, default: KernelMapping, prefix: str = "") -> KernelMapping:
     """The mapping of a layer's kernel.
 
     Args:
         layer: of the 2D network.
-        choice: a mapping; a dictionary of them by layer name or pattern (`"block1_*"`), the first that fits counting
-            and `"planar"` where none does; or a function of the layer.
+        choice: a mapping; a dictionary of them by layer name or pattern (`"block1_*"`, `"backbone/block1_*"`), the
+            first that fits counting and `"planar"` where none does; or a function of the layer.
         default: gives depth, tap and alpha to mappings that are spelled as a name.
+        prefix: the networks that the layer is nested in: `backbone/`.
     """
     if callable(choice):
         choice = choice(layer)
     elif isinstance(choice, Mapping):
-        choice = next((value for pattern, value in choice.items() if fnmatchcase(layer.name, pattern)), "planar")
+        pattern = _first_fit(choice, prefix + layer.name)
+        choice = "planar" if pattern is None else choice[pattern]
     if isinstance(choice, KernelMapping):
         return choice
     if not isinstance(choice, str):
@@ -88,3 +93,47 @@ def mapping_of(layer: Any, choice: MappingChoice, default: KernelMapping) -> Ker
         default.tap if choice == "zero" else "center",
         default.alpha if choice == "scale" else None,
     )
+
+
+def check_patterns(choice: Mapping[str, Spelled], kernels: Sequence[str], others: Sequence[str]) -> None:
+    """Refuse patterns that change nothing, which are mistyped or in the wrong order.
+
+    Args:
+        choice: mappings by layer name or pattern. A pattern of all layers (`"*"`) may be left without any.
+        kernels: names of the layers whose kernels are mapped, nested ones by `model/layer`.
+        others: names of all other layers.
+
+    Raises:
+        ConversionError: a pattern that is no string, fits no layer with a kernel, or comes behind others that take all
+            of its layers.
+    """
+    for pattern in choice:
+        if not isinstance(pattern, str):
+            raise ConversionError(f"mapping: {pattern!r} is no name or pattern of layers, such as 'block1_*'.")
+    used = {_first_fit(choice, name) for name in kernels}
+    for pattern in choice:
+        if pattern in used or set(pattern) == {"*"}:
+            continue
+        start = f"mapping: the pattern {pattern!r}"
+        if taken := [name for name in kernels if _fits(name, pattern)]:
+            raise ConversionError(
+                f"{start} is never reached: {_first_fit(choice, taken[0])!r} before it takes {_listed(taken)} already. "
+                "The first pattern that fits counts; put it before."
+            )
+        if bare := [name for name in others if _fits(name, pattern)]:
+            raise ConversionError(f"{start} fits only layers without a kernel that is mapped: {_listed(bare)}.")
+        near = get_close_matches(pattern.strip("*"), kernels, cutoff=0.4) or kernels
+        raise ConversionError(f"{start} fits no layer; there are: {_listed(near) or 'none with a kernel'}.")
+
+
+def _first_fit(choice: Mapping[str, Spelled], name: str) -> str | None:
+    return next((pattern for pattern in choice if _fits(name, pattern)), None)
+
+
+def _fits(name: str, pattern: str) -> bool:
+    """Whether a pattern fits a layer's own name, or its name with the networks around it."""
+    return fnmatchcase(name, pattern) or fnmatchcase(name.rpartition("/")[2], pattern)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -1,13 +1,16 @@
 """Any functional 2D Keras network into its 3D counterpart, with its weights mapped."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 
-from planar3d.conversion.choices import KernelMapping, MappingChoice
+from planar3d.conversion.choices import KernelMapping, MappingChoice, check_patterns
+from planar3d.conversion.convolutions import RULES as CONVOLUTIONS
 from planar3d.conversion.graph_walk import Counterparts, GraphWalk, input_in_3d
 from planar3d.conversion.layout import Layout
-from planar3d.conversion.resolution import as_graph, depth_factors
+from planar3d.conversion.resolution import as_graph, depth_factors, uses_in
 from planar3d.conversion.transfer_report import TransferReport
 from planar3d.errors import ConversionError
 from planar3d.transfer.mappings import Tap
@@ -38,8 +41,8 @@ def convert(
     Args:
         model2d: a functional or sequential model of images (batch, rows, cols, channels); models may be nested in it.
         mapping: how kernels are mapped: `"planar"`, `"zero"`, `"average"`, `"scale"` or `"repeat"` as in `map_kernel`;
-            `"acs"`, `"acs_mean"` or `"acs_soft"` as in `ACSConv3D`; a dictionary of these by layer name or pattern
-            (planar where none fits); or a function of the layer.
+            `"acs"`, `"acs_mean"` or `"acs_soft"` as in `ACSConv3D`; a dictionary of these by layer name or pattern,
+            nested ones by `model/layer` too (planar where none fits); or a function of the layer.
         depth: slices of a volume; None leaves it open.
         depth_pooling: what strides and poolings do to depth: `"keep"` leaves it, `"match"` divides it as rows are
             divided, a list gives a factor for each level at which rows are reduced, finest first.
@@ -55,10 +58,12 @@ def convert(
 
     Returns:
         A functional model from (batch, depth, rows, cols, channels), its parts in the order that `axis` says. It takes
-        no weights from `model2d` by reference. Its attribute `transfer_report` tells what was mapped.
+        no weights from `model2d` by reference; functions, regularizers and constraints are the same objects, or are
+            moved to the axes of 3D kernels. Its attribute `transfer_report` tells what was mapped.
 
     Raises:
-        ConversionError: a layer without a 3D counterpart, which is named with its type, or choices that do not fit.
+        ConversionError: a layer without a 3D counterpart, which is named with its type, or choices that do not fit, or
+            that fit nothing.
 
     Source: Kolarik 2020, section 3.3 and eq. 3 (planar); the other mappings' sources stand in `map_kernel`.
     """
@@ -73,16 +78,34 @@ def convert(
             f"{network.name} takes {[tuple(t.shape) for t in network.inputs]}; an image (batch, rows, cols, channels) "
             "is needed, and a single one where in_channels is given."
         )
-    layout = Layout(axis)
+    layout, uses = Layout(axis), list(uses_in(network))
+    counterparts = counterparts or {}
+    _check_choices(mapping, counterparts, dict(uses))
+    times = Counter(id(operation) for _, operation in uses)
     walk = GraphWalk(
         layout,
         global_pooling == "volume",
         mapping,
         KernelMapping(depth=kernel_depth, tap=tap, alpha=alpha),
         depth_factors(network, depth_pooling),
-        counterparts or {},
+        counterparts,
+        {used for used, count in times.items() if count > 1},
     )
     inputs = [input_in_3d(tensor, layout, depth, len(tensor.shape) == 4, in_channels) for tensor in network.inputs]
     model3d = walk.network(network, inputs, name or f"{network.name}_3d")
     model3d.transfer_report = TransferReport(network.name, model3d.name, tuple(walk.rows))
     return model3d
+
+
+def _check_choices(mapping: MappingChoice, counterparts: Counterparts, operations: Mapping[str, Any]) -> None:
+    """Refuse names and types that the network does not have, which would be passed over."""
+    types = {type(operation) for operation in operations.values()}
+    for kind in counterparts:
+        if kind not in types:
+            raise ConversionError(
+                f"counterparts: the network has no layer of the type {getattr(kind, '__name__', repr(kind))} itself (a "
+                f"subclass is another type); it has: {', '.join(sorted(each.__name__ for each in types))}."
+            )
+    if isinstance(mapping, Mapping):
+        mapped = [n for n, each in operations.items() if type(each) in CONVOLUTIONS and type(each) not in counterparts]
+        check_patterns(mapping, mapped, [name for name in operations if name not in mapped])

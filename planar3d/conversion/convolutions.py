@@ -1,5 +1,7 @@
 """Convolutions in 3D: strides, paddings, and a kernel mapped along depth."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,45 +10,44 @@ from keras import layers
 from planar3d.conversion.acs import VARIANTS, ACSConv3D
 from planar3d.conversion.channels import fitted
 from planar3d.conversion.choices import KernelMapping
-from planar3d.conversion.place import Place, Rule, Step, values
+from planar3d.conversion.held_objects import has_weights, weight_objects
+from planar3d.conversion.place import Place, Rule, Step, Taken, unchanged
 from planar3d.errors import ConversionError
 
-_PARTS = ("initializer", "regularizer", "constraint")
-# Of a layer's configuration, what its convolution in 3D has under the same name and of the same meaning.
-_SHARED = (
-    "trainable",
-    "dtype",
-    "padding",
-    "activation",
-    "use_bias",
-    "activity_regularizer",
-    *(f"bias_{part}" for part in _PARTS),
-)
+# What a layer's convolution in 3D has under the same name and of the same meaning.
+_SHARED = ("trainable", "padding", "use_bias", "activity_regularizer", "bias_regularizer", "bias_constraint")
+# Weights are filled at once, so no time goes into initial ones; the 2D layer's own initializers are put back.
+_ZEROS: dict[str, Any] = {"kernel_initializer": "zeros", "bias_initializer": "zeros"}
+
+Change = Callable[[np.ndarray], np.ndarray]
 
 
 def convolution(layer: layers.Conv2D, place: Place) -> list[Step]:
     """Conv2D as Conv3D, or as an ACS convolution; its kernel is fitted to another number of input channels."""
-    kernel = values(layer.kernel)
-    if layer.groups == 1 and place.channels is not None and place.channels != kernel.shape[2]:
-        kernel = fitted(kernel, place.channels)
-    return _convolved(layer, place, kernel, layer.get_config())
+    if layer.groups > 1 or place.channels in (None, layer.kernel.shape[2]):
+        return _convolved(layer, place, "kernel", unchanged, layer.groups)
+    return _convolved(layer, place, "kernel", partial(fitted, given=place.channels), 1, channels=place.channels)
 
 
 def depthwise(layer: layers.DepthwiseConv2D, place: Place) -> list[Step]:
     """DepthwiseConv2D as a Conv3D with a group for each channel."""
-    return _convolved(layer, place, *_grouped(layer))
+    return _convolved(layer, place, "depthwise", _grouped, layer.kernel.shape[2])
 
 
 def separable(layer: layers.SeparableConv2D, place: Place) -> list[Step]:
     """SeparableConv2D as a grouped Conv3D, `<name>_depthwise`, and a pointwise one, which keeps the name."""
-    config = layer.get_config()
-    kernel, grouped = _grouped(layer)
-    plain = {"use_bias": False, "activation": None, "activity_regularizer": None}
-    first = _convolved(layer, place, kernel, grouped | plain, f"{layer.name}_depthwise")
-    common = _shared(config) | {"padding": "valid"} | _kernel_parts(config, "pointwise")
-    pointwise = layers.Conv3D(layer.filters, 1, name=layer.name, **common)
-    arrays = [values(layer.pointwise_kernel)[np.newaxis], *_bias(layer)]
-    return [*first, Step(pointwise, arrays, "planar")]
+    first = _convolved(layer, place, "depthwise", _grouped, layer.depthwise_kernel.shape[2], f"{layer.name}_depthwise")
+    kernel = layer.pointwise_kernel
+    pointwise = layers.Conv3D(
+        layer.filters,
+        1,
+        name=layer.name,
+        **_shared(layer) | {"padding": "valid"},
+        **_objects(layer, "pointwise", tuple(kernel.shape), None, 0),
+        **_ZEROS,
+    )
+    arrays = [Taken(kernel, partial(np.expand_dims, axis=0)), *_bias(layer)]
+    return [*first, Step(pointwise, arrays, "planar", _initializers(layer, "pointwise"))]
 
 
 def transposed(layer: layers.Conv2DTranspose, place: Place) -> list[Step]:
@@ -55,8 +56,6 @@ def transposed(layer: layers.Conv2DTranspose, place: Place) -> list[Step]:
     Where depth is multiplied as well, the kernel is repeated at as many taps, so that each slice becomes as many.
     """
     _refuse_acs(layer, place)
-    config = layer.get_config()
-    kernel = values(layer.kernel)
     inside, factor = place.layout.in_volume, place.factor
     if factor > 1:
         if layer.output_padding is not None:
@@ -67,7 +66,6 @@ def transposed(layer: layers.Conv2DTranspose, place: Place) -> list[Step]:
         mapping, taps = KernelMapping("repeat"), factor
     else:
         mapping, taps = place.kernel, place.kernel.taps(layer.kernel_size)
-    mapped = mapping.apply(kernel, taps, place.layout.axis)
     padding = layer.output_padding
     made = layers.Conv3DTranspose(
         layer.filters,
@@ -76,88 +74,118 @@ def transposed(layer: layers.Conv2DTranspose, place: Place) -> list[Step]:
         output_padding=None if padding is None else inside(_pair(padding), 0),
         dilation_rate=inside(_pair(layer.dilation_rate), 1),
         name=layer.name,
-        **_shared(config),
-        **_kernel_parts(config, "kernel"),
+        **_shared(layer),
+        **_objects(layer, "kernel", tuple(layer.kernel.shape), None, place.layout.axis),
+        **_ZEROS,
     )
-    steps = [Step(made, [mapped, *_bias(layer)], mapping.described(taps))]
+    kernel = Taken(layer.kernel, _mapped(unchanged, place, taps, mapping))
+    steps = [Step(made, [kernel, *_bias(layer)], mapping.described(taps), _initializers(layer, "kernel"))]
     if layer.padding == "valid" and factor == 1 and taps > 1:
         ends = inside(((0, 0), (0, 0)), ((taps - 1) // 2, taps // 2))
         steps.append(Step(layers.Cropping3D(ends, name=f"{layer.name}_depth_crop", dtype=layer.dtype_policy)))
     return steps
 
 
-def _convolved(layer: Any, place: Place, kernel: np.ndarray, config: dict[str, Any], name: str = "") -> list[Step]:
-    """A convolution of kernel (kh, kw, cin, cout); config holds groups and what is said of the kernel."""
-    name = name or layer.name
+def _convolved(
+    layer: Any, place: Place, kind: str, prepare: Change, groups: int, name: str = "", channels: int | None = None
+) -> list[Step]:
+    """A convolution by the layer's kernel of a kind, prepared to be (kh, kw, cin, cout).
+
+    A name is given to the first half of a separable one, which has no bias and no activation; channels, where the
+    kernel is prepared for others than its own.
+    """
     inside, taps = place.layout.in_volume, place.kernel.taps(layer.kernel_size)
-    bias = _bias(layer) if config["use_bias"] else []
-    if place.kernel.name in VARIANTS and taps > 1:
-        return [_acs(layer, place, kernel, config, name, bias)]
+    kernel = layer.depthwise_kernel if name else layer.kernel
+    filters = kernel.shape[3] * (groups if kind == "depthwise" else 1)
+    shared, bias = _shared(layer), _bias(layer)
+    if name:
+        shared |= {"use_bias": False, "activation": None, "activity_regularizer": None}
+        bias = []
+    is_acs = place.kernel.name in VARIANTS and taps > 1
+    shape = (*kernel.shape[:2], channels or kernel.shape[2], kernel.shape[3])
+    grouping = _grouped if kind == "depthwise" else None
+    objects = _objects(layer, kind, shape, grouping, None if is_acs else place.layout.axis)
+    initializers = _initializers(layer, kind)
+    if is_acs:
+        made = _acs(layer, place, filters, groups, name or layer.name, shared | objects)
+        planes = [np.zeros(3, "float32")] if place.kernel.name == "acs_soft" else []
+        return [Step(made, [Taken(kernel, prepare), *bias, *planes], place.kernel.name, initializers)]
     # Under 'same' padding strides move windows back, and the tap that looks at the slice itself with them.
     center = (max(taps - place.factor, 0) if layer.padding == "same" else taps - 1) // 2
-    made = layers.Conv3D(
-        kernel.shape[-1],
+    conv = layers.Conv3D(
+        filters,
         inside(layer.kernel_size, taps),
         inside(layer.strides, place.factor),
         dilation_rate=inside(_pair(layer.dilation_rate), 1),
-        groups=config["groups"],
-        name=name,
-        **_shared(config),
-        **{f"kernel_{part}": config[f"kernel_{part}"] for part in _PARTS},
+        groups=groups,
+        name=name or layer.name,
+        **shared,
+        **objects,
+        **_ZEROS,
     )
-    mapped = place.kernel.apply(kernel, taps, place.layout.axis, center)
-    steps = [Step(made, [mapped, *bias], place.kernel.described(taps))]
+    taken = Taken(kernel, _mapped(prepare, place, taps, place.kernel, center))
+    steps = [Step(conv, [taken, *bias], place.kernel.described(taps), initializers)]
     if layer.padding == "valid" and taps > 1:
         ends = inside(((0, 0), (0, 0)), ((taps - 1) // 2, taps // 2))
-        steps.insert(0, Step(layers.ZeroPadding3D(ends, name=f"{name}_depth_pad", dtype=layer.dtype_policy)))
+        padding = layers.ZeroPadding3D(ends, name=f"{name or layer.name}_depth_pad", dtype=layer.dtype_policy)
+        steps.insert(0, Step(padding))
     return steps
 
 
-def _acs(layer: Any, place: Place, kernel: np.ndarray, config: dict[str, Any], name: str, bias: list) -> Step:
+def _acs(layer: Any, place: Place, filters: int, groups: int, name: str, config: dict[str, Any]) -> ACSConv3D:
     dilation = _pair(layer.dilation_rate)
     if place.kernel.depth not in (None, layer.kernel_size[0]) or len(set(dilation)) > 1:
         raise ConversionError(
             f"{layer.name} ({type(layer).__name__}): an ACS kernel is as deep as it has rows, here "
             f"{layer.kernel_size[0]}, and dilated alike in all directions; leave kernel_depth out, or map it otherwise."
         )
-    made = ACSConv3D(
-        kernel.shape[-1],
+    return ACSConv3D(
+        filters,
         layer.kernel_size,
         place.layout.in_volume(layer.strides, place.factor),
-        layer.padding,
-        dilation[0],
-        config["groups"],
-        config["activation"],
-        config["use_bias"],
-        place.layout.axis,
-        place.kernel.name,
+        dilation_rate=dilation[0],
+        groups=groups,
+        axis=place.layout.axis,
+        variant=place.kernel.name,
         name=name,
-        dtype=config["dtype"],
-        trainable=config["trainable"],
+        **config,
+        **_ZEROS,
     )
-    planes = [np.zeros(3, kernel.dtype)] if place.kernel.name == "acs_soft" else []
-    return Step(made, [kernel, *bias, *planes], place.kernel.name)
 
 
-def _grouped(layer: Any) -> tuple[np.ndarray, dict[str, Any]]:
-    """A depthwise kernel (kh, kw, cin, multiplier) as a grouped one (kh, kw, 1, cin·multiplier), and its config."""
-    config = layer.get_config()
-    kernel = values(layer.kernel if isinstance(layer, layers.DepthwiseConv2D) else layer.depthwise_kernel)
-    rows, cols, channels, multiplier = kernel.shape
-    parts = _kernel_parts(config, "depthwise")
-    return kernel.reshape(rows, cols, 1, channels * multiplier), config | parts | {"groups": channels}
+def _grouped(kernel: np.ndarray) -> np.ndarray:
+    """A depthwise kernel (kh, kw, cin, multiplier) as a grouped one (kh, kw, 1, cin·multiplier)."""
+    return kernel.reshape(*kernel.shape[:2], 1, -1)
 
 
-def _shared(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: config[key] for key in _SHARED}
+def _mapped(prepare: Change, place: Place, taps: int, mapping: KernelMapping, center: int | None = None) -> Change:
+    return partial(_map, prepare=prepare, mapping=mapping, taps=taps, axis=place.layout.axis, center=center)
 
 
-def _kernel_parts(config: dict[str, Any], kind: str) -> dict[str, Any]:
-    return {f"kernel_{part}": config[f"{kind}_{part}"] for part in _PARTS}
+def _map(
+    kernel: np.ndarray, prepare: Change, mapping: KernelMapping, taps: int, axis: int, center: int | None
+) -> np.ndarray:
+    return mapping.apply(prepare(kernel), taps, axis, center)
 
 
-def _bias(layer: Any) -> list[np.ndarray]:
-    return [values(layer.bias)] if layer.use_bias else []
+def _shared(layer: Any) -> dict[str, Any]:
+    activation = None if has_weights(layer.activation) else layer.activation
+    return {key: getattr(layer, key) for key in _SHARED} | {"activation": activation, "dtype": layer.dtype_policy}
+
+
+def _objects(layer: Any, kind: str, shape: tuple[int, ...], grouping: Change | None, axis: int | None) -> dict:
+    return {f"kernel_{part}": held for part, held in weight_objects(layer, kind, shape, grouping, axis).items()}
+
+
+def _initializers(layer: Any, kind: str) -> dict[str, Any]:
+    return {
+        "kernel_initializer": getattr(layer, f"{kind}_initializer"),
+        "bias_initializer": layer.bias_initializer,
+    }
+
+
+def _bias(layer: Any) -> list[Taken]:
+    return [Taken(layer.bias)] if layer.use_bias else []
 
 
 def _pair(sizes: Any) -> tuple[int, int]:

@@ -1,9 +1,9 @@
 """The walk over a 2D network's graph that builds the 3D one: node by node, each layer made once and filled."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from math import prod
+from collections import defaultdict
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -11,11 +11,13 @@ from keras import tree
 
 from planar3d.conversion import channels, operations
 from planar3d.conversion.choices import KernelMapping, MappingChoice, mapping_of
+from planar3d.conversion.filling import filled
+from planar3d.conversion.held_objects import check_activation, has_weights
 from planar3d.conversion.layer_rules import RULES
 from planar3d.conversion.layout import Layout
-from planar3d.conversion.place import Place, Step, values
+from planar3d.conversion.place import Names, Place, Step, Taken, is_same
 from planar3d.conversion.resolution import as_graph, is_graph, nodes_of
-from planar3d.conversion.transfer_report import Shapes, TransferredLayer
+from planar3d.conversion.transfer_report import TransferredLayer
 from planar3d.errors import ConversionError
 
 Counterparts = Mapping[type, Callable[[Any], keras.Layer]]
@@ -27,7 +29,9 @@ class GraphWalk:
 
     Attributes:
         layout, whole_volume, mapping, default, factors, counterparts: as `convert` was asked.
-        made: the steps that a 2D layer or nested network became, by its id.
+        shared: ids of the layers that are used at several places.
+        made: the steps that a 2D layer or nested network became, by its id; those of a layer without weights may
+            differ from place to place.
         rows: of the report.
     """
 
@@ -37,7 +41,8 @@ class GraphWalk:
     default: KernelMapping
     factors: Mapping[int, int]
     counterparts: Counterparts
-    made: dict[int, list[Step]] = field(default_factory=dict)
+    shared: Container[int]
+    made: defaultdict[int, list[list[Step]]] = field(default_factory=lambda: defaultdict(list))
     rows: list[TransferredLayer] = field(default_factory=list)
 
     def network(self, network: keras.Model, inputs: Sequence[Any], name: str, prefix: str = "") -> keras.Model:
@@ -50,11 +55,12 @@ class GraphWalk:
             prefix: of layers' names in errors and in the report: the networks around this one.
         """
         known = {id(flat): volume for flat, volume in zip(network.inputs, inputs, strict=True)}
+        names = Names(operation.name for operation in network.operations)
         for node in nodes_of(network):
             flats = node.input_tensors
             if all(id(flat) in known for flat in flats):
-                self._fit_channels(node, known)
-                outputs = self._applied(node, [known[id(flat)] for flat in flats], known, prefix)
+                self._fit_channels(node, known, names)
+                outputs = self._applied(node, [known[id(flat)] for flat in flats], known, prefix, names)
                 known.update(zip(map(id, node.outputs), outputs, strict=True))
         return keras.Model(
             tree.pack_sequence_as(network.input, list(inputs)),
@@ -62,30 +68,60 @@ class GraphWalk:
             name=name,
         )
 
-    def _applied(self, node: Any, volumes: Sequence[Any], known: Mapping[int, Any], prefix: str) -> list[Any]:
+    def _applied(
+        self, node: Any, volumes: Sequence[Any], known: Mapping[int, Any], prefix: str, names: Names
+    ) -> list[Any]:
         """What the counterpart of a node gives."""
         operation, where = node.operation, f"{prefix}{node.operation.name} ({type(node.operation).__name__})"
         try:
-            place = self._place(node, volumes)
+            place = self._place(node, volumes, prefix)
             args, kwargs = node.arguments.fill_in(known)
             if not isinstance(operation, keras.Layer):
                 args, kwargs = operations.arguments_in_3d(operation, args, kwargs, place)
-            steps = self.made.get(id(operation)) or self._steps(operation, place, volumes, prefix)
+            steps = self._made_before(operation, place, volumes, prefix)
+            is_new = not steps
+            if is_new:
+                steps = self._steps(operation, place, volumes, prefix)
+                for step in steps:
+                    names.tell_apart(step.operation, operation, again=bool(self.made[id(operation)]))
             first, *others = steps
             result = first.operation(*args, **kwargs)
             for step in others:
-                result = step.operation(result)
-            if id(operation) not in self.made:
-                self.made[id(operation)] = steps
+                result = tree.map_structure(step.operation, result)
+            if is_new:
+                self.made[id(operation)].append(steps)
                 if not is_graph(operation):
-                    self._fill(operation, steps, prefix)
+                    self.rows.extend(filled(operation, steps, prefix))
             outputs = tree.flatten(result)
             self._check(node, volumes, outputs)
         except ConversionError:
             raise
-        except (TypeError, ValueError) as error:
+        except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
             raise ConversionError(f"{where} has no counterpart in 3D: {_reason(error)}.") from error
         return outputs
+
+    def _made_before(self, operation: Any, place: Place, volumes: Sequence[Any], prefix: str) -> list[Step]:
+        """The steps that a layer became at an earlier place, if they do at this one what they should; else none.
+
+        Raises:
+            ConversionError: a layer with weights, or a nested network, should do something else here.
+        """
+        earlier = self.made[id(operation)]
+        if not earlier or type(operation) in self.counterparts:
+            return earlier[0] if earlier else []
+        if is_graph(operation):
+            network = earlier[0][0].operation
+            found = [earlier[0]] if [len(t.shape) for t in network.inputs] == [len(v.shape) for v in volumes] else []
+        else:
+            wanted = self._steps(operation, place, volumes, prefix)
+            found = [steps for steps in earlier if is_same(steps, wanted)]
+        if not found and (is_graph(operation) or operation.weights):
+            raise ConversionError(
+                f"{prefix}{operation.name} ({type(operation).__name__}) is used at several places, and in 3D it does "
+                "not do the same at all of them, e.g. because one takes slices and another the whole volume. Make a "
+                "layer for each place, or convert with global_pooling='volume'."
+            )
+        return found[0] if found else []
 
     def _steps(self, operation: Any, place: Place, volumes: Sequence[Any], prefix: str) -> list[Step]:
         """The rule's steps for a layer, or the counterpart of a nested network."""
@@ -105,16 +141,30 @@ class GraphWalk:
                 "keras.ops."
             )
         if type(operation) in self.counterparts:
-            return [Step(self.counterparts[type(operation)](operation), _arrays(operation), "copied")]
+            made = self.counterparts[type(operation)](operation)
+            return [Step(made, [Taken(weight) for weight in operation.weights], "copied")]
         rule = RULES.get(type(operation)) or operations.rule_of(operation)
         if rule is None:
             raise ConversionError(
                 f"{where} has no known counterpart in 3D. Give one, counterparts={{{type(operation).__name__}: "
                 "function from the 2D layer to a 3D layer}, or leave the layer out."
             )
-        return rule(operation, place)
+        activation = getattr(operation, "activation", None)
+        if activation is None or not has_weights(activation):
+            if place.has_depth and callable(activation):
+                check_activation(operation, place.outputs[0], self.layout)
+            return rule(operation, place)
+        if not activation.built:
+            raise ConversionError(
+                f"{where} has the activation {activation.name} ({type(activation).__name__}), which has no weights "
+                "yet. Call the network on an image once, so that it makes them."
+            )
+        behind = replace(place, inputs=place.outputs, channels=place.outputs[0].shape[-1])
+        steps = [*rule(operation, place), *self._steps(activation, behind, volumes, prefix)]
+        steps[-1].operation.activity_regularizer = operation.activity_regularizer
+        return steps
 
-    def _place(self, node: Any, volumes: Sequence[Any]) -> Place:
+    def _place(self, node: Any, volumes: Sequence[Any], prefix: str) -> Place:
         operation, flats = node.operation, node.input_tensors
         deep = [len(volume.shape) > len(flat.shape) for flat, volume in zip(flats, volumes, strict=True)]
         if len(set(deep)) > 1 and not is_graph(operation):
@@ -125,56 +175,31 @@ class GraphWalk:
         return Place(
             flats,
             node.outputs,
+            node.arguments.args,
             volumes[0].shape[position] if deep[0] else None,
             deep[0],
             self.layout,
             self.whole_volume,
-            mapping_of(operation, self.mapping, self.default),
-            self.factors.get(id(operation), 1),
+            mapping_of(operation, self.mapping, self.default, prefix),
+            self.factors.get(id(node), 1),
             volumes[0].shape[-1],
         )
 
-    def _fit_channels(self, node: Any, known: dict[int, Any]) -> None:
+    def _fit_channels(self, node: Any, known: dict[int, Any], names: Names) -> None:
         """Make the 2D network's channels where a layer needs them and the 3D network has others."""
         operation = node.operation
-        if is_graph(operation) or channels.takes_any(operation) or channels.takes_mapped(operation):
+        # What is used at several places may see other channels at each of them, with the same weights.
+        fits = (is_graph(operation) or channels.takes_mapped(operation)) and id(operation) not in self.shared
+        if fits or channels.takes_any(operation):
             return
         for flat in node.input_tensors:
             given, wanted = known[id(flat)].shape[-1], flat.shape[-1]
             if given != wanted:
                 name = f"{flat._keras_history.operation.name}_channels"
                 step = channels.spreading(given, wanted, name, getattr(operation, "dtype_policy", None))
+                names.tell_apart(step.operation)
                 known[id(flat)] = step.operation(known[id(flat)])
-                self._fill(None, [step], "")
-
-    def _fill(self, source: Any, steps: Sequence[Step], prefix: str) -> None:
-        """Give layers their weights, and the report their rows."""
-        for step in steps:
-            weights = getattr(step.operation, "weights", [])
-            if step.arrays is not None:
-                shapes = [tuple(array.shape) for array in step.arrays]
-                if shapes != [tuple(weight.shape) for weight in weights]:
-                    raise ValueError(
-                        f"weights of {shapes} do not fit those of {step.operation.name}, {_shapes(weights)}"
-                    )
-                for weight, array in zip(weights, step.arrays, strict=True):
-                    weight.assign(array)
-                if hasattr(step.operation, "finalize_state"):
-                    step.operation.finalize_state()  # Normalization reads its weights here alone
-            count = sum(prod(weight.shape) for weight in weights)
-            self.rows.append(
-                TransferredLayer(
-                    f"{prefix}{source.name}" if source is not None else "",
-                    type(source).__name__ if source is not None else "",
-                    f"{prefix}{step.operation.name}",
-                    type(step.operation).__name__,
-                    _shapes(getattr(source, "weights", [])),
-                    _shapes(weights),
-                    step.mapping,
-                    count,
-                    count if source is not None and step.arrays is not None else 0,
-                )
-            )
+                self.rows.extend(filled(None, [step], ""))
 
     def _check(self, node: Any, volumes: Sequence[Any], outputs: Sequence[Any]) -> None:
         """Raise a `ValueError` unless the plane is as in 2D: a wrong counterpart must not pass for a right one."""
@@ -205,11 +230,3 @@ def _reason(error: Exception) -> str:
     lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
     told = [line for line in lines if line and not line.startswith("Exception encountered")]
     return told[0].rstrip(".") if told else type(error).__name__
-
-
-def _arrays(layer: Any) -> list[Any]:
-    return [values(weight) for weight in layer.weights]
-
-
-def _shapes(weights: Sequence[Any]) -> Shapes:
-    return tuple(tuple(weight.shape) for weight in weights)

@@ -1,8 +1,8 @@
 """A table of layers without kernels: what each becomes in 3D."""
 
+from functools import partial
 from typing import Any
 
-import keras
 import numpy as np
 from keras import layers
 from keras.src.applications.convnext import LayerScale, StochasticDepth
@@ -10,7 +10,9 @@ from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 from keras.src.ops.numpy import Max, Mean
 
 from planar3d.conversion import convolutions, reshapes
-from planar3d.conversion.place import Place, Rule, Step, copied, values
+from planar3d.conversion.held_objects import held_and_plain, weight_objects
+from planar3d.conversion.operations import constant_in_3d
+from planar3d.conversion.place import Place, Rule, Step, Taken, copied
 from planar3d.errors import ConversionError
 
 _NO_PADDING = (0, 0)
@@ -21,24 +23,23 @@ def everywhere(layer: Any, place: Place) -> list[Step]:
     return [copied(layer)]
 
 
-def activation(layer: layers.Activation, place: Place) -> list[Step]:
-    """Functions by name are the same in 3D; what a user's function does is not known."""
-    function = layer.activation
-    if getattr(keras.activations, getattr(function, "__name__", ""), None) is not function:
-        raise ConversionError(
-            f"{layer.name} (Activation) applies {getattr(function, '__name__', function)!r}, and what this function "
-            "does in 3D is not known; use an activation of keras.activations."
-        )
-    return [copied(layer)]
+def rescaling(layer: layers.Rescaling, place: Place) -> list[Step]:
+    """By a number, by a vector of channels, or by a map that is the same on all slices."""
+    scale, offset = (constant_in_3d(value, place) for value in (layer.scale, layer.offset))
+    dtype, trainable = layer.dtype_policy, layer.trainable
+    return [Step(layers.Rescaling(scale, offset, name=layer.name, dtype=dtype, trainable=trainable))]
 
 
 def along_axes(layer: Any, place: Place) -> list[Step]:
     """Layers that act along an axis, or several: the same axes, found again in 3D."""
-    axes = layer.get_config()["axis"]
+    axes = held_and_plain(layer)[1]["axis"]
     if not place.has_depth:
         return [copied(layer)]
     if isinstance(axes, int):
         return [copied(layer, axis=place.layout.axis_in_3d(axes, place.rank))]
+    # Channels alone are told from the end, so that a layer used on maps and on vectors stays one.
+    if [axis % place.rank for axis in axes] == [place.rank - 1]:
+        return [copied(layer, axis=[-1])]
     return [copied(layer, axis=[place.layout.axis_in_3d(axis, place.rank) for axis in axes])]
 
 
@@ -67,8 +68,11 @@ def prelu(layer: layers.PReLU, place: Place) -> list[Step]:
         return [copied(layer)]
     axis = place.layout.position(place.rank)
     shared = [place.layout.axis_in_3d(a, place.rank) for a in layer.shared_axes or ()]
-    step = copied(layer, shared_axes=sorted([*shared, axis]))
-    return [Step(step.operation, [np.expand_dims(values(layer.alpha), axis - 1)], "copied")]
+    objects = weight_objects(layer, "alpha", tuple(layer.alpha.shape), None, axis - 1)
+    changes = {f"alpha_{part}": held for part, held in objects.items()} | {"alpha_initializer": "zeros"}
+    step = copied(layer, shared_axes=sorted([*shared, axis]), **changes)
+    alpha = Taken(layer.alpha, partial(np.expand_dims, axis=axis - 1))
+    return [Step(step.operation, [alpha], "copied", {"alpha_initializer": layer.alpha_initializer})]
 
 
 def dropout(layer: layers.Dropout, place: Place) -> list[Step]:
@@ -147,6 +151,7 @@ def _slice_by_slice(layer: Any, step: Step, place: Place) -> list[Step]:
 
 
 _EVERYWHERE = (
+    layers.Activation,
     layers.Add,
     layers.AlphaDropout,
     layers.Average,
@@ -160,7 +165,6 @@ _EVERYWHERE = (
     layers.Minimum,
     layers.Multiply,
     layers.ReLU,
-    layers.Rescaling,
     layers.Subtract,
     CustomScaleLayer,
     LayerScale,
@@ -178,7 +182,7 @@ _ALONG_AXES = (
 RULES: dict[type, Rule] = {
     **dict.fromkeys(_EVERYWHERE, everywhere),
     **dict.fromkeys(_ALONG_AXES, along_axes),
-    layers.Activation: activation,
+    layers.Rescaling: rescaling,
     layers.AveragePooling2D: pooling,
     layers.BatchNormalization: batch_normalization,
     layers.Cropping2D: cropping,

@@ -1,55 +1,141 @@
 """Operations that Keras records in a graph (`x + y`, `keras.ops.mean(x, …)`), by the name of their type."""
 
+from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
-from keras import tree
+import numpy as np
+from keras import ops, tree
+from keras.src.ops.numpy import ExpandDims, Moveaxis
 
 from planar3d.conversion.place import Place, Rule, Step
 from planar3d.conversion.reshapes import reshape
 
 _EACH_VALUE = (
-    "Absolute Add Cast Clip Cos Divide DivideNoNan Elu Erf Exp Expm1 Gelu HardSigmoid HardSilu HardTanh "
-    "LeakyRelu Log Log1p LogSigmoid Maximum Minimum Mod Multiply Negative Power Reciprocal Relu Relu6 Rsqrt Selu "
-    "Sigmoid Sign Silu Sin Softplus Softsign Sqrt Square Subtract Tanh TrueDivide Where"
+    "Absolute Add Cast Clip Cos Divide DivideNoNan Elu Equal Erf Exp Expm1 Gelu Greater GreaterEqual HardSigmoid "
+    "HardSilu HardTanh LeakyRelu Less LessEqual Log Log1p LogSigmoid Maximum Minimum Mod Multiply Negative NotEqual "
+    "Power Reciprocal Relu Relu6 Rsqrt Selu Sigmoid Sign Silu Sin Softplus Softsign Sqrt Square Subtract Tanh "
+    "TrueDivide Where"
 )
-_ALONG_AXIS = "Concatenate LogSoftmax Softmax"
+_ALONG_AXIS = "Concatenate Flip LogSoftmax Roll Softmax Split"
 _REDUCING = "Amax Amin Max Mean Min Std Sum Var"
-_RESHAPING = "ExpandDims Reshape Squeeze"
 
 
 def each_value(operation: Any, place: Place) -> list[Step]:
-    """What is done to each value is the same in 3D."""
-    return [_again(operation)]
+    """What is done to each value is the same in 3D; arrays that an operation holds are laid as its arguments are."""
+    arrays = {
+        name: constant_in_3d(value, place) for name, value in vars(operation).items() if hasattr(value, "__array__")
+    }
+    return [_again(operation, **arrays)]
 
 
 def along_axis(operation: Any, place: Place) -> list[Step]:
-    """Along the same axis, found again in 3D."""
-    return [_again(operation, axis=_moved(operation.axis, place))]
+    """Along the same axis, or axes, found again in 3D."""
+    axes = [_moved(axis, place) for axis in _axes(operation, place)]
+    return [_again(operation, axis=axes[0] if isinstance(operation.axis, int) else tuple(axes))]
 
 
 def reduce(operation: Any, place: Place) -> list[Step]:
     """Over the same axes; over depth too where these are all of the plane and the volume is asked for."""
-    axes = operation.axis if isinstance(operation.axis, (list, tuple)) else [operation.axis]
-    if any(axis is None or axis % place.rank == 0 for axis in axes):
-        raise ValueError("it joins the samples of a batch")
+    axes = _axes(operation, place)
     moved = [_moved(axis, place) for axis in axes]
-    if place.whole_volume and place.has_depth and place.rank >= 4 and {1, 2} <= {axis % place.rank for axis in axes}:
-        moved.append(place.layout.position(place.rank))
-    return [_again(operation, axis=sorted(moved))]
+    if place.whole_volume and place.has_depth and place.rank >= 4 and {1, 2} <= set(axes):
+        return [_again(operation, axis=sorted([*moved, place.layout.position(place.rank)]))]
+    return _without(axes if not operation.keepdims else (), _again(operation, axis=moved), place)
+
+
+def take(operation: Any, place: Place) -> list[Step]:
+    """The same entries along an axis; a single one leaves the axis out."""
+    if len(place.inputs) > 1 or np.ndim(place.arguments[1]) > 1:
+        raise ValueError("it takes entries by numbers that the network computes, or by an array of several axes")
+    axes = _axes(operation, place)
+    return _without(
+        axes if np.ndim(place.arguments[1]) == 0 else (), _again(operation, axis=_moved(axes[0], place)), place
+    )
+
+
+def unstack(operation: Any, place: Place) -> list[Step]:
+    """The parts along an axis, which is left out."""
+    axes = _axes(operation, place)
+    return _without(axes, _again(operation, axis=_moved(axes[0], place)), place)
+
+
+def squeeze(operation: Any, place: Place) -> list[Step]:
+    """Without the axes of size one, depth aside."""
+    if not place.has_depth or place.whole_volume:
+        return reshape(operation, place)
+    sizes = place.inputs[0].shape
+    ones = [axis for axis in range(1, place.rank) if sizes[axis] == 1]
+    axes = ones if operation.axis is None else _axes(operation, place)
+    return _without(axes, _again(operation, axis=tuple(_moved(axis, place) for axis in axes)), place)
+
+
+def expand(operation: Any, place: Place) -> list[Step]:
+    """With new axes at the same places of each slice: `stack`, `expand_dims`."""
+    if not place.has_depth:
+        return reshape(operation, place) if type(operation) is ExpandDims else [_again(operation)]
+    rank = len(place.outputs[0].shape)
+    new = {axis % rank for axis in _listed(operation.axis)}
+    if 0 in new:
+        raise ValueError(_OF_BATCH)
+    old = [axis for axis in range(rank) if axis not in new]
+    natural = old[place.layout.position(place.rank)]  # depth stands before the axis that it stood before
+    moved = sorted(axis + (axis >= natural) for axis in new)
+    return _relaid(
+        _again(operation, axis=moved[0] if isinstance(operation.axis, int) else tuple(moved)), natural, place
+    )
+
+
+def get_item(operation: Any, place: Place) -> list[Step]:
+    """The same rows, columns and channels of each slice; single ones leave their axis out, as in 2D."""
+    return _relaid(_again(operation), _key_in_3d(place)[1], place) if place.has_depth else [_again(operation)]
+
+
+def transpose(operation: Any, place: Place) -> list[Step]:
+    """The same order of axes, depth staying where it is."""
+    order = [axis % place.rank for axis in operation.axes or range(place.rank)[::-1]]
+    if order[0] != 0:
+        raise ValueError(_OF_BATCH)
+    if not place.has_depth:
+        return [_again(operation)]
+    moved = [place.layout.axis_in_3d(axis, place.rank) for axis in order]
+    position = place.layout.position(place.rank)
+    return [_again(operation, axes=place.layout.with_depth(moved, position))]
 
 
 def arguments_in_3d(operation: Any, args: Any, kwargs: Any, place: Place) -> tuple[Any, Any]:
-    """The arguments of an operation, with depth put into those that name places.
+    """The arguments of an operation, with depth put into those that name places, and into maps.
 
     Raises:
         ValueError: they have no meaning in 3D.
     """
-    if type(operation).__name__ == "GetItem" and place.has_depth:
-        return (args[0], _key_in_3d(args[1], place)), kwargs
+    rule = rule_of(operation)
+    if rule is get_item and place.has_depth:
+        return (args[0], _key_in_3d(place)[0]), kwargs
+    if rule is each_value:
+        args = [np.asarray(value) if isinstance(value, (list, tuple)) else value for value in args]
+        return tree.map_structure(lambda value: constant_in_3d(value, place), (args, kwargs))
     for value in tree.flatten((args, kwargs)):
         if not hasattr(value, "_keras_history") and len(getattr(value, "shape", ())) > 1:
             raise ValueError(f"it takes an array of the shape {tuple(value.shape)}; only numbers and vectors are known")
     return args, kwargs
+
+
+def constant_in_3d(value: Any, place: Place) -> Any:
+    """An array that is broadcast to each slice of what an operation gives; tensors of the network are left alone.
+
+    Raises:
+        ValueError: it differs from sample to sample.
+    """
+    shape: Any = np.shape(value) if isinstance(value, (list, tuple)) else getattr(value, "shape", ())
+    rank = place.rank_behind
+    if hasattr(value, "_keras_history") or len(shape) < 2 or not place.has_depth:
+        return value
+    if len(shape) > rank or (len(shape) == rank and shape[0] != 1):
+        raise ValueError(f"it takes an array of the shape {tuple(shape)}, which differs from sample to sample")
+    before = len(shape) - (rank - place.layout.position(rank))
+    array = value if isinstance(value, (list, tuple)) else ops.convert_to_numpy(value)
+    return np.expand_dims(array, before) if before >= 0 else array
 
 
 def rule_of(operation: Any) -> Rule | None:
@@ -57,30 +143,73 @@ def rule_of(operation: Any) -> Rule | None:
     return _RULES.get(type(operation).__name__) if type(operation).__module__.startswith("keras.src.ops.") else None
 
 
+_OF_BATCH = "it joins the samples of a batch"
+
+
 def _again(operation: Any, **changes: Any) -> Step:
-    return Step(type(operation).from_config({**operation.get_config(), **changes}))
+    """The same operation, with changes. Keras gives no configuration of one that holds arrays."""
+    names = signature(type(operation).__init__).parameters.keys() & vars(operation).keys()
+    return Step(type(operation)(**{**{name: getattr(operation, name) for name in names}, **changes}))
+
+
+def _listed(axis: Any) -> list[int]:
+    return [axis] if isinstance(axis, int) else list(axis)
+
+
+def _axes(operation: Any, place: Place) -> list[int]:
+    """The axes of an operation, counted from the batch on."""
+    axes = [] if operation.axis is None else [axis % place.rank for axis in _listed(operation.axis)]
+    if 0 in axes or not axes:
+        raise ValueError(_OF_BATCH)
+    return axes
 
 
 def _moved(axis: int, place: Place) -> int:
     return place.layout.axis_in_3d(axis, place.rank) if place.has_depth else axis
 
 
-def _key_in_3d(key: Any, place: Place) -> tuple[Any, ...]:
-    """Slices of rows, columns and channels; depth is taken whole."""
+def _without(axes: Sequence[int], step: Step, place: Place) -> list[Step]:
+    """A step that leaves out axes of its 2D input."""
+    position = place.layout.position(place.rank)
+    return _relaid(step, position - sum(axis < position for axis in axes), place)
+
+
+def _relaid(step: Step, natural: int, place: Place) -> list[Step]:
+    """A step, and one behind it that brings depth from where it comes to stand to where it belongs."""
+    wanted = place.layout.position(place.rank_behind)
+    if not place.has_depth or natural == wanted:
+        return [step]
+    return [step, Step(Moveaxis(natural, wanted, name=f"{step.operation.name}_depth"))]
+
+
+def _key_in_3d(place: Place) -> tuple[tuple[Any, ...], int]:
+    """The key of `x[key]` with depth taken whole, and the axis where depth then stands."""
+    key = place.arguments[1]
     entries = list(key) if isinstance(key, (list, tuple)) else [key]
+    whole = [slice(None)] * (place.rank - sum(entry is not None and entry is not Ellipsis for entry in entries))
     if Ellipsis in entries:
         where = entries.index(Ellipsis)
-        entries[where : where + 1] = [slice(None)] * (place.rank - len(entries) + 1)
-    if not all(isinstance(entry, slice) for entry in entries):
-        raise ValueError("it takes single rows, columns or channels; only slices such as x[:, 1:, :-1] are known")
-    entries += [slice(None)] * (place.rank - len(entries))
-    return place.layout.with_depth(entries, slice(None))
+        entries[where : where + 1] = whole
+    else:
+        entries += whole
+    if not isinstance(entries[0], slice):
+        raise ValueError(_OF_BATCH)
+    taken = [number for number, entry in enumerate(entries) if entry is not None]
+    before = taken[place.layout.position(place.rank)]
+    natural = sum(entry is None or isinstance(entry, slice) for entry in entries[:before])
+    return (*entries[:before], slice(None), *entries[before:]), natural
 
 
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(_EACH_VALUE.split(), each_value),
     **dict.fromkeys(_ALONG_AXIS.split(), along_axis),
     **dict.fromkeys(_REDUCING.split(), reduce),
-    **dict.fromkeys(_RESHAPING.split(), reshape),
-    "GetItem": each_value,
+    "ExpandDims": expand,
+    "GetItem": get_item,
+    "Reshape": reshape,
+    "Squeeze": squeeze,
+    "Stack": expand,
+    "Take": take,
+    "Transpose": transpose,
+    "Unstack": unstack,
 }

@@ -54,6 +54,15 @@ def nodes_of(network: keras.Model) -> Iterator[Any]:
         yield from (node for node in network._nodes_by_depth[depth] if not node.is_input)
 
 
+def uses_in(network: keras.Model, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each use of an operation in a network, nested ones by `model/layer`."""
+    for node in nodes_of(network):
+        operation = node.operation
+        yield f"{prefix}{operation.name}", operation
+        if isinstance(operation, keras.Model):
+            yield from uses_in(as_graph(operation), f"{prefix}{operation.name}/")
+
+
 def stride_of(operation: Any) -> Fraction:
     """What a layer divides rows and columns by; less than 1 where it multiplies them."""
     if isinstance(operation, (layers.UpSampling2D, layers.UpSampling3D)):
@@ -65,10 +74,13 @@ def stride_of(operation: Any) -> Fraction:
     return 1 / stride if isinstance(operation, _TRANSPOSED) else stride
 
 
-def reduction_behind(operation: Any, taken: Iterable[Reduction], output: Any) -> Reduction:
-    """How far what an operation gives is reduced, for how far what it takes is."""
+def reduction_behind(operation: Any, taken: Iterable[Reduction], output: Any, axes: int = 4) -> Reduction:
+    """How far what an operation gives is reduced, for how far what it takes is.
+
+    Tensors of fewer axes than said have no rows and columns.
+    """
     known = [reduction for reduction in taken if reduction is not None]
-    if not known or len(output.shape) < 4:
+    if not known or len(output.shape) < axes:
         return None
     name = type(operation).__name__
     if name.startswith(_GLOBAL) or (name in _GLOBAL_OPERATIONS and output.shape[1:-1].count(1) >= 2):
@@ -77,7 +89,7 @@ def reduction_behind(operation: Any, taken: Iterable[Reduction], output: Any) ->
 
 
 def depth_factors(network: keras.Model, depth_pooling: str | Sequence[int]) -> dict[int, int]:
-    """By how much each layer that changes the resolution divides (or multiplies) depth, by the layer's id.
+    """By how much each use of a layer that changes the resolution divides (or multiplies) depth, by the node's id.
 
     Args:
         network: 2D and functional.
@@ -85,7 +97,8 @@ def depth_factors(network: keras.Model, depth_pooling: str | Sequence[int]) -> d
             reduced, finest first.
 
     Raises:
-        ConversionError: a list of another length, or a layer used at levels of different factors.
+        ConversionError: a list of another length, or a layer with weights, or in a nested network, used at levels of
+            different factors.
     """
     spans: defaultdict[Any, set[tuple[Fraction, Fraction]]] = defaultdict(set)
     _find_spans(network, [Fraction(1) if len(t.shape) == 4 else None for t in network.inputs], spans)
@@ -93,8 +106,9 @@ def depth_factors(network: keras.Model, depth_pooling: str | Sequence[int]) -> d
         if depth_pooling not in ("keep", "match"):
             raise ConversionError(f"depth_pooling={depth_pooling!r}: 'keep', 'match' or a list of factors is needed.")
         matching = depth_pooling == "match"
-        return {id(layer): int(max(stride_of(layer), 1 / stride_of(layer))) if matching else 1 for layer in spans}
-    levels = sorted({fine for layer, ends in spans.items() if stride_of(layer) > 1 for fine, _ in ends})
+        strides = {node: stride_of(node.operation) for node in spans}
+        return {id(node): int(max(stride, 1 / stride)) if matching else 1 for node, stride in strides.items()}
+    levels = sorted({fine for node, ends in spans.items() if stride_of(node.operation) > 1 for fine, _ in ends})
     factors = list(depth_pooling)
     if len(factors) != len(levels) or any(not isinstance(factor, int) or factor < 1 for factor in factors):
         raise ConversionError(
@@ -102,22 +116,25 @@ def depth_factors(network: keras.Model, depth_pooling: str | Sequence[int]) -> d
             f"already reduced by {', '.join(map(str, levels)) or 'nothing'}), so as many whole factors are needed."
         )
     by_level = dict(zip(levels, factors, strict=True))
-    found = {}
-    for layer, ends in spans.items():
+    found: dict[int, int] = {}
+    of_layer: defaultdict[int, set[int]] = defaultdict(set)
+    for node, ends in spans.items():
+        layer = node.operation
         across = {prod(by_level[level] for level in levels if fine <= level < coarse) for fine, coarse in ends}
-        if len(across) > 1:
+        of_layer[id(layer)] |= across
+        if len(across) > 1 or (layer.weights and len(of_layer[id(layer)]) > 1):
             raise ConversionError(
                 f"{layer.name} ({type(layer).__name__}) is used at levels that depth_pooling={factors} treats "
                 "differently; give them the same factor."
             )
-        found[id(layer)] = across.pop()
+        found[id(node)] = across.pop()
     return found
 
 
 def _find_spans(
     network: keras.Model, given: Sequence[Reduction], spans: defaultdict[Any, set[tuple[Fraction, Fraction]]]
 ) -> list[Reduction]:
-    """Note each layer that changes the resolution with the reductions that it lies between, the finer one first."""
+    """Note each node that changes the resolution with the reductions that it lies between, the finer one first."""
     known = {id(tensor): reduction for tensor, reduction in zip(network.inputs, given, strict=True)}
     for node in nodes_of(network):
         taken = [known.get(id(tensor)) for tensor in node.input_tensors]
@@ -125,10 +142,10 @@ def _find_spans(
         if isinstance(operation, keras.Model) and is_graph(operation):
             outputs = _find_spans(as_graph(operation), taken, spans)
         else:
-            outputs = [reduction_behind(operation, taken, output) for output in node.outputs]
+            outputs = [reduction_behind(operation, taken, output, 3) for output in node.outputs]
             if stride_of(operation) != 1 and outputs[0] is not None:
                 before = outputs[0] / stride_of(operation)
-                spans[operation].add((min(before, outputs[0]), max(before, outputs[0])))
+                spans[node].add((min(before, outputs[0]), max(before, outputs[0])))
         known.update(zip(map(id, node.outputs), outputs, strict=True))
     return [known.get(id(tensor)) for tensor in network.outputs]
 

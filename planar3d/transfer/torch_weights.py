@@ -41,7 +41,8 @@ def load_torch(
     Args:
         network: a Keras network, 2D or converted to 3D, whose layers have keras.applications' names.
         file: `.safetensors`, `.pth`, or an `.npz` of torch's names.
-        names: the network's table, as `torch_names` has it; the network's own name if left out.
+        names: the network's table, as `torch_names` has it; the network's own name if left out, and for a converted
+            network that of its 2D network.
         strict: whether a weight of the network that is missing in the file is an error.
         layout: `"torch"`, or `"keras"` for a file whose axes are in Keras' order and whose names are torch's.
         mean: of the RGB values in [0, 1], for a network that normalizes its input.
@@ -57,15 +58,16 @@ def load_torch(
     """
     import keras
 
-    table = torch_names(names or network.name)
-    normalizations = [layer for layer in network.layers if isinstance(layer, keras.layers.Normalization)]
+    table = torch_names(names or _name_in_2d(network))
+    normalizations = [each for each in network._flatten_layers() if isinstance(each, keras.layers.Normalization)]
     own = {"mean": np.asarray(mean, np.float32), "variance": np.square(std, dtype=np.float32), "count": np.zeros(())}
     constants = {f"{layer.name}/{name}": array for layer in normalizations for name, array in own.items()}
-    report = fill_from(
+    return fill_from(
         file, lambda state: transplant(network, keras_arrays(state, table, layout) | constants, strict=strict)
     )
-    for layer in normalizations:
-        # The layer computes with constants made of its variables, and a traced network holds them.
-        layer.finalize_state()
-        network.make_predict_function(force=True)
-    return report
+
+
+def _name_in_2d(network: "keras.Model") -> str:
+    """The name of the network that a converted one was made of, also where it was read from a file; else its own."""
+    report = getattr(network, "transfer_report", None)
+    return report.source if report else network.name.removesuffix("_features").removesuffix("_3d")

@@ -1,11 +1,10 @@
 """A network filled from named arrays, and the report of what went where."""
 
 import os
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,23 +12,15 @@ from planar3d.errors import WeightsError
 from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.digests import identify, vgg16_digests
 from planar3d.transfer.known_files import INPUTS, KnownFile, recognize
-from planar3d.transfer.mappings import Tap, map_kernel
-from planar3d.transfer.naming import short_names
+from planar3d.transfer.mappings import Tap
+from planar3d.transfer.origins import Origin
+from planar3d.transfer.weight_places import CONVERT_FIRST, Weight, fitted_to, places_of
 
 if TYPE_CHECKING:
     import keras
 
 _SHOWN = 6
-
-
-class Weight(NamedTuple):
-    """A weight by its name, `layer/weight`, and shape."""
-
-    name: str
-    shape: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.shape}"
+_SEPARABLE = ("/depthwise_kernel", "/pointwise_kernel")
 
 
 @dataclass(frozen=True)
@@ -77,13 +68,15 @@ def transplant(
 ) -> Report:
     """Fill a network's weights from arrays of the same names, all of them or, on an error, none.
 
-    Arrays of the same shape are loaded as they are. A 2D kernel for a 3D layer is mapped: as a plane where the layer's
-    kernel is one slice deep, and by `mapping` where it is deeper.
+    Arrays of the same shape are loaded as they are. In a network that `convert` made, the weights of its 2D network
+    become what conversion would have made of them. In others a 2D kernel for a 3D layer is mapped: as a plane where the
+    layer's kernel is one slice deep, and by `mapping` where it is deeper.
 
     Args:
         network: a built Keras network.
         arrays: by `layer/weight`; `layer/0`, `layer/1`, … count a layer's weights in its own order.
-        mapping: how 2D kernels fill kernels deeper than one slice, as in `map_kernel`.
+        mapping: how 2D kernels fill kernels deeper than one slice, as in `map_kernel`; those of a converted network are
+            mapped as it was converted.
         tap: for the mapping `"zero"`, as in `map_kernel`.
         alpha: for the mapping `"scale"`, as in `map_kernel`.
         strict: whether a weight of the network that is missing in the arrays is an error.
@@ -94,24 +87,25 @@ def transplant(
     Raises:
         WeightsError: nothing matched, a shape does not fit, or with `strict` something is missing.
     """
-    places = _places(network)
     used: set[str] = set()
     filled, matched, missing = [], [], []
-    for names, variable in places:
-        place = Weight(names[0], tuple(variable.shape))
-        found = next((name for name in names if name in arrays), None)
-        if found is None:
-            missing.append(place)
-            continue
-        filled.append((variable, _fitted(arrays[found], place, network.name, mapping, tap, alpha)))
-        matched.append(place)
-        used.add(found)
+    for place in places_of(network):
+        found = place.found_in(arrays)
+        if found is not None:
+            filled.append((place.variable, fitted_to(arrays[found], place, network.name, mapping, tap, alpha)))
+            matched.append(place.weight)
+            used.add(found)
+        elif place.origin != Origin():
+            missing.append(place.weight)
     unused = tuple(Weight(name, np.shape(array)) for name, array in arrays.items() if name not in used)
     if not matched:
         raise WeightsError(
             f"Nothing matched: {network.name} has {_listed(missing) or 'no weights'}, the arrays are "
             f"{_listed(unused) or 'none'}. Layers are filled by name; choose weights of this network."
         )
+    halves = [weight for weight in unused if weight.name.endswith(_SEPARABLE)]
+    if halves and any(len(weight.shape) == 5 for weight in missing):
+        raise WeightsError(f"{_listed(halves)} of the arrays has no place in {network.name}. {CONVERT_FIRST}")
     if strict and missing:
         raise WeightsError(
             f"{len(missing)} weights of {network.name} are missing: {_listed(missing)}. "
@@ -119,6 +113,7 @@ def transplant(
         )
     for variable, array in filled:
         variable.assign(array)
+    _finish(network)
     return Report(tuple(matched), tuple(missing), unused, identify(arrays))
 
 
@@ -132,7 +127,8 @@ def load_weights(
         file: `.h5` of Keras 2 or 3, weights only or a whole model, `.weights.h5`, `.keras`, `.npz` or `.onnx`, or the
             name of a published model.
         strict: whether a weight of the network that is missing in the file is an error.
-        mapping: how 2D kernels fill kernels deeper than one slice.
+        mapping: how 2D kernels fill kernels deeper than one slice; those of a converted network are mapped as it was
+            converted.
 
     Returns:
         The report of matched, missing and unused weights, whether the VGG-16 convolutions are ImageNet's, and, of a
@@ -155,36 +151,15 @@ def fill_from(file: str | os.PathLike[str], fill: Callable[[dict[str, np.ndarray
     return replace(report, file=os.fspath(file), known=recognize(file) if Path(file).is_file() else None)
 
 
-def _places(network: "keras.Model") -> list[tuple[tuple[str, str], "keras.Variable"]]:
-    """Each variable of the network with the two names it may have in a file: by its weight's name, and by number."""
-    variables = network.weights
-    counts: defaultdict[str, int] = defaultdict(int)
-    places = []
-    for name, variable in zip(short_names(variable.path for variable in variables), variables, strict=True):
-        layer = name.rpartition("/")[0]
-        places.append(((name, f"{layer}/{counts[layer]}"), variable))
-        counts[layer] += 1
-    return places
+def _finish(network: "keras.Model") -> None:
+    """Let layers that compute with constants made of their weights, and functions traced with these, take new ones."""
+    import keras
 
-
-def _fitted(
-    array: np.ndarray, place: Weight, network: str, mapping: str, tap: Tap, alpha: Sequence[float] | None
-) -> np.ndarray:
-    if array.shape == place.shape:
-        return array
-    if array.ndim != 4 or array.shape != place.shape[1:]:
-        raise WeightsError(
-            f"{place.name} has the shape {array.shape}, and {network} needs {place.shape}"
-            + (f" or the 2D kernel {place.shape[1:]}" if len(place.shape) == 5 else "")
-            + ". Nothing was loaded; choose weights of this network."
-        )
-    depth = place.shape[0]
-    if depth == 1:
-        return map_kernel(array)
-    try:
-        return map_kernel(array, mapping, depth, tap=tap, alpha=alpha)
-    except ValueError as error:
-        raise WeightsError(f"{place.name}: a 2D kernel cannot fill {place.shape} of {network}. {error}") from error
+    normalizations = [each for each in network._flatten_layers() if isinstance(each, keras.layers.Normalization)]
+    for layer in normalizations:
+        layer.finalize_state()
+    if normalizations:
+        network.train_function = network.test_function = network.predict_function = None
 
 
 def _listed(weights: Sequence[Weight]) -> str:

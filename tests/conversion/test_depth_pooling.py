@@ -99,8 +99,8 @@ def test_a_list_of_another_length_says_how_many_levels_there_are(depth_pooling):
 
 
 def test_a_layer_shared_by_levels_of_different_factors_is_refused():
-    image, pool = keras.Input((8, 8, 3)), layers.MaxPooling2D(name="twice")
-    flat = keras.Model(image, pool(pool(image)))
+    image, conv = keras.Input((8, 8, 3)), layers.Conv2D(3, 2, strides=2, name="twice")
+    flat = keras.Model(image, conv(conv(image)))
     assert run(convert(flat, depth_pooling=[2, 2]), volume(1, 8, 8, 8, 3)).shape[1] == 2
     with pytest.raises(ConversionError, match="twice"):
         convert(flat, depth_pooling=[2, 1])

@@ -1,0 +1,164 @@
+"""Functions and objects that a 2D layer holds: taken themselves, and only where they do in 3D what they do in 2D."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from planar3d.conversion.layout import Layout
+from planar3d.errors import ConversionError
+
+PARTS = ("initializer", "regularizer", "constraint")
+_HELD = ("activation", *(f"_{part}" for part in PARTS))
+# They add up over all weights, wherever these lie.
+_SUMS = (keras.regularizers.L1, keras.regularizers.L1L2, keras.regularizers.L2)
+# Rows and columns that a function is tried on; a plane of another size tells no more.
+_TRIED = (5, 6)
+
+
+def held_and_plain(operation: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The functions and objects that a layer holds, by name, and the rest of its configuration.
+
+    A configuration tells a function by its name alone, which may be Keras' name of another one.
+    """
+    held = {name: value for name, value in vars(operation).items() if name.endswith(_HELD)}
+    # get_config fails on objects that cannot be written down, so it looks at the layer without them.
+    bare = object.__new__(type(operation))
+    without = {name: keras.activations.linear if name.endswith("activation") else None for name in held}
+    bare.__dict__.update({**vars(operation), **without})
+    config = bare.get_config()
+    # An activity_regularizer stands in a configuration only where there is one.
+    named = {name: value for name, value in held.items() if name in config or value is not None}
+    return named, {name: value for name, value in config.items() if name not in held}
+
+
+def has_weights(activation: Any) -> bool:
+    """Whether an activation is a layer with weights, or one that makes them when it is first called."""
+    return isinstance(activation, keras.Layer) and (bool(activation.weights) or not activation.built)
+
+
+def is_kerass_own(function: Any) -> bool:
+    """Whether a function is one of keras.activations, all of which treat each value, or the last axis, by itself."""
+    return getattr(keras.activations, getattr(function, "__name__", ""), None) is function
+
+
+def check_activation(layer: Any, flat: Any, layout: Layout) -> None:
+    """Refuse an activation that does not give of each slice of a volume what it gives of the slice by itself.
+
+    Args:
+        layer: of the 2D network.
+        flat: what it gives.
+        layout: where depth stands.
+
+    Raises:
+        ConversionError: it mixes rows, columns, slices or samples, is random, or fails on a volume.
+    """
+    function = layer.activation
+    if function is None or is_kerass_own(function) or _acts_in_slices(function, flat.shape, layout):
+        return
+    raise ConversionError(
+        f"{layer.name} ({type(layer).__name__}) applies {_named(function)}, which on a volume does not do what it does "
+        "on each slice. Use a function of each value by itself (or of channels, axis=-1), or a layer of Keras for it."
+    )
+
+
+def _acts_in_slices(function: Callable[[Any], Any], shape: Any, layout: Layout) -> bool:
+    sizes = [_TRIED[0] if size is None else size for size in shape[1:]]
+    if len(sizes) >= 3:
+        sizes[:2] = _TRIED
+    slices = 4 * np.random.default_rng(0).normal(size=(2, 3, *sizes)).astype(np.float32)
+    position = layout.position(len(shape))
+    # Slice by slice, since a function of the whole batch would join slices alike in 2D and 3D.
+    flat = [_result(function, each[np.newaxis]) for each in slices.reshape(-1, *sizes)]
+    known = [each for each in flat if each is not None]
+    if len(known) < len(flat):
+        return False
+    expected = np.stack(known).reshape(2, 3, *known[0].shape[1:])
+    return _is_near(_result(function, np.moveaxis(slices, 1, position)), np.moveaxis(expected, 1, position))
+
+
+def weight_objects(layer: Any, kind: str, shape: tuple[int, ...], to_grouped: Any, axis: int | None) -> dict[str, Any]:
+    """The regularizer and the constraint of a weight, for the weight in 3D, by `regularizer` and `constraint`.
+
+    Args:
+        layer: of the 2D network.
+        kind: what the weight is called there: `kernel`, `depthwise`, `pointwise`, `alpha`.
+        shape: of the 2D weight.
+        to_grouped: lays a depthwise kernel as that of a grouped convolution; None for others.
+        axis: where depth lies among the weight's axes; None if it stays 2D.
+
+    Raises:
+        ConversionError: one of them does something else to the weight in 3D.
+    """
+
+    def to_3d(weight: np.ndarray) -> np.ndarray:
+        weight = weight if to_grouped is None else to_grouped(weight)
+        return weight if axis is None else np.expand_dims(weight, axis)
+
+    regularizer, constraint = (getattr(layer, f"{kind}_{part}") for part in ("regularizer", "constraint"))
+    is_sum = regularizer is None or type(regularizer) in _SUMS
+    if is_sum and constraint is None:
+        return {"regularizer": regularizer, "constraint": None}
+    tried = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    if not is_sum:
+        expected = _result(regularizer, tried)
+        if expected is not None and not _is_near(_result(regularizer, to_3d(tried)), expected):
+            raise _refusal(layer, f"{kind}_regularizer", regularizer)
+    if constraint is not None:
+        expected = _result(constraint, tried)
+        moved = _with_axes_moved(constraint, shape, to_grouped is not None, axis)
+        if expected is None or moved is None or not _is_near(_result(moved, to_3d(tried)), to_3d(expected)):
+            raise _refusal(layer, f"{kind}_constraint", constraint)
+        constraint = moved
+    return {"regularizer": regularizer, "constraint": constraint}
+
+
+def _with_axes_moved(constraint: Any, shape: tuple[int, ...], grouped: bool, depth: int | None) -> Any:
+    """The constraint with its axes found again in 3D, if it names axes, else itself; None if they are no axes there."""
+    given = getattr(constraint, "axis", None)
+    if given is None or (depth is None and not grouped):
+        return constraint
+    axes = {axis % len(shape) for axis in np.atleast_1d(given).tolist()}
+    if grouped:
+        # (kh, kw, channels, multiplier) became (kh, kw, 1, channels · multiplier).
+        ends = {axis for axis in axes if axis > 1 and shape[axis] > 1}
+        longer = {axis for axis in (2, 3) if shape[axis] > 1}
+        if ends not in (set(), longer):
+            return None
+        axes = {axis for axis in axes if axis < 2} | ({3} if ends else set())
+    if depth is not None:
+        # A norm over the plane of the kernel is one over its depth too.
+        whole = {depth} if {0, 1} <= axes else set()
+        axes = {axis + (axis >= depth) for axis in axes} | whole
+    moved = copy.copy(constraint)
+    moved.axis = sorted(axes) if len(axes) != 1 else axes.pop()
+    return moved
+
+
+def _refusal(layer: Any, part: str, held: Any) -> ConversionError:
+    return ConversionError(
+        f"{layer.name} ({type(layer).__name__}) has the {part} {_named(held)}, which does something else to a 3D "
+        f"weight than to a 2D one. Convert without it: layer.{part} = None before, and a 3D one after."
+    )
+
+
+def _result(function: Callable[[Any], Any], array: np.ndarray) -> np.ndarray | None:
+    """What a function gives, or None if it fails."""
+    try:
+        return np.asarray(keras.ops.convert_to_numpy(function(keras.ops.convert_to_tensor(array))))
+    except Exception:  # a user's function fails in ways of its own on shapes that it does not expect
+        return None
+
+
+def _is_near(found: np.ndarray | None, expected: np.ndarray) -> bool:
+    return (
+        found is not None
+        and found.shape == expected.shape
+        and np.allclose(found, expected, rtol=1e-4, atol=1e-5, equal_nan=True)
+    )
+
+
+def _named(function: Any) -> str:
+    return repr(getattr(function, "__name__", type(function).__name__))

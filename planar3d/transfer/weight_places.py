@@ -1,0 +1,118 @@
+"""The places of a network's weights: the names that each may have in a file, and how an array comes to fit it."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from planar3d.errors import WeightsError
+from planar3d.transfer.mappings import MAPPINGS, Tap, map_kernel
+from planar3d.transfer.naming import short_names
+from planar3d.transfer.origins import Origin, origin_of, weight_paths
+
+if TYPE_CHECKING:
+    import keras
+
+CONVERT_FIRST = (
+    "A converted network that was saved and read again, or cloned, no longer knows how 2D weights become its own; load "
+    "them into the 2D network, and convert that."
+)
+
+
+class Weight(NamedTuple):
+    """A weight by its name, `layer/weight`, and shape."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.shape}"
+
+
+class Place(NamedTuple):
+    """A variable of the network with the names that it may have in a file: by its weight's name, and by number.
+
+    That of a converted network has those of its 2D weight too.
+    """
+
+    variable: "keras.Variable"
+    own: tuple[str, str]
+    flat: tuple[str, str]
+    origin: Origin | None
+
+    @property
+    def weight(self) -> Weight:
+        """Its own name and shape."""
+        return Weight(self.own[0], tuple(self.variable.shape))
+
+    def found_in(self, arrays: Mapping[str, np.ndarray]) -> str | None:
+        """The array for it: of its own name and shape, or of its 2D weight's; else what only has its name."""
+        shapes = [(name, self.weight.shape) for name in self.own]
+        if self.origin:
+            shapes += [(name, self.origin.shape) for name in self.flat]
+        there = [(name, shape) for name, shape in shapes if name in arrays]
+        return next((name for name, shape in there if np.shape(arrays[name]) == shape), there[0][0] if there else None)
+
+
+def places_of(network: "keras.Model") -> list[Place]:
+    """Each variable of a network, in order."""
+    variables = network.weights
+    origins = [origin_of(variable) for variable in variables]
+    own = weight_paths(network)
+    flat = [origin.path if origin and origin.path else path for origin, path in zip(origins, own, strict=True)]
+    return list(map(Place, variables, _numbered(own), _numbered(flat), origins))
+
+
+def _numbered(paths: Sequence[str]) -> list[tuple[str, str]]:
+    counts: defaultdict[str, int] = defaultdict(int)
+    names = []
+    for name in short_names(paths):
+        layer = name.rpartition("/")[0]
+        names.append((name, f"{layer}/{counts[layer]}"))
+        counts[layer] += 1
+    return names
+
+
+def fitted_to(
+    array: np.ndarray, place: Place, network: str, mapping: str, tap: Tap, alpha: Sequence[float] | None
+) -> np.ndarray:
+    """An array as the values of a variable.
+
+    Args:
+        array: of the variable's own shape, or a 2D weight for it.
+        place: the variable.
+        network: its name, for errors.
+        mapping, tap, alpha: as in `transplant`.
+
+    Raises:
+        WeightsError: it does not fit.
+    """
+    (name, shape), origin = place.weight, place.origin
+    if array.shape == shape:
+        return array
+    if origin and origin.change and array.shape == origin.shape:
+        made_by = origin.mapping.partition(" ")[0]
+        if made_by in MAPPINGS and made_by != "planar" and mapping not in ("planar", made_by):
+            raise WeightsError(
+                f"{name}: {network} was converted with the mapping {made_by!r}, not {mapping!r}; leave the mapping "
+                "out, or convert the 2D network anew."
+            )
+        # In the precision of the network, as conversion computes.
+        kept = place.variable.dtype if place.variable.dtype in ("float16", "float64") else "float32"
+        return origin.change(array.astype(kept))
+    axes = [axis for axis in (0, 1, 2) if not origin and array.shape == (*shape[:axis], *shape[axis + 1 :])]
+    if array.ndim != 4 or not axes:
+        raise WeightsError(
+            f"{name} has the shape {array.shape}, and {network} needs {shape}"
+            + (f" or the 2D kernel {origin.shape if origin else shape[1:]}" if len(shape) == 5 else "")
+            + ". Nothing was loaded; choose weights of this network."
+            + (f" {CONVERT_FIRST}" if array.ndim == 4 and len(shape) == 5 and not origin else "")
+        )
+    axis = next((axis for axis in axes if shape[axis] == 1), axes[0])
+    if shape[axis] == 1:
+        return map_kernel(array, axis=axis)
+    try:
+        return map_kernel(array, mapping, shape[axis], axis, tap=tap, alpha=alpha)
+    except ValueError as error:
+        raise WeightsError(f"{name}: a 2D kernel cannot fill {shape} of {network}. {error}") from error
