@@ -221,7 +221,9 @@ def _matched(flat: keras.Model, mean: np.ndarray, deviation: np.ndarray) -> kera
     """The network behind a layer that brings v / 128 - 1 to (v - mean) / deviation."""
     inputs = keras.Input(flat.input_shape[1:], name="input")
     scale, offset = (INPUT_SCALE / deviation).tolist(), ((INPUT_SCALE - mean) / deviation).tolist()
-    return keras.Model(inputs, flat(layers.Rescaling(scale, offset, name="input_range")(inputs)), name=flat.name)
+    x = layers.Rescaling(scale, offset, name="input_range")(inputs)
+    # Its layers applied once more, and not the network nested: training looks at what layers are applied to.
+    return keras.Model(inputs, flat._run_through_graph(x, operation_fn=lambda layer: layer), name=flat.name)
 
 
 def _without_top(build: Callable[..., keras.Model]) -> Callable[..., keras.Model]:
