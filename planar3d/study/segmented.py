@@ -13,7 +13,7 @@ from typing import Any
 
 import nibabel as nib
 
-from planar3d.errors import RunError, ScanError
+from planar3d.errors import RecipeError, RunError, ScanError
 from planar3d.evaluation.figures import overlay as draw_overlay
 from planar3d.evaluation.lesion_table import Lesion, lesion_table, write_lesions
 from planar3d.evaluation.quality import QualityWarning, check_quality
@@ -155,5 +155,8 @@ def _deciding(part: str, record: Mapping[str, Any]) -> Any:
     """What of a part of a record decides the mask: of scan and model, which may move, the digest."""
     found = record.get(part) or {}
     if part == "recipe":  # a record that is older than a field means what it meant then
-        return Recipe.from_json(found, "record").to_json()
+        try:
+            return Recipe.from_json(found).to_json()
+        except RecipeError:  # of a newer version, or altered
+            return found
     return found.get("sha256") if part in ("scan", "model") else found
