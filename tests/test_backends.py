@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from planar3d.networks.blocks import dilated_residual_level
-from planar3d.networks.weights_file import save_weights
 from planar3d.recipes import PAPER
 from planar3d.training.fit import compiled
 
@@ -113,7 +112,7 @@ result = {
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("backends")
     keras.utils.set_random_seed(0)
-    save_weights(tiny(), folder / "start.weights.h5", RECIPE)
+    tiny().save_weights(folder / "start.weights.h5")
     (folder / "recipe.json").write_text(json.dumps(RECIPE.to_json()))
     voxels = np.random.default_rng(0).integers(0, 256, (3, 32, 16, 16), np.uint8)
     np.save(folder / "voxels.npy", voxels)

@@ -196,7 +196,7 @@ def test_prepare_and_train_make_the_same_run_folder_as_crossval(run, data, tmp_p
         (["predict", "DATA", "--model", "absent.h5", "--out", "run"], "absent.h5 does not exist"),
         (["report", "DATA"], "no run folder"),
         (["weights", "--out", "run", "--format", "onnx"], "'onnx' is unknown"),
-        (["info", "--network", "unet"], "choose one of: resunet, vgg16"),
+        (["info", "--network", "unet"], "choose one of: planar-resunet, albunet, resunet, vgg16"),
         (["info", "--network", "vgg16", "--model", "absent.h5"], "either --model"),
         (["info", "--model", "absent.h5"], "absent.h5 does not exist"),
         (["predict", "DATA", "--model", "ms-flair-opne", "--out", "run"], "or a published model: ms-flair-open"),

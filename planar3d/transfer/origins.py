@@ -43,7 +43,8 @@ def path_within(layer: Any, variable: Any) -> str:
     """The name of a layer's weight, from the layer's own name on: `block1_conv1/kernel`."""
     *around, name = variable.path.split("/")
     if layer.name not in around:
-        return f"{layer.name}/{name}"
+        # A layer within a wrapper has a name of its own; one that was renamed after it was built has the new one.
+        return f"{layer.name}/{variable.path}" if hasattr(layer, "layer") else f"{layer.name}/{name}"
     last = len(around) - 1 - around[::-1].index(layer.name)
     return "/".join([*around[last:], name])
 

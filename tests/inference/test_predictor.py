@@ -17,7 +17,8 @@ RECIPE = PAPER.changed(size=32)
 
 def depth_blur() -> keras.Model:
     x = keras.Input((16, 32, 32, 3))
-    return keras.Model(x, keras.layers.Conv3D(1, (5, 1, 1), padding="same", activation="sigmoid")(x))
+    blurred = keras.layers.Conv3D(4, (5, 1, 1), padding="same")(x)
+    return keras.Model(x, keras.layers.Conv3D(1, 1, activation="sigmoid")(blurred))
 
 
 @pytest.mark.parametrize(
