@@ -7,9 +7,12 @@ change that means to change them, and say so in its message.
 import hashlib
 import importlib.metadata
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as conftest.py has it
 
 import keras
 import numpy as np
