@@ -18,6 +18,7 @@ _LARGEST_CODE = 100  # of a header extension; 46 is the largest that is register
 
 # nibabel's headers of a single file: their length in bytes, and where each holds which magic.
 _KINDS = ((nib.Nifti1Header, 344, b"n+1"), (nib.Nifti2Header, 4, b"n+2"))
+_LAST_CODE = 5  # of sform and qform in the standard
 
 
 def read_header(path: Path, start: bytes) -> nib.Nifti1Header | None:
@@ -124,6 +125,9 @@ def _mend_affine(path: Path, header: nib.Nifti1Header) -> None:
     lengths[1:4] = np.abs(lengths[1:4])
     if lengths[0] not in (-1, 1):
         lengths[0] = 1  # as the standard has it for 0
+    for code in ("sform_code", "qform_code"):
+        if not 0 <= header[code] <= _LAST_CODE:
+            header[code] = 0  # as nibabel takes what is no code of the standard
     sform = header.get_sform()
     if header["sform_code"] and not is_usable(sform) and (_has_qform(header) or not sform[:3, :3].any()):
         header["sform_code"] = 0

@@ -164,3 +164,11 @@ def test_an_empty_sform_alone_is_none(read):
 def test_signs_of_voxel_sizes_mean_nothing_but_the_first(read, pixdim):
     scan = read(_content(sform=None, qform=np.diag([1.0, 1, 3, 1]), pixdim=[*pixdim, 1, 1, 1, 1]))
     np.testing.assert_array_equal(scan.affine, np.diag([1.0, 1, -3 if pixdim[0] < 0 else 3, 1]))
+
+
+@pytest.mark.parametrize("code", [-1, 6, 127, 32000])
+def test_what_is_no_code_counts_as_none_before_the_other_affine_is_looked_at(read, code):
+    with pytest.raises(ScanError, match=r"its qform has the quaternion .* no rotation, and it has no sform"):
+        read(_content(sform=SFORM, sform_code=code, qform_code=1, quatern_b=3.0))
+    with pytest.raises(ScanError, match="neither sform nor qform is set"):
+        read(_content(sform=SFORM, sform_code=code, qform_code=code))
