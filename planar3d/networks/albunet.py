@@ -1,29 +1,23 @@
 """AlbuNet3D and AlbuNet2D: a planar ResNet-34 and a light planar decoder (Wacker et al. 2019, figure 2, section II)."""
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import keras
 from keras import layers
 
 from planar3d.conversion.convert import convert
-from planar3d.errors import WeightsError
-from planar3d.networks.architecture import Architecture, WeightSource, layers_with_weights
-from planar3d.networks.encoder_weights import EncoderWeights
-from planar3d.networks.encoders import fill_flat
-from planar3d.networks.resnet import ResNet34
+from planar3d.networks.architecture import Architecture, layers_with_weights
+from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source
+from planar3d.networks.resnet import NORMALIZATION, ResNet34
 from planar3d.recipes import Recipe
-from planar3d.transfer.known_files import fetch_known
 from planar3d.transfer.transplant import load_weights
 
 DIVISORS = (1, 32, 32)
 HEAD = "final"
 _IMAGENET = "resnet34-b627a593.pth"
+_SOURCE = known_source("ResNet-34, He et al. 2016; ImageNet weights of torchvision", _IMAGENET)
 # The last tensor of each stage of ResNet-34, finest first; there is no skip from half the resolution.
 _SKIPS = ("conv2_block3_out", "conv3_block4_out", "conv4_block6_out", "conv5_block3_out")
-# torch's defaults of batch normalization.
-_NORMALIZATION = {"epsilon": 1e-5, "momentum": 0.9}
 
 
 def AlbuNet(
@@ -64,8 +58,7 @@ def AlbuNet(
     _check(input_shape, activation)
     depth, rows, cols, channels = input_shape
     flat = ResNet34((rows, cols, 3), include_top=False, pool=2)
-    if weights is None and encoder_weights is not None:
-        fill_flat(flat, fetch_known(_IMAGENET) if encoder_weights == "imagenet" else encoder_weights)
+    fill_flat(flat, encoder_weights if weights is None else None, _IMAGENET)
     encoder = convert(flat, depth=depth, in_channels=channels)
     layer1, layer2, layer3, layer4 = (encoder.get_layer(skip).output for skip in _SKIPS)
 
@@ -88,7 +81,7 @@ def AlbuNet(
 
 def _convolved(x: Any, filters: int, name: str, kernel: tuple[int, int, int] = (1, 3, 3)) -> Any:
     x = layers.Conv3D(filters, kernel, padding="same", name=f"{name}_conv")(x)
-    x = layers.BatchNormalization(**_NORMALIZATION, name=f"{name}_bn")(x)
+    x = layers.BatchNormalization(**NORMALIZATION, name=f"{name}_bn")(x)
     return layers.Activation("relu", name=f"{name}_relu")(x)
 
 
@@ -127,16 +120,4 @@ def _groups(network: keras.Model) -> dict[str, list[str]]:
     return {"encoder": [n for n in weighted if n not in (*depth, *decoder)], "depth": depth, "decoder": decoder}
 
 
-def _origin(weights: str) -> str:
-    if weights == "imagenet":
-        return f"ImageNet ResNet-34, {fetch_known(_IMAGENET).name}"
-    if not Path(weights).is_file():
-        raise WeightsError(f"{weights} does not exist; name a file of ResNet-34's weights.")
-    return f"the user's own, {weights}"
-
-
-def _source(arguments: Mapping[str, Any]) -> WeightSource:
-    return WeightSource("ResNet-34, He et al. 2016; ImageNet weights of torchvision", _origin)
-
-
-ALBUNET = Architecture(AlbuNet, _arguments, lambda arguments: DIVISORS, _groups, HEAD, _source)
+ALBUNET = Architecture(AlbuNet, _arguments, lambda arguments: DIVISORS, _groups, HEAD, lambda arguments: _SOURCE)

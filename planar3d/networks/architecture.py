@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from planar3d.recipes import Recipe
-from planar3d.transfer.naming import short_names
+from planar3d.transfer.weight_places import places_of
 
 Arguments = Mapping[str, Any]
 
@@ -64,5 +64,4 @@ def layers_with_weights(network: keras.Model) -> list[str]:
 
 def weight_shapes(network: keras.Model) -> dict[str, tuple[int, ...]]:
     """The shapes of a network's weights by `layer/weight`."""
-    weights = network.weights
-    return {name: tuple(w.shape) for name, w in zip(short_names(w.path for w in weights), weights, strict=True)}
+    return dict(place.weight for place in places_of(network))

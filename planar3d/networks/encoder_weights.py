@@ -2,12 +2,18 @@
 
 import functools
 import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import keras
 
+from planar3d.errors import WeightsError
 from planar3d.networks.architecture import WeightSource
 from planar3d.transfer.arrays import read_arrays
+from planar3d.transfer.known_files import fetch_known
 from planar3d.transfer.sources import identify, imagenet_vgg16
+from planar3d.transfer.torch_weights import load_torch
 from planar3d.transfer.transplant import Report, transplant
 
 EncoderWeights = str | os.PathLike[str] | None
@@ -48,3 +54,45 @@ VGG16_SOURCE = WeightSource(
     "with Keras (CC BY 4.0)",
     _vgg16_origin,
 )
+
+
+def known_source(attribution: str, imagenet: str) -> WeightSource:
+    """The source of an encoder whose ImageNet weights are a file of the table of known files."""
+
+    def origin(weights: str) -> str:
+        if weights == "imagenet":
+            return f"{attribution}, {fetch_known(imagenet).name}"
+        if not Path(weights).is_file():
+            raise WeightsError(f"{weights} does not exist; name a file of the encoder's 2D weights.")
+        return f"the user's own, {weights}"
+
+    return WeightSource(attribution, origin)
+
+
+def fill_flat(flat: keras.Model, weights: EncoderWeights, imagenet: str) -> None:
+    """Fill a 2D network; a file may have the names of Keras' layers, or torch's with the axes of either.
+
+    Args:
+        flat: the network; None as weights leaves it random.
+        weights: `"imagenet"`, a file, or None.
+        imagenet: its file of ImageNet weights, of the table of known files.
+
+    Raises:
+        WeightsError: the weights cannot be found, or fit in none of these ways; it says why for each.
+    """
+    if weights is None:
+        return
+    file = fetch_known(imagenet) if weights == "imagenet" else weights
+    reasons = []
+    ways: dict[str, Callable[[], Any]] = {
+        "Keras' names": lambda: transplant(flat, read_arrays(file), strict=True),
+        "torch's names": lambda: load_torch(flat, file),
+        "torch's names and Keras' axes": lambda: load_torch(flat, file, layout="keras"),
+    }
+    for way, fill in ways.items():
+        try:
+            fill()
+            return
+        except WeightsError as error:
+            reasons.append(f"by {way}: {error}")
+    raise WeightsError(f"{file} does not fill {flat.name}; {' '.join(reasons)}")

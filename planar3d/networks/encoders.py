@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -12,17 +11,13 @@ from keras import layers
 
 from planar3d.conversion.convert import convert
 from planar3d.conversion.skip_levels import features, up_factors
-from planar3d.errors import WeightsError
 from planar3d.networks.architecture import WeightSource
 from planar3d.networks.efficientnet_lite import EfficientNetLite0
-from planar3d.networks.encoder_weights import VGG16_SOURCE, EncoderWeights, fill_encoder
+from planar3d.networks.encoder_weights import VGG16_SOURCE, EncoderWeights, fill_encoder, fill_flat, known_source
 from planar3d.networks.resnet import ResNet18, ResNet34, ResNet50
 from planar3d.networks.vgg16 import encoder_layer_names, vgg16_convolutions, vgg16_pool
 from planar3d.scans.windows import INPUT_SCALE
-from planar3d.transfer.arrays import read_arrays
-from planar3d.transfer.known_files import fetch_known
-from planar3d.transfer.torch_weights import IMAGENET_MEAN, IMAGENET_STD, load_torch
-from planar3d.transfer.transplant import transplant
+from planar3d.transfer.torch_weights import IMAGENET_MEAN, IMAGENET_STD
 
 InputShape = tuple[int, int | None, int | None, int]
 
@@ -166,24 +161,16 @@ class ConvertedEncoder:
     @property
     def source(self) -> WeightSource:
         """Of its weights."""
-        return WeightSource(self.attribution, self._origin)
+        return known_source(self.attribution, self.imagenet)
 
     def levels(self, input_shape: InputShape, weights: EncoderWeights, matched: bool, depth: int) -> Levels:
         """As `Encoder` has it."""
         slices, rows, cols, channels = input_shape
         flat = self.build((rows, cols, 3))
-        if weights is not None:
-            fill_flat(flat, fetch_known(self.imagenet) if weights == "imagenet" else weights)
+        fill_flat(flat, weights, self.imagenet)
         if matched:
             flat = _matched(flat, *self.expects)
         return levels_of(convert(flat, depth=slices, depth_pooling=_DEPTH_FACTORS, in_channels=channels))
-
-    def _origin(self, weights: str) -> str:
-        if weights == "imagenet":
-            return f"{self.attribution}, {fetch_known(self.imagenet).name}"
-        if not Path(weights).is_file():
-            raise WeightsError(f"{weights} does not exist; name a file of the encoder's 2D weights.")
-        return f"the user's own, {weights}"
 
 
 def levels_of(encoder: keras.Model) -> Levels:
@@ -194,27 +181,6 @@ def levels_of(encoder: keras.Model) -> Levels:
     """
     *skips, coarsest = (found := features(encoder)).outputs
     return Levels(found.input, skips, coarsest, up_factors(found))
-
-
-def fill_flat(flat: keras.Model, file: Any) -> None:
-    """Fill a 2D network from a file that has the names of Keras' layers, or torch's with the axes of either.
-
-    Raises:
-        WeightsError: none of these fits; it says why for each.
-    """
-    reasons = []
-    ways: dict[str, Callable[[], Any]] = {
-        "Keras' names": lambda: transplant(flat, read_arrays(file), strict=True),
-        "torch's names": lambda: load_torch(flat, file),
-        "torch's names and Keras' axes": lambda: load_torch(flat, file, layout="keras"),
-    }
-    for way, fill in ways.items():
-        try:
-            fill()
-            return
-        except WeightsError as error:
-            reasons.append(f"by {way}: {error}")
-    raise WeightsError(f"{file} does not fill {flat.name}; {' '.join(reasons)}")
 
 
 def _matched(flat: keras.Model, mean: np.ndarray, deviation: np.ndarray) -> keras.Model:

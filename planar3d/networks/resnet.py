@@ -11,7 +11,7 @@ import keras
 from keras import layers
 
 # torch's defaults of batch normalization; its momentum is the share of the new value, Keras' of the old.
-_NORMALIZATION = {"epsilon": 1e-5, "momentum": 0.9}
+NORMALIZATION = {"epsilon": 1e-5, "momentum": 0.9}
 
 
 def ResNet18(
@@ -106,4 +106,4 @@ def _convolved(x: Any, filters: int, kernel: int, stride: int, name: str) -> Any
         x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
     padding = "valid" if stride > 1 else "same"
     x = layers.Conv2D(filters, kernel, stride, padding, use_bias=False, name=f"{name}_conv")(x)
-    return layers.BatchNormalization(**_NORMALIZATION, name=f"{name}_bn")(x)
+    return layers.BatchNormalization(**NORMALIZATION, name=f"{name}_bn")(x)
