@@ -34,6 +34,18 @@ def held_and_plain(operation: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return named, {name: value for name, value in config.items() if name not in held}
 
 
+def rebuilt(operation: Any, kind: type | None = None, **changes: Any) -> Any:
+    """A layer or operation made again, with its own functions and objects, without its weights.
+
+    Args:
+        operation: of Keras.
+        kind: another type that takes the same configuration; its own if None.
+        changes: of its configuration.
+    """
+    held, plain = held_and_plain(operation)
+    return (kind or type(operation)).from_config({**plain, **held, **changes})
+
+
 def has_weights(activation: Any) -> bool:
     """Whether an activation is a layer with weights, or one that makes them when it is first called."""
     return isinstance(activation, keras.Layer) and (bool(activation.weights) or not activation.built)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from planar3d.conversion.choices import KernelMapping
-from planar3d.conversion.held_objects import has_weights, held_and_plain
+from planar3d.conversion.held_objects import has_weights, held_and_plain, rebuilt
 from planar3d.conversion.layout import Layout
 
 
@@ -125,11 +125,10 @@ def _told(step: Step) -> tuple[Any, ...]:
 
 def copied(layer: Any, **changes: Any) -> Step:
     """The same layer again, with changes of its configuration, and its functions and weights as they are."""
-    held, plain = held_and_plain(layer)
     weights = layer.weights
-    activation = held.get("activation")
+    activation = getattr(layer, "activation", None)
     if activation is not None and has_weights(activation):
-        held["activation"] = None
+        changes["activation"] = None
         weights = weights[: len(weights) - len(activation.weights)]
-    made = type(layer).from_config({**plain, **held, **changes})
+    made = rebuilt(layer, **changes)
     return Step(made, [Taken(weight) for weight in weights], "copied" if weights else "")

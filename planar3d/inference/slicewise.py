@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from planar3d.conversion.held_objects import rebuilt
+
 
 class SlicewiseConv3D(layers.Conv3D):
     """A Conv3D as the sum over its depth taps of Conv2D on shifted slices; for stride 1 and one group."""
@@ -75,7 +77,7 @@ def _rewritten(layer: Any) -> Any:
             kind = SlicewiseConv3DTranspose
     elif kind is layers.MaxPooling3D and layer.padding == "valid" and layer.strides == layer.pool_size:
         kind = SlicewiseMaxPooling3D
-    return kind.from_config(layer.get_config())
+    return rebuilt(layer, kind)
 
 
 def _finished(layer: Any, slices: Any, depth: int) -> Any:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from planar3d.conversion.held_objects import rebuilt
 from planar3d.errors import RecipeError
 from planar3d.training.backends import layer_gradients, on_gpu
 
@@ -84,12 +85,9 @@ def in_precision(network: keras.Model, precision: str) -> keras.Model:
     last = {tensor._keras_history.operation.name for tensor in network.outputs}
 
     def cast(layer: Any) -> Any:
-        config = layer.get_config()
-        if isinstance(layer, keras.Layer) and not isinstance(layer, keras.layers.InputLayer):
-            config["dtype"] = "float32" if layer.name in last else POLICIES[precision]
-        if "activation" in config:
-            config["activation"] = layer.activation  # the configuration has no more than its name
-        return type(layer).from_config(config)
+        if not isinstance(layer, keras.Layer) or isinstance(layer, keras.layers.InputLayer):
+            return rebuilt(layer)
+        return rebuilt(layer, dtype="float32" if layer.name in last else POLICIES[precision])
 
     copy = keras.models.clone_model(network, clone_function=cast, recursive=True)
     copy.set_weights(network.get_weights())

@@ -184,6 +184,20 @@ def test_slice_by_slice_a_network_has_the_same_values_and_weights():
     assert [layer.name for layer in rewritten.layers[1:]] == [layer.name for layer in network.layers[1:]]
 
 
+def relu6(x):
+    """Of one's own, with the name of one of Keras' functions."""
+    return keras.ops.maximum(x, -0.5)
+
+
+def test_slice_by_slice_a_function_of_ones_own_is_not_taken_for_keras_s_of_that_name():
+    inputs = keras.Input((4, 8, 8, 1))
+    network = keras.Model(inputs, layers.Conv3D(3, 3, padding="same", activation=relu6)(inputs))
+    window = 4 * _window(network)
+    expected = network.predict_on_batch(window)
+    assert expected.min() < 0
+    np.testing.assert_allclose(slicewise(network).predict_on_batch(window), expected, atol=1e-5)
+
+
 def test_what_differs_from_keras_is_not_kept(network, tmp_path, monkeypatch):
     (tmp_path / "wrong").mkdir()
     (tmp_path / "wrong/before").write_text("kept")
