@@ -34,7 +34,7 @@ def held_and_plain(operation: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return named, {name: value for name, value in config.items() if name not in held}
 
 
-def rebuilt(operation: Any, kind: type | None = None, **changes: Any) -> Any:
+def rebuilt(operation: Any, kind: Any = None, **changes: Any) -> Any:
     """A layer or operation made again, with its own functions and objects, without its weights.
 
     Args:
