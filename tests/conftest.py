@@ -43,6 +43,21 @@ def write_nifti(tmp_path):
 
 
 @pytest.fixture
+def closed_folder(tmp_path, monkeypatch):
+    """A folder that cannot be opened; root may open every one, so the refusal is made here."""
+    folder, listdir = tmp_path / "closed", os.listdir
+    folder.mkdir()
+
+    def refuse(place):
+        if Path(place) == folder:
+            raise PermissionError(13, "Permission denied")
+        return listdir(place)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    return folder
+
+
+@pytest.fixture
 def gradient_scan(write_nifti):
     """A small scan without symmetry, and its path."""
     rng = np.random.default_rng(0)

@@ -6,7 +6,7 @@ import keras
 from keras import layers
 
 from planar3d.conversion.convert import convert
-from planar3d.networks.architecture import Architecture, layers_with_weights
+from planar3d.networks.architecture import Architecture, check_input_shape, layers_with_weights
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source
 from planar3d.networks.resnet import NORMALIZATION, ResNet34
 from planar3d.recipes import Recipe
@@ -55,7 +55,9 @@ def AlbuNet(
     Source: Wacker et al. 2019, figure 2, for encoder, pooling, depth layers and softmax; widths, normalization and
     biases of the decoder from the released code.
     """
-    _check(input_shape, activation)
+    check_input_shape(input_shape, DIVISORS, name)
+    if activation not in ("softmax", "sigmoid"):
+        raise ValueError(f"activation={activation!r}: 'softmax' or 'sigmoid' is needed.")
     depth, rows, cols, channels = input_shape
     flat = ResNet34((rows, cols, 3), include_top=False, pool=2)
     fill_flat(flat, encoder_weights if weights is None else None, _IMAGENET)
@@ -96,16 +98,6 @@ def _up(parts: list[Any], filters: int, up_filters: int, name: str) -> Any:
     return layers.Conv3DTranspose(
         up_filters, (1, 4, 4), strides=(1, 2, 2), padding="same", activation="relu", name=f"{name}_up"
     )(x)
-
-
-def _check(input_shape: tuple[int | None, ...], activation: str) -> None:
-    if len(input_shape) != 4:
-        raise ValueError(f"input_shape={tuple(input_shape)}: (depth, rows, cols, channels) is needed.")
-    for axis, length in zip(("rows", "cols"), input_shape[1:3], strict=True):
-        if length is not None and (length <= 0 or length % 32):
-            raise ValueError(f"input_shape={tuple(input_shape)}: {axis} is {length}; a multiple of 32 is needed.")
-    if activation not in ("softmax", "sigmoid"):
-        raise ValueError(f"activation={activation!r}: 'softmax' or 'sigmoid' is needed.")
 
 
 def _arguments(recipe: Recipe) -> dict[str, Any]:

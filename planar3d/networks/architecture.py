@@ -1,6 +1,6 @@
 """What training, weights files and reports need to know of a network, beside the function that builds it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,24 @@ class Architecture:
     source: Callable[[Arguments], WeightSource]
     feature_levels: Callable[[Arguments], Mapping[str, int]] = _none
     told: Callable[[Mapping[str, np.ndarray]], dict[str, Any]] = _none
+
+
+def check_input_shape(input_shape: Sequence[int | None], divisors: Sequence[int], whose: str) -> None:
+    """Raise a `ValueError` unless an input is (depth, rows, cols, channels), the first three as the divisors ask.
+
+    Args:
+        input_shape: sizes, or None where they are open.
+        divisors: of depth, rows and cols.
+        whose: the network or encoder that asks.
+    """
+    if len(input_shape) != 4:
+        raise ValueError(f"input_shape={tuple(input_shape)}: (depth, rows, cols, channels) is needed.")
+    for axis, length, divisor in zip(("depth", "rows", "cols"), input_shape[:3], divisors, strict=True):
+        if length is not None and (length <= 0 or length % divisor):
+            raise ValueError(
+                f"input_shape={tuple(input_shape)}: {axis} is {length}, but {whose} halves it level by level, so it "
+                f"must be a multiple of {divisor}."
+            )
 
 
 def layers_with_weights(network: keras.Model) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from keras import layers
 
 from planar3d.errors import RecipeError
-from planar3d.networks.architecture import Architecture, layers_with_weights
+from planar3d.networks.architecture import Architecture, check_input_shape, layers_with_weights
 from planar3d.networks.blocks import dilated_residual_level
 from planar3d.networks.encoder_weights import EncoderWeights
 from planar3d.networks.encoders import ENCODERS, levels_of
@@ -110,15 +110,7 @@ def _check(input_shape: Sequence[int | None], encoder: str, encoder_depth: int) 
         raise ValueError(f"encoder_depth={encoder_depth}: an odd number of slices is needed, around a middle one.")
     if encoder_depth > 1 and not ENCODERS[encoder].depths:
         raise ValueError(f"encoder_depth={encoder_depth}: {encoder} is planar; leave it at 1.")
-    if len(input_shape) != 4:
-        raise ValueError(f"input_shape={tuple(input_shape)}: (depth, rows, cols, channels) is needed.")
-    divisors = ENCODERS[encoder].divisors
-    for axis, length, divisor in zip(("depth", "rows", "cols"), input_shape[:3], divisors, strict=True):
-        if length is not None and (length <= 0 or length % divisor):
-            raise ValueError(
-                f"input_shape={tuple(input_shape)}: {axis} is {length}, but {encoder} halves it level by level, so it "
-                f"must be a multiple of {divisor}."
-            )
+    check_input_shape(input_shape, ENCODERS[encoder].divisors, encoder)
 
 
 def _arguments(recipe: Recipe) -> dict[str, Any]:

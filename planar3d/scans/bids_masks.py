@@ -3,8 +3,9 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def find_lesion_masks(dataset: Path, scans: Sequence[Path]) -> dict[Path, Path]:
     """
     derivatives = dataset / "derivatives"
     files, closed = files_within(derivatives, leave={"sourcedata"}) if os.path.isdir(derivatives) else ([], {})
+    is_ours = cache(lambda folder: made_by_planar3d(read_json_object(folder / DESCRIPTION)))
     sidecars: dict[Path, list[Path]] = defaultdict(list)
     for path in files:
         if path.name.endswith(".json"):
@@ -59,7 +61,7 @@ def find_lesion_masks(dataset: Path, scans: Sequence[Path]) -> dict[Path, Path]:
         masks: dict[Path, list[Path]] = {scan: [] for scan in own_scans}
         refused: list[str] = []
         for path in by_subject[subject]:
-            reason = _why_no_lesion_mask(derivatives, sidecars, path)
+            reason = _why_no_lesion_mask(derivatives, sidecars, path, is_ours)
             owners = _owners(path, own_scans)
             if not reason and len(owners) == 1:
                 masks[owners[0]].append(path)
@@ -95,7 +97,9 @@ def _missing(dataset: Path, near: dict[Path, list[str]], count: int) -> str:
     )
 
 
-def _why_no_lesion_mask(derivatives: Path, sidecars: Mapping[Path, Sequence[Path]], path: Path) -> str:
+def _why_no_lesion_mask(
+    derivatives: Path, sidecars: Mapping[Path, Sequence[Path]], path: Path, is_ours: Callable[[Path], bool]
+) -> str:
     """Why a file is not taken for the lesion mask of a raw FLAIR scan; empty if it is one."""
     name = _name(path)
     folders = [folder for folder in path.parents if folder == derivatives or derivatives in folder.parents]
@@ -106,7 +110,7 @@ def _why_no_lesion_mask(derivatives: Path, sidecars: Mapping[Path, Sequence[Path
     if any(other.lower() != "flair" for other in (*name.others[:-1], name.entities.get("mod", "flair"))):
         return "it is of another contrast"
     about = _about([beside for folder in reversed(folders) for beside in sidecars.get(folder, ())], path)
-    if made_by_planar3d(about) or any(made_by_planar3d(read_json_object(folder / DESCRIPTION)) for folder in folders):
+    if made_by_planar3d(about) or any(map(is_ours, folders)):
         return "planar3d made it"
     label = name.entities.get("label", "")
     called = label.lower() == "l" or _LESION.fullmatch(label or name.entities.get("desc", ""))

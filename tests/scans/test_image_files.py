@@ -66,20 +66,11 @@ def test_all_files_are_found_once_through_links_and_none_that_is_hidden(tmp_path
     assert closed == {}
 
 
-def test_a_closed_folder_is_named(tmp_path, monkeypatch):
-    (tmp_path / "closed").mkdir()
+def test_a_closed_folder_is_named(tmp_path, closed_folder):
     (tmp_path / "a.nii").touch()
-    listdir = os.listdir  # root may open every folder, so the refusal is made here
-
-    def refuse(place):
-        if Path(place).name == "closed":
-            raise PermissionError(13, "Permission denied")
-        return listdir(place)
-
-    monkeypatch.setattr(os, "listdir", refuse)
     found, closed = files_within(tmp_path)
     assert found == [tmp_path / "a.nii"]
-    assert "closed cannot be opened (Permission denied)" in closed[tmp_path / "closed"]
+    assert "closed cannot be opened (Permission denied)" in closed[closed_folder]
 
 
 def test_files_that_differ_in_their_suffix_stand_together_gzipped_nifti_first():

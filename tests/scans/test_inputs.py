@@ -1,6 +1,5 @@
 """Whatever is given, it is found which scans are meant, each gets a name of its own, and the rest is explained."""
 
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -92,16 +91,8 @@ def test_a_folder_of_nothing_that_can_be_read_is_explained(tmp_path, name):
         find_inputs([tmp_path])
 
 
-def test_a_closed_folder_is_among_the_inputs(tmp_path, monkeypatch):
+def test_a_closed_folder_is_among_the_inputs(tmp_path, closed_folder):
     _touch(tmp_path, "a_FLAIR.nii", "closed/b_FLAIR.nii")
-    listdir = os.listdir  # root may open every folder, so the refusal is made here
-
-    def refuse(place):
-        if Path(place).name == "closed":
-            raise PermissionError(13, "Permission denied")
-        return listdir(place)
-
-    monkeypatch.setattr(os, "listdir", refuse)
     assert [item.problem and item.path.name for item in find_inputs([tmp_path])] == ["", "closed"]
 
 
