@@ -63,6 +63,12 @@ _FORMAT_1: dict[str, Any] = {
 DEFAULTS: dict[int, Mapping[str, Any]] = {1: _FORMAT_1}
 
 
+def check_is_recipe(content: Any, source: str) -> None:
+    """Raise a `RecipeError` that names the source unless JSON values can be a recipe."""
+    if not isinstance(content, dict) or "name" not in content:
+        raise RecipeError(f"{source} is not a recipe: a JSON object with at least 'name' is needed.")
+
+
 def written_fields(content: Mapping[str, Any]) -> dict[str, Any]:
     """All fields of a recipe that this package wrote, those that it lacks with the values of its format.
 

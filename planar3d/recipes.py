@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from planar3d.errors import RecipeError
-from planar3d.recipe_formats import FORMAT, written_fields
+from planar3d.recipe_formats import FORMAT, check_is_recipe, written_fields
 from planar3d.recipe_values import RANGES, field_value
 
 _HEAD_MM = 150.0
@@ -153,7 +153,7 @@ class Recipe:
 
         A field that is not there has the value of the recipe's format, never that of today's recipe of its name.
         """
-        _check_is_recipe(content, source)
+        check_is_recipe(content, source)
         try:
             return PAPER.changed(**written_fields(content))
         except RecipeError as error:
@@ -175,18 +175,13 @@ def find_recipe(name_or_file: str) -> Recipe:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise RecipeError(f"{path} is not a recipe: it is not JSON ({error}).") from None
-    _check_is_recipe(content, str(path))
+    check_is_recipe(content, str(path))
     if "format" in content:
         return Recipe.from_json(content, str(path))
     try:
         return RECIPES.get(str(content["name"]), PAPER).changed(**content)
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from None
-
-
-def _check_is_recipe(content: Any, source: str) -> None:
-    if not isinstance(content, dict) or "name" not in content:
-        raise RecipeError(f"{source} is not a recipe: a JSON object with at least 'name' is needed.")
 
 
 _TYPES: types.MappingProxyType[str, Any] = types.MappingProxyType(typing.get_type_hints(Recipe))

@@ -43,18 +43,20 @@ def write_nifti(tmp_path):
 
 
 @pytest.fixture
-def closed_folder(tmp_path, monkeypatch):
-    """A folder that cannot be opened; root may open every one, so the refusal is made here."""
-    folder, listdir = tmp_path / "closed", os.listdir
-    folder.mkdir()
+def close_folder(monkeypatch):
+    """Make a folder one that cannot be opened; root may open every one, so the refusal is made here."""
 
-    def refuse(place):
-        if Path(place) == folder:
-            raise PermissionError(13, "Permission denied")
-        return listdir(place)
+    def close(folder):
+        listdir = os.listdir
 
-    monkeypatch.setattr(os, "listdir", refuse)
-    return folder
+        def refuse(place):
+            if Path(place) == folder:
+                raise PermissionError(13, "Permission denied")
+            return listdir(place)
+
+        monkeypatch.setattr(os, "listdir", refuse)
+
+    return close
 
 
 @pytest.fixture

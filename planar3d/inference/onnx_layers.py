@@ -9,7 +9,7 @@ import numpy as np
 from keras import layers
 
 from planar3d.errors import Planar3DError
-from planar3d.inference.padding import Range, same_padding, transposed_padding
+from planar3d.inference.padding import Range, layer_padding, transposed_padding
 
 # Axes of Keras in the order of ONNX, and back.
 CHANNELS_FIRST, CHANNELS_LAST = (0, 4, 1, 2, 3), (0, 2, 3, 4, 1)
@@ -56,7 +56,7 @@ def unknown(name: str, setting: str, value: Any) -> Planar3DError:
 
 
 def _convolution(graph: Graph, name: str, layer: Any, tensors: Sequence[Tensor]) -> str:
-    pads = _pads(name, layer, layer.kernel_size, layer.dilation_rate, tensors[0])
+    pads = _in_order(layer_padding(name, layer, layer.kernel_size, layer.dilation_rate, tensors[0].shape[1:-1]))
     return _weighed(graph, name, layer, tensors[0], "Conv", group=layer.groups, pads=pads)
 
 
@@ -84,31 +84,13 @@ def _weighed(graph: Graph, name: str, layer: Any, source: Tensor, op: str, **att
     return _activated(graph, name, layer.activation, graph.add(op, name, inputs, **spans, **attributes))
 
 
-def _pads(name: str, layer: Any, extents: Sequence[int], dilations: Sequence[int], tensor: Tensor) -> list[int]:
-    """Entries before each axis, then behind."""
-    pads = []
-    for extent, dilation, stride, length in zip(extents, dilations, layer.strides, tensor.shape[1:-1], strict=True):
-        reach = (extent - 1) * dilation + 1
-        if layer.padding == "valid":
-            pads.append((0, 0))
-        elif length is None and stride > 1:
-            raise Planar3DError(
-                f"Layer {name} pads an axis of unknown length at stride {stride}; build the network with its sizes "
-                "known."
-            )
-        else:
-            # At stride 1 the length does not matter.
-            pads.append(same_padding(length or reach, reach, stride))
-    return _in_order(pads)
-
-
 def _in_order(pads: Sequence[Range]) -> list[int]:
     return [before for before, _ in pads] + [behind for _, behind in pads]
 
 
 def _pooling(op: str, **attributes: Any) -> Callable[..., str]:
     def write(graph: Graph, name: str, layer: Any, tensors: Sequence[Tensor]) -> str:
-        pads = _pads(name, layer, layer.pool_size, (1, 1, 1), tensors[0])
+        pads = _in_order(layer_padding(name, layer, layer.pool_size, (1, 1, 1), tensors[0].shape[1:-1]))
         return graph.add(
             op,
             name,

@@ -1,5 +1,10 @@
 """The zeros that Keras puts around what convolutions and poolings take, axis by axis, as TensorFlow has them."""
 
+from collections.abc import Sequence
+from typing import Any
+
+from planar3d.errors import Planar3DError
+
 Range = tuple[int, int]  # before and behind, or from and to
 
 
@@ -12,6 +17,36 @@ def same_padding(length: int, extent: int, stride: int) -> Range:
         stride: entries from one place of the kernel to the next.
     """
     return halves(max((-(-length // stride) - 1) * stride + extent - length, 0))
+
+
+def layer_padding(
+    name: str, layer: Any, extents: Sequence[int], dilations: Sequence[int], lengths: Sequence[int | None]
+) -> list[Range]:
+    """Zeros before and behind each axis of what a convolution or pooling takes.
+
+    Args:
+        name: of the layer, for the error.
+        layer: of Keras; gives padding and strides.
+        extents, dilations: of its kernel or pool.
+        lengths: entries of each axis, None where they are open.
+
+    Raises:
+        Planar3DError: an open axis whose padding depends on its length.
+    """
+    pads = []
+    for extent, dilation, stride, length in zip(extents, dilations, layer.strides, lengths, strict=True):
+        reach = (extent - 1) * dilation + 1
+        if layer.padding == "valid":
+            pads.append((0, 0))
+        elif length is None and stride > 1:
+            raise Planar3DError(
+                f"Layer {name} pads an axis of unknown length at stride {stride}; build the network with its "
+                "sizes known."
+            )
+        else:
+            # At stride 1 the length does not matter.
+            pads.append(same_padding(length or reach, reach, stride))
+    return pads
 
 
 def transposed_padding(extent: int, stride: int, padding: str) -> tuple[Range, int]:

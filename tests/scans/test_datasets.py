@@ -1,7 +1,5 @@
 """Data sets are found by their layout; what is missing is named."""
 
-import os
-
 import pytest
 
 from planar3d.errors import DatasetError, Planar3DError
@@ -79,16 +77,9 @@ def test_a_patient_with_a_mask_but_no_scan_is_named(tmp_path, names):
         find_cases(tmp_path)
 
 
-def test_a_closed_folder_is_named(tmp_path, monkeypatch):
+def test_a_closed_folder_is_named(tmp_path, close_folder):
     _touch(tmp_path, "01016SACH/3DFLAIR.nii", "01016SACH/Consensus.nii", "01038PAGU/3DFLAIR.nii")
-    listdir = os.listdir  # root may open every folder, so the refusal is made here
-
-    def refuse(place):
-        if str(place).endswith("PAGU"):
-            raise PermissionError(13, "Permission denied")
-        return listdir(place)
-
-    monkeypatch.setattr(os, "listdir", refuse)
+    close_folder(tmp_path / "01038PAGU")
     with pytest.raises(DatasetError, match=r"01038PAGU cannot be opened \(Permission denied\)"):
         find_cases(tmp_path)
 

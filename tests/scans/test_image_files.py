@@ -66,11 +66,13 @@ def test_all_files_are_found_once_through_links_and_none_that_is_hidden(tmp_path
     assert closed == {}
 
 
-def test_a_closed_folder_is_named(tmp_path, closed_folder):
+def test_a_closed_folder_is_named(tmp_path, close_folder):
+    (tmp_path / "closed").mkdir()
     (tmp_path / "a.nii").touch()
+    close_folder(tmp_path / "closed")
     found, closed = files_within(tmp_path)
     assert found == [tmp_path / "a.nii"]
-    assert "closed cannot be opened (Permission denied)" in closed[closed_folder]
+    assert "closed cannot be opened (Permission denied)" in closed[tmp_path / "closed"]
 
 
 def test_files_that_differ_in_their_suffix_stand_together_gzipped_nifti_first():

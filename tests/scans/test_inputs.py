@@ -91,8 +91,9 @@ def test_a_folder_of_nothing_that_can_be_read_is_explained(tmp_path, name):
         find_inputs([tmp_path])
 
 
-def test_a_closed_folder_is_among_the_inputs(tmp_path, closed_folder):
+def test_a_closed_folder_is_among_the_inputs(tmp_path, close_folder):
     _touch(tmp_path, "a_FLAIR.nii", "closed/b_FLAIR.nii")
+    close_folder(tmp_path / "closed")
     assert [item.problem and item.path.name for item in find_inputs([tmp_path])] == ["", "closed"]
 
 
