@@ -113,7 +113,9 @@ def train_fold(run: Run, number: int, notify: Notify) -> keras.Model:
         RunError: another process is at this round.
     """
     with _held(run, number):
-        return _train(run, number, notify)
+        network = _train(run, number, notify)
+        network.load_weights(run.fold(number) / "best.weights.h5")
+        return network
 
 
 @contextmanager
@@ -146,7 +148,6 @@ def _train(run: Run, number: int, notify: Notify) -> keras.Model:
     card = training_card(recipe, data, fold, number, len(run.folds))
     fit(network, trained, samples, training, validation, recipe, folder, notify, card)
     write_card(folder / "best.weights.h5")
-    network.load_weights(folder / "best.weights.h5")
     return network
 
 

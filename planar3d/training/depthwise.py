@@ -1,5 +1,8 @@
-"""Planar convolutions of each channel by itself, on images: TensorFlow has grouped convolutions of volumes on CPUs by
-XLA alone, whose gradients take a hundred times as long."""
+"""Planar convolutions of each channel by itself, computed on images.
+
+On CPUs TensorFlow has grouped convolutions of volumes by XLA alone. With them a training step of a planar res-u-net
+over EfficientNet-Lite0 takes 14 times as long (two windows of 16×32×32, two cores of an AMD EPYC).
+"""
 
 from collections.abc import Sequence
 from typing import Any
