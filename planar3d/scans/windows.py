@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from planar3d.scans.composition import compose_tiles
+
 # Grey levels by unit of the network's input.
 INPUT_SCALE = 128
 
@@ -67,16 +69,11 @@ def compose(windows: np.ndarray, stride: int = 8, slices: int | None = None) -> 
     windows = np.asarray(windows)
     depth = windows.shape[1]
     _check(depth, stride)
-    margin = (depth - stride) // 2
-    middle = windows[:, margin : margin + stride].reshape(-1, *windows.shape[2:])
-    volume = np.concatenate([windows[0, :margin], middle, windows[-1, margin + stride :]])
-    if slices is None:
-        return volume
-    if not 0 < slices <= len(volume):
-        raise ValueError(
-            f"slices={slices}, but {len(windows)} windows of {depth} at stride {stride} give {len(volume)}."
-        )
-    return volume[:slices]
+    starts = range(0, len(windows) * stride, stride)
+    covered = starts[-1] + depth
+    if slices is not None and not 0 < slices <= covered:
+        raise ValueError(f"slices={slices}, but {len(windows)} windows of {depth} at stride {stride} give {covered}.")
+    return compose_tiles(windows, [starts], [covered])[:slices]
 
 
 def threshold(

@@ -21,6 +21,8 @@ def test_composition_takes_the_slices_of_equation_1():
     for window in range(1, 30):
         np.testing.assert_array_equal(composed[4 + 8 * window : 12 + 8 * window], window * 100 + np.arange(5, 13))
     np.testing.assert_array_equal(composed[-12:], 3000 + np.arange(5, 17))
+    for slices in (1, 100, 255):
+        np.testing.assert_array_equal(compose(windows, slices=slices), composed[:slices])
 
 
 @pytest.mark.parametrize(("depth", "stride"), [(16, 8), (16, 16), (16, 4), (32, 8), (5, 3), (1, 1)])
