@@ -1,0 +1,151 @@
+"""What all targets share: from labels to the channels of a network's output, and to the masks that are scored."""
+
+import re
+import typing
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from planar3d.errors import RecipeError, ScanError
+from planar3d.recipe_values import field_value
+
+Labels = tuple[int, ...]
+Grid = Sequence[float] | np.ndarray  # a voxel's edges in mm, or an affine, as `voxel_mm3` takes them
+_TOLERANCE = 1e-3  # of a label; some files hold 1.00000006 for 1
+_SHOWN = 6  # labels of a file that a sentence lists
+
+
+class Targets:
+    """What a network learns of a label map, and how its output becomes one. Subclasses are frozen dataclasses.
+
+    Attributes:
+        name: in `TARGETS`.
+        activation: of the network's output.
+        channels: the labels that each channel of the output stands for.
+        scored: what is scored, by name, and the labels that it consists of.
+
+    Raises:
+        RecipeError: fields that are wrong or do not go together.
+    """
+
+    name: ClassVar[str]
+    activation: ClassVar[Literal["sigmoid", "softmax"]]
+
+    def __post_init__(self) -> None:
+        kinds = typing.get_type_hints(type(self))
+        for field in fields(typing.cast(Any, self)):
+            value = field_value(field.name, kinds[field.name], getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+        self.check()
+
+    def check(self) -> None:
+        """Raise a `RecipeError` where fields do not go together."""
+
+    @property
+    @abstractmethod
+    def channels(self) -> tuple[Labels, ...]: ...  # noqa: D102
+
+    @property
+    @abstractmethod
+    def scored(self) -> dict[str, Labels]: ...  # noqa: D102
+
+    @abstractmethod
+    def assign(self, probabilities: np.ndarray, highest: float | None = None) -> np.ndarray:
+        """The label of each voxel by its own probabilities, before any rule on what is too small.
+
+        Args:
+            probabilities: floats (slices, …, outputs) in [0, 1].
+            highest: the highest probability of the scan, where these are of a part of it.
+
+        Returns:
+            uint8 (slices, …).
+        """
+
+    def decode(self, probabilities: np.ndarray, spacing: Grid) -> np.ndarray:
+        """The label map of a whole scan.
+
+        Args:
+            probabilities: floats (slices, rows, cols, outputs) in [0, 1].
+            spacing: the voxel's edges in mm, one per axis, or the grid's affine (4×4 or its 3×3), for a sheared grid.
+
+        Returns:
+            uint8 (slices, rows, cols), with labels as the data set writes them.
+        """
+        return self.assign(probabilities)
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the network's output."""
+        return len(self.channels)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of what is scored."""
+        return tuple(self.scored)
+
+    def encode(self, labels: np.ndarray) -> np.ndarray:
+        """What the network is to give for a label map: uint8 {0, 1} (…, outputs).
+
+        Encode before anything is interpolated: no voxel halfway between the labels 0 and 4 is of label 2.
+        """
+        encoded = np.empty((*np.shape(labels), self.outputs), np.uint8)
+        for number, values in enumerate(self.channels):
+            encoded[..., number] = _among(labels, values)
+        return encoded
+
+    def masks(self, labels: np.ndarray) -> dict[str, np.ndarray]:
+        """A boolean mask of each thing that is scored, by name."""
+        return {name: _among(labels, values) for name, values in self.scored.items()}
+
+    def check_labels(self, labels: np.ndarray, source: str) -> None:
+        """Refuse a label map that holds labels which the targets do not know.
+
+        Args:
+            labels: (slices, rows, cols).
+            source: its file, for the sentence.
+
+        Raises:
+            ScanError: the labels that were found, and those that were expected.
+        """
+        known = sorted({0}.union(*self.channels))
+        found: set[float] = set()
+        for slab in np.asarray(labels):
+            found.update(np.unique(slab).tolist())
+            if len(found) > 10 * len(known):
+                break
+        if all(min(abs(value - label) for label in known) <= _TOLERANCE for value in found):
+            return
+        shown = ", ".join(f"{value:g}" for value in sorted(found)[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
+        meant = ", ".join(f"{name}={'+'.join(map(str, values))}" for name, values in self.scored.items())
+        raise ScanError(
+            f"{source} holds the labels {shown}; the targets know {', '.join(map(str, known))} ({meant}). Set the "
+            "targets to the labels of this data set, or name the right label map."
+        )
+
+
+def regions_of(field: str, texts: tuple[str, ...]) -> dict[str, Labels]:
+    """Names and labels of `("WT=1+2+4", …)`.
+
+    Raises:
+        RecipeError: something else, a name that is there twice, or nothing.
+    """
+    found: dict[str, Labels] = {}
+    for text in texts or ("",):
+        name, _, labels = text.partition("=")
+        values = tuple(map(int, labels.split("+"))) if re.fullmatch(r"[0-9]+(\+[0-9]+)*", labels) else ()
+        if not name or name in found or not values or not all(0 < value < 256 for value in values):
+            raise RecipeError(f"{field}={text!r}: a name of its own and labels from 1 to 255, as in WT=1+2+4.")
+        found[name] = values
+    return found
+
+
+def _among(labels: np.ndarray, values: Labels) -> np.ndarray:
+    """Whether each label is one of the values; a byte a voxel."""
+    labels = np.rint(labels) if np.asarray(labels).dtype.kind == "f" else np.asarray(labels)
+    among = labels == values[0]
+    for value in values[1:]:
+        among |= labels == value
+    return among

@@ -1,0 +1,157 @@
+"""Targets by name: lesions, classes and regions. A new one is a class here, and its name in `TARGETS`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import ndimage
+
+from planar3d.errors import RecipeError
+from planar3d.scans.grid import voxel_mm3
+from planar3d.scans.labels import Grid, Labels, Targets, regions_of
+from planar3d.scans.windows import threshold
+
+# Headers hold float32 edges: what is exactly as large as the smallest must not be dropped by their rounding.
+_ROUNDING = 1 - 1e-6
+
+
+@dataclass(frozen=True)
+class Binary(Targets):
+    """Lesions: 1 where their probability is above the threshold, in lesions that are large enough.
+
+    A lesion is a connected component over faces, as in `lesion_table` and `lesion_scores`.
+
+    Source: Kolarik 2020, section 3.2.
+    """
+
+    name = "binary"
+    activation = "sigmoid"
+
+    threshold: float = 16.0  # of 256
+    threshold_rule: Literal["absolute", "released"] = "absolute"  # "released": relative to the highest probability
+    smallest_lesion_mm3: float = 0.0  # that stays in a mask; 0 keeps all
+
+    def check(self) -> None:  # noqa: D102
+        if not 0 <= self.threshold <= 256:
+            raise RecipeError(f"threshold is {self.threshold!r}, but a threshold from 0 to 256 is needed.")
+        _check_smallest("smallest_lesion_mm3", self.smallest_lesion_mm3)
+
+    @property
+    def channels(self) -> tuple[Labels, ...]:  # noqa: D102
+        return ((1,),)
+
+    @property
+    def scored(self) -> dict[str, Labels]:  # noqa: D102
+        return {"lesion": (1,)}
+
+    def assign(self, probabilities: np.ndarray, highest: float | None = None) -> np.ndarray:  # noqa: D102
+        return threshold(probabilities[..., 0], self.threshold, self.threshold_rule, highest)
+
+    def decode(self, probabilities: np.ndarray, spacing: Grid) -> np.ndarray:  # noqa: D102
+        mask = self.assign(probabilities)
+        smallest_voxels = self.smallest_lesion_mm3 / voxel_mm3(spacing) * _ROUNDING
+        found = ndimage.find_objects(mask)
+        if found and smallest_voxels > 1:
+            inside = mask[found[0]]
+            lesions, _ = ndimage.label(inside)
+            inside[(np.bincount(lesions.ravel()) < smallest_voxels)[lesions]] = 0
+        return mask
+
+
+@dataclass(frozen=True)
+class Classes(Targets):
+    """One class a voxel by softmax, the background first: the label of the most probable class.
+
+    Source: Wacker 2019, section III.A; what is scored there are regions.
+    """
+
+    name = "classes"
+    activation = "softmax"
+
+    classes: tuple[str, ...] = ("lesion=1",)  # besides the background, each with its label
+    regions: tuple[str, ...] = ()  # what is scored, e.g. WT=1+2+4; without any the classes
+
+    def check(self) -> None:  # noqa: D102
+        labels = list(regions_of("classes", self.classes).values())
+        if len({label for label, *_ in labels}) < sum(map(len, labels)):
+            raise RecipeError(f"classes={','.join(self.classes)}: each class needs one label of its own.")
+        unknown = sorted(set().union(*self.scored.values()).difference(*labels))
+        if unknown:
+            raise RecipeError(f"regions={','.join(self.regions)}: no class has the label {unknown[0]}.")
+
+    @property
+    def channels(self) -> tuple[Labels, ...]:  # noqa: D102
+        return (0,), *regions_of("classes", self.classes).values()
+
+    @property
+    def scored(self) -> dict[str, Labels]:  # noqa: D102
+        return regions_of("regions", self.regions or self.classes)
+
+    def assign(self, probabilities: np.ndarray, highest: float | None = None) -> np.ndarray:  # noqa: D102
+        labels = np.array(self.channels, np.uint8)[:, 0]
+        assigned = np.empty(probabilities.shape[:-1], np.uint8)
+        for number, slab in enumerate(probabilities):  # argmax takes eight bytes a voxel
+            assigned[number] = labels[np.argmax(slab, axis=-1)]
+        return assigned
+
+
+@dataclass(frozen=True)
+class Regions(Targets):
+    """Regions within one another, a sigmoid each: where it is above 0.5 the label of that region is written.
+
+    They are written in turn, the outermost first, so that a voxel gets the label of the innermost one that holds it.
+
+    Source: Messaoudi 2023, section 3.1.3; `order` is what nnU-Net calls `regions_class_order`.
+    """
+
+    name = "regions"
+    activation = "sigmoid"
+
+    regions: tuple[str, ...] = ("WT=1+2+4", "TC=1+4", "ET=4")  # each with its labels, the outermost first
+    order: tuple[int, ...] = (2, 1, 4)  # the label that each region writes
+    smallest_innermost_mm3: float = 0.0  # less of the innermost region gets the label of the one around it
+
+    def check(self) -> None:
+        """Try with each label whether its regions are the same after it was encoded and decoded."""
+        _check_smallest("smallest_innermost_mm3", self.smallest_innermost_mm3)
+        said = f"regions={','.join(self.regions)}, order={','.join(map(str, self.order))}"
+        if len(self.order) != self.outputs or not all(0 < label < 256 for label in self.order):
+            raise RecipeError(f"{said}: one label from 1 to 255 is needed for each region.")
+        labels = np.array(sorted({0}.union(*self.channels)))
+        written = self.assign(self.encode(labels))
+        wrong = np.any(self.encode(labels) != self.encode(written), axis=-1)
+        if wrong.any():
+            raise RecipeError(
+                f"{said}: label {labels[wrong][0]} would come back as {written[wrong][0]}, which is of other regions. "
+                "List the outermost region first, and for each a label that no inner one has."
+            )
+
+    @property
+    def channels(self) -> tuple[Labels, ...]:  # noqa: D102
+        return tuple(self.scored.values())
+
+    @property
+    def scored(self) -> dict[str, Labels]:  # noqa: D102
+        return regions_of("regions", self.regions)
+
+    def assign(self, probabilities: np.ndarray, highest: float | None = None) -> np.ndarray:  # noqa: D102
+        assigned = np.zeros(probabilities.shape[:-1], np.uint8)
+        for number, label in enumerate(self.order):
+            assigned[probabilities[..., number] > 0.5] = label
+        return assigned
+
+    def decode(self, probabilities: np.ndarray, spacing: Grid) -> np.ndarray:  # noqa: D102
+        assigned = self.assign(probabilities)
+        around, innermost = (0, *self.order)[-2:]
+        inside = assigned == innermost
+        if np.count_nonzero(inside) * voxel_mm3(spacing) < self.smallest_innermost_mm3 * _ROUNDING:
+            assigned[inside] = around
+        return assigned
+
+
+TARGETS: dict[str, type[Targets]] = {made.name: made for made in (Binary, Classes, Regions)}
+
+
+def _check_smallest(field: str, value: float) -> None:
+    if value < 0:
+        raise RecipeError(f"{field} is {value!r}, but it must not be negative.")
