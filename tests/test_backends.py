@@ -44,7 +44,7 @@ if backend != "tensorflow":
 import keras
 import numpy as np
 from test_backends import tiny
-from planar3d.inference.windowed import predict_samples
+from planar3d.inference.tiled import WindowedInference
 from planar3d.recipes import Recipe
 from planar3d.training.fit import fit, guard_precision, make_deterministic
 from planar3d.training.precision import built_with
@@ -85,7 +85,7 @@ def train(name, stop_after=None, recipe=recipe):
 make_deterministic()
 network = tiny()
 load_weights(network, folder / "start.weights.h5", strict=True)
-probabilities = predict_samples(network, ScanSamples(scans[0][:1], [], recipe), recipe)
+probabilities = WindowedInference(network, recipe)(scans[0][0])
 np.save(folder / backend / "probabilities.npy", probabilities)
 
 losses, whole, _ = train("whole")

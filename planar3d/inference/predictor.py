@@ -11,7 +11,7 @@ from planar3d.errors import Planar3DError, RecipeError
 from planar3d.inference.keras_engine import KerasEngine
 from planar3d.inference.plan import make_plan
 from planar3d.inference.shared import SharedInference
-from planar3d.inference.windowed import WindowedInference
+from planar3d.inference.tiled import WindowedInference
 from planar3d.recipes import PAPER, Recipe
 from planar3d.scans.windows import threshold
 from planar3d.training.backends import on_gpu

@@ -1,0 +1,145 @@
+"""Tile by tile: every tile through the whole network by itself, then composed."""
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from functools import partial
+from itertools import product
+
+import keras
+import numpy as np
+
+from planar3d.errors import RecipeError
+from planar3d.extras import extra
+from planar3d.inference.onnx_graph import onnx_model
+from planar3d.pipeline import one_ahead
+from planar3d.recipes import Recipe
+from planar3d.scans.composition import compose_tiles, cut_tile
+from planar3d.scans.tiles import DepthWindows, Lengths, Tiles, tile_shape
+from planar3d.scans.windows import network_input
+from planar3d.training.precision import in_precision, precision_of
+
+Progress = Callable[[int, int], None]
+Compute = Callable[[np.ndarray], np.ndarray]  # both (tiles, slices, rows, cols, channels)
+
+
+def _on_keras(network: keras.Model, precision: str) -> Compute:
+    return in_precision(network, precision).predict_on_batch
+
+
+def _on_openvino(network: keras.Model, precision: str) -> Compute:
+    with extra("openvino", "engine='openvino' needs"):
+        import onnx  # noqa: F401  # the graph is written with it
+        import openvino
+    core = openvino.Core()
+    model = core.read_model(onnx_model(in_precision(network, "float32"), {}).SerializeToString())
+    hints = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32", "PERFORMANCE_HINT": "LATENCY"}
+    compiled = core.compile_model(model, "CPU", hints)
+    return lambda batch: compiled({"input": np.ascontiguousarray(batch)})[0]
+
+
+_ENGINES = {"keras": ("Keras", _on_keras), "openvino": ("OpenVINO", _on_openvino)}
+
+
+def _as_float32(tiles: np.ndarray) -> np.ndarray:
+    return tiles.astype(np.float32, copy=False)
+
+
+class TiledInference:
+    """Predicts volumes of any size, with any number of channels at either end.
+
+    Args:
+        network: takes (batch, slices, rows, cols, channels) and gives as many voxels, with channels of its own.
+        tiles: their shape, and how they are composed.
+        as_input: makes what the network takes, (tiles, slices, rows, cols, channels), of tiles as they were cut.
+        batch_size: tiles at once.
+        air: what an empty voxel of the volumes holds, which patches read outside of them.
+        engine: `"keras"`; or `"openvino"`, faster on CPUs, for networks that can be written as ONNX.
+        precision: `"float32"` or `"bf16"`; by default the network's own.
+
+    Raises:
+        RecipeError: an unknown engine.
+        Planar3DError: the engine is not installed, or does not know a layer.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        tiles: Tiles,
+        as_input: Callable[[np.ndarray], np.ndarray] = _as_float32,
+        batch_size: int = 1,
+        air: float = 0.0,
+        engine: str = "keras",
+        precision: str | None = None,
+    ) -> None:
+        if engine not in _ENGINES:
+            raise RecipeError(f"engine={engine!r} is unknown; choose one of: {', '.join(map(repr, _ENGINES))}.")
+        name, build = _ENGINES[engine]
+        precision = precision or precision_of(network)
+        self.tiles, self.as_input, self.batch_size, self.air = tiles, as_input, batch_size, air
+        self.takes = network.input_shape[1:-1]
+        self.compute = build(network, precision)
+        self.description = f"tiled on {name}, {precision}"
+
+    def __call__(self, voxels: np.ndarray, progress: Progress | None = None) -> np.ndarray:
+        """Predict a volume.
+
+        Args:
+            voxels: (slices, rows, cols, …), in memory or mapped, as `as_input` takes its tiles.
+            progress: called with the tiles done and all of them.
+
+        Returns:
+            float32 (slices, rows, cols, channels).
+
+        Raises:
+            RecipeError: the network takes tiles of another shape.
+        """
+        shape, starts = tile_shape(self.tiles, voxels.shape), self.tiles.starts(voxels.shape)
+        if any(taken not in (None, length) for taken, length in zip(self.takes, shape, strict=True)):
+            raise RecipeError(
+                f"The network takes {tuple(self.takes)} voxels, and tiles of the volume {voxels.shape[:3]} have "
+                f"{shape}; build the network for these, or change the tiles."
+            )
+        with closing(self._predicted(voxels, shape, list(product(*starts)), progress)) as tiles:
+            return compose_tiles(tiles, starts, voxels.shape[:3], self.tiles.overlap)
+
+    def _predicted(
+        self, volume: np.ndarray, shape: Lengths, places: Sequence[tuple[int, ...]], progress: Progress | None
+    ) -> Generator[np.ndarray, None, None]:
+        size = min(self.batch_size, len(places))
+
+        def read(batch: Sequence[tuple[int, ...]]) -> np.ndarray:
+            # The last batch is filled up, so that the network is compiled for one shape.
+            filled = [*batch, *[batch[-1]] * (size - len(batch))]
+            cut = [cut_tile(volume, place, shape, self.tiles.beyond, self.air) for place in filled]
+            return self.as_input(np.stack(cut))
+
+        done = 0
+        with one_ahead(read, (places[first : first + size] for first in range(0, len(places), size))) as coming:
+            for batch, made in coming:
+                predicted = np.asarray(self.compute(made.result()))
+                done += len(batch)
+                if progress:
+                    progress(done, len(places))
+                yield from predicted[: len(batch)].astype(np.float32, copy=False)
+
+
+class WindowedInference(TiledInference):
+    """Predicts prepared scans window by window, as the paper does.
+
+    Args:
+        network: takes (batch, depth, rows, cols, channels) and gives (batch, depth, rows, cols, 1).
+        recipe: depth and stride of the windows, and the channels.
+        batch_size: windows at once.
+    """
+
+    def __init__(self, network: keras.Model, recipe: Recipe, batch_size: int = 1) -> None:
+        as_input = partial(network_input, channels=recipe.channels)
+        super().__init__(network, DepthWindows(recipe.depth, recipe.stride), as_input, batch_size)
+        self.description = "windowed on Keras"
+
+    def __call__(self, voxels: np.ndarray, progress: Progress | None = None) -> np.ndarray:
+        """Predict lesion probabilities float32 (slices, rows, cols) of a prepared scan, uint8 of the same shape.
+
+        Source: Kolarik 2020, section 3.2 and eq. 1.
+        """
+        return super().__call__(voxels, progress)[..., 0]

@@ -1,0 +1,187 @@
+"""Tiled inference is the network on every tile, composed; by windows along depth and equation 1 it is the paper's."""
+
+import threading
+
+import keras
+import numpy as np
+import pytest
+from inference_networks import small_unet
+
+from planar3d.errors import Planar3DError, RecipeError
+from planar3d.inference.predictor import predict_volume
+from planar3d.inference.tiled import TiledInference
+from planar3d.recipes import PAPER
+from planar3d.scans.tiles import DepthWindows, Patches
+from planar3d.scans.windows import compose, cut_windows, network_input
+
+RECIPE = PAPER.changed(size=16, channels=1)
+TILE = (6, 8, 8)
+AVERAGED = Patches(TILE, (3, 4, 4), "average")
+
+
+def _depth_blur():
+    """A network whose output at a slice depends on its window, so that composition shows."""
+    x = keras.Input((16, 4, 4, 1))
+    y = keras.layers.Conv3D(1, (5, 1, 1), padding="same", activation="sigmoid")(x)
+    return keras.Model(x, y)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+@pytest.mark.parametrize("slices", [16, 64, 69])
+def test_a_volume_equals_its_windows_composed(batch_size, slices):
+    voxels = np.random.default_rng(0).integers(0, 255, (slices, 4, 4), np.uint8)
+    network = _depth_blur()
+    windows = cut_windows(voxels)
+    predicted = [network.predict_on_batch(network_input(window[None], 1))[0, ..., 0] for window in windows]
+    found = predict_volume(network, voxels, RECIPE, "windowed", batch_size=batch_size)
+    assert found.shape == voxels.shape and found.dtype == np.float32
+    expected = compose(np.stack(predicted), 8, slices)
+    np.testing.assert_allclose(found, expected, rtol=1e-5 if batch_size > 1 else 0)
+
+
+def test_progress_reaches_the_last_window():
+    seen = []
+    voxels = np.zeros((64, 4, 4), np.uint8)
+    predict_volume(
+        _depth_blur(), voxels, RECIPE, "windowed", batch_size=2, progress=lambda done, of: seen.append((done, of))
+    )
+    assert seen == [(2, 7), (4, 7), (6, 7), (7, 7)]
+
+
+def _local(outputs=3, channels=2, shape=TILE):
+    """What a voxel gives is of that voxel alone, so that no tiling shows."""
+    keras.utils.set_random_seed(0)
+    x = keras.Input((*shape, channels))
+    y = keras.layers.Conv3D(5, 1, activation="tanh")(x)
+    return keras.Model(x, keras.layers.Conv3D(outputs, 1, activation="softmax")(y))
+
+
+def _volume(*shape):
+    return np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("overlap", ["crop", "average", "gaussian"])
+@pytest.mark.parametrize("size", [(6, 8, 8), (7, 17, 13), (3, 21, 9), (4, 5, 11), (2, 3, 1)])
+def test_a_network_of_single_voxels_gives_the_same_whatever_the_tiles(overlap, size):
+    volume = _volume(*size, 2)
+    network = _local()
+    whole = network.layers[2](network.layers[1](volume[None]))[0]
+    found = TiledInference(network, Patches(TILE, (4, 4, 6), overlap), batch_size=4)(volume)
+    assert found.shape == (*size, 3) and found.dtype == np.float32
+    np.testing.assert_allclose(found, whole, atol=2e-6)
+
+
+def test_inside_of_the_borders_that_it_sees_a_convolution_cropped_is_that_of_the_whole_volume():
+    keras.utils.set_random_seed(0)
+    convolution = keras.layers.Conv3D(4, 3, padding="same")
+    x = keras.Input((6, 8, 8, 1))
+    network = keras.Model(x, convolution(x))
+    volume = _volume(15, 21, 18, 1)
+    # A tile's outermost voxels see zeros beyond it; with steps of 2 less than a tile they are cut off.
+    found = TiledInference(network, Patches(TILE, (4, 6, 6), "crop"))(volume)
+    np.testing.assert_allclose(found, convolution(volume[None])[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("overlap", ["average", "gaussian"])
+def test_a_constant_network_gives_its_constant_everywhere_to_the_last_bit(overlap):
+    x = keras.Input((*TILE, 1))
+    bias = keras.initializers.Constant([0.1, 1 / 3, 1e-20])
+    network = keras.Model(x, keras.layers.Conv3D(3, 1, kernel_initializer="zeros", bias_initializer=bias)(x))
+    found = TiledInference(network, Patches(TILE, (2, 1, 3), overlap), batch_size=7)(_volume(13, 11, 17, 1))
+    np.testing.assert_array_equal(found, np.broadcast_to(np.float32([0.1, 1 / 3, 1e-20]), found.shape))
+
+
+def test_outside_of_the_volume_patches_are_of_its_air():
+    x = keras.Input((*TILE, 1))
+    box = keras.layers.Conv3D(1, 3, padding="same", use_bias=False, kernel_initializer="ones")
+    network = keras.Model(x, box(x))
+    found = TiledInference(network, AVERAGED, air=-2.0)(np.ones((1, 1, 1, 1), np.float32))
+    assert found.item() == 1 - 26 * 2
+
+
+def test_whole_planes_are_tiles_of_any_size_and_8_bit_volumes_have_an_input_of_their_own():
+    network = _local(channels=3, shape=(None, None, None))
+    volume = np.random.default_rng(0).integers(0, 255, (5, 9, 7), np.uint8)
+    found = TiledInference(network, Patches((2, 0, 0), (1, 0, 0)), network_input)(volume)
+    np.testing.assert_allclose(found, network(network_input(volume)[None])[0], atol=1e-6)
+    half = TiledInference(_local(), AVERAGED)(_volume(7, 9, 9, 2).astype(np.float16))
+    assert half.dtype == np.float32
+
+
+def test_tiles_that_the_network_does_not_take_are_refused_before_anything_is_computed():
+    with pytest.raises(RecipeError, match=r"takes \(6, 8, 8\) voxels.* have \(4, 8, 8\)"):
+        TiledInference(_local(), Patches((4, 8, 8), (2, 4, 4)))(_volume(9, 9, 9, 2))
+    with pytest.raises(RecipeError, match=r"takes \(6, 8, 8\) voxels.* have \(6, 9, 9\)"):
+        TiledInference(_local(), DepthWindows(6, 2))(_volume(9, 9, 9, 2))
+
+
+def test_progress_counts_tiles_and_an_interruption_leaves_no_thread_behind():
+    class Interruption(BaseException):
+        pass
+
+    seen = []
+
+    def progress(done, of):
+        seen.append((done, of))
+        if done == 8:
+            raise Interruption
+
+    predict = TiledInference(_local(), AVERAGED, batch_size=4)
+    volume = _volume(9, 12, 12, 2)
+    before = threading.active_count()
+    with pytest.raises(Interruption):
+        predict(volume, progress)
+    assert seen == [(4, 8), (8, 8)] and threading.active_count() == before
+    np.testing.assert_array_equal(predict(volume), TiledInference(_local(), AVERAGED, batch_size=4)(volume))
+
+
+def test_every_batch_has_one_shape_and_reads_from_a_mapped_file(tmp_path):
+    volume = _volume(9, 12, 16, 2)
+    np.save(tmp_path / "volume.npy", volume)
+    shapes = set()
+
+    def as_input(tiles):
+        shapes.add(tiles.shape)
+        return tiles
+
+    found = TiledInference(_local(), AVERAGED, as_input, batch_size=5)(np.load(tmp_path / "volume.npy", mmap_mode="r"))
+    assert shapes == {(5, *TILE, 2)}
+    np.testing.assert_allclose(found, TiledInference(_local(), AVERAGED)(volume), atol=1e-6)
+
+
+class TestOpenVINO:
+    """Equal to Keras within rounding."""
+
+    @pytest.fixture(autouse=True)
+    def _needs_openvino(self):
+        pytest.importorskip("openvino")
+        pytest.importorskip("onnx")
+
+    @pytest.mark.parametrize("batch_size", [1, 3])
+    def test_volumes_of_any_size_equal_those_of_keras(self, batch_size):
+        network = small_unet(8, 2, False, 16)
+        tiles = Patches((8, 16, 16), (4, 8, 8), "gaussian")
+        on_openvino = TiledInference(network, tiles, batch_size=batch_size, engine="openvino")
+        assert on_openvino.description == "tiled on OpenVINO, float32"
+        for size in ((11, 20, 17), (5, 30, 16)):
+            volume = _volume(*size, 1)
+            np.testing.assert_allclose(on_openvino(volume), TiledInference(network, tiles)(volume), atol=1e-5)
+
+    def test_in_bf16_a_network_differs_by_its_rounding(self):
+        network, volume = small_unet(8, 2, False, 16), _volume(12, 16, 20, 1)
+        tiles = Patches((8, 16, 16), (4, 8, 8))
+        exact = TiledInference(network, tiles)(volume)
+        for engine in ("keras", "openvino"):
+            narrow = TiledInference(network, tiles, engine=engine, precision="bf16")(volume)
+            assert narrow.dtype == np.float32 and np.abs(narrow - exact).max() < 0.02
+
+    def test_a_layer_it_does_not_know_is_named(self):
+        x = keras.Input((*TILE, 1))
+        network = keras.Model(x, keras.layers.LayerNormalization(name="strange")(x))
+        with pytest.raises(Planar3DError, match="strange is of the type LayerNormalization"):
+            TiledInference(network, AVERAGED, engine="openvino")
+
+
+def test_an_unknown_engine_is_refused():
+    with pytest.raises(RecipeError, match="'keras', 'openvino'"):
+        TiledInference(_local(), AVERAGED, engine="tpu")
