@@ -1,0 +1,93 @@
+"""Patches of random places, numbered: a number always gives the same one, so that a resumed training sees the same."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from planar3d.errors import ScanError
+from planar3d.scans.composition import cut_tile
+from planar3d.scans.tiles import Lengths
+
+_NEAR = 1 / 3  # as in training/crops.py: a patch around a voxel has it in its middle two thirds
+
+Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
+
+
+class PatchSamples:
+    """Batches of (network input, targets) of patches from volumes of any size.
+
+    Args:
+        images: (slices, rows, cols, channels), memory-mapped or not, one a case; cases are drawn with replacement.
+        labels: whole numbers (slices, rows, cols) of the same voxels; 0 is background.
+        shape: of the patches, as `Tiles.shape`; an axis of a volume that is shorter is filled up on both sides.
+        encode: makes targets (slices, rows, cols, outputs) of a patch's labels.
+        per_epoch: patches of an epoch, however many cases there are.
+        foreground_share: of the patches are placed around a voxel that is not background, the others anywhere.
+        augment: changes a patch's float32 image and its labels, by what it draws of the generator alone.
+        air: what an empty voxel of the images holds.
+        seed: of all that is drawn.
+
+    Raises:
+        ScanError: labels of another shape than their image.
+
+    Source: Wacker 2019, its released `brats_data_loader.py` (no share around the foreground); the share is nnU-Net's.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[np.ndarray],
+        labels: Sequence[np.ndarray],
+        shape: Lengths,
+        encode: Callable[[np.ndarray], np.ndarray],
+        per_epoch: int = 100,
+        foreground_share: float = 0.0,
+        augment: Augment | None = None,
+        air: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        for number, (image, marked) in enumerate(zip(images, labels, strict=True), start=1):
+            if image.shape[:-1] != marked.shape:
+                raise ScanError(
+                    f"Case {number} of {len(images)} has an image of {image.shape[:-1]} voxels and labels of "
+                    f"{marked.shape}; they must be on one grid. Prepare them again."
+                )
+        self.images, self.labels, self.shape, self.encode = images, labels, shape, encode
+        self.per_epoch, self.share, self.augment, self.air, self.seed = per_epoch, foreground_share, augment, air, seed
+        self.foreground = [np.flatnonzero(marked).astype(np.uint32) for marked in labels] if foreground_share else []
+
+    def __len__(self) -> int:
+        return self.per_epoch
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The numbers of an epoch's patches; they follow those of the one before."""
+        return np.arange(self.per_epoch) + epoch * self.per_epoch
+
+    def batch(self, numbers: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The patches of these numbers: float32 (patches, slices, rows, cols, channels), targets (…, outputs)."""
+        pairs = [self.patch(int(number)) for number in numbers]
+        return np.stack([image for image, _ in pairs]), np.stack([self.encode(labels) for _, labels in pairs])
+
+    def patch(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """The image float32 (slices, rows, cols, channels) and the labels of a patch."""
+        rng = np.random.default_rng([self.seed, number])
+        case = int(rng.integers(len(self.images)))
+        starts, lengths = self._place(case, rng)
+        image = cut_tile(self.images[case], starts, lengths, air=self.air).astype(np.float32)
+        cut = cut_tile(self.labels[case], starts, lengths)
+        return self.augment(image, cut, rng) if self.augment else (image, cut)
+
+    def _place(self, case: int, rng: np.random.Generator) -> tuple[list[int], list[int]]:
+        """First voxels and lengths of a patch."""
+        volume = self.labels[case].shape
+        lengths = [length or entries for length, entries in zip(self.shape, volume, strict=True)]
+        surplus = [entries - length for entries, length in zip(volume, lengths, strict=True)]
+        # A shorter volume lies in the middle of the patch.
+        ranges = [(0, more) if more >= 0 else (-(-more // 2),) * 2 for more in surplus]
+        marked = self.foreground[case] if self.foreground else ()
+        if len(marked) and rng.random() < self.share:
+            voxel = np.unravel_index(int(marked[rng.integers(len(marked))]), volume)
+            for axis, (at, length, (least, most)) in enumerate(zip(voxel, lengths, ranges, strict=True)):
+                reach = round(length * _NEAR)
+                first = int(at) - length // 2
+                ranges[axis] = min(max(first - reach, least), most), max(min(first + reach, most), least)
+        return [int(rng.integers(least, most, endpoint=True)) for least, most in ranges], lengths
