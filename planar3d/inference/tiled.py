@@ -22,11 +22,11 @@ Progress = Callable[[int, int], None]
 Compute = Callable[[np.ndarray], np.ndarray]  # both (tiles, slices, rows, cols, channels)
 
 
-def _on_keras(network: keras.Model, precision: str) -> Compute:
-    return in_precision(network, precision).predict_on_batch
+def _on_keras(network: keras.Model, precision: str) -> tuple[Compute, str]:
+    return in_precision(network, precision).predict_on_batch, precision
 
 
-def _on_openvino(network: keras.Model, precision: str) -> Compute:
+def _on_openvino(network: keras.Model, precision: str) -> tuple[Compute, str]:
     with extra("openvino", "engine='openvino' needs"):
         import onnx  # noqa: F401  # the graph is written with it
         import openvino
@@ -34,7 +34,9 @@ def _on_openvino(network: keras.Model, precision: str) -> Compute:
     model = core.read_model(onnx_model(in_precision(network, "float32"), {}).SerializeToString())
     hints = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32", "PERFORMANCE_HINT": "LATENCY"}
     compiled = core.compile_model(model, "CPU", hints)
-    return lambda batch: compiled({"input": np.ascontiguousarray(batch)})[0]
+    # A processor that does not multiply in bf16 computes in float32.
+    narrow = compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.bf16
+    return lambda batch: compiled({"input": np.ascontiguousarray(batch)})[0], "bf16" if narrow else "float32"
 
 
 _ENGINES = {"keras": ("Keras", _on_keras), "openvino": ("OpenVINO", _on_openvino)}
@@ -54,7 +56,7 @@ class TiledInference:
         batch_size: tiles at once.
         air: what an empty voxel of the volumes holds, which patches read outside of them.
         engine: `"keras"`; or `"openvino"`, faster on CPUs, for networks that can be written as ONNX.
-        precision: `"float32"` or `"bf16"`; by default the network's own.
+        precision: `"float32"`; or `"bf16"`, with OpenVINO where the processor has it; by default the network's own.
 
     Raises:
         RecipeError: an unknown engine.
@@ -74,11 +76,10 @@ class TiledInference:
         if engine not in _ENGINES:
             raise RecipeError(f"engine={engine!r} is unknown; choose one of: {', '.join(map(repr, _ENGINES))}.")
         name, build = _ENGINES[engine]
-        precision = precision or precision_of(network)
         self.tiles, self.as_input, self.batch_size, self.air = tiles, as_input, batch_size, air
         self.takes = network.input_shape[1:-1]
-        self.compute = build(network, precision)
-        self.description = f"tiled on {name}, {precision}"
+        self.compute, computed = build(network, precision or precision_of(network))
+        self.description = f"tiled on {name}, {computed}"
 
     def __call__(self, voxels: np.ndarray, progress: Progress | None = None) -> np.ndarray:
         """Predict a volume.

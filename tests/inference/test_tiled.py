@@ -172,7 +172,9 @@ class TestOpenVINO:
         tiles = Patches((8, 16, 16), (4, 8, 8))
         exact = TiledInference(network, tiles)(volume)
         for engine in ("keras", "openvino"):
-            narrow = TiledInference(network, tiles, engine=engine, precision="bf16")(volume)
+            predict = TiledInference(network, tiles, engine=engine, precision="bf16")
+            narrow = predict(volume)
+            assert predict.description.endswith("bf16") == (np.abs(narrow - exact).max() > 1e-5)
             assert narrow.dtype == np.float32 and np.abs(narrow - exact).max() < 0.02
 
     def test_a_layer_it_does_not_know_is_named(self):
