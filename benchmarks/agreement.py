@@ -35,9 +35,9 @@ def main(
     recipe = (read_recipe(model) or PAPER).changed(size=size)
     cases = find_cases(data).by_id()
     chosen = scans.split(",") if scans else list(cases)
-    raw = {name: read_scan(cases[name].scan) for name in chosen}
+    raw = {name: read_scan(cases[name].images["flair"]) for name in chosen}
     prepared = {name: prepare(raw[name], recipe) for name in chosen}
-    experts = {name: read_mask(cases[name].mask, raw[name]).voxels > 0 for name in chosen}
+    experts = {name: read_mask(cases[name].label_map, raw[name]).voxels > 0 for name in chosen}
     ways = [way for way in WAYS if keras or not way.startswith("Keras")]
     found = {
         way: measure(_predict, model, recipe, *WAYS[way], [prepared[name].voxels for name in chosen]) for way in ways

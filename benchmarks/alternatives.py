@@ -90,10 +90,10 @@ def _prepared(folder: Path, data: Path | None, scan: str | None, recipe: Recipe)
         write_phantom(folder / "phantom", scans_per_center=1, reduction=2)
     cases = find_cases(data or folder / "phantom").by_id()
     case = cases[scan or next(iter(cases))]
-    raw = read_scan(case.scan)
+    raw = read_scan(case.images["flair"])
     prepared = prepare(raw, recipe)
     name = f"scan {case.id}" if data else "a phantom"
-    return prepared.voxels, prepared.align(read_mask(case.mask, raw)), name
+    return prepared.voxels, prepared.align(read_mask(case.label_map, raw)), name
 
 
 def _random_network(recipe: Recipe) -> Any:

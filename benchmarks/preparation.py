@@ -113,16 +113,17 @@ def main() -> None:
             cases = find_cases(folder / "phantom").cases
         else:
             cases = find_cases(options.data / "data" / "ms_flair").cases
-        large, large_mask = _large_volume(cases[0].scan, cases[0].mask, folder)
+        large, large_mask = _large_volume(cases[0].images["flair"], cases[0].label_map, folder)
         unpackers = ["zlib", *(["isal"] if importlib.util.find_spec("isal") else [])]
         before = measure(plain, large, folder, calls=options.calls)
         after = {u: measure(package, large, folder, u, calls=options.calls) for u in unpackers}
         public = measure(whole, large, folder, calls=options.calls)
         best = after[unpackers[-1]]
         rows = []
-        for title, scan, mask in [("large volume", large, large_mask), *((c.id, c.scan, c.mask) for c in cases)][
-            : options.scans + 1
-        ]:
+        for title, scan, mask in [
+            ("large volume", large, large_mask),
+            *((c.id, c.images["flair"], c.label_map) for c in cases),
+        ][: options.scans + 1]:
             slow = before if scan == large else measure(plain, scan, folder, calls=3)
             fast = best if scan == large else measure(package, scan, folder, unpackers[-1], calls=3)
             rows.append(_compared(title, scan, mask, slow, fast))

@@ -64,7 +64,7 @@ def scores_of(run: Run, scan: str, predict: Any, recipe: Recipe, about: dict[str
     """Rows of a scan of the run, one a threshold."""
     prepared, _ = load_prepared(run.prepared(scan))
     case = run.cases[scan]
-    return _rows(prepared, read_mask(case.mask, read_scan(case.scan)), predict, recipe, about)
+    return _rows(prepared, read_mask(case.label_map, read_scan(case.images["flair"])), predict, recipe, about)
 
 
 def scores_of_others(other: Sequence[str], predict: Any, recipe: Recipe, about: dict[str, Any]) -> list[dict[str, Any]]:

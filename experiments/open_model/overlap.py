@@ -39,7 +39,7 @@ def main(
         for scan in fold.test:
             prepared, _ = load_prepared(run.prepared(scan))
             case = run.cases[scan]
-            lesion = read_mask(case.mask, read_scan(case.scan)).voxels > 0
+            lesion = read_mask(case.label_map, read_scan(case.images["flair"])).voxels > 0
             for stride in STRIDES:
                 windows: dict[bytes, np.ndarray] = {}
                 for name, composed in COMPOSITIONS.items():

@@ -112,8 +112,8 @@ def run(
         predict = predictor(network, recipe, **ENGINES[engine])
         for scan_id in fold.test:
             case = study.cases[scan_id]
-            scan = read_scan(case.scan)
-            lesions = read_mask(case.mask, scan).voxels
+            scan = read_scan(case.images["flair"])
+            lesions = read_mask(case.label_map, scan).voxels
             for name in chosen:
                 changed, reference = changed_scan(name, scan, lesions)
                 prepared = prepare(changed, recipe)

@@ -132,7 +132,7 @@ def _scored(run: Any, scan: str, predict: Any, recipe: Recipe) -> dict[str, Any]
     prepared, _ = load_prepared(run.prepared(scan))
     probabilities = predict(prepared.voxels)
     native = native_mask(probabilities, prepared, recipe)
-    reference = read_mask(run.cases[scan].mask, native, assume_affine=True).voxels
+    reference = read_mask(run.cases[scan].label_map, native, assume_affine=True).voxels
     scores = score_scan(reference, native.voxels, native.affine)
     at_128 = score_scan(reference, prepared.restore(threshold(probabilities, 128)).voxels, native.affine)
     largest = float(probabilities.max())

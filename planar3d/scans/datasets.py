@@ -3,12 +3,12 @@
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from planar3d.errors import DatasetError
 from planar3d.scans.bids import NOT_RAW, entities, find_bids_scans, is_bids
 from planar3d.scans.bids_masks import find_lesion_masks
+from planar3d.scans.case import Case, Dataset
 from planar3d.scans.image_files import by_stem, files_within, stem, suffix, why_unusable
 from planar3d.scans.participants import EVERYONE, read_sites
 from planar3d.scans.tables import check_name, path_in_table, read_table
@@ -26,29 +26,6 @@ _MSSEG = {
     ),
 }
 _TABLE_COLUMNS = ("scan", "mask", "group")
-
-
-@dataclass(frozen=True)
-class Case:
-    """A scan, its lesion mask, and the group (center, site) it belongs to."""
-
-    id: str
-    scan: Path
-    mask: Path
-    group: str
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Cases in alphabetical order, and the layout they were found in."""
-
-    cases: tuple[Case, ...]
-    layout: str
-    folder: Path
-
-    def by_id(self) -> dict[str, Case]:
-        """The cases by their ids."""
-        return {case.id: case for case in self.cases}
 
 
 def find_cases(folder: str | Path) -> Dataset:
@@ -89,18 +66,18 @@ def find_cases(folder: str | Path) -> Dataset:
 
 
 def _dataset(cases: list[Case], layout: str, folder: Path) -> Dataset:
-    _require_usable(folder, {path: why_unusable(path) for case in cases for path in (case.scan, case.mask)})
-    for kind, missing in (
-        ("scan", [(case.id, case.scan) for case in cases if not os.path.isfile(case.scan)]),
-        ("mask", [(case.id, case.mask) for case in cases if not os.path.isfile(case.mask)]),
-    ):
+    scans = [(case.id, path) for case in cases for path in case.images.values()]
+    masks = [(case.id, case.labels) for case in cases if case.labels]
+    _require_usable(folder, {path: why_unusable(path) for _, path in (*scans, *masks)})
+    for kind, files in (("scan", scans), ("mask", masks)):
+        missing = [(name, path) for name, path in files if not os.path.isfile(path)]
         if missing:
             names = ", ".join(name for name, _ in missing)
             raise DatasetError(
                 f"{len(missing)} of {len(cases)} scans in {folder} have no {kind}: {names}. "
                 f"Expected e.g. {missing[0][1]}; add it, or take the patient away."
             )
-    for values, name in (([case.id for case in cases], "id"), ([os.path.abspath(case.scan) for case in cases], "scan")):
+    for values, name in (([case.id for case in cases], "id"), ([os.path.abspath(path) for _, path in scans], "scan")):
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
             raise DatasetError(f"{folder} holds the {name} {twice[0]} more than once; every scan needs one of its own.")
@@ -130,7 +107,7 @@ def _find_msseg(folder: Path, files: Iterable[Path], patients: str, names: Seque
     cases = []
     for patient, (match, images) in found.items():
         scan, mask = (images.get(name, patient / f"{name}.nii.gz") for name in names)
-        cases.append(Case(match["id"].replace("/", "_"), scan, mask, match["group"]))
+        cases.append(Case(match["id"].replace("/", "_"), {"flair": scan}, mask, match["group"]))
     return cases
 
 
@@ -141,7 +118,7 @@ def _find_bids(folder: Path) -> list[Case]:
     masks = find_lesion_masks(folder, scans)
     subjects = {scan: next(part for part in scan.relative_to(folder).parts) for scan in scans}
     sites = read_sites(folder / "participants.tsv", set(subjects.values()))
-    return [Case(entities(scan), scan, masks[scan], sites.get(subjects[scan], EVERYONE)) for scan in scans]
+    return [Case(entities(scan), {"flair": scan}, masks[scan], sites.get(subjects[scan], EVERYONE)) for scan in scans]
 
 
 def _read_table(path: Path) -> list[Case]:
@@ -160,7 +137,7 @@ def _read_table(path: Path) -> list[Case]:
         if not os.path.lexists(scan):
             raise DatasetError(f"{row.place}: {scan} does not exist.{table.hint}")
         check_name(row["id"], row, DatasetError)
-        cases.append(Case(row["id"] or _id_of(row["scan"]), scan, mask, row["group"] or EVERYONE))
+        cases.append(Case(row["id"] or _id_of(row["scan"]), {"flair": scan}, mask, row["group"] or EVERYONE))
     return cases
 
 

@@ -72,8 +72,8 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False) -> None
         with locked(folder, f"preparing {scan_id}", wait=notify):
             if done.is_file():
                 continue
-            scan = read_scan(case.scan, assume_affine)
-            mask = read_mask(case.mask, scan, assume_affine)
+            scan = read_scan(case.images["flair"], assume_affine)
+            mask = read_mask(case.label_map, scan, assume_affine)
             prepared = prepare(scan, run.recipe)
             save_prepared(folder, prepared, prepared.align(mask))
         notify(f"prepared {scan_id}  {number}/{len(run.cases)}")
@@ -165,7 +165,7 @@ def _score(run: Run, number: int, notify: Notify) -> None:
         native = native_mask(probabilities, prepared, recipe)
         native.save(folder / "predictions" / f"{scan_id}_mask.nii.gz")
         case = run.cases[scan_id]
-        native_reference = read_mask(case.mask, native, assume_affine=True)
+        native_reference = read_mask(case.label_map, native, assume_affine=True)
         about = {"scan": scan_id, "group": case.group, "round": number}
         on_prepared = score_scan(np.asarray(reference), mask, prepared.geometry.axes)
         on_native = score_scan(native_reference.voxels, native.voxels, native.affine)

@@ -16,6 +16,7 @@ from planar3d.evaluation.figures import overlay
 from planar3d.evaluation.published import ALL, TABLE_2
 from planar3d.evaluation.scores import MEASURES
 from planar3d.files import write_text
+from planar3d.scans.case import Case
 from planar3d.scans.volume import Scan
 from planar3d.study.page import as_text, page_template
 from planar3d.study.results import GRIDS, Results, ScanScores, read_results
@@ -107,12 +108,13 @@ def _overlays(results: Results, folder: Path) -> tuple[list[_Picture], list[str]
             # A round that has not come that far is named among the report's notes already.
             if not predicted.is_file():
                 continue
-            files = results.folds["scans"][name]
+            case = Case.from_json(name, results.folds["scans"][name])
+            files = next(iter(case.images.values())), case.label_map, predicted
             score = _score(dice.get((number, name), math.nan), MEASURES["dice"].digits)
             title = f"{name}, round {number}: Dice {score} (native grid)"
             path = folder / f"overlay_{re.sub(r'[^A-Za-z0-9.-]+', '_', name)}_round-{number}.png"
             try:
-                scan, reference, prediction = (_read(file) for file in (files["scan"], files["mask"], predicted))
+                scan, reference, prediction = (_read(file) for file in files)
                 overlay(scan, prediction, reference, path, title)
             except _UNREADABLE as error:
                 skipped.append(f"{name} is not pictured: {error}")

@@ -14,7 +14,7 @@ from planar3d.files import read_json, write_json
 from planar3d.locks import locked
 from planar3d.networks.registry import weight_source
 from planar3d.recipes import Recipe
-from planar3d.scans.datasets import Case, Dataset
+from planar3d.scans.case import Case, Dataset, as_written_today
 from planar3d.scans.folds import Fold
 
 _ASKED = ("recipe.json", "folds.json")
@@ -72,14 +72,7 @@ def start_run(
         "recipe.json": recipe.to_json(),
         "folds.json": {
             "data": {"folder": os.path.abspath(dataset.folder), "layout": dataset.layout, "phantom": phantom},
-            "scans": {
-                scan: {
-                    "scan": os.path.abspath(cases[scan].scan),
-                    "mask": os.path.abspath(cases[scan].mask),
-                    "group": cases[scan].group,
-                }
-                for scan in used
-            },
+            "scans": {scan: cases[scan].to_json() for scan in used},
             "folds": [{k: list(v) for k, v in vars(fold).items()} for fold in folds],
         },
     }
@@ -108,6 +101,8 @@ def _agree(folder: Path, asked: dict[str, Any]) -> None:
         found = read_json(path)
         if name == "recipe.json":  # one that is older than a field means what was done then
             found = Recipe.from_json(found, str(path)).to_json()
+        if name == "folds.json" and isinstance(found, dict):
+            found["scans"] = {scan: as_written_today(row) for scan, row in found.get("scans", {}).items()}
         if found != content:
             raise RunError(
                 f"{folder} was made with another {path.stem} ({_difference(found, content)}). Use the same, or another "
@@ -128,10 +123,7 @@ def open_run(folder: str | Path) -> Run:
             raise RunError(f"{folder} is no run folder: it has no {name}. Make one with planar3d crossval.")
     content = read_json(folder / "folds.json")
     try:
-        cases = {
-            scan: Case(scan, Path(row["scan"]), Path(row["mask"]), row["group"])
-            for scan, row in content["scans"].items()
-        }
+        cases = {scan: Case.from_json(scan, row) for scan, row in content["scans"].items()}
         folds = [Fold(**{k: tuple(v) for k, v in row.items()}) for row in content["folds"]]
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{folder / 'folds.json'} was not written by this package ({error!r}).") from None

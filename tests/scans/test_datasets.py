@@ -19,7 +19,7 @@ def test_msseg_as_first_distributed(tmp_path, above, suffix):
         _touch(tmp_path, f"{above}{patient}/3DFLAIR.nii{suffix}", f"{above}{patient}/Consensus.nii{suffix}")
     dataset = find_cases(tmp_path)
     assert [(case.id, case.group) for case in dataset.cases] == [("01016SACH", "01"), ("07001MOEL", "07")]
-    assert all(case.scan.is_file() and case.mask.is_file() for case in dataset.cases)
+    assert all(case.images["flair"].is_file() and case.labels.is_file() for case in dataset.cases)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_capitals_make_no_difference(tmp_path, scan, mask):
     mask = "Consensus.nii" if mask == scan else mask
     _touch(tmp_path, f"01016SACH/{scan}", f"01016SACH/{mask}", f"center_07/patient_03/raw_data/{scan[2:]}")
     (case,) = find_cases(tmp_path).cases
-    assert (case.scan, case.mask) == (tmp_path / f"01016SACH/{scan}", tmp_path / f"01016SACH/{mask}")
+    assert (case.images["flair"], case.labels) == (tmp_path / f"01016SACH/{scan}", tmp_path / f"01016SACH/{mask}")
     _touch(tmp_path, f"center_07/patient_03/masks/{mask}")
     (case,) = find_cases(tmp_path / "center_07/..").cases
     assert case.id == "01016SACH"
@@ -41,7 +41,7 @@ def test_capitals_make_no_difference(tmp_path, scan, mask):
 def test_of_a_gzipped_and_an_unzipped_file_of_one_name_the_gzipped_one_is_taken(tmp_path):
     _touch(tmp_path, *(f"01016SACH/{name}.nii{zipped}" for name in ("3DFLAIR", "Consensus") for zipped in ("", ".gz")))
     (case,) = find_cases(tmp_path).cases
-    assert (case.scan.name, case.mask.name) == ("3DFLAIR.nii.gz", "Consensus.nii.gz")
+    assert (case.images["flair"].name, case.labels.name) == ("3DFLAIR.nii.gz", "Consensus.nii.gz")
 
 
 # Scan and mask of a patient in each layout.
@@ -90,7 +90,7 @@ def test_msseg_of_the_shanoir_portal_keeps_its_own_names(tmp_path, above):
     _touch(patient, "Raw_Data/FLAIR.nii.gz", "Masks/Consensus.nii.gz", "Preprocessed_Data/FLAIR_preprocessed.nii.gz")
     (case,) = find_cases(tmp_path).cases
     assert (case.id, case.group) == ("Center_07_Patient_03", "Center_07")
-    assert case.scan == patient / "Raw_Data/FLAIR.nii.gz"
+    assert case.images["flair"] == patient / "Raw_Data/FLAIR.nii.gz"
 
 
 def test_bids_takes_sites_as_groups(tmp_path):
@@ -107,7 +107,7 @@ def test_bids_with_sessions_keeps_them_apart(tmp_path):
         _touch(tmp_path, f"derivatives/m/sub-01/{session}/anat/sub-01_{session}_label-lesion_mask.nii.gz")
     cases = find_cases(tmp_path).cases
     assert [case.id for case in cases] == ["sub-01_ses-1", "sub-01_ses-2"]
-    assert all(case.id.split("_")[1] in str(case.mask) for case in cases)
+    assert all(case.id.split("_")[1] in str(case.labels) for case in cases)
 
 
 def test_bids_takes_lesion_masks_of_people_alone_and_unknown_sites_as_one_group(tmp_path):
@@ -121,7 +121,7 @@ def test_bids_takes_lesion_masks_of_people_alone_and_unknown_sites_as_one_group(
     (tmp_path / "participants.tsv").write_bytes("participant_id;Site\n01;Århus\n02;n/a\n".encode("latin-1"))
     cases = find_cases(tmp_path).cases
     assert {case.id: case.group for case in cases} == {"sub-01": "Århus", "sub-02": "all", "sub-03": "all"}
-    assert [case.mask.parts[-4] for case in cases] == ["m", "m", "m"]
+    assert [case.labels.parts[-4] for case in cases] == ["m", "m", "m"]
     for folder in ("derivatives/planar3d", "derivatives/m", "derivatives"):
         with pytest.raises(Planar3DError, match=r"type derivative|no layout that is known"):
             find_cases(tmp_path / folder)
@@ -141,7 +141,7 @@ def test_a_csv_table_is_read_however_it_was_saved(tmp_path):
         table.write_bytes(text.encode(encoding))
         cases = find_cases(table).cases
         assert [(case.id, case.group) for case in cases] == [("K_pfe_f", "x"), ("g", "all")]
-        assert all(case.scan.is_file() and case.mask.is_file() for case in cases)
+        assert all(case.images["flair"].is_file() and case.labels.is_file() for case in cases)
 
 
 @pytest.mark.parametrize(

@@ -164,8 +164,8 @@ def test_a_real_thick_sliced_scan_and_its_mask_survive_the_way_there_and_back(re
     from planar3d.scans.volume import read_mask
 
     case = find_cases(real_data / "data/ms_flair").cases[0]
-    scan = read_scan(case.scan)
-    mask = read_mask(case.mask, scan)
+    scan = read_scan(case.images["flair"])
+    mask = read_mask(case.labels, scan)
     prepared = prepare(scan, PAPER)
     back = prepared.restore(prepared.align(mask))
     dice = 2 * np.sum(back.voxels & mask.voxels) / (back.voxels.sum() + mask.voxels.sum())

@@ -184,3 +184,16 @@ def test_bf16_is_checked_against_float32_before_it_trains_and_scores_are_of_floa
     environment = json.loads((tmp_path / "environment.json").read_text())
     assert environment["precision"] == "bf16" and done.report.is_file()
     _assert_scored_as_users_predict(done.run, data)
+
+
+def test_a_run_folder_from_before_images_had_names_is_gone_on_with(run, data, tmp_path):
+    folder = shutil.copytree(run.folder, tmp_path / "older")
+    content = json.loads((folder / "folds.json").read_text())
+    for row in content["scans"].values():
+        row |= {"scan": row.pop("images")["flair"], "mask": row.pop("labels")}
+    (folder / "folds.json").write_text(json.dumps(content))
+    assert open_run(folder) == start_run(folder, find_cases(data), RECIPE, run.folds)
+    row["mask"] = "elsewhere.nii"
+    (folder / "folds.json").write_text(json.dumps(content))
+    with pytest.raises(RunError, match=r"another folds \(scans.08B.labels: elsewhere.nii there"):
+        start_run(folder, find_cases(data), RECIPE, run.folds)
