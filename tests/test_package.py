@@ -1,11 +1,19 @@
 """Importing the package is instant, and its public names are there."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import planar3d
+
+# The stages of the data's way. Recipes, and the files above all folders, belong to all of them.
+STAGES = ["scans", "phantom", "dicom", "graph", "transfer", "weights", "conversion", "networks", "training"]
+STAGES += ["inference", "segmentation", "evaluation", "study", "commands"]
+# A weights file builds its network in the precision that it was trained in.
+BACKWARDS = {("networks/weights_file.py", "training")}
 
 
 def test_neither_the_import_nor_help_loads_tensorflow_or_matplotlib():
@@ -27,3 +35,13 @@ def test_every_public_name_is_found():
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(AttributeError, match="PlanarResUNet"):
         _ = planar3d.PlanarResUnet
+
+
+def test_a_file_imports_from_its_own_stage_or_from_stages_before_it():
+    root, found = Path(planar3d.__file__).parent, set()
+    assert {path.parent.name for path in root.glob("*/__init__.py")} <= {*STAGES, "recipes"}
+    for path in (path for stage in STAGES for path in (root / stage).rglob("*.py")):
+        place = path.relative_to(root)
+        taken = set(re.findall(r"^\s*(?:from|import) planar3d\.(\w+)\.", path.read_text(), re.MULTILINE)) & set(STAGES)
+        found |= {(place.as_posix(), stage) for stage in taken if STAGES.index(stage) > STAGES.index(place.parts[0])}
+    assert found == BACKWARDS

@@ -10,9 +10,10 @@ from planar3d.conversion.choices import KernelMapping, MappingChoice, check_patt
 from planar3d.conversion.convolutions import RULES as CONVOLUTIONS
 from planar3d.conversion.graph_walk import Counterparts, GraphWalk, input_in_3d
 from planar3d.conversion.layout import Layout
-from planar3d.conversion.resolution import as_graph, depth_factors, uses_in
+from planar3d.conversion.resolution import depth_factors, uses_in
 from planar3d.conversion.transfer_report import TransferReport
 from planar3d.errors import ConversionError
+from planar3d.graph.keras_graph import as_graph
 from planar3d.transfer.mappings import Tap
 
 

@@ -16,9 +16,9 @@ from planar3d.conversion.held_objects import check_activation, has_weights
 from planar3d.conversion.layer_rules import RULES
 from planar3d.conversion.layout import Layout
 from planar3d.conversion.place import Names, Place, Step, Taken, is_same
-from planar3d.conversion.resolution import as_graph, is_graph, nodes_of
 from planar3d.conversion.transfer_report import TransferredLayer
 from planar3d.errors import ConversionError
+from planar3d.graph.keras_graph import arguments_with, as_graph, is_graph, name_of, nodes_of
 
 Counterparts = Mapping[type, Callable[[Any], keras.Layer]]
 
@@ -57,25 +57,21 @@ class GraphWalk:
         known = {id(flat): volume for flat, volume in zip(network.inputs, inputs, strict=True)}
         names = Names(operation.name for operation in network.operations)
         for node in nodes_of(network):
-            flats = node.input_tensors
-            if all(id(flat) in known for flat in flats):
-                self._fit_channels(node, known, names)
-                outputs = self._applied(node, [known[id(flat)] for flat in flats], known, prefix, names)
-                known.update(zip(map(id, node.outputs), outputs, strict=True))
+            self._fit_channels(node, known, names)
+            outputs = self._applied(node, [known[id(flat)] for flat in node.input_tensors], prefix, names)
+            known.update(zip(map(id, node.outputs), outputs, strict=True))
         return keras.Model(
             tree.pack_sequence_as(network.input, list(inputs)),
             tree.pack_sequence_as(network.output, [known[id(flat)] for flat in network.outputs]),
             name=name,
         )
 
-    def _applied(
-        self, node: Any, volumes: Sequence[Any], known: Mapping[int, Any], prefix: str, names: Names
-    ) -> list[Any]:
+    def _applied(self, node: Any, volumes: Sequence[Any], prefix: str, names: Names) -> list[Any]:
         """What the counterpart of a node gives."""
         operation, where = node.operation, f"{prefix}{node.operation.name} ({type(node.operation).__name__})"
         try:
             place = self._place(node, volumes, prefix)
-            args, kwargs = node.arguments.fill_in(known)
+            args, kwargs = arguments_with(node, volumes)
             if not isinstance(operation, keras.Layer):
                 args, kwargs = operations.arguments_in_3d(operation, args, kwargs, place)
             steps = self._made_before(operation, place, volumes, prefix)
@@ -195,7 +191,7 @@ class GraphWalk:
         for flat in node.input_tensors:
             given, wanted = known[id(flat)].shape[-1], flat.shape[-1]
             if given != wanted:
-                name = f"{flat._keras_history.operation.name}_channels"
+                name = f"{name_of(flat)}_channels"
                 step = channels.spreading(given, wanted, name, getattr(operation, "dtype_policy", None))
                 names.tell_apart(step.operation)
                 known[id(flat)] = step.operation(known[id(flat)])
@@ -222,7 +218,7 @@ def input_in_3d(flat: Any, layout: Layout, depth: int | None, deep: bool, channe
     """The input of a 3D network for that of a 2D one: with depth if it is deep, and with other channels if given."""
     shape = (*flat.shape[:-1], channels or flat.shape[-1]) if deep else tuple(flat.shape)
     shape = layout.with_depth(shape, depth) if deep else shape
-    return keras.Input(shape[1:], batch_size=shape[0], name=flat._keras_history.operation.name, dtype=flat.dtype)
+    return keras.Input(shape[1:], batch_size=shape[0], name=name_of(flat), dtype=flat.dtype)
 
 
 def _reason(error: Exception) -> str:

@@ -5,15 +5,13 @@ from typing import Any
 
 import numpy as np
 from keras import layers
-from keras.src.applications.convnext import LayerScale, StochasticDepth
-from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
-from keras.src.ops.numpy import Max, Mean
 
 from planar3d.conversion import convolutions, reshapes
 from planar3d.conversion.held_objects import held_and_plain, weight_objects
 from planar3d.conversion.operations import constant_in_3d
 from planar3d.conversion.place import Place, Rule, Step, Taken, copied
 from planar3d.errors import ConversionError
+from planar3d.graph.keras_graph import CustomScaleLayer, LayerScale, Max, Mean, StochasticDepth
 
 _NO_PADDING = (0, 0)
 

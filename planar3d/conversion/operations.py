@@ -5,11 +5,11 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
-from keras import ops, tree
-from keras.src.ops.numpy import ExpandDims, Moveaxis
+from keras import KerasTensor, ops, tree
 
 from planar3d.conversion.place import Place, Rule, Step
 from planar3d.conversion.reshapes import reshape
+from planar3d.graph.keras_graph import ExpandDims, Moveaxis, operation_kind
 
 _EACH_VALUE = (
     "Absolute Add Cast Clip Cos Divide DivideNoNan Elu Equal Erf Exp Expm1 Gelu Greater GreaterEqual HardSigmoid "
@@ -116,7 +116,7 @@ def arguments_in_3d(operation: Any, args: Any, kwargs: Any, place: Place) -> tup
         args = [np.asarray(value) if isinstance(value, (list, tuple)) else value for value in args]
         return tree.map_structure(lambda value: constant_in_3d(value, place), (args, kwargs))
     for value in tree.flatten((args, kwargs)):
-        if not hasattr(value, "_keras_history") and len(getattr(value, "shape", ())) > 1:
+        if not isinstance(value, KerasTensor) and len(getattr(value, "shape", ())) > 1:
             raise ValueError(f"it takes an array of the shape {tuple(value.shape)}; only numbers and vectors are known")
     return args, kwargs
 
@@ -129,7 +129,7 @@ def constant_in_3d(value: Any, place: Place) -> Any:
     """
     shape: Any = np.shape(value) if isinstance(value, (list, tuple)) else getattr(value, "shape", ())
     rank = place.rank_behind
-    if hasattr(value, "_keras_history") or len(shape) < 2 or not place.has_depth:
+    if isinstance(value, KerasTensor) or len(shape) < 2 or not place.has_depth:
         return value
     if len(shape) > rank or (len(shape) == rank and shape[0] != 1):
         raise ValueError(f"it takes an array of the shape {tuple(shape)}, which differs from sample to sample")
@@ -140,7 +140,7 @@ def constant_in_3d(value: Any, place: Place) -> Any:
 
 def rule_of(operation: Any) -> Rule | None:
     """The rule of an operation of keras.ops, or None."""
-    return _RULES.get(type(operation).__name__) if type(operation).__module__.startswith("keras.src.ops.") else None
+    return _RULES.get(operation_kind(operation))
 
 
 _OF_BATCH = "it joins the samples of a batch"

@@ -8,50 +8,15 @@ from typing import Any
 
 import keras
 from keras import layers
-from keras.src.models import Functional
 
 from planar3d.errors import ConversionError
+from planar3d.graph.keras_graph import as_graph, nodes_of, pass_through
 
 Reduction = Fraction | None  # of rows and columns, counted from the input; None where they are gone
 
 _GLOBAL = ("GlobalAveragePooling", "GlobalMaxPooling", "AdaptiveAveragePooling", "AdaptiveMaxPooling")
 _GLOBAL_OPERATIONS = ("Mean", "Max", "Min", "Sum", "Amax", "Amin")
 _TRANSPOSED = (layers.Conv2DTranspose, layers.Conv3DTranspose)
-
-
-def is_graph(operation: Any) -> bool:
-    """Whether an operation is a network of layers, functional or sequential."""
-    return isinstance(operation, keras.Sequential) or hasattr(operation, "_nodes_by_depth")
-
-
-def as_graph(network: Any) -> keras.Model:
-    """The functional network in a sequential one, or the network itself.
-
-    Raises:
-        ConversionError: there is no graph: a subclassed model, or a sequential one that is not built.
-    """
-    if not isinstance(network, keras.Model):
-        raise ConversionError(f"convert takes a keras.Model; got {type(network).__name__}.")
-    if isinstance(network, keras.Sequential):
-        graph = getattr(network, "_functional", None)  # made by Keras once the input is known; there is no public way
-        if graph is None:
-            raise ConversionError(
-                f"{network.name} is a Sequential model without a known input; call it on data or give it a keras.Input."
-            )
-        return graph
-    if not is_graph(network) or type(network).call is not Functional.call:
-        raise ConversionError(
-            f"{network.name} ({type(network).__name__}) is no functional model: its call is Python code, which cannot "
-            "be read as a graph. Build it with keras.Input and keras.Model(inputs, outputs)."
-        )
-    return network
-
-
-def nodes_of(network: keras.Model) -> Iterator[Any]:
-    """The nodes of a functional network, each behind those that it takes; those of its inputs left out."""
-    # Keras has no public way to them.
-    for depth in sorted(network._nodes_by_depth, reverse=True):
-        yield from (node for node in network._nodes_by_depth[depth] if not node.is_input)
 
 
 def uses_in(network: keras.Model, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -101,7 +66,16 @@ def depth_factors(network: keras.Model, depth_pooling: str | Sequence[int]) -> d
             different factors.
     """
     spans: defaultdict[Any, set[tuple[Fraction, Fraction]]] = defaultdict(set)
-    _find_spans(network, [Fraction(1) if len(t.shape) == 4 else None for t in network.inputs], spans)
+
+    def visit(name: str, node: Any, taken: list[Reduction]) -> list[Reduction]:
+        stride = stride_of(node.operation)
+        given = [reduction_behind(node.operation, taken, output, 3) for output in node.outputs]
+        if stride != 1 and given[0] is not None:
+            before = given[0] / stride
+            spans[node].add((min(before, given[0]), max(before, given[0])))  # the finer one first
+        return given
+
+    pass_through(network, [Fraction(1) if len(t.shape) == 4 else None for t in network.inputs], visit)
     if isinstance(depth_pooling, str):
         if depth_pooling not in ("keep", "match"):
             raise ConversionError(f"depth_pooling={depth_pooling!r}: 'keep', 'match' or a list of factors is needed.")
@@ -129,25 +103,6 @@ def depth_factors(network: keras.Model, depth_pooling: str | Sequence[int]) -> d
             )
         found[id(node)] = across.pop()
     return found
-
-
-def _find_spans(
-    network: keras.Model, given: Sequence[Reduction], spans: defaultdict[Any, set[tuple[Fraction, Fraction]]]
-) -> list[Reduction]:
-    """Note each node that changes the resolution with the reductions that it lies between, the finer one first."""
-    known = {id(tensor): reduction for tensor, reduction in zip(network.inputs, given, strict=True)}
-    for node in nodes_of(network):
-        taken = [known.get(id(tensor)) for tensor in node.input_tensors]
-        operation = node.operation
-        if isinstance(operation, keras.Model) and is_graph(operation):
-            outputs = _find_spans(as_graph(operation), taken, spans)
-        else:
-            outputs = [reduction_behind(operation, taken, output, 3) for output in node.outputs]
-            if stride_of(operation) != 1 and outputs[0] is not None:
-                before = outputs[0] / stride_of(operation)
-                spans[node].add((min(before, outputs[0]), max(before, outputs[0])))
-        known.update(zip(map(id, node.outputs), outputs, strict=True))
-    return [known.get(id(tensor)) for tensor in network.outputs]
 
 
 def _in_plane(sizes: Sequence[int]) -> int:

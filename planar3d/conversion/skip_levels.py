@@ -7,10 +7,11 @@ from itertools import pairwise
 from typing import Any
 
 import keras
-from keras import layers, tree
+from keras import layers
 
-from planar3d.conversion.resolution import Reduction, as_graph, is_graph, nodes_of, reduction_behind
+from planar3d.conversion.resolution import Reduction, reduction_behind
 from planar3d.errors import ConversionError
+from planar3d.graph.keras_graph import applied_again, as_graph, name_of, pass_through
 
 # A size that every usual number of levels divides, for axes of unknown size.
 _PROBED = 256
@@ -53,8 +54,7 @@ def features(model3d: keras.Model, name: str | None = None) -> keras.Model:
             "cols, channels) is needed to find its levels."
         )
     source = network.inputs[0]
-    entries = [_Entry(source, Fraction(1), ())]
-    _read(network, {id(source): 0}, entries)
+    entries = _read(network, source)
     coarsest = max(entry.reduction for entry in entries if entry.reduction is not None)
     last = max(number for number, entry in enumerate(entries) if entry.reduction == coarsest)
     encoder = _ancestors(entries, last)
@@ -85,7 +85,7 @@ def up_factors(levels: keras.Model) -> list[tuple[int, int, int]]:
     for (finer, coarser), tensor in zip(pairwise([s[1:4] for s in probed]), levels.outputs, strict=False):
         if any(fine % coarse for fine, coarse in zip(finer, coarser, strict=True)):
             raise ConversionError(
-                f"{levels.name} is {finer} at {tensor._keras_history.operation.name} and {coarser} at the next coarser "
+                f"{levels.name} is {finer} at {name_of(tensor)} and {coarser} at the next coarser "
                 "level, which is no whole part of it. Choose sizes that all levels divide, or an encoder that pads its "
                 "convolutions."
             )
@@ -94,31 +94,24 @@ def up_factors(levels: keras.Model) -> list[tuple[int, int, int]]:
     return factors[::-1]
 
 
-def _read(network: keras.Model, known: dict[int, int], entries: list[_Entry]) -> None:
-    """Append the tensors of a network, in order; known maps its tensors to their numbers.
+def _read(network: keras.Model, source: Any) -> list[_Entry]:
+    """The tensors of a network, in order.
 
     Layers of nested networks are applied again, since their own tensors hang on other inputs.
     """
-    for node in nodes_of(network):
-        if any(id(tensor) not in known for tensor in node.input_tensors):
-            continue
-        sources = tuple(known[id(tensor)] for tensor in node.input_tensors)
-        operation = node.operation
-        if isinstance(operation, keras.Model) and is_graph(operation):
-            inner = as_graph(operation)
-            within = dict(zip(map(id, inner.inputs), sources, strict=True))
-            _read(inner, within, entries)
-            known.update((id(t), within[id(o)]) for t, o in zip(node.outputs, inner.outputs, strict=True))
-            continue
-        taken = {id(tensor): entries[known[id(tensor)]].tensor for tensor in node.input_tensors}
-        outputs = node.outputs
-        if any(taken[id(tensor)] is not tensor for tensor in node.input_tensors):
-            args, kwargs = node.arguments.fill_in(taken)
-            outputs = tree.flatten(operation(*args, **kwargs))
-        for flat, tensor in zip(node.outputs, outputs, strict=True):
-            known[id(flat)] = len(entries)
-            reduction = reduction_behind(operation, [entries[number].reduction for number in sources], tensor)
-            entries.append(_Entry(tensor, reduction, sources, operation))
+    entries = [_Entry(source, Fraction(1), ())]
+
+    def visit(name: str, node: Any, sources: list[int]) -> range:
+        taken = [entries[number] for number in sources]
+        tensors = [entry.tensor for entry in taken]
+        is_own = all(tensor is own for tensor, own in zip(tensors, node.input_tensors, strict=True))
+        for tensor in node.outputs if is_own else applied_again(node, tensors):
+            reduction = reduction_behind(node.operation, [entry.reduction for entry in taken], tensor)
+            entries.append(_Entry(tensor, reduction, tuple(sources), node.operation))
+        return range(len(entries) - len(node.outputs), len(entries))
+
+    pass_through(network, [0], visit)
+    return entries
 
 
 def _ancestors(entries: Sequence[_Entry], last: int) -> list[int]:

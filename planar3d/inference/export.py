@@ -13,6 +13,7 @@ import numpy as np
 from planar3d import __version__
 from planar3d.errors import Planar3DError
 from planar3d.files import folder_written_beside, write_json
+from planar3d.graph.keras_graph import layers_within
 from planar3d.inference.export_formats import FORMATS, Format
 from planar3d.locks import locked
 from planar3d.recipes import Recipe
@@ -111,7 +112,7 @@ def _check(network: keras.Model) -> None:
             f"{network.name} has inputs and outputs of {shapes}; one input and one output ({', '.join(AXES)}) with all "
             "sizes known but the batch are needed for export."
         )
-    other = next((layer for layer in network._flatten_layers() if layer.compute_dtype != "float32"), None)
+    other = next((layer for layer in layers_within(network) if layer.compute_dtype != "float32"), None)
     if other is not None:
         raise Planar3DError(
             f"Layer {other.name} computes in {other.compute_dtype}; to export the network, build it in float32 and "

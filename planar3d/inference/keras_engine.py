@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from planar3d.inference.depth_graph import Node, Range
+from planar3d.graph.depth_graph import Node, Range
 from planar3d.inference.plan import Piece, Shape
 from planar3d.inference.shared import ALIGNMENT
 from planar3d.training.backends import on_gpu

@@ -4,13 +4,14 @@ Tensors are (batch, depth, rows, cols, channels) at the file's input and output,
 depth, rows, cols) between, as ONNX has it.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-from keras import tree
 
 from planar3d.errors import Planar3DError
+from planar3d.graph.keras_graph import arguments_with, pass_through
 from planar3d.inference.onnx_layers import CHANNELS_FIRST, CHANNELS_LAST, WRITERS, Graph, Tensor, unknown
 
 # The newest ONNX operators that are needed, and no newer, so that older runtimes read the file.
@@ -37,7 +38,8 @@ def onnx_model(network: keras.Model, metadata: Mapping[str, str]) -> Any:
     _check(network)
     graph = Graph()
     source = graph.add("Transpose", "channels_first", ["input"], perm=CHANNELS_FIRST)
-    result = _walk(graph, network, Tensor(source, tuple(network.inputs[0].shape)), "")
+    given = [Tensor(source, tuple(network.inputs[0].shape))]
+    (result,) = pass_through(network, given, functools.partial(_write, graph))
     graph.add("Transpose", "channels_last", [result.name], perm=CHANNELS_LAST)
     graph.nodes[-1].output[0] = "output"
 
@@ -70,31 +72,18 @@ def _dimensions(shape: Sequence[int | None]) -> list[int | str]:
     return [axis if length is None else length for axis, length in zip(axes, shape, strict=True)]
 
 
-def _walk(graph: Graph, network: keras.Model, source: Tensor, prefix: str) -> Tensor:
-    """Write a network's layers in their order; those of a model within it are named `model/layer`."""
-
-    def apply(operation: Any, *args: Any, **kwargs: Any) -> Any:
-        tensors = [value for value in tree.flatten((args, kwargs)) if isinstance(value, Tensor)]
-        name = prefix + operation.name
-        if isinstance(operation, keras.Model) and len(tensors) == 1:
-            return _walk(graph, operation, tensors[0], f"{name}/")
-        writer = WRITERS.get(type(operation))
-        if writer is None:
-            known = ", ".join(sorted(kind.__name__ for kind in WRITERS))
-            raise Planar3DError(
-                f"Layer {name} is of the type {type(operation).__name__}, which cannot be written as ONNX; known are: "
-                f"{known}."
-            )
-        if getattr(operation, "data_format", "channels_last") != "channels_last":
-            raise unknown(name, "data_format", operation.data_format)
-        specs = tree.map_structure(
-            lambda value: keras.KerasTensor(value.shape) if isinstance(value, Tensor) else value, (args, kwargs)
+def _write(graph: Graph, name: str, node: Any, taken: list[Tensor]) -> list[Tensor]:
+    """Write a layer where the network applies it."""
+    operation = node.operation
+    writer = WRITERS.get(type(operation))
+    if writer is None:
+        known = ", ".join(sorted(kind.__name__ for kind in WRITERS))
+        raise Planar3DError(
+            f"Layer {name} is of the type {type(operation).__name__}, which cannot be written as ONNX; known are: "
+            f"{known}."
         )
-        shape = tuple(operation.compute_output_spec(*specs[0], **specs[1]).shape)
-        return Tensor(writer(graph, name, operation, tensors), shape)
-
-    if isinstance(network, keras.Sequential):
-        network = keras.Model(network.inputs, network.outputs)
-    inputs = tree.pack_sequence_as(network.input, [source])
-    # Keras has no public walk over a graph that leaves the layers' own nodes as they are.
-    return tree.flatten(network._run_through_graph(inputs, operation_fn=lambda operation: operation, call_fn=apply))[0]
+    if getattr(operation, "data_format", "channels_last") != "channels_last":
+        raise unknown(name, "data_format", operation.data_format)
+    args, kwargs = arguments_with(node, [keras.KerasTensor(tensor.shape) for tensor in taken])
+    shape = tuple(operation.compute_output_spec(*args, **kwargs).shape)
+    return [Tensor(writer(graph, name, operation, taken), shape)]

@@ -9,7 +9,7 @@ import numpy as np
 from keras import layers
 
 from planar3d.errors import Planar3DError
-from planar3d.inference.padding import Range, layer_padding, transposed_padding
+from planar3d.graph.padding import Range, layer_padding, transposed_padding
 
 # Axes of Keras in the order of ONNX, and back.
 CHANNELS_FIRST, CHANNELS_LAST = (0, 4, 1, 2, 3), (0, 2, 3, 4, 1)

@@ -9,7 +9,7 @@ import openvino as ov
 from openvino import opset13 as op
 
 from planar3d.errors import Planar3DError
-from planar3d.inference.depth_graph import Node, Range
+from planar3d.graph.depth_graph import Node, Range
 from planar3d.inference.openvino_layers import activated, emitter, unknown_of
 from planar3d.inference.plan import Piece, Plan, Shape
 

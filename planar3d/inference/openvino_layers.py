@@ -10,8 +10,8 @@ from keras import layers
 from openvino import opset1
 from openvino import opset13 as op
 
-from planar3d.inference.depth_graph import Node, Range
-from planar3d.inference.padding import same_padding, transposed_padding
+from planar3d.graph.depth_graph import Node, Range
+from planar3d.graph.padding import same_padding, transposed_padding
 
 Emitter = Callable[[Node, list[Any], Range], Any]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from keras import layers
 
-from planar3d.inference.depth_graph import Node, Range, Reach, ancestors
+from planar3d.graph.depth_graph import Node, Range, Reach, ancestors
 
 
 def split(graph: Sequence[Node], shared: set[Node]) -> list[Node]:

@@ -11,6 +11,7 @@ from keras import layers
 
 from planar3d.conversion.convert import convert
 from planar3d.conversion.skip_levels import features, up_factors
+from planar3d.graph.keras_graph import applied_again, pass_through
 from planar3d.networks.architecture import WeightSource
 from planar3d.networks.efficientnet_lite import EfficientNetLite0
 from planar3d.networks.encoder_weights import VGG16_SOURCE, EncoderWeights, fill_encoder, fill_flat, known_source
@@ -189,7 +190,8 @@ def _matched(flat: keras.Model, mean: np.ndarray, deviation: np.ndarray) -> kera
     scale, offset = (INPUT_SCALE / deviation).tolist(), ((INPUT_SCALE - mean) / deviation).tolist()
     x = layers.Rescaling(scale, offset, name="input_range")(inputs)
     # Its layers applied once more, and not the network nested: training looks at what layers are applied to.
-    return keras.Model(inputs, flat._run_through_graph(x, operation_fn=lambda layer: layer), name=flat.name)
+    outputs = pass_through(flat, [x], lambda name, node, taken: applied_again(node, taken))
+    return keras.Model(inputs, outputs[0], name=flat.name)
 
 
 def _without_top(build: Callable[..., keras.Model]) -> Callable[..., keras.Model]:

@@ -10,6 +10,7 @@ from keras import ops
 
 from planar3d.conversion.held_objects import rebuilt
 from planar3d.errors import RecipeError
+from planar3d.graph.keras_graph import name_of
 from planar3d.training.backends import layer_gradients, on_gpu
 
 POLICIES = {"float32": "float32", "bf16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -82,7 +83,7 @@ def in_precision(network: keras.Model, precision: str) -> keras.Model:
     """
     if precision == precision_of(network):
         return network
-    last = {tensor._keras_history.operation.name for tensor in network.outputs}
+    last = {name_of(tensor) for tensor in network.outputs}
 
     def cast(layer: Any) -> Any:
         if not isinstance(layer, keras.Layer) or isinstance(layer, keras.layers.InputLayer):

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import layers, tree
 
-from planar3d.conversion.resolution import nodes_of
+from planar3d.graph.keras_graph import applied_again, name_of, nodes_of
 from planar3d.training.backends import on_gpu
 
 
@@ -32,8 +32,8 @@ def trainer_of(network: keras.Model) -> keras.Model:
         A model of the same inputs and outputs. `network` itself on a GPU and on other backends, which need no such
         help, and where a layer is applied more than once.
     """
-    applied_twice = sum(map(len, network._nodes_by_depth.values())) > len(network.operations)
-    if keras.backend.backend() != "tensorflow" or on_gpu() or applied_twice:
+    used = [id(node.operation) for node in nodes_of(network)]
+    if keras.backend.backend() != "tensorflow" or on_gpu() or len(used) > len(set(used)):
         return network
     walk = _Walk(network)
     outputs = [walk.joined(tensor) for tensor in network.outputs]
@@ -55,7 +55,7 @@ class _Walk:
         if len(parts) == 1:
             return parts[0].tensor
         if id(tensor) not in self.joins:
-            name = f"{tensor._keras_history.operation.name}_joined"
+            name = f"{name_of(tensor)}_joined"
             self.joins[id(tensor)] = layers.Concatenate(dtype=tensor.dtype, name=name)([p.tensor for p in parts])
         return self.joins[id(tensor)]
 
@@ -76,8 +76,8 @@ class _Walk:
         elif all(self.joined(source) is source for source in sources):
             outputs = node.outputs
         else:
-            args, kwargs = node.arguments.fill_in({id(source): self.joined(source) for source in sources})
             # Operations without state may stand in any number of graphs; layers have one place.
-            outputs = tree.flatten((Kept(layer) if isinstance(layer, layers.Layer) else layer)(*args, **kwargs))
+            kept = Kept(layer) if isinstance(layer, layers.Layer) else layer
+            outputs = applied_again(node, [self.joined(source) for source in sources], kept)
         for before, after in zip(node.outputs, outputs, strict=True):
             self.parts[id(before)] = [_Part(after, needed)]

@@ -13,6 +13,7 @@ from planar3d.transfer.transplant import Report, fill_from, transplant
 if TYPE_CHECKING:
     import keras
 
+
 # Of ImageNet's RGB values in [0, 1]; torchvision's and nearly all of timm's networks expect (x - mean) / std.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -58,8 +59,10 @@ def load_torch(
     """
     import keras
 
+    from planar3d.graph.keras_graph import layers_within
+
     table = torch_names(names or _name_in_2d(network))
-    normalizations = [each for each in network._flatten_layers() if isinstance(each, keras.layers.Normalization)]
+    normalizations = layers_within(network, keras.layers.Normalization)
     own = {"mean": np.asarray(mean, np.float32), "variance": np.square(std, dtype=np.float32), "count": np.zeros(())}
     constants = {f"{layer.name}/{name}": array for layer in normalizations for name, array in own.items()}
     return fill_from(

@@ -19,6 +19,7 @@ from planar3d.transfer.weight_places import CONVERT_FIRST, Weight, fitted_to, pl
 if TYPE_CHECKING:
     import keras
 
+
 _SHOWN = 6
 _SEPARABLE = ("/depthwise_kernel", "/pointwise_kernel")
 
@@ -155,7 +156,9 @@ def _finish(network: "keras.Model") -> None:
     """Let layers that compute with constants made of their weights, and functions traced with these, take new ones."""
     import keras
 
-    normalizations = [each for each in network._flatten_layers() if isinstance(each, keras.layers.Normalization)]
+    from planar3d.graph.keras_graph import layers_within
+
+    normalizations = layers_within(network, keras.layers.Normalization)
     for layer in normalizations:
         layer.finalize_state()
     if normalizations:

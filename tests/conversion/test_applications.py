@@ -12,7 +12,7 @@ import pytest
 from flat_networks import by_slice, run, volume
 
 from planar3d.conversion.convert import convert
-from planar3d.conversion.resolution import as_graph, nodes_of
+from planar3d.graph.keras_graph import as_graph, nodes_of
 
 FEW = ("MobileNetV2", "MobileNetV3Small", "EfficientNetB0", "DenseNet121", "ResNet50V2", "InceptionV3", "VGG16")
 ALL = tuple(name for name, made in inspect.getmembers(keras.applications, inspect.isfunction))

@@ -8,8 +8,8 @@ from keras import layers, ops
 from numpy.testing import assert_allclose
 
 from planar3d.conversion.convert import convert
-from planar3d.conversion.resolution import as_graph
 from planar3d.errors import ConversionError
+from planar3d.graph.keras_graph import as_graph
 
 
 class Doubled(layers.Layer):
@@ -101,7 +101,7 @@ def test_a_functional_model_of_a_class_of_its_own_is_a_graph():
 
 
 def test_other_things_than_models_of_images_are_refused():
-    with pytest.raises(ConversionError, match=r"takes a keras\.Model; got Conv2D"):
+    with pytest.raises(ConversionError, match=r"A keras\.Model is needed; got Conv2D"):
         convert(layers.Conv2D(3, 3))
     with pytest.raises(ConversionError, match="without a known input"):
         convert(keras.Sequential([layers.Conv2D(3, 3)]))

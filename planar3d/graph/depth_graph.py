@@ -12,7 +12,8 @@ import keras
 from keras import layers
 
 from planar3d.errors import Planar3DError
-from planar3d.inference.padding import same_padding
+from planar3d.graph.keras_graph import as_graph, pass_through
+from planar3d.graph.padding import same_padding
 
 Range = tuple[int, int]  # entries along depth, from and to
 
@@ -131,8 +132,7 @@ def read_graph(network: keras.Model) -> list[Node]:
     Raises:
         Planar3DError: it is not such a network.
     """
-    if not isinstance(network, keras.Model) or not hasattr(network, "inputs") or not hasattr(network, "outputs"):
-        raise Planar3DError(f"{network.name} is no functional Keras model, so its graph cannot be read.")
+    network = as_graph(network)
     inputs, outputs = network.inputs, network.outputs
     if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 5 or len(outputs[0].shape) != 5:
         raise Planar3DError(
@@ -147,8 +147,14 @@ def read_graph(network: keras.Model) -> list[Node]:
         )
     source = Node(None, (), tuple(inputs[0].shape[1:]), Reach(), 1)
     order = [source]
-    _read(outputs[0], {id(inputs[0]): source}, order, depth)
-    return order
+
+    def visit(name: str, layer_use: Any, taken: list[Node]) -> list[Node]:
+        given = [_node(layer_use.operation, tuple(taken), output, depth) for output in layer_use.outputs]
+        order.extend(given)
+        return given
+
+    needed = ancestors(pass_through(network, [source], visit))
+    return [node for node in order if node in needed]
 
 
 def ancestors(nodes: Sequence[Node]) -> set[Node]:
@@ -161,30 +167,6 @@ def ancestors(nodes: Sequence[Node]) -> set[Node]:
             found.add(node)
             waiting += node.inputs
     return found
-
-
-def _read(tensor: Any, known: dict[int, Node], order: list[Node], depth: int) -> Node:
-    """The node of a tensor, read with all that it depends on (without recursion: networks are deep)."""
-    waiting = [tensor]
-    while waiting:
-        last = waiting[-1]
-        if id(last) in known:
-            waiting.pop()
-            continue
-        operation, node_index, tensor_index = last._keras_history
-        sources = operation._inbound_nodes[node_index].input_tensors
-        missing = [source for source in sources if id(source) not in known]
-        if missing:
-            waiting += missing
-            continue
-        taken = tuple(known[id(source)] for source in sources)
-        if isinstance(operation, keras.Model) and hasattr(operation, "outputs"):
-            inner = {id(t): node for t, node in zip(operation.inputs, taken, strict=True)}
-            known[id(last)] = _read(operation.outputs[tensor_index], inner, order, depth)
-        else:
-            known[id(last)] = _node(operation, taken, last, depth)
-            order.append(known[id(last)])
-    return known[id(tensor)]
 
 
 def _node(layer: Any, inputs: tuple[Node, ...], output: Any, depth: int) -> Node:

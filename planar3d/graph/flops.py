@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import layers, tree
 
+from planar3d.graph.keras_graph import arguments_with, pass_through
+
 Shape = tuple[int | None, ...]
 
 
@@ -46,27 +48,20 @@ def layer_costs(network: keras.Model, input_shape: tuple[int, ...] | None = None
         keras.KerasTensor((1, *shape), tensor.dtype) for shape, tensor in zip(shapes, network.inputs, strict=True)
     ]
     costs: list[LayerCost] = []
-    _walk(network, tree.pack_sequence_as(network.input, inputs), "", costs, set())
-    return costs
+    seen = set()
 
-
-def _walk(network: keras.Model, inputs: Any, prefix: str, costs: list[LayerCost], seen: set[Any]) -> Any:
-    """Pass shapes through a network, not values, and note what each layer costs on the way."""
-
-    def apply(operation: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(operation, keras.Sequential) or hasattr(operation, "_run_through_graph"):
-            return _walk(operation, args[0], f"{prefix}{operation.name}/", costs, seen)
-        outputs = operation.compute_output_spec(*args, **kwargs)
-        first, *_, last = (t.shape for t in tree.flatten((args, kwargs, outputs)) if hasattr(t, "shape"))
+    def visit(name: str, node: Any, taken: list[Any]) -> list[Any]:
+        operation = node.operation
+        args, kwargs = arguments_with(node, taken)
+        outputs = tree.flatten(operation.compute_output_spec(*args, **kwargs))
         parameters = operation.count_params() if hasattr(operation, "count_params") and operation not in seen else 0
         seen.add(operation)
-        costs.append(LayerCost(prefix + operation.name, last, parameters, _macs(operation, first, last)))
+        macs = _macs(operation, taken[0].shape, outputs[-1].shape)
+        costs.append(LayerCost(name, outputs[-1].shape, parameters, macs))
         return outputs
 
-    if isinstance(network, keras.Sequential):
-        network = keras.Model(network.inputs, network.outputs)
-    # Keras has no public walk over a graph that leaves the layers' own nodes as they are.
-    return network._run_through_graph(inputs, operation_fn=lambda operation: operation, call_fn=apply)
+    pass_through(network, inputs, visit)
+    return costs
 
 
 def _positions(layer: Any, shape: Shape) -> int:

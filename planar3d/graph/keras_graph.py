@@ -1,0 +1,114 @@
+"""The graph of a Keras network, and all else that Keras has no public way to: no other file touches its private parts.
+
+Tested against the Keras versions that `pyproject.toml` allows; `tests/graph/test_keras_graph.py` says what has changed.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+from keras import tree
+from keras.src.applications.convnext import LayerScale, StochasticDepth
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
+from keras.src.models import Functional
+from keras.src.ops.numpy import ExpandDims, Max, Mean, Moveaxis
+
+from planar3d.errors import ConversionError
+
+__all__ = ["CustomScaleLayer", "ExpandDims", "LayerScale", "Max", "Mean", "Moveaxis", "StochasticDepth"]
+
+# What is done at one use of an operation: given its name, its node, and a value for each tensor that it takes, it
+# returns one for each tensor that it gives.
+Visit = Callable[[str, Any, list[Any]], Sequence[Any]]
+
+
+def is_graph(operation: Any) -> bool:
+    """Whether an operation is a network of layers, functional or sequential."""
+    return isinstance(operation, keras.Sequential) or (
+        isinstance(operation, keras.Model) and hasattr(operation, "_nodes_by_depth")
+    )
+
+
+def as_graph(network: Any) -> keras.Model:
+    """The functional network in a sequential one, or the network itself.
+
+    Raises:
+        ConversionError: there is no graph: a subclassed model, or a sequential one that is not built.
+    """
+    if not isinstance(network, keras.Model):
+        raise ConversionError(f"A keras.Model is needed; got {type(network).__name__}.")
+    if isinstance(network, keras.Sequential):
+        if network._functional is None:
+            raise ConversionError(
+                f"{network.name} is a Sequential model without a known input; call it on data or give it a keras.Input."
+            )
+        return network._functional
+    if not is_graph(network) or type(network).call is not Functional.call:
+        raise ConversionError(
+            f"{network.name} ({type(network).__name__}) is no functional model: its call is Python code, which cannot "
+            "be read as a graph. Build it with keras.Input and keras.Model(inputs, outputs)."
+        )
+    return network
+
+
+def nodes_of(network: keras.Model) -> Iterator[Any]:
+    """The uses of operations in a functional network, each behind those that it takes; its inputs left out.
+
+    Each has `operation`, `input_tensors`, `outputs`, and `arguments.args`, which Keras recorded.
+    """
+    for depth in sorted(network._nodes_by_depth, reverse=True):
+        yield from (node for node in network._nodes_by_depth[depth] if not node.is_input)
+
+
+def arguments_with(node: Any, values: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The positional and named arguments of a use, with values in place of its tensors."""
+    return node.arguments.fill_in(dict(zip(map(id, node.input_tensors), values, strict=True)))
+
+
+def applied_again(node: Any, values: Sequence[Any], operation: Any = None) -> list[Any]:
+    """What the operation of a node, or another in its place, gives of other tensors."""
+    args, kwargs = arguments_with(node, values)
+    return tree.flatten((operation or node.operation)(*args, **kwargs))
+
+
+def pass_through(network: keras.Model, values: Sequence[Any], visit: Visit, prefix: str = "") -> list[Any]:
+    """Pass values of any kind through a network and the networks in it, and leave their own graphs as they are.
+
+    Args:
+        network: functional, or sequential and built.
+        values: one for each of its inputs.
+        visit: called at each use of an operation, in order; those within `model` have names `model/layer`.
+        prefix: of all names.
+
+    Returns:
+        The values of its outputs.
+
+    Raises:
+        ConversionError: it, or a network in it, has no graph.
+    """
+    network = as_graph(network)
+    known = dict(zip(map(id, network.inputs), values, strict=True))
+    for node in nodes_of(network):
+        taken = [known[id(tensor)] for tensor in node.input_tensors]
+        name = prefix + node.operation.name
+        if is_graph(node.operation):
+            given: Sequence[Any] = pass_through(node.operation, taken, visit, f"{name}/")
+        else:
+            given = visit(name, node, taken)
+        known.update(zip(map(id, node.outputs), given, strict=True))
+    return [known[id(tensor)] for tensor in network.outputs]
+
+
+def name_of(tensor: keras.KerasTensor) -> str:
+    """The name of the layer or operation that gives a tensor."""
+    return tensor._keras_history.operation.name
+
+
+def layers_within(network: keras.Model, kind: type = keras.Layer) -> list[Any]:
+    """The network itself and all layers in it, those that other layers hold included, if they are of a kind."""
+    return [layer for layer in network._flatten_layers() if isinstance(layer, kind)]
+
+
+def operation_kind(operation: Any) -> str:
+    """The name of the class of an operation of keras.ops; nothing of another."""
+    return type(operation).__name__ if type(operation).__module__.startswith("keras.src.ops.") else ""
