@@ -1,4 +1,4 @@
-"""Which file among the derivatives of a BIDS data set is the lesion mask of a raw scan, and why others are not."""
+"""BIDS: raw FLAIR scans, and which file among the derivatives is the lesion mask of each, and why others are not."""
 
 import os
 import re
@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from planar3d.errors import DatasetError
-from planar3d.scans.bids import DESCRIPTION, entities, made_by_planar3d, read_json_object
+from planar3d.scans.bids import DESCRIPTION, entities, find_bids_scans, is_bids, made_by_planar3d, read_json_object
+from planar3d.scans.case import Case
 from planar3d.scans.image_files import by_stem, files_within, stem, suffix
+from planar3d.scans.layouts.interface import Layout, require_usable
+from planar3d.scans.participants import EVERYONE, read_sites
 
 _SUFFIXES = {"mask", "dseg", "seg", "roi"}  # the last two are of older drafts of the standard, and still written
 # What says in a mask's name which scan it was drawn on; all other entities describe the mask.
@@ -20,6 +23,27 @@ _INDICES = {"run", "echo", "flip", "inv"}  # may be written with zeros before th
 # Values of label, or else of desc, as groups write them; the standard's label is L. T1 lesions, say, are not meant.
 _LESION = re.compile(r"(ms|wm|t2|flair)?(lesions?|wmh|wml)(mask|manual|consensus|expert)?", re.IGNORECASE)
 _OWN_SPACES = {"orig", "scanner", "native", "flair"}  # of the scan itself, not of a template or another scan
+
+
+class Bids(Layout):
+    """Raw scans and derivatives; groups are the sites in `participants.tsv`."""
+
+    name = "BIDS"
+    expected = "BIDS (sub-*/anat/*_FLAIR.nii.gz with derivatives/*/sub-*/anat/*_label-lesion_mask.nii.gz)"
+
+    def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:  # noqa: D102
+        if not is_bids(folder):
+            return []
+        found = find_bids_scans(folder)
+        require_usable(folder, found)
+        scans = [alike[0] for alike in by_stem(found)]
+        masks = find_lesion_masks(folder, scans) if labelled else {}
+        subjects = {scan: scan.relative_to(folder).parts[0] for scan in scans}
+        sites = read_sites(folder / "participants.tsv", set(subjects.values()))
+        return [
+            Case(entities(scan), {"flair": scan}, masks.get(scan), sites.get(subjects[scan], EVERYONE))
+            for scan in scans
+        ]
 
 
 @dataclass(frozen=True)

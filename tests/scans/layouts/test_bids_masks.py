@@ -6,7 +6,7 @@ import pytest
 
 from planar3d.errors import DatasetError
 from planar3d.scans.bids import write_dataset_description
-from planar3d.scans.bids_masks import find_lesion_masks
+from planar3d.scans.layouts.bids import find_lesion_masks
 
 OTHERS = (
     *("desc-brain_mask", "label-GM_mask", "desc-deface_mask", "mask", "label-WM_dseg", "dseg", "label-left_mask"),

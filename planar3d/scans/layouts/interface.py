@@ -1,0 +1,42 @@
+"""What all layouts share: a folder's files in, its cases out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from planar3d.errors import DatasetError
+from planar3d.scans.case import Case
+
+
+class Layout(ABC):
+    """How a data set names its files and lays them into folders.
+
+    Attributes:
+        name: of the layout.
+        expected: its files, for the sentence about a folder of unknown layout.
+    """
+
+    name: str
+    expected: str
+
+    @abstractmethod
+    def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:
+        """The cases of a folder; none if it has another layout.
+
+        Args:
+            folder: of the data set, or a table.
+            files: all that lie in it and its subfolders, but for derivatives.
+            labelled: whether cases that nobody marked are left out, as those of a test set. Where a label map is
+                missing, its case has the path where it should be.
+
+        Raises:
+            DatasetError: the folder has the layout, but cannot be understood.
+        """
+
+
+def require_usable(folder: Path, problems: Mapping[Path, str]) -> None:
+    """Raise a `DatasetError` that names all files with a problem, and says what the first one is."""
+    unusable = {path: problem for path, problem in problems.items() if problem}
+    if unusable:
+        names = ", ".join(str(path.relative_to(folder) if path.is_relative_to(folder) else path) for path in unusable)
+        raise DatasetError(f"{folder}: {len(unusable)} files cannot be used: {names}. {next(iter(unusable.values()))}")

@@ -1,0 +1,58 @@
+"""MSSEG 2016: as the challenge first distributed it, and of the Shanoir portal."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from planar3d.scans.case import Case
+from planar3d.scans.image_files import by_stem, stem, suffix
+from planar3d.scans.layouts.interface import Layout
+
+
+@dataclass(frozen=True)
+class Msseg(Layout):
+    """Where patients lie, as a pattern of their id and group, and scan and mask of each.
+
+    A folder has the layout if a patient has a scan; one who has a mask alone is a case without its scan.
+    """
+
+    name: str
+    expected: str
+    patients: str
+    scan: str
+    mask: str
+
+    def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:  # noqa: D102
+        found: dict[Path, tuple[re.Match[str], dict[str, Path]]] = {}
+        for alike in by_stem(path for path in files if suffix(path)):
+            within = alike[0].with_name(stem(alike[0])).relative_to(folder).as_posix()
+            for name in (self.scan, self.mask):
+                match = re.fullmatch(f"{self.patients}/{name}", within, re.IGNORECASE)
+                if match:
+                    patient = folder / match.string[: match.end("id")]
+                    found.setdefault(patient, (match, {}))[1][name] = alike[0]
+        if not any(self.scan in images for _, images in found.values()):
+            return []
+        cases = []
+        for patient, (match, images) in found.items():
+            scan, mask = (images.get(name, patient / f"{name}.nii.gz") for name in (self.scan, self.mask))
+            cases.append(Case(match["id"].replace("/", "_"), {"flair": scan}, mask, match["group"]))
+        return cases
+
+
+# A folder's name begins with the center's two digits; the naming scheme of the portal is never mapped to that.
+FIRST_DISTRIBUTION = Msseg(
+    "MSSEG 2016, first distribution",
+    "TrainingDataset_MSSEG/<ID>/3DFLAIR.nii.gz with Consensus.nii.gz beside it",
+    "(?:(?:[^/]+/)?TrainingDataset_MSSEG/)?(?P<id>(?P<group>[^/]{1,2})[^/]*)",
+    "3DFLAIR",
+    "Consensus",
+)
+SHANOIR = Msseg(
+    "MSSEG 2016, Shanoir portal",
+    "Training/Center_xx/Patient_yy/Raw_Data/FLAIR.nii.gz with Masks/Consensus.nii.gz",
+    "(?:(?:[^/]+/)?Training/)?(?P<id>(?P<group>Center_[^/]+)/Patient_[^/]+)",
+    "Raw_Data/FLAIR",
+    "Masks/Consensus",
+)
