@@ -49,7 +49,8 @@ def score_region(
     """Score one region.
 
     - dice: 2·TP / (|reference| + |prediction|) (Wacker 2019, eq. 3), 1 where both are empty;
-    - hd95_mm: the 95th percentile of `surface_distances`, 0 where both are empty, `missed_mm` where one is.
+    - hd95_mm: the 95th percentile of `surface_distances`, `missed_mm` where one is empty, 0 where both are (nan with a
+      `missed_mm` of nan, as in 2018).
 
     Args:
         reference: the expert's mask, (i, j, k).
@@ -62,7 +63,7 @@ def score_region(
     reference, prediction = binary_pair(reference, prediction)
     voxels, predicted = int(np.count_nonzero(reference)), int(np.count_nonzero(prediction))
     if not voxels and not predicted:
-        return {"dice": 1.0, "hd95_mm": 0.0}
+        return {"dice": 1.0, "hd95_mm": 0.0 * missed_mm}
     distances = surface_distances(reference, prediction, spacing)
     return {
         "dice": ratio(2 * int(np.count_nonzero(reference & prediction)), voxels + predicted),

@@ -61,6 +61,7 @@ def test_a_region_that_nobody_has_is_right_and_one_that_one_alone_has_is_missed(
     empty, there = np.zeros((4, 4, 4), bool), np.pad(np.ones((2, 2, 2), bool), 1)
     assert score_region(empty, empty, (1, 1, 1)) == {"dice": 1, "hd95_mm": 0}
     assert score_region(there, there, (1, 1, 1)) == {"dice": 1, "hd95_mm": 0}
+    assert math.isnan(score_region(empty, empty, (1, 1, 1), MISSED_MM["2018"])["hd95_mm"])
     for pair in ((empty, there), (there, empty)):
         assert score_region(*pair, (1, 1, 1)) == {"dice": 0, "hd95_mm": 373.12866}
         assert score_region(*pair, (1, 1, 1), MISSED_MM["2023"])["hd95_mm"] == 374

@@ -66,6 +66,7 @@ def test_regions_are_written_over_one_another():
     np.testing.assert_array_equal(decoded == 4, enhancing)
     np.testing.assert_array_equal(decoded == 1, core & ~enhancing)
     np.testing.assert_array_equal(decoded == 2, whole & ~core & ~enhancing)
+    assert not Regions().decode(np.full((1, 1, 1, 3), 0.5, np.float32), SPACING).any()
 
 
 @pytest.mark.parametrize(
