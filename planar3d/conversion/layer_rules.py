@@ -11,7 +11,9 @@ from planar3d.conversion.held_objects import held_and_plain, weight_objects
 from planar3d.conversion.operations import constant_in_3d
 from planar3d.conversion.place import Place, Rule, Step, Taken, copied
 from planar3d.errors import ConversionError
-from planar3d.graph.keras_graph import CustomScaleLayer, LayerScale, Max, Mean, StochasticDepth
+from planar3d.graph.keras_graph import Max, Mean
+from planar3d.graph.layers import KINDS
+from planar3d.graph.reach import along_axes, within_slices
 
 _NO_PADDING = (0, 0)
 
@@ -28,7 +30,7 @@ def rescaling(layer: layers.Rescaling, place: Place) -> list[Step]:
     return [Step(layers.Rescaling(scale, offset, name=layer.name, dtype=dtype, trainable=trainable))]
 
 
-def along_axes(layer: Any, place: Place) -> list[Step]:
+def same_axes(layer: Any, place: Place) -> list[Step]:
     """Layers that act along an axis, or several: the same axes, found again in 3D."""
     axes = held_and_plain(layer)[1]["axis"]
     if not place.has_depth:
@@ -148,49 +150,24 @@ def _slice_by_slice(layer: Any, step: Step, place: Place) -> list[Step]:
     return [Step(to), applied, Step(fro)]
 
 
-_EVERYWHERE = (
-    layers.Activation,
-    layers.Add,
-    layers.AlphaDropout,
-    layers.Average,
-    layers.Dense,
-    layers.ELU,
-    layers.GaussianDropout,
-    layers.GaussianNoise,
-    layers.Identity,
-    layers.LeakyReLU,
-    layers.Maximum,
-    layers.Minimum,
-    layers.Multiply,
-    layers.ReLU,
-    layers.Subtract,
-    CustomScaleLayer,
-    LayerScale,
-    StochasticDepth,
-)
-_ALONG_AXES = (
-    layers.Concatenate,
-    layers.LayerNormalization,
-    layers.Normalization,
-    layers.RMSNormalization,
-    layers.Softmax,
-    layers.UnitNormalization,
-)
+_SAME_IN_3D = {within_slices: everywhere, along_axes: same_axes}
 # By exact type: a subclass may do something else.
 RULES: dict[type, Rule] = {
-    **dict.fromkeys(_EVERYWHERE, everywhere),
-    **dict.fromkeys(_ALONG_AXES, along_axes),
+    **{kind: _SAME_IN_3D[known.reach] for kind, known in KINDS.items() if known.reach in _SAME_IN_3D},
     layers.Rescaling: rescaling,
     layers.AveragePooling2D: pooling,
     layers.BatchNormalization: batch_normalization,
     layers.Cropping2D: cropping,
+    layers.Dense: everywhere,
     layers.Dropout: dropout,
     layers.GlobalAveragePooling2D: global_pooling,
     layers.GlobalMaxPooling2D: global_pooling,
     layers.GroupNormalization: group_normalization,
     layers.MaxPooling2D: pooling,
     layers.PReLU: prelu,
+    layers.RMSNormalization: same_axes,
     layers.SpatialDropout2D: spatial_dropout,
+    layers.UnitNormalization: same_axes,
     layers.UpSampling2D: upsampling,
     layers.ZeroPadding2D: zero_padding,
     **convolutions.RULES,

@@ -13,74 +13,11 @@ from keras import layers
 
 from planar3d.errors import Planar3DError
 from planar3d.graph.keras_graph import as_graph, pass_through
-from planar3d.graph.padding import same_padding
-
-Range = tuple[int, int]  # entries along depth, from and to
+from planar3d.graph.layers import reach_of
+from planar3d.graph.padding import Range
+from planar3d.graph.reach import Reach
 
 DEPTH = 1  # axis of slices in (batch, depth, rows, cols, channels)
-
-# Layers whose every output slice is made of the same slice of their inputs.
-_WITHIN_SLICES = (
-    layers.Activation,
-    layers.Add,
-    layers.Average,
-    layers.Dropout,
-    layers.ELU,
-    layers.GaussianDropout,
-    layers.GaussianNoise,
-    layers.Identity,
-    layers.LeakyReLU,
-    layers.Maximum,
-    layers.Minimum,
-    layers.Multiply,
-    layers.ReLU,
-    layers.Rescaling,
-    layers.SpatialDropout3D,
-    layers.Subtract,
-)
-# Those that are so if they act on the channels, their axis being the last.
-_ALONG_CHANNELS = (layers.BatchNormalization, layers.Concatenate, layers.LayerNormalization, layers.Softmax)
-
-
-@dataclass(frozen=True)
-class Reach:
-    """The slices that a layer's output needs: of `extent` inputs, `stride` apart; or `up` outputs from each input.
-
-    Attributes:
-        extent: input slices from the first to the last that one output slice takes.
-        stride: input slices from one output slice to the next.
-        up: output slices for each input slice, of transposed convolutions and repetitions.
-        before, after: slices of zeros that the layer pads at the ends of a window; negative where it drops some.
-        whole: the reach is not known: every output slice is taken to need every input slice.
-    """
-
-    extent: int = 1
-    stride: int = 1
-    up: int = 1
-    before: int = 0
-    after: int = 0
-    whole: bool = False
-
-    @property
-    def aligned(self) -> bool:
-        """Whether a slice of the output is the same in every window that holds it and starts at its multiple."""
-        return not self.whole and self.before == self.after == 0 and self.extent <= max(self.stride, self.up)
-
-    def needs(self, first: int, end: int, length: int) -> tuple[int, int]:
-        """The input slices, from and to, that output slices `first` to `end` need, of `length` in all."""
-        if self.whole:
-            return 0, length
-        if self.up > 1:
-            low, high = first // self.up, (end - 1) // self.up + 1
-        else:
-            low = first * self.stride - self.before
-            high = (end - 1) * self.stride - self.before + self.extent
-        return max(low, 0), min(high, length)
-
-    def padding(self, first: int, end: int, length: int) -> tuple[int, int]:
-        """Slices of zeros that belong before and behind the needed input slices."""
-        low, high = first * self.stride - self.before, (end - 1) * self.stride - self.before + self.extent
-        return max(-low, 0), max(high - length, 0)
 
 
 @dataclass(eq=False, repr=False)
@@ -120,6 +57,15 @@ class Node:
     def length(self) -> int:
         """Entries along depth in a window."""
         return self.shape[0]
+
+    @property
+    def kernel(self) -> Any:
+        """The channels and the tap of the layer's kernel that a `"part"` is."""
+        assert self.layer is not None and self.channels is not None
+        first, end = self.channels
+        is_transposed = isinstance(self.layer, layers.Conv3DTranspose)  # channels taken stand last there
+        kernel = self.layer.kernel[..., first:end] if is_transposed else self.layer.kernel[..., first:end, :]
+        return kernel if self.tap is None else kernel[self.tap : self.tap + 1]
 
 
 def read_graph(network: keras.Model) -> list[Node]:
@@ -186,47 +132,4 @@ def _node(layer: Any, inputs: tuple[Node, ...], output: Any, depth: int) -> Node
 
 
 def _joins(layer: Any) -> bool:
-    return isinstance(layer, layers.Concatenate) and _acts_on_channels(layer)
-
-
-def reach_of(layer: Any, length: int) -> Reach:
-    """A layer's reach along depth, for inputs of `length` slices; `whole` where it is not known."""
-    if getattr(layer, "data_format", "channels_last") != "channels_last":
-        return Reach(whole=True)
-    if isinstance(layer, _WITHIN_SLICES) or _acts_on_channels(layer):
-        return Reach()
-    if isinstance(layer, layers.UpSampling3D):
-        return Reach(extent=layer.size[0], up=layer.size[0])
-    if isinstance(layer, layers.Conv3DTranspose):
-        return _transposed(layer)
-    if isinstance(layer, layers.Conv3D):
-        extent = (layer.kernel_size[0] - 1) * layer.dilation_rate[0] + 1
-        reach = _sliding(extent, layer.strides[0], layer.padding, length)
-        # Keras would pad a stretch of a window otherwise than the window.
-        return Reach(whole=True) if reach.stride > 1 and (reach.before or reach.after) else reach
-    if isinstance(layer, (layers.MaxPooling3D, layers.AveragePooling3D)):
-        reach = _sliding(layer.pool_size[0], layer.strides[0], layer.padding, length)
-        # What a pooling pads is left out of the maximum or mean, so zeros would not do.
-        return Reach(whole=True) if reach.before or reach.after else reach
-    return Reach(whole=True)
-
-
-def _acts_on_channels(layer: Any) -> bool:
-    axis = getattr(layer, "axis", None)
-    axes: Sequence[int] = axis if isinstance(axis, (list, tuple)) else [axis]  # type: ignore[list-item]
-    return isinstance(layer, _ALONG_CHANNELS) and all(a in (-1, 4) for a in axes)
-
-
-def _sliding(extent: int, stride: int, padding: str, length: int) -> Reach:
-    if padding == "valid":
-        return Reach(extent, stride)
-    before, after = same_padding(length, extent, stride)
-    return Reach(extent, stride, before=before, after=after)
-
-
-def _transposed(layer: layers.Conv3DTranspose) -> Reach:
-    kernel, stride = layer.kernel_size[0], layer.strides[0]
-    # Where neighbouring inputs share an output, or none reaches it, whole windows are computed.
-    if kernel != stride or layer.dilation_rate[0] != 1 or layer.output_padding is not None:
-        return Reach(whole=True)
-    return Reach(extent=kernel, up=stride)
+    return isinstance(layer, layers.Concatenate) and not reach_of(layer, 1).whole

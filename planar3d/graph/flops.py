@@ -1,16 +1,13 @@
 """Multiply-accumulate operations of a network, counted layer by layer from its own graph."""
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import keras
-from keras import layers, tree
+from keras import tree
 
 from planar3d.graph.keras_graph import arguments_with, pass_through
-
-Shape = tuple[int | None, ...]
+from planar3d.graph.layers import Shape, kind_of
 
 
 @dataclass(frozen=True)
@@ -64,42 +61,10 @@ def layer_costs(network: keras.Model, input_shape: tuple[int, ...] | None = None
     return costs
 
 
-def _positions(layer: Any, shape: Shape) -> int:
-    """Places of a feature map, all axes but batch and channels."""
-    first = 1 if layer.data_format == "channels_last" else 2
-    return math.prod(shape[first : first + layer.rank])  # type: ignore[arg-type]
-
-
-def _macs_convolution(layer: Any, _: Shape, output: Shape) -> int:
-    return math.prod(layer.kernel.shape) * _positions(layer, output)
-
-
-def _macs_transposed(layer: Any, source: Shape, _: Shape) -> int:
-    return math.prod(layer.kernel.shape) * _positions(layer, source)
-
-
-def _macs_separable(layer: Any, _: Shape, output: Shape) -> int:
-    kernels = math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape)
-    return kernels * _positions(layer, output)
-
-
-def _macs_dense(layer: Any, source: Shape, _: Shape) -> int:
-    return layer.units * math.prod(source[1:])  # type: ignore[arg-type]
-
-
-_KINDS: dict[tuple[type, ...], Callable[[Any, Shape, Shape], int]] = {
-    (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose): _macs_transposed,
-    (layers.SeparableConv1D, layers.SeparableConv2D): _macs_separable,
-    (layers.Conv1D, layers.Conv2D, layers.Conv3D): _macs_convolution,
-    (layers.DepthwiseConv1D, layers.DepthwiseConv2D): _macs_convolution,
-    (layers.Dense,): _macs_dense,
-}
-
-
 def _macs(operation: Any, source: Shape, output: Shape) -> int:
-    for kinds, count in _KINDS.items():
-        if isinstance(operation, kinds):
-            return count(operation, source, output)
+    count = kind_of(operation).macs
+    if count is not None:
+        return count(operation, source, output)
     if any(len(weight.shape) > 1 for weight in getattr(operation, "weights", ())):
         raise ValueError(f"{operation.name} is a {type(operation).__name__}, and how to count its work is unknown.")
     return 0

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from planar3d.graph.depth_graph import Node, Range
+from planar3d.graph.depth_graph import Node
+from planar3d.graph.padding import Range
 from planar3d.inference.plan import Piece, Shape
 from planar3d.inference.shared import ALIGNMENT
 from planar3d.training.backends import on_gpu
@@ -93,15 +94,9 @@ class _Part(layers.Layer):
         """Apply the part of the kernel, and the bias if this part carries it."""
         (node,) = self.of
         layer: Any = node.layer
-        first, end = node.channels  # type: ignore[misc]
         strides, dilation = list(layer.strides), layer.dilation_rate
-        if isinstance(layer, layers.Conv3DTranspose):
-            kernel = layer.kernel[:, :, :, :, first:end]
-            y = ops.conv_transpose(x, kernel, strides, layer.padding, dilation_rate=dilation)
-        else:
-            kernel = layer.kernel[:, :, :, first:end]
-            kernel = kernel if node.tap is None else kernel[node.tap : node.tap + 1]
-            y = ops.conv(x, kernel, strides, layer.padding, dilation_rate=dilation)
+        convolve = ops.conv_transpose if isinstance(layer, layers.Conv3DTranspose) else ops.conv
+        y = convolve(x, node.kernel, strides, layer.padding, dilation_rate=dilation)
         return ops.add(y, ops.reshape(layer.bias, (1, 1, 1, 1, layer.filters))) if node.biased else y
 
 

@@ -9,13 +9,53 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from planar3d.errors import Planar3DError
 from planar3d.graph.keras_graph import arguments_with, pass_through
-from planar3d.inference.onnx_layers import CHANNELS_FIRST, CHANNELS_LAST, WRITERS, Graph, Tensor, unknown
+from planar3d.graph.layers import written
+from planar3d.graph.operators import CHANNELS_FIRST, CHANNELS_LAST, Tensor, Use
 
 # The newest ONNX operators that are needed, and no newer, so that older runtimes read the file.
 OPSET = 17
+
+
+class OnnxGraph:
+    """Nodes and initializers under construction; names are those of the layers."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.initializers: dict[str, np.ndarray] = {}
+        self._used: set[str] = set()
+
+    def add(self, op: str, name: str, inputs: Sequence[str], **attributes: Any) -> str:
+        """Append a node and return the name of its output; a name that is taken gets a number."""
+        from onnx import helper
+
+        number = 1
+        output = name
+        while output in self._used:
+            number += 1
+            output = f"{name}_{number}"
+        self._used.add(output)
+        self.nodes.append(helper.make_node(op, list(inputs), [output], output, **attributes))
+        return output
+
+    def constant(self, name: str, value: np.ndarray) -> str:
+        """Store an array as it is and return its name; a layer that is applied twice has its weights once."""
+        self.initializers[name] = value
+        return name
+
+    def model(self, name: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> Any:
+        """The graph as an `onnx.ModelProto`, from and to tensors of these names, types and sizes."""
+        from onnx import helper, numpy_helper
+
+        weights = [numpy_helper.from_array(array, name) for name, array in self.initializers.items()]
+        given, wanted = ([helper.make_tensor_value_info(*end) for end in ends] for ends in (inputs, outputs))
+        graph = helper.make_graph(self.nodes, name, given, wanted, weights)
+        opset = helper.make_opsetid("", OPSET)
+        oldest = helper.find_min_ir_version_for([opset])
+        return helper.make_model(graph, opset_imports=[opset], producer_name="planar3d", ir_version=oldest)
 
 
 def onnx_model(network: keras.Model, metadata: Mapping[str, str]) -> Any:
@@ -33,26 +73,19 @@ def onnx_model(network: keras.Model, metadata: Mapping[str, str]) -> Any:
         Planar3DError: a layer, or a setting of one, that has no counterpart here.
     """
     import onnx
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto, helper
 
     _check(network)
-    graph = Graph()
+    graph = OnnxGraph()
     source = graph.add("Transpose", "channels_first", ["input"], perm=CHANNELS_FIRST)
     given = [Tensor(source, tuple(network.inputs[0].shape))]
     (result,) = pass_through(network, given, functools.partial(_write, graph))
-    graph.add("Transpose", "channels_last", [result.name], perm=CHANNELS_LAST)
+    graph.add("Transpose", "channels_last", [result.value], perm=CHANNELS_LAST)
     graph.nodes[-1].output[0] = "output"
 
-    ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, _dimensions(tensor.shape))
-        for name, tensor in (("input", network.inputs[0]), ("output", network.outputs[0]))
-    ]
-    weights = [numpy_helper.from_array(array, name) for name, array in graph.initializers.items()]
-    made = helper.make_graph(graph.nodes, network.name, ends[:1], ends[1:], weights)
-    opset = helper.make_opsetid("", OPSET)
-    model = helper.make_model(
-        made, opset_imports=[opset], producer_name="planar3d", ir_version=helper.find_min_ir_version_for([opset])
-    )
+    ends = zip(("input", "output"), (*network.inputs, *network.outputs), strict=True)
+    first, last = ((name, TensorProto.FLOAT, _dimensions(tensor.shape)) for name, tensor in ends)
+    model = graph.model(network.name, [first], [last])
     helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -72,18 +105,8 @@ def _dimensions(shape: Sequence[int | None]) -> list[int | str]:
     return [axis if length is None else length for axis, length in zip(axes, shape, strict=True)]
 
 
-def _write(graph: Graph, name: str, node: Any, taken: list[Tensor]) -> list[Tensor]:
+def _write(graph: OnnxGraph, name: str, node: Any, taken: list[Tensor]) -> list[Tensor]:
     """Write a layer where the network applies it."""
-    operation = node.operation
-    writer = WRITERS.get(type(operation))
-    if writer is None:
-        known = ", ".join(sorted(kind.__name__ for kind in WRITERS))
-        raise Planar3DError(
-            f"Layer {name} is of the type {type(operation).__name__}, which cannot be written as ONNX; known are: "
-            f"{known}."
-        )
-    if getattr(operation, "data_format", "channels_last") != "channels_last":
-        raise unknown(name, "data_format", operation.data_format)
+    result = written(Use(graph, name, node.operation, taken))
     args, kwargs = arguments_with(node, [keras.KerasTensor(tensor.shape) for tensor in taken])
-    shape = tuple(operation.compute_output_spec(*args, **kwargs).shape)
-    return [Tensor(writer(graph, name, operation, taken), shape)]
+    return [Tensor(result, tuple(node.operation.compute_output_spec(*args, **kwargs).shape))]

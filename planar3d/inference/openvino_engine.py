@@ -1,20 +1,20 @@
 """The pieces of a plan as OpenVINO models, in float32 or bf16, on features in channels-last memory."""
 
-import functools
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
+import keras
 import numpy as np
 import openvino as ov
-from openvino import opset13 as op
 
 from planar3d.errors import Planar3DError
-from planar3d.graph.depth_graph import Node, Range
-from planar3d.inference.openvino_layers import activated, emitter, unknown_of
+from planar3d.graph.depth_graph import Node
+from planar3d.graph.layers import written
+from planar3d.graph.operators import CHANNELS_FIRST, CHANNELS_LAST, Tensor, Use, activated
+from planar3d.graph.padding import Range
+from planar3d.inference.onnx_graph import OnnxGraph
 from planar3d.inference.plan import Piece, Plan, Shape
-
-# Keras stores (batch, depth, rows, cols, channels); OpenVINO's operators take (batch, channels, depth, rows, cols).
-_CHANNELS_FIRST, _CHANNELS_LAST = [0, 4, 1, 2, 3], [0, 2, 3, 4, 1]
 
 
 class OpenVINOEngine:
@@ -32,12 +32,13 @@ class OpenVINOEngine:
 
     def check(self, plan: Plan) -> None:
         """Raise a `Planar3DError` that names the first layer of a plan that is unknown here."""
-        for piece in (plan.shared, *plan.windows.values()):
-            for node in piece.nodes:
-                if unknown := unknown_of(node.layer):
-                    raise Planar3DError(
-                        f"Layer {node.name}: {unknown} is unknown to the OpenVINO engine; use engine='keras'."
-                    )
+        nodes = [node for piece in (plan.shared, *plan.windows.values()) for node in piece.nodes]
+        for node in (node for node in nodes if node.role in ("layer", "part")):
+            taken = [Tensor(None, (1, *(size or 1 for size in source.shape))) for source in node.inputs]
+            try:
+                written(Use(_NO_GRAPH, node.name, node.layer, taken))
+            except Planar3DError as error:
+                raise Planar3DError(f"{error} The OpenVINO engine does not know it; use engine='keras'.") from error
 
     def program(self, piece: Piece, shapes: Sequence[Shape]) -> "OpenVINOProgram":
         """Compile what computes a piece from inputs of these shapes."""
@@ -50,30 +51,31 @@ def multiplies_bf16() -> bool:
 
 
 class OpenVINOProgram:
-    """A piece as a compiled OpenVINO model.
+    """A piece as a compiled OpenVINO model, which OpenVINO reads from operators of ONNX.
 
     Attributes:
         output_shapes: (entries, rows, cols, channels) of each output.
     """
 
     def __init__(self, core: Any, piece: Piece, shapes: Sequence[Shape], bf16: bool) -> None:
+        from onnx import TensorProto
+
         self.kept = ov.Type.bf16 if bf16 else ov.Type.f32
-        given = [
-            op.parameter(shape, ov.Type.f32 if node.layer is None else self.kept)
-            for (node, _), shape in zip(piece.inputs, shapes, strict=True)
-        ]
-        tensors = {
-            key: _Tensor(shape, flat=op.reshape(op.convert(x, "f32"), [shape[0], -1], False))
-            for key, x, shape in zip(piece.inputs, given, shapes, strict=True)
-        }
-        for node, wanted in piece.nodes.items():
-            tensors[node, wanted] = _apply(node, wanted, tensors, piece)
-        kept = self.kept if piece.features else ov.Type.f32
-        outputs = [_take(node, None, tensors, piece) for node in piece.outputs]
-        results = [op.convert(op.reshape(x.flat, x.shape, False), kept) for x in outputs]
+        float32, kept = TensorProto.FLOAT, TensorProto.BFLOAT16 if bf16 else TensorProto.FLOAT
+        graph, tensors, given, wanted = OnnxGraph(), {}, [], []
+        for number, (key, shape) in enumerate(zip(piece.inputs, shapes, strict=True)):
+            given.append((f"given_{number}", float32 if key[0].layer is None else kept, shape))
+            wide = graph.add("Cast", "wide", [given[-1][0]], to=float32)
+            tensors[key] = _Tensor(graph, shape, flat=_reshaped(graph, wide, [shape[0], -1]))
+        for number, (node, ends) in enumerate(piece.nodes.items()):
+            tensors[node, ends] = _apply(graph, f"{node.name}_{number}", node, ends, tensors, piece)
+        for node in piece.outputs:
+            x, kind = _take(node, None, tensors, piece), kept if piece.features else float32
+            wanted.append((graph.add("Cast", "result", [_reshaped(graph, x.flat, x.shape)], to=kind), kind, x.shape))
+        model = core.read_model(graph.model("piece", given, wanted).SerializeToString())
         precision = {"INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32", "PERFORMANCE_HINT": "LATENCY"}
-        self._request = core.compile_model(ov.Model(results, given), "CPU", precision).create_infer_request()
-        self.output_shapes: list[Shape] = [tuple(y.get_output_shape(0)) for y in results]
+        self._request = core.compile_model(model, "CPU", precision).create_infer_request()
+        self.output_shapes: list[Shape] = [shape for *_, shape in wanted]
 
     def __call__(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
         """Compute stretches (entries, rows, cols, channels) from stretches, into the places given."""
@@ -101,58 +103,87 @@ class _Tensor:
         flat: (entries, rows · cols · channels), for sums and stretches.
     """
 
-    def __init__(self, shape: Shape, first: Any = None, flat: Any = None) -> None:
-        self.shape, self._first, self._flat = shape, first, flat
-
-    @classmethod
-    def of(cls, first: Any) -> "_Tensor":
-        """What an operator gave."""
-        _, channels, *sizes = first.get_output_shape(0)
-        return cls((*sizes, channels), first=first)
+    def __init__(self, graph: OnnxGraph, shape: Shape, first: str = "", flat: str = "") -> None:
+        self.graph, self.shape, self._first, self._flat = graph, shape, first, flat
 
     @property
-    def first(self) -> Any:
-        if self._first is None:
-            self._first = op.transpose(op.reshape(self._flat, [1, *self.shape], False), _CHANNELS_FIRST)
+    def first(self) -> str:
+        if not self._first:
+            rows = _reshaped(self.graph, self._flat, [1, *self.shape])
+            self._first = self.graph.add("Transpose", "first", [rows], perm=CHANNELS_FIRST)
         return self._first
 
     @property
-    def flat(self) -> Any:
-        if self._flat is None:
-            self._flat = op.reshape(op.transpose(self._first, _CHANNELS_LAST), [self.shape[0], -1], False)
+    def flat(self) -> str:
+        if not self._flat:
+            last = self.graph.add("Transpose", "last", [self._first], perm=CHANNELS_LAST)
+            self._flat = _reshaped(self.graph, last, [self.shape[0], -1])
         return self._flat
 
     def cut(self, have: Range, want: Range) -> "_Tensor":
         """Entries `want` of entries `have`."""
         if have == want:
             return self
-        cut = op.slice(self.flat, [want[0] - have[0]], [want[1] - have[0]], [1], [0])
-        return _Tensor((want[1] - want[0], *self.shape[1:]), flat=cut)
+        ends = [_integers(self.graph, [number]) for number in (want[0] - have[0], want[1] - have[0], 0)]
+        flat = self.graph.add("Slice", "cut", [self.flat, *ends])
+        return _Tensor(self.graph, (want[1] - want[0], *self.shape[1:]), flat=flat)
 
     def padded(self, padding: Range) -> "_Tensor":
         """With entries of zeros before and behind."""
         if not any(padding):
             return self
-        zero = op.constant(np.float32(0))
-        flat = op.pad(self.flat, [padding[0], 0], [padding[1], 0], "constant", zero)
-        return _Tensor((self.shape[0] + sum(padding), *self.shape[1:]), flat=flat)
+        flat = self.graph.add("Pad", "padded", [self.flat, _integers(self.graph, [padding[0], 0, padding[1], 0])])
+        return _Tensor(self.graph, (self.shape[0] + sum(padding), *self.shape[1:]), flat=flat)
 
 
-def _apply(node: Node, wanted: Range, tensors: dict[tuple[Node, Range], _Tensor], piece: Piece) -> _Tensor:
-    length = node.inputs[0].length
-    needs = node.reach.needs(*wanted, length)
-    taken = [_take(source, needs, tensors, piece) for source in node.inputs]
-    padding = (0, 0) if node.reach.up > 1 else node.reach.padding(*wanted, length)
+def _reshaped(graph: OnnxGraph, x: str, shape: Sequence[int]) -> str:
+    return graph.add("Reshape", "reshaped", [x, _integers(graph, shape)])
+
+
+def _integers(graph: OnnxGraph, values: Sequence[int]) -> str:
+    return graph.constant(f"integers_{'_'.join(map(str, values))}", np.array(values, np.int64))
+
+
+class _PartOf:
+    """A convolution as far as a node is a part of it, with the attributes of the layer."""
+
+    def __init__(self, node: Node) -> None:
+        self.layer, self.kernel = node.layer, node.kernel
+        self.kernel_size = self.kernel.shape[:3]
+        # One part carries the bias, where it costs nothing; the activation waits for the sum.
+        self.use_bias, self.activation = node.biased, keras.activations.linear
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.layer, name)
+
+
+# A graph that keeps nothing, to find what cannot be written.
+_NO_GRAPH = SimpleNamespace(add=lambda *_, **__: None, constant=lambda *_: None)
+
+
+def _apply(
+    graph: OnnxGraph, name: str, node: Node, wanted: Range, tensors: dict[tuple[Node, Range], _Tensor], piece: Piece
+) -> _Tensor:
+    layer: Any = node.layer
+    reach, length = node.reach, node.inputs[0].length
+    needs = reach.needs(*wanted, length)
+    taken = [_take(source, reach.needs(*wanted, source.length), tensors, piece) for source in node.inputs]
+    # A layer that sees whole windows pads them as it does in Keras.
+    padding = None if reach.whole or reach.up > 1 else reach.padding(*wanted, length)
     if node.role == "shift":
-        return taken[0].padded(padding)
+        return taken[0].padded(reach.padding(*wanted, length))
     if node.role == "sum":
-        total = functools.reduce(op.add, [x.flat for x in taken])
-        return _Tensor(taken[0].shape, flat=activated(node.layer, total))
-    emit = emitter(node.layer)
-    assert emit is not None  # `check` was called
-    y = _Tensor.of(emit(node, [x.first for x in taken], padding))
-    first = needs[0] * node.reach.up if node.reach.up > 1 else wanted[0]
-    return y.cut((first, first + y.shape[0]), wanted)
+        total = _Tensor(graph, taken[0].shape, flat=graph.add("Sum", name, [x.flat for x in taken]))
+        use = Use(graph, name, layer, ())
+        if layer.activation is keras.activations.softmax:
+            return _Tensor(graph, total.shape, first=activated(use, total.first))
+        return _Tensor(graph, total.shape, flat=activated(use, total.flat))
+    given = [Tensor(x.first, (1, *x.shape), padding) for x in taken]
+    first = written(Use(graph, name, layer, given), _PartOf(node) if node.role == "part" else None)
+    specs = [keras.KerasTensor((1, *x.shape)) for x in taken]
+    _, _, rows, cols, _ = layer.compute_output_spec(specs if len(specs) > 1 else specs[0]).shape
+    have = (needs[0] * reach.up, needs[1] * reach.up) if reach.up > 1 else wanted
+    return _Tensor(graph, (have[1] - have[0], rows, cols, node.shape[-1]), first=first).cut(have, wanted)
 
 
 def _take(node: Node, wanted: Range | None, tensors: dict[tuple[Node, Range], _Tensor], piece: Piece) -> _Tensor:

@@ -138,7 +138,9 @@ def _shared(network: keras.Model, recipe: Recipe, engine: str, precision: str | 
 
 def _on_openvino(network: keras.Model, recipe: Recipe, precision: str | None) -> Predictor:
     if not _has_openvino():
-        raise Planar3DError("engine='openvino' needs OpenVINO. Install it: pip install 'planar3d[openvino]'.")
+        raise Planar3DError(
+            "engine='openvino' needs OpenVINO and onnx. Install them: pip install 'planar3d[openvino]'."
+        )
     from planar3d.inference.openvino_engine import OpenVINOEngine, multiplies_bf16
 
     plan = make_plan(network, recipe.stride, exact=False)
@@ -153,7 +155,7 @@ def _on_openvino(network: keras.Model, recipe: Recipe, precision: str | None) ->
 
 
 def _has_openvino() -> bool:
-    return importlib.util.find_spec("openvino") is not None
+    return all(importlib.util.find_spec(package) for package in ("openvino", "onnx"))  # which reads what onnx writes
 
 
 class _Checked:

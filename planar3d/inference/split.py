@@ -11,7 +11,9 @@ from typing import Any
 
 from keras import layers
 
-from planar3d.graph.depth_graph import Node, Range, Reach, ancestors
+from planar3d.graph.depth_graph import Node, ancestors
+from planar3d.graph.padding import Range
+from planar3d.graph.reach import Reach
 
 
 def split(graph: Sequence[Node], shared: set[Node]) -> list[Node]:

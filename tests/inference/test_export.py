@@ -148,8 +148,9 @@ def test_onnx_agrees_with_keras_in_every_layer_it_knows():
     _needs("onnx")
     import onnxruntime
 
+    from planar3d.graph.keras_graph import StochasticDepth
+    from planar3d.graph.layers import KINDS
     from planar3d.inference.onnx_graph import onnx_model
-    from planar3d.inference.onnx_layers import WRITERS
 
     keras.utils.set_random_seed(1)
     inputs = keras.Input((7, 9, 8, 3))
@@ -159,8 +160,8 @@ def test_onnx_agrees_with_keras_in_every_layer_it_knows():
         [rng.uniform(0.1, 1, w.shape) * rng.choice([-1, 1]) ** (w.ndim > 1) for w in network.get_weights()]
     )
     used = {type(layer) for layer in network._flatten_layers()}
-    in_training_alone = {layers.GaussianDropout, layers.GaussianNoise, layers.Identity}
-    assert set(WRITERS) - used == in_training_alone
+    in_training_alone = {layers.AlphaDropout, layers.GaussianDropout, layers.GaussianNoise, StochasticDepth}
+    assert {kind for kind, known in KINDS.items() if known.write} - used == in_training_alone | {layers.Identity}
     window = _window(network, batch=2)
     expected = network.predict_on_batch(window)
     session = onnxruntime.InferenceSession(onnx_model(network, {}).SerializeToString())

@@ -3,8 +3,8 @@
 import pytest
 from inference_networks import small_unet
 
-from planar3d.graph.depth_graph import Reach
 from planar3d.graph.flops import layer_costs
+from planar3d.graph.reach import Reach
 from planar3d.inference.plan import describe_work, make_plan
 from planar3d.networks.planar_resunet import PlanarResUNet
 from planar3d.networks.vgg16 import PlanarVGG16

@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from inference_networks import planar_resunet, small_unet, voxels
+from inference_networks import planar_resunet, small_unet, voxels, with_biases
+from keras import layers
 
 from planar3d.errors import Planar3DError, RecipeError
 from planar3d.inference import predictor as module
@@ -118,12 +119,27 @@ class TestOpenVINO:
         x = keras.layers.Conv3D(1, 3, padding="same", activation="sigmoid")(x)
         network, scan = keras.Model(inputs, x), voxels(32, 32)
         with pytest.raises(
-            Planar3DError, match=r"layer_normalization.*: LayerNormalization is unknown .*engine='keras'"
+            Planar3DError, match=r"layer_normalization.* is of the type LayerNormalization.*engine='keras'"
         ):
             predict_volume(network, scan, RECIPE, engine="openvino")
         predict = predictor(network, RECIPE)
         assert "Keras" in predict.description
         np.testing.assert_array_equal(predict(scan), predict_volume(network, scan, RECIPE, "windowed"))
+
+    def test_layers_that_see_whole_windows_have_the_padding_and_the_axes_that_keras_gives_them(self) -> None:
+        inputs = keras.Input((16, 16, 16, 1))
+        x = layers.Conv3D(4, (1, 3, 3), padding="same", activation="elu")(inputs)
+        y = layers.Conv3D(4, 3, strides=2, padding="same", activation="silu")(x)
+        y = layers.MaxPooling3D(3, strides=1, padding="same")(layers.AveragePooling3D(3, strides=1, padding="same")(y))
+        y = layers.Conv3DTranspose(4, 3, strides=2, padding="same", activation="leaky_relu")(y)
+        y = layers.Multiply()([layers.Average()([y, x]), layers.AveragePooling3D((16, 1, 1))(y)])
+        y = layers.Concatenate(axis=2)([layers.MaxPooling3D((1, 2, 1))(each) for each in (y, x)])
+        y = layers.Conv3D(3, 1, activation="softmax")(layers.Concatenate()([y, x]))
+        network = with_biases(keras.Model(inputs, layers.Conv3D(1, 3, padding="same", activation="sigmoid")(y)))
+        scan, recipe = voxels(40, 16), PAPER.changed(size=16, channels=1)
+        expected = predict_volume(network, scan, recipe, "windowed")
+        assert np.std(expected) > 0.001
+        np.testing.assert_allclose(predict_volume(network, scan, recipe, engine="openvino"), expected, atol=1e-5)
 
     @pytest.mark.parametrize("wanted, chosen", [(0.0, "bf16; bf16 agrees"), (1.1, "float32; bf16 does not agree")])
     def test_auto_takes_bf16_where_the_masks_agree(self, monkeypatch, wanted: float, chosen: str) -> None:

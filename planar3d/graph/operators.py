@@ -1,0 +1,225 @@
+"""Layers of volumes in operators of ONNX, on (batch, channels, depth, rows, cols), for other runtimes than Keras."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import activations
+
+from planar3d.errors import Planar3DError
+from planar3d.graph.padding import Range, layer_padding, transposed_padding
+
+# Axes of Keras in the order of ONNX, and back.
+CHANNELS_FIRST, CHANNELS_LAST = (0, 4, 1, 2, 3), (0, 2, 3, 4, 1)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """What a layer takes.
+
+    Attributes:
+        value: stands for it in the graph that is written.
+        shape: in Keras' order of axes.
+        depth_padding: zeros before and behind it, where a stretch of slices needs others than the layer pads.
+    """
+
+    value: Any
+    shape: tuple[int | None, ...]
+    depth_padding: Range | None = None
+
+
+@dataclass(frozen=True)
+class Use:
+    """A layer where it is written.
+
+    Attributes:
+        graph: has `add(operator, name, inputs, **attributes)` and `constant(name, array)`, which return what stands for
+            the result.
+        name: of the layer in it.
+        layer: of Keras.
+        tensors: that it takes.
+    """
+
+    graph: Any
+    name: str
+    layer: Any
+    tensors: Sequence[Tensor]
+
+    @property
+    def values(self) -> list[Any]:
+        """What stands for its inputs."""
+        return [tensor.value for tensor in self.tensors]
+
+    def add(self, op: str, *inputs: Any, part: str = "", **attributes: Any) -> Any:
+        """Append an operator, of a part of the layer if one is named."""
+        return self.graph.add(op, f"{self.name}/{part}" if part else self.name, inputs, **attributes)
+
+    def constant(self, part: str, value: Any) -> Any:
+        """An array of the layer's as an input of operators."""
+        return self.graph.constant(f"{self.name}/{part}", np.asarray(value))
+
+    def pads(self, extents: Sequence[int], dilations: Sequence[int] = (1, 1, 1)) -> list[int]:
+        """The zeros that a kernel of these extents needs, before each axis and then behind each."""
+        (source,) = self.tensors
+        along, *in_plane = layer_padding(self.name, self.layer, extents, dilations, source.shape[1:-1])
+        return _in_order([source.depth_padding or along, *in_plane])
+
+    def unknown(self, setting: str, value: Any) -> Planar3DError:
+        """The error of a setting that has no counterpart."""
+        return Planar3DError(f"Layer {self.name} has {setting}={value!r}, which cannot be written as ONNX.")
+
+
+Writer = Callable[[Use], Any]
+
+
+def convolution(use: Use) -> Any:
+    """Conv3D."""
+    pads = use.pads(use.layer.kernel_size, use.layer.dilation_rate)
+    return _weighed(use, "Conv", group=use.layer.groups, pads=pads)
+
+
+def transposed_convolution(use: Use) -> Any:
+    """Conv3DTranspose."""
+    layer = use.layer
+    if layer.output_padding is not None:
+        raise use.unknown("output_padding", layer.output_padding)
+    extents = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
+    axes = zip(extents, layer.strides, strict=True)
+    cut, added = zip(*(transposed_padding(extent, stride, layer.padding) for extent, stride in axes), strict=True)
+    return _weighed(use, "ConvTranspose", pads=_in_order(cut), output_padding=list(added))
+
+
+def _weighed(use: Use, op: str, **attributes: Any) -> Any:
+    """A convolution of either kind, its bias and its activation."""
+    layer = use.layer
+    # (d, r, c, in, out) → (out, in, d, r, c); Keras has in and out exchanged in transposed ones, and so has ONNX.
+    kernel = np.ascontiguousarray(np.transpose(_array(layer.kernel), (4, 3, 0, 1, 2)))
+    weights = [use.constant("kernel", kernel)] + [use.constant("bias", _array(layer.bias))] * bool(layer.use_bias)
+    attributes |= {"kernel_shape": [*layer.kernel_size], "strides": [*layer.strides]}
+    return activated(use, use.add(op, *use.values, *weights, dilations=[*layer.dilation_rate], **attributes))
+
+
+def _in_order(pads: Sequence[Range]) -> list[int]:
+    return [before for before, _ in pads] + [behind for _, behind in pads]
+
+
+def pooling(op: str, **attributes: Any) -> Writer:
+    """Maximum or average pooling."""
+
+    def write(use: Use) -> Any:
+        size, strides = [*use.layer.pool_size], [*use.layer.strides]
+        return use.add(op, *use.values, kernel_shape=size, strides=strides, pads=use.pads(size), **attributes)
+
+    return write
+
+
+def upsampling(use: Use) -> Any:
+    """UpSampling3D, which repeats."""
+    scales = use.constant("scales", np.array([1, 1, *use.layer.size], np.float32))
+    modes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return use.add("Resize", *use.values, "", scales, **modes)
+
+
+def zero_padding(use: Use) -> Any:
+    """ZeroPadding3D."""
+    before, behind = zip(*use.layer.padding, strict=True)
+    return use.add("Pad", *use.values, use.constant("pads", np.array([0, 0, *before, 0, 0, *behind], np.int64)))
+
+
+def normalization(use: Use) -> Any:
+    """BatchNormalization with the statistics of training."""
+    layer = use.layer
+    if layer.axis not in (-1, 4):
+        raise use.unknown("axis", layer.axis)
+    mean, variance = _array(layer.moving_mean), _array(layer.moving_variance)
+    gamma = _array(layer.gamma) if layer.scale else np.ones_like(mean)
+    beta = _array(layer.beta) if layer.center else np.zeros_like(mean)
+    weights = {"gamma": gamma, "beta": beta, "moving_mean": mean, "moving_variance": variance}
+    constants = [use.constant(part, array) for part, array in weights.items()]
+    return use.add("BatchNormalization", *use.values, *constants, epsilon=layer.epsilon)
+
+
+def concatenation(use: Use) -> Any:
+    """Concatenate, along any axis."""
+    return use.add("Concat", *use.values, axis=CHANNELS_FIRST.index(use.layer.axis % 5))
+
+
+def merge(op: str) -> Writer:
+    """An operator that takes any number of tensors."""
+    return lambda use: use.add(op, *use.values)
+
+
+def product(use: Use) -> Any:
+    """Multiply, two at a time."""
+    result, *others = use.values
+    for other in others:
+        result = use.add("Mul", result, other)
+    return result
+
+
+def activation(use: Use) -> Any:
+    """A layer that is an activation alone."""
+    return activated(use, *use.values)
+
+
+def rectifier(use: Use) -> Any:
+    """ReLU, up to a greatest value if it has one."""
+    layer = use.layer
+    if layer.threshold or layer.negative_slope:
+        raise use.unknown("threshold or negative_slope", (layer.threshold, layer.negative_slope))
+    if layer.max_value is None:
+        return use.add("Relu", *use.values)
+    ends = [use.constant(part, np.float32(value)) for part, value in (("min", 0), ("max_value", layer.max_value))]
+    return use.add("Clip", *use.values, *ends)
+
+
+def leaky_rectifier(use: Use) -> Any:
+    """LeakyReLU."""
+    return use.add("LeakyRelu", *use.values, alpha=float(use.layer.negative_slope))
+
+
+def rescaling(use: Use) -> Any:
+    """Rescaling, of all values or channel by channel."""
+    (result,) = use.values
+    for op, part in (("Mul", "scale"), ("Add", "offset")):
+        value = np.asarray(getattr(use.layer, part), np.float32).reshape(-1, 1, 1, 1)
+        result = use.add(op, result, use.constant(part, value))
+    return result
+
+
+def nothing(use: Use) -> Any:
+    """Layers that act in training alone."""
+    return use.values[0]
+
+
+def activated(use: Use, value: Any) -> Any:
+    """What the layer's activation makes of a value."""
+    function = use.layer.activation
+    if function is activations.linear:
+        return value
+    if function is activations.silu:
+        return use.add("Mul", value, use.add("Sigmoid", value, part="sigmoid"), part="silu")
+    if function not in _ACTIVATIONS:
+        raise use.unknown("activation", getattr(function, "__name__", function))
+    op, attributes = _ACTIVATIONS[function]
+    return use.add(op, value, part=function.__name__, **attributes)
+
+
+def _array(variable: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(variable), np.float32)
+
+
+# With the defaults of Keras, where ONNX has others.
+_ACTIVATIONS: dict[Any, tuple[str, dict[str, Any]]] = {
+    activations.elu: ("Elu", {"alpha": 1.0}),
+    activations.hard_sigmoid: ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
+    activations.leaky_relu: ("LeakyRelu", {"alpha": 0.2}),
+    activations.relu: ("Relu", {}),
+    activations.selu: ("Selu", {}),
+    activations.sigmoid: ("Sigmoid", {}),
+    activations.softmax: ("Softmax", {"axis": 1}),
+    activations.softplus: ("Softplus", {}),
+    activations.tanh: ("Tanh", {}),
+}

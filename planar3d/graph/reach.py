@@ -1,0 +1,100 @@
+"""Reach along depth: which slices of its input an output slice of a layer needs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from keras import layers
+
+from planar3d.graph.padding import same_padding
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The slices that a layer's output needs: of `extent` inputs, `stride` apart; or `up` outputs from each input.
+
+    Attributes:
+        extent: input slices from the first to the last that one output slice takes.
+        stride: input slices from one output slice to the next.
+        up: output slices for each input slice, of transposed convolutions and repetitions.
+        before, after: slices of zeros that the layer pads at the ends of a window; negative where it drops some.
+        whole: the reach is not known: every output slice is taken to need every input slice.
+    """
+
+    extent: int = 1
+    stride: int = 1
+    up: int = 1
+    before: int = 0
+    after: int = 0
+    whole: bool = False
+
+    @property
+    def aligned(self) -> bool:
+        """Whether a slice of the output is the same in every window that holds it and starts at its multiple."""
+        return not self.whole and self.before == self.after == 0 and self.extent <= max(self.stride, self.up)
+
+    def needs(self, first: int, end: int, length: int) -> tuple[int, int]:
+        """The input slices, from and to, that output slices `first` to `end` need, of `length` in all."""
+        if self.whole:
+            return 0, length
+        if self.up > 1:
+            low, high = first // self.up, (end - 1) // self.up + 1
+        else:
+            low = first * self.stride - self.before
+            high = (end - 1) * self.stride - self.before + self.extent
+        return max(low, 0), min(high, length)
+
+    def padding(self, first: int, end: int, length: int) -> tuple[int, int]:
+        """Slices of zeros that belong before and behind the needed input slices."""
+        low, high = first * self.stride - self.before, (end - 1) * self.stride - self.before + self.extent
+        return max(-low, 0), max(high - length, 0)
+
+
+def not_known(layer: Any, length: int) -> Reach:
+    """Of a layer of which nothing is known: whole windows."""
+    return Reach(whole=True)
+
+
+def within_slices(layer: Any, length: int) -> Reach:
+    """Of layers that treat every value alike, or every channel."""
+    return Reach()
+
+
+def along_axes(layer: Any, length: int) -> Reach:
+    """Of layers that act along an axis, or several: within slices if these are the channels."""
+    axes: Sequence[Any] = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
+    return Reach(whole=any(axis not in (-1, 4) for axis in axes))
+
+
+def of_repetition(layer: layers.UpSampling3D, length: int) -> Reach:
+    """Of slices that are repeated."""
+    return Reach(extent=layer.size[0], up=layer.size[0])
+
+
+def of_convolution(layer: layers.Conv3D, length: int) -> Reach:
+    """Of a kernel that slides along depth."""
+    reach = _sliding((layer.kernel_size[0] - 1) * layer.dilation_rate[0] + 1, layer, length)
+    # Keras would pad a stretch of a window otherwise than the window.
+    return Reach(whole=True) if reach.stride > 1 and (reach.before or reach.after) else reach
+
+
+def of_transposed(layer: layers.Conv3DTranspose, length: int) -> Reach:
+    """Of a kernel that makes slices of each slice."""
+    kernel, stride = layer.kernel_size[0], layer.strides[0]
+    # Where neighbouring inputs share an output, or none reaches it, whole windows are computed.
+    if kernel != stride or layer.dilation_rate[0] != 1 or layer.output_padding is not None:
+        return Reach(whole=True)
+    return Reach(extent=kernel, up=stride)
+
+
+def of_pooling(layer: Any, length: int) -> Reach:
+    """Of a pooling that slides along depth."""
+    reach = _sliding(layer.pool_size[0], layer, length)
+    # What a pooling pads is left out of the maximum or mean, so zeros would not do.
+    return Reach(whole=True) if reach.before or reach.after else reach
+
+
+def _sliding(extent: int, layer: Any, length: int) -> Reach:
+    stride = layer.strides[0]
+    before, after = (0, 0) if layer.padding == "valid" else same_padding(length, extent, stride)
+    return Reach(extent, stride, before=before, after=after)

@@ -1,0 +1,91 @@
+"""What the table says of a kind of layer is so: of a stretch of slices it gives what it gives of the whole."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from numpy.testing import assert_allclose, assert_array_equal
+
+from planar3d.graph.keras_graph import CustomScaleLayer, LayerScale, StochasticDepth
+from planar3d.graph.layers import KINDS, kind_of, reach_of
+from planar3d.graph.reach import Reach, along_axes, within_slices
+
+LENGTH = 8
+# Arguments of the layers that cannot be made without.
+ARGUMENTS = {
+    layers.Activation: {"activation": "tanh"},
+    layers.AlphaDropout: {"rate": 0.5},
+    layers.Dropout: {"rate": 0.5},
+    layers.GaussianDropout: {"rate": 0.5},
+    layers.GaussianNoise: {"stddev": 0.5},
+    layers.Normalization: {"mean": 0.5, "variance": 2.0},
+    layers.Rescaling: {"scale": 0.5, "offset": 0.1},
+    layers.SpatialDropout3D: {"rate": 0.5},
+    CustomScaleLayer: {"scale": 0.5},
+    LayerScale: {"init_values": 0.5, "projection_dim": 4},
+    StochasticDepth: {"drop_path_rate": 0.5},
+}
+MERGES = (layers.Concatenate, CustomScaleLayer, *layers.Add.__mro__[1].__subclasses__())
+SLIDING = [
+    layers.AveragePooling3D(2),
+    layers.MaxPooling3D((3, 2, 2), strides=(1, 2, 2)),
+    layers.Conv3D(3, (3, 1, 1)),
+    layers.Conv3D(3, (2, 3, 3), strides=(2, 1, 1)),
+    layers.Conv3D(3, 2, dilation_rate=(2, 1, 1)),
+    layers.Conv3DTranspose(3, 2, strides=2),
+    layers.UpSampling3D((3, 1, 1)),
+]
+IN_SLICES = [kind for kind, known in KINDS.items() if known.reach in (within_slices, along_axes)]
+
+
+def _volume(seed=0):
+    return np.random.default_rng(seed).normal(size=(1, LENGTH, 6, 6, 4)).astype(np.float32)
+
+
+def _of_a_stretch_and_of_the_whole(layer, volumes):
+    """Slices 2 to 5 of what a layer gives: of the slices that they need, and of all."""
+    given = volumes if isinstance(layer, MERGES) else volumes[0]
+    whole = np.asarray(layer(given))
+    first, end = reach_of(layer, LENGTH).needs(2, min(5, whole.shape[1]), LENGTH)
+    stretch = [volume[:, first:end] for volume in volumes]
+    found = np.asarray(layer(stretch if isinstance(layer, MERGES) else stretch[0]))
+    before = first * reach_of(layer, LENGTH).up
+    start = 2 - before if reach_of(layer, LENGTH).up > 1 else 0
+    return found[:, start : start + min(5, whole.shape[1]) - 2], whole[:, 2:5]
+
+
+@pytest.mark.parametrize("kind", IN_SLICES, ids=lambda kind: kind.__name__)
+def test_a_layer_within_slices_gives_of_some_slices_what_it_gives_of_them_among_others(kind):
+    layer = kind(**ARGUMENTS.get(kind, {}))
+    assert not reach_of(layer, LENGTH).whole
+    # TensorFlow's inverse square roots are rounded otherwise at the end of an array.
+    tolerance = 1e-6 if kind is layers.LayerNormalization else 0
+    assert_allclose(*_of_a_stretch_and_of_the_whole(layer, [_volume(), _volume(1)]), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("layer", SLIDING, ids=lambda layer: layer.name)
+def test_a_layer_that_slides_along_depth_needs_the_slices_that_its_reach_says(layer):
+    assert not reach_of(layer, LENGTH).whole and kind_of(layer).reach(layer, LENGTH).needs(2, 4, LENGTH) != (0, LENGTH)
+    assert_array_equal(*_of_a_stretch_and_of_the_whole(layer, [_volume()]))
+
+
+@pytest.mark.parametrize("axis", [1, (1, -1), (2, 3, 4), None])
+def test_a_layer_along_other_axes_than_the_channels_sees_whole_windows(axis):
+    assert reach_of(layers.Softmax(axis=axis), LENGTH) == Reach(whole=True)
+
+
+def test_a_subclass_is_of_its_kind_unless_it_computes_in_its_own_way():
+    class Named(layers.Conv3D):
+        pass
+
+    class Doubled(layers.Conv3D):
+        def call(self, inputs):
+            return 2 * super().call(inputs)
+
+    assert kind_of(Named(1, 1)) is KINDS[layers.Conv3D]
+    assert reach_of(Doubled(1, 1), LENGTH).whole and kind_of(Doubled(1, 1)).write is kind_of(Doubled(1, 1)).macs is None
+
+
+def test_channels_first_are_not_taken_for_slices():
+    assert reach_of(layers.Conv3D(1, 1, data_format="channels_first"), LENGTH).whole
+    assert keras.config.image_data_format() == "channels_last"
