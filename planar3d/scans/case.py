@@ -1,12 +1,14 @@
 """A case: a patient's images by name, the label map of them all, and the group; and a data set of cases."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from planar3d.errors import DatasetError
+from planar3d.scans.labels import Labels
+from planar3d.scans.volume import Scan, on_grid_of, read_scan
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Case:
     Attributes:
         id: no other case of the data set has it.
         images: by name: flair, t1, t1ce, t2; of nnU-Net data sets what `channel_names` calls them, in small letters.
-        labels: a map of what is to be found in the images, or a lesion mask; None where nothing was marked.
+        labels: a map of what is to be found in the images, or a lesion mask; None if there is none.
         group: center, site or grade; folds have cases of each.
     """
 
@@ -36,6 +38,11 @@ class Case:
             raise DatasetError(f"{self.id} has no label map; one is needed to train and to score.")
         return self.labels
 
+    def lacking(self, names: Sequence[str]) -> str:
+        """Which of these images it has not, and which it has, in words; empty if it has them all."""
+        absent = ", ".join(name for name in names if name not in self.images)
+        return f"{self.id} has no image {absent}; it has {', '.join(self.images)}" if absent else ""
+
     def to_json(self) -> dict[str, Any]:
         """The case without its id, as a row of folds.json."""
         images = {name: os.path.abspath(path) for name, path in self.images.items()}
@@ -50,16 +57,59 @@ class Case:
 
 
 @dataclass(frozen=True)
+class LabelSet:
+    """What the values in the label maps of a data set mean.
+
+    Attributes:
+        values: of each class or region by its name, but for the background, 0; a region may have several.
+        order: the value that each region writes into a label map, the outermost first, as nnU-Net's
+            `regions_class_order`; empty for classes.
+    """
+
+    values: Mapping[str, Labels] = field(hash=False)
+    order: Labels = ()
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """Cases in alphabetical order, and the layout they were found in."""
+    """Cases in alphabetical order, the layout they were found in, and what their labels mean where that is known."""
 
     cases: tuple[Case, ...]
     layout: str
     folder: Path
+    labels: LabelSet | None = None
 
     def by_id(self) -> dict[str, Case]:
         """The cases by their ids."""
         return {case.id: case for case in self.cases}
+
+    def require(self, names: Sequence[str]) -> None:
+        """Refuse a data set with cases that lack images of these names.
+
+        Raises:
+            DatasetError: which cases, and what the first of them has.
+        """
+        without = [case for case in self.cases if case.lacking(names)]
+        if without:
+            raise DatasetError(
+                f"{len(without)} of {len(self.cases)} cases in {self.folder} lack images that the recipe needs: "
+                f"{', '.join(case.id for case in without)}. {without[0].lacking(names)}. Add them, or choose a recipe "
+                "that does without."
+            )
+
+
+def read_images(images: Mapping[str, Path], assume_affine: bool = False) -> dict[str, Scan]:
+    """Read images of one case by their names, all on the grid of the first: axes are swapped, nothing is resampled.
+
+    Raises:
+        ScanError: as `read_scan`; or an image does not lie on the grid of the first, see `on_grid_of`.
+    """
+    scans: dict[str, Scan] = {}
+    for name, path in images.items():
+        first = next(iter(scans.values()), None)
+        scan = read_scan(path, assume_affine, name, first)
+        scans[name] = scan if first is None else on_grid_of(first, scan, "image")
+    return scans
 
 
 def as_written_today(row: Mapping[str, Any]) -> Mapping[str, Any]:

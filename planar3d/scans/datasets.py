@@ -1,14 +1,15 @@
 """Finding the cases of a data set, whatever of the known layouts it has."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from planar3d.errors import DatasetError
 from planar3d.scans.bids import NOT_RAW
-from planar3d.scans.case import Dataset
+from planar3d.scans.case import Case, Dataset
 from planar3d.scans.image_files import files_within, why_unusable
 from planar3d.scans.layouts import LAYOUTS
-from planar3d.scans.layouts.interface import require_usable
+from planar3d.scans.layouts.interface import Layout, require_usable
 
 _EXPECTED = f"Expected one of: {'; '.join(one.expected for one in LAYOUTS[:-1])}; or {LAYOUTS[-1].expected}."
 
@@ -18,8 +19,9 @@ def find_cases(folder: str | Path) -> Dataset:
 
     Layouts: MSSEG 2016 as first distributed (`TrainingDataset_MSSEG/<ID>/3DFLAIR.nii.gz`, `Consensus.nii.gz`), MSSEG
     2016 of the Shanoir portal (`Training/Center_xx/Patient_yy/Raw_Data/FLAIR.nii.gz`, `Masks/Consensus.nii.gz`), BIDS
-    (raw, and lesion masks in a derivatives folder; groups from the site in `participants.tsv`), and a CSV table with
-    the columns scan, mask and group. All also un-gzipped, and in capitals or small letters.
+    (raw, and lesion masks in a derivatives folder; groups from the site in `participants.tsv`), raw folders of nnU-Net
+    (`dataset.json`), BraTS 2017 to 2023, and a CSV table with the columns scan, mask and group, or `image:<name>` for
+    each image and labels. All also un-gzipped, and in capitals or small letters.
 
     Args:
         folder: the data set's folder, or the CSV file.
@@ -31,11 +33,18 @@ def find_cases(folder: str | Path) -> Dataset:
         DatasetError: the folder is missing or empty, its layout unknown, or a scan or its mask is missing or cannot be
             read.
     """
-    dataset = find_layout(Path(folder), labelled=True)
-    cases = dataset.cases
+    folder = Path(folder)
+    if not os.path.exists(folder):
+        raise DatasetError(f"{folder} does not exist. {_EXPECTED}")
+    found = find_layout(folder, labelled=True)
+    if found is None:
+        without = "no rows" if os.path.isfile(folder) else "no layout that is known"
+        is_empty = os.path.isdir(folder) and not any(folder.iterdir())
+        raise DatasetError(f"{folder} {'is empty' if is_empty else f'has {without}'}. {_EXPECTED}")
+    layout, cases = found[0], sorted(found[1], key=lambda case: case.id)
     scans = [(case.id, path) for case in cases for path in case.images.values()]
     masks = [(case.id, case.label_map) for case in cases]
-    require_usable(dataset.folder, {path: why_unusable(path) for _, path in (*scans, *masks)})
+    require_usable(folder, {path: why_unusable(path) for _, path in (*scans, *masks)})
     for kind, files in (("scan", scans), ("mask", masks)):
         missing = [(name, path) for name, path in files if not os.path.isfile(path)]
         if missing:
@@ -48,30 +57,27 @@ def find_cases(folder: str | Path) -> Dataset:
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
             raise DatasetError(f"{folder} holds the {name} {twice[0]} more than once; every scan needs one of its own.")
-    return dataset
+    return Dataset(tuple(cases), layout.name, folder, layout.label_set(folder, cases))
 
 
-def find_layout(folder: Path, labelled: bool) -> Dataset:
-    """The cases as a layout has them; whether their files are there is not looked at.
+def find_layout(folder: Path, labelled: bool) -> tuple[Layout, list[Case]] | None:
+    """The known layout of a folder or table, if it has one, and its cases in the order of their files or rows.
 
     Args:
         folder: the data set's folder, or a table.
-        labelled: whether cases that nobody marked are left out.
+        labelled: whether label maps are needed. Whether the files are there is not looked at; without labels, a label
+            map that is not there is None.
 
     Raises:
-        DatasetError: the folder is missing or empty, or its layout unknown.
+        DatasetError: a folder cannot be opened, or the layout cannot be understood.
     """
-    if not os.path.exists(folder):
-        raise DatasetError(f"{folder} does not exist. {_EXPECTED}")
     files, closed = files_within(folder, leave=NOT_RAW) if os.path.isdir(folder) else ([], {})
     if closed:
         raise DatasetError(next(iter(closed.values())))
     for layout in LAYOUTS:
         cases = layout.find(folder, files, labelled)
+        if not labelled:
+            cases = [replace(case, labels=case.labels if os.path.isfile(case.labels or "") else None) for case in cases]
         if cases:
-            return Dataset(tuple(sorted(cases, key=lambda case: case.id)), layout.name, folder)
-    if os.path.isfile(folder):
-        raise DatasetError(f"{folder} has no rows. {_EXPECTED}")
-    if not any(folder.iterdir()):
-        raise DatasetError(f"{folder} is empty. {_EXPECTED}")
-    raise DatasetError(f"{folder} has no layout that is known. {_EXPECTED}")
+            return layout, cases
+    return None

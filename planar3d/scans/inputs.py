@@ -1,12 +1,15 @@
-"""What is given to be segmented: files, folders, tables, BIDS data sets and DICOM series, each scan with a name."""
+"""What is given to be segmented: files, folders, tables, data sets and DICOM series, each scan or case with a name."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from planar3d.errors import ScanError
 from planar3d.scans.bids import derivative_names, find_bids_scans, is_bids
+from planar3d.scans.case import Case, read_images
+from planar3d.scans.datasets import find_layout
 from planar3d.scans.dicom import DicomSeries, choose_flair, find_dicom_series, is_dicom
 from planar3d.scans.dicom_conversion import read_dicom_series
 from planar3d.scans.image_files import files_within, is_flair, is_nifti, stem, suffix, why_unusable, without_copies
@@ -14,21 +17,24 @@ from planar3d.scans.outputs import Outputs, plain_names
 from planar3d.scans.tables import check_name, path_in_table, read_table
 from planar3d.scans.volume import Scan, read_scan
 
+FLAIR = ("flair",)  # the image that a model takes by itself
 _TABLES = (".csv", ".tsv")
 _DICOM = (".dcm", ".ima")
 
 
 @dataclass(frozen=True)
 class ScanInput:
-    """A scan to be segmented.
+    """A scan, or a case of several images, to be segmented.
 
     Attributes:
         name: no other scan of the inputs has it.
-        path: the NIfTI file, or the first file of a DICOM series; given alone it is the same scan again.
+        path: the NIfTI file, or the first file of a DICOM series; given alone it is the same scan again. Of a case its
+            first image.
         dataset: the BIDS data set it was found in; None for every other scan.
         series: the DICOM series; None for NIfTI.
         note: what the user is to be told of how it was chosen, if anything.
         problem: why it cannot be read, if that is known already; it is among the inputs so that it counts as failed.
+        images: of a case that a data set's layout or a table names; empty for a scan that is FLAIR by its name or tags.
     """
 
     name: str
@@ -37,33 +43,41 @@ class ScanInput:
     series: DicomSeries | None = None
     note: str = ""
     problem: str = ""
+    images: Mapping[str, Path] = field(default_factory=dict, hash=False)
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files of the scan."""
+        """All files of the scan, or of the case."""
+        if self.images:
+            return tuple(self.images.values())
         return (self.path,) if self.series is None else tuple(image.path for image in self.series.images)
 
 
-def find_inputs(inputs: Sequence[str | Path]) -> list[ScanInput]:
+def find_inputs(inputs: Sequence[str | Path], images: Sequence[str] = FLAIR) -> list[ScanInput]:
     """Find the scans that are meant, and give each a name of its own.
 
     Args:
         inputs: NIfTI files; tables with a column scan (paths relative to the table, or DICOM folders) and perhaps name;
             a BIDS data set, whose raw FLAIR scans are taken; other folders, in which all NIfTI files with FLAIR in
             their name are taken, or all FLAIR series of DICOM files; single DICOM files, which stand for their series
-            in their folder.
+            in their folder. Where nothing is called FLAIR, and for several images: folders of a known layout, marked or
+            not, of which one case may be given alone, and tables with a column image:<name> for each image.
+        images: the names of the images that the model takes.
 
     Returns:
         The scans in the order of the inputs. Their names are those of their files (DICOM: folder, series number and
-        description), with as many folders before as are needed to tell them apart. What looks like a FLAIR scan and
-        cannot be read (a link without its target, another format, a closed folder) is among them, with its problem.
+        description), with as many folders before as are needed to tell them apart; a case has its id. What looks like
+        a FLAIR scan and cannot be read (a link without its target, another format, a closed folder) is among them, with
+        its problem, and so is a case that lacks an image.
 
     Raises:
         ScanError: an input holds no scans, or a single one that cannot be read, or it cannot be told which are meant; a
             scan is given twice; a BIDS data set is not given alone.
+        DatasetError: a data set's layout, or a table of several images, cannot be understood.
         Planar3DError: an input is DICOM, and pydicom is not installed.
     """
-    found = [item for path in inputs for item in _find(Path(path))]
+    find = _find if tuple(images) == FLAIR else partial(_find_cases, images=images)
+    found = [item for path in inputs for item in find(Path(path))]
     datasets = {item.dataset for item in found}
     if len(datasets) > 1:
         alone = next(item.dataset for item in found if item.dataset)
@@ -78,9 +92,17 @@ def find_inputs(inputs: Sequence[str | Path]) -> list[ScanInput]:
 
 def read_input(item: ScanInput, assume_affine: bool = False) -> Scan:
     """Read a scan; a DICOM series is converted with dcm2niix. Raises what `read_scan` and `read_dicom_series` raise."""
+    return next(iter(read_input_images(item, assume_affine).values()))
+
+
+def read_input_images(item: ScanInput, assume_affine: bool = False) -> dict[str, Scan]:
+    """Read the images of a scan or case by their names. Raises what `read_input` and `read_images` raise."""
     if item.problem:
         raise ScanError(item.problem)
-    return read_scan(item.path, assume_affine) if item.series is None else read_dicom_series(item.series)
+    if item.images:
+        return read_images(item.images, assume_affine)
+    scan = read_scan(item.path, assume_affine) if item.series is None else read_dicom_series(item.series)
+    return {"flair": scan}
 
 
 def outputs_of(item: ScanInput, out: str | Path) -> Outputs:
@@ -120,6 +142,8 @@ def _find_in_folder(folder: Path) -> list[ScanInput]:
         series, note = choose_flair(find_dicom_series(dicom), folder)
         found += [_of_series(one, note) for one in series]
     if not found:
+        found = [_of_case(case, FLAIR) for case in (find_layout(folder, labelled=False) or (None, ()))[1]]
+    if not found:
         raise ScanError(
             f"{folder} holds no .nii or .nii.gz file with FLAIR in its name and no DICOM files; name the scans "
             "themselves."
@@ -140,6 +164,8 @@ def _find_series_of(path: Path) -> list[ScanInput]:
 def _find_in_table(path: Path) -> list[ScanInput]:
     """The scans of a table, each row one."""
     table = read_table(path, ("scan", "name", "id"), ScanError)
+    if "image:flair" in table.names:
+        return _find_cases(path, FLAIR)
     if not table.rows or table.lacks(["scan"]):
         raise ScanError(
             f"{path} has no column “scan”, or no lines; a table with scan and perhaps name is needed. Found: "
@@ -158,6 +184,28 @@ def _find_in_table(path: Path) -> list[ScanInput]:
         check_name(name, row, ScanError)
         found.append(replace(scans[0], name=name) if name else scans[0])
     return found
+
+
+def _find_cases(path: Path, images: Sequence[str]) -> list[ScanInput]:
+    """The cases of a folder or table as a layout has them."""
+    if not os.path.exists(path):
+        raise ScanError(f"{path} does not exist.")
+    is_table = path.name.lower().endswith(_TABLES)
+    found = find_layout(path, labelled=False) if is_table or os.path.isdir(path) else None
+    if found is None:
+        raise ScanError(
+            f"{path} does not tell which files are the images {', '.join(images)} of a case. Give a folder of BraTS or "
+            f"nnU-Net, or a table with the columns {', '.join(f'image:{name}' for name in images)}."
+        )
+    return [_of_case(case, images) for case in found[1]]
+
+
+def _of_case(case: Case, images: Sequence[str]) -> ScanInput:
+    lacking = case.lacking(images)
+    chosen = {name: case.images[name] for name in images if name in case.images}
+    problems = [f"{lacking}."] if lacking else filter(None, map(why_unusable, chosen.values()))
+    path = next(iter((chosen or case.images).values()))
+    return ScanInput(case.id, path, problem=next(iter(problems), ""), images=chosen)
 
 
 def _of_file(path: Path, dataset: Path | None = None, problem: str = "") -> ScanInput:

@@ -46,9 +46,14 @@ class Table:
     found: str
     hint: str
 
+    @property
+    def names(self) -> list[str]:
+        """The columns in small letters, with underscores for spaces."""
+        return list(map(_plain, self.columns))
+
     def lacks(self, columns: Sequence[str]) -> list[str]:
         """Which columns are not there; capitals, and spaces for underscores, make no difference."""
-        return [name for name in columns if name not in map(_plain, self.columns)]
+        return [name for name in columns if name not in self.names]
 
 
 def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) -> Table:
@@ -112,9 +117,14 @@ def path_in_table(table: Path, text: str) -> Path:
     return next((path for path in (table.parent / text, *paths) if os.path.lexists(path)), paths[0])
 
 
+def is_name(text: str) -> bool:
+    """Whether a text can be part of a file name everywhere."""
+    return _NAME.fullmatch(text) is not None
+
+
 def check_name(name: str, row: Row, error: type[Planar3DError]) -> None:
     """Refuse a name that a row gives if it cannot be part of a file name everywhere; an empty one is none."""
-    if name and not _NAME.fullmatch(name):
+    if name and not is_name(name):
         raise error(f"{row.place}: “{name}” cannot be part of a file name; use letters, digits and . _ + - alone.")
 
 

@@ -6,6 +6,7 @@ import math
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
@@ -20,6 +21,18 @@ from planar3d.scans.nifti import read_whole
 
 MASK_TOLERANCE = 1e-3  # masks as distributed hold 1.00000006 for 1
 CORNER_TOLERANCE = 0.1  # voxels
+# What to do where volumes do not lie on one grid: those of other shapes, those that lie elsewhere.
+_ADVICE = {
+    "mask": (
+        "a mask on the grid of its scan is needed. Resample it to the scan first, by the nearest voxel.",
+        "Look at both in a viewer: if the lesions lie right, resample the mask to the scan by the nearest voxel; if "
+        "not, it is the mask of another scan, or its header is wrong.",
+    ),
+    "image": (
+        "the images of a case on one grid are needed. Register and resample it to the other first.",
+        "Register and resample it to the other first, or mend its header if that is wrong.",
+    ),
+}
 _KINDS = {"c": "complex", "V": "colour"}
 
 
@@ -76,13 +89,15 @@ class Scan:
         return path
 
 
-def read_scan(path: str | Path, assume_affine: bool = False) -> Scan:
+def read_scan(path: str | Path, assume_affine: bool = False, contrast: str = "FLAIR", like: Scan | None = None) -> Scan:
     """Read a NIfTI scan to its last byte and check everything that can be wrong with it.
 
     Args:
         path: a NIfTI file, gzipped or not.
         assume_affine: accept a file that has neither sform nor qform, and take its storage as running left, anterior,
-            superior (nibabel's convention) with the voxel sizes of the header.
+            superior (nibabel's convention) with the voxel sizes of the header; or as that of `like`.
+        contrast: what is expected, for the sentence about a file that is no such scan.
+        like: another image of the case.
 
     Returns:
         A scan with float32 voxels (i, j, k), intensities after the header's scaling. Trailing axes of length 1 are
@@ -91,9 +106,30 @@ def read_scan(path: str | Path, assume_affine: bool = False) -> Scan:
     Raises:
         ScanError: the file is missing, damaged, no single volume, without geometry, or holds no usable intensities.
     """
-    scan = _read(Path(path), None, assume_affine, "a single grey-scale FLAIR volume")
+    scan = _read(Path(path), like, assume_affine, f"a single grey-scale {contrast} volume")
     check(scan, CONTRAST)
     return scan
+
+
+def read_labels(path: str | Path, scan: Scan | None = None, assume_affine: bool = False) -> Scan:
+    """Read a label map, and lay it onto the grid of `scan` if one is given; arguments are those of `read_mask`.
+
+    Returns:
+        A scan with uint8 voxels, the labels; where `scan` is given, on its grid and with its header.
+
+    Raises:
+        ScanError: as `read_scan`; the map cannot be laid onto the scan, see `on_grid_of`; or it holds other than whole
+            numbers from 0 to 255, within 0.001.
+    """
+    found = _read_on(scan, Path(path), assume_affine, "a label map, a single volume of whole numbers,")
+    labels = np.rint(found.voxels)
+    if not _are_whole(found.voxels, labels, 255):
+        low, high = found.limits
+        raise ScanError(
+            f"{path} holds values from {low:g} to {high:g}; a label map of whole numbers from 0 to 255 is needed. Name "
+            "another file."
+        )
+    return Scan(labels.astype(np.uint8), found.header, found.path)
 
 
 def read_mask(path: str | Path, scan: Scan | None = None, assume_affine: bool = False) -> Scan:
@@ -112,18 +148,16 @@ def read_mask(path: str | Path, scan: Scan | None = None, assume_affine: bool = 
         ScanError: as `read_scan`; the mask cannot be laid onto the scan, see `on_grid_of`; or its labels are not
             {0, 1} within 0.001, or 1 everywhere.
     """
-    mask = _read(Path(path), scan, assume_affine, "a lesion mask, a single volume of {0, 1},")
-    if scan is not None:
-        mask = on_grid_of(scan, mask)
+    mask = _read_on(scan, Path(path), assume_affine, "a lesion mask, a single volume of {0, 1},")
     labels = np.rint(mask.voxels)
-    if np.abs(mask.voxels - labels).max() > MASK_TOLERANCE or labels.min() < 0 or labels.max() > 1:
+    if not _are_whole(mask.voxels, labels, 1):
         raise ScanError(f"{path} {_labels_sentence(mask)}")
     if labels.min() == 1:
         raise ScanError(f"{path} holds the value 1 everywhere; a lesion mask of {{0, 1}} is needed. Name another file.")
     return Scan(labels.astype(np.uint8), mask.header, mask.path)
 
 
-def on_grid_of(scan: Scan, mask: Scan) -> Scan:
+def on_grid_of(scan: Scan, mask: Scan, kind: Literal["mask", "image"] = "mask") -> Scan:
     """A mask, or another volume, on the grid of its scan, exactly: axes are swapped and flipped, nothing is resampled.
 
     Returns:
@@ -140,16 +174,23 @@ def on_grid_of(scan: Scan, mask: Scan) -> Scan:
     if fits and shift <= CORNER_TOLERANCE:
         return Scan(voxels, scan.header, mask.path)
     one, other = mask.path or "The mask", scan.path or "its scan"
+    of_other_shape, elsewhere = _ADVICE[kind]
     if not fits and mask.voxels.shape != scan.voxels.shape:
-        raise ScanError(
-            f"{one} has shape {mask.voxels.shape}, but {other} has {scan.voxels.shape}; a mask on the grid of its scan "
-            "is needed. Resample it to the scan first, by the nearest voxel."
-        )
+        raise ScanError(f"{one} has shape {mask.voxels.shape}, but {other} has {scan.voxels.shape}; {of_other_shape}")
     raise ScanError(
         f"{one} lies elsewhere than {other}, however its axes are turned: a corner is {shift:.1f} voxels away, at most "
-        f"{CORNER_TOLERANCE} is accepted. Look at both in a viewer: if the lesions lie right, resample the mask to the "
-        "scan by the nearest voxel; if not, it is the mask of another scan, or its header is wrong."
+        f"{CORNER_TOLERANCE} is accepted. {elsewhere}"
     )
+
+
+def _read_on(scan: Scan | None, path: Path, assume_affine: bool, needed: str) -> Scan:
+    found = _read(path, scan, assume_affine, needed)
+    return found if scan is None else on_grid_of(scan, found)
+
+
+def _are_whole(values: np.ndarray, rounded: np.ndarray, highest: int) -> bool:
+    """Whether all values are whole numbers from 0 to the highest."""
+    return bool(np.abs(values - rounded).max() <= MASK_TOLERANCE and rounded.min() >= 0 and rounded.max() <= highest)
 
 
 def _read(path: Path, like: Scan | None, assume_affine: bool, needed: str) -> Scan:

@@ -64,8 +64,10 @@ def start_run(
 
     Raises:
         RunError: the folder was made by another recipe, other scans or other folds, or holds other files.
+        DatasetError: cases lack an image that the recipe needs.
     """
     folder = Path(folder)
+    dataset.require(("flair",))
     cases = dataset.by_id()
     used = sorted({scan for fold in folds for scan in (*fold.train, *fold.validation, *fold.test)})
     asked = {

@@ -182,6 +182,39 @@ def test_a_csv_table_names_files_beside_itself(tmp_path):
         find_cases(table)
 
 
+def test_a_csv_table_names_several_images_and_a_label_map(tmp_path):
+    _touch(tmp_path, "a/f.nii", "a/t.nii", "a/s.nii", "b/f.nii", "b/s.nii")
+    table = tmp_path / "cases.csv"
+    table.write_text("id;Image:FLAIR;image: T1ce;Labels\nx;a/f.nii;a/t.nii;a/s.nii\ny;b/f.nii;;b/s.nii\n")
+    dataset = find_cases(table)
+    one, other = dataset.cases
+    assert one.images == {"flair": tmp_path / "a/f.nii", "t1ce": tmp_path / "a/t.nii"}
+    assert one.labels == tmp_path / "a/s.nii" and other.images == {"flair": tmp_path / "b/f.nii"}
+    with pytest.raises(DatasetError, match=r"1 of 2 cases .*: y\. y has no image t1ce; it has flair\."):
+        dataset.require(["flair", "t1ce"])
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("image:t1,id\na.nii,x\n", "it needs scan, mask, group .*or image:<name> for each image"),
+        ("scan,image:flair,mask\na.nii,a.nii,m.nii\n", "scan means image:flair, and mask labels. Keep one of each"),
+        ("scan,labels,mask\na.nii,m.nii,m.nii\n", "Keep one of each"),
+        ("image:t1,image:t2,labels\n,,m.nii\n", "line 2: image or labels is empty"),
+        (
+            "image:t1,image:t2,labels\na.nii,b.nii,m.nii\na.nii,absent.nii,m.nii\n",
+            "line 3: .*absent.nii does not exist",
+        ),
+        ("image:t1,image:t2,labels,id\na.nii,b.nii,m.nii,1\nn.nii,b.nii,m.nii,2\n", "the scan .*b.nii more than once"),
+    ],
+)
+def test_a_csv_table_of_several_images_that_cannot_be_followed_is_explained(tmp_path, text, sentence):
+    _touch(tmp_path, "a.nii", "b.nii", "m.nii", "n.nii")
+    (tmp_path / "cases.csv").write_text(text)
+    with pytest.raises(DatasetError, match=sentence):
+        find_cases(tmp_path / "cases.csv")
+
+
 def test_a_missing_empty_or_unknown_folder_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="does not exist"):
         find_cases(tmp_path / "absent")

@@ -321,6 +321,25 @@ def test_nifti_needs_no_packages_for_dicom(tmp_path):
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
 
 
+def test_a_table_names_the_images_of_each_case(tmp_path):
+    _touch(tmp_path, "a/f.nii", "a/t.nii", "b/f.nii")
+    table = tmp_path / "cases.csv"
+    table.write_text("name,image:flair,image:t1ce\nx,a/f.nii,a/t.nii\n,b/f.nii,\n")
+    one, other = find_inputs([table], ["t1ce", "flair"])
+    assert (one.name, one.path, other.name) == ("x", tmp_path / "a/t.nii", "b_f")
+    assert "has no image t1ce" in other.problem
+    assert [item.path for item in find_inputs([table])] == [tmp_path / "a/f.nii", tmp_path / "b/f.nii"]
+
+
+def test_several_images_are_of_a_folder_or_table_that_names_them(tmp_path):
+    _touch(tmp_path, "a_FLAIR.nii")
+    for given in (tmp_path, tmp_path / "a_FLAIR.nii"):
+        with pytest.raises(ScanError, match=r"does not tell which files are the images t1, t2 .*image:t1, image:t2\."):
+            find_inputs([given], ["t1", "t2"])
+    with pytest.raises(ScanError, match="absent does not exist"):
+        find_inputs([tmp_path / "absent"], ["t1", "t2"])
+
+
 @pytest.mark.real
 def test_the_real_folders(real_data):
     data = real_data / "data"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from planar3d.errors import DatasetError
-from planar3d.scans.case import Case
+from planar3d.scans.case import Case, LabelSet
 
 
 class Layout(ABC):
@@ -26,12 +26,20 @@ class Layout(ABC):
         Args:
             folder: of the data set, or a table.
             files: all that lie in it and its subfolders, but for derivatives.
-            labelled: whether cases that nobody marked are left out, as those of a test set. Where a label map is
-                missing, its case has the path where it should be.
+            labelled: whether cases that nobody marks, as those of a test set, are left out beside others. Where a
+                label map is missing, its case has the path where it should be.
 
         Raises:
             DatasetError: the folder has the layout, but cannot be understood.
         """
+
+    def label_set(self, folder: Path, cases: Sequence[Case]) -> LabelSet | None:
+        """What the labels of these cases mean, if the layout says so.
+
+        Raises:
+            DatasetError: it says so in a way that cannot be understood.
+        """
+        return None
 
 
 def require_usable(folder: Path, problems: Mapping[Path, str]) -> None:

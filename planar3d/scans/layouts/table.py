@@ -12,11 +12,12 @@ from planar3d.scans.layouts.interface import Layout
 from planar3d.scans.participants import EVERYONE
 from planar3d.scans.tables import check_name, path_in_table, read_table
 
-_COLUMNS = ("scan", "mask", "group")
+_COLUMNS = ("scan", "mask", "group", "id", "labels")
+_IMAGE = re.compile("image:_?(.+)")
 
 
 class Table(Layout):
-    """A row a case: scan, mask, and perhaps group and id."""
+    """A row a case: `scan`, which is FLAIR, or `image:<name>` for each image; `mask` or `labels`; `group` and `id`."""
 
     name = "table"
     expected = "a CSV table with the columns scan,mask,group"
@@ -25,20 +26,34 @@ class Table(Layout):
         path = folder
         if not os.path.isfile(path):
             return []
-        table = read_table(path, (*_COLUMNS, "id"), DatasetError)
-        if table.lacks(_COLUMNS[:2]):
+        table = read_table(path, _COLUMNS, DatasetError)
+        names = {column: match[1] for column in table.names if (match := _IMAGE.fullmatch(column))}
+        names |= {"scan": "flair"} if "scan" in table.names else {}
+        marked = [column for column in ("mask", "labels") if column in table.names]
+        if not names or (labelled and not marked):
             raise DatasetError(
-                f"{path} has the columns {table.found}; it needs {', '.join(_COLUMNS)} (group and id are optional)."
+                f"{path} has the columns {table.found}; it needs scan, mask, group (group and id are optional), or "
+                "image:<name> for each image instead of scan, and labels instead of mask."
+            )
+        if len(marked) > 1 or len(set(names.values())) < len(names):
+            raise DatasetError(
+                f"{path} has the columns {table.found}; scan means image:flair, and mask labels. Keep one of each."
             )
         cases = []
         for row in table.rows:
-            if not row["scan"] or not row["mask"]:
-                raise DatasetError(f"{row.place}: scan or mask is empty.")
-            scan, mask = (path_in_table(path, row[name]) for name in ("scan", "mask"))
-            if not os.path.lexists(scan):
-                raise DatasetError(f"{row.place}: {scan} does not exist.{table.hint}")
-            check_name(row["id"], row, DatasetError)
-            cases.append(Case(row["id"] or _id_of(row["scan"]), {"flair": scan}, mask, row["group"] or EVERYONE))
+            given = {name: row[column] for column, name in names.items() if row[column]}
+            labels = row[marked[0]] if marked else ""
+            if not given or (labelled and not labels):
+                raise DatasetError(f"{row.place}: {'scan' if 'scan' in names else 'image'} or {marked[0]} is empty.")
+            images = {name: path_in_table(path, text) for name, text in given.items()}
+            lost = next((image for image in images.values() if not os.path.lexists(image)), None)
+            if lost:
+                raise DatasetError(f"{row.place}: {lost} does not exist.{table.hint}")
+            chosen = row["id"] if labelled else row["name"] or row["id"]
+            check_name(chosen, row, DatasetError)
+            case_id = chosen or _id_of(next(iter(given.values())))
+            mask = path_in_table(path, labels) if labels else None
+            cases.append(Case(case_id, images, mask, row["group"] or EVERYONE))
         return cases
 
 

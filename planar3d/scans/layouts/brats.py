@@ -1,0 +1,94 @@
+"""BraTS 2017 to 2023: four contrasts of each patient, and a tumour in three parts."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from planar3d.errors import DatasetError, ScanError
+from planar3d.scans.case import Case, LabelSet
+from planar3d.scans.image_files import by_stem, stem, suffix
+from planar3d.scans.layouts.interface import Layout
+from planar3d.scans.participants import EVERYONE
+from planar3d.scans.volume import read_labels
+
+IMAGES = ("flair", "t1", "t1ce", "t2")
+# How the names of files end: to 2022, and from 2023 on.
+_ENDINGS = {
+    **{"_flair": "flair", "_t1": "t1", "_t1ce": "t1ce", "_t2": "t2", "_seg": "seg"},
+    **{"-t2f": "flair", "-t1n": "t1", "-t1c": "t1ce", "-t2w": "t2", "-seg": "seg"},
+}
+_NAME = re.compile(f"(brats.*)({'|'.join(_ENDINGS)})", re.IGNORECASE)
+_MISNAMED = "W39_1998.09.19_Segm"  # the label map of BraTS20_Training_355, as some copies have it
+_GRADES = ("HGG", "LGG")
+
+
+def tumour_labels(enhancing: int) -> LabelSet:
+    """The regions of a glioma: 1 is necrosis, 2 edema, and the enhancing tumour 4 to 2022, 3 from 2023 on."""
+    regions = {"WT": (1, 2, enhancing), "TC": (1, enhancing), "ET": (enhancing,)}
+    return LabelSet(regions, order=(2, 1, enhancing))
+
+
+class Brats(Layout):
+    """Files named by patient and contrast, in a folder a patient; groups are the grades, where folders tell them."""
+
+    name = "BraTS"
+    expected = "BraTS (<ID>/<ID>_flair.nii.gz with _t1, _t1ce, _t2 and _seg, or -t2f, -t1n, -t1c, -t2w and -seg)"
+
+    def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:  # noqa: D102
+        patients: dict[tuple[Path, str], dict[str, Path]] = {}
+        for path, *_ in by_stem(path for path in files if suffix(path)):
+            match = _NAME.fullmatch(path.parent.name + "_seg" if stem(path) == _MISNAMED else stem(path))
+            if not match:
+                continue
+            patient = patients.setdefault((path.parent, match[1]), {})
+            image = _ENDINGS[match[2].lower()]
+            if image in patient:
+                raise DatasetError(
+                    f"{path.parent} holds {patient[image].name} and {path.name}, both of which are {image}; keep one."
+                )
+            patient[image] = path
+        cases = [_case(folder, *patient, found) for patient, found in patients.items() if found.keys() & IMAGES]
+        marked = [case for case in cases if os.path.exists(case.label_map) or not _is_validation(folder, case)]
+        return marked if marked and labelled else cases
+
+    def label_set(self, folder: Path, cases: Sequence[Case]) -> LabelSet:
+        """Told by the values of the first map that has an enhancing tumour; else by the names of the files."""
+        by_mark = {_mark(case.id, case.images): case.id for case in cases}
+        if len(by_mark) > 1:
+            raise DatasetError(
+                f"{folder} holds cases named as to 2022 ({by_mark['_']}) and from 2023 on ({by_mark['-']}), whose "
+                "labels differ; give one kind alone."
+            )
+        for case in cases:
+            try:
+                found = set(np.unique(read_labels(case.label_map).voxels).tolist())
+            except ScanError:
+                continue  # what cannot be read is said where it is to be used
+            if not found <= {0, 1, 2, 3} and not found <= {0, 1, 2, 4}:
+                raise DatasetError(
+                    f"{case.labels} holds the labels {', '.join(map(str, sorted(found)))}; BraTS has 0, 1, 2, 4 to "
+                    "2022 and 0, 1, 2, 3 from 2023 on. Name the files in a CSV table if they are of another data set."
+                )
+            if found & {3, 4}:
+                return tumour_labels(max(found))
+        return tumour_labels(3 if "-" in by_mark else 4)
+
+
+def _case(folder: Path, place: Path, patient: str, found: dict[str, Path]) -> Case:
+    images = {name: found[name] for name in IMAGES if name in found}
+    grades = [part.upper() for part in place.relative_to(folder).parts if part.upper() in _GRADES]
+    labels = found.get("seg", place / f"{patient}{_mark(patient, images)}seg.nii.gz")
+    return Case(patient, images, labels, grades[0] if grades else EVERYONE)
+
+
+def _mark(patient: str, images: Mapping[str, Path]) -> str:
+    """What stands between patient and contrast: a hyphen from 2023 on."""
+    return next(iter(images.values())).name[len(patient)]
+
+
+def _is_validation(folder: Path, case: Case) -> bool:
+    """Whether the organizers keep the labels of a case to themselves: its id or a folder says so."""
+    return "validation" in str(case.label_map.relative_to(folder)).lower()
