@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from planar3d.graph.keras_graph import layers_within
+
 
 def randomized(network, seed=0):
     """Fill all weights with random numbers; variances and what is divided by stay positive."""
@@ -12,7 +14,7 @@ def randomized(network, seed=0):
         low, high = (0.5, 1.5) if weight.name in ("gamma", "moving_variance", "variance") else (-2 * spread, 2 * spread)
         if weight.dtype.startswith("float"):
             weight.assign(rng.uniform(low, high, weight.shape))
-    for layer in network._flatten_layers():
+    for layer in layers_within(network):
         if hasattr(layer, "finalize_state"):
             layer.finalize_state()
     return network

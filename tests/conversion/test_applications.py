@@ -12,7 +12,7 @@ import pytest
 from flat_networks import by_slice, run, volume
 
 from planar3d.conversion.convert import convert
-from planar3d.graph.keras_graph import as_graph, nodes_of
+from planar3d.graph.keras_graph import as_graph, layers_within, nodes_of
 
 FEW = ("MobileNetV2", "MobileNetV3Small", "EfficientNetB0", "DenseNet121", "ResNet50V2", "InceptionV3", "VGG16")
 ALL = tuple(name for name, made in inspect.getmembers(keras.applications, inspect.isfunction))
@@ -37,7 +37,7 @@ def fitted(name):
     """
     network, rng = application(name), np.random.default_rng(0)
     normalizations = []
-    for layer in network._flatten_layers():
+    for layer in layers_within(network):
         if isinstance(layer, keras.layers.BatchNormalization):
             normalizations.append((layer, layer.momentum))
             layer.momentum = 0.0
@@ -141,7 +141,7 @@ def test_acs_and_repeat_are_layer_by_layer_made_of_the_planar_ones(name):
 
 def leaves(network):
     """All layers by name, those of nested networks too."""
-    return {layer.name: layer for layer in network._flatten_layers() if not isinstance(layer, keras.Model)}
+    return {layer.name: layer for layer in layers_within(network) if not isinstance(layer, keras.Model)}
 
 
 def border_reach(network):

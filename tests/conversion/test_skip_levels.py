@@ -10,13 +10,14 @@ from numpy.testing import assert_array_equal
 from planar3d.conversion.convert import convert
 from planar3d.conversion.skip_levels import features
 from planar3d.errors import ConversionError
+from planar3d.graph.keras_graph import name_of
 from planar3d.networks.planar_resunet import PlanarResUNet
 
 TINY = {"decoder_filters": (4, 4, 4, 4), "bridge_filters": 4, "encoder_weights": None}
 
 
 def layer_names(model):
-    return [tensor._keras_history.operation.name for tensor in model.outputs]
+    return [name_of(tensor) for tensor in model.outputs]
 
 
 def residual_net():

@@ -148,7 +148,7 @@ def test_onnx_agrees_with_keras_in_every_layer_it_knows():
     _needs("onnx")
     import onnxruntime
 
-    from planar3d.graph.keras_graph import StochasticDepth
+    from planar3d.graph.keras_graph import StochasticDepth, layers_within
     from planar3d.graph.layers import KINDS
     from planar3d.inference.onnx_graph import onnx_model
 
@@ -159,7 +159,7 @@ def test_onnx_agrees_with_keras_in_every_layer_it_knows():
     network.set_weights(
         [rng.uniform(0.1, 1, w.shape) * rng.choice([-1, 1]) ** (w.ndim > 1) for w in network.get_weights()]
     )
-    used = {type(layer) for layer in network._flatten_layers()}
+    used = {type(layer) for layer in layers_within(network)}
     in_training_alone = {layers.AlphaDropout, layers.GaussianDropout, layers.GaussianNoise, StochasticDepth}
     assert {kind for kind, known in KINDS.items() if known.write} - used == in_training_alone | {layers.Identity}
     window = _window(network, batch=2)
