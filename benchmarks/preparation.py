@@ -23,10 +23,11 @@ from side_by_side import Measurement, conditions, measure, record, table
 
 from planar3d.recipes import PAPER
 from planar3d.scans.datasets import find_cases
-from planar3d.scans.geometry import Geometry
 from planar3d.scans.intensities import to_8_bit, to_16_bit_range
 from planar3d.scans.phantom import write_phantom
-from planar3d.scans.prepare import prepare, save_prepared
+from planar3d.scans.preparation import SagittalCube
+from planar3d.scans.preparation.prepared import save_prepared
+from planar3d.scans.prepare import prepare
 from planar3d.scans.resample import resample_by_matrices
 from planar3d.scans.volume import read_mask, read_scan
 
@@ -47,7 +48,7 @@ def plain(path: Path, folder: Path) -> Callable[[], tuple[Stages, np.ndarray]]:
         image = nib.Nifti1Image.from_filename(path)
         voxels = image.get_fdata(dtype=np.float32, caching="unchanged")
         clock.stop("read")
-        raw = np.ascontiguousarray(Geometry.of(image.header, PAPER).turned(voxels))
+        raw = np.ascontiguousarray(SagittalCube().geometry(image.header).turned(voxels))
         raw = (65535 * (raw - raw.min()) / (raw.max() - raw.min())).astype(np.float32, copy=False)
         clock.stop("orient, 16 bit")
         cube = _zoom(raw, (SIZE,) * 3, PAPER.spline_order)
@@ -74,7 +75,7 @@ def package(path: Path, folder: Path, gunzip: str) -> Callable[[], tuple[Stages,
         scan = read_scan(path)
         clock.stop("read")
         # The steps of `prepare`, one by one.
-        geometry = Geometry.of(scan.header, PAPER)
+        geometry = SagittalCube().geometry(scan.header)
         raw = to_16_bit_range(geometry.turned(scan.voxels), *scan.limits)
         clock.stop("orient, 16 bit")
         cube = resample_by_matrices(raw, (SIZE,) * 3, PAPER.spline_order)

@@ -82,7 +82,7 @@ def _setting(contestant: Contestant, size: int, folder: Path) -> tuple[Any, Any,
     samples = ScanSamples([voxels], [masks], recipe)
     if contestant.cached:
         features = compute_features(encoder_of(network, recipe), voxels, folder / contestant.precision, recipe)
-        samples, trained = FeatureSamples([features], [voxels], [masks], recipe), decoder_of(network, recipe)
+        samples, trained = FeatureSamples([features], samples, recipe), decoder_of(network, recipe)
     return (trainer_of(trained) if contestant.kind == "trainer" else trained), samples, recipe
 
 
@@ -134,11 +134,11 @@ def gflop(size: int) -> Callable[[], dict[bool, tuple[float, float]]]:
 
 def losses(precision: str, run_folder: str) -> Callable[[], list[float]]:
     """Train on a run's features, and give the loss of some windows before the first step and after every tenth."""
-    from planar3d.scans.prepare import load_prepared
+    from planar3d.scans.preparation.prepared import load_prepared
     from planar3d.study.run_folder import open_run
     from planar3d.training.features import FeatureSamples, compute_features, decoder_of, encoder_of
     from planar3d.training.fit import build_network, compiled
-    from planar3d.training.samples import epoch_order, read_ahead
+    from planar3d.training.samples import ScanSamples, read_ahead
     from planar3d.training.trainer import trainer_of
 
     run = open_run(run_folder)
@@ -149,9 +149,9 @@ def losses(precision: str, run_folder: str) -> Callable[[], list[float]]:
     voxels, masks = [prepared.voxels for prepared, _ in opened], [mask for _, mask in opened if mask is not None]
     encoder = encoder_of(network, recipe)
     features = [compute_features(encoder, v, run.features(s, 1), recipe) for s, v in zip(scans, voxels, strict=True)]
-    samples = FeatureSamples(features, voxels, masks, recipe)
+    samples = FeatureSamples(features, ScanSamples(voxels, masks, recipe), recipe)
     trainer = compiled(trainer_of(decoder_of(network, recipe)), recipe)
-    order = epoch_order(np.arange(len(samples)), 0, recipe)
+    order = recipe.training.samples.order(np.arange(len(samples)), 0, recipe.training.seed)
     # Windows with lesions, which the loss is about.
     held = np.array([n for n in order if samples.targets([n]).any()][: 4 * BATCH])
     order = np.resize(order[~np.isin(order, held)], BATCH * STEPS)

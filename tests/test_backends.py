@@ -48,7 +48,7 @@ from planar3d.inference.tiled import WindowedInference
 from planar3d.recipes import Recipe
 from planar3d.training.fit import fit, guard_precision, make_deterministic
 from planar3d.training.precision import built_with
-from planar3d.training.samples import ScanSamples, training_and_validation
+from samples_of import split
 from planar3d.transfer.transplant import load_weights
 
 assert keras.backend.backend() == backend
@@ -63,7 +63,7 @@ class Killed(Exception):
 def train(name, stop_after=None, recipe=recipe):
     network = built_with(recipe.precision, tiny)
     load_weights(network, folder / "start.weights.h5", strict=True)
-    training, validation = training_and_validation(2, 1, len(scans[0][0]), recipe)
+    training, validation = split(2, 1, len(scans[0][0]), recipe)
     said = []
 
     def notify(text):

@@ -1,13 +1,16 @@
 """Recipes say what the paper and the release say, and refuse what cannot be."""
 
-import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
 from planar3d.errors import RecipeError
-from planar3d.recipe_formats import DEFAULTS
+from planar3d.networks.registry import describe_network
+from planar3d.networks.settings import AlbuNetSettings
 from planar3d.recipes import DEMO, MODERN, PAPER, RECIPES, RELEASED, Recipe, find_recipe
+from planar3d.scans.preparation import AxialSlices, SagittalCube
+from planar3d.scans.tiles import DepthWindows
 
 
 def test_paper_has_the_values_of_section_3():
@@ -19,7 +22,7 @@ def test_paper_has_the_values_of_section_3():
 
 
 def test_released_differs_from_paper_in_what_docs_fidelity_lists():
-    differing = {k for k, v in RELEASED.to_json().items() if v != PAPER.to_json()[k]}
+    differing = {k.rpartition(".")[2] for k, v in RELEASED.leaves().items() if v != PAPER.leaves()[k]}
     assert differing == {
         *("name", "raw_values", "resampling", "window_borders", "frozen", "epsilon", "dice_smoothing", "batch_size"),
         *("patience", "monitor", "validation", "shuffle", "threshold_rule", "seed"),
@@ -30,6 +33,21 @@ def test_released_differs_from_paper_in_what_docs_fidelity_lists():
 
 def test_demo_keeps_the_paper_s_architecture():
     assert (DEMO.depth, DEMO.stride, DEMO.channels, DEMO.encoder_weights) == (16, 8, 3, "imagenet")
+
+
+def test_wacker2019_has_the_values_of_the_paper():
+    recipe = RECIPES["wacker2019-3d"]
+    assert recipe.window == recipe.sample == (24, 128, 128, 3) and recipe.images == ("flair", "t1ce", "t2")
+    assert (recipe.learning_rate, recipe.decay, recipe.epochs, recipe.batch_size) == (1e-3, 0, 50, 24)
+    assert recipe.patches_per_epoch == 100 * 24 and recipe.dice_of == "foreground"
+    assert (recipe.overlap, recipe.step) == ("average", (24, 32, 32)) and recipe.targets.outputs == 4
+    flat = RECIPES["wacker2019-2d"]
+    changed = {k for k, v in flat.leaves().items() if v != recipe.leaves()[k]}
+    assert changed == {
+        *("name", "tiles.shape", "tiles.step", "network.depth_layers", "training.batch_size"),
+        "training.samples.patches_per_epoch",
+    }
+    assert (flat.window, flat.batch_size, flat.patches_per_epoch) == ((1, 128, 128, 3), 64, 6400)
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
@@ -45,9 +63,28 @@ def test_a_file_needs_only_what_differs_from_the_paper(tmp_path):
     assert find_recipe(str(path)) == PAPER.changed(name="mine", epochs=8)
 
 
-def test_a_file_of_this_package_keeps_its_meaning_whatever_todays_recipe_of_its_name_says(tmp_path):
+# What planar3d wrote of its four recipes before recipes had sections, and of the published model.
+FORMAT_1 = json.loads((Path(__file__).parent / "format_1_recipes.json").read_text())
+
+
+@pytest.mark.parametrize("name", FORMAT_1)
+def test_a_flat_recipe_of_format_1_means_what_it_meant(name):
+    recipe = Recipe.from_json(FORMAT_1[name])
+    assert recipe == RECIPES[name]
+    # Every field is where its section has it, but those that the recipe's choices do not use.
+    kept = {place.rpartition(".")[2]: value for place, value in recipe.leaves().items()}
+    new = {"image": "flair", "beta_1": 0.9, "beta_2": 0.999, "lookahead_steps": 0, "lookahead_share": 0.5}
+    new |= {"floor": 0.0, "constant_epochs": 0} if name == "modern" else {}
+    assert kept == new | {field: FORMAT_1[name][field] for field in kept.keys() - new}
+    unused = FORMAT_1[name].keys() - kept.keys() - {"format", "grid", "sampling", "network", "schedule"}
+    windows = {"validation", "window_borders", "shuffle", "cached_features"}
+    crops = {"crop", "crops_per_epoch", "lesion_share", "augmentation"}
+    assert unused == (windows | {"decay"} if name == "modern" else crops | {"pixel_mm", "slice_mm"})
+
+
+def test_a_file_of_format_1_lacks_what_was_not_yet_a_field(tmp_path):
     # A file of `modern` from before small lesions were dropped, before augmentation 'extraction' and matrices.
-    content = MODERN.to_json()
+    content = dict(FORMAT_1["modern"])
     for field in ("format", "smallest_lesion_mm3", "augmentation", "resampling"):
         del content[field]
     recipe = Recipe.from_json(content)
@@ -57,20 +94,68 @@ def test_a_file_of_this_package_keeps_its_meaning_whatever_todays_recipe_of_its_
     # What a person writes by hand begins with today's recipe.
     (tmp_path / "own.json").write_text('{"name": "modern", "epochs": 8}')
     assert find_recipe(str(tmp_path / "own.json")) == MODERN.changed(epochs=8)
-
-
-@pytest.mark.parametrize("number", DEFAULTS)
-def test_every_field_has_a_value_in_every_format_and_the_name_alone_is_needed(number):
-    # A new field needs a line in each table, with what was done before there was that field.
-    assert set(DEFAULTS[number]) == {field.name for field in dataclasses.fields(Recipe)} - {"name"}
+    (tmp_path / "nested.json").write_text('{"name": "modern", "training": {"epochs": 8, "samples": {"crop": 64}}}')
+    assert find_recipe(str(tmp_path / "nested.json")) == MODERN.changed(epochs=8, crop=64)
     assert Recipe.from_json({"name": "modern"}) == PAPER.changed(name="modern", resampling="scipy")
 
 
-@pytest.mark.parametrize("number", [0, 2, "1", None, [1]])
+def test_a_file_of_format_2_keeps_its_meaning_whatever_todays_recipe_of_its_name_says():
+    content = MODERN.to_json()
+    for section, field in (("targets", "smallest_lesion_mm3"), ("preparation", "pixel_mm"), ("training", "epochs")):
+        del content[section][field]
+    del content["training"]["samples"]["augmentation"]
+    recipe = Recipe.from_json(content)
+    assert recipe == MODERN.changed(smallest_lesion_mm3=0, pixel_mm=0.9, epochs=100, augmentation=())
+    # The sections' own values are those of format 2 and never change; a new field has what was done before it.
+    bare = {"format": 2, "name": "x", "preparation": {"name": "axial-slices"}, "training": {"monitor": "last"}}
+    bare["training"]["samples"] = {"name": "crops"}
+    assert Recipe.from_json({"format": 2, "name": "paper"}).leaves() == FORMAT_2["paper"]
+    assert Recipe.from_json(bare).leaves() == FORMAT_2["x"]
+
+
+FORMAT_2 = json.loads((Path(__file__).parent / "format_2_values.json").read_text())
+
+
+@pytest.mark.parametrize("number", [0, 3, "1", "2", True, None, [1]])
 def test_a_recipe_of_an_unknown_format_is_refused(number, tmp_path):
     (tmp_path / "newer.json").write_text(json.dumps(PAPER.to_json() | {"format": number}))
-    with pytest.raises(RecipeError, match=r"newer\.json: the recipe is of format .*reads 1.*Update"):
+    with pytest.raises(RecipeError, match=r"newer\.json: the recipe is of format .*reads 1 and 2.*Update"):
         find_recipe(str(tmp_path / "newer.json"))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"training": 3}, "training=3: a JSON object of its fields is needed"),
+        ({"training": {"epoch": 3}}, "training has no field 'epoch'; it has: samples, loss, frozen"),
+        ({"preparation": {"size": 64}}, "preparation='' is unknown; choose one of: 'sagittal-cube', 'axial-slices'"),
+        ({"preparation": {"name": "sagittal-cube", "pixel_mm": 1}}, "preparation has no field 'pixel_mm'"),
+        ({"preparation": {"name": ["x"]}}, r"preparation=\['x'\] is unknown"),
+        ({"trainin": {}}, "no field 'trainin'"),
+        ({"training": {"epochs": [3]}}, r"epochs=\[3\]: a value of type int"),
+    ],
+)
+def test_a_damaged_recipe_of_format_2_is_refused_with_a_sentence(content, sentence):
+    with pytest.raises(RecipeError, match=sentence):
+        Recipe.from_json({"format": 2, "name": "x"} | content)
+
+
+def test_fields_are_read_and_changed_by_their_name_alone_or_with_their_sections():
+    assert MODERN.crop == MODERN.training.samples.crop == 128 and MODERN.name == "modern"
+    assert PAPER.changed(**{"training.epochs": 8}) == PAPER.changed(epochs=8) == PAPER.with_settings(["epochs=8"])
+    assert PAPER.with_settings(["training.samples.shuffle=every epoch"]).shuffle == "every epoch"
+    assert not hasattr(PAPER, "crop") and not hasattr(PAPER, "epoch")
+
+
+def test_another_variant_keeps_the_fields_that_both_have():
+    recipe = PAPER.changed(size=64, grey_levels="median").with_settings(
+        ["pixel_mm=2", "samples=crops", "preparation=axial-slices", "monitor=last", "crop=32"]
+    )
+    assert recipe.preparation.to_json() == AxialSlices(size=64, grey_levels="median", pixel_mm=2).to_json()
+    assert recipe.sample == (16, 32, 32, 3) and recipe.window == (16, 64, 64, 3)
+    assert PAPER.changed(preparation=SagittalCube(size=32)).size == 32
+    albunet = PAPER.changed(network="albunet", depth_layers="false")
+    assert albunet.network == AlbuNetSettings(depth_layers=False) and "decoder_filters" not in albunet.leaves()
 
 
 def test_settings_are_read_as_their_field_s_type():
@@ -84,7 +169,13 @@ def test_settings_are_read_as_their_field_s_type():
     ("setting", "sentence"),
     [
         ("epochs", "field=value"),
-        ("epoch=3", "no field 'epoch'; it has: name, grid, size"),
+        ("epoch=3", "no field 'epoch'; 'paper' has: name, preparation, preparation.size"),
+        ("grid=slices", "no field 'grid' any more; set preparation=sagittal-cube or axial-slices"),
+        ("preparation=slices", "preparation='slices' is unknown; choose one of: 'sagittal-cube', 'axial-slices'"),
+        ("preparation=axial-slices", "'axial-slices' scans differ in their slices"),
+        ("validation=none", "leaves no val_loss; set monitor='last'"),
+        ("crop=64", "no field 'crop'.*samples=crops has it"),
+        ("network=resunet", "network='resunet' is unknown"),
         ("epochs=8.5", "type int"),
         ("epochs=0", "greater than 0"),
         ("learning_rate=nan", "type float"),
@@ -96,7 +187,6 @@ def test_settings_are_read_as_their_field_s_type():
         ("decoder_filters=8,6,0,2", "numbers greater than 0 are needed, deepest level first"),
         ("encoder_depth=-1", "an odd number of slices, at least 1"),
         ("output_prior=1", "greater than 0 and less than 1"),
-        ("lesion_share=1.5", "a share from 0 to 1"),
         ("spline_order=6", "from 0 to 5"),
         ("threshold=300", "threshold is 300.0, but a threshold from 0 to 256 is needed"),
         ("threshold=-1", "from 0 to 256"),
@@ -117,4 +207,8 @@ def test_unknown_names_and_damaged_files_are_refused(tmp_path):
     with pytest.raises(RecipeError, match="not a recipe"):
         find_recipe(str(tmp_path / "list.json"))
     with pytest.raises(RecipeError):
-        Recipe(name="x", depth=24)
+        Recipe("x", tiles=DepthWindows(stride=24))
+    with pytest.raises(RecipeError, match="a share from 0 to 1"):
+        MODERN.changed(lesion_share=1.5)
+    with pytest.raises(RecipeError, match="24×256×256 voxels, but planar-resunet needs a multiple of 16 along depth"):
+        describe_network(PAPER.changed(depth=24))

@@ -1,85 +1,110 @@
-"""The reference of recipes, from the dataclass itself: every field, and its value in every recipe."""
+"""The reference of recipes, from the dataclasses themselves: every field, and its value in every recipe."""
 
 import dataclasses
 import inspect
 import re
-import types
 import typing
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 from planar3d.recipes import RECIPES, Recipe
+from planar3d.sections import Section
 
-_FIELD = re.compile(r"    (\w+): [^#]+?(?:  # (.*))?$")
-_HEADING = re.compile(r"    # (.+)$")
-
-
-class _Field(NamedTuple):
-    name: str
-    kind: str
-    default: str
-    comment: str
+_FIELD = re.compile(r"    (\w+): .+?(?:  # (.*))?$")
+_TYPES = {str: "text", int: "whole number", float: "number", bool: "true, false"}
 
 
 def recipe_reference() -> str:
-    """A page of Markdown on every field of a recipe, by the sections of the dataclass."""
-    sections = _sections()
-    names = [field.name for fields in sections.values() for field in fields]
+    """A page of Markdown on every section of a recipe, with its variants, and every field."""
     parts = [
         "# Recipes",
-        "A recipe is every choice that changes a result. `--recipe` takes a name, "
+        "A recipe is every choice that changes a result, in sections. `--recipe` takes a name, "
         f"{', '.join(f'`{name}`' for name in RECIPES)}, or a JSON file; `--set field=value` changes one field. "
-        "Made from the code. What the fields are for stands in [fidelity](../fidelity.md).",
+        "A field may be named alone, `--set epochs=8`, or with its sections, `--set training.epochs=8`. "
+        "A section that comes in variants takes the name of one, `--set preparation=axial-slices`, and keeps the "
+        "fields that both have. In Python `recipe.epochs` is `recipe.training.epochs`, and `recipe.changed(epochs=8)` "
+        "gives another recipe. Made from the code. What the fields are for stands in [fidelity](../fidelity.md).",
         "A JSON file that you write needs its `name`, and what differs from the recipe of that name or else from "
         "`paper`. Files that the package writes (run folders, weights) hold every field and the number of their "
-        "`format`; a field that an older one lacks means what was done before there was that field.",
-        "## Fields",
+        "`format`, 2; files of format 1, which had no sections, are read as they were meant. A field that an older "
+        "file lacks means what was done before there was that field.",
+        "## Sections",
+        *_sections(Recipe, ""),
     ]
-    for title, fields in sections.items():
-        rows = [f"| `{f.name}` | {f.kind} | {f.default} | {f.comment} |" for f in fields]
-        parts += [
-            f"### {title}",
-            "\n".join(["| field | type or choices | default | meaning |", "|---|---|---|---|", *rows]),
-        ]
     header = [f"| field | {' | '.join(f'`{name}`' for name in RECIPES)} |", "|---|" + "---|" * len(RECIPES)]
     parts += [
         "## Values",
-        "Bold: other than in `paper`.",
-        "\n".join([*header, *(_values(name) for name in names)]),
+        "Bold: other than in `paper`. –: the recipe's choices have no such field.",
+        "\n".join([*header, *_values()]),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _sections() -> dict[str, list[_Field]]:
-    """The fields below the comments that head them, with their own comments."""
-    kinds = typing.get_type_hints(Recipe)
-    defaults = {field.name: field.default for field in dataclasses.fields(Recipe)}
-    sections: dict[str, list[_Field]] = {"Name": []}
-    for line in inspect.getsource(Recipe).splitlines():
-        if heading := _HEADING.match(line):
-            sections[heading[1]] = []
-        elif (field := _FIELD.match(line)) and field[1] in defaults:
-            default = defaults[field[1]]
-            shown = "required" if default is dataclasses.MISSING else _value(default)
-            sections[list(sections)[-1]].append(_Field(field[1], _kind(kinds[field[1]]), shown, field[2] or ""))
-    return sections
+def _sections(made: type[Section], path: str) -> Iterator[str]:
+    """A table of each section below one, and of each of its variants."""
+    comments = _comments(made)
+    for field in dataclasses.fields(typing.cast(Any, made)):
+        if "table" not in field.metadata:
+            continue
+        place = f"{path}{field.name}"
+        yield f"### `{place}`\n\n{_sentence(comments[field.name])}"
+        for name, variant in (field.metadata["table"] or {"": field.metadata["section"]}).items():
+            default = " (the default)" if name and variant is field.metadata["section"] else ""
+            about = _sentence(inspect.cleandoc(variant.__doc__ or "").split("\n\n")[0].replace("\n", " "))
+            yield f"`{place}={name}`{default}: {about}" if name else about
+            if rows := _rows(variant):
+                yield "\n".join(["| field | type or choices | default | meaning |", "|---|---|---|---|", *rows])
+            yield from _sections(variant, f"{place}.")
+
+
+def _rows(made: type[Section]) -> list[str]:
+    kinds, comments = typing.get_type_hints(made), _comments(made)
+    return [
+        f"| `{field.name}` | {_kind(kinds[field.name])} | {_value(field.default)} | {comments[field.name]} |"
+        for field in dataclasses.fields(typing.cast(Any, made))
+        if "table" not in field.metadata
+    ]
+
+
+def _comments(made: type[Section]) -> dict[str, str]:
+    """What stands behind the fields in the source of a class and of those it extends."""
+    found: dict[str, str] = {}
+    for cls in reversed(made.__mro__):
+        if issubclass(cls, Section):
+            fields = filter(None, map(_FIELD.match, inspect.getsource(cls).splitlines()))
+            found |= {field[1]: field[2] or found.get(field[1], "") for field in fields}
+    return found
 
 
 def _kind(kind: Any) -> str:
     if typing.get_origin(kind) is typing.Literal:
         return ", ".join(f"`{choice}`" for choice in typing.get_args(kind))
-    if isinstance(kind, types.GenericAlias):
+    if typing.get_origin(kind) is tuple:
         item, *more = typing.get_args(kind)
-        return f"list: {_kind(item)}" if more else _kind(item)
-    return {str: "text", int: "whole number", float: "number"}[kind]
+        return f"{'list' if more[0] is ... else f'{len(more) + 1} numbers'}: {_kind(item)}"
+    return _TYPES[kind]
 
 
-def _values(name: str) -> str:
-    values = [getattr(recipe, name) for recipe in RECIPES.values()]
-    shown = [_value(v) if v == values[0] or name == "name" else f"**{_value(v)}**" for v in values]
-    return f"| `{name}` | {' | '.join(shown)} |"
+def _values() -> Iterator[str]:
+    leaves = [recipe.leaves() for recipe in RECIPES.values()]
+    for place in dict.fromkeys(place for found in leaves for place in found if place != "name"):
+        first = leaves[0].get(place)
+        shown = [
+            "–"
+            if place not in found
+            else _value(found[place])
+            if found[place] == first
+            else f"**{_value(found[place])}**"
+            for found in leaves
+        ]
+        yield f"| `{place}` | {' | '.join(shown)} |"
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return ", ".join(f"`{item}`" for item in value) or "none"
-    return f"`{value}`"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip(".") + "."

@@ -21,7 +21,8 @@ from planar3d.inference.predictor import predictor
 from planar3d.inference.prepared_scan import native_mask, predict_prepared
 from planar3d.networks.weights_file import load_network
 from planar3d.recipes import Recipe
-from planar3d.scans.prepare import load_prepared, prepare
+from planar3d.scans.preparation.prepared import load_prepared
+from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import read_mask, read_scan
 from planar3d.study.run_folder import Run, open_run
 

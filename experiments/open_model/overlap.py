@@ -18,7 +18,7 @@ from planar3d.files import read_rows, write_csv
 from planar3d.inference.prepared_scan import native_mask, predict_prepared
 from planar3d.networks.weights_file import load_network
 from planar3d.recipes import Recipe
-from planar3d.scans.prepare import load_prepared
+from planar3d.scans.preparation.prepared import load_prepared
 from planar3d.scans.volume import read_mask, read_scan
 from planar3d.scans.windows import compose, cut_windows, network_input
 from planar3d.study.run_folder import open_run

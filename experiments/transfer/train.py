@@ -125,7 +125,7 @@ def _scored(run: Any, scan: str, predict: Any, recipe: Recipe) -> dict[str, Any]
     """Scores of a test scan on its native grid: at the recipe's threshold, and Dice at 128 of 256 as well."""
     from planar3d.evaluation.scores import score_scan
     from planar3d.inference.prepared_scan import native_mask
-    from planar3d.scans.prepare import load_prepared
+    from planar3d.scans.preparation.prepared import load_prepared
     from planar3d.scans.volume import read_mask
     from planar3d.scans.windows import threshold
 
@@ -149,10 +149,9 @@ def _scored(run: Any, scan: str, predict: Any, recipe: Recipe) -> dict[str, Any]
 
 
 def _steps_of_an_epoch(run: Any, fold: int) -> int:
-    from planar3d.training.samples import training_and_validation
-
     parts = run.folds[fold - 1]
-    training, _ = training_and_validation(len(parts.train), len(parts.validation), run.recipe.size, run.recipe)
+    sampling, tiles = run.recipe.training.samples, run.recipe.tiles
+    training, _ = sampling.split(len(parts.train), len(parts.validation), run.recipe.slices, tiles)
     return -(-len(training) // run.recipe.batch_size)
 
 

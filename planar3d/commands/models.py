@@ -56,7 +56,7 @@ def info(
         summary = summarize_card(read_card(model))
     else:
         chosen = chosen_recipe(recipe or "paper", settings, size)
-        shown = named_network(network or chosen.network, chosen)
+        shown = named_network(network or chosen.network.name, chosen)
     for line in filter(None, [*summary, *summarize(shown, chosen), describe_work(shown, chosen)]):
         typer.echo(line)
 

@@ -17,7 +17,6 @@ from planar3d.graph.keras_graph import layers_within
 from planar3d.inference.export_formats import FORMATS, Format
 from planar3d.locks import locked
 from planar3d.recipes import Recipe
-from planar3d.scans.prepare import describe_input
 from planar3d.scans.windows import network_input
 
 # Largest difference of a probability that summing in another order explains, with room; other weights or a wrong layer
@@ -140,7 +139,7 @@ def _description(network: keras.Model, recipe: Recipe | None) -> dict[str, Any]:
             "name": "input",
             "axes": AXES,
             "shape": [None, *network.input_shape[1:]],
-            **({} if recipe is None else describe_input(recipe)),
+            **({} if recipe is None else recipe.preparation.describe()),
         },
         "output": {
             "axes": AXES,

@@ -153,9 +153,9 @@ def describe_work(network: keras.Model, recipe: Recipe) -> str:
         network: functional, all its sizes known but the batch.
         recipe: size of the scan and stride of the windows.
     """
-    windows = len(window_starts(recipe.slices, recipe.depth, recipe.stride))
+    windows = len(window_starts(recipe.slices, recipe.tiles.depth, recipe.tiles.stride))
     try:
-        exact, apart = (2e-12 * make_plan(network, recipe.stride, exact).macs(windows) for exact in (True, False))
+        exact, apart = (2e-12 * make_plan(network, recipe.tiles.stride, exact).macs(windows) for exact in (True, False))
     except Planar3DError:
         return ""
     return (

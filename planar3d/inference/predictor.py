@@ -13,7 +13,6 @@ from planar3d.inference.plan import make_plan
 from planar3d.inference.shared import SharedInference
 from planar3d.inference.tiled import WindowedInference
 from planar3d.recipes import PAPER, Recipe
-from planar3d.scans.windows import threshold
 from planar3d.training.backends import on_gpu
 from planar3d.training.precision import in_precision, precision_of
 
@@ -68,18 +67,22 @@ def predictor(
     _check("engine", engine, ENGINES)
     if precision is not None:
         _check("precision", precision, PRECISIONS)
+    if reason := _why_apart(recipe):
+        if method == "shared":
+            raise Planar3DError(f"method='shared' is for windows along depth, of one image and one output; {reason}.")
+        return _apart(network, recipe, engine, precision, batch_size)
     if method == "windowed" and engine == "openvino":
         raise RecipeError(
             "method='windowed' is the reference, on Keras; use method='shared' with OpenVINO, or engine='keras'."
         )
     if method == "windowed":
-        return _windowed(network, recipe, precision, batch_size)
+        return WindowedInference(_in(precision, network), recipe, batch_size)
     try:
         return _shared(network, recipe, engine, precision)
     except Planar3DError as error:
         if method == "shared" or engine == "openvino":
             raise
-        fallback = _windowed(network, recipe, precision, batch_size)
+        fallback = WindowedInference(_in(precision, network), recipe, batch_size)
         fallback.description += f" ({error})"
         return fallback
 
@@ -115,8 +118,25 @@ def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise RecipeError(f"{name}={value!r} is unknown; choose one of: {', '.join(map(repr, choices))}.")
 
 
-def _windowed(network: keras.Model, recipe: Recipe, precision: str | None, batch_size: int) -> WindowedInference:
-    return WindowedInference(_in(precision, network), recipe, batch_size)
+def _why_apart(recipe: Recipe) -> str:
+    """Why the tiles of a recipe have nothing in common that could be computed once; empty where they may."""
+    if recipe.tiles.shape[1:] != (0, 0) or recipe.tiles.overlap != "crop":
+        return f"the recipe {recipe.name} has tiles of {recipe.tiles.shape}, composed by {recipe.tiles.overlap!r}"
+    images, outputs = len(recipe.preparation.images), recipe.targets.outputs
+    return "" if images == outputs == 1 else f"the recipe {recipe.name} has {images} images and {outputs} outputs"
+
+
+def _apart(
+    network: keras.Model, recipe: Recipe, engine: str, precision: str | None, batch_size: int
+) -> WindowedInference:
+    """Every tile by itself, on OpenVINO where it is there and knows the network, unless another engine is named."""
+    if engine == "openvino" or (engine == "auto" and _has_openvino() and not on_gpu()):
+        try:
+            return WindowedInference(network, recipe, batch_size, "openvino", precision)
+        except Planar3DError:
+            if engine == "openvino":
+                raise
+    return WindowedInference(network, recipe, batch_size, "keras", precision)
 
 
 def _in(precision: str | None, network: keras.Model) -> keras.Model:
@@ -132,8 +152,10 @@ def _shared(network: keras.Model, recipe: Recipe, engine: str, precision: str | 
         except Planar3DError:
             pass  # Keras computes what OpenVINO does not know
     network = _in(precision, network)
-    plan = make_plan(network, recipe.stride, exact=precision_of(network) == "float32")
-    return SharedInference(plan, KerasEngine(), recipe.channels, f"shared on Keras, {precision_of(network)}")
+    plan = make_plan(network, recipe.tiles.stride, exact=precision_of(network) == "float32")
+    return SharedInference(
+        plan, KerasEngine(), recipe.preparation.channels, f"shared on Keras, {precision_of(network)}"
+    )
 
 
 def _on_openvino(network: keras.Model, recipe: Recipe, precision: str | None) -> Predictor:
@@ -143,10 +165,10 @@ def _on_openvino(network: keras.Model, recipe: Recipe, precision: str | None) ->
         )
     from planar3d.inference.openvino_engine import OpenVINOEngine, multiplies_bf16
 
-    plan = make_plan(network, recipe.stride, exact=False)
+    plan = make_plan(network, recipe.tiles.stride, exact=False)
     OpenVINOEngine().check(plan)
     in_float32, in_bf16 = (
-        SharedInference(plan, OpenVINOEngine(name), recipe.channels, f"shared on OpenVINO, {name}")
+        SharedInference(plan, OpenVINOEngine(name), recipe.preparation.channels, f"shared on OpenVINO, {name}")
         for name in PRECISIONS
     )
     if precision is None and multiplies_bf16():
@@ -181,12 +203,12 @@ class _Checked:
 
     def _agreement(self, voxels: np.ndarray, probabilities: np.ndarray) -> float:
         """Dice of both masks in the middle of a window, of that with most voxels in bf16; 1 where both are empty."""
-        depth, stride = self.recipe.depth, self.recipe.stride
+        depth, stride, targets = self.recipe.tiles.depth, self.recipe.tiles.stride, self.recipe.targets
         margin = (depth - stride) // 2
 
         def marked(part: np.ndarray) -> np.ndarray:
             # The rule may be relative to the highest probability, which is that of the whole scan for any part of it.
-            return threshold(part, self.recipe.threshold, self.recipe.threshold_rule, float(probabilities.max()))
+            return targets.assign(part[..., np.newaxis], float(probabilities.max()))
 
         in_bf16 = marked(probabilities)
         counts = in_bf16.sum(axis=(1, 2))[margin : len(in_bf16) - margin]

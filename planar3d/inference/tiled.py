@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from functools import partial
 from itertools import product
 
 import keras
@@ -14,8 +13,7 @@ from planar3d.inference.onnx_graph import onnx_model
 from planar3d.pipeline import one_ahead
 from planar3d.recipes import Recipe
 from planar3d.scans.composition import compose_tiles, cut_tile
-from planar3d.scans.tiles import DepthWindows, Lengths, Tiles, tile_shape
-from planar3d.scans.windows import network_input
+from planar3d.scans.tiles import Lengths, Tiles, tile_shape
 from planar3d.training.precision import in_precision, precision_of
 
 Progress = Callable[[int, int], None]
@@ -125,22 +123,32 @@ class TiledInference:
 
 
 class WindowedInference(TiledInference):
-    """Predicts prepared scans window by window, as the paper does.
+    """Predicts prepared scans tile by tile, as a recipe has them; windows along depth as the paper does.
 
     Args:
-        network: takes (batch, depth, rows, cols, channels) and gives (batch, depth, rows, cols, 1).
-        recipe: depth and stride of the windows, and the channels.
-        batch_size: windows at once.
+        network: of the recipe.
+        recipe: gives the tiles, and what the network takes.
+        batch_size, engine, precision: as in `TiledInference`.
     """
 
-    def __init__(self, network: keras.Model, recipe: Recipe, batch_size: int = 1) -> None:
-        as_input = partial(network_input, channels=recipe.channels)
-        super().__init__(network, DepthWindows(recipe.depth, recipe.stride), as_input, batch_size)
-        self.description = "windowed on Keras"
+    def __init__(
+        self,
+        network: keras.Model,
+        recipe: Recipe,
+        batch_size: int = 1,
+        engine: str = "keras",
+        precision: str | None = None,
+    ) -> None:
+        seen = recipe.preparation
+        super().__init__(network, recipe.tiles, seen.as_input, batch_size, seen.air, engine, precision)
+        self.single = recipe.targets.outputs == 1
+        if recipe.tiles.shape[1:] == (0, 0):
+            self.description = "windowed" + self.description.removeprefix("tiled")
 
     def __call__(self, voxels: np.ndarray, progress: Progress | None = None) -> np.ndarray:
-        """Predict lesion probabilities float32 (slices, rows, cols) of a prepared scan, uint8 of the same shape.
+        """Predict a prepared scan: float32 (slices, rows, cols), or (slices, rows, cols, outputs) of several outputs.
 
-        Source: Kolarik 2020, section 3.2 and eq. 1.
+        Source: Kolarik 2020, section 3.2 and eq. 1, for windows along depth.
         """
-        return super().__call__(voxels, progress)[..., 0]
+        predicted = super().__call__(voxels, progress)
+        return predicted[..., 0] if self.single else predicted

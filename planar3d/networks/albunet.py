@@ -9,7 +9,8 @@ from planar3d.conversion.convert import convert
 from planar3d.networks.architecture import Architecture, check_input_shape, layers_with_weights
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source
 from planar3d.networks.resnet import NORMALIZATION, ResNet34
-from planar3d.recipes import Recipe
+from planar3d.networks.settings import AlbuNetSettings
+from planar3d.scans.labels import Targets
 from planar3d.transfer.transplant import load_weights
 
 DIVISORS = (1, 32, 32)
@@ -100,9 +101,8 @@ def _up(parts: list[Any], filters: int, up_filters: int, name: str) -> Any:
     )(x)
 
 
-def _arguments(recipe: Recipe) -> dict[str, Any]:
-    # A recipe segments lesions: one channel.
-    return {"classes": 1, "activation": "sigmoid"}
+def _arguments(settings: AlbuNetSettings, targets: Targets) -> dict[str, Any]:
+    return {"classes": targets.outputs, "activation": targets.activation, "depth_layers": settings.depth_layers}
 
 
 def _groups(network: keras.Model) -> dict[str, list[str]]:

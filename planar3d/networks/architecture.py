@@ -7,7 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from planar3d.recipes import Recipe
+from planar3d.errors import WeightsError
+from planar3d.scans.labels import Targets
 from planar3d.transfer.weight_places import places_of
 
 Arguments = Mapping[str, Any]
@@ -26,6 +27,13 @@ class WeightSource:
     origin: Callable[[str], str]
 
 
+def _nowhere(weights: str) -> str:
+    raise WeightsError(f"The network begins with random weights and takes none of {weights}; set encoder_weights=none.")
+
+
+_NO_SOURCE = WeightSource("random at the beginning", _nowhere)
+
+
 def _none(of: Any) -> dict[str, Any]:
     return {}
 
@@ -37,22 +45,23 @@ class Architecture:
     Attributes:
         build: from `input_shape` (depth, rows, cols, channels), `weights`, `encoder_weights` and arguments of its own
             to the network.
-        arguments: its own arguments as a recipe has them, JSON values; a `RecipeError` where they do not fit.
+        arguments: from its settings and the targets in a recipe to its own arguments, JSON values; a `RecipeError`
+            where they do not fit.
         divisors: what depth, rows and cols must be multiples of.
         groups: the names of its layers with weights, in groups that cover them all.
         head: the name of the layer that gives the output.
-        source: of its encoder's weights.
+        source: of its encoder's weights; by default there are none.
         feature_levels: what of a frozen encoder may be computed once a scan: names of layers, and how many slices one
             entry of their depth axis stands for; none where windows do not share an encoder's features.
         told: what of a recipe the arrays of a weights file tell, by field: of files that do not say it themselves.
     """
 
     build: Callable[..., keras.Model]
-    arguments: Callable[[Recipe], dict[str, Any]]
+    arguments: Callable[[Any, Targets], dict[str, Any]]
     divisors: Callable[[Arguments], tuple[int, int, int]]
     groups: Callable[[keras.Model], dict[str, list[str]]]
     head: str
-    source: Callable[[Arguments], WeightSource]
+    source: Callable[[Arguments], WeightSource] = lambda arguments: _NO_SOURCE
     feature_levels: Callable[[Arguments], Mapping[str, int]] = _none
     told: Callable[[Mapping[str, np.ndarray]], dict[str, Any]] = _none
 

@@ -14,7 +14,6 @@ from planar3d.environment import versions
 from planar3d.networks.registry import weight_source
 from planar3d.recipes import Recipe
 from planar3d.scans.folds import Fold
-from planar3d.scans.prepare import describe_input
 from planar3d.transfer.digests import digest_of_all
 
 # A card lies in an attribute of less than 64 KiB; of larger data sets it names the first scans.
@@ -32,7 +31,7 @@ def filled_card(
         arrays: of its weights file, by `layer/weight`, as they are read from there.
         said: comes before what the recipe tells; nothing comes before what is measured.
     """
-    seen = describe_input(recipe)
+    seen = recipe.preparation.describe()
     told = {
         "name": recipe.name,
         "data": "not stated",
@@ -50,7 +49,7 @@ def filled_card(
             "parameters": network.count_params(),
             "windows": "×".join(str(n) for n in network.input_shape[1:]),
         },
-        "threshold": f"{recipe.threshold:g} of 256 ({recipe.threshold_rule})",
+        "threshold": recipe.targets.decision,
         "versions": {**versions(), "backend": keras.backend.backend()},
         "weights_sha256": digest_of_all(arrays),
     }
@@ -82,14 +81,14 @@ def training_card(recipe: Recipe, data: Mapping[str, Any], fold: Fold, number: i
 
 
 def _shown(recipe: Recipe) -> str:
-    if "extraction" in recipe.augmentation:
+    if recipe.training.samples.shows_brains:
         return "whole head or extracted brain"
     return "whole head, without brain extraction"
 
 
 def _encoder(recipe: Recipe) -> str:
-    if recipe.encoder_weights == "none":
+    if recipe.network.encoder_weights == "none":
         return "random at the beginning"
-    if recipe.encoder_weights != "imagenet":
-        return f"{Path(recipe.encoder_weights).name}, whose licence is not stated"
+    if recipe.network.encoder_weights != "imagenet":
+        return f"{Path(recipe.network.encoder_weights).name}, whose licence is not stated"
     return weight_source(recipe).attribution

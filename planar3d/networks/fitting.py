@@ -32,10 +32,10 @@ def refuse_other_sizes(
     """
     asked = describe_network(recipe)
     if said is None:
-        found = find_architecture(recipe.network).told(arrays)
+        found = find_architecture(recipe.network.name).told(arrays)
     else:
         found = {"network": said.get("network"), **_mapping(said.get("arguments"))}
-    wanted = {"network": recipe.network, "channels": recipe.channels, **asked["arguments"]}
+    wanted = {"network": recipe.network.name, "channels": recipe.preparation.channels, **asked["arguments"]}
     for field, value in wanted.items():
         if field in found and _text(found[field]) != _text(value):
             raise WeightsError(

@@ -13,10 +13,12 @@ from planar3d.networks.architecture import Architecture, check_input_shape, laye
 from planar3d.networks.blocks import dilated_residual_level
 from planar3d.networks.encoder_weights import EncoderWeights
 from planar3d.networks.encoders import ENCODERS, levels_of
-from planar3d.recipes import PAPER, Recipe
+from planar3d.networks.settings import PlanarResUNetSettings
+from planar3d.scans.labels import Targets
 from planar3d.transfer.transplant import load_weights
 
 HEAD = "conv10"
+_PAPER = PlanarResUNetSettings()
 _FIRST_LEVEL = 6  # of the decoder, deepest, in the layers' names: 1 to 5 are the encoder's and the bridge's
 
 
@@ -26,9 +28,11 @@ def PlanarResUNet(
     encoder: str | keras.Model = "vgg16",
     encoder_weights: EncoderWeights = "imagenet",
     decoder_filters: Sequence[int] | None = None,
-    bridge_filters: int = PAPER.bridge_filters,
-    encoder_depth: int = PAPER.encoder_depth,
-    encoder_range: str = PAPER.encoder_range,
+    bridge_filters: int = _PAPER.bridge_filters,
+    encoder_depth: int = _PAPER.encoder_depth,
+    encoder_range: str = _PAPER.encoder_range,
+    outputs: int = 1,
+    activation: str = "sigmoid",
     name: str = "planar_resunet",
 ) -> keras.Model:
     """The planar 3D res-u-net: a planar VGG-16 encoder and a dilated residual 3D decoder, 22,870,881 parameters.
@@ -51,10 +55,12 @@ def PlanarResUNet(
             one are averaged over its slices, what planar transfer is compared with.
         encoder_range: `"unit"`, inputs in [-1, 1) whatever the encoder's weights were trained on, as the paper;
             `"imagenet"`, both are brought together.
+        outputs: channels of the output; the paper's one is the probability of lesion.
+        activation: of the output: `"sigmoid"`, or `"softmax"` over its channels.
         name: the model's name.
 
     Returns:
-        A model from (batch, depth, rows, cols, channels) to lesion probabilities (batch, depth, rows, cols, 1).
+        A model from (batch, depth, rows, cols, channels) to probabilities (batch, depth, rows, cols, outputs).
 
     Raises:
         ValueError: a size that the encoder cannot halve (VGG-16 needs multiples of 16), an unknown encoder or an even
@@ -72,7 +78,7 @@ def PlanarResUNet(
         levels = ENCODERS[encoder].levels(input_shape, filled, encoder_range == "imagenet", encoder_depth)
     number = len(levels.skips)
     if decoder_filters is None:
-        deepest, *others = PAPER.decoder_filters
+        deepest, *others = _PAPER.decoder_filters
         decoder_filters = ((deepest,) * number + tuple(others))[-number:]
     if len(decoder_filters) != number:
         raise ValueError(
@@ -84,16 +90,16 @@ def PlanarResUNet(
     above = zip(decoder_filters, reversed(levels.skips), levels.ups, depths, strict=True)
     for level, (filters, skip, up, depth) in enumerate(above, start=_FIRST_LEVEL):
         x = dilated_residual_level(x, skip, filters, level, (depth, 3, 3), up)
-    network = keras.Model(levels.inputs, _probabilities(x), name=name)
+    network = keras.Model(levels.inputs, _probabilities(x, outputs, activation), name=name)
     levels.fill(network)
     if weights is not None:
         load_weights(network, weights, strict=True)
     return network
 
 
-def _probabilities(x: Any) -> Any:
+def _probabilities(x: Any, outputs: int, activation: str) -> Any:
     # Probabilities stay in float32 under any precision policy: the loss takes their logarithm.
-    return layers.Conv3D(1, 1, activation="sigmoid", dtype="float32", name=HEAD)(x)
+    return layers.Conv3D(outputs, 1, activation=activation, dtype="float32", name=HEAD)(x)
 
 
 def _bridge(x: Any, filters: int) -> Any:
@@ -113,22 +119,17 @@ def _check(input_shape: Sequence[int | None], encoder: str, encoder_depth: int) 
     check_input_shape(input_shape, ENCODERS[encoder].divisors, encoder)
 
 
-def _arguments(recipe: Recipe) -> dict[str, Any]:
-    if recipe.encoder not in ENCODERS:
-        raise RecipeError(f"encoder={recipe.encoder!r} is unknown; choose one of: {', '.join(ENCODERS)}.")
-    number, found = ENCODERS[recipe.encoder].count, recipe.decoder_filters
+def _arguments(settings: PlanarResUNetSettings, targets: Targets) -> dict[str, Any]:
+    if settings.encoder not in ENCODERS:
+        raise RecipeError(f"encoder={settings.encoder!r} is unknown; choose one of: {', '.join(ENCODERS)}.")
+    number, found = ENCODERS[settings.encoder].count, settings.decoder_filters
     if len(found) != number:
         raise RecipeError(
-            f"Recipe {recipe.name!r}: decoder_filters={','.join(map(str, found))}, but {recipe.encoder} has {number} "
-            "levels above its coarsest; as many numbers are needed, deepest first."
+            f"decoder_filters={','.join(map(str, found))}, but {settings.encoder} has {number} levels above its "
+            "coarsest; as many numbers are needed, deepest first."
         )
-    return {
-        "encoder": recipe.encoder,
-        "encoder_range": recipe.encoder_range,
-        "encoder_depth": recipe.encoder_depth,
-        "decoder_filters": list(found),
-        "bridge_filters": recipe.bridge_filters,
-    }
+    own = {name: value for name, value in settings.to_json().items() if name not in ("name", "encoder_weights")}
+    return own | {"outputs": targets.outputs, "activation": targets.activation}
 
 
 def _groups(network: keras.Model) -> dict[str, list[str]]:

@@ -54,10 +54,10 @@ def publish_weights(
         recipe = recipe or read_recipe(network)
     if recipe is None:
         raise WeightsError("The weights do not tell the recipe they were trained by; give it as well.")
-    if recipe.encoder_weights not in ("imagenet", "none"):
+    if recipe.network.encoder_weights not in ("imagenet", "none"):
         raise WeightsError(
-            f"The recipe takes its encoder from {recipe.encoder_weights}, which others do not have; publish it with "
-            "encoder_weights 'imagenet' or 'none', and say in the card where the encoder is from."
+            f"The recipe takes its encoder from {recipe.network.encoder_weights}, which others do not have; publish it "
+            "with encoder_weights 'imagenet' or 'none', and say in the card where the encoder is from."
         )
     published = _built_anew(network, recipe)
     _refuse_what_is_lost(published)

@@ -72,17 +72,20 @@ def describe_network(recipe: Recipe) -> dict[str, Any]:
     Raises:
         RecipeError: an unknown network, or sizes that it cannot have.
     """
-    architecture = find_architecture(recipe.network)
-    arguments = architecture.arguments(recipe)
-    depth, *plane = architecture.divisors(arguments)
-    side = "crop" if recipe.sampling == "crops" else "size"
-    for field, divisor in (("depth", depth), (side, max(plane)), ("size", max(plane))):
-        if getattr(recipe, field) % divisor:
-            raise RecipeError(
-                f"Recipe {recipe.name!r}: {field} is {getattr(recipe, field)}, but {recipe.network} needs a multiple "
-                f"of {divisor}."
-            )
-    return {"network": recipe.network, "arguments": arguments}
+    architecture = find_architecture(recipe.network.name)
+    try:
+        arguments = architecture.arguments(recipe.network, recipe.targets)
+    except RecipeError as error:
+        raise RecipeError(f"Recipe {recipe.name!r}: {error}") from None
+    divisors = architecture.divisors(arguments)
+    for shape in (recipe.sample, recipe.window):
+        for axis, length, divisor in zip(("depth", "rows", "cols"), shape, divisors, strict=False):
+            if length and length % divisor:
+                raise RecipeError(
+                    f"Recipe {recipe.name!r}: the network would see {'×'.join(map(str, shape[:3]))} voxels, but "
+                    f"{recipe.network.name} needs a multiple of {divisor} along {axis}."
+                )
+    return {"network": recipe.network.name, "arguments": arguments}
 
 
 def weight_source(recipe: Recipe) -> WeightSource:
@@ -91,21 +94,25 @@ def weight_source(recipe: Recipe) -> WeightSource:
     Raises:
         RecipeError: an unknown network, or sizes that it cannot have.
     """
-    return find_architecture(recipe.network).source(describe_network(recipe)["arguments"])
+    return find_architecture(recipe.network.name).source(describe_network(recipe)["arguments"])
 
 
 def feature_levels(recipe: Recipe) -> dict[str, int]:
     """The layers whose features may be computed once a scan, as `Architecture` has them."""
-    return dict(find_architecture(recipe.network).feature_levels(describe_network(recipe)["arguments"]))
+    return dict(find_architecture(recipe.network.name).feature_levels(describe_network(recipe)["arguments"]))
 
 
 def recipe_network(
-    recipe: Recipe, weights: EncoderWeights = None, encoder_weights: EncoderWeights = None
+    recipe: Recipe,
+    weights: EncoderWeights = None,
+    encoder_weights: EncoderWeights = None,
+    shape: Sequence[int | None] | None = None,
 ) -> keras.Model:
     """Build the network of a recipe in its sizes.
 
     Args:
         recipe: names the network and its arguments.
+        shape: (depth, rows, cols, channels); what the recipe's network sees when it predicts if None.
         weights, encoder_weights: as in `build_network`.
 
     Raises:
@@ -115,7 +122,7 @@ def recipe_network(
     described = describe_network(recipe)
     return build_network(
         described["network"],
-        (recipe.depth, recipe.size, recipe.size, recipe.channels),
+        shape or recipe.window,
         weights=weights,
         encoder_weights=encoder_weights,
         **described["arguments"],

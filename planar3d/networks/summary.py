@@ -13,7 +13,7 @@ from planar3d.scans.windows import window_starts
 
 
 def _vgg16(recipe: Recipe) -> keras.Model:
-    return PlanarVGG16((recipe.depth, recipe.size, recipe.size, recipe.channels), weights=None)
+    return PlanarVGG16(recipe.window, weights=None)
 
 
 # What has another name here than in the table of networks, or is a part of one.
@@ -50,17 +50,18 @@ def summarize(network: keras.Model, recipe: Recipe) -> list[str]:
     Raises:
         RecipeError: a scan of fewer slices than a window.
     """
-    if recipe.slices < recipe.depth:
-        raise RecipeError(f"A scan of {recipe.slices} slices holds no window of {recipe.depth}; choose a larger size.")
-    costs = layer_costs(network, (recipe.depth, recipe.size, recipe.size, recipe.channels))
+    slices, depth, stride = recipe.slices, recipe.tiles.depth, recipe.tiles.stride
+    if slices < depth:
+        raise RecipeError(f"A scan of {slices} slices holds no window of {depth}; choose a larger size.")
+    costs = layer_costs(network, tuple(length or 256 for length in recipe.window))
     width = max(len(cost.name) for cost in costs)
-    windows = len(window_starts(recipe.slices, recipe.depth, recipe.stride))
+    windows = len(window_starts(slices, depth, stride))
     macs = sum(cost.macs for cost in costs)
     total = LayerCost("total", (1,), sum(cost.parameters for cost in costs), macs)
     return [
         *(_line(cost, width) for cost in costs),
         _line(total, width),
-        f"A scan of {recipe.slices} slices has {windows} windows of {recipe.depth} at stride {recipe.stride}: "
+        f"A scan of {slices} slices has {windows} windows of {depth} at stride {stride}: "
         f"{2 * windows * macs / 1e12:.3g} TFLOP, each window computed by itself.",
     ]
 

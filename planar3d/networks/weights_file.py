@@ -1,6 +1,5 @@
 """A network's weights in one file that says which network they belong to, and how it came about."""
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from planar3d.networks.card_content import filled_card
 from planar3d.networks.fitting import refuse_misfit, refuse_other_sizes
 from planar3d.networks.registry import describe_network, recipe_network
 from planar3d.recipes import PAPER, Recipe
+from planar3d.sections import UnknownFieldError
 from planar3d.training.precision import built_with
 from planar3d.transfer.array_files import read_directly
 from planar3d.transfer.arrays import read_arrays
@@ -26,7 +26,12 @@ from planar3d.transfer.transplant import transplant
 
 _OVERHEAD = 2**20  # bytes of a weights file besides its arrays
 # What any head scan is prepared to, generously; a file that asks for more is not honest.
-_PLAUSIBLE = {"size": (16, 1024), "depth": (16, 512), "pixel_mm": (0.05, 20.0), "slice_mm": (0.2, 50.0)}
+_PLAUSIBLE = {
+    "preparation.size": (16, 1024),
+    "preparation.pixel_mm": (0.05, 20.0),
+    "preparation.slice_mm": (0.2, 50.0),
+    "tiles.depth": (1, 512),
+}
 
 
 def save_weights(network: keras.Model, path: str | Path, recipe: Recipe, card: Mapping[str, Any] | None = None) -> Path:
@@ -75,24 +80,23 @@ def read_recipe(path: str | Path) -> Recipe | None:
     metadata = read_metadata(path)
     if RECIPE not in metadata:
         return None
-    content = metadata[RECIPE]
-    known = {"format", *(field.name for field in dataclasses.fields(Recipe))}
-    unknown = sorted(map(plain_text, content.keys() - known))
-    if unknown:
+    try:
+        recipe = Recipe.from_json(metadata[RECIPE], source=str(path))
+    except UnknownFieldError as error:
         written = plain_text(_mapping(metadata.get(CARD, {}).get("versions")).get("planar3d", "another version"))
         raise WeightsError(
-            f"{path} was written by planar3d {written}: its recipe has {', '.join(unknown[:5])}, which this version "
-            "does not know. Update with pip install -U planar3d, or name a recipe with --recipe."
-        )
-    try:
-        recipe = Recipe.from_json(content, source=str(path))
+            f"{path} was written by planar3d {written}: its recipe has "
+            f"{', '.join(map(plain_text, error.unknown[:5]))}, which this version does not know. Update with "
+            "pip install -U planar3d, or name a recipe with --recipe."
+        ) from None
     except (RecipeError, TypeError, OverflowError) as error:
         raise WeightsError(f"{path} is damaged: its recipe cannot be read ({plain_text(error)}).") from None
-    for field, (least, most) in _PLAUSIBLE.items():
-        if not least <= getattr(recipe, field) <= most:
+    for field, value in recipe.leaves().items():
+        least, most = _PLAUSIBLE.get(field, (value, value))
+        if not least <= value <= most:
             raise WeightsError(
-                f"{path} asks for {field}={getattr(recipe, field):g}; {least:g} to {most:g} is plausible. It is "
-                "damaged or made to do harm; get it again from where it came, or name a recipe with --recipe."
+                f"{path} asks for {field}={value:g}; {least:g} to {most:g} is plausible. It is damaged or made to do "
+                "harm; get it again from where it came, or name a recipe with --recipe."
             )
     return recipe
 
@@ -132,9 +136,9 @@ def describe_model(model: str | Path, recipe: Recipe | None = None) -> dict[str,
         recipe: overrides the one the file carries.
 
     Returns:
-        `name`, `sha256` of the file, `licence`, `threshold` (of 256, of the recipe), `whole_head` (whether it expects
-        scans with skull; None if it takes both, as what was trained on crops of extracted brains does unless its card
-        says otherwise), `limits` (sentences).
+        `name`, `sha256` of the file, `licence`, `threshold` (of 256, of the recipe; None without one), `whole_head`
+        (whether it expects scans with skull; None if it takes both, as what was trained on crops of extracted brains
+        does unless its card says otherwise), `limits` (sentences).
 
     Raises:
         WeightsError: the file is missing or damaged.
@@ -144,12 +148,12 @@ def describe_model(model: str | Path, recipe: Recipe | None = None) -> dict[str,
     rehearse(path)
     card = read_metadata(path).get(CARD, {})
     limits = card.get("limits", [])
-    whole_head = card.get("whole_head", None if "extraction" in recipe.augmentation else True)
+    whole_head = card.get("whole_head", None if recipe.training.samples.shows_brains else True)
     return {
         "name": plain_text(card.get("name", path.name)),
         "sha256": file_sha256(path),
         "licence": plain_text(card.get("licence", "not stated")),
-        "threshold": recipe.threshold,
+        "threshold": recipe.targets.to_json().get("threshold"),
         "whole_head": None if whole_head is None else bool(whole_head),
         "limits": [plain_text(limit) for limit in (limits if isinstance(limits, list) else [limits])],
     }

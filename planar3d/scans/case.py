@@ -98,16 +98,20 @@ class Dataset:
             )
 
 
-def read_images(images: Mapping[str, Path], assume_affine: bool = False) -> dict[str, Scan]:
+def read_images(images: Mapping[str, str | Path | Scan], assume_affine: bool = False) -> dict[str, Scan]:
     """Read images of one case by their names, all on the grid of the first: axes are swapped, nothing is resampled.
+
+    Args:
+        images: files, or scans already read, by name.
+        assume_affine: see `read_scan`.
 
     Raises:
         ScanError: as `read_scan`; or an image does not lie on the grid of the first, see `on_grid_of`.
     """
     scans: dict[str, Scan] = {}
-    for name, path in images.items():
+    for name, given in images.items():
         first = next(iter(scans.values()), None)
-        scan = read_scan(path, assume_affine, name, first)
+        scan = given if isinstance(given, Scan) else read_scan(given, assume_affine, name, first)
         scans[name] = scan if first is None else on_grid_of(first, scan, "image")
     return scans
 

@@ -82,15 +82,9 @@ def group_folds(groups: dict[str, str], rounds: int | None = None) -> list[Fold]
 
 
 def everything(ids: Iterable[str]) -> Fold:
-    """One round in which no scan tests: all of them train, or all but the last, which validates.
-
-    Raises:
-        FoldsError: fewer than two scans.
-    """
+    """One round in which no scan tests: all of them train, or all but the last of several, which validates."""
     ids = sorted(ids)
-    if len(ids) < 2:
-        raise FoldsError(f"{len(ids)} scans are too few; 2 are needed to train and validate.")
-    return Fold(tuple(ids[:-1]), (ids[-1],), ())
+    return Fold(tuple(ids[:-1] or ids), tuple(ids[1:][-1:]), ())
 
 
 def read_folds(path: str | Path, ids: Iterable[str]) -> list[Fold]:

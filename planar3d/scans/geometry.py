@@ -1,7 +1,7 @@
 """Geometry: where a native grid lies, where the grid of the network lies, and the ways between them."""
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,14 +9,11 @@ import nibabel as nib
 import numpy as np
 from nibabel import orientations
 
-from planar3d.recipes import Recipe
 from planar3d.scans.resample import resample_by_matrices
 
 Resample = Callable[[np.ndarray, tuple[int, ...], int], np.ndarray]
 
-# Directions in which slices, rows and columns run. On LPS storage, which is the challenge's, the view of the cube is
-# the released `flip(rot90(v, 3, (2, 1)), 0)`: left to right, superior to inferior, anterior to posterior.
-VIEWS = {"cube": "RIP", "slices": "SPL"}
+_FIRST_VIEW = "RIP"  # of older files, which do not say it
 
 
 @dataclass(frozen=True)
@@ -40,31 +37,6 @@ class Geometry:
     prepared: tuple[int, ...]
     offset: tuple[int, ...] = (0, 0, 0)
 
-    @classmethod
-    def of(cls, header: nib.Nifti1Header, recipe: Recipe, center: Sequence[float] | None = None) -> "Geometry":
-        """The geometry of a scan under a recipe.
-
-        Args:
-            header: the scan's.
-            recipe: gives grid, size, pixel_mm and depth.
-            center: (slices, rows, cols) of the head in the view, native voxels; the middle of the volume if None.
-        """
-        view = VIEWS[recipe.grid]
-        native, mm = _in_view(header, view)
-        if recipe.grid == "cube":
-            cube = (recipe.size,) * 3
-            return cls(header, view, cube, cube)
-        rows, cols = (max(1, round(n * d / recipe.pixel_mm)) for n, d in zip(native[1:], mm[1:], strict=True))
-        resampled = (native[0], rows, cols)
-        # A plane that is larger than the grid loses its margins, of which those that are far from the head are best.
-        middle = [(n - 1) / 2 for n in native] if center is None else center
-        offset = [0]
-        for length, before, at in zip(resampled[1:], native[1:], middle[1:], strict=True):
-            surplus = length - recipe.size
-            around = round(at * length / before - recipe.size / 2)
-            offset.append(min(max(around, 0), surplus) if surplus > 0 else surplus // 2)
-        return cls(header, view, resampled, (native[0], recipe.size, recipe.size), tuple(offset))
-
     @property
     def shape(self) -> tuple[int, ...]:
         """Native (i, j, k)."""
@@ -73,12 +45,12 @@ class Geometry:
     @property
     def native(self) -> tuple[int, ...]:
         """Native shape as (slices, rows, cols) of the view."""
-        return _in_view(self.header, self.view)[0]
+        return in_view(self.header, self.view)[0]
 
     @property
     def spacing(self) -> tuple[float, float, float]:
         """Distance in mm of neighbouring voxels of the prepared grid, along (slices, rows, cols)."""
-        native, mm = _in_view(self.header, self.view)
+        native, mm = in_view(self.header, self.view)
         # The first and last voxels of both grids coincide, as scipy's zoom has it.
         return tuple(  # type: ignore[return-value]
             float(d * (n - 1) / (m - 1)) if m > 1 else float(d)
@@ -148,7 +120,7 @@ class Geometry:
         kind = nib.Nifti2Header if len(block) == nib.Nifti2Header.sizeof_hdr else nib.Nifti1Header
         shapes = {name: tuple(content.get(name, prepared)) for name in ("resampled", "prepared")}
         offset = tuple(content.get("offset", (0, 0, 0)))
-        return cls(kind(block), content.get("view", VIEWS["cube"]), **shapes, offset=offset)
+        return cls(kind(block), content.get("view", _FIRST_VIEW), **shapes, offset=offset)
 
 
 def _turn(header: nib.Nifti1Header, view: str) -> np.ndarray:
@@ -156,7 +128,7 @@ def _turn(header: nib.Nifti1Header, view: str) -> np.ndarray:
     return orientations.ornt_transform(native, orientations.axcodes2ornt(tuple(view)))
 
 
-def _in_view(header: nib.Nifti1Header, view: str) -> tuple[tuple[int, ...], tuple[float, ...]]:
+def in_view(header: nib.Nifti1Header, view: str) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Native shape and distances in mm as (slices, rows, cols) of a view."""
     order = np.argsort(_turn(header, view)[:, 0])
     shape = header.get_data_shape()

@@ -1,16 +1,16 @@
 """What all targets share: from labels to the channels of a network's output, and to the masks that are scored."""
 
 import re
-import typing
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from planar3d.errors import RecipeError, ScanError
-from planar3d.recipe_values import field_value
+from planar3d.scans.volume import Scan, read_labels
+from planar3d.sections import Section
 
 Labels = tuple[int, ...]
 Grid = Sequence[float] | np.ndarray  # a voxel's edges in mm, or an affine, as `voxel_mm3` takes them
@@ -18,7 +18,7 @@ _TOLERANCE = 1e-3  # of a label; some files hold 1.00000006 for 1
 _SHOWN = 6  # labels of a file that a sentence lists
 
 
-class Targets:
+class Targets(Section):
     """What a network learns of a label map, and how its output becomes one. Subclasses are frozen dataclasses.
 
     Attributes:
@@ -26,23 +26,16 @@ class Targets:
         activation: of the network's output.
         channels: the labels that each channel of the output stands for.
         scored: what is scored, by name, and the labels that it consists of.
+        challenge_rules: whether Dice and distance of what is not there are those of the BraTS challenge.
+        decision: how a voxel gets its label, in words.
 
     Raises:
         RecipeError: fields that are wrong or do not go together.
     """
 
-    name: ClassVar[str]
     activation: ClassVar[Literal["sigmoid", "softmax"]]
-
-    def __post_init__(self) -> None:
-        kinds = typing.get_type_hints(type(self))
-        for field in fields(typing.cast(Any, self)):
-            value = field_value(field.name, kinds[field.name], getattr(self, field.name))
-            object.__setattr__(self, field.name, value)
-        self.check()
-
-    def check(self) -> None:
-        """Raise a `RecipeError` where fields do not go together."""
+    challenge_rules: ClassVar[bool] = True
+    decision: str
 
     @property
     @abstractmethod
@@ -95,6 +88,12 @@ class Targets:
         for number, values in enumerate(self.channels):
             encoded[..., number] = _among(labels, values)
         return encoded
+
+    def read(self, path: Path, scan: Scan, assume_affine: bool = False) -> Scan:
+        """Read the label map of a scan, on its grid; see `read_labels`, and `check_labels`."""
+        found = read_labels(path, scan, assume_affine)
+        self.check_labels(found.voxels, str(path))
+        return found
 
     def masks(self, labels: np.ndarray) -> dict[str, np.ndarray]:
         """A boolean mask of each thing that is scored, by name."""

@@ -1,7 +1,8 @@
 """Targets by name: lesions, classes and regions. A new one is a class here, and its name in `TARGETS`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 from scipy import ndimage
@@ -9,10 +10,13 @@ from scipy import ndimage
 from planar3d.errors import RecipeError
 from planar3d.scans.grid import voxel_mm3
 from planar3d.scans.labels import Grid, Labels, Targets, regions_of
+from planar3d.scans.volume import Scan, read_mask
 from planar3d.scans.windows import threshold
+from planar3d.sections import NOT_NEGATIVE, Rule
 
 # Headers hold float32 edges: what is exactly as large as the smallest must not be dropped by their rounding.
 _ROUNDING = 1 - 1e-6
+_OF_256 = Rule(lambda v: 0 <= v <= 256, "a threshold from 0 to 256 is needed")
 
 
 @dataclass(frozen=True)
@@ -26,15 +30,11 @@ class Binary(Targets):
 
     name = "binary"
     activation = "sigmoid"
+    challenge_rules = False
 
-    threshold: float = 16.0  # of 256
+    threshold: Annotated[float, _OF_256] = 16.0  # of 256
     threshold_rule: Literal["absolute", "released"] = "absolute"  # "released": relative to the highest probability
-    smallest_lesion_mm3: float = 0.0  # that stays in a mask; 0 keeps all
-
-    def check(self) -> None:  # noqa: D102
-        if not 0 <= self.threshold <= 256:
-            raise RecipeError(f"threshold is {self.threshold!r}, but a threshold from 0 to 256 is needed.")
-        _check_smallest("smallest_lesion_mm3", self.smallest_lesion_mm3)
+    smallest_lesion_mm3: Annotated[float, NOT_NEGATIVE] = 0.0  # that stays in a mask; 0 keeps all
 
     @property
     def channels(self) -> tuple[Labels, ...]:  # noqa: D102
@@ -44,8 +44,15 @@ class Binary(Targets):
     def scored(self) -> dict[str, Labels]:  # noqa: D102
         return {"lesion": (1,)}
 
+    @property
+    def decision(self) -> str:  # type: ignore[override]  # noqa: D102
+        return f"{self.threshold:g} of 256 ({self.threshold_rule})"
+
     def assign(self, probabilities: np.ndarray, highest: float | None = None) -> np.ndarray:  # noqa: D102
         return threshold(probabilities[..., 0], self.threshold, self.threshold_rule, highest)
+
+    def read(self, path: Path, scan: Scan, assume_affine: bool = False) -> Scan:  # noqa: D102
+        return read_mask(path, scan, assume_affine)
 
     def decode(self, probabilities: np.ndarray, spacing: Grid) -> np.ndarray:  # noqa: D102
         mask = self.assign(probabilities)
@@ -67,6 +74,7 @@ class Classes(Targets):
 
     name = "classes"
     activation = "softmax"
+    decision = "the most probable class"
 
     classes: tuple[str, ...] = ("lesion=1",)  # besides the background, each with its label
     regions: tuple[str, ...] = ()  # what is scored, e.g. WT=1+2+4; without any the classes
@@ -106,14 +114,14 @@ class Regions(Targets):
 
     name = "regions"
     activation = "sigmoid"
+    decision = "above 0.5, the innermost region"
 
     regions: tuple[str, ...] = ("WT=1+2+4", "TC=1+4", "ET=4")  # each with its labels, the outermost first
     order: tuple[int, ...] = (2, 1, 4)  # the label that each region writes
-    smallest_innermost_mm3: float = 0.0  # less of the innermost region gets the label of the one around it
+    smallest_innermost_mm3: Annotated[float, NOT_NEGATIVE] = 0.0  # less gets the label of the region around it
 
     def check(self) -> None:
         """Try with each label whether its regions are the same after it was encoded and decoded."""
-        _check_smallest("smallest_innermost_mm3", self.smallest_innermost_mm3)
         said = f"regions={','.join(self.regions)}, order={','.join(map(str, self.order))}"
         if len(self.order) != self.outputs or not all(0 < label < 256 for label in self.order):
             raise RecipeError(f"{said}: one label from 1 to 255 is needed for each region.")
@@ -150,8 +158,3 @@ class Regions(Targets):
 
 
 TARGETS: dict[str, type[Targets]] = {made.name: made for made in (Binary, Classes, Regions)}
-
-
-def _check_smallest(field: str, value: float) -> None:
-    if value < 0:
-        raise RecipeError(f"{field} is {value!r}, but it must not be negative.")

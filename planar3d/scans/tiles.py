@@ -1,40 +1,44 @@
 """Tiles: the part of a volume that a network sees at once, in training and in prediction."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Annotated, Literal
+
+import numpy as np
 
 from planar3d.errors import RecipeError
-from planar3d.scans.composition import WEIGHTS
-from planar3d.scans.windows import window_starts
+from planar3d.scans.windows import at_least, window_starts
+from planar3d.sections import POSITIVE, Section
 
 Lengths = tuple[int, int, int]  # along slices, rows and columns
 
 
-class Tiles(Protocol):
-    """Tiles of one shape over volumes of any."""
+class Tiles(Section):
+    """Tiles of one shape over volumes of any.
 
-    @property
-    def shape(self) -> Lengths:
-        """Entries of a tile; 0 is the whole axis."""
+    Attributes:
+        shape: entries of a tile; 0 is the whole axis.
+        step: entries from one tile to the next; 0 along a whole axis.
+        depth, stride: shape and step along slices.
+        overlap: how tiles are composed, one of `WEIGHTS`. `"crop"`: each voxel is of one tile, and neighbours meet in
+            the middle of what they share, which is eq. 1 of Kolarik 2020 along every axis. `"average"`: the mean of all
+            tiles there. `"gaussian"`: their mean, weighted towards the middle of each.
+        beyond: what a tile reads outside of the volume: `"edge"`, its outermost entry again, or `"air"`.
+    """
 
-    @property
-    def step(self) -> Lengths:
-        """Entries from one tile to the next; 0 along a whole axis."""
+    shape: Lengths
+    step: Lengths
+    depth: int
+    stride: int
+    overlap: str
+    beyond: str
 
-    @property
-    def overlap(self) -> str:
-        """How tiles are composed, one of `WEIGHTS`.
+    def filled(self, volume: np.ndarray) -> tuple[np.ndarray, slice]:
+        """A volume with at least the slices that prediction needs, and where its own are."""
+        return volume, slice(None)
 
-        `"crop"`: each voxel is of one tile, and neighbours meet in the middle of what they share, which is eq. 1 of
-        Kolarik 2020 along every axis. `"average"`: the mean of all tiles there. `"gaussian"`: their mean, weighted
-        towards the middle of each.
-        """
-
-    @property
-    def beyond(self) -> str:
-        """What a tile reads outside of the volume: `"edge"`, its outermost entry again, or `"air"`."""
-
+    @abstractmethod
     def starts(self, volume: Sequence[int]) -> tuple[Sequence[int], ...]:
         """First entries of the tiles along each axis of a volume of this shape.
 
@@ -43,7 +47,7 @@ class Tiles(Protocol):
 
 
 @dataclass(frozen=True)
-class DepthWindows:
+class DepthWindows(Tiles):
     """Windows of slices over whole planes, composed by eq. 1: slices 5-12 of 16, and the outer ends of the outermost.
 
     Where the last window would not end with the volume, one more begins within it and reads the last slice again.
@@ -54,24 +58,32 @@ class DepthWindows:
     Source: Kolarik 2020, section 3.2.
     """
 
-    depth: int = 16
-    stride: int = 8
-
+    name = "depth-windows"
     overlap = "crop"
     beyond = "edge"
 
-    def __post_init__(self) -> None:
-        if self.depth == 0:
-            raise RecipeError("depth-windows: depth is 0; a window has at least one slice.")
-        _check("depth-windows", [self.depth], [self.stride], self.overlap)
+    depth: Annotated[int, POSITIVE] = 16  # slices of a window
+    stride: Annotated[int, POSITIVE] = 8  # slices from one window to the next
+
+    def check(self) -> None:
+        """Refuse windows that leave gaps or have no whole middle."""
+        if self.stride > self.depth or (self.depth - self.stride) % 2:
+            raise RecipeError(
+                f"windows of depth {self.depth} at stride {self.stride} cannot be composed; the stride must be at most "
+                "the depth, and depth minus stride must be even."
+            )
+
+    def filled(self, volume: np.ndarray) -> tuple[np.ndarray, slice]:
+        """Too few slices have their outermost repeated around them."""
+        return at_least(volume, self.depth)
 
     @property
-    def shape(self) -> Lengths:
+    def shape(self) -> Lengths:  # type: ignore[override]
         """A window's slices, and the whole plane."""
         return self.depth, 0, 0
 
     @property
-    def step(self) -> Lengths:
+    def step(self) -> Lengths:  # type: ignore[override]
         """The stride."""
         return self.stride, 0, 0
 
@@ -83,7 +95,7 @@ class DepthWindows:
 
 
 @dataclass(frozen=True)
-class Patches:
+class Patches(Tiles):
     """Boxes at regular steps, the last along each axis ending with the volume, so that no border is left out.
 
     Raises:
@@ -92,23 +104,41 @@ class Patches:
     Source: Wacker 2019 averages overlapping predictions of 24 × 128 × 128; the Gaussian is nnU-Net's (Isensee 2021).
     """
 
-    shape: Lengths = (24, 128, 128)
-    step: Lengths = (12, 64, 64)
-    overlap: Literal["crop", "average", "gaussian"] = "average"
-
+    name = "patches"
     beyond = "air"
 
-    def __post_init__(self) -> None:
-        for name in ("shape", "step"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists
-        if self.overlap not in WEIGHTS:
-            raise RecipeError(f"patches: overlap is {self.overlap!r}; choose one of: {', '.join(map(repr, WEIGHTS))}.")
+    shape: Lengths = (24, 128, 128)  # of a patch, in slices, rows and cols; 0 is the whole axis
+    step: Lengths = (12, 64, 64)  # from one patch to the next; 0 along a whole axis
+    overlap: Literal["crop", "average", "gaussian"] = "average"  # how patches are composed
+
+    def check(self) -> None:
+        """Refuse patches that leave gaps or cannot be composed."""
         if not len(self.shape) == len(self.step) == 3:
             raise RecipeError(
                 f"patches: shape {self.shape} and step {self.step} need three numbers each, along slices, rows and "
                 "columns."
             )
-        _check("patches", self.shape, self.step, self.overlap)
+        for length, advance in zip(self.shape, self.step, strict=True):
+            if min(length, advance) < 0 or advance > length or (length and not advance):
+                raise RecipeError(
+                    f"patches: a tile of {length} at steps of {advance} leaves gaps; a step is from 1 to the tile's "
+                    "length, and 0 where that is 0, the whole axis."
+                )
+            if self.overlap == "crop" and (length - advance) % 2:
+                raise RecipeError(
+                    f"patches: a tile of {length} at steps of {advance} has no whole middle; for overlap 'crop' their "
+                    "difference must be even."
+                )
+
+    @property
+    def depth(self) -> int:  # type: ignore[override]
+        """Slices of a patch."""
+        return self.shape[0]
+
+    @property
+    def stride(self) -> int:  # type: ignore[override]
+        """Slices from one patch to the next."""
+        return self.step[0]
 
     def starts(self, volume: Sequence[int]) -> tuple[Sequence[int], ...]:
         """First entries of the patches along each axis: multiples of the step, and the volume's end less a patch."""
@@ -120,7 +150,7 @@ class Patches:
         )
 
 
-TILES: dict[str, type] = {"depth-windows": DepthWindows, "patches": Patches}
+TILES: dict[str, type[Tiles]] = {made.name: made for made in (DepthWindows, Patches)}
 
 
 def tile_shape(tiles: Tiles, volume: Sequence[int]) -> Lengths:
@@ -131,19 +161,3 @@ def tile_shape(tiles: Tiles, volume: Sequence[int]) -> Lengths:
 
 def _centred(entries: int, length: int) -> tuple[int]:
     return (-((length - entries) // 2),)
-
-
-def _check(name: str, shape: Sequence[int], step: Sequence[int], overlap: str) -> None:
-    for length, advance in zip(shape, step, strict=True):
-        if not all(isinstance(number, int) and number >= 0 for number in (length, advance)):
-            raise RecipeError(f"{name}: a tile of {length!r} at steps of {advance!r}; both must be whole numbers.")
-        if advance > length or (length and not advance):
-            raise RecipeError(
-                f"{name}: a tile of {length} at steps of {advance} leaves gaps; a step is from 1 to the tile's length, "
-                "and 0 where that is 0, the whole axis."
-            )
-        if overlap == "crop" and (length - advance) % 2:
-            raise RecipeError(
-                f"{name}: a tile of {length} at steps of {advance} has no whole middle; for overlap 'crop' their "
-                "difference must be even."
-            )

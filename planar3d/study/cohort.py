@@ -23,7 +23,7 @@ from planar3d.pipeline import one_ahead, one_behind
 from planar3d.progress import Ticker, duration
 from planar3d.recipes import PAPER, Recipe
 from planar3d.scans.bids import sidecar, write_dataset_description
-from planar3d.scans.inputs import ScanInput, find_inputs, outputs_of, read_input
+from planar3d.scans.inputs import ScanInput, find_inputs, outputs_of, read_input_images
 from planar3d.scans.outputs import Outputs
 from planar3d.scans.prepare import Prepared, prepare
 from planar3d.scans.volume import Scan
@@ -77,10 +77,10 @@ def segment_all(
     """
     if asked.overlay or asked.report:
         check_study_extra()
-    items = {item: outputs_of(item, out) for item in find_inputs(inputs)}
-    notify(describe())
     model = find_model(model)
     recipe = recipe or read_recipe(model) or PAPER
+    items = {item: outputs_of(item, out) for item in find_inputs(inputs, recipe.preparation.images)}
+    notify(describe())
     task = _Task(items, describe_model(model, recipe), recipe, asked, notify)
     with _not_left_empty(Path(out)), locked(out, "segmenting"):
         remove_temporaries(*{path.parent for outputs in items.values() for path in vars(outputs).values()})
@@ -163,9 +163,9 @@ class _Task:
 
     def _prepare(self, item: ScanInput) -> _Result:
         began = time.monotonic()
-        scan = read_input(item, self.asked.assume_affine)
-        prepared = prepare(scan, self.recipe)
-        return _Result(scan, prepared, time.monotonic() - began)
+        scans = read_input_images(item, self.asked.assume_affine)
+        prepared = prepare(scans, self.recipe)
+        return _Result(scans[self.recipe.preparation.images[0]], prepared, time.monotonic() - began)
 
     def _predict(self, item: ScanInput, coming: Future[_Result], predict: Predictor) -> _Result | Planar3DError:
         """Run the network on a prepared scan; an error of it, or of its preparation, is its result."""
@@ -211,7 +211,7 @@ class _Task:
             **standard,
             **origin,
             "scan": {**origin["scan"], **describe_scan(item, result.scan)},
-            "how": {"description": predict.description, "machine": machine(), "seed": self.recipe.seed},
+            "how": {"description": predict.description, "machine": machine(), "seed": self.recipe.training.seed},
             "versions": versions(),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(result.seconds + time.monotonic() - began, 2),

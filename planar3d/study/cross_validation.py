@@ -1,14 +1,14 @@
 """Cross-validation: prepare every scan, then train, predict and score each round (Kolarik 2020, section 4)."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
 
 import keras
 import numpy as np
 
 from planar3d.errors import RunError
-from planar3d.evaluation.scores import score_scan
+from planar3d.evaluation.regions import score_targets
 from planar3d.files import read_json, remove_temporaries, write_csv, write_json
 from planar3d.inference.lesion_mask import lesion_mask
 from planar3d.inference.predictor import predictor
@@ -18,12 +18,11 @@ from planar3d.networks.card_content import training_card
 from planar3d.networks.model_card import write_card
 from planar3d.networks.weights_file import load_network
 from planar3d.progress import Ticker
-from planar3d.recipe_formats import written_fields
 from planar3d.recipes import Recipe
-from planar3d.scans.prepare import Prepared, load_prepared, prepare, save_prepared
-from planar3d.scans.volume import read_mask, read_scan
+from planar3d.scans.case import read_images
+from planar3d.scans.preparation import Preparation
+from planar3d.scans.preparation.prepared import Prepared, load_prepared, save_prepared
 from planar3d.study.run_folder import Run
-from planar3d.training.crops import CropSamples
 from planar3d.training.features import (
     FeatureSamples,
     check_cacheable,
@@ -33,21 +32,10 @@ from planar3d.training.features import (
 )
 from planar3d.training.fit import build_network, fit, guard_precision, layers_named, make_deterministic
 from planar3d.training.initialization import scale_to_unit_variance
-from planar3d.training.samples import ScanSamples, epoch_order, training_and_validation
+from planar3d.training.samples import Samples, ScanSamples
 from planar3d.training.trainer import trainer_of
 
 Notify = Callable[[str], None]
-# What a prepared scan depends on; a run folder keeps one recipe, so this only guards a copied `prepared/`.
-PREPARATION_FIELDS = (
-    "grid",
-    "size",
-    "pixel_mm",
-    "slice_mm",
-    "spline_order",
-    "grey_levels",
-    "raw_values",
-    "resampling",
-)
 
 
 def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False) -> None:
@@ -57,13 +45,16 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False) -> None
         ScanError: a scan or mask that cannot be used; those before it stay prepared.
         RunError: prepared scans made by another recipe.
     """
+    # A run folder keeps one recipe, so this only guards a copied `prepared/`.
     made_by = run.folder / "prepared" / "recipe.json"
-    fields = _preparation(vars(run.recipe))
     with locked(made_by.parent, "preparing", wait=notify):
         if not made_by.is_file():
-            write_json(made_by, fields)
-        elif (found := _preparation(written_fields(read_json(made_by)))) != fields:
-            raise RunError(f"{made_by.parent} was prepared with {found}, now {fields} is asked. Use another --out.")
+            write_json(made_by, run.recipe.to_json())
+        elif (found := _prepared_by(made_by)) != run.recipe.preparation:
+            raise RunError(
+                f"{made_by.parent} was prepared with {found.to_json()}, now {run.recipe.preparation.to_json()} is "
+                "asked. Use another --out."
+            )
     for number, (scan_id, case) in enumerate(run.cases.items(), start=1):
         folder = run.prepared(scan_id)
         done = folder / "geometry.json"
@@ -72,15 +63,17 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False) -> None
         with locked(folder, f"preparing {scan_id}", wait=notify):
             if done.is_file():
                 continue
-            scan = read_scan(case.images["flair"], assume_affine)
-            mask = read_mask(case.label_map, scan, assume_affine)
-            prepared = prepare(scan, run.recipe)
-            save_prepared(folder, prepared, prepared.align(mask))
+            preparation, targets = run.recipe.preparation, run.recipe.targets
+            scans = read_images({name: case.images[name] for name in preparation.images}, assume_affine)
+            labels = targets.read(case.label_map, scans[preparation.images[0]], assume_affine)
+            prepared = preparation.prepare(scans)
+            save_prepared(folder, prepared, prepared.align(labels))
         notify(f"prepared {scan_id}  {number}/{len(run.cases)}")
 
 
-def _preparation(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: fields[name] for name in PREPARATION_FIELDS}
+def _prepared_by(path: Path) -> Preparation:
+    # Files of format 1 hold the fields of the preparation alone.
+    return Recipe.from_json({"name": "prepared", **read_json(path)}, str(path)).preparation
 
 
 def run_rounds(run: Run, rounds: Sequence[int], notify: Notify, assume_affine: bool = False) -> None:
@@ -133,10 +126,11 @@ def _train(run: Run, number: int, notify: Notify) -> keras.Model:
     recipe, fold, folder = run.recipe, run.folds[number - 1], run.fold(number)
     network = build_network(recipe)
     scans = (*fold.train, *fold.validation)
-    training, validation = training_and_validation(len(fold.train), len(fold.validation), recipe.size, recipe)
+    sampling = recipe.training.samples
+    training, validation = sampling.split(len(fold.train), len(fold.validation), recipe.slices, recipe.tiles)
     samples = _samples(run, number, None, scans, notify)
-    if recipe.unit_variance:
-        first = epoch_order(training, 0, recipe)[: recipe.batch_size]
+    if recipe.training.unit_variance:
+        first = sampling.order(training, 0, recipe.training.seed)[: recipe.training.batch_size]
         inputs, _ = samples.batch(first)
         scale_to_unit_variance(network, layers_named(network, recipe, "unit_variance"), inputs)
     trained, encoder = _parts(network, recipe)
@@ -161,47 +155,46 @@ def _score(run: Run, number: int, notify: Notify) -> None:
     for scan_id in fold.test:
         prepared, reference = _open(run, scan_id)
         probabilities = predict_prepared(predict, prepared, recipe, Ticker(notify, f"{scan_id}, windows"))
-        mask = lesion_mask(probabilities, recipe, prepared.geometry.axes)
+        found = lesion_mask(probabilities, recipe, prepared.geometry.axes)
         native = native_mask(probabilities, prepared, recipe)
         native.save(folder / "predictions" / f"{scan_id}_mask.nii.gz")
         case = run.cases[scan_id]
-        native_reference = read_mask(case.label_map, native, assume_affine=True)
+        native_reference = recipe.targets.read(case.label_map, native, assume_affine=True)
         about = {"scan": scan_id, "group": case.group, "round": number}
-        on_prepared = score_scan(np.asarray(reference), mask, prepared.geometry.axes)
-        on_native = score_scan(native_reference.voxels, native.voxels, native.affine)
-        rows += [{**about, "grid": "prepared", **on_prepared}, {**about, "grid": "native", **on_native}]
-        notify(
-            f"{scan_id}  Dice {on_prepared['dice']:.3f} ({on_native['dice']:.3f} native)  "
-            f"sensitivity {on_prepared['sensitivity']:.3f}  highest probability {probabilities.max():.2f}"
-        )
+        on_prepared = score_targets(recipe.targets, np.asarray(reference), found, prepared.geometry.axes)
+        on_native = score_targets(recipe.targets, native_reference.voxels, native.voxels, native.affine)
+        for grid, scores in (("prepared", on_prepared), ("native", on_native)):
+            rows += [{**about, "grid": grid, "target": target, **values} for target, values in scores.items()]
+        for target, values in on_prepared.items():
+            notify(
+                f"{scan_id}  {target if len(on_prepared) > 1 else ''} Dice {values['dice']:.3f} "
+                f"({on_native[target]['dice']:.3f} native)  sensitivity {values['sensitivity']:.3f}  "
+                f"highest probability {probabilities.max():.2f}".replace("   ", "  ")
+            )
     write_csv(folder / "scores.csv", list(rows[0]), rows)
 
 
 def _parts(network: keras.Model, recipe: Recipe) -> tuple[keras.Model, keras.Model | None]:
     """What sees the samples, and the encoder whose features are cached, if they are."""
-    if recipe.cached_features == "none":
+    if recipe.training.samples.cached_features == "none":
         return network, None
     check_cacheable(recipe)
     return decoder_of(network, recipe), encoder_of(network, recipe)
 
 
-def _samples(
-    run: Run, number: int, encoder: keras.Model | None, scans: Sequence[str], notify: Notify
-) -> ScanSamples | CropSamples:
+def _samples(run: Run, number: int, encoder: keras.Model | None, scans: Sequence[str], notify: Notify) -> Samples:
     recipe, opened = run.recipe, [_open(run, scan) for scan in scans]
-    if recipe.sampling == "crops":
-        stacks = [(p.voxels[stack], mask[stack]) for p, mask in opened for stack in p.stacks(recipe)]
-        return CropSamples([v for v, _ in stacks], [m for _, m in stacks], recipe)
-    voxels = [prepared.voxels for prepared, _ in opened]
-    masks = [mask for _, mask in opened]
+    samples = recipe.training.samples.samples(opened, recipe)
     if encoder is None:
-        return ScanSamples(voxels, masks, recipe, recipe.window_borders)
+        return samples
+    assert isinstance(samples, ScanSamples)  # no others can be asked to cache features
+    voxels = [prepared.voxels for prepared, _ in opened]
     folders = [run.features(scan, number) for scan in scans]
     missing = [folder for folder in folders if not folder.is_dir()]
     if missing:
         notify(f"computing the encoder's features of {len(missing)} scan{'s' * (len(missing) != 1)}")
     features = [compute_features(encoder, v, folder, recipe, notify) for v, folder in zip(voxels, folders, strict=True)]
-    return FeatureSamples(features, voxels, masks, recipe, recipe.window_borders)
+    return FeatureSamples(features, samples, recipe)
 
 
 def _open(run: Run, scan: str) -> tuple[Prepared, np.ndarray]:

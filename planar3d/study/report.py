@@ -54,7 +54,7 @@ def write_report(run: str | Path) -> Path:
     overlays, skipped = _overlays(results, folder / "figures")
     count = len({(scan.round, scan.scan) for scan in results.scans})
     page = template.render(
-        title=f"planar3d report: recipe {results.recipe.get('name', 'unnamed')}, {count} test scan{'s' * (count != 1)}",
+        title=f"planar3d report: recipe {results.recipe.name}, {count} test scan{'s' * (count != 1)}",
         warnings=[*results.notes, *skipped],
         tables=tables[:2],
         measures=tables[2:],
@@ -65,7 +65,7 @@ def write_report(run: str | Path) -> Path:
         scan_header=["scan", "center", "round", *(_with_unit(name) for name in MEASURES)],
         conditions={
             "Data": as_text({**results.folds["data"], "scans": len(results.folds["scans"])}),
-            "Recipe": as_text(results.recipe),
+            "Recipe": as_text(results.recipe.leaves()),
             "Environment": as_text(results.environment),
         },
     )

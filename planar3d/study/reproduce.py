@@ -111,6 +111,6 @@ def demonstrate(
     with locked(folder, "writing the phantom", wait=notify):
         if not (folder / "complete").is_file():
             remove_temporaries(*(case for case in folder.rglob("*") if case.is_dir()))
-            write_phantom(folder, seed=recipe.seed, reduction=reduction, progress=notify)
+            write_phantom(folder, seed=recipe.training.seed, reduction=reduction, progress=notify)
             (folder / "complete").touch()
     return reproduce(find_cases(folder), out, recipe, only=only, notify=notify, phantom=True)

@@ -11,20 +11,23 @@ from planar3d.errors import RunError
 from planar3d.evaluation.published import center_of
 from planar3d.evaluation.scores import MEASURES
 from planar3d.files import read_json, read_rows
+from planar3d.recipes import Recipe
 
 # The cube that the network sees (the paper's 256³), and the grid of the scan's own file.
 GRIDS = ("prepared", "native")
 _COLUMNS = ("scan", "group", "round", "grid", *MEASURES)
+LESION = "lesion"  # the target of files that name none
 
 
 @dataclass(frozen=True)
 class ScanScores:
-    """The scores of one test scan on one grid; `values` has the keys of `MEASURES`."""
+    """The scores of one target in one test scan on one grid; `values` has the keys of `MEASURES`."""
 
     scan: str
     group: str
     round: int
     grid: str
+    target: str
     values: dict[str, float]
 
     @property
@@ -38,15 +41,15 @@ class Results:
     """A run as far as it has come."""
 
     run: Path
-    recipe: dict[str, Any]
+    recipe: Recipe
     folds: dict[str, Any]
     environment: dict[str, Any]
     scans: list[ScanScores]
 
     @property
     def size(self) -> int:
-        """Voxels along each axis of the prepared cube."""
-        return int(self.recipe.get("size", 256))
+        """Rows of the prepared grid."""
+        return self.recipe.preparation.plane[0]
 
     @property
     def is_phantom(self) -> bool:
@@ -75,15 +78,24 @@ class Results:
                 notes.append(f"Round {number} has no scores for {', '.join(unscored)}.")
         return notes
 
-    def on(self, grid: str) -> list[ScanScores]:
-        """Return the scores on one grid."""
-        return [scan for scan in self.scans if scan.grid == grid]
+    @property
+    def targets(self) -> list[str]:
+        """What is scored, in order."""
+        return list(dict.fromkeys(scan.target for scan in self.scans))
+
+    @property
+    def of_lesions(self) -> bool:
+        """Whether lesions alone are scored, so that there are published figures to compare with."""
+        return self.targets == [LESION]
+
+    def on(self, grid: str, target: str | None = None) -> list[ScanScores]:
+        """Return the scores of a target, the first one if None, on one grid."""
+        target = target or self.targets[0]
+        return [scan for scan in self.scans if (scan.grid, scan.target) == (grid, target)]
 
     def grid_label(self, grid: str) -> str:
         """Return what a grid is called in tables."""
-        if grid == "native":
-            return "native grid"
-        return f"{self.size}³ grid" if self.recipe.get("grid", "cube") == "cube" else f"slices of {self.size}²"
+        return "native grid" if grid == "native" else self.recipe.preparation.label()
 
     def histories(self) -> dict[int, dict[str, np.ndarray]]:
         """Return the columns of each round's history.csv as float arrays over the epochs; unreadable cells are nan."""
@@ -102,9 +114,10 @@ def read_results(run: str | Path) -> Results:
     folds = read_json(run / "folds.json")
     if not isinstance(folds, dict) or not {"data", "scans", "folds"} <= folds.keys():
         raise RunError(f"{run / 'folds.json'} lacks one of data, scans, folds. Delete it to have it made again.")
-    recipe, environment = (
+    found, environment = (
         read_json(run / name) if (run / name).is_file() else {} for name in ("recipe.json", "environment.json")
     )
+    recipe = Recipe.from_json({"name": "unnamed", **found}, str(run / "recipe.json"))
     scans = [scan for path in _in_folds(run, "scores.csv").values() for scan in _read_scores(path)]
     if not scans:
         raise RunError(
@@ -130,7 +143,11 @@ def _read_scores(path: Path) -> list[ScanScores]:
             values = {name: float(row[name] or "nan") for name in MEASURES}
             if math.isnan(values["lesion_f1"]) and values["reference_lesions"] + values["prediction_lesions"] > 0:
                 values["lesion_f1"] = 0.0  # as of today; earlier versions wrote nan where no lesion was found
-            scans.append(ScanScores(row["scan"], row["group"], int(row["round"]), row["grid"], values))
+            scans.append(
+                ScanScores(
+                    row["scan"], row["group"], int(row["round"]), row["grid"], row.get("target") or LESION, values
+                )
+            )
         except ValueError as error:
             raise RunError(f"{path}, line {line}: {error}. Delete it to have the round scored again.") from None
     return scans

@@ -36,7 +36,7 @@ class Run:
     def features(self, scan: str, number: int) -> Path:
         """Folder of a scan's cached encoder features in a round."""
         # An encoder that is scaled by a round's own scans has features of its own there.
-        shared_by = self.fold(number) if "encoder" in self.recipe.unit_variance else self.folder
+        shared_by = self.fold(number) if "encoder" in self.recipe.training.unit_variance else self.folder
         return shared_by / "features" / scan
 
     def fold(self, number: int) -> Path:
@@ -67,7 +67,7 @@ def start_run(
         DatasetError: cases lack an image that the recipe needs.
     """
     folder = Path(folder)
-    dataset.require(("flair",))
+    dataset.require(recipe.preparation.images)
     cases = dataset.by_id()
     used = sorted({scan for fold in folds for scan in (*fold.train, *fold.validation, *fold.test)})
     asked = {
@@ -138,8 +138,8 @@ def environment(recipe: Recipe) -> dict[str, Any]:
         **versions(),
         "backend": keras.backend.backend(),
         "machine": machine(),
-        "precision": recipe.precision,
-        "seed": recipe.seed,
+        "precision": recipe.training.precision,
+        "seed": recipe.training.seed,
         "encoder_weights": _encoder_origin(recipe),
     }
 
@@ -147,7 +147,9 @@ def environment(recipe: Recipe) -> dict[str, Any]:
 def _encoder_origin(recipe: Recipe) -> str:
     """Where the encoder's weights come from; asked before any work, so that missing ones end a run at once."""
     source = weight_source(recipe)
-    return "none (random)" if recipe.encoder_weights == "none" else source.origin(recipe.encoder_weights)
+    return (
+        "none (random)" if recipe.network.encoder_weights == "none" else source.origin(recipe.network.encoder_weights)
+    )
 
 
 def _difference(found: Any, asked: Any, where: str = "") -> str:

@@ -66,9 +66,24 @@ def table_3(results: Results) -> Table:
     return Table("table3", title, ("dice", "sensitivity"), rows[:place] + ours + rows[place:], notes)
 
 
-def measures_table(results: Results, grid: str) -> Table:
-    """Build a table of every measure by center on one grid, mean ± standard deviation over scans."""
-    scans = results.on(grid)
+def targets_table(results: Results) -> Table:
+    """Build a table of the main measures of every target, mean ± standard deviation over scans."""
+    columns = ("dice", "hd95_mm", "sensitivity", "precision")
+    rows = []
+    for target in results.targets:
+        for grid in GRIDS:
+            cells = {measure: _over_scans(results.on(grid, target), measure) for measure in columns}
+            rows.append(Row(f"{target}, {results.grid_label(grid)}", cells, grid=grid, over="scans"))
+    note = (
+        "A target that neither reference nor prediction has counts as Dice 1 and a distance of 0, one that only one of "
+        "them has as Dice 0 and 373.1 mm, as in BraTS 2020."
+    )
+    return Table("targets", "Scores by target", columns, rows, [note])
+
+
+def measures_table(results: Results, grid: str, target: str | None = None) -> Table:
+    """Build a table of every measure of a target by center on one grid, mean ± standard deviation over scans."""
+    scans = results.on(grid, target)
     columns = tuple(c for c in _columns(results) if c == ALL or any(s.center == c for s in scans))
     rows = [
         Row(f"{m.label} [{m.unit}]" if m.unit else m.label, _by_center(scans, key), key, grid, "scans")
@@ -79,11 +94,17 @@ def measures_table(results: Results, grid: str) -> Table:
         "says so. A scan whose lesions were all missed thus lowers Dice, sensitivity and lesion F1, not precision and "
         "distances. Lesion-wise scores follow the challenge’s definition (Commowick et al. 2018)."
     )
-    return Table(f"measures_{grid}", f"All measures, {results.grid_label(grid)}", columns, rows, [note])
+    name, title = f"measures_{grid}", f"All measures, {results.grid_label(grid)}"
+    if target:
+        name, title = f"measures_{target}_{grid}", f"All measures of {target}, {results.grid_label(grid)}"
+    return Table(name, title, columns, rows, [note])
 
 
 def all_tables(results: Results) -> list[Table]:
-    """Build every table of a run: tables 2 and 3, and all measures on each grid that was scored."""
+    """Build every table of a run: of lesions tables 2 and 3; and all measures on each grid that was scored."""
+    if not results.of_lesions:
+        measured = [measures_table(results, grid, target) for target in results.targets for grid in GRIDS]
+        return [targets_table(results), *measured]
     measured = [measures_table(results, grid) for grid in GRIDS if results.on(grid)]
     return [table_2(results), table_3(results), *measured]
 
@@ -96,7 +117,7 @@ def write_tables(tables: Iterable[Table], folder: str | Path) -> None:
 
 
 def print_tables(run: str | Path, console: "Console | None" = None) -> None:
-    """Print tables 2 and 3 of a run folder on the terminal.
+    """Print tables 2 and 3 of a run folder on the terminal, or the scores of its targets where they are not lesions.
 
     Raises:
         RunError: the run folder holds no scores, or damaged ones.
@@ -107,8 +128,14 @@ def print_tables(run: str | Path, console: "Console | None" = None) -> None:
 
     console = console or Console()
     results = read_results(run)
-    second, third = table_2(results), table_3(results)
-    shown = ((second.title, side_by_side(second, results)), (third.title, [third.header, *third.lines]))
+    shown: list[tuple[str, list[tuple[str, ...]]]]
+    if results.of_lesions:
+        second, third = table_2(results), table_3(results)
+        shown = [(second.title, side_by_side(second, results)), (third.title, [third.header, *third.lines])]
+        notes = spread_notes()
+    else:
+        table = targets_table(results)
+        shown, notes = [(table.title, [table.header, *table.lines])], table.notes
     for title, (header, *lines) in shown:
         printed = RichTable(title=title)
         for number, name in enumerate(header):
@@ -116,7 +143,7 @@ def print_tables(run: str | Path, console: "Console | None" = None) -> None:
         for line in lines:
             printed.add_row(*map(Text, line))
         console.print(printed)
-    for note in spread_notes():
+    for note in notes:
         console.print(Text(f"- {note}"))
 
 

@@ -3,14 +3,16 @@
 Ranges are those in which a head still looks like one of another patient or scanner; they are not tuned.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import ndimage
 
-from planar3d.recipes import Recipe
 from planar3d.scans.intensities import MEDIAN_LEVEL
+
+Transform = Literal["flip", "rotation", "zoom", "brightness", "contrast", "blur", "noise", "extraction"]
 
 _ROTATION = np.deg2rad(15)  # within the plane, to either side
 _ZOOM = 0.25  # natural logarithm, as the following two
@@ -38,9 +40,8 @@ class Placement:
     mirrored: bool = False
 
     @classmethod
-    def drawn(cls, row: float, col: float, recipe: Recipe, rng: np.random.Generator) -> "Placement":
-        """A placement with a middle, and what the recipe's augmentation draws of the rest."""
-        names = recipe.augmentation
+    def drawn(cls, row: float, col: float, names: Collection[str], rng: np.random.Generator) -> "Placement":
+        """A placement with a middle, and what the transforms of these names draw of the rest."""
         return cls(
             row,
             col,
@@ -90,9 +91,9 @@ _GREY_LEVELS: dict[str, tuple[float, Callable[[np.ndarray, np.random.Generator],
 }
 
 
-def change_grey_levels(voxels: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
-    """Apply what the recipe's augmentation draws to float32 grey levels, any shape; they stay within [0, 255]."""
+def change_grey_levels(voxels: np.ndarray, names: Collection[str], rng: np.random.Generator) -> np.ndarray:
+    """Apply what the transforms of these names draw to float32 grey levels, any shape; they stay within [0, 255]."""
     for name, (share, change) in _GREY_LEVELS.items():
-        if name in recipe.augmentation and rng.random() < share:
+        if name in names and rng.random() < share:
             voxels = change(voxels, rng)
     return np.clip(voxels, 0, 255)

@@ -5,14 +5,16 @@ import json
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from planar3d.errors import RunError
 from planar3d.files import read_json, write_csv, write_json, written_beside
+from planar3d.training.schedules import PlateauState
 
 HISTORY_COLUMNS = ("epoch", "learning_rate", "loss", "dice", "val_loss", "val_dice", "seconds")
 _COUNTER = re.compile(r"_\d+/")
@@ -26,6 +28,17 @@ class Progress:
     best: float = float("nan")
     best_epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    plateau: PlateauState | None = None  # of the schedule, if it has one
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Progress":
+        """What `to_json` gave."""
+        plateau = content.pop("plateau", None)
+        return cls(**content, plateau=plateau and PlateauState(**plateau))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
 
     def stale(self) -> int:
         """Epochs since the best one."""
@@ -39,7 +52,7 @@ def is_finished(folder: Path) -> bool:
 
 def finish(folder: Path, progress: Progress) -> None:
     """Say that the training has ended, and remove what only resuming needed."""
-    write_json(folder / "training.json", {k: v for k, v in vars(progress).items() if k != "history"})
+    write_json(folder / "training.json", {k: v for k, v in progress.to_json().items() if k != "history"})
     _remove_backup(folder)
 
 
@@ -48,7 +61,7 @@ def finished(folder: Path) -> Progress:
     _remove_backup(folder)
     with (folder / "history.csv").open(newline="") as stream:
         history = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
-    return Progress(**read_json(folder / "training.json"), history=history)
+    return Progress.from_json(read_json(folder / "training.json") | {"history": history})
 
 
 def save(folder: Path, network: keras.Model, optimizer: keras.optimizers.Optimizer, progress: Progress) -> None:
@@ -58,7 +71,7 @@ def save(folder: Path, network: keras.Model, optimizer: keras.optimizers.Optimiz
     """
     write_csv(folder / "history.csv", HISTORY_COLUMNS, progress.history)
     arrays = {name: keras.ops.convert_to_numpy(v) for name, v in _named(network, optimizer).items()}
-    arrays["progress"] = np.frombuffer(json.dumps(vars(progress)).encode(), np.uint8)
+    arrays["progress"] = np.frombuffer(json.dumps(progress.to_json()).encode(), np.uint8)
     with written_beside(_backup(folder)) as temporary:
         np.savez(temporary, **arrays)
 
@@ -76,7 +89,7 @@ def restore(folder: Path, network: keras.Model, optimizer: keras.optimizers.Opti
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-        progress = Progress(**json.loads(arrays.pop("progress").tobytes()))
+        progress = Progress.from_json(json.loads(arrays.pop("progress").tobytes()))
         if unlike := _first_difference(variables, arrays):
             raise ValueError(unlike)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:

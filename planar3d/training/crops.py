@@ -1,18 +1,78 @@
 """Crops of random places, numbered: a number always gives the same crop, so that a resumed training sees the same."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
-from planar3d.recipes import Recipe
+from planar3d.errors import RecipeError
 from planar3d.scans.intensities import HEAD_LEVEL
-from planar3d.scans.windows import at_least, network_input
-from planar3d.training.augmentation import Placement, change_grey_levels
+from planar3d.scans.preparation import AxialSlices, Preparation
+from planar3d.scans.preparation.prepared import Prepared
+from planar3d.scans.tiles import Lengths, Tiles
+from planar3d.scans.windows import at_least
+from planar3d.sections import MULTIPLE_OF_16, POSITIVE, SHARE
+from planar3d.training.augmentation import Placement, Transform, change_grey_levels
 from planar3d.training.extraction import extracted_brain
+from planar3d.training.samples import Sampling
+
+if TYPE_CHECKING:
+    from planar3d.recipes import Recipe
 
 # A crop that shows a lesion voxel has it in its middle two thirds.
 _NEAR = 1 / 3
 _EXTRACTED = 1 / 3  # of the crops, with the augmentation "extraction"
+
+
+@dataclass(frozen=True)
+class CropSampling(Sampling):
+    """Crops of random places, however many scans there are; all scans train."""
+
+    name = "crops"
+    validates = False
+    cached_features = "none"
+
+    crop: Annotated[int, MULTIPLE_OF_16] = 128  # rows and columns of crops
+    crops_per_epoch: Annotated[int, POSITIVE] = 100  # however many scans there are
+    lesion_share: Annotated[float, SHARE] = 0.6  # of the crops are around a lesion voxel, the others within the head
+    augmentation: tuple[Transform, ...] = ()  # of the crops, by training/augmentation.py and extraction.py
+
+    @property
+    def shows_brains(self) -> bool:  # type: ignore[override]
+        """Whether some of the crops are of extracted brains."""
+        return "extraction" in self.augmentation
+
+    def check_preparation(self, preparation: Preparation) -> None:
+        """Refuse what these samples cannot be made of."""
+        if self.shows_brains and not (isinstance(preparation, AxialSlices) and preparation.levels.tell_air):
+            others = ",".join(name for name in self.augmentation if name != "extraction")
+            raise RecipeError(
+                "the augmentation 'extraction' finds brains by distances and grey levels that "
+                "preparation='axial-slices' and grey_levels='median' give. Leave it out, "
+                f"--set augmentation={others}, or prepare scans so."
+            )
+
+    def shape(self, tiles: Tiles, preparation: Preparation) -> Lengths:
+        """A crop."""
+        return tiles.depth, self.crop, self.crop
+
+    def split(self, train: int, validation: int, slices: int, tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
+        """Crops are numbered through, and those of an epoch follow those of the one before."""
+        return np.arange(self.crops_per_epoch), np.arange(0)
+
+    def order(self, training: np.ndarray, epoch: int, seed: int) -> np.ndarray:
+        """New crops in every epoch."""
+        return training + epoch * len(training)
+
+    def samples(self, scans: Sequence[tuple[Prepared, np.ndarray]], recipe: "Recipe") -> "CropSamples":
+        """Crops of all stacks of slices."""
+        stacks = [
+            (prepared.voxels[stack], labels[stack])
+            for prepared, labels in scans
+            for stack in recipe.preparation.stacks(prepared, recipe.tiles.depth)
+        ]
+        return CropSamples([voxels for voxels, _ in stacks], [labels for _, labels in stacks], recipe)
 
 
 class CropSamples:
@@ -21,45 +81,46 @@ class CropSamples:
     Args:
         voxels: uint8 (slices, rows, cols), one a stack of slices that the network sees together.
         masks: uint8 {0, 1} of the same shapes.
-        recipe: gives depth, crop, the share around lesions, augmentation, channels and seed.
+        recipe: gives size, depth, the share around lesions, augmentation, channels and seed.
     """
 
-    def __init__(self, voxels: Sequence[np.ndarray], masks: Sequence[np.ndarray], recipe: Recipe) -> None:
+    def __init__(self, voxels: Sequence[np.ndarray], masks: Sequence[np.ndarray], recipe: "Recipe") -> None:
+        self.sampling: CropSampling = recipe.training.samples  # type: ignore[assignment]
+        self.recipe, self.depth, preparation = recipe, recipe.tiles.depth, recipe.preparation
         self.stacks = [
-            tuple(at_least(volume, recipe.depth)[0] for volume in pair) for pair in zip(voxels, masks, strict=True)
+            tuple(at_least(volume, self.depth)[0] for volume in pair) for pair in zip(voxels, masks, strict=True)
         ]
         self.lesions = [np.argwhere(mask) for _, mask in self.stacks]
         self.brains = []
-        if "extraction" in recipe.augmentation:
-            self.brains = [extracted_brain(voxels, mask, recipe.pixel_mm) for voxels, mask in self.stacks]
-        self.recipe = recipe
+        if self.sampling.shows_brains and isinstance(preparation, AxialSlices):
+            self.brains = [extracted_brain(voxels, mask, preparation.pixel_mm) for voxels, mask in self.stacks]
 
     def batch(self, numbers: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The crops of these numbers: float32 (crops, depth, rows, cols, channels), uint8 {0, 1} (…, 1)."""
         pairs = [self.crop(int(number)) for number in numbers]
         voxels, masks = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
-        return network_input(voxels, self.recipe.channels), masks[..., None]
+        return self.recipe.preparation.as_input(voxels), self.recipe.targets.encode(masks)
 
     def crop(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Grey levels float32 and mask uint8 {0, 1} of a crop, (depth, rows, cols)."""
-        recipe = self.recipe
-        rng = np.random.default_rng([recipe.seed, number])
+        crop, names = self.sampling.crop, self.sampling.augmentation
+        rng = np.random.default_rng([self.recipe.training.seed, number])
         chosen = int(rng.integers(len(self.stacks)))
         voxels, mask = self.stacks[chosen]
         if self.brains and rng.random() < _EXTRACTED:
             voxels = self.brains[chosen]
-        first = int(rng.integers(len(voxels) - recipe.depth + 1))
-        window = slice(first, first + recipe.depth)
-        place = Placement.drawn(*self._middle(chosen, voxels[window], rng), recipe, rng)
-        cut = place.cut(mask[window], recipe.crop) > 0.5
-        return change_grey_levels(place.cut(voxels[window], recipe.crop), recipe, rng), cut.astype(np.uint8)
+        first = int(rng.integers(len(voxels) - self.depth + 1))
+        window = slice(first, first + self.depth)
+        place = Placement.drawn(*self._middle(chosen, voxels[window], rng), names, rng)
+        cut = place.cut(mask[window], crop) > 0.5
+        return change_grey_levels(place.cut(voxels[window], crop), names, rng), cut.astype(np.uint8)
 
     def _middle(self, stack: int, window: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
         """Row and column of a crop's middle: near a lesion voxel, or anywhere in the head."""
         lesions = self.lesions[stack]
-        if len(lesions) and rng.random() < self.recipe.lesion_share:
+        if len(lesions) and rng.random() < self.sampling.lesion_share:
             _, row, col = lesions[rng.integers(len(lesions))]
-            reach = self.recipe.crop * _NEAR
+            reach = self.sampling.crop * _NEAR
             return row + rng.uniform(-reach, reach), col + rng.uniform(-reach, reach)
         head = np.argwhere(window[len(window) // 2] > HEAD_LEVEL)
         row, col = head[rng.integers(len(head))] if len(head) else np.array(window.shape[1:]) // 2

@@ -15,7 +15,7 @@ from ml_dtypes import bfloat16
 from planar3d.errors import RecipeError
 from planar3d.files import written_beside
 from planar3d.locks import locked
-from planar3d.networks.registry import feature_levels
+from planar3d.networks.registry import describe_network, feature_levels
 from planar3d.recipes import Recipe
 from planar3d.scans.windows import network_input
 from planar3d.training.samples import ScanSamples
@@ -23,23 +23,23 @@ from planar3d.training.samples import ScanSamples
 
 def check_cacheable(recipe: Recipe) -> None:
     """Raise a `RecipeError` if a scan's features are not those of its windows, or would change in training."""
-    levels = feature_levels(recipe)
+    levels, arguments = feature_levels(recipe), describe_network(recipe)["arguments"]
     if not levels:
+        encoder = f" with the encoder {arguments['encoder']}" if "encoder" in arguments else ""
         raise RecipeError(
-            f"cached_features is not known to be exact for {recipe.network} with the encoder {recipe.encoder}; set "
-            "cached_features=none."
+            f"cached_features is not known to be exact for {recipe.network.name}{encoder}; set cached_features=none."
         )
-    if "encoder" not in recipe.frozen:
+    if "encoder" not in recipe.training.frozen:
         raise RecipeError("cached_features needs a frozen encoder; add 'encoder' to frozen, or set it to 'none'.")
-    if recipe.encoder_depth > 1:
+    if arguments["encoder_depth"] > 1:
         raise RecipeError(
-            f"cached_features needs a planar encoder: with encoder_depth={recipe.encoder_depth} a window sees "
+            f"cached_features needs a planar encoder: with encoder_depth={arguments['encoder_depth']} a window sees "
             "nothing beyond its ends, where the scan goes on; set cached_features=none."
         )
-    if recipe.stride % max(levels.values()):
+    if recipe.tiles.stride % max(levels.values()):
         raise RecipeError(
             f"cached_features needs windows that start at multiples of {max(levels.values())}, and the stride is "
-            f"{recipe.stride}; set cached_features=none."
+            f"{recipe.tiles.stride}; set cached_features=none."
         )
 
 
@@ -87,37 +87,33 @@ def compute_features(
 
 def _write_features(encoder: keras.Model, voxels: np.ndarray, paths: Sequence[Path], recipe: Recipe) -> None:
     blocks = [
-        encoder.predict_on_batch(network_input(voxels[start : start + recipe.depth], recipe.channels)[None])
-        for start in range(0, len(voxels), recipe.depth)
+        encoder.predict_on_batch(
+            network_input(voxels[start : start + recipe.tiles.depth], recipe.preparation.channels)[None]
+        )
+        for start in range(0, len(voxels), recipe.tiles.depth)
     ]
     for level, path in enumerate(paths):
         features = np.concatenate([block[level][0] for block in blocks])
-        if recipe.cached_features == "bf16":
+        if recipe.training.samples.cached_features == "bf16":
             # NumPy's files have no name for bfloat16, so its bits are kept.
             features = features.astype(bfloat16).view(np.uint16)
         else:
-            features = features.astype(recipe.cached_features)
+            features = features.astype(recipe.training.samples.cached_features)
         with written_beside(path) as temporary:
             np.save(temporary, features)
 
 
 class FeatureSamples(ScanSamples):
-    """Batches of (skip levels, mask) from cached features."""
+    """Batches of (skip levels, mask) from cached features, of the samples that would give them otherwise."""
 
-    def __init__(
-        self,
-        features: Sequence[Sequence[np.ndarray]],
-        voxels: Sequence[np.ndarray],
-        masks: Sequence[np.ndarray],
-        recipe: Recipe,
-        borders: str = "scan",
-    ) -> None:
-        super().__init__(voxels, masks, recipe, borders)
+    def __init__(self, features: Sequence[Sequence[np.ndarray]], samples: ScanSamples, recipe: Recipe) -> None:
+        self.labels, self.recipe, self.windows = samples.labels, recipe, samples.windows
         self.levels = list(zip(*features, strict=True))  # by level, then by scan
         self.factors = feature_levels(recipe).values()
         # Nothing is converted where the network computes in what is kept; NumPy widens float16 three times as fast as
         # TensorFlow does on a CPU.
-        self.dtype = bfloat16 if recipe.cached_features == recipe.precision == "bf16" else np.float32
+        kept = recipe.training.samples.cached_features
+        self.dtype = bfloat16 if kept == recipe.training.precision == "bf16" else np.float32
 
     def inputs(self, numbers: Sequence[int] | np.ndarray) -> list[np.ndarray]:  # type: ignore[override]
         """(windows, depth / factor, rows', cols', channels), one a level; float32, or bfloat16 where it is both kept

@@ -17,21 +17,22 @@ from planar3d.progress import Ticker, duration
 from planar3d.recipes import Recipe
 from planar3d.training.backends import on_gpu
 from planar3d.training.checkpoint import Progress, finish, finished, is_finished, restore, save
-from planar3d.training.losses import bce_minus_dice, dice_metric
 from planar3d.training.precision import built_with, guard_gradients
-from planar3d.training.samples import Samples, epoch_order, read_ahead
-from planar3d.training.schedules import learning_rate
+from planar3d.training.samples import Samples, read_ahead
 
 
 def build_network(recipe: Recipe) -> keras.Model:
     """Build the recipe's network from its seed, with its encoder weights, precision, and frozen layers."""
-    keras.utils.set_random_seed(recipe.seed)
-    weights = None if recipe.encoder_weights == "none" else recipe.encoder_weights
-    if recipe.sampling == "crops":
-        recipe = recipe.changed(size=recipe.crop)
-    network = built_with(recipe.precision, lambda: recipe_network(recipe, encoder_weights=weights))
-    prior = np.float32(np.log(recipe.output_prior / (1 - recipe.output_prior)))
-    network.get_layer(find_architecture(recipe.network).head).bias.assign([prior])
+    keras.utils.set_random_seed(recipe.training.seed)
+    weights = None if recipe.network.encoder_weights == "none" else recipe.network.encoder_weights
+    network = built_with(
+        recipe.training.precision, lambda: recipe_network(recipe, encoder_weights=weights, shape=recipe.sample)
+    )
+    prior = np.log(recipe.training.output_prior / (1 - recipe.training.output_prior))
+    bias = np.full(recipe.targets.outputs, prior, np.float32)
+    if recipe.targets.activation == "softmax":
+        bias[0] = 0  # the background, against which the others are
+    network.get_layer(find_architecture(recipe.network.name).head).bias.assign(bias)
     freeze(network, recipe)
     return network
 
@@ -45,7 +46,7 @@ def freeze(network: keras.Model, recipe: Recipe) -> None:
     for name in layers_named(network, recipe, "frozen"):
         network.get_layer(name).trainable = False
     if not network.trainable_variables:
-        raise RecipeError(f"frozen={','.join(recipe.frozen)} leaves nothing to train.")
+        raise RecipeError(f"frozen={','.join(recipe.training.frozen)} leaves nothing to train.")
 
 
 def layers_named(network: keras.Model, recipe: Recipe, field: str) -> list[str]:
@@ -54,36 +55,37 @@ def layers_named(network: keras.Model, recipe: Recipe, field: str) -> list[str]:
     Raises:
         RecipeError: a name that is neither a group nor a layer.
     """
-    groups = find_architecture(recipe.network).groups(network)
+    groups = find_architecture(recipe.network.name).groups(network)
     weighted = layers_with_weights(network)
     chosen = []
-    for name in getattr(recipe, field):
+    for name in getattr(recipe.training, field):
         if name not in groups and name not in weighted:
             raise RecipeError(f"{field}={name!r} is neither a layer of {network.name} nor one of: {', '.join(groups)}.")
         chosen += groups.get(name, [name])
     return chosen
 
 
-def compiled(trained: keras.Model, recipe: Recipe, steps: int = 1) -> keras.Model:
+def compiled(trained: keras.Model, recipe: Recipe, steps: int = 1, epoch_steps: int = 1) -> keras.Model:
     """A twin of a network with the recipe's optimizer, loss and metric, so that the optimizer is the training's alone.
 
     Args:
         trained: the network.
         recipe: gives learning rate, schedule, clipping, smoothing and precision.
         steps: of the whole training, for schedules that end with it.
+        epoch_steps: of an epoch.
 
     Source: Kolarik 2020, section 3.5 and eq. 5.
     """
     trainer = keras.Model(trained.input, trained.output, name="trainer")
-    optimizer = _optimizer(recipe, steps)
-    if recipe.precision == "float16":
+    training = recipe.training
+    optimizer = training.optimizer.make(training.schedule.rate(training.learning_rate, steps, epoch_steps))
+    if recipe.training.precision == "float16":
         # Keras does so by itself only for a model that was built under the policy, and the twin was not.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    smoothing = recipe.dice_smoothing
     trainer.compile(
         optimizer,
-        loss=bce_minus_dice(smoothing),
-        metrics=[dice_metric(smoothing)],
+        loss=recipe.training.loss,
+        metrics=[recipe.training.loss.dice],
         # JAX would else run a step operation by operation; on TensorFlow XLA takes minutes for volumes on a CPU.
         jit_compile=keras.backend.backend() == "jax",
     )
@@ -124,7 +126,8 @@ def fit(
     """
     if is_finished(folder):
         return finished(folder)
-    trainer = compiled(trained, recipe, recipe.epochs * -(-len(training) // recipe.batch_size))
+    epoch_steps = -(-len(training) // recipe.training.batch_size)
+    trainer = compiled(trained, recipe, recipe.training.epochs * epoch_steps, epoch_steps)
     progress = restore(folder, network, trainer.optimizer)
     if progress.epoch:
         notify(f"going on after epoch {progress.epoch}")
@@ -132,20 +135,21 @@ def fit(
     first = progress.epoch
     while not _is_over(progress, recipe):
         ticker = Ticker(notify, f"epoch {progress.epoch + 1}, batches")
-        order = epoch_order(training, progress.epoch, recipe)
+        order = recipe.training.samples.order(training, progress.epoch, recipe.training.seed)
         row = _run_epoch(trainer, samples, order, validation, recipe, ticker)
         if not np.isfinite(row["loss"]):
             raise RunError(
                 f"The loss became {row['loss']} in epoch {progress.epoch + 1}. Lower the learning rate "
-                f"({recipe.learning_rate:g}), or use --precision float32, in a new run folder."
+                f"({recipe.training.learning_rate:g}), or use --precision float32, in a new run folder."
             )
         progress.epoch += 1
         progress.history.append({"epoch": progress.epoch, **row})
-        if _is_better(row, progress.best, recipe.monitor):
-            progress.best, progress.best_epoch = row.get(recipe.monitor, row["loss"]), progress.epoch
+        progress.plateau = recipe.training.schedule.after_epoch(trainer.optimizer, row, progress.plateau)
+        if _is_better(row, progress.best, recipe.training.monitor):
+            progress.best, progress.best_epoch = row.get(recipe.training.monitor, row["loss"]), progress.epoch
             save_weights(network, folder / "best.weights.h5", recipe, card)
         save(folder, network, trainer.optimizer, progress)
-        left = (time.monotonic() - began) / (progress.epoch - first) * (recipe.epochs - progress.epoch)
+        left = (time.monotonic() - began) / (progress.epoch - first) * (recipe.training.epochs - progress.epoch)
         notify(_line(progress, recipe, left))
     finish(folder, progress)
     return progress
@@ -160,8 +164,9 @@ def guard_precision(network: keras.Model, recipe: Recipe, windows: int, notify: 
         windows: training windows of an epoch; the fault depends on the shape, so a smaller last batch is checked too.
         notify: gets what was found.
     """
-    if recipe.precision == "bf16":
-        for batch_size in sorted({min(recipe.batch_size, windows), windows % recipe.batch_size} - {0}, reverse=True):
+    if recipe.training.precision == "bf16":
+        most = recipe.training.batch_size
+        for batch_size in sorted({min(most, windows), windows % most} - {0}, reverse=True):
             notify(f"batches of {batch_size}: {guard_gradients(network, batch_size, notify=notify)}")
 
 
@@ -178,12 +183,6 @@ def make_deterministic() -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def _optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
-    return keras.optimizers.Adam(
-        learning_rate(recipe, steps), epsilon=recipe.epsilon, global_clipnorm=recipe.clip_norm or None
-    )
-
-
 def _run_epoch(
     trainer: keras.Model,
     samples: Samples,
@@ -194,8 +193,8 @@ def _run_epoch(
 ) -> dict[str, float]:
     start = time.monotonic()
     rate = float(keras.ops.convert_to_numpy(trainer.optimizer.learning_rate))
-    logs = _run_batches(trainer.train_on_batch, samples, order, recipe.batch_size, ticker)
-    checked = _run_batches(trainer.test_on_batch, samples, validation, recipe.batch_size)
+    logs = _run_batches(trainer.train_on_batch, samples, order, recipe.training.batch_size, ticker)
+    checked = _run_batches(trainer.test_on_batch, samples, validation, recipe.training.batch_size)
     logs |= {f"val_{name}": checked.get(name, float("nan")) for name in logs}
     return {"learning_rate": rate, **logs, "seconds": round(time.monotonic() - start, 2)}
 
@@ -229,7 +228,9 @@ def _is_better(row: dict[str, float], best: float, monitor: str) -> bool:
 
 
 def _is_over(progress: Progress, recipe: Recipe) -> bool:
-    return progress.epoch >= recipe.epochs or bool(recipe.patience and progress.stale() >= recipe.patience)
+    return progress.epoch >= recipe.training.epochs or bool(
+        recipe.training.patience and progress.stale() >= recipe.training.patience
+    )
 
 
 def _line(progress: Progress, recipe: Recipe, left: float) -> str:
@@ -237,7 +238,7 @@ def _line(progress: Progress, recipe: Recipe, left: float) -> str:
     validated = "" if np.isnan(row["val_loss"]) else f"val_loss {row['val_loss']:.4f}  val_dice {row['val_dice']:.4f}  "
     mark = " *" if progress.best_epoch == progress.epoch else ""
     return (
-        f"epoch {progress.epoch}/{recipe.epochs}  loss {row['loss']:.4f}  dice {row['dice']:.4f}  "
+        f"epoch {progress.epoch}/{recipe.training.epochs}  loss {row['loss']:.4f}  dice {row['dice']:.4f}  "
         f"{validated}{row['seconds']:.0f} s, "
         f"{duration(left)} left{mark}"
     )

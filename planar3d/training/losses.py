@@ -3,12 +3,14 @@
 All compute in float32, whatever the network's precision, and none is below 0.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import keras
-from keras import ops
+from planar3d.sections import NOT_NEGATIVE, Section
+
+# Keras is imported where something is computed: recipes hold losses, and are read without it.
 
 
 def soft_dice(y_true: Any, y_pred: Any, smoothing: float = 0.0) -> Any:
@@ -19,8 +21,10 @@ def soft_dice(y_true: Any, y_pred: Any, smoothing: float = 0.0) -> Any:
         y_pred: probabilities of the same shape.
         smoothing: s; 0 in Kolarik 2020, eq. 4, and 1 in the released code. Without smoothing an empty mask gives 0.
     """
-    y_true = ops.cast(y_true, "float32")
-    y_pred = ops.cast(y_pred, "float32")
+    import keras
+    from keras import ops
+
+    y_true, y_pred = _as_float32(y_true, y_pred)
     total = ops.sum(y_true) + ops.sum(y_pred) + smoothing
     # Only an all-zero prediction of an empty mask could divide by zero.
     return (2 * ops.sum(y_true * y_pred) + smoothing) / ops.maximum(total, keras.config.epsilon())
@@ -32,53 +36,80 @@ def bce_minus_dice(smoothing: float = 0.0) -> Callable[[Any, Any], Any]:
     Source: Kolarik 2020, eq. 5.
     """
 
+    import keras
+    from keras import ops
+
     def loss(y_true: Any, y_pred: Any) -> Any:
-        y_true = ops.cast(y_true, "float32")
-        y_pred = ops.cast(y_pred, "float32")
+        y_true, y_pred = _as_float32(y_true, y_pred)
         cross_entropy = ops.mean(keras.losses.binary_crossentropy(y_true, y_pred))
         return cross_entropy - soft_dice(y_true, y_pred, smoothing) + 1
 
     return loss
 
 
-def dice_metric(smoothing: float = 0.0) -> Callable[[Any, Any], Any]:
-    """`soft_dice` as a Keras metric named `dice`: the mean over batches, as the released code monitors it."""
+class Loss(Section):
+    """A training loss, and the Dice that is watched beside it."""
 
-    def dice(y_true: Any, y_pred: Any) -> Any:
-        return soft_dice(y_true, y_pred, smoothing)
-
-    return dice
-
-
-@dataclass(frozen=True)
-class MultipleDice:
-    """One minus the mean Dice of the channels, so that each counts alike however few its voxels are.
-
-    Of a channel it is 2·Σrp + s over Σr + Σp + s; without smoothing s a channel that is empty gives 0, and no gradient.
-
-    Source: Wacker 2019, eqs. 1 and 2, there of three classes without background (`channels="foreground"`).
-    """
-
-    channels: Literal["all", "foreground"] = "all"  # "foreground": all but the first, which is background in a softmax
-    over: Literal["batch", "sample"] = "batch"  # what the sums run over; of samples the mean is taken
-    denominator: Literal["sums", "squares"] = "sums"  # "squares": of Σr² + Σp² (Messaoudi 2020, eq. 1)
-    smoothing: float = 0.0
-
+    @abstractmethod
     def dice(self, y_true: Any, y_pred: Any) -> Any:
-        """The mean Dice; as a metric it is the column `dice` of the history.
+        """Dice of a batch, the column `dice` of the history: the mean over batches, as the released code monitors it.
 
         Args:
             y_true: masks {0, 1}, (batch, …, channels).
             y_pred: probabilities of the same shape.
         """
+
+    @abstractmethod
+    def __call__(self, y_true: Any, y_pred: Any) -> Any:
+        """The loss of a batch, at least 0."""
+
+
+@dataclass(frozen=True)
+class BceMinusDice(Loss):
+    """Mean binary cross-entropy, minus Dice over the whole batch, plus one (Kolarik 2020, eq. 5)."""
+
+    name = "bce-dice"
+
+    dice_smoothing: Annotated[float, NOT_NEGATIVE] = 0.0  # added to both parts of the Dice
+
+    def dice(self, y_true: Any, y_pred: Any) -> Any:  # noqa: D102
+        return soft_dice(y_true, y_pred, self.dice_smoothing)
+
+    def __call__(self, y_true: Any, y_pred: Any) -> Any:  # noqa: D102
+        return bce_minus_dice(self.dice_smoothing)(y_true, y_pred)
+
+
+@dataclass(frozen=True)
+class MultipleDice(Loss):
+    """One minus the mean Dice of the channels, so that each counts alike however few its voxels are.
+
+    Of a channel it is 2·Σrp + s over Σr + Σp + s; without smoothing s a channel that is empty gives 0, and no gradient.
+
+    Source: Wacker 2019, eqs. 1 and 2, there of three classes without background (`dice_of="foreground"`).
+    """
+
+    name = "multiple-dice"
+
+    dice_of: Literal["all", "foreground"] = (
+        "all"  # channels; "foreground": all but the first, which is background in a softmax
+    )
+    over: Literal["batch", "sample"] = "batch"  # what the sums run over; of samples the mean is taken
+    denominator: Literal["sums", "squares"] = "sums"  # "squares": of Σr² + Σp² (Messaoudi 2020, eq. 1)
+    dice_smoothing: Annotated[float, NOT_NEGATIVE] = 0.0  # added to both parts of the Dice
+
+    def dice(self, y_true: Any, y_pred: Any) -> Any:
+        """The mean Dice."""
+        import keras
+        from keras import ops
+
         y_true, y_pred = _as_float32(y_true, y_pred)
         axes = list(range(int(self.over == "sample"), len(y_pred.shape) - 1))
         both = ops.sum(y_true * y_pred, axes)
         if self.denominator == "squares":
             y_true, y_pred = ops.square(y_true), ops.square(y_pred)
-        either = ops.sum(y_true, axes) + ops.sum(y_pred, axes) + self.smoothing
-        by_channel = (2 * both + self.smoothing) / ops.maximum(either, keras.config.epsilon())
-        return ops.mean(by_channel[..., int(self.channels == "foreground") :])
+        either = ops.sum(y_true, axes) + ops.sum(y_pred, axes) + self.dice_smoothing
+        by_channel = (2 * both + self.dice_smoothing) / ops.maximum(either, keras.config.epsilon())
+        return ops.mean(by_channel[..., int(self.dice_of == "foreground") :])
 
     def __call__(self, y_true: Any, y_pred: Any) -> Any:
         """The loss."""
@@ -92,21 +123,24 @@ class CrossEntropyAndDice(MultipleDice):
     Source: Messaoudi 2023, eq. 5; with `denominator="squares"` and less 1 also Messaoudi 2020, eq. 2.
     """
 
+    name = "ce-and-dice"
+
     cross_entropy: Literal["binary", "categorical"] = "binary"  # of each channel, or of the class of each voxel
 
     def __call__(self, y_true: Any, y_pred: Any) -> Any:
         """The loss; the cross-entropy is of all channels."""
+        import keras
+        from keras import ops
+
         y_true, y_pred = _as_float32(y_true, y_pred)
         compute = getattr(keras.losses, f"{self.cross_entropy}_crossentropy")
         return ops.mean(compute(y_true, y_pred)) + super().__call__(y_true, y_pred)
 
 
-LOSSES: dict[str, Callable[..., Callable[[Any, Any], Any]]] = {
-    "bce-dice": bce_minus_dice,
-    "multiple-dice": MultipleDice,
-    "ce-and-dice": CrossEntropyAndDice,
-}
+LOSSES: dict[str, type[Loss]] = {made.name: made for made in (BceMinusDice, MultipleDice, CrossEntropyAndDice)}
 
 
 def _as_float32(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+    from keras import ops
+
     return ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")

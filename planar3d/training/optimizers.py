@@ -1,47 +1,14 @@
-"""Optimizers by name: Adam, Nadam in its three readings, and Lookahead around either."""
+"""Optimizers that Keras lacks: Nadam as Dozat has it, Lookahead; and a rate that is any function of the step."""
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
-
-@dataclass(frozen=True)
-class Adam:
-    """Adam (Kingma & Ba 2015), perhaps with Lookahead around it."""
-
-    beta_1: float = 0.9
-    beta_2: float = 0.999
-    epsilon: float = 1e-7
-    clip_norm: float = 0.0  # largest norm of all gradients together; 0 does not clip
-    lookahead_steps: int = 0  # of the fast weights, between two of the slow ones; 0 is without Lookahead
-    lookahead_share: float = 0.5  # of the way to the fast weights that the slow ones go
-
-    def make(self, learning_rate: float | LearningRateSchedule) -> keras.optimizers.Optimizer:
-        """The optimizer of Keras."""
-        fast = self._fast(learning_rate, self.clip_norm or None)
-        return Lookahead(fast, self.lookahead_steps, self.lookahead_share) if self.lookahead_steps else fast
-
-    def _fast(self, learning_rate: float | LearningRateSchedule, clip_norm: float | None) -> keras.optimizers.Optimizer:
-        betas = {"beta_1": self.beta_1, "beta_2": self.beta_2}
-        return keras.optimizers.Adam(learning_rate, **betas, epsilon=self.epsilon, global_clipnorm=clip_norm)
-
-
-@dataclass(frozen=True)
-class Nadam(Adam):
-    """Adam with Nesterov's momentum μ = β₁ (1 - ½ · 0.96^(t · `momentum_decay`)) at step t from 1 (Dozat 2016).
-
-    With `momentum_decay=1` it is Keras' own, whose momentum warms up 250 times faster.
-    """
-
-    momentum_decay: float = 0.004
-    gradient_share: Literal["momentum", "beta_1"] = "momentum"  # of a gradient in its own step: 1 - μ, or 1 - β₁ as in
-    # the code of Messaoudi 2023, whose epsilon is 1e-5
-
-    def _fast(self, learning_rate: float | LearningRateSchedule, clip_norm: float | None) -> keras.optimizers.Optimizer:
-        return NesterovAdam(learning_rate, self, clip_norm)
+if TYPE_CHECKING:
+    from planar3d.training.optimizer_settings import Nadam
 
 
 class NesterovAdam(keras.optimizers.Optimizer):
@@ -54,7 +21,7 @@ class NesterovAdam(keras.optimizers.Optimizer):
     """
 
     def __init__(
-        self, learning_rate: float | LearningRateSchedule, settings: Nadam, clip_norm: float | None = None
+        self, learning_rate: float | LearningRateSchedule, settings: "Nadam", clip_norm: float | None = None
     ) -> None:
         super().__init__(learning_rate, global_clipnorm=clip_norm, name="nadam")
         self.settings = settings
@@ -147,4 +114,16 @@ class Lookahead(keras.optimizers.Optimizer):
         self.inner.learning_rate = rate
 
 
-OPTIMIZERS: dict[str, type[Adam]] = {"adam": Adam, "nadam": Nadam}
+class ByStep(LearningRateSchedule):
+    """A learning rate as a function of the step, a float32."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self.function = function
+
+    def __call__(self, step: Any) -> Any:
+        """The learning rate at a step."""
+        return self.function(ops.cast(step, "float32"))
+
+    def get_config(self) -> dict[str, Any]:
+        """What `__init__` takes."""
+        return {"function": self.function}

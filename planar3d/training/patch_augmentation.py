@@ -4,12 +4,15 @@ The constants are the library's of 2019: its later versions draw other elastic d
 one generator, by its number; the library draws from those that the whole process shares.
 """
 
+import typing
 from collections.abc import Callable, Collection
+from typing import Literal
 
 import numpy as np
 from scipy import ndimage
 
-TRANSFORMS = ("elastic", "rotation", "zoom", "flip", "brightness", "gamma", "noise", "blur")
+Transform = Literal["elastic", "rotation", "zoom", "flip", "brightness", "gamma", "noise", "blur"]
+TRANSFORMS: tuple[Transform, ...] = typing.get_args(Transform)
 
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 

@@ -1,16 +1,75 @@
 """Patches of random places, numbered: a number always gives the same one, so that a resumed training sees the same."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
 from planar3d.errors import ScanError
 from planar3d.scans.composition import cut_tile
-from planar3d.scans.tiles import Lengths
+from planar3d.scans.preparation import Preparation
+from planar3d.scans.preparation.prepared import Prepared
+from planar3d.scans.tiles import Lengths, Tiles
+from planar3d.sections import POSITIVE, SHARE
+from planar3d.training.patch_augmentation import TRANSFORMS, Transform, augment_patch
+from planar3d.training.samples import Sampling, shape_seen
+
+if TYPE_CHECKING:
+    from planar3d.recipes import Recipe
 
 _NEAR = 1 / 3  # as in training/crops.py: a patch around a voxel has it in its middle two thirds
 
+
+def _as_float32(voxels: np.ndarray) -> np.ndarray:
+    return np.asarray(voxels, np.float32)
+
+
 Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class PatchSampling(Sampling):
+    """Patches of random places of the tiles' shape, however many cases there are; all cases train."""
+
+    name = "patches"
+    validates = False
+    cached_features = "none"
+    shows_brains = True
+
+    patches_per_epoch: Annotated[int, POSITIVE] = 100  # however many cases there are
+    foreground_share: Annotated[float, SHARE] = 0.0  # of the patches are around a voxel that is not background
+    augmentation: tuple[Transform, ...] = TRANSFORMS  # of the patches, by training/patch_augmentation.py
+
+    def check_preparation(self, preparation: Preparation) -> None:
+        """Any will do."""
+
+    def shape(self, tiles: Tiles, preparation: Preparation) -> Lengths:
+        """A tile."""
+        return shape_seen(tiles, preparation)
+
+    def split(self, train: int, validation: int, slices: int, tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
+        """Patches are numbered through, and those of an epoch follow those of the one before."""
+        return np.arange(self.patches_per_epoch), np.arange(0)
+
+    def order(self, training: np.ndarray, epoch: int, seed: int) -> np.ndarray:
+        """New patches in every epoch."""
+        return training + epoch * len(training)
+
+    def samples(self, scans: Sequence[tuple[Prepared, np.ndarray]], recipe: "Recipe") -> "PatchSamples":
+        """Patches of the prepared cases."""
+        return PatchSamples(
+            [prepared.voxels for prepared, _ in scans],
+            [labels for _, labels in scans],
+            recipe.tiles.shape,
+            recipe.targets.encode,
+            recipe.preparation.as_input,
+            self.foreground_share,
+            partial(augment_patch, names=self.augmentation, air=recipe.preparation.air),
+            recipe.preparation.air,
+            recipe.training.seed,
+        )
 
 
 class PatchSamples:
@@ -21,7 +80,7 @@ class PatchSamples:
         labels: whole numbers (slices, rows, cols) of the same voxels; 0 is background.
         shape: of the patches, as `Tiles.shape`; an axis of a volume that is shorter is filled up on both sides.
         encode: makes targets (slices, rows, cols, outputs) of a patch's labels.
-        per_epoch: patches of an epoch, however many cases there are.
+        as_input: makes what the network takes of a patch.
         foreground_share: of the patches are placed around a voxel that is not background, the others anywhere.
         augment: changes a patch's float32 image and its labels, by what it draws of the generator alone.
         air: what an empty voxel of the images holds.
@@ -39,7 +98,7 @@ class PatchSamples:
         labels: Sequence[np.ndarray],
         shape: Lengths,
         encode: Callable[[np.ndarray], np.ndarray],
-        per_epoch: int = 100,
+        as_input: Callable[[np.ndarray], np.ndarray] = _as_float32,
         foreground_share: float = 0.0,
         augment: Augment | None = None,
         air: float = 0.0,
@@ -52,15 +111,8 @@ class PatchSamples:
                     f"{marked.shape}; they must be on one grid. Prepare them again."
                 )
         self.images, self.labels, self.shape, self.encode = images, labels, shape, encode
-        self.per_epoch, self.share, self.augment, self.air, self.seed = per_epoch, foreground_share, augment, air, seed
+        self.as_input, self.share, self.augment, self.air, self.seed = as_input, foreground_share, augment, air, seed
         self.foreground = [np.flatnonzero(marked).astype(np.uint32) for marked in labels] if foreground_share else []
-
-    def __len__(self) -> int:
-        return self.per_epoch
-
-    def order(self, epoch: int) -> np.ndarray:
-        """The numbers of an epoch's patches; they follow those of the one before."""
-        return np.arange(self.per_epoch) + epoch * self.per_epoch
 
     def batch(self, numbers: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The patches of these numbers: float32 (patches, slices, rows, cols, channels), targets (…, outputs)."""
@@ -72,7 +124,7 @@ class PatchSamples:
         rng = np.random.default_rng([self.seed, number])
         case = int(rng.integers(len(self.images)))
         starts, lengths = self._place(case, rng)
-        image = cut_tile(self.images[case], starts, lengths, air=self.air).astype(np.float32)
+        image = self.as_input(cut_tile(self.images[case], starts, lengths, air=self.air))
         cut = cut_tile(self.labels[case], starts, lengths)
         return self.augment(image, cut, rng) if self.augment else (image, cut)
 

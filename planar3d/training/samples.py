@@ -1,13 +1,22 @@
 """Training samples: windows gathered from memory-mapped scans, batch by batch."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from planar3d.errors import RecipeError
 from planar3d.pipeline import one_ahead
-from planar3d.recipes import Recipe
-from planar3d.scans.windows import network_input, window_starts
+from planar3d.scans.preparation.interface import Preparation
+from planar3d.scans.preparation.prepared import Prepared
+from planar3d.scans.tiles import Lengths, Tiles
+from planar3d.scans.windows import window_starts
+from planar3d.sections import Section
+
+if TYPE_CHECKING:
+    from planar3d.recipes import Recipe
 
 VALIDATION_EVERY = 12  # of "every 12th window"
 
@@ -72,20 +81,20 @@ class Samples(Protocol):
 
 
 class ScanSamples:
-    """Batches of (network input, mask) from prepared scans.
+    """Batches of (network input, targets) from prepared scans.
 
     Args:
         voxels: uint8 (slices, rows, cols), one a scan.
-        masks: uint8 {0, 1} of the same shapes; none for prediction.
-        recipe: gives windows and channels.
+        labels: uint8 of the same shapes.
+        recipe: gives the windows, and what the network takes and is to give.
         borders: as `Windows`.
     """
 
     def __init__(
-        self, voxels: Sequence[np.ndarray], masks: Sequence[np.ndarray], recipe: Recipe, borders: str = "scan"
+        self, voxels: Sequence[np.ndarray], labels: Sequence[np.ndarray], recipe: "Recipe", borders: str = "scan"
     ) -> None:
-        self.voxels, self.masks, self.channels = voxels, masks, recipe.channels
-        self.windows = Windows(len(voxels[0]), len(voxels), recipe.depth, recipe.stride, borders)
+        self.voxels, self.labels, self.recipe = voxels, labels, recipe
+        self.windows = Windows(len(voxels[0]), len(voxels), recipe.tiles.depth, recipe.tiles.stride, borders)
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -96,11 +105,11 @@ class ScanSamples:
 
     def inputs(self, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
         """float32 (windows, depth, rows, cols, channels)."""
-        return network_input(self.windows.gather(self.voxels, numbers), self.channels)
+        return self.recipe.preparation.as_input(self.windows.gather(self.voxels, numbers))
 
     def targets(self, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
-        """uint8 {0, 1} (windows, depth, rows, cols, 1)."""
-        return self.windows.gather(self.masks, numbers)[..., None]
+        """uint8 {0, 1} (windows, depth, rows, cols, outputs)."""
+        return self.recipe.targets.encode(self.windows.gather(self.labels, numbers))
 
 
 def read_ahead(samples: Samples, order: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, Any, np.ndarray]]:
@@ -124,36 +133,110 @@ def read_ahead(samples: Samples, order: np.ndarray, batch_size: int) -> Iterator
             yield batch.result()
 
 
-def training_and_validation(train: int, validation: int, slices: int, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    """Split the windows of the training and validation scans, in this order, as the recipe says.
+def shape_seen(tiles: Tiles, preparation: Preparation) -> Lengths:
+    """The (depth, rows, cols) that a network sees at once of prepared scans; 0 where they differ."""
+    depth, rows, cols = tiles.shape
+    return depth, rows or preparation.plane[0], cols or preparation.plane[1]
 
-    Args:
-        train, validation: numbers of scans.
-        slices: of each scan.
 
-    Returns:
-        Numbers of the training and of the validation windows, into the windows of all these scans; crops are numbered
-        through, and those of an epoch follow those of the one before.
+class Sampling(Section):
+    """Which samples train and validate, and in which order.
+
+    Attributes:
+        validates: whether some samples validate.
+        cached_features: number type in which a frozen encoder's features are kept; `"none"` computes them in a step.
+        shows_brains: whether some of the samples are extracted brains.
+    """
+
+    validates: bool
+    cached_features: str
+    shows_brains: bool
+
+    @abstractmethod
+    def check_preparation(self, preparation: Preparation) -> None:
+        """Raise a `RecipeError` where scans prepared so do not give these samples."""
+
+    @abstractmethod
+    def shape(self, tiles: Tiles, preparation: Preparation) -> Lengths:
+        """The (depth, rows, cols) of a sample; 0 where they differ."""
+
+    @abstractmethod
+    def split(self, train: int, validation: int, slices: int, tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of the training and of the validation samples, into those of all scans.
+
+        Args:
+            train, validation: numbers of scans, which come in this order.
+            slices: of each scan.
+            tiles: depth and stride of the windows.
+        """
+
+    @abstractmethod
+    def order(self, training: np.ndarray, epoch: int, seed: int) -> np.ndarray:
+        """The training samples in the order of an epoch, from the seed alone, so that a resumed run has the same."""
+
+    @abstractmethod
+    def samples(self, scans: Sequence[tuple[Prepared, np.ndarray]], recipe: "Recipe") -> Samples:
+        """The samples of prepared scans and their labels, uint8 (slices, rows, cols)."""
+
+
+# By the recipe's word for it, which windows validate: of all windows, training scans, and slices of a scan.
+_VALIDATIONS: dict[str, Callable[[Windows, int, int], np.ndarray]] = {
+    # A window that crosses into the validation scan shows some of it, so it does not train.
+    "last scan": lambda windows, train, slices: windows.starts + windows.depth > train * slices,
+    "every 12th window": lambda windows, train, slices: np.arange(len(windows)) % VALIDATION_EVERY == 0,
+    "none": lambda windows, train, slices: np.zeros(len(windows), bool),
+}
+
+
+@dataclass(frozen=True)
+class WindowSampling(Sampling):
+    """Every window of every scan.
 
     Source: Kolarik 2020, section 3.2 (`"last scan"`); the released `create_train_data` (`"every 12th window"`).
     """
-    if recipe.sampling == "crops":
-        return np.arange(recipe.crops_per_epoch), np.arange(0)
-    windows = Windows(slices, train + validation, recipe.depth, recipe.stride, recipe.window_borders)
-    everything = np.arange(len(windows))
-    if recipe.validation == "none":
-        return everything, everything[:0]
-    if recipe.validation == "every 12th window":
-        validates = everything % VALIDATION_EVERY == 0
-    else:
-        # A window that crosses into the validation scan shows some of it, so it does not train.
-        validates = windows.starts + recipe.depth > train * slices
-    return everything[~validates], everything[validates]
 
+    name = "windows"
+    shows_brains = False
 
-def epoch_order(training: np.ndarray, epoch: int, recipe: Recipe) -> np.ndarray:
-    """The order of the training samples in an epoch, from the seed alone, so that a resumed run has the same."""
-    if recipe.sampling == "crops":
-        return training + epoch * len(training)
-    key = 0 if recipe.shuffle == "once" else epoch
-    return np.random.default_rng([recipe.seed, key]).permutation(training)
+    validation: Literal["last scan", "every 12th window", "none"] = "last scan"  # "none": all scans train
+    window_borders: Literal["scan", "none"] = "scan"  # "none": windows cross from one scan into the next
+    shuffle: Literal["once", "every epoch"] = "once"  # when the order of the windows is drawn
+    cached_features: Literal["none", "float32", "float16", "bf16"] = "none"  # of a frozen encoder, computed once a scan
+
+    @property
+    def validates(self) -> bool:  # type: ignore[override]
+        """Whether some windows validate."""
+        return self.validation != "none"
+
+    def check_preparation(self, preparation: Preparation) -> None:
+        """Refuse what these samples cannot be made of."""
+        if not preparation.same_slices:
+            raise RecipeError(
+                f"with preparation={preparation.name!r} scans differ in their slices, so training.samples='crops' is "
+                "needed."
+            )
+
+    def shape(self, tiles: Tiles, preparation: Preparation) -> Lengths:
+        """A window."""
+        return shape_seen(tiles, preparation)
+
+    def split(self, train: int, validation: int, slices: int, tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
+        """All windows, by the scans that they lie in or by their numbers."""
+        if self.validation == "last scan" and not validation:
+            raise RecipeError(
+                "validation='last scan' needs two scans, and there is one. Add another, or let all train: "
+                "--set validation=none --set monitor=last."
+            )
+        windows = Windows(slices, train + validation, tiles.depth, tiles.stride, self.window_borders)
+        validates = _VALIDATIONS[self.validation](windows, train, slices)
+        return np.flatnonzero(~validates), np.flatnonzero(validates)
+
+    def order(self, training: np.ndarray, epoch: int, seed: int) -> np.ndarray:
+        """Shuffled."""
+        key = 0 if self.shuffle == "once" else epoch
+        return np.random.default_rng([seed, key]).permutation(training)
+
+    def samples(self, scans: Sequence[tuple[Prepared, np.ndarray]], recipe: "Recipe") -> ScanSamples:
+        """Windows of the prepared scans."""
+        voxels, labels = [prepared.voxels for prepared, _ in scans], [marked for _, marked in scans]
+        return ScanSamples(voxels, labels, recipe, self.window_borders)

@@ -2,15 +2,13 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import keras
-from keras import ops
-from keras.optimizers.schedules import CosineDecay, ExponentialDecay, InverseTimeDecay, LearningRateSchedule
+from planar3d.sections import NOT_NEGATIVE, POSITIVE, SHARE, Section
 
-from planar3d.recipes import Recipe
+# Keras is imported where something is computed: recipes hold schedules, and are read without it.
 
 
 @dataclass
@@ -22,12 +20,12 @@ class PlateauState:
     wait: int = 0  # epochs since the best one, or since the rate was lowered
 
 
-class Schedule:
-    """How the learning rate changes. Subclasses are frozen dataclasses."""
+class Schedule(Section):
+    """How the learning rate changes."""
 
     @abstractmethod
-    def rate(self, learning_rate: float, steps: int, epoch_steps: int) -> float | LearningRateSchedule:
-        """What an optimizer is made with.
+    def rate(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:
+        """What an optimizer is made with: a number, or a schedule of Keras.
 
         Args:
             learning_rate: the highest.
@@ -35,9 +33,7 @@ class Schedule:
             epoch_steps: steps of an epoch.
         """
 
-    def after_epoch(
-        self, optimizer: keras.optimizers.Optimizer, row: Mapping[str, float], state: PlateauState | None
-    ) -> PlateauState | None:
+    def after_epoch(self, optimizer: Any, row: Mapping[str, float], state: PlateauState | None) -> PlateauState | None:
         """Change the optimizer's rate after an epoch, unless the step alone decides on it.
 
         Args:
@@ -52,16 +48,20 @@ class Schedule:
 class BySteps(Schedule):
     """A rate that the step alone decides on; it rises linearly from 0 in the first steps."""
 
-    warmup_steps: int = 0
+    warmup_steps: Annotated[int, NOT_NEGATIVE] = 0  # in which the learning rate rises from 0
 
-    def rate(self, learning_rate: float, steps: int, epoch_steps: int) -> LearningRateSchedule:  # noqa: D102
+    def rate(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:  # noqa: D102
+        from keras import ops
+
+        from planar3d.training.optimizers import ByStep
+
         falling = self.falling(learning_rate, steps, epoch_steps)
         if not self.warmup_steps:
             return falling
         return ByStep(lambda step: falling(step) * ops.minimum((step + 1) / self.warmup_steps, 1.0))
 
     @abstractmethod
-    def falling(self, learning_rate: float, steps: int, epoch_steps: int) -> LearningRateSchedule:
+    def falling(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:
         """The rate without its rise."""
 
 
@@ -69,9 +69,13 @@ class BySteps(Schedule):
 class InverseDecay(BySteps):
     """Rate / (1 + decay · step) (Kolarik 2020, section 3.5); constant with `decay=0`."""
 
-    decay: float = 0.0
+    name = "decay"
 
-    def falling(self, learning_rate: float, steps: int, epoch_steps: int) -> LearningRateSchedule:  # noqa: D102
+    decay: Annotated[float, NOT_NEGATIVE] = 1.99e-7  # the rate at a step is learning_rate / (1 + decay · step)
+
+    def falling(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:  # noqa: D102
+        from keras.optimizers.schedules import InverseTimeDecay
+
         return InverseTimeDecay(learning_rate, 1, self.decay)
 
 
@@ -79,10 +83,17 @@ class InverseDecay(BySteps):
 class Cosine(BySteps):
     """Half a cosine from the rate to `floor` (Loshchilov & Hutter 2017), after epochs in which it is constant."""
 
-    floor: float = 0.0
-    constant_epochs: int = 0
+    name = "cosine"
 
-    def falling(self, learning_rate: float, steps: int, epoch_steps: int) -> LearningRateSchedule:  # noqa: D102
+    floor: Annotated[float, NOT_NEGATIVE] = 0.0  # the rate at the last step
+    constant_epochs: Annotated[int, NOT_NEGATIVE] = 0  # before the rate falls
+
+    def falling(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:  # noqa: D102
+        from keras import ops
+        from keras.optimizers.schedules import CosineDecay
+
+        from planar3d.training.optimizers import ByStep
+
         constant = self.constant_epochs * epoch_steps
         cosine = CosineDecay(learning_rate, max(steps - constant, 1), self.floor / learning_rate)
         return ByStep(lambda step: cosine(ops.maximum(step - constant, 0))) if constant else cosine
@@ -92,10 +103,17 @@ class Cosine(BySteps):
 class Exponential(BySteps):
     """Rate · factor^epoch, at least `floor`."""
 
-    factor: float = 0.95
-    floor: float = 0.0
+    name = "exponential"
 
-    def falling(self, learning_rate: float, steps: int, epoch_steps: int) -> LearningRateSchedule:  # noqa: D102
+    factor: Annotated[float, SHARE] = 0.95  # from one epoch to the next
+    floor: Annotated[float, NOT_NEGATIVE] = 0.0  # the least rate
+
+    def falling(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:  # noqa: D102
+        from keras import ops
+        from keras.optimizers.schedules import ExponentialDecay
+
+        from planar3d.training.optimizers import ByStep
+
         by_epoch = ExponentialDecay(learning_rate, epoch_steps, self.factor, staircase=True)
         return ByStep(lambda step: ops.maximum(by_epoch(step), self.floor))
 
@@ -107,20 +125,24 @@ class Plateau(Schedule):
     Source: Messaoudi 2020, section 2.5; as Keras' `ReduceLROnPlateau`, whose state no checkpoint has.
     """
 
-    monitor: str = "loss"
+    name = "plateau"
+
+    watched: str = "loss"  # a column of the history
     direction: Literal["min", "max"] = "min"  # what of the column is better
-    factor: float = 0.1
-    patience: int = 50  # epochs
-    floor: float = 0.0
+    factor: Annotated[float, SHARE] = 0.1  # of the rate, when nothing gets better
+    plateau: Annotated[int, POSITIVE] = 50  # epochs without a better value until then
+    floor: Annotated[float, NOT_NEGATIVE] = 0.0  # the least rate
 
     def rate(self, learning_rate: float, steps: int, epoch_steps: int) -> float:  # noqa: D102
         return learning_rate
 
     def after_epoch(  # noqa: D102
-        self, optimizer: keras.optimizers.Optimizer, row: Mapping[str, float], state: PlateauState | None
+        self, optimizer: Any, row: Mapping[str, float], state: PlateauState | None
     ) -> PlateauState:
+        from keras import ops
+
         state = state or PlateauState(float(ops.convert_to_numpy(optimizer.learning_rate)))
-        state = self.next(state, row[self.monitor])
+        state = self.next(state, row[self.watched])
         optimizer.learning_rate = state.rate
         return state
 
@@ -129,36 +151,9 @@ class Plateau(Schedule):
         sign = 1 if self.direction == "max" else -1
         if not math.isnan(value) and (state.best is None or sign * value > sign * state.best):
             return PlateauState(state.rate, value)
-        if state.wait + 1 < self.patience:
+        if state.wait + 1 < self.plateau:
             return PlateauState(state.rate, state.best, state.wait + 1)
         return PlateauState(max(state.rate * self.factor, self.floor), state.best)
 
 
-SCHEDULES: dict[str, type[Schedule]] = {
-    "inverse-decay": InverseDecay,
-    "cosine": Cosine,
-    "exponential": Exponential,
-    "plateau": Plateau,
-}
-
-
-class ByStep(LearningRateSchedule):
-    """A learning rate as a function of the step, a float32."""
-
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        self.function = function
-
-    def __call__(self, step: Any) -> Any:
-        """The learning rate at a step."""
-        return self.function(ops.cast(step, "float32"))
-
-    def get_config(self) -> dict[str, Any]:
-        """What `__init__` takes."""
-        return {"function": self.function}
-
-
-def learning_rate(recipe: Recipe, steps: int) -> LearningRateSchedule:
-    """The recipe's schedule for a training of so many steps."""
-    cosine = recipe.schedule == "cosine"
-    made = Cosine(recipe.warmup_steps) if cosine else InverseDecay(recipe.warmup_steps, recipe.decay)
-    return made.rate(recipe.learning_rate, steps, steps)
+SCHEDULES: dict[str, type[Schedule]] = {made.name: made for made in (InverseDecay, Cosine, Exponential, Plateau)}

@@ -15,7 +15,7 @@ from planar3d.inference.slicewise import slicewise
 from planar3d.networks.planar_resunet import PlanarResUNet
 from planar3d.networks.weights_file import save_weights
 from planar3d.recipes import MODERN, PAPER, RECIPES, RELEASED
-from planar3d.scans.prepare import describe_input, prepare
+from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import read_scan
 
 TINY = PAPER.changed(size=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
@@ -91,7 +91,7 @@ def test_the_directions_are_those_in_which_a_prepared_scan_runs(recipe, write_ni
     x, y, z = np.meshgrid(*(np.arange(32) for _ in range(3)), indexing="ij")
     scan = read_scan(write_nifti((x + 40 * y + 1600 * z + 1).astype(np.float32), affine=np.diag([2, 2, 2, 1])))
     voxels = prepare(scan, recipe.changed(size=32, pixel_mm=2.0, raw_values="float32")).voxels.astype(float)
-    parts = describe_input(recipe)["slices"].replace("rows ", "").replace("cols ", "").split("; ")
+    parts = recipe.preparation.describe()["slices"].replace("rows ", "").replace("cols ", "").split("; ")
     directions = [parts[0].partition(", ")[2], *parts[1:]]
     up = [f"from {word}" for word in ("inferior to superior", "posterior to anterior", "left to right")]
     down = [f"from {word}" for word in ("superior to inferior", "anterior to posterior", "right to left")]

@@ -38,7 +38,12 @@ _SEEN = {}
 
 def _probabilities(prepared, recipe):
     """Predict what the network has not seen yet: equal voxels, and only they, have the same probabilities."""
-    key = recipe.grid, prepared.voxels.shape, prepared.voxels.tobytes(), str(prepared.stacks(recipe))
+    key = (
+        recipe.preparation.name,
+        prepared.voxels.shape,
+        prepared.voxels.tobytes(),
+        str(recipe.preparation.stacks(prepared, recipe.tiles.depth)),
+    )
     if key not in _SEEN:
         unfitted = recipe.changed(threshold=16.0)
         _SEEN[key] = predict_prepared(_predictor(unfitted), prepared, unfitted)

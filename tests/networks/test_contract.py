@@ -72,13 +72,13 @@ def _filled(recipe: Recipe) -> keras.Model:
             variable.assign(rng.uniform(0.2, 0.6, variable.shape))
         elif "moving_mean" in variable.path:
             variable.assign(rng.normal(0, 0.01, variable.shape))
-    head = network.get_layer(find_architecture(recipe.network).head)
+    head = network.get_layer(find_architecture(recipe.network.name).head)
     head.kernel.assign(10 * head.kernel)
     return network
 
 
 def test_every_network_of_the_table_is_tried_here():
-    assert {recipe.network for recipe in CASES.values()} == set(list_networks()) == set(KNOWN)
+    assert {recipe.network.name for recipe in CASES.values()} == set(list_networks()) == set(KNOWN)
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -94,7 +94,7 @@ def test_it_is_built_in_other_sizes_with_the_same_weights(recipe):
     assert json.loads(json.dumps(described)) == described
     shapes = [(recipe.depth, 32, 32, 3), (2 * recipe.depth, 64, 32, 3)]
     first, second = (
-        build_network(recipe.network, shape, encoder_weights=None, **described["arguments"]) for shape in shapes
+        build_network(recipe.network.name, shape, encoder_weights=None, **described["arguments"]) for shape in shapes
     )
     assert weight_shapes(first) == weight_shapes(second)
     for network, shape in zip((first, second), shapes, strict=True):
@@ -103,7 +103,7 @@ def test_it_is_built_in_other_sizes_with_the_same_weights(recipe):
 
 def test_its_groups_hold_every_layer_once(recipe):
     network = recipe_network(recipe)
-    architecture = find_architecture(recipe.network)
+    architecture = find_architecture(recipe.network.name)
     grouped = [name for names in architecture.groups(network).values() for name in names]
     assert sorted(grouped) == sorted(layers_with_weights(network))
     assert name_of(network.outputs[0]) == architecture.head
@@ -154,7 +154,7 @@ def test_a_step_of_training_gives_finite_weights_and_moves_what_is_not_frozen(re
     trainer = compiled(trainer_of(network), recipe)
     loss = trainer.train_on_batch(_window(recipe, 2), np.ones((2, recipe.depth, 32, 32, 1), np.uint8))
     assert np.isfinite(loss).all()
-    encoder = set(find_architecture(recipe.network).groups(network)["encoder"])
+    encoder = set(find_architecture(recipe.network.name).groups(network)["encoder"])
     moved = {v.path for v in network.weights if not np.array_equal(before[v.path], np.array(v))}
     assert all(np.isfinite(np.array(v)).all() for v in network.weights)
     assert moved and not any(path.split("/")[-2] in encoder for path in moved)

@@ -7,7 +7,8 @@ from scipy import ndimage
 
 from planar3d.errors import ScanError
 from planar3d.recipes import MODERN
-from planar3d.scans.prepare import _center, prepare
+from planar3d.scans.preparation.axial_slices import _center
+from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import Scan, read_scan
 
 SLICES = MODERN.changed(size=32)
@@ -53,7 +54,7 @@ def test_values_that_overflow_when_they_are_scaled_are_refused(write_nifti, scal
 def test_a_thin_slab_has_no_more_stacks_than_slices():
     header = nib.Nifti1Image(VOXELS[..., :4], np.diag([1, 1, 0.5, 1])).header
     prepared = prepare(Scan(VOXELS[..., :4], header), SLICES)
-    stacks = prepared.stacks(SLICES)
+    stacks = SLICES.preparation.stacks(prepared, SLICES.tiles.depth)
     assert sorted(n for stack in stacks for n in range(4)[stack]) == [0, 1, 2, 3]
     assert all(len(prepared.voxels[stack]) for stack in stacks)
 

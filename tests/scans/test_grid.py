@@ -12,7 +12,6 @@ from planar3d.evaluation.quality import check_quality
 from planar3d.evaluation.scores import score_scan, surface_distances
 from planar3d.inference.lesion_mask import lesion_mask
 from planar3d.recipes import PAPER
-from planar3d.scans.geometry import Geometry
 from planar3d.scans.grid import voxel_axes, voxel_mm3
 from planar3d.scans.head import find_head
 from planar3d.scans.volume import Scan
@@ -83,7 +82,7 @@ def test_the_least_lesion_is_measured_in_space_by_every_rule():
 @pytest.mark.parametrize("axes", [TURN * (0.9, 1, 3), TURN @ SHEAR])
 def test_a_prepared_grid_keeps_the_volume_and_the_angles_of_the_scan(axes):
     header = nib.Nifti1Image(np.zeros((21, 31, 41), np.uint8), _affine(axes)).header
-    geometry = Geometry.of(header, PAPER.changed(size=16))
+    geometry = PAPER.changed(size=16).preparation.geometry(header)
     np.testing.assert_allclose(np.linalg.norm(geometry.axes, axis=0), geometry.spacing)
     assert voxel_mm3(geometry.axes) * 15**3 == pytest.approx(abs(np.linalg.det(axes)) * 20 * 30 * 40, rel=1e-5)
 

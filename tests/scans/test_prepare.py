@@ -11,7 +11,8 @@ from stored_scans import TURNS, turned
 
 from planar3d.errors import ScanError
 from planar3d.recipes import PAPER, RELEASED
-from planar3d.scans.prepare import load_prepared, prepare, save_prepared
+from planar3d.scans.preparation.prepared import load_prepared, save_prepared
+from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import Scan, read_scan
 
 SMALL = PAPER.changed(size=16)

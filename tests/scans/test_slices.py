@@ -8,9 +8,9 @@ from scipy import ndimage
 from stored_scans import TURNS, turned
 
 from planar3d.recipes import MODERN
-from planar3d.scans.geometry import Geometry
 from planar3d.scans.intensities import unstandardized
-from planar3d.scans.prepare import Prepared, load_prepared, prepare, save_prepared
+from planar3d.scans.preparation.prepared import Prepared, load_prepared, save_prepared
+from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import Scan
 
 SMALL = MODERN.changed(size=48)
@@ -122,7 +122,7 @@ def test_a_plane_larger_than_the_grid_is_cut_around_the_head_and_restored_with_z
 @pytest.mark.parametrize(("mm", "stacks"), [(8.0, 1), (6.5, 1), (5.0, 1), (3.0, 2), (1.0, 6), (0.5, 13)])
 def test_close_slices_are_interleaved_into_stacks_of_about_the_distance(mm, stacks):
     prepared = prepare(_scan(_head((20, 22, 60)), np.diag([-2.0, -2.0, mm, 1.0])), SMALL)
-    found = prepared.stacks(SMALL)
+    found = SMALL.preparation.stacks(prepared, 16)
     assert len(found) == stacks
     every = np.concatenate([np.arange(60)[stack] for stack in found])
     # Every slice once, of the head at least.
@@ -148,12 +148,12 @@ def test_slices_beyond_the_head_are_in_no_stack(slices, head, mm, expected):
     voxels[:, 3, 3] = 20  # noise
     header = nib.Nifti1Image(np.zeros((32, 32, slices), np.uint8), np.diag([-2.0, -2.0, mm, 1.0])).header
     recipe = SMALL.changed(size=32)
-    prepared = Prepared(voxels, Geometry.of(header, recipe))
-    every = np.concatenate([np.arange(slices)[stack] for stack in prepared.stacks(recipe)])
+    prepared = Prepared(voxels, recipe.preparation.geometry(header))
+    every = np.concatenate([np.arange(slices)[stack] for stack in recipe.preparation.stacks(prepared, 16)])
     assert sorted(every) == list(range(*expected))
     # Other grey levels do not tell air.
     others = recipe.changed(grey_levels="min-max", augmentation=())
-    assert sum(len(voxels[s]) for s in prepared.stacks(others)) == slices
+    assert sum(len(voxels[s]) for s in others.preparation.stacks(prepared, 16)) == slices
 
 
 def test_thin_slices_are_averaged_to_about_the_thickness_of_a_thick_one():

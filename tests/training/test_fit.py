@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from samples_of import split
 
 from planar3d.errors import RecipeError, RunError
 from planar3d.networks.weights_file import load_network
@@ -10,7 +11,7 @@ from planar3d.recipes import MODERN, PAPER
 from planar3d.training.crops import CropSamples
 from planar3d.training.features import FeatureSamples, check_cacheable, compute_features, decoder_of, encoder_of
 from planar3d.training.fit import build_network, fit, freeze, make_deterministic
-from planar3d.training.samples import ScanSamples, training_and_validation
+from planar3d.training.samples import ScanSamples
 from planar3d.training.trainer import trainer_of
 
 TINY = PAPER.changed(
@@ -34,7 +35,7 @@ def scans():
 def _train(scans, recipe, folder, notify=lambda text: None, twin=trainer_of):
     make_deterministic()
     network = build_network(recipe)
-    training, validation = training_and_validation(2, 1, recipe.size, recipe)
+    training, validation = split(2, 1, recipe.size, recipe)
     progress = fit(network, twin(network), ScanSamples(*scans, recipe), training, validation, recipe, folder, notify)
     return network, progress
 
@@ -84,7 +85,7 @@ def test_a_killed_run_on_crops_sees_the_crops_it_would_have_seen(scans, tmp_path
     def train(folder, notify=lambda text: None):
         network = build_network(recipe)
         samples = CropSamples(*scans, recipe)
-        training, validation = training_and_validation(3, 0, 32, recipe)
+        training, validation = split(3, 0, 32, recipe)
         progress = fit(network, trainer_of(network), samples, training, validation, recipe, folder, notify)
         return network, progress
 
@@ -120,7 +121,7 @@ def _train_small(scans, folder, notify=lambda text: None, build=_with_statistics
     make_deterministic()
     keras.utils.set_random_seed(recipe.seed)
     network = build()
-    training, validation = training_and_validation(2, 1, recipe.size, recipe)
+    training, validation = split(2, 1, recipe.size, recipe)
     samples = ScanSamples(*scans, recipe)
     return network, fit(network, trainer_of(network), samples, training, validation, recipe, folder, notify)
 
@@ -188,7 +189,7 @@ def test_the_best_epoch_s_weights_are_kept_and_patience_ends_the_run(scans, tmp_
     assert len(losses) == min(progress.best_epoch + 2, 12)
     network.load_weights(tmp_path / "best.weights.h5")
     samples = ScanSamples(*scans, recipe)
-    _, validation = training_and_validation(2, 1, recipe.size, recipe)
+    _, validation = split(2, 1, recipe.size, recipe)
     from planar3d.training.losses import bce_minus_dice
 
     batches = [validation[i : i + 2] for i in range(0, len(validation), 2)]
@@ -208,7 +209,7 @@ def test_training_lowers_the_loss_and_leaves_the_frozen_encoder_alone(scans, tmp
 def test_the_learning_rate_decays_as_in_keras_2(scans, tmp_path):
     recipe = TINY.changed(decay=0.1, epochs=2)
     _, progress = _train(scans, recipe, tmp_path)
-    steps = -(-len(training_and_validation(2, 1, 32, recipe)[0]) // recipe.batch_size)
+    steps = -(-len(split(2, 1, 32, recipe)[0]) // recipe.batch_size)
     assert progress.history[1]["learning_rate"] == pytest.approx(1e-3 / (1 + 0.1 * steps), rel=1e-5)
 
 
@@ -239,7 +240,7 @@ def test_cached_features_give_the_network_s_own_output(scans, tmp_path, borders)
     encoder = encoder_of(network, recipe)
     features = [compute_features(encoder, v, tmp_path / str(i), recipe) for i, v in enumerate(scans[0])]
     direct = ScanSamples(*scans, recipe, borders)
-    cached = FeatureSamples(features, *scans, recipe, borders)
+    cached = FeatureSamples(features, direct, recipe)
     decoder = decoder_of(network, recipe)
     for window in range(len(direct)):
         expected = network(direct.inputs([window]))
@@ -254,7 +255,7 @@ def test_features_kept_in_bf16_are_those_a_bf16_network_computes(scans, tmp_path
     def inputs(kept: str, precision: str = "bf16") -> list[np.ndarray]:
         recipe = TINY.changed(precision=precision, cached_features=kept)
         features = [compute_features(encoder, v, tmp_path / kept / str(i), recipe) for i, v in enumerate(scans[0])]
-        return FeatureSamples(features, *scans, recipe).inputs([1, 2])
+        return FeatureSamples(features, ScanSamples(*scans, recipe), recipe).inputs([1, 2])
 
     narrow, again, wide = inputs("bf16"), inputs("bf16"), inputs("float32")  # again: from the files
     for levels in zip(narrow, again, wide, inputs("bf16", precision="float32"), strict=True):

@@ -10,7 +10,6 @@ from planar3d.networks.registry import find_architecture
 from planar3d.recipes import MODERN, PAPER
 from planar3d.training.fit import build_network, layers_named
 from planar3d.training.initialization import scale_to_unit_variance
-from planar3d.training.schedules import learning_rate
 
 TINY = MODERN.changed(
     crop=32, size=32, encoder_weights="none", decoder_filters=(8, 8, 4, 4), bridge_filters=8, precision="float32"
@@ -66,9 +65,9 @@ def test_a_layer_that_gives_one_value_everywhere_is_refused():
 
 
 def test_the_paper_s_rate_decays_by_steps_and_the_modern_one_rises_and_falls_to_0():
-    paper = learning_rate(PAPER, 1000)
+    paper = PAPER.training.schedule.rate(PAPER.learning_rate, 1000, 10)
     assert float(paper(0)) == pytest.approx(5e-5) and float(paper(500)) == pytest.approx(5e-5 / (1 + 1.99e-7 * 500))
-    modern = learning_rate(MODERN.changed(learning_rate=1e-3, warmup_steps=10), 100)
+    modern = MODERN.changed(warmup_steps=10).training.schedule.rate(1e-3, 100, 10)
     rates = [float(modern(step)) for step in range(101)]
     assert rates[0] == pytest.approx(1e-4) and rates[100] == pytest.approx(0, abs=1e-9)
     assert np.argmax(rates) == 9 and np.all(np.diff(rates[10:]) < 0)

@@ -41,8 +41,8 @@ def test_the_loss_is_finite_at_certainty():
 
 
 DICES = [
-    {"channels": channels, "over": over, "denominator": denominator, "smoothing": smoothing}
-    for channels, over, denominator, smoothing in itertools.product(
+    {"dice_of": dice_of, "over": over, "denominator": denominator, "dice_smoothing": smoothing}
+    for dice_of, over, denominator, smoothing in itertools.product(
         ("all", "foreground"), ("batch", "sample"), ("sums", "squares"), (0.0, 1.5)
     )
 ]
@@ -56,16 +56,16 @@ def one_hot_and_softmax(seed=0):
     return np.eye(3)[labels], rng.dirichlet(np.ones(3), labels.shape) * 0.98 + 0.02 / 3
 
 
-def written_out(r, p, channels, over, denominator, smoothing, cross_entropy=None):
+def written_out(r, p, dice_of, over, denominator, dice_smoothing, cross_entropy=None):
     """The loss in float64, sum by sum."""
     samples = [(r, p)] if over == "batch" else list(zip(r[:, None], p[:, None], strict=True))
     power = 2 if denominator == "squares" else 1
     dices = []
     for r_of, p_of in samples:
-        for channel in range(channels == "foreground", r.shape[-1]):
+        for channel in range(dice_of == "foreground", r.shape[-1]):
             r_l, p_l = r_of[..., channel].ravel(), p_of[..., channel].ravel()
             either = sum(a**power + b**power for a, b in zip(r_l, p_l, strict=True))
-            dices.append((2 * sum(r_l * p_l) + smoothing) / (either + smoothing))
+            dices.append((2 * sum(r_l * p_l) + dice_smoothing) / (either + dice_smoothing))
     loss = 1 - np.mean(dices)
     if cross_entropy == "binary":
         loss += np.mean([-np.log(b) if a else -np.log(1 - b) for a, b in zip(r.ravel(), p.ravel(), strict=True)])
@@ -113,10 +113,14 @@ def test_of_one_channel_the_sum_is_the_loss_of_kolarik():
     y, p = (rng.random((2, 4, 5, 6, 1)) > 0.8).astype(np.float32), rng.uniform(0.01, 0.99, (2, 4, 5, 6, 1))
     for smoothing in (0.0, 1.0):
         expected = float(bce_minus_dice(smoothing)(y, np.float32(p)))
-        assert float(CrossEntropyAndDice(smoothing=smoothing)(y, np.float32(p))) == pytest.approx(expected, rel=1e-5)
+        assert float(CrossEntropyAndDice(dice_smoothing=smoothing)(y, np.float32(p))) == pytest.approx(
+            expected, rel=1e-5
+        )
 
 
-@pytest.mark.parametrize("fields", [{}, {"over": "sample"}, {"denominator": "squares"}, {"smoothing": 1.0}], ids=str)
+@pytest.mark.parametrize(
+    "fields", [{}, {"over": "sample"}, {"denominator": "squares"}, {"dice_smoothing": 1.0}], ids=str
+)
 @pytest.mark.parametrize("name", ["multiple-dice", "ce-and-dice"])
 def test_losses_and_gradients_are_finite_for_empty_and_full_masks(name, fields):
     loss = LOSSES[name](**fields)

@@ -9,7 +9,7 @@ from planar3d.errors import ScanError
 from planar3d.scans.targets import TARGETS
 from planar3d.scans.tiles import Patches
 from planar3d.training.patch_augmentation import augment_patch
-from planar3d.training.patches import PatchSamples
+from planar3d.training.patches import PatchSamples, PatchSampling
 from planar3d.training.samples import read_ahead
 
 SHAPE = (6, 16, 12)
@@ -97,10 +97,10 @@ def test_batches_are_read_ahead_from_mapped_files_with_targets_of_any_kind(tmp_p
     np.save(tmp_path / "image.npy", image.astype(np.float16))
     np.save(tmp_path / "labels.npy", labels)
     mapped = [np.load(tmp_path / name, mmap_mode="r") for name in ("image.npy", "labels.npy")]
-    regions = TARGETS["regions"]()
+    regions, sampling = TARGETS["regions"](), PatchSampling(patches_per_epoch=5)
     shape = Patches(SHAPE, SHAPE).shape
-    samples = PatchSamples(mapped[:1], mapped[1:], shape, regions.encode, per_epoch=5, foreground_share=1.0)
-    batches = list(read_ahead(samples, samples.order(2), 2))
+    samples = PatchSamples(mapped[:1], mapped[1:], shape, regions.encode, foreground_share=1.0)
+    batches = list(read_ahead(samples, sampling.order(sampling.split(1, 0, 20, None)[0], 2, seed=0), 2))
     assert [list(numbers) for numbers, _, _ in batches] == [[10, 11], [12, 13], [14]]
     _, inputs, targets = batches[0]
     assert inputs.shape == (2, *SHAPE, 2) and inputs.dtype == np.float32

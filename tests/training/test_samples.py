@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from samples_of import split
 
 from planar3d.recipes import PAPER, RELEASED
 from planar3d.scans.windows import cut_windows
-from planar3d.training.samples import ScanSamples, Windows, epoch_order, read_ahead, training_and_validation
+from planar3d.training.samples import ScanSamples, Windows, read_ahead
 
 SMALL = PAPER.changed(size=64)
 
@@ -41,13 +42,13 @@ def test_a_volume_is_read_where_a_window_needs_it_and_no_more():
 
 
 def test_the_paper_validates_on_the_last_scan():
-    training, validation = training_and_validation(11, 1, 256, PAPER)
+    training, validation = split(11, 1, 256, PAPER)
     assert (len(training), len(validation)) == (11 * 31, 31)
     assert training.max() < validation.min()
 
 
 def test_the_release_validates_on_every_12th_window():
-    training, validation = training_and_validation(11, 1, 256, RELEASED)
+    training, validation = split(11, 1, 256, RELEASED)
     assert (len(training), len(validation)) == (351, 32)
     np.testing.assert_array_equal(validation, np.arange(0, 383, 12))
 
@@ -55,10 +56,10 @@ def test_the_release_validates_on_every_12th_window():
 def test_the_paper_shuffles_once_and_the_release_every_epoch():
     numbers = np.arange(50)
     for recipe, same in ((PAPER, True), (RELEASED, False)):
-        first, second = (epoch_order(numbers, epoch, recipe) for epoch in (0, 1))
+        first, second = (recipe.training.samples.order(numbers, epoch, recipe.seed) for epoch in (0, 1))
         assert np.array_equal(first, second) == same
         assert sorted(first) == list(numbers) and not np.array_equal(first, numbers)
-        np.testing.assert_array_equal(first, epoch_order(numbers, 0, recipe))
+        np.testing.assert_array_equal(first, recipe.training.samples.order(numbers, 0, recipe.seed))
 
 
 def test_inputs_and_targets_belong_together():

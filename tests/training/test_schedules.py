@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from planar3d.training.optimizers import OPTIMIZERS
+from planar3d.training.optimizer_settings import OPTIMIZERS
 from planar3d.training.schedules import SCHEDULES, Cosine, Exponential, InverseDecay, Plateau, PlateauState
 
 EPOCHS, EPOCH_STEPS = 90, 3
@@ -22,7 +22,7 @@ def rates(schedule, rate, steps=EPOCHS * EPOCH_STEPS):
 def test_inverse_decay_is_kolarik_s_and_constant_without_any():
     found = rates(InverseDecay(decay=0.01), 5e-5)
     np.testing.assert_allclose(found, [5e-5 / (1 + 0.01 * step) for step in range(len(found))], rtol=1e-6)
-    assert set(rates(InverseDecay(), 0.5)) == {0.5}
+    assert set(rates(InverseDecay(decay=0), 0.5)) == {0.5}
 
 
 def test_constant_then_cosine_is_messaoudi_s_at_every_epoch():
@@ -77,7 +77,7 @@ def test_a_plateau_is_keras_own_and_goes_on_from_json(direction, factor, patienc
 def test_a_plateau_passes_over_epochs_without_a_value_and_reaches_the_optimizer_within_lookahead():
     optimizer, state = OPTIMIZERS["nadam"](lookahead_steps=6).make(0.1), None
     for value in (math.nan, 2.0, math.nan, 2.0, 1.0):
-        state = Plateau("loss", patience=2).after_epoch(optimizer, {"loss": value}, state)
+        state = Plateau("loss", plateau=2).after_epoch(optimizer, {"loss": value}, state)
     assert state == PlateauState(pytest.approx(0.01), 1.0, 0)
     assert float(optimizer.inner.learning_rate.numpy()) == pytest.approx(0.01)
 

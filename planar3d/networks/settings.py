@@ -1,0 +1,42 @@
+"""The networks' own arguments, as a recipe holds them, by the network's name."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from planar3d.sections import POSITIVE, Rule, Section
+
+_ODD = Rule(lambda v: v > 0 and v % 2 == 1, "an odd number of slices, at least 1, is needed")
+_FILTERS = Rule(lambda v: bool(v) and min(v) > 0, "numbers greater than 0 are needed, deepest level first")
+
+
+class Network(Section):
+    """Arguments of a network; every network has the weights that its encoder begins with."""
+
+    encoder_weights: str
+
+
+@dataclass(frozen=True)
+class PlanarResUNetSettings(Network):
+    """The planar 3D res-u-net (Kolarik 2020, section 3.4)."""
+
+    name = "planar-resunet"
+
+    encoder: str = "vgg16"  # one of networks/encoders.py
+    encoder_weights: str = "imagenet"  # or "none", or a file
+    encoder_range: Literal["unit", "imagenet"] = "unit"  # "imagenet": inputs and weights are brought together
+    encoder_depth: Annotated[int, _ODD] = 1  # slices of an encoder's kernel; 1 is planar, deeper ones average 2D
+    decoder_filters: Annotated[tuple[int, ...], _FILTERS] = (256, 128, 64, 32)  # of the decoder, deepest level first
+    bridge_filters: Annotated[int, POSITIVE] = 512  # of the convolutions between encoder and decoder
+
+
+@dataclass(frozen=True)
+class AlbuNetSettings(Network):
+    """AlbuNet3D, and AlbuNet2D without its layers along depth (Wacker 2019)."""
+
+    name = "albunet"
+
+    encoder_weights: str = "imagenet"  # or "none", or a file
+    depth_layers: bool = True  # the four convolutions that join slices
+
+
+NETWORKS: dict[str, type[Network]] = {made.name: made for made in (PlanarResUNetSettings, AlbuNetSettings)}

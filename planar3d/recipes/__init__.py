@@ -1,0 +1,30 @@
+"""Recipes by name: one file a paper. `PAPER` follows Kolarik 2020, `RELEASED` the authors' released code."""
+
+from pathlib import Path
+
+from planar3d.errors import RecipeError
+from planar3d.recipes.kolarik2020 import DEMO, PAPER, RELEASED
+from planar3d.recipes.modern import MODERN
+from planar3d.recipes.recipe import Recipe, read_recipe_file
+from planar3d.recipes.wacker2019 import WACKER2019_2D, WACKER2019_3D
+
+RECIPES = {recipe.name: recipe for recipe in (PAPER, RELEASED, MODERN, DEMO, WACKER2019_3D, WACKER2019_2D)}
+
+__all__ = ["DEMO", "MODERN", "PAPER", "RECIPES", "RELEASED", "Recipe", "find_recipe"]
+
+
+def find_recipe(name_or_file: str) -> Recipe:
+    """Find a recipe by its name, one of `RECIPES`, or read it from a JSON file.
+
+    A file that a person writes needs only its name and the fields that differ from the recipe of that name, or else
+    from `paper`. One that this package wrote says its format and means what it meant then.
+
+    Raises:
+        RecipeError: neither a name nor a file, or a file that is no recipe.
+    """
+    if name_or_file in RECIPES:
+        return RECIPES[name_or_file]
+    path = Path(name_or_file)
+    if not path.is_file():
+        raise RecipeError(f"Recipe {name_or_file!r} is neither a file nor one of: {', '.join(RECIPES)}.")
+    return read_recipe_file(path, RECIPES)

@@ -1,0 +1,75 @@
+"""Recipes of format 1, which were flat: what weights files and run folders of planar3d before sections hold."""
+
+import dataclasses
+from typing import Any, cast
+
+from planar3d.networks.settings import NETWORKS
+from planar3d.scans.preparation import PREPARATIONS
+from planar3d.scans.targets import Binary
+from planar3d.scans.tiles import DepthWindows
+from planar3d.sections import Content, UnknownFieldError, variant
+from planar3d.training.losses import BceMinusDice
+from planar3d.training.optimizer_settings import Adam
+from planar3d.training.schedules import SCHEDULES, InverseDecay
+from planar3d.training.settings import SAMPLINGS, Training
+
+_PREPARATIONS = {"cube": "sagittal-cube", "slices": "axial-slices"}
+# What a file means that lacks a field where that is not the section's value: what was done before there was the field.
+_MISSING = {
+    **{"grid": "cube", "sampling": "windows", "network": "planar-resunet", "schedule": "decay"},
+    "resampling": "scipy",
+}
+
+
+def upgraded(content: Content) -> Content:
+    """The sections of a flat recipe; fields that its choices do not use are left out.
+
+    Raises:
+        RecipeError: a field that format 1 did not have, or an unknown choice of a section.
+    """
+    fields: dict[str, Any] = {**_MISSING, **{name: value for name, value in content.items() if name != "format"}}
+    if unknown := sorted(map(str, fields.keys() - _known())):
+        raise UnknownFieldError("a recipe of format 1", unknown, sorted(_known()))
+    grid = fields["grid"]
+    prepared = variant(PREPARATIONS, _PREPARATIONS.get(grid, grid), "grid")
+    samples = variant(SAMPLINGS, fields["sampling"], "sampling")
+    network = variant(NETWORKS, fields["network"], "network")
+    schedule = variant(SCHEDULES, fields["schedule"], "schedule")
+    return {
+        "name": fields["name"],
+        "preparation": _section(prepared, fields),
+        "tiles": _section(DepthWindows, fields),
+        "network": _section(network, fields),
+        "targets": _section(Binary, fields),
+        "training": _section(Training, fields)
+        | {
+            "samples": _section(samples, fields),
+            "loss": _section(BceMinusDice, fields),
+            "optimizer": _section(Adam, fields),
+            "schedule": _section(schedule, fields),
+        },
+    }
+
+
+def _section(made: type[Any], fields: Content) -> Content:
+    named = {"name": made.name} if made.name else {}
+    return named | {name: fields[name] for name in _names(made) if name in fields}
+
+
+def _names(made: type[Any]) -> set[str]:
+    return {field.name for field in dataclasses.fields(cast(Any, made))} - {"samples", "loss", "optimizer", "schedule"}
+
+
+def _known() -> set[str]:
+    sections = (
+        *PREPARATIONS.values(),
+        DepthWindows,
+        *NETWORKS.values(),
+        Binary,
+        Training,
+        BceMinusDice,
+        Adam,
+        InverseDecay,
+        *SAMPLINGS.values(),
+    )
+    return {"name", "grid", "sampling", "network", "schedule"}.union(*map(_names, sections))

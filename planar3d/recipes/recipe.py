@@ -1,0 +1,180 @@
+"""A recipe: every choice of an experiment in one place, to and from JSON."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from planar3d.errors import RecipeError
+from planar3d.networks.settings import NETWORKS, Network, PlanarResUNetSettings
+from planar3d.recipes.format_1 import upgraded
+from planar3d.scans.labels import Targets
+from planar3d.scans.preparation import PREPARATIONS, Preparation, SagittalCube
+from planar3d.scans.targets import TARGETS, Binary
+from planar3d.scans.tiles import TILES, DepthWindows, Lengths, Tiles
+from planar3d.sections import Content, Section, UnknownFieldError, choose, places, section, variants_with
+from planar3d.training.samples import shape_seen
+from planar3d.training.settings import Training
+
+Shape = tuple[int | None, int | None, int | None, int]
+
+FORMAT = 2  # that recipes are written in
+
+# What a field is called now that a recipe of format 1 had.
+_FORMER = {"grid": "preparation=sagittal-cube or axial-slices", "sampling": "samples=windows or crops"}
+
+
+@dataclass(frozen=True)
+class Recipe(Section):
+    """Every choice that changes a result, from preparation to threshold, in sections.
+
+    A field of a section can be read and changed by its name alone where one section has it: `recipe.epochs` is
+    `recipe.training.epochs`.
+
+    Raises:
+        RecipeError: a field holds a value that is not among its choices or out of its range.
+    """
+
+    name: str  # type: ignore[misc]  # of the recipe
+    preparation: Preparation = section(SagittalCube(), PREPARATIONS)  # which grid and grey levels the network sees
+    tiles: Tiles = section(DepthWindows(), TILES)  # which part of a scan it sees at once
+    network: Network = section(PlanarResUNetSettings(), NETWORKS)  # which network
+    targets: Targets = section(Binary(), TARGETS)  # what its output means
+    training: Training = section(Training())  # how it is trained
+
+    def check(self) -> None:
+        """Refuse sections that do not go together."""
+        self.training.samples.check_preparation(self.preparation)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in {path[-1] for path in places(Recipe, self.to_json())}:
+            raise AttributeError(f"A recipe has no field {name!r}.")
+        value: Any = self
+        for part in self._place(name, self.to_json()):
+            value = getattr(value, part)
+        return value
+
+    @property
+    def slices(self) -> int:
+        """Slices that the network sees of a scan; where scans differ, of a head of 150 mm."""
+        return self.preparation.slices(self.tiles.depth)
+
+    @property
+    def window(self) -> Shape:
+        """(depth, rows, cols, channels) of what the network sees at once when it predicts; None where scans differ."""
+        return self._shape(shape_seen(self.tiles, self.preparation))
+
+    @property
+    def sample(self) -> Shape:
+        """(depth, rows, cols, channels) of what the network sees at once in training; None where scans differ."""
+        return self._shape(self.training.samples.shape(self.tiles, self.preparation))
+
+    def _shape(self, lengths: Lengths) -> Shape:
+        depth, rows, cols = (length or None for length in lengths)
+        return depth, rows, cols, self.preparation.channels
+
+    def changed(self, **fields: Any) -> "Recipe":
+        """Return the recipe with some fields changed; unknown ones are a `RecipeError` that lists the fields.
+
+        A field is named alone or with its sections, `training.samples.crop`; a section takes the name of a variant,
+        which keeps the fields that both have, or an object.
+        """
+        content = self.to_json()
+        # Variants first, as they say which fields there are.
+        for sections in (True, False):
+            for name, value in fields.items():
+                path = self._place(name, content, missing=sections)
+                if path and isinstance(_at(content, path), dict) == sections:
+                    choose(Recipe, content, path, value)
+        return _made(content, f"Recipe {self.name!r}")
+
+    def with_settings(self, settings: list[str]) -> "Recipe":
+        """Return the recipe with `field=value` texts applied, as `--set` gives them."""
+        fields = {}
+        for setting in settings:
+            name, equals, text = setting.partition("=")
+            if not equals:
+                raise RecipeError(f"--set {setting}: 'field=value' is needed, e.g. --set epochs=8.")
+            fields[name.strip()] = text.strip()
+        return self.changed(**fields)
+
+    def to_json(self) -> Content:
+        """The recipe as plain JSON values, with the number of their format."""
+        return {"format": FORMAT, **super().to_json()}
+
+    @classmethod
+    def from_json(cls, content: Any, source: str = "recipe") -> "Recipe":
+        """Read a recipe that `to_json` gave, now or in an earlier version; `source` names it in errors.
+
+        A field that is not there has the value of the recipe's format, never that of today's recipe of its name.
+        """
+        if not isinstance(content, dict) or "name" not in content:
+            raise RecipeError(f"{source} is not a recipe: a JSON object with at least 'name' is needed.")
+        number = content.get("format", 1)
+        if number == 1 and type(number) is int:
+            return _made(upgraded(content), f"{source}: Recipe {content['name']!r}")
+        if number != FORMAT or type(number) is not int:
+            raise RecipeError(
+                f"{source}: the recipe is of format {number!r}, and this version reads 1 and {FORMAT}. Update with "
+                "pip install -U planar3d."
+            )
+        return _made(content, f"{source}: Recipe {content['name']!r}")
+
+    def leaves(self) -> Content:
+        """Every field that is no section, by its path with dots."""
+        content = self.to_json()
+        found = {path: _at(content, path) for path in places(Recipe, content)}
+        return {".".join(path): value for path, value in found.items() if not isinstance(value, dict)}
+
+    def _place(self, name: str, content: Content, missing: bool = False) -> tuple[str, ...]:
+        """The path of a field that is named alone or with its sections; empty if it is `missing`, which may be."""
+        paths = list(places(Recipe, content))
+        found = [path for path in paths if ".".join(path) == name] or [path for path in paths if path[-1] == name]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise RecipeError(
+                f"{name} is a field of {' and of '.join('.'.join(path[:-1]) for path in found)}; say which."
+            )
+        if missing:
+            return ()
+        if name in _FORMER:
+            raise RecipeError(f"A recipe has no field {name!r} any more; set {_FORMER[name]}.")
+        others = [f"{field}={variant}" for field, variant in variants_with(Recipe, content, name)]
+        hint = f" ({' or '.join(others)} has it)" if others else ""
+        raise RecipeError(
+            f"A recipe has no field {name!r}{hint}; {self.name!r} has: {', '.join('.'.join(path) for path in paths)}."
+        )
+
+
+def _at(content: Any, path: tuple[str, ...]) -> Any:
+    for part in path:
+        content = content[part]
+    return content
+
+
+def _made(content: Content, source: str) -> Recipe:
+    try:
+        return Recipe.made({name: value for name, value in content.items() if name != "format"}, where="a recipe")
+    except UnknownFieldError:
+        raise
+    except RecipeError as error:
+        raise RecipeError(f"{source}: {error}") from None
+
+
+def read_recipe_file(path: Path, named: dict[str, Recipe]) -> Recipe:
+    """Read a recipe from a JSON file.
+
+    A file that a person writes needs only its name and the fields that differ from the recipe of that name, or else
+    from `paper`. One that this package wrote says its format and means what it meant then.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RecipeError(f"{path} is not a recipe: it is not JSON ({error}).") from None
+    if not isinstance(content, dict) or "name" not in content or "format" in content:
+        return Recipe.from_json(content, str(path))
+    try:
+        return named.get(str(content["name"]), named["paper"]).changed(**content)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from None

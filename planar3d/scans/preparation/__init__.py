@@ -1,0 +1,8 @@
+"""Preparations by name. A new one is a file with its class, and one line here."""
+
+from planar3d.scans.preparation.axial_slices import AxialSlices
+from planar3d.scans.preparation.interface import Preparation
+from planar3d.scans.preparation.non_zero_box import NonZeroBox
+from planar3d.scans.preparation.sagittal_cube import SagittalCube
+
+PREPARATIONS: dict[str, type[Preparation]] = {made.name: made for made in (SagittalCube, AxialSlices, NonZeroBox)}

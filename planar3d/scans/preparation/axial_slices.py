@@ -1,0 +1,133 @@
+"""Axial slices as they were acquired: the preparation of thick scans."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+
+from planar3d.errors import ScanError
+from planar3d.scans.geometry import Geometry, in_view
+from planar3d.scans.intensities import HEAD_LEVEL
+from planar3d.scans.nifti_header import MAXIMUM_VOXELS
+from planar3d.scans.preparation.grey_levels import EightBit, Turned
+from planar3d.scans.preparation.interface import Decode
+from planar3d.scans.preparation.prepared import Prepared
+from planar3d.scans.resample import RESAMPLINGS
+from planar3d.scans.volume import Scan
+from planar3d.sections import POSITIVE
+
+_HEAD_MM = 150.0
+_HEAD_SHARE = 0.002  # of a slice; about a square centimetre, which holds no lesion
+
+
+@dataclass(frozen=True)
+class AxialSlices(EightBit):
+    """Axial slices as they were acquired, resampled within their plane to `pixel_mm` and cut or padded to size².
+
+    Slices much closer than `slice_mm` are averaged with their neighbours to about that thickness, where grey levels
+    tell the head from air.
+    """
+
+    name = "axial-slices"
+    view = "SPL"
+    same_slices = False
+
+    pixel_mm: Annotated[float, POSITIVE] = 0.9  # of rows and columns
+    slice_mm: Annotated[float, POSITIVE] = 6.5  # closer slices are interleaved into stacks of about this distance
+
+    def prepare(self, scans: Mapping[str, Scan]) -> Prepared:
+        """Turn, center on the head, average, resample, and make grey levels."""
+        scan = scans[self.image]
+        raw, limits = self.raw(scan)
+        geometry, levels = self.geometry(scan.header.copy()), self.levels
+        if math.prod(geometry.resampled) > MAXIMUM_VOXELS:
+            raise ScanError(
+                f"{scan.path or 'The scan'} would have {geometry.resampled} slices, rows and columns at "
+                f"{self.pixel_mm:g} mm; no head is as wide. Mend its header or convert it again."
+            )
+        turned = Turned(geometry.turned(raw), limits)
+        geometry = self.geometry(geometry.header, _center(turned.shown > turned.air))
+        values, to_levels = levels.made(turned)
+        slab = (self._number(geometry) - 1) // 2 * 2 + 1
+        if levels.tell_air and slab > 1:
+            values = ndimage.uniform_filter1d(values, slab, axis=0, mode="nearest")
+        laid = geometry.laid(values, self.spline_order, RESAMPLINGS[self.resampling])
+        return Prepared(to_levels(laid), geometry)
+
+    def slices(self, depth: int) -> int:
+        """Those of a head of 150 mm."""
+        return max(depth, round(_HEAD_MM / self.slice_mm))
+
+    def stacks(self, prepared: Prepared, depth: int) -> list[slice]:
+        """Interleaved stacks of about `slice_mm`.
+
+        Slices beyond the head, where grey levels tell it from air, are in no stack, unless one would be shorter than a
+        window without them.
+        """
+        count, first, end = self._number(prepared.geometry), 0, len(prepared.voxels)
+        if self.levels.tell_air:
+            first, end = _head_slices(prepared.voxels, at_least=count * depth)
+        return [slice(first + number, end, count) for number in range(count)]
+
+    def native(self, probabilities: np.ndarray, prepared: Prepared, decode: Decode) -> Scan:
+        """Restored and then decoded, which keeps outlines smooth."""
+        volumes = probabilities[..., None] if probabilities.ndim == 3 else probabilities
+        restored = [prepared.restore(volumes[..., channel]) for channel in range(volumes.shape[-1])]
+        whole = np.stack([scan.voxels for scan in restored], axis=-1) if len(restored) > 1 else restored[0].voxels
+        return Scan(decode(whole, restored[0].affine), restored[0].header)
+
+    def grid(self, plane: str) -> str:
+        """The plane, and the distance of stacks."""
+        return (
+            f"{plane} slices resampled to {self.size} × {self.size} pixels of {self.pixel_mm:g} mm; slices closer than "
+            f"{self.slice_mm:g} mm are interleaved into stacks of about that distance"
+        )
+
+    def label(self) -> str:
+        """256²."""
+        return f"slices of {self.size}²"
+
+    def geometry(self, header: nib.Nifti1Header, center: list[float] | None = None) -> Geometry:
+        """Where the slices lie: the middle of the plane is the head's center, (slices, rows, cols) in native voxels."""
+        native, mm = in_view(header, self.view)
+        rows, cols = (max(1, round(n * d / self.pixel_mm)) for n, d in zip(native[1:], mm[1:], strict=True))
+        resampled = (native[0], rows, cols)
+        # A plane that is larger than the grid loses its margins, of which those that are far from the head are best.
+        middle = [(n - 1) / 2 for n in native] if center is None else center
+        offset = [0]
+        for length, before, at in zip(resampled[1:], native[1:], middle[1:], strict=True):
+            surplus = length - self.size
+            around = round(at * length / before - self.size / 2)
+            offset.append(min(max(around, 0), surplus) if surplus > 0 else surplus // 2)
+        return Geometry(header, self.view, resampled, (native[0], self.size, self.size), tuple(offset))
+
+    def _number(self, geometry: Geometry) -> int:
+        """How many stacks; a thin slab has fewer slices than would make as many."""
+        return min(max(1, round(self.slice_mm / geometry.spacing[0])), geometry.prepared[0])
+
+
+def _center(head: np.ndarray) -> list[float] | None:
+    """The center of mass of a mask, (slices, rows, cols) in voxels; None if it is empty.
+
+    By counts along each axis: `ndimage.center_of_mass` takes eight bytes a voxel, several times over.
+    """
+    if not head.any():
+        return None
+    counts = [np.count_nonzero(head, axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
+    return [float(np.average(np.arange(len(count)), weights=count)) for count in counts]
+
+
+def _head_slices(voxels: np.ndarray, at_least: int) -> tuple[int, int]:
+    """The first slice with a part of the head, and the one after the last; more around them if they are too few."""
+    shares = np.count_nonzero(voxels > HEAD_LEVEL, axis=(1, 2)) / voxels[0].size
+    found = np.flatnonzero(shares > _HEAD_SHARE)
+    if not len(found):
+        return 0, len(voxels)
+    first, end = int(found[0]), int(found[-1]) + 1
+    missing = max(0, at_least - (end - first))
+    first = max(0, min(first - missing // 2, len(voxels) - at_least))
+    return first, min(len(voxels), max(end, first + at_least))

@@ -1,0 +1,120 @@
+"""Preparations to 8 bit, as the paper's: how grey levels are made, and what these preparations have in common."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+import numpy as np
+
+from planar3d.scans.intensities import (
+    MEDIAN_LEVEL,
+    head_median,
+    head_threshold,
+    through_float16,
+    to_8_bit,
+    to_8_bit_by_median,
+    to_16_bit_range,
+    unstandardized,
+)
+from planar3d.scans.preparation.interface import PLANES, Preparation, in_words
+from planar3d.scans.volume import Scan
+from planar3d.scans.windows import INPUT_SCALE, network_input
+from planar3d.sections import MULTIPLE_OF_16, POSITIVE, Rule
+
+
+class Turned:
+    """Raw values (slices, rows, cols) of a view, with the least and greatest of the scan."""
+
+    def __init__(self, voxels: np.ndarray, limits: tuple[float, float]) -> None:
+        self.voxels, self.limits = voxels, limits
+
+    @cached_property
+    def shown(self) -> np.ndarray:
+        """The values as if the scan had not been standardized."""
+        return unstandardized(self.voxels)
+
+    @cached_property
+    def air(self) -> float:
+        """The value that tells the head from air."""
+        return head_threshold(self.shown)
+
+
+class GreyLevels(NamedTuple):
+    """How grey levels are made: in words, what is resampled and the way from there to 8 bit, and if air is known."""
+
+    words: str
+    made: Callable[[Turned], tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]]
+    tell_air: bool
+
+
+def _by_median(turned: Turned) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    median = head_median(turned.shown, turned.air)
+    return np.ascontiguousarray(turned.shown, dtype=np.float32), partial(to_8_bit_by_median, median=median)
+
+
+GREY_LEVELS = {
+    "min-max": GreyLevels(
+        "the least and greatest value of the scan become 0 and 255",
+        lambda turned: (to_16_bit_range(turned.voxels, *turned.limits), to_8_bit),
+        tell_air=False,
+    ),
+    "median": GreyLevels(f"the median of the head becomes {MEDIAN_LEVEL:g} of 255", _by_median, tell_air=True),
+}
+
+
+@dataclass(frozen=True)
+class EightBit(Preparation):
+    """8-bit grey levels of one image, repeated for the channels."""
+
+    view: ClassVar[str]  # directions in which slices, rows and columns run
+
+    size: Annotated[int, MULTIPLE_OF_16] = 256  # voxels along rows and columns, of a cube along slices as well
+    spline_order: Annotated[int, Rule(lambda v: 0 <= v <= 5, "splines have an order from 0 to 5")] = 2  # of resampling
+    grey_levels: Literal["min-max", "median"] = "min-max"  # "median": that of the head becomes a fixed grey level
+    raw_values: Literal["float32", "float16"] = "float32"  # the release stores raw values as float16
+    resampling: Literal["matrix", "scipy"] = "matrix"  # "matrix": fast, at most a grey level from scipy's
+    image: str = "flair"  # of a case, by name
+    channels: Annotated[int, POSITIVE] = 3  # the grey levels are repeated for
+
+    air = 0.0
+
+    @property
+    def images(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The one image."""
+        return (self.image,)
+
+    def as_input(self, voxels: np.ndarray) -> np.ndarray:
+        """Grey levels from -1 to 1, the same in every channel."""
+        return network_input(voxels, self.channels)
+
+    @property
+    def plane(self) -> tuple[int, int]:  # type: ignore[override]
+        """Rows and columns of a prepared scan."""
+        return self.size, self.size
+
+    @property
+    def levels(self) -> GreyLevels:
+        """How grey levels are made."""
+        return GREY_LEVELS[self.grey_levels]
+
+    def raw(self, scan: Scan) -> tuple[np.ndarray, tuple[float, float]]:
+        """Values and their limits, through float16 where the recipe asks for it."""
+        if self.raw_values == "float32":
+            return scan.voxels, scan.limits
+        raw = through_float16(scan.voxels, scan.path)
+        return raw, (raw.min(), raw.max())
+
+    def describe(self) -> dict[str, str]:
+        """What a network sees of a scan, in words: `slices` (their directions), `grid`, `grey_levels`, `values`."""
+        return {
+            "slices": in_words(self.view),
+            "grid": self.grid(PLANES[self.view[0]]),
+            "grey_levels": self.levels.words,
+            "values": f"8 bit / {INPUT_SCALE} - 1, float32, the one modality in every channel",
+        }
+
+    @abstractmethod
+    def grid(self, plane: str) -> str:
+        """The grid in words."""

@@ -1,0 +1,74 @@
+"""A prepared scan: what the network sees of it, and the way back to the native grid; kept in a folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from planar3d.errors import RunError
+from planar3d.files import read_json, write_json, written_beside
+from planar3d.scans.geometry import Geometry
+from planar3d.scans.volume import Scan, on_grid_of
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the network sees of a scan.
+
+    Attributes:
+        voxels: uint8 (slices, rows, cols) of the prepared grid, or float (slices, rows, cols, images).
+        geometry: the native grid, and where the prepared one lies.
+    """
+
+    voxels: np.ndarray
+    geometry: Geometry
+
+    def align(self, mask: Scan) -> np.ndarray:
+        """Bring labels of the scan, stored in any orientation, to the prepared grid: uint8 (slices, rows, cols).
+
+        Raises:
+            ScanError: the mask is on another grid than the scan.
+        """
+        mask = on_grid_of(Scan(np.broadcast_to(np.uint8(0), self.geometry.shape), self.geometry.header), mask)
+        turned = self.geometry.turned(mask.voxels)
+        # uint8 straight from the nearest neighbour: the release scales masks to 255 and back, to the same effect.
+        return self.geometry.laid(turned.astype(np.uint8, copy=False), order=0)
+
+    def restore(self, volume: np.ndarray) -> Scan:
+        """Bring probabilities or a mask from the prepared grid back to the native one.
+
+        Args:
+            volume: (slices, rows, cols) of the prepared grid; float is interpolated linearly, uint8 and bool by the
+                nearest voxel.
+
+        Returns:
+            A scan of the input's shape, affine, codes and zooms; float32, or uint8 for masks. What lies outside the
+            prepared grid is zero.
+        """
+        volume = np.asarray(volume)
+        if volume.shape != self.voxels.shape[:3]:
+            raise ValueError(f"The volume has shape {volume.shape}, the prepared scan {self.voxels.shape[:3]}.")
+        if volume.dtype.kind == "f":
+            volume, order = volume.astype(np.float32, copy=False), 1
+        else:
+            volume, order = volume.astype(np.uint8, copy=False), 0
+        return Scan(self.geometry.back(volume, order), self.geometry.header)
+
+
+def save_prepared(folder: Path, prepared: Prepared, mask: np.ndarray | None) -> None:
+    """Write voxels.npy, mask.npy (if given) and, last, geometry.json, whose presence says that all is there."""
+    for name, array in (("voxels.npy", prepared.voxels), ("mask.npy", mask)):
+        if array is not None:
+            with written_beside(folder / name) as temporary:
+                np.save(temporary, array)
+    write_json(folder / "geometry.json", prepared.geometry.to_json())
+
+
+def load_prepared(folder: Path) -> tuple[Prepared, np.ndarray | None]:
+    """Open what `save_prepared` wrote, memory-mapped: nothing is read before it is used."""
+    if not (folder / "geometry.json").is_file():
+        raise RunError(f"{folder} holds no prepared scan. Prepare it first, with planar3d prepare.")
+    mask = folder / "mask.npy"
+    voxels = np.load(folder / "voxels.npy", mmap_mode="r", allow_pickle=False)
+    geometry = Geometry.from_json(read_json(folder / "geometry.json"), voxels.shape)
+    return Prepared(voxels, geometry), np.load(mask, mmap_mode="r", allow_pickle=False) if mask.is_file() else None

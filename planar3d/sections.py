@@ -1,0 +1,208 @@
+"""Sections of a recipe: frozen dataclasses of plain values, checked when they are made, to and from JSON.
+
+A section that comes in variants is chosen by name from a table; which variant it is says what is done, and its fields
+say how.
+"""
+
+import dataclasses
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+
+from planar3d.errors import RecipeError
+
+Content = dict[str, Any]
+Table = Mapping[str, "type[Section]"]
+
+
+class UnknownFieldError(RecipeError):
+    """Fields that a recipe does not have, perhaps those of a later version."""
+
+    def __init__(self, where: str, unknown: list[str], known: list[str]) -> None:
+        super().__init__(f"{where} has no field {unknown[0]!r}; it has: {', '.join(known)}.")
+        self.unknown = unknown
+
+
+class Rule(NamedTuple):
+    """What a field must hold besides its type, and the sentence if it does not."""
+
+    holds: Callable[[Any], bool]
+    sentence: str
+
+
+POSITIVE = Rule(lambda v: v > 0, "it must be greater than 0")
+NOT_NEGATIVE = Rule(lambda v: v >= 0, "it must not be negative")
+SHARE = Rule(lambda v: 0 <= v <= 1, "a share from 0 to 1 is needed")
+MULTIPLE_OF_16 = Rule(
+    lambda v: v >= 16 and v % 16 == 0, "the network's four poolings need a multiple of 16, at least 16"
+)
+
+
+class Section:
+    """A part of a recipe. Subclasses are frozen dataclasses; `Annotated` with a `Rule` limits a field.
+
+    Raises:
+        RecipeError: a field holds a value that is not among its choices or out of its range.
+    """
+
+    name: ClassVar[str] = ""  # of a variant in its table
+
+    def __post_init__(self) -> None:
+        for name, kind in _kinds(type(self)).items():
+            object.__setattr__(self, name, _checked(name, kind, getattr(self, name)))
+        self.check()
+
+    def check(self) -> None:
+        """Raise a `RecipeError` where fields do not go together."""
+
+    def to_json(self) -> Content:
+        """The section as plain JSON values, a variant with its `name`."""
+        content: Content = {"name": self.name} if type(self).__dict__.get("name") else {}
+        for field in dataclasses.fields(typing.cast(Any, self)):
+            value = getattr(self, field.name)
+            content[field.name] = value.to_json() if isinstance(value, Section) else _plain(value)
+        return content
+
+    @classmethod
+    def made(cls, content: Any, table: Table | None = None, where: str = "recipe") -> Self:
+        """Make a section of JSON values; what they lack has the dataclass's value.
+
+        Args:
+            content: a mapping; of a variant with its `name`.
+            table: where the section is one of several, their names.
+            where: the place in the recipe, for errors.
+
+        Raises:
+            RecipeError: values that a recipe cannot have, or fields that it does not know.
+        """
+        content = _mapping(content, where)
+        chosen = variant(table, content.pop("name", ""), where) if table else cls
+        fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, chosen))}
+        if unknown := sorted(map(str, content.keys() - fields)):
+            raise UnknownFieldError(where, unknown, list(fields))
+        for name, value in content.items():
+            below = fields[name].metadata
+            if "table" in below:
+                content[name] = below["section"].made(value, below["table"], name)
+        return chosen(**content)
+
+
+def section(default: Any, table: Table | None = None) -> Any:
+    """A field that holds a section: `default`, or another of the table."""
+    return dataclasses.field(default=default, metadata={"section": type(default), "table": table})
+
+
+def variant(table: Table, name: Any, where: str) -> type[Any]:
+    """The section of that name in a table.
+
+    Raises:
+        RecipeError: an unknown name.
+    """
+    if not isinstance(name, str) or name not in table:
+        raise RecipeError(f"{where}={name!r} is unknown; choose one of: {', '.join(map(repr, table))}.")
+    return table[name]
+
+
+def places(made: type[Section], content: Content, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The paths of all fields of a section with this content, those that hold sections before their own fields."""
+    for field in dataclasses.fields(typing.cast(Any, made)):
+        path = (*at, field.name)
+        yield path
+        if "table" in field.metadata:
+            yield from places(_class_of(field, content[field.name]), content[field.name], path)
+
+
+def variants_with(made: type[Section], content: Content, name: str) -> Iterator[tuple[str, str]]:
+    """The sections, and the variants of theirs, that have a field of that name."""
+    for field in dataclasses.fields(typing.cast(Any, made)):
+        if "table" in field.metadata:
+            yield from variants_with(_class_of(field, content[field.name]), content[field.name], name)
+            for variant_name, other in (field.metadata["table"] or {}).items():
+                if name in {below.name for below in dataclasses.fields(typing.cast(Any, other))}:
+                    yield field.name, variant_name
+
+
+def choose(made: type[Section], content: Content, path: tuple[str, ...], value: Any) -> None:
+    """Change the field at a path, in place: another variant keeps the fields that both have."""
+    name, *below = path
+    field = next((field for field in dataclasses.fields(typing.cast(Any, made)) if field.name == name), None)
+    if field is None:
+        raise UnknownFieldError(
+            "a recipe", [name], [field.name for field in dataclasses.fields(typing.cast(Any, made))]
+        )
+    if "table" not in field.metadata:
+        content[name] = value
+    elif below:
+        choose(_class_of(field, content[name]), content[name], tuple(below), value)
+    elif isinstance(value, Section):
+        content[name] = value.to_json()
+    else:
+        table, given = field.metadata["table"], value
+        if table:
+            given = (
+                {"name": value} if isinstance(value, str) else {"name": content[name]["name"]} | _mapping(value, name)
+            )
+            defaults = variant(table, given.pop("name"), name)().to_json()
+            content[name] = defaults | {k: v for k, v in content[name].items() if k in defaults and k != "name"}
+        for inner, found in _mapping(given, name).items():
+            choose(_class_of(field, content[name]), content[name], (inner,), found)
+
+
+def _class_of(field: Any, content: Content) -> type[Any]:
+    table = field.metadata["table"]
+    return variant(table, content["name"], field.name) if table else field.metadata["section"]
+
+
+def _kinds(made: type[Section]) -> dict[str, Any]:
+    hints = typing.get_type_hints(made, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(typing.cast(Any, made))}
+
+
+def _checked(name: str, kind: Any, value: Any) -> Any:
+    """Bring a value, perhaps given as text, to its field's type and check its range."""
+    if typing.get_origin(kind) is not Annotated:
+        return _typed(name, kind, value)
+    kind, *rules = typing.get_args(kind)
+    value = _typed(name, kind, value)
+    for rule in rules:
+        if not rule.holds(value):
+            raise RecipeError(f"{name} is {value!r}, but {rule.sentence}.")
+    return value
+
+
+def _typed(name: str, kind: Any, value: Any) -> Any:
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        choices = typing.get_args(kind)
+        if value not in choices:
+            raise RecipeError(f"{name}={value!r} is unknown; choose one of: {', '.join(map(repr, choices))}.")
+        return value
+    if origin is tuple:
+        if not isinstance(value, str | list | tuple):
+            raise RecipeError(f"{name}={value!r}: a list of values is needed.")
+        items = value.split(",") if isinstance(value, str) else list(value)
+        items = [item.strip() if isinstance(item, str) else item for item in items]
+        return tuple(_checked(name, typing.get_args(kind)[0], item) for item in items if item != "")
+    if kind is bool and str(value).lower() in ("true", "false"):
+        return str(value).lower() == "true"
+    if kind not in (int, float, str, bool):
+        if not isinstance(value, Section):
+            raise RecipeError(f"{name}={value!r}: a section of a recipe is needed.")
+        return value
+    try:
+        number = None if kind is bool else kind(value)
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or (kind is int and number != float(value)) or (kind is float and number != number):
+        raise RecipeError(f"{name}={value!r}: a value of type {kind.__name__} is needed.")
+    return number
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _mapping(content: Any, where: str) -> Content:
+    if not isinstance(content, Mapping):
+        raise RecipeError(f"{where}={content!r}: a JSON object of its fields is needed.")
+    return dict(content)

@@ -1,0 +1,55 @@
+"""Optimizers by name, as a recipe has them."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from planar3d.sections import NOT_NEGATIVE, POSITIVE, SHARE, Section
+
+
+@dataclass(frozen=True)
+class Adam(Section):
+    """Adam (Kingma & Ba 2015), perhaps with Lookahead around it (Zhang et al. 2019)."""
+
+    name = "adam"
+
+    beta_1: Annotated[float, SHARE] = 0.9  # that the mean of gradients keeps at a step
+    beta_2: Annotated[float, SHARE] = 0.999  # that the mean of squared gradients keeps
+    epsilon: Annotated[float, POSITIVE] = 1e-7  # the default of Keras
+    clip_norm: Annotated[float, NOT_NEGATIVE] = 0.0  # largest norm of all gradients together; 0 does not clip
+    lookahead_steps: Annotated[int, NOT_NEGATIVE] = 0  # of the fast weights, between two of the slow ones; 0: none
+    lookahead_share: Annotated[float, SHARE] = 0.5  # of the way to the fast weights that the slow ones go
+
+    def make(self, learning_rate: Any) -> Any:
+        """The optimizer of Keras, for a rate or a schedule of Keras."""
+        from planar3d.training.optimizers import Lookahead
+
+        fast = self._fast(learning_rate, self.clip_norm or None)
+        return Lookahead(fast, self.lookahead_steps, self.lookahead_share) if self.lookahead_steps else fast
+
+    def _fast(self, learning_rate: Any, clip_norm: float | None) -> Any:
+        import keras
+
+        betas = {"beta_1": self.beta_1, "beta_2": self.beta_2}
+        return keras.optimizers.Adam(learning_rate, **betas, epsilon=self.epsilon, global_clipnorm=clip_norm)
+
+
+@dataclass(frozen=True)
+class Nadam(Adam):
+    """Adam with Nesterov's momentum μ = β₁ (1 - ½ · 0.96^(t · `momentum_decay`)) at step t from 1 (Dozat 2016).
+
+    With `momentum_decay=1` it is Keras' own, whose momentum warms up 250 times faster; the code of Messaoudi 2023 has
+    `gradient_share="beta_1"` and an epsilon of 1e-5.
+    """
+
+    name = "nadam"
+
+    momentum_decay: Annotated[float, POSITIVE] = 0.004  # of the momentum's warm-up; 1 is Keras' own
+    gradient_share: Literal["momentum", "beta_1"] = "momentum"  # of a gradient in its own step: 1 - μ, or 1 - β₁
+
+    def _fast(self, learning_rate: Any, clip_norm: float | None) -> Any:
+        from planar3d.training.optimizers import NesterovAdam
+
+        return NesterovAdam(learning_rate, self, clip_norm)
+
+
+OPTIMIZERS: dict[str, type[Adam]] = {made.name: made for made in (Adam, Nadam)}

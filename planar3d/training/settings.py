@@ -1,0 +1,41 @@
+"""How a network is trained (Kolarik 2020, section 3.5)."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from planar3d.errors import RecipeError
+from planar3d.sections import NOT_NEGATIVE, POSITIVE, Rule, Section, section
+from planar3d.training.crops import CropSampling
+from planar3d.training.losses import LOSSES, BceMinusDice, Loss
+from planar3d.training.optimizer_settings import OPTIMIZERS, Adam
+from planar3d.training.patches import PatchSampling
+from planar3d.training.samples import Sampling, WindowSampling
+from planar3d.training.schedules import SCHEDULES, InverseDecay, Schedule
+
+SAMPLINGS: dict[str, type[Sampling]] = {made.name: made for made in (WindowSampling, CropSampling, PatchSampling)}
+_PROBABILITY = Rule(lambda v: 0 < v < 1, "a probability greater than 0 and less than 1 is needed")
+
+
+@dataclass(frozen=True)
+class Training(Section):
+    """Samples, loss, optimizer, schedule, and when training stops."""
+
+    samples: Sampling = section(WindowSampling(), SAMPLINGS)  # what a step sees
+    loss: Loss = section(BceMinusDice(), LOSSES)  # what a step lowers
+    frozen: tuple[str, ...] = ("encoder",)  # groups "encoder", "bridge", "decoder", or names of layers
+    output_prior: Annotated[float, _PROBABILITY] = 0.5  # of every voxel, in an untrained network
+    unit_variance: tuple[str, ...] = ()  # groups whose random layers are scaled to outputs of variance 1, in turn
+    optimizer: Adam = section(Adam(), OPTIMIZERS)  # how a gradient changes the weights
+    learning_rate: Annotated[float, POSITIVE] = 5e-5  # the highest
+    schedule: Schedule = section(InverseDecay(), SCHEDULES)  # how the learning rate changes
+    batch_size: Annotated[int, POSITIVE] = 2  # windows, or crops, of a step
+    epochs: Annotated[int, POSITIVE] = 100  # at most
+    patience: Annotated[int, NOT_NEGATIVE] = 40  # epochs without a better `monitor` before it stops; 0: never
+    monitor: Literal["val_loss", "val_dice", "last"] = "val_loss"  # what the kept weights are best at, or the last
+    precision: Literal["float32", "bf16", "float16"] = "float32"  # that the network computes in
+    seed: Annotated[int, NOT_NEGATIVE] = 0  # of random weights, order, crops and augmentation
+
+    def check(self) -> None:
+        """Refuse to watch what no sample validates."""
+        if not self.samples.validates and self.monitor != "last":
+            raise RecipeError(f"no scan validates, which leaves no {self.monitor}; set monitor='last', or validate.")

@@ -1,0 +1,103 @@
+"""The box of the brain holds all that is not zero, standardized image by image, and the way back is exact."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from planar3d.errors import ScanError
+from planar3d.recipes import WACKER2019_3D
+from planar3d.scans.case import read_images
+from planar3d.scans.preparation import NonZeroBox
+from planar3d.scans.prepare import prepare
+from planar3d.scans.volume import Scan
+
+AFFINES = [np.diag([-1.0, -1.0, 1.0, 1.0]), np.array([[0, 0, 2.0, 5], [-1, 0, 0, 9], [0, 1.5, 0, -4], [0, 0, 0, 1]])]
+BOX = NonZeroBox(images=("t1", "t2"))
+
+
+def _scan(voxels, affine=AFFINES[0], path=None):
+    return Scan(voxels, nib.Nifti1Image(voxels, affine).header, path)
+
+
+def _brain(seed=0, shape=(12, 14, 10)):
+    rng = np.random.default_rng(seed)
+    volumes = [np.zeros(shape, np.float32) for _ in range(2)]
+    volumes[0][2:8, 3:12, 1:7] = rng.integers(10, 900, (6, 9, 6))
+    volumes[1][3:9, 3:11, 2:9] = rng.integers(-50, 40, (6, 8, 7))  # values of 0 may be in a brain
+    return volumes
+
+
+@pytest.mark.parametrize("affine", AFFINES)
+def test_the_box_is_that_of_the_union_and_each_image_has_mean_0_and_deviation_1_within(affine):
+    volumes = _brain()
+    prepared = BOX.prepare({name: _scan(v, affine) for name, v in zip(BOX.images, volumes, strict=True)})
+    brain = (volumes[0] != 0) | (volumes[1] != 0)
+    assert sorted(prepared.voxels.shape[:3]) == sorted((7, 9, 8)) and prepared.voxels.shape[3] == 2
+    for channel, volume in enumerate(volumes):
+        expected = np.zeros(volume.shape)
+        expected[brain] = (volume[brain] - volume[brain].mean()) / (volume[brain].std() + 1e-8)
+        back = prepared.restore(prepared.voxels[..., channel])
+        np.testing.assert_allclose(back.voxels, expected, atol=1e-6)
+        np.testing.assert_array_equal(back.affine, affine)
+
+
+@pytest.mark.parametrize("affine", AFFINES)
+def test_labels_go_into_the_box_and_back_unchanged(affine):
+    volumes = _brain()
+    scans = {name: _scan(v, affine) for name, v in zip(BOX.images, volumes, strict=True)}
+    prepared = BOX.prepare(scans)
+    labels = np.zeros(volumes[0].shape, np.uint8)
+    labels[3:6, 4:9, 2:6] = np.random.default_rng(1).integers(0, 5, (3, 5, 4))
+    aligned = prepared.align(_scan(labels, affine))
+    assert aligned.shape == prepared.voxels.shape[:3] and set(np.unique(aligned)) == set(np.unique(labels))
+    np.testing.assert_array_equal(prepared.restore(aligned).voxels, labels)
+    # Probabilities of classes come back as labels, by the targets.
+    targets = WACKER2019_3D.targets
+    found = BOX.native(targets.encode(aligned).astype(np.float32), prepared, targets.decode)
+    np.testing.assert_array_equal(found.voxels, np.where(labels == 3, 0, labels))
+
+
+def test_the_slices_run_as_the_card_says():
+    z, _, x = np.meshgrid(*map(np.arange, (10, 14, 12)), indexing="ij")
+    stored = {"t1": x.T + 1.0, "t2": z.T + 1.0}  # (i, j, k) of LPS: i runs to the left, k to superior
+    prepared = BOX.prepare({name: _scan(v.astype(np.float32)) for name, v in stored.items()})
+    assert (
+        BOX.describe()["slices"] == "axial, from inferior to superior; rows from anterior to posterior; cols from "
+        "right to left"
+    )
+    assert (np.diff(prepared.voxels[..., 0], axis=2) > 0).all() and (np.diff(prepared.voxels[..., 1], axis=0) > 0).all()
+
+
+def test_half_precision_is_stored_where_it_is_asked_for():
+    scans = {name: _scan(v) for name, v in zip(BOX.images, _brain(), strict=True)}
+    half = NonZeroBox(images=BOX.images, stored="float16").prepare(scans)
+    assert half.voxels.dtype == np.float16 and BOX.as_input(half.voxels).dtype == np.float32
+    np.testing.assert_allclose(half.voxels, BOX.prepare(scans).voxels, atol=2e-3)
+
+
+def test_images_that_cannot_be_standardized_are_refused():
+    empty = np.zeros((4, 4, 4), np.float32)
+    with pytest.raises(ScanError, match="is zero everywhere, and so are its other images"):
+        BOX.prepare({"t1": _scan(empty), "t2": _scan(empty)})
+    flat = empty.copy()
+    flat[1:3] = 7
+    other = flat.copy()
+    other[1, 1, 1] = 3
+    with pytest.raises(ScanError, match="the same value everywhere in the brain"):
+        BOX.prepare({"t1": _scan(other), "t2": _scan(flat)})
+
+
+def test_missing_images_and_other_grids_are_named(tmp_path):
+    scans = dict(zip(("t1", "t2"), map(_scan, _brain()), strict=True))
+    with pytest.raises(ScanError, match=r"takes the images flair, t1ce, t2, and flair, t1ce is missing; given: t1, t2"):
+        prepare(scans, WACKER2019_3D)
+    paths = {name: tmp_path / f"{name}.nii.gz" for name in scans}
+    for name, scan in scans.items():
+        scan.save(paths[name])
+    turned = nib.as_closest_canonical(nib.load(paths["t2"]))
+    nib.save(turned, paths["t2"])
+    read = read_images(paths)
+    np.testing.assert_array_equal(read["t2"].voxels, scans["t2"].voxels)  # stored otherwise, laid onto the first
+    _scan(np.ones((5, 5, 5), np.float32) * np.arange(5)).save(paths["t2"])
+    with pytest.raises(ScanError, match="on one grid"):
+        read_images(paths)
