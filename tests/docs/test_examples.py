@@ -1,6 +1,7 @@
 """What the documentation tells readers to type: commands that the app takes, Python that names what is there."""
 
 import ast
+import csv
 import importlib
 import inspect
 import re
@@ -8,6 +9,8 @@ import runpy
 import shlex
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 import typer
 
@@ -56,9 +59,7 @@ def test_a_command_line_is_one_that_the_app_takes(line):
         return
     command, arguments = command_of(words)
     params = command.make_context(command.name, arguments).params
-    find_recipe("paper").with_settings(list(params.get("settings") or []))
-    if params.get("recipe"):
-        find_recipe(params["recipe"])
+    find_recipe(params.get("recipe") or "paper").with_settings(list(params.get("settings") or []))
 
 
 def test_options_in_the_text_exist():
@@ -90,3 +91,39 @@ def test_relative_links_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)#\s]+)", text):
         target = (page.parent / link).resolve()
         assert "://" in link or target.exists() or target in MADE_BY_THE_BUILD, f"{page}: {link}"
+
+
+def test_the_system_of_the_how_to_trains_is_scored_and_segments(tmp_path):
+    """The program of the page as it stands, on two small cases."""
+    (program,) = blocks(ROOT / "docs/how-to/add-a-system.md", "python")
+    assert len(program.splitlines()) < 100
+    page = tmp_path / "program.py"
+    page.write_text(program)
+    rng = np.random.default_rng(0)
+    rows = ["id,image:t1,image:t2,labels"]
+    for case in ("p01", "p02", "p03", "p04"):
+        labels = rng.integers(0, 4, (5, 6, 4)).repeat(4, 0).repeat(4, 1).repeat(4, 2).astype(np.uint8)
+        images = {"t1": 100 * labels, "t2": 900 - 200.0 * labels}
+        for name, volume in (*images.items(), ("labels", labels)):
+            noisy = volume if name == "labels" else volume + rng.normal(0, 5, volume.shape)
+            kind = np.uint8 if name == "labels" else np.float32
+            nib.save(
+                nib.Nifti1Image(noisy.astype(kind), np.diag([-1.0, -1, 1.5, 1])), tmp_path / f"{case}_{name}.nii.gz"
+            )
+        rows.append(f"{case},{case}_t1.nii.gz,{case}_t2.nii.gz,{case}_labels.nii.gz")
+    (tmp_path / "cases.csv").write_text("\n".join(rows))
+    names = runpy.run_path(str(page))
+    recipe = names["RECIPE"].changed(epochs=5, patches_per_epoch=16, filters=4, learning_rate=1e-2)
+    try:
+        found = names["main"](tmp_path / "cases.csv", tmp_path / "run", recipe)
+    finally:
+        for table in (names["NETWORKS"], names["ARCHITECTURES"]):
+            table.pop("small-unet", None)
+    reference = np.asarray(nib.load(tmp_path / "p01_labels.nii.gz").dataobj)
+    assert found.voxels.shape == reference.shape and set(np.unique(found.voxels)) <= {0, 1, 2, 3}
+    assert (found.voxels == reference).mean() > 0.5  # by chance a quarter
+    with (tmp_path / "run/fold-1/scores.csv").open() as stream:
+        scores = list(csv.DictReader(stream))
+    assert {row["target"] for row in scores} == {"csf", "grey", "white"} and (
+        tmp_path / "run/report/report.html"
+    ).is_file()
