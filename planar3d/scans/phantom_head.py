@@ -206,15 +206,20 @@ def _paint_spine(fractions: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndar
 
 
 def _paint_brain(fractions: np.ndarray, maps: dict[str, np.ndarray]) -> None:
-    """Put in the brain, its average maps sharpened towards those of one person."""
+    """Put in the brain."""
+    fractions *= 1 - maps["brain"]
+    for name, share in sharpened(maps).items():
+        fractions[TISSUES.index(name)] += share
+
+
+def sharpened(maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The shares of white and grey matter and fluid: average maps sharpened towards those of one person."""
     fluid = np.clip(maps["brain"] - maps["white"] - maps["grey"], 0, 1)
     sharp = {
         name: np.square(share) for name, share in (("white", maps["white"]), ("grey", maps["grey"]), ("fluid", fluid))
     }
     total = sum(sharp.values()) + np.float32(1e-6)
-    fractions *= 1 - maps["brain"]
-    for name, share in sharp.items():
-        fractions[TISSUES.index(name)] += maps["brain"] * share / total
+    return {name: maps["brain"] * share / total for name, share in sharp.items()}
 
 
 def _streak_with_fat(fractions: np.ndarray, step: int) -> None:

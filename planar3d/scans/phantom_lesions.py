@@ -63,12 +63,12 @@ def grow_lesions(volume: float, rng: np.random.Generator) -> Lesions:
     room = _room_for_lesions()
     lesions = Lesions(np.full(room.shape, FAR, np.float32), np.ones(room.shape, np.float32))
     ragged = spread(smooth_noise(rng, [n // 2 for n in room.shape], 1.1), room.shape)
-    places, names, shares = _places(), list(KINDS), [kind.share for kind in KINDS.values()]
+    where, names, shares = places(), list(KINDS), [kind.share for kind in KINDS.values()]
     median = _MEDIAN_VOLUME * np.sqrt(volume / 15000)
     grown = 0
     while grown < volume:
         name = rng.choice(names, p=shares)
-        kind, (centers, axes) = KINDS[name], places[name]
+        kind, (centers, axes) = KINDS[name], where[name]
         wanted = np.clip(median * kind.size * rng.lognormal(sigma=_LOG_SPREAD), *_VOLUME_RANGE)
         length = rng.uniform(*kind.lengthening)
         radii = np.cbrt(min(wanted, _LARGEST_SHARE * volume) * 0.75 / np.pi / length) * np.array([length, 1, 1])
@@ -129,7 +129,7 @@ def _room_for_lesions() -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _places() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def places() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """List where lesions of each kind may lie, and which way leads off the ventricles there.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The phantom is a whole head with lesions where, as bright and as many as the real ones, and the same each time."""
+"""The phantom is a head with lesions, or a brain with a tumour, as those of the real ones, and the same each time."""
 
 import sys
 from pathlib import Path
@@ -9,13 +9,15 @@ import pytest
 from scipy import ndimage
 
 from planar3d.errors import DatasetError, Planar3DError
+from planar3d.scans.case import read_images
 from planar3d.scans.datasets import find_cases
-from planar3d.scans.phantom import CENTERS, write_phantom
+from planar3d.scans.phantom import write_phantom
 from planar3d.scans.phantom_fields import spread
 from planar3d.scans.phantom_head import TISSUES, brain_maps, build_head
 from planar3d.scans.phantom_lesions import grow_lesions
+from planar3d.scans.phantom_scanner import CENTERS
 from planar3d.scans.phantom_subject import draw_subject
-from planar3d.scans.volume import read_mask, read_scan
+from planar3d.scans.volume import read_labels, read_mask, read_scan
 
 REDUCTION, FINER = 6, 4
 TRAINING_SET = "Unprocessed training dataset/TrainingDataset_MSSEG"
@@ -179,3 +181,73 @@ def test_without_nilearn_the_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "nilearn", None)
     with pytest.raises(Planar3DError, match=r"pip install 'planar3d\[study\]'"):
         brain_maps.__wrapped__()
+
+
+@pytest.fixture(scope="module")
+def tumours(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tumours")
+    names = write_phantom(folder, layout="brats", reduction=5, scans_per_center=2)
+    dataset = find_cases(folder)
+    assert [case.id for case in dataset.cases] == sorted(names) and dataset.labels.values["ET"] == (4,)
+    scans = {case.id: read_images(case.images) for case in dataset.cases}
+    return {case.id: (scans[case.id], read_labels(case.labels).voxels) for case in dataset.cases}
+
+
+def test_brains_with_tumours_are_found_as_the_challenge_s(tumours):
+    assert len(tumours) == 6
+    for scans, labels in tumours.values():
+        assert list(scans) == ["flair", "t1", "t1ce", "t2"]
+        assert np.unique(labels).tolist() == [0, 1, 2, 4] and labels.shape == (48, 48, 31)
+        affine = scans["t1"].affine
+        assert nib.aff2axcodes(affine) == ("L", "P", "S")
+        np.testing.assert_allclose(affine @ [23.5, 23.5, 15, 1], [-119.5, 119.5, 77, 1], atol=1e-4)
+
+
+def test_brains_are_zero_outside_in_every_contrast_and_the_tumour_is_inside(tumours):
+    for scans, labels in tumours.values():
+        brain = scans["t1"].voxels > 0
+        assert 1.0e6 < np.count_nonzero(brain) * 5**3 < 1.8e6  # mm³
+        assert all(((scan.voxels > 0) == brain).all() for scan in scans.values())
+        assert brain[labels > 0].all() and not brain[0].any() and not brain[:, :, -1].any()
+
+
+def test_the_parts_of_a_tumour_lie_within_one_another(tumours):
+    volumes = []
+    for _, labels in tumours.values():
+        _, count = ndimage.label(np.isin(labels, (1, 4)))
+        assert count == 1
+        necrosis = labels == 1
+        around = ndimage.binary_dilation(necrosis) & ~necrosis
+        assert np.mean(labels[around] == 4) > 0.9
+        core = np.isin(labels, (1, 4))
+        rim = ndimage.binary_dilation(core, iterations=2) & ~core
+        assert np.mean(labels[rim] == 2) > 0.4  # the rest is fluid, or outside of the brain
+        volumes.append(np.count_nonzero(labels) * 5**3 / 1000)
+    assert min(volumes) > 8 and max(volumes) < 120 and max(volumes) > 1.5 * min(volumes)  # ml
+
+
+def test_each_contrast_shows_what_it_is_taken_for(tumours):
+    for scans, labels in tumours.values():
+        brain = (scans["t1"].voxels > 0) & (labels == 0)
+        level = {name: [np.median(scan.voxels[labels == n]) for n in (1, 2, 4)] for name, scan in scans.items()}
+        usual = {name: np.median(scan.voxels[brain]) for name, scan in scans.items()}
+        assert min(level["flair"]) > 1.3 * usual["flair"]  # the whole tumour
+        assert level["t1ce"][2] > 1.5 * max(usual["t1ce"], *level["t1ce"][:2])  # the enhancing rim alone
+        assert level["t2"][1] > 1.2 * usual["t2"]
+
+
+def test_a_tumour_depends_on_its_name_and_the_seed_alone(tumours, tmp_path):
+    write_phantom(tmp_path / "again", layout="brats", reduction=5, scans_per_center=1)
+    write_phantom(tmp_path / "other", layout="brats", reduction=5, scans_per_center=1, seed=1)
+    for case in find_cases(tmp_path / "again").cases:
+        scans, labels = tumours[case.id]
+        for name, scan in read_images(case.images).items():
+            np.testing.assert_array_equal(scan.voxels, scans[name].voxels)
+        np.testing.assert_array_equal(read_labels(case.labels).voxels, labels)
+        other = read_labels(tmp_path / f"other/{case.id}/{case.id}_seg.nii.gz").voxels
+        assert np.count_nonzero((other > 0) & (labels > 0)) < 0.5 * np.count_nonzero(labels)
+
+
+def test_a_layout_that_the_phantom_has_not_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match=r"no layout chaos; choose one of msseg, brats\."):
+        write_phantom(tmp_path, layout="chaos")
