@@ -83,7 +83,7 @@ def describe_network(recipe: Recipe) -> dict[str, Any]:
             if length and length % divisor:
                 raise RecipeError(
                     f"Recipe {recipe.name!r}: the network would see {'×'.join(map(str, shape[:3]))} voxels, but "
-                    f"{recipe.network.name} needs a multiple of {divisor} along {axis}."
+                    f"{recipe.network.name} needs a multiple of {divisor} along {axis}; set another size, crop or tile."
                 )
     return {"network": recipe.network.name, "arguments": arguments}
 

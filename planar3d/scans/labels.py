@@ -69,6 +69,10 @@ class Targets(Section):
         """
         return self.assign(probabilities)
 
+    def foreground(self, probabilities: np.ndarray) -> np.ndarray:
+        """The probability (slices, rows, cols) of any target, from those (slices, rows, cols[, outputs]) of each."""
+        return probabilities if probabilities.ndim == 3 else probabilities[..., 0]
+
     @property
     def outputs(self) -> int:
         """Channels of the network's output."""

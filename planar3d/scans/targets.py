@@ -87,6 +87,10 @@ class Classes(Targets):
         if unknown:
             raise RecipeError(f"regions={','.join(self.regions)}: no class has the label {unknown[0]}.")
 
+    def foreground(self, probabilities: np.ndarray) -> np.ndarray:
+        """What is not background."""
+        return 1 - probabilities[..., 0]
+
     @property
     def channels(self) -> tuple[Labels, ...]:  # noqa: D102
         return (0,), *regions_of("classes", self.classes).values()

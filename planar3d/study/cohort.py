@@ -199,7 +199,9 @@ class _Task:
         assert result.probabilities is not None
         began = time.monotonic()
         mask = native_mask(result.probabilities, result.prepared, self.recipe)
-        probability = result.prepared.restore(result.probabilities) if self.asked.probability else None
+        probability = None
+        if self.asked.probability:
+            probability = result.prepared.restore(self.recipe.targets.foreground(result.probabilities))
         origin, outputs = self._origin(item), self.items[item]
         standard: dict[str, Any] = {}
         if item.dataset:
@@ -216,7 +218,7 @@ class _Task:
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(result.seconds + time.monotonic() - began, 2),
         }
-        return write_segmented(outputs, about, result.scan, mask, probability, self.asked)
+        return write_segmented(outputs, about, result.scan, mask, probability, self.asked, self.recipe.targets)
 
     def _origin(self, item: ScanInput) -> dict[str, Any]:
         return origin(files_sha256(item.files), self.model, self.recipe.to_json(), self.asked)

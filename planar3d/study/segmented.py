@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+import numpy as np
 
 from planar3d.errors import RecipeError, RunError, ScanError
 from planar3d.evaluation.figures import overlay as draw_overlay
@@ -20,6 +21,7 @@ from planar3d.evaluation.quality import QualityWarning, check_quality
 from planar3d.files import read_json, write_json, written_beside
 from planar3d.recipes import Recipe
 from planar3d.scans.inputs import ScanInput
+from planar3d.scans.labels import Targets
 from planar3d.scans.outputs import Outputs
 from planar3d.scans.volume import Scan
 from planar3d.study.scan_report import write_scan_report
@@ -80,7 +82,13 @@ def finished_record(outputs: Outputs, expected: Mapping[str, Any], asked: Asked)
 
 
 def write_segmented(
-    outputs: Outputs, about: Mapping[str, Any], scan: Scan, mask: Scan, probability: Scan | None, asked: Asked
+    outputs: Outputs,
+    about: Mapping[str, Any],
+    scan: Scan,
+    mask: Scan,
+    probability: Scan | None,
+    asked: Asked,
+    targets: Targets,
 ) -> dict[str, Any]:
     """Write all that is asked of a scan, and return its record.
 
@@ -88,15 +96,20 @@ def write_segmented(
         outputs: the files' names.
         about: what the record says of scan, model, recipe and machine.
         scan: as it was read.
-        mask: on the scan's grid.
+        mask: on the scan's grid; of several targets a label map.
         probability: on the scan's grid, if it is asked for.
         asked: says which files.
+        targets: what the labels mean.
     """
     lesions = lesion_table(mask, probability)
     warnings = check_quality(scan, mask, about["model"].get("whole_head"))
     with written_beside(outputs.mask) as temporary:
         mask.save(temporary)
-        record = {**about, **_findings(lesions, warnings), "files": _relative(outputs, asked.files)}
+        record = {
+            **about,
+            **_findings(lesions, warnings, _volumes(mask, targets)),
+            "files": _relative(outputs, asked.files),
+        }
         record["result"]["mask_sha256"] = file_sha256(temporary)
         write_lesions(outputs.lesions, lesions)
         if asked.probability and probability is not None:
@@ -134,13 +147,26 @@ def summarize(record: Mapping[str, Any]) -> str:
     """A record's findings in a few words."""
     result, count = record["result"], len(record["warnings"])
     warned = f", {count} warning{'s' * (count != 1)}" if count else ""
+    if len(targets := result.get("targets_ml", {})) > 1:
+        return ", ".join(f"{name} {volume:.1f} ml" for name, volume in targets.items()) + warned
     return f"{result['volume_ml']:.1f} ml, {result['lesions']} lesion{'s' * (result['lesions'] != 1)}{warned}"
 
 
-def _findings(lesions: Sequence[Lesion], warnings: Iterable[QualityWarning]) -> dict[str, Any]:
+def _volumes(labels: Scan, targets: Targets) -> dict[str, float]:
+    """The volume in ml of each target of several."""
+    if len(targets.names) == 1:
+        return {}
+    voxel_ml = labels.voxel_mm3 / 1000
+    return {name: int(np.count_nonzero(mask)) * voxel_ml for name, mask in targets.masks(labels.voxels).items()}
+
+
+def _findings(
+    lesions: Sequence[Lesion], warnings: Iterable[QualityWarning], targets_ml: Mapping[str, float]
+) -> dict[str, Any]:
     volumes = [lesion.volume_ml for lesion in lesions]
     return {
-        "result": {"lesions": len(lesions), "volume_ml": sum(volumes), "largest_ml": max(volumes, default=0.0)},
+        "result": {"lesions": len(lesions), "volume_ml": sum(volumes), "largest_ml": max(volumes, default=0.0)}
+        | ({"targets_ml": targets_ml} if targets_ml else {}),
         "lesions": [{**lesion._asdict(), "extent_mm": list(lesion.extent_mm)} for lesion in lesions],
         "warnings": [warning._asdict() for warning in warnings],
     }

@@ -204,10 +204,13 @@ def test_it_is_exported_or_refused_with_a_sentence(recipe, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"network": "unet"}, "Network 'unet' is unknown; choose one of: planar-resunet, albunet"),
+        ({"network": "unet"}, "network='unet' is unknown; choose one of: 'planar-resunet', 'albunet'"),
         ({"encoder": "resnet99"}, "encoder='resnet99' is unknown; choose one of: vgg16, resnet18"),
         ({"encoder": "resnet18"}, "resnet18 has 5 levels above its coarsest"),
-        ({"encoder": "resnet18", **FIVE_LEVELS, "size": 48}, "size is 48, but planar-resunet needs a multiple of 32"),
+        (
+            {"encoder": "resnet18", **FIVE_LEVELS, "size": 48},
+            "would see 16×48×48 voxels, but planar-resunet needs a multiple of 32 along rows",
+        ),
     ],
 )
 def test_networks_that_cannot_be_are_refused_with_a_sentence(changes, sentence):

@@ -183,3 +183,10 @@ def test_no_copy_of_a_volume_is_wider_than_the_network_s_output(targets):
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < labels.size * (targets.outputs + 5)
+
+
+def test_the_foreground_is_whatever_is_scored():
+    p = np.random.default_rng(0).dirichlet(np.ones(3), (2, 3, 4)).astype(np.float32)
+    np.testing.assert_allclose(Classes(("a=1", "b=2")).foreground(p), p[..., 1] + p[..., 2], atol=1e-6)
+    np.testing.assert_array_equal(Regions(BRATS).foreground(p), p[..., 0])
+    np.testing.assert_array_equal(Binary().foreground(p[..., 0]), p[..., 0])
