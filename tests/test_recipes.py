@@ -179,7 +179,7 @@ def test_settings_are_read_as_their_field_s_type():
         ("epochs=8.5", "type int"),
         ("epochs=0", "greater than 0"),
         ("learning_rate=nan", "type float"),
-        ("monitor=loss", "'val_loss', 'val_dice'"),
+        ("monitor=val", "'loss', 'dice', 'val_loss', 'val_dice', 'last'"),
         ("size=100", "multiple of 16"),
         ("stride=7", "must be even"),
         ("stride=18", "at most the depth"),

@@ -31,6 +31,7 @@ _PLAUSIBLE = {
     "preparation.pixel_mm": (0.05, 20.0),
     "preparation.slice_mm": (0.2, 50.0),
     "tiles.depth": (1, 512),
+    "tiles.shape": (0, 1024),
 }
 
 
@@ -91,13 +92,15 @@ def read_recipe(path: str | Path) -> Recipe | None:
         ) from None
     except (RecipeError, TypeError, OverflowError) as error:
         raise WeightsError(f"{path} is damaged: its recipe cannot be read ({plain_text(error)}).") from None
-    for field, value in recipe.leaves().items():
-        least, most = _PLAUSIBLE.get(field, (value, value))
-        if not least <= value <= most:
-            raise WeightsError(
-                f"{path} asks for {field}={value:g}; {least:g} to {most:g} is plausible. It is damaged or made to do "
-                "harm; get it again from where it came, or name a recipe with --recipe."
-            )
+    leaves = recipe.leaves()
+    for field in _PLAUSIBLE.keys() & leaves:
+        least, most = _PLAUSIBLE[field]
+        for value in leaves[field] if isinstance(leaves[field], list) else [leaves[field]]:
+            if not least <= value <= most:
+                raise WeightsError(
+                    f"{path} asks for {field}={value:g}; {least:g} to {most:g} is plausible. It is damaged or made to "
+                    "do harm; get it again from where it came, or name a recipe with --recipe."
+                )
     return recipe
 
 

@@ -19,6 +19,7 @@ from planar3d.training.backends import on_gpu
 from planar3d.training.checkpoint import Progress, finish, finished, is_finished, restore, save
 from planar3d.training.precision import built_with, guard_gradients
 from planar3d.training.samples import Samples, read_ahead
+from planar3d.training.settings import DIRECTIONS
 
 
 def build_network(recipe: Recipe) -> keras.Model:
@@ -224,7 +225,7 @@ def _is_better(row: dict[str, float], best: float, monitor: str) -> bool:
     value = row[monitor]
     if np.isnan(best):
         return not np.isnan(value)
-    return value > best if monitor == "val_dice" else value < best
+    return value != best and DIRECTIONS[monitor](value, best) == value
 
 
 def _is_over(progress: Progress, recipe: Recipe) -> bool:

@@ -16,6 +16,11 @@ SAMPLINGS: dict[str, type[Sampling]] = {made.name: made for made in (WindowSampl
 _PROBABILITY = Rule(lambda v: 0 < v < 1, "a probability greater than 0 and less than 1 is needed")
 
 
+# Of the history, with what is better in it.
+DIRECTIONS = {"loss": min, "dice": max, "val_loss": min, "val_dice": max}
+Monitor = Literal["loss", "dice", "val_loss", "val_dice", "last"]
+
+
 @dataclass(frozen=True)
 class Training(Section):
     """Samples, loss, optimizer, schedule, and when training stops."""
@@ -31,11 +36,11 @@ class Training(Section):
     batch_size: Annotated[int, POSITIVE] = 2  # windows, or crops, of a step
     epochs: Annotated[int, POSITIVE] = 100  # at most
     patience: Annotated[int, NOT_NEGATIVE] = 40  # epochs without a better `monitor` before it stops; 0: never
-    monitor: Literal["val_loss", "val_dice", "last"] = "val_loss"  # what the kept weights are best at, or the last
+    monitor: Monitor = "val_loss"  # column that the kept weights are best in, or the last
     precision: Literal["float32", "bf16", "float16"] = "float32"  # that the network computes in
     seed: Annotated[int, NOT_NEGATIVE] = 0  # of random weights, order, crops and augmentation
 
     def check(self) -> None:
         """Refuse to watch what no sample validates."""
-        if not self.samples.validates and self.monitor != "last":
+        if not self.samples.validates and self.monitor.startswith("val_"):
             raise RecipeError(f"no scan validates, which leaves no {self.monitor}; set monitor='last', or validate.")

@@ -1,6 +1,7 @@
 """A weights file says what it is, and one that does not fit is refused in the user's words."""
 
 import json
+from pathlib import Path
 
 import h5py
 import keras
@@ -17,6 +18,7 @@ from planar3d.recipes import MODERN, PAPER
 from planar3d.scans.folds import Fold
 from planar3d.transfer.digests import file_sha256
 
+FORMAT_1 = json.loads((Path(__file__).parents[1] / "format_1_recipes.json").read_text())
 RECIPE = PAPER.changed(size=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4, threshold=140)
 FOLD = Fold(train=("a", "b"), validation=("c",), test=("d",))
 DATA = {"folder": "/home/someone/heads", "layout": "bids", "phantom": False}
@@ -149,15 +151,23 @@ def test_weights_of_another_network_are_refused_by_what_they_are(tmp_path, make,
         load_network(path, RECIPE)
 
 
+def _with(section, recipe=RECIPE, **fields):
+    content = recipe.to_json()
+    own = {} if fields.get("name") else content[section]
+    return content | {section: own | fields}
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
         (RECIPE.to_json() | {"wavelets": 3}, r"written by planar3d .*wavelets.*Update"),
-        (RECIPE.to_json() | {"size": 16 * 10**8}, "asks for size=1.6e.09; 16 to 1024"),
-        (RECIPE.to_json() | {"slice_mm": 1e-9}, "asks for slice_mm"),
-        (RECIPE.to_json() | {"threshold": float("nan")}, "recipe cannot be read"),
-        (RECIPE.to_json() | {"decoder_filters": 5}, "recipe cannot be read"),
-        (RECIPE.to_json() | {"size": float("inf")}, "recipe cannot be read"),
+        (_with("preparation", size=16 * 10**8), r"asks for preparation.size=1.6e.09; 16 to 1024"),
+        (_with("preparation", MODERN, slice_mm=1e-9), r"asks for preparation.slice_mm"),
+        (_with("tiles", name="patches", shape=[8, 8, 10**6], step=[8, 8, 8]), r"asks for tiles.shape=1e.06"),
+        (_with("targets", threshold=float("nan")), "recipe cannot be read"),
+        (_with("network", decoder_filters=5), "recipe cannot be read"),
+        (_with("preparation", size=float("inf")), "recipe cannot be read"),
+        (_with("training", samples=3), "recipe cannot be read"),
         ("[" * 40_000, "cannot be read"),
         ("[1]", "damaged"),
     ],
@@ -172,7 +182,8 @@ def test_a_file_from_before_a_field_keeps_the_meaning_it_had(network, tmp_path):
     recipe = MODERN.changed(size=32, crop=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
     path = save_weights(network, tmp_path / "older.weights.h5", recipe)
     assert read_recipe(path) == recipe and recipe.smallest_lesion_mm3 == 20
-    older = {k: v for k, v in recipe.to_json().items() if k not in ("format", "smallest_lesion_mm3")}
+    flat = {place.rpartition(".")[2]: value for place, value in recipe.leaves().items()}
+    older = {name: flat.get(name, value) for name, value in FORMAT_1["modern"].items() if name != "smallest_lesion_mm3"}
     change(path, "planar3d_recipe", older)
     assert read_recipe(path) == load_network(path)[1] == recipe.changed(smallest_lesion_mm3=0)
     change(path, "planar3d_recipe", recipe.to_json() | {"format": 99})

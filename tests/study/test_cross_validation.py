@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -84,14 +85,17 @@ def test_what_is_done_is_not_done_again(run, data):
 
 def test_a_run_from_before_a_field_was_there_goes_on_by_what_was_done_then(run, data, tmp_path):
     folder = shutil.copytree(run.folder, tmp_path / "older")
-    for path in (folder / "recipe.json", folder / "prepared" / "recipe.json"):
-        content = json.loads(path.read_text())
-        del content["resampling"]
-        path.write_text(json.dumps(content))
+    # As planar3d wrote them before recipes had sections, and before there were matrices.
+    known = json.loads((Path(__file__).parents[1] / "format_1_recipes.json").read_text())["paper"]
+    flat = {place.rpartition(".")[2]: value for place, value in RECIPE.leaves().items()}
+    content = {name: flat.get(name, value) for name, value in known.items() if name != "resampling"}
+    (folder / "recipe.json").write_text(json.dumps(content))
+    prepared = ("grid", "size", "pixel_mm", "slice_mm", "spline_order", "grey_levels", "raw_values")
+    (folder / "prepared/recipe.json").write_text(json.dumps({name: content[name] for name in prepared}))
     then = RECIPE.changed(resampling="scipy")
     assert open_run(folder).recipe == then
     prepare_scans(start_run(folder, find_cases(data), then, run.folds), _quiet)
-    with pytest.raises(RunError, match=r"another recipe \(resampling: scipy there, matrix now\)"):
+    with pytest.raises(RunError, match=r"another recipe \(preparation.resampling: scipy there, matrix now\)"):
         start_run(folder, find_cases(data), RECIPE, run.folds)
 
 
@@ -110,7 +114,7 @@ def test_cached_features_give_the_same_scores(run, data, tmp_path):
 
 def test_a_folder_made_by_another_recipe_or_data_is_refused(run, data, tmp_path):
     dataset = find_cases(data)
-    with pytest.raises(RunError, match=r"another recipe \(epochs: 1 there, 2 now\)"):
+    with pytest.raises(RunError, match=r"another recipe \(training.epochs: 1 there, 2 now\)"):
         start_run(run.folder, dataset, RECIPE.changed(epochs=2), run.folds)
     with pytest.raises(RunError, match="another folds"):
         start_run(run.folder, dataset, RECIPE, run.folds[::-1])
