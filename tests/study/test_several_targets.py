@@ -1,0 +1,98 @@
+"""The road of several images and classes: from a data set of tumours to label maps, scores by region, and a record."""
+
+import csv
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from planar3d.cli import app
+from planar3d.inference.segment import segment
+from planar3d.networks.weights_file import load_network
+from planar3d.recipes import WACKER2019_3D
+from planar3d.scans.datasets import find_cases
+
+SMALL = {
+    **{"encoder_weights": "none", "shape": "4,32,32", "step": "4,16,16", "batch_size": 2, "patches_per_epoch": 8},
+    **{"epochs": 2, "foreground_share": 0.7, "augmentation": "flip,brightness"},
+}
+SETTINGS = [word for field, value in SMALL.items() for word in ("--set", f"{field}={value}")]
+
+
+def _run(*words):
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    pytest.importorskip("nilearn")
+    folder = tmp_path_factory.mktemp("brats")
+    from planar3d.scans.phantom import write_phantom
+
+    write_phantom(folder, scans_per_center=1, reduction=6, layout="brats")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "wacker"
+    _run("crossval", "--data", data, "--out", out, "--recipe", "wacker2019-3d", "--folds", 3, "--only", 1, *SETTINGS)
+    return out
+
+
+def test_a_cross_validation_scores_every_region_on_both_grids(run):
+    with (run / "fold-1/scores.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert {(row["target"], row["grid"]) for row in rows} == {
+        (target, grid) for target in ("WT", "TC", "ET") for grid in ("prepared", "native")
+    }
+    # Nothing is resampled: what lies outside of the box changes no overlap.
+    by = {(row["target"], row["grid"]): row for row in rows}
+    assert all(by[t, "prepared"]["dice"] == by[t, "native"]["dice"] for t in ("WT", "TC", "ET"))
+    page = (run / "report/report.html").read_text()
+    assert "Scores by target" in page and "WT, native grid" in page and "Table 2" not in page
+
+
+def test_the_weights_predict_as_the_run_did_from_the_folder_to_the_native_label_map(run, data, tmp_path):
+    weights = run / "fold-1/best.weights.h5"
+    scored = sorted((run / "fold-1/predictions").glob("*.nii.gz"))
+    case = scored[0].name.removesuffix("_mask.nii.gz")
+    _run("predict", next(data.rglob(case)), "--model", weights, "--out", tmp_path, "--precision", "float32")
+    (written,) = tmp_path.glob("*_mask.nii.gz")
+    mask, expected = nib.load(written), nib.load(scored[0])
+    np.testing.assert_array_equal(mask.dataobj, expected.dataobj)
+    flair = nib.load(next(data.rglob(f"{case}_flair.nii.gz")))
+    assert mask.shape == flair.shape and np.array_equal(mask.affine, flair.affine)
+    labels = np.asarray(mask.dataobj)
+    assert set(np.unique(labels)) <= {0, 1, 2, 4} and labels.any()
+    assert not labels[np.asarray(flair.dataobj) == 0].all()
+    record = json.loads(next(tmp_path.glob("*.json")).read_text())
+    voxel_ml = abs(np.linalg.det(flair.affine)) / 1000
+    assert record["result"]["targets_ml"]["WT"] == pytest.approx(np.count_nonzero(labels) * voxel_ml)
+    assert record["result"]["targets_ml"]["ET"] == pytest.approx(np.count_nonzero(labels == 4) * voxel_ml)
+    # In Python the same, by the images' names.
+    found = segment(find_cases(data).by_id()[case].images, weights, precision="float32")
+    np.testing.assert_array_equal(found.voxels, labels)
+
+
+def test_the_weights_file_says_what_it_is(run):
+    network, recipe = load_network(run / "fold-1/best.weights.h5")
+    small = {k: v for k, v in SMALL.items() if k not in ("encoder_weights",)}
+    assert recipe == WACKER2019_3D.changed(encoder_weights="none", **small)
+    assert network.output_shape == (None, 4, 32, 32, 4) and network.input_shape[-1] == 3
+
+
+def test_a_case_without_a_contrast_is_named(run, data, tmp_path):
+    folder = tmp_path / "BraTS_x"
+    folder.mkdir()
+    for path in next(data.glob("BraTS_*")).iterdir():
+        if not path.name.endswith("_t1ce.nii.gz"):
+            name = path.name.replace(path.name.rpartition("_")[0], "BraTS_x")
+            (folder / name).write_bytes(path.read_bytes())
+    weights = run / "fold-1/best.weights.h5"
+    result = CliRunner().invoke(app, ["predict", str(folder), "--model", str(weights), "--out", str(tmp_path / "out")])
+    assert result.exit_code != 0 and "t1ce" in str(result.exception or result.output)
