@@ -1,5 +1,6 @@
 """A scan in three planes with the outlines of its lesions, and what all figures share."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 # Colour and line width of the outlines. The colours are two of Okabe and Ito's, which colour-blind readers tell apart,
 # also on grey; the reference is broader and drawn first, so that both stay visible where they agree.
 _OUTLINES = {"reference": ("#56B4E9", 2.0), "prediction": ("#E69F00", 0.9)}
+_PARTS = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00")  # theirs as well, of parts in their order
 _DPI = 120
 _OVERLAY_WIDTH, _TITLE_HEIGHT, _LEGEND_HEIGHT = 11.5, 0.7, 0.4  # inches
 _LARGEST_SLICE = 512  # pixels along an edge; a panel has fewer
@@ -62,7 +64,14 @@ def save(figure: "Figure", path: str | Path) -> Path:
     return Path(path)
 
 
-def overlay(scan: Scan, prediction: Scan, reference: Scan | None, path: str | Path, title: str) -> Path:
+def overlay(
+    scan: Scan,
+    prediction: Scan,
+    reference: Scan | None,
+    path: str | Path,
+    title: str,
+    parts: Mapping[str, np.ndarray] | None = None,
+) -> Path:
     """Draw a sagittal, an axial and a coronal slice with the outlines of both masks, and write them as PNG.
 
     In each direction the slice with the largest lesion area is shown: of the reference; of the prediction where there
@@ -74,6 +83,7 @@ def overlay(scan: Scan, prediction: Scan, reference: Scan | None, path: str | Pa
         reference: the expert's mask on the grid of the scan, or None.
         path: where the PNG goes.
         title: a line above the slices.
+        parts: boolean masks of the prediction's parts by name, on the grid of the scan; outlined instead of the whole.
 
     Raises:
         ScanError: the masks are not on the scan's grid.
@@ -82,11 +92,10 @@ def overlay(scan: Scan, prediction: Scan, reference: Scan | None, path: str | Pa
     orientation = nib.orientations.io_orientation(scan.affine)
     zooms = [length for _, length in sorted(zip(orientation[:, 0], scan.spacing, strict=True))]
     voxels = nib.orientations.apply_orientation(scan.voxels, orientation)
-    masks = {}
-    for name, mask in {"reference": reference, "prediction": prediction}.items():
-        if mask is None:
-            continue
-        masks[name] = nib.orientations.apply_orientation(on_grid_of(scan, mask).voxels > 0.5, orientation)
+    given = {"reference": reference, "prediction": prediction}
+    found = {name: on_grid_of(scan, mask).voxels > 0.5 for name, mask in given.items() if mask is not None}
+    masks = {n: nib.orientations.apply_orientation(mask, orientation) for n, mask in (parts or found).items()}
+    styles = {name: (colour, 0.9) for name, colour in zip(parts, itertools.cycle(_PARTS))} if parts else _OUTLINES
     guide = next((mask for mask in masks.values() if mask.any()), None)
     low, high = grey_window(voxels)
     head = head_box(voxels, low, high)
@@ -105,9 +114,9 @@ def overlay(scan: Scan, prediction: Scan, reference: Scan | None, path: str | Pa
         index = count // 2 if guide is None else largest_slice(guide, view.axis)
         axes.set_title(f"{view.name}, slice {index + 1} of {count}", color="white", fontsize=10, pad=4)
         cuts = {name: _cut(mask, view, index, head) for name, mask in masks.items()}
-        _draw_slice(axes, view, _cut(voxels, view, index, head), cuts, zooms, (low, high))
+        _draw_slice(axes, view, _cut(voxels, view, index, head), cuts, zooms, (low, high), styles)
     figure.suptitle(title, color="white", fontsize=12, y=1 - 0.12 / height, va="top")
-    _outline_legend(figure, list(masks))
+    _outline_legend(figure, {name: styles[name] for name in masks})
     return save(figure, path)
 
 
@@ -157,6 +166,7 @@ def _draw_slice(
     masks: Mapping[str, np.ndarray],
     zooms: Sequence[float],
     window: tuple[float, float],
+    styles: Mapping[str, tuple[str, float]],
 ) -> None:
     """Draw one slice in mm, the outlines of its masks, and the letters of its two sides."""
     pixel = (float(zooms[view.rows]), float(zooms[view.columns]))
@@ -164,7 +174,7 @@ def _draw_slice(
     step = math.ceil(max(picture.shape) / _LARGEST_SLICE)
     axes.imshow(picture[::step, ::step], cmap="gray", vmin=window[0], vmax=window[1], extent=extent)
     for name, mask in masks.items():
-        _outline(axes, mask, pixel, *_OUTLINES[name])
+        _outline(axes, mask, pixel, *styles[name])
     for x, letter, side in ((0.01, view.left, "left"), (0.99, view.right, "right")):
         axes.text(x, 0.02, letter, color="white", fontsize=10, ha=side, va="bottom", transform=axes.transAxes)
     axes.set_axis_off()
@@ -183,8 +193,8 @@ def _outline(axes: "Axes", mask: np.ndarray, pixel: tuple[float, float], colour:
     axes.add_collection(LineCollection(list(lines), colors=colour, linewidths=width, capstyle="projecting"))
 
 
-def _outline_legend(figure: "Figure", names: list[str]) -> None:
+def _outline_legend(figure: "Figure", styles: Mapping[str, tuple[str, float]]) -> None:
     with study_extra():
         from matplotlib.lines import Line2D
-    lines = [Line2D([], [], color=_OUTLINES[name][0], linewidth=2, label=name) for name in names]
-    figure.legend(handles=lines, loc="lower center", ncols=2, frameon=False, labelcolor="white", fontsize=10)
+    lines = [Line2D([], [], color=colour, linewidth=2, label=name) for name, (colour, _) in styles.items()]
+    figure.legend(handles=lines, loc="lower center", ncols=len(lines), frameon=False, labelcolor="white", fontsize=10)

@@ -115,7 +115,8 @@ def write_segmented(
         if asked.probability and probability is not None:
             probability.save(outputs.probability)
         if asked.overlay:
-            draw_overlay(scan, mask, None, outputs.overlay, about["scan"]["name"])
+            parts = targets.masks(mask.voxels) if len(targets.names) > 1 else None
+            draw_overlay(scan, mask, None, outputs.overlay, about["scan"]["name"], parts)
         if asked.report:
             write_scan_report(record, scan, mask, outputs.report, probability)
         write_json(outputs.record, record)

@@ -48,6 +48,16 @@ def test_both_outlines_are_drawn_in_their_colours(tmp_path, head):
     assert count(alone, BLUE) == 0 and count(alone, ORANGE) > 100
 
 
+def test_parts_are_outlined_each_in_its_own_colour(tmp_path, head):
+    voxels, mask = head
+    inner = np.zeros(mask.shape, bool)
+    inner[8:13, 22:24, 6:9] = True
+    path = overlay(stored(voxels), stored(mask), None, tmp_path / "parts.png", "parts", {"WT": mask > 0, "TC": inner})
+    assert count(path, ORANGE) > count(path, BLUE) > 20
+    alone = overlay(stored(voxels), stored(mask), None, tmp_path / "whole.png", "parts", {"WT": mask > 0})
+    assert count(alone, BLUE) == 0 and count(alone, ORANGE) > 100
+
+
 def test_the_reference_stays_visible_under_an_equal_prediction(tmp_path, head):
     voxels, mask = head
     path = overlay(stored(voxels), stored(mask), stored(mask), tmp_path / "equal.png", "equal")
