@@ -19,7 +19,10 @@ FOREIGN = {"--out-dtype": "nib-convert", "--raw": "dcmdjpeg|gdcmconv"}
 # Where names alone cannot tell who says a sentence: those who reach the code, but never with what it complains of.
 EXCUSED = {
     "planar3d.networks.model_card.card_markdown": "writes whole commands, each with its own flags",
-    "planar3d.recipes.Recipe": "only commands with --set give settings",
+    "planar3d.recipes.recipe.Recipe": "only commands with --set give settings",
+    "planar3d.training.crops.CropSampling": "as the recipe that it is a part of",
+    "planar3d.training.samples.WindowSampling": "as the recipe that it is a part of",
+    "planar3d.scans.checks.GEOMETRY": "a recipe's targets can read label maps; who only opens a model reads none",
     "planar3d.locks.locked": "commands without --out wait for a folder",
     "planar3d.scans.folds.choose_rounds": "train gives it numbers, not words",
     "planar3d.training.precision.built_with": "commands without --precision build in float32",

@@ -14,7 +14,8 @@ def test_it_says_what_it_is_and_how_to_prepare_a_scan():
     card, recipe = read_card("ms-flair-open"), read_recipe("ms-flair-open")
     assert card is not None and card["licence"] == "CC BY 4.0" and "VGG" in str(card["attribution"])
     assert describe_model("ms-flair-open")["whole_head"] is None
-    assert recipe is not None and (recipe.name, recipe.grid, recipe.grey_levels) == ("modern", "slices", "median")
+    assert recipe is not None and (recipe.name, recipe.grey_levels) == ("modern", "median")
+    assert recipe.preparation.name == "axial-slices"
 
 
 @pytest.mark.parametrize("change", ["as-it-is", "standardized"])

@@ -88,4 +88,4 @@ def test_the_mask_is_of_the_native_grid_and_threshold(recipe):
         threshold(prepared.restore(probabilities).voxels, recipe.threshold),
     )
     assert not np.array_equal(before, after)
-    np.testing.assert_array_equal(mask.voxels, before if recipe.grid == "cube" else after)
+    np.testing.assert_array_equal(mask.voxels, before if recipe.preparation.name == "sagittal-cube" else after)
