@@ -1,6 +1,7 @@
 """Finding the cases of a data set, whatever of the known layouts it has."""
 
 import os
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def find_cases(folder: str | Path) -> Dataset:
                 f"Expected e.g. {missing[0][1]}; add it, or take the patient away."
             )
     for values, name in (([case.id for case in cases], "id"), ([os.path.abspath(path) for _, path in scans], "scan")):
-        twice = sorted({value for value in values if values.count(value) > 1})
+        twice = sorted(value for value, count in Counter(values).items() if count > 1)
         if twice:
             raise DatasetError(f"{folder} holds the {name} {twice[0]} more than once; every scan needs one of its own.")
     return Dataset(tuple(cases), layout.name, folder, layout.label_set(folder, cases))

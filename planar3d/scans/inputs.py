@@ -1,6 +1,7 @@
 """What is given to be segmented: files, folders, tables, data sets and DICOM series, each scan or case with a name."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -153,7 +154,7 @@ def _find_in_folder(folder: Path) -> list[ScanInput]:
 
 def _find_series_of(path: Path) -> list[ScanInput]:
     """The series that one DICOM file belongs to, whatever it is."""
-    beside = [p for p in path.parent.iterdir() if not _is_hidden(Path(p.name)) and p.is_file() and is_dicom(p)]
+    beside = [p for p in path.parent.iterdir() if not p.name.startswith(".") and p.is_file() and is_dicom(p)]
     for series in find_dicom_series(beside):
         if path in [image.path for image in series.images]:
             note = "" if series.is_flair else f"series {series} is not known as FLAIR by name or times; it was named"
@@ -191,6 +192,8 @@ def _find_cases(path: Path, images: Sequence[str]) -> list[ScanInput]:
     if not os.path.exists(path):
         raise ScanError(f"{path} does not exist.")
     is_table = path.name.lower().endswith(_TABLES)
+    if len(images) == 1 and os.path.isfile(path) and not is_table:
+        return [replace(_of_file(path), images={images[0]: path})]
     found = find_layout(path, labelled=False) if is_table or os.path.isdir(path) else None
     if found is None:
         raise ScanError(
@@ -221,7 +224,8 @@ def _named(found: list[ScanInput]) -> list[ScanInput]:
     """Put as many folders before the names as are needed to tell the scans apart."""
     # Links are not followed: in data sets kept by git-annex they lead to files named by their digests.
     places = [Path(os.path.abspath(item.path)) for item in found]
-    twice = [item.path for item, place in zip(found, places, strict=True) if places.count(place) > 1]
+    counts = Counter(places)
+    twice = [item.path for item, place in zip(found, places, strict=True) if counts[place] > 1]
     if twice:
         raise ScanError(f"{twice[0]} was given twice; give every scan once.")
     # What cannot be read gets no outputs, so it takes nobody's name.
@@ -242,7 +246,3 @@ def _with_folders(item: ScanInput, place: Path, folders: int) -> str:
         return item.name
     above = place.parent if item.series is None else place.parent.parent
     return "_".join([*above.parts[1:][-folders:], item.name])
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)

@@ -336,6 +336,8 @@ def test_several_images_are_of_a_folder_or_table_that_names_them(tmp_path):
     for given in (tmp_path, tmp_path / "a_FLAIR.nii"):
         with pytest.raises(ScanError, match=r"does not tell which files are the images t1, t2 .*image:t1, image:t2\."):
             find_inputs([given], ["t1", "t2"])
+    (item,) = find_inputs([tmp_path / "a_FLAIR.nii"], ["t1"])  # a single image is what the user says it is
+    assert item.name == "a_FLAIR" and item.images == {"t1": tmp_path / "a_FLAIR.nii"}
     with pytest.raises(ScanError, match="absent does not exist"):
         find_inputs([tmp_path / "absent"], ["t1", "t2"])
 
