@@ -1,11 +1,13 @@
 """Flags that several commands share, and the recipe that they choose."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from planar3d.recipes import PAPER, Recipe, find_recipe
+# Recipes bring SciPy and nibabel, which would make --help and completion wait for a second.
+if TYPE_CHECKING:
+    from planar3d.recipes import Recipe
 
 Data = Annotated[Path, typer.Option("--data", help="Folder of MSSEG, BIDS, nnU-Net or BraTS, or a CSV table.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
@@ -40,18 +42,21 @@ def chosen_recipe(
     size: int | None = None,
     seed: int | None = None,
     precision: str | None = None,
-) -> Recipe:
+) -> "Recipe":
     """The recipe of that name or file, changed by `--set`, then by the flags that are given."""
+    from planar3d.recipes import find_recipe
+
     return _changed(find_recipe(name), settings, size=size, seed=seed, precision=precision)
 
 
-def model_recipe(model: str, name: str | None, settings: list[str] | None, size: int | None) -> Recipe:
+def model_recipe(model: str, name: str | None, settings: list[str] | None, size: int | None) -> "Recipe":
     """The recipe to predict with: the one of that name, or else the weights file's own, changed by the flags."""
     from planar3d.networks.weights_file import read_recipe
+    from planar3d.recipes import PAPER, find_recipe
 
     return _changed(find_recipe(name) if name else read_recipe(model) or PAPER, settings, size=size)
 
 
-def _changed(recipe: Recipe, settings: list[str] | None, **flags: int | str | None) -> Recipe:
+def _changed(recipe: "Recipe", settings: list[str] | None, **flags: int | str | None) -> "Recipe":
     given = {name: value for name, value in flags.items() if value is not None}
     return recipe.with_settings(settings or []).changed(**given)
