@@ -10,6 +10,7 @@ from planar3d.networks.registry import describe_network
 from planar3d.networks.settings import AlbuNetSettings
 from planar3d.recipes import DEMO, MODERN, PAPER, RECIPES, RELEASED, Recipe, find_recipe
 from planar3d.scans.preparation import AxialSlices, SagittalCube
+from planar3d.scans.targets import Classes, Regions
 from planar3d.scans.tiles import DepthWindows
 
 
@@ -48,6 +49,21 @@ def test_wacker2019_has_the_values_of_the_paper():
         "training.samples.patches_per_epoch",
     }
     assert (flat.window, flat.batch_size, flat.patches_per_epoch) == ((1, 128, 128, 3), 64, 6400)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "sentence"),
+    [
+        (MODERN, {"targets": Classes(("csf=1", "grey=2"))}, "mask of {0, 1}.*'axial-slices' and targets='classes'"),
+        (MODERN, {"targets": Regions(("ET=4",), (4,))}, "targets='regions'; training.samples='patches'"),
+        (RECIPES["wacker2019-3d"], {"samples": "crops", "augmentation": ""}, "preparation='non-zero-box'"),
+        (PAPER, {"samples": "patches", "monitor": "last"}, "images by channel.*preparation='sagittal-cube'"),
+        (RECIPES["wacker2019-3d"], {"samples": "windows", "monitor": "last"}, "'non-zero-box' scans differ in their"),
+    ],
+)
+def test_samples_that_would_mix_labels_or_lack_channels_are_refused(recipe, changes, sentence):
+    with pytest.raises(RecipeError, match=sentence):
+        recipe.changed(**changes)
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)

@@ -12,7 +12,7 @@ from planar3d.extras import extra
 from planar3d.inference.onnx_graph import onnx_model
 from planar3d.pipeline import one_ahead
 from planar3d.recipes import Recipe
-from planar3d.scans.composition import compose_tiles, cut_tile
+from planar3d.scans.composition import as_float32, compose_tiles, cut_tile
 from planar3d.scans.tiles import Lengths, Tiles, tile_shape
 from planar3d.training.precision import in_precision, precision_of
 
@@ -40,10 +40,6 @@ def _on_openvino(network: keras.Model, precision: str) -> tuple[Compute, str]:
 _ENGINES = {"keras": ("Keras", _on_keras), "openvino": ("OpenVINO", _on_openvino)}
 
 
-def _as_float32(tiles: np.ndarray) -> np.ndarray:
-    return tiles.astype(np.float32, copy=False)
-
-
 class TiledInference:
     """Predicts volumes of any size, with any number of channels at either end.
 
@@ -65,7 +61,7 @@ class TiledInference:
         self,
         network: keras.Model,
         tiles: Tiles,
-        as_input: Callable[[np.ndarray], np.ndarray] = _as_float32,
+        as_input: Callable[[np.ndarray], np.ndarray] = as_float32,
         batch_size: int = 1,
         air: float = 0.0,
         engine: str = "keras",

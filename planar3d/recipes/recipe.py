@@ -44,7 +44,7 @@ class Recipe(Section):
 
     def check(self) -> None:
         """Refuse sections that do not go together."""
-        self.training.samples.check_preparation(self.preparation)
+        self.training.samples.check_with(self.preparation, self.targets)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name not in {path[-1] for path in places(Recipe, self.to_json())}:

@@ -17,6 +17,11 @@ def _gaussian(length: int) -> np.ndarray:
 WEIGHTS: dict[str, Callable[[int], np.ndarray] | None] = {"crop": None, "average": np.ones, "gaussian": _gaussian}
 
 
+def as_float32(voxels: np.ndarray) -> np.ndarray:
+    """Voxels as a network takes them that were prepared for it."""
+    return np.asarray(voxels, np.float32)
+
+
 def cut_tile(
     volume: np.ndarray, starts: Sequence[int], shape: Sequence[int], beyond: str = "air", air: float = 0.0
 ) -> np.ndarray:

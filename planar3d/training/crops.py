@@ -8,30 +8,28 @@ import numpy as np
 
 from planar3d.errors import RecipeError
 from planar3d.scans.intensities import HEAD_LEVEL
+from planar3d.scans.labels import Targets
 from planar3d.scans.preparation import AxialSlices, Preparation
+from planar3d.scans.preparation.grey_levels import EightBit
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.tiles import Lengths, Tiles
 from planar3d.scans.windows import at_least
 from planar3d.sections import MULTIPLE_OF_16, POSITIVE, SHARE
 from planar3d.training.augmentation import Placement, Transform, change_grey_levels
 from planar3d.training.extraction import extracted_brain
-from planar3d.training.samples import Sampling
+from planar3d.training.samples import NEAR, DrawnSampling
 
 if TYPE_CHECKING:
     from planar3d.recipes import Recipe
 
-# A crop that shows a lesion voxel has it in its middle two thirds.
-_NEAR = 1 / 3
 _EXTRACTED = 1 / 3  # of the crops, with the augmentation "extraction"
 
 
 @dataclass(frozen=True)
-class CropSampling(Sampling):
+class CropSampling(DrawnSampling):
     """Crops of random places, however many scans there are; all scans train."""
 
     name = "crops"
-    validates = False
-    cached_features = "none"
 
     crop: Annotated[int, MULTIPLE_OF_16] = 128  # rows and columns of crops
     crops_per_epoch: Annotated[int, POSITIVE] = 100  # however many scans there are
@@ -39,12 +37,23 @@ class CropSampling(Sampling):
     augmentation: tuple[Transform, ...] = ()  # of the crops, by training/augmentation.py and extraction.py
 
     @property
+    def per_epoch(self) -> int:  # type: ignore[override]
+        """Crops of an epoch."""
+        return self.crops_per_epoch
+
+    @property
     def shows_brains(self) -> bool:  # type: ignore[override]
         """Whether some of the crops are of extracted brains."""
         return "extraction" in self.augmentation
 
-    def check_preparation(self, preparation: Preparation) -> None:
-        """Refuse what these samples cannot be made of."""
+    def check_with(self, preparation: Preparation, targets: Targets) -> None:
+        """Refuse images with channels, and labels that turning and scaling would mix."""
+        if not isinstance(preparation, EightBit) or targets.channels != ((1,),):
+            raise RecipeError(
+                f"training.samples='crops' are cut of one 8-bit image and its mask of {{0, 1}}, and this recipe has "
+                f"preparation={preparation.name!r} and targets={targets.name!r}; training.samples='patches' takes "
+                "several images and labels."
+            )
         if self.shows_brains and not (isinstance(preparation, AxialSlices) and preparation.levels.tell_air):
             others = ",".join(name for name in self.augmentation if name != "extraction")
             raise RecipeError(
@@ -56,14 +65,6 @@ class CropSampling(Sampling):
     def shape(self, tiles: Tiles, preparation: Preparation) -> Lengths:
         """A crop."""
         return tiles.depth, self.crop, self.crop
-
-    def split(self, train: int, validation: int, slices: int, tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
-        """Crops are numbered through, and those of an epoch follow those of the one before."""
-        return np.arange(self.crops_per_epoch), np.arange(0)
-
-    def order(self, training: np.ndarray, epoch: int, seed: int) -> np.ndarray:
-        """New crops in every epoch."""
-        return training + epoch * len(training)
 
     def samples(self, scans: Sequence[tuple[Prepared, np.ndarray]], recipe: "Recipe") -> "CropSamples":
         """Crops of all stacks of slices."""
@@ -120,7 +121,7 @@ class CropSamples:
         lesions = self.lesions[stack]
         if len(lesions) and rng.random() < self.sampling.lesion_share:
             _, row, col = lesions[rng.integers(len(lesions))]
-            reach = self.sampling.crop * _NEAR
+            reach = self.sampling.crop * NEAR
             return row + rng.uniform(-reach, reach), col + rng.uniform(-reach, reach)
         head = np.argwhere(window[len(window) // 2] > HEAD_LEVEL)
         row, col = head[rng.integers(len(head))] if len(head) else np.array(window.shape[1:]) // 2

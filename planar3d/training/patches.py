@@ -7,55 +7,50 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
-from planar3d.errors import ScanError
-from planar3d.scans.composition import cut_tile
+from planar3d.errors import RecipeError, ScanError
+from planar3d.scans.composition import as_float32, cut_tile
+from planar3d.scans.labels import Targets
 from planar3d.scans.preparation import Preparation
+from planar3d.scans.preparation.grey_levels import EightBit
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.tiles import Lengths, Tiles
 from planar3d.sections import POSITIVE, SHARE
 from planar3d.training.patch_augmentation import TRANSFORMS, Transform, augment_patch
-from planar3d.training.samples import Sampling, shape_seen
+from planar3d.training.samples import NEAR, DrawnSampling, shape_seen
 
 if TYPE_CHECKING:
     from planar3d.recipes import Recipe
-
-_NEAR = 1 / 3  # as in training/crops.py: a patch around a voxel has it in its middle two thirds
-
-
-def _as_float32(voxels: np.ndarray) -> np.ndarray:
-    return np.asarray(voxels, np.float32)
-
 
 Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
-class PatchSampling(Sampling):
+class PatchSampling(DrawnSampling):
     """Patches of random places of the tiles' shape, however many cases there are; all cases train."""
 
     name = "patches"
-    validates = False
-    cached_features = "none"
     shows_brains = True
 
     patches_per_epoch: Annotated[int, POSITIVE] = 100  # however many cases there are
     foreground_share: Annotated[float, SHARE] = 0.0  # of the patches are around a voxel that is not background
     augmentation: tuple[Transform, ...] = TRANSFORMS  # of the patches, by training/patch_augmentation.py
 
-    def check_preparation(self, preparation: Preparation) -> None:
-        """Any will do."""
+    @property
+    def per_epoch(self) -> int:  # type: ignore[override]
+        """Patches of an epoch."""
+        return self.patches_per_epoch
+
+    def check_with(self, preparation: Preparation, targets: Targets) -> None:
+        """Refuse 8-bit images, which have no axis of channels."""
+        if isinstance(preparation, EightBit):
+            raise RecipeError(
+                f"training.samples='patches' are cut of images by channel, and this recipe has "
+                f"preparation={preparation.name!r}; take preparation='non-zero-box', or training.samples='crops'."
+            )
 
     def shape(self, tiles: Tiles, preparation: Preparation) -> Lengths:
         """A tile."""
         return shape_seen(tiles, preparation)
-
-    def split(self, train: int, validation: int, slices: int, tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
-        """Patches are numbered through, and those of an epoch follow those of the one before."""
-        return np.arange(self.patches_per_epoch), np.arange(0)
-
-    def order(self, training: np.ndarray, epoch: int, seed: int) -> np.ndarray:
-        """New patches in every epoch."""
-        return training + epoch * len(training)
 
     def samples(self, scans: Sequence[tuple[Prepared, np.ndarray]], recipe: "Recipe") -> "PatchSamples":
         """Patches of the prepared cases."""
@@ -98,7 +93,7 @@ class PatchSamples:
         labels: Sequence[np.ndarray],
         shape: Lengths,
         encode: Callable[[np.ndarray], np.ndarray],
-        as_input: Callable[[np.ndarray], np.ndarray] = _as_float32,
+        as_input: Callable[[np.ndarray], np.ndarray] = as_float32,
         foreground_share: float = 0.0,
         augment: Augment | None = None,
         air: float = 0.0,
@@ -139,7 +134,7 @@ class PatchSamples:
         if len(marked) and rng.random() < self.share:
             voxel = np.unravel_index(int(marked[rng.integers(len(marked))]), volume)
             for axis, (at, length, (least, most)) in enumerate(zip(voxel, lengths, ranges, strict=True)):
-                reach = round(length * _NEAR)
+                reach = round(length * NEAR)
                 first = int(at) - length // 2
                 ranges[axis] = min(max(first - reach, least), most), max(min(first + reach, most), least)
         return [int(rng.integers(least, most, endpoint=True)) for least, most in ranges], lengths

@@ -9,6 +9,7 @@ import numpy as np
 
 from planar3d.errors import RecipeError
 from planar3d.pipeline import one_ahead
+from planar3d.scans.labels import Targets
 from planar3d.scans.preparation.interface import Preparation
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.tiles import Lengths, Tiles
@@ -18,6 +19,8 @@ from planar3d.sections import Section
 if TYPE_CHECKING:
     from planar3d.recipes import Recipe
 
+# A crop or patch that is placed around a voxel has it in its middle two thirds.
+NEAR = 1 / 3
 VALIDATION_EVERY = 12  # of "every 12th window"
 
 
@@ -153,8 +156,8 @@ class Sampling(Section):
     shows_brains: bool
 
     @abstractmethod
-    def check_preparation(self, preparation: Preparation) -> None:
-        """Raise a `RecipeError` where scans prepared so do not give these samples."""
+    def check_with(self, preparation: Preparation, targets: Targets) -> None:
+        """Raise a `RecipeError` where scans prepared so, or labels of these targets, do not give these samples."""
 
     @abstractmethod
     def shape(self, tiles: Tiles, preparation: Preparation) -> Lengths:
@@ -177,6 +180,27 @@ class Sampling(Section):
     @abstractmethod
     def samples(self, scans: Sequence[tuple[Prepared, np.ndarray]], recipe: "Recipe") -> Samples:
         """The samples of prepared scans and their labels, uint8 (slices, rows, cols)."""
+
+
+class DrawnSampling(Sampling):
+    """Samples of random places, numbered through: those of an epoch follow those of the one before. All scans train.
+
+    Attributes:
+        per_epoch: how many, however many scans there are.
+    """
+
+    validates = False
+    cached_features = "none"
+
+    per_epoch: int
+
+    def split(self, train: int, validation: int, slices: int, tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers of the first epoch; none validates."""
+        return np.arange(self.per_epoch), np.arange(0)
+
+    def order(self, training: np.ndarray, epoch: int, seed: int) -> np.ndarray:
+        """New samples in every epoch."""
+        return training + epoch * len(training)
 
 
 # By the recipe's word for it, which windows validate: of all windows, training scans, and slices of a scan.
@@ -208,12 +232,12 @@ class WindowSampling(Sampling):
         """Whether some windows validate."""
         return self.validation != "none"
 
-    def check_preparation(self, preparation: Preparation) -> None:
-        """Refuse what these samples cannot be made of."""
+    def check_with(self, preparation: Preparation, targets: Targets) -> None:
+        """Refuse scans that differ in their slices."""
         if not preparation.same_slices:
             raise RecipeError(
-                f"with preparation={preparation.name!r} scans differ in their slices, so training.samples='crops' is "
-                "needed."
+                f"with preparation={preparation.name!r} scans differ in their slices, so set training.samples='crops', "
+                "or 'patches' for several images."
             )
 
     def shape(self, tiles: Tiles, preparation: Preparation) -> Lengths:

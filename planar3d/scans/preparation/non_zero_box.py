@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from planar3d.errors import ScanError
+from planar3d.scans.composition import as_float32
 from planar3d.scans.geometry import Geometry, in_view
 from planar3d.scans.preparation.interface import Decode, Preparation, in_words
 from planar3d.scans.preparation.prepared import Prepared
@@ -73,7 +74,7 @@ class NonZeroBox(Preparation):
 
     def as_input(self, voxels: np.ndarray) -> np.ndarray:
         """The standardized values."""
-        return np.asarray(voxels, np.float32)
+        return as_float32(voxels)
 
     def slices(self, depth: int) -> int:
         """Those of a head of 150 mm, 1 mm apart."""
