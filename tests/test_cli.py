@@ -231,6 +231,12 @@ def test_info_counts_a_window_and_a_scan(run, model):
     assert code == 0 and "16×32×32×4" in out and "3 windows" in out
 
 
+def test_info_of_patches_says_what_one_takes_as_scans_differ(run):
+    code, out, _ = run("info", "--recipe", "wacker2019-3d")
+    assert code == 0 and "45.33 GMAC" in out and "windows" not in out
+    assert "A tile of 24×128×128 voxels takes 0.0907 TFLOP; how many a scan has depends on its size." in out
+
+
 @pytest.mark.parametrize("script", sorted(p.name for p in (ROOT / "scripts").glob("*.py")))
 def test_every_script_explains_itself(script):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

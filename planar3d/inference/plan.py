@@ -146,6 +146,14 @@ def make_plan(network: keras.Model, stride: int, exact: bool = True) -> Plan:
     )
 
 
+def why_apart(recipe: Recipe) -> str:
+    """Why the tiles of a recipe have nothing in common that could be computed once; empty where they may."""
+    if recipe.tiles.shape[1:] != (0, 0) or recipe.tiles.overlap != "crop":
+        return f"the recipe {recipe.name} has tiles of {recipe.tiles.shape}, composed by {recipe.tiles.overlap!r}"
+    images, outputs = len(recipe.preparation.images), recipe.targets.outputs
+    return "" if images == outputs == 1 else f"the recipe {recipe.name} has {images} images and {outputs} outputs"
+
+
 def describe_work(network: keras.Model, recipe: Recipe) -> str:
     """A sentence on what a scan of the recipe's size needs where windows share; nothing where they cannot.
 
@@ -153,6 +161,8 @@ def describe_work(network: keras.Model, recipe: Recipe) -> str:
         network: functional, all its sizes known but the batch.
         recipe: size of the scan and stride of the windows.
     """
+    if why_apart(recipe):
+        return ""
     windows = len(window_starts(recipe.slices, recipe.tiles.depth, recipe.tiles.stride))
     try:
         exact, apart = (2e-12 * make_plan(network, recipe.tiles.stride, exact).macs(windows) for exact in (True, False))

@@ -9,7 +9,7 @@ import numpy as np
 
 from planar3d.errors import Planar3DError, RecipeError
 from planar3d.inference.keras_engine import KerasEngine
-from planar3d.inference.plan import make_plan
+from planar3d.inference.plan import make_plan, why_apart
 from planar3d.inference.shared import SharedInference
 from planar3d.inference.tiled import WindowedInference
 from planar3d.recipes import PAPER, Recipe
@@ -67,7 +67,7 @@ def predictor(
     _check("engine", engine, ENGINES)
     if precision is not None:
         _check("precision", precision, PRECISIONS)
-    if reason := _why_apart(recipe):
+    if reason := why_apart(recipe):
         if method == "shared":
             raise Planar3DError(f"method='shared' is for windows along depth, of one image and one output; {reason}.")
         return _apart(network, recipe, engine, precision, batch_size)
@@ -116,14 +116,6 @@ def predict_volume(
 def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise RecipeError(f"{name}={value!r} is unknown; choose one of: {', '.join(map(repr, choices))}.")
-
-
-def _why_apart(recipe: Recipe) -> str:
-    """Why the tiles of a recipe have nothing in common that could be computed once; empty where they may."""
-    if recipe.tiles.shape[1:] != (0, 0) or recipe.tiles.overlap != "crop":
-        return f"the recipe {recipe.name} has tiles of {recipe.tiles.shape}, composed by {recipe.tiles.overlap!r}"
-    images, outputs = len(recipe.preparation.images), recipe.targets.outputs
-    return "" if images == outputs == 1 else f"the recipe {recipe.name} has {images} images and {outputs} outputs"
 
 
 def _apart(

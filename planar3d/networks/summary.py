@@ -1,5 +1,6 @@
 """A network as a table of its layers, and its work for a window and for a scan."""
 
+import math
 from collections.abc import Callable
 
 import keras
@@ -9,7 +10,6 @@ from planar3d.graph.flops import LayerCost, layer_costs
 from planar3d.networks.registry import list_networks, recipe_network
 from planar3d.networks.vgg16 import PlanarVGG16
 from planar3d.recipes import Recipe
-from planar3d.scans.windows import window_starts
 
 
 def _vgg16(recipe: Recipe) -> keras.Model:
@@ -50,20 +50,23 @@ def summarize(network: keras.Model, recipe: Recipe) -> list[str]:
     Raises:
         RecipeError: a scan of fewer slices than a window.
     """
-    slices, depth, stride = recipe.slices, recipe.tiles.depth, recipe.tiles.stride
+    slices, depth, plane = recipe.slices, recipe.tiles.depth, recipe.preparation.plane
     if slices < depth:
         raise RecipeError(f"A scan of {slices} slices holds no window of {depth}; choose a larger size.")
     costs = layer_costs(network, tuple(length or 256 for length in recipe.window))
     width = max(len(cost.name) for cost in costs)
-    windows = len(window_starts(slices, depth, stride))
     macs = sum(cost.macs for cost in costs)
     total = LayerCost("total", (1,), sum(cost.parameters for cost in costs), macs)
-    return [
-        *(_line(cost, width) for cost in costs),
-        _line(total, width),
-        f"A scan of {slices} slices has {windows} windows of {depth} at stride {stride}: "
-        f"{2 * windows * macs / 1e12:.3g} TFLOP, each window computed by itself.",
-    ]
+    if all(plane):
+        windows = math.prod(map(len, recipe.tiles.starts((slices, *plane))))
+        work = (
+            f"A scan of {slices} slices has {windows} windows of {depth} at stride {recipe.tiles.stride}: "
+            f"{2 * windows * macs / 1e12:.3g} TFLOP, each window computed by itself."
+        )
+    else:
+        tile = "×".join(map(str, recipe.window[:3]))
+        work = f"A tile of {tile} voxels takes {2 * macs / 1e12:.3g} TFLOP; how many a scan has depends on its size."
+    return [*(_line(cost, width) for cost in costs), _line(total, width), work]
 
 
 def _line(cost: LayerCost, width: int) -> str:

@@ -166,10 +166,10 @@ def _score(run: Run, number: int, notify: Notify) -> None:
         for grid, scores in (("prepared", on_prepared), ("native", on_native)):
             rows += [{**about, "grid": grid, "target": target, **values} for target, values in scores.items()]
         for target, values in on_prepared.items():
+            name = scan_id if len(on_prepared) == 1 else f"{scan_id}  {target}"
             notify(
-                f"{scan_id}  {target if len(on_prepared) > 1 else ''} Dice {values['dice']:.3f} "
-                f"({on_native[target]['dice']:.3f} native)  sensitivity {values['sensitivity']:.3f}  "
-                f"highest probability {probabilities.max():.2f}".replace("   ", "  ")
+                f"{name}  Dice {values['dice']:.3f} ({on_native[target]['dice']:.3f} native)  "
+                f"sensitivity {values['sensitivity']:.3f}  highest probability {probabilities.max():.2f}"
             )
     write_csv(folder / "scores.csv", list(rows[0]), rows)
 

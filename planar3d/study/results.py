@@ -114,10 +114,9 @@ def read_results(run: str | Path) -> Results:
     folds = read_json(run / "folds.json")
     if not isinstance(folds, dict) or not {"data", "scans", "folds"} <= folds.keys():
         raise RunError(f"{run / 'folds.json'} lacks one of data, scans, folds. Delete it to have it made again.")
-    found, environment = (
-        read_json(run / name) if (run / name).is_file() else {} for name in ("recipe.json", "environment.json")
-    )
-    recipe = Recipe.from_json({"name": "unnamed", **found}, str(run / "recipe.json"))
+    written, about = run / "recipe.json", run / "environment.json"
+    recipe = Recipe.from_json(read_json(written), str(written)) if written.is_file() else Recipe("unnamed")
+    environment = read_json(about) if about.is_file() else {}
     scans = [scan for path in _in_folds(run, "scores.csv").values() for scan in _read_scores(path)]
     if not scans:
         raise RunError(

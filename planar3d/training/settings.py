@@ -14,8 +14,6 @@ from planar3d.training.schedules import SCHEDULES, InverseDecay, Schedule
 
 SAMPLINGS: dict[str, type[Sampling]] = {made.name: made for made in (WindowSampling, CropSampling, PatchSampling)}
 _PROBABILITY = Rule(lambda v: 0 < v < 1, "a probability greater than 0 and less than 1 is needed")
-
-
 # Of the history, with what is better in it.
 DIRECTIONS = {"loss": min, "dice": max, "val_loss": min, "val_dice": max}
 Monitor = Literal["loss", "dice", "val_loss", "val_dice", "last"]

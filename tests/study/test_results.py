@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
-from planar3d.errors import RunError
+from planar3d.errors import RecipeError, RunError
 from planar3d.evaluation.scores import MEASURES
 from planar3d.study.results import read_results
 
@@ -92,3 +92,12 @@ def test_a_damaged_table_is_named_with_its_line(make_run, text, sentence):
     (run / "fold-2" / "scores.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(RunError, match=rf"fold-2.scores\.csv.*{sentence}"):
         read_results(run)
+
+
+def test_a_recipe_that_is_none_is_refused_and_one_may_be_missing(make_run):
+    run = make_run()
+    (run / "recipe.json").write_text("[1]")
+    with pytest.raises(RecipeError, match=r"recipe\.json is not a recipe"):
+        read_results(run)
+    (run / "recipe.json").unlink()
+    assert read_results(run).recipe.name == "unnamed"
