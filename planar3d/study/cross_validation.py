@@ -32,7 +32,8 @@ from planar3d.training.features import (
 )
 from planar3d.training.fit import build_network, fit, guard_precision, layers_named, make_deterministic
 from planar3d.training.initialization import scale_to_unit_variance
-from planar3d.training.samples import Samples, ScanSamples
+from planar3d.training.samples import ScanSamples
+from planar3d.training.sampling import Samples
 from planar3d.training.trainer import trainer_of
 
 Notify = Callable[[str], None]

@@ -18,7 +18,8 @@ from planar3d.recipes import Recipe
 from planar3d.training.backends import on_gpu
 from planar3d.training.checkpoint import Progress, finish, finished, is_finished, restore, save
 from planar3d.training.precision import built_with, guard_gradients
-from planar3d.training.samples import Samples, read_ahead
+from planar3d.training.samples import read_ahead
+from planar3d.training.sampling import Samples
 from planar3d.training.settings import DIRECTIONS
 
 

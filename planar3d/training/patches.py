@@ -16,7 +16,7 @@ from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.tiles import Lengths, Tiles
 from planar3d.sections import POSITIVE, SHARE
 from planar3d.training.patch_augmentation import TRANSFORMS, Transform, augment_patch
-from planar3d.training.samples import NEAR, DrawnSampling, shape_seen
+from planar3d.training.sampling import NEAR, DrawnSampling, shape_seen
 
 if TYPE_CHECKING:
     from planar3d.recipes import Recipe

@@ -9,7 +9,8 @@ from planar3d.training.crops import CropSampling
 from planar3d.training.losses import LOSSES, BceMinusDice, Loss
 from planar3d.training.optimizer_settings import OPTIMIZERS, Adam
 from planar3d.training.patches import PatchSampling
-from planar3d.training.samples import Sampling, WindowSampling
+from planar3d.training.samples import WindowSampling
+from planar3d.training.sampling import Sampling
 from planar3d.training.schedules import SCHEDULES, InverseDecay, Schedule
 
 SAMPLINGS: dict[str, type[Sampling]] = {made.name: made for made in (WindowSampling, CropSampling, PatchSampling)}
