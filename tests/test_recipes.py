@@ -91,6 +91,11 @@ def test_a_flat_recipe_of_format_1_means_what_it_meant(name):
     kept = {place.rpartition(".")[2]: value for place, value in recipe.leaves().items()}
     new = {"image": "flair", "beta_1": 0.9, "beta_2": 0.999, "lookahead_steps": 0, "lookahead_share": 0.5}
     new |= {"floor": 0.0, "constant_epochs": 0} if name == "modern" else {}
+    new |= {"tiles": "depth-windows", "targets": "binary", "loss": "bce-dice", "optimizer": "adam"}
+    new |= {
+        "preparation": {"cube": "sagittal-cube", "slices": "axial-slices"}[FORMAT_1[name]["grid"]],
+        "samples": FORMAT_1[name]["sampling"],
+    }
     assert kept == new | {field: FORMAT_1[name][field] for field in kept.keys() - new}
     unused = FORMAT_1[name].keys() - kept.keys() - {"format", "grid", "sampling", "network", "schedule"}
     windows = {"validation", "window_borders", "shuffle", "cached_features"}

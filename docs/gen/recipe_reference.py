@@ -34,7 +34,7 @@ def recipe_reference() -> str:
     header = [f"| field | {' | '.join(f'`{name}`' for name in RECIPES)} |", "|---|" + "---|" * len(RECIPES)]
     parts += [
         "## Values",
-        "Bold: other than in `paper`. –: the recipe's choices have no such field.",
+        "Bold: other than in `paper`. –: the recipe's choices have no such field. A section's value is its variant.",
         "\n".join([*header, *_values()]),
     ]
     return "\n\n".join(parts) + "\n"

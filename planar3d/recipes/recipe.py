@@ -121,10 +121,11 @@ class Recipe(Section):
         return _made(content, f"{source}: Recipe {content['name']!r}")
 
     def leaves(self) -> Content:
-        """Every field that is no section, by its path with dots."""
+        """Every field by its path with dots; of a section that comes in variants the variant's name."""
         content = self.to_json()
-        found = {path: _at(content, path) for path in places(Recipe, content)}
-        return {".".join(path): value for path, value in found.items() if not isinstance(value, dict)}
+        found = {".".join(path): _at(content, path) for path in places(Recipe, content)}
+        named = {path: value.get("name") if isinstance(value, dict) else value for path, value in found.items()}
+        return {path: value for path, value in named.items() if value is not None}
 
     def _place(self, name: str, content: Content, missing: bool = False) -> tuple[str, ...]:
         """The path of a field that is named alone or with its sections; empty if it is `missing`, which may be."""

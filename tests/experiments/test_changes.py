@@ -25,7 +25,7 @@ def test_every_change_takes_back_what_it_names_and_no_more(changes):
         assert all(getattr(recipe, name) != getattr(half, name) for name in taken_back), change
         before = half.leaves()
         differing = {k.rpartition(".")[2] for k, v in recipe.leaves().items() if v != before.get(k, v)}
-        assert differing == set(taken_back) - {"schedule"}  # of which another has fields of its own
+        assert differing == set(taken_back)
 
 
 def _rows(change, dice, tested="yes", **about):

@@ -55,7 +55,14 @@ def test_conditions_are_printed_whatever_they_are(small_run, change_json):
     run = small_run()
     change_json(run / "environment.json", lambda e: e.update(machine="x86_64, 2 cores", digests={"vgg16": "ab12"}))
     text = text_of(page_of(run))
-    for words in ("threshold16.0", "frozenencoder", "machinex86_64, 2 cores", '{"vgg16": "ab12"}', "layouttable"):
+    for words in (
+        "preparationsagittal-cube",
+        "threshold16.0",
+        "frozenencoder",
+        "machinex86_64, 2 cores",
+        '{"vgg16": "ab12"}',
+        "layouttable",
+    ):
         assert words in text.replace("&#34;", '"')
 
 
