@@ -1,0 +1,107 @@
+"""One case learned by heart: whether a system of volumes trains on real input and gives back what it learned.
+
+    KERAS_BACKEND=jax python experiments/overfit_brats.py --data BRATS --out FOLDER --recipe wacker2019-3d --steps 300
+
+Patches around the tumour, not augmented, train the network of a recipe on the first case (or `--case`). After each
+epoch come the Dice scores of the first patch's regions; at the end the whole case is segmented as `planar3d predict`
+does, and its regions are scored on the native grid. A run that was stopped goes on from its last epoch. Without access
+to ImageNet's weights add `--set encoder_weights=none`, or a file.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from planar3d.cli import main
+from planar3d.commands.options import Data, Out, Settings
+from planar3d.errors import RunError
+from planar3d.files import write_csv
+from planar3d.recipes import Recipe, find_recipe
+
+
+def overfit(
+    data: Data,
+    out: Out,
+    recipe: Annotated[str, typer.Option("--recipe", help="A recipe that trains on patches, or its file.")],
+    steps: Annotated[int, typer.Option("--steps", help="Of the optimizer, in all.")] = 300,
+    epoch_steps: Annotated[int, typer.Option("--epoch-steps", help="Steps from one line to the next.")] = 25,
+    crop: Annotated[str, typer.Option("--crop", help="Slices, rows, cols of a patch; the recipe's if left out.")] = "",
+    case: Annotated[str, typer.Option("--case", help="Its id; the first if left out.")] = "",
+    settings: Settings = None,
+) -> None:
+    """Train on one case, segment it, and score its regions."""
+    from planar3d.evaluation.regions import score_regions
+    from planar3d.inference.segment import segment
+    from planar3d.scans.datasets import find_cases
+
+    chosen = overfitting(find_recipe(recipe), steps, epoch_steps, crop, settings or [])
+    cases = find_cases(data).by_id()
+    if case and case not in cases:
+        raise RunError(f"--case {case}: {data} has no such case; it has {', '.join(cases)}.")
+    learned = cases[case or next(iter(cases))]
+    train(learned, chosen, out)
+    mask = segment(learned.images, out / "best.weights.h5")
+    mask.save(out / f"{learned.id}.nii.gz")
+    reference = chosen.targets.read(learned.label_map, mask)
+    scores = score_regions(chosen.targets, reference.voxels, mask.voxels, mask.affine)
+    write_csv(out / "scores.csv", ["target", "dice", "hd95_mm"], [{"target": t, **s} for t, s in scores.items()])
+    typer.echo(f"{learned.id}, whole case: {_in_words(scores)}")
+
+
+def overfitting(recipe: Recipe, steps: int, epoch_steps: int, crop: str, settings: list[str]) -> Recipe:
+    """A recipe as it learns one case by heart: patches around the tumour, as they are, and the last weights."""
+    changes: dict[str, Any] = {"augmentation": "", "foreground_share": 1.0, "monitor": "last", "patience": 0}
+    if crop:
+        lengths = [int(length) for length in crop.split(",")]
+        changes |= {"tiles.shape": lengths, "tiles.step": [-(-length // 2) for length in lengths]}
+    changed = recipe.changed(**changes).with_settings(settings)
+    epochs = max(steps // epoch_steps, 1)
+    return changed.changed(patches_per_epoch=epoch_steps * changed.training.batch_size, epochs=epochs)
+
+
+def train(case: Any, recipe: Recipe, out: Path) -> None:
+    """Train on one case, or go on, into `out/best.weights.h5`."""
+    from planar3d.scans.case import read_images
+    from planar3d.scans.prepare import prepare
+    from planar3d.training.fit import build_network, fit, guard_precision
+    from planar3d.training.trainer import trainer_of
+
+    scans = read_images({name: case.images[name] for name in recipe.preparation.images})
+    prepared = prepare(scans, recipe)
+    labels = prepared.align(recipe.targets.read(case.label_map, next(iter(scans.values()))))
+    samples = recipe.training.samples.samples([(prepared, labels)], recipe)
+    numbers, none = recipe.training.samples.split(1, 0, recipe.slices, recipe.tiles)
+    network = build_network(recipe)
+    image, targets = samples.batch([0])
+
+    def regions(channels: np.ndarray) -> dict[str, np.ndarray]:
+        return recipe.targets.masks(recipe.targets.decode(channels.astype(np.float32), prepared.geometry.axes))
+
+    expected = regions(targets[0])
+
+    def report(line: str) -> None:
+        if line.startswith("epoch ") and "batches" not in line:
+            found = regions(np.asarray(network.predict_on_batch(image)[0]))
+            dice = {name: {"dice": _dice(mask, found[name])} for name, mask in expected.items()}
+            line += f"  first patch: {_in_words(dice)}"
+        typer.echo(line)
+
+    trained = trainer_of(network)
+    guard_precision(trained, recipe, len(numbers), typer.echo)
+    typer.echo(f"{recipe.name}, {case.id}, prepared {prepared.voxels.shape}, patches {image.shape[1:]}")
+    fit(network, trained, samples, numbers, none, recipe, out, report)
+
+
+def _dice(expected: np.ndarray, found: np.ndarray) -> float:
+    both = np.count_nonzero(expected) + np.count_nonzero(found)
+    return 2 * np.count_nonzero(expected & found) / both if both else 1.0
+
+
+def _in_words(scores: dict[str, dict[str, float]]) -> str:
+    return ", ".join(f"{name} {values['dice']:.3f}" for name, values in scores.items())
+
+
+if __name__ == "__main__":
+    main(overfit)
