@@ -7,9 +7,9 @@ of the first of them, as large as those of the challenge's third center. Without
 """
 
 import argparse
+import gzip
 import importlib.util
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,6 +22,7 @@ from scipy import ndimage
 from side_by_side import Measurement, conditions, measure, record, table
 
 from planar3d.recipes import PAPER
+from planar3d.scans import nifti
 from planar3d.scans.datasets import find_cases
 from planar3d.scans.intensities import to_8_bit, to_16_bit_range
 from planar3d.scans.phantom import write_phantom
@@ -66,7 +67,7 @@ def plain(path: Path, folder: Path) -> Callable[[], tuple[Stages, np.ndarray]]:
 def package(path: Path, folder: Path, gunzip: str) -> Callable[[], tuple[Stages, np.ndarray]]:
     """The package, unpacking with isal or, as where that is not installed, with zlib."""
     if gunzip == "zlib":
-        sys.modules["isal"] = None  # type: ignore[assignment]
+        nifti.GzipFile = gzip.GzipFile
 
     clock = _Clock()
 
