@@ -36,6 +36,14 @@ def file_digest(path: str | os.PathLike[str], algorithm: str) -> str:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
+def fault(path: str | os.PathLike[str], digest: str) -> str | None:
+    """What is wrong with a file that should have a digest, `sha256:` or `md5:` and all its digits or the first ones."""
+    algorithm, _, digits = digest.partition(":")
+    found = file_digest(path, algorithm)
+    name = algorithm.upper().replace("SHA", "SHA-")
+    return None if found.startswith(digits) else f"its {name} is {found}, and {digits} was expected"
+
+
 def file_sha256(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's content."""
     return file_digest(path, "sha256")

@@ -1,15 +1,16 @@
-"""Downloads that arrive whole or not at all."""
+"""Downloads that arrive whole and right, or not at all."""
 
+import http.client
 import logging
 import os
-import socket
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import shutil
+import urllib.request
 from pathlib import Path
 
 from planar3d.errors import WeightsError
 from planar3d.files import temporary_folder
 from planar3d.locks import locked
+from planar3d.transfer.digests import fault
 
 # Seconds without an answer after which a download counts as failed; without it a silent firewall hangs for minutes.
 _TIMEOUT = 10
@@ -21,65 +22,33 @@ def is_offline() -> bool:
     return os.environ.get("PLANAR3D_OFFLINE", "0") not in ("", "0")
 
 
-@contextmanager
-def fetched(url: str, folder: Path, file_hash: str | None = None) -> Iterator[Path]:
-    """Fetch a file into a temporary folder inside `folder`, for the block to check and to move to its place.
+def cache_folder() -> Path:
+    """The user's cache of weights: `planar3d` in XDG_CACHE_HOME, or in `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "planar3d"
+
+
+def download(url: str, path: Path, digest: str) -> None:
+    """Download a file, and put it in its place if it has its digest; one process at a time does so in a folder.
 
     Args:
-        url: whose last part is the file's name.
-        folder: made if it is not there; on the same disk as the temporary one, so that moving is renaming.
-        file_hash: MD5 or SHA-256 that the file must have, if it is known.
+        url: of the file.
+        path: its place; the folder is made if it is not there.
+        digest: that it must have, as `digests.fault` takes it.
 
     Raises:
-        WeightsError: the file could not be fetched.
+        WeightsError: the file could not be fetched, or has another digest.
     """
-    import keras
-
-    with ExitStack() as stack:
-        try:
-            place = stack.enter_context(download_folder(folder))
-        except OSError as error:
-            raise WeightsError(f"{url} could not be fetched ({folder}: {error.strerror}).") from error
-        try:
-            with _socket_timeout(_TIMEOUT), _silent_keras():
-                _LOG.info("downloading %s to %s", url, folder)
-                name = url.rpartition("/")[2]
-                file = keras.utils.get_file(name, url, cache_dir=place, cache_subdir="", file_hash=file_hash)
-        except Exception as error:  # Keras raises bare exceptions for failed downloads
-            raise WeightsError(f"{url} could not be fetched ({error}).") from error
-        yield Path(file)
-
-
-@contextmanager
-def download_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder inside `folder`, on the same disk, so that what was checked there takes its place by a rename.
-
-    One process downloads to a folder at a time, and removes what a killed one left there. Keras and pooch download in
-    place, and delete what lies there when they fail; a folder of their own spares `folder` that.
-    """
-    with locked(folder, "a download", wait=_LOG.info), temporary_folder(folder) as place:
-        yield Path(place)
-
-
-@contextmanager
-def _silent_keras() -> Iterator[None]:
-    """Keep Keras' progress bar off the standard output stream, which may be a program's."""
-    import keras
-
-    was_interactive = keras.config.is_interactive_logging_enabled()
-    keras.config.disable_interactive_logging()
+    request = urllib.request.Request(url, headers={"User-Agent": "planar3d"})  # some servers refuse Python's own
     try:
-        yield
-    finally:
-        if was_interactive:
-            keras.config.enable_interactive_logging()
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
+        with locked(path.parent, "a download", wait=_LOG.info), temporary_folder(path.parent) as place:
+            _LOG.info("downloading %s to %s", url, path)
+            got = Path(place, path.name)
+            with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer, got.open("wb") as file:
+                shutil.copyfileobj(answer, file)
+                if getattr(answer, "length", None):
+                    raise OSError(f"it broke off {answer.length:,} bytes before its end")
+            if wrong := fault(got, digest):
+                raise ValueError(f"what is there is another file: {wrong}")
+            os.replace(got, path)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise WeightsError(f"{url} could not be fetched ({error}).") from error

@@ -1,6 +1,5 @@
 """Published weight files by their digests: what each is, its licence, what input it expects, and where to get it."""
 
-import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -8,8 +7,8 @@ from functools import cache
 from pathlib import Path
 
 from planar3d.errors import WeightsError
-from planar3d.transfer.digests import file_digest
-from planar3d.transfer.download import download_folder, is_offline
+from planar3d.transfer.digests import fault, file_digest
+from planar3d.transfer.download import cache_folder, download, is_offline
 
 TABLE = Path(__file__).with_name("known_files.json")
 
@@ -47,17 +46,6 @@ class KnownFile:
     bytes: int | None
     url: str | None
 
-    @property
-    def whole_digest(self) -> str | None:
-        """The digest if all its digits are known."""
-        algorithm, _, digits = self.digest.partition(":")
-        return self.digest if len(digits) == 2 * hashlib.new(algorithm).digest_size else None
-
-    def is_file(self, path: Path) -> bool:
-        """Whether a file's content has the digest, as far as it is known."""
-        algorithm, _, digits = self.digest.partition(":")
-        return file_digest(path, algorithm).startswith(digits)
-
 
 @cache
 def known_files() -> dict[str, KnownFile]:
@@ -82,40 +70,22 @@ def fetch_known(name: str, folder: str | os.PathLike[str] | None = None) -> Path
         folder: the user's cache if left out.
 
     Raises:
-        WeightsError: no known file, a file of that name that is another, PLANAR3D_OFFLINE is set, a download that fails
-            or gives another file, or pooch is not installed.
+        WeightsError: no known file, a file of that name that is another, PLANAR3D_OFFLINE is set, or a download that
+            fails or gives another file.
     """
     if name not in known_files():
         raise WeightsError(f"{name} is no known weights file; there are: {', '.join(known_files())}.")
-    try:
-        import pooch
-    except ImportError:
-        raise WeightsError(f"Fetching {name} needs pooch; pip install 'planar3d[fetch]'.") from None
     known = known_files()[name]
-    path = Path(pooch.os_cache("planar3d") if folder is None else folder) / name
+    path = (cache_folder() if folder is None else Path(folder)) / name
     if path.is_file():
-        if known.is_file(path):
-            return path
-        raise WeightsError(f"{path} is not {known.origin}: its digest is not {known.digest}. Remove it or rename it.")
+        if wrong := fault(path, known.digest):
+            raise WeightsError(f"{path} is not {known.origin}: {wrong}. Remove it or rename it.")
+        return path
     if known.url is None:
         raise WeightsError(
             f"{path} does not exist, and {name} cannot be fetched by itself; it comes from {known.origin}."
         )
     if is_offline():
         raise WeightsError(f"{path} does not exist, and PLANAR3D_OFFLINE switches its download off.")
-    _download(known, path)
+    download(known.url, path, known.digest)
     return path
-
-
-def _download(known: KnownFile, path: Path) -> None:
-    import pooch
-
-    try:
-        with download_folder(path.parent) as place:
-            got = Path(pooch.retrieve(known.url, known_hash=known.whole_digest, fname=path.name, path=place))
-            # pooch compares whole digests only.
-            if not known.is_file(got):
-                raise ValueError(f"its digest is not {known.digest}")
-            os.replace(got, path)
-    except (OSError, ValueError) as error:  # requests' errors are OSErrors, another digest is a ValueError
-        raise WeightsError(f"{known.url} could not be fetched ({error}).") from error

