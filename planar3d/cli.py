@@ -9,12 +9,12 @@ import typer
 from planar3d.commands.models import export, info, weights
 from planar3d.commands.scans import phantom, prepare
 from planar3d.commands.segmenting import evaluate, predict
-from planar3d.commands.studies import crossval, report, reproduce_msseg, train
+from planar3d.commands.studies import crossval, report, reproduce, train
 from planar3d.errors import Planar3DError
 from planar3d.interruption import interruptible
 from planar3d.quiet_tensorflow import quiet_tensorflow
 
-COMMANDS = (weights, phantom, prepare, train, crossval, predict, evaluate, report, info, export)
+COMMANDS = (weights, phantom, prepare, train, crossval, reproduce, predict, evaluate, report, info, export)
 
 app = typer.Typer(
     name="planar3d",
@@ -26,7 +26,7 @@ app = typer.Typer(
 for _command in COMMANDS:
     app.command()(_command)
 
-__all__ = ["app", "main", "reproduce_msseg", *(command.__name__ for command in COMMANDS)]
+__all__ = ["app", "main", *(command.__name__ for command in COMMANDS)]
 
 
 def main(command: Callable[..., Any] | None = None) -> None:

@@ -27,7 +27,7 @@ EXCUSED = {
     "planar3d.scans.folds.choose_rounds": "train gives it numbers, not words",
     "planar3d.training.precision.built_with": "commands without --precision build in float32",
 }
-COMMANDS = {command.__name__: command for command in (*cli.COMMANDS, cli.reproduce_msseg)}
+COMMANDS = {command.__name__: command for command in cli.COMMANDS}
 
 
 @functools.cache
@@ -101,7 +101,7 @@ def test_the_sentence_of_a_scan_without_geometry_is_reached_by_all_commands_that
             "--assume-affine" in text for node in _reached(command.__module__, name).values() for text in _strings(node)
         )
     }
-    assert {"predict", "evaluate", "train", "crossval", "prepare", "reproduce_msseg"} <= reading
+    assert {"predict", "evaluate", "train", "crossval", "prepare", "reproduce"} <= reading
 
 
 def test_every_flag_and_extra_that_is_named_anywhere_exists():

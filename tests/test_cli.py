@@ -247,5 +247,5 @@ def test_every_script_explains_itself(script):
 
 
 def test_reproduce_needs_either_the_demonstration_or_data(run):
-    code, _, err = run(command=cli.reproduce_msseg)
+    code, _, err = run(command=cli.reproduce)
     assert code == 2 and "--demo" in err

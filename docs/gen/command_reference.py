@@ -1,7 +1,7 @@
 """The reference of the command line, from the typer app itself: every command with every option and default."""
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,14 @@ def command_reference(scripts: Path) -> str:
     """A page of Markdown on every command of `planar3d`, and on the scripts of that folder, which are such commands."""
     commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
     runs = {path: _command_of(path) for path in sorted(scripts.glob("*.py"))}
-    by_itself = {path: name for path, name in runs.items() if name not in commands}
     parts = [
         "# Commands",
         f"{cli.app.info.help} Made from the code. `planar3d COMMAND --help` prints the same.",
         "## Scripts",
         "Each script of `scripts/` is one command, for those who work in a checkout: "
         f"`python scripts/{next(iter(runs)).name} --help`.",
-        "\n".join(["| script | command |", "|---|---|", *_script_rows(runs, set(commands))]),
+        "\n".join(["| script | command |", "|---|---|", *_script_rows(runs)]),
         *(part for name, command in commands.items() for part in _section(f"planar3d {name}", name, command)),
-        *(
-            part
-            for path, name in by_itself.items()
-            for part in _section(f"python scripts/{path.name}", name, _alone(getattr(cli, name)))
-        ),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -39,17 +33,9 @@ def _command_of(script: Path) -> str:
     return ast.unparse(calls[0].args[0])
 
 
-def _script_rows(runs: dict[Path, str], commands: set[str]) -> Iterator[str]:
+def _script_rows(runs: dict[Path, str]) -> Iterator[str]:
     for path, name in runs.items():
-        shown = f"planar3d {name}" if name in commands else f"python scripts/{path.name}"
-        yield f"| `scripts/{path.name}` | [`{shown}`](#{name}) |"
-
-
-def _alone(function: Callable[..., Any]) -> Any:
-    """The command that `typer.run` makes of a function."""
-    app = typer.Typer(add_completion=False)
-    app.command()(function)
-    return typer.main.get_command(app)
+        yield f"| `scripts/{path.name}` | [`planar3d {name}`](#{name}) |"
 
 
 def _section(title: str, anchor: str, command: Any) -> list[str]:

@@ -14,7 +14,9 @@ Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
 Model = Annotated[
     str, typer.Option("--model", help="Weights file of a trained network, or a published model: ms-flair-open.")
 ]
-RecipeName = Annotated[str, typer.Option("--recipe", help="paper, released, modern, demo, or a JSON file.")]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", help="Name of a recipe, e.g. paper or wacker2019-3d, or a JSON file.")
+]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="field=value, changes the recipe; repeatable.")]
 Size = Annotated[int | None, typer.Option("--size", help="Voxels along each axis of the prepared cube.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of initialization and shuffling.")]
@@ -37,16 +39,17 @@ AsJson = Annotated[
 
 
 def chosen_recipe(
-    name: str,
+    name: "str | Recipe",
     settings: list[str] | None = None,
     size: int | None = None,
     seed: int | None = None,
     precision: str | None = None,
 ) -> "Recipe":
-    """The recipe of that name or file, changed by `--set`, then by the flags that are given."""
+    """The recipe, or the one of that name or file, changed by `--set`, then by the flags that are given."""
     from planar3d.recipes import find_recipe
 
-    return _changed(find_recipe(name), settings, size=size, seed=seed, precision=precision)
+    recipe = find_recipe(name) if isinstance(name, str) else name
+    return _changed(recipe, settings, size=size, seed=seed, precision=precision)
 
 
 def model_recipe(model: str, name: str | None, settings: list[str] | None, size: int | None) -> "Recipe":

@@ -1,5 +1,6 @@
 """Commands that train and score: train, crossval, report, and the reproduction of the paper."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,14 +71,16 @@ def crossval(
     _show(reproduce(find_cases(data), out, chosen, folds, only, notify, assume_affine=assume_affine), as_json)
 
 
-def reproduce_msseg(
+def reproduce(
+    system: Annotated[
+        str,
+        typer.Option("--system", help="The paper's system, by the name of its recipe; a wrong name lists them all."),
+    ] = "paper",
     demo: Annotated[bool, typer.Option("--demo", help="The embedded phantom at reduced size.")] = False,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Folder of MSSEG 2016, or other scans with masks.")
-    ] = None,
-    out: Out = Path("runs/msseg"),
+    data: Annotated[Path | None, typer.Option("--data", help="Folder of the system's data, with masks.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write to; runs/SYSTEM if left out.")] = None,
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="paper, released, modern, demo, or a JSON file.")
+        str | None, typer.Option("--recipe", help="Another recipe or a JSON file, instead of the system's.")
     ] = None,
     settings: Settings = None,
     size: Size = None,
@@ -88,20 +91,22 @@ def reproduce_msseg(
     assume_affine: AssumeAffine = False,
     as_json: AsJson = False,
 ) -> None:
-    """Reproduce the paper end to end: folds, masks on the native grid, tables 2 and 3, report."""
+    """Reproduce a paper end to end: folds, masks on the native grid, its tables, report."""
+    from planar3d.recipes.demonstrations import find_demonstration
     from planar3d.scans.datasets import find_cases
-    from planar3d.study.reproduce import demonstrate, reproduce
+    from planar3d.study.reproduce import demonstrate
+    from planar3d.study.reproduce import reproduce as reproduce_on
 
     if demo == (data is not None):
         raise typer.BadParameter("give either --demo (the embedded phantom) or --data FOLDER (your scans).")
-    chosen, notify = (
-        chosen_recipe(recipe or ("demo" if demo else "paper"), settings, size, seed, precision),
-        log(as_json),
-    )
+    shown, out, notify = find_demonstration(system), out or Path("runs", system), log(as_json)
+    named = recipe or (shown.recipe if demo else system)
+    chosen = chosen_recipe(named, settings, size, seed, precision)
     if data is None:
-        _show(demonstrate(out, chosen, only, notify), as_json)
+        done = demonstrate(out, replace(shown, recipe=chosen), only, notify)
     else:
-        _show(reproduce(find_cases(data), out, chosen, folds, only, notify, assume_affine=assume_affine), as_json)
+        done = reproduce_on(find_cases(data), out, chosen, folds, only, notify, assume_affine=assume_affine)
+    _show(done, as_json)
 
 
 def report(

@@ -8,7 +8,8 @@ from planar3d.errors import FoldsError
 from planar3d.extras import check_study_extra
 from planar3d.files import remove_temporaries
 from planar3d.locks import locked
-from planar3d.recipes import DEMO, Recipe
+from planar3d.recipes import Recipe
+from planar3d.recipes.demonstrations import DEMONSTRATIONS, Demonstration
 from planar3d.scans.datasets import Dataset, find_cases
 from planar3d.scans.folds import Fold, choose_rounds, everything, group_folds, read_folds
 from planar3d.scans.phantom import write_phantom
@@ -17,8 +18,6 @@ from planar3d.study.report import write_report
 from planar3d.study.run_folder import Run, start_run
 
 Notify = Callable[[str], None]
-# The demonstration's phantom has a quarter of the real scans' voxels along each axis.
-PHANTOM_REDUCTION = 4.0
 
 
 @dataclass(frozen=True)
@@ -95,22 +94,28 @@ def report_on(run: Run, notify: Notify = print) -> Reproduction:
 
 def demonstrate(
     out: Path,
-    recipe: Recipe = DEMO,
+    demonstration: Demonstration = DEMONSTRATIONS["paper"],
     only: str | None = None,
     notify: Notify = print,
-    reduction: float = PHANTOM_REDUCTION,
 ) -> Reproduction:
-    """Run the whole method on the embedded phantom at reduced size.
+    """Run a whole method on the embedded phantom at reduced size.
 
     Args:
         out: the run folder; the phantom is written beside it.
-        recipe, only, notify: as `reproduce`.
-        reduction: divides the grids of the phantom's scans.
+        demonstration: the recipe and its phantom.
+        only, notify: as `reproduce`.
     """
-    folder = out.with_name(out.name + "-phantom")
+    folder, recipe = out.with_name(out.name + "-phantom"), demonstration.recipe
     with locked(folder, "writing the phantom", wait=notify):
         if not (folder / "complete").is_file():
             remove_temporaries(*(case for case in folder.rglob("*") if case.is_dir()))
-            write_phantom(folder, seed=recipe.training.seed, reduction=reduction, progress=notify)
+            write_phantom(
+                folder,
+                seed=recipe.training.seed,
+                scans_per_center=demonstration.scans_per_center,
+                reduction=demonstration.reduction,
+                layout=demonstration.layout,
+                progress=notify,
+            )
             (folder / "complete").touch()
-    return reproduce(find_cases(folder), out, recipe, only=only, notify=notify, phantom=True)
+    return reproduce(find_cases(folder), out, recipe, demonstration.folds, only, notify, phantom=True)

@@ -47,7 +47,7 @@ def test_every_command_and_option_is_in_the_reference(site):
             shown = param.opts[0] if param.opts[0].startswith("--") else param.name.upper()
             assert shown in sections[name], f"{name} {shown}"
             assert html.escape(param.help, quote=False) in sections[name], f"{name} {shown}"
-    assert "--demo" in sections["reproduce_msseg"]
+    assert "--demo" in sections["reproduce"]
 
 
 def shown_as(value):

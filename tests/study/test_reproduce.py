@@ -2,15 +2,19 @@
 
 import csv
 
+import pytest
 from msseg import TINY
 
-from planar3d.recipes import DEMO
+from planar3d.errors import RecipeError
+from planar3d.networks.registry import recipe_network
+from planar3d.recipes import DEMO, RECIPES
+from planar3d.recipes.demonstrations import DEMONSTRATIONS, Demonstration, find_demonstration
 from planar3d.study.reproduce import demonstrate
 
 
 def test_the_demonstration_goes_from_phantom_to_report(tmp_path):
     recipe = DEMO.with_settings(list(TINY))
-    done = demonstrate(tmp_path / "demo", recipe, only="1", notify=lambda text: None, reduction=8)
+    done = demonstrate(tmp_path / "demo", Demonstration(recipe, reduction=8), only="1", notify=lambda text: None)
     assert len(done.run.cases) == 15 and len(done.run.folds) == 5
     with (done.run.fold(1) / "scores.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -18,3 +22,15 @@ def test_the_demonstration_goes_from_phantom_to_report(tmp_path):
     page = done.report.read_text(encoding="utf-8")
     assert "phantom" in page and "nothing about patients" in page
     assert (tmp_path / "demo-phantom/complete").is_file()
+
+
+def test_every_system_has_a_demonstration_whose_network_can_be_built():
+    assert DEMONSTRATIONS.keys() == RECIPES.keys() - {"demo"}
+    for name, shown in DEMONSTRATIONS.items():
+        network = recipe_network(shown.recipe)
+        assert network.count_params() > 0, name
+
+
+def test_a_system_that_does_not_exist_is_told_which_do():
+    with pytest.raises(RecipeError, match="no system 'unet'; choose one of: paper, released"):
+        find_demonstration("unet")
