@@ -26,15 +26,11 @@ class Demonstration:
 
 
 def _like_demo(recipe: Recipe) -> Recipe:
-    """A recipe of the res-u-net at the size of `DEMO`."""
-    network, training = DEMO.network, DEMO.training
-    return recipe.changed(
-        name=f"{recipe.name}-demo",
-        decoder_filters=network.decoder_filters,
-        bridge_filters=network.bridge_filters,
-        learning_rate=training.learning_rate,
-        epochs=training.epochs,
-    )
+    """A recipe of the res-u-net, as small and as quick as `DEMO`."""
+    leaves = DEMO.leaves()
+    reduced = {field: leaves[field] for field in ("network.decoder_filters", "network.bridge_filters")}
+    reduced |= {field: leaves[field] for field in ("training.learning_rate", "training.epochs")}
+    return recipe.changed(name=f"{recipe.name}-demo", **reduced)
 
 
 def _tumours(recipe: Recipe, **changes: object) -> Demonstration:
