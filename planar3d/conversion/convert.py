@@ -31,6 +31,7 @@ def convert(
     tap: Tap = "center",
     alpha: Sequence[float] | None = None,
     counterparts: Counterparts | None = None,
+    input_tensor: keras.KerasTensor | None = None,
 ) -> keras.Model:
     """Turn a 2D network into its 3D counterpart: every layer replaced, every weight mapped, names kept.
 
@@ -56,11 +57,14 @@ def convert(
         name: of the 3D network; the 2D network's name with `_3d` if None.
         tap, alpha: for the mappings `"zero"` and `"scale"`, as in `map_kernel`.
         counterparts: for layers of your own, by type: a function from the 2D layer to a 3D layer of the same weights.
+        input_tensor: what a network of volumes gives, (batch, depth, rows, cols, channels), which the 3D network then
+            goes on from; its depth and channels count.
 
     Returns:
-        A functional model from (batch, depth, rows, cols, channels), its parts in the order that `axis` says. It takes
-        no weights from `model2d` by reference; functions, regularizers and constraints are the same objects, or are
-            moved to the axes of 3D kernels. Its attribute `transfer_report` tells what was mapped.
+        A functional model from (batch, depth, rows, cols, channels), its parts in the order that `axis` says, or from
+        the inputs that `input_tensor` was made of. It takes no weights from `model2d` by reference; functions,
+        regularizers and constraints are the same objects, or are moved to the axes of 3D kernels. Its attribute
+        `transfer_report` tells what was mapped.
 
     Raises:
         ConversionError: a layer without a 3D counterpart, which is named with its type, or choices that do not fit, or
@@ -92,7 +96,10 @@ def convert(
         counterparts,
         {used for used, count in times.items() if count > 1},
     )
-    inputs = [input_in_3d(tensor, layout, depth, len(tensor.shape) == 4, in_channels) for tensor in network.inputs]
+    if input_tensor is None:
+        inputs = [input_in_3d(tensor, layout, depth, len(tensor.shape) == 4, in_channels) for tensor in network.inputs]
+    else:
+        inputs = [input_tensor]
     model3d = walk.network(network, inputs, name or f"{network.name}_3d")
     model3d.transfer_report = TransferReport(network.name, model3d.name, tuple(walk.rows))
     return model3d

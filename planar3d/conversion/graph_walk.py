@@ -50,7 +50,7 @@ class GraphWalk:
 
         Args:
             network: 2D.
-            inputs: for each of its inputs one in 3D.
+            inputs: for each of its inputs one in 3D, or a tensor of a network of volumes in its place.
             name: of the counterpart.
             prefix: of layers' names in errors and in the report: the networks around this one.
         """
@@ -60,8 +60,9 @@ class GraphWalk:
             self._fit_channels(node, known, names)
             outputs = self._applied(node, [known[id(flat)] for flat in node.input_tensors], prefix, names)
             known.update(zip(map(id, node.outputs), outputs, strict=True))
+        sources = [source for volume in inputs for source in keras.utils.get_source_inputs(volume)]
         return keras.Model(
-            tree.pack_sequence_as(network.input, list(inputs)),
+            tree.pack_sequence_as(network.input, sources),
             tree.pack_sequence_as(network.output, [known[id(flat)] for flat in network.outputs]),
             name=name,
         )

@@ -86,13 +86,13 @@ def _of_separable(layer: Any, _: Shape, output: Shape) -> int:
 
 
 def _of_dense(layer: Any, source: Shape, _: Shape) -> int:
-    return layer.units * math.prod(source[1:])  # type: ignore[arg-type]
+    return layer.units * math.prod(source)  # type: ignore[arg-type]
 
 
 def _positions(layer: Any, shape: Shape) -> int:
-    """Places of a feature map, all axes but batch and channels."""
+    """Places of feature maps, all axes but the channels'; a batch of one has more where slices were folded into it."""
     first = 2 if _has_channels_first(layer) else 1
-    return math.prod(shape[first : first + layer.rank])  # type: ignore[arg-type]
+    return math.prod((shape[0], *shape[first : first + layer.rank]))  # type: ignore[arg-type]
 
 
 # A planar convolution costs what its kind in 3D does; how it becomes one is told in `conversion/convolutions.py`.

@@ -35,6 +35,18 @@ def test_nested_models_and_shared_layers_stay_so():
     assert "backbone/first" in [row.source for row in volumes.transfer_report.rows]
 
 
+def test_a_network_goes_on_from_a_tensor_of_another_with_each_layer_in_one_place():
+    flat, image = randomized(backbone()), keras.Input((3, 8, 8, 5), name="volume")
+    squeezed = layers.Conv3D(4, (3, 1, 1), name="squeezed")(image)
+    folded = layers.Permute((4, 2, 3, 1), name="folded")(layers.Concatenate(axis=1)([squeezed] * 3))
+    whole = convert(flat, input_tensor=folded)
+    assert whole.input is image and [layer.name for layer in whole.layers][-2:] == ["first", "pool"]
+    voxels = volume(2, 3, 8, 8, 5)
+    maps = run(keras.Model(image, folded), voxels)
+    assert_allclose(run(whole, voxels), by_slice(flat, maps), rtol=1e-4, atol=1e-5)
+    assert whole.get_layer("first").input is folded  # which a second use would make ambiguous
+
+
 def test_a_sequential_model_is_converted_as_a_graph():
     flat = randomized(keras.Sequential([keras.Input((6, 6, 2)), layers.Conv2D(3, 3), layers.GlobalMaxPooling2D()]))
     voxels = volume(1, 4, 6, 6, 2)

@@ -70,6 +70,13 @@ def test_a_shared_layer_works_twice_and_has_its_parameters_once():
     assert sum(cost.parameters for cost in costs) == network.count_params() == 20
 
 
+def test_what_is_folded_into_the_batch_is_counted_as_often_as_it_runs():
+    x = keras.Input((3, 6, 8, 4))
+    maps = keras.ops.reshape(keras.ops.transpose(x, (0, 4, 2, 3, 1)), (-1, 6, 8, 3))
+    network = keras.Model(x, layers.Dense(2)(layers.Conv2D(5, 3, padding="same")(maps)))
+    assert _macs(network) == 4 * (3 * 5 * 9 + 5 * 2) * (6 * 8)
+
+
 def test_counting_leaves_the_network_s_graph_as_it_was():
     network = _alone(layers.Conv2D(4, 3), (6, 8, 3))
     before = [layer.output.shape for layer in network.layers], len(network.layers[-1]._inbound_nodes)

@@ -1,4 +1,4 @@
-"""The box of the brain holds all that is not zero, standardized image by image, and the way back is exact."""
+"""Boxes of the brain and of the middle: standardized image by image, and the way back is exact."""
 
 import nibabel as nib
 import numpy as np
@@ -7,7 +7,7 @@ import pytest
 from planar3d.errors import ScanError
 from planar3d.recipes import WACKER2019_3D
 from planar3d.scans.case import read_images
-from planar3d.scans.preparation import NonZeroBox
+from planar3d.scans.preparation import CenterCrop, NonZeroBox
 from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import Scan
 
@@ -55,6 +55,34 @@ def test_labels_go_into_the_box_and_back_unchanged(affine):
     targets = WACKER2019_3D.targets
     found = BOX.native(targets.encode(aligned).astype(np.float32), prepared, targets.decode)
     np.testing.assert_array_equal(found.voxels, np.where(labels == 3, 0, labels))
+
+
+@pytest.mark.parametrize("affine", AFFINES)
+@pytest.mark.parametrize("crop", [(8, 10, 6), (12, 9, 16)])
+def test_a_crop_is_the_middle_of_the_scan_with_zeros_where_the_scan_is_smaller(affine, crop):
+    scan = _scan(_brain()[0], affine)
+    prepared = CenterCrop(images=("t1",), crop=crop).prepare({"t1": scan})
+    assert prepared.voxels.shape == (*crop, 1)
+    places = prepared.geometry.turned(np.arange(scan.voxels.size).reshape(scan.voxels.shape))
+    values = prepared.geometry.turned(scan.voxels)
+    inside = values[values != 0]
+    for axis, (have, wanted) in enumerate(zip(places.shape, crop, strict=True)):
+        before, behind = max(-((have - wanted) // 2), 0), max(wanted - have + (have - wanted) // 2, 0)
+        first = max((have - wanted) // 2, 0)
+        values = values.take(range(first, first + min(have, wanted)), axis)
+        values = np.pad(values, [(before, behind) if a == axis else (0, 0) for a in range(3)])
+    expected = np.where(values, (values - inside.mean()) / inside.std(), 0)
+    np.testing.assert_allclose(prepared.voxels[..., 0], expected, atol=1e-5)
+
+
+def test_an_image_is_standardized_within_its_own_voxels_where_that_is_asked_for():
+    volumes = _brain()
+    box = NonZeroBox(images=BOX.images, within="image")
+    prepared = box.prepare({name: _scan(v) for name, v in zip(BOX.images, volumes, strict=True)})
+    for channel, volume in enumerate(volumes):
+        own = volume != 0
+        expected = np.where(own, (volume - volume[own].mean()) / volume[own].std(), 0)
+        np.testing.assert_allclose(prepared.restore(prepared.voxels[..., channel]).voxels, expected, atol=1e-5)
 
 
 def test_the_slices_run_as_the_card_says():

@@ -2,7 +2,9 @@
 
 from planar3d.scans.preparation.axial_slices import AxialSlices
 from planar3d.scans.preparation.interface import Preparation
-from planar3d.scans.preparation.non_zero_box import NonZeroBox
 from planar3d.scans.preparation.sagittal_cube import SagittalCube
+from planar3d.scans.preparation.standardized import CenterCrop, NonZeroBox
 
-PREPARATIONS: dict[str, type[Preparation]] = {made.name: made for made in (SagittalCube, AxialSlices, NonZeroBox)}
+PREPARATIONS: dict[str, type[Preparation]] = {
+    made.name: made for made in (SagittalCube, AxialSlices, NonZeroBox, CenterCrop)
+}

@@ -1,0 +1,156 @@
+"""Brain-extracted images by their mean and deviation, cropped to the brain or in the middle: for BraTS."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+
+from planar3d.errors import ScanError
+from planar3d.scans.composition import as_float32
+from planar3d.scans.geometry import Geometry, in_view
+from planar3d.scans.preparation.interface import Decode, Preparation, in_words
+from planar3d.scans.preparation.prepared import Prepared
+from planar3d.scans.volume import Scan
+from planar3d.sections import Rule
+
+_HEAD_MM = 150.0
+_LEAST_DEVIATION = 1e-8  # is added to a deviation, as in Wacker 2019's release
+_WITHIN = {"brain": "the brain", "image": "its own voxels that are not zero"}
+_LENGTHS = Rule(lambda v: len(v) == 3 and min(v) > 0, "three numbers greater than 0 are needed: slices, rows, cols")
+
+
+@dataclass(frozen=True)
+class Standardized(Preparation):
+    """Images side by side as channels, each by its mean and deviation in the brain; nothing is resampled."""
+
+    view = "SPL"
+    air = 0.0
+
+    images: tuple[str, ...] = ("flair", "t1ce", "t2")  # of a case, one a channel, in this order
+    within: Literal["brain", "image"] = "brain"  # voxels that are not zero in some image, or in the image itself
+    stored: Literal["float32", "float16"] = "float32"  # prepared values on disk and in memory
+
+    @property
+    def channels(self) -> int:  # type: ignore[override]
+        """One an image."""
+        return len(self.images)
+
+    @abstractmethod
+    def box(self, brain: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """First voxel, perhaps before the scan's own, and shape of what is cut, of a mask (slices, rows, cols)."""
+
+    def prepare(self, scans: Mapping[str, Scan]) -> Prepared:
+        """Turn, standardize and crop."""
+        first = scans[self.images[0]]
+        header = first.header.copy()
+        native, _ = in_view(header, self.view)
+        whole = Geometry(header, self.view, native, native)
+        turned = [whole.turned(scans[name].voxels) for name in self.images]
+        brain = np.logical_or.reduce([volume != 0 for volume in turned])
+        if not brain.any():
+            others = ", and so are its other images" if len(turned) > 1 else ""
+            raise ScanError(f"{first.path or 'The scan'} is zero everywhere{others}.")
+        offset, shape = self.box(brain)
+        geometry = Geometry(header, self.view, native, shape, offset)
+        voxels = np.zeros((*shape, len(turned)), self.stored)
+        for channel, (name, volume) in enumerate(zip(self.images, turned, strict=True)):
+            inside = brain if self.within == "brain" else volume != 0
+            values = volume[inside].astype(np.float64)
+            deviation = values.std() if values.size else 0.0
+            if not deviation:
+                raise ScanError(
+                    f"{scans[name].path or name} has the same value everywhere in the brain; it is no image. Export it "
+                    "again."
+                )
+            standardized = np.zeros(native, self.stored)
+            standardized[inside] = (values - values.mean()) / (deviation + _LEAST_DEVIATION)
+            voxels[..., channel] = geometry.laid(standardized, order=0)
+        return Prepared(voxels, geometry)
+
+    def as_input(self, voxels: np.ndarray) -> np.ndarray:
+        """The standardized values."""
+        return as_float32(voxels)
+
+    def stacks(self, prepared: Prepared, depth: int) -> list[slice]:
+        """All slices together."""
+        return [slice(0, len(prepared.voxels), 1)]
+
+    def native(self, probabilities: np.ndarray, prepared: Prepared, decode: Decode) -> Scan:
+        """Decoded, and put back where it was cut."""
+        return prepared.restore(decode(probabilities, prepared.geometry.axes))
+
+    def describe(self) -> dict[str, str]:
+        """The view, the box, and how values are standardized."""
+        return {
+            "slices": in_words(self.view),
+            "grid": f"cropped to {self.cropped_to}, nothing resampled",
+            "grey_levels": f"mean 0 and deviation 1 of each image within {_WITHIN[self.within]}, 0 outside",
+            "values": f"float32, one channel an image: {', '.join(self.images)}",
+        }
+
+
+@dataclass(frozen=True)
+class NonZeroBox(Standardized):
+    """The box around all voxels that are not zero in some image.
+
+    Source: Wacker 2019, section II.B; the brain is the union of all images' in batchgenerators' preprocessing of BraTS.
+    """
+
+    name = "non-zero-box"
+    same_slices = False
+    cropped_to = "the voxels that are not zero in some image"
+
+    @property
+    def plane(self) -> tuple[int, int]:  # type: ignore[override]
+        """Rows and columns differ from scan to scan."""
+        return 0, 0
+
+    def box(self, brain: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The smallest that holds all of the brain."""
+        places = [np.flatnonzero(brain.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+        return tuple(int(p[0]) for p in places), tuple(int(p[-1] - p[0]) + 1 for p in places)
+
+    def slices(self, depth: int) -> int:
+        """Those of a head of 150 mm, 1 mm apart."""
+        return max(depth, round(_HEAD_MM))
+
+    def label(self) -> str:
+        """The box."""
+        return "box of the brain"
+
+
+@dataclass(frozen=True)
+class CenterCrop(Standardized):
+    """A box of one shape in the middle of every scan; a smaller scan has zeros around it.
+
+    Source: Messaoudi 2020, section 2.1, with 192×160×108 of 240×240×155 voxels.
+    """
+
+    name = "center-crop"
+    same_slices = True
+
+    crop: Annotated[tuple[int, ...], _LENGTHS] = (108, 192, 160)  # slices, rows and cols
+
+    @property
+    def plane(self) -> tuple[int, int]:  # type: ignore[override]
+        """Rows and columns of the crop."""
+        return self.crop[1], self.crop[2]
+
+    @property
+    def cropped_to(self) -> str:
+        """The crop, in words."""
+        return f"{self.label()} in the middle"
+
+    def box(self, brain: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Around the middle of the scan."""
+        return tuple((have - wanted) // 2 for have, wanted in zip(brain.shape, self.crop, strict=True)), self.crop
+
+    def slices(self, depth: int) -> int:
+        """Those of the crop."""
+        return self.crop[0]
+
+    def label(self) -> str:
+        """The crop."""
+        return f"{'×'.join(map(str, self.crop))} voxels"
