@@ -37,6 +37,11 @@ class Standardized(Preparation):
         """One an image."""
         return len(self.images)
 
+    @property
+    @abstractmethod
+    def cropped_to(self) -> str:
+        """What is cut, in words."""
+
     @abstractmethod
     def box(self, brain: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """First voxel, perhaps before the scan's own, and shape of what is cut, of a mask (slices, rows, cols)."""
@@ -100,12 +105,16 @@ class NonZeroBox(Standardized):
 
     name = "non-zero-box"
     same_slices = False
-    cropped_to = "the voxels that are not zero in some image"
 
     @property
     def plane(self) -> tuple[int, int]:  # type: ignore[override]
         """Rows and columns differ from scan to scan."""
         return 0, 0
+
+    @property
+    def cropped_to(self) -> str:
+        """The brain."""
+        return "the voxels that are not zero in some image"
 
     def box(self, brain: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The smallest that holds all of the brain."""
