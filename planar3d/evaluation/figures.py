@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Colour and line width of the outlines. The colours are two of Okabe and Ito's, which colour-blind readers tell apart,
 # also on grey; the reference is broader and drawn first, so that both stay visible where they agree.
 _OUTLINES = {"reference": ("#56B4E9", 2.0), "prediction": ("#E69F00", 0.9)}
-_PARTS = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00")  # theirs as well, of parts in their order
+COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00")  # theirs as well, of targets in turn
 _DPI = 120
 _OVERLAY_WIDTH, _TITLE_HEIGHT, _LEGEND_HEIGHT = 11.5, 0.7, 0.4  # inches
 _LARGEST_SLICE = 512  # pixels along an edge; a panel has fewer
@@ -95,7 +95,7 @@ def overlay(
     given = {"reference": reference, "prediction": prediction}
     found = {name: on_grid_of(scan, mask).voxels > 0.5 for name, mask in given.items() if mask is not None}
     masks = {n: nib.orientations.apply_orientation(mask, orientation) for n, mask in (parts or found).items()}
-    styles = {name: (colour, 0.9) for name, colour in zip(parts, itertools.cycle(_PARTS))} if parts else _OUTLINES
+    styles = {name: (colour, 0.9) for name, colour in zip(parts, itertools.cycle(COLOURS))} if parts else _OUTLINES
     guide = next((mask for mask in masks.values() if mask.any()), None)
     low, high = grey_window(voxels)
     head = head_box(voxels, low, high)

@@ -1,7 +1,7 @@
 """The lesions of a mask, one by one: where they lie, how large they are, and how sure the network is of them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from planar3d.files import write_csv
+from planar3d.scans.labels import Targets
 from planar3d.scans.volume import Scan, on_grid_of
 
 
@@ -85,6 +86,21 @@ def lesion_table(mask: Scan, probabilities: Scan | None = None) -> list[Lesion]:
     ]
 
 
+def lesions_by_target(labels: Scan, targets: Targets, probabilities: Scan | None = None) -> dict[str, list[Lesion]]:
+    """List the lesions of each target by its name, see `lesion_table`; regions within others have lists of their own.
+
+    Args:
+        labels: a label map, or a mask.
+        targets: what its labels mean.
+        probabilities: of any target, on the same grid. They tell the mean probability of what all labels make up, and
+            nothing of its parts.
+    """
+    known = set().union(*targets.scored.values())
+    of = {name: probabilities if known.issubset(values) else None for name, values in targets.scored.items()}
+    masks = targets.masks(labels.voxels)
+    return {name: lesion_table(Scan(mask, labels.header), of[name]) for name, mask in masks.items()}
+
+
 def _components(lesion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Find the lesion voxels, (voxel, axis), and the component of each, numbered from 0.
 
@@ -120,21 +136,28 @@ _COLUMNS = {
 }
 
 
-def write_lesions(path: str | Path, lesions: Sequence[Lesion]) -> None:
+def write_lesions(path: str | Path, lesions: Mapping[str, Sequence[Lesion]]) -> None:
     """Write lesions with a header line, whole or not at all; a mask without lesions gives the header alone.
 
     As CSV, or tab-separated where the name ends in .tsv; there what is not known is n/a, as BIDS has it.
+
+    Args:
+        path: of the file.
+        lesions: by target; of several targets the first column is its name.
     """
     unknown = "n/a" if Path(path).suffix == ".tsv" else None
-    rows = ((*each[:6], *each.extent_mm, each.mean_probability) for each in lesions)
+    target = ["target"] if len(lesions) > 1 else []
+    each_with_target = ((name, lesion) for name, its in lesions.items() for lesion in its)
+    rows = ((name, (*each[:6], *each.extent_mm, each.mean_probability)) for name, each in each_with_target)
     write_csv(
         path,
-        list(_COLUMNS),
+        [*target, *_COLUMNS],
         (
-            {
+            dict.fromkeys(target, name)
+            | {
                 column: unknown if value is None else value if digits is None else round(value, digits)
                 for (column, digits), value in zip(_COLUMNS.items(), row, strict=True)
             }
-            for row in rows
+            for name, row in rows
         ),
     )

@@ -10,6 +10,8 @@ from nibabel.spatialimages import HeaderDataError
 
 from planar3d.scans.grid import corner_shift, is_usable
 from planar3d.scans.head import Head, find_head
+from planar3d.scans.labels import Targets
+from planar3d.scans.targets import Binary
 from planar3d.scans.volume import CORNER_TOLERANCE, Scan
 
 # Sizes of heads and extracted brains in mm: least and greatest, children and much neck included.
@@ -18,7 +20,6 @@ _VOLUMES = (600, 9000)  # ml
 _BRAIN_HEIGHT = 100  # mm from the vertex on that must be covered; whole adult brains need about 130
 _CUT = 20  # mm of a head that may be missing at a side
 _SPACING = 5  # mm
-_SHARE_OF_HEAD = 0.05
 _SHARE_AT_BORDER = 0.1
 
 # Contrast, as grey levels relative to the middle of the brain. FLAIR scans of eleven patients and of the phantom have
@@ -47,6 +48,8 @@ class _Case:
     scan: Scan
     mask: Scan
     whole_head: bool | None
+    targets: Targets
+    image: str
 
     @cached_property
     def head(self) -> Head:
@@ -61,7 +64,13 @@ class _Case:
         return int(np.count_nonzero(self.lesion))
 
 
-def check_quality(scan: Scan, mask: Scan, whole_head: bool | None = None) -> list[QualityWarning]:
+def check_quality(
+    scan: Scan,
+    mask: Scan,
+    whole_head: bool | None = None,
+    targets: Targets = Binary(),  # noqa: B008 - frozen
+    image: str = "flair",
+) -> list[QualityWarning]:
     """List what speaks against trusting the mask of a scan; an empty list if nothing does.
 
     The checks look at every few voxels of the scan, about 2.5 mm apart. They can tell T2- and PD-weighted scans, CT,
@@ -70,10 +79,12 @@ def check_quality(scan: Scan, mask: Scan, whole_head: bool | None = None) -> lis
 
     Args:
         scan: as `read_scan` gives it.
-        mask: the predicted mask on the grid of the scan; above 0.5 is lesion.
+        mask: the predicted mask or label map on the grid of the scan; above 0.5 is lesion, or another target.
         whole_head: True for a model of whole heads, False for one of extracted brains, None if it takes both.
+        targets: what the mask was to show; they say how large that may be.
+        image: the contrast that the scan should have; only of flair it is known how it looks.
     """
-    case = _Case(scan, mask, whole_head)
+    case = _Case(scan, mask, whole_head, targets, image)
     sentences = {name: check(case) for name, check in _CHECKS.items()}
     return [QualityWarning(name, sentence) for name, sentence in sentences.items() if sentence]
 
@@ -81,16 +92,19 @@ def check_quality(scan: Scan, mask: Scan, whole_head: bool | None = None) -> lis
 def _empty_result(case: _Case) -> str | None:
     if case.lesion_voxels:
         return None
-    return "No lesion was found. Look at the scan: the mask is empty also where a scan does not suit the model."
+    return (
+        f"No {case.targets.noun} was found. Look at the scan: the mask is empty also where a scan does not suit the "
+        "model."
+    )
 
 
 def _large_result(case: _Case) -> str | None:
     lesion_ml = case.lesion_voxels * case.mask.voxel_mm3 / 1000
-    if lesion_ml <= _SHARE_OF_HEAD * case.head.volume_ml:
+    if lesion_ml <= case.targets.plausible_share * case.head.volume_ml:
         return None
     return (
-        f"The lesions take up {lesion_ml:.0f} ml of a head of {case.head.volume_ml:.0f} ml, more than "
-        f"{_SHARE_OF_HEAD:.0%}; that is hardly ever true. Look at the overlay."
+        f"The {case.targets.noun}s take up {lesion_ml:.0f} ml of a head of {case.head.volume_ml:.0f} ml, more than "
+        f"{case.targets.plausible_share:.0%}; that is hardly ever true. Look at the overlay."
     )
 
 
@@ -100,8 +114,8 @@ def _border(case: _Case) -> str | None:
     if share <= _SHARE_AT_BORDER:
         return None
     return (
-        f"{share:.0%} of the lesion voxels lie in the outermost slices of the field of view, where there is little to "
-        "judge them by; check them."
+        f"{share:.0%} of the {case.targets.noun} voxels lie in the outermost slices of the field of view, where there "
+        "is little to judge them by; check them."
     )
 
 
@@ -127,11 +141,16 @@ def _cut_off(case: _Case) -> str | None:
         cut.append(f"all that is more than {height:.0f} mm below the top")
     if not cut:
         return None
-    return f"Slices seem to be cut off: {', '.join(cut)} of the head is missing. Lesions there are not in the mask."
+    return (
+        f"Slices seem to be cut off: {', '.join(cut)} of the head is missing. {case.targets.noun.capitalize()}s there "
+        "are not in the mask."
+    )
 
 
 def _contrast(case: _Case) -> str | None:
     head = case.head
+    if case.image != "flair":
+        return None
     if np.count_nonzero(head.centre) < _ENOUGH or _field_of_view(case):
         return None  # in less than a head the middle of the brain is elsewhere
     if head.tissue <= head.air:

@@ -1,8 +1,9 @@
 """What a page needs to show a scan in three planes: small volumes, upright, and where they lie."""
 
 import base64
+import itertools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from planar3d.evaluation.figures import VIEWS, grey_window, head_box, largest_slice
+from planar3d.evaluation.figures import COLOURS, VIEWS, grey_window, head_box, largest_slice
 from planar3d.scans.volume import Scan, on_grid_of
 
 LONGEST = 256  # voxels along an axis of what is shown
@@ -26,9 +27,11 @@ class Pictures:
 
     Attributes:
         volumes: by name, uint8 (x, y, z) running right, anterior, superior: `scan` with 0 for black and `WHITE`
-            for white, `mask` {0, 1}, and `probability`, if there is one, with 255 for 1.
+            for white, `mask` {0, 1}, and `probability`, if there is one, with 255 for 1; of several targets each
+            one's mask {0, 1} as well, by `target` and its number.
         affine: 4×4, voxels (x, y, z, 1) of the grid that is shown to mm.
         to_stored: 4×4, the same voxels to the voxels (i, j, k, 1) of the file.
+        targets: what is outlined, each in a colour of its own: the names of targets, and those of their masks.
         native: voxels of the file that each shown one stands for, along (x, y, z); 1 where nothing is reduced.
     """
 
@@ -36,6 +39,7 @@ class Pictures:
     affine: np.ndarray
     to_stored: np.ndarray
     native: tuple[float, float, float]
+    targets: Mapping[str, str]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -66,12 +70,18 @@ class Pictures:
             "white": WHITE,
             "grey_levels": 256 // step,
             "start": list(self.start),
+            "targets": [
+                {"name": name, "volume": volume, "colour": colour}
+                for (name, volume), colour in zip(self.targets.items(), itertools.cycle(COLOURS))
+            ],
             "views": [view._asdict() for view in VIEWS],
             "volumes": {name: base64.b64encode(_packed(v)).decode("ascii") for name, v in shown.items()},
         }
 
 
-def prepare_pictures(scan: Scan, mask: Scan, probability: Scan | None = None) -> Pictures:
+def prepare_pictures(
+    scan: Scan, mask: Scan, probability: Scan | None = None, targets: Mapping[str, np.ndarray] | None = None
+) -> Pictures:
     """Turn a scan and its mask upright, cut off the air around the head, and reduce both to at most 256 voxels an axis.
 
     Where several voxels become one, intensities are averaged, and one is lesion where any of them is, so that no lesion
@@ -81,11 +91,15 @@ def prepare_pictures(scan: Scan, mask: Scan, probability: Scan | None = None) ->
         scan: the intensities; stored in any orientation.
         mask: on the grid of the scan, in any orientation; above 0.5 is lesion.
         probability: as the mask, 0 to 1.
+        targets: boolean masks of what the mask shows, by name, on its grid; None for lesions alone.
 
     Raises:
         ScanError: the mask or the probabilities are not on the scan's grid.
     """
-    over = {"mask": mask} | ({} if probability is None else {"probability": probability})
+    named = targets or {"lesion": mask.voxels}
+    parts = named.values() if len(named) > 1 else ()
+    masks = {f"target {number}": Scan(part, mask.header) for number, part in enumerate(parts)}
+    over = {"mask": mask} | masks | ({} if probability is None else {"probability": probability})
     stored = {"scan": scan} | {name: on_grid_of(scan, volume) for name, volume in over.items()}
     orientation = nib.orientations.io_orientation(scan.affine)
     upright = {name: nib.orientations.apply_orientation(volume.voxels, orientation) for name, volume in stored.items()}
@@ -96,7 +110,7 @@ def prepare_pictures(scan: Scan, mask: Scan, probability: Scan | None = None) ->
     shown = _means(voxels[box].astype(np.float32), edges)
     volumes = {
         "scan": np.clip((shown - low) * (WHITE / (high - low)), 0, 255).astype(np.uint8),
-        "mask": _joined(np.maximum, lesions[box].view(np.uint8), edges),
+        **{name: _joined(np.maximum, (upright[name][box] > 0.5).view(np.uint8), edges) for name in ("mask", *masks)},
     }
     if probability is not None:
         most = _joined(np.maximum, upright["probability"][box], edges)
@@ -106,7 +120,8 @@ def prepare_pictures(scan: Scan, mask: Scan, probability: Scan | None = None) ->
     to_upright = np.diag([*native, 1.0])
     to_upright[:3, 3] = [part.start + (n - 1) / 2 for part, n in zip(box, native, strict=True)]
     to_stored = nib.orientations.inv_ornt_aff(orientation, scan.voxels.shape) @ to_upright
-    return Pictures(volumes, scan.affine @ to_stored, to_stored, tuple(native))  # type: ignore[arg-type]
+    outlined = dict(zip(named, masks or ("mask",), strict=True))
+    return Pictures(volumes, scan.affine @ to_stored, to_stored, tuple(native), outlined)  # type: ignore[arg-type]
 
 
 def _box(head: tuple[slice, ...], lesions: np.ndarray) -> tuple[slice, ...]:

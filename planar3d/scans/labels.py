@@ -27,7 +27,9 @@ class Targets(Section):
         channels: the labels that each channel of the output stands for.
         scored: what is scored, by name, and the labels that it consists of.
         challenge_rules: whether Dice and distance of what is not there are those of the BraTS challenge.
+        noun: what a connected part of a target is called.
         decision: how a voxel gets its label, in words.
+        plausible_share: of the head, of which all targets together hardly ever take up more.
 
     Raises:
         RecipeError: fields that are wrong or do not go together.
@@ -35,7 +37,9 @@ class Targets(Section):
 
     activation: ClassVar[Literal["sigmoid", "softmax"]]
     challenge_rules: ClassVar[bool] = True
+    noun: ClassVar[str] = "component"
     decision: str
+    plausible_share: float
 
     @property
     @abstractmethod

@@ -12,10 +12,11 @@ from planar3d.scans.grid import voxel_mm3
 from planar3d.scans.labels import Grid, Labels, Targets, regions_of
 from planar3d.scans.volume import Scan, read_mask
 from planar3d.scans.windows import threshold
-from planar3d.sections import NOT_NEGATIVE, Rule
+from planar3d.sections import NOT_NEGATIVE, SHARE, Rule
 
 # Headers hold float32 edges: what is exactly as large as the smallest must not be dropped by their rounding.
 _ROUNDING = 1 - 1e-6
+_TUMOURS = 0.3  # a glioma with its edema may have 300 ml of a brain of 1,300; lesions of MS are far smaller
 _OF_256 = Rule(lambda v: 0 <= v <= 256, "a threshold from 0 to 256 is needed")
 
 
@@ -31,6 +32,8 @@ class Binary(Targets):
     name = "binary"
     activation = "sigmoid"
     challenge_rules = False
+    noun = "lesion"
+    plausible_share = 0.05
 
     threshold: Annotated[float, _OF_256] = 16.0  # of 256
     threshold_rule: Literal["absolute", "released"] = "absolute"  # "released": relative to the highest probability
@@ -78,6 +81,7 @@ class Classes(Targets):
 
     classes: tuple[str, ...] = ("lesion=1",)  # besides the background, each with its label
     regions: tuple[str, ...] = ()  # what is scored, e.g. WT=1+2+4; without any the classes
+    plausible_share: Annotated[float, SHARE] = _TUMOURS  # of the head; results that take up more get a warning
 
     def check(self) -> None:  # noqa: D102
         labels = list(regions_of("classes", self.classes).values())
@@ -123,6 +127,7 @@ class Regions(Targets):
     regions: tuple[str, ...] = ("WT=1+2+4", "TC=1+4", "ET=4")  # each with its labels, the outermost first
     order: tuple[int, ...] = (2, 1, 4)  # the label that each region writes
     smallest_innermost_mm3: Annotated[float, NOT_NEGATIVE] = 0.0  # less gets the label of the region around it
+    plausible_share: Annotated[float, SHARE] = _TUMOURS  # of the head; results that take up more get a warning
 
     def check(self) -> None:
         """Try with each label whether its regions are the same after it was encoded and decoded."""

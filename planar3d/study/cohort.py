@@ -218,7 +218,7 @@ class _Task:
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(result.seconds + time.monotonic() - began, 2),
         }
-        return write_segmented(outputs, about, result.scan, mask, probability, self.asked, self.recipe.targets)
+        return write_segmented(outputs, about, result.scan, mask, probability, self.asked, self.recipe)
 
     def _origin(self, item: ScanInput) -> dict[str, Any]:
         return origin(files_sha256(item.files), self.model, self.recipe.to_json(), self.asked)

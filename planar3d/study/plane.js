@@ -2,10 +2,10 @@
 // One plane of a scan. Volumes hold x (right) fastest, then y (anterior), then z (superior); the plane's own view says
 // which axis it cuts, and which run along its rows and columns.
 
-const COLOUR = [230, 159, 0]; // of the mask; the overlay pictures have it too
 const LETTERS = ["LR", "PA", "IS"]; // the low and the high end of each axis
 
 const element = (id) => document.getElementById(id);
+const hex = (colour) => rgba([1, 3, 5].map((n) => parseInt(colour.slice(n, n + 2), 16)), 255);
 const rgba = ([red, green, blue], alpha) => (alpha << 24) | (blue << 16) | (green << 8) | red;
 
 class Plane {
@@ -98,7 +98,7 @@ class Plane {
   }
 
   // Draws the edges between pixels inside and outside the mask, true to the voxels also where slices are thick.
-  outline(context, mask) {
+  outline(context, mask, colour) {
     const { rows, columns, canvas } = this;
     const inside = new Uint8Array(rows * columns);
     this.each((pixel, voxel) => { inside[pixel] = mask[voxel]; });
@@ -117,7 +117,7 @@ class Plane {
         if (column === columns - 1 || !inside[row * columns + column + 1]) line(column + 1, row, 0, 1);
       }
     }
-    context.strokeStyle = `rgb(${COLOUR})`;
+    context.strokeStyle = colour;
     context.lineWidth = 1.5 * devicePixelRatio;
     context.lineCap = "square";
     context.stroke();
@@ -164,9 +164,11 @@ class Plane {
     if (element("overlay").checked) {
       context.globalAlpha = element("opacity").value / 100;
       const mode = element("mode").value;
-      if (mode === "outline") this.outline(context, viewer.volumes.mask);
-      else if (mode === "fill") this.paint(context, viewer.volumes.mask, [0, rgba(COLOUR, 255)], false);
-      else this.paint(context, viewer.volumes.probability, viewer.heat, false);
+      if (mode === "probability") this.paint(context, viewer.volumes.probability, viewer.heat, false);
+      else for (const { volume, colour } of viewer.targets) {
+        if (mode === "outline") this.outline(context, viewer.volumes[volume], colour);
+        else this.paint(context, viewer.volumes[volume], [0, hex(colour)], false);
+      }
       context.globalAlpha = 1;
     }
     if (element("crosshair").checked) this.cross(context);

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from planar3d.evaluation.viewer import prepare_pictures
 from planar3d.scans.volume import Scan
 from planar3d.study.page import CONDITIONS, as_text, histogram, write_page
@@ -14,7 +16,13 @@ _VOLUMES = ("< 0.01", "0.01–0.03", "0.03–0.1", "0.1–0.3", "0.3–1", "1–
 
 
 def write_scan_report(
-    record: Mapping[str, Any], scan: Scan, mask: Scan, path: str | Path, probability: Scan | None = None
+    record: Mapping[str, Any],
+    scan: Scan,
+    mask: Scan,
+    path: str | Path,
+    probability: Scan | None = None,
+    targets: Mapping[str, np.ndarray] | None = None,
+    noun: str = "lesion",
 ) -> Path:
     """Write the report of a segmented scan as one HTML file that needs no other file and no network.
 
@@ -25,12 +33,14 @@ def write_scan_report(
         mask: the predicted mask on the grid of the scan.
         path: where the page goes.
         probability: lesion probabilities on the grid of the scan; they can be looked at if given.
+        targets: boolean masks of what the mask shows, by name, on its grid; None for lesions alone.
+        noun: what a connected part of the mask is called.
 
     Raises:
         ScanError: the mask or the probabilities are not on the scan's grid.
         Planar3DError: jinja2 is not installed.
     """
-    pictures = prepare_pictures(scan, mask, probability)
+    pictures = prepare_pictures(scan, mask, probability, targets)
     lesions = record.get("lesions", [])
     shown = pictures.to_json()
     shown["lesions"] = [pictures.place([lesion[axis] for axis in ("x_mm", "y_mm", "z_mm")]) for lesion in lesions]
@@ -38,7 +48,8 @@ def write_scan_report(
         path,
         "scan_report.html",
         ["tables.js", "plane.js", "viewer.js"],
-        title=f"{record['scan']['name']}: lesions",
+        title=f"{record['scan']['name']}: {noun}s",
+        noun=noun,
         name=record["scan"]["name"],
         headline=_headline(record),
         warnings=[warning["sentence"] for warning in record.get("warnings", [])],
@@ -55,10 +66,13 @@ def write_scan_report(
 def _headline(record: Mapping[str, Any]) -> dict[str, str]:
     """The figures a reader looks for first, by what they mean."""
     result = record.get("result", {})
-    known = {
+    of_all = {
         "lesions": result.get("lesions"),
         "total volume": _ml(result.get("volume_ml")),
         "largest lesion": _ml(result.get("largest_ml")),
+    }
+    known = {
+        **({name: _ml(volume) for name, volume in result.get("targets_ml", {}).items()} or of_all),
         "model": record.get("model", {}).get("name"),
         "segmented": record.get("date"),
     }

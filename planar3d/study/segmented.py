@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
-import numpy as np
 
 from planar3d.errors import RecipeError, RunError, ScanError
 from planar3d.evaluation.figures import overlay as draw_overlay
-from planar3d.evaluation.lesion_table import Lesion, lesion_table, write_lesions
+from planar3d.evaluation.lesion_table import Lesion, lesion_table, lesions_by_target, write_lesions
 from planar3d.evaluation.quality import QualityWarning, check_quality
 from planar3d.files import read_json, write_json, written_beside
 from planar3d.recipes import Recipe
 from planar3d.scans.inputs import ScanInput
-from planar3d.scans.labels import Targets
 from planar3d.scans.outputs import Outputs
 from planar3d.scans.volume import Scan
 from planar3d.study.scan_report import write_scan_report
@@ -88,7 +86,7 @@ def write_segmented(
     mask: Scan,
     probability: Scan | None,
     asked: Asked,
-    targets: Targets,
+    recipe: Recipe,
 ) -> dict[str, Any]:
     """Write all that is asked of a scan, and return its record.
 
@@ -99,15 +97,18 @@ def write_segmented(
         mask: on the scan's grid; of several targets a label map.
         probability: on the scan's grid, if it is asked for.
         asked: says which files.
-        targets: what the labels mean.
+        recipe: says what the labels mean, and which contrast the scan has.
     """
-    lesions = lesion_table(mask, probability)
-    warnings = check_quality(scan, mask, about["model"].get("whole_head"))
+    targets = recipe.targets
+    lesions = lesions_by_target(mask, targets, probability)
+    parts = targets.masks(mask.voxels)
+    whole_head, image = about["model"].get("whole_head"), recipe.preparation.images[0]
+    warnings = check_quality(scan, mask, whole_head, targets, image)
     with written_beside(outputs.mask) as temporary:
         mask.save(temporary)
         record = {
             **about,
-            **_findings(lesions, warnings, _volumes(mask, targets)),
+            **_findings(lesions, warnings, lesion_table(mask)),
             "files": _relative(outputs, asked.files),
         }
         record["result"]["mask_sha256"] = file_sha256(temporary)
@@ -115,10 +116,9 @@ def write_segmented(
         if asked.probability and probability is not None:
             probability.save(outputs.probability)
         if asked.overlay:
-            parts = targets.masks(mask.voxels) if len(targets.names) > 1 else None
-            draw_overlay(scan, mask, None, outputs.overlay, about["scan"]["name"], parts)
+            draw_overlay(scan, mask, None, outputs.overlay, about["scan"]["name"], parts if len(parts) > 1 else None)
         if asked.report:
-            write_scan_report(record, scan, mask, outputs.report, probability)
+            write_scan_report(record, scan, mask, outputs.report, probability, parts, targets.noun)
         write_json(outputs.record, record)
     return record
 
@@ -153,22 +153,21 @@ def summarize(record: Mapping[str, Any]) -> str:
     return f"{result['volume_ml']:.1f} ml, {result['lesions']} lesion{'s' * (result['lesions'] != 1)}{warned}"
 
 
-def _volumes(labels: Scan, targets: Targets) -> dict[str, float]:
-    """The volume in ml of each target of several."""
-    if len(targets.names) == 1:
-        return {}
-    voxel_ml = labels.voxel_mm3 / 1000
-    return {name: int(np.count_nonzero(mask)) * voxel_ml for name, mask in targets.masks(labels.voxels).items()}
-
-
 def _findings(
-    lesions: Sequence[Lesion], warnings: Iterable[QualityWarning], targets_ml: Mapping[str, float]
+    by_target: Mapping[str, Sequence[Lesion]], warnings: Iterable[QualityWarning], whole: Sequence[Lesion]
 ) -> dict[str, Any]:
-    volumes = [lesion.volume_ml for lesion in lesions]
+    """Of several targets each lesion has its target, and the result sums up both each target and the whole."""
+    several = len(by_target) > 1
+    volumes = [lesion.volume_ml for lesion in whole]
+    targets_ml = {name: sum(lesion.volume_ml for lesion in lesions) for name, lesions in by_target.items()}
     return {
-        "result": {"lesions": len(lesions), "volume_ml": sum(volumes), "largest_ml": max(volumes, default=0.0)}
-        | ({"targets_ml": targets_ml} if targets_ml else {}),
-        "lesions": [{**lesion._asdict(), "extent_mm": list(lesion.extent_mm)} for lesion in lesions],
+        "result": {"lesions": len(whole), "volume_ml": sum(volumes), "largest_ml": max(volumes, default=0.0)}
+        | ({"targets_ml": targets_ml} if several else {}),
+        "lesions": [
+            ({"target": name} if several else {}) | {**lesion._asdict(), "extent_mm": list(lesion.extent_mm)}
+            for name, lesions in by_target.items()
+            for lesion in lesions
+        ],
         "warnings": [warning._asdict() for warning in warnings],
     }
 

@@ -19,9 +19,15 @@ class Viewer {
     // From clear over red to yellow.
     this.heat = Uint32Array.from({ length: 256 }, (_, p) => rgba([255, Math.max(0, 2 * p - 255), 0], p));
     this.rows = [...document.querySelectorAll("tr[data-lesion]")];
+    this.shown = [...document.querySelectorAll("input.target")]; // where there are several
     this.planes = pictures.views.map((view, n) =>
       new Plane(this, view, document.querySelector(`[data-view="${n}"]`)));
     this.listen();
+  }
+
+  // The targets whose outlines or areas are drawn, the outermost first.
+  get targets() {
+    return this.pictures.targets.filter((_, n) => this.shown[n]?.checked ?? true);
   }
 
   get radiological() {
@@ -39,6 +45,7 @@ class Viewer {
       }
       this.draw();
     });
+    for (const control of this.shown) control.addEventListener("input", () => this.draw());
     for (const row of this.rows) row.addEventListener("click", () => this.show(row));
     element("previous")?.addEventListener("click", () => this.turn(-1));
     element("next")?.addEventListener("click", () => this.turn(1));
@@ -63,7 +70,7 @@ class Viewer {
   show(row) {
     for (const other of this.rows) other.classList.toggle("current", other === row);
     this.cursor = [...this.pictures.lesions[row.dataset.lesion]];
-    element("lesion").textContent = `lesion ${row.cells[0].dataset.value} of ${this.rows.length}`;
+    element("lesion").textContent = row.dataset.name;
     element("viewer").scrollIntoView({ block: "nearest" });
     this.draw();
   }
@@ -93,7 +100,9 @@ class Viewer {
     const [right, front, up] = moved(pictures.affine, cursor).map((mm) => mm.toFixed(1).replace("-", "−"));
     const stored = moved(pictures.to_stored, cursor).map(Math.round).join(", ");
     const parts = [`x ${right}, y ${front}, z ${up} mm`, `voxel ${stored} of the file`];
-    parts.push(volumes.mask[voxel] ? "lesion" : "no lesion");
+    const names = (targets) => targets.map(({ name }) => name).join(", ");
+    parts.push(names(pictures.targets.filter(({ volume }) => volumes[volume][voxel]))
+      || `no ${names(pictures.targets)}`);
     if (volumes.probability) parts.push(`probability ${(volumes.probability[voxel] / 255).toFixed(2)}`);
     element("readout").textContent = parts.join(" · ");
   }

@@ -12,8 +12,9 @@ from scipy.spatial.transform import Rotation
 from stored_scans import TURNS, turned
 
 from planar3d.errors import ScanError
-from planar3d.evaluation.lesion_table import lesion_table, write_lesions
+from planar3d.evaluation.lesion_table import lesion_table, lesions_by_target, write_lesions
 from planar3d.evaluation.lesions import lesion_scores
+from planar3d.scans.targets import Binary, Classes, Regions
 from planar3d.scans.volume import Scan
 
 LPS = np.array([[-2.0, 0, 0, 30], [0, -3, 0, 40], [0, 0, 5, -50], [0, 0, 0, 1]])
@@ -118,7 +119,7 @@ def test_the_mean_probability_is_over_the_lesion_s_own_voxels():
 
 def test_the_file_has_a_line_a_lesion_and_a_header_alone_for_none(tmp_path):
     lesions = lesion_table(_many())
-    write_lesions(tmp_path / "lesions.csv", lesions)
+    write_lesions(tmp_path / "lesions.csv", {"lesion": lesions})
     with open(tmp_path / "lesions.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(lesions)
@@ -128,5 +129,44 @@ def test_the_file_has_a_line_a_lesion_and_a_header_alone_for_none(tmp_path):
         assert float(row["z_mm"]) == pytest.approx(lesion.z_mm, abs=0.0051)
         assert float(row["superior_inferior_mm"]) == pytest.approx(lesion.extent_mm[2], abs=0.0051)
         assert row["mean_probability"] == ""
-    write_lesions(tmp_path / "none.csv", lesion_table(_mask()))
+    write_lesions(tmp_path / "none.csv", {"lesion": lesion_table(_mask())})
     assert (tmp_path / "none.csv").read_text() == ",".join(rows[0]) + "\n"
+
+
+def _tumours():
+    """Two tumours with edema, of which one has a necrotic core and enhances at both of its ends."""
+    labels = _mask(np.s_[1:4, 2:10, 3:5], np.s_[7, 7, 7]).voxels * np.uint8(2)
+    labels[2, 4:8, 3], labels[2, [4, 7], 3] = 1, 4
+    return _scan(labels)
+
+
+def test_every_target_has_a_table_of_its_own(tmp_path):
+    labels = _tumours()
+    probabilities = _scan(np.where(labels.voxels > 0, np.float32(0.75), np.float32(0)))
+    for targets in (Regions(), Classes(("NCR=1", "ED=2", "ET=4"), regions=("WT=1+2+4", "TC=1+4", "ET=4"))):
+        found = lesions_by_target(labels, targets, probabilities)
+        assert {name: [each.voxels for each in its] for name, its in found.items()} == {
+            "WT": [48, 1],
+            "TC": [4],
+            "ET": [1, 1],
+        }
+        # What is known is the probability of any target, which says nothing of the core.
+        assert [each.mean_probability for its in found.values() for each in its] == [0.75, 0.75, None, None, None]
+    write_lesions(tmp_path / "lesions.csv", found)
+    with open(tmp_path / "lesions.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["target"], row["lesion"]) for row in rows] == [
+        ("WT", "1"),
+        ("WT", "2"),
+        ("TC", "1"),
+        ("ET", "1"),
+        ("ET", "2"),
+    ]
+
+
+def test_lesions_alone_have_no_column_for_their_target(tmp_path):
+    mask = _many(4)
+    found = lesions_by_target(mask, Binary())
+    assert found == {"lesion": lesion_table(mask)}
+    write_lesions(tmp_path / "lesions.csv", found)
+    assert (tmp_path / "lesions.csv").read_text().startswith("lesion,volume_ml,")

@@ -10,6 +10,7 @@ from nibabel import orientations
 from planar3d.evaluation.quality import check_quality
 from planar3d.scans.head import find_head
 from planar3d.scans.phantom_head import TISSUES, build_head
+from planar3d.scans.targets import Binary, Regions
 from planar3d.scans.volume import Scan, read_mask, read_scan
 
 MM = 3
@@ -135,6 +136,21 @@ def test_the_size_and_place_of_the_result_are_judged():
     mask = _mask(scan)
     mask.voxels[20:30, 20:30, 0] = 1
     assert [each.check for each in check_quality(scan, mask)] == ["lesions at the border"]
+
+
+def test_the_targets_say_how_much_of_a_head_is_plausible():
+    scan = _scan(_voxels(extracted=True))
+    mask = _mask(scan, 0.06)
+    fired = {t: [each.check for each in check_quality(scan, mask, targets=t)] for t in (Binary(), Regions())}
+    assert list(fired.values()) == [["large result"], []]
+    (warning,) = check_quality(scan, mask, targets=Regions(plausible_share=0.01))
+    assert "components take up" in warning.sentence and "more than 1%" in warning.sentence
+
+
+def test_only_flair_is_asked_to_look_like_flair():
+    scan = _scan(_voxels(**OTHERS["T2"]))
+    assert [each.check for each in check_quality(scan, _mask(scan))] == ["contrast"]
+    assert check_quality(scan, _mask(scan), image="t2") == []
 
 
 @pytest.mark.parametrize(("shift", "fires"), [(0, False), (0.2, False), (1, True)])

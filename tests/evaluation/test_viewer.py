@@ -124,6 +124,26 @@ def test_probabilities_are_kept_to_the_nearest_of_255(head):
     assert np.abs(pictures.volumes["probability"].ravel() / 255 - probability[i, j, k]).max() <= 0.5 / 255 + 1e-6
 
 
+def test_every_target_has_its_mask_and_colour_and_no_small_one_is_lost():
+    shape = (2 * LONGEST, 20, 20)
+    labels = np.full(shape, 2, np.uint8)
+    labels[::2, 7, 7] = 1  # half of the voxels that become one
+    masks = {"whole": labels > 0, "core": labels == 1}
+    scan = stored(np.random.default_rng(0).uniform(50, 100, shape).astype(np.float32))
+    content = prepare_pictures(scan, stored(labels), targets=masks).to_json()
+    assert [target["name"] for target in content["targets"]] == ["whole", "core"]
+    assert len({target["colour"] for target in content["targets"]}) == 2
+    whole, core = (unpacked(content, target["volume"]) for target in content["targets"])
+    assert whole.all() and core.sum() == LONGEST and core[:, 7, 7].all()
+
+
+def test_lesions_alone_are_the_mask_itself(head):
+    voxels, mask = head
+    content = prepare_pictures(stored(voxels), stored(mask)).to_json()
+    assert content["volumes"].keys() == {"scan", "mask"}
+    assert [(target["name"], target["volume"]) for target in content["targets"]] == [("lesion", "mask")]
+
+
 def test_noise_is_kept_coarsely_and_the_mask_exactly():
     rng = np.random.default_rng(0)
     voxels, mask = rng.random((190, 190, 190), np.float32), (rng.random((190, 190, 190)) < 0.01).astype(np.uint8)

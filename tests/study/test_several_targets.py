@@ -6,6 +6,7 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+from scan_pages import pictures_of
 from typer.testing import CliRunner
 
 from planar3d.cli import app
@@ -61,7 +62,7 @@ def test_the_weights_predict_as_the_run_did_from_the_folder_to_the_native_label_
     weights = run / "fold-1/best.weights.h5"
     scored = sorted((run / "fold-1/predictions").glob("*.nii.gz"))
     case = scored[0].name.removesuffix("_mask.nii.gz")
-    _run("predict", next(data.rglob(case)), "--model", weights, "--out", tmp_path, "--precision", "float32")
+    _run("predict", next(data.rglob(case)), "--model", weights, "--out", tmp_path, "--precision", "float32", "--report")
     (written,) = tmp_path.glob("*_mask.nii.gz")
     mask, expected = nib.load(written), nib.load(scored[0])
     np.testing.assert_array_equal(mask.dataobj, expected.dataobj)
@@ -74,6 +75,16 @@ def test_the_weights_predict_as_the_run_did_from_the_folder_to_the_native_label_
     voxel_ml = abs(np.linalg.det(flair.affine)) / 1000
     assert record["result"]["targets_ml"]["WT"] == pytest.approx(np.count_nonzero(labels) * voxel_ml)
     assert record["result"]["targets_ml"]["ET"] == pytest.approx(np.count_nonzero(labels == 4) * voxel_ml)
+    # Every target has its lines in the table, and its colour on the page.
+    with next(tmp_path.glob("*_lesions.csv")).open() as stream:
+        lines = list(csv.DictReader(stream))
+    assert [(line["target"], int(line["lesion"])) for line in lines] == [
+        (each["target"], each["lesion"]) for each in record["lesions"]
+    ]
+    volumes = {name: sum(float(r["volume_ml"]) for r in lines if r["target"] == name) for name in ("WT", "TC", "ET")}
+    assert volumes == pytest.approx(record["result"]["targets_ml"], abs=1e-4)
+    shown = pictures_of(next(tmp_path.glob("*_report.html")).read_text(encoding="utf-8"))
+    assert [target["name"] for target in shown["targets"]] == ["WT", "TC", "ET"]
     # In Python the same, by the images' names.
     found = segment(find_cases(data).by_id()[case].images, weights, precision="float32")
     np.testing.assert_array_equal(found.voxels, labels)

@@ -73,11 +73,11 @@ def opened(browser, tmp_path):
     """Open the report of a small scan."""
     tab = browser.new_page(viewport={"width": 1280, "height": 900})
 
-    def open_report(axes="RAS", probability=False, **changes):
+    def open_report(axes="RAS", probability=False, targets=None, **changes):
         scan, mask = segmented(axes)
         path = tmp_path / "report.html"
         probabilities = Scan(mask.voxels * np.float32(0.9), mask.header) if probability else None
-        write_scan_report(record_of(mask) | changes, scan, mask, path, probabilities)
+        write_scan_report(record_of(mask) | changes, scan, mask, path, probabilities, targets and targets(mask.voxels))
         return Report(tab, path)
 
     yield open_report
@@ -170,6 +170,27 @@ def test_columns_sort_by_their_numbers_both_ways(opened):
     for expected in (["5", "2", "1", "4", "3"], ["3", "4", "1", "2", "5"]):
         head.click()
         assert report.tab.locator("tr[data-lesion] button").all_text_contents() == expected
+
+
+def test_targets_have_colours_a_legend_and_lines_of_their_own(opened):
+    large, small = record_of(segmented()[1])["lesions"]
+    lesions = [large | {"target": "whole"}, large | {"target": "core"}, small | {"target": "core"}]
+    report = opened(targets=lambda mask: {"whole": mask > 0, "core": np.roll(mask, 9, axis=1) > 0}, lesions=lesions)
+    orange, both = report.orange("axial"), report.drawn("axial")
+    assert orange.any()
+    report.do(".target >> nth=1", "uncheck")
+    assert report.drawn("axial") != both and (report.orange("axial") == orange).all()
+    report.do(".target >> nth=0", "uncheck")
+    assert not report.orange("axial").any()
+    report.do("#reset", "click")
+    assert report.drawn("axial") == both
+    report.do('tr[data-lesion="2"]', "click")
+    assert report.tab.locator("#lesion").text_content() == "core, lesion 2"
+    assert report.tab.locator("#readout").text_content().endswith("· whole")
+    report.tab.locator("th:has-text('target') button").click()
+    cells = [row.split()[1] for row in report.tab.locator("tr[data-lesion]").all_inner_texts()]
+    assert cells == ["core", "core", "whole"]
+    assert report.said == []
 
 
 def test_a_click_in_a_plane_moves_the_other_two(opened):
