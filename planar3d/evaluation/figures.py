@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Colour and line width of the outlines. The colours are two of Okabe and Ito's, which colour-blind readers tell apart,
 # also on grey; the reference is broader and drawn first, so that both stay visible where they agree.
 _OUTLINES = {"reference": ("#56B4E9", 2.0), "prediction": ("#E69F00", 0.9)}
-COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00")  # theirs as well, of targets in turn
+_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00")  # theirs as well, of targets in turn
 _DPI = 120
 _OVERLAY_WIDTH, _TITLE_HEIGHT, _LEGEND_HEIGHT = 11.5, 0.7, 0.4  # inches
 _LARGEST_SLICE = 512  # pixels along an edge; a panel has fewer
@@ -95,7 +95,7 @@ def overlay(
     given = {"reference": reference, "prediction": prediction}
     found = {name: on_grid_of(scan, mask).voxels > 0.5 for name, mask in given.items() if mask is not None}
     masks = {n: nib.orientations.apply_orientation(mask, orientation) for n, mask in (parts or found).items()}
-    styles = {name: (colour, 0.9) for name, colour in zip(parts, itertools.cycle(COLOURS))} if parts else _OUTLINES
+    styles = {n: (colour, 0.9 * times) for n, (colour, times) in outlines(parts).items()} if parts else _OUTLINES
     guide = next((mask for mask in masks.values() if mask.any()), None)
     low, high = grey_window(voxels)
     head = head_box(voxels, low, high)
@@ -118,6 +118,16 @@ def overlay(
     figure.suptitle(title, color="white", fontsize=12, y=1 - 0.12 / height, va="top")
     _outline_legend(figure, {name: styles[name] for name in masks})
     return save(figure, path)
+
+
+def outlines(names: Iterable[str]) -> dict[str, tuple[str, float]]:
+    """The colour of each target's outline, and how many times as broad as the last it is.
+
+    Where the outlines of regions within one another run together, the broader ones show on both sides.
+    """
+    drawn = list(enumerate(names, start=1))
+    colours = itertools.cycle(_COLOURS)
+    return {name: (next(colours), 1 + 0.8 * min(2, len(drawn) - number)) for number, name in drawn}
 
 
 def grey_window(voxels: np.ndarray) -> tuple[float, float]:

@@ -1,7 +1,6 @@
 """What a page needs to show a scan in three planes: small volumes, upright, and where they lie."""
 
 import base64
-import itertools
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from planar3d.evaluation.figures import COLOURS, VIEWS, grey_window, head_box, largest_slice
+from planar3d.evaluation.figures import VIEWS, grey_window, head_box, largest_slice, outlines
 from planar3d.scans.volume import Scan, on_grid_of
 
 LONGEST = 256  # voxels along an axis of what is shown
@@ -71,8 +70,8 @@ class Pictures:
             "grey_levels": 256 // step,
             "start": list(self.start),
             "targets": [
-                {"name": name, "volume": volume, "colour": colour}
-                for (name, volume), colour in zip(self.targets.items(), itertools.cycle(COLOURS))
+                {"name": name, "volume": self.targets[name], "colour": colour, "width": width}
+                for name, (colour, width) in outlines(self.targets).items()
             ],
             "views": [view._asdict() for view in VIEWS],
             "volumes": {name: base64.b64encode(_packed(v)).decode("ascii") for name, v in shown.items()},

@@ -98,18 +98,18 @@ class Plane {
   }
 
   // Draws the edges between pixels inside and outside the mask, true to the voxels also where slices are thick.
-  outline(context, mask, colour) {
+  outline(context, mask, colour, width) {
     const { rows, columns, canvas } = this;
     const inside = new Uint8Array(rows * columns);
     this.each((pixel, voxel) => { inside[pixel] = mask[voxel]; });
-    const [width, height] = [canvas.width / columns, canvas.height / rows];
+    const [across, down] = [canvas.width / columns, canvas.height / rows];
     context.beginPath();
     for (let row = 0; row < rows; row++) {
       for (let column = 0; column < columns; column++) {
         if (!inside[row * columns + column]) continue;
-        const line = (x, y, right, down) => {
-          context.moveTo(x * width, y * height);
-          context.lineTo((x + right) * width, (y + down) * height);
+        const line = (x, y, dx, dy) => {
+          context.moveTo(x * across, y * down);
+          context.lineTo((x + dx) * across, (y + dy) * down);
         };
         if (!row || !inside[(row - 1) * columns + column]) line(column, row, 1, 0);
         if (row === rows - 1 || !inside[(row + 1) * columns + column]) line(column, row + 1, 1, 0);
@@ -118,7 +118,7 @@ class Plane {
       }
     }
     context.strokeStyle = colour;
-    context.lineWidth = 1.5 * devicePixelRatio;
+    context.lineWidth = 1.5 * width * devicePixelRatio;
     context.lineCap = "square";
     context.stroke();
   }
@@ -165,8 +165,8 @@ class Plane {
       context.globalAlpha = element("opacity").value / 100;
       const mode = element("mode").value;
       if (mode === "probability") this.paint(context, viewer.volumes.probability, viewer.heat, false);
-      else for (const { volume, colour } of viewer.targets) {
-        if (mode === "outline") this.outline(context, viewer.volumes[volume], colour);
+      else for (const { volume, colour, width } of viewer.targets) {
+        if (mode === "outline") this.outline(context, viewer.volumes[volume], colour, width);
         else this.paint(context, viewer.volumes[volume], [0, hex(colour)], false);
       }
       context.globalAlpha = 1;
