@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from planar3d.errors import RunError
 
 _WRITING = ".writing-"  # how the names of temporary files and folders begin
@@ -130,6 +132,18 @@ def read_json(path: str | Path) -> Any:
         raise RunError(
             f"{path} is not readable as JSON ({error}). Mend it, or delete it to have it made again."
         ) from error
+
+
+def map_array(path: Path) -> np.ndarray:
+    """Open an array that a run folder keeps, memory-mapped: nothing is read before it is used.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, OverflowError, TypeError, SyntaxError) as error:
+        raise RunError(f"{path} is damaged ({error}). Delete {path.parent} to have it made again.") from None
 
 
 def _umask() -> int:

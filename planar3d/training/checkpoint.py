@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +20,8 @@ from planar3d.training.schedules import PlateauState
 
 HISTORY_COLUMNS = ("epoch", "learning_rate", "loss", "dice", "val_loss", "val_dice", "seconds")
 _COUNTER = re.compile(r"_\d+/")
+# What the standard library's zip reader and NumPy raise at bytes that they did not write.
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass
@@ -92,7 +96,7 @@ def restore(folder: Path, network: keras.Model, optimizer: keras.optimizers.Opti
         progress = Progress.from_json(json.loads(arrays.pop("progress").tobytes()))
         if unlike := _first_difference(variables, arrays):
             raise ValueError(unlike)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise RunError(
             f"{path} cannot be resumed from ({error}). Delete {path.parent.parent} to train from the start."
         ) from None
@@ -104,13 +108,14 @@ def restore(folder: Path, network: keras.Model, optimizer: keras.optimizers.Opti
 def _named(network: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[str, keras.Variable]:
     """All variables by their paths, which do not depend on what else a process has built."""
     named: dict[str, keras.Variable] = {}
+    copies: Counter[str] = Counter()
     for part, variables in (("network", network.variables), ("optimizer", optimizer.variables)):
         for variable in variables:
             # Keras counts optimizers and the generators of random layers through a process: adam_1, seed_generator_7.
             counted = part == "optimizer" or variable.path.startswith("seed_generator")
-            path = _COUNTER.sub("/", variable.path, count=1) if counted else variable.path
-            copies = sum(name.partition("#")[0] == f"{part}/{path}" for name in named)
-            named[f"{part}/{path}#{copies}" if copies else f"{part}/{path}"] = variable
+            path = f"{part}/{_COUNTER.sub('/', variable.path, count=1) if counted else variable.path}"
+            named[f"{path}#{copies[path]}" if copies[path] else path] = variable
+            copies[path] += 1
     return named
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from ml_dtypes import bfloat16
 
 from planar3d.errors import RecipeError
-from planar3d.files import written_beside
+from planar3d.files import map_array, written_beside
 from planar3d.locks import locked
 from planar3d.networks.registry import describe_network, feature_levels
 from planar3d.recipes import Recipe
@@ -81,7 +81,7 @@ def compute_features(
         with locked(folder, "computing features", wait=notify):
             if not all(path.is_file() for path in paths):
                 _write_features(encoder, voxels, paths, recipe)
-    stored = [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]
+    stored = [map_array(path) for path in paths]
     return [features.view(bfloat16) if features.dtype == np.uint16 else features for features in stored]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from planar3d.errors import RunError
-from planar3d.files import read_json, write_json, written_beside
+from planar3d.files import map_array, read_json, write_json, written_beside
 from planar3d.scans.geometry import Geometry
 from planar3d.scans.volume import Scan, on_grid_of
 
@@ -69,6 +69,6 @@ def load_prepared(folder: Path) -> tuple[Prepared, np.ndarray | None]:
     if not (folder / "geometry.json").is_file():
         raise RunError(f"{folder} holds no prepared scan. Prepare it first, with planar3d prepare.")
     mask = folder / "mask.npy"
-    voxels = np.load(folder / "voxels.npy", mmap_mode="r", allow_pickle=False)
+    voxels = map_array(folder / "voxels.npy")
     geometry = Geometry.from_json(read_json(folder / "geometry.json"), voxels.shape)
-    return Prepared(voxels, geometry), np.load(mask, mmap_mode="r", allow_pickle=False) if mask.is_file() else None
+    return Prepared(voxels, geometry), map_array(mask) if mask.is_file() else None

@@ -1,0 +1,43 @@
+"""A saved epoch: whatever becomes of its bytes, it fills a network or is refused, and never half."""
+
+import random
+
+import keras
+import numpy as np
+import pytest
+
+from planar3d.errors import RunError
+from planar3d.training.checkpoint import Progress, restore, save
+
+
+def _network(value):
+    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.BatchNormalization()])
+    for variable in network.variables:
+        variable.assign(np.full(variable.shape, value))
+    optimizer = keras.optimizers.Adam()
+    optimizer.build(network.trainable_variables)
+    return network, optimizer
+
+
+def test_damaged_bytes_are_refused_with_a_sentence_and_fill_nothing(tmp_path):
+    save(tmp_path, *_network(1.0), Progress(epoch=3))
+    state = tmp_path / "backup/state.npz"
+    whole = state.read_bytes()
+    chance = random.Random(0)
+    network, optimizer = _network(2.0)
+    outcomes = set()
+    for _ in range(400):
+        damaged = bytearray(whole)
+        for _ in range(chance.choice([1, 4])):
+            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        state.write_bytes(damaged if chance.random() < 0.9 else damaged[: chance.randrange(len(damaged))])
+        before = [np.array(v) for v in network.variables]
+        try:
+            outcomes.add(restore(tmp_path, network, optimizer).epoch)
+        except RunError as error:
+            outcomes.add("refused")
+            assert "cannot be resumed from" in str(error)
+            for a, b in zip(before, network.variables, strict=True):
+                np.testing.assert_array_equal(a, b)
+    assert "refused" in outcomes
+
