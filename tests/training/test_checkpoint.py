@@ -4,7 +4,6 @@ import random
 
 import keras
 import numpy as np
-import pytest
 
 from planar3d.errors import RunError
 from planar3d.training.checkpoint import Progress, restore, save
@@ -40,4 +39,3 @@ def test_damaged_bytes_are_refused_with_a_sentence_and_fill_nothing(tmp_path):
             for a, b in zip(before, network.variables, strict=True):
                 np.testing.assert_array_equal(a, b)
     assert "refused" in outcomes
-
