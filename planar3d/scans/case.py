@@ -1,6 +1,7 @@
 """A case: a patient's images by name, the label map of them all, and the group; and a data set of cases."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,12 @@ from typing import Any
 from planar3d.errors import DatasetError
 from planar3d.scans.labels import Labels
 from planar3d.scans.volume import Scan, on_grid_of, read_scan
+
+# A subject of BIDS, and a patient of BraTS 2017 to 2019 and from 2023 on, behind whom the number of the visit stands.
+_PATIENT = re.compile(
+    r"(?:^|_)(?:sub-[a-z0-9]+|brats1[7-9]_[^_]+_[^_]+(?=_[0-9]+(?:_|$))|brats-[a-z]+-[0-9]+(?=-[0-9]+(?:_|-|$)))",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -20,12 +27,17 @@ class Case:
         images: by name: flair, t1, t1ce, t2; of nnU-Net data sets what `channel_names` calls them, in small letters.
         labels: a map of what is to be found in the images, or a lesion mask; None if there is none.
         group: center, site or grade; folds have cases of each.
+        patient: whose visits folds keep together; if it is not told, what the id says, see `patient_of`.
     """
 
     id: str
     images: Mapping[str, Path] = field(hash=False)
     labels: Path | None
     group: str
+    patient: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "patient", self.patient or patient_of(self.id))
 
     @property
     def label_map(self) -> Path:
@@ -46,14 +58,15 @@ class Case:
     def to_json(self) -> dict[str, Any]:
         """The case without its id, as a row of folds.json."""
         images = {name: os.path.abspath(path) for name, path in self.images.items()}
-        return {"images": images, "labels": self.labels and os.path.abspath(self.labels), "group": self.group}
+        row = {"images": images, "labels": self.labels and os.path.abspath(self.labels), "group": self.group}
+        return row if self.patient == patient_of(self.id) else row | {"patient": self.patient}
 
     @classmethod
     def from_json(cls, case_id: str, row: Mapping[str, Any]) -> "Case":
         """A case from a row of folds.json."""
         row = as_written_today(row)
         images = {name: Path(path) for name, path in row["images"].items()}
-        return cls(case_id, images, row["labels"] and Path(row["labels"]), row["group"])
+        return cls(case_id, images, row["labels"] and Path(row["labels"]), row["group"], row.get("patient", ""))
 
 
 @dataclass(frozen=True)
@@ -96,6 +109,15 @@ class Dataset:
                 f"{', '.join(case.id for case in without)}. {without[0].lacking(names)}. Add them, or choose a recipe "
                 "that does without."
             )
+
+
+def patient_of(case_id: str) -> str:
+    """The patient whom the id of a case names: sub-01 of sub-01_ses-2, BraTS-GLI-00003 of BraTS-GLI-00003-001.
+
+    An id that names no visit is the patient's own.
+    """
+    named = _PATIENT.search(case_id)
+    return case_id[: named.end()] if named else case_id
 
 
 def read_images(images: Mapping[str, str | Path | Scan], assume_affine: bool = False) -> dict[str, Scan]:

@@ -1,12 +1,13 @@
 """Folds: which scans train, validate and test in each round (Kolarik 2020, section 3.2)."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from planar3d.errors import FoldsError, RunError
 from planar3d.files import read_json
+from planar3d.wording import counted
 
 MSSEG_ROUNDS = 5
 _LEAVE_ONE_OUT = 10  # a single group of at most this many scans is tested one scan a round
@@ -45,46 +46,61 @@ def msseg_folds(ids: Iterable[str]) -> list[Fold]:
     return group_folds(dict(zip(ids, centers, strict=True)), MSSEG_ROUNDS)
 
 
-def group_folds(groups: dict[str, str], rounds: int | None = None) -> list[Fold]:
-    """The same rule for any data set: each round tests one scan of each group, from the last downwards.
+def group_folds(
+    groups: Mapping[str, str], rounds: int | None = None, patients: Mapping[str, str] | None = None
+) -> list[Fold]:
+    """The same rule for any data set: each round tests one patient of each group, from the last downwards.
 
-    With fewer rounds than scans in a group, a round tests every `rounds`-th scan of it, so that each scan is tested
-    exactly once. The last of the other scans validates.
+    With fewer rounds than patients in a group, a round tests every `rounds`-th of it, so that each scan is tested
+    exactly once. The last of the others validates. All scans of a patient are for the same purpose.
 
     Args:
-        groups: the group of each scan, by id.
-        rounds: how many; if None, five, or one a scan for a single group of at most ten scans.
+        groups: the group of each scan, by id; a patient with scans of several is of the group of the first.
+        rounds: how many; if None, five, or one a patient for a single group of at most ten.
+        patients: the patient of each scan, by id; if None, every scan is of another one.
 
     Raises:
-        FoldsError: too few scans, or a number of rounds that leaves one without a test scan.
+        FoldsError: too few patients, or a number of rounds that leaves one without any to test.
     """
-    members: dict[str, list[str]] = defaultdict(list)
+    scans: dict[str, list[str]] = defaultdict(list)
     for scan in sorted(groups):
-        members[groups[scan]].append(scan)
-    largest = max((len(scans) for scans in members.values()), default=0)
-    if len(groups) < 3:
-        raise FoldsError(f"{len(groups)} scans cannot be cross-validated; 3 are needed to train, validate and test.")
+        scans[patients[scan] if patients else scan].append(scan)
+    members: dict[str, list[str]] = defaultdict(list)
+    for patient, (first, *_) in scans.items():
+        members[groups[first]].append(patient)
+    largest = max((len(its) for its in members.values()), default=0)
+    if len(scans) < 3:
+        raise FoldsError(
+            f"{counted(scans, 'patient')} cannot be cross-validated; 3 are needed to train, validate and test."
+        )
     if rounds is None:
         rounds = largest if len(members) == 1 and largest <= _LEAVE_ONE_OUT else min(MSSEG_ROUNDS, largest)
     if not 2 <= rounds <= largest:
         raise FoldsError(
-            f"{rounds} folds were asked for, but the largest group has {largest} scans; from 2 to {largest} are "
-            "possible."
+            f"{rounds} folds were asked for, but the largest group has {counted(largest, 'patient')}; from 2 to "
+            f"{largest} are possible."
         )
     folds = []
     for number in range(rounds):
-        test = [s for scans in members.values() for p, s in enumerate(reversed(scans)) if p % rounds == number]
-        rest = sorted(set(groups) - set(test))
-        if len(rest) < 2:
-            raise FoldsError(f"Round {number + 1} leaves {len(rest)} scans to train and validate; 2 are needed.")
-        folds.append(Fold(tuple(rest[:-1]), (rest[-1],), tuple(sorted(test))))
+        test = {one for its in members.values() for p, one in enumerate(reversed(its)) if p % rounds == number}
+        *train, validation = (one for one in scans if one not in test)
+        if not train:
+            raise FoldsError(f"Round {number + 1} leaves 1 patient to train and validate; 2 are needed.")
+        parts = (train, [validation], [one for one in scans if one in test])
+        folds.append(Fold(*(tuple(sorted(scan for one in part for scan in scans[one])) for part in parts)))
     return folds
 
 
-def everything(ids: Iterable[str]) -> Fold:
-    """One round in which no scan tests: all of them train, or all but the last of several, which validates."""
-    ids = sorted(ids)
-    return Fold(tuple(ids[:-1] or ids), tuple(ids[1:][-1:]), ())
+def everything(patients: Mapping[str, str]) -> Fold:
+    """One round in which nobody tests: all patients train, or all but the last of several, who validates.
+
+    Args:
+        patients: the patient of each scan, by id.
+    """
+    ids = sorted(patients)
+    last = patients[ids[-1]] if len(set(patients.values())) > 1 else ""
+    train = tuple(scan for scan in ids if patients[scan] != last)
+    return Fold(train, tuple(scan for scan in ids if patients[scan] == last), ())
 
 
 def read_folds(path: str | Path, ids: Iterable[str]) -> list[Fold]:

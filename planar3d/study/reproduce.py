@@ -31,14 +31,15 @@ class Reproduction:
 def folds_for(dataset: Dataset, folds: str | None) -> list[Fold]:
     """The folds of a data set: a number of rounds, a user's folds.json, or None for the rule of `group_folds`.
 
-    `"none"` is one round that tests nothing, for a network that is trained on every scan; the last one validates where
-    the recipe has scans validate.
+    `"none"` is one round that tests nothing, for a network that is trained on every scan; the last patient's validate
+    where the recipe has scans validate.
     """
     groups = {case.id: case.group for case in dataset.cases}
+    patients = {case.id: case.patient for case in dataset.cases}
     if folds == "none":
-        return [everything(groups)]
+        return [everything(patients)]
     if folds is None or folds.isdigit():
-        return group_folds(groups, int(folds) if folds else None)
+        return group_folds(groups, int(folds) if folds else None, patients)
     if not Path(folds).is_file():
         raise FoldsError(f"--folds {folds} is neither a number of rounds, nor 'none', nor a file.")
     return read_folds(folds, groups)

@@ -1,8 +1,11 @@
 """Data sets are found by their layout; what is missing is named."""
 
+import json
+
 import pytest
 
 from planar3d.errors import DatasetError, Planar3DError
+from planar3d.scans.case import Case
 from planar3d.scans.datasets import find_cases
 
 
@@ -192,6 +195,23 @@ def test_a_csv_table_names_several_images_and_a_label_map(tmp_path):
     assert one.labels == tmp_path / "a/s.nii" and other.images == {"flair": tmp_path / "b/f.nii"}
     with pytest.raises(DatasetError, match=r"1 of 2 cases .*: y\. y has no image t1ce; it has flair\."):
         dataset.require(["flair", "t1ce"])
+
+
+def test_whose_visits_cases_are_is_told_by_subject_name_or_column(tmp_path):
+    for ses in ("ses-1", "ses-2"):
+        mask = f"derivatives/m/sub-01/{ses}/anat/sub-01_{ses}_label-lesion_mask.nii"
+        _touch(tmp_path, f"bids/sub-01/{ses}/anat/sub-01_{ses}_FLAIR.nii", f"bids/{mask}", f"{ses}.nii")
+    assert {case.id: case.patient for case in find_cases(tmp_path / "bids").cases} == {
+        "sub-01_ses-1": "sub-01",
+        "sub-01_ses-2": "sub-01",
+    }
+    _touch(tmp_path, "m1.nii", "m2.nii")
+    table = tmp_path / "visits.csv"
+    table.write_text("scan,mask,patient\nses-1.nii,m1.nii,p7\nses-2.nii,m2.nii,\n")
+    one, other = find_cases(table).cases
+    assert (one.patient, other.patient) == ("p7", "ses-2")
+    assert all(Case.from_json(case.id, json.loads(json.dumps(case.to_json()))) == case for case in (one, other))
+    assert "patient" not in other.to_json()  # folders of runs that are older than patients have none
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from planar3d.errors import FoldsError
-from planar3d.scans.folds import choose_rounds, group_folds, msseg_folds, read_folds
+from planar3d.scans.case import patient_of
+from planar3d.scans.folds import Fold, choose_rounds, everything, group_folds, msseg_folds, read_folds
 
 MSSEG = (
     *("01016SACH", "01038PAGU", "01039VITE", "01040VANE", "01042GULE"),
@@ -49,6 +51,50 @@ def test_one_small_group_leaves_one_out():
     groups = dict.fromkeys("abcdefghi", "tabriz")
     assert [fold.test for fold in group_folds(groups)] == [(s,) for s in "ihgfedcba"]
     assert [len(fold.test) for fold in group_folds(groups, 3)] == [3, 3, 3]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_all_visits_of_a_patient_are_for_one_purpose(seed):
+    rng = np.random.default_rng(seed)
+    visits = rng.integers(1, 6, rng.integers(6, 15))
+    grade = {f"BraTS-GLI-{number:05d}": "HGG" if rng.random() < 0.5 else "LGG" for number in range(len(visits))}
+    cases = {f"{who}-{n:03d}": who for who, count in zip(grade, visits, strict=True) for n in range(count)}
+    assert {case: patient_of(case) for case in cases} == cases
+    groups = {case: grade[who] for case, who in cases.items()}
+    most = max(list(grade.values()).count(one) for one in ("HGG", "LGG"))
+    folds = group_folds(groups, int(rng.integers(2, most + 1)), cases)
+    _partitions(folds, cases)
+    for fold in [*folds, everything(cases)]:
+        parts = [{cases[case] for case in part} for part in (fold.train, fold.validation, fold.test)]
+        assert sum(map(len, parts)) == len(grade), "a patient is in two parts"
+        assert len(parts[1]) == 1
+
+
+def test_visits_of_one_patient_alone_cannot_be_cross_validated():
+    visits = dict.fromkeys(("sub-01_ses-1", "sub-01_ses-2", "sub-01_ses-3"), "sub-01")
+    with pytest.raises(FoldsError, match="1 patient"):
+        group_folds(dict.fromkeys(visits, "all"), None, visits)
+    assert everything(visits) == Fold(tuple(visits), (), ())
+
+
+@pytest.mark.parametrize(
+    ("case", "patient"),
+    [
+        ("BraTS-GLI-00003-001", "BraTS-GLI-00003"),
+        ("BraTS-MET-00101-000", "BraTS-MET-00101"),
+        ("Brats17_TCIA_201_1", "Brats17_TCIA_201"),
+        ("BraTS19_2013_10_1", "BraTS19_2013_10"),
+        ("BraTS20_Training_001", "BraTS20_Training_001"),
+        ("BraTS2021_00000", "BraTS2021_00000"),
+        ("sub-01_ses-2_run-1", "sub-01"),
+        ("sub-01", "sub-01"),
+        ("oslo_sub-01_ses-2_anat_sub-01_ses-2_FLAIR", "oslo_sub-01"),
+        ("01016SACH", "01016SACH"),
+        ("BRATS_001", "BRATS_001"),
+    ],
+)
+def test_patients_are_told_by_the_names_of_their_visits(case, patient):
+    assert patient_of(case) == patient
 
 
 @pytest.mark.parametrize("rounds", [1, 10])

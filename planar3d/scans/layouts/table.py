@@ -12,12 +12,12 @@ from planar3d.scans.layouts.interface import Layout
 from planar3d.scans.participants import EVERYONE
 from planar3d.scans.tables import check_name, path_in_table, read_table
 
-_COLUMNS = ("scan", "mask", "group", "id", "labels")
+_COLUMNS = ("scan", "mask", "group", "id", "labels", "patient")
 _IMAGE = re.compile("image:_?(.+)")
 
 
 class Table(Layout):
-    """A row a case: `scan`, which is FLAIR, or `image:<name>` for each image; `mask` or `labels`; `group` and `id`."""
+    """A row a case: `scan`, which is FLAIR, or `image:<name>` for each image; `mask` or `labels`; perhaps others."""
 
     name = "table"
     expected = "a CSV table with the columns scan,mask,group"
@@ -32,8 +32,8 @@ class Table(Layout):
         marked = [column for column in ("mask", "labels") if column in table.names]
         if not names or (labelled and not marked):
             raise DatasetError(
-                f"{path} has the columns {table.found}; it needs scan, mask, group (group and id are optional), or "
-                "image:<name> for each image instead of scan, and labels instead of mask."
+                f"{path} has the columns {table.found}; it needs scan, mask, group (group, id and patient are "
+                "optional), or image:<name> for each image instead of scan, and labels instead of mask."
             )
         if len(marked) > 1 or len(set(names.values())) < len(names):
             raise DatasetError(
@@ -53,7 +53,7 @@ class Table(Layout):
             check_name(chosen, row, DatasetError)
             case_id = chosen or _id_of(next(iter(given.values())))
             mask = path_in_table(path, labels) if labels else None
-            cases.append(Case(case_id, images, mask, row["group"] or EVERYONE))
+            cases.append(Case(case_id, images, mask, row["group"] or EVERYONE, row["patient"]))
         return cases
 
 
