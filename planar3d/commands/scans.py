@@ -13,7 +13,7 @@ def phantom(
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same phantom.")] = 0,
     reduction: Annotated[float, typer.Option("--reduction", help="Divides the grids of the real scans.")] = 1.0,
     layout: Annotated[
-        str, typer.Option("--layout", help="msseg: heads with lesions; brats: brains with tumours.")
+        str, typer.Option("--layout", help="msseg: heads with lesions; brats, decathlon: brains with tumours.")
     ] = "msseg",
 ) -> None:
     """Write the embedded phantom: 15 whole heads or brains of three centers, in a challenge's layout."""

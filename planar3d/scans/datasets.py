@@ -8,7 +8,7 @@ from pathlib import Path
 from planar3d.errors import DatasetError
 from planar3d.scans.bids import NOT_RAW
 from planar3d.scans.case import Case, Dataset
-from planar3d.scans.image_files import files_within, why_unusable
+from planar3d.scans.image_files import files_within, is_there, why_unusable
 from planar3d.scans.layouts import LAYOUTS
 from planar3d.scans.layouts.interface import Layout, require_usable
 
@@ -21,8 +21,9 @@ def find_cases(folder: str | Path) -> Dataset:
     Layouts: MSSEG 2016 as first distributed (`TrainingDataset_MSSEG/<ID>/3DFLAIR.nii.gz`, `Consensus.nii.gz`), MSSEG
     2016 of the Shanoir portal (`Training/Center_xx/Patient_yy/Raw_Data/FLAIR.nii.gz`, `Masks/Consensus.nii.gz`), BIDS
     (raw, and lesion masks in a derivatives folder; groups from the site in `participants.tsv`), raw folders of nnU-Net
-    (`dataset.json`), BraTS 2017 to 2023, and a CSV table with the columns scan, mask and group, or `image:<name>` for
-    each image and labels. All also un-gzipped, and in capitals or small letters.
+    (`dataset.json`), tasks of the Medical Segmentation Decathlon (`dataset.json` too), BraTS 2017 to 2023, and a CSV
+    table with the columns scan, mask and group, or `image:<name>` for each image and labels. All also un-gzipped, and
+    in capitals or small letters.
 
     Args:
         folder: the data set's folder, or the CSV file.
@@ -47,7 +48,7 @@ def find_cases(folder: str | Path) -> Dataset:
     masks = [(case.id, case.label_map) for case in cases]
     require_usable(folder, {path: why_unusable(path) for _, path in (*scans, *masks)})
     for kind, files in (("scan", scans), ("mask", masks)):
-        missing = [(name, path) for name, path in files if not os.path.isfile(path)]
+        missing = [(name, path) for name, path in files if not is_there(path)]
         if missing:
             names = ", ".join(name for name, _ in missing)
             raise DatasetError(
@@ -78,7 +79,7 @@ def find_layout(folder: Path, labelled: bool) -> tuple[Layout, list[Case]] | Non
     for layout in LAYOUTS:
         cases = layout.find(folder, files, labelled)
         if not labelled:
-            cases = [replace(case, labels=case.labels if os.path.isfile(case.labels or "") else None) for case in cases]
+            cases = [replace(case, labels=case.labels if is_there(case.labels) else None) for case in cases]
         if cases:
             return layout, cases
     return None

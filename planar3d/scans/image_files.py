@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from planar3d.errors import ScanError
-from planar3d.scans.nifti import read_whole
+from planar3d.scans.nifti import read_whole, volume_of
 
 _NIFTI = (".nii.gz", ".nii")
 # Other formats that scans come in, and other ways of packing. Of a pair of files the first is named.
@@ -47,11 +47,22 @@ def is_flair(path: Path) -> bool:
     return bool(suffix(path)) and "flair" in path.name.lower() and not _NO_SCAN.search(stem(path))
 
 
+def is_there(path: Path | None) -> bool:
+    """Whether an image, or one volume of a series, is there to be read."""
+    return path is not None and os.path.isfile(volume_of(path)[0])
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that an image is read from."""
+    return [volume_of(path)[0]]
+
+
 def why_unusable(path: Path) -> str:
     """Why a file cannot be read, with advice, as far as that is seen at once; empty if it may be read.
 
     What the voxels of a NIfTI file hold, and whether there is a file of that name, is left to its reading.
     """
+    path = volume_of(path)[0]
     if not os.path.lexists(path) or (is_nifti(path) and os.path.isfile(path)):
         return ""
     try:

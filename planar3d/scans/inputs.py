@@ -13,7 +13,16 @@ from planar3d.scans.case import Case, read_images
 from planar3d.scans.datasets import find_layout
 from planar3d.scans.dicom import DicomSeries, choose_flair, find_dicom_series, is_dicom
 from planar3d.scans.dicom_conversion import read_dicom_series
-from planar3d.scans.image_files import files_within, is_flair, is_nifti, stem, suffix, why_unusable, without_copies
+from planar3d.scans.image_files import (
+    files_of,
+    files_within,
+    is_flair,
+    is_nifti,
+    stem,
+    suffix,
+    why_unusable,
+    without_copies,
+)
 from planar3d.scans.outputs import Outputs, plain_names
 from planar3d.scans.tables import check_name, path_in_table, read_table
 from planar3d.scans.volume import Scan, read_scan
@@ -50,7 +59,7 @@ class ScanInput:
     def files(self) -> tuple[Path, ...]:
         """All files of the scan, or of the case."""
         if self.images:
-            return tuple(self.images.values())
+            return tuple(dict.fromkeys(file for path in self.images.values() for file in files_of(path)))
         return (self.path,) if self.series is None else tuple(image.path for image in self.series.images)
 
 

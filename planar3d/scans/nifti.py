@@ -1,11 +1,16 @@
-"""The bytes of a NIfTI file, read whole or refused before memory is asked for."""
+"""The bytes of a NIfTI file, read whole or refused before memory is asked for, and its intensities."""
 
+import io
+import math
 import os
+import re
 import zlib
 from gzip import BadGzipFile
 from pathlib import Path
 
 import nibabel as nib
+import numpy as np
+from nibabel.arrayproxy import ArrayProxy
 
 from planar3d.errors import ScanError
 from planar3d.scans.formats import ANNEX, LOOK, describe, foreign_format
@@ -21,6 +26,56 @@ except ImportError:
 _MAGIC = b"\x1f\x8b"  # of gzip
 _DEFLATE_LIMIT = 1032  # deflate cannot shrink data further than this
 _TRAILING_BYTES = 2**20  # what some writers leave behind the voxels
+_KINDS = {"c": "complex", "V": "colour"}
+_VOLUME = re.compile(r"(.+\.nii(?:\.gz)?)\[(\d+)\]", re.IGNORECASE)
+
+
+def volume_of(path: Path) -> tuple[Path, int | None]:
+    """The file, and the volume of a series in it, counted from 0, that `scan.nii.gz[2]` means, as AFNI writes it."""
+    found = _VOLUME.fullmatch(path.name)
+    return (path.with_name(found[1]), int(found[2])) if found and not os.path.lexists(path) else (path, None)
+
+
+def read_nifti(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
+    """Read a file, or one volume of it.
+
+    Args:
+        path: a NIfTI file, or one of its volumes as `volume_of` takes it.
+        needed: what the file should be, for the sentence.
+
+    Returns:
+        header, float32 voxels (i, j, k), i fastest in memory, after the header's scaling.
+
+    Raises:
+        ScanError: as `read_whole`; voxels that are no grey levels; a volume that is not there.
+    """
+    file, number = volume_of(path)
+    header, content = read_whole(file)
+    kind = header.get_data_dtype().kind
+    if kind not in "iuf":
+        raise ScanError(f"{path} holds {_KINDS.get(kind, kind)} voxels; {needed} is needed. Export it as such.")
+    if number is not None:
+        shape = header.get_data_shape()
+        if len(shape) != 4 or number >= shape[3]:
+            raise ScanError(f"{file} has the shape {shape}; there is no volume {number} of a series in it, from 0.")
+        bytes_each = math.prod(shape[:3]) * header.get_data_dtype().itemsize
+        first = int(header["vox_offset"]) + number * bytes_each
+        content = content[: int(header["vox_offset"])] + content[first : first + bytes_each]
+        header.set_data_shape(shape[:3])
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is refused as infinite or NaN
+            return header, _intensities(header, content)
+    except (nib.spatialimages.HeaderDataError, ValueError, OSError) as error:
+        raise ScanError(f"{path} is not a readable NIfTI file ({error}). Convert the original data again.") from None
+
+
+def _intensities(header: nib.Nifti1Header, content: bytes) -> np.ndarray:
+    """float32 voxels (i, j, k), i fastest in memory; unscaled ones straight from the bytes of the file."""
+    stored = ArrayProxy(io.BytesIO(content), header)
+    if (stored.slope, stored.inter) != (1, 0):
+        return np.asarray(stored, dtype=np.float32)
+    voxels = np.frombuffer(content, stored.dtype, math.prod(stored.shape), stored.offset)
+    return voxels.reshape(stored.shape, order="F").astype(np.float32)
 
 
 def read_whole(path: Path) -> tuple[nib.Nifti1Header, bytes]:

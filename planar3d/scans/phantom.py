@@ -1,4 +1,4 @@
-"""The embedded phantom: scans of nobody, whole heads with lesions as MSSEG 2016, brains with tumours as BraTS."""
+"""The embedded phantom: scans of nobody, in the layouts of challenges."""
 
 import zlib
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from planar3d.errors import DatasetError
 from planar3d.scans.phantom_head import BRAIN_ORIGIN, TISSUES, build_head
+from planar3d.scans.phantom_layouts import PhantomLayout, describe_decathlon, save_as, save_decathlon
 from planar3d.scans.phantom_lesions import FAR, grow_lesions
 from planar3d.scans.phantom_scanner import CENTERS, PhantomCenter, header_of, sensitivity, with_noise
 from planar3d.scans.phantom_subject import Subject, draw_subject
@@ -33,16 +34,18 @@ def write_phantom(
 
     The brain is that of ICBM152, deformed anew for each scan. Heads of the layout `msseg` have a skull, face and neck
     of simple shapes, and lesions until they make up the published share of the voxels. Brains of the layout `brats`
-    have no skull, and a tumour of three nested parts. A scan depends on its name, `seed` and `reduction` only.
+    have no skull, and a tumour of three nested parts; `decathlon` has the same as the Medical Segmentation Decathlon
+    does. A scan depends on its name, `seed` and `reduction` only.
 
     Args:
         folder: gets `Unprocessed training dataset/TrainingDataset_MSSEG/<ID>/`, in it `3DFLAIR.nii.gz` (int16) and
             `Consensus.nii.gz` (uint8, {0, 1}); or `BraTS_<ID>/`, in it `BraTS_<ID>_flair.nii.gz`, `_t1`, `_t1ce`, `_t2`
-            (int16) and `_seg` (uint8, {0, 1, 2, 4}). All are stored left, posterior, superior.
+            (int16) and `_seg` (uint8, {0, 1, 2, 4}); or `dataset.json`, `imagesTr/BRATS_<ID>.nii.gz` (int16, a series
+            of four) and `labelsTr/BRATS_<ID>.nii.gz` (uint8, 0 to 3). All are stored left, posterior, superior.
         seed: the same seed gives the same voxels.
         scans_per_center: for each of the three centers; beyond five the lesion loads repeat.
         reduction: divides the grid and multiplies the voxel size along each axis, 1 to 16.
-        layout: msseg or brats.
+        layout: msseg, brats or decathlon.
         progress: is told of each scan written.
 
     Returns:
@@ -57,19 +60,20 @@ def write_phantom(
         raise DatasetError(f"The phantom cannot be reduced {reduction} times; give a number from {least} to {most}.")
     if layout not in _LAYOUTS:
         raise DatasetError(f"The phantom has no layout {layout}; choose one of {', '.join(_LAYOUTS)}.")
-    prefix, pattern, marked, make = _LAYOUTS[layout]
+    made = _LAYOUTS[layout]
     names = []
     for center in CENTERS:
         for number in range(1, scans_per_center + 1):
-            name = f"{prefix}{center.name}PHANTOM{number}"
+            name = made.named.format(center=center.name, number=number)
             load = center.loads[(number - 1) % len(center.loads)]
-            scans = make(center, load, reduction, np.random.default_rng([seed, zlib.crc32(name.encode())]))
-            for kind, scan in scans.items():
-                scan.save(Path(folder) / pattern.format(name=name, kind=kind))
+            scans = made.make(center, load, reduction, np.random.default_rng([seed, zlib.crc32(name.encode())]))
+            made.save(Path(folder), name, scans)
             names.append(name)
             if progress:
-                size = " × ".join(map(str, scan.voxels.shape))
-                progress(f"{name}: {size} voxels, {(scan.voxels > 0).mean():.3%} {marked}")
+                *_, labels = scans.values()
+                size = " × ".join(map(str, labels.voxels.shape))
+                progress(f"{name}: {size} voxels, {(labels.voxels > 0).mean():.3%} {made.marked}")
+    made.finish(Path(folder), names)
     return names
 
 
@@ -123,8 +127,17 @@ def _observe(
     return signal, depth, brightness
 
 
-# What names begin with, what files are called, what is marked, and what makes a case, whose last scan holds the labels.
 _LAYOUTS = {
-    "msseg": ("", "Unprocessed training dataset/TrainingDataset_MSSEG/{name}/{kind}.nii.gz", "lesion", _make_scan),
-    "brats": ("BraTS_", "{name}/{name}_{kind}.nii.gz", "tumour", make_tumour_case),
+    "msseg": PhantomLayout(
+        "{center}PHANTOM{number}",
+        "lesion",
+        _make_scan,
+        save_as("Unprocessed training dataset/TrainingDataset_MSSEG/{name}/{kind}.nii.gz"),
+    ),
+    "brats": PhantomLayout(
+        "BraTS_{center}PHANTOM{number}", "tumour", make_tumour_case, save_as("{name}/{name}_{kind}.nii.gz")
+    ),
+    "decathlon": PhantomLayout(
+        "BRATS_{center}{number}", "tumour", make_tumour_case, save_decathlon, describe_decathlon
+    ),
 }

@@ -1,8 +1,6 @@
 """A scan: voxels that know where they are in space, read with every check and written whole."""
 
 import functools
-import io
-import math
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +9,12 @@ from typing import Literal
 import nibabel as nib
 import numpy as np
 from nibabel import orientations
-from nibabel.arrayproxy import ArrayProxy
 
 from planar3d.errors import ScanError
 from planar3d.files import written_beside
 from planar3d.scans.checks import CONTRAST, GEOMETRY, check
 from planar3d.scans.grid import corner_shift, voxel_mm3
-from planar3d.scans.nifti import read_whole
+from planar3d.scans.nifti import read_nifti
 
 MASK_TOLERANCE = 1e-3  # masks as distributed hold 1.00000006 for 1
 CORNER_TOLERANCE = 0.1  # voxels
@@ -33,7 +30,6 @@ _ADVICE = {
         "Register and resample it to the other first, or mend its header if that is wrong.",
     ),
 }
-_KINDS = {"c": "complex", "V": "colour"}
 
 
 @dataclass(frozen=True)
@@ -195,15 +191,7 @@ def _are_whole(values: np.ndarray, rounded: np.ndarray, highest: int) -> bool:
 
 def _read(path: Path, like: Scan | None, assume_affine: bool, needed: str) -> Scan:
     """Read voxels as float32 and check all but their contrast; without geometry they are stored as `like` is."""
-    header, content = read_whole(path)
-    kind = header.get_data_dtype().kind
-    if kind not in "iuf":
-        raise ScanError(f"{path} holds {_KINDS.get(kind, kind)} voxels; {needed} is needed. Export it as such.")
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is refused as infinite or NaN
-            voxels = _intensities(header, content)
-    except (nib.spatialimages.HeaderDataError, ValueError, OSError) as error:
-        raise ScanError(f"{path} is not a readable NIfTI file ({error}). Convert the original data again.") from None
+    header, voxels = read_nifti(path, needed)
     while voxels.ndim > 3 and voxels.shape[-1] == 1:
         voxels = voxels[..., 0]
         header.set_data_shape(voxels.shape)
@@ -213,15 +201,6 @@ def _read(path: Path, like: Scan | None, assume_affine: bool, needed: str) -> Sc
     stored = "its storage runs left, anterior, superior" if like is None else "it is stored voxel by voxel as its scan"
     check(scan, GEOMETRY, needed=needed, stored=stored)
     return scan
-
-
-def _intensities(header: nib.Nifti1Header, content: bytes) -> np.ndarray:
-    """float32 voxels (i, j, k), i fastest in memory; unscaled ones straight from the bytes of the file."""
-    stored = ArrayProxy(io.BytesIO(content), header)
-    if (stored.slope, stored.inter) != (1, 0):
-        return np.asarray(stored, dtype=np.float32)
-    voxels = np.frombuffer(content, stored.dtype, math.prod(stored.shape), stored.offset)
-    return voxels.reshape(stored.shape, order="F").astype(np.float32)
 
 
 def _labels_sentence(mask: Scan) -> str:

@@ -15,7 +15,7 @@ from planar3d.scans.layouts.interface import Layout
 from planar3d.scans.participants import EVERYONE
 from planar3d.scans.tables import is_name
 
-_DESCRIPTION = "dataset.json"
+DESCRIPTION = "dataset.json"
 _LABELS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}  # the latter need not be there
 _BACKGROUND = "background"
 
@@ -31,8 +31,8 @@ class NnUNet(Layout):
 
     def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:  # noqa: D102
         root = _root(folder)
-        about = _description(root)
-        channels, ending = _channels(root, about), _ending(root, about)
+        about = description(root)
+        channels, ending = channel_names(root, about), _ending(root, about)
         if not channels:
             return []
         found: dict[str, list[Case]] = {"imagesTr": [], "imagesTs": []}
@@ -51,13 +51,13 @@ class NnUNet(Layout):
                 found[place.parent.name].append(Case(place.name, named, labels, EVERYONE))
         if not any(found.values()) and "channel_names" in about:
             raise DatasetError(
-                f"{folder} holds no images named as imagesTr/<ID>_0000{ending}, which {_DESCRIPTION} announces."
+                f"{folder} holds no images named as imagesTr/<ID>_0000{ending}, which {DESCRIPTION} announces."
             )
         return found["imagesTr"] if labelled and found["imagesTr"] else [*found["imagesTr"], *found["imagesTs"]]
 
     def label_set(self, folder: Path, cases: Sequence[Case]) -> LabelSet | None:  # noqa: D102
         root = _root(folder)
-        about = _description(root)
+        about = description(root)
         values: dict[str, Labels] = {}
         for name, value in _object(root, about, "labels").items():
             if name.isdigit() and isinstance(value, str):  # the first version has them reversed
@@ -69,7 +69,7 @@ class NnUNet(Layout):
             return LabelSet(values) if values else None
         if len(order) != len(values):
             raise DatasetError(
-                f"{root / _DESCRIPTION}: labels has the regions {', '.join(values)}, so regions_class_order needs "
+                f"{root / DESCRIPTION}: labels has the regions {', '.join(values)}, so regions_class_order needs "
                 f"{len(values)} values; it has {len(order)}."
             )
         return LabelSet(values, order)
@@ -79,9 +79,10 @@ def _root(folder: Path) -> Path:
     return folder.parent if folder.name in _LABELS else folder
 
 
-def _description(root: Path) -> dict[str, Any]:
+def description(root: Path) -> dict[str, Any]:
+    """What `dataset.json` says; empty if it is not there."""
     try:
-        return read_json_object(root / _DESCRIPTION)
+        return read_json_object(root / DESCRIPTION)
     except ScanError as error:
         raise DatasetError(str(error)) from None
 
@@ -89,17 +90,17 @@ def _description(root: Path) -> dict[str, Any]:
 def _object(root: Path, about: Mapping[str, Any], key: str) -> dict[str, Any]:
     content = about.get(key, {})
     if not isinstance(content, dict):
-        raise DatasetError(f"{root / _DESCRIPTION}: {key} is no object of names and values. Mend it.")
+        raise DatasetError(f"{root / DESCRIPTION}: {key} is no object of names and values. Mend it.")
     return content
 
 
-def _channels(root: Path, about: Mapping[str, Any]) -> list[str]:
+def channel_names(root: Path, about: Mapping[str, Any]) -> list[str]:
     """The names of the channels in small letters, in their order; several of one name with their numbers."""
     given = _object(root, about, "channel_names" if "channel_names" in about else "modality")
     numbers = _whole_numbers(root, "channel_names", list(given))
     if sorted(numbers) != list(range(len(numbers))):
         raise DatasetError(
-            f"{root / _DESCRIPTION}: the channels are {', '.join(given)}; they are numbered from 0. Mend it."
+            f"{root / DESCRIPTION}: the channels are {', '.join(given)}; they are numbered from 0. Mend it."
         )
     names = [str(name).lower() for _, name in sorted(zip(numbers, given.values(), strict=True))]
     return [name if names.count(name) == 1 else f"{name}_{number}" for number, name in enumerate(names)]
@@ -109,7 +110,7 @@ def _ending(root: Path, about: Mapping[str, Any]) -> str:
     ending = str(about.get("file_ending", ".nii.gz"))
     if not is_nifti(Path(f"x{ending}")):
         raise DatasetError(
-            f"{root / _DESCRIPTION}: file_ending is {ending}; .nii.gz and .nii can be read. Convert the images."
+            f"{root / DESCRIPTION}: file_ending is {ending}; .nii.gz and .nii can be read. Convert the images."
         )
     return ending
 
@@ -121,29 +122,29 @@ def _listed(root: Path, listed: Any, channels: Sequence[str]) -> Iterator[Case]:
         images, labels = about.get("images"), about.get("label")
         if not is_name(name) or not isinstance(images, list) or not isinstance(labels, str):
             raise DatasetError(
-                f"{root / _DESCRIPTION}: {name} in the section dataset needs a name that can be one of a file, a list "
+                f"{root / DESCRIPTION}: {name} in the section dataset needs a name that can be one of a file, a list "
                 "images, and label."
             )
-        paths = dict(enumerate(_inside(root, str(path)) for path in images))
-        yield Case(name, _by_name(root, name, paths, channels), _inside(root, labels), EVERYONE)
+        paths = dict(enumerate(inside(root, str(path)) for path in images))
+        yield Case(name, _by_name(root, name, paths, channels), inside(root, labels), EVERYONE)
 
 
 def _by_name(root: Path, case: str, images: Mapping[int, Path], channels: Sequence[str]) -> dict[str, Path]:
     beyond = [path for number, path in sorted(images.items()) if number >= len(channels)]
     if beyond:
         raise DatasetError(
-            f"{case} has the image {beyond[0].name}, but {root / _DESCRIPTION} names {len(channels)} channels: "
+            f"{case} has the image {beyond[0].name}, but {root / DESCRIPTION} names {len(channels)} channels: "
             f"{', '.join(channels)}. Add its name, or take the image away."
         )
     return {channels[number]: path for number, path in sorted(images.items())}
 
 
-def _inside(root: Path, text: str) -> Path:
+def inside(root: Path, text: str) -> Path:
     """A path as the description has it; links are not followed, for they may lead to a store of all files."""
     path = Path(os.path.normpath(root / text))
     if not path.is_relative_to(os.path.normpath(root)):
         raise DatasetError(
-            f"{root / _DESCRIPTION} names {text}, which lies outside of the data set. Put the file into it, or name "
+            f"{root / DESCRIPTION} names {text}, which lies outside of the data set. Put the file into it, or name "
             "the files in a CSV table, whose paths may lead anywhere."
         )
     return path
@@ -152,5 +153,5 @@ def _inside(root: Path, text: str) -> Path:
 def _whole_numbers(root: Path, key: str, given: Any) -> Labels:
     values = given if isinstance(given, list) else [given]
     if not all(re.fullmatch("[0-9]+", str(value)) for value in values):
-        raise DatasetError(f"{root / _DESCRIPTION}: {key} has {given!r}, where whole numbers are needed. Mend it.")
+        raise DatasetError(f"{root / DESCRIPTION}: {key} has {given!r}, where whole numbers are needed. Mend it.")
     return tuple(map(int, values))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from planar3d.errors import DatasetError
 from planar3d.scans.case import Case
-from planar3d.scans.image_files import stem
+from planar3d.scans.image_files import files_of, stem
 from planar3d.scans.layouts.interface import Layout
 from planar3d.scans.participants import EVERYONE
 from planar3d.scans.tables import check_name, path_in_table, read_table
@@ -46,7 +46,7 @@ class Table(Layout):
             if not given or (labelled and not labels):
                 raise DatasetError(f"{row.place}: {'scan' if 'scan' in names else 'image'} or {marked[0]} is empty.")
             images = {name: path_in_table(path, text) for name, text in given.items()}
-            lost = next((image for image in images.values() if not os.path.lexists(image)), None)
+            lost = next((image for image in images.values() if not any(map(os.path.lexists, files_of(image)))), None)
             if lost:
                 raise DatasetError(f"{row.place}: {lost} does not exist.{table.hint}")
             chosen = row["id"] if labelled else row["name"] or row["id"]
