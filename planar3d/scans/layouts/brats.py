@@ -1,4 +1,4 @@
-"""BraTS 2017 to 2023: four contrasts of each patient, and a tumour in three parts."""
+"""BraTS 2017 to 2024: four contrasts of each patient, and a tumour in three parts."""
 
 import os
 import re
@@ -23,12 +23,19 @@ _ENDINGS = {
 _NAME = re.compile(f"(brats.*)({'|'.join(_ENDINGS)})", re.IGNORECASE)
 _MISNAMED = "W39_1998.09.19_Segm"  # the label map of BraTS20_Training_355, as some copies have it
 _GRADES = ("HGG", "LGG")
+_TREATED = re.compile(r"brats-gli-\d+-[1-9]\d\d", re.IGNORECASE)  # visits after treatment, from 2024 on, count from 100
+_CHILD = re.compile(r"brats-ped-.*", re.IGNORECASE)  # whose labels have other meanings in 2024 than in 2023
 
 
 def tumour_labels(enhancing: int) -> LabelSet:
     """The regions of a glioma: 1 is necrosis, 2 edema, and the enhancing tumour 4 to 2022, 3 from 2023 on."""
     regions = {"WT": (1, 2, enhancing), "TC": (1, enhancing), "ET": (enhancing,)}
     return LabelSet(regions, order=(2, 1, enhancing))
+
+
+# After treatment: 1 is the non-enhancing core, 2 what FLAIR shows around it, 3 enhancing, 4 the resection cavity, which
+# is of no other region. De Verdier et al. 2024, arXiv 2405.18368; the values are those of the released label maps.
+AFTER_TREATMENT = LabelSet({"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,), "RC": (4,)}, order=(2, 1, 3, 4))
 
 
 class Brats(Layout):
@@ -54,27 +61,38 @@ class Brats(Layout):
         marked = [case for case in cases if os.path.exists(case.label_map) or not _is_validation(folder, case)]
         return marked if marked and labelled else cases
 
-    def label_set(self, folder: Path, cases: Sequence[Case]) -> LabelSet:
-        """Told by the values of the first map that has an enhancing tumour; else by the names of the files."""
+    def label_set(self, folder: Path, cases: Sequence[Case]) -> LabelSet | None:
+        """Told by the values of the first map that has an enhancing tumour; else by the names of the files.
+
+        Of children it is not told. Where any visit is one after treatment, the labels are those of 2024, which those of
+        2023 agree with.
+        """
         by_mark = {_mark(case.id, case.images): case.id for case in cases}
         if len(by_mark) > 1:
             raise DatasetError(
                 f"{folder} holds cases named as to 2022 ({by_mark['_']}) and from 2023 on ({by_mark['-']}), whose "
                 "labels differ; give one kind alone."
             )
+        if any(_CHILD.fullmatch(case.id) for case in cases):
+            return None
+        treated = any(_TREATED.fullmatch(case.id) for case in cases)
         for case in cases:
             try:
                 found = set(np.unique(read_labels(case.label_map).voxels).tolist())
             except ScanError:
                 continue  # what cannot be read is said where it is to be used
-            if not found <= {0, 1, 2, 3} and not found <= {0, 1, 2, 4}:
+            known = [{0, 1, 2, 3, 4}] if treated else [{0, 1, 2, 3}, {0, 1, 2, 4}]
+            if not any(found <= labels for labels in known):
                 raise DatasetError(
                     f"{case.labels} holds the labels {', '.join(map(str, sorted(found)))}; BraTS has 0, 1, 2, 4 to "
-                    "2022 and 0, 1, 2, 3 from 2023 on. Name the files in a CSV table if they are of another data set."
+                    "2022 and 0, 1, 2, 3 from 2023 on, and 4 besides in visits after treatment "
+                    "(BraTS-GLI-00005-100). Name the files in a CSV table if they are of another data set."
                 )
+            if treated:
+                return AFTER_TREATMENT
             if found & {3, 4}:
                 return tumour_labels(max(found))
-        return tumour_labels(3 if "-" in by_mark else 4)
+        return AFTER_TREATMENT if treated else tumour_labels(3 if "-" in by_mark else 4)
 
 
 def _case(folder: Path, place: Path, patient: str, found: dict[str, Path]) -> Case:

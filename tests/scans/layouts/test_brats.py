@@ -8,6 +8,7 @@ from planar3d.errors import DatasetError, ScanError
 from planar3d.scans.case import read_images
 from planar3d.scans.datasets import find_cases
 from planar3d.scans.inputs import find_inputs, outputs_of, read_input_images
+from planar3d.scans.targets import Regions
 from planar3d.scans.volume import read_labels
 
 OLD, NEW = ("flair", "t1", "t1ce", "t2", "seg"), ("t2f", "t1n", "t1c", "t2w", "seg")
@@ -71,6 +72,30 @@ def test_labels_are_told_by_their_values_and_not_by_the_names(tmp_path):
     for path in tmp_path.rglob("*-seg.nii.gz"):
         _save(path, np.zeros(SHAPE, np.uint8))
     assert find_cases(tmp_path).labels.values["ET"] == (3,)  # nobody has one: by the names
+
+
+@pytest.mark.parametrize("values", [(1, 2, 3, 4), (1, 2, 4), (2,)])
+def test_visits_after_treatment_have_a_resection_cavity(tmp_path, values):
+    for visit in ("00005-100", "00005-101", "00006-000"):
+        for name in NEW[:-1]:
+            _save(tmp_path / f"BraTS-GLI-{visit}/BraTS-GLI-{visit}-{name}.nii.gz", np.ones(SHAPE, np.int16))
+        labels = np.zeros(SHAPE, np.uint8)
+        labels[0, 0, : len(values)] = values if visit != "00006-000" else (1, 2, 3, 3)[: len(values)]
+        _save(tmp_path / f"BraTS-GLI-{visit}/BraTS-GLI-{visit}-seg.nii.gz", labels)
+    dataset = find_cases(tmp_path)
+    assert dataset.labels.values == {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,), "RC": (4,)}
+    assert [case.patient for case in dataset.cases] == ["BraTS-GLI-00005", "BraTS-GLI-00005", "BraTS-GLI-00006"]
+    # A recipe can name them so: what is encoded comes back.
+    regions = tuple(f"{name}={'+'.join(map(str, its))}" for name, its in dataset.labels.values.items())
+    targets = Regions(regions=regions, order=dataset.labels.order)
+    every = np.arange(5)
+    np.testing.assert_array_equal(targets.assign(targets.encode(every)[None, None])[0, 0], every)
+
+
+def test_what_labels_of_children_mean_is_left_open(tmp_path):
+    for name in NEW:
+        _save(tmp_path / f"BraTS-PED-00001-000/BraTS-PED-00001-000-{name}.nii.gz", np.full(SHAPE, 4, np.int16))
+    assert find_cases(tmp_path).labels is None
 
 
 @pytest.mark.parametrize(("values", "found"), [((3, 4), "0, 3, 4"), ((7,), "0, 7")])
