@@ -42,3 +42,8 @@ def check_study_extra() -> None:
 def dicom_extra() -> AbstractContextManager[None]:
     """The extra that DICOM series need."""
     return extra("dicom", "DICOM needs")
+
+
+def challenges_extra() -> AbstractContextManager[None]:
+    """The extra that files of CHAOS and CAMUS need."""
+    return extra("challenges", "Files of CHAOS and CAMUS need")

@@ -13,10 +13,13 @@ def phantom(
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same phantom.")] = 0,
     reduction: Annotated[float, typer.Option("--reduction", help="Divides the grids of the real scans.")] = 1.0,
     layout: Annotated[
-        str, typer.Option("--layout", help="msseg: heads with lesions; brats, decathlon: brains with tumours.")
+        str,
+        typer.Option(
+            "--layout", help="msseg: heads with lesions; brats, decathlon: brains with tumours; chaos: abdomens."
+        ),
     ] = "msseg",
 ) -> None:
-    """Write the embedded phantom: 15 whole heads or brains of three centers, in a challenge's layout."""
+    """Write the embedded phantom: 15 heads, brains or abdomens of three centers, in a challenge's layout."""
     from planar3d.scans.phantom import write_phantom
 
     ids = write_phantom(out, seed=seed, reduction=reduction, layout=layout, progress=say)

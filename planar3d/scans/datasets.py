@@ -21,9 +21,9 @@ def find_cases(folder: str | Path) -> Dataset:
     Layouts: MSSEG 2016 as first distributed (`TrainingDataset_MSSEG/<ID>/3DFLAIR.nii.gz`, `Consensus.nii.gz`), MSSEG
     2016 of the Shanoir portal (`Training/Center_xx/Patient_yy/Raw_Data/FLAIR.nii.gz`, `Masks/Consensus.nii.gz`), BIDS
     (raw, and lesion masks in a derivatives folder; groups from the site in `participants.tsv`), raw folders of nnU-Net
-    (`dataset.json`), tasks of the Medical Segmentation Decathlon (`dataset.json` too), BraTS 2017 to 2024, and a CSV
-    table with the columns scan, mask and group, or `image:<name>` for each image and labels. All also un-gzipped, and
-    in capitals or small letters.
+    (`dataset.json`), tasks of the Medical Segmentation Decathlon (`dataset.json` too), BraTS 2017 to 2024, CHAOS, and a
+    CSV table with the columns scan, mask and group, or `image:<name>` for each image and labels. NIfTI files also
+    un-gzipped, and in capitals or small letters.
 
     Args:
         folder: the data set's folder, or the CSV file.

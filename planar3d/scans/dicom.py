@@ -82,6 +82,20 @@ def find_dicom_series(files: Iterable[Path]) -> list[DicomSeries]:
     return sorted(by_key.values(), key=lambda series: series.number)
 
 
+def series_of(files: Sequence[Path]) -> DicomSeries:
+    """The images of files that are one series whatever they say, in the order given; the first says what it is.
+
+    Raises:
+        ScanError: a file is damaged, or holds no image.
+        Planar3DError: pydicom is not installed.
+    """
+    found = [_read(path) for path in files]
+    if None in found:
+        raise ScanError(f"{files[found.index(None)]} holds no image; a series of images is needed. Take it away.")
+    series = [one for _, _, one in filter(None, found)]
+    return replace(series[0], images=tuple(image for one in series for image in one.images))
+
+
 def choose_flair(series: Sequence[DicomSeries], place: Path) -> tuple[list[DicomSeries], str]:
     """The series that are FLAIR scans, and what is to be said of the choice.
 

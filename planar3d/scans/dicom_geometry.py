@@ -1,12 +1,15 @@
 """Where the headers of a DICOM series place its slices, and the one grid that all of them lie on."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from planar3d.errors import ScanError
 from planar3d.scans.dicom import DicomSeries
-from planar3d.scans.volume import Scan
+
+if TYPE_CHECKING:
+    from planar3d.scans.volume import Scan
 
 TOLERANCE_MM = 0.1  # how far a corner of a slice may lie from the grid; positions are rounded to less
 _EXACT_MM = 0.01  # what dcm2niix rounds
@@ -42,6 +45,11 @@ def is_sheared(series: DicomSeries) -> bool:
     orientation, position = planes(series, "orientation")[0], planes(series, "position")
     aside = (position - position[0]) @ np.stack([orientation[:3], orientation[3:]], axis=1)
     return bool(np.abs(aside).max() > max(_SAME_DIRECTION * steps(series).sum(), TOLERANCE_MM))
+
+
+def is_disordered(series: DicomSeries) -> bool:
+    """Whether the order of the files is neither that of the slices in space nor its reverse."""
+    return bool((np.diff(_heights(series)) <= 0).any())
 
 
 def is_uneven(series: DicomSeries) -> bool:
@@ -81,7 +89,7 @@ def off_grid_sentence(series: DicomSeries) -> str:
     )
 
 
-def on_its_grid(scan: Scan, series: DicomSeries) -> Scan:
+def on_its_grid(scan: "Scan", series: DicomSeries) -> "Scan":
     """A volume that dcm2niix made, where the headers of its slices place it.
 
     dcm2niix takes the first step between slices for all of them, which the jitter of one position spoils.
@@ -89,7 +97,7 @@ def on_its_grid(scan: Scan, series: DicomSeries) -> Scan:
     Raises:
         ScanError: it lies elsewhere, or in other directions, than a wrong step explains.
     """
-    expected = _as_stored(_grid(series), _shape(series), scan)
+    expected = _as_stored(grid_of(series), _shape(series), scan)
     ends = [0.0] if expected is None else _shifts(expected, scan)
     if expected is None or min(ends) > 2 * TOLERANCE_MM:
         raise ScanError(
@@ -104,7 +112,7 @@ def on_its_grid(scan: Scan, series: DicomSeries) -> Scan:
     return dataclasses.replace(scan, header=header)
 
 
-def _as_stored(grid: np.ndarray, shape: np.ndarray, scan: Scan) -> np.ndarray | None:
+def _as_stored(grid: np.ndarray, shape: np.ndarray, scan: "Scan") -> np.ndarray | None:
     """A grid of columns, rows and slices, its axes ordered and directed as a scan's; None if that has others."""
     axes = np.linalg.inv(grid[:3, :3]) @ scan.affine[:3, :3]
     axes = axes / np.abs(axes).max(axis=0)
@@ -117,7 +125,7 @@ def _as_stored(grid: np.ndarray, shape: np.ndarray, scan: Scan) -> np.ndarray | 
     return grid @ turned
 
 
-def _shifts(expected: np.ndarray, scan: Scan) -> list[float]:
+def _shifts(expected: np.ndarray, scan: "Scan") -> list[float]:
     """How far in mm the corners of the first and of the last slice lie from where they are expected."""
     i, j, k = (length - 1 for length in scan.voxels.shape)
     corners = np.array([[[x, y, z, 1] for x in (0, i) for y in (0, j)] for z in (0, k)])
@@ -145,7 +153,7 @@ def _planes_in_space(series: DicomSeries) -> np.ndarray:
     return frames[np.argsort(_heights(series))] @ _TO_RAS
 
 
-def _grid(series: DicomSeries) -> np.ndarray:
+def grid_of(series: DicomSeries) -> np.ndarray:
     """4×4: (column, row, slice, 1) to (right, anterior, superior) in mm, as near as can be to all frames."""
     frames = _planes_in_space(series)
     places = _line(frames[:, 2])
@@ -156,7 +164,7 @@ def _grid(series: DicomSeries) -> np.ndarray:
 
 def _departures(series: DicomSeries) -> np.ndarray:
     """mm from the grid of the farthest corner of each slice, in their order in space."""
-    frames, grid = _planes_in_space(series), _grid(series)
+    frames, grid = _planes_in_space(series), grid_of(series)
     columns, rows, slices = _shape(series)
     corners = np.array([[x, y, 1] for x in (0, columns - 1) for y in (0, rows - 1)])
     places = grid[:3, 3] + np.arange(slices)[:, None] * grid[:3, 2]

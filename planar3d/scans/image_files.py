@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from planar3d.errors import ScanError
-from planar3d.scans.nifti import read_whole, volume_of
+from planar3d.scans.nifti import read_whole
+from planar3d.scans.stored import is_foreign, reader_of
 
 _NIFTI = (".nii.gz", ".nii")
 # Other formats that scans come in, and other ways of packing. Of a pair of files the first is named.
@@ -49,12 +50,12 @@ def is_flair(path: Path) -> bool:
 
 def is_there(path: Path | None) -> bool:
     """Whether an image, or one volume of a series, is there to be read."""
-    return path is not None and os.path.isfile(volume_of(path)[0])
+    return path is not None and all(map(os.path.isfile, files_of(path)))
 
 
 def files_of(path: Path) -> list[Path]:
     """The files that an image is read from."""
-    return [volume_of(path)[0]]
+    return reader_of(path).files(path)
 
 
 def why_unusable(path: Path) -> str:
@@ -62,7 +63,9 @@ def why_unusable(path: Path) -> str:
 
     What the voxels of a NIfTI file hold, and whether there is a file of that name, is left to its reading.
     """
-    path = volume_of(path)[0]
+    if is_foreign(path):
+        return ""
+    (path,) = files_of(path)
     if not os.path.lexists(path) or (is_nifti(path) and os.path.isfile(path)):
         return ""
     try:

@@ -1,6 +1,7 @@
 """The header of a NIfTI file: mended where all readers agree on what it means, else refused."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -148,3 +149,13 @@ def _is_rotation(header: nib.Nifti1Header) -> bool:
         return bool(np.isfinite(header.get_qform_quaternion()).all())
     except ValueError:
         return False
+
+
+def header_with(affine: np.ndarray, grid: Sequence[int]) -> nib.Nifti1Header:
+    """A header that says in both ways where a grid lies."""
+    header = nib.Nifti1Header()
+    header.set_data_shape(grid)
+    header.set_xyzt_units("mm")
+    header.set_sform(affine, code=1)
+    header.set_qform(affine, code=1)
+    return header

@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from planar3d.extras import challenges_extra
 from planar3d.files import write_json, written_beside
 from planar3d.scans.phantom_scanner import PhantomCenter
 from planar3d.scans.volume import Scan
@@ -77,3 +78,55 @@ def describe_decathlon(folder: Path, names: Sequence[str]) -> None:
         "test": [],
     }
     write_json(folder / "dataset.json", about)
+
+
+def save_chaos(folder: Path, name: str, scans: Mapping[str, Scan]) -> None:
+    """Write series as DICOM files, and organs as PNG files, from the uppermost slice down."""
+    modality = "CT" if "Ground" in scans else "MR"
+    for place, scan in scans.items():
+        inside = folder / "Train_Sets" / modality / name / place
+        inside.mkdir(parents=True, exist_ok=True)
+        for number in range(scan.voxels.shape[2]):
+            k = scan.voxels.shape[2] - 1 - number
+            pixels = np.ascontiguousarray(scan.voxels[:, :, k].T)
+            if place.endswith("Ground"):
+                _write_png(
+                    inside / (f"liver_GT_{number:03d}.png" if modality == "CT" else f"IMG-{number:05d}.png"), pixels
+                )
+            else:
+                file = f"i{number:04d},0000b.dcm" if modality == "CT" else f"IMG-0004-{number + 1:05d}.dcm"
+                _write_dicom(inside / file, pixels, scan.affine, k, modality, number)
+
+
+def _write_png(path: Path, pixels: np.ndarray) -> None:
+    with challenges_extra():
+        from PIL import Image
+    Image.fromarray(pixels).save(path)
+
+
+def _write_dicom(path: Path, pixels: np.ndarray, affine: np.ndarray, k: int, modality: str, number: int) -> None:
+    """Write a slice, with UIDs of its own, as anonymized files have them; CT values as unsigned numbers from -1024."""
+    with challenges_extra():
+        from pydicom.dataset import Dataset, FileMetaDataset
+        from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    offset = -1024 if modality == "CT" else 0
+    stored = np.clip(pixels.astype(np.int32) - offset, 0, 4095).astype("<u2")
+    image = Dataset()
+    image.file_meta = FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = CTImageStorage if modality == "CT" else MRImageStorage
+    uid = generate_uid(entropy_srcs=[str(path)])
+    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = image.SeriesInstanceUID = uid
+    image.PatientName, image.Modality, image.InstanceNumber = "Phantom", modality, number + 1
+    image.ImagePositionPatient = [float(f"{mm:.6f}") for mm in (lps @ [0, 0, k, 1])[:3]]
+    image.ImageOrientationPatient = [*(lps[:3, 0] / lengths[0]), *(lps[:3, 1] / lengths[1])]
+    image.PixelSpacing = [float(f"{lengths[1]:.6f}"), float(f"{lengths[0]:.6f}")]
+    image.SliceThickness = float(f"{lengths[2]:.6f}")
+    image.Rows, image.Columns = pixels.shape
+    image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+    image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 12, 11, 0
+    image.RescaleSlope, image.RescaleIntercept = 1, offset
+    image.PixelData = stored.tobytes()
+    image.save_as(path, enforce_file_format=True)

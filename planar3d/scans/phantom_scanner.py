@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from planar3d.scans.nifti_header import header_with
 from planar3d.scans.phantom_fields import smooth_noise, spread
 
 
@@ -114,13 +115,3 @@ def header_of(
     affine[:3, :3] = turned @ np.diag(np.multiply([-1, -1, 1], view) / grid)
     affine[:3, 3] = rng.normal(0, 10, 3) - affine[:3, :3] @ (np.array(grid) - 1) / 2
     return header_with(affine, grid)
-
-
-def header_with(affine: np.ndarray, grid: Sequence[int]) -> nib.Nifti1Header:
-    """A header that says in both ways where a grid lies."""
-    header = nib.Nifti1Header()
-    header.set_data_shape(grid)
-    header.set_xyzt_units("mm")
-    header.set_sform(affine, code=1)
-    header.set_qform(affine, code=1)
-    return header

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import ndimage
 
+from planar3d.scans.nifti_header import header_with
 from planar3d.scans.phantom_fields import smooth_noise
 from planar3d.scans.phantom_head import BRAIN_ORIGIN, brain_maps, sharpened
 from planar3d.scans.phantom_lesions import places
-from planar3d.scans.phantom_scanner import PhantomCenter, header_with, sensitivity, with_noise
+from planar3d.scans.phantom_scanner import PhantomCenter, sensitivity, with_noise
 from planar3d.scans.phantom_subject import Subject, draw_subject
 from planar3d.scans.volume import Scan
 

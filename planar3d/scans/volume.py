@@ -14,7 +14,7 @@ from planar3d.errors import ScanError
 from planar3d.files import written_beside
 from planar3d.scans.checks import CONTRAST, GEOMETRY, check
 from planar3d.scans.grid import corner_shift, voxel_mm3
-from planar3d.scans.nifti import read_nifti
+from planar3d.scans.stored import reader_of
 
 MASK_TOLERANCE = 1e-3  # masks as distributed hold 1.00000006 for 1
 CORNER_TOLERANCE = 0.1  # voxels
@@ -191,7 +191,7 @@ def _are_whole(values: np.ndarray, rounded: np.ndarray, highest: int) -> bool:
 
 def _read(path: Path, like: Scan | None, assume_affine: bool, needed: str) -> Scan:
     """Read voxels as float32 and check all but their contrast; without geometry they are stored as `like` is."""
-    header, voxels = read_nifti(path, needed)
+    header, voxels = reader_of(path).read(path, needed)
     while voxels.ndim > 3 and voxels.shape[-1] == 1:
         voxels = voxels[..., 0]
         header.set_data_shape(voxels.shape)

@@ -1,0 +1,141 @@
+"""Volumes as folders of slices, in the order of their file names: DICOM images, and PNG masks beside them (CHAOS)."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from planar3d.errors import ScanError
+from planar3d.extras import challenges_extra, dicom_extra
+from planar3d.scans.dicom import DicomSeries, series_of
+from planar3d.scans.dicom_checks import check_series
+from planar3d.scans.dicom_geometry import grid_of
+from planar3d.scans.nifti_header import header_with
+
+IMAGES, MASKS = "DICOM_anon", "Ground"  # the folders of a series of CHAOS
+ORGANS = {"liver": 63, "right kidney": 126, "left kidney": 189, "spleen": 252}
+_LIVER = {"liver": (1, 255)}  # of CT scans, whose masks have nothing else
+_RANGES = {"liver": (56, 70), "right kidney": (111, 135), "left kidney": (176, 200), "spleen": (241, 255)}
+
+
+def slices(folder: Path) -> list[Path]:
+    """The DICOM or PNG files of a folder by name; none of what is no folder, or cannot be opened."""
+    if not os.path.isdir(folder):
+        return []
+    try:
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError:
+        return []
+    return [folder / name for name in names if name.lower().endswith((".dcm", ".png"))]
+
+
+def holds_series(folder: Path) -> bool:
+    """Whether a folder holds DICOM files."""
+    return any(path.name.lower().endswith(".dcm") for path in slices(folder))
+
+
+def holds_masks(folder: Path) -> bool:
+    """Whether a folder holds PNG files."""
+    return any(path.name.lower().endswith(".png") for path in slices(folder))
+
+
+def read_series(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
+    """Read the DICOM images of a folder; which UID they have does not matter, as anonymized ones differ.
+
+    Args:
+        folder: a series of CT or MR.
+        needed: what it should be, for the sentence.
+
+    Returns:
+        header; voxels float32 (columns, rows, slices), rescaled as the files say: in CT Hounsfield units.
+
+    Raises:
+        ScanError: as `check_series`; the order of names is not that of positions; pixels that cannot be read.
+        Planar3DError: pydicom is not installed.
+    """
+    series = _series(folder)
+    grid, shape = _grid(series)
+    voxels = np.empty(shape, np.float32)
+    for number, image in enumerate(series.images):
+        voxels[:, :, number] = _pixels(image.path).T
+    return header_with(grid, shape), voxels
+
+
+def read_masks(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
+    """Read the PNG masks of a folder, one for each image of the DICOM series beside it.
+
+    Args:
+        folder: `Ground`, with `DICOM_anon` beside it.
+        needed: what it should be, for the sentence.
+
+    Returns:
+        header; labels float32 (columns, rows, slices) as CHAOS wants them submitted: liver 63, right kidney 126, left
+        kidney 189, spleen 252. In masks of CT all that is not 0 is liver, in those of MR each organ has a range.
+
+    Raises:
+        ScanError: there is no series; other masks than its images; a value of no organ.
+        Planar3DError: Pillow or pydicom is not installed.
+    """
+    place = folder.with_name(IMAGES)
+    series = _series(next((inner for inner in (place, place / "InPhase") if holds_series(inner)), place))
+    grid, shape = _grid(series)
+    files = slices(folder)
+    if len(files) != shape[2]:
+        raise ScanError(f"{folder} holds {len(files)} masks, but {place} {shape[2]} images; one for each is needed.")
+    ranges = _LIVER if series.modality == "CT" else _RANGES
+    labels_of = np.full(256, -1, np.float32)
+    labels_of[0] = 0
+    for organ, (first, last) in ranges.items():
+        labels_of[first : last + 1] = ORGANS[organ]
+    voxels = np.empty(shape, np.float32)
+    for number, path in enumerate(files):
+        values = _picture(path)
+        if values.T.shape != shape[:2]:
+            raise ScanError(
+                f"{path} has {values.shape} rows and columns, but its image {shape[1::-1]}. Export it again."
+            )
+        voxels[:, :, number] = labels_of[values].T
+        if voxels[:, :, number].min() < 0:
+            unknown = int(values[labels_of[values] < 0][0])
+            known = ", ".join(f"{organ} {first}–{last}" for organ, (first, last) in ranges.items())
+            raise ScanError(f"{path} holds the value {unknown}; expected are 0 and {known}. Export it again.")
+    return header_with(grid, shape), voxels
+
+
+def _series(folder: Path) -> DicomSeries:
+    files = slices(folder)
+    if not files:
+        raise ScanError(f"{folder} holds no DICOM files; the images of the series are needed there.")
+    series = series_of(files)
+    check_series(series, ("CT", "MR"), "images of CHAOS are needed", by_name=True)
+    return series
+
+
+def _grid(series: DicomSeries) -> tuple[np.ndarray, tuple[int, int, int]]:
+    rows, cols = series.images[0].shape
+    return grid_of(series), (cols, rows, len(series.images))
+
+
+def _pixels(path: Path) -> Any:
+    """(rows, columns) of one file, rescaled."""
+    with dicom_extra():
+        from pydicom import dcmread
+    try:
+        image = dcmread(path, force=True)
+        pixels = image.pixel_array.reshape(int(image.Rows), int(image.Columns))  # one frame alone
+        return pixels * float(image.get("RescaleSlope", 1)) + float(image.get("RescaleIntercept", 0))
+    except Exception as error:  # whatever the bytes of a stranger's file provoke in pydicom
+        raise ScanError(f"{path} has pixels that cannot be read ({error}). Copy it again, or decompress it.") from None
+
+
+def _picture(path: Path) -> np.ndarray:
+    """uint8 (rows, columns) of a PNG file."""
+    with challenges_extra():
+        from PIL import Image
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("L"))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ScanError(f"{path} is no readable PNG picture ({error}). Copy it again.") from None

@@ -1,0 +1,139 @@
+"""CHAOS: DICOM series in the order of their files' names, and PNG masks with the values of the challenge."""
+
+import sys
+
+import numpy as np
+import pytest
+from challenge_road import recipe_of, segmented
+from dicom_series import AXIAL, OBLIQUE, VOXELS, write_series
+
+from planar3d.errors import Planar3DError, ScanError
+from planar3d.scans.case import read_images
+from planar3d.scans.datasets import find_cases
+from planar3d.scans.inputs import find_inputs
+from planar3d.scans.phantom import write_phantom
+from planar3d.scans.volume import read_labels, read_scan
+from planar3d.study.reproduce import folds_for
+
+Image = pytest.importorskip("PIL.Image")
+pydicom = pytest.importorskip("pydicom")
+ORGANS = ("liver=63", "right-kidney=126", "left-kidney=189", "spleen=252")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chaos")
+    write_phantom(folder, scans_per_center=2, reduction=8, layout="chaos")
+    return folder
+
+
+def _masks(folder, values):
+    folder.mkdir(parents=True)
+    for k in range(values.shape[2]):
+        Image.fromarray(np.ascontiguousarray(values[:, :, k].T)).save(folder / f"liver_GT_{k:03d}.png")
+    return folder
+
+
+def test_series_are_cases_and_those_of_a_person_stay_together(data):
+    dataset = find_cases(data)
+    assert dataset.layout == "CHAOS" and dataset.labels.values["spleen"] == (252,)
+    found = {case.id: (case.patient, case.group) for case in dataset.cases}
+    assert list(found) == ["CT_011", "CT_012"] + [
+        f"MR_{n}_{name}"
+        for n in ("071", "072", "081", "082")
+        for name in ("T1DUAL_InPhase", "T1DUAL_OutPhase", "T2SPIR")
+    ]
+    assert found["CT_011"] == ("CT_011", "CT") and found["MR_071_T2SPIR"] == ("MR_071", "MR")
+    by_id = dataset.by_id()
+    assert by_id["MR_071_T1DUAL_InPhase"].labels == by_id["MR_071_T1DUAL_OutPhase"].labels
+    for fold in folds_for(dataset, "2"):
+        people = [{by_id[name].patient for name in part} for part in (fold.train, fold.validation, fold.test)]
+        assert not (people[0] & people[2] or people[0] & people[1] or people[1] & people[2])
+    assert [case.id for case in find_cases(data / "Train_Sets/CT").cases] == ["CT_011", "CT_012"]
+
+
+def test_voxels_lie_where_each_file_says_in_hounsfield_units(data):
+    folder = data / "Train_Sets/CT/011/DICOM_anon"
+    scan = read_scan(folder)
+    files = sorted(folder.iterdir())
+    assert scan.voxels.shape[2] == len(files) and len({pydicom.dcmread(f).SeriesInstanceUID for f in files}) > 1
+    for k, file in enumerate(files):
+        image = pydicom.dcmread(file)
+        np.testing.assert_array_equal(scan.voxels[:, :, k].T, image.pixel_array.astype(float) - 1024)
+        row, column = 5, 9
+        along, down = np.reshape(image.ImageOrientationPatient, (2, 3))
+        place = np.array(image.ImagePositionPatient, float)
+        place += column * image.PixelSpacing[1] * along + row * image.PixelSpacing[0] * down
+        np.testing.assert_allclose((scan.affine @ [column, row, k, 1])[:3], place * [-1, -1, 1], atol=1e-3)
+    labels = read_labels(folder.with_name("Ground"), scan)
+    assert np.unique(labels.voxels).tolist() == [0, 63]  # 255 in the files: anything but 0 is liver in CT
+    assert 90 < scan.voxels[labels.voxels == 63].mean() < 130
+    assert scan.limits[0] == -1024
+
+
+@pytest.mark.parametrize("affine", [AXIAL, OBLIQUE])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_order_of_names_holds_whichever_way_slices_run(tmp_path, affine, reverse):
+    slices = VOXELS.shape[2]
+    order = list(range(slices, 0, -1)) if reverse else None
+    write_series(tmp_path / "DICOM_anon", VOXELS, affine, order=order)
+    masks = np.zeros(VOXELS.shape, np.uint8)
+    for k, value in enumerate((56, 63, 70, 111, 135, 176, 200, 241, 255)):
+        masks[k, 3, k] = value
+    _masks(tmp_path / "Ground", masks)
+    scan = read_scan(tmp_path / "DICOM_anon")
+    stored = VOXELS[:, :, ::-1] if reverse else VOXELS
+    np.testing.assert_array_equal(scan.voxels, stored)
+    k = slices - 1 if reverse else 0
+    np.testing.assert_allclose(scan.affine @ [4, 7, k, 1], affine @ [4, 7, 0, 1], atol=1e-3)
+    labels = read_labels(tmp_path / "Ground", scan)  # masks go with images by their place in the order of names
+    found = [int(labels.voxels[k, 3, k]) for k in range(slices)]
+    assert found == [63, 63, 63, 126, 126, 189, 189, 252, 252] and np.count_nonzero(labels.voxels) == slices
+    np.testing.assert_array_equal(read_labels(tmp_path / "Ground").affine, scan.affine)
+
+
+def test_names_in_no_order_of_the_slices_are_refused(tmp_path):
+    write_series(tmp_path / "DICOM_anon", VOXELS, AXIAL, order=[1, 2, 4, 3, 5, 6, 7, 8, 9])
+    with pytest.raises(ScanError, match="another order than its slices in space"):
+        read_scan(tmp_path / "DICOM_anon")
+
+
+def test_masks_that_do_not_fit_are_refused(tmp_path):
+    write_series(tmp_path / "DICOM_anon", VOXELS, AXIAL)
+    ground = _masks(tmp_path / "Ground", np.full(VOXELS.shape, 100, np.uint8))
+    with pytest.raises(ScanError, match=r"liver_GT_000.png holds the value 100; expected are 0 and liver 56–70"):
+        read_labels(ground)
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(ground / "liver_GT_000.png")
+    with pytest.raises(ScanError, match=r"has \(4, 4\) rows and columns, but its image \(24, 20\)"):
+        read_labels(ground)
+    (ground / "liver_GT_000.png").write_bytes(b"no picture")
+    with pytest.raises(ScanError, match="no readable PNG"):
+        read_labels(ground)
+    (ground / "liver_GT_000.png").unlink()
+    with pytest.raises(ScanError, match=r"holds 8 masks, but .*DICOM_anon 9 images"):
+        read_labels(ground)
+    (tmp_path / "DICOM_anon").rename(tmp_path / "elsewhere")
+    with pytest.raises(ScanError, match="holds no DICOM files"):
+        read_labels(ground)
+
+
+def test_a_missing_package_is_named_with_its_extra(data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(Planar3DError, match=r"CHAOS and CAMUS need PIL, .*'planar3d\[challenges\]'"):
+        read_labels(data / "Train_Sets/MR/071/T2SPIR/Ground")
+
+
+def test_test_sets_are_found_to_be_segmented_alone(data, tmp_path):
+    write_series(tmp_path / "Test_Sets/MR/2/T2SPIR/DICOM_anon", VOXELS, AXIAL)
+    (tmp_path / "Train_Sets").symlink_to(data / "Train_Sets")
+    assert "MR_2_T2SPIR" not in find_cases(tmp_path).by_id()
+    found = {item.name: item for item in find_inputs([tmp_path], ("image",))}
+    assert len(found) == 15 and len(found["MR_2_T2SPIR"].files) == 9
+
+
+def test_the_phantom_goes_the_whole_road(data):
+    recipe = recipe_of(("image",), ORGANS)
+    for case in find_cases(data).cases[1:3]:
+        scans, _ = segmented(case, recipe)
+        reference = recipe.targets.read(case.label_map, read_images(case.images)["image"])
+        assert reference.voxels.shape == scans["image"].voxels.shape and reference.voxels.any()
