@@ -114,6 +114,22 @@ def test_a_single_bad_input_is_exit_code_2_and_leaves_nothing(run, model, tmp_pa
     assert not (tmp_path / "masks").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "No scan is given"),
+        (["--image", "flair"], "--image flair: a name and a file are needed"),
+        (["--image", "flair=a.nii", "--image", "flair=b.nii"], "--image flair is given twice"),
+        (["--image", "t1ce=a.nii"], "a has no image flair; it has t1ce"),
+        (["--image", "flair=absent.nii"], "absent.nii does not exist"),
+    ],
+)
+def test_images_by_name_that_cannot_be_used_are_a_usage_error(run, model, tmp_path, words, sentence):
+    code, _, err = run("predict", *words, "--model", model, "--out", tmp_path / "out")
+    assert code == 2 and sentence in " ".join(err.replace("│", " ").split()) and "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("missing", ["jinja2", "matplotlib"])
 @pytest.mark.parametrize(
     "words",

@@ -6,6 +6,7 @@ import typer
 
 from planar3d.commands.options import AssumeAffine, Data, Folds, Out, RecipeName, Settings, Size, chosen_recipe
 from planar3d.commands.output import say
+from planar3d.wording import counted
 
 
 def phantom(
@@ -18,12 +19,15 @@ def phantom(
             "--layout", help="msseg: heads with lesions; brats, decathlon: brains with tumours; chaos: abdomens."
         ),
     ] = "msseg",
+    scans_per_center: Annotated[int, typer.Option("--scans-per-center", help="Of each of three centers.")] = 5,
 ) -> None:
-    """Write the embedded phantom: 15 heads, brains or abdomens of three centers, in a challenge's layout."""
+    """Write the embedded phantom: heads, brains or abdomens of three centers, in a challenge's layout."""
     from planar3d.scans.phantom import write_phantom
 
-    ids = write_phantom(out, seed=seed, reduction=reduction, layout=layout, progress=say)
-    say(f"{len(ids)} phantom scans in {out}; they are no patients.")
+    ids = write_phantom(
+        out, seed=seed, scans_per_center=scans_per_center, reduction=reduction, layout=layout, progress=say
+    )
+    say(f"{counted(ids, 'phantom scan')} in {out}; they are no patients.")
 
 
 def prepare(

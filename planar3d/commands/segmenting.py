@@ -1,21 +1,31 @@
 """Commands that segment scans and score masks: predict, evaluate."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from planar3d.scans.inputs import Given
 
 from planar3d.commands.options import AsJson, AssumeAffine, Model, Out, Settings, Size, model_recipe
 from planar3d.commands.output import log, print_json
 
 
 def predict(
-    inputs: Annotated[
-        list[Path],
-        typer.Argument(help="FLAIR scans: .nii, .nii.gz, folders, BIDS data sets, DICOM series, CSV tables."),
-    ],
     model: Model,
     out: Out,
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="FLAIR scans: .nii, .nii.gz, folders, BIDS data sets, DICOM series, CSV tables. Of a model of several "
+            "images: folders of BraTS, nnU-Net or BIDS, CSV tables."
+        ),
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option("--image", help="name=file, one image of a case, e.g. t1ce=c.nii.gz; repeat it for each."),
+    ] = None,
     recipe: Annotated[str | None, typer.Option("--recipe", help="Overrides the recipe in the weights file.")] = None,
     settings: Settings = None,
     size: Size = None,
@@ -40,16 +50,30 @@ def predict(
     as_json: AsJson = False,
     assume_affine: AssumeAffine = False,
 ) -> None:
-    """Segment the lesions of raw FLAIR scans; masks lie on the scans' own grids. What is done is not done again."""
+    """Segment raw scans, or cases of several images; masks lie on their own grids. What is done is not done again."""
     from planar3d.study.cohort import segment_all
     from planar3d.study.segmented import Asked
 
     asked = Asked(method, engine, precision, batch_size, assume_affine, overwrite, probability, overlay, report)
-    segmented = segment_all(inputs, model, out, model_recipe(model, recipe, settings, size), asked, log(as_json))
+    given: list[Given] = [*(inputs or []), *([_by_name(image)] if image else [])]
+    segmented = segment_all(given, model, out, model_recipe(model, recipe, settings, size), asked, log(as_json))
     if as_json:
         print_json({"scans": segmented.records, "failed": {str(k): why for k, why in segmented.failed.items()}})
     if segmented.failed:
         raise typer.Exit(1)
+
+
+def _by_name(words: list[str]) -> dict[str, Path]:
+    """The files of `name=file`, by their names."""
+    pairs = [word.partition("=") for word in words]
+    wrong = next((word for word, (name, _, path) in zip(words, pairs, strict=True) if not name or not path), None)
+    if wrong is not None:
+        raise typer.BadParameter(f"--image {wrong}: a name and a file are needed, as in --image t1ce=c.nii.gz.")
+    names = [name for name, _, _ in pairs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise typer.BadParameter(f"--image {twice} is given twice; one case has one image of each name.")
+    return {name: Path(path) for name, _, path in pairs}
 
 
 def evaluate(

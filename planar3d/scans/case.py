@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from planar3d.errors import DatasetError
+from planar3d.scans.image_files import is_there, require_usable, why_unusable
 from planar3d.scans.labels import Labels
 from planar3d.scans.volume import Scan, on_grid_of, read_scan
 
@@ -97,10 +98,10 @@ class Dataset:
         return {case.id: case for case in self.cases}
 
     def require(self, names: Sequence[str]) -> None:
-        """Refuse a data set with cases that lack images of these names.
+        """Refuse a data set with cases that lack images of these names, or whose files are missing or cannot be read.
 
         Raises:
-            DatasetError: which cases, and what the first of them has.
+            DatasetError: which cases or files, and what the first of them has.
         """
         without = [case for case in self.cases if case.lacking(names)]
         if without:
@@ -109,6 +110,26 @@ class Dataset:
                 f"{', '.join(case.id for case in without)}. {without[0].lacking(names)}. Add them, or choose a recipe "
                 "that does without."
             )
+        self.require_files({"scan": [(case.id, case.images[name]) for case in self.cases for name in names]})
+
+    def require_files(self, files: Mapping[str, Sequence[tuple[str, Path]]]) -> None:
+        """Refuse files that are missing or cannot be read.
+
+        Args:
+            files: by what they are called, each with the id of its case.
+
+        Raises:
+            DatasetError: all of them, and what is wrong with the first.
+        """
+        require_usable(self.folder, {path: why_unusable(path) for some in files.values() for _, path in some})
+        for kind, some in files.items():
+            missing = [(name, path) for name, path in some if not is_there(path)]
+            if missing:
+                names = ", ".join(name for name, _ in missing)
+                raise DatasetError(
+                    f"{len(missing)} of {len(self.cases)} scans in {self.folder} have no {kind}: {names}. "
+                    f"Expected e.g. {missing[0][1]}; add it, or take the patient away."
+                )
 
 
 def patient_of(case_id: str) -> str:

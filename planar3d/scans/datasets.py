@@ -8,9 +8,9 @@ from pathlib import Path
 from planar3d.errors import DatasetError
 from planar3d.scans.bids import NOT_RAW
 from planar3d.scans.case import Case, Dataset
-from planar3d.scans.image_files import files_within, is_there, why_unusable
+from planar3d.scans.image_files import files_within, is_there
 from planar3d.scans.layouts import LAYOUTS
-from planar3d.scans.layouts.interface import Layout, require_usable
+from planar3d.scans.layouts.interface import Layout
 
 _EXPECTED = f"Expected one of: {'; '.join(one.expected for one in LAYOUTS[:-1])}; or {LAYOUTS[-1].expected}."
 
@@ -32,8 +32,8 @@ def find_cases(folder: str | Path) -> Dataset:
         A data set with at least one case.
 
     Raises:
-        DatasetError: the folder is missing or empty, its layout unknown, or a scan or its mask is missing or cannot be
-            read.
+        DatasetError: the folder is missing or empty, its layout unknown, or the first image of a case or its mask is
+            missing or cannot be read; of its other images see `Dataset.require`.
     """
     folder = Path(folder)
     if not os.path.exists(folder):
@@ -44,22 +44,15 @@ def find_cases(folder: str | Path) -> Dataset:
         is_empty = os.path.isdir(folder) and not any(folder.iterdir())
         raise DatasetError(f"{folder} {'is empty' if is_empty else f'has {without}'}. {_EXPECTED}")
     layout, cases = found[0], sorted(found[1], key=lambda case: case.id)
-    scans = [(case.id, path) for case in cases for path in case.images.values()]
-    masks = [(case.id, case.label_map) for case in cases]
-    require_usable(folder, {path: why_unusable(path) for _, path in (*scans, *masks)})
-    for kind, files in (("scan", scans), ("mask", masks)):
-        missing = [(name, path) for name, path in files if not is_there(path)]
-        if missing:
-            names = ", ".join(name for name, _ in missing)
-            raise DatasetError(
-                f"{len(missing)} of {len(cases)} scans in {folder} have no {kind}: {names}. "
-                f"Expected e.g. {missing[0][1]}; add it, or take the patient away."
-            )
-    for values, name in (([case.id for case in cases], "id"), ([os.path.abspath(path) for _, path in scans], "scan")):
+    dataset = Dataset(tuple(cases), layout.name, folder)
+    first = [(case.id, next(iter(case.images.values()))) for case in cases]
+    dataset.require_files({"scan": first, "mask": [(case.id, case.label_map) for case in cases]})
+    paths = [os.path.abspath(path) for case in cases for path in case.images.values()]
+    for values, name in (([case.id for case in cases], "id"), (paths, "scan")):
         twice = sorted(value for value, count in Counter(values).items() if count > 1)
         if twice:
             raise DatasetError(f"{folder} holds the {name} {twice[0]} more than once; every scan needs one of its own.")
-    return Dataset(tuple(cases), layout.name, folder, layout.label_set(folder, cases))
+    return replace(dataset, labels=layout.label_set(folder, cases))
 
 
 def find_layout(folder: Path, labelled: bool) -> tuple[Layout, list[Case]] | None:

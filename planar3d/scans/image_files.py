@@ -3,12 +3,13 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from planar3d.errors import ScanError
+from planar3d.errors import DatasetError, ScanError
 from planar3d.scans.nifti import read_whole
 from planar3d.scans.stored import is_foreign, reader_of
+from planar3d.wording import counted
 
 _NIFTI = (".nii.gz", ".nii")
 # Other formats that scans come in, and other ways of packing. Of a pair of files the first is named.
@@ -75,6 +76,16 @@ def why_unusable(path: Path) -> str:
     except OSError as error:
         return f"{path} cannot be read ({error.strerror}). Change its permissions, or take it away."
     return ""
+
+
+def require_usable(folder: Path, problems: Mapping[Path, str]) -> None:
+    """Raise a `DatasetError` that names all files with a problem, and says what the first one is."""
+    unusable = {path: problem for path, problem in problems.items() if problem}
+    if unusable:
+        names = ", ".join(str(path.relative_to(folder) if path.is_relative_to(folder) else path) for path in unusable)
+        raise DatasetError(
+            f"{folder}: {counted(unusable, 'file')} cannot be used: {names}. {next(iter(unusable.values()))}"
+        )
 
 
 def by_stem(paths: Iterable[Path]) -> list[list[Path]]:

@@ -24,9 +24,11 @@ from planar3d.scans.image_files import (
     without_copies,
 )
 from planar3d.scans.outputs import Outputs, plain_names
+from planar3d.scans.participants import EVERYONE
 from planar3d.scans.tables import check_name, path_in_table, read_table
 from planar3d.scans.volume import Scan, read_scan
 
+Given = str | Path | Mapping[str, str | Path]  # a file or folder; or the images of one case, by name
 FLAIR = ("flair",)  # the image that a model takes by itself
 _TABLES = (".csv", ".tsv")
 _DICOM = (".dcm", ".ima")
@@ -63,7 +65,7 @@ class ScanInput:
         return (self.path,) if self.series is None else tuple(image.path for image in self.series.images)
 
 
-def find_inputs(inputs: Sequence[str | Path], images: Sequence[str] = FLAIR) -> list[ScanInput]:
+def find_inputs(inputs: Sequence[Given], images: Sequence[str] = FLAIR) -> list[ScanInput]:
     """Find the scans that are meant, and give each a name of its own.
 
     Args:
@@ -71,7 +73,8 @@ def find_inputs(inputs: Sequence[str | Path], images: Sequence[str] = FLAIR) -> 
             a BIDS data set, whose raw FLAIR scans are taken; other folders, in which all NIfTI files with FLAIR in
             their name are taken, or all FLAIR series of DICOM files; single DICOM files, which stand for their series
             in their folder. Where nothing is called FLAIR, and for several images: folders of a known layout, marked or
-            not, of which one case may be given alone, and tables with a column image:<name> for each image.
+            not, of which one case may be given alone, BIDS data sets, and tables with a column image:<name> for each
+            image. Or the files of one case by the names of its images.
         images: the names of the images that the model takes.
 
     Returns:
@@ -87,7 +90,11 @@ def find_inputs(inputs: Sequence[str | Path], images: Sequence[str] = FLAIR) -> 
         Planar3DError: an input is DICOM, and pydicom is not installed.
     """
     find = _find if tuple(images) == FLAIR else partial(_find_cases, images=images)
-    found = [item for path in inputs for item in find(Path(path))]
+    found = []
+    for given in inputs:
+        found += [_of_images(given, images)] if isinstance(given, Mapping) else find(Path(given))
+    if not found:
+        raise ScanError("No scan is given; name files or folders, or the images of one case by --image NAME=FILE.")
     datasets = {item.dataset for item in found}
     if len(datasets) > 1:
         alone = next(item.dataset for item in found if item.dataset)
@@ -206,10 +213,19 @@ def _find_cases(path: Path, images: Sequence[str]) -> list[ScanInput]:
     found = find_layout(path, labelled=False) if is_table or os.path.isdir(path) else None
     if found is None:
         raise ScanError(
-            f"{path} does not tell which files are the images {', '.join(images)} of a case. Give a folder of BraTS or "
-            f"nnU-Net, or a table with the columns {', '.join(f'image:{name}' for name in images)}."
+            f"{path} does not tell which files are the images {', '.join(images)} of a case. Give a folder of BraTS, "
+            f"nnU-Net or BIDS, a table with the columns {', '.join(f'image:{name}' for name in images)}, or each image "
+            f"by --image {images[0]}=FILE."
         )
-    return [_of_case(case, images) for case in found[1]]
+    dataset = path if os.path.isdir(path) and is_bids(path) else None
+    return [replace(_of_case(case, images), dataset=dataset) for case in found[1]]
+
+
+def _of_images(given: Mapping[str, str | Path], images: Sequence[str]) -> ScanInput:
+    """The images of one case, which is named after the file of the first that the model takes."""
+    paths = {name: Path(path) for name, path in given.items()}
+    first = next((paths[name] for name in images if name in paths), next(iter(paths.values())))
+    return _of_case(Case(stem(first), paths, None, EVERYONE), images)
 
 
 def _of_case(case: Case, images: Sequence[str]) -> ScanInput:

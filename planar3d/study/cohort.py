@@ -23,7 +23,7 @@ from planar3d.pipeline import one_ahead, one_behind
 from planar3d.progress import Ticker, duration
 from planar3d.recipes import PAPER, Recipe
 from planar3d.scans.bids import sidecar, write_dataset_description
-from planar3d.scans.inputs import ScanInput, find_inputs, outputs_of, read_input_images
+from planar3d.scans.inputs import Given, ScanInput, find_inputs, outputs_of, read_input_images
 from planar3d.scans.outputs import Outputs
 from planar3d.scans.prepare import Prepared, prepare
 from planar3d.scans.volume import Scan
@@ -51,7 +51,7 @@ class Cohort:
 
 
 def segment_all(
-    inputs: Sequence[str | Path],
+    inputs: Sequence[Given],
     model: str | Path,
     out: str | Path,
     recipe: Recipe | None = None,

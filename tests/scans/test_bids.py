@@ -10,10 +10,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from planar3d.errors import ScanError
+from planar3d.errors import DatasetError, ScanError
 from planar3d.files import write_json
 from planar3d.scans.bids import find_bids_scans, is_bids, sidecar, write_dataset_description
-from planar3d.scans.inputs import find_inputs, outputs_of, read_input
+from planar3d.scans.datasets import find_cases
+from planar3d.scans.inputs import find_inputs, outputs_of, read_input, read_input_images
 from planar3d.scans.volume import Scan
 
 RAW = ("sub-01/anat/sub-01_FLAIR", "sub-02/ses-1/anat/sub-02_ses-1_acq-3D_ce-gd_rec-norm_run-1_FLAIR")
@@ -90,6 +91,62 @@ def test_a_data_set_without_flair_or_of_derivatives_is_refused(tmp_path):
         description.write_text(damaged)
         with pytest.raises(ScanError, match=sentence):
             find_bids_scans(tmp_path)
+
+
+@pytest.fixture
+def contrasts(tmp_path):
+    """A raw data set of one subject with images of five contrasts, among them two T2w, and a mask."""
+    folder = tmp_path / "study"
+    for number, name in enumerate(("FLAIR", "T1w", "ce-gadolinium_T1w", "run-1_T2w", "run-2_T2w", "PDw", "T2star")):
+        voxels = np.full((4, 5, 6), number, np.int16)
+        voxels[0, 0, 0] = 9
+        (folder / "sub-01/anat").mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(voxels, np.eye(4)), folder / f"sub-01/anat/sub-01_{name}.nii.gz")
+    (folder / "derivatives/m").mkdir(parents=True)
+    mask = np.zeros((4, 5, 6), np.uint8)
+    mask[1, 1, 1] = 1
+    nib.save(nib.Nifti1Image(mask, np.eye(4)), folder / "derivatives/m/sub-01_label-lesion_mask.nii.gz")
+    return folder
+
+
+def test_other_contrasts_of_the_visit_are_images_of_the_case(contrasts, tmp_path):
+    dataset = find_cases(contrasts)
+    (case,) = dataset.cases
+    assert {name: path.name[7:-7] for name, path in case.images.items()} == {
+        **{"flair": "FLAIR", "t1": "T1w", "t1ce": "ce-gadolinium_T1w", "pd": "PDw"},
+        **{"t2_run-1": "run-1_T2w", "t2_run-2": "run-2_T2w"},
+    }
+    dataset.require(("flair", "t1ce"))
+    with pytest.raises(DatasetError, match=r"sub-01 has no image t2; it has flair, .*t2_run-1, t2_run-2"):
+        dataset.require(("flair", "t2"))
+    (item,) = find_inputs([contrasts], ("t1ce", "flair"))
+    assert {name: scan.voxels[1, 1, 1] for name, scan in read_input_images(item).items()} == {"t1ce": 2, "flair": 0}
+    outputs = outputs_of(item, tmp_path / "out")
+    assert outputs.mask == tmp_path / "out/sub-01/anat/sub-01_ce-gadolinium_label-lesion_mask.nii.gz"
+    (contrasts / "sub-01/anat/sub-01_run-2_T2w.nii.gz").unlink()
+    assert "t2" in find_cases(contrasts).cases[0].images
+
+
+def test_of_several_images_of_a_contrast_that_of_the_run_is_taken(contrasts):
+    flair = contrasts / "sub-01/anat/sub-01_FLAIR.nii.gz"
+    flair.rename(flair.with_name("sub-01_run-02_FLAIR.nii.gz"))
+    (item,) = find_inputs([contrasts], ("flair", "t2"))
+    assert item.images["t2"].name == "sub-01_run-2_T2w.nii.gz" and not item.problem
+
+
+def test_images_that_are_not_needed_may_be_broken_and_those_that_are_lie_on_one_grid(contrasts):
+    anat = contrasts / "sub-01/anat"
+    (anat / "sub-01_T1w.nii.gz").unlink()
+    (anat / "sub-01_T1w.nii.gz").symlink_to("../../.git/annex/objects/absent")
+    taller = np.arange(140, dtype=np.int16).reshape(4, 5, 7)
+    nib.save(nib.Nifti1Image(taller, np.eye(4)), anat / "sub-01_PDw.nii.gz")
+    dataset = find_cases(contrasts)
+    dataset.require(("flair", "t1ce"))
+    with pytest.raises(DatasetError, match=r"1 file cannot be used: \S*T1w.nii.gz\. .*git-annex"):
+        dataset.require(("flair", "t1"))
+    (item,) = find_inputs([contrasts], ("flair", "pd"))
+    with pytest.raises(ScanError, match=r"has shape \(4, 5, 7\).*Register and resample"):
+        read_input_images(item)
 
 
 def test_outputs_keep_the_entities_of_their_scans(dataset, tmp_path):

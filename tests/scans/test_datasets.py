@@ -66,7 +66,7 @@ def test_no_patient_is_left_out_without_a_word(tmp_path, names, which, ending):
         path.symlink_to(".git/annex/objects/annexed")
     else:
         path.touch()
-    with pytest.raises(DatasetError, match=rf"1 files cannot be used: \S*{path.name}\. {path} is not"):
+    with pytest.raises(DatasetError, match=rf"1 file cannot be used: \S*{path.name}\. {path} is not"):
         find_cases(tmp_path)
     path.unlink()
     _touch(tmp_path, f"{names[which].format(2)}.NII")
@@ -133,7 +133,7 @@ def test_bids_takes_lesion_masks_of_people_alone_and_unknown_sites_as_one_group(
 @pytest.mark.parametrize("name", ["a/FLAIR.nii", "sub-02/anat/FLAIR.nii", "sub-02/anat/sub-02_3DFLAIR.nii"])
 def test_flair_scans_elsewhere_in_a_bids_data_set_are_named(tmp_path, name):
     _touch(tmp_path, "sub-01/anat/sub-01_FLAIR.nii", "derivatives/m/sub-01_label-lesion_mask.nii", name)
-    with pytest.raises(DatasetError, match=rf"1 files cannot be used: {name}\. .*not named or placed"):
+    with pytest.raises(DatasetError, match=rf"1 file cannot be used: {name}\. .*not named or placed"):
         find_cases(tmp_path)
 
 
@@ -161,7 +161,7 @@ def test_a_csv_table_is_read_however_it_was_saved(tmp_path):
         ("scan,mask,id\na.nii,m.nii,1\n./a.nii,n.nii,2\n", "the scan .*a.nii more than once"),
         ("scan,mask,id\na.nii,m.nii,1\nb.nii,n.nii,1\n", "the id 1 more than once"),
         ("scan,mask,id\na.nii,m.nii,../1\n", "line 2: “../1” cannot be part of a file name"),
-        ("scan,mask\nlost.nii,m.nii\n", "1 files cannot be used: .*lost.nii is a link to nowhere"),
+        ("scan,mask\nlost.nii,m.nii\n", "1 file cannot be used: .*lost.nii is a link to nowhere"),
     ],
 )
 def test_a_csv_table_that_cannot_be_followed_is_explained(tmp_path, text, sentence):

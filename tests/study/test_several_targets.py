@@ -32,9 +32,7 @@ def _run(*words):
 def data(tmp_path_factory):
     pytest.importorskip("nilearn")
     folder = tmp_path_factory.mktemp("brats")
-    from planar3d.scans.phantom import write_phantom
-
-    write_phantom(folder, scans_per_center=1, reduction=6, layout="brats")
+    _run("phantom", "--out", folder, "--layout", "brats", "--scans-per-center", 1, "--reduction", 6)
     return folder
 
 
@@ -85,6 +83,12 @@ def test_the_weights_predict_as_the_run_did_from_the_folder_to_the_native_label_
     assert volumes == pytest.approx(record["result"]["targets_ml"], abs=1e-4)
     shown = pictures_of(next(tmp_path.glob("*_report.html")).read_text(encoding="utf-8"))
     assert [target["name"] for target in shown["targets"]] == ["WT", "TC", "ET"]
+    # The same images by their names.
+    paths = {name: next(data.rglob(f"{case}_{name}.nii.gz")) for name in ("t2", "flair", "t1ce")}
+    images = [word for name, path in paths.items() for word in ("--image", f"{name}={path}")]
+    _run("predict", *images, "--model", weights, "--out", tmp_path / "named", "--precision", "float32")
+    (named,) = (tmp_path / "named").glob("*_mask.nii.gz")
+    np.testing.assert_array_equal(nib.load(named).dataobj, labels)
     # In Python the same, by the images' names.
     found = segment(find_cases(data).by_id()[case].images, weights, precision="float32")
     np.testing.assert_array_equal(found.voxels, labels)

@@ -1,4 +1,4 @@
-"""BIDS: raw FLAIR scans, and which file among the derivatives is the lesion mask of each, and why others are not."""
+"""BIDS: raw FLAIR scans, the images of other contrasts beside each, and which of the derivatives is its lesion mask."""
 
 import os
 import re
@@ -12,10 +12,12 @@ from typing import Any
 from planar3d.errors import DatasetError
 from planar3d.scans.bids import DESCRIPTION, entities, find_bids_scans, is_bids, made_by_planar3d, read_json_object
 from planar3d.scans.case import Case
-from planar3d.scans.image_files import by_stem, files_within, stem, suffix
-from planar3d.scans.layouts.interface import Layout, require_usable
+from planar3d.scans.image_files import by_stem, files_within, require_usable, stem, suffix
+from planar3d.scans.layouts.interface import Layout
 from planar3d.scans.participants import EVERYONE, read_sites
 
+# Other contrasts, by the suffixes of their names in small letters. With an agent (ce-gadolinium) t1 is called t1ce.
+_CONTRASTS = {"t1w": "t1", "t2w": "t2", "pdw": "pd"}
 _SUFFIXES = {"mask", "dseg", "seg", "roi"}  # the last two are of older drafts of the standard, and still written
 # What says in a mask's name which scan it was drawn on; all other entities describe the mask.
 _RAW = {"sub", "ses", "acq", "ce", "trc", "rec", "dir", "run", "echo", "flip", "inv", "mt", "part", "task", "chunk"}
@@ -26,7 +28,7 @@ _OWN_SPACES = {"orig", "scanner", "native", "flair"}  # of the scan itself, not 
 
 
 class Bids(Layout):
-    """Raw scans and derivatives; groups are the sites in `participants.tsv`."""
+    """Raw scans and derivatives, a case for each FLAIR scan; groups are the sites in `participants.tsv`."""
 
     name = "BIDS"
     expected = "BIDS (sub-*/anat/*_FLAIR.nii.gz with derivatives/*/sub-*/anat/*_label-lesion_mask.nii.gz)"
@@ -38,10 +40,11 @@ class Bids(Layout):
         require_usable(folder, found)
         scans = [alike[0] for alike in by_stem(found)]
         masks = find_lesion_masks(folder, scans) if labelled else {}
+        others = _other_images(files)
         subjects = {scan: scan.relative_to(folder).parts[0] for scan in scans}
         sites = read_sites(folder / "participants.tsv", set(subjects.values()))
         return [
-            Case(entities(scan), {"flair": scan}, masks.get(scan), sites.get(subjects[scan], EVERYONE))
+            Case(entities(scan), _images(scan, others), masks.get(scan), sites.get(subjects[scan], EVERYONE))
             for scan in scans
         ]
 
@@ -54,9 +57,46 @@ class _Name:
     others: tuple[str, ...]
 
     @property
+    def visit(self) -> tuple[str, str]:
+        """Subject and session, which may be none."""
+        return self.entities.get("sub", ""), self.entities.get("ses", "")
+
+    @property
     def raw(self) -> dict[str, str]:
         """The entities of the scan that it comes from."""
         return {key: value for key, value in self.entities.items() if key in _RAW}
+
+
+def _other_images(files: Sequence[Path]) -> dict[tuple[str, str], dict[str, list[Path]]]:
+    """The raw images of other contrasts than FLAIR, by visit and by what planar3d calls them."""
+    found: dict[tuple[str, str], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for path, *_ in by_stem(path for path in files if suffix(path) and path.parent.name.lower() == "anat"):
+        name = _name(path)
+        contrast = _CONTRASTS.get("".join(name.others).lower())
+        if contrast:
+            found[name.visit][f"{contrast}ce" if "ce" in name.entities else contrast].append(path)
+    return found
+
+
+def _images(scan: Path, others: Mapping[tuple[str, str], Mapping[str, Sequence[Path]]]) -> dict[str, Path]:
+    """A FLAIR scan and the images of its visit: of several of one contrast that with its entities.
+
+    Where that is none or not one alone, they have their entities in their names (t1_run-1), so that none is taken
+    for the one that is meant.
+    """
+    images = {"flair": scan}
+    for contrast, paths in others.get(_name(scan).visit, {}).items():
+        fitting = paths if len(paths) == 1 else [path for path in paths if _places(path) == _places(scan)]
+        if len(fitting) == 1:
+            images[contrast] = fitting[0]
+        else:
+            images |= {"_".join((contrast, *map("-".join, _places(path)))): path for path in paths}
+    return images
+
+
+def _places(path: Path) -> list[tuple[str, str]]:
+    """The entities of an image beyond its visit and its contrast."""
+    return [(key, value) for key, value in _name(path).entities.items() if key not in ("sub", "ses", "ce")]
 
 
 def find_lesion_masks(dataset: Path, scans: Sequence[Path]) -> dict[Path, Path]:

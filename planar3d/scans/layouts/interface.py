@@ -1,10 +1,9 @@
 """What all layouts share: a folder's files in, its cases out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from planar3d.errors import DatasetError
 from planar3d.scans.case import Case, LabelSet
 
 
@@ -40,11 +39,3 @@ class Layout(ABC):
             DatasetError: it says so in a way that cannot be understood.
         """
         return None
-
-
-def require_usable(folder: Path, problems: Mapping[Path, str]) -> None:
-    """Raise a `DatasetError` that names all files with a problem, and says what the first one is."""
-    unusable = {path: problem for path, problem in problems.items() if problem}
-    if unusable:
-        names = ", ".join(str(path.relative_to(folder) if path.is_relative_to(folder) else path) for path in unusable)
-        raise DatasetError(f"{folder}: {len(unusable)} files cannot be used: {names}. {next(iter(unusable.values()))}")
