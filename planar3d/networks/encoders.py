@@ -13,7 +13,7 @@ from planar3d.conversion.convert import convert
 from planar3d.conversion.skip_levels import features, up_factors
 from planar3d.graph.keras_graph import applied_again, pass_through
 from planar3d.networks.architecture import WeightSource
-from planar3d.networks.efficientnet_lite import EfficientNetLite0
+from planar3d.networks.efficientnet import EfficientNetLite0
 from planar3d.networks.encoder_weights import VGG16_SOURCE, EncoderWeights, fill_encoder, fill_flat, known_source
 from planar3d.networks.resnet import ResNet18, ResNet34, ResNet50
 from planar3d.networks.vgg16 import encoder_layer_names, vgg16_convolutions, vgg16_pool

@@ -6,7 +6,7 @@ import keras
 import pytest
 
 from planar3d.errors import WeightsError
-from planar3d.networks.efficientnet_lite import EfficientNetLite0
+from planar3d.networks.efficientnet import EfficientNetLite0
 from planar3d.networks.resnet import ResNet18, ResNet34, ResNet50
 from planar3d.transfer.torch_layout import KINDS
 from planar3d.transfer.torch_names import torch_names

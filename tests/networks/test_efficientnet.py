@@ -1,10 +1,11 @@
-"""EfficientNet-Lite0 in Keras computes what the network of its paper computes in torch with the same arrays."""
+"""EfficientNets compute what those of keras.applications and of torch compute with the same arrays."""
 
+import keras
 import numpy as np
 import pytest
 
 from planar3d.conversion.convert import convert
-from planar3d.networks.efficientnet_lite import STAGES, EfficientNetLite0
+from planar3d.networks.efficientnet import STAGES, EfficientNet, EfficientNetLite0
 from planar3d.scans.volume import read_scan
 from planar3d.transfer.torch_weights import load_torch
 
@@ -85,3 +86,55 @@ def test_it_has_the_parameters_of_its_paper_and_halves_the_image_five_times():
     # Google's table of the lite variants: 4.7 million.
     assert round(network.count_params() / 1e6, 1) == 4.7
     assert EfficientNetLite0((64, 96, 3), include_top=False).output_shape == (None, 2, 3, 1280)
+
+
+@pytest.mark.parametrize(("variant", "parameters"), [("b0", 4_007_548), ("b4", 17_548_616)])
+def test_it_is_keras_applications_network_without_the_standardization(variant, parameters):
+    theirs = getattr(keras.applications, f"EfficientNet{variant.upper()}")(False, None, input_shape=(64, 96, 3))
+    ours = EfficientNet(variant, (64, 96, 3))
+    assert sum(int(np.prod(v.shape)) for v in ours.trainable_weights) == parameters
+    named = {weight.path: weight for weight in theirs.weights if "normalization" not in weight.path}
+    assert named.keys() == {weight.path for weight in ours.weights}
+    rng = np.random.default_rng(0)
+    for weight in ours.weights:
+        assert weight.shape == named[weight.path].shape
+        weight.assign(rng.uniform(0.5, 1.5, weight.shape) if "variance" in weight.path else weight)
+        named[weight.path].assign(weight)
+    entry = theirs.get_layer("stem_conv_pad").input
+    body = keras.Model(entry, theirs.output)
+    x = rng.standard_normal((2, 64, 96, 3)).astype(np.float32)
+    np.testing.assert_allclose(ours(x), body(x), rtol=1e-4, atol=1e-6)
+    rates = [layer.rate for layer in ours.layers if isinstance(layer, keras.layers.Dropout)]
+    np.testing.assert_allclose(rates, [la.rate for la in theirs.layers if isinstance(la, keras.layers.Dropout)])
+
+
+def test_wider_and_deeper_variants_have_the_layers_of_keras_applications():
+    theirs = keras.applications.EfficientNetB3(False, None, input_shape=(32, 32, 3))
+    shapes = {w.path: w.shape for w in theirs.weights if "normalization" not in w.path}
+    assert {w.path: w.shape for w in EfficientNet("b3", (32, 32, 3)).weights} == shapes
+    with pytest.raises(ValueError, match="no EfficientNet 'b8'; choose one of b0, b1"):
+        EfficientNet("b8")
+
+
+def test_with_symmetric_padding_strides_centre_on_even_pixels_as_torch_s():
+    same, symmetric = (EfficientNet("b0", (32, 32, 3), padding=padding) for padding in ("same", "symmetric"))
+    for model in (same, symmetric):
+        model.get_layer("stem_conv").kernel.assign(
+            np.eye(3)[1][:, None, None, None] * np.eye(3)[1][:, None, None] * np.ones((3, 32))
+        )
+    x = np.arange(32.0)[None, :, None, None] * np.ones((1, 32, 32, 3))
+    # The kernel's middle alone counts: it says on which row each output centres.
+    rows = [keras.Model(m.input, m.get_layer("stem_conv").output)(x)[0, :, 5, 0] for m in (same, symmetric)]
+    np.testing.assert_array_equal(rows[0], 3 * np.arange(1, 32, 2))
+    np.testing.assert_array_equal(rows[1], 3 * np.arange(0, 32, 2))
+
+
+def test_an_instance_is_normalized_by_itself():
+    network = EfficientNet("b0", (32, 32, 16), norm="instance", epsilon=1e-5, drop_path=0)
+    x = np.random.default_rng(0).standard_normal((2, 32, 32, 16)).astype(np.float32)
+    both, alone = network(x), network(x[:1])
+    np.testing.assert_allclose(both[:1], alone, rtol=1e-4, atol=1e-5)
+    assert not any(
+        isinstance(layer, keras.layers.BatchNormalization | keras.layers.Dropout) for layer in network.layers
+    )
+    assert len(network.trainable_weights) == len(network.weights)

@@ -1,0 +1,199 @@
+"""EfficientNet-B0 to -B7 and -Lite0 in 2D: for what keras.applications' own cannot be asked for.
+
+Those begin with the standardization of ImageNet's grey levels, take red, green and blue alone, and normalize over
+batches.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from math import ceil
+from typing import Any, Literal, NamedTuple
+
+import keras
+from keras import layers
+
+from planar3d.graph.padding import halves
+
+
+class Stage(NamedTuple):
+    """A row of the network's table: equal blocks, of which the first has the stride."""
+
+    blocks: int
+    filters: int
+    kernel: int
+    stride: int
+    expansion: int
+
+
+# EfficientNet-B0 (Tan & Le 2019, table 1).
+STAGES = (
+    Stage(1, 16, 3, 1, 1),
+    Stage(2, 24, 3, 2, 6),
+    Stage(2, 40, 5, 2, 6),
+    Stage(3, 80, 3, 2, 6),
+    Stage(3, 112, 5, 1, 6),
+    Stage(4, 192, 5, 2, 6),
+    Stage(1, 320, 3, 1, 6),
+)
+# By how much the others multiply filters and blocks (tensorflow/tpu, efficientnet_builder.py).
+SCALES = {
+    **{"b0": (1.0, 1.0), "b1": (1.0, 1.1), "b2": (1.1, 1.2), "b3": (1.2, 1.4)},
+    **{"b4": (1.4, 1.8), "b5": (1.6, 2.2), "b6": (1.8, 2.6), "b7": (2.0, 3.1)},
+}
+InputShape = tuple[int | None, int | None, int]
+_silu = partial(layers.Activation, "silu")
+
+
+class _Style(NamedTuple):
+    """What the layers of a network have in common."""
+
+    activation: Callable[..., keras.Layer]
+    excited: bool  # squeeze-and-excitation
+    symmetric: bool  # padding of strided convolutions
+    norm: dict[str, Any]
+    groups: int | None = None  # of normalization within a sample; None: over the batch
+
+
+def EfficientNet(
+    variant: str = "b0",
+    input_shape: InputShape = (224, 224, 3),
+    include_top: bool = False,
+    classes: int = 1000,
+    *,
+    norm: Literal["batch", "instance"] = "batch",
+    epsilon: float = 1e-3,
+    momentum: float = 0.99,
+    padding: Literal["same", "symmetric"] = "same",
+    drop_path: float = 0.2,
+) -> keras.Model:
+    """An EfficientNet with random weights; `load_torch` fills it from torch's files.
+
+    >>> EfficientNet("b0", (64, 64, 3)).output_shape
+    (None, 2, 2, 1280)
+
+    Layers have the names that keras.applications gives its EfficientNets: `stem_conv`, `block1a_dwconv`, ….
+
+    Args:
+        variant: `"b0"` to `"b7"`.
+        input_shape: (rows, cols, channels), any number of channels; rows and cols may be None.
+        include_top: whether pooling and the dense layer `predictions` follow.
+        classes: outputs of `predictions`.
+        norm: `"batch"`, or `"instance"`: each channel of a sample by itself, with scale and offset.
+        epsilon, momentum: of the normalization; 1e-3 and 0.99 in keras.applications, 1e-5 and 0.9 by torch's defaults.
+        padding: of strided convolutions: `"same"` as TensorFlow has it, at the end of even sizes, which published
+            weights were trained with; or `"symmetric"` as torch has it, k // 2 on both sides.
+        drop_path: the rate at which the last block is left out of a sample in training; it rises from 0 block by block.
+
+    Returns:
+        A model from (batch, rows, cols, channels) to the logits (batch, classes), or without its top to the features
+        (batch, rows / 32, cols / 32, channels) of `top_activation`.
+
+    Raises:
+        ValueError: there is no such variant.
+
+    Source: Tan & Le 2019, table 1; scales and the rate's rise as in tensorflow/tpu, efficientnet_builder.py.
+    """
+    if variant not in SCALES:
+        raise ValueError(f"There is no EfficientNet {variant!r}; choose one of {', '.join(SCALES)}.")
+    widened, deepened = SCALES[variant]
+    stages = [
+        stage._replace(blocks=ceil(deepened * stage.blocks), filters=_rounded(widened * stage.filters))
+        for stage in STAGES
+    ]
+    instance = norm == "instance"
+    options = {"epsilon": epsilon} if instance else {"epsilon": epsilon, "momentum": momentum}
+    style = _Style(_silu, True, padding == "symmetric", options, -1 if instance else None)
+    ends = _rounded(widened * 32), _rounded(widened * 1280)
+    return _network(f"efficientnet{variant}", stages, ends, style, input_shape, include_top, classes, drop_path)
+
+
+def EfficientNetLite0(
+    input_shape: InputShape = (224, 224, 3), include_top: bool = True, classes: int = 1000
+) -> keras.Model:
+    """EfficientNet-Lite0, B0 with ReLU6 and without squeeze-and-excitation; arguments and result as for `EfficientNet`.
+
+    Its input is (grey level - 127) / 128. Source: Google's variants for small devices (tensorflow/tpu,
+    efficientnet/lite).
+    """
+    style = _Style(partial(layers.ReLU, 6.0), False, False, {})
+    return _network("efficientnet_lite0", STAGES, (32, 1280), style, input_shape, include_top, classes, 0.0)
+
+
+def _network(
+    name: str,
+    stages: Any,
+    ends: tuple[int, int],
+    style: _Style,
+    input_shape: InputShape,
+    include_top: bool,
+    classes: int,
+    drop_path: float,
+) -> keras.Model:
+    inputs = keras.Input(input_shape, name="input")
+    x = _strided(layers.Conv2D, inputs, 3, 2, style, "stem_conv", filters=ends[0])
+    x = _activated(x, style, "stem_")
+    blocks = [
+        (f"block{number}{chr(ord('a') + i)}_", stage._replace(stride=1 if i else stage.stride))
+        for number, stage in enumerate(stages, start=1)
+        for i in range(stage.blocks)
+    ]
+    for place, (block, stage) in enumerate(blocks):
+        x = _block(x, stage, style, block, drop_path * place / len(blocks))
+    x = _activated(layers.Conv2D(ends[1], 1, use_bias=False, name="top_conv")(x), style, "top_")
+    if include_top:
+        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+        x = layers.Dense(classes, name="predictions")(x)
+    return keras.Model(inputs, x, name=name)
+
+
+def _block(inputs: Any, stage: Stage, style: _Style, name: str, drop_path: float) -> Any:
+    """An inverted residual block: expanded, convolved within each channel, excited, projected, added to its input."""
+    x = inputs
+    if stage.expansion > 1:
+        filters = stage.expansion * inputs.shape[-1]
+        x = _activated(layers.Conv2D(filters, 1, use_bias=False, name=f"{name}expand_conv")(x), style, f"{name}expand_")
+    x = _strided(layers.DepthwiseConv2D, x, stage.kernel, stage.stride, style, f"{name}dwconv")
+    x = _activated(x, style, name)
+    if style.excited:
+        x = _excited(x, max(1, inputs.shape[-1] // 4), f"{name}se_")
+    x = layers.Conv2D(stage.filters, 1, use_bias=False, name=f"{name}project_conv")(x)
+    x = _normalized(x, style, f"{name}project_bn")
+    if stage.stride == 1 and inputs.shape[-1] == stage.filters:
+        if drop_path:
+            x = layers.Dropout(drop_path, noise_shape=(None, 1, 1, 1), name=f"{name}drop")(x)
+        x = layers.Add(name=f"{name}add")([x, inputs])
+    return x
+
+
+def _excited(x: Any, reduced: int, name: str) -> Any:
+    """Squeeze-and-excitation: each channel multiplied by what the means of all channels say of it."""
+    channels = x.shape[-1]
+    share = layers.GlobalAveragePooling2D(name=f"{name}squeeze")(x)
+    share = layers.Reshape((1, 1, channels), name=f"{name}reshape")(share)
+    share = layers.Conv2D(reduced, 1, activation="silu", name=f"{name}reduce")(share)
+    share = layers.Conv2D(channels, 1, activation="sigmoid", name=f"{name}expand")(share)
+    return layers.Multiply(name=f"{name}excite")([x, share])
+
+
+def _strided(made: Any, x: Any, kernel: int, stride: int, style: _Style, name: str, **options: Any) -> Any:
+    padding = "same"
+    if stride > 1 and style.symmetric:
+        x = layers.ZeroPadding2D((halves(kernel - 1),) * 2, name=f"{name}_pad")(x)
+        padding = "valid"
+    return made(kernel_size=kernel, strides=stride, padding=padding, use_bias=False, name=name, **options)(x)
+
+
+def _activated(x: Any, style: _Style, name: str) -> Any:
+    return style.activation(name=f"{name}activation")(_normalized(x, style, f"{name}bn"))
+
+
+def _normalized(x: Any, style: _Style, name: str) -> Any:
+    if style.groups is None:
+        return layers.BatchNormalization(**style.norm, name=name)(x)
+    return layers.GroupNormalization(style.groups, **style.norm, name=name)(x)
+
+
+def _rounded(filters: float) -> int:
+    """The nearest multiple of 8, and never less than nine tenths."""
+    nearest = max(8, int(filters + 4) // 8 * 8)
+    return nearest if nearest >= 0.9 * filters else nearest + 8
