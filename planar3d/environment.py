@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from planar3d import __version__
+from planar3d.wording import counted
 
 _PACKAGES = (
     "keras",
@@ -35,7 +36,7 @@ def versions(*others: str) -> dict[str, str]:
 
 def machine() -> str:
     """System, processor and cores, in a line."""
-    return f"{platform.system()} {platform.machine()}, {processor()}, {os.cpu_count()} cores"
+    return f"{platform.system()} {platform.machine()}, {processor()}, {counted(os.cpu_count() or 1, 'core')}"
 
 
 def describe() -> str:

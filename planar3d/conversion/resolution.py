@@ -11,6 +11,7 @@ from keras import layers
 
 from planar3d.errors import ConversionError
 from planar3d.graph.keras_graph import as_graph, nodes_of, pass_through
+from planar3d.wording import counted
 
 Reduction = Fraction | None  # of rows and columns, counted from the input; None where they are gone
 
@@ -86,8 +87,9 @@ def depth_factors(network: keras.Model, depth_pooling: str | Sequence[int]) -> d
     factors = list(depth_pooling)
     if len(factors) != len(levels) or any(not isinstance(factor, int) or factor < 1 for factor in factors):
         raise ConversionError(
-            f"depth_pooling={factors}: {network.name} reduces rows and columns at {len(levels)} levels (where they are "
-            f"already reduced by {', '.join(map(str, levels)) or 'nothing'}), so as many whole factors are needed."
+            f"depth_pooling={factors}: {network.name} reduces rows and columns at {counted(levels, 'level')} (where "
+            f"they are already reduced by {', '.join(map(str, levels)) or 'nothing'}), so as many whole factors are "
+            "needed."
         )
     by_level = dict(zip(levels, factors, strict=True))
     found: dict[int, int] = {}

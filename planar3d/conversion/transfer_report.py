@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from planar3d.extras import study_extra
+from planar3d.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +86,8 @@ class TransferReport:
         widths = [max(map(len, column)) for column in zip(*columns, strict=True)]
         lines = ["  ".join(f"{cell:{w}}" for cell, w in zip(line, widths, strict=True)).rstrip() for line in columns]
         others = sum(not row.parameters for row in self.rows)
-        total = f"{self.share:.1%} of {self.parameters:,} parameters transferred; {others} layers without weights."
+        total = f"{self.share:.1%} of {self.parameters:,} parameters transferred"
+        total += f"; {counted(others, 'layer')} without weights."
         return "\n".join([f"{self.source} → {self.target}", *lines, total])
 
 

@@ -18,6 +18,7 @@ from planar3d.graph.padding import Range
 from planar3d.inference.split import split
 from planar3d.recipes import Recipe
 from planar3d.scans.windows import window_starts
+from planar3d.wording import counted
 
 Shape = tuple[int, int, int, int]  # entries along depth, rows, cols, channels
 
@@ -151,7 +152,8 @@ def why_apart(recipe: Recipe) -> str:
     if recipe.tiles.shape[1:] != (0, 0) or recipe.tiles.overlap != "crop":
         return f"the recipe {recipe.name} has tiles of {recipe.tiles.shape}, composed by {recipe.tiles.overlap!r}"
     images, outputs = len(recipe.preparation.images), recipe.targets.outputs
-    return "" if images == outputs == 1 else f"the recipe {recipe.name} has {images} images and {outputs} outputs"
+    several = f"the recipe {recipe.name} has {counted(images, 'image')} and {counted(outputs, 'output')}"
+    return "" if images == outputs == 1 else several
 
 
 def describe_work(network: keras.Model, recipe: Recipe) -> str:

@@ -12,6 +12,7 @@ from planar3d.networks.architecture import layers_with_weights
 from planar3d.networks.registry import describe_network, find_architecture
 from planar3d.networks.vgg16 import encoder_layer_names
 from planar3d.recipes import Recipe
+from planar3d.wording import counted
 
 _SHOWN = 5
 _MOST_LEVELS = 32  # numbers in a list of sizes
@@ -73,7 +74,7 @@ def _what_it_is(network: keras.Model, wanted: set[str], layers: set[str], arrays
             f"trained {network.name} is needed. Its convolutions may begin one (--set encoder_weights=FILE)."
         )
     return (
-        f"holds another network: the {len(wanted)} layers of {network.name} are needed, and of those it lacks "
+        f"holds another network: {network.name} needs {counted(wanted, 'layer')}, and of those it lacks "
         f"{_listed(wanted - layers)}; it has others: {_listed(layers - wanted)}. Name a file that planar3d trained."
     )
 

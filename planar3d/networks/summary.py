@@ -10,6 +10,7 @@ from planar3d.graph.flops import LayerCost, layer_costs
 from planar3d.networks.registry import list_networks, recipe_network
 from planar3d.networks.vgg16 import PlanarVGG16
 from planar3d.recipes import Recipe
+from planar3d.wording import counted
 
 
 def _vgg16(recipe: Recipe) -> keras.Model:
@@ -52,7 +53,7 @@ def summarize(network: keras.Model, recipe: Recipe) -> list[str]:
     """
     slices, depth, plane = recipe.slices, recipe.tiles.depth, recipe.preparation.plane
     if slices < depth:
-        raise RecipeError(f"A scan of {slices} slices holds no window of {depth}; choose a larger size.")
+        raise RecipeError(f"A scan of {counted(slices, 'slice')} holds no window of {depth}; choose a larger size.")
     costs = layer_costs(network, tuple(length or 256 for length in recipe.window))
     width = max(len(cost.name) for cost in costs)
     macs = sum(cost.macs for cost in costs)
@@ -60,8 +61,8 @@ def summarize(network: keras.Model, recipe: Recipe) -> list[str]:
     if all(plane):
         windows = math.prod(map(len, recipe.tiles.starts((slices, *plane))))
         work = (
-            f"A scan of {slices} slices has {windows} windows of {depth} at stride {recipe.tiles.stride}: "
-            f"{2 * windows * macs / 1e12:.3g} TFLOP, each window computed by itself."
+            f"A scan of {counted(slices, 'slice')} has {counted(windows, 'window')} of {depth} at stride "
+            f"{recipe.tiles.stride}: {2 * windows * macs / 1e12:.3g} TFLOP, each window computed by itself."
         )
     else:
         tile = "×".join(map(str, recipe.window[:3]))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from planar3d.errors import Planar3DError, ScanError
 from planar3d.scans.dicom_headers import DicomImage, image_of, is_dicom, modality_of, read_header, text_of, values_of
+from planar3d.wording import counted
 
 __all__ = ["DicomSeries", "choose_flair", "find_dicom_series", "is_dicom", "names_flair"]
 
@@ -48,9 +49,8 @@ class DicomSeries:
         return re.sub(r"[^A-Za-z0-9.-]+", "_", f"{self.number}_{self.description}").strip("_.")
 
     def __str__(self) -> str:
-        files = len(self.images)
         modality = self.modality or "modality not said"
-        return f"{self.number} “{self.description}” ({modality}, {files} file{'s' * (files != 1)})"
+        return f"{self.number} “{self.description}” ({modality}, {counted(self.images, 'file')})"
 
 
 def find_dicom_series(files: Iterable[Path]) -> list[DicomSeries]:

@@ -77,7 +77,7 @@ def group_folds(
         rounds = largest if len(members) == 1 and largest <= _LEAVE_ONE_OUT else min(MSSEG_ROUNDS, largest)
     if not 2 <= rounds <= largest:
         raise FoldsError(
-            f"{rounds} folds were asked for, but the largest group has {counted(largest, 'patient')}; from 2 to "
+            f"{counted(rounds, 'fold')} will not do: the largest group has {counted(largest, 'patient')}; from 2 to "
             f"{largest} are possible."
         )
     folds = []

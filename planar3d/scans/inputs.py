@@ -27,6 +27,7 @@ from planar3d.scans.outputs import Outputs, plain_names
 from planar3d.scans.participants import EVERYONE
 from planar3d.scans.tables import check_name, path_in_table, read_table
 from planar3d.scans.volume import Scan, read_scan
+from planar3d.wording import counted
 
 Given = str | Path | Mapping[str, str | Path]  # a file or folder; or the images of one case, by name
 FLAIR = ("flair",)  # the image that a model takes by itself
@@ -186,7 +187,7 @@ def _find_in_table(path: Path) -> list[ScanInput]:
     if not table.rows or table.lacks(["scan"]):
         raise ScanError(
             f"{path} has no column “scan”, or no lines; a table with scan and perhaps name is needed. Found: "
-            f"{table.found}, {len(table.rows)} lines."
+            f"{table.found}, {counted(table.rows, 'line')}."
         )
     found = []
     for row in table.rows:

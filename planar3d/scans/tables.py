@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from planar3d.errors import Planar3DError
+from planar3d.wording import counted
 
 _LARGEST = 2**26  # bytes; a table of a million scans is smaller
 _MARKS = {  # the longer first: a mark of UTF-32 begins as one of UTF-16
@@ -100,8 +101,8 @@ def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) ->
         place = f"{path}, line {number}"
         if any(cells[len(columns) :]):
             raise error(
-                f"{place}: {len(cells)} values, but {len(columns)} columns ({', '.join(first[1])}). Put values that "
-                "hold the delimiter into quotation marks."
+                f"{place}: {counted(cells, 'value')}, but {counted(columns, 'column')} ({', '.join(first[1])}). Put "
+                "values that hold the delimiter into quotation marks."
             )
         rows.append(Row(place, {name: cell for name, cell in zip(columns, cells, strict=False) if name}))
     spelled = tuple(name for name in first[1] if name)

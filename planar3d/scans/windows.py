@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from planar3d.scans.composition import compose_tiles
+from planar3d.wording import counted
 
 # Grey levels by unit of the network's input.
 INPUT_SCALE = 128
@@ -20,7 +21,7 @@ def window_starts(slices: int, depth: int = 16, stride: int = 8) -> range:
     """
     _check(depth, stride)
     if slices < depth:
-        raise ValueError(f"The volume has {slices} slices; windows of {depth} need at least {depth}.")
+        raise ValueError(f"The volume has {counted(slices, 'slice')}; windows of {depth} need at least {depth}.")
     return range(0, slices - depth + stride, stride)
 
 
@@ -72,7 +73,9 @@ def compose(windows: np.ndarray, stride: int = 8, slices: int | None = None) -> 
     starts = range(0, len(windows) * stride, stride)
     covered = starts[-1] + depth
     if slices is not None and not 0 < slices <= covered:
-        raise ValueError(f"slices={slices}, but {len(windows)} windows of {depth} at stride {stride} give {covered}.")
+        raise ValueError(
+            f"slices={slices}, but {counted(windows, 'window')} of {depth} at stride {stride} give {covered}."
+        )
     return compose_tiles(windows, [starts], [covered])[:slices]
 
 

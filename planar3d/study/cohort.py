@@ -38,6 +38,7 @@ from planar3d.study.segmented import (
     write_segmented,
 )
 from planar3d.transfer.published_models import find_model
+from planar3d.wording import counted
 
 Notify = Callable[[str], None]
 
@@ -158,7 +159,7 @@ class _Task:
                 behind(self._write, item, self._predict(item, prepared, predict), predict, left)
         if len(waiting) > 1:
             seconds, done = time.monotonic() - began, sum(item in self.records for item in waiting)
-            rate = f"{3600 * done / seconds:.0f} scans an hour"
+            rate = f"{counted(round(3600 * done / seconds), 'scan')} an hour"
             self.notify(f"{done} of {len(waiting)} scans in {duration(seconds)}, {rate}")
 
     def _prepare(self, item: ScanInput) -> _Result:

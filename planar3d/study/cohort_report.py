@@ -9,6 +9,7 @@ from urllib.parse import quote
 from planar3d.errors import RunError
 from planar3d.files import read_json
 from planar3d.study.page import CONDITIONS, as_text, histogram, write_page
+from planar3d.wording import counted
 
 _LIMITS_ML = (0.1, 0.3, 1, 3, 10, 30, 100)
 _VOLUMES = ("< 0.1", "0.1–0.3", "0.3–1", "1–3", "3–10", "10–30", "30–100", "≥ 100")
@@ -84,7 +85,7 @@ def write_cohort_report(
         path,
         "cohort_report.html",
         ["tables.js"],
-        title=f"Lesions of {len(scans)} scan{'s' * (len(scans) != 1)}",
+        title=f"Lesions of {counted(scans, 'scan')}",
         scans=scans,
         headline={
             "scans": str(len(scans)),

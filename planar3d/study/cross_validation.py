@@ -35,6 +35,7 @@ from planar3d.training.initialization import scale_to_unit_variance
 from planar3d.training.samples import ScanSamples
 from planar3d.training.sampling import Samples
 from planar3d.training.trainer import trainer_of
+from planar3d.wording import counted
 
 Notify = Callable[[str], None]
 
@@ -193,7 +194,7 @@ def _samples(run: Run, number: int, encoder: keras.Model | None, scans: Sequence
     folders = [run.features(scan, number) for scan in scans]
     missing = [folder for folder in folders if not folder.is_dir()]
     if missing:
-        notify(f"computing the encoder's features of {len(missing)} scan{'s' * (len(missing) != 1)}")
+        notify(f"computing the encoder's features of {counted(missing, 'scan')}")
     features = [compute_features(encoder, v, folder, recipe, notify) for v, folder in zip(voxels, folders, strict=True)]
     return FeatureSamples(features, samples, recipe)
 

@@ -21,6 +21,7 @@ from planar3d.scans.volume import Scan
 from planar3d.study.page import as_text, page_template
 from planar3d.study.results import GRIDS, Results, ScanScores, read_results
 from planar3d.study.tables import all_tables, write_tables
+from planar3d.wording import counted
 
 # What nibabel lets through of a file that was moved, cut off or replaced since the run.
 _UNREADABLE = (ScanError, OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError)
@@ -54,7 +55,7 @@ def write_report(run: str | Path) -> Path:
     overlays, skipped = _overlays(results, folder / "figures")
     count = len({(scan.round, scan.scan) for scan in results.scans})
     page = template.render(
-        title=f"planar3d report: recipe {results.recipe.name}, {count} test scan{'s' * (count != 1)}",
+        title=f"planar3d report: recipe {results.recipe.name}, {counted(count, 'test scan')}",
         warnings=[*results.notes, *skipped],
         tables=tables[:2],
         measures=tables[2:],

@@ -9,6 +9,7 @@ import numpy as np
 from planar3d.evaluation.viewer import prepare_pictures
 from planar3d.scans.volume import Scan
 from planar3d.study.page import CONDITIONS, as_text, histogram, write_page
+from planar3d.wording import counted
 
 # Half decades: lesion volumes spread over many orders of magnitude, and equal limits make reports comparable.
 _LIMITS_ML = (0.01, 0.03, 0.1, 0.3, 1, 3, 10)
@@ -56,6 +57,7 @@ def write_scan_report(
         pictures=shown,
         reduced=[f"{n:.3g}" for n in pictures.native] if max(pictures.native) > 1 else None,
         lesions=lesions,
+        count=counted(lesions, noun),
         has_probabilities=any(lesion.get("mean_probability") is not None for lesion in lesions),
         bars=histogram([lesion["volume_ml"] for lesion in lesions], _LIMITS_ML, _VOLUMES),
         conditions={title: as_text(record[part]) for part, title in CONDITIONS.items() if record.get(part)},

@@ -24,6 +24,7 @@ from planar3d.scans.outputs import Outputs
 from planar3d.scans.volume import Scan
 from planar3d.study.scan_report import write_scan_report
 from planar3d.transfer.digests import file_sha256
+from planar3d.wording import counted
 
 # What of two records must agree for their masks to be one, and what to call it.
 _ORIGIN = {"scan": "scan", "model": "model", "recipe": "recipe", "asked": "engine, method or precision"}
@@ -147,10 +148,10 @@ def describe_scan(item: ScanInput, scan: Scan) -> dict[str, Any]:
 def summarize(record: Mapping[str, Any]) -> str:
     """A record's findings in a few words."""
     result, count = record["result"], len(record["warnings"])
-    warned = f", {count} warning{'s' * (count != 1)}" if count else ""
+    warned = f", {counted(count, 'warning')}" if count else ""
     if len(targets := result.get("targets_ml", {})) > 1:
         return ", ".join(f"{name} {volume:.1f} ml" for name, volume in targets.items()) + warned
-    return f"{result['volume_ml']:.1f} ml, {result['lesions']} lesion{'s' * (result['lesions'] != 1)}{warned}"
+    return f"{result['volume_ml']:.1f} ml, {counted(result['lesions'], 'lesion')}{warned}"
 
 
 def _findings(

@@ -12,6 +12,7 @@ from planar3d.conversion.held_objects import rebuilt
 from planar3d.errors import RecipeError
 from planar3d.graph.keras_graph import name_of
 from planar3d.training.backends import layer_gradients, on_gpu
+from planar3d.wording import counted
 
 POLICIES = {"float32": "float32", "bf16": "mixed_bfloat16", "float16": "mixed_float16"}
 
@@ -35,11 +36,13 @@ class GradientCheck:
         if not compared:
             return self.why_none
         if kept == compared:
-            return f"bf16 gradients agree with float32 in none of {compared} layers; all are kept in float32."
+            return (
+                f"bf16 gradients agree with float32 in none of {counted(compared, 'layer')}; all are kept in float32."
+            )
         worst = max(max(pair) for name, pair in self.errors.items() if name not in self.kept_float32)
         sentence = f"bf16 gradients agree with float32 within {worst:.1%}".replace("%", " %")
         if not kept:
-            return f"{sentence} in all {compared} layers."
+            return f"{sentence} in {'all ' * (compared > 1)}{counted(compared, 'layer')}."
         verb = "is" if kept == 1 else "are"
         names = ", ".join(self.kept_float32)
         return f"{sentence} in {compared - kept} of {compared} layers; {names} {verb} kept in float32."
@@ -135,7 +138,7 @@ def guard_gradients(
     if not chosen:
         return GradientCheck({}, why_none="No trained layer computes in bf16; there are no gradients to compare.")
     if notify is not None:
-        notify(f"Comparing the bf16 gradients of {len(chosen)} layers with float32 ...")
+        notify(f"Comparing the bf16 gradients of {counted(chosen, 'layer')} with float32 ...")
     errors = {layer.name: _gradient_errors(layer, batch_size) for layer in chosen}
     wrong = [layer for layer in chosen if not _within(tolerance, errors[layer.name])]
     for layer in wrong:

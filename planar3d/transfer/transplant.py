@@ -15,6 +15,7 @@ from planar3d.transfer.known_files import INPUTS, KnownFile, recognize
 from planar3d.transfer.mappings import Tap
 from planar3d.transfer.origins import Origin
 from planar3d.transfer.weight_places import CONVERT_FIRST, Weight, fitted_to, places_of
+from planar3d.wording import counted
 
 if TYPE_CHECKING:
     import keras
@@ -48,7 +49,7 @@ class Report:
         start = f"{self.file}: " if self.file else ""
         has_vgg16 = not vgg16_digests().keys().isdisjoint(weight.name for weight in self.matched)
         whose = f"; VGG-16 convolutions: {self.identity}" if has_vgg16 else ""
-        lines = [f"{start}{len(self.matched)} weights matched{whose}"]
+        lines = [f"{start}{counted(self.matched, 'weight')} matched{whose}"]
         if self.known:
             lines.append(f"from {self.known.origin}; licence: {self.known.licence}; expects {INPUTS[self.known.input]}")
         if self.missing:
@@ -109,7 +110,7 @@ def transplant(
         raise WeightsError(f"{_listed(halves)} of the arrays has no place in {network.name}. {CONVERT_FIRST}")
     if strict and missing:
         raise WeightsError(
-            f"{len(missing)} weights of {network.name} are missing: {_listed(missing)}. "
+            f"{network.name} lacks {counted(missing, 'weight')}: {_listed(missing)}. "
             f"Only {len(matched)} were found; choose weights of the whole network."
         )
     for variable, array in filled:

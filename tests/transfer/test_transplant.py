@@ -106,7 +106,7 @@ def test_nothing_matched_is_an_error_that_shows_both_sides(planar_network):
 def test_strict_makes_a_missing_weight_an_error(planar_network, values):
     before = state(planar_network)
     del values["block1_conv1/bias"]
-    with pytest.raises(WeightsError, match=r"1 weights of tiny are missing: block1_conv1/bias \(4,\)"):
+    with pytest.raises(WeightsError, match=r"tiny lacks 1 weight: block1_conv1/bias \(4,\)"):
         transplant(planar_network, values, strict=True)
     for old, new in zip(before, state(planar_network), strict=True):
         assert_array_equal(old, new)

@@ -14,6 +14,7 @@ from planar3d.scans.labels import Labels
 from planar3d.scans.layouts.interface import Layout
 from planar3d.scans.participants import EVERYONE
 from planar3d.scans.tables import is_name
+from planar3d.wording import counted
 
 DESCRIPTION = "dataset.json"
 _LABELS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}  # the latter need not be there
@@ -70,7 +71,7 @@ class NnUNet(Layout):
         if len(order) != len(values):
             raise DatasetError(
                 f"{root / DESCRIPTION}: labels has the regions {', '.join(values)}, so regions_class_order needs "
-                f"{len(values)} values; it has {len(order)}."
+                f"{counted(values, 'value')}; it has {len(order)}."
             )
         return LabelSet(values, order)
 
@@ -133,7 +134,7 @@ def _by_name(root: Path, case: str, images: Mapping[int, Path], channels: Sequen
     beyond = [path for number, path in sorted(images.items()) if number >= len(channels)]
     if beyond:
         raise DatasetError(
-            f"{case} has the image {beyond[0].name}, but {root / DESCRIPTION} names {len(channels)} channels: "
+            f"{case} has the image {beyond[0].name}, but {root / DESCRIPTION} names {counted(channels, 'channel')}: "
             f"{', '.join(channels)}. Add its name, or take the image away."
         )
     return {channels[number]: path for number, path in sorted(images.items())}
