@@ -97,7 +97,7 @@ def test_an_image_or_a_label_map_that_is_missing_is_named(tmp_path):
         ({"channel_names": ["FLAIR"]}, "channel_names is no object"),
         ({"channel_names": {"0": "FLAIR", "2": "T1"}}, "the channels are 0, 2; they are numbered from 0"),
         ({"channel_names": {"first": "FLAIR"}}, r"channel_names has \['first'\], where whole numbers are needed"),
-        ({"channel_names": {"0": "FLAIR"}}, "a_01 has the image a_01_0001.nii.gz, but .* names 1 channels: flair"),
+        ({"channel_names": {"0": "FLAIR"}}, "a_01 has the image a_01_0001.nii.gz, but .* names 1 channel: flair"),
         ({"file_ending": ".png"}, r"file_ending is \.png; \.nii\.gz and \.nii can be read"),
         ({"file_ending": ".nii"}, r"holds no images named as imagesTr/<ID>_0000\.nii,"),
         ({"labels": [1, 2]}, "labels is no object"),
