@@ -48,16 +48,17 @@ def read_variables(file: h5py.File, path: Path, names: Mapping[str, str] | None 
     Raises:
         WeightsError: the file tells no layer's name.
     """
-    names = {**(names or {}), **_stored_names(file)}
-    groups = [group for group in _layer_groups(file) if not _NO_WEIGHTS.search(group)]
-    if groups and not names.keys() & set(groups):
+    groups = _groups(file)
+    stored = {group: str(variables.attrs["name"]) for group, variables in groups.items() if "name" in variables.attrs}
+    names = {**(names or {}), **stored}
+    filled = {group: held for group, held in groups.items() if len(held) and not _NO_WEIGHTS.search(group)}
+    if filled and not names.keys() & filled.keys():
         raise WeightsError(
             f"{path} was written by an older Keras 3 that did not store the layers' names. Load it into its network "
             "with the Keras installed now and save it again, or give the .keras file."
         )
     found: dict[str, np.ndarray] = {}
-    for group in groups:
-        variables = file[group]["vars"]
+    for group, variables in filled.items():
         numbers = sorted(variables, key=int)
         for number, weight in zip(numbers, _weight_names(group, len(numbers)), strict=True):
             found[f"{_layer_path(group, names)}/{weight}"] = read_array(variables[number], f"{group}/vars/{number}")
@@ -82,26 +83,16 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
         return file.read(member.file_size)
 
 
-def _layer_groups(file: h5py.File) -> list[str]:
-    groups: list[str] = []
+def _groups(file: h5py.File) -> dict[str, h5py.Group]:
+    """The variables of each layer, by its group; a nested model has a group, and none of its own."""
+    groups: dict[str, h5py.Group] = {}
 
     def look(name: str, item: Any) -> None:
-        if name.endswith("/vars") and isinstance(item, h5py.Group) and len(item):
-            groups.append(name.removesuffix("/vars"))
+        if name.endswith("/vars") and isinstance(item, h5py.Group):
+            groups[name.removesuffix("/vars")] = item
 
     file.visititems(look)
     return groups
-
-
-def _stored_names(file: h5py.File) -> dict[str, str]:
-    names: dict[str, str] = {}
-
-    def look(name: str, item: Any) -> None:
-        if name.endswith("/vars") and "name" in item.attrs:
-            names[name.removesuffix("/vars")] = str(item.attrs["name"])
-
-    file.visititems(look)
-    return names
 
 
 def _configured_names(config: Mapping[str, Any], prefix: str = "layers") -> dict[str, str]:

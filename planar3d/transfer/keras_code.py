@@ -20,17 +20,13 @@ def read_configuration(text: str | bytes, path: Path) -> Any:
     Raises:
         WeightsError: it holds a Lambda layer or another Python function.
     """
-    configuration = json.loads(text)
-    left = [configuration]
-    while left:
-        value = left.pop()
-        if isinstance(value, dict):
-            if value.get("class_name") in _CODE:
-                raise WeightsError(
-                    f"{path} holds Python code ({value['class_name']}), which would run where Keras builds the "
-                    "network. Do not use this file, or have its weights saved alone, with save_weights."
-                )
-            left += value.values()
-        elif isinstance(value, list):
-            left += value
-    return configuration
+
+    def refuse_code(value: dict[str, Any]) -> dict[str, Any]:
+        if value.get("class_name") in _CODE:
+            raise WeightsError(
+                f"{path} holds Python code ({value['class_name']}), which would run where Keras builds the network. "
+                "Do not use this file, or have its weights saved alone, with save_weights."
+            )
+        return value
+
+    return json.loads(text, object_hook=refuse_code)

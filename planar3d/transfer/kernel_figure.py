@@ -9,10 +9,11 @@ from planar3d.extras import study_extra
 from planar3d.files import written_beside
 from planar3d.transfer.mappings import map_kernel
 
+_COUNT = 6  # kernels
 _CHANNELS = ("red", "green", "blue")
 
 
-def draw_kernels(kernels2d: np.ndarray, path: str | Path, count: int = 6) -> Path:
+def draw_kernels(kernels2d: np.ndarray, path: str | Path) -> Path:
     """Draw the first kernels of a convolution, channel by channel, beside their planar 3D counterparts.
 
     Each row is a kernel: its channels as squares in grey, then the same values as slabs one slice deep. All
@@ -21,7 +22,6 @@ def draw_kernels(kernels2d: np.ndarray, path: str | Path, count: int = 6) -> Pat
     Args:
         kernels2d: (kh, kw, cin, cout), such as block1_conv1's (3, 3, 3, 64); at most the first three inputs are drawn.
         path: the .png file.
-        count: how many kernels.
 
     Returns:
         The path.
@@ -39,7 +39,7 @@ def draw_kernels(kernels2d: np.ndarray, path: str | Path, count: int = 6) -> Pat
         from matplotlib.figure import Figure
 
     kernels3d = map_kernel(kernels2d)
-    count = min(count, kernels2d.shape[-1])
+    count = min(_COUNT, kernels2d.shape[-1])
     channels = min(len(_CHANNELS), kernels2d.shape[2])
     low, high = float(kernels2d[:, :, :channels, :count].min()), float(kernels2d[:, :, :channels, :count].max())
     figure = Figure(figsize=(2.1 * 2 * channels, 1.5 * count + 0.8), layout="constrained")

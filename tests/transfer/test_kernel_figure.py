@@ -11,7 +11,7 @@ def test_both_halves_show_the_extreme_greys(tmp_path):
     image = pytest.importorskip("matplotlib.image")
     kernels = np.zeros((3, 3, 3, 2), np.float32)
     kernels[0, 0], kernels[2, 2] = 1, -1
-    path = draw_kernels(kernels, tmp_path / "figures" / "kernels.png", count=2)
+    path = draw_kernels(kernels, tmp_path / "figures" / "kernels.png")
     pixels = image.imread(path)[..., :3]
     assert [p.name for p in path.parent.iterdir()] == ["kernels.png"]
     width = pixels.shape[1]
