@@ -97,15 +97,14 @@ def box_plots(
             if printed := (published or {}).get(measure, {}).get(center):
                 axes.plot(place + 0.38, printed.mean, "D", color=_PUBLISHED, markersize=6, clip_on=False)
                 marked = True
-        label, unit, _ = MEASURES[measure]
-        axes.set_title(f"{label} [{unit}]" if unit else label, fontsize=10)
+        axes.set_title(MEASURES[measure].heading, fontsize=10)
         crowded = sum(map(len, scores)) > 3 * figure.get_figwidth()
         names = [
             name if len(values) == len(center[measure]) else f"{name}\n{len(values)} of {len(center[measure])}"
             for (name, center), values in zip(scores.items(), defined, strict=True)
         ]
         axes.set_xticks(range(1, len(scores) + 1), names, fontsize=9, rotation=60 if crowded else 0)
-        axes.set_ylim(bottom=0) if unit else axes.set_ylim(-0.03, 1.03)
+        axes.set_ylim(bottom=0) if MEASURES[measure].unit else axes.set_ylim(-0.03, 1.03)
     markers = {"one scan": (_TRAINING, "o")}
     if marked:
         markers["published mean"] = (_PUBLISHED, "D")

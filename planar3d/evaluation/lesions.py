@@ -9,8 +9,11 @@ from scipy import ndimage, sparse
 from planar3d.errors import ScanError
 from planar3d.scans.grid import voxel_mm3
 
-# How many neighbours a voxel has, and the rank of the structuring element that joins it to them.
-CONNECTIVITY = {6: 1, 18: 2, 26: 3}
+# The challenge's settings.
+ALPHA = 0.1  # the least part of a lesion that must be covered
+BETA = 0.7  # the largest part of an overlapping lesion that may lie outside all lesions of the other mask
+GAMMA = 0.65  # the part of the overlap after which further overlapping lesions are not asked
+MINIMUM_MM3 = 3.0  # components up to this volume are dropped
 
 
 @dataclass(frozen=True)
@@ -30,25 +33,15 @@ class LesionScores:
     confirmed_lesions: int
 
 
-def lesion_scores(
-    reference: np.ndarray,
-    prediction: np.ndarray,
-    spacing: Sequence[float] | np.ndarray,
-    *,
-    alpha: float = 0.1,
-    beta: float = 0.7,
-    gamma: float = 0.65,
-    minimum_mm3: float = 3.0,
-    connectivity: int = 6,
-) -> LesionScores:
+def lesion_scores(reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float] | np.ndarray) -> LesionScores:
     """Count the reference lesions that are detected and the predicted lesions that are confirmed.
 
-    Lesions are connected components strictly larger than `minimum_mm3`; smaller ones count as background in both
-    masks. A reference lesion is detected if
+    Lesions are connected over faces, as in the tool's code, and strictly larger than `MINIMUM_MM3`; smaller components
+    count as background in both masks. A reference lesion is detected if
 
-    1. more than `alpha` of its voxels are predicted, and
+    1. more than `ALPHA` of its voxels are predicted, and
     2. going through the predicted lesions that overlap it, the largest overlap first, until together they hold at
-       least `gamma` of the overlapped part, none has more than `beta` of its own volume on reference background.
+       least `GAMMA` of the overlapped part, none has more than `BETA` of its own volume on reference background.
 
     A predicted lesion is confirmed by the same rule with the two masks exchanged. Of equal overlaps the larger
     lesion goes first, as in the tool, whose labels run by size. The tool also stops after as many predicted lesions
@@ -58,28 +51,20 @@ def lesion_scores(
         reference: the expert's mask, (i, j, k); above 0.5 is lesion.
         prediction: the mask to judge, on the same grid.
         spacing: the voxel's edges in mm, one per axis, or the grid's affine (4×4 or its 3×3), as a sheared grid needs.
-        alpha: the least part of a lesion that must be covered.
-        beta: the largest part of an overlapping lesion that may lie outside all lesions of the other mask.
-        gamma: the part of the overlap after which further overlapping lesions are not asked.
-        minimum_mm3: components up to this volume are dropped.
-        connectivity: 6 (faces, as the tool's code), 18 (and edges) or 26 (and corners).
 
     Raises:
         ScanError: the masks are not two volumes on one grid, or the spacing does not fit.
-        ValueError: an unknown connectivity.
     """
-    if connectivity not in CONNECTIVITY:
-        raise ValueError(f"connectivity is {connectivity!r}; choose one of {', '.join(map(str, CONNECTIVITY))}.")
     reference, prediction = binary_pair(reference, prediction)
     box = union_box(reference, prediction)
     # Headers hold float32 edges: a component of exactly the minimum must not slip through by their rounding.
-    minimum_voxels = minimum_mm3 / voxel_mm3(spacing) * (1 + 1e-6)
-    reference_labels, reference_sizes = _lesions(reference[box], minimum_voxels, connectivity)
-    prediction_labels, prediction_sizes = _lesions(prediction[box], minimum_voxels, connectivity)
+    minimum_voxels = MINIMUM_MM3 / voxel_mm3(spacing) * (1 + 1e-6)
+    reference_labels, reference_sizes = _lesions(reference[box], minimum_voxels)
+    prediction_labels, prediction_sizes = _lesions(prediction[box], minimum_voxels)
     shape = (len(reference_sizes), len(prediction_sizes))
     overlaps = _overlap_table(reference_labels, prediction_labels, shape)
-    detected = _count_detected(overlaps, reference_sizes, prediction_sizes, alpha, beta, gamma)
-    confirmed = _count_detected(overlaps.T.tocsr(), prediction_sizes, reference_sizes, alpha, beta, gamma)
+    detected = _count_detected(overlaps, reference_sizes, prediction_sizes)
+    confirmed = _count_detected(overlaps.T.tocsr(), prediction_sizes, reference_sizes)
     sensitivity, precision = ratio(detected, shape[0]), ratio(confirmed, shape[1])
     f1 = 2 * sensitivity * precision / (sensitivity + precision) if detected and confirmed else ratio(0, sum(shape))
     return LesionScores(sensitivity, precision, f1, shape[0], detected, shape[1], confirmed)
@@ -108,9 +93,9 @@ def ratio(part: float, whole: float) -> float:
     return part / whole if whole else float("nan")
 
 
-def _lesions(mask: np.ndarray, minimum_voxels: float, connectivity: int) -> tuple[np.ndarray, np.ndarray]:
+def _lesions(mask: np.ndarray, minimum_voxels: float) -> tuple[np.ndarray, np.ndarray]:
     """Label the components larger than the minimum 1, 2, …, the others 0; return labels and sizes in voxels."""
-    labels, _ = ndimage.label(mask, ndimage.generate_binary_structure(3, CONNECTIVITY[connectivity]))
+    labels, _ = ndimage.label(mask)
     sizes = np.bincount(labels.ravel(), minlength=1)
     kept = sizes > minimum_voxels
     kept[0] = False
@@ -129,9 +114,7 @@ def _overlap_table(
     return sparse.csr_matrix((counts, np.divmod(pairs, max(shape[1], 1))), shape=shape)
 
 
-def _count_detected(
-    overlaps: sparse.csr_matrix, sizes: np.ndarray, other_sizes: np.ndarray, alpha: float, beta: float, gamma: float
-) -> int:
+def _count_detected(overlaps: sparse.csr_matrix, sizes: np.ndarray, other_sizes: np.ndarray) -> int:
     """Count the lesions of the rows, `sizes` voxels large, that the other mask's lesions in the columns detect."""
     outside = (other_sizes - np.asarray(overlaps.sum(axis=0)).ravel()) / other_sizes
     detected = 0
@@ -139,10 +122,10 @@ def _count_detected(
         span = slice(overlaps.indptr[row], overlaps.indptr[row + 1])
         others, overlap = overlaps.indices[span], overlaps.data[span]
         covered = int(overlap.sum())
-        if covered / size <= alpha:
+        if covered / size <= ALPHA:
             continue
         order = np.lexsort((-outside[others], -other_sizes[others], -overlap))
         # Whole voxels are summed and divided once, so that 13 of 20 is 0.65 and not a rounding of it.
-        asked = others[order][: 1 + np.searchsorted(np.cumsum(overlap[order]) / covered, gamma)]
-        detected += not np.any(outside[asked] > beta)
+        asked = others[order][: 1 + np.searchsorted(np.cumsum(overlap[order]) / covered, GAMMA)]
+        detected += not np.any(outside[asked] > BETA)
     return detected

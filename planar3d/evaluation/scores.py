@@ -20,6 +20,11 @@ class Measure(NamedTuple):
     unit: str
     digits: int
 
+    @property
+    def heading(self) -> str:
+        """With its unit, if it has one."""
+        return f"{self.label} [{self.unit}]" if self.unit else self.label
+
 
 # Every score of a scan, in the order of `score_scan` and of the columns of scores.csv.
 MEASURES = {

@@ -1,9 +1,10 @@
 """Encoders by name: VGG-16 as the paper has it, and 2D networks that are filled, converted to 3D, and joined."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -48,34 +49,24 @@ class Levels(NamedTuple):
     fill: Callable[[keras.Model], None] = lambda network: None
 
 
-class Encoder(Protocol):
-    """An encoder that has a name."""
+class Encoder(ABC):
+    """An encoder that has a name.
 
-    @property
-    def count(self) -> int:
-        """Levels above the coarsest, as a decoder has."""
-        ...
+    Attributes:
+        count: levels above the coarsest, as a decoder has.
+        divisors: what depth, rows and cols must be multiples of.
+        depths: whether its kernels may span several slices.
+        feature_levels: as `Architecture` has them.
+        source: of its weights.
+    """
 
-    @property
-    def divisors(self) -> tuple[int, int, int]:
-        """What depth, rows and cols must be multiples of."""
-        ...
+    count: int
+    divisors: tuple[int, int, int]
+    depths = False
+    feature_levels: Mapping[str, int] = MappingProxyType({})
+    source: WeightSource
 
-    @property
-    def source(self) -> WeightSource:
-        """Of its weights."""
-        ...
-
-    @property
-    def feature_levels(self) -> Mapping[str, int]:
-        """As `Architecture` has them."""
-        ...
-
-    @property
-    def depths(self) -> bool:
-        """Whether its kernels may span several slices."""
-        ...
-
+    @abstractmethod
     def levels(self, input_shape: InputShape, weights: EncoderWeights, matched: bool, depth: int) -> Levels:
         """Build it.
 
@@ -88,10 +79,9 @@ class Encoder(Protocol):
         Raises:
             WeightsError: weights that cannot be found, read, or do not fit.
         """
-        ...
 
 
-class VGG16Encoder:
+class VGG16Encoder(Encoder):
     """VGG-16's blocks 1 to 4, each behind a pooling of depth, rows and columns (Kolarik 2020, figure 4)."""
 
     count = 4
@@ -133,11 +123,11 @@ def match_input_range(convolutions: Iterable[Any]) -> None:
 
 
 @dataclass(frozen=True)
-class ConvertedEncoder:
+class ConvertedEncoder(Encoder):
     """A 2D network without its top, converted with planar kernels.
 
     Rows and columns are halved at each of its five levels, and depth at the first four, so that windows of sixteen
-    slices end with one.
+    slices end with one. A scan is padded at other places than its windows are, which share no features then.
 
     Attributes:
         build: from (rows, cols, 3) to the network with random weights.
@@ -150,17 +140,12 @@ class ConvertedEncoder:
     imagenet: str
     expects: tuple[np.ndarray, np.ndarray]
     attribution: str
-    count: int = len(_DEPTH_FACTORS)
-    divisors: tuple[int, int, int] = (16, 32, 32)
-    depths: bool = False
+
+    count = len(_DEPTH_FACTORS)
+    divisors = (16, 32, 32)
 
     @property
-    def feature_levels(self) -> Mapping[str, int]:
-        """None: a scan is padded at other places than its windows are."""
-        return {}
-
-    @property
-    def source(self) -> WeightSource:
+    def source(self) -> WeightSource:  # type: ignore[override]
         """Of its weights."""
         return known_source(self.attribution, self.imagenet)
 

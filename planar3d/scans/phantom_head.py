@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from planar3d.extras import study_extra
+from planar3d.scans.head import largest_part
 from planar3d.scans.phantom_fields import smooth_noise, spread
 
 TISSUES = ("white", "grey", "fluid", "marrow", "fat", "muscle")  # what is left of a voxel is bone or air: no signal
@@ -90,9 +91,7 @@ def lateral_ventricles() -> np.ndarray:
     maps = {name: volume[::2, ::2, ::2] for name, volume in brain_maps().items()}
     fluid = (maps["brain"] - maps["white"] - maps["grey"]) > 0.5
     core = 2 * ndimage.distance_transform_edt(ndimage.binary_fill_holes(maps["brain"] > 0)) > 22  # mm: past the sulci
-    labels, _ = ndimage.label(fluid & core)
-    sizes = np.bincount(labels.ravel())
-    return labels == 1 + np.argmax(sizes[1:])
+    return largest_part(fluid & core)
 
 
 @lru_cache(maxsize=2)

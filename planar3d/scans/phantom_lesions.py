@@ -6,6 +6,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
+from planar3d.scans.head import largest_part
 from planar3d.scans.phantom_fields import smooth_noise, spread
 from planar3d.scans.phantom_head import BRAIN_ORIGIN, brain_maps, lateral_ventricles
 
@@ -112,12 +113,10 @@ def _frame(axis: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _largest_piece(shape: np.ndarray) -> np.ndarray:
     """Keep the largest connected part of a lesion; crumbs beside it would be lesions too small to be called so."""
-    labels, count = ndimage.label(shape > 0)
-    if count > 1:
-        sizes = np.bincount(labels.ravel())
-        kept = labels == 1 + np.argmax(sizes[1:])
-        shape = np.where(ndimage.binary_dilation(kept) | (shape < -1), shape, np.float32(-1))
-    return shape
+    kept = largest_part(shape > 0)
+    if np.count_nonzero(kept) == np.count_nonzero(shape > 0):
+        return shape
+    return np.where(ndimage.binary_dilation(kept) | (shape < -1), shape, np.float32(-1))
 
 
 @lru_cache(maxsize=1)

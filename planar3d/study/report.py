@@ -63,7 +63,7 @@ def write_report(run: str | Path) -> Path:
         curves=_learning_curves(results, folder / "figures"),
         overlays=overlays,
         scans=[(results.grid_label(grid), _scan_lines(results.on(grid))) for grid in GRIDS if results.on(grid)],
-        scan_header=["scan", "center", "round", *(_with_unit(name) for name in MEASURES)],
+        scan_header=["scan", "center", "round", *(measure.heading for measure in MEASURES.values())],
         conditions={
             "Data": as_text({**results.folds["data"], "scans": len(results.folds["scans"])}),
             "Recipe": as_text(results.recipe.leaves()),
@@ -145,11 +145,6 @@ def _scan_lines(scans: list[ScanScores]) -> list[list[str]]:
 
 def _score(value: float, digits: int) -> str:
     return "–" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def _with_unit(name: str) -> str:
-    label, unit, _ = MEASURES[name]
-    return f"{label} [{unit}]" if unit else label
 
 
 def _embed(path: Path) -> str:

@@ -85,10 +85,7 @@ def measures_table(results: Results, grid: str, target: str | None = None) -> Ta
     """Build a table of every measure of a target by center on one grid, mean ± standard deviation over scans."""
     scans = results.on(grid, target)
     columns = tuple(c for c in _columns(results) if c == ALL or any(s.center == c for s in scans))
-    rows = [
-        Row(f"{m.label} [{m.unit}]" if m.unit else m.label, _by_center(scans, key), key, grid, "scans")
-        for key, m in MEASURES.items()
-    ]
+    rows = [Row(m.heading, _by_center(scans, key), key, grid, "scans") for key, m in MEASURES.items()]
     note = (
         "A score that would be 0/0, or a distance to an empty mask, is undefined and left out of its mean; “(4 of 5)” "
         "says so. A scan whose lesions were all missed thus lowers Dice, sensitivity and lesion F1, not precision and "

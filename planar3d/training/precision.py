@@ -1,6 +1,6 @@
 """Arithmetic in 16 bits: building under a Keras dtype policy, and the gradient check that bf16 on a CPU needs."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from planar3d.graph.keras_graph import name_of
 from planar3d.training.backends import layer_gradients, on_gpu
 from planar3d.wording import counted
 
+TOLERANCE = 0.01  # largest relative error of a gradient that stays in bf16; NaN is above any
 POLICIES = {"float32": "float32", "bf16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
@@ -99,14 +100,9 @@ def in_precision(network: keras.Model, precision: str) -> keras.Model:
 
 
 def guard_gradients(
-    network: keras.Model,
-    batch_size: int,
-    *,
-    tolerance: float = 0.01,
-    layers: Collection[str] | None = None,
-    notify: Callable[[str], None] | None = None,
+    network: keras.Model, batch_size: int, notify: Callable[[str], None] | None = None
 ) -> GradientCheck:
-    """Compare each layer's bf16 gradients with float32 on its real shapes, and keep float32 where they differ.
+    """Compare the bf16 gradients of each layer with float32 on its real shapes, and keep float32 where they differ.
 
     oneDNN's bf16 gradients of 3D kernels are wrong for some layer shapes, with AMX and with AVX-512, from 2 % to NaN,
     while the forward pass is right. Rounding alone is 0.2 %. To be called once, before the first training step: a step
@@ -120,9 +116,6 @@ def guard_gradients(
         network: a functional model whose sizes are all known but the batch.
         batch_size: windows in a training batch. The fault depends on the whole shape, so a last batch with fewer
             windows wants a check of its own.
-        tolerance: largest relative error of a layer that stays in bf16; NaN is above any.
-        layers: names of the layers to check; by default those that training's gradients pass, from the first trainable
-            layer on. Only layers that have a kernel and compute in bf16 are compared.
         notify: gets a sentence before the comparison begins, since it takes as long as some ten training steps.
 
     Returns:
@@ -133,21 +126,17 @@ def guard_gradients(
     """
     if on_gpu():
         return GradientCheck({}, why_none="bf16 gradients are not checked on a GPU: the fault is one of CPUs.")
-    chosen = [layer for layer in _reached_by_gradients(network) if layers is None or layer.name in layers]
-    chosen = [layer for layer in chosen if layer.compute_dtype == "bfloat16" and hasattr(layer, "kernel")]
+    reached = _reached_by_gradients(network)
+    chosen = [layer for layer in reached if layer.compute_dtype == "bfloat16" and hasattr(layer, "kernel")]
     if not chosen:
         return GradientCheck({}, why_none="No trained layer computes in bf16; there are no gradients to compare.")
     if notify is not None:
         notify(f"Comparing the bf16 gradients of {counted(chosen, 'layer')} with float32 ...")
     errors = {layer.name: _gradient_errors(layer, batch_size) for layer in chosen}
-    wrong = [layer for layer in chosen if not _within(tolerance, errors[layer.name])]
+    wrong = [layer for layer in chosen if not all(error <= TOLERANCE for error in errors[layer.name])]
     for layer in wrong:
         layer.dtype_policy = "float32"
     return GradientCheck(errors, tuple(layer.name for layer in wrong))
-
-
-def _within(tolerance: float, errors: tuple[float, float]) -> bool:
-    return all(error <= tolerance for error in errors)  # NaN is not
 
 
 def _reached_by_gradients(network: keras.Model) -> list[keras.Layer]:

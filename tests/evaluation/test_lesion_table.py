@@ -76,9 +76,10 @@ def test_lesions_are_the_components_that_scipy_finds(order):
     np.testing.assert_allclose(found[np.lexsort(found.T)], expected[np.lexsort(expected.T)], atol=1e-6)
 
 
-def test_lesions_are_counted_as_in_the_scores():
+def test_lesions_are_counted_as_in_the_scores(monkeypatch):
+    monkeypatch.setattr("planar3d.evaluation.lesions.MINIMUM_MM3", 0)
     mask = _many(2)
-    scores = lesion_scores(mask.voxels, mask.voxels, mask.spacing, minimum_mm3=0)
+    scores = lesion_scores(mask.voxels, mask.voxels, mask.spacing)
     assert len(lesion_table(mask)) == scores.reference_lesions
 
 

@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 from planar3d.errors import ScanError
+from planar3d.evaluation import lesions
 from planar3d.evaluation.lesions import LesionScores, lesion_scores
 
 MM = (1.0, 1.0, 1.0)
@@ -72,10 +73,11 @@ def test_the_largest_overlap_is_asked_first():
     assert lesion_scores(reference, prediction, MM).detected_lesions == 0
 
 
-def test_of_equal_overlaps_the_larger_predicted_lesion_is_asked_first():
+def test_of_equal_overlaps_the_larger_predicted_lesion_is_asked_first(monkeypatch):
+    monkeypatch.setattr(lesions, "GAMMA", 0.5)
     reference = volume(bar(0, 40))
     spilled, within = spilling(10, rows_outside=4, start=20), bar(0, 10)
-    assert lesion_scores(reference, volume(within, spilled), MM, gamma=0.5).detected_lesions == 0
+    assert lesion_scores(reference, volume(within, spilled), MM).detected_lesions == 0
 
 
 def test_precision_is_sensitivity_with_the_roles_exchanged():
@@ -87,7 +89,7 @@ def test_precision_is_sensitivity_with_the_roles_exchanged():
 
 
 @pytest.mark.parametrize(
-    ("voxels", "spacing", "lesions"),
+    ("voxels", "spacing", "count"),
     [
         (3, MM, 0),
         (4, MM, 1),
@@ -97,26 +99,24 @@ def test_precision_is_sensitivity_with_the_roles_exchanged():
         (1, (1, 1, 3.5), 1),
     ],
 )
-def test_components_must_be_strictly_larger_than_three_cubic_millimetres(voxels, spacing, lesions):
+def test_components_must_be_strictly_larger_than_three_cubic_millimetres(voxels, spacing, count):
     mask = volume(bar(0, voxels))
-    assert lesion_scores(mask, mask, spacing).reference_lesions == lesions
+    assert lesion_scores(mask, mask, spacing).reference_lesions == count
 
 
-def test_a_dropped_component_counts_as_background():
+def test_a_dropped_component_counts_as_background(monkeypatch):
     reference = volume(bar(0, 10), bar(12, 14))
     prediction = volume(bar(7, 18))
     # 3 of 11 voxels on the lesion, 2 on the dropped one: 8/11 outside is too much, 6/11 would not be.
     assert lesion_scores(reference, prediction, MM).detected_lesions == 0
-    assert lesion_scores(reference, prediction, MM, minimum_mm3=0).detected_lesions == 2
+    monkeypatch.setattr(lesions, "MINIMUM_MM3", 0)
+    assert lesion_scores(reference, prediction, MM).detected_lesions == 2
 
 
-@pytest.mark.parametrize(("connectivity", "edge_lesions", "corner_lesions"), [(6, 2, 2), (18, 1, 2), (26, 1, 1)])
-def test_connectivity_joins_over_faces_edges_or_corners(connectivity, edge_lesions, corner_lesions):
-    block = ((0, 2), (0, 2), (0, 2))
-    edge = volume(block, ((2, 4), (2, 4), (0, 2)))
-    corner = volume(block, ((2, 4), (2, 4), (2, 4)))
-    assert lesion_scores(edge, edge, MM, connectivity=connectivity).reference_lesions == edge_lesions
-    assert lesion_scores(corner, corner, MM, connectivity=connectivity).reference_lesions == corner_lesions
+@pytest.mark.parametrize(("other", "count"), [((2, 0, 0), 1), ((2, 2, 0), 2), ((2, 2, 2), 2)])
+def test_lesions_are_joined_over_faces_and_neither_edges_nor_corners(other, count):
+    mask = volume(((0, 2),) * 3, tuple((first, first + 2) for first in other))
+    assert lesion_scores(mask, mask, MM).reference_lesions == count
 
 
 def test_nothing_divided_by_nothing_is_nan_and_f1_0_wherever_lesions_are():
@@ -186,8 +186,3 @@ def test_orientation_of_the_storage_does_not_matter():
 def test_masks_of_two_grids_are_refused():
     with pytest.raises(ScanError, match=r"\(3, 3, 3\).*\(3, 3, 4\)"):
         lesion_scores(np.zeros((3, 3, 3)), np.zeros((3, 3, 4)), MM)
-
-
-def test_unknown_connectivity_lists_the_known():
-    with pytest.raises(ValueError, match="6, 18, 26"):
-        lesion_scores(volume(), volume(), MM, connectivity=8)

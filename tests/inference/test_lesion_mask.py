@@ -37,12 +37,13 @@ def test_spacing_that_float32_rounds_drops_no_lesion_of_exactly_the_smallest():
     assert sizes_of(lesion_mask(lesions_of(2, 3), recipe, edges)) == [3]
 
 
-def test_voxels_that_meet_at_an_edge_are_two_lesions_as_in_the_scores():
+def test_voxels_that_meet_at_an_edge_are_two_lesions_as_in_the_scores(monkeypatch):
+    monkeypatch.setattr("planar3d.evaluation.lesions.MINIMUM_MM3", 1.5)
     probabilities = np.zeros((6, 6, 6), np.float32)
     probabilities[1:3, 1, 2] = probabilities[3:5, 2, 2] = 0.9
     recipe = PAPER.changed(smallest_lesion_mm3=3)
     everything = threshold(probabilities, recipe.threshold)
-    assert lesion_scores(everything, everything, (1, 1, 1), minimum_mm3=1.5).reference_lesions == 2
+    assert lesion_scores(everything, everything, (1, 1, 1)).reference_lesions == 2
     assert not lesion_mask(probabilities, recipe, (1, 1, 1)).any()
 
 

@@ -193,7 +193,6 @@ def test_frozen_layers_are_checked_only_where_gradients_pass_them():
         network.get_layer(name).trainable = False
     check = guard_gradients(network, 1)
     assert set(check.errors) == {"middle", "trans9", "conv91", "conv92"}
-    assert set(guard_gradients(network, 1, layers=["conv91", "encoder"]).errors) == {"conv91"}
 
 
 @on_cpu
@@ -208,9 +207,10 @@ def test_layers_of_a_network_within_a_network_are_checked():
 
 
 @on_cpu
-def test_where_every_layer_is_wrong_the_whole_network_computes_in_float32():
+def test_where_every_layer_is_wrong_the_whole_network_computes_in_float32(monkeypatch):
+    monkeypatch.setattr("planar3d.training.precision.TOLERANCE", 0.0)  # no rounded gradient is without error
     network = built_with("bf16", tiny)
-    check = guard_gradients(network, 1, tolerance=0.0)  # no rounded gradient is without error
+    check = guard_gradients(network, 1)
     assert set(check.kept_float32) == set(check.errors)
     assert {dtypes_computed(network)[name] for name in check.errors} == {"float32"}
     assert str(check) == "bf16 gradients agree with float32 in none of 5 layers; all are kept in float32."

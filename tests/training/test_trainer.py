@@ -147,11 +147,11 @@ def test_the_guard_compares_what_the_trainer_computes():
     assert check.errors["conv51"][1] == 0.0  # no gradient is asked for towards the encoder
 
 
-def test_a_layer_whose_gradient_is_wrong_computes_in_float32(windows):
+def test_a_layer_whose_gradient_is_wrong_computes_in_float32(windows, monkeypatch):
     trainer = trainer_of(build_network(TINY.changed(precision="bf16")))
     layer = replaced(trainer)["conv92"]
-    check = guard_gradients(trainer, 1, layers=["conv92"], tolerance=0.0)  # no rounded gradient is without error
-    assert check.kept_float32 == ("conv92",)
+    monkeypatch.setattr("planar3d.training.precision.TOLERANCE", 0.0)  # no rounded gradient is without error
+    assert "conv92" in guard_gradients(trainer, 1).kept_float32
     assert layer.compute_dtype == "float32"
     assert trainer(windows[0]).dtype == tf.float32
 
