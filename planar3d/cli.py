@@ -1,7 +1,10 @@
 """The command line: one command a verb, and what becomes of a user's problem."""
 
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import typer
@@ -11,7 +14,6 @@ from planar3d.commands.scans import phantom, prepare
 from planar3d.commands.segmenting import evaluate, predict
 from planar3d.commands.studies import crossval, report, reproduce, train
 from planar3d.errors import Planar3DError
-from planar3d.interruption import interruptible
 from planar3d.quiet_tensorflow import quiet_tensorflow
 
 COMMANDS = (weights, phantom, prepare, train, crossval, reproduce, predict, evaluate, report, info, export)
@@ -27,6 +29,29 @@ for _command in COMMANDS:
     app.command()(_command)
 
 __all__ = ["app", "main", *(command.__name__ for command in COMMANDS)]
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Have SIGINT and SIGTERM leave the block like an error, so that nothing half-written stays behind.
+
+    The process then exits with 128 and the signal's number, as shells have it; a second signal ends it at once. A
+    signal that is ignored, as Ctrl-C by what a shell runs in the background, stays so.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        for interrupting in before:
+            signal.signal(interrupting, signal.SIG_DFL)
+        print("Interrupted. The same command goes on from what is done.", file=sys.stderr, flush=True)
+        raise SystemExit(128 + number)
+
+    heeded = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, leave) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def main(command: Callable[..., Any] | None = None) -> None:

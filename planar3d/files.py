@@ -51,16 +51,13 @@ def folder_written_beside(folder: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `folder`; it takes the place of `folder` if the block succeeds."""
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=_WRITING, dir=folder.parent))
-    try:
-        made = temporary / folder.name
+    with temporary_folder(folder.parent) as temporary:
+        made = Path(temporary, folder.name)
         made.mkdir()
         yield made
         if folder.exists():
-            os.replace(folder, temporary / "before")
+            os.replace(folder, Path(temporary, "before"))
         os.replace(made, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def require_room(path: str | Path, size: int, cause: Exception | None = None) -> None:
@@ -75,7 +72,7 @@ def require_room(path: str | Path, size: int, cause: Exception | None = None) ->
 
 def temporary_folder(folder: str | Path) -> tempfile.TemporaryDirectory[str]:
     """An empty folder inside `folder`, for a `with` block that ends with its removal; it counts as half-written."""
-    return tempfile.TemporaryDirectory(dir=folder, prefix=_WRITING)
+    return tempfile.TemporaryDirectory(dir=folder, prefix=_WRITING, ignore_cleanup_errors=True)
 
 
 def remove_temporaries(*folders: str | Path) -> None:

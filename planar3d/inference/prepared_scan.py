@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from planar3d.inference.lesion_mask import lesion_mask
 from planar3d.inference.predictor import Predictor
 from planar3d.recipes import Recipe
+from planar3d.scans.labels import Grid
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
 
@@ -38,6 +38,11 @@ def predict_prepared(
         voxels, own = recipe.tiles.filled(prepared.voxels[stack])
         probabilities[stack] = predict(voxels, report)[own]
     return probabilities
+
+
+def lesion_mask(probabilities: np.ndarray, recipe: Recipe, spacing: Grid) -> np.ndarray:
+    """The labels uint8 (i, j, k) of probabilities (i, j, k) or (i, j, k, outputs), as the targets decode them."""
+    return recipe.targets.decode(probabilities.reshape(*probabilities.shape[:3], -1), spacing)
 
 
 def native_mask(probabilities: np.ndarray, prepared: Prepared, recipe: Recipe) -> Scan:

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 from nibabel import orientations
 
+from planar3d.scans.composition import cut_tile
 from planar3d.scans.resample import resample_by_matrices
 
 Resample = Callable[[np.ndarray, tuple[int, ...], int], np.ndarray]
@@ -69,35 +70,16 @@ class Geometry:
 
     def laid(self, volume: np.ndarray, order: int, resample: Resample = resample_by_matrices) -> np.ndarray:
         """Resample a volume of the view, (slices, rows, cols), and lay it into the prepared grid."""
-        resampled = resample(volume, self.resampled, order)
-        if self.resampled == self.prepared and not any(self.offset):
-            return resampled
-        out = np.zeros(self.prepared, resampled.dtype)
-        there, here = self._overlap()
-        out[here] = resampled[there]
-        return out
+        return cut_tile(resample(volume, self.resampled, order), self.offset, self.prepared)
 
     def back(self, volume: np.ndarray, order: int) -> np.ndarray:
         """Bring a volume of the prepared grid to the native one, (i, j, k); zero where the grid does not reach."""
-        if self.resampled != self.prepared or any(self.offset):
-            whole = np.zeros(self.resampled, volume.dtype)
-            there, here = self._overlap()
-            whole[there] = volume[here]
-            volume = whole
-        turned = resample_by_matrices(volume, self.native, order)
+        whole = cut_tile(volume, [-start for start in self.offset], self.resampled)
+        turned = resample_by_matrices(whole, self.native, order)
         back = orientations.ornt_transform(
             orientations.axcodes2ornt(tuple(self.view)), orientations.io_orientation(self.header.get_best_affine())
         )
         return np.ascontiguousarray(orientations.apply_orientation(turned, back))
-
-    def _overlap(self) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-        """Where both are: places in the resampled volume, and in the prepared grid."""
-        there, here = [], []
-        for length, size, offset in zip(self.resampled, self.prepared, self.offset, strict=True):
-            first, last = max(offset, 0), min(offset + size, length)
-            there.append(slice(first, last))
-            here.append(slice(first - offset, last - offset))
-        return tuple(there), tuple(here)
 
     def to_json(self) -> dict[str, Any]:
         """Both grids, readable, and the native header byte for byte in base64."""

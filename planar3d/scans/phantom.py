@@ -12,13 +12,13 @@ from planar3d.scans.phantom_abdomen import make_abdomen_case
 from planar3d.scans.phantom_head import BRAIN_ORIGIN, TISSUES, build_head
 from planar3d.scans.phantom_layouts import PhantomLayout, describe_decathlon, save_as, save_chaos, save_decathlon
 from planar3d.scans.phantom_lesions import FAR, grow_lesions
-from planar3d.scans.phantom_scanner import CENTERS, PhantomCenter, header_of, sensitivity, with_noise
+from planar3d.scans.phantom_scanner import CENTERS, PhantomCenter, header_of, scanned
 from planar3d.scans.phantom_subject import Subject, draw_subject
 from planar3d.scans.phantom_tumours import make_tumour_case
 from planar3d.scans.volume import Scan
 
 _REDUCTIONS = (1, 16)
-_TISSUE_SPREAD, _GAIN_SPREAD = 0.04, 0.1  # of one scan's signals to another's, relative
+_TISSUE_SPREAD = 0.04  # of one scan's signals to another's, relative
 _SOFT_EDGE = 1.6  # mm: width of a lesion's rim
 
 
@@ -94,12 +94,9 @@ def _make_scan(center: PhantomCenter, load: float, reduction: float, rng: np.ran
     share = np.clip((depth - outline) / edge + 0.5, 0, 1)  # of a voxel taken up by lesion
     signal += share * (1 + center.lesion_contrast * brightness - signal)
 
-    signal *= np.exp(sensitivity(center, view, grid, of_scanner))
-    raw = with_noise(signal, center.noise, of_scanner)
-    raw *= center.white * np.exp(_GAIN_SPREAD * of_scanner.standard_normal())
+    raw = scanned(center, signal, view, of_scanner)
     header = header_of(center, view, grid, of_scanner)
-    scan = Scan(np.rint(np.clip(raw, 0, np.iinfo(np.int16).max)).astype(np.int16), header)
-    return {"3DFLAIR": scan, "Consensus": Scan((depth > outline).astype(np.uint8), header)}
+    return {"3DFLAIR": Scan(raw, header), "Consensus": Scan((depth > outline).astype(np.uint8), header)}
 
 
 def _observe(

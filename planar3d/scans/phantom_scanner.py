@@ -84,6 +84,7 @@ CENTERS = (
     ),
 )
 
+_GAIN_SPREAD = 0.1  # of one scan's values to another's, relative
 _BIAS_NODE, _TEXTURE_NODE, _TEXTURE = 30.0, 5.0, 0.03  # mm, mm, relative to the signal
 _COIL_END = (0.09, 0.04)  # fractions of the field of view: where, above its lower edge, sensitivity halves; how softly
 
@@ -100,10 +101,14 @@ def sensitivity(center: PhantomCenter, view: np.ndarray, grid: Sequence[int], rn
     return center.bias * bias + _TEXTURE * texture + fading.astype(np.float32)
 
 
-def with_noise(signal: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
-    """Add what a magnitude image has: Rician noise, so that air is not zero."""
-    real = signal + np.float32(deviation) * rng.standard_normal(signal.shape, dtype=np.float32)
-    return np.hypot(real, np.float32(deviation) * rng.standard_normal(signal.shape, dtype=np.float32))
+def scanned(center: PhantomCenter, signal: np.ndarray, view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Raw values int16 (i, j, k) of a signal relative to white matter, with Rician noise, so that air is not zero."""
+    signal *= np.exp(sensitivity(center, view, signal.shape, rng))
+    deviation = np.float32(center.noise)
+    real = signal + deviation * rng.standard_normal(signal.shape, dtype=np.float32)
+    raw = np.hypot(real, deviation * rng.standard_normal(signal.shape, dtype=np.float32))
+    raw *= center.white * np.exp(_GAIN_SPREAD * rng.standard_normal())
+    return np.rint(np.clip(raw, 0, np.iinfo(np.int16).max)).astype(np.int16)
 
 
 def header_of(

@@ -12,7 +12,7 @@ from planar3d.scans.nifti_header import header_with
 from planar3d.scans.phantom_fields import smooth_noise
 from planar3d.scans.phantom_head import BRAIN_ORIGIN, brain_maps, sharpened
 from planar3d.scans.phantom_lesions import places
-from planar3d.scans.phantom_scanner import PhantomCenter, sensitivity, with_noise
+from planar3d.scans.phantom_scanner import PhantomCenter, scanned
 from planar3d.scans.phantom_subject import Subject, draw_subject
 from planar3d.scans.volume import Scan
 
@@ -28,7 +28,7 @@ _SIGNALS: dict[str, dict[str | int, float]] = {
 _VOLUME = 60_000.0  # mm³ of a tumour with its edema, at a load of 1
 _CORE, _NECROSIS = (0.55, 0.75), (0.5, 0.75)  # radius of the core in the tumour, and of the necrosis in the core
 _ROUGHNESS, _NODE = 0.15, 6  # of outlines relative to their radius; mm between the nodes of the field that ruffles them
-_SPREAD, _GAIN_SPREAD = 0.04, 0.1  # of one scan's signals to another's, relative
+_SPREAD = 0.04  # of one scan's signals to another's, relative
 _SOFT_EDGE = 0.6  # voxels
 
 
@@ -56,11 +56,8 @@ def make_tumour_case(center: PhantomCenter, load: float, reduction: float, rng: 
             signal += share * drawn[tissue]
         for part, share in parts.items():
             signal += share * (drawn[part] - signal)
-        signal *= np.exp(sensitivity(center, view, grid, of_scanner))
-        raw = with_noise(signal, center.noise, of_scanner)
-        raw *= center.white * np.exp(_GAIN_SPREAD * of_scanner.standard_normal())
-        stored = np.clip(np.rint(raw), 1, np.iinfo(np.int16).max).astype(np.int16)
-        scans[name] = Scan(np.where(brain, stored, np.int16(0)), header)
+        raw = scanned(center, signal, view, of_scanner)
+        scans[name] = Scan(np.where(brain, np.maximum(raw, 1), np.int16(0)), header)
     return scans | {"seg": Scan(labels, header)}
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from planar3d.scans.composition import compose_tiles
+from planar3d.scans.composition import compose_tiles, cut_tile
 from planar3d.wording import counted
 
 # Grey levels by unit of the network's input.
@@ -43,10 +43,8 @@ def cut_windows(volume: np.ndarray, depth: int = 16, stride: int = 8) -> np.ndar
     Source: Kolarik 2020, section 3.2: 31 windows of 16 slices, overlap 8, from 256 slices.
     """
     starts = window_starts(len(volume), depth, stride)
-    missing = starts[-1] + depth - len(volume)
-    if missing:
-        volume = np.concatenate([volume, np.repeat(volume[-1:], missing, axis=0)])
-    windows = np.lib.stride_tricks.sliding_window_view(volume, depth, axis=0)[::stride]
+    whole = cut_tile(np.asarray(volume), [0], [starts[-1] + depth], "edge")
+    windows = np.lib.stride_tricks.sliding_window_view(whole, depth, axis=0)[::stride]
     return np.moveaxis(windows, -1, 1)
 
 
@@ -110,11 +108,8 @@ def threshold(
 def at_least(volume: np.ndarray, depth: int) -> tuple[np.ndarray, slice]:
     """A volume of at least `depth` slices, and where its own are: too few have their outermost repeated around them."""
     before = max(depth - len(volume), 0) // 2
-    own = slice(before, before + len(volume))
-    if len(volume) >= depth:
-        return volume, own
-    places = np.clip(np.arange(depth) - before, 0, len(volume) - 1)
-    return volume[places], own
+    whole = cut_tile(volume, [-before], [max(depth, len(volume))], "edge")
+    return whole, slice(before, before + len(volume))
 
 
 def network_input(windows: Any, channels: int = 3) -> np.ndarray:

@@ -10,9 +10,8 @@ import numpy as np
 from planar3d.errors import RunError
 from planar3d.evaluation.regions import score_targets
 from planar3d.files import read_json, remove_temporaries, write_csv, write_json
-from planar3d.inference.lesion_mask import lesion_mask
 from planar3d.inference.predictor import predictor
-from planar3d.inference.prepared_scan import native_mask, predict_prepared
+from planar3d.inference.prepared_scan import lesion_mask, native_mask, predict_prepared
 from planar3d.locks import locked
 from planar3d.networks.card_content import training_card
 from planar3d.networks.model_card import write_card

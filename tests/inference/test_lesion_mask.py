@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from planar3d.evaluation.lesions import lesion_scores
-from planar3d.inference.lesion_mask import lesion_mask
+from planar3d.inference.prepared_scan import lesion_mask
 from planar3d.recipes import MODERN, PAPER
 from planar3d.scans.windows import threshold
 

@@ -18,7 +18,7 @@ MAIN = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from planar3d import cli
-from planar3d.interruption import interruptible
+from planar3d.cli import interruptible
 with interruptible():
     cli.main(cli.train)
 """

@@ -10,7 +10,7 @@ from planar3d.evaluation.lesion_table import lesion_table
 from planar3d.evaluation.lesions import lesion_scores
 from planar3d.evaluation.quality import check_quality
 from planar3d.evaluation.scores import score_scan, surface_distances
-from planar3d.inference.lesion_mask import lesion_mask
+from planar3d.inference.prepared_scan import lesion_mask
 from planar3d.recipes import PAPER
 from planar3d.scans.grid import voxel_axes, voxel_mm3
 from planar3d.scans.head import find_head
