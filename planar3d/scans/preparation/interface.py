@@ -59,13 +59,16 @@ class Preparation(Section):
     def slices(self, depth: int) -> int:
         """Slices that the network sees of a scan in windows of `depth`; where scans differ, of a head of 150 mm."""
 
-    @abstractmethod
     def stacks(self, prepared: Prepared, depth: int) -> list[slice]:
-        """The slices that the network sees together, in windows of `depth`."""
+        """The slices that the network sees together, in windows of `depth`: all of them."""
+        return [slice(0, len(prepared.voxels), 1)]
 
-    @abstractmethod
     def native(self, probabilities: np.ndarray, prepared: Prepared, decode: Decode) -> Scan:
-        """Labels on the native grid from probabilities, float32 (slices, rows, cols, outputs) of the prepared one."""
+        """Labels on the native grid from probabilities, float32 (slices, rows, cols, outputs) of the prepared one.
+
+        They are decoded and then restored, as the published scores are those of the cube.
+        """
+        return prepared.restore(decode(probabilities, prepared.geometry.axes))
 
     @abstractmethod
     def describe(self) -> dict[str, str]:

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import nibabel as nib
-import numpy as np
 
 from planar3d.scans.geometry import Geometry
 from planar3d.scans.preparation.grey_levels import EightBit, Turned
-from planar3d.scans.preparation.interface import Decode
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.resample import RESAMPLINGS
 from planar3d.scans.volume import Scan
@@ -46,14 +44,6 @@ class SagittalCube(EightBit):
     def slices(self, depth: int) -> int:
         """Those of the cube."""
         return self.size
-
-    def stacks(self, prepared: Prepared, depth: int) -> list[slice]:
-        """All slices together."""
-        return [slice(0, len(prepared.voxels), 1)]
-
-    def native(self, probabilities: np.ndarray, prepared: Prepared, decode: Decode) -> Scan:
-        """Decoded and then restored, as the published scores are those of the cube."""
-        return prepared.restore(decode(probabilities, prepared.geometry.axes))
 
     def grid(self, plane: str) -> str:
         """The cube."""

@@ -10,7 +10,7 @@ import numpy as np
 from planar3d.errors import ScanError
 from planar3d.scans.composition import as_float32
 from planar3d.scans.geometry import Geometry, in_view
-from planar3d.scans.preparation.interface import Decode, Preparation, in_words
+from planar3d.scans.preparation.interface import Preparation, in_words
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
 from planar3d.sections import Rule
@@ -77,14 +77,6 @@ class Standardized(Preparation):
     def as_input(self, voxels: np.ndarray) -> np.ndarray:
         """The standardized values."""
         return as_float32(voxels)
-
-    def stacks(self, prepared: Prepared, depth: int) -> list[slice]:
-        """All slices together."""
-        return [slice(0, len(prepared.voxels), 1)]
-
-    def native(self, probabilities: np.ndarray, prepared: Prepared, decode: Decode) -> Scan:
-        """Decoded, and put back where it was cut."""
-        return prepared.restore(decode(probabilities, prepared.geometry.axes))
 
     def describe(self) -> dict[str, str]:
         """The view, the box, and how values are standardized."""
