@@ -57,8 +57,8 @@ def write_report(run: str | Path) -> Path:
     page = template.render(
         title=f"planar3d report: recipe {results.recipe.name}, {counted(count, 'test scan')}",
         warnings=[*results.notes, *skipped],
-        tables=tables[:2],
-        measures=tables[2:],
+        tables=[table for table in tables if table.beside],
+        measures=[table for table in tables if not table.beside],
         boxes=_box_plots(results, folder / "figures"),
         curves=_learning_curves(results, folder / "figures"),
         overlays=overlays,
@@ -84,7 +84,9 @@ def _box_plots(results: Results, folder: Path) -> list[_Picture]:
             groups[ALL] = scans
         values = {name: {m: [s.values[m] for s in members] for m in MEASURES} for name, members in groups.items()}
         if scans:
-            path = box_plots(values, folder / f"boxes_{grid}.png", None if results.is_phantom else TABLE_2)
+            path = box_plots(
+                values, folder / f"boxes_{grid}.png", TABLE_2 if results.of_lesions and not results.is_phantom else None
+            )
             pictures.append(
                 _Picture(f"Scores by center, {results.grid_label(grid)}; the box spans the quartiles.", _embed(path))
             )

@@ -29,13 +29,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of summaries under named columns, with the sentences that belong below."""
+    """Rows of summaries under named columns, with the sentences that belong below.
+
+    `beside` says whether published figures are among them.
+    """
 
     name: str
     title: str
     columns: tuple[str, ...]
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
+    beside: bool = False
 
     @property
     def header(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from planar3d.evaluation.published import ALL, CENTERS
 from planar3d.evaluation.scores import MEASURES, Summary, summarize
 from planar3d.files import write_text
 from planar3d.study.results import GRIDS, Results, ScanScores, read_results
+from planar3d.study.system_tables import system_tables
 from planar3d.study.table_format import MISSING, Row, Table, heading
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def table_2(results: Results) -> Table:
         *_left_out(results, published.TABLE_2),
         *_other_scans(results),
     ]
-    return Table("table2", "Table 2: Dice and sensitivity by center", _columns(results), rows, notes)
+    return Table("table2", "Table 2: Dice and sensitivity by center", _columns(results), rows, notes, True)
 
 
 def table_3(results: Results) -> Table:
@@ -63,7 +64,7 @@ def table_3(results: Results) -> Table:
     left_out = _left_out(results, ("dice", "sensitivity"))
     notes = [*spread_notes(), f"The other rows: {published.PAPER}, table 3.", *left_out, *_other_scans(results)]
     title = "Table 3: beside other unimodal methods and human experts"
-    return Table("table3", title, ("dice", "sensitivity"), rows[:place] + ours + rows[place:], notes)
+    return Table("table3", title, ("dice", "sensitivity"), rows[:place] + ours + rows[place:], notes, True)
 
 
 def targets_table(results: Results) -> Table:
@@ -98,10 +99,10 @@ def measures_table(results: Results, grid: str, target: str | None = None) -> Ta
 
 
 def all_tables(results: Results) -> list[Table]:
-    """Build every table of a run: of lesions tables 2 and 3; and all measures on each grid that was scored."""
+    """Build every table of a run: those beside published figures, and all measures on each grid that was scored."""
     if not results.of_lesions:
         measured = [measures_table(results, grid, target) for target in results.targets for grid in GRIDS]
-        return [targets_table(results), *measured]
+        return [*system_tables(results), targets_table(results), *measured]
     measured = [measures_table(results, grid) for grid in GRIDS if results.on(grid)]
     return [table_2(results), table_3(results), *measured]
 
@@ -114,7 +115,7 @@ def write_tables(tables: Iterable[Table], folder: str | Path) -> None:
 
 
 def print_tables(run: str | Path, console: "Console | None" = None) -> None:
-    """Print tables 2 and 3 of a run folder on the terminal, or the scores of its targets where they are not lesions.
+    """Print the tables beside published figures of a run folder on the terminal, and the scores of several targets.
 
     Raises:
         RunError: the run folder holds no scores, or damaged ones.
@@ -131,8 +132,9 @@ def print_tables(run: str | Path, console: "Console | None" = None) -> None:
         shown = [(second.title, side_by_side(second, results)), (third.title, [third.header, *third.lines])]
         notes = spread_notes()
     else:
-        table = targets_table(results)
-        shown, notes = [(table.title, [table.header, *table.lines])], table.notes
+        tables = [*system_tables(results), targets_table(results)]
+        shown = [(table.title, [table.header, *table.lines]) for table in tables]
+        notes = [note for table in tables for note in table.notes]
     for title, (header, *lines) in shown:
         printed = RichTable(title=title)
         for number, name in enumerate(header):

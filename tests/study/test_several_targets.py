@@ -56,6 +56,31 @@ def test_a_cross_validation_scores_every_region_on_both_grids(run):
     assert "Scores by target" in page and "WT, native grid" in page and "Table 2" not in page
 
 
+def test_the_report_prints_what_the_paper_printed_beside_what_the_run_scored_and_says_of_which_data(run, data):
+    with (run / "report/published_brats2018.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    published = {(row["row"], row["column"]): float(row["mean"]) for row in rows if row["kind"] == "published"}
+    assert published["AlbuNet3D, pretrained, mean", "WT"] == 0.8919
+    assert published["AlbuNet2D, not pretrained, median", "ET"] == 0.8331
+    with (run / "fold-1/scores.csv").open() as stream:
+        scores = [row for row in csv.DictReader(stream) if row["grid"] == "native"]
+    for row in rows:
+        if row["kind"] == "this run" and row["grid"] == "native":
+            own = [float(score["dice"]) for score in scores if score["target"] == row["column"]]
+            statistic = np.median if row["row"].endswith("median") else np.mean
+            assert float(row["mean"]) == pytest.approx(statistic(own)) and int(row["of"]) == len(own)
+    assert {row["kind"] for row in rows} == {"published", "this run"}
+    order = list(dict.fromkeys(row["row"] for row in rows))
+    assert order.index("wacker2019-3d, native grid, mean") > order.index("AlbuNet3D, pretrained, median")
+    page = " ".join((run / "report/report.html").read_text().split())
+    for words in (
+        "Published: Wacker et al. 2019, arXiv 1912.12452, table I; of the validation set of BraTS 2018, 66 cases",
+        f"This run: 1 test scan of {data.name} (layout BraTS). These are other cases",
+    ):
+        assert words in page
+    assert "wacker2019-3d, native grid" in _run("report", run)
+
+
 def test_the_weights_predict_as_the_run_did_from_the_folder_to_the_native_label_map(run, data, tmp_path):
     weights = run / "fold-1/best.weights.h5"
     scored = sorted((run / "fold-1/predictions").glob("*.nii.gz"))

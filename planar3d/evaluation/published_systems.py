@@ -1,0 +1,76 @@
+"""The figures that the papers of the other systems printed, by the name of the recipe that reproduces them."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from planar3d.evaluation.scores import Summary
+
+_TABLES = Path(__file__).with_suffix(".json")
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """A line of a published table: of whom, which statistic over the cases, and its figures by column."""
+
+    name: str
+    statistic: str
+    cells: Mapping[str, Summary]
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """A table of a paper.
+
+    Attributes:
+        name: of its files.
+        title: above it.
+        source: the paper, and which of its tables.
+        data: of which cases the figures are.
+        columns: by how they are headed, the target and the measure of a run's scores that they compare with; None where
+            a run's scores have no counterpart.
+        counterpart: the name of the rows that the recipe reproduces.
+        rows: in their order.
+        notes: sentences that belong below.
+    """
+
+    name: str
+    title: str
+    source: str
+    data: str
+    columns: Mapping[str, tuple[str, str] | None]
+    counterpart: str
+    rows: tuple[PublishedRow, ...]
+    notes: tuple[str, ...]
+
+
+def published_tables(recipe: str) -> list[PublishedTable]:
+    """The tables of the paper that a recipe is of, by its name: wacker2019-3d, and wacker2019-3d-released, -demo, …."""
+    tables = json.loads(_TABLES.read_text(encoding="utf-8"))
+    return [
+        _table(name, content, counterpart)
+        for name, content in tables.items()
+        for of, counterpart in content["recipes"].items()
+        if f"{recipe}-".startswith(f"{of}-")
+    ]
+
+
+def _table(name: str, content: Mapping[str, Any], counterpart: str) -> PublishedTable:
+    columns = {heading: scored and tuple(scored) for heading, scored in content["columns"].items()}
+    rows = tuple(
+        PublishedRow(
+            of, statistic, dict(zip(columns, (_printed(each, content["digits"]) for each in cells), strict=True))
+        )
+        for of, statistic, *cells in content["rows"]
+    )
+    title, source, data = (content[field] for field in ("title", "source", "data"))
+    return PublishedTable(name, title, source, data, columns, counterpart, rows, tuple(content.get("notes", ())))
+
+
+def _printed(figure: Any, digits: int) -> Summary:
+    """A figure; with its standard deviation if it is a pair, and undefined if it is None."""
+    mean, sd = figure if isinstance(figure, list) else (figure, math.nan)
+    return Summary(math.nan if mean is None else mean, sd, digits=digits)

@@ -1,0 +1,80 @@
+"""What a paper printed of a system, and beside it what a run of the system's recipe reproduces."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from planar3d.evaluation.published_systems import PublishedTable, published_tables
+from planar3d.evaluation.scores import MEASURES, Summary, summarize
+from planar3d.study.results import GRIDS, Results
+from planar3d.study.table_format import Row, Table
+from planar3d.wording import counted
+
+PUBLISHED, REPRODUCED = "published", "this run"
+
+
+def system_tables(results: Results) -> list[Table]:
+    """Build the published tables of a run's recipe, the run's own rows behind those that they are to reproduce.
+
+    Of a recipe that is of no such paper there are none.
+    """
+    return [_table(published, results) for published in published_tables(results.recipe.name)]
+
+
+def _table(published: PublishedTable, results: Results) -> Table:
+    printed = [Row(f"{row.name}, {row.statistic}", dict(row.cells), kind=PUBLISHED) for row in published.rows]
+    place = 1 + max(n for n, row in enumerate(published.rows) if row.name == published.counterpart)
+    statistics = dict.fromkeys(row.statistic for row in published.rows)
+    ours = [
+        Row(f"{results.recipe.name}, {results.grid_label(grid)}, {statistic}", cells, "", grid, "scans", REPRODUCED)
+        for grid in GRIDS
+        for statistic in statistics
+        if (cells := _own_cells(published, results, grid, statistic))
+    ]
+    notes = [
+        f"Published: {published.source}; of {published.data}.",
+        f"This run: {_data(results)}. These are other cases, so a difference is not one of the methods alone.",
+        *published.notes,
+    ]
+    if not ours:
+        notes.append(
+            "Nothing that this run scores is what the paper printed here; its own scores stand in other tables."
+        )
+    rows = printed[:place] + ours + printed[place:]
+    return Table(f"published_{published.name}", published.title, tuple(published.columns), rows, notes, True)
+
+
+def _own_cells(published: PublishedTable, results: Results, grid: str, statistic: str) -> dict[str, Summary]:
+    """A statistic of this run's scores in the columns that have a counterpart, where it is one that scores have."""
+    cells = {}
+    for heading, scored in published.columns.items():
+        if scored and scored[0] in results.targets:
+            target, measure = scored
+            values = [scan.values[measure] for scan in results.on(grid, target)]
+            summary = _STATISTICS[statistic](values, MEASURES[measure].digits) if statistic in _STATISTICS else None
+            if summary is not None and values:
+                cells[heading] = summary
+    return cells
+
+
+def _quantile(share: float, values: list[float], digits: int) -> Summary:
+    defined = [value for value in values if not math.isnan(value)]
+    found = float(np.quantile(defined, share)) if defined else math.nan
+    return Summary(found, math.nan, len(defined), len(values), digits)
+
+
+_STATISTICS = {
+    "mean": summarize,
+    "median": lambda values, digits: _quantile(0.5, values, digits),
+    "25 %": lambda values, digits: _quantile(0.25, values, digits),
+    "75 %": lambda values, digits: _quantile(0.75, values, digits),
+}
+
+
+def _data(results: Results) -> str:
+    """On what a run was scored."""
+    data = results.folds["data"]
+    scored = counted({(scan.round, scan.scan) for scan in results.scans}, "test scan")
+    whose = "the embedded phantom, which is nobody" if results.is_phantom else Path(str(data.get("folder", ""))).name
+    return f"{scored} of {whose} (layout {data.get('layout', 'not said')})"

@@ -1,0 +1,88 @@
+"""Published figures stand beside a run's own by the name of its recipe, marked as what they are."""
+
+import math
+
+import numpy as np
+import pytest
+
+from planar3d.evaluation.published_systems import published_tables
+from planar3d.evaluation.scores import MEASURES
+from planar3d.recipes import WACKER2019_3D
+from planar3d.study.results import Results, ScanScores
+from planar3d.study.system_tables import system_tables
+
+TABLES = {
+    "wacker2019-2d": ["brats2018"],
+    "wacker2019-3d-demo": ["brats2018"],
+    "messaoudi2020-released": ["brats2020"],
+    "messaoudi2023-ds": ["brats2022"],
+    "messaoudi2023-dx": ["brats2022"],
+    "messaoudi2023-omnia-camus": ["camus", "camus-ejection"],
+    "messaoudi2023-omnia-chaos": ["chaos"],
+    **{name: [] for name in ("paper", "modern", "wacker2019", "messaoudi2023-d", "mine")},
+}
+
+
+@pytest.mark.parametrize("recipe", TABLES)
+def test_a_recipe_has_the_tables_of_its_paper(recipe):
+    tables = published_tables(recipe)
+    assert [table.name for table in tables] == TABLES[recipe]
+    for table in tables:
+        assert table.counterpart in {row.name for row in table.rows}
+        assert all(row.cells.keys() == table.columns.keys() for row in table.rows)
+        assert {measure for _, measure in filter(None, table.columns.values())} <= MEASURES.keys()
+        assert table.source and table.data
+
+
+@pytest.mark.parametrize(
+    ("recipe", "table", "row", "statistic", "column", "printed"),
+    [
+        ("wacker2019-3d", 0, "AlbuNet3D, pretrained", "mean", "TC", "0.8152"),
+        ("messaoudi2020", 0, "Efficient embedding network, test set", "mean", "ET", "0.6959 ± 0.2610"),
+        ("messaoudi2023-ds", 0, "DS-Net", "25 %", "TC", "0.8389"),
+        ("messaoudi2023-dx", 0, "DX-Net", "mean", "ET", "0.8388"),
+        ("messaoudi2023-omnia-camus", 0, "Omnia-Net", "mean", "ES LV epi HD [mm]", "5.900"),
+        ("messaoudi2023-omnia-camus", 1, "expert O1 twice", "correlation", "EF", "0.896"),
+        ("messaoudi2023-omnia-chaos", 0, "PKDIA, liver, CT", "mean", "RAVD [%]", "1.32 ± 1.30"),
+        ("messaoudi2023-omnia-chaos", 0, "OvGUMEMoRIAL, liver, CT", "mean", "RAVD [%]", "–"),
+    ],
+)
+def test_figures_are_those_of_the_papers(recipe, table, row, statistic, column, printed):
+    rows = published_tables(recipe)[table].rows
+    (found,) = (each for each in rows if (each.name, each.statistic) == (row, statistic))
+    assert str(found.cells[column]) == printed
+
+
+def _results(tmp_path, recipe, targets, phantom=False):
+    values = dict.fromkeys(MEASURES, math.nan)
+    scans = [
+        ScanScores(f"s{n}", "all", 1, grid, target, values | {"dice": 0.1 * n})
+        for target in targets
+        for grid in ("prepared", "native")
+        for n in range(1, 6)
+    ]
+    folds = {"data": {"folder": "/data/tumours", "layout": "BraTS", "phantom": phantom}, "scans": {}, "folds": []}
+    return Results(tmp_path, WACKER2019_3D.changed(name=recipe), folds, {}, scans)
+
+
+def test_own_rows_have_the_statistics_that_the_paper_printed(tmp_path):
+    (table,) = system_tables(_results(tmp_path, "messaoudi2023-ds", ("WT", "TC", "ET")))
+    assert table.beside and all(row.kind in ("published", "this run") for row in table.rows)
+    own = {row.label.rpartition(", ")[2]: row.cells["TC"] for row in table.rows if row.grid == "native"}
+    scores = 0.1 * np.arange(1, 6)
+    assert {name: cell.mean for name, cell in own.items()} == pytest.approx(
+        {"mean": 0.3, "median": 0.3, "25 %": np.quantile(scores, 0.25), "75 %": np.quantile(scores, 0.75)}
+    )
+    kinds = [row.kind for row in table.rows]
+    assert kinds == ["published"] * 4 + ["this run"] * 8 + ["published"] * 4  # behind DS-Net, before DX-Net
+
+
+def test_what_the_run_is_of_is_said_and_nothing_is_made_up_where_it_scores_other_things(tmp_path):
+    (table,) = system_tables(_results(tmp_path, "messaoudi2023-ds", ("WT",), phantom=True))
+    assert "5 test scans of the embedded phantom" in table.notes[1] and "other cases" in table.notes[1]
+    assert all(row.cells.keys() == {"WT"} for row in table.rows if row.kind == "this run")
+    segments, ejection = system_tables(_results(tmp_path, "messaoudi2023-omnia-camus", ("cavity", "myocardium")))
+    for table in (segments, ejection):
+        assert {row.kind for row in table.rows} == {"published"}
+        assert "Nothing that this run scores" in table.notes[-1]
+    assert system_tables(_results(tmp_path, "mine", ("WT",))) == []
