@@ -1,6 +1,7 @@
 """What Keras leaves to its backend: whether there is a GPU, and the gradients of a layer by itself."""
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import keras
@@ -8,7 +9,8 @@ import keras
 
 def on_gpu() -> bool:
     """Whether the backend computes on a GPU."""
-    return _BACKENDS[keras.backend.backend()][0]()
+    backend = keras.backend.backend()
+    return _ON_GPU[backend](import_module(backend))
 
 
 def layer_gradients(layer: keras.Layer, x: Any, upstream: Any) -> list[Any]:
@@ -22,25 +24,7 @@ def layer_gradients(layer: keras.Layer, x: Any, upstream: Any) -> list[Any]:
     Returns:
         Tensors of the kernel's and of the input's shape.
     """
-    return _BACKENDS[keras.backend.backend()][1](layer, x, upstream)
-
-
-def _tensorflow_on_gpu() -> bool:
-    import tensorflow as tf
-
-    return bool(tf.config.get_visible_devices("GPU"))
-
-
-def _torch_on_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
-def _jax_on_gpu() -> bool:
-    import jax
-
-    return jax.default_backend() == "gpu"
+    return _GRADIENTS[keras.backend.backend()](layer, x, upstream)
 
 
 def _tensorflow_gradients(layer: keras.Layer, x: Any, upstream: Any) -> list[Any]:
@@ -77,8 +61,13 @@ def _jax_gradients(layer: keras.Layer, x: Any, upstream: Any) -> list[Any]:
     return list(differentiate(layer.kernel.value, x, upstream))
 
 
-_BACKENDS: dict[str, tuple[Callable[[], bool], Callable[..., list[Any]]]] = {
-    "tensorflow": (_tensorflow_on_gpu, _tensorflow_gradients),
-    "torch": (_torch_on_gpu, _torch_gradients),
-    "jax": (_jax_on_gpu, _jax_gradients),
+_ON_GPU: dict[str, Callable[[Any], bool]] = {
+    "tensorflow": lambda tf: bool(tf.config.get_visible_devices("GPU")),
+    "torch": lambda torch: torch.cuda.is_available(),
+    "jax": lambda jax: jax.default_backend() == "gpu",
+}
+_GRADIENTS: dict[str, Callable[..., list[Any]]] = {
+    "tensorflow": _tensorflow_gradients,
+    "torch": _torch_gradients,
+    "jax": _jax_gradients,
 }
