@@ -85,7 +85,8 @@ def check_quality(
         image: the contrast that the scan should have; only of flair it is known how it looks.
     """
     case = _Case(scan, mask, whole_head, targets, image)
-    sentences = {name: check(case) for name, check in _CHECKS.items()}
+    checks = _CHECKS if targets.in_head else {name: _CHECKS[name] for name in _OF_ANYTHING}
+    sentences = {name: check(case) for name, check in checks.items()}
     return [QualityWarning(name, sentence) for name, sentence in sentences.items() if sentence]
 
 
@@ -238,3 +239,4 @@ _CHECKS: dict[str, Callable[[_Case], str | None]] = {
     "skull-stripped": _extraction,
     "sform and qform": _orientation,
 }
+_OF_ANYTHING = ("empty result", "spacing", "sform and qform")  # the others are of heads, and of lesions within them

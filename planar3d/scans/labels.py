@@ -29,6 +29,7 @@ class Targets(Section):
         challenge_rules: whether Dice and distance of what is not there are those of the BraTS challenge.
         noun: what a connected part of a target is called.
         decision: how a voxel gets its label, in words.
+        in_head: whether they lie in a head, so that scans are checked as ones of heads.
         plausible_share: of the head, of which all targets together hardly ever take up more.
 
     Raises:
@@ -39,6 +40,7 @@ class Targets(Section):
     challenge_rules: ClassVar[bool] = True
     noun: ClassVar[str] = "component"
     decision: str
+    in_head: bool
     plausible_share: float
 
     @property

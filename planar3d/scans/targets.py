@@ -33,6 +33,7 @@ class Binary(Targets):
     activation = "sigmoid"
     challenge_rules = False
     noun = "lesion"
+    in_head = True
     plausible_share = 0.05
 
     threshold: Annotated[float, _OF_256] = 16.0  # of 256
@@ -81,6 +82,7 @@ class Classes(Targets):
 
     classes: tuple[str, ...] = ("lesion=1",)  # besides the background, each with its label
     regions: tuple[str, ...] = ()  # what is scored, e.g. WT=1+2+4; without any the classes
+    in_head: bool = True  # else what a scan of a head should be like is not asked of it
     plausible_share: Annotated[float, SHARE] = _TUMOURS  # of the head; results that take up more get a warning
 
     def check(self) -> None:  # noqa: D102
@@ -127,6 +129,7 @@ class Regions(Targets):
     regions: tuple[str, ...] = ("WT=1+2+4", "TC=1+4", "ET=4")  # each with its labels, the outermost first
     order: tuple[int, ...] = (2, 1, 4)  # the label that each region writes
     smallest_innermost_mm3: Annotated[float, NOT_NEGATIVE] = 0.0  # less gets the label of the region around it
+    in_head: bool = True  # else what a scan of a head should be like is not asked of it
     plausible_share: Annotated[float, SHARE] = _TUMOURS  # of the head; results that take up more get a warning
 
     def check(self) -> None:

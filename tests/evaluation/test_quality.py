@@ -10,7 +10,7 @@ from nibabel import orientations
 from planar3d.evaluation.quality import check_quality
 from planar3d.scans.head import find_head
 from planar3d.scans.phantom_head import TISSUES, build_head
-from planar3d.scans.targets import Binary, Regions
+from planar3d.scans.targets import Binary, Classes, Regions
 from planar3d.scans.volume import Scan, read_mask, read_scan
 
 MM = 3
@@ -145,6 +145,20 @@ def test_the_targets_say_how_much_of_a_head_is_plausible():
     assert list(fired.values()) == [["large result"], []]
     (warning,) = check_quality(scan, mask, targets=Regions(plausible_share=0.01))
     assert "components take up" in warning.sentence and "more than 1%" in warning.sentence
+
+
+def test_what_lies_elsewhere_is_not_judged_as_a_head():
+    slab = _scan(np.full((40, 50, 1), -500, np.float32) + np.arange(50, dtype=np.float32)[:, None])
+    mask = Scan(np.ones((40, 50, 1), np.uint8), slab.header)
+    mask.voxels[:5] = 0
+    classes = ("liver=1",)
+    assert {"field of view", "lesions at the border"} < {
+        w.check for w in check_quality(slab, mask, targets=Classes(classes))
+    }
+    assert check_quality(slab, mask, targets=Classes(classes, in_head=False)) == []
+    empty = Scan(0 * mask.voxels, mask.header)
+    (warning,) = check_quality(slab, empty, targets=Classes(classes, in_head=False))
+    assert warning.check == "empty result"
 
 
 def test_only_flair_is_asked_to_look_like_flair():
