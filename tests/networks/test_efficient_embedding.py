@@ -1,4 +1,4 @@
-"""The efficient embedding network shows EfficientNet-B0 three slices as one image, and gives back as many as it took."""
+"""EfficientNet-B0 sees three slices as one image; what comes back has as many slices as went in."""
 
 import keras
 import numpy as np
