@@ -24,7 +24,7 @@ from planar3d.recipes import Recipe, find_recipe
 def overfit(
     data: Data,
     out: Out,
-    recipe: Annotated[str, typer.Option("--recipe", help="A recipe that trains on patches, or its file.")],
+    recipe: Annotated[str, typer.Option("--recipe", help="A recipe of images by channel, or its file.")],
     steps: Annotated[int, typer.Option("--steps", help="Of the optimizer, in all.")] = 300,
     epoch_steps: Annotated[int, typer.Option("--epoch-steps", help="Steps from one line to the next.")] = 25,
     crop: Annotated[str, typer.Option("--crop", help="Slices, rows, cols of a patch; the recipe's if left out.")] = "",
@@ -52,10 +52,15 @@ def overfit(
 
 def overfitting(recipe: Recipe, steps: int, epoch_steps: int, crop: str, settings: list[str]) -> Recipe:
     """A recipe as it learns one case by heart: patches around the tumour, as they are, and the last weights."""
-    changes: dict[str, Any] = {"augmentation": "", "foreground_share": 1.0, "monitor": "last", "patience": 0}
-    if crop:
-        lengths = [int(length) for length in crop.split(",")]
-        changes |= {"tiles.shape": lengths, "tiles.step": [-(-length // 2) for length in lengths]}
+    lengths = [int(length) for length in crop.split(",")] if crop else [length or 0 for length in recipe.window[:3]]
+    advance = [
+        -(-length // 2) if crop else step or length for step, length in zip(recipe.tiles.step, lengths, strict=True)
+    ]
+    changes: dict[str, Any] = {
+        **{"samples": "patches", "augmentation": "", "foreground_share": 1.0},
+        **{"tiles": "patches", "shape": lengths, "step": advance},
+        **{"monitor": "last", "patience": 0},
+    }
     changed = recipe.changed(**changes).with_settings(settings)
     epochs = max(steps // epoch_steps, 1)
     return changed.changed(patches_per_epoch=epoch_steps * changed.training.batch_size, epochs=epochs)

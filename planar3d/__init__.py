@@ -12,6 +12,8 @@ _HOME = {
     "PlanarResUNet": "networks.planar_resunet",
     "PlanarVGG16": "networks.vgg16",
     "AlbuNet": "networks.albunet",
+    "EfficientEmbedding": "networks.efficient_embedding",
+    "DSNet": "networks.ds_net",
     "build_network": "networks.registry",
     "list_networks": "networks.registry",
     "load_network": "networks.weights_file",

@@ -6,7 +6,7 @@ import keras
 from keras import layers
 
 from planar3d.conversion.convert import convert
-from planar3d.networks.architecture import Architecture, check_input_shape, layers_with_weights
+from planar3d.networks.architecture import Architecture, check_input_shape, groups_by_prefix
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source
 from planar3d.networks.resnet import NORMALIZATION, ResNet34
 from planar3d.networks.settings import AlbuNetSettings
@@ -105,11 +105,11 @@ def _arguments(settings: AlbuNetSettings, targets: Targets) -> dict[str, Any]:
     return {"classes": targets.outputs, "activation": targets.activation, "depth_layers": settings.depth_layers}
 
 
-def _groups(network: keras.Model) -> dict[str, list[str]]:
-    weighted = layers_with_weights(network)
-    depth = [name for name in weighted if name.startswith("depth")]
-    decoder = [name for name in weighted if name.startswith(("center", "dec", HEAD))]
-    return {"encoder": [n for n in weighted if n not in (*depth, *decoder)], "depth": depth, "decoder": decoder}
-
-
-ALBUNET = Architecture(AlbuNet, _arguments, lambda arguments: DIVISORS, _groups, HEAD, lambda arguments: _SOURCE)
+ALBUNET = Architecture(
+    AlbuNet,
+    _arguments,
+    lambda arguments: DIVISORS,
+    groups_by_prefix({"depth": "depth", "decoder": ("center", "dec", HEAD)}),
+    HEAD,
+    lambda arguments: _SOURCE,
+)

@@ -84,6 +84,27 @@ def check_input_shape(input_shape: Sequence[int | None], divisors: Sequence[int]
             )
 
 
+def check_depth(input_shape: Sequence[int | None], least: int, most: int, whose: str) -> None:
+    """Raise a `ValueError` unless the depth is known and one that a network squeezes to the slices that it needs."""
+    depth = input_shape[0]
+    if depth is None or not least <= depth <= most:
+        allowed = f"{least} to {most}" if least < most else f"{most}"
+        raise ValueError(f"input_shape={tuple(input_shape)}: with its factors {whose} takes {allowed} slices.")
+
+
+def groups_by_prefix(beginnings: Mapping[str, str | tuple[str, ...]]) -> Callable[[keras.Model], dict[str, list[str]]]:
+    """Groups of layers by how their names begin; all others are the encoder."""
+
+    def groups(network: keras.Model) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {"encoder": [], **{group: [] for group in beginnings}}
+        for name in layers_with_weights(network):
+            group = next((group for group, beginning in beginnings.items() if name.startswith(beginning)), "encoder")
+            found[group].append(name)
+        return found
+
+    return groups
+
+
 def layers_with_weights(network: keras.Model) -> list[str]:
     """The names of a network's layers that have weights, in its order."""
     return [layer.name for layer in network.layers if layer.weights]

@@ -9,11 +9,18 @@ import keras
 from planar3d.errors import RecipeError
 from planar3d.networks.albunet import ALBUNET
 from planar3d.networks.architecture import Architecture, WeightSource
+from planar3d.networks.ds_net import DS_NET
+from planar3d.networks.efficient_embedding import EFFICIENT_EMBEDDING
 from planar3d.networks.encoder_weights import EncoderWeights
 from planar3d.networks.planar_resunet import PLANAR_RESUNET
 from planar3d.recipes import Recipe
 
-ARCHITECTURES: dict[str, Architecture] = {"planar-resunet": PLANAR_RESUNET, "albunet": ALBUNET}
+ARCHITECTURES: dict[str, Architecture] = {
+    "planar-resunet": PLANAR_RESUNET,
+    "albunet": ALBUNET,
+    "efficient-embedding": EFFICIENT_EMBEDDING,
+    "ds-net": DS_NET,
+}
 
 
 def list_networks() -> list[str]:

@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from planar3d.sections import POSITIVE, Rule, Section
+from planar3d.errors import RecipeError
+from planar3d.sections import NOT_NEGATIVE, POSITIVE, Rule, Section
 
 _ODD = Rule(lambda v: v > 0 and v % 2 == 1, "an odd number of slices, at least 1, is needed")
 _FILTERS = Rule(lambda v: bool(v) and min(v) > 0, "numbers greater than 0 are needed, deepest level first")
+
+_NUMBERS = Rule(lambda v: bool(v) and min(v) > 0, "numbers greater than 0 are needed, outermost level first")
 
 
 class Network(Section):
@@ -39,4 +42,44 @@ class AlbuNetSettings(Network):
     depth_layers: bool = True  # the four convolutions that join slices
 
 
-NETWORKS: dict[str, type[Network]] = {made.name: made for made in (PlanarResUNetSettings, AlbuNetSettings)}
+@dataclass(frozen=True)
+class EfficientEmbeddingSettings(Network):
+    """The efficient embedding network (Messaoudi 2020)."""
+
+    name = "efficient-embedding"
+
+    encoder_weights: str = "imagenet"  # or "none", or a file
+    factors: Annotated[tuple[int, ...], _NUMBERS] = (3, 3, 4)  # that divide depth until three slices are left
+    encoder_range: Literal["unit", "grey levels"] = "unit"  # "grey levels": the three slices count as 0 to 255
+
+
+@dataclass(frozen=True)
+class DSNetSettings(Network):
+    """DS-Net (Messaoudi 2023), with its values in the released code."""
+
+    name = "ds-net"
+
+    encoder_weights: str = "imagenet"  # or "none", or a file
+    factors: Annotated[tuple[int, ...], _NUMBERS] = (3, 2, 2, 4)  # that divide depth until three slices are left
+    filters: Annotated[tuple[int, ...], _NUMBERS] = (16, 32, 48, 96)  # of the 3D levels, outermost first
+    up_kernels: tuple[int, ...] = (4, 3, 2, 5)  # slices of transposed convolutions, outermost first; none repeats
+    up_strides: tuple[int, ...] = (3, 2, 2, 3)  # of these
+    convolutions: Annotated[int, POSITIVE] = 1  # of each 3D level on the way back
+    full_resolution: Annotated[int, NOT_NEGATIVE] = 0  # filters before the 2D encoder; 0: it sees three slices
+    activation_2d: Literal["silu", "relu"] = "silu"  # of the 2D decoder
+    encoder_padding: Literal["symmetric", "same"] = "symmetric"  # of the 2D encoder's strides; its weights know "same"
+    encoder_epsilon: Annotated[float, POSITIVE] = 1e-5  # of its normalization; its weights know 1e-3
+
+    def check(self) -> None:
+        """Refuse levels that do not go together."""
+        lengths = {len(self.factors), len(self.filters)} | {len(self.up_kernels), len(self.up_strides)} - {0}
+        if len(lengths) > 1 or len(self.up_kernels) != len(self.up_strides):
+            raise RecipeError(
+                f"factors={self.factors}, filters={self.filters}, up_kernels={self.up_kernels} and "
+                f"up_strides={self.up_strides} need as many numbers each, one a level."
+            )
+
+
+NETWORKS: dict[str, type[Network]] = {
+    made.name: made for made in (PlanarResUNetSettings, AlbuNetSettings, EfficientEmbeddingSettings, DSNetSettings)
+}

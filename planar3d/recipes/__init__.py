@@ -4,11 +4,21 @@ from pathlib import Path
 
 from planar3d.errors import RecipeError
 from planar3d.recipes.kolarik2020 import DEMO, PAPER, RELEASED
+from planar3d.recipes.messaoudi2020 import MESSAOUDI2020, MESSAOUDI2020_RELEASED
+from planar3d.recipes.messaoudi2023 import MESSAOUDI2023_DS, MESSAOUDI2023_DS_RELEASED
 from planar3d.recipes.modern import MODERN
 from planar3d.recipes.recipe import Recipe, read_recipe_file
 from planar3d.recipes.wacker2019 import WACKER2019_2D, WACKER2019_3D
 
-RECIPES = {recipe.name: recipe for recipe in (PAPER, RELEASED, MODERN, DEMO, WACKER2019_3D, WACKER2019_2D)}
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        *(PAPER, RELEASED, MODERN, DEMO),
+        *(WACKER2019_3D, WACKER2019_2D),
+        *(MESSAOUDI2020, MESSAOUDI2020_RELEASED),
+        *(MESSAOUDI2023_DS, MESSAOUDI2023_DS_RELEASED),
+    )
+}
 
 __all__ = ["DEMO", "MODERN", "PAPER", "RECIPES", "RELEASED", "Recipe", "find_recipe"]
 

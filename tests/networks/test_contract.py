@@ -1,5 +1,6 @@
 """What every network of the table must do: the same tests for each of them."""
 
+import functools
 import json
 
 import keras
@@ -44,12 +45,21 @@ CASES = {
         encoder="efficientnet-lite0", encoder_range="imagenet", **FIVE_LEVELS
     ),
     "albunet": TINY.changed(network="albunet"),
+    "efficient-embedding": TINY.changed(network="efficient-embedding", factors=(2,), depth=6, stride=4),
+    "ds-net": TINY.changed(
+        network="ds-net", factors=(2,), filters=(4,), up_kernels=(3,), up_strides=(2,), depth=5, stride=3
+    ),
 }
-# Trainable parameters and moving statistics, with sources: Kolarik 2020's release; Wacker 2019's tables, computed.
+# Trainable parameters and moving statistics, with sources: Kolarik 2020's release; computed from the
+# released layers of Wacker 2019, Messaoudi 2020 and Messaoudi 2023.
 KNOWN = {
     "planar-resunet": ({}, (16, 64, 64, 3), 22_870_881, 0),
     "albunet": ({"classes": 4}, (24, 64, 64, 3), 26_673_172, 20_288),
+    "efficient-embedding": ({}, (108, 32, 32, 1), 14_376_787, 43_936),
+    "ds-net": ({}, (128, 32, 32, 4), 7_668_118, 41_440),
 }
+# Networks that squeeze depth to three slices have one depth, or a range of them, by their factors.
+SQUEEZING = ("efficient-embedding", "ds-net")
 
 
 @pytest.fixture(params=CASES.values(), ids=CASES.keys())
@@ -62,8 +72,9 @@ def _window(recipe: Recipe, batch: int = 1) -> np.ndarray:
     return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
 
 
+@functools.cache
 def _filled(recipe: Recipe) -> keras.Model:
-    """The recipe's network with statistics and an output that are not those of the beginning."""
+    """The recipe's network with statistics and an output that are not those of the beginning; no test changes it."""
     keras.utils.set_random_seed(0)
     network = recipe_network(recipe)
     rng = np.random.default_rng(2)
@@ -92,17 +103,15 @@ def test_it_has_the_parameters_of_its_source(name):
 def test_it_is_built_in_other_sizes_with_the_same_weights(recipe):
     described = describe_network(recipe)
     assert json.loads(json.dumps(described)) == described
-    shapes = [(recipe.depth, 32, 32, 3), (2 * recipe.depth, 64, 32, 3)]
-    first, second = (
-        build_network(recipe.network.name, shape, encoder_weights=None, **described["arguments"]) for shape in shapes
-    )
+    depth = recipe.depth if recipe.network.name in SQUEEZING else 2 * recipe.depth
+    first, shape = _filled(recipe), (depth, 64, 32, 3)
+    second = build_network(recipe.network.name, shape, encoder_weights=None, **described["arguments"])
     assert weight_shapes(first) == weight_shapes(second)
-    for network, shape in zip((first, second), shapes, strict=True):
-        assert network.output_shape == (None, *shape[:3], 1)
+    assert first.output_shape == (None, recipe.depth, 32, 32, 1) and second.output_shape == (None, *shape[:3], 1)
 
 
 def test_its_groups_hold_every_layer_once(recipe):
-    network = recipe_network(recipe)
+    network = _filled(recipe)
     architecture = find_architecture(recipe.network.name)
     grouped = [name for names in architecture.groups(network).values() for name in names]
     assert sorted(grouped) == sorted(layers_with_weights(network))
@@ -128,7 +137,7 @@ def test_it_is_saved_and_loaded_in_every_form(recipe, tmp_path):
 
 
 def test_its_weights_file_is_not_taken_for_another_network(recipe, tmp_path):
-    path = save_weights(recipe_network(recipe), tmp_path / "network.weights.h5", recipe)
+    path = save_weights(_filled(recipe), tmp_path / "network.weights.h5", recipe)
     for other in CASES.values():
         if describe_network(other) != describe_network(recipe):
             with pytest.raises(

@@ -1,0 +1,148 @@
+"""The efficient embedding network: a volume squeezed to three slices, which an EfficientNet-B0 sees as one image."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from planar3d.conversion.convert import convert
+from planar3d.networks.architecture import Architecture, check_depth, check_input_shape, groups_by_prefix
+from planar3d.networks.efficientnet import EfficientNet
+from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source
+from planar3d.networks.settings import EfficientEmbeddingSettings
+from planar3d.scans.labels import Targets
+from planar3d.transfer.torch_weights import IMAGENET_MEAN, IMAGENET_STD
+from planar3d.transfer.transplant import load_weights
+
+HEAD = "final"
+SLICES = 3  # that the volume is squeezed to: red, green and blue
+_IMAGENET = "efficientnetb0_notop.h5"
+_SOURCE = known_source("EfficientNet-B0, Tan & Le 2019; ImageNet weights of Keras", _IMAGENET)
+# What the blocks that halve rows and columns expand, finest first.
+_SKIPS = tuple(f"block{number}a_expand_activation" for number in (2, 3, 4, 6))
+_UP_FILTERS = (512, 256, 128, 64)
+
+
+def EfficientEmbedding(
+    input_shape: tuple[int, int | None, int | None, int] = (108, 192, 160, 1),
+    outputs: int = 3,
+    factors: Sequence[int] = (3, 3, 4),
+    activation: str = "sigmoid",
+    encoder_range: str = "unit",
+    weights: EncoderWeights = None,
+    encoder_weights: EncoderWeights = "imagenet",
+    name: str = "efficient_embedding",
+) -> keras.Model:
+    """The efficient embedding network, 14,376,787 parameters: 3D in, 2D in the middle, 3D out.
+
+    >>> EfficientEmbedding((12, 64, 64, 1), factors=(2, 2), encoder_weights=None).output_shape
+    (None, 12, 64, 64, 3)
+
+    Args:
+        input_shape: (depth, rows, cols, channels); the depth is three times the product of the factors; rows and cols
+            are multiples of 32, and may be None.
+        outputs: channels of the output.
+        factors: by which depth is divided, one after another, until three slices are left.
+        activation: of the output, `"sigmoid"` or `"softmax"`.
+        encoder_range: what the three slices are to EfficientNet-B0: `"unit"`, as they come; or `"grey levels"` of 0 to
+            255, standardized by ImageNet's mean and deviation as keras.applications does, after which a unit of a slice
+            is 0.02.
+        weights: a file that fills the whole network; then no encoder weights are looked for.
+        encoder_weights: `"imagenet"`, a file of EfficientNet-B0's 2D weights by the names of torch or Keras, or None.
+        name: the model's name.
+
+    Returns:
+        A model from (batch, depth, rows, cols, channels) to probabilities (batch, depth, rows, cols, outputs), float32.
+
+    Raises:
+        ValueError: a shape that does not fit the factors.
+        WeightsError: weights that cannot be found, read, or do not fit.
+
+    Source: Messaoudi et al. 2020, table 1 and figure 1; widths, kernels and dropout from the released code. The 2D part
+    is planar, on a volume of one slice.
+    """
+    check_input_shape(input_shape, _divisors({"factors": factors}), name)
+    check_depth(input_shape, SLICES * prod(factors), SLICES * prod(factors), name)
+    filters = [min(16 * 2**level, 64) for level in range(len(factors) + 1)]
+    inputs = keras.Input(input_shape, name="volume")
+    x = layers.Conv3D(filters[0], 3, padding="same", name="squeeze_conv")(inputs)
+    x = layers.SpatialDropout3D(0.2, name="squeeze_dropout")(x)
+    skips = []
+    for level, factor in enumerate(factors):
+        skips.append(_residual(x, filters[level], f"squeeze{level + 1}"))
+        down = layers.Conv3D(filters[level + 1], 3, (factor, 1, 1), padding="same", name=f"squeeze{level + 1}_down")
+        x = down(skips[-1])
+    x = _residual(x, filters[-1], f"squeeze{len(factors) + 1}")
+    x = layers.Conv3D(1, 1, activation="relu", name="squeeze_slices")(x)
+    x = layers.Permute((4, 2, 3, 1), name="slices_to_image")(x)
+
+    if encoder_range == "grey levels":
+        scale, offset = 1 / np.multiply(255, IMAGENET_STD), -np.divide(IMAGENET_MEAN, IMAGENET_STD)
+        x = layers.Rescaling(scale.tolist(), offset.tolist(), name="standardized")(x)
+    flat = EfficientNet("b0", (*input_shape[1:3], SLICES))
+    fill_flat(flat, encoder_weights if weights is None else None, _IMAGENET)
+    encoder = convert(flat, input_tensor=x)
+    x = encoder.output
+    for number, (skip, up_filters) in enumerate(zip(reversed(_SKIPS), _UP_FILTERS, strict=True), start=1):
+        x = _up(x, encoder.get_layer(skip).output, up_filters, f"up{number}")
+    x = layers.Conv3DTranspose(SLICES, (1, 3, 3), (1, 2, 2), padding="same", name="up_slices")(x)
+    x = layers.Permute((4, 2, 3, 1), name="image_to_slices")(x)
+
+    for level in reversed(range(len(factors))):
+        restored = f"restore{level + 1}"
+        x = layers.Conv3D(filters[level], 1, name=f"{restored}_conv")(x)
+        x = layers.UpSampling3D((factors[level], 1, 1), name=f"{restored}_up")(x)
+        x = layers.Add(name=f"{restored}_add")([x, skips[level]])
+        x = _residual(x, filters[level], restored)
+    x = layers.Conv3D(filters[0], 3, padding="same", name="restore_conv")(x)
+    # The loss takes logarithms, so probabilities are float32 under any precision.
+    x = layers.Conv3D(outputs, 1, activation=activation, dtype="float32", name=HEAD)(x)
+    network = keras.Model(inputs, x, name=name)
+    if weights is not None:
+        load_weights(network, weights, strict=True)
+    return network
+
+
+def _residual(x: Any, filters: int, name: str) -> Any:
+    """Two convolutions behind normalization and ReLU, and a 1×1×1 one beside them."""
+    y = x
+    for number in (1, 2):
+        y = layers.GroupNormalization(8, name=f"{name}_gn{number}")(y)
+        y = layers.Activation("relu", name=f"{name}_relu{number}")(y)
+        y = layers.Conv3D(filters, 3, padding="same", name=f"{name}_conv{number}")(y)
+    return layers.Add(name=f"{name}_sum")([y, layers.Conv3D(filters, 1, name=f"{name}_shortcut")(x)])
+
+
+def _up(x: Any, skip: Any, filters: int, name: str) -> Any:
+    """Rows and columns doubled, and the encoder's features beside them."""
+    x = layers.Conv3DTranspose(filters, (1, 3, 3), (1, 2, 2), padding="same", use_bias=False, name=f"{name}_conv")(x)
+    x = layers.BatchNormalization(name=f"{name}_bn")(x)
+    x = layers.SpatialDropout3D(0.5, name=f"{name}_dropout")(x)
+    x = layers.Activation("relu", name=f"{name}_relu")(x)
+    return layers.Concatenate(name=f"{name}_concat")([x, skip])
+
+
+def _arguments(settings: EfficientEmbeddingSettings, targets: Targets) -> dict[str, Any]:
+    return {
+        "outputs": targets.outputs,
+        "activation": targets.activation,
+        "factors": list(settings.factors),
+        "encoder_range": settings.encoder_range,
+    }
+
+
+def _divisors(arguments: Any) -> tuple[int, int, int]:
+    return SLICES * prod(arguments["factors"]), 32, 32
+
+
+EFFICIENT_EMBEDDING = Architecture(
+    EfficientEmbedding,
+    _arguments,
+    _divisors,
+    groups_by_prefix({"squeeze": "squeeze", "decoder": "up", "restore": ("restore", HEAD)}),
+    HEAD,
+    lambda arguments: _SOURCE,
+)
