@@ -1,14 +1,21 @@
 """The road of a data set that a test shares: from its folder to label maps on the native grid, by a tiny network."""
 
+import dataclasses
+from dataclasses import dataclass
+
 import keras
 import numpy as np
 
 from planar3d.inference.segment import segment
+from planar3d.networks.architecture import Architecture, layers_with_weights
+from planar3d.networks.registry import ARCHITECTURES
+from planar3d.networks.settings import NETWORKS, Network
 from planar3d.recipes import Recipe
 from planar3d.scans.case import read_images
 from planar3d.scans.preparation import NonZeroBox
 from planar3d.scans.targets import Classes
 from planar3d.scans.tiles import Patches
+from planar3d.training.losses import CrossEntropyAndDice
 from planar3d.training.patches import PatchSampling
 from planar3d.training.settings import Training
 
@@ -36,3 +43,40 @@ def segmented(case, recipe):
     assert labels.voxels.shape == first.voxels.shape and np.allclose(labels.affine, first.affine)
     assert set(np.unique(labels.voxels)) <= {0}.union(*recipe.targets.channels)
     return scans, labels
+
+
+@dataclass(frozen=True)
+class Tiny(Network):
+    """One convolution."""
+
+    name = "tiny"
+    encoder_weights: str = "none"
+
+
+def tiny(input_shape, outputs, activation, weights=None, encoder_weights=None):
+    """A network of one convolution."""
+    inputs = keras.Input(input_shape)
+    x = keras.layers.Conv3D(outputs, 3, padding="same", activation=activation, dtype="float32", name="head")(inputs)
+    return keras.Model(inputs, x, name="tiny")
+
+
+def with_tiny(monkeypatch, recipe):
+    """A recipe of that network, which the tables have for the time of a test."""
+    architecture = Architecture(
+        build=tiny,
+        arguments=lambda settings, targets: {"outputs": targets.outputs, "activation": targets.activation},
+        divisors=lambda arguments: (1, 1, 1),
+        groups=lambda network: {"all": layers_with_weights(network)},
+        head="head",
+    )
+    monkeypatch.setitem(NETWORKS, "tiny", Tiny)
+    monkeypatch.setitem(ARCHITECTURES, "tiny", architecture)
+    training = Training(
+        samples=PatchSampling(patches_per_epoch=8, augmentation=("flip",)),
+        loss=CrossEntropyAndDice(cross_entropy="categorical"),
+        frozen=(),
+        learning_rate=0.02,
+        epochs=2,
+        monitor="last",
+    )
+    return dataclasses.replace(recipe, network=Tiny(), training=training)

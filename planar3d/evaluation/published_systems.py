@@ -30,8 +30,8 @@ class PublishedTable:
         title: above it.
         source: the paper, and which of its tables.
         data: of which cases the figures are.
-        columns: by how they are headed, the target and the measure of a run's scores that they compare with; None where
-            a run's scores have no counterpart.
+        columns: by how they are headed, the target and the measure of a run's scores that they compare with, and how
+            the names of the scans end if not all are meant; None where a run's scores have no counterpart.
         counterpart: the name of the rows that the recipe reproduces.
         rows: in their order.
         notes: sentences that belong below.
@@ -41,7 +41,7 @@ class PublishedTable:
     title: str
     source: str
     data: str
-    columns: Mapping[str, tuple[str, str] | None]
+    columns: Mapping[str, tuple[str, ...] | None]
     counterpart: str
     rows: tuple[PublishedRow, ...]
     notes: tuple[str, ...]

@@ -6,29 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from planar3d.evaluation.lesions import binary_pair, ratio
-from planar3d.evaluation.scores import score_scan, surface_distances
+from planar3d.evaluation.scores import surface_distances
 from planar3d.scans.labels import Targets
 
 # The 95 % Hausdorff distance of a region that is in one label map alone, by year: the diagonal of the challenge's grid
 # (240 × 240 × 155 voxels of 1 mm), rounded up since 2023; the server of 2018 left it out.
 MISSED_MM = {"2018": math.nan, "2020": 373.12866, "2023": 374.0}
-
-
-def score_targets(
-    targets: Targets, reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float] | np.ndarray
-) -> dict[str, dict[str, float]]:
-    """Score everything that targets name: by name what `score_scan` gives, Dice and distance by the targets' rules.
-
-    Args:
-        targets: say what is scored, and whether by the rules of the challenge.
-        reference, prediction, spacing: as in `score_regions`.
-    """
-    found, scores = targets.masks(prediction), {}
-    for name, mask in targets.masks(reference).items():
-        scores[name] = score_scan(mask, found[name], spacing)
-        if targets.challenge_rules:
-            scores[name] |= score_region(mask, found[name], spacing)
-    return scores
 
 
 def score_regions(

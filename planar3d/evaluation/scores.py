@@ -97,22 +97,40 @@ def surface_distances(
 ) -> np.ndarray:
     """Return the distance in mm from each surface voxel of either mask to the nearest surface voxel of the other.
 
-    A mask's surface is what an erosion by face neighbours takes away. Both directions lie in one array, so the mean
-    weighs every surface voxel alike; it is empty where one of the masks is.
+    Both directions of `directed_distances` lie in one array, so the mean weighs every surface voxel alike.
     """
-    reference, prediction = binary_pair(reference, prediction)
+    return np.concatenate(directed_distances(*binary_pair(reference, prediction), spacing))
+
+
+def directed_distances(
+    reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float] | np.ndarray, beyond: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distances in mm from each surface voxel of the reference to the prediction's surface, and back.
+
+    A mask's surface is what an erosion by face neighbours takes away; of masks of a single slice it is the contour.
+    Both are empty where one of the masks is, or has no surface.
+
+    Args:
+        reference, prediction: boolean masks on one grid, (i, j, k).
+        spacing: as `score_scan` takes it.
+        beyond: whether what a mask fills up to the volume's border goes on behind it, so that it has no surface there.
+    """
+    # The border of the box is none of the volume, so there is a voxel more around the masks where that matters.
     box, axes = union_box(reference, prediction), voxel_axes(spacing)
-    surfaces = [np.argwhere(_surface(mask[box])) @ axes.T for mask in (reference, prediction)]
+    box = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in box) if beyond else box
+    neighbours = ndimage.generate_binary_structure(3, 1)
+    for axis, length in enumerate(reference.shape):
+        if length == 1:
+            np.moveaxis(neighbours, axis, 0)[[0, 2]] = False
+    surfaces = [
+        np.argwhere(mask[box] & ~ndimage.binary_erosion(mask[box], neighbours, border_value=beyond)) @ axes.T
+        for mask in (reference, prediction)
+    ]
     if not all(len(surface) for surface in surfaces):
-        return np.empty(0)
+        return np.empty(0), np.empty(0)
     # A search among the surface voxels costs far less than two distance maps of the whole head.
     there, back = (KDTree(target).query(source, workers=-1)[0] for source, target in (surfaces, surfaces[::-1]))
-    return np.concatenate([there, back])
-
-
-def _surface(mask: np.ndarray) -> np.ndarray:
-    # Beyond the box, and beyond the scan, is background: a lesion that touches the border has a surface there.
-    return mask & ~ndimage.binary_erosion(mask, border_value=0)
+    return there, back
 
 
 @dataclass(frozen=True)

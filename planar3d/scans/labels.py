@@ -26,7 +26,7 @@ class Targets(Section):
         activation: of the network's output.
         channels: the labels that each channel of the output stands for.
         scored: what is scored, by name, and the labels that it consists of.
-        challenge_rules: whether Dice and distance of what is not there are those of the BraTS challenge.
+        measures: the set by which it is scored, in `MEASURE_SETS`.
         noun: what a connected part of a target is called.
         decision: how a voxel gets its label, in words.
         in_head: whether they lie in a head, so that scans are checked as ones of heads.
@@ -37,9 +37,9 @@ class Targets(Section):
     """
 
     activation: ClassVar[Literal["sigmoid", "softmax"]]
-    challenge_rules: ClassVar[bool] = True
     noun: ClassVar[str] = "component"
     decision: str
+    measures: str
     in_head: bool
     plausible_share: float
 

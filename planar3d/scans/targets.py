@@ -17,6 +17,7 @@ from planar3d.sections import NOT_NEGATIVE, SHARE, Rule
 # Headers hold float32 edges: what is exactly as large as the smallest must not be dropped by their rounding.
 _ROUNDING = 1 - 1e-6
 _TUMOURS = 0.3  # a glioma with its edema may have 300 ml of a brain of 1,300; lesions of MS are far smaller
+Measures = Literal["brats", "chaos", "camus", "lesions"]
 _OF_256 = Rule(lambda v: 0 <= v <= 256, "a threshold from 0 to 256 is needed")
 
 
@@ -31,7 +32,7 @@ class Binary(Targets):
 
     name = "binary"
     activation = "sigmoid"
-    challenge_rules = False
+    measures = "lesions"
     noun = "lesion"
     in_head = True
     plausible_share = 0.05
@@ -84,6 +85,7 @@ class Classes(Targets):
     regions: tuple[str, ...] = ()  # what is scored, e.g. WT=1+2+4; without any the classes
     in_head: bool = True  # else what a scan of a head should be like is not asked of it
     plausible_share: Annotated[float, SHARE] = _TUMOURS  # of the head; results that take up more get a warning
+    measures: Measures = "brats"  # by which results are scored: those of a challenge, or of lesions alone
 
     def check(self) -> None:  # noqa: D102
         labels = list(regions_of("classes", self.classes).values())
@@ -131,6 +133,7 @@ class Regions(Targets):
     smallest_innermost_mm3: Annotated[float, NOT_NEGATIVE] = 0.0  # less gets the label of the region around it
     in_head: bool = True  # else what a scan of a head should be like is not asked of it
     plausible_share: Annotated[float, SHARE] = _TUMOURS  # of the head; results that take up more get a warning
+    measures: Measures = "brats"  # by which results are scored: those of a challenge, or of lesions alone
 
     def check(self) -> None:
         """Try with each label whether its regions are the same after it was encoded and decoded."""

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from planar3d.errors import RunError
-from planar3d.evaluation.regions import score_targets
+from planar3d.evaluation.challenges import score_targets
 from planar3d.files import read_json, remove_temporaries, write_csv, write_json
 from planar3d.inference.predictor import predictor
 from planar3d.inference.prepared_scan import lesion_mask, native_mask, predict_prepared

@@ -4,6 +4,7 @@ import base64
 import math
 import re
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from planar3d.errors import ScanError
 from planar3d.evaluation.charts import box_plots, learning_curves
 from planar3d.evaluation.figures import overlay
 from planar3d.evaluation.published import ALL, TABLE_2
-from planar3d.evaluation.scores import MEASURES
+from planar3d.evaluation.scores import MEASURES, Measure
 from planar3d.files import write_text
 from planar3d.scans.case import Case
 from planar3d.scans.volume import Scan
@@ -63,12 +64,12 @@ def write_report(run: str | Path) -> Path:
         curves=_learning_curves(results, folder / "figures"),
         overlays=overlays,
         scans=[
-            (f"{target}, {label}" if len(results.targets) > 1 else label, _scan_lines(found))
+            (f"{target}, {label}" if len(results.targets) > 1 else label, _scan_lines(found, results.measures))
             for target in results.targets
             for label, found in ((results.grid_label(grid), results.on(grid, target)) for grid in GRIDS)
             if found
         ],
-        scan_header=["scan", "center", "round", *(measure.heading for measure in MEASURES.values())],
+        scan_header=["scan", "center", "round", *(measure.heading for measure in results.measures.values())],
         conditions={
             "Data": as_text({**results.folds["data"], "scans": len(results.folds["scans"])}),
             "Recipe": as_text(results.recipe.leaves()),
@@ -145,14 +146,14 @@ def _read(path: str | Path) -> Scan:
     return Scan(np.asanyarray(image.dataobj), image.header, Path(path))
 
 
-def _scan_lines(scans: list[ScanScores]) -> list[list[str]]:
+def _scan_lines(scans: list[ScanScores], measures: Mapping[str, Measure]) -> list[list[str]]:
     """Return a line of text a scan, by center, then name."""
     return [
         [
             scan.scan,
             scan.center,
             str(scan.round),
-            *(_score(scan.values[name], m.digits) for name, m in MEASURES.items()),
+            *(_score(scan.values[name], m.digits) for name, m in measures.items()),
         ]
         for scan in sorted(scans, key=lambda scan: (scan.center, scan.scan, scan.round))
     ]

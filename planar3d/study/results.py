@@ -1,27 +1,29 @@
 """What a run folder holds: its recipe, folds, environment, and the scores and learning curves of its rounds."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from planar3d.errors import RunError
+from planar3d.evaluation.challenges import MEASURE_SETS, MeasureSet
 from planar3d.evaluation.published import center_of
-from planar3d.evaluation.scores import MEASURES
+from planar3d.evaluation.scores import MEASURES, Measure
 from planar3d.files import read_json, read_rows
 from planar3d.recipes import Recipe
 
 # The cube that the network sees (the paper's 256³), and the grid of the scan's own file.
 GRIDS = ("prepared", "native")
-_COLUMNS = ("scan", "group", "round", "grid", *MEASURES)
+_COLUMNS = ("scan", "group", "round", "grid")
 LESION = "lesion"  # the target of files that name none
 
 
 @dataclass(frozen=True)
 class ScanScores:
-    """The scores of one target in one test scan on one grid; `values` has the keys of `MEASURES`."""
+    """The scores of one target in one test scan on one grid; `values` has a key for each of the run's measures."""
 
     scan: str
     group: str
@@ -45,6 +47,16 @@ class Results:
     folds: dict[str, Any]
     environment: dict[str, Any]
     scans: list[ScanScores]
+
+    @property
+    def measure_set(self) -> MeasureSet:
+        """The measures of the challenge that the run's targets are scored by."""
+        return MEASURE_SETS[self.recipe.targets.measures]
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        """All measures of a scan."""
+        return {**MEASURES, **self.measure_set.measures}
 
     @property
     def size(self) -> int:
@@ -117,12 +129,13 @@ def read_results(run: str | Path) -> Results:
     written, about = run / "recipe.json", run / "environment.json"
     recipe = Recipe.from_json(read_json(written), str(written)) if written.is_file() else Recipe("unnamed")
     environment = read_json(about) if about.is_file() else {}
-    scans = [scan for path in _in_folds(run, "scores.csv").values() for scan in _read_scores(path)]
+    results = Results(run, recipe, folds, environment, [])
+    scans = [scan for path in _in_folds(run, "scores.csv").values() for scan in _read_scores(path, results.measures)]
     if not scans:
         raise RunError(
             f"{run} has no scores yet: fold-*/scores.csv is missing. Train and score at least one round first."
         )
-    return Results(run, recipe, folds, environment, scans)
+    return replace(results, scans=scans)
 
 
 def _in_folds(run: Path, name: str) -> dict[int, Path]:
@@ -131,15 +144,15 @@ def _in_folds(run: Path, name: str) -> dict[int, Path]:
     return dict(sorted((int(number), path) for path, number in numbers.items() if number.isdigit()))
 
 
-def _read_scores(path: Path) -> list[ScanScores]:
+def _read_scores(path: Path, measures: Mapping[str, Measure]) -> list[ScanScores]:
     scans = []
     for line, row in enumerate(read_rows(path), start=2):
-        absent = [name for name in _COLUMNS if row.get(name) is None]
+        absent = [name for name in (*_COLUMNS, *measures) if row.get(name) is None]
         if absent:
             raise RunError(f"{path}, line {line}, lacks {', '.join(absent)}. Delete it to have the round scored again.")
         try:
             # An undefined score is written as nan or as nothing.
-            values = {name: float(row[name] or "nan") for name in MEASURES}
+            values = {name: float(row[name] or "nan") for name in measures}
             if math.isnan(values["lesion_f1"]) and values["reference_lesions"] + values["prediction_lesions"] > 0:
                 values["lesion_f1"] = 0.0  # as of today; earlier versions wrote nan where no lesion was found
             scans.append(

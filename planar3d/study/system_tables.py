@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from planar3d.evaluation.challenges import ALL_MEASURES
 from planar3d.evaluation.published_systems import PublishedTable, published_tables
-from planar3d.evaluation.scores import MEASURES, Summary, summarize
+from planar3d.evaluation.scores import Summary, summarize
 from planar3d.study.results import GRIDS, Results
 from planar3d.study.table_format import Row, Table
 from planar3d.wording import counted
@@ -50,9 +51,9 @@ def _own_cells(published: PublishedTable, results: Results, grid: str, statistic
     cells = {}
     for heading, scored in published.columns.items():
         if scored and scored[0] in results.targets:
-            target, measure = scored
-            values = [scan.values[measure] for scan in results.on(grid, target)]
-            summary = _STATISTICS[statistic](values, MEASURES[measure].digits) if statistic in _STATISTICS else None
+            target, measure, *ends = scored
+            values = [s.values[measure] for s in results.on(grid, target) if s.scan.endswith(tuple(ends) or "")]
+            summary = _STATISTICS[statistic](values, ALL_MEASURES[measure].digits) if statistic in _STATISTICS else None
             if summary is not None and values:
                 cells[heading] = summary
     return cells

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from planar3d.evaluation.challenges import ALL_MEASURES
 from planar3d.evaluation.published import CENTERS
-from planar3d.evaluation.scores import MEASURES, Summary
+from planar3d.evaluation.scores import Summary
 
 MISSING = Summary(math.nan)
 
@@ -83,8 +84,8 @@ class Table:
 
 def heading(column: str) -> str:
     """Return how a column is headed: measures by their label, centers by their code, other groups by their name."""
-    if column in MEASURES:
-        return MEASURES[column].label
+    if column in ALL_MEASURES:
+        return ALL_MEASURES[column].label
     return f"center {column}" if column in CENTERS else column
 
 

@@ -6,15 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planar3d.evaluation import published
+from planar3d.evaluation.challenges import ALL_MEASURES
 from planar3d.evaluation.published import ALL, CENTERS
 from planar3d.evaluation.scores import MEASURES, Summary, summarize
 from planar3d.files import write_text
+from planar3d.study.ejection_table import ejection_table
 from planar3d.study.results import GRIDS, Results, ScanScores, read_results
 from planar3d.study.system_tables import system_tables
 from planar3d.study.table_format import MISSING, Row, Table, heading
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+# Tables of more than one case, by the set of measures.
+_BESIDES: dict[str, Callable[[Results], Table]] = {"camus": ejection_table}
 
 
 def table_2(results: Results) -> Table:
@@ -69,24 +74,20 @@ def table_3(results: Results) -> Table:
 
 def targets_table(results: Results) -> Table:
     """Build a table of the main measures of every target, mean ± standard deviation over scans."""
-    columns = ("dice", "hd95_mm", "sensitivity", "precision")
+    columns = results.measure_set.main
     rows = []
     for target in results.targets:
         for grid in GRIDS:
             cells = {measure: _over_scans(results.on(grid, target), measure) for measure in columns}
             rows.append(Row(f"{target}, {results.grid_label(grid)}", cells, grid=grid, over="scans"))
-    note = (
-        "A target that neither reference nor prediction has counts as Dice 1 and a distance of 0, one that only one of "
-        "them has as Dice 0 and 373.1 mm, as in BraTS 2020."
-    )
-    return Table("targets", "Scores by target", columns, rows, [note])
+    return Table("targets", "Scores by target", columns, rows, [results.measure_set.note])
 
 
 def measures_table(results: Results, grid: str, target: str | None = None) -> Table:
     """Build a table of every measure of a target by center on one grid, mean ± standard deviation over scans."""
     scans = results.on(grid, target)
     columns = tuple(c for c in _columns(results) if c == ALL or any(s.center == c for s in scans))
-    rows = [Row(m.heading, _by_center(scans, key), key, grid, "scans") for key, m in MEASURES.items()]
+    rows = [Row(m.heading, _by_center(scans, key), key, grid, "scans") for key, m in results.measures.items()]
     note = (
         "A score that would be 0/0, or a distance to an empty mask, is undefined and left out of its mean; “(4 of 5)” "
         "says so. A scan whose lesions were all missed thus lowers Dice, sensitivity and lesion F1, not precision and "
@@ -102,7 +103,8 @@ def all_tables(results: Results) -> list[Table]:
     """Build every table of a run: those beside published figures, and all measures on each grid that was scored."""
     if not results.of_lesions:
         measured = [measures_table(results, grid, target) for target in results.targets for grid in GRIDS]
-        return [*system_tables(results), targets_table(results), *measured]
+        besides = [_BESIDES[name](results) for name in _BESIDES.keys() & {results.recipe.targets.measures}]
+        return [*system_tables(results), targets_table(results), *besides, *measured]
     measured = [measures_table(results, grid) for grid in GRIDS if results.on(grid)]
     return [table_2(results), table_3(results), *measured]
 
@@ -215,10 +217,10 @@ def _by_center(scans: Sequence[ScanScores], measure: str) -> dict[str, Summary]:
 
 
 def _over_scans(scans: Sequence[ScanScores], measure: str) -> Summary:
-    return summarize((scan.values[measure] for scan in scans), MEASURES[measure].digits)
+    return summarize((scan.values[measure] for scan in scans), ALL_MEASURES[measure].digits)
 
 
 def _over_rounds(scans: Sequence[ScanScores], measure: str) -> Summary:
     rounds = sorted({scan.round for scan in scans})
     means = [_over_scans([s for s in scans if s.round == number], measure).mean for number in rounds]
-    return summarize(means, MEASURES[measure].digits)
+    return summarize(means, ALL_MEASURES[measure].digits)

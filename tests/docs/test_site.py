@@ -14,8 +14,8 @@ from browsers import chromium
 
 import planar3d
 from planar3d.cli import app
+from planar3d.evaluation.challenges import ALL_MEASURES
 from planar3d.evaluation.quality import _CHECKS
-from planar3d.evaluation.scores import MEASURES
 from planar3d.recipes import RECIPES
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +77,7 @@ def test_every_public_name_is_in_the_reference(site):
 
 @pytest.mark.parametrize(
     ("page", "names"),
-    [("reference/outputs.html", _CHECKS), ("reference/run-folder.html", MEASURES)],
+    [("reference/outputs.html", _CHECKS), ("reference/run-folder.html", ALL_MEASURES)],
     ids=["quality checks", "measures"],
 )
 def test_what_files_hold_is_in_the_reference(site, page, names):

@@ -8,7 +8,7 @@ import pytest
 from challenge_road import recipe_of, segmented
 
 from planar3d.errors import DatasetError, ScanError
-from planar3d.evaluation.regions import score_targets
+from planar3d.evaluation.challenges import score_targets
 from planar3d.scans import phantom
 from planar3d.scans.case import read_images
 from planar3d.scans.datasets import find_cases

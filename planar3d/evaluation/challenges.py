@@ -1,0 +1,142 @@
+"""What each challenge computes of a mask, by name. A new set of measures is a function, and one line in the table."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from planar3d.evaluation.lesions import binary_pair, ratio
+from planar3d.evaluation.regions import score_region
+from planar3d.evaluation.scores import MEASURES, Measure, directed_distances, score_scan
+from planar3d.scans.labels import Targets
+
+Grid = Sequence[float] | np.ndarray
+# What a measure of CHAOS may be at most, and gets no points from there on; of Dice the least that gets any.
+_MOST = {"ravd_percent": 5.0, "assd_mm": 15.0, "mssd_mm": 60.0}
+_LEAST_DICE = 0.8
+
+
+class MeasureSet(NamedTuple):
+    """The measures of a challenge.
+
+    Attributes:
+        measures: those that `score_scan` has not.
+        main: what a short table shows.
+        score: computes them of (reference, prediction, grid); `score_scan` gives way to one of the same name.
+        note: what becomes of masks that are empty, for tables.
+    """
+
+    measures: Mapping[str, Measure]
+    main: tuple[str, ...]
+    score: Callable[[np.ndarray, np.ndarray, Grid], dict[str, float]]
+    note: str
+
+
+def score_targets(
+    targets: Targets, reference: np.ndarray, prediction: np.ndarray, spacing: Grid
+) -> dict[str, dict[str, float]]:
+    """Score everything that targets name: by name what `score_scan` gives, and the set of measures of the targets.
+
+    Args:
+        targets: say what is scored, and by which set.
+        reference: the expert's label map, (i, j, k).
+        prediction: the label map to judge, on the same grid.
+        spacing: the voxel's edges in mm, one per axis, or the grid's affine (4×4 or its 3×3), as a sheared grid needs.
+    """
+    found, score = targets.masks(prediction), MEASURE_SETS[targets.measures].score
+    return {
+        name: score_scan(mask, found[name], spacing) | score(mask, found[name], spacing)
+        for name, mask in targets.masks(reference).items()
+    }
+
+
+def score_organ(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) -> dict[str, float]:
+    """Score an organ as CHAOS does.
+
+    - ravd_percent: 100 · | |reference| − |prediction| | / |reference|;
+    - assd_mm, mssd_mm: mean and greatest of all distances between surfaces, both directions together; where a mask ends
+      with the volume it has no surface;
+    - dice_points, ravd_points, assd_points, mssd_points: from 0 to 100, 0 beyond a limit and for what is undefined;
+      score: their mean.
+
+    Args:
+        reference, prediction, spacing: as `score_scan` takes them.
+
+    Source: the challenge's evaluation (github.com/emrekavur/CHAOS-evaluation); Kavur et al. 2021 for the points.
+    """
+    reference, prediction = binary_pair(reference, prediction)
+    voxels, predicted = int(np.count_nonzero(reference)), int(np.count_nonzero(prediction))
+    dice = ratio(2 * int(np.count_nonzero(reference & prediction)), voxels + predicted)
+    distances = np.concatenate(directed_distances(reference, prediction, spacing, beyond=True))
+    values = {
+        "ravd_percent": 100 * ratio(abs(voxels - predicted), voxels),
+        "assd_mm": float(distances.mean()) if distances.size else math.nan,
+        "mssd_mm": float(distances.max()) if distances.size else math.nan,
+    }
+    points = {"dice_points": 100 * dice if dice >= _LEAST_DICE else 0.0}
+    for name, most in _MOST.items():
+        points[f"{name.split('_')[0]}_points"] = 100 * (1 - values[name] / most) if values[name] < most else 0.0
+    return {**values, **points, "score": sum(points.values()) / len(points)}
+
+
+def score_contour(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) -> dict[str, float]:
+    """Score a region of an echocardiogram as CAMUS does.
+
+    - mad_mm: the mean of both directions' mean distance between contours;
+    - hd_mm: the greatest distance, of either direction (the Hausdorff distance).
+
+    Args:
+        reference, prediction: masks of a single slice, (i, j, 1); of volumes, surfaces are compared.
+        spacing: as `score_scan` takes it.
+
+    Source: Messaoudi 2023, eqs. 2–4; Leclerc et al. 2019.
+    """
+    there, back = directed_distances(*binary_pair(reference, prediction), spacing)
+    if not there.size:
+        return {"mad_mm": math.nan, "hd_mm": math.nan}
+    return {
+        "mad_mm": float((there.mean() + back.mean()) / 2),
+        "hd_mm": float(max(there.max(), back.max())),
+    }
+
+
+_UNDEFINED = "A score that would be 0/0, or a distance to an empty mask, is undefined and left out of its mean."
+_LONG = ("dice", "hd95_mm", "sensitivity", "precision")
+MEASURE_SETS = {
+    "lesions": MeasureSet({}, _LONG, lambda reference, prediction, spacing: {}, _UNDEFINED),
+    "brats": MeasureSet(
+        {},
+        _LONG,
+        score_region,
+        "A target that neither reference nor prediction has counts as Dice 1 and a distance of 0, one that only one of "
+        "them has as Dice 0 and 373.1 mm, as in BraTS 2020.",
+    ),
+    "chaos": MeasureSet(
+        {
+            "ravd_percent": Measure("Relative volume difference", "%", 2),
+            "mssd_mm": Measure("Greatest surface distance", "mm", 2),
+            "dice_points": Measure("Points for Dice", "", 1),
+            "ravd_points": Measure("Points for volume", "", 1),
+            "assd_points": Measure("Points for the average distance", "", 1),
+            "mssd_points": Measure("Points for the greatest distance", "", 1),
+            "score": Measure("Score", "", 1),
+        },
+        ("score", "dice", "ravd_percent", "assd_mm", "mssd_mm"),
+        score_organ,
+        f"{_UNDEFINED} It gets no points.",
+    ),
+    "camus": MeasureSet(
+        {
+            "mad_mm": Measure("Mean absolute distance", "mm", 2),
+            "hd_mm": Measure("Hausdorff distance", "mm", 2),
+        },
+        ("dice", "mad_mm", "hd_mm"),
+        score_contour,
+        _UNDEFINED,
+    ),
+}
+# Of all sets, and of every scan.
+ALL_MEASURES: dict[str, Measure] = dict(MEASURES)
+for _set in MEASURE_SETS.values():
+    ALL_MEASURES |= _set.measures

@@ -1,0 +1,85 @@
+"""Runs on phantoms of CHAOS and CAMUS are trained, predicted and scored by the measures of their challenge."""
+
+import csv
+
+import nibabel as nib
+import pytest
+from challenge_road import recipe_of, with_tiny
+
+from planar3d.scans.datasets import find_cases
+from planar3d.scans.folds import Fold
+from planar3d.scans.phantom import write_phantom
+from planar3d.scans.volume import read_labels, read_scan
+from planar3d.study.cross_validation import run_rounds
+from planar3d.study.ejection_table import ejection_table
+from planar3d.study.reproduce import folds_for
+from planar3d.study.results import read_results
+from planar3d.study.run_folder import start_run
+from planar3d.study.tables import all_tables
+
+ORGANS = ("liver=63", "right-kidney=126", "left-kidney=189", "spleen=252")
+
+
+def _rows(path):
+    with path.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_chaos_is_scored_organ_by_organ_with_points(tmp_path, monkeypatch):
+    pytest.importorskip("pydicom")
+    pytest.importorskip("PIL")
+    write_phantom(tmp_path, scans_per_center=2, reduction=10, layout="chaos")
+    names = [(f"MR_{n}_T2SPIR",) for n in ("071", "081", "082")]
+    recipe = with_tiny(monkeypatch, recipe_of(("image",), ORGANS, measures="chaos"))
+    out, tables = _scored(tmp_path / "run", find_cases(tmp_path / "Train_Sets"), recipe, Fold(*names))
+    rows = _rows(out / "fold-1/scores.csv")
+    assert [row["target"] for row in rows] == 2 * ["liver", "right-kidney", "left-kidney", "spleen"]
+    points = ("dice_points", "ravd_points", "assd_points", "mssd_points")
+    for row in rows:
+        assert float(row["score"]) == pytest.approx(sum(float(row[name]) for name in points) / 4)
+    table = tables["targets"].to_markdown()
+    assert "| Score | Dice | Relative volume difference |" in table and "It gets no points" in table
+    mask = nib.load(out / f"fold-1/predictions/{names[2][0]}_mask.nii.gz")
+    assert mask.shape == (32, 32, 11)
+
+
+def test_camus_is_scored_by_contours_and_ejection_fractions(tmp_path, monkeypatch):
+    pytest.importorskip("SimpleITK")
+    write_phantom(tmp_path / "data", scans_per_center=1, reduction=16, layout="camus")
+    regions = ("endocardium=1", "epicardium=1+2", "atrium=3")
+    classes = ("cavity=1", "myocardium=2", "atrium=3")
+    recipe = recipe_of(("image",), classes, shape=(1, 16, 16), regions=regions, measures="camus")
+    recipe = with_tiny(monkeypatch, recipe.changed(name="messaoudi2023-omnia-camus"))
+    dataset = find_cases(tmp_path / "data")
+    out, tables = _scored(tmp_path / "run", dataset, recipe, folds_for(dataset, None)[0])
+    rows = _rows(out / "fold-1/scores.csv")
+    assert len(rows) == 4 * 3 * 2 and {row["scan"] for row in rows} == {
+        f"patient0801_{view}_{instant}" for view in ("2CH", "4CH") for instant in ("ED", "ES")
+    }
+    assert all({"mad_mm", "hd_mm"} <= row.keys() for row in rows)
+    # Beside the published figures: of end diastole alone, the mean of both views.
+    own = [float(r["dice"]) for r in rows if "_ED" in r["scan"] and r["target"] + r["grid"] == "epicardiumnative"]
+    (cell,) = (
+        row.cells["ED LV epi Dice"]
+        for row in tables["published_camus"].rows
+        if (row.kind, row.grid) == ("this run", "native")
+    )
+    assert cell.mean == pytest.approx(sum(own) / 2) and cell.count == 2
+    assert tables["ejection"].notes[0].startswith("Of 1 patient with both views")
+    # Where the label maps are the reference itself, so are the volumes.
+    for case in dataset.cases[8:]:
+        image = nib.load(out / f"fold-1/predictions/{case.id}_mask.nii.gz")
+        scan = nib.Nifti1Image(_reference(case), image.affine, image.header)
+        nib.save(scan, out / f"fold-1/predictions/{case.id}_mask.nii.gz")
+    ef, *_ = ejection_table(read_results(out)).rows
+    assert ef.cells["bias"].mean == 0 and ef.cells["mean absolute difference"].mean == 0
+
+
+def _scored(out, dataset, recipe, fold):
+    """A run of one round, and its tables by name."""
+    run_rounds(start_run(out, dataset, recipe, [fold]), [1], print)
+    return out, {table.name: table for table in all_tables(read_results(out))}
+
+
+def _reference(case):
+    return read_labels(case.labels, read_scan(case.images["image"], flat=True)).voxels
