@@ -8,16 +8,10 @@ import numpy as np
 from keras import layers, ops
 
 VARIANTS = ("acs", "acs_mean", "acs_soft")
-_PARTS = {
-    "initializer": keras.initializers,
-    "regularizer": keras.regularizers,
-    "constraint": keras.constraints,
-}
-_DEFAULTS = {"kernel_initializer": "glorot_uniform", "bias_initializer": "zeros"}
 
 
 @keras.saving.register_keras_serializable(package="planar3d")
-class ACSConv3D(layers.Layer):
+class ACSConv3D(layers.Conv2D):
     """A 2D convolution kernel applied in three planes of a volume.
 
     In the variant `"acs"` the output channels are split in three groups of (nearly) equal size, and the kernel of each
@@ -29,14 +23,14 @@ class ACSConv3D(layers.Layer):
     the plane; along depth ends are padded so that no slice is lost.
 
     Args:
-        filters, kernel_size, padding, activation, use_bias, groups: as in the 2D layer; square kernels where the
-            padding is `"valid"` or strides are more than 1.
+        filters, kernel_size: as in the 2D layer; square kernels where the padding is `"valid"`, strides are more than
+            1, or there are groups.
         strides: (depth, rows, cols).
+        padding: as in the 2D layer.
         dilation_rate: in every direction.
         axis: of depth among the three axes.
         variant: one of `VARIANTS`.
-        kwargs: initializers, regularizers and constraints of `kernel_` and `bias_`, as the 2D layer has them; and what
-            any layer takes.
+        kwargs: what the 2D layer takes besides.
 
     Source: Yang et al. 2021, "Reinventing 2D convolutions for 3D images", section III.
     """
@@ -47,45 +41,25 @@ class ACSConv3D(layers.Layer):
         kernel_size: tuple[int, int],
         strides: tuple[int, int, int] = (1, 1, 1),
         padding: str = "same",
-        dilation_rate: int = 1,
-        groups: int = 1,
-        activation: Any = None,
-        use_bias: bool = True,
+        dilation_rate: int | tuple[int, int] = 1,
         axis: int = 0,
         variant: str = "acs",
         **kwargs: Any,
     ) -> None:
-        objects = {
-            f"{weight}_{part}": module.get(kwargs.pop(f"{weight}_{part}", _DEFAULTS.get(f"{weight}_{part}")))
-            for weight in ("kernel", "bias")
-            for part, module in _PARTS.items()
-        }
-        super().__init__(**kwargs)
-        for name, held in objects.items():
-            setattr(self, name, held)
+        super().__init__(filters, kernel_size, padding=padding, dilation_rate=dilation_rate, **kwargs)
         if variant not in VARIANTS:
             raise ValueError(f"variant={variant!r} is unknown; choose one of: {', '.join(map(repr, VARIANTS))}.")
-        self.filters = filters
-        self.kernel_size = tuple(kernel_size)
         self.strides = tuple(strides)
-        self.padding = padding
-        self.dilation_rate = dilation_rate
-        self.groups = groups
-        self.activation = keras.activations.get(activation)
-        self.use_bias = use_bias
         self.axis = axis
         self.variant = variant
         # One convolution with the planes laid into a cube serves where planes by themselves would sample other places.
-        self._cube = groups > 1 or padding == "valid" or max(self.strides) > 1
+        self._cube = self.groups > 1 or padding == "valid" or max(self.strides) > 1
         if self._cube and len(set(self.kernel_size)) > 1:
             raise ValueError(f"the kernel {self.kernel_size} must be square to lie in three planes here.")
 
     def build(self, input_shape: Any) -> None:
-        """Make the kernel of the 2D layer's shape, and the planes' weights where they are soft."""
-        shape = (*self.kernel_size, input_shape[-1] // self.groups, self.filters)
-        self.kernel = self.add_weight(shape=shape, name="kernel", **self._parts("kernel"))
-        if self.use_bias:
-            self.bias = self.add_weight(shape=(self.filters,), name="bias", **self._parts("bias"))
+        """Make the 2D layer's weights, and the planes' where they are soft."""
+        super().build(input_shape)
         if self.variant == "acs_soft":
             self.planes = self.add_weight(shape=(3,), initializer="zeros", name="planes")
 
@@ -101,7 +75,7 @@ class ACSConv3D(layers.Layer):
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         """(batch, depth, rows, cols, filters)."""
-        extents = [self.dilation_rate * (size - 1) for size in self._cube_size()]
+        extents = [self.dilation_rate[0] * (size - 1) for size in self._cube_size()]
         sizes = []
         for number, (length, extent, stride) in enumerate(zip(input_shape[1:4], extents, self.strides, strict=True)):
             lost = extent if self.padding == "valid" and number != self.axis else 0
@@ -110,21 +84,7 @@ class ACSConv3D(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """What the layer is made by."""
-        names = ("filters", "kernel_size", "strides", "padding", "dilation_rate", "groups", "use_bias", "axis")
-        return {
-            **super().get_config(),
-            **{name: getattr(self, name) for name in names},
-            "variant": self.variant,
-            "activation": keras.activations.serialize(self.activation),
-            **{
-                f"{weight}_{part}": module.serialize(getattr(self, f"{weight}_{part}"))
-                for weight in ("kernel", "bias")
-                for part, module in _PARTS.items()
-            },
-        }
-
-    def _parts(self, weight: str) -> dict[str, Any]:
-        return {part: getattr(self, f"{weight}_{part}") for part in _PARTS}
+        return {**super().get_config(), "axis": self.axis, "variant": self.variant}
 
     def _planar_kernels(self, kernel: Any) -> list[tuple[int, Any]]:
         """The kernel of each plane, with the axis that it is one slice thick in."""
@@ -157,13 +117,13 @@ class ACSConv3D(layers.Layer):
     def _padded(self, inputs: Any) -> Any:
         if self.padding != "valid":
             return inputs
-        extent = self.dilation_rate * (self.kernel_size[0] - 1)
+        extent = self.dilation_rate[0] * (self.kernel_size[0] - 1)
         widths = [(0, 0)] * 5
         widths[1 + self.axis] = (extent // 2, extent - extent // 2)
         return ops.pad(inputs, widths)
 
     def _convolved(self, inputs: Any, kernel: Any) -> Any:
-        return ops.conv(inputs, kernel, self.strides, self.padding, None, self.dilation_rate)
+        return ops.conv(inputs, kernel, self.strides, self.padding, None, self.dilation_rate[0])
 
 
 def _group_ends(filters: int) -> list[tuple[int, int]]:
