@@ -31,7 +31,7 @@ def segmented(case, recipe):
     outputs = keras.layers.Conv3D(recipe.targets.outputs, 3, padding="same", activation="softmax")(inputs)
     images = {name: case.images[name] for name in recipe.preparation.images}
     labels = segment(images, (keras.Model(inputs, outputs), recipe))
-    scans = read_images(images)
+    scans = read_images(images, flat=True)
     first = next(iter(scans.values()))
     assert labels.voxels.shape == first.voxels.shape and np.allclose(labels.affine, first.affine)
     assert set(np.unique(labels.voxels)) <= {0}.union(*recipe.targets.channels)

@@ -23,7 +23,10 @@ Seed = Annotated[int | None, typer.Option("--seed", help="Seed of initialization
 Precision = Annotated[str | None, typer.Option("--precision", help="float32, bf16 or float16.")]
 Folds = Annotated[
     str | None,
-    typer.Option("--folds", help="Number of rounds, a folds.json of your own, or none: train on every scan."),
+    typer.Option(
+        "--folds",
+        help="Number of rounds, a folds.json of your own, official (the data's split), or none: train on every scan.",
+    ),
 ]
 Only = Annotated[str | None, typer.Option("--only", help="Rounds to run, e.g. 2,4; all if left out.")]
 AssumeAffine = Annotated[

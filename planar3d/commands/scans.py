@@ -16,12 +16,13 @@ def phantom(
     layout: Annotated[
         str,
         typer.Option(
-            "--layout", help="msseg: heads with lesions; brats, decathlon: brains with tumours; chaos: abdomens."
+            "--layout",
+            help="msseg: heads with lesions; brats, decathlon: brains with tumours; chaos: abdomens; camus: hearts.",
         ),
     ] = "msseg",
     scans_per_center: Annotated[int, typer.Option("--scans-per-center", help="Of each of three centers.")] = 5,
 ) -> None:
-    """Write the embedded phantom: heads, brains or abdomens of three centers, in a challenge's layout."""
+    """Write the embedded phantom: heads, brains, abdomens or hearts of three centers, in a challenge's layout."""
     from planar3d.scans.phantom import write_phantom
 
     ids = write_phantom(

@@ -48,6 +48,6 @@ def segment(
     network, recipe = model if isinstance(model, tuple) else load_network(model, recipe)
     images = recipe.preparation.images
     given = {name: scan[name] for name in images if name in scan} if isinstance(scan, Mapping) else {images[0]: scan}
-    prepared = prepare(read_images(given, assume_affine), recipe)
+    prepared = prepare(read_images(given, assume_affine, recipe.preparation.flat), recipe)
     predict = predictor(network, recipe, method, engine, precision, batch_size)
     return native_mask(predict_prepared(predict, prepared, recipe, progress), prepared, recipe)

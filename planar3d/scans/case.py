@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from planar3d.errors import DatasetError
+from planar3d.scans.folds import Fold
 from planar3d.scans.image_files import is_there, require_usable, why_unusable
 from planar3d.scans.labels import Labels
 from planar3d.scans.volume import Scan, on_grid_of, read_scan
@@ -86,12 +87,13 @@ class LabelSet:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Cases in alphabetical order, the layout they were found in, and what their labels mean where that is known."""
+    """Cases in alphabetical order, the layout they were found in; what their labels mean and its own split, if told."""
 
     cases: tuple[Case, ...]
     layout: str
     folder: Path
     labels: LabelSet | None = None
+    split: Fold | None = None
 
     def by_id(self) -> dict[str, Case]:
         """The cases by their ids."""
@@ -141,12 +143,15 @@ def patient_of(case_id: str) -> str:
     return case_id[: named.end()] if named else case_id
 
 
-def read_images(images: Mapping[str, str | Path | Scan], assume_affine: bool = False) -> dict[str, Scan]:
+def read_images(
+    images: Mapping[str, str | Path | Scan], assume_affine: bool = False, flat: bool = False
+) -> dict[str, Scan]:
     """Read images of one case by their names, all on the grid of the first: axes are swapped, nothing is resampled.
 
     Args:
         images: files, or scans already read, by name.
         assume_affine: see `read_scan`.
+        flat: see `read_scan`.
 
     Raises:
         ScanError: as `read_scan`; or an image does not lie on the grid of the first, see `on_grid_of`.
@@ -154,7 +159,7 @@ def read_images(images: Mapping[str, str | Path | Scan], assume_affine: bool = F
     scans: dict[str, Scan] = {}
     for name, given in images.items():
         first = next(iter(scans.values()), None)
-        scan = given if isinstance(given, Scan) else read_scan(given, assume_affine, name, first)
+        scan = given if isinstance(given, Scan) else read_scan(given, assume_affine, name, first, flat)
         scans[name] = scan if first is None else on_grid_of(first, scan, "image")
     return scans
 

@@ -48,13 +48,19 @@ def _shape_sentence(scan: "Scan") -> str:
     return f"is {len(shape)}-D {shape}; {{needed}} is needed. {advice}"
 
 
-# Their order matters: later ones rely on what earlier ones have seen.
-GEOMETRY: tuple[Check, ...] = (
-    Check(lambda s: s.voxels.ndim != 3, _shape_sentence),
-    Check(
+# Their order matters: later ones rely on what earlier ones have seen. The second depends on whether a slice will do.
+SHAPE = Check(lambda s: s.voxels.ndim != 3, _shape_sentence)
+AXES = {
+    False: Check(
         lambda s: min(s.voxels.shape) < 2,
         lambda s: f"is 2-D {s.voxels.shape}: an axis has a single slice; {{needed}} of several slices is needed.",
     ),
+    True: Check(
+        lambda s: min(s.voxels.shape[:2]) < 2,
+        lambda s: f"has the shape {s.voxels.shape}: a line of voxels; {{needed}} is needed.",
+    ),
+}
+GEOMETRY: tuple[Check, ...] = (
     Check(
         lambda s: s.header["sform_code"] == 0 and s.header["qform_code"] == 0,
         lambda _: (

@@ -21,8 +21,8 @@ def find_cases(folder: str | Path) -> Dataset:
     Layouts: MSSEG 2016 as first distributed (`TrainingDataset_MSSEG/<ID>/3DFLAIR.nii.gz`, `Consensus.nii.gz`), MSSEG
     2016 of the Shanoir portal (`Training/Center_xx/Patient_yy/Raw_Data/FLAIR.nii.gz`, `Masks/Consensus.nii.gz`), BIDS
     (raw, and lesion masks in a derivatives folder; groups from the site in `participants.tsv`), raw folders of nnU-Net
-    (`dataset.json`), tasks of the Medical Segmentation Decathlon (`dataset.json` too), BraTS 2017 to 2024, CHAOS, and a
-    CSV table with the columns scan, mask and group, or `image:<name>` for each image and labels. NIfTI files also
+    (`dataset.json`), tasks of the Medical Segmentation Decathlon (the same), BraTS 2017 to 2024, CHAOS, CAMUS,
+    and a CSV table with the columns scan, mask and group, or `image:<name>` for each image and labels. NIfTI files also
     un-gzipped, and in capitals or small letters.
 
     Args:
@@ -52,7 +52,7 @@ def find_cases(folder: str | Path) -> Dataset:
         twice = sorted(value for value, count in Counter(values).items() if count > 1)
         if twice:
             raise DatasetError(f"{folder} holds the {name} {twice[0]} more than once; every scan needs one of its own.")
-    return replace(dataset, labels=layout.label_set(folder, cases))
+    return replace(dataset, labels=layout.label_set(folder, cases), split=layout.split(folder, cases))
 
 
 def find_layout(folder: Path, labelled: bool) -> tuple[Layout, list[Case]] | None:

@@ -13,18 +13,10 @@ from planar3d.scans.case import Case, read_images
 from planar3d.scans.datasets import find_layout
 from planar3d.scans.dicom import DicomSeries, choose_flair, find_dicom_series, is_dicom
 from planar3d.scans.dicom_conversion import read_dicom_series
-from planar3d.scans.image_files import (
-    files_of,
-    files_within,
-    is_flair,
-    is_nifti,
-    stem,
-    suffix,
-    why_unusable,
-    without_copies,
-)
+from planar3d.scans.image_files import files_within, is_flair, is_nifti, stem, suffix, why_unusable, without_copies
 from planar3d.scans.outputs import Outputs, plain_names
 from planar3d.scans.participants import EVERYONE
+from planar3d.scans.stored import reader_of
 from planar3d.scans.tables import check_name, path_in_table, read_table
 from planar3d.scans.volume import Scan, read_scan
 from planar3d.wording import counted
@@ -62,7 +54,7 @@ class ScanInput:
     def files(self) -> tuple[Path, ...]:
         """All files of the scan, or of the case."""
         if self.images:
-            return tuple(dict.fromkeys(file for path in self.images.values() for file in files_of(path)))
+            return tuple(dict.fromkeys(file for path in self.images.values() for file in reader_of(path).files(path)))
         return (self.path,) if self.series is None else tuple(image.path for image in self.series.images)
 
 
@@ -113,12 +105,12 @@ def read_input(item: ScanInput, assume_affine: bool = False) -> Scan:
     return next(iter(read_input_images(item, assume_affine).values()))
 
 
-def read_input_images(item: ScanInput, assume_affine: bool = False) -> dict[str, Scan]:
+def read_input_images(item: ScanInput, assume_affine: bool = False, flat: bool = False) -> dict[str, Scan]:
     """Read the images of a scan or case by their names. Raises what `read_input` and `read_images` raise."""
     if item.problem:
         raise ScanError(item.problem)
     if item.images:
-        return read_images(item.images, assume_affine)
+        return read_images(item.images, assume_affine, flat)
     scan = read_scan(item.path, assume_affine) if item.series is None else read_dicom_series(item.series)
     return {"flair": scan}
 

@@ -10,7 +10,15 @@ from scipy import ndimage
 from planar3d.errors import DatasetError
 from planar3d.scans.phantom_abdomen import make_abdomen_case
 from planar3d.scans.phantom_head import BRAIN_ORIGIN, TISSUES, build_head
-from planar3d.scans.phantom_layouts import PhantomLayout, describe_decathlon, save_as, save_chaos, save_decathlon
+from planar3d.scans.phantom_heart import make_heart_case
+from planar3d.scans.phantom_layouts import (
+    PhantomLayout,
+    describe_decathlon,
+    save_as,
+    save_camus,
+    save_chaos,
+    save_decathlon,
+)
 from planar3d.scans.phantom_lesions import FAR, grow_lesions
 from planar3d.scans.phantom_scanner import CENTERS, PhantomCenter, header_of, scanned
 from planar3d.scans.phantom_subject import Subject, draw_subject
@@ -36,18 +44,20 @@ def write_phantom(
     The brain is that of ICBM152, deformed anew for each scan. Heads of the layout `msseg` have a skull, face and neck
     of simple shapes, and lesions until they make up the published share of the voxels. Brains of the layout `brats`
     have no skull, and a tumour of three nested parts; `decathlon` has the same as the Medical Segmentation Decathlon
-    does; `chaos` has abdomens of simple shapes, of CT and MR. A scan depends on its name, `seed` and `reduction` only.
+    does. Of simple shapes are the abdomens of `chaos`, by CT and MR, and the hearts of `camus`, in ultrasound. A scan
+    depends on its name, `seed` and `reduction` only.
 
     Args:
         folder: gets `Unprocessed training dataset/TrainingDataset_MSSEG/<ID>/`, in it `3DFLAIR.nii.gz` (int16) and
             `Consensus.nii.gz` (uint8, {0, 1}); or `BraTS_<ID>/`, in it `BraTS_<ID>_flair.nii.gz`, `_t1`, `_t1ce`, `_t2`
             (int16) and `_seg` (uint8, {0, 1, 2, 4}); or `dataset.json`, `imagesTr/BRATS_<ID>.nii.gz` (int16, a series
             of four) and `labelsTr/BRATS_<ID>.nii.gz` (uint8, 0 to 3). All are stored left, posterior, superior. Or
-            `Train_Sets/CT/<ID>/` and `Train_Sets/MR/<ID>/` with DICOM and PNG files.
+            `Train_Sets/CT/<ID>/` and `Train_Sets/MR/<ID>/` with DICOM and PNG files; or
+            `training/patient<ID>/` with mhd and raw files.
         seed: the same seed gives the same voxels.
         scans_per_center: for each of the three centers; beyond five the lesion loads repeat.
         reduction: divides the grid and multiplies the voxel size along each axis, 1 to 16.
-        layout: msseg, brats, decathlon or chaos.
+        layout: msseg, brats, decathlon, chaos or camus.
         progress: is told of each scan written.
 
     Returns:
@@ -55,7 +65,7 @@ def write_phantom(
 
     Raises:
         DatasetError: `reduction` is out of range, or there is no such layout.
-        Planar3DError: nilearn, which brings the brain, is not installed; or pydicom or Pillow for `chaos`.
+        Planar3DError: nilearn, which brings the brain, is not installed; or pydicom, Pillow or SimpleITK.
     """
     least, most = _REDUCTIONS
     if not least <= reduction <= most:
@@ -136,6 +146,7 @@ _LAYOUTS = {
     "brats": PhantomLayout(
         "BraTS_{center}PHANTOM{number}", "tumour", make_tumour_case, save_as("{name}/{name}_{kind}.nii.gz")
     ),
+    "camus": PhantomLayout("patient{center}0{number}", "heart", make_heart_case, save_camus),
     "chaos": PhantomLayout("{center}{number}", "organs", make_abdomen_case, save_chaos),
     "decathlon": PhantomLayout(
         "BRATS_{center}{number}", "tumour", make_tumour_case, save_decathlon, describe_decathlon

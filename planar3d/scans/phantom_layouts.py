@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 
 from planar3d.extras import challenges_extra
-from planar3d.files import write_json, written_beside
+from planar3d.files import write_json, write_text, written_beside
 from planar3d.scans.phantom_scanner import PhantomCenter
 from planar3d.scans.volume import Scan
 
@@ -130,3 +130,20 @@ def _write_dicom(path: Path, pixels: np.ndarray, affine: np.ndarray, k: int, mod
     image.RescaleSlope, image.RescaleIntercept = 1, offset
     image.PixelData = stored.tobytes()
     image.save_as(path, enforce_file_format=True)
+
+
+def save_camus(folder: Path, name: str, scans: Mapping[str, Scan]) -> None:
+    """Write images and label maps as mhd with raw, and what is known of the patient, as the first release has it."""
+    with challenges_extra():
+        import SimpleITK
+    inside = folder / "training" / name
+    inside.mkdir(parents=True, exist_ok=True)
+    for kind, scan in scans.items():
+        image = SimpleITK.GetImageFromArray(np.ascontiguousarray(scan.voxels.T))
+        image.SetSpacing(scan.spacing)
+        SimpleITK.WriteImage(image, str(inside / f"{name}_{kind}.mhd"))
+    diastole, systole = (float(scans[f"4CH_{instant}_gt"].header["descrip"].item()) for instant in ("ED", "ES"))
+    for view in ("2CH", "4CH"):
+        about = {"ED": 1, "ES": 12, "NbFrame": 20, "Sex": "F", "Age": 60, "ImageQuality": "Good"}
+        about |= {"LVedv": diastole, "LVesv": systole, "LVef": round(100 * (1 - systole / diastole), 1)}
+        write_text(inside / f"Info_{view}.cfg", "".join(f"{key}: {value}\n" for key, value in about.items()))

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 
 from planar3d.scans import slice_folders
+from planar3d.scans.metaimage import is_metaimage, metaimage_files, read_metaimage
 from planar3d.scans.nifti import read_nifti, volume_of
 
 
@@ -23,6 +24,7 @@ _NIFTI = Reader(lambda path: True, read_nifti, lambda path: [volume_of(path)[0]]
 _READERS = (
     Reader(slice_folders.holds_series, slice_folders.read_series, slice_folders.slices),
     Reader(slice_folders.holds_masks, slice_folders.read_masks, slice_folders.slices),
+    Reader(is_metaimage, read_metaimage, metaimage_files),
     _NIFTI,  # what nobody else takes
 )
 

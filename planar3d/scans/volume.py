@@ -12,7 +12,7 @@ from nibabel import orientations
 
 from planar3d.errors import ScanError
 from planar3d.files import written_beside
-from planar3d.scans.checks import CONTRAST, GEOMETRY, check
+from planar3d.scans.checks import AXES, CONTRAST, GEOMETRY, SHAPE, check
 from planar3d.scans.grid import corner_shift, voxel_mm3
 from planar3d.scans.stored import reader_of
 
@@ -85,7 +85,13 @@ class Scan:
         return path
 
 
-def read_scan(path: str | Path, assume_affine: bool = False, contrast: str = "FLAIR", like: Scan | None = None) -> Scan:
+def read_scan(
+    path: str | Path,
+    assume_affine: bool = False,
+    contrast: str = "FLAIR",
+    like: Scan | None = None,
+    flat: bool = False,
+) -> Scan:
     """Read a NIfTI scan to its last byte and check everything that can be wrong with it.
 
     Args:
@@ -94,6 +100,7 @@ def read_scan(path: str | Path, assume_affine: bool = False, contrast: str = "FL
             superior (nibabel's convention) with the voxel sizes of the header; or as that of `like`.
         contrast: what is expected, for the sentence about a file that is no such scan.
         like: another image of the case.
+        flat: accept an image of two dimensions, as a volume of a single slice.
 
     Returns:
         A scan with float32 voxels (i, j, k), intensities after the header's scaling. Trailing axes of length 1 are
@@ -102,7 +109,7 @@ def read_scan(path: str | Path, assume_affine: bool = False, contrast: str = "FL
     Raises:
         ScanError: the file is missing, damaged, no single volume, without geometry, or holds no usable intensities.
     """
-    scan = _read(Path(path), like, assume_affine, f"a single grey-scale {contrast} volume")
+    scan = _read(Path(path), like, assume_affine, f"a single grey-scale {contrast} volume", flat)
     check(scan, CONTRAST)
     return scan
 
@@ -180,7 +187,8 @@ def on_grid_of(scan: Scan, mask: Scan, kind: Literal["mask", "image"] = "mask") 
 
 
 def _read_on(scan: Scan | None, path: Path, assume_affine: bool, needed: str) -> Scan:
-    found = _read(path, scan, assume_affine, needed)
+    flat = scan is not None and scan.voxels.shape[2] == 1
+    found = _read(path, scan, assume_affine, needed, flat)
     return found if scan is None else on_grid_of(scan, found)
 
 
@@ -189,17 +197,21 @@ def _are_whole(values: np.ndarray, rounded: np.ndarray, highest: int) -> bool:
     return bool(np.abs(values - rounded).max() <= MASK_TOLERANCE and rounded.min() >= 0 and rounded.max() <= highest)
 
 
-def _read(path: Path, like: Scan | None, assume_affine: bool, needed: str) -> Scan:
+def _read(path: Path, like: Scan | None, assume_affine: bool, needed: str, flat: bool) -> Scan:
     """Read voxels as float32 and check all but their contrast; without geometry they are stored as `like` is."""
     header, voxels = reader_of(path).read(path, needed)
     while voxels.ndim > 3 and voxels.shape[-1] == 1:
         voxels = voxels[..., 0]
         header.set_data_shape(voxels.shape)
+    if flat and voxels.ndim == 2:
+        voxels = voxels[..., None]
+        header.set_data_shape(voxels.shape)
+        header["pixdim"][3] = header["pixdim"][3] or 1
     if header["sform_code"] == 0 and header["qform_code"] == 0 and assume_affine:
         header.set_sform(header.get_base_affine() if like is None else like.affine, code=1)
     scan = Scan(voxels, header, path)
     stored = "its storage runs left, anterior, superior" if like is None else "it is stored voxel by voxel as its scan"
-    check(scan, GEOMETRY, needed=needed, stored=stored)
+    check(scan, (SHAPE, AXES[flat], *GEOMETRY), needed=needed, stored=stored)
     return scan
 
 

@@ -164,7 +164,7 @@ class _Task:
 
     def _prepare(self, item: ScanInput) -> _Result:
         began = time.monotonic()
-        scans = read_input_images(item, self.asked.assume_affine)
+        scans = read_input_images(item, self.asked.assume_affine, self.recipe.preparation.flat)
         prepared = prepare(scans, self.recipe)
         return _Result(scans[self.recipe.preparation.images[0]], prepared, time.monotonic() - began)
 

@@ -65,7 +65,9 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False) -> None
             if done.is_file():
                 continue
             preparation, targets = run.recipe.preparation, run.recipe.targets
-            scans = read_images({name: case.images[name] for name in preparation.images}, assume_affine)
+            scans = read_images(
+                {name: case.images[name] for name in preparation.images}, assume_affine, preparation.flat
+            )
             labels = targets.read(case.label_map, scans[preparation.images[0]], assume_affine)
             prepared = preparation.prepare(scans)
             save_prepared(folder, prepared, prepared.align(labels))

@@ -32,16 +32,20 @@ def folds_for(dataset: Dataset, folds: str | None) -> list[Fold]:
     """The folds of a data set: a number of rounds, a user's folds.json, or None for the rule of `group_folds`.
 
     `"none"` is one round that tests nothing, for a network that is trained on every scan; the last patient's validate
-    where the recipe has scans validate.
+    where the recipe has scans validate. `"official"` is the data set's own split.
     """
     groups = {case.id: case.group for case in dataset.cases}
     patients = {case.id: case.patient for case in dataset.cases}
     if folds == "none":
         return [everything(patients)]
+    if folds == "official":
+        if dataset.split is None:
+            raise FoldsError(f"--folds official: {dataset.folder} has no split of its own; give a number of rounds.")
+        return [dataset.split]
     if folds is None or folds.isdigit():
         return group_folds(groups, int(folds) if folds else None, patients)
     if not Path(folds).is_file():
-        raise FoldsError(f"--folds {folds} is neither a number of rounds, nor 'none', nor a file.")
+        raise FoldsError(f"--folds {folds} is neither a number of rounds, nor 'none', nor 'official', nor a file.")
     return read_folds(folds, groups)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from planar3d.scans.case import Case, LabelSet
+from planar3d.scans.folds import Fold
 
 
 class Layout(ABC):
@@ -37,5 +38,13 @@ class Layout(ABC):
 
         Raises:
             DatasetError: it says so in a way that cannot be understood.
+        """
+        return None
+
+    def split(self, folder: Path, cases: Sequence[Case]) -> Fold | None:
+        """What trains, validates and tests in the data set's own split, if it has one.
+
+        Raises:
+            DatasetError: its lists cannot be read.
         """
         return None

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import numpy as np
 
@@ -35,6 +36,7 @@ class Preparation(Section):
         channels: of the network's input.
         same_slices: whether every scan has as many slices.
         air: what an empty voxel of a prepared scan holds.
+        flat: whether images of a single slice will do.
     """
 
     images: tuple[str, ...]
@@ -42,6 +44,7 @@ class Preparation(Section):
     channels: int
     same_slices: bool
     air: float
+    flat: ClassVar[bool] = False
 
     @abstractmethod
     def prepare(self, scans: Mapping[str, Scan]) -> Prepared:

@@ -27,6 +27,7 @@ class Standardized(Preparation):
 
     view = "SPL"
     air = 0.0
+    flat = True
 
     images: tuple[str, ...] = ("flair", "t1ce", "t2")  # of a case, one a channel, in this order
     within: Literal["brain", "image"] = "brain"  # voxels that are not zero in some image, or in the image itself

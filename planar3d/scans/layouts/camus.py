@@ -1,0 +1,79 @@
+"""CAMUS: echocardiograms of two views at two instants, in either release."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from planar3d.errors import DatasetError
+from planar3d.scans.case import Case, LabelSet
+from planar3d.scans.folds import Fold
+from planar3d.scans.image_files import by_stem, is_there, stem, suffix
+from planar3d.scans.layouts.interface import Layout
+from planar3d.scans.participants import EVERYONE
+
+VIEWS, INSTANTS = ("2CH", "4CH"), ("ED", "ES")
+_NAME = re.compile(rf"((patient[0-9]+)_({'|'.join(VIEWS)})_(?:{'|'.join(INSTANTS)}))(_gt)?", re.IGNORECASE)
+_QUALITIES = ("Poor", "Medium", "Good")
+_SPLIT = "database_split"
+
+
+class Camus(Layout):
+    """An image of a view at end diastole or end systole is a case, called `image`; its sequence is none.
+
+    Groups are the quality of the image, that of the poorer view; labels 1 cavity, 2 myocardium, 3 left atrium.
+    """
+
+    name = "CAMUS"
+    expected = "CAMUS (patient0001/patient0001_2CH_ED.mhd or .nii.gz with _gt, 4CH and ES alike)"
+
+    def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:  # noqa: D102
+        found: dict[tuple[Path, str], dict[str, Path]] = {}
+        for path, *_ in by_stem(path for path in files if suffix(path)):
+            if match := _NAME.fullmatch(stem(path)):
+                found.setdefault((path.parent, match[1]), {})["labels" if match[4] else "image"] = path
+        cases = []
+        for (place, name), pair in found.items():
+            if "image" in pair:
+                image = pair["image"]
+                labels = pair.get("labels", image.with_name(f"{name}_gt{suffix(image)}"))
+                cases.append(Case(name, {"image": image}, labels, _quality(place), name.split("_")[0]))
+        marked = [case for case in cases if is_there(case.labels) or "testing" not in case.label_map.parts]
+        return marked if labelled and marked else cases
+
+    def label_set(self, folder: Path, cases: Sequence[Case]) -> LabelSet:
+        """Three classes; the epicardium that is scored is the first two together."""
+        return LabelSet({"cavity": (1,), "myocardium": (2,), "atrium": (3,)})
+
+    def split(self, folder: Path, cases: Sequence[Case]) -> Fold | None:
+        """The lists of `database_split`, in the folder or beside it."""
+        places = [place / _SPLIT for place in (folder, folder.parent) if (place / _SPLIT).is_dir()]
+        if not places:
+            return None
+        by_part = [_patients(places[0] / f"subgroup_{part}.txt") for part in ("training", "validation", "testing")]
+        return Fold(*(tuple(sorted(case.id for case in cases if case.patient in patients)) for patients in by_part))
+
+
+def _quality(place: Path) -> str:
+    """What the Info files of a patient say of the image: the poorer of both views."""
+    said = [read_info(place / f"Info_{view}.cfg").get("ImageQuality", "") for view in VIEWS]
+    return next((quality for quality in _QUALITIES if quality in said), EVERYONE)
+
+
+def read_info(path: Path) -> dict[str, str]:
+    """The lines `Key: value` of an Info file; empty if it is not there.
+
+    `ED` and `ES` are numbers of frames of the sequence, from 1; the volumes in ml and the ejection fraction in % are
+    `LVedv`, `LVesv` and `LVef` in one release, the last `EF` in the other.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return {}
+    return {key.strip(): value.strip() for key, colon, value in (line.partition(":") for line in lines) if colon}
+
+
+def _patients(path: Path) -> set[str]:
+    try:
+        return set(path.read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path} cannot be read ({error}). It lists patients, one a line; mend it.") from None
