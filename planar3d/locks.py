@@ -1,7 +1,6 @@
 """One process at a time in a folder, by a lock that no killed process can leave behind."""
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +12,6 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
-
-_LOOK_AGAIN = 0.2  # seconds between two looks at a lock that another process holds
 
 
 @contextmanager
@@ -44,8 +41,7 @@ def locked(folder: str | Path, doing: str, wait: Callable[[str], None] | None = 
                     "has ended, or use another --out."
                 )
             wait(f"{doing} waits for {folder}, which is in use{_holder(handle)}")
-            while not _acquired(handle):
-                time.sleep(_LOOK_AGAIN)
+            _acquired(handle, waiting=True)
         remove_temporaries(folder)
         yield
     finally:
@@ -58,12 +54,12 @@ def _opened(folder: Path) -> int | None:
     return None if fcntl is None else os.open(folder, os.O_RDONLY)
 
 
-def _acquired(handle: int | None) -> bool:
-    """Try to lock a handle; where locks are not to be had, that counts as locked."""
+def _acquired(handle: int | None, waiting: bool = False) -> bool:
+    """Try to lock a handle, or wait until it can be; where locks are not to be had, that counts as locked."""
     if handle is None:
         return True
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX if waiting else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:  # a network drive that locks no folders

@@ -14,8 +14,7 @@ from planar3d.errors import WeightsError
 from planar3d.transfer import keras2_layout, keras3_layout
 from planar3d.transfer.digests import digest_of_all
 from planar3d.transfer.hdf5_guard import NUMBERS, SIGNATURE, opened, texts
-from planar3d.transfer.keras_code import read_configuration
-from planar3d.transfer.metadata import CARD, read_metadata
+from planar3d.transfer.metadata import CARD, read_configuration, read_metadata
 from planar3d.transfer.onnx_initializers import read_onnx
 from planar3d.transfer.size_budget import SizeBudget
 from planar3d.transfer.torch_files import TORCH_FORMATS

@@ -17,7 +17,7 @@ import numpy as np
 
 from planar3d.errors import WeightsError
 from planar3d.transfer.hdf5_guard import opened, read_array
-from planar3d.transfer.keras_code import read_configuration
+from planar3d.transfer.metadata import read_configuration
 from planar3d.transfer.naming import short_names
 from planar3d.transfer.size_budget import SizeBudget
 

@@ -1,4 +1,4 @@
-"""What a weights file says of itself: JSON in the attributes of an HDF5 file."""
+"""What a weights file says of itself, as JSON: its recipe, network and card, and the configuration of Keras."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,8 @@ from planar3d.errors import WeightsError
 from planar3d.transfer.hdf5_guard import SIGNATURE, texts
 
 RECIPE, NETWORK, CARD = "planar3d_recipe", "planar3d_network", "planar3d_card"
+# Keras stores the bytecode of a Python function under these classes.
+_CODE = ("Lambda", "__lambda__")
 # An attribute of an HDF5 file holds less than 64 KiB.
 _LARGEST = 60_000
 
@@ -28,6 +30,28 @@ def read_metadata(path: Path) -> dict[str, Any]:
             return {name: _object(name, texts(file, name)) for name in (RECIPE, NETWORK, CARD) if name in file.attrs}
     except (OSError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path} is damaged: what it says of itself cannot be read ({error}).") from None
+
+
+def read_configuration(text: str | bytes, path: Path) -> Any:
+    """Read a network's configuration as JSON; it is never built, and code, which no weights need, is refused.
+
+    Args:
+        text: as the file holds it.
+        path: the file that errors name.
+
+    Raises:
+        WeightsError: it holds a Lambda layer or another Python function.
+    """
+
+    def refuse_code(value: dict[str, Any]) -> dict[str, Any]:
+        if value.get("class_name") in _CODE:
+            raise WeightsError(
+                f"{path} holds Python code ({value['class_name']}), which would run where Keras builds the network. "
+                "Do not use this file, or have its weights saved alone, with save_weights."
+            )
+        return value
+
+    return json.loads(text, object_hook=refuse_code)
 
 
 def write_metadata(path: Path, content: dict[str, Any]) -> None:
