@@ -8,24 +8,28 @@ from urllib.parse import quote
 
 from planar3d.errors import RunError
 from planar3d.files import read_json
-from planar3d.study.page import CONDITIONS, as_text, histogram, write_page
+from planar3d.study.page import CONDITIONS, Bar, as_text, histogram, write_page
 from planar3d.wording import counted
 
 _LIMITS_ML = (0.1, 0.3, 1, 3, 10, 30, 100)
 _VOLUMES = ("< 0.1", "0.1–0.3", "0.3–1", "1–3", "3–10", "10–30", "30–100", "≥ 100")
 _LIMITS_COUNT = (1, 2, 5, 10, 20, 50, 100)
 _COUNTS = ("0", "1", "2–4", "5–9", "10–19", "20–49", "50–99", "≥ 100")
+# Columns of a record's figures where lesions alone were sought; else the columns are the targets' volumes.
+_LESIONS = {"lesions": "lesions", "volume [ml]": "volume_ml", "largest [ml]": "largest_ml"}
+_HISTOGRAMS: dict[str, tuple[str, str, str, Sequence[float], Sequence[str]]] = {
+    "volume [ml]": ("Lesion volume", "scans by total lesion volume in ml", " ml", _LIMITS_ML, _VOLUMES),
+    "lesions": ("Number of lesions", "scans by number of lesions", " lesions", _LIMITS_COUNT, _COUNTS),
+}
 _OWN = {"scan"}  # parts of a record that differ from scan to scan by their nature
 
 
 class _Scan(NamedTuple):
-    """A line of the table."""
+    """A line of the table: a scan, and its figures by what they mean."""
 
     name: str
     link: str | None
-    lesions: int
-    volume_ml: float
-    largest_ml: float
+    figures: dict[str, float]
     spacing: str
     warnings: list[str]
 
@@ -81,22 +85,26 @@ def write_cohort_report(
     path = Path(path)
     scans = [_line(file, record, path.parent) for file, record in records]
     shared, differing = _conditions([record for _, record in records])
+    columns = list(dict.fromkeys(column for scan in scans for column in scan.figures)) or [*_LESIONS]
+    values = {column: [scan.figures[column] for scan in scans if column in scan.figures] for column in columns}
+    sums = {}
+    if "lesions" in values:
+        sums = {"lesions": str(sum(values["lesions"])), "total volume": f"{sum(values['volume [ml]']):.1f} ml"}
     return write_page(
         path,
         "cohort_report.html",
         ["tables.js"],
-        title=f"Lesions of {counted(scans, 'scan')}",
+        title=f"{'Lesions' if sums else 'Targets'} of {counted(scans, 'scan')}",
         scans=scans,
+        columns=columns,
         headline={
             "scans": str(len(scans)),
-            "lesions": str(sum(scan.lesions for scan in scans)),
-            "total volume": f"{sum(scan.volume_ml for scan in scans):.1f} ml",
+            **sums,
             "with warnings": str(sum(bool(scan.warnings) for scan in scans)),
             "failed": str(len(failed or {})),
         },
         failed={str(scan): sentence for scan, sentence in (failed or {}).items()},
-        volumes=histogram([scan.volume_ml for scan in scans], _LIMITS_ML, _VOLUMES),
-        counts=histogram([scan.lesions for scan in scans], _LIMITS_COUNT, _COUNTS),
+        histograms=_histograms(values),
         shared=shared,
         differing=differing,
     )
@@ -108,12 +116,22 @@ def _line(file: Path, record: Mapping[str, Any], folder: Path) -> _Scan:
         record["scan"]["name"],
         # Quoted, so that no name of a file is taken for a scheme or a query.
         quote(Path(os.path.relpath(file.parent / report, folder)).as_posix()) if report else None,
-        result["lesions"],
-        result["volume_ml"],
-        result["largest_ml"],
+        {f"{name} [ml]": volume for name, volume in result.get("targets_ml", {}).items()}
+        or {column: result[key] for column, key in _LESIONS.items()},
         " × ".join(f"{mm:.3g}" for mm in record["scan"].get("spacing_mm", [])),
         [warning["sentence"] for warning in record.get("warnings", [])],
     )
+
+
+def _histograms(values: Mapping[str, Sequence[float]]) -> list[tuple[str, list[Bar], str, str]]:
+    """What is counted of all scans: title, bars, what they count, and the unit of their limits."""
+    targets = [column.removesuffix(" [ml]") for column in values if column not in _LESIONS]
+    volumes = {f"{n} [ml]": (f"{n} volume", f"scans by {n} volume in ml", " ml", _LIMITS_ML, _VOLUMES) for n in targets}
+    return [
+        (title, histogram(values[column], limits, labels), what, unit)
+        for column, (title, what, unit, limits, labels) in (_HISTOGRAMS | volumes).items()
+        if column in values
+    ]
 
 
 def _conditions(records: Sequence[Mapping[str, Any]]) -> tuple[dict[str, dict[str, str]], list[_Difference]]:

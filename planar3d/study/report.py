@@ -62,7 +62,12 @@ def write_report(run: str | Path) -> Path:
         boxes=_box_plots(results, folder / "figures"),
         curves=_learning_curves(results, folder / "figures"),
         overlays=overlays,
-        scans=[(results.grid_label(grid), _scan_lines(results.on(grid))) for grid in GRIDS if results.on(grid)],
+        scans=[
+            (f"{target}, {label}" if len(results.targets) > 1 else label, _scan_lines(found))
+            for target in results.targets
+            for label, found in ((results.grid_label(grid), results.on(grid, target)) for grid in GRIDS)
+            if found
+        ],
         scan_header=["scan", "center", "round", *(measure.heading for measure in MEASURES.values())],
         conditions={
             "Data": as_text({**results.folds["data"], "scans": len(results.folds["scans"])}),
@@ -88,9 +93,17 @@ def _box_plots(results: Results, folder: Path) -> list[_Picture]:
                 values, folder / f"boxes_{grid}.png", TABLE_2 if results.of_lesions and not results.is_phantom else None
             )
             pictures.append(
-                _Picture(f"Scores by center, {results.grid_label(grid)}; the box spans the quartiles.", _embed(path))
+                _Picture(
+                    f"Scores {_of(results)}by center, {results.grid_label(grid)}; the box spans the quartiles.",
+                    _embed(path),
+                )
             )
     return pictures
+
+
+def _of(results: Results) -> str:
+    """Of which target scores are shown, where there are several: the first, as in `Results.on`."""
+    return f"of {results.targets[0]} " if len(results.targets) > 1 else ""
 
 
 def _learning_curves(results: Results, folder: Path) -> list[_Picture]:
@@ -114,7 +127,7 @@ def _overlays(results: Results, folder: Path) -> tuple[list[_Picture], list[str]
             case = Case.from_json(name, results.folds["scans"][name])
             files = next(iter(case.images.values())), case.label_map, predicted
             score = _score(dice.get((number, name), math.nan), MEASURES["dice"].digits)
-            title = f"{name}, round {number}: Dice {score} (native grid)"
+            title = f"{name}, round {number}: Dice {_of(results)}{score} (native grid)"
             path = folder / f"overlay_{re.sub(r'[^A-Za-z0-9.-]+', '_', name)}_round-{number}.png"
             try:
                 scan, reference, prediction = (_read(file) for file in files)

@@ -88,6 +88,19 @@ def test_every_scan_is_counted_in_both_histograms(page, mask):
     ]
 
 
+def test_of_several_targets_each_has_its_column_and_histogram(page, mask):
+    records = {f"{n}.json": record_of(mask, str(n)) for n in range(3)}
+    for n, record in enumerate(records.values()):
+        record["result"]["targets_ml"] = {"WT": 40.0 * n, "ET": 0.2 * n}
+    content = page(records)
+    text = text_of(content)
+    assert "Targets of 3 scans" in text and "scan WT [ml] ET [ml] voxel [mm]" in text and "2 80.00 0.40" in text
+    labels = re.findall(r'<svg.*?aria-label="([^"]*)"', content, re.DOTALL)
+    assert [label.partition(":")[0] for label in labels] == ["scans by WT volume in ml", "scans by ET volume in ml"]
+    assert "2 of 30–100 ml" in labels[0] and "1 of 0.1–0.3 ml" in labels[1]
+    assert "Number of lesions" not in text and "total volume" not in text
+
+
 def test_whatever_stands_in_the_records_is_text(page, mask):
     record = record_of(mask, EVIL) | {"warnings": [{"sentence": EVIL}], "model": {EVIL: EVIL}}
     content = page({"a.json": record}, {Path(EVIL): EVIL})
