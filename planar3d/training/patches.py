@@ -1,14 +1,13 @@
 """Patches of random places, numbered: a number always gives the same one, so that a resumed training sees the same."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
 from planar3d.errors import RecipeError, ScanError
-from planar3d.scans.composition import as_float32, cut_tile
+from planar3d.scans.composition import cut_tile
 from planar3d.scans.labels import Targets
 from planar3d.scans.preparation import Preparation
 from planar3d.scans.preparation.grey_levels import EightBit
@@ -20,8 +19,6 @@ from planar3d.training.sampling import NEAR, DrawnSampling, shape_seen
 
 if TYPE_CHECKING:
     from planar3d.recipes import Recipe
-
-Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -54,17 +51,7 @@ class PatchSampling(DrawnSampling):
 
     def samples(self, scans: Sequence[tuple[Prepared, np.ndarray]], recipe: "Recipe") -> "PatchSamples":
         """Patches of the prepared cases."""
-        return PatchSamples(
-            [prepared.voxels for prepared, _ in scans],
-            [labels for _, labels in scans],
-            recipe.tiles.shape,
-            recipe.targets.encode,
-            recipe.preparation.as_input,
-            self.foreground_share,
-            partial(augment_patch, names=self.augmentation, air=recipe.preparation.air),
-            recipe.preparation.air,
-            recipe.training.seed,
-        )
+        return PatchSamples([prepared.voxels for prepared, _ in scans], [labels for _, labels in scans], recipe)
 
 
 class PatchSamples:
@@ -73,13 +60,8 @@ class PatchSamples:
     Args:
         images: (slices, rows, cols, channels), memory-mapped or not, one a case; cases are drawn with replacement.
         labels: whole numbers (slices, rows, cols) of the same voxels; 0 is background.
-        shape: of the patches, as `Tiles.shape`; an axis of a volume that is shorter is filled up on both sides.
-        encode: makes targets (slices, rows, cols, outputs) of a patch's labels.
-        as_input: makes what the network takes of a patch.
-        foreground_share: of the patches are placed around a voxel that is not background, the others anywhere.
-        augment: changes a patch's float32 image and its labels, by what it draws of the generator alone.
-        air: what an empty voxel of the images holds.
-        seed: of all that is drawn.
+        recipe: gives the patches' shape (an axis of a volume that is shorter is filled up on both sides), the share
+            around the foreground, augmentation, what the network takes and is to give, and seed.
 
     Raises:
         ScanError: labels of another shape than their image.
@@ -87,51 +69,41 @@ class PatchSamples:
     Source: Wacker 2019, its released `brats_data_loader.py` (no share around the foreground); the share is nnU-Net's.
     """
 
-    def __init__(
-        self,
-        images: Sequence[np.ndarray],
-        labels: Sequence[np.ndarray],
-        shape: Lengths,
-        encode: Callable[[np.ndarray], np.ndarray],
-        as_input: Callable[[np.ndarray], np.ndarray] = as_float32,
-        foreground_share: float = 0.0,
-        augment: Augment | None = None,
-        air: float = 0.0,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, images: Sequence[np.ndarray], labels: Sequence[np.ndarray], recipe: "Recipe") -> None:
         for number, (image, marked) in enumerate(zip(images, labels, strict=True), start=1):
             if image.shape[:-1] != marked.shape:
                 raise ScanError(
                     f"Case {number} of {len(images)} has an image of {image.shape[:-1]} voxels and labels of "
                     f"{marked.shape}; they must be on one grid. Prepare them again."
                 )
-        self.images, self.labels, self.shape, self.encode = images, labels, shape, encode
-        self.as_input, self.share, self.augment, self.air, self.seed = as_input, foreground_share, augment, air, seed
-        self.foreground = [np.flatnonzero(marked).astype(np.uint32) for marked in labels] if foreground_share else []
+        self.images, self.labels, self.recipe = images, labels, recipe
+        self.sampling: PatchSampling = recipe.training.samples  # type: ignore[assignment]
+        around = self.sampling.foreground_share > 0
+        self.foreground = [np.flatnonzero(marked).astype(np.uint32) for marked in labels] if around else []
 
     def batch(self, numbers: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The patches of these numbers: float32 (patches, slices, rows, cols, channels), targets (…, outputs)."""
-        pairs = [self.patch(int(number)) for number in numbers]
-        return np.stack([image for image, _ in pairs]), np.stack([self.encode(labels) for _, labels in pairs])
+        pairs, encode = [self.patch(int(number)) for number in numbers], self.recipe.targets.encode
+        return np.stack([image for image, _ in pairs]), np.stack([encode(labels) for _, labels in pairs])
 
     def patch(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """The image float32 (slices, rows, cols, channels) and the labels of a patch."""
-        rng = np.random.default_rng([self.seed, number])
+        preparation, rng = self.recipe.preparation, np.random.default_rng([self.recipe.training.seed, number])
         case = int(rng.integers(len(self.images)))
         starts, lengths = self._place(case, rng)
-        image = self.as_input(cut_tile(self.images[case], starts, lengths, air=self.air))
+        image = preparation.as_input(cut_tile(self.images[case], starts, lengths, air=preparation.air))
         cut = cut_tile(self.labels[case], starts, lengths)
-        return self.augment(image, cut, rng) if self.augment else (image, cut)
+        return augment_patch(image, cut, rng, self.sampling.augmentation, preparation.air)
 
     def _place(self, case: int, rng: np.random.Generator) -> tuple[list[int], list[int]]:
         """First voxels and lengths of a patch."""
         volume = self.labels[case].shape
-        lengths = [length or entries for length, entries in zip(self.shape, volume, strict=True)]
+        lengths = [length or entries for length, entries in zip(self.recipe.tiles.shape, volume, strict=True)]
         surplus = [entries - length for entries, length in zip(volume, lengths, strict=True)]
         # A shorter volume lies in the middle of the patch.
         ranges = [(0, more) if more >= 0 else (-(-more // 2),) * 2 for more in surplus]
         marked = self.foreground[case] if self.foreground else ()
-        if len(marked) and rng.random() < self.share:
+        if len(marked) and rng.random() < self.sampling.foreground_share:
             voxel = np.unravel_index(int(marked[rng.integers(len(marked))]), volume)
             for axis, (at, length, (least, most)) in enumerate(zip(voxel, lengths, ranges, strict=True)):
                 reach = round(length * NEAR)

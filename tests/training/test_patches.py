@@ -1,19 +1,18 @@
 """Patches are the volumes' own voxels in random places; a number always gives the same one."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 
 from planar3d.errors import ScanError
+from planar3d.recipes import find_recipe
+from planar3d.scans.preparation import NonZeroBox
 from planar3d.scans.targets import TARGETS
-from planar3d.scans.tiles import Patches
-from planar3d.training.patch_augmentation import augment_patch
 from planar3d.training.patches import PatchSamples, PatchSampling
 from planar3d.training.samples import read_ahead
 
 SHAPE = (6, 16, 12)
-BINARY = TARGETS["binary"]()
+FIELDS = {"tiles.shape": SHAPE, "tiles.step": SHAPE, "targets": "binary", "augmentation": ()}
+RECIPE = find_recipe("wacker2019-3d").changed(**FIELDS)
 
 
 def _case(size=(20, 40, 36), seed=0):
@@ -25,9 +24,9 @@ def _case(size=(20, 40, 36), seed=0):
     return np.concatenate([image, -image], axis=-1), labels
 
 
-def _samples(cases=2, size=(20, 40, 36), shape=SHAPE, **choices):
+def _samples(cases=2, size=(20, 40, 36), **fields):
     images, labels = zip(*(_case(size, seed) for seed in range(cases)), strict=True)
-    return PatchSamples(images, labels, shape, BINARY.encode, **choices)
+    return PatchSamples(images, labels, RECIPE.changed(**fields))
 
 
 def _start(samples, number):
@@ -37,13 +36,13 @@ def _start(samples, number):
 
 
 def test_a_number_always_gives_the_same_patch_and_another_number_or_seed_another():
-    augment = partial(augment_patch, names=("elastic", "rotation", "flip", "noise"))
-    first, again = (_samples(augment=augment, foreground_share=0.5) for _ in range(2))
+    fields = {"augmentation": ("elastic", "rotation", "flip", "noise"), "foreground_share": 0.5}
+    first, again = (_samples(**fields) for _ in range(2))
     for number in (0, 7, 1000):
         for one, other in zip(first.patch(number), again.patch(number), strict=True):
             np.testing.assert_array_equal(one, other)
     assert not np.array_equal(first.patch(0)[0], first.patch(1)[0])
-    assert not np.array_equal(first.patch(0)[0], _samples(augment=augment, foreground_share=0.5, seed=1).patch(0)[0])
+    assert not np.array_equal(first.patch(0)[0], _samples(**fields, seed=1).patch(0)[0])
 
 
 def test_a_patch_is_cut_of_image_and_labels_at_one_place():
@@ -75,14 +74,15 @@ def test_the_share_around_the_foreground_is_kept_and_the_voxel_lies_in_the_middl
 
 def test_without_foreground_patches_are_of_any_place():
     image, labels = _case()
-    samples = PatchSamples([image], [labels * 0], SHAPE, BINARY.encode, foreground_share=1.0)
+    samples = PatchSamples([image], [labels * 0], RECIPE.changed(foreground_share=1.0))
     assert len({_start(samples, number) for number in range(10)}) > 5
 
 
 @pytest.mark.parametrize("size", [(3, 40, 36), (3, 5, 36), (2, 5, 7)])
-def test_shorter_volumes_are_filled_with_air_on_both_sides(size):
+def test_shorter_volumes_are_filled_with_air_on_both_sides(size, monkeypatch):
+    monkeypatch.setattr(NonZeroBox, "air", -3.0)
     labels = np.ones(size, np.uint8)
-    samples = PatchSamples([np.ones((*size, 2), np.float16)], [labels], SHAPE, BINARY.encode, air=-3.0)
+    samples = PatchSamples([np.ones((*size, 2), np.float16)], [labels], RECIPE)
     image, cut = samples.patch(0)
     assert image.shape == (*SHAPE, 2) and image.dtype == np.float32
     spans = zip(SHAPE, size, strict=True)
@@ -98,8 +98,7 @@ def test_batches_are_read_ahead_from_mapped_files_with_targets_of_any_kind(tmp_p
     np.save(tmp_path / "labels.npy", labels)
     mapped = [np.load(tmp_path / name, mmap_mode="r") for name in ("image.npy", "labels.npy")]
     regions, sampling = TARGETS["regions"](), PatchSampling(patches_per_epoch=5)
-    shape = Patches(SHAPE, SHAPE).shape
-    samples = PatchSamples(mapped[:1], mapped[1:], shape, regions.encode, foreground_share=1.0)
+    samples = PatchSamples(mapped[:1], mapped[1:], RECIPE.changed(targets="regions", foreground_share=1.0))
     batches = list(read_ahead(samples, sampling.order(sampling.split(1, 0, 20, None)[0], 2, seed=0), 2))
     assert [list(numbers) for numbers, _, _ in batches] == [[10, 11], [12, 13], [14]]
     _, inputs, targets = batches[0]
@@ -112,4 +111,4 @@ def test_batches_are_read_ahead_from_mapped_files_with_targets_of_any_kind(tmp_p
 def test_labels_of_another_grid_are_refused():
     image, labels = _case()
     with pytest.raises(ScanError, match=r"Case 2 of 2 .*\(20, 40, 36\) voxels .*\(19, 40, 36\)"):
-        PatchSamples([image, image], [labels, labels[1:]], SHAPE, BINARY.encode)
+        PatchSamples([image, image], [labels, labels[1:]], RECIPE)
