@@ -56,8 +56,8 @@ def OmniaNet(
         encoder_padding, encoder_epsilon: of the EfficientNet, see there; its weights were trained with `"same"` and
             1e-3, and the released code has `"symmetric"` and 1e-5.
         stem: what becomes of the weights of the EfficientNet's first convolution, which has three inputs there and 16
-            here: `"fitted"`, spread over them as `convert` does; or `"normal"`, replaced by numbers of a standard normal
-            distribution, as the released code does.
+            here: `"fitted"`, spread over them as `convert` does; or `"normal"`, replaced by numbers of a normal
+            distribution of deviation 1, as the released code does.
         weights: a file that fills the whole network; then no encoder weights are looked for.
         encoder_weights: `"imagenet"` for noisy student's, a file of the EfficientNet's 2D weights by the names of torch
             or Keras, or None.
@@ -79,7 +79,12 @@ def OmniaNet(
             raise ValueError(f"{value!r} is none of: {', '.join(known)}.")
     inputs = keras.Input(input_shape[-3:], name="input")
     x = _convolved(inputs, 16, _FULL)
-    options = {"padding": encoder_padding, "epsilon": encoder_epsilon, "momentum": 0.9, "drop_path": 0.4}
+    options: dict[str, Any] = {
+        "padding": encoder_padding,
+        "epsilon": encoder_epsilon,
+        "momentum": 0.9,
+        "drop_path": 0.4,
+    }
     flat = EfficientNet(encoder, input_tensor=x, **options)
     if weights is None and encoder_weights is not None:
         _fill(flat, encoder, encoder_weights, stem, options)
