@@ -65,6 +65,7 @@ def EfficientNet(
     momentum: float = 0.99,
     padding: Literal["same", "symmetric"] = "same",
     drop_path: float = 0.2,
+    input_tensor: keras.KerasTensor | None = None,
 ) -> keras.Model:
     """An EfficientNet with random weights; `load_torch` fills it from torch's files.
 
@@ -83,6 +84,7 @@ def EfficientNet(
         padding: of strided convolutions: `"same"` as TensorFlow has it, at the end of even sizes, which published
             weights were trained with; or `"symmetric"` as torch has it, k // 2 on both sides.
         drop_path: the rate at which the last block is left out of a sample in training; it rises from 0 block by block.
+        input_tensor: what another network gives, which this one goes on from, in place of `input_shape`.
 
     Returns:
         A model from (batch, rows, cols, channels) to the logits (batch, classes), or without its top to the features
@@ -104,7 +106,8 @@ def EfficientNet(
     options = {"epsilon": epsilon} if instance else {"epsilon": epsilon, "momentum": momentum}
     style = _Style(_silu, True, padding == "symmetric", options, -1 if instance else None)
     ends = _rounded(widened * 32), _rounded(widened * 1280)
-    return _network(f"efficientnet{variant}", stages, ends, style, input_shape, include_top, classes, drop_path)
+    inputs = keras.Input(input_shape, name="input") if input_tensor is None else input_tensor
+    return _network(f"efficientnet{variant}", stages, ends, style, inputs, include_top, classes, drop_path)
 
 
 def EfficientNetLite0(
@@ -116,7 +119,8 @@ def EfficientNetLite0(
     efficientnet/lite).
     """
     style = _Style(partial(layers.ReLU, 6.0), False, False, {})
-    return _network("efficientnet_lite0", STAGES, (32, 1280), style, input_shape, include_top, classes, 0.0)
+    inputs = keras.Input(input_shape, name="input")
+    return _network("efficientnet_lite0", STAGES, (32, 1280), style, inputs, include_top, classes, 0.0)
 
 
 def _network(
@@ -124,12 +128,11 @@ def _network(
     stages: Any,
     ends: tuple[int, int],
     style: _Style,
-    input_shape: InputShape,
+    inputs: Any,
     include_top: bool,
     classes: int,
     drop_path: float,
 ) -> keras.Model:
-    inputs = keras.Input(input_shape, name="input")
     x = _strided(layers.Conv2D, inputs, 3, 2, style, "stem_conv", filters=ends[0])
     x = _activated(x, style, "stem_")
     blocks = [

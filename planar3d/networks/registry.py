@@ -12,6 +12,7 @@ from planar3d.networks.architecture import Architecture, WeightSource
 from planar3d.networks.ds_net import DS_NET
 from planar3d.networks.efficient_embedding import EFFICIENT_EMBEDDING
 from planar3d.networks.encoder_weights import EncoderWeights
+from planar3d.networks.omnia_net import OMNIA_NET
 from planar3d.networks.planar_resunet import PLANAR_RESUNET
 from planar3d.recipes import Recipe
 
@@ -20,6 +21,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "albunet": ALBUNET,
     "efficient-embedding": EFFICIENT_EMBEDDING,
     "ds-net": DS_NET,
+    "omnia-net": OMNIA_NET,
 }
 
 

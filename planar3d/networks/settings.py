@@ -80,6 +80,18 @@ class DSNetSettings(Network):
             )
 
 
-NETWORKS: dict[str, type[Network]] = {
-    made.name: made for made in (PlanarResUNetSettings, AlbuNetSettings, EfficientEmbeddingSettings, DSNetSettings)
-}
+@dataclass(frozen=True)
+class OmniaNetSettings(Network):
+    """Omnia-Net (Messaoudi 2023)."""
+
+    name = "omnia-net"
+
+    encoder: Literal["b0", "b4"] = "b0"  # EfficientNet
+    encoder_weights: str = "imagenet"  # or "none", or a file
+    encoder_padding: Literal["symmetric", "same"] = "same"  # of the encoder's strides; its weights know "same"
+    encoder_epsilon: Annotated[float, POSITIVE] = 1e-3  # of its normalization, as its weights know it
+    stem: Literal["fitted", "normal"] = "fitted"  # its first kernel: spread over 16 inputs, or drawn from a normal
+
+
+_ALL = (PlanarResUNetSettings, AlbuNetSettings, EfficientEmbeddingSettings, DSNetSettings, OmniaNetSettings)
+NETWORKS: dict[str, type[Network]] = {made.name: made for made in _ALL}

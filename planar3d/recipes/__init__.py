@@ -5,7 +5,14 @@ from pathlib import Path
 from planar3d.errors import RecipeError
 from planar3d.recipes.kolarik2020 import DEMO, PAPER, RELEASED
 from planar3d.recipes.messaoudi2020 import MESSAOUDI2020, MESSAOUDI2020_RELEASED
-from planar3d.recipes.messaoudi2023 import MESSAOUDI2023_DS, MESSAOUDI2023_DS_RELEASED
+from planar3d.recipes.messaoudi2023 import (
+    MESSAOUDI2023_DS,
+    MESSAOUDI2023_DS_RELEASED,
+    MESSAOUDI2023_OMNIA_CAMUS,
+    MESSAOUDI2023_OMNIA_CAMUS_RELEASED,
+    MESSAOUDI2023_OMNIA_CHAOS,
+    MESSAOUDI2023_OMNIA_CHAOS_RELEASED,
+)
 from planar3d.recipes.modern import MODERN
 from planar3d.recipes.recipe import Recipe, read_recipe_file
 from planar3d.recipes.wacker2019 import WACKER2019_2D, WACKER2019_3D
@@ -16,6 +23,8 @@ RECIPES = {
         *(PAPER, RELEASED, MODERN, DEMO),
         *(WACKER2019_3D, WACKER2019_2D),
         *(MESSAOUDI2020, MESSAOUDI2020_RELEASED),
+        *(MESSAOUDI2023_OMNIA_CAMUS, MESSAOUDI2023_OMNIA_CAMUS_RELEASED),
+        *(MESSAOUDI2023_OMNIA_CHAOS, MESSAOUDI2023_OMNIA_CHAOS_RELEASED),
         *(MESSAOUDI2023_DS, MESSAOUDI2023_DS_RELEASED),
     )
 }

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from planar3d.errors import RecipeError
-from planar3d.recipes import DEMO, MODERN, RELEASED, WACKER2019_2D, WACKER2019_3D, Recipe
+from planar3d.recipes import DEMO, MODERN, RECIPES, RELEASED, Recipe
+from planar3d.scans.tiles import DepthWindows
 
 
 @dataclass(frozen=True)
@@ -33,26 +34,44 @@ def _like_demo(recipe: Recipe) -> Recipe:
     return recipe.changed(name=f"{recipe.name}-demo", **reduced)
 
 
-def _tumours(recipe: Recipe, **changes: object) -> Demonstration:
-    """A recipe for BraTS on a phantom of tumours, from a random encoder: its ImageNet weights would be a download."""
-    reduced = recipe.changed(
-        name=f"{recipe.name}-demo",
-        encoder_weights="none",
-        foreground_share=0.7,
-        augmentation=("flip",),
-        epochs=6,
-        **changes,
-    )
-    return Demonstration(reduced, layout="brats", scans_per_center=2, folds="2")
+def _patches(name: str, layout: str, shape: tuple[int, int, int], batch_size: int, **changes: object) -> Demonstration:
+    """A recipe of patches on a phantom, from a random encoder: its ImageNet weights would be a download."""
+    step = (shape[0], shape[1] // 2, shape[2] // 2)
+    tiles = {"tiles.shape": shape, "tiles.step": step, "batch_size": batch_size, "patches_per_epoch": 40 * batch_size}
+    chosen = {"foreground_share": 0.7, "augmentation": ("flip",), **_SHORT, **tiles, **changes}
+    return Demonstration(RECIPES[name].changed(name=f"{name}-demo", **chosen), layout, scans_per_center=2, folds="2")
 
+
+def _crops(name: str, **changes: object) -> Demonstration:
+    """A recipe that sees a whole crop of a scan at once."""
+    reduced = RECIPES[name].changed(name=f"{name}-demo", learning_rate=1e-3, **_SHORT, **changes)
+    return Demonstration(reduced, "brats", scans_per_center=2, folds="2")
+
+
+_SHORT = {"encoder_weights": "none", "epochs": 6}
+_SQUEEZED = {"factors": (2, 2), "filters": (8, 16)}
+_CROP = {"crop": (36, 64, 64), "factors": (3, 4), "tiles": DepthWindows(depth=36, stride=36)}
 
 # By the name of the recipe that each of them reduces.
 DEMONSTRATIONS = {
     "paper": Demonstration(DEMO),
     "released": Demonstration(_like_demo(RELEASED).changed(size=64)),
     "modern": Demonstration(_like_demo(MODERN)),
-    "wacker2019-3d": _tumours(WACKER2019_3D, shape=(4, 32, 32), step=(4, 16, 16), batch_size=4, patches_per_epoch=160),
-    "wacker2019-2d": _tumours(WACKER2019_2D, shape=(1, 32, 32), step=(1, 16, 16), batch_size=16, patches_per_epoch=640),
+    "wacker2019-3d": _patches("wacker2019-3d", "brats", (4, 32, 32), 4),
+    "wacker2019-2d": _patches("wacker2019-2d", "brats", (1, 32, 32), 16),
+    "messaoudi2020": _crops("messaoudi2020", **_CROP),
+    "messaoudi2020-released": _crops("messaoudi2020-released", **_CROP),
+    **{
+        name: _patches(name, data, (1, 64, 64), 8, size=64, encoder="b0")
+        for name, data in {
+            **{"messaoudi2023-omnia-camus": "camus", "messaoudi2023-omnia-camus-released": "camus"},
+            **{"messaoudi2023-omnia-chaos": "chaos", "messaoudi2023-omnia-chaos-released": "chaos"},
+        }.items()
+    },
+    "messaoudi2023-ds": _patches("messaoudi2023-ds", "brats", (12, 32, 32), 2, **_SQUEEZED),
+    "messaoudi2023-ds-released": _patches(
+        "messaoudi2023-ds-released", "brats", (12, 32, 32), 2, **_SQUEEZED, up_kernels=(2, 2), up_strides=(2, 2)
+    ),
 }
 
 

@@ -1,14 +1,14 @@
-"""Messaoudi et al. 2023: DS-Net on BraTS. See docs/fidelity.md."""
+"""Messaoudi et al. 2023: Omnia-Net on CAMUS and CHAOS, DS-Net on BraTS. See docs/fidelity.md."""
 
-from planar3d.networks.settings import DSNetSettings
+from planar3d.networks.settings import DSNetSettings, OmniaNetSettings
 from planar3d.recipes.recipe import Recipe
-from planar3d.scans.preparation import NonZeroBox
-from planar3d.scans.targets import Regions
+from planar3d.scans.preparation import NonZeroBox, ResizedSlices
+from planar3d.scans.targets import Classes, Regions
 from planar3d.scans.tiles import Patches
 from planar3d.training.losses import CrossEntropyAndDice
 from planar3d.training.optimizer_settings import Nadam
 from planar3d.training.patches import PatchSampling
-from planar3d.training.schedules import Cosine
+from planar3d.training.schedules import Cosine, Exponential
 from planar3d.training.settings import Training
 
 MESSAOUDI2023_DS = Recipe(
@@ -44,4 +44,48 @@ MESSAOUDI2023_DS_RELEASED = MESSAOUDI2023_DS.changed(
     network=DSNetSettings(),
     epsilon=1e-5,
     gradient_share="beta_1",
+)
+
+MESSAOUDI2023_OMNIA_CAMUS = Recipe(
+    "messaoudi2023-omnia-camus",
+    preparation=ResizedSlices(size=256),
+    tiles=Patches(shape=(1, 256, 256), step=(1, 256, 256), overlap="average"),
+    network=OmniaNetSettings(),
+    targets=Classes(
+        classes=("cavity=1", "myocardium=2", "atrium=3"),
+        regions=("endocardium=1", "epicardium=1+2", "atrium=3"),
+    ),
+    training=Training(
+        samples=PatchSampling(patches_per_epoch=1440, augmentation=()),  # four fifths of 450 patients' four images
+        loss=CrossEntropyAndDice(),  # eq. 5
+        frozen=(),
+        learning_rate=3e-4,
+        optimizer=Nadam(),
+        schedule=Exponential(factor=0.95, floor=1e-5),
+        batch_size=8,
+        epochs=67,  # after which the rate is 1e-5
+        patience=0,
+        monitor="last",
+    ),
+)
+
+MESSAOUDI2023_OMNIA_CHAOS = MESSAOUDI2023_OMNIA_CAMUS.changed(
+    name="messaoudi2023-omnia-chaos",
+    size=512,
+    tiles=Patches(shape=(1, 512, 512), step=(1, 512, 512), overlap="average"),
+    encoder="b4",
+    targets=Classes(classes=("liver=63", "right kidney=126", "left kidney=189", "spleen=252")),
+    augmentation=("rotation", "zoom", "brightness", "noise"),
+    learning_rate=1e-3,
+    epochs=90,
+)
+
+# What the released code has otherwise of the network and of the optimizer.
+_AS_RELEASED = {
+    **{"encoder_padding": "symmetric", "encoder_epsilon": 1e-5, "stem": "normal"},
+    **{"gradient_share": "beta_1", "epsilon": 1e-5},
+}
+MESSAOUDI2023_OMNIA_CAMUS_RELEASED, MESSAOUDI2023_OMNIA_CHAOS_RELEASED = (
+    recipe.changed(name=f"{recipe.name}-released", **_AS_RELEASED)
+    for recipe in (MESSAOUDI2023_OMNIA_CAMUS, MESSAOUDI2023_OMNIA_CHAOS)
 )

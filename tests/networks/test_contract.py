@@ -49,6 +49,7 @@ CASES = {
     "ds-net": TINY.changed(
         network="ds-net", factors=(2,), filters=(4,), up_kernels=(3,), up_strides=(2,), depth=5, stride=3
     ),
+    "omnia-net": TINY.changed(network="omnia-net", depth=2, stride=1),
 }
 # Trainable parameters and moving statistics, with sources: Kolarik 2020's release; computed from the
 # released layers of Wacker 2019, Messaoudi 2020 and Messaoudi 2023.
@@ -57,6 +58,7 @@ KNOWN = {
     "albunet": ({"classes": 4}, (24, 64, 64, 3), 26_673_172, 20_288),
     "efficient-embedding": ({}, (108, 32, 32, 1), 14_376_787, 43_936),
     "ds-net": ({}, (128, 32, 32, 4), 7_668_118, 41_440),
+    "omnia-net": ({"classes": 4}, (1, 32, 32, 1), 5_845_968, 41_472),
 }
 # Networks that squeeze depth to three slices have one depth, or a range of them, by their factors.
 SQUEEZING = ("efficient-embedding", "ds-net")

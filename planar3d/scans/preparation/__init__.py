@@ -3,8 +3,8 @@
 from planar3d.scans.preparation.axial_slices import AxialSlices
 from planar3d.scans.preparation.interface import Preparation
 from planar3d.scans.preparation.sagittal_cube import SagittalCube
-from planar3d.scans.preparation.standardized import CenterCrop, NonZeroBox
+from planar3d.scans.preparation.standardized import CenterCrop, NonZeroBox, ResizedSlices
 
 PREPARATIONS: dict[str, type[Preparation]] = {
-    made.name: made for made in (SagittalCube, AxialSlices, NonZeroBox, CenterCrop)
+    made.name: made for made in (SagittalCube, AxialSlices, NonZeroBox, CenterCrop, ResizedSlices)
 }

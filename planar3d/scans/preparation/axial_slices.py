@@ -75,10 +75,7 @@ class AxialSlices(EightBit):
 
     def native(self, probabilities: np.ndarray, prepared: Prepared, decode: Decode) -> Scan:
         """Restored and then decoded, which keeps outlines smooth."""
-        volumes = probabilities[..., None] if probabilities.ndim == 3 else probabilities
-        restored = [prepared.restore(volumes[..., channel]) for channel in range(volumes.shape[-1])]
-        whole = np.stack([scan.voxels for scan in restored], axis=-1) if len(restored) > 1 else restored[0].voxels
-        return Scan(decode(whole, restored[0].affine), restored[0].header)
+        return prepared.restore_and_decode(probabilities, decode)
 
     def grid(self, plane: str) -> str:
         """The plane, and the distance of stacks."""

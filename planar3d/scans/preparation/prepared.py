@@ -1,5 +1,6 @@
 """A prepared scan: what the network sees of it, and the way back to the native grid; kept in a folder."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,20 @@ class Prepared:
         else:
             volume, order = volume.astype(np.uint8, copy=False), 0
         return Scan(self.geometry.back(volume, order), self.geometry.header)
+
+    def restore_and_decode(
+        self, probabilities: np.ndarray, decode: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    ) -> Scan:
+        """Bring probabilities to the native grid and make labels of them there, which keeps outlines smooth.
+
+        Args:
+            probabilities: float (slices, rows, cols) or (slices, rows, cols, outputs) of the prepared grid.
+            decode: from probabilities and the grid's axes in mm to labels.
+        """
+        volumes = probabilities[..., None] if probabilities.ndim == 3 else probabilities
+        restored = [self.restore(volumes[..., channel]) for channel in range(volumes.shape[-1])]
+        whole = np.stack([scan.voxels for scan in restored], axis=-1) if len(restored) > 1 else restored[0].voxels
+        return Scan(decode(whole, restored[0].affine), restored[0].header)
 
 
 def save_prepared(folder: Path, prepared: Prepared, mask: np.ndarray | None) -> None:

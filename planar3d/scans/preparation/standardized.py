@@ -3,21 +3,21 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
 from planar3d.errors import ScanError
 from planar3d.scans.composition import as_float32
 from planar3d.scans.geometry import Geometry, in_view
-from planar3d.scans.preparation.interface import Preparation, in_words
+from planar3d.scans.preparation.interface import Decode, Preparation, in_words
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
-from planar3d.sections import Rule
+from planar3d.sections import POSITIVE, Rule
 
 _HEAD_MM = 150.0
 _LEAST_DEVIATION = 1e-8  # is added to a deviation, as in Wacker 2019's release
-_WITHIN = {"brain": "the brain", "image": "its own voxels that are not zero"}
+_WITHIN = {"brain": "the brain", "image": "its own voxels that are not zero", "everything": "all of its voxels"}
 _LENGTHS = Rule(lambda v: len(v) == 3 and min(v) > 0, "three numbers greater than 0 are needed: slices, rows, cols")
 
 
@@ -28,9 +28,11 @@ class Standardized(Preparation):
     view = "SPL"
     air = 0.0
     flat = True
+    order: ClassVar[int] = 0  # of the splines that resample an image
 
     images: tuple[str, ...] = ("flair", "t1ce", "t2")  # of a case, one a channel, in this order
-    within: Literal["brain", "image"] = "brain"  # voxels that are not zero in some image, or in the image itself
+    # Voxels that are not zero in some image, in the image itself, or all of them.
+    within: Literal["brain", "image", "everything"] = "brain"
     stored: Literal["float32", "float16"] = "float32"  # prepared values on disk and in memory
 
     @property
@@ -41,11 +43,16 @@ class Standardized(Preparation):
     @property
     @abstractmethod
     def cropped_to(self) -> str:
-        """What is cut, in words."""
+        """What is cut or resampled, in words."""
 
-    @abstractmethod
+    def geometry(self, whole: Geometry, brain: np.ndarray) -> Geometry:
+        """Where the prepared grid lies in a scan, of which `whole` leaves nothing out: the box."""
+        offset, shape = self.box(brain)
+        return Geometry(whole.header, self.view, whole.resampled, shape, offset)
+
     def box(self, brain: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """First voxel, perhaps before the scan's own, and shape of what is cut, of a mask (slices, rows, cols)."""
+        raise NotImplementedError
 
     def prepare(self, scans: Mapping[str, Scan]) -> Prepared:
         """Turn, standardize and crop."""
@@ -58,11 +65,10 @@ class Standardized(Preparation):
         if not brain.any():
             others = ", and so are its other images" if len(turned) > 1 else ""
             raise ScanError(f"{first.path or 'The scan'} is zero everywhere{others}.")
-        offset, shape = self.box(brain)
-        geometry = Geometry(header, self.view, native, shape, offset)
-        voxels = np.zeros((*shape, len(turned)), self.stored)
+        geometry = self.geometry(whole, brain)
+        voxels = np.zeros((*geometry.prepared, len(turned)), self.stored)
         for channel, (name, volume) in enumerate(zip(self.images, turned, strict=True)):
-            inside = brain if self.within == "brain" else volume != 0
+            inside = {"brain": brain, "image": volume != 0, "everything": np.ones_like(brain)}[self.within]
             values = volume[inside].astype(np.float64)
             deviation = values.std() if values.size else 0.0
             if not deviation:
@@ -72,7 +78,7 @@ class Standardized(Preparation):
                 )
             standardized = np.zeros(native, self.stored)
             standardized[inside] = (values - values.mean()) / (deviation + _LEAST_DEVIATION)
-            voxels[..., channel] = geometry.laid(standardized, order=0)
+            voxels[..., channel] = geometry.laid(standardized, order=self.order)
         return Prepared(voxels, geometry)
 
     def as_input(self, voxels: np.ndarray) -> np.ndarray:
@@ -83,7 +89,7 @@ class Standardized(Preparation):
         """The view, the box, and how values are standardized."""
         return {
             "slices": in_words(self.view),
-            "grid": f"cropped to {self.cropped_to}, nothing resampled",
+            "grid": self.cropped_to,
             "grey_levels": f"mean 0 and deviation 1 of each image within {_WITHIN[self.within]}, 0 outside",
             "values": f"float32, one channel an image: {', '.join(self.images)}",
         }
@@ -107,7 +113,7 @@ class NonZeroBox(Standardized):
     @property
     def cropped_to(self) -> str:
         """The brain."""
-        return "the voxels that are not zero in some image"
+        return "cropped to the voxels that are not zero in some image, nothing resampled"
 
     def box(self, brain: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The smallest that holds all of the brain."""
@@ -142,8 +148,8 @@ class CenterCrop(Standardized):
 
     @property
     def cropped_to(self) -> str:
-        """The crop, in words."""
-        return f"{self.label()} in the middle"
+        """The crop."""
+        return f"cropped to {self.label()} in the middle, nothing resampled"
 
     def box(self, brain: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Around the middle of the scan."""
@@ -156,3 +162,46 @@ class CenterCrop(Standardized):
     def label(self) -> str:
         """The crop."""
         return f"{'×'.join(map(str, self.crop))} voxels"
+
+
+@dataclass(frozen=True)
+class ResizedSlices(Standardized):
+    """Every slice resized to one number of rows and columns, whatever a pixel measures.
+
+    Source: Messaoudi 2023, section 3, for CHAOS, whose slices are resized to 512×512.
+    """
+
+    name = "resized-slices"
+    same_slices = False
+    order = 1
+
+    images: tuple[str, ...] = ("image",)
+    within: Literal["brain", "image", "everything"] = "everything"
+    size: Annotated[int, POSITIVE] = 256  # rows and columns
+
+    @property
+    def plane(self) -> tuple[int, int]:  # type: ignore[override]
+        """Rows and columns of every slice."""
+        return self.size, self.size
+
+    @property
+    def cropped_to(self) -> str:
+        """The size."""
+        return f"slices resized to {self.size} × {self.size} pixels"
+
+    def geometry(self, whole: Geometry, brain: np.ndarray) -> Geometry:
+        """All of each slice."""
+        shape = (whole.resampled[0], self.size, self.size)
+        return Geometry(whole.header, self.view, shape, shape)
+
+    def native(self, probabilities: np.ndarray, prepared: Prepared, decode: Decode) -> Scan:
+        """Restored and then decoded, which keeps outlines smooth."""
+        return prepared.restore_and_decode(probabilities, decode)
+
+    def slices(self, depth: int) -> int:
+        """Those of a window; images may have any number."""
+        return depth
+
+    def label(self) -> str:
+        """256²."""
+        return f"slices of {self.size}²"

@@ -1,0 +1,150 @@
+"""Omnia-Net: a convolution at full resolution, an EfficientNet behind it, and a nearest-neighbour decoder, in 2D."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from planar3d.conversion.channels import fitted
+from planar3d.conversion.convert import convert
+from planar3d.networks.architecture import Architecture, Arguments, WeightSource, check_input_shape, groups_by_prefix
+from planar3d.networks.efficientnet import EfficientNet
+from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source
+from planar3d.networks.resnet import NORMALIZATION
+from planar3d.networks.settings import OmniaNetSettings
+from planar3d.scans.labels import Targets
+from planar3d.transfer.transplant import load_weights
+
+DIVISORS = (1, 32, 32)
+HEAD = "final"
+_FULL, _DECODER = "full", "up"  # how the names of these layers begin
+_FILTERS = (256, 128, 64, 32, 16)  # of the decoder, coarsest level first
+# Of each encoder: the file of its weights, its skips from the finest, and its coarsest features.
+_ENCODERS = {
+    "b0": ("tf_efficientnet_b0_ns-c0e6a31c.pth", ("stem_activation", "block2b_add", "block3b_add", "block5c_add")),
+    "b4": ("tf_efficientnet_b4_ns-d6313a46.pth", ("stem_activation", "block2d_add", "block3d_add", "block5f_add")),
+}
+_COARSEST = {"b0": "block7a_project_bn", "b4": "block7b_add"}
+
+
+def OmniaNet(
+    input_shape: tuple[int | None, ...] = (256, 256, 1),
+    classes: int = 4,
+    encoder: str = "b0",
+    activation: str = "softmax",
+    encoder_padding: str = "same",
+    encoder_epsilon: float = 1e-3,
+    stem: str = "fitted",
+    weights: EncoderWeights = None,
+    encoder_weights: EncoderWeights = "imagenet",
+    name: str = "omnia_net",
+) -> keras.Model:
+    """Omnia-Net, 5,845,968 parameters over EfficientNet-B0 with four classes, of slices or slice by slice of volumes.
+
+    >>> OmniaNet((64, 64, 1), encoder_weights=None).output_shape
+    (None, 64, 64, 4)
+    >>> OmniaNet((1, 64, 64, 1), encoder_weights=None).output_shape
+    (None, 1, 64, 64, 4)
+
+    Args:
+        input_shape: (rows, cols, channels) of slices, or (depth, rows, cols, channels) of volumes whose slices are seen
+            one by one; rows and cols are multiples of 32, and all but the channels may be None.
+        classes: channels of the output.
+        encoder: EfficientNet `"b0"` or `"b4"`.
+        activation: of the output, `"softmax"` or `"sigmoid"`.
+        encoder_padding, encoder_epsilon: of the EfficientNet, see there; its weights were trained with `"same"` and
+            1e-3, and the released code has `"symmetric"` and 1e-5.
+        stem: what becomes of the weights of the EfficientNet's first convolution, which has three inputs there and 16
+            here: `"fitted"`, spread over them as `convert` does; or `"normal"`, replaced by numbers of a normal
+            distribution of deviation 1, as the released code does.
+        weights: a file that fills the whole network; then no encoder weights are looked for.
+        encoder_weights: `"imagenet"` for noisy student's, a file of the EfficientNet's 2D weights by the names of torch
+            or Keras, or None.
+        name: the model's name.
+
+    Returns:
+        A model from (batch, …, rows, cols, channels) to probabilities (batch, …, rows, cols, classes), float32.
+
+    Raises:
+        ValueError: rows or cols that are no multiple of 32, or an encoder or a stem that does not exist.
+        WeightsError: weights that cannot be found, read, or do not fit.
+
+    Source: Messaoudi et al. 2023, figure 1; widths and normalization of the decoder from the released code.
+    """
+    volumes = len(input_shape) == 4
+    check_input_shape(input_shape if volumes else (1, *input_shape), DIVISORS, name)
+    for value, known in ((encoder, _ENCODERS), (stem, ("fitted", "normal"))):
+        if value not in known:
+            raise ValueError(f"{value!r} is none of: {', '.join(known)}.")
+    inputs = keras.Input(input_shape[-3:], name="input")
+    x = _convolved(inputs, 16, _FULL)
+    options: dict[str, Any] = {
+        "padding": encoder_padding,
+        "epsilon": encoder_epsilon,
+        "momentum": 0.9,
+        "drop_path": 0.4,
+    }
+    flat = EfficientNet(encoder, input_tensor=x, **options)
+    if weights is None and encoder_weights is not None:
+        _fill(flat, encoder, encoder_weights, stem, options)
+    features = [x, *(flat.get_layer(skip).output for skip in _ENCODERS[encoder][1])]
+    x = flat.get_layer(_COARSEST[encoder]).output
+    for level, (filters, skip) in enumerate(zip(_FILTERS, reversed(features), strict=True), start=1):
+        x = layers.UpSampling2D(name=f"{_DECODER}{level}")(x)
+        x = layers.Concatenate(name=f"{_DECODER}{level}_concat")([x, skip])
+        for number in (1, 2):
+            x = _convolved(x, filters, f"{_DECODER}{level}_{number}")
+    # The loss takes logarithms, so probabilities are float32 under any precision.
+    x = layers.Conv2D(classes, 3, padding="same", activation=activation, dtype="float32", name=HEAD)(x)
+    network = keras.Model(inputs, x, name=name)
+    if volumes:
+        network = convert(network, depth=input_shape[0], name=name)
+    if weights is not None:
+        load_weights(network, weights, strict=True)
+    return network
+
+
+def _fill(flat: keras.Model, encoder: str, weights: EncoderWeights, stem: str, options: dict[str, Any]) -> None:
+    """Fill an EfficientNet of 16 inputs with the weights of one of red, green and blue."""
+    coloured = EfficientNet(encoder, (32, 32, 3), **options)
+    fill_flat(coloured, weights, _ENCODERS[encoder][0])
+    for layer in coloured.layers:
+        if layer.weights and layer.name != "stem_conv":
+            flat.get_layer(layer.name).set_weights(layer.get_weights())
+    first = flat.get_layer("stem_conv").kernel
+    kernel = np.asarray(coloured.get_layer("stem_conv").kernel)
+    first.assign(fitted(kernel, first.shape[2]) if stem == "fitted" else keras.random.normal(first.shape))
+
+
+def _convolved(x: Any, filters: int, name: str) -> Any:
+    x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"{name}_conv")(x)
+    x = layers.BatchNormalization(**NORMALIZATION, name=f"{name}_bn")(x)
+    return layers.Activation("relu", name=f"{name}_relu")(x)
+
+
+def _arguments(settings: OmniaNetSettings, targets: Targets) -> dict[str, Any]:
+    return {
+        "classes": targets.outputs,
+        "encoder": settings.encoder,
+        "activation": targets.activation,
+        "encoder_padding": settings.encoder_padding,
+        "encoder_epsilon": settings.encoder_epsilon,
+        "stem": settings.stem,
+    }
+
+
+def _source(arguments: Arguments) -> WeightSource:
+    encoder = arguments["encoder"]
+    attribution = f"EfficientNet-{encoder.upper()}, Tan & Le 2019; noisy student weights (Xie et al. 2020) of timm"
+    return known_source(attribution, _ENCODERS[encoder][0])
+
+
+OMNIA_NET = Architecture(
+    OmniaNet,
+    _arguments,
+    lambda arguments: DIVISORS,
+    groups_by_prefix({_FULL: _FULL, "decoder": (_DECODER, HEAD)}),
+    HEAD,
+    _source,
+)
