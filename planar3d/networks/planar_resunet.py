@@ -9,7 +9,7 @@ import numpy as np
 from keras import layers
 
 from planar3d.errors import RecipeError
-from planar3d.networks.architecture import Architecture, check_input_shape, layers_with_weights
+from planar3d.networks.architecture import Architecture, Arguments, check_input_shape, layers_with_weights
 from planar3d.networks.blocks import dilated_residual_level
 from planar3d.networks.encoder_weights import EncoderWeights
 from planar3d.networks.encoders import ENCODERS, levels_of
@@ -132,6 +132,20 @@ def _arguments(settings: PlanarResUNetSettings, targets: Targets) -> dict[str, A
     return own | {"outputs": targets.outputs, "activation": targets.activation}
 
 
+def _feature_levels(arguments: Arguments) -> Mapping[str, int]:
+    levels = ENCODERS[arguments["encoder"]].feature_levels
+    if not levels:
+        raise RecipeError(
+            f"cached_features is not known to be exact with encoder={arguments['encoder']}; set cached_features=none."
+        )
+    if arguments["encoder_depth"] > 1:
+        raise RecipeError(
+            f"cached_features needs a planar encoder: with encoder_depth={arguments['encoder_depth']} a window sees "
+            "nothing beyond its ends, where the scan goes on; set cached_features=none."
+        )
+    return levels
+
+
 def _groups(network: keras.Model) -> dict[str, list[str]]:
     weighted = layers_with_weights(network)
     levels = takewhile(lambda level: f"trans{level}" in weighted, count(_FIRST_LEVEL))
@@ -169,6 +183,6 @@ PLANAR_RESUNET = Architecture(
     _groups,
     HEAD,
     lambda arguments: ENCODERS[arguments["encoder"]].source,
-    lambda arguments: ENCODERS[arguments["encoder"]].feature_levels,
+    _feature_levels,
     _told,
 )

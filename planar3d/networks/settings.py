@@ -14,6 +14,11 @@ class Network(Section):
 
     encoder_weights: str
 
+    @property
+    def begins_with(self) -> str | None:
+        """What the encoder is built with: `"imagenet"`, a file, or None for random weights."""
+        return None if self.encoder_weights == "none" else self.encoder_weights
+
 
 @dataclass(frozen=True)
 class PlanarResUNetSettings(Network):

@@ -89,6 +89,10 @@ class Targets(Section):
         """The names of what is scored."""
         return tuple(self.scored)
 
+    def output_bias(self, prior: float) -> np.ndarray:
+        """The logits (outputs,) of an untrained network, float32, so that each target has the probability `prior`."""
+        return np.full(self.outputs, np.log(prior / (1 - prior)), np.float32)
+
     def encode(self, labels: np.ndarray) -> np.ndarray:
         """What the network is to give for a label map: uint8 {0, 1} (…, outputs).
 
