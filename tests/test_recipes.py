@@ -51,6 +51,24 @@ def test_wacker2019_has_the_values_of_the_paper():
     assert (flat.window, flat.batch_size, flat.patches_per_epoch) == ((1, 128, 128, 3), 64, 6400)
 
 
+def test_the_released_code_of_wacker2019_differs_in_what_fidelity_lists():
+    paper, released = RECIPES["wacker2019-3d"], RECIPES["wacker2019-3d-released"]
+    changed = {k: v for k, v in released.leaves().items() if v != paper.leaves().get(k)}
+    assert changed == {
+        "name": "wacker2019-3d-released",
+        "preparation.images": ["t1ce", "t2", "flair"],
+        "tiles": "stepped-patches",
+        "tiles.averaged": "logits",
+        "tiles.smallest": [144, 192, 192],
+        "network.encoder_bias": True,
+        "training.loss.dice_of": "all",
+        "training.loss.denominator_smoothing": 1e-15,
+    }
+    flat, its_paper = RECIPES["wacker2019-2d-released"], RECIPES["wacker2019-2d"]
+    assert flat.network == released.network and flat.network.depth_layers and flat.tiles.smallest == (144, 192, 192)
+    assert (flat.window, flat.step, flat.batch_size) == (its_paper.window, its_paper.step, its_paper.batch_size)
+
+
 @pytest.mark.parametrize(
     ("recipe", "changes", "sentence"),
     [

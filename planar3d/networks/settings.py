@@ -42,6 +42,7 @@ class AlbuNetSettings(Network):
 
     encoder_weights: str = "imagenet"  # or "none", or a file
     depth_layers: bool = True  # the four convolutions that join slices
+    encoder_bias: bool = False  # random biases of the encoder's convolutions, which ResNet-34 has none of
 
 
 NETWORKS: dict[str, type[Network]] = {made.name: made for made in (PlanarResUNetSettings, AlbuNetSettings)}

@@ -6,9 +6,15 @@ from planar3d.errors import RecipeError
 from planar3d.recipes.kolarik2020 import DEMO, PAPER, RELEASED
 from planar3d.recipes.modern import MODERN
 from planar3d.recipes.recipe import Recipe, read_recipe_file
-from planar3d.recipes.wacker2019 import WACKER2019_2D, WACKER2019_3D
+from planar3d.recipes.wacker2019 import (
+    WACKER2019_2D,
+    WACKER2019_2D_RELEASED,
+    WACKER2019_3D,
+    WACKER2019_3D_RELEASED,
+)
 
-RECIPES = {recipe.name: recipe for recipe in (PAPER, RELEASED, MODERN, DEMO, WACKER2019_3D, WACKER2019_2D)}
+_WACKER2019 = (WACKER2019_3D, WACKER2019_3D_RELEASED, WACKER2019_2D, WACKER2019_2D_RELEASED)
+RECIPES = {recipe.name: recipe for recipe in (PAPER, RELEASED, MODERN, DEMO, *_WACKER2019)}
 
 __all__ = ["DEMO", "MODERN", "PAPER", "RECIPES", "RELEASED", "Recipe", "find_recipe"]
 

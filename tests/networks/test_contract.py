@@ -46,10 +46,11 @@ CASES = {
     "albunet": TINY.changed(network="albunet"),
 }
 # Trainable parameters and moving statistics, with sources: Kolarik 2020's release; Wacker 2019's tables, computed.
-KNOWN = {
-    "planar-resunet": ({}, (16, 64, 64, 3), 22_870_881, 0),
-    "albunet": ({"classes": 4}, (24, 64, 64, 3), 26_673_172, 20_288),
-}
+KNOWN = [
+    ("planar-resunet", {}, (16, 64, 64, 3), 22_870_881, 0),
+    ("albunet", {"classes": 4}, (24, 64, 64, 3), 26_673_172, 20_288),
+    ("albunet", {"classes": 4, "encoder_bias": True}, (24, 64, 64, 3), 26_681_684, 20_288),
+]
 
 
 @pytest.fixture(params=CASES.values(), ids=CASES.keys())
@@ -78,12 +79,11 @@ def _filled(recipe: Recipe) -> keras.Model:
 
 
 def test_every_network_of_the_table_is_tried_here():
-    assert {recipe.network.name for recipe in CASES.values()} == set(list_networks()) == set(KNOWN)
+    assert {recipe.network.name for recipe in CASES.values()} == set(list_networks()) == {name for name, *_ in KNOWN}
 
 
-@pytest.mark.parametrize("name", KNOWN)
-def test_it_has_the_parameters_of_its_source(name):
-    arguments, shape, trainable, statistics = KNOWN[name]
+@pytest.mark.parametrize(("name", "arguments", "shape", "trainable", "statistics"), KNOWN)
+def test_it_has_the_parameters_of_its_source(name, arguments, shape, trainable, statistics):
     network = build_network(name, shape, encoder_weights=None, **arguments)
     counted = [sum(int(np.prod(w.shape)) for w in ws) for ws in (network.trainable_weights, network.weights)]
     assert counted == [trainable, trainable + statistics]
