@@ -75,6 +75,7 @@ def test_the_released_code_of_wacker2019_differs_in_what_fidelity_lists():
         (MODERN, {"targets": Classes(("csf=1", "grey=2"))}, "mask of {0, 1}.*'axial-slices' and targets='classes'"),
         (MODERN, {"targets": Regions(("ET=4",), (4,))}, "targets='regions'; training.samples='patches'"),
         (RECIPES["wacker2019-3d"], {"samples": "crops", "augmentation": ""}, "preparation='non-zero-box'"),
+        (RECIPES["wacker2019-3d-released"], {"targets": "regions"}, "averaged='logits'.*has targets='regions'"),
         (PAPER, {"samples": "patches", "monitor": "last"}, "images by channel.*preparation='sagittal-cube'"),
         (RECIPES["wacker2019-3d"], {"samples": "windows", "monitor": "last"}, "'non-zero-box' scans differ in their"),
     ],
@@ -108,6 +109,7 @@ def test_a_flat_recipe_of_format_1_means_what_it_meant(name):
     # Every field is where its section has it, but those that the recipe's choices do not use.
     kept = {place.rpartition(".")[2]: value for place, value in recipe.leaves().items()}
     new = {"image": "flair", "beta_1": 0.9, "beta_2": 0.999, "lookahead_steps": 0, "lookahead_share": 0.5}
+    new |= {"mapping": "planar", "alpha": [0.25, 0.5, 0.25]}
     new |= {"floor": 0.0, "constant_epochs": 0} if name == "modern" else {}
     new |= {"tiles": "depth-windows", "targets": "binary", "loss": "bce-dice", "optimizer": "adam"}
     new |= {
