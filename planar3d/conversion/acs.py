@@ -38,6 +38,10 @@ class ACSConv3D(layers.Conv2D):
     Source: Yang et al. 2021, "Reinventing 2D convolutions for 3D images", section III.
     """
 
+    # Keras' convolutions keep kernel and bias alone, and would lose the planes.
+    save_own_variables = layers.Layer.save_own_variables
+    load_own_variables = layers.Layer.load_own_variables
+
     def __init__(
         self,
         filters: int,
