@@ -51,12 +51,31 @@ def test_wacker2019_has_the_values_of_the_paper():
     assert (flat.window, flat.batch_size, flat.patches_per_epoch) == ((1, 128, 128, 3), 64, 6400)
 
 
+def test_the_released_code_of_wacker2019_differs_in_what_fidelity_lists():
+    paper, released = RECIPES["wacker2019-3d"], RECIPES["wacker2019-3d-released"]
+    changed = {k: v for k, v in released.leaves().items() if v != paper.leaves().get(k)}
+    assert changed == {
+        "name": "wacker2019-3d-released",
+        "preparation.images": ["t1ce", "t2", "flair"],
+        "tiles": "stepped-patches",
+        "tiles.averaged": "logits",
+        "tiles.smallest": [144, 192, 192],
+        "network.encoder_bias": True,
+        "training.loss.dice_of": "all",
+        "training.loss.denominator_smoothing": 1e-15,
+    }
+    flat, its_paper = RECIPES["wacker2019-2d-released"], RECIPES["wacker2019-2d"]
+    assert flat.network == released.network and flat.network.depth_layers and flat.tiles.smallest == (144, 192, 192)
+    assert (flat.window, flat.step, flat.batch_size) == (its_paper.window, its_paper.step, its_paper.batch_size)
+
+
 @pytest.mark.parametrize(
     ("recipe", "changes", "sentence"),
     [
         (MODERN, {"targets": Classes(("csf=1", "grey=2"))}, "mask of {0, 1}.*'axial-slices' and targets='classes'"),
         (MODERN, {"targets": Regions(("ET=4",), (4,))}, "targets='regions'; training.samples='patches'"),
         (RECIPES["wacker2019-3d"], {"samples": "crops", "augmentation": ""}, "preparation='non-zero-box'"),
+        (RECIPES["wacker2019-3d-released"], {"targets": "regions"}, "averaged='logits'.*has targets='regions'"),
         (PAPER, {"samples": "patches", "monitor": "last"}, "images by channel.*preparation='sagittal-cube'"),
         (RECIPES["wacker2019-3d"], {"samples": "windows", "monitor": "last"}, "'non-zero-box' scans differ in their"),
     ],
@@ -90,6 +109,7 @@ def test_a_flat_recipe_of_format_1_means_what_it_meant(name):
     # Every field is where its section has it, but those that the recipe's choices do not use.
     kept = {place.rpartition(".")[2]: value for place, value in recipe.leaves().items()}
     new = {"image": "flair", "beta_1": 0.9, "beta_2": 0.999, "lookahead_steps": 0, "lookahead_share": 0.5}
+    new |= {"mapping": "planar", "alpha": [0.25, 0.5, 0.25]}
     new |= {"floor": 0.0, "constant_epochs": 0} if name == "modern" else {}
     new |= {"tiles": "depth-windows", "targets": "binary", "loss": "bce-dice", "optimizer": "adam"}
     new |= {

@@ -1,11 +1,14 @@
 """ACS convolutions: a 2D kernel that lies in the axial, coronal and sagittal planes of a volume (Yang et al. 2021)."""
 
+import math
 from itertools import pairwise
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops
+
+from planar3d.graph.layers import KINDS, LayerKind, Shape
 
 VARIANTS = ("acs", "acs_mean", "acs_soft")
 
@@ -34,6 +37,10 @@ class ACSConv3D(layers.Conv2D):
 
     Source: Yang et al. 2021, "Reinventing 2D convolutions for 3D images", section III.
     """
+
+    # Keras' convolutions keep kernel and bias alone, and would lose the planes.
+    save_own_variables = layers.Layer.save_own_variables
+    load_own_variables = layers.Layer.load_own_variables
 
     def __init__(
         self,
@@ -130,3 +137,12 @@ def _group_ends(filters: int) -> list[tuple[int, int]]:
     """From and to of three groups of output channels; what is left over by three goes to the first ones."""
     ends = np.cumsum([0, *(filters // 3 + (number < filters % 3) for number in range(3))]).tolist()
     return list(pairwise(ends))
+
+
+def _macs(layer: ACSConv3D, _: Shape, output: Shape) -> int:
+    """As its planes by themselves would cost."""
+    planes = 1 if layer.variant == "acs" else 3
+    return planes * math.prod(layer.kernel.shape) * math.prod(output[1:4])  # type: ignore[arg-type]
+
+
+KINDS[ACSConv3D] = LayerKind(macs=_macs)

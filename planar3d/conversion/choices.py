@@ -7,8 +7,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
+from keras import layers
 
-from planar3d.conversion.acs import VARIANTS
+from planar3d.conversion.acs import VARIANTS, ACSConv3D
 from planar3d.errors import ConversionError
 from planar3d.transfer.mappings import MAPPINGS, Tap, map_kernel
 
@@ -45,6 +46,17 @@ class KernelMapping:
             return self.depth or 1
         return self.depth or (len(self.alpha) if self.alpha is not None else kernel_size[0])
 
+    def convolution(self, filters: int, kernel_size: tuple[int, int], **options: Any) -> layers.Layer:
+        """The 3D layer whose kernel the mapping gives of a 2D one of this size; options are those of `Conv3D`."""
+        if self.name in VARIANTS:
+            if self.depth not in (None, kernel_size[0]):
+                raise ConversionError(
+                    f"mapping={self.name!r}: such a kernel is as deep as it has rows, {kernel_size[0]} and not "
+                    f"{self.depth}; leave the depth out, or choose another mapping."
+                )
+            return ACSConv3D(filters, kernel_size, variant=self.name, **options)
+        return layers.Conv3D(filters, (self.taps(kernel_size), *kernel_size), **options)
+
     def apply(self, kernel: np.ndarray, taps: int, axis: int, center: int | None = None) -> np.ndarray:
         """Map a kernel (kh, kw, cin, cout).
 
@@ -64,6 +76,7 @@ class KernelMapping:
         return "planar" if taps == 1 else f"{self.name} {taps}"
 
 
+PLANAR = KernelMapping()
 Spelled = str | KernelMapping
 MappingChoice = Spelled | Mapping[str, Spelled] | Callable[[Any], Spelled]
 

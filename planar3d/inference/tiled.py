@@ -13,6 +13,7 @@ from planar3d.inference.onnx_graph import onnx_model
 from planar3d.pipeline import one_ahead
 from planar3d.recipes import Recipe
 from planar3d.scans.composition import as_float32, compose_tiles, cut_tile
+from planar3d.scans.labels import AS_GIVEN, SCALES, Scale
 from planar3d.scans.tiles import Lengths, Tiles, tile_shape
 from planar3d.training.precision import in_precision, precision_of
 
@@ -51,6 +52,8 @@ class TiledInference:
         air: what an empty voxel of the volumes holds, which patches read outside of them.
         engine: `"keras"`; or `"openvino"`, faster on CPUs, for networks that can be written as ONNX.
         precision: `"float32"`; or `"bf16"`, with OpenVINO where the processor has it; by default the network's own.
+        scale: what of the network's output is averaged where tiles overlap.
+        background: the output (channels,) where no tile is.
 
     Raises:
         RecipeError: an unknown engine.
@@ -66,11 +69,14 @@ class TiledInference:
         air: float = 0.0,
         engine: str = "keras",
         precision: str | None = None,
+        scale: Scale = AS_GIVEN,
+        background: np.ndarray | float = 0.0,
     ) -> None:
         if engine not in _ENGINES:
             raise RecipeError(f"engine={engine!r} is unknown; choose one of: {', '.join(map(repr, _ENGINES))}.")
         name, build = _ENGINES[engine]
         self.tiles, self.as_input, self.batch_size, self.air = tiles, as_input, batch_size, air
+        self.scale, self.background = scale, background
         self.takes = network.input_shape[1:-1]
         self.compute, computed = build(network, precision or precision_of(network))
         self.description = f"tiled on {name}, {computed}"
@@ -95,7 +101,10 @@ class TiledInference:
                 f"{shape}; build the network for these, or change the tiles."
             )
         with closing(self._predicted(voxels, shape, list(product(*starts)), progress)) as tiles:
-            return compose_tiles(tiles, starts, voxels.shape[:3], self.tiles.overlap)
+            composed = self.scale.back(compose_tiles(tiles, starts, voxels.shape[:3], self.tiles.overlap))
+        for axis, (at, length) in enumerate(zip(starts, shape, strict=True)):
+            composed[(slice(None),) * axis + (slice(at[-1] + length, None),)] = self.background
+        return composed
 
     def _predicted(
         self, volume: np.ndarray, shape: Lengths, places: Sequence[tuple[int, ...]], progress: Progress | None
@@ -115,7 +124,7 @@ class TiledInference:
                 done += len(batch)
                 if progress:
                     progress(done, len(places))
-                yield from predicted[: len(batch)].astype(np.float32, copy=False)
+                yield from self.scale.given(predicted[: len(batch)].astype(np.float32, copy=False))
 
 
 class WindowedInference(TiledInference):
@@ -135,9 +144,11 @@ class WindowedInference(TiledInference):
         engine: str = "keras",
         precision: str | None = None,
     ) -> None:
-        seen = recipe.preparation
-        super().__init__(network, recipe.tiles, seen.as_input, batch_size, seen.air, engine, precision)
-        self.single = recipe.targets.outputs == 1
+        seen, targets = recipe.preparation, recipe.targets
+        scale = SCALES[recipe.tiles.averaged][targets.activation]
+        nothing = targets.encode(np.zeros((), np.uint8))
+        super().__init__(network, recipe.tiles, seen.as_input, batch_size, seen.air, engine, precision, scale, nothing)
+        self.single = targets.outputs == 1
         if recipe.tiles.shape[1:] == (0, 0):
             self.description = "windowed" + self.description.removeprefix("tiled")
 

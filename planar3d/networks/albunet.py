@@ -8,7 +8,7 @@ from keras import layers
 from planar3d.conversion.convert import convert
 from planar3d.networks.architecture import Architecture, check_input_shape, groups_by_prefix
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source
-from planar3d.networks.resnet import NORMALIZATION, ResNet34
+from planar3d.networks.resnet import NORMALIZATION, ResNet34, with_random_biases
 from planar3d.networks.settings import AlbuNetSettings
 from planar3d.scans.labels import Targets
 from planar3d.transfer.transplant import load_weights
@@ -25,6 +25,7 @@ def AlbuNet(
     input_shape: tuple[int | None, int | None, int | None, int] = (24, 128, 128, 3),
     classes: int = 4,
     depth_layers: bool = True,
+    encoder_bias: bool = False,
     activation: str = "softmax",
     weights: EncoderWeights = None,
     encoder_weights: EncoderWeights = "imagenet",
@@ -40,6 +41,8 @@ def AlbuNet(
         classes: channels of the output.
         depth_layers: whether there are the convolutions along depth; without them, and with a depth of 1, it is
             AlbuNet2D (25,822,372 parameters).
+        encoder_bias: whether the encoder's convolutions have biases, random whatever its weights, as in the released
+            code: 8,512 parameters more.
         activation: of the output: `"softmax"`, or `"sigmoid"` for channels by themselves.
         weights: a file that fills the whole network; then no encoder weights are looked for.
         encoder_weights: `"imagenet"`, a file of ResNet-34's 2D weights by the names of torch or Keras, or None for a
@@ -62,6 +65,7 @@ def AlbuNet(
     depth, rows, cols, channels = input_shape
     flat = ResNet34((rows, cols, 3), include_top=False, pool=2)
     fill_flat(flat, encoder_weights if weights is None else None, _IMAGENET)
+    flat = with_random_biases(flat) if encoder_bias else flat
     encoder = convert(flat, depth=depth, in_channels=channels)
     layer1, layer2, layer3, layer4 = (encoder.get_layer(skip).output for skip in _SKIPS)
 
@@ -102,7 +106,8 @@ def _up(parts: list[Any], filters: int, up_filters: int, name: str) -> Any:
 
 
 def _arguments(settings: AlbuNetSettings, targets: Targets) -> dict[str, Any]:
-    return {"classes": targets.outputs, "activation": targets.activation, "depth_layers": settings.depth_layers}
+    own = {name: value for name, value in settings.to_json().items() if name not in ("name", "encoder_weights")}
+    return own | {"classes": targets.outputs, "activation": targets.activation}
 
 
 ALBUNET = Architecture(

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from planar3d.errors import WeightsError
+from planar3d.errors import RecipeError, WeightsError
 from planar3d.scans.labels import Targets
 from planar3d.transfer.weight_places import places_of
 
@@ -20,11 +21,20 @@ class WeightSource:
 
     Attributes:
         attribution: whose its ImageNet weights are.
-        origin: from `"imagenet"` or a file to words on where that is; a `WeightsError` where it cannot be found.
+        find: from `"imagenet"` or a file to words on where that is; a `WeightsError` where it cannot be found.
     """
 
     attribution: str
-    origin: Callable[[str], str]
+    find: Callable[[str], str]
+
+    def origin(self, weights: str) -> str:
+        """Where the weights are that a recipe's `encoder_weights` asks for; they are looked for."""
+        return "none (random)" if weights == "none" else self.find(weights)
+
+    def credit(self, weights: str) -> str:
+        """Whose they are."""
+        known = {"none": "random at the beginning", "imagenet": self.attribution}
+        return known.get(weights, f"{Path(weights).name}, whose licence is not stated")
 
 
 def _nowhere(weights: str) -> str:
@@ -36,6 +46,10 @@ _NO_SOURCE = WeightSource("random at the beginning", _nowhere)
 
 def _none(of: Any) -> dict[str, Any]:
     return {}
+
+
+def _no_features(arguments: Arguments) -> Mapping[str, int]:
+    raise RecipeError("cached_features is not known to be exact for this network; set cached_features=none.")
 
 
 @dataclass(frozen=True)
@@ -52,7 +66,7 @@ class Architecture:
         head: the name of the layer that gives the output.
         source: of its encoder's weights; by default there are none.
         feature_levels: what of a frozen encoder may be computed once a scan: names of layers, and how many slices one
-            entry of their depth axis stands for; none where windows do not share an encoder's features.
+            entry of their depth axis stands for; a `RecipeError` where windows do not share an encoder's features.
         told: what of a recipe the arrays of a weights file tell, by field: of files that do not say it themselves.
     """
 
@@ -62,7 +76,7 @@ class Architecture:
     groups: Callable[[keras.Model], dict[str, list[str]]]
     head: str
     source: Callable[[Arguments], WeightSource] = lambda arguments: _NO_SOURCE
-    feature_levels: Callable[[Arguments], Mapping[str, int]] = _none
+    feature_levels: Callable[[Arguments], Mapping[str, int]] = _no_features
     told: Callable[[Mapping[str, np.ndarray]], dict[str, Any]] = _none
 
 

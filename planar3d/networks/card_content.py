@@ -36,7 +36,7 @@ def filled_card(
         "name": recipe.name,
         "data": "not stated",
         "licence": "not stated",
-        "attribution": [f"Encoder: {_encoder(recipe)}."],
+        "attribution": [f"Encoder: {weight_source(recipe).credit(recipe.network.encoder_weights)}."],
         "input": [
             f"One raw FLAIR scan of a {_shown(recipe)}, NIfTI, any orientation; no registration is needed.",
             f"It is prepared as {seen['grid']}; {seen['grey_levels']}.",
@@ -84,11 +84,3 @@ def _shown(recipe: Recipe) -> str:
     if recipe.training.samples.shows_brains:
         return "whole head or extracted brain"
     return "whole head, without brain extraction"
-
-
-def _encoder(recipe: Recipe) -> str:
-    if recipe.network.encoder_weights == "none":
-        return "random at the beginning"
-    if recipe.network.encoder_weights != "imagenet":
-        return f"{Path(recipe.network.encoder_weights).name}, whose licence is not stated"
-    return weight_source(recipe).attribution

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from planar3d.conversion.choices import PLANAR, KernelMapping
 from planar3d.errors import WeightsError
 from planar3d.networks.architecture import WeightSource
 from planar3d.transfer.arrays import read_arrays
@@ -21,14 +22,14 @@ EncoderWeights = str | os.PathLike[str] | None
 find_imagenet = functools.cache(imagenet_vgg16)
 
 
-def fill_encoder(network: keras.Model, weights: EncoderWeights, mapping: str = "planar") -> Report | None:
+def fill_encoder(network: keras.Model, weights: EncoderWeights, mapping: KernelMapping = PLANAR) -> Report | None:
     """Fill the layers of `network` that `weights` knows by name; None leaves the random initialization.
 
     Args:
         network: any network with layers named as in VGG-16.
         weights: `"imagenet"`, None, or a file of 2D kernels (mapped by Kolarik 2020, eq. 3) or of planar kernels
             (loaded as they are), told apart by their rank.
-        mapping: how 2D kernels fill kernels deeper than one slice, as in `map_kernel`.
+        mapping: how 2D kernels fill kernels deeper than one slice.
 
     Returns:
         The report of what matched, or None for random weights.
@@ -38,9 +39,8 @@ def fill_encoder(network: keras.Model, weights: EncoderWeights, mapping: str = "
     """
     if weights is None:
         return None
-    if weights == "imagenet":
-        return transplant(network, find_imagenet().arrays, mapping=mapping)
-    return transplant(network, read_arrays(weights), mapping=mapping)
+    arrays = find_imagenet().arrays if weights == "imagenet" else read_arrays(weights)
+    return transplant(network, arrays, mapping=mapping.name, tap=mapping.tap, alpha=mapping.alpha)
 
 
 def _vgg16_origin(weights: str) -> str:

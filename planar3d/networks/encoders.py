@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from planar3d.conversion.choices import KernelMapping
 from planar3d.conversion.convert import convert
 from planar3d.conversion.skip_levels import features, up_factors
 from planar3d.graph.keras_graph import applied_again, pass_through
@@ -55,26 +56,24 @@ class Encoder(ABC):
     Attributes:
         count: levels above the coarsest, as a decoder has.
         divisors: what depth, rows and cols must be multiples of.
-        depths: whether its kernels may span several slices.
-        feature_levels: as `Architecture` has them.
+        feature_levels: as `Architecture` has them, where its kernels are planar.
         source: of its weights.
     """
 
     count: int
     divisors: tuple[int, int, int]
-    depths = False
     feature_levels: Mapping[str, int] = MappingProxyType({})
     source: WeightSource
 
     @abstractmethod
-    def levels(self, input_shape: InputShape, weights: EncoderWeights, matched: bool, depth: int) -> Levels:
+    def levels(self, input_shape: InputShape, weights: EncoderWeights, matched: bool, mapping: KernelMapping) -> Levels:
         """Build it.
 
         Args:
             input_shape: (depth, rows, cols, channels); rows and cols may be None.
             weights: `"imagenet"`, a file, or None for random ones.
             matched: whether inputs v / 128 - 1 and what the weights expect are brought together.
-            depth: slices that its kernels span.
+            mapping: of its 2D kernels.
 
         Raises:
             WeightsError: weights that cannot be found, read, or do not fit.
@@ -89,18 +88,17 @@ class VGG16Encoder(Encoder):
     source = VGG16_SOURCE
     # Planar convolutions act within a slice, and poolings join two; so these are a scan's as well as its windows'.
     feature_levels = MappingProxyType({"block1_conv2": 1, "block2_conv2": 2, "block3_conv3": 4, "block4_conv3": 8})
-    depths = True
 
-    def levels(self, input_shape: InputShape, weights: EncoderWeights, matched: bool, depth: int) -> Levels:
+    def levels(self, input_shape: InputShape, weights: EncoderWeights, matched: bool, mapping: KernelMapping) -> Levels:
         """As `Encoder` has it."""
         inputs = x = keras.Input(input_shape, name="input")
         skips = []
         for number in (1, 2, 3, 4):
-            skips.append(vgg16_convolutions(x, number, depth))
+            skips.append(vgg16_convolutions(x, number, mapping))
             x = vgg16_pool(skips[-1], number)
 
         def fill(network: keras.Model) -> None:
-            fill_encoder(network, weights, mapping="average")
+            fill_encoder(network, weights, mapping)
             if matched:
                 match_input_range([network.get_layer(name) for name in encoder_layer_names(4)])
 
@@ -124,7 +122,7 @@ def match_input_range(convolutions: Iterable[Any]) -> None:
 
 @dataclass(frozen=True)
 class ConvertedEncoder(Encoder):
-    """A 2D network without its top, converted with planar kernels.
+    """A 2D network without its top, converted.
 
     Rows and columns are halved at each of its five levels, and depth at the first four, so that windows of sixteen
     slices end with one. A scan is padded at other places than its windows are, which share no features then.
@@ -149,14 +147,14 @@ class ConvertedEncoder(Encoder):
         """Of its weights."""
         return known_source(self.attribution, self.imagenet)
 
-    def levels(self, input_shape: InputShape, weights: EncoderWeights, matched: bool, depth: int) -> Levels:
+    def levels(self, input_shape: InputShape, weights: EncoderWeights, matched: bool, mapping: KernelMapping) -> Levels:
         """As `Encoder` has it."""
         slices, rows, cols, channels = input_shape
         flat = self.build((rows, cols, 3))
         fill_flat(flat, weights, self.imagenet)
         if matched:
             flat = _matched(flat, *self.expects)
-        return levels_of(convert(flat, depth=slices, depth_pooling=_DEPTH_FACTORS, in_channels=channels))
+        return levels_of(convert(flat, mapping, slices, _DEPTH_FACTORS, in_channels=channels))
 
 
 def levels_of(encoder: keras.Model) -> Levels:

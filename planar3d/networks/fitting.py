@@ -10,8 +10,8 @@ import numpy as np
 from planar3d.errors import WeightsError
 from planar3d.networks.architecture import layers_with_weights
 from planar3d.networks.registry import describe_network, find_architecture
-from planar3d.networks.vgg16 import encoder_layer_names
 from planar3d.recipes import Recipe
+from planar3d.transfer.digests import RECOGNIZED
 from planar3d.wording import counted
 
 _SHOWN = 5
@@ -62,10 +62,10 @@ def refuse_misfit(network: keras.Model, arrays: Mapping[str, np.ndarray], path: 
 
 
 def _what_it_is(network: keras.Model, wanted: set[str], layers: set[str], arrays: Mapping[str, np.ndarray]) -> str:
-    if layers <= {*encoder_layer_names()}:
+    if any(layers <= known.kernel_shapes.keys() for known in RECOGNIZED):
         return (
-            f"holds an encoder alone ({_listed(layers)}); a trained network with its decoder, conv51 to conv10, is "
-            "needed. Train one that begins with it (--set encoder_weights=FILE), or name another file."
+            f"holds an encoder alone ({_listed(layers)}); a trained {network.name} with its decoder is needed. Train "
+            "one that begins with it (--set encoder_weights=FILE), or name another file."
         )
     dense = [name for name, array in arrays.items() if name.endswith("/kernel") and array.ndim == 2]
     if dense:

@@ -8,8 +8,9 @@ import keras
 import numpy as np
 from keras import layers
 
+from planar3d.conversion.choices import KernelMapping
 from planar3d.errors import RecipeError
-from planar3d.networks.architecture import Architecture, check_input_shape, layers_with_weights
+from planar3d.networks.architecture import Architecture, Arguments, check_input_shape, layers_with_weights
 from planar3d.networks.blocks import dilated_residual_level
 from planar3d.networks.encoder_weights import EncoderWeights
 from planar3d.networks.encoders import ENCODERS, levels_of
@@ -29,6 +30,8 @@ def PlanarResUNet(
     encoder_weights: EncoderWeights = "imagenet",
     decoder_filters: Sequence[int] | None = None,
     bridge_filters: int = _PAPER.bridge_filters,
+    mapping: str = _PAPER.mapping,
+    alpha: Sequence[float] = _PAPER.alpha,
     encoder_depth: int = _PAPER.encoder_depth,
     encoder_range: str = _PAPER.encoder_range,
     outputs: int = 1,
@@ -51,8 +54,11 @@ def PlanarResUNet(
         decoder_filters: filters of the decoder levels, deepest first. If None they are the paper's, 256, 128, 64, 32;
             fewer levels take the last of them, and more begin with further levels of 256.
         bridge_filters: filters of `conv51` and `conv52`.
-        encoder_depth: slices that an encoder's kernel spans; 1 is the paper's planar encoder. 2D kernels for a deeper
-            one are averaged over its slices, what planar transfer is compared with.
+        mapping: how the encoder's 2D kernels become 3D ones: `"planar"`, the paper's; `"zero"`, `"average"`, `"scale"`
+            or `"repeat"` as in `map_kernel`, as deep as they have rows; `"acs"`, `"acs_mean"` or `"acs_soft"` as in
+            `ACSConv3D`. The decoder stays as it is.
+        alpha: for `"scale"`, the factor of each slice.
+        encoder_depth: slices that an encoder's kernel spans, where not 1; `"planar"` ones are then averaged.
         encoder_range: `"unit"`, inputs in [-1, 1) whatever the encoder's weights were trained on, as the paper;
             `"imagenet"`, both are brought together.
         outputs: channels of the output; the paper's one is the probability of lesion.
@@ -65,6 +71,7 @@ def PlanarResUNet(
     Raises:
         ValueError: a size that the encoder cannot halve (VGG-16 needs multiples of 16), an unknown encoder or an even
             depth of it, or not as many decoder levels as the encoder has.
+        ConversionError: an unknown mapping, or one that the encoder does not allow.
         WeightsError: weights that cannot be found, read, or do not fit.
 
     Source: Kolarik 2020, figure 4 and section 3.4; layer names as in the released weight files.
@@ -75,7 +82,9 @@ def PlanarResUNet(
         _check(input_shape, encoder, encoder_depth)
         # Weights of the whole network make those of its encoder needless.
         filled = encoder_weights if weights is None else None
-        levels = ENCODERS[encoder].levels(input_shape, filled, encoder_range == "imagenet", encoder_depth)
+        levels = ENCODERS[encoder].levels(
+            input_shape, filled, encoder_range == "imagenet", _kernels(mapping, alpha, encoder_depth)
+        )
     number = len(levels.skips)
     if decoder_filters is None:
         deepest, *others = _PAPER.decoder_filters
@@ -114,9 +123,13 @@ def _check(input_shape: Sequence[int | None], encoder: str, encoder_depth: int) 
         raise ValueError(f"encoder={encoder!r} is unknown; choose one of: {', '.join(ENCODERS)}; or give a 3D network.")
     if encoder_depth < 1 or encoder_depth % 2 == 0:
         raise ValueError(f"encoder_depth={encoder_depth}: an odd number of slices is needed, around a middle one.")
-    if encoder_depth > 1 and not ENCODERS[encoder].depths:
-        raise ValueError(f"encoder_depth={encoder_depth}: {encoder} is planar; leave it at 1.")
     check_input_shape(input_shape, ENCODERS[encoder].divisors, encoder)
+
+
+def _kernels(mapping: str, alpha: Sequence[float], depth: int) -> KernelMapping:
+    # Recipes older than `mapping` have a depth alone.
+    name = "average" if mapping == "planar" and depth > 1 else mapping
+    return KernelMapping(name, depth if depth > 1 else None, alpha=tuple(alpha) if name == "scale" else None)
 
 
 def _arguments(settings: PlanarResUNetSettings, targets: Targets) -> dict[str, Any]:
@@ -130,6 +143,21 @@ def _arguments(settings: PlanarResUNetSettings, targets: Targets) -> dict[str, A
         )
     own = {name: value for name, value in settings.to_json().items() if name not in ("name", "encoder_weights")}
     return own | {"outputs": targets.outputs, "activation": targets.activation}
+
+
+def _feature_levels(arguments: Arguments) -> Mapping[str, int]:
+    levels = ENCODERS[arguments["encoder"]].feature_levels
+    if not levels:
+        raise RecipeError(
+            f"cached_features is not known to be exact with encoder={arguments['encoder']}; set cached_features=none."
+        )
+    mapping, depth = arguments["mapping"], arguments["encoder_depth"]
+    if _kernels(mapping, arguments["alpha"], depth).taps((3, 3)) > 1:
+        raise RecipeError(
+            f"cached_features needs a planar encoder: with mapping={mapping} and encoder_depth={depth} a window sees "
+            "nothing beyond its ends, where the scan goes on; set cached_features=none."
+        )
+    return levels
 
 
 def _groups(network: keras.Model) -> dict[str, list[str]]:
@@ -157,8 +185,6 @@ def _told(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         told["decoder_filters"] = tuple((0, *kernels[f"conv{level}1"])[-1] for level in decoder)
     if first := kernels.get("block1_conv1"):
         told["channels"] = (0, 0, *first)[-2]
-        if len(first) == 5:  # a 2D kernel fills one of any depth
-            told["encoder_depth"] = first[0]
     return told
 
 
@@ -169,6 +195,6 @@ PLANAR_RESUNET = Architecture(
     _groups,
     HEAD,
     lambda arguments: ENCODERS[arguments["encoder"]].source,
-    lambda arguments: ENCODERS[arguments["encoder"]].feature_levels,
+    _feature_levels,
     _told,
 )

@@ -107,7 +107,7 @@ def weight_source(recipe: Recipe) -> WeightSource:
 
 
 def feature_levels(recipe: Recipe) -> dict[str, int]:
-    """The layers whose features may be computed once a scan, as `Architecture` has them."""
+    """The layers whose features may be computed once a scan, as `Architecture` has them; else a `RecipeError`."""
     return dict(find_architecture(recipe.network.name).feature_levels(describe_network(recipe)["arguments"]))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
 
 # torch's defaults of batch normalization; its momentum is the share of the new value, Keras' of the old.
@@ -54,6 +55,26 @@ def ResNet50(
     Source: He et al. 2016, table 1; strides and padding as in torchvision.
     """
     return _resnet("resnet50", _bottleneck, (3, 4, 6, 3), input_shape, include_top, classes)
+
+
+def with_random_biases(network: keras.Model) -> keras.Model:
+    """A copy of a 2D network whose convolutions have biases, drawn as torch draws those of its own.
+
+    Uniform within ±1 / √n of the n inputs of a convolution.
+    """
+
+    def biased(layer: Any) -> Any:
+        config = layer.get_config()
+        if isinstance(layer, layers.Conv2D):
+            bound = float(np.prod(layer.kernel.shape[:-1])) ** -0.5
+            config |= {"use_bias": True, "bias_initializer": keras.initializers.RandomUniform(-bound, bound)}
+        return type(layer).from_config(config)
+
+    copy = keras.models.clone_model(network, clone_function=biased)
+    for made, layer in zip(copy.layers, network.layers, strict=True):
+        for new, old in zip(made.weights, layer.weights, strict=False):  # a bias is the last of them
+            new.assign(old)
+    return copy
 
 
 def _resnet(

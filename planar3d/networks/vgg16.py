@@ -5,21 +5,19 @@ from typing import Any
 import keras
 from keras import layers
 
+from planar3d.conversion.choices import PLANAR, KernelMapping
 from planar3d.networks.encoder_weights import EncoderWeights, fill_encoder
 
 # (filters, convolutions) of blocks 1-5 (Simonyan & Zisserman 2015, configuration D).
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
-def vgg16_convolutions(x: Any, number: int, depth: int = 1) -> Any:
-    """Apply the convolutions of block `number` (1-5), named `block1_conv1` … as in the 2D network and the release.
-
-    Their kernels are planar, `depth` 1, or span that many slices.
-    """
+def vgg16_convolutions(x: Any, number: int, mapping: KernelMapping = PLANAR) -> Any:
+    """Apply the convolutions of block `number` (1-5), named `block1_conv1` … as in the 2D network and the release."""
     filters, convolutions = BLOCKS[number - 1]
     for i in range(1, convolutions + 1):
         name = f"block{number}_conv{i}"
-        x = layers.Conv3D(filters, (depth, 3, 3), padding="same", activation="relu", name=name)(x)
+        x = mapping.convolution(filters, (3, 3), padding="same", activation="relu", name=name)(x)
     return x
 
 

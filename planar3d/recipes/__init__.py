@@ -15,13 +15,18 @@ from planar3d.recipes.messaoudi2023 import (
 )
 from planar3d.recipes.modern import MODERN
 from planar3d.recipes.recipe import Recipe, read_recipe_file
-from planar3d.recipes.wacker2019 import WACKER2019_2D, WACKER2019_3D
+from planar3d.recipes.wacker2019 import (
+    WACKER2019_2D,
+    WACKER2019_2D_RELEASED,
+    WACKER2019_3D,
+    WACKER2019_3D_RELEASED,
+)
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
         *(PAPER, RELEASED, MODERN, DEMO),
-        *(WACKER2019_3D, WACKER2019_2D),
+        *(WACKER2019_3D, WACKER2019_3D_RELEASED, WACKER2019_2D, WACKER2019_2D_RELEASED),
         *(MESSAOUDI2020, MESSAOUDI2020_RELEASED),
         *(MESSAOUDI2023_OMNIA_CAMUS, MESSAOUDI2023_OMNIA_CAMUS_RELEASED),
         *(MESSAOUDI2023_OMNIA_CHAOS, MESSAOUDI2023_OMNIA_CHAOS_RELEASED),

@@ -58,7 +58,9 @@ DEMONSTRATIONS = {
     "released": Demonstration(_like_demo(RELEASED).changed(size=64)),
     "modern": Demonstration(_like_demo(MODERN)),
     "wacker2019-3d": _patches("wacker2019-3d", "brats", (4, 32, 32), 4),
+    "wacker2019-3d-released": _patches("wacker2019-3d-released", "brats", (4, 32, 32), 4),
     "wacker2019-2d": _patches("wacker2019-2d", "brats", (1, 32, 32), 16),
+    "wacker2019-2d-released": _patches("wacker2019-2d-released", "brats", (1, 32, 32), 16),
     "messaoudi2020": _crops("messaoudi2020", **_CROP),
     "messaoudi2020-released": _crops("messaoudi2020-released", **_CROP),
     **{

@@ -8,7 +8,7 @@ from typing import Any
 from planar3d.errors import RecipeError
 from planar3d.networks.settings import NETWORKS, Network, PlanarResUNetSettings
 from planar3d.recipes.format_1 import upgraded
-from planar3d.scans.labels import Targets
+from planar3d.scans.labels import SCALES, Targets
 from planar3d.scans.preparation import PREPARATIONS, Preparation, SagittalCube
 from planar3d.scans.targets import TARGETS, Binary
 from planar3d.scans.tiles import TILES, DepthWindows, Lengths, Tiles
@@ -45,6 +45,11 @@ class Recipe(Section):
     def check(self) -> None:
         """Refuse sections that do not go together."""
         self.training.samples.check_with(self.preparation, self.targets)
+        if self.targets.activation not in SCALES[self.tiles.averaged]:
+            raise RecipeError(
+                f"averaged={self.tiles.averaged!r} is for targets='classes', whose softmax gives logits back, and this "
+                f"recipe has targets={self.targets.name!r}; set averaged='probabilities'."
+            )
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name not in {path[-1] for path in places(Recipe, self.to_json())}:

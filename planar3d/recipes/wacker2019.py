@@ -4,7 +4,7 @@ from planar3d.networks.settings import AlbuNetSettings
 from planar3d.recipes.recipe import Recipe
 from planar3d.scans.preparation import NonZeroBox
 from planar3d.scans.targets import Classes
-from planar3d.scans.tiles import Patches
+from planar3d.scans.tiles import Patches, SteppedPatches
 from planar3d.training.losses import MultipleDice
 from planar3d.training.optimizer_settings import Adam
 from planar3d.training.patches import PatchSampling
@@ -34,11 +34,16 @@ WACKER2019_3D = Recipe(
     ),
 )
 
-WACKER2019_2D = WACKER2019_3D.changed(
-    name="wacker2019-2d",
-    shape=(1, 128, 128),
-    step=(1, 32, 32),
-    depth_layers=False,
-    patches_per_epoch=6400,
-    batch_size=64,
+WACKER2019_3D_RELEASED = WACKER2019_3D.changed(
+    name="wacker2019-3d-released",
+    images=("t1ce", "t2", "flair"),
+    tiles=SteppedPatches(shape=(24, 128, 128), step=(24, 32, 32), averaged="logits", smallest=(144, 192, 192)),
+    encoder_bias=True,
+    dice_of="all",
+    denominator_smoothing=1e-15,
 )
+
+_IN_2D = {"shape": (1, 128, 128), "step": (1, 32, 32), "patches_per_epoch": 6400, "batch_size": 64}
+WACKER2019_2D = WACKER2019_3D.changed(name="wacker2019-2d", depth_layers=False, **_IN_2D)
+# Its depth layers stay: of one slice only their middle taps see anything.
+WACKER2019_2D_RELEASED = WACKER2019_3D_RELEASED.changed(name="wacker2019-2d-released", **_IN_2D)

@@ -62,7 +62,7 @@ def compose_tiles(
         overlap: as in `Tiles`; means need float tiles.
 
     Returns:
-        (*volume, …) in the tiles' type.
+        (*volume, …) in the tiles' type; 0 where no tile is.
 
     Source: Kolarik 2020, eq. 1 (`"crop"`); Wacker 2019 (`"average"`).
     """
@@ -81,7 +81,7 @@ def _joined(
     for start in starts[axis]:
         tile = _joined(tiles, starts, volume, overlap, axis + 1)
         if start == starts[axis][0]:
-            whole = np.empty((*tile.shape[:axis], entries, *tile.shape[axis + 1 :]), tile.dtype)
+            whole = np.zeros((*tile.shape[:axis], entries, *tile.shape[axis + 1 :]), tile.dtype)
             joined = np.moveaxis(whole, axis, 0)
         tile = np.moveaxis(tile, axis, 0)
         first, end = max(start, 0), min(start + len(tile), entries)

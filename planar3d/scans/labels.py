@@ -2,11 +2,12 @@
 
 import re
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
+from scipy import special
 
 from planar3d.errors import RecipeError, ScanError
 from planar3d.scans.volume import Scan, read_labels
@@ -16,6 +17,26 @@ Labels = tuple[int, ...]
 Grid = Sequence[float] | np.ndarray  # a voxel's edges in mm, or an affine, as `voxel_mm3` takes them
 _TOLERANCE = 1e-3  # of a label; some files hold 1.00000006 for 1
 _SHOWN = 6  # labels of a file that a sentence lists
+
+
+class Scale(NamedTuple):
+    """What is averaged where tiles overlap, and how probabilities (…, outputs) come to it and back."""
+
+    given: Callable[[np.ndarray], np.ndarray]
+    back: Callable[[np.ndarray], np.ndarray]
+
+
+def _log(probabilities: np.ndarray) -> np.ndarray:
+    # What softmax loses of its logits is one number for all channels, which the softmax of their mean loses too.
+    return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+
+
+AS_GIVEN = Scale(lambda given: given, lambda given: given)
+# By the tiles' word for it, and by activation; a sigmoid in float32 rounds away what is far above 0.
+SCALES: dict[str, dict[str, Scale]] = {
+    "probabilities": {"sigmoid": AS_GIVEN, "softmax": AS_GIVEN},
+    "logits": {"softmax": Scale(_log, lambda logits: special.softmax(logits, axis=-1))},
+}
 
 
 class Targets(Section):
@@ -88,6 +109,10 @@ class Targets(Section):
     def names(self) -> tuple[str, ...]:
         """The names of what is scored."""
         return tuple(self.scored)
+
+    def output_bias(self, prior: float) -> np.ndarray:
+        """The logits (outputs,) of an untrained network, float32, so that each target has the probability `prior`."""
+        return np.full(self.outputs, np.log(prior / (1 - prior)), np.float32)
 
     def encode(self, labels: np.ndarray) -> np.ndarray:
         """What the network is to give for a label map: uint8 {0, 1} (…, outputs).

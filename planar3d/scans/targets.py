@@ -99,6 +99,12 @@ class Classes(Targets):
         """What is not background."""
         return 1 - probabilities[..., 0]
 
+    def output_bias(self, prior: float) -> np.ndarray:
+        """Of each class against the background, whose logit is 0."""
+        bias = super().output_bias(prior)
+        bias[0] = 0
+        return bias
+
     @property
     def channels(self) -> tuple[Labels, ...]:  # noqa: D102
         return (0,), *regions_of("classes", self.classes).values()

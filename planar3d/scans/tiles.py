@@ -24,6 +24,7 @@ class Tiles(Section):
         overlap: how tiles are composed, one of `WEIGHTS`. `"crop"`: each voxel is of one tile, and neighbours meet in
             the middle of what they share, which is eq. 1 of Kolarik 2020 along every axis. `"average"`: the mean of all
             tiles there. `"gaussian"`: their mean, weighted towards the middle of each.
+        averaged: what means are taken of, `"probabilities"` or `"logits"`, as in `scans/labels.py`.
         beyond: what a tile reads outside of the volume: `"edge"`, its outermost entry again, or `"air"`.
     """
 
@@ -32,6 +33,7 @@ class Tiles(Section):
     depth: int
     stride: int
     overlap: str
+    averaged: str
     beyond: str
 
     def filled(self, volume: np.ndarray) -> tuple[np.ndarray, slice]:
@@ -60,6 +62,7 @@ class DepthWindows(Tiles):
 
     name = "depth-windows"
     overlap = "crop"
+    averaged = "probabilities"
     beyond = "edge"
 
     depth: Annotated[int, POSITIVE] = 16  # slices of a window
@@ -110,6 +113,7 @@ class Patches(Tiles):
     shape: Lengths = (24, 128, 128)  # of a patch, in slices, rows and cols; 0 is the whole axis
     step: Lengths = (12, 64, 64)  # from one patch to the next; 0 along a whole axis
     overlap: Literal["crop", "average", "gaussian"] = "average"  # how patches are composed
+    averaged: Literal["probabilities", "logits"] = "probabilities"  # what the mean is of where patches overlap
 
     def check(self) -> None:
         """Refuse patches that leave gaps or cannot be composed."""
@@ -150,13 +154,41 @@ class Patches(Tiles):
         )
 
 
-TILES: dict[str, type[Tiles]] = {made.name: made for made in (DepthWindows, Patches)}
+@dataclass(frozen=True)
+class SteppedPatches(Patches):
+    """Boxes at multiples of the step alone: what lies behind the last whole one is background.
+
+    A volume is first filled up with air on both sides to the smallest one, where the first patch begins.
+
+    Source: Wacker 2019, the released prediction: of 155 slices the last 11 are never seen.
+    """
+
+    name = "stepped-patches"
+
+    smallest: Lengths = (0, 0, 0)  # slices, rows and cols that a volume is filled up to
+
+    def starts(self, volume: Sequence[int]) -> tuple[Sequence[int], ...]:
+        """First entries of the patches along each axis, without those that would see air alone."""
+        return tuple(
+            _stepped(entries, length or entries, step or entries, least)
+            for entries, length, step, least in zip(volume, self.shape, self.step, self.smallest, strict=False)
+        )
+
+
+TILES: dict[str, type[Tiles]] = {made.name: made for made in (DepthWindows, Patches, SteppedPatches)}
 
 
 def tile_shape(tiles: Tiles, volume: Sequence[int]) -> Lengths:
     """The shape of the tiles of a volume, whole axes in numbers."""
     slices, rows, cols = (length or entries for length, entries in zip(tiles.shape, volume, strict=False))
     return slices, rows, cols
+
+
+def _stepped(entries: int, length: int, step: int, least: int) -> tuple[int, ...]:
+    filled = max(entries, length, least)
+    first = -((filled - entries) // 2)
+    starts = range(first, first + filled - length + 1, step)
+    return tuple(start for start in starts if -length < start < entries)
 
 
 def _centred(entries: int, length: int) -> tuple[int]:

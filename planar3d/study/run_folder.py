@@ -140,16 +140,9 @@ def environment(recipe: Recipe) -> dict[str, Any]:
         "machine": machine(),
         "precision": recipe.training.precision,
         "seed": recipe.training.seed,
-        "encoder_weights": _encoder_origin(recipe),
+        # Looked for before any work, so that missing ones end a run at once.
+        "encoder_weights": weight_source(recipe).origin(recipe.network.encoder_weights),
     }
-
-
-def _encoder_origin(recipe: Recipe) -> str:
-    """Where the encoder's weights come from; asked before any work, so that missing ones end a run at once."""
-    source = weight_source(recipe)
-    return (
-        "none (random)" if recipe.network.encoder_weights == "none" else source.origin(recipe.network.encoder_weights)
-    )
 
 
 def _difference(found: Any, asked: Any, where: str = "") -> str:

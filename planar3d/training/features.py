@@ -1,7 +1,7 @@
 """Features of a frozen planar encoder, computed once a scan instead of once a window, epoch and fold.
 
-Planar convolutions act within a slice, and poolings of depth join slices that no window start of a multiple of 8
-separates; so the features of blocks 1-4 of a whole scan hold those of every window of it.
+Planar convolutions act within a slice, and poolings of depth join slices that no window start separates which is a
+multiple of what they divide depth by; so the features of a whole scan hold those of every window of it.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,27 +15,19 @@ from ml_dtypes import bfloat16
 from planar3d.errors import RecipeError
 from planar3d.files import map_array, written_beside
 from planar3d.locks import locked
-from planar3d.networks.registry import describe_network, feature_levels
+from planar3d.networks.registry import feature_levels
 from planar3d.recipes import Recipe
-from planar3d.scans.windows import network_input
 from planar3d.training.samples import ScanSamples
+
+# Number types by the recipe's word for them.
+_KEPT_IN = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16), "bf16": np.dtype(bfloat16)}
 
 
 def check_cacheable(recipe: Recipe) -> None:
     """Raise a `RecipeError` if a scan's features are not those of its windows, or would change in training."""
-    levels, arguments = feature_levels(recipe), describe_network(recipe)["arguments"]
-    if not levels:
-        encoder = f" with the encoder {arguments['encoder']}" if "encoder" in arguments else ""
-        raise RecipeError(
-            f"cached_features is not known to be exact for {recipe.network.name}{encoder}; set cached_features=none."
-        )
+    levels = feature_levels(recipe)
     if "encoder" not in recipe.training.frozen:
         raise RecipeError("cached_features needs a frozen encoder; add 'encoder' to frozen, or set it to 'none'.")
-    if arguments["encoder_depth"] > 1:
-        raise RecipeError(
-            f"cached_features needs a planar encoder: with encoder_depth={arguments['encoder_depth']} a window sees "
-            "nothing beyond its ends, where the scan goes on; set cached_features=none."
-        )
     if recipe.tiles.stride % max(levels.values()):
         raise RecipeError(
             f"cached_features needs windows that start at multiples of {max(levels.values())}, and the stride is "
@@ -87,18 +79,14 @@ def compute_features(
 
 def _write_features(encoder: keras.Model, voxels: np.ndarray, paths: Sequence[Path], recipe: Recipe) -> None:
     blocks = [
-        encoder.predict_on_batch(
-            network_input(voxels[start : start + recipe.tiles.depth], recipe.preparation.channels)[None]
-        )
+        encoder.predict_on_batch(recipe.preparation.as_input(voxels[start : start + recipe.tiles.depth])[None])
         for start in range(0, len(voxels), recipe.tiles.depth)
     ]
     for level, path in enumerate(paths):
         features = np.concatenate([block[level][0] for block in blocks])
-        if recipe.training.samples.cached_features == "bf16":
-            # NumPy's files have no name for bfloat16, so its bits are kept.
-            features = features.astype(bfloat16).view(np.uint16)
-        else:
-            features = features.astype(recipe.training.samples.cached_features)
+        features = features.astype(_KEPT_IN[recipe.training.samples.cached_features])
+        # NumPy's files have no name for bfloat16, so its bits are kept.
+        features = features.view(np.uint16) if features.dtype == bfloat16 else features
         with written_beside(path) as temporary:
             np.save(temporary, features)
 

@@ -17,7 +17,7 @@ from planar3d.progress import Ticker, duration
 from planar3d.recipes import Recipe
 from planar3d.training.backends import on_gpu
 from planar3d.training.checkpoint import Progress, finish, finished, is_finished, restore, save
-from planar3d.training.precision import built_with, guard_gradients
+from planar3d.training.precision import PRECISIONS, built_with, guard_gradients
 from planar3d.training.samples import read_ahead
 from planar3d.training.sampling import Samples
 from planar3d.training.settings import DIRECTIONS
@@ -26,15 +26,12 @@ from planar3d.training.settings import DIRECTIONS
 def build_network(recipe: Recipe) -> keras.Model:
     """Build the recipe's network from its seed, with its encoder weights, precision, and frozen layers."""
     keras.utils.set_random_seed(recipe.training.seed)
-    weights = None if recipe.network.encoder_weights == "none" else recipe.network.encoder_weights
+    weights = recipe.network.begins_with
     network = built_with(
         recipe.training.precision, lambda: recipe_network(recipe, encoder_weights=weights, shape=recipe.sample)
     )
-    prior = np.log(recipe.training.output_prior / (1 - recipe.training.output_prior))
-    bias = np.full(recipe.targets.outputs, prior, np.float32)
-    if recipe.targets.activation == "softmax":
-        bias[0] = 0  # the background, against which the others are
-    network.get_layer(find_architecture(recipe.network.name).head).bias.assign(bias)
+    head = network.get_layer(find_architecture(recipe.network.name).head)
+    head.bias.assign(recipe.targets.output_bias(recipe.training.output_prior))
     freeze(network, recipe)
     return network
 
@@ -81,7 +78,7 @@ def compiled(trained: keras.Model, recipe: Recipe, steps: int = 1, epoch_steps: 
     trainer = keras.Model(trained.input, trained.output, name="trainer")
     training = recipe.training
     optimizer = training.optimizer.make(training.schedule.rate(training.learning_rate, steps, epoch_steps))
-    if recipe.training.precision == "float16":
+    if PRECISIONS[training.precision].scales_loss:
         # Keras does so by itself only for a model that was built under the policy, and the twin was not.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     trainer.compile(
@@ -158,7 +155,7 @@ def fit(
 
 
 def guard_precision(network: keras.Model, recipe: Recipe, windows: int, notify: Callable[[str], None]) -> None:
-    """Check bf16 gradients against float32 layer by layer before the first step, and fall back where they differ.
+    """Check 16-bit gradients against float32 layer by layer before the first step, and fall back where they differ.
 
     Args:
         network: the network to train.
@@ -166,7 +163,7 @@ def guard_precision(network: keras.Model, recipe: Recipe, windows: int, notify: 
         windows: training windows of an epoch; the fault depends on the shape, so a smaller last batch is checked too.
         notify: gets what was found.
     """
-    if recipe.training.precision == "bf16":
+    if PRECISIONS[recipe.training.precision].guarded:
         most = recipe.training.batch_size
         for batch_size in sorted({min(most, windows), windows % most} - {0}, reverse=True):
             notify(f"batches of {batch_size}: {guard_gradients(network, batch_size, notify=notify)}")

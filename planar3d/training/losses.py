@@ -83,9 +83,10 @@ class BceMinusDice(Loss):
 class MultipleDice(Loss):
     """One minus the mean Dice of the channels, so that each counts alike however few its voxels are.
 
-    Of a channel it is 2·Σrp + s over Σr + Σp + s; without smoothing s a channel that is empty gives 0, and no gradient.
+    Of a channel it is 2·Σrp + s over Σr + Σp + s + d; without smoothing s an empty channel gives 0, and no gradient.
 
-    Source: Wacker 2019, eqs. 1 and 2, there of three classes without background (`dice_of="foreground"`).
+    Source: Wacker 2019, eqs. 1 and 2, there of three classes without background (`dice_of="foreground"`); the released
+    code has all channels, and d = 1e-15.
     """
 
     name = "multiple-dice"
@@ -96,6 +97,7 @@ class MultipleDice(Loss):
     over: Literal["batch", "sample"] = "batch"  # what the sums run over; of samples the mean is taken
     denominator: Literal["sums", "squares"] = "sums"  # "squares": of Σr² + Σp² (Messaoudi 2020, eq. 1)
     dice_smoothing: Annotated[float, NOT_NEGATIVE] = 0.0  # added to both parts of the Dice
+    denominator_smoothing: Annotated[float, NOT_NEGATIVE] = 0.0  # added to the denominator alone
 
     def dice(self, y_true: Any, y_pred: Any) -> Any:
         """The mean Dice."""
@@ -107,7 +109,8 @@ class MultipleDice(Loss):
         both = ops.sum(y_true * y_pred, axes)
         if self.denominator == "squares":
             y_true, y_pred = ops.square(y_true), ops.square(y_pred)
-        either = ops.sum(y_true, axes) + ops.sum(y_pred, axes) + self.dice_smoothing
+        smoothing = self.dice_smoothing + self.denominator_smoothing
+        either = ops.sum(y_true, axes) + ops.sum(y_pred, axes) + smoothing
         by_channel = (2 * both + self.dice_smoothing) / ops.maximum(either, keras.config.epsilon())
         return ops.mean(by_channel[..., int(self.dice_of == "foreground") :])
 

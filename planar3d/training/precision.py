@@ -15,7 +15,28 @@ from planar3d.training.backends import layer_gradients, on_gpu
 from planar3d.wording import counted
 
 TOLERANCE = 0.01  # largest relative error of a gradient that stays in bf16; NaN is above any
-POLICIES = {"float32": "float32", "bf16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What a network computes in.
+
+    Attributes:
+        policy: Keras' name for it.
+        scales_loss: whether gradients would else round to 0.
+        guarded: whether its gradients are compared with float32 before the first step, see `guard_gradients`.
+    """
+
+    policy: str
+    scales_loss: bool = False
+    guarded: bool = False
+
+
+PRECISIONS = {
+    "float32": Precision("float32"),
+    "bf16": Precision("mixed_bfloat16", guarded=True),
+    "float16": Precision("mixed_float16", scales_loss=True),
+}
 
 
 @dataclass(frozen=True)
@@ -59,15 +80,15 @@ def built_with(precision: str, build: Callable[[], keras.Model]) -> keras.Model:
     Raises:
         RecipeError: an unknown precision, or float16 where TensorFlow sees no GPU.
     """
-    if precision not in POLICIES:
-        raise RecipeError(f"precision={precision!r} is unknown; choose one of: {', '.join(map(repr, POLICIES))}.")
+    if precision not in PRECISIONS:
+        raise RecipeError(f"precision={precision!r} is unknown; choose one of: {', '.join(map(repr, PRECISIONS))}.")
     if precision == "float16" and keras.backend.backend() == "tensorflow" and not on_gpu():
         raise RecipeError(
             "precision='float16' needs a GPU, and TensorFlow sees none: on a CPU it cannot pool volumes in float16. "
             "Use --precision bf16 or float32."
         )
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(POLICIES[precision])
+    keras.config.set_dtype_policy(PRECISIONS[precision].policy)
     try:
         return build()
     finally:
@@ -92,7 +113,7 @@ def in_precision(network: keras.Model, precision: str) -> keras.Model:
     def cast(layer: Any) -> Any:
         if not isinstance(layer, keras.Layer) or isinstance(layer, keras.layers.InputLayer):
             return rebuilt(layer)
-        return rebuilt(layer, dtype="float32" if layer.name in last else POLICIES[precision])
+        return rebuilt(layer, dtype="float32" if layer.name in last else PRECISIONS[precision].policy)
 
     copy = keras.models.clone_model(network, clone_function=cast, recursive=True)
     copy.set_weights(network.get_weights())

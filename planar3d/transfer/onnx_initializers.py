@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from planar3d.errors import WeightsError
-from planar3d.transfer.digests import vgg16_kernel_shapes
+from planar3d.transfer.digests import layers_by_shapes
 from planar3d.transfer.hdf5_guard import NUMBERS
 from planar3d.transfer.size_budget import SizeBudget
 
@@ -23,8 +23,9 @@ def read_onnx(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
         budget: what the file may declare.
 
     Returns:
-        `layer/kernel` (kh, kw, cin, cout) and `layer/bias` (cout,). Convolutions whose shapes follow VGG-16's get its
-        layers' names; others are named after their initializer (`conv1.weight` → `conv1/kernel`).
+        `layer/kernel` (kh, kw, cin, cout) and `layer/bias` (cout,). Convolutions whose shapes follow those of a
+        recognized network get its layers' names; others are named after their initializer (`conv1.weight` →
+        `conv1/kernel`).
 
     Raises:
         WeightsError: onnx is not installed, or the weights lie outside the file.
@@ -54,7 +55,7 @@ def read_onnx(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
 
     convolutions: list[Any] = [n for n in graph.node if n.op_type == "Conv" and n.input[1] in tensors]
     kernels = [_channels_last(array(node.input[1])) for node in convolutions]
-    layers = _vgg16_layers([k.shape for k in kernels]) or [_layer_name(node.input[1]) for node in convolutions]
+    layers = layers_by_shapes([k.shape for k in kernels]) or [_layer_name(node.input[1]) for node in convolutions]
     arrays = {}
     for layer, node, kernel in zip(layers, convolutions, kernels, strict=True):
         arrays[f"{layer}/kernel"] = kernel
@@ -66,12 +67,6 @@ def read_onnx(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
 def _channels_last(kernel: np.ndarray) -> np.ndarray:
     """(cout, cin, *window) → (*window, cin, cout)."""
     return np.ascontiguousarray(np.moveaxis(kernel, (0, 1), (-1, -2)))
-
-
-def _vgg16_layers(shapes: list[tuple[int, ...]]) -> list[str]:
-    """VGG-16's layers for kernels whose shapes follow its own from the first on, else none."""
-    known = vgg16_kernel_shapes()
-    return list(known)[: len(shapes)] if shapes == list(known.values())[: len(shapes)] else []
 
 
 def _layer_name(initializer: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from planar3d.errors import WeightsError
 from planar3d.transfer.array_files import FORMATS, Arrays
 from planar3d.transfer.arrays import read_arrays
-from planar3d.transfer.digests import differing, identify, vgg16_digests
+from planar3d.transfer.digests import VGG16, identify
 from planar3d.transfer.download import download, is_offline
 from planar3d.transfer.known_files import known_files
 
@@ -72,14 +72,14 @@ class _AbsentError(WeightsError):
 
 def _checked(paths: list[Path]) -> Arrays:
     """The arrays of the first file that has them right."""
-    faults, names = [], list(vgg16_digests())
+    faults, names = [], list(VGG16.digests)
     for path in paths:
         try:
             arrays = read_arrays(path)
         except WeightsError as error:
             faults.append(str(error))
             continue
-        wrong = differing(arrays, names)
+        wrong = VGG16.differing(arrays, names)
         if not wrong:
             return {name: arrays[name] for name in names}
         faults.append(f"{path} does not hold ImageNet's arrays: {len(wrong)} of {len(names)} differ, {wrong[0]} first.")

@@ -10,7 +10,7 @@ import numpy as np
 
 from planar3d.errors import WeightsError
 from planar3d.transfer.arrays import read_arrays
-from planar3d.transfer.digests import identify, vgg16_digests
+from planar3d.transfer.digests import identify, recognized
 from planar3d.transfer.known_files import INPUTS, KnownFile, recognize
 from planar3d.transfer.mappings import Tap
 from planar3d.transfer.origins import Origin
@@ -33,7 +33,7 @@ class Report:
         matched: weights of the network that were filled, with their shapes there.
         missing: weights of the network that the arrays do not have, and that stay as they were.
         unused: arrays that the network has no place for.
-        identity: whose VGG-16 convolutions the arrays hold, by digest.
+        identity: whose arrays they are, where a recognized network's are among them, by digest.
         file: the file they came from, if any.
         known: what is known of that file, by its digest.
     """
@@ -47,8 +47,8 @@ class Report:
 
     def __str__(self) -> str:
         start = f"{self.file}: " if self.file else ""
-        has_vgg16 = not vgg16_digests().keys().isdisjoint(weight.name for weight in self.matched)
-        whose = f"; VGG-16 convolutions: {self.identity}" if has_vgg16 else ""
+        known = recognized([weight.name for weight in self.matched])
+        whose = f"; {known.parts}: {self.identity}" if known else ""
         lines = [f"{start}{counted(self.matched, 'weight')} matched{whose}"]
         if self.known:
             lines.append(f"from {self.known.origin}; licence: {self.known.licence}; expects {INPUTS[self.known.input]}")
@@ -133,8 +133,8 @@ def load_weights(
             converted.
 
     Returns:
-        The report of matched, missing and unused weights, whether the VGG-16 convolutions are ImageNet's, and, of a
-        file that is known, where it comes from and what it expects to see.
+        The report of matched, missing and unused weights, whether VGG-16 convolutions are ImageNet's, and, of a file
+        that is known, where it comes from and what it expects to see.
 
     Raises:
         WeightsError: the file cannot be read, nothing matched, a shape does not fit, or with `strict` something is

@@ -68,9 +68,12 @@ def test_other_planes_of_a_valid_convolution_are_cut_like_the_first():
     assert_allclose(found, uncut[:, :, 1:-1, 1:-1], rtol=1e-4, atol=1e-5)
 
 
-def test_a_network_with_acs_layers_is_read_back_as_it_was(tmp_path):
+@pytest.mark.parametrize("variant", ["acs", "acs_soft"])
+def test_a_network_with_acs_layers_is_read_back_as_it_was(variant, tmp_path):
     flat = network_of(layers.Conv2D(6, 3, strides=2, activation="relu"), layers.Conv2D(3, 1), shape=(8, 8, 4))
-    volumes = convert(flat, "acs")
+    volumes = convert(flat, variant)
+    for weight in volumes.weights:
+        weight.assign(np.random.default_rng(0).normal(size=weight.shape))
     volumes.save(tmp_path / "acs.keras")
     read = keras.saving.load_model(tmp_path / "acs.keras", safe_mode=True)
     assert_array_equal(run(read, VOXELS), run(volumes, VOXELS))

@@ -9,8 +9,8 @@ from inference_networks import small_unet
 
 from planar3d.errors import Planar3DError, RecipeError
 from planar3d.inference.predictor import predict_volume
-from planar3d.inference.tiled import TiledInference
-from planar3d.recipes import PAPER
+from planar3d.inference.tiled import TiledInference, WindowedInference
+from planar3d.recipes import PAPER, RECIPES
 from planar3d.scans.tiles import DepthWindows, Patches
 from planar3d.scans.windows import compose, cut_windows, network_input
 
@@ -187,3 +187,34 @@ class TestOpenVINO:
 def test_an_unknown_engine_is_refused():
     with pytest.raises(RecipeError, match="'keras', 'openvino'"):
         TiledInference(_local(), AVERAGED, engine="tpu")
+
+
+def test_logits_are_averaged_as_the_release_does_and_what_no_patch_sees_is_background():
+    """The release adds up what the network gives before its softmax, and takes the largest sum."""
+    recipe = RECIPES["wacker2019-3d-released"].changed(
+        shape=TILE, step=(4, 4, 6), smallest=(0, 0, 0), images=("t2", "flair")
+    )
+    keras.utils.set_random_seed(0)
+    x = keras.Input((*TILE, 2))
+    raw = keras.layers.Conv3D(recipe.targets.outputs, 3, padding="same", kernel_initializer="random_normal")(x)
+    raw = keras.layers.Rescaling(60.0)(raw)  # sure of itself, as trained networks are
+    network = keras.Model(x, keras.layers.Activation(recipe.targets.activation)(raw))
+    before = keras.Model(x, raw)
+    volume = _volume(9, 10, 15, 2)
+    sums, counts = np.zeros((9, 10, 15, recipe.targets.outputs)), np.zeros((9, 10, 15, 1))
+    for z, y, x in ((0, 0, x) for x in (0, 6)):
+        place = (slice(z, z + 6), slice(y, y + 8), slice(x, x + 8))
+        sums[place] += before.predict_on_batch(volume[place][None])[0]
+        counts[place] += 1
+    seen = counts[..., 0] > 0
+    assert not seen[6:].any() and not seen[:, 8:].any() and not seen[..., 14:].any()
+    mean = sums / np.maximum(counts, 1)
+    expected = np.exp(mean - mean.max(-1, keepdims=True))
+    expected /= expected.sum(-1, keepdims=True)
+    found = WindowedInference(network, recipe)(volume)
+    np.testing.assert_allclose(found[seen], expected[seen], atol=1e-5)
+    np.testing.assert_array_equal(found[~seen], np.broadcast_to(recipe.targets.encode(0), found[~seen].shape))
+    largest = np.array([0, 1, 2, 4])[np.argmax(sums, axis=-1)]
+    np.testing.assert_array_equal(recipe.targets.assign(found), largest)
+    averaged = WindowedInference(network, recipe.changed(averaged="probabilities"))(volume)
+    assert (recipe.targets.assign(averaged) != largest).any()

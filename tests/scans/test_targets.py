@@ -190,3 +190,13 @@ def test_the_foreground_is_whatever_is_scored():
     np.testing.assert_allclose(Classes(("a=1", "b=2")).foreground(p), p[..., 1] + p[..., 2], atol=1e-6)
     np.testing.assert_array_equal(Regions(BRATS).foreground(p), p[..., 0])
     np.testing.assert_array_equal(Binary().foreground(p[..., 0]), p[..., 0])
+
+
+@pytest.mark.parametrize("targets", [Binary(), Regions(), Classes(classes=("a=1", "b=2"))], ids=lambda t: t.name)
+def test_an_untrained_output_gives_each_target_its_prior(targets):
+    logits = targets.output_bias(0.1).astype(float)
+    if targets.activation == "sigmoid":
+        np.testing.assert_allclose(1 / (1 + np.exp(-logits)), np.full(targets.outputs, 0.1), rtol=1e-6)
+    else:  # each class against the background
+        odds = np.exp(logits) / np.exp(logits[0])
+        np.testing.assert_allclose(odds, [1, 1 / 9, 1 / 9], rtol=1e-6)

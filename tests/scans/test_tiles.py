@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from planar3d.errors import RecipeError
 from planar3d.scans.composition import compose_tiles, cut_tile
-from planar3d.scans.tiles import TILES, DepthWindows, Patches, tile_shape
+from planar3d.scans.tiles import TILES, DepthWindows, Patches, SteppedPatches, tile_shape
 from planar3d.scans.windows import cut_windows
 
 OVERLAPS = ("crop", "average", "gaussian")
@@ -161,3 +161,29 @@ def test_patches_that_cannot_be_composed_are_refused(fields, message):
 def test_windows_that_leave_gaps_are_refused(depth, stride):
     with pytest.raises(RecipeError, match=r"at most the depth|must be even|greater than 0"):
         DepthWindows(depth, stride)
+
+
+def test_of_155_slices_the_last_11_are_in_no_stepped_patch():
+    tiles = SteppedPatches((24, 128, 128), (24, 32, 32), smallest=(144, 192, 192))
+    slices, rows, cols = tiles.starts((155, 192, 240))
+    assert slices == (0, 24, 48, 72, 96, 120) and rows == (0, 32, 64) and cols == (0, 32, 64, 96)
+    assert len(tiles.starts((144, 192, 192))[0]) * 3 * 3 == 54  # Wacker 2019's number of windows
+
+
+@pytest.mark.parametrize("volume", [(5, 4, 3), (8, 11, 7), (3, 16, 1), (9, 7, 13)])
+def test_stepped_patches_are_those_of_the_volume_filled_up_first(volume):
+    """As the release does it: zeros on both sides, and every whole window of the filled volume."""
+    tiles = SteppedPatches((4, 3, 3), (3, 2, 3), smallest=(8, 9, 10))
+    image = _noise(*volume)
+    more = [max(0, least - entries) for entries, least in zip(volume, tiles.smallest, strict=True)]
+    filled = np.pad(image, [(n // 2, n - n // 2) for n in more])
+    sums, counts = np.zeros(filled.shape), np.zeros(filled.shape)
+    ranges = [range(0, n - k + 1, s) for n, k, s in zip(filled.shape, tiles.shape, tiles.step, strict=True)]
+    for z, y, x in itertools.product(*ranges):
+        window = (slice(z, z + 4), slice(y, y + 3), slice(x, x + 3))
+        sums[window] += filled[window] * (1 + filled[window].mean())
+        counts[window] += 1
+    inside = tuple(slice(n // 2, n // 2 + entries) for n, entries in zip(more, volume, strict=True))
+    expected = np.divide(sums, counts, out=np.zeros(filled.shape), where=counts > 0)[inside]
+    seen = [part * (1 + part.mean()) for part in _cut(image, tiles)]
+    np.testing.assert_allclose(_composed(seen, image, tiles), expected, rtol=1e-5, atol=1e-6)

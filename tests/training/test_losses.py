@@ -56,7 +56,10 @@ def one_hot_and_softmax(seed=0):
     return np.eye(3)[labels], rng.dirichlet(np.ones(3), labels.shape) * 0.98 + 0.02 / 3
 
 
-def written_out(r, p, dice_of, over, denominator, dice_smoothing, cross_entropy=None):
+RELEASED = {"dice_of": "all", "over": "batch", "denominator": "sums", "dice_smoothing": 0.0}  # of Wacker 2019
+
+
+def written_out(r, p, dice_of, over, denominator, dice_smoothing, denominator_smoothing=0.0, cross_entropy=None):
     """The loss in float64, sum by sum."""
     samples = [(r, p)] if over == "batch" else list(zip(r[:, None], p[:, None], strict=True))
     power = 2 if denominator == "squares" else 1
@@ -65,7 +68,7 @@ def written_out(r, p, dice_of, over, denominator, dice_smoothing, cross_entropy=
         for channel in range(dice_of == "foreground", r.shape[-1]):
             r_l, p_l = r_of[..., channel].ravel(), p_of[..., channel].ravel()
             either = sum(a**power + b**power for a, b in zip(r_l, p_l, strict=True))
-            dices.append((2 * sum(r_l * p_l) + dice_smoothing) / (either + dice_smoothing))
+            dices.append((2 * sum(r_l * p_l) + dice_smoothing) / (either + dice_smoothing + denominator_smoothing))
     loss = 1 - np.mean(dices)
     if cross_entropy == "binary":
         loss += np.mean([-np.log(b) if a else -np.log(1 - b) for a, b in zip(r.ravel(), p.ravel(), strict=True)])
@@ -90,7 +93,7 @@ def assert_loss_and_gradient_are(loss, expected, r, p):
         assert gradient[place] == pytest.approx(difference, rel=1e-3, abs=1e-6)
 
 
-@pytest.mark.parametrize("fields", DICES, ids=str)
+@pytest.mark.parametrize("fields", [*DICES, *({**RELEASED, "denominator_smoothing": d} for d in (1e-15, 3.0))], ids=str)
 def test_multiple_dice_is_the_equation_and_so_is_its_gradient(fields):
     assert_loss_and_gradient_are(MultipleDice(**fields), partial(written_out, **fields), *one_hot_and_softmax())
 
@@ -119,7 +122,9 @@ def test_of_one_channel_the_sum_is_the_loss_of_kolarik():
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"over": "sample"}, {"denominator": "squares"}, {"dice_smoothing": 1.0}], ids=str
+    "fields",
+    [{}, {"over": "sample"}, {"denominator": "squares"}, {"dice_smoothing": 1.0}, {"denominator_smoothing": 1e-15}],
+    ids=str,
 )
 @pytest.mark.parametrize("name", ["multiple-dice", "ce-and-dice"])
 def test_losses_and_gradients_are_finite_for_empty_and_full_masks(name, fields):

@@ -14,8 +14,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from planar3d.errors import WeightsError
-from planar3d.transfer import digests, download, sources
-from planar3d.transfer.digests import digest, vgg16_digests, vgg16_kernel_shapes
+from planar3d.transfer import download, sources
+from planar3d.transfer.digests import VGG16, digest
 from planar3d.transfer.known_files import known_files
 from planar3d.transfer.sources import identify, imagenet_vgg16
 
@@ -39,10 +39,9 @@ def cache(tmp_path, monkeypatch):
 def right(monkeypatch):
     """Small arrays under VGG-16's names that stand for ImageNet's: their digests are the table's for this test."""
     rng = np.random.default_rng(0)
-    arrays = {name: rng.normal(size=(3, 3, 1, 2)).astype(np.float32) for name in vgg16_digests()}
+    arrays = {name: rng.normal(size=(3, 3, 1, 2)).astype(np.float32) for name in VGG16.digests}
     table = {name: digest(array) for name, array in arrays.items()}
-    monkeypatch.setattr(digests, "vgg16_digests", lambda: table)
-    monkeypatch.setattr(sources, "vgg16_digests", lambda: table)
+    monkeypatch.setattr(VGG16, "digests", table)
     return arrays
 
 
@@ -68,8 +67,8 @@ def write_stock(path, arrays):
 
 
 def test_the_table_of_digests_is_that_of_vgg16():
-    assert len(vgg16_digests()) == 26 and len(set(vgg16_digests().values())) == 26
-    shapes = list(vgg16_kernel_shapes().values())
+    assert len(VGG16.digests) == 26 and len(set(VGG16.digests.values())) == 26
+    shapes = list(VGG16.kernel_shapes.values())
     assert len(shapes) == 13 and shapes[0] == (3, 3, 3, 64)
     assert all(before[-1] == after[-2] for before, after in pairwise(shapes))
 
@@ -177,7 +176,7 @@ def test_the_real_arrays_are_recognized(real_data):
     with np.load(real_data / "weights/vgg16_imagenet_conv.npz") as arrays:
         assert identify(arrays) == "ImageNet VGG-16"
         assert {name: arrays[name].shape for name in arrays if name.endswith("kernel")} == {
-            f"{layer}/kernel": shape for layer, shape in vgg16_kernel_shapes().items()
+            f"{layer}/kernel": shape for layer, shape in VGG16.kernel_shapes.items()
         }
 
 

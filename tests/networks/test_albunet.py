@@ -1,0 +1,26 @@
+"""AlbuNet as its released code has it: an encoder whose convolutions have random biases."""
+
+import keras
+import numpy as np
+
+from planar3d.networks.albunet import ALBUNET, AlbuNet
+from planar3d.networks.resnet import ResNet34
+
+
+def test_biases_of_the_encoder_are_torch_s_and_the_kernels_those_of_the_file(tmp_path):
+    flat = ResNet34((32, 32, 3), include_top=False, pool=2)
+    flat.save_weights(tmp_path / "flat.weights.h5")
+    keras.utils.set_random_seed(0)
+    network = AlbuNet((1, 32, 32, 3), encoder_bias=True, encoder_weights=tmp_path / "flat.weights.h5")
+    shares = []
+    for name in ALBUNET.groups(network)["encoder"]:
+        layer = network.get_layer(name)
+        for weight, of_flat in zip(layer.weights, flat.get_layer(name).weights, strict=False):
+            np.testing.assert_array_equal(np.array(weight).reshape(of_flat.shape), of_flat)
+        if isinstance(layer, keras.layers.Conv3D):
+            assert any(layer.bias is trained for trained in network.trainable_variables)
+            # torch.nn.Conv3d: uniform within 1 / sqrt(inputs of a convolution), and not 0.
+            shares.append(np.array(layer.bias) * np.sqrt(np.prod(layer.kernel.shape[:-1])))
+    shares = np.concatenate(shares)
+    assert shares.size == 8_512 and abs(shares).max() <= 1
+    np.testing.assert_allclose(np.quantile(shares, [0.1, 0.25, 0.5, 0.75, 0.9]), [-0.8, -0.5, 0, 0.5, 0.8], atol=0.04)
