@@ -3,14 +3,15 @@
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import planar3d
 from planar3d.errors import ScanError
-from planar3d.files import write_json, write_text
+from planar3d.files import write_csv, write_json, write_text
 from planar3d.scans.image_files import files_within, stem, suffix, why_unusable, without_copies
+from planar3d.scans.labels import Labels
 from planar3d.scans.outputs import Outputs
 
 DESCRIPTION = "dataset_description.json"
@@ -71,18 +72,20 @@ def _within(dataset: Path, path: Path) -> str:
     return path.with_name(stem(path)).relative_to(dataset).as_posix()
 
 
-def derivative_names(dataset: Path, scan: Path, out: Path) -> Outputs:
+def derivative_names(dataset: Path, scan: Path, out: Path, several: bool = False) -> Outputs:
     """Where the outputs of a raw scan lie in the derivatives data set `out`; its entities are kept, a label is added.
 
-    The mask's record is its sidecar. The standard has a place for mask and probabilities; the others are listed in
-    the `.bidsignore` that `write_dataset_description` writes.
+    The mask's record is its sidecar. A map of several labels is what the standard calls a discrete segmentation. It has
+    a place for that, masks and probabilities; the others are listed in the `.bidsignore` that
+    `write_dataset_description` writes.
     """
     within = scan.relative_to(dataset)
-    stem = f"{entities(scan)}_label-lesion"
+    label, mask = ("seg-targets", "dseg") if several else ("label-lesion", "mask")
+    stem = f"{entities(scan)}_{label}"
     beside, figures = out / within.parent / stem, out / within.parts[0] / "figures" / stem
     return Outputs(
-        record=Path(f"{beside}_mask.json"),
-        mask=Path(f"{beside}_mask.nii.gz"),
+        record=Path(f"{beside}_{mask}.json"),
+        mask=Path(f"{beside}_{mask}.nii.gz"),
         probability=Path(f"{beside}_probseg.nii.gz"),
         lesions=Path(f"{beside}_lesions.tsv"),
         overlay=Path(f"{figures}_overlay.png"),
@@ -95,10 +98,41 @@ def entities(scan: Path) -> str:
     return stem(scan).rpartition("_")[0]
 
 
-def sidecar(dataset: Path, scan: Path, description: str) -> dict[str, Any]:
-    """The fields that the standard wants beside a lesion mask, or a map of lesion probabilities, of a raw scan."""
+def sidecar(dataset: Path, scan: Path, description: str, type: str = "Lesion") -> dict[str, Any]:
+    """The fields that the standard wants beside a mask, or a map of probabilities, of a raw scan."""
     source = f"bids:{_SOURCE}:{scan.relative_to(dataset).as_posix()}"
-    return {"Description": description, "Type": "Lesion", "Sources": [source], "SpatialReference": source}
+    named = {"Type": type} if type else {}
+    return {"Description": description, **named, "Sources": [source], "SpatialReference": source}
+
+
+def write_sidecars(
+    dataset: Path, scan: Path, outputs: Outputs, scored: Mapping[str, Labels], probability: bool
+) -> dict[str, Any]:
+    """Write what the standard wants beside the outputs of a raw scan.
+
+    Args:
+        dataset: of the scan.
+        scan: a raw one.
+        outputs: its files' names.
+        scored: what its mask shows, by name, and the labels of each; of several a table says what the labels mean.
+        probability: whether there will be a map of probabilities.
+
+    Returns:
+        The fields of the mask's own sidecar, which is its record.
+    """
+    several = len(scored) > 1
+    sought, type = (", ".join(scored), "") if several else ("lesion", "Lesion")
+    if probability:
+        beside = outputs.probability.with_name(outputs.probability.name.replace(".nii.gz", ".json"))
+        write_json(beside, sidecar(dataset, scan, f"Probability of {sought.replace(', ', ' or ')}, in [0, 1].", type))
+    if not several:
+        return sidecar(dataset, scan, "Lesions that a network found.")
+    rows = [
+        {"index": label, "name": "+".join(name for name, labels in scored.items() if label in labels)}
+        for label in sorted(set().union(*scored.values()))
+    ]
+    write_csv(outputs.record.with_suffix(".tsv"), ["index", "name"], rows)
+    return sidecar(dataset, scan, f"Labels that a network found: {sought}.", "")
 
 
 def write_dataset_description(out: Path, dataset: Path) -> Path:

@@ -115,11 +115,14 @@ def read_input_images(item: ScanInput, assume_affine: bool = False, flat: bool =
     return {"flair": scan}
 
 
-def outputs_of(item: ScanInput, out: str | Path) -> Outputs:
-    """Where the outputs of a scan lie in the folder `out`, which BIDS scans make a derivatives data set."""
+def outputs_of(item: ScanInput, out: str | Path, several: bool = False) -> Outputs:
+    """Where the outputs of a scan lie in the folder `out`, which BIDS scans make a derivatives data set.
+
+    `several` says whether its mask is a label map of several targets.
+    """
     if item.dataset is None:
         return plain_names(item.name, Path(out))
-    return derivative_names(item.dataset, item.path, Path(out))
+    return derivative_names(item.dataset, item.path, Path(out), several)
 
 
 def _find(path: Path) -> list[ScanInput]:

@@ -14,7 +14,7 @@ import numpy as np
 from planar3d.environment import describe, machine, versions
 from planar3d.errors import Planar3DError
 from planar3d.extras import check_study_extra
-from planar3d.files import remove_temporaries, write_json
+from planar3d.files import remove_temporaries
 from planar3d.inference.predictor import Predictor, predictor
 from planar3d.inference.prepared_scan import native_mask, predict_prepared
 from planar3d.locks import locked
@@ -22,7 +22,7 @@ from planar3d.networks.weights_file import describe_model, load_network, read_re
 from planar3d.pipeline import one_ahead, one_behind
 from planar3d.progress import Ticker, duration
 from planar3d.recipes import PAPER, Recipe
-from planar3d.scans.bids import sidecar, write_dataset_description
+from planar3d.scans.bids import write_dataset_description, write_sidecars
 from planar3d.scans.inputs import Given, ScanInput, find_inputs, outputs_of, read_input_images
 from planar3d.scans.outputs import Outputs
 from planar3d.scans.prepare import Prepared, prepare
@@ -80,7 +80,8 @@ def segment_all(
         check_study_extra()
     model = find_model(model)
     recipe = recipe or read_recipe(model) or PAPER
-    items = {item: outputs_of(item, out) for item in find_inputs(inputs, recipe.preparation.images)}
+    several = len(recipe.targets.names) > 1
+    items = {item: outputs_of(item, out, several) for item in find_inputs(inputs, recipe.preparation.images)}
     notify(describe())
     task = _Task(items, describe_model(model, recipe), recipe, asked, notify)
     with _not_left_empty(Path(out)), locked(out, "segmenting"):
@@ -206,10 +207,8 @@ class _Task:
         origin, outputs = self._origin(item), self.items[item]
         standard: dict[str, Any] = {}
         if item.dataset:
-            standard = sidecar(item.dataset, item.path, "Lesions that a network found.")
-            if self.asked.probability:
-                beside = outputs.probability.with_name(outputs.probability.name.replace(".nii.gz", ".json"))
-                write_json(beside, sidecar(item.dataset, item.path, "Probability of lesion, in [0, 1]."))
+            scored = self.recipe.targets.scored
+            standard = write_sidecars(item.dataset, item.path, outputs, scored, self.asked.probability)
         about = {
             **standard,
             **origin,

@@ -12,12 +12,13 @@ import pytest
 
 from planar3d.errors import DatasetError, ScanError
 from planar3d.files import write_json
-from planar3d.scans.bids import find_bids_scans, is_bids, sidecar, write_dataset_description
+from planar3d.scans.bids import find_bids_scans, is_bids, sidecar, write_dataset_description, write_sidecars
 from planar3d.scans.datasets import find_cases
 from planar3d.scans.inputs import find_inputs, outputs_of, read_input, read_input_images
 from planar3d.scans.volume import Scan
 
 RAW = ("sub-01/anat/sub-01_FLAIR", "sub-02/ses-1/anat/sub-02_ses-1_acq-3D_ce-gd_rec-norm_run-1_FLAIR")
+LESIONS = {"lesion": (1,)}
 RECORD = {
     "scan": {"name": "a", "path": "/d/a.nii.gz", "shape": [4, 5, 6]},
     "model": {"name": "m", "threshold": 32.0},
@@ -44,15 +45,14 @@ def dataset(tmp_path):
     return folder
 
 
-def _write_outputs(dataset, out):
+def _write_outputs(dataset, out, scored):
     write_dataset_description(out, dataset)
     for item in find_inputs([dataset]):
-        scan, outputs = read_input(item), outputs_of(item, out)
-        fields = sidecar(item.dataset, item.path, "Lesions, by planar3d.")
+        scan, outputs = read_input(item), outputs_of(item, out, len(scored) > 1)
+        fields = write_sidecars(item.dataset, item.path, outputs, scored, True)
         write_json(outputs.record, fields | RECORD)
         Scan((scan.voxels > 50).astype(np.uint8), scan.header).save(outputs.mask)
         Scan(scan.voxels / 119, scan.header).save(outputs.probability)
-        write_json(outputs.probability.with_name(outputs.probability.name.replace(".nii.gz", ".json")), fields)
         for path in (outputs.lesions, outputs.overlay, outputs.report, out / "report.html"):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("lesion\tvolume_ml\n1\t2.2\n")
@@ -121,8 +121,10 @@ def test_other_contrasts_of_the_visit_are_images_of_the_case(contrasts, tmp_path
         dataset.require(("flair", "t2"))
     (item,) = find_inputs([contrasts], ("t1ce", "flair"))
     assert {name: scan.voxels[1, 1, 1] for name, scan in read_input_images(item).items()} == {"t1ce": 2, "flair": 0}
-    outputs = outputs_of(item, tmp_path / "out")
-    assert outputs.mask == tmp_path / "out/sub-01/anat/sub-01_ce-gadolinium_label-lesion_mask.nii.gz"
+    outputs = outputs_of(item, tmp_path / "out", several=True)
+    assert outputs.mask == tmp_path / "out/sub-01/anat/sub-01_ce-gadolinium_seg-targets_dseg.nii.gz"
+    write_sidecars(item.dataset, item.path, outputs, {"WT": (1, 4), "ET": (4,)}, False)
+    assert outputs.record.with_suffix(".tsv").read_text() == "index\tname\n1\tWT\n4\tWT+ET\n"
     (contrasts / "sub-01/anat/sub-01_run-2_T2w.nii.gz").unlink()
     assert "t2" in find_cases(contrasts).cases[0].images
 
@@ -169,17 +171,20 @@ def test_links_to_the_sources_lead_there(dataset, tmp_path):
         assert os.path.samefile(out / description["DatasetLinks"][name] / within, item.path)
 
 
-@pytest.mark.parametrize("out", ["elsewhere", "study/derivatives/planar3d"])
-def test_the_validator_finds_nothing_wrong(dataset, tmp_path, out):
+@pytest.mark.parametrize(
+    ("out", "scored"),
+    [("elsewhere", LESIONS), ("study/derivatives/planar3d", LESIONS), ("elsewhere", {"WT": (1, 4), "ET": (4,)})],
+)
+def test_the_validator_finds_nothing_wrong(dataset, tmp_path, out, scored):
     for folder in ("derivatives/x", "sourcedata"):  # neither is valid, nor is it to be looked at
         assert (dataset / folder).is_dir()
-    _write_outputs(dataset, tmp_path / out)
+    _write_outputs(dataset, tmp_path / out, scored)
     assert _errors(tmp_path / out) == []
     assert len(find_inputs([dataset])) == 2
 
 
 def test_the_validator_would_find_what_is_wrong(dataset, tmp_path):
-    _write_outputs(dataset, tmp_path / "out")
+    _write_outputs(dataset, tmp_path / "out", LESIONS)
     (tmp_path / "out/.bidsignore").unlink()
     found = dict(_errors(tmp_path / "out"))
     assert found["NOT_INCLUDED"]

@@ -136,3 +136,21 @@ def test_a_case_without_a_contrast_is_named(run, data, tmp_path):
     weights = run / "fold-1/best.weights.h5"
     result = CliRunner().invoke(app, ["predict", str(folder), "--model", str(weights), "--out", str(tmp_path / "out")])
     assert result.exit_code != 0 and "t1ce" in str(result.exception or result.output)
+
+
+def test_a_visit_of_a_bids_data_set_becomes_a_discrete_segmentation(run, data, tmp_path):
+    (scored,) = (run / "fold-1/predictions").glob("*.nii.gz")
+    case = scored.name.removesuffix("_mask.nii.gz")
+    anat = tmp_path / "study/sub-01/anat"
+    anat.mkdir(parents=True)
+    for name, bids in (("flair", "FLAIR"), ("t1ce", "ce-gadolinium_T1w"), ("t2", "T2w")):
+        (anat / f"sub-01_{bids}.nii.gz").write_bytes(next(data.rglob(f"{case}_{name}.nii.gz")).read_bytes())
+    weights, out = run / "fold-1/best.weights.h5", tmp_path / "out"
+    _run("predict", tmp_path / "study", "--model", weights, "--out", out, "--precision", "float32")
+    written = out / "sub-01/anat/sub-01_seg-targets_dseg.nii.gz"
+    np.testing.assert_array_equal(nib.load(written).dataobj, nib.load(scored).dataobj)
+    assert written.with_name("sub-01_seg-targets_dseg.tsv").read_text().split() == [
+        *("index", "name", "1", "WT+TC", "2", "WT", "4", "WT+TC+ET")
+    ]
+    record = json.loads(written.with_name("sub-01_seg-targets_dseg.json").read_text())
+    assert record["SpatialReference"] == "bids:raw:sub-01/anat/sub-01_FLAIR.nii.gz" and "Type" not in record
