@@ -8,7 +8,7 @@ import pytest
 from planar3d.evaluation.challenges import ALL_MEASURES
 from planar3d.evaluation.published_systems import published_tables
 from planar3d.evaluation.scores import MEASURES
-from planar3d.recipes import WACKER2019_3D
+from planar3d.recipes import RECIPES, WACKER2019_3D
 from planar3d.study.results import Results, ScanScores
 from planar3d.study.system_tables import system_tables
 
@@ -33,6 +33,15 @@ def test_a_recipe_has_the_tables_of_its_paper(recipe):
         assert all(row.cells.keys() == table.columns.keys() for row in table.rows)
         assert {measure for _, measure, *_ in filter(None, table.columns.values())} <= ALL_MEASURES.keys()
         assert table.source and table.data
+
+
+def test_every_system_has_published_figures_and_organs_are_not_judged_as_heads():
+    for name, recipe in RECIPES.items():
+        tables = published_tables(name)
+        assert bool(tables) == name.startswith(("wacker", "messaoudi")), name
+        scored = {target for table in tables for target, _ in filter(None, table.columns.values())}
+        assert scored <= set(recipe.targets.names), name
+        assert recipe.targets.in_head == ("omnia" not in name)
 
 
 @pytest.mark.parametrize(
