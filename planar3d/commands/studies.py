@@ -124,6 +124,22 @@ def report(
     _show(report_on(open_run(out), log(as_json)), as_json)
 
 
+def tune(
+    out: Annotated[Path, typer.Argument(help="A run folder of a recipe with nested regions, cross-validated.")],
+    model: Annotated[Path | None, typer.Option("--model", help="Weights file whose recipe gets the value.")] = None,
+) -> None:
+    """Find how small an innermost region may be, on the test scans of a run; less becomes the region around it."""
+    from planar3d.study.run_folder import open_run
+    from planar3d.study.tuning import FIELD, write_rule
+    from planar3d.study.tuning import tune as tune_run
+
+    tuned = tune_run(open_run(out))
+    say(str(tuned))
+    if model:
+        write_rule(model, tuned.smallest_mm3)
+        say(f"{model}: {FIELD}={tuned.smallest_mm3:g}")
+
+
 def _show(reproduction: "Reproduction", as_json: bool) -> None:
     from planar3d.study.results import read_results
     from planar3d.study.tables import print_tables

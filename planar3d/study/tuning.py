@@ -1,0 +1,100 @@
+"""The rule on small innermost regions, found on what a cross-validation predicted and written into a weights file."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from planar3d.errors import RunError
+from planar3d.evaluation.smallest_region import Innermost, find_smallest, innermost_of, mean_dice
+from planar3d.files import written_beside
+from planar3d.recipes import Recipe
+from planar3d.scans.volume import read_labels
+from planar3d.study.run_folder import Run
+from planar3d.transfer.metadata import RECIPE, read_metadata, write_metadata
+from planar3d.wording import counted
+
+FIELD = "smallest_innermost_mm3"
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What was found, and what it is worth.
+
+    Attributes:
+        smallest_mm3: best for all cases of the run.
+        region: its name.
+        cases: how many.
+        without: mean Dice of the region without the rule.
+        crossed: the same where each round has the value that is best for the cases of the other rounds.
+        best: the same at `smallest_mm3`, on the cases that it was found on.
+    """
+
+    smallest_mm3: float
+    region: str
+    cases: int
+    without: float
+    crossed: float
+    best: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.region} smaller than {self.smallest_mm3:g} mm³ is none: mean Dice {self.best:.4f} of "
+            f"{counted(self.cases, 'test case')}, {self.without:.4f} without the rule; {self.crossed:.4f} where each "
+            "round has the value of the others"
+        )
+
+
+def tune(run: Run) -> Tuned:
+    """Find the smallest innermost region on the test cases of a run, which no network of theirs was trained on.
+
+    Raises:
+        RunError: targets without that rule, or with one already; fewer than two rounds that were predicted.
+        ScanError: a label map cannot be read.
+    """
+    targets = run.recipe.targets
+    rule = targets.to_json().get(FIELD)
+    if rule != 0:
+        said = "no such rule" if rule is None else f"{FIELD}={rule:g}"
+        raise RunError(
+            f"{run.folder}: targets={targets.name!r} with {said}. A run with nested regions and {FIELD}=0 is needed, "
+            "as small regions are still there in its predictions."
+        )
+    rounds = [found for number in range(1, len(run.folds) + 1) if (found := _predicted(run, number))]
+    if len(rounds) < 2:
+        raise RunError(f"{run.folder} has {counted(rounds, 'round')} with predictions; two are needed. Run the others.")
+    everything = [case for cases in rounds for case in cases]
+    smallest, tried = find_smallest(everything)
+    crossed = 0.0
+    for number, cases in enumerate(rounds):
+        others = [case for other, its in enumerate(rounds) if other != number for case in its]
+        crossed += mean_dice(cases, find_smallest(others)[0]) * len(cases) / len(everything)
+    return Tuned(smallest, targets.names[-1], len(everything), tried[0.0], crossed, tried[smallest])
+
+
+def write_rule(weights: Path, smallest_mm3: float) -> None:
+    """Write the value into the recipe that a weights file carries; its arrays stay.
+
+    Raises:
+        RunError: the file's recipe has no such rule.
+        RecipeError: its recipe is of another version.
+        WeightsError: the file is missing or damaged.
+    """
+    carried = read_metadata(weights).get(RECIPE)
+    recipe = Recipe.from_json(carried, str(weights)) if carried else None
+    if recipe is None or FIELD not in recipe.targets.to_json():
+        raise RunError(f"{weights} carries no recipe of nested regions; a network of such a run is needed.")
+    with written_beside(weights) as temporary:
+        shutil.copyfile(weights, temporary)
+        write_metadata(temporary, {RECIPE: recipe.changed(**{FIELD: smallest_mm3}).to_json()})
+
+
+def _predicted(run: Run, number: int) -> list[Innermost]:
+    """The innermost regions of a round's test cases, as far as they were predicted."""
+    found = []
+    for name in run.folds[number - 1].test:
+        path = run.fold(number) / "predictions" / f"{name}_mask.nii.gz"
+        if path.is_file():
+            prediction = read_labels(path)
+            reference = run.recipe.targets.read(run.cases[name].label_map, prediction, assume_affine=True)
+            found.append(innermost_of(run.recipe.targets, reference.voxels, prediction.voxels, prediction.affine))
+    return found

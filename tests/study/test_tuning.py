@@ -1,0 +1,111 @@
+"""The smallest innermost region is found on scans that no network was trained on, and written into a weights file."""
+
+import dataclasses
+
+import nibabel as nib
+import numpy as np
+import pytest
+from challenge_road import recipe_of, with_tiny
+from typer.testing import CliRunner
+
+from planar3d.cli import app
+from planar3d.errors import RunError
+from planar3d.evaluation.regions import score_region
+from planar3d.evaluation.smallest_region import MOST_MM3, Innermost, find_smallest, innermost_of, mean_dice
+from planar3d.networks.registry import recipe_network
+from planar3d.networks.weights_file import load_network, read_recipe, save_weights
+from planar3d.scans.datasets import find_cases
+from planar3d.scans.folds import Fold
+from planar3d.scans.targets import Classes, Regions
+from planar3d.study.run_folder import open_run, start_run
+from planar3d.study.tuning import tune
+
+GRID = (2.0, 1.0, 1.5)
+
+
+def test_dice_at_a_value_is_that_of_maps_decoded_by_the_rule():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        probabilities = np.sort(rng.random((4, 5, 6, 3)), axis=-1)[..., ::-1] ** rng.uniform(1, 6)
+        reference = rng.integers(0, 2, (4, 5, 6)) * rng.choice([0, 4])
+        before = Regions().decode(probabilities, GRID)
+        case = innermost_of(Regions(), reference, before, GRID)
+        for smallest in (0.0, 20.0, 60.0, 120.0):
+            decoded = Regions(smallest_innermost_mm3=smallest).decode(probabilities, GRID)
+            expected = score_region(reference == 4, decoded == 4, GRID)["dice"]
+            assert case.dice_at(smallest) == expected == mean_dice([case], smallest)
+
+
+def test_the_value_is_the_best_of_all_and_takes_away_least():
+    # Two false findings, one of them smaller than a true one.
+    cases = [Innermost(30, 0, 1), Innermost(50, 0.8, 0), Innermost(40, 0, 1), Innermost(4000, 0.9, 0)]
+    smallest, tried = find_smallest(cases)
+    assert smallest == 45
+    assert tried == pytest.approx({0: 1.7 / 4, 35: 2.7 / 4, 45: 3.7 / 4, (50 + MOST_MM3) / 2: 2.9 / 4})
+    brute = max(np.arange(0, MOST_MM3), key=lambda value: mean_dice(cases, value))
+    assert mean_dice(cases, brute) == tried[smallest]
+    assert find_smallest([Innermost(50, 0.8, 0)])[0] == 0 == find_smallest([])[0]
+    assert find_smallest([Innermost(2 * MOST_MM3, 0, 1)])[0] == 0  # so much is never taken away
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Four cases; the first two have no enhancing tumour, of which 3 and 5 voxels were predicted."""
+    affine = np.diag([-1.0, -1, 1, 1])
+    rng = np.random.default_rng(0)
+    truth = {1: 0, 2: 0, 3: 40, 4: 60}
+    found = {1: 3, 2: 5, 3: 30, 4: 60}
+
+    def save(path, voxels):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(voxels, affine), path)
+
+    def labels(enhancing):
+        flat = np.zeros(6 * 7 * 8, np.uint8)
+        flat[:200] = 2
+        flat[:enhancing] = 4
+        return flat.reshape(6, 7, 8)
+
+    for n, enhancing in truth.items():
+        folder = tmp_path / f"data/BraTS2021_0000{n}"
+        for name in ("flair", "t1", "t1ce", "t2"):
+            save(folder / f"{folder.name}_{name}.nii.gz", rng.random((6, 7, 8), np.float32))
+        save(folder / f"{folder.name}_seg.nii.gz", labels(enhancing))
+    recipe = with_tiny(monkeypatch, recipe_of(("flair",), ("a=1",)))
+    recipe = dataclasses.replace(recipe, targets=Regions())
+    names = {n: f"BraTS2021_0000{n}" for n in truth}
+    folds = [Fold((names[3],), (names[4],), (names[1], names[2])), Fold((names[1],), (names[2],), (names[3], names[4]))]
+    made = start_run(tmp_path / "run", find_cases(tmp_path / "data"), recipe, folds)
+    for number, fold in enumerate(folds, start=1):
+        for name in fold.test:
+            save(made.fold(number) / f"predictions/{name}_mask.nii.gz", labels(found[int(name[-1])]))
+    return made
+
+
+def test_a_run_gives_the_value_to_a_weights_file(run, tmp_path):
+    tuned = tune(open_run(run.folder))
+    assert tuned.smallest_mm3 == 17.5 and (tuned.region, tuned.cases) == ("ET", 4)
+    dice = 2 * 30 / 70, 1.0
+    assert tuned.without == pytest.approx(sum(dice) / 4) and tuned.best == pytest.approx((2 + sum(dice)) / 4)
+    # Round 2 has no false finding, so round 1 keeps its own; what round 1 teaches leaves the true ones of round 2.
+    assert tuned.crossed == pytest.approx((0 + 0 + sum(dice)) / 4)
+    weights = tmp_path / "best.weights.h5"
+    network = recipe_network(run.recipe)
+    save_weights(network, weights, run.recipe)
+    result = CliRunner().invoke(app, ["tune", str(run.folder), "--model", str(weights)])
+    assert result.exit_code == 0 and "smallest_innermost_mm3=17.5" in result.output, result.output
+    again, recipe = load_network(weights)
+    assert recipe == run.recipe.changed(smallest_innermost_mm3=17.5) == read_recipe(weights)
+    for one, other in zip(network.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_what_cannot_be_tuned_is_refused(run):
+    with pytest.raises(RunError, match="smallest_innermost_mm3=5"):
+        tune(dataclasses.replace(run, recipe=run.recipe.changed(smallest_innermost_mm3=5)))
+    with pytest.raises(RunError, match="'classes' with no such rule"):
+        tune(dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, targets=Classes())))
+    for path in run.fold(2).rglob("*.nii.gz"):
+        path.unlink()
+    with pytest.raises(RunError, match="1 round with predictions; two are needed"):
+        tune(run)
