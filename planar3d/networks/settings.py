@@ -38,7 +38,7 @@ class PlanarResUNetSettings(Network):
     encoder_range: Literal["unit", "imagenet"] = "unit"  # "imagenet": inputs and weights are brought together
     mapping: MappingName = "planar"  # from the encoder's 2D kernels to 3D ones
     alpha: Annotated[tuple[float, ...], _SHARES] = (0.25, 0.5, 0.25)  # of the slices, with mapping=scale
-    encoder_depth: Annotated[int, _ODD] = 1  # slices of an encoder's kernel; 1: as the mapping has it
+    encoder_depth: Annotated[int, _ODD] = 1  # slices of an encoder's kernel, if not 1; planar ones then average
     decoder_filters: Annotated[tuple[int, ...], _FILTERS] = (256, 128, 64, 32)  # of the decoder, deepest level first
     bridge_filters: Annotated[int, POSITIVE] = 512  # of the convolutions between encoder and decoder
 

@@ -24,3 +24,18 @@ def test_biases_of_the_encoder_are_torch_s_and_the_kernels_those_of_the_file(tmp
     shares = np.concatenate(shares)
     assert shares.size == 8_512 and abs(shares).max() <= 1
     np.testing.assert_allclose(np.quantile(shares, [0.1, 0.25, 0.5, 0.75, 0.9]), [-0.8, -0.5, 0, 0.5, 0.8], atol=0.04)
+
+
+def test_of_one_slice_the_depth_layers_see_the_middle_of_their_kernels_alone():
+    """So the release trains AlbuNet2D: the network in 3D at a depth of 1."""
+    keras.utils.set_random_seed(0)
+    network = AlbuNet((1, 32, 32, 3), encoder_weights=None)
+    image = np.random.default_rng(0).normal(size=(1, 1, 32, 32, 3)).astype(np.float32)
+    before = np.array(network(image))
+    layer = network.get_layer("depth4_conv")
+    kernel = np.array(layer.kernel)
+    assert kernel.shape == (3, 1, 1, 16, 16)
+    layer.kernel.assign(kernel * np.float32([-3, 1, 5])[:, None, None, None, None])
+    np.testing.assert_array_equal(network(image), before)
+    layer.kernel.assign(kernel * np.float32([1, -3, 1])[:, None, None, None, None])
+    assert np.abs(np.array(network(image)) - before).max() > 1e-3
