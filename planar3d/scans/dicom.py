@@ -96,6 +96,19 @@ def series_of(files: Sequence[Path]) -> DicomSeries:
     return replace(series[0], images=tuple(image for one in series for image in one.images))
 
 
+def series_with(path: Path) -> DicomSeries:
+    """The series in its folder that a DICOM file belongs to, whatever it is.
+
+    Raises:
+        ScanError: it is of none; see also `find_dicom_series`.
+    """
+    beside = [p for p in path.parent.iterdir() if not p.name.startswith(".") and p.is_file() and is_dicom(p)]
+    for series in find_dicom_series(beside):
+        if path in [image.path for image in series.images]:
+            return series
+    raise ScanError(f"{path} is a DICOM file of no series of images; name one of a FLAIR series, or its folder.")
+
+
 def choose_flair(series: Sequence[DicomSeries], place: Path) -> tuple[list[DicomSeries], str]:
     """The series that are FLAIR scans, and what is to be said of the choice.
 

@@ -11,10 +11,10 @@ from planar3d.errors import ScanError
 from planar3d.scans.bids import derivative_names, find_bids_scans, is_bids
 from planar3d.scans.case import Case, read_images
 from planar3d.scans.datasets import find_layout
-from planar3d.scans.dicom import DicomSeries, choose_flair, find_dicom_series, is_dicom
+from planar3d.scans.dicom import DicomSeries, choose_flair, find_dicom_series, is_dicom, series_with
 from planar3d.scans.dicom_conversion import read_dicom_series
 from planar3d.scans.image_files import files_within, is_flair, is_nifti, stem, suffix, why_unusable, without_copies
-from planar3d.scans.outputs import Outputs, plain_names
+from planar3d.scans.outputs import Outputs, plain_names, told_apart
 from planar3d.scans.participants import EVERYONE
 from planar3d.scans.stored import reader_of
 from planar3d.scans.tables import check_name, path_in_table, read_table
@@ -63,18 +63,16 @@ def find_inputs(inputs: Sequence[Given], images: Sequence[str] = FLAIR) -> list[
 
     Args:
         inputs: NIfTI files; tables with a column scan (paths relative to the table, or DICOM folders) and perhaps name;
-            a BIDS data set, whose raw FLAIR scans are taken; other folders, in which all NIfTI files with FLAIR in
-            their name are taken, or all FLAIR series of DICOM files; single DICOM files, which stand for their series
-            in their folder. Where nothing is called FLAIR, and for several images: folders of a known layout, marked or
-            not, of which one case may be given alone, BIDS data sets, and tables with a column image:<name> for each
-            image. Or the files of one case by the names of its images.
+            a BIDS data set, whose raw FLAIR scans are taken; other folders: all NIfTI files with FLAIR in their name,
+            or all FLAIR series of DICOM files; single DICOM files, which stand for their series. Where nothing is
+            called FLAIR, and for several images: folders of a known layout, marked or not, or of one case; BIDS data
+            sets; tables with a column image:<name> for each. Or the files of one case by the names of its images.
         images: the names of the images that the model takes.
 
     Returns:
-        The scans in the order of the inputs. Their names are those of their files (DICOM: folder, series number and
-        description), with as many folders before as are needed to tell them apart; a case has its id. What looks like
-        a FLAIR scan and cannot be read (a link without its target, another format, a closed folder) is among them, with
-        its problem, and so is a case that lacks an image.
+        The scans in the order of the inputs, named after their files (DICOM: folder, series number and description),
+        with as many folders before as are needed to tell them apart; a case has its id. What looks like a FLAIR scan
+        and cannot be read is among them, with its problem, and so is a case that lacks an image.
 
     Raises:
         ScanError: an input holds no scans, or a single one that cannot be read, or it cannot be told which are meant; a
@@ -100,13 +98,8 @@ def find_inputs(inputs: Sequence[Given], images: Sequence[str] = FLAIR) -> list[
     return _named(found)
 
 
-def read_input(item: ScanInput, assume_affine: bool = False) -> Scan:
-    """Read a scan; a DICOM series is converted with dcm2niix. Raises what `read_scan` and `read_dicom_series` raise."""
-    return next(iter(read_input_images(item, assume_affine).values()))
-
-
 def read_input_images(item: ScanInput, assume_affine: bool = False, flat: bool = False) -> dict[str, Scan]:
-    """Read the images of a scan or case by their names. Raises what `read_input` and `read_images` raise."""
+    """Read the images of a scan or case by their names. Raises what `read_images` and `read_dicom_series` raise."""
     if item.problem:
         raise ScanError(item.problem)
     if item.images:
@@ -133,7 +126,8 @@ def _find(path: Path) -> list[ScanInput]:
     if path.name.lower().endswith(_TABLES):
         return _find_in_table(path)
     if not suffix(path) and os.path.isfile(path) and is_dicom(path):
-        return _find_series_of(path)
+        found = series_with(path)
+        return [_of_series(found, "" if found.is_flair else f"series {found} is not known as FLAIR; it was named")]
     return [_of_file(path)]
 
 
@@ -162,16 +156,6 @@ def _find_in_folder(folder: Path) -> list[ScanInput]:
             "themselves."
         )
     return found
-
-
-def _find_series_of(path: Path) -> list[ScanInput]:
-    """The series that one DICOM file belongs to, whatever it is."""
-    beside = [p for p in path.parent.iterdir() if not p.name.startswith(".") and p.is_file() and is_dicom(p)]
-    for series in find_dicom_series(beside):
-        if path in [image.path for image in series.images]:
-            note = "" if series.is_flair else f"series {series} is not known as FLAIR by name or times; it was named"
-            return [_of_series(series, note)]
-    raise ScanError(f"{path} is a DICOM file of no series of images; name one of a FLAIR series, or its folder.")
 
 
 def _find_in_table(path: Path) -> list[ScanInput]:
@@ -237,12 +221,12 @@ def _of_file(path: Path, dataset: Path | None = None, problem: str = "") -> Scan
 
 
 def _of_series(series: DicomSeries, note: str) -> ScanInput:
-    path = series.images[0].path
-    return ScanInput(f"{Path(os.path.abspath(path)).parent.name}_{series.label}", path, series=series, note=note)
+    path, folder = series.images[0].path, Path(os.path.abspath(series.images[0].path)).parent
+    return ScanInput(f"{folder.name}_{series.label}", path, series=series, note=note)
 
 
 def _named(found: list[ScanInput]) -> list[ScanInput]:
-    """Put as many folders before the names as are needed to tell the scans apart."""
+    """Put as many folders before the names as are needed to tell the scans apart; names from a table stay."""
     # Links are not followed: in data sets kept by git-annex they lead to files named by their digests.
     places = [Path(os.path.abspath(item.path)) for item in found]
     counts = Counter(places)
@@ -250,20 +234,17 @@ def _named(found: list[ScanInput]) -> list[ScanInput]:
     if twice:
         raise ScanError(f"{twice[0]} was given twice; give every scan once.")
     # What cannot be read gets no outputs, so it takes nobody's name.
-    usable = {item: place for item, place in zip(found, places, strict=True) if not item.problem}
-    for folders in range(max((len(place.parts) for place in places), default=1)):
-        names = {item: _with_folders(item, place, folders) for item, place in usable.items()}
-        if len(set(names.values())) == len(names):
-            return [replace(item, name=names.get(item, item.name)) for item in found]
-    taken = list(names.values())
-    alike = [str(item.path) for item, name in names.items() if taken.count(name) > 1]
-    raise ScanError(f"{' and '.join(alike[:2])} would have masks of one name; rename one, or segment it by itself.")
+    usable = [item for item in found if not item.problem]
+    names = dict(zip(usable, told_apart([(item.name, _folders(item)) for item in usable]), strict=True))
+    alike = [str(item.path) for item, name in names.items() if list(names.values()).count(name) > 1]
+    if alike:
+        raise ScanError(f"{' and '.join(alike[:2])} would have masks of one name; rename one, or segment it by itself.")
+    return [replace(item, name=names.get(item, item.name)) for item in found]
 
 
-def _with_folders(item: ScanInput, place: Path, folders: int) -> str:
-    """The name of a scan behind that many of its folders; a name from a table stays."""
-    own = _of_file(item.path) if item.series is None else _of_series(item.series, "")
-    if item.name != own.name or not folders:
-        return item.name
-    above = place.parent if item.series is None else place.parent.parent
-    return "_".join([*above.parts[1:][-folders:], item.name])
+def _folders(item: ScanInput) -> tuple[str, ...]:
+    """The folders that a scan's name may begin with: none if it is not that of its file or series."""
+    place = Path(os.path.abspath(item.path)).parent
+    own = stem(item.path) if item.series is None else _of_series(item.series, "").name
+    above = place if item.series is None else place.parent
+    return above.parts[1:] if item.name == own else ()

@@ -1,5 +1,6 @@
 """What is written for a scan, and where."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,3 +36,17 @@ def plain_names(name: str, out: Path) -> Outputs:
         overlay=out / f"{name}_overlay.png",
         report=out / f"{name}_report.html",
     )
+
+
+def told_apart(names: Sequence[tuple[str, tuple[str, ...]]]) -> list[str]:
+    """Put as many folders before names as are needed for no two to be one, as far as they have any.
+
+    Args:
+        names: each with the folders that it may begin with, the nearest last.
+    """
+    apart = [name for name, _ in names]
+    for count in range(1, max((len(folders) for _, folders in names), default=0) + 1):
+        if len(set(apart)) == len(apart):
+            break
+        apart = ["_".join([*folders[-count:], name]) for name, folders in names]
+    return apart

@@ -14,7 +14,7 @@ from planar3d.errors import DatasetError, ScanError
 from planar3d.files import write_json
 from planar3d.scans.bids import find_bids_scans, is_bids, sidecar, write_dataset_description, write_sidecars
 from planar3d.scans.datasets import find_cases
-from planar3d.scans.inputs import find_inputs, outputs_of, read_input, read_input_images
+from planar3d.scans.inputs import find_inputs, outputs_of, read_input_images
 from planar3d.scans.volume import Scan
 
 RAW = ("sub-01/anat/sub-01_FLAIR", "sub-02/ses-1/anat/sub-02_ses-1_acq-3D_ce-gd_rec-norm_run-1_FLAIR")
@@ -48,7 +48,7 @@ def dataset(tmp_path):
 def _write_outputs(dataset, out, scored):
     write_dataset_description(out, dataset)
     for item in find_inputs([dataset]):
-        scan, outputs = read_input(item), outputs_of(item, out, len(scored) > 1)
+        scan, outputs = read_input_images(item)["flair"], outputs_of(item, out, len(scored) > 1)
         fields = write_sidecars(item.dataset, item.path, outputs, scored, True)
         write_json(outputs.record, fields | RECORD)
         Scan((scan.voxels > 50).astype(np.uint8), scan.header).save(outputs.mask)

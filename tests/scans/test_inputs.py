@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from planar3d.errors import ScanError
-from planar3d.scans.inputs import find_inputs, outputs_of, read_input
+from planar3d.scans.inputs import find_inputs, outputs_of, read_input_images
 
 AFFINE = np.diag([-1.0, -1.0, 3.0, 1.0])
 VOXELS = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
@@ -78,7 +78,7 @@ def test_of_a_folder_everything_that_looks_like_flair_is_among_the_inputs(tmp_pa
     assert "annex get" in lost["a_FLAIR.nii"].problem and "nib-convert" in lost["c_FLAIR.mgz"].problem
     for item in lost.values():
         with pytest.raises(ScanError, match=item.path.name):
-            read_input(item)
+            read_input_images(item)["flair"]
 
 
 @pytest.mark.parametrize("name", ["sub-01_FLAIR.mgz", "scan_FLAIR.nii", "0001.dcm"])
@@ -119,7 +119,7 @@ def test_of_bids_everything_that_is_called_flair_is_among_the_inputs(tmp_path):
     }
     (misplaced,) = (item for item in items if item.path == tmp_path / "loose/FLAIR.nii.gz")
     with pytest.raises(ScanError, match="is not named or placed as a FLAIR scan of a BIDS data set"):
-        read_input(misplaced)
+        read_input_images(misplaced)["flair"]
     masks = [outputs_of(item, tmp_path / "out").mask.name for item in items if not item.problem]
     assert masks == [f"sub-0{i}_{run}label-lesion_mask.nii.gz" for i, run in enumerate(("", "", "run-1_"))]
 
@@ -164,9 +164,9 @@ def test_absent_and_foreign_files_are_left_to_their_reading(tmp_path):
     _touch(tmp_path, "notes.txt")
     absent, foreign = find_inputs([tmp_path / "absent_FLAIR.nii", tmp_path / "notes.txt"])
     with pytest.raises(ScanError, match="does not exist"):
-        read_input(absent)
+        read_input_images(absent)["flair"]
     with pytest.raises(ScanError, match="not a NIfTI file"):
-        read_input(foreign)
+        read_input_images(foreign)["flair"]
 
 
 def test_a_table_names_scans_beside_itself(tmp_path):
@@ -270,7 +270,7 @@ def test_files_without_suffix_are_read_and_their_index_is_not(tmp_path, write_se
     (tmp_path / "cd/README").write_text("Open with the viewer.")
     (item,) = find_inputs([tmp_path / "cd"])
     assert len(item.files) == VOXELS.shape[2]
-    np.testing.assert_array_equal(in_world(read_input(item), VOXELS, AFFINE), VOXELS)
+    np.testing.assert_array_equal(in_world(read_input_images(item)["flair"], VOXELS, AFFINE), VOXELS)
 
 
 def test_one_file_stands_for_its_series(tmp_path, write_series, monkeypatch):
@@ -279,7 +279,7 @@ def test_one_file_stands_for_its_series(tmp_path, write_series, monkeypatch):
     (item,) = find_inputs([other[2]])
     assert sorted(item.files) == sorted(other)
     assert "t1_se" in item.note and "not known as FLAIR" in item.note
-    assert read_input(item).path == item.path
+    assert read_input_images(item)["flair"].path == item.path
     monkeypatch.chdir(tmp_path)
     (again,) = find_inputs([item.path.name])
     assert again.name == item.name
