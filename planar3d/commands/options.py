@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from planar3d.recipes import Recipe
 
-Data = Annotated[Path, typer.Option("--data", help="Folder of MSSEG, BIDS, nnU-Net or BraTS, or a CSV table.")]
+Data = Annotated[Path, typer.Option("--data", help="Folder of a known layout, e.g. BIDS or BraTS, or a CSV table.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
 Model = Annotated[
     str, typer.Option("--model", help="Weights file of a trained network, or a published model: ms-flair-open.")
