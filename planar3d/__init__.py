@@ -17,6 +17,7 @@ _HOME = {
     "build_network": "networks.registry",
     "list_networks": "networks.registry",
     "load_network": "networks.weights_file",
+    "Model": "networks.weights_file",
     "map_kernel": "transfer.mappings",
     "transplant": "transfer.transplant",
     "load_weights": "transfer.transplant",
@@ -51,6 +52,8 @@ _HOME = {
     "predict_prepared": "inference.prepared_scan",
     "native_mask": "inference.prepared_scan",
     "segment": "inference.segment",
+    "segment_case": "inference.segment",
+    "Segmenter": "inference.segmenter",
     "export_network": "inference.export",
     "score_scan": "evaluation.scores",
 }

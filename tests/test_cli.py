@@ -12,10 +12,12 @@ import pytest
 from msseg import TINY, write_msseg
 
 from planar3d import cli
+from planar3d.inference.segment import segment
 from planar3d.networks.model_card import WRITTEN
 from planar3d.networks.planar_resunet import PlanarResUNet
 from planar3d.networks.publishing import publish_weights
-from planar3d.networks.weights_file import save_weights
+from planar3d.networks.registry import recipe_network
+from planar3d.networks.weights_file import Model, save_weights
 from planar3d.recipes import PAPER
 from planar3d.transfer import published_models
 from planar3d.transfer.digests import file_sha256
@@ -148,6 +150,28 @@ def test_a_package_that_the_end_needs_is_missed_at_the_beginning(
     code, _, err = run(*(given.get(word, word) for word in words), "--out", tmp_path / "out")
     assert code == 2 and f"need {missing}, which is not installed" in err and "'planar3d[study]'" in err
     assert not (tmp_path / "out").exists()
+
+
+def test_several_models_are_averaged_and_the_record_names_each(run, data, model, tmp_path):
+    network, scan = recipe_network(RECIPE), min(data.rglob("3DFLAIR.nii.gz"))
+    network.get_layer("conv10").bias.assign([1.0])
+    other = save_weights(network, tmp_path / "other.weights.h5", RECIPE, {"licence": "CC BY 4.0"})
+    words = ("predict", scan, "--out", tmp_path / "both", "--engine", "keras", "--method", "windowed", "--model")
+    code, _, err = run(*words, f"{model},{other}")
+    assert code == 0, err
+    record = json.loads((tmp_path / "both/3DFLAIR.json").read_text())
+    assert record["model"]["members"] == [Model.open(path).describe() for path in (model, other)]
+    assert [member["sha256"] for member in record["model"]["members"]] == [file_sha256(model), file_sha256(other)]
+    assert record["model"]["licence"] == "not stated; CC BY 4.0"
+    assert record["how"]["description"] == "mean of 2 models, windowed on Keras, float32"
+    expected = segment(scan, [model, other], engine="keras", method="windowed")
+    np.testing.assert_array_equal(nib.load(tmp_path / "both/3DFLAIR_mask.nii.gz").dataobj, expected.voxels)
+    code, out, err = run(*words, f"{model}, {other}")
+    assert code == 0 and "is there already" in out, err
+    code, _, err = run(*words, model)
+    assert code == 2 and "made from another model" in err
+    code, _, err = run(*words, f"{model},absent.h5")
+    assert code == 2 and "absent.h5 does not exist" in err
 
 
 def test_a_folder_of_scans_is_segmented_whole(run, data, model, tmp_path):

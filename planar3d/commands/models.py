@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from planar3d.commands.options import Model, Out, Settings, Size, chosen_recipe, model_recipe
+from planar3d.commands.options import Model, Out, Settings, Size, chosen_recipe, open_model
 from planar3d.commands.output import say
 
 Depth = Annotated[int | None, typer.Option("--depth", help="Slices of a window.")]
@@ -38,9 +38,8 @@ def info(
 ) -> None:
     """Show a network layer by layer: shape, parameters, multiply-accumulates; and the work for a whole scan."""
     from planar3d.inference.plan import describe_work
-    from planar3d.networks.model_card import card_markdown, read_card, summarize_card
+    from planar3d.networks.model_card import card_markdown, summarize_card
     from planar3d.networks.summary import named_network, summarize
-    from planar3d.networks.weights_file import load_network
 
     if model is not None and network is not None:
         raise typer.BadParameter("give either --model (a file, whose network is shown) or --network.")
@@ -52,8 +51,8 @@ def info(
         return
     summary: list[str] = []
     if model is not None:
-        shown, chosen = load_network(model, model_recipe(model, recipe, settings, size))
-        summary = summarize_card(read_card(model))
+        opened = open_model(model, recipe, settings, size)
+        shown, chosen, summary = opened.network(), opened.recipe, summarize_card(opened.card)
     else:
         chosen = chosen_recipe(recipe or "paper", settings, size)
         shown = named_network(network or chosen.network.name, chosen)
@@ -74,10 +73,10 @@ def export(
 ) -> None:
     """Write a trained network for other runtimes, each file run again and compared with Keras."""
     from planar3d.inference.export import export_network
-    from planar3d.networks.weights_file import load_network
 
-    network, chosen = load_network(model, model_recipe(model, recipe, _with_depth(settings, depth), size))
-    export_network(network, out, [name.strip() for name in formats.split(",")], chosen, notify=lambda e: say(str(e)))
+    opened = open_model(model, recipe, _with_depth(settings, depth), size)
+    chosen = [name.strip() for name in formats.split(",")]
+    export_network(opened.network(), out, chosen, opened.recipe, notify=lambda e: say(str(e)))
 
 
 def _with_depth(settings: list[str] | None, depth: int | None) -> list[str]:

@@ -7,6 +7,7 @@ import typer
 
 # Recipes bring SciPy and nibabel, which would make --help and completion wait for a second.
 if TYPE_CHECKING:
+    from planar3d.networks.weights_file import Model as OpenModel
     from planar3d.recipes import Recipe
 
 Data = Annotated[Path, typer.Option("--data", help="Folder of a known layout, e.g. BIDS or BraTS, or a CSV table.")]
@@ -55,12 +56,13 @@ def chosen_recipe(
     return _changed(recipe, settings, size=size, seed=seed, precision=precision)
 
 
-def model_recipe(model: str, name: str | None, settings: list[str] | None, size: int | None) -> "Recipe":
-    """The recipe to predict with: the one of that name, or else the weights file's own, changed by the flags."""
-    from planar3d.networks.weights_file import read_recipe
-    from planar3d.recipes import PAPER, find_recipe
+def open_model(model: str, name: str | None, settings: list[str] | None, size: int | None) -> "OpenModel":
+    """A model, to predict by the recipe of that name, or else the weights file's own, changed by the flags."""
+    from planar3d.networks.weights_file import Model
+    from planar3d.recipes import find_recipe
 
-    return _changed(find_recipe(name) if name else read_recipe(model) or PAPER, settings, size=size)
+    opened = Model.open(model, find_recipe(name) if name else None)
+    return Model.open(opened, _changed(opened.recipe, settings, size=size))
 
 
 def _changed(recipe: "Recipe", settings: list[str] | None, **flags: int | str | None) -> "Recipe":

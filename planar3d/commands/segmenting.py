@@ -8,12 +8,19 @@ import typer
 if TYPE_CHECKING:
     from planar3d.scans.inputs import Given
 
-from planar3d.commands.options import AsJson, AssumeAffine, Model, Out, Settings, Size, model_recipe
+from planar3d.commands.options import AsJson, AssumeAffine, Out, Settings, Size, open_model
 from planar3d.commands.output import log, print_json
 
 
 def predict(
-    model: Model,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            help="Weights file of a trained network, or a published model: ms-flair-open; several with commas, whose "
+            "probabilities are averaged.",
+        ),
+    ],
     out: Out,
     inputs: Annotated[
         list[Path] | None,
@@ -56,7 +63,9 @@ def predict(
 
     asked = Asked(method, engine, precision, batch_size, assume_affine, overwrite, probability, overlay, report)
     given: list[Given] = [*(inputs or []), *([_by_name(image)] if image else [])]
-    segmented = segment_all(given, model, out, model_recipe(model, recipe, settings, size), asked, log(as_json))
+    names = [model] if Path(model).exists() else model.split(",")  # a file's name may have a comma
+    models = [open_model(name.strip(), recipe, settings, size) for name in names]
+    segmented = segment_all(given, models, out, asked=asked, notify=log(as_json))
     if as_json:
         print_json({"scans": segmented.records, "failed": {str(k): why for k, why in segmented.failed.items()}})
     if segmented.failed:

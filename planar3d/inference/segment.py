@@ -1,22 +1,19 @@
 """A scan file in, a lesion mask out: what `planar3d predict` does."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import keras
-
-from planar3d.inference.predictor import predictor
-from planar3d.inference.prepared_scan import native_mask, predict_prepared
-from planar3d.networks.weights_file import load_network
+from planar3d.inference.segmenter import Member, Segmenter
 from planar3d.recipes import Recipe
-from planar3d.scans.case import read_images
-from planar3d.scans.prepare import prepare
+from planar3d.scans.case import Case, read_images
 from planar3d.scans.volume import Scan
+
+Images = str | Path | Scan | Mapping[str, str | Path | Scan] | Case
 
 
 def segment(
-    scan: str | Path | Scan | Mapping[str, str | Path | Scan],
-    model: str | Path | tuple[keras.Model, Recipe],
+    scan: Images,
+    model: Member | Sequence[Member],
     recipe: Recipe | None = None,
     batch_size: int = 1,
     assume_affine: bool = False,
@@ -28,15 +25,14 @@ def segment(
     """Segment one raw scan, or the images of one case.
 
     Args:
-        scan: a NIfTI file, or a scan already read; of a model that takes several images, these by name.
-        model: a weights file or the name of a published model; or a network and its recipe, as of `load_network`.
+        scan: a NIfTI file, or a scan already read; of models that take several images a case, or these by name.
+        model: a weights file or the name of a published model; or a network and its recipe, as of `load_network`; or a
+            list of models, whose probabilities are averaged, see `Segmenter`.
         recipe: overrides the recipe that the weights file carries.
         batch_size: windows at once.
         assume_affine: accept a file without geometry, see `read_scan`.
         progress: called with the windows done and all of them.
-        method: see `predictor`.
-        engine: see `predictor`.
-        precision: see `predictor`.
+        method, engine, precision: see `predictor`.
 
     Returns:
         A mask uint8 {0, 1}, or a label map, on the native grid: shape, affine, codes and zooms are the input's.
@@ -44,10 +40,26 @@ def segment(
     Raises:
         ScanError: the scan cannot be used.
         WeightsError: the weights cannot be used.
+        RecipeError: several models do not have the same targets.
     """
-    network, recipe = model if isinstance(model, tuple) else load_network(model, recipe)
-    images = recipe.preparation.images
-    given = {name: scan[name] for name in images if name in scan} if isinstance(scan, Mapping) else {images[0]: scan}
-    prepared = prepare(read_images(given, assume_affine, recipe.preparation.flat), recipe)
-    predict = predictor(network, recipe, method, engine, precision, batch_size)
-    return native_mask(predict_prepared(predict, prepared, recipe, progress), prepared, recipe)
+    segmenter = Segmenter(model, recipe, method, engine, precision, batch_size)
+    return segment_case(scan, segmenter, assume_affine, progress)
+
+
+def segment_case(
+    case: Images,
+    segmenter: Segmenter,
+    assume_affine: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Scan:
+    """Segment a case with what serves many, as `segment` does with a model.
+
+    `planar3d predict` takes the same three steps, at the same time for three scans; the scoring of a fold begins with
+    what training had prepared.
+    """
+    images = segmenter.images
+    if isinstance(case, Case):
+        case = case.images
+    given = {name: case[name] for name in images if name in case} if isinstance(case, Mapping) else {images[0]: case}
+    prepared = segmenter.prepare(read_images(given, assume_affine, segmenter.flat))
+    return segmenter.predict(prepared, progress).mask()

@@ -12,11 +12,8 @@ from typing import Any
 
 from planar3d.errors import WeightsError
 from planar3d.files import write_text
-from planar3d.networks.weights_file import read_recipe
-from planar3d.transfer.digests import file_sha256
-from planar3d.transfer.metadata import CARD, plain_text, read_metadata
-from planar3d.transfer.published_models import find_model
-from planar3d.transfer.rehearsal import rehearse
+from planar3d.networks.weights_file import Model
+from planar3d.transfer.metadata import RECIPE, plain_text
 
 # What a person must say of a published model, with what it should say.
 WRITTEN = {
@@ -67,9 +64,7 @@ def read_card(model: str | Path) -> dict[str, Any] | None:
     Raises:
         WeightsError: the file is missing or damaged.
     """
-    path = find_model(model)
-    rehearse(path)
-    return read_metadata(path).get(CARD)
+    return Model.open(model).card
 
 
 def summarize_card(card: Mapping[str, Any] | None) -> list[str]:
@@ -104,9 +99,9 @@ def card_markdown(model: str | Path) -> str:
     Raises:
         WeightsError: the file is missing, damaged, or carries no card.
     """
-    path = find_model(model)
-    card, recipe = read_card(path), read_recipe(path)
-    if card is None or recipe is None:
+    opened = Model.open(model)
+    path, card = opened.path, opened.card
+    if card is None or RECIPE not in opened.said:
         raise WeightsError(f"{path} carries no model card or no recipe; planar3d train and publish_weights write both.")
     name = str(card.get("name", path.name))
     # Only a published model is found by its name.
@@ -116,11 +111,11 @@ def card_markdown(model: str | Path) -> str:
     sections = [f"## {title}\n\n{_markdown(card[field])}" for field, title in titles.items() if field in card]
     content = [
         f"# {name}",
-        f"`{path.name}`, {path.stat().st_size:,} bytes, SHA-256 `{file_sha256(path)}`.",
+        f"`{path.name}`, {path.stat().st_size:,} bytes, SHA-256 `{opened.sha256}`.",
         f"```\nplanar3d predict scan.nii.gz --model {called} --out masks\n```",
         f'```python\nimport planar3d as p3\n\nmask = p3.segment("scan.nii.gz", "{called}")\n```',
         *sections,
-        f"## Recipe\n\n```json\n{json.dumps(recipe.to_json(), indent=2)}\n```",
+        f"## Recipe\n\n```json\n{json.dumps(opened.recipe.to_json(), indent=2)}\n```",
         "This card is in the weights file as well, and is printed by "
         f"`planar3d info --model {called}`; this page is made from it.",
     ]

@@ -14,12 +14,11 @@ import numpy as np
 from planar3d.errors import WeightsError
 from planar3d.files import write_json, written_beside
 from planar3d.networks.card_content import filled_card
-from planar3d.networks.model_card import check_card, read_card
+from planar3d.networks.model_card import check_card
 from planar3d.networks.registry import describe_network, recipe_network
-from planar3d.networks.weights_file import load_network, read_recipe
+from planar3d.networks.weights_file import Model, load_network, read_recipe
 from planar3d.recipes import Recipe
 from planar3d.transfer.array_files import read_directly
-from planar3d.transfer.digests import file_sha256
 from planar3d.transfer.metadata import CARD, NETWORK, RECIPE, write_metadata
 from planar3d.transfer.published_models import TABLE
 
@@ -79,13 +78,14 @@ def publish_weights(
 def enter_in_table(path: str | Path, table: Path = TABLE) -> dict[str, Any]:
     """Enter a published file's digest and size into the table of published models, and return its line."""
     path = Path(path)
-    card = read_card(path)
+    opened = Model.open(path)
+    card = opened.card
     if card is None:
         raise WeightsError(f"{path} carries no model card; write it with publish_weights.")
     lines = json.loads(table.read_text(encoding="utf-8")) if table.is_file() else {}
     lines[card["name"]] = {
         "file": path.name,
-        "sha256": file_sha256(path),
+        "sha256": opened.sha256,
         "bytes": path.stat().st_size,
         "licence": card["licence"],
     }

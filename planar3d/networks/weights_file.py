@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,10 @@ from planar3d.recipes import PAPER, Recipe
 from planar3d.sections import UnknownFieldError
 from planar3d.training.precision import built_with
 from planar3d.transfer.array_files import read_directly
-from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.digests import file_sha256
 from planar3d.transfer.metadata import CARD, NETWORK, RECIPE, plain_text, read_metadata, write_metadata
 from planar3d.transfer.published_models import find_model
-from planar3d.transfer.rehearsal import rehearse
+from planar3d.transfer.rehearsal import State, rehearse
 from planar3d.transfer.transplant import transplant
 
 _OVERHEAD = 2**20  # bytes of a weights file besides its arrays
@@ -70,21 +70,118 @@ def _expected_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
     return weight_shapes(recipe_network(recipe))
 
 
-def read_recipe(path: str | Path) -> Recipe | None:
+@dataclass(frozen=True)
+class Model:
+    """A trained model: its weights file, opened once for all that is asked of it.
+
+    Attributes:
+        path: the file.
+        sha256: its digest.
+        recipe: to predict by.
+        said: what the file says of itself, as `read_metadata` gives it.
+        state: of the file when it was opened, as `rehearse` gives it.
+    """
+
+    path: Path
+    sha256: str
+    recipe: Recipe
+    said: Mapping[str, Any] = field(repr=False, compare=False)
+    state: State = field(repr=False, compare=False)
+
+    @classmethod
+    def open(cls, model: "str | Path | Model", recipe: Recipe | None = None) -> "Model":
+        """Find a model and read what it is, but for its arrays.
+
+        Args:
+            model: a weights file of this package or of the original release, the name of a published model, or one
+                that is open.
+            recipe: overrides the one the file carries; `PAPER` if neither is there.
+
+        Raises:
+            WeightsError: the file is missing or damaged, or its recipe is of another version or absurd.
+        """
+        if isinstance(model, Model):
+            return replace(model, recipe=recipe or model.recipe)
+        path = find_model(model)
+        state, said = rehearse(path), read_metadata(path)
+        return cls(path, file_sha256(path), recipe or _carried(said, path) or PAPER, said, state)
+
+    @property
+    def card(self) -> dict[str, Any] | None:
+        """The model card that the file carries, or None if it carries none."""
+        return self.said.get(CARD)
+
+    def network(self, precision: str = "float32") -> keras.Model:
+        """Build the network that the file belongs to, and fill it.
+
+        Args:
+            precision: that it computes in, `"float32"`, `"bf16"` or `"float16"`, whatever it was trained in.
+
+        Raises:
+            WeightsError: the file is of another network, or was changed since it was opened.
+            RecipeError: a precision that is not known, or not had here.
+        """
+        if rehearse(self.path) != self.state:
+            raise WeightsError(f"{self.path} was changed after it was opened. Start again.")
+        arrays = read_directly(self.path)
+        refuse_other_sizes(arrays, self.recipe, self.path, self.said.get(NETWORK))
+        network = built_with(precision, lambda: recipe_network(self.recipe))
+        refuse_misfit(network, arrays, self.path)
+        try:
+            transplant(network, arrays, strict=True)
+        except WeightsError as error:
+            raise WeightsError(f"{self.path}: {error}") from None
+        return network
+
+    def describe(self) -> dict[str, Any]:
+        """What the model is, in short: what is kept beside every mask that it makes.
+
+        Returns:
+            `name`, `sha256` of the file, `licence`, `threshold` (of 256, of the recipe; None without one), `whole_head`
+            (whether it expects scans with skull; None if it takes both, as what was trained on crops of extracted
+            brains does unless its card says otherwise), `limits` (sentences).
+        """
+        card = self.card or {}
+        limits = card.get("limits", [])
+        whole_head = card.get("whole_head", None if self.recipe.training.samples.shows_brains else True)
+        return {
+            "name": plain_text(card.get("name", self.path.name)),
+            "sha256": self.sha256,
+            "licence": plain_text(card.get("licence", "not stated")),
+            "threshold": self.recipe.targets.to_json().get("threshold"),
+            "whole_head": None if whole_head is None else bool(whole_head),
+            "limits": [plain_text(limit) for limit in (limits if isinstance(limits, list) else [limits])],
+        }
+
+
+def read_recipe(model: str | Path) -> Recipe | None:
     """The recipe that a weights file or published model carries, or None for a file of another origin.
 
-    Raises:
-        WeightsError: the file is missing or damaged, or its recipe is of another version or absurd.
+    Raises what `Model.open` raises.
     """
-    path = find_model(path)
-    rehearse(path)
-    metadata = read_metadata(path)
-    if RECIPE not in metadata:
+    opened = Model.open(model)
+    return opened.recipe if RECIPE in opened.said else None
+
+
+def load_network(
+    model: str | Path, recipe: Recipe | None = None, precision: str = "float32"
+) -> tuple[keras.Model, Recipe]:
+    """Build the network that a weights file or published model belongs to, and fill it; its recipe comes with it.
+
+    Takes and raises what `Model.open` and `Model.network` do.
+    """
+    opened = Model.open(model, recipe)
+    return opened.network(precision), opened.recipe
+
+
+def _carried(said: Mapping[str, Any], path: Path) -> Recipe | None:
+    """The recipe that a file carries, if it does."""
+    if RECIPE not in said:
         return None
     try:
-        recipe = Recipe.from_json(metadata[RECIPE], source=str(path))
+        recipe = Recipe.from_json(said[RECIPE], source=str(path))
     except UnknownFieldError as error:
-        written = plain_text(_mapping(metadata.get(CARD, {}).get("versions")).get("planar3d", "another version"))
+        written = plain_text(_mapping(said.get(CARD, {}).get("versions")).get("planar3d", "another version"))
         raise WeightsError(
             f"{path} was written by planar3d {written}: its recipe has "
             f"{', '.join(map(plain_text, error.unknown[:5]))}, which this version does not know. Update with "
@@ -93,73 +190,15 @@ def read_recipe(path: str | Path) -> Recipe | None:
     except (RecipeError, TypeError, OverflowError) as error:
         raise WeightsError(f"{path} is damaged: its recipe cannot be read ({plain_text(error)}).") from None
     leaves = recipe.leaves()
-    for field in _PLAUSIBLE.keys() & leaves:
-        least, most = _PLAUSIBLE[field]
-        for value in leaves[field] if isinstance(leaves[field], list) else [leaves[field]]:
+    for place in _PLAUSIBLE.keys() & leaves:
+        least, most = _PLAUSIBLE[place]
+        for value in leaves[place] if isinstance(leaves[place], list) else [leaves[place]]:
             if not least <= value <= most:
                 raise WeightsError(
-                    f"{path} asks for {field}={value:g}; {least:g} to {most:g} is plausible. It is damaged or made to "
+                    f"{path} asks for {place}={value:g}; {least:g} to {most:g} is plausible. It is damaged or made to "
                     "do harm; get it again from where it came, or name a recipe with --recipe."
                 )
     return recipe
-
-
-def load_network(
-    path: str | Path, recipe: Recipe | None = None, precision: str = "float32"
-) -> tuple[keras.Model, Recipe]:
-    """Build the network that a weights file belongs to, and fill it.
-
-    Args:
-        path: a file of this package or of the original release, or the name of a published model.
-        recipe: overrides the one the file carries; `PAPER` if neither is there.
-        precision: that it computes in, `"float32"`, `"bf16"` or `"float16"`, whatever it was trained in.
-
-    Raises:
-        WeightsError: the file is missing, damaged, or of another network.
-        RecipeError: a precision that is not known, or not had here.
-    """
-    path = find_model(path)
-    recipe = recipe or read_recipe(path) or PAPER
-    arrays = read_arrays(path)
-    refuse_other_sizes(arrays, recipe, path, read_metadata(path).get(NETWORK))
-    network = built_with(precision, lambda: recipe_network(recipe))
-    refuse_misfit(network, arrays, path)
-    try:
-        transplant(network, arrays, strict=True)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from None
-    return network, recipe
-
-
-def describe_model(model: str | Path, recipe: Recipe | None = None) -> dict[str, Any]:
-    """What a weights file or published model is, in short: what is kept beside every mask that it makes.
-
-    Args:
-        model: the file or name.
-        recipe: overrides the one the file carries.
-
-    Returns:
-        `name`, `sha256` of the file, `licence`, `threshold` (of 256, of the recipe; None without one), `whole_head`
-        (whether it expects scans with skull; None if it takes both, as what was trained on crops of extracted brains
-        does unless its card says otherwise), `limits` (sentences).
-
-    Raises:
-        WeightsError: the file is missing or damaged.
-    """
-    path = find_model(model)
-    recipe = recipe or read_recipe(path) or PAPER
-    rehearse(path)
-    card = read_metadata(path).get(CARD, {})
-    limits = card.get("limits", [])
-    whole_head = card.get("whole_head", None if recipe.training.samples.shows_brains else True)
-    return {
-        "name": plain_text(card.get("name", path.name)),
-        "sha256": file_sha256(path),
-        "licence": plain_text(card.get("licence", "not stated")),
-        "threshold": recipe.targets.to_json().get("threshold"),
-        "whole_head": None if whole_head is None else bool(whole_head),
-        "limits": [plain_text(limit) for limit in (limits if isinstance(limits, list) else [limits])],
-    }
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -100,6 +100,10 @@ class Targets(Section):
         """The probability (slices, rows, cols) of any target, from those (slices, rows, cols[, outputs]) of each."""
         return probabilities if probabilities.ndim == 3 else probabilities[..., 0]
 
+    def with_background(self, probabilities: np.ndarray) -> np.ndarray:
+        """Have voxels that no network has seen, of probability 0 throughout, be background for certain."""
+        return probabilities
+
     @property
     def outputs(self) -> int:
         """Channels of the network's output."""

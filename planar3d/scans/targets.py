@@ -105,6 +105,10 @@ class Classes(Targets):
         bias[0] = 0
         return bias
 
+    def with_background(self, probabilities: np.ndarray) -> np.ndarray:  # noqa: D102
+        probabilities[~probabilities.any(axis=-1), 0] = 1
+        return probabilities
+
     @property
     def channels(self) -> tuple[Labels, ...]:  # noqa: D102
         return (0,), *regions_of("classes", self.classes).values()

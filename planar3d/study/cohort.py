@@ -9,27 +9,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from planar3d.environment import describe, machine, versions
 from planar3d.errors import Planar3DError
 from planar3d.extras import check_study_extra
 from planar3d.files import remove_temporaries
-from planar3d.inference.predictor import Predictor, predictor
-from planar3d.inference.prepared_scan import native_mask, predict_prepared
+from planar3d.inference.segmenter import Probabilities, Segmenter
 from planar3d.locks import locked
-from planar3d.networks.weights_file import describe_model, load_network, read_recipe
+from planar3d.networks.weights_file import Model
 from planar3d.pipeline import one_ahead, one_behind
 from planar3d.progress import Ticker, duration
-from planar3d.recipes import PAPER, Recipe
+from planar3d.recipes import Recipe
 from planar3d.scans.bids import write_dataset_description, write_sidecars
 from planar3d.scans.inputs import Given, ScanInput, find_inputs, outputs_of, read_input_images
 from planar3d.scans.outputs import Outputs
-from planar3d.scans.prepare import Prepared, prepare
+from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
 from planar3d.study.cohort_report import report_records
 from planar3d.study.segmented import (
     Asked,
+    describe_models,
     describe_scan,
     files_sha256,
     finished_record,
@@ -37,7 +35,6 @@ from planar3d.study.segmented import (
     summarize,
     write_segmented,
 )
-from planar3d.transfer.published_models import find_model
 from planar3d.wording import counted
 
 Notify = Callable[[str], None]
@@ -53,7 +50,7 @@ class Cohort:
 
 def segment_all(
     inputs: Sequence[Given],
-    model: str | Path,
+    model: str | Path | Model | Sequence[str | Path | Model],
     out: str | Path,
     recipe: Recipe | None = None,
     asked: Asked = Asked(),  # noqa: B008 - frozen
@@ -66,9 +63,9 @@ def segment_all(
 
     Args:
         inputs: scans, series, folders, data sets and tables; see `find_inputs`.
-        model: a weights file, or the name of a published model.
+        model: a weights file, the name of a published model, or an open one; or several, see `Segmenter`.
         out: where the outputs go.
-        recipe: overrides the recipe that the weights file carries.
+        recipe: overrides the models' own.
         asked: how to segment, and what else to write.
         notify: gets a line a scan, in the order of the inputs.
 
@@ -78,21 +75,20 @@ def segment_all(
     """
     if asked.overlay or asked.report:
         check_study_extra()
-    model = find_model(model)
-    recipe = recipe or read_recipe(model) or PAPER
-    several = len(recipe.targets.names) > 1
-    items = {item: outputs_of(item, out, several) for item in find_inputs(inputs, recipe.preparation.images)}
+    segmenter = Segmenter(model, recipe, asked.method, asked.engine, asked.precision, asked.batch_size)
+    several = len(segmenter.recipes[0].targets.names) > 1
+    items = {item: outputs_of(item, out, several) for item in find_inputs(inputs, segmenter.images)}
     notify(describe())
-    task = _Task(items, describe_model(model, recipe), recipe, asked, notify)
+    opened = [each for each in segmenter.models if isinstance(each, Model)]  # all, as they were named
+    task = _Task(items, describe_models(opened), segmenter, asked, notify)
     with _not_left_empty(Path(out)), locked(out, "segmenting"):
         remove_temporaries(*{path.parent for outputs in items.values() for path in vars(outputs).values()})
         for dataset in {item.dataset for item in items if item.dataset}:
             write_dataset_description(Path(out), dataset)
         waiting = [item for item in items if not task.is_done(item)]
         if waiting:
-            network, _ = load_network(model, recipe)
-            predict = predictor(network, recipe, asked.method, asked.engine, asked.precision, asked.batch_size)
-            task.segment(waiting, predict)
+            segmenter.load()
+            task.segment(waiting)
         if asked.report:
             notify(f"report: {report_records(out, task.failed)}")
     if task.failed:
@@ -113,12 +109,12 @@ def _not_left_empty(folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Result:
-    """A scan in the network's hands or behind it: intensities, cube, probabilities of that, and the seconds it took."""
+    """A scan on its way: its first image, what the networks see, what they found, and the seconds it took."""
 
     scan: Scan
-    prepared: Prepared
+    prepared: list[Prepared]
     seconds: float
-    probabilities: np.ndarray | None = None
+    probabilities: Probabilities | None = None
 
 
 @dataclass
@@ -127,7 +123,7 @@ class _Task:
 
     items: dict[ScanInput, Outputs]
     model: Mapping[str, Any]
-    recipe: Recipe
+    segmenter: Segmenter
     asked: Asked
     notify: Notify
     records: dict[ScanInput, dict[str, Any]] = field(default_factory=dict)
@@ -151,13 +147,13 @@ class _Task:
             self._fail(item, error)
         return True
 
-    def segment(self, waiting: Sequence[ScanInput], predict: Predictor) -> None:
+    def segment(self, waiting: Sequence[ScanInput]) -> None:
         """Segment what is not done."""
         began = time.monotonic()
         with one_ahead(self._prepare, waiting) as coming, one_behind() as behind:
             for number, (item, prepared) in enumerate(coming):
                 left = (time.monotonic() - began) / number * (len(waiting) - number) if number else 0.0
-                behind(self._write, item, self._predict(item, prepared, predict), predict, left)
+                behind(self._write, item, self._predict(item, prepared), left)
         if len(waiting) > 1:
             seconds, done = time.monotonic() - began, sum(item in self.records for item in waiting)
             rate = f"{counted(round(3600 * done / seconds), 'scan')} an hour"
@@ -165,29 +161,29 @@ class _Task:
 
     def _prepare(self, item: ScanInput) -> _Result:
         began = time.monotonic()
-        scans = read_input_images(item, self.asked.assume_affine, self.recipe.preparation.flat)
-        prepared = prepare(scans, self.recipe)
-        return _Result(scans[self.recipe.preparation.images[0]], prepared, time.monotonic() - began)
+        scans = read_input_images(item, self.asked.assume_affine, self.segmenter.flat)
+        prepared = self.segmenter.prepare(scans)
+        return _Result(scans[self.segmenter.images[0]], prepared, time.monotonic() - began)
 
-    def _predict(self, item: ScanInput, coming: Future[_Result], predict: Predictor) -> _Result | Planar3DError:
+    def _predict(self, item: ScanInput, coming: Future[_Result]) -> _Result | Planar3DError:
         """Run the network on a prepared scan; an error of it, or of its preparation, is its result."""
         try:
             result = coming.result()
-            self._say_how(predict)
+            self._say_how()
             began = time.monotonic()
             ticker = Ticker(self.notify, f"{item.name}, windows")
-            probabilities = predict_prepared(predict, result.prepared, self.recipe, ticker)
-            self._say_how(predict)
+            probabilities = self.segmenter.predict(result.prepared, ticker)
+            self._say_how()
             return replace(result, seconds=result.seconds + time.monotonic() - began, probabilities=probabilities)
         except Planar3DError as error:
             return error
 
-    def _write(self, item: ScanInput, result: _Result | Planar3DError, predict: Predictor, left: float) -> None:
+    def _write(self, item: ScanInput, result: _Result | Planar3DError, left: float) -> None:
         """Write what is asked of a scan, or say why there is nothing to write."""
         try:
             if isinstance(result, Planar3DError):
                 raise result
-            record = self._write_result(item, result, predict)
+            record = self._write_result(item, result)
         except Planar3DError as error:
             self._fail(item, error)
             return
@@ -197,37 +193,35 @@ class _Task:
         for warning in record["warnings"]:
             self.notify(f"    {warning['sentence']}")
 
-    def _write_result(self, item: ScanInput, result: _Result, predict: Predictor) -> dict[str, Any]:
+    def _write_result(self, item: ScanInput, result: _Result) -> dict[str, Any]:
         assert result.probabilities is not None
         began = time.monotonic()
-        mask = native_mask(result.probabilities, result.prepared, self.recipe)
-        probability = None
-        if self.asked.probability:
-            probability = result.prepared.restore(self.recipe.targets.foreground(result.probabilities))
+        mask, recipe = result.probabilities.mask(), result.probabilities.recipe
+        probability = result.probabilities.foreground() if self.asked.probability else None
         origin, outputs = self._origin(item), self.items[item]
         standard: dict[str, Any] = {}
         if item.dataset:
-            scored = self.recipe.targets.scored
+            scored = recipe.targets.scored
             standard = write_sidecars(item.dataset, item.path, outputs, scored, self.asked.probability)
         about = {
             **standard,
             **origin,
             "scan": {**origin["scan"], **describe_scan(item, result.scan)},
-            "how": {"description": predict.description, "machine": machine(), "seed": self.recipe.training.seed},
+            "how": {"description": self.segmenter.description, "machine": machine(), "seed": recipe.training.seed},
             "versions": versions(),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(result.seconds + time.monotonic() - began, 2),
         }
-        return write_segmented(outputs, about, result.scan, mask, probability, self.asked, self.recipe)
+        return write_segmented(outputs, about, result.scan, mask, probability, self.asked, recipe)
 
     def _origin(self, item: ScanInput) -> dict[str, Any]:
-        return origin(files_sha256(item.files), self.model, self.recipe.to_json(), self.asked)
+        return origin(files_sha256(item.files), self.model, self.segmenter.recipes[0].to_json(), self.asked)
 
-    def _say_how(self, predict: Predictor) -> None:
+    def _say_how(self) -> None:
         """Say method, engine and precision: at the beginning, and where the first scan has decided them."""
-        if predict.description not in self.said:
-            self.said.append(predict.description)
-            self.notify(predict.description)
+        if self.segmenter.description not in self.said:
+            self.said.append(self.segmenter.description)
+            self.notify(self.said[-1])
 
     def _say(self, item: ScanInput, text: str) -> None:
         self.notify(f"{self._place(item)}  {item.path} → {text}")

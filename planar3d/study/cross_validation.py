@@ -10,12 +10,10 @@ import numpy as np
 from planar3d.errors import RunError
 from planar3d.evaluation.challenges import score_targets
 from planar3d.files import read_json, remove_temporaries, write_csv, write_json
-from planar3d.inference.predictor import predictor
-from planar3d.inference.prepared_scan import lesion_mask, native_mask, predict_prepared
+from planar3d.inference.segmenter import Segmenter
 from planar3d.locks import locked
 from planar3d.networks.card_content import training_card
 from planar3d.networks.model_card import write_card
-from planar3d.networks.weights_file import load_network
 from planar3d.progress import Ticker
 from planar3d.recipes import Recipe
 from planar3d.scans.case import read_images
@@ -151,15 +149,14 @@ def _train(run: Run, number: int, notify: Notify) -> keras.Model:
 def _score(run: Run, number: int, notify: Notify) -> None:
     """Segment the test scans of a round as `planar3d predict` does, in float32, and score them on both grids."""
     fold, folder = run.folds[number - 1], run.fold(number)
-    network, recipe = load_network(folder / "best.weights.h5", run.recipe)
-    predict = predictor(network, recipe, precision="float32")
-    notify(f"predicting {predict.description}")
+    recipe, segmenter = run.recipe, Segmenter(folder / "best.weights.h5", run.recipe, precision="float32")
+    segmenter.load()
+    notify(f"predicting {segmenter.description}")
     rows = []
     for scan_id in fold.test:
         prepared, reference = _open(run, scan_id)
-        probabilities = predict_prepared(predict, prepared, recipe, Ticker(notify, f"{scan_id}, windows"))
-        found = lesion_mask(probabilities, recipe, prepared.geometry.axes)
-        native = native_mask(probabilities, prepared, recipe)
+        probabilities = segmenter.predict([prepared], Ticker(notify, f"{scan_id}, windows"))
+        found, native = probabilities.labels(), probabilities.mask()
         native.save(folder / "predictions" / f"{scan_id}_mask.nii.gz")
         case = run.cases[scan_id]
         native_reference = recipe.targets.read(case.label_map, native, assume_affine=True)
@@ -172,7 +169,7 @@ def _score(run: Run, number: int, notify: Notify) -> None:
             name = scan_id if len(on_prepared) == 1 else f"{scan_id}  {target}"
             notify(
                 f"{name}  Dice {values['dice']:.3f} ({on_native[target]['dice']:.3f} native)  "
-                f"sensitivity {values['sensitivity']:.3f}  highest probability {probabilities.max():.2f}"
+                f"sensitivity {values['sensitivity']:.3f}  highest probability {probabilities.values.max():.2f}"
             )
     write_csv(folder / "scores.csv", list(rows[0]), rows)
 

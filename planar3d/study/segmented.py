@@ -18,6 +18,7 @@ from planar3d.evaluation.figures import overlay as draw_overlay
 from planar3d.evaluation.lesion_table import Lesion, lesion_table, lesions_by_target, write_lesions
 from planar3d.evaluation.quality import QualityWarning, check_quality
 from planar3d.files import read_json, write_json, written_beside
+from planar3d.networks.weights_file import Model
 from planar3d.recipes import Recipe
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.outputs import Outputs
@@ -55,6 +56,29 @@ def origin(scan_sha256: str, model: Mapping[str, Any], recipe: Mapping[str, Any]
     """The part of a record that decides its mask; known before the scan is segmented."""
     how = {"method": asked.method, "engine": asked.engine, "precision": asked.precision}
     return {"scan": {"sha256": scan_sha256}, "model": dict(model), "recipe": dict(recipe), "asked": how}
+
+
+def describe_models(models: Sequence[Model]) -> dict[str, Any]:
+    """What the models are that make a mask: of one what `Model.describe` gives, of several what holds for all.
+
+    Returns:
+        Of several the fields of one, of which `sha256` is the digest of all digests in their order; and `members`: the
+        fields of each, with its `recipe` where that is not the first one's.
+    """
+    each = [model.describe() for model in models]
+    if len(each) == 1:
+        return each[0]
+    expected = {one["whole_head"] for one in each} - {None}
+    unlike = [{} if model.recipe == models[0].recipe else {"recipe": model.recipe.to_json()} for model in models]
+    return {
+        "name": " + ".join(one["name"] for one in each),
+        "sha256": hashlib.sha256("".join(one["sha256"] for one in each).encode()).hexdigest(),
+        "licence": "; ".join(dict.fromkeys(one["licence"] for one in each)),
+        "threshold": each[0]["threshold"],
+        "whole_head": expected.pop() if len(expected) == 1 else None,
+        "limits": list(dict.fromkeys(limit for one in each for limit in one["limits"])),
+        "members": [one | recipe for one, recipe in zip(each, unlike, strict=True)],
+    }
 
 
 def finished_record(outputs: Outputs, expected: Mapping[str, Any], asked: Asked) -> dict[str, Any] | None:
@@ -181,9 +205,15 @@ def _relative(outputs: Outputs, names: Iterable[str]) -> dict[str, str]:
 def _deciding(part: str, record: Mapping[str, Any]) -> Any:
     """What of a part of a record decides the mask: of scan and model, which may move, the digest."""
     found = record.get(part) or {}
-    if part == "recipe":  # a record that is older than a field means what it meant then
-        try:
-            return Recipe.from_json(found).to_json()
-        except RecipeError:  # of a newer version, or altered
-            return found
+    if part == "recipe":
+        members = (record.get("model") or {}).get("members", ())
+        return [_as_today(content) for content in (found, *(member.get("recipe") for member in members))]
     return found.get("sha256") if part in ("scan", "model") else found
+
+
+def _as_today(recipe: Any) -> Any:
+    """A recipe of a record with all fields of today: an older one means what it meant then."""
+    try:
+        return Recipe.from_json(recipe).to_json()
+    except RecipeError:  # of a newer version, altered, or none
+        return recipe

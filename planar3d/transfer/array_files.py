@@ -14,7 +14,7 @@ from planar3d.errors import WeightsError
 from planar3d.transfer import keras2_layout, keras3_layout
 from planar3d.transfer.digests import digest_of_all
 from planar3d.transfer.hdf5_guard import NUMBERS, SIGNATURE, opened, texts
-from planar3d.transfer.metadata import CARD, read_configuration, read_metadata
+from planar3d.transfer.metadata import CARD, metadata_of, read_configuration
 from planar3d.transfer.onnx_initializers import read_onnx
 from planar3d.transfer.size_budget import SizeBudget
 from planar3d.transfer.torch_files import TORCH_FORMATS
@@ -38,7 +38,6 @@ def read_directly(path: Path) -> Arrays:
     """
     try:
         arrays = _reader(path)(path, SizeBudget(path))
-        stated = read_metadata(path).get(CARD, {}).get("weights_sha256")
     except WeightsError:
         raise
     except Exception as error:  # a damaged file makes each parser fail in a way of its own
@@ -53,11 +52,6 @@ def read_directly(path: Path) -> Arrays:
         raise WeightsError(
             f"{path}: {broken[0]} holds values that are not finite numbers, as do {len(broken)} of {len(arrays)} "
             "arrays. Its training diverged or it is damaged; train it again, or get it again from where it came."
-        )
-    if stated is not None and stated != (found := digest_of_all(arrays)):
-        raise WeightsError(
-            f"{path} is damaged or was altered: its arrays have the SHA-256 {found}, and its model card was written "
-            f"for {stated}. Get it again from where it came."
         )
     return arrays
 
@@ -85,8 +79,16 @@ def _read_hdf5(path: Path, budget: SizeBudget) -> Arrays:
             read_configuration(configuration, path)
         group = file.get("model_weights", file)
         if isinstance(group, h5py.Group) and keras2_layout.is_legacy(group):
-            return keras2_layout.read_legacy(group)
-        return keras3_layout.read_variables(file, path)
+            arrays = keras2_layout.read_legacy(group)
+        else:
+            arrays = keras3_layout.read_variables(file, path)
+        stated = metadata_of(file, path).get(CARD, {}).get("weights_sha256")
+    if stated is not None and stated != (found := digest_of_all(arrays)):
+        raise WeightsError(
+            f"{path} is damaged or was altered: its arrays have the SHA-256 {found}, and its model card was written "
+            f"for {stated}. Get it again from where it came."
+        )
+    return arrays
 
 
 def _read_zip(path: Path, budget: SizeBudget) -> Arrays:

@@ -27,7 +27,15 @@ def read_metadata(path: Path) -> dict[str, Any]:
             return {}
     try:
         with h5py.File(path, "r") as file:
-            return {name: _object(name, texts(file, name)) for name in (RECIPE, NETWORK, CARD) if name in file.attrs}
+            return metadata_of(file, path)
+    except OSError as error:
+        raise WeightsError(f"{path} is damaged: it cannot be read as HDF5 ({error}).") from None
+
+
+def metadata_of(file: h5py.File, path: Path) -> dict[str, Any]:
+    """What an open file says of itself; `path` names it in errors."""
+    try:
+        return {name: _object(name, texts(file, name)) for name in (RECIPE, NETWORK, CARD) if name in file.attrs}
     except (OSError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path} is damaged: what it says of itself cannot be read ({error}).") from None
 

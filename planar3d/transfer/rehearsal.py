@@ -24,19 +24,26 @@ _MEMORY, _MEMORY_PER_BYTE = 2**30, 8
 _PATIENCE = 8
 _REFUSED = 3
 
+State = tuple[int, int, int]
 
-def rehearse(path: Path) -> None:
+
+def rehearse(path: Path) -> State:
     """Read a weights file in another process, within bounds of time and memory; once for each file and its state.
+
+    Returns:
+        That state: where its content lies, its size and its last change.
 
     Raises:
         WeightsError: the sentence of the reader there; or it crashed, or took too long or too much memory.
     """
-    state = path.stat()
-    _rehearse(path.absolute(), (state.st_ino, state.st_size, state.st_mtime_ns))
+    found = path.stat()
+    state = found.st_ino, found.st_size, found.st_mtime_ns
+    _rehearse(path.absolute(), state)
+    return state
 
 
 @cache
-def _rehearse(path: Path, state: tuple[int, int, int]) -> None:
+def _rehearse(path: Path, state: State) -> None:
     seconds = int(_SECONDS + _SECONDS_PER_BYTE * state[1])
     command = [sys.executable, "-P", "-m", __name__, os.fspath(path), str(seconds)]
     # Found where this process found it; one thread, because each further one reserves memory.

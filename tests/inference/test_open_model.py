@@ -6,14 +6,14 @@ from experiment_modules import modules_of
 from planar3d.evaluation.scores import score_scan
 from planar3d.inference.segment import segment
 from planar3d.networks.model_card import read_card
-from planar3d.networks.weights_file import describe_model, read_recipe
+from planar3d.networks.weights_file import Model, read_recipe
 from planar3d.scans.volume import read_mask, read_scan
 
 
 def test_it_says_what_it_is_and_how_to_prepare_a_scan():
     card, recipe = read_card("ms-flair-open"), read_recipe("ms-flair-open")
     assert card is not None and card["licence"] == "CC BY 4.0" and "VGG" in str(card["attribution"])
-    assert describe_model("ms-flair-open")["whole_head"] is None
+    assert Model.open("ms-flair-open").describe()["whole_head"] is None
     assert recipe is not None and (recipe.name, recipe.grey_levels) == ("modern", "median")
     assert recipe.preparation.name == "axial-slices"
 

@@ -13,7 +13,7 @@ from planar3d.networks.card_content import training_card
 from planar3d.networks.model_card import card_markdown, read_card, write_card
 from planar3d.networks.registry import recipe_network
 from planar3d.networks.vgg16 import PlanarVGG16
-from planar3d.networks.weights_file import describe_model, load_network, read_recipe, save_weights
+from planar3d.networks.weights_file import Model, load_network, read_recipe, save_weights
 from planar3d.recipes import MODERN, PAPER
 from planar3d.scans.folds import Fold
 from planar3d.transfer.digests import file_sha256
@@ -74,7 +74,7 @@ def test_a_card_of_thousands_of_scans_is_still_written(network, tmp_path):
 
 
 def test_a_model_is_described_for_what_it_makes(trained):
-    found = describe_model(trained)
+    found = Model.open(trained).describe()
     assert found["name"] == "paper, round 1 of 3" and found["sha256"] == file_sha256(trained)
     assert found["licence"] == "not stated" and found["threshold"] == 140.0 and found["whole_head"] is True
     assert found["limits"][0] == "Research software, no medical device."
@@ -83,11 +83,11 @@ def test_a_model_is_described_for_what_it_makes(trained):
 def test_a_network_trained_on_extracted_brains_as_well_takes_both_unless_its_card_says_otherwise(network, tmp_path):
     recipe = MODERN.changed(size=32, crop=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
     path = save_weights(network, tmp_path / "both.weights.h5", recipe)
-    assert describe_model(path)["whole_head"] is None
+    assert Model.open(path).describe()["whole_head"] is None
     assert read_card(path)["input"][0].startswith("One raw FLAIR scan of a whole head or extracted brain")
     for said in (True, False, None):
         change(path, "planar3d_card", read_card(path) | {"whole_head": said})
-        assert describe_model(path)["whole_head"] is said
+        assert Model.open(path).describe()["whole_head"] is said
 
 
 def test_a_card_steers_no_terminal_and_begins_no_html(trained):
@@ -97,7 +97,7 @@ def test_a_card_steers_no_terminal_and_begins_no_html(trained):
         "whole_head": False,
     }
     change(trained, "planar3d_card", card)
-    page, found = card_markdown(trained), describe_model(trained)
+    page, found = card_markdown(trained), Model.open(trained).describe()
     assert "<" not in page and "\x1b" not in page and "\x07" not in page
     assert found["name"] == "evil[2J" and found["whole_head"] is False
 
@@ -196,7 +196,7 @@ def test_a_recipe_of_ones_own_goes_around_one_that_is_refused(trained):
     own = RECIPE.changed(threshold=99)
     network, used = load_network(trained, own)
     assert used == own and network.count_params() == recipe_network(RECIPE).count_params()
-    assert describe_model(trained, own)["threshold"] == 99
+    assert Model.open(trained, own).describe()["threshold"] == 99
 
 
 @pytest.mark.parametrize(
@@ -205,6 +205,6 @@ def test_a_recipe_of_ones_own_goes_around_one_that_is_refused(trained):
 def test_what_is_no_weights_file_is_refused(tmp_path, content, sentence):
     path = tmp_path / "model.weights.h5"
     path.mkdir() if content is None else path.write_bytes(content)
-    for read in (load_network, read_recipe, describe_model):
+    for read in (load_network, read_recipe, Model.open):
         with pytest.raises(WeightsError, match=sentence):
             read(path)

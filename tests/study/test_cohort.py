@@ -19,7 +19,7 @@ from planar3d.errors import RunError, WeightsError
 from planar3d.files import read_json
 from planar3d.inference.segment import segment
 from planar3d.networks.planar_resunet import PlanarResUNet
-from planar3d.networks.weights_file import load_network, save_weights
+from planar3d.networks.weights_file import Model, load_network, save_weights
 from planar3d.recipes import PAPER, Recipe
 from planar3d.scans.volume import read_mask, read_scan
 from planar3d.study.cohort import segment_all
@@ -108,7 +108,7 @@ def test_a_record_names_every_file_and_what_made_the_mask(segmented, model):
 def test_what_is_done_is_not_done_again(segmented, scans, model, monkeypatch):
     out, cohort = segmented
     before = {path: path.stat().st_mtime_ns for path in out.iterdir() if path.name != "report.html"}
-    monkeypatch.setattr("planar3d.study.cohort.load_network", None)
+    monkeypatch.setattr(Model, "network", None)
     lines: list[str] = []
     again = segment_all(scans[:3], model, out, asked=ALL, notify=lines.append)
     assert again.records == cohort.records and not again.failed
@@ -202,3 +202,33 @@ def test_a_model_of_a_later_version_is_used_with_a_recipe_of_ones_own(scans, mod
     own = RECIPE.changed(threshold=99)
     cohort = segment_all(scans[:1], later, tmp_path / "masks", own, PLAIN, notify=str)
     assert cohort.records[0]["recipe"]["targets"]["threshold"] == cohort.records[0]["model"]["threshold"] == 99
+
+
+def test_a_models_file_is_read_once_for_what_it_is_and_once_for_its_arrays(scans, model, tmp_path, monkeypatch):
+    path, opened, watching = Path(shutil.copy(model, tmp_path / "counted.weights.h5")), [], [True]
+
+    def hook(event, args):
+        if watching and event in ("open", "subprocess.Popen") and str(path) in map(str, (args[0], *(args[1] or ()))):
+            opened.append(event)
+
+    class Counted(h5py.File):
+        def __init__(self, name, *args, **others):
+            opened.extend(["HDF5"] * (str(name) == str(path)))
+            super().__init__(name, *args, **others)
+
+    sys.addaudithook(hook)
+    monkeypatch.setattr(h5py, "File", Counted)
+    cohort = segment_all(scans[:2], path, tmp_path / "masks", asked=PLAIN, notify=str)
+    watching.clear()  # a hook is never removed
+    assert len(cohort.records) == 2
+    # Its digest, and its first bytes before each reading; the trial in another process.
+    assert sorted(opened) == ["HDF5", "HDF5", "open", "open", "open", "subprocess.Popen"]
+
+
+def test_a_model_that_changes_after_it_was_opened_is_not_used(model, tmp_path):
+    path = Path(shutil.copy(model, tmp_path / "model.weights.h5"))
+    opened = Model.open(path)
+    with h5py.File(path, "a") as file:
+        file.attrs["note"] = "another"
+    with pytest.raises(WeightsError, match="was changed after it was opened"):
+        opened.network()

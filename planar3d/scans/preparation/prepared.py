@@ -39,14 +39,17 @@ class Prepared:
         """Bring probabilities or a mask from the prepared grid back to the native one.
 
         Args:
-            volume: (slices, rows, cols) of the prepared grid; float is interpolated linearly, uint8 and bool by the
-                nearest voxel.
+            volume: (slices, rows, cols) of the prepared grid, or (slices, rows, cols, channels); float is interpolated
+                linearly, uint8 and bool by the nearest voxel.
 
         Returns:
             A scan of the input's shape, affine, codes and zooms; float32, or uint8 for masks. What lies outside the
             prepared grid is zero.
         """
         volume = np.asarray(volume)
+        if volume.ndim == 4:
+            restored = [self.restore(volume[..., channel]).voxels for channel in range(volume.shape[-1])]
+            return Scan(np.stack(restored, axis=-1), self.geometry.header)
         if volume.shape != self.voxels.shape[:3]:
             raise ValueError(f"The volume has shape {volume.shape}, the prepared scan {self.voxels.shape[:3]}.")
         if volume.dtype.kind == "f":
@@ -64,10 +67,8 @@ class Prepared:
             probabilities: float (slices, rows, cols) or (slices, rows, cols, outputs) of the prepared grid.
             decode: from probabilities and the grid's axes in mm to labels.
         """
-        volumes = probabilities[..., None] if probabilities.ndim == 3 else probabilities
-        restored = [self.restore(volumes[..., channel]) for channel in range(volumes.shape[-1])]
-        whole = np.stack([scan.voxels for scan in restored], axis=-1) if len(restored) > 1 else restored[0].voxels
-        return Scan(decode(whole, restored[0].affine), restored[0].header)
+        restored = self.restore(probabilities)
+        return Scan(decode(restored.voxels, restored.affine), restored.header)
 
 
 def save_prepared(folder: Path, prepared: Prepared, mask: np.ndarray | None) -> None:

@@ -1,0 +1,200 @@
+"""From a case's images to its labels, by one model or by several whose probabilities are averaged."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import keras
+import nibabel as nib
+import numpy as np
+
+from planar3d.errors import RecipeError, WeightsError
+from planar3d.inference.predictor import Predictor, predictor
+from planar3d.inference.prepared_scan import lesion_mask, native_mask, predict_prepared
+from planar3d.networks.weights_file import Model
+from planar3d.recipes import Recipe
+from planar3d.scans.geometry import Geometry
+from planar3d.scans.preparation import Preparation
+from planar3d.scans.preparation.prepared import Prepared
+from planar3d.scans.prepare import prepare
+from planar3d.scans.volume import Scan
+
+Member = str | Path | Model | tuple[keras.Model, Recipe]
+
+
+@dataclass(frozen=True)
+class Probabilities:
+    """What was found in a case.
+
+    Attributes:
+        values: float32 (slices, rows, cols) in [0, 1], or (slices, rows, cols, outputs) of several outputs.
+        prepared: the case on the grid of the values.
+        recipe: says how they become labels.
+    """
+
+    values: np.ndarray
+    prepared: Prepared
+    recipe: Recipe
+
+    def labels(self) -> np.ndarray:
+        """The labels on the grid of the values, uint8 (slices, rows, cols)."""
+        return lesion_mask(self.values, self.recipe, self.prepared.geometry.axes)
+
+    def mask(self) -> Scan:
+        """The labels on the native grid."""
+        return native_mask(self.values, self.prepared, self.recipe)
+
+    def foreground(self) -> Scan:
+        """The probability of any target on the native grid, float32."""
+        return self.prepared.restore(self.recipe.targets.foreground(self.values))
+
+
+class Segmenter:
+    """Segments cases by a model, or by an ensemble of models; one segmenter serves many cases.
+
+    The probabilities of an ensemble (the folds of a recipe, or networks that take other images each) are averaged in
+    float32. Where all prepared grids of a case are the same, the mean is taken there; else every model's probabilities
+    are brought to the native grid first. What a model has not seen, beyond its grid or beyond the head, is background.
+
+    Args:
+        model: a weights file, the name of a published model, an open model, or a network and its recipe; of an ensemble
+            a list of these.
+        recipe: overrides the models' own.
+        method, engine, precision, batch_size: as in `predictor`.
+
+    Attributes:
+        models: open, or the networks that were given.
+        recipes: of the models.
+        images: the names of the images that a case needs.
+        flat: whether images of a single slice will do.
+
+    Raises:
+        WeightsError: a model cannot be used.
+        RecipeError: the models have different targets.
+
+    Source: Messaoudi 2020 averages four networks, one a contrast.
+    """
+
+    def __init__(
+        self,
+        model: Member | Sequence[Member],
+        recipe: Recipe | None = None,
+        method: str = "auto",
+        engine: str = "auto",
+        precision: str | None = None,
+        batch_size: int = 1,
+    ) -> None:
+        members = [_opened(member, recipe) for member in _listed(model)]
+        self.models, self.recipes = [model for model, _ in members], [own for _, own in members]
+        self._refuse_other_targets()
+        self.images = tuple(dict.fromkeys(name for own in self.recipes for name in own.preparation.images))
+        self.flat = all(own.preparation.flat for own in self.recipes)
+        self._how = (method, engine, precision, batch_size)
+        self._predictors: list[Predictor] = []
+
+    @property
+    def description(self) -> str:
+        """Method, engine and precision, in a few words; known when the networks are loaded."""
+        found = "; ".join(dict.fromkeys(predict.description for predict in self._predictors))
+        return found if len(self.recipes) == 1 else f"mean of {len(self.recipes)} models, {found}"
+
+    def load(self) -> None:
+        """Build the networks, unless that is done; `predict` does it where it was not asked for.
+
+        Raises what `Model.network` and `predictor` raise.
+        """
+        if not self._predictors:
+            networks = [model.network() if isinstance(model, Model) else model for model in self.models]
+            pairs = zip(networks, self.recipes, strict=True)
+            self._predictors = [predictor(network, recipe, *self._how) for network, recipe in pairs]
+
+    def prepare(self, scans: Mapping[str, Scan]) -> list[Prepared]:
+        """Prepare a case for each model; models of one preparation share what is made.
+
+        Args:
+            scans: the images by name, on one grid.
+
+        Raises:
+            ScanError: an image is missing, or cannot be prepared.
+        """
+        made: dict[Preparation, Prepared] = {}
+        for recipe in self.recipes:
+            if recipe.preparation not in made:
+                made[recipe.preparation] = prepare(scans, recipe)
+        return [made[recipe.preparation] for recipe in self.recipes]
+
+    def predict(
+        self, prepared: Sequence[Prepared], progress: Callable[[int, int], None] | None = None
+    ) -> Probabilities:
+        """Predict a case, by one model after another.
+
+        Args:
+            prepared: as `prepare` gives it.
+            progress: called with the tiles done and all of them.
+        """
+        self.load()
+        alike = len(set(map(_place, prepared))) == 1
+        found = self._found(prepared, alike, progress)
+        mean = next(found)
+        for values in found:
+            mean += values
+        mean /= len(prepared)
+        return Probabilities(mean, prepared[0] if alike else _native(prepared[0]), self.recipes[0])
+
+    def _refuse_other_targets(self) -> None:
+        """Refuse models whose outputs mean different things, or become labels by different rules."""
+        wanted = self.recipes[0].targets.to_json()
+        for model, recipe in zip(self.models, self.recipes, strict=True):
+            for name, own in recipe.targets.to_json().items():
+                if own != wanted.get(name):
+                    raise RecipeError(
+                        f"{model.path if isinstance(model, Model) else model.name} has the targets' {name}={own}, and "
+                        f"the first model has {wanted.get(name)}; only probabilities of the same targets can be "
+                        f"averaged. Name other models, or set one value for all (--set {name}=…)."
+                    )
+
+    def _found(
+        self, prepared: Sequence[Prepared], alike: bool, progress: Callable[[int, int], None] | None
+    ) -> Iterator[np.ndarray]:
+        """What each model finds: on the prepared grid where all are alike, else on the native one."""
+        of_one_preparation = len({recipe.preparation for recipe in self.recipes}) == 1
+        members = zip(self._predictors, self.recipes, prepared, strict=True)
+        for number, (predict, recipe, own) in enumerate(members):
+
+            def report(done: int, of: int, before: int = number) -> None:
+                if progress:
+                    progress(before * of + done, len(prepared) * of)
+
+            values = predict_prepared(predict, own, recipe, report)
+            values = values if alike else own.restore(values).voxels
+            yield values if of_one_preparation else recipe.targets.with_background(values)
+
+
+def _listed(model: Member | Sequence[Member]) -> Sequence[Member]:
+    if isinstance(model, (str, os.PathLike, Model)) or (model and isinstance(model[-1], Recipe)):
+        return [cast(Member, model)]
+    if not model:
+        raise WeightsError("No model was given; name a weights file or a published model.")
+    return cast(Sequence[Member], model)
+
+
+def _opened(member: Member, recipe: Recipe | None) -> tuple[Model | keras.Model, Recipe]:
+    if isinstance(member, tuple):
+        return member[0], recipe or member[1]
+    opened = Model.open(member, recipe)
+    return opened, opened.recipe
+
+
+def _place(prepared: Prepared) -> tuple[object, ...]:
+    """Where a prepared grid lies in the native one."""
+    geometry = prepared.geometry
+    return geometry.view, geometry.resampled, geometry.prepared, geometry.offset
+
+
+def _native(prepared: Prepared) -> Prepared:
+    """The native grid as one to which nothing is done."""
+    header, shape = prepared.geometry.header, prepared.geometry.shape
+    view = "".join(nib.aff2axcodes(header.get_best_affine()))
+    return Prepared(np.broadcast_to(np.uint8(0), shape), Geometry(header, view, shape, shape))

@@ -1,0 +1,137 @@
+"""An ensemble gives the mean of its members' probabilities, on whatever grids they found them."""
+
+import keras
+import nibabel as nib
+import numpy as np
+import pytest
+
+from planar3d.errors import RecipeError, ScanError, WeightsError
+from planar3d.inference.segment import segment, segment_case
+from planar3d.inference.segmenter import Segmenter
+from planar3d.recipes import MODERN, PAPER, Recipe
+from planar3d.scans.case import Case
+from planar3d.scans.preparation import NonZeroBox
+from planar3d.scans.targets import Classes, Regions
+from planar3d.scans.tiles import Patches
+from planar3d.scans.volume import Scan
+from planar3d.training.patches import PatchSampling
+from planar3d.training.settings import Training
+
+REGIONS = Regions(regions=("WT=1+2", "TC=1"), order=(2, 1))
+CLASSES = Classes(classes=("edema=2", "core=1"))
+
+
+def _head(seed, shape=(20, 22, 24), brain=None):
+    rng = np.random.default_rng(seed)
+    voxels = np.zeros(shape, np.float32)
+    inside = brain or (slice(2, -2),) * 3
+    voxels[inside] = rng.integers(200, 2000, voxels[inside].shape)
+    return Scan(voxels, nib.Nifti1Image(voxels, np.diag([-0.9, -0.9, 1.1, 1])).header)
+
+
+def _network(shape, targets, seed, name):
+    """A network whose outputs differ from voxel to voxel."""
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input(shape)
+    sized = {"activation": targets.activation, "kernel_initializer": "normal", "bias_initializer": "normal"}
+    return keras.Model(inputs, keras.layers.Conv3D(targets.outputs, 3, padding="same", **sized)(inputs), name=name)
+
+
+def _folds(recipe, number):
+    return [(_network(recipe.window, recipe.targets, seed, f"fold{seed}"), recipe) for seed in range(number)]
+
+
+def _of_one_image(image, targets, seed):
+    recipe = Recipe(
+        image,
+        preparation=NonZeroBox(images=(image,)),
+        tiles=Patches(shape=(8, 8, 8), step=(8, 8, 8)),
+        targets=targets,
+        training=Training(samples=PatchSampling(), monitor="last"),
+    )
+    return _network(recipe.window, targets, seed, image), recipe
+
+
+@pytest.mark.parametrize("recipe", [PAPER.changed(size=32, threshold=128), MODERN.changed(size=32, crop=32)])
+def test_folds_of_a_recipe_are_averaged_exactly_and_one_alone_is_as_it_is(recipe):
+    scan, folds = _head(0), _folds(recipe, 3)
+    alone = [Segmenter(fold, engine="keras") for fold in folds]
+    (prepared,) = alone[0].prepare({"flair": scan})
+    own = [one.predict([prepared]).values for one in alone]
+    assert len({values.tobytes() for values in own}) == 3
+    for members in (folds[:1], folds[:2], folds):
+        ensemble = Segmenter(members, engine="keras")
+        made, seen = ensemble.prepare({"flair": scan}), []
+        assert all(each is made[0] for each in made)
+        found = ensemble.predict(made, lambda done, of, seen=seen: seen.append((done, of)))
+        mean = np.mean(own[: len(members)], axis=0)
+        assert mean.dtype == found.values.dtype == np.float32
+        np.testing.assert_array_equal(found.values, mean)
+        assert seen[-1][0] == seen[-1][1] and seen == sorted(seen)
+    assert ensemble.description.startswith("mean of 3 models, ") and alone[0].description in ensemble.description
+    (one,) = folds[:1]
+    expected = segment(scan, one, engine="keras")
+    for mask in (segment(scan, [one], engine="keras"), segment_case(scan, alone[0])):
+        assert mask.voxels.tobytes() == expected.voxels.tobytes() and expected.voxels.any()
+        assert mask.header.binaryblock == expected.header.binaryblock
+
+
+# A box of its own for each image, so that a voxel may be seen by both, by one or by none.
+BRAINS = {"flair": (slice(2, -2),) * 3, "t1": (slice(4, 15), slice(1, -3), slice(2, -4))}
+
+
+@pytest.mark.parametrize("targets", [REGIONS, CLASSES], ids=["regions", "classes"])
+def test_networks_of_one_image_each_are_averaged_on_the_native_grid_where_their_boxes_differ(targets):
+    images = {name: _head(seed, brain=BRAINS[name]) for seed, name in enumerate(BRAINS)}
+    members = [_of_one_image(name, targets, seed) for seed, name in enumerate(images)]
+    ensemble = Segmenter(members, engine="keras")
+    assert ensemble.images == ("flair", "t1")
+    prepared = ensemble.prepare(images)
+    assert prepared[0].geometry.prepared != prepared[1].geometry.prepared
+    whole = []
+    for member, own in zip(members, prepared, strict=True):
+        values = own.restore(Segmenter(member, engine="keras").predict([own]).values).voxels
+        unseen = ~values.any(axis=-1)
+        assert unseen.sum() == values[..., 0].size - np.prod(own.geometry.prepared)
+        if targets is CLASSES:
+            values[unseen] = (1, 0, 0)
+        whole.append(values)
+    found = ensemble.predict(prepared)
+    np.testing.assert_array_equal(found.values, np.mean(whole, axis=0))
+    mask = found.mask()
+    np.testing.assert_array_equal(mask.voxels, targets.decode(np.mean(whole, axis=0), mask.affine))
+    assert len(np.unique(mask.voxels)) > 1 and not mask.voxels[0].any()
+    np.testing.assert_array_equal(mask.affine, images["flair"].affine)
+    case = {name: Scan(scan.voxels, scan.header) for name, scan in images.items()}
+    np.testing.assert_array_equal(segment(case, members, engine="keras").voxels, mask.voxels)
+
+
+def test_where_all_boxes_are_the_same_the_mean_is_that_of_the_native_grid():
+    images = {name: _head(seed) for seed, name in enumerate(BRAINS)}
+    ensemble = Segmenter([_of_one_image(name, REGIONS, seed) for seed, name in enumerate(images)], engine="keras")
+    found = ensemble.predict(ensemble.prepare(images))
+    assert found.values.shape == (20, 18, 16, 2)  # the box, its slices along the third axis of the files
+    restored = found.prepared.restore(found.values)
+    np.testing.assert_array_equal(found.mask().voxels, REGIONS.decode(restored.voxels, restored.affine))
+
+
+def test_a_contrast_that_is_missing_is_named(tmp_path):
+    ensemble = Segmenter([_of_one_image(name, REGIONS, 0) for name in BRAINS], engine="keras")
+    with pytest.raises(ScanError, match=r"takes the images t1, and t1 is missing; given: flair"):
+        segment_case({"flair": _head(0)}, ensemble)
+    path = tmp_path / "f.nii.gz"
+    _head(0).save(path)
+    with pytest.raises(ScanError, match=r"t1 is missing"):
+        segment_case(Case("p01", {"flair": path}, None, ""), ensemble)
+
+
+def test_models_of_other_targets_are_refused_by_what_differs():
+    first, second = _of_one_image("flair", REGIONS, 0), _of_one_image("t1", CLASSES, 1)
+    with pytest.raises(RecipeError, match=r"t1 has the targets' name=classes, and the first model has regions"):
+        Segmenter([first, second])
+    folds = [(network, PAPER.changed(threshold=limit)) for limit, (network, _) in ((16, first), (99, second))]
+    with pytest.raises(RecipeError, match=r"t1 has the targets' threshold=99.* 16.*--set threshold="):
+        Segmenter(folds)
+    assert Segmenter(folds, PAPER).recipes == [PAPER, PAPER]
+    with pytest.raises(WeightsError, match="No model was given"):
+        Segmenter([])
