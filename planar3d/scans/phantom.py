@@ -146,9 +146,9 @@ _LAYOUTS = {
     "brats": PhantomLayout(
         "BraTS_{center}PHANTOM{number}", "tumour", make_tumour_case, save_as("{name}/{name}_{kind}.nii.gz")
     ),
-    "camus": PhantomLayout("patient{center}0{number}", "heart", make_heart_case, save_camus),
-    "chaos": PhantomLayout("{center}{number}", "organs", make_abdomen_case, save_chaos),
     "decathlon": PhantomLayout(
         "BRATS_{center}{number}", "tumour", make_tumour_case, save_decathlon, describe_decathlon
     ),
+    "chaos": PhantomLayout("{center}{number}", "organs", make_abdomen_case, save_chaos),
+    "camus": PhantomLayout("patient{center}0{number}", "heart", make_heart_case, save_camus),
 }

@@ -249,5 +249,5 @@ def test_a_tumour_depends_on_its_name_and_the_seed_alone(tumours, tmp_path):
 
 
 def test_a_layout_that_the_phantom_has_not_is_refused(tmp_path):
-    with pytest.raises(DatasetError, match=r"no layout isles; choose one of msseg, brats, decathlon"):
+    with pytest.raises(DatasetError, match=r"no layout isles; choose one of msseg, brats, decathlon, chaos, camus\."):
         write_phantom(tmp_path, layout="isles")
