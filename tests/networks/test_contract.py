@@ -49,7 +49,7 @@ CASES = {
     "ds-net": TINY.changed(
         network="ds-net", factors=(2,), filters=(4,), up_kernels=(3,), up_strides=(2,), depth=5, stride=3
     ),
-    "omnia-net": TINY.changed(network="omnia-net", depth=2, stride=1),
+    "omnia-net": TINY.changed(network="omnia-net", encoder="b0", depth=2, stride=2),
 }
 # Trainable parameters and moving statistics, with sources: Kolarik 2020's release; computed from the
 # released layers of Wacker 2019, Messaoudi 2020 and Messaoudi 2023.
