@@ -43,10 +43,10 @@ _PYTORCH_BLOCK = {
     **{"_se_reduce": _REDUCE, "_se_expand": _RESTORE, "_project_conv": _PROJECT, "_bn2": _PROJECT_BN},
 }
 _ENDS = {
-    **dict.fromkeys(("conv_stem", "_conv_stem"), KerasLayer("stem_conv", "convolution")),
-    **dict.fromkeys(("bn1", "_bn0"), KerasLayer("stem_bn", "normalization")),
+    **dict.fromkeys(("conv_stem", "_conv_stem", "conv1"), KerasLayer("stem_conv", "convolution")),
+    **dict.fromkeys(("bn1", "_bn0", "bnorm1"), KerasLayer("stem_bn", "normalization")),
     **dict.fromkeys(("conv_head", "_conv_head"), KerasLayer("top_conv", "convolution")),
-    **dict.fromkeys(("bn2", "_bn1"), KerasLayer("top_bn", "normalization")),
+    **dict.fromkeys(("bn2", "_bn1", "norm_head"), KerasLayer("top_bn", "normalization")),
     **dict.fromkeys(("classifier", "_fc"), KerasLayer("predictions", "dense")),
 }
 
@@ -99,7 +99,9 @@ def vgg(convolutions: Sequence[int]) -> Names:
 
 
 def efficientnet(depth: float = 1.0) -> Names:
-    """An EfficientNet's names in timm and in EfficientNet-PyTorch, which counts blocks through all stages.
+    """An EfficientNet's names in timm, in EfficientNet-PyTorch, and in the released code of Messaoudi 2023.
+
+    The second counts blocks through all stages; the third calls timm's `blocks.0` `enc0`, and the ends otherwise.
 
     Args:
         depth: the coefficient that multiplies the blocks of each stage.
@@ -112,9 +114,8 @@ def efficientnet(depth: float = 1.0) -> Names:
         timm = _TIMM_STAGE if stage else _TIMM_FIRST_STAGE
         for i in range(math.ceil(depth * count)):
             block = f"block{stage + 1}{chr(ord('a') + i)}_"
-            names.update(
-                {f"blocks.{stage}.{i}.{part}": KerasLayer(block + k, kind) for part, (k, kind) in timm.items()}
-            )
+            for stem in (f"blocks.{stage}.{i}", f"enc{stage}.{i}"):
+                names.update({f"{stem}.{part}": KerasLayer(block + k, kind) for part, (k, kind) in timm.items()})
             names.update(
                 {f"_blocks.{number}.{part}": KerasLayer(block + k, kind) for part, (k, kind) in _PYTORCH_BLOCK.items()}
             )

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from planar3d.conversion.convert import convert
+from planar3d.errors import WeightsError
 from planar3d.networks.efficientnet import STAGES, EfficientNet, EfficientNetLite0
 from planar3d.scans.volume import read_scan
+from planar3d.transfer.torch_names import torch_names
 from planar3d.transfer.torch_weights import load_torch
 
 WEIGHTS = "weights/efficientnet_lite0_imagenet_keras_layout.npz"
@@ -138,3 +140,65 @@ def test_an_instance_is_normalized_by_itself():
         isinstance(layer, keras.layers.BatchNormalization | keras.layers.Dropout) for layer in network.layers
     )
     assert len(network.trainable_weights) == len(network.weights)
+
+
+def as_released(torch, state, x, rank):
+    """The encoder of Messaoudi 2023 by torch's functions, on images, or on volumes with its kernels repeated."""
+    act = torch.nn.functional
+    convolve, axes = (act.conv2d, act.conv3d)[rank - 2], tuple(range(2, 2 + rank))
+
+    def convolved(x, name, stride=1):
+        kernel = state[f"{name}.weight"]
+        size = kernel.shape[-1]
+        kernel = kernel if rank == 2 else kernel.unsqueeze(2).repeat(1, 1, size, 1, 1)
+        groups = x.shape[1] if name.endswith("conv_dw") else 1
+        return convolve(x, kernel, state.get(f"{name}.bias"), stride, size // 2, groups=groups)
+
+    def normalized(x, name):
+        mean, var, gamma, beta = (state[f"{name}.{w}"] for w in ("running_mean", "running_var", "weight", "bias"))
+        return act.batch_norm(x, mean, var, gamma, beta, eps=1e-5)
+
+    x = act.silu(normalized(convolved(x, "conv1", 2), "bnorm1"))
+    for number, stage in enumerate(STAGES):
+        for i in range(stage.blocks):
+            y, block = x, f"enc{number}.{i}"
+            if number:
+                y = act.silu(normalized(convolved(y, f"{block}.conv_pw"), f"{block}.bn1"))
+            project, *norms = ("conv_pwl", "bn2", "bn3") if number else ("conv_pw", "bn1", "bn2")
+            y = convolved(y, f"{block}.conv_dw", 1 if i else stage.stride)
+            y = act.silu(normalized(y, f"{block}.{norms[0]}"))
+            share = act.silu(convolved(y.mean(axes, keepdim=True), f"{block}.se.conv_reduce"))
+            y = y * torch.sigmoid(convolved(share, f"{block}.se.conv_expand"))
+            y = normalized(convolved(y, f"{block}.{project}"), f"{block}.{norms[1]}")
+            x = x + y if i else y
+    return act.silu(normalized(convolved(x, "conv_head"), "norm_head"))
+
+
+def test_the_released_encoder_s_weights_compute_in_2d_and_converted_what_they_do_in_torch(tmp_path):
+    torch = pytest.importorskip("torch")
+    keras.utils.set_random_seed(0)
+    theirs, ours = (EfficientNet("b0", (32, 32, 3), padding="symmetric", epsilon=1e-5) for _ in range(2))
+    layers = {layer.name: layer for layer in theirs.layers}
+    parts = {"gamma": "weight", "moving_mean": "running_mean", "moving_variance": "running_var", "kernel": "weight"}
+    rng, state = np.random.default_rng(0), {}
+    for torch_name, (name, kind) in torch_names("efficientnetb0").items():
+        released = torch_name.startswith(("conv1", "bnorm1", "enc", "conv_head", "norm_head"))
+        for weight in layers[name].weights if released and name in layers else ():
+            array = rng.uniform(0.5, 1.5, weight.shape) if kind == "normalization" else np.asarray(weight)
+            if array.ndim == 4:
+                array = array.transpose((2, 3, 0, 1) if kind == "depthwise" else (3, 2, 0, 1))
+            part = parts.get(weight.name, "bias")
+            state[f"{torch_name}.{part}"] = torch.from_numpy(np.ascontiguousarray(array, np.float32))
+    torch.save(state, tmp_path / "Efficient_B0_3ch.pt")
+    report = load_torch(ours, tmp_path / "Efficient_B0_3ch.pt")
+    assert not report.missing and not report.unused
+    volumes = convert(ours, "repeat", depth_pooling="match", global_pooling="volume")
+    for network, shape in ((ours, (1, 32, 32, 3)), (volumes, (1, 32, 32, 32, 3))):
+        x = rng.standard_normal(shape).astype(np.float32)
+        with torch.no_grad():
+            given = torch.from_numpy(np.moveaxis(x, -1, 1).copy())
+            expected = np.moveaxis(as_released(torch, state, given, len(shape) - 2).numpy(), 1, -1)
+        assert np.abs(network(x) - expected).max() < 1e-4 * np.abs(expected).max()
+    torch.save(torch.nn.Sequential(torch.nn.Conv2d(3, 32, 3)), tmp_path / "Full_Efficient_B0_3ch.pt")
+    with pytest.raises(WeightsError, match="holds more than tensors"):
+        load_torch(ours, tmp_path / "Full_Efficient_B0_3ch.pt")
