@@ -10,6 +10,7 @@ from keras import layers
 from planar3d.conversion.acs import VARIANTS, ACSConv3D
 from planar3d.conversion.channels import fitted
 from planar3d.conversion.choices import KernelMapping
+from planar3d.conversion.depthwise import computed_on_images
 from planar3d.conversion.held_objects import has_weights, weight_objects
 from planar3d.conversion.place import Place, Rule, Step, Taken, unchanged
 from planar3d.errors import ConversionError
@@ -124,7 +125,7 @@ def _convolved(
         **_ZEROS,
     )
     taken = Taken(kernel, _mapped(prepare, place, taps, place.kernel, center))
-    steps = [Step(conv, [taken, *bias], place.kernel.described(taps), initializers)]
+    steps = [Step(computed_on_images(conv), [taken, *bias], place.kernel.described(taps), initializers)]
     if layer.padding == "valid" and taps > 1:
         ends = inside(((0, 0), (0, 0)), ((taps - 1) // 2, taps // 2))
         padding = layers.ZeroPadding3D(ends, name=f"{name or layer.name}_depth_pad", dtype=layer.dtype_policy)

@@ -10,7 +10,6 @@ import tensorflow as tf
 from keras import layers
 
 from planar3d.training.convolutions import Convolution, PartwiseOperation, Pointwise, UpConvolution, apply
-from planar3d.training.depthwise import Depthwise
 
 
 class PartConvolution(layers.Layer):
@@ -82,26 +81,7 @@ def is_replaceable(layer: Any) -> bool:
     return _KINDS.get(type(layer), lambda layer: False)(layer) and layer.data_format == "channels_last"
 
 
-def is_slow_as_it_is(layer: Any) -> bool:
-    """Whether a layer is better replaced though nothing before it is trained: its forward pass is slow too."""
-    return type(layer) is layers.Conv3D and layer.groups > 1
-
-
-def _is_depthwise(layer: layers.Conv3D) -> bool:
-    _, rows, cols = layer.strides
-    return (
-        _has_sizes(layer)
-        and layer.groups == layer.input.shape[-1] > 1
-        and layer.kernel_size[0] == 1
-        and rows == cols
-        and layer.dilation_rate == (1, 1, 1)
-        and layer.padding in ("same", "valid")
-    )
-
-
 def _is_convolution(layer: layers.Conv3D) -> bool:
-    if layer.groups > 1:
-        return _is_depthwise(layer)
     dilation, sizes = layer.dilation_rate[1:], layer.input.shape[2:4]
     divides = all(size is not None and size % n == 0 for size, n in zip(sizes, dilation, strict=True))
     return (
@@ -129,8 +109,6 @@ def _has_sizes(layer: layers.Layer) -> bool:
 def _operation(layer: layers.Layer) -> PartwiseOperation:
     if type(layer) is layers.Conv3DTranspose:
         return UpConvolution()
-    if layer.groups > 1:
-        return Depthwise(layer.strides[:2], layer.padding)
     return Pointwise() if layer.kernel_size == (1, 1, 1) else Convolution(layer.dilation_rate[1:])
 
 

@@ -60,7 +60,7 @@ class _Walk:
         return self.joins[id(tensor)]
 
     def _pass(self, node: Any) -> None:
-        from planar3d.training.part_layers import Kept, PartConvolution, is_replaceable, is_slow_as_it_is
+        from planar3d.training.part_layers import Kept, PartConvolution, is_replaceable
 
         layer, sources = node.operation, node.input_tensors
         parts = [part for source in sources for part in self.parts[id(source)]]
@@ -69,7 +69,7 @@ class _Walk:
         if type(layer) is layers.Concatenate and layer.axis in (-1, len(node.outputs[0].shape) - 1):
             self.parts[id(node.outputs[0])] = parts
             return
-        if (needed or is_slow_as_it_is(layer)) and is_replaceable(layer):
+        if needed and is_replaceable(layer):
             channels = [part.tensor.shape[-1] for part in parts]
             twin = PartConvolution(layer, channels, [part.needed for part in parts])
             outputs = [twin([part.tensor for part in parts])]

@@ -189,35 +189,3 @@ def test_a_network_that_applies_a_layer_twice_is_its_own_trainer():
     layer = layers.Conv3D(3, 3, padding="same")
     network = keras.Model(inputs, layer(layer(inputs)))
     assert trainer_of(network) is network
-
-
-@pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize(("strides", "multiplier"), [((1, 1, 1), 1), ((2, 2, 2), 1), ((1, 2, 2), 2), ((3, 1, 1), 2)])
-def test_planar_depthwise_convolutions_have_the_values_and_gradients_of_images(padding, strides, multiplier):
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((7, 8, 9, 3))
-    layer = keras.layers.Conv3D(
-        3 * multiplier, (1, 3, 3), strides, padding, groups=3, activation="relu", bias_initializer="normal"
-    )
-    network = keras.Model(inputs, layer(keras.layers.Conv3D(3, 1)(inputs)))
-    x = np.random.default_rng(0).normal(size=(2, 7, 8, 9, 3)).astype(np.float32)
-    trainer = trainer_of(network)
-    assert [type(part).__name__ for part in trainer.layers[1:]] == ["PartConvolution"] * 2
-
-    def on_images(x):
-        mixed = tf.einsum("bdrci,io->bdrco", x, network.layers[1].kernel.value[0, 0, 0]) + network.layers[1].bias.value
-        kept = mixed[:, :: strides[0]]
-        flat = tf.reshape(layer.kernel.value, (3, 3, 3, multiplier))
-        images = tf.reshape(kept, (-1, *kept.shape[2:]))
-        y = tf.nn.depthwise_conv2d(images, flat, [1, *strides[1:], 1], padding.upper()) + layer.bias.value
-        return tf.nn.relu(tf.reshape(y, (2, -1, *y.shape[1:])))
-
-    results = []
-    for compute in (trainer, on_images):
-        with tf.GradientTape() as tape:
-            y = compute(tf.constant(x))
-            loss = tf.reduce_sum(y * tf.cast(tf.reshape(tf.range(tf.size(y)) % 7, y.shape), y.dtype))
-        variables = [v.value for v in network.trainable_variables]
-        results.append([y, *tape.gradient(loss, variables)])
-    for found, expected in zip(*results, strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)

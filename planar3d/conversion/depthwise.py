@@ -1,0 +1,52 @@
+"""Convolutions of each channel by itself, computed on images.
+
+On CPUs TensorFlow has those of volumes by XLA alone, which takes much longer (benchmarks/RESULTS.md).
+"""
+
+from functools import partial
+from typing import Any
+
+import keras
+from keras import layers
+
+
+def computed_on_images(conv: layers.Conv3D) -> layers.Conv3D:
+    """Let a grouped convolution be the sum of 2D depthwise ones on slices, one a depth tap, on a CPU with TensorFlow.
+
+    Configuration, kernel, files and values but for rounding are Keras' own, so that what is saved needs nothing of this
+    package. Groups of several channels, strides that differ in rows and columns, and dilated kernels stay with Keras.
+
+    Args:
+        conv: channels last; it is changed, and returned.
+    """
+    if keras.backend.backend() == "tensorflow" and conv.groups > 1:
+        conv.convolution_op = partial(_convolved, conv)
+    return conv
+
+
+def _convolved(conv: layers.Conv3D, x: Any, kernel: Any) -> Any:
+    """(batch, depth, rows, cols, channels) → (batch, depth', rows', cols', channels · multiplier)."""
+    import tensorflow as tf
+
+    (stride, rows, cols), (taps, *window) = conv.strides, conv.kernel_size
+    alike = rows == cols and max(conv.dilation_rate) == 1 and conv.groups == x.shape[-1]
+    if not alike or tf.config.list_physical_devices("GPU"):
+        return layers.Conv3D.convolution_op(conv, x, kernel)
+
+    def sizes(tensor: Any) -> list[Any]:
+        return [tf.shape(tensor)[i] if n is None else n for i, n in enumerate(tensor.shape)]
+
+    # float32 within bf16 too, in which TensorFlow's depthwise convolutions take two to three times as long.
+    wide, flat = tf.cast(x, "float32"), tf.reshape(tf.cast(kernel, "float32"), (taps, *window, x.shape[-1], -1))
+    _, slices, *plane = sizes(x)
+    given = -(-slices // stride) if conv.padding == "same" else (slices - taps) // stride + 1
+    reach = (given - 1) * stride + 1
+    if conv.padding == "same":
+        missing = reach + taps - 1 - slices
+        missing = max(missing, 0) if isinstance(missing, int) else tf.maximum(missing, 0)
+        wide = tf.pad(wide, [(0, 0), (missing // 2, missing - missing // 2), (0, 0), (0, 0), (0, 0)])
+    total = 0.0
+    for tap in range(taps):
+        images = tf.reshape(wide[:, tap : tap + reach : stride], (-1, *plane))
+        total += tf.nn.depthwise_conv2d(images, flat[tap], (1, rows, cols, 1), conv.padding.upper())
+    return tf.cast(tf.reshape(total, (-1, given, *sizes(total)[1:])), x.dtype)
