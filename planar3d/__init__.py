@@ -14,6 +14,7 @@ _HOME = {
     "AlbuNet": "networks.albunet",
     "EfficientEmbedding": "networks.efficient_embedding",
     "DSNet": "networks.ds_net",
+    "DXNet": "networks.dx_net",
     "build_network": "networks.registry",
     "list_networks": "networks.registry",
     "load_network": "networks.weights_file",

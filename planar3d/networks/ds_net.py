@@ -10,6 +10,7 @@ from keras import layers
 from planar3d.conversion.convert import convert
 from planar3d.graph.padding import halves
 from planar3d.networks.architecture import Architecture, check_depth, check_input_shape, groups_by_prefix
+from planar3d.networks.decoders import convolved, decoded
 from planar3d.networks.efficientnet import EfficientNet
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source
 from planar3d.networks.resnet import NORMALIZATION
@@ -91,7 +92,7 @@ def DSNet(
         skips.append(x)
     x = layers.Permute((4, 2, 3, 1), name="slices_to_images")(skips.pop())
 
-    full = [_planar(x, full_resolution, "relu", "full")] if full_resolution else []
+    full = [convolved(x, full_resolution, "full", planar=True, activation="relu")] if full_resolution else []
     flat = EfficientNet(
         "b0",
         (*input_shape[1:3], SLICES),
@@ -103,18 +104,10 @@ def DSNet(
     fill_flat(flat, encoder_weights if weights is None else None, _IMAGENET)
     flat = keras.Model(flat.input, flat.get_layer("block7a_project_bn").output, name=flat.name)
     encoder = convert(flat, counterparts={layers.Dropout: _by_map}, input_tensor=full[0] if full else x)
-    x = encoder.output
     skips_2d = [*(encoder.get_layer(skip).output for skip in _SKIPS), *full]
-    for level, width in enumerate(_UP_FILTERS):
-        name_2d = f"up{level + 1}"
-        if up_kernels:
-            x = layers.Conv3DTranspose(x.shape[-1], (1, 2, 2), (1, 2, 2), name=f"{name_2d}_up")(x)
-        else:
-            x = layers.UpSampling3D((1, 2, 2), name=f"{name_2d}_up")(x)
-        if level < len(skips_2d):
-            x = layers.Concatenate(name=f"{name_2d}_concat")([x, skips_2d[level]])
-        for number in (1, 2):
-            x = _planar(x, width, activation_2d, f"{name_2d}_{number}")
+    x = decoded(
+        encoder.output, skips_2d, _UP_FILTERS, transposed=bool(up_kernels), planar=True, activation=activation_2d
+    )
     x = layers.Conv3D(SLICES, (1, 3, 3), padding="same", name="up_slices")(x)
     x = layers.Permute((4, 2, 3, 1), name="images_to_slices")(x)
 
@@ -157,12 +150,6 @@ def _of_depth(x: Any, depth: int, name: str) -> Any:
 def _by_map(layer: layers.Dropout) -> layers.Dropout:
     """Leaves a block out map by map, as a 2D network does image by image."""
     return layers.Dropout(layer.rate, noise_shape=(None, None, 1, 1, 1), name=layer.name)
-
-
-def _planar(x: Any, filters: int, activation: str, name: str) -> Any:
-    x = layers.Conv3D(filters, (1, 3, 3), padding="same", use_bias=False, name=f"{name}_conv")(x)
-    x = layers.BatchNormalization(**NORMALIZATION, name=f"{name}_bn")(x)
-    return layers.Activation(activation, name=f"{name}_{activation}")(x)
 
 
 def _arguments(settings: DSNetSettings, targets: Targets) -> dict[str, Any]:

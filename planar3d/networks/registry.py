@@ -10,6 +10,7 @@ from planar3d.errors import RecipeError
 from planar3d.networks.albunet import ALBUNET
 from planar3d.networks.architecture import Architecture, WeightSource
 from planar3d.networks.ds_net import DS_NET
+from planar3d.networks.dx_net import DX_NET
 from planar3d.networks.efficient_embedding import EFFICIENT_EMBEDDING
 from planar3d.networks.encoder_weights import EncoderWeights
 from planar3d.networks.omnia_net import OMNIA_NET
@@ -22,6 +23,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "efficient-embedding": EFFICIENT_EMBEDDING,
     "ds-net": DS_NET,
     "omnia-net": OMNIA_NET,
+    "dx-net": DX_NET,
 }
 
 

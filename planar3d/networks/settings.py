@@ -105,5 +105,23 @@ class OmniaNetSettings(Network):
     stem: Literal["fitted", "normal"] = "fitted"  # its first kernel: spread over 16 inputs, or drawn from a normal
 
 
-_ALL = (PlanarResUNetSettings, AlbuNetSettings, EfficientEmbeddingSettings, DSNetSettings, OmniaNetSettings)
+@dataclass(frozen=True)
+class DXNetSettings(Network):
+    """DX-Net (Messaoudi 2023)."""
+
+    name = "dx-net"
+
+    encoder_weights: str = "imagenet"  # or "none", or a file
+    norm: Literal["instance", "batch"] = "instance"
+    stem: Literal["normal", "fitted"] = "normal"  # as for Omnia-Net
+
+
+_ALL = (
+    PlanarResUNetSettings,
+    AlbuNetSettings,
+    EfficientEmbeddingSettings,
+    DSNetSettings,
+    OmniaNetSettings,
+    DXNetSettings,
+)
 NETWORKS: dict[str, type[Network]] = {made.name: made for made in _ALL}

@@ -74,6 +74,8 @@ DEMONSTRATIONS = {
     "messaoudi2023-ds-released": _patches(
         "messaoudi2023-ds-released", "brats", (12, 32, 32), 2, **_SQUEEZED, up_kernels=(2, 2), up_strides=(2, 2)
     ),
+    "messaoudi2023-dx": _patches("messaoudi2023-dx", "brats", (32, 32, 32), 2),
+    "messaoudi2023-dx-released": _patches("messaoudi2023-dx-released", "brats", (32, 32, 32), 2),
 }
 
 

@@ -1,6 +1,6 @@
-"""Messaoudi et al. 2023: Omnia-Net on CAMUS and CHAOS, DS-Net on BraTS. See docs/fidelity.md."""
+"""Messaoudi et al. 2023: Omnia-Net on CAMUS and CHAOS, DS-Net and DX-Net on BraTS. See docs/fidelity.md."""
 
-from planar3d.networks.settings import DSNetSettings, OmniaNetSettings
+from planar3d.networks.settings import DSNetSettings, DXNetSettings, OmniaNetSettings
 from planar3d.recipes.recipe import Recipe
 from planar3d.scans.preparation import NonZeroBox, ResizedSlices
 from planar3d.scans.targets import Classes, Regions
@@ -44,6 +44,13 @@ MESSAOUDI2023_DS_RELEASED = MESSAOUDI2023_DS.changed(
     network=DSNetSettings(),
     epsilon=1e-5,
     gradient_share="beta_1",
+)
+
+MESSAOUDI2023_DX = MESSAOUDI2023_DS.changed(name="messaoudi2023-dx", network=DXNetSettings())
+
+MESSAOUDI2023_DX_RELEASED = MESSAOUDI2023_DS_RELEASED.changed(
+    name="messaoudi2023-dx-released",
+    network=DXNetSettings(norm="batch"),
 )
 
 MESSAOUDI2023_OMNIA_CAMUS = Recipe(

@@ -50,6 +50,7 @@ CASES = {
         network="ds-net", factors=(2,), filters=(4,), up_kernels=(3,), up_strides=(2,), depth=5, stride=3
     ),
     "omnia-net": TINY.changed(network="omnia-net", encoder="b0", depth=2, stride=2),
+    "dx-net": TINY.changed(network="dx-net", depth=32, stride=32),
 }
 # Trainable parameters and moving statistics, with sources: Kolarik 2020's release; computed from the
 # released layers of Wacker 2019, Messaoudi 2020 and Messaoudi 2023.
@@ -60,6 +61,8 @@ KNOWN = [
     ("efficient-embedding", {}, (108, 32, 32, 1), 14_376_787, 43_936),
     ("ds-net", {}, (128, 32, 32, 4), 7_668_118, 41_440),
     ("omnia-net", {"classes": 4}, (1, 32, 32, 1), 5_845_968, 41_472),
+    ("dx-net", {}, (32, 32, 32, 4), 12_542_831, 0),
+    ("dx-net", {"norm": "batch"}, (32, 32, 32, 4), 12_542_831, 41_472),
 ]
 # Networks that squeeze depth to three slices have one depth, or a range of them, by their factors.
 SQUEEZING = ("efficient-embedding", "ds-net")

@@ -1,0 +1,67 @@
+"""The decoder that the networks of Messaoudi et al. 2023 share: enlarged, joined with a skip, convolved twice.
+
+It is of volumes, or planar: rows and columns alone, each slice by itself, which is the 2D decoder applied to slices.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import keras
+from keras import layers
+
+from planar3d.networks.resnet import NORMALIZATION
+
+Norm = Literal["batch", "instance"]
+# By torch's defaults; "instance" is each channel of a sample by itself, with scale and offset.
+_NORMS: dict[str, Callable[..., keras.Layer]] = {
+    "batch": partial(layers.BatchNormalization, **NORMALIZATION),
+    "instance": partial(layers.GroupNormalization, -1, epsilon=1e-5),
+}
+
+
+def convolved(
+    x: Any, filters: int, name: str, *, planar: bool = False, norm: Norm = "batch", activation: str = "silu"
+) -> Any:
+    """A convolution without bias, of 3 voxels along each axis that it has, normalized and activated."""
+    kernel = (1, 3, 3) if planar else 3
+    x = layers.Conv3D(filters, kernel, padding="same", use_bias=False, name=f"{name}_conv")(x)
+    x = _NORMS[norm](name=f"{name}_bn")(x)
+    return layers.Activation(activation, name=f"{name}_{activation}")(x)
+
+
+def decoded(
+    x: Any,
+    skips: Sequence[Any],
+    filters: Sequence[int],
+    *,
+    transposed: bool,
+    planar: bool = False,
+    norm: Norm = "batch",
+    activation: str = "silu",
+) -> Any:
+    """Features of the coarsest level on their way to full resolution, doubled at each level.
+
+    Args:
+        x: (batch, depth, rows, cols, channels).
+        skips: of each level, coarsest first; levels beyond the last one have none.
+        filters: of each level's two convolutions.
+        transposed: whether transposed convolutions of 2 voxels with stride 2 enlarge, or voxels are repeated.
+        planar: whether depth stays, and no kernel joins slices.
+        norm, activation: behind each convolution.
+
+    Returns:
+        (batch, depth, rows, cols, last of the filters), each axis that was enlarged times 2 for each level.
+    """
+    up = (1, 2, 2) if planar else (2, 2, 2)
+    for level, width in enumerate(filters):
+        name = f"up{level + 1}"
+        if transposed:
+            x = layers.Conv3DTranspose(x.shape[-1], up, up, name=f"{name}_up")(x)
+        else:
+            x = layers.UpSampling3D(up, name=f"{name}_up")(x)
+        if level < len(skips):
+            x = layers.Concatenate(name=f"{name}_concat")([x, skips[level]])
+        for number in (1, 2):
+            x = convolved(x, width, f"{name}_{number}", planar=planar, norm=norm, activation=activation)
+    return x

@@ -1,0 +1,114 @@
+"""DX-Net: EfficientNet-B0 with its kernels repeated along depth, in a U-Net of volumes (Messaoudi et al. 2023)."""
+
+from typing import Any, Literal
+
+import keras
+from keras import layers
+
+from planar3d.conversion.convert import convert
+from planar3d.networks.architecture import Architecture, check_input_shape, groups_by_prefix
+from planar3d.networks.decoders import Norm, convolved, decoded
+from planar3d.networks.efficientnet import EfficientNet
+from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source
+from planar3d.networks.settings import DXNetSettings
+from planar3d.scans.labels import Targets
+from planar3d.transfer.transplant import load_weights
+
+HEAD = "final"
+_DIVISORS = (32, 32, 32)
+_IMAGENET = "tf_efficientnet_b0_ns-c0e6a31c.pth"
+_SOURCE = known_source("EfficientNet-B0, Tan & Le 2019; noisy student weights (Xie et al. 2020) of timm", _IMAGENET)
+# Features of the encoder, coarsest first, and the filters of the decoder's levels.
+_SKIPS = ("block5c_add", "block3b_add", "block2b_add", "stem_activation")
+_COARSEST = "block7a_project_bn"
+_FILTERS = (256, 128, 64, 32, 16)
+
+
+def DXNet(
+    input_shape: tuple[int | None, int | None, int | None, int] = (128, 128, 128, 4),
+    outputs: int = 3,
+    activation: str = "sigmoid",
+    norm: Norm = "instance",
+    stem: Literal["normal", "fitted"] = "normal",
+    weights: EncoderWeights = None,
+    encoder_weights: EncoderWeights = "imagenet",
+    name: str = "dx_net",
+) -> keras.Model:
+    """DX-Net, 12,542,831 parameters: a full-resolution convolution, EfficientNet-B0 made 3D, and a decoder.
+
+    >>> DXNet((32, 64, 32, 4), encoder_weights=None).output_shape
+    (None, 32, 64, 32, 3)
+
+    Args:
+        input_shape: (depth, rows, cols, channels); the first three are multiples of 32 and may be None.
+        outputs: channels of the output.
+        activation: of the output, `"sigmoid"` or `"softmax"`.
+        norm: `"instance"` as in the paper, with scale and offset, or `"batch"` as in the released code.
+        stem: what becomes of the weights of the encoder's first convolution, which has three inputs there and 16 here:
+            `"normal"`, replaced by numbers of a normal distribution of deviation 1, as the released code does; or
+            `"fitted"`, spread over them as `convert` does.
+        weights: a file that fills the whole network; then no encoder weights are looked for.
+        encoder_weights: `"imagenet"` for noisy student's, a file of EfficientNet-B0's 2D weights by the names of torch
+            or Keras, or None for random kernels.
+        name: the model's name.
+
+    Returns:
+        A model from (batch, depth, rows, cols, channels) to probabilities (batch, depth, rows, cols, outputs), float32.
+
+    Raises:
+        ValueError: sizes that are no multiples of 32, or a stem that does not exist.
+        WeightsError: weights that cannot be found, read, or do not fit.
+
+    Source: Messaoudi et al. 2023, section 2.3, for the encoder, its repeated kernels and instance normalization; the
+    decoder's widths, paddings, epsilon and the rate of left-out blocks from the released code.
+    """
+    check_input_shape(input_shape, _DIVISORS, name)
+    if stem not in ("normal", "fitted"):
+        raise ValueError(f"stem={stem!r}: 'normal' or 'fitted' is needed.")
+    inputs = keras.Input(input_shape, name="volume")
+    full = convolved(inputs, 16, "full", norm=norm)
+    encoder = _encoder(full, norm, stem, encoder_weights if weights is None else None)
+    skips = [*(encoder.get_layer(skip).output for skip in _SKIPS), full]
+    x = decoded(encoder.output, skips, _FILTERS, transposed=True, norm=norm)
+    # The loss takes logarithms, so probabilities are float32 under any precision.
+    x = layers.Conv3D(outputs, 3, padding="same", activation=activation, dtype="float32", name=HEAD)(x)
+    network = keras.Model(inputs, x, name=name)
+    if weights is not None:
+        load_weights(network, weights, strict=True)
+    return network
+
+
+def _encoder(x: Any, norm: Norm, stem: str, weights: EncoderWeights) -> keras.Model:
+    """EfficientNet-B0 of volumes, its depth divided as its rows are."""
+    sizes = (*x.shape[2:4], 3)
+    whole = EfficientNet("b0", sizes, norm=norm, epsilon=1e-5, momentum=0.9, padding="symmetric", drop_path=0.4)
+    flat = keras.Model(whole.input, whole.get_layer(_COARSEST).output, name=whole.name)
+    fill_flat(flat, weights, _IMAGENET)
+    encoder = convert(flat, "repeat", depth_pooling="match", global_pooling="volume", input_tensor=x)
+    if weights is None:
+        for layer in encoder.layers:
+            if isinstance(layer, layers.Conv3D):
+                layer.kernel.assign(layer.kernel_initializer(layer.kernel.shape))
+    elif stem == "normal":
+        kernel = encoder.get_layer("stem_conv").kernel
+        kernel.assign(keras.initializers.RandomNormal(stddev=1.0)(kernel.shape))
+    return encoder
+
+
+def _arguments(settings: DXNetSettings, targets: Targets) -> dict[str, Any]:
+    return {
+        "outputs": targets.outputs,
+        "activation": targets.activation,
+        "norm": settings.norm,
+        "stem": settings.stem,
+    }
+
+
+DX_NET = Architecture(
+    DXNet,
+    _arguments,
+    lambda arguments: _DIVISORS,
+    groups_by_prefix({"decoder": ("full", "up", HEAD)}),
+    HEAD,
+    lambda arguments: _SOURCE,
+)
