@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from planar3d.conversion.depthwise import computed_on_images
 from planar3d.conversion.layout import Layout
 from planar3d.errors import ConversionError
 
@@ -43,7 +44,8 @@ def rebuilt(operation: Any, kind: Any = None, **changes: Any) -> Any:
         changes: of its configuration.
     """
     held, plain = held_and_plain(operation)
-    return (kind or type(operation)).from_config({**plain, **held, **changes})
+    made = (kind or type(operation)).from_config({**plain, **held, **changes})
+    return computed_on_images(made) if type(made) is keras.layers.Conv3D else made
 
 
 def has_weights(activation: Any) -> bool:

@@ -8,6 +8,7 @@ from keras import layers
 
 from planar3d.conversion.convert import convert
 from planar3d.conversion.depthwise import computed_on_images
+from planar3d.training.precision import in_precision
 
 KINDS = {
     "same": {"kernel_size": 3, "padding": "same"},
@@ -87,3 +88,11 @@ def test_what_convert_makes_is_saved_as_keras_own_layer_and_read_without_this_pa
     assert keras.saving.serialize_keras_object(layer)["module"] == "keras.layers"
     x = np.random.default_rng(1).standard_normal((1, 6, 8, 8, 3)).astype("float32")
     np.testing.assert_allclose(network(x), loaded(x), atol=1e-5)
+
+
+def test_a_layer_that_is_made_again_in_another_precision_is_computed_on_images_too():
+    inputs = keras.Input((6, 8, 8, 6))
+    _, ours = pair("same", inputs.shape[1:])
+    network = keras.Model(inputs, layers.Conv3D(1, 1, name="head")(ours(inputs)))
+    again = in_precision(network, "bf16").get_layer(ours.name)
+    assert again.compute_dtype == "bfloat16" and again.convolution_op.func is ours.convolution_op.func
