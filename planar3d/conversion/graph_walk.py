@@ -18,7 +18,7 @@ from planar3d.conversion.layout import Layout
 from planar3d.conversion.place import Names, Place, Step, Taken, is_same
 from planar3d.conversion.transfer_report import TransferredLayer
 from planar3d.errors import ConversionError
-from planar3d.graph.keras_graph import arguments_with, as_graph, is_graph, name_of, nodes_of
+from planar3d.graph.keras_graph import arguments_with, as_graph, is_graph, name_of, nodes_of, operation_of
 
 Counterparts = Mapping[type, Callable[[Any], keras.Layer]]
 
@@ -82,7 +82,11 @@ class GraphWalk:
                 for step in steps:
                     names.tell_apart(step.operation, operation, again=bool(self.made[id(operation)]))
             first, *others = steps
-            result = first.operation(*args, **kwargs)
+            apply, source = first.operation, volumes[0]
+            if others and type(apply) is type(operation_of(source)) is keras.layers.ZeroPadding3D:
+                apply, args = _padded_once(operation_of(source), apply), (operation_of(source).input,)
+                names.tell_apart(apply)
+            result = apply(*args, **kwargs)
             for step in others:
                 result = tree.map_structure(step.operation, result)
             if is_new:
@@ -213,6 +217,12 @@ class GraphWalk:
             )
             if not agree:
                 raise ValueError(f"it gives {tuple(volume.shape)}, where {tuple(expected)} is expected")
+
+
+def _padded_once(plane: keras.layers.ZeroPadding3D, depth: keras.layers.ZeroPadding3D) -> keras.layers.ZeroPadding3D:
+    """Both paddings in one layer: of two before a convolution TensorFlow's graphs by oneDNN lose one."""
+    ends = [[a + b for a, b in zip(*pair, strict=True)] for pair in zip(plane.padding, depth.padding, strict=True)]
+    return keras.layers.ZeroPadding3D(ends, name=depth.name, dtype=depth.dtype_policy)
 
 
 def input_in_3d(flat: Any, layout: Layout, depth: int | None, deep: bool, channels: int | None) -> Any:

@@ -99,9 +99,14 @@ def pass_through(network: keras.Model, values: Sequence[Any], visit: Visit, pref
     return [known[id(tensor)] for tensor in network.outputs]
 
 
+def operation_of(tensor: keras.KerasTensor) -> Any:
+    """The layer or operation that gives a tensor."""
+    return tensor._keras_history.operation
+
+
 def name_of(tensor: keras.KerasTensor) -> str:
     """The name of the layer or operation that gives a tensor."""
-    return tensor._keras_history.operation.name
+    return operation_of(tensor).name
 
 
 def layers_within(network: keras.Model, kind: type = keras.Layer) -> list[Any]:
