@@ -62,6 +62,7 @@ MESSAOUDI2023_OMNIA_CAMUS = Recipe(
         classes=("cavity=1", "myocardium=2", "atrium=3"),
         regions=("endocardium=1", "epicardium=1+2", "atrium=3"),
         in_head=False,
+        measures="camus",
     ),
     training=Training(
         samples=PatchSampling(patches_per_epoch=1440, augmentation=()),  # four fifths of 450 patients' four images
@@ -82,7 +83,9 @@ MESSAOUDI2023_OMNIA_CHAOS = MESSAOUDI2023_OMNIA_CAMUS.changed(
     size=512,
     tiles=Patches(shape=(1, 512, 512), step=(1, 512, 512), overlap="average"),
     encoder="b4",
-    targets=Classes(classes=("liver=63", "right kidney=126", "left kidney=189", "spleen=252"), in_head=False),
+    targets=Classes(
+        classes=("liver=63", "right kidney=126", "left kidney=189", "spleen=252"), in_head=False, measures="chaos"
+    ),
     augmentation=("rotation", "zoom", "brightness", "noise"),
     learning_rate=1e-3,
     epochs=90,
