@@ -64,7 +64,7 @@ DEMONSTRATIONS = {
     "messaoudi2020": _crops("messaoudi2020", **_CROP),
     "messaoudi2020-released": _crops("messaoudi2020-released", **_CROP),
     **{
-        name: _patches(name, data, (1, 64, 64), 8, size=64, encoder="b0")
+        name: _patches(name, data, (1, 64, 64), 8, size=64, encoder="b0", augmentation=())
         for name, data in {
             **{"messaoudi2023-omnia-camus": "camus", "messaoudi2023-omnia-camus-released": "camus"},
             **{"messaoudi2023-omnia-chaos": "chaos", "messaoudi2023-omnia-chaos-released": "chaos"},

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Tables of more than one case, by the set of measures.
 _BESIDES: dict[str, Callable[[Results], Table]] = {"camus": ejection_table}
 
+_LEAST_NAME = 12  # characters of a row's name in a terminal
+
 
 def table_2(results: Results) -> Table:
     """Build the paper's table 2, Dice and sensitivity by center, with the reproduced figures under the printed ones."""
@@ -139,8 +141,12 @@ def print_tables(run: str | Path, console: "Console | None" = None) -> None:
         notes = [note for table in tables for note in table.notes]
     for title, (header, *lines) in shown:
         printed = RichTable(title=title)
+        # Names give way to figures, but not all of their room.
+        lengths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
+        roomy = sum(lengths[1:]) + 3 * len(lengths) + _LEAST_NAME < console.width
         for number, name in enumerate(header):
-            printed.add_column(Text(name), no_wrap=number > 0 and name != "kind")
+            least = None if number else min(lengths[0], _LEAST_NAME)
+            printed.add_column(Text(name), min_width=least, no_wrap=roomy and number > 0 and name != "kind")
         for line in lines:
             printed.add_row(*map(Text, line))
         console.print(printed)
