@@ -16,7 +16,7 @@ from planar3d.inference.segment import segment
 from planar3d.networks.model_card import WRITTEN
 from planar3d.networks.planar_resunet import PlanarResUNet
 from planar3d.networks.publishing import publish_weights
-from planar3d.networks.registry import recipe_network
+from planar3d.networks.registry import list_networks, recipe_network
 from planar3d.networks.weights_file import Model, save_weights
 from planar3d.recipes import PAPER
 from planar3d.transfer import published_models
@@ -236,7 +236,7 @@ def test_prepare_and_train_make_the_same_run_folder_as_crossval(run, data, tmp_p
         (["predict", "DATA", "--model", "absent.h5", "--out", "run"], "absent.h5 does not exist"),
         (["report", "DATA"], "no run folder"),
         (["weights", "--out", "run", "--format", "onnx"], "'onnx' is unknown"),
-        (["info", "--network", "unet"], "choose one of: planar-resunet, albunet, resunet, vgg16"),
+        (["info", "--network", "unet"], f"choose one of: {', '.join(list_networks())}, resunet, vgg16"),
         (["info", "--network", "vgg16", "--model", "absent.h5"], "either --model"),
         (["info", "--model", "absent.h5"], "absent.h5 does not exist"),
         (["predict", "DATA", "--model", "ms-flair-opne", "--out", "run"], "or a published model: ms-flair-open"),
