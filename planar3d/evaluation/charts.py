@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from planar3d.evaluation.figures import canvas, save
-from planar3d.evaluation.scores import MEASURES, Summary
+from planar3d.evaluation.scores import MEASURES, Measure, Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,10 +31,11 @@ class _Curve(NamedTuple):
 _CURVES = (_Curve("Loss", "loss", "val_loss", True), _Curve("Dice", "dice", "val_dice", False))
 _ROUNDS_IN_A_BAND = 5
 
-_BOXES = (
-    ("dice", "sensitivity", "precision", "assd_mm"),
-    ("lesion_f1", "lesion_sensitivity", "lesion_precision", "hd95_mm"),
+LESION_BOXES = (
+    *("dice", "sensitivity", "precision", "assd_mm"),
+    *("lesion_f1", "lesion_sensitivity", "lesion_precision", "hd95_mm"),
 )
+_IN_A_ROW = 4
 
 
 def learning_curves(histories: Mapping[int, Mapping[str, np.ndarray]], path: str | Path) -> Path:
@@ -79,32 +80,38 @@ def box_plots(
     scores: Mapping[str, Mapping[str, Sequence[float]]],
     path: str | Path,
     published: Mapping[str, Mapping[str, Summary]] | None = None,
+    measures: Mapping[str, Measure] = MEASURES,
 ) -> Path:
-    """Draw one box a center, with every scan as a point, for eight measures, and write them as PNG.
+    """Draw one box a center, with every scan as a point, for every measure that there is, and write them as PNG.
 
     Args:
-        scores: by center, by measure of `MEASURES`, the values of its scans; nan is left out, and the axis says so.
+        scores: by center, by measure, the values of its scans; nan is left out, and the axis says so.
         path: where the PNG goes.
         published: by measure, by center, figures to mark beside the boxes.
+        measures: headings and units of the measures.
     """
-    figure = canvas(max(11.0, 1.2 * len(scores) + 7), 6.2)
-    panels = figure.subplots(len(_BOXES), len(_BOXES[0]))
+    shown = list(next(iter(scores.values())))
+    rows = -(-len(shown) // _IN_A_ROW)
+    figure = canvas(max(11.0, 1.2 * len(scores) + 7), 3.1 * rows)
+    panels = figure.subplots(rows, min(len(shown), _IN_A_ROW), squeeze=False)
+    for axes in panels.flat[len(shown) :]:
+        axes.remove()
     marked = False
-    for axes, measure in zip(panels.flat, (measure for row in _BOXES for measure in row), strict=True):
+    for axes, measure in zip(panels.flat, shown, strict=False):
         defined = [[v for v in center[measure] if not math.isnan(v)] for center in scores.values()]
         _draw_boxes(axes, defined)
         for place, center in enumerate(scores, start=1):
             if printed := (published or {}).get(measure, {}).get(center):
                 axes.plot(place + 0.38, printed.mean, "D", color=_PUBLISHED, markersize=6, clip_on=False)
                 marked = True
-        axes.set_title(MEASURES[measure].heading, fontsize=10)
+        axes.set_title(measures[measure].heading, fontsize=10)
         crowded = sum(map(len, scores)) > 3 * figure.get_figwidth()
         names = [
             name if len(values) == len(center[measure]) else f"{name}\n{len(values)} of {len(center[measure])}"
             for (name, center), values in zip(scores.items(), defined, strict=True)
         ]
         axes.set_xticks(range(1, len(scores) + 1), names, fontsize=9, rotation=60 if crowded else 0)
-        axes.set_ylim(bottom=0) if MEASURES[measure].unit else axes.set_ylim(-0.03, 1.03)
+        axes.set_ylim(bottom=0) if measures[measure].unit else axes.set_ylim(-0.03, 1.03)
     markers = {"one scan": (_TRAINING, "o")}
     if marked:
         markers["published mean"] = (_PUBLISHED, "D")

@@ -3,29 +3,22 @@
 import base64
 import math
 import re
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import nibabel as nib
-import numpy as np
-
 from planar3d.errors import ScanError
-from planar3d.evaluation.charts import box_plots, learning_curves
+from planar3d.evaluation.charts import LESION_BOXES, box_plots, learning_curves
 from planar3d.evaluation.figures import overlay
 from planar3d.evaluation.published import ALL, TABLE_2
 from planar3d.evaluation.scores import MEASURES, Measure
 from planar3d.files import write_text
 from planar3d.scans.case import Case
-from planar3d.scans.volume import Scan
+from planar3d.scans.volume import read_scan
 from planar3d.study.page import as_text, page_template
 from planar3d.study.results import GRIDS, Results, ScanScores, read_results
 from planar3d.study.tables import all_tables, write_tables
 from planar3d.wording import counted
-
-# What nibabel lets through of a file that was moved, cut off or replaced since the run.
-_UNREADABLE = (ScanError, OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError)
 
 
 class _Picture(NamedTuple):
@@ -88,10 +81,14 @@ def _box_plots(results: Results, folder: Path) -> list[_Picture]:
         groups = {center: [s for s in scans if s.center == center] for center in centers}
         if len(centers) > 1:
             groups[ALL] = scans
-        values = {name: {m: [s.values[m] for s in members] for m in MEASURES} for name, members in groups.items()}
+        measures = LESION_BOXES if results.of_lesions else results.measure_set.main
+        values = {name: {m: [s.values[m] for s in members] for m in measures} for name, members in groups.items()}
         if scans:
             path = box_plots(
-                values, folder / f"boxes_{grid}.png", TABLE_2 if results.of_lesions and not results.is_phantom else None
+                values,
+                folder / f"boxes_{grid}.png",
+                TABLE_2 if results.of_lesions and not results.is_phantom else None,
+                results.measures,
             )
             pictures.append(
                 _Picture(
@@ -117,7 +114,7 @@ def _learning_curves(results: Results, folder: Path) -> list[_Picture]:
 
 def _overlays(results: Results, folder: Path) -> tuple[list[_Picture], list[str]]:
     """Draw every test scan on its native grid; what cannot be drawn becomes a sentence."""
-    pictures, skipped = [], []
+    pictures, skipped, targets = [], [], results.recipe.targets
     dice = {(s.round, s.scan): s.values["dice"] for s in results.on("native")}
     for number, fold in enumerate(results.folds["folds"], start=1):
         for name in fold["test"]:
@@ -126,24 +123,20 @@ def _overlays(results: Results, folder: Path) -> tuple[list[_Picture], list[str]
             if not predicted.is_file():
                 continue
             case = Case.from_json(name, results.folds["scans"][name])
-            files = next(iter(case.images.values())), case.label_map, predicted
             score = _score(dice.get((number, name), math.nan), MEASURES["dice"].digits)
             title = f"{name}, round {number}: Dice {_of(results)}{score} (native grid)"
             path = folder / f"overlay_{re.sub(r'[^A-Za-z0-9.-]+', '_', name)}_round-{number}.png"
             try:
-                scan, reference, prediction = (_read(file) for file in files)
+                scan = read_scan(next(iter(case.images.values())), assume_affine=True, flat=True)
+                reference, prediction = (
+                    targets.read(file, scan, assume_affine=True) for file in (case.label_map, predicted)
+                )
                 overlay(scan, prediction, reference, path, title)
-            except _UNREADABLE as error:
+            except ScanError as error:
                 skipped.append(f"{name} is not pictured: {error}")
                 continue
             pictures.append(_Picture(title, _embed(path)))
     return pictures, skipped
-
-
-def _read(path: str | Path) -> Scan:
-    """Read a file that the run has checked before: as it is stored, for pictures need no second check."""
-    image = nib.squeeze_image(nib.load(path))
-    return Scan(np.asanyarray(image.dataobj), image.header, Path(path))
 
 
 def _scan_lines(scans: list[ScanScores], measures: Mapping[str, Measure]) -> list[list[str]]:

@@ -68,3 +68,13 @@ def test_published_means_are_marked_where_there_are_some(tmp_path):
     other = box_plots({"siteA": scores(3, 0.5)}, tmp_path / "other.png", TABLE_2)
     assert count(known, PUBLISHED) > 0
     assert count(other, PUBLISHED) == 0
+
+
+@pytest.mark.parametrize("count_of_measures", [1, 3, 5])
+def test_any_measures_are_drawn_and_no_others(tmp_path, count_of_measures):
+    names = list(MEASURES)[:count_of_measures]
+    path = box_plots({"01": {name: [0.5] for name in names}}, tmp_path / "some.png")
+    one = box_plots({"01": {names[0]: [0.5]}}, tmp_path / "one.png")
+    legend = box_plots({"01": {names[0]: [np.nan]}}, tmp_path / "legend.png")
+    points = [count(each, SCAN) - count(legend, SCAN) for each in (path, one)]
+    assert points[0] == pytest.approx(count_of_measures * points[1], rel=0.3)

@@ -12,6 +12,7 @@ from planar3d.scans.phantom import write_phantom
 from planar3d.scans.volume import read_labels, read_scan
 from planar3d.study.cross_validation import run_rounds
 from planar3d.study.ejection_table import ejection_table
+from planar3d.study.report import write_report
 from planar3d.study.reproduce import folds_for
 from planar3d.study.results import read_results
 from planar3d.study.run_folder import start_run
@@ -41,6 +42,9 @@ def test_chaos_is_scored_organ_by_organ_with_points(tmp_path, monkeypatch):
     assert "| Score | Dice | Relative volume difference |" in table and "It gets no points" in table
     mask = nib.load(out / f"fold-1/predictions/{names[2][0]}_mask.nii.gz")
     assert mask.shape == (32, 32, 11)
+    # A series is a folder of DICOM files, its masks are PNG: pictured all the same.
+    page = write_report(out).read_text(encoding="utf-8")
+    assert page.count(f"<figcaption>{names[2][0]}, round 1") == 1 and "pictured:" not in page
 
 
 def test_camus_is_scored_by_contours_and_ejection_fractions(tmp_path, monkeypatch):
