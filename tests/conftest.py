@@ -65,3 +65,12 @@ def gradient_scan(write_nifti):
     rng = np.random.default_rng(0)
     voxels = (np.arange(6 * 7 * 8).reshape(6, 7, 8) + 50 * rng.random((6, 7, 8))).astype(np.float32)
     return write_nifti(voxels), voxels
+
+
+@pytest.fixture
+def untraced():
+    """Operation by operation: tracing a network takes longer than a few steps of it."""
+    tensorflow = pytest.importorskip("tensorflow")
+    tensorflow.config.run_functions_eagerly(True)
+    yield
+    tensorflow.config.run_functions_eagerly(False)

@@ -1,16 +1,15 @@
 """AlbuNet3D and AlbuNet2D: a planar ResNet-34 and a light planar decoder (Wacker et al. 2019, figure 2, section II)."""
 
+from functools import partial
 from typing import Any
 
 import keras
 from keras import layers
 
 from planar3d.conversion.convert import convert
-from planar3d.networks.architecture import Architecture, check_input_shape, groups_by_prefix
+from planar3d.networks.architecture import Architecture, check_input_shape, groups_by_prefix, own_arguments
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source
 from planar3d.networks.resnet import NORMALIZATION, ResNet34, with_random_biases
-from planar3d.networks.settings import AlbuNetSettings
-from planar3d.scans.labels import Targets
 from planar3d.transfer.transplant import load_weights
 
 DIVISORS = (1, 32, 32)
@@ -105,14 +104,9 @@ def _up(parts: list[Any], filters: int, up_filters: int, name: str) -> Any:
     )(x)
 
 
-def _arguments(settings: AlbuNetSettings, targets: Targets) -> dict[str, Any]:
-    own = {name: value for name, value in settings.to_json().items() if name not in ("name", "encoder_weights")}
-    return own | {"classes": targets.outputs, "activation": targets.activation}
-
-
 ALBUNET = Architecture(
     AlbuNet,
-    _arguments,
+    partial(own_arguments, outputs="classes"),
     lambda arguments: DIVISORS,
     groups_by_prefix({"depth": "depth", "decoder": ("center", "dec", HEAD)}),
     HEAD,

@@ -10,6 +10,7 @@ import numpy as np
 
 from planar3d.errors import RecipeError, WeightsError
 from planar3d.scans.labels import Targets
+from planar3d.sections import Section
 from planar3d.transfer.weight_places import places_of
 
 Arguments = Mapping[str, Any]
@@ -78,6 +79,18 @@ class Architecture:
     source: Callable[[Arguments], WeightSource] = lambda arguments: _NO_SOURCE
     feature_levels: Callable[[Arguments], Mapping[str, int]] = _no_features
     told: Callable[[Mapping[str, np.ndarray]], dict[str, Any]] = _none
+
+
+def own_arguments(settings: Section, targets: Targets, outputs: str = "outputs") -> dict[str, Any]:
+    """A network's arguments: its settings but for the weights that it begins with, and the targets' output.
+
+    Args:
+        settings: in a recipe.
+        targets: give the channels of the output and its activation.
+        outputs: the name of the argument that is the number of channels.
+    """
+    own = {name: value for name, value in settings.to_json().items() if name not in ("name", "encoder_weights")}
+    return own | {outputs: targets.outputs, "activation": targets.activation}
 
 
 def check_input_shape(input_shape: Sequence[int | None], divisors: Sequence[int], whose: str) -> None:

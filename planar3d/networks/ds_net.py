@@ -9,23 +9,17 @@ from keras import layers
 
 from planar3d.conversion.convert import convert
 from planar3d.graph.padding import halves
-from planar3d.networks.architecture import Architecture, check_depth, check_input_shape, groups_by_prefix
+from planar3d.networks.architecture import Architecture, check_depth, check_input_shape, groups_by_prefix, own_arguments
 from planar3d.networks.decoders import convolved, decoded
-from planar3d.networks.efficientnet import EfficientNet
-from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source
+from planar3d.networks.efficientnet import COARSEST, NOISY_STUDENT, SKIPS, EfficientNet, noisy_student
+from planar3d.networks.encoder_weights import EncoderWeights, fill_flat
 from planar3d.networks.resnet import NORMALIZATION
-from planar3d.networks.settings import DSNetSettings
-from planar3d.scans.labels import Targets
 from planar3d.transfer.transplant import load_weights
 
 HEAD = "final"
 SLICES, MAPS = 3, 4  # that the volume is squeezed to: red, green and blue of four images
 _DIVISORS = (1, 32, 32)
-_IMAGENET = "tf_efficientnet_b0_ns-c0e6a31c.pth"
-_SOURCE = known_source("EfficientNet-B0, Tan & Le 2019; noisy student weights (Xie et al. 2020) of timm", _IMAGENET)
-# Features of each resolution, coarsest first, and the filters of the decoder's levels.
-_SKIPS = ("block5c_add", "block3b_add", "block2b_add", "stem_activation")
-_UP_FILTERS = (256, 128, 64, 32, 16)
+_UP_FILTERS = (256, 128, 64, 32, 16)  # of the 2D decoder's levels, coarsest first
 
 
 def DSNet(
@@ -101,10 +95,10 @@ def DSNet(
         padding=encoder_padding,
         drop_path=0.4,
     )
-    fill_flat(flat, encoder_weights if weights is None else None, _IMAGENET)
-    flat = keras.Model(flat.input, flat.get_layer("block7a_project_bn").output, name=flat.name)
+    fill_flat(flat, encoder_weights if weights is None else None, NOISY_STUDENT["b0"])
+    flat = keras.Model(flat.input, flat.get_layer(COARSEST["b0"]).output, name=flat.name)
     encoder = convert(flat, counterparts={layers.Dropout: _by_map}, input_tensor=full[0] if full else x)
-    skips_2d = [*(encoder.get_layer(skip).output for skip in _SKIPS), *full]
+    skips_2d = [*(encoder.get_layer(skip).output for skip in SKIPS["b0"]), *full]
     x = decoded(
         encoder.output, skips_2d, _UP_FILTERS, transposed=bool(up_kernels), planar=True, activation=activation_2d
     )
@@ -152,27 +146,11 @@ def _by_map(layer: layers.Dropout) -> layers.Dropout:
     return layers.Dropout(layer.rate, noise_shape=(None, None, 1, 1, 1), name=layer.name)
 
 
-def _arguments(settings: DSNetSettings, targets: Targets) -> dict[str, Any]:
-    return {
-        "outputs": targets.outputs,
-        "activation": targets.activation,
-        "factors": list(settings.factors),
-        "filters": list(settings.filters),
-        "up_kernels": list(settings.up_kernels),
-        "up_strides": list(settings.up_strides),
-        "convolutions": settings.convolutions,
-        "full_resolution": settings.full_resolution,
-        "activation_2d": settings.activation_2d,
-        "encoder_padding": settings.encoder_padding,
-        "encoder_epsilon": settings.encoder_epsilon,
-    }
-
-
 DS_NET = Architecture(
     DSNet,
-    _arguments,
+    own_arguments,
     lambda arguments: _DIVISORS,
     groups_by_prefix({"squeeze": "squeeze", "decoder": ("full", "up"), "restore": ("restore", HEAD)}),
     HEAD,
-    lambda arguments: _SOURCE,
+    lambda arguments: noisy_student("b0"),
 )

@@ -6,22 +6,15 @@ import keras
 from keras import layers
 
 from planar3d.conversion.convert import convert
-from planar3d.networks.architecture import Architecture, check_input_shape, groups_by_prefix
+from planar3d.networks.architecture import Architecture, check_input_shape, groups_by_prefix, own_arguments
 from planar3d.networks.decoders import Norm, convolved, decoded
-from planar3d.networks.efficientnet import EfficientNet
-from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source
-from planar3d.networks.settings import DXNetSettings
-from planar3d.scans.labels import Targets
+from planar3d.networks.efficientnet import COARSEST, NOISY_STUDENT, SKIPS, EfficientNet, noisy_student
+from planar3d.networks.encoder_weights import EncoderWeights, fill_flat
 from planar3d.transfer.transplant import load_weights
 
 HEAD = "final"
 _DIVISORS = (32, 32, 32)
-_IMAGENET = "tf_efficientnet_b0_ns-c0e6a31c.pth"
-_SOURCE = known_source("EfficientNet-B0, Tan & Le 2019; noisy student weights (Xie et al. 2020) of timm", _IMAGENET)
-# Features of the encoder, coarsest first, and the filters of the decoder's levels.
-_SKIPS = ("block5c_add", "block3b_add", "block2b_add", "stem_activation")
-_COARSEST = "block7a_project_bn"
-_FILTERS = (256, 128, 64, 32, 16)
+_FILTERS = (256, 128, 64, 32, 16)  # of the decoder's levels, coarsest first
 
 
 def DXNet(
@@ -68,7 +61,7 @@ def DXNet(
     inputs = keras.Input(input_shape, name="volume")
     full = convolved(inputs, 16, "full", norm=norm)
     encoder = _encoder(full, norm, stem, encoder_weights if weights is None else None)
-    skips = [*(encoder.get_layer(skip).output for skip in _SKIPS), full]
+    skips = [*(encoder.get_layer(skip).output for skip in SKIPS["b0"]), full]
     x = decoded(encoder.output, skips, _FILTERS, transposed=True, norm=norm)
     # The loss takes logarithms, so probabilities are float32 under any precision.
     x = layers.Conv3D(outputs, 3, padding="same", activation=activation, dtype="float32", name=HEAD)(x)
@@ -82,8 +75,8 @@ def _encoder(x: Any, norm: Norm, stem: str, weights: EncoderWeights) -> keras.Mo
     """EfficientNet-B0 of volumes, its depth divided as its rows are."""
     sizes = (*x.shape[2:4], 3)
     whole = EfficientNet("b0", sizes, norm=norm, epsilon=1e-5, momentum=0.9, padding="symmetric", drop_path=0.4)
-    flat = keras.Model(whole.input, whole.get_layer(_COARSEST).output, name=whole.name)
-    fill_flat(flat, weights, _IMAGENET)
+    flat = keras.Model(whole.input, whole.get_layer(COARSEST["b0"]).output, name=whole.name)
+    fill_flat(flat, weights, NOISY_STUDENT["b0"])
     encoder = convert(flat, "repeat", depth_pooling="match", global_pooling="volume", input_tensor=x)
     if weights is None:
         for layer in encoder.layers:
@@ -95,20 +88,11 @@ def _encoder(x: Any, norm: Norm, stem: str, weights: EncoderWeights) -> keras.Mo
     return encoder
 
 
-def _arguments(settings: DXNetSettings, targets: Targets) -> dict[str, Any]:
-    return {
-        "outputs": targets.outputs,
-        "activation": targets.activation,
-        "norm": settings.norm,
-        "stem": settings.stem,
-    }
-
-
 DX_NET = Architecture(
     DXNet,
-    _arguments,
+    own_arguments,
     lambda arguments: _DIVISORS,
     groups_by_prefix({"decoder": ("full", "up", HEAD)}),
     HEAD,
-    lambda arguments: _SOURCE,
+    lambda arguments: noisy_student("b0"),
 )

@@ -9,11 +9,9 @@ import numpy as np
 from keras import layers
 
 from planar3d.conversion.convert import convert
-from planar3d.networks.architecture import Architecture, check_depth, check_input_shape, groups_by_prefix
+from planar3d.networks.architecture import Architecture, check_depth, check_input_shape, groups_by_prefix, own_arguments
 from planar3d.networks.efficientnet import EfficientNet
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source
-from planar3d.networks.settings import EfficientEmbeddingSettings
-from planar3d.scans.labels import Targets
 from planar3d.transfer.torch_weights import IMAGENET_MEAN, IMAGENET_STD
 from planar3d.transfer.transplant import load_weights
 
@@ -125,22 +123,13 @@ def _up(x: Any, skip: Any, filters: int, name: str) -> Any:
     return layers.Concatenate(name=f"{name}_concat")([x, skip])
 
 
-def _arguments(settings: EfficientEmbeddingSettings, targets: Targets) -> dict[str, Any]:
-    return {
-        "outputs": targets.outputs,
-        "activation": targets.activation,
-        "factors": list(settings.factors),
-        "encoder_range": settings.encoder_range,
-    }
-
-
 def _divisors(arguments: Any) -> tuple[int, int, int]:
     return SLICES * prod(arguments["factors"]), 32, 32
 
 
 EFFICIENT_EMBEDDING = Architecture(
     EfficientEmbedding,
-    _arguments,
+    own_arguments,
     _divisors,
     groups_by_prefix({"squeeze": "squeeze", "decoder": "up", "restore": ("restore", HEAD)}),
     HEAD,

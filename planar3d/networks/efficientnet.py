@@ -13,6 +13,8 @@ import keras
 from keras import layers
 
 from planar3d.graph.padding import halves
+from planar3d.networks.architecture import WeightSource
+from planar3d.networks.encoder_weights import known_source
 
 
 class Stage(NamedTuple):
@@ -39,6 +41,13 @@ STAGES = (
 SCALES = {
     **{"b0": (1.0, 1.0), "b1": (1.0, 1.1), "b2": (1.1, 1.2), "b3": (1.2, 1.4)},
     **{"b4": (1.4, 1.8), "b5": (1.6, 2.2), "b6": (1.8, 2.6), "b7": (2.0, 3.1)},
+}
+# The encoders of Messaoudi 2023: timm's files of noisy student, and features from the coarsest on.
+NOISY_STUDENT = {"b0": "tf_efficientnet_b0_ns-c0e6a31c.pth", "b4": "tf_efficientnet_b4_ns-d6313a46.pth"}
+COARSEST = {"b0": "block7a_project_bn", "b4": "block7b_add"}
+SKIPS = {
+    "b0": ("block5c_add", "block3b_add", "block2b_add", "stem_activation"),
+    "b4": ("block5f_add", "block3d_add", "block2d_add", "stem_activation"),
 }
 InputShape = tuple[int | None, int | None, int]
 _silu = partial(layers.Activation, "silu")
@@ -108,6 +117,12 @@ def EfficientNet(
     ends = _rounded(widened * 32), _rounded(widened * 1280)
     inputs = keras.Input(input_shape, name="input") if input_tensor is None else input_tensor
     return _network(f"efficientnet{variant}", stages, ends, style, inputs, include_top, classes, drop_path)
+
+
+def noisy_student(variant: str) -> WeightSource:
+    """The source of the weights of an encoder of Messaoudi 2023."""
+    attribution = f"EfficientNet-{variant.upper()}, Tan & Le 2019; noisy student weights (Xie et al. 2020) of timm"
+    return known_source(attribution, NOISY_STUDENT[variant])
 
 
 def EfficientNetLite0(

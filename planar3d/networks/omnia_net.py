@@ -1,5 +1,6 @@
 """Omnia-Net: a convolution at full resolution, an EfficientNet behind it, and a nearest-neighbour decoder, in 2D."""
 
+from functools import partial
 from typing import Any
 
 import keras
@@ -8,24 +9,21 @@ from keras import layers
 
 from planar3d.conversion.channels import fitted
 from planar3d.conversion.convert import convert
-from planar3d.networks.architecture import Architecture, Arguments, WeightSource, check_input_shape, groups_by_prefix
-from planar3d.networks.efficientnet import EfficientNet
-from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source
+from planar3d.networks.architecture import (
+    Architecture,
+    check_input_shape,
+    groups_by_prefix,
+    own_arguments,
+)
+from planar3d.networks.efficientnet import COARSEST, NOISY_STUDENT, SKIPS, EfficientNet, noisy_student
+from planar3d.networks.encoder_weights import EncoderWeights, fill_flat
 from planar3d.networks.resnet import NORMALIZATION
-from planar3d.networks.settings import OmniaNetSettings
-from planar3d.scans.labels import Targets
 from planar3d.transfer.transplant import load_weights
 
 DIVISORS = (1, 32, 32)
 HEAD = "final"
 _FULL, _DECODER = "full", "up"  # how the names of these layers begin
 _FILTERS = (256, 128, 64, 32, 16)  # of the decoder, coarsest level first
-# Of each encoder: the file of its weights, its skips from the finest, and its coarsest features.
-_ENCODERS = {
-    "b0": ("tf_efficientnet_b0_ns-c0e6a31c.pth", ("stem_activation", "block2b_add", "block3b_add", "block5c_add")),
-    "b4": ("tf_efficientnet_b4_ns-d6313a46.pth", ("stem_activation", "block2d_add", "block3d_add", "block5f_add")),
-}
-_COARSEST = {"b0": "block7a_project_bn", "b4": "block7b_add"}
 
 
 def OmniaNet(
@@ -74,7 +72,7 @@ def OmniaNet(
     """
     volumes = len(input_shape) == 4
     check_input_shape(input_shape if volumes else (1, *input_shape), DIVISORS, name)
-    for value, known in ((encoder, _ENCODERS), (stem, ("fitted", "normal"))):
+    for value, known in ((encoder, NOISY_STUDENT), (stem, ("fitted", "normal"))):
         if value not in known:
             raise ValueError(f"{value!r} is none of: {', '.join(known)}.")
     inputs = keras.Input(input_shape[-3:], name="input")
@@ -88,8 +86,8 @@ def OmniaNet(
     flat = EfficientNet(encoder, input_tensor=x, **options)
     if weights is None and encoder_weights is not None:
         _fill(flat, encoder, encoder_weights, stem, options)
-    features = [x, *(flat.get_layer(skip).output for skip in _ENCODERS[encoder][1])]
-    x = flat.get_layer(_COARSEST[encoder]).output
+    features = [x, *(flat.get_layer(skip).output for skip in reversed(SKIPS[encoder]))]
+    x = flat.get_layer(COARSEST[encoder]).output
     for level, (filters, skip) in enumerate(zip(_FILTERS, reversed(features), strict=True), start=1):
         x = layers.UpSampling2D(name=f"{_DECODER}{level}")(x)
         x = layers.Concatenate(name=f"{_DECODER}{level}_concat")([x, skip])
@@ -108,7 +106,7 @@ def OmniaNet(
 def _fill(flat: keras.Model, encoder: str, weights: EncoderWeights, stem: str, options: dict[str, Any]) -> None:
     """Fill an EfficientNet of 16 inputs with the weights of one of red, green and blue."""
     coloured = EfficientNet(encoder, (32, 32, 3), **options)
-    fill_flat(coloured, weights, _ENCODERS[encoder][0])
+    fill_flat(coloured, weights, NOISY_STUDENT[encoder])
     for layer in coloured.layers:
         if layer.weights and layer.name != "stem_conv":
             flat.get_layer(layer.name).set_weights(layer.get_weights())
@@ -123,28 +121,11 @@ def _convolved(x: Any, filters: int, name: str) -> Any:
     return layers.Activation("relu", name=f"{name}_relu")(x)
 
 
-def _arguments(settings: OmniaNetSettings, targets: Targets) -> dict[str, Any]:
-    return {
-        "classes": targets.outputs,
-        "encoder": settings.encoder,
-        "activation": targets.activation,
-        "encoder_padding": settings.encoder_padding,
-        "encoder_epsilon": settings.encoder_epsilon,
-        "stem": settings.stem,
-    }
-
-
-def _source(arguments: Arguments) -> WeightSource:
-    encoder = arguments["encoder"]
-    attribution = f"EfficientNet-{encoder.upper()}, Tan & Le 2019; noisy student weights (Xie et al. 2020) of timm"
-    return known_source(attribution, _ENCODERS[encoder][0])
-
-
 OMNIA_NET = Architecture(
     OmniaNet,
-    _arguments,
+    partial(own_arguments, outputs="classes"),
     lambda arguments: DIVISORS,
     groups_by_prefix({_FULL: _FULL, "decoder": (_DECODER, HEAD)}),
     HEAD,
-    _source,
+    lambda arguments: noisy_student(arguments["encoder"]),
 )

@@ -10,7 +10,13 @@ from keras import layers
 
 from planar3d.conversion.choices import KernelMapping
 from planar3d.errors import RecipeError
-from planar3d.networks.architecture import Architecture, Arguments, check_input_shape, layers_with_weights
+from planar3d.networks.architecture import (
+    Architecture,
+    Arguments,
+    check_input_shape,
+    layers_with_weights,
+    own_arguments,
+)
 from planar3d.networks.blocks import dilated_residual_level
 from planar3d.networks.encoder_weights import EncoderWeights
 from planar3d.networks.encoders import ENCODERS, levels_of
@@ -141,8 +147,7 @@ def _arguments(settings: PlanarResUNetSettings, targets: Targets) -> dict[str, A
             f"decoder_filters={','.join(map(str, found))}, but {settings.encoder} has {number} levels above its "
             "coarsest; as many numbers are needed, deepest first."
         )
-    own = {name: value for name, value in settings.to_json().items() if name not in ("name", "encoder_weights")}
-    return own | {"outputs": targets.outputs, "activation": targets.activation}
+    return own_arguments(settings, targets)
 
 
 def _feature_levels(arguments: Arguments) -> Mapping[str, int]:

@@ -151,15 +151,6 @@ def test_its_weights_file_is_not_taken_for_another_network(recipe, tmp_path):
                 load_network(path, other)
 
 
-@pytest.fixture
-def untraced():
-    """Operation by operation: tracing a network takes longer than a few steps of it."""
-    tensorflow = pytest.importorskip("tensorflow")
-    tensorflow.config.run_functions_eagerly(True)
-    yield
-    tensorflow.config.run_functions_eagerly(False)
-
-
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_a_step_of_training_gives_finite_weights_and_moves_what_is_not_frozen(recipe, precision, untraced):
     recipe = recipe.changed(precision=precision, frozen=("encoder",), size=32)

@@ -59,15 +59,6 @@ def test_its_encoder_is_the_converted_vgg16(mapping, flat, file):
     np.testing.assert_array_equal(own, expected)
 
 
-@pytest.fixture
-def untraced():
-    """Operation by operation: tracing a network takes longer than a step of it."""
-    tensorflow = pytest.importorskip("tensorflow")
-    tensorflow.config.run_functions_eagerly(True)
-    yield
-    tensorflow.config.run_functions_eagerly(False)
-
-
 @pytest.mark.parametrize("mapping", ["average", "acs_soft"])
 def test_it_is_trained_kept_and_predicts_on_the_common_road(mapping, file, tmp_path, untraced):
     recipe = TINY.changed(mapping=mapping, encoder_weights=file)

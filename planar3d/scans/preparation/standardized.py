@@ -1,7 +1,7 @@
-"""Brain-extracted images by their mean and deviation, cropped to the brain or in the middle: for BraTS."""
+"""Images by their mean and deviation: cropped to the brain or in the middle, for BraTS, or slices of one size."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -17,13 +17,18 @@ from planar3d.sections import POSITIVE, Rule
 
 _HEAD_MM = 150.0
 _LEAST_DEVIATION = 1e-8  # is added to a deviation, as in Wacker 2019's release
-_WITHIN = {"brain": "the brain", "image": "its own voxels that are not zero", "everything": "all of its voxels"}
+# Where mean and deviation are taken: in words, and the voxels of an image and of the brain.
+_WITHIN: dict[str, tuple[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]] = {
+    "brain": ("the brain", lambda volume, brain: brain),
+    "image": ("its own voxels that are not zero", lambda volume, brain: volume != 0),
+    "everything": ("all of its voxels", lambda volume, brain: np.ones_like(brain)),
+}
 _LENGTHS = Rule(lambda v: len(v) == 3 and min(v) > 0, "three numbers greater than 0 are needed: slices, rows, cols")
 
 
 @dataclass(frozen=True)
 class Standardized(Preparation):
-    """Images side by side as channels, each by its mean and deviation in the brain; nothing is resampled."""
+    """Images side by side as channels, each by its mean and deviation."""
 
     view = "SPL"
     air = 0.0
@@ -42,17 +47,12 @@ class Standardized(Preparation):
 
     @property
     @abstractmethod
-    def cropped_to(self) -> str:
+    def grid(self) -> str:
         """What is cut or resampled, in words."""
 
+    @abstractmethod
     def geometry(self, whole: Geometry, brain: np.ndarray) -> Geometry:
-        """Where the prepared grid lies in a scan, of which `whole` leaves nothing out: the box."""
-        offset, shape = self.box(brain)
-        return Geometry(whole.header, self.view, whole.resampled, shape, offset)
-
-    def box(self, brain: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """First voxel, perhaps before the scan's own, and shape of what is cut, of a mask (slices, rows, cols)."""
-        raise NotImplementedError
+        """Where the prepared grid lies in a scan, of which `whole` leaves nothing out; the brain as a mask there."""
 
     def prepare(self, scans: Mapping[str, Scan]) -> Prepared:
         """Turn, standardize and crop."""
@@ -68,7 +68,7 @@ class Standardized(Preparation):
         geometry = self.geometry(whole, brain)
         voxels = np.zeros((*geometry.prepared, len(turned)), self.stored)
         for channel, (name, volume) in enumerate(zip(self.images, turned, strict=True)):
-            inside = {"brain": brain, "image": volume != 0, "everything": np.ones_like(brain)}[self.within]
+            inside = _WITHIN[self.within][1](volume, brain)
             values = volume[inside].astype(np.float64)
             deviation = values.std() if values.size else 0.0
             if not deviation:
@@ -89,14 +89,28 @@ class Standardized(Preparation):
         """The view, the box, and how values are standardized."""
         return {
             "slices": in_words(self.view),
-            "grid": self.cropped_to,
-            "grey_levels": f"mean 0 and deviation 1 of each image within {_WITHIN[self.within]}, 0 outside",
+            "grid": self.grid,
+            "grey_levels": f"mean 0 and deviation 1 of each image within {_WITHIN[self.within][0]}, 0 outside",
             "values": f"float32, one channel an image: {', '.join(self.images)}",
         }
 
 
 @dataclass(frozen=True)
-class NonZeroBox(Standardized):
+class Cropped(Standardized):
+    """A box of every scan; nothing is resampled."""
+
+    @abstractmethod
+    def box(self, brain: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """First voxel, perhaps before the scan's own, and shape of what is cut, of a mask (slices, rows, cols)."""
+
+    def geometry(self, whole: Geometry, brain: np.ndarray) -> Geometry:
+        """The box."""
+        offset, shape = self.box(brain)
+        return Geometry(whole.header, self.view, whole.resampled, shape, offset)
+
+
+@dataclass(frozen=True)
+class NonZeroBox(Cropped):
     """The box around all voxels that are not zero in some image.
 
     Source: Wacker 2019, section II.B; the brain is the union of all images' in batchgenerators' preprocessing of BraTS.
@@ -111,7 +125,7 @@ class NonZeroBox(Standardized):
         return 0, 0
 
     @property
-    def cropped_to(self) -> str:
+    def grid(self) -> str:
         """The brain."""
         return "cropped to the voxels that are not zero in some image, nothing resampled"
 
@@ -130,7 +144,7 @@ class NonZeroBox(Standardized):
 
 
 @dataclass(frozen=True)
-class CenterCrop(Standardized):
+class CenterCrop(Cropped):
     """A box of one shape in the middle of every scan; a smaller scan has zeros around it.
 
     Source: Messaoudi 2020, section 2.1, with 192×160×108 of 240×240×155 voxels.
@@ -147,7 +161,7 @@ class CenterCrop(Standardized):
         return self.crop[1], self.crop[2]
 
     @property
-    def cropped_to(self) -> str:
+    def grid(self) -> str:
         """The crop."""
         return f"cropped to {self.label()} in the middle, nothing resampled"
 
@@ -185,7 +199,7 @@ class ResizedSlices(Standardized):
         return self.size, self.size
 
     @property
-    def cropped_to(self) -> str:
+    def grid(self) -> str:
         """The size."""
         return f"slices resized to {self.size} × {self.size} pixels"
 
