@@ -16,7 +16,7 @@ docs: $(VENV)/.with-docs
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 
 lint: $(VENV)/.with-dev
-	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && git ls-files -z | xargs -0 $(VENV)/bin/codespell
 
 audit: $(VENV)/.with-dev
 	$(VENV)/bin/pip-audit --local --skip-editable

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from planar3d.commands.models import export, info, weights
 from planar3d.commands.scans import phantom, prepare
 from planar3d.commands.segmenting import evaluate, predict
 from planar3d.commands.studies import crossval, report, reproduce, train, tune
+from planar3d.environment import describe
 from planar3d.errors import Planar3DError
 from planar3d.quiet_tensorflow import quiet_tensorflow
 
@@ -25,6 +26,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(describe())
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the versions in use.")
+    ] = False,
+) -> None:
+    pass
+
+
 for _command in COMMANDS:
     app.command()(_command)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from msseg import TINY, write_msseg
 
+import planar3d
 from planar3d import cli
 from planar3d.inference.segment import segment
 from planar3d.networks.model_card import WRITTEN
@@ -284,6 +285,11 @@ def test_every_script_explains_itself(script):
         [sys.executable, ROOT / "scripts" / script, "--help"], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0 and "Usage:" in done.stdout
+
+
+def test_version_says_what_a_report_needs(run):
+    code, out, _ = run("--version")
+    assert code == 0 and out.startswith(f"planar3d {planar3d.__version__}, python 3.") and "keras" in out
 
 
 def test_reproduce_needs_either_the_demonstration_or_data(run):
