@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from planar3d.errors import RecipeError
 from planar3d.networks.registry import describe_network
-from planar3d.networks.settings import AlbuNetSettings
+from planar3d.networks.settings import AlbuNetSettings, MappingName
 from planar3d.recipes import DEMO, MODERN, PAPER, RECIPES, RELEASED, Recipe, find_recipe
 from planar3d.scans.preparation import AxialSlices, SagittalCube
 from planar3d.scans.targets import Classes, Regions
@@ -34,6 +35,14 @@ def test_released_differs_from_paper_in_what_docs_fidelity_lists():
 
 def test_demo_keeps_the_paper_s_architecture():
     assert (DEMO.depth, DEMO.stride, DEMO.channels, DEMO.encoder_weights) == (16, 8, 3, "imagenet")
+
+
+def test_recipes_of_other_kernels_differ_from_the_paper_in_their_mapping_alone():
+    names = {name: RECIPES[name].leaves() for name in RECIPES if name.startswith(("eshed", "yang", "paper-"))}
+    changed = {name: {k for k, v in leaves.items() if v != PAPER.leaves()[k]} for name, leaves in names.items()}
+    assert set(map(frozenset, changed.values())) == {frozenset({"name", "network.mapping"})}
+    mapped = {leaves["network.mapping"] for leaves in names.values()}
+    assert mapped | {"planar"} == set(get_args(MappingName))
 
 
 def test_wacker2019_has_the_values_of_the_paper():

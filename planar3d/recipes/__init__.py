@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from planar3d.errors import RecipeError
+from planar3d.recipes.inflated import INFLATED
 from planar3d.recipes.kolarik2020 import DEMO, PAPER, RELEASED
 from planar3d.recipes.messaoudi2020 import MESSAOUDI2020, MESSAOUDI2020_RELEASED
 from planar3d.recipes.messaoudi2023 import (
@@ -28,6 +29,7 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         *(PAPER, RELEASED, MODERN, DEMO),
+        *INFLATED,
         *(WACKER2019_3D, WACKER2019_3D_RELEASED, WACKER2019_2D, WACKER2019_2D_RELEASED),
         *(MESSAOUDI2020, MESSAOUDI2020_RELEASED),
         *(MESSAOUDI2023_OMNIA_CAMUS, MESSAOUDI2023_OMNIA_CAMUS_RELEASED),
@@ -37,7 +39,7 @@ RECIPES = {
     )
 }
 
-__all__ = ["DEMO", "MODERN", "PAPER", "RECIPES", "RELEASED", "Recipe", "find_recipe"]
+__all__ = ["DEMO", "INFLATED", "MODERN", "PAPER", "RECIPES", "RELEASED", "Recipe", "find_recipe"]
 
 
 def find_recipe(name_or_file: str) -> Recipe:

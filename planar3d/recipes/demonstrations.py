@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from planar3d.errors import RecipeError
-from planar3d.recipes import DEMO, MODERN, RECIPES, RELEASED, Recipe
+from planar3d.recipes import DEMO, INFLATED, MODERN, RECIPES, RELEASED, Recipe
 from planar3d.scans.tiles import DepthWindows
 
 
@@ -48,6 +48,8 @@ def _crops(name: str, **changes: object) -> Demonstration:
     return Demonstration(reduced, "brats", scans_per_center=2, folds="2")
 
 
+# Kernels that are repeated make features grow from layer to layer.
+_CALM = {"unit_variance": ("bridge", "decoder"), "output_prior": 0.01, "monitor": "val_dice"}
 _SHORT = {"encoder_weights": "none", "epochs": 6}
 _SQUEEZED = {"factors": (2, 2), "filters": (8, 16)}
 _CROP = {"crop": (36, 64, 64), "factors": (3, 4), "tiles": DepthWindows(depth=36, stride=36)}
@@ -57,6 +59,7 @@ DEMONSTRATIONS = {
     "paper": Demonstration(DEMO),
     "released": Demonstration(_like_demo(RELEASED).changed(size=64)),
     "modern": Demonstration(_like_demo(MODERN)),
+    **{recipe.name: Demonstration(_like_demo(recipe).changed(size=64, **_CALM)) for recipe in INFLATED},
     "wacker2019-3d": _patches("wacker2019-3d", "brats", (4, 32, 32), 4),
     "wacker2019-3d-released": _patches("wacker2019-3d-released", "brats", (4, 32, 32), 4),
     "wacker2019-2d": _patches("wacker2019-2d", "brats", (1, 32, 32), 16),

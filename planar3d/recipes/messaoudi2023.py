@@ -86,7 +86,8 @@ MESSAOUDI2023_OMNIA_CHAOS = MESSAOUDI2023_OMNIA_CAMUS.changed(
     targets=Classes(
         classes=("liver=63", "right kidney=126", "left kidney=189", "spleen=252"), in_head=False, measures="chaos"
     ),
-    augmentation=("rotation", "zoom", "brightness", "noise"),
+    augmentation=("turn", "zoom", "translation", "shear", "window", "noise"),
+    augmented_share=0.5,
     learning_rate=1e-3,
     epochs=90,
 )

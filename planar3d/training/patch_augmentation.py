@@ -1,7 +1,8 @@
 """Augmentation of patches: the transforms and constants of Wacker 2019, whose loader is batchgenerators' for BraTS.
 
 The constants are the library's of 2019: its later versions draw other elastic deformations. Here a patch is drawn from
-one generator, by its number; the library draws from those that the whole process shares.
+one generator, by its number; the library draws from those that the whole process shares. Four more stay within slices
+or change their contrast, as Messaoudi 2023 has them on CHAOS without saying how far; the ranges are this package's.
 """
 
 import typing
@@ -11,8 +12,9 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
-Transform = Literal["elastic", "rotation", "zoom", "flip", "brightness", "gamma", "noise", "blur"]
-TRANSFORMS: tuple[Transform, ...] = typing.get_args(Transform)
+Wacker2019 = Literal["elastic", "rotation", "zoom", "flip", "brightness", "gamma", "noise", "blur"]
+Transform = Literal[Wacker2019, "turn", "shear", "translation", "window"]
+TRANSFORMS: tuple[Transform, ...] = typing.get_args(Wacker2019)
 
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -20,6 +22,9 @@ _WARPED = 0.1  # share of the patches of each: elastic, rotation, zoom
 _SCALE = 0.25  # largest standard deviation that smooths a deformation, of the patch's lengths
 _ANGLE = np.deg2rad(15)  # about each axis, to either side
 _ZOOM = (0.75, 1.25)  # voxels of the volume by voxel of the patch
+_SHEAR = 0.1  # rows by column and columns by row, to either side
+_TRANSLATION = 0.1  # of the patch's rows and columns, to either side
+_WINDOW = 0.7  # narrowest, of the span of grey levels
 _BRIGHTNESS = (0.7, 1.5)
 _GAMMA = (0.5, 2.0)
 _NOISE = 0.05  # largest standard deviation; the library calls it variance
@@ -32,6 +37,7 @@ def augment_patch(
     rng: np.random.Generator,
     names: Collection[str] = TRANSFORMS,
     air: float = 0.0,
+    share: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Change a patch as another patient and scanner might.
 
@@ -41,40 +47,63 @@ def augment_patch(
         rng: all that is drawn comes from it.
         names: of the transforms that are drawn, in their own order.
         air: what fills in from outside of the patch; labels are 0 there.
+        share: of the patches that each transform changes, but mirroring; 0: shares of Wacker 2019.
 
     Returns:
         Image and labels, of the same shapes and types.
 
     Source: Wacker 2019, section II.D, and its released `brats_data_loader.py`.
     """
-    places = _places(labels.shape, names, rng)
+    places = _places(labels.shape, names, rng, share)
     if places is not None:
         channels = [ndimage.map_coordinates(channel, places, cval=air) for channel in np.moveaxis(image, -1, 0)]
         image, labels = np.stack(channels, axis=-1), _labels_at(labels, places)
     if "flip" in names:
         axes = tuple(axis for axis in range(3) if rng.random() < 0.5)
         image, labels = np.flip(image, axes), np.flip(labels, axes)
-    for name, share, change in _GREY_LEVELS:
-        if name in names and rng.random() < share:
+    for name, usual, change in _GREY_LEVELS:
+        if name in names and rng.random() < (share or usual):
             image = change(image, rng)
     return image, labels
 
 
-def _places(shape: tuple[int, ...], names: Collection[str], rng: np.random.Generator) -> np.ndarray | None:
+def _places(
+    shape: tuple[int, ...], names: Collection[str], rng: np.random.Generator, share: float = 0.0
+) -> np.ndarray | None:
     """Where each voxel of a warped patch lies in the patch, (3, slices, rows, cols); None where nothing was drawn."""
-    drawn = [name in names and rng.random() < _WARPED for name in TRANSFORMS[:3]]
-    if not any(drawn):
+    share = share or _WARPED
+    drawn = [warp for name, warp in _WARPS.items() if name in names and rng.random() < share]
+    moved = "translation" in names and rng.random() < share
+    if not drawn and not moved:
         return None
-    elastic, rotation, zoom = drawn
     middle = (np.array(shape) - 1).reshape(3, 1, 1, 1) / 2
     places = np.indices(shape) - middle
-    if elastic:
-        places += _deformation(shape, rng)
-    if rotation:
-        places = np.einsum("ij,j...->i...", _rotation(rng.uniform(-_ANGLE, _ANGLE, 3)), places)
-    if zoom:
-        places *= _halves(*_ZOOM, rng)
-    return places - places.mean(axis=(1, 2, 3), keepdims=True) + middle
+    for warp in drawn:
+        places = warp(places, rng)
+    places = places - places.mean(axis=(1, 2, 3), keepdims=True) + middle
+    if moved:
+        places[1:] += (np.array(shape[1:]) * rng.uniform(-_TRANSLATION, _TRANSLATION, 2)).reshape(2, 1, 1, 1)
+    return places
+
+
+def _linear(matrix: np.ndarray, places: np.ndarray) -> np.ndarray:
+    return np.einsum("ij,j...->i...", matrix, places)
+
+
+def _sheared(places: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    matrix = np.eye(3)
+    matrix[1, 2], matrix[2, 1] = rng.uniform(-_SHEAR, _SHEAR, 2)
+    return _linear(matrix, places)
+
+
+# In this order, about the patch's middle. Turns and shears stay within slices, of which a patch may have one alone.
+_WARPS: dict[str, Change] = {
+    "elastic": lambda places, rng: places + _deformation(places.shape[1:], rng),
+    "rotation": lambda places, rng: _linear(_rotation(rng.uniform(-_ANGLE, _ANGLE, 3)), places),
+    "zoom": lambda places, rng: places * _halves(*_ZOOM, rng),
+    "turn": lambda places, rng: _linear(_rotation(np.array([rng.uniform(-_ANGLE, _ANGLE), 0, 0])), places),
+    "shear": _sheared,
+}
 
 
 def _deformation(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
@@ -134,6 +163,14 @@ def _inverted_gamma(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return -_gamma(-image, rng)
 
 
+def _window(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A part of each channel's span fills all of it; what is below or above is cut."""
+    least, most = image.min(axis=(0, 1, 2)), image.max(axis=(0, 1, 2))
+    width = rng.uniform(_WINDOW, 1, image.shape[-1:]).astype(np.float32)
+    low = least + (most - least) * (1 - width) * rng.random(image.shape[-1:], np.float32)
+    return np.clip((image - low) / width + least, least, most)
+
+
 def _noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return image + rng.normal(0, rng.uniform(0, _NOISE), image.shape).astype(np.float32)
 
@@ -148,6 +185,7 @@ def _blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 # Share of the patches that each changes, in this order.
 _GREY_LEVELS: tuple[tuple[str, float, Change], ...] = (
+    ("window", 0.15, _window),
     ("brightness", 0.15, _brightness),
     ("gamma", 0.15, _gamma),
     ("gamma", 0.15, _inverted_gamma),

@@ -31,6 +31,7 @@ class PatchSampling(DrawnSampling):
     patches_per_epoch: Annotated[int, POSITIVE] = 100  # however many cases there are
     foreground_share: Annotated[float, SHARE] = 0.0  # of the patches are around a voxel that is not background
     augmentation: tuple[Transform, ...] = TRANSFORMS  # of the patches, by training/patch_augmentation.py
+    augmented_share: Annotated[float, SHARE] = 0.0  # that each of them but flip changes; 0: Wacker 2019's of each
 
     @property
     def per_epoch(self) -> int:  # type: ignore[override]
@@ -93,7 +94,8 @@ class PatchSamples:
         starts, lengths = self._place(case, rng)
         image = preparation.as_input(cut_tile(self.images[case], starts, lengths, air=preparation.air))
         cut = cut_tile(self.labels[case], starts, lengths)
-        return augment_patch(image, cut, rng, self.sampling.augmentation, preparation.air)
+        sampling = self.sampling
+        return augment_patch(image, cut, rng, sampling.augmentation, preparation.air, sampling.augmented_share)
 
     def _place(self, case: int, rng: np.random.Generator) -> tuple[list[int], list[int]]:
         """First voxels and lengths of a patch."""

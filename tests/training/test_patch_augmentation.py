@@ -62,6 +62,8 @@ def test_without_names_nothing_changes():
         (("gamma",), 1 - 0.85**2),
         (("noise",), 0.15),
         (("blur",), 0.15 * (1 - 0.5**2)),
+        (("turn", "shear", "translation"), 1 - 0.9**3),
+        (("window",), 0.15),
     ],
 )
 def test_each_transform_changes_its_share_of_the_patches(names, share):
@@ -70,7 +72,66 @@ def test_each_transform_changes_its_share_of_the_patches(names, share):
     assert changed == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / 800))
 
 
-@pytest.mark.parametrize("name", [*SPATIAL, "flip"])
+def test_a_recipe_may_say_the_share_of_all():
+    for share in (0.5, 1.0):
+        drawn = [augment_patch(*_patch(), np.random.default_rng(seed), ("noise",), share=share) for seed in range(60)]
+        changed = np.mean([not np.array_equal(image, _patch()[0]) for image, _ in drawn])
+        assert changed == pytest.approx(share, abs=0.2 * (share < 1))
+
+
+def _turned(rng):
+    angle = rng.uniform(-np.deg2rad(15), np.deg2rad(15))
+    return np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+
+
+def _sheared(rng):
+    by_column, by_row = rng.uniform(-0.1, 0.1, 2)
+    return np.array([[1, 0, 0], [0, 1, by_column], [0, by_row, 1]])
+
+
+@pytest.mark.parametrize(("name", "matrix"), [("turn", _turned), ("shear", _sheared)])
+def test_turns_and_shears_are_affine_within_slices(name, matrix):
+    image, labels = _patch()
+    middle = (np.array(SHAPE) - 1) / 2
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        rng.random()  # whether it is drawn
+        expected = matrix(rng)
+        moved, _ = augment_patch(image, labels, np.random.default_rng(seed), (name,), share=1.0)
+        for found, channel in zip(np.moveaxis(moved, -1, 0), np.moveaxis(image, -1, 0), strict=True):
+            there = ndimage.affine_transform(channel, expected, middle - expected @ middle)
+            np.testing.assert_allclose(found, there, atol=1e-4)
+        alone, _ = augment_patch(image[:1], labels[:1], np.random.default_rng(seed), (name,), share=1.0)
+        assert np.count_nonzero(alone) > 0.6 * alone.size  # no slice leaves a patch of one
+
+
+def test_translations_are_up_to_a_tenth_of_rows_and_columns():
+    image, labels = _patch()
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        rng.random()
+        by = rng.uniform(-0.1, 0.1, 2) * SHAPE[1:]
+        moved, found = augment_patch(image, labels, np.random.default_rng(seed), ("translation",), share=1.0)
+        np.testing.assert_allclose(moved[..., 0], ndimage.shift(image[..., 0], (0, *-by)), atol=1e-4)
+        there = ndimage.shift((labels > 0).astype(float), (0, *-by), order=1) > 0.5
+        assert np.mean((found > 0) == there) > 0.99
+
+
+def test_a_window_of_seven_tenths_or_more_fills_the_span_of_grey_levels():
+    image, labels = _patch()
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        rng.random()
+        width, low = rng.uniform(0.7, 1, 2), rng.random(2, np.float32)
+        found, _ = augment_patch(image, labels, np.random.default_rng(seed), ("window",), share=1.0)
+        for channel in range(2):
+            values = image[..., channel]
+            ends = values.min() + np.ptp(values) * (np.array([0, width[channel]]) + low[channel] * (1 - width[channel]))
+            expected = np.interp(values, ends, [values.min(), values.max()])
+            np.testing.assert_allclose(found[..., channel], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", [*SPATIAL, "flip", "turn", "shear", "translation"])
 def test_labels_go_where_the_image_goes(always, name):
     _, labels = _patch()
     image = np.stack([labels == 4, labels > 0], axis=-1).astype(np.float32)
