@@ -31,12 +31,17 @@ def study_extra() -> AbstractContextManager[None]:
     return extra("study", "Figures, reports and the phantom need")
 
 
-def check_study_extra() -> None:
-    """Raise the error of `study_extra` now, before work whose figures or report would miss a package at its end."""
-    with study_extra():
-        for package in ("jinja2", "matplotlib"):
+def check_extra(needed: AbstractContextManager[None], *packages: str) -> None:
+    """Raise the error of an extra now, before work that would miss one of its packages at its end."""
+    with needed:
+        for package in packages:
             if importlib.util.find_spec(package) is None:
                 raise ModuleNotFoundError(name=package)
+
+
+def check_study_extra() -> None:
+    """Raise the error of `study_extra` now if that extra is missing."""
+    check_extra(study_extra(), "jinja2", "matplotlib")
 
 
 def dicom_extra() -> AbstractContextManager[None]:

@@ -51,6 +51,9 @@ def predict(
     report: Annotated[
         bool, typer.Option("--report", help="Write a page to look at for each scan, and one for all.")
     ] = False,
+    dicom_seg: Annotated[
+        bool, typer.Option("--dicom-seg", help="Write the lesions of DICOM series as Segmentation objects as well.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Segment again what is segmented, and replace it.")
     ] = False,
@@ -61,7 +64,9 @@ def predict(
     from planar3d.study.cohort import segment_all
     from planar3d.study.segmented import Asked
 
-    asked = Asked(method, engine, precision, batch_size, assume_affine, overwrite, probability, overlay, report)
+    asked = Asked(
+        method, engine, precision, batch_size, assume_affine, overwrite, probability, overlay, report, dicom_seg
+    )
     given: list[Given] = [*(inputs or []), *([_by_name(image)] if image else [])]
     names = [model] if Path(model).exists() else model.split(",")  # a file's name may have a comma
     models = [open_model(name.strip(), recipe, settings, size) for name in names]

@@ -54,26 +54,21 @@ def lesion_table(mask: Scan, probabilities: Scan | None = None) -> list[Lesion]:
     """
     if probabilities is not None:
         probabilities = on_grid_of(mask, probabilities)
-    indices, of = _components(mask.voxels > 0.5)
+    indices, of, centroids = _numbered(mask)
     if not len(of):
         return []
     sizes = np.bincount(of)
     order, firsts = np.argsort(of, kind="stable"), np.cumsum(sizes) - sizes
-    centroids, extents = np.empty((3, len(sizes))), np.empty((3, len(sizes)))
+    extents = np.empty((3, len(sizes)))
     for axis, (*row, origin) in enumerate(mask.affine[:3]):
-        along = indices @ row + origin
-        centroids[axis] = np.bincount(of, along) / sizes
-        grouped = along[order]
+        grouped = (indices @ row + origin)[order]
         between_centres = np.maximum.reduceat(grouped, firsts) - np.minimum.reduceat(grouped, firsts)
         extents[axis] = between_centres + np.abs(row).sum()
     means = None if probabilities is None else np.bincount(of, probabilities.voxels[tuple(indices.T)]) / sizes
     voxel_ml = mask.voxel_mm3 / 1000
-    # Of equal sizes the higher one is first; rounded, since storages differ in the last digits of a centroid.
-    x, y, z = np.round(centroids, 3)
-    ranks = np.lexsort((x, y, -z, -sizes))
     return [
         Lesion(
-            lesion=number,
+            lesion=i + 1,
             volume_ml=float(sizes[i] * voxel_ml),
             voxels=int(sizes[i]),
             x_mm=float(centroids[0, i]),
@@ -82,8 +77,16 @@ def lesion_table(mask: Scan, probabilities: Scan | None = None) -> list[Lesion]:
             extent_mm=(float(extents[0, i]), float(extents[1, i]), float(extents[2, i])),
             mean_probability=None if means is None else float(means[i]),
         )
-        for number, i in enumerate(ranks, start=1)
+        for i in range(len(sizes))
     ]
+
+
+def lesion_labels(mask: Scan) -> np.ndarray:
+    """Which lesion each voxel is of: its number in `lesion_table`, int32 (i, j, k); 0 is none."""
+    indices, of, _ = _numbered(mask)
+    labels = np.zeros(mask.voxels.shape, np.int32)
+    labels[tuple(indices.T)] = of + 1
+    return labels
 
 
 def lesions_by_target(labels: Scan, targets: Targets, probabilities: Scan | None = None) -> dict[str, list[Lesion]]:
@@ -99,6 +102,17 @@ def lesions_by_target(labels: Scan, targets: Targets, probabilities: Scan | None
     of = {name: probabilities if known.issubset(values) else None for name, values in targets.scored.items()}
     masks = targets.masks(labels.voxels)
     return {name: lesion_table(Scan(mask, labels.header), of[name]) for name, mask in masks.items()}
+
+
+def _numbered(mask: Scan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The lesion voxels, (voxel, axis), the lesion of each, numbered from 0 by rank, and their centroids in mm."""
+    indices, of = _components(mask.voxels > 0.5)
+    sizes = np.bincount(of)
+    centroids = np.array([np.bincount(of, indices @ row + origin) / sizes for *row, origin in mask.affine[:3]])
+    # Of equal sizes the higher one is first; rounded, since storages differ in the last digits of a centroid.
+    x, y, z = np.round(centroids, 3)
+    ranks = np.lexsort((x, y, -z, -sizes))
+    return indices, np.argsort(ranks)[of], centroids[:, ranks]
 
 
 def _components(lesion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -90,6 +90,7 @@ def derivative_names(dataset: Path, scan: Path, out: Path, several: bool = False
         lesions=Path(f"{beside}_lesions.tsv"),
         overlay=Path(f"{figures}_overlay.png"),
         report=Path(f"{figures}_report.html"),
+        dicom_seg=Path(f"{beside}_seg.dcm"),
     )
 
 

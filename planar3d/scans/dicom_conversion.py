@@ -1,4 +1,4 @@
-"""A DICOM series made a scan, by dcm2niix, after every check of what that would guess about."""
+"""A DICOM series made a scan, by dcm2niix, after every check of what that would guess about; and the way back."""
 
 import dataclasses
 import re
@@ -7,12 +7,15 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from planar3d.errors import ScanError
 from planar3d.extras import dicom_extra
 from planar3d.scans import dicom_geometry as geometry
 from planar3d.scans.dicom import DicomSeries
 from planar3d.scans.dicom_checks import check_series, count
-from planar3d.scans.volume import Scan, read_scan
+from planar3d.scans.nifti_header import header_with
+from planar3d.scans.volume import Scan, on_grid_of, read_scan
 
 _TIME_LIMIT = 300  # seconds; a series takes a few
 # Endings of what dcm2niix writes beside a volume: drawn regions, phases, and volumes it resampled itself.
@@ -45,6 +48,18 @@ def read_dicom_series(series: DicomSeries) -> Scan:
             "expected. Convert it yourself, look at it, and name the NIfTI file."
         )
     return dataclasses.replace(geometry.on_its_grid(scan, series), path=source)
+
+
+def as_frames(volume: Scan, series: DicomSeries) -> np.ndarray:
+    """The voxels of a volume as a series stores its own, in the order of files and their frames, (frames, rows, cols).
+
+    Raises:
+        ScanError: the volume lies elsewhere than the series.
+    """
+    columns, rows, slices = map(int, geometry.shape_of(series))
+    header = header_with(geometry.grid_of(series), (columns, rows, slices))
+    grid = Scan(np.broadcast_to(np.uint8(0), (columns, rows, slices)), header, series.images[0].path)
+    return on_grid_of(grid, volume).voxels.T[np.argsort(np.argsort(geometry.heights(series)))]
 
 
 def _convert(series: DicomSeries, place: Path) -> Path:

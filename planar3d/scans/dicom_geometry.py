@@ -25,7 +25,7 @@ def planes(series: DicomSeries, what: str) -> np.ndarray:
 
 def steps(series: DicomSeries) -> np.ndarray:
     """mm from slice to slice, in their order in space."""
-    return np.diff(np.sort(_heights(series)))
+    return np.diff(np.sort(heights(series)))
 
 
 def is_askew(series: DicomSeries) -> bool:
@@ -49,18 +49,18 @@ def is_sheared(series: DicomSeries) -> bool:
 
 def is_disordered(series: DicomSeries) -> bool:
     """Whether the order of the files is neither that of the slices in space nor its reverse."""
-    return bool((np.diff(_heights(series)) <= 0).any())
+    return bool((np.diff(heights(series)) <= 0).any())
 
 
 def is_uneven(series: DicomSeries) -> bool:
     """Whether no equal steps come within the tolerance of every slice."""
-    heights = np.sort(_heights(series))
-    return bool(np.abs(heights - _line(heights)).max() > TOLERANCE_MM)
+    found = np.sort(heights(series))
+    return bool(np.abs(found - _line(found)).max() > TOLERANCE_MM)
 
 
 def uneven_sentence(series: DicomSeries) -> str:
     """Which step departs most from the usual one, and what to do."""
-    found, order = steps(series), np.argsort(_heights(series))
+    found, order = steps(series), np.argsort(heights(series))
     usual = float(np.median(found))
     at = int(np.abs(found - usual).argmax())
     where = f"from slice {at + 1} to {at + 2} of {len(order)} it is {found[at]:.2f} mm, usually {usual:.2f}"
@@ -84,7 +84,7 @@ def off_grid_sentence(series: DicomSeries) -> str:
     worst = int(departures.argmax())
     return (
         f"has slices that form no single grid: a corner of slice {worst + 1} of {len(departures)} "
-        f"({_name(series, np.argsort(_heights(series))[worst])}) lies {departures[worst]:.2f} mm beside the others'. "
+        f"({_name(series, np.argsort(heights(series))[worst])}) lies {departures[worst]:.2f} mm beside the others'. "
         "Such a volume is not read."
     )
 
@@ -97,7 +97,7 @@ def on_its_grid(scan: "Scan", series: DicomSeries) -> "Scan":
     Raises:
         ScanError: it lies elsewhere, or in other directions, than a wrong step explains.
     """
-    expected = _as_stored(grid_of(series), _shape(series), scan)
+    expected = _as_stored(grid_of(series), shape_of(series), scan)
     ends = [0.0] if expected is None else _shifts(expected, scan)
     if expected is None or min(ends) > 2 * TOLERANCE_MM:
         raise ScanError(
@@ -132,7 +132,7 @@ def _shifts(expected: np.ndarray, scan: "Scan") -> list[float]:
     return [float(one) for one in np.linalg.norm(corners @ (scan.affine - expected).T, axis=2).max(axis=1)]
 
 
-def _heights(series: DicomSeries) -> np.ndarray:
+def heights(series: DicomSeries) -> np.ndarray:
     """mm of every frame along the normal of the first, growing from the first file to the last."""
     orientation = planes(series, "orientation")[0]
     along = planes(series, "position") @ np.cross(orientation[:3], orientation[3:])
@@ -150,7 +150,7 @@ def _planes_in_space(series: DicomSeries) -> np.ndarray:
     """Of each frame, in their order in space, (column step, row step, first pixel) to (right, anterior, superior)."""
     across = planes(series, "orientation").reshape(-1, 2, 3) * planes(series, "spacing")[:, ::-1, None]
     frames = np.concatenate([across, planes(series, "position")[:, None]], axis=1)
-    return frames[np.argsort(_heights(series))] @ _TO_RAS
+    return frames[np.argsort(heights(series))] @ _TO_RAS
 
 
 def grid_of(series: DicomSeries) -> np.ndarray:
@@ -165,14 +165,14 @@ def grid_of(series: DicomSeries) -> np.ndarray:
 def _departures(series: DicomSeries) -> np.ndarray:
     """mm from the grid of the farthest corner of each slice, in their order in space."""
     frames, grid = _planes_in_space(series), grid_of(series)
-    columns, rows, slices = _shape(series)
+    columns, rows, slices = shape_of(series)
     corners = np.array([[x, y, 1] for x in (0, columns - 1) for y in (0, rows - 1)])
     places = grid[:3, 3] + np.arange(slices)[:, None] * grid[:3, 2]
     on_grid = np.stack([*np.broadcast_to(grid[:3, :2].T[:, None], (2, slices, 3)), places], axis=1)
     return np.linalg.norm(corners @ (frames - on_grid), axis=2).max(axis=1)
 
 
-def _shape(series: DicomSeries) -> np.ndarray:
+def shape_of(series: DicomSeries) -> np.ndarray:
     """Columns, rows, slices."""
     rows, columns = series.images[0].shape
     return np.array([columns, rows, len(planes(series, "position"))])

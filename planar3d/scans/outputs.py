@@ -16,6 +16,7 @@ class Outputs:
         lesions: a table with a line a lesion; tab-separated where its name ends in .tsv.
         overlay: a picture.
         report: a page.
+        dicom_seg: the lesions as a DICOM Segmentation object.
     """
 
     record: Path
@@ -24,6 +25,7 @@ class Outputs:
     lesions: Path
     overlay: Path
     report: Path
+    dicom_seg: Path
 
 
 def plain_names(name: str, out: Path) -> Outputs:
@@ -35,6 +37,7 @@ def plain_names(name: str, out: Path) -> Outputs:
         lesions=out / f"{name}_lesions.csv",
         overlay=out / f"{name}_overlay.png",
         report=out / f"{name}_report.html",
+        dicom_seg=out / f"{name}_seg.dcm",
     )
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from planar3d.environment import describe, machine, versions
-from planar3d.errors import Planar3DError
-from planar3d.extras import check_study_extra
+from planar3d.errors import Planar3DError, RecipeError, ScanError
+from planar3d.extras import check_extra, check_study_extra, dicom_extra
 from planar3d.files import remove_temporaries
 from planar3d.inference.segmenter import Probabilities, Segmenter
 from planar3d.locks import locked
@@ -75,8 +75,12 @@ def segment_all(
     """
     if asked.overlay or asked.report:
         check_study_extra()
+    if asked.dicom_seg:
+        check_extra(dicom_extra(), "highdicom")
     segmenter = Segmenter(model, recipe, asked.method, asked.engine, asked.precision, asked.batch_size)
     several = len(segmenter.recipes[0].targets.names) > 1
+    if asked.dicom_seg and several:
+        raise RecipeError("--dicom-seg writes lesions alone; the model has several targets. Leave it out.")
     items = {item: outputs_of(item, out, several) for item in find_inputs(inputs, segmenter.images)}
     notify(describe())
     opened = [each for each in segmenter.models if isinstance(each, Model)]  # all, as they were named
@@ -161,6 +165,8 @@ class _Task:
 
     def _prepare(self, item: ScanInput) -> _Result:
         began = time.monotonic()
+        if self.asked.dicom_seg and item.series is None:
+            raise ScanError(f"{item.path} is of no DICOM series, whose images --dicom-seg refers to. Leave it out.")
         scans = read_input_images(item, self.asked.assume_affine, self.segmenter.flat)
         prepared = self.segmenter.prepare(scans)
         return _Result(scans[self.segmenter.images[0]], prepared, time.monotonic() - began)
@@ -212,7 +218,7 @@ class _Task:
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(result.seconds + time.monotonic() - began, 2),
         }
-        return write_segmented(outputs, about, result.scan, mask, probability, self.asked, recipe)
+        return write_segmented(outputs, about, result.scan, mask, probability, self.asked, recipe, item.series)
 
     def _origin(self, item: ScanInput) -> dict[str, Any]:
         return origin(files_sha256(item.files), self.model, self.segmenter.recipes[0].to_json(), self.asked)

@@ -20,9 +20,11 @@ from planar3d.evaluation.quality import QualityWarning, check_quality
 from planar3d.files import read_json, write_json, written_beside
 from planar3d.networks.weights_file import Model
 from planar3d.recipes import Recipe
+from planar3d.scans.dicom import DicomSeries
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.outputs import Outputs
 from planar3d.scans.volume import Scan
+from planar3d.study.dicom_seg import write_dicom_seg
 from planar3d.study.scan_report import write_scan_report
 from planar3d.transfer.digests import file_sha256
 from planar3d.wording import counted
@@ -44,11 +46,12 @@ class Asked:
     probability: bool = False
     overlay: bool = False
     report: bool = False
+    dicom_seg: bool = False
 
     @property
     def files(self) -> tuple[str, ...]:
         """The names, among those of `Outputs`, of all that is written of a scan."""
-        on_demand = ("probability", "overlay", "report")
+        on_demand = ("probability", "overlay", "report", "dicom_seg")
         return ("record", "mask", "lesions", *(name for name in on_demand if getattr(self, name)))
 
 
@@ -112,6 +115,7 @@ def write_segmented(
     probability: Scan | None,
     asked: Asked,
     recipe: Recipe,
+    series: DicomSeries | None = None,
 ) -> dict[str, Any]:
     """Write all that is asked of a scan, and return its record.
 
@@ -123,6 +127,7 @@ def write_segmented(
         probability: on the scan's grid, if it is asked for.
         asked: says which files.
         recipe: says what the labels mean, and which contrast the scan has.
+        series: that the scan was made of, if any.
     """
     targets = recipe.targets
     lesions = lesions_by_target(mask, targets, probability)
@@ -144,6 +149,8 @@ def write_segmented(
             draw_overlay(scan, mask, None, outputs.overlay, about["scan"]["name"], parts if len(parts) > 1 else None)
         if asked.report:
             write_scan_report(record, scan, mask, outputs.report, probability, parts, targets.noun)
+        if asked.dicom_seg and series is not None:
+            write_dicom_seg(mask, series, about["model"], outputs.dicom_seg)
         write_json(outputs.record, record)
     return record
 

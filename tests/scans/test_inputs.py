@@ -233,6 +233,7 @@ def test_plain_outputs_lie_side_by_side_under_the_name(tmp_path):
         "lesions": "a_FLAIR_lesions.csv",
         "overlay": "a_FLAIR_overlay.png",
         "report": "a_FLAIR_report.html",
+        "dicom_seg": "a_FLAIR_seg.dcm",
     }
     assert outputs_of(item, tmp_path).mask.parent == tmp_path
 

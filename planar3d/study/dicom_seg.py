@@ -1,0 +1,125 @@
+"""The lesions of a DICOM series as a DICOM Segmentation object, which its archive keeps beside the images."""
+
+import hashlib
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import planar3d
+from planar3d.errors import ScanError
+from planar3d.evaluation.lesion_table import lesion_labels
+from planar3d.extras import dicom_extra
+from planar3d.files import written_beside
+from planar3d.scans.dicom import DicomSeries
+from planar3d.scans.dicom_conversion import as_frames
+from planar3d.scans.volume import Scan
+
+# What the standard wants of every object, be it empty, and anonymizers take away.
+_MAY_BE_EMPTY = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
+)
+_AFTER = 1000  # what the number of a segmentation's series is above that of its images
+
+
+def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], path: str | Path) -> Path:
+    """Write a mask as a DICOM Segmentation object, a binary segment for each lesion, on the images of its series.
+
+    A segment has the number of its lesion in `lesion_table` and a tracking identifier; its type is Lesion, its region
+    Brain, both by SNOMED CT. A mask without lesions gives one segment without pixels. The same mask of the same series
+    has the same identifiers.
+
+    Args:
+        mask: above 0.5 is lesion; on the grid of the series.
+        series: what was segmented.
+        model: says which by `name` and `sha256`.
+        path: of the file.
+
+    Raises:
+        ScanError: the mask lies elsewhere, or the headers of the series lack what the object must repeat.
+        Planar3DError: highdicom is not installed.
+
+    Source: DICOM PS3.3, A.51; PS3.16, context groups 7150, 7151.
+    """
+    with dicom_extra():
+        import highdicom
+        from pydicom import dcmread
+        from pydicom.sr.codedict import codes
+        from pydicom.uid import generate_uid
+
+    labels = as_frames(Scan(lesion_labels(mask), mask.header), series)
+    labels = labels.astype(np.uint8 if labels.max() < 256 else np.uint16)
+    images = [dcmread(image.path, stop_before_pixels=True, force=True) for image in series.images]
+    for image in images:
+        _complete(image)
+    origin = [
+        images[0].get("SeriesInstanceUID", ""),
+        model["sha256"],
+        hashlib.sha256(mask.voxels.tobytes()).hexdigest(),
+    ]
+
+    def uid(of: str) -> str:
+        return str(generate_uid(entropy_srcs=[*origin, of]))
+
+    algorithm = highdicom.AlgorithmIdentificationSequence(
+        name="planar3d",
+        family=codes.DCM.ArtificialIntelligence,
+        version=planar3d.__version__,
+        parameters={"model": str(model["name"]), "sha256": str(model["sha256"])},
+    )
+    segments = [
+        highdicom.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=f"Lesion {number}",
+            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+            segmented_property_type=codes.SCT.Lesion,
+            algorithm_type="AUTOMATIC",
+            algorithm_identification=algorithm,
+            tracking_uid=uid(f"lesion {number}"),
+            tracking_id=f"lesion {number}",
+            anatomic_regions=[codes.SCT.Brain],
+        )
+        for number in range(1, max(int(labels.max()), 1) + 1)
+    ]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # highdicom's, of a mask that is empty
+            made = highdicom.seg.Segmentation(
+                source_images=images,
+                pixel_array=labels,
+                segmentation_type="BINARY",
+                segment_descriptions=segments,
+                series_instance_uid=uid("series"),
+                series_number=series.number + _AFTER,
+                sop_instance_uid=uid("instance"),
+                instance_number=1,
+                manufacturer="planar3d",
+                manufacturer_model_name="planar3d",
+                software_versions=planar3d.__version__,
+                device_serial_number=str(model["sha256"])[:16],
+                content_label="LESIONS",
+                content_description="Lesions that a network found",
+                series_description=f"Lesions of {series.description}"[:64],
+            )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ScanError(
+            f"{series.images[0].path}: series {series} cannot be referred to by a DICOM Segmentation object ({error}). "
+            "Segment it without --dicom-seg, or export it again with all of its header."
+        ) from None
+    with written_beside(path) as temporary:
+        made.save_as(temporary)
+    return Path(path)
+
+
+def _complete(image: Any) -> None:
+    """Put what highdicom looks for where it does: empty elements, and what all frames share among what they share."""
+    for keyword in _MAY_BE_EMPTY:
+        if keyword not in image:
+            setattr(image, keyword, None)
+    for frame in (image.get("PerFrameFunctionalGroupsSequence") or [])[:1]:
+        for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):  # the same for all, as was checked
+            if keyword in frame:
+                setattr(image.SharedFunctionalGroupsSequence[0], keyword, frame[keyword].value)

@@ -1,0 +1,167 @@
+"""A DICOM Segmentation object holds every voxel of the mask, each lesion a segment, and refers to its images."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pydicom", reason="needs the extra dicom")
+pytest.importorskip("dcm2niix", reason="needs the extra dicom")
+pytest.importorskip("highdicom", reason="needs the extra dicom")
+
+from dicom_series import AXIAL, OBLIQUE, SAGITTAL, SLICES, VOXELS, change, in_world, write_enhanced, write_series
+from msseg import TINY
+from pydicom import dcmread
+
+from planar3d.errors import ScanError
+from planar3d.evaluation.lesion_table import lesion_labels, lesion_table
+from planar3d.networks.planar_resunet import PlanarResUNet
+from planar3d.networks.weights_file import save_weights
+from planar3d.recipes import PAPER
+from planar3d.scans.dicom import find_dicom_series
+from planar3d.scans.dicom_conversion import read_dicom_series
+from planar3d.scans.volume import Scan, read_mask
+from planar3d.study.cohort import segment_all
+from planar3d.study.dicom_seg import write_dicom_seg
+from planar3d.study.segmented import Asked
+
+MODEL = {"name": "ms-flair", "sha256": "30de1" * 8}
+LESIONS = np.zeros(VOXELS.shape, np.uint8)
+LESIONS[3:8, 10:12, 2:5] = LESIONS[15, 20, 0] = LESIONS[12:14, 3:5, 7] = LESIONS[13:16, 4, 8] = 1
+
+
+def _segmented(folder, lesions=LESIONS, affine=OBLIQUE):
+    """The mask that lies where `lesions` does, as `predict` makes it of the files of a folder; and the series."""
+    (series,) = find_dicom_series(path for path in folder.iterdir())
+    scan = read_dicom_series(series)
+    axes = np.linalg.inv(affine) @ scan.affine
+    places = np.indices(scan.voxels.shape).reshape(3, -1).T @ axes[:3, :3].T + axes[:3, 3]
+    mask = lesions[tuple(np.rint(places).astype(int).T)].reshape(scan.voxels.shape)
+    return Scan(mask, scan.header, scan.path), series
+
+
+def _voxels_of(path, shape, affine):
+    """The numbers of segments, at the places that an object's own headers give its pixels, (i, j, k) as `shape`."""
+    dataset, found = dcmread(path), np.zeros(shape, int)
+    pixels = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    along, down = np.reshape(np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float), (2, 3))
+    down_mm, along_mm = map(float, shared.PixelMeasuresSequence[0].PixelSpacing)
+    back = np.linalg.inv(affine) @ np.diag([-1, -1, 1, 1])
+    for frame, groups in zip(pixels, dataset.PerFrameFunctionalGroupsSequence, strict=True):
+        number = groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        begins = np.array(groups.PlanePositionSequence[0].ImagePositionPatient, float)
+        for row, column in np.argwhere(frame):
+            place = back @ [*(begins + along * along_mm * column + down * down_mm * row), 1]
+            index = np.rint(place[:3]).astype(int)
+            assert np.abs(place[:3] - index).max() < 0.02 and found[tuple(index)] == 0
+            found[tuple(index)] = number
+    return found
+
+
+SERIES = {
+    "axial": (AXIAL, {}),
+    "oblique": (OBLIQUE, {}),
+    "sagittal": (SAGITTAL, {}),
+    "downwards": (OBLIQUE @ np.diag([1, 1, -1, 1]), {}),
+    "reversed": (OBLIQUE, {"order": list(range(SLICES, 0, -1))}),
+    "interleaved": (AXIAL, {"order": [*range(1, SLICES + 1, 2), *range(2, SLICES + 1, 2)]}),
+    "enhanced": (OBLIQUE, None),
+}
+
+
+@pytest.fixture(params=SERIES)
+def written(request, tmp_path):
+    affine, habits = SERIES[request.param]
+    if habits is None:
+        write_enhanced(tmp_path / "in" / "image", VOXELS, affine)
+    else:
+        write_series(tmp_path / "in", VOXELS, affine, **habits)
+    mask, series = _segmented(tmp_path / "in", affine=affine)
+    return affine, mask, series, write_dicom_seg(mask, series, MODEL, tmp_path / "seg.dcm")
+
+
+def test_every_voxel_of_every_lesion_is_read_back(written):
+    affine, mask, series, path = written
+    labels = Scan(lesion_labels(mask), mask.header)
+    expected = in_world(labels, LESIONS, affine)
+    np.testing.assert_array_equal(expected > 0, LESIONS > 0)
+    np.testing.assert_array_equal(_voxels_of(path, LESIONS.shape, affine), expected)
+    names = {dcmread(image.path, stop_before_pixels=True).SOPInstanceUID for image in series.images}
+    sources = {
+        item.ReferencedSOPInstanceUID
+        for groups in dcmread(path).PerFrameFunctionalGroupsSequence
+        for derived in groups.DerivationImageSequence
+        for item in derived.SourceImageSequence
+    }
+    assert sources and sources <= names
+
+
+def test_a_second_reader_finds_the_same_voxels(written, tmp_path):
+    pytest.importorskip("dcmqi")
+    SimpleITK = pytest.importorskip("SimpleITK")
+    affine, mask, _, path = written
+    call = "import sys; from dcmqi import segimage2itkimage as run; sys.exit(run())"
+    options = ["--inputDICOM", path, "--outputDirectory", tmp_path, "--outputType", "nii", "--mergeSegments"]
+    subprocess.run([sys.executable, "-c", call, *map(str, options)], check=True, capture_output=True)
+    image = SimpleITK.ReadImage(str(next(tmp_path.glob("*.nii*"))))
+    stored = SimpleITK.GetArrayFromImage(image).T
+    found, back = np.zeros(LESIONS.shape, int), np.linalg.inv(affine) @ np.diag([-1, -1, 1, 1])
+    for index in np.argwhere(stored):
+        place = back @ [*image.TransformIndexToPhysicalPoint([int(i) for i in index]), 1]
+        found[tuple(np.rint(place[:3]).astype(int))] = stored[tuple(index)]
+    np.testing.assert_array_equal(found, in_world(Scan(lesion_labels(mask), mask.header), LESIONS, affine))
+
+
+def test_segments_say_what_they_are_and_who_made_them(tmp_path):
+    write_series(tmp_path / "in", VOXELS, OBLIQUE)
+    mask, series = _segmented(tmp_path / "in")
+    first, again = (dcmread(write_dicom_seg(mask, series, MODEL, tmp_path / name)) for name in ("a.dcm", "b.dcm"))
+    assert first.SOPClassUID == "1.2.840.10008.5.1.4.1.1.66.4" and first.SeriesNumber == 1005
+    assert first.StudyInstanceUID == dcmread(series.images[0].path).StudyInstanceUID
+    assert len(first.SegmentSequence) == len(lesion_table(mask)) == 3
+    for number, segment in enumerate(first.SegmentSequence, start=1):
+        assert (segment.SegmentNumber, segment.SegmentLabel) == (number, f"Lesion {number}")
+        assert segment.SegmentedPropertyTypeCodeSequence[0].CodeValue == "52988006"
+        assert segment.AnatomicRegionSequence[0].CodeValue == "12738006"
+        (algorithm,) = segment.SegmentationAlgorithmIdentificationSequence
+        assert algorithm.AlgorithmName == "planar3d" and "ms-flair" in algorithm.AlgorithmParameters
+    tracking = [segment.TrackingUID for segment in first.SegmentSequence]
+    assert len(set(tracking)) == 3 and tracking == [segment.TrackingUID for segment in again.SegmentSequence]
+    assert first.SOPInstanceUID == again.SOPInstanceUID
+
+
+def test_a_mask_without_lesions_is_a_segment_without_pixels(tmp_path):
+    write_series(tmp_path / "in", VOXELS, OBLIQUE)
+    mask, series = _segmented(tmp_path / "in", np.zeros_like(LESIONS))
+    made = dcmread(write_dicom_seg(mask, series, MODEL, tmp_path / "seg.dcm"))
+    assert len(made.SegmentSequence) == 1 and not made.pixel_array.any()
+
+
+def test_what_an_object_must_repeat_is_missed_in_a_sentence_and_masks_elsewhere_are_refused(tmp_path):
+    files = write_series(tmp_path / "in", VOXELS, OBLIQUE)
+    mask, series = _segmented(tmp_path / "in")
+    moved = mask.header.copy()
+    moved.set_sform(mask.affine + np.eye(4, k=3), code=1)
+    with pytest.raises(ScanError, match="lies elsewhere than"):
+        write_dicom_seg(Scan(mask.voxels, moved), series, MODEL, tmp_path / "seg.dcm")
+    change(files, lambda k, dataset: delattr(dataset, "FrameOfReferenceUID"))
+    with pytest.raises(ScanError, match=r"cannot be referred to .*no Frame Of Reference UID.*without --dicom-seg"):
+        write_dicom_seg(mask, series, MODEL, tmp_path / "seg.dcm")
+    assert not list(tmp_path.glob("*seg.dcm"))
+
+
+def test_predict_writes_it_beside_the_mask_and_refuses_what_is_of_no_series(tmp_path):
+    write_series(tmp_path / "in", VOXELS, OBLIQUE)
+    network = PlanarResUNet((16, 32, 32, 3), encoder_weights=None, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
+    recipe = PAPER.with_settings([*TINY])
+    asked = Asked(engine="keras", dicom_seg=True)
+    model = save_weights(network, tmp_path / "tiny.weights.h5", recipe)
+    (record,) = segment_all([tmp_path / "in"], model, tmp_path / "out", asked=asked, notify=str).records
+    mask = read_mask(tmp_path / "out" / record["files"]["mask"])
+    expected = in_world(Scan(lesion_labels(mask), mask.header), VOXELS, OBLIQUE)
+    found = _voxels_of(tmp_path / "out" / record["files"]["dicom_seg"], VOXELS.shape, OBLIQUE)
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ScanError, match="of no DICOM series"):
+        segment_all([mask.path], model, tmp_path / "other", asked=asked, notify=str)
