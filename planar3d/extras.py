@@ -52,3 +52,8 @@ def dicom_extra() -> AbstractContextManager[None]:
 def challenges_extra() -> AbstractContextManager[None]:
     """The extra that files of CHAOS and CAMUS need."""
     return extra("challenges", "Files of CHAOS and CAMUS need")
+
+
+def itk_extra() -> AbstractContextManager[None]:
+    """The extra that MetaImage and NRRD files need."""
+    return extra("itk", "MetaImage and NRRD files need")

@@ -25,8 +25,8 @@ def predict(
     inputs: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="FLAIR scans: .nii, .nii.gz, folders, BIDS data sets, DICOM series, CSV tables. Of a model of several "
-            "images: folders of BraTS, nnU-Net or BIDS, CSV tables."
+            help="FLAIR scans: .nii, .nii.gz, .mgz, .nrrd, .mha, .hdr with .img, folders, BIDS data sets, DICOM "
+            "series, CSV tables. Of a model of several images: folders of BraTS, nnU-Net or BIDS, CSV tables."
         ),
     ] = None,
     image: Annotated[
@@ -54,6 +54,9 @@ def predict(
     dicom_seg: Annotated[
         bool, typer.Option("--dicom-seg", help="Write the lesions of DICOM series as Segmentation objects as well.")
     ] = False,
+    same_format: Annotated[
+        bool, typer.Option("--same-format", help="Write the mask in the scan's own format as well: mgz, nrrd, mha …")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Segment again what is segmented, and replace it.")
     ] = False,
@@ -64,9 +67,9 @@ def predict(
     from planar3d.study.cohort import segment_all
     from planar3d.study.segmented import Asked
 
-    asked = Asked(
-        method, engine, precision, batch_size, assume_affine, overwrite, probability, overlay, report, dicom_seg
-    )
+    written = {"probability": probability, "overlay": overlay, "report": report}
+    written |= {"dicom_seg": dicom_seg, "same_format": same_format}
+    asked = Asked(method, engine, precision, batch_size, assume_affine, overwrite, **written)
     given: list[Given] = [*(inputs or []), *([_by_name(image)] if image else [])]
     names = [model] if Path(model).exists() else model.split(",")  # a file's name may have a comma
     models = [open_model(name.strip(), recipe, settings, size) for name in names]

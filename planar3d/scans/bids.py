@@ -91,6 +91,7 @@ def derivative_names(dataset: Path, scan: Path, out: Path, several: bool = False
         overlay=Path(f"{figures}_overlay.png"),
         report=Path(f"{figures}_report.html"),
         dicom_seg=Path(f"{beside}_seg.dcm"),
+        same_format=Path(f"{beside}_{mask}.nii.gz"),
     )
 
 

@@ -55,7 +55,11 @@ class ScanInput:
         """All files of the scan, or of the case."""
         if self.images:
             return tuple(dict.fromkeys(file for path in self.images.values() for file in reader_of(path).files(path)))
-        return (self.path,) if self.series is None else tuple(image.path for image in self.series.images)
+        return (
+            tuple(reader_of(self.path).files(self.path))
+            if self.series is None
+            else tuple(image.path for image in self.series.images)
+        )
 
 
 def find_inputs(inputs: Sequence[Given], images: Sequence[str] = FLAIR) -> list[ScanInput]:
@@ -114,7 +118,8 @@ def outputs_of(item: ScanInput, out: str | Path, several: bool = False) -> Outpu
     `several` says whether its mask is a label map of several targets.
     """
     if item.dataset is None:
-        return plain_names(item.name, Path(out))
+        own = suffix(item.path) if reader_of(item.path).write else ".nii.gz"
+        return plain_names(item.name, Path(out), own)
     return derivative_names(item.dataset, item.path, Path(out), several)
 
 

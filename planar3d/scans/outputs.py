@@ -17,6 +17,7 @@ class Outputs:
         overlay: a picture.
         report: a page.
         dicom_seg: the lesions as a DICOM Segmentation object.
+        same_format: the mask in the scan's own format; the mask itself where that is NIfTI or DICOM.
     """
 
     record: Path
@@ -26,10 +27,11 @@ class Outputs:
     overlay: Path
     report: Path
     dicom_seg: Path
+    same_format: Path
 
 
-def plain_names(name: str, out: Path) -> Outputs:
-    """The outputs of a scan of that name, all in the folder `out`."""
+def plain_names(name: str, out: Path, own: str = ".nii.gz") -> Outputs:
+    """The outputs of a scan of that name, all in the folder `out`; `own` is how a mask of its format ends."""
     return Outputs(
         record=out / f"{name}.json",
         mask=out / f"{name}_mask.nii.gz",
@@ -38,6 +40,7 @@ def plain_names(name: str, out: Path) -> Outputs:
         overlay=out / f"{name}_overlay.png",
         report=out / f"{name}_report.html",
         dicom_seg=out / f"{name}_seg.dcm",
+        same_format=out / f"{name}_mask{own}",
     )
 
 

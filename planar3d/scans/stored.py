@@ -1,5 +1,6 @@
 """How images are stored: which reader takes a file or folder. A new one is a function, and one line here."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -7,24 +8,32 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 
+from planar3d.files import temporary_folder
+from planar3d.scans import nibabel_images as by_nibabel
 from planar3d.scans import slice_folders
-from planar3d.scans.metaimage import is_metaimage, metaimage_files, read_metaimage
+from planar3d.scans.itk_images import is_itk_image, itk_files, read_itk, write_itk
 from planar3d.scans.nifti import read_nifti, volume_of
 
 
 class Reader(NamedTuple):
-    """Whether a path is of that kind, its voxels, float32 (i, j, k), under a NIfTI header, and its files."""
+    """Whether a path is of that kind, its voxels, float32 (i, j, k), under a NIfTI header, and its files.
+
+    `write` writes voxels and affine to a path of that kind; None where masks are not written in it.
+    """
 
     takes: Callable[[Path], bool]
     read: Callable[[Path, str], tuple[nib.Nifti1Header, np.ndarray]]
     files: Callable[[Path], list[Path]]
+    write: Callable[[np.ndarray, np.ndarray, Path], None] | None = None
 
 
 _NIFTI = Reader(lambda path: True, read_nifti, lambda path: [volume_of(path)[0]])
 _READERS = (
     Reader(slice_folders.holds_series, slice_folders.read_series, slice_folders.slices),
     Reader(slice_folders.holds_masks, slice_folders.read_masks, slice_folders.slices),
-    Reader(is_metaimage, read_metaimage, metaimage_files),
+    Reader(is_itk_image, read_itk, itk_files, write_itk),
+    Reader(by_nibabel.is_mgh, by_nibabel.read_mgh, lambda path: [path], by_nibabel.write_nibabel),
+    Reader(by_nibabel.is_pair, by_nibabel.read_pair, by_nibabel.pair_files, by_nibabel.write_nibabel),
     _NIFTI,  # what nobody else takes
 )
 
@@ -37,3 +46,13 @@ def reader_of(path: Path) -> Reader:
 def is_foreign(path: Path) -> bool:
     """Whether another reader than NIfTI's takes a path."""
     return reader_of(path) is not _NIFTI
+
+
+def write_like(source: Path, voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    """Write voxels in the format that `source` has, which writes masks; all of its files, the named one last."""
+    write = reader_of(source).write
+    assert write is not None
+    with temporary_folder(path.parent) as place:
+        write(voxels, affine, Path(place, path.name))
+        for made in sorted(Path(place).iterdir(), key=lambda made: made.name == path.name):
+            os.replace(made, path.with_name(made.name))

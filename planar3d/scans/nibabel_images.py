@@ -1,0 +1,142 @@
+"""FreeSurfer's volumes, and scans of two files, .hdr and .img, read and written by nibabel."""
+
+import io
+import math
+import re
+import zlib
+from gzip import BadGzipFile
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.fileholders import FileHolder
+from nibabel.freesurfer.mghformat import MGHHeader
+from nibabel.spatialimages import HeaderDataError
+
+from planar3d.errors import ScanError
+from planar3d.scans.nifti import GzipFile, isal_error
+from planar3d.scans.nifti_header import MAXIMUM_VOXELS, header_with
+
+_MGH_BYTES = 284  # of the header, which FreeSurfer calls version 1
+_MGH_VERSION = b"\0\0\0\x01"
+_PAIR_BYTES = 348  # of the header of Analyze 7.5 and of NIfTI-1
+_TRAILING = 2**20  # bytes of what FreeSurfer notes behind the voxels
+_PAIR = re.compile(r"(.*\.)(?:hdr|img)((?:\.gz)?)", re.IGNORECASE)
+
+
+def is_mgh(path: Path) -> bool:
+    """Whether a file is a volume of FreeSurfer by its name and content, gzipped or not."""
+    return path.name.lower().endswith((".mgz", ".mgh", ".mgh.gz")) and _start(path).startswith(_MGH_VERSION)
+
+
+def is_pair(path: Path) -> bool:
+    """Whether a file is one of two, .hdr and .img, and the other lies beside it."""
+    if not _PAIR.fullmatch(path.name):
+        return False
+    start, magic = _start(pair_files(path)[0]), b"n+1"
+    size = {start[:4] == np.array(_PAIR_BYTES, f"{order}i4").tobytes() for order in "<>"}
+    return True in size and start[344:347] != magic and pair_files(path)[1].is_file()
+
+
+def pair_files(path: Path) -> list[Path]:
+    """The header and the voxels of a scan of two files, of which one is given; their names have the same capitals."""
+    found = _PAIR.fullmatch(path.name)
+    assert found is not None
+    upper = path.name.removesuffix(found[2])[-3:].isupper()
+    return [path.with_name(f"{found[1]}{kind.upper() if upper else kind}{found[2]}") for kind in ("hdr", "img")]
+
+
+def read_mgh(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
+    """Read a volume of FreeSurfer; see `read_pair`."""
+    try:
+        header = MGHHeader(_unpacked(path, _MGH_BYTES, at_most=False), check=False)
+        content = _unpacked(path, _MGH_BYTES + _size(path, header, needed) + _TRAILING)
+        image = nib.MGHImage.from_bytes(content)
+        placed = int(np.frombuffer(content, ">i2", 1, 28)[0]) == 1  # goodRASFlag, which nibabel sets itself
+        return _read(image, placed)
+    except _DAMAGE as error:
+        raise _damaged(path, error) from None
+
+
+def read_pair(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
+    """Read a scan of two files.
+
+    Args:
+        path: one of them.
+        needed: what it should be, for the sentence.
+
+    Returns:
+        header, without sform and qform where the files do not say how their axes lie, as those of Analyze 7.5 never do;
+        voxels float32 (i, j, k, …), after the header's scaling.
+
+    Raises:
+        ScanError: damaged or very large files; voxels that are no grey levels.
+    """
+    try:
+        about, voxels = pair_files(path)
+        start = _unpacked(about, _PAIR_BYTES + _TRAILING)
+        kind = nib.Nifti1Pair if start[344:347] == b"ni1" else nib.AnalyzeImage
+        header = kind.header_class(start[:_PAIR_BYTES], check=False)
+        content = _unpacked(voxels, _size(path, header, needed) + int(abs(header["vox_offset"])) + _TRAILING)
+        files = {"header": start, "image": content}
+        image = kind.from_file_map({name: FileHolder(fileobj=io.BytesIO(data)) for name, data in files.items()})
+        placed = kind is nib.Nifti1Pair and bool(image.header["sform_code"] or image.header["qform_code"])
+        return _read(image, placed)
+    except _DAMAGE as error:
+        raise _damaged(path, error) from None
+
+
+def write_nibabel(voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    """Write voxels (i, j, k), in the format that the file's ending stands for."""
+    kind = nib.Nifti1Pair if _PAIR.fullmatch(path.name) else nib.MGHImage
+    kind(voxels, affine).to_filename(path)
+
+
+_DAMAGE: tuple[type[BaseException], ...] = (
+    *(OSError, EOFError, ValueError, TypeError, OverflowError, BadGzipFile, zlib.error, isal_error),
+    *(HeaderDataError, ImageFileError),
+)
+
+
+def _damaged(path: Path, error: BaseException) -> ScanError:
+    if isinstance(error, ScanError):
+        return error
+    said = str(error).strip().splitlines()[:1]
+    return ScanError(f"{path} is damaged and cannot be read ({''.join(said)}). Copy it again, or convert it to NIfTI.")
+
+
+def _size(path: Path, header: Any, needed: str) -> int:
+    """How many bytes the voxels take, if a scan may have as many and they are grey levels."""
+    shape, kind = tuple(map(int, header.get_data_shape())), header.get_data_dtype()
+    if kind.kind not in "iuf" or math.prod(shape) > MAXIMUM_VOXELS or not math.prod(shape) > 0:
+        raise ScanError(f"{path} has the shape {shape} of {kind} voxels; {needed} is needed.")
+    return math.prod(shape) * kind.itemsize
+
+
+def _read(image: Any, placed: bool) -> tuple[nib.Nifti1Header, np.ndarray]:
+    header = header_with(image.affine, image.shape)
+    header["pixdim"][1:4] = image.header.get_zooms()[:3]
+    if not placed:
+        header["sform_code"] = header["qform_code"] = 0
+    return header, np.asarray(image.dataobj, np.float32)
+
+
+def _start(path: Path) -> bytes:
+    try:
+        return _unpacked(path, _PAIR_BYTES, at_most=False)
+    except _DAMAGE:
+        return b""
+
+
+def _unpacked(path: Path, size: int, at_most: bool = True) -> bytes:
+    """The bytes of a file, unzipped to its end, where gzip compares its checksum; or its first bytes alone."""
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        stream = GzipFile(fileobj=file) if zipped else file
+        content = stream.read(size + at_most)
+    if at_most and len(content) > size:
+        raise ValueError(f"it has more than the {size:,} bytes that its header tells of")
+    return content

@@ -1,0 +1,131 @@
+"""Scans of other formats than NIfTI lie where they lay, are refused as NIfTI files are, and masks go back to them."""
+
+import gzip
+import re
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from planar3d.errors import ScanError
+from planar3d.scans.inputs import find_inputs, outputs_of
+from planar3d.scans.stored import is_foreign, write_like
+from planar3d.scans.volume import read_mask, read_scan
+
+SimpleITK = pytest.importorskip("SimpleITK")
+AFFINE = np.eye(4)
+AFFINE[:3] = np.c_[
+    Rotation.from_euler("xyz", (12, -7, 20), degrees=True).as_matrix() @ np.diag([-0.9, 0.9, 3]), (50, -60, 7)
+]
+VOXELS = np.random.default_rng(0).integers(-200, 3000, (12, 14, 9)).astype(np.int16)
+NAMES = ["a.mgz", "a.mgh", "a.hdr", "a.img", "A.IMG", "a.img.gz", "a.mha", "a.mhd", "a.nrrd", "a.nhdr"]
+FREESURFER = ("a.mgz", "a.mgh")
+
+
+def _write(path, voxels=VOXELS, affine=AFFINE):
+    """As nibabel and ITK write it, by its name; both files of a scan that has two."""
+    if path.suffix in (".mha", ".mhd", ".nrrd", ".nhdr"):
+        nib.save(nib.Nifti1Image(voxels, affine), path.parent / "source.nii")
+        image = SimpleITK.GetImageFromArray(voxels.T, isVector=False)  # of a NIfTI file ITK makes NaN 0
+        image.CopyInformation(SimpleITK.ReadImage(str(path.parent / "source.nii")))
+        SimpleITK.WriteImage(image, str(path))
+        (path.parent / "source.nii").unlink()
+    else:
+        (nib.MGHImage if path.suffix in (".mgz", ".mgh") else nib.Nifti1Pair)(voxels, affine).to_filename(path)
+    return path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_voxels_and_places_are_those_written(tmp_path, name):
+    path = _write(tmp_path / name)
+    scan = read_scan(path)
+    assert is_foreign(path) and scan.voxels.dtype == np.float32
+    np.testing.assert_array_equal(scan.voxels, VOXELS)
+    np.testing.assert_allclose(scan.affine, AFFINE, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_mask_goes_back_to_the_format_of_its_scan(tmp_path, name):
+    scan = read_scan(_write(tmp_path / name))
+    (item,) = find_inputs([scan.path])
+    assert all(path.is_file() for path in item.files) and len(item.files) == len(list(tmp_path.iterdir()))
+    place = outputs_of(item, tmp_path / "out").same_format
+    place.parent.mkdir()
+    mask = (scan.voxels > 1500).astype(np.uint8)
+    write_like(scan.path, mask, scan.affine, place)
+    assert place.name == f"{name[0]}_mask{name[1:].lower()}" and is_foreign(place)
+    np.testing.assert_array_equal(read_mask(place, scan).voxels, mask)
+    assert not list(place.parent.glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["a.mgz", "a.mgh", "a.img", "a.img.gz", "a.mha", "a.nrrd", "a.mhd"])
+@pytest.mark.parametrize("kept", [0.3, 0.9])
+def test_a_file_that_breaks_off_is_refused(tmp_path, name, kept):
+    path = _write(tmp_path / name)
+    broken = path.with_suffix(".raw") if name == "a.mhd" else path
+    broken.write_bytes(broken.read_bytes()[: int(kept * broken.stat().st_size)])
+    with pytest.raises(ScanError, match=r"is damaged and cannot be read .*Copy it again"):
+        read_scan(path)
+
+
+def test_a_flipped_bit_of_a_gzipped_volume_is_noticed(tmp_path):
+    path = _write(tmp_path / "a.mgz")
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    packed = bytearray(gzip.compress(bytes(content), compresslevel=0))
+    packed[len(packed) // 2] ^= 4
+    path.write_bytes(packed)
+    with pytest.raises(ScanError, match="is damaged"):
+        read_scan(path)
+
+
+@pytest.mark.parametrize("name", ["a.mgz", "a.img", "a.mha", "a.nrrd"])
+@pytest.mark.parametrize(
+    ("voxels", "sentence"),
+    [
+        (np.where(VOXELS > 2900, np.nan, VOXELS).astype(np.float32), "NaN or infinite voxels"),
+        (np.full(VOXELS.shape, 7, np.int16), "holds the value 7 everywhere"),
+        (np.stack([VOXELS, VOXELS], axis=3), "4-D|size .* is needed"),
+    ],
+    ids=["not finite", "constant", "series"],
+)
+def test_what_a_nifti_file_is_refused_for_others_are_too(tmp_path, name, voxels, sentence):
+    with pytest.raises(ScanError, match=sentence):
+        read_scan(_write(tmp_path / name, voxels))
+
+
+def test_files_that_do_not_say_how_they_lie_need_to_be_told(tmp_path):
+    nib.AnalyzeImage(VOXELS, np.diag([-0.9, 0.9, 3, 1])).to_filename(tmp_path / "analyze.img")
+    mgh = _write(tmp_path / "a.mgh")
+    content = bytearray(mgh.read_bytes())
+    content[28:30] = b"\0\0"  # goodRASFlag
+    mgh.write_bytes(content)
+    for name, geometry, instead in (
+        ("a.mha", rb"TransformMatrix.*\n", b""),
+        ("a.nrrd", rb"space:.*\nsizes: (.*)\nspace directions:.*\n", rb"sizes: \1\nspacings: 0.9 0.9 3\n"),
+        ("a.nrrd", rb"space origin:.*\n", b""),
+    ):
+        path = tmp_path / name if (tmp_path / name).exists() else _write(tmp_path / name)
+        path.write_bytes(re.sub(geometry, instead, path.read_bytes()))
+    for name in ("analyze.img", "a.mgh", "a.mha", "a.nrrd"):
+        with pytest.raises(ScanError, match="says nowhere how it lies"):
+            read_scan(tmp_path / name)
+        scan = read_scan(tmp_path / name, assume_affine=True)
+        np.testing.assert_array_equal(scan.voxels, VOXELS)
+        spacing = (1, 1, 1) if name == "a.mgh" else (0.9, 0.9, 3)  # FreeSurfer reads none then
+        assert scan.spacing == pytest.approx(spacing) and nib.aff2axcodes(scan.affine) == ("L", "A", "S")
+
+
+def test_one_of_two_files_alone_is_told_what_it_is_and_voxels_elsewhere_are_not_looked_for(tmp_path):
+    path = _write(tmp_path / "a.hdr")
+    path.with_suffix(".img").unlink()
+    with pytest.raises(ScanError, match="one of the two files"):
+        read_scan(path)
+    header = _write(tmp_path / "a.nhdr")
+    header.write_bytes(header.read_bytes().replace(b"data file: ", b"data file: ../"))
+    with pytest.raises(ScanError, match=r"names \.\./a\.raw.* beside it is needed"):
+        read_scan(header)
+    huge = _write(tmp_path / "a.mgh")
+    huge.write_bytes(huge.read_bytes()[:4] + b"\x00\x01\x00\x00" * 3 + huge.read_bytes()[16:])
+    with pytest.raises(ScanError, match=r"has the shape \(65536, 65536, 65536\)"):
+        read_scan(huge)
