@@ -1,8 +1,8 @@
 """Which slices of which layers a scan needs: computed once where windows agree, trimmed where they do not.
 
 Overlapping windows compute the same values again as long as no layer has looked beyond a slice's own group: blocks 1-4
-of the planar res-u-net, for windows that start at multiples of 8. Behind that, the composition keeps the middle of each
-window alone, and every layer needs only what that middle depends on. Both follow from the layers' reach along depth.
+of the planar res-u-net, for windows that start at multiples of 8. Behind that, the composition keeps a stretch of each
+window alone, and every layer needs only what that stretch depends on. Both follow from the layers' reach along depth.
 """
 
 import math
@@ -61,8 +61,8 @@ class Plan:
         depth, stride: of the windows.
         chunk: slices at a time of what windows share.
         shared: from a chunk of the scan to what windows take of it.
-        windows: from that to a window's slices that the composition keeps: its `"middle"`, and of the first and the
-            last window its `"start"` and `"end"` (Kolarik 2020, eq. 1).
+        windows: from that to the slices of a window that the composition keeps (Kolarik 2020, eq. 1): of the
+            `"first"`, a `"middle"` and the `"last"` one, and of one that is alone the `"whole"`.
     """
 
     depth: int
@@ -80,27 +80,25 @@ class Plan:
         """The slices from a window's start that must be computed before the window can be."""
         return max(end * per_entry(node) for node, (_, end) in piece.inputs)
 
-    def oldest(self, node: Node, pieces: Sequence[Piece]) -> int:
-        """The first entry of a frontier node that pieces of a window take, counted from the window's start."""
-        return min((first for piece in pieces for taken, (first, _) in piece.inputs if taken is node), default=0)
+    def oldest(self, node: Node, piece: Piece) -> int:
+        """The first entry of a frontier node that the piece of a window takes, counted from the window's start."""
+        return min((first for taken, (first, _) in piece.inputs if taken is node), default=0)
 
     def capacity(self, node: Node) -> int:
         """Entries of a frontier node that are held at once: those of a window, and of the next chunk."""
         reached = max(self.reached(piece) for piece in self.windows.values())
         window, chunk = -(-reached // self.chunk) * self.chunk // per_entry(node), self.chunk // per_entry(node)
-        return max(window, window - self.oldest(node, [self.windows["middle"]]) + chunk)
+        return max(window, window - self.oldest(node, self.windows["middle"]) + chunk)
 
     def macs(self, windows: int) -> int:
         """Multiply-accumulates that a scan of so many windows needs, for a network whose sizes are all known."""
         chunks = -(-((windows - 1) * self.stride + self.depth) // self.chunk)
-        return chunks * self.shared.macs() + sum(
-            piece.macs() for number in range(windows) for piece in self.pieces(number, windows)
-        )
+        return chunks * self.shared.macs() + sum(piece.macs() for piece in self.pieces(windows))
 
-    def pieces(self, number: int, windows: int) -> list[Piece]:
-        """The pieces that window `number` of so many, counted from 0, is computed by."""
-        names = ["start"] * (number == 0) + ["middle"] + ["end"] * (number == windows - 1)
-        return [self.windows[name] for name in names if name in self.windows]
+    def pieces(self, windows: int) -> list[Piece]:
+        """The pieces that so many windows are computed by, one a window."""
+        names = ["first", *["middle"] * (windows - 2), "last"] if windows > 1 else ["whole"]
+        return [self.windows[name] for name in names]
 
 
 def make_plan(network: keras.Model, stride: int, exact: bool = True) -> Plan:
@@ -129,21 +127,25 @@ def make_plan(network: keras.Model, stride: int, exact: bool = True) -> Plan:
         shared = _shared(graph, stride)
     output = graph[-1]
     margin = (depth - stride) // 2
-    kept = {"start": (0, margin), "middle": (margin, margin + stride), "end": (margin + stride, depth)}
-    demanded = {
-        name: _demand(graph, shared, output, stretch) for name, stretch in kept.items() if stretch[0] < stretch[1]
+    kept = {
+        "first": (0, depth - margin),
+        "middle": (margin, depth - margin),
+        "last": (margin, depth),
+        "whole": (0, depth),
     }
-    taken = set().union(*demanded.values())
-    frontier = tuple(node for node in graph if node in shared and node in taken)
+    demanded = {stretch: _demand(graph, shared, output, stretch) for stretch in kept.values()}
+    frontier = tuple(node for node in graph if node in shared and node in demanded[kept["whole"]])
     needed = ancestors(frontier)
     chunk = _chunk(frontier, stride)
     whole = {node: (0, chunk // per_entry(node)) for node in graph[1:] if node in needed}
+    # Windows that share nothing keep the same, and are computed by one piece.
+    pieces = {stretch: _piece(graph, shared, ranges, output) for stretch, ranges in demanded.items()}
     return Plan(
         depth,
         stride,
         chunk,
         Piece(((graph[0], (0, chunk)),), whole, frontier, features=True),
-        {name: _piece(graph, shared, ranges, output) for name, ranges in demanded.items()},
+        {name: pieces[stretch] for name, stretch in kept.items()},
     )
 
 

@@ -60,8 +60,8 @@ class SharedInference:
         Source: Kolarik 2020, section 3.2 and eq. 1.
         """
         starts = window_starts(len(voxels), self.plan.depth, self.plan.stride)
-        windows = [self.plan.pieces(number, len(starts)) for number in range(len(starts))]
-        return self._computed(voxels, dict(zip(starts, windows, strict=True)), progress)[: len(voxels)]
+        pieces = dict(zip(starts, self.plan.pieces(len(starts)), strict=True))
+        return self._computed(voxels, pieces, progress)[: len(voxels)]
 
     def middle(self, window: np.ndarray) -> np.ndarray:
         """Predict what the composition keeps of one window between others.
@@ -72,7 +72,7 @@ class SharedInference:
         Returns:
             float32 (stride, rows, cols) in [0, 1].
         """
-        return self._computed(window, {0: [self.plan.windows["middle"]]})
+        return self._computed(window, {0: self.plan.windows["middle"]})
 
     def release(self) -> None:
         """Drop what was built, and its memory; the next scan builds it again."""
@@ -81,10 +81,10 @@ class SharedInference:
     def _computed(
         self,
         voxels: np.ndarray,
-        windows: Mapping[int, Sequence[Piece]],
+        windows: Mapping[int, Piece],
         progress: Callable[[int, int], None] | None = None,
     ) -> np.ndarray:
-        """What pieces of windows give, one after another; windows by their first slices, in order."""
+        """What the pieces of windows give, one after another; by the windows' first slices, in order."""
         plan = self.plan
         compute = self._program(plan.shared, [(plan.chunk, *voxels.shape[1:], self.channels)])
         rings = {
@@ -93,16 +93,15 @@ class SharedInference:
         }
         kept: list[np.ndarray] = []
         computed = 0
-        for number, (start, pieces) in enumerate(windows.items(), start=1):
-            while computed < start + max(map(plan.reached, pieces)):
-                places = [rings[n].append(start // per_entry(n) + plan.oldest(n, pieces)) for n in plan.frontier]
+        for number, (start, piece) in enumerate(windows.items(), start=1):
+            while computed < start + plan.reached(piece):
+                places = [rings[n].append(start // per_entry(n) + plan.oldest(n, piece)) for n in plan.frontier]
                 compute([network_input(_chunk(voxels, computed, plan.chunk), self.channels)], places)
                 computed += plan.chunk
-            for piece in pieces:
-                stretches = [rings[node].stretch(start // per_entry(node), *ends) for node, ends in piece.inputs]
-                program = self._program(piece, [stretch.shape for stretch in stretches])
-                kept.append(np.empty(program.output_shapes[0][:3], np.float32))
-                program(stretches, [kept[-1][..., None]])
+            stretches = [rings[node].stretch(start // per_entry(node), *ends) for node, ends in piece.inputs]
+            program = self._program(piece, [stretch.shape for stretch in stretches])
+            kept.append(np.empty(program.output_shapes[0][:3], np.float32))
+            program(stretches, [kept[-1][..., None]])
             if progress:
                 progress(number, len(windows))
         return np.concatenate(kept)
