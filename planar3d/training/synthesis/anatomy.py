@@ -1,0 +1,233 @@
+"""Heads as maps of tissues, and where in them lesions lie."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from planar3d.errors import DatasetError, ScanError
+from planar3d.files import written_beside
+from planar3d.scans.stored import reader_of
+
+# Tissues that FLAIR shows alike, with their labels in FreeSurfer, and from 501 on in SynthSeg's maps of whole heads.
+# What those call other tissues is fat near the skin and around the eyes, and muscle elsewhere; `read_anatomy` tells
+# them apart, and the insula from other cortex, and marrow from cortical bone.
+_LABELS: dict[str, tuple[int, ...]] = {
+    "air": (0, 501),
+    "white": (2, 41, 25, 57, 77, 78, 79, 251, 252, 253, 254, 255),
+    "cortex": (3, 42),
+    "insula": (),
+    "limbic": (17, 18, 53, 54),
+    "striatum": (11, 12, 26, 50, 51, 58),
+    "pallidum": (13, 52),
+    "thalamus": (10, 49),
+    "brainstem": (16, 28, 60, 85),
+    "cerebellar white": (7, 46),
+    "cerebellar cortex": (8, 47),
+    "ventricle": (4, 5, 43, 44),
+    "third and fourth ventricle": (14, 15, 72),
+    "choroid plexus": (31, 63, 136, 137, 163, 164),
+    "fluid": (24,),
+    "vessel": (30, 62, 502, 514),
+    "eye": (506,),
+    "fat": (),
+    "muscle": (507, 508),
+    "mucosa": (509,),
+    "skin": (511,),
+    "nerve": (512, 530),
+    "bone": (515,),
+    "marrow": (516,),
+}
+TISSUES = tuple(_LABELS)
+_OTHER, _PUTAMEN = 507, (12, 51)
+_INSULA, _SCALP, _ORBIT, _TABLE = 13.0, 9.0, 14.0, 2  # mm from putamen, skin and eyes, and into the bone
+_NECK = 22.0  # mm kept below the brain
+
+# Mean places of tissues in MNI space: mm from the midline, anterior, superior.
+_CENTERS = {
+    "white": (27, -18, 20),
+    "cortex": (31, -17, 17),
+    "limbic": (24, -17, -14),
+    "striatum": (19, 4, 5),
+    "pallidum": (20, -4, -1),
+    "thalamus": (11, -18, 7),
+    "brainstem": (7, -27, -25),
+    "cerebellar cortex": (23, -62, -35),
+}
+_STEP = 2  # voxels between the places that are listed
+KINDS = ("periventricular", "deep", "juxtacortical", "infratentorial")
+
+
+def tissue(*names: str) -> np.ndarray:
+    """Which of the tissues, as a table of bool by index, are among these."""
+    return np.isin(TISSUES, names)
+
+
+BRAIN = tissue(*TISSUES[1:14])  # with its ventricles, without the fluid around it
+LESION_TISSUE = tissue("white", "brainstem", "cerebellar white")
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """One head.
+
+    Attributes:
+        labels: uint8 (right, anterior, superior), indices in `TISSUES`, in voxels of 1 mm.
+        affine: 4×4, from voxels to mm (right, anterior, superior).
+        name: of the map.
+    """
+
+    labels: np.ndarray
+    affine: np.ndarray
+    name: str = ""
+
+    def save(self, path: str | Path) -> Path:
+        """Write a compressed `.npz`, about half a megabyte."""
+        with written_beside(path) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, labels=self.labels, affine=self.affine, name=self.name)
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Anatomy":
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as file:
+            return cls(file["labels"], file["affine"], str(file["name"]))
+
+    @cached_property
+    def brain(self) -> tuple[slice, slice, slice]:
+        """The box of the brain."""
+        return ndimage.find_objects(BRAIN[self.labels].view(np.uint8))[0]
+
+    @cached_property
+    def template(self) -> np.ndarray:
+        """3×4, from voxels about to mm in MNI space: the mean places of tissues are brought together."""
+        midline = np.argwhere(self.labels == TISSUES.index("white"))[:, 0].mean()
+        found, wanted = [], []
+        for name, center in _CENTERS.items():
+            places = np.argwhere(self.labels == TISSUES.index(name))
+            if len(places):
+                found.append([np.abs(places[:, 0] - midline).mean(), *places[:, 1:].mean(axis=0), 1])
+                wanted.append(center)
+        have, want = np.array(found), np.array(wanted)
+        width = (have[:, 0] @ want[:, 0]) / (have[:, 0] @ have[:, 0])
+        in_plane, *_ = np.linalg.lstsq(have[:, 1:], want[:, 1:], rcond=None)
+        return np.vstack([[width, 0, 0, -width * midline], np.column_stack([np.zeros(2), in_plane.T])])
+
+    @cached_property
+    def upright(self) -> np.ndarray:
+        """3×3, the rotation from MNI space's axes to the head's: how far the head nods."""
+        (a, b), (c, d) = self.template[1:, 1:3]
+        nod = np.arctan2(c - b, a + d)
+        return Rotation.from_euler("x", -nod).as_matrix()
+
+    @cached_property
+    def from_ventricles(self) -> tuple[tuple[slice, ...], np.ndarray]:
+        """A box 14 mm around the lateral ventricles, and in it the distance from them in mm, float32."""
+        ventricles = self.labels == TISSUES.index("ventricle")
+        boxes = ndimage.find_objects(ventricles.view(np.uint8))
+        inside = boxes[0] if boxes else (slice(0, 1),) * 3
+        box = tuple(
+            slice(max(0, part.start - 14), min(n, part.stop + 14))
+            for part, n in zip(inside, ventricles.shape, strict=True)
+        )
+        return box, _distance_from(ventricles[box])
+
+    @cached_property
+    def places(self) -> dict[str, np.ndarray]:
+        """Voxels where lesions may have their middle, (place, 3), by `KINDS`."""
+        coarse = self.labels[(slice(None, None, _STEP),) * 3]
+        white = coarse == TISSUES.index("white")
+        ventricles, cortex = (
+            _STEP * _distance_from(of[coarse]) for of in (tissue("ventricle"), tissue("cortex", "insula"))
+        )
+        regions = {
+            "periventricular": white & (ventricles < 7),
+            "deep": white & (ventricles >= 7) & (cortex > 5),
+            "juxtacortical": white & (ventricles > 12) & (cortex <= 3),
+            "infratentorial": tissue("brainstem", "cerebellar white")[coarse],
+        }
+        return {kind: _STEP * np.argwhere(region) for kind, region in regions.items()}
+
+
+def read_anatomy(path: str | Path) -> Anatomy:
+    """Read a head: a label map of FreeSurfer's labels at 1 mm, or an `.npz` that `Anatomy.save` wrote.
+
+    Raises:
+        ScanError: the map has other voxels or labels.
+    """
+    path = Path(path)
+    if path.suffix == ".npz":
+        return Anatomy.load(path)
+    header, voxels = reader_of(path).read(path, "a label map, a single volume of whole numbers,")
+    affine = header.get_best_affine()
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if voxels.ndim != 3 or np.abs(spacing - 1).max() > 0.02:
+        sizes = " × ".join(f"{mm:g}" for mm in spacing)
+        raise ScanError(f"{path} has voxels of {sizes} mm; anatomies are read at 1 mm. Resample it by nearest voxels.")
+    image = nib.as_closest_canonical(nib.Nifti1Image(np.rint(voxels).astype(np.int16), affine))
+    found = np.asarray(image.dataobj)
+    table = np.full(max(1024, int(found.max()) + 1), 255, np.uint8)
+    for index, labels in enumerate(_LABELS.values()):
+        table[list(labels)] = index
+    tissues = table[np.maximum(found, 0)]
+    if found.min() < 0 or tissues.max() == 255:
+        unknown = np.unique(found[(tissues == 255) | (found < 0)])[:5].tolist()
+        raise ScanError(f"{path} holds the labels {unknown}, which are none of FreeSurfer's for a head. Remove them.")
+    brain = np.flatnonzero(BRAIN[tissues].any(axis=(0, 1)))
+    if not len(brain):
+        raise ScanError(f"{path} shows no brain; a label map of a head is needed. Name another file.")
+    tissues[:, :, : max(0, brain[0] - round(_NECK))] = 0
+    box = ndimage.find_objects((tissues > 0).view(np.uint8))[0]
+    moved = np.eye(4)
+    moved[:3, 3] = [part.start for part in box]
+    return Anatomy(_told_apart(tissues[box], found[box]), image.affine @ moved, path.name.split(".")[0])
+
+
+def read_anatomies(folder: str | Path) -> tuple[Anatomy, ...]:
+    """Read all heads of a folder, by name.
+
+    Raises:
+        DatasetError: it has none.
+    """
+    return tuple(read_anatomy(path) for path in files_in(folder, ("*.nii.gz", "*.nii", "*.npz"), "label map"))
+
+
+def files_in(folder: str | Path, patterns: Iterable[str], what: str) -> list[Path]:
+    """The files of a folder by name.
+
+    Raises:
+        DatasetError: it has none.
+    """
+    found = sorted(path for pattern in patterns for path in Path(folder).glob(pattern))
+    if not found:
+        raise DatasetError(f"{folder} holds no {what}, {' or '.join(patterns)}; name a folder that does.")
+    return found
+
+
+def _told_apart(tissues: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Tell tissues apart that the map has as one."""
+
+    def near(of: np.ndarray, mm: float) -> np.ndarray:
+        distance = _STEP * _distance_from(of[(slice(None, None, _STEP),) * 3])
+        for axis, length in enumerate(of.shape):
+            distance = distance.repeat(_STEP, axis).take(np.arange(length), axis)
+        return distance <= mm
+
+    inner = ndimage.binary_erosion(tissues == TISSUES.index("bone"), iterations=_TABLE)
+    tissues[inner] = TISSUES.index("marrow")
+    tissues[(tissues == TISSUES.index("cortex")) & near(np.isin(labels, _PUTAMEN), _INSULA)] = TISSUES.index("insula")
+    fat = near(tissues == TISSUES.index("skin"), _SCALP) | near(tissues == TISSUES.index("eye"), _ORBIT)
+    tissues[(labels == _OTHER) & fat] = TISSUES.index("fat")
+    return tissues
+
+
+def _distance_from(mask: np.ndarray) -> np.ndarray:
+    """Distance of all voxels from a mask in voxels, float32; infinite without one."""
+    if not mask.any():
+        return np.full(mask.shape, np.inf, np.float32)
+    return ndimage.distance_transform_edt(~mask).astype(np.float32)

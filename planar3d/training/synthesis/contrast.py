@@ -1,0 +1,104 @@
+"""What FLAIR can look like: the signal of each tissue relative to white matter, drawn anew for each head."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from planar3d.training.synthesis.anatomy import TISSUES, Anatomy
+
+# Least and greatest signal, and how much it varies within a head over centimetres. Where two names are given, the
+# signal is relative to that of the second. Ranges are those that the real scans of `docs/results.md` and published
+# FLAIRs span, widened; bright cortex, insula and limbic cortex are what lesions are mistaken for.
+_SIGNALS: dict[str, tuple[float, float, float]] = {
+    "air": (0.0, 0.02, 0.0),
+    "white": (1.0, 1.0, 0.02),
+    "cortex": (1.0, 1.55, 0.05),
+    "insula/cortex": (1.0, 1.2, 0.05),
+    "limbic/cortex": (0.98, 1.2, 0.04),
+    "striatum/cortex": (0.88, 1.02, 0.02),
+    "pallidum": (0.8, 1.08, 0.02),
+    "thalamus/cortex": (0.82, 0.98, 0.02),
+    "brainstem": (0.92, 1.18, 0.03),
+    "cerebellar white": (0.92, 1.12, 0.03),
+    "cerebellar cortex/cortex": (0.82, 1.0, 0.04),
+    "ventricle": (0.03, 0.4, 0.02),
+    "third and fourth ventricle/ventricle": (0.8, 1.6, 0.1),
+    "choroid plexus": (0.5, 1.5, 0.15),
+    "fluid/ventricle": (0.8, 1.5, 0.06),
+    "vessel": (0.03, 0.6, 0.05),
+    "eye/ventricle": (0.7, 1.8, 0.02),
+    "fat": (0.7, 2.8, 0.15),
+    "muscle": (0.25, 0.75, 0.12),
+    "mucosa": (0.6, 2.4, 0.35),
+    "skin": (0.4, 1.6, 0.1),
+    "nerve": (0.7, 1.1, 0.05),
+    "bone": (0.02, 0.18, 0.02),
+    "marrow": (0.3, 1.7, 0.15),
+}
+_DARKER_CORTEX = 0.6  # power of the drawn share: most cortex is nearer to the lower end
+_UNEVEN = (0.5, 2.5)  # times as much or little as above, in one head
+_BRIGHT_VESSELS, _OF_VESSELS = 0.2, (0.9, 1.6)  # of the heads: slow flow
+_FLOW, _OF_FLOW = 0.5, (0.15, 0.6)  # of the heads: fluid that is not nulled where it moves
+_FLOWING = ("third and fourth ventricle", "fluid")
+_RIM, _RIM_GAIN = (0.8, 2.5), (0.0, 0.5)  # mm and signal of the rims of the ventricles
+_CAP, _CAP_GAIN = (2.0, 6.0), (0.0, 0.6)  # of the caps of their horns
+_HALO, _HALO_GAIN = (6.0, 11.0), (0.0, 0.12)  # of white matter that is a little brighter around them
+_HORN = 8.0  # mm from a horn's end that a cap reaches
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The signals of one head.
+
+    Attributes:
+        signals: of `TISSUES` relative to white matter, float32.
+        spreads: how much each varies over centimetres, float32.
+        rim, cap, halo: thickness in mm, and signal added to white matter, around ventricles: no lesions.
+    """
+
+    signals: np.ndarray
+    spreads: np.ndarray
+    rim: tuple[float, float]
+    cap: tuple[float, float]
+    halo: tuple[float, float]
+
+    @classmethod
+    def drawn(cls, rng: np.random.Generator) -> "Contrast":
+        """Draw signals."""
+        signals: dict[str, float] = {}
+        for names, (least, most, _) in _SIGNALS.items():
+            name, _, relative_to = names.partition("/")
+            share = rng.random()
+            if name == "cortex":
+                share **= 1 / _DARKER_CORTEX
+            signals[name] = (least + share * (most - least)) * signals.get(relative_to, 1.0)
+        spreads = {names.partition("/")[0]: spread for names, (*_, spread) in _SIGNALS.items()}
+        for name in ("white", "cortex", "insula", "limbic"):
+            spreads[name] *= rng.uniform(*_UNEVEN)
+        if rng.random() < _BRIGHT_VESSELS:
+            signals["vessel"] = rng.uniform(*_OF_VESSELS)
+        if rng.random() < _FLOW:
+            spreads |= dict.fromkeys(_FLOWING, rng.uniform(*_OF_FLOW))
+        signals["third and fourth ventricle"] = min(signals["third and fourth ventricle"], 0.5)
+        levels, uneven = (np.array([of[name] for name in TISSUES], np.float32) for of in (signals, spreads))
+        bands = [
+            (rng.uniform(*wide), rng.uniform(*gain))
+            for wide, gain in ((_RIM, _RIM_GAIN), (_CAP, _CAP_GAIN), (_HALO, _HALO_GAIN))
+        ]
+        return cls(levels, uneven, *bands)
+
+    def of(self, name: str) -> float:
+        """The signal of a tissue."""
+        return float(self.signals[TISSUES.index(name)])
+
+    def around_ventricles(self, anatomy: Anatomy) -> tuple[tuple[slice, ...], np.ndarray]:
+        """A box around the ventricles, and what is added to the signal there, float32."""
+        box, distance = anatomy.from_ventricles
+        along = np.arange(distance.shape[1], dtype=np.float32)
+        inside = np.flatnonzero((distance == 0).any(axis=(0, 2)))
+        ends = inside[[0, -1]] if len(inside) else np.zeros(2)
+        at_horns = np.exp(-(((along[:, None] - ends) / _HORN) ** 2)).sum(axis=1)[:, None]
+        added = np.zeros(distance.shape, np.float32)
+        for (wide, gain), where in ((self.rim, 1.0), (self.cap, at_horns), (self.halo, 1.0)):
+            added = np.maximum(added, gain * where * np.exp(-((distance / wide) ** 2)))
+        return box, added * (anatomy.labels[box] == TISSUES.index("white"))

@@ -1,0 +1,192 @@
+"""How a head is scanned: how it lies, in which voxels, with what noise and bias; and how brains are cut out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from scipy.spatial.transform import Rotation
+from scipy.special import ndtr
+
+from planar3d.scans.phantom_fields import between_nodes, smooth_noise, spread
+from planar3d.training.synthesis.anatomy import BRAIN, Anatomy, tissue
+
+_NODE, _DEFORMATION = 16.0, 2.2  # mm: between the nodes of the displacement, and its standard deviation
+_SCALE, _TURN = 0.07, (6.0, 3.0, 3.0)  # standard deviations: of sizes; nodding, leaning, turning in degrees
+_BIAS_NODE, _EDGE = 45.0, 0.45  # mm; of the ends of a voxel's profile, standard deviation in mm
+_NEGLIGIBLE = 1e-4  # of a weight
+
+
+@dataclass(frozen=True)
+class Pose:
+    """How a head lies in a field of view, and how it differs from its anatomy.
+
+    Attributes:
+        grid: voxels of 1 mm of the field of view, (left, posterior, superior).
+        matrix: 3×3, from there to the anatomy's voxels.
+        center: the anatomy's voxel in the middle of the view.
+        displacement: (3, i, j, k) voxels of the anatomy added, on nodes spread over the view.
+    """
+
+    grid: tuple[int, ...]
+    matrix: np.ndarray
+    center: np.ndarray
+    displacement: np.ndarray
+
+    @classmethod
+    def drawn(cls, anatomy: Anatomy, extracted: bool, rng: np.random.Generator) -> "Pose":
+        """Draw how the head lies; the view holds the brain, and of a whole head what is beside it."""
+        scale = np.exp(_SCALE * rng.standard_normal() + 0.4 * _SCALE * rng.standard_normal(3))
+        turn = anatomy.upright @ Rotation.from_euler("xyz", rng.normal(0, _TURN), degrees=True).as_matrix()
+        side = rng.choice((-1.0, 1.0))
+        low, high = (np.array([getattr(part, end) for part in anatomy.brain], float) for end in ("start", "stop"))
+        if not extracted:
+            low[:2], high[:2] = 0, anatomy.labels.shape[:2]
+        margins = rng.uniform((4, 4, 0), (18, 18, 14), (2, 3))  # air beside, and what is below and above the brain
+        low, high = low - margins[0], high + margins[1]
+        grid = tuple(np.ceil((high - low) * scale).astype(int).tolist())
+        nodes = [round(n / _NODE) + 2 for n in grid]
+        displacement = _DEFORMATION * np.stack([smooth_noise(rng, nodes, 1.0) for _ in range(3)])
+        return cls(grid, turn * np.array([-side, -1, 1]) / scale, (low + high - 1) / 2, displacement)
+
+    def sampled(self, *volumes: np.ndarray) -> list[np.ndarray]:
+        """Volumes of the anatomy in the field of view, by the nearest voxel; zero beyond."""
+        padded = [np.pad(volume, 1) for volume in volumes]
+        shape, (_, rows, cols) = padded[0].shape, self.grid
+        taken = [np.empty(self.grid, volume.dtype) for volume in volumes]
+        i, j, k = (np.arange(n, dtype=np.float32) - (n - 1) / 2 for n in self.grid)
+        matrix = self.matrix.astype(np.float32)
+        in_plane = matrix[:, 1, None, None] * j[:, None] + matrix[:, 2, None, None] * k
+        in_plane += (self.center + 1.5).astype(np.float32)[:, None, None]  # 1 of the padding, 0.5 to round
+        planes = spread(self.displacement, (rows, cols))
+        for plane, (here, left, share) in enumerate(zip(i, *between_nodes(planes.shape[1], self.grid[0]), strict=True)):
+            flat = np.zeros((rows, cols), np.int32)
+            for axis, length in enumerate(shape):
+                at = planes[axis, left] * (1 - share)
+                at += planes[axis, left + 1] * share
+                at += in_plane[axis]
+                at += matrix[axis, 0] * here
+                np.clip(at, 0, length - 1, out=at)
+                flat *= length
+                flat += at.astype(np.int32)
+            for volume, target in zip(padded, taken, strict=True):
+                np.take(volume.ravel(), flat, out=target[plane], mode="clip")
+        return taken
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """The voxels of a scan, and what each averages.
+
+    Attributes:
+        spacing: mm between voxels along (left, posterior, superior).
+        acquired: mm between the voxels that were measured, from which those are interpolated.
+        width: mm that a measured voxel averages.
+    """
+
+    spacing: np.ndarray
+    acquired: np.ndarray
+    width: np.ndarray
+
+    @classmethod
+    def drawn(cls, coarser: float, rng: np.random.Generator) -> "Acquisition":
+        """Draw thick axial slices (half of the scans), voxels alike along all axes, or slices laid on a 1 mm grid."""
+        kind = rng.choice(3, p=(0.5, 0.3, 0.2))
+        if kind == 0:
+            pixel, distance = rng.uniform(0.4, 1.2), rng.uniform(3.0, 8.0)
+            spacing = acquired = np.array([pixel, pixel, distance])
+            width = np.array([max(pixel, rng.uniform(0.7, 1.2))] * 2 + [distance * rng.uniform(0.8, 1.0)])
+        elif kind == 1:
+            spacing = acquired = np.full(3, rng.uniform(0.85, 1.3))
+            width = spacing * rng.uniform(1.0, 1.3)
+        else:
+            spacing, acquired = np.ones(3), np.full(3, 1.0)
+            acquired[rng.choice(3, p=(0.25, 0.15, 0.6))] = rng.uniform(1.5, 4.5)
+            width = np.maximum(acquired, rng.uniform(0.9, 1.4))
+        return cls(coarser * spacing, coarser * acquired, coarser * width)
+
+    def weights(self, lengths: Sequence[int], blur: float = 0.0) -> list[sparse.csr_array]:
+        """For each axis, how much a voxel of the view of 1 mm counts in one of the scan, float32 (scan, view).
+
+        Args:
+            lengths: voxels of the view.
+            blur: standard deviation in mm of what is smoothed besides.
+        """
+        matrices = []
+        for axis, length in enumerate(lengths):
+            measured = _centers(length, self.acquired[axis])
+            apart = measured[:, None] - np.arange(length)
+            half, edge = self.width[axis] / 2, np.hypot(_EDGE, blur)
+            matrix = _normalized(ndtr((apart + half) / edge) - ndtr((apart - half) / edge))
+            if self.spacing[axis] != self.acquired[axis]:
+                steps = np.abs(_centers(length, self.spacing[axis])[:, None] - measured) / self.acquired[axis]
+                matrix = _normalized(np.maximum(1 - steps, 1e-6)) @ matrix
+            matrix[matrix < _NEGLIGIBLE] = 0
+            matrices.append(sparse.csr_array(matrix, dtype=np.float32))
+        return matrices
+
+
+def _centers(length: int, step: float) -> np.ndarray:
+    count = max(1, int(length / step))
+    return (np.arange(count) - (count - 1) / 2) * step + (length - 1) / 2
+
+
+def _normalized(matrix: np.ndarray) -> np.ndarray:
+    return matrix / matrix.sum(axis=1, keepdims=True)
+
+
+def averaged(volume: np.ndarray, matrices: Sequence[sparse.csr_array]) -> np.ndarray:
+    """A volume in the scan's voxels; the axis that shrinks most goes first.
+
+    Sparse products run in one thread, and give the same on every machine.
+    """
+    for axis in sorted(range(3), key=lambda axis: matrices[axis].shape[0] / matrices[axis].shape[1]):
+        first = np.moveaxis(volume, axis, 0)
+        product = matrices[axis] @ first.reshape(len(first), -1)
+        volume = np.moveaxis(product.reshape(-1, *first.shape[1:]), 0, axis)
+    return np.ascontiguousarray(volume)
+
+
+# What is left of a head whose brain was cut out: the tissues, mm of smoothing, and the share from which voxels stay.
+_WITH_FLUID = BRAIN | tissue("fluid", "vessel")
+CUTS: dict[str, tuple[np.ndarray, float, float]] = {
+    "tissue": (BRAIN, 0.7, 0.5),
+    "tight": (BRAIN, 2.0, 0.5),
+    "eroded": (BRAIN, 2.0, 0.75),
+    "with fluid": (_WITH_FLUID, 1.5, 0.5),
+    "loose": (_WITH_FLUID, 3.0, 0.25),
+    "remnants": (BRAIN, 1.5, 0.4),
+}
+_REMNANT_NODE, _REMNANTS = 9.0, (1.2, 2.4)  # mm; standard deviations from which skull remains
+_REMNANT_BLUR, _REMNANT_SHARE = 4.0, 0.15  # how far from the brain, as a cut
+
+
+def kept_of(labels: np.ndarray, acquisition: Acquisition, cut: str, rng: np.random.Generator) -> np.ndarray:
+    """Which of a scan's voxels a cut leaves, bool."""
+    tissues, blur, least = CUTS[cut]
+    matrices = acquisition.weights(labels.shape, blur)
+    shape = [matrix.shape[0] for matrix in matrices]
+    nodes = [round(n / _REMNANT_NODE) + 2 for n in labels.shape]
+    uneven = spread(smooth_noise(rng, nodes, 0.8), shape)
+    share = averaged(tissues[labels].astype(np.float32), matrices)
+    kept = share > least + 0.08 * uneven
+    if cut == "remnants":
+        near = averaged(_WITH_FLUID[labels].astype(np.float32), acquisition.weights(labels.shape, _REMNANT_BLUR))
+        kept |= (near > _REMNANT_SHARE) & (uneven > rng.uniform(*_REMNANTS))
+    return kept
+
+
+def bias(view: Sequence[int], shape: Sequence[int], strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw the coil's sensitivity, float32; `strength` is the standard deviation of its logarithm."""
+    nodes = [round(n / _BIAS_NODE) + 2 for n in view]
+    return np.exp(spread(np.float32(strength) * smooth_noise(rng, nodes, 0.7), shape))
+
+
+def with_noise(signal: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
+    """The magnitude of a signal with complex noise, float32 (Rician)."""
+    real = rng.standard_normal(signal.shape, np.float32)
+    imaginary = rng.standard_normal(signal.shape, np.float32)
+    real *= np.float32(deviation)
+    imaginary *= np.float32(deviation)
+    real += signal
+    return np.hypot(real, imaginary, out=real)

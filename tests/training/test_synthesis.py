@@ -1,0 +1,179 @@
+"""Heads that a generator draws of a head of ellipsoids, and of the real maps where they are at hand."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from planar3d.errors import DatasetError, ScanError
+from planar3d.recipes import MODERN
+from planar3d.scans.prepare import prepare
+from planar3d.training.synthesis import Anatomy, HeadGenerator, LesionShapes, read_anatomies, read_anatomy
+from planar3d.training.synthesis.anatomy import BRAIN, LESION_TISSUE, TISSUES
+from planar3d.training.synthesis.lesions import place_lesions
+
+SHAPE = (70, 90, 84)  # right, anterior, superior
+# FreeSurfer's labels: middles and radii in voxels, painted in this order.
+ELLIPSOIDS = (
+    (511, (35, 45, 42), (34, 44, 41)),
+    (507, (35, 45, 42), (32, 42, 39)),
+    (515, (35, 45, 42), (30, 40, 37)),
+    (24, (35, 45, 42), (27, 37, 34)),
+    (3, (35, 47, 47), (25, 34, 27)),
+    (2, (35, 47, 47), (21, 30, 23)),
+    (12, (43, 52, 42), (3, 4, 3)),
+    (51, (27, 52, 42), (3, 4, 3)),
+    (10, (35, 46, 42), (5, 4, 3)),
+    (4, (35, 48, 48), (5, 12, 4)),
+    (8, (35, 25, 22), (14, 10, 9)),
+    (16, (35, 38, 20), (5, 5, 10)),
+)
+
+
+def painted():
+    labels = np.zeros(SHAPE, np.int32)
+    places = np.indices(SHAPE)
+    for label, middle, radii in ELLIPSOIDS:
+        apart = [(place - m) / r for place, m, r in zip(places, middle, radii, strict=True)]
+        labels[sum(part**2 for part in apart) < 1] = label
+    return labels
+
+
+def save(voxels, path, corner=(0, 0, 0)):
+    affine = np.eye(4)
+    affine[:3, 3] = corner
+    # Stored left, inferior, anterior, as SynthSeg's maps are.
+    image = nib.Nifti1Image(voxels, affine)
+    turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt("LIA"))
+    nib.save(image.as_reoriented(turn), path)
+
+
+@pytest.fixture(scope="module")
+def anatomy(tmp_path_factory):
+    path = tmp_path_factory.mktemp("maps") / "one.nii.gz"
+    save(painted(), path)
+    return read_anatomy(path)
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp("masks"), np.random.default_rng(0)
+    for patient, radii in enumerate(((2, 3, 4), (5, 4, 3))):
+        mask = np.zeros((90, 110, 90), np.uint8)
+        for _ in range(4):
+            apart = (np.indices(mask.shape) - np.reshape(rng.integers(20, 70, 3), (3, 1, 1, 1))).T / radii
+            mask[(np.linalg.norm(apart, axis=-1) < 1).T] = 1
+        save(mask, folder / f"patient{patient}.nii.gz", (-45, -70, -20))
+    return LesionShapes.read(folder)
+
+
+@pytest.fixture(scope="module")
+def generator(anatomy, shapes):
+    return HeadGenerator((anatomy,), shapes, loads_ml=(0.5, 5.0))
+
+
+def test_a_map_is_read_by_tissue_and_a_compact_file_holds_the_same(anatomy, tmp_path):
+    assert anatomy.labels.dtype == np.uint8
+    kept = anatomy.labels.shape
+    assert np.count_nonzero(anatomy.labels == TISSUES.index("ventricle")) == np.count_nonzero(painted() == 4)
+    assert {TISSUES[index] for index in np.unique(anatomy.labels)} >= {"white", "insula", "fat", "marrow", "skin"}
+    again = read_anatomy(anatomy.save(tmp_path / "one.npz"))
+    assert np.array_equal(again.labels, anatomy.labels) and np.array_equal(again.affine, anatomy.affine)
+    assert again.name == "one" and again.labels.shape == kept
+
+
+@pytest.mark.parametrize(("label", "zoom", "sentence"), [(777, 1.0, "holds the labels"), (2, 2.0, "has voxels of 2")])
+def test_a_map_of_other_labels_or_voxels_is_refused(tmp_path, label, zoom, sentence):
+    labels = painted()
+    labels[labels == 2] = label
+    nib.save(nib.Nifti1Image(labels, np.diag([zoom, zoom, zoom, 1])), tmp_path / "m.nii.gz")
+    with pytest.raises(ScanError, match=sentence):
+        read_anatomy(tmp_path / "m.nii.gz")
+
+
+def test_a_folder_without_maps_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="holds no label map"):
+        read_anatomies(tmp_path)
+
+
+def test_shapes_are_the_masks_lesions_and_a_compact_file_holds_the_same(shapes, tmp_path):
+    again = LesionShapes.load(shapes.save(tmp_path / "s.npz"))
+    for lesion, volume in enumerate(shapes.volumes):
+        assert np.count_nonzero(shapes.shape(lesion)) == volume
+        assert np.array_equal(again.shape(lesion), shapes.shape(lesion))
+    assert len(shapes.loads) == 2
+
+
+@pytest.mark.parametrize("volume", [60.0, 1000.0, 6000.0])
+def test_lesions_lie_in_tissue_that_has_them_and_make_up_the_volume(anatomy, shapes, volume):
+    placed = place_lesions(anatomy, shapes, volume, 0.5, np.random.default_rng(3))
+    assert not placed.share[~LESION_TISSUE[anatomy.labels]].any()
+    assert np.count_nonzero(placed.share > 0.5) == pytest.approx(volume, rel=0.35)
+    assert (placed.level[placed.share > 0] > 1).all()
+
+
+def test_a_head_depends_on_its_number_alone(anatomy, shapes, generator):
+    first = generator.generate(5)
+    generator.generate(6)
+    again = HeadGenerator((Anatomy(anatomy.labels, anatomy.affine),), shapes, loads_ml=(0.5, 5.0)).generate(5)
+    assert np.array_equal(first.image, again.image) and np.array_equal(first.lesions, again.lesions)
+    assert not np.array_equal(first.image.shape, generator.generate(7).image.shape)
+
+
+def test_labels_lie_on_the_grid_and_loads_in_the_range(generator):
+    heads = [generator.generate(seed) for seed in range(9)]
+    for head in heads:
+        assert head.image.shape == head.lesions.shape and head.image.dtype == np.float32
+        assert nib.aff2axcodes(head.affine) == ("L", "P", "S")
+        assert set(np.unique(head.lesions)) <= {0, 1}
+        assert head.load_ml == head.drawn["load_ml"] <= 1.4 * head.drawn["wanted_ml"]
+        assert head.drawn["wanted_ml"] == 0 or 0.5 <= head.drawn["wanted_ml"] <= 5
+        assert not head.lesions[head.image == 0].any()
+    wanted = np.array([head.drawn["wanted_ml"] for head in heads])
+    loads = np.array([head.load_ml for head in heads])
+    assert 0 < np.count_nonzero(wanted == 0) < 8
+    assert np.median(loads[wanted > 0] / wanted[wanted > 0]) > 0.4
+
+
+def test_every_lesion_that_is_marked_can_be_seen(anatomy, shapes):
+    generator = HeadGenerator((anatomy,), shapes, 0.0, (1.0, 5.0), least_mm3=30.0)
+    for seed in range(2):
+        head = generator.generate(seed)
+        pieces, count = ndimage.label(head.lesions)
+        volumes = np.bincount(pieces.ravel())[1:] * head.mask.voxel_mm3
+        assert count and volumes.min() >= 30
+        brain = head.image[(head.image > 0.5 * np.median(head.image[head.lesions > 0]))]
+        assert np.median(head.image[head.lesions > 0]) > np.median(brain) * 0.9
+
+
+def test_a_generator_asked_for_none_marks_no_lesions(anatomy, shapes):
+    generator = HeadGenerator((anatomy,), shapes, without_lesions=1.0)
+    assert not any(generator.generate(seed).lesions.any() for seed in range(3))
+
+
+@pytest.mark.parametrize("extracted", [0.0, 1.0])
+def test_a_brain_is_cut_out_if_it_is_asked_for(anatomy, shapes, extracted):
+    generator = HeadGenerator((anatomy,), shapes, extracted=extracted)
+    for seed in range(3):
+        head = generator.generate(seed)
+        assert head.extracted == bool(extracted) == (head.drawn["cut"] != "none")
+        shown = np.count_nonzero(head.image) * head.mask.voxel_mm3
+        brain = np.count_nonzero(BRAIN[anatomy.labels])
+        assert (0.3 * brain < shown < 2.6 * brain) if extracted else shown == head.image.size * head.mask.voxel_mm3
+
+
+def test_a_generated_head_is_prepared_like_a_scan(generator):
+    head = generator.generate(1)
+    prepared = prepare(head.scan, MODERN)
+    assert prepared.voxels.shape[1:] == (256, 256) and prepared.voxels.max() > 60
+
+
+@pytest.mark.real
+def test_real_maps_are_compact_and_give_heads(real_data):
+    folder = real_data / "data"
+    anatomy = read_anatomy(folder / "synthseg_label_maps" / "training_seg_03.nii.gz")
+    shapes = LesionShapes.read(folder / "open_ms_more" / "lesion_masks_mni")
+    assert len(shapes.loads) == 29 and shapes.volumes.max() > 40_000
+    assert np.allclose(anatomy.template[1:, 1:3], np.eye(2), atol=0.35)
+    head = HeadGenerator((anatomy,), shapes, 0.0, (5.0, 50.0), coarser=2.0).generate(0)
+    assert 2 < head.load_ml < 60
