@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -272,8 +273,15 @@ def test_info_counts_a_window_and_a_scan(run, model):
     assert code == 0 and "16×32×32×4" in out and "3 windows" in out
 
 
+@pytest.mark.parametrize("name", sorted({*list_networks()} - {"albunet"}))
+def test_info_shows_every_network_in_sizes_of_a_recipe_of_its_own(run, name):
+    code, out, _ = run("info", "--network", name)
+    parameters = int(re.search(r"^total .* ([\d,]+) +[\d.]+ GMAC$", out, re.M)[1].replace(",", ""))
+    assert code == 0 and parameters > 5e6 and " TFLOP" in out
+
+
 def test_info_of_patches_says_what_one_takes_as_scans_differ(run):
-    code, out, _ = run("info", "--recipe", "wacker2019-3d")
+    code, out, _ = run("info", "--network", "albunet")
     assert code == 0 and "45.33 GMAC" in out and "windows" not in out
     assert "A tile of 24×128×128 voxels takes 0.0907 TFLOP; how many a scan has depends on its size." in out
 

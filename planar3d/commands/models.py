@@ -28,9 +28,12 @@ def info(
         str | None, typer.Option("--model", help="A weights file or published model, whose network is shown.")
     ] = None,
     network: Annotated[
-        str | None, typer.Option("--network", help="planar-resunet if left out, albunet, or vgg16.")
+        str | None,
+        typer.Option("--network", help="planar-resunet if left out, vgg16, …; a wrong name lists all."),
     ] = None,
-    recipe: Annotated[str | None, typer.Option("--recipe", help="The file's own, or paper, if left out.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="The file's own, or the first of that network, if left out.")
+    ] = None,
     settings: Settings = None,
     size: Size = None,
     depth: Depth = None,
@@ -39,7 +42,7 @@ def info(
     """Show a network layer by layer: shape, parameters, multiply-accumulates; and the work for a whole scan."""
     from planar3d.inference.plan import describe_work
     from planar3d.networks.model_card import card_markdown, summarize_card
-    from planar3d.networks.summary import named_network, summarize
+    from planar3d.networks.summary import named_network, recipe_with, summarize
 
     if model is not None and network is not None:
         raise typer.BadParameter("give either --model (a file, whose network is shown) or --network.")
@@ -54,7 +57,7 @@ def info(
         opened = open_model(model, recipe, settings, size)
         shown, chosen, summary = opened.network(), opened.recipe, summarize_card(opened.card)
     else:
-        chosen = chosen_recipe(recipe or "paper", settings, size)
+        chosen = chosen_recipe(recipe or recipe_with(network), settings, size)
         shown = named_network(network or chosen.network.name, chosen)
     for line in filter(None, [*summary, *summarize(shown, chosen), describe_work(shown, chosen)]):
         typer.echo(line)

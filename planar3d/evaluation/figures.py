@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # also on grey; the reference is broader and drawn first, so that both stay visible where they agree.
 _OUTLINES = {"reference": ("#56B4E9", 2.0), "prediction": ("#E69F00", 0.9)}
 _COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00")  # theirs as well, of targets in turn
+_PALE, _BROAD = "80", 2.6  # outlines of the reference's parts
 _DPI = 120
 _OVERLAY_WIDTH, _TITLE_HEIGHT, _LEGEND_HEIGHT = 11.5, 0.7, 0.4  # inches
 _LARGEST_SLICE = 512  # pixels along an edge; a panel has fewer
@@ -71,6 +72,7 @@ def overlay(
     path: str | Path,
     title: str,
     parts: Mapping[str, np.ndarray] | None = None,
+    expected: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
     """Draw a sagittal, an axial and a coronal slice with the outlines of both masks, and write them as PNG.
 
@@ -84,6 +86,7 @@ def overlay(
         path: where the PNG goes.
         title: a line above the slices.
         parts: boolean masks of the prediction's parts by name, on the grid of the scan; outlined instead of the whole.
+        expected: those of the reference, outlined below in paler, broader lines of the same colours.
 
     Raises:
         ScanError: the masks are not on the scan's grid.
@@ -94,8 +97,14 @@ def overlay(
     voxels = nib.orientations.apply_orientation(scan.voxels, orientation)
     given = {"reference": reference, "prediction": prediction}
     found = {name: on_grid_of(scan, mask).voxels > 0.5 for name, mask in given.items() if mask is not None}
-    masks = {n: nib.orientations.apply_orientation(mask, orientation) for n, mask in (parts or found).items()}
-    styles = {n: (colour, 0.9 * times) for n, (colour, times) in outlines(parts).items()} if parts else _OUTLINES
+    below = {f"{name}, reference": mask for name, mask in (expected or {}).items()} if parts else {}
+    drawn = below | dict(parts or found)
+    masks = {n: nib.orientations.apply_orientation(mask, orientation) for n, mask in drawn.items()}
+    styles = _OUTLINES
+    if parts:
+        styles = {n: (colour, 0.9 * times) for n, (colour, times) in outlines(parts).items()}
+        # Two more digits of a colour are how opaque it is.
+        styles |= {n: (styles[n.removesuffix(", reference")][0] + _PALE, _BROAD) for n in below}
     guide = next((mask for mask in masks.values() if mask.any()), None)
     low, high = grey_window(voxels)
     head = head_box(voxels, low, high)
@@ -116,7 +125,8 @@ def overlay(
         cuts = {name: _cut(mask, view, index, head) for name, mask in masks.items()}
         _draw_slice(axes, view, _cut(voxels, view, index, head), cuts, zooms, (low, high), styles)
     figure.suptitle(title, color="white", fontsize=12, y=1 - 0.12 / height, va="top")
-    _outline_legend(figure, {name: styles[name] for name in masks})
+    legend = {name: styles[name] for name in masks if name not in below}
+    _outline_legend(figure, legend | ({"reference, paler": ("#FFFFFF" + _PALE, _BROAD)} if below else {}))
     return save(figure, path)
 
 

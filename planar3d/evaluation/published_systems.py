@@ -35,6 +35,7 @@ class PublishedTable:
         counterpart: the name of the rows that the recipe reproduces.
         rows: in their order.
         notes: sentences that belong below.
+        beside: the table of a run's own, if not its scores, whose rows and columns are the columns and statistics here.
     """
 
     name: str
@@ -45,6 +46,7 @@ class PublishedTable:
     counterpart: str
     rows: tuple[PublishedRow, ...]
     notes: tuple[str, ...]
+    beside: str = ""
 
 
 def published_tables(recipe: str) -> list[PublishedTable]:
@@ -67,7 +69,8 @@ def _table(name: str, content: Mapping[str, Any], counterpart: str) -> Published
         for of, statistic, *cells in content["rows"]
     )
     title, source, data = (content[field] for field in ("title", "source", "data"))
-    return PublishedTable(name, title, source, data, columns, counterpart, rows, tuple(content.get("notes", ())))
+    notes, beside = tuple(content.get("notes", ())), content.get("beside", "")
+    return PublishedTable(name, title, source, data, columns, counterpart, rows, notes, beside)
 
 
 def _printed(figure: Any, digits: int) -> Summary:

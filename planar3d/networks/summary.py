@@ -9,7 +9,7 @@ from planar3d.errors import RecipeError
 from planar3d.graph.flops import LayerCost, layer_costs
 from planar3d.networks.registry import list_networks, recipe_network
 from planar3d.networks.vgg16 import PlanarVGG16
-from planar3d.recipes import Recipe
+from planar3d.recipes import RECIPES, Recipe
 from planar3d.wording import counted
 
 
@@ -22,6 +22,11 @@ _ALSO: dict[str, Callable[[Recipe], keras.Model]] = {
     "resunet": lambda recipe: recipe_network(recipe.changed(network="planar-resunet")),
     "vgg16": _vgg16,
 }
+
+
+def recipe_with(network: str | None) -> str:
+    """The name of the first recipe that has a network of that name; `"paper"` where none has."""
+    return next((name for name, recipe in RECIPES.items() if recipe.network.name == network), "paper")
 
 
 def named_network(name: str, recipe: Recipe) -> keras.Model:

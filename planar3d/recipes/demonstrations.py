@@ -44,15 +44,16 @@ def _patches(name: str, layout: str, shape: tuple[int, int, int], batch_size: in
 
 def _crops(name: str, **changes: object) -> Demonstration:
     """A recipe that sees a whole crop of a scan at once."""
-    reduced = RECIPES[name].changed(name=f"{name}-demo", learning_rate=1e-3, **_SHORT, **changes)
-    return Demonstration(reduced, "brats", scans_per_center=2, folds="2")
+    reduced = RECIPES[name].changed(name=f"{name}-demo", learning_rate=1e-3, **{**_SHORT, **changes})
+    return Demonstration(reduced, "brats", reduction=6, scans_per_center=4, folds="2")
 
 
 # Kernels that are repeated make features grow from layer to layer.
 _CALM = {"unit_variance": ("bridge", "decoder"), "output_prior": 0.01, "monitor": "val_dice"}
 _SHORT = {"encoder_weights": "none", "epochs": 6}
 _SQUEEZED = {"factors": (2, 2), "filters": (8, 16)}
-_CROP = {"crop": (36, 64, 64), "factors": (3, 4), "tiles": DepthWindows(depth=36, stride=36)}
+# The statistics of batches take some two hundred steps, of which an epoch has six.
+_CROP = {"crop": (24, 32, 32), "factors": (2, 4), "tiles": DepthWindows(depth=24, stride=24), "epochs": 40}
 
 # By the name of the recipe that each of them reduces.
 DEMONSTRATIONS = {

@@ -131,7 +131,8 @@ def _overlays(results: Results, folder: Path) -> tuple[list[_Picture], list[str]
                 reference, prediction = (
                     targets.read(file, scan, assume_affine=True) for file in (case.label_map, predicted)
                 )
-                overlay(scan, prediction, reference, path, title)
+                parts = [targets.masks(labels.voxels) for labels in (prediction, reference) if len(results.targets) > 1]
+                overlay(scan, prediction, reference, path, title, *parts)
             except ScanError as error:
                 skipped.append(f"{name} is not pictured: {error}")
                 continue

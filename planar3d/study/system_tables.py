@@ -1,6 +1,7 @@
 """What a paper printed of a system, and beside it what a run of the system's recipe reproduces."""
 
 import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,16 @@ from planar3d.wording import counted
 PUBLISHED, REPRODUCED = "published", "this run"
 
 
-def system_tables(results: Results) -> list[Table]:
+def system_tables(results: Results, besides: Iterable[Table] = ()) -> list[Table]:
     """Build the published tables of a run's recipe, the run's own rows behind those that they are to reproduce.
 
-    Of a recipe that is of no such paper there are none.
+    Of a recipe that is of no such paper there are none. `besides` are tables of the run of more than one case.
     """
-    return [_table(published, results) for published in published_tables(results.recipe.name)]
+    others = {table.name: table for table in besides}
+    return [_table(published, results, others) for published in published_tables(results.recipe.name)]
 
 
-def _table(published: PublishedTable, results: Results) -> Table:
+def _table(published: PublishedTable, results: Results, others: Mapping[str, Table]) -> Table:
     printed = [Row(f"{row.name}, {row.statistic}", dict(row.cells), kind=PUBLISHED) for row in published.rows]
     place = 1 + max(n for n, row in enumerate(published.rows) if row.name == published.counterpart)
     statistics = dict.fromkeys(row.statistic for row in published.rows)
@@ -31,7 +33,10 @@ def _table(published: PublishedTable, results: Results) -> Table:
         Row(f"{results.recipe.name}, {results.grid_label(grid)}, {statistic}", cells, "", grid, "scans", REPRODUCED)
         for grid in GRIDS
         for statistic in statistics
-        if (cells := _own_cells(published, results, grid, statistic))
+        if (
+            cells := _own_cells(published, results, grid, statistic)
+            | _other_cells(published, others.get(published.beside), grid, statistic)
+        )
     ]
     notes = [
         f"Published: {published.source}; of {published.data}.",
@@ -57,6 +62,16 @@ def _own_cells(published: PublishedTable, results: Results, grid: str, statistic
             if summary is not None and values:
                 cells[heading] = summary
     return cells
+
+
+def _other_cells(published: PublishedTable, own: Table | None, grid: str, statistic: str) -> dict[str, Summary]:
+    """A column of a table of this run, whose rows on a grid are named as the published columns, with a unit."""
+    rows = {row.label.partition(" [")[0]: row for row in own.rows if row.grid == grid} if own else {}
+    return {
+        heading: rows[heading].cells[statistic]
+        for heading in published.columns
+        if heading in rows and statistic in rows[heading].cells
+    }
 
 
 def _quantile(share: float, values: list[float], digits: int) -> Summary:

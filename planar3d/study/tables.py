@@ -105,10 +105,14 @@ def all_tables(results: Results) -> list[Table]:
     """Build every table of a run: those beside published figures, and all measures on each grid that was scored."""
     if not results.of_lesions:
         measured = [measures_table(results, grid, target) for target in results.targets for grid in GRIDS]
-        besides = [_BESIDES[name](results) for name in _BESIDES.keys() & {results.recipe.targets.measures}]
-        return [*system_tables(results), targets_table(results), *besides, *measured]
+        besides = _besides(results)
+        return [*system_tables(results, besides), targets_table(results), *besides, *measured]
     measured = [measures_table(results, grid) for grid in GRIDS if results.on(grid)]
     return [table_2(results), table_3(results), *measured]
+
+
+def _besides(results: Results) -> list[Table]:
+    return [_BESIDES[name](results) for name in _BESIDES.keys() & {results.recipe.targets.measures}]
 
 
 def write_tables(tables: Iterable[Table], folder: str | Path) -> None:
@@ -136,7 +140,7 @@ def print_tables(run: str | Path, console: "Console | None" = None) -> None:
         shown = [(second.title, side_by_side(second, results)), (third.title, [third.header, *third.lines])]
         notes = spread_notes()
     else:
-        tables = [*system_tables(results), targets_table(results)]
+        tables = [*system_tables(results, _besides(results)), targets_table(results)]
         shown = [(table.title, [table.header, *table.lines]) for table in tables]
         notes = [note for table in tables for note in table.notes]
     for title, (header, *lines) in shown:

@@ -58,6 +58,16 @@ def test_parts_are_outlined_each_in_its_own_colour(tmp_path, head):
     assert count(alone, BLUE) == 0 and count(alone, ORANGE) > 100
 
 
+def test_parts_of_the_reference_lie_below_in_the_colours_of_the_prediction_s(tmp_path, head):
+    voxels, mask = head
+    parts = {"WT": mask > 0, "TC": np.zeros(mask.shape, bool)}
+    expected = {"WT": np.roll(mask, 3, axis=1) > 0, "TC": mask > 0}
+    both = overlay(stored(voxels), stored(mask), stored(mask), tmp_path / "both.png", "both", parts, expected)
+    alone = overlay(stored(voxels), stored(mask), stored(mask), tmp_path / "parts.png", "both", parts)
+    assert count(both, ORANGE) > 1.5 * count(alone, ORANGE) > 100
+    assert count(both, BLUE) > 100 and count(alone, BLUE) == 0
+
+
 def test_the_reference_stays_visible_under_an_equal_prediction(tmp_path, head):
     voxels, mask = head
     path = overlay(stored(voxels), stored(mask), stored(mask), tmp_path / "equal.png", "equal")

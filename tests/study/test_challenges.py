@@ -77,6 +77,8 @@ def test_camus_is_scored_by_contours_and_ejection_fractions(tmp_path, monkeypatc
         nib.save(scan, out / f"fold-1/predictions/{case.id}_mask.nii.gz")
     ef, *_ = ejection_table(read_results(out)).rows
     assert ef.cells["bias"].mean == 0 and ef.cells["mean absolute difference"].mean == 0
+    # Beside the paper's correlations stands the run's, which one patient leaves undefined.
+    assert {row.kind for row in tables["published_camus-ejection"].rows} == {"published", "this run"}
 
 
 def _scored(out, dataset, recipe, fold):

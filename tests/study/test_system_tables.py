@@ -7,10 +7,11 @@ import pytest
 
 from planar3d.evaluation.challenges import ALL_MEASURES
 from planar3d.evaluation.published_systems import published_tables
-from planar3d.evaluation.scores import MEASURES
+from planar3d.evaluation.scores import MEASURES, Summary
 from planar3d.recipes import RECIPES, WACKER2019_3D
 from planar3d.study.results import Results, ScanScores
 from planar3d.study.system_tables import system_tables
+from planar3d.study.table_format import Row, Table
 
 TABLES = {
     "wacker2019-2d": ["brats2018"],
@@ -96,3 +97,16 @@ def test_what_the_run_is_of_is_said_and_nothing_is_made_up_where_it_scores_other
         assert {row.kind for row in table.rows} == {"published"}
         assert "Nothing that this run scores" in table.notes[-1]
     assert system_tables(_results(tmp_path, "mine", ("WT",))) == []
+
+
+def test_correlations_of_volumes_stand_behind_those_of_the_network_that_is_reproduced(tmp_path):
+    columns = ("correlation", "bias")
+    rows = [
+        Row(name, {"correlation": Summary(value), "bias": Summary(-1.0)}, grid="native")
+        for name, value in (("EF [%]", 0.5), ("EDV [ml]", 0.6), ("ESV [ml]", 0.7))
+    ]
+    results = _results(tmp_path, "messaoudi2023-omnia-camus", ("endocardium",))
+    _, table = system_tables(results, [Table("ejection", "Volumes", columns, rows)])
+    before, own, *after = table.rows[[row.kind for row in table.rows].index("this run") - 1 :]
+    assert before.label == "Omnia-Net, correlation" and not after
+    assert {heading: cell.mean for heading, cell in own.cells.items()} == {"EF": 0.5, "EDV": 0.6, "ESV": 0.7}

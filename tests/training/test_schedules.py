@@ -25,11 +25,12 @@ def test_inverse_decay_is_kolarik_s_and_constant_without_any():
     assert set(rates(InverseDecay(decay=0), 0.5)) == {0.5}
 
 
-def test_constant_then_cosine_is_messaoudi_s_at_every_epoch():
-    found = rates(Cosine(floor=1e-5, constant_epochs=40), 1e-3)[::EPOCH_STEPS]
+@pytest.mark.parametrize("constant", [0, 40])
+def test_constant_then_cosine_is_messaoudi_s_at_every_epoch(constant):
+    found = rates(Cosine(floor=1e-5, constant_epochs=constant), 1e-3)[::EPOCH_STEPS]
     for epoch, rate in enumerate(found):
-        falling = 1e-5 + 0.5 * (1e-3 - 1e-5) * (1 + math.cos(math.pi * (epoch - 40) / 50))
-        assert rate == pytest.approx(1e-3 if epoch < 40 else falling, rel=1e-5)
+        falling = 1e-5 + 0.5 * (1e-3 - 1e-5) * (1 + math.cos(math.pi * (epoch - constant) / (EPOCHS - constant)))
+        assert rate == pytest.approx(1e-3 if epoch < constant else falling, rel=1e-5)
     assert found[-1] == pytest.approx(1e-5, rel=1e-4)
 
 
