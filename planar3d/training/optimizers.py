@@ -37,7 +37,13 @@ class NesterovAdam(keras.optimizers.Optimizer):
         """Update the variables."""
         if not self.built:
             self.build(list(trainable_variables))
-        self.assign(self.product, self.product * self._momentum(self.iterations + 1))
+        step = self.iterations + 1
+        momentum, following = self._momentum(step), self._momentum(step + 1)
+        self.assign(self.product, self.product * momentum)
+        # Once for all variables: networks have hundreds, and their graphs are compiled for minutes.
+        share = 1 - (momentum if self.settings.gradient_share == "momentum" else self.settings.beta_1)
+        self._shares = share / (1 - self.product), following / (1 - self.product * following)
+        self._correction = 1 - ops.power(self.settings.beta_2, ops.cast(step, "float32"))
         super().apply(grads, trainable_variables)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
@@ -46,13 +52,10 @@ class NesterovAdam(keras.optimizers.Optimizer):
         index = self._get_variable_index(variable)
         first, second = self.first[index], self.second[index]
         gradient = ops.cast(gradient, variable.dtype)
-        step = self.iterations + 1
-        momentum, following = self._momentum(step), self._momentum(step + 1)
         self.assign(first, beta_1 * first + (1 - beta_1) * gradient)
         self.assign(second, beta_2 * second + (1 - beta_2) * ops.square(gradient))
-        share = 1 - (momentum if self.settings.gradient_share == "momentum" else beta_1)
-        ahead = share / (1 - self.product) * gradient + following / (1 - self.product * following) * first
-        variance = second / (1 - ops.power(beta_2, ops.cast(step, "float32")))
+        of_gradient, of_mean = self._shares
+        ahead, variance = of_gradient * gradient + of_mean * first, second / self._correction
         change = ops.cast(learning_rate, "float32") * ahead / (ops.sqrt(variance) + self.settings.epsilon)
         self.assign_sub(variable, ops.cast(change, variable.dtype))
 
