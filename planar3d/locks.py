@@ -24,7 +24,7 @@ def locked(folder: str | Path, doing: str, wait: Callable[[str], None] | None = 
 
     Args:
         folder: made if it is not there.
-        doing: what is about to be done there, as in "training round 1".
+        doing: what is about to be done there, as in "training fold 1".
         wait: said once that the folder is in use, and then it is waited for; if None, a folder in use is an error.
 
     Raises:

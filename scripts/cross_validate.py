@@ -1,4 +1,4 @@
-"""Train, predict and score the rounds of a cross-validation."""
+"""Train, predict and score the folds of a cross-validation."""
 
 from planar3d.cli import crossval, main
 

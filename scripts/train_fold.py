@@ -1,4 +1,4 @@
-"""Train one round of the cross-validation."""
+"""Train one fold of the cross-validation."""
 
 from planar3d.cli import main, train
 

@@ -24,7 +24,7 @@ EXCUSED = {
     "planar3d.training.samples.WindowSampling": "as the recipe that it is a part of",
     "planar3d.scans.checks.GEOMETRY": "a recipe's targets can read label maps; who only opens a model reads none",
     "planar3d.locks.locked": "commands without --out wait for a folder",
-    "planar3d.scans.folds.choose_rounds": "train gives it numbers, not words",
+    "planar3d.scans.folds.choose_folds": "train gives it numbers, not words",
     "planar3d.training.precision.built_with": "commands without --precision build in float32",
 }
 COMMANDS = {command.__name__: command for command in cli.COMMANDS}
@@ -105,7 +105,7 @@ def test_the_sentence_of_a_scan_without_geometry_is_reached_by_all_commands_that
 
 
 def test_every_flag_and_extra_that_is_named_anywhere_exists():
-    options = set().union(*map(_options, COMMANDS.values()))
+    options = {"--version"}.union(*map(_options, COMMANDS.values()))
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     for path in ROOT.glob("planar3d/**/*.py"):
         for text in _strings(ast.parse(path.read_text(encoding="utf-8"))):

@@ -1,6 +1,6 @@
 """What each choice of the recipe `modern` brings: it is trained once more with that choice taken back.
 
-    python experiments/open_model/changes.py --data FOLDER --out RUNS [--changes a,b] [--rounds 2,3] [--seeds 0,1]
+    python experiments/open_model/changes.py --data FOLDER --out RUNS [--changes a,b] [--folds 2,3] [--seeds 0,1]
     python experiments/open_model/changes.py --table
 
 Scores are added to changes.csv beside this file as each run ends, and what is in there is not done again; a run that
@@ -23,7 +23,7 @@ from planar3d.files import read_rows, write_csv
 from planar3d.recipes import MODERN, Recipe
 
 TABLE = Path(__file__).parent / "changes.csv"
-EPOCHS, ROUNDS = 9, 3
+EPOCHS, FOLDS = 9, 3
 WHOLE = "modern"
 WITHOUT_EXTRACTION = tuple(name for name in MODERN.augmentation if name != "extraction")
 # What is taken back, as readers are told of it, and the fields that do so; mostly to their values in `paper`.
@@ -48,7 +48,7 @@ CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
     "extraction": ("crops of extracted brains", {"augmentation": WITHOUT_EXTRACTION}),
     "lesion-share": ("crops around lesions; all anywhere in the head", {"lesion_share": 0.0}),
 }
-KEY = ("change", "seed", "round")
+KEY = ("change", "seed", "fold")
 Row = dict[str, str]
 
 
@@ -56,10 +56,10 @@ def run(
     data: Annotated[Path | None, typer.Option("--data", help="The nine patients.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run folders.")] = None,
     changes: Annotated[str, typer.Option("--changes", help="Which, in this order.")] = ",".join(CHANGES),
-    rounds: Annotated[str, typer.Option("--rounds", help="Rounds, in this order.")] = "1,2,3",
+    folds: Annotated[str, typer.Option("--folds", help="Folds, in this order.")] = "1,2,3",
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds, in this order.")] = "0",
     engine: Annotated[str, typer.Option("--engine", help=f"Of {', '.join(ENGINES)}.")] = "keras",
-    other: Annotated[list[str] | None, typer.Option("--other", help="name=scan,mask of a scan in no round.")] = None,
+    other: Annotated[list[str] | None, typer.Option("--other", help="name=scan,mask of a scan in no fold.")] = None,
     settings: Settings = None,
     results: Annotated[Path, typer.Option("--results", help="CSV of all scores.")] = TABLE,
     table: Annotated[bool, typer.Option("--table", help="Only print the table.")] = False,
@@ -72,9 +72,9 @@ def run(
         if unknown:
             raise RunError(f"--changes {changes}: {unknown[0]!r} is unknown; choose from: {', '.join(CHANGES)}.")
         for seed in map(int, seeds.split(",")):
-            for number in map(int, rounds.split(",")):
+            for number in map(int, folds.split(",")):
                 for change in changes.split(","):
-                    key = {"change": change, "seed": str(seed), "round": str(number)}
+                    key = {"change": change, "seed": str(seed), "fold": str(number)}
                     if all({name: row[name] for name in KEY} != key for row in read_rows(results)):
                         recipe = recipe_of(change, seed, settings or [])
                         rows = scored(data, out / change / f"seed-{seed}", recipe, number, engine, other or [])
@@ -89,7 +89,7 @@ def recipe_of(change: str, seed: int = 0, settings: Sequence[str] = ()) -> Recip
 
 
 def scored(data: Path, folder: Path, recipe: Recipe, number: int, engine: str, other: Sequence[str]) -> list[dict]:
-    """Train a round, or go on with it, and score its test scans, and others, at every threshold."""
+    """Train a fold, or go on with it, and score its test scans, and others, at every threshold."""
     from planar3d.inference.predictor import predictor
     from planar3d.networks.weights_file import load_network
     from planar3d.scans.datasets import find_cases
@@ -98,9 +98,9 @@ def scored(data: Path, folder: Path, recipe: Recipe, number: int, engine: str, o
     from planar3d.study.run_folder import start_run
 
     dataset = find_cases(data)
-    run = start_run(folder, dataset, recipe, folds_for(dataset, str(ROUNDS)))
+    run = start_run(folder, dataset, recipe, folds_for(dataset, str(FOLDS)))
     prepare_scans(run, typer.echo)
-    typer.echo(f"{folder}, round {number}")
+    typer.echo(f"{folder}, fold {number}")
     if not (run.fold(number) / "training.json").is_file():
         train_fold(run, number, typer.echo)
     network, _ = load_network(run.fold(number) / "best.weights.h5", recipe)
@@ -141,7 +141,7 @@ def markdown(rows: Sequence[Row]) -> list[str]:
 
 
 def _run(row: Row) -> tuple[str, str]:
-    return row["seed"], row["round"]
+    return row["seed"], row["fold"]
 
 
 def _at_best(rows: Sequence[Row]) -> list[Row]:
@@ -151,7 +151,7 @@ def _at_best(rows: Sequence[Row]) -> list[Row]:
 
 
 def _of_scans(rows: Sequence[Row], tested: str, score: str = "dice") -> dict[str, float]:
-    """A score of every scan of the rounds (`"yes"`) or of those in none (`"no"`), its mean over runs."""
+    """A score of every scan of the folds (`"yes"`) or of those in none (`"no"`), its mean over runs."""
     scans = sorted({row["scan"] for row in rows if row["tested"] == tested})
     # A lesion F1 of nan, in rows of earlier versions, says that none of a scan's lesions was found.
     return {scan: float(np.mean([np.nan_to_num(float(r[score])) for r in rows if r["scan"] == scan])) for scan in scans}

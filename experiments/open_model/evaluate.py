@@ -1,7 +1,7 @@
 """Score the networks of a cross-validation at many thresholds, and in the precisions and engines of inference.
 
-Every scan is predicted by the network of the round that tested it. A threshold is chosen for each round on the scans of
-the other rounds (`crossed`), so that no scan has a part in the choice of its own.
+Every scan is predicted by the network of the fold that tested it. A threshold is chosen for each fold on the scans of
+the other folds (`crossed`), so that no scan has a part in the choice of its own.
 
     python experiments/open_model/evaluate.py RUN --out scores.csv [--engines keras,openvino,openvino-bf16]
 """
@@ -34,14 +34,14 @@ ENGINES: dict[str, dict[str, Any]] = {
 }
 SCORES = ("dice", "sensitivity", "precision", "lesion_f1")
 MEASURES = (*SCORES, "prediction_ml", "reference_ml")
-COLUMNS = ("scan", "round", "engine", "threshold", *MEASURES)
+COLUMNS = ("scan", "fold", "engine", "threshold", *MEASURES)
 
 
 def main(
     folder: Annotated[Path, typer.Argument(help="Run folder of a cross-validation.")],
     out: Annotated[Path, typer.Option("--out", help="CSV of all scores.")],
     engines: Annotated[str, typer.Option("--engines", help="Of keras, openvino, openvino-bf16.")] = "keras",
-    other: Annotated[list[str] | None, typer.Option("--other", help="name=scan,mask of a scan in no round.")] = None,
+    other: Annotated[list[str] | None, typer.Option("--other", help="name=scan,mask of a scan in no fold.")] = None,
     settings: Settings = None,
 ) -> None:
     """Write the scores of every scan, engine and threshold, and print their means."""
@@ -55,8 +55,8 @@ def main(
         for engine in engines.split(","):
             predict = predictor(network, recipe, **ENGINES[engine])
             for scan in fold.test:
-                rows += scores_of(run, scan, predict, recipe, {"scan": scan, "round": number, "engine": engine})
-            rows += scores_of_others(other or [], predict, recipe, {"round": number, "engine": engine})
+                rows += scores_of(run, scan, predict, recipe, {"scan": scan, "fold": number, "engine": engine})
+            rows += scores_of_others(other or [], predict, recipe, {"fold": number, "engine": engine})
         write_csv(out, COLUMNS, rows)
     print_means(out, {scan for fold in run.folds for scan in fold.test})
 
@@ -69,7 +69,7 @@ def scores_of(run: Run, scan: str, predict: Any, recipe: Recipe, about: dict[str
 
 
 def scores_of_others(other: Sequence[str], predict: Any, recipe: Recipe, about: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of scans in no round, each given as name=scan,mask; one a scan and threshold."""
+    """Rows of scans in no fold, each given as name=scan,mask; one a scan and threshold."""
     rows = []
     for given in other:
         name, _, files = given.partition("=")
@@ -95,7 +95,7 @@ def _rows(prepared: Any, reference: Any, predict: Any, recipe: Recipe, about: di
 
 
 def print_means(path: Path, tested: set[str]) -> None:
-    """Print, for each engine, mean Dice by threshold, at the threshold crossed between rounds, and by scan."""
+    """Print, for each engine, mean Dice by threshold, at the threshold crossed between folds, and by scan."""
     rows = read_rows(path)
     for engine in dict.fromkeys(row["engine"] for row in rows):
         mine = [row for row in rows if row["engine"] == engine]
@@ -109,15 +109,15 @@ def print_means(path: Path, tested: set[str]) -> None:
 
 
 def crossed(rows: list[dict[str, str]]) -> list[str]:
-    """Mean scores with each round at the threshold that is best for the scans of the other rounds."""
-    rounds = sorted({row["round"] for row in rows})
-    if len(rounds) < 2:
-        return ["needs two rounds"]
+    """Mean scores with each fold at the threshold that is best for the scans of the other folds."""
+    folds = sorted({row["fold"] for row in rows})
+    if len(folds) < 2:
+        return ["needs two folds"]
     kept = []
-    for number in rounds:
-        others = [row for row in rows if row["round"] != number]
+    for number in folds:
+        others = [row for row in rows if row["fold"] != number]
         best = max(THRESHOLDS, key=lambda threshold: _mean(others, threshold))
-        kept += [row for row in rows if row["round"] == number and int(row["threshold"]) == best]
+        kept += [row for row in rows if row["fold"] == number and int(row["threshold"]) == best]
     return [f"{score} {summarize(float(row[score]) for row in kept)}" for score in SCORES]
 
 

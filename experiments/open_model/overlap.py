@@ -1,6 +1,6 @@
 """Overlapping windows composed as in the paper (eq. 1), or averaged, at several strides; native Dice of each.
 
-Every scan of a cross-validation is predicted by the network of the round that tested it, by Keras in float32.
+Every scan of a cross-validation is predicted by the network of the fold that tested it, by Keras in float32.
 
     python experiments/open_model/overlap.py RUN --out overlap.csv
 """
@@ -24,7 +24,7 @@ from planar3d.scans.windows import compose, cut_windows, network_input
 from planar3d.study.run_folder import open_run
 
 STRIDES, THRESHOLDS = (8, 4, 2), (32, 77)
-COLUMNS = ("scan", "round", "stride", "composition", "threshold", "dice")
+COLUMNS = ("scan", "fold", "stride", "composition", "threshold", "dice")
 Compose = Callable[[np.ndarray, int, int], np.ndarray]
 
 
@@ -45,7 +45,7 @@ def main(
                 for name, composed in COMPOSITIONS.items():
                     predict = _Composing(network, recipe.changed(stride=stride), composed, windows)
                     probabilities = predict_prepared(predict, prepared, recipe)
-                    about = {"scan": scan, "round": number, "stride": stride, "composition": name}
+                    about = {"scan": scan, "fold": number, "stride": stride, "composition": name}
                     for of_256 in THRESHOLDS:
                         mask = native_mask(probabilities, prepared, recipe.changed(threshold=of_256)).voxels > 0
                         dice = ratio(2 * int((mask & lesion).sum()), int(mask.sum()) + int(lesion.sum()))
@@ -92,7 +92,7 @@ class _Composing:
 def summarize(path: Path) -> None:
     """Print mean Dice by stride, composition and threshold, and in how many scans it is above the paper's."""
     rows = read_rows(path)
-    dice = {tuple(row[name] for name in COLUMNS if name not in ("dice", "round")): float(row["dice"]) for row in rows}
+    dice = {tuple(row[name] for name in COLUMNS if name not in ("dice", "fold")): float(row["dice"]) for row in rows}
     scans = sorted({row["scan"] for row in rows})
     for stride in STRIDES:
         for name in COMPOSITIONS:

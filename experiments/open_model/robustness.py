@@ -1,6 +1,6 @@
 """Scans as another scanner or another preparation might give them: what each costs, over the nine scans.
 
-Every scan of a cross-validation is changed, and predicted by the network of the round that tested it.
+Every scan of a cross-validation is changed, and predicted by the network of the fold that tested it.
 
     python experiments/open_model/robustness.py RUN --out robustness.csv [--engine openvino-bf16] [--changes a,b]
 """
@@ -29,7 +29,7 @@ from planar3d.scans.volume import Scan, read_mask, read_scan
 from planar3d.study.run_folder import open_run
 from planar3d.training.extraction import brain_mask, grown, shrunk
 
-COLUMNS = ("scan", "round", "changed", *SCORES)
+COLUMNS = ("scan", "fold", "changed", *SCORES)
 AS_IT_IS = "as-it-is"
 Rng = np.random.Generator
 Changed = tuple[np.ndarray, np.ndarray]
@@ -119,7 +119,7 @@ def run(
                 prepared = prepare(changed, recipe)
                 mask = native_mask(predict_prepared(predict, prepared, recipe), prepared, recipe)
                 scores = score_scan(reference, mask.voxels, mask.affine)
-                about = {"scan": scan_id, "round": number, "changed": name}
+                about = {"scan": scan_id, "fold": number, "changed": name}
                 rows.append(about | {score: round(scores[score], 4) for score in SCORES})
         write_csv(out, COLUMNS, rows)
     typer.echo("\n".join(markdown(read_rows(out))))

@@ -23,7 +23,7 @@ from planar3d.errors import RunError
 from planar3d.files import read_json, write_json
 from planar3d.recipes import Recipe, find_recipe
 
-ROUNDS = 3
+FOLDS = 3
 Outcome = dict[str, list[dict[str, Any]]]
 _VERSIONS = ("planar3d", "python", "keras", "tensorflow", "tensorflow-cpu", "numpy", "backend", "machine")
 
@@ -49,7 +49,7 @@ def train(
     out: Out,
     arm: Annotated[str, typer.Option("--arm", help=f"One of: {', '.join(ARMS)}.")],
     seed: Annotated[int, typer.Option("--seed", help="Seed of initialization and shuffling.")] = 0,
-    fold: Annotated[int, typer.Option("--fold", help=f"1 to {ROUNDS}.")] = 1,
+    fold: Annotated[int, typer.Option("--fold", help=f"1 to {FOLDS}.")] = 1,
     settings: Settings = None,
 ) -> None:
     """Train, predict and score one run, and write its outcome."""
@@ -72,7 +72,7 @@ def outcome(data: Path, out: Path, planned: Planned, settings: Sequence[str]) ->
     from planar3d.training.checkpoint import finished
 
     recipe, dataset = arm_recipe(planned, settings), find_cases(data)
-    run = start_run(run_folder(out, planned), dataset, recipe, folds_for(dataset, str(ROUNDS)))
+    run = start_run(run_folder(out, planned), dataset, recipe, folds_for(dataset, str(FOLDS)))
     _share_prepared(run.folder, out / f"prepared-{recipe.size}")
     prepare_scans(run, typer.echo)
     network = train_fold(run, planned.fold, typer.echo)

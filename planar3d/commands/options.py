@@ -26,10 +26,10 @@ Folds = Annotated[
     str | None,
     typer.Option(
         "--folds",
-        help="Number of rounds, a folds.json of your own, official (the data's split), or none: train on every scan.",
+        help="Number of folds, a folds.json of your own, official (the data's split), or none: train on every scan.",
     ),
 ]
-Only = Annotated[str | None, typer.Option("--only", help="Rounds to run, e.g. 2,4; all if left out.")]
+Only = Annotated[str | None, typer.Option("--only", help="Folds to run, e.g. 2,4; all if left out.")]
 AssumeAffine = Annotated[
     bool,
     typer.Option(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def train(
     data: Data,
     out: Out,
-    fold: Annotated[int, typer.Option("--fold", help="The round to train, from 1.")] = 1,
+    fold: Annotated[int, typer.Option("--fold", help="The fold to train, from 1.")] = 1,
     recipe: RecipeName = "paper",
     settings: Settings = None,
     size: Size = None,
@@ -38,13 +38,13 @@ def train(
     folds: Folds = None,
     assume_affine: AssumeAffine = False,
 ) -> None:
-    """Train one round; a stopped one goes on where it was."""
-    from planar3d.scans.folds import choose_rounds
+    """Train one fold; a stopped one goes on where it was."""
+    from planar3d.scans.folds import choose_folds
     from planar3d.study.cross_validation import prepare_scans, train_fold
     from planar3d.study.reproduce import run_on
 
     run = run_on(data, out, chosen_recipe(recipe, settings, size, seed, precision), folds)
-    (number,) = choose_rounds([fold], len(run.folds))
+    (number,) = choose_folds([fold], len(run.folds))
     prepare_scans(run, say, assume_affine)
     train_fold(run, number, say)
     say(f"best weights: {run.fold(number) / 'best.weights.h5'}")
@@ -63,7 +63,7 @@ def crossval(
     assume_affine: AssumeAffine = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train, predict and score the rounds of a cross-validation, and write the report."""
+    """Train, predict and score the folds of a cross-validation, and write the report."""
     from planar3d.scans.datasets import find_cases
     from planar3d.study.reproduce import reproduce
 

@@ -1,4 +1,4 @@
-"""Charts of a study: learning curves by round, and box plots by center."""
+"""Charts of a study: learning curves by fold, and box plots by center."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ class _Curve(NamedTuple):
 
 
 _CURVES = (_Curve("Loss", "loss", "val_loss", True), _Curve("Dice", "dice", "val_dice", False))
-_ROUNDS_IN_A_BAND = 5
+_FOLDS_IN_A_BAND = 5
 
 LESION_BOXES = (
     *("dice", "sensitivity", "precision", "assd_mm"),
@@ -39,16 +39,16 @@ _IN_A_ROW = 4
 
 
 def learning_curves(histories: Mapping[int, Mapping[str, np.ndarray]], path: str | Path) -> Path:
-    """Draw loss and Dice over the epochs, one column a round, and write them as PNG.
+    """Draw loss and Dice over the epochs, one column a fold, and write them as PNG.
 
     A dot marks the best validation value of each curve.
 
     Args:
-        histories: by round, columns of its history.csv as arrays over the epochs: epoch, loss, val_loss, dice,
+        histories: by fold, columns of its history.csv as arrays over the epochs: epoch, loss, val_loss, dice,
             val_dice; what is missing is not drawn.
         path: where the PNG goes.
     """
-    columns = min(len(histories), _ROUNDS_IN_A_BAND)
+    columns = min(len(histories), _FOLDS_IN_A_BAND)
     bands = math.ceil(len(histories) / columns)
     figure = canvas(max(2.3 * columns, 4.2) + 0.6, 3.9 * bands + 0.5)
     panels = figure.subplots(2 * bands, columns, squeeze=False)
@@ -64,7 +64,7 @@ def learning_curves(histories: Mapping[int, Mapping[str, np.ndarray]], path: str
             axes.set_ylim(*limits)
             axes.tick_params(labelsize=8, labelleft=column == 0)
             if row == 0:
-                axes.set_title(f"round {number}", fontsize=10)
+                axes.set_title(f"fold {number}", fontsize=10)
             else:
                 axes.set_xlabel("epoch", fontsize=9)
             if column == 0:
@@ -135,7 +135,7 @@ def _draw_curve(axes: "Axes", curve: _Curve, history: Mapping[str, np.ndarray]) 
 
 
 def _limits(curve: _Curve, histories: Mapping[int, Mapping[str, np.ndarray]]) -> tuple[float, float]:
-    """Return one range for all rounds; Dice starts at 0."""
+    """Return one range for all folds; Dice starts at 0."""
     names = (curve.training, curve.validation)
     drawn = [history[name] for history in histories.values() for name in names if name in history]
     values = np.concatenate(drawn) if drawn else np.empty(0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from planar3d.evaluation.scores import Summary
 
 PAPER = "Kolarik et al. 2020, Planar 3D Transfer Learning for End to End Unimodal MRI Unbalanced Data Segmentation"
-RELEASE = "the read-me of the weights that the authors released (round 1 of 5)"
+RELEASE = "the read-me of the weights that the authors released (fold 1 of 5)"
 
 # The challenge's center codes: the first two digits of a scan's name as first distributed.
 CENTERS = ("01", "07", "08")
@@ -41,9 +41,9 @@ TABLE_2 = {
     },
 }
 
-# Round 1 with the released weights: one scan of each center, the last in alphabetical order. What stands there for all
+# Fold 1 with the released weights: one scan of each center, the last in alphabetical order. What stands there for all
 # three is not the mean of the three (0.660 and 0.633); how it was taken is not said.
-ROUND_1 = {
+FOLD_1 = {
     "dice": {
         "01": _printed(0.6313, digits=4),
         "07": _printed(0.6770, digits=4),
@@ -86,11 +86,11 @@ TABLE_3 = (
 
 
 def implied_spreads(measure: str) -> tuple[float, float]:
-    """Return the standard deviations over scans and over rounds' means that the centers' own figures imply.
+    """Return the standard deviations over scans and over folds' means that the centers' own figures imply.
 
-    Over scans: the mean variance within centers and the variance between their means. Over rounds: one scan of each
-    center a round, taken as independent. For Dice they are about 0.13 and 0.06, so that the ± 0.052 printed for all
-    scans can only be a spread over rounds.
+    Over scans: the mean variance within centers and the variance between their means. Over folds: one scan of each
+    center a fold, taken as independent. For Dice they are about 0.13 and 0.06, so that the ± 0.052 printed for all
+    scans can only be a spread over folds.
     """
     centers = [TABLE_2[measure][center] for center in CENTERS]
     middle = sum(center.mean for center in centers) / len(centers)

@@ -56,19 +56,19 @@ def filled_card(
     return {**told, **said, **measured}
 
 
-def training_card(recipe: Recipe, data: Mapping[str, Any], fold: Fold, number: int, rounds: int) -> dict[str, Any]:
-    """What a round of a cross-validation says of the network that it trains.
+def training_card(recipe: Recipe, data: Mapping[str, Any], fold: Fold, number: int, folds: int) -> dict[str, Any]:
+    """What a fold of a cross-validation says of the network that it trains.
 
     Args:
         recipe: what it trains by.
         data: folder, layout, and whether they are the phantom, as in the `folds.json` of a run folder.
-        fold: the scans of the round.
-        number, rounds: which one of how many.
+        fold: the scans of the fold.
+        number, folds: which one of how many.
     """
     scans = [*fold.train, *fold.validation]
     named = ", ".join(scans[:_NAMED_SCANS]) + (f", and {len(scans) - _NAMED_SCANS} more" * (len(scans) > _NAMED_SCANS))
     return {
-        "name": f"{recipe.name}, round {number} of {rounds}",
+        "name": f"{recipe.name}, fold {number} of {folds}",
         "data": {
             # The folder's name alone: its path would tell of the machine.
             "data set": "the embedded phantom, no patients" if data["phantom"] else Path(data["folder"]).name,

@@ -18,7 +18,7 @@ from planar3d.transfer.torch_weights import load_torch
 from planar3d.transfer.transplant import Report, transplant
 
 EncoderWeights = str | os.PathLike[str] | None
-# Found once a process: a cross-validation builds a network a round, and a failing download takes its time.
+# Found once a process: a cross-validation builds a network a fold, and a failing download takes its time.
 find_imagenet = functools.cache(imagenet_vgg16)
 
 

@@ -1,4 +1,4 @@
-"""Folds: which scans train, validate and test in each round (Kolarik 2020, section 3.2)."""
+"""Folds: which scans train, validate and test (Kolarik 2020, section 3.2)."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,13 +9,13 @@ from planar3d.errors import FoldsError, RunError
 from planar3d.files import read_json
 from planar3d.wording import counted
 
-MSSEG_ROUNDS = 5
-_LEAVE_ONE_OUT = 10  # a single group of at most this many scans is tested one scan a round
+MSSEG_FOLDS = 5
+_LEAVE_ONE_OUT = 10  # a single group of at most this many scans is tested one scan a fold
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One round: ids of the scans that train, validate and test."""
+    """One fold: ids of the scans that train, validate and test."""
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
@@ -23,10 +23,10 @@ class Fold:
 
 
 def msseg_folds(ids: Iterable[str]) -> list[Fold]:
-    """The five rounds of MSSEG 2016: one scan of each center tests, the last of the other twelve validates.
+    """The five folds of MSSEG 2016: one scan of each center tests, the last of the other twelve validates.
 
-    Round 1 tests the last scan of each center (01042GULE, 07043SEME, 08037ROGU), as the released weights did; the
-    other rounds follow downwards in alphabetical order.
+    Fold 1 tests the last scan of each center (01042GULE, 07043SEME, 08037ROGU), as the released weights did; the
+    other folds follow downwards in alphabetical order.
 
     Args:
         ids: scan names whose first two digits are the center.
@@ -39,28 +39,28 @@ def msseg_folds(ids: Iterable[str]) -> list[Fold]:
     ids = sorted(ids)
     centers = [i[:2] for i in ids]
     counts = {c: centers.count(c) for c in centers}
-    if not ids or set(counts.values()) != {MSSEG_ROUNDS}:
+    if not ids or set(counts.values()) != {MSSEG_FOLDS}:
         raise FoldsError(
             f"The MSSEG folds need five scans of each center; found {counts or 'none'} by the first two digits."
         )
-    return group_folds(dict(zip(ids, centers, strict=True)), MSSEG_ROUNDS)
+    return group_folds(dict(zip(ids, centers, strict=True)), MSSEG_FOLDS)
 
 
 def group_folds(
-    groups: Mapping[str, str], rounds: int | None = None, patients: Mapping[str, str] | None = None
+    groups: Mapping[str, str], number: int | None = None, patients: Mapping[str, str] | None = None
 ) -> list[Fold]:
-    """The same rule for any data set: each round tests one patient of each group, from the last downwards.
+    """The same rule for any data set: each fold tests one patient of each group, from the last downwards.
 
-    With fewer rounds than patients in a group, a round tests every `rounds`-th of it, so that each scan is tested
+    With fewer folds than patients in a group, a fold tests every `number`-th of it, so that each scan is tested
     exactly once. The last of the others validates. All scans of a patient are for the same purpose.
 
     Args:
         groups: the group of each scan, by id; a patient with scans of several is of the group of the first.
-        rounds: how many; if None, five, or one a patient for a single group of at most ten.
+        number: how many; if None, five, or one a patient for a single group of at most ten.
         patients: the patient of each scan, by id; if None, every scan is of another one.
 
     Raises:
-        FoldsError: too few patients, or a number of rounds that leaves one without any to test.
+        FoldsError: too few patients, or a number of folds that leaves one without any to test.
     """
     scans: dict[str, list[str]] = defaultdict(list)
     for scan in sorted(groups):
@@ -73,26 +73,26 @@ def group_folds(
         raise FoldsError(
             f"{counted(scans, 'patient')} cannot be cross-validated; 3 are needed to train, validate and test."
         )
-    if rounds is None:
-        rounds = largest if len(members) == 1 and largest <= _LEAVE_ONE_OUT else min(MSSEG_ROUNDS, largest)
-    if not 2 <= rounds <= largest:
+    if number is None:
+        number = largest if len(members) == 1 and largest <= _LEAVE_ONE_OUT else min(MSSEG_FOLDS, largest)
+    if not 2 <= number <= largest:
         raise FoldsError(
-            f"{counted(rounds, 'fold')} will not do: the largest group has {counted(largest, 'patient')}; from 2 to "
+            f"{counted(number, 'fold')} will not do: the largest group has {counted(largest, 'patient')}; from 2 to "
             f"{largest} are possible."
         )
     folds = []
-    for number in range(rounds):
-        test = {one for its in members.values() for p, one in enumerate(reversed(its)) if p % rounds == number}
+    for tested in range(number):
+        test = {one for its in members.values() for p, one in enumerate(reversed(its)) if p % number == tested}
         *train, validation = (one for one in scans if one not in test)
         if not train:
-            raise FoldsError(f"Round {number + 1} leaves 1 patient to train and validate; 2 are needed.")
+            raise FoldsError(f"Fold {tested + 1} leaves 1 patient to train and validate; 2 are needed.")
         parts = (train, [validation], [one for one in scans if one in test])
         folds.append(Fold(*(tuple(sorted(scan for one in part for scan in scans[one])) for part in parts)))
     return folds
 
 
 def everything(patients: Mapping[str, str]) -> Fold:
-    """One round in which nobody tests: all patients train, or all but the last of several, who validates.
+    """One fold in which nobody tests: all patients train, or all but the last of several, who validates.
 
     Args:
         patients: the patient of each scan, by id.
@@ -108,7 +108,7 @@ def read_folds(path: str | Path, ids: Iterable[str]) -> list[Fold]:
 
     Raises:
         FoldsError: the file is missing or of another form, names scans that are not there, or uses a scan for two
-            purposes in one round.
+            purposes in one fold.
     """
     path = Path(path)
     if not path.is_file():
@@ -123,37 +123,37 @@ def read_folds(path: str | Path, ids: Iterable[str]) -> list[Fold]:
             'needed is {"folds": [{"train": […], "validation": […], "test": […]}]}.'
         ) from None
     if not folds:
-        raise FoldsError(f"{path} holds no rounds.")
+        raise FoldsError(f"{path} holds no folds.")
     known = set(ids)
     for number, fold in enumerate(folds, start=1):
         used = [*fold.train, *fold.validation, *fold.test]
         unknown = sorted(set(used) - known)
         if unknown:
-            raise FoldsError(f"{path}, round {number}: {', '.join(unknown)} are not in the data set.")
+            raise FoldsError(f"{path}, fold {number}: {', '.join(unknown)} are not in the data set.")
         if len(used) != len(set(used)):
             twice = next(s for s in used if used.count(s) > 1)
-            raise FoldsError(f"{path}, round {number}: {twice} is used twice; train, validation and test must differ.")
+            raise FoldsError(f"{path}, fold {number}: {twice} is used twice; train, validation and test must differ.")
         if not (fold.train and fold.validation and fold.test):
-            raise FoldsError(f"{path}, round {number}: train, validation and test each need at least one scan.")
+            raise FoldsError(f"{path}, fold {number}: train, validation and test each need at least one scan.")
     return folds
 
 
-def choose_rounds(only: str | Sequence[int] | None, rounds: int) -> list[int]:
-    """The rounds to run, counted from 1: all, or those named as in `2,4`.
+def choose_folds(only: str | Sequence[int] | None, number: int) -> list[int]:
+    """The folds to run, counted from 1: all, or those named as in `2,4`.
 
     Raises:
-        FoldsError: a round that does not exist.
+        FoldsError: a fold that does not exist.
     """
     if only is None or only == "":
-        return list(range(1, rounds + 1))
+        return list(range(1, number + 1))
     texts = only.split(",") if isinstance(only, str) else only
     try:
         chosen = sorted({int(text) for text in texts})
     except ValueError:
-        raise FoldsError(f"--only {only}: numbers of rounds are needed, e.g. --only 2,4.") from None
-    absent = [n for n in chosen if not 1 <= n <= rounds]
+        raise FoldsError(f"--only {only}: numbers of folds are needed, e.g. --only 2,4.") from None
+    absent = [n for n in chosen if not 1 <= n <= number]
     if absent:
-        raise FoldsError(f"Round {absent[0]} does not exist; there are rounds 1 to {rounds}.")
+        raise FoldsError(f"Fold {absent[0]} does not exist; there are folds 1 to {number}.")
     return chosen
 
 

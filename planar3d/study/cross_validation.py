@@ -1,4 +1,4 @@
-"""Cross-validation: prepare every scan, then train, predict and score each round (Kolarik 2020, section 4)."""
+"""Cross-validation: prepare every scan, then train, predict and score each fold (Kolarik 2020, section 4)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -77,34 +77,34 @@ def _prepared_by(path: Path) -> Preparation:
     return Recipe.from_json({"name": "prepared", **read_json(path)}, str(path)).preparation
 
 
-def run_rounds(run: Run, rounds: Sequence[int], notify: Notify, assume_affine: bool = False) -> None:
-    """Train, predict and score the rounds, each from where it stopped."""
+def run_folds(run: Run, folds: Sequence[int], notify: Notify, assume_affine: bool = False) -> None:
+    """Train, predict and score the folds, each from where it stopped."""
     prepare_scans(run, notify, assume_affine)
-    for number in rounds:
+    for number in folds:
         run_fold(run, number, notify)
 
 
 def run_fold(run: Run, number: int, notify: Notify) -> None:
-    """Train one round, then predict and score its test scans; what is done is not done again.
+    """Train one fold, then predict and score its test scans; what is done is not done again.
 
     Raises:
-        RunError: another process is at this round.
+        RunError: another process is at this fold.
     """
     fold, folder = run.folds[number - 1], run.fold(number)
     if (folder / "scores.csv").is_file():
-        notify(f"round {number}/{len(run.folds)} is done, see {folder}")
+        notify(f"fold {number}/{len(run.folds)} is done, see {folder}")
         return
     with _held(run, number):
-        notify(f"round {number}/{len(run.folds)} tests {', '.join(fold.test)}")
+        notify(f"fold {number}/{len(run.folds)} tests {', '.join(fold.test)}")
         _train(run, number, notify)
         _score(run, number, notify)
 
 
 def train_fold(run: Run, number: int, notify: Notify) -> keras.Model:
-    """Train one round and return the network with its best weights.
+    """Train one fold and return the network with its best weights.
 
     Raises:
-        RunError: another process is at this round.
+        RunError: another process is at this fold.
     """
     with _held(run, number):
         network = _train(run, number, notify)
@@ -114,9 +114,9 @@ def train_fold(run: Run, number: int, notify: Notify) -> keras.Model:
 
 @contextmanager
 def _held(run: Run, number: int) -> Iterator[None]:
-    """Hold the folder of a round for this process alone, free of what a killed one left."""
+    """Hold the folder of a fold for this process alone, free of what a killed one left."""
     folder = run.fold(number)
-    with locked(folder, f"round {number}"):
+    with locked(folder, f"fold {number}"):
         remove_temporaries(folder / "backup", folder / "predictions")
         yield
 
@@ -147,7 +147,7 @@ def _train(run: Run, number: int, notify: Notify) -> keras.Model:
 
 
 def _score(run: Run, number: int, notify: Notify) -> None:
-    """Segment the test scans of a round as `planar3d predict` does, in float32, and score them on both grids."""
+    """Segment the test scans of a fold as `planar3d predict` does, in float32, and score them on both grids."""
     fold, folder = run.folds[number - 1], run.fold(number)
     recipe, segmenter = run.recipe, Segmenter(folder / "best.weights.h5", run.recipe, precision="float32")
     segmenter.load()
@@ -160,7 +160,7 @@ def _score(run: Run, number: int, notify: Notify) -> None:
         native.save(folder / "predictions" / f"{scan_id}_mask.nii.gz")
         case = run.cases[scan_id]
         native_reference = recipe.targets.read(case.label_map, native, assume_affine=True)
-        about = {"scan": scan_id, "group": case.group, "round": number}
+        about = {"scan": scan_id, "group": case.group, "fold": number}
         on_prepared = score_targets(recipe.targets, np.asarray(reference), found, prepared.geometry.axes)
         on_native = score_targets(recipe.targets, native_reference.voxels, native.voxels, native.affine)
         for grid, scores in (("prepared", on_prepared), ("native", on_native)):

@@ -24,7 +24,7 @@ def ejection_table(results: Results) -> Table:
     for scan in {scan.scan: scan for scan in results.on("native")}.values():
         case = Case.from_json(scan.scan, results.folds["scans"][scan.scan])
         try:
-            ventricles[case.patient][scan.scan[-len(_KINDS[0]) :]] = _both(results, case, scan.round)
+            ventricles[case.patient][scan.scan[-len(_KINDS[0]) :]] = _both(results, case, scan.fold)
         except ScanError as error:
             unread.append(f"{scan.scan} is left out: {error}")
     whole = [views for views in ventricles.values() if views.keys() >= set(_KINDS)]

@@ -29,7 +29,7 @@ class _Picture(NamedTuple):
 
 
 def write_report(run: str | Path) -> Path:
-    """Write the report of a run folder, of as many rounds as are there, into its folder `report`.
+    """Write the report of a run folder, of as many folds as are there, into its folder `report`.
 
     Besides `report.html`, which needs no other file and no network, there are the tables as CSV and Markdown and the
     figures as PNG.
@@ -38,7 +38,7 @@ def write_report(run: str | Path) -> Path:
         The path of report.html.
 
     Raises:
-        RunError: it is no run folder, no round is scored yet, or a file in it is damaged.
+        RunError: it is no run folder, no fold is scored yet, or a file in it is damaged.
         Planar3DError: matplotlib or jinja2 is not installed.
     """
     template = page_template("report.html")
@@ -47,7 +47,7 @@ def write_report(run: str | Path) -> Path:
     tables = all_tables(results)
     write_tables(tables, folder)
     overlays, skipped = _overlays(results, folder / "figures")
-    count = len({(scan.round, scan.scan) for scan in results.scans})
+    count = len({(scan.fold, scan.scan) for scan in results.scans})
     page = template.render(
         title=f"planar3d report: recipe {results.recipe.name}, {counted(count, 'test scan')}",
         warnings=[*results.notes, *skipped],
@@ -62,7 +62,7 @@ def write_report(run: str | Path) -> Path:
             for label, found in ((results.grid_label(grid), results.on(grid, target)) for grid in GRIDS)
             if found
         ],
-        scan_header=["scan", "center", "round", *(measure.heading for measure in results.measures.values())],
+        scan_header=["scan", "center", "fold", *(measure.heading for measure in results.measures.values())],
         conditions={
             "Data": as_text({**results.folds["data"], "scans": len(results.folds["scans"])}),
             "Recipe": as_text(results.recipe.leaves()),
@@ -109,23 +109,23 @@ def _learning_curves(results: Results, folder: Path) -> list[_Picture]:
     if not histories:
         return []
     path = learning_curves(histories, folder / "learning_curves.png")
-    return [_Picture("Loss and Dice over the epochs, by round.", _embed(path))]
+    return [_Picture("Loss and Dice over the epochs, by fold.", _embed(path))]
 
 
 def _overlays(results: Results, folder: Path) -> tuple[list[_Picture], list[str]]:
     """Draw every test scan on its native grid; what cannot be drawn becomes a sentence."""
     pictures, skipped, targets = [], [], results.recipe.targets
-    dice = {(s.round, s.scan): s.values["dice"] for s in results.on("native")}
+    dice = {(s.fold, s.scan): s.values["dice"] for s in results.on("native")}
     for number, fold in enumerate(results.folds["folds"], start=1):
         for name in fold["test"]:
             predicted = results.run / f"fold-{number}" / "predictions" / f"{name}_mask.nii.gz"
-            # A round that has not come that far is named among the report's notes already.
+            # A fold that has not come that far is named among the report's notes already.
             if not predicted.is_file():
                 continue
             case = Case.from_json(name, results.folds["scans"][name])
             score = _score(dice.get((number, name), math.nan), MEASURES["dice"].digits)
-            title = f"{name}, round {number}: Dice {_of(results)}{score} (native grid)"
-            path = folder / f"overlay_{re.sub(r'[^A-Za-z0-9.-]+', '_', name)}_round-{number}.png"
+            title = f"{name}, fold {number}: Dice {_of(results)}{score} (native grid)"
+            path = folder / f"overlay_{re.sub(r'[^A-Za-z0-9.-]+', '_', name)}_fold-{number}.png"
             try:
                 scan = read_scan(next(iter(case.images.values())), assume_affine=True, flat=True)
                 reference, prediction = (
@@ -146,10 +146,10 @@ def _scan_lines(scans: list[ScanScores], measures: Mapping[str, Measure]) -> lis
         [
             scan.scan,
             scan.center,
-            str(scan.round),
+            str(scan.fold),
             *(_score(scan.values[name], m.digits) for name, m in measures.items()),
         ]
-        for scan in sorted(scans, key=lambda scan: (scan.center, scan.scan, scan.round))
+        for scan in sorted(scans, key=lambda scan: (scan.center, scan.scan, scan.fold))
     ]
 
 

@@ -11,9 +11,9 @@ from planar3d.locks import locked
 from planar3d.recipes import Recipe
 from planar3d.recipes.demonstrations import DEMONSTRATIONS, Demonstration
 from planar3d.scans.datasets import Dataset, find_cases
-from planar3d.scans.folds import Fold, choose_rounds, everything, group_folds, read_folds
+from planar3d.scans.folds import Fold, choose_folds, everything, group_folds, read_folds
 from planar3d.scans.phantom import write_phantom
-from planar3d.study.cross_validation import run_rounds
+from planar3d.study.cross_validation import run_folds
 from planar3d.study.report import write_report
 from planar3d.study.run_folder import Run, start_run
 
@@ -22,16 +22,16 @@ Notify = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A run, the rounds that were asked for, and its report."""
+    """A run, the folds that were asked for, and its report."""
 
     run: Run
     report: Path
 
 
 def folds_for(dataset: Dataset, folds: str | None) -> list[Fold]:
-    """The folds of a data set: a number of rounds, a user's folds.json, or None for the rule of `group_folds`.
+    """The folds of a data set: a number of folds, a user's folds.json, or None for the rule of `group_folds`.
 
-    `"none"` is one round that tests nothing, for a network that is trained on every scan; the last patient's validate
+    `"none"` is one fold that tests nothing, for a network that is trained on every scan; the last patient's validate
     where the recipe has scans validate. `"official"` is the data set's own split.
     """
     groups = {case.id: case.group for case in dataset.cases}
@@ -40,12 +40,12 @@ def folds_for(dataset: Dataset, folds: str | None) -> list[Fold]:
         return [everything(patients)]
     if folds == "official":
         if dataset.split is None:
-            raise FoldsError(f"--folds official: {dataset.folder} has no split of its own; give a number of rounds.")
+            raise FoldsError(f"--folds official: {dataset.folder} has no split of its own; give a number of folds.")
         return [dataset.split]
     if folds is None or folds.isdigit():
         return group_folds(groups, int(folds) if folds else None, patients)
     if not Path(folds).is_file():
-        raise FoldsError(f"--folds {folds} is neither a number of rounds, nor 'none', nor 'official', nor a file.")
+        raise FoldsError(f"--folds {folds} is neither a number of folds, nor 'none', nor 'official', nor a file.")
     return read_folds(folds, groups)
 
 
@@ -65,14 +65,14 @@ def reproduce(
     phantom: bool = False,
     assume_affine: bool = False,
 ) -> Reproduction:
-    """Run the rounds of a data set and write the report; what is done in `out` is not done again.
+    """Run the folds of a data set and write the report; what is done in `out` is not done again.
 
     Args:
         dataset: scans with masks.
         out: the run folder.
         recipe: every choice of the experiment.
         folds: as `folds_for`.
-        only: rounds to run, e.g. `"2,4"`; all if None.
+        only: folds to run, e.g. `"2,4"`; all if None.
         notify: gets a line of progress.
         phantom: whether the data are the embedded phantom.
         assume_affine: accept scans without geometry, see `read_scan`.
@@ -80,17 +80,17 @@ def reproduce(
     Source: Kolarik 2020, sections 3 and 4.
     """
     check_study_extra()
-    rounds = folds_for(dataset, folds)
-    if not any(fold.test for fold in rounds):
+    chosen_folds = folds_for(dataset, folds)
+    if not any(fold.test for fold in chosen_folds):
         raise FoldsError("--folds none tests nothing, so there is nothing to report; train with: planar3d train.")
-    chosen = choose_rounds(only, len(rounds))
-    run = start_run(out, dataset, recipe, rounds, phantom, notify)
-    run_rounds(run, chosen, notify, assume_affine)
+    chosen = choose_folds(only, len(chosen_folds))
+    run = start_run(out, dataset, recipe, chosen_folds, phantom, notify)
+    run_folds(run, chosen, notify, assume_affine)
     return report_on(run, notify)
 
 
 def report_on(run: Run, notify: Notify = print) -> Reproduction:
-    """Write the report of a run, of as many rounds as are there; another process at it is waited for."""
+    """Write the report of a run, of as many folds as are there; another process at it is waited for."""
     folder = run.folder / "report"
     with locked(folder, "the report", wait=notify):
         remove_temporaries(folder / "figures")

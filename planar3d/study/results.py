@@ -1,4 +1,4 @@
-"""What a run folder holds: its recipe, folds, environment, and the scores and learning curves of its rounds."""
+"""What a run folder holds: its recipe, folds, environment, and the scores and learning curves of its folds."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from planar3d.recipes import Recipe
 
 # The cube that the network sees (the paper's 256³), and the grid of the scan's own file.
 GRIDS = ("prepared", "native")
-_COLUMNS = ("scan", "group", "round", "grid")
+_COLUMNS = ("scan", "group", "fold", "grid")
 LESION = "lesion"  # the target of files that name none
 
 
@@ -27,7 +27,7 @@ class ScanScores:
 
     scan: str
     group: str
-    round: int
+    fold: int
     grid: str
     target: str
     values: dict[str, float]
@@ -78,16 +78,16 @@ class Results:
                 f"This is the embedded phantom{size}; its scores say that the method runs and learns, nothing about "
                 "patients."
             )
-        scored = {(scan.round, scan.scan) for scan in self.scans}
-        rounds = list(enumerate(self.folds["folds"], start=1))
-        absent = [n for n, _ in rounds if all(number != n for number, _ in scored)]
+        scored = {(scan.fold, scan.scan) for scan in self.scans}
+        folds = list(enumerate(self.folds["folds"], start=1))
+        absent = [n for n, _ in folds if all(number != n for number, _ in scored)]
         if absent:
             which = ", ".join(map(str, absent))
-            notes.append(f"Not all rounds are here: of {len(rounds)}, missing {which}. The tables cover the others.")
-        for number, fold in rounds:
+            notes.append(f"Not all folds are here: of {len(folds)}, missing {which}. The tables cover the others.")
+        for number, fold in folds:
             unscored = [scan for scan in fold["test"] if (number, scan) not in scored]
             if unscored and number not in absent:
-                notes.append(f"Round {number} has no scores for {', '.join(unscored)}.")
+                notes.append(f"Fold {number} has no scores for {', '.join(unscored)}.")
         return notes
 
     @property
@@ -110,7 +110,7 @@ class Results:
         return "native grid" if grid == "native" else self.recipe.preparation.label()
 
     def histories(self) -> dict[int, dict[str, np.ndarray]]:
-        """Return the columns of each round's history.csv as float arrays over the epochs; unreadable cells are nan."""
+        """Return the columns of each fold's history.csv as float arrays over the epochs; unreadable cells are nan."""
         return {number: _read_history(path) for number, path in _in_folds(self.run, "history.csv").items()}
 
 
@@ -118,7 +118,7 @@ def read_results(run: str | Path) -> Results:
     """Read a run folder.
 
     Raises:
-        RunError: it is no run folder, no round is scored yet, or a file in it is damaged.
+        RunError: it is no run folder, no fold is scored yet, or a file in it is damaged.
     """
     run = Path(run)
     if not (run / "folds.json").is_file():
@@ -133,13 +133,13 @@ def read_results(run: str | Path) -> Results:
     scans = [scan for path in _in_folds(run, "scores.csv").values() for scan in _read_scores(path, results.measures)]
     if not scans:
         raise RunError(
-            f"{run} has no scores yet: fold-*/scores.csv is missing. Train and score at least one round first."
+            f"{run} has no scores yet: fold-*/scores.csv is missing. Train and score at least one fold first."
         )
     return replace(results, scans=scans)
 
 
 def _in_folds(run: Path, name: str) -> dict[int, Path]:
-    """Return the files of that name by the number of their round."""
+    """Return the files of that name by the number of their fold."""
     numbers = {path: path.parent.name.removeprefix("fold-") for path in run.glob(f"fold-*/{name}")}
     return dict(sorted((int(number), path) for path, number in numbers.items() if number.isdigit()))
 
@@ -147,9 +147,10 @@ def _in_folds(run: Path, name: str) -> dict[int, Path]:
 def _read_scores(path: Path, measures: Mapping[str, Measure]) -> list[ScanScores]:
     scans = []
     for line, row in enumerate(read_rows(path), start=2):
+        row.setdefault("fold", row.get("round"))  # as earlier versions named it
         absent = [name for name in (*_COLUMNS, *measures) if row.get(name) is None]
         if absent:
-            raise RunError(f"{path}, line {line}, lacks {', '.join(absent)}. Delete it to have the round scored again.")
+            raise RunError(f"{path}, line {line}, lacks {', '.join(absent)}. Delete it to have the fold scored again.")
         try:
             # An undefined score is written as nan or as nothing.
             values = {name: float(row[name] or "nan") for name in measures}
@@ -157,11 +158,11 @@ def _read_scores(path: Path, measures: Mapping[str, Measure]) -> list[ScanScores
                 values["lesion_f1"] = 0.0  # as of today; earlier versions wrote nan where no lesion was found
             scans.append(
                 ScanScores(
-                    row["scan"], row["group"], int(row["round"]), row["grid"], row.get("target") or LESION, values
+                    row["scan"], row["group"], int(row["fold"]), row["grid"], row.get("target") or LESION, values
                 )
             )
         except ValueError as error:
-            raise RunError(f"{path}, line {line}: {error}. Delete it to have the round scored again.") from None
+            raise RunError(f"{path}, line {line}: {error}. Delete it to have the fold scored again.") from None
     return scans
 
 

@@ -34,13 +34,13 @@ class Run:
         return self.folder / "prepared" / scan
 
     def features(self, scan: str, number: int) -> Path:
-        """Folder of a scan's cached encoder features in a round."""
-        # An encoder that is scaled by a round's own scans has features of its own there.
+        """Folder of a scan's cached encoder features in a fold."""
+        # An encoder that is scaled by a fold's own scans has features of its own there.
         shared_by = self.fold(number) if "encoder" in self.recipe.training.unit_variance else self.folder
         return shared_by / "features" / scan
 
     def fold(self, number: int) -> Path:
-        """Folder of a round, counted from 1."""
+        """Folder of a fold, counted from 1."""
         return self.folder / f"fold-{number}"
 
 

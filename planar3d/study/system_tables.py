@@ -91,6 +91,6 @@ _STATISTICS = {
 def _data(results: Results) -> str:
     """On what a run was scored."""
     data = results.folds["data"]
-    scored = counted({(scan.round, scan.scan) for scan in results.scans}, "test scan")
+    scored = counted({(scan.fold, scan.scan) for scan in results.scans}, "test scan")
     whose = "the embedded phantom, which is nobody" if results.is_phantom else Path(str(data.get("folder", ""))).name
     return f"{scored} of {whose} (layout {data.get('layout', 'not said')})"

@@ -33,15 +33,15 @@ def table_2(results: Results) -> Table:
         for grid in GRIDS:
             scans, name = results.on(grid), f"{label}, {results.grid_label(grid)}"
             rows.append(Row(name, _by_center(scans, measure), measure, grid, "scans"))
-            rows.append(Row(f"{name}, over rounds", {ALL: _over_rounds(scans, measure)}, measure, grid, "rounds"))
-        rows.append(Row(f"{label}, round 1, published", published.ROUND_1[measure], measure))
-        first = [scan for scan in results.on("prepared") if scan.round == 1]
-        name = f"{label}, round 1, {results.grid_label('prepared')}"
-        rows.append(Row(name, _by_center(first, measure), measure, "prepared", "scans of round 1"))
+            rows.append(Row(f"{name}, over folds", {ALL: _over_folds(scans, measure)}, measure, grid, "folds"))
+        rows.append(Row(f"{label}, fold 1, published", published.FOLD_1[measure], measure))
+        first = [scan for scan in results.on("prepared") if scan.fold == 1]
+        name = f"{label}, fold 1, {results.grid_label('prepared')}"
+        rows.append(Row(name, _by_center(first, measure), measure, "prepared", "scans of fold 1"))
     notes = [
         *spread_notes(),
-        f"Published: {published.PAPER}, table 2; round 1: {published.RELEASE}. All other rows: this run.",
-        "Round 1, published, all scans: over the voxels of the three scans together, as in the released code; this "
+        f"Published: {published.PAPER}, table 2; fold 1: {published.RELEASE}. All other rows: this run.",
+        "Fold 1, published, all scans: over the voxels of the three scans together, as in the released code; this "
         "run’s is the mean of its scans.",
         *_left_out(results, published.TABLE_2),
         *_other_scans(results),
@@ -55,10 +55,10 @@ def table_3(results: Results) -> Table:
         Row(system.name, {"dice": system.dice, "sensitivity": system.sensitivity}, kind=system.kind)
         for system in published.TABLE_3
     ]
-    spreads: dict[str, Callable[[Sequence[ScanScores], str], Summary]] = {"scans": _over_scans, "rounds": _over_rounds}
+    spreads: dict[str, Callable[[Sequence[ScanScores], str], Summary]] = {"scans": _over_scans, "folds": _over_folds}
     ours = [
         Row(
-            f"This run, {results.grid_label(grid)}" + (", over rounds" if over == "rounds" else ""),
+            f"This run, {results.grid_label(grid)}" + (", over folds" if over == "folds" else ""),
             {measure: spread(results.on(grid), measure) for measure in ("dice", "sensitivity")},
             grid=grid,
             over=over,
@@ -168,13 +168,13 @@ def side_by_side(table: Table, results: Results) -> list[tuple[str, ...]]:
     lines = [("", "published", *grids)]
     for measure in published.TABLE_2:
         label = MEASURES[measure].label
-        for what in ("", ", over rounds", ", round 1"):
-            printed = cells[f"{label}{what}, published"] if what == ", round 1" else cells[f"{label}, published"]
+        for what in ("", ", over folds", ", fold 1"):
+            printed = cells[f"{label}{what}, published"] if what == ", fold 1" else cells[f"{label}, published"]
             ours = [
-                cells.get(f"{label}{what}, {grid}" if what == ", round 1" else f"{label}, {grid}{what}", {})
+                cells.get(f"{label}{what}, {grid}" if what == ", fold 1" else f"{label}, {grid}{what}", {})
                 for grid in grids
             ]
-            for column in (ALL,) if what == ", over rounds" else table.columns:
+            for column in (ALL,) if what == ", over folds" else table.columns:
                 line = [str(row.get(column, MISSING)) for row in (printed, *ours)]
                 if any(cell != str(MISSING) for cell in line):
                     lines.append((f"{label}, {heading(column)}{what}", *line))
@@ -183,13 +183,13 @@ def side_by_side(table: Table, results: Results) -> list[tuple[str, ...]]:
 
 def spread_notes() -> list[str]:
     """Say what the two spreads are and with which of them the paper's ± compares."""
-    over_scans, over_rounds = published.implied_spreads("dice")
+    over_scans, over_folds = published.implied_spreads("dice")
     whole = published.TABLE_2["dice"][ALL]
     return [
-        "± is a sample standard deviation (n − 1) over scans; in the rows “over rounds” it is over the rounds’ means.",
+        "± is a sample standard deviation (n − 1) over scans; in the rows “over folds” it is over the folds’ means.",
         f"The paper’s {whole} for all scans cannot be over scans: the ± of its own centers give about {over_scans:.2f} "
-        f"over the scans and about {over_rounds:.2f} over the rounds’ means. Compare ±{whole.sd:.3f} with the rows "
-        "“over rounds”.",
+        f"over the scans and about {over_folds:.2f} over the folds’ means. Compare ±{whole.sd:.3f} with the rows "
+        "“over folds”.",
     ]
 
 
@@ -200,7 +200,7 @@ def _columns(results: Results) -> tuple[str, ...]:
 
 
 def _left_out(results: Results, measures: Iterable[str]) -> list[str]:
-    """Name the scans whose scores are undefined; a mean over rounds does not show that its rounds leave them out."""
+    """Name the scans whose scores are undefined; a mean over folds does not show that its folds leave them out."""
     scans = {m: sorted({scan.scan for scan in results.scans if math.isnan(scan.values[m])}) for m in measures}
     return [
         f"{MEASURES[measure].label} is undefined (0/0) and left out of every mean for {', '.join(names)}."
@@ -230,7 +230,7 @@ def _over_scans(scans: Sequence[ScanScores], measure: str) -> Summary:
     return summarize((scan.values[measure] for scan in scans), ALL_MEASURES[measure].digits)
 
 
-def _over_rounds(scans: Sequence[ScanScores], measure: str) -> Summary:
-    rounds = sorted({scan.round for scan in scans})
-    means = [_over_scans([s for s in scans if s.round == number], measure).mean for number in rounds]
+def _over_folds(scans: Sequence[ScanScores], measure: str) -> Summary:
+    folds = sorted({scan.fold for scan in scans})
+    means = [_over_scans([s for s in scans if s.fold == number], measure).mean for number in folds]
     return summarize(means, ALL_MEASURES[measure].digits)

@@ -25,7 +25,7 @@ class Tuned:
         region: its name.
         cases: how many.
         without: mean Dice of the region without the rule.
-        crossed: the same where each round has the value that is best for the cases of the other rounds.
+        crossed: the same where each fold has the value that is best for the cases of the other folds.
         best: the same at `smallest_mm3`, on the cases that it was found on.
     """
 
@@ -40,7 +40,7 @@ class Tuned:
         return (
             f"{self.region} smaller than {self.smallest_mm3:g} mm³ is none: mean Dice {self.best:.4f} of "
             f"{counted(self.cases, 'test case')}, {self.without:.4f} without the rule; {self.crossed:.4f} where each "
-            "round has the value of the others"
+            "fold has the value of the others"
         )
 
 
@@ -48,7 +48,7 @@ def tune(run: Run) -> Tuned:
     """Find the smallest innermost region on the test cases of a run, which no network of theirs was trained on.
 
     Raises:
-        RunError: targets without that rule, or with one already; fewer than two rounds that were predicted.
+        RunError: targets without that rule, or with one already; fewer than two folds that were predicted.
         ScanError: a label map cannot be read.
     """
     targets = run.recipe.targets
@@ -59,14 +59,14 @@ def tune(run: Run) -> Tuned:
             f"{run.folder}: targets={targets.name!r} with {said}. A run with nested regions and {FIELD}=0 is needed, "
             "as small regions are still there in its predictions."
         )
-    rounds = [found for number in range(1, len(run.folds) + 1) if (found := _predicted(run, number))]
-    if len(rounds) < 2:
-        raise RunError(f"{run.folder} has {counted(rounds, 'round')} with predictions; two are needed. Run the others.")
-    everything = [case for cases in rounds for case in cases]
+    folds = [found for number in range(1, len(run.folds) + 1) if (found := _predicted(run, number))]
+    if len(folds) < 2:
+        raise RunError(f"{run.folder} has {counted(folds, 'fold')} with predictions; two are needed. Run the others.")
+    everything = [case for cases in folds for case in cases]
     smallest, tried = find_smallest(everything)
     crossed = 0.0
-    for number, cases in enumerate(rounds):
-        others = [case for other, its in enumerate(rounds) if other != number for case in its]
+    for number, cases in enumerate(folds):
+        others = [case for other, its in enumerate(folds) if other != number for case in its]
         crossed += mean_dice(cases, find_smallest(others)[0]) * len(cases) / len(everything)
     return Tuned(smallest, targets.names[-1], len(everything), tried[0.0], crossed, tried[smallest])
 
@@ -89,7 +89,7 @@ def write_rule(weights: Path, smallest_mm3: float) -> None:
 
 
 def _predicted(run: Run, number: int) -> list[Innermost]:
-    """The innermost regions of a round's test cases, as far as they were predicted."""
+    """The innermost regions of a fold's test cases, as far as they were predicted."""
     found = []
     for name in run.folds[number - 1].test:
         path = run.fold(number) / "predictions" / f"{name}_mask.nii.gz"

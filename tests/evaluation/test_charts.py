@@ -29,18 +29,18 @@ def test_each_curve_that_is_there_is_drawn(tmp_path):
     assert count(both, VALIDATION) > 100 and count(training_only, VALIDATION) == 0
 
 
-@pytest.mark.parametrize("rounds", [2, 7])
-def test_any_number_of_rounds_has_room(tmp_path, rounds):
-    path = learning_curves({n: history(10, *NAMES) for n in range(1, rounds + 1)}, tmp_path / "curves.png")
-    fewer = learning_curves({n: history(10, *NAMES) for n in range(1, rounds)} | {rounds: {}}, tmp_path / "fewer.png")
+@pytest.mark.parametrize("folds", [2, 7])
+def test_any_number_of_folds_has_room(tmp_path, folds):
+    path = learning_curves({n: history(10, *NAMES) for n in range(1, folds + 1)}, tmp_path / "curves.png")
+    fewer = learning_curves({n: history(10, *NAMES) for n in range(1, folds)} | {folds: {}}, tmp_path / "fewer.png")
     legend = learning_curves(
-        {n: {"val_loss": np.array([np.nan])} for n in range(1, rounds + 1)}, tmp_path / "legend.png"
+        {n: {"val_loss": np.array([np.nan])} for n in range(1, folds + 1)}, tmp_path / "legend.png"
     )
     share = (count(path, VALIDATION) - count(fewer, VALIDATION)) / (count(path, VALIDATION) - count(legend, VALIDATION))
-    assert share == pytest.approx(1 / rounds, rel=0.25)
+    assert share == pytest.approx(1 / folds, rel=0.25)
 
 
-def test_a_round_of_one_epoch_or_of_nothing_is_no_obstacle(tmp_path):
+def test_a_fold_of_one_epoch_or_of_nothing_is_no_obstacle(tmp_path):
     histories = {1: history(1, *NAMES), 2: {}, 3: {"loss": np.array([np.nan])}}
     path = learning_curves(histories, tmp_path / "curves.png")
     empty = learning_curves({1: {}, 2: {}, 3: {}}, tmp_path / "empty.png")

@@ -6,8 +6,8 @@ import pytest
 from planar3d.evaluation.published import (
     ALL,
     CENTERS,
+    FOLD_1,
     REPRODUCED,
-    ROUND_1,
     TABLE_2,
     TABLE_3,
     center_of,
@@ -22,11 +22,11 @@ def test_the_printed_means_of_the_centers_give_the_printed_mean_of_all(measure):
     assert statistics.mean(centers) == pytest.approx(TABLE_2[measure][ALL].mean, abs=0.01)
 
 
-def test_the_printed_spread_of_dice_is_over_rounds_not_over_scans():
-    over_scans, over_rounds = implied_spreads("dice")
+def test_the_printed_spread_of_dice_is_over_folds_not_over_scans():
+    over_scans, over_folds = implied_spreads("dice")
     printed = TABLE_2["dice"][ALL].sd
-    assert (round(over_scans, 2), round(over_rounds, 2)) == (0.13, 0.06)
-    assert abs(printed - over_rounds) < 0.2 * printed
+    assert (round(over_scans, 2), round(over_folds, 2)) == (0.13, 0.06)
+    assert abs(printed - over_folds) < 0.2 * printed
     assert over_scans > 2 * printed
 
 
@@ -36,9 +36,9 @@ def test_table_3_repeats_the_figures_of_table_2():
     assert str(ours.sensitivity) == str(TABLE_2["sensitivity"][ALL]) == "0.60 ± 0.10"
 
 
-def test_round_1_is_one_scan_a_center_and_has_no_spread():
-    assert all(set(cells) == {*CENTERS, ALL} for cells in ROUND_1.values())
-    assert all(math.isnan(cell.sd) for cells in ROUND_1.values() for cell in cells.values())
+def test_fold_1_is_one_scan_a_center_and_has_no_spread():
+    assert all(set(cells) == {*CENTERS, ALL} for cells in FOLD_1.values())
+    assert all(math.isnan(cell.sd) for cells in FOLD_1.values() for cell in cells.values())
 
 
 @pytest.mark.parametrize(

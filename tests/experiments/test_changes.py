@@ -29,7 +29,7 @@ def test_every_change_takes_back_what_it_names_and_no_more(changes):
 
 
 def _rows(change, dice, tested="yes", **about):
-    row = {"change": change, "seed": "0", "round": "1", "tested": tested, "lesion_f1": "0.5", **about}
+    row = {"change": change, "seed": "0", "fold": "1", "tested": tested, "lesion_f1": "0.5", **about}
     return [
         {**row, "scan": scan, "threshold": str(of_256), "dice": str(value)}
         for of_256, values in dice.items()
@@ -40,7 +40,7 @@ def _rows(change, dice, tested="yes", **about):
 def test_changes_are_compared_over_the_runs_of_both_each_at_its_best_threshold(changes, monkeypatch):
     monkeypatch.setattr(changes, "THRESHOLDS", (16, 32))
     rows = _rows("modern", {16: {"a": 0.5, "b": 0.7}, 32: {"a": 0.6, "b": 0.8}})
-    rows += _rows("modern", {16: {"c": 0.0}, 32: {"c": 0.0}}, round="2")
+    rows += _rows("modern", {16: {"c": 0.0}, 32: {"c": 0.0}}, fold="2")
     rows += _rows("biases", {16: {"a": 0.5, "b": 0.6}, 32: {"a": 0.3, "b": 0.8}}, lesion_f1="nan")
     # Of another scanner: it has no part in the choice of the threshold.
     rows += _rows("biases", {16: {"far": 0.2}, 32: {"far": 0.9}}, tested="no")
@@ -58,7 +58,7 @@ def test_a_run_is_scored_once_at_home_and_elsewhere(changes, tmp_path, capsys):
         "data": data,
         "out": tmp_path / "runs",
         "changes": "random",
-        "rounds": "2",
+        "folds": "2",
         "seeds": "1",
         "engine": "keras",
         "settings": TINY,
@@ -68,7 +68,7 @@ def test_a_run_is_scored_once_at_home_and_elsewhere(changes, tmp_path, capsys):
     other = f"far={center / '3DFLAIR.nii.gz'},{center / 'Consensus.nii.gz'}"
     changes.run(**asked, other=[other])
     rows = changes.read_rows(tmp_path / "changes.csv")
-    assert {tuple(row[k] for k in ("change", "seed", "round", "scan", "tested")) for row in rows} == {
+    assert {tuple(row[k] for k in ("change", "seed", "fold", "scan", "tested")) for row in rows} == {
         ("random", "1", "2", "01B", "yes"),
         ("random", "1", "2", "far", "no"),
     }
@@ -80,7 +80,7 @@ def test_a_run_is_scored_once_at_home_and_elsewhere(changes, tmp_path, capsys):
 
 
 def test_what_is_missing_or_unknown_is_said(changes, tmp_path):
-    asked = {"rounds": "1", "seeds": "0", "engine": "keras", "other": None, "settings": None, "table": False}
+    asked = {"folds": "1", "seeds": "0", "engine": "keras", "other": None, "settings": None, "table": False}
     with pytest.raises(RunError, match="--data"):
         changes.run(**asked, data=None, out=tmp_path, changes="modern", results=tmp_path / "x.csv")
     with pytest.raises(RunError, match="'bias' is unknown; choose from: modern, random, biases"):

@@ -91,7 +91,7 @@ def test_every_scan_is_scored_with_every_change(robustness, tmp_path, capsys):
 def test_costs_are_told_beside_the_scans_as_they_are(robustness):
     scores = {"sensitivity": "0.5", "precision": "0.5", "lesion_f1": "0.4"}
     rows = [
-        {"scan": scan, "round": "1", "changed": changed, "dice": dice, **scores}
+        {"scan": scan, "fold": "1", "changed": changed, "dice": dice, **scores}
         for changed, dices in (("as-it-is", ("0.6", "0.8")), ("coarse", ("0.5", "0.8")))
         for scan, dice in zip("ab", dices, strict=True)
     ]

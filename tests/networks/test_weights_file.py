@@ -43,7 +43,7 @@ def change(path, name, value):
 
 def test_training_says_what_is_known_and_that_the_rest_is_not_stated(trained, network):
     card = read_card(trained)
-    assert card["name"] == "paper, round 1 of 3"
+    assert card["name"] == "paper, fold 1 of 3"
     assert card["data"] == {
         "data set": "heads",
         "layout": "bids",
@@ -55,7 +55,7 @@ def test_training_says_what_is_known_and_that_the_rest_is_not_stated(trained, ne
     assert card["threshold"] == "140 of 256 (absolute)" and "cube of 32 voxels" in card["input"][1]
     assert card["network"]["parameters"] == network.count_params()
     page = write_card(trained).read_text()
-    for part in ("# paper, round 1 of 3", "--model best.weights.h5", file_sha256(trained), "no medical device"):
+    for part in ("# paper, fold 1 of 3", "--model best.weights.h5", file_sha256(trained), "no medical device"):
         assert part in page, part
     assert "someone" not in page
 
@@ -75,7 +75,7 @@ def test_a_card_of_thousands_of_scans_is_still_written(network, tmp_path):
 
 def test_a_model_is_described_for_what_it_makes(trained):
     found = Model.open(trained).describe()
-    assert found["name"] == "paper, round 1 of 3" and found["sha256"] == file_sha256(trained)
+    assert found["name"] == "paper, fold 1 of 3" and found["sha256"] == file_sha256(trained)
     assert found["licence"] == "not stated" and found["threshold"] == 140.0 and found["whole_head"] is True
     assert found["limits"][0] == "Research software, no medical device."
 

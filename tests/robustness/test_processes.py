@@ -48,7 +48,7 @@ def test_two_processes_that_prepare_one_run_make_one_whole_run(tmp_path):
         assert sum(f"prepared {scan.name}" in text for text in said) == 1  # by one of them alone
 
 
-def test_a_round_refused_interrupted_and_killed_goes_on_to_the_files_of_an_uninterrupted_one(tmp_path):
+def test_a_fold_refused_interrupted_and_killed_goes_on_to_the_files_of_an_uninterrupted_one(tmp_path):
     data, out, program = write_msseg(tmp_path / "data"), tmp_path / "run", ["-c", MAIN]
     first = _start(data, out, program, "--fold", "1")
     _wait_for(out / "fold-1", first)

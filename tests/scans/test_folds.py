@@ -1,4 +1,4 @@
-"""Folds test every scan once, one of each center a round, and never share a scan."""
+"""Folds test every scan once, one of each center a fold, and never share a scan."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 
 from planar3d.errors import FoldsError
 from planar3d.scans.case import patient_of
-from planar3d.scans.folds import Fold, choose_rounds, everything, group_folds, msseg_folds, read_folds
+from planar3d.scans.folds import Fold, choose_folds, everything, group_folds, msseg_folds, read_folds
 
 MSSEG = (
     *("01016SACH", "01038PAGU", "01039VITE", "01040VANE", "01042GULE"),
@@ -16,7 +16,7 @@ MSSEG = (
 )
 
 
-def test_round_1_tests_the_scans_of_the_released_weights():
+def test_fold_1_tests_the_scans_of_the_released_weights():
     folds = msseg_folds(reversed(MSSEG))
     assert folds[0].test == ("01042GULE", "07043SEME", "08037ROGU")
     assert folds[0].validation == ("08031SEVE",)
@@ -29,7 +29,7 @@ def _partitions(folds, ids):
         assert sorted((*fold.train, *fold.validation, *fold.test)) == sorted(ids)
 
 
-def test_msseg_rounds_test_each_scan_once_and_train_on_eleven():
+def test_msseg_folds_test_each_scan_once_and_train_on_eleven():
     folds = msseg_folds(MSSEG)
     _partitions(folds, MSSEG)
     assert {(len(f.train), len(f.validation), len(f.test)) for f in folds} == {(11, 1, 3)}
@@ -41,10 +41,10 @@ def test_msseg_folds_that_do_not_exist_are_an_error():
         msseg_folds(MSSEG[:-1])
 
 
-@pytest.mark.parametrize("rounds", [None, 2, 3, 4])
-def test_groups_of_unequal_size_still_test_each_scan_once(rounds):
+@pytest.mark.parametrize("folds", [None, 2, 3, 4])
+def test_groups_of_unequal_size_still_test_each_scan_once(folds):
     groups = {f"s{i}": "a" if i < 4 else "b" for i in range(7)}
-    _partitions(group_folds(groups, rounds), groups)
+    _partitions(group_folds(groups, folds), groups)
 
 
 def test_one_small_group_leaves_one_out():
@@ -97,10 +97,10 @@ def test_patients_are_told_by_the_names_of_their_visits(case, patient):
     assert patient_of(case) == patient
 
 
-@pytest.mark.parametrize("rounds", [1, 10])
-def test_impossible_numbers_of_rounds_are_refused(rounds):
+@pytest.mark.parametrize("folds", [1, 10])
+def test_impossible_numbers_of_folds_are_refused(folds):
     with pytest.raises(FoldsError, match="from 2 to 9"):
-        group_folds(dict.fromkeys("abcdefghi", "x"), rounds)
+        group_folds(dict.fromkeys("abcdefghi", "x"), folds)
 
 
 def test_a_user_s_own_folds_are_honoured_or_refused(tmp_path):
@@ -120,9 +120,9 @@ def test_a_user_s_own_folds_are_honoured_or_refused(tmp_path):
         read_folds(tmp_path / "absent.json", "abc")
 
 
-def test_rounds_are_chosen_by_number():
-    assert choose_rounds("4,2", 5) == [2, 4]
-    assert choose_rounds(None, 3) == [1, 2, 3]
+def test_folds_are_chosen_by_number():
+    assert choose_folds("4,2", 5) == [2, 4]
+    assert choose_folds(None, 3) == [1, 2, 3]
     for only in ("6", "0", "x"):
         with pytest.raises(FoldsError):
-            choose_rounds(only, 5)
+            choose_folds(only, 5)

@@ -13,14 +13,14 @@ from planar3d.files import write_json
 
 @pytest.fixture
 def make_run(tmp_path):
-    """Write a run of three rounds on small heads; return its folder."""
+    """Write a run of three folds on small heads; return its folder."""
 
-    def make(groups=("01", "07", "08"), phantom=False, size=256, rounds=3, prefix="scan"):
+    def make(groups=("01", "07", "08"), phantom=False, size=256, count=3, prefix="scan"):
         rng = np.random.default_rng(0)
         run, data = tmp_path / "run", tmp_path / "data"
         data.mkdir()
-        scans, tests = {}, [[] for _ in range(rounds)]
-        for number in range(rounds):
+        scans, tests = {}, [[] for _ in range(count)]
+        for number in range(count):
             for place, group in enumerate(groups):
                 name = f"{prefix}{place}{number}"
                 scans[name] = _write_scan(data, name, rng) | {"group": group}
@@ -65,10 +65,10 @@ def _write_fold(folder, number, test, scans, rng):
         predicted = np.roll(mask, rng.integers(0, 3), axis=0)
         nib.save(nib.Nifti1Image(predicted, reference.affine), folder / "predictions" / f"{name}_mask.nii.gz")
         for grid, spacing in (("prepared", (1, 1, 1)), ("native", (1, 1, 2))):
-            about = {"scan": name, "group": scans[name]["group"], "round": number, "grid": grid}
+            about = {"scan": name, "group": scans[name]["group"], "fold": number, "grid": grid}
             rows.append(about | score_scan(mask, predicted, spacing))
     with (folder / "scores.csv").open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, ["scan", "group", "round", "grid", *MEASURES])
+        writer = csv.DictWriter(stream, ["scan", "group", "fold", "grid", *MEASURES])
         writer.writeheader()
         writer.writerows(rows)
 

@@ -10,7 +10,7 @@ from planar3d.scans.datasets import find_cases
 from planar3d.scans.folds import Fold
 from planar3d.scans.phantom import write_phantom
 from planar3d.scans.volume import read_labels, read_scan
-from planar3d.study.cross_validation import run_rounds
+from planar3d.study.cross_validation import run_folds
 from planar3d.study.ejection_table import ejection_table
 from planar3d.study.report import write_report
 from planar3d.study.reproduce import folds_for
@@ -44,7 +44,7 @@ def test_chaos_is_scored_organ_by_organ_with_points(tmp_path, monkeypatch):
     assert mask.shape == (32, 32, 11)
     # A series is a folder of DICOM files, its masks are PNG: pictured all the same.
     page = write_report(out).read_text(encoding="utf-8")
-    assert page.count(f"<figcaption>{names[2][0]}, round 1") == 1 and "pictured:" not in page
+    assert page.count(f"<figcaption>{names[2][0]}, fold 1") == 1 and "pictured:" not in page
 
 
 def test_camus_is_scored_by_contours_and_ejection_fractions(tmp_path, monkeypatch):
@@ -82,8 +82,8 @@ def test_camus_is_scored_by_contours_and_ejection_fractions(tmp_path, monkeypatc
 
 
 def _scored(out, dataset, recipe, fold):
-    """A run of one round, and its tables by name."""
-    run_rounds(start_run(out, dataset, recipe, [fold]), [1], print)
+    """A run of one fold, and its tables by name."""
+    run_folds(start_run(out, dataset, recipe, [fold]), [1], print)
     return out, {table.name: table for table in all_tables(read_results(out))}
 
 

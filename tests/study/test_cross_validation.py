@@ -45,7 +45,7 @@ def test_every_scan_is_segmented_on_its_native_grid_and_scored_on_both(run, data
     assert sorted((row["scan"], row["grid"]) for row in rows) == sorted(
         (i, g) for i in IDS for g in ("native", "prepared")
     )
-    for scan, number in ((row["scan"], row["round"]) for row in rows):
+    for scan, number in ((row["scan"], row["fold"]) for row in rows):
         mask = nib.load(run.fold(number) / "predictions" / f"{scan}_mask.nii.gz")
         native = nib.load(data / "TrainingDataset_MSSEG" / scan / "3DFLAIR.nii.gz")
         assert mask.shape == native.shape and set(np.unique(mask.dataobj)) <= {0, 1}
@@ -99,7 +99,7 @@ def test_a_run_from_before_a_field_was_there_goes_on_by_what_was_done_then(run, 
         start_run(folder, find_cases(data), RECIPE, run.folds)
 
 
-def test_rounds_run_alone_equal_those_of_the_whole_run(run, data, tmp_path):
+def test_folds_run_alone_equal_those_of_the_whole_run(run, data, tmp_path):
     reproduce(find_cases(data), tmp_path, RECIPE, only="2", notify=_quiet)
     assert not (tmp_path / "fold-1").exists()
     assert (tmp_path / "fold-2/scores.csv").read_text() == (run.fold(2) / "scores.csv").read_text()

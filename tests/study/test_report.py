@@ -14,8 +14,8 @@ from planar3d.study.report import write_report
 
 @pytest.fixture
 def small_run(make_run):
-    """Two rounds of two scans each, because every overlay takes a moment."""
-    return lambda **changes: make_run(**{"groups": ("01", "07"), "rounds": 2, **changes})
+    """Two folds of two scans each, because every overlay takes a moment."""
+    return lambda **changes: make_run(**{"groups": ("01", "07"), "count": 2, **changes})
 
 
 def page_of(run):
@@ -48,7 +48,7 @@ def test_every_scan_stands_in_the_table_and_above_its_overlay(small_run):
     page = page_of(small_run())
     for name in (f"scan{place}{number}" for place in range(2) for number in range(2)):
         assert page.count(f'<th scope="row">{name}</th>') == 2
-        assert re.search(rf"<figcaption>{name}, round \d: Dice \d\.\d{{3}} \(native grid\)</figcaption>", page)
+        assert re.search(rf"<figcaption>{name}, fold \d: Dice \d\.\d{{3}} \(native grid\)</figcaption>", page)
 
 
 def test_conditions_are_printed_whatever_they_are(small_run, change_json):
@@ -86,7 +86,7 @@ def test_a_part_of_a_run_is_reported_and_the_rest_named(small_run):
     (run / "fold-1" / "history.csv").unlink()
     page = page_of(run)
     assert "of 2, missing 2" in page
-    assert "No round has a history.csv" in page
+    assert "No fold has a history.csv" in page
     assert page.count("<figcaption>scan") == 2
 
 

@@ -33,7 +33,15 @@ def test_undefined_scores_may_be_empty_or_nan(make_run):
     assert math.isnan(first.values["dice"]) and math.isnan(first.values["sensitivity"])
 
 
-def test_missing_rounds_are_named(make_run):
+def test_scores_of_earlier_versions_have_rounds(make_run):
+    run = make_run()
+    now = read_results(run).scans
+    for path in run.glob("fold-*/scores.csv"):
+        path.write_text(path.read_text().replace("scan,group,fold,", "scan,group,round,", 1))
+    assert read_results(run).scans == now
+
+
+def test_missing_folds_are_named(make_run):
     run = make_run()
     shutil.rmtree(run / "fold-1")
     (run / "fold-3" / "scores.csv").unlink()
@@ -45,7 +53,7 @@ def test_a_test_scan_without_scores_is_named(make_run):
     run = make_run()
     path = run / "fold-2" / "scores.csv"
     path.write_text("\n".join(line for line in path.read_text().splitlines() if not line.startswith("scan11")))
-    assert read_results(run).notes == ["Round 2 has no scores for scan11."]
+    assert read_results(run).notes == ["Fold 2 has no scores for scan11."]
 
 
 @pytest.mark.parametrize(("size", "words"), [(64, "phantom at reduced size; "), (256, "phantom; ")])
@@ -54,7 +62,7 @@ def test_a_run_of_the_phantom_says_so(make_run, size, words):
     assert words in note and "nothing about patients" in note
 
 
-def test_histories_are_read_by_round_and_what_is_unreadable_is_nan(make_run):
+def test_histories_are_read_by_fold_and_what_is_unreadable_is_nan(make_run):
     run = make_run()
     (run / "fold-2" / "history.csv").write_text("epoch,loss\n1,0.5\n2,oops\n3\n")
     histories = read_results(run).histories()
@@ -79,9 +87,9 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("scan,group\na,01\n", "line 2, lacks round, grid, dice"),
+        ("scan,group\na,01\n", "line 2, lacks fold, grid, dice"),
         (
-            ",".join(["scan,group,round,grid", *MEASURES]) + "\na,01,one,native" + ",1" * len(MEASURES),
+            ",".join(["scan,group,fold,grid", *MEASURES]) + "\na,01,one,native" + ",1" * len(MEASURES),
             "line 2: .*'one'",
         ),
         ("\xff\xfe", "not a table in UTF-8"),

@@ -18,30 +18,30 @@ def row(table, label):
     return found.cells
 
 
-def test_means_and_deviations_over_scans_and_over_rounds(make_run):
+def test_means_and_deviations_over_scans_and_over_folds(make_run):
     results = read_results(make_run())
     table = table_2(results)
-    dice = {(s.round, s.center): s.values["dice"] for s in results.on("prepared")}
-    over_scans, over_rounds = row(table, "Dice, 256³ grid"), row(table, "Dice, 256³ grid, over rounds")
+    dice = {(s.fold, s.center): s.values["dice"] for s in results.on("prepared")}
+    over_scans, over_folds = row(table, "Dice, 256³ grid"), row(table, "Dice, 256³ grid, over folds")
     for center in CENTERS:
         values = [value for (_, place), value in dice.items() if place == center]
         assert over_scans[center].mean == pytest.approx(statistics.mean(values))
         assert over_scans[center].sd == pytest.approx(statistics.stdev(values))
     assert over_scans[ALL].sd == pytest.approx(statistics.stdev(dice.values()))
     means = [statistics.mean(dice[number, center] for center in CENTERS) for number in (1, 2, 3)]
-    assert over_rounds[ALL].mean == pytest.approx(statistics.mean(means))
-    assert over_rounds[ALL].sd == pytest.approx(statistics.stdev(means))
+    assert over_folds[ALL].mean == pytest.approx(statistics.mean(means))
+    assert over_folds[ALL].sd == pytest.approx(statistics.stdev(means))
 
 
 def test_the_published_figures_stand_in_the_same_columns(make_run):
     lines = {line[0]: line[1:] for line in table_2(read_results(make_run())).lines}
     assert lines["Dice, published"] == ("0.69 ± 0.11", "0.50 ± 0.11", "0.64 ± 0.09", "0.611 ± 0.052")
-    assert lines["Sensitivity, round 1, published"] == ("0.4655", "0.6048", "0.8287", "0.6242")
+    assert lines["Sensitivity, fold 1, published"] == ("0.4655", "0.6048", "0.8287", "0.6242")
 
 
-def test_round_1_alone_is_one_scan_a_center(make_run):
+def test_fold_1_alone_is_one_scan_a_center(make_run):
     run = make_run()
-    cells = row(table_2(read_results(run)), "Dice, round 1, 256³ grid")
+    cells = row(table_2(read_results(run)), "Dice, fold 1, 256³ grid")
     assert [cells[center].count for center in CENTERS] == [1, 1, 1]
     shutil.rmtree(run / "fold-1")
     assert table_2(read_results(run)).lines[6][1:] == ("–", "–", "–", "–")
@@ -75,7 +75,7 @@ def test_table_3_puts_this_run_below_the_paper(make_run):
     labels = [row.label for row in table.rows]
     assert labels[1] == "Kolarik et al. 2020"
     assert labels[2:6] == [
-        f"This run, {grid}{over}" for grid in ("256³ grid", "native grid") for over in ("", ", over rounds")
+        f"This run, {grid}{over}" for grid in ("256³ grid", "native grid") for over in ("", ", over folds")
     ]
     assert len(labels) == 10
 
@@ -111,9 +111,9 @@ def test_on_the_terminal_published_and_reproduced_stand_side_by_side(make_run):
     by_label = {line[0]: line[1:] for line in lines}
     ours = row(table_2(results), "Dice, 256³ grid")
     assert by_label["Dice, center 01"][:2] == ("0.69 ± 0.11", str(ours["01"]))
-    over_rounds = row(table_2(results), "Dice, native grid, over rounds")[ALL]
-    assert by_label["Dice, all scans, over rounds"][::2] == ("0.611 ± 0.052", str(over_rounds))
-    assert by_label["Sensitivity, center 08, round 1"][0] == "0.8287"
+    over_folds = row(table_2(results), "Dice, native grid, over folds")[ALL]
+    assert by_label["Dice, all scans, over folds"][::2] == ("0.611 ± 0.052", str(over_folds))
+    assert by_label["Sensitivity, center 08, fold 1"][0] == "0.8287"
 
 
 def test_the_terminal_shows_both_tables_without_breaking_figures(make_run):
@@ -125,7 +125,7 @@ def test_the_terminal_shows_both_tables_without_breaking_figures(make_run):
 
 
 def _rewrite(run, **changes):
-    """Change columns of every score of round 1."""
+    """Change columns of every score of fold 1."""
     path = run / "fold-1/scores.csv"
     rows = read_rows(path)
     write_csv(path, list(rows[0]), [row | changes for row in rows])
@@ -142,8 +142,8 @@ def test_a_scan_without_a_score_is_counted_named_and_kept_in_the_csv(make_run):
         assert "Sensitivity is undefined (0/0) and left out of every mean for scan00, scan10, scan20." in table.notes
         assert not any("Dice is undefined" in note for note in table.notes)
     lines = csv.DictReader(io.StringIO(table_2(results).to_csv()))
-    rounds_1 = [r for r in lines if r["row"] == "Sensitivity, round 1, 256³ grid" and r["column"] == ALL]
-    assert [(r["mean"], r["values"], r["of"]) for r in rounds_1] == [("", "0", "3")]
+    folds_1 = [r for r in lines if r["row"] == "Sensitivity, fold 1, 256³ grid" and r["column"] == ALL]
+    assert [(r["mean"], r["values"], r["of"]) for r in folds_1] == [("", "0", "3")]
 
 
 def test_missed_lesions_count_as_0_also_in_scores_of_earlier_versions(make_run):

@@ -87,7 +87,7 @@ def test_a_run_gives_the_value_to_a_weights_file(run, tmp_path):
     assert tuned.smallest_mm3 == 17.5 and (tuned.region, tuned.cases) == ("ET", 4)
     dice = 2 * 30 / 70, 1.0
     assert tuned.without == pytest.approx(sum(dice) / 4) and tuned.best == pytest.approx((2 + sum(dice)) / 4)
-    # Round 2 has no false finding, so round 1 keeps its own; what round 1 teaches leaves the true ones of round 2.
+    # Fold 2 has no false finding, so fold 1 keeps its own; what fold 1 teaches leaves the true ones of fold 2.
     assert tuned.crossed == pytest.approx((0 + 0 + sum(dice)) / 4)
     weights = tmp_path / "best.weights.h5"
     network = recipe_network(run.recipe)
@@ -107,5 +107,5 @@ def test_what_cannot_be_tuned_is_refused(run):
         tune(dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, targets=Classes())))
     for path in run.fold(2).rglob("*.nii.gz"):
         path.unlink()
-    with pytest.raises(RunError, match="1 round with predictions; two are needed"):
+    with pytest.raises(RunError, match="1 fold with predictions; two are needed"):
         tune(run)

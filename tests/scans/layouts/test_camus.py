@@ -75,8 +75,8 @@ def test_the_lists_of_the_release_are_its_own_split_and_folds_keep_patients_toge
     assert find_cases(nifti / "database_nifti").split == fold
     with pytest.raises(FoldsError, match="no split of its own"):
         folds_for(find_cases(mhd), "official")
-    for round_ in folds_for(find_cases(mhd), None):
-        assert [len(part) for part in (round_.train, round_.validation, round_.test)] == [4, 4, 4]
+    for fold in folds_for(find_cases(mhd), None):
+        assert [len(part) for part in (fold.train, fold.validation, fold.test)] == [4, 4, 4]
 
 
 def test_info_files_say_what_is_known_of_a_patient(mhd):
