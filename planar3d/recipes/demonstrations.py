@@ -17,6 +17,7 @@ class Demonstration:
         reduction: divides the grids of the phantom's scans.
         scans_per_center: for each of the phantom's three centers.
         folds: how many; if None, as many as `group_folds` makes.
+        only: the rounds that are run if nobody asks for others, all if None; compiling a network takes its time.
     """
 
     recipe: Recipe
@@ -24,14 +25,15 @@ class Demonstration:
     reduction: float = 4.0
     scans_per_center: int = 5
     folds: str | None = None
+    only: str | None = None
 
 
-def _like_demo(recipe: Recipe) -> Recipe:
-    """A recipe of the res-u-net, as small and as quick as `DEMO`."""
-    leaves = DEMO.leaves()
-    reduced = {field: leaves[field] for field in ("network.decoder_filters", "network.bridge_filters")}
-    reduced |= {field: leaves[field] for field in ("training.learning_rate", "training.epochs")}
-    return recipe.changed(name=f"{recipe.name}-demo", **reduced)
+def _like_demo(recipe: Recipe, **changes: object) -> Demonstration:
+    """A recipe of the res-u-net, as small as `DEMO`; its encoder's features are not kept, so it sees less of a scan."""
+    fields = ("network.decoder_filters", "network.bridge_filters", "training.learning_rate", "training.epochs")
+    reduced = {field: DEMO.leaves()[field] for field in fields}
+    chosen = recipe.changed(name=f"{recipe.name}-demo", output_prior=0.01, **{**reduced, "size": 48, **changes})
+    return Demonstration(chosen, scans_per_center=3, only="1")
 
 
 def _patches(name: str, layout: str, shape: tuple[int, int, int], batch_size: int, **changes: object) -> Demonstration:
@@ -39,18 +41,19 @@ def _patches(name: str, layout: str, shape: tuple[int, int, int], batch_size: in
     step = (shape[0], shape[1] // 2, shape[2] // 2)
     tiles = {"tiles.shape": shape, "tiles.step": step, "batch_size": batch_size, "patches_per_epoch": 40 * batch_size}
     chosen = {"foreground_share": 0.7, "augmentation": ("flip",), **_SHORT, **tiles, **changes}
-    return Demonstration(RECIPES[name].changed(name=f"{name}-demo", **chosen), layout, scans_per_center=2, folds="2")
+    return Demonstration(
+        RECIPES[name].changed(name=f"{name}-demo", **chosen), layout, scans_per_center=2, folds="2", only="1"
+    )
 
 
 def _crops(name: str, **changes: object) -> Demonstration:
     """A recipe that sees a whole crop of a scan at once."""
     reduced = RECIPES[name].changed(name=f"{name}-demo", learning_rate=1e-3, **{**_SHORT, **changes})
-    return Demonstration(reduced, "brats", reduction=6, scans_per_center=4, folds="2")
+    return Demonstration(reduced, "brats", reduction=6, scans_per_center=4, folds="2", only="1")
 
 
-# Kernels that are repeated make features grow from layer to layer.
-_CALM = {"unit_variance": ("bridge", "decoder"), "output_prior": 0.01, "monitor": "val_dice"}
 _SHORT = {"encoder_weights": "none", "epochs": 6}
+_FILLED = {"tiles.smallest": (36, 48, 48)}
 _SQUEEZED = {"factors": (2, 2), "filters": (8, 16)}
 # The statistics of batches take some two hundred steps, of which an epoch has six.
 _CROP = {"crop": (24, 32, 32), "factors": (2, 4), "tiles": DepthWindows(depth=24, stride=24), "epochs": 40}
@@ -58,13 +61,14 @@ _CROP = {"crop": (24, 32, 32), "factors": (2, 4), "tiles": DepthWindows(depth=24
 # By the name of the recipe that each of them reduces.
 DEMONSTRATIONS = {
     "paper": Demonstration(DEMO),
-    "released": Demonstration(_like_demo(RELEASED).changed(size=64)),
-    "modern": Demonstration(_like_demo(MODERN)),
-    **{recipe.name: Demonstration(_like_demo(recipe).changed(size=64, **_CALM)) for recipe in INFLATED},
+    "released": _like_demo(RELEASED),
+    "modern": _like_demo(MODERN, size=64, pixel_mm=3.6, crop=32, crops_per_epoch=60, precision="float32"),
+    # Kernels that are repeated make features grow from layer to layer.
+    **{r.name: _like_demo(r, monitor="val_dice", unit_variance=("bridge", "decoder")) for r in INFLATED},
     "wacker2019-3d": _patches("wacker2019-3d", "brats", (4, 32, 32), 4),
-    "wacker2019-3d-released": _patches("wacker2019-3d-released", "brats", (4, 32, 32), 4),
+    "wacker2019-3d-released": _patches("wacker2019-3d-released", "brats", (4, 32, 32), 4, **_FILLED),
     "wacker2019-2d": _patches("wacker2019-2d", "brats", (1, 32, 32), 16),
-    "wacker2019-2d-released": _patches("wacker2019-2d-released", "brats", (1, 32, 32), 16),
+    "wacker2019-2d-released": _patches("wacker2019-2d-released", "brats", (1, 32, 32), 16, **_FILLED),
     "messaoudi2020": _crops("messaoudi2020", **_CROP),
     "messaoudi2020-released": _crops("messaoudi2020-released", **_CROP),
     **{

@@ -108,7 +108,8 @@ def demonstrate(
     Args:
         out: the run folder; the phantom is written beside it.
         demonstration: the recipe and its phantom.
-        only, notify: as `reproduce`.
+        only: as `reproduce`; the demonstration's own if None.
+        notify: as `reproduce`.
     """
     folder, recipe = out.with_name(out.name + "-phantom"), demonstration.recipe
     with locked(folder, "writing the phantom", wait=notify):
@@ -123,4 +124,6 @@ def demonstrate(
                 progress=notify,
             )
             (folder / "complete").touch()
-    return reproduce(find_cases(folder), out, recipe, demonstration.folds, only, notify, phantom=True)
+    return reproduce(
+        find_cases(folder), out, recipe, demonstration.folds, only or demonstration.only, notify, phantom=True
+    )
