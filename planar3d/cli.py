@@ -11,13 +11,27 @@ import typer
 
 from planar3d.commands.models import export, info, weights
 from planar3d.commands.scans import phantom, prepare
-from planar3d.commands.segmenting import evaluate, predict
+from planar3d.commands.segmenting import evaluate, predict, status
 from planar3d.commands.studies import crossval, report, reproduce, train, tune
 from planar3d.environment import describe
 from planar3d.errors import Planar3DError
 from planar3d.quiet_tensorflow import quiet_tensorflow
 
-COMMANDS = (weights, phantom, prepare, train, crossval, reproduce, predict, evaluate, report, tune, info, export)
+COMMANDS = (
+    weights,
+    phantom,
+    prepare,
+    train,
+    crossval,
+    reproduce,
+    predict,
+    status,
+    evaluate,
+    report,
+    tune,
+    info,
+    export,
+)
 
 app = typer.Typer(
     name="planar3d",

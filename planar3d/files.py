@@ -2,7 +2,6 @@
 
 import csv
 import errno
-import io
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ import numpy as np
 from planar3d.errors import RunError
 
 _WRITING = ".writing-"  # how the names of temporary files and folders begin
+_RANDOM = 8  # letters of a temporary name by which `tempfile` tells it from others
 _FULL = 2**16  # bytes; where less is left, a failed write failed for want of room
 
 
@@ -85,6 +85,13 @@ def remove_temporaries(*folders: str | Path) -> None:
                 left.unlink()
 
 
+def remove_temporaries_of(*paths: str | Path) -> None:
+    """Remove what killed processes left half-written of these files; the last part of a path may be a pattern."""
+    for path in map(Path, paths):
+        for left in path.parent.glob(f"{_WRITING}{'?' * _RANDOM}-{path.name}"):
+            left.unlink(missing_ok=True)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     with written_beside(path) as temporary:
@@ -98,12 +105,11 @@ def write_json(path: str | Path, content: Any) -> None:
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a table with a header line, whole or not at all; with tabs where the file's name ends in .tsv."""
-    text = io.StringIO()
     delimiter = "\t" if Path(path).suffix == ".tsv" else ","
-    writer = csv.DictWriter(text, columns, delimiter=delimiter, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    with written_beside(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, columns, delimiter=delimiter, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def read_rows(path: str | Path) -> list[dict[str, str]]:

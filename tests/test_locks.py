@@ -1,14 +1,18 @@
 """A folder belongs to one process at a time, and to none that is dead."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from planar3d import locks
 from planar3d.errors import RunError
-from planar3d.locks import locked
+from planar3d.locks import CLAIM, Claim, Holder, holder_of, locked, take
 
 HOLD = """
 import sys, time
@@ -40,9 +44,8 @@ def hold(tmp_path):
 
 def test_a_second_process_is_told_who_holds_the_folder(tmp_path, hold):
     process = hold(tmp_path / "run")
-    whom = f"process {process.pid}" if os.path.exists("/proc/locks") else "another process"
     with (
-        pytest.raises(RunError, match=f"run is in use by {whom}; training there has to wait"),
+        pytest.raises(RunError, match=rf"run is in use by process {process.pid} on \S+ since 20.*; training there has"),
         locked(tmp_path / "run", "training"),
     ):
         pass
@@ -51,9 +54,10 @@ def test_a_second_process_is_told_who_holds_the_folder(tmp_path, hold):
 def test_a_killed_process_holds_nothing(tmp_path, hold):
     process = hold(tmp_path)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, and still listed among the processes
     with locked(tmp_path, "training"):
         pass
+    assert not any(tmp_path.iterdir())
 
 
 def test_who_waits_says_so_once_and_gets_the_folder(tmp_path, hold):
@@ -79,19 +83,74 @@ def test_a_lock_leaves_no_file_and_removes_what_was_half_written(tmp_path):
     for path in kept:
         path.touch()
     with locked(tmp_path, "preparing"):
-        assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == sorted(kept)
+        assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == sorted([*kept, tmp_path / CLAIM])
     assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == sorted(kept)
 
 
-def test_where_folders_cannot_be_locked_the_work_goes_on(tmp_path, monkeypatch):
-    import planar3d.locks
+@pytest.fixture
+def foreign(tmp_path):
+    """A claim of a process on another host, made some seconds ago."""
 
-    def refuse(handle, operation):
-        raise OSError(95, "Operation not supported")
+    def make(age):
+        path = tmp_path / "claim"
+        path.write_text(json.dumps(Holder("node7 pid:[4026531836]", 4711, "12", 1.7e9)._asdict()))
+        made = time.time() - age
+        os.utime(path, (made, made))
+        return path
 
-    monkeypatch.setattr(planar3d.locks.fcntl, "flock", refuse)
-    with locked(tmp_path, "one"), locked(tmp_path, "two"):
-        pass
-    monkeypatch.setattr(planar3d.locks, "fcntl", None)
-    with locked(tmp_path, "one"), locked(tmp_path, "two"):
-        pass
+    return make
+
+
+def test_a_claim_of_another_host_is_taken_over_when_its_signs_of_life_end(foreign):
+    claim = take(foreign(locks.SILENT - 60))
+    assert isinstance(claim, Holder) and str(claim).startswith("process 4711 on node7 since 20")
+    path, cleaned = foreign(locks.SILENT + 60), []
+    claim = take(path, lambda: cleaned.append(path.exists()))
+    assert isinstance(claim, Claim) and cleaned == [True]  # while nobody else could have it
+    assert holder_of(path).pid == os.getpid()
+    claim.release()
+    assert not any(path.parent.iterdir())
+
+
+def test_signs_of_life_are_given(foreign, monkeypatch):
+    path = foreign(1e6)
+    monkeypatch.setattr(locks, "BEAT", 0.05)
+    claim = take(path)
+    os.utime(path, (0, 0))
+    deadline = time.monotonic() + 5
+    while path.stat().st_mtime == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert time.time() - path.stat().st_mtime < 60
+    claim.release()
+
+
+def test_who_lost_a_claim_does_not_release_that_of_its_successor(foreign):
+    path = foreign(1e6)
+    lost = take(path)
+    path.unlink()
+    successor = take(path)
+    lost.release()
+    assert path.exists()
+    successor.release()
+    assert not path.exists()
+
+
+def test_a_claim_that_was_killed_while_it_was_written_is_taken_over_by_its_age(tmp_path):
+    path = tmp_path / "claim"
+    path.touch()
+    assert isinstance(take(path), Holder)
+    os.utime(path, (0, 0))
+    take(path).release()
+    assert not path.exists()
+
+
+def test_one_of_many_takes_over_a_dead_claim_also_after_one_died_of_that(foreign):
+    path = foreign(1e6)
+    path.with_name("claim~").write_text(path.read_text())
+    os.utime(path.with_name("claim~"), (0, 0))
+    with ThreadPoolExecutor(8) as threads:
+        taken = list(threads.map(lambda _: take(path), range(8)))
+    claims = [claim for claim in taken if isinstance(claim, Claim)]
+    assert len(claims) == 1
+    claims[0].release()
+    assert not any(path.parent.iterdir())

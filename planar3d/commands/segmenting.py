@@ -60,11 +60,15 @@ def predict(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Segment again what is segmented, and replace it.")
     ] = False,
+    part: Annotated[
+        str | None, typer.Option("--part", help="Share of the scans, e.g. 3/20: part 3 of 20, by the scans' names.")
+    ] = None,
     as_json: AsJson = False,
     assume_affine: AssumeAffine = False,
 ) -> None:
     """Segment raw scans, or cases of several images; masks lie on their own grids. What is done is not done again."""
     from planar3d.study.cohort import segment_all
+    from planar3d.study.cohort_folder import Part
     from planar3d.study.segmented import Asked
 
     written = {"probability": probability, "overlay": overlay, "report": report}
@@ -73,11 +77,29 @@ def predict(
     given: list[Given] = [*(inputs or []), *([_by_name(image)] if image else [])]
     names = [model] if Path(model).exists() else model.split(",")  # a file's name may have a comma
     models = [open_model(name.strip(), recipe, settings, size) for name in names]
-    segmented = segment_all(given, models, out, asked=asked, notify=log(as_json))
+    share = Part.parse(part) if part else None
+    segmented = segment_all(given, models, out, asked=asked, notify=log(as_json), part=share)
     if as_json:
         print_json({"scans": segmented.records, "failed": {str(k): why for k, why in segmented.failed.items()}})
     if segmented.failed:
         raise typer.Exit(1)
+
+
+def status(
+    folder: Annotated[Path, typer.Argument(help="A folder that predict writes, or has written.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say which scans of a folder are done, failed, claimed (by whom, since when) and missing."""
+    from planar3d.study.cohort_folder import CohortFolder
+
+    standing = CohortFolder(folder).standing()
+    if as_json:
+        print_json(vars(standing))
+        return
+    typer.echo(str(standing))
+    for what, scans in (("failed", standing.failed), ("claimed", standing.claimed), ("missing", standing.missing)):
+        for path, why in scans.items():
+            typer.echo(f"{what}  {path}{why and ': '}{why}")
 
 
 def _by_name(words: list[str]) -> dict[str, Path]:

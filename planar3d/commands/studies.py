@@ -114,12 +114,14 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write the report of a run folder, with tables 2 and 3, or of the scans that predict has segmented."""
-    from planar3d.study.cohort_report import holds_records, report_records
+    from planar3d.study.cohort_folder import CohortFolder
+    from planar3d.study.cohort_report import report_records
     from planar3d.study.reproduce import report_on
     from planar3d.study.run_folder import is_run, open_run
 
-    if not is_run(out) and holds_records(out):
-        say(f"Report: {report_records(out)}")
+    cohort = CohortFolder(out)
+    if not is_run(out) and next(cohort.records(), None):
+        say(f"Report: {report_records(cohort, cohort.standing().failed)}")
         return
     _show(report_on(open_run(out), log(as_json)), as_json)
 

@@ -1,13 +1,12 @@
 """The report of many scans: their lesion loads side by side, what was warned of, and what failed."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from planar3d.errors import RunError
-from planar3d.files import read_json
+from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.page import CONDITIONS, Bar, as_text, histogram, write_page
 from planar3d.wording import counted
 
@@ -42,34 +41,13 @@ class _Difference(NamedTuple):
     scans: list[str]
 
 
-def report_records(folder: str | Path, failed: Mapping[Path, str] | None = None) -> Path:
-    """Write the report of all scans that are segmented in a folder, now or before.
-
-    Args:
-        folder: an `out` of `segment_all`.
-        failed: why scans are not, by their paths.
-    """
-    return write_cohort_report(list(_records(folder)), Path(folder) / "report.html", failed)
-
-
-def holds_records(folder: str | Path) -> bool:
-    """Whether a folder is an `out` of `segment_all`."""
-    return next(_records(folder), None) is not None
-
-
-def _records(folder: str | Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The records in a folder that `segment_all` wrote, each with its file."""
-    for path in sorted(Path(folder).rglob("*.json")):
-        try:
-            content = read_json(path)
-        except RunError:
-            continue
-        if isinstance(content, dict) and {"scan", "model", "result", "files"} <= content.keys():
-            yield path, content
+def report_records(cohort: CohortFolder, failed: Mapping[str, str]) -> Path:
+    """Write the report of all scans that are segmented in a folder, now or before; `failed` says why others are not."""
+    return write_cohort_report(list(cohort.records()), cohort.path / "report.html", failed)
 
 
 def write_cohort_report(
-    records: Sequence[tuple[Path, Mapping[str, Any]]], path: str | Path, failed: Mapping[Path, str] | None = None
+    records: Sequence[tuple[Path, Mapping[str, Any]]], path: str | Path, failed: Mapping[str, str] | None = None
 ) -> Path:
     """Write the report of segmented scans as one HTML file that needs no network; it links the scans' own reports.
 
@@ -103,7 +81,7 @@ def write_cohort_report(
             "with warnings": str(sum(bool(scan.warnings) for scan in scans)),
             "failed": str(len(failed or {})),
         },
-        failed={str(scan): sentence for scan, sentence in (failed or {}).items()},
+        failed=dict(failed or {}),
         histograms=_histograms(values),
         shared=shared,
         differing=differing,

@@ -11,7 +11,7 @@ import keras
 from planar3d.environment import machine, versions
 from planar3d.errors import RunError
 from planar3d.files import read_json, write_json
-from planar3d.locks import locked
+from planar3d.locks import CLAIM, locked
 from planar3d.networks.registry import weight_source
 from planar3d.recipes import Recipe
 from planar3d.scans.case import Case, Dataset, as_written_today
@@ -84,7 +84,7 @@ def start_run(
     if not (folder / "environment.json").is_file():
         asked["environment.json"] = environment(recipe)
     with locked(folder, "starting a run", wait=notify):
-        if any(folder.iterdir()) and not (folder / "recipe.json").is_file():
+        if any(path.name != CLAIM for path in folder.iterdir()) and not (folder / "recipe.json").is_file():
             raise RunError(f"{folder} is not empty and no run folder; name an empty or a new one with --out.")
         _agree(folder, asked)
     return Run(folder, recipe, {scan: cases[scan] for scan in used}, list(folds))

@@ -57,13 +57,13 @@ def test_a_scan_without_a_report_is_listed_without_a_link(page, mask):
 
 
 def test_failed_scans_are_named_with_their_sentence(page, mask):
-    content = page({"a.json": record_of(mask)}, {Path("/data/b.nii"): "/data/b.nii is 4-D; one volume is needed."})
+    content = page({"a.json": record_of(mask)}, {"/data/b.nii": "/data/b.nii is 4-D; one volume is needed."})
     assert "failed 1" in text_of(content)
     assert "/data/b.nii /data/b.nii is 4-D; one volume is needed." in text_of(content)
 
 
 def test_if_all_failed_the_page_says_so(page):
-    text = text_of(page({}, {Path("b.nii"): "b.nii is damaged."}))
+    text = text_of(page({}, {"b.nii": "b.nii is damaged."}))
     assert "Lesions of 0 scans" in text and "b.nii is damaged." in text
 
 

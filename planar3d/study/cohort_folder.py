@@ -1,0 +1,187 @@
+"""A folder of masks that any number of processes fill: which scans are asked for, done, failed, claimed, and missing.
+
+What is not yet so is noted in its hidden folder `.planar3d`, a file a list of scans, claim or failure; so nothing is
+there any more when all is done.
+"""
+
+import glob
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from planar3d.errors import RunError
+from planar3d.files import read_json, remove_temporaries_of, write_json
+from planar3d.locks import Claim, Holder, alive, holder_of, read_claim, take, waited_for
+from planar3d.scans.inputs import ScanInput
+from planar3d.scans.outputs import Outputs
+from planar3d.wording import counted
+
+NOTES = ".planar3d"
+# What sums up the scans, and makes the folder a data set.
+_SHARED = ("dataset_description.json", ".bidsignore", "report.html", f"{NOTES}/asked-*.json")
+
+
+class Part(NamedTuple):
+    """One of several equal shares of scans, counted from 1."""
+
+    number: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Part":
+        """Of `3/20`. Raises `RunError`."""
+        found = re.fullmatch(r"(\d+)/(\d+)", text)
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            raise RunError(f"--part {text}: a part and the number of parts are needed, as in --part 3/20.")
+        return cls(int(found[1]), int(found[2]))
+
+    def takes(self, name: str) -> bool:
+        """Whether a scan belongs to this part: by a digest of its name, so whatever scans there are besides."""
+        return int(hashlib.sha256(name.encode()).hexdigest(), 16) % self.of == self.number - 1
+
+
+@dataclass
+class Standing:
+    """How far scans are, by their paths: done; failed, and why; claimed, and by whom; missing, and who died at them."""
+
+    done: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    claimed: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        numbers = {what: len(scans) for what, scans in vars(self).items() if scans}
+        done = numbers.pop("done", 0)
+        said = "".join(f", {number} {what}" for what, number in numbers.items())
+        return f"{done} of {counted(done + sum(numbers.values()), 'scan')} done{said}"
+
+
+class CohortFolder:
+    """An `out` of `segment_all`."""
+
+    def __init__(self, out: str | Path) -> None:
+        self.path = Path(out)
+        self.notes = self.path / NOTES
+
+    def ask(self, items: Mapping[ScanInput, Outputs]) -> None:
+        """Note which scans are asked for; the same scans are noted once, however many processes ask for them."""
+        asked = self._asked(items)
+        path = self._asked_file(asked)
+        if not path.is_file():
+            write_json(path, asked)
+
+    def claim(self, outputs: Outputs) -> Claim | Holder:
+        """Claim a scan, or tell who has it; what a killed process left half-written of it is removed."""
+        record = outputs.record
+        beside = (record.with_suffix(".tsv"), Path(str(outputs.probability).replace(".nii.gz", ".json")))
+        files = [path.with_name(glob.escape(path.name)) for path in (*vars(outputs).values(), *beside)]
+        return take(self._claim_file(outputs), lambda: remove_temporaries_of(*files, self._failure(record)))
+
+    @contextmanager
+    def alone(self, notify: Callable[[str], None]) -> Iterator[None]:
+        """Hold what all scans share, as their tables; another process at it is waited for."""
+        shared = [self.path / name for name in _SHARED]
+        waiting = f"this process waits for {self.path}"
+        claim = waited_for(self.notes / "claim-all.json", waiting, notify, lambda: remove_temporaries_of(*shared))
+        try:
+            yield
+        finally:
+            assert isinstance(claim, Claim)  # it was waited for
+            claim.release()
+
+    def fail(self, outputs: Outputs, item: ScanInput, sentence: str) -> None:
+        """Note why a claimed scan is not segmented."""
+        write_json(self._failure(outputs.record), {"path": os.path.abspath(item.path), "why": sentence})
+
+    def succeed(self, outputs: Outputs) -> None:
+        """Forget that a scan failed before."""
+        self._failure(outputs.record).unlink(missing_ok=True)
+
+    def standing(self, items: Mapping[ScanInput, Outputs] | None = None) -> Standing:
+        """How far scans are; all that were asked for, if none are given, and those whose records are there."""
+        found = Standing()
+        asked = self._asked(items) if items is not None else self._all_asked()
+        noted = set(os.listdir(self.notes)) if self.notes.is_dir() else set()
+        for one in asked:
+            path, claim, failure = one["path"], self._note("claim", one["record"]), self._note("failed", one["record"])
+            holder = read_claim(claim) if claim.name in noted else None
+            if one["problem"]:
+                found.failed[path] = one["problem"]
+            elif holder and alive(claim, holder):
+                found.claimed[path] = str(holder)
+            elif failure.name in noted:
+                found.failed[path] = read_json(failure)["why"]
+            elif (self.path / one["mask"]).is_file():
+                found.done.append(path)
+            else:
+                found.missing[path] = f"{holder} died at it" if holder else ""
+        if items is None:
+            known = {one["record"] for one in asked}
+            others = (record for file, record in self.records() if self._within(file) not in known)
+            found.done += [record["scan"].get("path", record["scan"]["name"]) for record in others]
+        return found
+
+    def at_work(self) -> bool:
+        """Whether living processes have scans of the folder."""
+        return any(map(holder_of, self.notes.glob("claim-*.json")))
+
+    def records(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """The records in the folder, each with its file."""
+        for path in sorted(self.path.rglob("*.json")):
+            try:
+                content = read_json(path)
+            except RunError:
+                continue
+            if isinstance(content, dict) and {"scan", "model", "result", "files"} <= content.keys():
+                yield path, content
+
+    def close(self, items: Mapping[ScanInput, Outputs]) -> None:
+        """Forget that scans were asked for when they are done, what the dead had of them, and notes without content."""
+        noted = set(os.listdir(self.notes)) if self.notes.is_dir() else set()
+        for outputs in items.values():
+            path = self._claim_file(outputs)
+            if path.name in noted and not holder_of(path) and isinstance(claim := self.claim(outputs), Claim):
+                claim.release()
+        for path in self.notes.glob("*~"):  # of a process that was killed while it took over a claim
+            if not holder_of(path) and isinstance(claim := take(path), Claim):
+                claim.release()
+        if len(self.standing(items).done) == len(items):
+            self._asked_file(self._asked(items)).unlink(missing_ok=True)
+        with suppress(OSError):
+            self.notes.rmdir()
+
+    def _asked(self, items: Mapping[ScanInput, Outputs]) -> list[dict[str, str]]:
+        return [
+            {
+                "path": os.path.abspath(item.path),
+                "problem": item.problem,
+                "record": self._within(outputs.record),
+                "mask": self._within(outputs.mask),
+            }
+            for item, outputs in items.items()
+        ]
+
+    def _asked_file(self, asked: Iterable[Mapping[str, str]]) -> Path:
+        return self._note("asked", json.dumps(asked))
+
+    def _all_asked(self) -> list[dict[str, str]]:
+        lists = [read_json(path) for path in sorted(self.notes.glob("asked-*.json"))]
+        return list({one["path"]: one for asked in lists for one in asked}.values())
+
+    def _claim_file(self, outputs: Outputs) -> Path:
+        return self._note("claim", self._within(outputs.record))
+
+    def _failure(self, record: Path) -> Path:
+        return self._note("failed", self._within(record))
+
+    def _note(self, kind: str, of: str) -> Path:
+        return self.notes / f"{kind}-{hashlib.sha256(of.encode()).hexdigest()[:24]}.json"
+
+    def _within(self, path: Path) -> str:
+        return path.relative_to(self.path).as_posix()

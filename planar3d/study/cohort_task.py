@@ -1,0 +1,235 @@
+"""Scans on their way through a process: claimed, prepared, segmented, written; and what became of each."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from planar3d.environment import machine, versions
+from planar3d.errors import Planar3DError, RunError, ScanError
+from planar3d.inference.segmenter import Probabilities, Segmenter
+from planar3d.locks import Claim, Holder
+from planar3d.pipeline import one_ahead, one_behind
+from planar3d.progress import Ticker, duration
+from planar3d.scans.bids import write_sidecars
+from planar3d.scans.inputs import ScanInput, read_input_images
+from planar3d.scans.outputs import Outputs
+from planar3d.scans.preparation.prepared import Prepared
+from planar3d.scans.volume import Scan
+from planar3d.study.cohort_folder import CohortFolder
+from planar3d.study.cohort_report import report_records
+from planar3d.study.segmented import (
+    Asked,
+    describe_scan,
+    files_sha256,
+    finished_record,
+    origin,
+    summarize,
+    write_segmented,
+)
+from planar3d.wording import counted
+
+Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Result:
+    """A scan on its way: its first image, what the networks see, what they found, and the seconds it took."""
+
+    scan: Scan
+    prepared: list[Prepared]
+    seconds: float
+    probabilities: Probabilities | None = None
+
+
+@dataclass
+class CohortTask:
+    """Scans with their outputs, the three steps of each, and what has become of them so far."""
+
+    items: dict[ScanInput, Outputs]
+    folder: CohortFolder
+    model: Mapping[str, Any]
+    segmenter: Segmenter
+    asked: Asked
+    notify: Notify
+    records: dict[ScanInput, dict[str, Any]] = field(default_factory=dict)
+    failed: dict[Path, str] = field(default_factory=dict)
+    claimed: dict[Path, Holder] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+    held: dict[ScanInput, Claim] = field(default_factory=dict)
+    ahead: set[ScanInput] = field(default_factory=set)  # without a mask, and not come to
+    taken: int = 0
+
+    def segment(self, mine: Sequence[ScanInput]) -> None:
+        """Segment what is not done and no other process is at."""
+        self.ahead = {item for item in mine if not self.items[item].mask.exists()}
+        coming = self._claim_next(mine)
+        if (first := next(coming, None)) is None:
+            return
+        self.segmenter.load()
+        began, number, failed = time.monotonic(), 0, len(self.failed)
+        with one_ahead(self._prepare, chain([first], coming)) as pairs, one_behind() as behind:
+            for number, (item, prepared) in enumerate(pairs, start=1):
+                predicted = self._predict(item, prepared)
+                left = (time.monotonic() - began) / number * (len(self.ahead) + self.taken - number)
+                behind(self._write, item, predicted, left)
+        if number > 1:
+            seconds, done = time.monotonic() - began, number - (len(self.failed) - failed)
+            rate = f"{counted(round(3600 * done / seconds), 'scan')} an hour"
+            self.notify(f"{done} of {number} scans in {duration(seconds)}, {rate}")
+
+    def _claim_next(self, mine: Sequence[ScanInput]) -> Iterator[ScanInput]:
+        """Claim one scan after the other that is not done; what others are at is looked at again at the end."""
+        for item in mine:
+            if item.note:
+                self.notify(f"{item.path}: {item.note}")
+            if self._claim(item):
+                yield item
+        yield from filter(self._claim, [item for item in mine if item.path in self.claimed])
+
+    def _claim(self, item: ScanInput) -> bool:
+        """Whether a scan is for this process to segment: neither done nor another's."""
+        self.ahead.discard(item)
+        self.claimed.pop(item.path, None)
+        if item.problem:  # it has no outputs
+            self.taken += 1
+            return True
+        if self._is_done(item):
+            return False
+        claim = self.folder.claim(self.items[item])
+        if isinstance(claim, Holder):
+            if len(self.items) == 1:
+                raise RunError(f"{item.path} is being segmented into {self.folder.path} by {claim}; wait for that.")
+            self.claimed[item.path] = claim
+            return False
+        self.held[item] = claim
+        if self._is_done(item):  # by another process, a moment ago
+            self._give_back(item)
+            return False
+        self.taken += 1
+        return True
+
+    def _is_done(self, item: ScanInput) -> bool:
+        """Whether nothing is left to do for a scan: it is segmented, or something foreign is in its place."""
+        outputs = self.items[item]
+        if self.asked.overwrite or not outputs.mask.exists():
+            return False
+        try:
+            record = finished_record(outputs, self._origin(item), self.asked)
+            if record is None:
+                return False
+            self.records[item] = record
+            self._say(item, f"{outputs.mask} is there already  {summarize(record)}")
+        except Planar3DError as error:
+            self._fail(item, error)
+        return True
+
+    def finish(self) -> None:
+        """Say how far all scans are, and write what sums them up, unless others are at work, who will."""
+        standing = self.folder.standing(self.items)
+        if len(standing.done) < len(self.items) > 1:
+            self.notify(str(standing))
+        for path, holder in self.claimed.items():
+            self.notify(f"{path}: {holder} is at it")
+        if self.asked.report and not self.folder.at_work():
+            failed = standing.failed | {str(path): why for path, why in self.failed.items()}
+            with self.folder.alone(self.notify):
+                self.notify(f"report: {report_records(self.folder, failed)}")
+
+    def release(self) -> None:
+        """Give back all claims."""
+        for item in [*self.held]:
+            self._give_back(item)
+
+    def _give_back(self, item: ScanInput) -> None:
+        if claim := self.held.pop(item, None):
+            claim.release()
+
+    def _prepare(self, item: ScanInput) -> _Result:
+        began = time.monotonic()
+        if self.asked.dicom_seg and item.series is None:
+            raise ScanError(f"{item.path} is of no DICOM series, whose images --dicom-seg refers to. Leave it out.")
+        scans = read_input_images(item, self.asked.assume_affine, self.segmenter.flat)
+        prepared = self.segmenter.prepare(scans)
+        return _Result(scans[self.segmenter.images[0]], prepared, time.monotonic() - began)
+
+    def _predict(self, item: ScanInput, coming: Future[_Result]) -> _Result | Planar3DError:
+        """Run the network on a prepared scan; an error of it, or of its preparation, is its result."""
+        try:
+            result = coming.result()
+            self._say_how()
+            began = time.monotonic()
+            ticker = Ticker(self.notify, f"{item.name}, windows")
+            probabilities = self.segmenter.predict(result.prepared, ticker)
+            self._say_how()
+            return replace(result, seconds=result.seconds + time.monotonic() - began, probabilities=probabilities)
+        except Planar3DError as error:
+            return error
+
+    def _write(self, item: ScanInput, result: _Result | Planar3DError, left: float) -> None:
+        """Write what is asked of a scan, or say why there is nothing to write; then it is nobody's."""
+        try:
+            if isinstance(result, Planar3DError):
+                raise result
+            record = self._write_result(item, result)
+        except Planar3DError as error:
+            self._fail(item, error)
+            return
+        finally:
+            self._give_back(item)
+        self.records[item] = record
+        later = f"  {duration(left)} left" if left else ""
+        self._say(item, f"{self.items[item].mask}  {summarize(record)}{later}")
+        for warning in record["warnings"]:
+            self.notify(f"    {warning['sentence']}")
+
+    def _write_result(self, item: ScanInput, result: _Result) -> dict[str, Any]:
+        assert result.probabilities is not None
+        began = time.monotonic()
+        mask, recipe = result.probabilities.mask(), result.probabilities.recipe
+        probability = result.probabilities.foreground() if self.asked.probability else None
+        origin, outputs = self._origin(item), self.items[item]
+        standard: dict[str, Any] = {}
+        if item.dataset:
+            scored = recipe.targets.scored
+            standard = write_sidecars(item.dataset, item.path, outputs, scored, self.asked.probability)
+        about = {
+            **standard,
+            **origin,
+            "scan": {**origin["scan"], **describe_scan(item, result.scan)},
+            "how": {"description": self.segmenter.description, "machine": machine(), "seed": recipe.training.seed},
+            "versions": versions(),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(result.seconds + time.monotonic() - began, 2),
+        }
+        record = write_segmented(outputs, about, result.scan, mask, probability, self.asked, recipe, item.series)
+        self.folder.succeed(outputs)
+        return record
+
+    def _origin(self, item: ScanInput) -> dict[str, Any]:
+        return origin(files_sha256(item.files), self.model, self.segmenter.recipes[0].to_json(), self.asked)
+
+    def _say_how(self) -> None:
+        """Say method, engine and precision: at the beginning, and where the first scan has decided them."""
+        if self.segmenter.description not in self.said:
+            self.said.append(self.segmenter.description)
+            self.notify(self.said[-1])
+
+    def _say(self, item: ScanInput, text: str) -> None:
+        self.notify(f"{self._place(item)}  {item.path} → {text}")
+
+    def _place(self, item: ScanInput) -> str:
+        return f"{list(self.items).index(item) + 1}/{len(self.items)}"
+
+    def _fail(self, item: ScanInput, error: Planar3DError) -> None:
+        """Note why a scan is not segmented; of a single one the error itself is raised."""
+        if len(self.items) == 1:
+            raise error
+        if item in self.held:
+            self.folder.fail(self.items[item], item, str(error))
+        self.failed[item.path] = str(error)
+        self.notify(f"{self._place(item)}  failed: {error}")

@@ -1,0 +1,91 @@
+"""Any number of processes fill one folder, some die, and the masks are those of one process alone."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from planar3d.errors import RunError
+from planar3d.files import read_json
+from planar3d.locks import Claim, Holder
+from planar3d.scans.inputs import ScanInput, outputs_of
+from planar3d.study.cohort_folder import CohortFolder, Part
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_three_processes_of_which_one_is_killed_write_what_one_alone_writes():
+    script = [sys.executable, str(ROOT / "benchmarks/many_processes.py"), "--scans", "6", "--processes", "3"]
+    done = subprocess.run(
+        [*script, "--kills", "1", "--whole"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert found["equal"] and found["once"] and found["left"] == []
+
+
+def test_every_scan_has_one_part_whatever_scans_there_are_besides():
+    names = [f"sub-{number:03d}" for number in range(200)]
+    for of in (1, 3, 20):
+        parts = [[name for name in names if Part(number, of).takes(name)] for number in range(1, of + 1)]
+        assert sorted(itertools.chain(*parts)) == names and min(map(len, parts)) > 0
+    assert Part.parse("3/20") == (3, 20)
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "3", "a/b", "1/0"])
+def test_a_part_that_is_none_is_refused(text):
+    with pytest.raises(RunError, match=f"--part {text}"):
+        Part.parse(text)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder for which five scans are asked, of which one is done, and one cannot be read."""
+    folder = CohortFolder(tmp_path / "out")
+    items = [ScanInput(name, tmp_path / f"{name}.nii", problem="c is damaged." * (name == "c")) for name in "abcde"]
+    asked = {item: outputs_of(item, folder.path) for item in items}
+    folder.ask(asked)
+    (tmp_path / "out/a_mask.nii.gz").touch()
+    return folder, asked
+
+
+def test_a_folder_says_what_is_done_failed_claimed_and_missing(folder, tmp_path):
+    folder, asked = folder
+    _, b, _, d, e = asked
+    claim = folder.claim(asked[b])
+    assert isinstance(claim, Claim) and isinstance(folder.claim(asked[b]), Holder) and folder.at_work()
+    folder.fail(asked[d], d, "d is 4-D.")
+    dead = folder.claim(asked[e])
+    content = read_json(dead.path)
+    dead.path.write_text(json.dumps(content | {"born": "1"}))  # its process' number is another's now
+    found = folder.standing()
+    assert str(found) == "1 of 5 scans done, 2 failed, 1 claimed, 1 missing"
+    assert found.done == [str(tmp_path / "a.nii")]
+    assert found.failed == {str(tmp_path / "c.nii"): "c is damaged.", str(tmp_path / "d.nii"): "d is 4-D."}
+    assert f"process {os.getpid()} on" in found.claimed[str(tmp_path / "b.nii")]
+    assert found.missing[str(tmp_path / "e.nii")].endswith("died at it")
+    half = tmp_path / "out/.writing-abcd_123-e.json"
+    others = [tmp_path / "out/.writing-abcd_123-d-e.json", tmp_path / "out/.writing-abcd_123-b_mask.nii.gz"]
+    for path in (half, *others):
+        path.touch()
+    assert isinstance(folder.claim(asked[e]), Claim) and not half.exists() and all(path.exists() for path in others)
+
+
+def test_notes_end_when_all_is_done(folder):
+    folder, asked = folder
+    folder.close(asked)
+    assert str(folder.standing()) == "1 of 5 scans done, 1 failed, 3 missing"
+    good = {item: outputs for item, outputs in asked.items() if not item.problem}
+    for outputs in good.values():
+        outputs.mask.touch()
+    again = CohortFolder(folder.path)
+    again.ask(good)
+    again.close(good)
+    assert len(list(again.notes.iterdir())) == 1  # that of the scans of which one is damaged
