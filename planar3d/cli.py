@@ -11,7 +11,7 @@ import typer
 
 from planar3d.commands.models import export, info, weights
 from planar3d.commands.scans import phantom, prepare
-from planar3d.commands.segmenting import evaluate, predict, status
+from planar3d.commands.segmenting import evaluate, predict, status, table
 from planar3d.commands.studies import crossval, report, reproduce, train, tune
 from planar3d.environment import describe
 from planar3d.errors import Planar3DError
@@ -26,6 +26,7 @@ COMMANDS = (
     reproduce,
     predict,
     status,
+    table,
     evaluate,
     report,
     tune,

@@ -106,7 +106,12 @@ def test_scans_are_segmented_and_a_bad_one_does_not_stop_the_others(run, data, m
     assert code == 1 and "bad_FLAIR.nii.gz is not a NIfTI file" in out
     names = {p.name for p in (tmp_path / "masks").iterdir()}
     endings = (".json", "_lesions.csv", "_mask.nii.gz", "_overlay.png")
-    assert names == {f"{i}_3DFLAIR{ending}" for i in ("01A", "01B") for ending in endings}
+    of_scans = {f"{i}_3DFLAIR{ending}" for i in ("01A", "01B") for ending in endings}
+    assert names == of_scans | {"scans.csv", "lesions.csv", ".planar3d"}
+    code, out, _ = run("status", tmp_path / "masks")
+    assert code == 0 and out.startswith("2 of 3 scans done, 1 failed\nfailed  ") and "is not a NIfTI file" in out
+    code, out, _ = run("table", tmp_path / "masks", "--json")
+    assert [scan["state"] for scan in json.loads(out)["scans"]] == ["done", "done", "failed"]
     mask, scan = nib.load(tmp_path / "masks/01A_3DFLAIR_mask.nii.gz"), nib.load(good[0])
     assert mask.shape == scan.shape and mask.get_data_dtype() == np.uint8
 

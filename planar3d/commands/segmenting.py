@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from planar3d.scans.inputs import Given
 
 from planar3d.commands.options import AsJson, AssumeAffine, Out, Settings, Size, open_model
-from planar3d.commands.output import log, print_json
+from planar3d.commands.output import log, print_json, say
+from planar3d.wording import counted
 
 
 def predict(
@@ -92,7 +93,7 @@ def status(
     """Say which scans of a folder are done, failed, claimed (by whom, since when) and missing."""
     from planar3d.study.cohort_folder import CohortFolder
 
-    standing = CohortFolder(folder).standing()
+    standing = CohortFolder(folder).opened().standing()
     if as_json:
         print_json(vars(standing))
         return
@@ -100,6 +101,27 @@ def status(
     for what, scans in (("failed", standing.failed), ("claimed", standing.claimed), ("missing", standing.missing)):
         for path, why in scans.items():
             typer.echo(f"{what}  {path}{why and ': '}{why}")
+
+
+def table(
+    folder: Annotated[Path, typer.Argument(help="A folder that predict has written.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write the tables of a folder of masks again: scans.csv, a line a scan, and lesions.csv, a line a lesion."""
+    from planar3d.study.cohort_folder import CohortFolder
+    from planar3d.study.cohort_tables import LESIONS, SCANS, write_tables
+
+    cohort = CohortFolder(folder).opened()
+    with cohort.alone(log(as_json)):
+        scans = write_tables(cohort, cohort.standing().failed)
+    if as_json:
+        each = (record for _, record in cohort.records())
+        lesions = [
+            {"scan": record["scan"]["name"], **lesion} for record in each for lesion in record.get("lesions", [])
+        ]
+        print_json({"scans": scans, "lesions": lesions})
+        return
+    say(f"{counted(scans, 'scan')}: {folder / SCANS}, {folder / LESIONS}")
 
 
 def _by_name(words: list[str]) -> dict[str, Path]:

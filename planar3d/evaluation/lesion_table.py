@@ -1,7 +1,7 @@
 """The lesions of a mask, one by one: where they lie, how large they are, and how sure the network is of them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -151,27 +151,37 @@ _COLUMNS = {
 
 
 def write_lesions(path: str | Path, lesions: Mapping[str, Sequence[Lesion]]) -> None:
-    """Write lesions with a header line, whole or not at all; a mask without lesions gives the header alone.
+    """Write the lesions of a mask by target; of several targets the first column is its name."""
+    target = ["target"] if len(lesions) > 1 else []
+    each = ((dict.fromkeys(target, name), lesion) for name, its in lesions.items() for lesion in its)
+    write_lesion_lines(path, target, each)
+
+
+def write_lesion_lines(
+    path: str | Path, before: Sequence[str], lines: Iterable[tuple[Mapping[str, str], Lesion]]
+) -> None:
+    """Write lesions with a header line, whole or not at all; of none the header alone.
 
     As CSV, or tab-separated where the name ends in .tsv; there what is not known is n/a, as BIDS has it.
 
     Args:
         path: of the file.
-        lesions: by target; of several targets the first column is its name.
+        before: names of the columns that come before a lesion's own.
+        lines: what stands in these columns, and the lesion.
     """
     unknown = "n/a" if Path(path).suffix == ".tsv" else None
-    target = ["target"] if len(lesions) > 1 else []
-    each_with_target = ((name, lesion) for name, its in lesions.items() for lesion in its)
-    rows = ((name, (*each[:6], *each.extent_mm, each.mean_probability)) for name, each in each_with_target)
+    rows = ((about, (*lesion[:6], *lesion.extent_mm, lesion.mean_probability)) for about, lesion in lines)
     write_csv(
         path,
-        [*target, *_COLUMNS],
+        [*before, *_COLUMNS],
         (
-            dict.fromkeys(target, name)
-            | {
-                column: unknown if value is None else value if digits is None else round(value, digits)
-                for (column, digits), value in zip(_COLUMNS.items(), row, strict=True)
+            {
+                **about,
+                **{
+                    column: unknown if value is None else value if digits is None else round(value, digits)
+                    for (column, digits), value in zip(_COLUMNS.items(), row, strict=True)
+                },
             }
-            for name, row in rows
+            for about, row in rows
         ),
     )

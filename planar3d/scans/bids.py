@@ -20,8 +20,8 @@ _SUBJECTS = ("sub-*/anat/*", "sub-*/ses-*/anat/*")
 _RAW = re.compile(r"sub-[^/]+/(?:[^/]+/)*sub-[^/]+_flair", re.IGNORECASE)
 _VERSION = "1.10.0"  # of the standard, whose rules for derivatives the names and fields here follow
 _SOURCE = "raw"  # what the derivatives call the data set they were made of: bids:raw:sub-01/anat/…
-# What the standard has no names for: lesion tables, pictures and pages.
-_IGNORED = "*_lesions.tsv\n*.html\nsub-*/figures\n"
+# What the standard has no names for: tables, pictures and pages.
+_IGNORED = "*_lesions.tsv\n*.csv\n*.html\nsub-*/figures\n"
 
 
 def is_bids(folder: Path) -> bool:

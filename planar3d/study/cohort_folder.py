@@ -24,7 +24,14 @@ from planar3d.wording import counted
 
 NOTES = ".planar3d"
 # What sums up the scans, and makes the folder a data set.
-_SHARED = ("dataset_description.json", ".bidsignore", "report.html", f"{NOTES}/asked-*.json")
+_SHARED = (
+    "dataset_description.json",
+    ".bidsignore",
+    "report.html",
+    "scans.csv",
+    "lesions.csv",
+    f"{NOTES}/asked-*.json",
+)
 
 
 class Part(NamedTuple):
@@ -69,6 +76,12 @@ class CohortFolder:
         self.path = Path(out)
         self.notes = self.path / NOTES
 
+    def opened(self) -> "CohortFolder":
+        """This folder. Raises `RunError` if no scans were segmented there, nor asked for."""
+        if not self.notes.is_dir() and next(self.records(), None) is None:
+            raise RunError(f"{self.path} is no folder that planar3d predict has written; name such a folder.")
+        return self
+
     def ask(self, items: Mapping[ScanInput, Outputs]) -> None:
         """Note which scans are asked for; the same scans are noted once, however many processes ask for them."""
         asked = self._asked(items)
@@ -94,6 +107,8 @@ class CohortFolder:
         finally:
             assert isinstance(claim, Claim)  # it was waited for
             claim.release()
+            with suppress(OSError):
+                self.notes.rmdir()
 
     def fail(self, outputs: Outputs, item: ScanInput, sentence: str) -> None:
         """Note why a claimed scan is not segmented."""

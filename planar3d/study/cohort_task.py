@@ -1,5 +1,6 @@
 """Scans on their way through a process: claimed, prepared, segmented, written; and what became of each."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -22,6 +23,7 @@ from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
 from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.cohort_report import report_records
+from planar3d.study.cohort_tables import write_tables
 from planar3d.study.segmented import (
     Asked,
     describe_scan,
@@ -135,9 +137,12 @@ class CohortTask:
             self.notify(str(standing))
         for path, holder in self.claimed.items():
             self.notify(f"{path}: {holder} is at it")
-        if self.asked.report and not self.folder.at_work():
-            failed = standing.failed | {str(path): why for path, why in self.failed.items()}
-            with self.folder.alone(self.notify):
+        if self.folder.at_work():
+            return
+        failed = standing.failed | {os.path.abspath(path): why for path, why in self.failed.items()}
+        with self.folder.alone(self.notify):
+            write_tables(self.folder, failed)
+            if self.asked.report:
                 self.notify(f"report: {report_records(self.folder, failed)}")
 
     def release(self) -> None:

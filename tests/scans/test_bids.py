@@ -53,7 +53,14 @@ def _write_outputs(dataset, out, scored):
         write_json(outputs.record, fields | RECORD)
         Scan((scan.voxels > 50).astype(np.uint8), scan.header).save(outputs.mask)
         Scan(scan.voxels / 119, scan.header).save(outputs.probability)
-        for path in (outputs.lesions, outputs.overlay, outputs.report, out / "report.html"):
+        for path in (
+            outputs.lesions,
+            outputs.overlay,
+            outputs.report,
+            out / "report.html",
+            out / "scans.csv",
+            out / ".planar3d/a.json",
+        ):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("lesion\tvolume_ml\n1\t2.2\n")
 

@@ -90,7 +90,12 @@ def test_what_looks_like_flair_and_cannot_be_read_counts_as_failed(scans, model,
 def test_a_record_names_every_file_and_what_made_the_mask(segmented, model):
     out, cohort = segmented
     assert sorted(p.name for p in out.iterdir()) == sorted(
-        ["report.html", *(name for record in cohort.records for name in record["files"].values())]
+        [
+            "report.html",
+            "scans.csv",
+            "lesions.csv",
+            *(name for record in cohort.records for name in record["files"].values()),
+        ]
     )
     for record in cohort.records:
         assert set(record["files"]) == set(ALL.files)
@@ -107,7 +112,8 @@ def test_a_record_names_every_file_and_what_made_the_mask(segmented, model):
 
 def test_what_is_done_is_not_done_again(segmented, scans, model, monkeypatch):
     out, cohort = segmented
-    before = {path: path.stat().st_mtime_ns for path in out.iterdir() if path.name != "report.html"}
+    summing = {"report.html", "scans.csv", "lesions.csv"}
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir() if path.name not in summing}
     monkeypatch.setattr(Model, "network", None)
     lines: list[str] = []
     again = segment_all(scans[:3], model, out, asked=ALL, notify=lines.append)

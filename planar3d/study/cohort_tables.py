@@ -1,0 +1,62 @@
+"""The tables of a folder of masks, a line a scan and a line a lesion, made from records alone."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from planar3d.evaluation.lesion_table import Lesion, write_lesion_lines
+from planar3d.files import write_csv
+from planar3d.study.cohort_folder import CohortFolder
+
+SCANS, LESIONS = "scans.csv", "lesions.csv"
+_FIGURES = ("lesions", "volume_ml", "largest_ml")
+_BEFORE, _AFTER = (
+    ("scan", "state", *_FIGURES),
+    ("warnings", "failure", "model", "model_sha256", "versions", "mask", "path"),
+)
+
+
+def write_tables(cohort: CohortFolder, failed: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Write `scans.csv` and `lesions.csv` of all scans that are segmented in a folder, now or before.
+
+    Args:
+        cohort: the folder.
+        failed: why other scans are not segmented, by their paths; they have lines of their own.
+
+    Returns:
+        The lines of the scans, in which a volume in ml follows the name of each target, where there are several.
+    """
+    scans: list[dict[str, Any]] = []
+
+    def lesions() -> Iterator[tuple[dict[str, str], Lesion]]:
+        for file, record in cohort.records():
+            scans.append(_line(file, record, cohort.path))
+            for lesion in record.get("lesions", []):
+                about = {"scan": record["scan"]["name"], "target": lesion.get("target", "")}
+                yield about, Lesion(**{name: lesion[name] for name in Lesion._fields})
+
+    write_lesion_lines(cohort.path / LESIONS, ["scan", "target"], lesions())
+    scans += [
+        {"scan": Path(path).name, "state": "failed", "failure": why, "path": path} for path, why in failed.items()
+    ]
+    known = {*_BEFORE, *_AFTER}
+    targets = list(dict.fromkeys(column for scan in scans for column in scan if column not in known))
+    write_csv(cohort.path / SCANS, [*_BEFORE, *targets, *_AFTER], scans)
+    return scans
+
+
+def _line(file: Path, record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    result, model = record["result"], record["model"]
+    mask = record["files"].get("mask")
+    return {
+        "scan": record["scan"]["name"],
+        "state": "done",
+        **{name: result[name] for name in _FIGURES},
+        **{f"{name}_ml": volume for name, volume in result.get("targets_ml", {}).items()},
+        "warnings": " ".join(warning["sentence"] for warning in record.get("warnings", [])),
+        "model": model["name"],
+        "model_sha256": model["sha256"],
+        "versions": ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items()),
+        "mask": (file.parent / mask).relative_to(folder).as_posix() if mask else "",
+        "path": record["scan"].get("path", ""),
+    }

@@ -1,0 +1,53 @@
+"""A folder's tables say what its records say."""
+
+import csv
+
+import pytest
+from scan_pages import record_of, segmented
+
+from planar3d.errors import RunError
+from planar3d.files import write_json
+from planar3d.study.cohort_folder import CohortFolder
+from planar3d.study.cohort_tables import write_tables
+
+
+def _rows(path):
+    with path.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with the records of two scans, the second in a subfolder and of two targets."""
+    mask = segmented()[1]
+    write_json(tmp_path / "a.json", record_of(mask, "a"))
+    second = record_of(mask, "b")
+    second["result"]["targets_ml"] = {"WT": 4.5, "ET": 0.5}
+    second["lesions"] = [{"target": target, **lesion} for target in ("WT", "ET") for lesion in second["lesions"]]
+    write_json(tmp_path / "sub-1/b.json", second)
+    return CohortFolder(tmp_path)
+
+
+def test_each_scan_has_a_line_with_what_was_found_and_by_what(folder):
+    write_tables(folder, {"/data/c.nii": "c is 4-D."})
+    a, b, c = _rows(folder.path / "scans.csv")
+    assert (a["scan"], a["state"], a["lesions"], a["warnings"]) == ("a", "done", "2", "Slices lie far apart.")
+    assert (a["WT_ml"], b["WT_ml"], b["ET_ml"], b["mask"]) == ("", "4.5", "0.5", "sub-1/b_mask.nii.gz")
+    assert (a["model_sha256"], a["versions"]) == ("30de1", "planar3d 0.1.0, keras 3.15.1")
+    assert (c["scan"], c["state"], c["failure"], c["lesions"]) == ("c.nii", "failed", "c is 4-D.", "")
+
+
+def test_each_lesion_has_a_line_and_they_add_up_to_their_scans(folder):
+    write_tables(folder, {})
+    rows, scans = _rows(folder.path / "lesions.csv"), _rows(folder.path / "scans.csv")
+    assert [(row["scan"], row["target"], row["lesion"]) for row in rows] == [
+        *(("a", "", number) for number in "12"),
+        *(("b", target, number) for target in ("WT", "ET") for number in "12"),
+    ]
+    of_a = sum(float(row["volume_ml"]) for row in rows if row["scan"] == "a")
+    assert of_a == pytest.approx(float(scans[0]["volume_ml"]), abs=1e-5)
+
+
+def test_a_folder_without_records_is_refused(tmp_path):
+    with pytest.raises(RunError, match="no folder that planar3d predict has written"):
+        CohortFolder(tmp_path).opened()
