@@ -1,9 +1,9 @@
 """Quality checks: what a person should know before they trust the mask of a scan."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
@@ -21,6 +21,7 @@ _BRAIN_HEIGHT = 100  # mm from the vertex on that must be covered; whole adult b
 _CUT = 20  # mm of a head that may be missing at a side
 _SPACING = 5  # mm
 _SHARE_AT_BORDER = 0.1
+_BEYOND = 1.15  # times the spacing that a model was measured on, until a scan counts as another
 
 # Contrast, as grey levels relative to the middle of the brain. FLAIR scans of eleven patients and of the phantom have
 # fluid (1st percentile) of 0.04 to 0.22, and 0.90 to 1.03 as the ratio of tissue near fluid to tissue far from it. T2
@@ -50,6 +51,7 @@ class _Case:
     whole_head: bool | None
     targets: Targets
     image: str
+    measured: Mapping[str, Any]
 
     @cached_property
     def head(self) -> Head:
@@ -63,6 +65,10 @@ class _Case:
     def lesion_voxels(self) -> int:
         return int(np.count_nonzero(self.lesion))
 
+    @cached_property
+    def lesion_ml(self) -> float:
+        return self.lesion_voxels * self.mask.voxel_mm3 / 1000
+
 
 def check_quality(
     scan: Scan,
@@ -70,6 +76,7 @@ def check_quality(
     whole_head: bool | None = None,
     targets: Targets = Binary(),  # noqa: B008 - frozen
     image: str = "flair",
+    measured: Mapping[str, Any] | None = None,
 ) -> list[QualityWarning]:
     """List what speaks against trusting the mask of a scan; an empty list if nothing does.
 
@@ -83,8 +90,10 @@ def check_quality(
         whole_head: True for a model of whole heads, False for one of extracted brains, None if it takes both.
         targets: what the mask was to show; they say how large that may be.
         image: the contrast that the scan should have; only of flair it is known how it looks.
+        measured: what the model's card says it was measured on: `spacing_mm`, the least and greatest distance of
+            slices; `extracted`, those of True and False that there were; `false_alarms_ml`, marked where nothing is.
     """
-    case = _Case(scan, mask, whole_head, targets, image)
+    case = _Case(scan, mask, whole_head, targets, image, measured or {})
     checks = _CHECKS if targets.in_head else {name: _CHECKS[name] for name in _OF_ANYTHING}
     sentences = {name: check(case) for name, check in checks.items()}
     return [QualityWarning(name, sentence) for name, sentence in sentences.items() if sentence]
@@ -100,13 +109,38 @@ def _empty_result(case: _Case) -> str | None:
 
 
 def _large_result(case: _Case) -> str | None:
-    lesion_ml = case.lesion_voxels * case.mask.voxel_mm3 / 1000
+    lesion_ml = case.lesion_ml
     if lesion_ml <= case.targets.plausible_share * case.head.volume_ml:
         return None
     return (
         f"The {case.targets.noun}s take up {lesion_ml:.0f} ml of a head of {case.head.volume_ml:.0f} ml, more than "
         f"{case.targets.plausible_share:.0%}; that is hardly ever true. Look at the overlay."
     )
+
+
+def _few(case: _Case) -> str | None:
+    false_ml = case.measured.get("false_alarms_ml", 0.0)
+    if not 0 < case.lesion_ml <= false_ml:
+        return None
+    return (
+        f"The {case.targets.noun}s take up {case.lesion_ml:.2g} ml in all, and the model marks up to {false_ml:.2g} ml "
+        f"where there are none: all of them may be false. Look at each."
+    )
+
+
+def _unmeasured(case: _Case) -> str | None:
+    slices = max(case.scan.spacing)
+    least, most = case.measured.get("spacing_mm", (slices, slices))
+    if not least / _BEYOND <= slices <= most * _BEYOND:
+        return (
+            f"The slices lie {slices:.1f} mm apart, and the model was measured on scans of {least:.1f} to {most:.1f} "
+            "mm: how well it does here is not known."
+        )
+    extracted = case.head.is_extracted()
+    if extracted is None or extracted in case.measured.get("extracted", (extracted,)):
+        return None
+    shown = "the brain alone" if extracted else "a whole head"
+    return f"The scan shows {shown}, and the model was not measured on such scans: how well it does here is not known."
 
 
 def _border(case: _Case) -> str | None:
@@ -230,6 +264,8 @@ def _orientation(case: _Case) -> str | None:
 _CHECKS: dict[str, Callable[[_Case], str | None]] = {
     "empty result": _empty_result,
     "large result": _large_result,
+    "few lesions": _few,
+    "not measured": _unmeasured,
     "lesions at the border": _border,
     "field of view": _field_of_view,
     "cut off": _cut_off,

@@ -1,7 +1,7 @@
 """A network's weights in one file that says which network they belong to, and how it came about."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,14 @@ _PLAUSIBLE = {
     "preparation.slice_mm": (0.2, 50.0),
     "tiles.depth": (1, 512),
     "tiles.shape": (0, 1024),
+}
+
+_MEASURED: dict[str, Callable[[Any], bool]] = {
+    "false_alarms_ml": lambda said: isinstance(said, (int, float)),
+    "spacing_mm": lambda said: (
+        isinstance(said, list) and len(said) == 2 and all(isinstance(mm, (int, float)) for mm in said)
+    ),
+    "extracted": lambda said: isinstance(said, list) and all(isinstance(each, bool) for each in said),
 }
 
 
@@ -139,7 +147,8 @@ class Model:
         Returns:
             `name`, `sha256` of the file, `licence`, `threshold` (of 256, of the recipe; None without one), `whole_head`
             (whether it expects scans with skull; None if it takes both, as what was trained on crops of extracted
-            brains does unless its card says otherwise), `limits` (sentences).
+            brains does unless its card says otherwise), `limits` (sentences), and, if its card says so, what it was
+            `measured` on, see `check_quality`.
         """
         card = self.card or {}
         limits = card.get("limits", [])
@@ -151,6 +160,7 @@ class Model:
             "threshold": self.recipe.targets.to_json().get("threshold"),
             "whole_head": None if whole_head is None else bool(whole_head),
             "limits": [plain_text(limit) for limit in (limits if isinstance(limits, list) else [limits])],
+            **({"measured": measured} if (measured := _measured(card)) else {}),
         }
 
 
@@ -199,6 +209,12 @@ def _carried(said: Mapping[str, Any], path: Path) -> Recipe | None:
                     "do harm; get it again from where it came, or name a recipe with --recipe."
                 )
     return recipe
+
+
+def _measured(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card says that its model was measured on, of what it says soundly."""
+    said = _mapping(card.get("measured"))
+    return {name: said[name] for name, is_sound in _MEASURED.items() if name in said and is_sound(said[name])}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

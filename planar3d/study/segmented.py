@@ -134,8 +134,8 @@ def write_segmented(
     targets = recipe.targets
     lesions = lesions_by_target(mask, targets, probability)
     parts = targets.masks(mask.voxels)
-    whole_head, image = about["model"].get("whole_head"), recipe.preparation.images[0]
-    warnings = check_quality(scan, mask, whole_head, targets, image)
+    model, image = about["model"], recipe.preparation.images[0]
+    warnings = check_quality(scan, mask, model.get("whole_head"), targets, image, model.get("measured"))
     with written_beside(outputs.mask) as temporary:
         mask.save(temporary)
         record = {

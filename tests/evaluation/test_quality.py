@@ -53,6 +53,29 @@ def _fired(voxels, affine=None, whole_head=None):
     return {warning.check for warning in check_quality(scan, _mask(scan), whole_head)}
 
 
+def test_a_load_that_the_model_cannot_tell_from_its_false_alarms_is_told():
+    scan = _scan(_voxels())
+    mask = _mask(scan)
+    marked_ml = np.count_nonzero(mask.voxels) * MM**3 / 1000
+    for false_ml, expected in ((1.1 * marked_ml, {"few lesions"}), (0.9 * marked_ml, set())):
+        assert {w.check for w in check_quality(scan, mask, measured={"false_alarms_ml": false_ml})} == expected
+    empty = _mask(scan, 0)
+    assert {w.check for w in check_quality(scan, empty, measured={"false_alarms_ml": 9.0})} == {"empty result"}
+
+
+def test_a_scan_unlike_those_that_the_model_was_measured_on_is_told():
+    for extracted in (False, True):
+        scan = _scan(_voxels(extracted=extracted))
+        for measured, fires in (
+            ({"spacing_mm": [1.0, 3.0], "extracted": [True, False]}, False),
+            ({"spacing_mm": [4.0, 8.0]}, True),
+            ({"spacing_mm": [0.9, 2.0]}, True),
+            ({"extracted": [not extracted]}, True),
+        ):
+            found = {w.check: w.sentence for w in check_quality(scan, _mask(scan), measured=measured)}
+            assert set(found) == ({"not measured"} if fires else set())
+
+
 def test_nothing_is_said_of_a_scan_that_suits_the_model():
     assert _fired(_voxels(), whole_head=True) == set()
     assert _fired(_voxels(extracted=True), whole_head=False) == set()

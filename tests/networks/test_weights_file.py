@@ -80,6 +80,16 @@ def test_a_model_is_described_for_what_it_makes(trained):
     assert found["limits"][0] == "Research software, no medical device."
 
 
+def test_a_model_says_what_it_was_measured_on_as_far_as_that_is_sound(trained):
+    sound = {"false_alarms_ml": 0.4, "spacing_mm": [0.9, 8.1], "extracted": [True]}
+    card = read_card(trained)
+    change(trained, "planar3d_card", card | {"measured": sound | {"more": 1}})
+    assert Model.open(trained).describe()["measured"] == sound
+    for name, wrong in (("false_alarms_ml", [1]), ("spacing_mm", 4), ("extracted", "yes")):
+        change(trained, "planar3d_card", card | {"measured": sound | {name: wrong}})
+        assert Model.open(trained).describe()["measured"] == {k: v for k, v in sound.items() if k != name}
+
+
 def test_a_network_trained_on_extracted_brains_as_well_takes_both_unless_its_card_says_otherwise(network, tmp_path):
     recipe = MODERN.changed(size=32, crop=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
     path = save_weights(network, tmp_path / "both.weights.h5", recipe)

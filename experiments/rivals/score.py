@@ -1,0 +1,79 @@
+"""Other programs' masks of three patients beside those of `ms-flair-open`, each scored as its own evaluation does.
+
+    python experiments/rivals/score.py --data DATA
+
+DATA holds `ms_flair` and `ms_flair_other_methods`, whose masks were made by the group that published the scans, with
+thresholds of its own. The scores of `ms-flair-open` are those of cross-validation, of networks that had not seen the
+patient, as in experiments/open_model/scores.csv.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from planar3d.evaluation.scores import score_scan
+from planar3d.files import read_rows, write_csv
+from planar3d.scans.datasets import find_cases
+from planar3d.scans.volume import read_mask, read_scan
+
+TABLE = Path(__file__).with_name("scores.csv")
+OURS, OUR_SCORES = "ms-flair-open", Path(__file__).parents[1] / "open_model" / "scores.csv"
+OUR_ROWS = {"engine": "openvino", "threshold": "32"}
+SCORES = ("dice", "sensitivity", "precision", "lesion_f1")
+VOLUMES = ("prediction_ml", "reference_ml")
+COLUMNS = ("method", "scan", *SCORES, *VOLUMES)
+
+
+def main(
+    data: Annotated[Path, typer.Option("--data", help="Folder of both data sets.")],
+    out: Annotated[Path, typer.Option("--out", help="CSV of all scores.")] = TABLE,
+) -> None:
+    """Score all masks, write the CSV, and print the table."""
+    rows = scores_of(data)
+    write_csv(out, COLUMNS, [*rows, *ours({row["scan"] for row in rows})])
+    typer.echo("\n".join(markdown(read_rows(out))))
+
+
+def scores_of(data: Path) -> list[dict[str, Any]]:
+    """A row for each method and scan."""
+    cases, rows = find_cases(data / "ms_flair").by_id(), []
+    for path in sorted((data / "ms_flair_other_methods").glob("*/*_mask.nii.gz")):
+        case = cases[path.name.removesuffix("_mask.nii.gz")]
+        scan = read_scan(case.images["flair"])
+        expert, found = read_mask(case.label_map, scan), read_mask(path, scan)
+        scores = score_scan(expert.voxels, found.voxels, scan.affine)
+        rows.append({"method": path.parent.name, "scan": case.id, **_rounded(scores)})
+    return rows
+
+
+def ours(scans: set[str]) -> list[dict[str, Any]]:
+    """The cross-validated rows of the published model's recipe, of these scans."""
+    rows = [row for row in read_rows(OUR_SCORES) if row["scan"] in scans and OUR_ROWS.items() <= row.items()]
+    return [{"method": OURS, **{name: row[name] for name in COLUMNS[1:]}} for row in rows]
+
+
+def markdown(rows: Sequence[dict[str, str]]) -> list[str]:
+    """A line for each method, the best mean Dice first."""
+    scans = sorted({row["scan"] for row in rows})
+    lines = [f"| method | {' | '.join(scans)} | Dice | sensitivity | precision | lesion F1 |"]
+    lines += ["| :-- |" + " --: |" * (len(scans) + 4)]
+    methods = {name: [row for row in rows if row["method"] == name] for name in {row["method"] for row in rows}}
+    for name, own in sorted(methods.items(), key=lambda item: -_mean(item[1], "dice")):
+        dice = [f"{float(row['dice']):.3f}" for row in sorted(own, key=lambda row: row["scan"])]
+        lines.append(f"| {' | '.join([name, *dice, *(f'{_mean(own, score):.3f}' for score in SCORES)])} |")
+    return lines
+
+
+def _mean(rows: Sequence[dict[str, str]], score: str) -> float:
+    return float(np.mean([float(row[score]) for row in rows]))
+
+
+def _rounded(scores: dict[str, Any]) -> dict[str, float]:
+    return {name: round(float(scores[name]), 4 if name in SCORES else 2) for name in (*SCORES, *VOLUMES)}
+
+
+if __name__ == "__main__":
+    typer.run(main)
