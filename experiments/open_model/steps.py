@@ -66,6 +66,7 @@ def train(variant: Variant, settings: Settings) -> None:
         steps(variant, settings, recipe, network, loader)
     else:
         time.sleep(max(0.0, (settings.times.pool + settings.times.training) / 2 - time.time()))  # until tests are there
+    torch.cuda.empty_cache()  # what steps held, for all who predict now
     twin = _for_scans(network, recipe)
     if variant.name == KEPT:
         keep(twin, settings.out)
@@ -153,7 +154,7 @@ def predict_tests(variant: Variant, settings: Settings, network: Any, recipe: Re
     from planar3d.inference.predictor import predictor
     from planar3d.inference.prepared_scan import predict_prepared
 
-    predict = predictor(network, recipe, method="windowed", engine="keras", batch_size=4)
+    predict = predictor(network, recipe, method="windowed", engine="keras", batch_size=2)
     for place in sorted((settings.folder / "tested").glob("*/*/geometry.json")):
         source, scan = place.parent.parent.name, place.parent.name
         if variant.tested(source) and time.time() < settings.times.end:
