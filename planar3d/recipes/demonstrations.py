@@ -17,7 +17,7 @@ class Demonstration:
         reduction: divides the grids of the phantom's scans.
         scans_per_center: for each of the phantom's three centers.
         folds: how many; if None, as many as `group_folds` makes.
-        only: the rounds that are run if nobody asks for others, all if None; compiling a network takes its time.
+        only: the folds that are run if nobody asks for others, all if None; compiling a network takes its time.
     """
 
     recipe: Recipe
