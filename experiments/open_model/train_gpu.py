@@ -32,6 +32,7 @@ from planar3d.recipes import MODERN
 
 VARIANTS = "all,version-1,without-open-ms,without-p39,without-home,fold-1,fold-2,fold-3"
 _POOL, _SCORING = 0.1, 0.17  # shares of the time, before and after the training
+_SHOWN = (32, 128)
 _spawned = multiprocessing.get_context("spawn")
 
 
@@ -58,7 +59,7 @@ def main(
     begun, seconds = time.time(), 60 * minutes
     times = Times(begun + _POOL * seconds, begun + (1 - _SCORING) * seconds, begun + seconds)
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         folder = Path(place)
         for name in ("history", "found", "scores", "tested"):
             (folder / name).mkdir()
@@ -99,8 +100,8 @@ def gather(folder: Path, out: Path) -> None:
 
 
 def summary(out: Path) -> list[str]:
-    """Means over scans by variant, source, thickness of slabs and threshold."""
-    rows = read_rows(out / "scores.csv")
+    """Means over scans by variant, source, thickness of slabs and threshold, of which two are shown."""
+    rows = [row for row in read_rows(out / "scores.csv") if int(row["threshold"]) in _SHOWN]
     keys = sorted({(row["variant"], row["source"], row["slice_mm"], int(row["threshold"])) for row in rows})
     lines = ["variant source slabs threshold: scans, Dice, lesion F1, lesions found of, false; false ml, most"]
     for key in keys:
