@@ -12,6 +12,7 @@ import lzma
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import nibabel as nib
@@ -34,6 +35,7 @@ OTHERS = {
     "open-ms-19": ("open_ms_more/patient19/FLAIR.nii.gz", "open_ms_more/patient19/gold_standard.nii.gz"),
     "p39": ("mslesseg/P39/FLAIR.nii.gz", "mslesseg/P39/MASK.nii.gz"),
 }
+_SCANNED = ("patient19", "patient26")
 _STEPS = 6  # in which a standard deviation of a kernel is stored
 
 
@@ -150,7 +152,11 @@ def write_heads(data: Path, out: Path, maps: int) -> None:
     for kind, some in (("train", train[: maps - TEST_MAPS]), ("test", test)):
         for path in some:
             write_arrays(out / f"{kind}-{path.name.split('.')[0]}.xz", vars(read_anatomy(path)))
-    LesionShapes.read(data / "open_ms_more" / "lesion_masks_mni").save(out / "shapes.npz")
+    with TemporaryDirectory() as folder:  # of those masks that are of no scan here, so that a source left out is unknown
+        for path in sorted((data / "open_ms_more" / "lesion_masks_mni").glob("*.nii.gz")):
+            if not path.name.startswith(_SCANNED):
+                Path(folder, path.name).symlink_to(path.absolute())
+        LesionShapes.read(folder).save(out / "shapes.npz")
 
 
 def read_anatomies(data: Path, kind: str) -> "tuple[Anatomy, ...]":
