@@ -152,7 +152,7 @@ def write_heads(data: Path, out: Path, maps: int) -> None:
     for kind, some in (("train", train[: maps - TEST_MAPS]), ("test", test)):
         for path in some:
             write_arrays(out / f"{kind}-{path.name.split('.')[0]}.xz", vars(read_anatomy(path)))
-    with TemporaryDirectory() as folder:  # of those masks that are of no scan here, so that a source left out is unknown
+    with TemporaryDirectory() as folder:  # without masks of the scans here: a source left out stays unknown
         for path in sorted((data / "open_ms_more" / "lesion_masks_mni").glob("*.nii.gz")):
             if not path.name.startswith(_SCANNED):
                 Path(folder, path.name).symlink_to(path.absolute())
