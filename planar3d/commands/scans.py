@@ -1,12 +1,17 @@
 """Commands that make or prepare scans: phantom, prepare."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from planar3d.commands.options import AssumeAffine, Data, Folds, Out, RecipeName, Settings, Size, chosen_recipe
 from planar3d.commands.output import say
+from planar3d.errors import DatasetError
 from planar3d.wording import counted
+
+if TYPE_CHECKING:
+    from planar3d.scans.phantom_layouts import PhantomLayout
 
 
 def phantom(
@@ -21,14 +26,32 @@ def phantom(
         ),
     ] = "msseg",
     scans_per_center: Annotated[int, typer.Option("--scans-per-center", help="Of each of three centers.")] = 5,
+    anatomy: Annotated[
+        Path | None,
+        typer.Option("--anatomy", help="Folder of label maps of whole heads: FLAIRs are generated of them."),
+    ] = None,
+    lesion_shapes: Annotated[
+        Path | None,
+        typer.Option("--lesion-shapes", help="With --anatomy: folder of lesion masks in MNI space; none without."),
+    ] = None,
 ) -> None:
     """Write the embedded phantom: heads, brains, abdomens or hearts of three centers, in a challenge's layout."""
     from planar3d.scans.phantom import write_phantom
 
+    made = layout if anatomy is None and lesion_shapes is None else _generated(layout, anatomy, lesion_shapes)
     ids = write_phantom(
-        out, seed=seed, scans_per_center=scans_per_center, reduction=reduction, layout=layout, progress=say
+        out, seed=seed, scans_per_center=scans_per_center, reduction=reduction, layout=made, progress=say
     )
     say(f"{counted(ids, 'phantom scan')} in {out}; they are no patients.")
+
+
+def _generated(layout: str, anatomy: Path | None, lesion_shapes: Path | None) -> "PhantomLayout":
+    from planar3d.training.synthesis import HeadGenerator, LesionShapes, phantom_of, read_anatomies
+
+    if anatomy is None or layout != "msseg":
+        raise DatasetError("--lesion-shapes need --anatomy, and both --layout msseg; give both or neither.")
+    shapes = LesionShapes.read(lesion_shapes) if lesion_shapes else None
+    return phantom_of(HeadGenerator(read_anatomies(anatomy), shapes))
 
 
 def prepare(

@@ -12,6 +12,7 @@ from planar3d.scans.phantom_abdomen import make_abdomen_case
 from planar3d.scans.phantom_head import BRAIN_ORIGIN, TISSUES, build_head
 from planar3d.scans.phantom_heart import make_heart_case
 from planar3d.scans.phantom_layouts import (
+    MSSEG,
     PhantomLayout,
     describe_decathlon,
     save_as,
@@ -36,7 +37,7 @@ def write_phantom(
     seed: int = 0,
     scans_per_center: int = 5,
     reduction: float = 1.0,
-    layout: str = "msseg",
+    layout: str | PhantomLayout = "msseg",
     progress: Callable[[str], None] | None = None,
 ) -> list[str]:
     """Write scans and what is to be found in them, none of them a patient's, in the layout of a challenge.
@@ -57,7 +58,7 @@ def write_phantom(
         seed: the same seed gives the same voxels.
         scans_per_center: for each of the three centers; beyond five the lesion loads repeat.
         reduction: divides the grid and multiplies the voxel size along each axis, 1 to 16.
-        layout: msseg, brats, decathlon, chaos or camus.
+        layout: msseg, brats, decathlon, chaos or camus; or one of your own.
         progress: is told of each scan written.
 
     Returns:
@@ -70,9 +71,9 @@ def write_phantom(
     least, most = _REDUCTIONS
     if not least <= reduction <= most:
         raise DatasetError(f"The phantom cannot be reduced {reduction} times; give a number from {least} to {most}.")
-    if layout not in _LAYOUTS:
+    if isinstance(layout, str) and layout not in _LAYOUTS:
         raise DatasetError(f"The phantom has no layout {layout}; choose one of {', '.join(_LAYOUTS)}.")
-    made = _LAYOUTS[layout]
+    made = _LAYOUTS[layout] if isinstance(layout, str) else layout
     names = []
     for center in CENTERS:
         for number in range(1, scans_per_center + 1):
@@ -89,8 +90,8 @@ def write_phantom(
     return names
 
 
-def _make_scan(center: PhantomCenter, load: float, reduction: float, rng: np.random.Generator) -> dict[str, Scan]:
-    """Scan one person at one center, and mark the lesions."""
+def make_head(center: PhantomCenter, load: float, reduction: float, rng: np.random.Generator) -> dict[str, Scan]:
+    """Scan one person at one center, and mark the lesions, of which there are none at a load of 0."""
     of_person, of_disease, of_scanner = rng.spawn(3)
     view = np.multiply(center.grid, center.spacing)
     grid = tuple(round(n / reduction) for n in center.grid)
@@ -99,7 +100,7 @@ def _make_scan(center: PhantomCenter, load: float, reduction: float, rng: np.ran
     signal, depth, brightness = _observe(person, center, grid, ratio, of_disease)
 
     lesion_voxels = max(1, round(ratio * depth.size))
-    outline = np.partition(depth, -lesion_voxels - 1, axis=None)[-lesion_voxels - 1]  # makes the load exact
+    outline = np.partition(depth, -lesion_voxels - 1, axis=None)[-lesion_voxels - 1] if load else np.inf  # exact
     edge = max(_SOFT_EDGE, float(np.mean(view / grid)))
     share = np.clip((depth - outline) / edge + 0.5, 0, 1)  # of a voxel taken up by lesion
     signal += share * (1 + center.lesion_contrast * brightness - signal)
@@ -140,8 +141,8 @@ _LAYOUTS = {
     "msseg": PhantomLayout(
         "{center}PHANTOM{number}",
         "lesion",
-        _make_scan,
-        save_as("Unprocessed training dataset/TrainingDataset_MSSEG/{name}/{kind}.nii.gz"),
+        make_head,
+        save_as(MSSEG),
     ),
     "brats": PhantomLayout(
         "BraTS_{center}PHANTOM{number}", "tumour", make_tumour_case, save_as("{name}/{name}_{kind}.nii.gz")

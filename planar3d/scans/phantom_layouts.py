@@ -12,6 +12,7 @@ from planar3d.files import write_json, write_text, written_beside
 from planar3d.scans.phantom_scanner import PhantomCenter
 from planar3d.scans.volume import Scan
 
+MSSEG = "Unprocessed training dataset/TrainingDataset_MSSEG/{name}/{kind}.nii.gz"
 Make = Callable[[PhantomCenter, float, float, np.random.Generator], dict[str, Scan]]
 
 

@@ -4,10 +4,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 from scipy import ndimage
+from typer.testing import CliRunner
 
+from planar3d.cli import app
 from planar3d.errors import DatasetError, ScanError
 from planar3d.recipes import MODERN
+from planar3d.scans.datasets import find_cases
 from planar3d.scans.prepare import prepare
+from planar3d.scans.volume import read_mask, read_scan
 from planar3d.training.synthesis import Anatomy, HeadGenerator, LesionShapes, read_anatomies, read_anatomy
 from planar3d.training.synthesis.anatomy import BRAIN, LESION_TISSUE, TISSUES
 from planar3d.training.synthesis.lesions import place_lesions
@@ -177,3 +181,24 @@ def test_real_maps_are_compact_and_give_heads(real_data):
     assert np.allclose(anatomy.template[1:, 1:3], np.eye(2), atol=0.35)
     head = HeadGenerator((anatomy,), shapes, 0.0, (5.0, 50.0), coarser=2.0).generate(0)
     assert 2 < head.load_ml < 60
+
+
+def test_the_command_writes_heads_in_the_challenge_s_layout(anatomy, shapes, tmp_path):
+    for folder, made in (("maps", anatomy), ("masks", shapes)):
+        (tmp_path / folder).mkdir()
+        made.save(tmp_path / folder / "one.npz")
+    words = ["phantom", "--out", tmp_path / "out", "--reduction", "2", "--scans-per-center", "1"]
+    words += ["--anatomy", tmp_path / "maps", "--lesion-shapes", tmp_path / "masks" / "one.npz"]
+    done = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
+    assert done.exit_code == 0 and "3 phantom scans" in done.output
+    cases = find_cases(tmp_path / "out").cases
+    assert [case.id for case in cases] == ["01PHANTOM1", "07PHANTOM1", "08PHANTOM1"]
+    for case in cases:
+        scan = read_scan(case.images["flair"])
+        assert read_mask(case.label_map, scan).voxels.shape == scan.voxels.shape
+
+
+def test_lesion_shapes_without_heads_are_refused(tmp_path):
+    words = ["phantom", "--out", str(tmp_path), "--lesion-shapes", str(tmp_path)]
+    with pytest.raises(DatasetError, match="need --anatomy"):
+        CliRunner().invoke(app, words, catch_exceptions=False)

@@ -1,7 +1,7 @@
 """Heads with lesions that nobody has: an anatomy, real lesions in it, a contrast and a scanner, all drawn."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from planar3d.scans.nifti_header import header_with
 from planar3d.scans.phantom_fields import smooth_noise, spread
-from planar3d.scans.phantom_layouts import PhantomLayout, save_as
+from planar3d.scans.phantom_layouts import MSSEG, PhantomLayout, save_as
 from planar3d.scans.phantom_scanner import PhantomCenter
 from planar3d.scans.volume import Scan
 from planar3d.training.synthesis.anatomy import Anatomy
@@ -67,7 +67,7 @@ class HeadGenerator:
 
     Attributes:
         anatomies: heads, of which each scan has one, deformed.
-        shapes: lesions of patients.
+        shapes: lesions of patients; without them heads have none.
         without_lesions: share of the heads that have none.
         loads_ml: least and greatest volume of lesions, drawn evenly on a logarithmic scale; less is seen of them.
         extracted: share of the heads that show the brain alone.
@@ -77,7 +77,7 @@ class HeadGenerator:
     """
 
     anatomies: Sequence[Anatomy]
-    shapes: LesionShapes
+    shapes: LesionShapes | None = None
     without_lesions: float = 1 / 3
     loads_ml: tuple[float, float] = (0.3, 150.0)
     extracted: float = 0.5
@@ -112,7 +112,7 @@ class HeadGenerator:
         around = np.zeros(anatomy.labels.shape, np.float32)
         around[box] = added
         volumes = [anatomy.labels, around]
-        if of_lesions.random() >= self.without_lesions:
+        if self.shapes and of_lesions.random() >= self.without_lesions:
             drawn["wanted_ml"] = float(np.exp(of_lesions.uniform(*np.log(self.loads_ml))))
             faint = of_lesions.random() < _FAINT
             drawn["gain"] = float(of_lesions.uniform(*(_FAINT_GAIN if faint else _GAIN)))
@@ -185,15 +185,10 @@ def _signal(labels: np.ndarray, around: np.ndarray, contrast: Contrast, rng: np.
 
 
 def phantom_of(generator: HeadGenerator) -> PhantomLayout:
-    """Heads of a generator as the phantom of the challenge's layout, for `write_phantom`."""
+    """A generator's heads as a layout for `write_phantom`: that of MSSEG 2016."""
 
     def make(center: PhantomCenter, load: float, reduction: float, rng: np.random.Generator) -> dict[str, Scan]:
-        head = generator.generate(int(rng.integers(2**32)))
+        head = replace(generator, coarser=reduction).generate(int(rng.integers(2**32)))
         return {"3DFLAIR": Scan(head.image.astype(np.int16), head.scan.header), "Consensus": head.mask}
 
-    return PhantomLayout(
-        "{center}PHANTOM{number}",
-        "lesion",
-        make,
-        save_as("Unprocessed training dataset/TrainingDataset_MSSEG/{name}/{kind}.nii.gz"),
-    )
+    return PhantomLayout("{center}PHANTOM{number}", "lesion", make, save_as(MSSEG))

@@ -38,16 +38,17 @@ class Pose:
         """Draw how the head lies; the view holds the brain, and of a whole head what is beside it."""
         scale = np.exp(_SCALE * rng.standard_normal() + 0.4 * _SCALE * rng.standard_normal(3))
         turn = anatomy.upright @ Rotation.from_euler("xyz", rng.normal(0, _TURN), degrees=True).as_matrix()
-        side = rng.choice((-1.0, 1.0))
+        matrix = turn * np.array([rng.choice((-1.0, 1.0)), -1, 1]) / scale
         low, high = (np.array([getattr(part, end) for part in anatomy.brain], float) for end in ("start", "stop"))
         if not extracted:
             low[:2], high[:2] = 0, anatomy.labels.shape[:2]
-        margins = rng.uniform((4, 4, 0), (18, 18, 14), (2, 3))  # air beside, and what is below and above the brain
-        low, high = low - margins[0], high + margins[1]
-        grid = tuple(np.ceil((high - low) * scale).astype(int).tolist())
+        half = np.sqrt(np.linalg.inv(matrix) ** 2 @ ((high - low) / 2) ** 2)  # of an ellipsoid, turned
+        before, after = rng.uniform((2, 2, 0), (16, 16, 12), (2, 3))  # mm beside, below and above
+        grid = tuple(np.ceil(2 * half + before + after).astype(int).tolist())
+        center = (low + high - 1) / 2 + matrix @ (after - before) / 2
         nodes = [round(n / _NODE) + 2 for n in grid]
         displacement = _DEFORMATION * np.stack([smooth_noise(rng, nodes, 1.0) for _ in range(3)])
-        return cls(grid, turn * np.array([-side, -1, 1]) / scale, (low + high - 1) / 2, displacement)
+        return cls(grid, matrix, center, displacement)
 
     def sampled(self, *volumes: np.ndarray) -> list[np.ndarray]:
         """Volumes of the anatomy in the field of view, by the nearest voxel; zero beyond."""

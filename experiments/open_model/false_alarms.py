@@ -1,0 +1,136 @@
+"""What a model marks where there is nothing, and which of few lesions it finds: on heads of nobody.
+
+Of the label maps, by name, the first fourteen are for training and the others for this. The phantom of tissue maps is
+the package's own (extra `study`). What the file has already stays and is not made again, so that a
+stopped run goes on.
+
+    python experiments/open_model/false_alarms.py --model ms-flair-open --maps MAPS --lesions MASKS --out OUT.csv
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from planar3d.cli import main
+from planar3d.evaluation.lesions import lesion_scores
+from planar3d.evaluation.scores import score_scan
+from planar3d.files import read_rows, write_csv
+from planar3d.inference.segment import segment_case
+from planar3d.inference.segmenter import Segmenter
+from planar3d.scans.nifti_header import header_with
+from planar3d.scans.phantom import make_head
+from planar3d.scans.phantom_scanner import CENTERS
+from planar3d.scans.volume import Scan
+from planar3d.training.synthesis import HeadGenerator, LesionShapes, read_anatomy
+from planar3d.training.synthesis.anatomy import files_in
+
+TRAINING_MAPS = 14
+FEW_ML = (0.5, 2.0)
+SLICE_MM = 6.0
+ABOUT = ("model", "kind", "head", "cut", "voxel_mm")
+COLUMNS = (*ABOUT, "lesions_ml", "marked_ml", "dice", "lesions", "found", "pieces", "false_pieces")
+KINDS = {"none": "generated, no lesions", "phantom": "tissue-map phantom, no lesions", "few": "generated, 0.5 to 2 ml"}
+Heads = Iterator[tuple[str, Scan, Scan, str]]
+
+
+def run(
+    maps: Annotated[Path, typer.Option("--maps", help="Folder of label maps, or of their compact files.")],
+    lesions: Annotated[Path, typer.Option("--lesions", help="Folder of lesion masks in MNI space, or a compact file.")],
+    out: Annotated[Path, typer.Option("--out", help="CSV, a line a head; lines are added.")],
+    model: Annotated[str, typer.Option("--model", help="Weights file or published model.")] = "ms-flair-open",
+    heads: Annotated[int, typer.Option("--heads", help="Of each kind.")] = 8,
+    engine: Annotated[str, typer.Option("--engine", help="As of planar3d predict.")] = "auto",
+) -> None:
+    """Write what is marked in every head, and print medians."""
+    anatomies = [read_anatomy(path) for path in test_maps(maps)]
+    generator = HeadGenerator(anatomies, LesionShapes.read(lesions))
+    segmenter, name = Segmenter(model, engine=engine), Path(model).name
+    rows: list[dict[str, Any]] = list(read_rows(out)) if out.is_file() else []
+    done = {(row["model"], row["kind"], row["head"]) for row in rows}
+    kinds = {
+        "none": generated(replace(generator, without_lesions=1.0), heads),
+        "few": generated(replace(generator, without_lesions=0.0, loads_ml=(0.5, 4.0)), heads, FEW_ML),
+        "phantom": phantoms(heads),
+    }
+    for made in zip(*kinds.values(), strict=True):
+        for kind, (head, scan, mask, cut) in zip(kinds, made, strict=True):
+            if (name, kind, head) in done:
+                continue
+            about = {"model": name, "kind": kind, "head": head, "cut": cut}
+            about["voxel_mm"] = "x".join(f"{mm:.2f}" for mm in scan.spacing)
+            rows.append(about | marked(mask, segment_case(scan, segmenter)))
+            write_csv(out, COLUMNS, rows)
+    typer.echo("\n".join(markdown(read_rows(out))))
+
+
+def test_maps(folder: Path) -> list[Path]:
+    """The label maps that no training sees."""
+    return files_in(folder, ("*.nii.gz", "*.npz"), "label map")[TRAINING_MAPS:]
+
+
+def generated(generator: HeadGenerator, count: int, loads: tuple[float, float] | None = None) -> Heads:
+    """Heads of a generator by their numbers, those alone whose lesions that can be seen have such a volume in ml."""
+    seed = 0
+    while count:
+        head = generator.generate(seed)
+        if loads is None or loads[0] <= head.load_ml <= loads[1]:
+            yield f"{head.drawn['anatomy']}-{seed}", head.scan, head.mask, str(head.drawn["cut"])
+            count -= 1
+        seed += 1
+
+
+def phantoms(count: int) -> Heads:
+    """The phantom's heads at its three centers, at half of their resolution, in axial slices of about 6 mm."""
+    for number in range(count):
+        center = CENTERS[number % len(CENTERS)]
+        scan, _ = make_head(center, 0.0, 2.0, np.random.default_rng([0, number])).values()
+        joined = round(SLICE_MM / scan.spacing[2])
+        voxels = scan.voxels[:, :, : scan.voxels.shape[2] // joined * joined]
+        thick = voxels.reshape(*voxels.shape[:2], -1, joined).mean(axis=3, dtype=np.float32)
+        affine = scan.affine @ np.diag([1, 1, joined, 1])
+        affine[:3, 3] += (joined - 1) / 2 * scan.affine[:3, 2]
+        header = header_with(affine, thick.shape)
+        yield f"{center.name}-{number}", Scan(thick, header), Scan(np.zeros(thick.shape, np.uint8), header), "none"
+
+
+def marked(mask: Scan, found: Scan) -> dict[str, Any]:
+    """Volumes and lesions of a head: those there are, those found, pieces marked, and pieces that are no lesion."""
+    scores = score_scan(mask.voxels, found.voxels, mask.affine)
+    pieces = lesion_scores(mask.voxels, found.voxels, mask.affine)
+    return {
+        "lesions_ml": round(scores["reference_ml"], 3),
+        "marked_ml": round(scores["prediction_ml"], 3),
+        "dice": round(scores["dice"], 4),
+        "lesions": pieces.reference_lesions,
+        "found": pieces.detected_lesions,
+        "pieces": pieces.prediction_lesions,
+        "false_pieces": pieces.prediction_lesions - pieces.confirmed_lesions,
+    }
+
+
+def markdown(rows: list[dict[str, str]]) -> list[str]:
+    """A line for each model and kind of head."""
+    lines = ["| model | heads | marked, median | largest | lesions found | false pieces a head | Dice |"]
+    lines += ["| :-- | :-- | --: | --: | --: | --: | --: |"]
+    for model in dict.fromkeys(row["model"] for row in rows):
+        for kind, words in KINDS.items():
+            own = [row for row in rows if (row["model"], row["kind"]) == (model, kind)]
+            if not own:
+                continue
+            ml, false, lesions, found, dice = (
+                np.array([float(row[column] or "nan") for row in own])
+                for column in ("marked_ml", "false_pieces", "lesions", "found", "dice")
+            )
+            cells = [model, f"{len(own)} {words}", f"{np.median(ml):.2f} ml", f"{ml.max():.2f} ml"]
+            cells += [f"{found.sum() / lesions.sum():.2f} of {lesions.sum():.0f}" if lesions.any() else ""]
+            cells += [f"{false.mean():.1f}", f"{np.mean(dice):.3f}" if lesions.any() else ""]
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+if __name__ == "__main__":
+    main(run)
