@@ -11,7 +11,7 @@ from planar3d.training.synthesis.anatomy import TISSUES, Anatomy
 # FLAIRs span, widened; bright cortex, insula and limbic cortex are what lesions are mistaken for.
 _SIGNALS: dict[str, tuple[float, float, float]] = {
     "air": (0.0, 0.02, 0.0),
-    "white": (1.0, 1.0, 0.02),
+    "white": (1.0, 1.0, 0.012),
     "cortex": (1.0, 1.55, 0.05),
     "insula/cortex": (1.0, 1.2, 0.05),
     "limbic/cortex": (0.98, 1.2, 0.04),
