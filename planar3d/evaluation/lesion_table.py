@@ -26,6 +26,8 @@ class Lesion(NamedTuple):
         z_mm: centroid, to superior.
         extent_mm: size along right-left, anterior-posterior and superior-inferior, voxels' own size included.
         mean_probability: over its voxels, in [0, 1]; None where no probabilities were given.
+        region: where it lies, see `name_regions`; None where that was not asked.
+        region_sure: whether that is sure; None where the region is not known.
     """
 
     lesion: int
@@ -36,6 +38,8 @@ class Lesion(NamedTuple):
     z_mm: float
     extent_mm: tuple[float, float, float]
     mean_probability: float | None
+    region: str | None = None
+    region_sure: bool | None = None
 
 
 def lesion_table(mask: Scan, probabilities: Scan | None = None) -> list[Lesion]:
@@ -147,6 +151,8 @@ _COLUMNS = {
     "anterior_posterior_mm": 2,
     "superior_inferior_mm": 2,
     "mean_probability": 4,
+    "region": None,
+    "region_sure": None,
 }
 
 
@@ -170,7 +176,7 @@ def write_lesion_lines(
         lines: what stands in these columns, and the lesion.
     """
     unknown = "n/a" if Path(path).suffix == ".tsv" else None
-    rows = ((about, (*lesion[:6], *lesion.extent_mm, lesion.mean_probability)) for about, lesion in lines)
+    rows = ((about, (*lesion[:6], *lesion.extent_mm, *lesion[7:])) for about, lesion in lines)
     write_csv(
         path,
         [*before, *_COLUMNS],
@@ -178,7 +184,7 @@ def write_lesion_lines(
             {
                 **about,
                 **{
-                    column: unknown if value is None else value if digits is None else round(value, digits)
+                    column: unknown if value is None else value if digits is None else round(float(value), digits)
                     for (column, digits), value in zip(_COLUMNS.items(), row, strict=True)
                 },
             }

@@ -1,5 +1,6 @@
 """The head in a scan: where it lies, and how much of it, on a coarse grid that suffices to judge a scan as a whole."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -111,17 +112,28 @@ class Head:
         return True if np.mean(around == np.median(around)) > 0.8 else None
 
 
-def find_head(scan: Scan) -> Head:
-    """Find the head in a scan of any orientation."""
+def find_head(scan: Scan, step: Sequence[float] = (_STEP, _STEP, _STEP)) -> Head:
+    """Find the head in a scan of any orientation, by voxels a step in mm apart along (right, anterior, superior)."""
     orientation = nib.orientations.io_orientation(scan.affine)
     turned = nib.orientations.apply_orientation(scan.voxels, orientation)
     mm = np.array(scan.spacing)[np.argsort(orientation[:, 0])]
-    steps = np.clip(np.round(_STEP / mm), np.ceil(np.divide(turned.shape, _LONGEST)), turned.shape).astype(int)
+    least = np.ceil(np.divide(turned.shape, _LONGEST * _STEP / np.array(step)))
+    steps = np.clip(np.round(step / mm), least, turned.shape).astype(int)
     values = np.ascontiguousarray(turned[tuple(slice(None, None, step) for step in steps)])
     grey = unstandardized(values)
     air, spacing = head_threshold(grey), tuple(float(length) for length in mm * steps)
     voxel_mm3 = scan.voxel_mm3 * float(np.prod(steps))
     return Head(grey, grey is not values, spacing, voxel_mm3, air, _filled(largest_part(grey > air)))
+
+
+def on_coarse_grid(labels: np.ndarray, scan: Scan, head: Head) -> tuple[np.ndarray, np.ndarray]:
+    """Of each voxel of the scan that is marked its label, and the nearest voxel of the head's grid, (voxel, axis)."""
+    orientation = nib.orientations.io_orientation(scan.affine)
+    turned = nib.orientations.apply_orientation(labels, orientation)
+    marked = np.argwhere(turned)
+    steps = np.round(np.array(head.spacing) / np.array(scan.spacing)[np.argsort(orientation[:, 0])])
+    nearest = np.minimum(np.rint(marked / steps), np.array(head.grey.shape) - 1).astype(int)
+    return turned[tuple(marked.T)], nearest
 
 
 def largest_part(mask: np.ndarray) -> np.ndarray:

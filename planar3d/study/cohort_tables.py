@@ -33,7 +33,7 @@ def write_tables(cohort: CohortFolder, failed: Mapping[str, str]) -> list[dict[s
             scans.append(_line(file, record, cohort.path))
             for lesion in record.get("lesions", []):
                 about = {"scan": record["scan"]["name"], "target": lesion.get("target", "")}
-                yield about, Lesion(**{name: lesion[name] for name in Lesion._fields})
+                yield about, Lesion(**{name: lesion[name] for name in Lesion._fields if name in lesion})
 
     write_lesion_lines(cohort.path / LESIONS, ["scan", "target"], lesions())
     scans += [

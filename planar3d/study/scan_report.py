@@ -59,6 +59,7 @@ def write_scan_report(
         lesions=lesions,
         count=counted(lesions, noun),
         has_probabilities=any(lesion.get("mean_probability") is not None for lesion in lesions),
+        has_regions=any(lesion.get("region") for lesion in lesions),
         bars=histogram([lesion["volume_ml"] for lesion in lesions], _LIMITS_ML, _VOLUMES),
         conditions={title: as_text(record[part]) for part, title in CONDITIONS.items() if record.get(part)},
         files=_files(record),

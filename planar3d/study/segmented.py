@@ -15,6 +15,7 @@ import nibabel as nib
 
 from planar3d.errors import RecipeError, RunError, ScanError
 from planar3d.evaluation.figures import overlay as draw_overlay
+from planar3d.evaluation.lesion_regions import name_regions
 from planar3d.evaluation.lesion_table import Lesion, lesion_table, lesions_by_target, write_lesions
 from planar3d.evaluation.quality import QualityWarning, check_quality
 from planar3d.files import read_json, write_json, written_beside
@@ -131,10 +132,13 @@ def write_segmented(
         recipe: says what the labels mean, and which contrast the scan has.
         series: that the scan was made of, if any.
     """
-    targets = recipe.targets
+    targets, image = recipe.targets, recipe.preparation.images[0]
     lesions = lesions_by_target(mask, targets, probability)
     parts = targets.masks(mask.voxels)
-    model, image = about["model"], recipe.preparation.images[0]
+    if "lesion" in lesions and targets.in_head and image == "flair":
+        of_lesions = Scan(parts["lesion"], mask.header)
+        lesions["lesion"] = name_regions(lesions["lesion"], scan, of_lesions, parts.get("ventricles"))
+    model = about["model"]
     warnings = check_quality(scan, mask, model.get("whole_head"), targets, image, model.get("measured"))
     with written_beside(outputs.mask) as temporary:
         mask.save(temporary)
