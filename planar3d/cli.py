@@ -11,7 +11,7 @@ import typer
 
 from planar3d.commands.models import export, info, weights
 from planar3d.commands.scans import phantom, prepare
-from planar3d.commands.segmenting import evaluate, predict, status, table
+from planar3d.commands.segmenting import compare, evaluate, predict, status, table
 from planar3d.commands.studies import crossval, report, reproduce, train, tune
 from planar3d.environment import describe
 from planar3d.errors import Planar3DError
@@ -27,6 +27,7 @@ COMMANDS = (
     predict,
     status,
     table,
+    compare,
     evaluate,
     report,
     tune,

@@ -1,4 +1,4 @@
-"""Commands that segment scans and score masks: predict, evaluate."""
+"""Commands that segment scans, compare and score masks: predict, compare, evaluate."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -135,6 +135,43 @@ def _by_name(words: list[str]) -> dict[str, Path]:
     if twice:
         raise typer.BadParameter(f"--image {twice} is given twice; one case has one image of each name.")
     return {name: Path(path) for name, _, path in pairs}
+
+
+def compare(
+    baseline: Annotated[Path, typer.Argument(help="Scan of the first visit.")],
+    followup: Annotated[Path, typer.Argument(help="Scan of a later visit, of the same patient and sequence.")],
+    out: Out,
+    masks: Annotated[
+        tuple[Path, Path] | None, typer.Option("--masks", help="Lesion masks of both; else --model segments them.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Weights file, or a published model.")] = None,
+    recipe: Annotated[str | None, typer.Option("--recipe", help="Overrides the recipe in the weights file.")] = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell new, enlarging, shrinking, gone and stable lesions of two visits, with a page of both side by side."""
+    from planar3d.scans.volume import read_mask, read_scan
+    from planar3d.study.visits import write_comparison
+
+    if (masks is None) == (model is None):
+        raise typer.BadParameter("give either --masks BASELINE FOLLOWUP, or --model to segment both scans.")
+    scans = [read_scan(path) for path in (baseline, followup)]
+    if model is None:
+        assert masks is not None
+        found = [read_mask(path, scan) for path, scan in zip(masks, scans, strict=True)]
+    else:
+        from planar3d.inference.segment import segment_case
+        from planar3d.inference.segmenter import Segmenter
+
+        segmenter = Segmenter(open_model(model, recipe, settings, None))
+        found = [segment_case(scan, segmenter) for scan in scans]
+    content = write_comparison((scans[0], found[0]), (scans[1], found[1]), out)
+    if as_json:
+        print_json(content)
+        return
+    for change, count in content["counts"].items():
+        typer.echo(f"{change:12s} {count}")
+    typer.echo(f"Page: {out / 'comparison.html'}")
 
 
 def evaluate(

@@ -1,0 +1,101 @@
+"""Two scans of one head laid onto each other: a rigid registration of one contrast, by Gauss-Newton steps."""
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from planar3d.errors import ScanError
+from planar3d.scans.volume import Scan
+
+_LEVELS_MM = (8.0, 4.0, 3.0)  # between the points that are compared; the scans are smoothed as much
+_STEPS = 30  # at most, at each level
+_PROBE = np.array([0.005] * 3 + [0.5] * 3)  # rad and mm, by which derivatives are taken
+_DONE = 0.01  # of a probe: smaller steps end a level
+_AIR = 0.3  # of the mean: what is darker is compared with nothing
+_LEAST = 0.5  # correlation of two heads that lie on each other; of unlike contrasts, or two people, it is less
+
+
+def register(fixed: Scan, moving: Scan) -> tuple[np.ndarray, float]:
+    """Find the rigid movement from one scan of a head to another of the same head and contrast.
+
+    The squared difference of the standardized values is minimized, from coarse to fine; it begins where both heads have
+    their centres in one place.
+
+    Returns:
+        4×4, world coordinates in mm (right, anterior, superior) of the fixed scan to those of the moving one; and the
+        correlation of both at the end.
+
+    Raises:
+        ScanError: the heads do not come to lie on each other.
+
+    Source: Friston et al. 1995, spatial registration and normalization of images.
+    """
+    centre, other = (_centre(scan) for scan in (fixed, moving))
+    moved = np.concatenate([np.zeros(3), other - centre])
+    alike = 0.0
+    for mm in _LEVELS_MM:
+        values, points = _lattice(fixed, mm)
+        seen = _smoothed(moving, mm)
+
+        def apart(movement: np.ndarray, seen=seen, points=points, values=values) -> np.ndarray:
+            found = _sampled(seen, moving.affine, _transform(movement, centre), points)
+            return (found - found.mean()) / max(float(found.std()), 1e-6) - values
+
+        rest = apart(moved)
+        for _ in range(_STEPS):
+            slopes = [(apart(moved + probe) - rest) / probe.sum() for probe in np.diag(_PROBE)]
+            step = np.linalg.lstsq(np.stack(slopes, axis=1), -rest, rcond=None)[0]
+            trials = [(moved + step * part, apart(moved + step * part)) for part in (1, 0.3)]
+            best, left = min(trials, key=lambda trial: trial[1] @ trial[1])
+            if left @ left >= rest @ rest:
+                break
+            step, moved, rest = best - moved, best, left
+            if (np.abs(step) < _DONE * _PROBE).all():
+                break
+        alike = 1 - float(rest @ rest) / (2 * len(rest))
+    if not alike > _LEAST:
+        raise ScanError(
+            f"{moving.path or 'The follow-up'} could not be laid onto {fixed.path or 'the baseline'}: their "
+            f"correlation is {alike:.2f}, above {_LEAST} is expected. Look at both; scans of one "
+            "patient and sequence are needed."
+        )
+    return _transform(moved, centre), alike
+
+
+def resampled(volume: np.ndarray, affine: np.ndarray, fixed: Scan, to_moving: np.ndarray) -> np.ndarray:
+    """A volume of the moving scan on the grid of the fixed one, by linear interpolation; 0 beyond it."""
+    index = np.linalg.inv(affine) @ to_moving @ fixed.affine
+    return ndimage.affine_transform(volume, index[:3, :3], index[:3, 3], fixed.voxels.shape, order=1)
+
+
+def _transform(movement: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """4×4 of a turn about a centre, as a vector in rad, and a shift in mm."""
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_rotvec(movement[:3]).as_matrix()
+    affine[:3, 3] = centre + movement[3:] - affine[:3, :3] @ centre
+    return affine
+
+
+def _centre(scan: Scan) -> np.ndarray:
+    """Where the brighter half of a head has its centre, in world coordinates."""
+    place = ndimage.center_of_mass(scan.voxels > scan.voxels.mean())
+    return (scan.affine @ (*place, 1))[:3]
+
+
+def _smoothed(scan: Scan, mm: float) -> np.ndarray:
+    return ndimage.gaussian_filter(scan.voxels.astype(np.float32), mm / 2 / np.array(scan.spacing), mode="nearest")
+
+
+def _lattice(scan: Scan, mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Standardized values of a smoothed scan about so many mm apart, and where they lie, (4, points)."""
+    steps = np.maximum(np.round(mm / np.array(scan.spacing)), 1).astype(int)
+    index = np.indices(scan.voxels.shape)[(slice(None), *(slice(None, None, step) for step in steps))].reshape(3, -1)
+    values = _smoothed(scan, mm)[tuple(index)]
+    shown = values > _AIR * values.mean()
+    index, values = index[:, shown], values[shown]
+    return (values - values.mean()) / values.std(), scan.affine @ np.vstack([index, np.ones(index.shape[1])])
+
+
+def _sampled(volume: np.ndarray, affine: np.ndarray, way: np.ndarray, points: np.ndarray) -> np.ndarray:
+    index = (np.linalg.inv(affine) @ way @ points)[:3]
+    return ndimage.map_coordinates(volume, index, order=1, mode="nearest")

@@ -1,0 +1,182 @@
+"""Two visits of one patient: which lesions are new, have grown, shrunk, gone, or stayed as they were."""
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+
+from planar3d.evaluation.figures import canvas
+from planar3d.evaluation.lesion_table import lesion_labels, lesion_table
+from planar3d.files import write_json
+from planar3d.scans.registration import register, resampled
+from planar3d.scans.volume import Scan
+from planar3d.study.page import write_page
+
+CHANGES = ("new", "enlarging", "shrinking", "gone", "stable", "not covered")
+_RELATIVE, _LEAST_ML = 0.25, 0.01  # of the larger volume, and in all, that a change has at least
+_COVERED = 0.5  # of a lesion that the other visit must show to be missed there
+_PICTURED, _AROUND_MM = 24, 35.0  # lesions that a page pictures, and mm to each side of them
+_COLOUR = "#E69F00"
+
+
+class Change(NamedTuple):
+    """What became of a lesion, or of several that touch in one of the visits.
+
+    Attributes:
+        change: one of `CHANGES`; not covered is what the other visit does not show.
+        baseline, followup: numbers in the lesion tables of both visits.
+        baseline_ml, followup_ml: their volumes, each on its own grid.
+        place_mm: centre in the baseline's world coordinates.
+    """
+
+    change: str
+    baseline: tuple[int, ...]
+    followup: tuple[int, ...]
+    baseline_ml: float
+    followup_ml: float
+    place_mm: tuple[float, float, float]
+
+
+def compare_lesions(baseline: Scan, followup: Scan, to_followup: np.ndarray) -> list[Change]:
+    """Match the lesions of two masks, and tell what became of each.
+
+    Lesions that share a voxel are one, across visits too. Volumes are those of the masks themselves: nothing is
+    resampled. One is enlarging or shrinking where the smaller volume is less than the larger by more than 25 % of that
+    and 0.01 ml.
+
+    Args:
+        baseline, followup: masks, each on the grid of its own scan.
+        to_followup: 4×4, world coordinates of the baseline to those of the follow-up.
+
+    Returns:
+        The changes by kind, the largest first.
+    """
+    masks, ways = (baseline, followup), (to_followup, np.linalg.inv(to_followup))
+    tables, labels = [lesion_table(mask) for mask in masks], [lesion_labels(mask) for mask in masks]
+    counts = [len(table) for table in tables]
+    pairs, covered = set(), []
+    for here, (mask, way) in enumerate(zip(masks, ways, strict=True)):
+        numbers, other, inside = _seen_from(mask.affine, labels[here], masks[1 - here].affine, labels[1 - here], way)
+        met = np.unique(np.stack([numbers, other])[:, other > 0], axis=1)
+        pairs |= {tuple(pair if here == 0 else pair[::-1]) for pair in (met - 1).T.tolist()}
+        covered.append(np.bincount(numbers, inside, counts[here] + 1) / np.maximum(np.bincount(numbers), 1))
+    rows, columns = np.array(sorted(pairs), int).reshape(-1, 2).T
+    graph = sparse.coo_array((np.ones(len(rows)), (rows, columns + counts[0])), shape=(sum(counts),) * 2)
+    _, groups = connected_components(graph, directed=False)
+    changes = []
+    for group in range(int(groups.max(initial=-1)) + 1):
+        members = np.flatnonzero(groups == group)
+        first, second = (
+            tuple((members[(members >= low) & (members < high)] - low + 1).tolist())
+            for low, high in ((0, counts[0]), (counts[0], sum(counts)))
+        )
+        volumes = [sum(table[n - 1].volume_ml for n in ns) for table, ns in zip(tables, (first, second), strict=True)]
+        shown = max((covered[side][n] for side, ns in enumerate((first, second)) for n in ns), default=1.0)
+        of, way = (tables[0][first[0] - 1], np.eye(4)) if first else (tables[1][second[0] - 1], ways[1])
+        x, y, z = (way @ (of.x_mm, of.y_mm, of.z_mm, 1))[:3].tolist()
+        changes.append(Change(_kind(first, second, volumes, shown), first, second, volumes[0], volumes[1], (x, y, z)))
+    return sorted(changes, key=lambda c: (CHANGES.index(c.change), -max(c.baseline_ml, c.followup_ml)))
+
+
+def write_comparison(baseline: tuple[Scan, Scan], followup: tuple[Scan, Scan], out: str | Path) -> dict[str, Any]:
+    """Register two visits, each a scan and its mask, and write `comparison.json` and the page `comparison.html`.
+
+    Raises:
+        ScanError: the scans cannot be laid onto each other.
+        Planar3DError: what pages need is not installed.
+    """
+    (scan, mask), (later, later_mask), out = baseline, followup, Path(out)
+    to_followup, alike = register(scan, later)
+    changes = compare_lesions(mask, later_mask, to_followup)
+    visits = {"baseline": (scan, mask), "followup": (later, later_mask)}
+    content = {
+        **{
+            name: {
+                "scan": str(own.path),
+                "mask": str(its.path),
+                "volume_ml": float((its.voxels > 0.5).sum() * its.voxel_mm3 / 1000),
+            }
+            for name, (own, its) in visits.items()
+        },
+        "baseline_to_followup": to_followup.tolist(),
+        "correlation": round(alike, 4),
+        "counts": {kind: sum(each.change == kind for each in changes) for kind in CHANGES},
+        "lesions": [each._asdict() for each in changes],
+    }
+    moved = [
+        resampled(volume, later.affine, scan, to_followup)
+        for volume in (later.voxels, later_mask.voxels.astype(np.float32))
+    ]
+    pictured = [each for each in changes if each.change != "stable"][:_PICTURED]
+    pairs = [(scan.voxels, mask.voxels), (moved[0], moved[1])]
+    pictures = [_picture(pairs, scan, each) for each in pictured]
+    write_page(
+        out / "comparison.html",
+        "comparison.html",
+        ["tables.js"],
+        title="Two visits",
+        content=content,
+        changes=changes,
+        pictured=list(zip(pictured, pictures, strict=True)),
+    )
+    write_json(out / "comparison.json", content)
+    return content
+
+
+def _seen_from(
+    affine: np.ndarray, labels: np.ndarray, other_affine: np.ndarray, others: np.ndarray, way: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each lesion voxel its number, that of the other visit's nearest voxel, 0 for none, and whether it has one."""
+    where = np.argwhere(labels)
+    index = np.linalg.inv(other_affine) @ way @ affine
+    there = np.rint(where @ index[:3, :3].T + index[:3, 3]).astype(int)
+    inside = ((there >= 0) & (there < others.shape)).all(axis=1)
+    found = np.zeros(len(where), int)
+    found[inside] = others[tuple(there[inside].T)]
+    return labels[tuple(where.T)], found, inside
+
+
+def _kind(first: tuple[int, ...], second: tuple[int, ...], volumes: Sequence[float], shown: float) -> str:
+    if not (first and second):
+        return "not covered" if shown < _COVERED else "gone" if first else "new"
+    apart = abs(volumes[1] - volumes[0])
+    if apart <= max(_RELATIVE * max(volumes), _LEAST_ML):
+        return "stable"
+    return "enlarging" if volumes[1] > volumes[0] else "shrinking"
+
+
+def _picture(pairs: Sequence[tuple[np.ndarray, np.ndarray]], scan: Scan, change: Change) -> str:
+    """Both visits around a lesion in the slice through its centre, as a PNG in a data URL."""
+    import nibabel as nib
+
+    turn = nib.orientations.io_orientation(scan.affine)
+    affine = scan.affine @ nib.orientations.inv_ornt_aff(turn, scan.voxels.shape)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    centre = np.rint(np.linalg.inv(affine) @ (*change.place_mm, 1))[:3].astype(int)
+    turned = [[nib.orientations.apply_orientation(volume, turn) for volume in pair] for pair in pairs]
+    shape = np.array(turned[0][0].shape)
+    centre = np.clip(centre, 0, shape - 1)
+    reach = np.ceil(_AROUND_MM / spacing).astype(int)
+    low, high = np.maximum(centre - reach, 0), np.minimum(centre + reach + 1, shape)
+    box = (slice(low[0], high[0]), slice(low[1], high[1]), centre[2])
+    figure = canvas(4.4, 2.2)
+    for panel, (grey, lesion) in enumerate(turned):
+        axes = figure.add_axes((panel / 2, 0, 0.49, 1))
+        axes.imshow(
+            grey[box].T,
+            cmap="gray",
+            origin="lower",
+            vmax=np.percentile(grey[grey > grey.mean()], 99),
+            aspect=spacing[1] / spacing[0],
+        )
+        if min(lesion[box].shape) > 1 and lesion[box].max() > 0.5:
+            axes.contour(lesion[box].T, [0.5], colors=_COLOUR, linewidths=0.9)
+        axes.set_axis_off()
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"

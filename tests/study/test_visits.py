@@ -1,0 +1,120 @@
+"""Of two visits each lesion is told by what became of it, wherever the head lay; the movement between them is found."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+from typer.testing import CliRunner
+
+from planar3d.cli import app
+from planar3d.errors import ScanError
+from planar3d.scans.registration import register
+from planar3d.scans.volume import Scan, read_scan
+from planar3d.study.visits import compare_lesions
+
+AFFINE = nib.affines.from_matvec(np.diag([-2.0, 2.0, 3.0]), (110, -110, -90))
+SHAPE = (105, 111, 60)
+MOVED = np.eye(4)  # of the head, from the first visit to the second, in mm
+MOVED[:3, :3] = Rotation.from_euler("xyz", (6, -4, 9), degrees=True).as_matrix()
+MOVED[:3, 3] = 7, -5, 4
+CORNERS = np.array([[x, y, z, 1] for x in (-75, 75) for y in (-95, 95) for z in (-60, 80)]).T
+# Centre and radii in mm at both visits; 0 where there is none.
+LESIONS = {
+    "new": ((30, 20, 20), 0, 6),
+    "enlarging": ((-30, 20, 20), 5, 8),
+    "shrinking": ((30, -40, 10), 8, 5),
+    "gone": ((-30, -40, 10), 6, 0),
+    "stable": ((0, 45, 30), 7, 7),
+}
+
+
+def _visit(which, moved):
+    """A head of skull, brain, fluid and texture with its lesions, after a movement, on a grid that stays."""
+    world = AFFINE[:3, :3] @ np.indices(SHAPE).reshape(3, -1) + AFFINE[:3, 3:]
+    back = np.linalg.inv(moved)
+    x, y, z = (back[:3, :3] @ world + back[:3, 3:]).reshape(3, *SHAPE)
+    voxels = np.random.default_rng(which).normal(5, 2, SHAPE)
+    for (a, b, c), grey in (((78, 98, 86), 150), ((73, 93, 81), 15), ((66, 86, 74), 100)):
+        voxels[(x / a) ** 2 + (y / b) ** 2 + (z / c) ** 2 < 1] = grey
+    inside = voxels == 100
+    voxels[inside] += (12 * np.sin(x / 9) + 12 * np.sin(y / 11 + z / 13))[inside]
+    for aside in (-10, 10):
+        voxels[((x - aside) / 7) ** 2 + (y / 30) ** 2 + ((z - 10) / 14) ** 2 < 1] = 10
+    mask = np.zeros(SHAPE, np.uint8)
+    for (a, b, c), *radii in LESIONS.values():
+        mask[(x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2 < radii[which] ** 2] = 1
+    voxels[mask > 0] = 190
+    header = nib.Nifti1Image(mask, AFFINE).header
+    return Scan(voxels.astype(np.float32), header), Scan(mask, header)
+
+
+@pytest.fixture(scope="module")
+def visits():
+    return _visit(0, np.eye(4)), _visit(1, MOVED)
+
+
+def test_the_movement_of_a_head_is_found(visits):
+    (first, _), (second, _) = visits
+    found, alike = register(second, first)
+    assert np.linalg.norm(((found - np.linalg.inv(MOVED)) @ CORNERS)[:3], axis=0).max() < 1
+    assert alike > 0.9
+
+
+def test_each_lesion_is_told_by_what_became_of_it(visits):
+    (_, first), (_, second) = visits
+    changes = compare_lesions(first, second, MOVED)
+    assert [each.change for each in changes] == list(LESIONS)
+    for each in changes:
+        centre, *radii = LESIONS[each.change]
+        assert np.linalg.norm(np.subtract(each.place_mm, centre)) < 2
+        for volume, radius in zip((each.baseline_ml, each.followup_ml), radii, strict=True):
+            assert volume == pytest.approx(4 / 3 * np.pi * radius**3 / 1000, rel=0.2)
+    before, after = (sum(getattr(each, name) for each in changes) for name in ("baseline_ml", "followup_ml"))
+    assert before == pytest.approx(first.voxels.sum() * first.voxel_mm3 / 1000)
+    assert after == pytest.approx(second.voxels.sum() * second.voxel_mm3 / 1000)
+
+
+def test_lesions_that_merge_are_one_and_what_was_not_scanned_is_neither_new_nor_gone(visits):
+    (_, first), _ = visits
+    joined = first.voxels.copy()
+    joined[[50], :, [37]] = 1  # a line from front to back, through the stable lesion
+    one = compare_lesions(first, Scan(joined, first.header), np.eye(4))
+    assert len([each for each in one if len(each.baseline) > 1 or each.followup_ml > each.baseline_ml]) == 1
+    away = np.eye(4)
+    away[2, 3] = 500
+    assert {each.change for each in compare_lesions(first, first, away)} == {"not covered"}
+    none = Scan(np.zeros_like(first.voxels), first.header)
+    assert {each.change for each in compare_lesions(first, none, np.eye(4))} == {"gone"}
+    assert compare_lesions(none, none, np.eye(4)) == []
+
+
+def test_the_command_writes_what_changed_and_a_page_of_both(visits, tmp_path):
+    pytest.importorskip("matplotlib")
+    paths = [scan.save(tmp_path / f"{n}.nii.gz") for n, scan in enumerate(v for visit in visits for v in visit)]
+    words = ["compare", paths[0], paths[2], "--masks", paths[1], paths[3], "--out", tmp_path / "out", "--json"]
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    content = json.loads((tmp_path / "out/comparison.json").read_text())
+    assert content["counts"] == dict.fromkeys(LESIONS, 1) | {"not covered": 0}
+    page = (tmp_path / "out/comparison.html").read_text()
+    assert page.count("data:image/png;base64,") == 4 and "http" not in page.replace("http-equiv", "")
+
+
+def test_another_object_is_no_later_visit(visits):
+    (first, _), _ = visits
+    noise = np.random.default_rng(3).normal(100, 30, SHAPE).astype(np.float32)
+    with pytest.raises(ScanError, match="could not be laid onto"):
+        register(first, Scan(noise, first.header))
+
+
+@pytest.mark.real
+def test_the_movement_of_a_real_scan_is_found(real_data):
+    scan = read_scan(real_data / "data/ms_flair/sub-107130/anat/sub-107130_FLAIR.nii.gz")
+    index = np.linalg.inv(scan.affine) @ np.linalg.inv(MOVED) @ scan.affine
+    moved = ndimage.affine_transform(scan.voxels, index[:3, :3], index[:3, 3], order=1, mode="nearest")
+    found, alike = register(scan, Scan(moved, scan.header))
+    assert np.linalg.norm(((found - MOVED) @ CORNERS)[:3], axis=0).max() < 1
+    assert alike > 0.8
