@@ -147,7 +147,8 @@ def _in_folds(run: Path, name: str) -> dict[int, Path]:
 def _read_scores(path: Path, measures: Mapping[str, Measure]) -> list[ScanScores]:
     scans = []
     for line, row in enumerate(read_rows(path), start=2):
-        row.setdefault("fold", row.get("round"))  # as earlier versions named it
+        if "round" in row:  # as earlier versions named it
+            row.setdefault("fold", row["round"])
         absent = [name for name in (*_COLUMNS, *measures) if row.get(name) is None]
         if absent:
             raise RunError(f"{path}, line {line}, lacks {', '.join(absent)}. Delete it to have the fold scored again.")
