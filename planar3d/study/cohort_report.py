@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.page import CONDITIONS, Bar, as_text, histogram, write_page
+from planar3d.study.rating import read_rating
 from planar3d.wording import counted
 
 _LIMITS_ML = (0.1, 0.3, 1, 3, 10, 30, 100)
@@ -31,6 +32,7 @@ class _Scan(NamedTuple):
     figures: dict[str, float]
     spacing: str
     warnings: list[str]
+    rating: str
 
 
 class _Difference(NamedTuple):
@@ -75,6 +77,7 @@ def write_cohort_report(
         title=f"{'Lesions' if sums else 'Targets'} of {counted(scans, 'scan')}",
         scans=scans,
         columns=columns,
+        rated=any(scan.rating for scan in scans),
         headline={
             "scans": str(len(scans)),
             **sums,
@@ -98,6 +101,7 @@ def _line(file: Path, record: Mapping[str, Any], folder: Path) -> _Scan:
         or {column: result[key] for column, key in _LESIONS.items()},
         " × ".join(f"{mm:.3g}" for mm in record["scan"].get("spacing_mm", [])),
         [warning["sentence"] for warning in record.get("warnings", [])],
+        read_rating(file, record),
     )
 
 

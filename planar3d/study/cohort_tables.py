@@ -7,12 +7,13 @@ from typing import Any
 from planar3d.evaluation.lesion_table import Lesion, write_lesion_lines
 from planar3d.files import write_csv
 from planar3d.study.cohort_folder import CohortFolder
+from planar3d.study.rating import read_rating
 
 SCANS, LESIONS = "scans.csv", "lesions.csv"
 _FIGURES = ("lesions", "volume_ml", "largest_ml")
 _BEFORE, _AFTER = (
     ("scan", "state", *_FIGURES),
-    ("warnings", "failure", "model", "model_sha256", "versions", "mask", "path"),
+    ("warnings", "rating", "failure", "model", "model_sha256", "versions", "mask", "path"),
 )
 
 
@@ -54,6 +55,7 @@ def _line(file: Path, record: Mapping[str, Any], folder: Path) -> dict[str, Any]
         **{name: result[name] for name in _FIGURES},
         **{f"{name}_ml": volume for name, volume in result.get("targets_ml", {}).items()},
         "warnings": " ".join(warning["sentence"] for warning in record.get("warnings", [])),
+        "rating": read_rating(file, record),
         "model": model["name"],
         "model_sha256": model["sha256"],
         "versions": ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items()),

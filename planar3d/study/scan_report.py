@@ -9,6 +9,7 @@ import numpy as np
 from planar3d.evaluation.viewer import prepare_pictures
 from planar3d.scans.volume import Scan
 from planar3d.study.page import CONDITIONS, as_text, histogram, write_page
+from planar3d.study.rating import RATINGS, rating_file
 from planar3d.wording import counted
 
 # Half decades: lesion volumes spread over many orders of magnitude, and equal limits make reports comparable.
@@ -48,7 +49,7 @@ def write_scan_report(
     return write_page(
         path,
         "scan_report.html",
-        ["tables.js", "plane.js", "viewer.js"],
+        ["tables.js", "plane.js", "viewer.js", "rating.js"],
         title=f"{record['scan']['name']}: {noun}s",
         noun=noun,
         name=record["scan"]["name"],
@@ -63,6 +64,7 @@ def write_scan_report(
         bars=histogram([lesion["volume_ml"] for lesion in lesions], _LIMITS_ML, _VOLUMES),
         conditions={title: as_text(record[part]) for part, title in CONDITIONS.items() if record.get(part)},
         files=_files(record),
+        rated=_rated(record),
     )
 
 
@@ -86,6 +88,12 @@ def _files(record: Mapping[str, Any]) -> dict[str, str]:
     """The names of the outputs, and the digest by which the mask can be told from another."""
     digest = record.get("result", {}).get("mask_sha256")
     return {**record.get("files", {}), **({"SHA-256 of the mask": digest} if digest else {})}
+
+
+def _rated(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a rating says of the mask, and the name of its file; None for what has no record."""
+    name, digest = record.get("files", {}).get("record"), record.get("result", {}).get("mask_sha256")
+    return {"ratings": RATINGS, "mask": digest, "file": rating_file(Path(name)).name} if name and digest else None
 
 
 def _ml(volume: float | None) -> str | None:

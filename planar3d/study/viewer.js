@@ -50,7 +50,7 @@ class Viewer {
     element("previous")?.addEventListener("click", () => this.turn(-1));
     element("next")?.addEventListener("click", () => this.turn(1));
     document.addEventListener("keydown", (event) => {
-      if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
+      if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select, [type=text]")) return;
       if (event.key === "m") element("overlay").click();
       if (event.key === "n") this.turn(1);
       if (event.key === "p") this.turn(-1);

@@ -6,6 +6,7 @@ from urllib.parse import unquote
 import pytest
 from scan_pages import record_of, segmented, text_of
 
+from planar3d.files import write_json, write_text
 from planar3d.study.cohort_report import write_cohort_report
 
 EVIL = "<script>alert(1)</script>"
@@ -49,6 +50,19 @@ def test_links_lead_from_the_page_to_the_reports_of_the_scans(page, mask, tmp_pa
     assert ":" not in link and "#" not in link
     meant = (tmp_path / "out" / file).parent / "a_report.html"
     assert os.path.normpath(tmp_path / "out" / unquote(link)) == os.path.normpath(meant)
+
+
+def test_a_reader_s_rating_beside_a_record_is_shown_and_one_of_another_mask_is_not(page, mask, tmp_path):
+    records = {f"{name}.json": record_of(mask, name) for name in "abcd"}
+    digest = records["a.json"]["result"]["mask_sha256"]
+    write_json(tmp_path / "out/a_rating.json", {"rating": "exclude", "mask_sha256": digest, "comment": EVIL})
+    write_json(tmp_path / "out/b_rating.json", {"rating": "pass", "mask_sha256": "0"})
+    write_text(tmp_path / "out/c_rating.json", "{")
+    content = page(records)
+    text = text_of(content)
+    assert "exclude: &lt;script&gt;" in text and EVIL not in content
+    assert "rated was another mask" in text and "unreadable: c_rating.json" in text
+    assert "rating" not in text_of(page({"d.json": records["d.json"]}))
 
 
 def test_a_scan_without_a_report_is_listed_without_a_link(page, mask):

@@ -10,6 +10,7 @@ from browsers import chromium
 from scan_pages import pictures_of, record_of, segmented
 
 from planar3d.scans.volume import Scan
+from planar3d.study.rating import rating_file, read_rating
 from planar3d.study.scan_report import write_scan_report
 
 driver = pytest.importorskip("playwright.sync_api")
@@ -267,3 +268,17 @@ def test_a_program_smuggled_into_the_file_is_stopped_by_its_policy(opened):
     assert again.tab.title() != "run"
     assert any("Content Security Policy" in text for text in again.said)
     assert again.stopped == {"https://example.org/x.png": "csp"}
+
+
+def test_a_rating_is_saved_as_a_file_that_the_page_of_all_scans_reads(opened, tmp_path):
+    report = opened(files={"record": "sub-01_FLAIR.json", "mask": "sub-01_FLAIR_mask.nii.gz"})
+    report.do("form.rating input[value=flag]", "check")
+    report.tab.locator("form.rating input[name=comment]").press_sequentially("motion near the top")
+    assert report.tab.locator("#overlay").is_checked()  # no letter of the comment is a key of the viewer
+    with report.tab.expect_download() as saved:
+        report.do("form.rating button", "click")
+    assert report.said == []
+    file, record = tmp_path / "sub-01_FLAIR.json", record_of(segmented()[1])
+    assert saved.value.suggested_filename == rating_file(file).name
+    saved.value.save_as(rating_file(file))
+    assert read_rating(file, record) == "flag: motion near the top"
