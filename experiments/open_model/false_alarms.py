@@ -29,11 +29,20 @@ from planar3d.training.synthesis import HeadGenerator, LesionShapes, read_anatom
 from planar3d.training.synthesis.anatomy import files_in
 
 TRAINING_MAPS = 14
-FEW_ML = (0.5, 2.0)
 SLICE_MM = 6.0
 ABOUT = ("model", "kind", "head", "cut", "voxel_mm")
 COLUMNS = (*ABOUT, "lesions_ml", "marked_ml", "dice", "lesions", "found", "pieces", "false_pieces")
-KINDS = {"none": "generated, no lesions", "phantom": "tissue-map phantom, no lesions", "few": "generated, 0.5 to 2 ml"}
+# Words, and how heads are generated: their settings, and least and greatest volume of lesions in ml.
+THICK: dict[str, Any] = {"acquisitions": (1.0, 0.0, 0.0)}
+NONE: dict[str, Any] = {"without_lesions": 1.0}
+FEW: dict[str, Any] = {"without_lesions": 0.0, "loads_ml": (0.5, 4.0)}
+KINDS: dict[str, tuple[str, dict[str, Any], tuple[float, float]]] = {
+    "none": ("no lesions", NONE, (0, 0)),
+    "few": ("0.5 to 2 ml", FEW, (0.5, 2.0)),
+    "none-thick": ("thick slices, no lesions", NONE | THICK, (0, 0)),
+    "few-thick": ("thick slices, 0.5 to 2 ml", FEW | THICK, (0.5, 2.0)),
+    "phantom": ("tissue-map phantom, thick slices, no lesions", {}, (0, 0)),
+}
 Heads = Iterator[tuple[str, Scan, Scan, str]]
 
 
@@ -43,6 +52,7 @@ def run(
     out: Annotated[Path, typer.Option("--out", help="CSV, a line a head; lines are added.")],
     model: Annotated[str, typer.Option("--model", help="Weights file or published model.")] = "ms-flair-open",
     heads: Annotated[int, typer.Option("--heads", help="Of each kind.")] = 8,
+    kinds: Annotated[str, typer.Option("--kinds", help="Which heads.")] = ",".join(KINDS),
     engine: Annotated[str, typer.Option("--engine", help="As of planar3d predict.")] = "auto",
 ) -> None:
     """Write what is marked in every head, and print medians."""
@@ -51,13 +61,9 @@ def run(
     segmenter, name = Segmenter(model, engine=engine), Path(model).name
     rows: list[dict[str, Any]] = list(read_rows(out)) if out.is_file() else []
     done = {(row["model"], row["kind"], row["head"]) for row in rows}
-    kinds = {
-        "none": generated(replace(generator, without_lesions=1.0), heads),
-        "few": generated(replace(generator, without_lesions=0.0, loads_ml=(0.5, 4.0)), heads, FEW_ML),
-        "phantom": phantoms(heads),
-    }
-    for made in zip(*kinds.values(), strict=True):
-        for kind, (head, scan, mask, cut) in zip(kinds, made, strict=True):
+    made = [phantoms(heads) if kind == "phantom" else generated(generator, kind, heads) for kind in kinds.split(",")]
+    for together in zip(*made, strict=True):
+        for kind, (head, scan, mask, cut) in zip(kinds.split(","), together, strict=True):
             if (name, kind, head) in done:
                 continue
             about = {"model": name, "kind": kind, "head": head, "cut": cut}
@@ -72,12 +78,13 @@ def test_maps(folder: Path) -> list[Path]:
     return files_in(folder, ("*.nii.gz", "*.npz"), "label map")[TRAINING_MAPS:]
 
 
-def generated(generator: HeadGenerator, count: int, loads: tuple[float, float] | None = None) -> Heads:
-    """Heads of a generator by their numbers, those alone whose lesions that can be seen have such a volume in ml."""
-    seed = 0
+def generated(generator: HeadGenerator, kind: str, count: int) -> Heads:
+    """Heads of a kind by their numbers, those alone whose lesions that can be seen have a volume within its range."""
+    _, settings, (least, most) = KINDS[kind]
+    drawing, seed = replace(generator, **settings), 0
     while count:
-        head = generator.generate(seed)
-        if loads is None or loads[0] <= head.load_ml <= loads[1]:
+        head = drawing.generate(seed)
+        if least <= head.load_ml <= most:
             yield f"{head.drawn['anatomy']}-{seed}", head.scan, head.mask, str(head.drawn["cut"])
             count -= 1
         seed += 1
@@ -117,7 +124,7 @@ def markdown(rows: list[dict[str, str]]) -> list[str]:
     lines = ["| model | heads | marked, median | largest | lesions found | false pieces a head | Dice |"]
     lines += ["| :-- | :-- | --: | --: | --: | --: | --: |"]
     for model in dict.fromkeys(row["model"] for row in rows):
-        for kind, words in KINDS.items():
+        for kind, (words, *_) in KINDS.items():
             own = [row for row in rows if (row["model"], row["kind"]) == (model, kind)]
             if not own:
                 continue

@@ -73,6 +73,8 @@ class HeadGenerator:
         extracted: share of the heads that show the brain alone.
         least_contrast: signals of white matter by which a lesion must be brighter than what it lies in, to be seen.
         least_mm3: volume that a lesion must have to be seen.
+        acquisitions: shares of scans of thick axial slices, of voxels alike along all axes, and of slices laid on a
+            grid of 1 mm.
         coarser: multiplies the size of all voxels.
     """
 
@@ -83,6 +85,7 @@ class HeadGenerator:
     extracted: float = 0.5
     least_contrast: float = 0.08
     least_mm3: float = 10.0
+    acquisitions: tuple[float, float, float] = (0.5, 0.3, 0.2)
     coarser: float = 1.0
 
     def generate(self, seed: int) -> GeneratedHead:
@@ -94,7 +97,7 @@ class HeadGenerator:
         anatomy = self.anatomies[int(of_head.integers(len(self.anatomies)))]
         extracted = bool(of_head.random() < self.extracted)
         contrast, pose = Contrast.drawn(of_contrast), Pose.drawn(anatomy, extracted, of_pose)
-        acquisition = Acquisition.drawn(self.coarser, of_scanner)
+        acquisition = Acquisition.drawn(self.acquisitions, self.coarser, of_scanner)
         drawn: dict[str, Any] = {
             "seed": seed,
             "anatomy": anatomy.name,
@@ -189,6 +192,9 @@ def phantom_of(generator: HeadGenerator) -> PhantomLayout:
 
     def make(center: PhantomCenter, load: float, reduction: float, rng: np.random.Generator) -> dict[str, Scan]:
         head = replace(generator, coarser=reduction).generate(int(rng.integers(2**32)))
-        return {"3DFLAIR": Scan(head.image.astype(np.int16), head.scan.header), "Consensus": head.mask}
+        return {
+            "3DFLAIR": Scan(np.minimum(head.image, 32767).astype(np.int16), head.scan.header),
+            "Consensus": head.mask,
+        }
 
     return PhantomLayout("{center}PHANTOM{number}", "lesion", make, save_as(MSSEG))

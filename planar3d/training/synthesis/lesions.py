@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from planar3d.errors import DatasetError
 from planar3d.files import written_beside
 from planar3d.scans.phantom_fields import smooth_noise, spread
 from planar3d.scans.volume import read_mask
@@ -50,7 +51,11 @@ class LesionShapes:
 
     @classmethod
     def read(cls, folder: str | Path) -> "LesionShapes":
-        """Cut lesions out of all masks of a folder: NIfTI at 1 mm in MNI space; or read a file that `save` wrote."""
+        """Cut lesions out of all masks of a folder: NIfTI at 1 mm in MNI space; or read a file that `save` wrote.
+
+        Raises:
+            DatasetError: there is no mask, or no lesion.
+        """
         if Path(folder).suffix == ".npz":
             return cls.load(folder)
         bits, about = [], []
@@ -64,6 +69,8 @@ class LesionShapes:
                     middle = [(part.start + part.stop - 1) / 2 for part in box]
                     bits.append(np.packbits(shape))
                     about.append((*shape.shape, *(image.affine @ [*middle, 1])[:3], voxels, patient))
+        if not about:
+            raise DatasetError(f"The masks of {folder} have no lesion of {_LEAST_VOXELS} voxels; name another folder.")
         table = np.array(about)
         volumes, patients = table[:, 6], table[:, 7].astype(int)
         return cls(np.concatenate(bits), table[:, :3].astype(int), table[:, 3:6], volumes, patients)

@@ -90,9 +90,9 @@ class Acquisition:
     width: np.ndarray
 
     @classmethod
-    def drawn(cls, coarser: float, rng: np.random.Generator) -> "Acquisition":
-        """Draw thick axial slices (half of the scans), voxels alike along all axes, or slices laid on a 1 mm grid."""
-        kind = rng.choice(3, p=(0.5, 0.3, 0.2))
+    def drawn(cls, shares: Sequence[float], coarser: float, rng: np.random.Generator) -> "Acquisition":
+        """Draw, with these shares, thick axial slices, voxels alike along all axes, or slices laid on a 1 mm grid."""
+        kind = rng.choice(3, p=shares)
         if kind == 0:
             pixel, distance = rng.uniform(0.4, 1.2), rng.uniform(3.0, 8.0)
             spacing = acquired = np.array([pixel, pixel, distance])
