@@ -56,6 +56,7 @@ _HOME = {
     "segment_case": "inference.segment",
     "Segmenter": "inference.segmenter",
     "export_network": "inference.export",
+    "show": "study.notebook",
     "score_scan": "evaluation.scores",
 }
 _ALIASES = {"load_released": "load_weights"}

@@ -58,6 +58,9 @@ def predict(
     same_format: Annotated[
         bool, typer.Option("--same-format", help="Write the mask in the scan's own format as well: mgz, nrrd, mha …")
     ] = False,
+    label_tables: Annotated[
+        bool, typer.Option("--label-tables", help="Write names and colours of labels for ITK-SNAP, FSLeyes, FreeView.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Segment again what is segmented, and replace it.")
     ] = False,
@@ -73,7 +76,7 @@ def predict(
     from planar3d.study.segmented import Asked
 
     written = {"probability": probability, "overlay": overlay, "report": report}
-    written |= {"dicom_seg": dicom_seg, "same_format": same_format}
+    written |= {"dicom_seg": dicom_seg, "same_format": same_format, "label_tables": label_tables}
     asked = Asked(method, engine, precision, batch_size, assume_affine, overwrite, **written)
     given: list[Given] = [*(inputs or []), *([_by_name(image)] if image else [])]
     names = [model] if Path(model).exists() else model.split(",")  # a file's name may have a comma

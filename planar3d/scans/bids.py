@@ -21,7 +21,7 @@ _RAW = re.compile(r"sub-[^/]+/(?:[^/]+/)*sub-[^/]+_flair", re.IGNORECASE)
 _VERSION = "1.10.0"  # of the standard, whose rules for derivatives the names and fields here follow
 _SOURCE = "raw"  # what the derivatives call the data set they were made of: bids:raw:sub-01/anat/…
 # What the standard has no names for: tables, pictures and pages.
-_IGNORED = "*_lesions.tsv\n*.csv\n*.html\nsub-*/figures\n"
+_IGNORED = "*_lesions.tsv\n*.csv\n*_itksnap.txt\n*_fsleyes.lut\n*_freeview.txt\n*.html\nsub-*/figures\n"
 
 
 def is_bids(folder: Path) -> bool:
@@ -91,6 +91,7 @@ def derivative_names(dataset: Path, scan: Path, out: Path, several: bool = False
         overlay=Path(f"{figures}_overlay.png"),
         report=Path(f"{figures}_report.html"),
         dicom_seg=Path(f"{beside}_seg.dcm"),
+        label_tables=Path(f"{beside}_{mask}_itksnap.txt"),
         same_format=Path(f"{beside}_{mask}.nii.gz"),
     )
 

@@ -17,6 +17,7 @@ class Outputs:
         overlay: a picture.
         report: a page.
         dicom_seg: the lesions as a DICOM Segmentation object.
+        label_tables: names and colours of its labels for ITK-SNAP; for other viewers they lie beside it.
         same_format: the mask in the scan's own format; the mask itself where that is NIfTI or DICOM.
     """
 
@@ -27,6 +28,7 @@ class Outputs:
     overlay: Path
     report: Path
     dicom_seg: Path
+    label_tables: Path
     same_format: Path
 
 
@@ -40,6 +42,7 @@ def plain_names(name: str, out: Path, own: str = ".nii.gz") -> Outputs:
         overlay=out / f"{name}_overlay.png",
         report=out / f"{name}_report.html",
         dicom_seg=out / f"{name}_seg.dcm",
+        label_tables=out / f"{name}_mask_itksnap.txt",
         same_format=out / f"{name}_mask{own}",
     )
 

@@ -27,6 +27,7 @@ from planar3d.scans.outputs import Outputs
 from planar3d.scans.stored import write_like
 from planar3d.scans.volume import Scan
 from planar3d.study.dicom_seg import write_dicom_seg
+from planar3d.study.label_tables import write_label_tables
 from planar3d.study.scan_report import write_scan_report
 from planar3d.transfer.digests import file_sha256
 from planar3d.wording import counted
@@ -50,11 +51,12 @@ class Asked:
     report: bool = False
     dicom_seg: bool = False
     same_format: bool = False
+    label_tables: bool = False
 
     @property
     def files(self) -> tuple[str, ...]:
         """The names, among those of `Outputs`, of all that is written of a scan."""
-        on_demand = ("probability", "overlay", "report", "dicom_seg", "same_format")
+        on_demand = ("probability", "overlay", "report", "dicom_seg", "same_format", "label_tables")
         return ("record", "mask", "lesions", *(name for name in on_demand if getattr(self, name)))
 
 
@@ -157,6 +159,8 @@ def write_segmented(
             write_scan_report(record, scan, mask, outputs.report, probability, parts, targets.noun)
         if asked.dicom_seg and series is not None:
             write_dicom_seg(mask, series, about["model"], outputs.dicom_seg)
+        if asked.label_tables:
+            write_label_tables(outputs.label_tables, targets.scored)
         if asked.same_format and outputs.same_format != outputs.mask:
             write_like(Path(about["scan"]["path"]), mask.voxels, mask.affine, outputs.same_format)
         write_json(outputs.record, record)

@@ -158,10 +158,11 @@ def test_a_mask_goes_back_to_the_format_of_its_scan_as_well(segmented, scans, mo
     stored = nib.load(scans[0])
     scan = tmp_path / "a_FLAIR.mgz"
     nib.MGHImage(np.asarray(stored.dataobj, np.float32), stored.affine).to_filename(scan)
-    asked = replace(PLAIN, same_format=True)
+    asked = replace(PLAIN, same_format=True, label_tables=True)
     (record,) = segment_all([scan], model, tmp_path / "out", asked=asked, notify=str).records
     places = {name: tmp_path / "out" / file for name, file in record["files"].items()}
     assert places["mask"].name == "a_FLAIR_mask.nii.gz" and places["same_format"].name == "a_FLAIR_mask.mgz"
+    assert '"lesion"' in places["label_tables"].read_text()
     np.testing.assert_array_equal(read_mask(places["same_format"]).voxels, read_mask(places["mask"]).voxels)
     (again,) = segment_all(scans[:1], model, tmp_path / "nifti", asked=asked, notify=str).records
     assert again["files"]["same_format"] == again["files"]["mask"]

@@ -1,0 +1,38 @@
+"""What a mask's labels are called and which colours they have, in the tables that viewers read."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from planar3d.evaluation.figures import outlines
+from planar3d.files import write_text
+from planar3d.scans.labels import Labels
+
+# How the file of a viewer ends, what stands above its lines, and how a line is made of the label, its colour (0 to 255,
+# and 0 to 1) and its name.
+_VIEWERS = {
+    "fsleyes.lut": ("", "{label} {red} {green} {blue} {name}"),
+    "freeview.txt": ("#No. Label R G B A\n0 background 0 0 0 0\n", "{label} {joined} {r} {g} {b} 0"),
+    "itksnap.txt": (
+        '# ITK-SnAP Label Description File\n    0     0    0    0        0  0  0    "Clear Label"\n',
+        '{label:5d} {r:5d} {g:4d} {b:4d}        1  1  1    "{name}"',
+    ),
+}
+
+
+def write_label_tables(path: Path, scored: Mapping[str, Labels]) -> None:
+    """Write the tables of ITK-SNAP, FSLeyes and FreeView, in the colours that pages and pictures have.
+
+    Args:
+        path: ITK-SNAP's, which ends in itksnap.txt and is written last; the others lie beside it.
+        scored: the things that a mask shows, by name, and the labels of each.
+    """
+    labels = sorted(set().union(*scored.values()))
+    names = {label: "+".join(name for name, values in scored.items() if label in values) for label in labels}
+    colours = outlines(names.values())
+    for ending, (head, line) in _VIEWERS.items():
+        lines = []
+        for label, name in names.items():
+            r, g, b = bytes.fromhex(colours[name][0][1:])
+            shares = {"red": round(r / 255, 4), "green": round(g / 255, 4), "blue": round(b / 255, 4)}
+            lines.append(line.format(label=label, name=name, joined=name.replace(" ", "-"), r=r, g=g, b=b, **shares))
+        write_text(path.with_name(path.name.replace("itksnap.txt", ending)), head + "\n".join(lines) + "\n")

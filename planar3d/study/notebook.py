@@ -1,0 +1,45 @@
+"""A scan and its mask in a notebook, by niivue."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from planar3d.extras import extra
+from planar3d.scans.volume import Scan, read_labels, read_scan
+
+
+def show(scan: str | Path | Scan, mask: str | Path | Scan | None = None, opacity: float = 0.5) -> Any:
+    """Show a scan in a notebook, in three planes and 3D, with a mask or label map upon it.
+
+    Args:
+        scan: a file, or what `read_scan` gave.
+        mask: a file, or what `segment` gave; each is drawn where its own header puts it.
+        opacity: of the mask, in [0, 1].
+
+    Returns:
+        A widget, `ipyniivue.NiiVue`; its own settings are at hand.
+
+    Raises:
+        ScanError: a file cannot be used.
+        Planar3DError: ipyniivue is not installed.
+
+    Example:
+        >>> show("scan.nii.gz", segment("scan.nii.gz", "ms-flair-open"))  # doctest: +SKIP
+    """
+    with extra("notebook", "Display in notebooks needs"):
+        from ipyniivue import NiiVue
+    shown: list[dict[str, Any]] = [
+        {"data": _stored(scan if isinstance(scan, Scan) else read_scan(scan)), "name": "scan.nii.gz"}
+    ]
+    if mask is not None:
+        labels = mask if isinstance(mask, Scan) else read_labels(mask)
+        colours = "red" if labels.voxels.max() <= 1 else "itksnap"
+        shown.append({"data": _stored(labels), "name": "mask.nii.gz", "colormap": colours, "opacity": opacity})
+    widget = NiiVue()
+    widget.load_volumes(shown)
+    return widget
+
+
+def _stored(scan: Scan) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="planar3d-") as place:
+        return scan.save(Path(place, "scan.nii.gz")).read_bytes()

@@ -1,0 +1,46 @@
+"""Viewers find the names and colours of labels in tables of their own, and a notebook the voxels of scan and mask."""
+
+import gzip
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scan_pages import segmented
+
+from planar3d.study.label_tables import write_label_tables
+from planar3d.study.notebook import show
+
+SCORED = {"WT": (1, 2, 4), "TC": (1, 4), "enhancing tumour": (4,)}
+
+
+def test_each_viewer_gets_a_line_a_label_in_its_own_form(tmp_path):
+    write_label_tables(tmp_path / "a_mask_itksnap.txt", SCORED)
+    snap, fsl, freeview = (
+        (tmp_path / f"a_mask_{end}").read_text().splitlines() for end in ("itksnap.txt", "fsleyes.lut", "freeview.txt")
+    )
+    assert [line.split(maxsplit=7) for line in snap[1:]] == [
+        ["0", "0", "0", "0", "0", "0", "0", '"Clear Label"'],
+        ["1", "230", "159", "0", "1", "1", "1", '"WT+TC"'],
+        ["2", "86", "180", "233", "1", "1", "1", '"WT"'],
+        ["4", "204", "121", "167", "1", "1", "1", '"WT+TC+enhancing tumour"'],
+    ]
+    assert fsl[0] == "1 0.902 0.6235 0.0 WT+TC" and len(fsl) == 3
+    assert freeview[-1] == "4 WT+TC+enhancing-tumour 204 121 167 0" and freeview[1] == "0 background 0 0 0 0"
+
+
+def test_the_table_of_freeview_is_one_of_numbers_and_names_without_blanks(tmp_path):
+    write_label_tables(tmp_path / "a_itksnap.txt", {"lesion": (1,)})
+    table = np.genfromtxt(tmp_path / "a_freeview.txt", dtype=None, encoding="utf-8")
+    assert [tuple(row) for row in table] == [(0, "background", 0, 0, 0, 0), (1, "lesion", 230, 159, 0, 0)]
+
+
+def test_a_notebook_is_given_the_voxels_of_scan_and_mask(tmp_path):
+    pytest.importorskip("ipyniivue", reason="needs the extra notebook")
+    scan, mask = segmented("LPI")
+    for given in ((scan, mask), (scan.save(tmp_path / "s.nii.gz"), mask.save(tmp_path / "m.nii.gz"))):
+        volumes = show(*given, opacity=0.3).volumes
+        assert [volume.opacity for volume in volumes] == [1, 0.3] and volumes[1].colormap == "red"
+        for volume, expected in zip(volumes, (scan, mask), strict=True):
+            image = nib.Nifti1Image.from_bytes(gzip.decompress(volume.data))
+            np.testing.assert_array_equal(np.asarray(image.dataobj), expected.voxels)
+            np.testing.assert_allclose(image.affine, expected.affine, atol=1e-6)
