@@ -110,8 +110,8 @@ def segment(model: Any, out: Path, part: str | None = None) -> None:
     from planar3d.study.cohort_folder import Part
     from planar3d.study.segmented import Asked
 
-    share = Part.parse(part) if part else None
-    segment_all([out.with_name("scans")], model, out, asked=Asked(engine="keras"), part=share)
+    takes = Part.parse(part).takes if part else None
+    segment_all([out.with_name("scans")], model, out, asked=Asked(engine="keras"), takes=takes)
 
 
 def fork(call: Callable[[], None], log: Path) -> int:

@@ -90,13 +90,15 @@ def interruptible() -> Iterator[None]:
 
 def main(command: Callable[..., Any] | None = None) -> None:
     """Run the command line, or one command of it as a script; a user's problem is a sentence and exit code 2."""
+    run_in_sentences(app if command is None else lambda: typer.run(command))
+
+
+def run_in_sentences(call: Callable[[], Any]) -> Any:
+    """Call what a program does, and give its result; a user's problem is a sentence and exit code 2."""
     quiet_tensorflow()
     try:
         with interruptible():
-            if command is None:
-                app()
-            else:
-                typer.run(command)
+            return call()
     except Planar3DError as error:
         _fail(str(error))
     except OSError as error:

@@ -4,10 +4,12 @@ import csv
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import numpy as np
 from planar3d.errors import RunError
 
 _WRITING = ".writing-"  # how the names of temporary files and folders begin
-_RANDOM = 8  # letters of a temporary name by which `tempfile` tells it from others
+_BESIDE = re.compile(rf"({re.escape(_WRITING)}.{{8}}-)+")  # before the name; twice where a temporary file has one
 _FULL = 2**16  # bytes; where less is left, a failed write failed for want of room
 
 
@@ -88,8 +90,9 @@ def remove_temporaries(*folders: str | Path) -> None:
 def remove_temporaries_of(*paths: str | Path) -> None:
     """Remove what killed processes left half-written of these files; the last part of a path may be a pattern."""
     for path in map(Path, paths):
-        for left in path.parent.glob(f"{_WRITING}{'?' * _RANDOM}-{path.name}"):
-            left.unlink(missing_ok=True)
+        for left in path.parent.glob(f"{_WRITING}*-{path.name}"):
+            if fnmatch(_BESIDE.sub("", left.name), path.name):  # that of no longer name
+                left.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -10,12 +10,13 @@ import pytest
 import typer
 
 from planar3d import cli
+from planar3d.commands import bids_app
 
 ROOT = Path(__file__).parents[1]
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 EXTRA = re.compile(r"planar3d\[([\w,-]+)\]")
 # Flags of other programs, by what stands before them.
-FOREIGN = {"--out-dtype": "nib-convert", "--raw": "dcmdjpeg|gdcmconv"}
+FOREIGN = {"--format": "bids-validator", "--out-dtype": "nib-convert", "--raw": "dcmdjpeg|gdcmconv"}
 # Where names alone cannot tell who says a sentence: those who reach the code, but never with what it complains of.
 EXCUSED = {
     "planar3d.networks.model_card.card_markdown": "writes whole commands, each with its own flags",
@@ -25,6 +26,9 @@ EXCUSED = {
     "planar3d.scans.checks.GEOMETRY": "a recipe's targets can read label maps; who only opens a model reads none",
     "planar3d.locks.locked": "commands without --out wait for a folder",
     "planar3d.scans.folds.choose_folds": "train gives it numbers, not words",
+    "planar3d.study.cluster.run_tasks": "commands without --cluster name none",
+    "planar3d.study.cluster._client": "as run_tasks, which calls it",
+    "planar3d.study.cluster._started": "as run_tasks, which calls it",
     "planar3d.training.precision.built_with": "commands without --precision build in float32",
 }
 COMMANDS = {command.__name__: command for command in cli.COMMANDS}
@@ -105,7 +109,8 @@ def test_the_sentence_of_a_scan_without_geometry_is_reached_by_all_commands_that
 
 
 def test_every_flag_and_extra_that_is_named_anywhere_exists():
-    options = {"--version"}.union(*map(_options, COMMANDS.values()))
+    of_bids = {flag for action in bids_app.parser()._actions for flag in action.option_strings}
+    options = {"--version"}.union(FLAG.findall(" ".join(of_bids)), *map(_options, COMMANDS.values()))
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     for path in ROOT.glob("planar3d/**/*.py"):
         for text in _strings(ast.parse(path.read_text(encoding="utf-8"))):

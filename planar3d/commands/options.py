@@ -37,6 +37,13 @@ AssumeAffine = Annotated[
         help="Accept scans without sform and qform, as stored left-anterior-superior; masks as their scans.",
     ),
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        help="A dask scheduler whose workers do it: its address, its JSON file, or a YAML of dask-jobqueue.",
+    ),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print the results as JSON, and the log on the standard error stream.")
 ]

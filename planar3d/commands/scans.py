@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from planar3d.commands.options import AssumeAffine, Data, Folds, Out, RecipeName, Settings, Size, chosen_recipe
+from planar3d.commands.options import AssumeAffine, Cluster, Data, Folds, Out, RecipeName, Settings, Size, chosen_recipe
 from planar3d.commands.output import say
 from planar3d.errors import DatasetError
 from planar3d.wording import counted
@@ -61,10 +61,14 @@ def prepare(
     settings: Settings = None,
     size: Size = None,
     folds: Folds = None,
+    cluster: Cluster = None,
     assume_affine: AssumeAffine = False,
 ) -> None:
     """Prepare all scans of a data set: sagittal view, resampled, 8 bit."""
     from planar3d.study.cross_validation import prepare_scans
     from planar3d.study.reproduce import run_on
 
-    prepare_scans(run_on(data, out, chosen_recipe(recipe, settings, size), folds), say, assume_affine)
+    if cluster:  # whose workers may be in another folder
+        data, out = data.absolute(), out.absolute()
+    run = run_on(data, out, chosen_recipe(recipe, settings, size), folds)
+    prepare_scans(run, say, assume_affine, cluster)

@@ -8,7 +8,7 @@ import typer
 if TYPE_CHECKING:
     from planar3d.scans.inputs import Given
 
-from planar3d.commands.options import AsJson, AssumeAffine, Out, Settings, Size, open_model
+from planar3d.commands.options import AsJson, AssumeAffine, Cluster, Out, Settings, Size, open_model
 from planar3d.commands.output import log, print_json, say
 from planar3d.wording import counted
 
@@ -61,12 +61,16 @@ def predict(
     label_tables: Annotated[
         bool, typer.Option("--label-tables", help="Write names and colours of labels for ITK-SNAP, FSLeyes, FreeView.")
     ] = False,
+    instances: Annotated[
+        bool, typer.Option("--instances", help="Write a map of single lesions, each with its number, as well.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Segment again what is segmented, and replace it.")
     ] = False,
     part: Annotated[
         str | None, typer.Option("--part", help="Share of the scans, e.g. 3/20: part 3 of 20, by the scans' names.")
     ] = None,
+    cluster: Cluster = None,
     as_json: AsJson = False,
     assume_affine: AssumeAffine = False,
 ) -> None:
@@ -76,13 +80,18 @@ def predict(
     from planar3d.study.segmented import Asked
 
     written = {"probability": probability, "overlay": overlay, "report": report}
-    written |= {"dicom_seg": dicom_seg, "same_format": same_format, "label_tables": label_tables}
+    written |= {
+        "dicom_seg": dicom_seg,
+        "same_format": same_format,
+        "label_tables": label_tables,
+        "instances": instances,
+    }
     asked = Asked(method, engine, precision, batch_size, assume_affine, overwrite, **written)
     given: list[Given] = [*(inputs or []), *([_by_name(image)] if image else [])]
     names = [model] if Path(model).exists() else model.split(",")  # a file's name may have a comma
     models = [open_model(name.strip(), recipe, settings, size) for name in names]
-    share = Part.parse(part) if part else None
-    segmented = segment_all(given, models, out, asked=asked, notify=log(as_json), part=share)
+    takes = Part.parse(part).takes if part else None
+    segmented = segment_all(given, models, out, asked=asked, notify=log(as_json), takes=takes, cluster=cluster)
     if as_json:
         print_json({"scans": segmented.records, "failed": {str(k): why for k, why in segmented.failed.items()}})
     if segmented.failed:

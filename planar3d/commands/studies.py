@@ -9,6 +9,7 @@ import typer
 from planar3d.commands.options import (
     AsJson,
     AssumeAffine,
+    Cluster,
     Data,
     Folds,
     Only,
@@ -60,6 +61,7 @@ def crossval(
     precision: Precision = None,
     folds: Folds = None,
     only: Only = None,
+    cluster: Cluster = None,
     assume_affine: AssumeAffine = False,
     as_json: AsJson = False,
 ) -> None:
@@ -68,7 +70,9 @@ def crossval(
     from planar3d.study.reproduce import reproduce
 
     chosen, notify = chosen_recipe(recipe, settings, size, seed, precision), log(as_json)
-    _show(reproduce(find_cases(data), out, chosen, folds, only, notify, assume_affine=assume_affine), as_json)
+    dataset = find_cases(data.absolute() if cluster else data)
+    done = reproduce(dataset, out, chosen, folds, only, notify, assume_affine=assume_affine, cluster=cluster)
+    _show(done, as_json)
 
 
 def reproduce(

@@ -93,6 +93,7 @@ def derivative_names(dataset: Path, scan: Path, out: Path, several: bool = False
         dicom_seg=Path(f"{beside}_seg.dcm"),
         label_tables=Path(f"{beside}_{mask}_itksnap.txt"),
         same_format=Path(f"{beside}_{mask}.nii.gz"),
+        instances=out / within.parent / f"{entities(scan)}_seg-lesions_dseg.nii.gz",
     )
 
 
@@ -136,6 +137,22 @@ def write_sidecars(
     ]
     write_csv(outputs.record.with_suffix(".tsv"), ["index", "name"], rows)
     return sidecar(dataset, scan, f"Labels that a network found: {sought}.", "")
+
+
+def write_instance_sidecars(dataset: Path, scan: Path, outputs: Outputs, lesions: Sequence[Mapping[str, Any]]) -> None:
+    """Write what the standard wants beside a map of single lesions of a raw scan: what it is, and which number is what.
+
+    Args:
+        dataset, scan, outputs: as `write_sidecars` takes them.
+        lesions: each with its number, `lesion`, and `volume_ml`.
+    """
+    beside = Path(str(outputs.instances).removesuffix(".nii.gz"))
+    write_json(beside.with_suffix(".json"), sidecar(dataset, scan, "Lesions that a network found, one by one.", ""))
+    rows = [
+        {"index": lesion["lesion"], "name": f"lesion {lesion['lesion']}", "volume_ml": round(lesion["volume_ml"], 6)}
+        for lesion in lesions
+    ]
+    write_csv(beside.with_suffix(".tsv"), ["index", "name", "volume_ml"], rows)
 
 
 def write_dataset_description(out: Path, dataset: Path) -> Path:

@@ -21,7 +21,7 @@ _OTHERS = (
 _SUFFIXES = (*_NIFTI, *_OTHERS)
 _SYSTEM = {"lost+found", "$RECYCLE.BIN", "System Volume Information", "__MACOSX"}
 # How the names of masks and maps end, those that `predict` writes among them.
-_NO_SCAN = re.compile(r"_(mask|probability|probseg|d?seg|roi)$", re.IGNORECASE)
+_NO_SCAN = re.compile(r"_(mask|probability|probseg|d?seg|instances|roi)$", re.IGNORECASE)
 
 
 def suffix(path: Path) -> str:

@@ -19,6 +19,7 @@ class Outputs:
         dicom_seg: the lesions as a DICOM Segmentation object.
         label_tables: names and colours of its labels for ITK-SNAP; for other viewers they lie beside it.
         same_format: the mask in the scan's own format; the mask itself where that is NIfTI or DICOM.
+        instances: the number of the lesion that each voxel is of, on the scan's own grid.
     """
 
     record: Path
@@ -30,6 +31,7 @@ class Outputs:
     dicom_seg: Path
     label_tables: Path
     same_format: Path
+    instances: Path
 
 
 def plain_names(name: str, out: Path, own: str = ".nii.gz") -> Outputs:
@@ -44,6 +46,7 @@ def plain_names(name: str, out: Path, own: str = ".nii.gz") -> Outputs:
         dicom_seg=out / f"{name}_seg.dcm",
         label_tables=out / f"{name}_mask_itksnap.txt",
         same_format=out / f"{name}_mask{own}",
+        instances=out / f"{name}_instances.nii.gz",
     )
 
 

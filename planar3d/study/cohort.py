@@ -1,25 +1,31 @@
 """Many scans, one network: while one is segmented, the next is prepared and the one before is written."""
 
-from collections.abc import Callable, Iterator, Sequence
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from planar3d.environment import describe
-from planar3d.errors import RecipeError
+from planar3d.errors import RecipeError, WeightsError
 from planar3d.extras import check_extra, check_study_extra, dicom_extra
 from planar3d.inference.segmenter import Segmenter
 from planar3d.locks import Holder
 from planar3d.networks.weights_file import Model
 from planar3d.recipes import Recipe
 from planar3d.scans.bids import write_dataset_description
-from planar3d.scans.inputs import Given, find_inputs, outputs_of
-from planar3d.study.cohort_folder import CohortFolder, Part
+from planar3d.scans.inputs import Given, ScanInput, find_inputs, outputs_of
+from planar3d.scans.outputs import Outputs
+from planar3d.study.cluster import run_tasks
+from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.cohort_task import CohortTask
 from planar3d.study.segmented import Asked, describe_models
 
 Notify = Callable[[str], None]
+_POLL = 5.0  # seconds between two looks of a worker at a scan that another process has
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,8 @@ def segment_all(
     recipe: Recipe | None = None,
     asked: Asked = Asked(),  # noqa: B008 - frozen
     notify: Notify = print,
-    part: Part | None = None,
+    takes: Callable[[str], bool] | None = None,
+    cluster: str | None = None,
 ) -> Cohort:
     """Segment scans, and write of each a mask, a table of its lesions, and a record of how they were made.
 
@@ -53,7 +60,8 @@ def segment_all(
         recipe: overrides the models' own.
         asked: how to segment, and what else to write.
         notify: gets a line a scan, in the order of the inputs.
-        part: the share of the scans that this process takes; all if None.
+        takes: says by a scan's name whether this process takes it, as `Part.takes`; it takes all if None.
+        cluster: whose workers segment the scans, see `run_tasks`; this process if None.
 
     Raises:
         Planar3DError: the model cannot be used, or the only input cannot, or a package is missing that what is asked
@@ -68,11 +76,14 @@ def segment_all(
     several = len(segmenter.recipes[0].targets.names) > 1
     if asked.dicom_seg and several:
         raise RecipeError("--dicom-seg writes lesions alone; the model has several targets. Leave it out.")
+    if cluster:  # whose workers may be in another folder
+        inputs, out = [_absolute(given) for given in inputs], Path(out).absolute()
     items = {item: outputs_of(item, out, several) for item in find_inputs(inputs, segmenter.images)}
+    places = {item: f"{number}/{len(items)}" for number, item in enumerate(items, start=1)}
     notify(describe())
     opened = [each for each in segmenter.models if isinstance(each, Model)]  # all, as they were named
     folder = CohortFolder(out)
-    task = CohortTask(items, folder, describe_models(opened), segmenter, asked, notify)
+    task = CohortTask(items, folder, describe_models(opened), segmenter, asked, notify, places, len(items) == 1)
     with _not_left_empty(folder.path):
         try:
             with folder.alone(notify):
@@ -80,7 +91,11 @@ def segment_all(
                     write_dataset_description(folder.path, dataset)
                 if len(items) > 1:
                     folder.ask(items)
-            task.segment([item for item in items if part is None or part.takes(item.name)])
+            mine = [item for item in items if takes is None or takes(item.name)]
+            if cluster:
+                _segment_on(cluster, task, opened, mine)
+            else:
+                task.segment(mine)
             task.finish()
         finally:
             task.release()
@@ -88,6 +103,64 @@ def segment_all(
     if task.failed:
         notify(f"{len(task.failed)} of {len(items)} scans failed: {', '.join(map(str, task.failed))}")
     return Cohort([task.records[item] for item in items if item in task.records], task.failed, task.claimed)
+
+
+def _segment_on(cluster: str, task: CohortTask, models: Sequence[Model], items: Sequence[ScanInput]) -> None:
+    """Have the workers of a cluster segment scans, and note what became of them."""
+    found_by = tuple(replace(model, path=model.path.absolute()) for model in models)
+    there = partial(_segment_there, found_by, task.folder.path, task.asked)
+    tasks = [(item, task.items[item], task.places[item]) for item in items]
+    for (item, _, _), found in run_tasks(cluster, there, tasks, "scan", task.notify):
+        record, failure, lines = found if isinstance(found, tuple) else (None, str(found), [f"{item.path}: {found}"])
+        for line in lines:
+            task.notify(line)
+        if record:
+            task.records[item] = record
+        elif failure:
+            task.failed[item.path] = failure
+
+
+def _segment_there(
+    models: tuple[Model, ...], out: Path, asked: Asked, given: tuple[ScanInput, Outputs, str]
+) -> tuple[dict[str, Any] | None, str | None, list[str]]:
+    """Segment a scan on a worker; who else is at it is waited for, as it may have died, which other hosts cannot see.
+
+    Returns:
+        Its record, or why it failed, and the lines of the log.
+    """
+    item, outputs, place = given
+    segmenter, lines = _segmenter_there(models, asked), list[str]()
+    described = describe_models(models)
+    said = [segmenter.description]
+    task = CohortTask(
+        {item: outputs}, CohortFolder(out), described, segmenter, asked, lines.append, {item: place}, said=said
+    )
+    try:
+        task.segment([item])
+        while task.claimed:
+            time.sleep(_POLL)
+            task.segment([item])
+    finally:
+        task.release()
+    return task.records.get(item), task.failed.get(item.path), lines
+
+
+@lru_cache(maxsize=1)
+def _segmenter_there(models: tuple[Model, ...], asked: Asked) -> Segmenter:
+    """A segmenter of a worker, for all its scans; the weights' files are opened there."""
+    opened = [Model.open(model.path, model.recipe) for model in models]
+    for model, meant in zip(opened, models, strict=True):
+        if model.sha256 != meant.sha256:
+            raise WeightsError(f"{model.path} is another file on {platform.node()} than where this run was started.")
+    segmenter = Segmenter(opened, None, asked.method, asked.engine, asked.precision, asked.batch_size)
+    segmenter.load()
+    return segmenter
+
+
+def _absolute(given: Given) -> Given:
+    if isinstance(given, Mapping):
+        return {name: Path(path).absolute() for name, path in given.items()}
+    return Path(given).absolute()
 
 
 @contextmanager

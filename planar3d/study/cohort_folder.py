@@ -92,7 +92,8 @@ class CohortFolder:
     def claim(self, outputs: Outputs) -> Claim | Holder:
         """Claim a scan, or tell who has it; what a killed process left half-written of it is removed."""
         record = outputs.record
-        beside = (record.with_suffix(".tsv"), Path(str(outputs.probability).replace(".nii.gz", ".json")))
+        images = [Path(str(path).removesuffix(".nii.gz")) for path in (outputs.probability, outputs.instances)]
+        beside = (path.with_suffix(end) for path in (*images, record) for end in (".json", ".tsv"))
         files = [path.with_name(glob.escape(path.name)) for path in (*vars(outputs).values(), *beside)]
         return take(self._claim_file(outputs), lambda: remove_temporaries_of(*files, self._failure(record)))
 

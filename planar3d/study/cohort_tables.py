@@ -25,7 +25,8 @@ def write_tables(cohort: CohortFolder, failed: Mapping[str, str]) -> list[dict[s
         failed: why other scans are not segmented, by their paths; they have lines of their own.
 
     Returns:
-        The lines of the scans, in which a volume in ml follows the name of each target, where there are several.
+        The lines of the scans, in which a volume in ml follows the name of each target, where there are several, and
+        of each region, where they are known.
     """
     scans: list[dict[str, Any]] = []
 
@@ -49,11 +50,16 @@ def write_tables(cohort: CohortFolder, failed: Mapping[str, str]) -> list[dict[s
 def _line(file: Path, record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     result, model = record["result"], record["model"]
     mask = record["files"].get("mask")
+    by_region: dict[str, float] = {}
+    for lesion in record.get("lesions", []):
+        if region := lesion.get("region"):
+            by_region[f"{region}_ml"] = by_region.get(f"{region}_ml", 0.0) + lesion["volume_ml"]
     return {
         "scan": record["scan"]["name"],
         "state": "done",
         **{name: result[name] for name in _FIGURES},
         **{f"{name}_ml": volume for name, volume in result.get("targets_ml", {}).items()},
+        **by_region,
         "warnings": " ".join(warning["sentence"] for warning in record.get("warnings", [])),
         "rating": read_rating(file, record),
         "model": model["name"],

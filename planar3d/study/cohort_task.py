@@ -12,11 +12,12 @@ from typing import Any
 
 from planar3d.environment import machine, versions
 from planar3d.errors import Planar3DError, RunError, ScanError
+from planar3d.evaluation.lesion_table import lesion_table
 from planar3d.inference.segmenter import Probabilities, Segmenter
 from planar3d.locks import Claim, Holder
 from planar3d.pipeline import one_ahead, one_behind
 from planar3d.progress import Ticker, duration
-from planar3d.scans.bids import write_sidecars
+from planar3d.scans.bids import write_instance_sidecars, write_sidecars
 from planar3d.scans.inputs import ScanInput, read_input_images
 from planar3d.scans.outputs import Outputs
 from planar3d.scans.preparation.prepared import Prepared
@@ -58,6 +59,8 @@ class CohortTask:
     segmenter: Segmenter
     asked: Asked
     notify: Notify
+    places: Mapping[ScanInput, str]  # of scans among all, for the log
+    single: bool = False  # whether the error of a scan is to be raised
     records: dict[ScanInput, dict[str, Any]] = field(default_factory=dict)
     failed: dict[Path, str] = field(default_factory=dict)
     claimed: dict[Path, Holder] = field(default_factory=dict)
@@ -104,7 +107,7 @@ class CohortTask:
             return False
         claim = self.folder.claim(self.items[item])
         if isinstance(claim, Holder):
-            if len(self.items) == 1:
+            if self.single:
                 raise RunError(f"{item.path} is being segmented into {self.folder.path} by {claim}; wait for that.")
             self.claimed[item.path] = claim
             return False
@@ -133,7 +136,7 @@ class CohortTask:
     def finish(self) -> None:
         """Say how far all scans are, and write what sums them up, unless others are at work, who will."""
         standing = self.folder.standing(self.items)
-        if len(standing.done) < len(self.items) > 1:
+        if len(standing.done) < len(self.items) and not self.single:
             self.notify(str(standing))
         for path, holder in self.claimed.items():
             self.notify(f"{path}: {holder} is at it")
@@ -202,6 +205,9 @@ class CohortTask:
         if item.dataset:
             scored = recipe.targets.scored
             standard = write_sidecars(item.dataset, item.path, outputs, scored, self.asked.probability)
+            if self.asked.instances:
+                lesions = [lesion._asdict() for lesion in lesion_table(mask)]
+                write_instance_sidecars(item.dataset, item.path, outputs, lesions)
         about = {
             **standard,
             **origin,
@@ -225,16 +231,13 @@ class CohortTask:
             self.notify(self.said[-1])
 
     def _say(self, item: ScanInput, text: str) -> None:
-        self.notify(f"{self._place(item)}  {item.path} → {text}")
-
-    def _place(self, item: ScanInput) -> str:
-        return f"{list(self.items).index(item) + 1}/{len(self.items)}"
+        self.notify(f"{self.places[item]}  {item.path} → {text}")
 
     def _fail(self, item: ScanInput, error: Planar3DError) -> None:
         """Note why a scan is not segmented; of a single one the error itself is raised."""
-        if len(self.items) == 1:
+        if self.single:
             raise error
         if item in self.held:
             self.folder.fail(self.items[item], item, str(error))
         self.failed[item.path] = str(error)
-        self.notify(f"{self._place(item)}  failed: {error}")
+        self.notify(f"{self.places[item]}  failed: {error}")

@@ -1,13 +1,16 @@
 """Cross-validation: prepare every scan, then train, predict and score each fold (Kolarik 2020, section 4)."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-from planar3d.errors import RunError
+from planar3d.errors import Planar3DError, RunError
 from planar3d.evaluation.challenges import score_targets
 from planar3d.files import read_json, remove_temporaries, write_csv, write_json
 from planar3d.inference.segmenter import Segmenter
@@ -19,6 +22,7 @@ from planar3d.recipes import Recipe
 from planar3d.scans.case import read_images
 from planar3d.scans.preparation import Preparation
 from planar3d.scans.preparation.prepared import Prepared, load_prepared, save_prepared
+from planar3d.study.cluster import run_tasks
 from planar3d.study.run_folder import Run
 from planar3d.training.features import (
     FeatureSamples,
@@ -37,8 +41,14 @@ from planar3d.wording import counted
 Notify = Callable[[str], None]
 
 
-def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False) -> None:
+def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False, cluster: str | None = None) -> None:
     """Prepare every scan of the run that is not prepared yet; one that another process is at is waited for.
+
+    Args:
+        run: its folder is written to.
+        notify: gets a line a scan.
+        assume_affine: as `read_scan` has it.
+        cluster: whose workers prepare the scans, see `run_tasks`; this process if None.
 
     Raises:
         ScanError: a scan or mask that cannot be used; those before it stay prepared.
@@ -54,6 +64,15 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False) -> None
                 f"{made_by.parent} was prepared with {found.to_json()}, now {run.recipe.preparation.to_json()} is "
                 "asked. Use another --out."
             )
+    if cluster:
+        missing = {
+            scan: case for scan, case in run.cases.items() if not (run.prepared(scan) / "geometry.json").is_file()
+        }
+        there = partial(prepare_scans, notify=print, assume_affine=assume_affine)
+        _require_all(
+            run_tasks(cluster, there, [replace(run, cases={s: c}) for s, c in missing.items()], "scan", notify)
+        )
+        return
     for number, (scan_id, case) in enumerate(run.cases.items(), start=1):
         folder = run.prepared(scan_id)
         done = folder / "geometry.json"
@@ -77,24 +96,42 @@ def _prepared_by(path: Path) -> Preparation:
     return Recipe.from_json({"name": "prepared", **read_json(path)}, str(path)).preparation
 
 
-def run_folds(run: Run, folds: Sequence[int], notify: Notify, assume_affine: bool = False) -> None:
-    """Train, predict and score the folds, each from where it stopped."""
-    prepare_scans(run, notify, assume_affine)
+def _require_all(found: Iterable[tuple[Any, Any]]) -> None:
+    """Wait for tasks, and raise the error of the first that failed."""
+    for _, result in found:
+        if isinstance(result, Planar3DError):
+            raise result
+
+
+def run_folds(
+    run: Run, folds: Sequence[int], notify: Notify, assume_affine: bool = False, cluster: str | None = None
+) -> None:
+    """Train, predict and score the folds, each from where it stopped, on the workers of a cluster if one is named."""
+    prepare_scans(run, notify, assume_affine, cluster)
+    if cluster:
+        _require_all(run_tasks(cluster, partial(run_fold, run, notify=print, wait=print), folds, "fold", notify))
+        return
     for number in folds:
         run_fold(run, number, notify)
 
 
-def run_fold(run: Run, number: int, notify: Notify) -> None:
+def run_fold(run: Run, number: int, notify: Notify, wait: Notify | None = None) -> None:
     """Train one fold, then predict and score its test scans; what is done is not done again.
+
+    Args:
+        run, number: which fold, from 1.
+        notify: gets lines of progress.
+        wait: told that another process is at this fold, which is then waited for; if None, that is an error.
 
     Raises:
         RunError: another process is at this fold.
     """
     fold, folder = run.folds[number - 1], run.fold(number)
-    if (folder / "scores.csv").is_file():
-        notify(f"fold {number}/{len(run.folds)} is done, see {folder}")
-        return
-    with _held(run, number):
+    done = folder / "scores.csv"
+    with nullcontext() if done.is_file() else _held(run, number, wait):
+        if done.is_file():
+            notify(f"fold {number}/{len(run.folds)} is done, see {folder}")
+            return
         notify(f"fold {number}/{len(run.folds)} tests {', '.join(fold.test)}")
         _train(run, number, notify)
         _score(run, number, notify)
@@ -113,10 +150,10 @@ def train_fold(run: Run, number: int, notify: Notify) -> keras.Model:
 
 
 @contextmanager
-def _held(run: Run, number: int) -> Iterator[None]:
+def _held(run: Run, number: int, wait: Notify | None = None) -> Iterator[None]:
     """Hold the folder of a fold for this process alone, free of what a killed one left."""
     folder = run.fold(number)
-    with locked(folder, f"fold {number}"):
+    with locked(folder, f"fold {number}", wait):
         remove_temporaries(folder / "backup", folder / "predictions")
         yield
 

@@ -64,6 +64,7 @@ def reproduce(
     notify: Notify = print,
     phantom: bool = False,
     assume_affine: bool = False,
+    cluster: str | None = None,
 ) -> Reproduction:
     """Run the folds of a data set and write the report; what is done in `out` is not done again.
 
@@ -76,6 +77,7 @@ def reproduce(
         notify: gets a line of progress.
         phantom: whether the data are the embedded phantom.
         assume_affine: accept scans without geometry, see `read_scan`.
+        cluster: whose workers run the folds, see `run_tasks`; this process if None.
 
     Source: Kolarik 2020, sections 3 and 4.
     """
@@ -84,8 +86,8 @@ def reproduce(
     if not any(fold.test for fold in chosen_folds):
         raise FoldsError("--folds none tests nothing, so there is nothing to report; train with: planar3d train.")
     chosen = choose_folds(only, len(chosen_folds))
-    run = start_run(out, dataset, recipe, chosen_folds, phantom, notify)
-    run_folds(run, chosen, notify, assume_affine)
+    run = start_run(Path(out).absolute() if cluster else out, dataset, recipe, chosen_folds, phantom, notify)
+    run_folds(run, chosen, notify, assume_affine, cluster)
     return report_on(run, notify)
 
 

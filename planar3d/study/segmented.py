@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+import numpy as np
 
 from planar3d.errors import RecipeError, RunError, ScanError
 from planar3d.evaluation.figures import overlay as draw_overlay
 from planar3d.evaluation.lesion_regions import name_regions
-from planar3d.evaluation.lesion_table import Lesion, lesion_table, lesions_by_target, write_lesions
+from planar3d.evaluation.lesion_table import Lesion, lesion_labels, lesion_table, lesions_by_target, write_lesions
 from planar3d.evaluation.quality import QualityWarning, check_quality
 from planar3d.files import read_json, write_json, written_beside
 from planar3d.networks.weights_file import Model
@@ -52,11 +53,12 @@ class Asked:
     dicom_seg: bool = False
     same_format: bool = False
     label_tables: bool = False
+    instances: bool = False
 
     @property
     def files(self) -> tuple[str, ...]:
         """The names, among those of `Outputs`, of all that is written of a scan."""
-        on_demand = ("probability", "overlay", "report", "dicom_seg", "same_format", "label_tables")
+        on_demand = ("probability", "overlay", "report", "dicom_seg", "same_format", "label_tables", "instances")
         return ("record", "mask", "lesions", *(name for name in on_demand if getattr(self, name)))
 
 
@@ -161,6 +163,8 @@ def write_segmented(
             write_dicom_seg(mask, series, about["model"], outputs.dicom_seg)
         if asked.label_tables:
             write_label_tables(outputs.label_tables, targets.scored)
+        if asked.instances:
+            Scan(lesion_labels(mask).astype(np.uint16), scan.header).save(outputs.instances)
         if asked.same_format and outputs.same_format != outputs.mask:
             write_like(Path(about["scan"]["path"]), mask.voxels, mask.affine, outputs.same_format)
         write_json(outputs.record, record)

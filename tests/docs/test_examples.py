@@ -16,6 +16,7 @@ import typer
 
 import planar3d
 from planar3d.cli import app
+from planar3d.commands import bids_app
 from planar3d.recipes import find_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +65,8 @@ def test_a_command_line_is_one_that_the_app_takes(line):
 
 def test_options_in_the_text_exist():
     known = {option for command in COMMANDS.values() for param in command.params for option in param.opts}
-    known |= {"--help", "--demo", "--strict"}
+    known |= {option for action in bids_app.parser()._actions for option in action.option_strings}
+    known |= {"--help", "--demo", "--strict", "--scheduler-file"}
     for page in PAGES:
         text = _FENCE.sub("", page.read_text(encoding="utf-8"))
         for span in re.findall(r"`([^`\n]+)`", text):

@@ -12,7 +12,14 @@ import pytest
 
 from planar3d.errors import DatasetError, ScanError
 from planar3d.files import write_json
-from planar3d.scans.bids import find_bids_scans, is_bids, sidecar, write_dataset_description, write_sidecars
+from planar3d.scans.bids import (
+    find_bids_scans,
+    is_bids,
+    sidecar,
+    write_dataset_description,
+    write_instance_sidecars,
+    write_sidecars,
+)
 from planar3d.scans.datasets import find_cases
 from planar3d.scans.inputs import find_inputs, outputs_of, read_input_images
 from planar3d.scans.volume import Scan
@@ -53,6 +60,8 @@ def _write_outputs(dataset, out, scored):
         write_json(outputs.record, fields | RECORD)
         Scan((scan.voxels > 50).astype(np.uint8), scan.header).save(outputs.mask)
         Scan(scan.voxels / 119, scan.header).save(outputs.probability)
+        Scan((scan.voxels > 50).astype(np.uint16), scan.header).save(outputs.instances)
+        write_instance_sidecars(item.dataset, item.path, outputs, [{"lesion": 1, "volume_ml": 2.2}])
         for path in (
             outputs.lesions,
             outputs.overlay,
@@ -165,7 +174,7 @@ def test_outputs_keep_the_entities_of_their_scans(dataset, tmp_path):
     assert second.record == tmp_path / f"out/sub-02/ses-1/anat/{stem}_mask.json"
     assert second.probability == tmp_path / f"out/sub-02/ses-1/anat/{stem}_probseg.nii.gz"
     assert second.report == tmp_path / f"out/sub-02/figures/{stem}_report.html"
-    assert len({path for outputs in (first, second) for path in vars(outputs).values()}) == 16
+    assert len({path for outputs in (first, second) for path in vars(outputs).values()}) == 18
 
 
 def test_links_to_the_sources_lead_there(dataset, tmp_path):

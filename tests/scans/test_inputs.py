@@ -236,6 +236,7 @@ def test_plain_outputs_lie_side_by_side_under_the_name(tmp_path):
         "dicom_seg": "a_FLAIR_seg.dcm",
         "label_tables": "a_FLAIR_mask_itksnap.txt",
         "same_format": "a_FLAIR_mask.nii.gz",
+        "instances": "a_FLAIR_instances.nii.gz",
     }
     assert outputs_of(item, tmp_path).mask.parent == tmp_path
 

@@ -20,7 +20,10 @@ def _rows(path):
 def folder(tmp_path):
     """A folder with the records of two scans, the second in a subfolder and of two targets."""
     mask = segmented()[1]
-    write_json(tmp_path / "a.json", record_of(mask, "a"))
+    first = record_of(mask, "a")
+    for lesion, region in zip(first["lesions"], ("periventricular", "deep"), strict=True):
+        lesion["region"] = region
+    write_json(tmp_path / "a.json", first)
     second = record_of(mask, "b")
     second["result"]["targets_ml"] = {"WT": 4.5, "ET": 0.5}
     second["lesions"] = [{"target": target, **lesion} for target in ("WT", "ET") for lesion in second["lesions"]]
@@ -33,6 +36,7 @@ def test_each_scan_has_a_line_with_what_was_found_and_by_what(folder):
     a, b, c = _rows(folder.path / "scans.csv")
     assert (a["scan"], a["state"], a["lesions"], a["warnings"]) == ("a", "done", "2", "Slices lie far apart.")
     assert (a["WT_ml"], b["WT_ml"], b["ET_ml"], b["mask"]) == ("", "4.5", "0.5", "sub-1/b_mask.nii.gz")
+    assert float(a["periventricular_ml"]) + float(a["deep_ml"]) == pytest.approx(float(a["volume_ml"]))
     assert (a["model_sha256"], a["versions"]) == ("30de1", "planar3d 0.1.0, keras 3.15.1")
     assert (c["scan"], c["state"], c["failure"], c["lesions"]) == ("c.nii", "failed", "c is 4-D.", "")
 

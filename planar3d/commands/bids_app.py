@@ -1,0 +1,112 @@
+"""planar3d-bids: lesions in the FLAIR scans of a BIDS data set, as a BIDS App; a thin layer over predict."""
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import planar3d
+from planar3d.cli import run_in_sentences
+from planar3d.commands.output import say
+from planar3d.errors import DatasetError, RunError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments that BIDS Apps have, and the model."""
+    made = argparse.ArgumentParser("planar3d-bids", description=(__doc__ or "").partition(": ")[2])
+    add = made.add_argument
+    add("bids_dir", type=Path, help="a raw BIDS data set")
+    add("output_dir", type=Path, help="the derivatives data set to be written, or gone on with")
+    add("analysis_level", choices=("participant", "group"), help="segment scans, or sum up what is segmented")
+    labels: dict[str, Any] = {"nargs": "+", "default": [], "metavar": "LABEL"}
+    add("--participant-label", "--participant_label", help="participants to segment, with or without sub-", **labels)
+    add("--session-label", "--session_label", help="sessions to segment, with or without ses-", **labels)
+    add("--model", default="ms-flair-open", help="weights file, or the name of a published model")
+    add("-w", "--work-dir", "--work_dir", type=Path, help="folder for temporary files; the system's if left out")
+    add("--skip-bids-validation", "--skip_bids_validation", action="store_true", help="take the data set as it is")
+    add("-v", "--version", action="version", version=f"planar3d-bids {planar3d.__version__}")
+    return made
+
+
+def run(words: Sequence[str] | None = None) -> int:
+    """Do what is asked; returns 1 if some of the scans failed."""
+    asked = parser().parse_args(words)
+    if asked.work_dir:
+        asked.work_dir.mkdir(parents=True, exist_ok=True)
+        tempfile.tempdir = str(asked.work_dir)
+    if not asked.skip_bids_validation:
+        validate(asked.bids_dir, say)
+    return participant(asked) if asked.analysis_level == "participant" else group(asked.output_dir)
+
+
+def participant(asked: argparse.Namespace) -> int:
+    """Segment the scans of the participants and sessions; any number of processes may, into one folder."""
+    from planar3d.study.cohort import segment_all
+    from planar3d.study.segmented import Asked
+
+    participants = [label.removeprefix("sub-") for label in asked.participant_label]
+    absent = [label for label in participants if not (asked.bids_dir / f"sub-{label}").is_dir()]
+    if absent:
+        raise DatasetError(f"{asked.bids_dir} has no folder sub-{absent[0]}; name participants of the data set.")
+    chosen = _chosen(participants, [label.removeprefix("ses-") for label in asked.session_label])
+    written = Asked(probability=True, report=True, instances=True)
+    done = segment_all([asked.bids_dir], asked.model, asked.output_dir, asked=written, notify=say, takes=chosen)
+    return int(bool(done.failed))
+
+
+def group(out: Path) -> int:
+    """Write the tables and the report of all scans that are segmented."""
+    from planar3d.study.cohort_folder import CohortFolder
+    from planar3d.study.cohort_report import report_records
+    from planar3d.study.cohort_tables import write_tables
+
+    cohort = CohortFolder(out).opened()
+    standing = cohort.standing()
+    with cohort.alone(say):
+        write_tables(cohort, standing.failed)
+        report_records(cohort, standing.failed)
+    say(str(standing))
+    return 0
+
+
+def validate(folder: Path, notify: Callable[[str], None]) -> None:
+    """Have the BIDS validator look at a data set, if it is installed; what it finds wrong is a `DatasetError`."""
+    if importlib.util.find_spec("bids_validator_deno") is None:
+        notify("The data set is not validated; that needs: pip install 'planar3d[bids]'")
+        return
+    program = "import sys; from bids_validator_deno import cli; sys.exit(cli())"
+    done = subprocess.run([sys.executable, "-c", program, folder, "--format", "json"], capture_output=True, text=True)
+    try:
+        issues = json.loads(done.stdout)["issues"]["issues"]
+    except (ValueError, KeyError):
+        raise RunError(
+            f"The BIDS validator failed on {folder}: {done.stderr[-200:]} Use --skip-bids-validation."
+        ) from None
+    wrong = [issue for issue in issues if issue["severity"] == "error"]
+    if wrong:
+        first = f"{wrong[0]['code']} {wrong[0].get('location', '')}".strip()
+        raise DatasetError(
+            f"{folder} is no valid BIDS data set: {len(wrong)} errors, the first {first}. Mend it, or use "
+            "--skip-bids-validation."
+        )
+
+
+def _chosen(participants: Sequence[str], sessions: Sequence[str]) -> Callable[[str], bool]:
+    """Whether a scan, by the entities in its name, is of the participants and sessions; all are where none is named."""
+    wanted = {"sub": participants, "ses": sessions}
+
+    def takes(name: str) -> bool:
+        entities = dict(part.split("-", 1) for part in name.split("_") if "-" in part)
+        return all(entities.get(key) in labels for key, labels in wanted.items() if labels)
+
+    return takes
+
+
+def main() -> None:
+    """The command planar3d-bids."""
+    sys.exit(run_in_sentences(run))

@@ -1,0 +1,100 @@
+"""Work as tasks of a dask cluster: what a lost worker had goes to others, and progress is the whole's."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TypeVar
+
+from planar3d.errors import Planar3DError, RunError
+from planar3d.extras import extra
+from planar3d.progress import duration
+
+Item = TypeVar("Item")
+Done = TypeVar("Done")
+
+# Classes of dask-jobqueue by the section of its configuration that they read.
+_QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster", "oar": "OARCluster"}
+_PATIENCE = 60  # seconds until a scheduler answers
+_one_at_a_time = threading.Lock()  # of a worker's threads: Keras has one state a process
+
+
+def run_tasks(
+    where: str, call: Callable[[Item], Done], items: Sequence[Item], what: str, notify: Callable[[str], None]
+) -> Iterator[tuple[Item, Done | Planar3DError]]:
+    """Call a function with each item on the workers of a cluster, and give each item with its result as it comes.
+
+    A task may run more than once, because a lost worker's is given to another; so what it does must be claimed.
+
+    Args:
+        where: address of a scheduler, the JSON file that it wrote, or a YAML file of dask-jobqueue, whose key `jobs`
+            says how many jobs are to be started.
+        call: a function that a worker can import, or a `partial` of one; paths must mean the same there.
+        items: what pickle can carry.
+        what: an item is called in the log.
+        notify: gets lines of progress.
+
+    Raises:
+        RunError: no scheduler answers, or the file is none of these.
+        Planar3DError: dask is not installed.
+    """
+    with extra("cluster", "--cluster needs"):
+        from distributed import as_completed
+        from distributed.scheduler import KilledWorker
+    with ExitStack() as opened:
+        client = opened.enter_context(_client(where, opened))
+        notify(f"{len(items)} {what}s on {where}, {len(client.scheduler_info()['workers'])} workers")
+        futures = {client.submit(_alone, call, item, pure=False): item for item in items}
+        began = time.monotonic()
+        for number, future in enumerate(as_completed(futures), start=1):
+            result: Any
+            try:
+                result = future.result()
+            except Planar3DError as error:
+                result = error
+            except KilledWorker:
+                result = RunError("all workers that were at it died; look at their logs, memory first.")
+            left = (time.monotonic() - began) / number * (len(items) - number)
+            notify(f"{what} {number}/{len(items)}{f', {duration(left)} left' if left else ''}")
+            yield futures[future], result
+
+
+def _client(where: str, opened: ExitStack) -> Any:
+    from distributed import Client
+
+    try:
+        if where.endswith((".yaml", ".yml")):
+            return Client(opened.enter_context(_started(Path(where))), timeout=_PATIENCE)
+        known = {"address": where}
+        if where.endswith(".json"):
+            known = {"scheduler_file": where}
+            Path(where).stat()  # the client would wait for it without end
+        return Client(**known, timeout=_PATIENCE)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise RunError(
+            f"--cluster {where}: no scheduler answers ({error}). Start dask scheduler and dask worker, and name its "
+            "address or its file."
+        ) from None
+
+
+def _started(path: Path) -> Any:
+    """The jobs that a configuration of dask-jobqueue describes."""
+    with extra("cluster", "--cluster needs"):
+        import dask
+        import dask_jobqueue
+        import yaml
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    sections = content.get("jobqueue", {}) if isinstance(content, dict) else {}
+    queue = next((name for name in sections if name in _QUEUES), None)
+    if queue is None or not isinstance(content.get("jobs"), int):
+        raise RunError(f"{path}: “jobs” and “jobqueue” with one of {', '.join(_QUEUES)} are needed.")
+    with dask.config.set(jobqueue={queue: sections[queue]}):
+        cluster = getattr(dask_jobqueue, _QUEUES[queue])()
+    cluster.scale(jobs=content["jobs"])
+    return cluster
+
+
+def _alone(call: Callable[[Item], Done], item: Item) -> Done:
+    with _one_at_a_time:
+        return call(item)

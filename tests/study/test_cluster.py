@@ -1,0 +1,102 @@
+"""Workers of a cluster do what one process does, and the tasks of a lost one go to others."""
+
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from cluster_tasks import write_once
+from msseg import TINY, write_msseg
+
+from planar3d.errors import RunError, ScanError
+from planar3d.networks.planar_resunet import PlanarResUNet
+from planar3d.networks.weights_file import save_weights
+from planar3d.recipes import PAPER
+from planar3d.scans.datasets import find_cases
+from planar3d.study.cluster import run_tasks
+from planar3d.study.cohort import segment_all
+from planar3d.study.cross_validation import prepare_scans
+from planar3d.study.reproduce import run_on
+from planar3d.study.segmented import Asked
+
+distributed = pytest.importorskip("distributed")
+
+RECIPE = PAPER.with_settings([*TINY])
+
+
+@pytest.fixture
+def here():
+    """A scheduler and a worker in this process."""
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_msseg(tmp_path_factory.mktemp("msseg"), ids=("01A", "07A", "08A"))
+
+
+@pytest.fixture
+def two_workers(tmp_path):
+    """The file of a scheduler with two workers, each a process that nobody starts again."""
+    file, running = tmp_path / "scheduler.json", []
+    common = ["--scheduler-file", str(file), "--no-dashboard"]
+    for words in (["scheduler", "--port", "0"], *[["worker", "--no-nanny", "--nthreads", "1"]] * 2):
+        command = [sys.executable, "-m", f"distributed.cli.dask_{words[0]}", *words[1:], *common]
+        running.append(subprocess.Popen(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}))
+        while not file.exists():
+            assert running[0].poll() is None
+            time.sleep(0.05)
+    yield str(file)
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def test_a_killed_workers_task_goes_to_another_which_takes_over_its_claim(tmp_path, two_workers):
+    (folder := tmp_path / "done").mkdir()
+    tasks, lines = [(folder, number) for number in range(6)], []
+    found = dict(run_tasks(two_workers, write_once, tasks, "line", lines.append))
+    assert isinstance(found.pop((folder, 5)), ScanError)
+    assert sorted(number for number, _ in found.values()) == [0, 1, 2, 3, 4]
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [*(f"done-{number}" for number in range(5)), "tried"]
+    assert lines[0].startswith(f"6 lines on {two_workers}, ") and lines[-1] == "line 6/6"
+
+
+def test_workers_write_the_masks_that_one_process_writes(here, data, tmp_path):
+    network = PlanarResUNet((16, 32, 32, 3), encoder_weights=None, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
+    model = save_weights(network, tmp_path / "tiny.weights.h5", RECIPE)
+    scans, asked = sorted(data.rglob("3DFLAIR.nii.gz")), Asked(method="windowed", engine="keras")
+    (bad := tmp_path / "bad_FLAIR.nii.gz").write_bytes(b"no scan")
+    alone = segment_all(scans, model, tmp_path / "alone", asked=asked, notify=str)
+    lines: list[str] = []
+    for _ in range(2):
+        there = segment_all([*scans, bad], model, tmp_path / "there", asked=asked, notify=lines.append, cluster=here)
+        assert [record["result"] for record in there.records] == [record["result"] for record in alone.records]
+        assert list(there.failed) == [bad] and "not a NIfTI file" in there.failed[bad]
+    for mask in (tmp_path / "alone").glob("*_mask.nii.gz"):
+        assert mask.read_bytes() == (tmp_path / "there" / mask.name).read_bytes()
+    assert sum("is there already" in line for line in lines) == 3 and "scan 4/4" in lines
+    assert (tmp_path / "there/scans.csv").read_text().count("done") == 3
+
+
+def test_workers_prepare_the_scans_of_a_run(here, data, tmp_path):
+    runs = {name: run_on(data, tmp_path / name, RECIPE, "none") for name in ("alone", "there")}
+    prepare_scans(runs["alone"], str)
+    prepare_scans(runs["there"], str, cluster=here)
+    for case in find_cases(data).cases:
+        one, other = (np.load(run.prepared(case.id) / "voxels.npy") for run in runs.values())
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_cluster_that_does_not_answer_is_named(tmp_path):
+    with pytest.raises(RunError, match=r"--cluster .*absent.json: no scheduler answers"):
+        list(run_tasks(str(tmp_path / "absent.json"), str, [1], "scan", str))
+    (tmp_path / "queue.yaml").write_text("jobqueue: {slurm: {cores: 2}}\n")
+    with pytest.raises(RunError, match="“jobs” and “jobqueue” with one of slurm"):
+        list(run_tasks(str(tmp_path / "queue.yaml"), str, [1], "scan", str))

@@ -1,0 +1,93 @@
+"""The BIDS App: the command line that BIDS Apps have, what it writes, and its descriptor."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from msseg import TINY
+
+import planar3d
+from planar3d.commands import bids_app
+from planar3d.errors import DatasetError, RunError
+from planar3d.evaluation.lesion_table import lesion_table
+from planar3d.files import write_json
+from planar3d.networks.planar_resunet import PlanarResUNet
+from planar3d.networks.weights_file import save_weights
+from planar3d.recipes import PAPER
+from planar3d.scans.volume import read_mask
+
+DESCRIPTOR = Path(bids_app.__file__).with_name("planar3d-bids.json")
+SKIP = "--skip-bids-validation"
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Two participants, the second with two sessions; and a tiny model."""
+    folder = tmp_path / "study"
+    for number, place in enumerate(("sub-01", "sub-02/ses-1", "sub-02/ses-2")):
+        head = 100 * np.random.default_rng(number).random((20, 28, 24))
+        head[6:12, 9:16, 8:13] += 60
+        path = folder / place / "anat" / f"{place.replace('/', '_')}_FLAIR.nii.gz"
+        path.parent.mkdir(parents=True)
+        nib.save(nib.Nifti1Image(head.astype(np.int16), np.diag([-1.1, -1.0, 1.2, 1.0])), path)
+    write_json(folder / "dataset_description.json", {"Name": "Some heads", "BIDSVersion": "1.9.0"})
+    network = PlanarResUNet((16, 32, 32, 3), encoder_weights=None, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
+    return folder, save_weights(network, tmp_path / "tiny.weights.h5", PAPER.with_settings([*TINY]))
+
+
+def test_participants_are_segmented_one_by_one_into_one_data_set_and_summed_up(dataset, tmp_path, capsys):
+    pytest.importorskip("jinja2")
+    folder, model = dataset
+    words = [str(folder), str(tmp_path / "out"), "participant", "--model", str(model), SKIP]
+    assert bids_app.run([*words, "--participant_label", "02", "--session-label", "ses-2"]) == 0
+    assert [path.name for path in tmp_path.glob("out/sub-*")] == ["sub-02"]
+    assert bids_app.run([*words, "--participant-label", "sub-01", "02", "-w", str(tmp_path / "work")]) == 0
+    assert len(list(tmp_path.rglob("*_label-lesion_mask.nii.gz"))) == 3
+    mask = read_mask(tmp_path / "out/sub-01/anat/sub-01_label-lesion_mask.nii.gz")
+    instances = nib.load(tmp_path / "out/sub-01/anat/sub-01_seg-lesions_dseg.nii.gz")
+    numbers, sizes = np.unique(np.asarray(instances.dataobj), return_counts=True)
+    lesions = lesion_table(mask)
+    assert dict(zip(numbers[numbers > 0], sizes[numbers > 0], strict=True)) == {
+        one.lesion: one.voxels for one in lesions
+    }
+    table = (tmp_path / "out/sub-01/anat/sub-01_seg-lesions_dseg.tsv").read_text().splitlines()
+    assert table[0] == "index\tname\tvolume_ml" and len(table) == 1 + len(lesions)
+    (tmp_path / "out/scans.csv").unlink()
+    assert bids_app.run([str(folder), str(tmp_path / "out"), "group", SKIP]) == 0
+    assert (tmp_path / "out/scans.csv").read_text().count(",done,") == 3
+    assert capsys.readouterr().out.endswith("3 of 3 scans done\n")
+
+
+def test_participants_that_are_not_there_are_named(dataset, tmp_path):
+    words = [str(dataset[0]), str(tmp_path / "out")]
+    with pytest.raises(DatasetError, match="study has no folder sub-7; name participants"):
+        bids_app.run([*words, "participant", SKIP, "--participant-label", "01", "7"])
+    with pytest.raises(RunError, match="no folder that planar3d predict has written"):
+        bids_app.run([*words, "group", SKIP])
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_invalid_data_set_is_refused_with_what_is_wrong(tmp_path):
+    pytest.importorskip("bids_validator_deno")
+    (tmp_path / "study/sub-01/anat").mkdir(parents=True)
+    (tmp_path / "study/sub-01/anat/lesions.nii.gz").touch()
+    with pytest.raises(DatasetError, match=r"study is no valid BIDS data set: \d+ errors, the first [A-Z_]+"):
+        bids_app.run([str(tmp_path / "study"), str(tmp_path / "out"), "participant"])
+
+
+def test_the_descriptor_has_the_flags_and_the_version_of_the_command():
+    described = json.loads(DESCRIPTOR.read_text(encoding="utf-8"))
+    assert described["tool-version"] == planar3d.__version__
+    named = {one.get("command-line-flag", one["id"]) for one in described["inputs"]}
+    actions = bids_app.parser()._actions
+    known = {next((flag for flag in action.option_strings if len(flag) > 2), action.dest) for action in actions}
+    assert named == known - {"--help", "--version"}
+
+
+def test_the_descriptor_is_valid():
+    pytest.importorskip("boutiques")
+    from boutiques.validator import validate_descriptor
+
+    validate_descriptor(json.loads(DESCRIPTOR.read_text(encoding="utf-8")))
