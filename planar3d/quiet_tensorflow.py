@@ -20,8 +20,9 @@ _DRIVER = Path("/proc/driver/nvidia")
 def quiet_tensorflow() -> None:
     """Withhold what TensorFlow logs below an error, from its import on, unless the environment asks for it.
 
-    Where neither CUDA nor a driver is installed, the error that there is none is withheld too. TensorFlow is not
-    imported here: whoever does first, does so quietly.
+    Where neither CUDA nor a driver is installed, the error that there is none is withheld too, and so is oneDNN's that
+    this processor does not multiply in bf16: both come once a process, and here. TensorFlow is not imported here:
+    whoever does first, does so quietly.
     """
     # TensorFlow leaves oneDNN off on processors without AVX-512; shared inference is bit for bit windowed by it alone.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -50,6 +51,8 @@ class _QuietImport(MetaPathFinder):
                     if not _has_cuda():
                         with suppress(Exception):  # comes again where devices are needed
                             module.config.list_physical_devices()  # looks for CUDA, once a process
+                            number = module.zeros((1, 1), module.bfloat16)
+                            module.linalg.matmul(number, number)  # looks for instructions in bf16, once a process
 
             spec.loader.exec_module = load_quietly  # type: ignore[method-assign]
         return spec

@@ -90,3 +90,10 @@ def test_a_command_with_tensorflow_itself_shows_nothing_on_the_standard_error_st
     )
     assert done.returncode == 0 and "block1_conv1" in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.skipif(_has_cuda(), reason="nothing is computed at the import where there may be a GPU")
+def test_arithmetic_in_bf16_shows_nothing_on_a_processor_without_it():
+    pytest.importorskip("tensorflow")
+    done = _run(QUIETLY + "import tensorflow as tf; x = tf.ones((2, 2), tf.bfloat16); print(tf.linalg.matmul(x, x))")
+    assert (done.returncode, done.stderr) == (0, "")
