@@ -114,13 +114,13 @@ FORMAT_1 = json.loads((Path(__file__).parent / "format_1_recipes.json").read_tex
 @pytest.mark.parametrize("name", FORMAT_1)
 def test_a_flat_recipe_of_format_1_means_what_it_meant(name):
     recipe = Recipe.from_json(FORMAT_1[name])
-    assert recipe == RECIPES[name]
+    assert recipe == RECIPES[name].changed(planes="whole")
     # Every field is where its section has it, but those that the recipe's choices do not use.
     kept = {place.rpartition(".")[2]: value for place, value in recipe.leaves().items()}
     new = {"image": "flair", "beta_1": 0.9, "beta_2": 0.999, "lookahead_steps": 0, "lookahead_share": 0.5}
     new |= {"mapping": "planar", "alpha": [0.25, 0.5, 0.25]}
     new |= {"floor": 0.0, "constant_epochs": 0} if name == "modern" else {}
-    new |= {"tiles": "depth-windows", "targets": "binary", "loss": "bce-dice", "optimizer": "adam"}
+    new |= {"tiles": "depth-windows", "planes": "whole", "targets": "binary", "loss": "bce-dice", "optimizer": "adam"}
     new |= {
         "preparation": {"cube": "sagittal-cube", "slices": "axial-slices"}[FORMAT_1[name]["grid"]],
         "samples": FORMAT_1[name]["sampling"],
@@ -138,7 +138,8 @@ def test_a_file_of_format_1_lacks_what_was_not_yet_a_field(tmp_path):
     for field in ("format", "smallest_lesion_mm3", "augmentation", "resampling"):
         del content[field]
     recipe = Recipe.from_json(content)
-    assert recipe == MODERN.changed(smallest_lesion_mm3=0, augmentation=(), resampling="scipy")
+    then = MODERN.changed(planes="whole")
+    assert recipe == then.changed(smallest_lesion_mm3=0, augmentation=(), resampling="scipy")
     (tmp_path / "run.json").write_text(json.dumps(content | {"format": 1}))
     assert find_recipe(str(tmp_path / "run.json")) == recipe
     # What a person writes by hand begins with today's recipe.

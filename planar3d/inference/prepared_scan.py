@@ -23,20 +23,22 @@ def predict_prepared(
         progress: called with the windows done and all of them.
 
     Returns:
-        float32 (slices, rows, cols) in [0, 1], or (slices, rows, cols, outputs) of several; 0 in slices that are in no
-        stack, beyond the head.
+        float32 (slices, rows, cols) in [0, 1], or (slices, rows, cols, outputs) of several; background in slices that
+        are in no stack, and around the part of planes that is predicted.
     """
     stacks = recipe.preparation.stacks(prepared, recipe.tiles.depth)
     outputs = () if recipe.targets.outputs == 1 else (recipe.targets.outputs,)
-    probabilities = np.zeros((*prepared.voxels.shape[:3], *outputs), np.float32)
+    probabilities = np.empty((*prepared.voxels.shape[:3], *outputs), np.float32)
+    probabilities[:] = recipe.targets.encode(np.zeros((), np.uint8))
+    rows, cols = recipe.tiles.part(prepared.voxels)
     for number, stack in enumerate(stacks):
 
         def report(done: int, of: int, before: int = number) -> None:
             if progress:
                 progress(before * of + done, len(stacks) * of)
 
-        voxels, own = recipe.tiles.filled(prepared.voxels[stack])
-        probabilities[stack] = predict(voxels, report)[own]
+        voxels, own = recipe.tiles.filled(prepared.voxels[stack, rows, cols])
+        probabilities[stack, rows, cols] = predict(voxels, report)[own]
     return probabilities
 
 

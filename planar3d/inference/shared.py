@@ -10,6 +10,7 @@ from planar3d.inference.plan import Piece, Plan, Shape, per_entry
 from planar3d.scans.windows import network_input, window_starts
 
 ALIGNMENT = 64  # bytes, of memory that TensorFlow reads where it is
+_KEPT = 4  # sizes of planes whose programs are kept; heads of a cohort have few
 
 
 class Program(Protocol):
@@ -45,7 +46,7 @@ class SharedInference:
     def __init__(self, plan: Plan, engine: Engine, channels: int, description: str = "shared") -> None:
         self.plan, self.engine, self.channels = plan, engine, channels
         self.description = description
-        self._programs: dict[Any, Program] = {}
+        self._programs: dict[tuple[int, ...], dict[Any, Program]] = {}  # by planes, those used last behind
 
     def __call__(self, voxels: np.ndarray, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
         """Predict lesion probabilities of a prepared scan.
@@ -86,7 +87,17 @@ class SharedInference:
     ) -> np.ndarray:
         """What the pieces of windows give, one after another; by the windows' first slices, in order."""
         plan = self.plan
-        compute = self._program(plan.shared, [(plan.chunk, *voxels.shape[1:], self.channels)])
+        programs = self._programs[voxels.shape[1:]] = self._programs.pop(voxels.shape[1:], {})
+        while len(self._programs) > _KEPT:
+            del self._programs[next(iter(self._programs))]
+
+        def program_for(piece: Piece, shapes: Sequence[Any]) -> Program:
+            key = (id(piece), *shapes)
+            if key not in programs:
+                programs[key] = self.engine.program(piece, shapes)
+            return programs[key]
+
+        compute = program_for(plan.shared, [(plan.chunk, *voxels.shape[1:], self.channels)])
         rings = {
             node: _Ring(plan.capacity(node), shape, self.engine.dtype)
             for node, shape in zip(plan.frontier, compute.output_shapes, strict=True)
@@ -99,18 +110,12 @@ class SharedInference:
                 compute([network_input(_chunk(voxels, computed, plan.chunk), self.channels)], places)
                 computed += plan.chunk
             stretches = [rings[node].stretch(start // per_entry(node), *ends) for node, ends in piece.inputs]
-            program = self._program(piece, [stretch.shape for stretch in stretches])
+            program = program_for(piece, [stretch.shape for stretch in stretches])
             kept.append(np.empty(program.output_shapes[0][:3], np.float32))
             program(stretches, [kept[-1][..., None]])
             if progress:
                 progress(number, len(windows))
         return np.concatenate(kept)
-
-    def _program(self, piece: Piece, shapes: Sequence[Any]) -> Program:
-        key = (id(piece), *shapes)
-        if key not in self._programs:
-            self._programs[key] = self.engine.program(piece, shapes)
-        return self._programs[key]
 
 
 class _Ring:

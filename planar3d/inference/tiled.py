@@ -9,11 +9,13 @@ import numpy as np
 
 from planar3d.errors import RecipeError
 from planar3d.extras import extra
+from planar3d.graph.keras_graph import applied_again, pass_through
 from planar3d.inference.onnx_graph import onnx_model
 from planar3d.pipeline import one_ahead
 from planar3d.recipes import Recipe
 from planar3d.scans.composition import as_float32, compose_tiles, cut_tile
 from planar3d.scans.labels import AS_GIVEN, SCALES, Scale
+from planar3d.scans.planes import PLANES
 from planar3d.scans.tiles import Lengths, Tiles, tile_shape
 from planar3d.training.precision import in_precision, precision_of
 
@@ -147,6 +149,8 @@ class WindowedInference(TiledInference):
         seen, targets = recipe.preparation, recipe.targets
         scale = SCALES[recipe.tiles.averaged][targets.activation]
         nothing = targets.encode(np.zeros((), np.uint8))
+        if PLANES[recipe.tiles.planes].of_head:
+            network = _with_open_planes(network)
         super().__init__(network, recipe.tiles, seen.as_input, batch_size, seen.air, engine, precision, scale, nothing)
         self.single = targets.outputs == 1
         if recipe.tiles.shape[1:] == (0, 0):
@@ -159,3 +163,10 @@ class WindowedInference(TiledInference):
         """
         predicted = super().__call__(voxels, progress)
         return predicted[..., 0] if self.single else predicted
+
+
+def _with_open_planes(network: keras.Model) -> keras.Model:
+    """The layers of a network on (batch, depth, rows, cols, channels) of any rows and cols."""
+    shape = network.input_shape
+    given = keras.Input((shape[1], None, None, shape[-1]))
+    return keras.Model(given, pass_through(network, [given], lambda _, node, taken: applied_again(node, taken)))

@@ -20,7 +20,7 @@ from planar3d.training.precision import built_with
 from planar3d.transfer.array_files import read_directly
 from planar3d.transfer.digests import file_sha256
 from planar3d.transfer.metadata import CARD, NETWORK, RECIPE, plain_text, read_metadata, write_metadata
-from planar3d.transfer.published_models import find_model
+from planar3d.transfer.published_models import find_model, predicts
 from planar3d.transfer.rehearsal import State, rehearse
 from planar3d.transfer.transplant import transplant
 
@@ -103,7 +103,7 @@ class Model:
         Args:
             model: a weights file of this package or of the original release, the name of a published model, or one
                 that is open.
-            recipe: overrides the one the file carries; `PAPER` if neither is there.
+            recipe: overrides the one the file carries, and what is published of it; `PAPER` if neither is there.
 
         Raises:
             WeightsError: the file is missing or damaged, or its recipe is of another version or absurd.
@@ -111,8 +111,10 @@ class Model:
         if isinstance(model, Model):
             return replace(model, recipe=recipe or model.recipe)
         path = find_model(model)
-        state, said = rehearse(path), read_metadata(path)
-        return cls(path, file_sha256(path), recipe or _carried(said, path) or PAPER, said, state)
+        state, said, digest = rehearse(path), read_metadata(path), file_sha256(path)
+        if recipe is None and (carried := _carried(said, path)):
+            recipe = carried.changed(**predicts(digest))
+        return cls(path, digest, recipe or PAPER, said, state)
 
     @property
     def card(self) -> dict[str, Any] | None:

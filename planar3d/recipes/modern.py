@@ -14,7 +14,7 @@ from planar3d.training.settings import Training
 MODERN = Recipe(
     "modern",
     preparation=AxialSlices(spline_order=1, grey_levels="median"),
-    tiles=DepthWindows(stride=4),
+    tiles=DepthWindows(stride=4, planes="head"),
     network=PlanarResUNetSettings(encoder_range="imagenet"),
     targets=Binary(threshold=32.0, smallest_lesion_mm3=20.0),
     training=Training(

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import numpy as np
 
 from planar3d.errors import RecipeError
+from planar3d.scans.planes import PLANES, Part
 from planar3d.scans.windows import at_least, window_starts
 from planar3d.sections import POSITIVE, Section
 
@@ -26,6 +27,7 @@ class Tiles(Section):
             tiles there. `"gaussian"`: their mean, weighted towards the middle of each.
         averaged: what means are taken of, `"probabilities"` or `"logits"`, as in `scans/labels.py`.
         beyond: what a tile reads outside of the volume: `"edge"`, its outermost entry again, or `"air"`.
+        planes: which part of its planes is predicted, one of `PLANES`.
     """
 
     shape: Lengths
@@ -35,6 +37,11 @@ class Tiles(Section):
     overlap: str
     averaged: str
     beyond: str
+    planes: str = "whole"
+
+    def part(self, volume: np.ndarray) -> Part:
+        """Rows and columns of a prepared scan that are predicted; around them is background."""
+        return PLANES[self.planes].part(volume)
 
     def filled(self, volume: np.ndarray) -> tuple[np.ndarray, slice]:
         """A volume with at least the slices that prediction needs, and where its own are."""
@@ -67,6 +74,7 @@ class DepthWindows(Tiles):
 
     depth: Annotated[int, POSITIVE] = 16  # slices of a window
     stride: Annotated[int, POSITIVE] = 8  # slices from one window to the next
+    planes: Literal["whole", "head"] = "whole"  # what is predicted of them; "head": the box around it
 
     def check(self) -> None:
         """Refuse windows that leave gaps or have no whole middle."""

@@ -62,6 +62,19 @@ def test_slices_beyond_the_head_are_not_predicted_and_hold_no_lesion():
     assert not probabilities[:4].any() and not probabilities[24:].any()
 
 
+def test_around_the_head_s_box_planes_are_not_predicted_and_hold_no_lesion():
+    prepared, predict, recipe = prepare(_scan(20, 6.5), MODERN.changed(size=96)), _Grey(), MODERN.changed(size=96)
+    probabilities = predict_prepared(predict, prepared, recipe)
+    rows, cols = recipe.tiles.part(prepared.voxels)
+    (given,) = predict.given
+    assert given.shape == (20, 64, 32)
+    np.testing.assert_array_equal(given, prepared.voxels[:, rows, cols])
+    np.testing.assert_array_equal(probabilities[:, rows, cols], given.astype(np.float32) / 255)
+    assert probabilities.sum() == pytest.approx(probabilities[:, rows, cols].sum())
+    predict_prepared(predict, prepared, recipe.changed(planes="whole"))
+    np.testing.assert_array_equal(predict.given[1], prepared.voxels)
+
+
 def test_a_cube_is_predicted_as_it_is():
     prepared, predict = prepare(_scan(20, 6.5), PAPER.changed(size=32)), _Grey()
     predict_prepared(predict, prepared, PAPER.changed(size=32))

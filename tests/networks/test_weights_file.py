@@ -195,7 +195,7 @@ def test_a_file_from_before_a_field_keeps_the_meaning_it_had(network, tmp_path):
     flat = {place.rpartition(".")[2]: value for place, value in recipe.leaves().items()}
     older = {name: flat.get(name, value) for name, value in FORMAT_1["modern"].items() if name != "smallest_lesion_mm3"}
     change(path, "planar3d_recipe", older)
-    assert read_recipe(path) == load_network(path)[1] == recipe.changed(smallest_lesion_mm3=0)
+    assert read_recipe(path) == load_network(path)[1] == recipe.changed(smallest_lesion_mm3=0, planes="whole")
     change(path, "planar3d_recipe", recipe.to_json() | {"format": 99})
     with pytest.raises(WeightsError, match=r"older\.weights\.h5 .*format 99.*Update"):
         read_recipe(path)

@@ -152,7 +152,7 @@ def test_slices_beyond_the_head_are_in_no_stack(slices, head, mm, expected):
     every = np.concatenate([np.arange(slices)[stack] for stack in recipe.preparation.stacks(prepared, 16)])
     assert sorted(every) == list(range(*expected))
     # Other grey levels do not tell air.
-    others = recipe.changed(grey_levels="min-max", augmentation=())
+    others = recipe.changed(grey_levels="min-max", augmentation=(), planes="whole")
     assert sum(len(voxels[s]) for s in others.preparation.stacks(prepared, 16)) == slices
 
 

@@ -99,6 +99,11 @@ class EightBit(Preparation):
         """How grey levels are made."""
         return GREY_LEVELS[self.grey_levels]
 
+    @property
+    def tells_air(self) -> bool:  # type: ignore[override]
+        """By the median they do."""
+        return self.levels.tell_air
+
     def raw(self, scan: Scan) -> tuple[np.ndarray, tuple[float, float]]:
         """Values and their limits, through float16 where the recipe asks for it."""
         if self.raw_values == "float32":

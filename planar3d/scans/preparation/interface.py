@@ -37,6 +37,7 @@ class Preparation(Section):
         same_slices: whether every scan has as many slices.
         air: what an empty voxel of a prepared scan holds.
         flat: whether images of a single slice will do.
+        tells_air: whether grey levels tell the head from air.
     """
 
     images: tuple[str, ...]
@@ -45,6 +46,7 @@ class Preparation(Section):
     same_slices: bool
     air: float
     flat: ClassVar[bool] = False
+    tells_air: bool = False
 
     @abstractmethod
     def prepare(self, scans: Mapping[str, Scan]) -> Prepared:

@@ -1,0 +1,46 @@
+"""The part of its planes that a scan is predicted in: all of them, or the box around the head."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from planar3d.scans.head import largest_part
+from planar3d.scans.intensities import HEAD_LEVEL
+
+Part = tuple[slice, slice]  # rows and columns
+
+# Where boxes begin and end: four poolings see a scan that is shifted by anything else as another scan.
+_STEP = 16
+_MARGIN = 4  # pixels of air around the head
+
+
+class Planes(NamedTuple):
+    """The part of a prepared scan, uint8 (slices, rows, cols), and whether it is the head's, which differs in size."""
+
+    part: Callable[[np.ndarray], Part]
+    of_head: bool
+
+
+def head_box(voxels: np.ndarray) -> Part:
+    """Rows and columns around the head in all slices together; whole planes where there is no head.
+
+    The head is the largest part of what is no air in at least two slices, without what a disc of five pixels does not
+    fit into, as wrapped noise and the head's holder.
+
+    Args:
+        voxels: uint8 (slices, rows, cols), in grey levels that tell the head from air.
+    """
+    shown = ndimage.binary_opening(np.count_nonzero(voxels > HEAD_LEVEL, axis=0) > 1, iterations=2)
+    found = ndimage.find_objects(largest_part(shown).astype(np.uint8))
+    if not found:
+        return slice(None), slice(None)
+    rows, cols = (
+        slice(max((box.start - _MARGIN) // _STEP * _STEP, 0), min(-(-(box.stop + _MARGIN) // _STEP) * _STEP, length))
+        for box, length in zip(found[0], shown.shape, strict=True)
+    )
+    return rows, cols
+
+
+PLANES = {"whole": Planes(lambda voxels: (slice(None), slice(None)), False), "head": Planes(head_box, True)}
