@@ -1,0 +1,133 @@
+"""One scan segmented from the shell, in ways that take turns, against the import of TensorFlow and Keras alone.
+
+    python benchmarks/shell.py SCAN --before CHECKOUT
+
+Every way is a command in a process of its own, from a checkout: those named with --before, oldest first, and this one,
+with whole planes and as it is. Each has the way above it as its predecessor, to whose mask its own is compared.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from side_by_side import conditions, record, table
+
+from planar3d.scans.volume import read_scan
+
+MODEL = "ms-flair-open"
+HERE = Path(__file__).parents[1]
+IMPORT = "import of TensorFlow and Keras alone"
+_IMPORT = "import tensorflow, keras"
+_COMMAND = "import sys; from planar3d.cli import main; sys.exit(main())"
+
+
+@dataclass
+class Way:
+    """Arguments of `planar3d`, or none for the import; and what runs took: seconds, processor seconds, peak GiB."""
+
+    name: str
+    checkout: Path
+    arguments: list[str] = field(default_factory=list)
+    runs: list[tuple[float, float, float]] = field(default_factory=list)
+
+    def run(self, scan: Path, out: Path) -> None:
+        """Run it once; the mask comes to lie in `out`."""
+        command = [sys.executable, "-c", _IMPORT]
+        if self.arguments:
+            given = [*self.arguments, str(scan), "--out", str(out / "masks"), "--overwrite"]
+            command = [sys.executable, "-c", _COMMAND, *given]
+        environment = {**os.environ, "PYTHONPATH": str(self.checkout), "TF_CPP_MIN_LOG_LEVEL": "2"}
+        with tempfile.TemporaryFile() as said:
+            began = time.perf_counter()
+            process = subprocess.Popen(command, cwd=out, env=environment, stdout=said, stderr=said)
+            _, status, used = os.wait4(process.pid, 0)
+            seconds = time.perf_counter() - began
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode:
+                said.seek(0)
+                raise SystemExit(f"{self.name} ended with exit code {process.returncode}:\n{said.read().decode()}")
+        self.runs.append((seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20))
+
+    def took(self, part: int) -> float:
+        """The median over its runs."""
+        return median(run[part] for run in self.runs)
+
+
+def main() -> None:
+    """Run all ways in turn, and write the table to RESULTS.md."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("scan", type=Path)
+    parser.add_argument("--before", type=Path, action="append", default=[], help="an older checkout; may be repeated")
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--beside", default="", help="what else ran on the machine, for the record")
+    options = parser.parse_args()
+    predict = ["predict", "--model", MODEL, "--engine", options.engine]
+    ways = [Way(IMPORT, HERE), *(Way(_commit(path), path.resolve(), predict) for path in options.before)]
+    ways.append(Way(f"{_commit(HERE)}, `--set planes=whole`", HERE, [*predict, "--set", "planes=whole"]))
+    ways.append(Way(f"{_commit(HERE)}, as it is", HERE, predict))
+    scan = read_scan(options.scan)
+    with tempfile.TemporaryDirectory() as folder:
+        outs = [Path(folder, str(number)) for number in range(len(ways))]
+        for out in outs:
+            out.mkdir()
+        for number in range(options.rounds):
+            for way, out in zip(ways, outs, strict=True):
+                way.run(options.scan.resolve(), out)
+                print(f"{number + 1}/{options.rounds}  {way.name}: {way.runs[-1]}", flush=True)
+        masks = [_mask(out) for out in outs[1:]]
+    voxels, sizes = "×".join(map(str, scan.voxels.shape)), " × ".join(f"{mm:.2g}" for mm in scan.spacing)
+    text = (
+        f"`planar3d predict SCAN --model {MODEL} --engine {options.engine}`, a scan of {voxels} voxels of {sizes} mm, "
+        f"{options.rounds} rounds, medians. Masks are compared with those of the way above."
+    )
+    kind = "thick slices" if max(scan.spacing) > 3 else "thin slices"
+    title = f"From the shell, {kind}, {options.engine}"
+    record(title, "\n\n".join([text, _table(ways, masks), conditions(options.beside)]))
+
+
+def _table(ways: list[Way], masks: list[np.ndarray]) -> str:
+    alone = ways[0]
+    rows = [[IMPORT, *_taken(alone), "", "1.0", f"{alone.took(2):.2f}", ""]]
+    for number, (way, mask) in enumerate(zip(ways[1:], masks, strict=True)):
+        before, other = (ways[number], masks[number - 1]) if number else (None, mask)
+        ratio = f"{before.took(0) / way.took(0):.2f} ({before.took(1) / way.took(1):.2f})" if before else ""
+        against = f"{way.took(0) / alone.took(0):.1f}"
+        rows.append([way.name, *_taken(way), ratio, against, f"{way.took(2):.2f}", _compared(mask, other, number)])
+    headings = ["way", "s", "processor s", "× (processor)", "of the import", "peak GiB", "mask"]
+    return table(headings, rows)
+
+
+def _taken(way: Way) -> list[str]:
+    return [f"{way.took(part):.1f}" for part in (0, 1)]
+
+
+def _compared(mask: np.ndarray, other: np.ndarray, number: int) -> str:
+    if not number:
+        return f"{np.count_nonzero(mask)} voxels"
+    differing = np.count_nonzero(mask != other)
+    both = np.count_nonzero(mask) + np.count_nonzero(other)
+    dice = 2 * np.count_nonzero(mask & other) / both if both else 1.0
+    return f"Dice {dice:.5f}, {differing} voxels differ" if differing else "the same"
+
+
+def _mask(out: Path) -> np.ndarray:
+    (path,) = (path for path in out.rglob("*.nii.gz") if re.search("mask|seg", path.name))
+    return read_scan(path).voxels > 0
+
+
+def _commit(checkout: Path) -> str:
+    command = ["git", "-C", str(checkout), "log", "-1", "--format=%h"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or checkout.name
+
+
+if __name__ == "__main__":
+    main()
