@@ -166,6 +166,14 @@ def test_a_brain_is_cut_out_if_it_is_asked_for(anatomy, shapes, extracted):
         assert (0.3 * brain < shown < 2.6 * brain) if extracted else shown == head.image.size * head.mask.voxel_mm3
 
 
+@pytest.mark.parametrize(("kind", "thinnest", "thickest"), [(0, 3.0, 8.0), (1, 0.85, 1.3), (2, 1.0, 1.0)])
+def test_slices_are_as_thick_as_the_acquisitions_asked_for(anatomy, kind, thinnest, thickest):
+    head = HeadGenerator((anatomy,), acquisitions=tuple(float(kind == each) for each in range(3))).generate(1)
+    assert thinnest <= head.mask.spacing[2] <= thickest
+    assert (head.mask.spacing[0] < head.mask.spacing[2]) == (kind == 0)
+    assert max(head.drawn["acquired"]) > 1.4 or kind == 1
+
+
 def test_a_generated_head_is_prepared_like_a_scan(generator):
     head = generator.generate(1)
     prepared = prepare(head.scan, MODERN)
