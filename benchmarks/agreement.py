@@ -1,8 +1,12 @@
 """Masks in bf16 beside masks in float32, of the same weights on real scans: voxels that differ, change of Dice.
 
 python benchmarks/agreement.py --data FOLDER --model best.weights.h5 --scans sub-01,sub-02
+
+With --card the agreement by the recipe's own rule goes into the JSON of a model card, for this processor's instructions
+and this OpenVINO; where a published card has it, `planar3d predict` trusts bf16 without a check.
 """
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +28,7 @@ def main(
     scans: Annotated[str | None, typer.Option(help="Which of them, with commas; all if left out.")] = None,
     size: Annotated[int, typer.Option(help="Voxels along each axis of the prepared scan.")] = 256,
     keras: Annotated[bool, typer.Option(help="Begin with Keras, which the others are then compared with.")] = False,
+    card: Annotated[Path | None, typer.Option(help="JSON of a model card, to enter the agreement in.")] = None,
 ) -> None:
     """Predict each scan in each way, and write the table to RESULTS.md."""
     from planar3d.networks.weights_file import read_recipe
@@ -42,6 +47,8 @@ def main(
     found = {
         way: measure(_predict, model, recipe, *WAYS[way], [prepared[name].voxels for name in chosen]) for way in ways
     }
+    if card is not None:
+        _enter(card, recipe, *(found[f"OpenVINO, {precision}"].value for precision in ("float32", "bf16")))
     rows = []
     for number, name in enumerate(chosen):
         for limit in THRESHOLDS:
@@ -70,6 +77,22 @@ def _predict(model: Path, recipe, engine: str, precision: str, scans: list[np.nd
     network, _ = load_network(model, recipe)
     predict = predictor(network, recipe, "shared", engine, precision)
     return lambda: [predict(voxels) for voxels in scans]
+
+
+def _enter(card: Path, recipe, wide: list[np.ndarray], narrow: list[np.ndarray]) -> None:
+    """Enter the Dice of the masks in both precisions, of all scans, in place of what was measured so before."""
+    from planar3d.environment import bf16_instructions
+    from planar3d.files import read_json, write_json
+
+    here = {"instructions": bf16_instructions(), "openvino": version("openvino")}
+    if here["instructions"] == "none":
+        raise typer.BadParameter("this processor does not multiply in bf16; nothing was entered.")
+    masks = [[recipe.targets.assign(p[..., None], float(p.max())) for p in found] for found in (wide, narrow)]
+    dice = [_dice(*pair) for pair in zip(*masks, strict=True)]
+    said = read_json(card)
+    others = [each for each in said.get("agreement", []) if not here.items() <= each.items()]
+    measured = {"scans": len(dice), "mean": float(np.mean(dice)), "least": min(dice)}
+    write_json(card, said | {"agreement": [*others, here | measured]})
 
 
 def _dice(a: np.ndarray, b: np.ndarray) -> float:

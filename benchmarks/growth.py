@@ -121,11 +121,12 @@ def _point(name: str, size: int, threads: int, share: float, folder: Path) -> Po
 
 def _share(method: Method, size: int, timed: int, windows: int) -> float:
     """How much more a scan needs than a shorter one, where windows share: the first and the last cost more."""
+    from planar3d.graph.described import described
     from planar3d.inference.plan import make_plan
     from planar3d.networks.registry import recipe_network
 
     recipe = PAPER.changed(size=size)
-    plan = make_plan(recipe_network(recipe), recipe.stride, exact=method.arguments[1] == "keras")
+    plan = make_plan(described(recipe_network(recipe)), recipe.stride, exact=method.arguments[1] == "keras")
     return plan.macs(windows) / plan.macs(timed)
 
 
@@ -140,6 +141,7 @@ class Work:
 
 def _work(size: int) -> Work:
     """Count the work from the network's own layers."""
+    from planar3d.graph.described import described
     from planar3d.graph.flops import layer_costs
     from planar3d.inference.plan import make_plan
     from planar3d.networks.registry import recipe_network
@@ -148,7 +150,7 @@ def _work(size: int) -> Work:
     network = recipe_network(recipe)
     windows = len(window_starts(size, recipe.depth, recipe.stride))
     macs = windows * sum(cost.macs for cost in layer_costs(network))
-    exact, apart = (make_plan(network, recipe.stride, exact).macs(windows) for exact in (True, False))
+    exact, apart = (make_plan(described(network), recipe.stride, exact).macs(windows) for exact in (True, False))
     return Work(2e-12 * macs, 2e-12 * exact, 2e-12 * apart)
 
 

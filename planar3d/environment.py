@@ -21,6 +21,8 @@ _PACKAGES = (
     "nibabel",
     "h5py",
 )
+# Of NVIDIA's, of AMD's, and of any in Windows' subsystem for Linux.
+_GPU_DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
 def versions(*others: str) -> dict[str, str]:
@@ -42,6 +44,18 @@ def machine() -> str:
 def describe() -> str:
     """Versions and machine in a line, for a log."""
     return f"{', '.join(f'{name} {version}' for name, version in versions().items())}; {machine()}"
+
+
+def may_have_gpu() -> bool:
+    """Whether a backend might see a GPU; only it can tell, and no driver is a sure sign that it does not."""
+    return platform.system() != "Linux" or any(map(os.path.exists, _GPU_DRIVERS))
+
+
+def bf16_instructions() -> str:
+    """The best instructions for bf16 that the processor has, as Linux names them; "none" where that is not known."""
+    table = Path("/proc/cpuinfo")
+    found = set(table.read_text().split()) if table.is_file() else set()
+    return next((name for name in ("amx_bf16", "avx512_bf16") if name in found), "none")
 
 
 def processor() -> str:

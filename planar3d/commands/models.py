@@ -40,6 +40,7 @@ def info(
     card: Annotated[bool, typer.Option("--card", help="Print the weights file's whole card, and no layers.")] = False,
 ) -> None:
     """Show a network layer by layer: shape, parameters, multiply-accumulates; and the work for a whole scan."""
+    from planar3d.graph.described import described
     from planar3d.inference.plan import describe_work
     from planar3d.networks.model_card import card_markdown, summarize_card
     from planar3d.networks.summary import named_network, recipe_with, summarize
@@ -59,7 +60,7 @@ def info(
     else:
         chosen = chosen_recipe(recipe or recipe_with(network), settings, size)
         shown = named_network(network or chosen.network.name, chosen)
-    for line in filter(None, [*summary, *summarize(shown, chosen), describe_work(shown, chosen)]):
+    for line in filter(None, [*summary, *summarize(shown, chosen), describe_work(described(shown), chosen)]):
         typer.echo(line)
 
 

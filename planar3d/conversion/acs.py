@@ -8,7 +8,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from planar3d.graph.layers import KINDS, LayerKind, Shape
+from planar3d.graph.description import Layer, Shape
+from planar3d.graph.layers import KINDS, LayerKind
 
 VARIANTS = ("acs", "acs_mean", "acs_soft")
 
@@ -139,10 +140,10 @@ def _group_ends(filters: int) -> list[tuple[int, int]]:
     return list(pairwise(ends))
 
 
-def _macs(layer: ACSConv3D, _: Shape, output: Shape) -> int:
+def _macs(layer: Layer, _: Shape, output: Shape) -> int:
     """As its planes by themselves would cost."""
     planes = 1 if layer.variant == "acs" else 3
     return planes * math.prod(layer.kernel.shape) * math.prod(output[1:4])  # type: ignore[arg-type]
 
 
-KINDS[ACSConv3D] = LayerKind(macs=_macs)
+KINDS["ACSConv3D"] = LayerKind(macs=_macs, settings=("variant",))

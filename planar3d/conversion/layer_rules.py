@@ -11,7 +11,7 @@ from planar3d.conversion.held_objects import held_and_plain, weight_objects
 from planar3d.conversion.operations import constant_in_3d
 from planar3d.conversion.place import Place, Rule, Step, Taken, copied
 from planar3d.errors import ConversionError
-from planar3d.graph.keras_graph import Max, Mean
+from planar3d.graph.keras_graph import Max, Mean, layer_type
 from planar3d.graph.layers import KINDS
 from planar3d.graph.reach import along_axes, within_slices
 
@@ -153,7 +153,11 @@ def _slice_by_slice(layer: Any, step: Step, place: Place) -> list[Step]:
 _SAME_IN_3D = {within_slices: everywhere, along_axes: same_axes}
 # By exact type: a subclass may do something else.
 RULES: dict[type, Rule] = {
-    **{kind: _SAME_IN_3D[known.reach] for kind, known in KINDS.items() if known.reach in _SAME_IN_3D},
+    **{
+        kind: _SAME_IN_3D[known.reach]
+        for name, known in KINDS.items()
+        if known.reach in _SAME_IN_3D and (kind := layer_type(name))
+    },
     layers.Rescaling: rescaling,
     layers.AveragePooling2D: pooling,
     layers.BatchNormalization: batch_normalization,

@@ -1,6 +1,6 @@
 """A network read as a graph of layers, each with its reach along depth: which slices of its input a slice needs.
 
-Read from the Keras graph itself, so that any functional network can be computed slice by slice, whatever its names,
+Read from the network's description, so that any functional network can be computed slice by slice, whatever its names,
 levels and widths.
 """
 
@@ -8,11 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import keras
-from keras import layers
-
 from planar3d.errors import Planar3DError
-from planar3d.graph.keras_graph import as_graph, pass_through
+from planar3d.graph.description import Description, Layer
 from planar3d.graph.layers import reach_of
 from planar3d.graph.padding import Range
 from planar3d.graph.reach import Reach
@@ -38,7 +35,7 @@ class Node:
         tap: the depth tap of the kernel that a `"part"` is alone; None for all of them.
     """
 
-    layer: keras.Layer | None
+    layer: Layer | None
     inputs: tuple["Node", ...]
     shape: tuple[Any, ...]
     reach: Reach
@@ -54,6 +51,11 @@ class Node:
         return self.layer.name if self.layer is not None else "input"
 
     @property
+    def kind(self) -> str:
+        """The layer's kind."""
+        return self.layer.kind if self.layer is not None else "input"
+
+    @property
     def length(self) -> int:
         """Entries along depth in a window."""
         return self.shape[0]
@@ -63,43 +65,36 @@ class Node:
         """The channels and the tap of the layer's kernel that a `"part"` is."""
         assert self.layer is not None and self.channels is not None
         first, end = self.channels
-        is_transposed = isinstance(self.layer, layers.Conv3DTranspose)  # channels taken stand last there
-        kernel = self.layer.kernel[..., first:end] if is_transposed else self.layer.kernel[..., first:end, :]
+        of_all = self.layer.kernel
+        # Of transposed convolutions the channels taken stand last.
+        kernel = of_all[..., first:end] if self.layer.kind == "Conv3DTranspose" else of_all[..., first:end, :]
         return kernel if self.tap is None else kernel[self.tap : self.tap + 1]
 
 
-def read_graph(network: keras.Model) -> list[Node]:
-    """Read a functional network as nodes, each behind its inputs; the first is the input, the last the output.
+def read_graph(network: Description) -> list[Node]:
+    """Read a network as nodes, each behind its inputs; the first is the input, the last the output.
 
     Args:
-        network: functional, with one input (batch, depth, rows, cols, channels) of known depth and one output of as
-            many slices; models nested in it are read as their layers.
+        network: with one input (batch, depth, rows, cols, channels) of known depth and one output of as many slices.
 
     Raises:
         Planar3DError: it is not such a network.
     """
-    network = as_graph(network)
-    inputs, outputs = network.inputs, network.outputs
-    if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 5 or len(outputs[0].shape) != 5:
+    inputs, outputs = network.inputs, network.output_shapes
+    if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0]) != 5 or len(outputs[0]) != 5:
         raise Planar3DError(
-            f"{network.name} takes {[tuple(t.shape) for t in inputs]} and gives {[tuple(t.shape) for t in outputs]}; "
-            "one input and one output (batch, depth, rows, cols, channels) are needed."
+            f"{network.name} takes {list(inputs)} and gives {outputs}; one input and one output (batch, depth, rows, "
+            "cols, channels) are needed."
         )
-    depth = inputs[0].shape[DEPTH]
-    if depth is None or outputs[0].shape[DEPTH] != depth:
+    depth = inputs[0][DEPTH]
+    if depth is None or outputs[0][DEPTH] != depth:
         raise Planar3DError(
-            f"{network.name} has {depth} slices at its input and {outputs[0].shape[DEPTH]} at its output; the same "
-            "known number is needed."
+            f"{network.name} has {depth} slices at its input and {outputs[0][DEPTH]} at its output; the same known "
+            "number is needed."
         )
-    source = Node(None, (), tuple(inputs[0].shape[1:]), Reach(), 1)
-    order = [source]
-
-    def visit(name: str, layer_use: Any, taken: list[Node]) -> list[Node]:
-        given = [_node(layer_use.operation, tuple(taken), output, depth) for output in layer_use.outputs]
-        order.extend(given)
-        return given
-
-    needed = ancestors(pass_through(network, [source], visit))
+    source = Node(None, (), tuple(inputs[0][1:]), Reach(), 1)
+    order = network.follow([source], lambda layer, taken: _node(layer, tuple(taken), depth))
+    needed = ancestors([order[network.outputs[0]]])
     return [node for node in order if node in needed]
 
 
@@ -115,12 +110,12 @@ def ancestors(nodes: Sequence[Node]) -> set[Node]:
     return found
 
 
-def _node(layer: Any, inputs: tuple[Node, ...], output: Any, depth: int) -> Node:
-    shape = tuple(output.shape[1:])
+def _node(layer: Layer, inputs: tuple[Node, ...], depth: int) -> Node:
+    shape = layer.shape[1:]
     if len(shape) != 4 or not inputs or any(node.shape[0] is None for node in inputs) or shape[0] is None:
         raise Planar3DError(
-            f"Layer {layer.name} ({type(layer).__name__}) gives {tuple(output.shape)}, not (batch, depth, rows, cols, "
-            "channels) of known depth; use method='windowed'."
+            f"Layer {layer.name} ({layer.kind}) gives {layer.shape}, not (batch, depth, rows, cols, channels) of known "
+            "depth; use method='windowed'."
         )
     if _joins(layer):
         # What is joined twice is joined once: the first result need not be kept for the second.
@@ -131,5 +126,5 @@ def _node(layer: Any, inputs: tuple[Node, ...], output: Any, depth: int) -> Node
     return Node(layer, inputs, shape, Reach(whole=True) if spread else reach_of(layer, inputs[0].length), per_entry)
 
 
-def _joins(layer: Any) -> bool:
-    return isinstance(layer, layers.Concatenate) and not reach_of(layer, 1).whole
+def _joins(layer: Layer | None) -> bool:
+    return layer is not None and layer.kind == "Concatenate" and not reach_of(layer, 1).whole

@@ -1,13 +1,13 @@
 """Multiply-accumulate operations of a network, counted layer by layer from its own graph."""
 
+import math
 from dataclasses import dataclass
-from typing import Any
 
 import keras
-from keras import tree
 
-from planar3d.graph.keras_graph import arguments_with, pass_through
-from planar3d.graph.layers import Shape, kind_of
+from planar3d.graph.described import described
+from planar3d.graph.description import Layer, Shape
+from planar3d.graph.layers import kind_of
 
 
 @dataclass(frozen=True)
@@ -41,30 +41,22 @@ def layer_costs(network: keras.Model, input_shape: tuple[int, ...] | None = None
     shapes = [tensor.shape[1:] for tensor in network.inputs] if input_shape is None else [tuple(input_shape)]
     if any(n is None for shape in shapes for n in shape):
         raise ValueError(f"{network.name} takes {shapes}: all sizes but the batch must be known to count.")
-    inputs = [
-        keras.KerasTensor((1, *shape), tensor.dtype) for shape, tensor in zip(shapes, network.inputs, strict=True)
-    ]
+    description = described(network, [(1, *shape) for shape in shapes])
+    taken = [*description.inputs, *(layer.shape for layer in description.layers)]
     costs: list[LayerCost] = []
-    seen = set()
-
-    def visit(name: str, node: Any, taken: list[Any]) -> list[Any]:
-        operation = node.operation
-        args, kwargs = arguments_with(node, taken)
-        outputs = tree.flatten(operation.compute_output_spec(*args, **kwargs))
-        parameters = operation.count_params() if hasattr(operation, "count_params") and operation not in seen else 0
-        seen.add(operation)
-        macs = _macs(operation, taken[0].shape, outputs[-1].shape)
-        costs.append(LayerCost(name, outputs[-1].shape, parameters, macs))
-        return outputs
-
-    pass_through(network, inputs, visit)
+    seen: set[int] = set()
+    for layer in description.layers:
+        arrays = {id(array): math.prod(array.shape) for array in layer.arrays.values()}
+        parameters = sum(size for key, size in arrays.items() if key not in seen)
+        seen |= arrays.keys()
+        costs.append(LayerCost(layer.name, layer.shape, parameters, _macs(layer, taken[layer.inputs[0]])))
     return costs
 
 
-def _macs(operation: Any, source: Shape, output: Shape) -> int:
-    count = kind_of(operation).macs
+def _macs(layer: Layer, source: Shape) -> int:
+    count = kind_of(layer).macs
     if count is not None:
-        return count(operation, source, output)
-    if any(len(weight.shape) > 1 for weight in getattr(operation, "weights", ())):
-        raise ValueError(f"{operation.name} is a {type(operation).__name__}, and how to count its work is unknown.")
+        return count(layer, source, layer.shape)
+    if any(len(array.shape) > 1 for array in layer.arrays.values()):
+        raise ValueError(f"{layer.name} is a {layer.kind}, and how to count its work is unknown.")
     return 0

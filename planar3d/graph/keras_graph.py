@@ -3,7 +3,7 @@
 Tested against the Keras versions that `pyproject.toml` allows; `tests/graph/test_keras_graph.py` says what has changed.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -16,6 +16,8 @@ from keras.src.ops.numpy import ExpandDims, Max, Mean, Moveaxis
 from planar3d.errors import ConversionError
 
 __all__ = ["CustomScaleLayer", "ExpandDims", "LayerScale", "Max", "Mean", "Moveaxis", "StochasticDepth"]
+
+_UNLISTED = {kind.__name__: kind for kind in (CustomScaleLayer, LayerScale, StochasticDepth)}
 
 # What is done at one use of an operation: given its name, its node, and a value for each tensor that it takes, it
 # returns one for each tensor that it gives.
@@ -112,6 +114,25 @@ def name_of(tensor: keras.KerasTensor) -> str:
 def layers_within(network: keras.Model, kind: type = keras.Layer) -> list[Any]:
     """The network itself and all layers in it, those that other layers hold included, if they are of a kind."""
     return [layer for layer in network._flatten_layers() if isinstance(layer, kind)]
+
+
+def kind_in_keras(operation: Any, known: Container[str]) -> str:
+    """The name of the first known kind that an operation is of, `ops.` before one of keras.ops; "" of none.
+
+    A subclass that computes in its own way is of none.
+    """
+    kinds: Sequence[Any] = type(operation).__mro__
+    for kind in kinds:
+        operations = kind.__module__.startswith("keras.src.ops.")
+        name = f"ops.{kind.__name__}" if operations else kind.__name__
+        if name in known and kind.__module__.startswith(("keras.", "planar3d.")):
+            return name if kinds[0].call is kind.call else ""
+    return ""
+
+
+def layer_type(kind: str) -> type | None:
+    """The class of layers that Keras has by a name."""
+    return getattr(keras.layers, kind, None) or _UNLISTED.get(kind)
 
 
 def operation_kind(operation: Any) -> str:

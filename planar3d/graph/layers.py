@@ -9,15 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from keras import layers
-
 from planar3d.errors import Planar3DError
-from planar3d.graph import operators, reach
-from planar3d.graph.keras_graph import CustomScaleLayer, LayerScale, StochasticDepth
+from planar3d.graph import axis_operators, operators, reach, shapes
+from planar3d.graph.description import Description, Layer, Shape
 from planar3d.graph.operators import Use, Writer
 from planar3d.graph.reach import Reach
-
-Shape = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -28,30 +24,43 @@ class LayerKind:
         reach: along depth, of a layer and the slices of its input.
         write: writes its use in a network of volumes in operators; None where these are not known.
         macs: multiply-accumulates of a layer with these shapes of its input and output; None without a kernel.
+        settings: the attributes in Keras that all this needs.
+        shape: of its output, from a layer and the shapes that it takes; of kinds that can be written.
     """
 
-    reach: Callable[[Any, int], Reach] = reach.not_known
+    reach: Callable[[Layer, int], Reach] = reach.not_known
     write: Writer | None = None
-    macs: Callable[[Any, Shape, Shape], int] | None = None
+    macs: Callable[[Layer, Shape, Shape], int] | None = None
+    settings: tuple[str, ...] = ()
+    shape: Callable[..., Shape] = shapes.as_given
 
 
-def kind_of(layer: Any) -> LayerKind:
-    """What is known of a layer; nothing of a subclass that computes in its own way."""
-    known: Any = next((kind for kind in type(layer).__mro__ if kind in KINDS), None)
-    return KINDS[known] if known is not None and type(layer).call is known.call else LayerKind()
+def kind_of(layer: Layer) -> LayerKind:
+    """What is known of a layer; nothing of a kind that the table lacks."""
+    return KINDS.get(layer.kind, _UNKNOWN)
 
 
-def reach_of(layer: Any, length: int) -> Reach:
+def reach_of(layer: Layer, length: int) -> Reach:
     """A layer's reach along depth, for inputs of `length` slices; `whole` where it is not known."""
     return (reach.not_known if _has_channels_first(layer) else kind_of(layer).reach)(layer, length)
 
 
-def written(use: Use, part: Any = None) -> Any:
-    """Write a layer in operators of ONNX, and return what stands for its output.
+def shape_of(layer: Layer, *taken: Shape) -> Shape:
+    """The shape of what a layer of a kind that can be written gives of these shapes."""
+    return kind_of(layer).shape(layer, *taken)
 
-    Args:
-        use: of the layer.
-        part: has the layer's attributes where only a part of it is done.
+
+def resized(network: Description, window: Shape) -> Description:
+    """A network of layers that can be written, on (depth, rows, cols, channels) of other rows and cols."""
+    shapes: list[Shape] = [(None, *window)]
+    for layer in network.layers:
+        shapes.append(shape_of(layer, *(shapes[number] for number in layer.inputs)))
+    layers = tuple(replace(layer, shape=shape) for layer, shape in zip(network.layers, shapes[1:], strict=True))
+    return replace(network, inputs=(shapes[0],), layers=layers)
+
+
+def written(use: Use) -> Any:
+    """Write a layer in operators of ONNX, and return what stands for its output.
 
     Raises:
         Planar3DError: a layer, or a setting of one, that has no counterpart.
@@ -59,87 +68,131 @@ def written(use: Use, part: Any = None) -> Any:
     name, layer = use.name, use.layer
     write = kind_of(layer).write
     if write is None:
-        known = ", ".join(sorted(kind.__name__ for kind, known in KINDS.items() if known.write))
+        known = ", ".join(sorted(kind for kind, known in KINDS.items() if known.write))
         raise Planar3DError(
-            f"Layer {name} is of the type {type(layer).__name__}, which cannot be written as ONNX; known are: {known}."
+            f"Layer {name} is of the type {layer.kind}, which cannot be written as ONNX; known are: {known}."
         )
     if _has_channels_first(layer):
         raise use.unknown("data_format", layer.data_format)
-    return write(use if part is None else replace(use, layer=part))
+    return write(use)
 
 
-def _has_channels_first(layer: Any) -> bool:
-    return getattr(layer, "data_format", "channels_last") != "channels_last"
+def _has_channels_first(layer: Layer) -> bool:
+    return layer.settings.get("data_format", "channels_last") != "channels_last"
 
 
-def _of_convolution(layer: Any, _: Shape, output: Shape) -> int:
+def _of_convolution(layer: Layer, _: Shape, output: Shape) -> int:
     return math.prod(layer.kernel.shape) * _positions(layer, output)
 
 
-def _of_transposed(layer: Any, source: Shape, _: Shape) -> int:
+def _of_transposed(layer: Layer, source: Shape, _: Shape) -> int:
     return math.prod(layer.kernel.shape) * _positions(layer, source)
 
 
-def _of_separable(layer: Any, _: Shape, output: Shape) -> int:
+def _of_separable(layer: Layer, _: Shape, output: Shape) -> int:
     kernels = math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape)
     return kernels * _positions(layer, output)
 
 
-def _of_dense(layer: Any, source: Shape, _: Shape) -> int:
+def _of_dense(layer: Layer, source: Shape, _: Shape) -> int:
     return layer.units * math.prod(source)  # type: ignore[arg-type]
 
 
-def _positions(layer: Any, shape: Shape) -> int:
+def _positions(layer: Layer, shape: Shape) -> int:
     """Places of feature maps, all axes but the channels'; a batch of one has more where slices were folded into it."""
     first = 2 if _has_channels_first(layer) else 1
     return math.prod((shape[0], *shape[first : first + layer.rank]))  # type: ignore[arg-type]
 
 
-# A planar convolution costs what its kind in 3D does; how it becomes one is told in `conversion/convolutions.py`.
-_CONVOLUTION, _TRANSPOSED, _SEPARABLE = (LayerKind(macs=f) for f in (_of_convolution, _of_transposed, _of_separable))
+_SLIDING = ("kernel_size", "strides", "padding", "dilation_rate", "use_bias", "activation", "data_format", "rank")
+_POOLING = ("pool_size", "strides", "padding", "data_format")
+
+
+def _convolving(macs: Callable[[Layer, Shape, Shape], int]) -> LayerKind:
+    """A planar convolution costs what its kind in 3D does; how it becomes one is told in conversion/convolutions.py."""
+    return LayerKind(macs=macs, settings=("rank", "data_format"))
+
+
+def _merging(write: Writer) -> LayerKind:
+    return LayerKind(reach.within_slices, write, shape=shapes.broadcast)
+
+
+def _reducing(op: str, *settings: str) -> LayerKind:
+    return LayerKind(write=axis_operators.reduction(op), settings=("keepdims", *settings), shape=shapes.reduced)
+
+
 _IN_TRAINING_ALONE = LayerKind(reach.within_slices, operators.nothing)
 _EACH_VALUE = LayerKind(reach.within_slices)
-_ALONG_AXES = LayerKind(reach.along_axes)
+_ALONG_AXES = LayerKind(reach.along_axes, settings=("axis",))
+_UNKNOWN = LayerKind()
 
-KINDS: dict[type, LayerKind] = {
-    layers.Activation: LayerKind(reach.within_slices, operators.activation),
-    layers.Add: LayerKind(reach.within_slices, operators.merge("Sum")),
-    layers.AlphaDropout: _IN_TRAINING_ALONE,
-    layers.Average: LayerKind(reach.within_slices, operators.merge("Mean")),
-    layers.AveragePooling3D: LayerKind(reach.of_pooling, operators.pooling("AveragePool", count_include_pad=0)),
-    layers.BatchNormalization: LayerKind(reach.along_axes, operators.normalization),
-    layers.Concatenate: LayerKind(reach.along_axes, operators.concatenation),
-    layers.Conv1D: _CONVOLUTION,
-    layers.Conv1DTranspose: _TRANSPOSED,
-    layers.Conv2D: _CONVOLUTION,
-    layers.Conv2DTranspose: _TRANSPOSED,
-    layers.Conv3D: LayerKind(reach.of_convolution, operators.convolution, _of_convolution),
-    layers.Conv3DTranspose: LayerKind(reach.of_transposed, operators.transposed_convolution, _of_transposed),
-    layers.Dense: LayerKind(macs=_of_dense),
-    layers.DepthwiseConv1D: _CONVOLUTION,
-    layers.DepthwiseConv2D: _CONVOLUTION,
-    layers.Dropout: _IN_TRAINING_ALONE,
-    layers.ELU: _EACH_VALUE,
-    layers.GaussianDropout: _IN_TRAINING_ALONE,
-    layers.GaussianNoise: _IN_TRAINING_ALONE,
-    layers.Identity: _IN_TRAINING_ALONE,
-    layers.LayerNormalization: _ALONG_AXES,
-    layers.LeakyReLU: LayerKind(reach.within_slices, operators.leaky_rectifier),
-    layers.Maximum: LayerKind(reach.within_slices, operators.merge("Max")),
-    layers.MaxPooling3D: LayerKind(reach.of_pooling, operators.pooling("MaxPool")),
-    layers.Minimum: LayerKind(reach.within_slices, operators.merge("Min")),
-    layers.Multiply: LayerKind(reach.within_slices, operators.product),
-    layers.Normalization: _ALONG_AXES,
-    layers.ReLU: LayerKind(reach.within_slices, operators.rectifier),
-    layers.Rescaling: LayerKind(reach.within_slices, operators.rescaling),
-    layers.SeparableConv1D: _SEPARABLE,
-    layers.SeparableConv2D: _SEPARABLE,
-    layers.Softmax: _ALONG_AXES,
-    layers.SpatialDropout3D: _IN_TRAINING_ALONE,
-    layers.Subtract: LayerKind(reach.within_slices, operators.merge("Sub")),
-    layers.UpSampling3D: LayerKind(reach.of_repetition, operators.upsampling),
-    layers.ZeroPadding3D: LayerKind(write=operators.zero_padding),
-    CustomScaleLayer: _EACH_VALUE,
-    LayerScale: _EACH_VALUE,
-    StochasticDepth: _IN_TRAINING_ALONE,
+KINDS: dict[str, LayerKind] = {
+    "Activation": LayerKind(reach.within_slices, operators.activation, settings=("activation",)),
+    "Add": _merging(operators.merge("Sum")),
+    "AlphaDropout": _IN_TRAINING_ALONE,
+    "Average": _merging(operators.merge("Mean")),
+    "AveragePooling3D": LayerKind(
+        reach.of_pooling, operators.pooling("AveragePool", count_include_pad=0), None, _POOLING, shapes.of_pooling
+    ),
+    "BatchNormalization": LayerKind(
+        reach.along_axes, operators.normalization, settings=("axis", "epsilon", "scale", "center")
+    ),
+    "Concatenate": LayerKind(reach.along_axes, axis_operators.concatenation, None, ("axis",), shapes.joined),
+    "Conv1D": _convolving(_of_convolution),
+    "Conv1DTranspose": _convolving(_of_transposed),
+    "Conv2D": _convolving(_of_convolution),
+    "Conv2DTranspose": _convolving(_of_transposed),
+    "Conv3D": LayerKind(
+        reach.of_convolution,
+        operators.convolution,
+        _of_convolution,
+        (*_SLIDING, "groups", "filters"),
+        shapes.of_convolution,
+    ),
+    "Conv3DTranspose": LayerKind(
+        reach.of_transposed,
+        operators.transposed_convolution,
+        _of_transposed,
+        (*_SLIDING, "output_padding", "filters"),
+        shapes.of_transposed,
+    ),
+    "Cropping3D": LayerKind(write=axis_operators.cropping, settings=("cropping", "data_format"), shape=shapes.cropped),
+    "CustomScaleLayer": _EACH_VALUE,
+    "Dense": LayerKind(macs=_of_dense, settings=("units",)),
+    "DepthwiseConv1D": _convolving(_of_convolution),
+    "DepthwiseConv2D": _convolving(_of_convolution),
+    "Dropout": _IN_TRAINING_ALONE,
+    "ELU": _EACH_VALUE,
+    "GaussianDropout": _IN_TRAINING_ALONE,
+    "GaussianNoise": _IN_TRAINING_ALONE,
+    "GlobalAveragePooling3D": _reducing("ReduceMean", "data_format"),
+    "GlobalMaxPooling3D": _reducing("ReduceMax", "data_format"),
+    "GroupNormalization": LayerKind(
+        write=operators.group_normalization, settings=("groups", "axis", "epsilon", "scale", "center")
+    ),
+    "Identity": _IN_TRAINING_ALONE,
+    "LayerNormalization": _ALONG_AXES,
+    "LayerScale": _EACH_VALUE,
+    "LeakyReLU": LayerKind(reach.within_slices, operators.leaky_rectifier, settings=("negative_slope",)),
+    "MaxPooling3D": LayerKind(reach.of_pooling, operators.pooling("MaxPool"), None, _POOLING, shapes.of_pooling),
+    "Maximum": _merging(operators.merge("Max")),
+    "Minimum": _merging(operators.merge("Min")),
+    "Multiply": _merging(operators.product),
+    "Normalization": _ALONG_AXES,
+    "Permute": LayerKind(write=axis_operators.permutation, settings=("dims",), shape=shapes.permuted),
+    "ReLU": LayerKind(reach.within_slices, operators.rectifier, settings=("max_value", "negative_slope", "threshold")),
+    "Rescaling": LayerKind(reach.within_slices, operators.rescaling, settings=("scale", "offset")),
+    "Reshape": LayerKind(write=axis_operators.reshape, settings=("target_shape",), shape=shapes.reshaped),
+    "SeparableConv1D": _convolving(_of_separable),
+    "SeparableConv2D": _convolving(_of_separable),
+    "Softmax": LayerKind(reach.along_axes, axis_operators.softmax, settings=("axis",)),
+    "SpatialDropout3D": _IN_TRAINING_ALONE,
+    "StochasticDepth": _IN_TRAINING_ALONE,
+    "Subtract": _merging(operators.merge("Sub")),
+    "UpSampling3D": LayerKind(
+        reach.of_repetition, operators.upsampling, None, ("size", "data_format"), shapes.repeated
+    ),
+    "ZeroPadding3D": LayerKind(write=operators.zero_padding, settings=("padding", "data_format"), shape=shapes.padded),
+    "ops.Max": _reducing("ReduceMax", "axis"),
+    "ops.Mean": _reducing("ReduceMean", "axis"),
 }

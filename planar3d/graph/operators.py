@@ -4,11 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
-from keras import activations
 
 from planar3d.errors import Planar3DError
+from planar3d.graph.description import Layer
 from planar3d.graph.padding import Range, layer_padding, transposed_padding
 
 # Axes of Keras in the order of ONNX, and back.
@@ -38,13 +37,13 @@ class Use:
         graph: has `add(operator, name, inputs, **attributes)` and `constant(name, array)`, which return what stands for
             the result.
         name: of the layer in it.
-        layer: of Keras.
+        layer: as it is described.
         tensors: that it takes.
     """
 
     graph: Any
     name: str
-    layer: Any
+    layer: Layer
     tensors: Sequence[Tensor]
 
     @property
@@ -96,7 +95,9 @@ def _weighed(use: Use, op: str, **attributes: Any) -> Any:
     layer = use.layer
     # (d, r, c, in, out) → (out, in, d, r, c); Keras has in and out exchanged in transposed ones, and so has ONNX.
     kernel = np.ascontiguousarray(np.transpose(_array(layer.kernel), (4, 3, 0, 1, 2)))
-    weights = [use.constant("kernel", kernel)] + [use.constant("bias", _array(layer.bias))] * bool(layer.use_bias)
+    weights = [use.constant("kernel", kernel)]
+    if layer.use_bias:
+        weights.append(use.constant("bias", _array(layer.bias)))
     attributes |= {"kernel_shape": [*layer.kernel_size], "strides": [*layer.strides]}
     return activated(use, use.add(op, *use.values, *weights, dilations=[*layer.dilation_rate], **attributes))
 
@@ -141,9 +142,25 @@ def normalization(use: Use) -> Any:
     return use.add("BatchNormalization", *use.values, *constants, epsilon=layer.epsilon)
 
 
-def concatenation(use: Use) -> Any:
-    """Concatenate, along any axis."""
-    return use.add("Concat", *use.values, axis=CHANNELS_FIRST.index(use.layer.axis % 5))
+def group_normalization(use: Use) -> Any:
+    """GroupNormalization, of each channel by itself where there are as many groups."""
+    layer, (source,) = use.layer, use.tensors
+    channels = source.shape[-1]
+    if layer.axis not in (-1, 4) or channels is None:
+        raise use.unknown("axis", layer.axis)
+    ones, zeros = np.ones(channels, np.float32), np.zeros(channels, np.float32)
+    gamma = _array(layer.gamma) if layer.scale else ones
+    beta = _array(layer.beta) if layer.center else zeros
+    if layer.groups == channels:
+        ends = [use.constant("gamma", gamma), use.constant("beta", beta)]
+        return use.add("InstanceNormalization", source.value, *ends, epsilon=layer.epsilon)
+    grouped = use.add("Reshape", source.value, use.constant("groups", np.array([0, layer.groups, -1])), part="grouped")
+    ends = [use.constant(part, values[: layer.groups]) for part, values in (("one", ones), ("zero", zeros))]
+    alone = use.add("InstanceNormalization", grouped, *ends, part="alone", epsilon=layer.epsilon)
+    result = use.add("Reshape", alone, use.add("Shape", source.value, part="shape"), part="joined")
+    for op, part, values in (("Mul", "gamma", gamma), ("Add", "beta", beta)):
+        result = use.add(op, result, use.constant(part, values.reshape(-1, 1, 1, 1)))
+    return result
 
 
 def merge(op: str) -> Writer:
@@ -197,29 +214,29 @@ def nothing(use: Use) -> Any:
 def activated(use: Use, value: Any) -> Any:
     """What the layer's activation makes of a value."""
     function = use.layer.activation
-    if function is activations.linear:
+    if function == "linear":
         return value
-    if function is activations.silu:
+    if function == "silu":
         return use.add("Mul", value, use.add("Sigmoid", value, part="sigmoid"), part="silu")
     if function not in _ACTIVATIONS:
-        raise use.unknown("activation", getattr(function, "__name__", function))
+        raise use.unknown("activation", function)
     op, attributes = _ACTIVATIONS[function]
-    return use.add(op, value, part=function.__name__, **attributes)
+    return use.add(op, value, part=function, **attributes)
 
 
 def _array(variable: Any) -> np.ndarray:
-    return np.asarray(keras.ops.convert_to_numpy(variable), np.float32)
+    return np.asarray(np.asarray(variable), np.float32)
 
 
 # With the defaults of Keras, where ONNX has others.
-_ACTIVATIONS: dict[Any, tuple[str, dict[str, Any]]] = {
-    activations.elu: ("Elu", {"alpha": 1.0}),
-    activations.hard_sigmoid: ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
-    activations.leaky_relu: ("LeakyRelu", {"alpha": 0.2}),
-    activations.relu: ("Relu", {}),
-    activations.selu: ("Selu", {}),
-    activations.sigmoid: ("Sigmoid", {}),
-    activations.softmax: ("Softmax", {"axis": 1}),
-    activations.softplus: ("Softplus", {}),
-    activations.tanh: ("Tanh", {}),
+_ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "elu": ("Elu", {"alpha": 1.0}),
+    "hard_sigmoid": ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
+    "leaky_relu": ("LeakyRelu", {"alpha": 0.2}),
+    "relu": ("Relu", {}),
+    "selu": ("Selu", {}),
+    "sigmoid": ("Sigmoid", {}),
+    "softmax": ("Softmax", {"axis": 1}),
+    "softplus": ("Softplus", {}),
+    "tanh": ("Tanh", {}),
 }

@@ -26,7 +26,7 @@ def layer_padding(
 
     Args:
         name: of the layer, for the error.
-        layer: of Keras; gives padding and strides.
+        layer: gives padding and strides.
         extents, dilations: of its kernel or pool.
         lengths: entries of each axis, None where they are open.
 

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from keras import layers
-
+from planar3d.graph.description import Layer
 from planar3d.graph.padding import same_padding
 
 
@@ -50,35 +49,35 @@ class Reach:
         return max(-low, 0), max(high - length, 0)
 
 
-def not_known(layer: Any, length: int) -> Reach:
+def not_known(layer: Layer, length: int) -> Reach:
     """Of a layer of which nothing is known: whole windows."""
     return Reach(whole=True)
 
 
-def within_slices(layer: Any, length: int) -> Reach:
+def within_slices(layer: Layer, length: int) -> Reach:
     """Of layers that treat every value alike, or every channel."""
     return Reach()
 
 
-def along_axes(layer: Any, length: int) -> Reach:
+def along_axes(layer: Layer, length: int) -> Reach:
     """Of layers that act along an axis, or several: within slices if these are the channels."""
     axes: Sequence[Any] = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
     return Reach(whole=any(axis not in (-1, 4) for axis in axes))
 
 
-def of_repetition(layer: layers.UpSampling3D, length: int) -> Reach:
+def of_repetition(layer: Layer, length: int) -> Reach:
     """Of slices that are repeated."""
     return Reach(extent=layer.size[0], up=layer.size[0])
 
 
-def of_convolution(layer: layers.Conv3D, length: int) -> Reach:
+def of_convolution(layer: Layer, length: int) -> Reach:
     """Of a kernel that slides along depth."""
     reach = _sliding((layer.kernel_size[0] - 1) * layer.dilation_rate[0] + 1, layer, length)
     # Keras would pad a stretch of a window otherwise than the window.
     return Reach(whole=True) if reach.stride > 1 and (reach.before or reach.after) else reach
 
 
-def of_transposed(layer: layers.Conv3DTranspose, length: int) -> Reach:
+def of_transposed(layer: Layer, length: int) -> Reach:
     """Of a kernel that makes slices of each slice."""
     kernel, stride = layer.kernel_size[0], layer.strides[0]
     # Where neighbouring inputs share an output, or none reaches it, whole windows are computed.
@@ -87,14 +86,14 @@ def of_transposed(layer: layers.Conv3DTranspose, length: int) -> Reach:
     return Reach(extent=kernel, up=stride)
 
 
-def of_pooling(layer: Any, length: int) -> Reach:
+def of_pooling(layer: Layer, length: int) -> Reach:
     """Of a pooling that slides along depth."""
     reach = _sliding(layer.pool_size[0], layer, length)
     # What a pooling pads is left out of the maximum or mean, so zeros would not do.
     return Reach(whole=True) if reach.before or reach.after else reach
 
 
-def _sliding(extent: int, layer: Any, length: int) -> Reach:
+def _sliding(extent: int, layer: Layer, length: int) -> Reach:
     stride = layer.strides[0]
     before, after = (0, 0) if layer.padding == "valid" else same_padding(length, extent, stride)
     return Reach(extent, stride, before=before, after=after)

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from planar3d.errors import Planar3DError
+from planar3d.graph.described import described
 from planar3d.inference.onnx_graph import onnx_model
 from planar3d.inference.slicewise import slicewise
 
@@ -38,7 +39,7 @@ class Format:
 def _write_onnx(network: keras.Model, folder: Path, metadata: Mapping[str, str]) -> None:
     import onnx
 
-    onnx.save(onnx_model(network, metadata), folder / f"{network.name}.onnx")
+    onnx.save(onnx_model(described(network), metadata), folder / f"{network.name}.onnx")
 
 
 def _run_onnx(folder: Path, name: str, window: np.ndarray) -> np.ndarray:
@@ -51,7 +52,7 @@ def _run_onnx(folder: Path, name: str, window: np.ndarray) -> np.ndarray:
 def _write_openvino(network: keras.Model, folder: Path, metadata: Mapping[str, str]) -> None:
     import openvino
 
-    model = openvino.Core().read_model(onnx_model(network, metadata).SerializeToString())
+    model = openvino.Core().read_model(onnx_model(described(network), metadata).SerializeToString())
     for key, value in metadata.items():
         model.set_rt_info(value, ["planar3d", key.removeprefix("planar3d_")])
     # In float32 as it was trained; OpenVINO would round the weights to float16.

@@ -1,7 +1,7 @@
 """The pieces of a plan as Keras models: the network's own layers, on stretches of slices."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -9,6 +9,7 @@ import numpy as np
 from keras import layers, ops
 
 from planar3d.graph.depth_graph import Node
+from planar3d.graph.keras_graph import pass_through
 from planar3d.graph.padding import Range
 from planar3d.inference.plan import Piece, Shape
 from planar3d.inference.shared import ALIGNMENT
@@ -16,13 +17,26 @@ from planar3d.training.backends import on_gpu
 
 
 class KerasEngine:
-    """Computes pieces with Keras, in the arithmetic of the network's layers."""
+    """Computes pieces with Keras, in the arithmetic of the network's layers.
+
+    Args:
+        network: that the pieces are of.
+    """
 
     dtype: Any = np.dtype("float32")
 
+    def __init__(self, network: keras.Model) -> None:
+        self._operations: dict[str, Any] = {}
+
+        def visit(name: str, node: Any, taken: list[Any]) -> Any:
+            self._operations[name] = node.operation
+            return node.outputs
+
+        pass_through(network, network.inputs, visit)
+
     def program(self, piece: Piece, shapes: Sequence[Shape]) -> "KerasProgram":
         """Build what computes a piece from inputs of these shapes."""
-        return KerasProgram(piece, shapes)
+        return KerasProgram(piece, shapes, self._operations)
 
 
 class KerasProgram:
@@ -36,10 +50,10 @@ class KerasProgram:
         output_shapes: (entries, rows, cols, channels) of each output.
     """
 
-    def __init__(self, piece: Piece, shapes: Sequence[Shape]) -> None:
-        self.piece = piece
+    def __init__(self, piece: Piece, shapes: Sequence[Shape], operations: Mapping[str, Any]) -> None:
+        self.piece, self.operations = piece, operations
         given = [keras.Input(batch_shape=(1, *shape)) for shape in shapes]
-        self.model = keras.Model(given, _compute(piece, given))
+        self.model = keras.Model(given, _compute(piece, operations, given))
         self.output_shapes: list[Shape] = [tuple(t.shape[1:]) for t in self.model.outputs]
         self._run = self._on_tensorflow() if keras.backend.backend() == "tensorflow" and not on_gpu() else self._predict
 
@@ -57,7 +71,7 @@ class KerasProgram:
         if self.piece.features:
             compute = tf.function(lambda given: keras.tree.flatten(self.model(given, training=False)))
         else:
-            compute = functools.partial(_compute, self.piece)
+            compute = functools.partial(_compute, self.piece, self.operations)
         return lambda batch: compute([_in_place(array) for array in batch])
 
 
@@ -70,12 +84,12 @@ def _in_place(array: np.ndarray) -> Any:
     return tf.convert_to_tensor(array)
 
 
-def _compute(piece: Piece, given: Sequence[Any]) -> list[Any]:
+def _compute(piece: Piece, operations: Mapping[str, Any], given: Sequence[Any]) -> list[Any]:
     """The outputs of a piece; its tensors are dropped as soon as no layer needs them any more."""
     tensors = dict(zip(piece.inputs, given, strict=True))
     last_use = {source: node for node in piece.nodes for source in node.inputs}
     for node, wanted in piece.nodes.items():
-        tensors[node, wanted] = _apply(node, wanted, tensors, piece)
+        tensors[node, wanted] = _apply(node, operations.get(node.name), wanted, tensors, piece)
         for source in set(node.inputs) & piece.nodes.keys() - set(piece.outputs):
             if last_use[source] is node:
                 del tensors[source, piece.nodes[source]]
@@ -85,23 +99,22 @@ def _compute(piece: Piece, given: Sequence[Any]) -> list[Any]:
 class _Part(layers.Layer):
     """What some input channels, and perhaps one depth tap, of a convolution give."""
 
-    def __init__(self, node: Node) -> None:
-        super().__init__(dtype=node.layer.dtype_policy, trainable=False)  # type: ignore[union-attr]
+    def __init__(self, node: Node, layer: Any) -> None:
+        super().__init__(dtype=layer.dtype_policy, trainable=False)
         # In a tuple: the layer is the network's, not a part of this one.
-        self.of = (node,)
+        self.of = (node, layer)
 
     def call(self, x: Any) -> Any:
         """Apply the part of the kernel, and the bias if this part carries it."""
-        (node,) = self.of
-        layer: Any = node.layer
+        node, layer = self.of
         strides, dilation = list(layer.strides), layer.dilation_rate
         convolve = ops.conv_transpose if isinstance(layer, layers.Conv3DTranspose) else ops.conv
         y = convolve(x, node.kernel, strides, layer.padding, dilation_rate=dilation)
         return ops.add(y, ops.reshape(layer.bias, (1, 1, 1, 1, layer.filters))) if node.biased else y
 
 
-def _apply(node: Node, wanted: Range, tensors: dict[tuple[Node, Range], Any], piece: Piece) -> Any:
-    """The entries of a node that the piece wants."""
+def _apply(node: Node, operation: Any, wanted: Range, tensors: dict[tuple[Node, Range], Any], piece: Piece) -> Any:
+    """The entries of a node that the piece wants, by the network's operation; there is none where parts are joined."""
     length = node.inputs[0].length
     needs = node.reach.needs(*wanted, length)
     taken = [_take(source, needs, tensors, piece) for source in node.inputs]
@@ -109,10 +122,9 @@ def _apply(node: Node, wanted: Range, tensors: dict[tuple[Node, Range], Any], pi
         padding = node.reach.padding(*wanted, length)
         return ops.pad(taken[0], [(0, 0), padding, (0, 0), (0, 0), (0, 0)]) if any(padding) else taken[0]
     if node.role == "sum":
-        activation = node.layer.activation  # type: ignore[union-attr]
         total = functools.reduce(ops.add, taken)
-        return total if activation is None else activation(total)
-    apply: Any = _Part(node) if node.role == "part" else node.layer
+        return total if operation.activation is None else operation.activation(total)
+    apply: Any = _Part(node, operation) if node.role == "part" else operation or layers.Concatenate()
     y = apply(taken if len(taken) > 1 else taken[0])
     # A layer pads its stretch as it would a window. The entries that see those zeros are cut off again: that costs a
     # few slices more, and spares TensorFlow a copy of the largest tensors for a padding of depth alone.

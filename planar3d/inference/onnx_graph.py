@@ -1,18 +1,16 @@
-"""A functional Keras network written as an ONNX graph, layer by layer, with its own names and weights.
+"""A network written as an ONNX graph, layer by layer, with its own names and weights.
 
 Tensors are (batch, depth, rows, cols, channels) at the file's input and output, as in Keras, and (batch, channels,
 depth, rows, cols) between, as ONNX has it.
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
 from planar3d.errors import Planar3DError
-from planar3d.graph.keras_graph import arguments_with, pass_through
+from planar3d.graph.description import Description, Layer
 from planar3d.graph.layers import written
 from planar3d.graph.operators import CHANNELS_FIRST, CHANNELS_LAST, Tensor, Use
 
@@ -58,12 +56,11 @@ class OnnxGraph:
         return helper.make_model(graph, opset_imports=[opset], producer_name="planar3d", ir_version=oldest)
 
 
-def onnx_model(network: keras.Model, metadata: Mapping[str, str]) -> Any:
+def onnx_model(network: Description, metadata: Mapping[str, str]) -> Any:
     """Write a network as an ONNX model.
 
     Args:
-        network: functional, with one input and one output (batch, depth, rows, cols, channels), in float32; models
-            nested in it are written as their layers.
+        network: with one input and one output (batch, depth, rows, cols, channels), in float32.
         metadata: texts that the file carries in `metadata_props`.
 
     Returns:
@@ -78,35 +75,31 @@ def onnx_model(network: keras.Model, metadata: Mapping[str, str]) -> Any:
     _check(network)
     graph = OnnxGraph()
     source = graph.add("Transpose", "channels_first", ["input"], perm=CHANNELS_FIRST)
-    given = [Tensor(source, tuple(network.inputs[0].shape))]
-    (result,) = pass_through(network, given, functools.partial(_write, graph))
-    graph.add("Transpose", "channels_last", [result.value], perm=CHANNELS_LAST)
+
+    def write(layer: Layer, taken: list[Tensor]) -> Tensor:
+        return Tensor(written(Use(graph, layer.name, layer, taken)), layer.shape)
+
+    results = network.follow([Tensor(source, network.inputs[0])], write)
+    graph.add("Transpose", "channels_last", [results[network.outputs[0]].value], perm=CHANNELS_LAST)
     graph.nodes[-1].output[0] = "output"
 
-    ends = zip(("input", "output"), (*network.inputs, *network.outputs), strict=True)
-    first, last = ((name, TensorProto.FLOAT, _dimensions(tensor.shape)) for name, tensor in ends)
+    ends = zip(("input", "output"), (*network.inputs, *network.output_shapes), strict=True)
+    first, last = ((name, TensorProto.FLOAT, _dimensions(shape)) for name, shape in ends)
     model = graph.model(network.name, [first], [last])
     helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
-def _check(network: keras.Model) -> None:
-    ends = [*getattr(network, "inputs", ()), *getattr(network, "outputs", ())]
-    if len(ends) != 2 or any(len(end.shape) != 5 for end in ends):
+def _check(network: Description) -> None:
+    ends = [*network.inputs, *network.output_shapes]
+    if len(ends) != 2 or any(len(end) != 5 for end in ends):
         raise Planar3DError(
-            f"{network.name} has {[tuple(end.shape) for end in ends] or 'no graph'} as inputs and outputs; to write it "
-            "as ONNX one input and one output (batch, depth, rows, cols, channels) are needed."
+            f"{network.name} has {ends} as inputs and outputs; to write it as ONNX one input and one output (batch, "
+            "depth, rows, cols, channels) are needed."
         )
 
 
 def _dimensions(shape: Sequence[int | None]) -> list[int | str]:
     axes = ("batch", "depth", "rows", "cols", "channels")
     return [axis if length is None else length for axis, length in zip(axes, shape, strict=True)]
-
-
-def _write(graph: OnnxGraph, name: str, node: Any, taken: list[Tensor]) -> list[Tensor]:
-    """Write a layer where the network applies it."""
-    result = written(Use(graph, name, node.operation, taken))
-    args, kwargs = arguments_with(node, [keras.KerasTensor(tensor.shape) for tensor in taken])
-    return [Tensor(result, tuple(node.operation.compute_output_spec(*args, **kwargs).shape))]

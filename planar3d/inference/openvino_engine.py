@@ -1,16 +1,17 @@
 """The pieces of a plan as OpenVINO models, in float32 or bf16, on features in channels-last memory."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-import keras
 import numpy as np
 import openvino as ov
 
 from planar3d.errors import Planar3DError
 from planar3d.graph.depth_graph import Node
-from planar3d.graph.layers import written
+from planar3d.graph.description import Layer
+from planar3d.graph.layers import shape_of, written
 from planar3d.graph.operators import CHANNELS_FIRST, CHANNELS_LAST, Tensor, Use, activated
 from planar3d.graph.padding import Range
 from planar3d.inference.onnx_graph import OnnxGraph
@@ -33,10 +34,10 @@ class OpenVINOEngine:
     def check(self, plan: Plan) -> None:
         """Raise a `Planar3DError` that names the first layer of a plan that is unknown here."""
         nodes = [node for piece in (plan.shared, *plan.windows.values()) for node in piece.nodes]
-        for node in (node for node in nodes if node.role in ("layer", "part")):
+        for node, layer in ((node, node.layer) for node in nodes if node.role in ("layer", "part") and node.layer):
             taken = [Tensor(None, (1, *(size or 1 for size in source.shape))) for source in node.inputs]
             try:
-                written(Use(_NO_GRAPH, node.name, node.layer, taken))
+                written(Use(_NO_GRAPH, node.name, layer, taken))
             except Planar3DError as error:
                 raise Planar3DError(f"{error} The OpenVINO engine does not know it; use engine='keras'.") from error
 
@@ -144,17 +145,13 @@ def _integers(graph: OnnxGraph, values: Sequence[int]) -> str:
     return graph.constant(f"integers_{'_'.join(map(str, values))}", np.array(values, np.int64))
 
 
-class _PartOf:
-    """A convolution as far as a node is a part of it, with the attributes of the layer."""
-
-    def __init__(self, node: Node) -> None:
-        self.layer, self.kernel = node.layer, node.kernel
-        self.kernel_size = self.kernel.shape[:3]
-        # One part carries the bias, where it costs nothing; the activation waits for the sum.
-        self.use_bias, self.activation = node.biased, keras.activations.linear
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.layer, name)
+def _part_of(node: Node) -> Layer:
+    """A convolution as far as a node is a part of it."""
+    kernel = np.asarray(node.kernel)
+    # One part carries the bias, where it costs nothing; the activation waits for the sum.
+    settings = {"kernel_size": kernel.shape[:3], "use_bias": node.biased, "activation": "linear"}
+    layer: Any = node.layer
+    return replace(layer, settings=layer.settings | settings, arrays=layer.arrays | {"kernel": kernel})
 
 
 # A graph that keeps nothing, to find what cannot be written.
@@ -175,15 +172,14 @@ def _apply(
     if node.role == "sum":
         total = _Tensor(graph, taken[0].shape, flat=graph.add("Sum", name, [x.flat for x in taken]))
         use = Use(graph, name, layer, ())
-        if layer.activation is keras.activations.softmax:
+        if layer.activation == "softmax":
             return _Tensor(graph, total.shape, first=activated(use, total.first))
         return _Tensor(graph, total.shape, flat=activated(use, total.flat))
     given = [Tensor(x.first, (1, *x.shape), padding) for x in taken]
-    first = written(Use(graph, name, layer, given), _PartOf(node) if node.role == "part" else None)
-    specs = [keras.KerasTensor((1, *x.shape)) for x in taken]
-    _, _, rows, cols, _ = layer.compute_output_spec(specs if len(specs) > 1 else specs[0]).shape
+    first = written(Use(graph, name, _part_of(node) if node.role == "part" else layer, given))
+    shape: Any = shape_of(layer, *((1, *x.shape) for x in taken))
     have = (needs[0] * reach.up, needs[1] * reach.up) if reach.up > 1 else wanted
-    return _Tensor(graph, (have[1] - have[0], rows, cols, node.shape[-1]), first=first).cut(have, wanted)
+    return _Tensor(graph, (have[1] - have[0], *shape[2:]), first=first).cut(have, wanted)
 
 
 def _take(node: Node, wanted: Range | None, tensors: dict[tuple[Node, Range], _Tensor], piece: Piece) -> _Tensor:

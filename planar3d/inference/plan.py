@@ -9,18 +9,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import keras
-from keras import layers
-
 from planar3d.errors import Planar3DError
 from planar3d.graph.depth_graph import Node, ancestors, read_graph
+from planar3d.graph.description import Description
 from planar3d.graph.padding import Range
 from planar3d.inference.split import split
 from planar3d.recipes import Recipe
 from planar3d.scans.windows import window_starts
 from planar3d.wording import counted
 
-Shape = tuple[int, int, int, int]  # entries along depth, rows, cols, channels
+Shape = tuple[int, ...]  # entries along depth, rows, cols, channels
 
 
 @dataclass(frozen=True)
@@ -101,11 +99,11 @@ class Plan:
         return [self.windows[name] for name in names]
 
 
-def make_plan(network: keras.Model, stride: int, exact: bool = True) -> Plan:
+def make_plan(network: Description, stride: int, exact: bool = True) -> Plan:
     """Plan how a network computes a scan in windows of its depth.
 
     Args:
-        network: functional, (1, depth, rows, cols, channels) to (1, depth, rows, cols, …).
+        network: (1, depth, rows, cols, channels) to (1, depth, rows, cols, …).
         stride: slices from one window to the next.
         exact: keep every layer's arithmetic as it is. Otherwise convolutions over what windows share and what they do
             not are split in two sums, of which one is shared; results then differ by rounding.
@@ -119,7 +117,7 @@ def make_plan(network: keras.Model, stride: int, exact: bool = True) -> Plan:
     if shared == {graph[0]}:
         first = next(node for node in graph[1:] if graph[0] in node.inputs)
         raise Planar3DError(
-            f"Windows of {network.name} at stride {stride} share nothing: {first.name} ({type(first.layer).__name__}), "
+            f"Windows of {network.name} at stride {stride} share nothing: {first.name} ({first.kind}), "
             "at its input, already joins slices that not every window has. Use method='windowed'."
         )
     if not exact:
@@ -158,11 +156,11 @@ def why_apart(recipe: Recipe) -> str:
     return "" if images == outputs == 1 else several
 
 
-def describe_work(network: keras.Model, recipe: Recipe) -> str:
+def describe_work(network: Description, recipe: Recipe) -> str:
     """A sentence on what a scan of the recipe's size needs where windows share; nothing where they cannot.
 
     Args:
-        network: functional, all its sizes known but the batch.
+        network: all its sizes known but the batch.
         recipe: size of the scan and stride of the windows.
     """
     if why_apart(recipe):
@@ -229,7 +227,7 @@ def _macs(node: Node, entries: int) -> int:
     kernel = getattr(node.layer, "kernel", None)
     if kernel is None or node.role in ("sum", "shift"):
         return 0
-    _, rows, cols, _ = node.inputs[0].shape if isinstance(node.layer, layers.Conv3DTranspose) else node.shape
+    _, rows, cols, _ = node.inputs[0].shape if node.kind == "Conv3DTranspose" else node.shape
     positions = rows * cols * (entries / node.reach.up)
     if node.channels is None:
         return int(positions * math.prod(kernel.shape))

@@ -2,26 +2,29 @@
 
 import importlib.util
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Protocol
 
-import keras
 import numpy as np
 
+from planar3d.environment import may_have_gpu
 from planar3d.errors import Planar3DError, RecipeError
-from planar3d.inference.keras_engine import KerasEngine
-from planar3d.inference.plan import make_plan, why_apart
+from planar3d.graph.description import Description
+from planar3d.inference.agreement import Checked, Known
+from planar3d.inference.plan import Plan, make_plan, why_apart
 from planar3d.inference.shared import SharedInference
 from planar3d.inference.tiled import WindowedInference
+from planar3d.networks.weights_file import Model
 from planar3d.recipes import PAPER, Recipe
-from planar3d.training.backends import on_gpu
-from planar3d.training.precision import in_precision, precision_of
+
+# What OpenVINO computes needs no Keras, whose import takes as long as a scan.
+if TYPE_CHECKING:
+    import keras
 
 METHODS = ("auto", "shared", "windowed")
 ENGINES = ("auto", "keras", "openvino")
 PRECISIONS = ("float32", "bf16")
-
-# Dice of a bf16 with a float32 mask from which on `auto` trusts bf16.
-AGREEMENT = 0.99
 
 
 class Predictor(Protocol):
@@ -38,8 +41,34 @@ class Predictor(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class _Source:
+    """A network in its two forms, each made where it is asked for, its own precision, and what is known of bf16."""
+
+    description: Callable[[], Description]
+    network: Callable[[], "keras.Model"]
+    precision: Callable[[], str]
+    known: Known
+
+    def in_precision(self, precision: str | None) -> "keras.Model":
+        """The network in a precision; its own if None."""
+        from planar3d.training.precision import in_precision
+
+        return in_precision(self.network(), precision) if precision else self.network()
+
+
+def _source(network: "keras.Model | Model") -> _Source:
+    if isinstance(network, Model):
+        build = cache(network.network)
+        return _Source(cache(lambda: network.description(build)), build, lambda: "float32", Known(network))
+    from planar3d.graph.described import described
+    from planar3d.training.precision import precision_of
+
+    return _Source(lambda: described(network), lambda: network, lambda: precision_of(network), Known(None))
+
+
 def predictor(
-    network: keras.Model,
+    network: "keras.Model | Model",
     recipe: Recipe = PAPER,
     method: str = "auto",
     engine: str = "auto",
@@ -49,46 +78,53 @@ def predictor(
     """Make what predicts scans with a network; one serves many scans.
 
     Args:
-        network: takes (batch, depth, rows, cols, channels) and gives (batch, depth, rows, cols, 1).
+        network: takes (batch, depth, rows, cols, channels) and gives (batch, depth, rows, cols, 1); or an open weights
+            file, whose network is built only where Keras computes.
         recipe: depth and stride of the windows, and the channels.
         method: `"windowed"`, every window by itself, as the paper; `"shared"`, what windows have in common once, and
             of each window what the composition keeps; `"auto"`, shared where the network allows it.
         engine: `"keras"`, bit for bit the windowed result in float32 on TensorFlow; `"openvino"`, faster on CPUs,
             equal within rounding; `"auto"`, OpenVINO where it is installed and no GPU is seen.
         precision: `"float32"` or `"bf16"`. By default the network's own; the engine `"auto"` then takes bf16 where the
-            processor multiplies in it and the first scan's mask agrees with float32.
+            processor multiplies in it and the masks agree with float32: as published, as found before, or the first
+            scan's.
         batch_size: windows at once, of the windowed method.
 
     Raises:
         RecipeError: an unknown method, engine or precision, or the windowed method on OpenVINO.
-        Planar3DError: the network's graph does not allow the method, or the engine is not installed.
+        Planar3DError: the network's graph does not allow the method, or the engine is not there or does not know it.
     """
     _check("method", method, METHODS)
     _check("engine", engine, ENGINES)
     if precision is not None:
         _check("precision", precision, PRECISIONS)
+    if engine == "openvino" and not _has_openvino():
+        raise Planar3DError(
+            "engine='openvino' needs OpenVINO and onnx. Install them: pip install 'planar3d[openvino]'."
+        )
+    source = _source(network)
     if reason := why_apart(recipe):
         if method == "shared":
             raise Planar3DError(f"method='shared' is for windows along depth, of one image and one output; {reason}.")
-        return _apart(network, recipe, engine, precision, batch_size)
+        return _apart(source, recipe, engine, precision or source.precision(), batch_size)
     if method == "windowed" and engine == "openvino":
         raise RecipeError(
             "method='windowed' is the reference, on Keras; use method='shared' with OpenVINO, or engine='keras'."
         )
     if method == "windowed":
-        return WindowedInference(_in(precision, network), recipe, batch_size)
+        return WindowedInference(source.in_precision(precision), recipe, batch_size)
     try:
-        return _shared(network, recipe, engine, precision)
+        return _shared(source, recipe, engine, precision)
     except Planar3DError as error:
-        if method == "shared" or engine == "openvino":
+        if method == "shared":
             raise
-        fallback = WindowedInference(_in(precision, network), recipe, batch_size)
+        fallback = _apart(source, recipe, engine, precision or source.precision(), batch_size)
         fallback.description += f" ({error})"
         return fallback
 
 
 def predict_volume(
-    network: keras.Model,
+    network: "keras.Model | Model",
     voxels: np.ndarray,
     recipe: Recipe = PAPER,
     method: str = "shared",
@@ -118,53 +154,47 @@ def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise RecipeError(f"{name}={value!r} is unknown; choose one of: {', '.join(map(repr, choices))}.")
 
 
-def _apart(
-    network: keras.Model, recipe: Recipe, engine: str, precision: str | None, batch_size: int
-) -> WindowedInference:
+def _apart(source: _Source, recipe: Recipe, engine: str, precision: str, batch_size: int) -> WindowedInference:
     """Every tile by itself, on OpenVINO where it is there and knows the network, unless another engine is named."""
-    if engine == "openvino" or (engine == "auto" and _has_openvino() and not on_gpu()):
+    if engine == "openvino" or (engine == "auto" and _openvino_is_faster()):
         try:
-            return WindowedInference(network, recipe, batch_size, "openvino", precision)
+            return WindowedInference(source.description(), recipe, batch_size, "openvino", precision)
         except Planar3DError:
             if engine == "openvino":
                 raise
-    return WindowedInference(network, recipe, batch_size, "keras", precision)
+    return WindowedInference(source.network(), recipe, batch_size, "keras", precision)
 
 
-def _in(precision: str | None, network: keras.Model) -> keras.Model:
-    return in_precision(network, precision) if precision else network
-
-
-def _shared(network: keras.Model, recipe: Recipe, engine: str, precision: str | None) -> Predictor:
-    if engine == "openvino":
-        return _on_openvino(network, recipe, precision or "float32")
-    if engine == "auto" and _has_openvino() and not on_gpu():
+def _shared(source: _Source, recipe: Recipe, engine: str, precision: str | None) -> Predictor:
+    if engine == "openvino" or (engine == "auto" and _openvino_is_faster()):
+        plan = make_plan(source.description(), recipe.tiles.stride, exact=False)
+        if engine == "openvino":
+            return _on_openvino(plan, recipe, precision or "float32", source.known)
         try:
-            return _on_openvino(network, recipe, precision)
+            return _on_openvino(plan, recipe, precision, source.known)
         except Planar3DError:
             pass  # Keras computes what OpenVINO does not know
-    network = _in(precision, network)
-    plan = make_plan(network, recipe.tiles.stride, exact=precision_of(network) == "float32")
+    from planar3d.graph.described import described
+    from planar3d.inference.keras_engine import KerasEngine
+    from planar3d.training.precision import precision_of
+
+    network = source.in_precision(precision)
+    plan = make_plan(described(network), recipe.tiles.stride, exact=precision_of(network) == "float32")
     return SharedInference(
-        plan, KerasEngine(), recipe.preparation.channels, f"shared on Keras, {precision_of(network)}"
+        plan, KerasEngine(network), recipe.preparation.channels, f"shared on Keras, {precision_of(network)}"
     )
 
 
-def _on_openvino(network: keras.Model, recipe: Recipe, precision: str | None) -> Predictor:
-    if not _has_openvino():
-        raise Planar3DError(
-            "engine='openvino' needs OpenVINO and onnx. Install them: pip install 'planar3d[openvino]'."
-        )
+def _on_openvino(plan: Plan, recipe: Recipe, precision: str | None, known: Known) -> Predictor:
     from planar3d.inference.openvino_engine import OpenVINOEngine, multiplies_bf16
 
-    plan = make_plan(network, recipe.tiles.stride, exact=False)
     OpenVINOEngine().check(plan)
     in_float32, in_bf16 = (
         SharedInference(plan, OpenVINOEngine(name), recipe.preparation.channels, f"shared on OpenVINO, {name}")
         for name in PRECISIONS
     )
     if precision is None and multiplies_bf16():
-        return _Checked(in_bf16, in_float32, recipe)
+        return Checked(in_bf16, in_float32, recipe, known)
     return in_bf16 if precision == "bf16" else in_float32
 
 
@@ -172,40 +202,12 @@ def _has_openvino() -> bool:
     return all(importlib.util.find_spec(package) for package in ("openvino", "onnx"))  # which reads what onnx writes
 
 
-class _Checked:
-    """Predicts in bf16 once the first scan has shown that its mask agrees with float32, else in float32."""
+def _openvino_is_faster() -> bool:
+    """Whether it is there, and no GPU that Keras would compute on."""
+    if not _has_openvino():
+        return False
+    if not may_have_gpu():
+        return True
+    from planar3d.training.backends import on_gpu
 
-    def __init__(self, in_bf16: SharedInference, in_float32: SharedInference, recipe: Recipe) -> None:
-        self.in_bf16, self.in_float32, self.recipe = in_bf16, in_float32, recipe
-        self.chosen: SharedInference | None = None
-        self.description = in_bf16.description + " if the first scan's mask agrees with float32"
-
-    def __call__(self, voxels: np.ndarray, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
-        if self.chosen is not None:
-            return self.chosen(voxels, progress)
-        probabilities = self.in_bf16(voxels, progress)
-        # Compiling takes less than a second, and both at once would take a GiB more than either.
-        self.in_bf16.release()
-        agreement = self._agreement(voxels, probabilities)
-        self.in_float32.release()
-        self.chosen = self.in_bf16 if agreement >= AGREEMENT else self.in_float32
-        verb = "agrees" if agreement >= AGREEMENT else "does not agree"
-        self.description = f"{self.chosen.description}; bf16 {verb} with float32 (Dice of the masks {agreement:.4f})"
-        return probabilities if self.chosen is self.in_bf16 else self.in_float32(voxels, progress)
-
-    def _agreement(self, voxels: np.ndarray, probabilities: np.ndarray) -> float:
-        """Dice of both masks in the middle of a window, of that with most voxels in bf16; 1 where both are empty."""
-        depth, stride, targets = self.recipe.tiles.depth, self.recipe.tiles.stride, self.recipe.targets
-        margin = (depth - stride) // 2
-
-        def marked(part: np.ndarray) -> np.ndarray:
-            # The rule may be relative to the highest probability, which is that of the whole scan for any part of it.
-            return targets.assign(part[..., np.newaxis], float(probabilities.max()))
-
-        in_bf16 = marked(probabilities)
-        counts = in_bf16.sum(axis=(1, 2))[margin : len(in_bf16) - margin]
-        start = int(np.argmax(np.convolve(counts, np.ones(stride), "valid")[::stride])) * stride
-        found = in_bf16[start + margin : start + margin + stride]
-        expected = marked(self.in_float32.middle(voxels[start : start + depth]))
-        both = int(expected.sum()) + int(found.sum())
-        return 2 * int((expected & found).sum()) / both if both else 1.0
+    return not on_gpu()

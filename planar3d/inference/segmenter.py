@@ -4,9 +4,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
-import keras
 import nibabel as nib
 import numpy as np
 
@@ -21,7 +20,10 @@ from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import Scan
 
-Member = str | Path | Model | tuple[keras.Model, Recipe]
+if TYPE_CHECKING:
+    import keras
+
+Member = str | Path | Model | tuple[Any, Recipe]  # a network of Keras and its recipe
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,7 @@ class Segmenter:
         Raises what `Model.network` and `predictor` raise.
         """
         if not self._predictors:
-            networks = [model.network() if isinstance(model, Model) else model for model in self.models]
-            pairs = zip(networks, self.recipes, strict=True)
+            pairs = zip(self.models, self.recipes, strict=True)
             self._predictors = [predictor(network, recipe, *self._how) for network, recipe in pairs]
 
     def prepare(self, scans: Mapping[str, Scan]) -> list[Prepared]:
@@ -180,7 +181,7 @@ def _listed(model: Member | Sequence[Member]) -> Sequence[Member]:
     return cast(Sequence[Member], model)
 
 
-def _opened(member: Member, recipe: Recipe | None) -> tuple[Model | keras.Model, Recipe]:
+def _opened(member: Member, recipe: Recipe | None) -> tuple["Model | keras.Model", Recipe]:
     if isinstance(member, tuple):
         return member[0], recipe or member[1]
     opened = Model.open(member, recipe)

@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from keras import layers
-
 from planar3d.graph.depth_graph import Node, ancestors
+from planar3d.graph.description import Layer
 from planar3d.graph.padding import Range
 from planar3d.graph.reach import Reach
 
@@ -59,13 +58,13 @@ class _Part:
 def _parts(node: Node, shared: set[Node]) -> list[_Part]:
     """The parts of what a convolution takes; none where it takes no mixture or cannot be split."""
     layer = node.layer
-    splits = isinstance(layer, (layers.Conv3D, layers.Conv3DTranspose)) and getattr(layer, "groups", 1) == 1
+    splits = node.kind in ("Conv3D", "Conv3DTranspose") and getattr(layer, "groups", 1) == 1
     if not splits or node.reach.whole or node.reach.stride > 1:
         return []
     parts: list[_Part] = []
     end = 0
     joined = node.inputs[0]
-    if not isinstance(joined.layer, layers.Concatenate):
+    if joined.kind != "Concatenate":
         return []
     for source in joined.inputs:
         first, end = end, end + source.shape[-1]
@@ -87,7 +86,8 @@ def _terms(node: Node, new: dict[Node, Node], part: _Part, add: Callable[[Node],
     if len(sources) > 1:
         first = sources[0]
         channels = part.channels[1] - part.channels[0]
-        joined = add(Node(layers.Concatenate(), sources, (*first.shape[:3], channels), Reach(), first.slices_per_entry))
+        beside = Layer("Concatenate", f"part of {layer.name}", settings={"axis": -1})
+        joined = add(Node(beside, sources, (*first.shape[:3], channels), Reach(), first.slices_per_entry))
     if not part.shared or node.reach.aligned:
         whole = Node(node.layer, (joined,), node.shape, node.reach, node.slices_per_entry, "part")
         biased = part.leads and bool(layer.use_bias)

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from functools import lru_cache
 from itertools import product
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from planar3d.errors import RecipeError
 from planar3d.extras import extra
-from planar3d.graph.keras_graph import applied_again, pass_through
+from planar3d.graph.description import Description
+from planar3d.graph.layers import resized
 from planar3d.inference.onnx_graph import onnx_model
 from planar3d.pipeline import one_ahead
 from planar3d.recipes import Recipe
@@ -17,37 +19,63 @@ from planar3d.scans.composition import as_float32, compose_tiles, cut_tile
 from planar3d.scans.labels import AS_GIVEN, SCALES, Scale
 from planar3d.scans.planes import PLANES
 from planar3d.scans.tiles import Lengths, Tiles, tile_shape
-from planar3d.training.precision import in_precision, precision_of
+
+if TYPE_CHECKING:
+    import keras
 
 Progress = Callable[[int, int], None]
 Compute = Callable[[np.ndarray], np.ndarray]  # both (tiles, slices, rows, cols, channels)
 
 
-def _on_keras(network: keras.Model, precision: str) -> tuple[Compute, str]:
+def _on_keras(network: "keras.Model", precision: str | None) -> tuple[Compute, str]:
+    from planar3d.training.precision import in_precision, precision_of
+
+    precision = precision or precision_of(network)
     return in_precision(network, precision).predict_on_batch, precision
 
 
-def _on_openvino(network: keras.Model, precision: str) -> tuple[Compute, str]:
+def _on_openvino(network: "keras.Model | Description", precision: str | None) -> tuple[Compute, str]:
     with extra("openvino", "engine='openvino' needs"):
         import onnx  # noqa: F401  # the graph is written with it
         import openvino
-    core = openvino.Core()
-    model = core.read_model(onnx_model(in_precision(network, "float32"), {}).SerializeToString())
-    hints = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32", "PERFORMANCE_HINT": "LATENCY"}
-    compiled = core.compile_model(model, "CPU", hints)
+    from planar3d.inference.openvino_engine import multiplies_bf16
+
     # A processor that does not multiply in bf16 computes in float32.
-    narrow = compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.bf16
-    return lambda batch: compiled({"input": np.ascontiguousarray(batch)})[0], "bf16" if narrow else "float32"
+    narrow = precision == "bf16" and multiplies_bf16()
+    core = openvino.Core()
+    model = core.read_model(onnx_model(_description(network), {}).SerializeToString())
+    hints = {"INFERENCE_PRECISION_HINT": "bf16" if narrow else "f32", "PERFORMANCE_HINT": "LATENCY"}
+
+    @lru_cache(maxsize=1)
+    def compiled(shape: tuple[int, ...]) -> Any:
+        # Of one shape, which all batches of a volume have: faster than what is compiled for any.
+        model.reshape(list(shape))
+        return core.compile_model(model, "CPU", hints)
+
+    def compute(batch: np.ndarray) -> np.ndarray:
+        return compiled(batch.shape)({"input": np.ascontiguousarray(batch)})[0]
+
+    return compute, "bf16" if narrow else "float32"
 
 
-_ENGINES = {"keras": ("Keras", _on_keras), "openvino": ("OpenVINO", _on_openvino)}
+def _description(network: "keras.Model | Description") -> Description:
+    if isinstance(network, Description):
+        return network
+    from planar3d.graph.described import described
+
+    return described(network)
+
+
+_Build = Callable[..., tuple[Compute, str]]
+_ENGINES: dict[str, tuple[str, _Build]] = {"keras": ("Keras", _on_keras), "openvino": ("OpenVINO", _on_openvino)}
 
 
 class TiledInference:
     """Predicts volumes of any size, with any number of channels at either end.
 
     Args:
-        network: takes (batch, slices, rows, cols, channels) and gives as many voxels, with channels of its own.
+        network: takes (batch, slices, rows, cols, channels) and gives as many voxels, with channels of its own; of
+            OpenVINO its description will do.
         tiles: their shape, and how they are composed.
         as_input: makes what the network takes, (tiles, slices, rows, cols, channels), of tiles as they were cut.
         batch_size: tiles at once.
@@ -64,7 +92,7 @@ class TiledInference:
 
     def __init__(
         self,
-        network: keras.Model,
+        network: "keras.Model | Description",
         tiles: Tiles,
         as_input: Callable[[np.ndarray], np.ndarray] = as_float32,
         batch_size: int = 1,
@@ -79,8 +107,8 @@ class TiledInference:
         name, build = _ENGINES[engine]
         self.tiles, self.as_input, self.batch_size, self.air = tiles, as_input, batch_size, air
         self.scale, self.background = scale, background
-        self.takes = network.input_shape[1:-1]
-        self.compute, computed = build(network, precision or precision_of(network))
+        self.takes = (network.inputs[0] if isinstance(network, Description) else network.input_shape)[1:-1]
+        self.compute, computed = build(network, precision)
         self.description = f"tiled on {name}, {computed}"
 
     def __call__(self, voxels: np.ndarray, progress: Progress | None = None) -> np.ndarray:
@@ -140,7 +168,7 @@ class WindowedInference(TiledInference):
 
     def __init__(
         self,
-        network: keras.Model,
+        network: "keras.Model | Description",
         recipe: Recipe,
         batch_size: int = 1,
         engine: str = "keras",
@@ -165,8 +193,14 @@ class WindowedInference(TiledInference):
         return predicted[..., 0] if self.single else predicted
 
 
-def _with_open_planes(network: keras.Model) -> keras.Model:
+def _with_open_planes(network: "keras.Model | Description") -> "keras.Model | Description":
     """The layers of a network on (batch, depth, rows, cols, channels) of any rows and cols."""
+    if isinstance(network, Description):
+        return resized(network, (network.inputs[0][1], None, None, network.inputs[0][-1]))
+    import keras
+
+    from planar3d.graph.keras_graph import applied_again, pass_through
+
     shape = network.input_shape
     given = keras.Input((shape[1], None, None, shape[-1]))
     return keras.Model(given, pass_through(network, [given], lambda _, node, taken: applied_again(node, taken)))

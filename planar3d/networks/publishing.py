@@ -14,6 +14,7 @@ import numpy as np
 from planar3d.errors import WeightsError
 from planar3d.files import write_json, written_beside
 from planar3d.networks.card_content import filled_card
+from planar3d.networks.descriptions import describe_for
 from planar3d.networks.model_card import check_card
 from planar3d.networks.registry import describe_network, recipe_network
 from planar3d.networks.weights_file import Model, load_network, read_recipe
@@ -31,7 +32,7 @@ _COMPRESSION = {"shuffle": True, "compression": "gzip", "compression_opts": 6}
 def publish_weights(
     network: keras.Model | str | Path, path: str | Path, recipe: Recipe | None, card: Mapping[str, Any]
 ) -> Path:
-    """Write a network's weights in float16, with recipe and model card, in Keras' own layout of `.weights.h5`.
+    """Write a network's weights in float16, with recipe, model card and description, as a `.weights.h5` of Keras.
 
     Both `keras.Model.load_weights` and this package load it as float32, each value rounded to float16.
 
@@ -66,9 +67,11 @@ def publish_weights(
             published.save_weights(single)
             with h5py.File(single) as source, h5py.File(written, "w") as target:
                 _copy_halved(source, target)
-        filled = filled_card(published, recipe, read_directly(written), card)
+        arrays = read_directly(written)
+        filled = filled_card(published, recipe, arrays, card)
         storage = {"storage": "float16, loaded as float32"}
-        write_metadata(written, {RECIPE: recipe.to_json(), NETWORK: describe_network(recipe), CARD: filled | storage})
+        metadata = {RECIPE: recipe.to_json(), NETWORK: describe_network(recipe), CARD: filled | storage}
+        write_metadata(written, metadata, describe_for(arrays, published))
         size = written.stat().st_size
         if size > LARGEST_FILE:
             raise WeightsError(f"{path} would have {size:,} bytes; {LARGEST_FILE:,} is the most. Use fewer filters.")

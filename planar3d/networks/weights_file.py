@@ -2,49 +2,35 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
-
-from planar3d.errors import RecipeError, WeightsError
+from planar3d.errors import WeightsError
 from planar3d.files import require_room, written_beside
-from planar3d.networks.architecture import weight_shapes
-from planar3d.networks.card_content import filled_card
-from planar3d.networks.fitting import refuse_misfit, refuse_other_sizes
-from planar3d.networks.registry import describe_network, recipe_network
+from planar3d.graph.description import Description
+from planar3d.networks.carried import carried_measures, carried_recipe
+from planar3d.networks.descriptions import asks_for_one_network, describe_for, keep_description, known_description
 from planar3d.recipes import PAPER, Recipe
-from planar3d.sections import UnknownFieldError
-from planar3d.training.precision import built_with
-from planar3d.transfer.array_files import read_directly
+from planar3d.transfer.array_files import Arrays, read_directly
 from planar3d.transfer.digests import file_sha256
 from planar3d.transfer.metadata import CARD, NETWORK, RECIPE, plain_text, read_metadata, write_metadata
 from planar3d.transfer.published_models import find_model, predicts
 from planar3d.transfer.rehearsal import State, rehearse
 from planar3d.transfer.transplant import transplant
 
+# Keras is imported where a network is built, and not where its description will do.
+if TYPE_CHECKING:
+    import keras
+
 _OVERHEAD = 2**20  # bytes of a weights file besides its arrays
-# What any head scan is prepared to, generously; a file that asks for more is not honest.
-_PLAUSIBLE = {
-    "preparation.size": (16, 1024),
-    "preparation.pixel_mm": (0.05, 20.0),
-    "preparation.slice_mm": (0.2, 50.0),
-    "tiles.depth": (1, 512),
-    "tiles.shape": (0, 1024),
-}
-
-_MEASURED: dict[str, Callable[[Any], bool]] = {
-    "false_alarms_ml": lambda said: isinstance(said, (int, float)),
-    "spacing_mm": lambda said: (
-        isinstance(said, list) and len(said) == 2 and all(isinstance(mm, (int, float)) for mm in said)
-    ),
-    "extracted": lambda said: isinstance(said, list) and all(isinstance(each, bool) for each in said),
-}
 
 
-def save_weights(network: keras.Model, path: str | Path, recipe: Recipe, card: Mapping[str, Any] | None = None) -> Path:
-    """Write a Keras `.weights.h5` that carries its recipe and its model card as JSON, whole or not at all.
+def save_weights(
+    network: "keras.Model", path: str | Path, recipe: Recipe, card: Mapping[str, Any] | None = None
+) -> Path:
+    """Write a Keras `.weights.h5` that carries recipe, model card and the network's description, whole or not at all.
 
     Args:
         network: of the recipe.
@@ -56,6 +42,10 @@ def save_weights(network: keras.Model, path: str | Path, recipe: Recipe, card: M
         WeightsError: another suffix, no room on the disk, or a network that is not the recipe's, which could not be
             loaded again.
     """
+    from planar3d.networks.architecture import weight_shapes
+    from planar3d.networks.card_content import filled_card
+    from planar3d.networks.registry import describe_network
+
     path = Path(path)
     if not path.name.endswith(".weights.h5"):
         raise WeightsError(f"{path}: weights are written as .weights.h5; choose such a name.")
@@ -68,13 +58,18 @@ def save_weights(network: keras.Model, path: str | Path, recipe: Recipe, card: M
     with written_beside(path) as temporary:
         require_room(path, sum(array.nbytes for array in network.get_weights()) + _OVERHEAD)
         network.save_weights(temporary, overwrite=True)
-        filled = filled_card(network, recipe, read_directly(temporary), card or {})
-        write_metadata(temporary, {RECIPE: recipe.to_json(), NETWORK: describe_network(recipe), CARD: filled})
+        arrays = read_directly(temporary)
+        filled = filled_card(network, recipe, arrays, card or {})
+        metadata = {RECIPE: recipe.to_json(), NETWORK: describe_network(recipe), CARD: filled}
+        write_metadata(temporary, metadata, describe_for(arrays, network))
     return path
 
 
 @functools.lru_cache(maxsize=4)  # training saves its best weights again and again
 def _expected_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
+    from planar3d.networks.architecture import weight_shapes
+    from planar3d.networks.registry import recipe_network
+
     return weight_shapes(recipe_network(recipe))
 
 
@@ -112,16 +107,21 @@ class Model:
             return replace(model, recipe=recipe or model.recipe)
         path = find_model(model)
         state, said, digest = rehearse(path), read_metadata(path), file_sha256(path)
-        if recipe is None and (carried := _carried(said, path)):
-            recipe = carried.changed(**predicts(digest))
-        return cls(path, digest, recipe or PAPER, said, state)
+        return cls(path, digest, recipe or _own_recipe(said, path, digest) or PAPER, said, state)
 
     @property
     def card(self) -> dict[str, Any] | None:
         """The model card that the file carries, or None if it carries none."""
         return self.said.get(CARD)
 
-    def network(self, precision: str = "float32") -> keras.Model:
+    @property
+    def own_recipe(self) -> Recipe | None:
+        """The recipe that the file carries; None if it carries none, or one that cannot be read."""
+        with suppress(WeightsError):
+            return _own_recipe(self.said, self.path, self.sha256)
+        return None
+
+    def network(self, precision: str = "float32") -> "keras.Model":
         """Build the network that the file belongs to, and fill it.
 
         Args:
@@ -131,9 +131,11 @@ class Model:
             WeightsError: the file is of another network, or was changed since it was opened.
             RecipeError: a precision that is not known, or not had here.
         """
-        if rehearse(self.path) != self.state:
-            raise WeightsError(f"{self.path} was changed after it was opened. Start again.")
-        arrays = read_directly(self.path)
+        from planar3d.networks.fitting import refuse_misfit, refuse_other_sizes
+        from planar3d.networks.registry import recipe_network
+        from planar3d.training.precision import built_with
+
+        arrays = self._arrays()
         refuse_other_sizes(arrays, self.recipe, self.path, self.said.get(NETWORK))
         network = built_with(precision, lambda: recipe_network(self.recipe))
         refuse_misfit(network, arrays, self.path)
@@ -142,6 +144,31 @@ class Model:
         except WeightsError as error:
             raise WeightsError(f"{self.path}: {error}") from None
         return network
+
+    def description(self, build: Callable[[], "keras.Model"] | None = None) -> Description:
+        """Describe the network that the file belongs to, with its arrays, as far as possible without Keras.
+
+        Args:
+            build: what builds the network where only Keras can, `network` if None; what is then found is kept in the
+                user's cache.
+
+        Raises what `network` raises.
+        """
+        arrays, own = self._arrays(), self.own_recipe
+        is_own = own is not None and asks_for_one_network(own, self.recipe)
+        if is_own and (found := known_description(self.path, self.sha256, arrays, self.recipe)):
+            return found
+        from planar3d.graph.described import described
+
+        network = (build or self.network)()
+        if is_own:
+            keep_description(self.sha256, arrays, network)
+        return described(network)
+
+    def _arrays(self) -> Arrays:
+        if rehearse(self.path) != self.state:
+            raise WeightsError(f"{self.path} was changed after it was opened. Start again.")
+        return read_directly(self.path)
 
     def describe(self) -> dict[str, Any]:
         """What the model is, in short: what is kept beside every mask that it makes.
@@ -162,7 +189,7 @@ class Model:
             "threshold": self.recipe.targets.to_json().get("threshold"),
             "whole_head": None if whole_head is None else bool(whole_head),
             "limits": [plain_text(limit) for limit in (limits if isinstance(limits, list) else [limits])],
-            **({"measured": measured} if (measured := _measured(card)) else {}),
+            **({"measured": measured} if (measured := carried_measures(card)) else {}),
         }
 
 
@@ -177,7 +204,7 @@ def read_recipe(model: str | Path) -> Recipe | None:
 
 def load_network(
     model: str | Path, recipe: Recipe | None = None, precision: str = "float32"
-) -> tuple[keras.Model, Recipe]:
+) -> tuple["keras.Model", Recipe]:
     """Build the network that a weights file or published model belongs to, and fill it; its recipe comes with it.
 
     Takes and raises what `Model.open` and `Model.network` do.
@@ -186,38 +213,6 @@ def load_network(
     return opened.network(precision), opened.recipe
 
 
-def _carried(said: Mapping[str, Any], path: Path) -> Recipe | None:
-    """The recipe that a file carries, if it does."""
-    if RECIPE not in said:
-        return None
-    try:
-        recipe = Recipe.from_json(said[RECIPE], source=str(path))
-    except UnknownFieldError as error:
-        written = plain_text(_mapping(said.get(CARD, {}).get("versions")).get("planar3d", "another version"))
-        raise WeightsError(
-            f"{path} was written by planar3d {written}: its recipe has "
-            f"{', '.join(map(plain_text, error.unknown[:5]))}, which this version does not know. Update with "
-            "pip install -U planar3d, or name a recipe with --recipe."
-        ) from None
-    except (RecipeError, TypeError, OverflowError) as error:
-        raise WeightsError(f"{path} is damaged: its recipe cannot be read ({plain_text(error)}).") from None
-    leaves = recipe.leaves()
-    for place in _PLAUSIBLE.keys() & leaves:
-        least, most = _PLAUSIBLE[place]
-        for value in leaves[place] if isinstance(leaves[place], list) else [leaves[place]]:
-            if not least <= value <= most:
-                raise WeightsError(
-                    f"{path} asks for {place}={value:g}; {least:g} to {most:g} is plausible. It is damaged or made to "
-                    "do harm; get it again from where it came, or name a recipe with --recipe."
-                )
-    return recipe
-
-
-def _measured(card: Mapping[str, Any]) -> dict[str, Any]:
-    """What a card says that its model was measured on, of what it says soundly."""
-    said = _mapping(card.get("measured"))
-    return {name: said[name] for name, is_sound in _MEASURED.items() if name in said and is_sound(said[name])}
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+def _own_recipe(said: Mapping[str, Any], path: Path, sha256: str) -> Recipe | None:
+    carried = carried_recipe(said, path)
+    return carried and carried.changed(**predicts(sha256))

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from planar3d.errors import WeightsError
-from planar3d.transfer.hdf5_guard import SIGNATURE, texts
+from planar3d.transfer.hdf5_guard import SIGNATURE, opened, texts
+from planar3d.transfer.size_budget import SizeBudget
 
 RECIPE, NETWORK, CARD = "planar3d_recipe", "planar3d_network", "planar3d_card"
+_DESCRIPTION = "planar3d_description"  # a data set, which may be larger than an attribute
 # Keras stores the bytecode of a Python function under these classes.
 _CODE = ("Lambda", "__lambda__")
 # An attribute of an HDF5 file holds less than 64 KiB.
@@ -40,6 +43,19 @@ def metadata_of(file: h5py.File, path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path} is damaged: what it says of itself cannot be read ({error}).") from None
 
 
+def read_description(path: Path) -> Any:
+    """The description of its network that a weights file carries, as JSON values; None of a file without one."""
+    with path.open("rb") as file:
+        if file.read(len(SIGNATURE)) != SIGNATURE:
+            return None
+    with opened(path, path, SizeBudget(path)) as file:
+        found = file.get(_DESCRIPTION)
+        try:
+            return None if found is None else json.loads(np.asarray(found[()], np.uint8).tobytes())
+        except (AttributeError, TypeError, ValueError) as error:
+            raise WeightsError(f"{path} is damaged: the description of its network cannot be read ({error}).") from None
+
+
 def read_configuration(text: str | bytes, path: Path) -> Any:
     """Read a network's configuration as JSON; it is never built, and code, which no weights need, is refused.
 
@@ -62,14 +78,16 @@ def read_configuration(text: str | bytes, path: Path) -> Any:
     return json.loads(text, object_hook=refuse_code)
 
 
-def write_metadata(path: Path, content: dict[str, Any]) -> None:
-    """Write objects as JSON into a weights file's attributes of these names."""
+def write_metadata(path: Path, content: dict[str, Any], description: Any = None) -> None:
+    """Write objects as JSON into a weights file's attributes of these names, and the description of its network."""
     texts_of = {name: json.dumps(value, ensure_ascii=False) for name, value in content.items()}
     for name, text in texts_of.items():
         if len(text.encode()) > _LARGEST:
             raise WeightsError(f"The {name} of {path.name} has {len(text.encode()):,} bytes; {_LARGEST:,} is the most.")
     with h5py.File(path, "a") as file:
         file.attrs.update(texts_of)
+        if description is not None:
+            file.create_dataset(_DESCRIPTION, data=np.frombuffer(json.dumps(description).encode(), np.uint8))
 
 
 def plain_text(value: Any) -> str:

@@ -14,7 +14,9 @@ from importlib import import_module
 from pathlib import Path
 
 from planar3d.errors import WeightsError
+from planar3d.transfer import known_files, published_models
 from planar3d.transfer.array_files import read_directly
+from planar3d.transfer.digests import file_sha256
 from planar3d.transfer.torch_files import TORCH_FORMATS
 
 # Seconds of computing, and bytes of memory, that a file may take: so much in any case, and so much a byte of it.
@@ -30,6 +32,8 @@ State = tuple[int, int, int]
 def rehearse(path: Path) -> State:
     """Read a weights file in another process, within bounds of time and memory; once for each file and its state.
 
+    A file that the tables know by its digest is taken as it is.
+
     Returns:
         That state: where its content lies, its size and its last change.
 
@@ -44,6 +48,8 @@ def rehearse(path: Path) -> State:
 
 @cache
 def _rehearse(path: Path, state: State) -> None:
+    if _is_published(path):
+        return
     seconds = int(_SECONDS + _SECONDS_PER_BYTE * state[1])
     command = [sys.executable, "-P", "-m", __name__, os.fspath(path), str(seconds)]
     # Found where this process found it; one thread, because each further one reserves memory.
@@ -63,6 +69,13 @@ def _rehearse(path: Path, state: State) -> None:
         f"bytes of memory (a trial in another process {ended}). It is damaged or made to do harm; get it again from "
         "where it came."
     )
+
+
+def _is_published(path: Path) -> bool:
+    """Whether a file is, by all digits of its digest, one that was read when it was entered in a table."""
+    published = {f"sha256:{model.sha256}" for model in published_models.published_models().values()}
+    known = {file.digest for file in known_files.known_files().values()}
+    return f"sha256:{file_sha256(path)}" in published | known
 
 
 def _memory(nbytes: int) -> int:

@@ -6,8 +6,10 @@ import pytest
 from keras import layers
 from numpy.testing import assert_allclose, assert_array_equal
 
-from planar3d.graph.keras_graph import CustomScaleLayer, LayerScale, StochasticDepth
-from planar3d.graph.layers import KINDS, kind_of, reach_of
+from planar3d.graph.described import layer_of
+from planar3d.graph.keras_graph import CustomScaleLayer, LayerScale, StochasticDepth, layer_type
+from planar3d.graph.layers import KINDS, kind_of
+from planar3d.graph.layers import reach_of as reach_of_described
 from planar3d.graph.reach import Reach, along_axes, within_slices
 
 LENGTH = 8
@@ -35,7 +37,11 @@ SLIDING = [
     layers.Conv3DTranspose(3, 2, strides=2),
     layers.UpSampling3D((3, 1, 1)),
 ]
-IN_SLICES = [kind for kind, known in KINDS.items() if known.reach in (within_slices, along_axes)]
+IN_SLICES = [layer_type(kind) for kind, known in KINDS.items() if known.reach in (within_slices, along_axes)]
+
+
+def reach_of(layer, length):
+    return reach_of_described(layer_of(layer), length)
 
 
 def _volume(seed=0):
@@ -65,7 +71,7 @@ def test_a_layer_within_slices_gives_of_some_slices_what_it_gives_of_them_among_
 
 @pytest.mark.parametrize("layer", SLIDING, ids=lambda layer: layer.name)
 def test_a_layer_that_slides_along_depth_needs_the_slices_that_its_reach_says(layer):
-    assert not reach_of(layer, LENGTH).whole and kind_of(layer).reach(layer, LENGTH).needs(2, 4, LENGTH) != (0, LENGTH)
+    assert not reach_of(layer, LENGTH).whole and reach_of(layer, LENGTH).needs(2, 4, LENGTH) != (0, LENGTH)
     assert_array_equal(*_of_a_stretch_and_of_the_whole(layer, [_volume()]))
 
 
@@ -82,8 +88,9 @@ def test_a_subclass_is_of_its_kind_unless_it_computes_in_its_own_way():
         def call(self, inputs):
             return 2 * super().call(inputs)
 
-    assert kind_of(Named(1, 1)) is KINDS[layers.Conv3D]
-    assert reach_of(Doubled(1, 1), LENGTH).whole and kind_of(Doubled(1, 1)).write is kind_of(Doubled(1, 1)).macs is None
+    assert layer_of(Named(1, 1)).kind == "Conv3D"
+    doubled = kind_of(layer_of(Doubled(1, 1)))
+    assert reach_of(Doubled(1, 1), LENGTH).whole and doubled.write is doubled.macs is None
 
 
 def test_channels_first_are_not_taken_for_slices():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from inference_networks import small_unet
 
+from planar3d.graph.described import described
 from planar3d.graph.flops import layer_costs
 from planar3d.graph.reach import Reach
 from planar3d.inference.plan import _demand, _piece, describe_work, make_plan
@@ -19,14 +20,14 @@ def full_size():
 
 def test_a_scan_costs_what_sharing_and_trimming_leave(full_size) -> None:
     windowed = 31 * sum(cost.macs for cost in layer_costs(full_size))
-    shared, split = (make_plan(full_size, 8, exact).macs(31) for exact in (True, False))
+    shared, split = (make_plan(described(full_size), 8, exact).macs(31) for exact in (True, False))
     assert windowed / shared == pytest.approx(1.44, abs=0.01)
     assert windowed / split == pytest.approx(1.68, abs=0.01)
 
 
 @pytest.mark.parametrize("exact, of_two, of_one", [(True, 690, 502), (False, 577, 466)])
 def test_one_piece_a_window_spares_what_two_would_compute_twice(full_size, exact, of_two, of_one) -> None:
-    plan = make_plan(full_size, 4, exact)
+    plan = make_plan(described(full_size), 4, exact)
     first, middle, last, whole = plan.windows.values()
     assert plan.pieces(2) == [first, last]  # of 20 slices, kept 0 to 10 and 6 to 16
     shared = {plan.shared.inputs[0][0], *plan.shared.nodes}
@@ -37,12 +38,12 @@ def test_one_piece_a_window_spares_what_two_would_compute_twice(full_size, exact
 
 
 def test_the_work_of_a_scan_is_said_where_windows_share(full_size) -> None:
-    assert "14.4 TFLOP bit for bit, 12.4 TFLOP" in describe_work(full_size, PAPER)
-    assert describe_work(PlanarVGG16(weights=None), PAPER) == ""
+    assert "14.4 TFLOP bit for bit, 12.4 TFLOP" in describe_work(described(full_size), PAPER)
+    assert describe_work(described(PlanarVGG16(weights=None)), PAPER) == ""
 
 
 def test_an_inner_window_needs_the_slices_that_its_middle_depends_on(full_size) -> None:
-    needed = {node.name: ends for node, ends in make_plan(full_size, 8).windows["middle"].nodes.items()}
+    needed = {node.name: ends for node, ends in make_plan(described(full_size), 8).windows["middle"].nodes.items()}
     assert needed["conv10"] == needed["conv92"] == (4, 12)
     assert needed["conv91"] == (3, 13)
     assert needed["up9"] == needed["trans9"] == (2, 14)
@@ -51,18 +52,18 @@ def test_an_inner_window_needs_the_slices_that_its_middle_depends_on(full_size) 
 
 
 def test_blocks_1_to_4_are_shared_and_the_fourth_pooling_is_not(full_size) -> None:
-    plan = make_plan(full_size, 8)
+    plan = make_plan(described(full_size), 8)
     assert [node.name for node in plan.frontier] == ["block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3"]
     assert "block4_pool" in {node.name for node in plan.windows["middle"].nodes}
     assert plan.chunk == 8
 
 
 def test_at_a_stride_of_whole_windows_the_bridge_is_shared_too(full_size) -> None:
-    assert "conv52" in {node.name for node in make_plan(full_size, 16).shared.nodes}
+    assert "conv52" in {node.name for node in make_plan(described(full_size), 16).shared.nodes}
 
 
 def test_windows_at_odd_starts_share_only_what_no_pooling_of_depth_has_joined() -> None:
-    plan = make_plan(small_unet(depth=8, levels=3), 2)
+    plan = make_plan(described(small_unet(depth=8, levels=3)), 2)
     assert max(node.slices_per_entry for node in plan.shared.nodes) == 2
 
 

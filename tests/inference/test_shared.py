@@ -7,6 +7,7 @@ from inference_networks import planar_resunet, small_unet, voxels
 from keras import layers
 
 from planar3d.errors import Planar3DError
+from planar3d.graph.described import described
 from planar3d.inference.keras_engine import KerasEngine, _in_place
 from planar3d.inference.plan import make_plan
 from planar3d.inference.predictor import predict_volume
@@ -42,20 +43,20 @@ def test_networks_of_other_levels_names_and_layers_too(
 def test_splitting_convolutions_changes_no_more_than_rounding(stride: int) -> None:
     network, scan = planar_resunet(), voxels(40, 32)
     recipe = PAPER.changed(size=32, stride=stride)
-    split = SharedInference(make_plan(network, stride, exact=False), KerasEngine(), 3)
+    split = SharedInference(make_plan(described(network), stride, exact=False), KerasEngine(network), 3)
     np.testing.assert_allclose(split(scan), predict_volume(network, scan, recipe, "windowed"), atol=1e-6)
 
 
 @pytest.mark.parametrize("stride", [4, 8, 16])
 def test_the_middle_of_one_window_is_what_the_composition_keeps_of_it(stride: int) -> None:
-    scan, margin = voxels(48, 32), (16 - stride) // 2
-    predict = SharedInference(make_plan(planar_resunet(), stride), KerasEngine(), 3)
+    network, scan, margin = planar_resunet(), voxels(48, 32), (16 - stride) // 2
+    predict = SharedInference(make_plan(described(network), stride), KerasEngine(network), 3)
     np.testing.assert_array_equal(predict.middle(scan[16:32]), predict(scan)[16 + margin : 32 - margin])
 
 
 def test_one_predictor_serves_scans_of_other_lengths() -> None:
     network = planar_resunet()
-    predict = SharedInference(make_plan(network, 8), KerasEngine(), 3)
+    predict = SharedInference(make_plan(described(network), 8), KerasEngine(network), 3)
     for slices in (32, 50, 16):
         scan = voxels(slices, 32, seed=slices)
         windowed = predict_volume(network, scan, PAPER.changed(size=32), "windowed")
@@ -64,13 +65,15 @@ def test_one_predictor_serves_scans_of_other_lengths() -> None:
 
 def test_progress_counts_windows() -> None:
     seen: list[tuple[int, int]] = []
-    SharedInference(make_plan(planar_resunet(), 8), KerasEngine(), 3)(voxels(32, 32), lambda *done: seen.append(done))
+    network = planar_resunet()
+    predict = SharedInference(make_plan(described(network), 8), KerasEngine(network), 3)
+    predict(voxels(32, 32), lambda *done: seen.append(done))
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_weights_that_change_later_count() -> None:
     network, scan = planar_resunet(), voxels(32, 32)
-    predict = SharedInference(make_plan(network, 8), KerasEngine(), 3)
+    predict = SharedInference(make_plan(described(network), 8), KerasEngine(network), 3)
     before = predict(scan)
     layer = network.get_layer("conv91")
     layer.kernel.assign(layer.kernel * 2)
@@ -84,7 +87,7 @@ def test_a_network_that_shares_nothing_is_refused() -> None:
     x = layers.Conv3D(4, 3, padding="same")(inputs)
     network = keras.Model(inputs, layers.Conv3D(1, 1, activation="sigmoid")(x), name="all_3d")
     with pytest.raises(Planar3DError, match=r"all_3d at stride 8 share nothing: .*Conv3D.*windowed"):
-        make_plan(network, 8)
+        make_plan(described(network), 8)
 
 
 @pytest.mark.parametrize("repeated", [True, False])

@@ -2,15 +2,18 @@
 
 import functools
 import json
+from importlib.util import find_spec
 
 import keras
 import numpy as np
 import pytest
 
-from planar3d.errors import Planar3DError, RecipeError, WeightsError
+from planar3d.errors import RecipeError, WeightsError
+from planar3d.graph.described import described
 from planar3d.graph.keras_graph import name_of
+from planar3d.graph.stored import from_json
 from planar3d.inference.export import export_network
-from planar3d.inference.predictor import predict_volume
+from planar3d.inference.predictor import predict_volume, predictor
 from planar3d.networks.architecture import layers_with_weights, weight_shapes
 from planar3d.networks.encoders import ENCODERS
 from planar3d.networks.registry import (
@@ -21,12 +24,14 @@ from planar3d.networks.registry import (
     recipe_network,
     weight_source,
 )
-from planar3d.networks.weights_file import load_network, read_recipe, save_weights
+from planar3d.networks.weights_file import Model, load_network, read_recipe, save_weights
 from planar3d.recipes import PAPER, Recipe
 from planar3d.training.checkpoint import Progress, restore, save
 from planar3d.training.fit import build_network as network_to_train
 from planar3d.training.fit import compiled
 from planar3d.training.trainer import trainer_of
+from planar3d.transfer.arrays import read_arrays
+from planar3d.transfer.metadata import read_description
 
 TINY = PAPER.changed(
     size=32,
@@ -188,21 +193,37 @@ def test_training_goes_on_from_a_checkpoint_exactly_as_it_would_have(recipe, tmp
         np.testing.assert_array_equal(a, b, err_msg=a.path)
 
 
+def test_its_file_describes_it_as_its_graph_does_in_every_size(recipe, tmp_path):
+    network = _filled(recipe)
+    model = Model.open(save_weights(network, tmp_path / "network.weights.h5", recipe))
+    arguments = describe_network(recipe)["arguments"]
+    larger = build_network(recipe.network.name, (recipe.depth, 64, 32, 3), encoder_weights=None, **arguments)
+    for given, shape in ((network, (32, 32)), (larger, (64, 32))):
+        expected = described(given)
+        content, arrays = read_description(model.path), read_arrays(model.path)
+        found = from_json(content, arrays, (recipe.depth, *shape, recipe.channels))
+        assert (found.name, found.inputs, found.outputs) == (expected.name, expected.inputs, expected.outputs)
+        for mine, keras_s in zip(found.layers, expected.layers, strict=True):
+            for field in ("kind", "name", "inputs", "shape", "settings"):
+                assert getattr(mine, field) == getattr(keras_s, field), mine.name
+            assert mine.arrays.keys() == keras_s.arrays.keys()
+            for name, array in mine.arrays.items() if given is network else ():
+                np.testing.assert_array_equal(array, keras_s.arrays[name], err_msg=f"{mine.name}/{name}")
+
+
 def test_it_predicts_scans_by_the_common_road(recipe):
     network, voxels = _filled(recipe), np.random.default_rng(1).integers(0, 256, (32, 32, 32), np.uint8)
     expected = predict_volume(network, voxels, recipe, "windowed")
-    found = predict_volume(network, voxels, recipe, "auto", "auto", "float32")
+    predict = predictor(network, recipe, precision="float32")
+    found = predict(voxels)
+    assert "OpenVINO" in predict.description or find_spec("openvino") is None
     assert found.shape == voxels.shape and np.ptp(expected) > 0.01
-    np.testing.assert_allclose(found, expected, atol=2e-5)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_it_is_exported_or_refused_with_a_sentence(recipe, tmp_path):
+def test_it_is_exported_and_agrees_with_keras(recipe, tmp_path):
     pytest.importorskip("onnxruntime")
-    try:
-        (exported,) = export_network(_filled(recipe), tmp_path, ["onnx"], recipe)
-    except Planar3DError as error:
-        assert "Layer" in str(error) and "cannot be written" in str(error)
-        return
+    (exported,) = export_network(_filled(recipe), tmp_path, ["onnx"], recipe)
     assert exported.difference < 1e-4
 
 

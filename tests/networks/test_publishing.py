@@ -79,7 +79,8 @@ def assert_filled(network, expected):
 def test_it_is_stored_in_float16_and_loaded_in_float32(network, published):
     kinds = set()
     with h5py.File(published) as file:
-        file.visititems(lambda name, item: kinds.add(item.dtype) if isinstance(item, h5py.Dataset) else None)
+        assert json.loads(file["planar3d_description"][()].tobytes())["name"] == "planar_resunet"
+        file["layers"].visititems(lambda name, item: kinds.add(item.dtype) if isinstance(item, h5py.Dataset) else None)
     assert kinds == {np.dtype(np.float16)}
     assert published.stat().st_size < 2.1 * network.count_params()
     assert {array.dtype for array in read_arrays(published).values()} == {np.dtype(np.float32)}

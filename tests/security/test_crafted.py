@@ -9,8 +9,11 @@ import pytest
 from security.crafted import ATTACKS, NEED_TRIAL, hdf5, one_array_often
 
 from planar3d.errors import WeightsError
+from planar3d.transfer import published_models
 from planar3d.transfer.array_files import read_directly
 from planar3d.transfer.arrays import read_arrays
+from planar3d.transfer.digests import file_sha256
+from planar3d.transfer.published_models import PublishedModel
 
 
 @pytest.mark.parametrize("attack", [name for name in ATTACKS if name not in NEED_TRIAL])
@@ -47,3 +50,12 @@ def test_mutated_files_of_every_format_end_in_arrays_or_in_an_error(tmp_path):
     done = subprocess.run([sys.executable, script, "--files", "15"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     assert re.search(r"\b[1-9]\d* refused\b", done.stdout) and re.search(r"\b[1-9]\d* arrays\b", done.stdout)
+
+
+def test_a_published_file_needs_no_trial(tmp_path, monkeypatch):
+    path = tmp_path / "published.weights.h5"
+    hdf5(path)
+    line = PublishedModel(path.name, file_sha256(path), path.stat().st_size, "CC BY 4.0")
+    monkeypatch.setattr(published_models, "published_models", lambda: {"published": line})
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it was tried"))
+    assert list(read_arrays(path)) == ["block1_conv1/kernel"]

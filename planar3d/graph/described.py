@@ -1,0 +1,70 @@
+"""A Keras network's graph as a description, which plans, counts of work and other runtimes read in its place."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import activations, tree
+
+from planar3d.graph.description import Description, Layer, Shape
+from planar3d.graph.keras_graph import arguments_with, as_graph, kind_in_keras, pass_through
+from planar3d.graph.layers import KINDS
+
+
+def described(network: keras.Model, shapes: Sequence[Shape] | None = None) -> Description:
+    """Describe a functional or sequential network; models nested in it become their layers.
+
+    Args:
+        network: its variables are the description's arrays, so that what they become later counts.
+        shapes: that it takes, the batch first; its own if None.
+
+    Raises:
+        ConversionError: it, or a network in it, has no graph.
+    """
+    network = as_graph(network)
+    taken = shapes or [tuple(tensor.shape) for tensor in network.inputs]
+    specs = [
+        keras.KerasTensor(shape, tensor.dtype) if shapes else tensor
+        for shape, tensor in zip(taken, network.inputs, strict=True)
+    ]
+    found: list[Layer] = []
+
+    def visit(name: str, node: Any, given: list[tuple[int, Any]]) -> list[tuple[int, Any]]:
+        outputs = node.outputs
+        if shapes:
+            args, kwargs = arguments_with(node, [spec for _, spec in given])
+            outputs = tree.flatten(node.operation.compute_output_spec(*args, **kwargs))
+        first = len(specs) + len(found)
+        numbers = tuple(number for number, _ in given)
+        found.extend(layer_of(node.operation, name, numbers, tuple(output.shape)) for output in outputs)
+        return list(enumerate(outputs, start=first))
+
+    results = pass_through(network, list(enumerate(specs)), visit)
+    return Description(network.name, tuple(map(tuple, taken)), tuple(found), tuple(number for number, _ in results))
+
+
+def layer_of(operation: Any, name: str = "", inputs: tuple[int, ...] = (), shape: Shape = ()) -> Layer:
+    """Describe a layer or an operation of Keras where a network applies it."""
+    kind = kind_in_keras(operation, KINDS)
+    settings = {setting: _plain(getattr(operation, setting)) for setting in KINDS[kind].settings} if kind else {}
+    own = type(operation).__name__
+    arrays: dict[str, Any] = {}
+    for variable in getattr(operation, "weights", ()):
+        # Layers that hold others have several arrays of a name.
+        arrays[variable.path if variable.name in arrays else variable.name] = variable
+    if getattr(operation, "lora_enabled", False):
+        arrays["kernel"] = operation.kernel  # with what LoRA adds to it
+    kind = kind or (f"own {own}" if own in KINDS else own)
+    return Layer(kind, name or operation.name, inputs, shape, settings, arrays)
+
+
+def _plain(value: Any) -> Any:
+    """A setting as a number, a text or a tuple of them."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if callable(value):
+        name = getattr(value, "__name__", type(value).__name__)
+        return name if getattr(activations, name, None) is value else f"own {name}"
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value

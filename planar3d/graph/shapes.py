@@ -1,0 +1,118 @@
+"""The shapes that layers of volumes give, (batch, depth, rows, cols, channels); sizes that are open stay None."""
+
+from collections.abc import Callable, Iterable
+from math import prod
+from typing import Any
+
+from planar3d.errors import Planar3DError
+from planar3d.graph.description import Layer, Shape
+from planar3d.graph.padding import transposed_padding
+
+
+def as_given(layer: Layer, taken: Shape) -> Shape:
+    """Of layers that treat every value by itself, or every channel."""
+    return taken
+
+
+def broadcast(layer: Layer, *taken: Shape) -> Shape:
+    """Of values joined place by place; one place serves many."""
+    if len({len(shape) for shape in taken}) > 1:
+        raise _unlike(layer, taken)
+    return tuple(_common(layer, lengths, taken) for lengths in zip(*taken, strict=True))
+
+
+def joined(layer: Layer, *taken: Shape) -> Shape:
+    """Of tensors side by side."""
+    axis = layer.axis % len(taken[0])
+    along = [shape[axis] for shape in taken]
+    others = [(*shape[:axis], 1, *shape[axis + 1 :]) for shape in taken]
+    result = list(broadcast(layer, *others))
+    result[axis] = None if None in along else sum(along)  # type: ignore[arg-type]
+    return tuple(result)
+
+
+def of_convolution(layer: Layer, taken: Shape) -> Shape:
+    """Of a kernel that slides."""
+    return (*_slid(layer, taken, layer.kernel_size, layer.dilation_rate), layer.filters)
+
+
+def of_pooling(layer: Layer, taken: Shape) -> Shape:
+    """Of a pool that slides."""
+    return (*_slid(layer, taken, layer.pool_size, (1, 1, 1)), taken[-1])
+
+
+def of_transposed(layer: Layer, taken: Shape) -> Shape:
+    """Of a kernel that makes several places of each."""
+
+    def enlarged(length: int, axis: int) -> int:
+        stride = layer.strides[axis]
+        extent = (layer.kernel_size[axis] - 1) * layer.dilation_rate[axis] + 1
+        (before, behind), added = transposed_padding(extent, stride, layer.padding)
+        return (length - 1) * stride + extent - before - behind + added
+
+    return (*_each_axis(taken, enlarged), layer.filters)
+
+
+def repeated(layer: Layer, taken: Shape) -> Shape:
+    """Of places that are repeated."""
+    return (*_each_axis(taken, lambda length, axis: length * layer.size[axis]), taken[-1])
+
+
+def padded(layer: Layer, taken: Shape) -> Shape:
+    """Of zeros around a volume."""
+    return (*_each_axis(taken, lambda length, axis: length + sum(layer.padding[axis])), taken[-1])
+
+
+def cropped(layer: Layer, taken: Shape) -> Shape:
+    """Of what is within a volume."""
+    return (*_each_axis(taken, lambda length, axis: length - sum(layer.cropping[axis])), taken[-1])
+
+
+def permuted(layer: Layer, taken: Shape) -> Shape:
+    """Of axes in another order."""
+    return (taken[0], *(taken[axis] for axis in layer.dims))
+
+
+def reshaped(layer: Layer, taken: Shape) -> Shape:
+    """Of the same values in other axes; one of them may be what is left."""
+    target, lengths = layer.target_shape, taken[1:]
+    left = None if None in lengths else prod(lengths) // abs(prod(target))  # type: ignore[arg-type]
+    return (taken[0], *(left if length == -1 else length for length in target))
+
+
+def reduced(layer: Layer, taken: Shape) -> Shape:
+    """Of one value for whole axes."""
+    gone = reduced_axes(layer, len(taken))
+    kept = [1 if axis in gone else n for axis, n in enumerate(taken) if layer.keepdims or axis not in gone]
+    return tuple(kept)
+
+
+def reduced_axes(layer: Layer, rank: int) -> list[int]:
+    """The axes of which one value is made: those that the layer names, or all of the volume."""
+    axes = layer.settings.get("axis", range(1, rank - 1))
+    return [axis % rank for axis in (range(rank) if axes is None else axes)]
+
+
+def _slid(layer: Layer, taken: Shape, extents: Any, dilations: Any) -> Shape:
+    def slid(length: int, axis: int) -> int:
+        lost = (extents[axis] - 1) * dilations[axis] if layer.padding == "valid" else 0
+        return -(-(length - lost) // layer.strides[axis])
+
+    return _each_axis(taken, slid)
+
+
+def _each_axis(taken: Shape, change: Callable[[int, int], int]) -> Shape:
+    """The batch, and the lengths of a volume's axes changed."""
+    _, *lengths, _ = taken
+    return (taken[0], *(None if n is None else change(n, axis) for axis, n in enumerate(lengths)))
+
+
+def _common(layer: Layer, lengths: Iterable[int | None], taken: Iterable[Shape]) -> int | None:
+    several = set(lengths) - {1}
+    if len(several - {None}) > 1:
+        raise _unlike(layer, taken)
+    return max(several - {None}, default=None if several else 1)  # type: ignore[type-var]
+
+
+def _unlike(layer: Layer, taken: Iterable[Shape]) -> Planar3DError:
+    return Planar3DError(f"Layer {layer.name} ({layer.kind}) takes {list(taken)}, which do not go together.")

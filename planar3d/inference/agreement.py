@@ -1,0 +1,123 @@
+"""Whether a model's masks in bf16 are trusted: as published, as found here before, or as the first scan shows."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from planar3d import __version__
+from planar3d.environment import bf16_instructions, processor
+from planar3d.files import write_json
+from planar3d.inference.shared import SharedInference
+from planar3d.networks.weights_file import Model
+from planar3d.recipes import Recipe
+from planar3d.transfer.download import cache_folder
+
+# Dice of a bf16 with a float32 mask from which on bf16 is trusted.
+AGREEMENT = 0.99
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a model's agreement on this machine, before a scan is predicted.
+
+    Attributes:
+        model: with its recipe; None of a network without a file, of which nothing is known.
+    """
+
+    model: Model | None
+
+    def find(self) -> tuple[float, str] | None:
+        """The Dice of its masks in both precisions, and where that is from; None where nobody knows."""
+        if self.model is None:
+            return None
+        here = {"instructions": bf16_instructions(), "openvino": version("openvino")}
+        for said in self._published():
+            if here.items() <= said.items() and isinstance(said.get("least"), float):
+                return said["least"], f"as published for {here['instructions']} and OpenVINO {here['openvino']}"
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return float(json.loads(self._place().read_text(encoding="utf-8"))["dice"]), "as an earlier scan showed"
+        return None
+
+    def keep(self, dice: float) -> None:
+        """Keep what a scan showed in the user's cache, where that can be written."""
+        if self.model is not None:
+            with suppress(OSError):
+                self._place().parent.mkdir(parents=True, exist_ok=True)
+                write_json(self._place(), self._conditions() | {"dice": dice})
+
+    def _published(self) -> list[Mapping[str, Any]]:
+        """What the card says, if masks are made by the rule that it was measured with."""
+        if self.model is None or self.model.own_recipe != self.model.recipe:
+            return []
+        said = (self.model.card or {}).get("agreement")
+        return [each for each in said if isinstance(each, Mapping)] if isinstance(said, list) else []
+
+    def _place(self) -> Any:
+        key = hashlib.sha256(json.dumps(self._conditions(), sort_keys=True).encode()).hexdigest()
+        return cache_folder() / "agreement" / f"{key}.json"
+
+    def _conditions(self) -> dict[str, Any]:
+        assert self.model is not None
+        return {
+            "weights": self.model.sha256,
+            "recipe": self.model.recipe.to_json(),
+            "processor": processor(),
+            "openvino": version("openvino"),
+            "planar3d": __version__,
+        }
+
+
+class Checked:
+    """Predicts in bf16 where the masks are known to agree with float32, or the first scan's does, else in float32."""
+
+    def __init__(self, in_bf16: SharedInference, in_float32: SharedInference, recipe: Recipe, known: Known) -> None:
+        self.in_bf16, self.in_float32, self.recipe, self.known = in_bf16, in_float32, recipe, known
+        self.chosen: SharedInference | None = None
+        self.description = in_bf16.description + " if the first scan's mask agrees with float32"
+        if found := known.find():
+            self._choose(*found)
+
+    def __call__(self, voxels: np.ndarray, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+        """Predict a prepared scan; see `Predictor`."""
+        if self.chosen is not None:
+            return self.chosen(voxels, progress)
+        probabilities = self.in_bf16(voxels, progress)
+        # Compiling takes less than a second, and both at once would take a GiB more than either.
+        self.in_bf16.release()
+        agreement = self._agreement(voxels, probabilities)
+        self.in_float32.release()
+        self.known.keep(agreement)
+        chosen = self._choose(agreement)
+        return probabilities if chosen is self.in_bf16 else self.in_float32(voxels, progress)
+
+    def _choose(self, agreement: float, whence: str = "") -> SharedInference:
+        agrees = agreement >= AGREEMENT
+        self.chosen = self.in_bf16 if agrees else self.in_float32
+        verb, where = "agrees" if agrees else "does not agree", f", {whence}" if whence else ""
+        self.description = (
+            f"{self.chosen.description}; bf16 {verb} with float32 (Dice of the masks {agreement:.4f}{where})"
+        )
+        return self.chosen
+
+    def _agreement(self, voxels: np.ndarray, probabilities: np.ndarray) -> float:
+        """Dice of both masks in the middle of a window, of that with most voxels in bf16; 1 where both are empty."""
+        depth, stride, targets = self.recipe.tiles.depth, self.recipe.tiles.stride, self.recipe.targets
+        margin = (depth - stride) // 2
+
+        def marked(part: np.ndarray) -> np.ndarray:
+            # The rule may be relative to the highest probability, which is that of the whole scan for any part of it.
+            return targets.assign(part[..., np.newaxis], float(probabilities.max()))
+
+        in_bf16 = marked(probabilities)
+        counts = in_bf16.sum(axis=(1, 2))[margin : len(in_bf16) - margin]
+        start = int(np.argmax(np.convolve(counts, np.ones(stride), "valid")[::stride])) * stride
+        found = in_bf16[start + margin : start + margin + stride]
+        expected = marked(self.in_float32.middle(voxels[start : start + depth]))
+        both = int(expected.sum()) + int(found.sum())
+        return 2 * int((expected & found).sum()) / both if both else 1.0

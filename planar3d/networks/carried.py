@@ -1,0 +1,63 @@
+"""What a weights file carries besides its arrays, looked at with care: the file may come from elsewhere."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from planar3d.errors import RecipeError, WeightsError
+from planar3d.recipes import Recipe
+from planar3d.sections import UnknownFieldError
+from planar3d.transfer.metadata import CARD, RECIPE, plain_text
+
+# What any head scan is prepared to, generously; a file that asks for more is not honest.
+_PLAUSIBLE = {
+    "preparation.size": (16, 1024),
+    "preparation.pixel_mm": (0.05, 20.0),
+    "preparation.slice_mm": (0.2, 50.0),
+    "tiles.depth": (1, 512),
+    "tiles.shape": (0, 1024),
+}
+_MEASURED: dict[str, Callable[[Any], bool]] = {
+    "false_alarms_ml": lambda said: isinstance(said, (int, float)),
+    "spacing_mm": lambda said: (
+        isinstance(said, list) and len(said) == 2 and all(isinstance(mm, (int, float)) for mm in said)
+    ),
+    "extracted": lambda said: isinstance(said, list) and all(isinstance(each, bool) for each in said),
+}
+
+
+def carried_recipe(said: Mapping[str, Any], path: Path) -> Recipe | None:
+    """The recipe that a file carries, if it does."""
+    if RECIPE not in said:
+        return None
+    try:
+        recipe = Recipe.from_json(said[RECIPE], source=str(path))
+    except UnknownFieldError as error:
+        written = plain_text(_mapping(said.get(CARD, {}).get("versions")).get("planar3d", "another version"))
+        raise WeightsError(
+            f"{path} was written by planar3d {written}: its recipe has "
+            f"{', '.join(map(plain_text, error.unknown[:5]))}, which this version does not know. Update with "
+            "pip install -U planar3d, or name a recipe with --recipe."
+        ) from None
+    except (RecipeError, TypeError, OverflowError) as error:
+        raise WeightsError(f"{path} is damaged: its recipe cannot be read ({plain_text(error)}).") from None
+    leaves = recipe.leaves()
+    for place in _PLAUSIBLE.keys() & leaves:
+        least, most = _PLAUSIBLE[place]
+        for value in leaves[place] if isinstance(leaves[place], list) else [leaves[place]]:
+            if not least <= value <= most:
+                raise WeightsError(
+                    f"{path} asks for {place}={value:g}; {least:g} to {most:g} is plausible. It is damaged or made to "
+                    "do harm; get it again from where it came, or name a recipe with --recipe."
+                )
+    return recipe
+
+
+def carried_measures(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card says that its model was measured on, of what it says soundly."""
+    said = _mapping(card.get("measured"))
+    return {name: said[name] for name, is_sound in _MEASURED.items() if name in said and is_sound(said[name])}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,86 @@
+"""Descriptions of the networks of weights files: in the file itself, else in the package or in the user's cache.
+
+A network that is described is predicted without Keras, whose import takes as long as a scan. Files of this package
+carry their descriptions; those of published files that are older lie in the package, by the files' digests, and those
+of other older files in the user's cache, once Keras has built their networks.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from planar3d.errors import ConversionError, WeightsError
+from planar3d.files import write_json
+from planar3d.graph.description import Description
+from planar3d.graph.stored import can_be_stored, from_json, to_json
+from planar3d.recipes import Recipe
+from planar3d.transfer.download import cache_folder
+from planar3d.transfer.metadata import read_description
+from planar3d.transfer.weight_places import places_of
+
+if TYPE_CHECKING:
+    import keras
+
+_PACKAGE = Path(__file__).parents[1] / "transfer" / "descriptions"
+
+
+def describe_for(arrays: Mapping[str, np.ndarray], network: "keras.Model") -> dict[str, Any] | None:
+    """Describe a network for a file that has these arrays of it; None if it needs Keras whatever is said of it."""
+    from planar3d.graph.described import described
+
+    found = {id(place.variable): place.found_in(arrays) for place in places_of(network)}
+    try:
+        description = described(network)
+    except ConversionError:
+        return None
+    held = [found.get(id(array)) for layer in description.layers for array in layer.arrays.values()]
+    if not can_be_stored(description) or None in held:
+        return None
+    return to_json(description, lambda array: str(found[id(array)]))
+
+
+def known_description(path: Path, sha256: str, arrays: Mapping[str, np.ndarray], recipe: Recipe) -> Description | None:
+    """The network of a weights file, in the recipe's sizes; None where nothing that is said of it can be used.
+
+    Args:
+        path, sha256, arrays: the file, its digest, and what it holds.
+        recipe: asks for the file's own network.
+    """
+    for content in _said(path, sha256):
+        with suppress(WeightsError):  # Keras says what is wrong
+            return from_json(content, arrays, recipe.window)
+    return None
+
+
+def asks_for_one_network(one: Recipe, other: Recipe) -> bool:
+    """Whether two recipes have the same layers; rows and columns do not decide them."""
+
+    def asked(recipe: Recipe) -> tuple[Any, ...]:
+        depth, *_, channels = recipe.window
+        return recipe.network, recipe.targets.outputs, recipe.targets.activation, depth, channels
+
+    return asked(one) == asked(other)
+
+
+def keep_description(sha256: str, arrays: Mapping[str, np.ndarray], network: "keras.Model") -> None:
+    """Keep the description of a file's network in the user's cache, where that can be written."""
+    content = describe_for(arrays, network)
+    if content is not None:
+        with suppress(OSError):
+            _cached().mkdir(parents=True, exist_ok=True)
+            write_json(_cached() / f"{sha256}.json", content)
+
+
+def _said(path: Path, sha256: str) -> Iterator[Any]:
+    yield read_description(path)
+    for folder in (_PACKAGE, _cached()):
+        with suppress(OSError, ValueError):
+            yield json.loads((folder / f"{sha256}.json").read_text(encoding="utf-8"))
+
+
+def _cached() -> Path:
+    return cache_folder() / "descriptions"

@@ -1,0 +1,97 @@
+"""What OpenVINO predicts is predicted without Keras, which takes as long to import as a scan takes."""
+
+import json
+import subprocess
+import sys
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from planar3d.errors import WeightsError
+from planar3d.inference import predictor as module
+from planar3d.networks.registry import recipe_network
+from planar3d.networks.weights_file import Model, save_weights
+from planar3d.recipes import PAPER
+
+TINY = PAPER.changed(size=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
+SCRIPT = """
+import sys
+from planar3d import cli
+sys.argv = ["planar3d", "predict", {scan!r}, "--model", {model!r}, "--out", {out!r}]
+try:
+    cli.main()
+except SystemExit as ended:
+    assert not ended.code
+print("loaded:", sorted({{"keras", "tensorflow"}} & set(sys.modules)))
+"""
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    keras.utils.set_random_seed(0)
+    return save_weights(recipe_network(TINY), tmp_path_factory.mktemp("model") / "tiny.weights.h5", TINY)
+
+
+@pytest.fixture
+def older(file, tmp_path, monkeypatch):
+    """The file without its description, and a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tmp_path / "older.weights.h5"
+    path.write_bytes(file.read_bytes())
+    with h5py.File(path, "a") as content:
+        del content["planar3d_description"]
+    return path
+
+
+def test_neither_keras_nor_tensorflow_is_loaded_by_predict(file, tmp_path, write_nifti):
+    pytest.importorskip("openvino")
+    voxels = np.random.default_rng(0).integers(0, 500, (20, 24, 24)).astype(np.float32)
+    script = SCRIPT.format(scan=str(write_nifti(voxels)), model=str(file), out=str(tmp_path / "out"))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["loaded: []"], done.stdout + done.stderr
+    record = json.loads(next((tmp_path / "out").glob("*.json")).read_text())
+    assert record["how"]["description"].startswith("shared on OpenVINO")
+
+
+def test_an_older_file_s_network_is_built_once_and_described_in_the_cache(older, tmp_path):
+    built = []
+
+    def build():
+        built.append(1)
+        return Model.open(older).network()
+
+    first = Model.open(older).description(build)
+    again = Model.open(older).description(build)
+    assert built == [1] and [layer.name for layer in again.layers] == [layer.name for layer in first.layers]
+    np.testing.assert_array_equal(again.layers[0].kernel, first.layers[0].kernel)
+    (kept,) = (tmp_path / "cache/planar3d/descriptions").iterdir()
+    assert kept.name == f"{Model.open(older).sha256}.json"
+
+
+@pytest.mark.parametrize("changes", [{"version": 0}, {"layers": [{"kind": "LSTM"}]}, {"input": [16, 32, 32, 1]}])
+def test_a_description_that_cannot_be_used_leaves_the_network_to_keras(older, file, tmp_path, changes):
+    with h5py.File(file) as content:
+        said = json.loads(content["planar3d_description"][()].tobytes())
+    folder = tmp_path / "cache/planar3d/descriptions"
+    folder.mkdir(parents=True)
+    (folder / f"{Model.open(older).sha256}.json").write_text(json.dumps(said | changes))
+    with pytest.raises(ZeroDivisionError):
+        Model.open(older).description(lambda: 1 // 0)  # in place of Keras
+
+
+def test_a_recipe_of_another_network_is_refused_as_ever(file):
+    with pytest.raises(WeightsError, match="was trained with bridge_filters=4"):
+        Model.open(file, TINY.changed(bridge_filters=8)).description()
+
+
+@pytest.mark.parametrize("driver, gpu, asked", [(False, True, False), (True, True, True), (True, False, True)])
+def test_keras_is_asked_for_a_gpu_where_there_is_a_driver(monkeypatch, driver, gpu, asked):
+    from planar3d.training import backends
+
+    questions = []
+    monkeypatch.setattr(module, "_has_openvino", lambda: True)
+    monkeypatch.setattr(module, "may_have_gpu", lambda: driver)
+    monkeypatch.setattr(backends, "on_gpu", lambda: questions.append(1) or gpu)
+    assert module._openvino_is_faster() == (not (driver and gpu)) and bool(questions) == asked
