@@ -28,7 +28,7 @@ class BuildWithModels(build_py):
         if self.editable_mode:  # they are found in the checkout
             return {}
         lines = json.loads(TABLE.read_text(encoding="utf-8")).values()
-        files = [line["file"] for line in lines if line["sha256"]]
+        files = [line["file"] for line in lines if line["sha256"] and line.get("installed", True)]
         return {Path("weights", file): Path(self.build_lib, "planar3d", "weights", file) for file in files}
 
 

@@ -8,6 +8,8 @@ The first line packs what is needed, for a machine that has nothing else. The se
 generates heads, trains all variants until a sixth of the time is left, and scores them. OUT then has the weights of the
 variant `all` in three files, `scores.csv` of every variant, scan and threshold, and `history.json`. The third makes a
 weights file of the three.
+
+Version 2 was trained so, continued from version 1. To repeat it, set `PUBLISHED = "ms-flair-open-1"` in `packed.py`.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""Descriptions of the networks of weights files: in the file itself, else in the package or in the user's cache.
+"""Descriptions of the networks of weights files: in the file itself, else in the user's cache.
 
 A network that is described is predicted without Keras, whose import takes as long as a scan. Files of this package
-carry their descriptions; those of published files that are older lie in the package, by the files' digests, and those
-of other older files in the user's cache, once Keras has built their networks.
+carry their descriptions; those of older files lie in the user's cache, by the files' digests, once Keras has built
+their networks.
 """
 
 import json
@@ -24,8 +24,6 @@ from planar3d.transfer.weight_places import places_of
 
 if TYPE_CHECKING:
     import keras
-
-_PACKAGE = Path(__file__).parents[1] / "transfer" / "descriptions"
 
 
 def describe_for(arrays: Mapping[str, np.ndarray], network: "keras.Model") -> dict[str, Any] | None:
@@ -77,9 +75,8 @@ def keep_description(sha256: str, arrays: Mapping[str, np.ndarray], network: "ke
 
 def _said(path: Path, sha256: str) -> Iterator[Any]:
     yield read_description(path)
-    for folder in (_PACKAGE, _cached()):
-        with suppress(OSError, ValueError):
-            yield json.loads((folder / f"{sha256}.json").read_text(encoding="utf-8"))
+    with suppress(OSError, ValueError):
+        yield json.loads((_cached() / f"{sha256}.json").read_text(encoding="utf-8"))
 
 
 def _cached() -> Path:

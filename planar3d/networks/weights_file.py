@@ -16,7 +16,7 @@ from planar3d.recipes import PAPER, Recipe
 from planar3d.transfer.array_files import Arrays, read_directly
 from planar3d.transfer.digests import file_sha256
 from planar3d.transfer.metadata import CARD, NETWORK, RECIPE, plain_text, read_metadata, write_metadata
-from planar3d.transfer.published_models import find_model, predicts
+from planar3d.transfer.published_models import find_model
 from planar3d.transfer.rehearsal import State, rehearse
 from planar3d.transfer.transplant import transplant
 
@@ -98,7 +98,7 @@ class Model:
         Args:
             model: a weights file of this package or of the original release, the name of a published model, or one
                 that is open.
-            recipe: overrides the one the file carries, and what is published of it; `PAPER` if neither is there.
+            recipe: overrides the one the file carries; `PAPER` if neither is there.
 
         Raises:
             WeightsError: the file is missing or damaged, or its recipe is of another version or absurd.
@@ -107,7 +107,7 @@ class Model:
             return replace(model, recipe=recipe or model.recipe)
         path = find_model(model)
         state, said, digest = rehearse(path), read_metadata(path), file_sha256(path)
-        return cls(path, digest, recipe or _own_recipe(said, path, digest) or PAPER, said, state)
+        return cls(path, digest, recipe or carried_recipe(said, path) or PAPER, said, state)
 
     @property
     def card(self) -> dict[str, Any] | None:
@@ -118,7 +118,7 @@ class Model:
     def own_recipe(self) -> Recipe | None:
         """The recipe that the file carries; None if it carries none, or one that cannot be read."""
         with suppress(WeightsError):
-            return _own_recipe(self.said, self.path, self.sha256)
+            return carried_recipe(self.said, self.path)
         return None
 
     def network(self, precision: str = "float32") -> "keras.Model":
@@ -211,8 +211,3 @@ def load_network(
     """
     opened = Model.open(model, recipe)
     return opened.network(precision), opened.recipe
-
-
-def _own_recipe(said: Mapping[str, Any], path: Path, sha256: str) -> Recipe | None:
-    carried = carried_recipe(said, path)
-    return carried and carried.changed(**predicts(sha256))

@@ -3,10 +3,9 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from planar3d.errors import WeightsError
 from planar3d.transfer.digests import fault
@@ -26,25 +25,20 @@ class PublishedModel:
         sha256: that file's digest; None while there is none, and then the file is taken as it is.
         bytes: that file's size.
         licence: of the weights.
-        predicts: fields of the recipe, by their paths, that were found better for prediction than what the file says.
+        installed: whether the package brings it; earlier versions are loaded from a folder or a download.
     """
 
     file: str
     sha256: str | None
     bytes: int | None
     licence: str
-    predicts: Mapping[str, Any] = field(default_factory=dict)
+    installed: bool = True
 
 
 @cache
 def published_models() -> dict[str, PublishedModel]:
     """The published models by name."""
     return {name: PublishedModel(**line) for name, line in json.loads(TABLE.read_text(encoding="utf-8")).items()}
-
-
-def predicts(sha256: str) -> Mapping[str, Any]:
-    """The fields of its recipe in which the published model of this digest predicts otherwise than its file says."""
-    return next((line.predicts for line in published_models().values() if line.sha256 == sha256), {})
 
 
 def find_model(model: str | os.PathLike[str], table: Mapping[str, PublishedModel] | None = None) -> Path:

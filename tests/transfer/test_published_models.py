@@ -137,7 +137,7 @@ def test_the_open_model_is_in_the_table_and_in_the_checkout_it_is_the_right_one(
 
 
 def test_an_installed_package_holds_the_open_model_and_none_of_the_user_s_weights(tmp_path, monkeypatch):
-    pytest.importorskip("setuptools", minversion="64")
+    pytest.importorskip("setuptools", minversion="77")
     checkout, source, built = module._CHECKOUT.parent, tmp_path / "source", tmp_path / "built"
     if not (module._CHECKOUT / "ms-flair-open.weights.h5").is_file():
         pytest.skip("this checkout does not hold the open model")
