@@ -76,7 +76,7 @@ def interruptible() -> Iterator[None]:
     def leave(number: int, frame: FrameType | None) -> None:
         for interrupting in before:
             signal.signal(interrupting, signal.SIG_DFL)
-        print("Interrupted. The same command goes on from what is done.", file=sys.stderr, flush=True)
+        print("Interrupted. Run the same command again to continue.", file=sys.stderr, flush=True)
         raise SystemExit(128 + number)
 
     heeded = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]

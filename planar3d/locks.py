@@ -57,12 +57,18 @@ class Claim:
     def _live(self) -> None:
         while not self._ended.wait(BEAT):
             with suppress(OSError):
+                if self.is_lost():
+                    return
                 os.utime(self.path)  # by the clock of the file server
+
+    def is_lost(self) -> bool:
+        """Whether another process took it over, because this one stood still for longer than `SILENT`."""
+        return read_claim(self.path) != self._holder
 
     def release(self) -> None:
         """Give the claim back, unless another process has taken it over meanwhile."""
         self._ended.set()
-        if read_claim(self.path) == self._holder:
+        if not self.is_lost():
             self.path.unlink(missing_ok=True)
 
 
@@ -104,14 +110,19 @@ def holder_of(path: Path) -> Holder | None:
 
 def alive(path: Path, holder: Holder) -> bool:
     """Whether a claim's holder lives: on this host as its process does, elsewhere by the age of its sign of life."""
-    if holder.born and holder.host == _host():
+    if holder.born and holder.host == _host() and not _is_hidden(holder.pid):
         return _born(holder.pid) == holder.born
+    try:
+        beat = path.stat().st_mtime
+    except FileNotFoundError:
+        return False
     try:
         # Times of one server are compared: the clocks of two hosts may differ.
         with tempfile.TemporaryFile(dir=path.parent) as now:
-            return os.fstat(now.fileno()).st_mtime - path.stat().st_mtime < SILENT
-    except FileNotFoundError:
-        return False
+            present = os.fstat(now.fileno()).st_mtime
+    except OSError:  # the folder is full, or may not be written
+        present = time.time()
+    return present - beat < SILENT
 
 
 @contextmanager
@@ -132,7 +143,8 @@ def locked(folder: str | Path, doing: str, wait: Callable[[str], None] | None = 
     if isinstance(claim, Holder):
         raise RunError(
             f"{folder} is in use by {claim}; {doing} there has to wait. Start it again when that process has ended, or "
-            "use another --out."
+            f"use another --out. If it died on another host, its claim ends {SILENT / 60:.0f} minutes after its last "
+            "sign of life."
         )
     try:
         remove_temporaries(folder)
@@ -179,10 +191,26 @@ def read_claim(path: Path) -> Holder | None:
 
 
 def _host() -> str:
+    name = platform.node()
     try:
-        return f"{platform.node()} {os.readlink('/proc/self/ns/pid')}"
+        if name.startswith("localhost"):  # as others are named; this start of the machine is not
+            name += "-" + Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{name} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
-        return platform.node()
+        return name
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether a process is there that this user may not look at, as where /proc hides those of others."""
+    if _born(pid):
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _born(pid: int) -> str:

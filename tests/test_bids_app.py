@@ -64,7 +64,7 @@ def test_participants_that_are_not_there_are_named(dataset, tmp_path):
     words = [str(dataset[0]), str(tmp_path / "out")]
     with pytest.raises(DatasetError, match="study has no folder sub-7; name participants"):
         bids_app.run([*words, "participant", SKIP, "--participant-label", "01", "7"])
-    with pytest.raises(RunError, match="no folder that planar3d predict has written"):
+    with pytest.raises(RunError, match="not an output folder of planar3d predict"):
         bids_app.run([*words, "group", SKIP])
     assert not (tmp_path / "out").exists()
 
@@ -73,7 +73,7 @@ def test_an_invalid_data_set_is_refused_with_what_is_wrong(tmp_path):
     pytest.importorskip("bids_validator_deno")
     (tmp_path / "study/sub-01/anat").mkdir(parents=True)
     (tmp_path / "study/sub-01/anat/lesions.nii.gz").touch()
-    with pytest.raises(DatasetError, match=r"study is no valid BIDS data set: \d+ errors, the first [A-Z_]+"):
+    with pytest.raises(DatasetError, match=r"study is not a valid BIDS data set: \d+ errors?, the first [A-Z_]+"):
         bids_app.run([str(tmp_path / "study"), str(tmp_path / "out"), "participant"])
 
 

@@ -154,3 +154,35 @@ def test_one_of_many_takes_over_a_dead_claim_also_after_one_died_of_that(foreign
     assert len(claims) == 1
     claims[0].release()
     assert not any(path.parent.iterdir())
+
+
+def test_a_process_of_another_user_that_may_not_be_looked_at_is_alive(tmp_path, monkeypatch):
+    path = tmp_path / "claim"
+    claim = take(path)
+    mine = locks.read_claim(path)
+    monkeypatch.setattr(locks, "_born", lambda pid: "")  # as where /proc hides the processes of others
+    monkeypatch.setattr(os, "kill", lambda pid, number: (_ for _ in ()).throw(PermissionError()))
+    assert holder_of(path) == mine
+    claim.release()
+
+
+def test_claims_are_looked_at_where_nothing_can_be_written(foreign, monkeypatch):
+    path = foreign(60)
+    monkeypatch.setattr(locks.tempfile, "TemporaryFile", lambda dir: (_ for _ in ()).throw(PermissionError()))
+    assert holder_of(path).pid == 4711
+    assert holder_of(foreign(locks.SILENT + 60)) is None
+
+
+def test_who_lost_a_claim_knows_it_and_gives_no_signs_of_life_for_its_successor(foreign, monkeypatch):
+    monkeypatch.setattr(locks, "BEAT", 0.05)
+    path = foreign(1e6)
+    lost = take(path)
+    content = path.read_text()
+    assert not lost.is_lost()
+    path.unlink()
+    path.write_text(content.replace(f'"pid": {os.getpid()}', '"pid": 4711'))
+    assert lost.is_lost()
+    os.utime(path, (0, 0))
+    time.sleep(0.3)
+    assert path.stat().st_mtime == 0
+    lost.release()

@@ -14,6 +14,7 @@ import planar3d
 from planar3d.cli import run_in_sentences
 from planar3d.commands.output import say
 from planar3d.errors import DatasetError, RunError
+from planar3d.wording import counted
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser("planar3d-bids", description=(__doc__ or "").partition(": ")[2])
     add = made.add_argument
     add("bids_dir", type=Path, help="a raw BIDS data set")
-    add("output_dir", type=Path, help="the derivatives data set to be written, or gone on with")
+    add("output_dir", type=Path, help="the derivatives data set to write or to continue")
     add("analysis_level", choices=("participant", "group"), help="segment scans, or sum up what is segmented")
     labels: dict[str, Any] = {"nargs": "+", "default": [], "metavar": "LABEL"}
     add("--participant-label", "--participant_label", help="participants to segment, with or without sub-", **labels)
@@ -91,7 +92,7 @@ def validate(folder: Path, notify: Callable[[str], None]) -> None:
     if wrong:
         first = f"{wrong[0]['code']} {wrong[0].get('location', '')}".strip()
         raise DatasetError(
-            f"{folder} is no valid BIDS data set: {len(wrong)} errors, the first {first}. Mend it, or use "
+            f"{folder} is not a valid BIDS data set: {counted(wrong, 'error')}, the first {first}. Fix it, or use "
             "--skip-bids-validation."
         )
 

@@ -41,7 +41,7 @@ Cluster = Annotated[
     str | None,
     typer.Option(
         "--cluster",
-        help="A dask scheduler whose workers do it: its address, its JSON file, or a YAML of dask-jobqueue.",
+        help="A dask scheduler whose workers do the work: its address, its JSON file, or a YAML of dask-jobqueue.",
     ),
 ]
 AsJson = Annotated[

@@ -28,7 +28,7 @@ def phantom(
     scans_per_center: Annotated[int, typer.Option("--scans-per-center", help="Of each of three centers.")] = 5,
     anatomy: Annotated[
         Path | None,
-        typer.Option("--anatomy", help="Folder of label maps of whole heads: FLAIRs are generated of them."),
+        typer.Option("--anatomy", help="Folder of label maps of whole heads: FLAIR scans are generated from them."),
     ] = None,
     lesion_shapes: Annotated[
         Path | None,
@@ -42,14 +42,14 @@ def phantom(
     ids = write_phantom(
         out, seed=seed, scans_per_center=scans_per_center, reduction=reduction, layout=made, progress=say
     )
-    say(f"{counted(ids, 'phantom scan')} in {out}; they are no patients.")
+    say(f"{counted(ids, 'phantom scan')} in {out}; they are not patients.")
 
 
 def _generated(layout: str, anatomy: Path | None, lesion_shapes: Path | None) -> "PhantomLayout":
     from planar3d.training.synthesis import HeadGenerator, LesionShapes, phantom_of, read_anatomies
 
     if anatomy is None or layout != "msseg":
-        raise DatasetError("--lesion-shapes need --anatomy, and both --layout msseg; give both or neither.")
+        raise DatasetError("--lesion-shapes needs --anatomy, and --anatomy needs --layout msseg.")
     shapes = LesionShapes.read(lesion_shapes) if lesion_shapes else None
     return phantom_of(HeadGenerator(read_anatomies(anatomy), shapes))
 

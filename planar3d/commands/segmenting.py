@@ -65,7 +65,7 @@ def predict(
         bool, typer.Option("--instances", help="Write a map of single lesions, each with its number, as well.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Segment again what is segmented, and replace it.")
+        bool, typer.Option("--overwrite", help="Segment finished scans again and replace their outputs.")
     ] = False,
     part: Annotated[
         str | None, typer.Option("--part", help="Share of the scans, e.g. 3/20: part 3 of 20, by the scans' names.")
@@ -99,7 +99,7 @@ def predict(
 
 
 def status(
-    folder: Annotated[Path, typer.Argument(help="A folder that predict writes, or has written.")],
+    folder: Annotated[Path, typer.Argument(help="Output folder of predict.")],
     as_json: AsJson = False,
 ) -> None:
     """Say which scans of a folder are done, failed, claimed (by whom, since when) and missing."""

@@ -39,7 +39,7 @@ def train(
     folds: Folds = None,
     assume_affine: AssumeAffine = False,
 ) -> None:
-    """Train one fold; a stopped one goes on where it was."""
+    """Train one fold; an interrupted one resumes where it stopped."""
     from planar3d.scans.folds import choose_folds
     from planar3d.study.cross_validation import prepare_scans, train_fold
     from planar3d.study.reproduce import run_on

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from planar3d.errors import Planar3DError, RunError
 from planar3d.extras import extra
 from planar3d.progress import duration
+from planar3d.wording import counted
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")
@@ -44,7 +45,8 @@ def run_tasks(
         from distributed.scheduler import KilledWorker
     with ExitStack() as opened:
         client = opened.enter_context(_client(where, opened))
-        notify(f"{len(items)} {what}s on {where}, {len(client.scheduler_info()['workers'])} workers")
+        workers = counted(client.scheduler_info()["workers"], "worker")
+        notify(f"{counted(items, what)} on {where}, {workers}")
         futures = {client.submit(_alone, call, item, pure=False): item for item in items}
         began = time.monotonic()
         for number, future in enumerate(as_completed(futures), start=1):
@@ -54,7 +56,7 @@ def run_tasks(
             except Planar3DError as error:
                 result = error
             except KilledWorker:
-                result = RunError("all workers that were at it died; look at their logs, memory first.")
+                result = RunError("every worker that tried it died; check their logs, first for lack of memory.")
             left = (time.monotonic() - began) / number * (len(items) - number)
             notify(f"{what} {number}/{len(items)}{f', {duration(left)} left' if left else ''}")
             yield futures[future], result
@@ -84,8 +86,11 @@ def _started(path: Path) -> Any:
         import dask
         import dask_jobqueue
         import yaml
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    sections = content.get("jobqueue", {}) if isinstance(content, dict) else {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RunError(f"{path} is not readable as YAML ({error}).") from None
+    sections = (content.get("jobqueue") if isinstance(content, dict) else None) or {}
     queue = next((name for name in sections if name in _QUEUES), None)
     if queue is None or not isinstance(content.get("jobs"), int):
         raise RunError(f"{path}: “jobs” and “jobqueue” with one of {', '.join(_QUEUES)} are needed.")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from planar3d.environment import describe
-from planar3d.errors import RecipeError, WeightsError
+from planar3d.errors import Planar3DError, RecipeError, WeightsError
 from planar3d.extras import check_extra, check_study_extra, dicom_extra
 from planar3d.inference.segmenter import Segmenter
 from planar3d.locks import Holder
@@ -75,7 +75,7 @@ def segment_all(
     segmenter = Segmenter(model, recipe, asked.method, asked.engine, asked.precision, asked.batch_size)
     several = len(segmenter.recipes[0].targets.names) > 1
     if asked.dicom_seg and several:
-        raise RecipeError("--dicom-seg writes lesions alone; the model has several targets. Leave it out.")
+        raise RecipeError("--dicom-seg writes lesions only; the model has several targets. Leave it out.")
     if cluster:  # whose workers may be in another folder
         inputs, out = [_absolute(given) for given in inputs], Path(out).absolute()
     items = {item: outputs_of(item, out, several) for item in find_inputs(inputs, segmenter.images)}
@@ -92,10 +92,15 @@ def segment_all(
                 if len(items) > 1:
                     folder.ask(items)
             mine = [item for item in items if takes is None or takes(item.name)]
-            if cluster:
-                _segment_on(cluster, task, opened, mine)
-            else:
-                task.segment(mine)
+            try:
+                if cluster:
+                    _segment_on(cluster, task, opened, mine)
+                else:
+                    task.segment(mine)
+            except Planar3DError:
+                if next(folder.records(), None):  # others count on the last to write the tables
+                    task.finish()
+                raise
             task.finish()
         finally:
             task.release()

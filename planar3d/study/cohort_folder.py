@@ -23,6 +23,7 @@ from planar3d.scans.outputs import Outputs
 from planar3d.wording import counted
 
 NOTES = ".planar3d"
+_ALONE = "claim-all.json"
 # What sums up the scans, and makes the folder a data set.
 _SHARED = (
     "dataset_description.json",
@@ -79,13 +80,16 @@ class CohortFolder:
     def opened(self) -> "CohortFolder":
         """This folder. Raises `RunError` if no scans were segmented there, nor asked for."""
         if not self.notes.is_dir() and next(self.records(), None) is None:
-            raise RunError(f"{self.path} is no folder that planar3d predict has written; name such a folder.")
+            raise RunError(f"{self.path} is not an output folder of planar3d predict; name one that is.")
         return self
 
     def ask(self, items: Mapping[ScanInput, Outputs]) -> None:
-        """Note which scans are asked for; the same scans are noted once, however many processes ask for them."""
+        """Note which scans are asked for, once; earlier lists of some of them end, and whoever has `alone` may call."""
         asked = self._asked(items)
-        path = self._asked_file(asked)
+        path, records = self._asked_file(asked), {one["record"] for one in asked}
+        for other in self.notes.glob("asked-*.json"):
+            if other != path and {one["record"] for one in _read_note(other) or []} <= records:
+                other.unlink(missing_ok=True)
         if not path.is_file():
             write_json(path, asked)
 
@@ -102,7 +106,7 @@ class CohortFolder:
         """Hold what all scans share, as their tables; another process at it is waited for."""
         shared = [self.path / name for name in _SHARED]
         waiting = f"this process waits for {self.path}"
-        claim = waited_for(self.notes / "claim-all.json", waiting, notify, lambda: remove_temporaries_of(*shared))
+        claim = waited_for(self.notes / _ALONE, waiting, notify, lambda: remove_temporaries_of(*shared))
         try:
             yield
         finally:
@@ -131,12 +135,12 @@ class CohortFolder:
                 found.failed[path] = one["problem"]
             elif holder and alive(claim, holder):
                 found.claimed[path] = str(holder)
-            elif failure.name in noted:
-                found.failed[path] = read_json(failure)["why"]
+            elif failure.name in noted and (note := _read_note(failure)):
+                found.failed[path] = note["why"]
             elif (self.path / one["mask"]).is_file():
                 found.done.append(path)
             else:
-                found.missing[path] = f"{holder} died at it" if holder else ""
+                found.missing[path] = f"{holder} died while segmenting it" if holder else ""
         if items is None:
             known = {one["record"] for one in asked}
             others = (record for file, record in self.records() if self._within(file) not in known)
@@ -145,15 +149,15 @@ class CohortFolder:
 
     def at_work(self) -> bool:
         """Whether living processes have scans of the folder."""
-        return any(map(holder_of, self.notes.glob("claim-*.json")))
+        shared = self.notes / _ALONE
+        return any(holder_of(path) for path in self.notes.glob("claim-*.json") if path != shared)
 
     def records(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """The records in the folder, each with its file."""
+        """The records in the folder, each with its file; notes and half-written files are none."""
         for path in sorted(self.path.rglob("*.json")):
-            try:
-                content = read_json(path)
-            except RunError:
+            if any(part.startswith(".") for part in path.relative_to(self.path).parts):
                 continue
+            content = _read_note(path)
             if isinstance(content, dict) and {"scan", "model", "result", "files"} <= content.keys():
                 yield path, content
 
@@ -187,7 +191,7 @@ class CohortFolder:
         return self._note("asked", json.dumps(asked))
 
     def _all_asked(self) -> list[dict[str, str]]:
-        lists = [read_json(path) for path in sorted(self.notes.glob("asked-*.json"))]
+        lists = [found for path in sorted(self.notes.glob("asked-*.json")) if (found := _read_note(path))]
         return list({one["path"]: one for asked in lists for one in asked}.values())
 
     def _claim_file(self, outputs: Outputs) -> Path:
@@ -201,3 +205,10 @@ class CohortFolder:
 
     def _within(self, path: Path) -> str:
         return path.relative_to(self.path).as_posix()
+
+
+def _read_note(path: Path) -> Any:
+    """What a JSON file says that other processes write and remove; None if it is gone, or no JSON."""
+    with suppress(RunError, FileNotFoundError):
+        return read_json(path)
+    return None

@@ -22,17 +22,20 @@ def write_tables(cohort: CohortFolder, failed: Mapping[str, str]) -> list[dict[s
 
     Args:
         cohort: the folder.
-        failed: why other scans are not segmented, by their paths; they have lines of their own.
+        failed: why other scans are not segmented, by their paths; they have lines of their own, unless there is a mask
+            of them from before.
 
     Returns:
         The lines of the scans, in which a volume in ml follows the name of each target, where there are several, and
         of each region, where they are known.
     """
     scans: list[dict[str, Any]] = []
+    failed = dict(failed)
 
     def lesions() -> Iterator[tuple[dict[str, str], Lesion]]:
         for file, record in cohort.records():
-            scans.append(_line(file, record, cohort.path))
+            line = _line(file, record, cohort.path)
+            scans.append(line | {"failure": failed.pop(line["path"], "")})
             for lesion in record.get("lesions", []):
                 about = {"scan": record["scan"]["name"], "target": lesion.get("target", "")}
                 yield about, Lesion(**{name: lesion[name] for name in Lesion._fields if name in lesion})
@@ -56,7 +59,7 @@ def _line(file: Path, record: Mapping[str, Any], folder: Path) -> dict[str, Any]
             by_region[f"{region}_ml"] = by_region.get(f"{region}_ml", 0.0) + lesion["volume_ml"]
     return {
         "scan": record["scan"]["name"],
-        "state": "done",
+        "state": "done" if mask and (file.parent / mask).is_file() else "no mask",
         **{name: result[name] for name in _FIGURES},
         **{f"{name}_ml": volume for name, volume in result.get("targets_ml", {}).items()},
         **by_region,

@@ -76,21 +76,22 @@ class CohortTask:
         if (first := next(coming, None)) is None:
             return
         self.segmenter.load()
-        began, number, failed = time.monotonic(), 0, len(self.failed)
+        began, handled = time.monotonic(), list[ScanInput]()
         with one_ahead(self._prepare, chain([first], coming)) as pairs, one_behind() as behind:
-            for number, (item, prepared) in enumerate(pairs, start=1):
+            for item, prepared in pairs:
+                handled.append(item)
                 predicted = self._predict(item, prepared)
-                left = (time.monotonic() - began) / number * (len(self.ahead) + self.taken - number)
+                left = (time.monotonic() - began) / len(handled) * (len(self.ahead) + self.taken - len(handled))
                 behind(self._write, item, predicted, left)
-        if number > 1:
-            seconds, done = time.monotonic() - began, number - (len(self.failed) - failed)
+        if len(handled) > 1:
+            seconds, done = time.monotonic() - began, sum(item in self.records for item in handled)
             rate = f"{counted(round(3600 * done / seconds), 'scan')} an hour"
-            self.notify(f"{done} of {number} scans in {duration(seconds)}, {rate}")
+            self.notify(f"{done} of {len(handled)} scans in {duration(seconds)}, {rate}")
 
     def _claim_next(self, mine: Sequence[ScanInput]) -> Iterator[ScanInput]:
         """Claim one scan after the other that is not done; what others are at is looked at again at the end."""
         for item in mine:
-            if item.note:
+            if item.note and item.path not in self.claimed:
                 self.notify(f"{item.path}: {item.note}")
             if self._claim(item):
                 yield item
@@ -128,6 +129,7 @@ class CohortTask:
             if record is None:
                 return False
             self.records[item] = record
+            self.folder.succeed(outputs)
             self._say(item, f"{outputs.mask} is there already  {summarize(record)}")
         except Planar3DError as error:
             self._fail(item, error)
@@ -139,11 +141,12 @@ class CohortTask:
         if len(standing.done) < len(self.items) and not self.single:
             self.notify(str(standing))
         for path, holder in self.claimed.items():
-            self.notify(f"{path}: {holder} is at it")
+            self.notify(f"{path}: being segmented by {holder}")
         if self.folder.at_work():
             return
-        failed = standing.failed | {os.path.abspath(path): why for path, why in self.failed.items()}
         with self.folder.alone(self.notify):
+            failed = self.folder.standing(self.items).failed
+            failed |= {os.path.abspath(path): why for path, why in self.failed.items()}
             write_tables(self.folder, failed)
             if self.asked.report:
                 self.notify(f"report: {report_records(self.folder, failed)}")
@@ -160,7 +163,7 @@ class CohortTask:
     def _prepare(self, item: ScanInput) -> _Result:
         began = time.monotonic()
         if self.asked.dicom_seg and item.series is None:
-            raise ScanError(f"{item.path} is of no DICOM series, whose images --dicom-seg refers to. Leave it out.")
+            raise ScanError(f"{item.path} is not from a DICOM series, which --dicom-seg needs; leave --dicom-seg out.")
         scans = read_input_images(item, self.asked.assume_affine, self.segmenter.flat)
         prepared = self.segmenter.prepare(scans)
         return _Result(scans[self.segmenter.images[0]], prepared, time.monotonic() - began)
@@ -183,6 +186,8 @@ class CohortTask:
         try:
             if isinstance(result, Planar3DError):
                 raise result
+            if (claim := self.held.get(item)) and claim.is_lost():
+                raise RunError(f"{item.path} was taken over by another process, as this one gave no sign of life.")
             record = self._write_result(item, result)
         except Planar3DError as error:
             self._fail(item, error)
@@ -237,7 +242,7 @@ class CohortTask:
         """Note why a scan is not segmented; of a single one the error itself is raised."""
         if self.single:
             raise error
-        if item in self.held:
+        if (claim := self.held.get(item)) and not claim.is_lost():
             self.folder.fail(self.items[item], item, str(error))
         self.failed[item.path] = str(error)
         self.notify(f"{self.places[item]}  failed: {error}")

@@ -32,6 +32,6 @@ def read_rating(file: Path, record: Mapping[str, Any]) -> str:
     if not isinstance(found, dict) or found.get("rating") not in RATINGS:
         return f"unreadable: {path.name}"
     if found.get("mask_sha256") != record["result"].get("mask_sha256"):
-        return "rated was another mask"
+        return "the rating is of another mask"
     words = " ".join(str(found.get("comment") or "").split())
     return f"{found['rating']}: {words}" if words else str(found["rating"])

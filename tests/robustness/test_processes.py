@@ -79,7 +79,7 @@ def test_a_fold_refused_interrupted_and_killed_goes_on_to_the_files_of_an_uninte
 def _interrupt(process, number, out):
     process.send_signal(number)
     said = process.communicate()[1]
-    assert process.returncode == 128 + number and "goes on from what is done" in said and "Traceback" not in said
+    assert process.returncode == 128 + number and "Run the same command again" in said and "Traceback" not in said
     assert not temporaries(out) and not (out / "fold-1" / "training.json").exists()
 
 

@@ -100,3 +100,11 @@ def test_a_cluster_that_does_not_answer_is_named(tmp_path):
     (tmp_path / "queue.yaml").write_text("jobqueue: {slurm: {cores: 2}}\n")
     with pytest.raises(RunError, match="“jobs” and “jobqueue” with one of slurm"):
         list(run_tasks(str(tmp_path / "queue.yaml"), str, [1], "scan", str))
+
+
+@pytest.mark.parametrize("content", ["jobs: [", "jobs: 2\njobqueue:\n", "jobqueue: {slurm: {}}", "- 1"])
+def test_a_configuration_that_starts_no_jobs_is_a_sentence(tmp_path, content):
+    pytest.importorskip("dask_jobqueue")
+    (path := tmp_path / "jobs.yaml").write_text(content)
+    with pytest.raises(RunError, match=r"jobs\.yaml"):
+        next(run_tasks(str(path), write_once, [], "line", str))

@@ -28,6 +28,7 @@ def folder(tmp_path):
     second["result"]["targets_ml"] = {"WT": 4.5, "ET": 0.5}
     second["lesions"] = [{"target": target, **lesion} for target in ("WT", "ET") for lesion in second["lesions"]]
     write_json(tmp_path / "sub-1/b.json", second)
+    (tmp_path / "a_mask.nii.gz").touch()
     return CohortFolder(tmp_path)
 
 
@@ -38,7 +39,14 @@ def test_each_scan_has_a_line_with_what_was_found_and_by_what(folder):
     assert (a["WT_ml"], b["WT_ml"], b["ET_ml"], b["mask"]) == ("", "4.5", "0.5", "sub-1/b_mask.nii.gz")
     assert float(a["periventricular_ml"]) + float(a["deep_ml"]) == pytest.approx(float(a["volume_ml"]))
     assert (a["model_sha256"], a["versions"]) == ("30de1", "planar3d 0.1.0, keras 3.15.1")
+    assert b["state"] == "no mask"  # a process was killed before it wrote that, or somebody removed it
     assert (c["scan"], c["state"], c["failure"], c["lesions"]) == ("c.nii", "failed", "c is 4-D.", "")
+
+
+def test_a_scan_whose_mask_another_model_made_has_one_line(folder):
+    write_tables(folder, {"/data/a.nii.gz": "a_mask.nii.gz is of another model."})
+    a, _ = _rows(folder.path / "scans.csv")
+    assert (a["state"], a["failure"]) == ("done", "a_mask.nii.gz is of another model.")
 
 
 def test_each_lesion_has_a_line_and_they_add_up_to_their_scans(folder):
@@ -53,5 +61,5 @@ def test_each_lesion_has_a_line_and_they_add_up_to_their_scans(folder):
 
 
 def test_a_folder_without_records_is_refused(tmp_path):
-    with pytest.raises(RunError, match="no folder that planar3d predict has written"):
+    with pytest.raises(RunError, match="not an output folder of planar3d predict"):
         CohortFolder(tmp_path).opened()

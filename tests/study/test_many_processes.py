@@ -70,7 +70,7 @@ def test_a_folder_says_what_is_done_failed_claimed_and_missing(folder, tmp_path)
     assert found.done == [str(tmp_path / "a.nii")]
     assert found.failed == {str(tmp_path / "c.nii"): "c is damaged.", str(tmp_path / "d.nii"): "d is 4-D."}
     assert f"process {os.getpid()} on" in found.claimed[str(tmp_path / "b.nii")]
-    assert found.missing[str(tmp_path / "e.nii")].endswith("died at it")
+    assert found.missing[str(tmp_path / "e.nii")].endswith("died while segmenting it")
     halves = [tmp_path / "out" / f"{'.writing-abcd_123-' * n}e_mask.nii.gz" for n in (1, 2)]
     others = [tmp_path / "out/.writing-abcd_123-d-e.json", tmp_path / "out/.writing-abcd_123-b_mask.nii.gz"]
     for path in (*halves, *others):
@@ -90,3 +90,40 @@ def test_notes_end_when_all_is_done(folder):
     again.ask(good)
     again.close(good)
     assert len(list(again.notes.iterdir())) == 1  # that of the scans of which one is damaged
+
+
+def _record(folder, name):
+    content = {"scan": {"name": name}, "model": {}, "result": {}, "files": {"mask": f"{name}_mask.nii.gz"}}
+    (folder.path / f"{name}.json").write_text(json.dumps(content))
+
+
+def test_records_are_what_was_written_whole_whatever_other_processes_write_and_remove(folder, monkeypatch):
+    folder, asked = folder
+    claim = folder.claim(next(iter(asked.values())))
+    _record(folder, "a")
+    half = folder.path / ".writing-x-a.json"
+    half.write_text((folder.path / "a.json").read_text())
+    listed = sorted(folder.path.rglob("*.json"))
+    gone = folder.path / "gone.json"
+    monkeypatch.setattr(Path, "rglob", lambda self, pattern: [*listed, gone])
+    assert [path.name for path, _ in folder.records()] == ["a.json"]
+    claim.release()
+
+
+def test_a_new_list_of_scans_ends_older_ones_of_some_of_them(folder, tmp_path):
+    folder, asked = folder
+    mended = {ScanInput(item.name, item.path): outputs for item, outputs in asked.items()}
+    more = ScanInput("f", tmp_path / "f.nii")
+    folder.ask({**mended, more: outputs_of(more, folder.path)})
+    assert len(list(folder.notes.glob("asked-*.json"))) == 1
+    assert str(folder.standing()) == "1 of 6 scans done, 5 missing"
+
+
+def test_a_failure_is_forgotten_between_listing_and_reading(folder, monkeypatch):
+    folder, asked = folder
+    item = list(asked)[3]
+    folder.fail(asked[item], item, "d is 4-D.")
+    listed = os.listdir(folder.notes)
+    folder.succeed(asked[item])
+    monkeypatch.setattr(os, "listdir", lambda path: listed)
+    assert str(folder.standing()) == "1 of 5 scans done, 1 failed, 3 missing"

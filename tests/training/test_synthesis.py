@@ -208,5 +208,5 @@ def test_the_command_writes_heads_in_the_challenge_s_layout(anatomy, shapes, tmp
 
 def test_lesion_shapes_without_heads_are_refused(tmp_path):
     words = ["phantom", "--out", str(tmp_path), "--lesion-shapes", str(tmp_path)]
-    with pytest.raises(DatasetError, match="need --anatomy"):
+    with pytest.raises(DatasetError, match="needs --anatomy"):
         CliRunner().invoke(app, words, catch_exceptions=False)
