@@ -1,4 +1,4 @@
-"""What a model marks where there is nothing, and which of few lesions it finds: on heads of nobody.
+"""What a model marks where there is nothing, and which of few lesions it finds: on generated heads.
 
 Of the label maps, by name, the first fourteen are for training and the others for this. The phantom of tissue maps is
 the package's own (extra `study`). What the file has already stays and is not made again, so that a
