@@ -10,6 +10,7 @@ import pytest
 from planar3d.errors import WeightsError
 from planar3d.graph.stored import from_json
 from planar3d.transfer.metadata import read_description, write_metadata
+from planar3d.transfer.rehearsal import rehearse
 
 WINDOW = (4, 8, 8, 2)
 SLIDING = {
@@ -147,13 +148,16 @@ def test_an_array_that_no_layer_uses_and_too_many_values_are_refused():
         from_json(SAID | {"layers": layers}, ARRAYS, WINDOW)
 
 
-@pytest.mark.parametrize("text", [b"[" * 100_000, b"1" * (2**22 + 1)], ids=["deep", "large"])
+@pytest.mark.parametrize("text", [b"[" * 100_000, b" " * 2**22 + b"1"], ids=["deep", "large"])
 def test_a_description_made_to_do_harm_is_refused_when_it_is_read(tmp_path, text):
     path = tmp_path / "a.weights.h5"
     with h5py.File(path, "w") as file:
         file["planar3d_description"] = np.frombuffer(text, np.uint8)
-    with pytest.raises(WeightsError, match="the description of its network cannot be read"):
-        read_description(path)
+        file["layers/conv/vars/0"] = np.zeros(3, np.float32)
+        file["layers/conv/vars"].attrs["name"] = "conv"
+    for read in (read_description, rehearse):
+        with pytest.raises(WeightsError, match="the description of its network cannot be read"):
+            read(path)
 
 
 def test_a_card_gets_the_digest_of_the_description_beside_it(tmp_path):
