@@ -26,6 +26,7 @@ class LayerKind:
         macs: multiply-accumulates of a layer with these shapes of its input and output; None without a kernel.
         settings: the attributes in Keras that all this needs.
         shape: of its output, from a layer and the shapes that it takes; of kinds that can be written.
+        arrays: the shapes of what it holds, by name, from a layer and the shape that it takes; of such kinds.
     """
 
     reach: Callable[[Layer, int], Reach] = reach.not_known
@@ -33,6 +34,7 @@ class LayerKind:
     macs: Callable[[Layer, Shape, Shape], int] | None = None
     settings: tuple[str, ...] = ()
     shape: Callable[..., Shape] = shapes.as_given
+    arrays: Callable[..., dict[str, Shape]] = lambda layer, *taken: {}
 
 
 def kind_of(layer: Layer) -> LayerKind:
@@ -135,7 +137,10 @@ KINDS: dict[str, LayerKind] = {
         reach.of_pooling, operators.pooling("AveragePool", count_include_pad=0), None, _POOLING, shapes.of_pooling
     ),
     "BatchNormalization": LayerKind(
-        reach.along_axes, operators.normalization, settings=("axis", "epsilon", "scale", "center")
+        reach.along_axes,
+        operators.normalization,
+        settings=("axis", "epsilon", "scale", "center"),
+        arrays=shapes.of_statistics,
     ),
     "Concatenate": LayerKind(reach.along_axes, axis_operators.concatenation, None, ("axis",), shapes.joined),
     "Conv1D": _convolving(_of_convolution),
@@ -148,6 +153,7 @@ KINDS: dict[str, LayerKind] = {
         _of_convolution,
         (*_SLIDING, "groups", "filters"),
         shapes.of_convolution,
+        shapes.of_kernel,
     ),
     "Conv3DTranspose": LayerKind(
         reach.of_transposed,
@@ -155,6 +161,7 @@ KINDS: dict[str, LayerKind] = {
         _of_transposed,
         (*_SLIDING, "output_padding", "filters"),
         shapes.of_transposed,
+        shapes.of_transposed_kernel,
     ),
     "Cropping3D": LayerKind(write=axis_operators.cropping, settings=("cropping", "data_format"), shape=shapes.cropped),
     "CustomScaleLayer": _EACH_VALUE,
@@ -168,7 +175,9 @@ KINDS: dict[str, LayerKind] = {
     "GlobalAveragePooling3D": _reducing("ReduceMean", "data_format"),
     "GlobalMaxPooling3D": _reducing("ReduceMax", "data_format"),
     "GroupNormalization": LayerKind(
-        write=operators.group_normalization, settings=("groups", "axis", "epsilon", "scale", "center")
+        write=operators.group_normalization,
+        settings=("groups", "axis", "epsilon", "scale", "center"),
+        arrays=shapes.of_groups,
     ),
     "Identity": _IN_TRAINING_ALONE,
     "LayerNormalization": _ALONG_AXES,

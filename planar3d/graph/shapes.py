@@ -77,7 +77,10 @@ def reshaped(layer: Layer, taken: Shape) -> Shape:
     """Of the same values in other axes; one of them may be what is left."""
     target, lengths = layer.target_shape, taken[1:]
     left = None if None in lengths else prod(lengths) // abs(prod(target))  # type: ignore[arg-type]
-    return (taken[0], *(left if length == -1 else length for length in target))
+    result = [left if length == -1 else length for length in target]
+    if None not in (*lengths, *result) and prod(result) != prod(lengths):  # type: ignore[arg-type]
+        raise _unlike(layer, [taken])
+    return (taken[0], *result)
 
 
 def reduced(layer: Layer, taken: Shape) -> Shape:
@@ -91,6 +94,39 @@ def reduced_axes(layer: Layer, rank: int) -> list[int]:
     """The axes of which one value is made: those that the layer names, or all of the volume."""
     axes = layer.settings.get("axis", range(1, rank - 1))
     return [axis % rank for axis in (range(rank) if axes is None else axes)]
+
+
+def of_kernel(layer: Layer, taken: Shape) -> dict[str, Shape]:
+    """The arrays of a convolution of these, by their names in the layer."""
+    channels, filters, groups = taken[-1], layer.filters, layer.groups
+    if channels is None or channels % groups or filters % groups:
+        raise _unlike(layer, [taken])
+    return {"kernel": (*layer.kernel_size, channels // groups, filters)} | _bias(layer)
+
+
+def of_transposed_kernel(layer: Layer, taken: Shape) -> dict[str, Shape]:
+    """The arrays of a transposed convolution."""
+    return {"kernel": (*layer.kernel_size, layer.filters, taken[-1])} | _bias(layer)
+
+
+def of_groups(layer: Layer, taken: Shape) -> dict[str, Shape]:
+    """The arrays of a normalization of groups of channels."""
+    if taken[-1] is None or taken[-1] % layer.groups:
+        raise _unlike(layer, [taken])
+    return _affine(layer, taken)
+
+
+def of_statistics(layer: Layer, taken: Shape) -> dict[str, Shape]:
+    """The arrays of a normalization by the statistics of training."""
+    return _affine(layer, taken) | dict.fromkeys(("moving_mean", "moving_variance"), taken[-1:])
+
+
+def _bias(layer: Layer) -> dict[str, Shape]:
+    return {"bias": (layer.filters,)} if layer.use_bias else {}
+
+
+def _affine(layer: Layer, taken: Shape) -> dict[str, Shape]:
+    return {part: taken[-1:] for part, there in (("gamma", layer.scale), ("beta", layer.center)) if there}
 
 
 def _slid(layer: Layer, taken: Shape, extents: Any, dilations: Any) -> Shape:

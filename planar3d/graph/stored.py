@@ -4,7 +4,7 @@ The JSON may come from elsewhere: what it says is checked, and none of it is run
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -15,7 +15,11 @@ from planar3d.graph.description import Description, Layer, Shape
 from planar3d.graph.layers import KINDS, shape_of
 
 VERSION = 1
-_MOST_LAYERS, _LARGEST_NUMBER, _LARGEST_TENSOR = 10_000, 2**20, 2**36  # of any honest network, generously
+# Of any honest network, generously; the last are values of a layer's result, and of all results together.
+_MOST_LAYERS, _LARGEST_NUMBER, _LARGEST_TENSOR, _LARGEST_SUM = 10_000, 2**20, 2**31, 2**34
+_THREE = ("strides", "kernel_size", "pool_size", "size", "dilation_rate")  # numbers from 1 on, one an axis
+_ONE = ("filters", "groups")
+_UNUSABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, Planar3DError)
 
 
 def can_be_stored(network: Description) -> bool:
@@ -55,7 +59,8 @@ def from_json(content: Any, arrays: Mapping[str, np.ndarray], window: Shape) -> 
         window: (depth, rows, cols, channels) that the network is to take; depth and channels are the description's.
 
     Raises:
-        WeightsError: it is of another version, is damaged, or has other arrays or takes other windows.
+        WeightsError: it is of another version, is damaged, has other arrays than the file or of other shapes than its
+            layers need, or takes other windows.
     """
     try:
         if content["version"] != VERSION:
@@ -70,26 +75,52 @@ def from_json(content: Any, arrays: Mapping[str, np.ndarray], window: Shape) -> 
         for said in content["layers"]:
             layers.append(_layer(said, arrays, shapes))
             shapes.append(layers[-1].shape)
-        outputs = tuple(content["outputs"])
-        if not all(0 <= number < len(shapes) for number in outputs):
-            raise ValueError("its outputs are not there")
+        if sum(map(_values, shapes)) > _LARGEST_SUM:
+            raise ValueError(f"its layers would give {sum(map(_values, shapes)):,} values")
+        used = {name for said in content["layers"] for name in said.get("arrays", {}).values()}
+        if used != set(arrays):
+            raise ValueError(f"it and the file differ in the arrays {sorted(used ^ set(arrays))[:3]}")
+        outputs = _numbers(content["outputs"], shapes)
         return Description(str(content["name"]), (shapes[0],), tuple(layers), outputs)
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError, Planar3DError) as error:
+    except _UNUSABLE as error:
         raise WeightsError(f"The description of the network cannot be used: {error}.") from error
 
 
 def _layer(said: Mapping[str, Any], arrays: Mapping[str, np.ndarray], shapes: list[Shape]) -> Layer:
     known = KINDS[said["kind"]]
-    inputs = tuple(said["inputs"])
-    if known.write is None or not inputs or not all(0 <= number < len(shapes) for number in inputs):
-        raise ValueError(f"{said['name']} cannot be computed of what is before it")
-    settings = {name: _plain(said["settings"][name]) for name in known.settings}
+    inputs = _numbers(said["inputs"], shapes)
+    if known.write is None:
+        raise ValueError(f"{said['name']} is of a kind that Keras alone computes")
+    settings = {name: _setting(name, said["settings"][name]) for name in known.settings}
     held = {part: arrays[name] for part, name in said.get("arrays", {}).items()}
-    layer = Layer(said["kind"], str(said["name"]), inputs, (), settings, held)
-    shape = shape_of(layer, *(shapes[number] for number in inputs))
-    if not all(length is None or length > 0 for length in shape) or prod(n or 1 for n in shape) > _LARGEST_TENSOR:
+    layer, taken = Layer(said["kind"], str(said["name"]), inputs, (), settings, held), [shapes[n] for n in inputs]
+    shape, needed = shape_of(layer, *taken), known.arrays(layer, *taken)
+    if not all(length is None or length > 0 for length in shape) or _values(shape) > _LARGEST_TENSOR:
         raise ValueError(f"{layer.name} would give {shape}")
+    if (found := {part: array.shape for part, array in held.items()}) != needed:
+        raise ValueError(f"{layer.name} has arrays of the shapes {found}, and needs {needed}")
     return Layer(layer.kind, layer.name, inputs, shape, settings, held)
+
+
+def _numbers(said: Sequence[Any], shapes: Sequence[Shape]) -> tuple[int, ...]:
+    """What a layer takes or the network gives, of what is there."""
+    if not said or not all(type(number) is int and 0 <= number < len(shapes) for number in said):
+        raise ValueError(f"{said!r} is not there to be taken")
+    return tuple(said)
+
+
+def _values(shape: Shape) -> int:
+    return prod(length or 1 for length in shape)
+
+
+def _setting(name: str, value: Any) -> Any:
+    found = _plain(value)
+    sizes = found if name in _THREE else (found,) if name in _ONE else ()
+    if (name in _THREE and len(found) != 3) or not all(type(size) is int and size >= 1 for size in sizes):
+        raise ValueError(f"{name}={value!r} is no size of a layer")
+    if name == "data_format" and found != "channels_last":
+        raise ValueError(f"{name}={value!r} is not computed")
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -20,6 +20,8 @@ from planar3d.transfer.download import cache_folder
 
 # Dice of a bf16 with a float32 mask from which on bf16 is trusted.
 AGREEMENT = 0.99
+# Marked voxels of both masks together from which on their agreement says something of other scans.
+_ENOUGH = 200
 
 
 @dataclass(frozen=True)
@@ -90,23 +92,26 @@ class Checked:
         probabilities = self.in_bf16(voxels, progress)
         # Compiling takes less than a second, and both at once would take a GiB more than either.
         self.in_bf16.release()
-        agreement = self._agreement(voxels, probabilities)
+        agreement, marked = self._agreement(voxels, probabilities)
         self.in_float32.release()
-        self.known.keep(agreement)
-        chosen = self._choose(agreement)
-        return probabilities if chosen is self.in_bf16 else self.in_float32(voxels, progress)
+        if marked >= _ENOUGH:
+            self.known.keep(agreement)
+            self._choose(agreement)
+        return probabilities if agreement >= AGREEMENT else self.in_float32(voxels, progress)
 
-    def _choose(self, agreement: float, whence: str = "") -> SharedInference:
+    def _choose(self, agreement: float, whence: str = "") -> None:
         agrees = agreement >= AGREEMENT
         self.chosen = self.in_bf16 if agrees else self.in_float32
         verb, where = "agrees" if agrees else "does not agree", f", {whence}" if whence else ""
         self.description = (
             f"{self.chosen.description}; bf16 {verb} with float32 (Dice of the masks {agreement:.4f}{where})"
         )
-        return self.chosen
 
-    def _agreement(self, voxels: np.ndarray, probabilities: np.ndarray) -> float:
-        """Dice of both masks in the middle of a window, of that with most voxels in bf16; 1 where both are empty."""
+    def _agreement(self, voxels: np.ndarray, probabilities: np.ndarray) -> tuple[float, int]:
+        """Dice of both masks in the middle of a window, of that with most voxels in bf16, and voxels of both together.
+
+        The Dice is 1 where both are empty.
+        """
         depth, stride, targets = self.recipe.tiles.depth, self.recipe.tiles.stride, self.recipe.targets
         margin = (depth - stride) // 2
 
@@ -120,4 +125,4 @@ class Checked:
         found = in_bf16[start + margin : start + margin + stride]
         expected = marked(self.in_float32.middle(voxels[start : start + depth]))
         both = int(expected.sum()) + int(found.sum())
-        return 2 * int((expected & found).sum()) / both if both else 1.0
+        return 2 * int((expected & found).sum()) / both if both else 1.0, both

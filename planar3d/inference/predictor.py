@@ -105,7 +105,9 @@ def predictor(
     source = _source(network)
     if reason := why_apart(recipe):
         if method == "shared":
-            raise Planar3DError(f"method='shared' is for windows along depth, of one image and one output; {reason}.")
+            raise Planar3DError(
+                f"method='shared' works only for windows along depth with one image and one output; {reason}."
+            )
         return _apart(source, recipe, engine, precision or source.precision(), batch_size)
     if method == "windowed" and engine == "openvino":
         raise RecipeError(

@@ -1,5 +1,6 @@
 """What a weights file carries besides its arrays, looked at with care: the file may come from elsewhere."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,17 @@ _PLAUSIBLE = {
     "tiles.depth": (1, 512),
     "tiles.shape": (0, 1024),
 }
+
+
+def _is_size(value: Any) -> bool:
+    """Whether a value is a finite number from 0 on."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
 _MEASURED: dict[str, Callable[[Any], bool]] = {
-    "false_alarms_ml": lambda said: isinstance(said, (int, float)),
+    "false_alarms_ml": _is_size,
     "spacing_mm": lambda said: (
-        isinstance(said, list) and len(said) == 2 and all(isinstance(mm, (int, float)) for mm in said)
+        isinstance(said, list) and len(said) == 2 and all(map(_is_size, said)) and 0 < said[0] <= said[1]
     ),
     "extracted": lambda said: isinstance(said, list) and all(isinstance(each, bool) for each in said),
 }

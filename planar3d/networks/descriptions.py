@@ -1,8 +1,8 @@
 """Descriptions of the networks of weights files: in the file itself, else in the user's cache.
 
 A network that is described is predicted without Keras, whose import takes as long as a scan. Files of this package
-carry their descriptions; those of older files lie in the user's cache, by the files' digests, once Keras has built
-their networks.
+carry their descriptions, whose digests stand in their cards; those of other files lie in the user's cache, by the
+files' digests, once Keras has built their networks.
 """
 
 import json
@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from planar3d import __version__
 from planar3d.errors import ConversionError, WeightsError
 from planar3d.files import write_json
 from planar3d.graph.description import Description
 from planar3d.graph.stored import can_be_stored, from_json, to_json
 from planar3d.recipes import Recipe
 from planar3d.transfer.download import cache_folder
-from planar3d.transfer.metadata import read_description
+from planar3d.transfer.metadata import DESCRIBED, read_description
+from planar3d.transfer.published_models import published_models
 from planar3d.transfer.weight_places import places_of
 
 if TYPE_CHECKING:
@@ -41,14 +43,16 @@ def describe_for(arrays: Mapping[str, np.ndarray], network: "keras.Model") -> di
     return to_json(description, lambda array: str(found[id(array)]))
 
 
-def known_description(path: Path, sha256: str, arrays: Mapping[str, np.ndarray], recipe: Recipe) -> Description | None:
+def known_description(
+    path: Path, sha256: str, card: Mapping[str, Any], arrays: Mapping[str, np.ndarray], recipe: Recipe
+) -> Description | None:
     """The network of a weights file, in the recipe's sizes; None where nothing that is said of it can be used.
 
     Args:
-        path, sha256, arrays: the file, its digest, and what it holds.
+        path, sha256, card, arrays: the file, its digest, and what it holds.
         recipe: asks for the file's own network.
     """
-    for content in _said(path, sha256):
+    for content in _said(path, sha256, card):
         with suppress(WeightsError):  # Keras says what is wrong
             return from_json(content, arrays, recipe.window)
     return None
@@ -70,14 +74,20 @@ def keep_description(sha256: str, arrays: Mapping[str, np.ndarray], network: "ke
     if content is not None:
         with suppress(OSError):
             _cached().mkdir(parents=True, exist_ok=True)
-            write_json(_cached() / f"{sha256}.json", content)
+            write_json(_cached() / _name(sha256), content)
 
 
-def _said(path: Path, sha256: str) -> Iterator[Any]:
-    yield read_description(path)
-    with suppress(OSError, ValueError):
-        yield json.loads((_cached() / f"{sha256}.json").read_text(encoding="utf-8"))
+def _said(path: Path, sha256: str, card: Mapping[str, Any]) -> Iterator[Any]:
+    stated, is_published = card.get(DESCRIBED), sha256 in {model.sha256 for model in published_models().values()}
+    if is_published or isinstance(stated, str):
+        yield read_description(path, None if is_published else stated)
+    with suppress(OSError, ValueError, RecursionError):
+        yield json.loads((_cached() / _name(sha256)).read_text(encoding="utf-8"))
 
 
 def _cached() -> Path:
     return cache_folder() / "descriptions"
+
+
+def _name(sha256: str) -> str:
+    return f"{sha256}-{__version__}.json"

@@ -42,6 +42,7 @@ _MEASURED_TITLES = {
     "versions": "Written with",
     "storage": "Storage",
     "weights_sha256": "SHA-256 of the arrays",
+    "description_sha256": "SHA-256 of the network's description",
 }
 _SUMMARIZED = ("data", "licence", "threshold", "scores")
 

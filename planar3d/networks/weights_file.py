@@ -156,7 +156,7 @@ class Model:
         """
         arrays, own = self._arrays(), self.own_recipe
         is_own = own is not None and asks_for_one_network(own, self.recipe)
-        if is_own and (found := known_description(self.path, self.sha256, arrays, self.recipe)):
+        if is_own and (found := known_description(self.path, self.sha256, self.card or {}, arrays, self.recipe)):
             return found
         from planar3d.graph.described import described
 

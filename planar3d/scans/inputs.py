@@ -53,13 +53,10 @@ class ScanInput:
     @property
     def files(self) -> tuple[Path, ...]:
         """All files of the scan, or of the case."""
-        if self.images:
-            return tuple(dict.fromkeys(file for path in self.images.values() for file in reader_of(path).files(path)))
-        return (
-            tuple(reader_of(self.path).files(self.path))
-            if self.series is None
-            else tuple(image.path for image in self.series.images)
-        )
+        if self.series is not None:
+            return tuple(image.path for image in self.series.images)
+        paths = self.images.values() or [self.path]
+        return tuple(dict.fromkeys(file for path in paths for file in reader_of(path).files(path)))
 
 
 def find_inputs(inputs: Sequence[Given], images: Sequence[str] = FLAIR) -> list[ScanInput]:
@@ -90,8 +87,7 @@ def find_inputs(inputs: Sequence[Given], images: Sequence[str] = FLAIR) -> list[
         found += [_of_images(given, images)] if isinstance(given, Mapping) else find(Path(given))
     if not found:
         raise ScanError("No scan is given; name files or folders, or the images of one case by --image NAME=FILE.")
-    datasets = {item.dataset for item in found}
-    if len(datasets) > 1:
+    if len({item.dataset for item in found}) > 1:
         alone = next(item.dataset for item in found if item.dataset)
         raise ScanError(
             f"{alone} is a BIDS data set, and its masks become one; give it alone, and segment the other scans into "
@@ -235,14 +231,13 @@ def _named(found: list[ScanInput]) -> list[ScanInput]:
     # Links are not followed: in data sets kept by git-annex they lead to files named by their digests.
     places = [Path(os.path.abspath(item.path)) for item in found]
     counts = Counter(places)
-    twice = [item.path for item, place in zip(found, places, strict=True) if counts[place] > 1]
-    if twice:
+    if twice := [item.path for item, place in zip(found, places, strict=True) if counts[place] > 1]:
         raise ScanError(f"{twice[0]} was given twice; give every scan once.")
     # What cannot be read gets no outputs, so it takes nobody's name.
     usable = [item for item in found if not item.problem]
     names = dict(zip(usable, told_apart([(item.name, _folders(item)) for item in usable]), strict=True))
-    alike = [str(item.path) for item, name in names.items() if list(names.values()).count(name) > 1]
-    if alike:
+    shared = Counter(names.values())
+    if alike := [str(item.path) for item, name in names.items() if shared[name] > 1]:
         raise ScanError(f"{' and '.join(alike[:2])} would have masks of one name; rename one, or segment it by itself.")
     return [replace(item, name=names.get(item, item.name)) for item in found]
 

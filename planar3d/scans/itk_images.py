@@ -1,5 +1,6 @@
 """MetaImage and NRRD files, in one piece or as a header beside its voxels, read and written by SimpleITK."""
 
+import math
 import os
 import re
 from pathlib import Path
@@ -49,7 +50,8 @@ def itk_files(path: Path) -> list[Path]:
     if name.upper() == "LOCAL" or (not name and suffix == ".nrrd"):
         return [path]
     if not name or os.path.basename(name) != name or name.upper().startswith("LIST"):
-        raise ScanError(f"{path} names {name or 'no file'} for its voxels; one file beside it is needed. {_ADVICE}")
+        found_name = f"{name} as its data file" if name else "no data file"
+        raise ScanError(f"{path} names {found_name}; a single file in the same folder is needed. {_ADVICE}")
     return [path, path.with_name(name)]
 
 
@@ -78,13 +80,14 @@ def read_itk(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
     try:
         reader.ReadImageInformation()
         size = reader.GetSize()
-        if not 2 <= len(size) <= 3 or reader.GetNumberOfComponents() != 1 or np.prod(size) > MAXIMUM_VOXELS:
+        usable = 2 <= len(size) <= 3 and min(size) >= 1 and math.prod(size) <= MAXIMUM_VOXELS
+        if not usable or reader.GetNumberOfComponents() != 1:
             raise ScanError(
                 f"{path} has the size {size} of {reader.GetNumberOfComponents()} components; {needed} is needed."
             )
         image = reader.Execute()
-    except RuntimeError as error:
-        said = str(error).strip().splitlines()[-1]
+    except (RuntimeError, MemoryError) as error:
+        said = "".join(str(error).strip().splitlines()[-1:]) or type(error).__name__
         raise ScanError(f"{path} is damaged and cannot be read ({said}). {_ADVICE}") from None
     voxels = SimpleITK.GetArrayFromImage(image).T.astype(np.float32)
     dimensions = image.GetDimension()

@@ -95,7 +95,7 @@ def write_nibabel(voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:
 
 
 _DAMAGE: tuple[type[BaseException], ...] = (
-    *(OSError, EOFError, ValueError, TypeError, OverflowError, BadGzipFile, zlib.error, isal_error),
+    *(OSError, EOFError, KeyError, ValueError, TypeError, OverflowError, BadGzipFile, zlib.error, isal_error),
     *(HeaderDataError, ImageFileError),
 )
 
@@ -138,5 +138,5 @@ def _unpacked(path: Path, size: int, at_most: bool = True) -> bytes:
         stream = GzipFile(fileobj=file) if zipped else file
         content = stream.read(size + at_most)
     if at_most and len(content) > size:
-        raise ValueError(f"it has more than the {size:,} bytes that its header tells of")
+        raise ValueError(f"it has more than the {size:,} bytes that its header declares")
     return content

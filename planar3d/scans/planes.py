@@ -11,8 +11,8 @@ from planar3d.scans.intensities import HEAD_LEVEL
 
 Part = tuple[slice, slice]  # rows and columns
 
-# Where boxes begin and end: four poolings see a scan that is shifted by anything else as another scan.
-_STEP = 16
+# Where boxes of heads begin and end: four poolings see a scan that is shifted by anything else as another scan.
+HEAD_STEP = 16
 _MARGIN = 4  # pixels of air around the head
 
 
@@ -37,7 +37,10 @@ def head_box(voxels: np.ndarray) -> Part:
     if not found:
         return slice(None), slice(None)
     rows, cols = (
-        slice(max((box.start - _MARGIN) // _STEP * _STEP, 0), min(-(-(box.stop + _MARGIN) // _STEP) * _STEP, length))
+        slice(
+            max((box.start - _MARGIN) // HEAD_STEP * HEAD_STEP, 0),
+            min(-(-(box.stop + _MARGIN) // HEAD_STEP) * HEAD_STEP, length),
+        )
         for box, length in zip(found[0], shown.shape, strict=True)
     )
     return rows, cols

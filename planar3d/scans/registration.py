@@ -13,6 +13,7 @@ _PROBE = np.array([0.005] * 3 + [0.5] * 3)  # rad and mm, by which derivatives a
 _DONE = 0.01  # of a probe: smaller steps end a level
 _AIR = 0.3  # of the mean: what is darker is compared with nothing
 _LEAST = 0.5  # correlation of two heads that lie on each other; of unlike contrasts, or two people, it is less
+_COVERED = 0.5  # of the points must lie within the moving scan for these alone to be compared
 
 
 def register(fixed: Scan, moving: Scan) -> tuple[np.ndarray, float]:
@@ -26,13 +27,26 @@ def register(fixed: Scan, moving: Scan) -> tuple[np.ndarray, float]:
         correlation of both at the end.
 
     Raises:
-        ScanError: the heads do not come to lie on each other.
+        ScanError: a scan has one value everywhere, or the heads do not come to lie on each other.
 
     Source: Friston et al. 1995, spatial registration and normalization of images.
     """
+    try:
+        transform, alike = _found(fixed, moving)
+    except np.linalg.LinAlgError:  # no movement changes what is compared, or some values are no numbers
+        transform, alike = np.eye(4), 0.0
+    if not alike > _LEAST:
+        raise ScanError(
+            f"{moving.path or 'The follow-up'} could not be registered to {fixed.path or 'the baseline'}: their "
+            f"correlation is {alike:.2f}; more than {_LEAST} is expected. Check that both scans show the same patient "
+            "in the same sequence."
+        )
+    return transform, alike
+
+
+def _found(fixed: Scan, moving: Scan) -> tuple[np.ndarray, float]:
     centre, other = (_centre(scan) for scan in (fixed, moving))
     moved = np.concatenate([np.zeros(3), other - centre])
-    alike = 0.0
     for mm in _LEVELS_MM:
         values, points = _lattice(fixed, mm)
         seen = _smoothed(moving, mm)
@@ -52,14 +66,14 @@ def register(fixed: Scan, moving: Scan) -> tuple[np.ndarray, float]:
             step, moved, rest = best - moved, best, left
             if (np.abs(step) < _DONE * _PROBE).all():
                 break
-        alike = 1 - float(rest @ rest) / (2 * len(rest))
-    if not alike > _LEAST:
-        raise ScanError(
-            f"{moving.path or 'The follow-up'} could not be laid onto {fixed.path or 'the baseline'}: their "
-            f"correlation is {alike:.2f}, above {_LEAST} is expected. Look at both; scans of one "
-            "patient and sequence are needed."
-        )
-    return _transform(moved, centre), alike
+    transform = _transform(moved, centre)
+    # Of points beyond the moving scan nothing is known; they count where too few would be left.
+    inside = np.isfinite(_sampled(seen, moving.affine, transform, points, "constant"))
+    compared = inside if inside.mean() > _COVERED else np.ones_like(inside)
+    found = _sampled(seen, moving.affine, transform, points[:, compared])
+    found, expected = found - found.mean(), values[compared] - values[compared].mean()
+    norm = float(np.linalg.norm(found) * np.linalg.norm(expected))
+    return transform, float(found @ expected) / norm if norm else 0.0
 
 
 def resampled(volume: np.ndarray, affine: np.ndarray, fixed: Scan, to_moving: np.ndarray) -> np.ndarray:
@@ -78,7 +92,12 @@ def _transform(movement: np.ndarray, centre: np.ndarray) -> np.ndarray:
 
 def _centre(scan: Scan) -> np.ndarray:
     """Where the brighter half of a head has its centre, in world coordinates."""
-    place = ndimage.center_of_mass(scan.voxels > scan.voxels.mean())
+    shown = scan.voxels > scan.voxels.mean()
+    if not shown.any():
+        raise ScanError(
+            f"{scan.path or 'A scan'} has one value everywhere, and a head is expected. Check which file was given."
+        )
+    place = ndimage.center_of_mass(shown)
     return (scan.affine @ (*place, 1))[:3]
 
 
@@ -93,9 +112,13 @@ def _lattice(scan: Scan, mm: float) -> tuple[np.ndarray, np.ndarray]:
     values = _smoothed(scan, mm)[tuple(index)]
     shown = values > _AIR * values.mean()
     index, values = index[:, shown], values[shown]
-    return (values - values.mean()) / values.std(), scan.affine @ np.vstack([index, np.ones(index.shape[1])])
+    points = scan.affine @ np.vstack([index, np.ones(index.shape[1])])
+    return (values - values.mean()) / max(float(values.std()), 1e-6), points
 
 
-def _sampled(volume: np.ndarray, affine: np.ndarray, way: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _sampled(
+    volume: np.ndarray, affine: np.ndarray, way: np.ndarray, points: np.ndarray, mode: str = "nearest"
+) -> np.ndarray:
+    """Values of a volume at points that a movement takes there; beyond it its outermost, or NaN if `constant`."""
     index = (np.linalg.inv(affine) @ way @ points)[:3]
-    return ndimage.map_coordinates(volume, index, order=1, mode="nearest")
+    return ndimage.map_coordinates(volume, index, order=1, mode=mode, cval=np.nan)

@@ -53,8 +53,6 @@ def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], p
     labels = as_frames(Scan(lesion_labels(mask), mask.header), series)
     labels = labels.astype(np.uint8 if labels.max() < 256 else np.uint16)
     images = [dcmread(image.path, stop_before_pixels=True, force=True) for image in series.images]
-    for image in images:
-        _complete(image)
     origin = [
         images[0].get("SeriesInstanceUID", ""),
         model["sha256"],
@@ -85,6 +83,8 @@ def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], p
         for number in range(1, max(int(labels.max()), 1) + 1)
     ]
     try:
+        for image in images:
+            _complete(image)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # highdicom's, of a mask that is empty
             made = highdicom.seg.Segmentation(
@@ -104,10 +104,10 @@ def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], p
                 content_description="Lesions that a network found",
                 series_description=f"Lesions of {series.description}"[:64],
             )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise ScanError(
-            f"{series.images[0].path}: series {series} cannot be referred to by a DICOM Segmentation object ({error}). "
-            "Segment it without --dicom-seg, or export it again with all of its header."
+            f"{series.images[0].path}: series {series} cannot be referenced by a DICOM Segmentation object ({error}). "
+            "Segment it without --dicom-seg, or export it again with its complete headers."
         ) from None
     with written_beside(path) as temporary:
         made.save_as(temporary)

@@ -1,5 +1,6 @@
 """What a weights file says of itself, as JSON: its recipe, network and card, and the configuration of Keras."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from planar3d.transfer.hdf5_guard import SIGNATURE, opened, texts
 from planar3d.transfer.size_budget import SizeBudget
 
 RECIPE, NETWORK, CARD = "planar3d_recipe", "planar3d_network", "planar3d_card"
+DESCRIBED = "description_sha256"  # of the card: ties a description to the file
 _DESCRIPTION = "planar3d_description"  # a data set, which may be larger than an attribute
+_LARGEST_DESCRIPTION = 2**22  # bytes
 # Keras stores the bytecode of a Python function under these classes.
 _CODE = ("Lambda", "__lambda__")
 # An attribute of an HDF5 file holds less than 64 KiB.
@@ -43,16 +46,28 @@ def metadata_of(file: h5py.File, path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path} is damaged: what it says of itself cannot be read ({error}).") from None
 
 
-def read_description(path: Path) -> Any:
-    """The description of its network that a weights file carries, as JSON values; None of a file without one."""
+def read_description(path: Path, sha256: str | None = None) -> Any:
+    """The description of its network that a weights file carries, as JSON values; None of a file without one.
+
+    Args:
+        path: the file.
+        sha256: that the description must have, else it counts as none; any if None.
+    """
     with path.open("rb") as file:
         if file.read(len(SIGNATURE)) != SIGNATURE:
             return None
     with opened(path, path, SizeBudget(path)) as file:
         found = file.get(_DESCRIPTION)
         try:
-            return None if found is None else json.loads(np.asarray(found[()], np.uint8).tobytes())
-        except (AttributeError, TypeError, ValueError) as error:
+            if found is None:
+                return None
+            if found.dtype != np.uint8 or found.size > _LARGEST_DESCRIPTION:
+                raise ValueError(
+                    f"it has {found.size:,} values of {found.dtype}; {_LARGEST_DESCRIPTION:,} bytes is most"
+                )
+            text = np.asarray(found[()], np.uint8).tobytes()
+            return json.loads(text) if sha256 in (None, hashlib.sha256(text).hexdigest()) else None
+        except (AttributeError, TypeError, ValueError, OSError, RecursionError) as error:
             raise WeightsError(f"{path} is damaged: the description of its network cannot be read ({error}).") from None
 
 
@@ -79,15 +94,21 @@ def read_configuration(text: str | bytes, path: Path) -> Any:
 
 
 def write_metadata(path: Path, content: dict[str, Any], description: Any = None) -> None:
-    """Write objects as JSON into a weights file's attributes of these names, and the description of its network."""
+    """Write objects as JSON into a weights file's attributes of these names, and the description of its network.
+
+    The card, if there is one, gets the description's digest.
+    """
+    described = b"" if description is None else json.dumps(description).encode()
+    if described and CARD in content:
+        content = content | {CARD: content[CARD] | {DESCRIBED: hashlib.sha256(described).hexdigest()}}
     texts_of = {name: json.dumps(value, ensure_ascii=False) for name, value in content.items()}
     for name, text in texts_of.items():
         if len(text.encode()) > _LARGEST:
             raise WeightsError(f"The {name} of {path.name} has {len(text.encode()):,} bytes; {_LARGEST:,} is the most.")
     with h5py.File(path, "a") as file:
         file.attrs.update(texts_of)
-        if description is not None:
-            file.create_dataset(_DESCRIPTION, data=np.frombuffer(json.dumps(description).encode(), np.uint8))
+        if described:
+            file.create_dataset(_DESCRIPTION, data=np.frombuffer(described, np.uint8))
 
 
 def plain_text(value: Any) -> str:

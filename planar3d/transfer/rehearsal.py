@@ -17,6 +17,7 @@ from planar3d.errors import WeightsError
 from planar3d.transfer import known_files, published_models
 from planar3d.transfer.array_files import read_directly
 from planar3d.transfer.digests import file_sha256
+from planar3d.transfer.metadata import read_description
 from planar3d.transfer.torch_files import TORCH_FORMATS
 
 # Seconds of computing, and bytes of memory, that a file may take: so much in any case, and so much a byte of it.
@@ -105,6 +106,7 @@ def _read(path: Path, seconds: int) -> None:
     _limit(seconds, _memory(path.stat().st_size))
     try:
         read_directly(path)
+        read_description(path)
     except WeightsError as error:
         sys.stdout.write(str(error))
         sys.exit(_REFUSED)

@@ -71,3 +71,10 @@ def test_a_first_scan_is_checked_and_its_verdict_is_kept(published, monkeypatch)
     assert first.description.startswith("shared on OpenVINO, float32; bf16 does not agree")
     again = predictor(model, model.recipe).description
     assert again.startswith(first.description.removesuffix(")")) and again.endswith("as an earlier scan showed)")
+
+
+def test_masks_that_are_nearly_empty_decide_for_no_other_scan(published):
+    model, scan = Model.open(published, TINY.changed(threshold=255)), voxels(16, 32)
+    predict = predictor(model, model.recipe)
+    np.testing.assert_array_equal(predict(scan), predictor(model, model.recipe, "shared", "openvino", "bf16")(scan))
+    assert "if the first scan's mask agrees" in predict.description and Known(model).find() is None

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+from planar3d import __version__
 from planar3d.errors import WeightsError
 from planar3d.inference import predictor as module
 from planar3d.networks.registry import recipe_network
@@ -67,7 +68,7 @@ def test_an_older_file_s_network_is_built_once_and_described_in_the_cache(older,
     assert built == [1] and [layer.name for layer in again.layers] == [layer.name for layer in first.layers]
     np.testing.assert_array_equal(again.layers[0].kernel, first.layers[0].kernel)
     (kept,) = (tmp_path / "cache/planar3d/descriptions").iterdir()
-    assert kept.name == f"{Model.open(older).sha256}.json"
+    assert kept.name == f"{Model.open(older).sha256}-{__version__}.json"
 
 
 @pytest.mark.parametrize("changes", [{"version": 0}, {"layers": [{"kind": "LSTM"}]}, {"input": [16, 32, 32, 1]}])
@@ -76,9 +77,23 @@ def test_a_description_that_cannot_be_used_leaves_the_network_to_keras(older, fi
         said = json.loads(content["planar3d_description"][()].tobytes())
     folder = tmp_path / "cache/planar3d/descriptions"
     folder.mkdir(parents=True)
-    (folder / f"{Model.open(older).sha256}.json").write_text(json.dumps(said | changes))
+    (folder / f"{Model.open(older).sha256}-{__version__}.json").write_text(json.dumps(said | changes))
     with pytest.raises(ZeroDivisionError):
         Model.open(older).description(lambda: 1 // 0)  # in place of Keras
+
+
+@pytest.mark.parametrize("said", [None, "0" * 64])
+def test_a_description_that_the_card_does_not_vouch_for_is_not_used(file, tmp_path, monkeypatch, said):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tmp_path / "other.weights.h5"
+    path.write_bytes(file.read_bytes())
+    Model.open(path).description(lambda: 1 // 0)
+    with h5py.File(path, "a") as content:
+        card = json.loads(content.attrs["planar3d_card"])
+        del card["description_sha256"]
+        content.attrs["planar3d_card"] = json.dumps(card | ({"description_sha256": said} if said else {}))
+    with pytest.raises(ZeroDivisionError):
+        Model.open(path).description(lambda: 1 // 0)
 
 
 def test_a_recipe_of_another_network_is_refused_as_ever(file):

@@ -6,6 +6,7 @@ from inference_networks import small_unet, voxels
 
 from planar3d.errors import RecipeError
 from planar3d.inference.predictor import predict_volume
+from planar3d.networks.registry import describe_network
 from planar3d.recipes import MODERN, PAPER
 from planar3d.scans.planes import head_box
 
@@ -42,6 +43,13 @@ def test_it_needs_grey_levels_that_tell_the_head_from_air() -> None:
     assert PAPER.changed(planes="head", grey_levels="median").planes == "head"
     with pytest.raises(RecipeError, match=r"planes='head' needs grey levels .*sagittal-cube.*planes='whole'"):
         PAPER.changed(planes="head")
+
+
+def test_a_network_that_boxes_do_not_fit_needs_whole_planes() -> None:
+    recipe = MODERN.changed(encoder="resnet18", decoder_filters=(4, 4, 4, 4, 4))
+    with pytest.raises(RecipeError, match=r"planes='head' .* multiples of 16 .* 32 and 32; set planes='whole'"):
+        describe_network(recipe)
+    assert describe_network(recipe.changed(planes="whole"))["network"] == "planar-resunet"
 
 
 def test_both_methods_take_planes_of_any_size_and_agree_bit_for_bit() -> None:

@@ -123,9 +123,25 @@ def test_one_of_two_files_alone_is_told_what_it_is_and_voxels_elsewhere_are_not_
         read_scan(path)
     header = _write(tmp_path / "a.nhdr")
     header.write_bytes(header.read_bytes().replace(b"data file: ", b"data file: ../"))
-    with pytest.raises(ScanError, match=r"names \.\./a\.raw.* beside it is needed"):
+    with pytest.raises(ScanError, match=r"names \.\./a\.raw .*in the same folder is needed"):
+        read_scan(header)
+    header.write_bytes(re.sub(rb"data file: .*\n", b"", header.read_bytes()))
+    with pytest.raises(ScanError, match="names no data file; a single file in the same folder is needed"):
         read_scan(header)
     huge = _write(tmp_path / "a.mgh")
     huge.write_bytes(huge.read_bytes()[:4] + b"\x00\x01\x00\x00" * 3 + huge.read_bytes()[16:])
     with pytest.raises(ScanError, match=r"has the shape \(65536, 65536, 65536\)"):
         read_scan(huge)
+
+
+def test_headers_that_no_scan_has_are_refused(tmp_path):
+    unknown = _write(tmp_path / "a.mgh")
+    unknown.write_bytes(unknown.read_bytes()[:20] + b"\0\0\0\x63" + unknown.read_bytes()[24:])  # its type
+    with pytest.raises(ScanError, match="is damaged and cannot be read"):
+        read_scan(unknown)
+    image = _write(tmp_path / "a.mha")
+    content = image.read_bytes()
+    for sizes in (b"4194304 4194304 4194304", b"0 14 9"):
+        image.write_bytes(re.sub(rb"DimSize = .*", b"DimSize = " + sizes, content))
+        with pytest.raises(ScanError, match=r"has the size|is damaged and cannot be read"):
+            read_scan(image)

@@ -147,9 +147,17 @@ def test_what_an_object_must_repeat_is_missed_in_a_sentence_and_masks_elsewhere_
     with pytest.raises(ScanError, match="lies elsewhere than"):
         write_dicom_seg(Scan(mask.voxels, moved), series, MODEL, tmp_path / "seg.dcm")
     change(files, lambda k, dataset: delattr(dataset, "FrameOfReferenceUID"))
-    with pytest.raises(ScanError, match=r"cannot be referred to .*no Frame Of Reference UID.*without --dicom-seg"):
+    with pytest.raises(ScanError, match=r"cannot be referenced .*no Frame Of Reference UID.*without --dicom-seg"):
         write_dicom_seg(mask, series, MODEL, tmp_path / "seg.dcm")
     assert not list(tmp_path.glob("*seg.dcm"))
+
+
+def test_an_enhanced_image_without_shared_groups_is_refused_in_a_sentence(tmp_path):
+    path = write_enhanced(tmp_path / "in" / "image", VOXELS, AXIAL)
+    mask, series = _segmented(tmp_path / "in", affine=AXIAL)
+    change([path], lambda k, dataset: delattr(dataset, "SharedFunctionalGroupsSequence"))
+    with pytest.raises(ScanError, match=r"cannot be referenced .*SharedFunctionalGroupsSequence"):
+        write_dicom_seg(mask, series, MODEL, tmp_path / "seg.dcm")
 
 
 def test_predict_writes_it_beside_the_mask_and_refuses_what_is_of_no_series(tmp_path):

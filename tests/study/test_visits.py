@@ -106,8 +106,33 @@ def test_the_command_writes_what_changed_and_a_page_of_both(visits, tmp_path):
 def test_another_object_is_no_later_visit(visits):
     (first, _), _ = visits
     noise = np.random.default_rng(3).normal(100, 30, SHAPE).astype(np.float32)
-    with pytest.raises(ScanError, match="could not be laid onto"):
+    with pytest.raises(ScanError, match=r"could not be registered to .*more than 0.5"):
         register(first, Scan(noise, first.header))
+
+
+def test_scans_without_a_head_end_in_a_sentence():
+    empty = _scan(np.full((12, 12, 6), 3))
+    spot = _scan(np.eye(12)[:, :, None] * np.eye(12)[0][None, None, :6])
+    with pytest.raises(ScanError, match="one value everywhere"):
+        register(empty, spot)
+    with pytest.raises(ScanError, match="one value everywhere"):
+        register(spot, empty)
+    flat = Scan(spot.voxels, spot.header.copy())
+    flat.header.set_sform([[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 1]], code=1)  # axes in one plane
+    with pytest.raises(ScanError, match=r"could not be registered to .*correlation is 0\.00"):
+        register(spot, flat)
+
+
+def test_points_beyond_the_later_scan_do_not_count(visits):
+    (first, _), _ = visits
+    upper = nib.affines.from_matvec(np.eye(3), (0, 0, 22))
+    half = nib.Nifti1Image(first.voxels[:, :, 22:], AFFINE @ upper)
+    found, alike = register(first, Scan(half.dataobj, half.header))
+    assert alike > 0.97, (alike, found)
+
+
+def _scan(voxels):
+    return Scan(voxels.astype(np.float32), nib.Nifti1Image(np.zeros(voxels.shape, np.uint8), np.eye(4)).header)
 
 
 @pytest.mark.real
