@@ -14,10 +14,9 @@ from planar3d.networks.carried import carried_measures, carried_recipe
 from planar3d.networks.descriptions import asks_for_one_network, describe_for, keep_description, known_description
 from planar3d.recipes import PAPER, Recipe
 from planar3d.transfer.array_files import Arrays, read_directly
-from planar3d.transfer.digests import file_sha256
 from planar3d.transfer.metadata import CARD, NETWORK, RECIPE, plain_text, read_metadata, write_metadata
 from planar3d.transfer.published_models import find_model
-from planar3d.transfer.rehearsal import State, rehearse
+from planar3d.transfer.rehearsal import State, digest_of, rehearse
 from planar3d.transfer.transplant import transplant
 
 # Keras is imported where a network is built, and not where its description will do.
@@ -106,7 +105,8 @@ class Model:
         if isinstance(model, Model):
             return replace(model, recipe=recipe or model.recipe)
         path = find_model(model)
-        state, said, digest = rehearse(path), read_metadata(path), file_sha256(path)
+        state, said = rehearse(path), read_metadata(path)
+        digest = digest_of(path.absolute(), state)
         return cls(path, digest, recipe or carried_recipe(said, path) or PAPER, said, state)
 
     @property

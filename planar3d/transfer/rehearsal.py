@@ -49,7 +49,7 @@ def rehearse(path: Path) -> State:
 
 @cache
 def _rehearse(path: Path, state: State) -> None:
-    if _is_published(path):
+    if _is_published(digest_of(path, state)):
         return
     seconds = int(_SECONDS + _SECONDS_PER_BYTE * state[1])
     command = [sys.executable, "-P", "-m", __name__, os.fspath(path), str(seconds)]
@@ -72,11 +72,17 @@ def _rehearse(path: Path, state: State) -> None:
     )
 
 
-def _is_published(path: Path) -> bool:
-    """Whether a file is, by all digits of its digest, one that was read when it was entered in a table."""
+@cache
+def digest_of(path: Path, state: State) -> str:
+    """The SHA-256 of a file in a state that `rehearse` found, computed once."""
+    return file_sha256(path)
+
+
+def _is_published(sha256: str) -> bool:
+    """Whether a digest is, in all its digits, that of a file that was read when it was entered in a table."""
     published = {f"sha256:{model.sha256}" for model in published_models.published_models().values()}
     known = {file.digest for file in known_files.known_files().values()}
-    return f"sha256:{file_sha256(path)}" in published | known
+    return f"sha256:{sha256}" in published | known
 
 
 def _memory(nbytes: int) -> int:
