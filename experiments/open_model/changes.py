@@ -42,7 +42,7 @@ CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
     "frozen": ("training of blocks 3 and 4", {"frozen": ("encoder",)}),
     "grey-levels": (
         "grey levels by the median, and with them crops of extracted brains; by minimum and maximum",
-        {"grey_levels": "min-max", "augmentation": WITHOUT_EXTRACTION},
+        {"grey_levels": "min-max", "augmentation": WITHOUT_EXTRACTION, "planes": "whole"},
     ),
     "start": ("calm start", {"unit_variance": (), "output_prior": 0.5}),
     "extraction": ("crops of extracted brains", {"augmentation": WITHOUT_EXTRACTION}),
