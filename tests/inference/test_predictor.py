@@ -165,6 +165,7 @@ class TestOpenVINO:
     def test_bf16_is_compared_on_the_rule_that_the_recipe_has(self, monkeypatch) -> None:
         engine = pytest.importorskip("planar3d.inference.openvino_engine")
         monkeypatch.setattr(engine, "multiplies_bf16", lambda: True)
+        monkeypatch.setattr("planar3d.inference.agreement._ENOUGH", 1)  # a small scan's mask is to decide
         network, scan = planar_resunet(), voxels(40, 32)
         # By the absolute rule all is lesion in both, and the masks agree whatever bf16 does.
         network.get_layer("conv10").bias.assign([-2.0])
