@@ -40,7 +40,7 @@ def predict(
     method: Annotated[str, typer.Option("--method", help="shared (faster), windowed (as the paper), auto.")] = "auto",
     engine: Annotated[str, typer.Option("--engine", help="keras, openvino, or auto: the fastest here.")] = "auto",
     precision: Annotated[
-        str | None, typer.Option("--precision", help="float32 or bf16; if left out, bf16 where the masks agree.")
+        str | None, typer.Option("--precision", help="float32 or bf16; default: bf16 if the masks agree.")
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Windows at once, of --method windowed.")] = 1,
     probability: Annotated[
@@ -74,13 +74,15 @@ def predict(
     as_json: AsJson = False,
     assume_affine: AssumeAffine = False,
 ) -> None:
-    """Segment raw scans, or cases of several images; masks lie on their own grids. What is done is not done again."""
+    """Segment raw scans, or cases of several images; masks lie on their own grids. Finished scans are skipped."""
     from planar3d.study.cohort import segment_all
     from planar3d.study.cohort_folder import Part
     from planar3d.study.segmented import Asked
 
-    written = {"probability": probability, "overlay": overlay, "report": report}
-    written |= {
+    written = {
+        "probability": probability,
+        "overlay": overlay,
+        "report": report,
         "dicom_seg": dicom_seg,
         "same_format": same_format,
         "label_tables": label_tables,

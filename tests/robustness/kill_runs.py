@@ -21,9 +21,10 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
+from functools import partial
 from pathlib import Path
 
+from forks import fork
 from run_contents import contents, temporaries
 
 ROOT = Path(__file__).parents[2]
@@ -116,10 +117,8 @@ class Fork:
     """A command in a fork of this process; what of `subprocess.Popen` is needed here."""
 
     def __init__(self, name: str, words: list[str], log: Path) -> None:
-        self.pid = os.fork()
+        self.pid = fork(partial(_command, name, words), log)
         self.code: int | None = None
-        if self.pid == 0:
-            _become(name, words, log)
 
     def poll(self) -> int | None:
         """The exit code, minus the signal if it was killed, or None while it runs."""
@@ -143,26 +142,12 @@ class Fork:
             os.kill(self.pid, number)
 
 
-def _become(name: str, words: list[str], log: Path) -> None:
-    """Be the command line, from here to the end of the process."""
-    code = 70
-    try:
-        with log.open("a") as stream:
-            os.dup2(stream.fileno(), 1)
-            os.dup2(stream.fileno(), 2)
-        from planar3d import cli
+def _command(name: str, words: list[str]) -> None:
+    """Be the command line."""
+    from planar3d import cli
 
-        sys.argv = [name, *words]
-        cli.main(getattr(cli, name))
-        code = 0
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    sys.argv = [name, *words]
+    cli.main(getattr(cli, name))
 
 
 def start_fork(name: str, words: list[str], work: Path) -> Fork:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_three_processes_of_which_one_is_killed_write_what_one_alone_writes():
-    script = [sys.executable, str(ROOT / "benchmarks/many_processes.py"), "--scans", "6", "--processes", "3"]
+    script = [sys.executable, str(ROOT / "tests/robustness/many_processes.py"), "--scans", "6", "--processes", "3"]
     done = subprocess.run(
         [*script, "--kills", "1", "--whole"],
         env=os.environ | {"PYTHONPATH": str(ROOT)},

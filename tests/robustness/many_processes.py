@@ -1,6 +1,6 @@
 """Many processes in one folder, some of them killed: is every mask written once, and as a serial run writes it?
 
-    python benchmarks/many_processes.py --scans 40 --processes 20 --kills 5 --repetitions 3
+    python tests/robustness/many_processes.py --scans 40 --processes 20 --kills 5 --repetitions 3
 
 Tiny heads are segmented by one process alone. Then --processes are started together, each with its --part (or all with
 all scans, --whole), --kills of them are killed (SIGKILL) at random moments, and the same are started again. The masks
@@ -18,12 +18,12 @@ import signal
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from forks import fork
 
 SHAPE = (20, 28, 24)
 
@@ -112,27 +112,6 @@ def segment(model: Any, out: Path, part: str | None = None) -> None:
 
     takes = Part.parse(part).takes if part else None
     segment_all([out.with_name("scans")], model, out, asked=Asked(engine="keras"), takes=takes)
-
-
-def fork(call: Callable[[], None], log: Path) -> int:
-    """Call a function in a fork of this process, whose output goes into a file; returns its number."""
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        with log.open("a") as stream:
-            os.dup2(stream.fileno(), 1)
-            os.dup2(stream.fileno(), 2)
-        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-        call()
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
 
 
 def wait(pid: int) -> None:
