@@ -12,7 +12,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from side_by_side import conditions, measure, record, table
+from side_by_side import conditions, dice, measure, record, table
 
 WAYS = {
     "Keras, float32": ("keras", "float32"),
@@ -54,12 +54,12 @@ def main(
         for limit in THRESHOLDS:
             masks = [found[way].value[number] * 256 > limit for way in ways]
             native = [prepared[name].restore(mask).voxels > 0 for mask in masks]
-            dice = [_dice(mask, experts[name]) for mask in native]
+            scores = [dice(mask, experts[name]) for mask in native]
             differ = int((masks[0] != masks[-1]).sum())
             share = differ / max(int(masks[0].sum()), 1)
-            between = _dice(masks[0], masks[-1])
+            between = dice(masks[0], masks[-1])
             row = [f"{name}, {limit}/256", f"{masks[0].sum():,}", f"{differ:,} ({share:.2%})", f"{between:.4f}"]
-            rows.append([*row, *(f"{d:.4f}" for d in dice), f"{dice[-1] - dice[0]:+.4f}"])
+            rows.append([*row, *(f"{d:.4f}" for d in scores), f"{scores[-1] - scores[0]:+.4f}"])
     headings = ["scan, threshold", "mask voxels", f"differ, {ways[0]} to bf16", "Dice of the two"]
     headings += [f"native Dice, {way}" for way in ways] + ["change"]
     times = ", ".join(f"{way} {m.seconds / len(chosen):.1f} s a scan, {m.peak_gib:.2f} GiB" for way, m in found.items())
@@ -88,16 +88,11 @@ def _enter(card: Path, recipe, wide: list[np.ndarray], narrow: list[np.ndarray])
     if here["instructions"] == "none":
         raise typer.BadParameter("this processor does not multiply in bf16; nothing was entered.")
     masks = [[recipe.targets.assign(p[..., None], float(p.max())) for p in found] for found in (wide, narrow)]
-    dice = [_dice(*pair) for pair in zip(*masks, strict=True)]
+    agreed = [dice(*pair) for pair in zip(*masks, strict=True)]
     said = read_json(card)
     others = [each for each in said.get("agreement", []) if not here.items() <= each.items()]
-    measured = {"scans": len(dice), "mean": float(np.mean(dice)), "least": min(dice)}
+    measured = {"scans": len(agreed), "mean": float(np.mean(agreed)), "least": min(agreed)}
     write_json(card, said | {"agreement": [*others, here | measured]})
-
-
-def _dice(a: np.ndarray, b: np.ndarray) -> float:
-    both = int(a.sum()) + int(b.sum())
-    return 2 * int((a & b).sum()) / both if both else 1.0
 
 
 if __name__ == "__main__":

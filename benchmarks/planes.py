@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from side_by_side import conditions, record, table
+from side_by_side import conditions, dice, record, table
 
 MODEL = "ms-flair-open"
 LEAST = 0.999  # Dice that a box may cost
@@ -57,14 +57,13 @@ def _compared(paths: list[Path]) -> tuple[list[list[str]], float]:
         voxels = prepared[0].voxels
         part = voxels[:, *ways[1].recipes[0].tiles.part(voxels)]
         (whole, before), (head, after) = (_segmented(segmenter, prepared) for segmenter in ways)
-        both = np.count_nonzero(whole) + np.count_nonzero(head)
-        dice = 2 * np.count_nonzero(whole & head) / both if both else 1.0
-        least = min(least, dice)
+        agreed = dice(whole, head)
+        least = min(least, agreed)
         name = path.name.removesuffix(".nii.gz").removesuffix("FLAIR").rstrip("_") or path.parent.name
         taken = [f"{seconds:.1f} ({processor:.1f})" for seconds, processor in (before, after)]
         ratio, shape = before[1] / after[1], " × ".join(map(str, part.shape[1:]))
         rows.append(
-            [name, str(len(voxels)), shape, *taken, f"{ratio:.2f}", str(np.count_nonzero(whole)), f"{dice:.5f}"]
+            [name, str(len(voxels)), shape, *taken, f"{ratio:.2f}", str(np.count_nonzero(whole)), f"{agreed:.5f}"]
         )
         print(*rows[-1], sep=" | ", flush=True)
     return rows, least

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from side_by_side import conditions, record, table
+from side_by_side import COMMAND, conditions, dice, record, table
 
 from planar3d.scans.volume import read_scan
 
@@ -26,7 +26,6 @@ MODEL = "ms-flair-open"
 HERE = Path(__file__).parents[1]
 IMPORT = "import of TensorFlow and Keras alone"
 _IMPORT = "import tensorflow, keras"
-_COMMAND = "import sys; from planar3d.cli import main; sys.exit(main())"
 
 
 @dataclass
@@ -43,7 +42,7 @@ class Way:
         command = [sys.executable, "-c", _IMPORT]
         if self.arguments:
             given = [*self.arguments, str(scan), "--out", str(out / "masks"), "--overwrite"]
-            command = [sys.executable, "-c", _COMMAND, *given]
+            command = [sys.executable, "-c", COMMAND, *given]
         environment = {**os.environ, "PYTHONPATH": str(self.checkout), "TF_CPP_MIN_LOG_LEVEL": "2"}
         with tempfile.TemporaryFile() as said:
             began = time.perf_counter()
@@ -114,9 +113,7 @@ def _compared(mask: np.ndarray, other: np.ndarray, number: int) -> str:
     if not number:
         return f"{np.count_nonzero(mask)} voxels"
     differing = np.count_nonzero(mask != other)
-    both = np.count_nonzero(mask) + np.count_nonzero(other)
-    dice = 2 * np.count_nonzero(mask & other) / both if both else 1.0
-    return f"Dice {dice:.5f}, {differing} voxels differ" if differing else "the same"
+    return f"Dice {dice(mask, other):.5f}, {differing} voxels differ" if differing else "the same"
 
 
 def _mask(out: Path) -> np.ndarray:

@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from planar3d.environment import processor, versions
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
+COMMAND = "import sys; from planar3d.cli import main; sys.exit(main())"  # `planar3d`, for `python -c`
 _OTHERS = ("onnxruntime", "monai")  # packages that contestants compute with
 
 
@@ -125,3 +128,9 @@ def _arithmetic() -> str:
 
 def _memory_gib() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    """Dice of two masks; 1 where both are empty."""
+    both = np.count_nonzero(a) + np.count_nonzero(b)
+    return 2 * np.count_nonzero(a & b) / both if both else 1.0

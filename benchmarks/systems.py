@@ -18,7 +18,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from side_by_side import conditions, measure, record, table
+from side_by_side import COMMAND, conditions, measure, record, table
 
 from planar3d.recipes import RECIPES, Recipe
 
@@ -27,7 +27,6 @@ OF_VOLUMES = (
     "wacker2019-3d,messaoudi2020,messaoudi2020-released,messaoudi2023-ds-released,messaoudi2023-ds,messaoudi2023-dx"
 )
 Only = Annotated[str, typer.Option("--only", help="Recipes, with commas.")]
-_COMMAND = "import sys; from planar3d.cli import main; sys.exit(main())"
 
 
 def chosen(name: str, precision: str = "float32") -> Recipe:
@@ -62,7 +61,7 @@ def whole(weights: str, case: str) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         words = ["predict", case, "--model", weights, "--out", folder]
-        subprocess.run([sys.executable, "-c", _COMMAND, *words], check=True, stderr=subprocess.DEVNULL)
+        subprocess.run([sys.executable, "-c", COMMAND, *words], check=True, stderr=subprocess.DEVNULL)
         return time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
 
 

@@ -157,13 +157,12 @@ def waited_for(
     path: Path, waiting: str, wait: Callable[[str], None] | None, clean: Callable[[], None] = lambda: None
 ) -> Claim | Holder:
     """Claim as `take` does; if `wait` is given, it is said once who is waited for, and then there is always a claim."""
-    claim, said = take(path, clean), False
-    while isinstance(claim, Holder) and wait:
-        if not said:
-            wait(f"{waiting}, which is in use by {claim}")
-        said = True
-        time.sleep(_POLL)
-        claim = take(path, clean)
+    claim = take(path, clean)
+    if isinstance(claim, Holder) and wait:
+        wait(f"{waiting}, which is in use by {claim}")
+        while isinstance(claim, Holder):
+            time.sleep(_POLL)
+            claim = take(path, clean)
     return claim
 
 

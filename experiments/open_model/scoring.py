@@ -11,7 +11,7 @@ import numpy as np
 
 from planar3d.evaluation.lesions import lesion_scores, ratio
 from planar3d.files import write_csv
-from planar3d.recipes import MODERN, Recipe
+from planar3d.recipes import MODERN
 from planar3d.scans.preparation.prepared import load_prepared
 
 THRESHOLDS = (8, 16, 32, 64, 102, 128, 154, 179, 205, 230)  # of 256
@@ -59,21 +59,18 @@ def rows_of(folder: Path, name: str, found: Path) -> Iterator[Row]:
         yield {**about, **row}
 
 
-def score(
-    probabilities: np.ndarray, reference: np.ndarray, affine: np.ndarray, recipe: Recipe = MODERN
-) -> Iterator[Row]:
+def score(probabilities: np.ndarray, reference: np.ndarray, affine: np.ndarray) -> Iterator[Row]:
     """Scores of native probabilities at every threshold.
 
     Args:
         probabilities: float32 (i, j, k).
         reference: bool of the same shape.
         affine: 4×4, of the grid.
-        recipe: says which lesions are dropped as too small.
     """
     voxel_ml = abs(np.linalg.det(affine[:3, :3])) / 1000
     true = int(reference.sum())
     for threshold in THRESHOLDS:
-        mask = recipe.changed(threshold=float(threshold)).targets.decode(probabilities[..., None], affine) > 0
+        mask = MODERN.changed(threshold=float(threshold)).targets.decode(probabilities[..., None], affine) > 0
         both, marked = int((mask & reference).sum()), int(mask.sum())
         lesions = lesion_scores(reference, mask, affine)
         counts = (

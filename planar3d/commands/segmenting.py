@@ -79,16 +79,16 @@ def predict(
     from planar3d.study.cohort_folder import Part
     from planar3d.study.segmented import Asked
 
-    written = {
-        "probability": probability,
-        "overlay": overlay,
-        "report": report,
-        "dicom_seg": dicom_seg,
-        "same_format": same_format,
-        "label_tables": label_tables,
-        "instances": instances,
-    }
-    asked = Asked(method, engine, precision, batch_size, assume_affine, overwrite, **written)
+    asked = Asked(
+        *(method, engine, precision, batch_size, assume_affine, overwrite),
+        probability=probability,
+        overlay=overlay,
+        report=report,
+        dicom_seg=dicom_seg,
+        same_format=same_format,
+        label_tables=label_tables,
+        instances=instances,
+    )
     given: list[Given] = [*(inputs or []), *([_by_name(image)] if image else [])]
     names = [model] if Path(model).exists() else model.split(",")  # a file's name may have a comma
     models = [open_model(name.strip(), recipe, settings, size) for name in names]

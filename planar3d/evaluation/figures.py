@@ -104,7 +104,7 @@ def overlay(
     if parts:
         styles = {n: (colour, 0.9 * times) for n, (colour, times) in outlines(parts).items()}
         # Two more digits of a colour are how opaque it is.
-        styles |= {n: (styles[n.removesuffix(", reference")][0] + _PALE, _BROAD) for n in below}
+        styles |= {f"{n}, reference": (styles[n][0] + _PALE, _BROAD) for n in expected or {}}
     guide = next((mask for mask in masks.values() if mask.any()), None)
     low, high = grey_window(voxels)
     head = head_box(voxels, low, high)

@@ -60,7 +60,7 @@ def name_regions(
     scalp = 0.0 if head.is_extracted() else _SCALP
     brain = head.inside if not scalp else _brain(head)
     cut = head.missing()["superior"]
-    if not (_BRAIN_ML[0] < brain.sum() * head.voxel_mm3 / 1000 < _BRAIN_ML[1] and cut < _CUT):
+    if not (_BRAIN_ML[0] < head.ml(brain) < _BRAIN_ML[1] and cut < _CUT):
         return [lesion._replace(region=UNKNOWN) for lesion in lesions]
     below = head.below_vertex + cut - scalp
     numbers, places = on_coarse_grid(lesion_labels(mask), scan, head)
@@ -72,7 +72,7 @@ def name_regions(
         fluid = _ventricles(head, below, _DEEP + scalp, middle[0])
     else:
         fluid[tuple(on_coarse_grid(ventricles, scan, head)[1].T)] = True
-    found = fluid.sum() * head.voxel_mm3 / 1000 > (_VENTRICLES_ML if ventricles is None else 0)
+    found = head.ml(fluid) > (_VENTRICLES_ML if ventricles is None else 0)
     measures = {
         "ventricles": _distances(places, fluid, head),
         "cortex": _distances(places, ndimage.binary_dilation(brain) & ~brain, head),

@@ -101,6 +101,11 @@ def pass_through(network: keras.Model, values: Sequence[Any], visit: Visit, pref
     return [known[id(tensor)] for tensor in network.outputs]
 
 
+def layers_applied_again(network: keras.Model, values: Sequence[Any]) -> list[Any]:
+    """The outputs of a network for other tensors, by its layers applied once more, and not by the network nested."""
+    return pass_through(network, values, lambda name, node, taken: applied_again(node, taken))
+
+
 def operation_of(tensor: keras.KerasTensor) -> Any:
     """The layer or operation that gives a tensor."""
     return tensor._keras_history.operation

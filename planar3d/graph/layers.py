@@ -54,11 +54,9 @@ def shape_of(layer: Layer, *taken: Shape) -> Shape:
 
 def resized(network: Description, window: Shape) -> Description:
     """A network of layers that can be written, on (depth, rows, cols, channels) of other rows and cols."""
-    shapes: list[Shape] = [(None, *window)]
-    for layer in network.layers:
-        shapes.append(shape_of(layer, *(shapes[number] for number in layer.inputs)))
-    layers = tuple(replace(layer, shape=shape) for layer, shape in zip(network.layers, shapes[1:], strict=True))
-    return replace(network, inputs=(shapes[0],), layers=layers)
+    first, *given = network.follow([(None, *window)], lambda layer, taken: shape_of(layer, *taken))
+    layers = tuple(replace(layer, shape=shape) for layer, shape in zip(network.layers, given, strict=True))
+    return replace(network, inputs=(first,), layers=layers)
 
 
 def written(use: Use) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,6 @@ class Known:
         """Keep what a scan showed in the user's cache, where that can be written."""
         if self.model is not None:
             with suppress(OSError):
-                self._place().parent.mkdir(parents=True, exist_ok=True)
                 write_json(self._place(), self._conditions() | {"dice": dice})
 
     def _published(self) -> list[Mapping[str, Any]]:
@@ -60,7 +60,7 @@ class Known:
         said = (self.model.card or {}).get("agreement")
         return [each for each in said if isinstance(each, Mapping)] if isinstance(said, list) else []
 
-    def _place(self) -> Any:
+    def _place(self) -> Path:
         key = hashlib.sha256(json.dumps(self._conditions(), sort_keys=True).encode()).hexdigest()
         return cache_folder() / "agreement" / f"{key}.json"
 

@@ -108,7 +108,7 @@ def predictor(
             raise Planar3DError(
                 f"method='shared' works only for windows along depth with one image and one output; {reason}."
             )
-        return _apart(source, recipe, engine, precision or source.precision(), batch_size)
+        return _apart(source, recipe, engine, precision, batch_size)
     if method == "windowed" and engine == "openvino":
         raise RecipeError(
             "method='windowed' is the reference, on Keras; use method='shared' with OpenVINO, or engine='keras'."
@@ -120,7 +120,7 @@ def predictor(
     except Planar3DError as error:
         if method == "shared":
             raise
-        fallback = _apart(source, recipe, engine, precision or source.precision(), batch_size)
+        fallback = _apart(source, recipe, engine, precision, batch_size)
         fallback.description += f" ({error})"
         return fallback
 
@@ -156,8 +156,9 @@ def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise RecipeError(f"{name}={value!r} is unknown; choose one of: {', '.join(map(repr, choices))}.")
 
 
-def _apart(source: _Source, recipe: Recipe, engine: str, precision: str, batch_size: int) -> WindowedInference:
+def _apart(source: _Source, recipe: Recipe, engine: str, precision: str | None, batch_size: int) -> WindowedInference:
     """Every tile by itself, on OpenVINO where it is there and knows the network, unless another engine is named."""
+    precision = precision or source.precision()
     if engine == "openvino" or (engine == "auto" and _openvino_is_faster()):
         try:
             return WindowedInference(source.description(), recipe, batch_size, "openvino", precision)

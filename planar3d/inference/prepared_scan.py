@@ -29,7 +29,7 @@ def predict_prepared(
     stacks = recipe.preparation.stacks(prepared, recipe.tiles.depth)
     outputs = () if recipe.targets.outputs == 1 else (recipe.targets.outputs,)
     probabilities = np.empty((*prepared.voxels.shape[:3], *outputs), np.float32)
-    probabilities[:] = recipe.targets.encode(np.zeros((), np.uint8))
+    probabilities[:] = recipe.targets.background
     rows, cols = recipe.tiles.part(prepared.voxels)
     for number, stack in enumerate(stacks):
 

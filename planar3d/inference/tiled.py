@@ -17,7 +17,6 @@ from planar3d.pipeline import one_ahead
 from planar3d.recipes import Recipe
 from planar3d.scans.composition import as_float32, compose_tiles, cut_tile
 from planar3d.scans.labels import AS_GIVEN, SCALES, Scale
-from planar3d.scans.planes import PLANES
 from planar3d.scans.tiles import Lengths, Tiles, tile_shape
 
 if TYPE_CHECKING:
@@ -176,8 +175,8 @@ class WindowedInference(TiledInference):
     ) -> None:
         seen, targets = recipe.preparation, recipe.targets
         scale = SCALES[recipe.tiles.averaged][targets.activation]
-        nothing = targets.encode(np.zeros((), np.uint8))
-        if PLANES[recipe.tiles.planes].of_head:
+        nothing = targets.background
+        if recipe.tiles.of_head:
             network = _with_open_planes(network)
         super().__init__(network, recipe.tiles, seen.as_input, batch_size, seen.air, engine, precision, scale, nothing)
         self.single = targets.outputs == 1
@@ -199,8 +198,8 @@ def _with_open_planes(network: "keras.Model | Description") -> "keras.Model | De
         return resized(network, (network.inputs[0][1], None, None, network.inputs[0][-1]))
     import keras
 
-    from planar3d.graph.keras_graph import applied_again, pass_through
+    from planar3d.graph.keras_graph import layers_applied_again
 
     shape = network.input_shape
     given = keras.Input((shape[1], None, None, shape[-1]))
-    return keras.Model(given, pass_through(network, [given], lambda _, node, taken: applied_again(node, taken)))
+    return keras.Model(given, layers_applied_again(network, [given]))

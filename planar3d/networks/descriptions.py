@@ -73,7 +73,6 @@ def keep_description(sha256: str, arrays: Mapping[str, np.ndarray], network: "ke
     content = describe_for(arrays, network)
     if content is not None:
         with suppress(OSError):
-            _cached().mkdir(parents=True, exist_ok=True)
             write_json(_cached() / _name(sha256), content)
 
 

@@ -13,7 +13,7 @@ from keras import layers
 from planar3d.conversion.choices import KernelMapping
 from planar3d.conversion.convert import convert
 from planar3d.conversion.skip_levels import features, up_factors
-from planar3d.graph.keras_graph import applied_again, pass_through
+from planar3d.graph.keras_graph import layers_applied_again
 from planar3d.networks.architecture import WeightSource
 from planar3d.networks.efficientnet import EfficientNetLite0
 from planar3d.networks.encoder_weights import VGG16_SOURCE, EncoderWeights, fill_encoder, fill_flat, known_source
@@ -172,9 +172,8 @@ def _matched(flat: keras.Model, mean: np.ndarray, deviation: np.ndarray) -> kera
     inputs = keras.Input(flat.input_shape[1:], name="input")
     scale, offset = (INPUT_SCALE / deviation).tolist(), ((INPUT_SCALE - mean) / deviation).tolist()
     x = layers.Rescaling(scale, offset, name="input_range")(inputs)
-    # Its layers applied once more, and not the network nested: training looks at what layers are applied to.
-    outputs = pass_through(flat, [x], lambda name, node, taken: applied_again(node, taken))
-    return keras.Model(inputs, outputs[0], name=flat.name)
+    # Not the network nested: training looks at what layers are applied to.
+    return keras.Model(inputs, layers_applied_again(flat, [x])[0], name=flat.name)
 
 
 def _without_top(build: Callable[..., keras.Model]) -> Callable[..., keras.Model]:

@@ -16,7 +16,7 @@ from planar3d.networks.encoder_weights import EncoderWeights
 from planar3d.networks.omnia_net import OMNIA_NET
 from planar3d.networks.planar_resunet import PLANAR_RESUNET
 from planar3d.recipes import Recipe
-from planar3d.scans.planes import HEAD_STEP, PLANES
+from planar3d.scans.planes import HEAD_STEP
 
 ARCHITECTURES: dict[str, Architecture] = {
     "planar-resunet": PLANAR_RESUNET,
@@ -90,7 +90,7 @@ def describe_network(recipe: Recipe) -> dict[str, Any]:
     except RecipeError as error:
         raise RecipeError(f"Recipe {recipe.name!r}: {error}") from None
     divisors = architecture.divisors(arguments)
-    if PLANES[recipe.tiles.planes].of_head and any(HEAD_STEP % divisor for divisor in divisors[1:]):
+    if recipe.tiles.of_head and any(HEAD_STEP % divisor for divisor in divisors[1:]):
         raise RecipeError(
             f"Recipe {recipe.name!r}: planes={recipe.tiles.planes!r} predicts in boxes of multiples of {HEAD_STEP} "
             f"rows and cols, but {recipe.network.name} needs multiples of {' and '.join(map(str, divisors[1:]))}; set "

@@ -154,8 +154,9 @@ class Model:
 
         Raises what `network` raises.
         """
-        arrays, own = self._arrays(), self.own_recipe
+        own = self.own_recipe
         is_own = own is not None and asks_for_one_network(own, self.recipe)
+        arrays = self._arrays() if is_own else {}
         if is_own and (found := known_description(self.path, self.sha256, self.card or {}, arrays, self.recipe)):
             return found
         from planar3d.graph.described import described

@@ -9,7 +9,6 @@ from planar3d.errors import RecipeError
 from planar3d.networks.settings import NETWORKS, Network, PlanarResUNetSettings
 from planar3d.recipes.format_1 import upgraded
 from planar3d.scans.labels import SCALES, Targets
-from planar3d.scans.planes import PLANES
 from planar3d.scans.preparation import PREPARATIONS, Preparation, SagittalCube
 from planar3d.scans.targets import TARGETS, Binary
 from planar3d.scans.tiles import TILES, DepthWindows, Lengths, Tiles
@@ -52,7 +51,7 @@ class Recipe(Section):
                 f"recipe has targets={self.targets.name!r}; set averaged='probabilities'."
             )
 
-        if PLANES[self.tiles.planes].of_head and not self.preparation.tells_air:
+        if self.tiles.of_head and not self.preparation.tells_air:
             raise RecipeError(
                 f"planes={self.tiles.planes!r} needs grey levels that tell the head from air, and this recipe has "
                 f"preparation={self.preparation.name!r}; set grey_levels='median' where it has them, or planes='whole'."

@@ -44,7 +44,11 @@ class Head:
     @property
     def volume_ml(self) -> float:
         """Volume of what is inside."""
-        return float(np.count_nonzero(self.inside) * self.voxel_mm3 / 1000)
+        return self.ml(self.inside)
+
+    def ml(self, marked: np.ndarray) -> float:
+        """Volume of what is marked, bool as `grey`."""
+        return float(np.count_nonzero(marked) * self.voxel_mm3 / 1000)
 
     @property
     def extent(self) -> tuple[float, ...]:

@@ -118,6 +118,11 @@ class Targets(Section):
         """The logits (outputs,) of an untrained network, float32, so that each target has the probability `prior`."""
         return np.full(self.outputs, np.log(prior / (1 - prior)), np.float32)
 
+    @property
+    def background(self) -> np.ndarray:
+        """What the network is to give where there is nothing: uint8 (outputs,)."""
+        return self.encode(np.zeros((), np.uint8))
+
     def encode(self, labels: np.ndarray) -> np.ndarray:
         """What the network is to give for a label map: uint8 {0, 1} (…, outputs).
 

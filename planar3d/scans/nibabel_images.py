@@ -4,7 +4,6 @@ import io
 import math
 import re
 import zlib
-from gzip import BadGzipFile
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +34,10 @@ def is_pair(path: Path) -> bool:
     """Whether a file is one of two, .hdr and .img, and the other lies beside it."""
     if not _PAIR.fullmatch(path.name):
         return False
-    start, magic = _start(pair_files(path)[0]), b"n+1"
-    size = {start[:4] == np.array(_PAIR_BYTES, f"{order}i4").tobytes() for order in "<>"}
-    return True in size and start[344:347] != magic and pair_files(path)[1].is_file()
+    header, voxels = pair_files(path)
+    start = _start(header)
+    sizes = (_PAIR_BYTES.to_bytes(4, "little"), _PAIR_BYTES.to_bytes(4, "big"))
+    return start[:4] in sizes and start[344:347] != b"n+1" and voxels.is_file()
 
 
 def pair_files(path: Path) -> list[Path]:
@@ -95,14 +95,12 @@ def write_nibabel(voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:
 
 
 _DAMAGE: tuple[type[BaseException], ...] = (
-    *(OSError, EOFError, KeyError, ValueError, TypeError, OverflowError, BadGzipFile, zlib.error, isal_error),
+    *(OSError, EOFError, KeyError, ValueError, TypeError, OverflowError, zlib.error, isal_error),
     *(HeaderDataError, ImageFileError),
 )
 
 
 def _damaged(path: Path, error: BaseException) -> ScanError:
-    if isinstance(error, ScanError):
-        return error
     said = str(error).strip().splitlines()[:1]
     return ScanError(f"{path} is damaged and cannot be read ({''.join(said)}). Copy it again, or convert it to NIfTI.")
 

@@ -108,7 +108,7 @@ def _smoothed(scan: Scan, mm: float) -> np.ndarray:
 def _lattice(scan: Scan, mm: float) -> tuple[np.ndarray, np.ndarray]:
     """Standardized values of a smoothed scan about so many mm apart, and where they lie, (4, points)."""
     steps = np.maximum(np.round(mm / np.array(scan.spacing)), 1).astype(int)
-    index = np.indices(scan.voxels.shape)[(slice(None), *(slice(None, None, step) for step in steps))].reshape(3, -1)
+    index = np.mgrid[tuple(slice(0, n, step) for n, step in zip(scan.voxels.shape, steps, strict=True))].reshape(3, -1)
     values = _smoothed(scan, mm)[tuple(index)]
     shown = values > _AIR * values.mean()
     index, values = index[:, shown], values[shown]

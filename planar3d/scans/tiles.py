@@ -43,6 +43,11 @@ class Tiles(Section):
         """Rows and columns of a prepared scan that are predicted; around them is background."""
         return PLANES[self.planes].part(volume)
 
+    @property
+    def of_head(self) -> bool:
+        """Whether that part is the head's, which differs in size from scan to scan."""
+        return PLANES[self.planes].of_head
+
     def filled(self, volume: np.ndarray) -> tuple[np.ndarray, slice]:
         """A volume with at least the slices that prediction needs, and where its own are."""
         return volume, slice(None)

@@ -127,7 +127,7 @@ class CohortFolder:
         """How far scans are; all that were asked for, if none are given, and those whose records are there."""
         found = Standing()
         asked = self._asked(items) if items is not None else self._all_asked()
-        noted = set(os.listdir(self.notes)) if self.notes.is_dir() else set()
+        noted = self._noted()
         for one in asked:
             path, claim, failure = one["path"], self._note("claim", one["record"]), self._note("failed", one["record"])
             holder = read_claim(claim) if claim.name in noted else None
@@ -163,7 +163,7 @@ class CohortFolder:
 
     def close(self, items: Mapping[ScanInput, Outputs]) -> None:
         """Forget that scans were asked for when they are done, what the dead had of them, and notes without content."""
-        noted = set(os.listdir(self.notes)) if self.notes.is_dir() else set()
+        noted = self._noted()
         for outputs in items.values():
             path = self._claim_file(outputs)
             if path.name in noted and not holder_of(path) and isinstance(claim := self.claim(outputs), Claim):
@@ -199,6 +199,10 @@ class CohortFolder:
 
     def _failure(self, record: Path) -> Path:
         return self._note("failed", self._within(record))
+
+    def _noted(self) -> set[str]:
+        """The names of all notes, listed at once: on a network drive each question of its own takes long."""
+        return set(os.listdir(self.notes)) if self.notes.is_dir() else set()
 
     def _note(self, kind: str, of: str) -> Path:
         return self.notes / f"{kind}-{hashlib.sha256(of.encode()).hexdigest()[:24]}.json"

@@ -93,3 +93,8 @@ def _text(name: str) -> str:
 
 def _digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"
+
+
+def picture_url(png: bytes) -> str:
+    """A PNG as a data URL, so that a page needs no other file."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -1,6 +1,5 @@
 """The report of a run: tables 2 and 3, learning curves, box plots, and every test scan with its lesions outlined."""
 
-import base64
 import math
 import re
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from planar3d.evaluation.scores import MEASURES, Measure
 from planar3d.files import write_text
 from planar3d.scans.case import Case
 from planar3d.scans.volume import read_scan
-from planar3d.study.page import as_text, page_template
+from planar3d.study.page import as_text, page_template, picture_url
 from planar3d.study.results import GRIDS, Results, ScanScores, read_results
 from planar3d.study.tables import all_tables, write_tables
 from planar3d.wording import counted
@@ -158,4 +157,4 @@ def _score(value: float, digits: int) -> str:
 
 
 def _embed(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+    return picture_url(path.read_bytes())

@@ -1,6 +1,5 @@
 """Two visits of one patient: which lesions are new, have grown, shrunk, gone, or stayed as they were."""
 
-import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from planar3d.evaluation.lesion_table import lesion_labels, lesion_table
 from planar3d.files import write_json
 from planar3d.scans.registration import register, resampled
 from planar3d.scans.volume import Scan
-from planar3d.study.page import write_page
+from planar3d.study.page import picture_url, write_page
 
 CHANGES = ("new", "enlarging", "shrinking", "gone", "stable", "not covered")
 _RELATIVE, _LEAST_ML = 0.25, 0.01  # of the larger volume, and in all, that a change has at least
@@ -114,7 +113,7 @@ def write_comparison(baseline: tuple[Scan, Scan], followup: tuple[Scan, Scan], o
     ]
     pictured = [each for each in changes if each.change != "stable"][:_PICTURED]
     pairs = [(scan.voxels, mask.voxels), (moved[0], moved[1])]
-    pictures = [_picture(pairs, scan, each) for each in pictured]
+    pictures = _pictures(pairs, scan, pictured)
     write_page(
         out / "comparison.html",
         "comparison.html",
@@ -150,15 +149,22 @@ def _kind(first: tuple[int, ...], second: tuple[int, ...], volumes: Sequence[flo
     return "enlarging" if volumes[1] > volumes[0] else "shrinking"
 
 
-def _picture(pairs: Sequence[tuple[np.ndarray, np.ndarray]], scan: Scan, change: Change) -> str:
-    """Both visits around a lesion in the slice through its centre, as a PNG in a data URL."""
+def _pictures(pairs: Sequence[tuple[np.ndarray, np.ndarray]], scan: Scan, changes: Sequence[Change]) -> list[str]:
+    """Both visits around each lesion in the slice through its centre, as PNGs in data URLs."""
     import nibabel as nib
 
+    if not changes:
+        return []
     turn = nib.orientations.io_orientation(scan.affine)
     affine = scan.affine @ nib.orientations.inv_ornt_aff(turn, scan.voxels.shape)
+    turned = [[nib.orientations.apply_orientation(volume, turn) for volume in pair] for pair in pairs]
+    white = [float(np.percentile(grey[grey > grey.mean()], 99)) for grey, _ in turned]
+    return [_picture(turned, white, affine, each) for each in changes]
+
+
+def _picture(turned: Sequence[Sequence[np.ndarray]], white: Sequence[float], affine: np.ndarray, change: Change) -> str:
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     centre = np.rint(np.linalg.inv(affine) @ (*change.place_mm, 1))[:3].astype(int)
-    turned = [[nib.orientations.apply_orientation(volume, turn) for volume in pair] for pair in pairs]
     shape = np.array(turned[0][0].shape)
     centre = np.clip(centre, 0, shape - 1)
     reach = np.ceil(_AROUND_MM / spacing).astype(int)
@@ -171,7 +177,7 @@ def _picture(pairs: Sequence[tuple[np.ndarray, np.ndarray]], scan: Scan, change:
             grey[box].T,
             cmap="gray",
             origin="lower",
-            vmax=np.percentile(grey[grey > grey.mean()], 99),
+            vmax=white[panel],
             aspect=spacing[1] / spacing[0],
         )
         if min(lesion[box].shape) > 1 and lesion[box].max() > 0.5:
@@ -179,4 +185,4 @@ def _picture(pairs: Sequence[tuple[np.ndarray, np.ndarray]], scan: Scan, change:
         axes.set_axis_off()
     stream = io.BytesIO()
     figure.savefig(stream, format="png", metadata={"Software": None})
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+    return picture_url(stream.getvalue())

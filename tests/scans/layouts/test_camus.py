@@ -120,7 +120,10 @@ def test_damaged_files_end_in_a_sentence(mhd, tmp_path, monkeypatch):
     refused(header, "cannot be read")
     (tmp_path / source.with_suffix(".raw").name).unlink()
     refused(header, "cannot be read")
-    refused(header.replace("ElementDataFile = ", "ElementDataFile = ../"), r"names \.\./patient.* beside it is needed")
+    refused(
+        header.replace("ElementDataFile = ", "ElementDataFile = ../"),
+        r"names \.\./patient.* in the same folder is needed",
+    )
     refused(header.replace("DimSize = 75", "DimSize = 750000000"), "of 1 components; .* is needed")
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
     with pytest.raises(Planar3DError, match=r"need SimpleITK, .*'planar3d\[itk\]'"):
