@@ -92,9 +92,9 @@ def _is_over(trainings: Sequence[Any], folder: Path) -> bool:
 
 def gather(folder: Path, out: Path) -> None:
     """Write what is there so far into two files."""
-    rows = [row for path in sorted((folder / "scores").glob("*.csv")) for row in read_rows(path)]
+    rows = [row for path in sorted((folder / "scores").glob("[!.]*.csv")) for row in read_rows(path)]
     write_csv(out / "scores.csv", COLUMNS, rows)
-    histories = sorted((folder / "history").glob("*.json"))
+    histories = sorted((folder / "history").glob("[!.]*.json"))
     made = len(list((folder / "generated").glob("*.npy")))
     write_json(
         out / "history.json", {"stacks": made, **{path.stem: json.loads(path.read_text()) for path in histories}}
