@@ -26,19 +26,12 @@ _POLL = 0.2  # seconds between two looks at a claim that is waited for
 
 
 class Holder(NamedTuple):
-    """Who has a claim.
+    """Who has a claim."""
 
-    Attributes:
-        host: its name, and on Linux the space of its process numbers, since containers on one host have their own.
-        pid: the process; 0 if the claim does not say.
-        born: when it was started, in the system's own count; empty where that cannot be told.
-        since: when it took the claim, in seconds since 1970.
-    """
-
-    host: str
-    pid: int
-    born: str
-    since: float
+    host: str  # its name, and on Linux the space of its process numbers, since containers on one host have their own
+    pid: int  # the process; 0 if the claim does not say
+    born: str  # when it was started, in the system's own count; empty where that cannot be told
+    since: float  # when it took the claim, in seconds since 1970
 
     def __str__(self) -> str:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))

@@ -25,15 +25,7 @@ Counterparts = Mapping[type, Callable[[Any], keras.Layer]]
 
 @dataclass(frozen=True)
 class GraphWalk:
-    """The choices of a conversion, and what it has made so far.
-
-    Attributes:
-        layout, whole_volume, mapping, default, factors, counterparts: as `convert` was asked.
-        shared: ids of the layers that are used at several places.
-        made: the steps that a 2D layer or nested network became, by its id; those of a layer without weights may
-            differ from place to place.
-        rows: of the report.
-    """
+    """The choices of a conversion, as `convert` was asked, and what it has made so far."""
 
     layout: Layout
     whole_volume: bool
@@ -41,9 +33,11 @@ class GraphWalk:
     default: KernelMapping
     factors: Mapping[int, int]
     counterparts: Counterparts
-    shared: Container[int]
+    shared: Container[int]  # ids of the layers that are used at several places
+    # The steps that a 2D layer or nested network became, by its id; those of a layer without weights may differ from
+    # place to place.
     made: defaultdict[int, list[list[Step]]] = field(default_factory=lambda: defaultdict(list))
-    rows: list[TransferredLayer] = field(default_factory=list)
+    rows: list[TransferredLayer] = field(default_factory=list)  # of the report
 
     def network(self, network: keras.Model, inputs: Sequence[Any], name: str, prefix: str = "") -> keras.Model:
         """The 3D counterpart of a functional network, from 3D inputs on.

@@ -9,13 +9,9 @@ Shape = tuple[int | None, ...]
 
 @dataclass(frozen=True)
 class Layout:
-    """A 3D tensor is its 2D tensor with depth put in: among rows and columns of a map, first in a vector.
+    """A 3D tensor is its 2D tensor with depth put in: among rows and columns of a map, first in a vector."""
 
-    Attributes:
-        axis: 0 puts depth before the rows, 1 between rows and columns, 2 behind the columns.
-    """
-
-    axis: int = 0
+    axis: int = 0  # 0 puts depth before the rows, 1 between rows and columns, 2 behind the columns
 
     def position(self, rank: int) -> int:
         """The axis of depth in the counterpart of a 2D tensor of so many axes, the batch included."""

@@ -14,30 +14,18 @@ from planar3d.conversion.layout import Layout
 
 @dataclass(frozen=True)
 class Place:
-    """A layer or operation of the 2D network where it is converted.
+    """A layer or operation of the 2D network where it is converted."""
 
-    Attributes:
-        inputs, outputs: its 2D tensors.
-        arguments: what it is called with, 2D tensors included.
-        depth: of its first input in 3D; None if it is not known.
-        has_depth: whether it takes values of each slice, rather than of the whole volume.
-        layout: where depth stands.
-        whole_volume: whether global pooling goes over depth as well.
-        kernel: how its kernel is mapped.
-        factor: by how much it divides or multiplies depth.
-        channels: of its first input in 3D.
-    """
-
-    inputs: Sequence[Any]
+    inputs: Sequence[Any]  # its 2D tensors
     outputs: Sequence[Any]
-    arguments: Sequence[Any]
-    depth: int | None
-    has_depth: bool
-    layout: Layout
-    whole_volume: bool
-    kernel: KernelMapping
-    factor: int
-    channels: int | None
+    arguments: Sequence[Any]  # what it is called with, 2D tensors included
+    depth: int | None  # of its first input in 3D; None if it is not known
+    has_depth: bool  # whether it takes values of each slice, rather than of the whole volume
+    layout: Layout  # where depth stands
+    whole_volume: bool  # whether global pooling goes over depth as well
+    kernel: KernelMapping  # how its kernel is mapped
+    factor: int  # by how much it divides or multiplies depth
+    channels: int | None  # of its first input in 3D
 
     @property
     def rank(self) -> int:
@@ -70,19 +58,13 @@ class Taken:
 
 @dataclass(frozen=True)
 class Step:
-    """One operation of a 3D network, applied to what the step before gives.
+    """One operation of a 3D network, applied to what the step before gives."""
 
-    Attributes:
-        operation: a layer or operation of Keras.
-        arrays: its weights in its own order; None leaves those it has.
-        mapping: how they were made, in a word or two.
-        kept: attributes of the 2D layer that are set once the weights are made: initializers, which may know the 2D
-            shapes only.
-    """
-
-    operation: Any
-    arrays: Sequence[np.ndarray | Taken] | None = None
-    mapping: str = ""
+    operation: Any  # a layer or operation of Keras
+    arrays: Sequence[np.ndarray | Taken] | None = None  # its weights in its own order; None leaves those it has
+    mapping: str = ""  # how they were made, in a word or two
+    # Attributes of the 2D layer that are set once the weights are made: initializers, which may know the 2D shapes
+    # only.
     kept: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -18,19 +18,13 @@ _LEAST_DICE = 0.8
 
 
 class MeasureSet(NamedTuple):
-    """The measures of a challenge.
+    """The measures of a challenge."""
 
-    Attributes:
-        measures: those that `score_scan` has not.
-        main: what a short table shows.
-        score: computes them of (reference, prediction, grid); `score_scan` gives way to one of the same name.
-        note: what becomes of masks that are empty, for tables.
-    """
-
-    measures: Mapping[str, Measure]
-    main: tuple[str, ...]
+    measures: Mapping[str, Measure]  # those that `score_scan` has not
+    main: tuple[str, ...]  # what a short table shows
+    # Computes them of (reference, prediction, grid); `score_scan` gives way to one of the same name.
     score: Callable[[np.ndarray, np.ndarray, Grid], dict[str, float]]
-    note: str
+    note: str  # what becomes of masks that are empty, for tables
 
 
 def score_targets(

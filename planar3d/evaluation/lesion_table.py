@@ -15,31 +15,19 @@ from planar3d.scans.volume import Scan, on_grid_of
 
 
 class Lesion(NamedTuple):
-    """One lesion of a mask.
+    """One lesion of a mask."""
 
-    Attributes:
-        lesion: its number; 1 is the largest.
-        volume_ml: its voxels times the volume of one.
-        voxels: how many.
-        x_mm: centroid in world coordinates, to the right.
-        y_mm: centroid, to anterior.
-        z_mm: centroid, to superior.
-        extent_mm: size along right-left, anterior-posterior and superior-inferior, voxels' own size included.
-        mean_probability: over its voxels, in [0, 1]; None where no probabilities were given.
-        region: where it lies, see `name_regions`; None where that was not asked.
-        region_sure: whether that is sure; None where the region is not known.
-    """
-
-    lesion: int
-    volume_ml: float
-    voxels: int
-    x_mm: float
-    y_mm: float
-    z_mm: float
+    lesion: int  # its number; 1 is the largest
+    volume_ml: float  # its voxels times the volume of one
+    voxels: int  # how many
+    x_mm: float  # centroid in world coordinates, to the right
+    y_mm: float  # centroid, to anterior
+    z_mm: float  # centroid, to superior
+    # Size along right-left, anterior-posterior and superior-inferior, voxels' own size included.
     extent_mm: tuple[float, float, float]
-    mean_probability: float | None
-    region: str | None = None
-    region_sure: bool | None = None
+    mean_probability: float | None  # over its voxels, in [0, 1]; None where no probabilities were given
+    region: str | None = None  # where it lies, see `name_regions`; None where that was not asked
+    region_sure: bool | None = None  # whether that is sure; None where the region is not known
 
 
 def lesion_table(mask: Scan, probabilities: Scan | None = None) -> list[Lesion]:

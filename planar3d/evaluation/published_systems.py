@@ -23,29 +23,19 @@ class PublishedRow:
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """A table of a paper.
+    """A table of a paper."""
 
-    Attributes:
-        name: of its files.
-        title: above it.
-        source: the paper, and which of its tables.
-        data: of which cases the figures are.
-        columns: by how they are headed, the target and the measure of a run's scores that they compare with, and how
-            the names of the scans end if not all are meant; None where a run's scores have no counterpart.
-        counterpart: the name of the rows that the recipe reproduces.
-        rows: in their order.
-        notes: sentences that belong below.
-        beside: the table of a run's own, if not its scores, whose rows and columns are the columns and statistics here.
-    """
-
-    name: str
-    title: str
-    source: str
-    data: str
+    name: str  # of its files
+    title: str  # above it
+    source: str  # the paper, and which of its tables
+    data: str  # of which cases the figures are
+    # By how they are headed, the target and the measure of a run's scores that they compare with, and how the names of
+    # the scans end if not all are meant; None where a run's scores have no counterpart.
     columns: Mapping[str, tuple[str, ...] | None]
-    counterpart: str
-    rows: tuple[PublishedRow, ...]
-    notes: tuple[str, ...]
+    counterpart: str  # the name of the rows that the recipe reproduces
+    rows: tuple[PublishedRow, ...]  # in their order
+    notes: tuple[str, ...]  # sentences that belong below
+    # The table of a run's own, if not its scores, whose rows and columns are the columns and statistics here.
     beside: str = ""
 
 

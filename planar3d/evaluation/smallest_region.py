@@ -15,17 +15,11 @@ MOST_MM3 = 750.0  # more is never taken away, as in nnU-Net's search
 
 @dataclass(frozen=True)
 class Innermost:
-    """The innermost region of one case.
+    """The innermost region of one case."""
 
-    Attributes:
-        predicted_mm3: its volume in the prediction, before the rule.
-        dice: of it, by the challenge's rules.
-        dice_without: where the prediction has none: 1 if the reference has none either, else 0.
-    """
-
-    predicted_mm3: float
-    dice: float
-    dice_without: float
+    predicted_mm3: float  # its volume in the prediction, before the rule
+    dice: float  # of it, by the challenge's rules
+    dice_without: float  # where the prediction has none: 1 if the reference has none either, else 0
 
     def dice_at(self, smallest_mm3: float) -> float:
         """Dice if less than that becomes the region around."""

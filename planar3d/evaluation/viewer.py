@@ -22,22 +22,17 @@ _SAMPLED = 8  # one axial slice in that many says how far a scan packs
 
 @dataclass(frozen=True)
 class Pictures:
-    """A scan and what lies over it, on the grid that is shown.
+    """A scan and what lies over it, on the grid that is shown."""
 
-    Attributes:
-        volumes: by name, uint8 (x, y, z) running right, anterior, superior: `scan` with 0 for black and `WHITE`
-            for white, `mask` {0, 1}, and `probability`, if there is one, with 255 for 1; of several targets each
-            one's mask {0, 1} as well, by `target` and its number.
-        affine: 4×4, voxels (x, y, z, 1) of the grid that is shown to mm.
-        to_stored: 4×4, the same voxels to the voxels (i, j, k, 1) of the file.
-        targets: what is outlined, each in a colour of its own: the names of targets, and those of their masks.
-        native: voxels of the file that each shown one stands for, along (x, y, z); 1 where nothing is reduced.
-    """
-
+    # By name, uint8 (x, y, z) running right, anterior, superior: `scan` with 0 for black and `WHITE` for white, `mask`
+    # {0, 1}, and `probability`, if there is one, with 255 for 1; of several targets each one's mask {0, 1} as well, by
+    # `target` and its number.
     volumes: dict[str, np.ndarray]
-    affine: np.ndarray
-    to_stored: np.ndarray
+    affine: np.ndarray  # 4×4, voxels (x, y, z, 1) of the grid that is shown to mm
+    to_stored: np.ndarray  # 4×4, the same voxels to the voxels (i, j, k, 1) of the file
+    # Voxels of the file that each shown one stands for, along (x, y, z); 1 where nothing is reduced.
     native: tuple[float, float, float]
+    # What is outlined, each in a colour of its own: the names of targets, and those of their masks.
     targets: Mapping[str, str]
 
     @property

@@ -19,31 +19,21 @@ DEPTH = 1  # axis of slices in (batch, depth, rows, cols, channels)
 
 @dataclass(eq=False, repr=False)
 class Node:
-    """One layer, or a part of one, in its place in the network.
+    """One layer, or a part of one, in its place in the network."""
 
-    Attributes:
-        layer: what is computed, or is computed in part; None for the network's input.
-        inputs: the nodes that it takes.
-        shape: (slices, rows, cols, channels) of its output in a window; rows and cols may be None.
-        reach: along depth.
-        slices_per_entry: how many of the window's slices an entry of its depth axis stands for; None if not whole.
-        role: `"layer"`, the whole of it; or of a convolution `"part"`, what some of its input channels give, before the
-            activation; `"shift"`, such a part moved along depth, zeros where nothing is; and `"sum"`, all parts and
-            the activation.
-        biased: whether a `"part"` is the one that carries the bias.
-        channels: from and to, the input channels of a `"part"`.
-        tap: the depth tap of the kernel that a `"part"` is alone; None for all of them.
-    """
-
-    layer: Layer | None
-    inputs: tuple["Node", ...]
-    shape: tuple[Any, ...]
-    reach: Reach
+    layer: Layer | None  # what is computed, or is computed in part; None for the network's input
+    inputs: tuple["Node", ...]  # the nodes that it takes
+    shape: tuple[Any, ...]  # (slices, rows, cols, channels) of its output in a window; rows and cols may be None
+    reach: Reach  # along depth
+    # How many of the window's slices an entry of its depth axis stands for; None if not whole.
     slices_per_entry: int | None
+    # `"layer"`, the whole of it; or of a convolution `"part"`, what some of its input channels give, before the
+    # activation; `"shift"`, such a part moved along depth, zeros where nothing is; and `"sum"`, all parts and the
+    # activation.
     role: str = "layer"
-    biased: bool = False
-    channels: Range | None = None
-    tap: int | None = None
+    biased: bool = False  # whether a `"part"` is the one that carries the bias
+    channels: Range | None = None  # from and to, the input channels of a `"part"`
+    tap: int | None = None  # the depth tap of the kernel that a `"part"` is alone; None for all of them
 
     @property
     def name(self) -> str:

@@ -13,23 +13,17 @@ Shape = tuple[int | None, ...]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Layer:
-    """A layer where a network applies it; its settings and arrays are its attributes as well, as they are in Keras.
+    """A layer where a network applies it; its settings and arrays are its attributes as well, as they are in Keras."""
 
-    Attributes:
-        kind: its class in Keras, `ops.` before that of an operation; of a class that computes in its own way the name,
-            and `own ` before one that Keras has too.
-        name: in the network, `model/layer` within a nested one.
-        inputs: what it takes, by number: the network's inputs, then what its layers give, in order.
-        shape: of its output, in Keras' order of axes, the batch first.
-        settings: numbers, texts and tuples of them, by the attributes' names.
-        arrays: by their names in the layer: NumPy's, or the variables of Keras.
-    """
-
+    # Its class in Keras, `ops.` before that of an operation; of a class that computes in its own way the name, and
+    # `own ` before one that Keras has too.
     kind: str
-    name: str
-    inputs: tuple[int, ...] = ()
-    shape: Shape = ()
+    name: str  # in the network, `model/layer` within a nested one
+    inputs: tuple[int, ...] = ()  # what it takes, by number: the network's inputs, then what its layers give, in order
+    shape: Shape = ()  # of its output, in Keras' order of axes, the batch first
+    # Numbers, texts and tuples of them, by the attributes' names.
     settings: Mapping[str, Any] = field(default_factory=dict)
+    # By their names in the layer: NumPy's, or the variables of Keras.
     arrays: Mapping[str, Any] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> Any:
@@ -41,19 +35,12 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Description:
-    """A network as its layers, each behind those that it takes.
+    """A network as its layers, each behind those that it takes."""
 
-    Attributes:
-        name: of the network.
-        inputs: the shapes that it takes, the batch first.
-        layers: in order.
-        outputs: what it gives, by number as a layer's inputs.
-    """
-
-    name: str
-    inputs: tuple[Shape, ...]
-    layers: tuple[Layer, ...]
-    outputs: tuple[int, ...]
+    name: str  # of the network
+    inputs: tuple[Shape, ...]  # the shapes that it takes, the batch first
+    layers: tuple[Layer, ...]  # in order
+    outputs: tuple[int, ...]  # what it gives, by number as a layer's inputs
 
     @property
     def output_shapes(self) -> list[Shape]:

@@ -18,22 +18,16 @@ from planar3d.graph.reach import Reach
 
 @dataclass(frozen=True)
 class LayerKind:
-    """What is known of a kind of layer.
+    """What is known of a kind of layer."""
 
-    Attributes:
-        reach: along depth, of a layer and the slices of its input.
-        write: writes its use in a network of volumes in operators; None where these are not known.
-        macs: multiply-accumulates of a layer with these shapes of its input and output; None without a kernel.
-        settings: the attributes in Keras that all this needs.
-        shape: of its output, from a layer and the shapes that it takes; of kinds that can be written.
-        arrays: the shapes of what it holds, by name, from a layer and the shape that it takes; of such kinds.
-    """
-
-    reach: Callable[[Layer, int], Reach] = reach.not_known
-    write: Writer | None = None
+    reach: Callable[[Layer, int], Reach] = reach.not_known  # along depth, of a layer and the slices of its input
+    write: Writer | None = None  # writes its use in a network of volumes in operators; None where these are not known
+    # Multiply-accumulates of a layer with these shapes of its input and output; None without a kernel.
     macs: Callable[[Layer, Shape, Shape], int] | None = None
-    settings: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()  # the attributes in Keras that all this needs
+    # Of its output, from a layer and the shapes that it takes; of kinds that can be written.
     shape: Callable[..., Shape] = shapes.as_given
+    # The shapes of what it holds, by name, from a layer and the shape that it takes; of such kinds.
     arrays: Callable[..., dict[str, Shape]] = lambda layer, *taken: {}
 
 

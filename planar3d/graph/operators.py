@@ -16,35 +16,24 @@ CHANNELS_FIRST, CHANNELS_LAST = (0, 4, 1, 2, 3), (0, 2, 3, 4, 1)
 
 @dataclass(frozen=True)
 class Tensor:
-    """What a layer takes.
+    """What a layer takes."""
 
-    Attributes:
-        value: stands for it in the graph that is written.
-        shape: in Keras' order of axes.
-        depth_padding: zeros before and behind it, where a stretch of slices needs others than the layer pads.
-    """
-
-    value: Any
-    shape: tuple[int | None, ...]
+    value: Any  # stands for it in the graph that is written
+    shape: tuple[int | None, ...]  # in Keras' order of axes
+    # Zeros before and behind it, where a stretch of slices needs others than the layer pads.
     depth_padding: Range | None = None
 
 
 @dataclass(frozen=True)
 class Use:
-    """A layer where it is written.
+    """A layer where it is written."""
 
-    Attributes:
-        graph: has `add(operator, name, inputs, **attributes)` and `constant(name, array)`, which return what stands for
-            the result.
-        name: of the layer in it.
-        layer: as it is described.
-        tensors: that it takes.
-    """
-
+    # Has `add(operator, name, inputs, **attributes)` and `constant(name, array)`, which return what stands for the
+    # result.
     graph: Any
-    name: str
-    layer: Layer
-    tensors: Sequence[Tensor]
+    name: str  # of the layer in it
+    layer: Layer  # as it is described
+    tensors: Sequence[Tensor]  # that it takes
 
     @property
     def values(self) -> list[Any]:

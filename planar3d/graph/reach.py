@@ -10,22 +10,14 @@ from planar3d.graph.padding import same_padding
 
 @dataclass(frozen=True)
 class Reach:
-    """The slices that a layer's output needs: of `extent` inputs, `stride` apart; or `up` outputs from each input.
+    """The slices that a layer's output needs: of `extent` inputs, `stride` apart; or `up` outputs from each input."""
 
-    Attributes:
-        extent: input slices from the first to the last that one output slice takes.
-        stride: input slices from one output slice to the next.
-        up: output slices for each input slice, of transposed convolutions and repetitions.
-        before, after: slices of zeros that the layer pads at the ends of a window; negative where it drops some.
-        whole: the reach is not known: every output slice is taken to need every input slice.
-    """
-
-    extent: int = 1
-    stride: int = 1
-    up: int = 1
-    before: int = 0
-    after: int = 0
-    whole: bool = False
+    extent: int = 1  # input slices from the first to the last that one output slice takes
+    stride: int = 1  # input slices from one output slice to the next
+    up: int = 1  # output slices for each input slice, of transposed convolutions and repetitions
+    before: int = 0  # slices of zeros that the layer pads before a window; negative where it drops some
+    after: int = 0  # the same behind it
+    whole: bool = False  # the reach is not known: every output slice is taken to need every input slice
 
     @property
     def aligned(self) -> bool:

@@ -27,13 +27,9 @@ _ENOUGH = 200
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a model's agreement on this machine, before a scan is predicted.
+    """What is known of a model's agreement on this machine, before a scan is predicted."""
 
-    Attributes:
-        model: with its recipe; None of a network without a file, of which nothing is known.
-    """
-
-    model: Model | None
+    model: Model | None  # with its recipe; None of a network without a file, of which nothing is known
 
     def find(self) -> tuple[float, str] | None:
         """The Dice of its masks in both precisions, and where that is from; None where nobody knows."""

@@ -19,21 +19,14 @@ from planar3d.inference.slicewise import slicewise
 
 @dataclass(frozen=True)
 class Format:
-    """A format: what writes it, what runs it, and what both need.
+    """A format: what writes it, what runs it, and what both need."""
 
-    Attributes:
-        write: (network, folder, metadata).
-        run: (folder, network's name, window) → output, both (batch, depth, rows, cols, channels).
-        packages: that must be importable.
-        extra: of this package's, that brings them.
-        backend: of Keras, that alone can write it; any if None.
-    """
-
-    write: Callable[[keras.Model, Path, Mapping[str, str]], None]
+    write: Callable[[keras.Model, Path, Mapping[str, str]], None]  # (network, folder, metadata)
+    # (folder, network's name, window) → output, both (batch, depth, rows, cols, channels).
     run: Callable[[Path, str, np.ndarray], np.ndarray]
-    packages: tuple[str, ...]
-    extra: str | None = None
-    backend: str | None = None
+    packages: tuple[str, ...]  # that must be importable
+    extra: str | None = None  # of this package's, that brings them
+    backend: str | None = None  # of Keras, that alone can write it; any if None
 
 
 def _write_onnx(network: keras.Model, folder: Path, metadata: Mapping[str, str]) -> None:

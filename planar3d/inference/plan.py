@@ -23,19 +23,13 @@ Shape = tuple[int, ...]  # entries along depth, rows, cols, channels
 
 @dataclass(frozen=True)
 class Piece:
-    """Layers that are computed together, each on a stretch of its entries along depth.
+    """Layers that are computed together, each on a stretch of its entries along depth."""
 
-    Attributes:
-        inputs: what is given: nodes, and entries from and to. One node may be given in several stretches.
-        nodes: nodes to compute, in order, and the entries from and to.
-        outputs: nodes that are wanted.
-        features: the outputs go into other pieces; otherwise they are the network's own.
-    """
-
+    # What is given: nodes, and entries from and to. One node may be given in several stretches.
     inputs: tuple[tuple[Node, Range], ...]
-    nodes: dict[Node, Range]
-    outputs: tuple[Node, ...]
-    features: bool
+    nodes: dict[Node, Range]  # nodes to compute, in order, and the entries from and to
+    outputs: tuple[Node, ...]  # nodes that are wanted
+    features: bool  # the outputs go into other pieces; otherwise they are the network's own
 
     def holding(self, node: Node, wanted: Range | None = None) -> Range:
         """The entries in which the wanted ones of a node are: all that are computed, or the least stretch given."""
@@ -53,20 +47,14 @@ class Piece:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a scan is computed.
+    """How a scan is computed."""
 
-    Attributes:
-        depth, stride: of the windows.
-        chunk: slices at a time of what windows share.
-        shared: from a chunk of the scan to what windows take of it.
-        windows: from that to the slices of a window that the composition keeps (Kolarik 2020, eq. 1): of the
-            `"first"`, a `"middle"` and the `"last"` one, and of one that is alone the `"whole"`.
-    """
-
-    depth: int
+    depth: int  # of the windows
     stride: int
-    chunk: int
-    shared: Piece
+    chunk: int  # slices at a time of what windows share
+    shared: Piece  # from a chunk of the scan to what windows take of it
+    # From that to the slices of a window that the composition keeps (Kolarik 2020, eq. 1): of the `"first"`, a
+    # `"middle"` and the `"last"` one, and of one that is alone the `"whole"`.
     windows: dict[str, Piece]
 
     @property

@@ -28,13 +28,9 @@ PRECISIONS = ("float32", "bf16")
 
 
 class Predictor(Protocol):
-    """Predicts prepared scans, one after another.
+    """Predicts prepared scans, one after another."""
 
-    Attributes:
-        description: method, engine and precision, in a few words.
-    """
-
-    description: str
+    description: str  # method, engine and precision, in a few words
 
     def __call__(self, voxels: np.ndarray, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
         """From uint8 (slices, rows, cols) to lesion probabilities, float32 of the same shape."""

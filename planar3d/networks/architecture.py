@@ -18,14 +18,10 @@ Arguments = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class WeightSource:
-    """Where the 2D weights of an encoder come from.
+    """Where the 2D weights of an encoder come from."""
 
-    Attributes:
-        attribution: whose its ImageNet weights are.
-        find: from `"imagenet"` or a file to words on where that is; a `WeightsError` where it cannot be found.
-    """
-
-    attribution: str
+    attribution: str  # whose its ImageNet weights are
+    # From `"imagenet"` or a file to words on where that is; a `WeightsError` where it cannot be found.
     find: Callable[[str], str]
 
     def origin(self, weights: str) -> str:

@@ -31,39 +31,24 @@ _DEPTH_FACTORS = (2, 2, 2, 2, 1)  # by which the levels of a converted encoder d
 
 
 class Levels(NamedTuple):
-    """What a decoder takes of an encoder.
+    """What a decoder takes of an encoder."""
 
-    Attributes:
-        inputs: of the encoder.
-        skips: its features at each level, finest first.
-        coarsest: its features below the last of them.
-        ups: by how much a decoder multiplies the three axes to each level, coarsest first.
-        first_kernel: slices that the decoder's kernels at the coarsest level span.
-        fill: gives the whole network what the weights know of it by name, where they are not filled yet.
-    """
-
-    inputs: Any
-    skips: list[Any]
-    coarsest: Any
-    ups: list[tuple[int, int, int]]
-    first_kernel: int = 3
+    inputs: Any  # of the encoder
+    skips: list[Any]  # its features at each level, finest first
+    coarsest: Any  # its features below the last of them
+    ups: list[tuple[int, int, int]]  # by how much a decoder multiplies the three axes to each level, coarsest first
+    first_kernel: int = 3  # slices that the decoder's kernels at the coarsest level span
+    # Gives the whole network what the weights know of it by name, where they are not filled yet.
     fill: Callable[[keras.Model], None] = lambda network: None
 
 
 class Encoder(ABC):
-    """An encoder that has a name.
+    """An encoder that has a name."""
 
-    Attributes:
-        count: levels above the coarsest, as a decoder has.
-        divisors: what depth, rows and cols must be multiples of.
-        feature_levels: as `Architecture` has them, where its kernels are planar.
-        source: of its weights.
-    """
-
-    count: int
-    divisors: tuple[int, int, int]
-    feature_levels: Mapping[str, int] = MappingProxyType({})
-    source: WeightSource
+    count: int  # levels above the coarsest, as a decoder has
+    divisors: tuple[int, int, int]  # what depth, rows and cols must be multiples of
+    feature_levels: Mapping[str, int] = MappingProxyType({})  # as `Architecture` has them, where its kernels are planar
+    source: WeightSource  # of its weights
 
     @abstractmethod
     def levels(self, input_shape: InputShape, weights: EncoderWeights, matched: bool, mapping: KernelMapping) -> Levels:
@@ -126,18 +111,13 @@ class ConvertedEncoder(Encoder):
 
     Rows and columns are halved at each of its five levels, and depth at the first four, so that windows of sixteen
     slices end with one. A scan is padded at other places than its windows are, which share no features then.
-
-    Attributes:
-        build: from (rows, cols, 3) to the network with random weights.
-        imagenet: its file of ImageNet weights, of the table of known files.
-        expects: mean and deviation by which its weights want grey levels normalized.
-        attribution: whose the weights are.
     """
 
+    # From (rows, cols, 3) to the network with random weights.
     build: Callable[[tuple[int | None, int | None, int]], keras.Model]
-    imagenet: str
-    expects: tuple[np.ndarray, np.ndarray]
-    attribution: str
+    imagenet: str  # its file of ImageNet weights, of the table of known files
+    expects: tuple[np.ndarray, np.ndarray]  # mean and deviation by which its weights want grey levels normalized
+    attribution: str  # whose the weights are
 
     count = len(_DEPTH_FACTORS)
     divisors = (16, 32, 32)

@@ -9,22 +9,14 @@ from planar3d.scans.tiles import DepthWindows
 
 @dataclass(frozen=True)
 class Demonstration:
-    """A reduced recipe and its phantom.
+    """A reduced recipe and its phantom."""
 
-    Attributes:
-        recipe: what two cores finish within minutes, on every fold.
-        layout: of the phantom, see `write_phantom`.
-        reduction: divides the grids of the phantom's scans.
-        scans_per_center: for each of the phantom's three centers.
-        folds: how many; if None, as many as `group_folds` makes.
-        only: the folds that are run if nobody asks for others, all if None; compiling a network takes its time.
-    """
-
-    recipe: Recipe
-    layout: str = "msseg"
-    reduction: float = 4.0
-    scans_per_center: int = 5
-    folds: str | None = None
+    recipe: Recipe  # what two cores finish within minutes, on every fold
+    layout: str = "msseg"  # of the phantom, see `write_phantom`
+    reduction: float = 4.0  # divides the grids of the phantom's scans
+    scans_per_center: int = 5  # for each of the phantom's three centers
+    folds: str | None = None  # how many; if None, as many as `group_folds` makes
+    # The folds that are run if nobody asks for others, all if None; compiling a network takes its time.
     only: str | None = None
 
 

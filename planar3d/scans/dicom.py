@@ -25,23 +25,15 @@ _CONTROLS = re.compile(r"[^\w .+()*/-]+")
 
 @dataclass(frozen=True)
 class DicomSeries:
-    """The files of one series.
+    """The files of one series."""
 
-    Attributes:
-        images: in the order of their paths; phase and other images that are no magnitudes are left out.
-        number: SeriesNumber, 0 if there is none.
-        description: SeriesDescription or else ProtocolName, without characters that could harm a terminal.
-        modality: MR, CT, …; empty if it is not said.
-        is_flair: whether names or times say that it is a FLAIR scan.
-        is_secondary: reformatted or projected from another series.
-    """
-
+    # In the order of their paths; phase and other images that are no magnitudes are left out.
     images: tuple[DicomImage, ...]
-    number: int
-    description: str
-    modality: str
-    is_flair: bool
-    is_secondary: bool
+    number: int  # SeriesNumber, 0 if there is none
+    description: str  # SeriesDescription or else ProtocolName, without characters that could harm a terminal
+    modality: str  # MR, CT, …; empty if it is not said
+    is_flair: bool  # whether names or times say that it is a FLAIR scan
+    is_secondary: bool  # reformatted or projected from another series
 
     @property
     def label(self) -> str:

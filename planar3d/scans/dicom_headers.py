@@ -22,26 +22,17 @@ _NOT_MAGNITUDE = {"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY"}
 
 @dataclass(frozen=True)
 class DicomImage:
-    """What the header of one file of a series says.
+    """What the header of one file of a series says."""
 
-    Attributes:
-        path: the file.
-        syntax: UID of the transfer syntax.
-        shape: (rows, columns) of an image; zeros if there is none.
-        samples: values a pixel, 1 for grey.
-        bits: stored a sample.
-        spacing: mm from row to row and from column to column, of each frame.
-        orientation: along a row and along a column (left, posterior, superior), of each frame; empty if not said.
-        position: of the first pixel in mm (left, posterior, superior), of each frame; empty if not said.
-    """
-
-    path: Path
-    syntax: str
-    shape: tuple[int, int]
-    samples: int
-    bits: int
-    spacing: tuple[tuple[float, ...], ...]
+    path: Path  # the file
+    syntax: str  # UID of the transfer syntax
+    shape: tuple[int, int]  # (rows, columns) of an image; zeros if there is none
+    samples: int  # values a pixel, 1 for grey
+    bits: int  # stored a sample
+    spacing: tuple[tuple[float, ...], ...]  # mm from row to row and from column to column, of each frame
+    # Along a row and along a column (left, posterior, superior), of each frame; empty if not said.
     orientation: tuple[tuple[float, ...], ...]
+    # Of the first pixel in mm (left, posterior, superior), of each frame; empty if not said.
     position: tuple[tuple[float, ...], ...]
 
 

@@ -23,19 +23,13 @@ class Geometry:
 
     A volume is turned to the view, resampled, and laid into the prepared grid, which it may fill, overhang, or leave
     zeros around it in.
-
-    Attributes:
-        header: of the native grid.
-        view: nibabel codes of the directions in which slices, rows and columns of the prepared grid run.
-        resampled: the volume's (slices, rows, cols) in the view after resampling.
-        prepared: (slices, rows, cols) of the prepared grid.
-        offset: place of the prepared grid's first voxel in the resampled volume; negative where zeros come first.
     """
 
-    header: nib.Nifti1Header
-    view: str
-    resampled: tuple[int, ...]
-    prepared: tuple[int, ...]
+    header: nib.Nifti1Header  # of the native grid
+    view: str  # nibabel codes of the directions in which slices, rows and columns of the prepared grid run
+    resampled: tuple[int, ...]  # the volume's (slices, rows, cols) in the view after resampling
+    prepared: tuple[int, ...]  # (slices, rows, cols) of the prepared grid
+    # Place of the prepared grid's first voxel in the resampled volume; negative where zeros come first.
     offset: tuple[int, ...] = (0, 0, 0)
 
     @property

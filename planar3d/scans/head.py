@@ -23,23 +23,14 @@ SIDES = ("left", "right", "posterior", "anterior", "inferior", "superior")
 
 @dataclass(frozen=True)
 class Head:
-    """A head, or an extracted brain, on a coarse grid.
+    """A head, or an extracted brain, on a coarse grid."""
 
-    Attributes:
-        grey: intensities of the scan's own voxels, every few of them, (right, anterior, superior), from 0 on.
-        standardized: whether the scan's values were not.
-        spacing: mm between them along the same axes.
-        voxel_mm3: volume that each stands for.
-        air: the value up to which they are air.
-        inside: the largest connected part that is brighter, its holes in axial slices filled; bool, as `grey`.
-    """
-
-    grey: np.ndarray
-    standardized: bool
-    spacing: tuple[float, ...]
-    voxel_mm3: float
-    air: float
-    inside: np.ndarray
+    grey: np.ndarray  # intensities of the scan's own voxels, every few of them, (right, anterior, superior), from 0 on
+    standardized: bool  # whether the scan's values were not
+    spacing: tuple[float, ...]  # mm between them along the same axes
+    voxel_mm3: float  # volume that each stands for
+    air: float  # the value up to which they are air
+    inside: np.ndarray  # the largest connected part that is brighter, its holes in axial slices filled; bool, as `grey`
 
     @property
     def volume_ml(self) -> float:

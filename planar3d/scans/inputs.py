@@ -29,25 +29,18 @@ _DICOM = (".dcm", ".ima")
 
 @dataclass(frozen=True)
 class ScanInput:
-    """A scan, or a case of several images, to be segmented.
+    """A scan, or a case of several images, to be segmented."""
 
-    Attributes:
-        name: no other scan of the inputs has it.
-        path: the NIfTI file, or the first file of a DICOM series; given alone it is the same scan again. Of a case its
-            first image.
-        dataset: the BIDS data set it was found in; None for every other scan.
-        series: the DICOM series; None for NIfTI.
-        note: what the user is to be told of how it was chosen, if anything.
-        problem: why it cannot be read, if that is known already; it is among the inputs so that it counts as failed.
-        images: of a case that a data set's layout or a table names; empty for a scan that is FLAIR by its name or tags.
-    """
-
-    name: str
+    name: str  # no other scan of the inputs has it
+    # The NIfTI file, or the first file of a DICOM series; given alone it is the same scan again. Of a case its first
+    # image.
     path: Path
-    dataset: Path | None = None
-    series: DicomSeries | None = None
-    note: str = ""
+    dataset: Path | None = None  # the BIDS data set it was found in; None for every other scan
+    series: DicomSeries | None = None  # the DICOM series; None for NIfTI
+    note: str = ""  # what the user is to be told of how it was chosen, if anything
+    # Why it cannot be read, if that is known already; it is among the inputs so that it counts as failed.
     problem: str = ""
+    # Of a case that a data set's layout or a table names; empty for a scan that is FLAIR by its name or tags.
     images: Mapping[str, Path] = field(default_factory=dict, hash=False)
 
     @property

@@ -7,31 +7,18 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Outputs:
-    """The files of one scan.
+    """The files of one scan."""
 
-    Attributes:
-        record: JSON; in a BIDS data set the sidecar of the mask.
-        mask: on the scan's own grid.
-        probability: of lesion, on the scan's own grid.
-        lesions: a table with a line a lesion; tab-separated where its name ends in .tsv.
-        overlay: a picture.
-        report: a page.
-        dicom_seg: the lesions as a DICOM Segmentation object.
-        label_tables: names and colours of its labels for ITK-SNAP; for other viewers they lie beside it.
-        same_format: the mask in the scan's own format; the mask itself where that is NIfTI or DICOM.
-        instances: the number of the lesion that each voxel is of, on the scan's own grid.
-    """
-
-    record: Path
-    mask: Path
-    probability: Path
-    lesions: Path
-    overlay: Path
-    report: Path
-    dicom_seg: Path
-    label_tables: Path
-    same_format: Path
-    instances: Path
+    record: Path  # JSON; in a BIDS data set the sidecar of the mask
+    mask: Path  # on the scan's own grid
+    probability: Path  # of lesion, on the scan's own grid
+    lesions: Path  # a table with a line a lesion; tab-separated where its name ends in .tsv
+    overlay: Path  # a picture
+    report: Path  # a page
+    dicom_seg: Path  # the lesions as a DICOM Segmentation object
+    label_tables: Path  # names and colours of its labels for ITK-SNAP; for other viewers they lie beside it
+    same_format: Path  # the mask in the scan's own format; the mask itself where that is NIfTI or DICOM
+    instances: Path  # the number of the lesion that each voxel is of, on the scan's own grid
 
 
 def plain_names(name: str, out: Path, own: str = ".nii.gz") -> Outputs:

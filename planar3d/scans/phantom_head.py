@@ -48,18 +48,13 @@ _VERTEBRA = (20, (13, 9), 17, 4)  # mm in front of the cord, radii, period, thic
 
 @dataclass(frozen=True)
 class Head:
-    """Tissue fractions of a head.
+    """Tissue fractions of a head."""
 
-    Attributes:
-        fractions: uint8 (tissue, x, y, z), 255 for a voxel full of it; tissues as in `TISSUES`, axes running right,
-            anterior, superior.
-        origin: world coordinates of the first voxel, in mm.
-        step: voxel size in mm.
-    """
-
+    # uint8 (tissue, x, y, z), 255 for a voxel full of it; tissues as in `TISSUES`, axes running right, anterior,
+    # superior.
     fractions: np.ndarray
-    origin: np.ndarray
-    step: int
+    origin: np.ndarray  # world coordinates of the first voxel, in mm
+    step: int  # voxel size in mm
 
     def flair(self, contrast: dict[str, float]) -> np.ndarray:
         """Signal without noise, float32 (x, y, z), from the signal of each tissue."""

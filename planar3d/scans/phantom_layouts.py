@@ -18,20 +18,14 @@ Make = Callable[[PhantomCenter, float, float, np.random.Generator], dict[str, Sc
 
 @dataclass(frozen=True)
 class PhantomLayout:
-    """One layout.
+    """One layout."""
 
-    Attributes:
-        named: what a case is called, with `center` and `number`.
-        marked: what its label map marks.
-        make: makes a case of a center, a load, a reduction and a generator; the last of its scans holds the labels.
-        save: writes the scans of a case, by their names, into the data set's folder.
-        finish: writes what the data set has besides, given the names of its cases.
-    """
-
-    named: str
-    marked: str
-    make: Make
+    named: str  # what a case is called, with `center` and `number`
+    marked: str  # what its label map marks
+    make: Make  # makes a case of a center, a load, a reduction and a generator; the last of its scans holds the labels
+    # Writes the scans of a case, by their names, into the data set's folder.
     save: Callable[[Path, str, Mapping[str, Scan]], None]
+    # Writes what the data set has besides, given the names of its cases.
     finish: Callable[[Path, Sequence[str]], None] = lambda folder, names: None
 
 

@@ -15,19 +15,13 @@ FAR = -4.0  # mm: the depth of whatever lies further than that from every lesion
 
 @dataclass(frozen=True)
 class LesionKind:
-    """How often a lesion is of this kind, and how it is shaped.
+    """How often a lesion is of this kind, and how it is shaped."""
 
-    Attributes:
-        share: of all lesions.
-        lengthening: least and most of the axis that points away from the ventricles, relative to the other two.
-        size: volume relative to the other kinds.
-        roughness: of the outline, relative to the radius.
-    """
-
-    share: float
+    share: float  # of all lesions
+    # Least and most of the axis that points away from the ventricles, relative to the other two.
     lengthening: tuple[float, float]
-    size: float
-    roughness: float
+    size: float  # volume relative to the other kinds
+    roughness: float  # of the outline, relative to the radius
 
 
 KINDS = {
@@ -48,15 +42,10 @@ _CONTRAST_SPREAD, _CONTRAST_RANGE = 0.22, (0.6, 1.4)  # of single lesions, relat
 
 @dataclass(frozen=True)
 class Lesions:
-    """The lesions of one brain on the 1 mm grid of the ICBM152 maps.
+    """The lesions of one brain on the 1 mm grid of the ICBM152 maps."""
 
-    Attributes:
-        depth: float32 (x, y, z), mm inside the outline of the nearest lesion, at least `FAR`.
-        contrast: float32 (x, y, z), contrast of that lesion relative to others of the same center.
-    """
-
-    depth: np.ndarray
-    contrast: np.ndarray
+    depth: np.ndarray  # float32 (x, y, z), mm inside the outline of the nearest lesion, at least `FAR`
+    contrast: np.ndarray  # float32 (x, y, z), contrast of that lesion relative to others of the same center
 
 
 def grow_lesions(volume: float, rng: np.random.Generator) -> Lesions:

@@ -13,33 +13,19 @@ from planar3d.scans.phantom_fields import smooth_noise, spread
 
 @dataclass(frozen=True)
 class PhantomCenter:
-    """A hospital: its scanner and its patients.
+    """A hospital: its scanner and its patients."""
 
-    Attributes:
-        name: the two digits that begin its scans' names.
-        grid: voxels (left-right, anterior-posterior, superior-inferior), Kolarik 2020, table 1.
-        spacing: mm along the same axes.
-        lesion_ratio: lesion voxels among all voxels, mean over the center, Kolarik 2020, table 1.
-        loads: lesion load of each scan relative to that mean.
-        white: raw intensity of white matter.
-        contrast: signal of each tissue relative to white matter.
-        lesion_contrast: how much brighter than white matter lesions are, as a fraction.
-        noise: standard deviation relative to white matter.
-        bias: standard deviation of the logarithm of the coil's sensitivity.
-        tilt: largest angle of the grid to the scanner's axes, degrees.
-    """
-
-    name: str
-    grid: tuple[int, int, int]
-    spacing: tuple[float, float, float]
-    lesion_ratio: float
-    loads: tuple[float, ...]
-    white: float
-    contrast: dict[str, float]
-    lesion_contrast: float
-    noise: float
-    bias: float
-    tilt: float
+    name: str  # the two digits that begin its scans' names
+    grid: tuple[int, int, int]  # voxels (left-right, anterior-posterior, superior-inferior), Kolarik 2020, table 1
+    spacing: tuple[float, float, float]  # mm along the same axes
+    lesion_ratio: float  # lesion voxels among all voxels, mean over the center, Kolarik 2020, table 1
+    loads: tuple[float, ...]  # lesion load of each scan relative to that mean
+    white: float  # raw intensity of white matter
+    contrast: dict[str, float]  # signal of each tissue relative to white matter
+    lesion_contrast: float  # how much brighter than white matter lesions are, as a fraction
+    noise: float  # standard deviation relative to white matter
+    bias: float  # standard deviation of the logarithm of the coil's sensitivity
+    tilt: float  # largest angle of the grid to the scanner's axes, degrees
 
 
 CENTERS = (

@@ -24,17 +24,12 @@ _VENTRICLE_REACH = 7.0
 
 @dataclass(frozen=True)
 class Subject:
-    """One person in a field of view.
+    """One person in a field of view."""
 
-    Attributes:
-        view: size of the field of view in mm (left-right, anterior-posterior, superior-inferior).
-        pose: (3, 4), from mm right, anterior and superior of the view's center to the average head.
-        displacement: (3, i, j, k), mm in the average head added to that, on nodes spread over the view's voxels,
-            whose axes run left, posterior, superior.
-    """
-
-    view: np.ndarray
-    pose: np.ndarray
+    view: np.ndarray  # size of the field of view in mm (left-right, anterior-posterior, superior-inferior)
+    pose: np.ndarray  # (3, 4), from mm right, anterior and superior of the view's center to the average head
+    # (3, i, j, k), mm in the average head added to that, on nodes spread over the view's voxels, whose axes run left,
+    # posterior, superior.
     displacement: np.ndarray
 
     def positions(self, grid: Sequence[int]) -> Iterator[np.ndarray]:

@@ -18,23 +18,14 @@ FIELD = "smallest_innermost_mm3"
 
 @dataclass(frozen=True)
 class Tuned:
-    """What was found, and what it is worth.
+    """What was found, and what it is worth."""
 
-    Attributes:
-        smallest_mm3: best for all cases of the run.
-        region: its name.
-        cases: how many.
-        without: mean Dice of the region without the rule.
-        crossed: the same where each fold has the value that is best for the cases of the other folds.
-        best: the same at `smallest_mm3`, on the cases that it was found on.
-    """
-
-    smallest_mm3: float
-    region: str
-    cases: int
-    without: float
-    crossed: float
-    best: float
+    smallest_mm3: float  # best for all cases of the run
+    region: str  # its name
+    cases: int  # how many
+    without: float  # mean Dice of the region without the rule
+    crossed: float  # the same where each fold has the value that is best for the cases of the other folds
+    best: float  # the same at `smallest_mm3`, on the cases that it was found on
 
     def __str__(self) -> str:
         return (

@@ -24,21 +24,14 @@ _COLOUR = "#E69F00"
 
 
 class Change(NamedTuple):
-    """What became of a lesion, or of several that touch in one of the visits.
+    """What became of a lesion, or of several that touch in one of the visits."""
 
-    Attributes:
-        change: one of `CHANGES`; not covered is what the other visit does not show.
-        baseline, followup: numbers in the lesion tables of both visits.
-        baseline_ml, followup_ml: their volumes, each on its own grid.
-        place_mm: centre in the baseline's world coordinates.
-    """
-
-    change: str
-    baseline: tuple[int, ...]
+    change: str  # one of `CHANGES`; not covered is what the other visit does not show
+    baseline: tuple[int, ...]  # numbers in the lesion table of the visit
     followup: tuple[int, ...]
-    baseline_ml: float
+    baseline_ml: float  # their volume, on the visit's own grid
     followup_ml: float
-    place_mm: tuple[float, float, float]
+    place_mm: tuple[float, float, float]  # centre in the baseline's world coordinates
 
 
 def compare_lesions(baseline: Scan, followup: Scan, to_followup: np.ndarray) -> list[Change]:

@@ -24,20 +24,13 @@ _NOISE = (1.0, 8.0)  # standard deviation in grey levels
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a crop lies in its plane: its middle in pixels, its angle, the pixels that one of its own spans, mirrored.
-
-    Attributes:
-        row, col: of the middle.
-        angle: radians.
-        zoom: pixels of the plane by pixel of the crop.
-        mirrored: whether columns run backwards.
-    """
+    """Where a crop lies in its plane: its middle in pixels, its angle, its scale, and whether it is mirrored."""
 
     row: float
     col: float
-    angle: float = 0.0
-    zoom: float = 1.0
-    mirrored: bool = False
+    angle: float = 0.0  # radians
+    zoom: float = 1.0  # pixels of the plane by pixel of the crop
+    mirrored: bool = False  # whether columns run backwards
 
     @classmethod
     def drawn(cls, row: float, col: float, names: Collection[str], rng: np.random.Generator) -> "Placement":

@@ -19,16 +19,11 @@ TOLERANCE = 0.01  # largest relative error of a gradient that stays in bf16; NaN
 
 @dataclass(frozen=True)
 class Precision:
-    """What a network computes in.
+    """What a network computes in."""
 
-    Attributes:
-        policy: Keras' name for it.
-        scales_loss: whether gradients would else round to 0.
-        guarded: whether its gradients are compared with float32 before the first step, see `guard_gradients`.
-    """
-
-    policy: str
-    scales_loss: bool = False
+    policy: str  # Keras' name for it
+    scales_loss: bool = False  # whether gradients would else round to 0
+    # Whether its gradients are compared with float32 before the first step, see `guard_gradients`.
     guarded: bool = False
 
 
@@ -41,17 +36,12 @@ PRECISIONS = {
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """What comparing bf16 gradients with float32 found; as text, one sentence for the log.
+    """What comparing bf16 gradients with float32 found; as text, one sentence for the log."""
 
-    Attributes:
-        errors: relative errors ‖g16 - g32‖ / ‖g32‖ by layer: of the kernel's gradient, and of the input's.
-        kept_float32: names of the layers that compute in float32 from now on.
-        why_none: the sentence to say where nothing was compared.
-    """
-
+    # Relative errors ‖g16 - g32‖ / ‖g32‖ by layer: of the kernel's gradient, and of the input's.
     errors: dict[str, tuple[float, float]]
-    kept_float32: tuple[str, ...] = ()
-    why_none: str = ""
+    kept_float32: tuple[str, ...] = ()  # names of the layers that compute in float32 from now on
+    why_none: str = ""  # the sentence to say where nothing was compared
 
     def __str__(self) -> str:
         compared, kept = len(self.errors), len(self.kept_float32)

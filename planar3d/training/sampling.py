@@ -34,17 +34,11 @@ def shape_seen(tiles: Tiles, preparation: Preparation) -> Lengths:
 
 
 class Sampling(Section):
-    """Which samples train and validate, and in which order.
+    """Which samples train and validate, and in which order."""
 
-    Attributes:
-        validates: whether some samples validate.
-        cached_features: number type in which a frozen encoder's features are kept; `"none"` computes them in a step.
-        shows_brains: whether some of the samples are extracted brains.
-    """
-
-    validates: bool
-    cached_features: str
-    shows_brains: bool
+    validates: bool  # whether some samples validate
+    cached_features: str  # number type in which a frozen encoder's features are kept; `"none"` computes them in a step
+    shows_brains: bool  # whether some of the samples are extracted brains
 
     @abstractmethod
     def check_with(self, preparation: Preparation, targets: Targets) -> None:
@@ -74,16 +68,12 @@ class Sampling(Section):
 
 
 class DrawnSampling(Sampling):
-    """Samples of random places, numbered through: those of an epoch follow those of the one before. All scans train.
-
-    Attributes:
-        per_epoch: how many, however many scans there are.
-    """
+    """Samples of random places, numbered through: those of an epoch follow those of the one before. All scans train."""
 
     validates = False
     cached_features = "none"
 
-    per_epoch: int
+    per_epoch: int  # how many, however many scans there are
 
     def split(self, train: int, validation: int, slices: int, tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
         """The numbers of the first epoch; none validates."""

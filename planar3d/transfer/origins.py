@@ -14,19 +14,13 @@ _ATTRIBUTE = "weight_of_2d"
 
 @dataclass(frozen=True)
 class Origin:
-    """The 2D weight that a weight of a converted network was made of.
+    """The 2D weight that a weight of a converted network was made of."""
 
-    Attributes:
-        path: of the 2D weight, the names of nested models first; empty for a weight that conversion made by itself.
-        shape: of the 2D weight.
-        change: from the 2D weight's values to the 3D weight's.
-        mapping: of a kernel, in a word or two: `planar`, `average 3`.
-    """
-
+    # Of the 2D weight, the names of nested models first; empty for a weight that conversion made by itself.
     path: str = ""
-    shape: tuple[int, ...] = ()
-    change: Callable[[np.ndarray], np.ndarray] | None = None
-    mapping: str = ""
+    shape: tuple[int, ...] = ()  # of the 2D weight
+    change: Callable[[np.ndarray], np.ndarray] | None = None  # from the 2D weight's values to the 3D weight's
+    mapping: str = ""  # of a kernel, in a word or two: `planar`, `average 3`
 
 
 def set_origin(variable: Any, origin: Origin) -> None:

@@ -18,21 +18,13 @@ _CHECKOUT = Path(__file__).parents[2] / "weights"
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """A line of the table of published models.
+    """A line of the table of published models."""
 
-    Attributes:
-        file: the name of its weights file.
-        sha256: that file's digest; None while there is none, and then the file is taken as it is.
-        bytes: that file's size.
-        licence: of the weights.
-        installed: whether the package brings it; earlier versions are loaded from a folder or a download.
-    """
-
-    file: str
-    sha256: str | None
-    bytes: int | None
-    licence: str
-    installed: bool = True
+    file: str  # the name of its weights file
+    sha256: str | None  # that file's digest; None while there is none, and then the file is taken as it is
+    bytes: int | None  # that file's size
+    licence: str  # of the weights
+    installed: bool = True  # whether the package brings it; earlier versions are loaded from a folder or a download
 
 
 @cache

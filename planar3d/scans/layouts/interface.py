@@ -9,15 +9,10 @@ from planar3d.scans.folds import Fold
 
 
 class Layout(ABC):
-    """How a data set names its files and lays them into folders.
+    """How a data set names its files and lays them into folders."""
 
-    Attributes:
-        name: of the layout.
-        expected: its files, for the sentence about a folder of unknown layout.
-    """
-
-    name: str
-    expected: str
+    name: str  # of the layout
+    expected: str  # its files, for the sentence about a folder of unknown layout
 
     @abstractmethod
     def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:

@@ -28,25 +28,15 @@ def in_words(view: str) -> str:
 
 
 class Preparation(Section):
-    """From a raw scan to what the network sees of it, and from probabilities back to the native grid.
+    """From a raw scan to what the network sees of it, and from probabilities back to the native grid."""
 
-    Attributes:
-        images: names of the images of a case that it takes.
-        plane: rows and cols of every prepared scan; 0 where they differ.
-        channels: of the network's input.
-        same_slices: whether every scan has as many slices.
-        air: what an empty voxel of a prepared scan holds.
-        flat: whether images of a single slice will do.
-        tells_air: whether grey levels tell the head from air.
-    """
-
-    images: tuple[str, ...]
-    plane: tuple[int, int]
-    channels: int
-    same_slices: bool
-    air: float
-    flat: ClassVar[bool] = False
-    tells_air: bool = False
+    images: tuple[str, ...]  # names of the images of a case that it takes
+    plane: tuple[int, int]  # rows and cols of every prepared scan; 0 where they differ
+    channels: int  # of the network's input
+    same_slices: bool  # whether every scan has as many slices
+    air: float  # what an empty voxel of a prepared scan holds
+    flat: ClassVar[bool] = False  # whether images of a single slice will do
+    tells_air: bool = False  # whether grey levels tell the head from air
 
     @abstractmethod
     def prepare(self, scans: Mapping[str, Scan]) -> Prepared:

@@ -74,17 +74,11 @@ LESION_TISSUE = tissue("white", "brainstem", "cerebellar white")
 
 @dataclass(frozen=True)
 class Anatomy:
-    """One head.
+    """One head."""
 
-    Attributes:
-        labels: uint8 (right, anterior, superior), indices in `TISSUES`, in voxels of 1 mm.
-        affine: 4×4, from voxels to mm (right, anterior, superior).
-        name: of the map.
-    """
-
-    labels: np.ndarray
-    affine: np.ndarray
-    name: str = ""
+    labels: np.ndarray  # uint8 (right, anterior, superior), indices in `TISSUES`, in voxels of 1 mm
+    affine: np.ndarray  # 4×4, from voxels to mm (right, anterior, superior)
+    name: str = ""  # of the map
 
     def save(self, path: str | Path) -> Path:
         """Write a compressed `.npz`, about half a megabyte."""

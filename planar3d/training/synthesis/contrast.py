@@ -48,16 +48,11 @@ _HORN = 8.0  # mm from a horn's end that a cap reaches
 
 @dataclass(frozen=True)
 class Contrast:
-    """The signals of one head.
+    """The signals of one head."""
 
-    Attributes:
-        signals: of `TISSUES` relative to white matter, float32.
-        spreads: how much each varies over centimetres, float32.
-        rim, cap, halo: thickness in mm, and signal added to white matter, around ventricles: no lesions.
-    """
-
-    signals: np.ndarray
-    spreads: np.ndarray
+    signals: np.ndarray  # of `TISSUES` relative to white matter, float32
+    spreads: np.ndarray  # how much each varies over centimetres, float32
+    # Thickness in mm, and signal added to white matter, around ventricles: no lesions.
     rim: tuple[float, float]
     cap: tuple[float, float]
     halo: tuple[float, float]

@@ -29,21 +29,13 @@ _SUPPORT = 0.03  # share of a voxel from which it belongs to a lesion that is se
 
 @dataclass(frozen=True)
 class GeneratedHead:
-    """A scan of nobody.
+    """A scan of nobody."""
 
-    Attributes:
-        image: raw values, float32 whole numbers (left, posterior, superior); zero around an extracted brain.
-        affine: 4×4, to mm (right, anterior, superior).
-        lesions: uint8 {0, 1} on the same grid.
-        extracted: whether the brain alone is shown.
-        drawn: what was drawn, for records.
-    """
-
-    image: np.ndarray
-    affine: np.ndarray
-    lesions: np.ndarray
-    extracted: bool
-    drawn: dict[str, Any]
+    image: np.ndarray  # raw values, float32 whole numbers (left, posterior, superior); zero around an extracted brain
+    affine: np.ndarray  # 4×4, to mm (right, anterior, superior)
+    lesions: np.ndarray  # uint8 {0, 1} on the same grid
+    extracted: bool  # whether the brain alone is shown
+    drawn: dict[str, Any]  # what was drawn, for records
 
     @property
     def scan(self) -> Scan:
@@ -63,30 +55,20 @@ class GeneratedHead:
 
 @dataclass(frozen=True)
 class HeadGenerator:
-    """Draws heads.
+    """Draws heads."""
 
-    Attributes:
-        anatomies: heads, of which each scan has one, deformed.
-        shapes: lesions of patients; without them heads have none.
-        without_lesions: share of the heads that have none.
-        loads_ml: least and greatest volume of lesions, drawn evenly on a logarithmic scale; less is seen of them.
-        extracted: share of the heads that show the brain alone.
-        least_contrast: signals of white matter by which a lesion must be brighter than what it lies in, to be seen.
-        least_mm3: volume that a lesion must have to be seen.
-        acquisitions: shares of scans of thick axial slices, of voxels alike along all axes, and of slices laid on a
-            grid of 1 mm.
-        coarser: multiplies the size of all voxels.
-    """
-
-    anatomies: Sequence[Anatomy]
-    shapes: LesionShapes | None = None
-    without_lesions: float = 1 / 3
+    anatomies: Sequence[Anatomy]  # heads, of which each scan has one, deformed
+    shapes: LesionShapes | None = None  # lesions of patients; without them heads have none
+    without_lesions: float = 1 / 3  # share of the heads that have none
+    # Least and greatest volume of lesions, drawn evenly on a logarithmic scale; less is seen of them.
     loads_ml: tuple[float, float] = (0.3, 150.0)
-    extracted: float = 0.5
+    extracted: float = 0.5  # share of the heads that show the brain alone
+    # Signals of white matter by which a lesion must be brighter than what it lies in, to be seen.
     least_contrast: float = 0.08
-    least_mm3: float = 10.0
+    least_mm3: float = 10.0  # volume that a lesion must have to be seen
+    # Shares of scans of thick axial slices, of voxels alike along all axes, and of slices laid on a grid of 1 mm.
     acquisitions: tuple[float, float, float] = (0.5, 0.3, 0.2)
-    coarser: float = 1.0
+    coarser: float = 1.0  # multiplies the size of all voxels
 
     def generate(self, seed: int) -> GeneratedHead:
         """The head of a number, the same in every process.

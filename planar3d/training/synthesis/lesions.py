@@ -33,21 +33,13 @@ _FULLEST, _TRIES = 0.4, 400  # of the tissue; lesions tried
 
 @dataclass(frozen=True)
 class LesionShapes:
-    """Lesions of patients, each a connected part of a mask in MNI space.
+    """Lesions of patients, each a connected part of a mask in MNI space."""
 
-    Attributes:
-        bits: uint8, the masks of all lesions, each packed by itself.
-        sizes: (lesion, 3), shapes of these masks in voxels of 1 mm, (right, anterior, superior).
-        centers: (lesion, 3), their middles in mm.
-        volumes: (lesion,), mm³.
-        patients: (lesion,), whose they are.
-    """
-
-    bits: np.ndarray
-    sizes: np.ndarray
-    centers: np.ndarray
-    volumes: np.ndarray
-    patients: np.ndarray
+    bits: np.ndarray  # uint8, the masks of all lesions, each packed by itself
+    sizes: np.ndarray  # (lesion, 3), shapes of these masks in voxels of 1 mm, (right, anterior, superior)
+    centers: np.ndarray  # (lesion, 3), their middles in mm
+    volumes: np.ndarray  # (lesion,), mm³
+    patients: np.ndarray  # (lesion,), whose they are
 
     @classmethod
     def read(cls, folder: str | Path) -> "LesionShapes":
@@ -115,15 +107,10 @@ class LesionShapes:
 
 @dataclass(frozen=True)
 class PlacedLesions:
-    """Lesions in an anatomy's voxels.
+    """Lesions in an anatomy's voxels."""
 
-    Attributes:
-        share: of a voxel that is lesion, float32.
-        level: signal of the lesion there, relative to white matter, float32.
-    """
-
-    share: np.ndarray
-    level: np.ndarray
+    share: np.ndarray  # of a voxel that is lesion, float32
+    level: np.ndarray  # signal of the lesion there, relative to white matter, float32
 
 
 def place_lesions(

@@ -19,19 +19,12 @@ _NEGLIGIBLE = 1e-4  # of a weight
 
 @dataclass(frozen=True)
 class Pose:
-    """How a head lies in a field of view, and how it differs from its anatomy.
+    """How a head lies in a field of view, and how it differs from its anatomy."""
 
-    Attributes:
-        grid: voxels of 1 mm of the field of view, (left, posterior, superior).
-        matrix: 3×3, from there to the anatomy's voxels.
-        center: the anatomy's voxel in the middle of the view.
-        displacement: (3, i, j, k) voxels of the anatomy added, on nodes spread over the view.
-    """
-
-    grid: tuple[int, ...]
-    matrix: np.ndarray
-    center: np.ndarray
-    displacement: np.ndarray
+    grid: tuple[int, ...]  # voxels of 1 mm of the field of view, (left, posterior, superior)
+    matrix: np.ndarray  # 3×3, from there to the anatomy's voxels
+    center: np.ndarray  # the anatomy's voxel in the middle of the view
+    displacement: np.ndarray  # (3, i, j, k) voxels of the anatomy added, on nodes spread over the view
 
     @classmethod
     def drawn(cls, anatomy: Anatomy, extracted: bool, rng: np.random.Generator) -> "Pose":
@@ -77,17 +70,11 @@ class Pose:
 
 @dataclass(frozen=True)
 class Acquisition:
-    """The voxels of a scan, and what each averages.
+    """The voxels of a scan, and what each averages."""
 
-    Attributes:
-        spacing: mm between voxels along (left, posterior, superior).
-        acquired: mm between the voxels that were measured, from which those are interpolated.
-        width: mm that a measured voxel averages.
-    """
-
-    spacing: np.ndarray
-    acquired: np.ndarray
-    width: np.ndarray
+    spacing: np.ndarray  # mm between voxels along (left, posterior, superior)
+    acquired: np.ndarray  # mm between the voxels that were measured, from which those are interpolated
+    width: np.ndarray  # mm that a measured voxel averages
 
     @classmethod
     def drawn(cls, shares: Sequence[float], coarser: float, rng: np.random.Generator) -> "Acquisition":
