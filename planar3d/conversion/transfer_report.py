@@ -15,26 +15,39 @@ Shapes = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True)
 class TransferredLayer:
-    """A layer of the 3D network that has weights, or took some part in the conversion."""
+    """A layer of the 3D network that has weights, or took some part in the conversion.
 
-    source: str  # the 2D layer, nested ones by `model/layer`; empty for a layer made anew
+    Attributes:
+        source, source_type: the 2D layer, nested ones by `model/layer`, and its type; empty for a layer made anew.
+        target, target_type: the 3D layer and its type.
+        source_shapes, target_shapes: of their weights.
+        mapping: how weights were made: a mapping and its taps, `copied`, or nothing.
+        parameters, transferred: of the 3D layer, and how many of them were made from the 2D layer's.
+    """
+
+    source: str
     source_type: str
-    target: str  # the 3D layer
+    target: str
     target_type: str
-    source_shapes: Shapes  # of its weights
+    source_shapes: Shapes
     target_shapes: Shapes
-    mapping: str  # how weights were made: a mapping and its taps, `copied`, or nothing
-    parameters: int  # of the 3D layer
-    transferred: int  # how many of them were made from the 2D layer's
+    mapping: str
+    parameters: int
+    transferred: int
 
 
 @dataclass(frozen=True)
 class TransferReport:
-    """All layers of a conversion, in the order of the network."""
+    """All layers of a conversion, in the order of the network.
 
-    source: str  # the 2D network's name
+    Attributes:
+        source, target: the networks' names.
+        rows: one for each layer of the 3D network.
+    """
+
+    source: str
     target: str
-    rows: tuple[TransferredLayer, ...]  # one for each layer of the 3D network
+    rows: tuple[TransferredLayer, ...]
 
     @property
     def parameters(self) -> int:

@@ -28,11 +28,17 @@ Member = str | Path | Model | tuple[Any, Recipe]  # a network of Keras and its r
 
 @dataclass(frozen=True)
 class Probabilities:
-    """What was found in a case."""
+    """What was found in a case.
 
-    values: np.ndarray  # float32 (slices, rows, cols) in [0, 1], or (slices, rows, cols, outputs) of several outputs
-    prepared: Prepared  # the case on the grid of the values
-    recipe: Recipe  # says how they become labels
+    Attributes:
+        values: float32 (slices, rows, cols) in [0, 1], or (slices, rows, cols, outputs) of several outputs.
+        prepared: the case on the grid of the values.
+        recipe: says how they become labels.
+    """
+
+    values: np.ndarray
+    prepared: Prepared
+    recipe: Recipe
 
     def labels(self) -> np.ndarray:
         """The labels on the grid of the values, uint8 (slices, rows, cols)."""

@@ -22,14 +22,21 @@ _PATIENT = re.compile(
 
 @dataclass(frozen=True)
 class Case:
-    """The files of one patient, or of one visit."""
+    """The files of one patient, or of one visit.
 
-    id: str  # no other case of the data set has it
-    # By name: flair, t1, t1ce, t2; of nnU-Net data sets what `channel_names` calls them, in small letters.
+    Attributes:
+        id: no other case of the data set has it.
+        images: by name: flair, t1, t1ce, t2; of nnU-Net data sets what `channel_names` calls them, in small letters.
+        labels: a map of what is to be found in the images, or a lesion mask; None if there is none.
+        group: center, site or grade; folds have cases of each.
+        patient: whose visits folds keep together; if it is not told, what the id says, see `patient_of`.
+    """
+
+    id: str
     images: Mapping[str, Path] = field(hash=False)
-    labels: Path | None  # a map of what is to be found in the images, or a lesion mask; None if there is none
-    group: str  # center, site or grade; folds have cases of each
-    patient: str = ""  # whose visits folds keep together; if it is not told, what the id says, see `patient_of`
+    labels: Path | None
+    group: str
+    patient: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "patient", self.patient or patient_of(self.id))
@@ -66,12 +73,15 @@ class Case:
 
 @dataclass(frozen=True)
 class LabelSet:
-    """What the values in the label maps of a data set mean."""
+    """What the values in the label maps of a data set mean.
 
-    # Of each class or region by its name, but for the background, 0; a region may have several.
+    Attributes:
+        values: of each class or region by its name, but for the background, 0; a region may have several.
+        order: the value that each region writes into a label map, the outermost first, as nnU-Net's
+            `regions_class_order`; empty for classes.
+    """
+
     values: Mapping[str, Labels] = field(hash=False)
-    # The value that each region writes into a label map, the outermost first, as nnU-Net's `regions_class_order`; empty
-    # for classes.
     order: Labels = ()
 
 

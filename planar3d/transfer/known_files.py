@@ -25,17 +25,26 @@ INPUTS = {
 
 @dataclass(frozen=True)
 class KnownFile:
-    """A line of the table of known files."""
+    """A line of the table of known files.
 
-    network: str  # its network, by the name in Keras
-    origin: str  # who published it, under which name
-    licence: str  # of the weights, as far as their publisher states one
-    input: str  # a key of `INPUTS`
-    # `sha256:` or, for Keras' files, `md5:` and the digits that are known: all, or the first eight where its publisher
-    # gives no more. Eight tell a damaged file from a whole one; they do not withstand a forger.
+    Attributes:
+        network: its network, by the name in Keras.
+        origin: who published it, under which name.
+        licence: of the weights, as far as their publisher states one.
+        input: a key of `INPUTS`.
+        digest: `sha256:` or, for Keras' files, `md5:` and the digits that are known: all, or the first eight where its
+            publisher gives no more. Eight tell a damaged file from a whole one; they do not withstand a forger.
+        bytes: its size, if known.
+        url: where it is published, if it can be fetched by itself.
+    """
+
+    network: str
+    origin: str
+    licence: str
+    input: str
     digest: str
-    bytes: int | None  # its size, if known
-    url: str | None  # where it is published, if it can be fetched by itself
+    bytes: int | None
+    url: str | None
 
 
 @cache

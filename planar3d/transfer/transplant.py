@@ -27,14 +27,23 @@ _SEPARABLE = ("/depthwise_kernel", "/pointwise_kernel")
 
 @dataclass(frozen=True)
 class Report:
-    """What a transplantation did."""
+    """What a transplantation did.
 
-    matched: tuple[Weight, ...]  # weights of the network that were filled, with their shapes there
-    missing: tuple[Weight, ...]  # weights of the network that the arrays do not have, and that stay as they were
-    unused: tuple[Weight, ...]  # arrays that the network has no place for
-    identity: str  # whose arrays they are, where a recognized network's are among them, by digest
-    file: str | None = None  # the file they came from, if any
-    known: KnownFile | None = None  # what is known of that file, by its digest
+    Attributes:
+        matched: weights of the network that were filled, with their shapes there.
+        missing: weights of the network that the arrays do not have, and that stay as they were.
+        unused: arrays that the network has no place for.
+        identity: whose arrays they are, where a recognized network's are among them, by digest.
+        file: the file they came from, if any.
+        known: what is known of that file, by its digest.
+    """
+
+    matched: tuple[Weight, ...]
+    missing: tuple[Weight, ...]
+    unused: tuple[Weight, ...]
+    identity: str
+    file: str | None = None
+    known: KnownFile | None = None
 
     def __str__(self) -> str:
         start = f"{self.file}: " if self.file else ""

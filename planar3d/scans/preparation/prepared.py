@@ -14,10 +14,15 @@ from planar3d.scans.volume import Scan, on_grid_of
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the network sees of a scan."""
+    """What the network sees of a scan.
 
-    voxels: np.ndarray  # uint8 (slices, rows, cols) of the prepared grid, or float (slices, rows, cols, images)
-    geometry: Geometry  # the native grid, and where the prepared one lies
+    Attributes:
+        voxels: uint8 (slices, rows, cols) of the prepared grid, or float (slices, rows, cols, images).
+        geometry: the native grid, and where the prepared one lies.
+    """
+
+    voxels: np.ndarray
+    geometry: Geometry
 
     def align(self, mask: Scan) -> np.ndarray:
         """Bring labels of the scan, stored in any orientation, to the prepared grid: uint8 (slices, rows, cols).
