@@ -1,13 +1,14 @@
 """A case of BraTS segmented by each system of volumes at its full size, and a step of training, on a CPU.
 
     python benchmarks/systems.py case --data BRATS [--only messaoudi2023-ds,messaoudi2023-dx] [--weights FOLDER]
+    python benchmarks/systems.py engines --data BRATS [--only messaoudi2023-ds,messaoudi2023-dx]
     python benchmarks/systems.py step [--only messaoudi2023-ds,messaoudi2023-dx] [--precision float32,bf16]
 
 Weights are random unless FOLDER holds `NAME.weights.h5`: the time depends little on what is found. Each is run in a
 process of its own, once; beside other load times say little.
 """
 
-import resource
+import os
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ app = typer.Typer(add_completion=False)
 OF_VOLUMES = (
     "wacker2019-3d,messaoudi2020,messaoudi2020-released,messaoudi2023-ds-released,messaoudi2023-ds,messaoudi2023-dx"
 )
+Data = Annotated[Path, typer.Option("--data", help="A folder of one case in a layout of BraTS.")]
 Only = Annotated[str, typer.Option("--only", help="Recipes, with commas.")]
 
 
@@ -43,17 +45,17 @@ def written(name: str, folder: str) -> Callable[[], str]:
     return lambda: str(save_weights(recipe_network(recipe), f"{folder}/{name}.weights.h5", recipe))
 
 
-def prediction(weights: str, case: str) -> Callable[[], float]:
-    """The network alone, from the prepared case to its probabilities."""
+def prediction(weights: str, case: str, engine: str = "auto") -> Callable[[], np.ndarray]:
+    """The network alone, from the prepared case to the probabilities of every eighth voxel along each axis."""
     from planar3d.inference.segmenter import Segmenter
     from planar3d.scans.case import read_images
     from planar3d.scans.datasets import find_cases
 
-    segmenter = Segmenter(weights)
+    segmenter = Segmenter(weights, engine=engine, precision="float32")
     images = find_cases(case).cases[0].images
     prepared = segmenter.prepare(read_images({name: images[name] for name in segmenter.images}))
     segmenter.load()
-    return lambda: float(segmenter.predict(prepared).values.mean())
+    return lambda: np.ascontiguousarray(segmenter.predict(prepared).values[::8, ::8, ::8])
 
 
 def whole(weights: str, case: str) -> tuple[float, float]:
@@ -61,8 +63,11 @@ def whole(weights: str, case: str) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         words = ["predict", case, "--model", weights, "--out", folder]
-        subprocess.run([sys.executable, "-c", COMMAND, *words], check=True, stderr=subprocess.DEVNULL)
-        return time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+        process = subprocess.Popen([sys.executable, "-c", COMMAND, *words], stderr=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)  # its own peak; RUSAGE_CHILDREN has the largest of all so far
+        if status:
+            raise SystemExit(f"planar3d {' '.join(words)} ended with {os.waitstatus_to_exitcode(status)}.")
+        return time.perf_counter() - began, used.ru_maxrss / 2**20
 
 
 def step(name: str, precision: str) -> Callable[[], float]:
@@ -90,7 +95,7 @@ def _compiled(name: str, precision: str) -> tuple:
 
 @app.command("case")
 def case_of(
-    data: Annotated[Path, typer.Option("--data", help="A folder of one case in a layout of BraTS.")],
+    data: Data,
     only: Only = OF_VOLUMES,
     weights: Annotated[Path | None, typer.Option("--weights", help="A folder of trained files.")] = None,
 ) -> None:
@@ -107,6 +112,22 @@ def case_of(
             typer.echo("  ".join(rows[-1]))
     headings = ["recipe", "network, s", "whole command, s", "network, peak GiB", "whole command, peak GiB"]
     record("A case of BraTS by each system", f"{table(headings, rows)}\n\n{conditions()}")
+
+
+@app.command("engines")
+def engines_of(data: Data, only: Only = "wacker2019-3d,messaoudi2023-dx,messaoudi2023-ds") -> None:
+    """Seconds and memory of each network on a whole case, by OpenVINO and by plain Keras in turn."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in only.split(","):
+            file = measure(written, name, folder).value
+            fast, plain = (measure(prediction, file, str(data), engine) for engine in ("openvino", "keras"))
+            figures = [text for one in (fast, plain) for text in (f"{one.seconds:.0f}", f"{one.peak_gib:.1f}")]
+            difference = np.abs(fast.value - plain.value).max()
+            rows.append([name, *figures, f"{plain.seconds / fast.seconds:.2f}", f"{difference:.0e}"])
+            typer.echo("  ".join(rows[-1]))
+    headings = ["recipe", "OpenVINO, s", "peak GiB", "Keras, s", "peak GiB", "Keras / OpenVINO", "largest difference"]
+    record("A case of BraTS by two engines", f"{table(headings, rows)}\n\n{conditions('float32')}")
 
 
 @app.command("step")
