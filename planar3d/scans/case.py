@@ -110,7 +110,7 @@ class Dataset:
             raise DatasetError(
                 f"{len(without)} of {len(self.cases)} cases in {self.folder} lack images that the recipe needs: "
                 f"{', '.join(case.id for case in without)}. {without[0].lacking(names)}. Add them, or choose a recipe "
-                "that does without."
+                "that does not need them."
             )
         self.require_files({"scan": [(case.id, case.images[name]) for case in self.cases for name in names]})
 
@@ -130,7 +130,7 @@ class Dataset:
                 names = ", ".join(name for name, _ in missing)
                 raise DatasetError(
                     f"{len(missing)} of {len(self.cases)} scans in {self.folder} have no {kind}: {names}. "
-                    f"Expected e.g. {missing[0][1]}; add it, or take the patient away."
+                    f"Expected e.g. {missing[0][1]}; add it, or remove the patient."
                 )
 
 

@@ -135,7 +135,7 @@ def _find_in_folder(folder: Path) -> list[ScanInput]:
     if nifti and dicom:
         raise ScanError(
             f"{folder} holds NIfTI scans ({nifti[0].name} …) and DICOM files ({dicom[0].name} …); name the files or "
-            "folders of those that are meant."
+            "folders to segment."
         )
     found = [_of_file(path) for path in (*scans, *{path.parent: path for path in lost}.values())]
     found += [_of_file(path, problem=problem) for path, problem in closed.items()]
@@ -187,7 +187,7 @@ def _find_cases(path: Path, images: Sequence[str]) -> list[ScanInput]:
     found = find_layout(path, labelled=False) if is_table or os.path.isdir(path) else None
     if found is None:
         raise ScanError(
-            f"{path} does not tell which files are the images {', '.join(images)} of a case. Give a folder of BraTS, "
+            f"{path} does not say which files are the images {', '.join(images)} of a case. Give a folder of BraTS, "
             f"nnU-Net or BIDS, a table with the columns {', '.join(f'image:{name}' for name in images)}, or each image "
             f"by --image {images[0]}=FILE."
         )
@@ -231,7 +231,7 @@ def _named(found: list[ScanInput]) -> list[ScanInput]:
     names = dict(zip(usable, told_apart([(item.name, _folders(item)) for item in usable]), strict=True))
     shared = Counter(names.values())
     if alike := [str(item.path) for item, name in names.items() if shared[name] > 1]:
-        raise ScanError(f"{' and '.join(alike[:2])} would have masks of one name; rename one, or segment it by itself.")
+        raise ScanError(f"{' and '.join(alike[:2])} would have masks of one name; rename or segment one separately.")
     return [replace(item, name=names.get(item, item.name)) for item in found]
 
 

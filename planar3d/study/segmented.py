@@ -104,11 +104,11 @@ def finished_record(outputs: Outputs, expected: Mapping[str, Any], asked: Asked)
     """
     advice = "Use another --out, or --overwrite to replace it."
     if not outputs.record.is_file():
-        raise RunError(f"{outputs.mask} is there, but no {outputs.record.name} says how it was made. {advice}")
+        raise RunError(f"{outputs.mask} exists, but no {outputs.record.name} says how it was made. {advice}")
     record = read_json(outputs.record)
     for part, name in _ORIGIN.items():
         if _deciding(part, record) != _deciding(part, expected):
-            raise RunError(f"{outputs.mask} is there, but made from another {name}. {advice}")
+            raise RunError(f"{outputs.mask} exists, but was made from another {name}. {advice}")
     if record["result"]["mask_sha256"] != file_sha256(outputs.mask):
         raise RunError(f"{outputs.mask} was changed after it was written. {advice}")
     return record if all(getattr(outputs, name).is_file() for name in asked.files) else None
