@@ -1,7 +1,7 @@
-"""What a segmented scan leaves in a folder: its mask, its lesions, pictures, and a record that says how they were made.
+"""The outputs of a segmented scan: its mask, its lesions, pictures, and a record of how they were made.
 
-The mask is renamed into place last. So where a mask lies and agrees with its record, all is whole; whatever else is
-found was interrupted, or is not ours to replace.
+The mask is renamed into place last. A mask that agrees with its record is therefore complete with all its files;
+anything else was interrupted, or must not be replaced.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ _ORIGIN = {"scan": "scan", "model": "model", "recipe": "recipe", "asked": "engin
 
 @dataclass(frozen=True)
 class Asked:
-    """How scans are to be segmented, and what is to be written of each besides its mask, lesion table and record."""
+    """How to segment scans, and what to write for each besides its mask, lesion table and record."""
 
     method: str = "auto"
     engine: str = "auto"
@@ -124,7 +124,7 @@ def write_segmented(
     recipe: Recipe,
     series: DicomSeries | None = None,
 ) -> dict[str, Any]:
-    """Write all that is asked of a scan, and return its record.
+    """Write all requested outputs of a scan, and return its record.
 
     Args:
         outputs: the files' names.
