@@ -1,4 +1,4 @@
-"""The command line: one command a verb, and what becomes of a user's problem."""
+"""The command line: one command per verb; user errors become one sentence and exit code 2."""
 
 import signal
 import sys
@@ -67,10 +67,10 @@ __all__ = ["app", "main", *(command.__name__ for command in COMMANDS)]
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Have SIGINT and SIGTERM leave the block like an error, so that nothing half-written stays behind.
+    """Let SIGINT and SIGTERM leave the block like an error, so that no half-written file is left.
 
-    The process then exits with 128 and the signal's number, as shells have it; a second signal ends it at once. A
-    signal that is ignored, as Ctrl-C by what a shell runs in the background, stays so.
+    The process then exits with 128 plus the signal's number, as is usual in shells; a second signal ends it at once.
+    Ignored signals stay ignored, such as Ctrl-C in a shell's background jobs.
     """
 
     def leave(number: int, frame: FrameType | None) -> None:
@@ -89,12 +89,12 @@ def interruptible() -> Iterator[None]:
 
 
 def main(command: Callable[..., Any] | None = None) -> None:
-    """Run the command line, or one command of it as a script; a user's problem is a sentence and exit code 2."""
+    """Run the command line, or one of its commands as a script; a user error gives one sentence and exit code 2."""
     run_in_sentences(app if command is None else lambda: typer.run(command))
 
 
 def run_in_sentences(call: Callable[[], Any]) -> Any:
-    """Call what a program does, and give its result; a user's problem is a sentence and exit code 2."""
+    """Call a program's function and return its result; a user error gives one sentence and exit code 2."""
     quiet_tensorflow()
     try:
         with interruptible():
@@ -102,7 +102,7 @@ def run_in_sentences(call: Callable[[], Any]) -> Any:
     except Planar3DError as error:
         _fail(str(error))
     except OSError as error:
-        # A full disk or a folder that may not be written; anything else keeps its traceback.
+        # A full disk or a read-only folder; anything else keeps its traceback.
         if error.strerror is None:
             raise
         _fail(f"{error.filename or 'A file'}: {error.strerror}. Nothing half-written was left behind.")

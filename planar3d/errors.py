@@ -1,8 +1,8 @@
-"""What can go wrong for a user, said in one sentence: what was found, where, what was expected, what to do."""
+"""Errors for users, each one sentence: what was found, where, what was expected, what to do."""
 
 
 class Planar3DError(Exception):
-    """A problem the user can mend; the command line prints its sentence and exits with code 2."""
+    """A problem that the user can fix; the command line prints its sentence and exits with code 2."""
 
 
 class ScanError(Planar3DError):
@@ -14,7 +14,7 @@ class DatasetError(Planar3DError):
 
 
 class WeightsError(Planar3DError):
-    """Weights that are missing, damaged or of another network."""
+    """Weights that are missing, damaged or for another network."""
 
 
 class ConversionError(Planar3DError):
@@ -30,4 +30,4 @@ class FoldsError(Planar3DError):
 
 
 class RunError(Planar3DError):
-    """A run folder that cannot be used as asked."""
+    """A run folder that cannot be used as requested."""

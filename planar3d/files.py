@@ -127,7 +127,7 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
         with Path(path).open(newline="", encoding="utf-8") as stream:
             return list(csv.DictReader(stream))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise RunError(f"{path} is not a table in UTF-8 ({error}). Delete it to have it made again.") from None
+        raise RunError(f"{path} is not a table in UTF-8 ({error}). Delete it to create it again.") from None
 
 
 def read_json(path: str | Path) -> Any:
@@ -135,9 +135,7 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RunError(
-            f"{path} is not readable as JSON ({error}). Mend it, or delete it to have it made again."
-        ) from error
+        raise RunError(f"{path} is not readable as JSON ({error}). Fix it, or delete it to create it again.") from error
 
 
 def map_array(path: Path) -> np.ndarray:
@@ -149,7 +147,7 @@ def map_array(path: Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, OverflowError, TypeError, SyntaxError) as error:
-        raise RunError(f"{path} is damaged ({error}). Delete {path.parent} to have it made again.") from None
+        raise RunError(f"{path} is damaged ({error}). Delete {path.parent} to create it again.") from None
 
 
 def _umask() -> int:

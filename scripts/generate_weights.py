@@ -1,4 +1,4 @@
-"""Map ImageNet VGG-16 weights into planar 3D kernels: weights/planar_3d_vgg.weights.h5."""
+"""Map ImageNet VGG-16 weights to planar 3D kernels: weights/planar_3d_vgg.weights.h5."""
 
 from planar3d.cli import main, weights
 

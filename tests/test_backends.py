@@ -91,7 +91,7 @@ np.save(folder / backend / "probabilities.npy", probabilities)
 losses, whole, _ = train("whole")
 assert train("killed", stop_after=1) is None
 again, resumed, said = train("killed")
-assert "going on after epoch 1" in said, said
+assert "resuming after epoch 1" in said, said
 in_bf16, _, said = train("bf16", recipe=recipe.changed(precision="bf16", epochs=1))
 in_float16 = []
 if backend != "tensorflow":  # which cannot pool volumes in float16 on a CPU

@@ -288,7 +288,7 @@ def test_info_shows_every_network_in_sizes_of_a_recipe_of_its_own(run, name):
 def test_info_of_patches_says_what_one_takes_as_scans_differ(run):
     code, out, _ = run("info", "--network", "albunet")
     assert code == 0 and "45.33 GMAC" in out and "windows" not in out
-    assert "A tile of 24×128×128 voxels takes 0.0907 TFLOP; how many a scan has depends on its size." in out
+    assert "A tile of 24×128×128 voxels takes 0.0907 TFLOP; their number depends on the scan's size." in out
 
 
 @pytest.mark.parametrize("script", sorted(p.name for p in (ROOT / "scripts").glob("*.py")))

@@ -58,5 +58,5 @@ def test_a_kept_array_that_was_cut_short_is_named_with_what_to_do(tmp_path, kept
     np.save(path, np.arange(64, dtype=np.float32))
     np.testing.assert_array_equal(map_array(path), np.arange(64))
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(RunError, match=r"voxels.npy is damaged .*Delete .*01A to have it made again"):
+    with pytest.raises(RunError, match=r"voxels.npy is damaged .*Delete .*01A to create it again"):
         map_array(path)

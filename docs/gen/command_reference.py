@@ -16,10 +16,9 @@ def command_reference(scripts: Path) -> str:
     runs = {path: _command_of(path) for path in sorted(scripts.glob("*.py"))}
     parts = [
         "# Commands",
-        f"{cli.app.info.help} Made from the code. `planar3d COMMAND --help` prints the same.",
+        f"{cli.app.info.help} This page is generated from the code; `planar3d COMMAND --help` prints the same.",
         "## Scripts",
-        "Each script of `scripts/` is one command, for those who work in a checkout: "
-        f"`python scripts/{next(iter(runs)).name} --help`.",
+        f"Each script in `scripts/` runs one command from a checkout: `python scripts/{next(iter(runs)).name} --help`.",
         "\n".join(["| script | command |", "|---|---|", *_script_rows(runs)]),
         *(part for name, command in commands.items() for part in _section(f"planar3d {name}", name, command)),
     ]

@@ -24,8 +24,8 @@ def name_reference() -> str:
     parts = [
         "# Python",
         "```python\nimport planar3d as p3\n```",
-        f"The public names of planar3d {planar3d.__version__}, made from their docstrings. They are loaded when first "
-        "used: the import itself loads no TensorFlow.",
+        f"The public names of planar3d {planar3d.__version__}, generated from their docstrings. Names are loaded on "
+        "first use; importing the package does not import TensorFlow.",
     ]
     for stage, names in groupby(by_stage, key=_stage):
         parts += [f"## {_TITLES[stage]}", *map(_entry, names)]

@@ -18,23 +18,24 @@ def recipe_reference() -> str:
     """A page of Markdown on every section of a recipe, with its variants, and every field."""
     parts = [
         "# Recipes",
-        "A recipe is every choice that changes a result, in sections. `--recipe` takes a name, "
+        "A recipe has all settings that change a result, in sections. `--recipe` takes a name, "
         f"{', '.join(f'`{name}`' for name in RECIPES)}, or a JSON file; `--set field=value` changes one field. "
         "A field may be named alone, `--set epochs=8`, or with its sections, `--set training.epochs=8`. "
-        "A section that comes in variants takes the name of one, `--set preparation=axial-slices`, and keeps the "
-        "fields that both have. In Python `recipe.epochs` is `recipe.training.epochs`, and `recipe.changed(epochs=8)` "
-        "gives another recipe. Made from the code. What the fields are for stands in [fidelity](../fidelity.md).",
-        "A JSON file that you write needs its `name`, and what differs from the recipe of that name or else from "
-        "`paper`. Files that the package writes (run folders, weights) hold every field and the number of their "
-        "`format`, 2; files of format 1, which had no sections, are read as they were meant. A field that an older "
-        "file lacks means what was done before there was that field.",
+        "A section with variants takes the name of one, `--set preparation=axial-slices`; fields that both variants "
+        "have keep their values. In Python `recipe.epochs` is `recipe.training.epochs`, and "
+        "`recipe.changed(epochs=8)` returns another recipe. [Fidelity](../fidelity.md) explains the choices. This page "
+        "is generated from the code.",
+        "A JSON file of your own needs a `name`, and the fields that differ from the recipe of that name, or from "
+        "`paper` if there is none. Files that the package writes (run folders, weights) have every field and their "
+        "`format` number, 2; files of format 1, which had no sections, keep their meaning. A field that is missing in "
+        "an older file has the value that was in use before the field existed.",
         "## Sections",
         *_sections(Recipe, ""),
     ]
     header = [f"| field | {' | '.join(f'`{name}`' for name in RECIPES)} |", "|---|" + "---|" * len(RECIPES)]
     parts += [
         "## Values",
-        "Bold: other than in `paper`. –: the recipe's choices have no such field. A section's value is its variant.",
+        "Bold: differs from `paper`. –: the recipe's variants have no such field. A section's value is its variant.",
         "\n".join([*header, *_values()]),
     ]
     return "\n\n".join(parts) + "\n"

@@ -1,4 +1,4 @@
-"""What each choice of the recipe `modern` brings: it is trained once more with that choice taken back.
+"""An ablation of the recipe `modern`: it is trained once more without each of its choices.
 
     python experiments/open_model/changes.py --data FOLDER --out RUNS [--changes a,b] [--folds 2,3] [--seeds 0,1]
     python experiments/open_model/changes.py --table
@@ -26,17 +26,17 @@ TABLE = Path(__file__).parent / "changes.csv"
 EPOCHS, FOLDS = 9, 3
 WHOLE = "modern"
 WITHOUT_EXTRACTION = tuple(name for name in MODERN.augmentation if name != "extraction")
-# What is taken back, as readers are told of it, and the fields that do so; mostly to their values in `paper`.
+# The ablated choice in words, and the fields that remove it, mostly with their values in `paper`.
 CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
     WHOLE: ("nothing", {}),
     "random": (
-        "ImageNet's weights; all layers random, of unit variance, and trained",
+        "ImageNet weights; all layers random, of unit variance, and trained",
         {"encoder_weights": "none", "frozen": (), "unit_variance": ("encoder", "bridge", "decoder")},
     ),
     "biases": ("encoder biases divided by 128", {"encoder_range": "unit"}),
     "augmentation": ("augmentation", {"augmentation": ()}),
     "rate": (
-        "rate 5e-4 with warm-up, cosine and clipping; 5e-5 throughout",
+        "learning rate 5e-4 with warm-up, cosine and clipping; 5e-5 throughout",
         {"learning_rate": 5e-5, "schedule": "decay", "warmup_steps": 0, "clip_norm": 0.0},
     ),
     "frozen": ("training of blocks 3 and 4", {"frozen": ("encoder",)}),
@@ -44,7 +44,7 @@ CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
         "grey levels by the median, and with them crops of extracted brains; by minimum and maximum",
         {"grey_levels": "min-max", "augmentation": WITHOUT_EXTRACTION, "planes": "whole"},
     ),
-    "start": ("calm start", {"unit_variance": (), "output_prior": 0.5}),
+    "start": ("unit-variance initialization and output prior", {"unit_variance": (), "output_prior": 0.5}),
     "extraction": ("crops of extracted brains", {"augmentation": WITHOUT_EXTRACTION}),
     "lesion-share": ("crops around lesions; all anywhere in the head", {"lesion_share": 0.0}),
 }
@@ -83,7 +83,7 @@ def run(
 
 
 def recipe_of(change: str, seed: int = 0, settings: Sequence[str] = ()) -> Recipe:
-    """`modern` of half the steps with a choice taken back."""
+    """`modern` with half the steps and one choice removed."""
     fields = {"epochs": EPOCHS, "seed": seed, **CHANGES[change][1]}
     return MODERN.changed(**fields).with_settings(list(settings))
 
@@ -117,7 +117,7 @@ def add_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def markdown(rows: Sequence[Row]) -> list[str]:
     """A line for each change, at its best threshold, beside `modern` at its own, over the runs that both have."""
-    lines = ["| taken back | runs | Dice | of `modern` | difference | lower in | lesion F1 | elsewhere |"]
+    lines = ["| removed | runs | Dice | of `modern` | difference | lower in | lesion F1 | other scanner |"]
     lines += ["| :-- | --: | --: | --: | --: | --: | --: | --: |"]
     runs = {change: {_run(row) for row in rows if row["change"] == change} for change in CHANGES}
     for change, (label, _) in CHANGES.items():

@@ -23,8 +23,8 @@ from planar3d.files import read_rows, write_text
 RESULTS_PAGE = HERE.parents[1] / "docs" / "results.md"
 BEGIN, END = "<!-- computed: transfer -->", "<!-- end of computed: transfer -->"
 REFERENCE = next(iter(ARMS))
-USELESS = 0.05  # mean Dice of a run below which it has learnt nothing of use, whatever it marks
-LOST = 0.01  # validation Dice of windows that one probability everywhere has as well
+FAILED = 0.05  # mean Dice of a run below which it has learned nothing of use, whatever it marks
+LOST = 0.01  # validation Dice of windows that a constant probability also reaches
 _NEW_PAGE = """# Results
 
 Nine patients with whole-head FLAIR scans and expert masks of multiple-sclerosis lesions; folds are by patient, and
@@ -56,25 +56,25 @@ def section(rows: Sequence[Row]) -> str:
     """The table, its conditions, and what follows from it by arithmetic alone, as Markdown."""
     planned = len(ARMS) * len(SEEDS) * len(FOLDS)
     there = len(_planned_runs(rows))
-    lines = [f"{there} of {planned} planned runs ({len(ARMS)} arms, {len(FOLDS)} folds, {len(SEEDS)} seeds) are in."]
-    lines[0] += " `experiments/transfer/run.py` does them, `summarize.py` writes this."
+    lines = [f"{there} of {planned} planned runs ({len(ARMS)} arms, {len(FOLDS)} folds, {len(SEEDS)} seeds) are done."]
+    lines[0] += " `experiments/transfer/run.py` runs them, `summarize.py` writes this section."
     if rows:
         unmarked = sum(math.isnan(_value(row, "precision")) for row in rows)
         steps, versions = (" or ".join(sorted({row[name] for row in rows})) for name in ("steps", "versions"))
         lines += [
-            f"Each trained {steps} steps and kept the weights of its best validation Dice. Scores are of the native "
-            "grid at the threshold 16 of 256; ± is the standard deviation over scans, each its mean over seeds, and "
-            "the next column that over seeds, each its mean over all folds. Lesion F1 is 0 where no lesion was found, "
-            f"and precision leaves out the masks that mark nothing ({unmarked} of {len(rows)}). Validation Dice is "
-            "that of windows, without a threshold, at its best and in the last epoch; ± is over runs. Collapsed is a "
-            "run that marks no voxel of its test scans; useless one whose mean "
-            f"Dice is below {USELESS:g}, whatever it marks. Time and memory are the mean run's; {versions}.",
+            f"Each run trained for {steps} steps and kept the weights with the best validation Dice. Scores are on the "
+            "native grid at threshold 16 of 256; ± is the standard deviation over scans, each averaged over seeds. The "
+            "next column is the standard deviation over seeds, each averaged over all folds. Lesion F1 is 0 if no "
+            f"lesion was found; precision excludes masks that mark nothing ({unmarked} of {len(rows)}). Validation "
+            "Dice is computed on windows, without a threshold, in the best and in the last epoch; ± is over runs. A "
+            "collapsed run marks no voxel of its test scans; a failed run has a mean Dice below "
+            f"{FAILED:g}, whatever it marks. Time and memory are means over runs; {versions}.",
             "",
             *table(rows),
             "",
             "![Learning curves](../experiments/transfer/curves.png)",
             "",
-            "Computed from the table's rows, without judgement:",
+            "Computed from the rows of the table:",
             "",
             *facts(rows),
         ]
@@ -85,7 +85,7 @@ def table(rows: Sequence[Row]) -> list[str]:
     """A line of Markdown for each arm, with two of heading."""
     heads = [
         *("Encoder", "runs", "Dice", "± over seeds", "Dice at 128", "sensitivity", "precision", "lesion F1"),
-        *("best val. Dice", "last", "collapsed", "useless", "training, s", "GiB"),
+        *("best val. Dice", "last", "collapsed", "failed", "training, s", "GiB"),
     ]
     lines = [" | ".join(heads), " | ".join([":--", *["--:"] * (len(heads) - 1)])]
     for arm, label in ARMS.items():
@@ -100,7 +100,7 @@ def table(rows: Sequence[Row]) -> list[str]:
             *(str(over_scans(own, name)) for name in ("dice_at_128", "sensitivity", "precision", "lesion_f1")),
             *(str(summarize(_mean(v, name) for v in runs.values())) for name in ("best_val_dice", "last_val_dice")),
             str(sum(map(_has_collapsed, runs.values()))),
-            str(sum(dice < USELESS for dice in dices)),
+            str(sum(dice < FAILED for dice in dices)),
             *(_plain(runs, name, digits) for name, digits in (("train_seconds", 0), ("peak_gib", 1))),
         ]
         lines.append(" | ".join(cells))
@@ -127,7 +127,7 @@ def facts(rows: Sequence[Row]) -> list[str]:
             summary = summarize(differences)
             parts.append(f"{_signed(summary)} {where} (lower in {lower} of {len(differences)} scans)")
         lines.append(
-            f"- {ARMS[arm]}, Dice minus that of {ARMS[REFERENCE]} over the runs of both ({len(shared)}), mean ± sd "
+            f"- {ARMS[arm]}: Dice minus the Dice of {ARMS[REFERENCE]} over the runs of both ({len(shared)}), mean ± sd "
             f"over scans: {'; '.join(parts)}."
         )
     return lines

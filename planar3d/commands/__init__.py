@@ -1,1 +1,1 @@
-"""The commands, by what they work on; `planar3d.cli` gathers them. Heavy imports wait until a command runs."""
+"""The commands, grouped by subject; `planar3d.cli` collects them. Heavy imports are deferred until a command runs."""

@@ -1,4 +1,4 @@
-"""planar3d-bids: lesions in the FLAIR scans of a BIDS data set, as a BIDS App; a thin layer over predict."""
+"""planar3d-bids: segment lesions in the FLAIR scans of a BIDS data set, as a BIDS App on top of predict."""
 
 import argparse
 import importlib.util
@@ -18,24 +18,24 @@ from planar3d.wording import counted
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments that BIDS Apps have, and the model."""
+    """The standard arguments of BIDS Apps, and the model."""
     made = argparse.ArgumentParser("planar3d-bids", description=(__doc__ or "").partition(": ")[2])
     add = made.add_argument
     add("bids_dir", type=Path, help="a raw BIDS data set")
     add("output_dir", type=Path, help="the derivatives data set to write or to continue")
-    add("analysis_level", choices=("participant", "group"), help="segment scans, or sum up what is segmented")
+    add("analysis_level", choices=("participant", "group"), help="segment scans, or write tables and report of all")
     labels: dict[str, Any] = {"nargs": "+", "default": [], "metavar": "LABEL"}
     add("--participant-label", "--participant_label", help="participants to segment, with or without sub-", **labels)
     add("--session-label", "--session_label", help="sessions to segment, with or without ses-", **labels)
     add("--model", default="ms-flair-open", help="weights file, or the name of a published model")
-    add("-w", "--work-dir", "--work_dir", type=Path, help="folder for temporary files; the system's if left out")
-    add("--skip-bids-validation", "--skip_bids_validation", action="store_true", help="take the data set as it is")
+    add("-w", "--work-dir", "--work_dir", type=Path, help="folder for temporary files; default: the system's")
+    add("--skip-bids-validation", "--skip_bids_validation", action="store_true", help="do not validate the data set")
     add("-v", "--version", action="version", version=f"planar3d-bids {planar3d.__version__}")
     return made
 
 
 def run(words: Sequence[str] | None = None) -> int:
-    """Do what is asked; returns 1 if some of the scans failed."""
+    """Run the requested analysis; returns 1 if some of the scans failed."""
     asked = parser().parse_args(words)
     if asked.work_dir:
         asked.work_dir.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def run(words: Sequence[str] | None = None) -> int:
 
 
 def participant(asked: argparse.Namespace) -> int:
-    """Segment the scans of the participants and sessions; any number of processes may, into one folder."""
+    """Segment the scans of the participants and sessions; any number of processes may share the output folder."""
     from planar3d.study.cohort import segment_all
     from planar3d.study.segmented import Asked
 
@@ -61,7 +61,7 @@ def participant(asked: argparse.Namespace) -> int:
 
 
 def group(out: Path) -> int:
-    """Write the tables and the report of all scans that are segmented."""
+    """Write the tables and the report of all segmented scans."""
     from planar3d.study.cohort_folder import CohortFolder
     from planar3d.study.cohort_report import report_records
     from planar3d.study.cohort_tables import write_tables
@@ -76,9 +76,9 @@ def group(out: Path) -> int:
 
 
 def validate(folder: Path, notify: Callable[[str], None]) -> None:
-    """Have the BIDS validator look at a data set, if it is installed; what it finds wrong is a `DatasetError`."""
+    """Run the BIDS validator on a data set, if it is installed; validation errors raise a `DatasetError`."""
     if importlib.util.find_spec("bids_validator_deno") is None:
-        notify("The data set is not validated; that needs: pip install 'planar3d[bids]'")
+        notify("The data set is not validated; to validate it: pip install 'planar3d[bids]'")
         return
     program = "import sys; from bids_validator_deno import cli; sys.exit(cli())"
     done = subprocess.run([sys.executable, "-c", program, folder, "--format", "json"], capture_output=True, text=True)
@@ -98,7 +98,7 @@ def validate(folder: Path, notify: Callable[[str], None]) -> None:
 
 
 def _chosen(participants: Sequence[str], sessions: Sequence[str]) -> Callable[[str], bool]:
-    """Whether a scan, by the entities in its name, is of the participants and sessions; all are where none is named."""
+    """Whether the entities in a scan's name match the participants and sessions; an empty list matches all."""
     wanted = {"sub": participants, "ses": sessions}
 
     def takes(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Commands that make, show and convert weights: weights, info, export."""
+"""Commands that write, show and convert weights: weights, info, export."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +14,9 @@ Depth = Annotated[int | None, typer.Option("--depth", help="Slices of a window."
 def weights(
     out: Out = Path("weights"),
     source: Annotated[str, typer.Option("--source", help="imagenet, or a file of 2D kernels.")] = "imagenet",
-    format: Annotated[str, typer.Option("--format", help="keras: .weights.h5; h5: as the release.")] = "keras",
+    format: Annotated[str, typer.Option("--format", help="keras: .weights.h5; h5: the release's layout.")] = "keras",
 ) -> None:
-    """Map 2D VGG-16 weights into planar 3D kernels and write them, with a figure of a few kernels."""
+    """Map 2D VGG-16 weights to planar 3D kernels and write them, with a figure of a few kernels."""
     from planar3d.study.planar_weights import write_planar_weights
 
     for path in write_planar_weights(out, source, format, notify=say):
@@ -24,29 +24,27 @@ def weights(
 
 
 def info(
-    model: Annotated[
-        str | None, typer.Option("--model", help="A weights file or published model, whose network is shown.")
-    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Weights file or published model to show.")] = None,
     network: Annotated[
         str | None,
-        typer.Option("--network", help="planar-resunet if left out, vgg16, …; a wrong name lists all."),
+        typer.Option("--network", help="Network to show, e.g. vgg16; default: planar-resunet; a wrong name lists all."),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="The file's own, or the first of that network, if left out.")
+        str | None, typer.Option("--recipe", help="Recipe; default: the weights file's own, or the network's first.")
     ] = None,
     settings: Settings = None,
     size: Size = None,
     depth: Depth = None,
-    card: Annotated[bool, typer.Option("--card", help="Print the weights file's whole card, and no layers.")] = False,
+    card: Annotated[bool, typer.Option("--card", help="Print only the weights file's model card.")] = False,
 ) -> None:
-    """Show a network layer by layer: shape, parameters, multiply-accumulates; and the work for a whole scan."""
+    """Show a network layer by layer, with shapes, parameters, multiply-accumulates and the work for a whole scan."""
     from planar3d.graph.described import described
     from planar3d.inference.plan import describe_work
     from planar3d.networks.model_card import card_markdown, summarize_card
     from planar3d.networks.summary import named_network, recipe_with, summarize
 
     if model is not None and network is not None:
-        raise typer.BadParameter("give either --model (a file, whose network is shown) or --network.")
+        raise typer.BadParameter("give either --model (a weights file) or --network, not both.")
     settings = _with_depth(settings, depth)
     if card:
         if model is None:
@@ -68,14 +66,14 @@ def export(
     model: Model,
     out: Out,
     formats: Annotated[
-        str, typer.Option("--format", help="Of openvino, onnx, savedmodel, litert; several with commas.")
+        str, typer.Option("--format", help="openvino, onnx, savedmodel, litert; separate several with commas.")
     ] = "openvino,onnx,savedmodel",
     recipe: Annotated[str | None, typer.Option("--recipe", help="Overrides the recipe in the weights file.")] = None,
     settings: Settings = None,
     size: Size = None,
     depth: Depth = None,
 ) -> None:
-    """Write a trained network for other runtimes, each file run again and compared with Keras."""
+    """Export a trained network to other runtimes; each exported file is run and compared with Keras."""
     from planar3d.inference.export import export_network
 
     opened = open_model(model, recipe, _with_depth(settings, depth), size)

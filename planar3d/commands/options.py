@@ -1,16 +1,16 @@
-"""Flags that several commands share, and the recipe that they choose."""
+"""Options that several commands share, and the recipe that they select."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-# Recipes bring SciPy and nibabel, which would make --help and completion wait for a second.
+# Recipes import SciPy and nibabel, which would delay --help by a second.
 if TYPE_CHECKING:
     from planar3d.networks.weights_file import Model as OpenModel
     from planar3d.recipes import Recipe
 
-Data = Annotated[Path, typer.Option("--data", help="Folder of a known layout, e.g. BIDS or BraTS, or a CSV table.")]
+Data = Annotated[Path, typer.Option("--data", help="Folder with a known layout, e.g. BIDS or BraTS, or a CSV table.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
 Model = Annotated[
     str, typer.Option("--model", help="Weights file of a trained network, or a published model: ms-flair-open.")
@@ -18,34 +18,34 @@ Model = Annotated[
 RecipeName = Annotated[
     str, typer.Option("--recipe", help="Name of a recipe, e.g. paper or wacker2019-3d, or a JSON file.")
 ]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="field=value, changes the recipe; repeatable.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="field=value changes the recipe; repeatable.")]
 Size = Annotated[int | None, typer.Option("--size", help="Voxels along each axis of the prepared cube.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of initialization and shuffling.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed for initialization and shuffling.")]
 Precision = Annotated[str | None, typer.Option("--precision", help="float32, bf16 or float16.")]
 Folds = Annotated[
     str | None,
     typer.Option(
         "--folds",
-        help="Number of folds, a folds.json of your own, official (the data's split), or none: train on every scan.",
+        help="Number of folds, your own folds.json, official (the data set's split), or none (train on every scan).",
     ),
 ]
-Only = Annotated[str | None, typer.Option("--only", help="Folds to run, e.g. 2,4; all if left out.")]
+Only = Annotated[str | None, typer.Option("--only", help="Folds to run, e.g. 2,4; default: all.")]
 AssumeAffine = Annotated[
     bool,
     typer.Option(
         "--assume-affine",
-        help="Accept scans without sform and qform, as stored left-anterior-superior; masks as their scans.",
+        help="Assume that scans without sform and qform are stored left-anterior-superior, and their masks likewise.",
     ),
 ]
 Cluster = Annotated[
     str | None,
     typer.Option(
         "--cluster",
-        help="A dask scheduler whose workers do the work: its address, its JSON file, or a YAML of dask-jobqueue.",
+        help="Run on the workers of a dask scheduler: its address, its JSON file, or a YAML file for dask-jobqueue.",
     ),
 ]
 AsJson = Annotated[
-    bool, typer.Option("--json", help="Print the results as JSON, and the log on the standard error stream.")
+    bool, typer.Option("--json", help="Print results as JSON on standard output, and the log on standard error.")
 ]
 
 
@@ -56,7 +56,7 @@ def chosen_recipe(
     seed: int | None = None,
     precision: str | None = None,
 ) -> "Recipe":
-    """The recipe, or the one of that name or file, changed by `--set`, then by the flags that are given."""
+    """The recipe, given or found by name or file, changed by `--set` and then by the other options."""
     from planar3d.recipes import find_recipe
 
     recipe = find_recipe(name) if isinstance(name, str) else name
@@ -64,7 +64,7 @@ def chosen_recipe(
 
 
 def open_model(model: str, name: str | None, settings: list[str] | None, size: int | None) -> "OpenModel":
-    """A model, to predict by the recipe of that name, or else the weights file's own, changed by the flags."""
+    """A model with the recipe of that name, by default the weights file's own, changed by the options."""
     from planar3d.networks.weights_file import Model
     from planar3d.recipes import find_recipe
 

@@ -1,4 +1,4 @@
-"""What commands print: lines of a log, and results for other programs."""
+"""Output of commands: lines of a log, and results for other programs."""
 
 import json
 import math
@@ -15,12 +15,12 @@ def say(text: str) -> None:
 
 
 def log(as_json: bool) -> Callable[[str], None]:
-    """What prints lines of the log: on the standard error stream where the other one is for results alone."""
+    """The function that prints lines of the log, on standard error if standard output is only for JSON results."""
     return (lambda text: typer.echo(_line(text), err=True)) if as_json else say
 
 
 def print_json(content: Any) -> None:
-    """Print a result as JSON; what is not a number becomes null, which JSON knows."""
+    """Print a result as JSON; NaN and infinities become null."""
     typer.echo(json.dumps(_finite(content), indent=2, allow_nan=False))
 
 

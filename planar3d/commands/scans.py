@@ -1,4 +1,4 @@
-"""Commands that make or prepare scans: phantom, prepare."""
+"""Commands that generate or prepare scans: phantom, prepare."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def phantom(
     out: Out,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same phantom.")] = 0,
-    reduction: Annotated[float, typer.Option("--reduction", help="Divides the grids of the real scans.")] = 1.0,
+    reduction: Annotated[float, typer.Option("--reduction", help="Makes grids coarser by this factor.")] = 1.0,
     layout: Annotated[
         str,
         typer.Option(
@@ -25,17 +25,17 @@ def phantom(
             help="msseg: heads with lesions; brats, decathlon: brains with tumours; chaos: abdomens; camus: hearts.",
         ),
     ] = "msseg",
-    scans_per_center: Annotated[int, typer.Option("--scans-per-center", help="Of each of three centers.")] = 5,
+    scans_per_center: Annotated[int, typer.Option("--scans-per-center", help="Scans for each of three centers.")] = 5,
     anatomy: Annotated[
         Path | None,
-        typer.Option("--anatomy", help="Folder of label maps of whole heads: FLAIR scans are generated from them."),
+        typer.Option("--anatomy", help="Folder of label maps of whole heads to generate FLAIR scans from."),
     ] = None,
     lesion_shapes: Annotated[
         Path | None,
-        typer.Option("--lesion-shapes", help="With --anatomy: folder of lesion masks in MNI space; none without."),
+        typer.Option("--lesion-shapes", help="With --anatomy: folder of lesion masks in MNI space; default: none."),
     ] = None,
 ) -> None:
-    """Write the embedded phantom: heads, brains, abdomens or hearts of three centers, in a challenge's layout."""
+    """Write the embedded phantom: heads, brains, abdomens or hearts from three centers, in a challenge's layout."""
     from planar3d.scans.phantom import write_phantom
 
     made = layout if anatomy is None and lesion_shapes is None else _generated(layout, anatomy, lesion_shapes)
@@ -64,7 +64,7 @@ def prepare(
     cluster: Cluster = None,
     assume_affine: AssumeAffine = False,
 ) -> None:
-    """Prepare all scans of a data set: sagittal view, resampled, 8 bit."""
+    """Prepare all scans of a data set for the network, as the recipe says."""
     from planar3d.study.cross_validation import prepare_scans
     from planar3d.study.reproduce import run_on
 

@@ -1,4 +1,4 @@
-"""Commands that segment scans, compare and score masks: predict, compare, evaluate."""
+"""Commands that segment scans, and compare and score masks: predict, status, table, compare, evaluate."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,8 +18,8 @@ def predict(
         str,
         typer.Option(
             "--model",
-            help="Weights file of a trained network, or a published model: ms-flair-open; several with commas, whose "
-            "probabilities are averaged.",
+            help="Weights file of a trained network, or a published model: ms-flair-open. Probabilities of several "
+            "models, separated by commas, are averaged.",
         ),
     ],
     out: Out,
@@ -27,54 +27,54 @@ def predict(
         list[Path] | None,
         typer.Argument(
             help="FLAIR scans: .nii, .nii.gz, .mgz, .nrrd, .mha, .hdr with .img, folders, BIDS data sets, DICOM "
-            "series, CSV tables. Of a model of several images: folders of BraTS, nnU-Net or BIDS, CSV tables."
+            "series, CSV tables. For models of several images: BraTS, nnU-Net or BIDS folders, CSV tables."
         ),
     ] = None,
     image: Annotated[
         list[str] | None,
-        typer.Option("--image", help="name=file, one image of a case, e.g. t1ce=c.nii.gz; repeat it for each."),
+        typer.Option("--image", help="One image of a case: name=file, e.g. t1ce=c.nii.gz; repeat for each image."),
     ] = None,
     recipe: Annotated[str | None, typer.Option("--recipe", help="Overrides the recipe in the weights file.")] = None,
     settings: Settings = None,
     size: Size = None,
     method: Annotated[str, typer.Option("--method", help="shared (faster), windowed (as the paper), auto.")] = "auto",
-    engine: Annotated[str, typer.Option("--engine", help="keras, openvino, or auto: the fastest here.")] = "auto",
+    engine: Annotated[str, typer.Option("--engine", help="keras, openvino, or auto (the fastest).")] = "auto",
     precision: Annotated[
-        str | None, typer.Option("--precision", help="float32 or bf16; default: bf16 if the masks agree.")
+        str | None,
+        typer.Option("--precision", help="float32 or bf16; default: bf16 if its mask agrees with float32."),
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Windows at once, of --method windowed.")] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Windows per batch, with --method windowed.")] = 1,
     probability: Annotated[
-        bool, typer.Option("--probability", help="Write the map of lesion probabilities as well.")
+        bool, typer.Option("--probability", help="Also write the map of lesion probabilities.")
     ] = False,
-    overlay: Annotated[
-        bool, typer.Option("--overlay", help="Write a picture of the mask on the scan as well.")
-    ] = False,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Also write a picture of the mask on the scan.")] = False,
     report: Annotated[
-        bool, typer.Option("--report", help="Write a page to look at for each scan, and one for all.")
+        bool, typer.Option("--report", help="Also write an HTML page for each scan, and one for all scans.")
     ] = False,
     dicom_seg: Annotated[
-        bool, typer.Option("--dicom-seg", help="Write the lesions of DICOM series as Segmentation objects as well.")
+        bool, typer.Option("--dicom-seg", help="Also write lesions of DICOM series as DICOM Segmentation objects.")
     ] = False,
     same_format: Annotated[
-        bool, typer.Option("--same-format", help="Write the mask in the scan's own format as well: mgz, nrrd, mha …")
+        bool, typer.Option("--same-format", help="Also write the mask in the scan's own format: mgz, nrrd, mha …")
     ] = False,
     label_tables: Annotated[
-        bool, typer.Option("--label-tables", help="Write names and colours of labels for ITK-SNAP, FSLeyes, FreeView.")
+        bool,
+        typer.Option("--label-tables", help="Also write label names and colours for ITK-SNAP, FSLeyes, FreeView."),
     ] = False,
     instances: Annotated[
-        bool, typer.Option("--instances", help="Write a map of single lesions, each with its number, as well.")
+        bool, typer.Option("--instances", help="Also write a map of individual, numbered lesions.")
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Segment finished scans again and replace their outputs.")
     ] = False,
     part: Annotated[
-        str | None, typer.Option("--part", help="Share of the scans, e.g. 3/20: part 3 of 20, by the scans' names.")
+        str | None, typer.Option("--part", help="Segment only a part of the scans, e.g. 3/20: part 3 of 20, by name.")
     ] = None,
     cluster: Cluster = None,
     as_json: AsJson = False,
     assume_affine: AssumeAffine = False,
 ) -> None:
-    """Segment raw scans, or cases of several images; masks lie on their own grids. Finished scans are skipped."""
+    """Segment raw scans, or cases of several images, on their own grids. Finished scans are skipped."""
     from planar3d.study.cohort import segment_all
     from planar3d.study.cohort_folder import Part
     from planar3d.study.segmented import Asked
@@ -104,7 +104,7 @@ def status(
     folder: Annotated[Path, typer.Argument(help="Output folder of predict.")],
     as_json: AsJson = False,
 ) -> None:
-    """Say which scans of a folder are done, failed, claimed (by whom, since when) and missing."""
+    """Show which scans of a folder are done, failed, claimed (by which process, since when) and missing."""
     from planar3d.study.cohort_folder import CohortFolder
 
     standing = CohortFolder(folder).opened().standing()
@@ -118,10 +118,10 @@ def status(
 
 
 def table(
-    folder: Annotated[Path, typer.Argument(help="A folder that predict has written.")],
+    folder: Annotated[Path, typer.Argument(help="Output folder of predict.")],
     as_json: AsJson = False,
 ) -> None:
-    """Write the tables of a folder of masks again: scans.csv, a line a scan, and lesions.csv, a line a lesion."""
+    """Rewrite the tables of a folder of masks: scans.csv with a row per scan, lesions.csv with a row per lesion."""
     from planar3d.study.cohort_folder import CohortFolder
     from planar3d.study.cohort_tables import LESIONS, SCANS, write_tables
 
@@ -156,14 +156,14 @@ def compare(
     followup: Annotated[Path, typer.Argument(help="Scan of a later visit, of the same patient and sequence.")],
     out: Out,
     masks: Annotated[
-        tuple[Path, Path] | None, typer.Option("--masks", help="Lesion masks of both; else --model segments them.")
+        tuple[Path, Path] | None, typer.Option("--masks", help="Lesion masks of both scans, instead of --model.")
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Weights file, or a published model.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Weights file or published model.")] = None,
     recipe: Annotated[str | None, typer.Option("--recipe", help="Overrides the recipe in the weights file.")] = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell new, enlarging, shrinking, gone and stable lesions of two visits, with a page of both side by side."""
+    """Find new, enlarging, shrinking, gone and stable lesions of two visits, with a report that shows both."""
     from planar3d.scans.volume import read_mask, read_scan
     from planar3d.study.visits import write_comparison
 
@@ -194,7 +194,7 @@ def evaluate(
     as_json: AsJson = False,
     assume_affine: AssumeAffine = False,
 ) -> None:
-    """Score a predicted mask against an expert's: voxels, lesions and surfaces."""
+    """Score a predicted mask against an expert mask, by voxels, lesions and surfaces."""
     from planar3d.evaluation.scores import score_scan
     from planar3d.scans.volume import read_mask
 

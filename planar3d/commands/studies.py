@@ -1,4 +1,4 @@
-"""Commands that train and score: train, crossval, report, and the reproduction of the paper."""
+"""Commands that train and score: train, crossval, reproduce, report, tune."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def train(
     data: Data,
     out: Out,
-    fold: Annotated[int, typer.Option("--fold", help="The fold to train, from 1.")] = 1,
+    fold: Annotated[int, typer.Option("--fold", help="Fold to train, counted from 1.")] = 1,
     recipe: RecipeName = "paper",
     settings: Settings = None,
     size: Size = None,
@@ -39,7 +39,7 @@ def train(
     folds: Folds = None,
     assume_affine: AssumeAffine = False,
 ) -> None:
-    """Train one fold; an interrupted one resumes where it stopped."""
+    """Train one fold; interrupted training resumes where it stopped."""
     from planar3d.scans.folds import choose_folds
     from planar3d.study.cross_validation import prepare_scans, train_fold
     from planar3d.study.reproduce import run_on
@@ -78,13 +78,13 @@ def crossval(
 def reproduce(
     system: Annotated[
         str,
-        typer.Option("--system", help="The paper's system, by the name of its recipe; a wrong name lists them all."),
+        typer.Option("--system", help="The paper's system, as the name of its recipe; a wrong name lists all."),
     ] = "paper",
-    demo: Annotated[bool, typer.Option("--demo", help="The embedded phantom at reduced size.")] = False,
-    data: Annotated[Path | None, typer.Option("--data", help="Folder of the system's data, with masks.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder to write to; runs/SYSTEM if left out.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Use the embedded phantom at reduced size.")] = False,
+    data: Annotated[Path | None, typer.Option("--data", help="Folder of the system's data set, with masks.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write to; default: runs/SYSTEM.")] = None,
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Another recipe or a JSON file, instead of the system's.")
+        str | None, typer.Option("--recipe", help="Recipe or JSON file to use instead of the system's.")
     ] = None,
     settings: Settings = None,
     size: Size = None,
@@ -95,7 +95,7 @@ def reproduce(
     assume_affine: AssumeAffine = False,
     as_json: AsJson = False,
 ) -> None:
-    """Reproduce a paper end to end: folds, masks on the native grid, its tables, report."""
+    """Reproduce a paper end to end: folds, masks on the native grid, the paper's tables and a report."""
     from planar3d.recipes.demonstrations import find_demonstration
     from planar3d.scans.datasets import find_cases
     from planar3d.study.reproduce import demonstrate
@@ -114,10 +114,10 @@ def reproduce(
 
 
 def report(
-    out: Annotated[Path, typer.Argument(help="A run folder, or a folder of masks that predict wrote.")],
+    out: Annotated[Path, typer.Argument(help="A run folder, or an output folder of predict.")],
     as_json: AsJson = False,
 ) -> None:
-    """Write the report of a run folder, with tables 2 and 3, or of the scans that predict has segmented."""
+    """Write the report of a run folder, with tables 2 and 3, or of an output folder of predict."""
     from planar3d.study.cohort_folder import CohortFolder
     from planar3d.study.cohort_report import report_records
     from planar3d.study.reproduce import report_on
@@ -131,10 +131,10 @@ def report(
 
 
 def tune(
-    out: Annotated[Path, typer.Argument(help="A run folder of a recipe with nested regions, cross-validated.")],
-    model: Annotated[Path | None, typer.Option("--model", help="Weights file whose recipe gets the value.")] = None,
+    out: Annotated[Path, typer.Argument(help="Run folder of a cross-validated recipe with nested regions.")],
+    model: Annotated[Path | None, typer.Option("--model", help="Weights file to write the value into.")] = None,
 ) -> None:
-    """Find how small an innermost region may be, on the test scans of a run; less becomes the region around it."""
+    """Find, on a run's test scans, the size below which an innermost region is relabelled as the region around it."""
     from planar3d.study.run_folder import open_run
     from planar3d.study.tuning import FIELD, write_rule
     from planar3d.study.tuning import tune as tune_run

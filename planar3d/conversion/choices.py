@@ -1,4 +1,4 @@
-"""What a user can choose: how kernels are mapped, for the network or by layer."""
+"""The user's choice of kernel mappings, for the whole network or by layer."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ _SHOWN = 4
 
 @dataclass(frozen=True)
 class KernelMapping:
-    """How a layer's 2D kernel becomes a 3D one.
+    """The mapping of a layer's 2D kernel to 3D.
 
     Attributes:
-        name: of `map_kernel`'s mappings, or `"acs"`, `"acs_mean"`, `"acs_soft"`.
-        depth: taps along depth; None takes as many as the kernel has rows, or as there are factors in `alpha`. Kernels
-            of 1×1 stay one deep, for they look at no neighbours.
-        tap: for `"zero"`, the tap that holds the kernel, as in `map_kernel`.
+        name: a mapping of `map_kernel`, or `"acs"`, `"acs_mean"`, `"acs_soft"`.
+        depth: taps along depth; None for the kernel's number of rows, or the number of factors in `alpha`. 1×1 kernels
+            stay one slice deep.
+        tap: for `"zero"`, the tap with the kernel, as in `map_kernel`.
         alpha: for `"scale"`, the factors of the taps, as in `map_kernel`.
     """
 
@@ -51,7 +51,7 @@ class KernelMapping:
         if self.name in VARIANTS:
             if self.depth not in (None, kernel_size[0]):
                 raise ConversionError(
-                    f"mapping={self.name!r}: such a kernel is as deep as it has rows, {kernel_size[0]} and not "
+                    f"mapping={self.name!r}: its kernels are as deep as their number of rows, {kernel_size[0]} and not "
                     f"{self.depth}; leave the depth out, or choose another mapping."
                 )
             return ACSConv3D(filters, kernel_size, variant=self.name, **options)
@@ -122,7 +122,7 @@ def check_patterns(choice: Mapping[str, Spelled], kernels: Sequence[str], others
     """
     for pattern in choice:
         if not isinstance(pattern, str):
-            raise ConversionError(f"mapping: {pattern!r} is no name or pattern of layers, such as 'block1_*'.")
+            raise ConversionError(f"mapping: {pattern!r} is not a layer name or pattern, such as 'block1_*'.")
     used = {_first_fit(choice, name) for name in kernels}
     for pattern in choice:
         if pattern in used or set(pattern) == {"*"}:
@@ -131,12 +131,12 @@ def check_patterns(choice: Mapping[str, Spelled], kernels: Sequence[str], others
         if taken := [name for name in kernels if _fits(name, pattern)]:
             raise ConversionError(
                 f"{start} is never reached: {_first_fit(choice, taken[0])!r} before it takes {_listed(taken)} already. "
-                "The first pattern that fits counts; put it before."
+                "The first matching pattern applies; put it first."
             )
         if bare := [name for name in others if _fits(name, pattern)]:
-            raise ConversionError(f"{start} fits only layers without a kernel that is mapped: {_listed(bare)}.")
+            raise ConversionError(f"{start} matches only layers without a mapped kernel: {_listed(bare)}.")
         near = get_close_matches(pattern.strip("*"), kernels, cutoff=0.4) or kernels
-        raise ConversionError(f"{start} fits no layer; there are: {_listed(near) or 'none with a kernel'}.")
+        raise ConversionError(f"{start} matches no layer; there are: {_listed(near) or 'none with a kernel'}.")
 
 
 def _first_fit(choice: Mapping[str, Spelled], name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Any functional 2D Keras network into its 3D counterpart, with its weights mapped."""
+"""Conversion of any functional 2D Keras network to 3D, with mapped weights."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ def convert(
     counterparts: Counterparts | None = None,
     input_tensor: keras.KerasTensor | None = None,
 ) -> keras.Model:
-    """Turn a 2D network into its 3D counterpart: every layer replaced, every weight mapped, names kept.
+    """Turn a 2D network into its 3D counterpart: layers are replaced, weights mapped, and names kept.
 
     >>> import keras, planar3d
     >>> densenet = keras.applications.DenseNet121(weights=None, input_shape=(64, 64, 3), include_top=False)
@@ -44,38 +44,39 @@ def convert(
         model2d: a functional or sequential model of images (batch, rows, cols, channels); models may be nested in it.
         mapping: how kernels are mapped: `"planar"`, `"zero"`, `"average"`, `"scale"` or `"repeat"` as in `map_kernel`;
             `"acs"`, `"acs_mean"` or `"acs_soft"` as in `ACSConv3D`; a dictionary of these by layer name or pattern,
-            nested ones by `model/layer` too (planar where none fits); or a function of the layer.
-        depth: slices of a volume; None leaves it open.
-        depth_pooling: what strides and poolings do to depth: `"keep"` leaves it, `"match"` divides it as rows are
-            divided, a list gives a factor for each level at which rows are reduced, finest first.
-        global_pooling: `"slice"` pools each slice by itself, so that squeeze and excitation keep their meaning, and a
-            vector (batch, channels) becomes one for each slice; `"volume"` pools over depth as well.
-        in_channels: of the 3D network's image; None keeps the 2D network's. One channel sums the kernels of the first
-            convolution over theirs; other numbers scale them so that equal channels give what a grey image gives.
-        kernel_depth: taps of mapped kernels larger than 1×1; None takes as many as they have rows.
-        axis: where depth lies: 0 before rows, 1 between rows and columns, 2 behind columns.
-        name: of the 3D network; the 2D network's name with `_3d` if None.
+            also nested ones as `model/layer` (planar where none matches); or a function of the layer.
+        depth: slices of a volume; None for any number.
+        depth_pooling: effect of strides and poolings on depth: `"keep"` leaves it unchanged, `"match"` divides it as
+            rows are divided, a list gives a factor for each level at which rows are reduced, finest first.
+        global_pooling: `"slice"` pools each slice separately, which preserves squeeze-and-excitation, and a vector
+            (batch, channels) becomes one vector for each slice; `"volume"` also pools over depth.
+        in_channels: input channels of the 3D network; None keeps those of the 2D network. For 1 the first convolution's
+            kernels are summed over the channels; for other numbers they are scaled, so that identical channels give
+            the output of a grey image.
+        kernel_depth: taps of mapped kernels larger than 1×1; None for their number of rows.
+        axis: position of depth: 0 before rows, 1 between rows and columns, 2 after columns.
+        name: name of the 3D network; default: the 2D network's name with `_3d`.
         tap, alpha: for the mappings `"zero"` and `"scale"`, as in `map_kernel`.
-        counterparts: for layers of your own, by type: a function from the 2D layer to a 3D layer of the same weights.
-        input_tensor: what a network of volumes gives, (batch, depth, rows, cols, channels), which the 3D network then
-            goes on from; its depth and channels count.
+        counterparts: for custom layers, by type: a function from the 2D layer to a 3D layer with the same weights.
+        input_tensor: output of a 3D network, (batch, depth, rows, cols, channels), from which the converted network
+            continues; its depth and channels are used.
 
     Returns:
-        A functional model from (batch, depth, rows, cols, channels), its parts in the order that `axis` says, or from
-        the inputs that `input_tensor` was made of. It takes no weights from `model2d` by reference; functions,
-        regularizers and constraints are the same objects, or are moved to the axes of 3D kernels. Its attribute
-        `transfer_report` tells what was mapped.
+        A functional model from (batch, depth, rows, cols, channels), with axes in the order given by `axis`, or from
+        the inputs of `input_tensor`. No weights are shared with `model2d`; functions, regularizers and constraints are
+        the same objects, or are adapted to the axes of 3D kernels. The attribute `transfer_report` lists what was
+        mapped.
 
     Raises:
-        ConversionError: a layer without a 3D counterpart, which is named with its type, or choices that do not fit, or
-            that fit nothing.
+        ConversionError: a layer has no 3D counterpart (it is named with its type), or an argument does not fit or
+            matches no layer.
 
-    Source: Kolarik 2020, section 3.3 and eq. 3 (planar); the other mappings' sources stand in `map_kernel`.
+    Source: Kolarik 2020, section 3.3 and eq. 3 (planar); `map_kernel` has the sources of the other mappings.
     """
     if global_pooling not in ("slice", "volume"):
         raise ConversionError(f"global_pooling={global_pooling!r}: 'slice' or 'volume' is needed.")
     if axis not in (0, 1, 2):
-        raise ConversionError(f"axis={axis!r}: depth goes to 0 (before rows), 1 (before columns) or 2 (behind them).")
+        raise ConversionError(f"axis={axis!r}: depth is 0 (before rows), 1 (before columns) or 2 (after columns).")
     network = as_graph(model2d)
     images = [tensor for tensor in network.inputs if len(tensor.shape) == 4]
     if not images or (in_channels is not None and len(images) > 1):

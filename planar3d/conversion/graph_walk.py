@@ -132,8 +132,7 @@ class GraphWalk:
             raise ConversionError(f"{where} has data_format 'channels_first'; build the network with channels last.")
         if isinstance(operation, keras.layers.Lambda):
             raise ConversionError(
-                f"{where} is a Python function, of which is not known what it does in 3D; replace it by layers or by "
-                "keras.ops."
+                f"{where} is a Python function, which cannot be converted to 3D; replace it by layers or by keras.ops."
             )
         if type(operation) in self.counterparts:
             made = self.counterparts[type(operation)](operation)

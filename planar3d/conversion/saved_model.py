@@ -1,4 +1,4 @@
-"""A converted network as a file, with a card beside it that tells where its weights came from."""
+"""A converted network as a file, with a card that records the origin of its weights."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -16,20 +16,20 @@ SUFFIXES = (".keras", ".weights.h5")
 
 
 def save_converted(model3d: keras.Model, path: str | Path, *, provenance: str, licence: str) -> Path:
-    """Write a converted network, and its card as `<name>.card.json` beside it.
+    """Write a converted network, and its card as `<name>.card.json` next to it.
 
     Args:
         model3d: as `convert` returned it.
         path: `.keras` for the whole network, `.weights.h5` for its weights.
-        provenance: where the 2D weights came from, in words.
-        licence: of the 2D weights, which holds for what is made of them.
+        provenance: origin of the 2D weights, in words.
+        licence: licence of the 2D weights, which also applies to the converted weights.
 
     Returns:
-        The card's path. The card holds what was said, the digests of the file and of its arrays, the versions of the
-        packages, and the transfer report.
+        The card's path. The card has provenance and licence, the digests of the file and of its arrays, the versions of
+        the packages, and the transfer report.
 
     Raises:
-        ConversionError: another suffix, nothing said of provenance or licence, or a network that was not converted.
+        ConversionError: the suffix is wrong, provenance or licence is missing, or the network was not converted.
     """
     path = Path(path)
     suffix = next((ending for ending in SUFFIXES if path.name.endswith(ending)), None)

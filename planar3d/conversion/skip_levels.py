@@ -1,4 +1,4 @@
-"""The skip levels of a network, found in its graph: what a U-Net takes from its encoder."""
+"""The skip levels of a network, found in its graph: the encoder features that a U-Net uses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,22 +30,22 @@ class _Entry:
 
 
 def features(model3d: keras.Model, name: str | None = None) -> keras.Model:
-    """The skip levels of a network: at each resolution the last tensor of which all that is coarser is made.
+    """The skip levels of a network: for each resolution the last tensor from which all coarser levels are computed.
 
-    Where branches leave no such tensor (as in NASNet's cells), it is the last one of that resolution. Tensors that
-    are padded or cropped, and those pooled to a single place, do not count; of a network with a decoder, only what
-    leads to the coarsest resolution does.
+    If branches leave no such tensor (as in NASNet's cells), it is the last tensor of that resolution. Padded or cropped
+    tensors, and tensors pooled to a single voxel, do not count. In a network with a decoder, only the path to the
+    coarsest resolution counts.
 
     Args:
-        model3d: a functional network of volumes with one input; models nested in it are looked into.
-        name: of the model that is returned; the network's name with `_features` if None.
+        model3d: a functional 3D network with one input; nested models are searched too.
+        name: name of the returned model; default: the network's name with `_features`.
 
     Returns:
-        A model that shares the network's layers, from its input to the levels, finest first; the last one is the
-        coarsest. Its outputs' names are those of the layers that they come from.
+        A model that shares the network's layers, from its input to the levels, finest first. Its outputs have the
+        names of their layers.
 
     Raises:
-        ConversionError: the network is not functional, or has no single volume as input.
+        ConversionError: the network is not functional, or does not have a single volume as input.
     """
     network = as_graph(model3d)
     if len(network.inputs) != 1 or len(network.inputs[0].shape) != 5:
@@ -71,13 +71,13 @@ def features(model3d: keras.Model, name: str | None = None) -> keras.Model:
 
 
 def up_factors(levels: keras.Model) -> list[tuple[int, int, int]]:
-    """By how much a decoder multiplies the three axes from each level to the next finer one, coarsest first.
+    """The factors by which a decoder enlarges the three axes from each level to the next finer one, coarsest first.
 
     Args:
-        levels: as `features` gives it.
+        levels: as `features` returns it.
 
     Raises:
-        ConversionError: a level's sizes are no multiples of those of the next coarser one.
+        ConversionError: a level's sizes are not multiples of the next coarser level's sizes.
     """
     source = levels.inputs[0].shape
     probed = levels.compute_output_shape((1, *(size or _PROBED for size in source[1:4]), source[4]))

@@ -76,7 +76,7 @@ def binary_pair(reference: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarr
     if reference.ndim != 3 or reference.shape != prediction.shape:
         raise ScanError(
             f"The reference has shape {reference.shape} and the prediction {prediction.shape}; "
-            "two volumes on one grid are needed. Restore the prediction to the reference's grid first."
+            "two volumes on one grid are needed. Resample the prediction to the reference's grid first."
         )
     # Some masks hold 1.00000006 for 1, so nothing is compared with 1.
     return reference > 0.5, prediction > 0.5

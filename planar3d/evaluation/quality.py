@@ -54,8 +54,7 @@ def _empty_result(case: Case) -> str | None:
     if case.lesion_voxels:
         return None
     return (
-        f"No {case.targets.noun} was found. Look at the scan: the mask is empty also where a scan does not suit the "
-        "model."
+        f"No {case.targets.noun} was found. Look at the scan: the mask is also empty if a scan does not suit the model."
     )
 
 
@@ -65,7 +64,7 @@ def _large_result(case: Case) -> str | None:
         return None
     return (
         f"The {case.targets.noun}s take up {lesion_ml:.0f} ml of a head of {case.head.volume_ml:.0f} ml, more than "
-        f"{case.targets.plausible_share:.0%}; that is hardly ever true. Look at the overlay."
+        f"{case.targets.plausible_share:.0%}, which is rarely correct. Look at the overlay."
     )
 
 
@@ -74,8 +73,8 @@ def _few(case: Case) -> str | None:
     if not 0 < case.lesion_ml <= false_ml:
         return None
     return (
-        f"The {case.targets.noun}s take up {case.lesion_ml:.2g} ml in all, and the model marks up to {false_ml:.2g} ml "
-        "in scans that have none, so all of them may be false alarms. Check each one."
+        f"The {case.targets.noun}s take up {case.lesion_ml:.2g} ml in total, and the model marks up to {false_ml:.2g} "
+        "ml in scans that have none, so all of them may be false alarms. Check each one."
     )
 
 
@@ -84,13 +83,13 @@ def _unmeasured(case: Case) -> str | None:
     least, most = case.measured.get("spacing_mm", (slices, slices))
     if not least / _BEYOND <= slices <= most * _BEYOND:
         return (
-            f"The slices lie {slices:.1f} mm apart, but the model was evaluated on scans with {least:.1f} to "
+            f"The slices are {slices:.1f} mm apart, but the model was evaluated on scans with {least:.1f} to "
             f"{most:.1f} mm; its accuracy here is unknown."
         )
     extracted = case.head.is_extracted()
     if extracted is None or extracted in case.measured.get("extracted", (extracted,)):
         return None
-    shown = "the brain alone" if extracted else "a whole head"
+    shown = "only the brain" if extracted else "a whole head"
     return f"The scan shows {shown}, but the model was not evaluated on such scans; its accuracy here is unknown."
 
 

@@ -71,8 +71,8 @@ def _field_of_view(case: Case) -> str | None:
     if fits and _VOLUMES[0] <= case.head.volume_ml <= _VOLUMES[1]:
         return None
     return (
-        f"What the scan shows is {width:.0f} mm from right to left, {length:.0f} mm from front to back and "
-        f"{height:.0f} mm high, which is no whole head. Is it another part of the body, or is its voxel size wrong?"
+        f"The foreground measures {width:.0f} mm from right to left, {length:.0f} mm from front to back and "
+        f"{height:.0f} mm in height, unlike a whole head. Is it another part of the body, or is the voxel size wrong?"
     )
 
 
@@ -83,12 +83,12 @@ def _cut_off(case: Case) -> str | None:
     cut = [f"about {mm:.0f} mm at the {side} side" for side, mm in missing.items() if mm > _CUT]
     height = case.head.extent[2]
     if height < _BRAIN_HEIGHT:
-        cut.append(f"all that is more than {height:.0f} mm below the top")
+        cut.append(f"everything more than {height:.0f} mm below the top")
     if not cut:
         return None
     return (
-        f"Slices seem to be cut off: {', '.join(cut)} of the head is missing. {case.targets.noun.capitalize()}s there "
-        "are not in the mask."
+        f"The head seems to be cut off: {', '.join(cut)} is missing. {case.targets.noun.capitalize()}s there are not "
+        "in the mask."
     )
 
 
@@ -126,8 +126,8 @@ def _values(case: Case) -> str | None:
     if not case.head.standardized:
         return None
     return (
-        "Many of the scan's values are negative, as after standardization (z-scores), but models are made for values "
-        "as they were acquired, from 0 on. Give it the scan as it was acquired, if you have it."
+        "Many of the scan's values are negative, as after standardization (z-scores), but models expect values as "
+        "acquired, from 0 upwards. Use the scan as acquired, if you have it."
     )
 
 
@@ -136,8 +136,8 @@ def _spacing(case: Case) -> str | None:
     if widest <= _SPACING:
         return None
     return (
-        f"The slices lie {widest:.1f} mm apart, more than {_SPACING} mm: lesions smaller than that may be missed, and "
-        "volumes are rough."
+        f"The slices are {widest:.1f} mm apart, more than {_SPACING} mm: lesions smaller than that may be missed, and "
+        "volumes are approximate."
     )
 
 
@@ -146,9 +146,7 @@ def _extraction(case: Case) -> str | None:
     if case.whole_head is None or extracted is None or extracted != case.whole_head:
         return None
     if extracted:
-        return (
-            "The scan is skull-stripped, but the model was made for whole heads; give it the scan as it was acquired."
-        )
+        return "The scan is skull-stripped, but the model was made for whole heads; use the scan as acquired."
     return "The scan shows a whole head, but the model was made for skull-stripped scans; extract the brain first."
 
 
@@ -161,13 +159,13 @@ def _orientation(case: Case) -> str | None:
     except (HeaderDataError, ValueError):
         qform = np.zeros((4, 4))
     if not is_usable(qform):
-        return "The scan's header has a qform that says nothing; the mask follows the sform. Check left and right."
+        return "The scan's header has an invalid qform; the mask follows the sform. Check left and right."
     shift = corner_shift(case.scan.affine, qform, case.scan.voxels.shape)
     if shift <= CORNER_TOLERANCE:
         return None
     return (
-        f"The scan's header says two things of its place in space: its sform and its qform put a corner {shift:.1f} "
-        "voxels apart. The mask follows the sform, other programs may not; check left and right."
+        f"The scan's header contradicts itself: its sform and qform differ by {shift:.1f} voxels at a corner. The mask "
+        "follows the sform, other programs may not; check left and right."
     )
 
 

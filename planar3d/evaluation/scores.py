@@ -14,7 +14,7 @@ from planar3d.scans.grid import voxel_axes, voxel_mm3
 
 
 class Measure(NamedTuple):
-    """How a score is called and printed."""
+    """Name, unit and format of a score."""
 
     label: str
     unit: str
@@ -56,13 +56,13 @@ def score_scan(
     - lesion_sensitivity, lesion_precision, lesion_f1 and the counts: `lesion_scores` with the challenge's settings;
     - assd_mm: the mean of `surface_distances`, hd95_mm their 95th percentile.
 
-    What would be 0/0, and distances to an empty mask, are nan.
+    Undefined scores (0/0) and distances to an empty mask are nan.
 
     Args:
-        reference: the expert's mask, (i, j, k); above 0.5 is lesion.
-        prediction: the mask to judge, on the same grid.
-        spacing: the voxel's edges in mm, one per axis, or the grid's affine (4×4 or its 3×3), as a sheared grid needs;
-            on the resampled grid the effective ones.
+        reference: the expert's mask, (i, j, k); values above 0.5 are lesion.
+        prediction: the mask to score, on the same grid.
+        spacing: the voxel size in mm for each axis, or the grid's affine (4×4 or its 3×3), which sheared grids need;
+            for a resampled grid the effective voxel size.
 
     Raises:
         ScanError: the masks are not two volumes on one grid, or the spacing does not fit.

@@ -58,5 +58,5 @@ def _macs(layer: Layer, source: Shape) -> int:
     if count is not None:
         return count(layer, source, layer.shape)
     if any(len(array.shape) > 1 for array in layer.arrays.values()):
-        raise ValueError(f"{layer.name} is a {layer.kind}, and how to count its work is unknown.")
+        raise ValueError(f"{layer.name} is a {layer.kind}, and its operations cannot be counted.")
     return 0

@@ -47,8 +47,8 @@ def as_graph(network: Any) -> keras.Model:
         return network._functional
     if not is_graph(network) or type(network).call is not Functional.call:
         raise ConversionError(
-            f"{network.name} ({type(network).__name__}) is no functional model: its call is Python code, which cannot "
-            "be read as a graph. Build it with keras.Input and keras.Model(inputs, outputs)."
+            f"{network.name} ({type(network).__name__}) is not a functional model: its call is Python code without a "
+            "graph. Build it with keras.Input and keras.Model(inputs, outputs)."
         )
     return network
 

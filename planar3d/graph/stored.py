@@ -90,7 +90,7 @@ def _layer(said: Mapping[str, Any], arrays: Mapping[str, np.ndarray], shapes: li
     known = KINDS[said["kind"]]
     inputs = _numbers(said["inputs"], shapes)
     if known.write is None:
-        raise ValueError(f"{said['name']} is of a kind that Keras alone computes")
+        raise ValueError(f"{said['name']} is of a kind that only Keras computes")
     settings = {name: _setting(name, said["settings"][name]) for name in known.settings}
     held = {part: arrays[name] for part, name in said.get("arrays", {}).items()}
     layer, taken = Layer(said["kind"], str(said["name"]), inputs, (), settings, held), [shapes[n] for n in inputs]
@@ -105,7 +105,7 @@ def _layer(said: Mapping[str, Any], arrays: Mapping[str, np.ndarray], shapes: li
 def _numbers(said: Sequence[Any], shapes: Sequence[Shape]) -> tuple[int, ...]:
     """What a layer takes or the network gives, of what is there."""
     if not said or not all(type(number) is int and 0 <= number < len(shapes) for number in said):
-        raise ValueError(f"{said!r} is not there to be taken")
+        raise ValueError(f"{said!r} does not exist")
     return tuple(said)
 
 
@@ -117,7 +117,7 @@ def _setting(name: str, value: Any) -> Any:
     found = _plain(value)
     sizes = found if name in _THREE else (found,) if name in _ONE else ()
     if (name in _THREE and len(found) != 3) or not all(type(size) is int and size >= 1 for size in sizes):
-        raise ValueError(f"{name}={value!r} is no size of a layer")
+        raise ValueError(f"{name}={value!r} is not a valid size of a layer")
     if name == "data_format" and found != "channels_last":
         raise ValueError(f"{name}={value!r} is not computed")
     return found
@@ -130,5 +130,5 @@ def _plain(value: Any) -> Any:
     if not isinstance(value, (bool, int, float, str, type(None))) or (
         isinstance(value, int) and abs(value) > _LARGEST_NUMBER
     ):
-        raise ValueError(f"{value!r} is no setting of a layer")
+        raise ValueError(f"{value!r} is not a valid setting of a layer")
     return value

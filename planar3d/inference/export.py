@@ -1,4 +1,4 @@
-"""A trained network written for other runtimes, each file run again and compared with Keras before it is kept."""
+"""Export of trained networks to other runtimes; each file is run and compared with Keras before it is kept."""
 
 import importlib.util
 import json
@@ -27,7 +27,7 @@ AXES = ("batch", "depth", "rows", "cols", "channels")
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and its largest difference to Keras on a window; as text, a line for the log."""
+    """An exported file, and its largest difference from Keras on a window; as text, a line for the log."""
 
     format: str
     folder: Path
@@ -44,26 +44,26 @@ def export_network(
     recipe: Recipe | None = None,
     notify: Callable[[Exported], None] = lambda exported: None,
 ) -> list[Exported]:
-    """Write a network for other runtimes, and keep what computes the same as Keras.
+    """Export a network to other runtimes, and keep the files that agree with Keras.
 
     Each format gets a folder of its name with the model and `planar3d.json`: the recipe, the axes and values of the
-    input, the layers, and the difference found. ONNX and OpenVINO files carry the first three in their metadata as
-    well. A folder is whole or not there.
+    input, the layers, and the difference from Keras. ONNX and OpenVINO files also have the first three in their
+    metadata. A folder is either complete or absent.
 
     Args:
         network: float32, with one input and one output (batch, depth, rows, cols, channels) of known sizes.
         folder: gets `<format>/`.
-        formats: of `openvino` (IR in float32), `onnx`, `savedmodel`, and `litert` (built-in operators alone, written
-            slice by slice, one window a call).
-        recipe: that the network was trained with, for the description.
-        notify: gets each result as it is there.
+        formats: any of `openvino` (IR in float32), `onnx`, `savedmodel`, and `litert` (only built-in operators, slice
+            by slice, one window per call).
+        recipe: the recipe that the network was trained with, for the description.
+        notify: called with each result.
 
     Returns:
-        What was written, with the largest difference of a probability to Keras on a window of noise.
+        The exported files, with the largest difference in probability from Keras on a window of noise.
 
     Raises:
-        Planar3DError: an unknown format, a missing package, another backend than the format needs, a network of other
-            arithmetic, a layer that cannot be written, or a difference above 1e-4.
+        Planar3DError: an unknown format, a missing package, a backend that the format does not support, a network in
+            another precision, a layer that cannot be exported, or a difference above 1e-4.
     """
     chosen = {name: _format(name) for name in formats}
     _check(network)
@@ -79,7 +79,7 @@ def export_network(
             difference = float(np.max(np.abs(found - expected))) if found.shape == expected.shape else float("nan")
             if not difference <= TOLERANCE:
                 raise Planar3DError(
-                    f"{name}: what was written for {network.name} gives {found.shape} and differs from Keras by up to "
+                    f"{name}: the file written for {network.name} gives {found.shape} and differs from Keras by up to "
                     f"{difference:.1e}, more than {TOLERANCE:.0e}; it was not kept. Please report this network."
                 )
             write_json(temporary / "planar3d.json", described | {"largest_difference": difference})

@@ -39,7 +39,7 @@ class OpenVINOEngine:
             try:
                 written(Use(_NO_GRAPH, node.name, layer, taken))
             except Planar3DError as error:
-                raise Planar3DError(f"{error} The OpenVINO engine does not know it; use engine='keras'.") from error
+                raise Planar3DError(f"{error} The OpenVINO engine does not support it; use engine='keras'.") from error
 
     def program(self, piece: Piece, shapes: Sequence[Shape]) -> "OpenVINOProgram":
         """Compile what computes a piece from inputs of these shapes."""

@@ -106,7 +106,7 @@ def make_plan(network: Description, stride: int, exact: bool = True) -> Plan:
         first = next(node for node in graph[1:] if graph[0] in node.inputs)
         raise Planar3DError(
             f"Windows of {network.name} at stride {stride} share nothing: {first.name} ({first.kind}), "
-            "at its input, already joins slices that not every window has. Use method='windowed'."
+            "at its input, already combines slices that other windows do not have. Use method='windowed'."
         )
     if not exact:
         graph = split(graph, shared)
@@ -159,8 +159,8 @@ def describe_work(network: Description, recipe: Recipe) -> str:
     except Planar3DError:
         return ""
     return (
-        f"With what windows share computed once: {exact:.3g} TFLOP bit for bit, {apart:.3g} TFLOP with convolutions "
-        "split between what is shared and what is not."
+        f"With shared computations done once: {exact:.3g} TFLOP bit for bit, {apart:.3g} TFLOP with convolutions split "
+        "into shared and unshared sums."
     )
 
 

@@ -71,24 +71,23 @@ def predictor(
     precision: str | None = None,
     batch_size: int = 1,
 ) -> Predictor:
-    """Make what predicts scans with a network; one serves many scans.
+    """Create a predictor for scans with a network; one predictor serves many scans.
 
     Args:
-        network: takes (batch, depth, rows, cols, channels) and gives (batch, depth, rows, cols, 1); or an open weights
-            file, whose network is built only where Keras computes.
+        network: from (batch, depth, rows, cols, channels) to (batch, depth, rows, cols, 1); or an open weights file,
+            from which Keras builds the network only if needed.
         recipe: depth and stride of the windows, and the channels.
-        method: `"windowed"`, every window by itself, as the paper; `"shared"`, what windows have in common once, and
-            of each window what the composition keeps; `"auto"`, shared where the network allows it.
+        method: `"windowed"`, every window separately, as in the paper; `"shared"`, shared computations once, and only
+            for the slices that are kept; `"auto"`, shared if the network allows it.
         engine: `"keras"`, bit for bit the windowed result in float32 on TensorFlow; `"openvino"`, faster on CPUs,
-            equal within rounding; `"auto"`, OpenVINO where it is installed and no GPU is seen.
-        precision: `"float32"` or `"bf16"`. By default the network's own; the engine `"auto"` then takes bf16 where the
-            processor multiplies in it and the masks agree with float32: as published, as found before, or the first
-            scan's.
-        batch_size: windows at once, of the windowed method.
+            equal within rounding; `"auto"`, OpenVINO if it is installed and no GPU is found.
+        precision: `"float32"` or `"bf16"`. Default: the network's own; the engine `"auto"` uses bf16 if the processor
+            supports it and masks agree with float32, as published, as found before, or as tested on the first scan.
+        batch_size: windows per batch, for the windowed method.
 
     Raises:
         RecipeError: an unknown method, engine or precision, or the windowed method on OpenVINO.
-        Planar3DError: the network's graph does not allow the method, or the engine is not there or does not know it.
+        Planar3DError: the network's graph does not allow the method, or the engine is missing or does not support it.
     """
     _check("method", method, METHODS)
     _check("engine", engine, ENGINES)
@@ -134,10 +133,10 @@ def predict_volume(
     """Predict lesion probabilities of a prepared scan.
 
     Args:
-        network: takes (batch, depth, rows, cols, channels) and gives (batch, depth, rows, cols, 1).
-        voxels: uint8 (slices, rows, cols), as `prepare` gives them.
-        recipe, method, engine, precision, batch_size: as in `predictor`, which is to be preferred for many scans.
-        progress: called with the windows done and all of them.
+        network: from (batch, depth, rows, cols, channels) to (batch, depth, rows, cols, 1).
+        voxels: uint8 (slices, rows, cols), as `prepare` returns them.
+        recipe, method, engine, precision, batch_size: as in `predictor`, which is better for many scans.
+        progress: called with the number of windows done and their total.
 
     Returns:
         float32 (slices, rows, cols) in [0, 1].

@@ -1,4 +1,4 @@
-"""A prepared scan predicted, stack by stack where its slices are interleaved, and its mask on the native grid."""
+"""Prediction of a prepared scan, one stack of interleaved slices at a time, and its mask on the native grid."""
 
 from collections.abc import Callable
 
@@ -17,14 +17,14 @@ def predict_prepared(
     """Predict the probabilities of a prepared scan.
 
     Args:
-        predict: as `predictor` gives it.
-        prepared: the scan, by the recipe's preparation.
-        recipe: says which slices go together, and how many the network takes.
-        progress: called with the windows done and all of them.
+        predict: as `predictor` returns it.
+        prepared: the scan, prepared by the recipe.
+        recipe: defines the stacks of slices and the number of slices in a window.
+        progress: called with the number of windows done and their total.
 
     Returns:
-        float32 (slices, rows, cols) in [0, 1], or (slices, rows, cols, outputs) of several; background in slices that
-        are in no stack, and around the part of planes that is predicted.
+        float32 (slices, rows, cols) in [0, 1], or (slices, rows, cols, outputs) for several outputs; background in
+        slices that are in no stack, and outside the predicted part of planes.
     """
     stacks = recipe.preparation.stacks(prepared, recipe.tiles.depth)
     outputs = () if recipe.targets.outputs == 1 else (recipe.targets.outputs,)
@@ -51,8 +51,8 @@ def native_mask(probabilities: np.ndarray, prepared: Prepared, recipe: Recipe) -
     """The lesion mask uint8 {0, 1}, or the label map, on the native grid.
 
     Args:
-        probabilities: float32 (slices, rows, cols) of the prepared grid, or (slices, rows, cols, outputs).
-        prepared: the scan they are of.
-        recipe: gives the way back, and how probabilities become labels.
+        probabilities: float32 (slices, rows, cols) on the prepared grid, or (slices, rows, cols, outputs).
+        prepared: the prepared scan.
+        recipe: defines the resampling to the native grid, and how probabilities become labels.
     """
     return recipe.preparation.native(probabilities, prepared, lambda volume, axes: lesion_mask(volume, recipe, axes))

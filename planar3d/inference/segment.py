@@ -1,4 +1,4 @@
-"""A scan file in, a lesion mask out: what `planar3d predict` does."""
+"""From a scan file to a lesion mask, as in `planar3d predict`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,13 +25,13 @@ def segment(
     """Segment one raw scan, or the images of one case.
 
     Args:
-        scan: a NIfTI file, or a scan already read; of models that take several images a case, or these by name.
-        model: a weights file or the name of a published model; or a network and its recipe, as of `load_network`; or a
-            list of models, whose probabilities are averaged, see `Segmenter`.
-        recipe: overrides the recipe that the weights file carries.
-        batch_size: windows at once.
+        scan: a NIfTI file or a `Scan`; for models of several images, a case or a dictionary of images by name.
+        model: a weights file or the name of a published model; or a network and its recipe, as from `load_network`; or
+            a list of models for averaging, see `Segmenter`.
+        recipe: overrides the recipe in the weights file.
+        batch_size: windows per batch.
         assume_affine: accept a file without geometry, see `read_scan`.
-        progress: called with the windows done and all of them.
+        progress: called with the number of windows done and their total.
         method, engine, precision: see `predictor`.
 
     Returns:
@@ -52,10 +52,10 @@ def segment_case(
     assume_affine: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Scan:
-    """Segment a case with what serves many, as `segment` does with a model.
+    """Segment a case with a segmenter, which can be reused.
 
-    `planar3d predict` takes the same three steps, at the same time for three scans; the scoring of a fold begins with
-    what training had prepared.
+    `planar3d predict` runs the same three steps for three scans at a time; the scoring of a fold starts from the scans
+    prepared for training.
     """
     images = segmenter.images
     if isinstance(case, Case):

@@ -1,4 +1,4 @@
-"""From a case's images to its labels, by one model or by several whose probabilities are averaged."""
+"""From a case's images to its labels, by one model or by an ensemble."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,12 +28,12 @@ Member = str | Path | Model | tuple[Any, Recipe]  # a network of Keras and its r
 
 @dataclass(frozen=True)
 class Probabilities:
-    """What was found in a case.
+    """The probabilities predicted for a case.
 
     Attributes:
-        values: float32 (slices, rows, cols) in [0, 1], or (slices, rows, cols, outputs) of several outputs.
+        values: float32 (slices, rows, cols) in [0, 1], or (slices, rows, cols, outputs) for several outputs.
         prepared: the case on the grid of the values.
-        recipe: says how they become labels.
+        recipe: defines how probabilities become labels.
     """
 
     values: np.ndarray
@@ -54,29 +54,29 @@ class Probabilities:
 
 
 class Segmenter:
-    """Segments cases by a model, or by an ensemble of models; one segmenter serves many cases.
+    """Segments cases with a model or an ensemble of models; one segmenter serves many cases.
 
-    The probabilities of an ensemble (the folds of a recipe, or networks that take other images each) are averaged in
-    float32. Where all prepared grids of a case are the same, the mean is taken there; else every model's probabilities
-    are brought to the native grid first. What a model has not seen, beyond its grid or beyond the head, is background.
+    The probabilities of an ensemble (the folds of a recipe, or networks that take different images) are averaged in
+    float32: on the prepared grid if it is the same for all models, otherwise on the native grid. Voxels outside a
+    model's grid or outside the head are background for that model.
 
     Args:
-        model: a weights file, the name of a published model, an open model, or a network and its recipe; of an ensemble
-            a list of these.
+        model: a weights file, the name of a published model, an open model, or a network and its recipe; for an
+            ensemble a list of these.
         recipe: overrides the models' own.
         method, engine, precision, batch_size: as in `predictor`.
 
     Attributes:
-        models: open, or the networks that were given.
-        recipes: of the models.
-        images: the names of the images that a case needs.
-        flat: whether images of a single slice will do.
+        models: open models, or the given networks.
+        recipes: recipes of the models.
+        images: names of the images that a case needs.
+        flat: whether images of a single slice are accepted.
 
     Raises:
         WeightsError: a model cannot be used.
         RecipeError: the models have different targets.
 
-    Source: Messaoudi 2020 averages four networks, one a contrast.
+    Source: Messaoudi 2020 averages four networks, one for each contrast.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Segmenter:
         return found if len(self.recipes) == 1 else f"mean of {len(self.recipes)} models, {found}"
 
     def load(self) -> None:
-        """Build the networks, unless that is done; `predict` does it where it was not asked for.
+        """Build the networks if they are not built yet; `predict` calls this if needed.
 
         Raises what `Model.network` and `predictor` raise.
         """
@@ -112,7 +112,7 @@ class Segmenter:
             self._predictors = [predictor(network, recipe, *self._how) for network, recipe in pairs]
 
     def prepare(self, scans: Mapping[str, Scan]) -> list[Prepared]:
-        """Prepare a case for each model; models of one preparation share what is made.
+        """Prepare a case for each model; models with the same preparation share the result.
 
         Args:
             scans: the images by name, on one grid.
@@ -129,11 +129,11 @@ class Segmenter:
     def predict(
         self, prepared: Sequence[Prepared], progress: Callable[[int, int], None] | None = None
     ) -> Probabilities:
-        """Predict a case, by one model after another.
+        """Predict a case with each model in turn.
 
         Args:
-            prepared: as `prepare` gives it.
-            progress: called with the tiles done and all of them.
+            prepared: as `prepare` returns it.
+            progress: called with the number of tiles done and their total.
         """
         self.load()
         alike = len(set(map(_place, prepared))) == 1

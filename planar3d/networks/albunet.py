@@ -30,7 +30,7 @@ def AlbuNet(
     encoder_weights: EncoderWeights = "imagenet",
     name: str = "albunet",
 ) -> keras.Model:
-    """AlbuNet3D, 26,673,172 parameters: depth is never reduced, and four 3×1×1 convolutions alone join slices.
+    """AlbuNet3D, 26,673,172 parameters: depth is never reduced, and only four 3×1×1 convolutions combine slices.
 
     >>> AlbuNet((1, 64, 64, 3), depth_layers=False, encoder_weights=None).output_shape  # AlbuNet2D
     (None, 1, 64, 64, 4)
@@ -38,22 +38,22 @@ def AlbuNet(
     Args:
         input_shape: (depth, rows, cols, channels); rows and cols are multiples of 32, and the first three may be None.
         classes: channels of the output.
-        depth_layers: whether there are the convolutions along depth; without them, and with a depth of 1, it is
+        depth_layers: include the convolutions along depth; without them and with a depth of 1 the network is
             AlbuNet2D (25,822,372 parameters).
-        encoder_bias: whether the encoder's convolutions have biases, random whatever its weights, as in the released
-            code: 8,512 parameters more.
-        activation: of the output: `"softmax"`, or `"sigmoid"` for channels by themselves.
-        weights: a file that fills the whole network; then no encoder weights are looked for.
-        encoder_weights: `"imagenet"`, a file of ResNet-34's 2D weights by the names of torch or Keras, or None for a
-            random encoder. Its input is not brought to ImageNet's mean and deviation, as in the paper.
+        encoder_bias: give the encoder's convolutions biases, random whatever its weights, as in the released code:
+            8,512 more parameters.
+        activation: output activation, `"softmax"`, or `"sigmoid"` for independent channels.
+        weights: a file with weights for the whole network; encoder weights are then not loaded.
+        encoder_weights: `"imagenet"`, a file of ResNet-34's 2D weights under torch or Keras names, or None for a
+            random encoder. As in the paper, inputs are not standardized to ImageNet's mean and standard deviation.
         name: the model's name.
 
     Returns:
         A model from (batch, depth, rows, cols, channels) to probabilities (batch, depth, rows, cols, classes), float32.
 
     Raises:
-        ValueError: rows or cols that are no multiple of 32, or another activation.
-        WeightsError: weights that cannot be found, read, or do not fit.
+        ValueError: rows or cols are not multiples of 32, or the activation is unknown.
+        WeightsError: the weights cannot be found or read, or do not fit.
 
     Source: Wacker et al. 2019, figure 2, for encoder, pooling, depth layers and softmax; widths, normalization and
     biases of the decoder from the released code.

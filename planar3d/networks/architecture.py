@@ -35,7 +35,7 @@ class WeightSource:
 
 
 def _nowhere(weights: str) -> str:
-    raise WeightsError(f"The network begins with random weights and takes none of {weights}; set encoder_weights=none.")
+    raise WeightsError(f"The network starts from random weights, not from {weights}; set encoder_weights=none.")
 
 
 _NO_SOURCE = WeightSource("random at the beginning", _nowhere)

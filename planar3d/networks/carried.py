@@ -55,8 +55,8 @@ def carried_recipe(said: Mapping[str, Any], path: Path) -> Recipe | None:
         for value in leaves[place] if isinstance(leaves[place], list) else [leaves[place]]:
             if not least <= value <= most:
                 raise WeightsError(
-                    f"{path} asks for {place}={value:g}; {least:g} to {most:g} is plausible. It is damaged or made to "
-                    "do harm; get it again from where it came, or name a recipe with --recipe."
+                    f"{path} asks for {place}={value:g}; {least:g} to {most:g} is plausible. It is damaged or "
+                    "malicious; get it again from its source, or name a recipe with --recipe."
                 )
     return recipe
 

@@ -1,4 +1,4 @@
-"""DS-Net: volumes squeezed to four maps of three slices, which an EfficientNet U-Net sees as images."""
+"""DS-Net: volumes are squeezed to four maps of three slices, the RGB inputs of an EfficientNet U-Net."""
 
 from collections.abc import Sequence
 from math import prod
@@ -45,34 +45,34 @@ def DSNet(
     (None, 12, 64, 64, 3)
 
     Args:
-        input_shape: (depth, rows, cols, channels); the depth is one that the factors make three slices of, 97 to 144 as
-            they are; rows and cols are multiples of 32, and may be None.
+        input_shape: (depth, rows, cols, channels); the factors must reduce depth to three slices, 97 to 144 by
+            default; rows and cols are multiples of 32, and may be None.
         outputs: channels of the output.
-        activation: of the output, `"sigmoid"` or `"softmax"`.
-        factors: by which depth is divided, one after another, until three slices are left.
-        filters: of the 3D levels, outermost first.
-        up_kernels, up_strides: slices of the transposed convolutions and their strides on the way back, outermost
-            first; what they give is cut or padded evenly to the depth that was there. Without any, slices, rows and
-            columns are repeated.
-        convolutions: of each 3D level on the way back.
-        full_resolution: filters of a planar convolution before EfficientNet-B0, which then sees these channels; 0:
-            none, it sees red, green and blue.
-        activation_2d: of the 2D decoder, `"silu"` or `"relu"`.
+        activation: output activation, `"sigmoid"` or `"softmax"`.
+        factors: successive factors that reduce depth to three slices.
+        filters: filters of the 3D levels, outermost first.
+        up_kernels, up_strides: depths of the decoder's transposed convolutions and their strides, outermost first;
+            their output is cropped or padded evenly to the encoder's depth. If empty, upsampling is nearest
+            neighbour.
+        convolutions: convolutions in each 3D decoder level.
+        full_resolution: filters of a planar convolution before EfficientNet-B0, which takes these channels as input;
+            0: no such convolution, the input is red, green and blue.
+        activation_2d: activation of the 2D decoder, `"silu"` or `"relu"`.
         encoder_padding, encoder_epsilon: as in `EfficientNet`.
-        weights: a file that fills the whole network; then no encoder weights are looked for.
-        encoder_weights: `"imagenet"` for noisy student's, a file of EfficientNet-B0's 2D weights by the names of torch
-            or Keras, or None.
+        weights: a file with weights for the whole network; encoder weights are then not loaded.
+        encoder_weights: `"imagenet"` (noisy student), a file of EfficientNet-B0's 2D weights under torch or Keras
+            names, or None.
         name: the model's name.
 
     Returns:
         A model from (batch, depth, rows, cols, channels) to probabilities (batch, depth, rows, cols, outputs), float32.
 
     Raises:
-        ValueError: a shape that does not fit the factors.
-        WeightsError: weights that cannot be found, read, or do not fit.
+        ValueError: the shape does not fit the factors.
+        WeightsError: the weights cannot be found or read, or do not fit.
 
     Source: Messaoudi et al. 2023, figure 4; widths, kernels and the transposed convolutions from the released code. The
-    2D part is planar, on a volume whose four slices are the maps, so that any number of volumes makes a batch.
+    2D part is planar, on a volume that has the four maps as its slices, so that any batch size is possible.
     """
     check_input_shape(input_shape, _DIVISORS, name)
     check_depth(input_shape, (SLICES - 1) * prod(factors) + 1, SLICES * prod(factors), name)

@@ -1,4 +1,4 @@
-"""DX-Net: EfficientNet-B0 with its kernels repeated along depth, in a U-Net of volumes (Messaoudi et al. 2023)."""
+"""DX-Net: EfficientNet-B0 with kernels repeated along depth, in a 3D U-Net (Messaoudi et al. 2023)."""
 
 from typing import Any, Literal
 
@@ -35,25 +35,25 @@ def DXNet(
     Args:
         input_shape: (depth, rows, cols, channels); the first three are multiples of 32 and may be None.
         outputs: channels of the output.
-        activation: of the output, `"sigmoid"` or `"softmax"`.
+        activation: output activation, `"sigmoid"` or `"softmax"`.
         norm: `"instance"` as in the paper, with scale and offset, or `"batch"` as in the released code.
-        stem: what becomes of the weights of the encoder's first convolution, which has three inputs there and 16 here:
-            `"normal"`, replaced by numbers of a normal distribution of deviation 1, as the released code does; or
-            `"fitted"`, spread over them as `convert` does.
-        weights: a file that fills the whole network; then no encoder weights are looked for.
-        encoder_weights: `"imagenet"` for noisy student's, a file of EfficientNet-B0's 2D weights by the names of torch
-            or Keras, or None for random kernels.
+        stem: how the first convolution's weights are adapted from three inputs to 16: `"normal"`, replaced by samples
+            of a standard normal distribution as in the released code; or `"fitted"`, spread over the inputs as in
+            `convert`.
+        weights: a file with weights for the whole network; encoder weights are then not loaded.
+        encoder_weights: `"imagenet"` (noisy student), a file of EfficientNet-B0's 2D weights under torch or Keras
+            names, or None for random kernels.
         name: the model's name.
 
     Returns:
         A model from (batch, depth, rows, cols, channels) to probabilities (batch, depth, rows, cols, outputs), float32.
 
     Raises:
-        ValueError: sizes that are no multiples of 32, or a stem that does not exist.
-        WeightsError: weights that cannot be found, read, or do not fit.
+        ValueError: sizes are not multiples of 32, or the stem is unknown.
+        WeightsError: the weights cannot be found or read, or do not fit.
 
     Source: Messaoudi et al. 2023, section 2.3, for the encoder, its repeated kernels and instance normalization; the
-    decoder's widths, paddings, epsilon and the rate of left-out blocks from the released code.
+    decoder's widths, paddings, epsilon and the rate of stochastic depth from the released code.
     """
     check_input_shape(input_shape, _DIVISORS, name)
     if stem not in ("normal", "fitted"):

@@ -1,4 +1,4 @@
-"""The efficient embedding network: a volume squeezed to three slices, which an EfficientNet-B0 sees as one image."""
+"""The efficient embedding network: a volume is squeezed to three slices, the RGB input of an EfficientNet-B0."""
 
 from collections.abc import Sequence
 from math import prod
@@ -43,21 +43,20 @@ def EfficientEmbedding(
         input_shape: (depth, rows, cols, channels); the depth is three times the product of the factors; rows and cols
             are multiples of 32, and may be None.
         outputs: channels of the output.
-        factors: by which depth is divided, one after another, until three slices are left.
-        activation: of the output, `"sigmoid"` or `"softmax"`.
-        encoder_range: what the three slices are to EfficientNet-B0: `"unit"`, as they come; or `"grey levels"` of 0 to
-            255, standardized by ImageNet's mean and deviation as keras.applications does, after which a unit of a slice
-            is 0.02.
-        weights: a file that fills the whole network; then no encoder weights are looked for.
-        encoder_weights: `"imagenet"`, a file of EfficientNet-B0's 2D weights by the names of torch or Keras, or None.
+        factors: successive factors that reduce depth to three slices.
+        activation: output activation, `"sigmoid"` or `"softmax"`.
+        encoder_range: how EfficientNet-B0 reads the three slices: `"unit"`, unscaled; or `"grey levels"` of 0 to 255,
+            standardized with ImageNet's mean and standard deviation as in keras.applications, so that 1 becomes 0.02.
+        weights: a file with weights for the whole network; encoder weights are then not loaded.
+        encoder_weights: `"imagenet"`, a file of EfficientNet-B0's 2D weights under torch or Keras names, or None.
         name: the model's name.
 
     Returns:
         A model from (batch, depth, rows, cols, channels) to probabilities (batch, depth, rows, cols, outputs), float32.
 
     Raises:
-        ValueError: a shape that does not fit the factors.
-        WeightsError: weights that cannot be found, read, or do not fit.
+        ValueError: the shape does not fit the factors.
+        WeightsError: the weights cannot be found or read, or do not fit.
 
     Source: Messaoudi et al. 2020, table 1 and figure 1; widths, kernels and dropout from the released code. The 2D part
     is planar, on a volume of one slice.

@@ -1,7 +1,6 @@
-"""EfficientNet-B0 to -B7 and -Lite0 in 2D: for what keras.applications' own cannot be asked for.
+"""EfficientNet-B0 to -B7 and -Lite0 in 2D, with options that keras.applications does not have.
 
-Those begin with the standardization of ImageNet's grey levels, take red, green and blue alone, and normalize over
-batches.
+keras.applications' networks start with ImageNet's standardization, accept only RGB, and use batch normalization.
 """
 
 from collections.abc import Callable
@@ -88,19 +87,19 @@ def EfficientNet(
         input_shape: (rows, cols, channels), any number of channels; rows and cols may be None.
         include_top: whether pooling and the dense layer `predictions` follow.
         classes: outputs of `predictions`.
-        norm: `"batch"`, or `"instance"`: each channel of a sample by itself, with scale and offset.
+        norm: `"batch"`, or `"instance"`: each channel of a sample separately, with scale and offset.
         epsilon, momentum: of the normalization; 1e-3 and 0.99 in keras.applications, 1e-5 and 0.9 by torch's defaults.
-        padding: of strided convolutions: `"same"` as TensorFlow has it, at the end of even sizes, which published
-            weights were trained with; or `"symmetric"` as torch has it, k // 2 on both sides.
-        drop_path: the rate at which the last block is left out of a sample in training; it rises from 0 block by block.
-        input_tensor: what another network gives, which this one goes on from, in place of `input_shape`.
+        padding: padding of strided convolutions: `"same"` as in TensorFlow, at the end for even sizes, with which
+            published weights were trained; or `"symmetric"` as in torch, k // 2 on both sides.
+        drop_path: rate of stochastic depth for the last block; it rises linearly from 0 at the first.
+        input_tensor: output of another network to continue from, instead of `input_shape`.
 
     Returns:
-        A model from (batch, rows, cols, channels) to the logits (batch, classes), or without its top to the features
+        A model from (batch, rows, cols, channels) to logits (batch, classes), or without top to the features
         (batch, rows / 32, cols / 32, channels) of `top_activation`.
 
     Raises:
-        ValueError: there is no such variant.
+        ValueError: the variant is unknown.
 
     Source: Tan & Le 2019, table 1; scales and the rate's rise as in tensorflow/tpu, efficientnet_builder.py.
     """

@@ -95,4 +95,4 @@ def fill_flat(flat: keras.Model, weights: EncoderWeights, imagenet: str) -> None
             return
         except WeightsError as error:
             reasons.append(f"by {way}: {error}")
-    raise WeightsError(f"{file} does not fill {flat.name}; {' '.join(reasons)}")
+    raise WeightsError(f"{file} does not fit {flat.name}; {' '.join(reasons)}")

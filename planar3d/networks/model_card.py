@@ -17,13 +17,13 @@ from planar3d.transfer.metadata import RECIPE, plain_text
 
 # What a person must say of a published model, with what it should say.
 WRITTEN = {
-    "name": "the name that the model is published under",
-    "data": "what it was trained on, and where that is from",
-    "licence": "of the weights",
-    "attribution": "whom to name for data and weights it began with",
+    "name": "name of the model and of its file",
+    "data": "the training data and their origin",
+    "licence": "licence of the weights",
+    "attribution": "credit for the data and the initial weights",
     "training": "how it was trained",
-    "scores": "cross-validated, with their conditions",
-    "input": "which scans it is meant for",
+    "scores": "cross-validated scores with their conditions",
+    "input": "the scans that it is meant for",
     "limits": "where it fails, and what it is not for",
 }
 # Fields of a card, in the order in which they are shown; what a person says beyond WRITTEN stands between the two.
@@ -56,7 +56,7 @@ def check_card(card: Any) -> None:
         raise WeightsError(f"The model card lacks {', '.join(missing)}; add what is missing.")
     measured = [field for field in _MEASURED_TITLES if field in card]
     if measured:
-        raise WeightsError(f"The model card says {', '.join(measured)}, which is filled in by measure; leave it out.")
+        raise WeightsError(f"The model card says {', '.join(measured)}, which is filled in by measurement; remove it.")
 
 
 def read_card(model: str | Path) -> dict[str, Any] | None:

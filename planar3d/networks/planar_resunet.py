@@ -46,39 +46,38 @@ def PlanarResUNet(
 ) -> keras.Model:
     """The planar 3D res-u-net: a planar VGG-16 encoder and a dilated residual 3D decoder, 22,870,881 parameters.
 
-    Everything in it is trainable; what is frozen is the recipe's affair. No batch normalization, since the batch is
+    All layers are trainable; the recipe decides which are frozen. There is no batch normalization, since a batch is
     two windows (Kolarik 2020, section 3.4).
 
     Args:
         input_shape: (depth, rows, cols, channels), the first three multiples of 16; rows and cols may be None.
-        weights: a file, or the name of a published model, that fills the whole network; then no encoder weights are
-            looked for.
-        encoder: `"vgg16"`, the paper's, or another of `ENCODERS`, converted with planar kernels; or any 3D network, as
-            `convert` gives it: its skip levels are taken (`features`), its weights and its input's shape stay, and the
-            decoder has a level for each but the coarsest.
+        weights: a file or published model with weights for the whole network; encoder weights are then not loaded.
+        encoder: `"vgg16"`, the paper's; another of `ENCODERS`, converted with planar kernels; or any 3D network that
+            `convert` returns. Its skip levels are used (`features`), its weights and input shape are kept, and the
+            decoder has one level for each skip level but the coarsest.
         encoder_weights: `"imagenet"`, a file of 2D or planar kernels, or None for a random encoder.
-        decoder_filters: filters of the decoder levels, deepest first. If None they are the paper's, 256, 128, 64, 32;
-            fewer levels take the last of them, and more begin with further levels of 256.
+        decoder_filters: filters of the decoder levels, deepest first; None for the paper's 256, 128, 64, 32. Shorter
+            decoders use the last of these, longer ones add levels of 256 at the start.
         bridge_filters: filters of `conv51` and `conv52`.
-        mapping: how the encoder's 2D kernels become 3D ones: `"planar"`, the paper's; `"zero"`, `"average"`, `"scale"`
-            or `"repeat"` as in `map_kernel`, as deep as they have rows; `"acs"`, `"acs_mean"` or `"acs_soft"` as in
-            `ACSConv3D`. The decoder stays as it is.
+        mapping: how the encoder's 2D kernels become 3D: `"planar"`, the paper's; `"zero"`, `"average"`, `"scale"` or
+            `"repeat"` as in `map_kernel`, as deep as their number of rows; `"acs"`, `"acs_mean"` or `"acs_soft"` as
+            in `ACSConv3D`. The decoder is not affected.
         alpha: for `"scale"`, the factor of each slice.
-        encoder_depth: slices that an encoder's kernel spans, where not 1; `"planar"` ones are then averaged.
-        encoder_range: `"unit"`, inputs in [-1, 1) whatever the encoder's weights were trained on, as the paper;
-            `"imagenet"`, both are brought together.
-        outputs: channels of the output; the paper's one is the probability of lesion.
-        activation: of the output: `"sigmoid"`, or `"softmax"` over its channels.
+        encoder_depth: depth of the encoder's kernels if not 1; `"planar"` kernels are then averaged.
+        encoder_range: `"unit"` as in the paper: inputs in [-1, 1), whatever range the encoder's weights were trained
+            on; `"imagenet"`: inputs and weights are matched.
+        outputs: channels of the output; the paper has one, the probability of lesion.
+        activation: output activation, `"sigmoid"`, or `"softmax"` over the channels.
         name: the model's name.
 
     Returns:
         A model from (batch, depth, rows, cols, channels) to probabilities (batch, depth, rows, cols, outputs).
 
     Raises:
-        ValueError: a size that the encoder cannot halve (VGG-16 needs multiples of 16), an unknown encoder or an even
-            depth of it, or not as many decoder levels as the encoder has.
+        ValueError: a size that the encoder cannot halve (VGG-16 needs multiples of 16), an unknown encoder, an even
+            encoder depth, or a number of decoder levels that differs from the encoder's.
         ConversionError: an unknown mapping, or one that the encoder does not allow.
-        WeightsError: weights that cannot be found, read, or do not fit.
+        WeightsError: the weights cannot be found or read, or do not fit.
 
     Source: Kolarik 2020, figure 4 and section 3.4; layer names as in the released weight files.
     """
@@ -145,7 +144,7 @@ def _arguments(settings: PlanarResUNetSettings, targets: Targets) -> dict[str, A
     if len(found) != number:
         raise RecipeError(
             f"decoder_filters={','.join(map(str, found))}, but {settings.encoder} has {number} levels above its "
-            "coarsest; as many numbers are needed, deepest first."
+            "coarsest; give as many numbers, deepest first."
         )
     return own_arguments(settings, targets)
 

@@ -53,7 +53,7 @@ def publish_weights(
     if not isinstance(network, keras.Model):
         recipe = recipe or read_recipe(network)
     if recipe is None:
-        raise WeightsError("The weights do not tell the recipe they were trained by; give it as well.")
+        raise WeightsError("The weights do not contain their recipe; give the recipe as well.")
     if recipe.network.encoder_weights not in ("imagenet", "none"):
         raise WeightsError(
             f"The recipe takes its encoder from {recipe.network.encoder_weights}, which others do not have; publish it "
@@ -114,7 +114,7 @@ def _refuse_what_is_lost(network: keras.Model) -> None:
         with np.errstate(over="ignore"):
             if not np.isfinite(values.astype(np.float16)).all():
                 raise WeightsError(
-                    f"{variable.path} holds {values.flat[np.argmax(np.abs(values))]:g}, which float16 cannot hold "
+                    f"{variable.path} holds {values.flat[np.argmax(np.abs(values))]:g}, which float16 cannot represent "
                     f"({np.finfo(np.float16).max} is its largest); nothing was written."
                 )
 

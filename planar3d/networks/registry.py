@@ -49,9 +49,9 @@ def build_network(
     Args:
         name: one of `list_networks()`.
         input_shape: (depth, rows, cols, channels).
-        weights: a file, or the name of a published model, that fills the whole network.
+        weights: a file or published model with weights for the whole network.
         encoder_weights: `"imagenet"`, a file, or None for a random encoder.
-        arguments: the network's own, as its function has them.
+        arguments: further arguments of the network's function.
 
     Raises:
         RecipeError: an unknown name, or arguments that do not fit the network.
@@ -130,7 +130,7 @@ def recipe_network(
 
     Args:
         recipe: names the network and its arguments.
-        shape: (depth, rows, cols, channels); what the recipe's network sees when it predicts if None.
+        shape: (depth, rows, cols, channels); None for the input shape that the recipe predicts with.
         weights, encoder_weights: as in `build_network`.
 
     Raises:

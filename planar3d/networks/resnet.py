@@ -1,7 +1,7 @@
-"""ResNet-18, -34 and -50 in 2D, computing as torchvision's do, so that torch's weights mean the same in them.
+"""ResNet-18, -34 and -50 in 2D, equivalent to torchvision's, so that torch weights give the same results.
 
-keras.applications has of these ResNet-50 alone, and another one: its bottleneck strides in the first 1×1 convolution
-(torchvision's in the 3×3 one, known as v1.5), its convolutions have biases, its normalization another epsilon.
+keras.applications has only ResNet-50, in another version: its bottleneck strides in the first 1×1 convolution (in
+torchvision in the 3×3 convolution, known as v1.5), its convolutions have biases, and epsilon differs.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def ResNet34(
 ) -> keras.Model:
     """ResNet-34 with random weights; arguments, result and source as for `ResNet50`.
 
-    With `pool=2` its pooling looks at 2×2 pixels, none of them padded, as in AlbuNet (Wacker et al. 2019).
+    With `pool=2` it pools 2×2 pixels without padding, as in AlbuNet (Wacker et al. 2019).
     """
     return _resnet("resnet34", _basic_block, (3, 4, 6, 3), input_shape, include_top, classes, pool)
 
@@ -48,9 +48,8 @@ def ResNet50(
         classes: outputs of `predictions`.
 
     Returns:
-        A model from (batch, rows, cols, channels), (x / 255 - mean) / std of ImageNet's RGB, to the logits
-        (batch, classes), or without its top to the features (batch, rows / 32, cols / 32, 2048; 512 for ResNet-18 and
-        -34).
+        A model from (batch, rows, cols, channels), (x / 255 - mean) / std of ImageNet's RGB, to logits
+        (batch, classes), or without top to features (batch, rows / 32, cols / 32, 2048; 512 for ResNet-18 and -34).
 
     Source: He et al. 2016, table 1; strides and padding as in torchvision.
     """

@@ -17,7 +17,7 @@ _NUMBERS = Rule(lambda v: bool(v) and min(v) > 0, "numbers greater than 0 are ne
 
 
 class Network(Section):
-    """Arguments of a network; every network has the weights that its encoder begins with."""
+    """Arguments of a network; every network has initial weights for its encoder."""
 
     encoder_weights: str
 
@@ -35,12 +35,12 @@ class PlanarResUNetSettings(Network):
 
     encoder: str = "vgg16"  # one of networks/encoders.py
     encoder_weights: str = "imagenet"  # or "none", or a file
-    encoder_range: Literal["unit", "imagenet"] = "unit"  # "imagenet": inputs and weights are brought together
-    mapping: MappingName = "planar"  # from the encoder's 2D kernels to 3D ones
-    alpha: Annotated[tuple[float, ...], _SHARES] = (0.25, 0.5, 0.25)  # of the slices, with mapping=scale
-    encoder_depth: Annotated[int, _ODD] = 1  # slices of an encoder's kernel, if not 1; planar ones then average
-    decoder_filters: Annotated[tuple[int, ...], _FILTERS] = (256, 128, 64, 32)  # of the decoder, deepest level first
-    bridge_filters: Annotated[int, POSITIVE] = 512  # of the convolutions between encoder and decoder
+    encoder_range: Literal["unit", "imagenet"] = "unit"  # "imagenet": inputs and weights are matched
+    mapping: MappingName = "planar"  # mapping of the encoder's 2D kernels to 3D
+    alpha: Annotated[tuple[float, ...], _SHARES] = (0.25, 0.5, 0.25)  # factors of the slices, with mapping=scale
+    encoder_depth: Annotated[int, _ODD] = 1  # depth of the encoder's kernels if not 1; planar then averages
+    decoder_filters: Annotated[tuple[int, ...], _FILTERS] = (256, 128, 64, 32)  # decoder filters, deepest first
+    bridge_filters: Annotated[int, POSITIVE] = 512  # filters of the convolutions between encoder and decoder
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class AlbuNetSettings(Network):
     name = "albunet"
 
     encoder_weights: str = "imagenet"  # or "none", or a file
-    depth_layers: bool = True  # the four convolutions that join slices
-    encoder_bias: bool = False  # random biases of the encoder's convolutions, which ResNet-34 has none of
+    depth_layers: bool = True  # the four convolutions that combine slices
+    encoder_bias: bool = False  # add random biases to the encoder's convolutions
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class EfficientEmbeddingSettings(Network):
     name = "efficient-embedding"
 
     encoder_weights: str = "imagenet"  # or "none", or a file
-    factors: Annotated[tuple[int, ...], _NUMBERS] = (3, 3, 4)  # that divide depth until three slices are left
-    encoder_range: Literal["unit", "grey levels"] = "unit"  # "grey levels": the three slices count as 0 to 255
+    factors: Annotated[tuple[int, ...], _NUMBERS] = (3, 3, 4)  # successive factors that reduce depth to three slices
+    encoder_range: Literal["unit", "grey levels"] = "unit"  # "grey levels": slices are read as 0 to 255
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,15 @@ class DSNetSettings(Network):
     name = "ds-net"
 
     encoder_weights: str = "imagenet"  # or "none", or a file
-    factors: Annotated[tuple[int, ...], _NUMBERS] = (3, 2, 2, 4)  # that divide depth until three slices are left
-    filters: Annotated[tuple[int, ...], _NUMBERS] = (16, 32, 48, 96)  # of the 3D levels, outermost first
-    up_kernels: tuple[int, ...] = (4, 3, 2, 5)  # slices of transposed convolutions, outermost first; none repeats
-    up_strides: tuple[int, ...] = (3, 2, 2, 3)  # of these
-    convolutions: Annotated[int, POSITIVE] = 1  # of each 3D level on the way back
-    full_resolution: Annotated[int, NOT_NEGATIVE] = 0  # filters before the 2D encoder; 0: it sees three slices
+    factors: Annotated[tuple[int, ...], _NUMBERS] = (3, 2, 2, 4)  # successive factors that reduce depth to three slices
+    filters: Annotated[tuple[int, ...], _NUMBERS] = (16, 32, 48, 96)  # filters of the 3D levels, outermost first
+    up_kernels: tuple[int, ...] = (4, 3, 2, 5)  # depths of transposed convolutions; none: nearest
+    up_strides: tuple[int, ...] = (3, 2, 2, 3)  # their strides
+    convolutions: Annotated[int, POSITIVE] = 1  # convolutions in each 3D decoder level
+    full_resolution: Annotated[int, NOT_NEGATIVE] = 0  # filters before the 2D encoder; 0: none, RGB input
     activation_2d: Literal["silu", "relu"] = "silu"  # of the 2D decoder
-    encoder_padding: Literal["symmetric", "same"] = "symmetric"  # of the 2D encoder's strides; its weights know "same"
-    encoder_epsilon: Annotated[float, POSITIVE] = 1e-5  # of its normalization; its weights know 1e-3
+    encoder_padding: Literal["symmetric", "same"] = "symmetric"  # of strided convolutions; weights expect "same"
+    encoder_epsilon: Annotated[float, POSITIVE] = 1e-5  # of the encoder's normalization; its weights expect 1e-3
 
     def check(self) -> None:
         """Refuse levels that do not go together."""
@@ -98,11 +98,11 @@ class OmniaNetSettings(Network):
 
     name = "omnia-net"
 
-    encoder: Literal["b0", "b4"] = "b0"  # EfficientNet
+    encoder: Literal["b0", "b4"] = "b0"  # variant of EfficientNet
     encoder_weights: str = "imagenet"  # or "none", or a file
-    encoder_padding: Literal["symmetric", "same"] = "same"  # of the encoder's strides; its weights know "same"
-    encoder_epsilon: Annotated[float, POSITIVE] = 1e-3  # of its normalization, as its weights know it
-    stem: Literal["fitted", "normal"] = "fitted"  # its first kernel: spread over 16 inputs, or drawn from a normal
+    encoder_padding: Literal["symmetric", "same"] = "same"  # of strided convolutions; weights expect "same"
+    encoder_epsilon: Annotated[float, POSITIVE] = 1e-3  # of the encoder's normalization, as its weights expect
+    stem: Literal["fitted", "normal"] = "fitted"  # first kernel: spread over 16 inputs, or random
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def summarize(network: keras.Model, recipe: Recipe) -> list[str]:
     """
     slices, depth, plane = recipe.slices, recipe.tiles.depth, recipe.preparation.plane
     if slices < depth:
-        raise RecipeError(f"A scan of {counted(slices, 'slice')} holds no window of {depth}; choose a larger size.")
+        raise RecipeError(f"A scan of {counted(slices, 'slice')} has no window of {depth}; choose a larger size.")
     costs = layer_costs(network, tuple(length or 256 for length in recipe.window))
     width = max(len(cost.name) for cost in costs)
     macs = sum(cost.macs for cost in costs)
@@ -67,11 +67,11 @@ def summarize(network: keras.Model, recipe: Recipe) -> list[str]:
         windows = math.prod(map(len, recipe.tiles.starts((slices, *plane))))
         work = (
             f"A scan of {counted(slices, 'slice')} has {counted(windows, 'window')} of {depth} at stride "
-            f"{recipe.tiles.stride}: {2 * windows * macs / 1e12:.3g} TFLOP, each window computed by itself."
+            f"{recipe.tiles.stride}: {2 * windows * macs / 1e12:.3g} TFLOP, each window computed separately."
         )
     else:
         tile = "×".join(map(str, recipe.window[:3]))
-        work = f"A tile of {tile} voxels takes {2 * macs / 1e12:.3g} TFLOP; how many a scan has depends on its size."
+        work = f"A tile of {tile} voxels takes {2 * macs / 1e12:.3g} TFLOP; their number depends on the scan's size."
     return [*(_line(cost, width) for cost in costs), _line(total, width), work]
 
 

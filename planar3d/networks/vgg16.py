@@ -1,4 +1,4 @@
-"""Planar VGG-16: every convolution acts within a slice, only the pooling joins slices (Kolarik 2020, section 3.4)."""
+"""Planar VGG-16: convolutions act within a slice, only pooling combines slices (Kolarik 2020, section 3.4)."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def vgg16_convolutions(x: Any, number: int, mapping: KernelMapping = PLANAR) -> 
 
 
 def vgg16_pool(x: Any, number: int, depth_pooling: bool = True) -> Any:
-    """Apply the pooling behind block `number`: halves rows and columns, and depth as well with `depth_pooling`."""
+    """Apply the pooling after block `number`: halves rows and columns, and with `depth_pooling` also depth."""
     return layers.MaxPooling3D((2 if depth_pooling else 1, 2, 2), name=f"block{number}_pool")(x)
 
 
@@ -37,8 +37,8 @@ def PlanarVGG16(
     Args:
         input_shape: (depth, rows, cols, channels); any of the first three may be None.
         weights: `"imagenet"`, a file of 2D kernels (mapped by eq. 3) or planar kernels (loaded), or None for random.
-        depth_pooling: pool the slice axis as well, as the res-u-net does; False keeps every slice by itself, and then
-            the network equals the 2D VGG-16 on each slice.
+        depth_pooling: also pool the slice axis, as in the res-u-net; False keeps slices separate, so that the network
+            equals the 2D VGG-16 on each slice.
         name: the model's name.
 
     Returns:
@@ -46,7 +46,7 @@ def PlanarVGG16(
         depth / 16 with `depth_pooling` and depth without.
 
     Raises:
-        WeightsError: the weights cannot be found, read, or do not fit.
+        WeightsError: the weights cannot be found or read, or do not fit.
 
     Source: Kolarik 2020, section 3.3 and eq. 3; the released encoder file holds these layers.
     """

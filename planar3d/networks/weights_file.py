@@ -1,4 +1,4 @@
-"""A network's weights in one file that says which network they belong to, and how it came about."""
+"""A network's weights in one file that names the network and records its origin."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -74,14 +74,14 @@ def _expected_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class Model:
-    """A trained model: its weights file, opened once for all that is asked of it.
+    """A trained model: its weights file, opened once and reused.
 
     Attributes:
         path: the file.
         sha256: its digest.
-        recipe: to predict by.
-        said: what the file says of itself, as `read_metadata` gives it.
-        state: of the file when it was opened, as `rehearse` gives it.
+        recipe: recipe for prediction.
+        said: the file's metadata, as `read_metadata` returns it.
+        state: state of the file when it was opened, as `rehearse` returns it.
     """
 
     path: Path
@@ -92,15 +92,15 @@ class Model:
 
     @classmethod
     def open(cls, model: "str | Path | Model", recipe: Recipe | None = None) -> "Model":
-        """Find a model and read what it is, but for its arrays.
+        """Find a model and read its metadata, without its arrays.
 
         Args:
-            model: a weights file of this package or of the original release, the name of a published model, or one
-                that is open.
-            recipe: overrides the one the file carries; `PAPER` if neither is there.
+            model: a weights file of this package or of the original release, the name of a published model, or an
+                open model.
+            recipe: overrides the recipe in the file; `PAPER` if there is neither.
 
         Raises:
-            WeightsError: the file is missing or damaged, or its recipe is of another version or absurd.
+            WeightsError: the file is missing or damaged, or its recipe is of another version or invalid.
         """
         if isinstance(model, Model):
             return replace(model, recipe=recipe or model.recipe)
@@ -111,7 +111,7 @@ class Model:
 
     @property
     def card(self) -> dict[str, Any] | None:
-        """The model card that the file carries, or None if it carries none."""
+        """The model card in the file, or None."""
         return self.said.get(CARD)
 
     @property
@@ -122,14 +122,14 @@ class Model:
         return None
 
     def network(self, precision: str = "float32") -> "keras.Model":
-        """Build the network that the file belongs to, and fill it.
+        """Build the file's network and load its weights.
 
         Args:
-            precision: that it computes in, `"float32"`, `"bf16"` or `"float16"`, whatever it was trained in.
+            precision: computing precision, `"float32"`, `"bf16"` or `"float16"`, whatever the training precision.
 
         Raises:
-            WeightsError: the file is of another network, or was changed since it was opened.
-            RecipeError: a precision that is not known, or not had here.
+            WeightsError: the file belongs to another network, or was changed since it was opened.
+            RecipeError: the precision is unknown or not available here.
         """
         from planar3d.networks.fitting import refuse_misfit, refuse_other_sizes
         from planar3d.networks.registry import recipe_network
@@ -146,10 +146,10 @@ class Model:
         return network
 
     def description(self, build: Callable[[], "keras.Model"] | None = None) -> Description:
-        """Describe the network that the file belongs to, with its arrays, as far as possible without Keras.
+        """Describe the file's network, with its arrays, without Keras if possible.
 
         Args:
-            build: what builds the network where only Keras can, `network` if None; what is then found is kept in the
+            build: builds the network if Keras is needed, default `network`; the description is then kept in the
                 user's cache.
 
         Raises what `network` raises.
@@ -172,13 +172,13 @@ class Model:
         return read_directly(self.path)
 
     def describe(self) -> dict[str, Any]:
-        """What the model is, in short: what is kept beside every mask that it makes.
+        """A summary of the model, which is stored in the record of every mask.
 
         Returns:
-            `name`, `sha256` of the file, `licence`, `threshold` (of 256, of the recipe; None without one), `whole_head`
-            (whether it expects scans with skull; None if it takes both, as what was trained on crops of extracted
-            brains does unless its card says otherwise), `limits` (sentences), and, if its card says so, what it was
-            `measured` on, see `check_quality`.
+            `name`, `sha256` of the file, `licence`, `threshold` (the recipe's, out of 256; None without one),
+            `whole_head` (whether the model expects scans with skull; None if it accepts both, which is the default for
+            models trained on crops of extracted brains), `limits` (sentences), and, if the card has it, `measured`:
+            the scans that the model was evaluated on, see `check_quality`.
         """
         card = self.card or {}
         limits = card.get("limits", [])
@@ -206,9 +206,9 @@ def read_recipe(model: str | Path) -> Recipe | None:
 def load_network(
     model: str | Path, recipe: Recipe | None = None, precision: str = "float32"
 ) -> tuple["keras.Model", Recipe]:
-    """Build the network that a weights file or published model belongs to, and fill it; its recipe comes with it.
+    """Build the network of a weights file or published model and load its weights; returns network and recipe.
 
-    Takes and raises what `Model.open` and `Model.network` do.
+    Arguments and errors are those of `Model.open` and `Model.network`.
     """
     opened = Model.open(model, recipe)
     return opened.network(precision), opened.recipe

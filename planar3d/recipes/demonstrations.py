@@ -87,5 +87,5 @@ def find_demonstration(system: str) -> Demonstration:
         RecipeError: there is none of that name.
     """
     if system not in DEMONSTRATIONS:
-        raise RecipeError(f"There is no system {system!r}; choose one of: {', '.join(DEMONSTRATIONS)}.")
+        raise RecipeError(f"System {system!r} is unknown; choose one of: {', '.join(DEMONSTRATIONS)}.")
     return DEMONSTRATIONS[system]

@@ -1,4 +1,4 @@
-"""A recipe: every choice of an experiment in one place, to and from JSON."""
+"""A recipe: all settings of an experiment in one place, to and from JSON."""
 
 import json
 from dataclasses import dataclass
@@ -26,28 +26,28 @@ _FORMER = {"grid": "preparation=sagittal-cube or axial-slices", "sampling": "sam
 
 @dataclass(frozen=True)
 class Recipe(Section):
-    """Every choice that changes a result, from preparation to threshold, in sections.
+    """All settings that change a result, from preparation to threshold, in sections.
 
-    A field of a section can be read and changed by its name alone where one section has it: `recipe.epochs` is
+    A field that only one section has can be read and changed by its name alone: `recipe.epochs` is
     `recipe.training.epochs`.
 
     Raises:
-        RecipeError: a field holds a value that is not among its choices or out of its range.
+        RecipeError: the value of a field is not among its choices, or out of range.
     """
 
-    name: str  # type: ignore[misc]  # of the recipe
-    preparation: Preparation = section(SagittalCube(), PREPARATIONS)  # which grid and grey levels the network sees
-    tiles: Tiles = section(DepthWindows(), TILES)  # which part of a scan it sees at once
+    name: str  # type: ignore[misc]  # name of the recipe
+    preparation: Preparation = section(SagittalCube(), PREPARATIONS)  # grid and grey levels of the network's input
+    tiles: Tiles = section(DepthWindows(), TILES)  # part of a scan that is predicted at once
     network: Network = section(PlanarResUNetSettings(), NETWORKS)  # which network
-    targets: Targets = section(Binary(), TARGETS)  # what its output means
-    training: Training = section(Training())  # how it is trained
+    targets: Targets = section(Binary(), TARGETS)  # meaning of the output
+    training: Training = section(Training())  # training
 
     def check(self) -> None:
         """Refuse sections that do not go together."""
         self.training.samples.check_with(self.preparation, self.targets)
         if self.targets.activation not in SCALES[self.tiles.averaged]:
             raise RecipeError(
-                f"averaged={self.tiles.averaged!r} is for targets='classes', whose softmax gives logits back, and this "
+                f"averaged={self.tiles.averaged!r} is for targets='classes', and this "
                 f"recipe has targets={self.targets.name!r}; set averaged='probabilities'."
             )
 
@@ -67,17 +67,17 @@ class Recipe(Section):
 
     @property
     def slices(self) -> int:
-        """Slices that the network sees of a scan; where scans differ, of a head of 150 mm."""
+        """Number of slices of a prepared scan; if scans differ, for a head of 150 mm."""
         return self.preparation.slices(self.tiles.depth)
 
     @property
     def window(self) -> Shape:
-        """(depth, rows, cols, channels) of what the network sees at once when it predicts; None where scans differ."""
+        """(depth, rows, cols, channels) of the network's input in prediction; None where scans differ."""
         return self._shape(shape_seen(self.tiles, self.preparation))
 
     @property
     def sample(self) -> Shape:
-        """(depth, rows, cols, channels) of what the network sees at once in training; None where scans differ."""
+        """(depth, rows, cols, channels) of the network's input in training; None where scans differ."""
         return self._shape(self.training.samples.shape(self.tiles, self.preparation))
 
     def _shape(self, lengths: Lengths) -> Shape:
@@ -85,10 +85,10 @@ class Recipe(Section):
         return depth, rows, cols, self.preparation.channels
 
     def changed(self, **fields: Any) -> "Recipe":
-        """Return the recipe with some fields changed; unknown ones are a `RecipeError` that lists the fields.
+        """Return the recipe with some fields changed; unknown fields raise a `RecipeError` that lists all fields.
 
-        A field is named alone or with its sections, `training.samples.crop`; a section takes the name of a variant,
-        which keeps the fields that both have, or an object.
+        A field is named alone or with its sections, `training.samples.crop`. A section takes an object or the name of a
+        variant; fields that both variants have keep their values.
         """
         content = self.to_json()
         # Variants first, as they say which fields there are.
@@ -100,7 +100,7 @@ class Recipe(Section):
         return _made(content, f"Recipe {self.name!r}")
 
     def with_settings(self, settings: list[str]) -> "Recipe":
-        """Return the recipe with `field=value` texts applied, as `--set` gives them."""
+        """Return the recipe with texts `field=value` applied, as given to `--set`."""
         fields = {}
         for setting in settings:
             name, equals, text = setting.partition("=")
@@ -110,14 +110,14 @@ class Recipe(Section):
         return self.changed(**fields)
 
     def to_json(self) -> Content:
-        """The recipe as plain JSON values, with the number of their format."""
+        """The recipe as plain JSON values, with the format number."""
         return {"format": FORMAT, **super().to_json()}
 
     @classmethod
     def from_json(cls, content: Any, source: str = "recipe") -> "Recipe":
-        """Read a recipe that `to_json` gave, now or in an earlier version; `source` names it in errors.
+        """Read a recipe that `to_json` wrote, in this or an earlier version; `source` names it in errors.
 
-        A field that is not there has the value of the recipe's format, never that of today's recipe of its name.
+        Missing fields have the defaults of the recipe's format, not the values of the current recipe of that name.
         """
         if not isinstance(content, dict) or "name" not in content:
             raise RecipeError(f"{source} is not a recipe: a JSON object with at least 'name' is needed.")
@@ -132,7 +132,7 @@ class Recipe(Section):
         return _made(content, f"{source}: Recipe {content['name']!r}")
 
     def leaves(self) -> Content:
-        """Every field by its path with dots; of a section that comes in variants the variant's name."""
+        """Every field by its dotted path; for a section with variants, the variant's name."""
         content = self.to_json()
         found = {".".join(path): _at(content, path) for path in places(Recipe, content)}
         named = {path: value.get("name") if isinstance(value, dict) else value for path, value in found.items()}

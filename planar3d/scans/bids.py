@@ -188,7 +188,7 @@ def write_dataset_description(out: Path, dataset: Path) -> Path:
     else:
         makers = _makers(before)
         if not made_by_planar3d(before):
-            raise ScanError(f"{out} is a data set that planar3d has not made ({path.name}); choose another folder.")
+            raise ScanError(f"{out} is a data set that planar3d did not create ({path.name}); choose another folder.")
         links = before.get("DatasetLinks")
         source = links.get(_SOURCE) if isinstance(links, dict) else None
         if source != link:
@@ -218,9 +218,9 @@ def read_json_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes()) if path.is_file() else {}
     except (OSError, ValueError, RecursionError) as error:
-        raise ScanError(f"{path} cannot be read ({error}). Mend it, or name the scans themselves.") from None
+        raise ScanError(f"{path} cannot be read ({error}). Fix it, or name the scans themselves.") from None
     if not isinstance(content, dict):
-        raise ScanError(f"{path} holds no JSON object. Mend it, or name the scans themselves.")
+        raise ScanError(f"{path} is not a JSON object. Fix it, or name the scans themselves.")
     return content
 
 

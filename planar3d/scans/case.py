@@ -1,4 +1,4 @@
-"""A case: a patient's images by name, the label map of them all, and the group; and a data set of cases."""
+"""A case: a patient's images by name, their label map, and the group; and a data set of cases."""
 
 import os
 import re
@@ -25,11 +25,11 @@ class Case:
     """The files of one patient, or of one visit.
 
     Attributes:
-        id: no other case of the data set has it.
-        images: by name: flair, t1, t1ce, t2; of nnU-Net data sets what `channel_names` calls them, in small letters.
-        labels: a map of what is to be found in the images, or a lesion mask; None if there is none.
-        group: center, site or grade; folds have cases of each.
-        patient: whose visits folds keep together; if it is not told, what the id says, see `patient_of`.
+        id: unique in the data set.
+        images: by name: flair, t1, t1ce, t2; for nnU-Net data sets the `channel_names` in lower case.
+        labels: the label map or lesion mask of the images; None if there is none.
+        group: center, site or grade; folds have cases of each group.
+        patient: folds keep the visits of a patient together; default: derived from the id, see `patient_of`.
     """
 
     id: str
@@ -53,7 +53,7 @@ class Case:
         return self.labels
 
     def lacking(self, names: Sequence[str]) -> str:
-        """Which of these images it has not, and which it has, in words; empty if it has them all."""
+        """Which of these images are missing and which exist, in words; empty if none is missing."""
         absent = ", ".join(name for name in names if name not in self.images)
         return f"{self.id} has no image {absent}; it has {', '.join(self.images)}" if absent else ""
 
@@ -73,12 +73,12 @@ class Case:
 
 @dataclass(frozen=True)
 class LabelSet:
-    """What the values in the label maps of a data set mean.
+    """The meaning of the values in a data set's label maps.
 
     Attributes:
-        values: of each class or region by its name, but for the background, 0; a region may have several.
-        order: the value that each region writes into a label map, the outermost first, as nnU-Net's
-            `regions_class_order`; empty for classes.
+        values: values of each class or region by name, without the background, 0; a region may have several.
+        order: the value written for each region, outermost first, as in nnU-Net's `regions_class_order`; empty for
+            classes.
     """
 
     values: Mapping[str, Labels] = field(hash=False)
@@ -87,7 +87,7 @@ class LabelSet:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Cases in alphabetical order, the layout they were found in; what their labels mean and its own split, if told."""
+    """Cases in alphabetical order, with their layout and, if known, the meaning of labels and the official split."""
 
     cases: tuple[Case, ...]
     layout: str
@@ -103,14 +103,14 @@ class Dataset:
         """Refuse a data set with cases that lack images of these names, or whose files are missing or cannot be read.
 
         Raises:
-            DatasetError: which cases or files, and what the first of them has.
+            DatasetError: names the cases or files, and says what the first of them has.
         """
         without = [case for case in self.cases if case.lacking(names)]
         if without:
             raise DatasetError(
                 f"{len(without)} of {len(self.cases)} cases in {self.folder} lack images that the recipe needs: "
                 f"{', '.join(case.id for case in without)}. {without[0].lacking(names)}. Add them, or choose a recipe "
-                "that does without."
+                "that does not need them."
             )
         self.require_files({"scan": [(case.id, case.images[name]) for case in self.cases for name in names]})
 
@@ -130,14 +130,14 @@ class Dataset:
                 names = ", ".join(name for name, _ in missing)
                 raise DatasetError(
                     f"{len(missing)} of {len(self.cases)} scans in {self.folder} have no {kind}: {names}. "
-                    f"Expected e.g. {missing[0][1]}; add it, or take the patient away."
+                    f"Expected e.g. {missing[0][1]}; add it, or remove the patient."
                 )
 
 
 def patient_of(case_id: str) -> str:
-    """The patient whom the id of a case names: sub-01 of sub-01_ses-2, BraTS-GLI-00003 of BraTS-GLI-00003-001.
+    """The patient in a case's id: sub-01 in sub-01_ses-2, BraTS-GLI-00003 in BraTS-GLI-00003-001.
 
-    An id that names no visit is the patient's own.
+    An id without a visit is itself the patient's.
     """
     named = _PATIENT.search(case_id)
     return case_id[: named.end()] if named else case_id
@@ -146,10 +146,10 @@ def patient_of(case_id: str) -> str:
 def read_images(
     images: Mapping[str, str | Path | Scan], assume_affine: bool = False, flat: bool = False
 ) -> dict[str, Scan]:
-    """Read images of one case by their names, all on the grid of the first: axes are swapped, nothing is resampled.
+    """Read the images of a case, all on the grid of the first: axes are reordered, nothing is resampled.
 
     Args:
-        images: files, or scans already read, by name.
+        images: files or scans, by name.
         assume_affine: see `read_scan`.
         flat: see `read_scan`.
 

@@ -1,4 +1,4 @@
-"""Finding the cases of a data set, whatever of the known layouts it has."""
+"""Finding the cases of a data set with any of the known layouts."""
 
 import os
 from collections import Counter
@@ -16,14 +16,14 @@ _EXPECTED = f"Expected one of: {'; '.join(one.expected for one in LAYOUTS[:-1])}
 
 
 def find_cases(folder: str | Path) -> Dataset:
-    """Find all cases with their label maps, whatever of the known layouts the folder has.
+    """Find all cases with their label maps, in a folder with any of the known layouts.
 
     Layouts: MSSEG 2016 as first distributed (`TrainingDataset_MSSEG/<ID>/3DFLAIR.nii.gz`, `Consensus.nii.gz`), MSSEG
     2016 of the Shanoir portal (`Training/Center_xx/Patient_yy/Raw_Data/FLAIR.nii.gz`, `Masks/Consensus.nii.gz`), BIDS
     (raw, and lesion masks in a derivatives folder; groups from the site in `participants.tsv`), raw folders of nnU-Net
     (`dataset.json`), tasks of the Medical Segmentation Decathlon (the same), BraTS 2017 to 2024, CHAOS, CAMUS,
-    and a CSV table with the columns scan, mask and group, or `image:<name>` for each image and labels. NIfTI files also
-    un-gzipped, and in capitals or small letters.
+    and a CSV table with the columns scan, mask and group, or `image:<name>` for each image and labels. NIfTI files may
+    be gzipped or not, and the case of names does not matter.
 
     Args:
         folder: the data set's folder, or the CSV file.
@@ -32,8 +32,8 @@ def find_cases(folder: str | Path) -> Dataset:
         A data set with at least one case.
 
     Raises:
-        DatasetError: the folder is missing or empty, its layout unknown, or the first image of a case or its mask is
-            missing or cannot be read; of its other images see `Dataset.require`.
+        DatasetError: the folder is missing or empty, its layout is unknown, or the first image of a case or its mask is
+            missing or cannot be read; for other images see `Dataset.require`.
     """
     folder = Path(folder)
     if not os.path.exists(folder):
@@ -51,7 +51,7 @@ def find_cases(folder: str | Path) -> Dataset:
     for values, name in (([case.id for case in cases], "id"), (paths, "scan")):
         twice = sorted(value for value, count in Counter(values).items() if count > 1)
         if twice:
-            raise DatasetError(f"{folder} holds the {name} {twice[0]} more than once; every scan needs one of its own.")
+            raise DatasetError(f"{folder} holds the {name} {twice[0]} more than once; every scan needs its own.")
     return replace(dataset, labels=layout.label_set(folder, cases), split=layout.split(folder, cases))
 
 

@@ -69,7 +69,7 @@ def find_dicom_series(files: Iterable[Path]) -> list[DicomSeries]:
         if isinstance(key, _Kin) and any(map(key.may_be_of, others)):
             raise ScanError(
                 f"{series.images[0].path} does not say which series it belongs to (SeriesInstanceUID is missing), and "
-                "its folder holds one or more that it might be of. Export the series again, or take the file away."
+                "its folder holds one or more that it might be of. Export the series again, or remove the file."
             )
     return sorted(by_key.values(), key=lambda series: series.number)
 
@@ -83,7 +83,7 @@ def series_of(files: Sequence[Path]) -> DicomSeries:
     """
     found = [_read(path) for path in files]
     if None in found:
-        raise ScanError(f"{files[found.index(None)]} holds no image; a series of images is needed. Take it away.")
+        raise ScanError(f"{files[found.index(None)]} holds no image; a series of images is needed. Remove it.")
     series = [one for _, _, one in filter(None, found)]
     return replace(series[0], images=tuple(image for one in series for image in one.images))
 
@@ -119,8 +119,8 @@ def choose_flair(series: Sequence[DicomSeries], place: Path) -> tuple[list[Dicom
     if not scans:
         raise ScanError(f"{place} holds no MR series. Found: {listed}.")
     raise ScanError(
-        f"{place} holds no series that is known as FLAIR by name or times. Found: {listed}. Name a file of the one "
-        "that is meant."
+        f"{place} holds no series that is known as FLAIR by name or times. Found: {listed}. Name a file of the "
+        "right one."
     )
 
 
@@ -172,7 +172,7 @@ def _read(path: Path) -> tuple[str | _Kin, _Kin, DicomSeries] | None:
     except Planar3DError:
         raise
     except Exception as error:  # whatever the bytes of a stranger's file provoke in pydicom
-        raise ScanError(f"{path} is a damaged DICOM file ({error}). Copy it again, or take it away.") from None
+        raise ScanError(f"{path} is a damaged DICOM file ({error}). Copy it again, or remove it.") from None
 
 
 def _series(path: Path, header: Any) -> DicomSeries:

@@ -92,8 +92,8 @@ def _convert(series: DicomSeries, place: Path) -> Path:
         raise ScanError(f"{source}: dcm2niix could not convert series {series} (code {run.returncode}, {said}).")
     written = ", ".join(path.name for path in volumes)
     raise ScanError(
-        f"{source}: dcm2niix made several volumes of series {series}: {written}. Convert it yourself and name the one "
-        "that is meant."
+        f"{source}: dcm2niix made several volumes of series {series}: {written}. Convert it yourself and name the "
+        "right one."
     )
 
 

@@ -25,14 +25,14 @@ class Fold:
 def msseg_folds(ids: Iterable[str]) -> list[Fold]:
     """The five folds of MSSEG 2016: one scan of each center tests, the last of the other twelve validates.
 
-    Fold 1 tests the last scan of each center (01042GULE, 07043SEME, 08037ROGU), as the released weights did; the
-    other folds follow downwards in alphabetical order.
+    Fold 1 tests the last scan of each center (01042GULE, 07043SEME, 08037ROGU), as for the released weights; the
+    other folds go backwards in alphabetical order.
 
     Args:
-        ids: scan names whose first two digits are the center.
+        ids: scan names; their first two digits are the center.
 
     Raises:
-        FoldsError: not five scans in every center.
+        FoldsError: a center does not have five scans.
 
     Source: Kolarik 2020, section 3.2; the order from the released code.
     """
@@ -49,18 +49,18 @@ def msseg_folds(ids: Iterable[str]) -> list[Fold]:
 def group_folds(
     groups: Mapping[str, str], number: int | None = None, patients: Mapping[str, str] | None = None
 ) -> list[Fold]:
-    """The same rule for any data set: each fold tests one patient of each group, from the last downwards.
+    """The same rule for any data set: each fold tests one patient of each group, from the last backwards.
 
-    With fewer folds than patients in a group, a fold tests every `number`-th of it, so that each scan is tested
-    exactly once. The last of the others validates. All scans of a patient are for the same purpose.
+    With fewer folds than patients in a group, a fold tests every `number`-th patient, so that each scan is tested
+    exactly once. The last of the other patients validates. All scans of a patient serve the same purpose.
 
     Args:
-        groups: the group of each scan, by id; a patient with scans of several is of the group of the first.
-        number: how many; if None, five, or one a patient for a single group of at most ten.
-        patients: the patient of each scan, by id; if None, every scan is of another one.
+        groups: the group of each scan, by id; a patient with scans in several groups belongs to that of the first.
+        number: number of folds; default: five, or one for each patient of a single group of at most ten.
+        patients: the patient of each scan, by id; default: every scan is a different patient.
 
     Raises:
-        FoldsError: too few patients, or a number of folds that leaves one without any to test.
+        FoldsError: there are too few patients, or a fold would have no patient to test.
     """
     scans: dict[str, list[str]] = defaultdict(list)
     for scan in sorted(groups):
@@ -77,7 +77,7 @@ def group_folds(
         number = largest if len(members) == 1 and largest <= _LEAVE_ONE_OUT else min(MSSEG_FOLDS, largest)
     if not 2 <= number <= largest:
         raise FoldsError(
-            f"{counted(number, 'fold')} will not do: the largest group has {counted(largest, 'patient')}; from 2 to "
+            f"{counted(number, 'fold')} do not fit: the largest group has {counted(largest, 'patient')}; from 2 to "
             f"{largest} are possible."
         )
     folds = []
@@ -112,7 +112,7 @@ def read_folds(path: str | Path, ids: Iterable[str]) -> list[Fold]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FoldsError(f"{path} does not exist; name a folds.json, or leave it out to have the folds made.")
+        raise FoldsError(f"{path} does not exist; name a folds.json, or omit it to create folds.")
     try:
         content = read_json(path)
         rows = content["folds"] if isinstance(content, dict) else content
@@ -120,7 +120,7 @@ def read_folds(path: str | Path, ids: Iterable[str]) -> list[Fold]:
     except (RunError, KeyError, TypeError) as error:
         raise FoldsError(
             f"{path} holds no folds ({error}); "
-            'needed is {"folds": [{"train": […], "validation": […], "test": […]}]}.'
+            'expected is {"folds": [{"train": […], "validation": […], "test": […]}]}.'
         ) from None
     if not folds:
         raise FoldsError(f"{path} holds no folds.")

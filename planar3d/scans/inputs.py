@@ -1,4 +1,4 @@
-"""What is given to be segmented: files, folders, tables, data sets and DICOM series, each scan or case with a name."""
+"""The inputs to segment: files, folders, tables, data sets and DICOM series, each scan or case with a name."""
 
 import os
 from collections import Counter
@@ -53,25 +53,25 @@ class ScanInput:
 
 
 def find_inputs(inputs: Sequence[Given], images: Sequence[str] = FLAIR) -> list[ScanInput]:
-    """Find the scans that are meant, and give each a name of its own.
+    """Find the scans to segment, and give each a unique name.
 
     Args:
         inputs: NIfTI files; tables with a column scan (paths relative to the table, or DICOM folders) and perhaps name;
             a BIDS data set, whose raw FLAIR scans are taken; other folders: all NIfTI files with FLAIR in their name,
-            or all FLAIR series of DICOM files; single DICOM files, which stand for their series. Where nothing is
-            called FLAIR, and for several images: folders of a known layout, marked or not, or of one case; BIDS data
+            or all FLAIR series of DICOM files; single DICOM files, which stand for their series. If nothing is called
+            FLAIR, and for several images: folders of a known layout, with or without labels, or of one case; BIDS data
             sets; tables with a column image:<name> for each. Or the files of one case by the names of its images.
         images: the names of the images that the model takes.
 
     Returns:
         The scans in the order of the inputs, named after their files (DICOM: folder, series number and description),
-        with as many folders before as are needed to tell them apart; a case has its id. What looks like a FLAIR scan
-        and cannot be read is among them, with its problem, and so is a case that lacks an image.
+        with parent folders in front where names would collide; a case has its id. Unreadable files that look like a
+        FLAIR scan are included with their problem, and so are cases that lack an image.
 
     Raises:
-        ScanError: an input holds no scans, or a single one that cannot be read, or it cannot be told which are meant; a
-            scan is given twice; a BIDS data set is not given alone.
-        DatasetError: a data set's layout, or a table of several images, cannot be understood.
+        ScanError: an input has no scans, only one that cannot be read, or is ambiguous; a scan is given twice; another
+            input is given with a BIDS data set.
+        DatasetError: a data set's layout, or a table of several images, is invalid.
         Planar3DError: an input is DICOM, and pydicom is not installed.
     """
     find = _find if tuple(images) == FLAIR else partial(_find_cases, images=images)
@@ -135,7 +135,7 @@ def _find_in_folder(folder: Path) -> list[ScanInput]:
     if nifti and dicom:
         raise ScanError(
             f"{folder} holds NIfTI scans ({nifti[0].name} …) and DICOM files ({dicom[0].name} …); name the files or "
-            "folders of those that are meant."
+            "folders to segment."
         )
     found = [_of_file(path) for path in (*scans, *{path.parent: path for path in lost}.values())]
     found += [_of_file(path, problem=problem) for path, problem in closed.items()]
@@ -187,7 +187,7 @@ def _find_cases(path: Path, images: Sequence[str]) -> list[ScanInput]:
     found = find_layout(path, labelled=False) if is_table or os.path.isdir(path) else None
     if found is None:
         raise ScanError(
-            f"{path} does not tell which files are the images {', '.join(images)} of a case. Give a folder of BraTS, "
+            f"{path} does not say which files are the images {', '.join(images)} of a case. Give a folder of BraTS, "
             f"nnU-Net or BIDS, a table with the columns {', '.join(f'image:{name}' for name in images)}, or each image "
             f"by --image {images[0]}=FILE."
         )
@@ -231,7 +231,7 @@ def _named(found: list[ScanInput]) -> list[ScanInput]:
     names = dict(zip(usable, told_apart([(item.name, _folders(item)) for item in usable]), strict=True))
     shared = Counter(names.values())
     if alike := [str(item.path) for item, name in names.items() if shared[name] > 1]:
-        raise ScanError(f"{' and '.join(alike[:2])} would have masks of one name; rename one, or segment it by itself.")
+        raise ScanError(f"{' and '.join(alike[:2])} would have masks of one name; rename or segment one separately.")
     return [replace(item, name=names.get(item, item.name)) for item in found]
 
 

@@ -105,7 +105,7 @@ def read_whole(path: Path) -> tuple[nib.Nifti1Header, bytes]:
                 )
             content = start + stream.read(declared + _TRAILING_BYTES - len(start))
             if stream.read(1):
-                raise ScanError(f"{path} goes on for more than 1 MiB behind its voxels. Its header is damaged.")
+                raise ScanError(f"{path} continues for more than 1 MiB after its voxels. Its header is damaged.")
     except (EOFError, BadGzipFile, zlib.error, isal_error) as error:
         raise ScanError(f"{path} is a damaged gzip file ({error}). Copy or convert it again.") from None
     if len(content) < declared:
@@ -122,7 +122,7 @@ def _check_is_file(path: Path) -> None:
         target = os.readlink(path)
         if "annex/objects" in Path(target).as_posix():
             raise ScanError(f"{path} {describe(ANNEX, path)}")
-        raise ScanError(f"{path} is a link to {target}, which does not exist. Mend the link, or name the scan itself.")
+        raise ScanError(f"{path} is a link to {target}, which does not exist. Fix the link, or name the scan itself.")
     if not path.exists():
         raise ScanError(f"{path} does not exist.")
     if not path.is_file():

@@ -135,8 +135,8 @@ def _mend_affine(path: Path, header: nib.Nifti1Header) -> None:
     if header["qform_code"] and not header["sform_code"] and not _is_rotation(header):
         quaternion = ", ".join(f"{header[f'quatern_{part}']:g}" for part in "bcd")
         raise ScanError(
-            f"{path} does not say how it lies in space: its qform has the quaternion ({quaternion}), which is no "
-            "rotation, and it has no sform. Mend its header or convert the original data again."
+            f"{path} does not define its orientation: its qform has the quaternion ({quaternion}), which is no "
+            "rotation, and it has no sform. Fix its header or convert the original data again."
         )
 
 

@@ -30,7 +30,7 @@ def read_sites(path: Path, subjects: Collection[str]) -> dict[str, str]:
     if column is None:
         return {}
     if table.lacks([_ID]):
-        raise DatasetError(f"{path} has no column {_ID}; found: {table.found}. Name the column of the subjects so.")
+        raise DatasetError(f"{path} has no column {_ID}; found: {table.found}. Rename the column of the subjects.")
     sites: dict[str, str] = {}
     known = set()
     for row in table.rows:
@@ -45,7 +45,7 @@ def read_sites(path: Path, subjects: Collection[str]) -> dict[str, str]:
     if known and not known.intersection(subjects):
         raise DatasetError(
             f"{path} tells the sites of {_some(known)}, but not of {_some(subjects)}; "
-            f"write them alike, or take the column {column} away."
+            f"write them alike, or remove the column {column} away."
         )
     return sites
 

@@ -1,4 +1,4 @@
-"""The embedded phantom: scans of nobody, in the layouts of challenges."""
+"""The embedded phantom: synthetic scans in the layouts of challenges."""
 
 import zlib
 from collections.abc import Callable
@@ -40,17 +40,17 @@ def write_phantom(
     layout: str | PhantomLayout = "msseg",
     progress: Callable[[str], None] | None = None,
 ) -> list[str]:
-    """Write scans and what is to be found in them, none of them a patient's, in the layout of a challenge.
+    """Write synthetic scans with their label maps, in the layout of a challenge.
 
-    The brain is that of ICBM152, deformed anew for each scan. Heads of the layout `msseg` have a skull, face and neck
-    of simple shapes, and lesions until they make up the published share of the voxels. Brains of the layout `brats`
-    have no skull, and a tumour of three nested parts; `decathlon` has the same as the Medical Segmentation Decathlon
-    does. Of simple shapes are the abdomens of `chaos`, by CT and MR, and the hearts of `camus`, in ultrasound. A scan
-    depends on its name, `seed` and `reduction` only.
+    The brain is ICBM152's, with a different deformation for each scan. Heads of the layout `msseg` have a skull, face
+    and neck of simple shapes, and lesions up to the published share of the voxels. Brains of the layout `brats` have
+    no skull and a tumour of three nested parts; `decathlon` has the same in the layout of the Medical Segmentation
+    Decathlon. The abdomens of `chaos` (CT and MR) and the hearts of `camus` (ultrasound) are simple shapes. A scan
+    depends only on its name, `seed` and `reduction`.
 
     Args:
-        folder: gets `Unprocessed training dataset/TrainingDataset_MSSEG/<ID>/`, in it `3DFLAIR.nii.gz` (int16) and
-            `Consensus.nii.gz` (uint8, {0, 1}); or `BraTS_<ID>/`, in it `BraTS_<ID>_flair.nii.gz`, `_t1`, `_t1ce`, `_t2`
+        folder: gets `Unprocessed training dataset/TrainingDataset_MSSEG/<ID>/` with `3DFLAIR.nii.gz` (int16) and
+            `Consensus.nii.gz` (uint8, {0, 1}); or `BraTS_<ID>/` with `BraTS_<ID>_flair.nii.gz`, `_t1`, `_t1ce`, `_t2`
             (int16) and `_seg` (uint8, {0, 1, 2, 4}); or `dataset.json`, `imagesTr/BRATS_<ID>.nii.gz` (int16, a series
             of four) and `labelsTr/BRATS_<ID>.nii.gz` (uint8, 0 to 3). All are stored left, posterior, superior. Or
             `Train_Sets/CT/<ID>/` and `Train_Sets/MR/<ID>/` with DICOM and PNG files; or
@@ -58,15 +58,15 @@ def write_phantom(
         seed: the same seed gives the same voxels.
         scans_per_center: for each of the three centers; beyond five the lesion loads repeat.
         reduction: divides the grid and multiplies the voxel size along each axis, 1 to 16.
-        layout: msseg, brats, decathlon, chaos or camus; or one of your own.
-        progress: is told of each scan written.
+        layout: msseg, brats, decathlon, chaos or camus; or a layout of your own.
+        progress: called with a line for each scan written.
 
     Returns:
         The scans' names: `01PHANTOM1`, or `BraTS_01PHANTOM1`, is the first of center 01.
 
     Raises:
-        DatasetError: `reduction` is out of range, or there is no such layout.
-        Planar3DError: nilearn, which brings the brain, is not installed; or pydicom, Pillow or SimpleITK.
+        DatasetError: `reduction` is out of range, or the layout is unknown.
+        Planar3DError: nilearn, which has the brain, is not installed; or pydicom, Pillow or SimpleITK.
     """
     least, most = _REDUCTIONS
     if not least <= reduction <= most:

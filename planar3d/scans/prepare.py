@@ -1,4 +1,4 @@
-"""Preparation by a recipe: a raw scan to the 8-bit grid the network sees."""
+"""Preparation by a recipe: from a raw scan to the network's 8-bit input grid."""
 
 from collections.abc import Mapping
 
@@ -9,16 +9,16 @@ from planar3d.scans.volume import Scan
 
 
 def prepare(scan: Scan | Mapping[str, Scan], recipe: Recipe = PAPER, size: int | None = None) -> Prepared:
-    """Turn a raw scan into what the network sees, as the recipe's preparation does.
+    """Turn a raw scan into the network's input, by the recipe's preparation.
 
     Args:
         scan: a raw FLAIR scan in any orientation; or all images that the recipe takes, by name, on one grid.
-        recipe: gives the preparation: grid, spline order, whether scipy or its matrices resample, how grey levels are
-            made, and whether raw values pass through float16 as in the release.
-        size: voxels along each axis (rows and columns of slices); the recipe's if None.
+        recipe: defines the preparation: grid, spline order, resampling by scipy or its matrices, grey levels, and
+            whether raw values are rounded to float16 as in the release.
+        size: voxels along each axis (rows and columns of slices); default: the recipe's.
 
     Raises:
-        ScanError: raw values that the recipe's float16 cannot hold, or slices that are too wide to be resampled.
+        ScanError: float16 cannot represent the raw values (in recipes that use it), or slices are too wide.
 
     Source: Kolarik 2020, section 3.2.
     """

@@ -95,7 +95,7 @@ def _centre(scan: Scan) -> np.ndarray:
     shown = scan.voxels > scan.voxels.mean()
     if not shown.any():
         raise ScanError(
-            f"{scan.path or 'A scan'} has one value everywhere, and a head is expected. Check which file was given."
+            f"{scan.path or 'A scan'} has the same value everywhere; a head is expected. Check which file was given."
         )
     place = ndimage.center_of_mass(shown)
     return (scan.affine @ (*place, 1))[:3]

@@ -138,4 +138,4 @@ def _picture(path: Path) -> np.ndarray:
         with Image.open(path) as picture:
             return np.asarray(picture.convert("L"))
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ScanError(f"{path} is no readable PNG picture ({error}). Copy it again.") from None
+        raise ScanError(f"{path} is not a readable PNG file ({error}). Copy it again.") from None

@@ -23,7 +23,7 @@ _OF_256 = Rule(lambda v: 0 <= v <= 256, "a threshold from 0 to 256 is needed")
 
 @dataclass(frozen=True)
 class Binary(Targets):
-    """Lesions: 1 where their probability is above the threshold, in lesions that are large enough.
+    """Lesions: 1 where the probability is above the threshold and the lesion is large enough.
 
     A lesion is a connected component over faces, as in `lesion_table` and `lesion_scores`.
 
@@ -37,7 +37,7 @@ class Binary(Targets):
     in_head = True
     plausible_share = 0.05
 
-    threshold: Annotated[float, _OF_256] = 16.0  # of 256
+    threshold: Annotated[float, _OF_256] = 16.0  # probability threshold, out of 256
     threshold_rule: Literal["absolute", "released"] = "absolute"  # "released": relative to the highest probability
     smallest_lesion_mm3: Annotated[float, NOT_NEGATIVE] = 0.0  # that stays in a mask; 0 keeps all
 
@@ -72,25 +72,25 @@ class Binary(Targets):
 
 @dataclass(frozen=True)
 class Classes(Targets):
-    """One class a voxel by softmax, the background first: the label of the most probable class.
+    """One class per voxel by softmax, background first: the label of the most probable class.
 
-    Source: Wacker 2019, section III.A; what is scored there are regions.
+    Source: Wacker 2019, section III.A; the paper scores regions.
     """
 
     name = "classes"
     activation = "softmax"
     decision = "the most probable class"
 
-    classes: tuple[str, ...] = ("lesion=1",)  # besides the background, each with its label
-    regions: tuple[str, ...] = ()  # what is scored, e.g. WT=1+2+4; without any the classes
-    in_head: bool = True  # else what a scan of a head should be like is not asked of it
-    plausible_share: Annotated[float, SHARE] = _TUMOURS  # of the head; results that take up more get a warning
-    measures: Measures = "brats"  # by which results are scored: those of a challenge, or of lesions alone
+    classes: tuple[str, ...] = ("lesion=1",)  # classes besides the background, with their labels
+    regions: tuple[str, ...] = ()  # scored regions, e.g. WT=1+2+4; default: the classes
+    in_head: bool = True  # false: skip the checks of a head scan
+    plausible_share: Annotated[float, SHARE] = _TUMOURS  # share of the head; larger results get a warning
+    measures: Measures = "brats"  # set of scores: a challenge's, or lesions only
 
     def check(self) -> None:  # noqa: D102
         labels = list(regions_of("classes", self.classes).values())
         if len({label for label, *_ in labels}) < sum(map(len, labels)):
-            raise RecipeError(f"classes={','.join(self.classes)}: each class needs one label of its own.")
+            raise RecipeError(f"classes={','.join(self.classes)}: each class needs its own label.")
         unknown = sorted(set().union(*self.scored.values()).difference(*labels))
         if unknown:
             raise RecipeError(f"regions={','.join(self.regions)}: no class has the label {unknown[0]}.")
@@ -127,9 +127,9 @@ class Classes(Targets):
 
 @dataclass(frozen=True)
 class Regions(Targets):
-    """Regions within one another, a sigmoid each: where it is above 0.5 the label of that region is written.
+    """Nested regions, each with a sigmoid: where it is above 0.5, the region's label is written.
 
-    They are written in turn, the outermost first, so that a voxel gets the label of the innermost one that holds it.
+    Labels are written from the outermost region to the innermost, so a voxel gets the label of its innermost region.
 
     Source: Messaoudi 2023, section 3.1.3; `order` is what nnU-Net calls `regions_class_order`.
     """
@@ -138,12 +138,12 @@ class Regions(Targets):
     activation = "sigmoid"
     decision = "above 0.5, the innermost region"
 
-    regions: tuple[str, ...] = ("WT=1+2+4", "TC=1+4", "ET=4")  # each with its labels, the outermost first
-    order: tuple[int, ...] = (2, 1, 4)  # the label that each region writes
+    regions: tuple[str, ...] = ("WT=1+2+4", "TC=1+4", "ET=4")  # regions with their labels, outermost first
+    order: tuple[int, ...] = (2, 1, 4)  # label written for each region
     smallest_innermost_mm3: Annotated[float, NOT_NEGATIVE] = 0.0  # less gets the label of the region around it
-    in_head: bool = True  # else what a scan of a head should be like is not asked of it
-    plausible_share: Annotated[float, SHARE] = _TUMOURS  # of the head; results that take up more get a warning
-    measures: Measures = "brats"  # by which results are scored: those of a challenge, or of lesions alone
+    in_head: bool = True  # false: skip the checks of a head scan
+    plausible_share: Annotated[float, SHARE] = _TUMOURS  # share of the head; larger results get a warning
+    measures: Measures = "brats"  # set of scores: a challenge's, or lesions only
 
     def check(self) -> None:
         """Try with each label whether its regions are the same after it was encoded and decoded."""
@@ -155,7 +155,7 @@ class Regions(Targets):
         wrong = np.any(self.encode(labels) != self.encode(written), axis=-1)
         if wrong.any():
             raise RecipeError(
-                f"{said}: label {labels[wrong][0]} would come back as {written[wrong][0]}, which is of other regions. "
+                f"{said}: label {labels[wrong][0]} would be written as {written[wrong][0]}, which is of other regions. "
                 "List the outermost region first, and for each a label that no inner one has."
             )
 

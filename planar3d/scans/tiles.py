@@ -64,10 +64,10 @@ class Tiles(Section):
 class DepthWindows(Tiles):
     """Windows of slices over whole planes, composed by eq. 1: slices 5-12 of 16, and the outer ends of the outermost.
 
-    Where the last window would not end with the volume, one more begins within it and reads the last slice again.
+    If the last window would not end with the volume, one more window extends beyond it and repeats the last slice.
 
     Raises:
-        RecipeError: windows that leave gaps or have no whole middle.
+        RecipeError: windows leave gaps, or their middle is not a whole number of slices.
 
     Source: Kolarik 2020, section 3.2.
     """
@@ -79,7 +79,7 @@ class DepthWindows(Tiles):
 
     depth: Annotated[int, POSITIVE] = 16  # slices of a window
     stride: Annotated[int, POSITIVE] = 8  # slices from one window to the next
-    planes: Literal["whole", "head"] = "whole"  # what is predicted of them; "head": the box around it
+    planes: Literal["whole", "head"] = "whole"  # predicted part of planes; "head": the box around it
 
     def check(self) -> None:
         """Refuse windows that leave gaps or have no whole middle."""
@@ -112,10 +112,10 @@ class DepthWindows(Tiles):
 
 @dataclass(frozen=True)
 class Patches(Tiles):
-    """Boxes at regular steps, the last along each axis ending with the volume, so that no border is left out.
+    """Boxes at regular steps; the last along each axis ends with the volume, so that every voxel is covered.
 
     Raises:
-        RecipeError: patches that leave gaps, or that cannot be composed.
+        RecipeError: patches leave gaps or cannot be composed.
 
     Source: Wacker 2019 averages overlapping predictions of 24 × 128 × 128; the Gaussian is nnU-Net's (Isensee 2021).
     """
@@ -123,10 +123,10 @@ class Patches(Tiles):
     name = "patches"
     beyond = "air"
 
-    shape: Lengths = (24, 128, 128)  # of a patch, in slices, rows and cols; 0 is the whole axis
-    step: Lengths = (12, 64, 64)  # from one patch to the next; 0 along a whole axis
+    shape: Lengths = (24, 128, 128)  # slices, rows and cols of a patch; 0: the whole axis
+    step: Lengths = (12, 64, 64)  # distance between patches; 0 along a whole axis
     overlap: Literal["crop", "average", "gaussian"] = "average"  # how patches are composed
-    averaged: Literal["probabilities", "logits"] = "probabilities"  # what the mean is of where patches overlap
+    averaged: Literal["probabilities", "logits"] = "probabilities"  # averaged values in overlaps
 
     def check(self) -> None:
         """Refuse patches that leave gaps or cannot be composed."""
@@ -169,16 +169,16 @@ class Patches(Tiles):
 
 @dataclass(frozen=True)
 class SteppedPatches(Patches):
-    """Boxes at multiples of the step alone: what lies behind the last whole one is background.
+    """Boxes only at multiples of the step: voxels after the last whole box are background.
 
-    A volume is first filled up with air on both sides to the smallest one, where the first patch begins.
+    A volume is first padded with air on both sides to the smallest size; the first patch starts there.
 
     Source: Wacker 2019, the released prediction: of 155 slices the last 11 are never seen.
     """
 
     name = "stepped-patches"
 
-    smallest: Lengths = (0, 0, 0)  # slices, rows and cols that a volume is filled up to
+    smallest: Lengths = (0, 0, 0)  # slices, rows and cols that volumes are padded to
 
     def starts(self, volume: Sequence[int]) -> tuple[Sequence[int], ...]:
         """First entries of the patches along each axis, without those that would see air alone."""

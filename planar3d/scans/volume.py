@@ -1,4 +1,4 @@
-"""A scan: voxels that know where they are in space, read with every check and written whole."""
+"""A scan: voxels with their geometry, checked when read and written atomically."""
 
 import functools
 import shlex
@@ -92,22 +92,22 @@ def read_scan(
     like: Scan | None = None,
     flat: bool = False,
 ) -> Scan:
-    """Read a NIfTI scan to its last byte and check everything that can be wrong with it.
+    """Read a whole NIfTI scan and check it.
 
     Args:
         path: a NIfTI file, gzipped or not.
-        assume_affine: accept a file that has neither sform nor qform, and take its storage as running left, anterior,
-            superior (nibabel's convention) with the voxel sizes of the header; or as that of `like`.
-        contrast: what is expected, for the sentence about a file that is no such scan.
+        assume_affine: accept a file with neither sform nor qform, and assume that it is stored left, anterior, superior
+            (nibabel's convention) with the voxel sizes of the header; or like `like`.
+        contrast: the expected contrast, for error messages.
         like: another image of the case.
-        flat: accept an image of two dimensions, as a volume of a single slice.
+        flat: accept a two-dimensional image as a volume with a single slice.
 
     Returns:
         A scan with float32 voxels (i, j, k), intensities after the header's scaling. Trailing axes of length 1 are
         squeezed.
 
     Raises:
-        ScanError: the file is missing, damaged, no single volume, without geometry, or holds no usable intensities.
+        ScanError: the file is missing, damaged, not a single volume, without geometry, or without usable intensities.
     """
     scan = _read(Path(path), like, assume_affine, f"a single grey-scale {contrast} volume", flat)
     check(scan, CONTRAST)
@@ -181,7 +181,7 @@ def on_grid_of(scan: Scan, mask: Scan, kind: Literal["mask", "image"] = "mask") 
     if not fits and mask.voxels.shape != scan.voxels.shape:
         raise ScanError(f"{one} has shape {mask.voxels.shape}, but {other} has {scan.voxels.shape}; {of_other_shape}")
     raise ScanError(
-        f"{one} lies elsewhere than {other}, however its axes are turned: a corner is {shift:.1f} voxels away, at most "
+        f"{one} does not match {other}, however its axes are turned: a corner is {shift:.1f} voxels away, at most "
         f"{CORNER_TOLERANCE} is accepted. {elsewhere}"
     )
 

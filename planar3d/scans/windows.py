@@ -1,4 +1,4 @@
-"""Windows of slices: cut from a volume, composed again, and made a mask (Kolarik 2020, section 3.2 and eq. 1)."""
+"""Windows of slices: cut, composed and thresholded (Kolarik 2020, section 3.2 and eq. 1)."""
 
 from typing import Any
 
@@ -29,13 +29,13 @@ def cut_windows(volume: np.ndarray, depth: int = 16, stride: int = 8) -> np.ndar
     """Cut a volume into overlapping windows of slices.
 
     Args:
-        volume: (slices, …), at least `depth` slices; what follows is carried along.
+        volume: (slices, …), at least `depth` slices and any further axes.
         depth: slices of a window.
         stride: slices from one window to the next; depth - stride must be even, 0 < stride <= depth.
 
     Returns:
-        (windows, depth, …): a read-only view where the windows end with the volume; else a view of a copy padded at
-        its end with the last slice.
+        (windows, depth, …): a read-only view if the windows end with the volume; otherwise a view of a copy that is
+        padded at its end with the last slice.
 
     Raises:
         ValueError: wrong depth or stride, or too few slices.
@@ -52,9 +52,9 @@ def compose(windows: np.ndarray, stride: int = 8, slices: int | None = None) -> 
     """Compose overlapping windows into one volume: the middle of each, and the outer ends of the first and last.
 
     Args:
-        windows: (windows, depth, …); what follows depth is carried along.
-        stride: slices from one window to the next, as they were cut.
-        slices: slices of the volume, if the windows reach beyond its end; all if None.
+        windows: (windows, depth, …), with any further axes.
+        stride: slices from one window to the next, as in `cut_windows`.
+        slices: slices of the volume, if the windows reach beyond its end; default: all.
 
     Returns:
         (slices, …). For depth 16 and stride 8: slices 1-12 of the first window, 5-12 of each middle one, 5-16 of the
@@ -87,7 +87,7 @@ def threshold(
         of_256: the threshold t of 256; the paper's is 16.
         rule: `"absolute"`; or `"released"`, relative to the volume's own maximum as in the released code:
             q = uint8(255 · p), 1 where q > max(q) // (256 / t), which is max(q) // 16 for t = 16.
-        highest: the volume's maximum, for `"released"` where the probabilities are a part of the volume.
+        highest: the volume's maximum, for `"released"` if the probabilities are only a part of the volume.
 
     Returns:
         uint8 {0, 1} of the same shape.

@@ -30,7 +30,7 @@ _POLL = 5.0  # seconds between two looks of a worker at a scan that another proc
 
 @dataclass(frozen=True)
 class Cohort:
-    """What became of scans: records of those done, in their order; why others failed, and who is at the rest."""
+    """The outcome for many scans: records of finished scans, in order; why others failed; who has claimed the rest."""
 
     records: list[dict[str, Any]]
     failed: dict[Path, str]
@@ -47,26 +47,25 @@ def segment_all(
     takes: Callable[[str], bool] | None = None,
     cluster: str | None = None,
 ) -> Cohort:
-    """Segment scans, and write of each a mask, a table of its lesions, and a record of how they were made.
+    """Segment scans, and write for each a mask, a table of its lesions, and a record of how they were made.
 
-    What is there already, made of the same scan by the same model and recipe, is not done again, and what another
-    process is at is left to it; so any number of processes may work in one folder. No more than three scans are in
-    memory, however many there are: one in preparation, one in the network, and one being written.
+    Masks that exist, made from the same scan with the same model and recipe, are kept, and scans that another process
+    has claimed are skipped; so any number of processes may work in one folder. At most three scans are in memory: one
+    in preparation, one in the network, and one being written.
 
     Args:
         inputs: scans, series, folders, data sets and tables; see `find_inputs`.
         model: a weights file, the name of a published model, or an open one; or several, see `Segmenter`.
-        out: where the outputs go.
+        out: output folder.
         recipe: overrides the models' own.
-        asked: how to segment, and what else to write.
-        notify: gets a line a scan, in the order of the inputs.
-        takes: says by a scan's name whether this process takes it, as `Part.takes`; it takes all if None.
-        cluster: whose workers segment the scans, see `run_tasks`; this process if None.
+        asked: how to segment, and which further outputs to write.
+        notify: called with one line per scan, in the order of the inputs.
+        takes: whether this process takes a scan, by its name, as `Part.takes`; default: all.
+        cluster: workers that segment the scans, see `run_tasks`; default: this process.
 
     Raises:
-        Planar3DError: the model cannot be used, or the only input cannot, or a package is missing that what is asked
-            needs.
-        RunError: another process is at the only input.
+        Planar3DError: the model or the only input cannot be used, or a required package is missing.
+        RunError: another process has claimed the only input.
     """
     if asked.overlay or asked.report:
         check_study_extra()
@@ -156,7 +155,7 @@ def _segmenter_there(models: tuple[Model, ...], asked: Asked) -> Segmenter:
     opened = [Model.open(model.path, model.recipe) for model in models]
     for model, meant in zip(opened, models, strict=True):
         if model.sha256 != meant.sha256:
-            raise WeightsError(f"{model.path} is another file on {platform.node()} than where this run was started.")
+            raise WeightsError(f"{model.path} differs on {platform.node()} from the file that this run started with.")
     segmenter = Segmenter(opened, None, asked.method, asked.engine, asked.precision, asked.batch_size)
     segmenter.load()
     return segmenter

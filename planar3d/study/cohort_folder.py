@@ -80,7 +80,7 @@ class CohortFolder:
     def opened(self) -> "CohortFolder":
         """This folder. Raises `RunError` if no scans were segmented there, nor asked for."""
         if not self.notes.is_dir() and next(self.records(), None) is None:
-            raise RunError(f"{self.path} is not an output folder of planar3d predict; name one that is.")
+            raise RunError(f"{self.path} is not an output folder of planar3d predict; name one.")
         return self
 
     def ask(self, items: Mapping[ScanInput, Outputs]) -> None:

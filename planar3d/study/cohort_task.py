@@ -187,7 +187,7 @@ class CohortTask:
             if isinstance(result, Planar3DError):
                 raise result
             if (claim := self.held.get(item)) and claim.is_lost():
-                raise RunError(f"{item.path} was taken over by another process, as this one gave no sign of life.")
+                raise RunError(f"{item.path} was taken over by another process, because this one gave no sign of life.")
             record = self._write_result(item, result)
         except Planar3DError as error:
             self._fail(item, error)

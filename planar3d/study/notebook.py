@@ -1,4 +1,4 @@
-"""A scan and its mask in a notebook, by niivue."""
+"""A scan and its mask in a notebook, with niivue."""
 
 import tempfile
 from pathlib import Path
@@ -9,15 +9,15 @@ from planar3d.scans.volume import Scan, read_labels, read_scan
 
 
 def show(scan: str | Path | Scan, mask: str | Path | Scan | None = None, opacity: float = 0.5) -> Any:
-    """Show a scan in a notebook, in three planes and 3D, with a mask or label map upon it.
+    """Show a scan in a notebook, in three planes and 3D, with a mask or label map as overlay.
 
     Args:
-        scan: a file, or what `read_scan` gave.
-        mask: a file, or what `segment` gave; each is drawn where its own header puts it.
-        opacity: of the mask, in [0, 1].
+        scan: a file, or a scan from `read_scan`.
+        mask: a file, or a mask from `segment`; both are placed by their own headers.
+        opacity: opacity of the mask, in [0, 1].
 
     Returns:
-        A widget, `ipyniivue.NiiVue`; its own settings are at hand.
+        A widget, `ipyniivue.NiiVue`, which has further settings.
 
     Raises:
         ScanError: a file cannot be used.

@@ -1,4 +1,4 @@
-// The reader's rating, saved as a file by the browser: the page asks no server, and changes nothing.
+// The reader's rating, saved as a file by the browser without contacting a server.
 
 for (const form of document.querySelectorAll("form.rating")) {
   form.addEventListener("submit", (event) => {
@@ -12,6 +12,6 @@ for (const form of document.querySelectorAll("form.rating")) {
     link.download = file;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000); // when the browser has taken it
-    form.querySelector("output").textContent = `Put ${file} beside the mask; the page of all scans reads it.`;
+    form.querySelector("output").textContent = `Put ${file} next to the mask; the page for all scans reads it.`;
   });
 }

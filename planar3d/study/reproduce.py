@@ -40,7 +40,7 @@ def folds_for(dataset: Dataset, folds: str | None) -> list[Fold]:
         return [everything(patients)]
     if folds == "official":
         if dataset.split is None:
-            raise FoldsError(f"--folds official: {dataset.folder} has no split of its own; give a number of folds.")
+            raise FoldsError(f"--folds official: {dataset.folder} has no official split; give a number of folds.")
         return [dataset.split]
     if folds is None or folds.isdigit():
         return group_folds(groups, int(folds) if folds else None, patients)

@@ -70,20 +70,20 @@ class Results:
 
     @property
     def notes(self) -> list[str]:
-        """Sentences on what the scores do not cover."""
+        """Notes on the limits of the scores."""
         notes = []
         if self.is_phantom:
             size = " at reduced size" if self.size < 256 else ""
             notes.append(
-                f"This is the embedded phantom{size}; its scores say that the method runs and learns, nothing about "
-                "patients."
+                f"This is the embedded phantom{size}; its scores show that the method runs and learns, and say nothing "
+                "about patients."
             )
         scored = {(scan.fold, scan.scan) for scan in self.scans}
         folds = list(enumerate(self.folds["folds"], start=1))
         absent = [n for n, _ in folds if all(number != n for number, _ in scored)]
         if absent:
             which = ", ".join(map(str, absent))
-            notes.append(f"Not all folds are here: of {len(folds)}, missing {which}. The tables cover the others.")
+            notes.append(f"Folds missing: {which} of {len(folds)}. The tables cover the others.")
         for number, fold in folds:
             unscored = [scan for scan in fold["test"] if (number, scan) not in scored]
             if unscored and number not in absent:
@@ -125,7 +125,7 @@ def read_results(run: str | Path) -> Results:
         raise RunError(f"{run} is not a run folder: it has no folds.json. Name a folder that a study was written to.")
     folds = read_json(run / "folds.json")
     if not isinstance(folds, dict) or not {"data", "scans", "folds"} <= folds.keys():
-        raise RunError(f"{run / 'folds.json'} lacks one of data, scans, folds. Delete it to have it made again.")
+        raise RunError(f"{run / 'folds.json'} lacks one of data, scans, folds. Delete it to create it again.")
     written, about = run / "recipe.json", run / "environment.json"
     recipe = Recipe.from_json(read_json(written), str(written)) if written.is_file() else Recipe("unnamed")
     environment = read_json(about) if about.is_file() else {}
@@ -151,7 +151,7 @@ def _read_scores(path: Path, measures: Mapping[str, Measure]) -> list[ScanScores
             row.setdefault("fold", row["round"])
         absent = [name for name in (*_COLUMNS, *measures) if row.get(name) is None]
         if absent:
-            raise RunError(f"{path}, line {line}, lacks {', '.join(absent)}. Delete it to have the fold scored again.")
+            raise RunError(f"{path}, line {line}, lacks {', '.join(absent)}. Delete it to score the fold again.")
         try:
             # An undefined score is written as nan or as nothing.
             values = {name: float(row[name] or "nan") for name in measures}
@@ -163,7 +163,7 @@ def _read_scores(path: Path, measures: Mapping[str, Measure]) -> list[ScanScores
                 )
             )
         except ValueError as error:
-            raise RunError(f"{path}, line {line}: {error}. Delete it to have the fold scored again.") from None
+            raise RunError(f"{path}, line {line}: {error}. Delete it to score the fold again.") from None
     return scans
 
 

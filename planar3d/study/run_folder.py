@@ -85,7 +85,7 @@ def start_run(
         asked["environment.json"] = environment(recipe)
     with locked(folder, "starting a run", wait=notify):
         if any(path.name != CLAIM for path in folder.iterdir()) and not (folder / "recipe.json").is_file():
-            raise RunError(f"{folder} is not empty and no run folder; name an empty or a new one with --out.")
+            raise RunError(f"{folder} is neither empty nor a run folder; name an empty or new one with --out.")
         _agree(folder, asked)
     return Run(folder, recipe, {scan: cases[scan] for scan in used}, list(folds))
 

@@ -1,7 +1,7 @@
-"""What a segmented scan leaves in a folder: its mask, its lesions, pictures, and a record that says how they were made.
+"""The outputs of a segmented scan: its mask, its lesions, pictures, and a record of how they were made.
 
-The mask is renamed into place last. So where a mask lies and agrees with its record, all is whole; whatever else is
-found was interrupted, or is not ours to replace.
+The mask is renamed into place last. A mask that agrees with its record is therefore complete with all its files;
+anything else was interrupted, or must not be replaced.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ _ORIGIN = {"scan": "scan", "model": "model", "recipe": "recipe", "asked": "engin
 
 @dataclass(frozen=True)
 class Asked:
-    """How scans are to be segmented, and what is to be written of each besides its mask, lesion table and record."""
+    """How to segment scans, and what to write for each besides its mask, lesion table and record."""
 
     method: str = "auto"
     engine: str = "auto"
@@ -104,11 +104,11 @@ def finished_record(outputs: Outputs, expected: Mapping[str, Any], asked: Asked)
     """
     advice = "Use another --out, or --overwrite to replace it."
     if not outputs.record.is_file():
-        raise RunError(f"{outputs.mask} is there, but no {outputs.record.name} says how it was made. {advice}")
+        raise RunError(f"{outputs.mask} exists, but no {outputs.record.name} says how it was made. {advice}")
     record = read_json(outputs.record)
     for part, name in _ORIGIN.items():
         if _deciding(part, record) != _deciding(part, expected):
-            raise RunError(f"{outputs.mask} is there, but made from another {name}. {advice}")
+            raise RunError(f"{outputs.mask} exists, but was made from another {name}. {advice}")
     if record["result"]["mask_sha256"] != file_sha256(outputs.mask):
         raise RunError(f"{outputs.mask} was changed after it was written. {advice}")
     return record if all(getattr(outputs, name).is_file() for name in asked.files) else None
@@ -124,7 +124,7 @@ def write_segmented(
     recipe: Recipe,
     series: DicomSeries | None = None,
 ) -> dict[str, Any]:
-    """Write all that is asked of a scan, and return its record.
+    """Write all requested outputs of a scan, and return its record.
 
     Args:
         outputs: the files' names.

@@ -39,13 +39,13 @@ def _table(published: PublishedTable, results: Results, others: Mapping[str, Tab
         )
     ]
     notes = [
-        f"Published: {published.source}; of {published.data}.",
-        f"This run: {_data(results)}. These are other cases, so a difference is not one of the methods alone.",
+        f"Published: {published.source}; for {published.data}.",
+        f"This run: {_data(results)}. The cases differ, so a difference in scores is not due to the methods alone.",
         *published.notes,
     ]
     if not ours:
         notes.append(
-            "Nothing that this run scores is what the paper printed here; its own scores stand in other tables."
+            "This run has none of the scores that the paper published here; its own scores are in other tables."
         )
     rows = printed[:place] + ours + printed[place:]
     return Table(f"published_{published.name}", published.title, tuple(published.columns), rows, notes, True)

@@ -41,8 +41,8 @@ def table_2(results: Results) -> Table:
     notes = [
         *spread_notes(),
         f"Published: {published.PAPER}, table 2; fold 1: {published.RELEASE}. All other rows: this run.",
-        "Fold 1, published, all scans: over the voxels of the three scans together, as in the released code; this "
-        "run’s is the mean of its scans.",
+        "Fold 1, published, all scans: over the voxels of the three scans together, as in the released code; for this "
+        "run it is the mean over scans.",
         *_left_out(results, published.TABLE_2),
         *_other_scans(results),
     ]
@@ -70,7 +70,7 @@ def table_3(results: Results) -> Table:
     place = 1 + [system.name for system in published.TABLE_3].index(published.REPRODUCED)
     left_out = _left_out(results, ("dice", "sensitivity"))
     notes = [*spread_notes(), f"The other rows: {published.PAPER}, table 3.", *left_out, *_other_scans(results)]
-    title = "Table 3: beside other unimodal methods and human experts"
+    title = "Table 3: other unimodal methods and human experts"
     return Table("table3", title, ("dice", "sensitivity"), rows[:place] + ours + rows[place:], notes, True)
 
 
@@ -91,9 +91,9 @@ def measures_table(results: Results, grid: str, target: str | None = None) -> Ta
     columns = tuple(c for c in _columns(results) if c == ALL or any(s.center == c for s in scans))
     rows = [Row(m.heading, _by_center(scans, key), key, grid, "scans") for key, m in results.measures.items()]
     note = (
-        "A score that would be 0/0, or a distance to an empty mask, is undefined and left out of its mean; “(4 of 5)” "
-        "says so. A scan whose lesions were all missed thus lowers Dice, sensitivity and lesion F1, not precision and "
-        "distances. Lesion-wise scores follow the challenge’s definition (Commowick et al. 2018)."
+        "Undefined scores (0/0, or a distance to an empty mask) are excluded from means, as “(4 of 5)” shows. A scan "
+        "with all lesions missed therefore lowers Dice, sensitivity and lesion F1, but not precision and distances. "
+        "Lesion-wise scores follow the challenge’s definition (Commowick et al. 2018)."
     )
     name, title = f"measures_{grid}", f"All measures, {results.grid_label(grid)}"
     if target:
@@ -186,7 +186,7 @@ def spread_notes() -> list[str]:
     over_scans, over_folds = published.implied_spreads("dice")
     whole = published.TABLE_2["dice"][ALL]
     return [
-        "± is a sample standard deviation (n − 1) over scans; in the rows “over folds” it is over the folds’ means.",
+        "± is the sample standard deviation (n − 1) over scans, and in the rows “over folds” over the folds’ means.",
         f"The paper’s {whole} for all scans cannot be over scans: the ± of its own centers give about {over_scans:.2f} "
         f"over the scans and about {over_folds:.2f} over the folds’ means. Compare ±{whole.sd:.3f} with the rows "
         "“over folds”.",
@@ -203,7 +203,7 @@ def _left_out(results: Results, measures: Iterable[str]) -> list[str]:
     """Name the scans whose scores are undefined; a mean over folds does not show that its folds leave them out."""
     scans = {m: sorted({scan.scan for scan in results.scans if math.isnan(scan.values[m])}) for m in measures}
     return [
-        f"{MEASURES[measure].label} is undefined (0/0) and left out of every mean for {', '.join(names)}."
+        f"{MEASURES[measure].label} is undefined (0/0) and excluded from every mean for {', '.join(names)}."
         for measure, names in scans.items()
         if names
     ]
@@ -213,7 +213,7 @@ def _other_scans(results: Results) -> list[str]:
     """Warn where this run's scans cannot be the challenge's."""
     if _has_centers(results) and not results.is_phantom:
         return []
-    return ["The published figures are of the challenge’s scans, this run is of others: they cannot be compared."]
+    return ["The published figures are for the challenge’s scans and this run used others: they cannot be compared."]
 
 
 def _has_centers(results: Results) -> bool:

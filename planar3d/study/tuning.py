@@ -29,7 +29,7 @@ class Tuned:
 
     def __str__(self) -> str:
         return (
-            f"{self.region} smaller than {self.smallest_mm3:g} mm³ is none: mean Dice {self.best:.4f} of "
+            f"{self.region} smaller than {self.smallest_mm3:g} mm³ is relabelled: mean Dice {self.best:.4f} of "
             f"{counted(self.cases, 'test case')}, {self.without:.4f} without the rule; {self.crossed:.4f} where each "
             "fold has the value of the others"
         )
@@ -48,7 +48,7 @@ def tune(run: Run) -> Tuned:
         said = "no such rule" if rule is None else f"{FIELD}={rule:g}"
         raise RunError(
             f"{run.folder}: targets={targets.name!r} with {said}. A run with nested regions and {FIELD}=0 is needed, "
-            "as small regions are still there in its predictions."
+            "because its predictions still contain small regions."
         )
     folds = [found for number in range(1, len(run.folds) + 1) if (found := _predicted(run, number))]
     if len(folds) < 2:
@@ -73,7 +73,7 @@ def write_rule(weights: Path, smallest_mm3: float) -> None:
     carried = read_metadata(weights).get(RECIPE)
     recipe = Recipe.from_json(carried, str(weights)) if carried else None
     if recipe is None or FIELD not in recipe.targets.to_json():
-        raise RunError(f"{weights} carries no recipe of nested regions; a network of such a run is needed.")
+        raise RunError(f"{weights} has no recipe with nested regions; a network of such a run is needed.")
     with written_beside(weights) as temporary:
         shutil.copyfile(weights, temporary)
         write_metadata(temporary, {RECIPE: recipe.changed(**{FIELD: smallest_mm3}).to_json()})

@@ -1,4 +1,4 @@
-"""Two visits of one patient: which lesions are new, have grown, shrunk, gone, or stayed as they were."""
+"""Two visits of one patient: which lesions are new, enlarging, shrinking, gone or stable."""
 
 import io
 from collections.abc import Sequence
@@ -35,11 +35,10 @@ class Change(NamedTuple):
 
 
 def compare_lesions(baseline: Scan, followup: Scan, to_followup: np.ndarray) -> list[Change]:
-    """Match the lesions of two masks, and tell what became of each.
+    """Match the lesions of two masks, and classify the change of each.
 
-    Lesions that share a voxel are one, across visits too. Volumes are those of the masks themselves: nothing is
-    resampled. One is enlarging or shrinking where the smaller volume is less than the larger by more than 25 % of that
-    and 0.01 ml.
+    Lesions that share a voxel are matched, also across visits. Volumes are measured in the masks themselves, without
+    resampling. A lesion is enlarging or shrinking if the volumes differ by more than 25 % of the larger and 0.01 ml.
 
     Args:
         baseline, followup: masks, each on the grid of its own scan.
@@ -79,8 +78,8 @@ def write_comparison(baseline: tuple[Scan, Scan], followup: tuple[Scan, Scan], o
     """Register two visits, each a scan and its mask, and write `comparison.json` and the page `comparison.html`.
 
     Raises:
-        ScanError: the scans cannot be laid onto each other.
-        Planar3DError: what pages need is not installed.
+        ScanError: the scans cannot be registered.
+        Planar3DError: a package that pages need is not installed.
     """
     (scan, mask), (later, later_mask), out = baseline, followup, Path(out)
     to_followup, alike = register(scan, later)

@@ -27,14 +27,14 @@ _EXTRACTED = 1 / 3  # of the crops, with the augmentation "extraction"
 
 @dataclass(frozen=True)
 class CropSampling(DrawnSampling):
-    """Crops of random places, however many scans there are; all scans train."""
+    """Crops at random positions, for any number of scans; all scans are used for training."""
 
     name = "crops"
 
     crop: Annotated[int, MULTIPLE_OF_16] = 128  # rows and columns of crops
-    crops_per_epoch: Annotated[int, POSITIVE] = 100  # however many scans there are
-    lesion_share: Annotated[float, SHARE] = 0.6  # of the crops are around a lesion voxel, the others within the head
-    augmentation: tuple[Transform, ...] = ()  # of the crops, by training/augmentation.py and extraction.py
+    crops_per_epoch: Annotated[int, POSITIVE] = 100  # for any number of scans
+    lesion_share: Annotated[float, SHARE] = 0.6  # share of crops around a lesion; others are in the head
+    augmentation: tuple[Transform, ...] = ()  # see training/augmentation.py and extraction.py
 
     @property
     def per_epoch(self) -> int:  # type: ignore[override]

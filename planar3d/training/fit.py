@@ -129,7 +129,7 @@ def fit(
     trainer = compiled(trained, recipe, recipe.training.epochs * epoch_steps, epoch_steps)
     progress = restore(folder, network, trainer.optimizer)
     if progress.epoch:
-        notify(f"going on after epoch {progress.epoch}")
+        notify(f"resuming after epoch {progress.epoch}")
     began = time.monotonic()
     first = progress.epoch
     while not _is_over(progress, recipe):

@@ -70,7 +70,7 @@ class BceMinusDice(Loss):
 
     name = "bce-dice"
 
-    dice_smoothing: Annotated[float, NOT_NEGATIVE] = 0.0  # added to both parts of the Dice
+    dice_smoothing: Annotated[float, NOT_NEGATIVE] = 0.0  # added to numerator and denominator of Dice
 
     def dice(self, y_true: Any, y_pred: Any) -> Any:  # noqa: D102
         return soft_dice(y_true, y_pred, self.dice_smoothing)
@@ -81,12 +81,12 @@ class BceMinusDice(Loss):
 
 @dataclass(frozen=True)
 class MultipleDice(Loss):
-    """One minus the mean Dice of the channels, so that each counts alike however few its voxels are.
+    """One minus the mean Dice of the channels, so that each counts equally, whatever its number of voxels.
 
-    Of a channel it is 2·Σrp + s over Σr + Σp + s + d; without smoothing s an empty channel gives 0, and no gradient.
+    For a channel it is (2·Σrp + s) / (Σr + Σp + s + d); without smoothing s an empty channel gives 0 and no gradient.
 
-    Source: Wacker 2019, eqs. 1 and 2, there of three classes without background (`dice_of="foreground"`); the released
-    code has all channels, and d = 1e-15.
+    Source: Wacker 2019, eqs. 1 and 2, for three classes without background (`dice_of="foreground"`); the released code
+    uses all channels and d = 1e-15.
     """
 
     name = "multiple-dice"
@@ -94,10 +94,10 @@ class MultipleDice(Loss):
     dice_of: Literal["all", "foreground"] = (
         "all"  # channels; "foreground": all but the first, which is background in a softmax
     )
-    over: Literal["batch", "sample"] = "batch"  # what the sums run over; of samples the mean is taken
-    denominator: Literal["sums", "squares"] = "sums"  # "squares": of Σr² + Σp² (Messaoudi 2020, eq. 1)
-    dice_smoothing: Annotated[float, NOT_NEGATIVE] = 0.0  # added to both parts of the Dice
-    denominator_smoothing: Annotated[float, NOT_NEGATIVE] = 0.0  # added to the denominator alone
+    over: Literal["batch", "sample"] = "batch"  # axes of the sums; samples are averaged
+    denominator: Literal["sums", "squares"] = "sums"  # "squares": Σr² + Σp² (Messaoudi 2020, eq. 1)
+    dice_smoothing: Annotated[float, NOT_NEGATIVE] = 0.0  # added to numerator and denominator of Dice
+    denominator_smoothing: Annotated[float, NOT_NEGATIVE] = 0.0  # added only to the denominator
 
     def dice(self, y_true: Any, y_pred: Any) -> Any:
         """The mean Dice."""
@@ -121,14 +121,14 @@ class MultipleDice(Loss):
 
 @dataclass(frozen=True)
 class CrossEntropyAndDice(MultipleDice):
-    """The mean cross-entropy and the Dice loss, added.
+    """The sum of the mean cross-entropy and the Dice loss.
 
     Source: Messaoudi 2023, eq. 5; with `denominator="squares"` and less 1 also Messaoudi 2020, eq. 2.
     """
 
     name = "ce-and-dice"
 
-    cross_entropy: Literal["binary", "categorical"] = "binary"  # of each channel, or of the class of each voxel
+    cross_entropy: Literal["binary", "categorical"] = "binary"  # per channel, or of each voxel's class
 
     def __call__(self, y_true: Any, y_pred: Any) -> Any:
         """The loss; the cross-entropy is of all channels."""

@@ -8,16 +8,16 @@ from planar3d.sections import NOT_NEGATIVE, POSITIVE, SHARE, Section
 
 @dataclass(frozen=True)
 class Adam(Section):
-    """Adam (Kingma & Ba 2015), perhaps with Lookahead around it (Zhang et al. 2019)."""
+    """Adam (Kingma & Ba 2015), optionally with Lookahead (Zhang et al. 2019)."""
 
     name = "adam"
 
     beta_1: Annotated[float, SHARE] = 0.9  # that the mean of gradients keeps at a step
     beta_2: Annotated[float, SHARE] = 0.999  # that the mean of squared gradients keeps
-    epsilon: Annotated[float, POSITIVE] = 1e-7  # the default of Keras
-    clip_norm: Annotated[float, NOT_NEGATIVE] = 0.0  # largest norm of all gradients together; 0 does not clip
-    lookahead_steps: Annotated[int, NOT_NEGATIVE] = 0  # of the fast weights, between two of the slow ones; 0: none
-    lookahead_share: Annotated[float, SHARE] = 0.5  # of the way to the fast weights that the slow ones go
+    epsilon: Annotated[float, POSITIVE] = 1e-7  # Keras' default
+    clip_norm: Annotated[float, NOT_NEGATIVE] = 0.0  # largest global gradient norm; 0: no clipping
+    lookahead_steps: Annotated[int, NOT_NEGATIVE] = 0  # fast steps per slow step; 0: no lookahead
+    lookahead_share: Annotated[float, SHARE] = 0.5  # step of the slow weights towards the fast ones
 
     def make(self, learning_rate: Any) -> Any:
         """The optimizer of Keras, for a rate or a schedule of Keras."""
@@ -37,14 +37,14 @@ class Adam(Section):
 class Nadam(Adam):
     """Adam with Nesterov's momentum μ = β₁ (1 - ½ · 0.96^(t · `momentum_decay`)) at step t from 1 (Dozat 2016).
 
-    With `momentum_decay=1` it is Keras' own, whose momentum warms up 250 times faster; the code of Messaoudi 2023 has
-    `gradient_share="beta_1"` and an epsilon of 1e-5.
+    With `momentum_decay=1` it is Keras' Nadam, with a momentum warm-up that is 250 times faster; the code of Messaoudi
+    2023 has `gradient_share="beta_1"` and an epsilon of 1e-5.
     """
 
     name = "nadam"
 
-    momentum_decay: Annotated[float, POSITIVE] = 0.004  # of the momentum's warm-up; 1 is Keras' own
-    gradient_share: Literal["momentum", "beta_1"] = "momentum"  # of a gradient in its own step: 1 - μ, or 1 - β₁
+    momentum_decay: Annotated[float, POSITIVE] = 0.004  # for the momentum's warm-up; Keras has 1
+    gradient_share: Literal["momentum", "beta_1"] = "momentum"  # weight of a gradient in its own step: 1 - μ, or 1 - β₁
 
     def _fast(self, learning_rate: Any, clip_norm: float | None) -> Any:
         from planar3d.training.optimizers import NesterovAdam

@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PatchSampling(DrawnSampling):
-    """Patches of random places of the tiles' shape, however many cases there are; all cases train."""
+    """Patches of the tiles' shape at random positions, for any number of cases; all cases are used for training."""
 
     name = "patches"
     shows_brains = True
 
-    patches_per_epoch: Annotated[int, POSITIVE] = 100  # however many cases there are
-    foreground_share: Annotated[float, SHARE] = 0.0  # of the patches are around a voxel that is not background
-    augmentation: tuple[Transform, ...] = TRANSFORMS  # of the patches, by training/patch_augmentation.py
-    augmented_share: Annotated[float, SHARE] = 0.0  # that each of them but flip changes; 0: Wacker 2019's of each
+    patches_per_epoch: Annotated[int, POSITIVE] = 100  # for any number of cases
+    foreground_share: Annotated[float, SHARE] = 0.0  # share of patches around a foreground voxel
+    augmentation: tuple[Transform, ...] = TRANSFORMS  # see training/patch_augmentation.py
+    augmented_share: Annotated[float, SHARE] = 0.0  # per transform except flip; 0: Wacker 2019's shares
 
     @property
     def per_epoch(self) -> int:  # type: ignore[override]

@@ -74,7 +74,7 @@ def built_with(precision: str, build: Callable[[], keras.Model]) -> keras.Model:
         raise RecipeError(f"precision={precision!r} is unknown; choose one of: {', '.join(map(repr, PRECISIONS))}.")
     if precision == "float16" and keras.backend.backend() == "tensorflow" and not on_gpu():
         raise RecipeError(
-            "precision='float16' needs a GPU, and TensorFlow sees none: on a CPU it cannot pool volumes in float16. "
+            "precision='float16' needs a GPU, and TensorFlow finds none: on a CPU it cannot pool volumes in float16. "
             "Use --precision bf16 or float32."
         )
     before = keras.config.dtype_policy()

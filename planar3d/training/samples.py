@@ -144,10 +144,10 @@ class WindowSampling(Sampling):
     name = "windows"
     shows_brains = False
 
-    validation: Literal["last scan", "every 12th window", "none"] = "last scan"  # "none": all scans train
+    validation: Literal["last scan", "every 12th window", "none"] = "last scan"  # "none": train on all scans
     window_borders: Literal["scan", "none"] = "scan"  # "none": windows cross from one scan into the next
-    shuffle: Literal["once", "every epoch"] = "once"  # when the order of the windows is drawn
-    cached_features: Literal["none", "float32", "float16", "bf16"] = "none"  # of a frozen encoder, computed once a scan
+    shuffle: Literal["once", "every epoch"] = "once"  # when windows are shuffled
+    cached_features: Literal["none", "float32", "float16", "bf16"] = "none"  # compute a frozen encoder once per scan
 
     @property
     def validates(self) -> bool:  # type: ignore[override]
@@ -170,7 +170,7 @@ class WindowSampling(Sampling):
         """All windows, by the scans that they lie in or by their numbers."""
         if self.validation == "last scan" and not validation:
             raise RecipeError(
-                "validation='last scan' needs two scans, and there is one. Add another, or let all train: "
+                "validation='last scan' needs two scans, and there is one. Add another, or train on all: "
                 "--set validation=none --set monitor=last."
             )
         windows = Windows(slices, train + validation, tiles.depth, tiles.stride, self.window_borders)

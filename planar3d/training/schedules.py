@@ -48,7 +48,7 @@ class Schedule(Section):
 class BySteps(Schedule):
     """A rate that the step alone decides on; it rises linearly from 0 in the first steps."""
 
-    warmup_steps: Annotated[int, NOT_NEGATIVE] = 0  # in which the learning rate rises from 0
+    warmup_steps: Annotated[int, NOT_NEGATIVE] = 0  # steps in which the learning rate rises from 0
 
     def rate(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:  # noqa: D102
         from keras import ops
@@ -71,7 +71,7 @@ class InverseDecay(BySteps):
 
     name = "decay"
 
-    decay: Annotated[float, NOT_NEGATIVE] = 1.99e-7  # the rate at a step is learning_rate / (1 + decay · step)
+    decay: Annotated[float, NOT_NEGATIVE] = 1.99e-7  # rate at a step: learning_rate / (1 + decay · step)
 
     def falling(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:  # noqa: D102
         from keras.optimizers.schedules import InverseTimeDecay
@@ -81,12 +81,12 @@ class InverseDecay(BySteps):
 
 @dataclass(frozen=True)
 class Cosine(BySteps):
-    """Half a cosine from the rate to `floor` (Loshchilov & Hutter 2017), after epochs in which it is constant."""
+    """Cosine decay from the learning rate to `floor` (Loshchilov & Hutter 2017), after epochs at a constant rate."""
 
     name = "cosine"
 
-    floor: Annotated[float, NOT_NEGATIVE] = 0.0  # the rate at the last step
-    constant_epochs: Annotated[int, NOT_NEGATIVE] = 0  # before the rate falls
+    floor: Annotated[float, NOT_NEGATIVE] = 0.0  # rate at the last step
+    constant_epochs: Annotated[int, NOT_NEGATIVE] = 0  # epochs before the rate falls
 
     def falling(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:  # noqa: D102
         from keras import ops
@@ -105,8 +105,8 @@ class Exponential(BySteps):
 
     name = "exponential"
 
-    factor: Annotated[float, SHARE] = 0.95  # from one epoch to the next
-    floor: Annotated[float, NOT_NEGATIVE] = 0.0  # the least rate
+    factor: Annotated[float, SHARE] = 0.95  # factor per epoch
+    floor: Annotated[float, NOT_NEGATIVE] = 0.0  # minimum rate
 
     def falling(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:  # noqa: D102
         from keras import ops
@@ -120,18 +120,18 @@ class Exponential(BySteps):
 
 @dataclass(frozen=True)
 class Plateau(Schedule):
-    """A rate that is multiplied by `factor` whenever a column of the history has not been better for some epochs.
+    """Multiply the rate by `factor` whenever a column of the history has not improved for `plateau` epochs.
 
-    Source: Messaoudi 2020, section 2.5; as Keras' `ReduceLROnPlateau`, whose state no checkpoint has.
+    Source: Messaoudi 2020, section 2.5; like Keras' `ReduceLROnPlateau`, which does not save its state in checkpoints.
     """
 
     name = "plateau"
 
-    watched: str = "loss"  # a column of the history
-    direction: Literal["min", "max"] = "min"  # what of the column is better
-    factor: Annotated[float, SHARE] = 0.1  # of the rate, when nothing gets better
-    plateau: Annotated[int, POSITIVE] = 50  # epochs without a better value until then
-    floor: Annotated[float, NOT_NEGATIVE] = 0.0  # the least rate
+    watched: str = "loss"  # column of the history
+    direction: Literal["min", "max"] = "min"  # which values are better
+    factor: Annotated[float, SHARE] = 0.1  # factor of the rate on a plateau
+    plateau: Annotated[int, POSITIVE] = 50  # epochs without improvement
+    floor: Annotated[float, NOT_NEGATIVE] = 0.0  # minimum rate
 
     def rate(self, learning_rate: float, steps: int, epoch_steps: int) -> float:  # noqa: D102
         return learning_rate

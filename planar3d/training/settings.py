@@ -24,22 +24,22 @@ Monitor = Literal["loss", "dice", "val_loss", "val_dice", "last"]
 class Training(Section):
     """Samples, loss, optimizer, schedule, and when training stops."""
 
-    samples: Sampling = section(WindowSampling(), SAMPLINGS)  # what a step sees
-    loss: Loss = section(BceMinusDice(), LOSSES)  # what a step lowers
-    frozen: tuple[str, ...] = ("encoder",)  # groups "encoder", "bridge", "decoder", or names of layers
-    output_prior: Annotated[float, _PROBABILITY] = 0.5  # of every voxel, in an untrained network
-    unit_variance: tuple[str, ...] = ()  # groups whose random layers are scaled to outputs of variance 1, in turn
-    optimizer: Adam = section(Adam(), OPTIMIZERS)  # how a gradient changes the weights
-    learning_rate: Annotated[float, POSITIVE] = 5e-5  # the highest
+    samples: Sampling = section(WindowSampling(), SAMPLINGS)  # samples of a training step
+    loss: Loss = section(BceMinusDice(), LOSSES)  # loss function
+    frozen: tuple[str, ...] = ("encoder",)  # frozen groups "encoder", "bridge", "decoder", or layers
+    output_prior: Annotated[float, _PROBABILITY] = 0.5  # probability of every voxel in an untrained network
+    unit_variance: tuple[str, ...] = ()  # groups of random layers scaled to unit output variance
+    optimizer: Adam = section(Adam(), OPTIMIZERS)  # optimizer
+    learning_rate: Annotated[float, POSITIVE] = 5e-5  # highest learning rate
     schedule: Schedule = section(InverseDecay(), SCHEDULES)  # how the learning rate changes
-    batch_size: Annotated[int, POSITIVE] = 2  # windows, or crops, of a step
-    epochs: Annotated[int, POSITIVE] = 100  # at most
-    patience: Annotated[int, NOT_NEGATIVE] = 40  # epochs without a better `monitor` before it stops; 0: never
-    monitor: Monitor = "val_loss"  # column that the kept weights are best in, or the last
-    precision: Literal["float32", "bf16", "float16"] = "float32"  # that the network computes in
-    seed: Annotated[int, NOT_NEGATIVE] = 0  # of random weights, order, crops and augmentation
+    batch_size: Annotated[int, POSITIVE] = 2  # windows or crops per step
+    epochs: Annotated[int, POSITIVE] = 100  # maximum number of epochs
+    patience: Annotated[int, NOT_NEGATIVE] = 40  # epochs without a better `monitor` before stopping; 0: never
+    monitor: Monitor = "val_loss"  # criterion of the kept weights, or the last
+    precision: Literal["float32", "bf16", "float16"] = "float32"  # computing precision
+    seed: Annotated[int, NOT_NEGATIVE] = 0  # seed of weights, order, crops and augmentation
 
     def check(self) -> None:
         """Refuse to watch what no sample validates."""
         if not self.samples.validates and self.monitor.startswith("val_"):
-            raise RecipeError(f"no scan validates, which leaves no {self.monitor}; set monitor='last', or validate.")
+            raise RecipeError(f"without validation there is no {self.monitor}; set monitor='last', or validate.")

@@ -51,7 +51,7 @@ def read_directly(path: Path) -> Arrays:
     if broken:
         raise WeightsError(
             f"{path}: {broken[0]} holds values that are not finite numbers, as do {len(broken)} of {len(arrays)} "
-            "arrays. Its training diverged or it is damaged; train it again, or get it again from where it came."
+            "arrays. Its training diverged or it is damaged; train it again, or get it again from its source."
         )
     return arrays
 
@@ -70,7 +70,7 @@ def _reader(path: Path) -> Callable[[Path, SizeBudget], Arrays]:
         return _read_zip
     if path.suffix == ".onnx":
         return read_onnx
-    raise WeightsError(f"{path} is of no known format; known are {FORMATS}.")
+    raise WeightsError(f"{path} has an unknown format; known are {FORMATS}.")
 
 
 def _read_hdf5(path: Path, budget: SizeBudget) -> Arrays:
@@ -86,7 +86,7 @@ def _read_hdf5(path: Path, budget: SizeBudget) -> Arrays:
     if stated is not None and stated != (found := digest_of_all(arrays)):
         raise WeightsError(
             f"{path} is damaged or was altered: its arrays have the SHA-256 {found}, and its model card was written "
-            f"for {stated}. Get it again from where it came."
+            f"for {stated}. Get it again from its source."
         )
     return arrays
 
@@ -137,7 +137,7 @@ def _read_npy(archive: zipfile.ZipFile, name: str, path: Path, budget: SizeBudge
             "Save it again with numbers only."
         )
     if dtype.kind not in NUMBERS or min(shape, default=0) < 0:
-        raise WeightsError(f"{path}: {name} holds {dtype} of shape {shape} in place of numbers; it is no weights file.")
+        raise WeightsError(f"{path}: {name} holds {dtype} of shape {shape} instead of numbers; it is no weights file.")
     declared = math.prod(shape) * dtype.itemsize
     if declared > size:
         raise WeightsError(f"{path}: {name} declares {declared:,} bytes and holds {size:,}; the file is damaged.")

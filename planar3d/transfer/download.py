@@ -36,7 +36,7 @@ def download(url: str, path: Path, digest: str) -> None:
         digest: that it must have, as `digests.fault` takes it.
 
     Raises:
-        WeightsError: the file could not be fetched, or has another digest.
+        WeightsError: the file could not be downloaded, or has another digest.
     """
     request = urllib.request.Request(url, headers={"User-Agent": "planar3d"})  # some servers refuse Python's own
     try:
@@ -51,4 +51,4 @@ def download(url: str, path: Path, digest: str) -> None:
                 raise ValueError(f"what is there is another file: {wrong}")
             os.replace(got, path)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise WeightsError(f"{url} could not be fetched ({error}).") from error
+        raise WeightsError(f"{url} could not be downloaded ({error}).") from error

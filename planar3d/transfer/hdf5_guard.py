@@ -49,7 +49,7 @@ def read_array(dataset: h5py.Dataset, path: str) -> np.ndarray:
         raw = np.frombuffer(np.asarray(dataset[()]).tobytes(), "<u2").astype("<u4")
         return (raw << 16).view("<f4").reshape(dataset.shape)
     if dataset.dtype.kind not in NUMBERS:
-        raise WeightsError(f"{path} holds {dataset.dtype} in place of numbers; the file is no weights file.")
+        raise WeightsError(f"{path} holds {dataset.dtype} instead of numbers; the file is not a weights file.")
     array = np.asarray(dataset[()])
     return array.astype(np.float32) if array.dtype == np.float16 else array
 

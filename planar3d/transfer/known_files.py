@@ -1,4 +1,4 @@
-"""Published weight files by their digests: what each is, its licence, what input it expects, and where to get it."""
+"""Published weight files by digest: network, licence, expected input, and download address."""
 
 import json
 import os
@@ -25,17 +25,17 @@ INPUTS = {
 
 @dataclass(frozen=True)
 class KnownFile:
-    """A line of the table of known files.
+    """An entry in the table of known files.
 
     Attributes:
-        network: its network, by the name in Keras.
-        origin: who published it, under which name.
-        licence: of the weights, as far as their publisher states one.
+        network: name of the network in Keras.
+        origin: publisher, and the published name.
+        licence: licence of the weights, if the publisher states one.
         input: a key of `INPUTS`.
-        digest: `sha256:` or, for Keras' files, `md5:` and the digits that are known: all, or the first eight where its
-            publisher gives no more. Eight tell a damaged file from a whole one; they do not withstand a forger.
-        bytes: its size, if known.
-        url: where it is published, if it can be fetched by itself.
+        digest: `sha256:` or, for Keras' files, `md5:`, followed by all digits, or by the first eight if the publisher
+            gives no more. Eight digits detect damage but not forgery.
+        bytes: size of the file, if known.
+        url: download address, if the file can be downloaded by itself.
     """
 
     network: str
@@ -54,7 +54,7 @@ def known_files() -> dict[str, KnownFile]:
 
 
 def recognize(path: str | os.PathLike[str]) -> KnownFile | None:
-    """Tell which known file this is, by its content whatever its name; None for a file of unknown origin."""
+    """The known file with this content, whatever its name; None for a file of unknown origin."""
     found = {algorithm: f"{algorithm}:{file_digest(path, algorithm)}" for algorithm in ("sha256", "md5")}
     return next(
         (known for known in known_files().values() if found[known.digest.partition(":")[0]].startswith(known.digest)),
@@ -63,18 +63,17 @@ def recognize(path: str | os.PathLike[str]) -> KnownFile | None:
 
 
 def fetch_known(name: str, folder: str | os.PathLike[str] | None = None) -> Path:
-    """Find a known file in a folder, or download it there; either way it has its digest.
+    """Find a known file in a folder, or download it there; its digest is checked in both cases.
 
     Args:
-        name: of the file, as in the table: `resnet34-b627a593.pth`, ….
-        folder: the user's cache if left out.
+        name: name of the file in the table, e.g. `resnet34-b627a593.pth`.
+        folder: default: the user's cache.
 
     Raises:
-        WeightsError: no known file, a file of that name that is another, PLANAR3D_OFFLINE is set, or a download that
-            fails or gives another file.
+        WeightsError: the name is unknown, the file has another digest, PLANAR3D_OFFLINE is set, or the download fails.
     """
     if name not in known_files():
-        raise WeightsError(f"{name} is no known weights file; there are: {', '.join(known_files())}.")
+        raise WeightsError(f"{name} is not a known weights file; known are: {', '.join(known_files())}.")
     known = known_files()[name]
     path = (cache_folder() if folder is None else Path(folder)) / name
     if path.is_file():
@@ -83,9 +82,9 @@ def fetch_known(name: str, folder: str | os.PathLike[str] | None = None) -> Path
         return path
     if known.url is None:
         raise WeightsError(
-            f"{path} does not exist, and {name} cannot be fetched by itself; it comes from {known.origin}."
+            f"{path} does not exist, and {name} cannot be downloaded by itself; it comes from {known.origin}."
         )
     if is_offline():
-        raise WeightsError(f"{path} does not exist, and PLANAR3D_OFFLINE switches its download off.")
+        raise WeightsError(f"{path} does not exist, and PLANAR3D_OFFLINE disables the download.")
     download(known.url, path, known.digest)
     return path

@@ -1,4 +1,4 @@
-"""From a 2D kernel to a 3D one: the planar mapping, and the inflations it is compared with."""
+"""Mappings from 2D to 3D kernels: the planar mapping, and the inflations it is compared with."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,20 +16,20 @@ def map_kernel(
     tap: Tap = "center",
     alpha: Sequence[float] | None = None,
 ) -> np.ndarray:
-    """Turn a 2D convolution kernel into a 3D one by laying it along a new axis, once per tap and times a factor.
+    """Turn a 2D convolution kernel into a 3D kernel: repeat it along a new axis, with a factor for each tap.
 
     >>> map_kernel(np.ones((3, 3, 16, 32), "float32")).shape
     (1, 3, 3, 16, 32)
 
     Args:
         k2: (kh, kw, cin, cout), floating point.
-        mapping: `"planar"`, the kernel itself as one plane (depth 1); `"zero"`, the kernel at one tap and zeros at the
-            others; `"average"`, 1/depth of it at each tap; `"scale"`, alpha[t] of it at tap t; `"repeat"`, all of it
-            at each tap.
+        mapping: `"planar"`, the kernel as one plane (depth 1); `"zero"`, the kernel at one tap and zeros at the others;
+            `"average"`, the kernel times 1/depth at each tap; `"scale"`, the kernel times alpha[t] at tap t;
+            `"repeat"`, the kernel at each tap.
         depth: taps along the new axis.
-        axis: where the new axis goes: 0 before rows, 1 between rows and columns, 2 after columns.
-        tap: for `"zero"`, the tap that holds the kernel; `"center"` is the one that leaves slices in place under
-            'same' padding.
+        axis: position of the new axis: 0 before rows, 1 between rows and columns, 2 after columns.
+        tap: for `"zero"`, the tap with the kernel; `"center"` is the tap that does not shift slices with 'same'
+            padding.
         alpha: for `"scale"`, `depth` positive factors that add up to 1.
 
     Returns:
@@ -47,9 +47,9 @@ def map_kernel(
     if mapping not in MAPPINGS:
         raise ValueError(f"mapping={mapping!r} is unknown; choose one of: {', '.join(map(repr, MAPPINGS))}.")
     if not isinstance(depth, int | np.integer) or depth < 1:
-        raise ValueError(f"depth={depth!r}: the number of taps is a whole number, 1 or more.")
+        raise ValueError(f"depth={depth!r}: the number of taps must be a whole number, 1 or more.")
     if axis not in (0, 1, 2):
-        raise ValueError(f"axis={axis!r}: the new axis goes to 0 (before rows), 1 (before columns) or 2 (after them).")
+        raise ValueError(f"axis={axis!r}: the new axis must be 0 (before rows), 1 (before columns) or 2 (after them).")
     if tap != "center" and mapping != "zero":
         raise ValueError(f"tap={tap!r} belongs to mapping='zero', not to {mapping!r}.")
     if alpha is not None and mapping != "scale":

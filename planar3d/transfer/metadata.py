@@ -43,7 +43,7 @@ def metadata_of(file: h5py.File, path: Path) -> dict[str, Any]:
     try:
         return {name: _object(name, texts(file, name)) for name in (RECIPE, NETWORK, CARD) if name in file.attrs}
     except (OSError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{path} is damaged: what it says of itself cannot be read ({error}).") from None
+        raise WeightsError(f"{path} is damaged: its metadata cannot be read ({error}).") from None
 
 
 def read_description(path: Path, sha256: str | None = None) -> Any:
@@ -85,7 +85,7 @@ def read_configuration(text: str | bytes, path: Path) -> Any:
     def refuse_code(value: dict[str, Any]) -> dict[str, Any]:
         if value.get("class_name") in _CODE:
             raise WeightsError(
-                f"{path} holds Python code ({value['class_name']}), which would run where Keras builds the network. "
+                f"{path} holds Python code ({value['class_name']}), which would run when Keras builds the network. "
                 "Do not use this file, or have its weights saved alone, with save_weights."
             )
         return value

@@ -46,11 +46,11 @@ def read_onnx(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
                 "without external data."
             )
         if len(tensor.dims) > _MOST_AXES or min(tensor.dims, default=0) < 0:
-            raise WeightsError(f"{path}: {name} has no shape that weights can have; the file is damaged.")
+            raise WeightsError(f"{path}: {name} has an impossible shape; the file is damaged.")
         budget.take(math.prod(tensor.dims) * 4, name)
         found = numpy_helper.to_array(tensor)
         if found.dtype.kind not in NUMBERS:
-            raise WeightsError(f"{path}: {name} holds {found.dtype} in place of numbers; it is no weights file.")
+            raise WeightsError(f"{path}: {name} holds {found.dtype} instead of numbers; it is not a weights file.")
         return found
 
     convolutions: list[Any] = [n for n in graph.node if n.op_type == "Conv" and n.input[1] in tensors]

@@ -53,7 +53,7 @@ def find_model(model: str | os.PathLike[str], table: Mapping[str, PublishedModel
     table = published_models() if table is None else table
     name = os.fspath(model)
     if name and Path(name).exists():
-        raise WeightsError(f"{name} is a folder or something else that is no file; name the weights file itself.")
+        raise WeightsError(f"{name} is a folder or another object that is not a file; name the weights file itself.")
     if name not in table:
         raise WeightsError(f"{name} does not exist; name a weights file, or a published model: {', '.join(table)}.")
     for folder in _folders():
@@ -65,7 +65,7 @@ def find_model(model: str | os.PathLike[str], table: Mapping[str, PublishedModel
                 return path
             raise WeightsError(
                 f"{path} is not the published model {name}: {wrong}. It is damaged or of another version; get it again "
-                "and put it in this one's place, or name it by its path to use it as it is."
+                "and replace this file, or give its path to use it anyway."
             )
     return _downloaded(name, table[name])
 

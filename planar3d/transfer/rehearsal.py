@@ -67,8 +67,8 @@ def _rehearse(path: Path, state: State) -> None:
         ended = f"ended with code {done.returncode}"
     raise WeightsError(
         f"{path} cannot be read as weights: reading it crashed, or took over {seconds} s or {_memory(state[1]):,} "
-        f"bytes of memory (a trial in another process {ended}). It is damaged or made to do harm; get it again from "
-        "where it came."
+        f"bytes of memory (a trial in another process {ended}). It is damaged or malicious; get it again from its "
+        "source."
     )
 
 

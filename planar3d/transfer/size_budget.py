@@ -27,5 +27,5 @@ class SizeBudget:
             raise WeightsError(
                 f"{self.path}: {name} declares {nbytes:,} bytes, far more than the file can hold "
                 f"({self.path.stat().st_size:,} bytes on disk). It is damaged or made to exhaust the memory; "
-                "get it again from where it came."
+                "get it again from its source."
             )

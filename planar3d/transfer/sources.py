@@ -54,7 +54,7 @@ def imagenet_vgg16() -> Source:
         except _AbsentError as absent:
             reasons.append(f"{origin}: {absent}")
         except WeightsError as error:
-            warnings.warn(f"{origin} was passed over: {error}", stacklevel=2)
+            warnings.warn(f"{origin} was skipped: {error}", stacklevel=2)
             reasons.append(f"{origin}: {error}")
     raise WeightsError(
         "ImageNet's VGG-16 was asked for, and none of its sources can be used:\n"

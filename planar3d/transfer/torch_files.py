@@ -74,11 +74,11 @@ def read_torch(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path} holds more than tensors, and what else a pickle holds could run code; nothing was loaded. "
+            f"{path} holds more than tensors, and other objects in a pickle could run code; nothing was loaded. "
             "Save the network's state_dict() alone, best as .safetensors."
         ) from error
     if not isinstance(content, Mapping):
-        raise WeightsError(f"{path} holds a {type(content).__name__} in place of a state dictionary of named tensors.")
+        raise WeightsError(f"{path} holds a {type(content).__name__} instead of a state dictionary of named tensors.")
     state = next((content[name] for name in _STATES if isinstance(content.get(name), Mapping)), content)
     arrays = {}
     for name, tensor in state.items():
@@ -87,7 +87,7 @@ def read_torch(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
             budget.take(4 * tensor.numel(), name)
             if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
                 raise WeightsError(
-                    f"{path}: {name} is no plain dense tensor. Save the weights as dense float32 tensors."
+                    f"{path}: {name} is not a plain dense tensor. Save the weights as dense float32 tensors."
                 )
             half = tensor.is_floating_point() and tensor.itemsize < 4
             arrays[name] = (tensor.float() if half else tensor).detach().numpy()

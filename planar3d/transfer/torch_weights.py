@@ -1,4 +1,4 @@
-"""Keras networks filled from torch's state dictionaries."""
+"""Loading torch state dictionaries into Keras networks."""
 
 import os
 from collections.abc import Sequence
@@ -29,33 +29,33 @@ def load_torch(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
 ) -> Report:
-    """Fill a Keras network from a torch state dictionary, all of it or, on an error, nothing.
+    """Load a torch state dictionary into a Keras network; on an error no weight is changed.
 
-    The EfficientNets of keras.applications take grey levels of 0 to 255 and normalize them themselves; their
-    normalization, which torch keeps outside of its networks, is set to `mean` and `std`. All others take what torch's
-    take: (x / 255 - mean) / std, RGB; so does keras.applications' VGG with torch's weights, which its own
-    `preprocess_input` (BGR, means subtracted) does not fit.
+    The EfficientNets of keras.applications accept grey levels of 0 to 255 and normalize them internally; this
+    normalization, which torch does outside its networks, is set to `mean` and `std`. All other networks expect torch's
+    input, (x / 255 - mean) / std, RGB. This includes keras.applications' VGG with torch weights, for which its own
+    `preprocess_input` (BGR, means subtracted) is wrong.
 
-    The EfficientNets are those of TensorFlow: timm's `tf_efficientnet_*` compute the same; torchvision's and timm's
-    other ones pad symmetrically and normalize with another epsilon, so they do not.
+    The EfficientNets are TensorFlow's: timm's `tf_efficientnet_*` give the same results. torchvision's and timm's other
+    EfficientNets do not, since they pad symmetrically and normalize with another epsilon.
 
     Args:
         network: a Keras network, 2D or converted to 3D, whose layers have keras.applications' names.
         file: `.safetensors`, `.pth`, or an `.npz` of torch's names.
-        names: the network's table, as `torch_names` has it; the network's own name if left out, and for a converted
-            network that of its 2D network.
+        names: name of the network's table in `torch_names`; default: the network's own name, or for a converted
+            network the name of its 2D network.
         strict: whether a weight of the network that is missing in the file is an error.
-        layout: `"torch"`, or `"keras"` for a file whose axes are in Keras' order and whose names are torch's.
+        layout: `"torch"`, or `"keras"` for a file with axes in Keras' order and torch names.
         mean: of the RGB values in [0, 1], for a network that normalizes its input.
         std: likewise.
 
     Returns:
-        The report of matched, missing and unused weights, and of what is known of the file; a network without its top
-        leaves the classifier unused.
+        The report of matched, missing and unused weights, with the entry of a known file; in a network without top the
+        classifier is unused.
 
     Raises:
-        WeightsError: no table for the network, a file that cannot be read, nothing matched, a shape that does not fit,
-            or with `strict` something missing.
+        WeightsError: there is no table for the network, the file cannot be read, nothing matched, a shape does not fit,
+            or with `strict` something is missing.
     """
     import keras
 

@@ -1,4 +1,4 @@
-"""A network filled from named arrays, and the report of what went where."""
+"""Loading named arrays into a network, with a report of matched, missing and unused weights."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -27,15 +27,15 @@ _SEPARABLE = ("/depthwise_kernel", "/pointwise_kernel")
 
 @dataclass(frozen=True)
 class Report:
-    """What a transplantation did.
+    """The result of a transplantation.
 
     Attributes:
-        matched: weights of the network that were filled, with their shapes there.
-        missing: weights of the network that the arrays do not have, and that stay as they were.
-        unused: arrays that the network has no place for.
-        identity: whose arrays they are, where a recognized network's are among them, by digest.
-        file: the file they came from, if any.
-        known: what is known of that file, by its digest.
+        matched: weights of the network that were loaded, with their shapes in the network.
+        missing: weights of the network that are not among the arrays; they are unchanged.
+        unused: arrays that match no weight of the network.
+        identity: the network that the arrays come from, if recognized by digest.
+        file: the file of the arrays, if any.
+        known: the entry of that file in the table of known files, by digest.
     """
 
     matched: tuple[Weight, ...]
@@ -68,17 +68,17 @@ def transplant(
     alpha: Sequence[float] | None = None,
     strict: bool = False,
 ) -> Report:
-    """Fill a network's weights from arrays of the same names, all of them or, on an error, none.
+    """Load arrays into a network's weights of the same names; on an error no weight is changed.
 
-    Arrays of the same shape are loaded as they are. In a network that `convert` made, the weights of its 2D network
-    become what conversion would have made of them. In others a 2D kernel for a 3D layer is mapped: as a plane where the
-    layer's kernel is one slice deep, and by `mapping` where it is deeper.
+    Arrays of the same shape are loaded unchanged. In a network that `convert` made, 2D weights are mapped as in the
+    conversion. In other networks a 2D kernel for a 3D layer is mapped: planar if the layer's kernel is one slice deep,
+    and with `mapping` if it is deeper.
 
     Args:
         network: a built Keras network.
         arrays: by `layer/weight`; `layer/0`, `layer/1`, … count a layer's weights in its own order.
-        mapping: how 2D kernels fill kernels deeper than one slice, as in `map_kernel`; those of a converted network are
-            mapped as it was converted.
+        mapping: mapping of 2D kernels to kernels deeper than one slice, as in `map_kernel`; a converted network uses
+            the mapping of its conversion.
         tap: for the mapping `"zero"`, as in `map_kernel`.
         alpha: for the mapping `"scale"`, as in `map_kernel`.
         strict: whether a weight of the network that is missing in the arrays is an error.
@@ -103,11 +103,11 @@ def transplant(
     if not matched:
         raise WeightsError(
             f"Nothing matched: {network.name} has {_listed(missing) or 'no weights'}, the arrays are "
-            f"{_listed(unused) or 'none'}. Layers are filled by name; choose weights of this network."
+            f"{_listed(unused) or 'none'}. Layers are matched by name; choose weights of this network."
         )
     halves = [weight for weight in unused if weight.name.endswith(_SEPARABLE)]
     if halves and any(len(weight.shape) == 5 for weight in missing):
-        raise WeightsError(f"{_listed(halves)} of the arrays has no place in {network.name}. {CONVERT_FIRST}")
+        raise WeightsError(f"{_listed(halves)} of the arrays does not belong to {network.name}. {CONVERT_FIRST}")
     if strict and missing:
         raise WeightsError(
             f"{network.name} lacks {counted(missing, 'weight')}: {_listed(missing)}. "
@@ -122,19 +122,19 @@ def transplant(
 def load_weights(
     network: "keras.Model", file: str | os.PathLike[str], strict: bool = False, *, mapping: str = "planar"
 ) -> Report:
-    """Fill a network from a weights file by layer name, as the released files are loaded.
+    """Load a weights file into a network by layer name, as for the released files.
 
     Args:
         network: a built Keras network.
         file: `.h5` of Keras 2 or 3, weights only or a whole model, `.weights.h5`, `.keras`, `.npz` or `.onnx`, or the
             name of a published model.
         strict: whether a weight of the network that is missing in the file is an error.
-        mapping: how 2D kernels fill kernels deeper than one slice; those of a converted network are mapped as it was
-            converted.
+        mapping: mapping of 2D kernels to kernels deeper than one slice; a converted network uses the mapping of its
+            conversion.
 
     Returns:
-        The report of matched, missing and unused weights, whether VGG-16 convolutions are ImageNet's, and, of a file
-        that is known, where it comes from and what it expects to see.
+        The report of matched, missing and unused weights, whether VGG-16 convolutions are ImageNet's, and, for a known
+        file, its origin and the input that it expects.
 
     Raises:
         WeightsError: the file cannot be read, nothing matched, a shape does not fit, or with `strict` something is
@@ -144,7 +144,7 @@ def load_weights(
 
 
 def fill_from(file: str | os.PathLike[str], fill: Callable[[dict[str, np.ndarray]], Report]) -> Report:
-    """Fill a network with what a file holds; the report says which file that is, and errors name it."""
+    """Load a file's arrays into a network; the report and errors name the file."""
     try:
         report = fill(read_arrays(file))
     except WeightsError as error:

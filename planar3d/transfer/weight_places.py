@@ -96,7 +96,7 @@ def fitted_to(
         if made_by in MAPPINGS and made_by != "planar" and mapping not in ("planar", made_by):
             raise WeightsError(
                 f"{name}: {network} was converted with the mapping {made_by!r}, not {mapping!r}; leave the mapping "
-                "out, or convert the 2D network anew."
+                "out, or convert the 2D network again."
             )
         # In the precision of the network, as conversion computes.
         kept = place.variable.dtype if place.variable.dtype in ("float16", "float64") else "float32"

@@ -25,25 +25,25 @@ def flat():
 @pytest.mark.parametrize(
     ("mapping", "says"),
     [
-        ({"blokc1_*": "zero"}, r"'blokc1_\*' fits no layer; there are: block1_conv"),
-        ({"block1_*": "zero", "firts": "zero"}, r"'firts' fits no layer; there are: .*backbone/first"),
+        ({"blokc1_*": "zero"}, r"'blokc1_\*' matches no layer; there are: block1_conv"),
+        ({"block1_*": "zero", "firts": "zero"}, r"'firts' matches no layer; there are: .*backbone/first"),
         (
             {"block1_conv1": "zero", "nothing_like_it": "average"},
-            r"'nothing_like_it' fits no layer; there are: block1_c",
+            r"'nothing_like_it' matches no layer; there are: block1_c",
         ),
-        ({"decoder/*": "zero"}, r"'decoder/\*' fits no layer"),
-        ({"Block1_*": "zero"}, r"'Block1_\*' fits no layer"),
-        ({"": "zero"}, r"'' fits no layer"),
-        ({"pool*": "zero"}, r"'pool\*' fits only layers without a kernel that is mapped: pool1"),
-        ({"scores": KernelMapping("average")}, r"'scores' fits only layers without a kernel that is mapped"),
-        ({"backbone": "zero"}, r"'backbone' fits only layers without a kernel"),
+        ({"decoder/*": "zero"}, r"'decoder/\*' matches no layer"),
+        ({"Block1_*": "zero"}, r"'Block1_\*' matches no layer"),
+        ({"": "zero"}, r"'' matches no layer"),
+        ({"pool*": "zero"}, r"'pool\*' matches only layers without a mapped kernel: pool1"),
+        ({"scores": KernelMapping("average")}, r"'scores' matches only layers without a mapped kernel"),
+        ({"backbone": "zero"}, r"'backbone' matches only layers without a mapped kernel"),
         (
             {"*": "planar", "block1_*": "zero"},
             r"'block1_\*' is never reached: '\*' before it takes block1_conv1, block",
         ),
         ({"block1_*": "zero", "block1_conv2": "zero"}, r"'block1_conv2' is never reached: 'block1_\*' before it"),
-        ({layers.Conv2D: "zero"}, r"Conv2D.* is no name or pattern"),
-        ({3: "zero"}, r"3 is no name or pattern"),
+        ({layers.Conv2D: "zero"}, r"Conv2D.* is not a layer name or pattern"),
+        ({3: "zero"}, r"3 is not a layer name or pattern"),
     ],
 )
 def test_a_pattern_that_changes_nothing_is_refused(mapping, says):

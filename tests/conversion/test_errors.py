@@ -91,7 +91,7 @@ def functional(kind):
 
 @pytest.mark.parametrize("network", [Subclassed(), functional(Overridden)], ids=["subclassed", "overridden"])
 def test_models_whose_call_is_code_are_refused(network):
-    with pytest.raises(ConversionError, match=r"is no functional model.*keras\.Input"):
+    with pytest.raises(ConversionError, match=r"is not a functional model.*keras\.Input"):
         convert(network)
 
 

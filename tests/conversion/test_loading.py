@@ -59,7 +59,7 @@ def assert_same(found, expected):
 CHOICES = {
     "planar": {},
     "columns": {"axis": 1},
-    "behind columns": {"axis": 2, "mapping": "average"},
+    "after columns": {"axis": 2, "mapping": "average"},
     "zero": {"mapping": "zero", "kernel_depth": 5, "tap": 1},
     "scale": {"mapping": "scale", "alpha": (0.2, 0.5, 0.3), "axis": 1},
     "by layer": {"mapping": {"last": "repeat", "*": KernelMapping("average", depth=2)}},

@@ -177,13 +177,13 @@ def test_the_section_counts_collapsed_runs_and_compares_what_both_arms_have(expe
     assert lines["ImageNet, planar, frozen"][1:3] == ["2 of 9", "0.500 ± 0.141"]
     heads = lines["Encoder"]
     frozen = dict(zip(heads, lines["random, frozen"], strict=True))
-    assert (frozen["collapsed"], frozen["useless"]) == ("1", "1")
+    assert (frozen["collapsed"], frozen["failed"]) == ("1", "1")
     assert lines["random, trained"][1:4] == ["0 of 9", "–", "–"]
     assert "- Collapsed runs: random, frozen: 1 of 1." in text
     assert "- Runs that ended at a validation Dice below 0.01: random, frozen: 1 of 1." in text
     # Seed 0 alone is in both; that of the scaled encoder is in no run of the first arm.
     assert "over the runs of both (1), mean ± sd over scans: -0.500 ± 0.141 at 16 (lower in 2 of 2 scans)" in text
-    assert "unit variance, frozen, Dice minus" not in text
+    assert "unit variance, frozen: Dice minus" not in text
 
 
 def test_a_page_keeps_what_a_person_wrote(experiment, tmp_path):

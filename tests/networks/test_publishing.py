@@ -158,7 +158,7 @@ def test_values_that_float16_cannot_hold_are_refused(value, tmp_path):
     [
         ("other.weights.h5", RECIPE, CARD, "published as ms-flair-open.weights.h5"),
         ("ms-flair-open.h5", RECIPE, CARD, "published as ms-flair-open.weights.h5"),
-        ("ms-flair-open.weights.h5", None, CARD, "do not tell the recipe"),
+        ("ms-flair-open.weights.h5", None, CARD, "do not contain their recipe"),
         ("ms-flair-open.weights.h5", RECIPE.changed(bridge_filters=5), CARD, "not the network of the recipe"),
         ("ms-flair-open.weights.h5", RECIPE.changed(encoder_weights="home/vgg.npz"), CARD, "which others do not have"),
         ("ms-flair-open.weights.h5", RECIPE, said(limits=None, data=""), r"lacks data \(.*limits \("),
@@ -202,7 +202,7 @@ def test_a_linked_or_pickled_file_is_refused_under_its_name_as_well(published, m
     monkeypatch.setenv("PLANAR3D_WEIGHTS", str(tmp_path))
     with pytest.raises(WeightsError, match=r"layers/conv3d/vars/0 is a link"):
         load_network(linked.name)
-    with pytest.raises(WeightsError, match="no known format"):
+    with pytest.raises(WeightsError, match="an unknown format"):
         load_network(pickled.name)
     assert not Trap.sprung
 

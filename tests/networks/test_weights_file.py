@@ -210,7 +210,7 @@ def test_a_recipe_of_ones_own_goes_around_one_that_is_refused(trained):
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"), [(b"", "is empty"), (b"a text", "no known format"), (None, "is a folder")]
+    ("content", "sentence"), [(b"", "is empty"), (b"a text", "an unknown format"), (None, "is a folder")]
 )
 def test_what_is_no_weights_file_is_refused(tmp_path, content, sentence):
     path = tmp_path / "model.weights.h5"

@@ -85,4 +85,4 @@ def _interrupt(process, number, out):
 
 def _wait_to_go_on(process):
     lines = [process.stdout.readline() for _ in range(3)]
-    assert any("going on after epoch" in line for line in lines), lines
+    assert any("resuming after epoch" in line for line in lines), lines

@@ -103,7 +103,7 @@ def test_a_data_set_without_flair_or_of_derivatives_is_refused(tmp_path):
     description.write_text('{"Name": "x", "DatasetType": "derivative"}')
     with pytest.raises(ScanError, match="of the type derivative; the raw one is needed"):
         find_bids_scans(tmp_path)
-    for damaged, sentence in (("{", "cannot be read"), ("[]", "holds no JSON object"), ("[" * 10**5, "cannot be read")):
+    for damaged, sentence in (("{", "cannot be read"), ("[]", "is not a JSON object"), ("[" * 10**5, "cannot be read")):
         description.write_text(damaged)
         with pytest.raises(ScanError, match=sentence):
             find_bids_scans(tmp_path)
@@ -230,7 +230,7 @@ def test_foreign_data_sets_are_left_alone(dataset, tmp_path):
     foreign.parent.mkdir()
     for content in ('{"Name": "x", "GeneratedBy": [{"Name": "fMRIPrep"}]}', '{"Name": "x", "GeneratedBy": "planar3d"}'):
         foreign.write_text(content)
-        with pytest.raises(ScanError, match="a data set that planar3d has not made"):
+        with pytest.raises(ScanError, match="a data set that planar3d did not create"):
             write_dataset_description(foreign.parent, dataset)
         assert foreign.read_text() == content
     write_dataset_description(tmp_path / "out", dataset)

@@ -71,7 +71,7 @@ def test_slices_too_wide_to_be_resampled_are_refused():
     header = nib.Nifti1Header()
     header.set_data_shape(voxels.shape)
     header.set_sform(np.diag([40, 40, 1, 1]), 1)
-    with pytest.raises(ScanError, match="no head is as wide"):
+    with pytest.raises(ScanError, match="no head is that wide"):
         prepare(Scan(voxels, header), SLICES)
 
 

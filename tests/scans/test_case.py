@@ -29,7 +29,7 @@ def test_an_image_or_a_label_map_of_another_grid_is_refused_by_name(write_nifti)
         read_images({"t1": first, "t2": write_nifti(VOXELS[..., 1:], "t2.nii", AFFINE)})
     moved = AFFINE.copy()
     moved[0, 3] += 1
-    with pytest.raises(ScanError, match=r"t2.nii lies elsewhere than .*t1.nii.* 0.5 voxels away.* Register"):
+    with pytest.raises(ScanError, match=r"t2.nii does not match .*t1.nii.* 0.5 voxels away.* Register"):
         read_images({"t1": first, "t2": write_nifti(VOXELS, "t2.nii", moved)})
     with pytest.raises(ScanError, match=r"seg.nii lies elsewhere .* Look at both in a viewer"):
         read_labels(write_nifti(VOXELS, "seg.nii", moved), read_images({"t1": first})["t1"])

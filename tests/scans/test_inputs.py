@@ -338,7 +338,7 @@ def test_a_table_names_the_images_of_each_case(tmp_path):
 def test_several_images_are_of_a_folder_or_table_that_names_them(tmp_path):
     _touch(tmp_path, "a_FLAIR.nii")
     for given in (tmp_path, tmp_path / "a_FLAIR.nii"):
-        with pytest.raises(ScanError, match=r"does not tell which files are .* t1, t2 .*image:t1, image:t2, or"):
+        with pytest.raises(ScanError, match=r"does not say which files are .* t1, t2 .*image:t1, image:t2, or"):
             find_inputs([given], ["t1", "t2"])
     (item,) = find_inputs([tmp_path / "a_FLAIR.nii"], ["t1"])  # a single image is what the user says it is
     assert item.name == "a_FLAIR" and item.images == {"t1": tmp_path / "a_FLAIR.nii"}

@@ -1,4 +1,4 @@
-"""A mask may be stored along other axes than its scan; what lies elsewhere, or is no mask, is refused with advice."""
+"""A mask may be stored along other axes than its scan; what does not match, or is no mask, is refused with advice."""
 
 import nibabel as nib
 import numpy as np
@@ -61,7 +61,7 @@ def test_a_mask_that_is_mirrored_moved_or_swapped_in_space_is_refused(write_nift
     for change in (mirror, moved, *((swap,) if len(set(shape)) > 1 else ())):
         for turn in TURNS[::7]:
             stored, affine = turned(mask, GRIDS[grid], turn)
-            with pytest.raises(ScanError, match=r"lies elsewhere.*Look at both in a viewer|has shape") as refused:
+            with pytest.raises(ScanError, match=r"does not match.*Look at both in a viewer|has shape") as refused:
                 read_mask(
                     write_nifti(stored, "m.nii.gz", GRIDS[grid] @ change @ np.linalg.inv(GRIDS[grid]) @ affine), scan
                 )

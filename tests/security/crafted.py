@@ -123,13 +123,13 @@ def one_layer_often(file):
 
 
 def references(file):
-    """References to objects in place of numbers."""
+    """References to objects instead of numbers."""
     made = file[LAYER].create_dataset("1", (3,), h5py.ref_dtype)
     made[:] = [file.ref] * 3
 
 
 def ragged(file):
-    """Arrays of any length in place of numbers."""
+    """Arrays of any length instead of numbers."""
     made = file[LAYER].create_dataset("1", (2,), h5py.vlen_dtype(np.float32))
     made[0] = np.ones(5)
 
@@ -188,25 +188,25 @@ ATTACKS = {
     "deep.h5": (lambda p: hdf5(p, deep_groups), "cannot be read"),
     "aliases.h5": (lambda p: hdf5(p, one_array_often), "cannot be read"),
     "repeated.h5": (lambda p: hdf5(p, one_layer_often), "cannot be read"),
-    "references.h5": (lambda p: hdf5(p, references), "in place of numbers"),
-    "ragged.h5": (lambda p: hdf5(p, ragged), "in place of numbers"),
+    "references.h5": (lambda p: hdf5(p, references), "instead of numbers"),
+    "ragged.h5": (lambda p: hdf5(p, ragged), "instead of numbers"),
     "filter.h5": (
         lambda p: hdf5(p, lambda f: f[LAYER].create_dataset("1", data=KERNEL, chunks=True, compression="lzf")),
         "HDF5 filters",
     ),
     "fields.npz": (lambda p: npz(p, npy(descr="[('a', 'O'), ('b', '<f4')]")), "pickled Python objects"),
-    "raw-pickle.npz": (lambda p: p.write_bytes(pickle.dumps(Mark(mark_of(p)))), "no known format"),
+    "raw-pickle.npz": (lambda p: p.write_bytes(pickle.dumps(Mark(mark_of(p)))), "an unknown format"),
     "code.npz": (lambda p: npz(p, npy(shape=f"open({str(mark_of(p))!r}, 'w')")), "cannot be read"),
-    "empty-items.npz": (lambda p: npz(p, npy("(1000000000000,)", "'|V0'")), "in place of numbers"),
-    "negative.npz": (lambda p: npz(p, npy("(-3,)")), "in place of numbers"),
+    "empty-items.npz": (lambda p: npz(p, npy("(1000000000000,)", "'|V0'")), "instead of numbers"),
+    "negative.npz": (lambda p: npz(p, npy("(-3,)")), "instead of numbers"),
     "long-header.npz": (lambda p: npz(p, npy(version=2, length=2**30)), "cannot be read"),
     "climbs.npz": (lambda p: npz(p, npy(), "../climbed.npy"), "points outside"),
     "bomb.npz": (lambda p: npz(p, BOMB), "declares 536,870,912 bytes"),
     "outside.onnx": (outside, "stored in another file"),
     "gigantic.onnx": (lambda p: onnx(p, (2**20, 2**20, 3, 3)), "far more than the file can hold"),
-    "negative.onnx": (lambda p: onnx(p, (-4, 3, 3, 3)), "no shape that weights can have"),
-    "axes.onnx": (lambda p: onnx(p, (2**40,) * 10**6), "no shape that weights can have"),
-    "text.onnx": (lambda p: onnx(p, (1, 1, 1), data_type=8, string_data=[b"a"]), "in place of numbers"),
+    "negative.onnx": (lambda p: onnx(p, (-4, 3, 3, 3)), "an impossible shape"),
+    "axes.onnx": (lambda p: onnx(p, (2**40,) * 10**6), "an impossible shape"),
+    "text.onnx": (lambda p: onnx(p, (1, 1, 1), data_type=8, string_data=[b"a"]), "instead of numbers"),
     "deep.onnx": (lambda p: onnx(p, graph=nested_graphs(300)), "cannot be read"),
     "nodes.onnx": (lambda p: onnx(p, graph=b"\n\0" * 2**23), "cannot be read"),
 }

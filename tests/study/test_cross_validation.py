@@ -119,7 +119,7 @@ def test_a_folder_made_by_another_recipe_or_data_is_refused(run, data, tmp_path)
     with pytest.raises(RunError, match="another folds"):
         start_run(run.folder, dataset, RECIPE, run.folds[::-1])
     (tmp_path / "thesis.txt").touch()
-    with pytest.raises(RunError, match="not empty and no run folder"):
+    with pytest.raises(RunError, match="neither empty nor a run folder"):
         start_run(tmp_path, dataset, RECIPE, run.folds)
 
 

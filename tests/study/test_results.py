@@ -46,7 +46,7 @@ def test_missing_folds_are_named(make_run):
     shutil.rmtree(run / "fold-1")
     (run / "fold-3" / "scores.csv").unlink()
     (note,) = read_results(run).notes
-    assert "of 3, missing 1, 3" in note
+    assert "Folds missing: 1, 3 of 3" in note
 
 
 def test_a_test_scan_without_scores_is_named(make_run):

@@ -113,7 +113,7 @@ def test_mean_probabilities_are_a_column_only_where_known(page):
 def test_a_record_of_nothing_but_a_name_has_its_page(page):
     parts = record_of(segmented()[1]).keys() - {"scan"}
     text = text_of(page(without=parts, scan={"name": "alone"}))
-    assert "alone" in text and "Lesions None." in text and "Files beside" not in text
+    assert "alone" in text and "Lesions None." in text and "Files next to" not in text
 
 
 def test_a_mask_of_another_grid_is_refused(tmp_path):

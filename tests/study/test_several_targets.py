@@ -74,8 +74,8 @@ def test_the_report_prints_what_the_paper_printed_beside_what_the_run_scored_and
     assert order.index("wacker2019-3d, native grid, mean") > order.index("AlbuNet3D, pretrained, median")
     page = " ".join((run / "report/report.html").read_text().split())
     for words in (
-        "Published: Wacker et al. 2019, arXiv 1912.12452, table I; of the validation set of BraTS 2018, 66 cases",
-        f"This run: 1 test scan of {data.name} (layout BraTS). These are other cases",
+        "Published: Wacker et al. 2019, arXiv 1912.12452, table I; for the validation set of BraTS 2018, 66 cases",
+        f"This run: 1 test scan of {data.name} (layout BraTS). The cases differ",
     ):
         assert words in page
     assert "wacker2019-3d, native grid" in _run("report", run)

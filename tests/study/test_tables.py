@@ -139,7 +139,7 @@ def test_a_scan_without_a_score_is_counted_named_and_kept_in_the_csv(make_run):
     assert row(measures_table(results, "native"), label)[ALL].count == 6
     assert row(measures_table(results, "native"), label)["01"].total == 3
     for table in (table_2(results), table_3(results)):
-        assert "Sensitivity is undefined (0/0) and left out of every mean for scan00, scan10, scan20." in table.notes
+        assert "Sensitivity is undefined (0/0) and excluded from every mean for scan00, scan10, scan20." in table.notes
         assert not any("Dice is undefined" in note for note in table.notes)
     lines = csv.DictReader(io.StringIO(table_2(results).to_csv()))
     folds_1 = [r for r in lines if r["row"] == "Sensitivity, fold 1, 256³ grid" and r["column"] == ALL]

@@ -190,5 +190,5 @@ def test_text_in_place_of_numbers_is_refused(tmp_path, flat_network):
     flat_network.save_weights(path)
     with h5py.File(path, "a") as file:
         file["layers/conv2d/vars/2"] = "a sentence"
-    with pytest.raises(WeightsError, match="in place of numbers"):
+    with pytest.raises(WeightsError, match="instead of numbers"):
         read_arrays(path)

@@ -73,7 +73,7 @@ def test_a_download_of_another_digest_is_refused_and_not_kept(served, digest, tm
     folder, table = served
     table(digest)
     (folder / "tiny.pth").write_bytes(b"something else")
-    with pytest.raises(WeightsError, match=r"tiny\.pth could not be fetched"):
+    with pytest.raises(WeightsError, match=r"tiny\.pth could not be downloaded"):
         fetch_known("tiny.pth", tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -96,16 +96,16 @@ def test_a_file_of_the_users_that_is_another_is_left_alone(served, tmp_path):
 
 def test_what_cannot_be_fetched_is_an_error_that_says_why(served, tmp_path, monkeypatch):
     folder, table = served
-    with pytest.raises(WeightsError, match=r"large\.pth is no known weights file; there are: tiny\.pth"):
+    with pytest.raises(WeightsError, match=r"large\.pth is not a known weights file; known are: tiny\.pth"):
         fetch_known("large.pth", tmp_path)
     (folder / "tiny.pth").unlink()
-    with pytest.raises(WeightsError, match="could not be fetched"):
+    with pytest.raises(WeightsError, match="could not be downloaded"):
         fetch_known("tiny.pth", tmp_path)
     monkeypatch.setenv("PLANAR3D_OFFLINE", "1")
     with pytest.raises(WeightsError, match="PLANAR3D_OFFLINE switches its download off"):
         fetch_known("tiny.pth", tmp_path)
     table(url=None)
-    with pytest.raises(WeightsError, match="cannot be fetched by itself; it comes from a publisher"):
+    with pytest.raises(WeightsError, match="cannot be downloaded by itself; it comes from a publisher"):
         fetch_known("tiny.pth", tmp_path)
 
 

@@ -94,7 +94,7 @@ def test_a_model_without_a_digest_is_taken_from_a_folder_and_not_downloaded(plac
     [
         ("PLANAR3D_RELEASE", "", "PLANAR3D_RELEASE names no address"),
         ("PLANAR3D_OFFLINE", "1", "PLANAR3D_OFFLINE switches its download off"),
-        ("PLANAR3D_OFFLINE", "0", "could not be fetched"),
+        ("PLANAR3D_OFFLINE", "0", "could not be downloaded"),
     ],
 )
 def test_a_model_that_is_nowhere_is_an_error_that_says_where_to_put_it(
@@ -112,7 +112,7 @@ def test_without_a_cache_that_can_be_written_the_error_says_so(places, table):
     places[-2].rmdir()
     places[-2].parent.rmdir()
     places[-2].parent.write_bytes(b"a file in the way")
-    with pytest.raises(WeightsError, match="could not be fetched"):
+    with pytest.raises(WeightsError, match="could not be downloaded"):
         find_model("tiny", table)
 
 

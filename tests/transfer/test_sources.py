@@ -92,7 +92,7 @@ def test_a_source_with_a_wrong_array_is_passed_over_with_a_warning(cache, serve,
     wrong = {**right, "block3_conv2/kernel": right["block3_conv2/kernel"] + 1e-6}
     write_stock(cache / NO_TOP, wrong)
     with (
-        pytest.warns(UserWarning, match=r"Keras' cache was passed over.*1 of 26 differ, block3_conv2/kernel first"),
+        pytest.warns(UserWarning, match=r"Keras' cache was skipped.*1 of 26 differ, block3_conv2/kernel first"),
         pytest.raises(WeightsError, match="block3_conv2/kernel first"),
     ):
         imagenet_vgg16()
@@ -135,7 +135,7 @@ def test_a_failed_download_ends_soon_and_leaves_the_cache_as_it_was(cache, serve
         if answer:
             threading.Thread(target=lambda: answer(server.accept()[0]), daemon=True).start()
         start = time.monotonic()
-        with pytest.warns(UserWarning), pytest.raises(WeightsError, match="could not be fetched"):
+        with pytest.warns(UserWarning), pytest.raises(WeightsError, match="could not be downloaded"):
             imagenet_vgg16()
         assert time.monotonic() - start < 5
     assert {path.name: path.read_bytes() for path in cache.iterdir()} == {NO_TOP: b"the user's"}

@@ -94,7 +94,7 @@ def test_an_archive_that_inflates_is_refused(torch, state, tmp_path):
 
 def test_sparse_tensors_are_refused(torch, tmp_path):
     torch.save({"a": torch.eye(3).to_sparse()}, tmp_path / "a.pth")
-    with pytest.raises(WeightsError, match="a is no plain dense tensor"):
+    with pytest.raises(WeightsError, match="a is not a plain dense tensor"):
         read(tmp_path / "a.pth")
 
 

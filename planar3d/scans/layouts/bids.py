@@ -136,7 +136,7 @@ def find_lesion_masks(dataset: Path, scans: Sequence[Path]) -> dict[Path, Path]:
             if len(its) > 1:
                 names = ", ".join(mask.relative_to(dataset).as_posix() for mask in its)
                 raise DatasetError(
-                    f"{scan} has {len(its)} lesion masks ({names}); one is needed. Take the others out of the "
+                    f"{scan} has {len(its)} lesion masks ({names}); one is needed. Remove the others from the "
                     "derivatives folder, or name the right ones in a CSV table with the columns scan and mask."
                 )
             if its:

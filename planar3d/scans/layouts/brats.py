@@ -71,7 +71,7 @@ class Brats(Layout):
         if len(by_mark) > 1:
             raise DatasetError(
                 f"{folder} holds cases named as to 2022 ({by_mark['_']}) and from 2023 on ({by_mark['-']}), whose "
-                "labels differ; give one kind alone."
+                "labels differ; give only one kind."
             )
         if any(_CHILD.fullmatch(case.id) for case in cases):
             return None

@@ -36,7 +36,7 @@ def _rows(folder: Path, about: dict[str, Any], key: str) -> list[Any]:
     """What a list of files has, but for those that macOS puts beside files."""
     rows = about.get(key, [])
     if not isinstance(rows, list):
-        raise DatasetError(f"{folder / DESCRIPTION}: {key} is no list of files. Mend it.")
+        raise DatasetError(f"{folder / DESCRIPTION}: {key} is not a list of files. Fix it.")
     images = [row.get("image", "") if isinstance(row, dict) else row for row in rows]
     return [row for row, image in zip(rows, images, strict=True) if not os.path.basename(str(image)).startswith("._")]
 

@@ -91,7 +91,7 @@ def description(root: Path) -> dict[str, Any]:
 def _object(root: Path, about: Mapping[str, Any], key: str) -> dict[str, Any]:
     content = about.get(key, {})
     if not isinstance(content, dict):
-        raise DatasetError(f"{root / DESCRIPTION}: {key} is no object of names and values. Mend it.")
+        raise DatasetError(f"{root / DESCRIPTION}: {key} is not an object of names and values. Fix it.")
     return content
 
 
@@ -101,7 +101,7 @@ def channel_names(root: Path, about: Mapping[str, Any]) -> list[str]:
     numbers = _whole_numbers(root, "channel_names", list(given))
     if sorted(numbers) != list(range(len(numbers))):
         raise DatasetError(
-            f"{root / DESCRIPTION}: the channels are {', '.join(given)}; they are numbered from 0. Mend it."
+            f"{root / DESCRIPTION}: the channels are {', '.join(given)}; they are numbered from 0. Fix it."
         )
     names = [str(name).lower() for _, name in sorted(zip(numbers, given.values(), strict=True))]
     return [name if names.count(name) == 1 else f"{name}_{number}" for number, name in enumerate(names)]
@@ -135,7 +135,7 @@ def _by_name(root: Path, case: str, images: Mapping[int, Path], channels: Sequen
     if beyond:
         raise DatasetError(
             f"{case} has the image {beyond[0].name}, but {root / DESCRIPTION} names {counted(channels, 'channel')}: "
-            f"{', '.join(channels)}. Add its name, or take the image away."
+            f"{', '.join(channels)}. Add its name, or remove the image."
         )
     return {channels[number]: path for number, path in sorted(images.items())}
 
@@ -154,5 +154,5 @@ def inside(root: Path, text: str) -> Path:
 def _whole_numbers(root: Path, key: str, given: Any) -> Labels:
     values = given if isinstance(given, list) else [given]
     if not all(re.fullmatch("[0-9]+", str(value)) for value in values):
-        raise DatasetError(f"{root / DESCRIPTION}: {key} has {given!r}, where whole numbers are needed. Mend it.")
+        raise DatasetError(f"{root / DESCRIPTION}: {key} has {given!r}, where whole numbers are needed. Fix it.")
     return tuple(map(int, values))

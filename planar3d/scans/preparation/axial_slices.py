@@ -26,18 +26,18 @@ _HEAD_SHARE = 0.002  # of a slice; about a square centimetre, which holds no les
 
 @dataclass(frozen=True)
 class AxialSlices(EightBit):
-    """Axial slices as they were acquired, resampled within their plane to `pixel_mm` and cut or padded to size².
+    """Axial slices as acquired, resampled in-plane to `pixel_mm` and cropped or padded to size².
 
-    Slices much closer than `slice_mm` are averaged with their neighbours to about that thickness, where grey levels
-    tell the head from air.
+    Slices much closer than `slice_mm` are averaged with their neighbours to about that thickness, if grey levels
+    distinguish the head from air.
     """
 
     name = "axial-slices"
     view = "SPL"
     same_slices = False
 
-    pixel_mm: Annotated[float, POSITIVE] = 0.9  # of rows and columns
-    slice_mm: Annotated[float, POSITIVE] = 6.5  # closer slices are interleaved into stacks of about this distance
+    pixel_mm: Annotated[float, POSITIVE] = 0.9  # pixel size of rows and columns
+    slice_mm: Annotated[float, POSITIVE] = 6.5  # closer slices are interleaved into stacks with about this spacing
 
     def prepare(self, scans: Mapping[str, Scan]) -> Prepared:
         """Turn, center on the head, average, resample, and make grey levels."""
@@ -47,7 +47,7 @@ class AxialSlices(EightBit):
         if math.prod(geometry.resampled) > MAXIMUM_VOXELS:
             raise ScanError(
                 f"{scan.path or 'The scan'} would have {geometry.resampled} slices, rows and columns at "
-                f"{self.pixel_mm:g} mm; no head is as wide. Mend its header or convert it again."
+                f"{self.pixel_mm:g} mm; no head is that wide. Fix its header or convert it again."
             )
         turned = Turned(geometry.turned(raw), limits)
         geometry = self.geometry(geometry.header, _center(turned.shown > turned.air))

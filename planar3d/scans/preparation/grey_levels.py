@@ -70,13 +70,13 @@ class EightBit(Preparation):
 
     view: ClassVar[str]  # directions in which slices, rows and columns run
 
-    size: Annotated[int, MULTIPLE_OF_16] = 256  # voxels along rows and columns, of a cube along slices as well
-    spline_order: Annotated[int, Rule(lambda v: 0 <= v <= 5, "splines have an order from 0 to 5")] = 2  # of resampling
-    grey_levels: Literal["min-max", "median"] = "min-max"  # "median": that of the head becomes a fixed grey level
+    size: Annotated[int, MULTIPLE_OF_16] = 256  # rows and columns; for cubes also slices
+    spline_order: Annotated[int, Rule(lambda v: 0 <= v <= 5, "splines have an order from 0 to 5")] = 2  # for resampling
+    grey_levels: Literal["min-max", "median"] = "min-max"  # "median": the head's becomes a fixed grey level
     raw_values: Literal["float32", "float16"] = "float32"  # the release stores raw values as float16
     resampling: Literal["matrix", "scipy"] = "matrix"  # "matrix": fast, at most a grey level from scipy's
-    image: str = "flair"  # of a case, by name
-    channels: Annotated[int, POSITIVE] = 3  # the grey levels are repeated for
+    image: str = "flair"  # name of the image in a case
+    channels: Annotated[int, POSITIVE] = 3  # copies of the grey levels
 
     air = 0.0
 

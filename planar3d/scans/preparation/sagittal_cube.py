@@ -16,8 +16,8 @@ from planar3d.scans.volume import Scan
 class SagittalCube(EightBit):
     """The sagittal view resampled to size³, as in the paper.
 
-    Intensities of the whole volume to [0, 65535] by minimum and maximum, spline interpolation, minimum and maximum
-    again, 8 bit as floor(value / 256).
+    Intensities are scaled by minimum and maximum to [0, 65535], interpolated by splines, scaled again, and converted to
+    8 bit as floor(value / 256).
 
     Source: Kolarik 2020, section 3.2; the 8-bit arithmetic is the released code's, in float32.
     """

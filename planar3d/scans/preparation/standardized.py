@@ -35,10 +35,10 @@ class Standardized(Preparation):
     flat = True
     order: ClassVar[int] = 0  # of the splines that resample an image
 
-    images: tuple[str, ...] = ("flair", "t1ce", "t2")  # of a case, one a channel, in this order
+    images: tuple[str, ...] = ("flair", "t1ce", "t2")  # images of a case, one per channel, in this order
     # Voxels that are not zero in some image, in the image itself, or all of them.
     within: Literal["brain", "image", "everything"] = "brain"
-    stored: Literal["float32", "float16"] = "float32"  # prepared values on disk and in memory
+    stored: Literal["float32", "float16"] = "float32"  # type of prepared values on disk and in memory
 
     @property
     def channels(self) -> int:  # type: ignore[override]
@@ -111,7 +111,7 @@ class Cropped(Standardized):
 
 @dataclass(frozen=True)
 class NonZeroBox(Cropped):
-    """The box around all voxels that are not zero in some image.
+    """The box around all voxels that are nonzero in any image.
 
     Source: Wacker 2019, section II.B; the brain is the union of all images' in batchgenerators' preprocessing of BraTS.
     """
@@ -145,7 +145,7 @@ class NonZeroBox(Cropped):
 
 @dataclass(frozen=True)
 class CenterCrop(Cropped):
-    """A box of one shape in the middle of every scan; a smaller scan has zeros around it.
+    """A box of fixed shape in the middle of every scan; smaller scans are padded with zeros.
 
     Source: Messaoudi 2020, section 2.1, with 192×160×108 of 240×240×155 voxels.
     """
@@ -180,7 +180,7 @@ class CenterCrop(Cropped):
 
 @dataclass(frozen=True)
 class ResizedSlices(Standardized):
-    """Every slice resized to one number of rows and columns, whatever a pixel measures.
+    """Every slice resized to a fixed number of rows and columns, whatever its pixel size.
 
     Source: Messaoudi 2023, section 3, for CHAOS, whose slices are resized to 512×512.
     """

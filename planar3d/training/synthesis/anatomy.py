@@ -171,7 +171,7 @@ def read_anatomy(path: str | Path) -> Anatomy:
     tissues = table[np.maximum(found, 0)]
     if found.min() < 0 or tissues.max() == 255:
         unknown = np.unique(found[(tissues == 255) | (found < 0)])[:5].tolist()
-        raise ScanError(f"{path} holds the labels {unknown}, which are none of FreeSurfer's for a head. Remove them.")
+        raise ScanError(f"{path} holds the labels {unknown}, which are not FreeSurfer's for a head. Remove them.")
     brain = np.flatnonzero(BRAIN[tissues].any(axis=(0, 1)))
     if not len(brain):
         raise ScanError(f"{path} shows no brain; a label map of a head is needed. Name another file.")

@@ -73,7 +73,7 @@ def test_the_lists_of_the_release_are_its_own_split_and_folds_keep_patients_toge
     parts = [(fold.train, PATIENTS[0]), (fold.validation, PATIENTS[1]), (fold.test, PATIENTS[2])]
     assert all(part == tuple(f"{patient}_{kind}" for kind in KINDS) for part, patient in parts)
     assert find_cases(nifti / "database_nifti").split == fold
-    with pytest.raises(FoldsError, match="no split of its own"):
+    with pytest.raises(FoldsError, match="no official split"):
         folds_for(find_cases(mhd), "official")
     for fold in folds_for(find_cases(mhd), None):
         assert [len(part) for part in (fold.train, fold.validation, fold.test)] == [4, 4, 4]

@@ -107,7 +107,7 @@ def test_masks_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(ScanError, match=r"has \(4, 4\) rows and columns, but its image \(24, 20\)"):
         read_labels(ground)
     (ground / "liver_GT_000.png").write_bytes(b"no picture")
-    with pytest.raises(ScanError, match="no readable PNG"):
+    with pytest.raises(ScanError, match="not a readable PNG"):
         read_labels(ground)
     (ground / "liver_GT_000.png").unlink()
     with pytest.raises(ScanError, match=r"holds 8 masks, but .*DICOM_anon 9 images"):

@@ -79,7 +79,7 @@ def test_a_task_of_one_modality_has_plain_volumes(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"training": "all"}, "training is no list"),
+        ({"training": "all"}, "training is not a list"),
         ({"training": [{"image": "../a.nii.gz"}]}, "outside of the data set"),
         ({"training": [{"label": "a"}]}, "is needed"),
         ({"modality": {"1": "CT"}}, "numbered from 0"),

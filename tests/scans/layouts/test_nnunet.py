@@ -94,13 +94,13 @@ def test_an_image_or_a_label_map_that_is_missing_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"channel_names": ["FLAIR"]}, "channel_names is no object"),
+        ({"channel_names": ["FLAIR"]}, "channel_names is not an object"),
         ({"channel_names": {"0": "FLAIR", "2": "T1"}}, "the channels are 0, 2; they are numbered from 0"),
         ({"channel_names": {"first": "FLAIR"}}, r"channel_names has \['first'\], where whole numbers are needed"),
         ({"channel_names": {"0": "FLAIR"}}, "a_01 has the image a_01_0001.nii.gz, but .* names 1 channel: flair"),
         ({"file_ending": ".png"}, r"file_ending is \.png; \.nii\.gz and \.nii can be read"),
         ({"file_ending": ".nii"}, r"holds no images named as imagesTr/<ID>_0000\.nii,"),
-        ({"labels": [1, 2]}, "labels is no object"),
+        ({"labels": [1, 2]}, "labels is not an object"),
         ({"labels": {"background": 0, "edema": -1}}, "labels has -1, where whole numbers are needed"),
         ({"labels": {"background": 0, "edema": 1.5}}, "labels has 1.5"),
         ({"labels": {"whole": [1, 2], "core": 2}}, "the regions whole, core, so regions_class_order needs 2 values"),
@@ -122,7 +122,7 @@ def test_a_description_that_cannot_be_followed_is_explained(tmp_path, changed, s
         find_cases(tmp_path)
 
 
-@pytest.mark.parametrize(("text", "sentence"), [("{", "dataset.json cannot be read"), ("[]", "holds no JSON object")])
+@pytest.mark.parametrize(("text", "sentence"), [("{", "dataset.json cannot be read"), ("[]", "is not a JSON object")])
 def test_a_damaged_description_is_refused(tmp_path, text, sentence):
     _write(tmp_path)
     (tmp_path / "dataset.json").write_text(text)
