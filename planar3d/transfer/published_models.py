@@ -14,6 +14,8 @@ from planar3d.transfer.download import cache_folder, download, is_offline
 TABLE = Path(__file__).with_name("published_models.json")
 _INSTALLED = Path(__file__).parents[1] / "weights"  # where setup.py puts them
 _CHECKOUT = Path(__file__).parents[2] / "weights"
+# Where the files of a release lie: `zenodo:RECORD`, or `huggingface:OWNER/NAME@REVISION`.
+_HOSTS = {"zenodo": "https://zenodo.org/records/{}/files", "huggingface": "https://huggingface.co/{}/resolve/{}"}
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class PublishedModel:
     bytes: int | None  # that file's size
     licence: str  # of the weights
     installed: bool = True  # whether the package brings it; earlier versions are loaded from a folder or a download
+    release: str | None = None  # where it is downloaded from, as PLANAR3D_RELEASE says it; None while it is nowhere
 
 
 @cache
@@ -37,8 +40,9 @@ def find_model(model: str | os.PathLike[str], table: Mapping[str, PublishedModel
     """Find the weights file meant: a file as it is, or else the published model of that name.
 
     Published models are looked for in the folder that PLANAR3D_WEIGHTS names, the installed package or the checkout's
-    `weights/`, and the user's cache, and then below the address that PLANAR3D_RELEASE names, unless PLANAR3D_OFFLINE is
-    set; what is downloaded goes into the cache. The first file found is the one, and must have the table's SHA-256.
+    `weights/`, and the user's cache, and then in the release that PLANAR3D_RELEASE or else the table names, unless
+    PLANAR3D_OFFLINE is set; what is downloaded goes into the cache. The first file found is the one, and must have the
+    table's SHA-256.
 
     Args:
         model: a file, or the name of a published model.
@@ -76,16 +80,16 @@ def _folders() -> list[Path]:
 
 
 def _downloaded(name: str, published: PublishedModel) -> Path:
-    release = os.environ.get("PLANAR3D_RELEASE")
+    release = os.environ.get("PLANAR3D_RELEASE") or published.release
     path = cache_folder() / published.file
     if not release:
-        reason = "PLANAR3D_RELEASE names no address to download it from"
+        reason = "neither PLANAR3D_RELEASE nor the table of published models says where to download it from"
     elif is_offline():
         reason = "PLANAR3D_OFFLINE switches its download off"
     elif published.sha256 is None:
         reason = "it is downloaded only by its digest, which this version of planar3d does not know"
     else:
-        url = f"{release.rstrip('/')}/{published.file}"
+        url = f"{_address(release)}/{published.file}"
         try:
             download(url, path, f"sha256:{published.sha256}")
             return path
@@ -96,3 +100,11 @@ def _downloaded(name: str, published: PublishedModel) -> Path:
         f"The published model {name} is not on this machine, and {reason}. Put {published.file}{size} into "
         f"{path.parent}, or into a folder of your own that PLANAR3D_WEIGHTS names."
     )
+
+
+def _address(release: str) -> str:
+    host, _, place = release.partition(":")
+    if host not in _HOSTS:
+        return release.rstrip("/")
+    name, _, revision = place.partition("@")
+    return _HOSTS[host].format(name, revision or "main")

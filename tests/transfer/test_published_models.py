@@ -1,9 +1,9 @@
 """A published model is found by its name, in a fixed order of places, and is what its digest says."""
 
 import hashlib
-import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,7 +92,7 @@ def test_a_model_without_a_digest_is_taken_from_a_folder_and_not_downloaded(plac
 @pytest.mark.parametrize(
     ("variable", "value", "reason"),
     [
-        ("PLANAR3D_RELEASE", "", "PLANAR3D_RELEASE names no address"),
+        ("PLANAR3D_RELEASE", "", "neither PLANAR3D_RELEASE nor the table"),
         ("PLANAR3D_OFFLINE", "1", "PLANAR3D_OFFLINE switches its download off"),
         ("PLANAR3D_OFFLINE", "0", "could not be downloaded"),
     ],
@@ -105,6 +105,26 @@ def test_a_model_that_is_nowhere_is_an_error_that_says_where_to_put_it(
         find_model("tiny", table)
     for part in (FILE, str(places[-2]), "PLANAR3D_WEIGHTS"):
         assert part in str(error.value)
+
+
+def test_the_table_says_where_a_released_model_lies(places, table, monkeypatch):
+    (places[-1] / FILE).write_bytes(CONTENT)
+    monkeypatch.delenv("PLANAR3D_RELEASE")
+    released = {"tiny": replace(table["tiny"], release=places[-1].as_uri() + "/")}
+    assert find_model("tiny", released) == places[-2] / FILE
+
+
+@pytest.mark.parametrize(
+    ("release", "address"),
+    [
+        ("zenodo:1234567", "https://zenodo.org/records/1234567/files"),
+        ("huggingface:group/models@v2", "https://huggingface.co/group/models/resolve/v2"),
+        ("huggingface:group/models", "https://huggingface.co/group/models/resolve/main"),
+        ("https://example.org/models/", "https://example.org/models"),
+    ],
+)
+def test_a_release_has_a_short_form(release, address):
+    assert module._address(release) == address
 
 
 def test_without_a_cache_that_can_be_written_the_error_says_so(places, table):
@@ -134,27 +154,6 @@ def test_the_open_model_is_in_the_table_and_in_the_checkout_it_is_the_right_one(
     assert find_model("ms-flair-open") == path
     assert file_sha256(path) == published.sha256
     assert path.stat().st_size == published.bytes <= 50_000_000
-
-
-def test_an_installed_package_holds_the_open_model_and_none_of_the_user_s_weights(tmp_path, monkeypatch):
-    pytest.importorskip("setuptools", minversion="77")
-    checkout, source, built = module._CHECKOUT.parent, tmp_path / "source", tmp_path / "built"
-    if not (module._CHECKOUT / "ms-flair-open.weights.h5").is_file():
-        pytest.skip("this checkout does not hold the open model")
-    shutil.copytree(checkout / "planar3d", source / "planar3d", ignore=shutil.ignore_patterns("__pycache__"))
-    (source / "weights").mkdir()
-    (source / "weights" / "ms-flair-open.weights.h5").symlink_to(module._CHECKOUT / "ms-flair-open.weights.h5")
-    (source / "weights" / "mine.weights.h5").write_bytes(CONTENT)
-    for name in ("setup.py", "pyproject.toml", "README.md"):
-        shutil.copy(checkout / name, source)
-    build = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(built)]
-    subprocess.run(build, cwd=source, capture_output=True, check=True)
-    assert [path.name for path in (built / "planar3d/weights").iterdir()] == ["ms-flair-open.weights.h5"]
-    code = "from planar3d.transfer.published_models import find_model; print(find_model('ms-flair-open'))"
-    monkeypatch.setenv("PYTHONPATH", str(built))
-    monkeypatch.delenv("PLANAR3D_WEIGHTS", raising=False)
-    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert Path(found.stdout.strip()) == built / "planar3d/weights/ms-flair-open.weights.h5"
 
 
 def test_finding_a_file_loads_no_keras():
