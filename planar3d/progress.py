@@ -8,7 +8,6 @@ class Ticker:
     """Tells how far a piece of work is, and how long the rest will take, at most once in `seconds`.
 
     Args:
-        notify: gets the line.
         what: the work's name, which begins the line.
         seconds: between two lines; work that ends sooner says nothing.
     """

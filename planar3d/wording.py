@@ -7,8 +7,6 @@ def counted(number: "int | Sized", noun: str, several: str = "") -> str:
     """A number, or that of the members of something, and its noun: 1 scan, 3 scans, 2 axes.
 
     Args:
-        number: how many.
-        noun: of one.
         several: of several, where it is not the noun with an s.
     """
     count = number if isinstance(number, int) else len(number)

@@ -61,7 +61,6 @@ class KernelMapping:
         """Map a kernel (kh, kw, cin, cout).
 
         Args:
-            kernel: of the 2D layer.
             taps: how deep it becomes.
             axis: as in `map_kernel`.
             center: the tap that leaves slices in place; None where it is the middle one.
@@ -85,7 +84,6 @@ def mapping_of(layer: Any, choice: MappingChoice, default: KernelMapping, prefix
     """The mapping of a layer's kernel.
 
     Args:
-        layer: of the 2D network.
         choice: a mapping; a dictionary of them by layer name or pattern (`"block1_*"`, `"backbone/block1_*"`), the
             first that fits counting and `"planar"` where none does; or a function of the layer.
         default: gives depth, tap and alpha to mappings that are spelled as a name.

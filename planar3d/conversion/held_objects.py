@@ -39,9 +39,7 @@ def rebuilt(operation: Any, kind: Any = None, **changes: Any) -> Any:
     """A layer or operation made again, with its own functions and objects, without its weights.
 
     Args:
-        operation: of Keras.
         kind: another type that takes the same configuration; its own if None.
-        changes: of its configuration.
     """
     held, plain = held_and_plain(operation)
     made = (kind or type(operation)).from_config({**plain, **held, **changes})
@@ -60,11 +58,6 @@ def is_kerass_own(function: Any) -> bool:
 
 def check_activation(layer: Any, flat: Any, layout: Layout) -> None:
     """Refuse an activation that does not give of each slice of a volume what it gives of the slice by itself.
-
-    Args:
-        layer: of the 2D network.
-        flat: what it gives.
-        layout: where depth stands.
 
     Raises:
         ConversionError: it mixes rows, columns, slices or samples, is random, or fails on a volume.
@@ -97,7 +90,6 @@ def weight_objects(layer: Any, kind: str, shape: tuple[int, ...], to_grouped: An
     """The regularizer and the constraint of a weight, for the weight in 3D, by `regularizer` and `constraint`.
 
     Args:
-        layer: of the 2D network.
         kind: what the weight is called there: `kernel`, `depthwise`, `pointwise`, `alpha`.
         shape: of the 2D weight.
         to_grouped: lays a depthwise kernel as that of a grouped convolution; None for others.

@@ -58,7 +58,6 @@ def depth_factors(network: keras.Model, depth_pooling: str | Sequence[int]) -> d
     """By how much each use of a layer that changes the resolution divides (or multiplies) depth, by the node's id.
 
     Args:
-        network: 2D and functional.
         depth_pooling: `"keep"`, by 1; `"match"`, as rows; or a list of factors, one for each level at which rows are
             reduced, finest first.
 

@@ -33,7 +33,6 @@ def score_targets(
     """Score everything that targets name: by name what `score_scan` gives, and the set of measures of the targets.
 
     Args:
-        targets: say what is scored, and by which set.
         reference: the expert's label map, (i, j, k).
         prediction: the label map to judge, on the same grid.
         spacing: the voxel's edges in mm, one per axis, or the grid's affine (4×4 or its 3×3), as a sheared grid needs.
@@ -46,16 +45,13 @@ def score_targets(
 
 
 def score_organ(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) -> dict[str, float]:
-    """Score an organ as CHAOS does.
+    """Score an organ as CHAOS does; takes what `score_scan` takes.
 
     - ravd_percent: 100 · | |reference| − |prediction| | / |reference|;
     - assd_mm, mssd_mm: mean and greatest of all distances between surfaces, both directions together; where a mask ends
       with the volume it has no surface;
     - dice_points, ravd_points, assd_points, mssd_points: from 0 to 100, 0 beyond a limit and for what is undefined;
       score: their mean.
-
-    Args:
-        reference, prediction, spacing: as `score_scan` takes them.
 
     Source: the challenge's evaluation (github.com/emrekavur/CHAOS-evaluation); Kavur et al. 2021 for the points.
     """

@@ -46,7 +46,6 @@ def learning_curves(histories: Mapping[int, Mapping[str, np.ndarray]], path: str
     Args:
         histories: by fold, columns of its history.csv as arrays over the epochs: epoch, loss, val_loss, dice,
             val_dice; what is missing is not drawn.
-        path: where the PNG goes.
     """
     columns = min(len(histories), _FOLDS_IN_A_BAND)
     bands = math.ceil(len(histories) / columns)
@@ -86,9 +85,7 @@ def box_plots(
 
     Args:
         scores: by center, by measure, the values of its scans; nan is left out, and the axis says so.
-        path: where the PNG goes.
         published: by measure, by center, figures to mark beside the boxes.
-        measures: headings and units of the measures.
     """
     shown = list(next(iter(scores.values())))
     rows = -(-len(shown) // _IN_A_ROW)

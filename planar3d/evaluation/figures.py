@@ -83,8 +83,6 @@ def overlay(
         scan: the intensities; stored in any orientation.
         prediction: the predicted mask on the grid of the scan; above 0.5 is lesion.
         reference: the expert's mask on the grid of the scan, or None.
-        path: where the PNG goes.
-        title: a line above the slices.
         parts: boolean masks of the prediction's parts by name, on the grid of the scan; outlined instead of the whole.
         expected: those of the reference, outlined below in paler, broader lines of the same colours.
 

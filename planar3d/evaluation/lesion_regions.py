@@ -48,7 +48,6 @@ def name_regions(
 
     Args:
         lesions: `lesion_table` of the mask.
-        scan: a FLAIR scan.
         mask: on the scan's grid.
         ventricles: bool, on the scan's grid, where a model gives them; else they are looked for.
 

@@ -86,7 +86,6 @@ def lesions_by_target(labels: Scan, targets: Targets, probabilities: Scan | None
 
     Args:
         labels: a label map, or a mask.
-        targets: what its labels mean.
         probabilities: of any target, on the same grid. They tell the mean probability of what all labels make up, and
             nothing of its parts.
     """
@@ -159,7 +158,6 @@ def write_lesion_lines(
     As CSV, or tab-separated where the name ends in .tsv; there what is not known is n/a, as BIDS has it.
 
     Args:
-        path: of the file.
         before: names of the columns that come before a lesion's own.
         lines: what stands in these columns, and the lesion.
     """

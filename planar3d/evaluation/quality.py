@@ -36,7 +36,6 @@ def check_quality(
     with contrast agent.
 
     Args:
-        scan: as `read_scan` gives it.
         mask: the predicted mask or label map on the grid of the scan; above 0.5 is lesion, or another target.
         whole_head: True for a model of whole heads, False for one of extracted brains, None if it takes both.
         targets: what the mask was to show; they say how large that may be.

@@ -82,9 +82,6 @@ def pass_through(network: keras.Model, values: Sequence[Any], visit: Visit, pref
         visit: called at each use of an operation, in order; those within `model` have names `model/layer`.
         prefix: of all names.
 
-    Returns:
-        The values of its outputs.
-
     Raises:
         ConversionError: it, or a network in it, has no graph.
     """

@@ -17,11 +17,7 @@ from planar3d.training.backends import on_gpu
 
 
 class KerasEngine:
-    """Computes pieces with Keras, in the arithmetic of the network's layers.
-
-    Args:
-        network: that the pieces are of.
-    """
+    """Computes pieces with Keras, in the arithmetic of the network's layers."""
 
     dtype: Any = np.dtype("float32")
 

@@ -37,8 +37,6 @@ class SharedInference:
     """Predicts scans by a plan, with an engine; what is built for the first scan serves those after it.
 
     Args:
-        plan: of the network.
-        engine: computes its pieces.
         channels: copies of the one modality that the network takes.
         description: method, engine and precision, in a few words.
     """

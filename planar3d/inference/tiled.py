@@ -77,7 +77,6 @@ class TiledInference:
             OpenVINO its description will do.
         tiles: their shape, and how they are composed.
         as_input: makes what the network takes, (tiles, slices, rows, cols, channels), of tiles as they were cut.
-        batch_size: tiles at once.
         air: what an empty voxel of the volumes holds, which patches read outside of them.
         engine: `"keras"`; or `"openvino"`, faster on CPUs, for networks that can be written as ONNX.
         precision: `"float32"`; or `"bf16"`, with OpenVINO where the processor has it; by default the network's own.
@@ -160,7 +159,6 @@ class WindowedInference(TiledInference):
     """Predicts prepared scans tile by tile, as a recipe has them; windows along depth as the paper does.
 
     Args:
-        network: of the recipe.
         recipe: gives the tiles, and what the network takes.
         batch_size, engine, precision: as in `TiledInference`.
     """

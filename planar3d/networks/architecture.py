@@ -81,7 +81,6 @@ def own_arguments(settings: Section, targets: Targets, outputs: str = "outputs")
     """A network's arguments: its settings but for the weights that it begins with, and the targets' output.
 
     Args:
-        settings: in a recipe.
         targets: give the channels of the output and its activation.
         outputs: the name of the argument that is the number of channels.
     """
@@ -95,7 +94,6 @@ def check_input_shape(input_shape: Sequence[int | None], divisors: Sequence[int]
     Args:
         input_shape: sizes, or None where they are open.
         divisors: of depth, rows and cols.
-        whose: the network or encoder that asks.
     """
     if len(input_shape) != 4:
         raise ValueError(f"input_shape={tuple(input_shape)}: (depth, rows, cols, channels) is needed.")

@@ -26,8 +26,6 @@ def filled_card(
     """A model card of what was said of a network, what its recipe tells, and what is measured.
 
     Args:
-        network: gives its size.
-        recipe: what it was trained by.
         arrays: of its weights file, by `layer/weight`, as they are read from there.
         said: comes before what the recipe tells; nothing comes before what is measured.
     """
@@ -60,9 +58,7 @@ def training_card(recipe: Recipe, data: Mapping[str, Any], fold: Fold, number: i
     """What a fold of a cross-validation says of the network that it trains.
 
     Args:
-        recipe: what it trains by.
         data: folder, layout, and whether they are the phantom, as in the `folds.json` of a run folder.
-        fold: the scans of the fold.
         number, folds: which one of how many.
     """
     scans = [*fold.train, *fold.validation]

@@ -31,9 +31,6 @@ def fill_encoder(network: keras.Model, weights: EncoderWeights, mapping: KernelM
             (loaded as they are), told apart by their rank.
         mapping: how 2D kernels fill kernels deeper than one slice.
 
-    Returns:
-        The report of what matched, or None for random weights.
-
     Raises:
         WeightsError: no source of ImageNet weights was found, or the file cannot be used.
     """

@@ -27,8 +27,6 @@ def refuse_other_sizes(
 
     Args:
         arrays: by `layer/weight`.
-        recipe: what they are to be used by.
-        path: the file that errors name.
         said: what the file says of its network, as `describe_network` gives it; None if it says nothing.
     """
     asked = describe_network(recipe)

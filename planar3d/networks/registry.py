@@ -129,7 +129,6 @@ def recipe_network(
     """Build the network of a recipe in its sizes.
 
     Args:
-        recipe: names the network and its arguments.
         shape: (depth, rows, cols, channels); None for the input shape that the recipe predicts with.
         weights, encoder_weights: as in `build_network`.
 

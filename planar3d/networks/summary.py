@@ -34,7 +34,6 @@ def named_network(name: str, recipe: Recipe) -> keras.Model:
 
     Args:
         name: one of `list_networks()`, `"resunet"` for the planar one, or `"vgg16"` for its encoder.
-        recipe: gives the sizes.
 
     Raises:
         RecipeError: an unknown name.

@@ -32,9 +32,7 @@ def save_weights(
     """Write a Keras `.weights.h5` that carries recipe, model card and the network's description, whole or not at all.
 
     Args:
-        network: of the recipe.
         path: ends with `.weights.h5`.
-        recipe: what the network was trained by.
         card: what is known of it; the rest is filled in, with "not stated" for what nobody said.
 
     Raises:

@@ -115,9 +115,6 @@ def write_sidecars(
     """Write what the standard wants beside the outputs of a raw scan.
 
     Args:
-        dataset: of the scan.
-        scan: a raw one.
-        outputs: its files' names.
         scored: what its mask shows, by name, and the labels of each; of several a table says what the labels mean.
         probability: whether there will be a map of probabilities.
 
@@ -143,7 +140,6 @@ def write_instance_sidecars(dataset: Path, scan: Path, outputs: Outputs, lesions
     """Write what the standard wants beside a map of single lesions of a raw scan: what it is, and which number is what.
 
     Args:
-        dataset, scan, outputs: as `write_sidecars` takes them.
         lesions: each with its number, `lesion`, and `volume_ml`.
     """
     beside = Path(str(outputs.instances).removesuffix(".nii.gz"))
@@ -160,9 +156,6 @@ def write_dataset_description(out: Path, dataset: Path) -> Path:
 
     A data set that this package began is gone on with: what people added to its description stays, and the version of
     the package is noted if it is another one.
-
-    Returns:
-        The description.
 
     Raises:
         ScanError: `out` is a data set of another origin or of other scans.

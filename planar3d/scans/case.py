@@ -150,8 +150,7 @@ def read_images(
 
     Args:
         images: files or scans, by name.
-        assume_affine: see `read_scan`.
-        flat: see `read_scan`.
+        assume_affine, flat: see `read_scan`.
 
     Raises:
         ScanError: as `read_scan`; or an image does not lie on the grid of the first, see `on_grid_of`.

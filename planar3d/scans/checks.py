@@ -28,8 +28,6 @@ def check(scan: "Scan", checks: Sequence[Check], **words: str) -> None:
     """Raise a `ScanError` with the sentence of the first check that fires.
 
     Args:
-        scan: as it was read.
-        checks: in their order.
         words: what the file should be, `needed`, and how it is `stored` if the user says that it is.
     """
     for each in checks:

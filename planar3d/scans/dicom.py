@@ -129,8 +129,7 @@ def names_flair(texts: Sequence[str], inversion_ms: float, echo_ms: float) -> bo
 
     Args:
         texts: what it is called, the most telling first.
-        inversion_ms: InversionTime, 0 if not said.
-        echo_ms: EchoTime, 0 if not said.
+        inversion_ms, echo_ms: InversionTime and EchoTime, 0 if not said.
     """
     shortest, longest = _INVERSION_MS
     if (inversion_ms and not shortest <= inversion_ms <= longest) or 0 < echo_ms < _LEAST_ECHO_MS:

@@ -24,8 +24,6 @@ def check_series(series: DicomSeries, modalities: Sequence[str], needed: str, by
     """Raise a `ScanError` unless a series is a single grey volume of evenly spaced slices.
 
     Args:
-        series: its headers.
-        modalities: that are meant.
         needed: what is needed, for the sentence about another modality.
         by_name: whether the order of the files has to be that of the slices.
     """

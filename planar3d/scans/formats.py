@@ -88,7 +88,6 @@ def foreign_format(path: Path, start: bytes, zipped: bool = False) -> str:
     """Say what a file is that holds no NIfTI header, and what to do, as a sentence without its subject.
 
     Args:
-        path: of the file.
         start: its first bytes, unpacked where they are gzipped; at least `LOOK` unless it is shorter.
         zipped: whether they were.
     """

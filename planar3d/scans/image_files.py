@@ -108,7 +108,6 @@ def files_within(folder: Path, leave: Collection[str] = ()) -> tuple[list[Path],
     there. A link whose target is missing counts as a file.
 
     Args:
-        folder: is searched.
         leave: names of subfolders that are not entered.
     """
     files, closed, entered = [], {}, set()

@@ -52,8 +52,7 @@ def to_16_bit_range(volume: np.ndarray, low: float, high: float) -> np.ndarray:
 
     Args:
         volume: (slices, rows, cols) of any type, stored in memory in any order of axes.
-        low: its least value.
-        high: its greatest value.
+        low, high: its least and its greatest value.
 
     Returns:
         float32 of the same shape, contiguous, slices first.

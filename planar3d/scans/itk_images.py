@@ -60,7 +60,6 @@ def read_itk(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
 
     Args:
         path: the header.
-        needed: what it should be, for the sentence.
 
     Returns:
         header, without sform and qform where the file does not say how its axes lie; voxels float32 (i, j, k), an image

@@ -65,7 +65,6 @@ def read_pair(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
 
     Args:
         path: one of them.
-        needed: what it should be, for the sentence.
 
     Returns:
         header, without sform and qform where the files do not say how their axes lie, as those of Analyze 7.5 never do;

@@ -29,7 +29,6 @@ def read_header(path: Path, start: bytes) -> nib.Nifti1Header | None:
     with length 0 has length 1; a sform that places no voxels gives way to a qform that does.
 
     Args:
-        path: for sentences.
         start: the first `LONGEST_HEADER` bytes of the file, unpacked.
 
     Raises:

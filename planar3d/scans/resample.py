@@ -30,9 +30,6 @@ def resample_by_matrices(volume: np.ndarray, shape: tuple[int, ...], order: int)
         shape: the new (a, b, c).
         order: of the spline: 0 nearest voxel, 1 linear, to 5.
 
-    Returns:
-        The new volume, of the same type.
-
     Source: order 2 for scans, Kolarik 2020, section 3.2; order 0 for masks, the released code.
     """
     along = _pick_along if order == 0 else functools.partial(_multiply_along, order=order)

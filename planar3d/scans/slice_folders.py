@@ -46,7 +46,6 @@ def read_series(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray
 
     Args:
         folder: a series of CT or MR.
-        needed: what it should be, for the sentence.
 
     Returns:
         header; voxels float32 (columns, rows, slices), rescaled as the files say: in CT Hounsfield units.
@@ -68,7 +67,6 @@ def read_masks(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]
 
     Args:
         folder: `Ground`, with `DICOM_anon` beside it.
-        needed: what it should be, for the sentence.
 
     Returns:
         header; labels float32 (columns, rows, slices) as CHAOS wants them submitted: liver 63, right kidney 126, left

@@ -64,9 +64,7 @@ def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) ->
     columns. Values are stripped, and empty lines left out.
 
     Args:
-        path: of the file.
         needed: columns that are looked for; `Table.lacks` tells whether they are there.
-        error: the class of the error.
 
     Raises:
         Planar3DError: the file cannot be read, is no text, names a column twice, or has a row of more values than

@@ -139,7 +139,6 @@ def read_mask(path: str | Path, scan: Scan | None = None, assume_affine: bool = 
     """Read a lesion mask, and lay it onto the grid of `scan` if one is given.
 
     Args:
-        path: a NIfTI file, gzipped or not.
         scan: what the mask is of.
         assume_affine: accept a file that has neither sform nor qform, and take it as stored like `scan`, or like
             `read_scan` takes it if there is none.

@@ -33,8 +33,6 @@ def run_tasks(
             says how many jobs are to be started.
         call: a function that a worker can import, or a `partial` of one; paths must mean the same there.
         items: what pickle can carry.
-        what: an item is called in the log.
-        notify: gets lines of progress.
 
     Raises:
         RunError: no scheduler answers, or the file is none of these.

@@ -56,7 +56,6 @@ def segment_all(
     Args:
         inputs: scans, series, folders, data sets and tables; see `find_inputs`.
         model: a weights file, the name of a published model, or an open one; or several, see `Segmenter`.
-        out: output folder.
         recipe: overrides the models' own.
         asked: how to segment, and which further outputs to write.
         notify: called with one line per scan, in the order of the inputs.

@@ -56,7 +56,6 @@ def write_cohort_report(
     Args:
         records: the JSON files beside the masks, each with its content, of which `scan` with a name and `result` are
             needed.
-        path: where the page goes.
         failed: why scans were not segmented, by their paths.
 
     Raises:

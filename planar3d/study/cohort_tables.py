@@ -21,7 +21,6 @@ def write_tables(cohort: CohortFolder, failed: Mapping[str, str]) -> list[dict[s
     """Write `scans.csv` and `lesions.csv` of all scans that are segmented in a folder, now or before.
 
     Args:
-        cohort: the folder.
         failed: why other scans are not segmented, by their paths; they have lines of their own, unless there is a mask
             of them from before.
 

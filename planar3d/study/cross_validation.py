@@ -45,8 +45,6 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False, cluster
     """Prepare every scan of the run that is not prepared yet; one that another process is at is waited for.
 
     Args:
-        run: its folder is written to.
-        notify: gets a line a scan.
         assume_affine: as `read_scan` has it.
         cluster: whose workers prepare the scans, see `run_tasks`; this process if None.
 
@@ -120,7 +118,6 @@ def run_fold(run: Run, number: int, notify: Notify, wait: Notify | None = None) 
 
     Args:
         run, number: which fold, from 1.
-        notify: gets lines of progress.
         wait: told that another process is at this fold, which is then waited for; if None, that is an error.
 
     Raises:

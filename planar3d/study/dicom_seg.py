@@ -34,9 +34,7 @@ def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], p
 
     Args:
         mask: above 0.5 is lesion; on the grid of the series.
-        series: what was segmented.
         model: says which by `name` and `sha256`.
-        path: of the file.
 
     Raises:
         ScanError: the mask lies elsewhere, or the headers of the series lack what the object must repeat.

@@ -26,7 +26,6 @@ def write_planar_weights(
         folder: where the file and the figure go.
         source: `"imagenet"`, or a file of 2D kernels.
         format: `"keras"` for a Keras 3 `.weights.h5`, `"h5"` for the layout of the original release.
-        notify: gets the report of what matched.
 
     Returns:
         The weights file and the figure of the first kernels before and after.

@@ -16,12 +16,7 @@ def rating_file(record: Path) -> Path:
 
 
 def read_rating(file: Path, record: Mapping[str, Any]) -> str:
-    """The rating of a scan, with the reader's words; of another mask, or unreadable, it is none and says so.
-
-    Args:
-        file: of the record.
-        record: its content.
-    """
+    """The rating of a scan, with the reader's words; of another mask, or unreadable, it is none and says so."""
     path = rating_file(file)
     if not path.is_file():
         return ""

@@ -33,9 +33,6 @@ def write_report(run: str | Path) -> Path:
     Besides `report.html`, which needs no other file and no network, there are the tables as CSV and Markdown and the
     figures as PNG.
 
-    Returns:
-        The path of report.html.
-
     Raises:
         RunError: it is no run folder, no fold is scored yet, or a file in it is damaged.
         Planar3DError: matplotlib or jinja2 is not installed.

@@ -69,12 +69,8 @@ def reproduce(
     """Run the folds of a data set and write the report; what is done in `out` is not done again.
 
     Args:
-        dataset: scans with masks.
-        out: the run folder.
-        recipe: every choice of the experiment.
         folds: as `folds_for`.
         only: folds to run, e.g. `"2,4"`; all if None.
-        notify: gets a line of progress.
         phantom: whether the data are the embedded phantom.
         assume_affine: accept scans without geometry, see `read_scan`.
         cluster: whose workers run the folds, see `run_tasks`; this process if None.
@@ -109,9 +105,7 @@ def demonstrate(
 
     Args:
         out: the run folder; the phantom is written beside it.
-        demonstration: the recipe and its phantom.
         only: as `reproduce`; the demonstration's own if None.
-        notify: as `reproduce`.
     """
     folder, recipe = out.with_name(out.name + "-phantom"), demonstration.recipe
     with locked(folder, "writing the phantom", wait=notify):

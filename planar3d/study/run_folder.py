@@ -57,8 +57,6 @@ def start_run(
     Args:
         folder: made if it is not there.
         dataset: the cases; their paths go into folds.json.
-        recipe: goes into recipe.json.
-        folds: go into folds.json.
         phantom: whether the data are the embedded phantom, which the report must say.
         notify: told where another process is starting a run there, which is waited for.
 

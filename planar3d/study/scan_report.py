@@ -33,7 +33,6 @@ def write_scan_report(
             is there is shown.
         scan: the intensities; stored in any orientation.
         mask: the predicted mask on the grid of the scan.
-        path: where the page goes.
         probability: lesion probabilities on the grid of the scan; they can be looked at if given.
         targets: boolean masks of what the mask shows, by name, on its grid; None for lesions alone.
         noun: what a connected part of the mask is called.

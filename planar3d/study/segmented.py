@@ -95,9 +95,7 @@ def finished_record(outputs: Outputs, expected: Mapping[str, Any], asked: Asked)
     """The record of a scan's mask, which is there; None unless all that is asked lies beside it.
 
     Args:
-        outputs: the files' names.
         expected: the scan's `origin`.
-        asked: says which files.
 
     Raises:
         RunError: a mask is there that was made from or by something else, changed since, or is of unknown origin.
@@ -127,14 +125,11 @@ def write_segmented(
     """Write all requested outputs of a scan, and return its record.
 
     Args:
-        outputs: the files' names.
         about: what the record says of scan, model, recipe and machine.
-        scan: as it was read.
         mask: on the scan's grid; of several targets a label map.
         probability: on the scan's grid, if it is asked for.
         asked: says which files.
         recipe: says what the labels mean, and which contrast the scan has.
-        series: that the scan was made of, if any.
     """
     targets, image = recipe.targets, recipe.preparation.images[0]
     lesions = lesions_by_target(mask, targets, probability)

@@ -20,9 +20,6 @@ def layer_gradients(layer: keras.Layer, x: Any, upstream: Any) -> list[Any]:
         layer: built, with a kernel.
         x: its input, in the layer's compute type.
         upstream: gradient of a loss with respect to its output, in the same type.
-
-    Returns:
-        Tensors of the kernel's and of the input's shape.
     """
     return _GRADIENTS[keras.backend.backend()](layer, x, upstream)
 

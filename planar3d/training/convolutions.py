@@ -36,7 +36,6 @@ def apply(
     """Apply an operation, a bias, and ReLU to parts of a concatenation.
 
     Args:
-        operation: one of this file.
         parts: (batch, depth, rows, cols, channels of the part), of any floating type.
         needed: whether a gradient towards the part is needed.
         kernel: float32, in the shape that the Keras layer has it.

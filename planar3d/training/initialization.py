@@ -16,7 +16,6 @@ def scale_to_unit_variance(network: keras.Model, names: Sequence[str], inputs: A
     values, and gradients, tens of times too large; behind a random encoder with ones hundreds of times too small.
 
     Args:
-        network: a functional model.
         names: layers to scale, each with a kernel; their biases are left as they are.
         inputs: a batch of what the network takes.
 

@@ -15,7 +15,6 @@ class NesterovAdam(keras.optimizers.Optimizer):
     """What `Nadam` says, as Keras takes it. All of its state has names, so that a checkpoint finds it again.
 
     Args:
-        learning_rate: a number or a schedule.
         settings: betas, epsilon, and how the momentum warms up.
         clip_norm: largest norm of all gradients together.
     """

@@ -44,13 +44,9 @@ def augment_patch(
     Args:
         image: float32 (slices, rows, cols, channels), of mean 0 and deviation 1 within the head.
         labels: whole numbers (slices, rows, cols).
-        rng: all that is drawn comes from it.
         names: of the transforms that are drawn, in their own order.
         air: what fills in from outside of the patch; labels are 0 there.
         share: of the patches that each transform changes, but mirroring; 0: shares of Wacker 2019.
-
-    Returns:
-        Image and labels, of the same shapes and types.
 
     Source: Wacker 2019, section II.D, and its released `brats_data_loader.py`.
     """

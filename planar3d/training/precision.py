@@ -65,7 +65,6 @@ def built_with(precision: str, build: Callable[[], keras.Model]) -> keras.Model:
 
     Args:
         precision: `"float32"`, `"bf16"` or `"float16"`; the last two keep the weights in float32.
-        build: makes the network.
 
     Raises:
         RecipeError: an unknown precision, or float16 where TensorFlow sees no GPU.

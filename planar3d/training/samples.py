@@ -29,7 +29,6 @@ class Windows:
 
     Args:
         slices: slices of each volume.
-        volumes: how many there are.
         depth, stride: of the windows.
         borders: `"scan"` or `"none"`.
     """
@@ -108,9 +107,7 @@ def read_ahead(samples: Samples, order: np.ndarray, batch_size: int) -> Iterator
     """Read batch by batch, each while the one before is in use.
 
     Args:
-        samples: where inputs and targets are read from.
         order: numbers of samples, in the order wanted.
-        batch_size: samples at once.
 
     Yields:
         The numbers of the samples, their inputs, their targets.

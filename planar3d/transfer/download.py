@@ -31,7 +31,6 @@ def download(url: str, path: Path, digest: str) -> None:
     """Download a file, and put it in its place if it has its digest; one process at a time does so in a folder.
 
     Args:
-        url: of the file.
         path: its place; the folder is made if it is not there.
         digest: that it must have, as `digests.fault` takes it.
 

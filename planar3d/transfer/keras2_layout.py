@@ -53,7 +53,6 @@ def write_legacy_h5(path: str | Path, network: "keras.Model") -> None:
     """Write a network's weights so that Keras 2 and the original release load them by name, whole or not at all.
 
     Args:
-        path: the `.h5` file.
         network: a built Keras network; its layers keep their names.
 
     Source: the layout of Keras 2.2.4's `save_weights`.

@@ -39,7 +39,6 @@ def read_variables(file: h5py.File, path: Path, names: Mapping[str, str] | None 
 
     Args:
         file: the opened `.weights.h5`.
-        path: the file that errors name.
         names: layers' names by group, where the file itself does not tell them.
 
     Returns:

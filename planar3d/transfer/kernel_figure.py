@@ -21,10 +21,6 @@ def draw_kernels(kernels2d: np.ndarray, path: str | Path) -> Path:
 
     Args:
         kernels2d: (kh, kw, cin, cout), such as block1_conv1's (3, 3, 3, 64); at most the first three inputs are drawn.
-        path: the .png file.
-
-    Returns:
-        The path.
 
     Raises:
         WeightsError: the kernels are not 2D ones.

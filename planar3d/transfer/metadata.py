@@ -50,7 +50,6 @@ def read_description(path: Path, sha256: str | None = None) -> Any:
     """The description of its network that a weights file carries, as JSON values; None of a file without one.
 
     Args:
-        path: the file.
         sha256: that the description must have, else it counts as none; any if None.
     """
     with path.open("rb") as file:
@@ -73,10 +72,6 @@ def read_description(path: Path, sha256: str | None = None) -> Any:
 
 def read_configuration(text: str | bytes, path: Path) -> Any:
     """Read a network's configuration as JSON; it is never built, and code, which no weights need, is refused.
-
-    Args:
-        text: as the file holds it.
-        path: the file that errors name.
 
     Raises:
         WeightsError: it holds a Lambda layer or another Python function.

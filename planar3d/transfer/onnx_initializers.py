@@ -20,7 +20,6 @@ def read_onnx(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
 
     Args:
         path: the `.onnx` file, its weights inside.
-        budget: what the file may declare.
 
     Returns:
         `layer/kernel` (kh, kw, cin, cout) and `layer/bias` (cout,). Convolutions whose shapes follow those of a

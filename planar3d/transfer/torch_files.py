@@ -19,10 +19,6 @@ _STATES = ("state_dict", "model")
 def read_safetensors(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
     """Read the tensors of a `.safetensors` file.
 
-    Args:
-        path: the file.
-        budget: what the file may declare.
-
     Returns:
         Arrays by torch's names (`layer1.0.conv1.weight`), in torch's order of axes; half precision becomes the same
         values in float32.
@@ -49,7 +45,6 @@ def read_torch(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
 
     Args:
         path: a state dictionary, or a checkpoint that holds one under `state_dict` or `model`.
-        budget: what the file may declare.
 
     Returns:
         As `read_safetensors`.

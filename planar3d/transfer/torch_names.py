@@ -78,11 +78,7 @@ def resnet(blocks: Sequence[int], convolutions: int) -> Names:
 
 
 def vgg(convolutions: Sequence[int]) -> Names:
-    """A VGG's names in torchvision, and in timm, whose dense layers are convolutions.
-
-    Args:
-        convolutions: of each block.
-    """
+    """A VGG's names in torchvision, and in timm, whose dense layers are convolutions."""
     names, index = {}, 0
     for block, count in enumerate(convolutions, start=1):
         for i in range(1, count + 1):

@@ -81,8 +81,6 @@ def fitted_to(
 
     Args:
         array: of the variable's own shape, or a 2D weight for it.
-        place: the variable.
-        network: its name, for errors.
         mapping, tap, alpha: as in `transplant`.
 
     Raises:
