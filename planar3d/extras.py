@@ -2,58 +2,41 @@
 
 import importlib.util
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 from planar3d.errors import Planar3DError
 
+# By the extra, how the sentence begins that ends with the missing package.
+_NEEDS = {
+    "study": "Figures, reports and the phantom need",
+    "dicom": "DICOM needs",
+    "itk": "MetaImage and NRRD files need",
+    "challenges": "Files of CHAOS and CAMUS need",
+    "notebook": "Display in notebooks needs",
+    "openvino": "engine='openvino' needs",
+    "cluster": "--cluster needs",
+}
+
 
 @contextmanager
-def extra(name: str, needs: str) -> Iterator[None]:
-    """Turn an import that fails inside the block into a sentence that says what to install.
-
-    Args:
-        name: of the extra.
-        needs: the sentence's beginning, to which the missing package is added.
-
-    Raises:
-        Planar3DError: a package could not be imported.
-    """
+def extra(name: str) -> Iterator[None]:
+    """Turn an import that fails inside the block into a `Planar3DError` that says which extra to install."""
     try:
         yield
     except ImportError as error:
         raise Planar3DError(
-            f"{needs} {error.name}, which is not installed. Install it with: pip install 'planar3d[{name}]'"
+            f"{_NEEDS[name]} {error.name}, which is not installed. Install it with: pip install 'planar3d[{name}]'"
         ) from None
 
 
-def study_extra() -> AbstractContextManager[None]:
-    """The extra that figures, reports and the phantom need."""
-    return extra("study", "Figures, reports and the phantom need")
-
-
-def check_extra(needed: AbstractContextManager[None], *packages: str) -> None:
+def check_extra(name: str, *packages: str) -> None:
     """Raise the error of an extra now, before work that would miss one of its packages at its end."""
-    with needed:
+    with extra(name):
         for package in packages:
             if importlib.util.find_spec(package) is None:
                 raise ModuleNotFoundError(name=package)
 
 
 def check_study_extra() -> None:
-    """Raise the error of `study_extra` now if that extra is missing."""
-    check_extra(study_extra(), "jinja2", "matplotlib")
-
-
-def dicom_extra() -> AbstractContextManager[None]:
-    """The extra that DICOM series need."""
-    return extra("dicom", "DICOM needs")
-
-
-def challenges_extra() -> AbstractContextManager[None]:
-    """The extra that files of CHAOS and CAMUS need."""
-    return extra("challenges", "Files of CHAOS and CAMUS need")
-
-
-def itk_extra() -> AbstractContextManager[None]:
-    """The extra that MetaImage and NRRD files need."""
-    return extra("itk", "MetaImage and NRRD files need")
+    """Raise the error of the extra `study` now if what reports need is missing."""
+    check_extra("study", "jinja2", "matplotlib")

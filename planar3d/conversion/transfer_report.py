@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from planar3d.extras import study_extra
+from planar3d.extras import extra
 from planar3d.wording import counted
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class TransferReport:
 
     def to_frame(self) -> "pd.DataFrame":
         """A data frame with a row for each layer."""
-        with study_extra():
+        with extra("study"):
             import pandas as pd
         return pd.DataFrame([{**asdict(row), "share": _share(row)} for row in self.rows])
 

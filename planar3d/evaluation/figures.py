@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import nibabel as nib
 import numpy as np
 
-from planar3d.extras import study_extra
+from planar3d.extras import extra
 from planar3d.files import written_beside
 from planar3d.scans.volume import Scan, on_grid_of
 
@@ -52,7 +52,7 @@ VIEWS = (
 
 def canvas(width: float, height: float) -> "Figure":
     """Return an empty figure of that many inches, which no display and no global state knows of."""
-    with study_extra():
+    with extra("study"):
         from matplotlib.figure import Figure
     return Figure(figsize=(width, height), dpi=_DPI)
 
@@ -200,7 +200,7 @@ def _draw_slice(
 
 def _outline(axes: "Axes", mask: np.ndarray, pixel: tuple[float, float], colour: str, width: float) -> None:
     """Draw the edges between voxels inside and outside a mask, true to the voxels also where slices are thick."""
-    with study_extra():
+    with extra("study"):
         from matplotlib.collections import LineCollection
     padded = np.pad(mask, 1).astype(np.int8)
     row, column = np.nonzero(np.diff(padded, axis=0)[:, 1:-1])
@@ -212,7 +212,7 @@ def _outline(axes: "Axes", mask: np.ndarray, pixel: tuple[float, float], colour:
 
 
 def _outline_legend(figure: "Figure", styles: Mapping[str, tuple[str, float]]) -> None:
-    with study_extra():
+    with extra("study"):
         from matplotlib.lines import Line2D
     lines = [Line2D([], [], color=colour, linewidth=2, label=name) for name, (colour, _) in styles.items()]
     figure.legend(handles=lines, loc="lower center", ncols=len(lines), frameon=False, labelcolor="white", fontsize=10)

@@ -34,7 +34,7 @@ def _on_keras(network: "keras.Model", precision: str | None) -> tuple[Compute, s
 
 
 def _on_openvino(network: "keras.Model | Description", precision: str | None) -> tuple[Compute, str]:
-    with extra("openvino", "engine='openvino' needs"):
+    with extra("openvino"):
         import onnx  # noqa: F401  # the graph is written with it
         import openvino
     from planar3d.inference.openvino_engine import multiplies_bf16

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from planar3d.errors import ScanError
-from planar3d.extras import dicom_extra
+from planar3d.extras import extra
 from planar3d.scans import dicom_geometry as geometry
 from planar3d.scans.dicom import DicomSeries
 from planar3d.scans.dicom_checks import check_series, count
@@ -63,7 +63,7 @@ def as_frames(volume: Scan, series: DicomSeries) -> np.ndarray:
 
 
 def _convert(series: DicomSeries, place: Path) -> Path:
-    with dicom_extra():
+    with extra("dicom"):
         import dcm2niix
     source = series.images[0].path
     files, made = place / "dicom", place / "nifti"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from planar3d.errors import ScanError
-from planar3d.extras import dicom_extra
+from planar3d.extras import extra
 
 _TAGS = [
     *("SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality"),
@@ -57,7 +57,7 @@ def read_header(path: Path) -> Any | None:
         Planar3DError: pydicom is not installed.
         Exception: whatever the bytes of a stranger's file provoke in pydicom.
     """
-    with dicom_extra():
+    with extra("dicom"):
         from pydicom import dcmread
         from pydicom.filereader import read_file_meta_info, read_preamble
     with path.open("rb") as file:

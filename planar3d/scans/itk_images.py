@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 
 from planar3d.errors import ScanError
-from planar3d.extras import itk_extra
+from planar3d.extras import extra
 from planar3d.scans.nifti_header import MAXIMUM_VOXELS, header_with
 
 _LONGEST = 2**16  # bytes of a header
@@ -70,7 +70,7 @@ def read_itk(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
         Planar3DError: SimpleITK is not installed.
     """
     itk_files(path)
-    with itk_extra():
+    with extra("itk"):
         import SimpleITK
     _, reading, _, places = _KINDS[path.suffix.lower()]
     reader = SimpleITK.ImageFileReader()
@@ -101,7 +101,7 @@ def read_itk(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
 
 def write_itk(voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:
     """Write voxels (i, j, k), in the format that the file's ending stands for."""
-    with itk_extra():
+    with extra("itk"):
         import SimpleITK
     image, lps = SimpleITK.GetImageFromArray(voxels.T), _LPS @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
-from planar3d.extras import study_extra
+from planar3d.extras import extra
 from planar3d.scans.head import largest_part
 from planar3d.scans.phantom_fields import smooth_noise, spread
 
@@ -71,7 +71,7 @@ def brain_maps() -> dict[str, np.ndarray]:
     Raises:
         Planar3DError: nilearn is not installed.
     """
-    with study_extra():
+    with extra("study"):
         from nilearn import datasets
     white, grey, brain = (
         load(resolution=1).get_fdata(dtype=np.float32)

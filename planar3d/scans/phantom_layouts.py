@@ -7,7 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from planar3d.extras import challenges_extra
+from planar3d.extras import extra
 from planar3d.files import write_json, write_text, written_beside
 from planar3d.scans.phantom_scanner import PhantomCenter
 from planar3d.scans.volume import Scan
@@ -94,14 +94,14 @@ def save_chaos(folder: Path, name: str, scans: Mapping[str, Scan]) -> None:
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:
-    with challenges_extra():
+    with extra("challenges"):
         from PIL import Image
     Image.fromarray(pixels).save(path)
 
 
 def _write_dicom(path: Path, pixels: np.ndarray, affine: np.ndarray, k: int, modality: str, number: int) -> None:
     """Write a slice, with UIDs of its own, as anonymized files have them; CT values as unsigned numbers from -1024."""
-    with challenges_extra():
+    with extra("challenges"):
         from pydicom.dataset import Dataset, FileMetaDataset
         from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
@@ -129,7 +129,7 @@ def _write_dicom(path: Path, pixels: np.ndarray, affine: np.ndarray, k: int, mod
 
 def save_camus(folder: Path, name: str, scans: Mapping[str, Scan]) -> None:
     """Write images and label maps as mhd with raw, and what is known of the patient, as the first release has it."""
-    with challenges_extra():
+    with extra("challenges"):
         import SimpleITK
     inside = folder / "training" / name
     inside.mkdir(parents=True, exist_ok=True)

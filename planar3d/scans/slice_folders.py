@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 
 from planar3d.errors import ScanError
-from planar3d.extras import challenges_extra, dicom_extra
+from planar3d.extras import extra
 from planar3d.scans.dicom import DicomSeries, series_of
 from planar3d.scans.dicom_checks import check_series
 from planar3d.scans.dicom_geometry import grid_of
@@ -118,7 +118,7 @@ def _grid(series: DicomSeries) -> tuple[np.ndarray, tuple[int, int, int]]:
 
 def _pixels(path: Path) -> Any:
     """(rows, columns) of one file, rescaled."""
-    with dicom_extra():
+    with extra("dicom"):
         from pydicom import dcmread
     try:
         image = dcmread(path, force=True)
@@ -130,7 +130,7 @@ def _pixels(path: Path) -> Any:
 
 def _picture(path: Path) -> np.ndarray:
     """uint8 (rows, columns) of a PNG file."""
-    with challenges_extra():
+    with extra("challenges"):
         from PIL import Image
     try:
         with Image.open(path) as picture:

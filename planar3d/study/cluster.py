@@ -38,7 +38,7 @@ def run_tasks(
         RunError: no scheduler answers, or the file is none of these.
         Planar3DError: dask is not installed.
     """
-    with extra("cluster", "--cluster needs"):
+    with extra("cluster"):
         from distributed import as_completed
         from distributed.scheduler import KilledWorker
     with ExitStack() as opened:
@@ -80,7 +80,7 @@ def _client(where: str, opened: ExitStack) -> Any:
 
 def _started(path: Path) -> Any:
     """The jobs that a configuration of dask-jobqueue describes."""
-    with extra("cluster", "--cluster needs"):
+    with extra("cluster"):
         import dask
         import dask_jobqueue
         import yaml

@@ -11,7 +11,7 @@ from typing import Any
 
 from planar3d.environment import describe
 from planar3d.errors import Planar3DError, RecipeError, WeightsError
-from planar3d.extras import check_extra, check_study_extra, dicom_extra
+from planar3d.extras import check_extra, check_study_extra
 from planar3d.inference.segmenter import Segmenter
 from planar3d.locks import Holder
 from planar3d.networks.weights_file import Model
@@ -69,7 +69,7 @@ def segment_all(
     if asked.overlay or asked.report:
         check_study_extra()
     if asked.dicom_seg:
-        check_extra(dicom_extra(), "highdicom")
+        check_extra("dicom", "highdicom")
     segmenter = Segmenter(model, recipe, asked.method, asked.engine, asked.precision, asked.batch_size)
     several = len(segmenter.recipes[0].targets.names) > 1
     if asked.dicom_seg and several:

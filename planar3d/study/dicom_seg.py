@@ -11,7 +11,7 @@ import numpy as np
 import planar3d
 from planar3d.errors import ScanError
 from planar3d.evaluation.lesion_table import lesion_labels
-from planar3d.extras import dicom_extra
+from planar3d.extras import extra
 from planar3d.files import written_beside
 from planar3d.scans.dicom import DicomSeries
 from planar3d.scans.dicom_conversion import as_frames
@@ -42,7 +42,7 @@ def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], p
 
     Source: DICOM PS3.3, A.51; PS3.16, context groups 7150, 7151.
     """
-    with dicom_extra():
+    with extra("dicom"):
         import highdicom
         from pydicom import dcmread
         from pydicom.sr.codedict import codes

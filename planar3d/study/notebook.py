@@ -26,7 +26,7 @@ def show(scan: str | Path | Scan, mask: str | Path | Scan | None = None, opacity
     Example:
         >>> show("scan.nii.gz", segment("scan.nii.gz", "ms-flair-open"))  # doctest: +SKIP
     """
-    with extra("notebook", "Display in notebooks needs"):
+    with extra("notebook"):
         from ipyniivue import NiiVue
     shown: list[dict[str, Any]] = [
         {"data": _stored(scan if isinstance(scan, Scan) else read_scan(scan)), "name": "scan.nii.gz"}

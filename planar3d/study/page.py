@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from planar3d.extras import study_extra
+from planar3d.extras import extra
 from planar3d.files import write_text
 
 # Parts of a record that say under which conditions a mask was made, in the order in which they are shown.
@@ -61,7 +61,7 @@ def page_template(name: str) -> Any:
     Raises:
         Planar3DError: jinja2 is not installed.
     """
-    with study_extra():
+    with extra("study"):
         import jinja2
     loader = jinja2.PackageLoader("planar3d.study", ".")
     return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(name)

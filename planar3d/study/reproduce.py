@@ -96,10 +96,7 @@ def report_on(run: Run, notify: Notify = print) -> Reproduction:
 
 
 def demonstrate(
-    out: Path,
-    demonstration: Demonstration = DEMONSTRATIONS["paper"],
-    only: str | None = None,
-    notify: Notify = print,
+    out: Path, demonstration: Demonstration = DEMONSTRATIONS["paper"], only: str | None = None, notify: Notify = print
 ) -> Reproduction:
     """Run a whole method on the embedded phantom at reduced size.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from planar3d.errors import WeightsError
-from planar3d.extras import study_extra
+from planar3d.extras import extra
 from planar3d.files import written_beside
 from planar3d.transfer.mappings import map_kernel
 
@@ -30,7 +30,7 @@ def draw_kernels(kernels2d: np.ndarray, path: str | Path) -> Path:
     """
     if np.ndim(kernels2d) != 4:
         raise WeightsError(f"The figure shows 2D kernels (kh, kw, cin, cout) before and after; got {kernels2d.shape}.")
-    with study_extra():
+    with extra("study"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
