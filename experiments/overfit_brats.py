@@ -32,7 +32,7 @@ def overfit(
     settings: Settings = None,
 ) -> None:
     """Train on one case, segment it, and score its regions."""
-    from planar3d.evaluation.regions import score_regions
+    from planar3d.evaluation.challenges import score_targets
     from planar3d.inference.segment import segment
     from planar3d.scans.datasets import find_cases
 
@@ -45,8 +45,10 @@ def overfit(
     mask = segment(learned.images, out / "best.weights.h5")
     mask.save(out / f"{learned.id}.nii.gz")
     reference = chosen.targets.read(learned.label_map, mask)
-    scores = score_regions(chosen.targets, reference.voxels, mask.voxels, mask.affine)
-    write_csv(out / "scores.csv", ["target", "dice", "hd95_mm"], [{"target": t, **s} for t, s in scores.items()])
+    scores = score_targets(chosen.targets, reference.voxels, mask.voxels, mask.affine)
+    columns = ("dice", "hd95_mm")
+    rows = [{"target": target, **{name: found[name] for name in columns}} for target, found in scores.items()]
+    write_csv(out / "scores.csv", ["target", *columns], rows)
     typer.echo(f"{learned.id}, whole case: {_in_words(scores)}")
 
 

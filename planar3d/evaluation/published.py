@@ -24,38 +24,22 @@ def _printed(mean: float, sd: float = math.nan, digits: int = 2) -> Summary:
     return Summary(mean, sd, digits=digits)
 
 
+def _by_center(*figures: Summary) -> dict[str, Summary]:
+    return dict(zip((*CENTERS, ALL), figures, strict=True))
+
+
 # Table 2 of the paper, five-fold cross-validation. For all scans it prints Dice as 0.61 ± 0.05; the third digit is
 # from table 3 and the text.
 TABLE_2 = {
-    "dice": {
-        "01": _printed(0.69, 0.11),
-        "07": _printed(0.50, 0.11),
-        "08": _printed(0.64, 0.09),
-        ALL: _printed(0.611, 0.052, digits=3),
-    },
-    "sensitivity": {
-        "01": _printed(0.61, 0.14),
-        "07": _printed(0.45, 0.13),
-        "08": _printed(0.72, 0.16),
-        ALL: _printed(0.60, 0.10),
-    },
+    "dice": _by_center(_printed(0.69, 0.11), _printed(0.50, 0.11), _printed(0.64, 0.09), _printed(0.611, 0.052, 3)),
+    "sensitivity": _by_center(_printed(0.61, 0.14), _printed(0.45, 0.13), _printed(0.72, 0.16), _printed(0.60, 0.10)),
 }
 
 # Fold 1 with the released weights: one scan of each center, the last in alphabetical order. What stands there for all
 # three is not the mean of the three (0.660 and 0.633); how it was taken is not said.
 FOLD_1 = {
-    "dice": {
-        "01": _printed(0.6313, digits=4),
-        "07": _printed(0.6770, digits=4),
-        "08": _printed(0.6705, digits=4),
-        ALL: _printed(0.6582, digits=4),
-    },
-    "sensitivity": {
-        "01": _printed(0.4655, digits=4),
-        "07": _printed(0.6048, digits=4),
-        "08": _printed(0.8287, digits=4),
-        ALL: _printed(0.6242, digits=4),
-    },
+    "dice": _by_center(*(_printed(mean, digits=4) for mean in (0.6313, 0.6770, 0.6705, 0.6582))),
+    "sensitivity": _by_center(*(_printed(mean, digits=4) for mean in (0.4655, 0.6048, 0.8287, 0.6242))),
 }
 
 

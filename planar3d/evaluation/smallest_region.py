@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planar3d.evaluation.regions import score_region
+from planar3d.evaluation.challenges import score_region
 from planar3d.scans.grid import voxel_mm3
 from planar3d.scans.labels import Grid, Targets
 

@@ -8,8 +8,14 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
-from planar3d.evaluation.challenges import ALL_MEASURES, MEASURE_SETS, score_contour, score_organ, score_targets
-from planar3d.evaluation.regions import score_region
+from planar3d.evaluation.challenges import (
+    ALL_MEASURES,
+    MEASURE_SETS,
+    score_contour,
+    score_organ,
+    score_region,
+    score_targets,
+)
 from planar3d.evaluation.scores import MEASURES, score_scan
 from planar3d.scans.targets import Binary, Classes, Measures, Regions
 

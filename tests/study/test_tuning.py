@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from planar3d.cli import app
 from planar3d.errors import RunError
-from planar3d.evaluation.regions import score_region
+from planar3d.evaluation.challenges import score_region
 from planar3d.evaluation.smallest_region import MOST_MM3, Innermost, find_smallest, innermost_of, mean_dice
 from planar3d.networks.registry import recipe_network
 from planar3d.networks.weights_file import load_network, read_recipe, save_weights
