@@ -9,18 +9,7 @@ from pathlib import Path
 from planar3d import __version__
 from planar3d.wording import counted
 
-_PACKAGES = (
-    "keras",
-    "tensorflow",
-    "tensorflow-cpu",
-    "torch",
-    "jax",
-    "openvino",
-    "numpy",
-    "scipy",
-    "nibabel",
-    "h5py",
-)
+_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "torch", "jax", "openvino", "numpy", "scipy", "nibabel", "h5py")
 # Of NVIDIA's, of AMD's, and of any in Windows' subsystem for Linux.
 _GPU_DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 

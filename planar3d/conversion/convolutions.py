@@ -179,10 +179,7 @@ def _objects(layer: Any, kind: str, shape: tuple[int, ...], grouping: Change | N
 
 
 def _initializers(layer: Any, kind: str) -> dict[str, Any]:
-    return {
-        "kernel_initializer": getattr(layer, f"{kind}_initializer"),
-        "bias_initializer": layer.bias_initializer,
-    }
+    return {"kernel_initializer": getattr(layer, f"{kind}_initializer"), "bias_initializer": layer.bias_initializer}
 
 
 def _bias(layer: Any) -> list[Taken]:

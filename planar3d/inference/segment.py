@@ -47,10 +47,7 @@ def segment(
 
 
 def segment_case(
-    case: Images,
-    segmenter: Segmenter,
-    assume_affine: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    case: Images, segmenter: Segmenter, assume_affine: bool = False, progress: Callable[[int, int], None] | None = None
 ) -> Scan:
     """Segment a case with a segmenter, which can be reused.
 

@@ -78,10 +78,7 @@ class SharedInference:
         self._programs.clear()
 
     def _computed(
-        self,
-        voxels: np.ndarray,
-        windows: Mapping[int, Piece],
-        progress: Callable[[int, int], None] | None = None,
+        self, voxels: np.ndarray, windows: Mapping[int, Piece], progress: Callable[[int, int], None] | None = None
     ) -> np.ndarray:
         """What the pieces of windows give, one after another; by the windows' first slices, in order."""
         plan = self.plan

@@ -9,12 +9,7 @@ from keras import layers
 
 from planar3d.conversion.channels import fitted
 from planar3d.conversion.convert import convert
-from planar3d.networks.architecture import (
-    Architecture,
-    check_input_shape,
-    groups_by_prefix,
-    own_arguments,
-)
+from planar3d.networks.architecture import Architecture, check_input_shape, groups_by_prefix, own_arguments
 from planar3d.networks.efficientnet import COARSEST, NOISY_STUDENT, SKIPS, EfficientNet, noisy_student
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat
 from planar3d.networks.resnet import NORMALIZATION

@@ -18,12 +18,7 @@ from planar3d.recipes.messaoudi2023 import (
 )
 from planar3d.recipes.modern import MODERN
 from planar3d.recipes.recipe import Recipe, read_recipe_file
-from planar3d.recipes.wacker2019 import (
-    WACKER2019_2D,
-    WACKER2019_2D_RELEASED,
-    WACKER2019_3D,
-    WACKER2019_3D_RELEASED,
-)
+from planar3d.recipes.wacker2019 import WACKER2019_2D, WACKER2019_2D_RELEASED, WACKER2019_3D, WACKER2019_3D_RELEASED
 
 RECIPES = {
     recipe.name: recipe

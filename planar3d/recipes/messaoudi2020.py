@@ -39,10 +39,7 @@ MESSAOUDI2020_RELEASED = MESSAOUDI2020.changed(
     tiles=DepthWindows(depth=144, stride=144),
     factors=(3, 4, 4),
     encoder_range="grey levels",  # keras.applications' own layers
-    targets=Classes(
-        classes=("necrosis=1", "edema=2", "enhancing=4"),
-        regions=("WT=1+2+4", "TC=1+4", "ET=4"),
-    ),
+    targets=Classes(classes=("necrosis=1", "edema=2", "enhancing=4"), regions=("WT=1+2+4", "TC=1+4", "ET=4")),
     cross_entropy="categorical",
     optimizer=Nadam(momentum_decay=1),  # Keras' own
 )

@@ -40,17 +40,13 @@ MESSAOUDI2023_DS = Recipe(
 )
 
 MESSAOUDI2023_DS_RELEASED = MESSAOUDI2023_DS.changed(
-    name="messaoudi2023-ds-released",
-    network=DSNetSettings(),
-    epsilon=1e-5,
-    gradient_share="beta_1",
+    name="messaoudi2023-ds-released", network=DSNetSettings(), epsilon=1e-5, gradient_share="beta_1"
 )
 
 MESSAOUDI2023_DX = MESSAOUDI2023_DS.changed(name="messaoudi2023-dx", network=DXNetSettings())
 
 MESSAOUDI2023_DX_RELEASED = MESSAOUDI2023_DS_RELEASED.changed(
-    name="messaoudi2023-dx-released",
-    network=DXNetSettings(norm="batch"),
+    name="messaoudi2023-dx-released", network=DXNetSettings(norm="batch")
 )
 
 MESSAOUDI2023_OMNIA_CAMUS = Recipe(

@@ -16,10 +16,7 @@ WACKER2019_3D = Recipe(
     preparation=NonZeroBox(images=("flair", "t1ce", "t2")),  # red, green and blue of ImageNet's kernels
     tiles=Patches(shape=(24, 128, 128), step=(24, 32, 32), overlap="average"),
     network=AlbuNetSettings(),
-    targets=Classes(
-        classes=("necrosis=1", "edema=2", "enhancing=4"),
-        regions=("WT=1+2+4", "TC=1+4", "ET=4"),
-    ),
+    targets=Classes(classes=("necrosis=1", "edema=2", "enhancing=4"), regions=("WT=1+2+4", "TC=1+4", "ET=4")),
     training=Training(
         samples=PatchSampling(patches_per_epoch=2400),
         loss=MultipleDice(dice_of="foreground"),  # eqs. 1 and 2

@@ -138,12 +138,7 @@ def _observe(
 
 
 _LAYOUTS = {
-    "msseg": PhantomLayout(
-        "{center}PHANTOM{number}",
-        "lesion",
-        make_head,
-        save_as(MSSEG),
-    ),
+    "msseg": PhantomLayout("{center}PHANTOM{number}", "lesion", make_head, save_as(MSSEG)),
     "brats": PhantomLayout(
         "BraTS_{center}PHANTOM{number}", "tumour", make_tumour_case, save_as("{name}/{name}_{kind}.nii.gz")
     ),

@@ -86,11 +86,7 @@ class Scan:
 
 
 def read_scan(
-    path: str | Path,
-    assume_affine: bool = False,
-    contrast: str = "FLAIR",
-    like: Scan | None = None,
-    flat: bool = False,
+    path: str | Path, assume_affine: bool = False, contrast: str = "FLAIR", like: Scan | None = None, flat: bool = False
 ) -> Scan:
     """Read a whole NIfTI scan and check it.
 

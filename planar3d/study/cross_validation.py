@@ -24,13 +24,7 @@ from planar3d.scans.preparation import Preparation
 from planar3d.scans.preparation.prepared import Prepared, load_prepared, save_prepared
 from planar3d.study.cluster import run_tasks
 from planar3d.study.run_folder import Run
-from planar3d.training.features import (
-    FeatureSamples,
-    check_cacheable,
-    compute_features,
-    decoder_of,
-    encoder_of,
-)
+from planar3d.training.features import FeatureSamples, check_cacheable, compute_features, decoder_of, encoder_of
 from planar3d.training.fit import build_network, fit, guard_precision, layers_named, make_deterministic
 from planar3d.training.initialization import scale_to_unit_variance
 from planar3d.training.samples import ScanSamples

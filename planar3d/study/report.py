@@ -139,12 +139,7 @@ def _overlays(results: Results, folder: Path) -> tuple[list[_Picture], list[str]
 def _scan_lines(scans: list[ScanScores], measures: Mapping[str, Measure]) -> list[list[str]]:
     """Return a line of text a scan, by center, then name."""
     return [
-        [
-            scan.scan,
-            scan.center,
-            str(scan.fold),
-            *(_score(scan.values[name], m.digits) for name, m in measures.items()),
-        ]
+        [scan.scan, scan.center, str(scan.fold), *(_score(scan.values[name], m.digits) for name, m in measures.items())]
         for scan in sorted(scans, key=lambda scan: (scan.center, scan.scan, scan.fold))
     ]
 

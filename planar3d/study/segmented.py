@@ -141,11 +141,7 @@ def write_segmented(
     warnings = check_quality(scan, mask, model.get("whole_head"), targets, image, model.get("measured"))
     with written_beside(outputs.mask) as temporary:
         mask.save(temporary)
-        record = {
-            **about,
-            **_findings(lesions, warnings, lesion_table(mask)),
-            "files": _relative(outputs, asked.files),
-        }
+        record = {**about, **_findings(lesions, warnings, lesion_table(mask)), "files": _relative(outputs, asked.files)}
         record["result"]["mask_sha256"] = file_sha256(temporary)
         write_lesions(outputs.lesions, lesions)
         if asked.probability and probability is not None:

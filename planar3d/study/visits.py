@@ -165,13 +165,7 @@ def _picture(turned: Sequence[Sequence[np.ndarray]], white: Sequence[float], aff
     figure = canvas(4.4, 2.2)
     for panel, (grey, lesion) in enumerate(turned):
         axes = figure.add_axes((panel / 2, 0, 0.49, 1))
-        axes.imshow(
-            grey[box].T,
-            cmap="gray",
-            origin="lower",
-            vmax=white[panel],
-            aspect=spacing[1] / spacing[0],
-        )
+        axes.imshow(grey[box].T, cmap="gray", origin="lower", vmax=white[panel], aspect=spacing[1] / spacing[0])
         if min(lesion[box].shape) > 1 and lesion[box].max() > 0.5:
             axes.contour(lesion[box].T, [0.5], colors=_COLOUR, linewidths=0.9)
         axes.set_axis_off()

@@ -4,12 +4,4 @@ from planar3d.training.synthesis.anatomy import Anatomy, read_anatomies, read_an
 from planar3d.training.synthesis.generator import GeneratedHead, HeadGenerator, phantom_of
 from planar3d.training.synthesis.lesions import LesionShapes
 
-__all__ = [
-    "Anatomy",
-    "GeneratedHead",
-    "HeadGenerator",
-    "LesionShapes",
-    "phantom_of",
-    "read_anatomies",
-    "read_anatomy",
-]
+__all__ = ["Anatomy", "GeneratedHead", "HeadGenerator", "LesionShapes", "phantom_of", "read_anatomies", "read_anatomy"]
