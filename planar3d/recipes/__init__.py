@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from planar3d.errors import RecipeError
-from planar3d.recipes.inflated import INFLATED
-from planar3d.recipes.kolarik2020 import DEMO, PAPER, RELEASED
+from planar3d.recipes.kolarik2020 import DEMO, INFLATED, PAPER, RELEASED
 from planar3d.recipes.messaoudi2020 import MESSAOUDI2020, MESSAOUDI2020_RELEASED
 from planar3d.recipes.messaoudi2023 import (
     MESSAOUDI2023_DS,
