@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 
-from planar3d.networks.blocks import dilated_residual_level
+from planar3d.networks.planar_resunet import dilated_residual_level
 from planar3d.recipes import PAPER
 from planar3d.training.fit import compiled
 

@@ -5,8 +5,7 @@ import tensorflow as tf
 from keras import layers
 
 from planar3d.errors import Planar3DError, RecipeError
-from planar3d.networks.blocks import dilated_residual_level
-from planar3d.networks.planar_resunet import PlanarResUNet
+from planar3d.networks.planar_resunet import PlanarResUNet, dilated_residual_level
 from planar3d.training.precision import GradientCheck, built_with, guard_gradients
 
 WITHOUT_GPU = not tf.config.get_visible_devices("GPU")
