@@ -3,11 +3,7 @@
 from collections.abc import Sized
 
 
-def counted(number: "int | Sized", noun: str, several: str = "") -> str:
-    """A number, or that of the members of something, and its noun: 1 scan, 3 scans, 2 axes.
-
-    Args:
-        several: of several, where it is not the noun with an s.
-    """
+def counted(number: "int | Sized", noun: str) -> str:
+    """A number, or that of the members of something, and its noun: 1 scan, 3 scans."""
     count = number if isinstance(number, int) else len(number)
-    return f"{count} {noun if count == 1 else several or f'{noun}s'}"
+    return f"{count} {noun if count == 1 else f'{noun}s'}"
