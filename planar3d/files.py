@@ -139,11 +139,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def map_array(path: Path) -> np.ndarray:
-    """Open an array that a run folder keeps, memory-mapped: nothing is read before it is used.
-
-    Raises:
-        RunError: the file is damaged.
-    """
+    """Open an array that a run folder keeps, memory-mapped: nothing is read before it is used."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, OverflowError, TypeError, SyntaxError) as error:

@@ -128,9 +128,6 @@ def locked(folder: str | Path, doing: str, wait: Callable[[str], None] | None = 
         folder: made if it is not there.
         doing: what is about to be done there, as in "training fold 1".
         wait: said once that the folder is in use, and then it is waited for; if None, a folder in use is an error.
-
-    Raises:
-        RunError: another process holds the folder.
     """
     claim = waited_for(Path(folder, CLAIM), f"{doing} waits for {folder}", wait)
     if isinstance(claim, Holder):

@@ -93,11 +93,7 @@ def section(default: Any, table: Table | None = None) -> Any:
 
 
 def variant(table: Table, name: Any, where: str) -> type[Any]:
-    """The section of that name in a table.
-
-    Raises:
-        RecipeError: an unknown name.
-    """
+    """The section of that name in a table."""
     if not isinstance(name, str) or name not in table:
         raise RecipeError(f"{where}={name!r} is unknown; choose one of: {', '.join(map(repr, table))}.")
     return table[name]

@@ -16,9 +16,6 @@ def filled(source: Any, steps: Sequence[Step], prefix: str) -> Iterator[Transfer
         source: the 2D layer; None for a layer made anew.
         steps: what became of it, applied already.
         prefix: the networks that it is nested in.
-
-    Raises:
-        ValueError: weights of other shapes than the layers have.
     """
     for step in steps:
         weights = getattr(step.operation, "weights", [])

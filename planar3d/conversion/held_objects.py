@@ -94,9 +94,6 @@ def weight_objects(layer: Any, kind: str, shape: tuple[int, ...], to_grouped: An
         shape: of the 2D weight.
         to_grouped: lays a depthwise kernel as that of a grouped convolution; None for others.
         axis: where depth lies among the weight's axes; None if it stays 2D.
-
-    Raises:
-        ConversionError: one of them does something else to the weight in 3D.
     """
 
     def to_3d(weight: np.ndarray) -> np.ndarray:

@@ -88,7 +88,6 @@ def overlay(
 
     Raises:
         ScanError: the masks are not on the scan's grid.
-        Planar3DError: matplotlib is not installed.
     """
     orientation = nib.orientations.io_orientation(scan.affine)
     zooms = [length for _, length in sorted(zip(orientation[:, 0], scan.spacing, strict=True))]

@@ -40,9 +40,6 @@ def lesion_table(mask: Scan, probabilities: Scan | None = None) -> list[Lesion]:
     Args:
         mask: above 0.5 is lesion; in any orientation, oblique ones included.
         probabilities: of lesion, in [0, 1], on the grid of the mask.
-
-    Raises:
-        ScanError: the probabilities are on another grid.
     """
     if probabilities is not None:
         probabilities = on_grid_of(mask, probabilities)

@@ -17,9 +17,6 @@ def described(network: keras.Model, shapes: Sequence[Shape] | None = None) -> De
     Args:
         network: its variables are the description's arrays, so that what they become later counts.
         shapes: that it takes, the batch first; its own if None.
-
-    Raises:
-        ConversionError: it, or a network in it, has no graph.
     """
     network = as_graph(network)
     taken = shapes or [tuple(tensor.shape) for tensor in network.inputs]

@@ -81,9 +81,6 @@ def pass_through(network: keras.Model, values: Sequence[Any], visit: Visit, pref
         values: one for each of its inputs.
         visit: called at each use of an operation, in order; those within `model` have names `model/layer`.
         prefix: of all names.
-
-    Raises:
-        ConversionError: it, or a network in it, has no graph.
     """
     network = as_graph(network)
     known = dict(zip(map(id, network.inputs), values, strict=True))

@@ -30,9 +30,6 @@ def fill_encoder(network: keras.Model, weights: EncoderWeights, mapping: KernelM
         weights: `"imagenet"`, None, or a file of 2D kernels (mapped by Kolarik 2020, eq. 3) or of planar kernels
             (loaded as they are), told apart by their rank.
         mapping: how 2D kernels fill kernels deeper than one slice.
-
-    Raises:
-        WeightsError: no source of ImageNet weights was found, or the file cannot be used.
     """
     if weights is None:
         return None

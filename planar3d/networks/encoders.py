@@ -59,9 +59,6 @@ class Encoder(ABC):
             weights: `"imagenet"`, a file, or None for random ones.
             matched: whether inputs v / 128 - 1 and what the weights expect are brought together.
             mapping: of its 2D kernels.
-
-        Raises:
-            WeightsError: weights that cannot be found, read, or do not fit.
         """
 
 

@@ -96,9 +96,6 @@ def card_markdown(model: str | Path) -> str:
     """The model card of a weights file or published model, with its recipe, as Markdown.
 
     Control characters and the beginnings of HTML, by which a file from elsewhere could do harm, are made plain.
-
-    Raises:
-        WeightsError: the file is missing, damaged, or carries no card.
     """
     opened = Model.open(model)
     path, card = opened.path, opened.card

@@ -68,11 +68,7 @@ def build_network(
 
 
 def find_architecture(name: str) -> Architecture:
-    """The architecture of that name.
-
-    Raises:
-        RecipeError: an unknown name.
-    """
+    """The architecture of that name."""
     if name not in ARCHITECTURES:
         raise RecipeError(f"Network {name!r} is unknown; choose one of: {', '.join(ARCHITECTURES)}.")
     return ARCHITECTURES[name]
@@ -107,11 +103,7 @@ def describe_network(recipe: Recipe) -> dict[str, Any]:
 
 
 def weight_source(recipe: Recipe) -> WeightSource:
-    """Where the weights of the recipe's encoder come from.
-
-    Raises:
-        RecipeError: an unknown network, or sizes that it cannot have.
-    """
+    """Where the weights of the recipe's encoder come from."""
     return find_architecture(recipe.network.name).source(describe_network(recipe)["arguments"])
 
 
@@ -134,7 +126,6 @@ def recipe_network(
 
     Raises:
         RecipeError: an unknown network, or sizes that it cannot have.
-        WeightsError: weights that cannot be found, read, or do not fit.
     """
     described = describe_network(recipe)
     return build_network(

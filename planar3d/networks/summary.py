@@ -34,9 +34,6 @@ def named_network(name: str, recipe: Recipe) -> keras.Model:
 
     Args:
         name: one of `list_networks()`, `"resunet"` for the planar one, or `"vgg16"` for its encoder.
-
-    Raises:
-        RecipeError: an unknown name.
     """
     if name in _ALSO:
         return _ALSO[name](recipe)

@@ -203,11 +203,7 @@ def made_by_planar3d(about: dict[str, Any]) -> bool:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """The content of a description or a sidecar; empty if there is none.
-
-    Raises:
-        ScanError: it is damaged.
-    """
+    """The content of a description or a sidecar; empty if there is none."""
     try:
         content = json.loads(path.read_bytes()) if path.is_file() else {}
     except (OSError, ValueError, RecursionError) as error:

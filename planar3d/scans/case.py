@@ -43,11 +43,7 @@ class Case:
 
     @property
     def label_map(self) -> Path:
-        """The label map of a case that must have one.
-
-        Raises:
-            DatasetError: it has none.
-        """
+        """The label map of a case that must have one."""
         if self.labels is None:
             raise DatasetError(f"{self.id} has no label map; one is needed to train and to score.")
         return self.labels

@@ -53,7 +53,6 @@ def find_dicom_series(files: Iterable[Path]) -> list[DicomSeries]:
 
     Raises:
         ScanError: a file is damaged, or might belong to several series.
-        Planar3DError: pydicom is not installed.
     """
     by_key: dict[str | _Kin, DicomSeries] = {}
     kin_of: dict[str | _Kin, set[_Kin]] = {}
@@ -79,7 +78,6 @@ def series_of(files: Sequence[Path]) -> DicomSeries:
 
     Raises:
         ScanError: a file is damaged, or holds no image.
-        Planar3DError: pydicom is not installed.
     """
     found = [_read(path) for path in files]
     if None in found:

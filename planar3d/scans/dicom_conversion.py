@@ -32,7 +32,6 @@ def read_dicom_series(series: DicomSeries) -> Scan:
 
     Raises:
         ScanError: the series is no single grey MR volume of evenly spaced slices, or cannot be converted.
-        Planar3DError: dcm2niix is not installed.
     """
     source = series.images[0].path
     check_series(series, ("MR",), "a FLAIR scan is needed")

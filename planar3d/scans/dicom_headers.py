@@ -54,7 +54,6 @@ def read_header(path: Path) -> Any | None:
 
     Raises:
         ScanError: the file is deflated.
-        Planar3DError: pydicom is not installed.
         Exception: whatever the bytes of a stranger's file provoke in pydicom.
     """
     with extra("dicom"):

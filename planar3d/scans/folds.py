@@ -139,11 +139,7 @@ def read_folds(path: str | Path, ids: Iterable[str]) -> list[Fold]:
 
 
 def choose_folds(only: str | Sequence[int] | None, number: int) -> list[int]:
-    """The folds to run, counted from 1: all, or those named as in `2,4`.
-
-    Raises:
-        FoldsError: a fold that does not exist.
-    """
+    """The folds to run, counted from 1: all, or those named as in `2,4`."""
     if only is None or only == "":
         return list(range(1, number + 1))
     texts = only.split(",") if isinstance(only, str) else only

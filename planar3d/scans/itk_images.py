@@ -67,7 +67,6 @@ def read_itk(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
 
     Raises:
         ScanError: damaged, coloured or very large files.
-        Planar3DError: SimpleITK is not installed.
     """
     itk_files(path)
     with extra("itk"):

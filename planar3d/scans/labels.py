@@ -149,9 +149,6 @@ class Targets(Section):
         Args:
             labels: (slices, rows, cols).
             source: its file, for the sentence.
-
-        Raises:
-            ScanError: the labels that were found, and those that were expected.
         """
         known = sorted({0}.union(*self.channels))
         found: set[float] = set()

@@ -66,11 +66,7 @@ class Head:
 
 @lru_cache(maxsize=1)
 def brain_maps() -> dict[str, np.ndarray]:
-    """Read the ICBM152 2009 maps inside the nilearn package: `white`, `grey`, `brain`, float32 (197, 233, 189), 1 mm.
-
-    Raises:
-        Planar3DError: nilearn is not installed.
-    """
+    """The ICBM152 2009 maps in the nilearn package: `white`, `grey`, `brain`, float32 (197, 233, 189), 1 mm."""
     with extra("study"):
         from nilearn import datasets
     white, grey, brain = (

@@ -52,7 +52,6 @@ def read_series(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray
 
     Raises:
         ScanError: as `check_series`; the order of names is not that of positions; pixels that cannot be read.
-        Planar3DError: pydicom is not installed.
     """
     series = _series(folder)
     grid, shape = _grid(series)
@@ -74,7 +73,6 @@ def read_masks(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]
 
     Raises:
         ScanError: there is no series; other masks than its images; a value of no organ.
-        Planar3DError: Pillow or pydicom is not installed.
     """
     place = folder.with_name(IMAGES)
     series = _series(next((inner for inner in (place, place / "InPhase") if holds_series(inner)), place))

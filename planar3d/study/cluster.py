@@ -36,7 +36,6 @@ def run_tasks(
 
     Raises:
         RunError: no scheduler answers, or the file is none of these.
-        Planar3DError: dask is not installed.
     """
     with extra("cluster"):
         from distributed import as_completed

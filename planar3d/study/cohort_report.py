@@ -57,9 +57,6 @@ def write_cohort_report(
         records: the JSON files beside the masks, each with its content, of which `scan` with a name and `result` are
             needed.
         failed: why scans were not segmented, by their paths.
-
-    Raises:
-        Planar3DError: jinja2 is not installed.
     """
     path = Path(path)
     scans = [_line(file, record, path.parent) for file, record in records]

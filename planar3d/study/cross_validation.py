@@ -113,9 +113,6 @@ def run_fold(run: Run, number: int, notify: Notify, wait: Notify | None = None) 
     Args:
         run, number: which fold, from 1.
         wait: told that another process is at this fold, which is then waited for; if None, that is an error.
-
-    Raises:
-        RunError: another process is at this fold.
     """
     fold, folder = run.folds[number - 1], run.fold(number)
     done = folder / "scores.csv"
@@ -129,11 +126,7 @@ def run_fold(run: Run, number: int, notify: Notify, wait: Notify | None = None) 
 
 
 def train_fold(run: Run, number: int, notify: Notify) -> keras.Model:
-    """Train one fold and return the network with its best weights.
-
-    Raises:
-        RunError: another process is at this fold.
-    """
+    """Train one fold and return the network with its best weights."""
     with _held(run, number):
         network = _train(run, number, notify)
         network.load_weights(run.fold(number) / "best.weights.h5")

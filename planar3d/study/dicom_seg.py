@@ -38,7 +38,6 @@ def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], p
 
     Raises:
         ScanError: the mask lies elsewhere, or the headers of the series lack what the object must repeat.
-        Planar3DError: highdicom is not installed.
 
     Source: DICOM PS3.3, A.51; PS3.16, context groups 7150, 7151.
     """

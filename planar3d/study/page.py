@@ -36,9 +36,6 @@ def write_page(path: str | Path, template: str, scripts: Sequence[str], **conten
 
     The page's policy allows exactly these scripts and this style, by digest, and no network: whatever a file smuggled
     into the page's text would not run.
-
-    Raises:
-        Planar3DError: jinja2 is not installed.
     """
     filled = page_template(template)
     from markupsafe import Markup  # jinja2's own
@@ -56,11 +53,7 @@ def write_page(path: str | Path, template: str, scripts: Sequence[str], **conten
 
 
 def page_template(name: str) -> Any:
-    """A jinja2 template of this folder, in which what is filled in is text and nothing may be missing.
-
-    Raises:
-        Planar3DError: jinja2 is not installed.
-    """
+    """A jinja2 template of this folder, in which what is filled in is text and nothing may be missing."""
     with extra("study"):
         import jinja2
     loader = jinja2.PackageLoader("planar3d.study", ".")

@@ -30,9 +30,6 @@ def write_planar_weights(
     Returns:
         The weights file and the figure of the first kernels before and after.
 
-    Raises:
-        WeightsError: an unknown format, or weights that cannot be found, read, or do not fit.
-
     Source: Kolarik 2020, eq. 3 and figure 1a.
     """
     check_study_extra()

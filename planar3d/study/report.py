@@ -35,7 +35,6 @@ def write_report(run: str | Path) -> Path:
 
     Raises:
         RunError: it is no run folder, no fold is scored yet, or a file in it is damaged.
-        Planar3DError: matplotlib or jinja2 is not installed.
     """
     template = page_template("report.html")
     results = read_results(run)

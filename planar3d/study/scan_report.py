@@ -39,7 +39,6 @@ def write_scan_report(
 
     Raises:
         ScanError: the mask or the probabilities are not on the scan's grid.
-        Planar3DError: jinja2 is not installed.
     """
     pictures = prepare_pictures(scan, mask, probability, targets)
     lesions = record.get("lesions", [])

@@ -79,7 +79,6 @@ def write_comparison(baseline: tuple[Scan, Scan], followup: tuple[Scan, Scan], o
 
     Raises:
         ScanError: the scans cannot be registered.
-        Planar3DError: a package that pages need is not installed.
     """
     (scan, mask), (later, later_mask), out = baseline, followup, Path(out)
     to_followup, alike = register(scan, later)

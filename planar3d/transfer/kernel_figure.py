@@ -24,7 +24,6 @@ def draw_kernels(kernels2d: np.ndarray, path: str | Path) -> Path:
 
     Raises:
         WeightsError: the kernels are not 2D ones.
-        Planar3DError: matplotlib is not installed.
 
     Source: Kolarik 2020, eq. 3 and figure 1a.
     """

@@ -147,9 +147,6 @@ def torch_names(network: str) -> Names:
 
     Args:
         network: its name in Keras: `resnet34`, `vgg16`, `efficientnetb0`, `efficientnet_lite0`, ….
-
-    Raises:
-        WeightsError: there is no table of that name.
     """
     if network not in _TABLES:
         raise WeightsError(f"There is no table of torch's names for {network!r}; there are: {', '.join(_TABLES)}.")

@@ -82,9 +82,6 @@ def fitted_to(
     Args:
         array: of the variable's own shape, or a 2D weight for it.
         mapping, tap, alpha: as in `transplant`.
-
-    Raises:
-        WeightsError: it does not fit.
     """
     (name, shape), origin = place.weight, place.origin
     if array.shape == shape:

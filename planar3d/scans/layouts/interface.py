@@ -37,9 +37,5 @@ class Layout(ABC):
         return None
 
     def split(self, folder: Path, cases: Sequence[Case]) -> Fold | None:
-        """What trains, validates and tests in the data set's own split, if it has one.
-
-        Raises:
-            DatasetError: its lists cannot be read.
-        """
+        """What trains, validates and tests in the data set's own split, if it has one."""
         return None

@@ -149,11 +149,7 @@ class Anatomy:
 
 
 def read_anatomy(path: str | Path) -> Anatomy:
-    """Read a head: a label map of FreeSurfer's labels at 1 mm, or an `.npz` that `Anatomy.save` wrote.
-
-    Raises:
-        ScanError: the map has other voxels or labels.
-    """
+    """Read a head: a label map of FreeSurfer's labels at 1 mm, or an `.npz` that `Anatomy.save` wrote."""
     path = Path(path)
     if path.suffix == ".npz":
         return Anatomy.load(path)
@@ -183,20 +179,12 @@ def read_anatomy(path: str | Path) -> Anatomy:
 
 
 def read_anatomies(folder: str | Path) -> tuple[Anatomy, ...]:
-    """Read all heads of a folder, by name.
-
-    Raises:
-        DatasetError: it has none.
-    """
+    """Read all heads of a folder, by name."""
     return tuple(read_anatomy(path) for path in files_in(folder, ("*.nii.gz", "*.nii", "*.npz"), "label map"))
 
 
 def files_in(folder: str | Path, patterns: Iterable[str], what: str) -> list[Path]:
-    """The files of a folder by name.
-
-    Raises:
-        DatasetError: it has none.
-    """
+    """The files of a folder by name; it must have some."""
     found = sorted(path for pattern in patterns for path in Path(folder).glob(pattern))
     if not found:
         raise DatasetError(f"{folder} holds no {what}, {' or '.join(patterns)}; name a folder that does.")
