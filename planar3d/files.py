@@ -116,11 +116,7 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[s
 
 
 def read_rows(path: str | Path) -> list[dict[str, str]]:
-    """The rows of a CSV file by the names of its columns; none if it is not there.
-
-    Raises:
-        RunError: it is not a table in UTF-8.
-    """
+    """The rows of a CSV file by the names of its columns; none if it is not there, a `RunError` if it is no table."""
     if not Path(path).is_file():
         return []
     try:

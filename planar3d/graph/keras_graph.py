@@ -32,11 +32,7 @@ def is_graph(operation: Any) -> bool:
 
 
 def as_graph(network: Any) -> keras.Model:
-    """The functional network in a sequential one, or the network itself.
-
-    Raises:
-        ConversionError: there is no graph: a subclassed model, or a sequential one that is not built.
-    """
+    """The functional network in a sequential one, or the network itself; a `ConversionError` if it has no graph."""
     if not isinstance(network, keras.Model):
         raise ConversionError(f"A keras.Model is needed; got {type(network).__name__}.")
     if isinstance(network, keras.Sequential):

@@ -54,11 +54,7 @@ def resized(network: Description, window: Shape) -> Description:
 
 
 def written(use: Use) -> Any:
-    """Write a layer in operators of ONNX, and return what stands for its output.
-
-    Raises:
-        Planar3DError: a layer, or a setting of one, that has no counterpart.
-    """
+    """Write a layer in operators of ONNX, and return its output; a `Planar3DError` if it has no counterpart."""
     name, layer = use.name, use.layer
     write = kind_of(layer).write
     if write is None:

@@ -167,11 +167,7 @@ class Targets(Section):
 
 
 def regions_of(field: str, texts: tuple[str, ...]) -> dict[str, Labels]:
-    """Names and labels of `("WT=1+2+4", …)`.
-
-    Raises:
-        RecipeError: something else, a name that is there twice, or nothing.
-    """
+    """Names and labels of `("WT=1+2+4", …)`; a `RecipeError` of anything else, a name twice, or nothing."""
     found: dict[str, Labels] = {}
     for text in texts or ("",):
         name, _, labels = text.partition("=")

@@ -115,11 +115,7 @@ class Results:
 
 
 def read_results(run: str | Path) -> Results:
-    """Read a run folder.
-
-    Raises:
-        RunError: it is no run folder, no fold is scored yet, or a file in it is damaged.
-    """
+    """Read a run folder; a `RunError` if it is none, no fold is scored yet, or a file in it is damaged."""
     run = Path(run)
     if not (run / "folds.json").is_file():
         raise RunError(f"{run} is not a run folder: it has no folds.json. Name a folder that a study was written to.")

@@ -29,11 +29,7 @@ class Layout(ABC):
         """
 
     def label_set(self, folder: Path, cases: Sequence[Case]) -> LabelSet | None:
-        """What the labels of these cases mean, if the layout says so.
-
-        Raises:
-            DatasetError: it says so in a way that cannot be understood.
-        """
+        """What the labels of these cases mean, if the layout says so; a `DatasetError` if it says so unclearly."""
         return None
 
     def split(self, folder: Path, cases: Sequence[Case]) -> Fold | None:
