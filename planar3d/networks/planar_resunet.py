@@ -103,7 +103,9 @@ def PlanarResUNet(
     above = zip(decoder_filters, reversed(levels.skips), levels.ups, depths, strict=True)
     for level, (filters, skip, up, depth) in enumerate(above, start=_FIRST_LEVEL):
         x = dilated_residual_level(x, skip, filters, level, (depth, 3, 3), up)
-    network = keras.Model(levels.inputs, _probabilities(x, outputs, activation), name=name)
+    # The loss takes logarithms, so probabilities are float32 under any precision.
+    x = layers.Conv3D(outputs, 1, activation=activation, dtype="float32", name=HEAD)(x)
+    network = keras.Model(levels.inputs, x, name=name)
     levels.fill(network)
     if weights is not None:
         load_weights(network, weights, strict=True)
@@ -138,11 +140,6 @@ def dilated_residual_level(
     )(joined)
     y = layers.Conv3D(filters, kernel, padding="same", activation="relu", name=f"conv{level}2")(y)
     return layers.Concatenate(name=f"conc{level}2")([joined, y])
-
-
-def _probabilities(x: Any, outputs: int, activation: str) -> Any:
-    # Probabilities stay in float32 under any precision policy: the loss takes their logarithm.
-    return layers.Conv3D(outputs, 1, activation=activation, dtype="float32", name=HEAD)(x)
 
 
 def _bridge(x: Any, filters: int) -> Any:

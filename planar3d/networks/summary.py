@@ -12,15 +12,10 @@ from planar3d.networks.vgg16 import PlanarVGG16
 from planar3d.recipes import RECIPES, Recipe
 from planar3d.wording import counted
 
-
-def _vgg16(recipe: Recipe) -> keras.Model:
-    return PlanarVGG16(recipe.window, weights=None)
-
-
 # What has another name here than in the table of networks, or is a part of one.
 _ALSO: dict[str, Callable[[Recipe], keras.Model]] = {
     "resunet": lambda recipe: recipe_network(recipe.changed(network="planar-resunet")),
-    "vgg16": _vgg16,
+    "vgg16": lambda recipe: PlanarVGG16(recipe.window, weights=None),
 }
 
 

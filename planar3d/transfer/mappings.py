@@ -77,10 +77,6 @@ def _zero(depth: int, tap: Tap, alpha: Sequence[float] | None) -> np.ndarray:
     return np.eye(depth)[index]
 
 
-def _average(depth: int, tap: Tap, alpha: Sequence[float] | None) -> np.ndarray:
-    return np.full(depth, 1 / depth)
-
-
 def _scale(depth: int, tap: Tap, alpha: Sequence[float] | None) -> np.ndarray:
     factors = np.asarray(() if alpha is None else alpha, float)
     if factors.shape != (depth,) or not (factors > 0).all() or not np.isclose(factors.sum(), 1, rtol=0, atol=1e-6):
@@ -88,15 +84,11 @@ def _scale(depth: int, tap: Tap, alpha: Sequence[float] | None) -> np.ndarray:
     return factors
 
 
-def _repeat(depth: int, tap: Tap, alpha: Sequence[float] | None) -> np.ndarray:
-    return np.ones(depth)
-
-
 # The factor of the 2D kernel at each tap is all in which the mappings differ.
 MAPPINGS: dict[str, Callable[[int, Tap, Sequence[float] | None], np.ndarray]] = {
     "planar": _planar,
     "zero": _zero,
-    "average": _average,
+    "average": lambda depth, tap, alpha: np.full(depth, 1 / depth),
     "scale": _scale,
-    "repeat": _repeat,
+    "repeat": lambda depth, tap, alpha: np.ones(depth),
 }
