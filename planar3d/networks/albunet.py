@@ -8,9 +8,8 @@ from keras import layers
 
 from planar3d.conversion.convert import convert
 from planar3d.networks.architecture import Architecture, check_input_shape, groups_by_prefix, own_arguments
-from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source
+from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source, with_weights
 from planar3d.networks.resnet import NORMALIZATION, ResNet34, with_random_biases
-from planar3d.transfer.transplant import load_weights
 
 DIVISORS = (1, 32, 32)
 HEAD = "final"
@@ -79,10 +78,7 @@ def AlbuNet(
     x = _along_depth(x, 16, "depth4") if depth_layers else x
     # The loss takes logarithms, so probabilities are float32 under any precision.
     outputs = layers.Conv3D(classes, 1, activation=activation, dtype="float32", name=HEAD)(x)
-    network = keras.Model(encoder.input, outputs, name=name)
-    if weights is not None:
-        load_weights(network, weights, strict=True)
-    return network
+    return with_weights(keras.Model(encoder.input, outputs, name=name), weights)
 
 
 def _convolved(x: Any, filters: int, name: str, kernel: tuple[int, int, int] = (1, 3, 3)) -> Any:

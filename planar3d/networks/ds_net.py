@@ -12,9 +12,8 @@ from planar3d.graph.padding import halves
 from planar3d.networks.architecture import Architecture, check_depth, check_input_shape, groups_by_prefix, own_arguments
 from planar3d.networks.decoders import convolved, decoded
 from planar3d.networks.efficientnet import COARSEST, NOISY_STUDENT, SKIPS, EfficientNet, noisy_student
-from planar3d.networks.encoder_weights import EncoderWeights, fill_flat
+from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, with_weights
 from planar3d.networks.resnet import NORMALIZATION
-from planar3d.transfer.transplant import load_weights
 
 HEAD = "final"
 SLICES, MAPS = 3, 4  # that the volume is squeezed to: red, green and blue of four images
@@ -117,10 +116,7 @@ def DSNet(
             x = _convolved(x, filters[level], f"{restored}_{number + 1}")
     # The loss takes logarithms, so probabilities are float32 under any precision.
     x = layers.Conv3D(outputs, 3, padding="same", activation=activation, dtype="float32", name=HEAD)(x)
-    network = keras.Model(inputs, x, name=name)
-    if weights is not None:
-        load_weights(network, weights, strict=True)
-    return network
+    return with_weights(keras.Model(inputs, x, name=name), weights)
 
 
 def _convolved(x: Any, filters: int, name: str, factor: int = 1) -> Any:

@@ -9,8 +9,7 @@ from planar3d.conversion.convert import convert
 from planar3d.networks.architecture import Architecture, check_input_shape, groups_by_prefix, own_arguments
 from planar3d.networks.decoders import Norm, convolved, decoded
 from planar3d.networks.efficientnet import COARSEST, NOISY_STUDENT, SKIPS, EfficientNet, noisy_student
-from planar3d.networks.encoder_weights import EncoderWeights, fill_flat
-from planar3d.transfer.transplant import load_weights
+from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, with_weights
 
 HEAD = "final"
 _DIVISORS = (32, 32, 32)
@@ -65,10 +64,7 @@ def DXNet(
     x = decoded(encoder.output, skips, _FILTERS, transposed=True, norm=norm)
     # The loss takes logarithms, so probabilities are float32 under any precision.
     x = layers.Conv3D(outputs, 3, padding="same", activation=activation, dtype="float32", name=HEAD)(x)
-    network = keras.Model(inputs, x, name=name)
-    if weights is not None:
-        load_weights(network, weights, strict=True)
-    return network
+    return with_weights(keras.Model(inputs, x, name=name), weights)
 
 
 def _encoder(x: Any, norm: Norm, stem: str, weights: EncoderWeights) -> keras.Model:

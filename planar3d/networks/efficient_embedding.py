@@ -11,9 +11,8 @@ from keras import layers
 from planar3d.conversion.convert import convert
 from planar3d.networks.architecture import Architecture, check_depth, check_input_shape, groups_by_prefix, own_arguments
 from planar3d.networks.efficientnet import EfficientNet
-from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source
+from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source, with_weights
 from planar3d.transfer.torch_weights import IMAGENET_MEAN, IMAGENET_STD
-from planar3d.transfer.transplant import load_weights
 
 HEAD = "final"
 SLICES = 3  # that the volume is squeezed to: red, green and blue
@@ -97,10 +96,7 @@ def EfficientEmbedding(
     x = layers.Conv3D(filters[0], 3, padding="same", name="restore_conv")(x)
     # The loss takes logarithms, so probabilities are float32 under any precision.
     x = layers.Conv3D(outputs, 1, activation=activation, dtype="float32", name=HEAD)(x)
-    network = keras.Model(inputs, x, name=name)
-    if weights is not None:
-        load_weights(network, weights, strict=True)
-    return network
+    return with_weights(keras.Model(inputs, x, name=name), weights)
 
 
 def _residual(x: Any, filters: int, name: str) -> Any:

@@ -15,7 +15,7 @@ from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.known_files import fetch_known
 from planar3d.transfer.sources import identify, imagenet_vgg16
 from planar3d.transfer.torch_weights import load_torch
-from planar3d.transfer.transplant import Report, transplant
+from planar3d.transfer.transplant import Report, load_weights, transplant
 
 EncoderWeights = str | os.PathLike[str] | None
 # Found once a process: a cross-validation builds a network a fold, and a failing download takes its time.
@@ -90,3 +90,10 @@ def fill_flat(flat: keras.Model, weights: EncoderWeights, imagenet: str) -> None
         except WeightsError as error:
             reasons.append(f"by {way}: {error}")
     raise WeightsError(f"{file} does not fit {flat.name}; {' '.join(reasons)}")
+
+
+def with_weights(network: keras.Model, weights: EncoderWeights) -> keras.Model:
+    """The whole network, filled from a file or a published model where one is named."""
+    if weights is not None:
+        load_weights(network, weights, strict=True)
+    return network

@@ -11,9 +11,8 @@ from planar3d.conversion.channels import fitted
 from planar3d.conversion.convert import convert
 from planar3d.networks.architecture import Architecture, check_input_shape, groups_by_prefix, own_arguments
 from planar3d.networks.efficientnet import COARSEST, NOISY_STUDENT, SKIPS, EfficientNet, noisy_student
-from planar3d.networks.encoder_weights import EncoderWeights, fill_flat
+from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, with_weights
 from planar3d.networks.resnet import NORMALIZATION
-from planar3d.transfer.transplant import load_weights
 
 DIVISORS = (1, 32, 32)
 HEAD = "final"
@@ -93,9 +92,7 @@ def OmniaNet(
     network = keras.Model(inputs, x, name=name)
     if volumes:
         network = convert(network, depth=input_shape[0], name=name)
-    if weights is not None:
-        load_weights(network, weights, strict=True)
-    return network
+    return with_weights(network, weights)
 
 
 def _fill(flat: keras.Model, encoder: str, weights: EncoderWeights, stem: str, options: dict[str, Any]) -> None:

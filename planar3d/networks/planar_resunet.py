@@ -17,11 +17,10 @@ from planar3d.networks.architecture import (
     layers_with_weights,
     own_arguments,
 )
-from planar3d.networks.encoder_weights import EncoderWeights
+from planar3d.networks.encoder_weights import EncoderWeights, with_weights
 from planar3d.networks.encoders import ENCODERS, levels_of
 from planar3d.networks.settings import PlanarResUNetSettings
 from planar3d.scans.labels import Targets
-from planar3d.transfer.transplant import load_weights
 
 HEAD = "conv10"
 _PAPER = PlanarResUNetSettings()
@@ -107,9 +106,7 @@ def PlanarResUNet(
     x = layers.Conv3D(outputs, 1, activation=activation, dtype="float32", name=HEAD)(x)
     network = keras.Model(levels.inputs, x, name=name)
     levels.fill(network)
-    if weights is not None:
-        load_weights(network, weights, strict=True)
-    return network
+    return with_weights(network, weights)
 
 
 def dilated_residual_level(
