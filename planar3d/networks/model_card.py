@@ -59,15 +59,6 @@ def check_card(card: Any) -> None:
         raise WeightsError(f"The model card says {', '.join(measured)}, which is filled in by measurement; remove it.")
 
 
-def read_card(model: str | Path) -> dict[str, Any] | None:
-    """The model card that a weights file or published model carries, or None if it carries none.
-
-    Raises:
-        WeightsError: the file is missing or damaged.
-    """
-    return Model.open(model).card
-
-
 def summarize_card(card: Mapping[str, Any] | None) -> list[str]:
     """A card's main lines as plain text: name, data, licence, threshold, scores; none without a card.
 

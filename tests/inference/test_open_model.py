@@ -5,13 +5,12 @@ from experiment_modules import modules_of
 
 from planar3d.evaluation.scores import score_scan
 from planar3d.inference.segment import segment
-from planar3d.networks.model_card import read_card
 from planar3d.networks.weights_file import Model, read_recipe
 from planar3d.scans.volume import read_mask, read_scan
 
 
 def test_it_says_what_it_is_and_how_to_prepare_a_scan():
-    card, recipe = read_card("ms-flair-open"), read_recipe("ms-flair-open")
+    card, recipe = Model.open("ms-flair-open").card, read_recipe("ms-flair-open")
     assert card is not None and card["licence"] == "CC BY 4.0" and "VGG" in str(card["attribution"])
     assert Model.open("ms-flair-open").describe()["whole_head"] is None
     assert recipe is not None and (recipe.name, recipe.grey_levels) == ("modern", "median")

@@ -16,10 +16,10 @@ import planar3d as p3
 from planar3d import cli
 from planar3d.errors import WeightsError
 from planar3d.networks import publishing
-from planar3d.networks.model_card import read_card, summarize_card, write_card
+from planar3d.networks.model_card import summarize_card, write_card
 from planar3d.networks.publishing import enter_in_table, publish_weights
 from planar3d.networks.registry import recipe_network
-from planar3d.networks.weights_file import load_network, read_recipe, save_weights
+from planar3d.networks.weights_file import Model, load_network, read_recipe, save_weights
 from planar3d.recipes import PAPER
 from planar3d.transfer import published_models
 from planar3d.transfer.arrays import read_arrays
@@ -124,13 +124,13 @@ def test_every_way_of_loading_takes_the_name(network, by_name):
     report = p3.load_weights(fresh, by_name, strict=True)
     assert report.file == by_name and not report.unused
     assert_filled(fresh, expected)
-    assert read_card(by_name)["name"] == by_name
+    assert Model.open(by_name).card["name"] == by_name
 
 
 def test_a_damaged_file_is_not_loaded_by_name(by_name, published, monkeypatch, tmp_path):
     (tmp_path / published.name).write_bytes(published.read_bytes()[:-1])
     monkeypatch.setenv("PLANAR3D_WEIGHTS", str(tmp_path))
-    for load in (load_network, read_recipe, read_card, read_arrays):
+    for load in (load_network, read_recipe, Model.open, read_arrays):
         with pytest.raises(WeightsError, match="SHA-256"):
             load(by_name)
 
@@ -208,7 +208,7 @@ def test_a_linked_or_pickled_file_is_refused_under_its_name_as_well(published, m
 
 
 def test_a_card_is_read_as_it_was_said_with_what_was_measured(network, published):
-    card = read_card(published)
+    card = Model.open(published).card
     assert {field: card[field] for field in CARD} == CARD
     assert card["network"]["parameters"] == network.count_params() and card["network"]["windows"] == "16×32×32×3"
     assert card["threshold"] == "140 of 256 (absolute)" and card["versions"]["keras"] == keras.__version__
@@ -220,7 +220,7 @@ def test_a_card_is_read_as_it_was_said_with_what_was_measured(network, published
 def test_a_file_without_a_card_has_none_and_a_damaged_one_is_refused(network, tmp_path):
     path = tmp_path / "plain.weights.h5"
     network.save_weights(path)
-    assert read_card(path) is None and summarize_card(None) == []
+    assert Model.open(path).card is None and summarize_card(None) == []
     for make in (write_card, enter_in_table):
         with pytest.raises(WeightsError, match="no model card"):
             make(path)
@@ -228,7 +228,7 @@ def test_a_file_without_a_card_has_none_and_a_damaged_one_is_refused(network, tm
         with h5py.File(path, "a") as file:
             file.attrs["planar3d_card"] = damaged
         with pytest.raises(WeightsError, match=r"plain\.weights\.h5 is damaged"):
-            read_card(path)
+            Model.open(path)
 
 
 def test_a_card_is_summarized_without_characters_that_steer_a_terminal():

@@ -10,7 +10,7 @@ import pytest
 
 from planar3d.errors import WeightsError
 from planar3d.networks.card_content import training_card
-from planar3d.networks.model_card import card_markdown, read_card, write_card
+from planar3d.networks.model_card import card_markdown, write_card
 from planar3d.networks.registry import recipe_network
 from planar3d.networks.vgg16 import PlanarVGG16
 from planar3d.networks.weights_file import Model, load_network, read_recipe, save_weights
@@ -42,7 +42,7 @@ def change(path, name, value):
 
 
 def test_training_says_what_is_known_and_that_the_rest_is_not_stated(trained, network):
-    card = read_card(trained)
+    card = Model.open(trained).card
     assert card["name"] == "paper, fold 1 of 3"
     assert card["data"] == {
         "data set": "heads",
@@ -61,7 +61,7 @@ def test_training_says_what_is_known_and_that_the_rest_is_not_stated(trained, ne
 
 
 def test_the_same_weights_make_the_same_card(network, tmp_path):
-    cards = [read_card(save_weights(network, tmp_path / f"{n}.weights.h5", RECIPE)) for n in (1, 2)]
+    cards = [Model.open(save_weights(network, tmp_path / f"{n}.weights.h5", RECIPE)).card for n in (1, 2)]
     assert cards[0] == cards[1]
 
 
@@ -69,8 +69,8 @@ def test_a_card_of_thousands_of_scans_is_still_written(network, tmp_path):
     fold = Fold(tuple(f"sub-{n:06d}_ses-01_FLAIR" for n in range(5000)), (), ())
     card = training_card(RECIPE, DATA, fold, 1, 1)
     path = save_weights(network, tmp_path / "large.weights.h5", RECIPE, card)
-    assert read_card(path)["data"]["scans that train"] == 5000
-    assert read_card(path)["data"]["scans"].endswith("and 4800 more")
+    assert Model.open(path).card["data"]["scans that train"] == 5000
+    assert Model.open(path).card["data"]["scans"].endswith("and 4800 more")
 
 
 def test_a_model_is_described_for_what_it_makes(trained):
@@ -82,7 +82,7 @@ def test_a_model_is_described_for_what_it_makes(trained):
 
 def test_a_model_says_what_it_was_measured_on_as_far_as_that_is_sound(trained):
     sound = {"false_alarms_ml": 0.4, "spacing_mm": [0.9, 8.1], "extracted": [True]}
-    card = read_card(trained)
+    card = Model.open(trained).card
     change(trained, "planar3d_card", card | {"measured": sound | {"more": 1}})
     assert Model.open(trained).describe()["measured"] == sound
     for name, wrong in (("false_alarms_ml", [1]), ("spacing_mm", 4), ("extracted", "yes")):
@@ -94,14 +94,14 @@ def test_a_network_trained_on_extracted_brains_as_well_takes_both_unless_its_car
     recipe = MODERN.changed(size=32, crop=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
     path = save_weights(network, tmp_path / "both.weights.h5", recipe)
     assert Model.open(path).describe()["whole_head"] is None
-    assert read_card(path)["input"][0].startswith("One raw FLAIR scan of a whole head or extracted brain")
+    assert Model.open(path).card["input"][0].startswith("One raw FLAIR scan of a whole head or extracted brain")
     for said in (True, False, None):
-        change(path, "planar3d_card", read_card(path) | {"whole_head": said})
+        change(path, "planar3d_card", Model.open(path).card | {"whole_head": said})
         assert Model.open(path).describe()["whole_head"] is said
 
 
 def test_a_card_steers_no_terminal_and_begins_no_html(trained):
-    card = read_card(trained) | {
+    card = Model.open(trained).card | {
         "name": "evil\x1b[2J",
         "limits": ["<script>alert(1)</script>\x07"],
         "whole_head": False,
