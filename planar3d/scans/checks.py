@@ -62,7 +62,7 @@ GEOMETRY: tuple[Check, ...] = (
     Check(
         lambda s: s.header["sform_code"] == 0 and s.header["qform_code"] == 0,
         lambda _: (
-            "says nowhere how it lies in space (neither sform nor qform is set). If {stored}, say so with "
+            "does not define its orientation (neither sform nor qform is set). If {stored}, say so with "
             "--assume-affine; otherwise convert the original data again."
         ),
     ),
@@ -70,23 +70,23 @@ GEOMETRY: tuple[Check, ...] = (
         lambda s: not SPACINGS[0] <= min(s.spacing) <= max(s.spacing) <= SPACINGS[1],
         lambda s: (
             f"has voxels of {' × '.join(f'{mm:.3g}' for mm in s.spacing)} mm; {SPACINGS[0]:g} to {SPACINGS[1]:g} are "
-            "expected of a head. Mend its header, which should be in millimeters, or convert it again."
+            "expected of a head. Fix its header, which should be in millimeters, or convert it again."
         ),
     ),
     Check(
         lambda s: max(_lengths(s)) > LENGTH,
         lambda s: (
             f"is {' × '.join(f'{mm:,.0f}' for mm in _lengths(s))} mm large, more than the {LENGTH:,.0f} mm of a whole "
-            "body. Mend its header, which should be in millimeters, or convert it again."
+            "body. Fix its header, which should be in millimeters, or convert it again."
         ),
     ),
     Check(
         lambda s: not np.isfinite(s.affine).all(),
-        lambda s: "has an affine with NaN or infinite values. Mend its header or convert it again.",
+        lambda s: "has an affine with NaN or infinite values. Fix its header or convert it again.",
     ),
     Check(
         lambda s: not is_usable(s.affine),
-        lambda s: "has a singular affine: its axes do not span space. Mend its header or convert it again.",
+        lambda s: "has a singular affine: its axes do not span space. Fix its header or convert it again.",
     ),
     Check(
         lambda s: not np.isfinite(s.limits).all(),

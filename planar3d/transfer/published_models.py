@@ -85,7 +85,7 @@ def _downloaded(name: str, published: PublishedModel) -> Path:
     if not release:
         reason = "neither PLANAR3D_RELEASE nor the table of published models says where to download it from"
     elif is_offline():
-        reason = "PLANAR3D_OFFLINE switches its download off"
+        reason = "PLANAR3D_OFFLINE disables the download"
     elif published.sha256 is None:
         reason = "it is downloaded only by its digest, which this version of planar3d does not know"
     else:

@@ -31,5 +31,5 @@ def test_every_system_has_a_demonstration_of_a_size_that_its_network_can_see():
 
 
 def test_a_system_that_does_not_exist_is_told_which_do():
-    with pytest.raises(RecipeError, match="no system 'unet'; choose one of: paper, released"):
+    with pytest.raises(RecipeError, match="System 'unet' is unknown; choose one of: paper, released"):
         find_demonstration("unet")

@@ -113,9 +113,9 @@ def test_another_object_is_no_later_visit(visits):
 def test_scans_without_a_head_end_in_a_sentence():
     empty = _scan(np.full((12, 12, 6), 3))
     spot = _scan(np.eye(12)[:, :, None] * np.eye(12)[0][None, None, :6])
-    with pytest.raises(ScanError, match="one value everywhere"):
+    with pytest.raises(ScanError, match="the same value everywhere"):
         register(empty, spot)
-    with pytest.raises(ScanError, match="one value everywhere"):
+    with pytest.raises(ScanError, match="the same value everywhere"):
         register(spot, empty)
     flat = Scan(spot.voxels, spot.header.copy())
     flat.header.set_sform([[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 1]], code=1)  # axes in one plane

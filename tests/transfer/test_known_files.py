@@ -102,7 +102,7 @@ def test_what_cannot_be_fetched_is_an_error_that_says_why(served, tmp_path, monk
     with pytest.raises(WeightsError, match="could not be downloaded"):
         fetch_known("tiny.pth", tmp_path)
     monkeypatch.setenv("PLANAR3D_OFFLINE", "1")
-    with pytest.raises(WeightsError, match="PLANAR3D_OFFLINE switches its download off"):
+    with pytest.raises(WeightsError, match="PLANAR3D_OFFLINE disables the download"):
         fetch_known("tiny.pth", tmp_path)
     table(url=None)
     with pytest.raises(WeightsError, match="cannot be downloaded by itself; it comes from a publisher"):

@@ -93,7 +93,7 @@ def test_a_model_without_a_digest_is_taken_from_a_folder_and_not_downloaded(plac
     ("variable", "value", "reason"),
     [
         ("PLANAR3D_RELEASE", "", "neither PLANAR3D_RELEASE nor the table"),
-        ("PLANAR3D_OFFLINE", "1", "PLANAR3D_OFFLINE switches its download off"),
+        ("PLANAR3D_OFFLINE", "1", "PLANAR3D_OFFLINE disables the download"),
         ("PLANAR3D_OFFLINE", "0", "could not be downloaded"),
     ],
 )
