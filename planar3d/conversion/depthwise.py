@@ -38,15 +38,25 @@ def _convolved(conv: layers.Conv3D, x: Any, kernel: Any) -> Any:
 
     # float32 within bf16 too, in which TensorFlow's depthwise convolutions take two to three times as long.
     wide, flat = tf.cast(x, "float32"), tf.reshape(tf.cast(kernel, "float32"), (taps, *window, x.shape[-1], -1))
-    _, slices, *plane = sizes(x)
+    batch, slices, *plane = sizes(x)
     given = -(-slices // stride) if conv.padding == "same" else (slices - taps) // stride + 1
-    reach = (given - 1) * stride + 1
-    if conv.padding == "same":
-        missing = reach + taps - 1 - slices
-        missing = max(missing, 0) if isinstance(missing, int) else tf.maximum(missing, 0)
-        wide = tf.pad(wide, [(0, 0), (missing // 2, missing - missing // 2), (0, 0), (0, 0), (0, 0)])
+    needed = (given - 1) * stride + taps
+    before = _not_negative(needed - slices) // 2 if conv.padding == "same" else 0
+    length = -(-needed // stride) * stride
+    if stride > 1:
+        wide = wide[:, : length - before]
+    wide = tf.pad(wide, [(0, 0), (before, _not_negative(length - before - slices)), (0, 0), (0, 0), (0, 0)])
+    # Every stride-th slice comes from a reshape: a strided slice takes several times as long as its convolution.
+    phases = tf.unstack(tf.reshape(wide, (batch, -1, stride, *plane)), axis=2) if stride > 1 else [wide]
     total = 0.0
     for tap in range(taps):
-        images = tf.reshape(wide[:, tap : tap + reach : stride], (-1, *plane))
+        first, phase = divmod(tap, stride)
+        images = tf.reshape(phases[phase][:, first : first + given], (-1, *plane))
         total += tf.nn.depthwise_conv2d(images, flat[tap], (1, rows, cols, 1), conv.padding.upper())
     return tf.cast(tf.reshape(total, (-1, given, *sizes(total)[1:])), x.dtype)
+
+
+def _not_negative(number: Any) -> Any:
+    import tensorflow as tf
+
+    return max(number, 0) if isinstance(number, int) else tf.maximum(number, 0)
