@@ -128,3 +128,20 @@ def test_the_search_finds_a_page_without_a_server(site):
     page = f"{(site / 'index.html').as_uri()}?q=threshold"
     done = subprocess.run([chromium(), *options, page], capture_output=True, text=True, timeout=120)
     assert "matching documents" in done.stdout and "<mark" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "page", [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda p: p.name
+)
+def test_rows_of_tables_have_as_many_cells_as_their_heading(page):
+    cells = 0
+    for number, line in enumerate(
+        re.sub(r"(?s)```.*?```|`[^`\n]*`", "", page.read_text("utf-8")).splitlines(), start=1
+    ):
+        found = len(re.findall(r"(?<!\\)\|", line))
+        if line.startswith("|---") or line.startswith("| ---"):
+            cells = found
+        elif not line.startswith("|"):
+            cells = 0
+        assert not cells or found == cells, f"{page.name}, line {number} without code: {line}"
+        assert line.startswith("|") or found < 3, f"{page.name}, line {number} is a row torn off its table: {line}"
