@@ -2,15 +2,82 @@
 
 import gzip
 import os
+import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+TESTS = Path(__file__).parent
+SLOW = TESTS / "slow.txt"
+MARK_OF_FIXTURE = {"chromium": "browser", "served": "network", "here": "network", "two_workers": "network"}
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # As the command line has it: what is bit for bit equal is so by oneDNN, which TensorFlow leaves off without AVX-512.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--record-slow",
+        type=float,
+        metavar="SECONDS",
+        help="write to tests/slow.txt which tests and fixtures take more processor time, of the files that are run",
+    )
+
+
+def pytest_configure(config):
+    if config.getoption("record_slow") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(SlowTests(config.getoption("record_slow")))
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what `slow.txt` names, `file::test`, or `file::fixture` for all tests that need it; and by fixtures."""
+    slow = set(SLOW.read_text().split())
+    for item in items:
+        file = item.path.relative_to(TESTS).as_posix()
+        if slow & {f"{file}::{name}" for name in (item.originalname, *item.fixturenames)}:
+            item.add_marker("slow")
+        for fixture in MARK_OF_FIXTURE.keys() & set(item.fixturenames):
+            item.add_marker(MARK_OF_FIXTURE[fixture])
+
+
+class SlowTests:
+    """Keeps `slow.txt`: what takes more processor time than a limit, in this process and in those it waited for."""
+
+    def __init__(self, limit):
+        self.limit, self.files, self.found = limit, set(), set()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef, request):
+        file = request._pyfuncitem.path.relative_to(TESTS).as_posix()
+        with self._timed(file, fixturedef.argname):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item):
+        file = item.path.relative_to(TESTS).as_posix()
+        with self._timed(file, item.originalname):
+            return (yield)
+
+    def pytest_sessionfinish(self):
+        others = {line for line in SLOW.read_text().split() if line.partition("::")[0] not in self.files}
+        SLOW.write_text("\n".join(sorted(others | self.found)) + "\n")
+
+    @contextmanager
+    def _timed(self, file, name):
+        begun = _processor_seconds()
+        yield
+        self.files.add(file)
+        if _processor_seconds() - begun > self.limit:
+            self.found.add(f"{file}::{name}")
+
+
+def _processor_seconds():
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 @pytest.fixture
@@ -20,6 +87,16 @@ def real_data() -> Path:
     if not folder or not Path(folder, "data").is_dir():
         pytest.skip("PLANAR3D_TEST_DATA names no folder with data/ and weights/")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of Chromium's program; without one the test is skipped."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = next(filter(None, map(shutil.which, names)), None)
+    if program is None:
+        pytest.skip(f"none of {', '.join(names)} is installed")
+    return program
 
 
 @pytest.fixture
@@ -67,10 +144,13 @@ def gradient_scan(write_nifti):
     return write_nifti(voxels), voxels
 
 
-@pytest.fixture
-def untraced():
+def _untraced():
     """Operation by operation: tracing a network takes longer than a few steps of it."""
     tensorflow = pytest.importorskip("tensorflow")
     tensorflow.config.run_functions_eagerly(True)
     yield
     tensorflow.config.run_functions_eagerly(False)
+
+
+untraced = pytest.fixture(_untraced)
+module_untraced = pytest.fixture(scope="module")(_untraced)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import typer
-from browsers import chromium
 
 import planar3d
 from planar3d.cli import app
@@ -123,10 +122,10 @@ def test_pages_load_nothing_from_elsewhere(site):
         assert not re.search(r"@import|url\(['\"]?(https?:)?//", style.read_text(encoding="utf-8")), style
 
 
-def test_the_search_finds_a_page_without_a_server(site):
+def test_the_search_finds_a_page_without_a_server(site, chromium):
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000", "--dump-dom"]
     page = f"{(site / 'index.html').as_uri()}?q=threshold"
-    done = subprocess.run([chromium(), *options, page], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([chromium, *options, page], capture_output=True, text=True, timeout=120)
     assert "matching documents" in done.stdout and "<mark" in done.stdout
 
 

@@ -6,7 +6,6 @@ import io
 import matplotlib.image
 import numpy as np
 import pytest
-from browsers import chromium
 from scan_pages import pictures_of, record_of, segmented
 
 from planar3d.scans.volume import Scan
@@ -17,10 +16,9 @@ driver = pytest.importorskip("playwright.sync_api")
 
 
 @pytest.fixture(scope="module")
-def browser():
-    program = chromium()
+def browser(chromium):
     with driver.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program)
+        opened = playwright.chromium.launch(executable_path=chromium)
         yield opened
         opened.close()
 

@@ -124,6 +124,7 @@ def half_a_file(connection):
     connection.close()
 
 
+@pytest.mark.network
 @pytest.mark.parametrize("answer", [half_a_file, None], ids=["breaks off", "stays silent"])
 def test_a_failed_download_ends_soon_and_leaves_the_cache_as_it_was(cache, serve, monkeypatch, answer):
     (cache / NO_TOP).write_bytes(b"the user's")
