@@ -1,15 +1,22 @@
 """A tiny data set in the layout of MSSEG 2016, for tests of the whole way."""
 
+import narrow_encoder
 import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from planar3d.networks.weights_file import save_weights
+from planar3d.recipes import PAPER
+from planar3d.training.fit import build_network
+
 IDS = ("01A", "01B", "07A", "07B", "08A", "08B")
-# What a full run needs, at a size that takes seconds.
-TINY = (
+# What a full run needs, at a size that takes seconds; WIDE has the whole encoder, which scripts know.
+WIDE = (
     *("size=32", "decoder_filters=4,4,4,4", "bridge_filters=4", "encoder_weights=none"),
     *("epochs=1", "learning_rate=1e-3", "threshold=128"),
 )
+TINY = (*WIDE, f"encoder={narrow_encoder.NAME}")
+RECIPE = PAPER.with_settings([*TINY])
 
 
 def write_msseg(folder, ids=IDS, shape=(20, 28, 24)):
@@ -27,3 +34,8 @@ def write_msseg(folder, ids=IDS, shape=(20, 28, 24)):
         nib.save(nib.Nifti1Image((head + 60 * lesion).astype(np.int16), affine), path / "3DFLAIR.nii.gz")
         nib.save(nib.Nifti1Image(lesion, affine), path / "Consensus.nii.gz")
     return folder
+
+
+def write_model(folder):
+    """Write the weights of an untrained network of the recipe; return their file."""
+    return save_weights(build_network(RECIPE), folder / "tiny.weights.h5", RECIPE)

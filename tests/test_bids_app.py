@@ -6,16 +6,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from msseg import TINY
+from msseg import write_model
 
 import planar3d
 from planar3d.commands import bids_app
 from planar3d.errors import DatasetError, RunError
 from planar3d.evaluation.lesion_table import lesion_table
 from planar3d.files import write_json
-from planar3d.networks.planar_resunet import PlanarResUNet
-from planar3d.networks.weights_file import save_weights
-from planar3d.recipes import PAPER
 from planar3d.scans.volume import read_mask
 
 DESCRIPTOR = Path(bids_app.__file__).with_name("planar3d-bids.json")
@@ -33,8 +30,7 @@ def dataset(tmp_path):
         path.parent.mkdir(parents=True)
         nib.save(nib.Nifti1Image(head.astype(np.int16), np.diag([-1.1, -1.0, 1.2, 1.0])), path)
     write_json(folder / "dataset_description.json", {"Name": "Some heads", "BIDSVersion": "1.9.0"})
-    network = PlanarResUNet((16, 32, 32, 3), encoder_weights=None, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
-    return folder, save_weights(network, tmp_path / "tiny.weights.h5", PAPER.with_settings([*TINY]))
+    return folder, write_model(tmp_path)
 
 
 def test_participants_are_segmented_one_by_one_into_one_data_set_and_summed_up(dataset, tmp_path, capsys):

@@ -10,23 +10,20 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from msseg import TINY, write_msseg
+from msseg import RECIPE, TINY, write_model, write_msseg
 
 import planar3d
 from planar3d import cli
 from planar3d.inference.segment import segment
 from planar3d.networks.model_card import WRITTEN
-from planar3d.networks.planar_resunet import PlanarResUNet
 from planar3d.networks.publishing import publish_weights
 from planar3d.networks.registry import list_networks, recipe_network
 from planar3d.networks.weights_file import Model, save_weights
-from planar3d.recipes import PAPER
 from planar3d.transfer import published_models
 from planar3d.transfer.digests import file_sha256
 from planar3d.transfer.published_models import PublishedModel
 
 ROOT = Path(__file__).parents[1]
-RECIPE = PAPER.with_settings(list(TINY))
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
 
 
@@ -52,8 +49,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    network = PlanarResUNet((16, 32, 32, 3), encoder_weights=None, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
-    return save_weights(network, tmp_path_factory.mktemp("model") / "tiny.weights.h5", RECIPE)
+    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +207,7 @@ def test_the_whole_card_of_a_weights_file_can_be_printed(run, name):
     assert code == 0 and out.startswith("# ms-flair-open") and "as the test says" in out
 
 
-def test_crossval_then_report_then_evaluate(run, data, tmp_path):
+def test_crossval_then_report_then_evaluate(run, data, tmp_path, untraced):
     out_folder = tmp_path / "run"
     code, out, _ = run("crossval", "--data", data, "--out", out_folder, "--only", "1", *SETTINGS)
     assert code == 0 and "report.html" in out and "0.611" in out
@@ -225,7 +221,7 @@ def test_crossval_then_report_then_evaluate(run, data, tmp_path):
     assert code == 0 and any(line.split() == ["dice", "1"] for line in out.splitlines())
 
 
-def test_prepare_and_train_make_the_same_run_folder_as_crossval(run, data, tmp_path):
+def test_prepare_and_train_make_the_same_run_folder_as_crossval(run, data, tmp_path, untraced):
     assert run("prepare", "--data", data, "--out", tmp_path / "run", *SETTINGS)[0] == 0
     assert len(list((tmp_path / "run/prepared").glob("*/voxels.npy"))) == 6
     code, _out, _ = run("train", "--data", data, "--out", tmp_path / "run", "--fold", "2", *SETTINGS)

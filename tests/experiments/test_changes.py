@@ -1,5 +1,6 @@
 """What a choice of `modern` brings is told from runs that differ in it alone."""
 
+import narrow_encoder
 import pytest
 from experiment_modules import modules_of
 from msseg import write_msseg
@@ -7,7 +8,10 @@ from msseg import write_msseg
 from planar3d.errors import RunError
 from planar3d.recipes import MODERN
 
-TINY = ["size=32", "crop=32", "decoder_filters=4,4,4,4", "bridge_filters=4", "crops_per_epoch=2", "epochs=1"]
+TINY = [
+    *("size=32", "crop=32", "decoder_filters=4,4,4,4", "bridge_filters=4", "crops_per_epoch=2", "epochs=1"),
+    *("precision=float32", f"encoder={narrow_encoder.NAME}"),
+]
 
 
 @pytest.fixture
@@ -51,7 +55,7 @@ def test_changes_are_compared_over_the_runs_of_both_each_at_its_best_threshold(c
     assert lines[1:] == [["encoder biases divided by 128", *biases]]
 
 
-def test_a_run_is_scored_once_at_home_and_elsewhere(changes, tmp_path, capsys):
+def test_a_run_is_scored_once_at_home_and_elsewhere(changes, tmp_path, capsys, untraced):
     data = write_msseg(tmp_path / "data", ids=("01A", "01B", "01C"))
     center = data / "TrainingDataset_MSSEG" / "01C"
     asked = {

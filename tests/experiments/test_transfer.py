@@ -3,13 +3,17 @@
 import csv
 import json
 
+import narrow_encoder
 import pytest
 from experiment_modules import EXPERIMENTS, modules_of
 from msseg import write_msseg
 
 from planar3d.errors import RunError
 
-TINY = ("size=32", "decoder_filters=4,4,4,4", "bridge_filters=4", "epochs=1", "precision=float32")
+TINY = (
+    *("size=32", "decoder_filters=4,4,4,4", "bridge_filters=4", "epochs=1", "precision=float32"),
+    f"encoder={narrow_encoder.NAME}",
+)
 SCORES = {"dice": 0.5, "sensitivity": 0.5, "precision": 0.5, "lesion_f1": 0.5, "dice_at_128": 0.6}
 CONDITIONS = {
     "steps": 304,
@@ -125,7 +129,7 @@ def test_outcomes_of_other_settings_are_refused(experiment, tmp_path):
         train.read_outcome(tmp_path, one, [])
 
 
-def test_a_run_gives_scores_of_its_test_scans_and_its_curve(experiment, tmp_path):
+def test_a_run_gives_scores_of_its_test_scans_and_its_curve(experiment, tmp_path, untraced):
     train, outcomes = experiment["train"], experiment["outcomes"]
     data = write_msseg(tmp_path / "data", ids=("01A", "01B", "01C"))
     one = outcomes.Planned("random-scaled", 1, 2)

@@ -1,32 +1,62 @@
-"""A fork of this process that calls a function and ends, with what it prints in a file."""
+"""Processes that begin with TensorFlow loaded, so that a start takes no seconds.
 
+A server loads it once, without running anything in it, since threads would not survive a fork, and forks for each call.
+"""
+
+import multiprocessing
 import os
+import signal
 import sys
-import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-CRASHED = 70
+_SERVER = multiprocessing.get_context("forkserver")
+_LOADED = ["jinja2", "matplotlib.pyplot", "tensorflow", "planar3d.study.cohort", "planar3d.study.reproduce"]
+LIMIT = 240  # seconds for a call that is to end by itself
 
 
-def fork(call: Callable[[], object], log: Path) -> int:
-    """Call a function in a fork; returns the fork's number here. It ends with 0, its exit code, or `CRASHED`."""
-    pid = os.fork()
-    if pid:
-        return pid
-    code = CRASHED
-    try:
-        with log.open("a") as stream:
-            os.dup2(stream.fileno(), 1)
-            os.dup2(stream.fileno(), 2)
-        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-        call()
-        code = 0
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+class Fork(_SERVER.Process):  # type: ignore[name-defined]
+    """A call in a process of its own, with what it prints in a file; what of `subprocess.Popen` is needed here."""
+
+    def __init__(self, call: Callable[[], object], log: Path) -> None:
+        _SERVER.set_forkserver_preload(_LOADED)  # not in the forks, whose own servers need none of it
+        super().__init__(target=_logged, args=(call, log))
+        self.log = log
+        self.start()
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the process, unless it has ended."""
+        if self.exitcode is None:
+            os.kill(self.pid, number)
+
+    def wait(self) -> int:
+        """Wait for the end, as long as a call may take: the exit code, minus the signal if it was killed."""
+        self.join(LIMIT)
+        self.send_signal(signal.SIGKILL)
+        self.join()
+        return self.exitcode
+
+
+def run_command(name: str, words: list[str], log: Path) -> Fork:
+    """Start a command of the command line."""
+    return Fork(partial(_command, name, [str(word) for word in words]), log)
+
+
+def _logged(call: Callable[[], object], log: Path) -> None:
+    with log.open("a") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    call()
+
+
+def _command(name: str, words: list[str]) -> None:
+    import narrow_encoder  # noqa: F401
+
+    from planar3d import cli
+
+    # Started in the background, a process inherits that Ctrl-C means nothing to it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = [name, *words]
+    cli.main(getattr(cli, name))

@@ -8,8 +8,8 @@ All files must be those of the whole run, as `run_contents` compares them, and n
 A stopped run of this script goes on when it is started again: what became of each kill is a line of
 FOLDER/results.jsonl.
 
-So that a start takes no seconds, one process loads TensorFlow, without running anything in it, and forks for every
-run; --real N has the first N runs of the table start as `python scripts/…`, to show that it makes no difference.
+Runs are forks of a process that has TensorFlow loaded; --real N has the first N of the table start in a new
+interpreter, to show that it makes no difference.
 """
 
 import argparse
@@ -21,33 +21,33 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
-from forks import fork
+from forks import Fork, run_command
 from run_contents import contents, temporaries
 
 ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "tests"))  # for the narrow encoder
 TINY = (
     *("size=16", "decoder_filters=4,4,4,4", "bridge_filters=4", "encoder_weights=none", "epochs=3"),
+    "encoder=narrow-vgg16",
     *("learning_rate=1e-3", "threshold=128", "shuffle=every epoch", "cached_features=float32"),
 )
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
-SCRIPTS = {
-    "prepare": "prepare_msseg.py",
-    "train": "train_fold.py",
-    "crossval": "cross_validate.py",
-    "predict": "predict.py",
-}
+PROGRAM = "import sys, narrow_encoder; from planar3d import cli; cli.main(getattr(cli, sys.argv.pop(1)))"
 MODEL = "model.weights.h5"  # that of the whole run of train, for predict
-LIMIT = 240  # seconds for a run that is to end by itself
 
 
 def main() -> None:
-    """Make the data and the whole runs, kill, compare, and print the figures."""
+    """Kill, compare, and print the figures."""
     arguments = _arguments()
-    _load()
-    work = arguments.out.absolute()
+    summary = kill_runs(arguments.out.absolute(), arguments.kills, arguments.seed, arguments.real)
+    print(json.dumps(summary, indent=2))
+    sys.exit(0 if summary["all"]["equal"] == arguments.kills else 1)
+
+
+def kill_runs(work: Path, kills: int, seed: int, real: int = 0) -> dict[str, collections.Counter]:
+    """Make the data and the whole runs in a folder, kill, compare, and count what became of the kills by command."""
     commands = _prepare_work(work)
     # Train comes before predict, which needs its weights.
     whole = {name: _whole_run(name, command, work) for name, command in commands.items()}
@@ -55,11 +55,11 @@ def main() -> None:
     kept = work / "results.jsonl"
     results = [json.loads(line) for line in kept.read_text().splitlines()] if kept.is_file() else []
     with kept.open("a", buffering=1) as lines:
-        for number in range(len(results), arguments.kills):
+        for number in range(len(results), kills):
             name = list(commands)[number % len(commands)]
             files, seconds = whole[name]
-            start = start_script if number < arguments.real else start_fork
-            outcome = kill_and_rerun(name, commands[name], work, files, seconds, [arguments.seed, number], start)
+            start = start_interpreter if number < real else start_fork
+            outcome = kill_and_rerun(name, commands[name], work, files, seconds, [seed, number], start)
             results.append({"number": number, "command": name, **outcome})
             lines.write(json.dumps(results[-1]) + "\n")
             if not outcome["equal"]:
@@ -68,8 +68,7 @@ def main() -> None:
     for result in results:
         for of in (result["command"], "all"):
             summary[of].update({name: result[name] for name in ("runs", "kills", "left_by_kills", "equal")})
-    print(json.dumps(summary, indent=2))
-    sys.exit(0 if summary["all"]["equal"] == arguments.kills else 1)
+    return summary
 
 
 def _arguments() -> argparse.Namespace:
@@ -79,17 +78,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--real", type=int, default=0, help="the first of all kills that start a new interpreter")
     parser.add_argument("--out", type=Path, required=True, help="where data and runs are kept")
     return parser.parse_args()
-
-
-def _load() -> None:
-    """Load what the commands load, and run nothing in it: threads would not survive a fork."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import jinja2  # noqa: F401
-    import matplotlib.pyplot  # noqa: F401
-    import tensorflow  # noqa: F401
-
-    import planar3d.study.cohort
-    import planar3d.study.reproduce  # noqa: F401
 
 
 def _prepare_work(work: Path) -> dict[str, list[str]]:
@@ -113,54 +101,18 @@ def _training(data: Path, out: Path, fold: str = "") -> list[str]:
     return ["--data", str(data), "--out", str(out), *SETTINGS, *(["--fold", fold] if fold else [])]
 
 
-class Fork:
-    """A command in a fork of this process; what of `subprocess.Popen` is needed here."""
-
-    def __init__(self, name: str, words: list[str], log: Path) -> None:
-        self.pid = fork(partial(_command, name, words), log)
-        self.code: int | None = None
-
-    def poll(self) -> int | None:
-        """The exit code, minus the signal if it was killed, or None while it runs."""
-        if self.code is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self.code = os.waitstatus_to_exitcode(status) if pid else None
-        return self.code
-
-    def wait(self) -> int:
-        """Wait for the end, as long as a run may take."""
-        deadline = time.monotonic() + LIMIT
-        while self.poll() is None:
-            if time.monotonic() > deadline:
-                self.send_signal(signal.SIGKILL)
-            time.sleep(0.005)
-        return self.code or 0
-
-    def send_signal(self, number: int) -> None:
-        """Send a signal to the process, unless it has ended."""
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
-
-def _command(name: str, words: list[str]) -> None:
-    """Be the command line."""
-    from planar3d import cli
-
-    sys.argv = [name, *words]
-    cli.main(getattr(cli, name))
-
-
 def start_fork(name: str, words: list[str], work: Path) -> Fork:
     """Start a command in a fork."""
     work.mkdir(parents=True, exist_ok=True)
-    return Fork(name, words, work / "log")
+    return run_command(name, words, work / "log")
 
 
-def start_script(name: str, words: list[str], work: Path) -> subprocess.Popen:
-    """Start a command as its script, in an interpreter of its own."""
+def start_interpreter(name: str, words: list[str], work: Path) -> subprocess.Popen:
+    """Start a command in an interpreter of its own."""
     with (work / "log").open("a") as log:
-        command = [sys.executable, str(ROOT / "scripts" / SCRIPTS[name]), *words]
-        return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=log, stderr=log)
+        command = [sys.executable, "-c", PROGRAM, name, *words]
+        paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+        return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, stdout=log, stderr=log)
 
 
 def _whole_run(name: str, words: list[str], work: Path) -> tuple[dict[str, str], float]:

@@ -5,13 +5,10 @@
 Tiny heads are segmented by one process alone. Then --processes are started together, each with its --part (or all with
 all scans, --whole), --kills of them are killed (SIGKILL) at random moments, and the same are started again. The masks
 must be those of the serial run byte for byte, none written twice, and nothing left half-written.
-
-So that a start takes no seconds, this process loads TensorFlow, without running anything in it, and forks.
 """
 
 import argparse
 import json
-import os
 import random
 import shutil
 import signal
@@ -19,53 +16,56 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from forks import fork
+from forks import Fork
 
 SHAPE = (20, 28, 24)
+sys.path.append(str(Path(__file__).parents[1]))  # for the tests' tiny model
 
 
 def main() -> None:
-    """Write the scans, run serially, run by many with kills, compare, and print the figures."""
-    arguments = _arguments()
-    import planar3d.study.cohort  # noqa: F401
-    from planar3d.networks.weights_file import Model
-
+    """Print what became of every repetition."""
     with tempfile.TemporaryDirectory() as name:
-        work = Path(name)
-        wait(fork(lambda: make(work, arguments.scans), work / "log"))
-        model = Model.open(work / "tiny.weights.h5")
-        began = time.monotonic()
-        wait(fork(lambda: segment(model, work / "serial"), work / "serial.log"))
-        serial, random_moments = time.monotonic() - began, random.Random(arguments.seed)
         wrong = 0
-        for repetition in range(arguments.repetitions):
-            found = repeat(model, arguments, random_moments, serial)
+        for repetition, found in enumerate(segment_by_many(Path(name), **vars(_arguments()))):
             print(json.dumps({"repetition": repetition, **found}), flush=True)
             wrong += not (found["equal"] and found["once"]) or bool(found["left"])
     sys.exit(min(wrong, 1))
 
 
-def repeat(model: Any, arguments: argparse.Namespace, moments: random.Random, serial: float) -> dict[str, object]:
+def segment_by_many(
+    work: Path, scans: int, processes: int, kills: int, repetitions: int = 1, seed: int = 0, whole: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Write the scans to a folder, segment them by one process, then by many with kills; what became of each time."""
+    wait(Fork(partial(make, work, scans), work / "log"))
+    model, began = work / "tiny.weights.h5", time.monotonic()
+    wait(Fork(partial(segment, model, work / "serial"), work / "serial.log"))
+    serial, moments = time.monotonic() - began, random.Random(seed)
+    for _ in range(repetitions):
+        yield repeat(model, processes, kills, whole, moments, serial)
+
+
+def repeat(model: Path, count: int, kills: int, whole: bool, moments: random.Random, serial: float) -> dict[str, Any]:
     """Start many, kill some, start many again, and compare with the serial run."""
-    work = model.path.parent
-    out, count, began = work / "many", arguments.processes, time.monotonic()
+    work = model.parent
+    out, began = work / "many", time.monotonic()
     shutil.rmtree(out, ignore_errors=True)
     killed = 0
-    for kills in (arguments.kills, 0):
-        parts = [None if arguments.whole else f"{number}/{count}" for number in range(1, count + 1)]
+    for to_kill in (kills, 0):
+        parts = [None if whole else f"{number}/{count}" for number in range(1, count + 1)]
         moments.shuffle(parts)
         processes = [
-            fork(partial(segment, model, out, part), work / f"{number}-{kills}.log")
+            Fork(partial(segment, model, out, part), work / f"{number}-{to_kill}.log")
             for number, part in enumerate(parts)
         ]
-        for pid in moments.sample(processes, kills):
+        for process in moments.sample(processes, to_kill):
             time.sleep(moments.uniform(0, serial / 2))
-            os.kill(pid, signal.SIGKILL)
-        codes = Counter(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in processes)
+            process.send_signal(signal.SIGKILL)
+        codes = Counter(process.wait() for process in processes)
         killed += codes[-signal.SIGKILL]
         assert set(codes) <= {0, -signal.SIGKILL}, f"{codes}, see {work}"
     lines = [line for log in work.glob("*-*.log") for line in log.read_text().splitlines()]
@@ -88,14 +88,9 @@ def make(work: Path, scans: int) -> None:
     """Write heads with a bright lesion, and a small network."""
     import nibabel as nib
     import numpy as np
+    from msseg import write_model
 
-    from planar3d.networks.planar_resunet import PlanarResUNet
-    from planar3d.networks.weights_file import save_weights
-    from planar3d.recipes import PAPER
-
-    settings = ("size=32", "decoder_filters=4,4,4,4", "bridge_filters=4", "encoder_weights=none", "threshold=128")
-    network = PlanarResUNet((16, 32, 32, 3), encoder_weights=None, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
-    save_weights(network, work / "tiny.weights.h5", PAPER.with_settings(list(settings)))
+    write_model(work)
     (work / "scans").mkdir()
     for number in range(scans):
         head = 100 * np.random.default_rng(number).random(SHAPE)
@@ -104,8 +99,10 @@ def make(work: Path, scans: int) -> None:
         nib.save(image, work / "scans" / f"{number:04d}_FLAIR.nii.gz")
 
 
-def segment(model: Any, out: Path, part: str | None = None) -> None:
+def segment(model: Path, out: Path, part: str | None = None) -> None:
     """Segment the scans, or a part of them, as `planar3d predict` does."""
+    import narrow_encoder  # noqa: F401
+
     from planar3d.study.cohort import segment_all
     from planar3d.study.cohort_folder import Part
     from planar3d.study.segmented import Asked
@@ -114,10 +111,9 @@ def segment(model: Any, out: Path, part: str | None = None) -> None:
     segment_all([out.with_name("scans")], model, out, asked=Asked(engine="keras"), takes=takes)
 
 
-def wait(pid: int) -> None:
-    """Wait for a fork that has to succeed."""
-    _, status = os.waitpid(pid, 0)
-    assert status == 0, "a process failed; it says why in its log"
+def wait(process: Fork) -> None:
+    """Wait for a process that has to succeed."""
+    assert process.wait() == 0, process.log.read_text()
 
 
 def _arguments() -> argparse.Namespace:

@@ -5,12 +5,9 @@ import sys
 
 import numpy as np
 import pytest
-from msseg import TINY, write_msseg
+from msseg import TINY, WIDE, write_model, write_msseg
 
 from planar3d import cli
-from planar3d.networks.weights_file import save_weights
-from planar3d.recipes import PAPER
-from planar3d.training.fit import build_network
 
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
 
@@ -60,10 +57,11 @@ def test_preparation_stops_at_a_full_disk_and_goes_on_with_room(disk, run, tmp_p
         np.testing.assert_array_equal(np.load(path), np.load(folder / "run" / path.relative_to(tmp_path / "whole")))
 
 
-def test_training_stops_at_a_full_disk(disk, run, tmp_path):
+def test_training_stops_at_a_full_disk(disk, run, tmp_path, untraced):
     folder, remount = disk
     assert remount("size=2m")  # room for prepared scans, not for weights
-    code, said = run("train", "--data", write_msseg(tmp_path / "data"), "--out", folder / "run", *SETTINGS)
+    settings = [word for setting in WIDE for word in ("--set", setting)]
+    code, said = run("train", "--data", write_msseg(tmp_path / "data"), "--out", folder / "run", *settings)
     assert code == 2 and "No space left on device" in said and "best.weights.h5" in said
     assert len(said.splitlines()) == 1 and not _half_written(folder)
 
@@ -71,8 +69,7 @@ def test_training_stops_at_a_full_disk(disk, run, tmp_path):
 @pytest.mark.parametrize("options, reason", [("size=8k", "No space left on device"), ("ro", "Read-only file system")])
 def test_prediction_stops_where_nothing_can_be_written(disk, run, tmp_path, options, reason):
     folder, remount = disk
-    recipe = PAPER.with_settings(list(TINY))
-    model = save_weights(build_network(recipe), tmp_path / "model.weights.h5", recipe)
+    model = write_model(tmp_path)
     data = write_msseg(tmp_path / "data", ids=("01A",))
     assert remount(options)
     scan = next(data.rglob("3DFLAIR.nii.gz"))

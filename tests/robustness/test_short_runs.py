@@ -32,10 +32,11 @@ def test_damaged_scans_end_in_a_mask_or_in_an_error_of_the_package(tmp_path):
     assert summary["outcomes"]["mask"] > 50 and len(summary["outcomes"]) > 8
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the script forks")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 def test_killed_runs_end_as_whole_ones(tmp_path):
-    said = _run("kill_runs.py", "--kills", 4, "--seed", 1, "--out", tmp_path)
-    summary = json.loads(said[said.index("{\n") :])
+    from kill_runs import kill_runs
+
+    summary = kill_runs(tmp_path, kills=4, seed=1)
     assert {name: of["equal"] for name, of in summary.items()} == {
         "prepare": 1,
         "all": 4,

@@ -8,12 +8,9 @@ import time
 import numpy as np
 import pytest
 from cluster_tasks import write_once
-from msseg import TINY, write_msseg
+from msseg import RECIPE, write_model, write_msseg
 
 from planar3d.errors import RunError, ScanError
-from planar3d.networks.planar_resunet import PlanarResUNet
-from planar3d.networks.weights_file import save_weights
-from planar3d.recipes import PAPER
 from planar3d.scans.datasets import find_cases
 from planar3d.study.cluster import run_tasks
 from planar3d.study.cohort import segment_all
@@ -22,8 +19,6 @@ from planar3d.study.reproduce import run_on
 from planar3d.study.segmented import Asked
 
 distributed = pytest.importorskip("distributed")
-
-RECIPE = PAPER.with_settings([*TINY])
 
 
 @pytest.fixture
@@ -69,8 +64,7 @@ def test_a_killed_workers_task_goes_to_another_which_takes_over_its_claim(tmp_pa
 
 
 def test_workers_write_the_masks_that_one_process_writes(here, data, tmp_path):
-    network = PlanarResUNet((16, 32, 32, 3), encoder_weights=None, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
-    model = save_weights(network, tmp_path / "tiny.weights.h5", RECIPE)
+    model = write_model(tmp_path)
     scans, asked = sorted(data.rglob("3DFLAIR.nii.gz")), Asked(method="windowed", engine="keras")
     (bad := tmp_path / "bad_FLAIR.nii.gz").write_bytes(b"no scan")
     alone = segment_all(scans, model, tmp_path / "alone", asked=asked, notify=str)

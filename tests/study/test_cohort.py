@@ -13,21 +13,19 @@ import h5py
 import nibabel as nib
 import numpy as np
 import pytest
-from msseg import TINY, write_msseg
+from msseg import RECIPE, write_model, write_msseg
 
 from planar3d.errors import RunError, WeightsError
 from planar3d.files import read_json
 from planar3d.inference.segment import segment
-from planar3d.networks.planar_resunet import PlanarResUNet
-from planar3d.networks.weights_file import Model, load_network, save_weights
-from planar3d.recipes import PAPER, Recipe
+from planar3d.networks.weights_file import Model, load_network
+from planar3d.recipes import Recipe
 from planar3d.scans.volume import read_mask, read_scan
 from planar3d.study.cohort import segment_all
 from planar3d.study.segmented import Asked
 from planar3d.transfer.digests import file_sha256
 
 ROOT = Path(__file__).parents[2]
-RECIPE = PAPER.with_settings([*TINY])
 PLAIN = Asked(engine="keras")
 ALL = replace(PLAIN, probability=True, overlay=True, report=True)
 
@@ -39,8 +37,7 @@ def scans(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    network = PlanarResUNet((16, 32, 32, 3), encoder_weights=None, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
-    return save_weights(network, tmp_path_factory.mktemp("model") / "tiny.weights.h5", RECIPE)
+    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
@@ -187,10 +184,10 @@ def test_an_interrupted_cohort_leaves_whole_masks_alone(scans, model, tmp_path):
         (copies / f"{number:03d}_FLAIR.nii.gz").symlink_to(scans[number % len(scans)])
     # A shell that runs the tests in the background has their processes ignore the signal.
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    program = [sys.executable, "-u", "-c", f"{heed}; from planar3d.cli import main; main()"]
+    program = [sys.executable, "-u", "-c", f"{heed}; import narrow_encoder; from planar3d.cli import main; main()"]
     process = subprocess.Popen(
         [*program, "predict", copies, "--model", model, "--out", tmp_path / "m", "--engine", "keras"],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -8,17 +8,17 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from msseg import IDS, TINY, write_msseg
+from msseg import IDS, RECIPE, TINY, write_msseg
 
 from planar3d.errors import FoldsError, RunError, ScanError, WeightsError
 from planar3d.inference.segment import segment
-from planar3d.recipes import MODERN, PAPER
+from planar3d.recipes import MODERN
 from planar3d.scans.datasets import find_cases
 from planar3d.study.cross_validation import prepare_scans
 from planar3d.study.reproduce import folds_for, reproduce
 from planar3d.study.run_folder import open_run, start_run
 
-RECIPE = PAPER.with_settings(list(TINY))
+pytestmark = pytest.mark.usefixtures("module_untraced")
 
 
 def _quiet(text):
@@ -162,6 +162,7 @@ def test_the_modern_recipe_goes_from_thick_and_thin_slices_to_native_masks(data,
     recipe = MODERN.changed(
         size=32, pixel_mm=8.0, slice_mm=2.0, crop=16, crops_per_epoch=3, epochs=2, warmup_steps=2,
         decoder_filters=(4, 4, 4, 4), bridge_filters=4, encoder_weights="none", precision="float32", threshold=2.0,
+        encoder=RECIPE.encoder,
     )  # fmt: skip
     run = reproduce(find_cases(data), tmp_path / "run", recipe, only="1", notify=_quiet).run
     rows = _rows(run.fold(1) / "scores.csv")

@@ -11,14 +11,11 @@ pytest.importorskip("dcm2niix", reason="needs the extra dicom")
 pytest.importorskip("highdicom", reason="needs the extra dicom")
 
 from dicom_series import AXIAL, OBLIQUE, SAGITTAL, SLICES, VOXELS, change, in_world, write_enhanced, write_series
-from msseg import TINY
+from msseg import write_model
 from pydicom import dcmread
 
 from planar3d.errors import ScanError
 from planar3d.evaluation.lesion_table import lesion_labels, lesion_table
-from planar3d.networks.planar_resunet import PlanarResUNet
-from planar3d.networks.weights_file import save_weights
-from planar3d.recipes import PAPER
 from planar3d.scans.dicom import find_dicom_series
 from planar3d.scans.dicom_conversion import read_dicom_series
 from planar3d.scans.volume import Scan, read_mask
@@ -162,10 +159,8 @@ def test_an_enhanced_image_without_shared_groups_is_refused_in_a_sentence(tmp_pa
 
 def test_predict_writes_it_beside_the_mask_and_refuses_what_is_of_no_series(tmp_path):
     write_series(tmp_path / "in", VOXELS, OBLIQUE)
-    network = PlanarResUNet((16, 32, 32, 3), encoder_weights=None, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
-    recipe = PAPER.with_settings([*TINY])
     asked = Asked(engine="keras", dicom_seg=True)
-    model = save_weights(network, tmp_path / "tiny.weights.h5", recipe)
+    model = write_model(tmp_path)
     (record,) = segment_all([tmp_path / "in"], model, tmp_path / "out", asked=asked, notify=str).records
     mask = read_mask(tmp_path / "out" / record["files"]["mask"])
     expected = in_world(Scan(lesion_labels(mask), mask.header), VOXELS, OBLIQUE)

@@ -3,8 +3,6 @@
 import itertools
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,19 +13,12 @@ from planar3d.locks import Claim, Holder
 from planar3d.scans.inputs import ScanInput, outputs_of
 from planar3d.study.cohort_folder import CohortFolder, Part
 
-ROOT = Path(__file__).parents[2]
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+def test_three_processes_of_which_one_is_killed_write_what_one_alone_writes(tmp_path):
+    from many_processes import segment_by_many
 
-def test_three_processes_of_which_one_is_killed_write_what_one_alone_writes():
-    script = [sys.executable, str(ROOT / "tests/robustness/many_processes.py"), "--scans", "6", "--processes", "3"]
-    done = subprocess.run(
-        [*script, "--kills", "1", "--whole"],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(done.stdout)
+    (found,) = segment_by_many(tmp_path, scans=6, processes=3, kills=1, whole=True)
     assert found["equal"] and found["once"] and found["left"] == []
 
 

@@ -12,7 +12,7 @@ from planar3d.recipes.demonstrations import DEMONSTRATIONS, Demonstration, find_
 from planar3d.study.reproduce import demonstrate
 
 
-def test_the_demonstration_goes_from_phantom_to_report(tmp_path):
+def test_the_demonstration_goes_from_phantom_to_report(tmp_path, untraced):
     recipe = DEMO.with_settings(list(TINY))
     done = demonstrate(tmp_path / "demo", Demonstration(recipe, reduction=8), only="1", notify=lambda text: None)
     assert len(done.run.cases) == 15 and len(done.run.folds) == 5

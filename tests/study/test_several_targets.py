@@ -16,9 +16,10 @@ from planar3d.recipes import WACKER2019_3D
 from planar3d.scans.datasets import find_cases
 
 SMALL = {
-    **{"encoder_weights": "none", "shape": "4,32,32", "step": "4,16,16", "batch_size": 2, "patches_per_epoch": 8},
+    **{"encoder_weights": "none", "shape": "4,32,32", "step": "4,16,16", "batch_size": 2, "patches_per_epoch": 4},
     **{"epochs": 2, "foreground_share": 0.7, "augmentation": "flip,brightness"},
 }
+pytestmark = pytest.mark.usefixtures("module_untraced")
 SETTINGS = [word for field, value in SMALL.items() for word in ("--set", f"{field}={value}")]
 
 

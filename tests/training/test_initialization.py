@@ -1,6 +1,7 @@
 """Random layers scaled by data give variance 1, and so a calm start behind features of any size."""
 
 import keras
+import narrow_encoder
 import numpy as np
 import pytest
 
@@ -11,8 +12,11 @@ from planar3d.recipes import MODERN, PAPER
 from planar3d.training.fit import build_network, layers_named
 from planar3d.training.initialization import scale_to_unit_variance
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 TINY = MODERN.changed(
-    crop=32, size=32, encoder_weights="none", decoder_filters=(8, 8, 4, 4), bridge_filters=8, precision="float32"
+    **{"crop": 32, "size": 32, "precision": "float32", "encoder": narrow_encoder.NAME, "encoder_weights": "none"},
+    **{"decoder_filters": (8, 8, 4, 4), "bridge_filters": 8},
 )
 
 

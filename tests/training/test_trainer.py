@@ -1,6 +1,7 @@
 """The trainer is the network, but for rounding and for time."""
 
 import keras
+import narrow_encoder
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -19,7 +20,10 @@ pytestmark = pytest.mark.skipif(bool(tf.config.get_visible_devices("GPU")), reas
 # Elsewhere dilated convolutions stay as they are.
 with_onednn = pytest.mark.skipif(not _dilates_natively(), reason="this TensorFlow does not dilate volumes by itself")
 
-TINY = PAPER.changed(size=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4, encoder_weights="none")
+TINY = PAPER.changed(
+    **{"size": 32, "encoder": narrow_encoder.NAME, "encoder_weights": "none"},
+    **{"decoder_filters": (4, 4, 4, 4), "bridge_filters": 4},
+)
 FROZEN = [("encoder",), ("encoder", "bridge"), ("conv10",), ("encoder", "conv82", "trans9")]
 
 
@@ -44,7 +48,7 @@ def replaced(trainer):
 
 
 @pytest.mark.parametrize("frozen", FROZEN)
-def test_it_has_the_network_s_values_gradients_and_variables(windows, frozen):
+def test_it_has_the_network_s_values_gradients_and_variables(windows, frozen, untraced):
     network = build_network(TINY.changed(frozen=frozen))
     trainer = trainer_of(network)
     np.testing.assert_allclose(trainer(windows[0]), network(windows[0]), rtol=1e-5, atol=1e-6)
@@ -113,7 +117,7 @@ def test_the_network_s_graph_is_left_as_it_is(windows):
     )
 
 
-def test_what_it_trained_is_saved_and_loaded_by_the_network(windows, tmp_path):
+def test_what_it_trained_is_saved_and_loaded_by_the_network(windows, tmp_path, untraced):
     network = build_network(TINY)
     trainer = trainer_of(network)
     trainer.compile(keras.optimizers.SGD(0.1), loss=bce_minus_dice(), jit_compile=False)

@@ -1,0 +1,34 @@
+"""VGG-16's encoder with eight filters a layer, by the name `narrow-vgg16` once this is imported.
+
+What holds of training, resuming, studies and commands holds whatever the encoder's width, and a narrow one takes a
+fraction of the arithmetic and of the bytes. Laws of the network itself are tried on the whole one.
+"""
+
+import keras
+
+from planar3d.conversion.choices import KernelMapping
+from planar3d.networks.encoder_weights import EncoderWeights
+from planar3d.networks.encoders import ENCODERS, InputShape, Levels, VGG16Encoder
+from planar3d.networks.vgg16 import BLOCKS, vgg16_pool
+
+NAME = "narrow-vgg16"
+
+
+class NarrowVGG16(VGG16Encoder):
+    """The layers, levels and names of VGG-16, with random weights."""
+
+    def levels(self, input_shape: InputShape, weights: EncoderWeights, matched: bool, mapping: KernelMapping) -> Levels:
+        """As `Encoder` has it."""
+        assert weights is None, "no file has weights of this width"
+        inputs = x = keras.Input(input_shape, name="input")
+        skips = []
+        for number, (_, convolutions) in enumerate(BLOCKS[:4], start=1):
+            for i in range(1, convolutions + 1):
+                name = f"block{number}_conv{i}"
+                x = mapping.convolution(8, (3, 3), padding="same", activation="relu", name=name)(x)
+            skips.append(x)
+            x = vgg16_pool(x, number)
+        return Levels(inputs, skips, x, [(2, 2, 2)] * 4, first_kernel=2)
+
+
+ENCODERS[NAME] = NarrowVGG16()
