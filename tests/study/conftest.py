@@ -2,6 +2,7 @@
 
 import csv
 import json
+from functools import partial
 
 import nibabel as nib
 import numpy as np
@@ -12,32 +13,38 @@ from planar3d.files import write_json
 
 
 @pytest.fixture
-def make_run(tmp_path):
-    """Write a run of three folds on small heads; return its folder."""
+def make_run(write_run, tmp_path):
+    """Write a run of three folds on small heads to the test's folder; return its folder."""
+    return partial(write_run, tmp_path)
 
-    def make(groups=("01", "07", "08"), phantom=False, size=256, count=3, prefix="scan"):
-        rng = np.random.default_rng(0)
-        run, data = tmp_path / "run", tmp_path / "data"
-        data.mkdir()
-        scans, tests = {}, [[] for _ in range(count)]
-        for number in range(count):
-            for place, group in enumerate(groups):
-                name = f"{prefix}{place}{number}"
-                scans[name] = _write_scan(data, name, rng) | {"group": group}
-                tests[number].append(name)
-        folds = [
-            {"train": [s for s in scans if s not in test][:-1], "validation": [list(scans)[-1]], "test": test}
-            for test in tests
-        ]
-        about = {"folder": str(data), "layout": "table", "phantom": phantom}
-        write_json(run / "folds.json", {"data": about, "scans": scans, "folds": folds})
-        write_json(run / "recipe.json", {"name": "paper", "size": size, "threshold": 16.0, "frozen": ["encoder"]})
-        write_json(run / "environment.json", {"planar3d": "0.1.0", "encoder_weights": "ImageNet VGG-16"})
-        for number, test in enumerate(tests, start=1):
-            _write_fold(run / f"fold-{number}", number, test, scans, rng)
-        return run
 
-    return make
+@pytest.fixture(scope="session")
+def write_run():
+    """Write a run of three folds on small heads to a folder; return its own."""
+    return _write_run
+
+
+def _write_run(folder, groups=("01", "07", "08"), phantom=False, size=256, count=3, prefix="scan"):
+    rng = np.random.default_rng(0)
+    run, data = folder / "run", folder / "data"
+    data.mkdir()
+    scans, tests = {}, [[] for _ in range(count)]
+    for number in range(count):
+        for place, group in enumerate(groups):
+            name = f"{prefix}{place}{number}"
+            scans[name] = _write_scan(data, name, rng) | {"group": group}
+            tests[number].append(name)
+    folds = [
+        {"train": [s for s in scans if s not in test][:-1], "validation": [list(scans)[-1]], "test": test}
+        for test in tests
+    ]
+    about = {"folder": str(data), "layout": "table", "phantom": phantom}
+    write_json(run / "folds.json", {"data": about, "scans": scans, "folds": folds})
+    write_json(run / "recipe.json", {"name": "paper", "size": size, "threshold": 16.0, "frozen": ["encoder"]})
+    write_json(run / "environment.json", {"planar3d": "0.1.0", "encoder_weights": "ImageNet VGG-16"})
+    for number, test in enumerate(tests, start=1):
+        _write_fold(run / f"fold-{number}", number, test, scans, rng)
+    return run
 
 
 def _write_scan(data, name, rng):

@@ -18,6 +18,12 @@ def small_run(make_run):
     return lambda **changes: make_run(**{"groups": ("01", "07"), "count": 2, **changes})
 
 
+@pytest.fixture(scope="module")
+def whole(write_run, tmp_path_factory):
+    """The report of a whole run, which no test changes."""
+    return write_report(write_run(tmp_path_factory.mktemp("whole"), groups=("01", "07"), count=2))
+
+
 def page_of(run):
     return write_report(run).read_text(encoding="utf-8")
 
@@ -26,26 +32,25 @@ def text_of(page):
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", page))
 
 
-def test_tables_figures_and_page_are_written(small_run):
-    run = small_run()
-    assert write_report(run) == run / "report" / "report.html"
-    names = {path.name for path in (run / "report").iterdir()}
+def test_tables_figures_and_page_are_written(whole):
+    assert whole.parts[-3:] == ("run", "report", "report.html")
+    names = {path.name for path in whole.parent.iterdir()}
     assert {"table2.csv", "table2.md", "table3.csv", "table3.md", "report.html", "figures"} <= names
-    figures = {path.name for path in (run / "report" / "figures").iterdir()}
+    figures = {path.name for path in (whole.parent / "figures").iterdir()}
     assert {"boxes_prepared.png", "boxes_native.png", "learning_curves.png"} <= figures
     assert len([name for name in figures if name.startswith("overlay_")]) == 4
 
 
-def test_the_page_needs_no_other_file_and_no_network(small_run):
-    page = page_of(small_run())
+def test_the_page_needs_no_other_file_and_no_network(whole):
+    page = whole.read_text(encoding="utf-8")
     sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
     assert len([s for s in sources if s.startswith("data:image/png;base64,")]) == 4 + 3
     assert all(s.startswith(("data:image/png;base64,", "#")) for s in sources)
     assert "http://" not in page and "https://" not in page and "<script" not in page and "url(" not in page
 
 
-def test_every_scan_stands_in_the_table_and_above_its_overlay(small_run):
-    page = page_of(small_run())
+def test_every_scan_stands_in_the_table_and_above_its_overlay(whole):
+    page = whole.read_text(encoding="utf-8")
     for name in (f"scan{place}{number}" for place in range(2) for number in range(2)):
         assert page.count(f'<th scope="row">{name}</th>') == 2
         assert re.search(rf"<figcaption>{name}, fold \d: Dice \d\.\d{{3}} \(native grid\)</figcaption>", page)
@@ -106,9 +111,9 @@ def test_a_scan_that_cannot_be_pictured_is_named_and_the_others_are(small_run, d
     assert page.count("<figcaption>scan") == 3
 
 
-def test_the_same_run_gives_the_same_page(small_run):
-    run = small_run()
-    assert page_of(run) == page_of(run)
+def test_the_same_run_gives_the_same_page(whole):
+    before = whole.read_text(encoding="utf-8")
+    assert page_of(whole.parents[1]) == before
 
 
 def test_a_run_without_scores_is_refused(tmp_path):

@@ -15,7 +15,7 @@ from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.transplant import load_weights
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def rich_network():
     """A nested network, wrapped and composite layers, normalization, dropout, and an optimizer with state."""
     layers = keras.layers
