@@ -4,8 +4,8 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +25,6 @@ from planar3d.study.cohort import segment_all
 from planar3d.study.segmented import Asked
 from planar3d.transfer.digests import file_sha256
 
-ROOT = Path(__file__).parents[2]
 PLAIN = Asked(engine="keras")
 ALL = replace(PLAIN, probability=True, overlay=True, report=True)
 
@@ -177,30 +176,22 @@ def test_a_folder_that_cannot_be_written_ends_the_run(scans, model, tmp_path):
         segment_all(scans, model, tmp_path / "masks", notify=str)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 def test_an_interrupted_cohort_leaves_whole_masks_alone(scans, model, tmp_path):
+    from forks import run_command
+
     copies = tmp_path / "scans"
     copies.mkdir()
     for number in range(200):
         (copies / f"{number:03d}_FLAIR.nii.gz").symlink_to(scans[number % len(scans)])
-    # A shell that runs the tests in the background has their processes ignore the signal.
-    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    program = [sys.executable, "-u", "-c", f"{heed}; import narrow_encoder; from planar3d.cli import main; main()"]
-    process = subprocess.Popen(
-        [*program, "predict", copies, "--model", model, "--out", tmp_path / "m", "--engine", "keras"],
-        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.stdout is not None
-    seen = ""
-    while "2/200" not in seen:
-        line = process.stdout.readline()
-        assert line, seen
-        seen += line
+    words = [copies, "--model", model, "--out", tmp_path / "m", "--engine", "keras"]
+    process = run_command("predict", words, log := tmp_path / "log")
+    deadline = time.monotonic() + 200
+    while not (log.exists() and "2/200" in log.read_text()):
+        assert process.exitcode is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGINT
+    assert process.wait() == 128 + signal.SIGINT
     masks = list((tmp_path / "m").glob("*_FLAIR_mask.nii.gz"))
     assert 2 <= len(masks) < 200
     (noted,) = (tmp_path / "m").rglob(".*/*")
