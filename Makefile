@@ -4,7 +4,9 @@ VENV ?= .venv
 RUN ?= runs/demo
 TESTS ?= tests
 OLDEST_EXTRAS = study,openvino,safetensors,itk,fast
-OLDEST_TESTS = tests/test_cli.py
+OLDEST_TESTS = tests/test_package.py tests/scans/test_volume.py tests/scans/test_resample.py tests/scans/test_image_files.py \
+  tests/transfer/test_mappings.py tests/transfer/test_keras3_layout.py tests/conversion/test_convert.py \
+  tests/inference/test_without_keras.py tests/evaluation/test_scores.py tests/evaluation/test_figures.py
 
 .PHONY: reproduce test coverage oldest docs lint audit release-check clean
 .DEFAULT_GOAL := reproduce
