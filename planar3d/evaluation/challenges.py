@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from planar3d.evaluation.lesions import binary_pair, ratio
 from planar3d.evaluation.scores import MEASURES, Measure, directed_distances, score_scan, surface_distances
 from planar3d.scans.labels import Targets
+from planar3d.scans.slice_folders import ORGANS
 
 Grid = Sequence[float] | np.ndarray
 # What a measure of CHAOS may be at most, and gets no points from there on; of Dice the least that gets any.
@@ -26,23 +28,33 @@ class MeasureSet(NamedTuple):
     # Computes them of (reference, prediction, grid); `score_scan` gives way to one of the same name.
     score: Callable[[np.ndarray, np.ndarray, Grid], dict[str, float]]
     note: str  # what becomes of masks that are empty, for tables
+    # The labels that references of a group of cases never hold; what consists of them is not scored there.
+    unmarked: Mapping[str, frozenset[int]] = MappingProxyType({})
 
 
 def score_targets(
-    targets: Targets, reference: np.ndarray, prediction: np.ndarray, spacing: Grid
+    targets: Targets, reference: np.ndarray, prediction: np.ndarray, spacing: Grid, group: str = ""
 ) -> dict[str, dict[str, float]]:
     """Score everything that targets name: by name what `score_scan` gives, and the set of measures of the targets.
+
+    Targets that references of the case's group never hold have nan throughout.
 
     Args:
         reference: the expert's label map, (i, j, k).
         prediction: the label map to judge, on the same grid.
         spacing: the voxel's edges in mm, one per axis, or the grid's affine (4×4 or its 3×3), as a sheared grid needs.
+        group: of the case.
     """
-    found, score = targets.masks(prediction), MEASURE_SETS[targets.measures].score
-    return {
-        name: score_scan(mask, found[name], spacing) | score(mask, found[name], spacing)
+    found, measures = targets.masks(prediction), MEASURE_SETS[targets.measures]
+    scores = {
+        name: score_scan(mask, found[name], spacing) | measures.score(mask, found[name], spacing)
         for name, mask in targets.masks(reference).items()
     }
+    unmarked = measures.unmarked.get(group, frozenset())
+    for name, labels in targets.scored.items():
+        if not unmarked.isdisjoint(labels):
+            scores[name] = dict.fromkeys(scores[name], math.nan)
+    return scores
 
 
 def score_region(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) -> dict[str, float]:
@@ -71,7 +83,7 @@ def score_organ(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) ->
     - assd_mm, mssd_mm: mean and greatest of all distances between surfaces, both directions together; where a mask ends
       with the volume it has no surface;
     - dice_points, ravd_points, assd_points, mssd_points: from 0 to 100, 0 beyond a limit and for what is undefined;
-      score: their mean.
+      score: their mean. All are undefined where both masks are empty.
 
     Source: the challenge's evaluation (github.com/emrekavur/CHAOS-evaluation); Kavur et al. 2021 for the points.
     """
@@ -84,9 +96,10 @@ def score_organ(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) ->
         "assd_mm": float(distances.mean()) if distances.size else math.nan,
         "mssd_mm": float(distances.max()) if distances.size else math.nan,
     }
-    points = {"dice_points": 100 * dice if dice >= _LEAST_DICE else 0.0}
+    none = 0.0 if voxels or predicted else math.nan
+    points = {"dice_points": 100 * dice if dice >= _LEAST_DICE else none}
     for name, most in _MOST.items():
-        points[f"{name.split('_')[0]}_points"] = 100 * (1 - values[name] / most) if values[name] < most else 0.0
+        points[f"{name.split('_')[0]}_points"] = 100 * (1 - values[name] / most) if values[name] < most else none
     return {**values, **points, "score": sum(points.values()) / len(points)}
 
 
@@ -131,7 +144,9 @@ MEASURE_SETS = {
         },
         ("score", "dice", "ravd_percent", "assd_mm", "mssd_mm"),
         score_organ,
-        f"{_UNDEFINED} It gets no points.",
+        f"{_UNDEFINED} It gets 0 points where only one of reference and prediction has the organ. Cases of the group "
+        "CT are scored for the liver alone, as their references have nothing else.",
+        {"CT": frozenset(ORGANS.values()) - {ORGANS["liver"]}},
     ),
     "camus": MeasureSet(
         {"mad_mm": Measure("Mean absolute distance", "mm", 2), "hd_mm": Measure("Hausdorff distance", "mm", 2)},

@@ -182,8 +182,8 @@ def _score(run: Run, number: int, notify: Notify) -> None:
         case = run.cases[scan_id]
         native_reference = recipe.targets.read(case.label_map, native, assume_affine=True)
         about = {"scan": scan_id, "group": case.group, "fold": number}
-        on_prepared = score_targets(recipe.targets, np.asarray(reference), found, prepared.geometry.axes)
-        on_native = score_targets(recipe.targets, native_reference.voxels, native.voxels, native.affine)
+        on_prepared = score_targets(recipe.targets, np.asarray(reference), found, prepared.geometry.axes, case.group)
+        on_native = score_targets(recipe.targets, native_reference.voxels, native.voxels, native.affine, case.group)
         for grid, scores in (("prepared", on_prepared), ("native", on_native)):
             rows += [{**about, "grid": grid, "target": target, **values} for target, values in scores.items()]
         for target, values in on_prepared.items():

@@ -16,7 +16,8 @@ from planar3d.evaluation.challenges import (
     score_region,
     score_targets,
 )
-from planar3d.evaluation.scores import MEASURES, score_scan
+from planar3d.evaluation.scores import MEASURES, score_scan, summarize
+from planar3d.recipes import RECIPES
 from planar3d.scans.targets import Binary, Classes, Measures, Regions
 
 GRID = (1.5, 0.8, 3.0)
@@ -78,6 +79,20 @@ def test_points_are_those_that_the_challenge_printed_and_none_beyond_its_limits(
     assert [score_organ(reference, small, (1, 1, 1))[name] for name in ("dice_points", "ravd_points")] == [0, 0]
     none = score_organ(reference, np.zeros_like(reference), (1, 1, 1))
     assert none["score"] == 0 and math.isnan(none["mssd_mm"]) and none["ravd_percent"] == 100
+
+
+def test_ct_is_scored_for_the_liver_alone_and_an_organ_that_nobody_has_is_left_out_of_means():
+    targets = RECIPES["messaoudi2023-omnia-chaos"].targets
+    reference = np.zeros((20, 20, 10), np.uint8)
+    reference[4:16, 4:16, 2:8] = 63
+    prediction = reference.copy()
+    prediction[1:3, 1:3, 1:3] = 126  # a kidney, which references of CT never hold
+    ct, mr = (score_targets(targets, reference, prediction, GRID, group) for group in ("CT", "MR"))
+    assert ct["liver"] == mr["liver"] and ct["liver"]["score"] == 100
+    assert all(math.isnan(value) for name in ct if name != "liver" for value in ct[name].values())
+    assert mr["right kidney"]["score"] == 0 and math.isnan(mr["spleen"]["score"])
+    averaged = summarize(scores["score"] for scores in ct.values())
+    assert (averaged.mean, averaged.count, averaged.total) == (100, 1, 4)
 
 
 def test_masks_of_a_single_slice_are_compared_by_their_contours():
