@@ -44,6 +44,12 @@ Cluster = Annotated[
         help="Run on the workers of a dask scheduler: its address, its JSON file, or a YAML file for dask-jobqueue.",
     ),
 ]
+Devices = Annotated[
+    str | None,
+    typer.Option(
+        "--devices", help="GPUs to train a fold on together: all, or numbers from 0, e.g. 0,1; the first if left out."
+    ),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print results as JSON on standard output, and the log on standard error.")
 ]

@@ -11,6 +11,7 @@ from planar3d.commands.options import (
     AssumeAffine,
     Cluster,
     Data,
+    Devices,
     Folds,
     Only,
     Out,
@@ -37,17 +38,20 @@ def train(
     seed: Seed = None,
     precision: Precision = None,
     folds: Folds = None,
+    devices: Devices = None,
     assume_affine: AssumeAffine = False,
 ) -> None:
     """Train one fold; interrupted training resumes where it stopped."""
     from planar3d.scans.folds import choose_folds
     from planar3d.study.cross_validation import prepare_scans, train_fold
     from planar3d.study.reproduce import run_on
+    from planar3d.training.devices import choose_devices
 
     run = run_on(data, out, chosen_recipe(recipe, settings, size, seed, precision), folds)
     (number,) = choose_folds([fold], len(run.folds))
+    choose_devices(devices, run.recipe)
     prepare_scans(run, say, assume_affine)
-    train_fold(run, number, say)
+    train_fold(run, number, say, devices)
     say(f"best weights: {run.fold(number) / 'best.weights.h5'}")
 
 
@@ -62,6 +66,7 @@ def crossval(
     folds: Folds = None,
     only: Only = None,
     cluster: Cluster = None,
+    devices: Devices = None,
     assume_affine: AssumeAffine = False,
     as_json: AsJson = False,
 ) -> None:
@@ -71,7 +76,7 @@ def crossval(
 
     chosen, notify = chosen_recipe(recipe, settings, size, seed, precision), log(as_json)
     dataset = find_cases(data.absolute() if cluster else data)
-    done = reproduce(dataset, out, chosen, folds, only, notify, assume_affine=assume_affine, cluster=cluster)
+    done = reproduce(dataset, out, chosen, folds, only, notify, False, assume_affine, cluster, devices)
     _show(done, as_json)
 
 
@@ -92,6 +97,7 @@ def reproduce(
     precision: Precision = None,
     folds: Folds = None,
     only: Only = None,
+    devices: Devices = None,
     assume_affine: AssumeAffine = False,
     as_json: AsJson = False,
 ) -> None:
@@ -107,9 +113,9 @@ def reproduce(
     named = recipe or (shown.recipe if demo else system)
     chosen = chosen_recipe(named, settings, size, seed, precision)
     if data is None:
-        done = demonstrate(out, replace(shown, recipe=chosen), only, notify)
+        done = demonstrate(out, replace(shown, recipe=chosen), only, notify, devices)
     else:
-        done = reproduce_on(find_cases(data), out, chosen, folds, only, notify, assume_affine=assume_affine)
+        done = reproduce_on(find_cases(data), out, chosen, folds, only, notify, False, assume_affine, None, devices)
     _show(done, as_json)
 
 

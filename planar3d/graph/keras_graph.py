@@ -4,6 +4,7 @@ Tested against the Keras versions that `pyproject.toml` allows; `tests/graph/tes
 """
 
 from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -133,3 +134,29 @@ def layer_type(kind: str) -> type | None:
 def operation_kind(operation: Any) -> str:
     """The name of the class of an operation of keras.ops; nothing of another."""
     return type(operation).__name__ if type(operation).__module__.startswith("keras.src.ops.") else ""
+
+
+def with_logits(output: Any) -> list[Any]:
+    """An output and, where Keras knows it, what the last activation took: cross-entropies are computed from that."""
+    logits = getattr(output, "_keras_logits", None)
+    return [output] if logits is None else [output, logits]
+
+
+def remembering_logits(tensors: Sequence[Any]) -> Any:
+    """The output of what `with_logits` gave, or of what was made of it."""
+    output, *logits = tensors
+    if logits:
+        output._keras_logits = logits[0]
+    return output
+
+
+@contextmanager
+def normalized_by(normalizing: Sequence[Any], moments: Callable[[Any, Sequence[int]], Any]) -> Iterator[None]:
+    """Have normalization of batches take mean and variance from `moments(inputs, axes)`."""
+    for layer in normalizing:
+        vars(layer)["_moments"] = lambda inputs, mask, axes=layer._reduction_axes: moments(inputs, axes)
+    try:
+        yield
+    finally:
+        for layer in normalizing:
+            del vars(layer)["_moments"]

@@ -24,6 +24,7 @@ from planar3d.scans.preparation import Preparation
 from planar3d.scans.preparation.prepared import Prepared, load_prepared, save_prepared
 from planar3d.study.cluster import run_tasks
 from planar3d.study.run_folder import Run
+from planar3d.training.devices import choose_devices
 from planar3d.training.features import FeatureSamples, check_cacheable, compute_features, decoder_of, encoder_of
 from planar3d.training.fit import build_network, fit, guard_precision, layers_named, make_deterministic
 from planar3d.training.initialization import scale_to_unit_variance
@@ -96,23 +97,32 @@ def _require_all(found: Iterable[tuple[Any, Any]]) -> None:
 
 
 def run_folds(
-    run: Run, folds: Sequence[int], notify: Notify, assume_affine: bool = False, cluster: str | None = None
+    run: Run,
+    folds: Sequence[int],
+    notify: Notify,
+    assume_affine: bool = False,
+    cluster: str | None = None,
+    devices: str | None = None,
 ) -> None:
     """Train, predict and score the folds, each from where it stopped, on the workers of a cluster if one is named."""
+    if not cluster:  # whose workers have devices of their own
+        choose_devices(devices, run.recipe)
     prepare_scans(run, notify, assume_affine, cluster)
     if cluster:
-        _require_all(run_tasks(cluster, partial(run_fold, run, notify=print, wait=print), folds, "fold", notify))
+        there = partial(run_fold, run, notify=print, wait=print, devices=devices)
+        _require_all(run_tasks(cluster, there, folds, "fold", notify))
         return
     for number in folds:
-        run_fold(run, number, notify)
+        run_fold(run, number, notify, devices=devices)
 
 
-def run_fold(run: Run, number: int, notify: Notify, wait: Notify | None = None) -> None:
+def run_fold(run: Run, number: int, notify: Notify, wait: Notify | None = None, devices: str | None = None) -> None:
     """Train one fold, then predict and score its test scans; what is done is not done again.
 
     Args:
         run, number: which fold, from 1.
         wait: told that another process is at this fold, which is then waited for; if None, that is an error.
+        devices: to train on, see `choose_devices`.
     """
     fold, folder = run.folds[number - 1], run.fold(number)
     done = folder / "scores.csv"
@@ -121,14 +131,14 @@ def run_fold(run: Run, number: int, notify: Notify, wait: Notify | None = None) 
             notify(f"fold {number}/{len(run.folds)} is done, see {folder}")
             return
         notify(f"fold {number}/{len(run.folds)} tests {', '.join(fold.test)}")
-        _train(run, number, notify)
+        _train(run, number, notify, devices)
         _score(run, number, notify)
 
 
-def train_fold(run: Run, number: int, notify: Notify) -> keras.Model:
-    """Train one fold and return the network with its best weights."""
+def train_fold(run: Run, number: int, notify: Notify, devices: str | None = None) -> keras.Model:
+    """Train one fold, on devices as `run_fold` does, and return the network with its best weights."""
     with _held(run, number):
-        network = _train(run, number, notify)
+        network = _train(run, number, notify, devices)
         network.load_weights(run.fold(number) / "best.weights.h5")
         return network
 
@@ -142,11 +152,13 @@ def _held(run: Run, number: int, wait: Notify | None = None) -> Iterator[None]:
         yield
 
 
-def _train(run: Run, number: int, notify: Notify) -> keras.Model:
+def _train(run: Run, number: int, notify: Notify, devices: str | None) -> keras.Model:
     make_deterministic()
     keras.backend.clear_session()
     recipe, fold, folder = run.recipe, run.folds[number - 1], run.fold(number)
-    network = build_network(recipe)
+    chosen = choose_devices(devices, recipe)
+    with chosen.scope():
+        network = build_network(recipe)
     scans = (*fold.train, *fold.validation)
     sampling = recipe.training.samples
     training, validation = sampling.split(len(fold.train), len(fold.validation), recipe.slices, recipe.tiles)
@@ -162,7 +174,7 @@ def _train(run: Run, number: int, notify: Notify) -> keras.Model:
         samples = _samples(run, number, encoder, scans, notify)
     data = read_json(run.folder / "folds.json")["data"]
     card = training_card(recipe, data, fold, number, len(run.folds))
-    fit(network, trained, samples, training, validation, recipe, folder, notify, card)
+    fit(network, trained, samples, training, validation, recipe, folder, notify, card, chosen)
     write_card(folder / "best.weights.h5")
     return network
 

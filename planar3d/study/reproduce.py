@@ -65,6 +65,7 @@ def reproduce(
     phantom: bool = False,
     assume_affine: bool = False,
     cluster: str | None = None,
+    devices: str | None = None,
 ) -> Reproduction:
     """Run the folds of a data set and write the report; what is done in `out` is not done again.
 
@@ -74,6 +75,7 @@ def reproduce(
         phantom: whether the data are the embedded phantom.
         assume_affine: accept scans without geometry, see `read_scan`.
         cluster: whose workers run the folds, see `run_tasks`; this process if None.
+        devices: that a fold is trained on, see `choose_devices`.
 
     Source: Kolarik 2020, sections 3 and 4.
     """
@@ -83,7 +85,7 @@ def reproduce(
         raise FoldsError("--folds none tests nothing, so there is nothing to report; train with: planar3d train.")
     chosen = choose_folds(only, len(chosen_folds))
     run = start_run(Path(out).absolute() if cluster else out, dataset, recipe, chosen_folds, phantom, notify)
-    run_folds(run, chosen, notify, assume_affine, cluster)
+    run_folds(run, chosen, notify, assume_affine, cluster, devices)
     return report_on(run, notify)
 
 
@@ -96,13 +98,18 @@ def report_on(run: Run, notify: Notify = print) -> Reproduction:
 
 
 def demonstrate(
-    out: Path, demonstration: Demonstration = DEMONSTRATIONS["paper"], only: str | None = None, notify: Notify = print
+    out: Path,
+    demonstration: Demonstration = DEMONSTRATIONS["paper"],
+    only: str | None = None,
+    notify: Notify = print,
+    devices: str | None = None,
 ) -> Reproduction:
     """Run a whole method on the embedded phantom at reduced size.
 
     Args:
         out: the run folder; the phantom is written beside it.
         only: as `reproduce`; the demonstration's own if None.
+        devices: as `reproduce`.
     """
     folder, recipe = out.with_name(out.name + "-phantom"), demonstration.recipe
     with locked(folder, "writing the phantom", wait=notify):
@@ -117,6 +124,5 @@ def demonstrate(
                 progress=notify,
             )
             (folder / "complete").touch()
-    return reproduce(
-        find_cases(folder), out, recipe, demonstration.folds, only or demonstration.only, notify, phantom=True
-    )
+    folds, chosen = demonstration.folds, only or demonstration.only
+    return reproduce(find_cases(folder), out, recipe, folds, chosen, notify, phantom=True, devices=devices)

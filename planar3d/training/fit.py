@@ -17,6 +17,7 @@ from planar3d.progress import Ticker, duration
 from planar3d.recipes import Recipe
 from planar3d.training.backends import on_gpu
 from planar3d.training.checkpoint import Progress, finish, finished, is_finished, restore, save
+from planar3d.training.devices import Devices, Steps
 from planar3d.training.precision import PRECISIONS, built_with, guard_gradients
 from planar3d.training.samples import read_ahead
 from planar3d.training.sampling import Samples
@@ -102,6 +103,7 @@ def fit(
     folder: Path,
     notify: Callable[[str], None] = lambda text: None,
     card: Mapping[str, Any] | None = None,
+    devices: Devices | None = None,
 ) -> Progress:
     """Train until the epochs are over or `patience` is, and keep the best weights.
 
@@ -117,6 +119,7 @@ def fit(
         folder: the fold's; gets best.weights.h5, history.csv, backup/ while it runs, and training.json at its end.
         notify: gets a line after each epoch.
         card: what the weights file says of its training, see `training_card`.
+        devices: that the network was built on; the backend's own choice if None.
 
     Returns:
         The progress at the end, with the history by epoch.
@@ -126,8 +129,11 @@ def fit(
     if is_finished(folder):
         return finished(folder)
     epoch_steps = -(-len(training) // recipe.training.batch_size)
-    trainer = compiled(trained, recipe, recipe.training.epochs * epoch_steps, epoch_steps)
+    devices = devices or Devices()
+    with devices.scope():
+        trainer = compiled(trained, recipe, recipe.training.epochs * epoch_steps, epoch_steps)
     progress = restore(folder, network, trainer.optimizer)
+    steps = devices.steps(trainer)
     if progress.epoch:
         notify(f"resuming after epoch {progress.epoch}")
     began = time.monotonic()
@@ -135,7 +141,7 @@ def fit(
     while not _is_over(progress, recipe):
         ticker = Ticker(notify, f"epoch {progress.epoch + 1}, batches")
         order = recipe.training.samples.order(training, progress.epoch, recipe.training.seed)
-        row = _run_epoch(trainer, samples, order, validation, recipe, ticker)
+        row = _run_epoch(steps, samples, order, validation, recipe, ticker)
         if not np.isfinite(row["loss"]):
             raise RunError(
                 f"The loss became {row['loss']} in epoch {progress.epoch + 1}. Lower the learning rate "
@@ -183,7 +189,7 @@ def make_deterministic() -> None:
 
 
 def _run_epoch(
-    trainer: keras.Model,
+    steps: Steps,
     samples: Samples,
     order: np.ndarray,
     validation: np.ndarray,
@@ -191,9 +197,9 @@ def _run_epoch(
     ticker: Ticker,
 ) -> dict[str, float]:
     start = time.monotonic()
-    rate = float(keras.ops.convert_to_numpy(trainer.optimizer.learning_rate))
-    logs = _run_batches(trainer.train_on_batch, samples, order, recipe.training.batch_size, ticker)
-    checked = _run_batches(trainer.test_on_batch, samples, validation, recipe.training.batch_size)
+    rate = float(keras.ops.convert_to_numpy(steps.optimizer.learning_rate))
+    logs = _run_batches(steps.train_on_batch, samples, order, recipe.training.batch_size, ticker)
+    checked = _run_batches(steps.test_on_batch, samples, validation, recipe.training.batch_size)
     logs |= {f"val_{name}": checked.get(name, float("nan")) for name in logs}
     return {"learning_rate": rate, **logs, "seconds": round(time.monotonic() - start, 2)}
 

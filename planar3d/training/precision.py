@@ -86,7 +86,7 @@ def built_with(precision: str, build: Callable[[], keras.Model]) -> keras.Model:
 
 def precision_of(network: keras.Model) -> str:
     """The precision that a network computes in: that of its layers with weights, the narrowest if they differ."""
-    computes = {layer.compute_dtype for layer in _flat_layers(network) if layer.weights}
+    computes = {layer.compute_dtype for layer in flat_layers(network) if layer.weights}
     return next((p for p, dtype in (("bf16", "bfloat16"), ("float16", "float16")) if dtype in computes), "float32")
 
 
@@ -151,16 +151,17 @@ def guard_gradients(
 
 def _reached_by_gradients(network: keras.Model) -> list[keras.Layer]:
     """All layers from the first trainable one on: frozen ones among them still pass gradients to those before."""
-    flat = list(_flat_layers(network))
+    flat = list(flat_layers(network))
     first = next((i for i, layer in enumerate(flat) if layer.trainable_variables), len(flat))
     return flat[first:]
 
 
-def _flat_layers(network: keras.Model) -> Iterator[keras.Layer]:
+def flat_layers(network: keras.Model) -> Iterator[keras.Layer]:
+    """All layers of a network, those of networks in it and those that a trainer applies among them."""
     for layer in network.layers:
         layer = getattr(layer, "kept", layer)  # what a trainer applies as it is
         if isinstance(layer, keras.Model):
-            yield from _flat_layers(layer)
+            yield from flat_layers(layer)
         else:
             yield layer
 

@@ -1,0 +1,117 @@
+"""The devices that a fold is trained on: one, or several that take equal parts of every batch.
+
+Several give the gradients of one: the loss is that of the whole batch, since a Dice of parts is not the Dice of the
+whole, and normalization of batches has the statistics of the whole batch. A last batch that does not divide is computed
+by every device.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+import keras
+from keras.distribution import DataParallel
+
+from planar3d.errors import RecipeError, RunError
+from planar3d.recipes import Recipe
+from planar3d.wording import counted
+
+
+class Steps(Protocol):
+    """What trains and checks batch by batch; a compiled Keras model is one."""
+
+    optimizer: Any
+
+    def train_on_batch(self, inputs: Any, targets: Any, *, return_dict: bool) -> Mapping[str, Any]:
+        """Change the weights by a batch; its loss and Dice."""
+
+    def test_on_batch(self, inputs: Any, targets: Any, *, return_dict: bool) -> Mapping[str, Any]:
+        """Loss and Dice of a batch."""
+
+
+class Devices:
+    """The one device that the backend takes by itself; other devices have the same interface."""
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """Where networks and optimizers are made, so that their variables are on all devices."""
+        return nullcontext()
+
+    def steps(self, trainer: Any) -> Steps:
+        """Steps of a compiled model that was made in `scope`, once its variables have the values to begin with."""
+        return trainer
+
+
+class ShardedDevices(Devices):
+    """Devices of JAX, which computes on parts of a batch as if it were whole."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.parallel = _EqualParts(devices=list(names), auto_shard_dataset=False)
+
+    def scope(self) -> AbstractContextManager[Any]:  # noqa: D102
+        return self.parallel.scope()
+
+    def steps(self, trainer: Any) -> Steps:  # noqa: D102
+        return _ScopedSteps(trainer, self.parallel)
+
+
+class _EqualParts(DataParallel):
+    def get_data_layout(self, data_shape: Sequence[int]) -> Any:
+        parted = data_shape[0] % self.num_model_replicas == 0
+        axes = [self.batch_dim_name if parted else None] + [None] * (len(data_shape) - 1)
+        return keras.distribution.TensorLayout(axes, self.device_mesh)
+
+
+class _ScopedSteps:
+    def __init__(self, trainer: Any, parallel: DataParallel) -> None:
+        self.trainer, self.parallel, self.optimizer = trainer, parallel, trainer.optimizer
+
+    def train_on_batch(self, inputs: Any, targets: Any, *, return_dict: bool) -> Mapping[str, Any]:
+        with self.parallel.scope():
+            return self.trainer.train_on_batch(inputs, targets, return_dict=return_dict)
+
+    def test_on_batch(self, inputs: Any, targets: Any, *, return_dict: bool) -> Mapping[str, Any]:
+        with self.parallel.scope():
+            return self.trainer.test_on_batch(inputs, targets, return_dict=return_dict)
+
+
+def _mirrored(names: Sequence[str]) -> Devices:
+    from planar3d.training.mirrored import MirroredDevices
+
+    return MirroredDevices(names)
+
+
+_SEVERAL: dict[str, Callable[[Sequence[str]], Devices]] = {"tensorflow": _mirrored, "jax": ShardedDevices}
+
+
+def choose_devices(asked: str | None, recipe: Recipe) -> Devices:
+    """The devices of the backend that are asked for.
+
+    Args:
+        asked: `"all"`, or numbers such as `"0,1"`, of the GPUs if there are any; the backend's own choice if None.
+        recipe: whose batches are divided among the devices.
+
+    Raises:
+        RunError: devices that the backend does not have, or a backend that trains on one alone.
+        RecipeError: batches that cannot be divided.
+    """
+    if asked is None:
+        return Devices()
+    backend = keras.backend.backend()
+    if backend not in _SEVERAL:
+        raise RunError(f"--devices {asked}: on {backend} a fold is trained on one device. Leave --devices out.")
+    names = keras.distribution.list_devices()
+    numbers = [int(text) for text in re.findall(r"\d+", asked)] if asked != "all" else list(range(len(names)))
+    is_list = asked == "all" or re.fullmatch(r"\d+(,\d+)*", asked)
+    if not is_list or len(set(numbers)) < len(numbers) or max(numbers) >= len(names):
+        raise RunError(
+            f"--devices {asked}: {backend} sees {counted(names, 'device')} ({', '.join(names)}). Give 'all', or "
+            "numbers from 0, each once, such as 0,1."
+        )
+    size, several = recipe.training.batch_size, len(numbers)
+    if size % several:
+        raise RecipeError(
+            f"batch_size={size} does not divide by {several} devices, which take equal parts of every batch. Use "
+            f"--set batch_size={-(-size // several) * several}, or other --devices."
+        )
+    return _SEVERAL[backend]([names[number] for number in numbers])

@@ -1,0 +1,145 @@
+"""Several devices of TensorFlow for one fold, each with a copy of all variables (`tf.distribute.MirroredStrategy`)."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import tree
+
+from planar3d.graph.keras_graph import normalized_by, remembering_logits, with_logits
+from planar3d.training.devices import Devices, Steps
+from planar3d.training.precision import flat_layers
+
+_APART = 1_000_003  # seeds of one device from those of the next
+
+
+@functools.cache
+def _strategy(*names: str) -> tf.distribute.Strategy:
+    # One for all folds of a process: what two strategies exchange has the same numbers, and one gets the other's.
+    return tf.distribute.MirroredStrategy(list(names))
+
+
+class MirroredDevices(Devices):
+    """Devices with equal copies of all variables."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.strategy = _strategy(*names)
+
+    def scope(self) -> AbstractContextManager[Any]:  # noqa: D102
+        return self.strategy.scope()
+
+    def steps(self, trainer: keras.Model) -> Steps:  # noqa: D102
+        return MirroredSteps(trainer, self.strategy)
+
+
+class MirroredSteps:
+    """Steps in which devices compute gradients together, and one optimizer applies them as if one had computed them.
+
+    Each device has a part of the inputs and all targets. Probabilities are gathered, so that each device has the loss
+    of the whole batch and, of its gradient, the part that its own probabilities have; what this gives for the weights
+    is added up. Normalization of batches is synchronized. Random layers draw other numbers on each device.
+
+    Args:
+        trainer: compiled under the strategy.
+        strategy: the devices.
+    """
+
+    def __init__(self, trainer: keras.Model, strategy: tf.distribute.Strategy) -> None:
+        self.trainer, self.strategy, self.optimizer = trainer, strategy, trainer.optimizer
+        self.count = strategy.num_replicas_in_sync
+        self.normalizing = [x for x in flat_layers(trainer) if isinstance(x, keras.layers.BatchNormalization)]
+        for variable in trainer.variables:
+            if variable.path.endswith("seed_generator_state"):
+                # Each device counts on in its own copy. The first one's is saved, and the others follow from it.
+                for number, copy in enumerate(strategy.experimental_local_results(variable.value)):
+                    copy.assign(copy + tf.cast([number * _APART, 0], copy.dtype))
+        self._train, self._test = (
+            tf.function(step, autograph=False) for step in (self._train_together, self._test_together)
+        )
+
+    def train_on_batch(self, inputs: Any, targets: Any, *, return_dict: bool = True) -> Mapping[str, Any]:
+        """Change the weights by a batch; its loss and Dice."""
+        return self._train(*self._divided(inputs, targets))
+
+    def test_on_batch(self, inputs: Any, targets: Any, *, return_dict: bool = True) -> Mapping[str, Any]:
+        """Loss and Dice of a batch."""
+        return self._test(*self._divided(inputs, targets))
+
+    def _divided(self, inputs: Any, targets: Any) -> tuple[Any, Any, bool]:
+        """The inputs by device, all targets, and whether the inputs are parts."""
+        share, rest = divmod(len(targets), self.count)
+
+        def part(context: Any) -> Any:
+            first = context.replica_id_in_sync_group * share
+            chosen = slice(None) if rest else slice(first, first + share)
+            with tf.device(self.strategy.extended.worker_devices[context.replica_id_in_sync_group]):
+                return tree.map_structure(lambda array: tf.convert_to_tensor(array[chosen]), inputs)
+
+        return self.strategy.experimental_distribute_values_from_function(part), tf.convert_to_tensor(targets), not rest
+
+    # What is outside of `strategy.run` sees variables as if there were one device, and changes all copies. So the
+    # optimizer clips, scales and looks ahead as on one.
+
+    def _train_together(self, inputs: Any, targets: Any, parted: bool) -> Mapping[str, Any]:
+        with normalized_by(self.normalizing, _moments):
+            gradients, logs = self.strategy.run(self._gradients, (inputs, targets, parted))
+        how = tf.distribute.ReduceOp.SUM if parted else tf.distribute.ReduceOp.MEAN
+        with tf.device(self.strategy.extended.worker_devices[0]):
+            gradients = [self.strategy.reduce(how, gradient, axis=None) for gradient in gradients]
+        self.optimizer.apply(gradients, self.trainer.trainable_variables)
+        return self._of_first(logs)
+
+    def _test_together(self, inputs: Any, targets: Any, parted: bool) -> Mapping[str, Any]:
+        def measured(inputs: Any, targets: Any) -> Mapping[str, Any]:
+            whole = self._gathered(with_logits(self.trainer(inputs, training=False)), parted)
+            return self._measured(targets, remembering_logits(whole))
+
+        return self._of_first(self.strategy.run(measured, (inputs, targets)))
+
+    def _gradients(self, inputs: Any, targets: Any, parted: bool) -> tuple[list[Any], Mapping[str, Any]]:
+        """On one device: its summands of the weights' gradients, or the whole ones; the loss and Dice of the batch."""
+        with tf.GradientTape() as of_weights:
+            found = with_logits(self.trainer(inputs, training=True))
+            penalty = self._penalty()
+        whole = self._gathered(found, parted)
+        with tf.GradientTape() as of_found:
+            of_found.watch(whole)
+            logs = self._measured(targets, remembering_logits(whole))
+            scaled = self.optimizer.scale_loss(logs["loss"])
+        upstreams = of_found.gradient(scaled, whole, unconnected_gradients="zero")
+        share = tf.constant(1.0)
+        if parted:
+            number, size = tf.distribute.get_replica_context().replica_id_in_sync_group, found[0].shape[0]
+            upstreams = [upstream[number * size :][:size] for upstream in upstreams]
+            share /= self.count
+        upstreams.append(self.optimizer.scale_loss(share))
+        weights = self.trainer.trainable_variables
+        return of_weights.gradient([*found, penalty], weights, output_gradients=upstreams), logs
+
+    def _gathered(self, found: list[Any], parted: bool) -> list[Any]:
+        context = tf.distribute.get_replica_context()
+        return [context.all_gather(part, axis=0) if parted else tf.identity(part) for part in found]
+
+    def _measured(self, targets: Any, probabilities: Any) -> Mapping[str, Any]:
+        loss = self.trainer.loss
+        both = loss(targets, probabilities) + self._penalty()
+        return {"loss": both, "dice": loss.dice(targets, probabilities)}
+
+    def _penalty(self) -> Any:
+        """What regularizers of weights add to the loss."""
+        weights = self.trainer.trainable_variables
+        return sum((v.regularizer(v) for v in weights if v.regularizer is not None), start=tf.zeros(()))
+
+    def _of_first(self, logs: Any) -> Any:
+        return tree.map_structure(lambda value: self.strategy.experimental_local_results(value)[0], logs)
+
+
+def _moments(x: Any, axes: Sequence[int]) -> tuple[Any, Any]:
+    """Mean and variance over equal parts on all devices, in two passes: Keras' own, in one, loses digits."""
+    context, how = tf.distribute.get_replica_context(), tf.distribute.ReduceOp.MEAN
+    mean = context.all_reduce(how, tf.reduce_mean(x, axes, keepdims=True))
+    variance = context.all_reduce(how, tf.reduce_mean(tf.square(x - mean), axes))
+    return tf.squeeze(mean, axes), variance

@@ -1,0 +1,219 @@
+"""Several devices give the gradients, and the training, of one; shown with two logical devices on a CPU.
+
+Each backend runs in a process of its own, since devices are divided before it starts.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+from planar3d.errors import RecipeError, RunError
+from planar3d.recipes import PAPER
+from planar3d.training import devices
+from planar3d.training.devices import Devices, choose_devices
+from planar3d.training.losses import BceMinusDice, CrossEntropyAndDice, Loss, MultipleDice
+from planar3d.training.optimizer_settings import Nadam
+
+HERE = Path(__file__).parents[2], Path(__file__).parent, Path(__file__).parents[1]
+
+
+class Every(Loss):
+    """The mean of all losses."""
+
+    losses = (
+        BceMinusDice(),
+        BceMinusDice(dice_smoothing=1.0),
+        MultipleDice(over="sample", dice_smoothing=1.0),
+        CrossEntropyAndDice(denominator="squares"),
+    )
+
+    def __call__(self, y_true, y_pred):
+        return sum(loss(y_true, y_pred) for loss in self.losses) / len(self.losses)
+
+    def dice(self, y_true, y_pred):
+        return sum(loss.dice(y_true, y_pred) for loss in self.losses) / len(self.losses)
+
+
+RECIPE = PAPER.changed(size=16, epochs=2, batch_size=4, learning_rate=1e-2, shuffle="every epoch")
+AHEAD = RECIPE.changed(optimizer=Nadam(clip_norm=0.1, lookahead_steps=2, epsilon=1e-2))
+
+
+def small(chance=0.0, shape=(4, 8, 8, 3)):
+    """A network whose training changes more than its trainable weights; smooth, so that rounding stays small."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input(shape, name="input")
+    skip = keras.layers.Conv3D(3, (1, 3, 3), padding="same", activation="softplus", name="first")(inputs)
+    x = keras.layers.BatchNormalization(momentum=0.9, name="norm")(skip)
+    x = keras.layers.Dropout(chance, name="drop")(x)
+    x = keras.layers.Concatenate(name="joined")([x, skip])
+    x = keras.layers.Conv3D(2, 3, padding="same", activation="softplus", kernel_regularizer="l2", name="second")(x)
+    return keras.Model(inputs, keras.layers.Conv3D(1, 1, activation="sigmoid", dtype="float32", name="conv10")(x))
+
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+folder = Path(sys.argv[1])
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+from test_devices import AHEAD, RECIPE, Every, small
+import planar3d.training.fit
+from planar3d.training.devices import choose_devices
+from planar3d.training.fit import compiled, fit
+from planar3d.training.samples import ScanSamples
+from planar3d.training.trainer import trainer_of
+from samples_of import split
+
+# The small network is none of the recipe's, so its best weights are kept without the recipe.
+planar3d.training.fit.save_weights = lambda network, path, *_: network.save_weights(path)
+rng = np.random.default_rng(0)
+voxels = (rng.normal(size=(4, 4, 8, 8, 3)) + 0.5 * rng.normal(size=(4, 1, 1, 1, 3))).astype(np.float32)
+masks = (voxels[..., :1] > np.reshape([0.5, 1, 9, 2], (4, 1, 1, 1, 1))).astype(np.uint8)  # the third is empty
+numpy = keras.ops.convert_to_numpy
+
+
+def difference(a, b):
+    return max(float(np.abs(x - y).max()) for x, y in zip(a, b, strict=True))
+
+
+def gradients(asked):
+    # A step of plain descent changes weights by their gradients times the rate, here so large that nothing is lost.
+    chosen = choose_devices(asked, RECIPE)
+    with chosen.scope():
+        network = small()
+        twin = trainer_of(network)
+        trainer = keras.Model(twin.input, twin.output)
+        trainer.compile(keras.optimizers.SGD(100.0), loss=Every(), metrics=[Every().dice])
+        trainer.optimizer.build(trainer.trainable_variables)
+    steps, found, statistics, said = chosen.steps(trainer), [], [], []
+    start = network.get_weights()
+    for batch in (4, 3):
+        network.set_weights(start)
+        said.append(steps.test_on_batch(voxels[:batch], masks[:batch], return_dict=True))
+        before = [numpy(v) for v in network.trainable_variables]
+        said.append(steps.train_on_batch(voxels[:batch], masks[:batch], return_dict=True))
+        found += [(a - numpy(v)) / 100 for a, v in zip(before, network.trainable_variables, strict=True)]
+        statistics += [numpy(v) for v in network.non_trainable_variables if "seed" not in v.path]
+    return found, statistics, [np.array([row[name] for name in ("loss", "dice")], float) for row in said]
+
+
+def steps_ahead(asked):
+    # Clipping, momenta that are shared by all weights, and slow weights.
+    chosen = choose_devices(asked, AHEAD)
+    with chosen.scope():
+        network = small()
+        trainer = compiled(network, AHEAD)
+    steps = chosen.steps(trainer)
+    for _ in range(3):
+        steps.train_on_batch(voxels, masks, return_dict=True)
+    return [numpy(v) for v in (*network.weights, *trainer.optimizer.variables)]
+
+
+class Killed(Exception):
+    pass
+
+
+scans = [np.random.default_rng(1).integers(0, 256, (3, 44, 16, 16), np.uint8)]
+scans.append((scans[0] > 200).astype(np.uint8))
+
+
+def train(name, asked, stop_after=None):
+    chosen, into = choose_devices(asked, RECIPE), folder / name
+    into.mkdir(exist_ok=True)
+    with chosen.scope():
+        network = small(0.3, (16, 16, 16, 3))
+    training, validation = split(2, 1, len(scans[0][0]), RECIPE)
+    assert len(training) % 4 and len(training) % 2  # whose last batch does not divide
+
+    def notify(text):
+        if stop_after and text.startswith(f"epoch {stop_after}/"):
+            raise Killed
+
+    try:
+        twin, samples = trainer_of(network), ScanSamples(*scans, RECIPE)
+        progress = fit(network, twin, samples, training, validation, RECIPE, into, notify, devices=chosen)
+    except Killed:
+        return None
+    rows = [[row[k] for k in ("loss", "dice", "val_loss", "val_dice")] for row in progress.history]
+    return rows, [numpy(v) for v in network.variables]
+
+
+one, two = gradients(None), gradients("0,1")
+whole = train("whole", "0,1")
+assert train("killed", "0,1", stop_after=1) is None
+resumed = train("killed", "0,1")
+(folder / "result.json").write_text(json.dumps({
+    "largest": max(float(np.abs(x).max()) for x in one[0]),
+    "gradients": difference(one[0], two[0]),
+    "statistics": difference(one[1], two[1]),
+    "logs": difference(one[2], two[2]),
+    "ahead": difference(steps_ahead(None), steps_ahead("all")),
+    "same rows": whole[0] == resumed[0],
+    "same variables": all(np.array_equal(a, b) for a, b in zip(whole[1], resumed[1], strict=True)),
+    "epochs": len(whole[0]),
+}))
+"""
+
+
+@pytest.fixture(scope="module", params=["tensorflow", "jax"])
+def result(request, tmp_path_factory):
+    backend = request.param
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    folder = tmp_path_factory.mktemp(backend)
+    environment = os.environ | {
+        "KERAS_BACKEND": backend,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "PYTHONPATH": os.pathsep.join([*map(str, HERE), os.environ.get("PYTHONPATH", "")]),
+    }
+    ended = subprocess.run([sys.executable, "-c", SCRIPT, folder], env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    return json.loads((folder / "result.json").read_text())
+
+
+def test_two_devices_give_the_gradients_and_batch_statistics_of_one_for_every_loss(result):
+    assert result["gradients"] < 1e-6 < 0.1 < result["largest"]
+    assert result["statistics"] < 1e-6 and result["logs"] < 1e-6
+
+
+def test_clipping_momenta_and_slow_weights_are_those_of_one_device(result):
+    assert result["ahead"] < 1e-4
+
+
+def test_a_killed_run_on_two_devices_ends_as_an_uninterrupted_one(result):
+    assert result["same rows"] and result["same variables"] and result["epochs"] == 2
+
+
+def test_the_default_is_the_backend_s_own_device():
+    assert type(choose_devices(None, RECIPE)) is Devices
+
+
+@pytest.mark.parametrize("asked", ["7", "0,0", "two", "0;1", ""])
+def test_devices_that_are_not_there_are_refused(asked):
+    with pytest.raises(RunError, match=r"sees 1 device .* Give 'all', or numbers"):
+        choose_devices(asked, RECIPE)
+
+
+def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
+    monkeypatch.setattr(devices.keras.distribution, "list_devices", lambda: ["gpu:0", "gpu:1", "gpu:2"])
+    with pytest.raises(RecipeError, match=r"batch_size=4 does not divide by 3 devices.*--set batch_size=6"):
+        choose_devices("all", RECIPE)
+
+
+def test_a_backend_of_one_device_says_so(monkeypatch):
+    monkeypatch.setattr(devices.keras.backend, "backend", lambda: "torch")
+    with pytest.raises(RunError, match="on torch a fold is trained on one device"):
+        choose_devices("0,1", RECIPE)
