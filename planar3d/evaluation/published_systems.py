@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from planar3d.evaluation.scores import Summary
 
@@ -21,6 +21,14 @@ class PublishedRow:
     cells: Mapping[str, Summary]
 
 
+class Task(NamedTuple):
+    """The part of a run's scores that a row compares with."""
+
+    name: str = ""  # behind that of the counterpart
+    groups: tuple[str, ...] = ()  # of the cases; all if empty
+    besides: tuple[str, ...] = ()  # targets, together with that of the column
+
+
 @dataclass(frozen=True)
 class PublishedTable:
     """A table of a paper."""
@@ -32,7 +40,7 @@ class PublishedTable:
     # By how they are headed, the target and the measure of a run's scores that they compare with, and how the names of
     # the scans end if not all are meant; None where a run's scores have no counterpart.
     columns: Mapping[str, tuple[str, ...] | None]
-    counterpart: str  # the name of the rows that the recipe reproduces
+    counterparts: Mapping[str, Task]  # the names of the rows that the recipe reproduces
     rows: tuple[PublishedRow, ...]  # in their order
     notes: tuple[str, ...]  # sentences that belong below
     # The table of a run's own, if not its scores, whose rows and columns are the columns and statistics here.
@@ -58,9 +66,11 @@ def _table(name: str, content: Mapping[str, Any], counterpart: str) -> Published
         )
         for of, statistic, *cells in content["rows"]
     )
+    tasks = [Task(task, tuple(groups), tuple(besides)) for task, (groups, *besides) in content.get("tasks", {}).items()]
+    counterparts = {", ".join(filter(None, (counterpart, task.name))): task for task in tasks or [Task()]}
     title, source, data = (content[field] for field in ("title", "source", "data"))
     notes, beside = tuple(content.get("notes", ())), content.get("beside", "")
-    return PublishedTable(name, title, source, data, columns, counterpart, rows, notes, beside)
+    return PublishedTable(name, title, source, data, columns, counterparts, rows, notes, beside)
 
 
 def _printed(figure: Any, digits: int) -> Summary:

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
 from planar3d.evaluation.challenges import ALL_MEASURES
-from planar3d.evaluation.published_systems import PublishedTable, published_tables
+from planar3d.evaluation.published_systems import PublishedTable, Task, published_tables
 from planar3d.evaluation.scores import Summary, summarize
 from planar3d.study.results import GRIDS, Results
 from planar3d.study.table_format import Row, Table
@@ -26,41 +27,54 @@ def system_tables(results: Results, besides: Iterable[Table] = ()) -> list[Table
 
 
 def _table(published: PublishedTable, results: Results, others: Mapping[str, Table]) -> Table:
-    printed = [Row(f"{row.name}, {row.statistic}", dict(row.cells), kind=PUBLISHED) for row in published.rows]
-    place = 1 + max(n for n, row in enumerate(published.rows) if row.name == published.counterpart)
-    statistics = dict.fromkeys(row.statistic for row in published.rows)
-    ours = [
-        Row(f"{results.recipe.name}, {results.grid_label(grid)}, {statistic}", cells, "", grid, "scans", REPRODUCED)
-        for grid in GRIDS
-        for statistic in statistics
-        if (
-            cells := _own_cells(published, results, grid, statistic)
-            | _other_cells(published, others.get(published.beside), grid, statistic)
-        )
-    ]
+    rows = []
+    for name, printed in groupby(published.rows, lambda row: row.name):
+        rows += [Row(f"{name}, {row.statistic}", dict(row.cells), kind=PUBLISHED) for row in printed]
+        if name in published.counterparts:
+            rows += _own_rows(published, published.counterparts[name], results, others)
     notes = [
         f"Published: {published.source}; for {published.data}.",
         f"This run: {_data(results)}. The cases differ, so a difference in scores is not due to the methods alone.",
         *published.notes,
     ]
-    if not ours:
+    if all(row.kind == PUBLISHED for row in rows):
         notes.append(
             "This run has none of the scores that the paper published here; its own scores are in other tables."
         )
-    rows = printed[:place] + ours + printed[place:]
     return Table(f"published_{published.name}", published.title, tuple(published.columns), rows, notes, True)
 
 
-def _own_cells(published: PublishedTable, results: Results, grid: str, statistic: str) -> dict[str, Summary]:
+def _own_rows(published: PublishedTable, task: Task, results: Results, others: Mapping[str, Table]) -> list[Row]:
+    name = ", ".join(filter(None, (results.recipe.name, task.name)))
+    return [
+        Row(f"{name}, {results.grid_label(grid)}, {statistic}", cells, "", grid, "scans", REPRODUCED)
+        for grid in GRIDS
+        for statistic in dict.fromkeys(row.statistic for row in published.rows)
+        if (
+            cells := _own_cells(published, task, results, grid, statistic)
+            | _other_cells(published, others.get(published.beside), grid, statistic)
+        )
+    ]
+
+
+def _own_cells(
+    published: PublishedTable, task: Task, results: Results, grid: str, statistic: str
+) -> dict[str, Summary]:
     """A statistic of this run's scores in the columns that have a counterpart, where it is one that scores have."""
-    cells = {}
+    cells: dict[str, Summary] = {}
+    if statistic not in _STATISTICS or not {scan.group for scan in results.scans}.issuperset(task.groups):
+        return cells
     for heading, scored in published.columns.items():
         if scored and scored[0] in results.targets:
             target, measure, *ends = scored
-            values = [s.values[measure] for s in results.on(grid, target) if s.scan.endswith(tuple(ends) or "")]
-            summary = _STATISTICS[statistic](values, ALL_MEASURES[measure].digits) if statistic in _STATISTICS else None
-            if summary is not None and values:
-                cells[heading] = summary
+            by_scan: dict[tuple[int, str], list[float]] = {}
+            for of in (target, *task.besides):
+                for s in results.on(grid, of):
+                    if s.group in (task.groups or (s.group,)) and s.scan.endswith(tuple(ends) or ""):
+                        by_scan.setdefault((s.fold, s.scan), []).append(s.values[measure])
+            if by_scan:
+                values = [summarize(each).mean for each in by_scan.values()]
+                cells[heading] = _STATISTICS[statistic](values, ALL_MEASURES[measure].digits)
     return cells
 
 

@@ -1,6 +1,8 @@
 """Published figures stand beside a run's own by the name of its recipe, marked as what they are."""
 
+import dataclasses
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,8 +16,8 @@ from planar3d.study.system_tables import system_tables
 from planar3d.study.table_format import Row, Table
 
 TABLES = {
-    "wacker2019-2d": ["brats2018"],
-    "wacker2019-3d-demo": ["brats2018"],
+    "wacker2019-2d": ["brats2018", "clinical2019"],
+    "wacker2019-3d-demo": ["brats2018", "clinical2019"],
     "messaoudi2020-released": ["brats2020"],
     "messaoudi2023-ds": ["brats2022"],
     "messaoudi2023-dx": ["brats2022"],
@@ -30,7 +32,7 @@ def test_a_recipe_has_the_tables_of_its_paper(recipe):
     tables = published_tables(recipe)
     assert [table.name for table in tables] == TABLES[recipe]
     for table in tables:
-        assert table.counterpart in {row.name for row in table.rows}
+        assert table.counterparts.keys() <= {row.name for row in table.rows}
         assert all(row.cells.keys() == table.columns.keys() for row in table.rows)
         assert {measure for _, measure, *_ in filter(None, table.columns.values())} <= ALL_MEASURES.keys()
         assert table.source and table.data
@@ -49,12 +51,14 @@ def test_every_system_has_published_figures_and_organs_are_not_judged_as_heads()
     ("recipe", "table", "row", "statistic", "column", "printed"),
     [
         ("wacker2019-3d", 0, "AlbuNet3D, pretrained", "mean", "TC", "0.8152"),
+        ("wacker2019-2d", 1, "AlbuNet2D, pretrained", "mean", "mean TC", "0.7407"),
         ("messaoudi2020", 0, "Efficient embedding network, test set", "mean", "ET", "0.6959 ± 0.2610"),
         ("messaoudi2023-ds", 0, "DS-Net", "25 %", "TC", "0.8389"),
         ("messaoudi2023-dx", 0, "DX-Net", "mean", "ET", "0.8388"),
         ("messaoudi2023-omnia-camus", 0, "Omnia-Net", "mean", "ES LV epi HD [mm]", "5.900"),
         ("messaoudi2023-omnia-camus", 1, "expert O1 twice", "correlation", "EF", "0.896"),
         ("messaoudi2023-omnia-chaos", 0, "PKDIA, liver, CT", "mean", "RAVD [%]", "1.32 ± 1.30"),
+        ("messaoudi2023-omnia-chaos", 0, "Omnia-Net, organs, MR", "mean", "RAVD points", "22.38 ± 19.49"),
         ("messaoudi2023-omnia-chaos", 0, "OvGUMEMoRIAL, liver, CT", "mean", "RAVD [%]", "–"),
     ],
 )
@@ -97,6 +101,31 @@ def test_what_the_run_is_of_is_said_and_nothing_is_made_up_where_it_scores_other
         assert {row.kind for row in table.rows} == {"published"}
         assert "This run has none of the scores" in table.notes[-1]
     assert system_tables(_results(tmp_path, "mine", ("WT",))) == []
+
+
+def test_each_task_of_chaos_has_its_own_cases_and_organs(tmp_path):
+    values = dict.fromkeys(ALL_MEASURES, math.nan)
+    scores = {
+        "liver": (90, 80),
+        "right kidney": (math.nan, 40),
+        "left kidney": (math.nan, 30),
+        "spleen": (math.nan, 50),
+    }
+    scans = [
+        ScanScores(f"{group}_1", group, 1, "native", organ, values | {"score": score})
+        for organ, both in scores.items()
+        for group, score in zip(("CT", "MR"), both, strict=True)
+    ]
+    empty = _results(tmp_path, "messaoudi2023-omnia-chaos", ())
+    (table,) = system_tables(dataclasses.replace(empty, scans=scans))
+    before = {row.label: above.label for above, row in pairwise(table.rows) if row.kind == "this run"}
+    own = {row.label: row.cells["score"] for row in table.rows if row.kind == "this run"}
+    tasks = ("liver, CT and MR", "liver, CT", "liver, MR", "organs, CT and MR", "organs, MR")
+    assert list(before.values()) == [f"Omnia-Net, {task}, mean" for task in tasks]
+    assert [label.split(", ", 1)[1].startswith(task) for label, task in zip(own, tasks, strict=True)] == 5 * [True]
+    assert [(cell.mean, cell.count) for cell in own.values()] == [(85, 2), (90, 1), (80, 1), (70, 2), (50, 1)]
+    (of_ct,) = system_tables(dataclasses.replace(empty, scans=[scan for scan in scans if scan.group == "CT"]))
+    assert [row.cells["score"].mean for row in of_ct.rows if row.kind == "this run"] == [90]
 
 
 def test_correlations_of_volumes_stand_behind_those_of_the_network_that_is_reproduced(tmp_path):
