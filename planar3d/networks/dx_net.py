@@ -21,6 +21,8 @@ def DXNet(
     outputs: int = 3,
     activation: str = "sigmoid",
     norm: Norm = "instance",
+    encoder_padding: Literal["same", "symmetric"] = "symmetric",
+    encoder_epsilon: float = 1e-5,
     stem: Literal["normal", "fitted"] = "normal",
     weights: EncoderWeights = None,
     encoder_weights: EncoderWeights = "imagenet",
@@ -36,6 +38,7 @@ def DXNet(
         outputs: channels of the output.
         activation: output activation, `"sigmoid"` or `"softmax"`.
         norm: `"instance"` as in the paper, with scale and offset, or `"batch"` as in the released code.
+        encoder_padding, encoder_epsilon: as in `EfficientNet`.
         stem: how the first convolution's weights are adapted from three inputs to 16: `"normal"`, replaced by samples
             of a standard normal distribution as in the released code; or `"fitted"`, spread over the inputs as in
             `convert`.
@@ -52,14 +55,23 @@ def DXNet(
         WeightsError: the weights cannot be found or read, or do not fit.
 
     Source: Messaoudi et al. 2023, section 2.3, for the encoder, its repeated kernels and instance normalization; the
-    decoder's widths, paddings, epsilon and the rate of stochastic depth from the released code.
+    decoder's widths and epsilon, and the rate of stochastic depth, from the released code.
     """
     check_input_shape(input_shape, _DIVISORS, name)
     if stem not in ("normal", "fitted"):
         raise ValueError(f"stem={stem!r}: 'normal' or 'fitted' is needed.")
     inputs = keras.Input(input_shape, name="volume")
     full = convolved(inputs, 16, "full", norm=norm)
-    encoder = _encoder(full, norm, stem, encoder_weights if weights is None else None)
+    flat = EfficientNet(
+        "b0",
+        (*input_shape[1:3], 3),
+        norm=norm,
+        epsilon=encoder_epsilon,
+        momentum=0.9,
+        padding=encoder_padding,
+        drop_path=0.4,
+    )
+    encoder = _encoder(full, flat, stem, encoder_weights if weights is None else None)
     skips = [*(encoder.get_layer(skip).output for skip in SKIPS["b0"]), full]
     x = decoded(encoder.output, skips, _FILTERS, transposed=True, norm=norm)
     # The loss takes logarithms, so probabilities are float32 under any precision.
@@ -67,10 +79,8 @@ def DXNet(
     return with_weights(keras.Model(inputs, x, name=name), weights)
 
 
-def _encoder(x: Any, norm: Norm, stem: str, weights: EncoderWeights) -> keras.Model:
+def _encoder(x: Any, whole: keras.Model, stem: str, weights: EncoderWeights) -> keras.Model:
     """EfficientNet-B0 of volumes, its depth divided as its rows are."""
-    sizes = (*x.shape[2:4], 3)
-    whole = EfficientNet("b0", sizes, norm=norm, epsilon=1e-5, momentum=0.9, padding="symmetric", drop_path=0.4)
     flat = keras.Model(whole.input, whole.get_layer(COARSEST["b0"]).output, name=whole.name)
     fill_flat(flat, weights, NOISY_STUDENT["b0"])
     encoder = convert(flat, "repeat", depth_pooling="match", global_pooling="volume", input_tensor=x)

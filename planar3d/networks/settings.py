@@ -113,6 +113,8 @@ class DXNetSettings(Network):
 
     encoder_weights: str = "imagenet"  # or "none", or a file
     norm: Literal["instance", "batch"] = "instance"
+    encoder_padding: Literal["symmetric", "same"] = "symmetric"  # as for DS-Net
+    encoder_epsilon: Annotated[float, POSITIVE] = 1e-5  # as for DS-Net
     stem: Literal["normal", "fitted"] = "normal"  # as for Omnia-Net
 
 

@@ -43,7 +43,9 @@ MESSAOUDI2023_DS_RELEASED = MESSAOUDI2023_DS.changed(
     name="messaoudi2023-ds-released", network=DSNetSettings(), epsilon=1e-5, gradient_share="beta_1"
 )
 
-MESSAOUDI2023_DX = MESSAOUDI2023_DS.changed(name="messaoudi2023-dx", network=DXNetSettings())
+MESSAOUDI2023_DX = MESSAOUDI2023_DS.changed(
+    name="messaoudi2023-dx", network=DXNetSettings(encoder_padding="same", encoder_epsilon=1e-3)
+)
 
 MESSAOUDI2023_DX_RELEASED = MESSAOUDI2023_DS_RELEASED.changed(
     name="messaoudi2023-dx-released", network=DXNetSettings(norm="batch")

@@ -21,8 +21,14 @@ def flat(tmp_path_factory):
     return network, file
 
 
-def test_it_takes_the_work_computed_from_the_released_layers():
-    network = DXNet(OPEN, encoder_weights=None)
+@pytest.mark.parametrize(("padding", "epsilon", "padded"), [("symmetric", 1e-5, 5), ("same", 1e-3, 0)])
+def test_it_takes_the_work_computed_from_the_released_layers(padding, epsilon, padded):
+    network = DXNet(OPEN, encoder_padding=padding, encoder_epsilon=epsilon, encoder_weights=None)
+    assert network.count_params() == 12_542_831
+    assert sum(isinstance(layer, keras.layers.ZeroPadding3D) for layer in network.layers) == padded
+    norms = [layer for layer in network.layers if isinstance(layer, keras.layers.GroupNormalization)]
+    own = {layer.name for layer in norms if layer.name.startswith(("full", "up"))}
+    assert {layer.name in own: layer.epsilon for layer in norms} == {True: 1e-5, False: epsilon}
     work = sum(cost.macs for cost in layer_costs(network, (128, 128, 128, 4)))
     assert round(work / 1e9, 1) == 124.0
     rates = [layer.rate for layer in network.layers if isinstance(layer, keras.layers.Dropout)]
