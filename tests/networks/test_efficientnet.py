@@ -110,10 +110,15 @@ def test_it_is_keras_applications_network_without_the_standardization(variant, p
     np.testing.assert_allclose(rates, [la.rate for la in theirs.layers if isinstance(la, keras.layers.Dropout)])
 
 
-def test_wider_and_deeper_variants_have_the_layers_of_keras_applications():
-    theirs = keras.applications.EfficientNetB3(False, None, input_shape=(32, 32, 3))
+# b0 and b4 are compared above.
+@pytest.mark.parametrize("variant", ["b1", "b2", "b3", "b5", "b6", "b7"])
+def test_wider_and_deeper_variants_have_the_layers_of_keras_applications(variant):
+    theirs = getattr(keras.applications, f"EfficientNet{variant.upper()}")(False, None, input_shape=(32, 32, 3))
     shapes = {w.path: w.shape for w in theirs.weights if "normalization" not in w.path}
-    assert {w.path: w.shape for w in EfficientNet("b3", (32, 32, 3)).weights} == shapes
+    assert {w.path: w.shape for w in EfficientNet(variant, (32, 32, 3)).weights} == shapes
+
+
+def test_another_variant_is_refused():
     with pytest.raises(ValueError, match="no EfficientNet 'b8'; choose one of b0, b1"):
         EfficientNet("b8")
 
@@ -202,3 +207,66 @@ def test_the_released_encoder_s_weights_compute_in_2d_and_converted_what_they_do
     torch.save(torch.nn.Sequential(torch.nn.Conv2d(3, 32, 3)), tmp_path / "Full_Efficient_B0_3ch.pt")
     with pytest.raises(WeightsError, match="holds more than tensors"):
         load_torch(ours, tmp_path / "Full_Efficient_B0_3ch.pt")
+
+
+def _seen(array, size, stride):
+    """What a kernel sees at each place, (rows, cols, channels, size, size), with TensorFlow's padding 'same'."""
+    needed = [max(0, (-(-n // stride) - 1) * stride + size - n) for n in array.shape[:2]]
+    padded = np.pad(array, [*((n // 2, n - n // 2) for n in needed), (0, 0)])
+    return np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(0, 1))[::stride, ::stride]
+
+
+def by_numpy(state, x):
+    """Stem and first blocks of two stages of timm's `tf_efficientnet_b0`, from one image (rows, cols, RGB)."""
+
+    def convolved(x, name, stride=1):
+        kernel = state[f"{name}.weight"]
+        sums = "rcaij,abij->rca" if name.endswith("conv_dw") else "rcaij,oaij->rco"
+        return np.einsum(sums, _seen(x, kernel.shape[-1], stride), kernel) + state.get(f"{name}.bias", 0)
+
+    def normalized(x, name):
+        mean, var, gamma, beta = (state[f"{name}.{w}"] for w in ("running_mean", "running_var", "weight", "bias"))
+        return (x - mean) / np.sqrt(var + 1e-3) * gamma + beta
+
+    def silu(x):
+        return x / (1 + np.exp(-x))
+
+    def excited(x, name):
+        share = silu(convolved(x.mean((0, 1), keepdims=True), f"{name}.se.conv_reduce"))
+        return x / (1 + np.exp(-convolved(share, f"{name}.se.conv_expand")))
+
+    x = silu(normalized(convolved(x, "conv_stem", 2), "bn1"))
+    x = excited(silu(normalized(convolved(x, "blocks.0.0.conv_dw"), "blocks.0.0.bn1")), "blocks.0.0")
+    x = normalized(convolved(x, "blocks.0.0.conv_pw"), "blocks.0.0.bn2")
+    x = silu(normalized(convolved(x, "blocks.1.0.conv_pw"), "blocks.1.0.bn1"))
+    x = excited(silu(normalized(convolved(x, "blocks.1.0.conv_dw", 2), "blocks.1.0.bn2")), "blocks.1.0")
+    return normalized(convolved(x, "blocks.1.0.conv_pwl"), "blocks.1.0.bn3")
+
+
+def test_timm_s_weights_compute_in_the_first_blocks_what_they_do_in_numpy(tmp_path):
+    rng, state = np.random.default_rng(0), {}
+    convolutions = {
+        **{"conv_stem": (32, 3, 3, 3), "blocks.0.0.conv_dw": (32, 1, 3, 3), "blocks.0.0.conv_pw": (16, 32, 1, 1)},
+        **{"blocks.0.0.se.conv_reduce": (8, 32, 1, 1), "blocks.0.0.se.conv_expand": (32, 8, 1, 1)},
+        **{"blocks.1.0.conv_pw": (96, 16, 1, 1), "blocks.1.0.conv_dw": (96, 1, 3, 3)},
+        **{"blocks.1.0.se.conv_reduce": (4, 96, 1, 1), "blocks.1.0.se.conv_expand": (96, 4, 1, 1)},
+        "blocks.1.0.conv_pwl": (24, 96, 1, 1),
+    }
+    norms = {"bn1": 32, "blocks.0.0.bn1": 32, "blocks.0.0.bn2": 16}
+    norms |= {"blocks.1.0.bn1": 96, "blocks.1.0.bn2": 96, "blocks.1.0.bn3": 24}
+    for name, shape in convolutions.items():
+        state[f"{name}.weight"] = rng.normal(0, np.prod(shape[1:]) ** -0.5, shape)
+        if ".se." in name:
+            state[f"{name}.bias"] = rng.normal(size=shape[0])
+    for name, channels in norms.items():
+        for part in ("running_mean", "running_var", "weight", "bias"):
+            state[f"{name}.{part}"] = rng.uniform(0.5, 1.5, channels)
+    np.savez(tmp_path / "timm.npz", **{name: array.astype(np.float32) for name, array in state.items()})
+    whole = EfficientNet("b0", (32, 32, 3))
+    network = keras.Model(whole.input, whole.get_layer("block2a_project_bn").output, name=whole.name)
+    report = load_torch(network, tmp_path / "timm.npz")
+    assert len(report.matched) == len(state) == len(network.weights) and not report.unused
+    x = rng.normal(size=(32, 32, 3))
+    expected = by_numpy(state, x)
+    assert expected.shape == (8, 8, 24)
+    np.testing.assert_allclose(network(x[np.newaxis].astype(np.float32))[0], expected, rtol=1e-3, atol=1e-4)
