@@ -1,6 +1,8 @@
 """The Medical Segmentation Decathlon: channels of a series by name, labels and paths as dataset.json has them."""
 
 import json
+import re
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -9,6 +11,7 @@ from challenge_road import recipe_of, segmented
 
 from planar3d.errors import DatasetError, ScanError
 from planar3d.evaluation.challenges import score_targets
+from planar3d.recipes import RECIPES
 from planar3d.scans import phantom
 from planar3d.scans.case import read_images
 from planar3d.scans.datasets import find_cases
@@ -113,3 +116,18 @@ def test_the_phantom_goes_the_whole_road(tmp_path, monkeypatch):
     assert (reference.voxels == 1).sum() > (reference.voxels == 2).sum()  # edema is the largest part
     scores = score_targets(recipe.targets, reference.voxels, labels.voxels, labels.affine)
     assert set(scores) == {"WT", "TC", "ET"} and 0 <= scores["WT"]["dice"] <= 1
+
+
+def test_a_recipe_for_brats_takes_it_by_the_settings_in_the_docs(tmp_path):
+    page = (Path(__file__).parents[3] / "docs/how-to/cross-validate.md").read_text(encoding="utf-8")
+    command = page.partition("--data Task01_BrainTumour")[2].partition("```")[0]
+    recipe = RECIPES["messaoudi2023-ds"].with_settings(re.findall(r"--set (\S+)", command))
+    phantom.write_phantom(tmp_path, scans_per_center=1, reduction=8, layout="decathlon")
+    case = find_cases(tmp_path).cases[0]
+    labels = read_labels(case.labels).voxels
+    marked = recipe.targets.encode(labels)
+    expected = np.stack([np.isin(labels, values) for values in ((1, 2, 3), (2, 3), (3,))], axis=-1)
+    np.testing.assert_array_equal(marked, expected)
+    assert expected.any(axis=(0, 1, 2)).all()
+    np.testing.assert_array_equal(recipe.targets.assign(marked), labels)
+    assert [case.images[name].name[-3:] for name in recipe.preparation.images] == ["[1]", "[2]", "[3]", "[0]"]
