@@ -100,6 +100,7 @@ def main() -> int:
                 name = argument.split(" AS ")[1] if " AS " in argument else ""
                 stage = names[name] = Stage(asked.into / name if name else asked.into / "image")
                 shutil.rmtree(stage.root, ignore_errors=True)
+                stage.root.parent.mkdir(parents=True, exist_ok=True)
                 subprocess.run(["cp", "-a", asked.base, stage.root], check=True)
                 shutil.copyfile("/etc/resolv.conf", stage.root / "etc/resolv.conf")
             case "COPY":

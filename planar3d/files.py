@@ -131,7 +131,10 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RunError(f"{path} is not readable as JSON ({error}). Fix it, or delete it to create it again.") from error
+        raise RunError(
+            f"{path} is not readable as JSON ({error}). Fix it; if planar3d wrote it, you can also delete it to create "
+            "it again."
+        ) from error
 
 
 def map_array(path: Path) -> np.ndarray:

@@ -1,7 +1,13 @@
 """The recipes of Messaoudi 2020 and 2023 have the papers' values, and differ from the released code where it does."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
+from planar3d.errors import WeightsError
+from planar3d.networks.fitting import refuse_other_sizes
+from planar3d.networks.registry import describe_network
 from planar3d.networks.settings import DXNetSettings
 from planar3d.recipes import RECIPES, Recipe
 
@@ -77,3 +83,15 @@ def test_a_file_of_dx_net_from_before_padding_was_a_field_keeps_the_released_one
     for field in ("encoder_padding", "encoder_epsilon"):
         del content["network"][field]
     assert Recipe.from_json(content).network == DXNetSettings(encoder_padding="symmetric", encoder_epsilon=1e-5)
+
+
+def test_a_file_of_dx_net_from_before_does_not_take_another_padding_from_a_recipe():
+    recipe = RECIPES["messaoudi2023-dx"]
+    said = describe_network(recipe)
+    for field in ("encoder_padding", "encoder_epsilon"):
+        del said["arguments"][field]
+    arrays = {"conv/kernel": np.empty((3, 3, 3, 1, 1280))}
+    with pytest.raises(WeightsError, match=r"trained with encoder_padding=symmetric.*--set encoder_padding=symmetric"):
+        refuse_other_sizes(arrays, recipe, Path("dx.weights.h5"), said)
+    its_own = recipe.changed(encoder_padding="symmetric", encoder_epsilon=1e-5)
+    refuse_other_sizes(arrays, its_own, Path("dx.weights.h5"), said)

@@ -47,7 +47,7 @@ Cluster = Annotated[
 Devices = Annotated[
     str | None,
     typer.Option(
-        "--devices", help="GPUs to train a fold on together: all, or numbers from 0, e.g. 0,1; the first if left out."
+        "--devices", help="GPUs to train a fold on together: all, or numbers from 0, e.g. 0,1; default: the first."
     ),
 ]
 AsJson = Annotated[

@@ -47,9 +47,10 @@ def train(
     from planar3d.study.reproduce import run_on
     from planar3d.training.devices import choose_devices
 
-    run = run_on(data, out, chosen_recipe(recipe, settings, size, seed, precision), folds)
+    chosen = chosen_recipe(recipe, settings, size, seed, precision)
+    choose_devices(devices, chosen)
+    run = run_on(data, out, chosen, folds)
     (number,) = choose_folds([fold], len(run.folds))
-    choose_devices(devices, run.recipe)
     prepare_scans(run, say, assume_affine)
     train_fold(run, number, say, devices)
     say(f"best weights: {run.fold(number) / 'best.weights.h5'}")

@@ -47,7 +47,9 @@ def _convolved(conv: layers.Conv3D, x: Any, kernel: Any) -> Any:
         wide = wide[:, : length - before]
     wide = tf.pad(wide, [(0, 0), (before, _not_negative(length - before - slices)), (0, 0), (0, 0), (0, 0)])
     # Every stride-th slice comes from a reshape: a strided slice takes several times as long as its convolution.
-    phases = tf.unstack(tf.reshape(wide, (batch, -1, stride, *plane)), axis=2) if stride > 1 else [wide]
+    phases = (
+        tf.unstack(tf.reshape(wide, (batch, length // stride, stride, *plane)), stride, 2) if stride > 1 else [wide]
+    )
     total = 0.0
     for tap in range(taps):
         first, phase = divmod(tap, stride)

@@ -63,7 +63,7 @@ def _large_result(case: Case) -> str | None:
         return None
     return (
         f"The {case.targets.noun}s take up {lesion_ml:.0f} ml of a head of {case.head.volume_ml:.0f} ml, more than "
-        f"{case.targets.plausible_share:.0%}, which is rarely correct. Look at the overlay."
+        f"{case.targets.plausible_share:.0%}, which is rarely correct. Check the mask on the scan."
     )
 
 

@@ -77,8 +77,8 @@ def predictor(
         network: from (batch, depth, rows, cols, channels) to (batch, depth, rows, cols, 1); or an open weights file,
             from which Keras builds the network only if needed.
         recipe: depth and stride of the windows, and the channels.
-        method: `"windowed"`, every window separately, as in the paper; `"shared"`, shared computations once, and only
-            for the slices that are kept; `"auto"`, shared if the network allows it.
+        method: `"windowed"`, every window separately, as in the paper; `"shared"`, what windows share once, and of
+            the rest only what the kept slices need; `"auto"`, shared if the network allows it.
         engine: `"keras"`, bit for bit the windowed result in float32 on TensorFlow; `"openvino"`, faster on CPUs,
             equal within rounding; `"auto"`, OpenVINO if it is installed and no GPU is found.
         precision: `"float32"` or `"bf16"`. Default: the network's own; the engine `"auto"` uses bf16 if the processor

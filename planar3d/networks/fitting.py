@@ -34,6 +34,10 @@ def refuse_other_sizes(
         found = find_architecture(recipe.network.name).told(arrays)
     else:
         found = {"network": said.get("network"), **_mapping(said.get("arguments"))}
+        if found["network"] == recipe.network.name:
+            # What a file does not say yet was a constant of its network; the default of the setting keeps it.
+            constants = find_architecture(recipe.network.name).arguments(type(recipe.network)(), recipe.targets)
+            found = {**constants, **found}
     wanted = {"network": recipe.network.name, "channels": recipe.preparation.channels, **asked["arguments"]}
     for field, value in wanted.items():
         if field in found and _text(found[field]) != _text(value):

@@ -68,7 +68,8 @@ def find_dicom_series(files: Iterable[Path]) -> list[DicomSeries]:
         if isinstance(key, _Kin) and any(map(key.may_be_of, others)):
             raise ScanError(
                 f"{series.images[0].path} does not say which series it belongs to (SeriesInstanceUID is missing), and "
-                "its folder holds one or more that it might be of. Export the series again, or remove the file."
+                "its folder holds one or more series that it could belong to. Export the series again, or remove the "
+                "file."
             )
     return sorted(by_key.values(), key=lambda series: series.number)
 

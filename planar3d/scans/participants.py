@@ -45,7 +45,7 @@ def read_sites(path: Path, subjects: Collection[str]) -> dict[str, str]:
     if known and not known.intersection(subjects):
         raise DatasetError(
             f"{path} tells the sites of {_some(known)}, but not of {_some(subjects)}; "
-            f"write them alike, or remove the column {column} away."
+            f"write them alike, or remove the column {column}."
         )
     return sites
 

@@ -105,8 +105,6 @@ def run_folds(
     devices: str | None = None,
 ) -> None:
     """Train, predict and score the folds, each from where it stopped, on the workers of a cluster if one is named."""
-    if not cluster:  # whose workers have devices of their own
-        choose_devices(devices, run.recipe)
     prepare_scans(run, notify, assume_affine, cluster)
     if cluster:
         there = partial(run_fold, run, notify=print, wait=print, devices=devices)

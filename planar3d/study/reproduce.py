@@ -16,6 +16,7 @@ from planar3d.scans.phantom import write_phantom
 from planar3d.study.cross_validation import run_folds
 from planar3d.study.report import write_report
 from planar3d.study.run_folder import Run, start_run
+from planar3d.training.devices import choose_devices
 
 Notify = Callable[[str], None]
 
@@ -84,6 +85,8 @@ def reproduce(
     if not any(fold.test for fold in chosen_folds):
         raise FoldsError("--folds none tests nothing, so there is nothing to report; train with: planar3d train.")
     chosen = choose_folds(only, len(chosen_folds))
+    if not cluster:  # whose workers have devices of their own
+        choose_devices(devices, recipe)
     run = start_run(Path(out).absolute() if cluster else out, dataset, recipe, chosen_folds, phantom, notify)
     run_folds(run, chosen, notify, assume_affine, cluster, devices)
     return report_on(run, notify)

@@ -62,7 +62,8 @@ def _own_cells(
 ) -> dict[str, Summary]:
     """A statistic of this run's scores in the columns that have a counterpart, where it is one that scores have."""
     cells: dict[str, Summary] = {}
-    if statistic not in _STATISTICS or not {scan.group for scan in results.scans}.issuperset(task.groups):
+    groups = {scan.group for scan in results.scans}
+    if statistic not in _STATISTICS or not groups >= set(task.groups) or not set(task.besides) <= set(results.targets):
         return cells
     for heading, scored in published.columns.items():
         if scored and scored[0] in results.targets:

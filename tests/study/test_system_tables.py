@@ -124,6 +124,8 @@ def test_each_task_of_chaos_has_its_own_cases_and_organs(tmp_path):
     assert list(before.values()) == [f"Omnia-Net, {task}, mean" for task in tasks]
     assert [label.split(", ", 1)[1].startswith(task) for label, task in zip(own, tasks, strict=True)] == 5 * [True]
     assert [(cell.mean, cell.count) for cell in own.values()] == [(85, 2), (90, 1), (80, 1), (70, 2), (50, 1)]
+    (of_livers,) = system_tables(dataclasses.replace(empty, scans=[scan for scan in scans if scan.target == "liver"]))
+    assert [row.cells["score"].mean for row in of_livers.rows if row.kind == "this run"] == [85, 90, 80]
     (of_ct,) = system_tables(dataclasses.replace(empty, scans=[scan for scan in scans if scan.group == "CT"]))
     assert [row.cells["score"].mean for row in of_ct.rows if row.kind == "this run"] == [90]
 

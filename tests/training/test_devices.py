@@ -175,6 +175,7 @@ def result(request, tmp_path_factory):
         pytest.skip(f"{backend} is not installed")
     folder = tmp_path_factory.mktemp(backend)
     environment = os.environ | {
+        **{"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"},
         "KERAS_BACKEND": backend,
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
         "PYTHONPATH": os.pathsep.join([*map(str, HERE), os.environ.get("PYTHONPATH", "")]),
@@ -202,7 +203,8 @@ def test_the_default_is_the_backend_s_own_device():
 
 
 @pytest.mark.parametrize("asked", ["7", "0,0", "two", "0;1", ""])
-def test_devices_that_are_not_there_are_refused(asked):
+def test_devices_that_are_not_there_are_refused(asked, monkeypatch):
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["cpu:0"])
     with pytest.raises(RunError, match=r"sees 1 device .* Give 'all', or numbers"):
         choose_devices(asked, RECIPE)
 
