@@ -77,7 +77,9 @@ def crossval(
 
     chosen, notify = chosen_recipe(recipe, settings, size, seed, precision), log(as_json)
     dataset = find_cases(data.absolute() if cluster else data)
-    done = reproduce(dataset, out, chosen, folds, only, notify, False, assume_affine, cluster, devices)
+    done = reproduce(
+        dataset, out, chosen, folds, only, notify, assume_affine=assume_affine, cluster=cluster, devices=devices
+    )
     _show(done, as_json)
 
 
@@ -116,7 +118,9 @@ def reproduce(
     if data is None:
         done = demonstrate(out, replace(shown, recipe=chosen), only, notify, devices)
     else:
-        done = reproduce_on(find_cases(data), out, chosen, folds, only, notify, False, assume_affine, None, devices)
+        done = reproduce_on(
+            find_cases(data), out, chosen, folds, only, notify, assume_affine=assume_affine, devices=devices
+        )
     _show(done, as_json)
 
 

@@ -29,15 +29,14 @@ def refuse_other_sizes(
         arrays: by `layer/weight`.
         said: what the file says of its network, as `describe_network` gives it; None if it says nothing.
     """
-    asked = describe_network(recipe)
+    asked, architecture = describe_network(recipe), find_architecture(recipe.network.name)
     if said is None:
-        found = find_architecture(recipe.network.name).told(arrays)
+        found = architecture.told(arrays)
     else:
         found = {"network": said.get("network"), **_mapping(said.get("arguments"))}
         if found["network"] == recipe.network.name:
             # What a file does not say yet was a constant of its network; the default of the setting keeps it.
-            constants = find_architecture(recipe.network.name).arguments(type(recipe.network)(), recipe.targets)
-            found = {**constants, **found}
+            found = {**architecture.arguments(type(recipe.network)(), recipe.targets), **found}
     wanted = {"network": recipe.network.name, "channels": recipe.preparation.channels, **asked["arguments"]}
     for field, value in wanted.items():
         if field in found and _text(found[field]) != _text(value):

@@ -132,7 +132,7 @@ def test_the_search_finds_a_page_without_a_server(site, chromium):
 @pytest.mark.parametrize(
     "page", [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda p: p.name
 )
-def test_rows_of_tables_have_as_many_cells_as_their_heading(page):
+def test_rows_of_tables_and_items_of_lists_are_whole(page):
     cells = 0
     for number, line in enumerate(
         re.sub(r"(?s)```.*?```|`[^`\n]*`", "", page.read_text("utf-8")).splitlines(), start=1
@@ -144,3 +144,5 @@ def test_rows_of_tables_have_as_many_cells_as_their_heading(page):
             cells = 0
         assert not cells or found == cells, f"{page.name}, line {number} without code: {line}"
         assert line.startswith("|") or found < 3, f"{page.name}, line {number} is a row torn off its table: {line}"
+        merged = re.search(r"[.;:] (- |[2-9]\. )", line)
+        assert line.startswith("|") or not merged, f"{page.name}, line {number} holds two items of a list: {line}"
