@@ -165,8 +165,7 @@ class CohortTask:
         if self.asked.dicom_seg and item.series is None:
             raise ScanError(f"{item.path} is not from a DICOM series, which --dicom-seg needs; leave --dicom-seg out.")
         scans = read_input_images(item, self.asked.assume_affine, self.segmenter.flat)
-        prepared = self.segmenter.prepare(scans)
-        return _Result(scans[self.segmenter.images[0]], prepared, time.monotonic() - began)
+        return _Result(scans[self.segmenter.images[0]], self.segmenter.prepare(scans), time.monotonic() - began)
 
     def _predict(self, item: ScanInput, coming: Future[_Result]) -> _Result | Planar3DError:
         """Run the network on a prepared scan; an error of it, or of its preparation, is its result."""
@@ -189,14 +188,13 @@ class CohortTask:
             if (claim := self.held.get(item)) and claim.is_lost():
                 raise RunError(f"{item.path} was taken over by another process, because this one gave no sign of life.")
             record = self._write_result(item, result)
-        except Planar3DError as error:
+        except (Planar3DError, FileNotFoundError) as error:
             self._fail(item, error)
             return
         finally:
             self._give_back(item)
         self.records[item] = record
-        later = f"  {duration(left)} left" if left else ""
-        self._say(item, f"{self.items[item].mask}  {summarize(record)}{later}")
+        self._say(item, f"{self.items[item].mask}  {summarize(record)}{f'  {duration(left)} left' if left else ''}")
         for warning in record["warnings"]:
             self.notify(f"    {warning['sentence']}")
 
@@ -238,11 +236,15 @@ class CohortTask:
     def _say(self, item: ScanInput, text: str) -> None:
         self.notify(f"{self.places[item]}  {item.path} → {text}")
 
-    def _fail(self, item: ScanInput, error: Planar3DError) -> None:
-        """Note why a scan is not segmented; of a single one the error itself is raised."""
-        if self.single:
+    def _fail(self, item: ScanInput, error: Planar3DError | FileNotFoundError) -> None:
+        """Note why a scan is not segmented, or who took it over; the error of a single one is raised."""
+        if (claim := self.held.get(item)) and claim.is_lost():  # and what was half-written is removed
+            self._give_back(item)
+            if not self._claim(item):
+                return
+        if self.single or isinstance(error, OSError):
             raise error
-        if (claim := self.held.get(item)) and not claim.is_lost():
+        if item in self.held:
             self.folder.fail(self.items[item], item, str(error))
         self.failed[item.path] = str(error)
         self.notify(f"{self.places[item]}  failed: {error}")

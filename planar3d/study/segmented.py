@@ -158,6 +158,7 @@ def write_segmented(
             Scan(lesion_labels(mask).astype(np.uint16), scan.header).save(outputs.instances)
         if asked.same_format and outputs.same_format != outputs.mask:
             write_like(Path(about["scan"]["path"]), mask.voxels, mask.affine, outputs.same_format)
+        temporary.stat()  # removed by who took the scan over, whose record then stays
         write_json(outputs.record, record)
     return record
 

@@ -21,6 +21,7 @@ from planar3d.inference.segment import segment
 from planar3d.networks.weights_file import Model, load_network
 from planar3d.recipes import Recipe
 from planar3d.scans.volume import read_mask, read_scan
+from planar3d.study import segmented as segmented_module
 from planar3d.study.cohort import segment_all
 from planar3d.study.segmented import Asked
 from planar3d.transfer.digests import file_sha256
@@ -241,3 +242,27 @@ def test_a_model_that_changes_after_it_was_opened_is_not_used(model, tmp_path):
         file.attrs["note"] = "another"
     with pytest.raises(WeightsError, match="was changed after it was opened"):
         opened.network()
+
+
+def test_a_process_that_stood_still_while_another_host_took_its_scan_over_leaves_that_ones_files_alone(
+    scans, model, tmp_path, monkeypatch
+):
+    """As a suspended job does that goes on in the middle of writing."""
+    out, took, cohorts = tmp_path / "masks", [], []
+    write_lesions = segmented_module.write_lesions
+
+    def stand_still(*args):
+        if not took:
+            took.append(out.rglob("claim-*.json"))
+            for claim in took[0]:
+                content = json.loads(claim.read_text())
+                claim.write_text(json.dumps(content | {"host": "elsewhere"}))
+                os.utime(claim, (0, 0))
+            cohorts.append(segment_all(scans[:2], model, out, notify=str))
+            took.append({path: path.read_bytes() for path in out.iterdir()})
+        write_lesions(*args)
+
+    monkeypatch.setattr(segmented_module, "write_lesions", stand_still)
+    cohorts.append(segment_all(scans[:2], model, out, notify=str))
+    assert [len(cohort.records) for cohort in cohorts] == [2, 2] and not cohorts[1].failed
+    assert {path: path.read_bytes() for path in out.iterdir()} == took[1]
