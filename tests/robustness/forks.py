@@ -30,9 +30,9 @@ class Fork(_SERVER.Process):  # type: ignore[name-defined]
         if self.exitcode is None:
             os.kill(self.pid, number)
 
-    def wait(self) -> int:
+    def wait(self, limit: float = LIMIT) -> int:
         """Wait for the end, as long as a call may take: the exit code, minus the signal if it was killed."""
-        self.join(LIMIT)
+        self.join(limit)
         self.send_signal(signal.SIGKILL)
         self.join()
         return self.exitcode
