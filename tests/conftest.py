@@ -154,3 +154,13 @@ def _untraced():
 
 untraced = pytest.fixture(_untraced)
 module_untraced = pytest.fixture(scope="module")(_untraced)
+
+
+@pytest.fixture(scope="module")
+def module_narrow():
+    """Networks of few layers and filters, see `narrow_networks`."""
+    from narrow_networks import narrow_networks
+
+    with pytest.MonkeyPatch.context() as patch:
+        narrow_networks(patch)
+        yield

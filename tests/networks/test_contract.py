@@ -3,10 +3,12 @@
 import functools
 import json
 from importlib.util import find_spec
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from narrow_networks import narrow_networks
 
 from planar3d.errors import RecipeError, WeightsError
 from planar3d.graph.described import described
@@ -24,7 +26,7 @@ from planar3d.networks.registry import (
     recipe_network,
     weight_source,
 )
-from planar3d.networks.weights_file import Model, load_network, read_recipe, save_weights
+from planar3d.networks.weights_file import load_network, read_recipe, save_weights
 from planar3d.recipes import PAPER, Recipe
 from planar3d.training.checkpoint import Progress, restore, save
 from planar3d.training.fit import build_network as network_to_train
@@ -62,11 +64,9 @@ CASES = {
 KNOWN = [
     ("planar-resunet", {}, (16, 64, 64, 3), 22_870_881, 0),
     ("albunet", {"classes": 4}, (24, 64, 64, 3), 26_673_172, 20_288),
-    ("albunet", {"classes": 4, "encoder_bias": True}, (24, 64, 64, 3), 26_681_684, 20_288),
     ("efficient-embedding", {}, (108, 32, 32, 1), 14_376_787, 43_936),
     ("ds-net", {}, (128, 32, 32, 4), 7_668_118, 41_440),
     ("omnia-net", {"classes": 4}, (1, 32, 32, 1), 5_845_968, 41_472),
-    ("dx-net", {}, (32, 32, 32, 4), 12_542_831, 0),
     ("dx-net", {"norm": "batch"}, (32, 32, 32, 4), 12_542_831, 41_472),
 ]
 # Networks that squeeze depth to three slices have one depth, or a range of them, by their factors.
@@ -74,7 +74,9 @@ SQUEEZING = ("efficient-embedding", "ds-net")
 
 
 @pytest.fixture(params=CASES.values(), ids=CASES.keys())
-def recipe(request) -> Recipe:
+def recipe(request, monkeypatch) -> Recipe:
+    """A recipe of the table, whose network is narrow while a test lasts."""
+    narrow_networks(monkeypatch)
     return request.param
 
 
@@ -99,6 +101,24 @@ def _filled(recipe: Recipe) -> keras.Model:
     return network
 
 
+@functools.cache
+def _larger(recipe: Recipe, depth: int) -> keras.Model:
+    """The recipe's network in another size, with weights of its own; no test changes it."""
+    arguments = describe_network(recipe)["arguments"]
+    return build_network(recipe.network.name, (depth, 64, 32, 3), encoder_weights=None, **arguments)
+
+
+@pytest.fixture(scope="module")
+def file_of(tmp_path_factory):
+    """A recipe's weights file, written once."""
+
+    @functools.cache
+    def written(recipe: Recipe) -> Path:
+        return save_weights(_filled(recipe), tmp_path_factory.mktemp("network") / "network.weights.h5", recipe)
+
+    return written
+
+
 def test_every_network_of_the_table_is_tried_here():
     assert {recipe.network.name for recipe in CASES.values()} == set(list_networks()) == {name for name, *_ in KNOWN}
 
@@ -114,10 +134,9 @@ def test_it_is_built_in_other_sizes_with_the_same_weights(recipe):
     described = describe_network(recipe)
     assert json.loads(json.dumps(described)) == described
     depth = recipe.depth if recipe.network.name in SQUEEZING else 2 * recipe.depth
-    first, shape = _filled(recipe), (depth, 64, 32, 3)
-    second = build_network(recipe.network.name, shape, encoder_weights=None, **described["arguments"])
+    first, second = _filled(recipe), _larger(recipe, depth)
     assert weight_shapes(first) == weight_shapes(second)
-    assert first.output_shape == (None, recipe.depth, 32, 32, 1) and second.output_shape == (None, *shape[:3], 1)
+    assert first.output_shape == (None, recipe.depth, 32, 32, 1) and second.output_shape == (None, depth, 64, 32, 1)
 
 
 def test_its_groups_hold_every_layer_once(recipe):
@@ -134,9 +153,8 @@ def _assert_same_weights(found: keras.Model, expected: keras.Model) -> None:
         np.testing.assert_array_equal(a, b, err_msg=a.path)
 
 
-def test_it_is_saved_and_loaded_in_every_form(recipe, tmp_path):
-    network = _filled(recipe)
-    path = save_weights(network, tmp_path / "network.weights.h5", recipe)
+def test_it_is_saved_and_loaded_in_every_form(recipe, file_of, tmp_path):
+    network, path = _filled(recipe), file_of(recipe)
     loaded, found = load_network(path)
     assert found == recipe == read_recipe(path)
     _assert_same_weights(loaded, network)
@@ -146,8 +164,8 @@ def test_it_is_saved_and_loaded_in_every_form(recipe, tmp_path):
     assert whole.to_json() == network.to_json()
 
 
-def test_its_weights_file_is_not_taken_for_another_network(recipe, tmp_path):
-    path = save_weights(_filled(recipe), tmp_path / "network.weights.h5", recipe)
+def test_its_weights_file_is_not_taken_for_another_network(recipe, file_of):
+    path = file_of(recipe)
     for other in CASES.values():
         if describe_network(other) != describe_network(recipe):
             with pytest.raises(
@@ -156,13 +174,12 @@ def test_its_weights_file_is_not_taken_for_another_network(recipe, tmp_path):
                 load_network(path, other)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_a_step_of_training_gives_finite_weights_and_moves_what_is_not_frozen(recipe, precision, untraced):
-    recipe = recipe.changed(precision=precision, frozen=("encoder",), size=32)
+def test_a_step_in_bf16_gives_finite_weights_and_moves_what_is_not_frozen(recipe, untraced):
+    recipe = recipe.changed(precision="bf16", frozen=("encoder",), size=32)
     network = network_to_train(recipe)
     before = {v.path: np.array(v) for v in network.weights}
     trainer = compiled(trainer_of(network), recipe)
-    loss = trainer.train_on_batch(_window(recipe, 2), np.ones((2, recipe.depth, 32, 32, 1), np.uint8))
+    loss = trainer.train_on_batch(_window(recipe), np.ones((1, recipe.depth, 32, 32, 1), np.uint8))
     assert np.isfinite(loss).all()
     encoder = set(find_architecture(recipe.network.name).groups(network)["encoder"])
     moved = {v.path for v in network.weights if not np.array_equal(before[v.path], np.array(v))}
@@ -174,34 +191,32 @@ def test_training_goes_on_from_a_checkpoint_exactly_as_it_would_have(recipe, tmp
     windows, targets = _window(recipe, 2), np.ones((2, recipe.depth, 32, 32, 1), np.uint8)
     targets[:, :, :16] = 0
 
-    def begun() -> tuple[keras.Model, keras.Model]:
-        keras.backend.clear_session()
-        network = network_to_train(recipe.changed(frozen=()))
-        return network, compiled(trainer_of(network), recipe)
-
     def step(trainer: keras.Model, number: int) -> None:
         trainer.train_on_batch(windows[number : number + 1], targets[number : number + 1])
 
-    network, trainer = begun()
+    network = network_to_train(recipe.changed(frozen=()))
+    trainer = compiled(trainer_of(network), recipe)
     step(trainer, 0)
     save(tmp_path, network, trainer.optimizer, Progress(epoch=1))
     step(trainer, 1)
-    resumed, again = begun()
-    assert restore(tmp_path, resumed, again.optimizer).epoch == 1
+    expected = {variable.path: np.array(variable) for variable in network.variables}
+    assert all(np.isfinite(array).all() for array in expected.values())
+    # As another process begins: nothing is what it was, and the optimizer is new.
+    for variable in network.variables:
+        variable.assign(keras.ops.ones_like(variable))
+    again = compiled(trainer_of(network), recipe)
+    assert restore(tmp_path, network, again.optimizer).epoch == 1
     step(again, 1)
-    for a, b in zip(network.variables, resumed.variables, strict=True):
-        np.testing.assert_array_equal(a, b, err_msg=a.path)
+    for variable in network.variables:
+        np.testing.assert_array_equal(variable, expected[variable.path], err_msg=variable.path)
 
 
-def test_its_file_describes_it_as_its_graph_does_in_every_size(recipe, tmp_path):
-    network = _filled(recipe)
-    model = Model.open(save_weights(network, tmp_path / "network.weights.h5", recipe))
-    arguments = describe_network(recipe)["arguments"]
-    larger = build_network(recipe.network.name, (recipe.depth, 64, 32, 3), encoder_weights=None, **arguments)
-    for given, shape in ((network, (32, 32)), (larger, (64, 32))):
+def test_its_file_describes_it_as_its_graph_does_in_every_size(recipe, file_of):
+    network, path = _filled(recipe), file_of(recipe)
+    content, arrays = read_description(path), read_arrays(path)
+    for given in (network, _larger(recipe, recipe.depth)):
         expected = described(given)
-        content, arrays = read_description(model.path), read_arrays(model.path)
-        found = from_json(content, arrays, (recipe.depth, *shape, recipe.channels))
+        found = from_json(content, arrays, given.input_shape[1:])
         assert (found.name, found.inputs, found.outputs) == (expected.name, expected.inputs, expected.outputs)
         for mine, keras_s in zip(found.layers, expected.layers, strict=True):
             for field in ("kind", "name", "inputs", "shape", "settings"):

@@ -10,6 +10,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from narrow_networks import narrow_networks
 from numpy.testing import assert_array_equal
 
 import planar3d as p3
@@ -43,6 +44,13 @@ CARD = {
 
 def said(**changes):
     return {field: value for field, value in (CARD | changes).items() if value is not None}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow():
+    with pytest.MonkeyPatch.context() as patch:
+        narrow_networks(patch, 128)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ FORMAT_1 = json.loads((Path(__file__).parents[1] / "format_1_recipes.json").read
 RECIPE = PAPER.changed(size=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4, threshold=140)
 FOLD = Fold(train=("a", "b"), validation=("c",), test=("d",))
 DATA = {"folder": "/home/someone/heads", "layout": "bids", "phantom": False}
+pytestmark = pytest.mark.usefixtures("module_narrow")
 
 
 @pytest.fixture(scope="module")

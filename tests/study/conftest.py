@@ -80,7 +80,7 @@ def _write_fold(folder, number, test, scans, rng):
         writer.writerows(rows)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def change_json():
     """Change a JSON file by a function of its content."""
 
