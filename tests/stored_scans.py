@@ -15,6 +15,9 @@ TURNS = [
     for flips in itertools.product((1, -1), repeat=3)
 ]
 
+# The same by their letters, as "LPS": where each axis runs to.
+CODES = ["".join(nib.orientations.ornt2axcodes(turn)) for turn in TURNS]
+
 
 def turned(voxels, affine, turn):
     """Voxels and affine of the same volume, stored along other axes."""

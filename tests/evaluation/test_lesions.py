@@ -1,8 +1,10 @@
 import math
 
+import nibabel as nib
 import numpy as np
 import pytest
 from scipy import ndimage
+from stored_scans import TURNS, turned
 
 from planar3d.errors import ScanError
 from planar3d.evaluation import lesions
@@ -178,9 +180,11 @@ def test_agrees_with_the_definition_taken_word_by_word(seed):
 def test_orientation_of_the_storage_does_not_matter():
     rng = np.random.default_rng(1)
     reference, prediction = (ndimage.gaussian_filter(rng.standard_normal((20, 24, 28)), 1) > 0.2 for _ in range(2))
+    affine = np.diag([1, 2, 3, 1])
     scores = lesion_scores(reference, prediction, (1, 2, 3))
-    turned = lesion_scores(reference[::-1].transpose(2, 0, 1), prediction[::-1].transpose(2, 0, 1), (3, 1, 2))
-    assert turned == scores
+    for turn in TURNS:
+        (here, there), (prediction_here, _) = (turned(mask, affine, turn) for mask in (reference, prediction))
+        assert lesion_scores(here, prediction_here, nib.affines.voxel_sizes(there)) == scores
 
 
 def test_masks_of_two_grids_are_refused():

@@ -5,7 +5,7 @@ from functools import cache
 import nibabel as nib
 import numpy as np
 import pytest
-from nibabel import orientations
+from stored_scans import TURNS, turned
 
 from planar3d.evaluation.quality import check_quality
 from planar3d.scans.head import find_head
@@ -214,13 +214,8 @@ def test_the_checks_do_not_depend_on_the_storage():
     mask = _mask(scan)
     expected = check_quality(scan, mask, whole_head=True)
     assert {each.check for each in expected} >= {"cut off", "skull-stripped"}
-    for axes, flips in (((1, 0, 2), (-1, 1, 1)), ((2, 1, 0), (1, -1, -1)), ((1, 2, 0), (-1, -1, 1))):
-        turn = np.array(list(zip(axes, flips, strict=True)))
-        affine = scan.affine @ orientations.inv_ornt_aff(turn, scan.voxels.shape)
-        scan_there, mask_there = (
-            _scan(np.ascontiguousarray(orientations.apply_orientation(each.voxels, turn)), affine)
-            for each in (scan, mask)
-        )
+    for turn in TURNS[7::13]:
+        scan_there, mask_there = (_scan(*turned(each.voxels, scan.affine, turn)) for each in (scan, mask))
         assert check_quality(scan_there, mask_there, whole_head=True) == expected
 
 
