@@ -55,20 +55,23 @@ def _rehearse(path: Path, state: State) -> None:
     command = [sys.executable, "-P", "-m", __name__, os.fspath(path), str(seconds)]
     # Found where this process found it; one thread, because each further one reserves memory.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_PATIENCE * seconds)
-    except subprocess.TimeoutExpired:
-        ended = "did not end"
-    else:
-        if done.returncode == 0:
-            return
-        if done.returncode == _REFUSED:
-            raise WeightsError(done.stdout)
-        ended = f"ended with code {done.returncode}"
+    said = ""
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as trial:
+        try:
+            for _ in range(10 * _PATIENCE * seconds):  # of the time in which a job is suspended, one wait counts
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    said, _ = trial.communicate(timeout=0.1)
+                    break
+        finally:
+            trial.kill()
+    if trial.returncode == 0:
+        return
+    if trial.returncode == _REFUSED:
+        raise WeightsError(said)
     raise WeightsError(
         f"{path} cannot be read as weights: reading it crashed, or took over {seconds} s or {_memory(state[1]):,} "
-        f"bytes of memory (a trial in another process {ended}). It is damaged or malicious; get it again from its "
-        "source."
+        f"bytes of memory (a trial in another process ended with code {trial.returncode}). It is damaged or malicious; "
+        "get it again from its source."
     )
 
 

@@ -1,8 +1,11 @@
 """Files made to do harm are refused by a sentence, and nothing in them runs."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -45,6 +48,27 @@ def test_an_honest_file_passes_the_trial_and_is_tried_again_once_it_changed(tmp_
         read_arrays(path)
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes are stopped by a signal")
+def test_the_time_in_which_a_job_is_suspended_is_not_the_trials(tmp_path):
+    hdf5(tmp_path / "honest.h5")
+    program = (
+        "import pathlib, sys, planar3d.transfer.rehearsal as trial; trial._PATIENCE = 1;"
+        "sys.addaudithook(lambda event, _: event == 'subprocess.Popen' and print(trial._SECONDS, flush=True));"
+        "trial.rehearse(pathlib.Path('honest.h5'))"
+    )
+    command, here = [sys.executable, "-c", program], os.pathsep.join(sys.path)
+    environment = os.environ | {"PYTHONPATH": here}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, start_new_session=True
+    ) as job:
+        limit = int(job.stdout.readline())
+        time.sleep(0.1)
+        os.killpg(job.pid, signal.SIGSTOP)
+        time.sleep(limit + 1)
+        os.killpg(job.pid, signal.SIGCONT)
+        assert job.wait() == 0
+
+
 def test_mutated_files_of_every_format_end_in_arrays_or_in_an_error(tmp_path):
     script = Path(__file__).with_name("fuzz_weights.py")
     done = subprocess.run([sys.executable, script, "--files", "15"], capture_output=True, text=True)
@@ -57,5 +81,5 @@ def test_a_published_file_needs_no_trial(tmp_path, monkeypatch):
     hdf5(path)
     line = PublishedModel(path.name, file_sha256(path), path.stat().st_size, "CC BY 4.0")
     monkeypatch.setattr(published_models, "published_models", lambda: {"published": line})
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it was tried"))
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("it was tried"))
     assert list(read_arrays(path)) == ["block1_conv1/kernel"]
