@@ -197,6 +197,7 @@ def test_results_as_json_are_alone_on_the_standard_output(run, data, model, tmp_
     assert record["scan"]["name"] in page and str(absent) in page
     (tmp_path / "report.html").unlink()
     assert run("report", tmp_path)[0] == 0 and record["scan"]["name"] in (tmp_path / "report.html").read_text()
+    assert json.loads(run("report", tmp_path, "--json")[1])["scans"] == [record]
     mask = tmp_path / record["files"]["mask"]
     code, out, _ = run("evaluate", mask, mask, "--json")
     assert code == 0 and {"dice", "sensitivity"} <= json.loads(out).keys()

@@ -43,7 +43,9 @@ def predict(
         str | None,
         typer.Option("--precision", help="float32 or bf16; default: bf16 if its mask agrees with float32."),
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Windows per batch, with --method windowed.")] = 1,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, help="Windows per batch, with --method windowed.")
+    ] = 1,
     probability: Annotated[
         bool, typer.Option("--probability", help="Also write the map of lesion probabilities.")
     ] = False,

@@ -136,7 +136,12 @@ def report(
 
     cohort = CohortFolder(out)
     if not is_run(out) and next(cohort.records(), None):
-        say(f"Report: {report_records(cohort, cohort.standing().failed)}")
+        failed = cohort.standing().failed
+        page = report_records(cohort, failed)
+        if as_json:
+            print_json({"report": str(page), "scans": [record for _, record in cohort.records()], "failed": failed})
+        else:
+            say(f"Report: {page}")
         return
     _show(report_on(open_run(out), log(as_json)), as_json)
 

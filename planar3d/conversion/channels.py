@@ -58,9 +58,9 @@ def takes_mapped(operation: Any) -> bool:
 
 
 def fitted(kernel: np.ndarray, given: int) -> np.ndarray:
-    """A kernel (kh, kw, cin, cout) for other input channels: for one, the sum over its own."""
-    weights = spread(given, kernel.shape[2]).astype(kernel.dtype)
-    return np.einsum("gc,hwco->hwgo", weights, kernel)
+    """A kernel (…, cin, cout) for other input channels: for one, the sum over its own."""
+    weights = spread(given, kernel.shape[-2]).astype(kernel.dtype)
+    return np.einsum("gc,...co->...go", weights, kernel)
 
 
 def spreading(given: int, wanted: int, name: str, dtype: Any) -> Step:

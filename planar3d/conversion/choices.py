@@ -37,6 +37,8 @@ class KernelMapping:
         if self.name not in (*MAPPINGS, *VARIANTS):
             known = ", ".join(map(repr, (*MAPPINGS, *VARIANTS)))
             raise ConversionError(f"mapping={self.name!r} is unknown; choose one of: {known}.")
+        if self.depth is not None and self.depth < 1:
+            raise ConversionError(f"A kernel depth of {self.depth} was asked for; a number from 1 is needed, or None.")
 
     def taps(self, kernel_size: Sequence[int]) -> int:
         """How deep the kernel of a layer becomes."""

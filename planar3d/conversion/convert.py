@@ -77,6 +77,9 @@ def convert(
         raise ConversionError(f"global_pooling={global_pooling!r}: 'slice' or 'volume' is needed.")
     if axis not in (0, 1, 2):
         raise ConversionError(f"axis={axis!r}: depth is 0 (before rows), 1 (before columns) or 2 (after columns).")
+    for what, number in (("depth", depth), ("in_channels", in_channels)):
+        if number is not None and number < 1:
+            raise ConversionError(f"{what}={number}: a number from 1 is needed, or None.")
     network = as_graph(model2d)
     images = [tensor for tensor in network.inputs if len(tensor.shape) == 4]
     if not images or (in_channels is not None and len(images) > 1):

@@ -174,7 +174,14 @@ class Segmenter:
 
 
 def _listed(model: Member | Sequence[Member]) -> Sequence[Member]:
-    if isinstance(model, (str, os.PathLike, Model)) or (model and isinstance(model[-1], Recipe)):
+    if isinstance(model, (str, os.PathLike, Model)):
+        return [model]
+    if not isinstance(model, Sequence):
+        raise WeightsError(
+            f"A model is a weights file, the name of a published model, or a network with its recipe, (network, "
+            f"recipe); got {type(model).__name__} alone."
+        )
+    if model and isinstance(model[-1], Recipe):
         return [cast(Member, model)]
     if not model:
         raise WeightsError("No model was given; name a weights file or a published model.")

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from planar3d.conversion.channels import fitted
 from planar3d.conversion.choices import PLANAR, KernelMapping
 from planar3d.errors import WeightsError
 from planar3d.networks.architecture import WeightSource
@@ -18,6 +19,7 @@ from planar3d.transfer.torch_weights import load_torch
 from planar3d.transfer.transplant import Report, load_weights, transplant
 
 EncoderWeights = str | os.PathLike[str] | None
+_FIRST = "block1_conv1/kernel"
 # Found once a process: a cross-validation builds a network a fold, and a failing download takes its time.
 find_imagenet = functools.cache(imagenet_vgg16)
 
@@ -28,12 +30,16 @@ def fill_encoder(network: keras.Model, weights: EncoderWeights, mapping: KernelM
     Args:
         network: any network with layers named as in VGG-16.
         weights: `"imagenet"`, None, or a file of 2D kernels (mapped by Kolarik 2020, eq. 3) or of planar kernels
-            (loaded as they are), told apart by their rank.
+            (loaded as they are), told apart by their rank. The first kernel is fitted to the network's input channels,
+            see `channels.fitted`.
         mapping: how 2D kernels fill kernels deeper than one slice.
     """
     if weights is None:
         return None
     arrays = find_imagenet().arrays if weights == "imagenet" else read_arrays(weights)
+    kernel, channels = arrays.get(_FIRST), network.input_shape[-1]
+    if kernel is not None and kernel.ndim >= 4 and kernel.shape[-2] != channels:
+        arrays = arrays | {_FIRST: fitted(kernel, channels)}
     return transplant(network, arrays, mapping=mapping.name, tap=mapping.tap, alpha=mapping.alpha)
 
 

@@ -77,8 +77,8 @@ def group_folds(
         number = largest if len(members) == 1 and largest <= _LEAVE_ONE_OUT else min(MSSEG_FOLDS, largest)
     if not 2 <= number <= largest:
         raise FoldsError(
-            f"{counted(number, 'fold')} do not fit: the largest group has {counted(largest, 'patient')}; from 2 to "
-            f"{largest} are possible."
+            f"{number} is no possible number of folds: the largest group has {counted(largest, 'patient')}, so from 2 "
+            f"to {largest} can be made."
         )
     folds = []
     for tested in range(number):

@@ -21,6 +21,7 @@ from planar3d.scans.inputs import Given, ScanInput, find_inputs, outputs_of
 from planar3d.scans.outputs import Outputs
 from planar3d.study.cluster import run_tasks
 from planar3d.study.cohort_folder import CohortFolder
+from planar3d.study.cohort_tables import refuse_other_tables
 from planar3d.study.cohort_task import CohortTask
 from planar3d.study.segmented import Asked, describe_models
 
@@ -64,7 +65,8 @@ def segment_all(
 
     Raises:
         Planar3DError: the model or the only input cannot be used, or a required package is missing.
-        RunError: another process has claimed the only input.
+        RunError: another process has claimed the only input; a file of another origin has the name of its record, or of
+            a table.
     """
     if asked.overlay or asked.report:
         check_study_extra()
@@ -81,6 +83,7 @@ def segment_all(
     notify(describe())
     opened = [each for each in segmenter.models if isinstance(each, Model)]  # all, as they were named
     folder = CohortFolder(out)
+    refuse_other_tables(folder.path)
     task = CohortTask(items, folder, describe_models(opened), segmenter, asked, notify, places, len(items) == 1)
     with _not_left_empty(folder.path):
         try:

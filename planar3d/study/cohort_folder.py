@@ -158,7 +158,7 @@ class CohortFolder:
             if any(part.startswith(".") for part in path.relative_to(self.path).parts):
                 continue
             content = _read_note(path)
-            if isinstance(content, dict) and {"scan", "model", "result", "files"} <= content.keys():
+            if _is_record(content):
                 yield path, content
 
     def close(self, items: Mapping[ScanInput, Outputs]) -> None:
@@ -209,6 +209,19 @@ class CohortFolder:
 
     def _within(self, path: Path) -> str:
         return path.relative_to(self.path).as_posix()
+
+
+def refuse_other_record(path: Path) -> None:
+    """Raise a `RunError` if a file has the name of a record and is none, as the sidecar of a scan may."""
+    if path.is_file() and not _is_record(read_json(path)):
+        raise RunError(
+            f"{path} is not a record of planar3d, which would take its place; it may be the sidecar of the scan. Use "
+            "another --out."
+        )
+
+
+def _is_record(content: Any) -> bool:
+    return isinstance(content, dict) and {"scan", "model", "result", "files"} <= content.keys()
 
 
 def _read_note(path: Path) -> Any:

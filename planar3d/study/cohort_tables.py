@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from planar3d.errors import RunError
 from planar3d.evaluation.lesion_table import Lesion, write_lesion_lines
 from planar3d.files import write_csv
 from planar3d.study.cohort_folder import CohortFolder
@@ -17,6 +18,14 @@ _BEFORE, _AFTER = (
 )
 
 
+def refuse_other_tables(folder: Path) -> None:
+    """Raise a `RunError` if a file in a folder has the name of one of the tables, and is none of them."""
+    for name, first in ((SCANS, "scan,state,"), (LESIONS, "scan,target,lesion,")):
+        path = folder / name
+        if path.is_file() and not path.read_bytes().startswith(first.encode()):
+            raise RunError(f"{path} is not a table of planar3d, which would take its place. Use another --out.")
+
+
 def write_tables(cohort: CohortFolder, failed: Mapping[str, str]) -> list[dict[str, Any]]:
     """Write `scans.csv` and `lesions.csv` of all scans that are segmented in a folder, now or before.
 
@@ -27,7 +36,11 @@ def write_tables(cohort: CohortFolder, failed: Mapping[str, str]) -> list[dict[s
     Returns:
         The lines of the scans, in which a volume in ml follows the name of each target, where there are several, and
         of each region, where they are known.
+
+    Raises:
+        RunError: see `refuse_other_tables`.
     """
+    refuse_other_tables(cohort.path)
     scans: list[dict[str, Any]] = []
     failed = dict(failed)
 

@@ -22,7 +22,7 @@ from planar3d.scans.inputs import ScanInput, read_input_images
 from planar3d.scans.outputs import Outputs
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
-from planar3d.study.cohort_folder import CohortFolder
+from planar3d.study.cohort_folder import CohortFolder, refuse_other_record
 from planar3d.study.cohort_report import report_records
 from planar3d.study.cohort_tables import write_tables
 from planar3d.study.segmented import (
@@ -122,9 +122,10 @@ class CohortTask:
     def _is_done(self, item: ScanInput) -> bool:
         """Whether nothing is left to do for a scan: it is segmented, or something foreign is in its place."""
         outputs = self.items[item]
-        if self.asked.overwrite or not outputs.mask.exists():
-            return False
         try:
+            refuse_other_record(outputs.record)
+            if self.asked.overwrite or not outputs.mask.exists():
+                return False
             record = finished_record(outputs, self._origin(item), self.asked)
             if record is None:
                 return False

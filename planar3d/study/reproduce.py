@@ -43,7 +43,7 @@ def folds_for(dataset: Dataset, folds: str | None) -> list[Fold]:
         if dataset.split is None:
             raise FoldsError(f"--folds official: {dataset.folder} has no official split; give a number of folds.")
         return [dataset.split]
-    if folds is None or folds.isdigit():
+    if folds is None or folds.isdecimal():
         return group_folds(groups, int(folds) if folds else None, patients)
     if not Path(folds).is_file():
         raise FoldsError(f"--folds {folds} is neither a number of folds, nor 'none', nor 'official', nor a file.")

@@ -125,6 +125,11 @@ def test_a_contrast_that_is_missing_is_named(tmp_path):
         segment_case(Case("p01", {"flair": path}, None, ""), ensemble)
 
 
+def test_a_network_without_its_recipe_is_refused():
+    with pytest.raises(WeightsError, match=r"\(network, recipe\); got Functional alone"):
+        Segmenter(_network((4, 4, 4, 1), REGIONS, 0, "bare"))
+
+
 def test_models_of_other_targets_are_refused_by_what_differs():
     first, second = _of_one_image("flair", REGIONS, 0), _of_one_image("t1", CLASSES, 1)
     with pytest.raises(RecipeError, match=r"t1 has the targets' name=classes, and the first model has regions"):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from planar3d.networks.encoder_weights import fill_encoder
 from planar3d.networks.planar_resunet import PlanarResUNet
 from planar3d.networks.vgg16 import PlanarVGG16, encoder_layer_names
 from planar3d.transfer.keras2_layout import write_legacy_h5
@@ -28,6 +29,23 @@ def test_planar_vgg16_equals_the_2d_network_on_each_slice(tmp_path):
         **{f"{layer.name}/{v.name}": np.asarray(v) for layer in flat.layers for v in layer.weights},
     )
     _compare(PlanarVGG16((3, 32, 48, 3), weights=tmp_path / "flat.npz", depth_pooling=False), flat)
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 3, 64), (1, 3, 3, 3, 64)], ids=["2D kernels", "planar kernels"])
+def test_a_grey_image_gives_what_its_copies_in_three_channels_give(tmp_path, shape):
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "first.npz",
+        **{"block1_conv1/kernel": rng.normal(size=shape), "block1_conv1/bias": rng.normal(size=64)},
+    )
+    image = rng.normal(size=(1, 2, 8, 8, 1)).astype(np.float32)
+    found = []
+    for channels in (3, 1, 5):
+        inputs = keras.Input((2, 8, 8, channels))
+        network = keras.Model(inputs, keras.layers.Conv3D(64, (1, 3, 3), name="block1_conv1")(inputs))
+        fill_encoder(network, tmp_path / "first.npz")
+        found.append(np.asarray(network(image.repeat(channels, axis=-1))))
+    np.testing.assert_allclose(found[1:], [found[0]] * 2, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.real

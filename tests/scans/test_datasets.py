@@ -96,6 +96,20 @@ def test_msseg_of_the_shanoir_portal_keeps_its_own_names(tmp_path, above):
     assert case.images["flair"] == patient / "Raw_Data/FLAIR.nii.gz"
 
 
+def test_of_msseg_as_delivered_twice_the_unprocessed_scans_are_taken(tmp_path):
+    kinds = ("Unprocessed", "Pre-processed")
+    plain, processed = (tmp_path / f"{kind} training dataset/TrainingDataset_MSSEG" for kind in kinds)
+    for patient in ("01016SACH", "07001MOEL"):
+        _touch(plain / patient, "3DFLAIR.nii.gz", "Consensus.nii.gz")
+        _touch(processed / patient, "FLAIR_preprocessed.nii.gz", "Consensus.nii.gz")
+    assert [case.labels.parent.parent for case in find_cases(tmp_path).cases] == [plain, plain]
+    (plain / "07001MOEL/3DFLAIR.nii.gz").unlink()
+    with pytest.raises(DatasetError, match="have no scan: 07001MOEL"):
+        find_cases(tmp_path)
+    with pytest.raises(DatasetError, match=r"only pre-processed scans .* \(01016SACH/FLAIR_pre.*unprocessed"):
+        find_cases(processed)
+
+
 def test_bids_takes_sites_as_groups(tmp_path):
     for subject in ("sub-01", "sub-02"):
         _touch(tmp_path, f"{subject}/anat/{subject}_FLAIR.nii.gz")

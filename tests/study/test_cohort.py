@@ -151,6 +151,21 @@ def test_a_mask_of_another_origin_is_not_replaced_unasked(segmented, scans, mode
     assert cohort.records[0]["result"] == segmented[1].records[0]["result"]
 
 
+def test_files_of_another_origin_are_not_replaced(scans, model, tmp_path):
+    scan, sidecar, table = (tmp_path / name for name in ("a_FLAIR.nii.gz", "a_FLAIR.json", "scans.csv"))
+    shutil.copy(scans[0], scan)
+    sidecar.write_text('{"EchoTime": 0.1}')
+    table.write_text("scan\na_FLAIR.nii.gz\n")
+    for path in (table, sidecar):
+        before = path.read_text()
+        for asked in (PLAIN, replace(PLAIN, overwrite=True)):
+            with pytest.raises(RunError, match=f"{path.name} is not a .* of planar3d, .*another --out"):
+                segment_all([scan], model, tmp_path, asked=asked, notify=str)
+        assert path.read_text() == before
+        path.unlink()
+    assert [*tmp_path.iterdir()] == [scan]
+
+
 def test_a_mask_goes_back_to_the_format_of_its_scan_as_well(segmented, scans, model, tmp_path):
     stored = nib.load(scans[0])
     scan = tmp_path / "a_FLAIR.mgz"

@@ -145,8 +145,9 @@ def test_folds_are_a_number_a_file_or_the_rule(data, tmp_path):
     own = {"folds": [{"train": ["01A", "07A"], "validation": ["08A"], "test": ["01B"]}]}
     (tmp_path / "folds.json").write_text(json.dumps(own))
     assert folds_for(dataset, str(tmp_path / "folds.json"))[0].test == ("01B",)
-    with pytest.raises(FoldsError, match="neither a number"):
-        folds_for(dataset, "five")
+    for words in ("five", "²"):
+        with pytest.raises(FoldsError, match="neither a number"):
+            folds_for(dataset, words)
 
 
 def test_without_folds_every_scan_trains_and_nothing_is_reported(data, tmp_path):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from planar3d.errors import DatasetError
 from planar3d.scans.case import Case
 from planar3d.scans.image_files import by_stem, stem, suffix
 from planar3d.scans.layouts.interface import Layout
@@ -14,7 +15,8 @@ from planar3d.scans.layouts.interface import Layout
 class Msseg(Layout):
     """Where patients lie, as a pattern of their id and group, and scan and mask of each.
 
-    A folder has the layout if a patient has a scan; one who has a mask alone is a case without its scan.
+    A folder has the layout if a patient has a scan. One who has a mask alone is a case without its scan, unless the
+    same patient has one in another folder: the challenge also delivered its scans pre-processed, with the same masks.
     """
 
     name: str
@@ -22,20 +24,31 @@ class Msseg(Layout):
     patients: str
     scan: str
     mask: str
+    preprocessed: str
 
     def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:  # noqa: D102
         found: dict[Path, tuple[re.Match[str], dict[str, Path]]] = {}
         for alike in by_stem(path for path in files if suffix(path)):
             within = alike[0].with_name(stem(alike[0])).relative_to(folder).as_posix()
-            for name in (self.scan, self.mask):
+            for name in (self.scan, self.mask, self.preprocessed):
                 match = re.fullmatch(f"{self.patients}/{name}", within, re.IGNORECASE)
                 if match:
                     patient = folder / match.string[: match.end("id")]
                     found.setdefault(patient, (match, {}))[1][name] = alike[0]
-        if not any(self.scan in images for _, images in found.values()):
+        scanned = {match["id"] for match, images in found.values() if self.scan in images}
+        if not scanned:
+            instead = next((its[self.preprocessed] for _, its in found.values() if self.preprocessed in its), None)
+            if instead and labelled:
+                raise DatasetError(
+                    f"{folder} holds only pre-processed scans of MSSEG 2016 ({instead.relative_to(folder)}); the "
+                    f"unprocessed ones are needed, {self.expected}. Give their folder, or name scans and masks in a "
+                    "CSV table to use the pre-processed ones."
+                )
             return []
         cases = []
         for patient, (match, images) in found.items():
+            if self.scan not in images and (self.mask not in images or match["id"] in scanned):
+                continue
             scan, mask = (images.get(name, patient / f"{name}.nii.gz") for name in (self.scan, self.mask))
             cases.append(Case(match["id"].replace("/", "_"), {"flair": scan}, mask, match["group"]))
         return cases
@@ -48,6 +61,7 @@ FIRST_DISTRIBUTION = Msseg(
     "(?:(?:[^/]+/)?TrainingDataset_MSSEG/)?(?P<id>(?P<group>[^/]{1,2})[^/]*)",
     "3DFLAIR",
     "Consensus",
+    "FLAIR_preprocessed",
 )
 SHANOIR = Msseg(
     "MSSEG 2016, Shanoir portal",
@@ -55,4 +69,5 @@ SHANOIR = Msseg(
     "(?:(?:[^/]+/)?Training/)?(?P<id>(?P<group>Center_[^/]+)/Patient_[^/]+)",
     "Raw_Data/FLAIR",
     "Masks/Consensus",
+    "Preprocessed_Data/FLAIR_preprocessed",
 )
