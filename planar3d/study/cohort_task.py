@@ -122,12 +122,10 @@ class CohortTask:
     def _is_done(self, item: ScanInput) -> bool:
         """Whether nothing is left to do for a scan: it is segmented, or something foreign is in its place."""
         outputs = self.items[item]
+        if self.asked.overwrite or not outputs.mask.exists():
+            return False
         try:
-            refuse_other_record(outputs.record)
-            if self.asked.overwrite or not outputs.mask.exists():
-                return False
-            record = finished_record(outputs, self._origin(item), self.asked)
-            if record is None:
+            if (record := finished_record(outputs, self._origin(item), self.asked)) is None:
                 return False
             self.records[item] = record
             self.folder.succeed(outputs)
@@ -165,6 +163,7 @@ class CohortTask:
         began = time.monotonic()
         if self.asked.dicom_seg and item.series is None:
             raise ScanError(f"{item.path} is not from a DICOM series, which --dicom-seg needs; leave --dicom-seg out.")
+        refuse_other_record(self.items[item].record)
         scans = read_input_images(item, self.asked.assume_affine, self.segmenter.flat)
         return _Result(scans[self.segmenter.images[0]], self.segmenter.prepare(scans), time.monotonic() - began)
 

@@ -103,11 +103,35 @@ def _agree(folder: Path, asked: dict[str, Any]) -> None:
             found = Recipe.from_json(found, str(path)).to_json()
         if name == "folds.json" and isinstance(found, dict):
             found["scans"] = {scan: as_written_today(row) for scan, row in found.get("scans", {}).items()}
+            if found != content and _were_moved(found, content):
+                write_json(path, content)
+                continue
         if found != content:
             raise RunError(
                 f"{folder} was made with another {path.stem} ({_difference(found, content)}). Use the same, or another "
                 "folder with --out."
             )
+
+
+def _were_moved(found: dict[str, Any], asked: dict[str, Any]) -> bool:
+    """Whether two contents of folds.json tell of the same files and folds, in a folder that is gone and a new one."""
+
+    def within(content: dict[str, Any]) -> dict[str, Any]:
+        whole = content["data"]["folder"]
+        scans = {
+            scan: {
+                **row,
+                "images": {name: os.path.relpath(path, whole) for name, path in row["images"].items()},
+                "labels": row["labels"] and os.path.relpath(row["labels"], whole),
+            }
+            for scan, row in content["scans"].items()
+        }
+        return {**content, "data": {**content["data"], "folder": ""}, "scans": scans}
+
+    try:
+        return not os.path.exists(found["data"]["folder"]) and within(found) == within(asked)
+    except (KeyError, TypeError, AttributeError):  # of another origin
+        return False
 
 
 def is_run(folder: str | Path) -> bool:

@@ -113,7 +113,7 @@ def test_other_things_than_models_of_images_are_refused():
 @pytest.mark.parametrize("number", [0, -1])
 def test_numbers_below_one_are_refused(what, number):
     with pytest.raises(ConversionError, match=f"{number}.*a number from 1 is needed"):
-        convert(network_of([layers.Conv2D(4, 3)]), **{what: number})
+        convert(network_of(layers.Conv2D(4, 3)), **{what: number})
 
 
 def test_slices_and_the_whole_volume_are_not_joined_by_chance():

@@ -123,6 +123,21 @@ def test_a_folder_made_by_another_recipe_or_data_is_refused(run, data, tmp_path)
         start_run(tmp_path, dataset, RECIPE, run.folds)
 
 
+def test_a_run_goes_on_where_its_scans_were_moved(data, tmp_path):
+    before, after, folder = tmp_path / "before", tmp_path / "after", tmp_path / "run"
+    for copy in (before, after):
+        shutil.copytree(data, copy)
+    folds = folds_for(find_cases(before), None)
+    start_run(folder, find_cases(before), RECIPE, folds)
+    with pytest.raises(RunError, match=r"another folds \(data.folder"):  # which of both is meant is not known
+        start_run(folder, find_cases(after), RECIPE, folds)
+    shutil.rmtree(before)
+    with pytest.raises(RunError, match="another folds"):
+        start_run(folder, find_cases(after), RECIPE, folds[::-1])
+    start_run(folder, find_cases(after), RECIPE, folds)
+    assert open_run(folder).cases == find_cases(after).by_id()
+
+
 def test_missing_encoder_weights_end_a_run_before_anything_is_written(data, tmp_path):
     recipe = RECIPE.changed(encoder_weights=str(tmp_path / "absent.h5"))
     with pytest.raises(WeightsError, match=r"absent\.h5"):
