@@ -19,11 +19,12 @@ from planar3d.networks.card_content import training_card
 from planar3d.networks.model_card import write_card
 from planar3d.progress import Ticker
 from planar3d.recipes import Recipe
-from planar3d.scans.case import read_images
+from planar3d.scans.case import Case, read_images
+from planar3d.scans.image_files import files_of
 from planar3d.scans.preparation import Preparation
 from planar3d.scans.preparation.prepared import Prepared, load_prepared, save_prepared
 from planar3d.study.cluster import run_tasks
-from planar3d.study.run_folder import Run
+from planar3d.study.run_folder import Run, digest_sources, require_unchanged
 from planar3d.training.devices import choose_devices
 from planar3d.training.features import FeatureSamples, check_cacheable, compute_features, decoder_of, encoder_of
 from planar3d.training.fit import build_network, fit, guard_precision, layers_named, make_deterministic
@@ -45,7 +46,7 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False, cluster
 
     Raises:
         ScanError: a scan or mask that cannot be used; those before it stay prepared.
-        RunError: prepared scans made by another recipe.
+        RunError: prepared scans made by another recipe, or from files that have changed since.
     """
     # A run folder keeps one recipe, so this only guards a copied `prepared/`.
     made_by = run.folder / "prepared" / "recipe.json"
@@ -57,6 +58,8 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False, cluster
                 f"{made_by.parent} was prepared with {found.to_json()}, now {run.recipe.preparation.to_json()} is "
                 "asked. Use another --out."
             )
+    for scan_id, case in run.cases.items():
+        require_unchanged(run.prepared(scan_id) / "geometry.json", _sources(run, case))
     if cluster:
         missing = {
             scan: case for scan, case in run.cases.items() if not (run.prepared(scan) / "geometry.json").is_file()
@@ -75,13 +78,20 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False, cluster
             if done.is_file():
                 continue
             preparation, targets = run.recipe.preparation, run.recipe.targets
+            sources = digest_sources(_sources(run, case))
             scans = read_images(
                 {name: case.images[name] for name in preparation.images}, assume_affine, preparation.flat
             )
             labels = targets.read(case.label_map, scans[preparation.images[0]], assume_affine)
             prepared = preparation.prepare(scans)
-            save_prepared(folder, prepared, prepared.align(labels))
+            save_prepared(folder, prepared, prepared.align(labels), sources)
         notify(f"prepared {scan_id}  {number}/{len(run.cases)}")
+
+
+def _sources(run: Run, case: Case) -> dict[str, list[Path]]:
+    """The files that a case is prepared from, by what they are."""
+    paths = {name: case.images[name] for name in run.recipe.preparation.images} | {"labels": case.label_map}
+    return {name: files_of(path) for name, path in paths.items()}
 
 
 def _prepared_by(path: Path) -> Preparation:

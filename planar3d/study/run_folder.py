@@ -1,7 +1,7 @@
 """The run folder: what was asked, which scan is where, and with which versions; made once, then only agreed with."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from planar3d.networks.registry import weight_source
 from planar3d.recipes import Recipe
 from planar3d.scans.case import Case, Dataset, as_written_today
 from planar3d.scans.folds import Fold
+from planar3d.study.segmented import files_sha256
 
 _ASKED = ("recipe.json", "folds.json")
 
@@ -152,6 +153,34 @@ def open_run(folder: str | Path) -> Run:
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{folder / 'folds.json'} was not written by this package ({error!r}).") from None
     return Run(folder, Recipe.from_json(read_json(folder / "recipe.json"), str(folder / "recipe.json")), cases, folds)
+
+
+def digest_sources(files: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
+    """Size and digest of the files that a scan is prepared from, by what they are."""
+    return {name: {"bytes": _bytes(paths), "sha256": files_sha256(paths)} for name, paths in files.items()}
+
+
+def require_unchanged(prepared: Path, files: Mapping[str, Sequence[Path]]) -> None:
+    """Raise a `RunError` if files are not those that a scan was prepared from; if they are no newer, by size alone.
+
+    Args:
+        prepared: JSON that holds what `digest_sources` gave as `sources`; without it nothing is known of them.
+    """
+    known = read_json(prepared).get("sources", {}) if prepared.is_file() else {}
+    for name, paths in files.items():
+        if name not in known:
+            continue
+        is_newer = max(path.stat().st_mtime for path in paths) > prepared.stat().st_mtime
+        size = known[name]["bytes"]
+        if _bytes(paths) != size or (is_newer and files_sha256(paths) != known[name]["sha256"]):
+            raise RunError(
+                f"{paths[0]} was changed after it was prepared in {prepared.parent}. Use another --out, or put the "
+                "former file back to go on."
+            )
+
+
+def _bytes(paths: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in paths)
 
 
 def environment(recipe: Recipe) -> dict[str, Any]:

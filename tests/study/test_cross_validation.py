@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -136,6 +137,19 @@ def test_a_run_goes_on_where_its_scans_were_moved(data, tmp_path):
         start_run(folder, find_cases(after), RECIPE, folds[::-1])
     start_run(folder, find_cases(after), RECIPE, folds)
     assert open_run(folder).cases == find_cases(after).by_id()
+
+
+def test_a_mask_that_was_changed_after_it_was_prepared_is_told(data, tmp_path):
+    copy, folder = shutil.copytree(data, tmp_path / "data"), tmp_path / "run"
+    dataset = find_cases(copy)
+    run = start_run(folder, dataset, RECIPE, folds_for(dataset, None))
+    prepare_scans(run, _quiet)
+    mask, other = (dataset.by_id()[scan].labels for scan in ("01A", "07A"))
+    os.utime(mask)  # copied, say
+    prepare_scans(run, _quiet)
+    shutil.copy(other, mask)
+    with pytest.raises(RunError, match=r"01A/Consensus.nii.gz was changed after it was prepared"):
+        prepare_scans(run, _quiet)
 
 
 def test_missing_encoder_weights_end_a_run_before_anything_is_written(data, tmp_path):

@@ -1,8 +1,9 @@
 """A prepared scan: what the network sees of it, and the way back to the native grid; kept in a folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -71,13 +72,19 @@ class Prepared:
         return Scan(decode(restored.voxels, restored.affine), restored.header)
 
 
-def save_prepared(folder: Path, prepared: Prepared, mask: np.ndarray | None) -> None:
-    """Write voxels.npy, mask.npy (if given) and, last, geometry.json, whose presence says that all is there."""
+def save_prepared(
+    folder: Path, prepared: Prepared, mask: np.ndarray | None, sources: Mapping[str, Any] | None = None
+) -> None:
+    """Write voxels.npy, mask.npy (if given) and, last, geometry.json, whose presence says that all is there.
+
+    Args:
+        sources: what the scan was prepared from, as JSON values, for geometry.json; None if nobody asks.
+    """
     for name, array in (("voxels.npy", prepared.voxels), ("mask.npy", mask)):
         if array is not None:
             with written_beside(folder / name) as temporary:
                 np.save(temporary, array)
-    write_json(folder / "geometry.json", prepared.geometry.to_json())
+    write_json(folder / "geometry.json", prepared.geometry.to_json() | ({"sources": sources} if sources else {}))
 
 
 def load_prepared(folder: Path) -> tuple[Prepared, np.ndarray | None]:
