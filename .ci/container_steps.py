@@ -3,14 +3,16 @@
     debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates bookworm base
     python .ci/container_steps.py --base base --into image --volume scans:/data -- predict /data --out /data/masks
 
-A stage begins with a copy of --base, whatever image its FROM names. What follows `--` is then given to the entry point,
-as the image's user, with the image's environment alone and without a network.
+A stage begins with a copy of --base, whatever image its FROM names. What follows `--`, or else CMD, is then given to
+the entry point, as the image's user, with the image's environment alone and without a network. Without --base nothing
+is built, and the program runs in the root that an earlier call left in --into.
 """
 
 import argparse
 import fnmatch
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -30,11 +32,12 @@ class Stage:
     folder: str = "/"
     user: str = "0:0"
     entry: list[str] = field(default_factory=list)
+    command: list[str] = field(default_factory=list)
 
     def run(
         self,
         words: Sequence[str],
-        volumes: Sequence[tuple[Path, str]] = (),
+        volumes: Sequence[tuple[Path, str, bool]] = (),
         environment: dict[str, str] | None = None,
         network: bool = False,
     ) -> int:
@@ -42,19 +45,21 @@ class Stage:
 
         Args:
             words: the program and its arguments.
-            volumes: (on the host, inside).
+            volumes: (on the host, inside, read-only).
             environment: variables besides the image's own.
             network: whether there is one.
         """
         script = ['mount -t proc proc "$0/proc"', 'mount --rbind /dev "$0/dev"']
-        for outside, inside in volumes:
+        for outside, inside, read_only in volumes:
             place = self.root / inside.lstrip("/")
             if outside.is_dir():
                 place.mkdir(parents=True, exist_ok=True)
             else:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.touch()
-            script.append(f"mount --bind '{outside.absolute()}' '{place.absolute()}'")
+            script.append(shlex.join(["mount", "--bind", str(outside.absolute()), str(place.absolute())]))
+            if read_only:
+                script.append(shlex.join(["mount", "-o", "remount,bind,ro", str(place.absolute())]))
         variables = [f"{name}={value}" for name, value in {**(environment or {}), **self.environment}.items()]
         program = ["sh", "-c", 'cd "$0" && exec "$@"', self.folder, *words]
         chroot = ["chroot", f"--userspec={self.user}", "--groups=", str(self.root.absolute())]
@@ -87,22 +92,23 @@ def is_sent(path: str, ignored: str) -> bool:
 
 
 def main() -> int:
-    """Build, then run what follows `--`."""
+    """Build if there is a base, then run the entry point."""
     asked = _arguments()
     names: dict[str, Stage] = {}
     stage = Stage(asked.into)
-    lent = [(path, str(path)) for path in asked.lend]
+    lent = [(path, str(path), True) for path in asked.lend]
     variables = {name: os.environ[name] for name in asked.variable}
     for number, (word, argument) in enumerate(instructions((ROOT / "Dockerfile").read_text()), start=1):
-        print(f"{number:2} {word} {argument}", flush=True)
+        if asked.base:
+            print(f"{number:2} {word} {argument}", flush=True)
+        elif word in {"COPY", "RUN"}:
+            continue
         match word:
             case "FROM":
                 name = argument.split(" AS ")[1] if " AS " in argument else ""
                 stage = names[name] = Stage(asked.into / name if name else asked.into / "image")
-                shutil.rmtree(stage.root, ignore_errors=True)
-                stage.root.parent.mkdir(parents=True, exist_ok=True)
-                subprocess.run(["cp", "-a", asked.base, stage.root], check=True)
-                shutil.copyfile("/etc/resolv.conf", stage.root / "etc/resolv.conf")
+                if asked.base:
+                    _begin(stage.root, asked.base)
             case "COPY":
                 _copy(argument.split(), stage, names)
             case "RUN":
@@ -118,13 +124,28 @@ def main() -> int:
                 stage.user = argument
             case "ENTRYPOINT":
                 stage.entry = json.loads(argument)
-            case "LABEL" | "CMD":
+            case "CMD":
+                stage.command = json.loads(argument)
+            case "LABEL":
                 pass
             case _:
                 sys.exit(f"{word} is not known here.")
-    volumes = [(Path(outside), inside) for outside, _, inside in (text.partition(":") for text in asked.volume)]
     stage.user = asked.user or stage.user
-    return stage.run([*stage.entry, *asked.words], volumes) if asked.words else 0
+    program = [asked.entrypoint] if asked.entrypoint else [*stage.entry, *([] if asked.words else stage.command)]
+    return stage.run([*program, *asked.words], [volume(text) for text in asked.volume])
+
+
+def volume(text: str) -> tuple[Path, str, bool]:
+    """The place on the host, the place inside and whether it is read-only, of HOST:INSIDE or HOST:INSIDE:ro."""
+    outside, inside, *options = text.split(":")
+    return Path(outside), inside, options == ["ro"]
+
+
+def _begin(root: Path, base: Path) -> None:
+    shutil.rmtree(root, ignore_errors=True)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["cp", "-a", base, root], check=True)
+    shutil.copyfile("/etc/resolv.conf", root / "etc/resolv.conf")
 
 
 def _copy(words: list[str], stage: Stage, names: dict[str, Stage]) -> None:
@@ -144,13 +165,14 @@ def _copy(words: list[str], stage: Stage, names: dict[str, Stage]) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", type=Path, required=True, help="clean root with python3, venv and certificates")
+    parser.add_argument("--base", type=Path, help="clean root with python3, venv and certificates; none: do not build")
     parser.add_argument("--into", type=Path, required=True, help="folder for the roots of the stages")
     parser.add_argument("--lend", type=Path, default=[], action="append", help="file of the host that RUN may see")
     parser.add_argument("--variable", default=[], action="append", help="environment variable that RUN may see")
-    parser.add_argument("--volume", default=[], action="append", help="HOST:INSIDE, for the last run")
+    parser.add_argument("--volume", default=[], action="append", help="HOST:INSIDE[:ro], for the last run")
     parser.add_argument("--user", help="UID:GID of the last run instead of the image's")
-    parser.add_argument("words", nargs="*", help="arguments of the entry point")
+    parser.add_argument("--entrypoint", help="program of the last run instead of the image's")
+    parser.add_argument("words", nargs="*", help="arguments of the entry point instead of the image's CMD")
     return parser.parse_args()
 
 

@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,11 @@ def labels(said):
     return {key: json.loads(text) for word, rest in said if word == "LABEL" for key, _, text in [rest.partition("=")]}
 
 
+def section(name):
+    text = re.search(rf"(?ms)^%{name}\n(.*?)(?=^%|\Z)", APPTAINER.read_text()).group(1)
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
 def test_what_is_copied_is_there_and_is_sent_to_the_builder(steps, said):
     ignored = (ROOT / ".dockerignore").read_text()
     copied = [rest.split()[:-1] for word, rest in said if word == "COPY" and "--from" not in rest]
@@ -51,7 +58,7 @@ def test_labels_say_the_version_and_the_licences(said):
     found = labels(said)
     assert found["org.opencontainers.image.version"] == planar3d.__version__
     assert found["org.opencontainers.image.licenses"] == "MIT AND CC-BY-4.0"
-    assert f"org.opencontainers.image.version {planar3d.__version__}\n" in APPTAINER.read_text()
+    assert dict(line.split(" ", 1) for line in section("labels")) == found
 
 
 def test_the_image_runs_the_command_as_nobody_special_and_offline(said):
@@ -68,13 +75,47 @@ def test_only_the_plain_base_image_is_named(said):
         assert not re.search(r"https?://|--index-url|[\w-]+\.(io|com|org|net)/", text), path
 
 
-def test_both_install_the_same(said):
-    (installed,) = [rest for word, rest in said if word == "RUN" and "pip install" in rest]
-    assert installed in APPTAINER.read_text()
+def test_the_definition_runs_the_commands_of_the_dockerfile(said):
+    begin = max(number for number, (word, _) in enumerate(said) if word == "FROM")
+    built = [(word, rest) for word, rest in said[:begin] if word in ("WORKDIR", "RUN")]
+    commands = [f"cd {rest}" if word == "WORKDIR" else rest for word, rest in built]
+    (licences,) = [rest for word, rest in said[begin:] if word == "COPY" and "--from" not in rest]
+    assert section("post") == [*commands, f"cp {licences}", "rm -r /source"]
+    variables = {f"export {rest}" for word, rest in said if word == "ENV" and not rest.startswith("HOME=")}
+    assert set(section("environment")) == variables
     copied = {name for word, rest in said if word == "COPY" and "--from" not in rest for name in rest.split()[:-1]}
-    files = re.search(r"%files\n(.*?)\n\n", APPTAINER.read_text(), re.S).group(1)
-    sources = [line.split()[0] for line in files.splitlines()]
+    sources = [line.split()[0] for line in section("files")]
     assert all((ROOT / source).exists() for source in sources)
     assert copied == {"weights" if source.startswith("weights/") else source for source in sources} | {
         "weights/ms-flair-open.md"
     }
+
+
+CHECKS = """set -e
+test "$(id -u):$(id -g)" = 1000:1001
+test "$GIVEN$LEAKED" = yes
+test "$(pwd)" = /tmp
+test "$(grep -c : /proc/net/dev)" = 1
+test "$(cat /in/scan)" = voxels
+if touch /in/more 2>/dev/null; then exit 1; fi
+touch /out/made
+"""
+
+
+@pytest.mark.skipif(subprocess.run("unshare --mount --pid --fork true", shell=True).returncode, reason="needs root")
+def test_programs_run_as_the_user_with_given_variables_and_folders_only_and_without_a_network(
+    steps, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("LEAKED", "leaked")
+    for name in ("in", "out", "root/proc", "root/dev", "root/tmp"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "in/scan").write_text("voxels")
+    for name in ("in", "out"):
+        os.chown(tmp_path / name, 1000, 1001)
+    system = [f"/{name}:/{name}:ro" for name in ("bin", "lib", "lib64", "usr") if Path("/", name).exists()]
+    volumes = [steps.volume(text) for text in (*system, f"{tmp_path}/in:/in:ro", f"{tmp_path}/out:/out")]
+    stage = steps.Stage(tmp_path / "root", folder="/tmp", user="1000:1001")
+    assert stage.run(["sh", "-c", CHECKS], volumes, {"GIVEN": "yes"}) == 0
+    made = (tmp_path / "out/made").stat()
+    assert (made.st_uid, made.st_gid) == (1000, 1001)
+    assert not list((tmp_path / "root/in").iterdir())  # all mounts are gone
