@@ -49,7 +49,7 @@ class Stage:
             environment: variables besides the image's own.
             network: whether there is one.
         """
-        script = ['mount -t proc proc "$0/proc"', 'mount --rbind /dev "$0/dev"']
+        script = ['mount -t proc proc "$0/proc"', 'mount -t sysfs -o ro sysfs "$0/sys"', 'mount --rbind /dev "$0/dev"']
         for outside, inside, read_only in volumes:
             place = self.root / inside.lstrip("/")
             if outside.is_dir():
@@ -152,7 +152,9 @@ def _copy(words: list[str], stage: Stage, names: dict[str, Stage]) -> None:
     *sources, target = [word for word in words if not word.startswith("--")]
     place = stage.root / str(Path(stage.folder, target)).lstrip("/")
     if words[0].startswith("--from="):
-        shutil.copytree(names[words[0].removeprefix("--from=")].root / sources[0].lstrip("/"), place, symlinks=True)
+        place.mkdir(parents=True, exist_ok=True)
+        source = names[words[0].removeprefix("--from=")].root / sources[0].lstrip("/")
+        subprocess.run(["cp", "-a", f"{source}/.", place], check=True)
         return
     ignored = (ROOT / ".dockerignore").read_text()
     for source in sources:
