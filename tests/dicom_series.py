@@ -18,6 +18,8 @@ T1_TIMES = {"RepetitionTime": 500, "EchoTime": 9}
 
 SLICES = 9
 VOXELS = np.random.default_rng(0).integers(-200, 3000, (20, 24, SLICES)).astype(np.int16)
+LESIONS = np.zeros(VOXELS.shape, np.uint8)
+LESIONS[3:8, 10:12, 2:5] = LESIONS[15, 20, 0] = LESIONS[12:14, 3:5, 7] = LESIONS[13:16, 4, 8] = 1
 
 
 def turned(angles: tuple[float, float, float], directions: np.ndarray) -> np.ndarray:
@@ -32,6 +34,18 @@ AXIAL = turned((0, 0, 0), np.diag([-0.9, -0.9, 6.5]))
 OBLIQUE = turned((12, -7, 20), np.diag([-0.9, -0.9, 6.5]))
 # Columns run to posterior, rows to inferior, slices to the right, as scanners store sagittal images.
 SAGITTAL = turned((3, 0, -5), np.array([[0, 0, 1], [-0.9, 0, 0], [0, -0.9, 0]]))
+
+
+# Places, and what `write_series` is given besides; None for an enhanced file.
+SERIES: dict[str, tuple[np.ndarray, Any]] = {
+    "axial": (AXIAL, {}),
+    "oblique": (OBLIQUE, {}),
+    "sagittal": (SAGITTAL, {}),
+    "downwards": (OBLIQUE @ np.diag([1, 1, -1, 1]), {}),
+    "reversed": (OBLIQUE, {"order": list(range(SLICES, 0, -1))}),
+    "interleaved": (AXIAL, {"order": [*range(1, SLICES + 1, 2), *range(2, SLICES + 1, 2)]}),
+    "enhanced": (OBLIQUE, None),
+}
 
 
 def write_series(
@@ -112,6 +126,30 @@ def write_enhanced(path: Path, voxels: np.ndarray, affine: np.ndarray, descripti
     dataset.SharedFunctionalGroupsSequence = Items([Dataset()])
     dataset.save_as(path, enforce_file_format=True)
     return path
+
+
+def write_kind(folder: Path, kind: str) -> np.ndarray:
+    """Write `VOXELS` as one of `SERIES`; return where they lie."""
+    affine, habits = SERIES[kind]
+    if habits is None:
+        write_enhanced(folder / "image", VOXELS, affine)
+    else:
+        write_series(folder, VOXELS, affine, **habits)
+    return affine
+
+
+def segmented(folder: Path, lesions: np.ndarray = LESIONS, affine: np.ndarray = OBLIQUE) -> Any:
+    """The mask that lies where `lesions` does, as `predict` makes it of the files of a folder; and the series."""
+    from planar3d.scans.dicom import find_dicom_series
+    from planar3d.scans.dicom_conversion import read_dicom_series
+    from planar3d.scans.volume import Scan
+
+    (series,) = find_dicom_series(path for path in folder.iterdir())
+    scan = read_dicom_series(series)
+    axes = np.linalg.inv(affine) @ scan.affine
+    places = np.indices(scan.voxels.shape).reshape(3, -1).T @ axes[:3, :3].T + axes[:3, 3]
+    mask = lesions[tuple(np.rint(places).astype(int).T)].reshape(scan.voxels.shape)
+    return Scan(mask, scan.header, scan.path), series
 
 
 def _image(pixels: np.ndarray, sop_class: str) -> Any:

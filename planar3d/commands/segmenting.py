@@ -56,6 +56,13 @@ def predict(
     dicom_seg: Annotated[
         bool, typer.Option("--dicom-seg", help="Also write lesions of DICOM series as DICOM Segmentation objects.")
     ] = False,
+    dicom_sr: Annotated[
+        bool,
+        typer.Option(
+            "--dicom-sr",
+            help="Also write count and volumes of lesions as DICOM structured reports; includes --dicom-seg.",
+        ),
+    ] = False,
     same_format: Annotated[
         bool, typer.Option("--same-format", help="Also write the mask in the scan's own format: mgz, nrrd, mha …")
     ] = False,
@@ -87,6 +94,7 @@ def predict(
         overlay=overlay,
         report=report,
         dicom_seg=dicom_seg,
+        dicom_sr=dicom_sr,
         same_format=same_format,
         label_tables=label_tables,
         instances=instances,

@@ -91,6 +91,7 @@ def derivative_names(dataset: Path, scan: Path, out: Path, several: bool = False
         overlay=Path(f"{figures}_overlay.png"),
         report=Path(f"{figures}_report.html"),
         dicom_seg=Path(f"{beside}_seg.dcm"),
+        dicom_sr=Path(f"{beside}_sr.dcm"),
         label_tables=Path(f"{beside}_{mask}_itksnap.txt"),
         same_format=Path(f"{beside}_{mask}.nii.gz"),
         instances=out / within.parent / f"{entities(scan)}_seg-lesions_dseg.nii.gz",

@@ -16,6 +16,7 @@ class Outputs:
     overlay: Path  # a picture
     report: Path  # a page
     dicom_seg: Path  # the lesions as a DICOM Segmentation object
+    dicom_sr: Path  # their count and volumes as a DICOM structured report
     label_tables: Path  # names and colours of its labels for ITK-SNAP; for other viewers they lie beside it
     same_format: Path  # the mask in the scan's own format; the mask itself where that is NIfTI or DICOM
     instances: Path  # the number of the lesion that each voxel is of, on the scan's own grid
@@ -31,6 +32,7 @@ def plain_names(name: str, out: Path, own: str = ".nii.gz") -> Outputs:
         overlay=out / f"{name}_overlay.png",
         report=out / f"{name}_report.html",
         dicom_seg=out / f"{name}_seg.dcm",
+        dicom_sr=out / f"{name}_sr.dcm",
         label_tables=out / f"{name}_mask_itksnap.txt",
         same_format=out / f"{name}_mask{own}",
         instances=out / f"{name}_instances.nii.gz",

@@ -70,12 +70,16 @@ def segment_all(
     """
     if asked.overlay or asked.report:
         check_study_extra()
+    if asked.dicom_sr:
+        asked = replace(asked, dicom_seg=True)
     if asked.dicom_seg:
         check_extra("dicom", "highdicom")
     segmenter = Segmenter(model, recipe, asked.method, asked.engine, asked.precision, asked.batch_size)
     several = len(segmenter.recipes[0].targets.names) > 1
     if asked.dicom_seg and several:
-        raise RecipeError("--dicom-seg writes lesions only; the model has several targets. Leave it out.")
+        raise RecipeError(
+            "--dicom-seg and --dicom-sr write lesions only; the model has several targets. Leave them out."
+        )
     if cluster:  # whose workers may be in another folder
         inputs, out = [_absolute(given) for given in inputs], Path(out).absolute()
     items = {item: outputs_of(item, out, several) for item in find_inputs(inputs, segmenter.images)}

@@ -83,11 +83,12 @@ def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], p
         for image in images:
             _complete(image)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # highdicom's, of a mask that is empty
+            warnings.simplefilter("ignore")  # highdicom's, of a patient's name in one piece
             made = highdicom.seg.Segmentation(
                 source_images=images,
                 pixel_array=labels,
                 segmentation_type="BINARY",
+                omit_empty_frames=bool(labels.any()),
                 segment_descriptions=segments,
                 series_instance_uid=uid("series"),
                 series_number=series.number + _AFTER,
@@ -104,7 +105,7 @@ def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], p
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise ScanError(
             f"{series.images[0].path}: series {series} cannot be referenced by a DICOM Segmentation object ({error}). "
-            "Segment it without --dicom-seg, or export it again with its complete headers."
+            "Segment it without --dicom-seg and --dicom-sr, or export it again with its complete headers."
         ) from None
     with written_beside(path) as temporary:
         made.save_as(temporary)

@@ -28,6 +28,7 @@ from planar3d.scans.outputs import Outputs
 from planar3d.scans.stored import write_like
 from planar3d.scans.volume import Scan
 from planar3d.study.dicom_seg import write_dicom_seg
+from planar3d.study.dicom_sr import write_dicom_sr
 from planar3d.study.label_tables import write_label_tables
 from planar3d.study.scan_report import write_scan_report
 from planar3d.transfer.digests import file_sha256
@@ -51,6 +52,7 @@ class Asked:
     overlay: bool = False
     report: bool = False
     dicom_seg: bool = False
+    dicom_sr: bool = False  # comes with dicom_seg, to which it refers
     same_format: bool = False
     label_tables: bool = False
     instances: bool = False
@@ -58,7 +60,8 @@ class Asked:
     @property
     def files(self) -> tuple[str, ...]:
         """The names, among those of `Outputs`, of all that is written of a scan."""
-        on_demand = ("probability", "overlay", "report", "dicom_seg", "same_format", "label_tables", "instances")
+        pictures, of_lesions = ("probability", "overlay", "report"), ("dicom_seg", "dicom_sr", "instances")
+        on_demand = (*pictures, *of_lesions, "same_format", "label_tables")
         return ("record", "mask", "lesions", *(name for name in on_demand if getattr(self, name)))
 
 
@@ -152,6 +155,9 @@ def write_segmented(
             write_scan_report(record, scan, mask, outputs.report, probability, parts, targets.noun)
         if asked.dicom_seg and series is not None:
             write_dicom_seg(mask, series, about["model"], outputs.dicom_seg)
+            if asked.dicom_sr:
+                (of_one,) = lesions.values()
+                write_dicom_sr(of_one, outputs.dicom_seg, outputs.dicom_sr)
         if asked.label_tables:
             write_label_tables(outputs.label_tables, targets.scored)
         if asked.instances:

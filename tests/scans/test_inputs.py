@@ -234,6 +234,7 @@ def test_plain_outputs_lie_side_by_side_under_the_name(tmp_path):
         "overlay": "a_FLAIR_overlay.png",
         "report": "a_FLAIR_report.html",
         "dicom_seg": "a_FLAIR_seg.dcm",
+        "dicom_sr": "a_FLAIR_sr.dcm",
         "label_tables": "a_FLAIR_mask_itksnap.txt",
         "same_format": "a_FLAIR_mask.nii.gz",
         "instances": "a_FLAIR_instances.nii.gz",

@@ -10,32 +10,30 @@ pytest.importorskip("pydicom", reason="needs the extra dicom")
 pytest.importorskip("dcm2niix", reason="needs the extra dicom")
 pytest.importorskip("highdicom", reason="needs the extra dicom")
 
-from dicom_series import AXIAL, OBLIQUE, SAGITTAL, SLICES, VOXELS, change, in_world, write_enhanced, write_series
+from dicom_series import (
+    AXIAL,
+    LESIONS,
+    OBLIQUE,
+    SERIES,
+    VOXELS,
+    change,
+    in_world,
+    segmented,
+    write_enhanced,
+    write_kind,
+    write_series,
+)
 from msseg import write_model
 from pydicom import dcmread
 
 from planar3d.errors import ScanError
 from planar3d.evaluation.lesion_table import lesion_labels, lesion_table
-from planar3d.scans.dicom import find_dicom_series
-from planar3d.scans.dicom_conversion import read_dicom_series
 from planar3d.scans.volume import Scan, read_mask
 from planar3d.study.cohort import segment_all
 from planar3d.study.dicom_seg import write_dicom_seg
 from planar3d.study.segmented import Asked
 
 MODEL = {"name": "ms-flair", "sha256": "30de1" * 8}
-LESIONS = np.zeros(VOXELS.shape, np.uint8)
-LESIONS[3:8, 10:12, 2:5] = LESIONS[15, 20, 0] = LESIONS[12:14, 3:5, 7] = LESIONS[13:16, 4, 8] = 1
-
-
-def _segmented(folder, lesions=LESIONS, affine=OBLIQUE):
-    """The mask that lies where `lesions` does, as `predict` makes it of the files of a folder; and the series."""
-    (series,) = find_dicom_series(path for path in folder.iterdir())
-    scan = read_dicom_series(series)
-    axes = np.linalg.inv(affine) @ scan.affine
-    places = np.indices(scan.voxels.shape).reshape(3, -1).T @ axes[:3, :3].T + axes[:3, 3]
-    mask = lesions[tuple(np.rint(places).astype(int).T)].reshape(scan.voxels.shape)
-    return Scan(mask, scan.header, scan.path), series
 
 
 def _voxels_of(path, shape, affine):
@@ -57,25 +55,10 @@ def _voxels_of(path, shape, affine):
     return found
 
 
-SERIES = {
-    "axial": (AXIAL, {}),
-    "oblique": (OBLIQUE, {}),
-    "sagittal": (SAGITTAL, {}),
-    "downwards": (OBLIQUE @ np.diag([1, 1, -1, 1]), {}),
-    "reversed": (OBLIQUE, {"order": list(range(SLICES, 0, -1))}),
-    "interleaved": (AXIAL, {"order": [*range(1, SLICES + 1, 2), *range(2, SLICES + 1, 2)]}),
-    "enhanced": (OBLIQUE, None),
-}
-
-
 @pytest.fixture(params=SERIES)
 def written(request, tmp_path):
-    affine, habits = SERIES[request.param]
-    if habits is None:
-        write_enhanced(tmp_path / "in" / "image", VOXELS, affine)
-    else:
-        write_series(tmp_path / "in", VOXELS, affine, **habits)
-    mask, series = _segmented(tmp_path / "in", affine=affine)
+    affine = write_kind(tmp_path / "in", request.param)
+    mask, series = segmented(tmp_path / "in", affine=affine)
     return affine, mask, series, write_dicom_seg(mask, series, MODEL, tmp_path / "seg.dcm")
 
 
@@ -113,7 +96,7 @@ def test_a_second_reader_finds_the_same_voxels(written, tmp_path):
 
 def test_segments_say_what_they_are_and_who_made_them(tmp_path):
     write_series(tmp_path / "in", VOXELS, OBLIQUE)
-    mask, series = _segmented(tmp_path / "in")
+    mask, series = segmented(tmp_path / "in")
     first, again = (dcmread(write_dicom_seg(mask, series, MODEL, tmp_path / name)) for name in ("a.dcm", "b.dcm"))
     assert first.SOPClassUID == "1.2.840.10008.5.1.4.1.1.66.4" and first.SeriesNumber == 1005
     assert first.StudyInstanceUID == dcmread(series.images[0].path).StudyInstanceUID
@@ -131,14 +114,14 @@ def test_segments_say_what_they_are_and_who_made_them(tmp_path):
 
 def test_a_mask_without_lesions_is_a_segment_without_pixels(tmp_path):
     write_series(tmp_path / "in", VOXELS, OBLIQUE)
-    mask, series = _segmented(tmp_path / "in", np.zeros_like(LESIONS))
+    mask, series = segmented(tmp_path / "in", np.zeros_like(LESIONS))
     made = dcmread(write_dicom_seg(mask, series, MODEL, tmp_path / "seg.dcm"))
     assert len(made.SegmentSequence) == 1 and not made.pixel_array.any()
 
 
 def test_what_an_object_must_repeat_is_missed_in_a_sentence_and_masks_elsewhere_are_refused(tmp_path):
     files = write_series(tmp_path / "in", VOXELS, OBLIQUE)
-    mask, series = _segmented(tmp_path / "in")
+    mask, series = segmented(tmp_path / "in")
     moved = mask.header.copy()
     moved.set_sform(mask.affine + np.eye(4, k=3), code=1)
     with pytest.raises(ScanError, match="does not match"):
@@ -151,7 +134,7 @@ def test_what_an_object_must_repeat_is_missed_in_a_sentence_and_masks_elsewhere_
 
 def test_an_enhanced_image_without_shared_groups_is_refused_in_a_sentence(tmp_path):
     path = write_enhanced(tmp_path / "in" / "image", VOXELS, AXIAL)
-    mask, series = _segmented(tmp_path / "in", affine=AXIAL)
+    mask, series = segmented(tmp_path / "in", affine=AXIAL)
     change([path], lambda k, dataset: delattr(dataset, "SharedFunctionalGroupsSequence"))
     with pytest.raises(ScanError, match=r"cannot be referenced .*SharedFunctionalGroupsSequence"):
         write_dicom_seg(mask, series, MODEL, tmp_path / "seg.dcm")
