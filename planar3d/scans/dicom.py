@@ -1,17 +1,28 @@
 """DICOM series: which are in a folder, and which of them are FLAIR scans."""
 
+import hashlib
 import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from filecmp import cmp
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from planar3d.errors import Planar3DError, ScanError
-from planar3d.scans.dicom_headers import DicomImage, image_of, is_dicom, modality_of, read_header, text_of, values_of
+from planar3d.scans.dicom_headers import (
+    DicomImage,
+    class_name,
+    image_of,
+    is_dicom,
+    modality_of,
+    read_header,
+    text_of,
+    values_of,
+)
 from planar3d.wording import counted
 
-__all__ = ["DicomSeries", "choose_flair", "find_dicom_series", "is_dicom", "names_flair"]
+__all__ = ["DicomSeries", "choose_flair", "dicom_files", "find_dicom_series", "is_dicom", "names_flair"]
 
 # What vendors call FLAIR: GE, Philips, Canon and most people by its name, Siemens dark-fluid (t2_tirm_tra_dark-fluid,
 # t2_spc_da-fl) …
@@ -20,6 +31,9 @@ _FLAIR = re.compile(r"flair|dark[ _-]?fl|(?<![a-z])da[ _-]fl|fluid[ _-]?att")
 _OTHER = re.compile(r"(?<![a-z0-9])t1(?!\d)|stir|(?<![a-z])dir(?![a-z])|double.?inv|localizer|scout|survey")
 _INVERSION_MS = (1200, 3500)  # fluid is nulled at 1400 (64 mT) to 2900 (7 T); T1 FLAIR lies below, STIR far below
 _LEAST_ECHO_MS = 50  # T2 weighting; MPRAGE and T1 FLAIR have less
+DICOM_SUFFIXES = (".dcm", ".ima")
+_NAMED = 3  # series that a note lists
+_NUMBER = re.compile(r"\d+")
 _CONTROLS = re.compile(r"[^\w .+()*/-]+")
 
 
@@ -27,18 +41,25 @@ _CONTROLS = re.compile(r"[^\w .+()*/-]+")
 class DicomSeries:
     """The files of one series."""
 
-    # In the order of their paths; phase and other images that are no magnitudes are left out.
+    study: str  # its UID, empty if not said
+    uid: str  # empty if not said
+    # In the order of their paths; copies, phase and other images that are no magnitudes are left out.
     images: tuple[DicomImage, ...]
     number: int  # SeriesNumber, 0 if there is none
     description: str  # SeriesDescription or else ProtocolName, without characters that could harm a terminal
     modality: str  # MR, CT, …; empty if it is not said
     is_flair: bool  # whether names or times say that it is a FLAIR scan
-    is_secondary: bool  # reformatted or projected from another series
+    is_secondary: bool  # reformatted, projected or captured from another series
 
     @property
     def label(self) -> str:
         """Number and description as part of a file name."""
         return re.sub(r"[^A-Za-z0-9.-]+", "_", f"{self.number}_{self.description}").strip("_.")
+
+    @property
+    def mark(self) -> str:
+        """What tells it from others of its label in a file name, as of two patients in one folder; empty if unknown."""
+        return f"_{hashlib.sha256(self.uid.encode()).hexdigest()[:8]}" if self.uid else ""
 
     def __str__(self) -> str:
         modality = self.modality or "modality not said"
@@ -49,17 +70,22 @@ def find_dicom_series(files: Iterable[Path]) -> list[DicomSeries]:
     """Read the headers of DICOM files and sort them into series, by number.
 
     Files that do not say their series (SeriesInstanceUID) are one if they lie in one folder and agree in study, number
-    and description.
+    and description. Of files that are equal byte by byte the first is taken.
 
     Raises:
         ScanError: a file is damaged, or might belong to several series.
     """
     by_key: dict[str | _Kin, DicomSeries] = {}
     kin_of: dict[str | _Kin, set[_Kin]] = {}
+    firsts: dict[tuple[str | _Kin, str], Path] = {}
     for path in sorted(files):
         found = _read(path)
         if found is not None:
             key, kin, one = found
+            instance = one.images[0].instance
+            same = firsts.setdefault((key, instance), path) if instance else path
+            if same != path and cmp(same, path, shallow=False):
+                continue
             before = by_key.get(key, replace(one, images=()))
             by_key[key] = replace(before, images=before.images + one.images)
             kin_of.setdefault(key, set()).add(kin)
@@ -72,6 +98,27 @@ def find_dicom_series(files: Iterable[Path]) -> list[DicomSeries]:
                 "file."
             )
     return sorted(by_key.values(), key=lambda series: series.number)
+
+
+def dicom_files(files: Sequence[Path]) -> list[Path]:
+    """Those of some files that are DICOM.
+
+    Raises:
+        ScanError: a file is named like DICOM files, by its suffix or but for numbers as one beside it, and is none.
+    """
+    found = [path for path in files if is_dicom(path)]
+    names = {_without_numbers(path) for path in found}
+    for path in set(files).difference(found) if found else ():
+        if path.name.lower().endswith(DICOM_SUFFIXES) or _without_numbers(path) in names:
+            raise ScanError(
+                f"{path} is named like the DICOM files beside it, but does not begin as DICOM does "
+                f"({counted(path.stat().st_size, 'byte')}). Copy it again, or remove it."
+            )
+    return found
+
+
+def _without_numbers(path: Path) -> Path:
+    return path.with_name(_NUMBER.sub("0", path.name))
 
 
 def series_of(files: Sequence[Path]) -> DicomSeries:
@@ -93,8 +140,8 @@ def series_with(path: Path) -> DicomSeries:
     Raises:
         ScanError: it is of none; see also `find_dicom_series`.
     """
-    beside = [p for p in path.parent.iterdir() if not p.name.startswith(".") and p.is_file() and is_dicom(p)]
-    for series in find_dicom_series(beside):
+    beside = [p for p in path.parent.iterdir() if not p.name.startswith(".") and p.is_file()]
+    for series in find_dicom_series(dicom_files(beside)):
         if path in [image.path for image in series.images]:
             return series
     raise ScanError(f"{path} is a DICOM file of no series of images; name one of a FLAIR series, or its folder.")
@@ -103,7 +150,7 @@ def series_with(path: Path) -> DicomSeries:
 def choose_flair(series: Sequence[DicomSeries], place: Path) -> tuple[list[DicomSeries], str]:
     """The series that are FLAIR scans, and what is to be said of the choice.
 
-    Reformatted series are left out where the original ones are there. A single MR series is taken whatever it is.
+    Reformatted series are left out where the study has original ones. A single MR series is taken whatever it is.
 
     Raises:
         ScanError: there is no MR series, or there are several and none is known as FLAIR.
@@ -112,7 +159,14 @@ def choose_flair(series: Sequence[DicomSeries], place: Path) -> tuple[list[Dicom
     scans = [one for one in series if one.modality == "MR"]
     flair = [one for one in scans if one.is_flair]
     if flair:
-        return [one for one in flair if not one.is_secondary] or flair, ""
+        original = {one.study for one in flair if not one.is_secondary}
+        chosen = [one for one in flair if not (one.is_secondary and one.study in original)]
+        known = {one.study for one in flair}
+        others = [f"{one.images[0].path.parent}: {one}" for one in scans if one.study not in known]
+        if not others:
+            return chosen, ""
+        more = f"; and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+        return chosen, f"studies without a series known as FLAIR were left out: {'; '.join(others[:_NAMED])}{more}"
     if len(scans) == 1:
         return scans, f"series {scans[0]} is not known as FLAIR by name or times; it was taken as the only MR series"
     if not scans:
@@ -180,10 +234,12 @@ def _series(path: Path, header: Any) -> DicomSeries:
     texts = [text_of(header, name) for name in names] + [" ".join(values_of(header, "ImageType"))]
     inversion, echo = (float((values_of(header, k) or ["0"])[0]) for k in ("InversionTime", "EchoTime"))
     return DicomSeries(
+        study=text_of(header, "StudyInstanceUID"),
+        uid=text_of(header, "SeriesInstanceUID"),
         images=(image_of(path, header),),
         number=int(header.get("SeriesNumber") or 0),
         description=_CONTROLS.sub(" ", texts[0] or texts[1])[:64].strip(),
         modality=_CONTROLS.sub(" ", modality_of(header))[:16],
         is_flair=names_flair(texts, inversion, echo),
-        is_secondary="SECONDARY" in values_of(header, "ImageType"),
+        is_secondary="SECONDARY" in values_of(header, "ImageType") or class_name(header).startswith("Secondary"),
     )

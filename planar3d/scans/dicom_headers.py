@@ -9,7 +9,8 @@ from planar3d.errors import ScanError
 from planar3d.extras import extra
 
 _TAGS = [
-    *("SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality"),
+    *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"),
+    *("SeriesNumber", "SeriesDescription", "Modality"),
     *("Manufacturer", "ProtocolName", "AcquisitionContrast", "ImageType", "InversionTime", "EchoTime"),
     *("Rows", "Columns", "SamplesPerPixel", "BitsAllocated"),
     *("PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient"),
@@ -25,6 +26,7 @@ class DicomImage:
     """What the header of one file of a series says."""
 
     path: Path  # the file
+    instance: str  # UID of the image, which its copies share; empty if not said
     syntax: str  # UID of the transfer syntax
     shape: tuple[int, int]  # (rows, columns) of an image; zeros if there is none
     samples: int  # values a pixel, 1 for grey
@@ -61,8 +63,11 @@ def read_header(path: Path) -> Any | None:
         from pydicom.filereader import read_file_meta_info, read_preamble
     with path.open("rb") as file:
         if read_preamble(file, force=True) is not None:
-            syntax = read_file_meta_info(path).get("TransferSyntaxUID")
-            if syntax == _DEFLATED:  # pydicom would unzip it whole, however large that is
+            meta = read_file_meta_info(path)
+            if meta.get("TransferSyntaxUID") == _DEFLATED:  # pydicom would unzip it whole, however large that is
+                name = _name_of_class(text_of(meta, "MediaStorageSOPClassUID"))
+                if name and "Image" not in name.split():
+                    return None
                 raise ScanError(f"{path} is a deflated DICOM file; write it without, e.g. with gdcmconv --raw.")
         header = dcmread(path, stop_before_pixels=True, force=True, specific_tags=_TAGS)
     is_image = _holds_image(header) and not _NOT_MAGNITUDE.intersection(values_of(header, "ImageType"))
@@ -76,6 +81,7 @@ def image_of(path: Path, header: Any) -> DicomImage:
     places = [*(_place(*groups) for groups in frames)] if frames else [_place_of(header, header, header)]
     return DicomImage(
         path=path,
+        instance=text_of(header, "SOPInstanceUID"),
         syntax=str(header.file_meta.get("TransferSyntaxUID", "1.2.840.10008.1.2")),
         shape=(int(header.get("Rows") or 0), int(header.get("Columns") or 0)),
         samples=int(header.get("SamplesPerPixel") or 1),
@@ -88,7 +94,7 @@ def image_of(path: Path, header: Any) -> DicomImage:
 
 def modality_of(header: Any) -> str:
     """MR, CT, …; where it is not said, MR if that is what the file's class stores."""
-    return text_of(header, "Modality") or ("MR" if "MR" in _class_name(header).split() else "")
+    return text_of(header, "Modality") or ("MR" if "MR" in class_name(header).split() else "")
 
 
 def text_of(header: Any, keyword: str) -> str:
@@ -107,16 +113,19 @@ def values_of(header: Any, keyword: str) -> list[str]:
 
 def _holds_image(header: Any) -> bool:
     """By its class or, where that is private or not said, by its size; an image that lost its size is still one."""
-    name = _class_name(header)
+    name = class_name(header)
     return "Image" in name.split() if name else bool(header.get("Rows") or header.get("Columns"))
 
 
-def _class_name(header: Any) -> str:
+def class_name(header: Any) -> str:
     """What the standard calls the class of a file, as MR Image Storage; empty if it knows none."""
+    return _name_of_class(text_of(header, "SOPClassUID") or text_of(header.file_meta, "MediaStorageSOPClassUID"))
+
+
+def _name_of_class(uid: str) -> str:
     from pydicom.uid import UID
 
-    uid = UID(text_of(header, "SOPClassUID") or text_of(header.file_meta, "MediaStorageSOPClassUID"))
-    return uid.name if uid.name != uid else ""
+    return UID(uid).name if UID(uid).name != uid else ""
 
 
 def _place(frame: Any, shared: Any) -> tuple[tuple[float, ...], ...]:

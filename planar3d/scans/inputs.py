@@ -11,8 +11,9 @@ from planar3d.errors import ScanError
 from planar3d.scans.bids import derivative_names, find_bids_scans, is_bids
 from planar3d.scans.case import Case, read_images
 from planar3d.scans.datasets import find_layout
-from planar3d.scans.dicom import DicomSeries, choose_flair, find_dicom_series, is_dicom, series_with
+from planar3d.scans.dicom import DICOM_SUFFIXES, DicomSeries, choose_flair, dicom_files, find_dicom_series, series_with
 from planar3d.scans.dicom_conversion import read_dicom_series
+from planar3d.scans.dicom_headers import is_dicom
 from planar3d.scans.image_files import files_within, is_flair, is_nifti, stem, suffix, why_unusable, without_copies
 from planar3d.scans.outputs import Outputs, plain_names, told_apart
 from planar3d.scans.participants import EVERYONE
@@ -24,7 +25,6 @@ from planar3d.wording import counted
 Given = str | Path | Mapping[str, str | Path]  # a file or folder; or the images of one case, by name
 FLAIR = ("flair",)  # the image that a model takes by itself
 _TABLES = (".csv", ".tsv")
-_DICOM = (".dcm", ".ima")
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,8 @@ def _find(path: Path) -> list[ScanInput]:
 def _find_in_folder(folder: Path) -> list[ScanInput]:
     """All FLAIR scans of a folder, of one format."""
     files, closed = files_within(folder)
-    dicom = [path for path in files if not is_nifti(path) and os.path.isfile(path) and is_dicom(path)]
-    lost = [path for path in files if path.name.lower().endswith(_DICOM) and not os.path.isfile(path)]
+    dicom = dicom_files([path for path in files if not is_nifti(path) and os.path.isfile(path)])
+    lost = [path for path in files if path.name.lower().endswith(DICOM_SUFFIXES) and not os.path.isfile(path)]
     scans = without_copies({path for path in files if is_flair(path)}.difference(dicom))
     nifti = [path for path in scans if is_nifti(path)]
     if nifti and dicom:
@@ -141,7 +141,7 @@ def _find_in_folder(folder: Path) -> list[ScanInput]:
     found += [_of_file(path, problem=problem) for path, problem in closed.items()]
     if dicom:
         series, note = choose_flair(find_dicom_series(dicom), folder)
-        found += [_of_series(one, note) for one in series]
+        found += [_of_series(one, "" if i else note) for i, one in enumerate(series)]
     if not found:
         found = [_of_case(case, FLAIR) for case in (find_layout(folder, labelled=False) or (None, ()))[1]]
     if not found:
@@ -228,7 +228,13 @@ def _named(found: list[ScanInput]) -> list[ScanInput]:
         raise ScanError(f"{twice[0]} was given twice; give every scan once.")
     # What cannot be read gets no outputs, so it takes nobody's name.
     usable = [item for item in found if not item.problem]
-    names = dict(zip(usable, told_apart([(item.name, _folders(item)) for item in usable]), strict=True))
+    called = [(item.name, _folders(item)) for item in usable]
+    times = Counter(called)
+    marked = [
+        (name + (item.series.mark if item.series and folders and times[name, folders] > 1 else ""), folders)
+        for item, (name, folders) in zip(usable, called, strict=True)
+    ]
+    names = dict(zip(usable, told_apart(marked), strict=True))
     shared = Counter(names.values())
     if alike := [str(item.path) for item, name in names.items() if shared[name] > 1]:
         raise ScanError(f"{' and '.join(alike[:2])} would have masks of one name; rename or segment one separately.")

@@ -12,8 +12,9 @@ from pydicom.fileset import FileSet
 from pydicom.uid import RLELossless, generate_uid
 
 from planar3d.errors import ScanError
-from planar3d.scans.dicom import choose_flair, find_dicom_series, is_dicom
+from planar3d.scans.dicom import choose_flair, find_dicom_series
 from planar3d.scans.dicom_conversion import read_dicom_series
+from planar3d.scans.dicom_headers import is_dicom
 from planar3d.scans.inputs import find_inputs
 
 # What scanners and archives store beside images. Philips' XX_ files are raw data or of its own classes.

@@ -1,0 +1,96 @@
+"""Folders as hospitals export them: copies, captures, several patients, and files that arrived empty."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pydicom", reason="needs the extra dicom")
+pytest.importorskip("dcm2niix", reason="needs the extra dicom")
+
+from dicom_series import OBLIQUE, SAGITTAL, VOXELS, change, in_world, write_series
+from pydicom import dcmread
+from pydicom.uid import generate_uid
+
+from planar3d.errors import ScanError
+from planar3d.scans.inputs import find_inputs, read_input_images
+
+CAPTURE = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "ImageType": None, "ImagePositionPatient": None}
+
+
+def _study(files, patient):
+    uid = generate_uid(entropy_srcs=[patient])
+    change(files, lambda k, dataset: setattr(dataset, "StudyInstanceUID", uid))
+    return files
+
+
+def _is_whole(item):
+    return np.array_equal(in_world(read_input_images(item)["flair"], VOXELS, OBLIQUE), VOXELS)
+
+
+def test_equal_copies_are_one_image_and_others_of_its_uid_are_not(tmp_path):
+    files = write_series(tmp_path / "a", VOXELS, OBLIQUE)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    shutil.copy(files[3], tmp_path / "Copy of 4.dcm")
+    (item,) = find_inputs([tmp_path])
+    assert len(item.files) == len(files) and _is_whole(item)
+    (tmp_path / "a" / "c").mkdir()
+    again = shutil.copy(files[3], tmp_path / "a" / "c" / "4.dcm")
+    change([again], lambda k, dataset: setattr(dataset, "PixelData", dataset.PixelData[::-1]))
+    with pytest.raises(ScanError, match="several images at one place"):
+        read_input_images(*find_inputs([tmp_path / "a"]))
+
+
+def test_a_capture_is_taken_for_no_scan_where_there_is_one(tmp_path):
+    write_series(tmp_path / "a", VOXELS, OBLIQUE)
+    write_series(tmp_path / "capture", VOXELS, OBLIQUE, "FLAIR", 99, only=[0], **CAPTURE)
+    (item,) = find_inputs([tmp_path])
+    assert item.series.number == 5 and _is_whole(item)
+
+
+def test_originals_of_one_patient_do_not_pass_over_what_another_has(tmp_path):
+    derived = ["DERIVED", "SECONDARY", "MPR"]
+    for patient, habits in {"p1": {}, "p2": {"ImageType": derived}}.items():
+        _study(write_series(tmp_path / patient, VOXELS, OBLIQUE, **habits), patient)
+    _study(write_series(tmp_path / "p1", VOXELS, SAGITTAL, number=8, name="m{instance}", ImageType=derived), "p1")
+    items = find_inputs([tmp_path])
+    assert [item.name for item in items] == ["p1_5_FLAIR", "p2_5_FLAIR"] and not any(item.note for item in items)
+    for patient in ("p3", "p4", "p5", "p6"):
+        _study(write_series(tmp_path / patient, VOXELS, OBLIQUE, "brain", 7, InversionTime=None), patient)
+    items = find_inputs([tmp_path])
+    assert len(items) == 2 and not items[1].note
+    assert "without a series known as FLAIR were left out" in items[0].note and "and 1 more" in items[0].note
+    assert all(f"{patient}: 7 “brain” (MR, 9 files)" in items[0].note for patient in ("p3", "p4", "p5"))
+
+
+def test_two_patients_in_one_folder_have_names_of_their_own(tmp_path):
+    for patient in ("a", "b"):
+        _study(write_series(tmp_path / "all", VOXELS, OBLIQUE, name=patient + "{instance}"), patient)
+    items = find_inputs([tmp_path / "all"])
+    names = [item.name for item in items]
+    assert len(set(names)) == 2 and all(name.startswith("all_5_FLAIR_") for name in names)
+    assert names == [item.name for item in find_inputs([tmp_path / "all"])] and all(map(_is_whole, items))
+
+
+@pytest.mark.parametrize("name", ["{instance:04d}.dcm", "I{instance}"])
+@pytest.mark.parametrize("content", [b"", bytes(4000), b"<html>Please log in.</html>"], ids=["empty", "zeros", "text"])
+@pytest.mark.parametrize("at", [4, 8])
+def test_a_file_that_arrived_without_its_content_is_not_left_out(tmp_path, name, content, at):
+    files = write_series(tmp_path, VOXELS, OBLIQUE, name=name)
+    (tmp_path / "README").write_text("Open with the viewer.")
+    assert len(find_inputs([tmp_path])[0].files) == len(find_inputs([files[0]])[0].files) == len(files)
+    files[at].write_bytes(content)
+    for given in (tmp_path, files[0]):
+        with pytest.raises(
+            ScanError, match=rf"{files[at].name} is named like the DICOM files.*\({len(content)} bytes\)"
+        ):
+            find_inputs([given])
+
+
+def test_a_deflated_report_does_not_refuse_the_images(tmp_path):
+    write_series(tmp_path / "a", VOXELS, OBLIQUE)
+    (report,) = write_series(tmp_path / "sr", VOXELS, OBLIQUE, only=[0], SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11")
+    dataset = dcmread(report)
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
+    dataset.save_as(report)
+    assert _is_whole(*find_inputs([tmp_path]))
