@@ -132,7 +132,7 @@ def locked(folder: str | Path, doing: str, wait: Callable[[str], None] | None = 
     claim = waited_for(Path(folder, CLAIM), f"{doing} waits for {folder}", wait)
     if isinstance(claim, Holder):
         raise RunError(
-            f"{folder} is in use by {claim}; {doing} there has to wait. Start it again when that process has ended, or "
+            f"{folder} is in use by {claim}; {doing} there must wait. Start it again when that process has ended, or "
             f"use another --out. If it died on another host, its claim ends {SILENT / 60:.0f} minutes after its last "
             "sign of life."
         )

@@ -34,7 +34,7 @@ POSITIVE = Rule(lambda v: v > 0, "it must be greater than 0")
 NOT_NEGATIVE = Rule(lambda v: v >= 0, "it must not be negative")
 SHARE = Rule(lambda v: 0 <= v <= 1, "a share from 0 to 1 is needed")
 MULTIPLE_OF_16 = Rule(
-    lambda v: v >= 16 and v % 16 == 0, "the network's four poolings need a multiple of 16, at least 16"
+    lambda v: v >= 16 and v % 16 == 0, "a multiple of 16, at least 16, is needed for the network's four poolings"
 )
 
 

@@ -122,7 +122,7 @@ def test_a_single_bad_input_is_exit_code_2_and_leaves_nothing(run, model, tmp_pa
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "No scan is given"),
+        ([], "No scan was given"),
         (["--image", "flair"], "--image flair: a name and a file are needed"),
         (["--image", "flair=a.nii", "--image", "flair=b.nii"], "--image flair is given twice"),
         (["--image", "t1ce=a.nii"], "a has no image flair; it has t1ce"),
@@ -170,7 +170,7 @@ def test_several_models_are_averaged_and_the_record_names_each(run, data, model,
     expected = segment(scan, [model, other], engine="keras", method="windowed")
     np.testing.assert_array_equal(nib.load(tmp_path / "both/3DFLAIR_mask.nii.gz").dataobj, expected.voxels)
     code, out, err = run(*words, f"{model}, {other}")
-    assert code == 0 and "is there already" in out, err
+    assert code == 0 and "already exists" in out, err
     code, _, err = run(*words, model)
     assert code == 2 and "made from another model" in err
     code, _, err = run(*words, f"{model},absent.h5")
@@ -181,7 +181,7 @@ def test_a_folder_of_scans_is_segmented_whole(run, data, model, tmp_path):
     code, out, _ = run("predict", data, "--model", model, "--out", tmp_path)
     assert code == 0 and len(list(tmp_path.glob("*_mask.nii.gz"))) == 6
     code, out, err = run("predict", tmp_path, "--model", model, "--out", tmp_path / "x")
-    assert code == 2 and "holds no .nii or .nii.gz file with FLAIR in its name" in err and not out
+    assert code == 2 and "has no .nii or .nii.gz file with FLAIR in its name" in err and not out
     assert not (tmp_path / "x").exists()
 
 
@@ -285,7 +285,7 @@ def test_info_shows_every_network_in_sizes_of_a_recipe_of_its_own(run, name):
 def test_info_of_patches_says_what_one_takes_as_scans_differ(run):
     code, out, _ = run("info", "--network", "albunet")
     assert code == 0 and "45.33 GMAC" in out and "windows" not in out
-    assert "A tile of 24×128×128 voxels takes 0.0907 TFLOP; their number depends on the scan's size." in out
+    assert "A tile of 24×128×128 voxels takes 0.0907 TFLOP; the number of tiles depends on the scan." in out
 
 
 @pytest.mark.parametrize("script", sorted(p.name for p in (ROOT / "scripts").glob("*.py")))

@@ -45,7 +45,9 @@ def hold(tmp_path):
 def test_a_second_process_is_told_who_holds_the_folder(tmp_path, hold):
     process = hold(tmp_path / "run")
     with (
-        pytest.raises(RunError, match=rf"run is in use by process {process.pid} on \S+ since 20.*; training there has"),
+        pytest.raises(
+            RunError, match=rf"run is in use by process {process.pid} on \S+ since 20.*; training there must"
+        ),
         locked(tmp_path / "run", "training"),
     ):
         pass

@@ -85,7 +85,7 @@ def test_the_released_code_of_wacker2019_differs_in_what_fidelity_lists():
         (MODERN, {"targets": Regions(("ET=4",), (4,))}, "targets='regions'; training.samples='patches'"),
         (RECIPES["wacker2019-3d"], {"samples": "crops", "augmentation": ""}, "preparation='non-zero-box'"),
         (RECIPES["wacker2019-3d-released"], {"targets": "regions"}, "averaged='logits'.*has targets='regions'"),
-        (PAPER, {"samples": "patches", "monitor": "last"}, "images by channel.*preparation='sagittal-cube'"),
+        (PAPER, {"samples": "patches", "monitor": "last"}, "one image per channel.*preparation='sagittal-cube'"),
         (RECIPES["wacker2019-3d"], {"samples": "windows", "monitor": "last"}, "'non-zero-box' scans differ in their"),
     ],
 )
@@ -170,7 +170,7 @@ FORMAT_2 = json.loads((Path(__file__).parent / "format_2_values.json").read_text
 @pytest.mark.parametrize("number", [0, 3, "1", "2", True, None, [1]])
 def test_a_recipe_of_an_unknown_format_is_refused(number, tmp_path):
     (tmp_path / "newer.json").write_text(json.dumps(PAPER.to_json() | {"format": number}))
-    with pytest.raises(RecipeError, match=r"newer\.json: the recipe is of format .*reads 1 and 2.*Update"):
+    with pytest.raises(RecipeError, match=r"newer\.json: the recipe has format .*reads 1 and 2.*Update"):
         find_recipe(str(tmp_path / "newer.json"))
 
 
@@ -221,7 +221,7 @@ def test_settings_are_read_as_their_field_s_type():
     [
         ("epochs", "field=value"),
         ("epoch=3", "no field 'epoch'; 'paper' has: name, preparation, preparation.size"),
-        ("grid=slices", "no field 'grid' any more; set preparation=sagittal-cube or axial-slices"),
+        ("grid=slices", "The field 'grid' was replaced; set preparation=sagittal-cube or axial-slices"),
         ("preparation=slices", "preparation='slices' is unknown; choose one of: 'sagittal-cube', 'axial-slices'"),
         ("preparation=axial-slices", "'axial-slices' scans differ in their slices"),
         ("validation=none", "there is no val_loss; set monitor='last'"),

@@ -63,7 +63,7 @@ class ACSConv3D(layers.Conv2D):
         # One convolution with the planes laid into a cube serves where planes by themselves would sample other places.
         self._cube = self.groups > 1 or padding == "valid" or max(self.strides) > 1
         if self._cube and len(set(self.kernel_size)) > 1:
-            raise ValueError(f"the kernel {self.kernel_size} must be square to lie in three planes here.")
+            raise ValueError(f"the kernel {self.kernel_size} must be square to fit three planes with these settings.")
 
     def build(self, input_shape: Any) -> None:
         """Make the 2D layer's weights, and the planes' where they are soft."""

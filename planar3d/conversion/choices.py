@@ -53,8 +53,8 @@ class KernelMapping:
         if self.name in VARIANTS:
             if self.depth not in (None, kernel_size[0]):
                 raise ConversionError(
-                    f"mapping={self.name!r}: its kernels are as deep as their number of rows, {kernel_size[0]} and not "
-                    f"{self.depth}; leave the depth out, or choose another mapping."
+                    f"mapping={self.name!r}: its kernels are as deep as they have rows, {kernel_size[0]}, not "
+                    f"{self.depth}; omit the depth, or choose another mapping."
                 )
             return ACSConv3D(filters, kernel_size, variant=self.name, **options)
         return layers.Conv3D(filters, (self.taps(kernel_size), *kernel_size), **options)
@@ -130,8 +130,8 @@ def check_patterns(choice: Mapping[str, Spelled], kernels: Sequence[str], others
         start = f"mapping: the pattern {pattern!r}"
         if taken := [name for name in kernels if _fits(name, pattern)]:
             raise ConversionError(
-                f"{start} is never reached: {_first_fit(choice, taken[0])!r} before it takes {_listed(taken)} already. "
-                "The first matching pattern applies; put it first."
+                f"{start} is never reached: {_first_fit(choice, taken[0])!r} before it matches {_listed(taken)}. The "
+                "first matching pattern applies; move it to the front."
             )
         if bare := [name for name in others if _fits(name, pattern)]:
             raise ConversionError(f"{start} matches only layers without a mapped kernel: {_listed(bare)}.")

@@ -85,7 +85,7 @@ def convert(
     if not images or (in_channels is not None and len(images) > 1):
         raise ConversionError(
             f"{network.name} takes {[tuple(t.shape) for t in network.inputs]}; an image (batch, rows, cols, channels) "
-            "is needed, and a single one where in_channels is given."
+            "is needed, and only one if in_channels is given."
         )
     layout, uses = Layout(axis), list(uses_in(network))
     counterparts = counterparts or {}
@@ -115,8 +115,8 @@ def _check_choices(mapping: MappingChoice, counterparts: Counterparts, operation
     for kind in counterparts:
         if kind not in types:
             raise ConversionError(
-                f"counterparts: the network has no layer of the type {getattr(kind, '__name__', repr(kind))} itself (a "
-                f"subclass is another type); it has: {', '.join(sorted(each.__name__ for each in types))}."
+                f"counterparts: the network has no layer of exactly the type {getattr(kind, '__name__', repr(kind))} "
+                f"(subclasses do not count); it has: {', '.join(sorted(each.__name__ for each in types))}."
             )
     if isinstance(mapping, Mapping):
         mapped = [n for n, each in operations.items() if type(each) in CONVOLUTIONS and type(each) not in counterparts]

@@ -61,8 +61,8 @@ def transposed(layer: layers.Conv2DTranspose, place: Place) -> list[Step]:
     if factor > 1:
         if layer.output_padding is not None:
             raise ConversionError(
-                f"{layer.name} (Conv2DTranspose) has output_padding={layer.output_padding}, which has no like along "
-                "depth; keep depth there (depth_pooling='keep', or 1 at its level)."
+                f"{layer.name} (Conv2DTranspose) has output_padding={layer.output_padding}, which has no equivalent "
+                "along depth; keep depth there (depth_pooling='keep', or 1 at its level)."
             )
         mapping, taps = KernelMapping("repeat"), factor
     else:
@@ -138,7 +138,7 @@ def _acs(layer: Any, place: Place, filters: int, groups: int, name: str, config:
     if place.kernel.depth not in (None, layer.kernel_size[0]) or len(set(dilation)) > 1:
         raise ConversionError(
             f"{layer.name} ({type(layer).__name__}): an ACS kernel is as deep as it has rows, here "
-            f"{layer.kernel_size[0]}, and dilated alike in all directions; leave kernel_depth out, or map it otherwise."
+            f"{layer.kernel_size[0]}, and has one dilation for all axes; omit kernel_depth, or use another mapping."
         )
     return ACSConv3D(
         filters,
@@ -193,8 +193,8 @@ def _pair(sizes: Any) -> tuple[int, int]:
 def _refuse_acs(layer: Any, place: Place) -> None:
     if place.kernel.name in VARIANTS:
         raise ConversionError(
-            f"{layer.name} ({type(layer).__name__}) cannot be mapped by {place.kernel.name!r}, which is for "
-            f"convolutions; give it another mapping, e.g. {{'{layer.name}': 'planar', '*': '{place.kernel.name}'}}."
+            f"{layer.name} ({type(layer).__name__}) cannot be mapped by {place.kernel.name!r}, which is only "
+            f"for convolutions; give it another mapping, e.g. {{'{layer.name}': 'planar', '*': '{place.kernel.name}'}}."
         )
 
 

@@ -112,9 +112,9 @@ class GraphWalk:
             found = [steps for steps in earlier if is_same(steps, wanted)]
         if not found and (is_graph(operation) or operation.weights):
             raise ConversionError(
-                f"{prefix}{operation.name} ({type(operation).__name__}) is used at several places, and in 3D it does "
-                "not do the same at all of them, e.g. because one takes slices and another the whole volume. Make a "
-                "layer for each place, or convert with global_pooling='volume'."
+                f"{prefix}{operation.name} ({type(operation).__name__}) is used in several places and would differ "
+                "between them in 3D, e.g. because one takes slices and another the whole volume. Make a layer for each "
+                "place, or convert with global_pooling='volume'."
             )
         return found[0] if found else []
 
@@ -132,7 +132,7 @@ class GraphWalk:
             raise ConversionError(f"{where} has data_format 'channels_first'; build the network with channels last.")
         if isinstance(operation, keras.layers.Lambda):
             raise ConversionError(
-                f"{where} is a Python function, which cannot be converted to 3D; replace it by layers or by keras.ops."
+                f"{where} is a Python function, which cannot be converted to 3D; replace it with layers or keras.ops."
             )
         if type(operation) in self.counterparts:
             made = self.counterparts[type(operation)](operation)
@@ -140,8 +140,8 @@ class GraphWalk:
         rule = RULES.get(type(operation)) or operations.rule_of(operation)
         if rule is None:
             raise ConversionError(
-                f"{where} has no known counterpart in 3D. Give one, counterparts={{{type(operation).__name__}: "
-                "function from the 2D layer to a 3D layer}, or leave the layer out."
+                f"{where} has no known counterpart in 3D. Define one, counterparts={{{type(operation).__name__}: "
+                "function from the 2D layer to a 3D layer}, or omit the layer."
             )
         activation = getattr(operation, "activation", None)
         if activation is None or not has_weights(activation):
@@ -151,7 +151,7 @@ class GraphWalk:
         if not activation.built:
             raise ConversionError(
                 f"{where} has the activation {activation.name} ({type(activation).__name__}), which has no weights "
-                "yet. Call the network on an image once, so that it makes them."
+                "yet. Call the network on an image once to create them."
             )
         behind = replace(place, inputs=place.outputs, channels=place.outputs[0].shape[-1])
         steps = [*rule(operation, place), *self._steps(activation, behind, volumes, prefix)]

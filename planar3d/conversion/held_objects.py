@@ -66,8 +66,8 @@ def check_activation(layer: Any, flat: Any, layout: Layout) -> None:
     if function is None or is_kerass_own(function) or _acts_in_slices(function, flat.shape, layout):
         return
     raise ConversionError(
-        f"{layer.name} ({type(layer).__name__}) applies {_named(function)}, which on a volume does not do what it does "
-        "on each slice. Use a function of each value by itself (or of channels, axis=-1), or a layer of Keras for it."
+        f"{layer.name} ({type(layer).__name__}) applies {_named(function)}, which does not do the same on a volume as "
+        "on each slice. Use an elementwise function (or one over channels, axis=-1), or a Keras layer."
     )
 
 
@@ -142,8 +142,8 @@ def _with_axes_moved(constraint: Any, shape: tuple[int, ...], grouped: bool, dep
 
 def _refusal(layer: Any, part: str, held: Any) -> ConversionError:
     return ConversionError(
-        f"{layer.name} ({type(layer).__name__}) has the {part} {_named(held)}, which does something else to a 3D "
-        f"weight than to a 2D one. Convert without it: layer.{part} = None before, and a 3D one after."
+        f"{layer.name} ({type(layer).__name__}) has the {part} {_named(held)}, which does not do the same to a 3D "
+        f"weight as to a 2D weight. Set layer.{part} = None before the conversion, and a 3D one afterwards."
     )
 
 

@@ -47,7 +47,7 @@ def batch_normalization(layer: layers.BatchNormalization, place: Place) -> list[
     """Statistics of each channel; those of rows or columns would be of a fixed place."""
     if layer.axis % place.rank != place.rank - 1:
         raise ConversionError(
-            f"{layer.name} (BatchNormalization) normalizes along axis {layer.axis}; channels, the last one, are needed."
+            f"{layer.name} (BatchNormalization) normalizes along axis {layer.axis}; the last axis (channels) is needed."
         )
     return [copied(layer, axis=-1)]
 
@@ -56,7 +56,7 @@ def group_normalization(layer: layers.GroupNormalization, place: Place) -> list[
     """Over the slice, as the 2D layer does, or over the volume, as global pooling does."""
     if layer.axis % place.rank != place.rank - 1:
         raise ConversionError(
-            f"{layer.name} (GroupNormalization) has axis {layer.axis}; channels must be the last one."
+            f"{layer.name} (GroupNormalization) has axis {layer.axis}; channels must be the last axis."
         )
     step = copied(layer, axis=-1)
     return [step] if place.whole_volume or not place.has_depth else _slice_by_slice(layer, step, place)

@@ -47,7 +47,7 @@ def reduce(operation: Any, place: Place) -> list[Step]:
 def take(operation: Any, place: Place) -> list[Step]:
     """The same entries along an axis; a single one leaves the axis out."""
     if len(place.inputs) > 1 or np.ndim(place.arguments[1]) > 1:
-        raise ValueError("it takes entries by numbers that the network computes, or by an array of several axes")
+        raise ValueError("its indices are computed by the network, or are an array of several axes")
     axes = _axes(operation, place)
     return _without(
         axes if np.ndim(place.arguments[1]) == 0 else (), _again(operation, axis=_moved(axes[0], place)), place
@@ -117,7 +117,9 @@ def arguments_in_3d(operation: Any, args: Any, kwargs: Any, place: Place) -> tup
         return tree.map_structure(lambda value: constant_in_3d(value, place), (args, kwargs))
     for value in tree.flatten((args, kwargs)):
         if not isinstance(value, KerasTensor) and len(getattr(value, "shape", ())) > 1:
-            raise ValueError(f"it takes an array of the shape {tuple(value.shape)}; only numbers and vectors are known")
+            raise ValueError(
+                f"it takes an array of the shape {tuple(value.shape)}; only numbers and vectors are supported"
+            )
     return args, kwargs
 
 

@@ -87,7 +87,7 @@ def depth_factors(network: keras.Model, depth_pooling: str | Sequence[int]) -> d
     if len(factors) != len(levels) or any(not isinstance(factor, int) or factor < 1 for factor in factors):
         raise ConversionError(
             f"depth_pooling={factors}: {network.name} reduces rows and columns at {counted(levels, 'level')} (where "
-            f"they are already reduced by {', '.join(map(str, levels)) or 'nothing'}), so as many whole factors are "
+            f"they are already reduced by {', '.join(map(str, levels)) or 'nothing'}), so as many whole numbers are "
             "needed."
         )
     by_level = dict(zip(levels, factors, strict=True))

@@ -35,11 +35,11 @@ def save_converted(model3d: keras.Model, path: str | Path, *, provenance: str, l
     suffix = next((ending for ending in SUFFIXES if path.name.endswith(ending)), None)
     report = getattr(model3d, "transfer_report", None)
     if suffix is None:
-        raise ConversionError(f"{path}: a converted network is written as {' or '.join(SUFFIXES)}.")
+        raise ConversionError(f"{path}: a converted network is saved as {' or '.join(SUFFIXES)}.")
     if not isinstance(report, TransferReport):
         raise ConversionError(f"{model3d.name} has no transfer report: it was not made by convert in this session.")
     if not provenance.strip() or not licence.strip():
-        raise ConversionError("Say where the 2D weights came from (provenance) and under which licence they are.")
+        raise ConversionError("Name the source (provenance) and the licence of the 2D weights.")
     with written_beside(path) as temporary:
         (model3d.save if suffix == ".keras" else model3d.save_weights)(temporary)
     arrays = {weight.path: np.asarray(keras.ops.convert_to_numpy(weight), np.float32) for weight in model3d.weights}

@@ -86,7 +86,7 @@ def up_factors(levels: keras.Model) -> list[tuple[int, int, int]]:
         if any(fine % coarse for fine, coarse in zip(finer, coarser, strict=True)):
             raise ConversionError(
                 f"{levels.name} is {finer} at {name_of(tensor)} and {coarser} at the next coarser "
-                "level, which is no whole part of it. Choose sizes that all levels divide, or an encoder that pads its "
+                "level, which does not divide it. Choose sizes that all levels divide, or an encoder with padded "
                 "convolutions."
             )
         depth, rows, cols = (fine // coarse for fine, coarse in zip(finer, coarser, strict=True))

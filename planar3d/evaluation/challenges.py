@@ -121,7 +121,7 @@ def score_contour(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) 
     return {"mad_mm": float((there.mean() + back.mean()) / 2), "hd_mm": float(max(there.max(), back.max()))}
 
 
-_UNDEFINED = "A score that would be 0/0, or a distance to an empty mask, is undefined and left out of its mean."
+_UNDEFINED = "A score that would be 0/0, or a distance to an empty mask, is undefined and excluded from its mean."
 _LONG = ("dice", "hd95_mm", "sensitivity", "precision")
 MEASURE_SETS = {
     "lesions": MeasureSet({}, _LONG, lambda reference, prediction, spacing: {}, _UNDEFINED),
@@ -129,8 +129,8 @@ MEASURE_SETS = {
         {},
         _LONG,
         score_region,
-        "A target that neither reference nor prediction has counts as Dice 1 and a distance of 0, one that only one of "
-        "them has as Dice 0 and 373.1 mm, as in BraTS 2020.",
+        "A target absent from both reference and prediction counts as Dice 1 and a distance of 0 mm; a target in only "
+        "one of them counts as Dice 0 and 373.1 mm, as in BraTS 2020.",
     ),
     "chaos": MeasureSet(
         {
@@ -144,8 +144,8 @@ MEASURE_SETS = {
         },
         ("score", "dice", "ravd_percent", "assd_mm", "mssd_mm"),
         score_organ,
-        f"{_UNDEFINED} It gets 0 points where only one of reference and prediction has the organ. Cases of the group "
-        "CT are scored for the liver alone, as their references have nothing else.",
+        f"{_UNDEFINED} It gets 0 points if only one of reference and prediction has the organ. Cases of the group CT "
+        "are scored for the liver only, as their references have no other organ.",
         {"CT": frozenset(ORGANS.values()) - {ORGANS["liver"]}},
     ),
     "camus": MeasureSet(

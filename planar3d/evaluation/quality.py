@@ -53,7 +53,7 @@ def _empty_result(case: Case) -> str | None:
     if case.lesion_voxels:
         return None
     return (
-        f"No {case.targets.noun} was found. Look at the scan: the mask is also empty if a scan does not suit the model."
+        f"No {case.targets.noun} was found. Look at the scan: the mask is also empty if it is unsuitable for the model."
     )
 
 
@@ -98,8 +98,8 @@ def _border(case: Case) -> str | None:
     if share <= _SHARE_AT_BORDER:
         return None
     return (
-        f"{share:.0%} of the {case.targets.noun} voxels lie in the outermost slices of the field of view, where there "
-        "is little to judge them by; check them."
+        f"{share:.0%} of the {case.targets.noun} voxels are in the outermost slices of the field of view, where "
+        "there is little context to judge them; check them."
     )
 
 

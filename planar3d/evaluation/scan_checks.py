@@ -72,7 +72,7 @@ def _field_of_view(case: Case) -> str | None:
         return None
     return (
         f"The foreground measures {width:.0f} mm from right to left, {length:.0f} mm from front to back and "
-        f"{height:.0f} mm in height, unlike a whole head. Is it another part of the body, or is the voxel size wrong?"
+        f"{height:.0f} mm in height, unlike a whole head. Check for another part of the body or a wrong voxel size."
     )
 
 

@@ -79,8 +79,8 @@ def read_graph(network: Description) -> list[Node]:
     depth = inputs[0][DEPTH]
     if depth is None or outputs[0][DEPTH] != depth:
         raise Planar3DError(
-            f"{network.name} has {depth} slices at its input and {outputs[0][DEPTH]} at its output; the same known "
-            "number is needed."
+            f"{network.name} has {depth} slices at its input and {outputs[0][DEPTH]} at its output; both must have the "
+            "same known number."
         )
     source = Node(None, (), tuple(inputs[0][1:]), Reach(), 1)
     order = network.follow([source], lambda layer, taken: _node(layer, tuple(taken), depth))
@@ -104,8 +104,8 @@ def _node(layer: Layer, inputs: tuple[Node, ...], depth: int) -> Node:
     shape = layer.shape[1:]
     if len(shape) != 4 or not inputs or any(node.shape[0] is None for node in inputs) or shape[0] is None:
         raise Planar3DError(
-            f"Layer {layer.name} ({layer.kind}) gives {layer.shape}, not (batch, depth, rows, cols, channels) of known "
-            "depth; use method='windowed'."
+            f"Layer {layer.name} ({layer.kind}) gives {layer.shape}, not (batch, depth, rows, cols, channels) with "
+            "known depth; use method='windowed'."
         )
     if _joins(layer):
         # What is joined twice is joined once: the first result need not be kept for the second.

@@ -40,7 +40,7 @@ def layer_costs(network: keras.Model, input_shape: tuple[int, ...] | None = None
     """
     shapes = [tensor.shape[1:] for tensor in network.inputs] if input_shape is None else [tuple(input_shape)]
     if any(n is None for shape in shapes for n in shape):
-        raise ValueError(f"{network.name} takes {shapes}: all sizes but the batch must be known to count.")
+        raise ValueError(f"{network.name} takes {shapes}; counting operations needs all sizes except the batch.")
     description = described(network, [(1, *shape) for shape in shapes])
     taken = [*description.inputs, *(layer.shape for layer in description.layers)]
     costs: list[LayerCost] = []

@@ -60,7 +60,7 @@ def written(use: Use) -> Any:
     if write is None:
         known = ", ".join(sorted(kind for kind, known in KINDS.items() if known.write))
         raise Planar3DError(
-            f"Layer {name} is of the type {layer.kind}, which cannot be written as ONNX; known are: {known}."
+            f"Layer {name} is of type {layer.kind}, which cannot be written as ONNX; supported are: {known}."
         )
     if _has_channels_first(layer):
         raise use.unknown("data_format", layer.data_format)

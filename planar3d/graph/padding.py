@@ -40,8 +40,7 @@ def layer_padding(
             pads.append((0, 0))
         elif length is None and stride > 1:
             raise Planar3DError(
-                f"Layer {name} pads an axis of unknown length at stride {stride}; build the network with its "
-                "sizes known."
+                f"Layer {name} pads an axis of unknown length at stride {stride}; build the network with known sizes."
             )
         else:
             # At stride 1 the length does not matter.

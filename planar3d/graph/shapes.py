@@ -151,4 +151,4 @@ def _common(layer: Layer, lengths: Iterable[int | None], taken: Iterable[Shape])
 
 
 def _unlike(layer: Layer, taken: Iterable[Shape]) -> Planar3DError:
-    return Planar3DError(f"Layer {layer.name} ({layer.kind}) takes {list(taken)}, which do not go together.")
+    return Planar3DError(f"Layer {layer.name} ({layer.kind}) takes {list(taken)}, which are incompatible.")

@@ -64,10 +64,10 @@ def from_json(content: Any, arrays: Mapping[str, np.ndarray], window: Shape) -> 
     """
     try:
         if content["version"] != VERSION:
-            raise ValueError(f"it is of version {content['version']}, and {VERSION} is known")
+            raise ValueError(f"it is of version {content['version']}, but this version of planar3d reads {VERSION}")
         depth, *_, channels = content["input"]
         if (depth, channels) != (window[0], window[-1]):
-            raise ValueError(f"it takes windows of {content['input']}, and {list(window)} is asked for")
+            raise ValueError(f"it takes windows of {content['input']}, but {list(window)} was requested")
         if len(content["layers"]) > _MOST_LAYERS:
             raise ValueError(f"it has {len(content['layers'])} layers")
         shapes: list[Shape] = [(None, *window)]
@@ -79,7 +79,7 @@ def from_json(content: Any, arrays: Mapping[str, np.ndarray], window: Shape) -> 
             raise ValueError(f"its layers would give {sum(map(_values, shapes)):,} values")
         used = {name for said in content["layers"] for name in said.get("arrays", {}).values()}
         if used != set(arrays):
-            raise ValueError(f"it and the file differ in the arrays {sorted(used ^ set(arrays))[:3]}")
+            raise ValueError(f"the description and the file differ in the arrays {sorted(used ^ set(arrays))[:3]}")
         outputs = _numbers(content["outputs"], shapes)
         return Description(str(content["name"]), (shapes[0],), tuple(layers), outputs)
     except _UNUSABLE as error:
@@ -90,7 +90,7 @@ def _layer(said: Mapping[str, Any], arrays: Mapping[str, np.ndarray], shapes: li
     known = KINDS[said["kind"]]
     inputs = _numbers(said["inputs"], shapes)
     if known.write is None:
-        raise ValueError(f"{said['name']} is of a kind that only Keras computes")
+        raise ValueError(f"{said['name']} is of a kind that only Keras supports")
     settings = {name: _setting(name, said["settings"][name]) for name in known.settings}
     held = {part: arrays[name] for part, name in said.get("arrays", {}).items()}
     layer, taken = Layer(said["kind"], str(said["name"]), inputs, (), settings, held), [shapes[n] for n in inputs]
@@ -98,7 +98,7 @@ def _layer(said: Mapping[str, Any], arrays: Mapping[str, np.ndarray], shapes: li
     if not all(length is None or length > 0 for length in shape) or _values(shape) > _LARGEST_TENSOR:
         raise ValueError(f"{layer.name} would give {shape}")
     if (found := {part: array.shape for part, array in held.items()}) != needed:
-        raise ValueError(f"{layer.name} has arrays of the shapes {found}, and needs {needed}")
+        raise ValueError(f"{layer.name} has arrays of the shapes {found}, but needs {needed}")
     return Layer(layer.kind, layer.name, inputs, shape, settings, held)
 
 
@@ -119,7 +119,7 @@ def _setting(name: str, value: Any) -> Any:
     if (name in _THREE and len(found) != 3) or not all(type(size) is int and size >= 1 for size in sizes):
         raise ValueError(f"{name}={value!r} is not a valid size of a layer")
     if name == "data_format" and found != "channels_last":
-        raise ValueError(f"{name}={value!r} is not computed")
+        raise ValueError(f"{name}={value!r} is not supported")
     return found
 
 

@@ -40,7 +40,7 @@ class Known:
             if here.items() <= said.items() and isinstance(said.get("least"), float):
                 return said["least"], f"as published for {here['instructions']} and OpenVINO {here['openvino']}"
         with suppress(OSError, ValueError, KeyError, TypeError):
-            return float(json.loads(self._place().read_text(encoding="utf-8"))["dice"]), "as an earlier scan showed"
+            return float(json.loads(self._place().read_text(encoding="utf-8"))["dice"]), "from an earlier scan"
         return None
 
     def keep(self, dice: float) -> None:

@@ -80,7 +80,7 @@ def export_network(
             if not difference <= TOLERANCE:
                 raise Planar3DError(
                     f"{name}: the file written for {network.name} gives {found.shape} and differs from Keras by up to "
-                    f"{difference:.1e}, more than {TOLERANCE:.0e}; it was not kept. Please report this network."
+                    f"{difference:.1e}, more than {TOLERANCE:.0e}; it was deleted. Please report this network."
                 )
             write_json(temporary / "planar3d.json", described | {"largest_difference": difference})
         results.append(Exported(name, Path(folder) / name, difference))
@@ -90,7 +90,7 @@ def export_network(
 
 def _format(name: str) -> Format:
     if name not in FORMATS:
-        raise Planar3DError(f"Format {name!r} is unknown; choose of: {', '.join(FORMATS)}.")
+        raise Planar3DError(f"Format {name!r} is unknown; choose one of: {', '.join(FORMATS)}.")
     made = FORMATS[name]
     missing = [package for package in made.packages if importlib.util.find_spec(package) is None]
     if missing:
@@ -98,7 +98,7 @@ def _format(name: str) -> Format:
         raise Planar3DError(f"Format {name} needs {missing[0]}, which is not installed: pip install '{install}'")
     if made.backend not in (None, keras.backend.backend()):
         raise Planar3DError(
-            f"Format {name} is written by {made.backend}, and Keras runs on {keras.backend.backend()}; set "
+            f"Format {name} is written with {made.backend}, but Keras runs on {keras.backend.backend()}; set "
             f"KERAS_BACKEND={made.backend}."
         )
     return made
@@ -108,8 +108,8 @@ def _check(network: keras.Model) -> None:
     shapes = [tuple(end.shape) for end in (*network.inputs, *network.outputs)]
     if len(shapes) != 2 or any(len(shape) != 5 or None in shape[1:] for shape in shapes):
         raise Planar3DError(
-            f"{network.name} has inputs and outputs of {shapes}; one input and one output ({', '.join(AXES)}) with all "
-            "sizes known but the batch are needed for export."
+            f"{network.name} has inputs and outputs of {shapes}; export needs one input and one output "
+            f"({', '.join(AXES)}) with all sizes known except the batch."
         )
     other = next((layer for layer in layers_within(network) if layer.compute_dtype != "float32"), None)
     if other is not None:

@@ -76,7 +76,7 @@ def _write_litert(network: keras.Model, folder: Path, metadata: Mapping[str, str
     # LiteRT has no pooling of volumes, and its 3D convolution unrolls its input (27 times for conv91).
     (entry,) = network.inputs
     if None in entry.shape[1:]:
-        raise Planar3DError(f"LiteRT needs all sizes, and {network.name} takes {tuple(entry.shape)}; choose a size.")
+        raise Planar3DError(f"LiteRT needs all sizes, but {network.name} takes {tuple(entry.shape)}; choose a size.")
     signature = keras.InputSpec(shape=(1, *entry.shape[1:]), dtype="float32", name="input")
     path = folder / f"{network.name}.tflite"
     slicewise(network).export(path, format="litert", verbose=False, input_signature=[signature])

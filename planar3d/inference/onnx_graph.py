@@ -95,8 +95,8 @@ def _check(network: Description) -> None:
     ends = [*network.inputs, *network.output_shapes]
     if len(ends) != 2 or any(len(end) != 5 for end in ends):
         raise Planar3DError(
-            f"{network.name} has {ends} as inputs and outputs; to write it as ONNX one input and one output (batch, "
-            "depth, rows, cols, channels) are needed."
+            f"{network.name} has {ends} as inputs and outputs; export to ONNX needs one input and one output (batch, "
+            "depth, rows, cols, channels)."
         )
 
 

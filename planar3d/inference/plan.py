@@ -106,7 +106,7 @@ def make_plan(network: Description, stride: int, exact: bool = True) -> Plan:
         first = next(node for node in graph[1:] if graph[0] in node.inputs)
         raise Planar3DError(
             f"Windows of {network.name} at stride {stride} share nothing: {first.name} ({first.kind}), "
-            "at its input, already combines slices that other windows do not have. Use method='windowed'."
+            "at its input, already combines slices that no other window has. Use method='windowed'."
         )
     if not exact:
         graph = split(graph, shared)

@@ -106,7 +106,7 @@ def predictor(
         return _apart(source, recipe, engine, precision, batch_size)
     if method == "windowed" and engine == "openvino":
         raise RecipeError(
-            "method='windowed' is the reference, on Keras; use method='shared' with OpenVINO, or engine='keras'."
+            "method='windowed' is the reference, on Keras only; use method='shared' with OpenVINO, or engine='keras'."
         )
     if method == "windowed":
         return WindowedInference(source.in_precision(precision), recipe, batch_size)

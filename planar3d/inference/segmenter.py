@@ -151,7 +151,7 @@ class Segmenter:
             for name, own in recipe.targets.to_json().items():
                 if own != wanted.get(name):
                     raise RecipeError(
-                        f"{model.path if isinstance(model, Model) else model.name} has the targets' {name}={own}, and "
+                        f"{model.path if isinstance(model, Model) else model.name} has targets with {name}={own}, but "
                         f"the first model has {wanted.get(name)}; only probabilities of the same targets can be "
                         f"averaged. Name other models, or set one value for all (--set {name}=…)."
                     )

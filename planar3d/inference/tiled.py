@@ -125,8 +125,8 @@ class TiledInference:
         shape, starts = tile_shape(self.tiles, voxels.shape), self.tiles.starts(voxels.shape)
         if any(taken not in (None, length) for taken, length in zip(self.takes, shape, strict=True)):
             raise RecipeError(
-                f"The network takes {tuple(self.takes)} voxels, and tiles of the volume {voxels.shape[:3]} have "
-                f"{shape}; build the network for these, or change the tiles."
+                f"The network takes {tuple(self.takes)} voxels, but tiles of the volume {voxels.shape[:3]} have "
+                f"{shape}; build the network for this size, or change the tiles."
             )
         with closing(self._predicted(voxels, shape, list(product(*starts)), progress)) as tiles:
             composed = self.scale.back(compose_tiles(tiles, starts, voxels.shape[:3], self.tiles.overlap))

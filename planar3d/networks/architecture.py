@@ -30,7 +30,7 @@ class WeightSource:
 
     def credit(self, weights: str) -> str:
         """Whose they are."""
-        known = {"none": "random at the beginning", "imagenet": self.attribution}
+        known = {"none": "random initialization", "imagenet": self.attribution}
         return known.get(weights, f"{Path(weights).name}, whose licence is not stated")
 
 
@@ -38,7 +38,7 @@ def _nowhere(weights: str) -> str:
     raise WeightsError(f"The network starts from random weights, not from {weights}; set encoder_weights=none.")
 
 
-_NO_SOURCE = WeightSource("random at the beginning", _nowhere)
+_NO_SOURCE = WeightSource("random initialization", _nowhere)
 
 
 def _none(of: Any) -> dict[str, Any]:

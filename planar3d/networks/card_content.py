@@ -39,7 +39,7 @@ def filled_card(
             f"One raw FLAIR scan of a {_shown(recipe)}, NIfTI, any orientation; no registration is needed.",
             f"It is prepared as {seen['grid']}; {seen['grey_levels']}.",
         ],
-        "limits": ["Research software, no medical device.", "Its scores on scans of other sites are not known."],
+        "limits": ["Research software, not a medical device.", "Its scores on scans of other sites are unknown."],
     }
     measured = {
         "network": {
@@ -67,7 +67,7 @@ def training_card(recipe: Recipe, data: Mapping[str, Any], fold: Fold, number: i
         "name": f"{recipe.name}, fold {number} of {folds}",
         "data": {
             # The folder's name alone: its path would tell of the machine.
-            "data set": "the embedded phantom, no patients" if data["phantom"] else Path(data["folder"]).name,
+            "data set": "the embedded phantom (not patients)" if data["phantom"] else Path(data["folder"]).name,
             "layout": data["layout"],
             "scans that train": len(fold.train),
             "scans that validate": len(fold.validation),

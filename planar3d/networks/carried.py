@@ -44,8 +44,8 @@ def carried_recipe(said: Mapping[str, Any], path: Path) -> Recipe | None:
         written = plain_text(_mapping(said.get(CARD, {}).get("versions")).get("planar3d", "another version"))
         raise WeightsError(
             f"{path} was written by planar3d {written}: its recipe has "
-            f"{', '.join(map(plain_text, error.unknown[:5]))}, which this version does not know. Update with "
-            "pip install -U planar3d, or name a recipe with --recipe."
+            f"{', '.join(map(plain_text, error.unknown[:5]))}, unknown to this version. Update with pip install -U "
+            "planar3d, or name a recipe with --recipe."
         ) from None
     except (RecipeError, TypeError, OverflowError) as error:
         raise WeightsError(f"{path} is damaged: its recipe cannot be read ({plain_text(error)}).") from None
@@ -55,7 +55,7 @@ def carried_recipe(said: Mapping[str, Any], path: Path) -> Recipe | None:
         for value in leaves[place] if isinstance(leaves[place], list) else [leaves[place]]:
             if not least <= value <= most:
                 raise WeightsError(
-                    f"{path} asks for {place}={value:g}; {least:g} to {most:g} is plausible. It is damaged or "
+                    f"{path} has {place}={value:g}; {least:g} to {most:g} is plausible. The file is damaged or "
                     "malicious; get it again from its source, or name a recipe with --recipe."
                 )
     return recipe

@@ -94,7 +94,7 @@ def fill_flat(flat: keras.Model, weights: EncoderWeights, imagenet: str) -> None
             fill()
             return
         except WeightsError as error:
-            reasons.append(f"by {way}: {error}")
+            reasons.append(f"with {way}: {error}")
     raise WeightsError(f"{file} does not fit {flat.name}; {' '.join(reasons)}")
 
 

@@ -41,8 +41,8 @@ def refuse_other_sizes(
     for field, value in wanted.items():
         if field in found and _text(found[field]) != _text(value):
             raise WeightsError(
-                f"{path} was trained with {field}={_text(found[field])}, and the recipe {recipe.name} asks for "
-                f"{_text(value)}. Leave the recipe to the file, or name the one it was trained by (--recipe, or --set "
+                f"{path} was trained with {field}={_text(found[field])}, but the recipe {recipe.name} has "
+                f"{_text(value)}. Use the recipe in the file, or the one it was trained with (--recipe, or --set "
                 f"{field}={_text(found[field])})."
             )
     largest = max((max(array.shape, default=0) for array in arrays.values()), default=0)
@@ -50,8 +50,8 @@ def refuse_other_sizes(
         numbers = [n for n in (value if isinstance(value, list) else [value]) if isinstance(n, int)]
         if max(numbers, default=0) > largest or len(numbers) > _MOST_LEVELS:
             raise WeightsError(
-                f"{path} holds another network: none of its arrays is as large as {field}={_text(value)}, which the "
-                f"recipe {recipe.name} asks for. Leave the recipe to the file, or name a file that planar3d trained."
+                f"{path} has another network: none of its arrays is as large as {field}={_text(value)} of the recipe "
+                f"{recipe.name}. Use the recipe in the file, or name a file trained by planar3d."
             )
 
 
@@ -65,18 +65,18 @@ def refuse_misfit(network: keras.Model, arrays: Mapping[str, np.ndarray], path: 
 def _what_it_is(network: keras.Model, wanted: set[str], layers: set[str], arrays: Mapping[str, np.ndarray]) -> str:
     if any(layers <= known.kernel_shapes.keys() for known in RECOGNIZED):
         return (
-            f"holds an encoder alone ({_listed(layers)}); a trained {network.name} with its decoder is needed. Train "
-            "one that begins with it (--set encoder_weights=FILE), or name another file."
+            f"has only an encoder ({_listed(layers)}); a trained {network.name} with its decoder is needed. Train one "
+            "that starts from this encoder (--set encoder_weights=FILE), or name another file."
         )
     dense = [name for name, array in arrays.items() if name.endswith("/kernel") and array.ndim == 2]
     if dense:
         return (
-            f"holds a classification network (with the dense layers {_listed(n.rpartition('/')[0] for n in dense)}); a "
-            f"trained {network.name} is needed. Its convolutions may begin one (--set encoder_weights=FILE)."
+            f"has a classification network (with the dense layers {_listed(n.rpartition('/')[0] for n in dense)}); a "
+            f"trained {network.name} is needed. Its convolutions can initialize one (--set encoder_weights=FILE)."
         )
     return (
-        f"holds another network: {network.name} needs {counted(wanted, 'layer')}, and of those it lacks "
-        f"{_listed(wanted - layers)}; it has others: {_listed(layers - wanted)}. Name a file that planar3d trained."
+        f"has another network: of the {counted(wanted, 'layer')} of {network.name} it lacks "
+        f"{_listed(wanted - layers)}; it has others: {_listed(layers - wanted)}. Name a file trained by planar3d."
     )
 
 

@@ -23,8 +23,8 @@ WRITTEN = {
     "attribution": "credit for the data and the initial weights",
     "training": "how it was trained",
     "scores": "cross-validated scores with their conditions",
-    "input": "the scans that it is meant for",
-    "limits": "where it fails, and what it is not for",
+    "input": "the scans it is meant for",
+    "limits": "where it fails, and what it must not be used for",
 }
 # Fields of a card, in the order in which they are shown; what a person says beyond WRITTEN stands between the two.
 _TITLES = {
@@ -53,10 +53,12 @@ def check_card(card: Any) -> None:
         raise WeightsError(f"A model card is a JSON object with the fields {', '.join(WRITTEN)}.")
     missing = [f"{field} ({meaning})" for field, meaning in WRITTEN.items() if not card.get(field)]
     if missing:
-        raise WeightsError(f"The model card lacks {', '.join(missing)}; add what is missing.")
+        raise WeightsError(f"The model card lacks {', '.join(missing)}; add these fields.")
     measured = [field for field in _MEASURED_TITLES if field in card]
     if measured:
-        raise WeightsError(f"The model card says {', '.join(measured)}, which is filled in by measurement; remove it.")
+        raise WeightsError(
+            f"The model card has {', '.join(measured)}, which is measured and filled in automatically; remove it."
+        )
 
 
 def summarize_card(card: Mapping[str, Any] | None) -> list[str]:
@@ -66,7 +68,7 @@ def summarize_card(card: Mapping[str, Any] | None) -> list[str]:
     """
     if card is None:
         return []
-    lines = [str(card.get("name", "a model without a name"))]
+    lines = [str(card.get("name", "unnamed model"))]
     for field in _SUMMARIZED:
         if field in card:
             first, *others = _plain(card[field])
@@ -91,7 +93,7 @@ def card_markdown(model: str | Path) -> str:
     opened = Model.open(model)
     path, card = opened.path, opened.card
     if card is None or RECIPE not in opened.said:
-        raise WeightsError(f"{path} carries no model card or no recipe; planar3d train and publish_weights write both.")
+        raise WeightsError(f"{path} has no model card or no recipe; planar3d train and publish_weights write both.")
     name = str(card.get("name", path.name))
     # Only a published model is found by its name.
     called = name if path.name == f"{name}.weights.h5" else path.name
@@ -105,8 +107,7 @@ def card_markdown(model: str | Path) -> str:
         f'```python\nimport planar3d as p3\n\nmask = p3.segment("scan.nii.gz", "{called}")\n```',
         *sections,
         f"## Recipe\n\n```json\n{json.dumps(opened.recipe.to_json(), indent=2)}\n```",
-        "This card is in the weights file as well, and is printed by "
-        f"`planar3d info --model {called}`; this page is made from it.",
+        f"This page is made from the model card in the weights file, which `planar3d info --model {called}` prints.",
     ]
     lines = "\n\n".join(content).replace("<", "&lt;").split("\n")
     return "\n".join(map(plain_text, lines)) + "\n"

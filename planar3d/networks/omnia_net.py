@@ -68,7 +68,7 @@ def OmniaNet(
     check_input_shape(input_shape if volumes else (1, *input_shape), DIVISORS, name)
     for value, known in ((encoder, NOISY_STUDENT), (stem, ("fitted", "normal"))):
         if value not in known:
-            raise ValueError(f"{value!r} is none of: {', '.join(known)}.")
+            raise ValueError(f"{value!r} is unknown; choose one of: {', '.join(known)}.")
     inputs = keras.Input(input_shape[-3:], name="input")
     x = _convolved(inputs, 16, _FULL)
     options: dict[str, Any] = {

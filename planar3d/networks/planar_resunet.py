@@ -95,8 +95,8 @@ def PlanarResUNet(
         decoder_filters = ((deepest,) * number + tuple(others))[-number:]
     if len(decoder_filters) != number:
         raise ValueError(
-            f"decoder_filters={tuple(decoder_filters)}: the encoder has {number} levels above its coarsest; as many "
-            "numbers are needed, deepest first."
+            f"decoder_filters={tuple(decoder_filters)}: the encoder has {number} levels above its coarsest, and each "
+            "needs a number, deepest first."
         )
     x = _bridge(levels.coarsest, bridge_filters)
     depths = (levels.first_kernel, *(3,) * (number - 1))
@@ -151,7 +151,7 @@ def _check(input_shape: Sequence[int | None], encoder: str, encoder_depth: int) 
     if encoder not in ENCODERS:
         raise ValueError(f"encoder={encoder!r} is unknown; choose one of: {', '.join(ENCODERS)}; or give a 3D network.")
     if encoder_depth < 1 or encoder_depth % 2 == 0:
-        raise ValueError(f"encoder_depth={encoder_depth}: an odd number of slices is needed, around a middle one.")
+        raise ValueError(f"encoder_depth={encoder_depth}: an odd number of slices is needed, with one in the center.")
     check_input_shape(input_shape, ENCODERS[encoder].divisors, encoder)
 
 
@@ -168,7 +168,7 @@ def _arguments(settings: PlanarResUNetSettings, targets: Targets) -> dict[str, A
     if len(found) != number:
         raise RecipeError(
             f"decoder_filters={','.join(map(str, found))}, but {settings.encoder} has {number} levels above its "
-            "coarsest; give as many numbers, deepest first."
+            "coarsest; give one number for each, deepest first."
         )
     return own_arguments(settings, targets)
 
@@ -182,8 +182,8 @@ def _feature_levels(arguments: Arguments) -> Mapping[str, int]:
     mapping, depth = arguments["mapping"], arguments["encoder_depth"]
     if _kernels(mapping, arguments["alpha"], depth).taps((3, 3)) > 1:
         raise RecipeError(
-            f"cached_features needs a planar encoder: with mapping={mapping} and encoder_depth={depth} a window sees "
-            "nothing beyond its ends, where the scan goes on; set cached_features=none."
+            f"cached_features needs a planar encoder: with mapping={mapping} and encoder_depth={depth}, features at "
+            "the ends of a window lack the slices beyond; set cached_features=none."
         )
     return levels
 

@@ -53,11 +53,11 @@ def publish_weights(
     if not isinstance(network, keras.Model):
         recipe = recipe or read_recipe(network)
     if recipe is None:
-        raise WeightsError("The weights do not contain their recipe; give the recipe as well.")
+        raise WeightsError("The weights file does not contain its recipe; give the recipe as well.")
     if recipe.network.encoder_weights not in ("imagenet", "none"):
         raise WeightsError(
-            f"The recipe takes its encoder from {recipe.network.encoder_weights}, which others do not have; publish it "
-            "with encoder_weights 'imagenet' or 'none', and say in the card where the encoder is from."
+            f"The recipe takes its encoder from {recipe.network.encoder_weights}, which others do not have; set "
+            "encoder_weights to 'imagenet' or 'none' for publication, and name the source of the encoder in the card."
         )
     published = _built_anew(network, recipe)
     _refuse_what_is_lost(published)
@@ -74,7 +74,7 @@ def publish_weights(
         write_metadata(written, metadata, describe_for(arrays, published))
         size = written.stat().st_size
         if size > LARGEST_FILE:
-            raise WeightsError(f"{path} would have {size:,} bytes; {LARGEST_FILE:,} is the most. Use fewer filters.")
+            raise WeightsError(f"{path} would have {size:,} bytes; the limit is {LARGEST_FILE:,}. Use fewer filters.")
     return path
 
 
@@ -84,7 +84,7 @@ def enter_in_table(path: str | Path, table: Path = TABLE) -> dict[str, Any]:
     opened = Model.open(path)
     card = opened.card
     if card is None:
-        raise WeightsError(f"{path} carries no model card; write it with publish_weights.")
+        raise WeightsError(f"{path} has no model card; write it with publish_weights.")
     lines = json.loads(table.read_text(encoding="utf-8")) if table.is_file() else {}
     lines[card["name"]] = {
         "file": path.name,
@@ -114,8 +114,8 @@ def _refuse_what_is_lost(network: keras.Model) -> None:
         with np.errstate(over="ignore"):
             if not np.isfinite(values.astype(np.float16)).all():
                 raise WeightsError(
-                    f"{variable.path} holds {values.flat[np.argmax(np.abs(values))]:g}, which float16 cannot represent "
-                    f"({np.finfo(np.float16).max} is its largest); nothing was written."
+                    f"{variable.path} has the value {values.flat[np.argmax(np.abs(values))]:g}, which float16 cannot "
+                    f"represent (its limit is {np.finfo(np.float16).max}); nothing was written."
                 )
 
 

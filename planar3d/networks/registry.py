@@ -60,7 +60,7 @@ def build_network(
     build = find_architecture(name).build
     known = inspect.signature(build).parameters
     if unknown := sorted(set(arguments) - set(known)):
-        raise RecipeError(f"Network {name} takes no {unknown[0]!r}; it takes: {', '.join(known)}.")
+        raise RecipeError(f"Network {name} has no argument {unknown[0]!r}; it has: {', '.join(known)}.")
     try:
         return build(input_shape=tuple(input_shape), weights=weights, encoder_weights=encoder_weights, **arguments)
     except ValueError as error:

@@ -88,7 +88,7 @@ class DSNetSettings(Network):
         if len(lengths) > 1 or len(self.up_kernels) != len(self.up_strides):
             raise RecipeError(
                 f"factors={self.factors}, filters={self.filters}, up_kernels={self.up_kernels} and "
-                f"up_strides={self.up_strides} need as many numbers each, one a level."
+                f"up_strides={self.up_strides} must have equal lengths, one number per level."
             )
 
 

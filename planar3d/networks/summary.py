@@ -62,7 +62,7 @@ def summarize(network: keras.Model, recipe: Recipe) -> list[str]:
         )
     else:
         tile = "×".join(map(str, recipe.window[:3]))
-        work = f"A tile of {tile} voxels takes {2 * macs / 1e12:.3g} TFLOP; their number depends on the scan's size."
+        work = f"A tile of {tile} voxels takes {2 * macs / 1e12:.3g} TFLOP; the number of tiles depends on the scan."
     return [*(_line(cost, width) for cost in costs), _line(total, width), work]
 
 

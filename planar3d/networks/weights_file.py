@@ -45,12 +45,12 @@ def save_weights(
 
     path = Path(path)
     if not path.name.endswith(".weights.h5"):
-        raise WeightsError(f"{path}: weights are written as .weights.h5; choose such a name.")
+        raise WeightsError(f"{path}: weights are saved as .weights.h5; choose such a name.")
     if weight_shapes(network) != _expected_shapes(recipe):
         raise WeightsError(
-            f"{path}: {network.name} is not the network that the recipe {recipe.name} builds, so it could not be "
-            f"loaded again and was not saved. Save it whole, network.save({path.name.split('.')[0]!r} + '.keras'), or "
-            "give the recipe its sizes."
+            f"{path}: {network.name} is not the network that the recipe {recipe.name} builds, so its weights "
+            "could not be loaded again and were not saved. Save the whole network, "
+            f"network.save({path.name.split('.')[0]!r} + '.keras'), or change the recipe to its sizes."
         )
     with written_beside(path) as temporary:
         require_room(path, sum(array.nbytes for array in network.get_weights()) + _OVERHEAD)

@@ -47,14 +47,14 @@ class Recipe(Section):
         self.training.samples.check_with(self.preparation, self.targets)
         if self.targets.activation not in SCALES[self.tiles.averaged]:
             raise RecipeError(
-                f"averaged={self.tiles.averaged!r} is for targets='classes', and this "
+                f"averaged={self.tiles.averaged!r} is for targets='classes', but this "
                 f"recipe has targets={self.targets.name!r}; set averaged='probabilities'."
             )
 
         if self.tiles.of_head and not self.preparation.tells_air:
             raise RecipeError(
-                f"planes={self.tiles.planes!r} needs grey levels that tell the head from air, and this recipe has "
-                f"preparation={self.preparation.name!r}; set grey_levels='median' where it has them, or planes='whole'."
+                f"planes={self.tiles.planes!r} needs grey levels that separate the head from air, but this recipe has "
+                f"preparation={self.preparation.name!r}; set grey_levels='median' where it exists, or planes='whole'."
             )
 
     def __getattr__(self, name: str) -> Any:
@@ -126,7 +126,7 @@ class Recipe(Section):
             return _made(upgraded(content), f"{source}: Recipe {content['name']!r}")
         if number != FORMAT or type(number) is not int:
             raise RecipeError(
-                f"{source}: the recipe is of format {number!r}, and this version reads 1 and {FORMAT}. Update with "
+                f"{source}: the recipe has format {number!r}, but this version reads 1 and {FORMAT}. Update with "
                 "pip install -U planar3d."
             )
         return _made(content, f"{source}: Recipe {content['name']!r}")
@@ -146,12 +146,12 @@ class Recipe(Section):
             return found[0]
         if found:
             raise RecipeError(
-                f"{name} is a field of {' and of '.join('.'.join(path[:-1]) for path in found)}; say which."
+                f"{name} is a field of {' and of '.join('.'.join(path[:-1]) for path in found)}; name one of them."
             )
         if missing:
             return ()
         if name in _FORMER:
-            raise RecipeError(f"A recipe has no field {name!r} any more; set {_FORMER[name]}.")
+            raise RecipeError(f"The field {name!r} was replaced; set {_FORMER[name]}.")
         others = [f"{field}={variant}" for field, variant in variants_with(Recipe, content, name)]
         hint = f" ({' or '.join(others)} has it)" if others else ""
         raise RecipeError(

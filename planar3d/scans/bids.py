@@ -45,14 +45,14 @@ def find_bids_scans(dataset: Path) -> dict[Path, str]:
     kind = str(read_json_object(dataset / DESCRIPTION).get("DatasetType", "raw"))
     if kind.lower() != "raw":
         raise ScanError(
-            f"{dataset} is a BIDS data set of the type {kind}; the raw one is needed. Give that, or name the scans."
+            f"{dataset} is a BIDS data set of type {kind}; the raw one is needed. Name that, or the scans themselves."
         )
     files, closed = files_within(dataset, leave=NOT_RAW)
     named = [path for path in files if suffix(path) and "flair" in stem(path).rpartition("_")[2].lower()]
     scans = dict(sorted(({path: _why_no_scan(dataset, path) for path in without_copies(named)} | closed).items()))
     if not scans:
         raise ScanError(
-            f"{dataset} is a BIDS data set without FLAIR scans: sub-*/[ses-*/]anat/*_FLAIR.nii[.gz] were looked for. "
+            f"{dataset} is a BIDS data set without FLAIR scans; expected: sub-*/[ses-*/]anat/*_FLAIR.nii[.gz]. "
             "Name the scans themselves."
         )
     return scans
@@ -62,8 +62,8 @@ def _why_no_scan(dataset: Path, path: Path) -> str:
     if _RAW.fullmatch(_within(dataset, path)):
         return why_unusable(path)
     return (
-        f"{path} is not named or placed as a FLAIR scan of a BIDS data set, sub-01/anat/sub-01_FLAIR.nii.gz. Rename or "
-        "move it, or name the scans themselves."
+        f"{path} does not have the name or place of a FLAIR scan in BIDS, e.g. sub-01/anat/sub-01_FLAIR.nii.gz. Rename "
+        "or move it, or name the scans themselves."
     )
 
 
@@ -128,13 +128,13 @@ def write_sidecars(
         beside = outputs.probability.with_name(outputs.probability.name.replace(".nii.gz", ".json"))
         write_json(beside, sidecar(dataset, scan, f"Probability of {sought.replace(', ', ' or ')}, in [0, 1].", type))
     if not several:
-        return sidecar(dataset, scan, "Lesions that a network found.")
+        return sidecar(dataset, scan, "Lesions found by a network.")
     rows = [
         {"index": label, "name": "+".join(name for name, labels in scored.items() if label in labels)}
         for label in sorted(set().union(*scored.values()))
     ]
     write_csv(outputs.record.with_suffix(".tsv"), ["index", "name"], rows)
-    return sidecar(dataset, scan, f"Labels that a network found: {sought}.", "")
+    return sidecar(dataset, scan, f"Labels found by a network: {sought}.", "")
 
 
 def write_instance_sidecars(dataset: Path, scan: Path, outputs: Outputs, lesions: Sequence[Mapping[str, Any]]) -> None:
@@ -144,7 +144,7 @@ def write_instance_sidecars(dataset: Path, scan: Path, outputs: Outputs, lesions
         lesions: each with its number, `lesion`, and `volume_ml`.
     """
     beside = Path(str(outputs.instances).removesuffix(".nii.gz"))
-    write_json(beside.with_suffix(".json"), sidecar(dataset, scan, "Lesions that a network found, one by one.", ""))
+    write_json(beside.with_suffix(".json"), sidecar(dataset, scan, "Lesions found by a network, one label each.", ""))
     rows = [
         {"index": lesion["lesion"], "name": f"lesion {lesion['lesion']}", "volume_ml": round(lesion["volume_ml"], 6)}
         for lesion in lesions
@@ -164,7 +164,7 @@ def write_dataset_description(out: Path, dataset: Path) -> Path:
     path = out / DESCRIPTION
     if out.resolve() == dataset.resolve():
         raise ScanError(
-            f"{out} is the data set of the scans; choose another folder, e.g. {out / 'derivatives/planar3d'}."
+            f"{out} is the data set of the scans; choose another output folder, e.g. {out / 'derivatives/planar3d'}."
         )
     link = Path(os.path.relpath(dataset, out)).as_posix()
     made_by = {"Name": "planar3d", "Version": planar3d.__version__}

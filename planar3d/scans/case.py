@@ -45,7 +45,7 @@ class Case:
     def label_map(self) -> Path:
         """The label map of a case that must have one."""
         if self.labels is None:
-            raise DatasetError(f"{self.id} has no label map; one is needed to train and to score.")
+            raise DatasetError(f"{self.id} has no label map; training and scoring need one.")
         return self.labels
 
     def lacking(self, names: Sequence[str]) -> str:
@@ -104,9 +104,9 @@ class Dataset:
         without = [case for case in self.cases if case.lacking(names)]
         if without:
             raise DatasetError(
-                f"{len(without)} of {len(self.cases)} cases in {self.folder} lack images that the recipe needs: "
+                f"{len(without)} of {len(self.cases)} cases in {self.folder} lack images required by the recipe: "
                 f"{', '.join(case.id for case in without)}. {without[0].lacking(names)}. Add them, or choose a recipe "
-                "that does not need them."
+                "that works without them."
             )
         self.require_files({"scan": [(case.id, case.images[name]) for case in self.cases for name in names]})
 

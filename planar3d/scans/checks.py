@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SPACINGS = (0.05, 50.0)  # mm between voxels that a head scan may have; thousandths and thousands are other units
 LENGTH = 2000.0  # mm along an axis, as of a scan of the whole body
 MAGNITUDES = (1e-30, 1e30)  # of the greatest value; beyond, float32 overflows in its scaling
-_SPLIT = "Take one volume out of it first, e.g. with fslroi."
+_SPLIT = "Extract one volume first, e.g. with fslroi."
 
 
 class Check(NamedTuple):
@@ -42,7 +42,7 @@ def _lengths(scan: "Scan") -> list[float]:
 
 def _shape_sentence(scan: "Scan") -> str:
     shape = scan.voxels.shape
-    advice = _SPLIT if len(shape) == 4 else "Name a single volume of several slices."
+    advice = _SPLIT if len(shape) == 4 else "Name a single volume with several slices."
     return f"is {len(shape)}-D {shape}; {{needed}} is needed. {advice}"
 
 
@@ -51,19 +51,19 @@ SHAPE = Check(lambda s: s.voxels.ndim != 3, _shape_sentence)
 AXES = {
     False: Check(
         lambda s: min(s.voxels.shape) < 2,
-        lambda s: f"is 2-D {s.voxels.shape}: an axis has a single slice; {{needed}} of several slices is needed.",
+        lambda s: f"is 2-D {s.voxels.shape}: one axis has a single voxel; {{needed}} with several slices is needed.",
     ),
     True: Check(
         lambda s: min(s.voxels.shape[:2]) < 2,
-        lambda s: f"has the shape {s.voxels.shape}: a line of voxels; {{needed}} is needed.",
+        lambda s: f"has the shape {s.voxels.shape}, a line of voxels; {{needed}} is needed.",
     ),
 }
 GEOMETRY: tuple[Check, ...] = (
     Check(
         lambda s: s.header["sform_code"] == 0 and s.header["qform_code"] == 0,
         lambda _: (
-            "does not define its orientation (neither sform nor qform is set). If {stored}, say so with "
-            "--assume-affine; otherwise convert the original data again."
+            "does not define its orientation (neither sform nor qform is set). If {stored}, add --assume-affine; "
+            "otherwise convert the original data again."
         ),
     ),
     Check(
@@ -76,8 +76,8 @@ GEOMETRY: tuple[Check, ...] = (
     Check(
         lambda s: max(_lengths(s)) > LENGTH,
         lambda s: (
-            f"is {' × '.join(f'{mm:,.0f}' for mm in _lengths(s))} mm large, more than the {LENGTH:,.0f} mm of a whole "
-            "body. Fix its header, which should be in millimeters, or convert it again."
+            f"is {' × '.join(f'{mm:,.0f}' for mm in _lengths(s))} mm large, more than a whole body "
+            f"({LENGTH:,.0f} mm). Fix its header, which should be in millimeters, or convert it again."
         ),
     ),
     Check(
@@ -91,7 +91,7 @@ GEOMETRY: tuple[Check, ...] = (
     Check(
         lambda s: not np.isfinite(s.limits).all(),
         lambda s: (
-            f"holds {np.count_nonzero(~np.isfinite(s.voxels)):,} NaN or infinite voxels; replace them first, "
+            f"has {np.count_nonzero(~np.isfinite(s.voxels)):,} NaN or infinite voxels; replace them first, "
             "e.g. with fslmaths -nan."
         ),
     ),
@@ -99,12 +99,12 @@ GEOMETRY: tuple[Check, ...] = (
 CONTRAST: tuple[Check, ...] = (
     Check(
         lambda s: s.limits[0] == s.limits[1],
-        lambda s: f"holds the value {s.limits[0]:g} everywhere; a scan with contrast is needed.",
+        lambda s: f"has the value {s.limits[0]:g} everywhere; a scan with contrast is needed.",
     ),
     Check(
         lambda s: not MAGNITUDES[0] <= max(map(abs, s.limits)) <= MAGNITUDES[1],
         lambda s: (
-            f"holds values from {s.limits[0]:g} to {s.limits[1]:g}, which no scanner gives. Its voxels or their "
+            f"has values from {s.limits[0]:g} to {s.limits[1]:g}, which no scanner produces. Its voxels or their "
             "scaling are damaged; convert the original data again."
         ),
     ),

@@ -40,7 +40,7 @@ def find_cases(folder: str | Path) -> Dataset:
         raise DatasetError(f"{folder} does not exist. {_EXPECTED}")
     found = find_layout(folder, labelled=True)
     if found is None:
-        without = "no rows" if os.path.isfile(folder) else "no layout that is known"
+        without = "no rows" if os.path.isfile(folder) else "no known layout"
         is_empty = os.path.isdir(folder) and not any(folder.iterdir())
         raise DatasetError(f"{folder} {'is empty' if is_empty else f'has {without}'}. {_EXPECTED}")
     layout, cases = found[0], sorted(found[1], key=lambda case: case.id)
@@ -51,7 +51,7 @@ def find_cases(folder: str | Path) -> Dataset:
     for values, name in (([case.id for case in cases], "id"), (paths, "scan")):
         twice = sorted(value for value, count in Counter(values).items() if count > 1)
         if twice:
-            raise DatasetError(f"{folder} holds the {name} {twice[0]} more than once; every scan needs its own.")
+            raise DatasetError(f"{folder} has the {name} {twice[0]} more than once; each scan needs its own.")
     return replace(dataset, labels=layout.label_set(folder, cases), split=layout.split(folder, cases))
 
 

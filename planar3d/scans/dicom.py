@@ -62,7 +62,7 @@ class DicomSeries:
         return f"_{hashlib.sha256(self.uid.encode()).hexdigest()[:8]}" if self.uid else ""
 
     def __str__(self) -> str:
-        modality = self.modality or "modality not said"
+        modality = self.modality or "modality not given"
         return f"{self.number} “{self.description}” ({modality}, {counted(self.images, 'file')})"
 
 
@@ -93,9 +93,8 @@ def find_dicom_series(files: Iterable[Path]) -> list[DicomSeries]:
         others = (kin for other, kins in kin_of.items() if other != key for kin in kins)
         if isinstance(key, _Kin) and any(map(key.may_be_of, others)):
             raise ScanError(
-                f"{series.images[0].path} does not say which series it belongs to (SeriesInstanceUID is missing), and "
-                "its folder holds one or more series that it could belong to. Export the series again, or remove the "
-                "file."
+                f"{series.images[0].path} does not name its series (SeriesInstanceUID is missing), and its folder has "
+                "series that it could belong to. Export the series again, or remove the file."
             )
     return sorted(by_key.values(), key=lambda series: series.number)
 
@@ -129,7 +128,7 @@ def series_of(files: Sequence[Path]) -> DicomSeries:
     """
     found = [_read(path) for path in files]
     if None in found:
-        raise ScanError(f"{files[found.index(None)]} holds no image; a series of images is needed. Remove it.")
+        raise ScanError(f"{files[found.index(None)]} contains no image; a series of images is needed. Remove it.")
     series = [one for _, _, one in filter(None, found)]
     return replace(series[0], images=tuple(image for one in series for image in one.images))
 
@@ -144,7 +143,7 @@ def series_with(path: Path) -> DicomSeries:
     for series in find_dicom_series(dicom_files(beside)):
         if path in [image.path for image in series.images]:
             return series
-    raise ScanError(f"{path} is a DICOM file of no series of images; name one of a FLAIR series, or its folder.")
+    raise ScanError(f"{path} is a DICOM file without images; name a file of a FLAIR series, or its folder.")
 
 
 def choose_flair(series: Sequence[DicomSeries], place: Path) -> tuple[list[DicomSeries], str]:
@@ -155,7 +154,7 @@ def choose_flair(series: Sequence[DicomSeries], place: Path) -> tuple[list[Dicom
     Raises:
         ScanError: there is no MR series, or there are several and none is known as FLAIR.
     """
-    listed = "; ".join(map(str, series)) or "none with images"
+    listed = "; ".join(map(str, series)) or "no series with images"
     scans = [one for one in series if one.modality == "MR"]
     flair = [one for one in scans if one.is_flair]
     if flair:
@@ -168,12 +167,15 @@ def choose_flair(series: Sequence[DicomSeries], place: Path) -> tuple[list[Dicom
         more = f"; and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
         return chosen, f"studies without a series known as FLAIR were left out: {'; '.join(others[:_NAMED])}{more}"
     if len(scans) == 1:
-        return scans, f"series {scans[0]} is not known as FLAIR by name or times; it was taken as the only MR series"
+        return (
+            scans,
+            f"series {scans[0]} was used as the only MR series; neither its name nor its times identify it as FLAIR",
+        )
     if not scans:
-        raise ScanError(f"{place} holds no MR series. Found: {listed}.")
+        raise ScanError(f"{place} has no MR series. Found: {listed}.")
     raise ScanError(
-        f"{place} holds no series that is known as FLAIR by name or times. Found: {listed}. Name a file of the "
-        "right one."
+        f"{place} has no series with the name or times of a FLAIR scan. Found: {listed}. Name a file of the right "
+        "series."
     )
 
 

@@ -29,8 +29,8 @@ def check_series(series: DicomSeries, modalities: Sequence[str], needed: str, by
     """
     source = f"{series.images[0].path}: series {series}"
     if series.modality not in modalities:
-        unsaid = "" if series.modality else " (Its headers lack Modality.)"
-        raise ScanError(f"{source} is no {' or '.join(modalities)} series; {needed}.{unsaid}")
+        unsaid = "" if series.modality else " (Its headers have no Modality.)"
+        raise ScanError(f"{source} is not a {' or '.join(modalities)} series; {needed}.{unsaid}")
     for is_wrong, sentence in (*_CHECKS, *(_OF_NAMES if by_name else ())):
         if is_wrong(series):
             raise ScanError(f"{source} {sentence(series)}")
@@ -57,68 +57,68 @@ def _is_truncated(series: DicomSeries) -> bool:
 _CHECKS: tuple[tuple[Callable[[DicomSeries], bool], Callable[[DicomSeries], str]], ...] = (
     (
         lambda s: any(0 in (*image.shape, image.bits) for image in s.images),
-        lambda s: "has files without pixels; it holds no images.",
+        lambda s: "has files without pixels; images are needed.",
     ),
     (lambda s: any(image.samples != 1 for image in s.images), lambda s: "is in colour; grey images are needed."),
     (
         lambda s: not _syntaxes(s) <= _UNCOMPRESSED | _LOSSLESS.keys(),
         lambda s: (
-            f"is compressed in a way that is not read (transfer syntax {', '.join(sorted(_syntaxes(s)))}); read are "
+            f"has an unsupported compression (transfer syntax {', '.join(sorted(_syntaxes(s)))}); supported are "
             f"uncompressed files and {', '.join(_LOSSLESS.values())}. Decompress it first, e.g. with gdcmconv --raw."
         ),
     ),
-    (lambda s: count(s) > MAXIMUM_VOXELS, lambda s: f"declares {count(s):,} voxels; no head scan has as many."),
+    (lambda s: count(s) > MAXIMUM_VOXELS, lambda s: f"declares {count(s):,} voxels; no head scan has that many."),
     (_is_truncated, lambda s: "has truncated files. Export it again."),
     (
         lambda s: any(
             {2} != set(map(len, i.spacing)) or {6} != set(map(len, i.orientation)) or {3} != set(map(len, i.position))
             for i in s.images
         ),
-        lambda s: "does not say where its slices lie (pixel spacing, orientation or position). Export it again.",
+        lambda s: "does not give the position of its slices (pixel spacing, orientation or position). Export it again.",
     ),
     (
         lambda s: (
             not all(np.isfinite(geometry.planes(s, what)).all() for what in ("spacing", "orientation", "position"))
         ),
-        lambda s: "gives places of its slices that are no numbers. Export it again.",
+        lambda s: "has slice positions that are not numbers. Export it again.",
     ),
     (
         lambda s: bool(geometry.planes(s, "spacing").min() <= 0),
-        lambda s: "gives distances between its pixels (PixelSpacing) that are not above 0. Export it again.",
+        lambda s: "has a PixelSpacing that is not above 0. Export it again.",
     ),
     (
         lambda s: (
             len({image.shape for image in s.images}) > 1
             or bool(np.ptp(geometry.planes(s, "spacing"), axis=0).max() > 0.01)
         ),
-        lambda s: "mixes images of several sizes; a single volume is needed. Give the files of that alone.",
+        lambda s: "mixes images of several sizes; a single volume is needed. Name only its files.",
     ),
     (
         geometry.is_askew,
-        lambda s: "gives directions of its rows and columns that are not at right angles. Export it again.",
+        lambda s: "has rows and columns that are not at right angles. Export it again.",
     ),
     (
         geometry.is_mixed,
-        lambda s: "mixes orientations, as localizers do; a single volume is needed. Give the files of that alone.",
+        lambda s: "mixes orientations, as localizers do; a single volume is needed. Name only its files.",
     ),
     (lambda s: len(geometry.planes(s, "position")) < 2, lambda s: "has a single slice; a volume is needed."),
     (
         lambda s: bool(geometry.steps(s).min() <= _SAME_PLACE * np.median(geometry.steps(s))),
         lambda s: (
-            "has several images at one place, as copies or several echoes have; a single volume is needed. Give the "
-            "files of that alone."
+            "has several images at one position, as copies or several echoes do; a single volume is needed. Name only "
+            "its files."
         ),
     ),
     (geometry.is_uneven, geometry.uneven_sentence),
-    (geometry.is_sheared, lambda s: "has slices that do not lie straight above each other; such a volume is not read."),
+    (geometry.is_sheared, lambda s: "has slices that do not lie straight above each other, which is not supported."),
     (geometry.is_off_grid, geometry.off_grid_sentence),
 )
 _OF_NAMES = (
     (
         geometry.is_disordered,
         lambda s: (
-            "has files whose names run in another order than its slices in space. Look at it, and name the files in "
-            "the order of the slices."
+            "has file names in another order than its slices. Look at it, and rename the files in the order of the "
+            "slices."
         ),
     ),
 )

@@ -44,7 +44,7 @@ def read_dicom_series(series: DicomSeries) -> Scan:
     if scan.voxels.size != count(series):
         raise ScanError(
             f"{source}: dcm2niix made a volume {scan.voxels.shape} of series {series}; {count(series):,} voxels were "
-            "expected. Convert it yourself, look at it, and name the NIfTI file."
+            "expected. Convert it yourself, look at the volume, and name the NIfTI file."
         )
     return dataclasses.replace(geometry.on_its_grid(scan, series), path=source)
 
@@ -92,7 +92,7 @@ def _convert(series: DicomSeries, place: Path) -> Path:
     written = ", ".join(path.name for path in volumes)
     raise ScanError(
         f"{source}: dcm2niix made several volumes of series {series}: {written}. Convert it yourself and name the "
-        "right one."
+        "right volume."
     )
 
 

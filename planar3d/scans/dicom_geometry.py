@@ -63,13 +63,15 @@ def uneven_sentence(series: DicomSeries) -> str:
     found, order = steps(series), np.argsort(heights(series))
     usual = float(np.median(found))
     at = int(np.abs(found - usual).argmax())
-    where = f"from slice {at + 1} to {at + 2} of {len(order)} it is {found[at]:.2f} mm, usually {usual:.2f}"
+    where = (
+        f"from slice {at + 1} to {at + 2} of {len(order)} the distance is {found[at]:.2f} mm, usually {usual:.2f} mm"
+    )
     between = f"between {_name(series, order[at])} and {_name(series, order[at + 1])}"
     if found[at] > _MISSING * usual:
-        return f"has slices missing: {where} ({between}). Export the series again, whole."
+        return f"has slices missing: {where} ({between}). Export the whole series again."
     return (
-        f"has unevenly spaced slices: {where} ({between}). dcm2niix writes such a series resampled to even slices "
-        "beside the volume, its name ending in _Eq_1; look at that, and name it."
+        f"has unevenly spaced slices: {where} ({between}). dcm2niix also writes such a series resampled to even "
+        "slices, in a file whose name ends in _Eq_1; look at that file, and name it."
     )
 
 
@@ -83,9 +85,9 @@ def off_grid_sentence(series: DicomSeries) -> str:
     departures = _departures(series)
     worst = int(departures.argmax())
     return (
-        f"has slices that form no single grid: a corner of slice {worst + 1} of {len(departures)} "
-        f"({_name(series, np.argsort(heights(series))[worst])}) lies {departures[worst]:.2f} mm beside the others'. "
-        "Such a volume is not read."
+        f"has slices that do not form a single grid: a corner of slice {worst + 1} of {len(departures)} "
+        f"({_name(series, np.argsort(heights(series))[worst])}) lies {departures[worst]:.2f} mm off the "
+        "grid of the others. Such a volume is not supported."
     )
 
 
@@ -102,7 +104,7 @@ def on_its_grid(scan: "Scan", series: DicomSeries) -> "Scan":
     if expected is None or min(ends) > 2 * TOLERANCE_MM:
         raise ScanError(
             f"{series.images[0].path}: dcm2niix placed series {series} elsewhere than its headers do. Convert it "
-            "yourself, look at it, and name the NIfTI file."
+            "yourself, look at the volume, and name the NIfTI file."
         )
     if max(ends) <= _EXACT_MM:
         return scan

@@ -41,7 +41,7 @@ def msseg_folds(ids: Iterable[str]) -> list[Fold]:
     counts = {c: centers.count(c) for c in centers}
     if not ids or set(counts.values()) != {MSSEG_FOLDS}:
         raise FoldsError(
-            f"The MSSEG folds need five scans of each center; found {counts or 'none'} by the first two digits."
+            f"The MSSEG folds need five scans of each center, named by the first two digits; found {counts or 'none'}."
         )
     return group_folds(dict(zip(ids, centers, strict=True)), MSSEG_FOLDS)
 
@@ -77,15 +77,15 @@ def group_folds(
         number = largest if len(members) == 1 and largest <= _LEAVE_ONE_OUT else min(MSSEG_FOLDS, largest)
     if not 2 <= number <= largest:
         raise FoldsError(
-            f"{number} is no possible number of folds: the largest group has {counted(largest, 'patient')}, so from 2 "
-            f"to {largest} can be made."
+            f"The number of folds cannot be {number}: the largest group has {counted(largest, 'patient')}. Choose "
+            f"2 to {largest} folds."
         )
     folds = []
     for tested in range(number):
         test = {one for its in members.values() for p, one in enumerate(reversed(its)) if p % number == tested}
         *train, validation = (one for one in scans if one not in test)
         if not train:
-            raise FoldsError(f"Fold {tested + 1} leaves 1 patient to train and validate; 2 are needed.")
+            raise FoldsError(f"Fold {tested + 1} leaves 1 patient for training and validation; 2 are needed.")
         parts = (train, [validation], [one for one in scans if one in test])
         folds.append(Fold(*(tuple(sorted(scan for one in part for scan in scans[one])) for part in parts)))
     return folds
@@ -119,11 +119,10 @@ def read_folds(path: str | Path, ids: Iterable[str]) -> list[Fold]:
         folds = [Fold(*(_names(row[part]) for part in ("train", "validation", "test"))) for row in rows]
     except (RunError, KeyError, TypeError) as error:
         raise FoldsError(
-            f"{path} holds no folds ({error}); "
-            'expected is {"folds": [{"train": […], "validation": […], "test": […]}]}.'
+            f'{path} has no folds ({error}); expected: {{"folds": [{{"train": […], "validation": […], "test": […]}}]}}.'
         ) from None
     if not folds:
-        raise FoldsError(f"{path} holds no folds.")
+        raise FoldsError(f"{path} has no folds.")
     known = set(ids)
     for number, fold in enumerate(folds, start=1):
         used = [*fold.train, *fold.validation, *fold.test]
@@ -132,7 +131,9 @@ def read_folds(path: str | Path, ids: Iterable[str]) -> list[Fold]:
             raise FoldsError(f"{path}, fold {number}: {', '.join(unknown)} are not in the data set.")
         if len(used) != len(set(used)):
             twice = next(s for s in used if used.count(s) > 1)
-            raise FoldsError(f"{path}, fold {number}: {twice} is used twice; train, validation and test must differ.")
+            raise FoldsError(
+                f"{path}, fold {number}: {twice} is listed twice; train, validation and test must not overlap."
+            )
         if not (fold.train and fold.validation and fold.test):
             raise FoldsError(f"{path}, fold {number}: train, validation and test each need at least one scan.")
     return folds
@@ -146,10 +147,10 @@ def choose_folds(only: str | Sequence[int] | None, number: int) -> list[int]:
     try:
         chosen = sorted({int(text) for text in texts})
     except ValueError:
-        raise FoldsError(f"--only {only}: numbers of folds are needed, e.g. --only 2,4.") from None
+        raise FoldsError(f"--only {only}: fold numbers are needed, e.g. --only 2,4.") from None
     absent = [n for n in chosen if not 1 <= n <= number]
     if absent:
-        raise FoldsError(f"Fold {absent[0]} does not exist; there are folds 1 to {number}.")
+        raise FoldsError(f"Fold {absent[0]} does not exist; the folds are 1 to {number}.")
     return chosen
 
 

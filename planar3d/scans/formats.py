@@ -28,8 +28,8 @@ _ITK = (
     'python -c "import sys, SimpleITK as itk; itk.WriteImage(itk.ReadImage(sys.argv[1]), sys.argv[2])" {file} {nifti}'
 )
 _UNPACK = "Unpack it first: {tool} < {{file}} > {{nii}}"
-_NOT_A_SCAN = "Name the scan itself; if a server sent this in its place, download it again, perhaps after a login."
-_INSIDE = "Unpack it first, and name the scan that was in it."
+_NOT_A_SCAN = "Name the scan itself; if a server sent this instead, download the scan again, perhaps after a login."
+_INSIDE = "Unpack it first, and name the scan inside."
 
 _PAIR = _Format("one of the two files (.hdr and .img) of a scan", _NIBABEL, (".hdr", ".img"))
 _DICOM = _Format("a DICOM file", "Convert its series with: dcm2niix -z y {folder}", (".dcm", ".ima"))
@@ -42,9 +42,7 @@ _AFNI = _Format(
 )
 _PHILIPS = _Format("one of two Philips files", "Convert both with: parrec2nii {par}", (".par", ".rec"))
 _FORMATS = {ending: each for each in (_PAIR, _DICOM, _MGH, _MINC, _NRRD, _META, _AFNI, _PHILIPS) for ending in each[2]}
-ANNEX = _Format(
-    "a pointer of git-annex, whose content was not fetched", "Fetch it with: git -C {folder} annex get {name}"
-)
+ANNEX = _Format("a git-annex pointer whose content was not fetched", "Fetch it with: git -C {folder} annex get {name}")
 
 # The bytes that a format has at a place of its files.
 _MAGICS: tuple[tuple[int, bytes, _Format], ...] = (
@@ -60,10 +58,10 @@ _MAGICS: tuple[tuple[int, bytes, _Format], ...] = (
     (0, b"ObjectType", _META),
     (0, b"NDims", _META),
     (0, b"\x1f\x8b", _Format("gzipped twice", _UNPACK.format(tool="gunzip"))),
-    (0, b"BZh", _Format("packed by bzip2", _UNPACK.format(tool="bunzip2"))),
-    (0, b"\xfd7zXZ\0", _Format("packed by xz", _UNPACK.format(tool="xz -d"))),
-    (0, b"\x28\xb5\x2f\xfd", _Format("packed by zstd", _UNPACK.format(tool="zstd -d"))),
-    (0, b"\x1f\x9d", _Format("packed by compress", _UNPACK.format(tool="gunzip"))),
+    (0, b"BZh", _Format("packed with bzip2", _UNPACK.format(tool="bunzip2"))),
+    (0, b"\xfd7zXZ\0", _Format("packed with xz", _UNPACK.format(tool="xz -d"))),
+    (0, b"\x28\xb5\x2f\xfd", _Format("packed with zstd", _UNPACK.format(tool="zstd -d"))),
+    (0, b"\x1f\x9d", _Format("packed with compress", _UNPACK.format(tool="gunzip"))),
     (0, b"PK\x03\x04", _Format("a zip archive", _INSIDE)),
     (0, b"7z\xbc\xaf\x27\x1c", _Format("a 7z archive", _INSIDE)),
     (257, b"ustar", _Format("a tar archive", _INSIDE)),
@@ -75,7 +73,7 @@ _MAGICS: tuple[tuple[int, bytes, _Format], ...] = (
 # How a text begins, in small letters.
 _TEXTS: dict[str, _Format] = {
     r"version https://(git-lfs|hawser)": _Format(
-        "a pointer of Git LFS, whose content was not fetched", "Fetch it with: git -C {folder} lfs pull"
+        "a Git LFS pointer whose content was not fetched", "Fetch it with: git -C {folder} lfs pull"
     ),
     r"[\w./-]*/annex/objects/": ANNEX,
     r"(<!--.*-->)?\s*<(!doctype )?html": _Format("a web page", _NOT_A_SCAN),
@@ -102,8 +100,8 @@ def foreign_format(path: Path, start: bytes, zipped: bool = False) -> str:
     if text:
         line = text.splitlines()[0]
         shown = line[:_SHOWN] + "…" * (len(line) > _SHOWN)
-        return f"is not a NIfTI file: it is a text that begins with “{shown}”. {_NOT_A_SCAN}"
-    return "is not a NIfTI file: it has no header of one. Convert the original data to NIfTI, or copy the file again."
+        return f"is not a NIfTI file: it is text that begins with “{shown}”. {_NOT_A_SCAN}"
+    return "is not a NIfTI file: it has no NIfTI header. Convert the original data to NIfTI, or copy the file again."
 
 
 def describe(found: _Format, path: Path, zipped: bool = False) -> str:

@@ -74,7 +74,7 @@ def why_unusable(path: Path) -> str:
     except ScanError as error:
         return str(error)
     except OSError as error:
-        return f"{path} cannot be read ({error.strerror}). Change its permissions, or take it away."
+        return f"{path} cannot be read ({error.strerror}). Change its permissions, or remove it."
     return ""
 
 
@@ -121,7 +121,7 @@ def files_within(folder: Path, leave: Collection[str] = ()) -> tuple[list[Path],
         try:
             inside = sorted(os.listdir(place))
         except OSError as error:
-            closed[place] = f"{place} cannot be opened ({error.strerror}). Change its permissions, or take it away."
+            closed[place] = f"{place} cannot be opened ({error.strerror}). Change its permissions, or remove it."
             continue
         for path in (place / name for name in inside if not name.startswith(".") and name not in _SYSTEM):
             if not os.path.isdir(path):

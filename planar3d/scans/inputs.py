@@ -79,12 +79,12 @@ def find_inputs(inputs: Sequence[Given], images: Sequence[str] = FLAIR) -> list[
     for given in inputs:
         found += [_of_images(given, images)] if isinstance(given, Mapping) else find(Path(given))
     if not found:
-        raise ScanError("No scan is given; name files or folders, or the images of one case by --image NAME=FILE.")
+        raise ScanError("No scan was given; name files or folders, or the images of one case with --image NAME=FILE.")
     if len({item.dataset for item in found}) > 1:
         alone = next(item.dataset for item in found if item.dataset)
         raise ScanError(
-            f"{alone} is a BIDS data set, and its masks become one; give it alone, and segment the other scans into "
-            "another folder."
+            f"{alone} is a BIDS data set, and its masks are written as one; name only this data set, and segment the "
+            "other scans into another folder."
         )
     if len(found) == 1 and found[0].problem:
         raise ScanError(found[0].problem)
@@ -121,7 +121,7 @@ def _find(path: Path) -> list[ScanInput]:
         return _find_in_table(path)
     if not suffix(path) and os.path.isfile(path) and is_dicom(path):
         found = series_with(path)
-        return [_of_series(found, "" if found.is_flair else f"series {found} is not known as FLAIR; it was named")]
+        return [_of_series(found, "" if found.is_flair else f"series {found} is not identified as FLAIR; it was named")]
     return [_of_file(path)]
 
 
@@ -134,7 +134,7 @@ def _find_in_folder(folder: Path) -> list[ScanInput]:
     nifti = [path for path in scans if is_nifti(path)]
     if nifti and dicom:
         raise ScanError(
-            f"{folder} holds NIfTI scans ({nifti[0].name} …) and DICOM files ({dicom[0].name} …); name the files or "
+            f"{folder} has NIfTI scans ({nifti[0].name} …) and DICOM files ({dicom[0].name} …); name the files or "
             "folders to segment."
         )
     found = [_of_file(path) for path in (*scans, *{path.parent: path for path in lost}.values())]
@@ -146,7 +146,7 @@ def _find_in_folder(folder: Path) -> list[ScanInput]:
         found = [_of_case(case, FLAIR) for case in (find_layout(folder, labelled=False) or (None, ()))[1]]
     if not found:
         raise ScanError(
-            f"{folder} holds no .nii or .nii.gz file with FLAIR in its name and no DICOM files; name the scans "
+            f"{folder} has no .nii or .nii.gz file with FLAIR in its name and no DICOM files; name the scans "
             "themselves."
         )
     return found
@@ -159,8 +159,8 @@ def _find_in_table(path: Path) -> list[ScanInput]:
         return _find_cases(path, FLAIR)
     if not table.rows or table.lacks(["scan"]):
         raise ScanError(
-            f"{path} has no column “scan”, or no lines; a table with scan and perhaps name is needed. Found: "
-            f"{table.found}, {counted(table.rows, 'line')}."
+            f"{path} has no column “scan”, or no lines; a table with the column scan, and optionally name, is needed. "
+            f"Found: {table.found}, {counted(table.rows, 'line')}."
         )
     found = []
     for row in table.rows:
@@ -187,9 +187,9 @@ def _find_cases(path: Path, images: Sequence[str]) -> list[ScanInput]:
     found = find_layout(path, labelled=False) if is_table or os.path.isdir(path) else None
     if found is None:
         raise ScanError(
-            f"{path} does not say which files are the images {', '.join(images)} of a case. Give a folder of BraTS, "
-            f"nnU-Net or BIDS, a table with the columns {', '.join(f'image:{name}' for name in images)}, or each image "
-            f"by --image {images[0]}=FILE."
+            f"{path} does not show which files are the images {', '.join(images)} of a case. Name a BraTS, nnU-Net or "
+            f"BIDS folder, a table with the columns {', '.join(f'image:{name}' for name in images)}, or each image "
+            f"with --image {images[0]}=FILE."
         )
     dataset = path if os.path.isdir(path) and is_bids(path) else None
     return [replace(_of_case(case, images), dataset=dataset) for case in found[1]]
@@ -225,7 +225,7 @@ def _named(found: list[ScanInput]) -> list[ScanInput]:
     places = [Path(os.path.abspath(item.path)) for item in found]
     counts = Counter(places)
     if twice := [item.path for item, place in zip(found, places, strict=True) if counts[place] > 1]:
-        raise ScanError(f"{twice[0]} was given twice; give every scan once.")
+        raise ScanError(f"{twice[0]} was given twice; name each scan once.")
     # What cannot be read gets no outputs, so it takes nobody's name.
     usable = [item for item in found if not item.problem]
     called = [(item.name, _folders(item)) for item in usable]
@@ -237,7 +237,7 @@ def _named(found: list[ScanInput]) -> list[ScanInput]:
     names = dict(zip(usable, told_apart(marked), strict=True))
     shared = Counter(names.values())
     if alike := [str(item.path) for item, name in names.items() if shared[name] > 1]:
-        raise ScanError(f"{' and '.join(alike[:2])} would have masks of one name; rename or segment one separately.")
+        raise ScanError(f"{' and '.join(alike[:2])} would have the same mask; rename one, or segment it separately.")
     return [replace(item, name=names.get(item, item.name)) for item in found]
 
 

@@ -35,8 +35,8 @@ def through_float16(raw: np.ndarray, path: Path | None) -> np.ndarray:
     largest = float(np.abs(raw).max())
     if largest > _FLOAT16_MAXIMUM:
         raise ScanError(
-            f"{path or 'The scan'} holds {largest:g}, but float16, in which the recipe 'released' stores raw values, "
-            f"ends at {_FLOAT16_MAXIMUM}. Use the recipe 'paper', or rescale the scan."
+            f"{path or 'The scan'} has the value {largest:g}, but the recipe 'released' stores raw values as float16, "
+            f"up to {_FLOAT16_MAXIMUM}. Use the recipe 'paper', or rescale the scan."
         )
     rounded = raw.astype(np.float16).astype(np.float32)
     if largest > _FLOAT16_EXACT and not np.array_equal(rounded, raw):

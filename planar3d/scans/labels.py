@@ -161,7 +161,7 @@ class Targets(Section):
         shown = ", ".join(f"{value:g}" for value in sorted(found)[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
         meant = ", ".join(f"{name}={'+'.join(map(str, values))}" for name, values in self.scored.items())
         raise ScanError(
-            f"{source} holds the labels {shown}; the targets know {', '.join(map(str, known))} ({meant}). Set the "
+            f"{source} has the labels {shown}; the targets have {', '.join(map(str, known))} ({meant}). Set the "
             "targets to the labels of this data set, or name the right label map."
         )
 
@@ -173,7 +173,7 @@ def regions_of(field: str, texts: tuple[str, ...]) -> dict[str, Labels]:
         name, _, labels = text.partition("=")
         values = tuple(map(int, labels.split("+"))) if re.fullmatch(r"[0-9]+(\+[0-9]+)*", labels) else ()
         if not name or name in found or not values or not all(0 < value < 256 for value in values):
-            raise RecipeError(f"{field}={text!r}: a name of its own and labels from 1 to 255, as in WT=1+2+4.")
+            raise RecipeError(f"{field}={text!r}: a unique name and labels from 1 to 255 are needed, as in WT=1+2+4.")
         found[name] = values
     return found
 

@@ -135,5 +135,5 @@ def _unpacked(path: Path, size: int, at_most: bool = True) -> bytes:
         stream = GzipFile(fileobj=file) if zipped else file
         content = stream.read(size + at_most)
     if at_most and len(content) > size:
-        raise ValueError(f"it has more than the {size:,} bytes that its header declares")
+        raise ValueError(f"it has more bytes than the {size:,} that its header declares")
     return content

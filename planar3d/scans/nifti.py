@@ -53,11 +53,11 @@ def read_nifti(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
     header, content = read_whole(file)
     kind = header.get_data_dtype().kind
     if kind not in "iuf":
-        raise ScanError(f"{path} holds {_KINDS.get(kind, kind)} voxels; {needed} is needed. Export it as such.")
+        raise ScanError(f"{path} has {_KINDS.get(kind, kind)} voxels; {needed} is needed. Export it in that form.")
     if number is not None:
         shape = header.get_data_shape()
         if len(shape) != 4 or number >= shape[3]:
-            raise ScanError(f"{file} has the shape {shape}; there is no volume {number} of a series in it, from 0.")
+            raise ScanError(f"{file} has the shape {shape} and no volume {number}; volumes are numbered from 0.")
         bytes_each = math.prod(shape[:3]) * header.get_data_dtype().itemsize
         first = int(header["vox_offset"]) + number * bytes_each
         content = content[: int(header["vox_offset"])] + content[first : first + bytes_each]
@@ -105,13 +105,13 @@ def read_whole(path: Path) -> tuple[nib.Nifti1Header, bytes]:
                 )
             content = start + stream.read(declared + _TRAILING_BYTES - len(start))
             if stream.read(1):
-                raise ScanError(f"{path} continues for more than 1 MiB after its voxels. Its header is damaged.")
+                raise ScanError(f"{path} has over 1 MiB after its voxels; its header is damaged. Convert it again.")
     except (EOFError, BadGzipFile, zlib.error, isal_error) as error:
         raise ScanError(f"{path} is a damaged gzip file ({error}). Copy or convert it again.") from None
     if len(content) < declared:
         raise ScanError(
-            f"{path} is truncated: its header needs {declared:,} bytes, it has {len(content):,}. Copy or convert it "
-            "again."
+            f"{path} is truncated: its header declares {declared:,} bytes, it has {len(content):,}. Copy or convert "
+            "it again."
         )
     read_extensions(path, header, content)
     return header, content
@@ -126,4 +126,4 @@ def _check_is_file(path: Path) -> None:
     if not path.exists():
         raise ScanError(f"{path} does not exist.")
     if not path.is_file():
-        raise ScanError(f"{path} is not a .nii or .nii.gz file but a folder or device; name a scan in it.")
+        raise ScanError(f"{path} is a folder or device, not a .nii or .nii.gz file; name a scan in it.")

@@ -66,7 +66,7 @@ def read_extensions(path: Path, header: nib.Nifti1Header, content: bytes) -> Non
         end += size
     if end > offset:
         raise ScanError(
-            f"{path} says that its voxels begin at byte {offset:,}, within a header extension that ends at byte "
+            f"{path} declares that its voxels begin at byte {offset:,}, inside a header extension that ends at byte "
             f"{end:,}. Convert the original data again."
         )
     header.extensions.extend(found)
@@ -94,7 +94,7 @@ def _mend_shape(path: Path, header: nib.Nifti1Header) -> None:
     lengths[3:][lengths[3:] == 0] = 1
     shape = tuple(lengths.tolist())
     if min(shape) < 1:
-        raise ScanError(f"{path} declares the shape {shape}; it holds no voxels. Convert the original data again.")
+        raise ScanError(f"{path} declares the shape {shape}, which has no voxels. Convert the original data again.")
     voxels = math.prod(shape)
     if voxels > MAXIMUM_VOXELS or max(shape) > _MAXIMUM_LENGTH:
         raise ScanError(
@@ -103,8 +103,8 @@ def _mend_shape(path: Path, header: nib.Nifti1Header) -> None:
         )
     if int(header["datatype"]) not in nib.nifti1.data_type_codes or not header.get_data_dtype().itemsize:
         raise ScanError(
-            f"{path} holds voxels of the type {header['datatype']}, which cannot be read; integers or floats of 8 to "
-            "64 bits are needed. Convert the original data again."
+            f"{path} has voxels of type {header['datatype']}, which cannot be read; integers or floats of 8 to 64 bits "
+            "are needed. Convert the original data again."
         )
 
 
@@ -114,7 +114,7 @@ def _mend_offset(path: Path, header: nib.Nifti1Header) -> None:
         header["vox_offset"] = first
     elif not (first <= found <= _MAXIMUM_OFFSET and found.is_integer()):
         raise ScanError(
-            f"{path} says that its voxels begin at byte {found:.9g} (vox_offset); a whole number from {first} to "
+            f"{path} declares that its voxels begin at byte {found:.9g} (vox_offset); a whole number from {first} to "
             f"{_MAXIMUM_OFFSET:,} is expected, or 0. Convert the original data again."
         )
 
@@ -134,8 +134,8 @@ def _mend_affine(path: Path, header: nib.Nifti1Header) -> None:
     if header["qform_code"] and not header["sform_code"] and not _is_rotation(header):
         quaternion = ", ".join(f"{header[f'quatern_{part}']:g}" for part in "bcd")
         raise ScanError(
-            f"{path} does not define its orientation: its qform has the quaternion ({quaternion}), which is no "
-            "rotation, and it has no sform. Fix its header or convert the original data again."
+            f"{path} does not define its orientation: its qform has the quaternion ({quaternion}), which is not "
+            "a rotation, and it has no sform. Fix its header or convert the original data again."
         )
 
 

@@ -30,7 +30,7 @@ def read_sites(path: Path, subjects: Collection[str]) -> dict[str, str]:
     if column is None:
         return {}
     if table.lacks([_ID]):
-        raise DatasetError(f"{path} has no column {_ID}; found: {table.found}. Rename the column of the subjects.")
+        raise DatasetError(f"{path} has no column {_ID}; found: {table.found}. Rename the column with the subjects.")
     sites: dict[str, str] = {}
     known = set()
     for row in table.rows:
@@ -41,11 +41,11 @@ def read_sites(path: Path, subjects: Collection[str]) -> dict[str, str]:
             continue
         site = sites.setdefault(subject, row[column])
         if site != row[column]:
-            raise DatasetError(f"{row.place}: {subject} has the site {row[column]}, but {site} before; one is needed.")
+            raise DatasetError(f"{row.place}: {subject} has the site {row[column]}, but {site} above; one is needed.")
     if known and not known.intersection(subjects):
         raise DatasetError(
-            f"{path} tells the sites of {_some(known)}, but not of {_some(subjects)}; "
-            f"write them alike, or remove the column {column}."
+            f"{path} gives the sites of {_some(known)}, but not of {_some(subjects)}; "
+            f"use the same names, or remove the column {column}."
         )
     return sites
 

@@ -27,6 +27,6 @@ def prepare(scan: Scan | Mapping[str, Scan], recipe: Recipe = PAPER, size: int |
     if missing := [name for name in preparation.images if name not in scans]:
         raise ScanError(
             f"The recipe {recipe.name} takes the images {', '.join(preparation.images)}, and {', '.join(missing)} is "
-            f"missing; given: {', '.join(scans)}. Name them all, or another recipe."
+            f"missing; given: {', '.join(scans)}. Name them all, or choose another recipe."
         )
     return preparation.prepare(scans)

@@ -79,7 +79,7 @@ def read_masks(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]
     grid, shape = _grid(series)
     files = slices(folder)
     if len(files) != shape[2]:
-        raise ScanError(f"{folder} holds {len(files)} masks, but {place} {shape[2]} images; one for each is needed.")
+        raise ScanError(f"{folder} has {len(files)} masks, but {place} has {shape[2]} images; one for each is needed.")
     ranges = _LIVER if series.modality == "CT" else _RANGES
     labels_of = np.full(256, -1, np.float32)
     labels_of[0] = 0
@@ -90,20 +90,20 @@ def read_masks(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]
         values = _picture(path)
         if values.T.shape != shape[:2]:
             raise ScanError(
-                f"{path} has {values.shape} rows and columns, but its image {shape[1::-1]}. Export it again."
+                f"{path} has {values.shape} rows and columns, but its image has {shape[1::-1]}. Export it again."
             )
         voxels[:, :, number] = labels_of[values].T
         if voxels[:, :, number].min() < 0:
             unknown = int(values[labels_of[values] < 0][0])
             known = ", ".join(f"{organ} {first}–{last}" for organ, (first, last) in ranges.items())
-            raise ScanError(f"{path} holds the value {unknown}; expected are 0 and {known}. Export it again.")
+            raise ScanError(f"{path} has the value {unknown}; expected: 0 and {known}. Export it again.")
     return header_with(grid, shape), voxels
 
 
 def _series(folder: Path) -> DicomSeries:
     files = slices(folder)
     if not files:
-        raise ScanError(f"{folder} holds no DICOM files; the images of the series are needed there.")
+        raise ScanError(f"{folder} has no DICOM files; the images of the series are needed there.")
     series = series_of(files)
     check_series(series, ("CT", "MR"), "images of CHAOS are needed", by_name=True)
     return series

@@ -80,7 +80,7 @@ def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) ->
         try:
             lines = [(reader.line_num + bool(marked), [cell.strip() for cell in cells]) for cells in reader]
         except csv.Error as problem:
-            broken = f"{path}, line {reader.line_num}: {problem}. Look at the quotation marks of that line."
+            broken = f"{path}, line {reader.line_num}: {problem}. Check the quotation marks of that line."
             continue
         reads[delimiter] = [line for line in lines if any(line[1])]
     header = {delimiter: [_plain(cell) for cell in lines[0][1]] for delimiter, lines in reads.items() if lines}
@@ -93,14 +93,14 @@ def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) ->
     first, *lines = reads[delimiter]
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
-        raise error(f"{path} has the column {twice[0]} more than once; name one of them otherwise.")
+        raise error(f"{path} has the column {twice[0]} more than once; rename one of them.")
     rows = []
     for number, cells in lines:
         place = f"{path}, line {number}"
         if any(cells[len(columns) :]):
             raise error(
                 f"{place}: {counted(cells, 'value')}, but {counted(columns, 'column')} ({', '.join(first[1])}). Put "
-                "values that hold the delimiter into quotation marks."
+                "values that contain the delimiter in quotation marks."
             )
         rows.append(Row(place, {name: cell for name, cell in zip(columns, cells, strict=False) if name}))
     spelled = tuple(name for name in first[1] if name)
@@ -124,7 +124,7 @@ def is_name(text: str) -> bool:
 def check_name(name: str, row: Row, error: type[Planar3DError]) -> None:
     """Refuse a name that a row gives if it cannot be part of a file name everywhere; an empty one is none."""
     if name and not is_name(name):
-        raise error(f"{row.place}: “{name}” cannot be part of a file name; use letters, digits and . _ + - alone.")
+        raise error(f"{row.place}: “{name}” cannot be part of a file name; use only letters, digits and . _ + -.")
 
 
 def _decode(path: Path, error: type[Planar3DError]) -> tuple[str, str]:
@@ -144,7 +144,7 @@ def _decode(path: Path, error: type[Planar3DError]) -> tuple[str, str]:
         if _CONTROLS.search(text):
             break
         return text, encoding
-    raise error(f"{path} is not readable as a CSV table: it is no text. Save it as CSV in UTF-8.")
+    raise error(f"{path} is not readable as a CSV table: it is not text. Save it as CSV in UTF-8.")
 
 
 def _plain(name: str) -> str:

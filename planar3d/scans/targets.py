@@ -155,8 +155,8 @@ class Regions(Targets):
         wrong = np.any(self.encode(labels) != self.encode(written), axis=-1)
         if wrong.any():
             raise RecipeError(
-                f"{said}: label {labels[wrong][0]} would be written as {written[wrong][0]}, which is of other regions. "
-                "List the outermost region first, and for each a label that no inner one has."
+                f"{said}: label {labels[wrong][0]} would be written as {written[wrong][0]}, which belongs to other "
+                "regions. List the outermost region first, and give each a label that no inner region has."
             )
 
     @property

@@ -138,13 +138,13 @@ class Patches(Tiles):
         for length, advance in zip(self.shape, self.step, strict=True):
             if min(length, advance) < 0 or advance > length or (length and not advance):
                 raise RecipeError(
-                    f"patches: a tile of {length} at steps of {advance} leaves gaps; a step is from 1 to the tile's "
-                    "length, and 0 where that is 0, the whole axis."
+                    f"patches: a tile of {length} at steps of {advance} leaves gaps; a step must be from 1 to the "
+                    "tile's length, or 0 where the length is 0 (the whole axis)."
                 )
             if self.overlap == "crop" and (length - advance) % 2:
                 raise RecipeError(
-                    f"patches: a tile of {length} at steps of {advance} has no whole middle; for overlap 'crop' their "
-                    "difference must be even."
+                    f"patches: a tile of {length} at steps of {advance} has no center of whole voxels; with overlap "
+                    "'crop', their difference must be even."
                 )
 
     @property

@@ -21,13 +21,13 @@ CORNER_TOLERANCE = 0.1  # voxels
 # What to do where volumes do not lie on one grid: those of other shapes, those that lie elsewhere.
 _ADVICE = {
     "mask": (
-        "a mask on the grid of its scan is needed. Resample it to the scan first, by the nearest voxel.",
-        "Look at both in a viewer: if the lesions lie right, resample the mask to the scan by the nearest voxel; if "
-        "not, it is the mask of another scan, or its header is wrong.",
+        "a mask on the grid of its scan is needed. Resample it to the scan first (nearest neighbour).",
+        "Look at both in a viewer: if the lesions are in place, resample the mask to the scan (nearest neighbour); if "
+        "not, the mask belongs to another scan or its header is wrong.",
     ),
     "image": (
-        "the images of a case on one grid are needed. Register and resample it to the other first.",
-        "Register and resample it to the other first, or mend its header if that is wrong.",
+        "a case needs all images on one grid. Register and resample it to the other first.",
+        "Register and resample it to the other first, or fix its header if that is wrong.",
     ),
 }
 
@@ -73,7 +73,7 @@ class Scan:
         """
         path = Path(path)
         if not path.name.endswith((".nii", ".nii.gz")):
-            raise ScanError(f"{path}: a scan is written as .nii or .nii.gz; choose such a name.")
+            raise ScanError(f"{path}: a scan is saved as .nii or .nii.gz; choose such a name.")
         voxels = self.voxels.astype(np.uint8) if self.voxels.dtype == bool else self.voxels
         header = self.header.copy()
         header.set_data_dtype(voxels.dtype)
@@ -125,7 +125,7 @@ def read_labels(path: str | Path, scan: Scan | None = None, assume_affine: bool 
     if not _are_whole(found.voxels, labels, 255):
         low, high = found.limits
         raise ScanError(
-            f"{path} holds values from {low:g} to {high:g}; a label map of whole numbers from 0 to 255 is needed. Name "
+            f"{path} has values from {low:g} to {high:g}; a label map of whole numbers from 0 to 255 is needed. Name "
             "another file."
         )
     return Scan(labels.astype(np.uint8), found.header, found.path)
@@ -151,7 +151,7 @@ def read_mask(path: str | Path, scan: Scan | None = None, assume_affine: bool = 
     if not _are_whole(mask.voxels, labels, 1):
         raise ScanError(f"{path} {_labels_sentence(mask)}")
     if labels.min() == 1:
-        raise ScanError(f"{path} holds the value 1 everywhere; a lesion mask of {{0, 1}} is needed. Name another file.")
+        raise ScanError(f"{path} has the value 1 everywhere; a lesion mask of {{0, 1}} is needed. Name another file.")
     return Scan(labels.astype(np.uint8), mask.header, mask.path)
 
 
@@ -176,7 +176,7 @@ def on_grid_of(scan: Scan, mask: Scan, kind: Literal["mask", "image"] = "mask") 
     if not fits and mask.voxels.shape != scan.voxels.shape:
         raise ScanError(f"{one} has shape {mask.voxels.shape}, but {other} has {scan.voxels.shape}; {of_other_shape}")
     raise ScanError(
-        f"{one} does not match {other}, however its axes are turned: a corner is {shift:.1f} voxels away, at most "
+        f"{one} does not match {other} in any order of its axes: a corner is {shift:.1f} voxels away; at most "
         f"{CORNER_TOLERANCE} is accepted. {elsewhere}"
     )
 
@@ -215,13 +215,13 @@ def _labels_sentence(mask: Scan) -> str:
     shown = ", ".join(f"{v:g}" for v in found[:6]) + (", …" if len(found) > 6 else "")
     lesion = found[found != 0]
     if (lesion < 0).any() or (lesion != np.rint(lesion)).any():
-        advice, change = "Binarize it first at a threshold of your choice", "-thr 0.5 -bin"
+        advice, change = "Binarize it at a threshold of your choice", "-thr 0.5 -bin"
     elif len(lesion) == 1:
-        advice, change = "Binarize it first", "-bin"
+        advice, change = "Binarize it", "-bin"
     else:
-        advice, change = "Keep the label of lesions alone", f"-thr {lesion[-1]:g} -uthr {lesion[-1]:g} -bin"
+        advice, change = "Keep only the label of lesions", f"-thr {lesion[-1]:g} -uthr {lesion[-1]:g} -bin"
     file = shlex.quote(str(mask.path))
     return (
-        f"holds the labels {{{shown}}}; a lesion mask of {{0, 1}} is needed. {advice}, e.g. with: fslmaths {file} "
+        f"has the labels {{{shown}}}; a lesion mask of {{0, 1}} is needed. {advice}, e.g. with: fslmaths {file} "
         f"{change} mask.nii.gz"
     )

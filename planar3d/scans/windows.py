@@ -132,4 +132,6 @@ def _check(depth: int, stride: int) -> None:
     if not 0 < stride <= depth:
         raise ValueError(f"stride={stride}: it must be from 1 to the window's depth, {depth}.")
     if (depth - stride) % 2:
-        raise ValueError(f"depth={depth}, stride={stride}: their difference must be even, so that the middle is whole.")
+        raise ValueError(
+            f"depth={depth}, stride={stride}: their difference must be even, for a center of whole slices."
+        )

@@ -53,7 +53,7 @@ def run_tasks(
             except Planar3DError as error:
                 result = error
             except KilledWorker:
-                result = RunError("every worker that tried it died; check their logs, e.g. for lack of memory.")
+                result = RunError("every worker that tried it died; check the workers' logs, e.g. for lack of memory.")
             left = (time.monotonic() - began) / number * (len(items) - number)
             notify(f"{what} {number}/{len(items)}{f', {duration(left)} left' if left else ''}")
             yield futures[future], result

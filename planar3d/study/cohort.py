@@ -161,7 +161,7 @@ def _segmenter_there(models: tuple[Model, ...], asked: Asked) -> Segmenter:
     opened = [Model.open(model.path, model.recipe) for model in models]
     for model, meant in zip(opened, models, strict=True):
         if model.sha256 != meant.sha256:
-            raise WeightsError(f"{model.path} differs on {platform.node()} from the file that this run started with.")
+            raise WeightsError(f"{model.path} on {platform.node()} differs from the file with which this run started.")
     segmenter = Segmenter(opened, None, asked.method, asked.engine, asked.precision, asked.batch_size)
     segmenter.load()
     return segmenter

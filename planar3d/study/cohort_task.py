@@ -109,7 +109,9 @@ class CohortTask:
         claim = self.folder.claim(self.items[item])
         if isinstance(claim, Holder):
             if self.single:
-                raise RunError(f"{item.path} is being segmented into {self.folder.path} by {claim}; wait for that.")
+                raise RunError(
+                    f"{item.path} is being segmented into {self.folder.path} by {claim}; wait until it ends."
+                )
             self.claimed[item.path] = claim
             return False
         self.held[item] = claim
@@ -129,7 +131,7 @@ class CohortTask:
                 return False
             self.records[item] = record
             self.folder.succeed(outputs)
-            self._say(item, f"{outputs.mask} is there already  {summarize(record)}")
+            self._say(item, f"{outputs.mask} already exists  {summarize(record)}")
         except Planar3DError as error:
             self._fail(item, error)
         return True
@@ -186,7 +188,7 @@ class CohortTask:
             if isinstance(result, Planar3DError):
                 raise result
             if (claim := self.held.get(item)) and claim.is_lost():
-                raise RunError(f"{item.path} was taken over by another process, because this one gave no sign of life.")
+                raise RunError(f"{item.path} was taken over by another process because this one gave no sign of life.")
             record = self._write_result(item, result)
         except (Planar3DError, FileNotFoundError) as error:
             self._fail(item, error)

@@ -55,8 +55,8 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False, cluster
             write_json(made_by, run.recipe.to_json())
         elif (found := _prepared_by(made_by)) != run.recipe.preparation:
             raise RunError(
-                f"{made_by.parent} was prepared with {found.to_json()}, now {run.recipe.preparation.to_json()} is "
-                "asked. Use another --out."
+                f"{made_by.parent} was prepared with {found.to_json()}, but the recipe has "
+                f"{run.recipe.preparation.to_json()}. Use another --out."
             )
     for scan_id, case in run.cases.items():
         require_unchanged(run.prepared(scan_id) / "geometry.json", _sources(run, case))
@@ -241,5 +241,5 @@ def _samples(run: Run, number: int, encoder: keras.Model | None, scans: Sequence
 def _open(run: Run, scan: str) -> tuple[Prepared, np.ndarray]:
     prepared, mask = load_prepared(run.prepared(scan))
     if mask is None:
-        raise RunError(f"{run.prepared(scan)} has no mask.npy; prepare the scans of the run again.")
+        raise RunError(f"{run.prepared(scan)} has no mask.npy; prepare the run's scans again.")
     return prepared, mask

@@ -99,7 +99,7 @@ def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], p
                 software_versions=planar3d.__version__,
                 device_serial_number=str(model["sha256"])[:16],
                 content_label="LESIONS",
-                content_description="Lesions that a network found",
+                content_description="Lesions found by a network",
                 series_description=f"Lesions of {series.description}"[:64],
             )
     except (AttributeError, LookupError, TypeError, ValueError) as error:

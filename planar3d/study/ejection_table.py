@@ -26,7 +26,7 @@ def ejection_table(results: Results) -> Table:
         try:
             ventricles[case.patient][scan.scan[-len(_KINDS[0]) :]] = _both(results, case, scan.fold)
         except ScanError as error:
-            unread.append(f"{scan.scan} is left out: {error}")
+            unread.append(f"{scan.scan} is excluded: {error}")
     whole = [views for views in ventricles.values() if views.keys() >= set(_KINDS)]
     measured = np.array([[_measured(views, which) for views in whole] for which in (0, 1)]).reshape(2, -1, 3)
     rows = [
@@ -34,8 +34,8 @@ def ejection_table(results: Results) -> Table:
         for name, reference, found in zip(("EF [%]", "EDV [ml]", "ESV [ml]"), *np.moveaxis(measured, 2, 1), strict=True)
     ]
     notes = [
-        f"Of {counted(whole, 'patient')} with both views at both instants; volumes of both by Simpson’s biplane rule, "
-        "from the label maps.",
+        f"Of {counted(whole, 'patient')} with both views at both instants; all volumes by Simpson’s biplane rule from "
+        "the label maps.",
         *unread,
     ]
     return Table("ejection", "Ejection fraction and volumes", tuple(rows[0].cells), rows, notes)

@@ -43,7 +43,7 @@ def write_planar_weights(
         origin = f"{identify(arrays)}, {source}"
     kernels = arrays.get("block1_conv1/kernel")
     if kernels is None or kernels.ndim != 4:
-        raise WeightsError(f"{source} holds no 2D kernels of VGG-16; its block1_conv1/kernel must be (3, 3, 3, 64).")
+        raise WeightsError(f"{source} has no 2D kernels of VGG-16; its block1_conv1/kernel must be (3, 3, 3, 64).")
     network = PlanarVGG16((16, 64, 64, 3), weights=None)
     notify(f"{origin}\n{transplant(network, arrays)}")
     path = Path(folder) / FILE_NAMES[format]

@@ -7,7 +7,7 @@ from typing import Any
 from planar3d.errors import RunError
 from planar3d.files import read_json
 
-RATINGS = {"pass": "the mask can be used", "flag": "it needs another look", "exclude": "the scan or mask is unusable"}
+RATINGS = {"pass": "the mask can be used", "flag": "the mask needs review", "exclude": "the scan or mask is unusable"}
 
 
 def rating_file(record: Path) -> Path:
@@ -27,6 +27,6 @@ def read_rating(file: Path, record: Mapping[str, Any]) -> str:
     if not isinstance(found, dict) or found.get("rating") not in RATINGS:
         return f"unreadable: {path.name}"
     if found.get("mask_sha256") != record["result"].get("mask_sha256"):
-        return "the rating is of another mask"
+        return "the rating is for another mask"
     words = " ".join(str(found.get("comment") or "").split())
     return f"{found['rating']}: {words}" if words else str(found["rating"])

@@ -129,7 +129,7 @@ def _overlays(results: Results, folder: Path) -> tuple[list[_Picture], list[str]
                 parts = [targets.masks(labels.voxels) for labels in (prediction, reference) if len(results.targets) > 1]
                 overlay(scan, prediction, reference, path, title, *parts)
             except ScanError as error:
-                skipped.append(f"{name} is not pictured: {error}")
+                skipped.append(f"{name} has no picture: {error}")
                 continue
             pictures.append(_Picture(title, _embed(path)))
     return pictures, skipped

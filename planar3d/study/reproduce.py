@@ -83,7 +83,7 @@ def reproduce(
     check_study_extra()
     chosen_folds = folds_for(dataset, folds)
     if not any(fold.test for fold in chosen_folds):
-        raise FoldsError("--folds none tests nothing, so there is nothing to report; train with: planar3d train.")
+        raise FoldsError("--folds none leaves no test scans to report on; train with: planar3d train.")
     chosen = choose_folds(only, len(chosen_folds))
     if not cluster:  # whose workers have devices of their own
         choose_devices(devices, recipe)

@@ -75,7 +75,7 @@ class Results:
         if self.is_phantom:
             size = " at reduced size" if self.size < 256 else ""
             notes.append(
-                f"This is the embedded phantom{size}; its scores show that the method runs and learns, and say nothing "
+                f"This is the embedded phantom{size}; its scores show that the method runs and learns, but nothing "
                 "about patients."
             )
         scored = {(scan.fold, scan.scan) for scan in self.scans}
@@ -118,7 +118,7 @@ def read_results(run: str | Path) -> Results:
     """Read a run folder; a `RunError` if it is none, no fold is scored yet, or a file in it is damaged."""
     run = Path(run)
     if not (run / "folds.json").is_file():
-        raise RunError(f"{run} is not a run folder: it has no folds.json. Name a folder that a study was written to.")
+        raise RunError(f"{run} is not a run folder: it has no folds.json. Name the folder of a study.")
     folds = read_json(run / "folds.json")
     if not isinstance(folds, dict) or not {"data", "scans", "folds"} <= folds.keys():
         raise RunError(f"{run / 'folds.json'} lacks one of data, scans, folds. Delete it to create it again.")

@@ -109,8 +109,8 @@ def _agree(folder: Path, asked: dict[str, Any]) -> None:
                 continue
         if found != content:
             raise RunError(
-                f"{folder} was made with another {path.stem} ({_difference(found, content)}). Use the same, or another "
-                "folder with --out."
+                f"{folder} was made with another {path.stem} ({_difference(found, content)}). Use the same one, or "
+                "another folder with --out."
             )
 
 
@@ -145,7 +145,7 @@ def open_run(folder: str | Path) -> Run:
     folder = Path(folder)
     for name in _ASKED:
         if not (folder / name).is_file():
-            raise RunError(f"{folder} is no run folder: it has no {name}. Make one with planar3d crossval.")
+            raise RunError(f"{folder} is not a run folder: it has no {name}. Make one with planar3d crossval.")
     content = read_json(folder / "folds.json")
     try:
         cases = {scan: Case.from_json(scan, row) for scan, row in content["scans"].items()}

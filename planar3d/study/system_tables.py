@@ -38,9 +38,7 @@ def _table(published: PublishedTable, results: Results, others: Mapping[str, Tab
         *published.notes,
     ]
     if all(row.kind == PUBLISHED for row in rows):
-        notes.append(
-            "This run has none of the scores that the paper published here; its own scores are in other tables."
-        )
+        notes.append("This run has none of the scores published in this table; its own scores are in other tables.")
     return Table(f"published_{published.name}", published.title, tuple(published.columns), rows, notes, True)
 
 
@@ -107,5 +105,5 @@ def _data(results: Results) -> str:
     """On what a run was scored."""
     data = results.folds["data"]
     scored = counted({(scan.fold, scan.scan) for scan in results.scans}, "test scan")
-    whose = "the embedded phantom, which is nobody" if results.is_phantom else Path(str(data.get("folder", ""))).name
-    return f"{scored} of {whose} (layout {data.get('layout', 'not said')})"
+    whose = "the embedded phantom (not patients)" if results.is_phantom else Path(str(data.get("folder", ""))).name
+    return f"{scored} of {whose} (layout {data.get('layout', 'unknown')})"

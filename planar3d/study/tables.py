@@ -41,8 +41,8 @@ def table_2(results: Results) -> Table:
     notes = [
         *spread_notes(),
         f"Published: {published.PAPER}, table 2; fold 1: {published.RELEASE}. All other rows: this run.",
-        "Fold 1, published, all scans: over the voxels of the three scans together, as in the released code; for this "
-        "run it is the mean over scans.",
+        "Fold 1, published, all scans: over all voxels of the three scans, as in the released code; for this run, the "
+        "mean over scans.",
         *_left_out(results, published.TABLE_2),
         *_other_scans(results),
     ]
@@ -186,9 +186,9 @@ def spread_notes() -> list[str]:
     over_scans, over_folds = published.implied_spreads("dice")
     whole = published.TABLE_2["dice"][ALL]
     return [
-        "± is the sample standard deviation (n − 1) over scans, and in the rows “over folds” over the folds’ means.",
-        f"The paper’s {whole} for all scans cannot be over scans: the ± of its own centers give about {over_scans:.2f} "
-        f"over the scans and about {over_folds:.2f} over the folds’ means. Compare ±{whole.sd:.3f} with the rows "
+        "± is the sample standard deviation (n − 1) over scans; in the rows “over folds”, over the means of the folds.",
+        f"The paper’s {whole} for all scans cannot be over scans: its ± of each center imply about {over_scans:.2f} "
+        f"over scans and about {over_folds:.2f} over the means of the folds. Compare ±{whole.sd:.3f} with the rows "
         "“over folds”.",
     ]
 
@@ -213,7 +213,7 @@ def _other_scans(results: Results) -> list[str]:
     """Warn where this run's scans cannot be the challenge's."""
     if _has_centers(results) and not results.is_phantom:
         return []
-    return ["The published figures are for the challenge’s scans and this run used others: they cannot be compared."]
+    return ["The published figures are for the challenge’s scans, but this run used others: they cannot be compared."]
 
 
 def _has_centers(results: Results) -> bool:

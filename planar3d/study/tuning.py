@@ -30,8 +30,8 @@ class Tuned:
     def __str__(self) -> str:
         return (
             f"{self.region} smaller than {self.smallest_mm3:g} mm³ is relabelled: mean Dice {self.best:.4f} of "
-            f"{counted(self.cases, 'test case')}, {self.without:.4f} without the rule; {self.crossed:.4f} where each "
-            "fold has the value of the others"
+            f"{counted(self.cases, 'test case')}, {self.without:.4f} without the rule; {self.crossed:.4f} if each "
+            "fold uses the value tuned on the others"
         )
 
 
@@ -52,7 +52,7 @@ def tune(run: Run) -> Tuned:
         )
     folds = [found for number in range(1, len(run.folds) + 1) if (found := _predicted(run, number))]
     if len(folds) < 2:
-        raise RunError(f"{run.folder} has {counted(folds, 'fold')} with predictions; two are needed. Run the others.")
+        raise RunError(f"{run.folder} has {counted(folds, 'fold')} with predictions; two are needed. Run more folds.")
     everything = [case for cases in folds for case in cases]
     smallest, tried = find_smallest(everything)
     crossed = 0.0
@@ -73,7 +73,9 @@ def write_rule(weights: Path, smallest_mm3: float) -> None:
     carried = read_metadata(weights).get(RECIPE)
     recipe = Recipe.from_json(carried, str(weights)) if carried else None
     if recipe is None or FIELD not in recipe.targets.to_json():
-        raise RunError(f"{weights} has no recipe with nested regions; a network of such a run is needed.")
+        raise RunError(
+            f"{weights} has no recipe with nested regions; the network of a run with nested regions is needed."
+        )
     with written_beside(weights) as temporary:
         shutil.copyfile(weights, temporary)
         write_metadata(temporary, {RECIPE: recipe.changed(**{FIELD: smallest_mm3}).to_json()})

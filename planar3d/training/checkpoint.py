@@ -98,7 +98,7 @@ def restore(folder: Path, network: keras.Model, optimizer: keras.optimizers.Opti
             raise ValueError(unlike)
     except _DAMAGED as error:
         raise RunError(
-            f"{path} cannot be resumed from ({error}). Delete {path.parent.parent} to train from the start."
+            f"Training cannot resume from {path} ({error}). Delete {path.parent.parent} to train from the start."
         ) from None
     for name, variable in variables.items():
         variable.assign(arrays[name])
@@ -122,10 +122,10 @@ def _named(network: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[
 def _first_difference(variables: Mapping[str, keras.Variable], arrays: Mapping[str, np.ndarray]) -> str:
     """A few words on what is not the same; none if names and shapes are."""
     for name in sorted(variables.keys() ^ arrays.keys()):
-        return f"{name} is {'there and not here' if name in arrays else 'here and not there'}"
+        return f"{name} is only in {'the checkpoint' if name in arrays else 'the network'}"
     for name, variable in variables.items():
         if variable.shape != arrays[name].shape:
-            return f"{name} has the shape {arrays[name].shape} there and {tuple(variable.shape)} here"
+            return f"{name} has the shape {arrays[name].shape} in the checkpoint and {tuple(variable.shape)} now"
     return ""
 
 

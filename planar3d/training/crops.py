@@ -50,16 +50,16 @@ class CropSampling(DrawnSampling):
         """Refuse images with channels, and labels that turning and scaling would mix."""
         if not isinstance(preparation, EightBit) or targets.channels != ((1,),):
             raise RecipeError(
-                f"training.samples='crops' are cut of one 8-bit image and its mask of {{0, 1}}, and this recipe has "
-                f"preparation={preparation.name!r} and targets={targets.name!r}; training.samples='patches' takes "
-                "several images and labels."
+                f"training.samples='crops' needs one 8-bit image and its mask of {{0, 1}}, but this recipe has "
+                f"preparation={preparation.name!r} and targets={targets.name!r}; for several images and labels, set "
+                "training.samples='patches'."
             )
         if self.shows_brains and not (isinstance(preparation, AxialSlices) and preparation.levels.tell_air):
             others = ",".join(name for name in self.augmentation if name != "extraction")
             raise RecipeError(
-                "the augmentation 'extraction' finds brains by distances and grey levels that "
-                "preparation='axial-slices' and grey_levels='median' give. Leave it out, "
-                f"--set augmentation={others}, or prepare scans so."
+                "the augmentation 'extraction' finds brains by the distances and grey levels of "
+                "preparation='axial-slices' with grey_levels='median'. Use these, or omit it: "
+                f"--set augmentation={others}."
             )
 
     def shape(self, tiles: Tiles, preparation: Preparation) -> Lengths:

@@ -99,7 +99,7 @@ def choose_devices(asked: str | None, recipe: Recipe) -> Devices:
         return Devices()
     backend = keras.backend.backend()
     if backend not in _SEVERAL:
-        raise RunError(f"--devices {asked}: on {backend} a fold is trained on one device. Leave --devices out.")
+        raise RunError(f"--devices {asked}: on {backend}, a fold is trained on one device. Omit --devices.")
     names = keras.distribution.list_devices()
     numbers = [int(text) for text in re.findall(r"\d+", asked)] if asked != "all" else list(range(len(names)))
     is_list = asked == "all" or re.fullmatch(r"\d+(,\d+)*", asked)
@@ -111,7 +111,7 @@ def choose_devices(asked: str | None, recipe: Recipe) -> Devices:
     size, several = recipe.training.batch_size, len(numbers)
     if size % several:
         raise RecipeError(
-            f"batch_size={size} does not divide by {several} devices, which take equal parts of every batch. Use "
-            f"--set batch_size={-(-size // several) * several}, or other --devices."
+            f"batch_size={size} is not a multiple of {several}, the number of devices, which share each batch equally. "
+            f"Use --set batch_size={-(-size // several) * several}, or other --devices."
         )
     return _SEVERAL[backend]([names[number] for number in numbers])

@@ -30,7 +30,7 @@ def check_cacheable(recipe: Recipe) -> None:
         raise RecipeError("cached_features needs a frozen encoder; add 'encoder' to frozen, or set it to 'none'.")
     if recipe.tiles.stride % max(levels.values()):
         raise RecipeError(
-            f"cached_features needs windows that start at multiples of {max(levels.values())}, and the stride is "
+            f"cached_features needs windows that start at multiples of {max(levels.values())}, but the stride is "
             f"{recipe.tiles.stride}; set cached_features=none."
         )
 

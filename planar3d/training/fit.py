@@ -60,7 +60,9 @@ def layers_named(network: keras.Model, recipe: Recipe, field: str) -> list[str]:
     chosen = []
     for name in getattr(recipe.training, field):
         if name not in groups and name not in weighted:
-            raise RecipeError(f"{field}={name!r} is neither a layer of {network.name} nor one of: {', '.join(groups)}.")
+            raise RecipeError(
+                f"{field}={name!r} is neither a layer of {network.name} nor one of its groups: {', '.join(groups)}."
+            )
         chosen += groups.get(name, [name])
     return chosen
 

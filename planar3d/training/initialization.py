@@ -34,5 +34,5 @@ def scale_to_unit_variance(network: keras.Model, names: Sequence[str], inputs: A
             layer.activation = activation
         deviation = float(np.std(keras.ops.convert_to_numpy(keras.ops.cast(given, "float32"))))
         if not deviation > 0:
-            raise RecipeError(f"unit_variance: {layer.name} gives one value everywhere, which cannot be scaled.")
+            raise RecipeError(f"unit_variance: the output of {layer.name} is constant and cannot be scaled.")
         layer.kernel.assign(layer.kernel / deviation)

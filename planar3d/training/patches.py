@@ -42,8 +42,8 @@ class PatchSampling(DrawnSampling):
         """Refuse 8-bit images, which have no axis of channels."""
         if isinstance(preparation, EightBit):
             raise RecipeError(
-                f"training.samples='patches' are cut of images by channel, and this recipe has "
-                f"preparation={preparation.name!r}; take preparation='non-zero-box', or training.samples='crops'."
+                f"training.samples='patches' needs one image per channel, but this recipe has "
+                f"preparation={preparation.name!r}; set preparation='non-zero-box', or training.samples='crops'."
             )
 
     def shape(self, tiles: Tiles, preparation: Preparation) -> Lengths:

@@ -73,7 +73,7 @@ def built_with(precision: str, build: Callable[[], keras.Model]) -> keras.Model:
         raise RecipeError(f"precision={precision!r} is unknown; choose one of: {', '.join(map(repr, PRECISIONS))}.")
     if precision == "float16" and keras.backend.backend() == "tensorflow" and not on_gpu():
         raise RecipeError(
-            "precision='float16' needs a GPU, and TensorFlow finds none: on a CPU it cannot pool volumes in float16. "
+            "precision='float16' needs a GPU, but TensorFlow finds none; on a CPU it cannot pool volumes in float16. "
             "Use --precision bf16 or float32."
         )
     before = keras.config.dtype_policy()
@@ -135,7 +135,7 @@ def guard_gradients(
         RecipeError: a size of the network that is None.
     """
     if on_gpu():
-        return GradientCheck({}, why_none="bf16 gradients are not checked on a GPU: the fault is one of CPUs.")
+        return GradientCheck({}, why_none="bf16 gradients are not checked on a GPU: the fault occurs only on CPUs.")
     reached = _reached_by_gradients(network)
     chosen = [layer for layer in reached if layer.compute_dtype == "bfloat16" and hasattr(layer, "kernel")]
     if not chosen:
@@ -175,8 +175,8 @@ def _gradient_errors(layer: keras.Layer, batch_size: int) -> tuple[float, float]
     shapes = [(batch_size, *tensor.shape[1:]) for tensor in (plain.input, plain.output)]
     if any(None in shape for shape in shapes):
         raise RecipeError(
-            f"Layer {layer.name} takes {tuple(plain.input.shape)}: bf16 gradients can only be checked for a network "
-            "whose sizes are all known but the batch. Build it with the window's size."
+            f"Layer {layer.name} takes {tuple(plain.input.shape)}; checking bf16 gradients needs all sizes except the "
+            "batch. Build the network with the size of a window."
         )
     x, upstream = (_random(shape, seed) for seed, shape in enumerate(shapes))
     # Divided so that outputs keep the spread of inputs, whatever the number of terms in a sum.

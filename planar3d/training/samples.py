@@ -155,8 +155,8 @@ class WindowSampling(Sampling):
         """Refuse scans that differ in their slices."""
         if not preparation.same_slices:
             raise RecipeError(
-                f"with preparation={preparation.name!r} scans differ in their slices, so set training.samples='crops', "
-                "or 'patches' for several images."
+                f"with preparation={preparation.name!r}, scans differ in their number of slices; set "
+                "training.samples='crops', or 'patches' for several images."
             )
 
     def shape(self, tiles: Tiles, preparation: Preparation) -> Lengths:
@@ -167,7 +167,7 @@ class WindowSampling(Sampling):
         """All windows, by the scans that they lie in or by their numbers."""
         if self.validation == "last scan" and not validation:
             raise RecipeError(
-                "validation='last scan' needs two scans, and there is one. Add another, or train on all: "
+                "validation='last scan' needs two scans, but there is one. Add another, or train on all: "
                 "--set validation=none --set monitor=last."
             )
         windows = Windows(slices, train + validation, tiles.depth, tiles.stride, self.window_borders)

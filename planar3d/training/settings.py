@@ -42,4 +42,4 @@ class Training(Section):
     def check(self) -> None:
         """Refuse to watch what no sample validates."""
         if not self.samples.validates and self.monitor.startswith("val_"):
-            raise RecipeError(f"without validation there is no {self.monitor}; set monitor='last', or validate.")
+            raise RecipeError(f"without validation there is no {self.monitor}; set monitor='last', or a validation.")

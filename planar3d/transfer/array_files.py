@@ -42,16 +42,16 @@ def read_directly(path: Path) -> Arrays:
         raise
     except Exception as error:  # a damaged file makes each parser fail in a way of its own
         raise WeightsError(
-            f"{path} cannot be read as weights ({type(error).__name__}: {error}). It is damaged or of another format; "
-            f"known are {FORMATS}."
+            f"{path} cannot be read as weights ({type(error).__name__}: {error}). It is damaged or has another format; "
+            f"supported: {FORMATS}."
         ) from error
     if not arrays:
-        raise WeightsError(f"{path} holds no weights; known formats are {FORMATS}.")
+        raise WeightsError(f"{path} has no weights; supported formats: {FORMATS}.")
     broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     if broken:
         raise WeightsError(
-            f"{path}: {broken[0]} holds values that are not finite numbers, as do {len(broken)} of {len(arrays)} "
-            "arrays. Its training diverged or it is damaged; train it again, or get it again from its source."
+            f"{path}: {broken[0]} has values that are not finite ({len(broken)} of {len(arrays)} arrays have). The "
+            "training diverged or the file is damaged; train again, or get the file again from its source."
         )
     return arrays
 
@@ -60,7 +60,7 @@ def _reader(path: Path) -> Callable[[Path, SizeBudget], Arrays]:
     with path.open("rb") as file:
         start = file.read(len(SIGNATURE))
     if not start:
-        raise WeightsError(f"{path} is empty; get it again. Of weights files known are {FORMATS}.")
+        raise WeightsError(f"{path} is empty; get it again. Supported formats: {FORMATS}.")
     # By suffix: a .pth may be a zip archive as an .npz is, or a bare pickle.
     if path.suffix in TORCH_FORMATS:
         return TORCH_FORMATS[path.suffix].read
@@ -70,7 +70,7 @@ def _reader(path: Path) -> Callable[[Path, SizeBudget], Arrays]:
         return _read_zip
     if path.suffix == ".onnx":
         return read_onnx
-    raise WeightsError(f"{path} has an unknown format; known are {FORMATS}.")
+    raise WeightsError(f"{path} has an unknown format; supported: {FORMATS}.")
 
 
 def _read_hdf5(path: Path, budget: SizeBudget) -> Arrays:
@@ -85,8 +85,8 @@ def _read_hdf5(path: Path, budget: SizeBudget) -> Arrays:
         stated = metadata_of(file, path).get(CARD, {}).get("weights_sha256")
     if stated is not None and stated != (found := digest_of_all(arrays)):
         raise WeightsError(
-            f"{path} is damaged or was altered: its arrays have the SHA-256 {found}, and its model card was written "
-            f"for {stated}. Get it again from its source."
+            f"{path} is damaged or was altered: its arrays have the SHA-256 {found}, but its model card states "
+            f"{stated}. Get it again from its source."
         )
     return arrays
 
@@ -113,8 +113,8 @@ def _refuse_ill_intent(archive: zipfile.ZipFile, path: Path) -> None:
         faults = {
             "points outside the archive": bool(place.anchor) or ".." in place.parts,
             "is a link": stat.S_ISLNK(member.external_attr >> 16),
-            "is there twice": name in seen,
-            "is compressed in a way that NumPy and Keras do not use": member.compress_type not in _COMPRESSIONS,
+            "appears twice": name in seen,
+            "has a compression that NumPy and Keras do not use": member.compress_type not in _COMPRESSIONS,
         }
         seen.add(name)
         for fault, found in faults.items():
@@ -129,17 +129,17 @@ def _read_npy(archive: zipfile.ZipFile, name: str, path: Path, budget: SizeBudge
     with archive.open(name) as file:
         version = np.lib.format.read_magic(file)
         if version not in _NPY_HEADERS:
-            raise WeightsError(f"{path}: {name} is of npy version {version}; versions 1.0 and 2.0 hold plain arrays.")
+            raise WeightsError(f"{path}: {name} has npy version {version}; only versions 1.0 and 2.0 are read.")
         shape, _, dtype = _NPY_HEADERS[version](file)
     if dtype.hasobject:
         raise WeightsError(
-            f"{path}: {name} holds pickled Python objects, which could run code; only arrays of numbers are read. "
-            "Save it again with numbers only."
+            f"{path}: {name} has pickled Python objects, which could run code; only arrays of numbers are read. Save "
+            "it again with numbers only."
         )
     if dtype.kind not in NUMBERS or min(shape, default=0) < 0:
-        raise WeightsError(f"{path}: {name} holds {dtype} of shape {shape} instead of numbers; it is no weights file.")
+        raise WeightsError(f"{path}: {name} has {dtype} of shape {shape} instead of numbers; it is not a weights file.")
     declared = math.prod(shape) * dtype.itemsize
     if declared > size:
-        raise WeightsError(f"{path}: {name} declares {declared:,} bytes and holds {size:,}; the file is damaged.")
+        raise WeightsError(f"{path}: {name} declares {declared:,} bytes but has {size:,}; the file is damaged.")
     with archive.open(name) as file:
         return cast(np.ndarray, np.lib.format.read_array(file, allow_pickle=False))

@@ -61,7 +61,7 @@ def fault(path: str | os.PathLike[str], digest: str) -> str | None:
     algorithm, _, digits = digest.partition(":")
     found = file_digest(path, algorithm)
     name = algorithm.upper().replace("SHA", "SHA-")
-    return None if found.startswith(digits) else f"its {name} is {found}, and {digits} was expected"
+    return None if found.startswith(digits) else f"its {name} is {found}; {digits} was expected"
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

@@ -45,9 +45,9 @@ def download(url: str, path: Path, digest: str) -> None:
             with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer, got.open("wb") as file:
                 shutil.copyfileobj(answer, file)
                 if getattr(answer, "length", None):
-                    raise OSError(f"it broke off {answer.length:,} bytes before its end")
+                    raise OSError(f"it stopped {answer.length:,} bytes before its end")
             if wrong := fault(got, digest):
-                raise ValueError(f"what is there is another file: {wrong}")
+                raise ValueError(f"the address has another file: {wrong}")
             os.replace(got, path)
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise WeightsError(f"{url} could not be downloaded ({error}).") from error

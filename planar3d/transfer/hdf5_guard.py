@@ -49,7 +49,7 @@ def read_array(dataset: h5py.Dataset, path: str) -> np.ndarray:
         raw = np.frombuffer(np.asarray(dataset[()]).tobytes(), "<u2").astype("<u4")
         return (raw << 16).view("<f4").reshape(dataset.shape)
     if dataset.dtype.kind not in NUMBERS:
-        raise WeightsError(f"{path} holds {dataset.dtype} instead of numbers; the file is not a weights file.")
+        raise WeightsError(f"{path} has {dataset.dtype} instead of numbers; it is not a weights file.")
     array = np.asarray(dataset[()])
     return array.astype(np.float32) if array.dtype == np.float16 else array
 
@@ -71,7 +71,7 @@ def _refuse_links(file: h5py.File, path: Path) -> None:
         link: Any = file.get(name, getlink=True)
         target = f"{getattr(link, 'filename', '')} {getattr(link, 'path', '')}".strip()
         raise WeightsError(
-            f"{path}: {name} is a link to {target or 'elsewhere'}; weights must lie in the file itself. "
+            f"{path}: {name} is a link to {target or 'elsewhere'}; weights must be in the file itself. "
             "Do not use this file, or copy the linked arrays into it."
         )
 
@@ -81,13 +81,13 @@ def _look_at_data(file: h5py.File, path: Path, budget: SizeBudget) -> None:
         if not isinstance(item, h5py.Dataset):
             return
         if item.external or item.is_virtual:
-            raise WeightsError(f"{path}: {name} is stored in another file; weights must lie in the file itself.")
+            raise WeightsError(f"{path}: {name} is stored in another file; weights must be in the file itself.")
         creation = item.id.get_create_plist()
         filters = [creation.get_filter(number)[0] for number in range(creation.get_nfilters())]
         if not set(filters) <= set(_FILTERS):
             raise WeightsError(
-                f"{path}: {name} is stored through the HDF5 filters {filters}; only {_FILTERS} (gzip, shuffle, "
-                "checksum) are read. Save it again without them."
+                f"{path}: {name} is stored with the HDF5 filters {filters}; only {_FILTERS} (gzip, shuffle, checksum) "
+                "are supported. Save it again without the others."
             )
         budget.take(math.prod(item.shape or ()) * item.dtype.itemsize, name)
         budget.take(math.prod(item.chunks or ()) * item.dtype.itemsize, f"a chunk of {name}")

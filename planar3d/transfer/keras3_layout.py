@@ -53,8 +53,8 @@ def read_variables(file: h5py.File, path: Path, names: Mapping[str, str] | None 
     filled = {group: held for group, held in groups.items() if len(held) and not _NO_WEIGHTS.search(group)}
     if filled and not names.keys() & filled.keys():
         raise WeightsError(
-            f"{path} was written by an older Keras 3 that did not store the layers' names. Load it into its network "
-            "with the Keras installed now and save it again, or give the .keras file."
+            f"{path} was written by an older Keras 3, which did not store layer names. Load it into its network with "
+            "the installed Keras and save it again, or name the .keras file."
         )
     found: dict[str, np.ndarray] = {}
     for group, variables in filled.items():

@@ -73,7 +73,7 @@ def fetch_known(name: str, folder: str | os.PathLike[str] | None = None) -> Path
         WeightsError: the name is unknown, the file has another digest, PLANAR3D_OFFLINE is set, or the download fails.
     """
     if name not in known_files():
-        raise WeightsError(f"{name} is not a known weights file; known are: {', '.join(known_files())}.")
+        raise WeightsError(f"{name} is not a known weights file; choose one of: {', '.join(known_files())}.")
     known = known_files()[name]
     path = (cache_folder() if folder is None else Path(folder)) / name
     if path.is_file():
@@ -82,7 +82,7 @@ def fetch_known(name: str, folder: str | os.PathLike[str] | None = None) -> Path
         return path
     if known.url is None:
         raise WeightsError(
-            f"{path} does not exist, and {name} cannot be downloaded by itself; it comes from {known.origin}."
+            f"{path} does not exist, and {name} has no download of its own; it comes from {known.origin}."
         )
     if is_offline():
         raise WeightsError(f"{path} does not exist, and PLANAR3D_OFFLINE disables the download.")

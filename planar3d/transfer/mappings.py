@@ -43,7 +43,7 @@ def map_kernel(
     """
     k2 = np.asarray(k2)
     if k2.ndim != 4 or not np.issubdtype(k2.dtype, np.floating):
-        raise ValueError(f"A 2D kernel is (kh, kw, cin, cout) in floating point; got {k2.shape} in {k2.dtype}.")
+        raise ValueError(f"A 2D kernel is (kh, kw, cin, cout) in floating point; got {k2.shape} of {k2.dtype}.")
     if mapping not in MAPPINGS:
         raise ValueError(f"mapping={mapping!r} is unknown; choose one of: {', '.join(map(repr, MAPPINGS))}.")
     if not isinstance(depth, int | np.integer) or depth < 1:
@@ -73,7 +73,7 @@ def _zero(depth: int, tap: Tap, alpha: Sequence[float] | None) -> np.ndarray:
     # An even kernel is padded by one slice more at the end than at the start, so its centre is the lower middle tap.
     index = (depth - 1) // 2 if tap == "center" else tap
     if not isinstance(index, int | np.integer) or not 0 <= index < depth:
-        raise ValueError(f"tap={tap!r} is none of the {depth} taps; give 'center' or an index from 0 to {depth - 1}.")
+        raise ValueError(f"tap={tap!r} is not one of the {depth} taps; use 'center' or an index from 0 to {depth - 1}.")
     return np.eye(depth)[index]
 
 

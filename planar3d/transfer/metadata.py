@@ -62,7 +62,7 @@ def read_description(path: Path, sha256: str | None = None) -> Any:
                 return None
             if found.dtype != np.uint8 or found.size > _LARGEST_DESCRIPTION:
                 raise ValueError(
-                    f"it has {found.size:,} values of {found.dtype}; {_LARGEST_DESCRIPTION:,} bytes is most"
+                    f"it has {found.size:,} values of {found.dtype}; the limit is {_LARGEST_DESCRIPTION:,} bytes"
                 )
             text = np.asarray(found[()], np.uint8).tobytes()
             return json.loads(text) if sha256 in (None, hashlib.sha256(text).hexdigest()) else None
@@ -80,8 +80,8 @@ def read_configuration(text: str | bytes, path: Path) -> Any:
     def refuse_code(value: dict[str, Any]) -> dict[str, Any]:
         if value.get("class_name") in _CODE:
             raise WeightsError(
-                f"{path} holds Python code ({value['class_name']}), which would run when Keras builds the network. "
-                "Do not use this file, or have its weights saved alone, with save_weights."
+                f"{path} contains Python code ({value['class_name']}), which would run when Keras builds the network. "
+                "Do not use this file, or ask for its weights only, saved with save_weights."
             )
         return value
 
@@ -99,7 +99,9 @@ def write_metadata(path: Path, content: dict[str, Any], description: Any = None)
     texts_of = {name: json.dumps(value, ensure_ascii=False) for name, value in content.items()}
     for name, text in texts_of.items():
         if len(text.encode()) > _LARGEST:
-            raise WeightsError(f"The {name} of {path.name} has {len(text.encode()):,} bytes; {_LARGEST:,} is the most.")
+            raise WeightsError(
+                f"The {name} of {path.name} has {len(text.encode()):,} bytes; the limit is {_LARGEST:,}."
+            )
     with h5py.File(path, "a") as file:
         file.attrs.update(texts_of)
         if described:
@@ -114,5 +116,5 @@ def plain_text(value: Any) -> str:
 def _object(name: str, found: list[str]) -> Any:
     value = json.loads("".join(found))
     if not isinstance(value, dict):
-        raise ValueError(f"{name} is no JSON object")
+        raise ValueError(f"{name} is not a JSON object")
     return value

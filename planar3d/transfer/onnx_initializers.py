@@ -41,7 +41,7 @@ def read_onnx(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
         tensor = tensors[name]
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise WeightsError(
-                f"{path}: {name} is stored in another file; weights must lie in the file itself. Save the model again "
+                f"{path}: {name} is stored in another file; weights must be in the file itself. Save the model again "
                 "without external data."
             )
         if len(tensor.dims) > _MOST_AXES or min(tensor.dims, default=0) < 0:
@@ -49,7 +49,7 @@ def read_onnx(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
         budget.take(math.prod(tensor.dims) * 4, name)
         found = numpy_helper.to_array(tensor)
         if found.dtype.kind not in NUMBERS:
-            raise WeightsError(f"{path}: {name} holds {found.dtype} instead of numbers; it is not a weights file.")
+            raise WeightsError(f"{path}: {name} has {found.dtype} instead of numbers; it is not a weights file.")
         return found
 
     convolutions: list[Any] = [n for n in graph.node if n.op_type == "Conv" and n.input[1] in tensors]

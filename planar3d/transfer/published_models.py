@@ -57,7 +57,7 @@ def find_model(model: str | os.PathLike[str], table: Mapping[str, PublishedModel
     table = published_models() if table is None else table
     name = os.fspath(model)
     if name and Path(name).exists():
-        raise WeightsError(f"{name} is a folder or another object that is not a file; name the weights file itself.")
+        raise WeightsError(f"{name} is not a file but e.g. a folder; name the weights file itself.")
     if name not in table:
         raise WeightsError(f"{name} does not exist; name a weights file, or a published model: {', '.join(table)}.")
     for folder in _folders():
@@ -68,8 +68,8 @@ def find_model(model: str | os.PathLike[str], table: Mapping[str, PublishedModel
             if wrong is None:
                 return path
             raise WeightsError(
-                f"{path} is not the published model {name}: {wrong}. It is damaged or of another version; get it again "
-                "and replace this file, or give its path to use it anyway."
+                f"{path} is not the published model {name}: {wrong}. It is damaged or another version; get it again "
+                "and replace this file, or use it anyway by giving its path."
             )
     return _downloaded(name, table[name])
 
@@ -83,11 +83,11 @@ def _downloaded(name: str, published: PublishedModel) -> Path:
     release = os.environ.get("PLANAR3D_RELEASE") or published.release
     path = cache_folder() / published.file
     if not release:
-        reason = "neither PLANAR3D_RELEASE nor the table of published models says where to download it from"
+        reason = "neither PLANAR3D_RELEASE nor the table of published models has an address to download it from"
     elif is_offline():
         reason = "PLANAR3D_OFFLINE disables the download"
     elif published.sha256 is None:
-        reason = "it is downloaded only by its digest, which this version of planar3d does not know"
+        reason = "this version of planar3d does not know its digest, which a download needs"
     else:
         url = f"{_address(release)}/{published.file}"
         try:
@@ -98,7 +98,7 @@ def _downloaded(name: str, published: PublishedModel) -> Path:
     size = f" ({published.bytes / 1e6:.1f} MB)" if published.bytes else ""
     raise WeightsError(
         f"The published model {name} is not on this machine, and {reason}. Put {published.file}{size} into "
-        f"{path.parent}, or into a folder of your own that PLANAR3D_WEIGHTS names."
+        f"{path.parent}, or into a folder named by PLANAR3D_WEIGHTS."
     )
 
 

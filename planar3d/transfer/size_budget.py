@@ -26,6 +26,6 @@ class SizeBudget:
         if self.taken > self.limit:
             raise WeightsError(
                 f"{self.path}: {name} declares {nbytes:,} bytes, far more than the file can hold "
-                f"({self.path.stat().st_size:,} bytes on disk). It is damaged or made to exhaust the memory; "
+                f"({self.path.stat().st_size:,} bytes on disk). It is damaged or meant to exhaust the memory; "
                 "get it again from its source."
             )

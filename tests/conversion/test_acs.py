@@ -85,7 +85,7 @@ def test_a_network_with_acs_layers_is_read_back_as_it_was(variant, tmp_path):
     [
         (layers.Conv2DTranspose(4, 3), "Conv2DTranspose.*another mapping"),
         (layers.Conv2D(4, (3, 2)), "must be square"),
-        (layers.Conv2D(4, 3, dilation_rate=(1, 2)), "dilated alike"),
+        (layers.Conv2D(4, 3, dilation_rate=(1, 2)), "one dilation for all axes"),
     ],
 )
 def test_what_cannot_lie_in_three_planes_is_refused_by_name(layer, says):

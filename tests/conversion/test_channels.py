@@ -73,5 +73,5 @@ def test_equal_channels_are_spread_to_equal_ones_and_none_is_left_out(given, wan
 
 def test_several_images_leave_open_whose_channels_are_meant():
     images = [keras.Input((8, 8, 3)) for _ in range(2)]
-    with pytest.raises(ConversionError, match="single one where in_channels"):
+    with pytest.raises(ConversionError, match="only one if in_channels"):
         convert(keras.Model(images, layers.Add()(images)), in_channels=1)

@@ -39,7 +39,7 @@ def flat():
         ({"backbone": "zero"}, r"'backbone' matches only layers without a mapped kernel"),
         (
             {"*": "planar", "block1_*": "zero"},
-            r"'block1_\*' is never reached: '\*' before it takes block1_conv1, block",
+            r"'block1_\*' is never reached: '\*' before it matches block1_conv1, block",
         ),
         ({"block1_*": "zero", "block1_conv2": "zero"}, r"'block1_conv2' is never reached: 'block1_\*' before it"),
         ({layers.Conv2D: "zero"}, r"Conv2D.* is not a layer name or pattern"),
@@ -72,5 +72,5 @@ def test_a_counterpart_of_a_type_that_the_network_lacks_is_refused():
         pass
 
     for kind in (Scaled, layers.Conv3D, layers.Layer):
-        with pytest.raises(ConversionError, match=rf"no layer of the type {kind.__name__} itself.*it has: .*Conv2D"):
+        with pytest.raises(ConversionError, match=rf"no layer of exactly the type {kind.__name__} .*it has: .*Conv2D"):
             convert(flat(), counterparts={kind: lambda layer: layers.Identity()})

@@ -192,7 +192,7 @@ def test_a_network_that_lost_its_origin_takes_planar_kernels_or_says_what_to_do(
         before = found.get_weights()
         for name in ("a.npz", "a.weights.h5"):
             with pytest.raises(
-                WeightsError, match="no longer knows how 2D weights become its own; load them into the 2D"
+                WeightsError, match="no longer knows how its weights derive from 2D weights; load them into the 2D"
             ):
                 load_weights(found, saved(network(LAYERS[made], 1), tmp_path / name))
         for old, new in zip(before, found.get_weights(), strict=True):
@@ -244,7 +244,7 @@ def test_a_converted_network_that_was_read_from_a_file_finds_its_table_of_torch_
     volumes = convert(efficientnet(1))
     volumes.save(tmp_path / "volumes.keras")
     read = keras.saving.load_model(tmp_path / "volumes.keras", safe_mode=True)
-    with pytest.raises(WeightsError, match=r"block1a_dwconv/kernel.*no longer knows how 2D weights"):
+    with pytest.raises(WeightsError, match=r"block1a_dwconv/kernel.*no longer knows how its weights"):
         load_torch(read, torch_file)
 
 

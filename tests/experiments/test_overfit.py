@@ -29,5 +29,5 @@ def test_without_a_crop_the_network_sees_what_it_sees_in_its_recipe(overfitting)
 
 
 def test_recipes_of_8_bit_images_are_refused(overfitting):
-    with pytest.raises(RecipeError, match="images by channel"):
+    with pytest.raises(RecipeError, match="one image per channel"):
         overfitting(MODERN, 300, 25, "", [])

@@ -46,7 +46,7 @@ def test_a_card_is_believed_for_its_instructions_and_version_and_its_own_rule(pu
 def test_what_a_scan_showed_counts_for_the_same_weights_rule_and_machine(published, monkeypatch):
     model, other = Model.open(published, TINY.changed(threshold=3)), Model.open(published, TINY.changed(threshold=4))
     Known(model).keep(0.75)
-    assert Known(model).find() == (0.75, "as an earlier scan showed") and Known(other).find() is None
+    assert Known(model).find() == (0.75, "from an earlier scan") and Known(other).find() is None
     monkeypatch.setattr(agreement, "processor", lambda: "another one")
     assert Known(model).find() is None
 
@@ -70,7 +70,7 @@ def test_a_first_scan_is_checked_and_its_verdict_is_kept(published, monkeypatch)
     first(voxels(16, 32))
     assert first.description.startswith("shared on OpenVINO, float32; bf16 does not agree")
     again = predictor(model, model.recipe).description
-    assert again.startswith(first.description.removesuffix(")")) and again.endswith("as an earlier scan showed)")
+    assert again.startswith(first.description.removesuffix(")")) and again.endswith("from an earlier scan)")
 
 
 def test_masks_that_are_nearly_empty_decide_for_no_other_scan(published):

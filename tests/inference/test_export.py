@@ -250,7 +250,7 @@ def test_a_layer_without_a_counterpart_is_named(tmp_path):
     _needs("onnx")
     inputs = keras.Input((16, 16, 16, 3))
     network = keras.Model(inputs, layers.LayerNormalization(name="norm")(inputs))
-    with pytest.raises(Planar3DError, match="Layer norm is of the type LayerNormalization"):
+    with pytest.raises(Planar3DError, match="Layer norm is of type LayerNormalization"):
         export_network(network, tmp_path, ["onnx"])
     network = keras.Model(inputs, layers.Conv3D(1, 1, activation="mish", name="odd")(inputs))
     with pytest.raises(Planar3DError, match="Layer odd has activation='mish'"):
@@ -259,7 +259,7 @@ def test_a_layer_without_a_counterpart_is_named(tmp_path):
 
 
 def test_wrong_formats_and_networks_are_refused_before_anything_is_written(network, tmp_path, monkeypatch):
-    with pytest.raises(Planar3DError, match="choose of: openvino, onnx"):
+    with pytest.raises(Planar3DError, match="choose one of: openvino, onnx"):
         export_network(network, tmp_path, ["savedmodel", "onxx"])
     monkeypatch.setitem(FORMATS, "onnx", Format(print, print, ("absent_runtime",), "onnx"))
     with pytest.raises(Planar3DError, match=r"needs absent_runtime.*pip install 'planar3d\[onnx\]'"):

@@ -119,9 +119,7 @@ class TestOpenVINO:
         x = keras.layers.LayerNormalization()(keras.layers.Conv3D(4, (1, 3, 3), padding="same", name="first")(inputs))
         x = keras.layers.Conv3D(1, 3, padding="same", activation="sigmoid")(x)
         network, scan = keras.Model(inputs, x), voxels(32, 32)
-        with pytest.raises(
-            Planar3DError, match=r"layer_normalization.* is of the type LayerNormalization.*engine='keras'"
-        ):
+        with pytest.raises(Planar3DError, match=r"layer_normalization.* is of type LayerNormalization.*engine='keras'"):
             predict_volume(network, scan, RECIPE, engine="openvino")
         predict = predictor(network, RECIPE)
         assert "Keras" in predict.description

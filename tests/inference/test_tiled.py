@@ -180,7 +180,7 @@ class TestOpenVINO:
     def test_a_layer_it_does_not_know_is_named(self):
         x = keras.Input((*TILE, 1))
         network = keras.Model(x, keras.layers.LayerNormalization(name="strange")(x))
-        with pytest.raises(Planar3DError, match="strange is of the type LayerNormalization"):
+        with pytest.raises(Planar3DError, match="strange is of type LayerNormalization"):
             TiledInference(network, AVERAGED, engine="openvino")
 
 

@@ -168,9 +168,7 @@ def test_its_weights_file_is_not_taken_for_another_network(recipe, file_of):
     path = file_of(recipe)
     for other in CASES.values():
         if describe_network(other) != describe_network(recipe):
-            with pytest.raises(
-                WeightsError, match=r"was trained with (network|encoder)=.*Leave the recipe to the file"
-            ):
+            with pytest.raises(WeightsError, match=r"was trained with (network|encoder)=.*Use the recipe in the file"):
                 load_network(path, other)
 
 

@@ -205,7 +205,7 @@ def test_the_released_encoder_s_weights_compute_in_2d_and_converted_what_they_do
             expected = np.moveaxis(as_released(torch, state, given, len(shape) - 2).numpy(), 1, -1)
         assert np.abs(network(x) - expected).max() < 1e-4 * np.abs(expected).max()
     torch.save(torch.nn.Sequential(torch.nn.Conv2d(3, 32, 3)), tmp_path / "Full_Efficient_B0_3ch.pt")
-    with pytest.raises(WeightsError, match="holds more than tensors"):
+    with pytest.raises(WeightsError, match="has more than tensors"):
         load_torch(ours, tmp_path / "Full_Efficient_B0_3ch.pt")
 
 

@@ -156,7 +156,7 @@ def test_an_optimizer_is_left_out(network, published, tmp_path):
 def test_values_that_float16_cannot_hold_are_refused(value, tmp_path):
     broken = recipe_network(RECIPE)
     broken.get_layer("conv10").bias.assign([value])
-    with pytest.raises(WeightsError, match=r"conv10/bias holds .*float16 cannot represent"):
+    with pytest.raises(WeightsError, match=r"conv10/bias has .*float16 cannot represent"):
         publish_weights(broken, tmp_path / "ms-flair-open.weights.h5", RECIPE, CARD)
     assert list(tmp_path.iterdir()) == []
 
@@ -166,12 +166,12 @@ def test_values_that_float16_cannot_hold_are_refused(value, tmp_path):
     [
         ("other.weights.h5", RECIPE, CARD, "published as ms-flair-open.weights.h5"),
         ("ms-flair-open.h5", RECIPE, CARD, "published as ms-flair-open.weights.h5"),
-        ("ms-flair-open.weights.h5", None, CARD, "do not contain their recipe"),
+        ("ms-flair-open.weights.h5", None, CARD, "does not contain its recipe"),
         ("ms-flair-open.weights.h5", RECIPE.changed(bridge_filters=5), CARD, "not the network of the recipe"),
         ("ms-flair-open.weights.h5", RECIPE.changed(encoder_weights="home/vgg.npz"), CARD, "which others do not have"),
         ("ms-flair-open.weights.h5", RECIPE, said(limits=None, data=""), r"lacks data \(.*limits \("),
-        ("ms-flair-open.weights.h5", RECIPE, said(threshold=0.5), "threshold, which is filled in by measure"),
-        ("ms-flair-open.weights.h5", RECIPE, said(training="x" * 60_000), "60,000 is the most"),
+        ("ms-flair-open.weights.h5", RECIPE, said(threshold=0.5), "threshold, which is measured and filled in"),
+        ("ms-flair-open.weights.h5", RECIPE, said(training="x" * 60_000), "the limit is 60,000"),
         ("ms-flair-open.weights.h5", RECIPE, ["ms-flair-open"], "is a JSON object"),
     ],
 )
@@ -183,7 +183,7 @@ def test_what_cannot_be_published_is_refused_and_leaves_nothing(network, tmp_pat
 
 def test_a_file_that_is_too_large_is_refused(network, tmp_path, monkeypatch):
     monkeypatch.setattr(publishing, "LARGEST_FILE", network.count_params())
-    with pytest.raises(WeightsError, match="is the most"):
+    with pytest.raises(WeightsError, match="the limit is"):
         publish_weights(network, tmp_path / "ms-flair-open.weights.h5", RECIPE, CARD)
     assert list(tmp_path.iterdir()) == []
 

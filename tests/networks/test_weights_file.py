@@ -56,7 +56,7 @@ def test_training_says_what_is_known_and_that_the_rest_is_not_stated(trained, ne
     assert card["threshold"] == "140 of 256 (absolute)" and "cube of 32 voxels" in card["input"][1]
     assert card["network"]["parameters"] == network.count_params()
     page = write_card(trained).read_text()
-    for part in ("# paper, fold 1 of 3", "--model best.weights.h5", file_sha256(trained), "no medical device"):
+    for part in ("# paper, fold 1 of 3", "--model best.weights.h5", file_sha256(trained), "not a medical device"):
         assert part in page, part
     assert "someone" not in page
 
@@ -78,7 +78,7 @@ def test_a_model_is_described_for_what_it_makes(trained):
     found = Model.open(trained).describe()
     assert found["name"] == "paper, fold 1 of 3" and found["sha256"] == file_sha256(trained)
     assert found["licence"] == "not stated" and found["threshold"] == 140.0 and found["whole_head"] is True
-    assert found["limits"][0] == "Research software, no medical device."
+    assert found["limits"][0] == "Research software, not a medical device."
 
 
 def test_a_model_says_what_it_was_measured_on_as_far_as_that_is_sound(trained):
@@ -123,7 +123,7 @@ def broken(network, value):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_no_numbers_are_refused(network, tmp_path, value):
     broken(network, value).save_weights(tmp_path / "broken.weights.h5")
-    with pytest.raises(WeightsError, match=r"conv10/bias holds values that are not finite"):
+    with pytest.raises(WeightsError, match=r"conv10/bias has values that are not finite"):
         load_network(tmp_path / "broken.weights.h5", RECIPE)
 
 
@@ -147,9 +147,9 @@ def another():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: PlanarVGG16((16, 32, 32, 3), weights=None), "holds an encoder alone"),
-        (classifier, "holds a classification network"),
-        (another, "holds another network"),
+        (lambda: PlanarVGG16((16, 32, 32, 3), weights=None), "has only an encoder"),
+        (classifier, "has a classification network"),
+        (another, "has another network"),
         (lambda: recipe_network(RECIPE.changed(bridge_filters=6)), "trained with bridge_filters=6"),
         (lambda: recipe_network(RECIPE.changed(decoder_filters=(4, 4, 4, 5))), "trained with decoder_filters=4,4,4,5"),
         (lambda: recipe_network(RECIPE.changed(channels=2)), "trained with channels=2"),
@@ -172,9 +172,9 @@ def _with(section, recipe=RECIPE, **fields):
     ("content", "sentence"),
     [
         (RECIPE.to_json() | {"wavelets": 3}, r"written by planar3d .*wavelets.*Update"),
-        (_with("preparation", size=16 * 10**8), r"asks for preparation.size=1.6e.09; 16 to 1024"),
-        (_with("preparation", MODERN, slice_mm=1e-9), r"asks for preparation.slice_mm"),
-        (_with("tiles", name="patches", shape=[8, 8, 10**6], step=[8, 8, 8]), r"asks for tiles.shape=1e.06"),
+        (_with("preparation", size=16 * 10**8), r"has preparation.size=1.6e.09; 16 to 1024"),
+        (_with("preparation", MODERN, slice_mm=1e-9), r"has preparation.slice_mm"),
+        (_with("tiles", name="patches", shape=[8, 8, 10**6], step=[8, 8, 8]), r"has tiles.shape=1e.06"),
         (_with("targets", threshold=float("nan")), "recipe cannot be read"),
         (_with("network", decoder_filters=5), "recipe cannot be read"),
         (_with("preparation", size=float("inf")), "recipe cannot be read"),

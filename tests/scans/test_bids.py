@@ -101,7 +101,7 @@ def test_a_data_set_without_flair_or_of_derivatives_is_refused(tmp_path):
     with pytest.raises(ScanError, match="BIDS data set without FLAIR scans"):
         find_bids_scans(tmp_path)
     description.write_text('{"Name": "x", "DatasetType": "derivative"}')
-    with pytest.raises(ScanError, match="of the type derivative; the raw one is needed"):
+    with pytest.raises(ScanError, match="of type derivative; the raw one is needed"):
         find_bids_scans(tmp_path)
     for damaged, sentence in (("{", "cannot be read"), ("[]", "is not a JSON object"), ("[" * 10**5, "cannot be read")):
         description.write_text(damaged)

@@ -25,7 +25,9 @@ def test_an_image_stored_in_another_orientation_is_turned_to_the_first(write_nif
 
 def test_an_image_or_a_label_map_of_another_grid_is_refused_by_name(write_nifti):
     first = write_nifti(VOXELS, "t1.nii", AFFINE)
-    with pytest.raises(ScanError, match=r"t2.nii has shape \(4, 5, 5\), but .*t1.nii has .*; the images of a case"):
+    with pytest.raises(
+        ScanError, match=r"t2.nii has shape \(4, 5, 5\), but .*t1.nii has .*; a case needs all images on one grid"
+    ):
         read_images({"t1": first, "t2": write_nifti(VOXELS[..., 1:], "t2.nii", AFFINE)})
     moved = AFFINE.copy()
     moved[0, 3] += 1
@@ -52,7 +54,7 @@ def test_images_without_geometry_are_stored_as_the_first_if_that_is_assumed(writ
 def test_labels_are_whole_numbers_of_a_byte(write_nifti, value):
     voxels = np.zeros((3, 4, 5), np.float32)
     voxels[1] = value
-    with pytest.raises(ScanError, match=rf"holds values from .*{value}.*; a label map of whole numbers from 0 to 255"):
+    with pytest.raises(ScanError, match=rf"has values from .*{value}.*; a label map of whole numbers from 0 to 255"):
         read_labels(write_nifti(voxels))
     voxels[1] = 4 + 1e-4
     assert read_labels(write_nifti(voxels)).voxels.max() == 4

@@ -140,14 +140,14 @@ def test_bids_takes_lesion_masks_of_people_alone_and_unknown_sites_as_one_group(
     assert {case.id: case.group for case in cases} == {"sub-01": "Århus", "sub-02": "all", "sub-03": "all"}
     assert [case.labels.parts[-4] for case in cases] == ["m", "m", "m"]
     for folder in ("derivatives/planar3d", "derivatives/m", "derivatives"):
-        with pytest.raises(Planar3DError, match=r"type derivative|no layout that is known"):
+        with pytest.raises(Planar3DError, match=r"type derivative|no known layout"):
             find_cases(tmp_path / folder)
 
 
 @pytest.mark.parametrize("name", ["a/FLAIR.nii", "sub-02/anat/FLAIR.nii", "sub-02/anat/sub-02_3DFLAIR.nii"])
 def test_flair_scans_elsewhere_in_a_bids_data_set_are_named(tmp_path, name):
     _touch(tmp_path, "sub-01/anat/sub-01_FLAIR.nii", "derivatives/m/sub-01_label-lesion_mask.nii", name)
-    with pytest.raises(DatasetError, match=rf"1 file cannot be used: {name}\. .*not named or placed"):
+    with pytest.raises(DatasetError, match=rf"1 file cannot be used: {name}\. .*does not have the name or place"):
         find_cases(tmp_path)
 
 
@@ -232,7 +232,7 @@ def test_whose_visits_cases_are_is_told_by_subject_name_or_column(tmp_path):
     ("text", "sentence"),
     [
         ("image:t1,id\na.nii,x\n", "it needs scan, mask, group .*or image:<name> for each image"),
-        ("scan,image:flair,mask\na.nii,a.nii,m.nii\n", "scan means image:flair, and mask labels. Keep one of each"),
+        ("scan,image:flair,mask\na.nii,a.nii,m.nii\n", "scan means image:flair, mask means labels. Keep one of each"),
         ("scan,labels,mask\na.nii,m.nii,m.nii\n", "Keep one of each"),
         ("image:t1,image:t2,labels\n,,m.nii\n", "line 2: image or labels is empty"),
         (
@@ -255,7 +255,7 @@ def test_a_missing_empty_or_unknown_folder_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="is empty"):
         find_cases(tmp_path)
     _touch(tmp_path, "something/else.txt")
-    with pytest.raises(DatasetError, match="no layout that is known"):
+    with pytest.raises(DatasetError, match="no known layout"):
         find_cases(tmp_path)
 
 

@@ -59,7 +59,9 @@ def test_of_several_series_the_original_flair_ones_are_chosen(tmp_path):
     assert [one.number for one in series] == [2, 4, 7, 9, 10]
     assert [(one.number, one.label) for one in chosen] == [(7, "7_t2_tirm_tra_dark-fluid"), (9, "9_Sag_CUBE_FLAIR")]
     assert not note
-    with pytest.raises(ScanError, match=r"no series that is known as FLAIR.*2 “t1_se_tra” \(MR, 9 files\); 4 “Ax T2”"):
+    with pytest.raises(
+        ScanError, match=r"no series with the name or times of a FLAIR.*2 “t1_se_tra” \(MR, 9 files\); 4 “Ax T2”"
+    ):
         choose_flair([series[0], series[1]], tmp_path)
     alone, note = choose_flair([series[0]], tmp_path)
     assert alone == [series[0]] and "t1_se_tra" in note and "only MR series" in note

@@ -78,7 +78,7 @@ def test_a_lossless_compression_is_read_and_a_lossy_one_refused(tmp_path):
     change(files, lambda k, dataset: dataset.compress(RLELossless, generate_instance_uid=False))
     np.testing.assert_array_equal(in_world(_read(tmp_path), VOXELS, OBLIQUE), VOXELS)
     change(files, lambda k, dataset: setattr(dataset.file_meta, "TransferSyntaxUID", "1.2.840.10008.1.2.4.51"))
-    with pytest.raises(ScanError, match=r"compressed in a way that is not read .*1\.2\.4\.51.*gdcmconv --raw"):
+    with pytest.raises(ScanError, match=r"has an unsupported compression .*1\.2\.4\.51.*gdcmconv --raw"):
         _read(tmp_path)
 
 
@@ -105,15 +105,15 @@ def test_phase_images_in_the_series_are_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("elements", "sentence"),
     [
-        ({"Modality": "CT"}, "holds no MR series. Found: 5 “FLAIR”"),
+        ({"Modality": "CT"}, "has no MR series. Found: 5 “FLAIR”"),
         ({"PixelData": None, "Rows": None, "Columns": None}, "files without pixels"),
         ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "in colour"),
         ({"Rows": 4000}, "truncated files"),
-        ({"Rows": 60000, "Columns": 60000}, "no head scan has as many"),
+        ({"Rows": 60000, "Columns": 60000}, "no head scan has that many"),
         ({"PixelSpacing": [0, 0.9]}, "not above 0"),
         ({"PixelSpacing": [0.9, -0.9]}, "not above 0"),
-        ({"ImagePositionPatient": None}, "does not say where its slices lie"),
-        ({"ImagePositionPatient": [0, 0, 0]}, "several images at one place"),
+        ({"ImagePositionPatient": None}, "does not give the position of its slices"),
+        ({"ImagePositionPatient": [0, 0, 0]}, "several images at one position"),
     ],
 )
 def test_what_is_no_grey_mr_volume_is_refused(tmp_path, elements, sentence):
@@ -124,7 +124,7 @@ def test_what_is_no_grey_mr_volume_is_refused(tmp_path, elements, sentence):
 
 def test_missing_single_mixed_and_sheared_slices_are_refused(tmp_path):
     write_series(tmp_path / "missing", VOXELS, OBLIQUE, only=[0, 1, 2, 4, 5, 6, 7, 8])
-    with pytest.raises(ScanError, match=r"from slice 3 to 4 of 8 it is 13.00 mm, usually 6.50"):
+    with pytest.raises(ScanError, match=r"from slice 3 to 4 of 8 the distance is 13.00 mm, usually 6.50"):
         _read(tmp_path / "missing")
     write_series(tmp_path / "single", VOXELS, OBLIQUE, only=[4])
     with pytest.raises(ScanError, match="has a single slice"):
@@ -150,7 +150,7 @@ def test_missing_single_mixed_and_sheared_slices_are_refused(tmp_path):
 
 def test_a_constant_series_is_refused_by_the_name_of_its_file(tmp_path):
     files = write_series(tmp_path, np.zeros_like(VOXELS), OBLIQUE)
-    with pytest.raises(ScanError, match="holds the value 0 everywhere") as caught:
+    with pytest.raises(ScanError, match="has the value 0 everywhere") as caught:
         _read(tmp_path)
     assert str(caught.value).startswith(str(files[0])) and "planar3d-" not in str(caught.value)
 

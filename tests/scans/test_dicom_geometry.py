@@ -75,7 +75,7 @@ def test_a_step_of_another_length_is_refused_with_its_slices(tmp_path, affine, a
     )
     mm = 4 * np.linalg.norm(affine[:3, 2])
     with pytest.raises(
-        ScanError, match=f"has unevenly spaced slices: .* it is {by * mm:.2f} mm, usually {mm:.2f}"
+        ScanError, match=f"has unevenly spaced slices: .* the distance is {by * mm:.2f} mm, usually {mm:.2f}"
     ) as e:
         _read(files)
     assert f"between {files[at].name} and {files[at + 1].name}" in str(e.value)

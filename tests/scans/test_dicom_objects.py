@@ -55,9 +55,9 @@ def test_objects_without_pixels_are_passed_over(tmp_path, kind, modality):
     alone = write_series(tmp_path / "ps", VOXELS, OBLIQUE, name="PS_{instance}", only=[1], **objects)
     np.testing.assert_array_equal(_read(tmp_path), VOXELS)
     assert find_dicom_series(alone) == []
-    with pytest.raises(ScanError, match="of no series of images"):
+    with pytest.raises(ScanError, match="a DICOM file without images"):
         find_inputs(alone)
-    with pytest.raises(ScanError, match=r"holds no MR series\. Found: none with images"):
+    with pytest.raises(ScanError, match=r"has no MR series\. Found: no series with images"):
         find_inputs([tmp_path / "ps"])
 
 
@@ -139,17 +139,17 @@ def test_a_file_that_might_be_of_several_series_is_refused_by_name(tmp_path, lac
     files = write_series(tmp_path, VOXELS, OBLIQUE)
     for keyword in ("SeriesInstanceUID", *lacking):
         change(files[-1:], lambda k, dataset, keyword=keyword: delattr(dataset, keyword))
-    with pytest.raises(ScanError, match=r"0009\.dcm does not say which series.*SeriesInstanceUID is missing"):
+    with pytest.raises(ScanError, match=r"0009\.dcm does not name its series.*SeriesInstanceUID is missing"):
         find_dicom_series(files)
 
 
 def test_a_series_of_unsaid_modality_says_so(tmp_path):
     files = write_series(tmp_path, VOXELS, OBLIQUE, Modality=None, SOPClassUID="1.2.840.10008.5.1.4.1.1.7")
-    with pytest.raises(ScanError, match=r"no MR series. Found: 5 “FLAIR” \(modality not said, 9 files\)"):
+    with pytest.raises(ScanError, match=r"no MR series. Found: 5 “FLAIR” \(modality not given, 9 files\)"):
         _read(tmp_path)
     (series,) = find_dicom_series(files[:1])
-    assert str(series) == "5 “FLAIR” (modality not said, 1 file)"
-    with pytest.raises(ScanError, match="headers lack Modality"):
+    assert str(series) == "5 “FLAIR” (modality not given, 1 file)"
+    with pytest.raises(ScanError, match="headers have no Modality"):
         read_dicom_series(series)
 
 

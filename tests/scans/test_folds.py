@@ -99,7 +99,7 @@ def test_patients_are_told_by_the_names_of_their_visits(case, patient):
 
 @pytest.mark.parametrize("folds", [1, 10])
 def test_impossible_numbers_of_folds_are_refused(folds):
-    with pytest.raises(FoldsError, match="from 2 to 9"):
+    with pytest.raises(FoldsError, match="Choose 2 to 9 folds"):
         group_folds(dict.fromkeys("abcdefghi", "x"), folds)
 
 
@@ -109,9 +109,9 @@ def test_a_user_s_own_folds_are_honoured_or_refused(tmp_path):
     assert read_folds(path, "abc")[0].train == ("c",)
     for row, sentence in (
         ({"train": ["c"], "validation": ["a"], "test": ["z"]}, "z are not in the data set"),
-        ({"train": ["c", "b"], "validation": ["a"], "test": ["b"]}, "used twice"),
+        ({"train": ["c", "b"], "validation": ["a"], "test": ["b"]}, "listed twice"),
         ({"train": ["c"], "validation": ["a"], "test": []}, "at least one scan"),
-        ({"train": ["c"]}, "holds no folds"),
+        ({"train": ["c"]}, "has no folds"),
     ):
         path.write_text(json.dumps({"folds": [row]}))
         with pytest.raises(FoldsError, match=sentence):

@@ -49,7 +49,7 @@ def test_a_scan_is_given_once(second):
 
 
 def test_two_files_of_one_name_in_one_place_are_refused():
-    with pytest.raises(ScanError, match=r"a.nii and a.nii.gz would have masks of one name"):
+    with pytest.raises(ScanError, match=r"a.nii and a.nii.gz would have the same mask"):
         find_inputs(["a.nii", "a.nii.gz"])
 
 
@@ -118,7 +118,7 @@ def test_of_bids_everything_that_is_called_flair_is_among_the_inputs(tmp_path):
         "sub-03/anat/sub-03_ce-gd_FLAIR.nii.gz",
     }
     (misplaced,) = (item for item in items if item.path == tmp_path / "loose/FLAIR.nii.gz")
-    with pytest.raises(ScanError, match="is not named or placed as a FLAIR scan of a BIDS data set"):
+    with pytest.raises(ScanError, match="does not have the name or place of a FLAIR scan in BIDS"):
         read_input_images(misplaced)["flair"]
     masks = [outputs_of(item, tmp_path / "out").mask.name for item in items if not item.problem]
     assert masks == [f"sub-0{i}_{run}label-lesion_mask.nii.gz" for i, run in enumerate(("", "", "run-1_"))]
@@ -197,7 +197,7 @@ def test_a_table_names_scans_beside_itself(tmp_path):
         ("scan\nscans.csv\n", "line 2: .*scans.csv is not a single scan"),
         ("scan\nmany\n", "line 2: .*many is not a single scan"),
         ("scan\na\x00.nii\n", "not readable as a CSV table"),
-        ("scan,name\na.nii,x\nmany/1_FLAIR.nii,x\n", "would have masks of one name"),
+        ("scan,name\na.nii,x\nmany/1_FLAIR.nii,x\n", "would have the same mask"),
     ],
 )
 def test_a_table_that_cannot_be_followed_is_explained(tmp_path, text, sentence):
@@ -247,7 +247,7 @@ def test_bids_is_given_alone(tmp_path):
         _touch(tmp_path, f"{dataset}/sub-01/anat/sub-01_FLAIR.nii.gz")
     _touch(tmp_path, "FLAIR.nii")
     for other in ("two", "FLAIR.nii"):
-        with pytest.raises(ScanError, match=r"is a BIDS data set.*give it alone"):
+        with pytest.raises(ScanError, match=r"is a BIDS data set.*name only this data set"):
             find_inputs([tmp_path / "one", tmp_path / other])
 
 
@@ -283,7 +283,7 @@ def test_one_file_stands_for_its_series(tmp_path, write_series, monkeypatch):
     other = write_series(tmp_path, VOXELS, AFFINE, "t1_se", 3, name="T{instance}", EchoTime=9, InversionTime=None)
     (item,) = find_inputs([other[2]])
     assert sorted(item.files) == sorted(other)
-    assert "t1_se" in item.note and "not known as FLAIR" in item.note
+    assert "t1_se" in item.note and "not identified as FLAIR" in item.note
     assert read_input_images(item)["flair"].path == item.path
     monkeypatch.chdir(tmp_path)
     (again,) = find_inputs([item.path.name])
@@ -293,16 +293,18 @@ def test_one_file_stands_for_its_series(tmp_path, write_series, monkeypatch):
 def test_a_lone_series_is_taken_with_that_said(tmp_path, write_series):
     write_series(tmp_path, VOXELS, AFFINE, "brain", 3, EchoTime=None, InversionTime=None)
     (item,) = find_inputs([tmp_path])
-    assert "taken as the only MR series" in item.note
+    assert "used as the only MR series" in item.note
     write_series(tmp_path / "more", VOXELS, AFFINE, "head", 4, EchoTime=None, InversionTime=None)
-    with pytest.raises(ScanError, match=r"no series that is known as FLAIR.*3 “brain”.*4 “head”.*Name a file"):
+    with pytest.raises(
+        ScanError, match=r"no series with the name or times of a FLAIR.*3 “brain”.*4 “head”.*Name a file"
+    ):
         find_inputs([tmp_path])
 
 
 def test_a_folder_of_both_kinds_is_explained(tmp_path, write_series):
     write_series(tmp_path / "dicom", VOXELS, AFFINE)
     _touch(tmp_path, "a_FLAIR.nii.gz")
-    with pytest.raises(ScanError, match=r"holds NIfTI scans \(a_FLAIR.nii.gz …\) and DICOM files \(0001.dcm …\)"):
+    with pytest.raises(ScanError, match=r"has NIfTI scans \(a_FLAIR.nii.gz …\) and DICOM files \(0001.dcm …\)"):
         find_inputs([tmp_path])
     assert len(find_inputs([tmp_path / "dicom", tmp_path / "a_FLAIR.nii.gz"])) == 2
 
@@ -339,7 +341,7 @@ def test_a_table_names_the_images_of_each_case(tmp_path):
 def test_several_images_are_of_a_folder_or_table_that_names_them(tmp_path):
     _touch(tmp_path, "a_FLAIR.nii")
     for given in (tmp_path, tmp_path / "a_FLAIR.nii"):
-        with pytest.raises(ScanError, match=r"does not say which files are .* t1, t2 .*image:t1, image:t2, or"):
+        with pytest.raises(ScanError, match=r"does not show which files are .* t1, t2 .*image:t1, image:t2, or"):
             find_inputs([given], ["t1", "t2"])
     (item,) = find_inputs([tmp_path / "a_FLAIR.nii"], ["t1"])  # a single image is what the user says it is
     assert item.name == "a_FLAIR" and item.images == {"t1": tmp_path / "a_FLAIR.nii"}

@@ -75,7 +75,7 @@ def test_a_mask_without_geometry_is_stored_like_its_scan_if_the_user_says_so(wri
     scan = read_scan(write_nifti(voxels, affine=OBLIQUE))
     bare = {"sform_code": 0, "qform_code": 0}
     path = write_nifti(mask, "m.nii.gz", **bare)
-    with pytest.raises(ScanError, match="If it is stored voxel by voxel as its scan, say so with --assume-affine"):
+    with pytest.raises(ScanError, match="If it is stored voxel by voxel as its scan, add --assume-affine"):
         read_mask(path, scan)
     np.testing.assert_array_equal(read_mask(path, scan, assume_affine=True).voxels, mask)
     with pytest.raises(ScanError, match="has shape"):
@@ -110,9 +110,9 @@ def test_every_layer_turns_a_mask_in_memory(tmp_path):
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ([0, 255], r"labels \{0, 255\}.*Binarize it first, e\.g\. with: fslmaths \S*m\.nii -bin"),
-        ([0, 1, 2], r"labels \{0, 1, 2\}.*Keep the label of lesions alone.*-thr 2 -uthr 2 -bin"),
-        ([0, 0.25, 1], r"Binarize it first at a threshold of your choice.*-thr 0\.5 -bin"),
+        ([0, 255], r"labels \{0, 255\}.*Binarize it, e\.g\. with: fslmaths \S*m\.nii -bin"),
+        ([0, 1, 2], r"labels \{0, 1, 2\}.*Keep only the label of lesions.*-thr 2 -uthr 2 -bin"),
+        ([0, 0.25, 1], r"Binarize it at a threshold of your choice.*-thr 0\.5 -bin"),
         ([0, -1], r"at a threshold of your choice"),
         ([1, 1], "value 1 everywhere; a lesion mask of {0, 1} is needed"),
         ([7, 7], r"labels \{7\}"),

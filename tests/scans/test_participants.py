@@ -45,16 +45,16 @@ def test_without_sites_there_are_no_groups(tmp_path, content):
 def test_a_subject_may_stand_twice_but_at_one_site(tmp_path):
     start = "participant_id\tsession\tsite\nsub-01\t1\toslo\n"
     assert _read(tmp_path, f"{start}01\t2\toslo\nsub-01\t3\tn/a\n") == {"sub-01": "oslo"}
-    with pytest.raises(DatasetError, match=r"line 3: sub-01 has the site brno, but oslo before"):
+    with pytest.raises(DatasetError, match=r"line 3: sub-01 has the site brno, but oslo above"):
         _read(tmp_path, f"{start}sub-01\t2\tbrno\n")
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("participant_id\tsite\n1\toslo\n2\tbrno\n", "tells the sites of sub-1, sub-2, but not of sub-01, sub-02"),
+        ("participant_id\tsite\n1\toslo\n2\tbrno\n", "gives the sites of sub-1, sub-2, but not of sub-01, sub-02"),
         ("subject\tsite\nsub-01\toslo\n", "no column participant_id; found: subject, site"),
-        ("participant_id\tsite\nsub-01\tos\x00lo\n", "is no text"),
+        ("participant_id\tsite\nsub-01\tos\x00lo\n", "is not text"),
     ],
 )
 def test_what_cannot_be_followed_is_explained(tmp_path, content, sentence):

@@ -129,9 +129,9 @@ def test_encoded_maps_can_be_interpolated_where_labels_would_invent_others():
 def test_labels_that_files_round_are_known_and_others_are_refused():
     Regions().check_labels(np.float32([[0, 1.0000001, 4]]), "seg.nii.gz")
     np.testing.assert_array_equal(Regions().encode(np.float32([[1.0000001]])), [[[1, 1, 0]]])
-    with pytest.raises(ScanError, match=r"seg.nii.gz holds the labels 0, 1, 3; .* know 0, 1, 2, 4 \(WT=1\+2\+4, TC="):
+    with pytest.raises(ScanError, match=r"seg.nii.gz has the labels 0, 1, 3; .* have 0, 1, 2, 4 \(WT=1\+2\+4, TC="):
         Regions().check_labels(np.array([[0, 1], [1, 3]]), "seg.nii.gz")
-    with pytest.raises(ScanError, match=r"holds the labels 0, 255; the targets know 0, 1 \(lesion=1\)"):
+    with pytest.raises(ScanError, match=r"has the labels 0, 255; the targets have 0, 1 \(lesion=1\)"):
         Binary().check_labels(np.array([[0, 255]]), "seg.nii.gz")
     with pytest.raises(ScanError, match=r"(\d\.\d+, ){6}…;"):
         TUMOR.check_labels(np.random.default_rng(3).random((3, 30, 30)), "flair.nii.gz")
@@ -143,8 +143,8 @@ def test_labels_that_files_round_are_known_and_others_are_refused():
         (lambda: Binary(257), "from 0 to 256"),
         (lambda: Binary(threshold_rule="best"), "choose one of"),
         (lambda: Binary(smallest_lesion_mm3=-1), "must not be negative"),
-        (lambda: Classes(()), "a name of its own and labels from 1 to 255"),
-        (lambda: Classes(("a=1", "a=2")), "a name of its own"),
+        (lambda: Classes(()), "a unique name and labels from 1 to 255"),
+        (lambda: Classes(("a=1", "a=2")), "a unique name"),
         (lambda: Classes(("a=1", "b=1")), "its own label"),
         (lambda: Classes(("a=1+2",)), "its own label"),
         (lambda: Classes(("a=1",), ("b=1+2",)), "no class has the label 2"),

@@ -171,7 +171,7 @@ def outside(path):
 BOMB = bytes(2**29)
 ATTACKS = {
     # name of the file: how it is made, and the sentence
-    "lambda.keras": (lambda p: keras(p, config=lambda_layer(p)), "holds Python code"),
+    "lambda.keras": (lambda p: keras(p, config=lambda_layer(p)), "contains Python code"),
     "pickle.keras": (lambda p: archive(p, [("model.weights.h5", pickle.dumps(Mark(mark_of(p))))]), "cannot be read"),
     "climbs.keras": (lambda p: keras(p, ("../../climbed", "x")), "points outside"),
     "absolute.keras": (lambda p: keras(p, ("/tmp/climbed", "x")), "points outside"),
@@ -181,9 +181,9 @@ ATTACKS = {
     "config-bomb.keras": (lambda p: keras(p, config=f"[{'[],' * 2**24}[]]"), "cannot be read"),
     "deep-config.keras": (lambda p: keras(p, config="[" * 10**6), "cannot be read"),
     "nested.keras": (lambda p: (keras(p), archive(p, [("model.weights.h5", p.read_bytes())])), "cannot be read"),
-    "twice.keras": (lambda p: keras(p, ("model.weights.h5", b"another")), "is there twice"),
-    "lzma.keras": (lambda p: keras(p, compression=zipfile.ZIP_LZMA), "compressed in a way"),
-    "lambda.h5": (lambda p: hdf5(p, lambda f: f.attrs.update(model_config=lambda_layer(p))), "holds Python code"),
+    "twice.keras": (lambda p: keras(p, ("model.weights.h5", b"another")), "appears twice"),
+    "lzma.keras": (lambda p: keras(p, compression=zipfile.ZIP_LZMA), "has a compression that"),
+    "lambda.h5": (lambda p: hdf5(p, lambda f: f.attrs.update(model_config=lambda_layer(p))), "contains Python code"),
     "chunk-bomb.h5": (lambda p: hdf5(p, inflating_chunk), "cannot be read"),
     "deep.h5": (lambda p: hdf5(p, deep_groups), "cannot be read"),
     "aliases.h5": (lambda p: hdf5(p, one_array_often), "cannot be read"),

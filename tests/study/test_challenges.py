@@ -39,7 +39,7 @@ def test_chaos_is_scored_organ_by_organ_with_points(tmp_path, monkeypatch):
     for row in rows:
         assert float(row["score"]) == pytest.approx(sum(float(row[name]) for name in points) / 4)
     table = tables["targets"].to_markdown()
-    assert "| Score | Dice | Relative volume difference |" in table and "It gets 0 points where only one" in table
+    assert "| Score | Dice | Relative volume difference |" in table and "It gets 0 points if only one" in table
     mask = nib.load(out / f"fold-1/predictions/{names[2][0]}_mask.nii.gz")
     assert mask.shape == (32, 32, 11)
     # A series is a folder of DICOM files, its masks are PNG: pictured all the same.

@@ -75,7 +75,7 @@ def test_workers_write_the_masks_that_one_process_writes(here, data, tmp_path):
         assert list(there.failed) == [bad] and "not a NIfTI file" in there.failed[bad]
     for mask in (tmp_path / "alone").glob("*_mask.nii.gz"):
         assert mask.read_bytes() == (tmp_path / "there" / mask.name).read_bytes()
-    assert sum("is there already" in line for line in lines) == 3 and "scan 4/4" in lines
+    assert sum("already exists" in line for line in lines) == 3 and "scan 4/4" in lines
     assert (tmp_path / "there/scans.csv").read_text().count("done") == 3
 
 

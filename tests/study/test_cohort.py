@@ -115,7 +115,7 @@ def test_what_is_done_is_not_done_again(segmented, scans, model, monkeypatch):
     lines: list[str] = []
     again = segment_all(scans[:3], model, out, asked=ALL, notify=lines.append)
     assert again.records == cohort.records and not again.failed
-    assert sum("is there already" in line for line in lines) == 3
+    assert sum("already exists" in line for line in lines) == 3
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 

@@ -61,7 +61,7 @@ def test_a_reader_s_rating_beside_a_record_is_shown_and_one_of_another_mask_is_n
     content = page(records)
     text = text_of(content)
     assert "exclude: &lt;script&gt;" in text and EVIL not in content
-    assert "the rating is of another mask" in text and "unreadable: c_rating.json" in text
+    assert "the rating is for another mask" in text and "unreadable: c_rating.json" in text
     assert "rating" not in text_of(page({"d.json": records["d.json"]}))
 
 

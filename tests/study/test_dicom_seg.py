@@ -149,5 +149,5 @@ def test_predict_writes_it_beside_the_mask_and_refuses_what_is_of_no_series(tmp_
     expected = in_world(Scan(lesion_labels(mask), mask.header), VOXELS, OBLIQUE)
     found = _voxels_of(tmp_path / "out" / record["files"]["dicom_seg"], VOXELS.shape, OBLIQUE)
     np.testing.assert_array_equal(found, expected)
-    with pytest.raises(ScanError, match="not from a DICOM series"):
+    with pytest.raises(ScanError, match="is not a DICOM series"):
         segment_all([mask.path], model, tmp_path / "other", asked=asked, notify=str)

@@ -108,7 +108,7 @@ def test_scans_that_cannot_be_pictured_are_named_and_the_others_are(small_run):
     nib.save(nib.Nifti1Image(np.zeros((3, 4, 5), np.uint8), np.eye(4)), mask)
     page = page_of(run)
     for name in (removed, truncated, elsewhere):
-        assert f"{name} is not pictured: " in page
+        assert f"{name} has no picture: " in page
     assert page.count("<figcaption>scan") == 1
 
 

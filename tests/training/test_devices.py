@@ -211,7 +211,7 @@ def test_devices_that_are_not_there_are_refused(asked, monkeypatch):
 
 def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
     monkeypatch.setattr(devices.keras.distribution, "list_devices", lambda: ["gpu:0", "gpu:1", "gpu:2"])
-    with pytest.raises(RecipeError, match=r"batch_size=4 does not divide by 3 devices.*--set batch_size=6"):
+    with pytest.raises(RecipeError, match=r"batch_size=4 is not a multiple of 3, .*--set batch_size=6"):
         choose_devices("all", RECIPE)
 
 

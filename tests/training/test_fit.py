@@ -163,7 +163,7 @@ def test_a_run_is_not_resumed_with_another_network_or_from_damaged_bytes(scans, 
         _train_small(scans, tmp_path, build=other({"norm": "renamed"}))
     state = tmp_path / "backup/state.npz"
     state.write_bytes(state.read_bytes()[:-200])
-    with pytest.raises(RunError, match=r"cannot be resumed from"):
+    with pytest.raises(RunError, match=r"Training cannot resume from"):
         _train_small(scans, tmp_path)
 
 

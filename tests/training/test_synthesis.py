@@ -86,7 +86,7 @@ def test_a_map_is_read_by_tissue_and_a_compact_file_holds_the_same(anatomy, tmp_
     assert again.name == "one" and again.labels.shape == kept
 
 
-@pytest.mark.parametrize(("label", "zoom", "sentence"), [(777, 1.0, "holds the labels"), (2, 2.0, "has voxels of 2")])
+@pytest.mark.parametrize(("label", "zoom", "sentence"), [(777, 1.0, "has the labels"), (2, 2.0, "has voxels of 2")])
 def test_a_map_of_other_labels_or_voxels_is_refused(tmp_path, label, zoom, sentence):
     labels = painted()
     labels[labels == 2] = label
@@ -96,7 +96,7 @@ def test_a_map_of_other_labels_or_voxels_is_refused(tmp_path, label, zoom, sente
 
 
 def test_a_folder_without_maps_is_refused(tmp_path):
-    with pytest.raises(DatasetError, match="holds no label map"):
+    with pytest.raises(DatasetError, match="has no label map"):
         read_anatomies(tmp_path)
 
 

@@ -96,7 +96,7 @@ def test_a_file_of_the_users_that_is_another_is_left_alone(served, tmp_path):
 
 def test_what_cannot_be_fetched_is_an_error_that_says_why(served, tmp_path, monkeypatch):
     folder, table = served
-    with pytest.raises(WeightsError, match=r"large\.pth is not a known weights file; known are: tiny\.pth"):
+    with pytest.raises(WeightsError, match=r"large\.pth is not a known weights file; choose one of: tiny\.pth"):
         fetch_known("large.pth", tmp_path)
     (folder / "tiny.pth").unlink()
     with pytest.raises(WeightsError, match="could not be downloaded"):
@@ -105,7 +105,7 @@ def test_what_cannot_be_fetched_is_an_error_that_says_why(served, tmp_path, monk
     with pytest.raises(WeightsError, match="PLANAR3D_OFFLINE disables the download"):
         fetch_known("tiny.pth", tmp_path)
     table(url=None)
-    with pytest.raises(WeightsError, match="cannot be downloaded by itself; it comes from a publisher"):
+    with pytest.raises(WeightsError, match="has no download of its own; it comes from a publisher"):
         fetch_known("tiny.pth", tmp_path)
 
 

@@ -56,5 +56,5 @@ def test_weights_in_a_file_beside_are_refused(tmp_path):
 
 def test_a_graph_without_convolutions_is_refused(tmp_path):
     write(tmp_path / "none.onnx", (3,), ())
-    with pytest.raises(WeightsError, match=r"none\.onnx holds no weights"):
+    with pytest.raises(WeightsError, match=r"none\.onnx has no weights"):
         read_arrays(tmp_path / "none.onnx")

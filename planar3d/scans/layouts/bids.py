@@ -130,7 +130,7 @@ def find_lesion_masks(dataset: Path, scans: Sequence[Path]) -> dict[Path, Path]:
             if not reason and len(owners) == 1:
                 masks[owners[0]].append(path)
             elif _is_mask(path) or "lesion" in path.name.lower():
-                reason = reason or ("it fits several scans" if owners else "it has other entities than the scan")
+                reason = reason or ("it fits several scans" if owners else "its entities differ from the scan's")
                 refused.append(f"{path.relative_to(dataset).as_posix()} ({reason})")
         for scan, its in masks.items():
             if len(its) > 1:
@@ -152,12 +152,12 @@ def _missing(dataset: Path, near: dict[Path, list[str]], count: int) -> str:
     """What to say of scans without lesion masks, with what is near those of the first such scan."""
     names = ", ".join(entities(scan) for scan in near)
     first = next((scan for scan in near if near[scan]), next(iter(near)))
-    found = f" Near {entities(first)} lie: {'; '.join(near[first][:5])}." if near[first] else ""
+    found = f" Near {entities(first)} are: {'; '.join(near[first][:5])}." if near[first] else ""
     place = Path("derivatives/manual", first.parent.relative_to(dataset)).as_posix()
     return (
-        f"{len(near)} of {count} scans in {dataset} have no mask of their lesions: {names}.{found} Expected e.g. "
-        f'{place}/{entities(first)}_label-lesion_mask.nii.gz. Name the masks so, or write "Type": "Lesion" into their '
-        "sidecar JSON, or name scans and masks in a CSV table, or take the scans away."
+        f"{len(near)} of {count} scans in {dataset} have no lesion mask: {names}.{found} Expected e.g. "
+        f'{place}/{entities(first)}_label-lesion_mask.nii.gz. Rename the masks, write "Type": "Lesion" into their '
+        "sidecar JSON, name scans and masks in a CSV table, or remove the scans."
     )
 
 
@@ -168,9 +168,9 @@ def _why_no_lesion_mask(
     name = _name(path)
     folders = [folder for folder in path.parents if folder == derivatives or derivatives in folder.parents]
     if not _is_mask(path):
-        return "it is no mask"
+        return "it is not a mask"
     if name.entities.get("space", "orig").lower() not in _OWN_SPACES:
-        return f"it lies in the space {name.entities['space']}"
+        return f"it is in the space {name.entities['space']}"
     if any(other.lower() != "flair" for other in (*name.others[:-1], name.entities.get("mod", "flair"))):
         return "it is of another contrast"
     about = _about([beside for folder in reversed(folders) for beside in sidecars.get(folder, ())], path)
@@ -179,7 +179,7 @@ def _why_no_lesion_mask(
     label = name.entities.get("label", "")
     called = label.lower() == "l" or _LESION.fullmatch(label or name.entities.get("desc", ""))
     if not called and str(about.get("Type", "")).lower() != "lesion":
-        return "neither its name nor a sidecar says lesion"
+        return "neither its name nor a sidecar mentions lesions"
     return ""
 
 

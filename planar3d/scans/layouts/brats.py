@@ -54,7 +54,7 @@ class Brats(Layout):
             image = _ENDINGS[match[2].lower()]
             if image in patient:
                 raise DatasetError(
-                    f"{path.parent} holds {patient[image].name} and {path.name}, both of which are {image}; keep one."
+                    f"{path.parent} has {patient[image].name} and {path.name}, both of which are {image}; keep one."
                 )
             patient[image] = path
         cases = [_case(folder, *patient, found) for patient, found in patients.items() if found.keys() & IMAGES]
@@ -70,8 +70,8 @@ class Brats(Layout):
         by_mark = {_mark(case.id, case.images): case.id for case in cases}
         if len(by_mark) > 1:
             raise DatasetError(
-                f"{folder} holds cases named as to 2022 ({by_mark['_']}) and from 2023 on ({by_mark['-']}), whose "
-                "labels differ; give only one kind."
+                f"{folder} has cases with names until 2022 ({by_mark['_']}) and from 2023 on ({by_mark['-']}), whose "
+                "labels differ; keep one kind in a folder."
             )
         if any(_CHILD.fullmatch(case.id) for case in cases):
             return None
@@ -84,9 +84,9 @@ class Brats(Layout):
             known = [{0, 1, 2, 3, 4}] if treated else [{0, 1, 2, 3}, {0, 1, 2, 4}]
             if not any(found <= labels for labels in known):
                 raise DatasetError(
-                    f"{case.labels} holds the labels {', '.join(map(str, sorted(found)))}; BraTS has 0, 1, 2, 4 to "
-                    "2022 and 0, 1, 2, 3 from 2023 on, and 4 besides in visits after treatment "
-                    "(BraTS-GLI-00005-100). Name the files in a CSV table if they are of another data set."
+                    f"{case.labels} has the labels {', '.join(map(str, sorted(found)))}; BraTS has 0, 1, 2, 4 until "
+                    "2022, 0, 1, 2, 3 from 2023 on, and also 4 in visits after treatment (BraTS-GLI-00005-100). If the "
+                    "files are from another data set, name them in a CSV table."
                 )
             if treated:
                 return AFTER_TREATMENT

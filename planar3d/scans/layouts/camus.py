@@ -76,4 +76,4 @@ def _patients(path: Path) -> set[str]:
     try:
         return set(path.read_text(encoding="utf-8").split())
     except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read ({error}). It lists patients, one per line; fix it.") from None
+        raise DatasetError(f"{path} cannot be read ({error}). It should list one patient per line; fix it.") from None

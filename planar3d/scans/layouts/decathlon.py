@@ -20,7 +20,7 @@ class Decathlon(NnUNet):
     """
 
     name = "Medical Segmentation Decathlon"
-    expected = "Medical Segmentation Decathlon (dataset.json with a list training of images and labels)"
+    expected = "Medical Segmentation Decathlon (dataset.json with the list “training” of images and labels)"
 
     def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:  # noqa: D102
         about = description(folder)

@@ -51,9 +51,7 @@ class NnUNet(Layout):
                 named = _by_name(root, place.name, by_number, channels)
                 found[place.parent.name].append(Case(place.name, named, labels, EVERYONE))
         if not any(found.values()) and "channel_names" in about:
-            raise DatasetError(
-                f"{folder} holds no images named as imagesTr/<ID>_0000{ending}, which {DESCRIPTION} announces."
-            )
+            raise DatasetError(f"{folder} has no images named imagesTr/<ID>_0000{ending}, as {DESCRIPTION} describes.")
         return found["imagesTr"] if labelled and found["imagesTr"] else [*found["imagesTr"], *found["imagesTs"]]
 
     def label_set(self, folder: Path, cases: Sequence[Case]) -> LabelSet | None:  # noqa: D102
@@ -101,7 +99,7 @@ def channel_names(root: Path, about: Mapping[str, Any]) -> list[str]:
     numbers = _whole_numbers(root, "channel_names", list(given))
     if sorted(numbers) != list(range(len(numbers))):
         raise DatasetError(
-            f"{root / DESCRIPTION}: the channels are {', '.join(given)}; they are numbered from 0. Fix it."
+            f"{root / DESCRIPTION}: the channels are {', '.join(given)}; they must be numbered from 0. Fix them."
         )
     names = [str(name).lower() for _, name in sorted(zip(numbers, given.values(), strict=True))]
     return [name if names.count(name) == 1 else f"{name}_{number}" for number, name in enumerate(names)]
@@ -111,7 +109,7 @@ def _ending(root: Path, about: Mapping[str, Any]) -> str:
     ending = str(about.get("file_ending", ".nii.gz"))
     if not is_nifti(Path(f"x{ending}")):
         raise DatasetError(
-            f"{root / DESCRIPTION}: file_ending is {ending}; .nii.gz and .nii can be read. Convert the images."
+            f"{root / DESCRIPTION}: file_ending is {ending}; .nii.gz and .nii are supported. Convert the images."
         )
     return ending
 
@@ -123,7 +121,7 @@ def _listed(root: Path, listed: Any, channels: Sequence[str]) -> Iterator[Case]:
         images, labels = about.get("images"), about.get("label")
         if not is_name(name) or not isinstance(images, list) or not isinstance(labels, str):
             raise DatasetError(
-                f"{root / DESCRIPTION}: {name} in the section dataset needs a name that can be one of a file, a list "
+                f"{root / DESCRIPTION}: {name} in the section dataset needs a name that a file can have, a list "
                 "images, and label."
             )
         paths = dict(enumerate(inside(root, str(path)) for path in images))
@@ -145,8 +143,8 @@ def inside(root: Path, text: str) -> Path:
     path = Path(os.path.normpath(root / text))
     if not path.is_relative_to(os.path.normpath(root)):
         raise DatasetError(
-            f"{root / DESCRIPTION} names {text}, which lies outside of the data set. Put the file into it, or name "
-            "the files in a CSV table, whose paths may lead anywhere."
+            f"{root / DESCRIPTION} names {text}, which is outside the data set. Move the file into it, or name the "
+            "files in a CSV table, which accepts any path."
         )
     return path
 

@@ -37,7 +37,7 @@ class Table(Layout):
             )
         if len(marked) > 1 or len(set(names.values())) < len(names):
             raise DatasetError(
-                f"{path} has the columns {table.found}; scan means image:flair, and mask labels. Keep one of each."
+                f"{path} has the columns {table.found}; scan means image:flair, mask means labels. Keep one of each."
             )
         cases = []
         for row in table.rows:

@@ -56,7 +56,7 @@ def _by_median(turned: Turned) -> tuple[np.ndarray, Callable[[np.ndarray], np.nd
 
 GREY_LEVELS = {
     "min-max": GreyLevels(
-        "the least and greatest value of the scan become 0 and 255",
+        "the lowest and highest values of the scan become 0 and 255",
         lambda turned: (to_16_bit_range(turned.voxels, *turned.limits), to_8_bit),
         tell_air=False,
     ),

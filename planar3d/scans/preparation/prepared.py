@@ -90,7 +90,7 @@ def save_prepared(
 def load_prepared(folder: Path) -> tuple[Prepared, np.ndarray | None]:
     """Open what `save_prepared` wrote, memory-mapped: nothing is read before it is used."""
     if not (folder / "geometry.json").is_file():
-        raise RunError(f"{folder} holds no prepared scan. Prepare it first, with planar3d prepare.")
+        raise RunError(f"{folder} has no prepared scan. Run planar3d prepare first.")
     mask = folder / "mask.npy"
     voxels = map_array(folder / "voxels.npy")
     geometry = Geometry.from_json(read_json(folder / "geometry.json"), voxels.shape)

@@ -20,7 +20,7 @@ _LEAST_DEVIATION = 1e-8  # is added to a deviation, as in Wacker 2019's release
 # Where mean and deviation are taken: in words, and the voxels of an image and of the brain.
 _WITHIN: dict[str, tuple[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]] = {
     "brain": ("the brain", lambda volume, brain: brain),
-    "image": ("its own voxels that are not zero", lambda volume, brain: volume != 0),
+    "image": ("its own non-zero voxels", lambda volume, brain: volume != 0),
     "everything": ("all of its voxels", lambda volume, brain: np.ones_like(brain)),
 }
 _LENGTHS = Rule(lambda v: len(v) == 3 and min(v) > 0, "three numbers greater than 0 are needed: slices, rows, cols")
@@ -73,8 +73,8 @@ class Standardized(Preparation):
             deviation = values.std() if values.size else 0.0
             if not deviation:
                 raise ScanError(
-                    f"{scans[name].path or name} has the same value everywhere in the brain; it is no image. Export it "
-                    "again."
+                    f"{scans[name].path or name} has the same value everywhere in the brain; an image with contrast is "
+                    "needed. Export it again."
                 )
             standardized = np.zeros(native, self.stored)
             standardized[inside] = (values - values.mean()) / (deviation + _LEAST_DEVIATION)
@@ -90,7 +90,7 @@ class Standardized(Preparation):
         return {
             "slices": in_words(self.view),
             "grid": self.grid,
-            "grey_levels": f"mean 0 and deviation 1 of each image within {_WITHIN[self.within][0]}, 0 outside",
+            "grey_levels": f"mean 0 and standard deviation 1 of each image within {_WITHIN[self.within][0]}, 0 outside",
             "values": f"float32, one channel an image: {', '.join(self.images)}",
         }
 
@@ -127,7 +127,7 @@ class NonZeroBox(Cropped):
     @property
     def grid(self) -> str:
         """The brain."""
-        return "cropped to the voxels that are not zero in some image, nothing resampled"
+        return "cropped to the voxels that are non-zero in any image, not resampled"
 
     def box(self, brain: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The smallest that holds all of the brain."""
@@ -163,7 +163,7 @@ class CenterCrop(Cropped):
     @property
     def grid(self) -> str:
         """The crop."""
-        return f"cropped to {self.label()} in the middle, nothing resampled"
+        return f"cropped to {self.label()} around the center, not resampled"
 
     def box(self, brain: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Around the middle of the scan."""

@@ -158,7 +158,7 @@ def read_anatomy(path: str | Path) -> Anatomy:
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if voxels.ndim != 3 or np.abs(spacing - 1).max() > 0.02:
         sizes = " × ".join(f"{mm:g}" for mm in spacing)
-        raise ScanError(f"{path} has voxels of {sizes} mm; anatomies are read at 1 mm. Resample it by nearest voxels.")
+        raise ScanError(f"{path} has voxels of {sizes} mm; anatomies must have 1 mm. Resample it (nearest neighbour).")
     image = nib.as_closest_canonical(nib.Nifti1Image(np.rint(voxels).astype(np.int16), affine))
     found = np.asarray(image.dataobj)
     table = np.full(max(1024, int(found.max()) + 1), 255, np.uint8)
@@ -167,7 +167,7 @@ def read_anatomy(path: str | Path) -> Anatomy:
     tissues = table[np.maximum(found, 0)]
     if found.min() < 0 or tissues.max() == 255:
         unknown = np.unique(found[(tissues == 255) | (found < 0)])[:5].tolist()
-        raise ScanError(f"{path} holds the labels {unknown}, which are not FreeSurfer's for a head. Remove them.")
+        raise ScanError(f"{path} has the labels {unknown}, which are not FreeSurfer's for a head. Remove them.")
     brain = np.flatnonzero(BRAIN[tissues].any(axis=(0, 1)))
     if not len(brain):
         raise ScanError(f"{path} shows no brain; a label map of a head is needed. Name another file.")
@@ -187,7 +187,7 @@ def files_in(folder: str | Path, patterns: Iterable[str], what: str) -> list[Pat
     """The files of a folder by name; it must have some."""
     found = sorted(path for pattern in patterns for path in Path(folder).glob(pattern))
     if not found:
-        raise DatasetError(f"{folder} holds no {what}, {' or '.join(patterns)}; name a folder that does.")
+        raise DatasetError(f"{folder} has no {what} ({' or '.join(patterns)}); name another folder.")
     return found
 
 

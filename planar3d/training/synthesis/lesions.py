@@ -62,7 +62,9 @@ class LesionShapes:
                     bits.append(np.packbits(shape))
                     about.append((*shape.shape, *(image.affine @ [*middle, 1])[:3], voxels, patient))
         if not about:
-            raise DatasetError(f"The masks of {folder} have no lesion of {_LEAST_VOXELS} voxels; name another folder.")
+            raise DatasetError(
+                f"The masks of {folder} have no lesion of at least {_LEAST_VOXELS} voxels; name another folder."
+            )
         table = np.array(about)
         volumes, patients = table[:, 6], table[:, 7].astype(int)
         return cls(np.concatenate(bits), table[:, :3].astype(int), table[:, 3:6], volumes, patients)

@@ -48,7 +48,9 @@ def test_a_lesion_mask_is_told_by_its_name(tmp_path, name, suffix):
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_masks_are_none_but_are_named(tmp_path, name):
     _touch(tmp_path, f"derivatives/p/sub-01/anat/sub-01_{name}.nii.gz")
-    with pytest.raises(DatasetError, match=rf"1 of 1 scans .* no mask .*: sub-01\. Near .*/sub-01_{name}\.nii\.gz \("):
+    with pytest.raises(
+        DatasetError, match=rf"1 of 1 scans .* no lesion mask: sub-01\. Near .*/sub-01_{name}\.nii\.gz \("
+    ):
         _find(tmp_path, "sub-01/anat/sub-01")
 
 
@@ -65,7 +67,7 @@ def test_the_nearest_sidecar_counts_and_those_of_other_files_do_not(tmp_path):
     (tmp_path / "derivatives/m/mask.json").write_text('{"Type": "Lesion"}')
     (anat / "sub-01_desc-x_mask.json").write_text('{"Type": "Brain"}')
     (anat / "sub-01_desc-y_mask.json").write_text('{"Type": "Lesion"}')
-    with pytest.raises(DatasetError, match="neither its name nor a sidecar says lesion"):
+    with pytest.raises(DatasetError, match="neither its name nor a sidecar mentions lesions"):
         _find(tmp_path, "sub-01/anat/sub-01")
 
 

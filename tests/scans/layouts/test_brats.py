@@ -104,7 +104,7 @@ def test_labels_of_no_year_are_refused(tmp_path, values, found):
     voxels = np.zeros(SHAPE, np.uint8)
     voxels[0, 0, : len(values)] = values
     _save(next(tmp_path.rglob("*_seg.nii.gz")), voxels)
-    with pytest.raises(DatasetError, match=rf"_seg.nii.gz holds the labels {found}; BraTS has 0, 1, 2, 4"):
+    with pytest.raises(DatasetError, match=rf"_seg.nii.gz has the labels {found}; BraTS has 0, 1, 2, 4"):
         find_cases(tmp_path)
 
 
@@ -137,10 +137,10 @@ def test_a_case_without_its_label_map_is_named_but_validation_sets_are_left_out_
 def test_two_naming_schemes_are_not_mixed(tmp_path):
     _write(tmp_path, "2021", (1,))
     _write(tmp_path, "2023", (1,))
-    with pytest.raises(DatasetError, match=r"to 2022 \(BraTS2021_00001\) and from 2023 on \(BraTS-GLI-00001-000\)"):
+    with pytest.raises(DatasetError, match=r"until 2022 \(BraTS2021_00001\) and from 2023 on \(BraTS-GLI-00001-000\)"):
         find_cases(tmp_path)
     _save(tmp_path / "BraTS2021_00001/BraTS2021_00001-t2f.nii.gz", np.zeros(SHAPE, np.int16))
-    with pytest.raises(DatasetError, match=r"holds BraTS2021_00001-t2f.nii.gz and BraTS2021_00001_flair.nii.gz, both"):
+    with pytest.raises(DatasetError, match=r"has BraTS2021_00001-t2f.nii.gz and BraTS2021_00001_flair.nii.gz, both"):
         find_cases(tmp_path)
 
 
@@ -149,7 +149,7 @@ def test_one_case_in_two_places_is_refused(tmp_path):
         _write(tmp_path / place, "2021", (1,))
     with pytest.raises(DatasetError, match="the id BraTS2021_00001 more than once"):
         find_cases(tmp_path)
-    with pytest.raises(ScanError, match="would have masks of one name"):
+    with pytest.raises(ScanError, match="would have the same mask"):
         find_inputs([tmp_path], ["t1", "t2"])
 
 

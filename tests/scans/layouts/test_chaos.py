@@ -94,26 +94,26 @@ def test_the_order_of_names_holds_whichever_way_slices_run(tmp_path, affine, rev
 
 def test_names_in_no_order_of_the_slices_are_refused(tmp_path):
     write_series(tmp_path / "DICOM_anon", VOXELS, AXIAL, order=[1, 2, 4, 3, 5, 6, 7, 8, 9])
-    with pytest.raises(ScanError, match="another order than its slices in space"):
+    with pytest.raises(ScanError, match="file names in another order than its slices"):
         read_scan(tmp_path / "DICOM_anon")
 
 
 def test_masks_that_do_not_fit_are_refused(tmp_path):
     write_series(tmp_path / "DICOM_anon", VOXELS, AXIAL)
     ground = _masks(tmp_path / "Ground", np.full(VOXELS.shape, 100, np.uint8))
-    with pytest.raises(ScanError, match=r"liver_GT_000.png holds the value 100; expected are 0 and liver 56–70"):
+    with pytest.raises(ScanError, match=r"liver_GT_000.png has the value 100; expected: 0 and liver 56–70"):
         read_labels(ground)
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(ground / "liver_GT_000.png")
-    with pytest.raises(ScanError, match=r"has \(4, 4\) rows and columns, but its image \(24, 20\)"):
+    with pytest.raises(ScanError, match=r"has \(4, 4\) rows and columns, but its image has \(24, 20\)"):
         read_labels(ground)
     (ground / "liver_GT_000.png").write_bytes(b"no picture")
     with pytest.raises(ScanError, match="not a readable PNG"):
         read_labels(ground)
     (ground / "liver_GT_000.png").unlink()
-    with pytest.raises(ScanError, match=r"holds 8 masks, but .*DICOM_anon 9 images"):
+    with pytest.raises(ScanError, match=r"has 8 masks, but .*DICOM_anon has 9 images"):
         read_labels(ground)
     (tmp_path / "DICOM_anon").rename(tmp_path / "elsewhere")
-    with pytest.raises(ScanError, match="holds no DICOM files"):
+    with pytest.raises(ScanError, match="has no DICOM files"):
         read_labels(ground)
 
 

@@ -95,11 +95,11 @@ def test_an_image_or_a_label_map_that_is_missing_is_named(tmp_path):
     ("changed", "sentence"),
     [
         ({"channel_names": ["FLAIR"]}, "channel_names is not an object"),
-        ({"channel_names": {"0": "FLAIR", "2": "T1"}}, "the channels are 0, 2; they are numbered from 0"),
+        ({"channel_names": {"0": "FLAIR", "2": "T1"}}, "the channels are 0, 2; they must be numbered from 0"),
         ({"channel_names": {"first": "FLAIR"}}, r"channel_names has \['first'\], where whole numbers are needed"),
         ({"channel_names": {"0": "FLAIR"}}, "a_01 has the image a_01_0001.nii.gz, but .* names 1 channel: flair"),
-        ({"file_ending": ".png"}, r"file_ending is \.png; \.nii\.gz and \.nii can be read"),
-        ({"file_ending": ".nii"}, r"holds no images named as imagesTr/<ID>_0000\.nii,"),
+        ({"file_ending": ".png"}, r"file_ending is \.png; \.nii\.gz and \.nii are supported"),
+        ({"file_ending": ".nii"}, r"has no images named imagesTr/<ID>_0000\.nii,"),
         ({"labels": [1, 2]}, "labels is not an object"),
         ({"labels": {"background": 0, "edema": -1}}, "labels has -1, where whole numbers are needed"),
         ({"labels": {"background": 0, "edema": 1.5}}, "labels has 1.5"),
@@ -108,11 +108,11 @@ def test_an_image_or_a_label_map_that_is_missing_is_named(tmp_path):
         ({"dataset": {"../x": {"images": [], "label": ""}}}, r"\.\./x in the section dataset needs a name"),
         (
             {"dataset": {"x": {"images": ["../other/a.nii.gz"], "label": "labelsTr/b.nii.gz"}}},
-            r"names \.\./other/a.nii.gz, which lies outside of the data set",
+            r"names \.\./other/a.nii.gz, which is outside the data set",
         ),
         (
             {"dataset": {"x": {"images": ["imagesTr/b_0000.nii.gz"], "label": "/etc/passwd"}}},
-            "names /etc/passwd, which lies outside of the data set",
+            "names /etc/passwd, which is outside the data set",
         ),
     ],
 )
