@@ -1,4 +1,4 @@
-"""BIDS data sets: their raw FLAIR scans, and the derivatives data set that masks of these make."""
+"""BIDS data sets: raw FLAIR scans, and the derivatives data set of their masks."""
 
 import json
 import os
@@ -18,14 +18,14 @@ DESCRIPTION = "dataset_description.json"
 NOT_RAW = {"derivatives", "sourcedata", "code"}
 _SUBJECTS = ("sub-*/anat/*", "sub-*/ses-*/anat/*")
 _RAW = re.compile(r"sub-[^/]+/(?:[^/]+/)*sub-[^/]+_flair", re.IGNORECASE)
-_VERSION = "1.10.0"  # of the standard, whose rules for derivatives the names and fields here follow
-_SOURCE = "raw"  # what the derivatives call the data set they were made of: bids:raw:sub-01/anat/…
-# What the standard has no names for: tables, pictures and pages.
+_VERSION = "1.10.0"  # of the standard; names and fields follow its rules for derivatives
+_SOURCE = "raw"  # name of the raw data set in the derivatives: bids:raw:sub-01/anat/…
+# The standard has no names for tables, pictures and pages.
 _IGNORED = "*_lesions.tsv\n*.csv\n*_itksnap.txt\n*_fsleyes.lut\n*_freeview.txt\n*.html\nsub-*/figures\n"
 
 
 def is_bids(folder: Path) -> bool:
-    """Whether a folder says that it is a BIDS data set, or has FLAIR scans where such a data set has them."""
+    """Whether a folder declares itself a BIDS data set, or has FLAIR scans where BIDS places them."""
     if os.path.isfile(folder / DESCRIPTION):
         return True
     paths = (path for pattern in _SUBJECTS for path in folder.glob(pattern))
@@ -33,11 +33,11 @@ def is_bids(folder: Path) -> bool:
 
 
 def find_bids_scans(dataset: Path) -> dict[Path, str]:
-    """The raw FLAIR scans of a data set; its folders derivatives and sourcedata are not looked into.
+    """The raw FLAIR scans of a data set, without its folders derivatives and sourcedata.
 
     Returns:
-        Scans, each with the reason why it cannot be used; empty for those that can. What the name's suffix calls FLAIR
-        and is elsewhere than the standard has it, or in another format, is among those that cannot.
+        Scans, each with the reason why it cannot be used, empty if it can. Files with the suffix FLAIR in a wrong place
+        or another format cannot be used.
 
     Raises:
         ScanError: the data set has none, or is itself a derivatives data set.
@@ -73,11 +73,11 @@ def _within(dataset: Path, path: Path) -> str:
 
 
 def derivative_names(dataset: Path, scan: Path, out: Path, several: bool = False) -> Outputs:
-    """Where the outputs of a raw scan lie in the derivatives data set `out`; its entities are kept, a label is added.
+    """The paths of a raw scan's outputs in the derivatives data set `out`: its entities with a label added.
 
-    The mask's record is its sidecar. A map of several labels is what the standard calls a discrete segmentation. It has
-    a place for that, masks and probabilities; the others are listed in the `.bidsignore` that
-    `write_dataset_description` writes.
+    The mask's record is its sidecar. A map of several labels is a discrete segmentation in the standard. The standard
+    covers masks, segmentations and probabilities; other outputs are listed in the `.bidsignore` written by
+    `write_dataset_description`.
     """
     within = scan.relative_to(dataset)
     label, mask = ("seg-targets", "dseg") if several else ("label-lesion", "mask")
@@ -104,7 +104,7 @@ def entities(scan: Path) -> str:
 
 
 def sidecar(dataset: Path, scan: Path, description: str, type: str = "Lesion") -> dict[str, Any]:
-    """The fields that the standard wants beside a mask, or a map of probabilities, of a raw scan."""
+    """The sidecar fields that the standard requires for a mask or probability map of a raw scan."""
     source = f"bids:{_SOURCE}:{scan.relative_to(dataset).as_posix()}"
     named = {"Type": type} if type else {}
     return {"Description": description, **named, "Sources": [source], "SpatialReference": source}
@@ -113,11 +113,11 @@ def sidecar(dataset: Path, scan: Path, description: str, type: str = "Lesion") -
 def write_sidecars(
     dataset: Path, scan: Path, outputs: Outputs, scored: Mapping[str, Labels], probability: bool
 ) -> dict[str, Any]:
-    """Write what the standard wants beside the outputs of a raw scan.
+    """Write the sidecars and tables that the standard requires for the outputs of a raw scan.
 
     Args:
-        scored: what its mask shows, by name, and the labels of each; of several a table says what the labels mean.
-        probability: whether there will be a map of probabilities.
+        scored: the targets of its mask by name, with their labels; for several, a table of their meaning is written.
+        probability: whether a probability map will be written.
 
     Returns:
         The fields of the mask's own sidecar, which is its record.
@@ -138,7 +138,7 @@ def write_sidecars(
 
 
 def write_instance_sidecars(dataset: Path, scan: Path, outputs: Outputs, lesions: Sequence[Mapping[str, Any]]) -> None:
-    """Write what the standard wants beside a map of single lesions of a raw scan: what it is, and which number is what.
+    """Write the sidecar and the table of lesions for a map of individual lesions.
 
     Args:
         lesions: each with its number, `lesion`, and `volume_ml`.
@@ -153,10 +153,10 @@ def write_instance_sidecars(dataset: Path, scan: Path, outputs: Outputs, lesions
 
 
 def write_dataset_description(out: Path, dataset: Path) -> Path:
-    """Make `out` a derivatives data set of `dataset`, whose link is relative, so that both can move together.
+    """Make `out` a derivatives data set of `dataset`, with a relative link, so that both can be moved together.
 
-    A data set that this package began is gone on with: what people added to its description stays, and the version of
-    the package is noted if it is another one.
+    A data set started by this package is continued: additions to its description are kept, and another version of the
+    package is noted.
 
     Raises:
         ScanError: `out` is a data set of another origin or of other scans.
@@ -196,8 +196,8 @@ def write_dataset_description(out: Path, dataset: Path) -> Path:
 
 
 def made_by_planar3d(about: dict[str, Any]) -> bool:
-    """Whether the description of a data set, or the sidecar of a file, says that this package made it."""
-    versions = about.get("versions")  # of a record, which is the sidecar of a mask
+    """Whether a data set's description or a file's sidecar names this package as its origin."""
+    versions = about.get("versions")  # in a record, the sidecar of a mask
     return any(maker.get("Name") == "planar3d" for maker in _makers(about)) or (
         isinstance(versions, dict) and "planar3d" in versions
     )

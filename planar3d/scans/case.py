@@ -13,7 +13,7 @@ from planar3d.scans.image_files import is_there, require_usable, why_unusable
 from planar3d.scans.labels import Labels
 from planar3d.scans.volume import Scan, on_grid_of, read_scan
 
-# A subject of BIDS, and a patient of BraTS 2017 to 2019 and from 2023 on, behind whom the number of the visit stands.
+# The subject in BIDS, and the patient in BraTS 2017 to 2019 and from 2023 on, before the number of the visit.
 _PATIENT = re.compile(
     r"(?:^|_)(?:sub-[a-z0-9]+|brats1[7-9]_[^_]+_[^_]+(?=_[0-9]+(?:_|$))|brats-[a-z]+-[0-9]+(?=-[0-9]+(?:_|-|$)))",
     re.IGNORECASE,
@@ -54,7 +54,7 @@ class Case:
         return f"{self.id} has no image {absent}; it has {', '.join(self.images)}" if absent else ""
 
     def to_json(self) -> dict[str, Any]:
-        """The case without its id, as a row of folds.json."""
+        """The case as a row of folds.json, without its id."""
         images = {name: os.path.abspath(path) for name, path in self.images.items()}
         row = {"images": images, "labels": self.labels and os.path.abspath(self.labels), "group": self.group}
         return row if self.patient == patient_of(self.id) else row | {"patient": self.patient}
@@ -96,10 +96,10 @@ class Dataset:
         return {case.id: case for case in self.cases}
 
     def require(self, names: Sequence[str]) -> None:
-        """Refuse a data set with cases that lack images of these names, or whose files are missing or cannot be read.
+        """Refuse cases that lack one of these images, or whose files are missing or unreadable.
 
         Raises:
-            DatasetError: names the cases or files, and says what the first of them has.
+            DatasetError: names the cases or files, and the images of the first case.
         """
         without = [case for case in self.cases if case.lacking(names)]
         if without:
@@ -111,13 +111,13 @@ class Dataset:
         self.require_files({"scan": [(case.id, case.images[name]) for case in self.cases for name in names]})
 
     def require_files(self, files: Mapping[str, Sequence[tuple[str, Path]]]) -> None:
-        """Refuse files that are missing or cannot be read.
+        """Refuse missing or unreadable files.
 
         Args:
-            files: by what they are called, each with the id of its case.
+            files: by the name of their image, each with the id of its case.
 
         Raises:
-            DatasetError: all of them, and what is wrong with the first.
+            DatasetError: names all of them, and the problem of the first.
         """
         require_usable(self.folder, {path: why_unusable(path) for some in files.values() for _, path in some})
         for kind, some in files.items():
@@ -133,7 +133,7 @@ class Dataset:
 def patient_of(case_id: str) -> str:
     """The patient in a case's id: sub-01 in sub-01_ses-2, BraTS-GLI-00003 in BraTS-GLI-00003-001.
 
-    An id without a visit is itself the patient's.
+    An id without a visit is the patient.
     """
     named = _PATIENT.search(case_id)
     return case_id[: named.end()] if named else case_id
@@ -142,7 +142,7 @@ def patient_of(case_id: str) -> str:
 def read_images(
     images: Mapping[str, str | Path | Scan], assume_affine: bool = False, flat: bool = False
 ) -> dict[str, Scan]:
-    """Read the images of a case, all on the grid of the first: axes are reordered, nothing is resampled.
+    """Read the images of a case on the grid of the first: axes are reordered, not resampled.
 
     Args:
         images: files or scans, by name.
@@ -160,7 +160,7 @@ def read_images(
 
 
 def as_written_today(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A row of folds.json as it is written today; older ones have one scan, which is FLAIR, and its mask."""
+    """A row of folds.json in today's form; older files have one FLAIR scan and its mask."""
     if "scan" not in row:
         return row
     return {"images": {"flair": row["scan"]}, "labels": row.get("mask"), "group": row.get("group")}

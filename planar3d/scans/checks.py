@@ -1,4 +1,4 @@
-"""What can be wrong with a scan, and the sentences that say so."""
+"""Checks of a scan, with their error messages."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,24 +11,24 @@ from planar3d.scans.grid import is_usable
 if TYPE_CHECKING:
     from planar3d.scans.volume import Scan
 
-SPACINGS = (0.05, 50.0)  # mm between voxels that a head scan may have; thousandths and thousands are other units
-LENGTH = 2000.0  # mm along an axis, as of a scan of the whole body
+SPACINGS = (0.05, 50.0)  # mm between voxels of a head scan; thousandths and thousands indicate other units
+LENGTH = 2000.0  # mm along an axis, the length of a whole-body scan
 MAGNITUDES = (1e-30, 1e30)  # of the greatest value; beyond, float32 overflows in its scaling
 _SPLIT = "Extract one volume first, e.g. with fslroi."
 
 
 class Check(NamedTuple):
-    """What is wrong with a scan, and the sentence behind its file's name, with the `{words}` that `check` is given."""
+    """A predicate for faulty scans, and the message that follows the file's name, with the `{words}` of `check`."""
 
     is_wrong: Callable[["Scan"], bool]
     sentence: Callable[["Scan"], str]
 
 
 def check(scan: "Scan", checks: Sequence[Check], **words: str) -> None:
-    """Raise a `ScanError` with the sentence of the first check that fires.
+    """Raise a `ScanError` with the message of the first check that fires.
 
     Args:
-        words: what the file should be, `needed`, and how it is `stored` if the user says that it is.
+        words: `needed`, the expected kind of file, and `stored`, the storage order that --assume-affine declares.
     """
     for each in checks:
         if each.is_wrong(scan):
@@ -46,7 +46,7 @@ def _shape_sentence(scan: "Scan") -> str:
     return f"is {len(shape)}-D {shape}; {{needed}} is needed. {advice}"
 
 
-# Their order matters: later ones rely on what earlier ones have seen. The second depends on whether a slice will do.
+# Their order matters: later checks rely on earlier ones. The second depends on whether one slice is enough.
 SHAPE = Check(lambda s: s.voxels.ndim != 3, _shape_sentence)
 AXES = {
     False: Check(

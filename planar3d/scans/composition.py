@@ -1,4 +1,4 @@
-"""Parts of a volume: cut out of it, and a prediction composed of them."""
+"""Tiles cut from a volume, and a prediction composed from them."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -6,33 +6,33 @@ import numpy as np
 
 
 def _gaussian(length: int) -> np.ndarray:
-    """exp(−x² / 2σ²) about the middle entry, σ = length / 8 as in nnU-Net's `compute_gaussian`; above 3e-4 throughout.
+    """exp(−x² / 2σ²) around the center, σ = length / 8 as in nnU-Net's `compute_gaussian`; above 3e-4 everywhere.
 
-    The weight of a voxel is the product of those along its axes.
+    The weight of a voxel is the product of the weights along its axes.
     """
     return np.exp(-0.5 * ((np.arange(length) - length // 2) / (length / 8)) ** 2)
 
 
-# By overlap, the weights along an axis of a tile; with "crop" one tile counts.
+# By overlap, the weights along an axis of a tile; with "crop", only one tile counts.
 WEIGHTS: dict[str, Callable[[int], np.ndarray] | None] = {"crop": None, "average": np.ones, "gaussian": _gaussian}
 
 
 def as_float32(voxels: np.ndarray) -> np.ndarray:
-    """Voxels as a network takes them that were prepared for it."""
+    """Prepared voxels in the form of the network's input."""
     return np.asarray(voxels, np.float32)
 
 
 def cut_tile(
     volume: np.ndarray, starts: Sequence[int], shape: Sequence[int], beyond: str = "air", air: float = 0.0
 ) -> np.ndarray:
-    """Read one tile, which may reach out of the volume on every side.
+    """Read one tile, which may extend beyond the volume on every side.
 
     Args:
         volume: (slices, rows, cols, …), memory-mapped or not.
-        starts: first slice, row and column; negative ones lie before the volume.
+        starts: first slice, row and column; negative values are before the volume.
         shape: of the tile.
         beyond: `"edge"` or `"air"`, as in `Tiles`.
-        air: what an empty voxel holds.
+        air: value of an empty voxel.
 
     Returns:
         (*shape, …) in the volume's type; a view where the tile lies within.
@@ -49,11 +49,11 @@ def cut_tile(
 def compose_tiles(
     tiles: Iterable[np.ndarray], starts: Sequence[Sequence[int]], volume: Sequence[int], overlap: str = "crop"
 ) -> np.ndarray:
-    """Compose tiles into a volume, one at a time; what reaches out of it is cut off.
+    """Compose tiles into a volume, one at a time; parts beyond the volume are cut off.
 
-    Tiles join along the last axis into strips, these into slabs, and slabs into the volume, so that besides the volume
-    only one strip and one slab are held. A mean goes on from tile to tile, m + (x − m) · w / Σw: equal tiles give their
-    value to the last bit, and so does a tile that is alone somewhere.
+    Tiles are joined along the last axis into strips, strips into slabs, and slabs into the volume, so that only one
+    strip and one slab are in memory besides the volume. Means are running, m + (x − m) · w / Σw: equal tiles keep their
+    value to the last bit, and so does a tile without overlap.
 
     Args:
         tiles: arrays of one shape, the last axis of `starts` changing first; axes behind those are carried along.

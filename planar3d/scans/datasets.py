@@ -60,8 +60,8 @@ def find_layout(folder: Path, labelled: bool) -> tuple[Layout, list[Case]] | Non
 
     Args:
         folder: the data set's folder, or a table.
-        labelled: whether label maps are needed. Whether the files are there is not looked at; without labels, a label
-            map that is not there is None.
+        labelled: whether label maps are needed. Files are not checked for existence; without `labelled`, a missing
+            label map is None.
 
     Raises:
         DatasetError: a folder cannot be opened, or the layout cannot be understood.

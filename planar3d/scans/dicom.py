@@ -1,4 +1,4 @@
-"""DICOM series: which are in a folder, and which of them are FLAIR scans."""
+"""The DICOM series of a folder, and the FLAIR scans among them."""
 
 import hashlib
 import re
@@ -24,10 +24,10 @@ from planar3d.wording import counted
 
 __all__ = ["DicomSeries", "choose_flair", "dicom_files", "find_dicom_series", "is_dicom", "names_flair"]
 
-# What vendors call FLAIR: GE, Philips, Canon and most people by its name, Siemens dark-fluid (t2_tirm_tra_dark-fluid,
+# Names of FLAIR: GE, Philips, Canon and most users call it FLAIR, Siemens dark-fluid (t2_tirm_tra_dark-fluid,
 # t2_spc_da-fl) …
 _FLAIR = re.compile(r"flair|dark[ _-]?fl|(?<![a-z])da[ _-]fl|fluid[ _-]?att")
-# … and what is none, though its name or its times resemble it: T1 FLAIR, STIR, double inversion.
+# … and sequences with similar names or times: T1 FLAIR, STIR, double inversion.
 _OTHER = re.compile(r"(?<![a-z0-9])t1(?!\d)|stir|(?<![a-z])dir(?![a-z])|double.?inv|localizer|scout|survey")
 _INVERSION_MS = (1200, 3500)  # fluid is nulled at 1400 (64 mT) to 2900 (7 T); T1 FLAIR lies below, STIR far below
 _LEAST_ECHO_MS = 50  # T2 weighting; MPRAGE and T1 FLAIR have less
@@ -67,13 +67,13 @@ class DicomSeries:
 
 
 def find_dicom_series(files: Iterable[Path]) -> list[DicomSeries]:
-    """Read the headers of DICOM files and sort them into series, by number.
+    """Read the headers of DICOM files and group them into series, sorted by number.
 
     Files that do not say their series (SeriesInstanceUID) are one if they lie in one folder and agree in study, number
     and description. Of files that are equal byte by byte the first is taken.
 
     Raises:
-        ScanError: a file is damaged, or might belong to several series.
+        ScanError: a file is damaged, or could belong to several series.
     """
     by_key: dict[str | _Kin, DicomSeries] = {}
     kin_of: dict[str | _Kin, set[_Kin]] = {}
@@ -121,10 +121,10 @@ def _without_numbers(path: Path) -> Path:
 
 
 def series_of(files: Sequence[Path]) -> DicomSeries:
-    """The images of files that are one series whatever they say, in the order given; the first says what it is.
+    """One series of all these files, in the order given, whatever their headers state; the first file describes it.
 
     Raises:
-        ScanError: a file is damaged, or holds no image.
+        ScanError: a file is damaged, or has no image.
     """
     found = [_read(path) for path in files]
     if None in found:
@@ -134,10 +134,10 @@ def series_of(files: Sequence[Path]) -> DicomSeries:
 
 
 def series_with(path: Path) -> DicomSeries:
-    """The series in its folder that a DICOM file belongs to, whatever it is.
+    """The series to which a DICOM file belongs, with all its files in the folder.
 
     Raises:
-        ScanError: it is of none; see also `find_dicom_series`.
+        ScanError: it belongs to none; see also `find_dicom_series`.
     """
     beside = [p for p in path.parent.iterdir() if not p.name.startswith(".") and p.is_file()]
     for series in find_dicom_series(dicom_files(beside)):
@@ -147,12 +147,12 @@ def series_with(path: Path) -> DicomSeries:
 
 
 def choose_flair(series: Sequence[DicomSeries], place: Path) -> tuple[list[DicomSeries], str]:
-    """The series that are FLAIR scans, and what is to be said of the choice.
+    """The series that are FLAIR scans, and a note on the choice.
 
     Reformatted series are left out where the study has original ones. A single MR series is taken whatever it is.
 
     Raises:
-        ScanError: there is no MR series, or there are several and none is known as FLAIR.
+        ScanError: there is no MR series, or there are several and none is identified as FLAIR.
     """
     listed = "; ".join(map(str, series)) or "no series with images"
     scans = [one for one in series if one.modality == "MR"]
@@ -183,8 +183,8 @@ def names_flair(texts: Sequence[str], inversion_ms: float, echo_ms: float) -> bo
     """Whether a series is a FLAIR scan.
 
     Args:
-        texts: what it is called, the most telling first.
-        inversion_ms, echo_ms: InversionTime and EchoTime, 0 if not said.
+        texts: its names, the most reliable first.
+        inversion_ms, echo_ms: InversionTime and EchoTime, 0 if missing.
     """
     shortest, longest = _INVERSION_MS
     if (inversion_ms and not shortest <= inversion_ms <= longest) or 0 < echo_ms < _LEAST_ECHO_MS:
@@ -198,7 +198,7 @@ def names_flair(texts: Sequence[str], inversion_ms: float, echo_ms: float) -> bo
 
 
 class _Kin(NamedTuple):
-    """What the files of a series share besides its UID; empty where they do not say it."""
+    """What the files of a series share besides its UID; empty where it is missing."""
 
     folder: str
     study: str
@@ -206,17 +206,17 @@ class _Kin(NamedTuple):
     description: str
 
     def may_be_of(self, other: "_Kin") -> bool:
-        """Whether nothing that is said here is otherwise there."""
+        """Whether no element given in both differs."""
         return self.folder == other.folder and all(
             ours in ("", theirs) for ours, theirs in zip(self, other, strict=True)
         )
 
 
 def _read(path: Path) -> tuple[str | _Kin, _Kin, DicomSeries] | None:
-    """What tells the series of a file, and a series of that file alone; None for what is no magnitude image."""
+    """The key of a file's series, and a series of that file only; None if it is not a magnitude image."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's, of values that break the standard: what is used is checked
+            warnings.simplefilter("ignore")  # pydicom's, about values outside the standard; values in use are checked
             header = read_header(path)
             if header is None:
                 return None
@@ -232,7 +232,7 @@ def _read(path: Path) -> tuple[str | _Kin, _Kin, DicomSeries] | None:
 def _series(path: Path, header: Any) -> DicomSeries:
     names = ["SeriesDescription", "ProtocolName", "AcquisitionContrast"]
     if text_of(header, "Manufacturer").startswith("GE"):
-        names.remove("ProtocolName")  # GE's is that of the whole session
+        names.remove("ProtocolName")  # on GE scanners it names the whole session
     texts = [text_of(header, name) for name in names] + [" ".join(values_of(header, "ImageType"))]
     inversion, echo = (float((values_of(header, k) or ["0"])[0]) for k in ("InversionTime", "EchoTime"))
     return DicomSeries(

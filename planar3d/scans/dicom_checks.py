@@ -1,4 +1,4 @@
-"""What can be wrong with a DICOM series, and the sentences that say so."""
+"""Checks of a DICOM series, with their error messages."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,15 +17,15 @@ _LOSSLESS = {
     "1.2.840.10008.1.2.4.80": "JPEG-LS lossless",
     "1.2.840.10008.1.2.4.90": "JPEG 2000 lossless",
 }
-_SAME_PLACE = 0.1  # of the usual step from slice to slice: nearer slices are copies
+_SAME_PLACE = 0.1  # of the usual distance of slices; closer slices are copies
 
 
 def check_series(series: DicomSeries, modalities: Sequence[str], needed: str, by_name: bool = False) -> None:
     """Raise a `ScanError` unless a series is a single grey volume of evenly spaced slices.
 
     Args:
-        needed: what is needed, for the sentence about another modality.
-        by_name: whether the order of the files has to be that of the slices.
+        needed: for the error message about another modality.
+        by_name: whether files must be in the order of the slices.
     """
     source = f"{series.images[0].path}: series {series}"
     if series.modality not in modalities:
@@ -37,7 +37,7 @@ def check_series(series: DicomSeries, modalities: Sequence[str], needed: str, by
 
 
 def count(series: DicomSeries) -> int:
-    """Voxels of all images."""
+    """Number of voxels in all images."""
     return sum(image.shape[0] * image.shape[1] * len(image.position) for image in series.images)
 
 
@@ -53,7 +53,7 @@ def _is_truncated(series: DicomSeries) -> bool:
     )
 
 
-# Each check: is it wrong, and the sentence behind the series' name. Later ones rely on the earlier.
+# Each check: a predicate for faulty series, and the message after the series' name. Later checks rely on earlier ones.
 _CHECKS: tuple[tuple[Callable[[DicomSeries], bool], Callable[[DicomSeries], str]], ...] = (
     (
         lambda s: any(0 in (*image.shape, image.bits) for image in s.images),

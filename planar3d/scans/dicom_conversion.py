@@ -1,4 +1,4 @@
-"""A DICOM series made a scan, by dcm2niix, after every check of what that would guess about; and the way back."""
+"""From a DICOM series to a scan, by dcm2niix after checks of everything it would guess; and back."""
 
 import dataclasses
 import re
@@ -18,20 +18,20 @@ from planar3d.scans.nifti_header import header_with
 from planar3d.scans.volume import Scan, on_grid_of, read_scan
 
 _TIME_LIMIT = 300  # seconds; a series takes a few
-# Endings of what dcm2niix writes beside a volume: drawn regions, phases, and volumes it resampled itself.
+# Endings of other files that dcm2niix writes: drawn regions, phases, and volumes resampled by dcm2niix.
 _BESIDE = re.compile(r"_(ROI|ph|real|imaginary|Eq|Tilt)[_\d]*$")
 
 
 def read_dicom_series(series: DicomSeries) -> Scan:
     """Convert a series with dcm2niix and read the result.
 
-    Only the files of the series reach dcm2niix, as copies with names of their own in a temporary folder.
+    dcm2niix only sees the files of the series, as renamed copies in a temporary folder.
 
     Returns:
-        A scan as `read_scan` gives, in the axes of the images, unrotated; its path is the first file of the series.
+        A scan as from `read_scan`, in the axes of the images, not rotated; its path is the first file of the series.
 
     Raises:
-        ScanError: the series is no single grey MR volume of evenly spaced slices, or cannot be converted.
+        ScanError: the series is not a single grey MR volume of evenly spaced slices, or cannot be converted.
     """
     source = series.images[0].path
     check_series(series, ("MR",), "a FLAIR scan is needed")
@@ -50,10 +50,10 @@ def read_dicom_series(series: DicomSeries) -> Scan:
 
 
 def as_frames(volume: Scan, series: DicomSeries) -> np.ndarray:
-    """The voxels of a volume as a series stores its own, in the order of files and their frames, (frames, rows, cols).
+    """A volume's voxels in the order of a series' files and frames, (frames, rows, cols).
 
     Raises:
-        ScanError: the volume lies elsewhere than the series.
+        ScanError: the volume is on another grid than the series.
     """
     columns, rows, slices = map(int, geometry.shape_of(series))
     header = header_with(geometry.grid_of(series), (columns, rows, slices))
@@ -66,7 +66,7 @@ def _convert(series: DicomSeries, place: Path) -> Path:
         import dcm2niix
     source = series.images[0].path
     files, made = place / "dicom", place / "nifti"
-    # Settings of the user's are ignored; volumes are neither cropped nor rotated.
+    # The user's settings are ignored; volumes are neither cropped nor rotated.
     options = ["-g", "i", "-b", "n", "-z", "n", "-x", "i", "-d", "0", "-f", "scan", "-o", str(made)]
     try:
         files.mkdir()
@@ -97,7 +97,7 @@ def _convert(series: DicomSeries, place: Path) -> Path:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a DICOM file, with the preamble that dcm2niix needs also where there is none."""
+    """Copy a DICOM file, adding the preamble that dcm2niix needs if it is missing."""
     with source.open("rb") as content, target.open("wb") as copy:
         if content.read(132)[128:] != b"DICM":
             copy.write(bytes(128) + b"DICM")

@@ -1,4 +1,4 @@
-"""Where the headers of a DICOM series place its slices, and the one grid that all of them lie on."""
+"""The positions of a DICOM series' slices by their headers, and the grid on which all of them lie."""
 
 import dataclasses
 from typing import TYPE_CHECKING
@@ -11,10 +11,10 @@ from planar3d.scans.dicom import DicomSeries
 if TYPE_CHECKING:
     from planar3d.scans.volume import Scan
 
-TOLERANCE_MM = 0.1  # how far a corner of a slice may lie from the grid; positions are rounded to less
-_EXACT_MM = 0.01  # what dcm2niix rounds
+TOLERANCE_MM = 0.1  # largest distance of a slice's corner from the grid; positions are rounded more finely
+_EXACT_MM = 0.01  # rounding of dcm2niix
 _SAME_DIRECTION = 0.01  # of unit vectors; some scanners write four digits
-_MISSING = 1.5  # of the usual step: wider ones have a slice in between
+_MISSING = 1.5  # of the usual distance; above it a slice is missing
 _TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -29,7 +29,7 @@ def steps(series: DicomSeries) -> np.ndarray:
 
 
 def is_askew(series: DicomSeries) -> bool:
-    """Whether the directions of rows and columns are no unit vectors at right angles."""
+    """Whether the directions of rows and columns are not orthogonal unit vectors."""
     orientation = planes(series, "orientation").reshape(-1, 2, 3)
     products = orientation @ orientation.transpose(0, 2, 1)
     return bool(np.abs(products - np.eye(2)).max() > 2 * _SAME_DIRECTION)
@@ -53,13 +53,13 @@ def is_disordered(series: DicomSeries) -> bool:
 
 
 def is_uneven(series: DicomSeries) -> bool:
-    """Whether no equal steps come within the tolerance of every slice."""
+    """Whether equal steps cannot fit every slice within the tolerance."""
     found = np.sort(heights(series))
     return bool(np.abs(found - _line(found)).max() > TOLERANCE_MM)
 
 
 def uneven_sentence(series: DicomSeries) -> str:
-    """Which step departs most from the usual one, and what to do."""
+    """The step that differs most from the usual one, and what to do."""
     found, order = steps(series), np.argsort(heights(series))
     usual = float(np.median(found))
     at = int(np.abs(found - usual).argmax())
@@ -76,12 +76,12 @@ def uneven_sentence(series: DicomSeries) -> str:
 
 
 def is_off_grid(series: DicomSeries) -> bool:
-    """Whether a corner of a slice lies elsewhere than the grid has it."""
+    """Whether a corner of a slice is off the grid."""
     return bool(_departures(series).max() > TOLERANCE_MM)
 
 
 def off_grid_sentence(series: DicomSeries) -> str:
-    """Which slice lies farthest from the grid."""
+    """The slice that is farthest from the grid."""
     departures = _departures(series)
     worst = int(departures.argmax())
     return (
@@ -92,12 +92,12 @@ def off_grid_sentence(series: DicomSeries) -> str:
 
 
 def on_its_grid(scan: "Scan", series: DicomSeries) -> "Scan":
-    """A volume that dcm2niix made, where the headers of its slices place it.
+    """A volume made by dcm2niix, with the geometry of its slices' headers.
 
-    dcm2niix takes the first step between slices for all of them, which the jitter of one position spoils.
+    dcm2niix uses the first step between slices for all, so jitter in one position distorts the grid.
 
     Raises:
-        ScanError: it lies elsewhere, or in other directions, than a wrong step explains.
+        ScanError: its position or directions differ by more than a wrong step explains.
     """
     expected = _as_stored(grid_of(series), shape_of(series), scan)
     ends = [0.0] if expected is None else _shifts(expected, scan)
@@ -115,7 +115,7 @@ def on_its_grid(scan: "Scan", series: DicomSeries) -> "Scan":
 
 
 def _as_stored(grid: np.ndarray, shape: np.ndarray, scan: "Scan") -> np.ndarray | None:
-    """A grid of columns, rows and slices, its axes ordered and directed as a scan's; None if that has others."""
+    """A grid of columns, rows and slices with the order and direction of a scan's axes; None if these differ."""
     axes = np.linalg.inv(grid[:3, :3]) @ scan.affine[:3, :3]
     axes = axes / np.abs(axes).max(axis=0)
     turned = np.eye(4)
@@ -128,21 +128,21 @@ def _as_stored(grid: np.ndarray, shape: np.ndarray, scan: "Scan") -> np.ndarray 
 
 
 def _shifts(expected: np.ndarray, scan: "Scan") -> list[float]:
-    """How far in mm the corners of the first and of the last slice lie from where they are expected."""
+    """Distances in mm of the corners of the first and the last slice from their expected positions."""
     i, j, k = (length - 1 for length in scan.voxels.shape)
     corners = np.array([[[x, y, z, 1] for x in (0, i) for y in (0, j)] for z in (0, k)])
     return [float(one) for one in np.linalg.norm(corners @ (scan.affine - expected).T, axis=2).max(axis=1)]
 
 
 def heights(series: DicomSeries) -> np.ndarray:
-    """mm of every frame along the normal of the first, growing from the first file to the last."""
+    """Position in mm of every frame along the normal of the first, increasing from the first file to the last."""
     orientation = planes(series, "orientation")[0]
     along = planes(series, "position") @ np.cross(orientation[:3], orientation[3:])
     return along if along[-1] >= along[0] else -along
 
 
 def _line(values: np.ndarray) -> np.ndarray:
-    """Equal steps, (slices, …), as near as can be to values that do not have them."""
+    """The least-squares fit of equal steps to values, (slices, …)."""
     k = np.arange(len(values)) - (len(values) - 1) / 2
     slope = np.tensordot(k, values, axes=(0, 0)) / (k @ k)
     return values.mean(axis=0) + np.multiply.outer(k, slope)
@@ -156,7 +156,7 @@ def _planes_in_space(series: DicomSeries) -> np.ndarray:
 
 
 def grid_of(series: DicomSeries) -> np.ndarray:
-    """4×4: (column, row, slice, 1) to (right, anterior, superior) in mm, as near as can be to all frames."""
+    """4×4: (column, row, slice, 1) to (right, anterior, superior) in mm, fitted to all frames."""
     frames = _planes_in_space(series)
     places = _line(frames[:, 2])
     grid = np.eye(4)
@@ -165,7 +165,7 @@ def grid_of(series: DicomSeries) -> np.ndarray:
 
 
 def _departures(series: DicomSeries) -> np.ndarray:
-    """mm from the grid of the farthest corner of each slice, in their order in space."""
+    """Distance in mm of each slice's farthest corner from the grid, in spatial order."""
     frames, grid = _planes_in_space(series), grid_of(series)
     columns, rows, slices = shape_of(series)
     corners = np.array([[x, y, 1] for x in (0, columns - 1) for y in (0, rows - 1)])
@@ -181,7 +181,7 @@ def shape_of(series: DicomSeries) -> np.ndarray:
 
 
 def _name(series: DicomSeries, frame: int) -> str:
-    """The file of a frame, and which it is there if there are several."""
+    """The file of a frame, and its number there if there are several."""
     names = [(image, k) for image in series.images for k in range(len(image.position))]
     image, k = names[frame]
     return image.path.name if len(image.position) == 1 else f"frame {k + 1} of {image.path.name}"

@@ -1,4 +1,4 @@
-"""What the header of one DICOM file says: whether it holds an image, of what, and where that lies."""
+"""The header of one DICOM file: whether it has an image, of which kind, and where it is."""
 
 from collections.abc import MutableSequence
 from dataclasses import dataclass
@@ -17,29 +17,29 @@ _TAGS = [
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
 _DEFLATED = "1.2.840.10008.1.2.1.99"
-# Values of ImageType of what scanners may store in the series of a magnitude image.
+# Values of ImageType for other images that scanners store in the series of a magnitude image.
 _NOT_MAGNITUDE = {"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY"}
 
 
 @dataclass(frozen=True)
 class DicomImage:
-    """What the header of one file of a series says."""
+    """The header of one file of a series."""
 
     path: Path  # the file
     instance: str  # UID of the image, which its copies share; empty if not said
     syntax: str  # UID of the transfer syntax
     shape: tuple[int, int]  # (rows, columns) of an image; zeros if there is none
-    samples: int  # values a pixel, 1 for grey
-    bits: int  # stored a sample
+    samples: int  # values per pixel, 1 for grey
+    bits: int  # stored per sample
     spacing: tuple[tuple[float, ...], ...]  # mm from row to row and from column to column, of each frame
-    # Along a row and along a column (left, posterior, superior), of each frame; empty if not said.
+    # Along a row and along a column (left, posterior, superior), of each frame; empty if missing.
     orientation: tuple[tuple[float, ...], ...]
-    # Of the first pixel in mm (left, posterior, superior), of each frame; empty if not said.
+    # Of the first pixel in mm (left, posterior, superior), of each frame; empty if missing.
     position: tuple[tuple[float, ...], ...]
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file begins as DICOM does: with its preamble or, as some do, with group 2 or 8 at once."""
+    """Whether a file begins like DICOM: with its preamble, or directly with group 2 or 8."""
     try:
         with path.open("rb") as file:
             start = file.read(132)
@@ -50,13 +50,13 @@ def is_dicom(path: Path) -> bool:
 
 
 def read_header(path: Path) -> Any | None:
-    """The pydicom data set of a file without its pixels; None for what is no magnitude image.
+    """The pydicom data set of a file without its pixels; None if it is not a magnitude image.
 
-    Presentation states, raw data, reports and what else scanners and archives put beside images are none.
+    Presentation states, raw data, reports and other objects of scanners and archives are not.
 
     Raises:
         ScanError: the file is deflated.
-        Exception: whatever the bytes of a stranger's file provoke in pydicom.
+        Exception: any that pydicom raises for untrusted bytes.
     """
     with extra("dicom"):
         from pydicom import dcmread
@@ -75,7 +75,7 @@ def read_header(path: Path) -> Any | None:
 
 
 def image_of(path: Path, header: Any) -> DicomImage:
-    """What a header says of its image."""
+    """The image of a header."""
     shared = next(iter(header.get("SharedFunctionalGroupsSequence") or []), None)
     frames = [(frame, shared) for frame in header.get("PerFrameFunctionalGroupsSequence") or []]
     places = [*(_place(*groups) for groups in frames)] if frames else [_place_of(header, header, header)]
@@ -129,7 +129,7 @@ def _name_of_class(uid: str) -> str:
 
 
 def _place(frame: Any, shared: Any) -> tuple[tuple[float, ...], ...]:
-    """Spacing, orientation and position of a frame, from its own groups or from those that all frames share."""
+    """Spacing, orientation and position of a frame, from its own functional groups or the shared ones."""
     groups = []
     for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence", "PlanePositionSequence"):
         own = frame.get(keyword) or (shared.get(keyword) if shared is not None else None)

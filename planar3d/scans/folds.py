@@ -1,4 +1,4 @@
-"""Folds: which scans train, validate and test (Kolarik 2020, section 3.2)."""
+"""Folds: the scans for training, validation and testing (Kolarik 2020, section 3.2)."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,12 +10,12 @@ from planar3d.files import read_json
 from planar3d.wording import counted
 
 MSSEG_FOLDS = 5
-_LEAVE_ONE_OUT = 10  # a single group of at most this many scans is tested one scan a fold
+_LEAVE_ONE_OUT = 10  # with a single group of at most this many scans, each fold tests one scan
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold: ids of the scans that train, validate and test."""
+    """One fold: ids of the scans for training, validation and testing."""
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
@@ -23,7 +23,7 @@ class Fold:
 
 
 def msseg_folds(ids: Iterable[str]) -> list[Fold]:
-    """The five folds of MSSEG 2016: one scan of each center tests, the last of the other twelve validates.
+    """The five folds of MSSEG 2016: each tests one scan of each center and validates on the last of the other twelve.
 
     Fold 1 tests the last scan of each center (01042GULE, 07043SEME, 08037ROGU), as for the released weights; the
     other folds go backwards in alphabetical order.
@@ -52,7 +52,7 @@ def group_folds(
     """The same rule for any data set: each fold tests one patient of each group, from the last backwards.
 
     With fewer folds than patients in a group, a fold tests every `number`-th patient, so that each scan is tested
-    exactly once. The last of the other patients validates. All scans of a patient serve the same purpose.
+    exactly once. The last of the other patients is for validation. All scans of a patient have the same role.
 
     Args:
         groups: the group of each scan, by id; a patient with scans in several groups belongs to that of the first.
@@ -92,7 +92,7 @@ def group_folds(
 
 
 def everything(patients: Mapping[str, str]) -> Fold:
-    """One fold in which nobody tests: all patients train, or all but the last of several, who validates.
+    """One fold without test scans: all patients are for training, or the last of several for validation.
 
     Args:
         patients: the patient of each scan, by id.
@@ -107,8 +107,7 @@ def read_folds(path: str | Path, ids: Iterable[str]) -> list[Fold]:
     """Read a user's own folds: `{"folds": [{"train": […], "validation": […], "test": […]}, …]}`.
 
     Raises:
-        FoldsError: the file is missing or of another form, names scans that are not there, or uses a scan for two
-            purposes in one fold.
+        FoldsError: the file is missing or has another form, names unknown scans, or uses a scan twice in one fold.
     """
     path = Path(path)
     if not path.is_file():
@@ -140,7 +139,7 @@ def read_folds(path: str | Path, ids: Iterable[str]) -> list[Fold]:
 
 
 def choose_folds(only: str | Sequence[int] | None, number: int) -> list[int]:
-    """The folds to run, counted from 1: all, or those named as in `2,4`."""
+    """The folds to run, counted from 1: all, or a selection such as `2,4`."""
     if only is None or only == "":
         return list(range(1, number + 1))
     texts = only.split(",") if isinstance(only, str) else only

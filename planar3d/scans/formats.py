@@ -1,19 +1,19 @@
-"""What a file is that is no NIfTI file, and what to do with it: told by its content, and else by its name."""
+"""Files in other formats than NIfTI, identified by their content or else their name, and what to do with them."""
 
 import re
 import shlex
 from pathlib import Path
 from typing import NamedTuple
 
-LOOK = 512  # bytes at the start of a file that tell its format
+LOOK = 512  # bytes at the start of a file that identify its format
 _SHOWN = 40  # characters of an unknown text
-_CONTROL = frozenset(range(32)) - frozenset(b"\t\n\r\f") | {127}  # bytes that no text has
+_CONTROL = frozenset(range(32)) - frozenset(b"\t\n\r\f") | {127}  # bytes that do not occur in text
 
 
 class _Format(NamedTuple):
-    """What a file is, what to do with it, and the endings without which the advice would not work.
+    """A format: its description, advice, and the endings that the advice needs.
 
-    In the advice `{file}`, `{folder}`, `{name}`, `{nii}`, `{nifti}`, `{head}` and `{par}` stand for paths.
+    In the advice, `{file}`, `{folder}`, `{name}`, `{nii}`, `{nifti}`, `{head}` and `{par}` stand for paths.
     """
 
     what: str
@@ -22,7 +22,7 @@ class _Format(NamedTuple):
 
 
 _NIBABEL = "Convert it with: nib-convert {file} {nifti}"
-_UNROUNDED = "--out-dtype float32"  # of formats that scale each slice by itself
+_UNROUNDED = "--out-dtype float32"  # for formats that scale each slice separately
 _ITK = (
     "Convert it with ITK-SNAP or, after pip install SimpleITK, with: "
     'python -c "import sys, SimpleITK as itk; itk.WriteImage(itk.ReadImage(sys.argv[1]), sys.argv[2])" {file} {nifti}'
@@ -44,10 +44,10 @@ _PHILIPS = _Format("one of two Philips files", "Convert both with: parrec2nii {p
 _FORMATS = {ending: each for each in (_PAIR, _DICOM, _MGH, _MINC, _NRRD, _META, _AFNI, _PHILIPS) for ending in each[2]}
 ANNEX = _Format("a git-annex pointer whose content was not fetched", "Fetch it with: git -C {folder} annex get {name}")
 
-# The bytes that a format has at a place of its files.
+# Offset and bytes that identify a format.
 _MAGICS: tuple[tuple[int, bytes, _Format], ...] = (
     (128, b"DICM", _DICOM),
-    (0, b"\x5c\x01\0\0", _PAIR),  # a header of 348 bytes, of which `read_whole` has seen that it is of no single file
+    (0, b"\x5c\x01\0\0", _PAIR),  # a header of 348 bytes, not of a single file as `read_whole` has checked
     (0, b"\0\0\x01\x5c", _PAIR),
     (0, b"\x1c\x02\0\0ni2", _PAIR),
     (0, b"\0\0\x02\x1cni2", _PAIR),
@@ -70,7 +70,7 @@ _MAGICS: tuple[tuple[int, bytes, _Format], ...] = (
     (0, b"%PDF", _Format("a PDF document", _NOT_A_SCAN)),
 )
 
-# How a text begins, in small letters.
+# Beginnings of text, in lower case.
 _TEXTS: dict[str, _Format] = {
     r"version https://(git-lfs|hawser)": _Format(
         "a Git LFS pointer whose content was not fetched", "Fetch it with: git -C {folder} lfs pull"
@@ -83,11 +83,11 @@ _TEXTS: dict[str, _Format] = {
 
 
 def foreign_format(path: Path, start: bytes, zipped: bool = False) -> str:
-    """Say what a file is that holds no NIfTI header, and what to do, as a sentence without its subject.
+    """Describe a file without a NIfTI header and what to do, as a sentence without its subject.
 
     Args:
-        start: its first bytes, unpacked where they are gzipped; at least `LOOK` unless it is shorter.
-        zipped: whether they were.
+        start: its first bytes, unpacked if gzipped; at least `LOOK` unless the file is shorter.
+        zipped: whether they were gzipped.
     """
     text = _text(start)
     found = next((each for place, magic, each in _MAGICS if start[place : place + len(magic)] == magic), None)
@@ -119,7 +119,7 @@ def describe(found: _Format, path: Path, zipped: bool = False) -> str:
 
 
 def _text(start: bytes) -> str:
-    """What a text begins with; nothing of what is no text."""
+    """The beginning of a text; empty for other content."""
     start = start[:LOOK].removeprefix(b"\xef\xbb\xbf").strip()
     return "" if _CONTROL & set(start) else start.decode("utf-8", "replace")
 
@@ -128,5 +128,5 @@ _PACKED = (".nii", ".gz", ".bz2", ".xz", ".zst", ".z")
 
 
 def _ending(path: Path) -> str:
-    """The last ending of a name, in small letters, but for .gz."""
+    """The last suffix of a name in lower case, ignoring .gz."""
     return Path(path.name.lower().removesuffix(".gz")).suffix

@@ -1,4 +1,4 @@
-"""Geometry: where a native grid lies, where the grid of the network lies, and the ways between them."""
+"""Geometry: the native grid, the network's grid, and the mapping between them."""
 
 import base64
 from collections.abc import Callable
@@ -14,15 +14,15 @@ from planar3d.scans.resample import resample_by_matrices
 
 Resample = Callable[[np.ndarray, tuple[int, ...], int], np.ndarray]
 
-_FIRST_VIEW = "RIP"  # of older files, which do not say it
+_FIRST_VIEW = "RIP"  # of older files, which do not record it
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where a native grid lies, and how to come from it to the prepared grid and back.
+    """A native grid, and the mapping to the prepared grid and back.
 
-    A volume is turned to the view, resampled, and laid into the prepared grid, which it may fill, overhang, or leave
-    zeros around it in.
+    A volume is reoriented to the view, resampled, and placed in the prepared grid, where it is cropped or padded with
+    zeros.
     """
 
     header: nib.Nifti1Header  # of the native grid
@@ -44,9 +44,9 @@ class Geometry:
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        """Distance in mm of neighbouring voxels of the prepared grid, along (slices, rows, cols)."""
+        """Distance in mm between neighbouring voxels of the prepared grid, along (slices, rows, cols)."""
         native, mm = in_view(self.header, self.view)
-        # The first and last voxels of both grids coincide, as scipy's zoom has it.
+        # The first and last voxels of both grids coincide, as in scipy's zoom.
         return tuple(  # type: ignore[return-value]
             float(d * (n - 1) / (m - 1)) if m > 1 else float(d)
             for d, n, m in zip(mm, native, self.resampled, strict=True)
@@ -54,7 +54,7 @@ class Geometry:
 
     @property
     def axes(self) -> np.ndarray:
-        """3×3, in mm: the steps from a voxel of the prepared grid to its next ones, (slices, rows, cols) as columns."""
+        """3×3, in mm: the steps between voxels of the prepared grid along (slices, rows, cols), as columns."""
         axes = self.header.get_best_affine()[:3, np.argsort(_turn(self.header, self.view)[:, 0])]
         return axes / np.linalg.norm(axes, axis=0) * self.spacing
 
@@ -63,11 +63,11 @@ class Geometry:
         return orientations.apply_orientation(volume, _turn(self.header, self.view))
 
     def laid(self, volume: np.ndarray, order: int, resample: Resample = resample_by_matrices) -> np.ndarray:
-        """Resample a volume of the view, (slices, rows, cols), and lay it into the prepared grid."""
+        """Resample a volume of the view, (slices, rows, cols), and place it in the prepared grid."""
         return cut_tile(resample(volume, self.resampled, order), self.offset, self.prepared)
 
     def back(self, volume: np.ndarray, order: int) -> np.ndarray:
-        """Bring a volume of the prepared grid to the native one, (i, j, k); zero where the grid does not reach."""
+        """Map a volume from the prepared grid to the native one, (i, j, k); zero beyond the prepared grid."""
         whole = cut_tile(volume, [-start for start in self.offset], self.resampled)
         turned = resample_by_matrices(whole, self.native, order)
         back = orientations.ornt_transform(
@@ -91,7 +91,7 @@ class Geometry:
 
     @classmethod
     def from_json(cls, content: dict[str, Any], prepared: tuple[int, ...]) -> "Geometry":
-        """Read what `to_json` gave; `prepared` is the shape where an older file, of a cube, does not say it."""
+        """Read the output of `to_json`; `prepared` is the shape if an older file, of a cube, does not record it."""
         block = base64.b64decode(content["header"])
         kind = nib.Nifti2Header if len(block) == nib.Nifti2Header.sizeof_hdr else nib.Nifti1Header
         shapes = {name: tuple(content.get(name, prepared)) for name in ("resampled", "prepared")}

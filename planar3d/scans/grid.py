@@ -1,4 +1,4 @@
-"""Grids in space: the edges and the volume of a voxel, and how far two grids lie apart."""
+"""Grids in space: the edges and the volume of a voxel, and the distance between two grids."""
 
 from collections.abc import Sequence
 
@@ -6,17 +6,17 @@ import numpy as np
 
 from planar3d.errors import ScanError
 
-FLAT = 0.01  # of a box of the same edges: less volume has a voxel only where axes nearly coincide
-_RIGHT_ANGLE = 1e-5  # cosine; headers hold float32, and DICOM six digits
+FLAT = 0.01  # of a box with the same edges; a voxel has less volume only if axes nearly coincide
+_RIGHT_ANGLE = 1e-5  # cosine; headers store float32, and DICOM six digits
 
 
 def voxel_axes(grid: Sequence[float] | np.ndarray) -> np.ndarray:
     """The axes of a voxel in mm as the columns of a triangular 3×3, up to a rotation of all of them.
 
-    Voxel indices (i, j, k) times this matrix are places between which distances are right, on sheared grids as well.
+    Voxel indices (i, j, k) times this matrix are positions with correct distances, on sheared grids as well.
 
     Args:
-        grid: the voxel's edges in mm where its axes stand at right angles; else the grid's affine, 4×4 or its 3×3.
+        grid: the voxel's edges in mm if its axes are orthogonal; else the grid's affine, 4×4 or its 3×3.
 
     Raises:
         ScanError: lengths that are not positive and finite, or axes that do not span space.
@@ -38,12 +38,12 @@ def voxel_axes(grid: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def voxel_mm3(grid: Sequence[float] | np.ndarray) -> float:
-    """The volume of a voxel in mm³: of its edges, or of an affine, as `voxel_axes` takes them."""
+    """The volume of a voxel in mm³, from its edges or an affine as in `voxel_axes`."""
     return abs(float(np.prod(np.diagonal(voxel_axes(grid)))))
 
 
 def is_usable(affine: np.ndarray) -> bool:
-    """Whether an affine says where voxels lie: finite, with axes that span space."""
+    """Whether an affine locates voxels: finite, with axes that span space."""
     return bool(np.isfinite(affine).all()) and not _is_flat(affine[:3, :3])
 
 
@@ -58,6 +58,6 @@ def _is_flat(axes: np.ndarray) -> bool:
     longest = np.abs(axes).max()
     if not longest > 0:
         return True
-    axes = axes / longest  # a damaged header may hold lengths whose squares overflow
+    axes = axes / longest  # squares of lengths in a damaged header may overflow
     lengths = np.linalg.norm(axes, axis=0)
     return not lengths.min() > 0 or abs(float(np.linalg.det(axes / lengths))) < FLAT

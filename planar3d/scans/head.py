@@ -1,4 +1,4 @@
-"""The head in a scan: where it lies, and how much of it, on a coarse grid that suffices to judge a scan as a whole."""
+"""The head in a scan, located and measured on a coarse grid."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from scipy import ndimage
 from planar3d.scans.intensities import head_threshold, unstandardized
 from planar3d.scans.volume import Scan
 
-_STEP = 2.5  # mm between the voxels looked at
-_LONGEST = 200  # voxels looked at along an axis, whatever the spacing says
-_HALF_AXES = (75.0, 95.0, 90.0)  # mm, of an ellipsoid like an adult's head: right, anterior, superior
-_SKULL = (3.0, 15.0)  # mm below the outline, where a head has its skull and an extracted brain its cortex
-_VAULT = (20.0, 80.0)  # mm below the vertex, where the outline runs around the brain alone
+_STEP = 2.5  # mm between sampled voxels
+_LONGEST = 200  # sampled voxels along an axis, whatever the spacing
+_HALF_AXES = (75.0, 95.0, 90.0)  # mm, of an ellipsoid the size of an adult's head: right, anterior, superior
+_SKULL = (3.0, 15.0)  # mm below the outline: the skull of a head, the cortex of an extracted brain
+_VAULT = (20.0, 80.0)  # mm below the vertex, where the outline surrounds only the brain
 _CENTRE, _BRAIN_HEIGHT = 25.0, 120.0  # mm below the outline in axial slices, and below the vertex
-_DARK = 0.4  # of the grey level in the centre: bone and fluid lie below
+_DARK = 0.4  # of the grey level in the center; bone and fluid are darker
 SIDES = ("left", "right", "posterior", "anterior", "inferior", "superior")
 
 
@@ -25,25 +25,25 @@ SIDES = ("left", "right", "posterior", "anterior", "inferior", "superior")
 class Head:
     """A head, or an extracted brain, on a coarse grid."""
 
-    grey: np.ndarray  # intensities of the scan's own voxels, every few of them, (right, anterior, superior), from 0 on
-    standardized: bool  # whether the scan's values were not
+    grey: np.ndarray  # intensities of sampled voxels, (right, anterior, superior), from 0 upwards
+    standardized: bool  # whether the scan's values were standardized
     spacing: tuple[float, ...]  # mm between them along the same axes
-    voxel_mm3: float  # volume that each stands for
-    air: float  # the value up to which they are air
-    inside: np.ndarray  # the largest connected part that is brighter, its holes in axial slices filled; bool, as `grey`
+    voxel_mm3: float  # volume represented by each
+    air: float  # the highest value of air
+    inside: np.ndarray  # the largest brighter component, holes in axial slices filled; bool, as `grey`
 
     @property
     def volume_ml(self) -> float:
-        """Volume of what is inside."""
+        """Volume of the inside."""
         return self.ml(self.inside)
 
     def ml(self, marked: np.ndarray) -> float:
-        """Volume of what is marked, bool as `grey`."""
+        """Volume of a mask, bool as `grey`."""
         return float(np.count_nonzero(marked) * self.voxel_mm3 / 1000)
 
     @property
     def extent(self) -> tuple[float, ...]:
-        """Size along (right, anterior, superior) in mm; zeros where nothing is inside."""
+        """Size along (right, anterior, superior) in mm; zeros if the inside is empty."""
         boxes = ndimage.find_objects(self.inside.view(np.uint8))
         box = boxes[0] if boxes else (slice(0, 0),) * 3
         return tuple(float((part.stop - part.start) * mm) for part, mm in zip(box, self.spacing, strict=True))
@@ -68,7 +68,7 @@ class Head:
 
     @cached_property
     def tissue(self) -> float:
-        """Median grey level of the brain's middle, of all that is inside where there is no middle; nan if empty."""
+        """Median grey level of the brain's center, or of the whole inside without one; nan if empty."""
         region = self.centre if self.centre.any() else self.inside
         return float(np.median(self.grey[region])) if region.any() else float("nan")
 
@@ -77,10 +77,10 @@ class Head:
         return _distance_in_slices(~marked, self.spacing)
 
     def missing(self) -> dict[str, float]:
-        """How much of a head lies beyond the slices that show it: mm for each of `SIDES`.
+        """How far the head extends beyond the field of view: mm for each of `SIDES`.
 
-        The outermost slice of an ellipsoid says by its area where it was cut. A slice's distance is taken off, since a
-        head that is covered wholly may end anywhere within it.
+        The area of an ellipsoid's outermost slice shows where it was cut. One slice distance is subtracted, since a
+        completely covered head may end anywhere within it.
         """
         found = {}
         for axis, (half, mm) in enumerate(zip(_HALF_AXES, self.spacing, strict=True)):
@@ -91,10 +91,10 @@ class Head:
         return found
 
     def is_extracted(self) -> bool | None:
-        """Whether skull and scalp were removed; None where that cannot be told.
+        """Whether skull and scalp were removed; None if undecidable.
 
-        A head has a dark ring, its skull, below the outline. An extracted brain has none, and all around it is set to
-        one value. (A scan with that value in the air but with a skull was merely masked.)
+        A head has a dark ring, its skull, below the outline. An extracted brain has none, and everything around it has
+        one value. (A scan with one value in the air but with a skull was only masked.)
         """
         low, high = _VAULT
         vault = self.inside & (self.below_vertex > low) & (self.below_vertex < high)
@@ -108,7 +108,7 @@ class Head:
 
 
 def find_head(scan: Scan, step: Sequence[float] = (_STEP, _STEP, _STEP)) -> Head:
-    """Find the head in a scan of any orientation, by voxels a step in mm apart along (right, anterior, superior)."""
+    """Find the head in a scan of any orientation, sampled every few mm along (right, anterior, superior)."""
     orientation = nib.orientations.io_orientation(scan.affine)
     turned = nib.orientations.apply_orientation(scan.voxels, orientation)
     mm = np.array(scan.spacing)[np.argsort(orientation[:, 0])]
@@ -122,7 +122,7 @@ def find_head(scan: Scan, step: Sequence[float] = (_STEP, _STEP, _STEP)) -> Head
 
 
 def on_coarse_grid(labels: np.ndarray, scan: Scan, head: Head) -> tuple[np.ndarray, np.ndarray]:
-    """Of each voxel of the scan that is marked its label, and the nearest voxel of the head's grid, (voxel, axis)."""
+    """Labels of the scan's non-zero voxels, and their nearest voxels of the head's grid, (voxel, axis)."""
     orientation = nib.orientations.io_orientation(scan.affine)
     turned = nib.orientations.apply_orientation(labels, orientation)
     marked = np.argwhere(turned)
@@ -132,17 +132,17 @@ def on_coarse_grid(labels: np.ndarray, scan: Scan, head: Head) -> tuple[np.ndarr
 
 
 def largest_part(mask: np.ndarray) -> np.ndarray:
-    """The largest part of a mask that is connected over faces; nothing of nothing."""
+    """The largest face-connected component of a mask; empty for an empty mask."""
     labels, count = ndimage.label(mask)
     return labels == 1 + np.argmax(np.bincount(labels.ravel())[1:]) if count else mask
 
 
 def _filled(mask: np.ndarray) -> np.ndarray:
-    """Fill what an outline encloses within its axial slice: from below, a head is open."""
+    """Fill holes in each axial slice; in 3D, the head is open at the neck."""
     in_slices = ndimage.generate_binary_structure(3, 1)
     in_slices[:, :, (0, 2)] = False
     outside, _ = ndimage.label(np.pad(~mask, ((1, 1), (1, 1), (0, 0)), constant_values=True), in_slices)
-    # Of each slice the corner is outside, and so is all that is joined to it.
+    # In each slice, the corner is outside, and so is everything connected to it.
     return (outside != outside[0, 0])[1:-1, 1:-1]
 
 

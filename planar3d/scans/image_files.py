@@ -1,4 +1,4 @@
-"""Image files of a folder: which there are, what they are called, and why some of them cannot be scans."""
+"""The image files of a folder: their names, and why some of them cannot be scans."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from planar3d.scans.stored import is_foreign, reader_of
 from planar3d.wording import counted
 
 _NIFTI = (".nii.gz", ".nii")
-# Other formats that scans come in, and other ways of packing. Of a pair of files the first is named.
+# Other image formats and compressions. The first of a pair of files is named.
 _OTHERS = (
     *(".nii.bz2", ".nii.xz", ".nii.zst", ".nii.z", ".nii.zip", ".img", ".hdr", ".img.gz", ".hdr.gz", ".mgz", ".mgh"),
     *(".mnc", ".mnc.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".mif", ".mif.gz", ".mih", ".head", ".brik", ".brik.gz"),
@@ -20,12 +20,12 @@ _OTHERS = (
 )
 _SUFFIXES = (*_NIFTI, *_OTHERS)
 _SYSTEM = {"lost+found", "$RECYCLE.BIN", "System Volume Information", "__MACOSX"}
-# How the names of masks and maps end, those that `predict` writes among them.
+# Endings of the names of masks and maps, including the outputs of `predict`.
 _NO_SCAN = re.compile(r"_(mask|probability|probseg|d?seg|instances|roi)$", re.IGNORECASE)
 
 
 def suffix(path: Path) -> str:
-    """The suffix of an image file in small letters, whatever those of its name are: `.nii.gz`; empty for other files.
+    """The suffix of an image file in lower case, e.g. `.nii.gz`; empty for other files.
 
     Example:
         >>> suffix(Path("3DFLAIR.NII.GZ"))
@@ -40,29 +40,29 @@ def stem(path: Path) -> str:
 
 
 def is_nifti(path: Path) -> bool:
-    """Whether a file has a NIfTI name; it need not be there."""
+    """Whether a file has a NIfTI name; it need not exist."""
     return suffix(path) in _NIFTI
 
 
 def is_flair(path: Path) -> bool:
-    """Whether the name says that a file is an image of FLAIR contrast, and not that it is a mask or map."""
+    """Whether a name is that of a FLAIR image, not of a mask or map."""
     return bool(suffix(path)) and "flair" in path.name.lower() and not _NO_SCAN.search(stem(path))
 
 
 def is_there(path: Path | None) -> bool:
-    """Whether an image, or one volume of a series, is there to be read."""
+    """Whether the file of an image, or of one volume of a series, exists."""
     return path is not None and all(map(os.path.isfile, files_of(path)))
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files that an image is read from."""
+    """The files from which an image is read."""
     return reader_of(path).files(path)
 
 
 def why_unusable(path: Path) -> str:
-    """Why a file cannot be read, with advice, as far as that is seen at once; empty if it may be read.
+    """Why a file cannot be read, with advice, as far as a quick check shows; empty if no reason is found.
 
-    What the voxels of a NIfTI file hold, and whether there is a file of that name, is left to its reading.
+    The content of NIfTI files, and whether a file exists, are checked on reading.
     """
     if is_foreign(path):
         return ""
@@ -79,7 +79,7 @@ def why_unusable(path: Path) -> str:
 
 
 def require_usable(folder: Path, problems: Mapping[Path, str]) -> None:
-    """Raise a `DatasetError` that names all files with a problem, and says what the first one is."""
+    """Raise a `DatasetError` that names all files with a problem and describes the first problem."""
     unusable = {path: problem for path, problem in problems.items() if problem}
     if unusable:
         names = ", ".join(str(path.relative_to(folder) if path.is_relative_to(folder) else path) for path in unusable)
@@ -89,7 +89,7 @@ def require_usable(folder: Path, problems: Mapping[Path, str]) -> None:
 
 
 def by_stem(paths: Iterable[Path]) -> list[list[Path]]:
-    """Put files of one folder together that differ in their suffix alone: .nii.gz first, then .nii, then the others."""
+    """Group files of one folder that differ only in their suffix: .nii.gz first, then .nii, then the others."""
     alike: dict[Path, list[Path]] = defaultdict(list)
     for path in sorted(paths):
         alike[path.with_name(stem(path))].append(path)
@@ -97,15 +97,15 @@ def by_stem(paths: Iterable[Path]) -> list[list[Path]]:
 
 
 def without_copies(paths: Iterable[Path]) -> list[Path]:
-    """The NIfTI files, and those of other formats that were not converted: no NIfTI file of the same name is beside."""
+    """The NIfTI files, and the files of other formats without a NIfTI file of the same name."""
     return [path for alike in by_stem(paths) for path in ([p for p in alike if is_nifti(p)] or alike[:1])]
 
 
 def files_within(folder: Path, leave: Collection[str] = ()) -> tuple[list[Path], dict[Path, str]]:
-    """All files of a folder and its subfolders, and those of the folders that cannot be opened, with the reason.
+    """All files of a folder and its subfolders, and the folders that cannot be opened, with the reason.
 
-    Hidden files are left out. Linked folders are followed, but none is entered twice, so a link that leads back ends
-    there. A link whose target is missing counts as a file.
+    Hidden files are excluded. Linked folders are followed, but no folder is entered twice, so circular links end. A
+    link whose target is missing counts as a file.
 
     Args:
         leave: names of subfolders that are not entered.

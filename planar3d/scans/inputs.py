@@ -1,4 +1,4 @@
-"""The inputs to segment: files, folders, tables, data sets and DICOM series, each scan or case with a name."""
+"""The inputs to segment: files, folders, tables, data sets and DICOM series, each scan or case with a unique name."""
 
 import os
 from collections import Counter
@@ -23,7 +23,7 @@ from planar3d.scans.volume import Scan, read_scan
 from planar3d.wording import counted
 
 Given = str | Path | Mapping[str, str | Path]  # a file or folder; or the images of one case, by name
-FLAIR = ("flair",)  # the image that a model takes by itself
+FLAIR = ("flair",)  # the image of single-image models
 _TABLES = (".csv", ".tsv")
 
 
@@ -31,16 +31,15 @@ _TABLES = (".csv", ".tsv")
 class ScanInput:
     """A scan, or a case of several images, to be segmented."""
 
-    name: str  # no other scan of the inputs has it
-    # The NIfTI file, or the first file of a DICOM series; given alone it is the same scan again. Of a case its first
-    # image.
+    name: str  # unique among the inputs
+    # The NIfTI file, the first file of a DICOM series, or the first image of a case; given alone, it is the same scan.
     path: Path
     dataset: Path | None = None  # the BIDS data set it was found in; None for every other scan
     series: DicomSeries | None = None  # the DICOM series; None for NIfTI
-    note: str = ""  # what the user is to be told of how it was chosen, if anything
-    # Why it cannot be read, if that is known already; it is among the inputs so that it counts as failed.
+    note: str = ""  # message to the user on how it was chosen, if any
+    # Why it cannot be read, if already known; it is an input so that it counts as failed.
     problem: str = ""
-    # Of a case that a data set's layout or a table names; empty for a scan that is FLAIR by its name or tags.
+    # Of a case from a layout or table; empty for a scan that is FLAIR by its name or tags.
     images: Mapping[str, Path] = field(default_factory=dict, hash=False)
 
     @property
@@ -61,7 +60,7 @@ def find_inputs(inputs: Sequence[Given], images: Sequence[str] = FLAIR) -> list[
             or all FLAIR series of DICOM files; single DICOM files, which stand for their series. If nothing is called
             FLAIR, and for several images: folders of a known layout, with or without labels, or of one case; BIDS data
             sets; tables with a column image:<name> for each. Or the files of one case by the names of its images.
-        images: the names of the images that the model takes.
+        images: the names of the model's images.
 
     Returns:
         The scans in the order of the inputs, named after their files (DICOM: folder, series number and description),
@@ -92,7 +91,7 @@ def find_inputs(inputs: Sequence[Given], images: Sequence[str] = FLAIR) -> list[
 
 
 def read_input_images(item: ScanInput, assume_affine: bool = False, flat: bool = False) -> dict[str, Scan]:
-    """Read the images of a scan or case by their names. Raises what `read_images` and `read_dicom_series` raise."""
+    """Read the images of a scan or case by name; errors as in `read_images` and `read_dicom_series`."""
     if item.problem:
         raise ScanError(item.problem)
     if item.images:
@@ -102,7 +101,7 @@ def read_input_images(item: ScanInput, assume_affine: bool = False, flat: bool =
 
 
 def outputs_of(item: ScanInput, out: str | Path, several: bool = False) -> Outputs:
-    """Where the outputs of a scan lie in the folder `out`, which BIDS scans make a derivatives data set.
+    """The paths of a scan's outputs in the folder `out`, a derivatives data set for BIDS scans.
 
     `several` says whether its mask is a label map of several targets.
     """
@@ -153,7 +152,7 @@ def _find_in_folder(folder: Path) -> list[ScanInput]:
 
 
 def _find_in_table(path: Path) -> list[ScanInput]:
-    """The scans of a table, each row one."""
+    """The scans of a table, one per row."""
     table = read_table(path, ("scan", "name", "id"), ScanError)
     if "image:flair" in table.names:
         return _find_cases(path, FLAIR)
@@ -178,7 +177,7 @@ def _find_in_table(path: Path) -> list[ScanInput]:
 
 
 def _find_cases(path: Path, images: Sequence[str]) -> list[ScanInput]:
-    """The cases of a folder or table as a layout has them."""
+    """The cases of a folder or table of a known layout."""
     if not os.path.exists(path):
         raise ScanError(f"{path} does not exist.")
     is_table = path.name.lower().endswith(_TABLES)
@@ -196,7 +195,7 @@ def _find_cases(path: Path, images: Sequence[str]) -> list[ScanInput]:
 
 
 def _of_images(given: Mapping[str, str | Path], images: Sequence[str]) -> ScanInput:
-    """The images of one case, which is named after the file of the first that the model takes."""
+    """The images of one case, named after the file of the model's first image."""
     paths = {name: Path(path) for name, path in given.items()}
     first = next((paths[name] for name in images if name in paths), next(iter(paths.values())))
     return _of_case(Case(stem(first), paths, None, EVERYONE), images)
@@ -220,13 +219,13 @@ def _of_series(series: DicomSeries, note: str) -> ScanInput:
 
 
 def _named(found: list[ScanInput]) -> list[ScanInput]:
-    """Put as many folders before the names as are needed to tell the scans apart; names from a table stay."""
+    """Prefix names with as many folders as make them unique; names from a table are kept."""
     # Links are not followed: in data sets kept by git-annex they lead to files named by their digests.
     places = [Path(os.path.abspath(item.path)) for item in found]
     counts = Counter(places)
     if twice := [item.path for item, place in zip(found, places, strict=True) if counts[place] > 1]:
         raise ScanError(f"{twice[0]} was given twice; name each scan once.")
-    # What cannot be read gets no outputs, so it takes nobody's name.
+    # Unreadable inputs have no outputs, so they do not need a unique name.
     usable = [item for item in found if not item.problem]
     called = [(item.name, _folders(item)) for item in usable]
     times = Counter(called)
@@ -242,7 +241,7 @@ def _named(found: list[ScanInput]) -> list[ScanInput]:
 
 
 def _folders(item: ScanInput) -> tuple[str, ...]:
-    """The folders that a scan's name may begin with: none if it is not that of its file or series."""
+    """The folders that may prefix a scan's name; none if the name is not that of its file or series."""
     place = Path(os.path.abspath(item.path)).parent
     own = stem(item.path) if item.series is None else _of_series(item.series, "").name
     above = place if item.series is None else place.parent

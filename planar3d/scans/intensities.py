@@ -1,4 +1,4 @@
-"""Grey levels of a scan: raw values, over 16 bit, to the 8 bit that the network sees, as the released code has it."""
+"""Grey levels of a scan: raw values over 16 bit to the network's 8 bit, as in the released code."""
 
 import warnings
 from pathlib import Path
@@ -11,23 +11,23 @@ from planar3d.pipeline import in_threads
 _FLOAT16_MAXIMUM = 65504
 _FLOAT16_EXACT = 2048  # larger integers are rounded
 
-# The grey level of the head's median, mostly brain: lesions, 1.2 to 1.9 times as bright, and fat stay below 255.
+# Grey level of the head's median (mostly brain): lesions, 1.2 to 1.9 times as bright, and fat stay below 255.
 MEDIAN_LEVEL = 100
-HEAD_LEVEL = 20  # above it a voxel of such grey levels is no air
-_AIR = 0.1  # of the 99.5th percentile; air and, in brain-extracted scans, the zeros around lie below
-_NOISE = 3.0  # times the 25th percentile: of noise, 1 in 100 voxels lies above
-_NOISIEST = 0.25  # of the 99.5th percentile; dark tissue lies above
-_NEGATIVE = 0.1  # of voxels, but for those around; more are in no scan as it was acquired
-_AROUND = 0.1  # of voxels: a value that so many have was set around the brain or the head
+HEAD_LEVEL = 20  # with such grey levels, voxels above it are not air
+_AIR = 0.1  # of the 99.5th percentile; air and the zeros around extracted brains are below
+_NOISE = 3.0  # times the 25th percentile; 1 in 100 voxels of noise is above
+_NOISIEST = 0.25  # of the 99.5th percentile; dark tissue is above
+_NEGATIVE = 0.1  # of voxels, without the surroundings; no scan as acquired has more
+_AROUND = 0.1  # of voxels: a value this frequent was set around the brain or the head
 _LEAST = 0.1  # percentile
-_SAMPLED = 2**21  # voxels that percentiles are taken from
-_PLANES = 16  # that a thread scales, of a scan's hundreds
+_SAMPLED = 2**21  # voxels sampled for percentiles
+_PLANES = 16  # scaled per thread, of a scan's hundreds
 
 
 def through_float16(raw: np.ndarray, path: Path | None) -> np.ndarray:
-    """Round raw values to float16, in which the release stores them; float32 of the same shape.
+    """Round raw values to float16, as the release stores them; float32 of the same shape.
 
-    A warning says where values are rounded.
+    A warning reports rounding.
 
     Raises:
         ScanError: values that float16 cannot hold; `path` names the scan.
@@ -51,14 +51,14 @@ def to_16_bit_range(volume: np.ndarray, low: float, high: float) -> np.ndarray:
     """Scale a volume to [0, 65535]: 65535 · (volume - low) / (high - low).
 
     Args:
-        volume: (slices, rows, cols) of any type, stored in memory in any order of axes.
-        low, high: its least and its greatest value.
+        volume: (slices, rows, cols) of any type, with any memory order of axes.
+        low, high: its lowest and its highest value.
 
     Returns:
         float32 of the same shape, contiguous, slices first.
     """
     scaled, span = np.empty(volume.shape, np.float32), np.float32(high) - np.float32(low)
-    # Planes that lie together in the volume's memory stay in the cache through all steps.
+    # Planes that are contiguous in memory stay in the cache through all steps.
     slowest = int(np.argmax(np.abs(volume.strides)))
     planes, targets = np.moveaxis(volume, slowest, 0), np.moveaxis(scaled, slowest, 0)
 
@@ -73,18 +73,18 @@ def to_16_bit_range(volume: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def to_8_bit(volume: np.ndarray) -> np.ndarray:
-    """Scale a float32 volume to [0, 65535] by its minimum and maximum, and cut it to uint8 as floor(value / 256)."""
+    """Scale a float32 volume to [0, 65535] by its minimum and maximum, and convert to uint8 by floor(value / 256)."""
     scaled = to_16_bit_range(volume, volume.min(), volume.max())
     scaled /= 256
-    return scaled.astype(np.uint8)  # drops the fraction, which is floor for what is not negative
+    return scaled.astype(np.uint8)  # truncation, which is floor for non-negative values
 
 
 def unstandardized(volume: np.ndarray) -> np.ndarray:
-    """The values of a scan as it might have been acquired: those that were standardized are shifted to begin at 0.
+    """The values of a scan as acquired: standardized values are shifted to start at 0.
 
-    Scans have air near 0 and next to nothing below. Where more than a tenth is negative, not counting one value that
-    most of the air has, they were made to have a mean of 0 (z-scores), of the whole scan or of the brain alone. What
-    their 0 was is not known; the least value, but for outliers, comes near it, as fluid is dark in FLAIR.
+    Scans have air near 0 and almost nothing below. If more than a tenth is negative, not counting one value of most of
+    the air, they were standardized to a mean of 0 (z-scores), over the whole scan or only the brain. Their original 0
+    is unknown; the lowest value without outliers is close to it, as fluid is dark in FLAIR.
 
     Args:
         volume: (slices, rows, cols), turned as in `head_threshold`.
@@ -93,7 +93,7 @@ def unstandardized(volume: np.ndarray) -> np.ndarray:
         The volume itself if it was not standardized; else float32 of the same shape, at least 0.
     """
     sampled = _sampled(volume)
-    if np.mean(sampled < 0) <= _NEGATIVE / 5:  # as it is with scans that were not, and quickly seen
+    if np.mean(sampled < 0) <= _NEGATIVE / 5:  # a fast check for scans that were not standardized
         return volume
     values, counts = np.unique(sampled, return_counts=True)
     around = values[np.argmax(counts)] if counts.max() > _AROUND * sampled.size else np.nan
@@ -106,18 +106,18 @@ def unstandardized(volume: np.ndarray) -> np.ndarray:
 
 
 def head_threshold(volume: np.ndarray) -> float:
-    """The value that separates head, or extracted brain, from the air around it.
+    """The value that separates a head or extracted brain from the air around it.
 
-    A tenth of the 99.5th percentile; of a noisy scan, more: three times the 25th percentile, as a quarter of most
-    fields of view is air, but at most a quarter of the 99.5th. It is not negative, so that the median above it is none
-    of zero. Large volumes are sampled, and must be turned for all storages of a scan to have one threshold.
+    A tenth of the 99.5th percentile; higher for a noisy scan: three times the 25th percentile, as a quarter of most
+    fields of view is air, but at most a quarter of the 99.5th. It is not negative, so zeros do not enter the median
+    above it. Large volumes are sampled, and must be in one orientation for a threshold independent of storage order.
     """
     quarter, bright = np.percentile(_sampled(volume), (25, 99.5))
     return max(0.0, _AIR * float(bright), min(_NOISE * float(quarter), _NOISIEST * float(bright)))
 
 
 def to_8_bit_by_median(volume: np.ndarray, median: float) -> np.ndarray:
-    """Scale a float32 volume so that `median` becomes the grey level 100, and cut it to uint8 in [0, 255].
+    """Scale a float32 volume so that `median` becomes the grey level 100, and clip it to uint8 in [0, 255].
 
     Unlike minimum and maximum, the median of the head does not move with outliers, fat, or brain extraction.
     """
@@ -126,13 +126,13 @@ def to_8_bit_by_median(volume: np.ndarray, median: float) -> np.ndarray:
 
 
 def head_median(volume: np.ndarray, threshold: float) -> float:
-    """Median of the voxels above a threshold; 1 where there are none."""
+    """Median of the voxels above a threshold; 1 if there are none."""
     sampled = _sampled(volume)
     head = sampled[sampled > threshold]
     return float(np.median(head)) if len(head) else 1.0
 
 
 def _sampled(volume: np.ndarray) -> np.ndarray:
-    """Evenly spaced voxels of a volume, enough for a percentile; the same ones of every storage once it is turned."""
+    """Evenly spaced voxels of a volume, enough for a percentile; the same for every storage order once reoriented."""
     step = max(1, round((volume.size / _SAMPLED) ** (1 / 3)))
     return volume[(slice(None, None, step),) * volume.ndim]

@@ -1,4 +1,4 @@
-"""MetaImage and NRRD files, in one piece or as a header beside its voxels, read and written by SimpleITK."""
+"""MetaImage and NRRD files, with attached or detached header, read and written by SimpleITK."""
 
 import math
 import os
@@ -15,8 +15,8 @@ from planar3d.scans.nifti_header import MAXIMUM_VOXELS, header_with
 _LONGEST = 2**16  # bytes of a header
 _ADVICE = "Copy it again, or convert it to NIfTI."
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK's axes run left and posterior
-# By ending: how files begin, which reader of ITK's takes them, which line names another file of voxels, and which says
-# how the axes lie. What the header of an NRRD file says ends at an empty line.
+# By ending: first bytes, ITK's reader, the line that names a separate file of voxels, and the line with the axes. The
+# header of an NRRD file ends at an empty line.
 _META = (
     (b"ObjectType", b"NDims", b"Comment"),
     "MetaImageIO",
@@ -33,16 +33,16 @@ _KINDS = {".mhd": _META, ".mha": _META, ".nrrd": _NRRD, ".nhdr": _NRRD}
 
 
 def is_itk_image(path: Path) -> bool:
-    """Whether a file is a MetaImage or NRRD file, or the header of one, by its name and content."""
+    """Whether a file is a MetaImage or NRRD file or header, by its name and content."""
     kind = _KINDS.get(path.suffix.lower())
     return kind is not None and _header(path).lstrip().startswith(kind[0])
 
 
 def itk_files(path: Path) -> list[Path]:
-    """The file, and that of its voxels, which lies beside it, where there is one.
+    """The file, and the file of its voxels beside it, if separate.
 
     Raises:
-        ScanError: the header of voxels that lie elsewhere names no such file.
+        ScanError: the voxels are separate, but the header names no such file.
     """
     suffix = path.suffix.lower()
     found = _KINDS[suffix][2].search(_header(path))
@@ -62,8 +62,8 @@ def read_itk(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
         path: the header.
 
     Returns:
-        header, without sform and qform where the file does not say how its axes lie; voxels float32 (i, j, k), an image
-        of two dimensions with a single slice.
+        header, without sform and qform if the file does not define its axes; voxels float32 (i, j, k), with a single
+        slice for a two-dimensional image.
 
     Raises:
         ScanError: damaged, coloured or very large files.
@@ -99,7 +99,7 @@ def read_itk(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
 
 
 def write_itk(voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:
-    """Write voxels (i, j, k), in the format that the file's ending stands for."""
+    """Write voxels (i, j, k) in the format of the file's ending."""
     with extra("itk"):
         import SimpleITK
     image, lps = SimpleITK.GetImageFromArray(voxels.T), _LPS @ affine
@@ -111,7 +111,7 @@ def write_itk(voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:
 
 
 def _header(path: Path) -> bytes:
-    """The text before the voxels; of NRRD files up to an empty line."""
+    """The text before the voxels; in NRRD files up to an empty line."""
     try:
         with path.open("rb") as file:
             start = file.read(_LONGEST)

@@ -1,4 +1,4 @@
-"""What all targets share: from labels to the channels of a network's output, and to the masks that are scored."""
+"""Interface of targets: from labels to the channels of a network's output and to scored masks."""
 
 import re
 from abc import abstractmethod
@@ -14,25 +14,25 @@ from planar3d.scans.volume import Scan, read_labels
 from planar3d.sections import Section
 
 Labels = tuple[int, ...]
-Grid = Sequence[float] | np.ndarray  # a voxel's edges in mm, or an affine, as `voxel_mm3` takes them
-_TOLERANCE = 1e-3  # of a label; some files hold 1.00000006 for 1
-_SHOWN = 6  # labels of a file that a sentence lists
+Grid = Sequence[float] | np.ndarray  # a voxel's edges in mm, or an affine, as in `voxel_mm3`
+_TOLERANCE = 1e-3  # of a label; some files have 1.00000006 for 1
+_SHOWN = 6  # labels of a file listed in an error message
 
 
 class Scale(NamedTuple):
-    """What is averaged where tiles overlap, and how probabilities (…, outputs) come to it and back."""
+    """The quantity averaged where tiles overlap, with its conversions from and to probabilities (…, outputs)."""
 
     given: Callable[[np.ndarray], np.ndarray]
     back: Callable[[np.ndarray], np.ndarray]
 
 
 def _log(probabilities: np.ndarray) -> np.ndarray:
-    # What softmax loses of its logits is one number for all channels, which the softmax of their mean loses too.
+    # Softmax is invariant to a constant added to all logits, and so is the softmax of their mean.
     return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
 
 
 AS_GIVEN = Scale(lambda given: given, lambda given: given)
-# By the tiles' word for it, and by activation; a sigmoid in float32 rounds away what is far above 0.
+# By `averaged` of the tiles, and by activation; a sigmoid in float32 saturates far above 0.
 SCALES: dict[str, dict[str, Scale]] = {
     "probabilities": {"sigmoid": AS_GIVEN, "softmax": AS_GIVEN},
     "logits": {"softmax": Scale(_log, lambda logits: special.softmax(logits, axis=-1))},
@@ -40,21 +40,21 @@ SCALES: dict[str, dict[str, Scale]] = {
 
 
 class Targets(Section):
-    """What a network learns of a label map, and how its output becomes one. Subclasses are frozen dataclasses.
+    """The mapping from a label map to a network's outputs and back. Subclasses are frozen dataclasses.
 
     Attributes:
         name: in `TARGETS`.
         activation: of the network's output.
-        channels: the labels that each channel of the output stands for.
-        scored: what is scored, by name, and the labels that it consists of.
-        measures: the set by which it is scored, in `MEASURE_SETS`.
-        noun: what a connected part of a target is called.
+        channels: the labels of each channel of the output.
+        scored: the labels of each scored target, by name.
+        measures: the set of scores, in `MEASURE_SETS`.
+        noun: word for a connected component of a target.
         decision: how a voxel gets its label, in words.
-        in_head: whether they lie in a head, so that scans are checked as ones of heads.
-        plausible_share: of the head, of which all targets together hardly ever take up more.
+        in_head: whether targets are in a head, so that scans are checked as head scans.
+        plausible_share: largest plausible share of all targets in the head.
 
     Raises:
-        RecipeError: fields that are wrong or do not go together.
+        RecipeError: invalid or incompatible fields.
     """
 
     activation: ClassVar[Literal["sigmoid", "softmax"]]
@@ -74,11 +74,11 @@ class Targets(Section):
 
     @abstractmethod
     def assign(self, probabilities: np.ndarray, highest: float | None = None) -> np.ndarray:
-        """The label of each voxel by its own probabilities, before any rule on what is too small.
+        """The label of each voxel from its probabilities, before any rule on size.
 
         Args:
             probabilities: floats (slices, …, outputs) in [0, 1].
-            highest: the highest probability of the scan, where these are of a part of it.
+            highest: the highest probability of the scan, if these are only part of it.
 
         Returns:
             uint8 (slices, …).
@@ -92,7 +92,7 @@ class Targets(Section):
             spacing: the voxel's edges in mm, one per axis, or the grid's affine (4×4 or its 3×3), for a sheared grid.
 
         Returns:
-            uint8 (slices, rows, cols), with labels as the data set writes them.
+            uint8 (slices, rows, cols), with the labels of the data set.
         """
         return self.assign(probabilities)
 
@@ -101,17 +101,17 @@ class Targets(Section):
         return probabilities if probabilities.ndim == 3 else probabilities[..., 0]
 
     def with_background(self, probabilities: np.ndarray) -> np.ndarray:
-        """Have voxels that no network has seen, of probability 0 throughout, be background for certain."""
+        """Make voxels that no network has seen, with probabilities of 0, certain background."""
         return probabilities
 
     @property
     def outputs(self) -> int:
-        """Channels of the network's output."""
+        """Number of channels of the network's output."""
         return len(self.channels)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of what is scored."""
+        """The names of the scored targets."""
         return tuple(self.scored)
 
     def output_bias(self, prior: float) -> np.ndarray:
@@ -120,13 +120,13 @@ class Targets(Section):
 
     @property
     def background(self) -> np.ndarray:
-        """What the network is to give where there is nothing: uint8 (outputs,)."""
+        """The network's target output for background: uint8 (outputs,)."""
         return self.encode(np.zeros((), np.uint8))
 
     def encode(self, labels: np.ndarray) -> np.ndarray:
-        """What the network is to give for a label map: uint8 {0, 1} (…, outputs).
+        """The network's target output for a label map: uint8 {0, 1} (…, outputs).
 
-        Encode before anything is interpolated: no voxel halfway between the labels 0 and 4 is of label 2.
+        Encode before interpolation: a voxel halfway between the labels 0 and 4 does not have label 2.
         """
         encoded = np.empty((*np.shape(labels), self.outputs), np.uint8)
         for number, values in enumerate(self.channels):
@@ -140,15 +140,15 @@ class Targets(Section):
         return found
 
     def masks(self, labels: np.ndarray) -> dict[str, np.ndarray]:
-        """A boolean mask of each thing that is scored, by name."""
+        """A boolean mask of each scored target, by name."""
         return {name: _among(labels, values) for name, values in self.scored.items()}
 
     def check_labels(self, labels: np.ndarray, source: str) -> None:
-        """Refuse a label map that holds labels which the targets do not know.
+        """Refuse a label map with labels that are not in the targets.
 
         Args:
             labels: (slices, rows, cols).
-            source: its file, for the sentence.
+            source: its file, for the error message.
         """
         known = sorted({0}.union(*self.channels))
         found: set[float] = set()
@@ -167,7 +167,7 @@ class Targets(Section):
 
 
 def regions_of(field: str, texts: tuple[str, ...]) -> dict[str, Labels]:
-    """Names and labels of `("WT=1+2+4", …)`; a `RecipeError` of anything else, a name twice, or nothing."""
+    """Names and labels of `("WT=1+2+4", …)`; a `RecipeError` for other forms, a repeated name, or an empty list."""
     found: dict[str, Labels] = {}
     for text in texts or ("",):
         name, _, labels = text.partition("=")
@@ -179,7 +179,7 @@ def regions_of(field: str, texts: tuple[str, ...]) -> dict[str, Labels]:
 
 
 def _among(labels: np.ndarray, values: Labels) -> np.ndarray:
-    """Whether each label is one of the values; a byte a voxel."""
+    """Whether each label is one of the values; one byte per voxel."""
     labels = np.rint(labels) if np.asarray(labels).dtype.kind == "f" else np.asarray(labels)
     among = labels == values[0]
     for value in values[1:]:

@@ -1,4 +1,4 @@
-"""FreeSurfer's volumes, and scans of two files, .hdr and .img, read and written by nibabel."""
+"""FreeSurfer volumes, and scans in two files (.hdr and .img), read and written by nibabel."""
 
 import io
 import math
@@ -21,17 +21,17 @@ from planar3d.scans.nifti_header import MAXIMUM_VOXELS, header_with
 _MGH_BYTES = 284  # of the header, which FreeSurfer calls version 1
 _MGH_VERSION = b"\0\0\0\x01"
 _PAIR_BYTES = 348  # of the header of Analyze 7.5 and of NIfTI-1
-_TRAILING = 2**20  # bytes of what FreeSurfer notes behind the voxels
+_TRAILING = 2**20  # bytes of FreeSurfer's notes after the voxels
 _PAIR = re.compile(r"(.*\.)(?:hdr|img)((?:\.gz)?)", re.IGNORECASE)
 
 
 def is_mgh(path: Path) -> bool:
-    """Whether a file is a volume of FreeSurfer by its name and content, gzipped or not."""
+    """Whether a file is a FreeSurfer volume by its name and content, gzipped or not."""
     return path.name.lower().endswith((".mgz", ".mgh", ".mgh.gz")) and _start(path).startswith(_MGH_VERSION)
 
 
 def is_pair(path: Path) -> bool:
-    """Whether a file is one of two, .hdr and .img, and the other lies beside it."""
+    """Whether a file is .hdr or .img and the other file is beside it."""
     if not _PAIR.fullmatch(path.name):
         return False
     header, voxels = pair_files(path)
@@ -41,7 +41,7 @@ def is_pair(path: Path) -> bool:
 
 
 def pair_files(path: Path) -> list[Path]:
-    """The header and the voxels of a scan of two files, of which one is given; their names have the same capitals."""
+    """The .hdr and .img files of a scan, given either; both names have the same case."""
     found = _PAIR.fullmatch(path.name)
     assert found is not None
     upper = path.name.removesuffix(found[2])[-3:].isupper()
@@ -49,7 +49,7 @@ def pair_files(path: Path) -> list[Path]:
 
 
 def read_mgh(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
-    """Read a volume of FreeSurfer; see `read_pair`."""
+    """Read a FreeSurfer volume; see `read_pair`."""
     try:
         header = MGHHeader(_unpacked(path, _MGH_BYTES, at_most=False), check=False)
         content = _unpacked(path, _MGH_BYTES + _size(path, header, needed) + _TRAILING)
@@ -67,11 +67,11 @@ def read_pair(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
         path: one of them.
 
     Returns:
-        header, without sform and qform where the files do not say how their axes lie, as those of Analyze 7.5 never do;
-        voxels float32 (i, j, k, …), after the header's scaling.
+        header, without sform and qform if the files do not define their axes, as in Analyze 7.5; voxels float32
+        (i, j, k, …), after the header's scaling.
 
     Raises:
-        ScanError: damaged or very large files; voxels that are no grey levels.
+        ScanError: damaged or very large files; voxels that are not grey levels.
     """
     try:
         about, voxels = pair_files(path)
@@ -88,7 +88,7 @@ def read_pair(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
 
 
 def write_nibabel(voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:
-    """Write voxels (i, j, k), in the format that the file's ending stands for."""
+    """Write voxels (i, j, k) in the format of the file's ending."""
     kind = nib.Nifti1Pair if _PAIR.fullmatch(path.name) else nib.MGHImage
     kind(voxels, affine).to_filename(path)
 
@@ -105,7 +105,7 @@ def _damaged(path: Path, error: BaseException) -> ScanError:
 
 
 def _size(path: Path, header: Any, needed: str) -> int:
-    """How many bytes the voxels take, if a scan may have as many and they are grey levels."""
+    """Bytes of the voxels; an error if they are too many for a scan or not grey levels."""
     shape, kind = tuple(map(int, header.get_data_shape())), header.get_data_dtype()
     if kind.kind not in "iuf" or math.prod(shape) > MAXIMUM_VOXELS or not math.prod(shape) > 0:
         raise ScanError(f"{path} has the shape {shape} of {kind} voxels; {needed} is needed.")
@@ -128,7 +128,7 @@ def _start(path: Path) -> bytes:
 
 
 def _unpacked(path: Path, size: int, at_most: bool = True) -> bytes:
-    """The bytes of a file, unzipped to its end, where gzip compares its checksum; or its first bytes alone."""
+    """The bytes of a file, unzipped to its end, where gzip compares its checksum; or only its first bytes."""
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
         file.seek(0)

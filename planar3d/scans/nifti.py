@@ -1,4 +1,4 @@
-"""The bytes of a NIfTI file, read whole or refused before memory is asked for, and its intensities."""
+"""The bytes of a NIfTI file, read completely or refused before memory is allocated, and its intensities."""
 
 import io
 import math
@@ -25,13 +25,13 @@ except ImportError:
 
 _MAGIC = b"\x1f\x8b"  # of gzip
 _DEFLATE_LIMIT = 1032  # deflate cannot shrink data further than this
-_TRAILING_BYTES = 2**20  # what some writers leave behind the voxels
+_TRAILING_BYTES = 2**20  # that some programs write after the voxels
 _KINDS = {"c": "complex", "V": "colour"}
 _VOLUME = re.compile(r"(.+\.nii(?:\.gz)?)\[(\d+)\]", re.IGNORECASE)
 
 
 def volume_of(path: Path) -> tuple[Path, int | None]:
-    """The file, and the volume of a series in it, counted from 0, that `scan.nii.gz[2]` means, as AFNI writes it."""
+    """The file and the number of the volume, from 0, in a path such as `scan.nii.gz[2]` (AFNI's notation)."""
     found = _VOLUME.fullmatch(path.name)
     return (path.with_name(found[1]), int(found[2])) if found and not os.path.lexists(path) else (path, None)
 
@@ -40,14 +40,14 @@ def read_nifti(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
     """Read a file, or one volume of it.
 
     Args:
-        path: a NIfTI file, or one of its volumes as `volume_of` takes it.
-        needed: what the file should be, for the sentence.
+        path: a NIfTI file, or one of its volumes as in `volume_of`.
+        needed: the expected kind of file, for the error message.
 
     Returns:
         header, float32 voxels (i, j, k), i fastest in memory, after the header's scaling.
 
     Raises:
-        ScanError: as `read_whole`; voxels that are no grey levels; a volume that is not there.
+        ScanError: as `read_whole`; voxels that are not grey levels; a volume that does not exist.
     """
     file, number = volume_of(path)
     header, content = read_whole(file)
@@ -63,14 +63,14 @@ def read_nifti(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
         content = content[: int(header["vox_offset"])] + content[first : first + bytes_each]
         header.set_data_shape(shape[:3])
     try:
-        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is refused as infinite or NaN
+        with np.errstate(over="ignore", invalid="ignore"):  # values beyond float32 are refused as infinite or NaN
             return header, _intensities(header, content)
     except (nib.spatialimages.HeaderDataError, ValueError, OSError) as error:
         raise ScanError(f"{path} is not a readable NIfTI file ({error}). Convert the original data again.") from None
 
 
 def _intensities(header: nib.Nifti1Header, content: bytes) -> np.ndarray:
-    """float32 voxels (i, j, k), i fastest in memory; unscaled ones straight from the bytes of the file."""
+    """float32 voxels (i, j, k), i fastest in memory; without scaling, directly from the bytes of the file."""
     stored = ArrayProxy(io.BytesIO(content), header)
     if (stored.slope, stored.inter) != (1, 0):
         return np.asarray(stored, dtype=np.float32)
@@ -79,12 +79,12 @@ def _intensities(header: nib.Nifti1Header, content: bytes) -> np.ndarray:
 
 
 def read_whole(path: Path) -> tuple[nib.Nifti1Header, bytes]:
-    """Read a file's header and all its bytes, unzipped, to the end: only there does gzip compare its checksum.
+    """Read a file's header and all its bytes, unzipped to the end, where gzip compares its checksum.
 
-    What the file holds decides how it is read, whatever its name ends in.
+    The content of the file decides how it is read, not its name.
 
     Raises:
-        ScanError: the file is missing, of another format, truncated, damaged, or declares a size that no scan has.
+        ScanError: the file is missing, has another format, is truncated or damaged, or declares an implausible size.
     """
     _check_is_file(path)
     size = os.path.getsize(path)

@@ -1,4 +1,4 @@
-"""The header of a NIfTI file: mended where all readers agree on what it means, else refused."""
+"""The header of a NIfTI file: repaired where all readers agree on its meaning, else refused."""
 
 import math
 from collections.abc import Sequence
@@ -17,22 +17,22 @@ _MAXIMUM_LENGTH = 1024  # voxels along an axis
 _MAXIMUM_OFFSET = 2**26  # bytes of header extensions before the voxels
 _LARGEST_CODE = 100  # of a header extension; 46 is the largest that is registered
 
-# nibabel's headers of a single file: their length in bytes, and where each holds which magic.
+# nibabel's headers of single files: their length in bytes, and offset and value of their magic.
 _KINDS = ((nib.Nifti1Header, 344, b"n+1"), (nib.Nifti2Header, 4, b"n+2"))
 _LAST_CODE = 5  # of sform and qform in the standard
 
 
 def read_header(path: Path, start: bytes) -> nib.Nifti1Header | None:
-    """The header of a single-file NIfTI, mended; None if there is none. Its `vox_offset` is where the voxels begin.
+    """The repaired header of a single-file NIfTI; None if there is none. Its `vox_offset` is the start of the voxels.
 
-    What readers agree on is mended: a `vox_offset` of 0 is that right behind the header; an axis from the fourth on
-    with length 0 has length 1; a sform that places no voxels gives way to a qform that does.
+    Repairs on which readers agree: a `vox_offset` of 0 means directly after the header; the fourth and later axes of
+    length 0 have length 1; a sform that does not locate voxels is replaced by a qform that does.
 
     Args:
         start: the first `LONGEST_HEADER` bytes of the file, unpacked.
 
     Raises:
-        ScanError: the header contradicts itself, or declares a size that no scan has.
+        ScanError: the header contradicts itself, or declares an implausible size.
     """
     for kind, place, magic in _KINDS:
         for order in "<>":
@@ -45,19 +45,19 @@ def read_header(path: Path, start: bytes) -> nib.Nifti1Header | None:
 
 
 def voxel_bytes(header: nib.Nifti1Header) -> int:
-    """How many bytes the voxels take."""
+    """Number of bytes of the voxels."""
     return math.prod(header.get_data_shape()) * header.get_data_dtype().itemsize
 
 
 def read_extensions(path: Path, header: nib.Nifti1Header, content: bytes) -> None:
-    """Read the extensions between header and voxels into the header; those that cannot be read are left out.
+    """Read the extensions between header and voxels into the header, without unreadable ones.
 
     Raises:
-        ScanError: an extension reaches into what the header says are voxels.
+        ScanError: an extension overlaps the voxels that the header declares.
     """
     begin, offset = header.sizeof_hdr + 4, int(header["vox_offset"])
     end, found = begin, []
-    # One at least is announced; what looks like none is padding, or behind a mark that some writer forgot to clear.
+    # The header announces at least one; otherwise the bytes are padding, or a program forgot to clear the mark.
     while content[header.sizeof_hdr] and (end == begin or end < offset):
         size, code = np.frombuffer(content[end : end + 8].ljust(8, b"\0"), f"{header.endianness}i4").tolist()
         if size < 16 or size % 16 or not 0 <= code <= _LARGEST_CODE or end + size > len(content):
@@ -80,7 +80,7 @@ def _mended(path: Path, header: nib.Nifti1Header) -> nib.Nifti1Header:
         lengths = header["pixdim"][1:4].copy()
         header.check_fix()
         if not header["sform_code"]:
-            header["pixdim"][1:4] = lengths  # nibabel makes 1 mm of 0, which nobody measured
+            header["pixdim"][1:4] = lengths  # nibabel replaces 0 by 1 mm, which was not measured
     except HeaderDataError as error:
         raise ScanError(f"{path} has a damaged header ({error}). Convert the original data again.") from None
     return header
@@ -110,7 +110,7 @@ def _mend_shape(path: Path, header: nib.Nifti1Header) -> None:
 
 def _mend_offset(path: Path, header: nib.Nifti1Header) -> None:
     first, found = header.single_vox_offset, float(header["vox_offset"])
-    if found == 0:  # "the default" of nibabel and others, which write the voxels right behind the header
+    if found == 0:  # "the default" of nibabel and others, with the voxels directly after the header
         header["vox_offset"] = first
     elif not (first <= found <= _MAXIMUM_OFFSET and found.is_integer()):
         raise ScanError(
@@ -120,14 +120,14 @@ def _mend_offset(path: Path, header: nib.Nifti1Header) -> None:
 
 
 def _mend_affine(path: Path, header: nib.Nifti1Header) -> None:
-    """Leave one affine that says where the voxels lie, if there is one."""
+    """Keep one affine that locates the voxels, if there is one."""
     lengths = header["pixdim"]
     lengths[1:4] = np.abs(lengths[1:4])
     if lengths[0] not in (-1, 1):
-        lengths[0] = 1  # as the standard has it for 0
+        lengths[0] = 1  # the standard's meaning of 0
     for code in ("sform_code", "qform_code"):
         if not 0 <= header[code] <= _LAST_CODE:
-            header[code] = 0  # as nibabel takes what is no code of the standard
+            header[code] = 0  # as in nibabel for codes outside the standard
     sform = header.get_sform()
     if header["sform_code"] and not is_usable(sform) and (_has_qform(header) or not sform[:3, :3].any()):
         header["sform_code"] = 0
@@ -151,7 +151,7 @@ def _is_rotation(header: nib.Nifti1Header) -> bool:
 
 
 def header_with(affine: np.ndarray, grid: Sequence[int]) -> nib.Nifti1Header:
-    """A header that says in both ways where a grid lies."""
+    """A header with the geometry of a grid in both sform and qform."""
     header = nib.Nifti1Header()
     header.set_data_shape(grid)
     header.set_xyzt_units("mm")

@@ -1,4 +1,4 @@
-"""What is written for a scan, and where."""
+"""The output files of a scan, and their paths."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ class Outputs:
     record: Path  # JSON; in a BIDS data set the sidecar of the mask
     mask: Path  # on the scan's own grid
     probability: Path  # of lesion, on the scan's own grid
-    lesions: Path  # a table with a line a lesion; tab-separated where its name ends in .tsv
+    lesions: Path  # a table with one line per lesion; tab-separated if its name ends in .tsv
     overlay: Path  # a picture
     report: Path  # a page
     dicom_seg: Path  # the lesions as a DICOM Segmentation object
@@ -23,7 +23,7 @@ class Outputs:
 
 
 def plain_names(name: str, out: Path, own: str = ".nii.gz") -> Outputs:
-    """The outputs of a scan of that name, all in the folder `out`; `own` is how a mask of its format ends."""
+    """The outputs of a scan of that name in the folder `out`; `own` is the ending of a mask in its format."""
     return Outputs(
         record=out / f"{name}.json",
         mask=out / f"{name}_mask.nii.gz",
@@ -40,10 +40,10 @@ def plain_names(name: str, out: Path, own: str = ".nii.gz") -> Outputs:
 
 
 def told_apart(names: Sequence[tuple[str, tuple[str, ...]]]) -> list[str]:
-    """Put as many folders before names as are needed for no two to be one, as far as they have any.
+    """Prefix names with as many folders as make them unique, as far as they have any.
 
     Args:
-        names: each with the folders that it may begin with, the nearest last.
+        names: each with the folders that may prefix it, the nearest last.
     """
     apart = [name for name, _ in names]
     for count in range(1, max((len(folders) for _, folders in names), default=0) + 1):

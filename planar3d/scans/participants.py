@@ -7,18 +7,18 @@ from pathlib import Path
 from planar3d.errors import DatasetError
 from planar3d.scans.tables import read_table
 
-EVERYONE = "all"  # the group of scans of which no site is known
+EVERYONE = "all"  # the group of scans without a known site
 _ID = "participant_id"
 _SITES = ("site", "site_id", "siteid", "center", "centre", "center_id", "centre_id")
-_UNKNOWN = {"", "n/a", "na", "nan"}  # the standard's word, and what spreadsheets make of it
+_UNKNOWN = {"", "n/a", "na", "nan"}  # the standard's value, and variants by spreadsheets
 
 
 def read_sites(path: Path, subjects: Collection[str]) -> dict[str, str]:
-    """The site of each subject of which `participants.tsv` tells one; `n/a` tells none.
+    """The site of each subject in `participants.tsv`; subjects with `n/a` have none.
 
     Args:
         path: of `participants.tsv`, which may be missing.
-        subjects: names of folders, as sub-01; in the table they may stand without sub-.
+        subjects: names of folders, as sub-01; the table may omit sub-.
 
     Raises:
         DatasetError: the file cannot be read, gives a subject two sites, or has sites, but none of the subjects.

@@ -27,7 +27,7 @@ from planar3d.scans.phantom_tumours import make_tumour_case
 from planar3d.scans.volume import Scan
 
 _REDUCTIONS = (1, 16)
-_TISSUE_SPREAD = 0.04  # of one scan's signals to another's, relative
+_TISSUE_SPREAD = 0.04  # of signals between scans, relative
 _SOFT_EDGE = 1.6  # mm: width of a lesion's rim
 
 
@@ -91,7 +91,7 @@ def write_phantom(
 
 
 def make_head(center: PhantomCenter, load: float, reduction: float, rng: np.random.Generator) -> dict[str, Scan]:
-    """Scan one person at one center, and mark the lesions, of which there are none at a load of 0."""
+    """Scan one person at one center, and mark the lesions; a load of 0 gives none."""
     of_person, of_disease, of_scanner = rng.spawn(3)
     view = np.multiply(center.grid, center.spacing)
     grid = tuple(round(n / reduction) for n in center.grid)
@@ -113,10 +113,10 @@ def make_head(center: PhantomCenter, load: float, reduction: float, rng: np.rand
 def _observe(
     person: Subject, center: PhantomCenter, grid: tuple[int, ...], ratio: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bring a head and its lesions onto the scan's grid.
+    """Map a head and its lesions to the scan's grid.
 
     Returns:
-        signal without lesions relative to white matter, depth in lesions in mm, contrast of lesions; float32 (i, j, k).
+        signal without lesions relative to white matter, depth inside lesions in mm, lesion contrast; float32 (i, j, k).
     """
     head = build_head(max(1, round(np.min(person.view / grid))))  # no finer than the grid can show
     tissues = {

@@ -1,4 +1,4 @@
-"""The phantom's abdomens: a body of ellipsoids with liver, kidneys and spleen, by CT or by three sequences of MR."""
+"""The phantom's abdomens: a body of ellipsoids with liver, kidneys and spleen, in CT or three MR sequences."""
 
 from collections.abc import Iterable
 
@@ -10,9 +10,9 @@ from planar3d.scans.phantom_scanner import PhantomCenter
 from planar3d.scans.slice_folders import ORGANS
 from planar3d.scans.volume import Scan
 
-_CT = "01"  # the center that scans by CT; the others do by MR
+_CT = "01"  # the center with CT; the others have MR
 _GRIDS = {"CT": ((512, 512, 80), (0.75, 0.75, 3.0)), "MR": ((320, 320, 36), (1.25, 1.25, 6.5))}  # voxels, mm
-# Ellipsoids in mm left, posterior and superior of the body's middle: centers and radii; later ones lie in front.
+# Ellipsoids in mm left, posterior and superior of the body's center: centers and radii; later ones overwrite others.
 _BODY = ((0, 0, 0), (170, 115, 400))
 _PLACES = {
     "spleen": ((100, 35, 40), (28, 38, 50)),
@@ -20,8 +20,8 @@ _PLACES = {
     "right kidney": ((-65, 60, -45), (26, 24, 48)),
     "left kidney": ((62, 58, -35), (26, 24, 48)),
 }
-_FAT = 0.9  # of the body's radius, beyond which it is fat
-# Signals of muscle, fat, liver, kidneys and spleen: Hounsfield units, or about what MR shows.
+_FAT = 0.9  # of the body's radius; beyond is fat
+# Signals of muscle, fat, liver, kidneys and spleen: Hounsfield units, or typical MR values.
 _SIGNALS = {
     "CT": (45, -100, 110, 190, 125),
     "InPhase": (260, 700, 330, 300, 270),
@@ -29,20 +29,20 @@ _SIGNALS = {
     "T2SPIR": (120, 60, 220, 520, 430),
 }
 _NOISE = {"CT": 12.0, "InPhase": 18.0, "OutPhase": 18.0, "T2SPIR": 22.0}
-_SPREAD, _SHIFT = 0.05, 5.0  # of sizes from one person to the next, relative; of places, mm
+_SPREAD, _SHIFT = 0.05, 5.0  # of sizes between people, relative; of positions, mm
 
 
 def make_abdomen_case(
     center: PhantomCenter, load: float, reduction: float, rng: np.random.Generator
 ) -> dict[str, Scan]:
-    """Scan one person's abdomen, by CT at the first center and by MR at the others.
+    """Scan one person's abdomen, with CT at the first center and MR at the others.
 
     Returns:
         The series of a person by their folders, int16, and the organs last of each: `Ground`, uint8.
     """
     modality = "CT" if center.name == _CT else "MR"
     voxels, mm = _GRIDS[modality]
-    divided_by = (reduction, reduction, reduction**0.5)  # slices are thick as they are
+    divided_by = (reduction, reduction, reduction**0.5)  # slices are already thick
     grid = tuple(max(2, round(n / by)) for n, by in zip(voxels, divided_by, strict=True))
     spacing = np.multiply(voxels, mm) / grid
     affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
@@ -82,6 +82,6 @@ def make_abdomen_case(
 
 
 def _reach(places: list[np.ndarray], middle: Iterable[float], radii: Iterable[float]) -> np.ndarray:
-    """Distance from a middle, (i, j, k), relative to the radii; places in mm along each axis."""
+    """Distance from a center, (i, j, k), relative to the radii; positions in mm along each axis."""
     parts = [((place - m) / r) ** 2 for place, m, r in zip(places, middle, radii, strict=True)]
     return np.sqrt(parts[0][:, None, None] + parts[1][:, None] + parts[2])

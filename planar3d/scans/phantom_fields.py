@@ -1,4 +1,4 @@
-"""Smooth random fields, and coarse lattices stretched over a grid: what makes each phantom another."""
+"""Smooth random fields, and coarse lattices interpolated over a grid, which vary the phantoms."""
 
 from collections.abc import Sequence
 
@@ -7,16 +7,16 @@ from scipy import ndimage
 
 
 def between_nodes(nodes: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lay `count` places from the first node to the last: the node before each, and the share of the one after."""
+    """Spread `count` positions from the first to the last node: the node before each, and the weight of the next."""
     places = np.linspace(0, nodes - 1, count)
     left = np.minimum(places.astype(int), nodes - 2)
     return left, (places - left).astype(np.float32)
 
 
 def spread(lattice: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Stretch the last axes of a coarse lattice over `shape`, corner on corner and linear between its nodes.
+    """Interpolate the last axes of a coarse lattice linearly to `shape`, with coinciding corners.
 
-    One axis after the other, which is many times faster than `scipy.ndimage.zoom`.
+    One axis at a time, many times faster than `scipy.ndimage.zoom`.
     """
     for axis in reversed(
         range(-len(shape), 0)

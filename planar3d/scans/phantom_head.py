@@ -1,4 +1,4 @@
-"""The phantom's anatomy: the ICBM152 brain inside a skull, a scalp, a face and a neck made of simple shapes."""
+"""The phantom's anatomy: the ICBM152 brain in a skull, scalp, face and neck of simple shapes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from planar3d.extras import extra
 from planar3d.scans.head import largest_part
 from planar3d.scans.phantom_fields import smooth_noise, spread
 
-TISSUES = ("white", "grey", "fluid", "marrow", "fat", "muscle")  # what is left of a voxel is bone or air: no signal
+TISSUES = ("white", "grey", "fluid", "marrow", "fat", "muscle")  # the rest of a voxel is bone or air, without signal
 
 BRAIN_ORIGIN = (-98, -134, -72)  # mm right, anterior, superior: first voxel of the 1 mm ICBM152 maps in nilearn
-_ROOM = ((-3, -3), (0, 26), (112, 2))  # mm added to the maps at both ends of each axis, for face and neck
+_ROOM = ((-3, -3), (0, 26), (112, 2))  # mm added to both ends of each axis of the maps, for face and neck
 
 # Distances from the smoothed brain surface, in mm.
 _INNER_TABLE, _OUTER_TABLE, _SCALP = 2.5, 8.0, 13.5
@@ -27,8 +27,8 @@ _FACE = (  # ellipsoids (center, radii) that join the scalp to the surface of th
     ((0, 44, -94), (40, 42, 32)),  # jaw
     ((0, 88, -56), (9, 18, 18)),  # nose
 )
-_NECK = (0, -38), (54, 60), 0.12  # axis (x, y) at the base of the brain, radii, and how far it leans back per mm down
-_INSIDE = (  # (tissue or None, center, radii), painted in this order; a center right of the middle has a twin
+_NECK = (0, -38), (54, 60), 0.12  # axis (x, y) at the base of the brain, radii, and backward tilt per mm down
+_INSIDE = (  # (tissue or None, center, radii), painted in this order; a center right of the midline is mirrored
     ("fat", (31, 45, -40), (17, 27, 15)),  # orbit
     ("muscle", (32, 60, -41), (13, 13, 13)),  # wall of the eye
     ("fluid", (32, 60, -41), (11.5, 11.5, 11.5)),  # vitreous
@@ -41,7 +41,7 @@ _INSIDE = (  # (tissue or None, center, radii), painted in this order; a center 
     (None, (35, 32, -99), (5, 26, 9)),  # mandible
     (None, (0, 0, -92), (8, 6, 36)),  # pharynx
 )
-_CORD = (0, -49), 0.12  # axis (x, y) at the base of the brain, and how far it leans back per mm down
+_CORD = (0, -49), 0.12  # axis (x, y) at the base of the brain, and backward tilt per mm down
 _CORD_RADIUS, _CANAL_RADIUS = 5.0, 8.0
 _VERTEBRA = (20, (13, 9), 17, 4)  # mm in front of the cord, radii, period, thickness of a disc
 
@@ -50,8 +50,7 @@ _VERTEBRA = (20, (13, 9), 17, 4)  # mm in front of the cord, radii, period, thic
 class Head:
     """Tissue fractions of a head."""
 
-    # uint8 (tissue, x, y, z), 255 for a voxel full of it; tissues as in `TISSUES`, axes running right, anterior,
-    # superior.
+    # uint8 (tissue, x, y, z), 255 for a voxel of one tissue; tissues as in `TISSUES`, axes right, anterior, superior.
     fractions: np.ndarray
     origin: np.ndarray  # world coordinates of the first voxel, in mm
     step: int  # voxel size in mm
@@ -78,7 +77,7 @@ def brain_maps() -> dict[str, np.ndarray]:
 
 @lru_cache(maxsize=1)
 def lateral_ventricles() -> np.ndarray:
-    """Find the lateral ventricles, bool (99, 117, 95): every second voxel of the ICBM152 maps, so 2 mm."""
+    """Find the lateral ventricles, bool (99, 117, 95), on every second voxel of the ICBM152 maps (2 mm)."""
     maps = {name: volume[::2, ::2, ::2] for name, volume in brain_maps().items()}
     fluid = (maps["brain"] - maps["white"] - maps["grey"]) > 0.5
     core = 2 * ndimage.distance_transform_edt(ndimage.binary_fill_holes(maps["brain"] > 0)) > 22  # mm: past the sulci
@@ -112,20 +111,20 @@ def build_head(step: int = 1) -> Head:
 
 
 def _crop(volume: np.ndarray) -> np.ndarray:
-    """Cut off the rims of the maps that `_ROOM` says are not needed."""
+    """Crop the margins of the maps by the negative values of `_ROOM`."""
     return volume[
         tuple(slice(max(0, -low), n - max(0, -high)) for (low, high), n in zip(_ROOM, volume.shape, strict=True))
     ]
 
 
 def _coarsen(volume: np.ndarray, step: int) -> np.ndarray:
-    """Average blocks of step³ voxels; what does not fill a block falls off."""
+    """Average blocks of step³ voxels; incomplete blocks are dropped."""
     x, y, z = (n // step for n in volume.shape)
     return volume[: x * step, : y * step, : z * step].reshape(x, step, y, step, z, step).mean(axis=(1, 3, 5))
 
 
 def _distance_to_hull(brain: np.ndarray, step: int) -> np.ndarray:
-    """Measure the distance in mm to the brain's surface with its sulci and fissures closed, negative inside."""
+    """Signed distance in mm to the brain's surface with closed sulci and fissures, negative inside."""
     stride = max(1, round(3 / step))  # the hull is smooth: 3 mm are fine enough
     solid = brain[::stride, ::stride, ::stride] > 0.5
     unit = stride * step
@@ -140,7 +139,7 @@ def _distance_to_hull(brain: np.ndarray, step: int) -> np.ndarray:
 
 
 def _skin_distance(depth: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Measure the distance in mm to the surface of the whole head, negative inside."""
+    """Signed distance in mm to the surface of the whole head, negative inside."""
     skin = depth - np.float32(_SCALP)
     for center, radii in _FACE:
         skin = _blend(skin, _ellipsoid(x, y, z, center, radii), 12)
@@ -151,7 +150,7 @@ def _skin_distance(depth: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarra
 
 
 def _ellipsoid(x: np.ndarray, y: np.ndarray, z: np.ndarray, center: Sequence, radii: Sequence) -> np.ndarray:
-    """Measure the distance in mm to an ellipsoid, negative inside, exact near its surface."""
+    """Signed distance in mm to an ellipsoid, negative inside, exact near its surface."""
     offsets = [(axis - c) / r for axis, c, r in zip((x, y, z), center, radii, strict=True)]
     scaled = np.sqrt(sum(o * o for o in offsets))
     slope = np.sqrt(sum((o / r) ** 2 for o, r in zip(offsets, radii, strict=True)))
@@ -165,7 +164,7 @@ def _blend(a: np.ndarray, b: np.ndarray, radius: float) -> np.ndarray:
 
 
 def _paint(fractions: np.ndarray, tissue: str | None, distance: np.ndarray, step: float) -> None:
-    """Replace what lies inside a surface by one tissue, or by none, with partial volume at its rim."""
+    """Fill the inside of a surface with one tissue, or none, with partial volumes at its boundary."""
     inside = np.clip(0.5 - distance / step, 0, 1)
     fractions *= 1 - inside
     if tissue:
@@ -196,14 +195,14 @@ def _paint_spine(fractions: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndar
 
 
 def _paint_brain(fractions: np.ndarray, maps: dict[str, np.ndarray]) -> None:
-    """Put in the brain."""
+    """Insert the brain."""
     fractions *= 1 - maps["brain"]
     for name, share in sharpened(maps).items():
         fractions[TISSUES.index(name)] += share
 
 
 def sharpened(maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The shares of white and grey matter and fluid: average maps sharpened towards those of one person."""
+    """Fractions of white matter, grey matter and fluid: average maps sharpened towards those of one person."""
     fluid = np.clip(maps["brain"] - maps["white"] - maps["grey"], 0, 1)
     sharp = {
         name: np.square(share) for name, share in (("white", maps["white"]), ("grey", maps["grey"]), ("fluid", fluid))
@@ -213,7 +212,7 @@ def sharpened(maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _streak_with_fat(fractions: np.ndarray, step: int) -> None:
-    """Marble the muscles with fat, as between those of the face and the neck."""
+    """Mix fat into the muscles, as between those of the face and the neck."""
     shape = fractions.shape[1:]
     coarse = smooth_noise(np.random.default_rng(0), [round(n * step / 3) for n in shape], (0.8, 1.2, 3.0))
     share = np.clip(0.1 + 0.2 * spread(coarse, shape), 0, 0.9) * fractions[TISSUES.index("muscle")]

@@ -1,4 +1,4 @@
-"""The phantom's hearts: a left ventricle, half an ellipsoid, in ultrasound of two views at two instants."""
+"""The phantom's hearts: a half-ellipsoid left ventricle in ultrasound of two views at two instants."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ _LENGTH, _WALL = 82.0, 9.0  # mm, at end diastole
 _HALF_WIDTHS = {"2CH": 23.0, "4CH": 25.0}  # mm at the valve
 _SHORTER, _NARROWER, _THICKER = 0.88, (0.68, 0.88), 1.35  # at end systole, relative
 _ATRIUM = (20.0, 22.0)  # mm: half width, half length
-_SPREAD, _TILT = 0.07, 8.0  # of sizes from one person to the next, relative; degrees
+_SPREAD, _TILT = 0.07, 8.0  # of sizes between people, relative; degrees
 _LEVELS = {0: 30.0, CAVITY: 14.0, MYOCARDIUM: 85.0, ATRIUM: 16.0}  # of 255, the mean of the speckle
 
 
@@ -21,8 +21,8 @@ def make_heart_case(center: PhantomCenter, load: float, reduction: float, rng: n
     """Scan one person's heart.
 
     Returns:
-        By view and instant, as `2CH_ED`, images uint8 of one slice and, with `_gt`, their labels, whose header says in
-        `descrip` the volume of the left ventricle in ml.
+        By view and instant, as `2CH_ED`, images uint8 of one slice and, with `_gt`, their labels, whose header has the
+        volume of the left ventricle in ml in `descrip`.
     """
     size = np.exp(_SPREAD * rng.standard_normal())
     narrower = rng.uniform(*_NARROWER)
@@ -55,9 +55,9 @@ def make_heart_case(center: PhantomCenter, load: float, reduction: float, rng: n
 def _draw(
     grid: tuple[int, ...], spacing: np.ndarray, length: float, width: float, wall: float, tilt: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels uint8 (columns, rows), and which pixels the probe sees.
+    """Labels uint8 (columns, rows), and the pixels that the probe sees.
 
-    The valve's middle lies below the probe; the axis leads up from there to the apex, tilted.
+    The center of the valve is below the probe; the tilted axis leads up from there to the apex.
     """
     x = ((np.arange(grid[0]) - (grid[0] - 1) / 2) * spacing[0])[:, None]
     y = (np.arange(grid[1]) * spacing[1])[None]

@@ -1,4 +1,4 @@
-"""How the phantom's files are laid out: what they are called, and how they are written, challenge by challenge."""
+"""The phantom's layouts: names and formats of files, challenge by challenge."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,17 +20,17 @@ Make = Callable[[PhantomCenter, float, float, np.random.Generator], dict[str, Sc
 class PhantomLayout:
     """One layout."""
 
-    named: str  # what a case is called, with `center` and `number`
-    marked: str  # what its label map marks
-    make: Make  # makes a case of a center, a load, a reduction and a generator; the last of its scans holds the labels
-    # Writes the scans of a case, by their names, into the data set's folder.
+    named: str  # name of a case, with `center` and `number`
+    marked: str  # content of its label map
+    make: Make  # makes a case from a center, a load, a reduction and a generator; its last scan is the label map
+    # Writes the scans of a case, by their names, to the data set's folder.
     save: Callable[[Path, str, Mapping[str, Scan]], None]
-    # Writes what the data set has besides, given the names of its cases.
+    # Writes the other files of the data set, given the names of its cases.
     finish: Callable[[Path, Sequence[str]], None] = lambda folder, names: None
 
 
 def save_as(pattern: str) -> Callable[[Path, str, Mapping[str, Scan]], None]:
-    """Write each scan as a NIfTI file, its path with `name` of the case and `kind` of the scan."""
+    """Write each scan as a NIfTI file; its path has `name` of the case and `kind` of the scan."""
 
     def save(folder: Path, name: str, scans: Mapping[str, Scan]) -> None:
         for kind, scan in scans.items():
@@ -39,13 +39,13 @@ def save_as(pattern: str) -> Callable[[Path, str, Mapping[str, Scan]], None]:
     return save
 
 
-# The images of Task01_BrainTumour in their order, and its labels: names, and what BraTS has for them.
+# The images of Task01_BrainTumour in their order, and its labels: names, and the corresponding values of BraTS.
 _MODALITIES = {"flair": "FLAIR", "t1": "T1w", "t1ce": "t1gd", "t2": "T2w"}
 _LABELS = {"background": 0, "edema": 2, "non-enhancing tumor": 1, "enhancing tumour": 4}
 
 
 def save_decathlon(folder: Path, name: str, scans: Mapping[str, Scan]) -> None:
-    """Write the images of a case as one series, and its label map with the labels of the Decathlon."""
+    """Write the images of a case as one 4-D file, and its label map with the labels of the Decathlon."""
     first, seg = scans["flair"], scans["seg"]
     header = first.header.copy()
     voxels = np.stack([scans[kind].voxels for kind in _MODALITIES], axis=-1)
@@ -76,7 +76,7 @@ def describe_decathlon(folder: Path, names: Sequence[str]) -> None:
 
 
 def save_chaos(folder: Path, name: str, scans: Mapping[str, Scan]) -> None:
-    """Write series as DICOM files, and organs as PNG files, from the uppermost slice down."""
+    """Write series as DICOM files and organs as PNG files, from the top slice down."""
     modality = "CT" if "Ground" in scans else "MR"
     for place, scan in scans.items():
         inside = folder / "Train_Sets" / modality / name / place
@@ -100,7 +100,7 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
 
 
 def _write_dicom(path: Path, pixels: np.ndarray, affine: np.ndarray, k: int, modality: str, number: int) -> None:
-    """Write a slice, with UIDs of its own, as anonymized files have them; CT values as unsigned numbers from -1024."""
+    """Write a slice with new UIDs, as in anonymized files; CT values as unsigned numbers from -1024."""
     with extra("challenges"):
         from pydicom.dataset import Dataset, FileMetaDataset
         from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
@@ -128,7 +128,7 @@ def _write_dicom(path: Path, pixels: np.ndarray, affine: np.ndarray, k: int, mod
 
 
 def save_camus(folder: Path, name: str, scans: Mapping[str, Scan]) -> None:
-    """Write images and label maps as mhd with raw, and what is known of the patient, as the first release has it."""
+    """Write images and label maps as mhd with raw, and the patient's Info files, as in the first release."""
     with extra("challenges"):
         import SimpleITK
     inside = folder / "training" / name

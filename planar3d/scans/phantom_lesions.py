@@ -1,4 +1,4 @@
-"""The phantom's lesions: where multiple sclerosis puts them, in the shapes and sizes it gives them."""
+"""The phantom's lesions, with the locations, shapes and sizes of multiple sclerosis."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,15 +10,15 @@ from planar3d.scans.head import largest_part
 from planar3d.scans.phantom_fields import smooth_noise, spread
 from planar3d.scans.phantom_head import BRAIN_ORIGIN, brain_maps, lateral_ventricles
 
-FAR = -4.0  # mm: the depth of whatever lies further than that from every lesion
+FAR = -4.0  # mm: lowest depth, for voxels farther than that from every lesion
 
 
 @dataclass(frozen=True)
 class LesionKind:
-    """How often a lesion is of this kind, and how it is shaped."""
+    """Frequency and shape of one kind of lesion."""
 
     share: float  # of all lesions
-    # Least and most of the axis that points away from the ventricles, relative to the other two.
+    # Range of the axis that points away from the ventricles, relative to the other two.
     lengthening: tuple[float, float]
     size: float  # volume relative to the other kinds
     roughness: float  # of the outline, relative to the radius
@@ -31,11 +31,11 @@ KINDS = {
     "infratentorial": LesionKind(0.05, (0.8, 1.3), 0.5, 0.2),
 }
 
-# Volumes are log-normal: most lesions are small, and a few hold most of the load.
-_MEDIAN_VOLUME = 60.0  # mm³ at a load of 15 ml; a heavier load has larger lesions as well as more of them
+# Volumes are log-normal: most lesions are small, and a few make up most of the load.
+_MEDIAN_VOLUME = 60.0  # mm³ at a load of 15 ml; a larger load has larger and more lesions
 _LOG_SPREAD = 1.4
 _VOLUME_RANGE = (20.0, 6000.0)  # mm³
-_SMALLEST = 18  # mm³ that must be left of a lesion where the tissue has no room for all of it
+_SMALLEST = 18  # mm³ that must remain of a lesion if the tissue cannot contain all of it
 _LARGEST_SHARE = 0.2  # of the load, in one lesion
 _CONTRAST_SPREAD, _CONTRAST_RANGE = 0.22, (0.6, 1.4)  # of single lesions, relative to the center's
 
@@ -49,7 +49,7 @@ class Lesions:
 
 
 def grow_lesions(volume: float, rng: np.random.Generator) -> Lesions:
-    """Place lesions until together they hold about `volume` mm³."""
+    """Place lesions until their total is about `volume` mm³."""
     room = _room_for_lesions()
     lesions = Lesions(np.full(room.shape, FAR, np.float32), np.ones(room.shape, np.float32))
     ragged = spread(smooth_noise(rng, [n // 2 for n in room.shape], 1.1), room.shape)
@@ -75,7 +75,7 @@ def grow_lesions(volume: float, rng: np.random.Generator) -> Lesions:
 
 
 def _add(lesions: Lesions, box: tuple[slice, ...], shape: np.ndarray, contrast: np.ndarray) -> int:
-    """Merge one lesion into the others where it is the deeper one, and count the voxels it adds."""
+    """Merge a lesion into the others by the larger depth, and count the voxels it adds."""
     depth = lesions.depth[box]
     added = int(np.count_nonzero((shape > 0) & (depth <= 0)))
     wins = shape > depth
@@ -87,21 +87,21 @@ def _add(lesions: Lesions, box: tuple[slice, ...], shape: np.ndarray, contrast: 
 def _ellipsoidal_radius(
     box: tuple[slice, ...], shape: tuple[int, ...], center: np.ndarray, frame: np.ndarray, radii: np.ndarray
 ) -> np.ndarray:
-    """Measure how far the voxels of `box` lie from the center, as a multiple of an ellipsoid with these axes."""
+    """Distance of the voxels of `box` from the center, as a multiple of an ellipsoid with these axes."""
     axes = (np.arange(*part.indices(n)) - c for part, n, c in zip(box, shape, center, strict=True))
     along = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1) @ (frame / radii)
     return np.linalg.norm(along, axis=-1)
 
 
 def _frame(axis: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Complete a direction, tilted a little, to an orthonormal frame whose first column it is."""
+    """An orthonormal frame whose first column is a direction, slightly tilted."""
     tilted = axis + 0.25 * rng.standard_normal(3)
     frame, _ = np.linalg.qr(np.column_stack([tilted, rng.standard_normal((3, 2))]))
     return frame
 
 
 def _largest_piece(shape: np.ndarray) -> np.ndarray:
-    """Keep the largest connected part of a lesion; crumbs beside it would be lesions too small to be called so."""
+    """Keep the largest connected component of a lesion; fragments would count as implausibly small lesions."""
     kept = largest_part(shape > 0)
     if np.count_nonzero(kept) == np.count_nonzero(shape > 0):
         return shape
@@ -110,7 +110,7 @@ def _largest_piece(shape: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _room_for_lesions() -> np.ndarray:
-    """Say how deep in mm a lesion may be: up to 4.5 in white matter, some in its border with grey, none elsewhere."""
+    """Depth in mm that a lesion may reach: up to 4.5 in white matter, less at its border with grey, none elsewhere."""
     maps = brain_maps()
     likely = ndimage.gaussian_filter(maps["white"] + np.float32(0.4) * maps["grey"], 0.7)
     return 10 * (likely - np.float32(0.55))
@@ -118,7 +118,7 @@ def _room_for_lesions() -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def places() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """List where lesions of each kind may lie, and which way leads off the ventricles there.
+    """Positions where each kind of lesion may be, with the direction away from the ventricles.
 
     Returns:
         By kind: positions (place, 3) in voxels of 1 mm, directions (place, 3) of length 1.

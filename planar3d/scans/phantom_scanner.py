@@ -1,4 +1,4 @@
-"""The phantom's scanners: those of three hospitals, each with its grid, contrast, noise and coil."""
+"""The phantom's scanners: three hospitals, each with its grid, contrast, noise and coil."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from planar3d.scans.phantom_fields import smooth_noise, spread
 class PhantomCenter:
     """A hospital: its scanner and its patients."""
 
-    name: str  # the two digits that begin its scans' names
+    name: str  # the first two digits of its scans' names
     grid: tuple[int, int, int]  # voxels (left-right, anterior-posterior, superior-inferior), Kolarik 2020, table 1
     spacing: tuple[float, float, float]  # mm along the same axes
     lesion_ratio: float  # lesion voxels among all voxels, mean over the center, Kolarik 2020, table 1
     loads: tuple[float, ...]  # lesion load of each scan relative to that mean
     white: float  # raw intensity of white matter
     contrast: dict[str, float]  # signal of each tissue relative to white matter
-    lesion_contrast: float  # how much brighter than white matter lesions are, as a fraction
+    lesion_contrast: float  # brightness of lesions above white matter, as a fraction
     noise: float  # standard deviation relative to white matter
     bias: float  # standard deviation of the logarithm of the coil's sensitivity
     tilt: float  # largest angle of the grid to the scanner's axes, degrees
@@ -70,9 +70,10 @@ CENTERS = (
     ),
 )
 
-_GAIN_SPREAD = 0.1  # of one scan's values to another's, relative
+_GAIN_SPREAD = 0.1  # of values between scans, relative
 _BIAS_NODE, _TEXTURE_NODE, _TEXTURE = 30.0, 5.0, 0.03  # mm, mm, relative to the signal
-_COIL_END = (0.09, 0.04)  # fractions of the field of view: where, above its lower edge, sensitivity halves; how softly
+# Fractions of the field of view: height above its lower edge where sensitivity halves, and width of the transition.
+_COIL_END = (0.09, 0.04)
 
 
 def sensitivity(center: PhantomCenter, view: np.ndarray, grid: Sequence[int], rng: np.random.Generator) -> np.ndarray:
@@ -100,7 +101,7 @@ def scanned(center: PhantomCenter, signal: np.ndarray, view: np.ndarray, rng: np
 def header_of(
     center: PhantomCenter, view: np.ndarray, grid: Sequence[int], rng: np.random.Generator
 ) -> nib.Nifti1Header:
-    """Lay the grid left, posterior, superior around the scanner's middle, tilted as far as the center tilts it."""
+    """Place the grid (left, posterior, superior) around the scanner's isocenter, tilted as the center does."""
     affine = np.eye(4)
     turned = Rotation.from_rotvec(center.tilt * rng.uniform(-1, 1, 3) / np.sqrt(3), degrees=True).as_matrix()
     affine[:3, :3] = turned @ np.diag(np.multiply([-1, -1, 1], view) / grid)

@@ -1,6 +1,6 @@
-"""The phantom's brain tumours: four contrasts of a brain without its skull, and a glioma of three nested parts.
+"""The phantom's brain tumours: four contrasts of a skull-stripped brain, and a glioma of three nested parts.
 
-Labels are those of BraTS to 2022: 1 necrosis, 2 edema, 4 enhancing tumour.
+Labels are those of BraTS until 2022: 1 necrosis, 2 edema, 4 enhancing tumour.
 """
 
 from collections.abc import Mapping
@@ -18,17 +18,17 @@ from planar3d.scans.volume import Scan
 
 _GRID = (240, 240, 155)  # of BraTS: left, posterior, superior, 1 mm
 _MIDDLE = (-119.5, 119.5, 77.0)  # mm right, anterior, superior, of that grid
-# Signals relative to white matter: of tissues, and of the tumour's parts about those of a case of BraTS 2021.
+# Signals relative to white matter: of tissues, and of the tumour's parts as in a case of BraTS 2021.
 _SIGNALS: dict[str, dict[str | int, float]] = {
     "flair": {"white": 1, "grey": 1.2, "fluid": 0.25, 1: 2.3, 2: 2.0, 4: 2.1},
     "t1": {"white": 1, "grey": 0.78, "fluid": 0.35, 1: 0.75, 2: 0.8, 4: 0.85},
     "t1ce": {"white": 1, "grey": 0.8, "fluid": 0.35, 1: 0.65, 2: 0.8, 4: 2.2},
     "t2": {"white": 1, "grey": 1.4, "fluid": 2.8, 1: 2.5, 2: 1.9, 4: 2.0},
 }
-_VOLUME = 60_000.0  # mm³ of a tumour with its edema, at a load of 1
+_VOLUME = 60_000.0  # mm³ of a tumour including edema, at a load of 1
 _CORE, _NECROSIS = (0.55, 0.75), (0.5, 0.75)  # radius of the core in the tumour, and of the necrosis in the core
-_ROUGHNESS, _NODE = 0.15, 6  # of outlines relative to their radius; mm between the nodes of the field that ruffles them
-_SPREAD = 0.04  # of one scan's signals to another's, relative
+_ROUGHNESS, _NODE = 0.15, 6  # of outlines relative to their radius; mm between the nodes of the field that deforms them
+_SPREAD = 0.04  # of signals between scans, relative
 _SOFT_EDGE = 0.6  # voxels
 
 
@@ -36,7 +36,7 @@ def make_tumour_case(center: PhantomCenter, load: float, reduction: float, rng: 
     """Scan one person's brain in four contrasts at one center.
 
     Returns:
-        The images by name, int16 and zero outside of the brain, and their label map, `seg`.
+        The images by name, int16 and zero outside the brain, and their label map, `seg`.
     """
     of_person, of_tumour, of_scanner = rng.spawn(3)
     grid, view = tuple(round(n / reduction) for n in _GRID), np.array(_GRID, float)
@@ -64,10 +64,10 @@ def make_tumour_case(center: PhantomCenter, load: float, reduction: float, rng: 
 def _observe(
     person: Subject, grid: tuple[int, ...], volume: float, rng: np.random.Generator
 ) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
-    """Bring a brain and its tumour onto the scan's grid.
+    """Map a brain and its tumour to the scan's grid.
 
     Returns:
-        shares of white and grey matter and fluid, float32 (i, j, k), zero outside of the brain; labels, uint8.
+        fractions of white matter, grey matter and fluid, float32 (i, j, k), zero outside the brain; labels, uint8.
     """
     coarseness = max(1, round(person.view[0] / grid[0]))
     maps = {name: ndimage.uniform_filter(volume, coarseness) for name, volume in sharpened(brain_maps()).items()}
@@ -76,7 +76,7 @@ def _observe(
     rough = [smooth_noise(rng, [n // _NODE + 2 for n in shape], 1.2) for _ in range(2)]
     where, _ = places()["deep"]
     middle, radius = where[rng.integers(len(where))], np.cbrt(volume * 0.75 / np.pi)
-    outer, inner = (np.empty(grid, np.float32) for _ in range(2))  # distance from the middle, relative to the radius
+    outer, inner = (np.empty(grid, np.float32) for _ in range(2))  # distance from the center, relative to the radius
     for i, positions in enumerate(person.positions(grid)):
         in_brain = positions - np.reshape(BRAIN_ORIGIN, (3, 1, 1))
         for name, share in shares.items():

@@ -1,4 +1,4 @@
-"""The part of its planes that a scan is predicted in: all of them, or the box around the head."""
+"""The predicted part of a scan's planes: whole planes, or the box around the head."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,26 +11,26 @@ from planar3d.scans.intensities import HEAD_LEVEL
 
 Part = tuple[slice, slice]  # rows and columns
 
-# Where boxes of heads begin and end: four poolings see a scan that is shifted by anything else as another scan.
+# Boxes of heads start and end at multiples: four poolings are equivariant only to such shifts.
 HEAD_STEP = 16
 _MARGIN = 4  # pixels of air around the head
 
 
 class Planes(NamedTuple):
-    """The part of a prepared scan, uint8 (slices, rows, cols), and whether it is the head's, which differs in size."""
+    """The predicted part of a prepared scan, uint8 (slices, rows, cols), and whether it is the head's box."""
 
     part: Callable[[np.ndarray], Part]
     of_head: bool
 
 
 def head_box(voxels: np.ndarray) -> Part:
-    """Rows and columns around the head in all slices together; whole planes where there is no head.
+    """Rows and columns of the box around the head in all slices; whole planes if there is no head.
 
-    The head is the largest part of what is no air in at least two slices, without what a disc of five pixels does not
-    fit into, as wrapped noise and the head's holder.
+    The head is the largest component that is not air in at least two slices, after opening with a disc of five pixels,
+    which removes wrapped noise and the head holder.
 
     Args:
-        voxels: uint8 (slices, rows, cols), in grey levels that tell the head from air.
+        voxels: uint8 (slices, rows, cols), in grey levels that separate the head from air.
     """
     shown = ndimage.binary_opening(np.count_nonzero(voxels > HEAD_LEVEL, axis=0) > 1, iterations=2)
     found = ndimage.find_objects(largest_part(shown).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""Preparation by a recipe: from a raw scan to the network's 8-bit input grid."""
+"""Preparation by a recipe: from a raw scan to the network's input grid."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ def prepare(scan: Scan | Mapping[str, Scan], recipe: Recipe = PAPER, size: int |
     """Turn a raw scan into the network's input, by the recipe's preparation.
 
     Args:
-        scan: a raw FLAIR scan in any orientation; or all images that the recipe takes, by name, on one grid.
+        scan: a raw FLAIR scan in any orientation; or all images of the recipe, by name, on one grid.
         recipe: defines the preparation: grid, spline order, resampling by scipy or its matrices, grey levels, and
             whether raw values are rounded to float16 as in the release.
         size: voxels along each axis (rows and columns of slices); default: the recipe's.

@@ -1,4 +1,4 @@
-"""Two scans of one head laid onto each other: a rigid registration of one contrast, by Gauss-Newton steps."""
+"""Rigid registration of two scans of one head and contrast, by Gauss-Newton steps."""
 
 import numpy as np
 from scipy import ndimage
@@ -7,33 +7,33 @@ from scipy.spatial.transform import Rotation
 from planar3d.errors import ScanError
 from planar3d.scans.volume import Scan
 
-_LEVELS_MM = (8.0, 4.0, 3.0)  # between the points that are compared; the scans are smoothed as much
+_LEVELS_MM = (8.0, 4.0, 3.0)  # distance of compared points, and smoothing of the scans
 _STEPS = 30  # at most, at each level
-_PROBE = np.array([0.005] * 3 + [0.5] * 3)  # rad and mm, by which derivatives are taken
-_DONE = 0.01  # of a probe: smaller steps end a level
-_AIR = 0.3  # of the mean: what is darker is compared with nothing
-_LEAST = 0.5  # correlation of two heads that lie on each other; of unlike contrasts, or two people, it is less
-_COVERED = 0.5  # of the points must lie within the moving scan for these alone to be compared
+_PROBE = np.array([0.005] * 3 + [0.5] * 3)  # rad and mm, the steps of finite differences
+_DONE = 0.01  # of `_PROBE`: smaller steps end a level
+_AIR = 0.3  # of the mean: darker voxels are not compared
+_LEAST = 0.5  # least correlation of registered heads; other contrasts or other people have less
+_COVERED = 0.5  # share of points within the moving scan above which only these are compared
 
 
 def register(fixed: Scan, moving: Scan) -> tuple[np.ndarray, float]:
-    """Find the rigid movement from one scan of a head to another of the same head and contrast.
+    """Find the rigid transformation from one scan of a head to another of the same head and contrast.
 
-    The squared difference of the standardized values is minimized, from coarse to fine; it begins where both heads have
-    their centres in one place.
+    The squared difference of the standardized values is minimized, from coarse to fine, starting with the centers of
+    both heads at one position.
 
     Returns:
-        4×4, world coordinates in mm (right, anterior, superior) of the fixed scan to those of the moving one; and the
-        correlation of both at the end.
+        4×4 from world coordinates in mm (right, anterior, superior) of the fixed scan to those of the moving scan; and
+        the final correlation.
 
     Raises:
-        ScanError: a scan has one value everywhere, or the heads do not come to lie on each other.
+        ScanError: a scan has one value everywhere, or registration fails.
 
     Source: Friston et al. 1995, spatial registration and normalization of images.
     """
     try:
         transform, alike = _found(fixed, moving)
-    except np.linalg.LinAlgError:  # no movement changes what is compared, or some values are no numbers
+    except np.linalg.LinAlgError:  # no movement changes the compared values, or some are not finite
         transform, alike = np.eye(4), 0.0
     if not alike > _LEAST:
         raise ScanError(
@@ -67,7 +67,7 @@ def _found(fixed: Scan, moving: Scan) -> tuple[np.ndarray, float]:
             if (np.abs(step) < _DONE * _PROBE).all():
                 break
     transform = _transform(moved, centre)
-    # Of points beyond the moving scan nothing is known; they count where too few would be left.
+    # Points beyond the moving scan are unknown; they count only if too few others are left.
     inside = np.isfinite(_sampled(seen, moving.affine, transform, points, "constant"))
     compared = inside if inside.mean() > _COVERED else np.ones_like(inside)
     found = _sampled(seen, moving.affine, transform, points[:, compared])
@@ -83,7 +83,7 @@ def resampled(volume: np.ndarray, affine: np.ndarray, fixed: Scan, to_moving: np
 
 
 def _transform(movement: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """4×4 of a turn about a centre, as a vector in rad, and a shift in mm."""
+    """4×4 of a rotation around a center (vector in rad) and a translation in mm."""
     affine = np.eye(4)
     affine[:3, :3] = Rotation.from_rotvec(movement[:3]).as_matrix()
     affine[:3, 3] = centre + movement[3:] - affine[:3, :3] @ centre
@@ -91,7 +91,7 @@ def _transform(movement: np.ndarray, centre: np.ndarray) -> np.ndarray:
 
 
 def _centre(scan: Scan) -> np.ndarray:
-    """Where the brighter half of a head has its centre, in world coordinates."""
+    """The center of the brighter half of a head, in world coordinates."""
     shown = scan.voxels > scan.voxels.mean()
     if not shown.any():
         raise ScanError(
@@ -106,7 +106,7 @@ def _smoothed(scan: Scan, mm: float) -> np.ndarray:
 
 
 def _lattice(scan: Scan, mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Standardized values of a smoothed scan about so many mm apart, and where they lie, (4, points)."""
+    """Standardized values of a smoothed scan, about `mm` apart, and their positions, (4, points)."""
     steps = np.maximum(np.round(mm / np.array(scan.spacing)), 1).astype(int)
     index = np.mgrid[tuple(slice(0, n, step) for n, step in zip(scan.voxels.shape, steps, strict=True))].reshape(3, -1)
     values = _smoothed(scan, mm)[tuple(index)]
@@ -119,6 +119,6 @@ def _lattice(scan: Scan, mm: float) -> tuple[np.ndarray, np.ndarray]:
 def _sampled(
     volume: np.ndarray, affine: np.ndarray, way: np.ndarray, points: np.ndarray, mode: str = "nearest"
 ) -> np.ndarray:
-    """Values of a volume at points that a movement takes there; beyond it its outermost, or NaN if `constant`."""
+    """Values of a volume at transformed points; beyond it the edge value, or NaN if `constant`."""
     index = (np.linalg.inv(affine) @ way @ points)[:3]
     return ndimage.map_coordinates(volume, index, order=1, mode=mode, cval=np.nan)

@@ -1,7 +1,7 @@
-"""Resampling by matrices: a spline zoom is linear and treats each axis alone, so it is one matrix product an axis.
+"""Resampling by matrices: a spline zoom is linear and separable, so it is one matrix product per axis.
 
-The matrices are what `scipy.ndimage.zoom` makes of the identity, its rounding of coordinates included; they depend on
-two lengths and the spline's order alone.
+The matrices are `scipy.ndimage.zoom` of the identity, including its rounding of coordinates; they depend only on two
+lengths and the spline's order.
 """
 
 import functools
@@ -12,18 +12,18 @@ from scipy import ndimage
 
 from planar3d.pipeline import in_threads
 
-_BLOCK = 16  # rows of a matrix multiplied at once; more would multiply more zeros
-# Multiplications up to which OpenBLAS keeps a product to one thread. Its threads wait for each other in every product,
-# which on cores that are busy otherwise, with a network say, takes a hundred times as long as the work.
+_BLOCK = 16  # rows of a matrix multiplied at once; with more rows, more products are zero
+# Multiplications up to which OpenBLAS uses one thread. Its threads synchronize in every product, which on busy cores,
+# e.g. with a network, takes a hundred times as long as the work.
 _ONE_THREAD = 2**18
-_NEGLIGIBLE = 1e-9  # of a weight: below what float32 holds of a sum of weights near 1
+_NEGLIGIBLE = 1e-9  # of a weight: below the precision of float32 for a sum of weights near 1
 
 
 def resample_by_matrices(volume: np.ndarray, shape: tuple[int, ...], order: int) -> np.ndarray:
     """Resample a volume as `scipy.ndimage.zoom` does, many times faster.
 
-    The first and the last voxels of both grids coincide. Orders from 1 are computed in float32, and differ from scipy
-    by its rounding; order 0 picks the very voxels that scipy picks.
+    The first and the last voxels of both grids coincide. Orders from 1 are computed in float32 and differ from scipy
+    only by rounding; order 0 picks exactly the same voxels as scipy.
 
     Args:
         volume: (a, b, c); float32 for orders from 1, anything for order 0.
@@ -33,7 +33,7 @@ def resample_by_matrices(volume: np.ndarray, shape: tuple[int, ...], order: int)
     Source: order 2 for scans, Kolarik 2020, section 3.2; order 0 for masks, the released code.
     """
     along = _pick_along if order == 0 else functools.partial(_multiply_along, order=order)
-    # The axis that shrinks most goes first and the one that grows most goes last: the least work for those between.
+    # The axis that shrinks most is first and the one that grows most is last, which minimizes the work.
     for axis in sorted(range(volume.ndim), key=lambda axis: shape[axis] / volume.shape[axis]):
         if shape[axis] != volume.shape[axis]:
             volume = along(volume, axis, shape[axis])
@@ -41,7 +41,7 @@ def resample_by_matrices(volume: np.ndarray, shape: tuple[int, ...], order: int)
 
 
 def resample_by_scipy(volume: np.ndarray, shape: tuple[int, ...], order: int) -> np.ndarray:
-    """The same by `scipy.ndimage.zoom` itself, in double precision, as the released code does it."""
+    """The same with `scipy.ndimage.zoom` itself, in double precision, as in the released code."""
     return ndimage.zoom(volume, [new / old for new, old in zip(shape, volume.shape, strict=True)], order=order)
 
 
@@ -53,7 +53,7 @@ RESAMPLINGS: dict[str, Callable[[np.ndarray, tuple[int, ...], int], np.ndarray]]
 
 def _multiply_along(volume: np.ndarray, axis: int, length: int, order: int) -> np.ndarray:
     resampled = np.empty((*volume.shape[:axis], length, *volume.shape[axis + 1 :]), np.float32)
-    # The axis goes next to last, as a view: (others, axis, others) is a stack of matrices, which BLAS reads in place.
+    # The axis becomes the second last of a view: (others, axis, others) is a stack of matrices for BLAS, without copy.
     source, target = (np.swapaxes(v, axis, 1) for v in (volume, resampled))
 
     def multiply(block: tuple[slice, slice, np.ndarray]) -> None:
@@ -76,9 +76,9 @@ def _pick_along(volume: np.ndarray, axis: int, length: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=64)
 def _blocks(old: int, new: int, order: int) -> tuple[tuple[slice, slice, np.ndarray], ...]:
-    """The (new, old) matrix of an axis in blocks of rows, each with the columns whose weights count.
+    """The (new, old) matrix of an axis in blocks of rows, each with its columns of non-negligible weight.
 
-    A spline's weights fall by a constant factor a voxel, so the matrix is a band around its diagonal.
+    A spline's weights decay by a constant factor per voxel, so the matrix is a band around its diagonal.
     """
     matrix = ndimage.zoom(np.eye(old), (new / old, 1), order=order)
     blocks = []
@@ -93,8 +93,8 @@ def _blocks(old: int, new: int, order: int) -> tuple[tuple[slice, slice, np.ndar
 
 @functools.lru_cache(maxsize=64)
 def _nearest(old: int, new: int) -> np.ndarray:
-    """The old voxel for each new one; -1 where scipy finds none.
+    """The old voxel for each new voxel; -1 where scipy finds none.
 
-    That is the last one for some pairs of lengths (360 from 256, say): rounded, its coordinate lies beyond the end.
+    This is the last voxel for some pairs of lengths (e.g. 360 from 256): its rounded coordinate is beyond the end.
     """
     return ndimage.zoom(np.arange(1, old + 1), new / old, order=0) - 1

@@ -1,4 +1,4 @@
-"""Volumes as folders of slices, in the order of their file names: DICOM images, and PNG masks beside them (CHAOS)."""
+"""Volumes as folders of slices in the order of file names: DICOM images with PNG masks (CHAOS)."""
 
 import os
 from pathlib import Path
@@ -16,12 +16,12 @@ from planar3d.scans.nifti_header import header_with
 
 IMAGES, MASKS = "DICOM_anon", "Ground"  # the folders of a series of CHAOS
 ORGANS = {"liver": 63, "right kidney": 126, "left kidney": 189, "spleen": 252}
-_LIVER = {"liver": (1, 255)}  # of CT scans, whose masks have nothing else
+_LIVER = {"liver": (1, 255)}  # in CT scans, whose masks have no other organ
 _RANGES = {"liver": (56, 70), "right kidney": (111, 135), "left kidney": (176, 200), "spleen": (241, 255)}
 
 
 def slices(folder: Path) -> list[Path]:
-    """The DICOM or PNG files of a folder by name; none of what is no folder, or cannot be opened."""
+    """The DICOM or PNG files of a folder by name; none if it is not a folder or cannot be opened."""
     if not os.path.isdir(folder):
         return []
     try:
@@ -32,23 +32,23 @@ def slices(folder: Path) -> list[Path]:
 
 
 def holds_series(folder: Path) -> bool:
-    """Whether a folder holds DICOM files."""
+    """Whether a folder has DICOM files."""
     return any(path.name.lower().endswith(".dcm") for path in slices(folder))
 
 
 def holds_masks(folder: Path) -> bool:
-    """Whether a folder holds PNG files."""
+    """Whether a folder has PNG files."""
     return any(path.name.lower().endswith(".png") for path in slices(folder))
 
 
 def read_series(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
-    """Read the DICOM images of a folder; which UID they have does not matter, as anonymized ones differ.
+    """Read the DICOM images of a folder, ignoring their UIDs, which anonymization makes differ.
 
     Args:
         folder: a series of CT or MR.
 
     Returns:
-        header; voxels float32 (columns, rows, slices), rescaled as the files say: in CT Hounsfield units.
+        header; voxels float32 (columns, rows, slices), rescaled as in the files: in CT to Hounsfield units.
 
     Raises:
         ScanError: as `check_series`; the order of names is not that of positions; pixels that cannot be read.
@@ -68,11 +68,11 @@ def read_masks(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]
         folder: `Ground`, with `DICOM_anon` beside it.
 
     Returns:
-        header; labels float32 (columns, rows, slices) as CHAOS wants them submitted: liver 63, right kidney 126, left
-        kidney 189, spleen 252. In masks of CT all that is not 0 is liver, in those of MR each organ has a range.
+        header; labels float32 (columns, rows, slices) as in submissions to CHAOS: liver 63, right kidney 126, left
+        kidney 189, spleen 252. In CT masks, every non-zero value is liver; in MR masks, each organ has a range.
 
     Raises:
-        ScanError: there is no series; other masks than its images; a value of no organ.
+        ScanError: the series is missing, its images and masks differ in number, or a value belongs to no organ.
     """
     place = folder.with_name(IMAGES)
     series = _series(next((inner for inner in (place, place / "InPhase") if holds_series(inner)), place))
@@ -122,7 +122,7 @@ def _pixels(path: Path) -> Any:
         image = dcmread(path, force=True)
         pixels = image.pixel_array.reshape(int(image.Rows), int(image.Columns))  # one frame alone
         return pixels * float(image.get("RescaleSlope", 1)) + float(image.get("RescaleIntercept", 0))
-    except Exception as error:  # whatever the bytes of a stranger's file provoke in pydicom
+    except Exception as error:  # any that pydicom raises for untrusted bytes
         raise ScanError(f"{path} has pixels that cannot be read ({error}). Copy it again, or decompress it.") from None
 
 

@@ -1,4 +1,4 @@
-"""How images are stored: which reader takes a file or folder. A new one is a function, and one line here."""
+"""Image formats: the reader of each file or folder. A new one is a function and one line here."""
 
 import os
 from collections.abc import Callable
@@ -16,9 +16,9 @@ from planar3d.scans.nifti import read_nifti, volume_of
 
 
 class Reader(NamedTuple):
-    """Whether a path is of that kind, its voxels, float32 (i, j, k), under a NIfTI header, and its files.
+    """A format: whether a path has it, its voxels, float32 (i, j, k), with a NIfTI header, and its files.
 
-    `write` writes voxels and affine to a path of that kind; None where masks are not written in it.
+    `write` writes voxels and affine to a path of that format; None if masks are not written in it.
     """
 
     takes: Callable[[Path], bool]
@@ -34,22 +34,22 @@ _READERS = (
     Reader(is_itk_image, read_itk, itk_files, write_itk),
     Reader(by_nibabel.is_mgh, by_nibabel.read_mgh, lambda path: [path], by_nibabel.write_nibabel),
     Reader(by_nibabel.is_pair, by_nibabel.read_pair, by_nibabel.pair_files, by_nibabel.write_nibabel),
-    _NIFTI,  # what nobody else takes
+    _NIFTI,  # the last resort
 )
 
 
 def reader_of(path: Path) -> Reader:
-    """The first reader that takes a path; the last of them is NIfTI's, which says what is wrong with all others."""
+    """The first reader that accepts a path; the last is NIfTI's, which explains errors of all others."""
     return next(reader for reader in _READERS if reader.takes(path))
 
 
 def is_foreign(path: Path) -> bool:
-    """Whether another reader than NIfTI's takes a path."""
+    """Whether a reader other than NIfTI's accepts a path."""
     return reader_of(path) is not _NIFTI
 
 
 def write_like(source: Path, voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:
-    """Write voxels in the format that `source` has, which writes masks; all of its files, the named one last."""
+    """Write voxels in the format of `source`, which must support masks; all its files, the named one last."""
     write = reader_of(source).write
     assert write is not None
     with temporary_folder(path.parent) as place:

@@ -1,4 +1,4 @@
-"""Tables as people save them: with commas, semicolons or tabs, in UTF-8, UTF-16 or an encoding of Windows."""
+"""Tables with commas, semicolons or tabs, in UTF-8, UTF-16 or a Windows encoding."""
 
 import codecs
 import csv
@@ -12,8 +12,8 @@ from pathlib import Path
 from planar3d.errors import Planar3DError
 from planar3d.wording import counted
 
-_LARGEST = 2**26  # bytes; a table of a million scans is smaller
-_MARKS = {  # the longer first: a mark of UTF-32 begins as one of UTF-16
+_LARGEST = 2**26  # bytes; larger than a table of a million scans
+_MARKS = {  # longer marks first: a mark of UTF-32 starts with one of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -21,14 +21,14 @@ _MARKS = {  # the longer first: a mark of UTF-32 begins as one of UTF-16
 }
 _UNMARKED = ("utf-8-sig", "cp1252", "latin-1")  # the last reads any bytes
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
-_NAME = re.compile(r"[^\W_][\w.+-]*")  # a file name everywhere, and no path
+_NAME = re.compile(r"[^\W_][\w.+-]*")  # a valid file name on every system, not a path
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
-_EXCEL = re.compile(r"sep=([,;\t])\r?\n", re.IGNORECASE)  # the line by which Excel is told the delimiter
+_EXCEL = re.compile(r"sep=([,;\t])\r?\n", re.IGNORECASE)  # the line that tells Excel the delimiter
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: where it stands, and its values by the names of their columns, in small letters."""
+    """A row of a table: its place, and its values by column name in lower case."""
 
     place: str
     values: dict[str, str]
@@ -40,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table's columns as they are spelled, its rows, and how it was read."""
+    """A table's columns as spelled, its rows, and how it was read."""
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
@@ -49,25 +49,25 @@ class Table:
 
     @property
     def names(self) -> list[str]:
-        """The columns in small letters, with underscores for spaces."""
+        """The columns in lower case, with underscores for spaces."""
         return list(map(_plain, self.columns))
 
     def lacks(self, columns: Sequence[str]) -> list[str]:
-        """Which columns are not there; capitals, and spaces for underscores, make no difference."""
+        """The missing columns, ignoring case and treating spaces as underscores."""
         return [name for name in columns if name not in self.names]
 
 
 def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) -> Table:
     """Read a table with a header.
 
-    Encoding and delimiter are told by the content: the delimiter is the one by which the header has most of the needed
-    columns. Values are stripped, and empty lines left out.
+    Encoding and delimiter are detected: the delimiter is the one with which the header has most of the needed columns.
+    Values are stripped, and empty lines skipped.
 
     Args:
-        needed: columns that are looked for; `Table.lacks` tells whether they are there.
+        needed: expected columns; `Table.lacks` lists missing ones.
 
     Raises:
-        Planar3DError: the file cannot be read, is no text, names a column twice, or has a row of more values than
+        Planar3DError: the file cannot be read, is not text, names a column twice, or has a row with more values than
             columns.
     """
     text, encoding = _decode(path, error)
@@ -110,19 +110,19 @@ def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) ->
 
 
 def path_in_table(table: Path, text: str) -> Path:
-    r"""The file that a table means: relative to the table, with `~` for the home, and with `\` where Windows has it."""
+    r"""The file that a table names: relative to the table, with `~` for the home, and `\` as separator on Windows."""
     slashed = text.replace("\\", "/")
     paths = [table.parent / os.path.expanduser(one) for one in (text, slashed)]
     return next((path for path in (table.parent / text, *paths) if os.path.lexists(path)), paths[0])
 
 
 def is_name(text: str) -> bool:
-    """Whether a text can be part of a file name everywhere."""
+    """Whether a text can be part of a file name on every system."""
     return _NAME.fullmatch(text) is not None
 
 
 def check_name(name: str, row: Row, error: type[Planar3DError]) -> None:
-    """Refuse a name that a row gives if it cannot be part of a file name everywhere; an empty one is none."""
+    """Refuse a row's name if it cannot be part of a file name on every system; an empty one counts as missing."""
     if name and not is_name(name):
         raise error(f"{row.place}: “{name}” cannot be part of a file name; use only letters, digits and . _ + -.")
 

@@ -14,7 +14,7 @@ from planar3d.scans.volume import Scan, read_mask
 from planar3d.scans.windows import threshold
 from planar3d.sections import NOT_NEGATIVE, SHARE, Rule
 
-# Headers hold float32 edges: what is exactly as large as the smallest must not be dropped by their rounding.
+# Headers have float32 edges: rounding must not drop lesions of exactly the smallest size.
 _ROUNDING = 1 - 1e-6
 _TUMOURS = 0.3  # a glioma with its edema may have 300 ml of a brain of 1,300; lesions of MS are far smaller
 Measures = Literal["brats", "chaos", "camus", "lesions"]
@@ -39,7 +39,7 @@ class Binary(Targets):
 
     threshold: Annotated[float, _OF_256] = 16.0  # probability threshold, out of 256
     threshold_rule: Literal["absolute", "released"] = "absolute"  # "released": relative to the highest probability
-    smallest_lesion_mm3: Annotated[float, NOT_NEGATIVE] = 0.0  # that stays in a mask; 0 keeps all
+    smallest_lesion_mm3: Annotated[float, NOT_NEGATIVE] = 0.0  # kept in a mask; 0 keeps all
 
     @property
     def channels(self) -> tuple[Labels, ...]:  # noqa: D102
@@ -96,11 +96,11 @@ class Classes(Targets):
             raise RecipeError(f"regions={','.join(self.regions)}: no class has the label {unknown[0]}.")
 
     def foreground(self, probabilities: np.ndarray) -> np.ndarray:
-        """What is not background."""
+        """One minus the background's probability."""
         return 1 - probabilities[..., 0]
 
     def output_bias(self, prior: float) -> np.ndarray:
-        """Of each class against the background, whose logit is 0."""
+        """Logits of each class against the background, whose logit is 0."""
         bias = super().output_bias(prior)
         bias[0] = 0
         return bias
@@ -120,7 +120,7 @@ class Classes(Targets):
     def assign(self, probabilities: np.ndarray, highest: float | None = None) -> np.ndarray:  # noqa: D102
         labels = np.array(self.channels, np.uint8)[:, 0]
         assigned = np.empty(probabilities.shape[:-1], np.uint8)
-        for number, slab in enumerate(probabilities):  # argmax takes eight bytes a voxel
+        for number, slab in enumerate(probabilities):  # argmax takes eight bytes per voxel
             assigned[number] = labels[np.argmax(slab, axis=-1)]
         return assigned
 
@@ -140,13 +140,13 @@ class Regions(Targets):
 
     regions: tuple[str, ...] = ("WT=1+2+4", "TC=1+4", "ET=4")  # regions with their labels, outermost first
     order: tuple[int, ...] = (2, 1, 4)  # label written for each region
-    smallest_innermost_mm3: Annotated[float, NOT_NEGATIVE] = 0.0  # less gets the label of the region around it
+    smallest_innermost_mm3: Annotated[float, NOT_NEGATIVE] = 0.0  # smaller totals get the label of the region around
     in_head: bool = True  # false: skip the checks of a head scan
     plausible_share: Annotated[float, SHARE] = _TUMOURS  # share of the head; larger results get a warning
     measures: Measures = "brats"  # set of scores: a challenge's, or lesions only
 
     def check(self) -> None:
-        """Try with each label whether its regions are the same after it was encoded and decoded."""
+        """Check that each label has the same regions after encoding and decoding."""
         said = f"regions={','.join(self.regions)}, order={','.join(map(str, self.order))}"
         if len(self.order) != self.outputs or not all(0 < label < 256 for label in self.order):
             raise RecipeError(f"{said}: one label from 1 to 255 is needed for each region.")

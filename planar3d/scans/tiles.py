@@ -1,4 +1,4 @@
-"""Tiles: the part of a volume that a network sees at once, in training and in prediction."""
+"""Tiles: the parts of a volume that a network processes at once, in training and prediction."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ Lengths = tuple[int, int, int]  # along slices, rows and columns
 
 
 class Tiles(Section):
-    """Tiles of one shape over volumes of any.
+    """Tiles of one shape over volumes of any shape.
 
     Attributes:
-        shape: entries of a tile; 0 is the whole axis.
-        step: entries from one tile to the next; 0 along a whole axis.
+        shape: lengths of a tile; 0 is the whole axis.
+        step: distance from one tile to the next; 0 along a whole axis.
         depth, stride: shape and step along slices.
-        overlap: how tiles are composed, one of `WEIGHTS`. `"crop"`: each voxel is of one tile, and neighbours meet in
-            the middle of what they share, which is eq. 1 of Kolarik 2020 along every axis. `"average"`: the mean of all
-            tiles there. `"gaussian"`: their mean, weighted towards the middle of each.
-        averaged: what means are taken of, `"probabilities"` or `"logits"`, as in `scans/labels.py`.
-        beyond: what a tile reads outside of the volume: `"edge"`, its outermost entry again, or `"air"`.
-        planes: which part of its planes is predicted, one of `PLANES`.
+        overlap: how tiles are composed, one of `WEIGHTS`. `"crop"`: each voxel is from one tile, with borders in the
+            middle of overlaps, which is eq. 1 of Kolarik 2020 along every axis. `"average"`: the mean of all tiles.
+            `"gaussian"`: the mean weighted towards the center of each tile.
+        averaged: the averaged quantity, `"probabilities"` or `"logits"`, as in `scans/labels.py`.
+        beyond: values outside the volume: `"edge"`, the nearest voxel, or `"air"`.
+        planes: the predicted part of planes, one of `PLANES`.
     """
 
     shape: Lengths
@@ -40,34 +40,34 @@ class Tiles(Section):
     planes: str = "whole"
 
     def part(self, volume: np.ndarray) -> Part:
-        """Rows and columns of a prepared scan that are predicted; around them is background."""
+        """The predicted rows and columns of a prepared scan; the rest is background."""
         return PLANES[self.planes].part(volume)
 
     @property
     def of_head(self) -> bool:
-        """Whether that part is the head's, which differs in size from scan to scan."""
+        """Whether that part is the head's box, whose size differs between scans."""
         return PLANES[self.planes].of_head
 
     def filled(self, volume: np.ndarray) -> tuple[np.ndarray, slice]:
-        """A volume with at least the slices that prediction needs, and where its own are."""
+        """A volume padded to the slices that prediction needs, and the range of its own slices."""
         return volume, slice(None)
 
     @abstractmethod
     def starts(self, volume: Sequence[int]) -> tuple[Sequence[int], ...]:
         """First entries of the tiles along each axis of a volume of this shape.
 
-        A volume shorter than a tile lies in its middle, and the start is negative.
+        A volume shorter than a tile is centered in it, with a negative start.
         """
 
 
 @dataclass(frozen=True)
 class DepthWindows(Tiles):
-    """Windows of slices over whole planes, composed by eq. 1: slices 5-12 of 16, and the outer ends of the outermost.
+    """Windows of slices over whole planes, composed by eq. 1: slices 5-12 of 16, and the outer ends of the volume.
 
     If the last window would not end with the volume, one more window extends beyond it and repeats the last slice.
 
     Raises:
-        RecipeError: windows leave gaps, or their middle is not a whole number of slices.
+        RecipeError: windows leave gaps, or their center is not a whole number of slices.
 
     Source: Kolarik 2020, section 3.2.
     """
@@ -82,7 +82,7 @@ class DepthWindows(Tiles):
     planes: Literal["whole", "head"] = "whole"  # predicted part of planes; "head": the box around it
 
     def check(self) -> None:
-        """Refuse windows that leave gaps or have no whole middle."""
+        """Refuse windows that leave gaps or have no center of whole slices."""
         if self.stride > self.depth or (self.depth - self.stride) % 2:
             raise RecipeError(
                 f"windows of depth {self.depth} at stride {self.stride} cannot be composed; the stride must be at most "
@@ -90,7 +90,7 @@ class DepthWindows(Tiles):
             )
 
     def filled(self, volume: np.ndarray) -> tuple[np.ndarray, slice]:
-        """Too few slices have their outermost repeated around them."""
+        """Pad too few slices by repeating the outermost."""
         return at_least(volume, self.depth)
 
     @property
@@ -112,7 +112,7 @@ class DepthWindows(Tiles):
 
 @dataclass(frozen=True)
 class Patches(Tiles):
-    """Boxes at regular steps; the last along each axis ends with the volume, so that every voxel is covered.
+    """Boxes at regular steps; the last along each axis ends with the volume, so every voxel is covered.
 
     Raises:
         RecipeError: patches leave gaps or cannot be composed.
@@ -158,7 +158,7 @@ class Patches(Tiles):
         return self.step[0]
 
     def starts(self, volume: Sequence[int]) -> tuple[Sequence[int], ...]:
-        """First entries of the patches along each axis: multiples of the step, and the volume's end less a patch."""
+        """First entries of the patches along each axis: multiples of the step, and the volume's end minus a patch."""
         return tuple(
             (*range(0, entries - length, step), entries - length)
             if 0 < length < entries
@@ -173,7 +173,7 @@ class SteppedPatches(Patches):
 
     A volume is first padded with air on both sides to the smallest size; the first patch starts there.
 
-    Source: Wacker 2019, the released prediction: of 155 slices the last 11 are never seen.
+    Source: Wacker 2019, the released prediction: the last 11 of 155 slices are never predicted.
     """
 
     name = "stepped-patches"
@@ -181,7 +181,7 @@ class SteppedPatches(Patches):
     smallest: Lengths = (0, 0, 0)  # slices, rows and cols that volumes are padded to
 
     def starts(self, volume: Sequence[int]) -> tuple[Sequence[int], ...]:
-        """First entries of the patches along each axis, without those that would see air alone."""
+        """First entries of the patches along each axis, without patches of only air."""
         return tuple(
             _stepped(entries, length or entries, step or entries, least)
             for entries, length, step, least in zip(volume, self.shape, self.step, self.smallest, strict=False)
@@ -192,7 +192,7 @@ TILES: dict[str, type[Tiles]] = {made.name: made for made in (DepthWindows, Patc
 
 
 def tile_shape(tiles: Tiles, volume: Sequence[int]) -> Lengths:
-    """The shape of the tiles of a volume, whole axes in numbers."""
+    """The shape of the tiles of a volume, with lengths for whole axes."""
     slices, rows, cols = (length or entries for length, entries in zip(tiles.shape, volume, strict=False))
     return slices, rows, cols
 

@@ -16,9 +16,9 @@ from planar3d.scans.checks import AXES, CONTRAST, GEOMETRY, SHAPE, check
 from planar3d.scans.grid import corner_shift, voxel_mm3
 from planar3d.scans.stored import reader_of
 
-MASK_TOLERANCE = 1e-3  # masks as distributed hold 1.00000006 for 1
+MASK_TOLERANCE = 1e-3  # distributed masks have 1.00000006 for 1
 CORNER_TOLERANCE = 0.1  # voxels
-# What to do where volumes do not lie on one grid: those of other shapes, those that lie elsewhere.
+# Advice for volumes on different grids: for other shapes, and for other positions.
 _ADVICE = {
     "mask": (
         "a mask on the grid of its scan is needed. Resample it to the scan first (nearest neighbour).",
@@ -38,7 +38,7 @@ class Scan:
 
     Attributes:
         voxels: (i, j, k) in the storage order of the file.
-        header: the NIfTI header, which holds sform, qform, their codes, and zooms in mm.
+        header: the NIfTI header, with sform, qform, their codes, and zooms in mm.
         path: the file it was read from, if any.
     """
 
@@ -53,7 +53,7 @@ class Scan:
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        """Distance of neighbouring voxels along (i, j, k) in mm."""
+        """Distance between neighbouring voxels along (i, j, k) in mm."""
         return tuple(float(length) for length in np.linalg.norm(self.affine[:3, :3], axis=0))  # type: ignore[return-value]
 
     @property
@@ -63,13 +63,13 @@ class Scan:
 
     @functools.cached_property
     def limits(self) -> tuple[float, float]:
-        """The least and the greatest value of all voxels, computed once; NaN if there is one."""
+        """The lowest and highest value of all voxels, computed once; NaN if any voxel is NaN."""
         return float(self.voxels.min()), float(self.voxels.max())
 
     def save(self, path: str | Path) -> Path:
-        """Write a NIfTI file, gzipped if its name ends in .gz, whole or not at all.
+        """Write a NIfTI file atomically, gzipped if its name ends in .gz.
 
-        The voxels' own type is stored, bool as uint8; shape, affine, codes and zooms are the header's.
+        Voxels keep their type, bool as uint8; shape, affine, codes and zooms are the header's.
         """
         path = Path(path)
         if not path.name.endswith((".nii", ".nii.gz")):
@@ -111,13 +111,13 @@ def read_scan(
 
 
 def read_labels(path: str | Path, scan: Scan | None = None, assume_affine: bool = False) -> Scan:
-    """Read a label map, and lay it onto the grid of `scan` if one is given; arguments are those of `read_mask`.
+    """Read a label map, on the grid of `scan` if one is given; arguments are those of `read_mask`.
 
     Returns:
-        A scan with uint8 voxels, the labels; where `scan` is given, on its grid and with its header.
+        A scan with the labels as uint8 voxels; if `scan` is given, on its grid and with its header.
 
     Raises:
-        ScanError: as `read_scan`; the map cannot be laid onto the scan, see `on_grid_of`; or it holds other than whole
+        ScanError: as `read_scan`; the map does not match the scan, see `on_grid_of`; or its values are not whole
             numbers from 0 to 255, within 0.001.
     """
     found = _read_on(scan, Path(path), assume_affine, "a label map, a single volume of whole numbers,")
@@ -132,19 +132,19 @@ def read_labels(path: str | Path, scan: Scan | None = None, assume_affine: bool 
 
 
 def read_mask(path: str | Path, scan: Scan | None = None, assume_affine: bool = False) -> Scan:
-    """Read a lesion mask, and lay it onto the grid of `scan` if one is given.
+    """Read a lesion mask, on the grid of `scan` if one is given.
 
     Args:
-        scan: what the mask is of.
-        assume_affine: accept a file that has neither sform nor qform, and take it as stored like `scan`, or like
-            `read_scan` takes it if there is none.
+        scan: the scan of the mask.
+        assume_affine: accept a file with neither sform nor qform, and assume that it is stored like `scan`, or as in
+            `read_scan` without one.
 
     Returns:
-        A scan with uint8 voxels {0, 1}; where `scan` is given, on its grid and with its header.
+        A scan with uint8 voxels {0, 1}; if `scan` is given, on its grid and with its header.
 
     Raises:
-        ScanError: as `read_scan`; the mask cannot be laid onto the scan, see `on_grid_of`; or its labels are not
-            {0, 1} within 0.001, or 1 everywhere.
+        ScanError: as `read_scan`; the mask does not match the scan, see `on_grid_of`; or its labels are not {0, 1}
+            within 0.001, or are 1 everywhere.
     """
     mask = _read_on(scan, Path(path), assume_affine, "a lesion mask, a single volume of {0, 1},")
     labels = np.rint(mask.voxels)
@@ -156,13 +156,13 @@ def read_mask(path: str | Path, scan: Scan | None = None, assume_affine: bool = 
 
 
 def on_grid_of(scan: Scan, mask: Scan, kind: Literal["mask", "image"] = "mask") -> Scan:
-    """A mask, or another volume, on the grid of its scan, exactly: axes are swapped and flipped, nothing is resampled.
+    """A mask, or another volume, exactly on the grid of its scan: axes are swapped and flipped, not resampled.
 
     Returns:
-        The mask's voxels as those of the scan are stored, with the header of the scan.
+        The mask's voxels in the storage order of the scan, with the header of the scan.
 
     Raises:
-        ScanError: the mask's voxels are not those of the scan: a corner lies more than a tenth of a voxel elsewhere.
+        ScanError: the grids differ: a corner is more than a tenth of a voxel away.
     """
     turn = orientations.io_orientation(np.linalg.inv(scan.affine) @ mask.affine)
     affine = mask.affine @ orientations.inv_ornt_aff(turn, mask.voxels.shape)
@@ -193,7 +193,7 @@ def _are_whole(values: np.ndarray, rounded: np.ndarray, highest: int) -> bool:
 
 
 def _read(path: Path, like: Scan | None, assume_affine: bool, needed: str, flat: bool) -> Scan:
-    """Read voxels as float32 and check all but their contrast; without geometry they are stored as `like` is."""
+    """Read voxels as float32 and check everything except contrast; without geometry they are stored like `like`."""
     header, voxels = reader_of(path).read(path, needed)
     while voxels.ndim > 3 and voxels.shape[-1] == 1:
         voxels = voxels[..., 0]

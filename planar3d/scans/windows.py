@@ -14,10 +14,10 @@ INPUT_SCALE = 128
 def window_starts(slices: int, depth: int = 16, stride: int = 8) -> range:
     """First slices of the windows that cover a volume of `slices`; 31 of them for 256.
 
-    Where the last window would not end with the volume, one more begins within it and reaches beyond its end.
+    If the last window would not end with the volume, one more starts within it and extends beyond its end.
 
     Raises:
-        ValueError: a depth and stride that cannot be composed, or fewer slices than one window.
+        ValueError: depth and stride that cannot be composed, or fewer slices than one window.
     """
     _check(depth, stride)
     if slices < depth:
@@ -49,7 +49,7 @@ def cut_windows(volume: np.ndarray, depth: int = 16, stride: int = 8) -> np.ndar
 
 
 def compose(windows: np.ndarray, stride: int = 8, slices: int | None = None) -> np.ndarray:
-    """Compose overlapping windows into one volume: the middle of each, and the outer ends of the first and last.
+    """Compose overlapping windows into one volume: the center of each, and the outer ends of the first and last.
 
     Args:
         windows: (windows, depth, …), with any further axes.
@@ -106,14 +106,14 @@ def threshold(
 
 
 def at_least(volume: np.ndarray, depth: int) -> tuple[np.ndarray, slice]:
-    """A volume of at least `depth` slices, and where its own are: too few have their outermost repeated around them."""
+    """A volume padded to at least `depth` slices by repeating the outermost, and the range of its own slices."""
     before = max(depth - len(volume), 0) // 2
     whole = cut_tile(volume, [-before], [max(depth, len(volume))], "edge")
     return whole, slice(before, before + len(volume))
 
 
 def network_input(windows: Any, channels: int = 3) -> np.ndarray:
-    """Turn 8-bit windows into what the network takes: v / 128 - 1 in [-1, 1), copied to the channels.
+    """Convert 8-bit windows to the network's input: v / 128 - 1 in [-1, 1), copied to the channels.
 
     Args:
         windows: uint8 (…, depth, rows, cols).

@@ -1,4 +1,4 @@
-"""BIDS: raw FLAIR scans, the images of other contrasts beside each, and which of the derivatives is its lesion mask."""
+"""BIDS: raw FLAIR scans, their images of other contrasts, and their lesion masks among the derivatives."""
 
 import os
 import re
@@ -16,15 +16,15 @@ from planar3d.scans.image_files import by_stem, files_within, require_usable, st
 from planar3d.scans.layouts.interface import Layout
 from planar3d.scans.participants import EVERYONE, read_sites
 
-# Other contrasts, by the suffixes of their names in small letters. With an agent (ce-gadolinium) t1 is called t1ce.
+# Other contrasts, by the suffixes of their names in lower case. With a contrast agent (ce-gadolinium), t1 is t1ce.
 _CONTRASTS = {"t1w": "t1", "t2w": "t2", "pdw": "pd"}
-_SUFFIXES = {"mask", "dseg", "seg", "roi"}  # the last two are of older drafts of the standard, and still written
-# What says in a mask's name which scan it was drawn on; all other entities describe the mask.
+_SUFFIXES = {"mask", "dseg", "seg", "roi"}  # the last two are from older drafts of the standard and still in use
+# Entities that identify the scan of a mask; all other entities describe the mask.
 _RAW = {"sub", "ses", "acq", "ce", "trc", "rec", "dir", "run", "echo", "flip", "inv", "mt", "part", "task", "chunk"}
-_INDICES = {"run", "echo", "flip", "inv"}  # may be written with zeros before them
-# Values of label, or else of desc, as groups write them; the standard's label is L. T1 lesions, say, are not meant.
+_INDICES = {"run", "echo", "flip", "inv"}  # may have leading zeros
+# Values of label, or else of desc, in common use; the standard's label is L. T1 lesions, for example, do not count.
 _LESION = re.compile(r"(ms|wm|t2|flair)?(lesions?|wmh|wml)(mask|manual|consensus|expert)?", re.IGNORECASE)
-_OWN_SPACES = {"orig", "scanner", "native", "flair"}  # of the scan itself, not of a template or another scan
+_OWN_SPACES = {"orig", "scanner", "native", "flair"}  # the scan's own space, not that of a template or another scan
 
 
 class Bids(Layout):
@@ -51,24 +51,24 @@ class Bids(Layout):
 
 @dataclass(frozen=True)
 class _Name:
-    """A file's name: its entities, and what stands between them; the last of that is the suffix."""
+    """A file's name: its entities, and the parts between them, the last of which is the suffix."""
 
     entities: dict[str, str]
     others: tuple[str, ...]
 
     @property
     def visit(self) -> tuple[str, str]:
-        """Subject and session, which may be none."""
+        """Subject and session, which may be missing."""
         return self.entities.get("sub", ""), self.entities.get("ses", "")
 
     @property
     def raw(self) -> dict[str, str]:
-        """The entities of the scan that it comes from."""
+        """The entities of its scan."""
         return {key: value for key, value in self.entities.items() if key in _RAW}
 
 
 def _other_images(files: Sequence[Path]) -> dict[tuple[str, str], dict[str, list[Path]]]:
-    """The raw images of other contrasts than FLAIR, by visit and by what planar3d calls them."""
+    """The raw images of contrasts other than FLAIR, by visit and by planar3d's name."""
     found: dict[tuple[str, str], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for path, *_ in by_stem(path for path in files if suffix(path) and path.parent.name.lower() == "anat"):
         name = _name(path)
@@ -79,10 +79,9 @@ def _other_images(files: Sequence[Path]) -> dict[tuple[str, str], dict[str, list
 
 
 def _images(scan: Path, others: Mapping[tuple[str, str], Mapping[str, Sequence[Path]]]) -> dict[str, Path]:
-    """A FLAIR scan and the images of its visit: of several of one contrast that with its entities.
+    """A FLAIR scan and the images of its visit; of several images of one contrast, the one with the same entities.
 
-    Where that is none or not one alone, they have their entities in their names (t1_run-1), so that none is taken
-    for the one that is meant.
+    If there is not exactly one, their names include their entities (t1_run-1), so that none is taken by mistake.
     """
     images = {"flair": scan}
     for contrast, paths in others.get(_name(scan).visit, {}).items():
@@ -100,11 +99,11 @@ def _places(path: Path) -> list[tuple[str, str]]:
 
 
 def find_lesion_masks(dataset: Path, scans: Sequence[Path]) -> dict[Path, Path]:
-    """Find the lesion mask of each raw scan in the folder `derivatives`, however deep it lies.
+    """Find the lesion mask of each raw scan, at any depth in the folder `derivatives`.
 
-    A lesion mask says that it is one: by `label-lesion` (L, WMH, …) or `desc-lesion` in its name, or by `"Type":
-    "Lesion"` in its sidecar JSON. It lies in the space of the scan, and this package did not make it. It belongs to the
-    scan whose entities it has; it may leave out those that no two scans differ in.
+    A lesion mask is marked by `label-lesion` (L, WMH, …) or `desc-lesion` in its name, or by `"Type": "Lesion"` in its
+    sidecar JSON. It is in the space of the scan and was not made by this package. It belongs to the scan with the same
+    entities; entities in which scans do not differ may be omitted.
 
     Raises:
         DatasetError: scans without a mask, or with several.
@@ -149,7 +148,7 @@ def find_lesion_masks(dataset: Path, scans: Sequence[Path]) -> dict[Path, Path]:
 
 
 def _missing(dataset: Path, near: dict[Path, list[str]], count: int) -> str:
-    """What to say of scans without lesion masks, with what is near those of the first such scan."""
+    """The message about scans without lesion masks, with files near the expected mask of the first."""
     names = ", ".join(entities(scan) for scan in near)
     first = next((scan for scan in near if near[scan]), next(iter(near)))
     found = f" Near {entities(first)} are: {'; '.join(near[first][:5])}." if near[first] else ""
@@ -164,7 +163,7 @@ def _missing(dataset: Path, near: dict[Path, list[str]], count: int) -> str:
 def _why_no_lesion_mask(
     derivatives: Path, sidecars: Mapping[Path, Sequence[Path]], path: Path, is_ours: Callable[[Path], bool]
 ) -> str:
-    """Why a file is not taken for the lesion mask of a raw FLAIR scan; empty if it is one."""
+    """Why a file is not a lesion mask of a raw FLAIR scan; empty if it is one."""
     name = _name(path)
     folders = [folder for folder in path.parents if folder == derivatives or derivatives in folder.parents]
     if not _is_mask(path):
@@ -184,14 +183,14 @@ def _why_no_lesion_mask(
 
 
 def _owners(path: Path, scans: Sequence[Path]) -> list[Path]:
-    """The scans of all whose entities a mask has, or else those with more, which it may have left out."""
+    """The scans with exactly a mask's entities, or else those with more entities, which the mask may omit."""
     raw = _name(path).raw
     same = [scan for scan in scans if _name(scan).raw == raw]
     return same or [scan for scan in scans if raw.items() <= _name(scan).raw.items()]
 
 
 def _about(sidecars: Sequence[Path], path: Path) -> dict[str, Any]:
-    """What JSON files say of an image: those of its name or of part of it, those of folders above first."""
+    """The fields of an image's JSON files, by its name or part of it; those of outer folders first."""
     name = _name(path)
     about: dict[str, Any] = {}
     for beside in sidecars:
@@ -217,7 +216,7 @@ def _name(path: Path) -> _Name:
 
 
 def _name_of(name: str, folders: Sequence[str]) -> _Name:
-    """Take a name apart; its subject and session may stand in its folders alone."""
+    """Split a name into its parts; subject and session may be only in the names of its folders."""
     pairs = [part.partition("-") for part in folders if re.fullmatch(r"(sub|ses)-[^-]+", part)]
     pieces = name.split("_")
     pairs += [piece.partition("-") for piece in pieces if "-" in piece]

@@ -15,31 +15,31 @@ from planar3d.scans.participants import EVERYONE
 from planar3d.scans.volume import read_labels
 
 IMAGES = ("flair", "t1", "t1ce", "t2")
-# How the names of files end: to 2022, and from 2023 on.
+# Endings of file names: until 2022, and from 2023 on.
 _ENDINGS = {
     **{"_flair": "flair", "_t1": "t1", "_t1ce": "t1ce", "_t2": "t2", "_seg": "seg"},
     **{"-t2f": "flair", "-t1n": "t1", "-t1c": "t1ce", "-t2w": "t2", "-seg": "seg"},
 }
 _NAME = re.compile(f"(brats.*)({'|'.join(_ENDINGS)})", re.IGNORECASE)
-_MISNAMED = "W39_1998.09.19_Segm"  # the label map of BraTS20_Training_355, as some copies have it
+_MISNAMED = "W39_1998.09.19_Segm"  # the label map of BraTS20_Training_355 in some copies
 _GRADES = ("HGG", "LGG")
-_TREATED = re.compile(r"brats-gli-\d+-[1-9]\d\d", re.IGNORECASE)  # visits after treatment, from 2024 on, count from 100
+_TREATED = re.compile(r"brats-gli-\d+-[1-9]\d\d", re.IGNORECASE)  # visits after treatment, from 2024 on: from 100
 _CHILD = re.compile(r"brats-ped-.*", re.IGNORECASE)  # whose labels have other meanings in 2024 than in 2023
 
 
 def tumour_labels(enhancing: int) -> LabelSet:
-    """The regions of a glioma: 1 is necrosis, 2 edema, and the enhancing tumour 4 to 2022, 3 from 2023 on."""
+    """The regions of a glioma: 1 is necrosis, 2 edema, and the enhancing tumour 4 until 2022, 3 from 2023 on."""
     regions = {"WT": (1, 2, enhancing), "TC": (1, enhancing), "ET": (enhancing,)}
     return LabelSet(regions, order=(2, 1, enhancing))
 
 
-# After treatment: 1 is the non-enhancing core, 2 what FLAIR shows around it, 3 enhancing, 4 the resection cavity, which
-# is of no other region. De Verdier et al. 2024, arXiv 2405.18368; the values are those of the released label maps.
+# After treatment: 1 is the non-enhancing core, 2 the surrounding FLAIR hyperintensity, 3 the enhancing tissue, 4 the
+# resection cavity, which is in no other region. De Verdier et al. 2024, arXiv 2405.18368; values as in released maps.
 AFTER_TREATMENT = LabelSet({"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,), "RC": (4,)}, order=(2, 1, 3, 4))
 
 
 class Brats(Layout):
-    """Files named by patient and contrast, in a folder a patient; groups are the grades, where folders tell them."""
+    """Files named by patient and contrast, one folder per patient; groups are the grades, if folders give them."""
 
     name = "BraTS"
     expected = "BraTS (<ID>/<ID>_flair.nii.gz with _t1, _t1ce, _t2 and _seg, or -t2f, -t1n, -t1c, -t2w and -seg)"
@@ -62,10 +62,9 @@ class Brats(Layout):
         return marked if marked and labelled else cases
 
     def label_set(self, folder: Path, cases: Sequence[Case]) -> LabelSet | None:
-        """Told by the values of the first map that has an enhancing tumour; else by the names of the files.
+        """The labels by the values of the first map with an enhancing tumour, else by the names of the files.
 
-        Of children it is not told. Where any visit is one after treatment, the labels are those of 2024, which those of
-        2023 agree with.
+        None for children. If any visit is after treatment, the labels are those of 2024, a superset of those of 2023.
         """
         by_mark = {_mark(case.id, case.images): case.id for case in cases}
         if len(by_mark) > 1:
@@ -80,7 +79,7 @@ class Brats(Layout):
             try:
                 found = set(np.unique(read_labels(case.label_map).voxels).tolist())
             except ScanError:
-                continue  # what cannot be read is said where it is to be used
+                continue  # unreadable files raise an error when used
             known = [{0, 1, 2, 3, 4}] if treated else [{0, 1, 2, 3}, {0, 1, 2, 4}]
             if not any(found <= labels for labels in known):
                 raise DatasetError(
@@ -103,10 +102,10 @@ def _case(folder: Path, place: Path, patient: str, found: dict[str, Path]) -> Ca
 
 
 def _mark(patient: str, images: Mapping[str, Path]) -> str:
-    """What stands between patient and contrast: a hyphen from 2023 on."""
+    """The separator between patient and contrast: a hyphen from 2023 on."""
     return next(iter(images.values())).name[len(patient)]
 
 
 def _is_validation(folder: Path, case: Case) -> bool:
-    """Whether the organizers keep the labels of a case to themselves: its id or a folder says so."""
+    """Whether the labels of a case are not public, by its id or a folder."""
     return "validation" in str(case.label_map.relative_to(folder)).lower()

@@ -18,9 +18,9 @@ _SPLIT = "database_split"
 
 
 class Camus(Layout):
-    """An image of a view at end diastole or end systole is a case, called `image`; its sequence is none.
+    """Each image of a view at end diastole or end systole is a case, with the image `image`; sequences are ignored.
 
-    Groups are the quality of the image, that of the poorer view; labels 1 cavity, 2 myocardium, 3 left atrium.
+    Groups are the image quality of the poorer view; labels are 1 cavity, 2 myocardium, 3 left atrium.
     """
 
     name = "CAMUS"
@@ -41,7 +41,7 @@ class Camus(Layout):
         return marked if labelled and marked else cases
 
     def label_set(self, folder: Path, cases: Sequence[Case]) -> LabelSet:
-        """Three classes; the epicardium that is scored is the first two together."""
+        """Three classes; the scored epicardium is the union of the first two."""
         return LabelSet({"cavity": (1,), "myocardium": (2,), "atrium": (3,)})
 
     def split(self, folder: Path, cases: Sequence[Case]) -> Fold | None:
@@ -54,13 +54,13 @@ class Camus(Layout):
 
 
 def _quality(place: Path) -> str:
-    """What the Info files of a patient say of the image: the poorer of both views."""
+    """The image quality in a patient's Info files: the poorer of both views."""
     said = [read_info(place / f"Info_{view}.cfg").get("ImageQuality", "") for view in VIEWS]
     return next((quality for quality in _QUALITIES if quality in said), EVERYONE)
 
 
 def read_info(path: Path) -> dict[str, str]:
-    """The lines `Key: value` of an Info file; empty if it is not there.
+    """The lines `Key: value` of an Info file; empty if it does not exist.
 
     `ED` and `ES` are numbers of frames of the sequence, from 1; the volumes in ml and the ejection fraction in % are
     `LVedv`, `LVesv` and `LVef` in one release, the last `EF` in the other.

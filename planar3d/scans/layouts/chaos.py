@@ -1,4 +1,4 @@
-"""CHAOS: abdominal CT and MR as DICOM series, and organs as pictures beside them."""
+"""CHAOS: abdominal CT and MR as DICOM series, with organ masks as PNG files."""
 
 import os
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _PHASES = ("InPhase", "OutPhase")
 
 
 class Chaos(Layout):
-    """A case is a series, its one image called `image`; groups are CT and MR, who are different people.
+    """A case is a series, its image named `image`; groups are CT and MR, of different patients.
 
     The phases of T1DUAL are two cases with the same masks.
     """
@@ -33,7 +33,7 @@ class Chaos(Layout):
 
 
 def _case(place: Path) -> Case | None:
-    """The series in a folder, `DICOM_anon` or one of its phases; None for one of another name."""
+    """The series in a folder, `DICOM_anon` or one of its phases; None for another name."""
     path = Path(os.path.abspath(place))
     phase = path.name if path.name in _PHASES else ""
     images = path.parent if phase else path
@@ -49,5 +49,5 @@ def _case(place: Path) -> Case | None:
 
 
 def _is_test(folder: Path, case: Case) -> bool:
-    """Whether the organizers keep the masks of a case to themselves."""
+    """Whether the masks of a case are not public."""
     return "test_sets" in os.path.abspath(case.label_map).lower()

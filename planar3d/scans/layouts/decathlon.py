@@ -1,4 +1,4 @@
-"""The Medical Segmentation Decathlon: `dataset.json` lists the files, and an image may be a series of several."""
+"""The Medical Segmentation Decathlon: `dataset.json` lists the files, and an image may have several volumes."""
 
 import os
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from planar3d.scans.tables import is_name
 
 
 class Decathlon(NnUNet):
-    """Images by the names of `modality`, volume by volume where there are several; `test` lists unmarked ones.
+    """Images named by `modality`, one per volume; `test` lists images without labels.
 
-    Labels are those of `dataset.json`: in Task01_BrainTumour 1 is edema and 2 the core that does not enhance.
+    Labels are those of `dataset.json`: in Task01_BrainTumour, 1 is edema and 2 the non-enhancing core.
     """
 
     name = "Medical Segmentation Decathlon"
@@ -33,7 +33,7 @@ class Decathlon(NnUNet):
 
 
 def _rows(folder: Path, about: dict[str, Any], key: str) -> list[Any]:
-    """What a list of files has, but for those that macOS puts beside files."""
+    """The entries of a list of files, without those that macOS adds."""
     rows = about.get(key, [])
     if not isinstance(rows, list):
         raise DatasetError(f"{folder / DESCRIPTION}: {key} is not a list of files. Fix it.")

@@ -1,4 +1,4 @@
-"""What all layouts share: a folder's files in, its cases out."""
+"""Interface of layouts: from a folder's files to its cases."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from planar3d.scans.folds import Fold
 
 
 class Layout(ABC):
-    """How a data set names its files and lays them into folders."""
+    """How a data set names its files and folders."""
 
     name: str  # of the layout
-    expected: str  # its files, for the sentence about a folder of unknown layout
+    expected: str  # its files, for the error message about an unknown layout
 
     @abstractmethod
     def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:
@@ -20,18 +20,18 @@ class Layout(ABC):
 
         Args:
             folder: of the data set, or a table.
-            files: all that lie in it and its subfolders, but for derivatives.
-            labelled: whether cases that nobody marks, as those of a test set, are left out beside others. Where a
-                label map is missing, its case has the path where it should be.
+            files: all files in it and its subfolders, except derivatives.
+            labelled: whether cases without public labels, as in a test set, are excluded if others exist. If a label
+                map is missing, its case has the expected path.
 
         Raises:
             DatasetError: the folder has the layout, but cannot be understood.
         """
 
     def label_set(self, folder: Path, cases: Sequence[Case]) -> LabelSet | None:
-        """What the labels of these cases mean, if the layout says so; a `DatasetError` if it says so unclearly."""
+        """The meaning of the labels of these cases, if the layout defines it; a `DatasetError` if it is ambiguous."""
         return None
 
     def split(self, folder: Path, cases: Sequence[Case]) -> Fold | None:
-        """What trains, validates and tests in the data set's own split, if it has one."""
+        """The data set's own split into training, validation and test, if it has one."""
         return None

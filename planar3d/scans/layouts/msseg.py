@@ -1,4 +1,4 @@
-"""MSSEG 2016: as the challenge first distributed it, and of the Shanoir portal."""
+"""MSSEG 2016: the challenge's first distribution, and that of the Shanoir portal."""
 
 import re
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from planar3d.scans.layouts.interface import Layout
 
 @dataclass(frozen=True)
 class Msseg(Layout):
-    """Where patients lie, as a pattern of their id and group, and scan and mask of each.
+    """Places of patients, as a pattern of their id and group, with scan and mask of each.
 
-    A folder has the layout if a patient has a scan. One who has a mask alone is a case without its scan, unless the
-    same patient has one in another folder: the challenge also delivered its scans pre-processed, with the same masks.
+    A folder has the layout if a patient has a scan. A patient with only a mask is a case without its scan, unless another
+    folder has the patient's scan: the challenge also delivered preprocessed scans, with the same masks.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Msseg(Layout):
         return cases
 
 
-# A folder's name begins with the center's two digits; the naming scheme of the portal is never mapped to that.
+# A folder's name begins with the center's two digits; names of the portal are never mapped to these.
 FIRST_DISTRIBUTION = Msseg(
     "MSSEG 2016, first distribution",
     "TrainingDataset_MSSEG/<ID>/3DFLAIR.nii.gz with Consensus.nii.gz beside it",

@@ -1,4 +1,4 @@
-"""nnU-Net's raw data sets, of its second version and its first: `dataset.json` says what files and labels mean."""
+"""nnU-Net's raw data sets, versions 2 and 1: `dataset.json` defines files and labels."""
 
 import os
 import re
@@ -17,12 +17,12 @@ from planar3d.scans.tables import is_name
 from planar3d.wording import counted
 
 DESCRIPTION = "dataset.json"
-_LABELS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}  # the latter need not be there
+_LABELS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}  # the latter need not exist
 _BACKGROUND = "background"
 
 
 class NnUNet(Layout):
-    """Images are named by case and channel, CASE_0000.nii.gz, unless `dataset` lists them; `imagesTs` is unmarked.
+    """Images are named by case and channel, CASE_0000.nii.gz, unless `dataset` lists them; `imagesTs` has no labels.
 
     Either folder of images may be given alone.
     """
@@ -59,7 +59,7 @@ class NnUNet(Layout):
         about = description(root)
         values: dict[str, Labels] = {}
         for name, value in _object(root, about, "labels").items():
-            if name.isdigit() and isinstance(value, str):  # the first version has them reversed
+            if name.isdigit() and isinstance(value, str):  # version 1 has them reversed
                 name, value = value, int(name)
             values[name] = _whole_numbers(root, "labels", value)
         values = {name: numbers for name, numbers in values.items() if name != _BACKGROUND and numbers != (0,)}
@@ -79,7 +79,7 @@ def _root(folder: Path) -> Path:
 
 
 def description(root: Path) -> dict[str, Any]:
-    """What `dataset.json` says; empty if it is not there."""
+    """The content of `dataset.json`; empty if it does not exist."""
     try:
         return read_json_object(root / DESCRIPTION)
     except ScanError as error:
@@ -94,7 +94,7 @@ def _object(root: Path, about: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def channel_names(root: Path, about: Mapping[str, Any]) -> list[str]:
-    """The names of the channels in small letters, in their order; several of one name with their numbers."""
+    """The names of the channels in lower case, in their order; repeated names get their numbers."""
     given = _object(root, about, "channel_names" if "channel_names" in about else "modality")
     numbers = _whole_numbers(root, "channel_names", list(given))
     if sorted(numbers) != list(range(len(numbers))):
@@ -139,7 +139,7 @@ def _by_name(root: Path, case: str, images: Mapping[int, Path], channels: Sequen
 
 
 def inside(root: Path, text: str) -> Path:
-    """A path as the description has it; links are not followed, for they may lead to a store of all files."""
+    """A path from the description; links are not followed, as they may lead to a common store."""
     path = Path(os.path.normpath(root / text))
     if not path.is_relative_to(os.path.normpath(root)):
         raise DatasetError(

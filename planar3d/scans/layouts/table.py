@@ -17,7 +17,7 @@ _IMAGE = re.compile("image:_?(.+)")
 
 
 class Table(Layout):
-    """A row a case: `scan`, which is FLAIR, or `image:<name>` for each image; `mask` or `labels`; perhaps others."""
+    """One case per row: `scan` (FLAIR), or `image:<name>` for each image; `mask` or `labels`; and optional columns."""
 
     name = "table"
     expected = "a CSV table with the columns scan,mask,group"
@@ -58,6 +58,6 @@ class Table(Layout):
 
 
 def _id_of(scan: str) -> str:
-    """A readable id: the path without its suffix, its folders joined."""
+    """A readable id: the path without its suffix, with folders joined."""
     path = Path(scan)
     return re.sub(r"[^A-Za-z0-9.-]+", "_", str(path.with_name(stem(path)))).strip("_.")

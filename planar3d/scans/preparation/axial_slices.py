@@ -1,4 +1,4 @@
-"""Axial slices as they were acquired: the preparation of thick scans."""
+"""Axial slices as acquired: the preparation for thick-slice scans."""
 
 import math
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from planar3d.scans.volume import Scan
 from planar3d.sections import POSITIVE
 
 _HEAD_MM = 150.0
-_HEAD_SHARE = 0.002  # of a slice; about a square centimetre, which holds no lesion
+_HEAD_SHARE = 0.002  # of a slice; about a square centimetre, too small for a lesion
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class AxialSlices(EightBit):
     slice_mm: Annotated[float, POSITIVE] = 6.5  # closer slices are interleaved into stacks with about this spacing
 
     def prepare(self, scans: Mapping[str, Scan]) -> Prepared:
-        """Turn, center on the head, average, resample, and make grey levels."""
+        """Reorient, center on the head, average, resample, and convert to grey levels."""
         scan = scans[self.image]
         raw, limits = self.raw(scan)
         geometry, levels = self.geometry(scan.header.copy()), self.levels
@@ -59,14 +59,14 @@ class AxialSlices(EightBit):
         return Prepared(to_levels(laid), geometry)
 
     def slices(self, depth: int) -> int:
-        """Those of a head of 150 mm."""
+        """The slices of a head of 150 mm."""
         return max(depth, round(_HEAD_MM / self.slice_mm))
 
     def stacks(self, prepared: Prepared, depth: int) -> list[slice]:
         """Interleaved stacks of about `slice_mm`.
 
-        Slices beyond the head, where grey levels tell it from air, are in no stack, unless one would be shorter than a
-        window without them.
+        If grey levels separate the head from air, slices beyond it are in no stack, unless that would make a stack
+        shorter than a window.
         """
         count, first, end = self._number(prepared.geometry), 0, len(prepared.voxels)
         if self.levels.tell_air:
@@ -74,11 +74,11 @@ class AxialSlices(EightBit):
         return [slice(first + number, end, count) for number in range(count)]
 
     def native(self, probabilities: np.ndarray, prepared: Prepared, decode: Decode) -> Scan:
-        """Restored and then decoded, which keeps outlines smooth."""
+        """Resampled to the native grid before decoding, which keeps outlines smooth."""
         return prepared.restore_and_decode(probabilities, decode)
 
     def grid(self, plane: str) -> str:
-        """The plane, and the distance of stacks."""
+        """The plane, and the slice distance in stacks."""
         return (
             f"{plane} slices resampled to {self.size} × {self.size} pixels of {self.pixel_mm:g} mm; slices closer than "
             f"{self.slice_mm:g} mm are interleaved into stacks of about that distance"
@@ -89,11 +89,11 @@ class AxialSlices(EightBit):
         return f"slices of {self.size}²"
 
     def geometry(self, header: nib.Nifti1Header, center: list[float] | None = None) -> Geometry:
-        """Where the slices lie: the middle of the plane is the head's center, (slices, rows, cols) in native voxels."""
+        """The geometry with planes centered on the head's center, (slices, rows, cols) in native voxels."""
         native, mm = in_view(header, self.view)
         rows, cols = (max(1, round(n * d / self.pixel_mm)) for n, d in zip(native[1:], mm[1:], strict=True))
         resampled = (native[0], rows, cols)
-        # A plane that is larger than the grid loses its margins, of which those that are far from the head are best.
+        # A plane larger than the grid is cropped, preferably far from the head.
         middle = [(n - 1) / 2 for n in native] if center is None else center
         offset = [0]
         for length, before, at in zip(resampled[1:], native[1:], middle[1:], strict=True):
@@ -103,14 +103,14 @@ class AxialSlices(EightBit):
         return Geometry(header, self.view, resampled, (native[0], self.size, self.size), tuple(offset))
 
     def _number(self, geometry: Geometry) -> int:
-        """How many stacks; a thin slab has fewer slices than would make as many."""
+        """Number of stacks, fewer for a thin slab with few slices."""
         return min(max(1, round(self.slice_mm / geometry.spacing[0])), geometry.prepared[0])
 
 
 def _center(head: np.ndarray) -> list[float] | None:
     """The center of mass of a mask, (slices, rows, cols) in voxels; None if it is empty.
 
-    By counts along each axis: `ndimage.center_of_mass` takes eight bytes a voxel, several times over.
+    Computed from counts along each axis: `ndimage.center_of_mass` allocates eight bytes per voxel several times.
     """
     if not head.any():
         return None
@@ -119,7 +119,7 @@ def _center(head: np.ndarray) -> list[float] | None:
 
 
 def _head_slices(voxels: np.ndarray, at_least: int) -> tuple[int, int]:
-    """The first slice with a part of the head, and the one after the last; more around them if they are too few."""
+    """The first slice of the head and the one after the last; extended on both sides if they are too few."""
     shares = np.count_nonzero(voxels > HEAD_LEVEL, axis=(1, 2)) / voxels[0].size
     found = np.flatnonzero(shares > _HEAD_SHARE)
     if not len(found):

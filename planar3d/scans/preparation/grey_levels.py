@@ -1,4 +1,4 @@
-"""Preparations to 8 bit, as the paper's: how grey levels are made, and what these preparations have in common."""
+"""The base of preparations to 8 bit, as in the paper, and the conversions to grey levels."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -25,24 +25,24 @@ from planar3d.sections import MULTIPLE_OF_16, POSITIVE, Rule
 
 
 class Turned:
-    """Raw values (slices, rows, cols) of a view, with the least and greatest of the scan."""
+    """Raw values (slices, rows, cols) of a view, with the lowest and highest value of the scan."""
 
     def __init__(self, voxels: np.ndarray, limits: tuple[float, float]) -> None:
         self.voxels, self.limits = voxels, limits
 
     @cached_property
     def shown(self) -> np.ndarray:
-        """The values as if the scan had not been standardized."""
+        """The values before any standardization."""
         return unstandardized(self.voxels)
 
     @cached_property
     def air(self) -> float:
-        """The value that tells the head from air."""
+        """The value that separates the head from air."""
         return head_threshold(self.shown)
 
 
 class GreyLevels(NamedTuple):
-    """How grey levels are made: in words, what is resampled and the way from there to 8 bit, and if air is known."""
+    """A conversion to grey levels: description, resampled values, mapping to 8 bit, and whether air is identified."""
 
     words: str
     made: Callable[[Turned], tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]]
@@ -68,13 +68,13 @@ GREY_LEVELS = {
 class EightBit(Preparation):
     """8-bit grey levels of one image, repeated for the channels."""
 
-    view: ClassVar[str]  # directions in which slices, rows and columns run
+    view: ClassVar[str]  # directions of slices, rows and columns
 
     size: Annotated[int, MULTIPLE_OF_16] = 256  # rows and columns; for cubes also slices
     spline_order: Annotated[int, Rule(lambda v: 0 <= v <= 5, "splines have an order from 0 to 5")] = 2  # for resampling
-    grey_levels: Literal["min-max", "median"] = "min-max"  # "median": the head's becomes a fixed grey level
+    grey_levels: Literal["min-max", "median"] = "min-max"  # "median": the head's median becomes a fixed grey level
     raw_values: Literal["float32", "float16"] = "float32"  # the release stores raw values as float16
-    resampling: Literal["matrix", "scipy"] = "matrix"  # "matrix": fast, at most a grey level from scipy's
+    resampling: Literal["matrix", "scipy"] = "matrix"  # "matrix": fast, differs from scipy by at most one grey level
     image: str = "flair"  # name of the image in a case
     channels: Annotated[int, POSITIVE] = 3  # copies of the grey levels
 
@@ -96,23 +96,23 @@ class EightBit(Preparation):
 
     @property
     def levels(self) -> GreyLevels:
-        """How grey levels are made."""
+        """The conversion to grey levels."""
         return GREY_LEVELS[self.grey_levels]
 
     @property
     def tells_air(self) -> bool:  # type: ignore[override]
-        """By the median they do."""
+        """Whether the conversion separates the head from air."""
         return self.levels.tell_air
 
     def raw(self, scan: Scan) -> tuple[np.ndarray, tuple[float, float]]:
-        """Values and their limits, through float16 where the recipe asks for it."""
+        """Values and their limits, through float16 if the recipe requires it."""
         if self.raw_values == "float32":
             return scan.voxels, scan.limits
         raw = through_float16(scan.voxels, scan.path)
         return raw, (raw.min(), raw.max())
 
     def describe(self) -> dict[str, str]:
-        """What a network sees of a scan, in words: `slices` (their directions), `grid`, `grey_levels`, `values`."""
+        """The network's input in words: `slices` (their directions), `grid`, `grey_levels`, `values`."""
         return {
             "slices": in_words(self.view),
             "grid": self.grid(PLANES[self.view[0]]),

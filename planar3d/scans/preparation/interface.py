@@ -1,4 +1,4 @@
-"""What a preparation is: which grid and values the network sees of a scan, and the way back."""
+"""Interface of preparations: the grid and values of the network's input, and the mapping back to the scan."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -22,25 +22,25 @@ PLANES = {"L": "sagittal", "R": "sagittal", "A": "coronal", "P": "coronal", "S":
 
 
 def in_words(view: str) -> str:
-    """The directions in which slices, rows and columns of a view run."""
+    """The directions of slices, rows and columns of a view."""
     slices, rows, cols = (_DIRECTIONS[code] for code in view)
     return f"{PLANES[view[0]]}, {slices}; rows {rows}; cols {cols}"
 
 
 class Preparation(Section):
-    """From a raw scan to what the network sees of it, and from probabilities back to the native grid."""
+    """From a raw scan to the network's input, and from probabilities back to the native grid."""
 
-    images: tuple[str, ...]  # names of the images of a case that it takes
+    images: tuple[str, ...]  # names of the images it needs
     plane: tuple[int, int]  # rows and cols of every prepared scan; 0 where they differ
     channels: int  # of the network's input
-    same_slices: bool  # whether every scan has as many slices
-    air: float  # what an empty voxel of a prepared scan holds
-    flat: ClassVar[bool] = False  # whether images of a single slice will do
-    tells_air: bool = False  # whether grey levels tell the head from air
+    same_slices: bool  # whether all scans have the same number of slices
+    air: float  # value of an empty voxel of a prepared scan
+    flat: ClassVar[bool] = False  # whether images of a single slice are accepted
+    tells_air: bool = False  # whether grey levels separate the head from air
 
     @abstractmethod
     def prepare(self, scans: Mapping[str, Scan]) -> Prepared:
-        """Prepare the raw images of a case, by name, on one grid of any orientation.
+        """Prepare the raw images of a case, by name, on one grid in any orientation.
 
         Raises:
             ScanError: values or a grid that cannot be prepared.
@@ -48,27 +48,27 @@ class Preparation(Section):
 
     @abstractmethod
     def as_input(self, voxels: np.ndarray) -> np.ndarray:
-        """What the network takes, float32 (…, channels), of voxels of a prepared scan."""
+        """The network's input, float32 (…, channels), from voxels of a prepared scan."""
 
     @abstractmethod
     def slices(self, depth: int) -> int:
-        """Slices that the network sees of a scan in windows of `depth`; where scans differ, of a head of 150 mm."""
+        """Slices of a prepared scan in windows of `depth`; if scans differ, of a head of 150 mm."""
 
     def stacks(self, prepared: Prepared, depth: int) -> list[slice]:
-        """The slices that the network sees together, in windows of `depth`: all of them."""
+        """The stacks of slices that windows of `depth` are cut from: one with all slices."""
         return [slice(0, len(prepared.voxels), 1)]
 
     def native(self, probabilities: np.ndarray, prepared: Prepared, decode: Decode) -> Scan:
-        """Labels on the native grid from probabilities, float32 (slices, rows, cols, outputs) of the prepared one.
+        """Labels on the native grid from probabilities, float32 (slices, rows, cols, outputs), on the prepared grid.
 
-        They are decoded and then restored, as the published scores are those of the cube.
+        Decoded before resampling to the native grid, as the published scores are on the cube.
         """
         return prepared.restore(decode(probabilities, prepared.geometry.axes))
 
     @abstractmethod
     def describe(self) -> dict[str, str]:
-        """What a network sees of a scan, in words: `slices` (their directions), `grid`, `grey_levels`, `values`."""
+        """The network's input in words: `slices` (their directions), `grid`, `grey_levels`, `values`."""
 
     @abstractmethod
     def label(self) -> str:
-        """The grid in a table's heading."""
+        """The grid for headings of tables."""

@@ -1,4 +1,4 @@
-"""A prepared scan: what the network sees of it, and the way back to the native grid; kept in a folder."""
+"""A prepared scan: the network's input, and the mapping back to the native grid; stored in a folder."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,37 +15,37 @@ from planar3d.scans.volume import Scan, on_grid_of
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the network sees of a scan.
+    """The network's input for a scan.
 
     Attributes:
         voxels: uint8 (slices, rows, cols) of the prepared grid, or float (slices, rows, cols, images).
-        geometry: the native grid, and where the prepared one lies.
+        geometry: the native grid and its mapping to the prepared grid.
     """
 
     voxels: np.ndarray
     geometry: Geometry
 
     def align(self, mask: Scan) -> np.ndarray:
-        """Bring labels of the scan, stored in any orientation, to the prepared grid: uint8 (slices, rows, cols).
+        """Map labels of the scan, in any orientation, to the prepared grid: uint8 (slices, rows, cols).
 
         Raises:
             ScanError: the mask is on another grid than the scan.
         """
         mask = on_grid_of(Scan(np.broadcast_to(np.uint8(0), self.geometry.shape), self.geometry.header), mask)
         turned = self.geometry.turned(mask.voxels)
-        # uint8 straight from the nearest neighbour: the release scales masks to 255 and back, to the same effect.
+        # uint8 directly by nearest neighbour: the release scales masks to 255 and back, with the same result.
         return self.geometry.laid(turned.astype(np.uint8, copy=False), order=0)
 
     def restore(self, volume: np.ndarray) -> Scan:
-        """Bring probabilities or a mask from the prepared grid back to the native one.
+        """Map probabilities or a mask from the prepared grid back to the native grid.
 
         Args:
             volume: (slices, rows, cols) of the prepared grid, or (slices, rows, cols, channels); float is interpolated
                 linearly, uint8 and bool by the nearest voxel.
 
         Returns:
-            A scan of the input's shape, affine, codes and zooms; float32, or uint8 for masks. What lies outside the
-            prepared grid is zero.
+            A scan of the input's shape, affine, codes and zooms; float32, or uint8 for masks. Voxels outside the
+            prepared grid are zero.
         """
         volume = np.asarray(volume)
         if volume.ndim == 4:
@@ -62,7 +62,7 @@ class Prepared:
     def restore_and_decode(
         self, probabilities: np.ndarray, decode: Callable[[np.ndarray, np.ndarray], np.ndarray]
     ) -> Scan:
-        """Bring probabilities to the native grid and make labels of them there, which keeps outlines smooth.
+        """Map probabilities to the native grid and decode them there, which keeps outlines smooth.
 
         Args:
             probabilities: float (slices, rows, cols) or (slices, rows, cols, outputs) of the prepared grid.
@@ -75,10 +75,10 @@ class Prepared:
 def save_prepared(
     folder: Path, prepared: Prepared, mask: np.ndarray | None, sources: Mapping[str, Any] | None = None
 ) -> None:
-    """Write voxels.npy, mask.npy (if given) and, last, geometry.json, whose presence says that all is there.
+    """Write voxels.npy, mask.npy (if given) and finally geometry.json, whose presence marks completeness.
 
     Args:
-        sources: what the scan was prepared from, as JSON values, for geometry.json; None if nobody asks.
+        sources: the origin of the prepared scan as JSON values, for geometry.json; default: none.
     """
     for name, array in (("voxels.npy", prepared.voxels), ("mask.npy", mask)):
         if array is not None:
@@ -88,7 +88,7 @@ def save_prepared(
 
 
 def load_prepared(folder: Path) -> tuple[Prepared, np.ndarray | None]:
-    """Open what `save_prepared` wrote, memory-mapped: nothing is read before it is used."""
+    """Open the output of `save_prepared`, memory-mapped: voxels are read when used."""
     if not (folder / "geometry.json").is_file():
         raise RunError(f"{folder} has no prepared scan. Run planar3d prepare first.")
     mask = folder / "mask.npy"

@@ -29,7 +29,7 @@ class SagittalCube(EightBit):
     same_slices = True
 
     def prepare(self, scans: Mapping[str, Scan]) -> Prepared:
-        """Turn, resample, and make grey levels."""
+        """Reorient, resample, and convert to grey levels."""
         scan = scans[self.image]
         geometry = self.geometry(scan.header.copy())
         raw, limits = self.raw(scan)
@@ -37,12 +37,12 @@ class SagittalCube(EightBit):
         return Prepared(to_levels(geometry.laid(values, self.spline_order, RESAMPLINGS[self.resampling])), geometry)
 
     def geometry(self, header: nib.Nifti1Header) -> Geometry:
-        """Where the cube lies: over the whole volume."""
+        """The geometry of the cube over the whole volume."""
         cube = (self.size,) * 3
         return Geometry(header, self.view, cube, cube)
 
     def slices(self, depth: int) -> int:
-        """Those of the cube."""
+        """The slices of the cube."""
         return self.size
 
     def grid(self, plane: str) -> str:

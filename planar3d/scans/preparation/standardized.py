@@ -1,4 +1,4 @@
-"""Images by their mean and deviation: cropped to the brain or in the middle, for BraTS, or slices of one size."""
+"""Standardized images: cropped to the brain or around the center (for BraTS), or slices of one size."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -16,8 +16,8 @@ from planar3d.scans.volume import Scan
 from planar3d.sections import POSITIVE, Rule
 
 _HEAD_MM = 150.0
-_LEAST_DEVIATION = 1e-8  # is added to a deviation, as in Wacker 2019's release
-# Where mean and deviation are taken: in words, and the voxels of an image and of the brain.
+_LEAST_DEVIATION = 1e-8  # added to the standard deviation, as in Wacker 2019's release
+# Voxels for mean and standard deviation: description, and mask from an image and the brain.
 _WITHIN: dict[str, tuple[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]] = {
     "brain": ("the brain", lambda volume, brain: brain),
     "image": ("its own non-zero voxels", lambda volume, brain: volume != 0),
@@ -28,7 +28,7 @@ _LENGTHS = Rule(lambda v: len(v) == 3 and min(v) > 0, "three numbers greater tha
 
 @dataclass(frozen=True)
 class Standardized(Preparation):
-    """Images side by side as channels, each by its mean and deviation."""
+    """Images as channels, each standardized by its mean and standard deviation."""
 
     view = "SPL"
     air = 0.0
@@ -36,26 +36,26 @@ class Standardized(Preparation):
     order: ClassVar[int] = 0  # of the splines that resample an image
 
     images: tuple[str, ...] = ("flair", "t1ce", "t2")  # images of a case, one per channel, in this order
-    # Voxels that are not zero in some image, in the image itself, or all of them.
+    # Voxels that are non-zero in any image, in the image itself, or all voxels.
     within: Literal["brain", "image", "everything"] = "brain"
     stored: Literal["float32", "float16"] = "float32"  # type of prepared values on disk and in memory
 
     @property
     def channels(self) -> int:  # type: ignore[override]
-        """One an image."""
+        """One per image."""
         return len(self.images)
 
     @property
     @abstractmethod
     def grid(self) -> str:
-        """What is cut or resampled, in words."""
+        """Cropping or resampling, in words."""
 
     @abstractmethod
     def geometry(self, whole: Geometry, brain: np.ndarray) -> Geometry:
-        """Where the prepared grid lies in a scan, of which `whole` leaves nothing out; the brain as a mask there."""
+        """The geometry of the prepared grid, `whole` for the complete scan; and the brain mask on it."""
 
     def prepare(self, scans: Mapping[str, Scan]) -> Prepared:
-        """Turn, standardize and crop."""
+        """Reorient, standardize and crop."""
         first = scans[self.images[0]]
         header = first.header.copy()
         native, _ = in_view(header, self.view)
@@ -97,11 +97,11 @@ class Standardized(Preparation):
 
 @dataclass(frozen=True)
 class Cropped(Standardized):
-    """A box of every scan; nothing is resampled."""
+    """A box of every scan, without resampling."""
 
     @abstractmethod
     def box(self, brain: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """First voxel, perhaps before the scan's own, and shape of what is cut, of a mask (slices, rows, cols)."""
+        """First voxel, possibly before the scan's own, and shape of the box, from a mask (slices, rows, cols)."""
 
     def geometry(self, whole: Geometry, brain: np.ndarray) -> Geometry:
         """The box."""
@@ -111,7 +111,7 @@ class Cropped(Standardized):
 
 @dataclass(frozen=True)
 class NonZeroBox(Cropped):
-    """The box around all voxels that are nonzero in any image.
+    """The box around all voxels that are non-zero in any image.
 
     Source: Wacker 2019, section II.B; the brain is the union of all images' in batchgenerators' preprocessing of BraTS.
     """
@@ -130,12 +130,12 @@ class NonZeroBox(Cropped):
         return "cropped to the voxels that are non-zero in any image, not resampled"
 
     def box(self, brain: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The smallest that holds all of the brain."""
+        """The smallest box with the whole brain."""
         places = [np.flatnonzero(brain.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
         return tuple(int(p[0]) for p in places), tuple(int(p[-1] - p[0]) + 1 for p in places)
 
     def slices(self, depth: int) -> int:
-        """Those of a head of 150 mm, 1 mm apart."""
+        """The slices of a head of 150 mm, 1 mm apart."""
         return max(depth, round(_HEAD_MM))
 
     def label(self) -> str:
@@ -145,7 +145,7 @@ class NonZeroBox(Cropped):
 
 @dataclass(frozen=True)
 class CenterCrop(Cropped):
-    """A box of fixed shape in the middle of every scan; smaller scans are padded with zeros.
+    """A box of fixed shape around the center of every scan; smaller scans are padded with zeros.
 
     Source: Messaoudi 2020, section 2.1, with 192×160×108 of 240×240×155 voxels.
     """
@@ -166,11 +166,11 @@ class CenterCrop(Cropped):
         return f"cropped to {self.label()} around the center, not resampled"
 
     def box(self, brain: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Around the middle of the scan."""
+        """The box around the center of the scan."""
         return tuple((have - wanted) // 2 for have, wanted in zip(brain.shape, self.crop, strict=True)), self.crop
 
     def slices(self, depth: int) -> int:
-        """Those of the crop."""
+        """The slices of the crop."""
         return self.crop[0]
 
     def label(self) -> str:
@@ -204,16 +204,16 @@ class ResizedSlices(Standardized):
         return f"slices resized to {self.size} × {self.size} pixels"
 
     def geometry(self, whole: Geometry, brain: np.ndarray) -> Geometry:
-        """All of each slice."""
+        """The complete slices."""
         shape = (whole.resampled[0], self.size, self.size)
         return Geometry(whole.header, self.view, shape, shape)
 
     def native(self, probabilities: np.ndarray, prepared: Prepared, decode: Decode) -> Scan:
-        """Restored and then decoded, which keeps outlines smooth."""
+        """Resampled to the native grid before decoding, which keeps outlines smooth."""
         return prepared.restore_and_decode(probabilities, decode)
 
     def slices(self, depth: int) -> int:
-        """Those of a window; images may have any number."""
+        """The slices of a window; images may have any number."""
         return depth
 
     def label(self) -> str:
