@@ -1,4 +1,4 @@
-"""What each challenge computes of a mask, by name. A new set of measures is a function, and one line in the table."""
+"""The measures of each challenge, by name. A new set of measures is a function and one line in the table."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,35 +13,35 @@ from planar3d.scans.labels import Targets
 from planar3d.scans.slice_folders import ORGANS
 
 Grid = Sequence[float] | np.ndarray
-# What a measure of CHAOS may be at most, and gets no points from there on; of Dice the least that gets any.
+# CHAOS gives a measure no points from these values on; for Dice, this is the least value with points.
 _MOST = {"ravd_percent": 5.0, "assd_mm": 15.0, "mssd_mm": 60.0}
 _LEAST_DICE = 0.8
-# The distance of a region that is in one label map alone, as BraTS 2020 has it: the diagonal of the challenge's grid.
+# Distance for a region in only one label map, as in BraTS 2020: the diagonal of the challenge's grid.
 MISSED_MM = 373.12866
 
 
 class MeasureSet(NamedTuple):
     """The measures of a challenge."""
 
-    measures: Mapping[str, Measure]  # those that `score_scan` has not
-    main: tuple[str, ...]  # what a short table shows
-    # Computes them of (reference, prediction, grid); `score_scan` gives way to one of the same name.
+    measures: Mapping[str, Measure]  # those not in `score_scan`
+    main: tuple[str, ...]  # shown in short tables
+    # Computes them from (reference, prediction, grid); they replace scores of `score_scan` with the same name.
     score: Callable[[np.ndarray, np.ndarray, Grid], dict[str, float]]
-    note: str  # what becomes of masks that are empty, for tables
-    # The labels that references of a group of cases never hold; what consists of them is not scored there.
+    note: str  # treatment of empty masks, for tables
+    # Labels that references of a group of cases never have; targets made of them are not scored there.
     unmarked: Mapping[str, frozenset[int]] = MappingProxyType({})
 
 
 def score_targets(
     targets: Targets, reference: np.ndarray, prediction: np.ndarray, spacing: Grid, group: str = ""
 ) -> dict[str, dict[str, float]]:
-    """Score everything that targets name: by name what `score_scan` gives, and the set of measures of the targets.
+    """Score every target by name: the scores of `score_scan`, and the targets' set of measures.
 
-    Targets that references of the case's group never hold have nan throughout.
+    Targets that references of the case's group never have get nan.
 
     Args:
         reference: the expert's label map, (i, j, k).
-        prediction: the label map to judge, on the same grid.
+        prediction: the label map to score, on the same grid.
         spacing: the voxel's edges in mm, one per axis, or the grid's affine (4×4 or its 3×3), as a sheared grid needs.
         group: of the case.
     """
@@ -58,10 +58,10 @@ def score_targets(
 
 
 def score_region(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) -> dict[str, float]:
-    """Score a region as BraTS does; takes what `score_scan` takes.
+    """Score a region as BraTS does; arguments as in `score_scan`.
 
-    - dice: 2·TP / (|reference| + |prediction|) (Wacker 2019, eq. 3), 1 where both are empty;
-    - hd95_mm: the 95th percentile of `surface_distances`, `MISSED_MM` where one is empty, 0 where both are.
+    - dice: 2·TP / (|reference| + |prediction|) (Wacker 2019, eq. 3), 1 if both are empty;
+    - hd95_mm: the 95th percentile of `surface_distances`, `MISSED_MM` if one is empty, 0 if both are.
 
     Source: nnU-Net's evaluation of BraTS 2020, after the challenge's server.
     """
@@ -77,13 +77,13 @@ def score_region(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) -
 
 
 def score_organ(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) -> dict[str, float]:
-    """Score an organ as CHAOS does; takes what `score_scan` takes.
+    """Score an organ as CHAOS does; arguments as in `score_scan`.
 
     - ravd_percent: 100 · | |reference| − |prediction| | / |reference|;
-    - assd_mm, mssd_mm: mean and greatest of all distances between surfaces, both directions together; where a mask ends
-      with the volume it has no surface;
-    - dice_points, ravd_points, assd_points, mssd_points: from 0 to 100, 0 beyond a limit and for what is undefined;
-      score: their mean. All are undefined where both masks are empty.
+    - assd_mm, mssd_mm: mean and maximum of all distances between surfaces, in both directions; a mask has no surface at
+      the border of the volume;
+    - dice_points, ravd_points, assd_points, mssd_points: from 0 to 100, 0 beyond a limit and for undefined measures;
+      score: their mean. All are undefined if both masks are empty.
 
     Source: the challenge's evaluation (github.com/emrekavur/CHAOS-evaluation); Kavur et al. 2021 for the points.
     """
@@ -106,12 +106,12 @@ def score_organ(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) ->
 def score_contour(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) -> dict[str, float]:
     """Score a region of an echocardiogram as CAMUS does.
 
-    - mad_mm: the mean of both directions' mean distance between contours;
-    - hd_mm: the greatest distance, of either direction (the Hausdorff distance).
+    - mad_mm: the mean distance between contours, averaged over both directions;
+    - hd_mm: the maximum distance in either direction (the Hausdorff distance).
 
     Args:
         reference, prediction: masks of a single slice, (i, j, 1); of volumes, surfaces are compared.
-        spacing: as `score_scan` takes it.
+        spacing: as in `score_scan`.
 
     Source: Messaoudi 2023, eqs. 2–4; Leclerc et al. 2019.
     """
@@ -155,7 +155,7 @@ MEASURE_SETS = {
         _UNDEFINED,
     ),
 }
-# Of all sets, and of every scan.
+# The measures of all sets, and of every scan.
 ALL_MEASURES: dict[str, Measure] = dict(MEASURES)
 for _set in MEASURE_SETS.values():
     ALL_MEASURES |= _set.measures

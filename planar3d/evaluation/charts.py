@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Colours of Okabe and Ito, which colour-blind readers tell apart.
+# Colour-blind-safe colours of Okabe and Ito.
 _TRAINING = "#0072B2"
 _VALIDATION = "#D55E00"
 _PUBLISHED = "#009E73"
@@ -39,13 +39,13 @@ _IN_A_ROW = 4
 
 
 def learning_curves(histories: Mapping[int, Mapping[str, np.ndarray]], path: str | Path) -> Path:
-    """Draw loss and Dice over the epochs, one column a fold, and write them as PNG.
+    """Plot loss and Dice over the epochs, one column per fold, as PNG.
 
     A dot marks the best validation value of each curve.
 
     Args:
         histories: by fold, columns of its history.csv as arrays over the epochs: epoch, loss, val_loss, dice,
-            val_dice; what is missing is not drawn.
+            val_dice; missing ones are not drawn.
     """
     columns = min(len(histories), _FOLDS_IN_A_BAND)
     bands = math.ceil(len(histories) / columns)
@@ -81,11 +81,11 @@ def box_plots(
     published: Mapping[str, Mapping[str, Summary]] | None = None,
     measures: Mapping[str, Measure] = MEASURES,
 ) -> Path:
-    """Draw one box a center, with every scan as a point, for every measure that there is, and write them as PNG.
+    """Plot one box per center, with every scan as a point, for every available measure, as PNG.
 
     Args:
-        scores: by center, by measure, the values of its scans; nan is left out, and the axis says so.
-        published: by measure, by center, figures to mark beside the boxes.
+        scores: by center, by measure, the values of its scans; nan is excluded, and noted on the axis.
+        published: by measure, by center, figures marked beside the boxes.
     """
     shown = list(next(iter(scores.values())))
     rows = -(-len(shown) // _IN_A_ROW)
@@ -122,7 +122,7 @@ def _draw_curve(axes: "Axes", curve: _Curve, history: Mapping[str, np.ndarray]) 
         if values is None or not np.isfinite(values).any():
             continue
         epochs = history.get("epoch", np.arange(1, len(values) + 1))
-        # One epoch is a point, which a line alone would not show.
+        # A single epoch is a point, which a line would not show.
         axes.plot(epochs, values, color=colour, linewidth=1.5, marker="." if len(values) < 3 else None)
         if name == curve.validation:
             best = np.nanargmin(values) if curve.lower_is_better else np.nanargmax(values)
@@ -155,7 +155,7 @@ def _draw_boxes(axes: "Axes", values: list[list[float]]) -> None:
         capprops=lines,
     )
     for place, points in enumerate(values, start=1):
-        # Spread by order, not by chance, so that the same scores give the same picture.
+        # Spread by order, not at random, so that the same scores give the same picture.
         shift = np.linspace(-0.15, 0.15, len(points)) if len(points) > 1 else np.zeros(len(points))
         axes.plot(place + shift, points, "o", color=_TRAINING, markersize=4.5, alpha=0.75, markeredgewidth=0)
     axes.tick_params(axis="y", labelsize=8)
@@ -164,7 +164,7 @@ def _draw_boxes(axes: "Axes", values: list[list[float]]) -> None:
 
 
 def _legend(figure: "Figure", entries: Mapping[str, tuple[str, str]]) -> None:
-    """Put a legend below the panels: by label, a colour and a marker, or a line where the marker is empty."""
+    """Add a legend below the panels: by label, a colour and a marker, or a line if the marker is empty."""
     from matplotlib.lines import Line2D
 
     handles = [

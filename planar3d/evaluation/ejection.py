@@ -1,4 +1,4 @@
-"""The left ventricle's volume from two views, its ejection fraction, and how two measurements of many hearts agree."""
+"""The left ventricle's volume from two views, its ejection fraction, and the agreement of two measurements."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,27 +8,27 @@ from scipy import ndimage
 
 CAVITY, MYOCARDIUM = 1, 2  # labels of CAMUS
 _DISKS = 20
-_FINER = 4  # parts of a pixel along each axis, so that disks of few pixels are not cut roughly
+_FINER = 4  # subpixels along each axis, for accurate disks of few pixels
 
 
 class Ventricle(NamedTuple):
-    """The cavity in one view: mm along its axis, and across it in the middle of each of 20 disks."""
+    """The cavity in one view: mm along its axis, and across it at the center of each of 20 disks."""
 
     length: float
     widths: np.ndarray
 
 
 def left_ventricle(labels: np.ndarray, spacing: Sequence[float]) -> Ventricle:
-    """Measure the cavity along the axis from the middle of the valve to the apex.
+    """Measure the cavity along the axis from the center of the valve to the apex.
 
-    The valve is where the cavity borders on something else than the myocardium; the apex lies farthest from its middle.
+    The valve is the border of the cavity without myocardium; the apex is the point farthest from its center.
 
     Args:
         labels: an image's label map (i, j) or (i, j, 1), cavity 1 and myocardium 2.
         spacing: mm along i and j.
 
     Returns:
-        Lengths that are nan where there is no cavity, no myocardium, or no valve between them.
+        Lengths, nan without a cavity, a myocardium, or a valve between them.
     """
     labels = labels.reshape(labels.shape[:2])
     cavity, heart = labels == CAVITY, (labels == CAVITY) | (labels == MYOCARDIUM)
@@ -40,7 +40,7 @@ def left_ventricle(labels: np.ndarray, spacing: Sequence[float]) -> Ventricle:
     mm = np.asarray(spacing[:2], float)
     middle = (np.argwhere(largest) * mm).mean(axis=0)
     inside = np.argwhere(np.kron(cavity, np.ones((_FINER, _FINER), bool))) / _FINER * mm
-    inside -= (_FINER - 1) / 2 / _FINER * mm  # the centers of a pixel's parts lie around its own
+    inside -= (_FINER - 1) / 2 / _FINER * mm  # centers of subpixels around the pixel's own
     away = inside - middle
     apex = away[np.argmax((away**2).sum(axis=1))]
     length = float(np.linalg.norm(apex))
@@ -50,25 +50,25 @@ def left_ventricle(labels: np.ndarray, spacing: Sequence[float]) -> Ventricle:
 
 
 def biplane_volume(two_chambers: Ventricle, four_chambers: Ventricle) -> float:
-    """The volume in ml of 20 elliptic disks, as wide as both views show them, over the longer axis (Simpson's rule).
+    """The volume in ml of 20 elliptic disks with the widths in both views, over the longer axis (Simpson's rule).
 
-    The script that CAMUS' organizers published takes the longest axis of both instants for both volumes.
+    The script published by the organizers of CAMUS uses the longest axis of both instants for both volumes.
     """
     height = max(two_chambers.length, four_chambers.length) / _DISKS
     return float(np.pi / 4 * height * (two_chambers.widths * four_chambers.widths).sum() / 1000)
 
 
 def ejection_fraction(diastole: float, systole: float) -> float:
-    """The share in % of the volume at end diastole that is ejected until end systole; nan of no volume."""
+    """The share in % of the end-diastolic volume that is ejected until end systole; nan without a volume."""
     return 100 * (diastole - systole) / diastole if diastole > 0 else np.nan
 
 
 def agreement(reference: Sequence[float], found: Sequence[float]) -> dict[str, float]:
-    """How measurements of the same hearts agree, those left out that are undefined in either.
+    """The agreement of two measurements of the same hearts, without hearts undefined in either.
 
     Returns:
         Pearson's correlation; bias, the mean of found − reference; its standard deviation (n − 1); the mean absolute
-        difference. What too few hearts leave undefined is nan.
+        difference. Values undefined for too few hearts are nan.
     """
     pairs = np.array([reference, found], float)
     one, other = pairs[:, np.isfinite(pairs).all(axis=0)]

@@ -1,4 +1,4 @@
-"""A scan in three planes with the outlines of its lesions, and what all figures share."""
+"""A scan in three planes with the outlines of its lesions, and the parts shared by all figures."""
 
 import itertools
 import math
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Colour and line width of the outlines. The colours are two of Okabe and Ito's, which colour-blind readers tell apart,
+# Colour and line width of the outlines. The colours are two of Okabe and Ito's, distinct for colour-blind readers,
 # also on grey; the reference is broader and drawn first, so that both stay visible where they agree.
 _OUTLINES = {"reference": ("#56B4E9", 2.0), "prediction": ("#E69F00", 0.9)}
-_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00")  # theirs as well, of targets in turn
-_PALE, _BROAD = "80", 2.6  # outlines of the reference's parts
+_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00")  # also theirs, for targets in order
+_PALE, _BROAD = "80", 2.6  # for outlines of the reference's parts
 _DPI = 120
 _OVERLAY_WIDTH, _TITLE_HEIGHT, _LEGEND_HEIGHT = 11.5, 0.7, 0.4  # inches
 _LARGEST_SLICE = 512  # pixels along an edge; a panel has fewer
 
 
 class View(NamedTuple):
-    """A plane of a volume stored right, anterior, superior: the axis it cuts, and how its slice is laid out.
+    """A plane of a volume stored right, anterior, superior: its normal axis, and the layout of its slice.
 
-    Rows and columns run against their axes where they are flipped.
+    Flipped rows and columns run against their axes.
     """
 
     name: str
@@ -42,7 +42,7 @@ class View(NamedTuple):
     right: str
 
 
-# The face looks to the left, as in the paper's figures; left is shown left.
+# The face looks to the left, as in the paper's figures; the patient's left is shown on the left.
 VIEWS = (
     View("sagittal", axis=0, rows=2, columns=1, flip_columns=True, left="A", right="P"),
     View("axial", axis=2, rows=1, columns=0, flip_columns=False, left="L", right="R"),
@@ -51,16 +51,16 @@ VIEWS = (
 
 
 def canvas(width: float, height: float) -> "Figure":
-    """Return an empty figure of that many inches, which no display and no global state knows of."""
+    """Return an empty figure of this size in inches, independent of displays and global state."""
     with extra("study"):
         from matplotlib.figure import Figure
     return Figure(figsize=(width, height), dpi=_DPI)
 
 
 def save(figure: "Figure", path: str | Path) -> Path:
-    """Write a figure as PNG, whole or not at all."""
+    """Write a figure as PNG, atomically."""
     with written_beside(path) as temporary:
-        # Without the version of matplotlib inside, equal pictures are equal files.
+        # Without matplotlib's version inside, equal pictures are equal files.
         figure.savefig(temporary, format="png", metadata={"Software": None})
     return Path(path)
 
@@ -76,15 +76,15 @@ def overlay(
 ) -> Path:
     """Draw a sagittal, an axial and a coronal slice with the outlines of both masks, and write them as PNG.
 
-    In each direction the slice with the largest lesion area is shown: of the reference; of the prediction where there
-    is no reference or it is empty; the middle slice where both are.
+    In each direction, the slice with the largest lesion area is shown: of the reference; of the prediction if there is
+    no reference or it is empty; the middle slice if both are empty.
 
     Args:
         scan: the intensities; stored in any orientation.
         prediction: the predicted mask on the grid of the scan; above 0.5 is lesion.
         reference: the expert's mask on the grid of the scan, or None.
         parts: boolean masks of the prediction's parts by name, on the grid of the scan; outlined instead of the whole.
-        expected: those of the reference, outlined below in paler, broader lines of the same colours.
+        expected: those of the reference, outlined underneath in paler, broader lines of the same colours.
 
     Raises:
         ScanError: the masks are not on the scan's grid.
@@ -100,12 +100,12 @@ def overlay(
     styles = _OUTLINES
     if parts:
         styles = {n: (colour, 0.9 * times) for n, (colour, times) in outlines(parts).items()}
-        # Two more digits of a colour are how opaque it is.
+        # The last two digits of a colour are its opacity.
         styles |= {f"{n}, reference": (styles[n][0] + _PALE, _BROAD) for n in expected or {}}
     guide = next((mask for mask in masks.values() if mask.any()), None)
     low, high = grey_window(voxels)
     head = head_box(voxels, low, high)
-    # One scale for all three planes, as far as a heap of slices with absurd spacing leaves a readable figure.
+    # One scale for all three planes, unless extreme slice spacing would make the figure unreadable.
     edges = [(box.stop - box.start) * zoom for box, zoom in zip(head, zooms, strict=True)]
     widths, heights = ([edges[getattr(view, along)] for view in VIEWS] for along in ("columns", "rows"))
     panel = float(np.clip(_OVERLAY_WIDTH * max(heights) / sum(widths), 2, 8))
@@ -128,9 +128,9 @@ def overlay(
 
 
 def outlines(names: Iterable[str]) -> dict[str, tuple[str, float]]:
-    """The colour of each target's outline, and how many times as broad as the last it is.
+    """The colour of each target's outline, and its width relative to the last target's.
 
-    Where the outlines of regions within one another run together, the broader ones show on both sides.
+    Where outlines of nested regions coincide, the broader ones show on both sides.
     """
     drawn = list(enumerate(names, start=1))
     colours = itertools.cycle(_COLOURS)
@@ -138,9 +138,9 @@ def outlines(names: Iterable[str]) -> dict[str, tuple[str, float]]:
 
 
 def grey_window(voxels: np.ndarray) -> tuple[float, float]:
-    """Grey values from black to white: raw scans have outliers, and much air around the head.
+    """The grey window from black to white: raw scans have outliers and much air around the head.
 
-    Of an extracted brain, what was set to one value says nothing of the others.
+    For an extracted brain, the constant surroundings are ignored.
     """
     sample = voxels[tuple(slice(None, None, max(1, n // 64)) for n in voxels.shape)].astype(float)
     shown = sample[sample > sample.min()]
@@ -151,7 +151,7 @@ def grey_window(voxels: np.ndarray) -> tuple[float, float]:
 
 
 def head_box(voxels: np.ndarray, low: float, high: float) -> tuple[slice, ...]:
-    """Return the box of what is brighter than air in a grey window, with a margin: air would make lesions small."""
+    """Return the box of voxels brighter than air in a grey window, with a margin; air would make lesions look small."""
     bright = voxels > low + 0.15 * (high - low)
     box = []
     for axis, size in enumerate(voxels.shape):
@@ -163,13 +163,13 @@ def head_box(voxels: np.ndarray, low: float, high: float) -> tuple[slice, ...]:
 
 
 def largest_slice(mask: np.ndarray, axis: int) -> int:
-    """The slice along an axis in which most of a mask lies."""
+    """The slice along an axis with the largest part of a mask."""
     areas = np.count_nonzero(mask, axis=tuple(other for other in range(3) if other != axis))
     return int(np.argmax(areas))
 
 
 def _cut(volume: np.ndarray, view: View, index: int, head: tuple[slice, ...]) -> np.ndarray:
-    """Return one slice inside the head's box, as it is shown: (rows from the top, columns from the left)."""
+    """Return one slice inside the head's box as displayed: (rows from the top, columns from the left)."""
     inside = list(head)
     inside[view.axis] = slice(index, index + 1)
     picture = volume[tuple(inside)].transpose(view.rows, view.columns, view.axis)[::-1, :, 0]
@@ -198,7 +198,7 @@ def _draw_slice(
 
 
 def _outline(axes: "Axes", mask: np.ndarray, pixel: tuple[float, float], colour: str, width: float) -> None:
-    """Draw the edges between voxels inside and outside a mask, true to the voxels also where slices are thick."""
+    """Draw the edges between voxels inside and outside a mask, exactly along voxels even for thick slices."""
     with extra("study"):
         from matplotlib.collections import LineCollection
     padded = np.pad(mask, 1).astype(np.int8)

@@ -1,4 +1,4 @@
-"""In which of McDonald's regions lesions lie, told without registration: from the scan's own fluid and outline."""
+"""The McDonald regions of lesions, without registration, from the scan's own fluid and outline."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,45 +11,45 @@ from planar3d.scans.head import Head, find_head, largest_part, on_coarse_grid
 from planar3d.scans.volume import Scan
 
 UNKNOWN = "unknown"
-_STEP = (1.0, 1.0, 2.5)  # mm between the voxels looked at: right, anterior, superior
-_SCALP = 10.0  # mm that a whole head has around its brain
-_BRAIN_ML = (700, 2200)  # of an outline that may be a brain's
-_FLUID, _TISSUE = 0.75, 0.5  # of the grey level in the middle: darker is fluid, and bone or air
-_OUTER = 4.0  # mm: the radius by which scalp and brain are told apart
-# Fluid is a ventricle's where it lies deep, mm below the outline in its slice; near the middle, mm; mm below the
-# vertex; and in parts of so many ml.
+_STEP = (1.0, 1.0, 2.5)  # mm between sampled voxels: right, anterior, superior
+_SCALP = 10.0  # mm around the brain of a whole head
+_BRAIN_ML = (700, 2200)  # of a plausible outline of a brain
+_FLUID, _TISSUE = 0.75, 0.5  # of the grey level in the center: darker is fluid; bone or air
+_OUTER = 4.0  # mm: the radius that separates scalp from brain
+# Ventricular fluid: depth in mm below the outline in its slice; distance in mm from the midline; mm below the vertex;
+# and least volume of a component in ml.
 _DEEP, _ASIDE, _HEIGHTS, _PART_ML = 25.0, 40.0, (25.0, 95.0), 0.1
-_VENTRICLES_ML = 2.0  # in all; where less is found, nothing is known of them
-_LOWEST = 100.0  # mm below the vertex: what is higher tells where the middle is
-_POSTERIOR, _CEREBELLAR, _MEDIAL = 5.0, 35.0, 20.0  # mm behind the middle, and aside of it
+_VENTRICLES_ML = 2.0  # in total; with less, the ventricles count as not found
+_LOWEST = 100.0  # mm below the vertex: the part above defines the center
+_POSTERIOR, _CEREBELLAR, _MEDIAL = 5.0, 35.0, 20.0  # mm behind the center, and lateral to it
 _FAR = 10.0  # mm, beyond all limits
-_CUT = 40.0  # mm of a head that may be missing at its top; how much is, its outline tells
+_CUT = 40.0  # mm of a head that may be missing at its top, as estimated from its outline
 
 
 class _Limits(NamedTuple):
-    """mm up to which a lesion is at the ventricles and at the cortex, and below the brain's vertex, infratentorial."""
+    """mm up to which a lesion is at the ventricles or the cortex, and mm below the vertex to the tentorium."""
 
     ventricles: float = 3.0
     cortex: float = 5.0
     tentorium: float = 90.0
 
 
-_DOUBT = _Limits(2.0, 2.0, 10.0)  # how far off each may be
+_DOUBT = _Limits(2.0, 2.0, 10.0)  # uncertainty of each
 
 
 def name_regions(
     lesions: Sequence[Lesion], scan: Scan, mask: Scan, ventricles: np.ndarray | None = None
 ) -> list[Lesion]:
-    """Say of each lesion in which region it lies: infratentorial, periventricular, juxtacortical, deep, or unknown.
+    """Add the region of each lesion: infratentorial, periventricular, juxtacortical, deep, or unknown.
 
     A lesion is periventricular within 3 mm of the ventricles, juxtacortical within 5 mm of the brain's outline, and
-    deep elsewhere; infratentorial comes first. It is sure (`region_sure`) where limits 2 mm further or nearer, for the
-    tentorium 10 mm, would not change it.
+    deep elsewhere; infratentorial takes precedence. The region is certain (`region_sure`) if shifting the limits by
+    2 mm, for the tentorium 10 mm, would not change it.
 
     Args:
         lesions: `lesion_table` of the mask.
         mask: on the scan's grid.
-        ventricles: bool, on the scan's grid, where a model gives them; else they are looked for.
+        ventricles: bool, on the scan's grid, from a model; default: detected.
 
     Source: Thompson et al. 2018 (McDonald criteria 2017); 3 mm as Kim et al. 2008.
     """
@@ -99,21 +99,21 @@ def _region(at: _Limits, limits: _Limits, found: bool) -> str:
 
 
 def _brain(head: Head) -> np.ndarray:
-    """What is inside the skull of a whole head, with its holes filled."""
+    """The inside of a whole head's skull, with holes filled."""
     tissue = (head.grey > _TISSUE * head.tissue) & (head.depth > _SCALP / 2)
     core = largest_part(head.distance_to(~tissue) > _OUTER)
     return ndimage.binary_fill_holes(head.distance_to(core) <= _OUTER)
 
 
 def _distances(places: np.ndarray, marked: np.ndarray, head: Head) -> np.ndarray:
-    """mm from each place to the nearest marked voxel; infinite beyond what is asked for."""
+    """mm from each position to the nearest marked voxel; infinite beyond the limit."""
     each, of = np.unique(places, axis=0, return_inverse=True)
     tree = spatial.KDTree(np.argwhere(marked) * head.spacing)
     return tree.query(each * head.spacing, distance_upper_bound=_FAR)[0][of.ravel()]
 
 
 def _ventricles(head: Head, below: np.ndarray, deep: float, middle: float) -> np.ndarray:
-    """Dark fluid where the lateral ventricles may be."""
+    """Dark fluid in plausible positions of the lateral ventricles."""
     aside = np.abs(np.arange(head.grey.shape[0]) - middle) * head.spacing[0]
     within = (aside < _ASIDE)[:, None, None] & (below > _HEIGHTS[0]) & (below < _HEIGHTS[1])
     parts, _ = ndimage.label((head.grey < _FLUID * head.tissue) & (head.depth > deep) & within)

@@ -1,4 +1,4 @@
-"""The lesions of a mask, one by one: where they lie, how large they are, and how sure the network is of them."""
+"""The individual lesions of a mask: position, size, and the network's probability."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,28 +17,28 @@ from planar3d.scans.volume import Scan, on_grid_of
 class Lesion(NamedTuple):
     """One lesion of a mask."""
 
-    lesion: int  # its number; 1 is the largest
-    volume_ml: float  # its voxels times the volume of one
-    voxels: int  # how many
+    lesion: int  # number; 1 is the largest
+    volume_ml: float  # number of voxels times voxel volume
+    voxels: int  # number of voxels
     x_mm: float  # centroid in world coordinates, to the right
     y_mm: float  # centroid, to anterior
     z_mm: float  # centroid, to superior
-    # Size along right-left, anterior-posterior and superior-inferior, voxels' own size included.
+    # Extent along right-left, anterior-posterior and superior-inferior, including the voxels' own size.
     extent_mm: tuple[float, float, float]
-    mean_probability: float | None  # over its voxels, in [0, 1]; None where no probabilities were given
-    region: str | None = None  # where it lies, see `name_regions`; None where that was not asked
-    region_sure: bool | None = None  # whether that is sure; None where the region is not known
+    mean_probability: float | None  # over its voxels, in [0, 1]; None without probabilities
+    region: str | None = None  # see `name_regions`; None if not requested
+    region_sure: bool | None = None  # whether it is certain; None if the region is unknown
 
 
 def lesion_table(mask: Scan, probabilities: Scan | None = None) -> list[Lesion]:
     """List the lesions of a mask, the largest first.
 
     A lesion is a connected component over faces, as in the challenge's tool and in `lesion_scores`: with thick slices,
-    voxels that share only an edge or a corner are millimetres apart. None is too small to be listed, so the volumes
-    add up to that of the mask. The same lesions are listed in the same order however the mask is stored.
+    voxels that share only an edge or a corner are millimetres apart. Lesions of every size are listed, so the volumes
+    add up to the mask's. The list does not depend on how the mask is stored.
 
     Args:
-        mask: above 0.5 is lesion; in any orientation, oblique ones included.
+        mask: above 0.5 is lesion; in any orientation, including oblique.
         probabilities: of lesion, in [0, 1], on the grid of the mask.
     """
     if probabilities is not None:
@@ -71,7 +71,7 @@ def lesion_table(mask: Scan, probabilities: Scan | None = None) -> list[Lesion]:
 
 
 def lesion_labels(mask: Scan) -> np.ndarray:
-    """Which lesion each voxel is of: its number in `lesion_table`, int32 (i, j, k); 0 is none."""
+    """The lesion number of each voxel, as in `lesion_table`, int32 (i, j, k); 0 is background."""
     indices, of, _ = _numbered(mask)
     labels = np.zeros(mask.voxels.shape, np.int32)
     labels[tuple(indices.T)] = of + 1
@@ -79,12 +79,12 @@ def lesion_labels(mask: Scan) -> np.ndarray:
 
 
 def lesions_by_target(labels: Scan, targets: Targets, probabilities: Scan | None = None) -> dict[str, list[Lesion]]:
-    """List the lesions of each target by its name, see `lesion_table`; regions within others have lists of their own.
+    """List the lesions of each target by its name, see `lesion_table`; nested regions have separate lists.
 
     Args:
         labels: a label map, or a mask.
-        probabilities: of any target, on the same grid. They tell the mean probability of what all labels make up, and
-            nothing of its parts.
+        probabilities: of any target, on the same grid. They give the mean probability of the union of all labels, not
+            of its parts.
     """
     known = set().union(*targets.scored.values())
     of = {name: probabilities if known.issubset(values) else None for name, values in targets.scored.items()}
@@ -97,7 +97,7 @@ def _numbered(mask: Scan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     indices, of = _components(mask.voxels > 0.5)
     sizes = np.bincount(of)
     centroids = np.array([np.bincount(of, indices @ row + origin) / sizes for *row, origin in mask.affine[:3]])
-    # Of equal sizes the higher one is first; rounded, since storages differ in the last digits of a centroid.
+    # Of equal sizes, the higher one is first; rounded, since storage orders differ in the last digits of a centroid.
     x, y, z = np.round(centroids, 3)
     ranks = np.lexsort((x, y, -z, -sizes))
     return indices, np.argsort(ranks)[of], centroids[:, ranks]
@@ -106,9 +106,10 @@ def _numbered(mask: Scan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _components(lesion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Find the lesion voxels, (voxel, axis), and the component of each, numbered from 0.
 
-    Lesions are so few of a scan's voxels that joining them pair by pair takes a tenth of the time of labelling it all.
+    Lesions have few of a scan's voxels, so joining neighbours pair by pair takes a tenth of the time of labelling
+    the whole volume.
     """
-    stored = lesion.T if lesion.flags.f_contiguous else lesion  # read as it lies in memory
+    stored = lesion.T if lesion.flags.f_contiguous else lesion  # in memory order
     flat = np.flatnonzero(stored)
     indices = np.stack(np.unravel_index(flat, stored.shape), axis=1)
     pairs = []
@@ -123,7 +124,7 @@ def _components(lesion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return indices[:, ::-1] if lesion.flags.f_contiguous else indices, component
 
 
-# Columns of the file, and how many digits after the point: thousandths of a microlitre, hundredths of a millimetre.
+# Columns of the file, and their decimals: thousandths of a microlitre, hundredths of a millimetre.
 _COLUMNS = {
     "lesion": None,
     "volume_ml": 6,
@@ -141,7 +142,7 @@ _COLUMNS = {
 
 
 def write_lesions(path: str | Path, lesions: Mapping[str, Sequence[Lesion]]) -> None:
-    """Write the lesions of a mask by target; of several targets the first column is its name."""
+    """Write the lesions of a mask by target; for several targets, the first column is the target's name."""
     target = ["target"] if len(lesions) > 1 else []
     each = ((dict.fromkeys(target, name), lesion) for name, its in lesions.items() for lesion in its)
     write_lesion_lines(path, target, each)
@@ -150,13 +151,13 @@ def write_lesions(path: str | Path, lesions: Mapping[str, Sequence[Lesion]]) -> 
 def write_lesion_lines(
     path: str | Path, before: Sequence[str], lines: Iterable[tuple[Mapping[str, str], Lesion]]
 ) -> None:
-    """Write lesions with a header line, whole or not at all; of none the header alone.
+    """Write lesions with a header line, atomically; without lesions only the header.
 
-    As CSV, or tab-separated where the name ends in .tsv; there what is not known is n/a, as BIDS has it.
+    As CSV, or tab-separated if the name ends in .tsv, where unknown values are n/a, as in BIDS.
 
     Args:
-        before: names of the columns that come before a lesion's own.
-        lines: what stands in these columns, and the lesion.
+        before: names of the columns before a lesion's own.
+        lines: the values of these columns, and the lesion.
     """
     unknown = "n/a" if Path(path).suffix == ".tsv" else None
     rows = ((about, (*lesion[:6], *lesion.extent_mm, *lesion[7:])) for about, lesion in lines)

@@ -1,4 +1,4 @@
-"""Lesion-wise scores as the challenge defines them (Commowick et al. 2018; its tool is Anima's segPerfAnalyzer)."""
+"""Lesion-wise scores of the challenge (Commowick et al. 2018; its tool is Anima's segPerfAnalyzer)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from planar3d.errors import ScanError
 from planar3d.scans.grid import voxel_mm3
 
 # The challenge's settings.
-ALPHA = 0.1  # the least part of a lesion that must be covered
-BETA = 0.7  # the largest part of an overlapping lesion that may lie outside all lesions of the other mask
-GAMMA = 0.65  # the part of the overlap after which further overlapping lesions are not asked
+ALPHA = 0.1  # the fraction of a lesion above which it is covered
+BETA = 0.7  # the largest fraction of an overlapping lesion outside all lesions of the other mask
+GAMMA = 0.65  # the fraction of the overlap after which further overlapping lesions are not checked
 MINIMUM_MM3 = 3.0  # components up to this volume are dropped
 
 
 @dataclass(frozen=True)
 class LesionScores:
-    """How many lesions were found, and how many of the found ones are lesions.
+    """Counts of detected reference lesions and confirmed predicted lesions, and their scores.
 
-    A sensitivity without reference lesions and a precision without predicted ones are nan. `f1` is 0 where the masks
-    have lesions and none matches, so that missed scans count in a mean; it is nan only where neither mask has any.
+    Sensitivity without reference lesions and precision without predicted lesions are nan. `f1` is 0 if the masks have
+    lesions and none matches, so that missed scans count in a mean; it is nan only if neither mask has any.
     """
 
     sensitivity: float
@@ -40,16 +40,16 @@ def lesion_scores(reference: np.ndarray, prediction: np.ndarray, spacing: Sequen
     count as background in both masks. A reference lesion is detected if
 
     1. more than `ALPHA` of its voxels are predicted, and
-    2. going through the predicted lesions that overlap it, the largest overlap first, until together they hold at
-       least `GAMMA` of the overlapped part, none has more than `BETA` of its own volume on reference background.
+    2. of the predicted lesions that overlap it, taken by decreasing overlap until their total is at least `GAMMA` of
+       the overlapped part, none has more than `BETA` of its own volume on reference background.
 
-    A predicted lesion is confirmed by the same rule with the two masks exchanged. Of equal overlaps the larger
-    lesion goes first, as in the tool, whose labels run by size. The tool also stops after as many predicted lesions
-    as the reference has labels; the published definition has no such limit, and neither has this function.
+    A predicted lesion is confirmed by the same rule with the two masks exchanged. Of equal overlaps the larger lesion
+    is first, as in the tool, which sorts labels by size. The tool also stops after as many predicted lesions as the
+    reference has labels; the published definition and this function have no such limit.
 
     Args:
         reference: the expert's mask, (i, j, k); above 0.5 is lesion.
-        prediction: the mask to judge, on the same grid.
+        prediction: the mask to score, on the same grid.
         spacing: the voxel's edges in mm, one per axis, or the grid's affine (4×4 or its 3×3), as a sheared grid needs.
 
     Raises:
@@ -57,7 +57,7 @@ def lesion_scores(reference: np.ndarray, prediction: np.ndarray, spacing: Sequen
     """
     reference, prediction = binary_pair(reference, prediction)
     box = union_box(reference, prediction)
-    # Headers hold float32 edges: a component of exactly the minimum must not slip through by their rounding.
+    # Headers have float32 edges: rounding must not let a component of exactly the minimum pass.
     minimum_voxels = MINIMUM_MM3 / voxel_mm3(spacing) * (1 + 1e-6)
     reference_labels, reference_sizes = _lesions(reference[box], minimum_voxels)
     prediction_labels, prediction_sizes = _lesions(prediction[box], minimum_voxels)
@@ -71,30 +71,30 @@ def lesion_scores(reference: np.ndarray, prediction: np.ndarray, spacing: Sequen
 
 
 def binary_pair(reference: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return two masks as boolean volumes, or say why they cannot be compared."""
+    """Return two masks as boolean volumes; an error if they cannot be compared."""
     reference, prediction = np.asarray(reference), np.asarray(prediction)
     if reference.ndim != 3 or reference.shape != prediction.shape:
         raise ScanError(
             f"The reference has shape {reference.shape} and the prediction {prediction.shape}; "
             "two volumes on one grid are needed. Resample the prediction to the reference's grid first."
         )
-    # Some masks hold 1.00000006 for 1, so nothing is compared with 1.
+    # Some masks have 1.00000006 for 1, so no value is compared with 1.
     return reference > 0.5, prediction > 0.5
 
 
 def union_box(reference: np.ndarray, prediction: np.ndarray) -> tuple[slice, ...]:
-    """Return the smallest box that holds every lesion voxel of two boolean volumes (empty if there is none)."""
+    """Return the smallest box with every lesion voxel of two boolean volumes (empty if there is none)."""
     boxes = ndimage.find_objects((reference | prediction).view(np.uint8))
     return boxes[0] if boxes else (slice(0, 0),) * reference.ndim
 
 
 def ratio(part: float, whole: float) -> float:
-    """Divide, with nan where nothing is divided by nothing."""
+    """Divide, with nan for 0/0."""
     return part / whole if whole else float("nan")
 
 
 def _lesions(mask: np.ndarray, minimum_voxels: float) -> tuple[np.ndarray, np.ndarray]:
-    """Label the components larger than the minimum 1, 2, …, the others 0; return labels and sizes in voxels."""
+    """Label components larger than the minimum as 1, 2, …, others as 0; return labels and sizes in voxels."""
     labels, _ = ndimage.label(mask)
     sizes = np.bincount(labels.ravel(), minlength=1)
     kept = sizes > minimum_voxels
@@ -105,17 +105,17 @@ def _lesions(mask: np.ndarray, minimum_voxels: float) -> tuple[np.ndarray, np.nd
 def _overlap_table(
     reference_labels: np.ndarray, prediction_labels: np.ndarray, shape: tuple[int, int]
 ) -> sparse.csr_matrix:
-    """Count the common voxels of each pair of lesions; lesion 1 is row or column 0, background is left out."""
+    """Count the common voxels of each pair of lesions, without background; lesion 1 is row or column 0."""
     common = np.flatnonzero((reference_labels > 0) & (prediction_labels > 0))
     rows = reference_labels.ravel()[common].astype(np.int64) - 1
     columns = prediction_labels.ravel()[common].astype(np.int64) - 1
     pairs, counts = np.unique(rows * shape[1] + columns, return_counts=True)
-    # Without a column there is no pair either; 1 keeps the division defined.
+    # Without a column there is no pair; 1 keeps the division defined.
     return sparse.csr_matrix((counts, np.divmod(pairs, max(shape[1], 1))), shape=shape)
 
 
 def _count_detected(overlaps: sparse.csr_matrix, sizes: np.ndarray, other_sizes: np.ndarray) -> int:
-    """Count the lesions of the rows, `sizes` voxels large, that the other mask's lesions in the columns detect."""
+    """Count the lesions of the rows, of `sizes` voxels, detected by the other mask's lesions in the columns."""
     outside = (other_sizes - np.asarray(overlaps.sum(axis=0)).ravel()) / other_sizes
     detected = 0
     for row, size in enumerate(sizes):
@@ -125,7 +125,7 @@ def _count_detected(overlaps: sparse.csr_matrix, sizes: np.ndarray, other_sizes:
         if covered / size <= ALPHA:
             continue
         order = np.lexsort((-outside[others], -other_sizes[others], -overlap))
-        # Whole voxels are summed and divided once, so that 13 of 20 is 0.65 and not a rounding of it.
+        # Voxel counts are summed and divided once, so that 13 of 20 is exactly 0.65.
         asked = others[order][: 1 + np.searchsorted(np.cumsum(overlap[order]) / covered, GAMMA)]
         detected += not np.any(outside[asked] > BETA)
     return detected

@@ -1,4 +1,4 @@
-"""The figures that Kolarik et al. 2020 printed, to stand beside what a run reproduces."""
+"""The figures printed in Kolarik et al. 2020, for comparison with a run."""
 
 import math
 import re
@@ -9,7 +9,7 @@ from planar3d.evaluation.scores import Summary
 PAPER = "Kolarik et al. 2020, Planar 3D Transfer Learning for End to End Unimodal MRI Unbalanced Data Segmentation"
 RELEASE = "the README of the authors' released weights (fold 1 of 5)"
 
-# The challenge's center codes: the first two digits of a scan's name as first distributed.
+# The challenge's center codes: the first two digits of a scan's name in the first distribution.
 CENTERS = ("01", "07", "08")
 ALL = "all scans"
 
@@ -28,15 +28,15 @@ def _by_center(*figures: Summary) -> dict[str, Summary]:
     return dict(zip((*CENTERS, ALL), figures, strict=True))
 
 
-# Table 2 of the paper, five-fold cross-validation. For all scans it prints Dice as 0.61 ± 0.05; the third digit is
+# Table 2 of the paper, five-fold cross-validation. It prints Dice for all scans as 0.61 ± 0.05; the third digit is
 # from table 3 and the text.
 TABLE_2 = {
     "dice": _by_center(_printed(0.69, 0.11), _printed(0.50, 0.11), _printed(0.64, 0.09), _printed(0.611, 0.052, 3)),
     "sensitivity": _by_center(_printed(0.61, 0.14), _printed(0.45, 0.13), _printed(0.72, 0.16), _printed(0.60, 0.10)),
 }
 
-# Fold 1 with the released weights: one scan of each center, the last in alphabetical order. What stands there for all
-# three is not the mean of the three (0.660 and 0.633); how it was taken is not said.
+# Fold 1 with the released weights: one scan of each center, the last in alphabetical order. The figures printed for
+# all three are not their means (0.660 and 0.633); the source does not say how they were computed.
 FOLD_1 = {
     "dice": _by_center(*(_printed(mean, digits=4) for mean in (0.6313, 0.6770, 0.6705, 0.6582))),
     "sensitivity": _by_center(*(_printed(mean, digits=4) for mean in (0.4655, 0.6048, 0.8287, 0.6242))),
@@ -45,7 +45,7 @@ FOLD_1 = {
 
 @dataclass(frozen=True)
 class System:
-    """One row of the paper's table 3; `kind` joins its sections and its column "End-to-end"."""
+    """One row of the paper's table 3; `kind` combines its sections and its column "End-to-end"."""
 
     name: str
     kind: str
@@ -70,11 +70,11 @@ TABLE_3 = (
 
 
 def implied_spreads(measure: str) -> tuple[float, float]:
-    """Return the standard deviations over scans and over folds' means that the centers' own figures imply.
+    """Return the standard deviations over scans and over means of folds implied by the figures of the centers.
 
-    Over scans: the mean variance within centers and the variance between their means. Over folds: one scan of each
-    center a fold, taken as independent. For Dice they are about 0.13 and 0.06, so that the ± 0.052 printed for all
-    scans can only be a spread over folds.
+    Over scans: the mean variance within centers plus the variance between their means. Over folds: one scan of each
+    center per fold, assumed independent. For Dice they are about 0.13 and 0.06, so the ± 0.052 printed for all scans
+    can only be over folds.
     """
     centers = [TABLE_2[measure][center] for center in CENTERS]
     middle = sum(center.mean for center in centers) / len(centers)

@@ -1,4 +1,4 @@
-"""The figures that the papers of the other systems printed, by the name of the recipe that reproduces them."""
+"""The figures printed in the papers of the other systems, by the name of the recipe that reproduces them."""
 
 import json
 import math
@@ -14,7 +14,7 @@ _TABLES = Path(__file__).with_suffix(".json")
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """A line of a published table: of whom, which statistic over the cases, and its figures by column."""
+    """A row of a published table: the method, the statistic over cases, and its figures by column."""
 
     name: str
     statistic: str
@@ -22,11 +22,11 @@ class PublishedRow:
 
 
 class Task(NamedTuple):
-    """The part of a run's scores that a row compares with."""
+    """The part of a run's scores that a row is compared with."""
 
-    name: str = ""  # behind that of the counterpart
+    name: str = ""  # appended to the counterpart's name
     groups: tuple[str, ...] = ()  # of the cases; all if empty
-    besides: tuple[str, ...] = ()  # targets, together with that of the column
+    besides: tuple[str, ...] = ()  # further targets, besides the column's
 
 
 @dataclass(frozen=True)
@@ -35,20 +35,20 @@ class PublishedTable:
 
     name: str  # of its files
     title: str  # above it
-    source: str  # the paper, and which of its tables
-    data: str  # of which cases the figures are
-    # By how they are headed, the target and the measure of a run's scores that they compare with, and how the names of
-    # the scans end if not all are meant; None where a run's scores have no counterpart.
+    source: str  # the paper and the number of the table
+    data: str  # the cases of its figures
+    # By heading, the target and measure of a run's scores for comparison, and the ending of scan names if only some
+    # count; None if a run's scores have no counterpart.
     columns: Mapping[str, tuple[str, ...] | None]
-    counterparts: Mapping[str, Task]  # the names of the rows that the recipe reproduces
+    counterparts: Mapping[str, Task]  # the names of the rows reproduced by the recipe
     rows: tuple[PublishedRow, ...]  # in their order
-    notes: tuple[str, ...]  # sentences that belong below
-    # The table of a run's own, if not its scores, whose rows and columns are the columns and statistics here.
+    notes: tuple[str, ...]  # sentences below the table
+    # The run's table, if not its scores, whose rows and columns are the columns and statistics of this one.
     beside: str = ""
 
 
 def published_tables(recipe: str) -> list[PublishedTable]:
-    """The tables of the paper that a recipe is of, by its name: wacker2019-3d, and wacker2019-3d-released, -demo, …."""
+    """The tables of a recipe's paper, by its name: wacker2019-3d, also with -released, -demo, …."""
     tables = json.loads(_TABLES.read_text(encoding="utf-8"))
     return [
         _table(name, content, counterpart)
@@ -74,6 +74,6 @@ def _table(name: str, content: Mapping[str, Any], counterpart: str) -> Published
 
 
 def _printed(figure: Any, digits: int) -> Summary:
-    """A figure; with its standard deviation if it is a pair, and undefined if it is None."""
+    """A figure; a pair includes its standard deviation, and None is undefined."""
     mean, sd = figure if isinstance(figure, list) else (figure, math.nan)
     return Summary(math.nan if mean is None else mean, sd, digits=digits)

@@ -1,4 +1,4 @@
-"""Quality checks: what a person should know before they trust the mask of a scan."""
+"""Quality checks: what a user should know before trusting a scan's mask."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -11,11 +11,11 @@ from planar3d.scans.targets import Binary
 from planar3d.scans.volume import Scan
 
 _SHARE_AT_BORDER = 0.1
-_BEYOND = 1.15  # times the spacing that a model was measured on, until a scan counts as another
+_BEYOND = 1.15  # times the spacing that a model was evaluated on, above which a scan counts as different
 
 
 class QualityWarning(NamedTuple):
-    """A check that fired, and what it says: what was found, and what that means for the mask."""
+    """A check that fired, and its sentence: the finding, and what it means for the mask."""
 
     check: str
     sentence: str
@@ -29,19 +29,18 @@ def check_quality(
     image: str = "flair",
     measured: Mapping[str, Any] | None = None,
 ) -> list[QualityWarning]:
-    """List what speaks against trusting the mask of a scan; an empty list if nothing does.
+    """List reasons not to trust the mask of a scan; empty if there are none.
 
-    The checks look at every few voxels of the scan, about 2.5 mm apart. They can tell T2- and PD-weighted scans, CT,
-    and T1-weighted scans of ordinary contrast from FLAIR; not other inversion recovery sequences, nor T1-weighted scans
-    with contrast agent.
+    The checks use voxels about 2.5 mm apart. They distinguish T2- and PD-weighted scans, CT, and T1-weighted scans of
+    ordinary contrast from FLAIR, but not other inversion recovery sequences or T1-weighted scans with contrast agent.
 
     Args:
         mask: the predicted mask or label map on the grid of the scan; above 0.5 is lesion, or another target.
         whole_head: True for a model of whole heads, False for one of extracted brains, None if it takes both.
-        targets: what the mask was to show; they say how large that may be.
-        image: the contrast that the scan should have; only of flair it is known how it looks.
-        measured: what the model's card says it was measured on: `spacing_mm`, the least and greatest distance of
-            slices; `extracted`, those of True and False that there were; `false_alarms_ml`, marked where nothing is.
+        targets: the targets of the mask, with their plausible size.
+        image: the expected contrast of the scan; only flair can be checked.
+        measured: the model card's evaluation: `spacing_mm`, the least and greatest distance of slices; `extracted`, a
+            list of True, False or both; `false_alarms_ml`, volumes marked in scans without targets.
     """
     case = Case(scan, mask, whole_head, targets, image, measured or {})
     checks = _CHECKS if targets.in_head else {name: _CHECKS[name] for name in _OF_ANYTHING}
@@ -111,4 +110,4 @@ _CHECKS: dict[str, Callable[[Case], str | None]] = {
     "lesions at the border": _border,
     **OF_SCANS,
 }
-_OF_ANYTHING = ("empty result", "spacing", "sform and qform")  # the others are of heads, and of lesions within them
+_OF_ANYTHING = ("empty result", "spacing", "sform and qform")  # the others are for heads, and for lesions in them

@@ -1,4 +1,4 @@
-"""Quality checks of a scan by itself: whether it shows what the model was made for, and all of it."""
+"""Quality checks of a scan: whether its content is what the model was made for, and complete."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,28 +13,28 @@ from planar3d.scans.head import Head, find_head
 from planar3d.scans.labels import Targets
 from planar3d.scans.volume import CORNER_TOLERANCE, Scan
 
-# Sizes of heads and extracted brains in mm: least and greatest, children and much neck included.
+# Sizes of heads and extracted brains in mm: least and greatest, including children and long necks.
 _SIZES = {"width": (100, 250), "length": (120, 280)}
 _VOLUMES = (600, 9000)  # ml
-_BRAIN_HEIGHT = 100  # mm from the vertex on that must be covered; whole adult brains need about 130
-_CUT = 20  # mm of a head that may be missing at a side
+_BRAIN_HEIGHT = 100  # mm below the vertex that must be covered; whole adult brains need about 130
+_CUT = 20  # mm of a head that may be missing on a side
 _SPACING = 5  # mm
 
-# Contrast, as grey levels relative to the middle of the brain. FLAIR scans of eleven patients and of the phantom have
+# Contrast, as grey levels relative to the center of the brain. FLAIR scans of eleven patients and of the phantom have
 # fluid (1st percentile) of 0.04 to 0.22, and 0.90 to 1.03 as the ratio of tissue near fluid to tissue far from it. T2
 # and PD have fluid of 0.40 and more; T1 has ratios of 0.71 to 0.81, as its cortex is dark, and 0.89 where a tumour
-# takes up contrast agent, which cannot be told from FLAIR by this.
+# takes up contrast agent, which this ratio cannot separate from FLAIR.
 _FLUID = 0.38
 _NEAR, _FAR = 5, (10, 25)  # mm from fluid
 _NEAR_TO_FAR = 0.88
-_TISSUE = (0.6, 1.6)  # below is fluid, above are lesions, fat and vessels
-_MUCH_BRIGHT = 0.05  # of the middle: a tumour or its oedema, which hides the contrast of cortex and white matter
-_ENOUGH = 500  # voxels of the coarse grid from which a contrast can be told
+_TISSUE = (0.6, 1.6)  # fluid is below; lesions, fat and vessels are above
+_MUCH_BRIGHT = 0.05  # of the center: a tumour or its edema, which hides the contrast of cortex and white matter
+_ENOUGH = 500  # least voxels of the coarse grid to determine a contrast
 
 
 @dataclass(frozen=True)
 class Case:
-    """A scan, its mask, and what the model was made for; its attributes are the arguments of `check_quality`."""
+    """A scan, its mask, and the model's domain; attributes are the arguments of `check_quality`."""
 
     scan: Scan
     mask: Scan
@@ -45,7 +45,7 @@ class Case:
 
     @cached_property
     def head(self) -> Head:
-        """What the scan shows."""
+        """The head in the scan."""
         return find_head(self.scan)
 
     @cached_property
@@ -55,12 +55,12 @@ class Case:
 
     @cached_property
     def lesion_voxels(self) -> int:
-        """How many are."""
+        """Number of marked voxels."""
         return int(np.count_nonzero(self.lesion))
 
     @cached_property
     def lesion_ml(self) -> float:
-        """The volume of what is marked."""
+        """The marked volume."""
         return self.lesion_voxels * self.mask.voxel_mm3 / 1000
 
 
@@ -79,7 +79,7 @@ def _field_of_view(case: Case) -> str | None:
 def _cut_off(case: Case) -> str | None:
     missing = case.head.missing()
     if not case.head.is_extracted():
-        missing.pop("inferior", None)  # a whole head ends at the neck, wherever the field of view does
+        missing.pop("inferior", None)  # a whole head ends at the neck, wherever the field of view ends
     cut = [f"about {mm:.0f} mm at the {side} side" for side, mm in missing.items() if mm > _CUT]
     height = case.head.extent[2]
     if height < _BRAIN_HEIGHT:
@@ -97,7 +97,7 @@ def _contrast(case: Case) -> str | None:
     if case.image != "flair":
         return None
     if np.count_nonzero(head.centre) < _ENOUGH or _field_of_view(case):
-        return None  # in less than a head the middle of the brain is elsewhere
+        return None  # in part of a head, the brain's center is elsewhere
     if head.tissue <= head.air:
         return (
             "The scan does not look like FLAIR: the middle of the head is as dark as air, as in a CT or an angiogram."

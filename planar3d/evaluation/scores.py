@@ -22,7 +22,7 @@ class Measure(NamedTuple):
 
     @property
     def heading(self) -> str:
-        """With its unit, if it has one."""
+        """The label with its unit, if any."""
         return f"{self.label} [{self.unit}]" if self.unit else self.label
 
 
@@ -50,7 +50,7 @@ def score_scan(
 ) -> dict[str, float]:
     """Score one predicted mask against its reference.
 
-    - dice: 2·TP / (|reference| + |prediction|) (Kolarik 2020, eq. 4), undefined where both masks are empty;
+    - dice: 2·TP / (|reference| + |prediction|) (Kolarik 2020, eq. 4), undefined if both masks are empty;
     - sensitivity: TP / (TP + FN) (eq. 6); specificity: TN / (TN + FP); precision: TP / (TP + FP);
     - reference_ml, prediction_ml: volumes in ml;
     - lesion_sensitivity, lesion_precision, lesion_f1 and the counts: `lesion_scores` with the challenge's settings;
@@ -97,7 +97,7 @@ def surface_distances(
 ) -> np.ndarray:
     """Return the distance in mm from each surface voxel of either mask to the nearest surface voxel of the other.
 
-    Both directions of `directed_distances` lie in one array, so the mean weighs every surface voxel alike.
+    Both directions of `directed_distances` are in one array, so the mean weights every surface voxel equally.
     """
     return np.concatenate(directed_distances(*binary_pair(reference, prediction), spacing))
 
@@ -107,15 +107,15 @@ def directed_distances(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the distances in mm from each surface voxel of the reference to the prediction's surface, and back.
 
-    A mask's surface is what an erosion by face neighbours takes away; of masks of a single slice it is the contour.
-    Both are empty where one of the masks is, or has no surface.
+    A mask's surface is removed by an erosion with face neighbours; for masks of a single slice it is the contour.
+    Both arrays are empty if a mask is empty or has no surface.
 
     Args:
         reference, prediction: boolean masks on one grid, (i, j, k).
-        spacing: as `score_scan` takes it.
-        beyond: whether what a mask fills up to the volume's border goes on behind it, so that it has no surface there.
+        spacing: as in `score_scan`.
+        beyond: whether a mask that reaches the volume's border continues beyond, so that it has no surface there.
     """
-    # The border of the box is none of the volume, so there is a voxel more around the masks where that matters.
+    # The border of the box is not the volume's, so one more voxel is kept around the masks where it matters.
     box, axes = union_box(reference, prediction), voxel_axes(spacing)
     box = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in box) if beyond else box
     neighbours = ndimage.generate_binary_structure(3, 1)
@@ -128,16 +128,16 @@ def directed_distances(
     ]
     if not all(len(surface) for surface in surfaces):
         return np.empty(0), np.empty(0)
-    # A search among the surface voxels costs far less than two distance maps of the whole head.
+    # A search among surface voxels is far cheaper than two distance maps of the whole head.
     there, back = (KDTree(target).query(source, workers=-1)[0] for source, target in (surfaces, surfaces[::-1]))
     return there, back
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A mean and the standard deviation beside it; nan where they are undefined.
+    """A mean and its standard deviation; nan if undefined.
 
-    `count` values of `total` went into it: undefined scores (nan) are left out, and `str` says so.
+    It is over `count` of `total` values: undefined scores (nan) are excluded, which `str` shows.
     """
 
     mean: float

@@ -1,4 +1,4 @@
-"""How small the innermost of nested regions may be: what suits predictions of scans that nobody trained on."""
+"""Tuning of the smallest innermost region, on predictions of unseen scans."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from planar3d.evaluation.challenges import score_region
 from planar3d.scans.grid import voxel_mm3
 from planar3d.scans.labels import Grid, Targets
 
-MOST_MM3 = 750.0  # more is never taken away, as in nnU-Net's search
+MOST_MM3 = 750.0  # larger regions are never removed, as in nnU-Net's search
 
 
 @dataclass(frozen=True)
@@ -18,16 +18,16 @@ class Innermost:
     """The innermost region of one case."""
 
     predicted_mm3: float  # its volume in the prediction, before the rule
-    dice: float  # of it, by the challenge's rules
-    dice_without: float  # where the prediction has none: 1 if the reference has none either, else 0
+    dice: float  # of the region, by the challenge's rules
+    dice_without: float  # without the region in the prediction: 1 if the reference has none either, else 0
 
     def dice_at(self, smallest_mm3: float) -> float:
-        """Dice if less than that becomes the region around."""
+        """Dice if smaller volumes become the surrounding region."""
         return self.dice if self.predicted_mm3 >= smallest_mm3 else self.dice_without
 
 
 def innermost_of(targets: Targets, reference: np.ndarray, prediction: np.ndarray, grid: Grid) -> Innermost:
-    """Score the last region that targets name.
+    """Score the innermost region of the targets.
 
     Args:
         targets: nested regions, the outermost first.
@@ -42,21 +42,21 @@ def innermost_of(targets: Targets, reference: np.ndarray, prediction: np.ndarray
 
 
 def mean_dice(cases: Sequence[Innermost], smallest_mm3: float) -> float:
-    """Mean Dice of the innermost region if less than that becomes the region around."""
+    """Mean Dice of the innermost region if smaller volumes become the surrounding region."""
     return float(np.mean([case.dice_at(smallest_mm3) for case in cases])) if cases else math.nan
 
 
 def find_smallest(cases: Iterable[Innermost]) -> tuple[float, Mapping[float, float]]:
-    """The smallest volume that may stay, by the mean Dice of the innermost region.
+    """The smallest volume to keep, by the mean Dice of the innermost region.
 
-    Tried are no rule, the middles between volumes that were predicted, and 1 mm³ above the largest, all up to
-    `MOST_MM3`; other values change nothing. Of equal ones the lowest is taken, as it takes away least.
+    Candidates are no rule, the midpoints between predicted volumes, and 1 mm³ above the largest, all up to `MOST_MM3`;
+    other values are equivalent. Of equal results the lowest is used, as it removes least.
 
     Args:
-        cases: predicted by networks that were not trained on them.
+        cases: predicted by networks not trained on them.
 
     Returns:
-        the value in mm³, and the mean Dice at each that was tried.
+        the value in mm³, and the mean Dice of each candidate.
 
     Source: Messaoudi 2023, section 3.1.3, for the rule; Isensee 2021 for its search on validation cases.
     """

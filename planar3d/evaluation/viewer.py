@@ -1,4 +1,4 @@
-"""What a page needs to show a scan in three planes: small volumes, upright, and where they lie."""
+"""The data of a page's viewer: reduced, upright volumes and their geometry."""
 
 import base64
 import zlib
@@ -13,31 +13,31 @@ from scipy import ndimage
 from planar3d.evaluation.figures import VIEWS, grey_window, head_box, largest_slice, outlines
 from planar3d.scans.volume import Scan, on_grid_of
 
-LONGEST = 256  # voxels along an axis of what is shown
-WHITE = 170  # the grey level that is white at first; what is brighter can be told apart by turning the contrast down
-_BUDGET = 5_500_000  # bytes of the packed scan; a third more in base64
-_STEPS = (1, 2, 4, 8)  # neighbouring grey levels that become one
-_SAMPLED = 8  # one axial slice in that many says how far a scan packs
+LONGEST = 256  # voxels along an axis of the shown volumes
+WHITE = 170  # the grey level initially shown as white; lower contrast shows brighter ones
+_BUDGET = 5_500_000  # bytes of the packed scan; base64 adds a third
+_STEPS = (1, 2, 4, 8)  # numbers of adjacent grey levels merged into one
+_SAMPLED = 8  # one in this many axial slices is packed to estimate the size
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """A scan and what lies over it, on the grid that is shown."""
+    """A scan and its overlays, on the shown grid."""
 
     # By name, uint8 (x, y, z) running right, anterior, superior: `scan` with 0 for black and `WHITE` for white, `mask`
-    # {0, 1}, and `probability`, if there is one, with 255 for 1; of several targets each one's mask {0, 1} as well, by
+    # {0, 1}, and `probability`, if given, with 255 for 1; for several targets also the mask {0, 1} of each, named
     # `target` and its number.
     volumes: dict[str, np.ndarray]
-    affine: np.ndarray  # 4×4, voxels (x, y, z, 1) of the grid that is shown to mm
+    affine: np.ndarray  # 4×4, voxels (x, y, z, 1) of the shown grid to mm
     to_stored: np.ndarray  # 4×4, the same voxels to the voxels (i, j, k, 1) of the file
-    # Voxels of the file that each shown one stands for, along (x, y, z); 1 where nothing is reduced.
+    # Voxels of the file per shown voxel, along (x, y, z); 1 without reduction.
     native: tuple[float, float, float]
-    # What is outlined, each in a colour of its own: the names of targets, and those of their masks.
+    # Outlined targets, each in its own colour: their names, and the names of their masks.
     targets: Mapping[str, str]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(x, y, z) of what is shown."""
+        """(x, y, z) of the shown volumes."""
         return self.volumes["scan"].shape
 
     def place(self, mm: Sequence[float]) -> tuple[int, ...]:
@@ -47,12 +47,12 @@ class Pictures:
 
     @property
     def start(self) -> tuple[int, ...]:
-        """Where to look first: in each plane the slice with the largest lesion area, or the middle one."""
+        """The initial position: in each plane the slice with the largest lesion area, or the middle slice."""
         mask = self.volumes["mask"]
         return tuple(largest_slice(mask, axis) if mask.any() else n // 2 for axis, n in enumerate(mask.shape))
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as JSON; volumes are base64 of zlib streams in which x runs fastest, then y, then z."""
+        """The pictures as JSON; volumes are base64 of zlib streams in which x runs fastest, then y, then z."""
         step = _grey_step(self.volumes["scan"])
         shown = self.volumes | {"scan": self.volumes["scan"] // step * step}
         return {
@@ -76,16 +76,16 @@ class Pictures:
 def prepare_pictures(
     scan: Scan, mask: Scan, probability: Scan | None = None, targets: Mapping[str, np.ndarray] | None = None
 ) -> Pictures:
-    """Turn a scan and its mask upright, cut off the air around the head, and reduce both to at most 256 voxels an axis.
+    """Reorient a scan and its mask, crop air around the head, and reduce both to at most 256 voxels per axis.
 
-    Where several voxels become one, intensities are averaged, and one is lesion where any of them is, so that no lesion
-    gets lost; nothing is interpolated.
+    If several voxels become one, intensities are averaged, and the voxel is lesion if any of them is, so that no lesion
+    is lost; there is no interpolation.
 
     Args:
         scan: the intensities; stored in any orientation.
         mask: on the grid of the scan, in any orientation; above 0.5 is lesion.
         probability: as the mask, 0 to 1.
-        targets: boolean masks of what the mask shows, by name, on its grid; None for lesions alone.
+        targets: boolean masks of the targets by name, on the mask's grid; None for lesions only.
 
     Raises:
         ScanError: the mask or the probabilities are not on the scan's grid.
@@ -126,7 +126,7 @@ def _box(head: tuple[slice, ...], lesions: np.ndarray) -> tuple[slice, ...]:
 
 
 def _edges(size: int) -> np.ndarray:
-    """The first of the voxels that become one, for each of at most `LONGEST` along an axis."""
+    """The first of the voxels merged into each of at most `LONGEST` along an axis."""
     shown = min(size, LONGEST)
     return (2 * np.arange(shown) * size + shown) // (2 * shown)  # rounded
 
@@ -145,7 +145,7 @@ def _means(volume: np.ndarray, edges: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _grey_step(volume: np.ndarray) -> int:
-    """How many grey levels must become one for a page to stay handy: only noise is as large, and as finely kept."""
+    """The number of grey levels to merge so that the page stays small; only noisy scans need more than one."""
     size = volume.shape[2] / len(range(0, volume.shape[2], _SAMPLED))
     sample = volume[:, :, ::_SAMPLED]
     fitting = (step for step in _STEPS if len(_packed(sample // step)) * size <= _BUDGET)

@@ -1,1 +1,1 @@
-"""A network as a graph of layers: Keras' own record of it, what each layer costs, and its reach along depth."""
+"""A network as a graph of layers: from Keras, with the cost of each layer and its reach along depth."""

@@ -1,4 +1,4 @@
-"""Layers that act along axes, or change them, in operators of ONNX; as `graph/operators.py` has the others."""
+"""Layers along axes, or that change axes, as ONNX operators; the others are in `graph/operators.py`."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ def reduction(op: str) -> Writer:
 
 
 def reshape(use: Use) -> Any:
-    """Reshape, of values in Keras' order of axes."""
+    """Reshape, on values in Keras' order of axes."""
     (source,), target = use.tensors, use.layer.target_shape
     back = sorted(range(len(source.shape)), key=channels_first(len(source.shape)).__getitem__)
     last = use.add("Transpose", source.value, part="last", perm=back)
@@ -58,5 +58,5 @@ def permutation(use: Use) -> Any:
 
 
 def channels_first(rank: int) -> list[int]:
-    """The axes of Keras in the order of ONNX, of tensors of any rank."""
+    """Keras' axes in the order of ONNX, for tensors of any rank."""
     return [0, rank - 1, *range(1, rank - 1)] if rank > 1 else [0]

@@ -1,7 +1,7 @@
-"""A network read as a graph of layers, each with its reach along depth: which slices of its input a slice needs.
+"""A network as a graph of layers, each with its reach along depth: the input slices that an output slice needs.
 
-Read from the network's description, so that any functional network can be computed slice by slice, whatever its names,
-levels and widths.
+It is read from the network's description, so that any functional network can be computed slice by slice, whatever its
+names, levels and widths.
 """
 
 from collections.abc import Sequence
@@ -19,21 +19,21 @@ DEPTH = 1  # axis of slices in (batch, depth, rows, cols, channels)
 
 @dataclass(eq=False, repr=False)
 class Node:
-    """One layer, or a part of one, in its place in the network."""
+    """One layer, or a part of one, at its place in the network."""
 
-    layer: Layer | None  # what is computed, or is computed in part; None for the network's input
-    inputs: tuple["Node", ...]  # the nodes that it takes
+    layer: Layer | None  # the layer computed, fully or partly; None for the network's input
+    inputs: tuple["Node", ...]  # the nodes of its inputs
     shape: tuple[Any, ...]  # (slices, rows, cols, channels) of its output in a window; rows and cols may be None
     reach: Reach  # along depth
-    # How many of the window's slices an entry of its depth axis stands for; None if not whole.
+    # Number of the window's slices per entry of its depth axis; None if not whole.
     slices_per_entry: int | None
-    # `"layer"`, the whole of it; or of a convolution `"part"`, what some of its input channels give, before the
-    # activation; `"shift"`, such a part moved along depth, zeros where nothing is; and `"sum"`, all parts and the
+    # `"layer"`: the whole layer. For a convolution also `"part"`: the result of some input channels, before the
+    # activation; `"shift"`: such a part moved along depth, with zeros around; and `"sum"`: all parts and the
     # activation.
     role: str = "layer"
-    biased: bool = False  # whether a `"part"` is the one that carries the bias
-    channels: Range | None = None  # from and to, the input channels of a `"part"`
-    tap: int | None = None  # the depth tap of the kernel that a `"part"` is alone; None for all of them
+    biased: bool = False  # whether a `"part"` adds the bias
+    channels: Range | None = None  # from and to: the input channels of a `"part"`
+    tap: int | None = None  # the kernel's depth tap of a `"part"`; None for all taps
 
     @property
     def name(self) -> str:
@@ -47,22 +47,22 @@ class Node:
 
     @property
     def length(self) -> int:
-        """Entries along depth in a window."""
+        """Number of entries along depth in a window."""
         return self.shape[0]
 
     @property
     def kernel(self) -> Any:
-        """The channels and the tap of the layer's kernel that a `"part"` is."""
+        """The channels and the tap of the layer's kernel in a `"part"`."""
         assert self.layer is not None and self.channels is not None
         first, end = self.channels
         of_all = self.layer.kernel
-        # Of transposed convolutions the channels taken stand last.
+        # In transposed convolutions, the input channels are last.
         kernel = of_all[..., first:end] if self.layer.kind == "Conv3DTranspose" else of_all[..., first:end, :]
         return kernel if self.tap is None else kernel[self.tap : self.tap + 1]
 
 
 def read_graph(network: Description) -> list[Node]:
-    """Read a network as nodes, each behind its inputs; the first is the input, the last the output.
+    """Read a network as nodes, each after its inputs; the first is the input, the last the output.
 
     Args:
         network: with one input (batch, depth, rows, cols, channels) of known depth and one output of as many slices.
@@ -89,7 +89,7 @@ def read_graph(network: Description) -> list[Node]:
 
 
 def ancestors(nodes: Sequence[Node]) -> set[Node]:
-    """The nodes, and all that they are computed from."""
+    """The nodes and all their ancestors."""
     found: set[Node] = set()
     waiting = list(nodes)
     while waiting:
@@ -108,10 +108,10 @@ def _node(layer: Layer, inputs: tuple[Node, ...], depth: int) -> Node:
             "known depth; use method='windowed'."
         )
     if _joins(layer):
-        # What is joined twice is joined once: the first result need not be kept for the second.
+        # Nested concatenations become one, so that the inner result is not kept.
         inputs = tuple(leaf for source in inputs for leaf in (source.inputs if _joins(source.layer) else (source,)))
     per_entry = depth // shape[0] if depth % shape[0] == 0 else None
-    # One value for all slices joins them, as the weights of squeeze and excitation do.
+    # One value for all slices combines them, as in squeeze and excitation.
     spread = len({node.length for node in inputs}) > 1
     return Node(layer, inputs, shape, Reach(whole=True) if spread else reach_of(layer, inputs[0].length), per_entry)
 

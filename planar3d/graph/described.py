@@ -1,4 +1,4 @@
-"""A Keras network's graph as a description, which plans, counts of work and other runtimes read in its place."""
+"""A Keras network's graph as a description, for plans, operation counts and other runtimes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,8 +15,8 @@ def described(network: keras.Model, shapes: Sequence[Shape] | None = None) -> De
     """Describe a functional or sequential network; models nested in it become their layers.
 
     Args:
-        network: its variables are the description's arrays, so that what they become later counts.
-        shapes: that it takes, the batch first; its own if None.
+        network: its variables are the description's arrays, so later changes apply.
+        shapes: of its inputs, batch first; default: its own.
     """
     network = as_graph(network)
     taken = shapes or [tuple(tensor.shape) for tensor in network.inputs]
@@ -41,22 +41,22 @@ def described(network: keras.Model, shapes: Sequence[Shape] | None = None) -> De
 
 
 def layer_of(operation: Any, name: str = "", inputs: tuple[int, ...] = (), shape: Shape = ()) -> Layer:
-    """Describe a layer or an operation of Keras where a network applies it."""
+    """Describe a layer or a Keras operation at one place of a network."""
     kind = kind_in_keras(operation, KINDS)
     settings = {setting: _plain(getattr(operation, setting)) for setting in KINDS[kind].settings} if kind else {}
     own = type(operation).__name__
     arrays: dict[str, Any] = {}
     for variable in getattr(operation, "weights", ()):
-        # Layers that hold others have several arrays of a name.
+        # Layers that contain others have several arrays of one name.
         arrays[variable.path if variable.name in arrays else variable.name] = variable
     if getattr(operation, "lora_enabled", False):
-        arrays["kernel"] = operation.kernel  # with what LoRA adds to it
+        arrays["kernel"] = operation.kernel  # including LoRA
     kind = kind or (f"own {own}" if own in KINDS else own)
     return Layer(kind, name or operation.name, inputs, shape, settings, arrays)
 
 
 def _plain(value: Any) -> Any:
-    """A setting as a number, a text or a tuple of them."""
+    """A setting as a number, a text or a tuple of these."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if callable(value):

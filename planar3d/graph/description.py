@@ -1,7 +1,7 @@
-"""A network described in plain values: its layers in order, what each takes, its settings, and its arrays beside it.
+"""A network described in plain values: its layers in order with inputs, settings and arrays.
 
-It is made of a Keras graph (`graph/keras_graph.py`) or read from JSON, and is all that plans, counts of work and the
-operators of other runtimes know of a network.
+It is made from a Keras graph (`graph/keras_graph.py`) or read from JSON. Plans, operation counts and the operators of
+other runtimes use only the description.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,17 +13,17 @@ Shape = tuple[int | None, ...]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Layer:
-    """A layer where a network applies it; its settings and arrays are its attributes as well, as they are in Keras."""
+    """A layer at one place of a network; its settings and arrays are also attributes, as in Keras."""
 
-    # Its class in Keras, `ops.` before that of an operation; of a class that computes in its own way the name, and
-    # `own ` before one that Keras has too.
+    # Its class in Keras, with the prefix `ops.` for an operation; for a custom class its name, with the prefix `own `
+    # if Keras has a class of that name.
     kind: str
-    name: str  # in the network, `model/layer` within a nested one
-    inputs: tuple[int, ...] = ()  # what it takes, by number: the network's inputs, then what its layers give, in order
+    name: str  # in the network, `model/layer` within a nested network
+    inputs: tuple[int, ...] = ()  # its inputs, by number: the network's inputs, then the layers' outputs, in order
     shape: Shape = ()  # of its output, in Keras' order of axes, the batch first
-    # Numbers, texts and tuples of them, by the attributes' names.
+    # Numbers, texts and tuples of these, by attribute name.
     settings: Mapping[str, Any] = field(default_factory=dict)
-    # By their names in the layer: NumPy's, or the variables of Keras.
+    # By name in the layer: NumPy arrays, or variables of Keras.
     arrays: Mapping[str, Any] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> Any:
@@ -35,16 +35,16 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Description:
-    """A network as its layers, each behind those that it takes."""
+    """A network as its layers, each after its inputs."""
 
     name: str  # of the network
-    inputs: tuple[Shape, ...]  # the shapes that it takes, the batch first
+    inputs: tuple[Shape, ...]  # shapes of its inputs, batch first
     layers: tuple[Layer, ...]  # in order
-    outputs: tuple[int, ...]  # what it gives, by number as a layer's inputs
+    outputs: tuple[int, ...]  # its outputs, by number as for a layer's inputs
 
     @property
     def output_shapes(self) -> list[Shape]:
-        """The shapes that it gives."""
+        """The shapes of its outputs."""
         shapes = [*self.inputs, *(layer.shape for layer in self.layers)]
         return [shapes[number] for number in self.outputs]
 
@@ -53,7 +53,7 @@ class Description:
 
         Args:
             given: one for each input.
-            visit: from a layer and the values that it takes to the one that it gives.
+            visit: from a layer and the values of its inputs to the value of its output.
 
         Returns:
             The values of the inputs, then of the layers, in order.

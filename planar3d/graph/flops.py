@@ -1,4 +1,4 @@
-"""Multiply-accumulate operations of a network, counted layer by layer from its own graph."""
+"""Multiply-accumulate operations of a network, counted layer by layer from its graph."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from planar3d.graph.layers import kind_of
 
 @dataclass(frozen=True)
 class LayerCost:
-    """The work of one layer for one window: its output shape, parameters and multiply-accumulates."""
+    """The cost of one layer for one window: its output shape, parameters and multiply-accumulates."""
 
     name: str
     output_shape: Shape
@@ -24,19 +24,19 @@ def layer_costs(network: keras.Model, input_shape: tuple[int, ...] | None = None
     """Count each layer's multiply-accumulates for a batch of one.
 
     Convolutions count kernel elements times positions: output positions, or input positions for transposed ones; a
-    grouped or depthwise kernel holds only the channels that it joins. Layers without a kernel count as 0; beside the
-    convolutions they are negligible. Two floating-point operations are one multiply-accumulate.
+    grouped or depthwise kernel has only the channels that it combines. Layers without a kernel count as 0; they are
+    negligible compared with convolutions. One multiply-accumulate is two floating-point operations.
 
     Args:
-        network: a functional or sequential model, which may hold others.
-        input_shape: (depth, rows, cols, channels) to count for; the network's own if None.
+        network: a functional or sequential model, which may contain others.
+        input_shape: (depth, rows, cols, channels); default: the network's own.
 
     Returns:
-        One `LayerCost` each time a layer is applied, in the order of the network; the layers of a model within it are
-        named `model/layer`. The parameters of a layer stand where it is applied first.
+        One `LayerCost` each time a layer is applied, in the order of the network; layers of a nested model are named
+        `model/layer`. The parameters of a layer are counted at its first application.
 
     Raises:
-        ValueError: a size that is None, or a layer with kernels of an unknown kind.
+        ValueError: an unknown size, or a layer with kernels of an unknown kind.
     """
     shapes = [tensor.shape[1:] for tensor in network.inputs] if input_shape is None else [tuple(input_shape)]
     if any(n is None for shape in shapes for n in shape):

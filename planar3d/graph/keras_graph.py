@@ -1,6 +1,6 @@
-"""The graph of a Keras network, and all else that Keras has no public way to: no other file touches its private parts.
+"""The graph of a Keras network, and everything else without a public API: only this file uses private parts of Keras.
 
-Tested against the Keras versions that `pyproject.toml` allows; `tests/graph/test_keras_graph.py` says what has changed.
+Tested with the Keras versions allowed in `pyproject.toml`; `tests/graph/test_keras_graph.py` shows changes.
 """
 
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -20,8 +20,8 @@ __all__ = ["CustomScaleLayer", "ExpandDims", "LayerScale", "Max", "Mean", "Movea
 
 _UNLISTED = {kind.__name__: kind for kind in (CustomScaleLayer, LayerScale, StochasticDepth)}
 
-# What is done at one use of an operation: given its name, its node, and a value for each tensor that it takes, it
-# returns one for each tensor that it gives.
+# Called at each use of an operation with its name, its node, and a value for each input tensor; returns a value for
+# each output tensor.
 Visit = Callable[[str, Any, list[Any]], Sequence[Any]]
 
 
@@ -33,7 +33,7 @@ def is_graph(operation: Any) -> bool:
 
 
 def as_graph(network: Any) -> keras.Model:
-    """The functional network in a sequential one, or the network itself; a `ConversionError` if it has no graph."""
+    """The functional network of a sequential one, or the network itself; a `ConversionError` if it has no graph."""
     if not isinstance(network, keras.Model):
         raise ConversionError(f"A keras.Model is needed; got {type(network).__name__}.")
     if isinstance(network, keras.Sequential):
@@ -51,9 +51,9 @@ def as_graph(network: Any) -> keras.Model:
 
 
 def nodes_of(network: keras.Model) -> Iterator[Any]:
-    """The uses of operations in a functional network, each behind those that it takes; its inputs left out.
+    """The uses of operations in a functional network, each after its inputs, without the network's inputs.
 
-    Each has `operation`, `input_tensors`, `outputs`, and `arguments.args`, which Keras recorded.
+    Each has `operation`, `input_tensors`, `outputs`, and `arguments.args`, as recorded by Keras.
     """
     for depth in sorted(network._nodes_by_depth, reverse=True):
         yield from (node for node in network._nodes_by_depth[depth] if not node.is_input)
@@ -65,19 +65,19 @@ def arguments_with(node: Any, values: Sequence[Any]) -> tuple[tuple[Any, ...], d
 
 
 def applied_again(node: Any, values: Sequence[Any], operation: Any = None) -> list[Any]:
-    """What the operation of a node, or another in its place, gives of other tensors."""
+    """The outputs of a node's operation, or of a replacement, for other tensors."""
     args, kwargs = arguments_with(node, values)
     return tree.flatten((operation or node.operation)(*args, **kwargs))
 
 
 def pass_through(network: keras.Model, values: Sequence[Any], visit: Visit, prefix: str = "") -> list[Any]:
-    """Pass values of any kind through a network and the networks in it, and leave their own graphs as they are.
+    """Pass values of any kind through a network and its nested networks, without changing their graphs.
 
     Args:
         network: functional, or sequential and built.
         values: one for each of its inputs.
-        visit: called at each use of an operation, in order; those within `model` have names `model/layer`.
-        prefix: of all names.
+        visit: called at each use of an operation, in order; uses within `model` are named `model/layer`.
+        prefix: for all names.
     """
     network = as_graph(network)
     known = dict(zip(map(id, network.inputs), values, strict=True))
@@ -93,29 +93,29 @@ def pass_through(network: keras.Model, values: Sequence[Any], visit: Visit, pref
 
 
 def layers_applied_again(network: keras.Model, values: Sequence[Any]) -> list[Any]:
-    """The outputs of a network for other tensors, by its layers applied once more, and not by the network nested."""
+    """The outputs of a network for other tensors, by applying its layers again instead of nesting the network."""
     return pass_through(network, values, lambda name, node, taken: applied_again(node, taken))
 
 
 def operation_of(tensor: keras.KerasTensor) -> Any:
-    """The layer or operation that gives a tensor."""
+    """The layer or operation of an output tensor."""
     return tensor._keras_history.operation
 
 
 def name_of(tensor: keras.KerasTensor) -> str:
-    """The name of the layer or operation that gives a tensor."""
+    """The name of the layer or operation of an output tensor."""
     return operation_of(tensor).name
 
 
 def layers_within(network: keras.Model, kind: type = keras.Layer) -> list[Any]:
-    """The network itself and all layers in it, those that other layers hold included, if they are of a kind."""
+    """The network and all its layers, including those nested in other layers, if they are of a kind."""
     return [layer for layer in network._flatten_layers() if isinstance(layer, kind)]
 
 
 def kind_in_keras(operation: Any, known: Container[str]) -> str:
-    """The name of the first known kind that an operation is of, `ops.` before one of keras.ops; "" of none.
+    """The name of an operation's first known kind, with the prefix `ops.` for keras.ops; "" for none.
 
-    A subclass that computes in its own way is of none.
+    A subclass that overrides the computation has no kind.
     """
     kinds: Sequence[Any] = type(operation).__mro__
     for kind in kinds:
@@ -127,23 +127,23 @@ def kind_in_keras(operation: Any, known: Container[str]) -> str:
 
 
 def layer_type(kind: str) -> type | None:
-    """The class of layers that Keras has by a name."""
+    """Keras' class of layers of a name."""
     return getattr(keras.layers, kind, None) or _UNLISTED.get(kind)
 
 
 def operation_kind(operation: Any) -> str:
-    """The name of the class of an operation of keras.ops; nothing of another."""
+    """The class name of an operation of keras.ops; empty for others."""
     return type(operation).__name__ if type(operation).__module__.startswith("keras.src.ops.") else ""
 
 
 def with_logits(output: Any) -> list[Any]:
-    """An output and, where Keras knows it, what the last activation took: cross-entropies are computed from that."""
+    """An output and, if Keras records it, the logits before the last activation, for cross-entropies."""
     logits = getattr(output, "_keras_logits", None)
     return [output] if logits is None else [output, logits]
 
 
 def remembering_logits(tensors: Sequence[Any]) -> Any:
-    """The output of what `with_logits` gave, or of what was made of it."""
+    """The output in a result of `with_logits`, or in values derived from it."""
     output, *logits = tensors
     if logits:
         output._keras_logits = logits[0]
@@ -152,7 +152,7 @@ def remembering_logits(tensors: Sequence[Any]) -> Any:
 
 @contextmanager
 def normalized_by(normalizing: Sequence[Any], moments: Callable[[Any, Sequence[int]], Any]) -> Iterator[None]:
-    """Have normalization of batches take mean and variance from `moments(inputs, axes)`."""
+    """Make batch normalization compute mean and variance by `moments(inputs, axes)`."""
     for layer in normalizing:
         vars(layer)["_moments"] = lambda inputs, mask, axes=layer._reduction_axes: moments(inputs, axes)
     try:

@@ -1,7 +1,7 @@
-"""What the package knows of each kind of layer, in one table; whoever adds a kind adds a line here.
+"""The table of layer kinds and their properties; a new kind is a line here.
 
-Of layers without a kernel the planar rule follows from the reach: those that treat every value alike, or act along an
-axis, do in 3D what they do in 2D (`conversion/layer_rules.py` has the others).
+For layers without a kernel, the planar rule follows from the reach: elementwise layers and layers along an axis do the
+same in 3D as in 2D (`conversion/layer_rules.py` has the others).
 """
 
 import math
@@ -18,43 +18,43 @@ from planar3d.graph.reach import Reach
 
 @dataclass(frozen=True)
 class LayerKind:
-    """What is known of a kind of layer."""
+    """The properties of a kind of layer."""
 
-    reach: Callable[[Layer, int], Reach] = reach.not_known  # along depth, of a layer and the slices of its input
-    write: Writer | None = None  # writes its use in a network of volumes in operators; None where these are not known
-    # Multiply-accumulates of a layer with these shapes of its input and output; None without a kernel.
+    reach: Callable[[Layer, int], Reach] = reach.not_known  # along depth, from a layer and the slices of its input
+    write: Writer | None = None  # writes it as operators on volumes; None if unknown
+    # Multiply-accumulates of a layer from the shapes of its input and output; None without a kernel.
     macs: Callable[[Layer, Shape, Shape], int] | None = None
-    settings: tuple[str, ...] = ()  # the attributes in Keras that all this needs
-    # Of its output, from a layer and the shapes that it takes; of kinds that can be written.
+    settings: tuple[str, ...] = ()  # the attributes in Keras needed for this
+    # Shape of its output, from a layer and the shapes of its inputs; for kinds that can be written.
     shape: Callable[..., Shape] = shapes.as_given
-    # The shapes of what it holds, by name, from a layer and the shape that it takes; of such kinds.
+    # Shapes of its arrays by name, from a layer and the shape of its input; for such kinds.
     arrays: Callable[..., dict[str, Shape]] = lambda layer, *taken: {}
 
 
 def kind_of(layer: Layer) -> LayerKind:
-    """What is known of a layer; nothing of a kind that the table lacks."""
+    """The properties of a layer; defaults for a kind not in the table."""
     return KINDS.get(layer.kind, _UNKNOWN)
 
 
 def reach_of(layer: Layer, length: int) -> Reach:
-    """A layer's reach along depth, for inputs of `length` slices; `whole` where it is not known."""
+    """A layer's reach along depth, for inputs of `length` slices; `whole` if unknown."""
     return (reach.not_known if _has_channels_first(layer) else kind_of(layer).reach)(layer, length)
 
 
 def shape_of(layer: Layer, *taken: Shape) -> Shape:
-    """The shape of what a layer of a kind that can be written gives of these shapes."""
+    """The output shape of a layer that can be written, for these input shapes."""
     return kind_of(layer).shape(layer, *taken)
 
 
 def resized(network: Description, window: Shape) -> Description:
-    """A network of layers that can be written, on (depth, rows, cols, channels) of other rows and cols."""
+    """A network of layers that can be written, for (depth, rows, cols, channels) with other rows and cols."""
     first, *given = network.follow([(None, *window)], lambda layer, taken: shape_of(layer, *taken))
     layers = tuple(replace(layer, shape=shape) for layer, shape in zip(network.layers, given, strict=True))
     return replace(network, inputs=(first,), layers=layers)
 
 
 def written(use: Use) -> Any:
-    """Write a layer in operators of ONNX, and return its output; a `Planar3DError` if it has no counterpart."""
+    """Write a layer as ONNX operators, and return its output; a `Planar3DError` if it has no counterpart."""
     name, layer = use.name, use.layer
     write = kind_of(layer).write
     if write is None:
@@ -89,7 +89,7 @@ def _of_dense(layer: Layer, source: Shape, _: Shape) -> int:
 
 
 def _positions(layer: Layer, shape: Shape) -> int:
-    """Places of feature maps, all axes but the channels'; a batch of one has more where slices were folded into it."""
+    """Positions of feature maps: all axes except channels; the batch axis counts if slices were folded into it."""
     first = 2 if _has_channels_first(layer) else 1
     return math.prod((shape[0], *shape[first : first + layer.rank]))  # type: ignore[arg-type]
 
@@ -99,7 +99,7 @@ _POOLING = ("pool_size", "strides", "padding", "data_format")
 
 
 def _convolving(macs: Callable[[Layer, Shape, Shape], int]) -> LayerKind:
-    """A planar convolution costs what its kind in 3D does; how it becomes one is told in conversion/convolutions.py."""
+    """The cost of a planar convolution, as of its kind in 3D; see conversion/convolutions.py."""
     return LayerKind(macs=macs, settings=("rank", "data_format"))
 
 

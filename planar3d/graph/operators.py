@@ -1,4 +1,4 @@
-"""Layers of volumes in operators of ONNX, on (batch, channels, depth, rows, cols), for other runtimes than Keras."""
+"""Layers of volumes as ONNX operators on (batch, channels, depth, rows, cols), for runtimes other than Keras."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,52 +10,52 @@ from planar3d.errors import Planar3DError
 from planar3d.graph.description import Layer
 from planar3d.graph.padding import Range, layer_padding, transposed_padding
 
-# Axes of Keras in the order of ONNX, and back.
+# Keras' axes in the order of ONNX, and back.
 CHANNELS_FIRST, CHANNELS_LAST = (0, 4, 1, 2, 3), (0, 2, 3, 4, 1)
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """What a layer takes."""
+    """An input of a layer."""
 
-    value: Any  # stands for it in the graph that is written
+    value: Any  # represents it in the written graph
     shape: tuple[int | None, ...]  # in Keras' order of axes
-    # Zeros before and behind it, where a stretch of slices needs others than the layer pads.
+    # Zeros before and after it, where a stretch of slices needs a padding other than the layer's.
     depth_padding: Range | None = None
 
 
 @dataclass(frozen=True)
 class Use:
-    """A layer where it is written."""
+    """A layer being written."""
 
-    # Has `add(operator, name, inputs, **attributes)` and `constant(name, array)`, which return what stands for the
+    # Has `add(operator, name, inputs, **attributes)` and `constant(name, array)`, which return a reference to the
     # result.
     graph: Any
-    name: str  # of the layer in it
-    layer: Layer  # as it is described
-    tensors: Sequence[Tensor]  # that it takes
+    name: str  # of the layer in the graph
+    layer: Layer  # its description
+    tensors: Sequence[Tensor]  # its inputs
 
     @property
     def values(self) -> list[Any]:
-        """What stands for its inputs."""
+        """The representations of its inputs."""
         return [tensor.value for tensor in self.tensors]
 
     def add(self, op: str, *inputs: Any, part: str = "", **attributes: Any) -> Any:
-        """Append an operator, of a part of the layer if one is named."""
+        """Append an operator, for a part of the layer if one is named."""
         return self.graph.add(op, f"{self.name}/{part}" if part else self.name, inputs, **attributes)
 
     def constant(self, part: str, value: Any) -> Any:
-        """An array of the layer's as an input of operators."""
+        """One of the layer's arrays as an operator input."""
         return self.graph.constant(f"{self.name}/{part}", np.asarray(value))
 
     def pads(self, extents: Sequence[int], dilations: Sequence[int] = (1, 1, 1)) -> list[int]:
-        """The zeros that a kernel of these extents needs, before each axis and then behind each."""
+        """The zeros that a kernel of these extents needs, before each axis and then after each."""
         (source,) = self.tensors
         along, *in_plane = layer_padding(self.name, self.layer, extents, dilations, source.shape[1:-1])
         return _in_order([source.depth_padding or along, *in_plane])
 
     def unknown(self, setting: str, value: Any) -> Planar3DError:
-        """The error of a setting that has no counterpart."""
+        """The error for a setting without a counterpart."""
         return Planar3DError(f"Layer {self.name} has {setting}={value!r}, which cannot be written as ONNX.")
 
 
@@ -80,9 +80,9 @@ def transposed_convolution(use: Use) -> Any:
 
 
 def _weighed(use: Use, op: str, **attributes: Any) -> Any:
-    """A convolution of either kind, its bias and its activation."""
+    """A convolution of either kind, with bias and activation."""
     layer = use.layer
-    # (d, r, c, in, out) → (out, in, d, r, c); Keras has in and out exchanged in transposed ones, and so has ONNX.
+    # (d, r, c, in, out) → (out, in, d, r, c); for transposed ones, Keras and ONNX both exchange in and out.
     kernel = np.ascontiguousarray(np.transpose(_array(layer.kernel), (4, 3, 0, 1, 2)))
     weights = [use.constant("kernel", kernel)]
     if layer.use_bias:
@@ -106,7 +106,7 @@ def pooling(op: str, **attributes: Any) -> Writer:
 
 
 def upsampling(use: Use) -> Any:
-    """UpSampling3D, which repeats."""
+    """UpSampling3D, by repetition."""
     scales = use.constant("scales", np.array([1, 1, *use.layer.size], np.float32))
     modes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     return use.add("Resize", *use.values, "", scales, **modes)
@@ -132,7 +132,7 @@ def normalization(use: Use) -> Any:
 
 
 def group_normalization(use: Use) -> Any:
-    """GroupNormalization, of each channel by itself where there are as many groups."""
+    """GroupNormalization; instance normalization with one channel per group."""
     layer, (source,) = use.layer, use.tensors
     channels = source.shape[-1]
     if layer.axis not in (-1, 4) or channels is None:
@@ -153,7 +153,7 @@ def group_normalization(use: Use) -> Any:
 
 
 def merge(op: str) -> Writer:
-    """An operator that takes any number of tensors."""
+    """An operator with any number of inputs."""
     return lambda use: use.add(op, *use.values)
 
 
@@ -166,12 +166,12 @@ def product(use: Use) -> Any:
 
 
 def activation(use: Use) -> Any:
-    """A layer that is an activation alone."""
+    """A layer that is only an activation."""
     return activated(use, *use.values)
 
 
 def rectifier(use: Use) -> Any:
-    """ReLU, up to a greatest value if it has one."""
+    """ReLU, with an optional maximum."""
     layer = use.layer
     if layer.threshold or layer.negative_slope:
         raise use.unknown("threshold or negative_slope", (layer.threshold, layer.negative_slope))
@@ -187,7 +187,7 @@ def leaky_rectifier(use: Use) -> Any:
 
 
 def rescaling(use: Use) -> Any:
-    """Rescaling, of all values or channel by channel."""
+    """Rescaling, of all values or per channel."""
     (result,) = use.values
     for op, part in (("Mul", "scale"), ("Add", "offset")):
         value = np.asarray(getattr(use.layer, part), np.float32).reshape(-1, 1, 1, 1)
@@ -196,12 +196,12 @@ def rescaling(use: Use) -> Any:
 
 
 def nothing(use: Use) -> Any:
-    """Layers that act in training alone."""
+    """Layers that act only in training."""
     return use.values[0]
 
 
 def activated(use: Use, value: Any) -> Any:
-    """What the layer's activation makes of a value."""
+    """A value after the layer's activation."""
     function = use.layer.activation
     if function == "linear":
         return value
@@ -217,7 +217,7 @@ def _array(variable: Any) -> np.ndarray:
     return np.asarray(np.asarray(variable), np.float32)
 
 
-# With the defaults of Keras, where ONNX has others.
+# Keras' defaults, where ONNX has others.
 _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "elu": ("Elu", {"alpha": 1.0}),
     "hard_sigmoid": ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),

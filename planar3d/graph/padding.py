@@ -1,20 +1,20 @@
-"""The zeros that Keras puts around what convolutions and poolings take, axis by axis, as TensorFlow has them."""
+"""The zero padding of convolutions and poolings in Keras, axis by axis, as in TensorFlow."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from planar3d.errors import Planar3DError
 
-Range = tuple[int, int]  # before and behind, or from and to
+Range = tuple[int, int]  # before and after, or from and to
 
 
 def same_padding(length: int, extent: int, stride: int) -> Range:
-    """Zeros before and behind an axis of so many entries under `padding="same"`; what is odd comes behind.
+    """Zeros before and after an axis with `padding="same"`; an odd one is added after.
 
     Args:
         length: entries of the axis.
-        extent: entries that a kernel spans, its dilation included.
-        stride: entries from one place of the kernel to the next.
+        extent: entries spanned by a kernel, including its dilation.
+        stride: entries from one position of the kernel to the next.
     """
     return halves(max((-(-length // stride) - 1) * stride + extent - length, 0))
 
@@ -22,16 +22,16 @@ def same_padding(length: int, extent: int, stride: int) -> Range:
 def layer_padding(
     name: str, layer: Any, extents: Sequence[int], dilations: Sequence[int], lengths: Sequence[int | None]
 ) -> list[Range]:
-    """Zeros before and behind each axis of what a convolution or pooling takes.
+    """Zeros before and after each axis of the input of a convolution or pooling.
 
     Args:
         name: of the layer, for the error.
-        layer: gives padding and strides.
+        layer: with its padding and strides.
         extents, dilations: of its kernel or pool.
-        lengths: entries of each axis, None where they are open.
+        lengths: entries of each axis, None if unknown.
 
     Raises:
-        Planar3DError: an open axis whose padding depends on its length.
+        Planar3DError: the padding of an axis depends on its unknown length.
     """
     pads = []
     for extent, dilation, stride, length in zip(extents, dilations, layer.strides, lengths, strict=True):
@@ -49,14 +49,14 @@ def layer_padding(
 
 
 def transposed_padding(extent: int, stride: int, padding: str) -> tuple[Range, int]:
-    """What a transposed convolution cuts off before and behind an axis, and the zeros that it adds behind.
+    """Entries that a transposed convolution crops before and after an axis, and zeros that it adds after.
 
-    `"same"` gives input · stride entries; `"valid"` all that the kernel reaches, and at least as many.
+    `"same"` gives input · stride entries; `"valid"` all entries that the kernel reaches, and at least as many.
     """
     surplus = extent - stride
     return halves(max(surplus, 0) if padding == "same" else 0), max(-surplus, 0)
 
 
 def halves(total: int) -> Range:
-    """A number in two parts, the larger behind."""
+    """A number in two halves, the larger second."""
     return total // 2, total - total // 2

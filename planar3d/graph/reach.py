@@ -1,4 +1,4 @@
-"""Reach along depth: which slices of its input an output slice of a layer needs."""
+"""Reach along depth: the input slices that an output slice of a layer needs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from planar3d.graph.padding import same_padding
 
 @dataclass(frozen=True)
 class Reach:
-    """The slices that a layer's output needs: of `extent` inputs, `stride` apart; or `up` outputs from each input."""
+    """The reach of a layer: `extent` input slices per output slice, `stride` apart; or `up` outputs from each input."""
 
-    extent: int = 1  # input slices from the first to the last that one output slice takes
+    extent: int = 1  # input slices from the first to the last that one output slice needs
     stride: int = 1  # input slices from one output slice to the next
     up: int = 1  # output slices for each input slice, of transposed convolutions and repetitions
-    before: int = 0  # slices of zeros that the layer pads before a window; negative where it drops some
-    after: int = 0  # the same behind it
-    whole: bool = False  # the reach is not known: every output slice is taken to need every input slice
+    before: int = 0  # zero slices that the layer pads before a window; negative if it drops some
+    after: int = 0  # the same after it
+    whole: bool = False  # the reach is unknown: every output slice is assumed to need every input slice
 
     @property
     def aligned(self) -> bool:
-        """Whether a slice of the output is the same in every window that holds it and starts at its multiple."""
+        """Whether a slice of the output is the same in every window that contains it and starts at its multiple."""
         return not self.whole and self.before == self.after == 0 and self.extent <= max(self.stride, self.up)
 
     def needs(self, first: int, end: int, length: int) -> tuple[int, int]:
@@ -36,52 +36,52 @@ class Reach:
         return max(low, 0), min(high, length)
 
     def padding(self, first: int, end: int, length: int) -> tuple[int, int]:
-        """Slices of zeros that belong before and behind the needed input slices."""
+        """Zero slices before and after the needed input slices."""
         low, high = first * self.stride - self.before, (end - 1) * self.stride - self.before + self.extent
         return max(-low, 0), max(high - length, 0)
 
 
 def not_known(layer: Layer, length: int) -> Reach:
-    """Of a layer of which nothing is known: whole windows."""
+    """For an unknown layer: whole windows."""
     return Reach(whole=True)
 
 
 def within_slices(layer: Layer, length: int) -> Reach:
-    """Of layers that treat every value alike, or every channel."""
+    """For elementwise layers, and layers within channels."""
     return Reach()
 
 
 def along_axes(layer: Layer, length: int) -> Reach:
-    """Of layers that act along an axis, or several: within slices if these are the channels."""
+    """For layers along one or several axes: within slices if these are the channels."""
     axes: Sequence[Any] = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
     return Reach(whole=any(axis not in (-1, 4) for axis in axes))
 
 
 def of_repetition(layer: Layer, length: int) -> Reach:
-    """Of slices that are repeated."""
+    """For repeated slices."""
     return Reach(extent=layer.size[0], up=layer.size[0])
 
 
 def of_convolution(layer: Layer, length: int) -> Reach:
-    """Of a kernel that slides along depth."""
+    """For a convolution along depth."""
     reach = _sliding((layer.kernel_size[0] - 1) * layer.dilation_rate[0] + 1, layer, length)
-    # Keras would pad a stretch of a window otherwise than the window.
+    # Keras would pad a stretch of a window differently from the window.
     return Reach(whole=True) if reach.stride > 1 and (reach.before or reach.after) else reach
 
 
 def of_transposed(layer: Layer, length: int) -> Reach:
-    """Of a kernel that makes slices of each slice."""
+    """For a transposed convolution along depth."""
     kernel, stride = layer.kernel_size[0], layer.strides[0]
-    # Where neighbouring inputs share an output, or none reaches it, whole windows are computed.
+    # If neighbouring inputs share an output, or none reaches it, whole windows are computed.
     if kernel != stride or layer.dilation_rate[0] != 1 or layer.output_padding is not None:
         return Reach(whole=True)
     return Reach(extent=kernel, up=stride)
 
 
 def of_pooling(layer: Layer, length: int) -> Reach:
-    """Of a pooling that slides along depth."""
+    """For a pooling along depth."""
     reach = _sliding(layer.pool_size[0], layer, length)
-    # What a pooling pads is left out of the maximum or mean, so zeros would not do.
+    # The padding of a pooling does not enter the maximum or mean, so zeros would be wrong.
     return Reach(whole=True) if reach.before or reach.after else reach
 
 

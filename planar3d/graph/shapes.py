@@ -1,4 +1,4 @@
-"""The shapes that layers of volumes give, (batch, depth, rows, cols, channels); sizes that are open stay None."""
+"""Output shapes of layers on volumes, (batch, depth, rows, cols, channels); unknown sizes stay None."""
 
 from collections.abc import Callable, Iterable
 from math import prod
@@ -10,19 +10,19 @@ from planar3d.graph.padding import transposed_padding
 
 
 def as_given(layer: Layer, taken: Shape) -> Shape:
-    """Of layers that treat every value by itself, or every channel."""
+    """For elementwise layers, and layers per channel."""
     return taken
 
 
 def broadcast(layer: Layer, *taken: Shape) -> Shape:
-    """Of values joined place by place; one place serves many."""
+    """For elementwise combinations, with broadcasting."""
     if len({len(shape) for shape in taken}) > 1:
         raise _unlike(layer, taken)
     return tuple(_common(layer, lengths, taken) for lengths in zip(*taken, strict=True))
 
 
 def joined(layer: Layer, *taken: Shape) -> Shape:
-    """Of tensors side by side."""
+    """For concatenations."""
     axis = layer.axis % len(taken[0])
     along = [shape[axis] for shape in taken]
     others = [(*shape[:axis], 1, *shape[axis + 1 :]) for shape in taken]
@@ -32,17 +32,17 @@ def joined(layer: Layer, *taken: Shape) -> Shape:
 
 
 def of_convolution(layer: Layer, taken: Shape) -> Shape:
-    """Of a kernel that slides."""
+    """For convolutions."""
     return (*_slid(layer, taken, layer.kernel_size, layer.dilation_rate), layer.filters)
 
 
 def of_pooling(layer: Layer, taken: Shape) -> Shape:
-    """Of a pool that slides."""
+    """For poolings."""
     return (*_slid(layer, taken, layer.pool_size, (1, 1, 1)), taken[-1])
 
 
 def of_transposed(layer: Layer, taken: Shape) -> Shape:
-    """Of a kernel that makes several places of each."""
+    """For transposed convolutions."""
 
     def enlarged(length: int, axis: int) -> int:
         stride = layer.strides[axis]
@@ -54,27 +54,27 @@ def of_transposed(layer: Layer, taken: Shape) -> Shape:
 
 
 def repeated(layer: Layer, taken: Shape) -> Shape:
-    """Of places that are repeated."""
+    """For upsampling by repetition."""
     return (*_each_axis(taken, lambda length, axis: length * layer.size[axis]), taken[-1])
 
 
 def padded(layer: Layer, taken: Shape) -> Shape:
-    """Of zeros around a volume."""
+    """For zero padding."""
     return (*_each_axis(taken, lambda length, axis: length + sum(layer.padding[axis])), taken[-1])
 
 
 def cropped(layer: Layer, taken: Shape) -> Shape:
-    """Of what is within a volume."""
+    """For cropping."""
     return (*_each_axis(taken, lambda length, axis: length - sum(layer.cropping[axis])), taken[-1])
 
 
 def permuted(layer: Layer, taken: Shape) -> Shape:
-    """Of axes in another order."""
+    """For permutations."""
     return (taken[0], *(taken[axis] for axis in layer.dims))
 
 
 def reshaped(layer: Layer, taken: Shape) -> Shape:
-    """Of the same values in other axes; one of them may be what is left."""
+    """For reshapes; one length may be inferred."""
     target, lengths = layer.target_shape, taken[1:]
     left = None if None in lengths else prod(lengths) // abs(prod(target))  # type: ignore[arg-type]
     result = [left if length == -1 else length for length in target]
@@ -84,20 +84,20 @@ def reshaped(layer: Layer, taken: Shape) -> Shape:
 
 
 def reduced(layer: Layer, taken: Shape) -> Shape:
-    """Of one value for whole axes."""
+    """For reductions over whole axes."""
     gone = reduced_axes(layer, len(taken))
     kept = [1 if axis in gone else n for axis, n in enumerate(taken) if layer.keepdims or axis not in gone]
     return tuple(kept)
 
 
 def reduced_axes(layer: Layer, rank: int) -> list[int]:
-    """The axes of which one value is made: those that the layer names, or all of the volume."""
+    """The reduced axes: those named by the layer, or all axes of the volume."""
     axes = layer.settings.get("axis", range(1, rank - 1))
     return [axis % rank for axis in (range(rank) if axes is None else axes)]
 
 
 def of_kernel(layer: Layer, taken: Shape) -> dict[str, Shape]:
-    """The arrays of a convolution of these, by their names in the layer."""
+    """The arrays of a convolution with this input, by name."""
     channels, filters, groups = taken[-1], layer.filters, layer.groups
     if channels is None or channels % groups or filters % groups:
         raise _unlike(layer, [taken])
@@ -110,14 +110,14 @@ def of_transposed_kernel(layer: Layer, taken: Shape) -> dict[str, Shape]:
 
 
 def of_groups(layer: Layer, taken: Shape) -> dict[str, Shape]:
-    """The arrays of a normalization of groups of channels."""
+    """The arrays of a group normalization."""
     if taken[-1] is None or taken[-1] % layer.groups:
         raise _unlike(layer, [taken])
     return _affine(layer, taken)
 
 
 def of_statistics(layer: Layer, taken: Shape) -> dict[str, Shape]:
-    """The arrays of a normalization by the statistics of training."""
+    """The arrays of a batch normalization."""
     return _affine(layer, taken) | dict.fromkeys(("moving_mean", "moving_variance"), taken[-1:])
 
 
@@ -138,7 +138,7 @@ def _slid(layer: Layer, taken: Shape, extents: Any, dilations: Any) -> Shape:
 
 
 def _each_axis(taken: Shape, change: Callable[[int, int], int]) -> Shape:
-    """The batch, and the lengths of a volume's axes changed."""
+    """A shape with changed lengths of the volume's axes."""
     _, *lengths, _ = taken
     return (taken[0], *(None if n is None else change(n, axis) for axis, n in enumerate(lengths)))
 

@@ -1,6 +1,6 @@
-"""A description as JSON, which a weights file carries; its arrays are the file's, and its shapes follow from an input.
+"""A description as JSON in a weights file; its arrays are the file's, and its shapes follow from the input's.
 
-The JSON may come from elsewhere: what it says is checked, and none of it is run.
+The JSON is untrusted: its values are checked, and none of it is executed.
 """
 
 import json
@@ -15,15 +15,15 @@ from planar3d.graph.description import Description, Layer, Shape
 from planar3d.graph.layers import KINDS, shape_of
 
 VERSION = 1
-# Of any honest network, generously; the last are values of a layer's result, and of all results together.
+# Generous limits for real networks; the last are values in a layer's output, and in all outputs together.
 _MOST_LAYERS, _LARGEST_NUMBER, _LARGEST_TENSOR, _LARGEST_SUM = 10_000, 2**20, 2**31, 2**34
-_THREE = ("strides", "kernel_size", "pool_size", "size", "dilation_rate")  # numbers from 1 on, one an axis
+_THREE = ("strides", "kernel_size", "pool_size", "size", "dilation_rate")  # numbers from 1 on, one per axis
 _ONE = ("filters", "groups")
 _UNUSABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, Planar3DError)
 
 
 def can_be_stored(network: Description) -> bool:
-    """Whether all that the network has can be computed by the description alone."""
+    """Whether the description suffices to compute the network."""
     return len(network.inputs) == 1 and all(
         layer.kind in KINDS and KINDS[layer.kind].write is not None for layer in network.layers
     )
@@ -33,8 +33,8 @@ def to_json(network: Description, named: Callable[[Any], str]) -> dict[str, Any]
     """A description as JSON values.
 
     Args:
-        network: of one input, and kinds of layers that can be written in operators.
-        named: the name in the weights file of an array of the description's.
+        network: with one input, and only kinds of layers that can be written as operators.
+        named: the name of a description's array in the weights file.
     """
     layers = [
         {
@@ -54,13 +54,13 @@ def from_json(content: Any, arrays: Mapping[str, np.ndarray], window: Shape) -> 
     """Read a description.
 
     Args:
-        content: as `to_json` gives it.
+        content: as from `to_json`.
         arrays: of the weights file, by `layer/weight`.
-        window: (depth, rows, cols, channels) that the network is to take; depth and channels are the description's.
+        window: (depth, rows, cols, channels) of the network's input; depth and channels are the description's.
 
     Raises:
-        WeightsError: it is of another version, is damaged, has other arrays than the file or of other shapes than its
-            layers need, or takes other windows.
+        WeightsError: it has another version, is damaged, has arrays that differ from the file or in shape from its
+            layers, or takes other windows.
     """
     try:
         if content["version"] != VERSION:
@@ -103,7 +103,7 @@ def _layer(said: Mapping[str, Any], arrays: Mapping[str, np.ndarray], shapes: li
 
 
 def _numbers(said: Sequence[Any], shapes: Sequence[Shape]) -> tuple[int, ...]:
-    """What a layer takes or the network gives, of what is there."""
+    """The inputs of a layer or the outputs of the network, checked for existence."""
     if not said or not all(type(number) is int and 0 <= number < len(shapes) for number in said):
         raise ValueError(f"{said!r} does not exist")
     return tuple(said)
@@ -124,7 +124,7 @@ def _setting(name: str, value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A setting as it was, with tuples in place of lists."""
+    """A setting, with tuples instead of lists."""
     if isinstance(value, list):
         return tuple(map(_plain, value))
     if not isinstance(value, (bool, int, float, str, type(None))) or (

@@ -1,4 +1,4 @@
-"""Whether a model's masks in bf16 are trusted: as published, as found here before, or as the first scan shows."""
+"""Whether a model's bf16 masks are trusted: as published, as found here before, or by the first scan."""
 
 import hashlib
 import json
@@ -19,20 +19,20 @@ from planar3d.networks.weights_file import Model
 from planar3d.recipes import Recipe
 from planar3d.transfer.download import cache_folder
 
-# Dice of a bf16 with a float32 mask from which on bf16 is trusted.
+# Least Dice between a bf16 and a float32 mask at which bf16 is trusted.
 AGREEMENT = 0.99
-# Marked voxels of both masks together from which on their agreement says something of other scans.
+# Least number of marked voxels in both masks for their agreement to apply to other scans.
 _ENOUGH = 200
 
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a model's agreement on this machine, before a scan is predicted."""
+    """The known agreement of a model on this machine, before a scan is predicted."""
 
-    model: Model | None  # with its recipe; None of a network without a file, of which nothing is known
+    model: Model | None  # with its recipe; None for a network without a file, whose agreement is unknown
 
     def find(self) -> tuple[float, str] | None:
-        """The Dice of its masks in both precisions, and where that is from; None where nobody knows."""
+        """The Dice of its masks in both precisions, and its source; None if unknown."""
         if self.model is None:
             return None
         here = {"instructions": bf16_instructions(), "openvino": version("openvino")}
@@ -44,13 +44,13 @@ class Known:
         return None
 
     def keep(self, dice: float) -> None:
-        """Keep what a scan showed in the user's cache, where that can be written."""
+        """Keep a scan's result in the user's cache, if that is writable."""
         if self.model is not None:
             with suppress(OSError):
                 write_json(self._place(), self._conditions() | {"dice": dice})
 
     def _published(self) -> list[Mapping[str, Any]]:
-        """What the card says, if masks are made by the rule that it was measured with."""
+        """The agreement in the card, if masks are made by the same rule as in its measurement."""
         if self.model is None or self.model.own_recipe != self.model.recipe:
             return []
         said = (self.model.card or {}).get("agreement")
@@ -72,7 +72,7 @@ class Known:
 
 
 class Checked:
-    """Predicts in bf16 where the masks are known to agree with float32, or the first scan's does, else in float32."""
+    """Predicts in bf16 if masks are known to agree with float32 or the first scan's mask does, else in float32."""
 
     def __init__(self, in_bf16: SharedInference, in_float32: SharedInference, recipe: Recipe, known: Known) -> None:
         self.in_bf16, self.in_float32, self.recipe, self.known = in_bf16, in_float32, recipe, known
@@ -86,7 +86,7 @@ class Checked:
         if self.chosen is not None:
             return self.chosen(voxels, progress)
         probabilities = self.in_bf16(voxels, progress)
-        # Compiling takes less than a second, and both at once would take a GiB more than either.
+        # Compiling takes less than a second, and both at once would take a GiB more than one.
         self.in_bf16.release()
         agreement, marked = self._agreement(voxels, probabilities)
         self.in_float32.release()
@@ -104,15 +104,15 @@ class Checked:
         )
 
     def _agreement(self, voxels: np.ndarray, probabilities: np.ndarray) -> tuple[float, int]:
-        """Dice of both masks in the middle of a window, of that with most voxels in bf16, and voxels of both together.
+        """Dice of both masks in the center of the window with most bf16 voxels, and the sum of their voxels.
 
-        The Dice is 1 where both are empty.
+        The Dice is 1 if both are empty.
         """
         depth, stride, targets = self.recipe.tiles.depth, self.recipe.tiles.stride, self.recipe.targets
         margin = (depth - stride) // 2
 
         def marked(part: np.ndarray) -> np.ndarray:
-            # The rule may be relative to the highest probability, which is that of the whole scan for any part of it.
+            # The rule may be relative to the highest probability of the whole scan.
             return targets.assign(part[..., np.newaxis], float(probabilities.max()))
 
         in_bf16 = marked(probabilities)

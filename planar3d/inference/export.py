@@ -19,7 +19,7 @@ from planar3d.locks import locked
 from planar3d.recipes import Recipe
 from planar3d.scans.windows import network_input
 
-# Largest difference of a probability that summing in another order explains, with room; other weights or a wrong layer
+# Largest difference of a probability explained by another order of summation, with a margin; wrong weights or layers
 # give far more.
 TOLERANCE = 1e-4
 AXES = ("batch", "depth", "rows", "cols", "channels")

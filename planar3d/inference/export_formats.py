@@ -1,6 +1,6 @@
-"""The formats of export: how a network is written to a folder, and how what lies there is run again.
+"""Export formats: how a network is written to a folder, and how the written file is run.
 
-Each format has a function that writes it and one that reads it from the disk and runs it on a window.
+Each format has a function that writes it, and one that reads it from disk and runs it on a window.
 """
 
 import os
@@ -19,14 +19,14 @@ from planar3d.inference.slicewise import slicewise
 
 @dataclass(frozen=True)
 class Format:
-    """A format: what writes it, what runs it, and what both need."""
+    """A format: its writer, its runner, and their requirements."""
 
     write: Callable[[keras.Model, Path, Mapping[str, str]], None]  # (network, folder, metadata)
     # (folder, network's name, window) → output, both (batch, depth, rows, cols, channels).
     run: Callable[[Path, str, np.ndarray], np.ndarray]
-    packages: tuple[str, ...]  # that must be importable
-    extra: str | None = None  # of this package's, that brings them
-    backend: str | None = None  # of Keras, that alone can write it; any if None
+    packages: tuple[str, ...]  # that both import
+    extra: str | None = None  # extra of this package that installs them
+    backend: str | None = None  # the only Keras backend that can write it; any if None
 
 
 def _write_onnx(network: keras.Model, folder: Path, metadata: Mapping[str, str]) -> None:
@@ -48,7 +48,7 @@ def _write_openvino(network: keras.Model, folder: Path, metadata: Mapping[str, s
     model = openvino.Core().read_model(onnx_model(described(network), metadata).SerializeToString())
     for key, value in metadata.items():
         model.set_rt_info(value, ["planar3d", key.removeprefix("planar3d_")])
-    # In float32 as it was trained; OpenVINO would round the weights to float16.
+    # In float32 as trained; OpenVINO would round the weights to float16.
     openvino.save_model(model, folder / f"{network.name}.xml", compress_to_fp16=False)
 
 
@@ -68,12 +68,12 @@ def _write_savedmodel(network: keras.Model, folder: Path, metadata: Mapping[str,
 def _run_savedmodel(folder: Path, name: str, window: np.ndarray) -> np.ndarray:
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(folder)  # its variables live as long as it does
+    loaded = tf.saved_model.load(folder)  # keeps its variables alive
     return loaded.serve(window).numpy()
 
 
 def _write_litert(network: keras.Model, folder: Path, metadata: Mapping[str, str]) -> None:
-    # LiteRT has no pooling of volumes, and its 3D convolution unrolls its input (27 times for conv91).
+    # LiteRT has no 3D pooling, and its 3D convolution unrolls its input (27 times for conv91).
     (entry,) = network.inputs
     if None in entry.shape[1:]:
         raise Planar3DError(f"LiteRT needs all sizes, but {network.name} takes {tuple(entry.shape)}; choose a size.")

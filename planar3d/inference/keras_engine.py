@@ -31,16 +31,16 @@ class KerasEngine:
         pass_through(network, network.inputs, visit)
 
     def program(self, piece: Piece, shapes: Sequence[Shape]) -> "KerasProgram":
-        """Build what computes a piece from inputs of these shapes."""
+        """Build the program of a piece for inputs of these shapes."""
         return KerasProgram(piece, shapes, self._operations)
 
 
 class KerasProgram:
     """A piece as a Keras model.
 
-    On a CPU with TensorFlow stretches are read where they are, since copies of them take longer than some layers do. A
-    window's piece is computed layer by layer there, each tensor dropped after its last use: as one graph it takes
-    0.2 to 0.8 GiB more at 256 × 256, and is faster by 5 to 10 % only.
+    On a CPU with TensorFlow, stretches are read in place, since copying them takes longer than some layers. There, a
+    window's piece is computed layer by layer, and each tensor is freed after its last use: as one graph it takes 0.2 to
+    0.8 GiB more at 256 × 256, and is only 5 to 10 % faster.
 
     Attributes:
         output_shapes: (entries, rows, cols, channels) of each output.
@@ -54,7 +54,7 @@ class KerasProgram:
         self._run = self._on_tensorflow() if keras.backend.backend() == "tensorflow" and not on_gpu() else self._predict
 
     def __call__(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
-        """Compute stretches (entries, rows, cols, channels) from stretches, into the places given."""
+        """Compute stretches (entries, rows, cols, channels) from stretches, into the given arrays."""
         for place, result in zip(outputs, self._run([stretch[None] for stretch in inputs]), strict=True):
             place[:] = np.asarray(result)[0]
 
@@ -72,7 +72,7 @@ class KerasProgram:
 
 
 def _in_place(array: np.ndarray) -> Any:
-    """A tensor of TensorFlow's in an array's own memory where it may be, or a copy."""
+    """A TensorFlow tensor in an array's own memory if possible, else a copy."""
     import tensorflow as tf
 
     if array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % ALIGNMENT == 0:
@@ -81,7 +81,7 @@ def _in_place(array: np.ndarray) -> Any:
 
 
 def _compute(piece: Piece, operations: Mapping[str, Any], given: Sequence[Any]) -> list[Any]:
-    """The outputs of a piece; its tensors are dropped as soon as no layer needs them any more."""
+    """The outputs of a piece; tensors are freed once no layer needs them."""
     tensors = dict(zip(piece.inputs, given, strict=True))
     last_use = {source: node for node in piece.nodes for source in node.inputs}
     for node, wanted in piece.nodes.items():
@@ -93,15 +93,15 @@ def _compute(piece: Piece, operations: Mapping[str, Any], given: Sequence[Any]) 
 
 
 class _Part(layers.Layer):
-    """What some input channels, and perhaps one depth tap, of a convolution give."""
+    """The result of some input channels, and possibly one depth tap, of a convolution."""
 
     def __init__(self, node: Node, layer: Any) -> None:
         super().__init__(dtype=layer.dtype_policy, trainable=False)
-        # In a tuple: the layer is the network's, not a part of this one.
+        # In a tuple, so that Keras does not track the network's layer as a part of this one.
         self.of = (node, layer)
 
     def call(self, x: Any) -> Any:
-        """Apply the part of the kernel, and the bias if this part carries it."""
+        """Apply the part of the kernel, and the bias if this part has it."""
         node, layer = self.of
         strides, dilation = list(layer.strides), layer.dilation_rate
         convolve = ops.conv_transpose if isinstance(layer, layers.Conv3DTranspose) else ops.conv
@@ -110,7 +110,7 @@ class _Part(layers.Layer):
 
 
 def _apply(node: Node, operation: Any, wanted: Range, tensors: dict[tuple[Node, Range], Any], piece: Piece) -> Any:
-    """The entries of a node that the piece wants, by the network's operation; there is none where parts are joined."""
+    """The entries of a node that the piece needs, by the network's operation, which parts of one do not have."""
     length = node.inputs[0].length
     needs = node.reach.needs(*wanted, length)
     taken = [_take(source, needs, tensors, piece) for source in node.inputs]
@@ -122,8 +122,8 @@ def _apply(node: Node, operation: Any, wanted: Range, tensors: dict[tuple[Node, 
         return total if operation.activation is None else operation.activation(total)
     apply: Any = _Part(node, operation) if node.role == "part" else operation or layers.Concatenate()
     y = apply(taken if len(taken) > 1 else taken[0])
-    # A layer pads its stretch as it would a window. The entries that see those zeros are cut off again: that costs a
-    # few slices more, and spares TensorFlow a copy of the largest tensors for a padding of depth alone.
+    # A layer pads its stretch like a window. Entries that see those zeros are cropped: this costs a few more slices,
+    # and avoids a copy of the largest tensors in TensorFlow for padding along depth only.
     first = wanted[0] if node.reach.stride > 1 else needs[0] * node.reach.up
     return _cut(y, (first, first + y.shape[1]), wanted)
 

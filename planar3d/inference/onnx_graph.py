@@ -1,7 +1,7 @@
-"""A network written as an ONNX graph, layer by layer, with its own names and weights.
+"""A network as an ONNX graph, layer by layer, with the same names and weights.
 
 Tensors are (batch, depth, rows, cols, channels) at the file's input and output, as in Keras, and (batch, channels,
-depth, rows, cols) between, as ONNX has it.
+depth, rows, cols) inside, as in ONNX.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from planar3d.graph.description import Description, Layer
 from planar3d.graph.layers import written
 from planar3d.graph.operators import CHANNELS_FIRST, CHANNELS_LAST, Tensor, Use
 
-# The newest ONNX operators that are needed, and no newer, so that older runtimes read the file.
+# The oldest ONNX operator set with all needed operators, so that older runtimes read the file.
 OPSET = 17
 
 
@@ -27,7 +27,7 @@ class OnnxGraph:
         self._used: set[str] = set()
 
     def add(self, op: str, name: str, inputs: Sequence[str], **attributes: Any) -> str:
-        """Append a node and return the name of its output; a name that is taken gets a number."""
+        """Append a node and return the name of its output; a number makes it unique."""
         from onnx import helper
 
         number = 1
@@ -40,12 +40,12 @@ class OnnxGraph:
         return output
 
     def constant(self, name: str, value: np.ndarray) -> str:
-        """Store an array as it is and return its name; a layer that is applied twice has its weights once."""
+        """Store an array and return its name; a layer applied twice stores its weights once."""
         self.initializers[name] = value
         return name
 
     def model(self, name: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> Any:
-        """The graph as an `onnx.ModelProto`, from and to tensors of these names, types and sizes."""
+        """The graph as an `onnx.ModelProto`, with inputs and outputs of these names, types and sizes."""
         from onnx import helper, numpy_helper
 
         weights = [numpy_helper.from_array(array, name) for name, array in self.initializers.items()]
@@ -61,13 +61,13 @@ def onnx_model(network: Description, metadata: Mapping[str, str]) -> Any:
 
     Args:
         network: with one input and one output (batch, depth, rows, cols, channels), in float32.
-        metadata: texts that the file carries in `metadata_props`.
+        metadata: texts for the file's `metadata_props`.
 
     Returns:
-        An `onnx.ModelProto` from `input` to `output`, checked by onnx itself.
+        An `onnx.ModelProto` from `input` to `output`, checked by onnx.
 
     Raises:
-        Planar3DError: a layer, or a setting of one, that has no counterpart here.
+        Planar3DError: a layer, or one of its settings, has no counterpart.
     """
     import onnx
     from onnx import TensorProto, helper

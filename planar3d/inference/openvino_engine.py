@@ -22,17 +22,17 @@ class OpenVINOEngine:
     """Computes pieces with OpenVINO on the CPU.
 
     Args:
-        precision: `"float32"`, or `"bf16"`, in which features are kept as well.
+        precision: `"float32"`, or `"bf16"`, which is also used for stored features.
     """
 
     def __init__(self, precision: str = "float32") -> None:
         self.bf16 = precision == "bf16"
-        # NumPy has no bfloat16; the two bytes are only moved.
+        # NumPy has no bfloat16; the two bytes are only copied.
         self.dtype = np.dtype("uint16" if self.bf16 else "float32")
         self._core = ov.Core()
 
     def check(self, plan: Plan) -> None:
-        """Raise a `Planar3DError` that names the first layer of a plan that is unknown here."""
+        """Raise a `Planar3DError` that names the first unsupported layer of a plan."""
         nodes = [node for piece in (plan.shared, *plan.windows.values()) for node in piece.nodes]
         for node, layer in ((node, node.layer) for node in nodes if node.role in ("layer", "part") and node.layer):
             taken = [Tensor(None, (1, *(size or 1 for size in source.shape))) for source in node.inputs]
@@ -42,17 +42,17 @@ class OpenVINOEngine:
                 raise Planar3DError(f"{error} The OpenVINO engine does not support it; use engine='keras'.") from error
 
     def program(self, piece: Piece, shapes: Sequence[Shape]) -> "OpenVINOProgram":
-        """Compile what computes a piece from inputs of these shapes."""
+        """Compile the program of a piece for inputs of these shapes."""
         return OpenVINOProgram(self._core, piece, shapes, self.bf16)
 
 
 def multiplies_bf16() -> bool:
-    """Whether this processor multiplies in bf16, and bf16 is thus faster than float32."""
+    """Whether this processor multiplies in bf16, so that bf16 is faster than float32."""
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVINOProgram:
-    """A piece as a compiled OpenVINO model, which OpenVINO reads from operators of ONNX.
+    """A piece as a compiled OpenVINO model, built from ONNX operators.
 
     Attributes:
         output_shapes: (entries, rows, cols, channels) of each output.
@@ -79,8 +79,8 @@ class OpenVINOProgram:
         self.output_shapes: list[Shape] = [shape for *_, shape in wanted]
 
     def __call__(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
-        """Compute stretches (entries, rows, cols, channels) from stretches, into the places given."""
-        # Tensors are views and keep nothing alive, so what had to be copied is held here until all is computed.
+        """Compute stretches (entries, rows, cols, channels) from stretches, into the given arrays."""
+        # Tensors are views that keep nothing alive, so copies are kept here until the end of the computation.
         held = [np.ascontiguousarray(stretch) for stretch in inputs]
         for number, stretch in enumerate(held):
             self._request.set_input_tensor(number, self._view(stretch))
@@ -93,10 +93,10 @@ class OpenVINOProgram:
 
 
 class _Tensor:
-    """Some entries of a node, in the two forms that cost nothing to go between.
+    """Some entries of a node, in two forms that convert without cost.
 
-    Convolutions leave channels last in memory, whatever the order of their axes. Sums of such results are moved about
-    unless they see two axes only.
+    Convolutions leave channels last in memory, whatever the order of their axes. Sums of such results are reordered
+    unless they have only two axes.
 
     Attributes:
         shape: (entries, rows, cols, channels).
@@ -130,7 +130,7 @@ class _Tensor:
         return _Tensor(self.graph, (want[1] - want[0], *self.shape[1:]), flat=flat)
 
     def padded(self, padding: Range) -> "_Tensor":
-        """With entries of zeros before and behind."""
+        """With zero entries before and after."""
         if not any(padding):
             return self
         flat = self.graph.add("Pad", "padded", [self.flat, _integers(self.graph, [padding[0], 0, padding[1], 0])])
@@ -146,15 +146,15 @@ def _integers(graph: OnnxGraph, values: Sequence[int]) -> str:
 
 
 def _part_of(node: Node) -> Layer:
-    """A convolution as far as a node is a part of it."""
+    """The part of a convolution that a node represents."""
     kernel = np.asarray(node.kernel)
-    # One part carries the bias, where it costs nothing; the activation waits for the sum.
+    # One part adds the bias, without cost; the activation follows the sum.
     settings = {"kernel_size": kernel.shape[:3], "use_bias": node.biased, "activation": "linear"}
     layer: Any = node.layer
     return replace(layer, settings=layer.settings | settings, arrays=layer.arrays | {"kernel": kernel})
 
 
-# A graph that keeps nothing, to find what cannot be written.
+# A graph without storage, to find layers that cannot be written.
 _NO_GRAPH = SimpleNamespace(add=lambda *_, **__: None, constant=lambda *_: None)
 
 
@@ -165,7 +165,7 @@ def _apply(
     reach, length = node.reach, node.inputs[0].length
     needs = reach.needs(*wanted, length)
     taken = [_take(source, reach.needs(*wanted, source.length), tensors, piece) for source in node.inputs]
-    # A layer that sees whole windows pads them as it does in Keras.
+    # A layer on whole windows pads as in Keras.
     padding = None if reach.whole or reach.up > 1 else reach.padding(*wanted, length)
     if node.role == "shift":
         return taken[0].padded(reach.padding(*wanted, length))

@@ -1,8 +1,8 @@
-"""Which slices of which layers a scan needs: computed once where windows agree, trimmed where they do not.
+"""The slices of each layer that a scan needs: computed once where windows agree, trimmed where they differ.
 
-Overlapping windows compute the same values again as long as no layer has looked beyond a slice's own group: blocks 1-4
-of the planar res-u-net, for windows that start at multiples of 8. Behind that, the composition keeps a stretch of each
-window alone, and every layer needs only what that stretch depends on. Both follow from the layers' reach along depth.
+Overlapping windows repeat computations as long as no layer combines slices beyond their own group: blocks 1-4 of the
+planar res-u-net, for windows that start at multiples of 8. After that, the composition keeps only a stretch of each
+window, and each layer computes only the inputs of that stretch. Both follow from the layers' reach along depth.
 """
 
 import math
@@ -23,21 +23,21 @@ Shape = tuple[int, ...]  # entries along depth, rows, cols, channels
 
 @dataclass(frozen=True)
 class Piece:
-    """Layers that are computed together, each on a stretch of its entries along depth."""
+    """Layers computed together, each on a stretch of its entries along depth."""
 
-    # What is given: nodes, and entries from and to. One node may be given in several stretches.
+    # Inputs: nodes, and entries from and to. One node may be given in several stretches.
     inputs: tuple[tuple[Node, Range], ...]
     nodes: dict[Node, Range]  # nodes to compute, in order, and the entries from and to
-    outputs: tuple[Node, ...]  # nodes that are wanted
-    features: bool  # the outputs go into other pieces; otherwise they are the network's own
+    outputs: tuple[Node, ...]  # requested nodes
+    features: bool  # whether the outputs are inputs of other pieces; otherwise they are the network's
 
     def holding(self, node: Node, wanted: Range | None = None) -> Range:
-        """The entries in which the wanted ones of a node are: all that are computed, or the least stretch given."""
+        """The available entries of a node with the needed ones: all computed, or the shortest given stretch."""
         if node in self.nodes:
             return self.nodes[node]
         given = [ends for source, ends in self.inputs if source is node]
         first, end = wanted or given[0]
-        # A layer with a stride may not look at the last entries of its input.
+        # A layer with a stride may not use the last entries of its input.
         return min((e for e in given if e[0] <= first and end <= e[1]), key=lambda e: e[1] - e[0])
 
     def macs(self) -> int:
@@ -47,54 +47,54 @@ class Piece:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a scan is computed."""
+    """The computation of a scan."""
 
     depth: int  # of the windows
     stride: int
-    chunk: int  # slices at a time of what windows share
-    shared: Piece  # from a chunk of the scan to what windows take of it
-    # From that to the slices of a window that the composition keeps (Kolarik 2020, eq. 1): of the `"first"`, a
-    # `"middle"` and the `"last"` one, and of one that is alone the `"whole"`.
+    chunk: int  # slices computed at a time in the shared part
+    shared: Piece  # from a chunk of the scan to the inputs of windows
+    # From these to the kept slices of a window (Kolarik 2020, eq. 1): for the `"first"`, a `"middle"` and the `"last"`
+    # window, and `"whole"` for a single window.
     windows: dict[str, Piece]
 
     @property
     def frontier(self) -> tuple[Node, ...]:
-        """What windows take of the shared part."""
+        """The nodes of the shared part that windows use."""
         return self.shared.outputs
 
     def reached(self, piece: Piece) -> int:
-        """The slices from a window's start that must be computed before the window can be."""
+        """The slices from a window's start that must be computed before the window."""
         return max(end * per_entry(node) for node, (_, end) in piece.inputs)
 
     def oldest(self, node: Node, piece: Piece) -> int:
-        """The first entry of a frontier node that the piece of a window takes, counted from the window's start."""
+        """The first entry of a frontier node used by the piece of a window, counted from the window's start."""
         return min((first for taken, (first, _) in piece.inputs if taken is node), default=0)
 
     def capacity(self, node: Node) -> int:
-        """Entries of a frontier node that are held at once: those of a window, and of the next chunk."""
+        """Entries of a frontier node in memory at once: those of a window and of the next chunk."""
         reached = max(self.reached(piece) for piece in self.windows.values())
         window, chunk = -(-reached // self.chunk) * self.chunk // per_entry(node), self.chunk // per_entry(node)
         return max(window, window - self.oldest(node, self.windows["middle"]) + chunk)
 
     def macs(self, windows: int) -> int:
-        """Multiply-accumulates that a scan of so many windows needs, for a network whose sizes are all known."""
+        """Multiply-accumulates of a scan with this number of windows, for a network of known sizes."""
         chunks = -(-((windows - 1) * self.stride + self.depth) // self.chunk)
         return chunks * self.shared.macs() + sum(piece.macs() for piece in self.pieces(windows))
 
     def pieces(self, windows: int) -> list[Piece]:
-        """The pieces that so many windows are computed by, one a window."""
+        """The pieces for this number of windows, one per window."""
         names = ["first", *["middle"] * (windows - 2), "last"] if windows > 1 else ["whole"]
         return [self.windows[name] for name in names]
 
 
 def make_plan(network: Description, stride: int, exact: bool = True) -> Plan:
-    """Plan how a network computes a scan in windows of its depth.
+    """Plan the computation of a scan by a network in windows of its depth.
 
     Args:
         network: (1, depth, rows, cols, channels) to (1, depth, rows, cols, …).
         stride: slices from one window to the next.
-        exact: keep every layer's arithmetic as it is. Otherwise convolutions over what windows share and what they do
-            not are split in two sums, of which one is shared; results then differ by rounding.
+        exact: keep every layer's arithmetic. Otherwise, convolutions over shared and unshared channels are split into
+            two sums, one of which is shared; results then differ by rounding.
 
     Raises:
         Planar3DError: windows of this network share nothing, or its graph cannot be read.
@@ -124,7 +124,7 @@ def make_plan(network: Description, stride: int, exact: bool = True) -> Plan:
     needed = ancestors(frontier)
     chunk = _chunk(frontier, stride)
     whole = {node: (0, chunk // per_entry(node)) for node in graph[1:] if node in needed}
-    # Windows that share nothing keep the same, and are computed by one piece.
+    # Windows with equal kept slices use one piece.
     pieces = {stretch: _piece(graph, shared, ranges, output) for stretch, ranges in demanded.items()}
     return Plan(
         depth,
@@ -136,7 +136,7 @@ def make_plan(network: Description, stride: int, exact: bool = True) -> Plan:
 
 
 def why_apart(recipe: Recipe) -> str:
-    """Why the tiles of a recipe have nothing in common that could be computed once; empty where they may."""
+    """Why the tiles of a recipe cannot share computations; empty if they can."""
     if recipe.tiles.shape[1:] != (0, 0) or recipe.tiles.overlap != "crop":
         return f"the recipe {recipe.name} has tiles of {recipe.tiles.shape}, composed by {recipe.tiles.overlap!r}"
     images, outputs = len(recipe.preparation.images), recipe.targets.outputs
@@ -145,10 +145,10 @@ def why_apart(recipe: Recipe) -> str:
 
 
 def describe_work(network: Description, recipe: Recipe) -> str:
-    """A sentence on what a scan of the recipe's size needs where windows share; nothing where they cannot.
+    """A sentence on the cost of a scan of the recipe's size with shared computations; empty if windows share none.
 
     Args:
-        network: all its sizes known but the batch.
+        network: with all sizes known except the batch.
         recipe: size of the scan and stride of the windows.
     """
     if why_apart(recipe):
@@ -165,13 +165,13 @@ def describe_work(network: Description, recipe: Recipe) -> str:
 
 
 def per_entry(node: Node) -> int:
-    """Slices that an entry of a shared node stands for."""
+    """Slices per entry of a shared node."""
     assert node.slices_per_entry is not None
     return node.slices_per_entry
 
 
 def _shared(graph: Sequence[Node], stride: int) -> set[Node]:
-    """Nodes whose entries are the same in every window that holds them."""
+    """Nodes whose entries are the same in every window that contains them."""
     shared = {graph[0]}
     for node in graph[1:]:
         starts_line_up = node.slices_per_entry is not None and stride % node.slices_per_entry == 0
@@ -205,13 +205,13 @@ def _piece(graph: Sequence[Node], shared: set[Node], ranges: dict[Node, Range], 
 
 
 def _chunk(frontier: Sequence[Node], stride: int) -> int:
-    """The least number of slices at a time that is whole for every node, and no less than a stride."""
+    """The least number of slices at a time that is whole for every node and at least a stride."""
     together = math.lcm(*(per_entry(node) for node in ancestors(frontier)))
     return -(-stride // together) * together
 
 
 def _macs(node: Node, entries: int) -> int:
-    """Multiply-accumulates of so many entries of a node: kernel elements times the positions where it is applied."""
+    """Multiply-accumulates of a number of a node's entries: kernel elements times positions."""
     kernel = getattr(node.layer, "kernel", None)
     if kernel is None or node.role in ("sum", "shift"):
         return 0

@@ -18,7 +18,7 @@ from planar3d.inference.tiled import WindowedInference
 from planar3d.networks.weights_file import Model
 from planar3d.recipes import PAPER, Recipe
 
-# What OpenVINO computes needs no Keras, whose import takes as long as a scan.
+# OpenVINO works without Keras, whose import takes as long as a scan.
 if TYPE_CHECKING:
     import keras
 
@@ -39,7 +39,7 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True)
 class _Source:
-    """A network in its two forms, each made where it is asked for, its own precision, and what is known of bf16."""
+    """A network as Keras model and description, each created on request, with its precision and bf16 agreement."""
 
     description: Callable[[], Description]
     network: Callable[[], "keras.Model"]
@@ -152,7 +152,7 @@ def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _apart(source: _Source, recipe: Recipe, engine: str, precision: str | None, batch_size: int) -> WindowedInference:
-    """Every tile by itself, on OpenVINO where it is there and knows the network, unless another engine is named."""
+    """Each tile separately, on OpenVINO if it is installed and supports the network, unless another engine is named."""
     precision = precision or source.precision()
     if engine == "openvino" or (engine == "auto" and _openvino_is_faster()):
         try:
@@ -171,7 +171,7 @@ def _shared(source: _Source, recipe: Recipe, engine: str, precision: str | None)
         try:
             return _on_openvino(plan, recipe, precision, source.known)
         except Planar3DError:
-            pass  # Keras computes what OpenVINO does not know
+            pass  # Keras computes layers unknown to OpenVINO
     from planar3d.graph.described import described
     from planar3d.inference.keras_engine import KerasEngine
     from planar3d.training.precision import precision_of
@@ -197,11 +197,11 @@ def _on_openvino(plan: Plan, recipe: Recipe, precision: str | None, known: Known
 
 
 def _has_openvino() -> bool:
-    return all(importlib.util.find_spec(package) for package in ("openvino", "onnx"))  # which reads what onnx writes
+    return all(importlib.util.find_spec(package) for package in ("openvino", "onnx"))  # onnx writes the graphs
 
 
 def _openvino_is_faster() -> bool:
-    """Whether it is there, and no GPU that Keras would compute on."""
+    """Whether OpenVINO is installed and Keras has no GPU."""
     if not _has_openvino():
         return False
     if not may_have_gpu():

@@ -145,7 +145,7 @@ class Segmenter:
         return Probabilities(mean, prepared[0] if alike else _native(prepared[0]), self.recipes[0])
 
     def _refuse_other_targets(self) -> None:
-        """Refuse models whose outputs mean different things, or become labels by different rules."""
+        """Refuse models whose outputs have different meanings or decoding rules."""
         wanted = self.recipes[0].targets.to_json()
         for model, recipe in zip(self.models, self.recipes, strict=True):
             for name, own in recipe.targets.to_json().items():
@@ -159,7 +159,7 @@ class Segmenter:
     def _found(
         self, prepared: Sequence[Prepared], alike: bool, progress: Callable[[int, int], None] | None
     ) -> Iterator[np.ndarray]:
-        """What each model finds: on the prepared grid where all are alike, else on the native one."""
+        """The probabilities of each model: on the prepared grid if it is the same for all, else on the native grid."""
         of_one_preparation = len({recipe.preparation for recipe in self.recipes}) == 1
         members = zip(self._predictors, self.recipes, prepared, strict=True)
         for number, (predict, recipe, own) in enumerate(members):
@@ -196,13 +196,13 @@ def _opened(member: Member, recipe: Recipe | None) -> tuple["Model | keras.Model
 
 
 def _place(prepared: Prepared) -> tuple[object, ...]:
-    """Where a prepared grid lies in the native one."""
+    """The position of a prepared grid in the native grid."""
     geometry = prepared.geometry
     return geometry.view, geometry.resampled, geometry.prepared, geometry.offset
 
 
 def _native(prepared: Prepared) -> Prepared:
-    """The native grid as one to which nothing is done."""
+    """The native grid as a prepared grid without any change."""
     header, shape = prepared.geometry.header, prepared.geometry.shape
     view = "".join(nib.aff2axcodes(header.get_best_affine()))
     return Prepared(np.broadcast_to(np.uint8(0), shape), Geometry(header, view, shape, shape))

@@ -1,4 +1,4 @@
-"""Exact shared inference: what windows have in common is computed once, and of a window only what is kept."""
+"""Exact shared inference: computations shared by windows are done once, and of windows only the kept slices."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -9,49 +9,49 @@ import numpy as np
 from planar3d.inference.plan import Piece, Plan, Shape, per_entry
 from planar3d.scans.windows import network_input, window_starts
 
-ALIGNMENT = 64  # bytes, of memory that TensorFlow reads where it is
-_KEPT = 4  # sizes of planes whose programs are kept; heads of a cohort have few
+ALIGNMENT = 64  # bytes, of memory that TensorFlow reads in place
+_KEPT = 4  # plane sizes with cached programs; the heads of a cohort have few
 
 
 class Program(Protocol):
-    """What an engine makes of a piece: called with stretches of its inputs and places for its outputs."""
+    """A compiled piece, called with stretches of its inputs and arrays for its outputs."""
 
     output_shapes: list[Shape]
 
     def __call__(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
-        """Compute stretches (entries, rows, cols, channels) from stretches, into the places given."""
+        """Compute stretches (entries, rows, cols, channels) from stretches, into the given arrays."""
         ...
 
 
 class Engine(Protocol):
-    """Computes pieces of a plan, on features in its own type."""
+    """Computes pieces of a plan, with its own type of features."""
 
     dtype: Any
 
     def program(self, piece: Piece, shapes: Sequence[Shape]) -> Program:
-        """Build what computes a piece from inputs of these shapes (entries, rows, cols, channels)."""
+        """Build the program of a piece for inputs of these shapes (entries, rows, cols, channels)."""
         ...
 
 
 class SharedInference:
-    """Predicts scans by a plan, with an engine; what is built for the first scan serves those after it.
+    """Predicts scans by a plan, with an engine; programs built for the first scan are reused.
 
     Args:
-        channels: copies of the one modality that the network takes.
+        channels: copies of the one modality in the network's input.
         description: method, engine and precision, in a few words.
     """
 
     def __init__(self, plan: Plan, engine: Engine, channels: int, description: str = "shared") -> None:
         self.plan, self.engine, self.channels = plan, engine, channels
         self.description = description
-        self._programs: dict[tuple[int, ...], dict[Any, Program]] = {}  # by planes, those used last behind
+        self._programs: dict[tuple[int, ...], dict[Any, Program]] = {}  # by planes, most recently used last
 
     def __call__(self, voxels: np.ndarray, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
         """Predict lesion probabilities of a prepared scan.
 
         Args:
             voxels: uint8 (slices, rows, cols).
-            progress: called with the windows done and all of them.
+            progress: called with the number of windows done and their total.
 
         Returns:
             float32 (slices, rows, cols) in [0, 1].
@@ -63,7 +63,7 @@ class SharedInference:
         return self._computed(voxels, pieces, progress)[: len(voxels)]
 
     def middle(self, window: np.ndarray) -> np.ndarray:
-        """Predict what the composition keeps of one window between others.
+        """Predict the slices of one middle window that the composition keeps.
 
         Args:
             window: uint8 (depth, rows, cols) of a prepared scan.
@@ -74,13 +74,13 @@ class SharedInference:
         return self._computed(window, {0: self.plan.windows["middle"]})
 
     def release(self) -> None:
-        """Drop what was built, and its memory; the next scan builds it again."""
+        """Free the programs and their memory; the next scan builds them again."""
         self._programs.clear()
 
     def _computed(
         self, voxels: np.ndarray, windows: Mapping[int, Piece], progress: Callable[[int, int], None] | None = None
     ) -> np.ndarray:
-        """What the pieces of windows give, one after another; by the windows' first slices, in order."""
+        """The outputs of the windows' pieces in order, from the windows' first slices."""
         plan = self.plan
         programs = self._programs[voxels.shape[1:]] = self._programs.pop(voxels.shape[1:], {})
         while len(self._programs) > _KEPT:
@@ -114,19 +114,19 @@ class SharedInference:
 
 
 class _Ring:
-    """The latest entries of a node along depth, in one stretch of memory that is used again and again."""
+    """The latest entries of a node along depth, in one reused buffer."""
 
     def __init__(self, capacity: int, chunk: Shape, dtype: Any) -> None:
         self.entries = _aligned((capacity, *chunk[1:]), np.dtype(dtype))
         self.step = chunk[0]
-        self.first = self.end = 0  # the entries held, counted from the scan's beginning
+        self.first = self.end = 0  # the buffered entries, counted from the start of the scan
 
     def append(self, oldest: int) -> np.ndarray:
-        """Room for the next chunk, behind the entries held; those before `oldest` may be dropped."""
+        """Space for the next chunk after the buffered entries; entries before `oldest` may be dropped."""
         if self.end + self.step - self.first > len(self.entries):
             oldest = min(oldest, self.end)
             held = self.end - oldest
-            # NumPy copies through a buffer where the two stretches overlap.
+            # NumPy copies through a buffer if the two stretches overlap.
             self.entries[:held] = self.entries[oldest - self.first : self.end - self.first]
             self.first = oldest
         self.end += self.step
@@ -138,7 +138,7 @@ class _Ring:
 
 
 def _aligned(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
-    """Memory that TensorFlow can take as it is."""
+    """Memory that TensorFlow reads in place."""
     size = math.prod(shape) * dtype.itemsize
     raw = np.empty(size + ALIGNMENT, np.uint8)
     first = -raw.ctypes.data % ALIGNMENT
@@ -146,5 +146,5 @@ def _aligned(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
 
 
 def _chunk(voxels: np.ndarray, start: int, length: int) -> np.ndarray:
-    """Slices of a scan; beyond its end the last one repeats, as in `cut_windows`."""
+    """Slices of a scan; beyond its end the last slice repeats, as in `cut_windows`."""
     return voxels[np.minimum(np.arange(start, start + length), len(voxels) - 1)]

@@ -1,4 +1,4 @@
-"""3D layers written as 2D operations on slices, for runtimes that know no volumes, with the same weights and values."""
+"""3D layers as 2D operations on slices, for runtimes without 3D layers, with the same weights and values."""
 
 import functools
 from typing import Any
@@ -32,7 +32,7 @@ class SlicewiseConv3D(layers.Conv3D):
 
 
 class SlicewiseConv3DTranspose(layers.Conv3DTranspose):
-    """A Conv3DTranspose whose kernel is as deep as its stride: each tap gives slices of its own; padding 'same'."""
+    """A Conv3DTranspose whose kernel is as deep as its stride: each tap gives separate slices; padding 'same'."""
 
     def call(self, inputs: Any) -> Any:
         """(batch, depth, rows, cols, channels) → (batch, depth · stride, rows · stride, cols · stride, filters)."""
@@ -48,20 +48,20 @@ class SlicewiseMaxPooling3D(layers.MaxPooling3D):
     """A MaxPooling3D without overlap: the maximum within slices, then over groups of slices."""
 
     def call(self, inputs: Any) -> Any:
-        """(batch, depth, rows, cols, channels) → the same, each axis but batch and channels divided by its pool."""
+        """(batch, depth, rows, cols, channels) → the same, with depth, rows and cols divided by the pool."""
         pool, depth = self.pool_size, inputs.shape[1] // self.pool_size[0]
         x = ops.max_pool(_slices(inputs[:, : depth * pool[0]]), pool[1:], pool[1:], "valid")
         return ops.max(ops.reshape(x, (-1, depth, pool[0], *x.shape[1:])), axis=2)
 
 
 def slicewise(network: keras.Model) -> keras.Model:
-    """Copy a functional network with its 3D layers written slice by slice where that is exact; the rest stays.
+    """Copy a functional network with its 3D layers slice by slice where that is exact; other layers are kept.
 
     Args:
-        network: its depth, rows and cols known.
+        network: with known depth, rows and cols.
 
     Returns:
-        A network of the same names and weights, whose values differ by rounding alone.
+        A network with the same names and weights, whose values differ only by rounding.
     """
     copy = keras.models.clone_model(network, clone_function=_rewritten, recursive=True)
     copy.set_weights(network.get_weights())

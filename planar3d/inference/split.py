@@ -1,8 +1,7 @@
-"""Convolutions over channels that windows share and channels that they do not, split in two sums.
+"""Convolutions over shared and unshared channels of windows, split into two sums.
 
-A convolution over joined features is the sum of convolutions over each of them. The one over encoder features, which
-all windows share, is then computed once a slice: in the planar res-u-net that is two thirds of every level's first
-convolution.
+A convolution over concatenated features is the sum of the convolutions over each. The sum over encoder features, which
+all windows share, is computed once per slice: in the planar res-u-net, two thirds of every level's first convolution.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,14 +15,14 @@ from planar3d.graph.reach import Reach
 
 
 def split(graph: Sequence[Node], shared: set[Node]) -> list[Node]:
-    """Rewrite a graph so that convolutions over shared and other channels are sums of one over each.
+    """Rewrite a graph so that convolutions over shared and other channels become sums of separate convolutions.
 
     Args:
         graph: in order, the output last.
-        shared: those of its nodes that are the same in every window.
+        shared: its nodes that are the same in every window.
 
     Returns:
-        A graph that gives the same within rounding, in order, without what is no longer needed.
+        An equivalent graph (up to rounding), in order, without unused nodes.
     """
     graph_out: list[Node] = []
     new: dict[Node, Node] = {}
@@ -47,16 +46,16 @@ def split(graph: Sequence[Node], shared: set[Node]) -> list[Node]:
 
 @dataclass(frozen=True)
 class _Part:
-    """Neighbouring inputs of a concatenation that are all shared, or all not, and their channels."""
+    """Adjacent inputs of a concatenation that are all shared or all unshared, and their channels."""
 
     sources: tuple[Node, ...]
     channels: Range
     shared: bool
-    leads: bool = False  # the first that is not shared, which carries the bias
+    leads: bool = False  # the first unshared one, which adds the bias
 
 
 def _parts(node: Node, shared: set[Node]) -> list[_Part]:
-    """The parts of what a convolution takes; none where it takes no mixture or cannot be split."""
+    """The parts of a convolution's input; none if it is not mixed or cannot be split."""
     layer = node.layer
     splits = node.kind in ("Conv3D", "Conv3DTranspose") and getattr(layer, "groups", 1) == 1
     if not splits or node.reach.whole or node.reach.stride > 1:
@@ -92,7 +91,7 @@ def _terms(node: Node, new: dict[Node, Node], part: _Part, add: Callable[[Node],
         whole = Node(node.layer, (joined,), node.shape, node.reach, node.slices_per_entry, "part")
         biased = part.leads and bool(layer.use_bias)
         return [add(replace(whole, channels=part.channels, biased=biased))]
-    # A window's end cuts taps off, so each tap is shared by itself, and windows move it to where it belongs.
+    # The ends of a window cut off taps, so each tap is shared separately, and windows shift it into place.
     shape = (joined.length, *node.shape[1:])
     terms = []
     for tap in range(layer.kernel_size[0]):

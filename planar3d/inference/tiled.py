@@ -1,4 +1,4 @@
-"""Tile by tile: every tile through the whole network by itself, then composed."""
+"""Tiled inference: each tile separately through the whole network, then composed."""
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -35,11 +35,11 @@ def _on_keras(network: "keras.Model", precision: str | None) -> tuple[Compute, s
 
 def _on_openvino(network: "keras.Model | Description", precision: str | None) -> tuple[Compute, str]:
     with extra("openvino"):
-        import onnx  # noqa: F401  # the graph is written with it
+        import onnx  # noqa: F401  # writes the graph
         import openvino
     from planar3d.inference.openvino_engine import multiplies_bf16
 
-    # A processor that does not multiply in bf16 computes in float32.
+    # Processors without bf16 multiplication compute in float32.
     narrow = precision == "bf16" and multiplies_bf16()
     core = openvino.Core()
     model = core.read_model(onnx_model(_description(network), {}).SerializeToString())
@@ -47,7 +47,7 @@ def _on_openvino(network: "keras.Model | Description", precision: str | None) ->
 
     @lru_cache(maxsize=1)
     def compiled(shape: tuple[int, ...]) -> Any:
-        # Of one shape, which all batches of a volume have: faster than what is compiled for any.
+        # Compiled for the one shape of all batches, which is faster than for any shape.
         model.reshape(list(shape))
         return core.compile_model(model, "CPU", hints)
 
@@ -70,22 +70,22 @@ _ENGINES: dict[str, tuple[str, _Build]] = {"keras": ("Keras", _on_keras), "openv
 
 
 class TiledInference:
-    """Predicts volumes of any size, with any number of channels at either end.
+    """Predicts volumes of any size, with any number of input and output channels.
 
     Args:
-        network: takes (batch, slices, rows, cols, channels) and gives as many voxels, with channels of its own; of
-            OpenVINO its description will do.
-        tiles: their shape, and how they are composed.
-        as_input: makes what the network takes, (tiles, slices, rows, cols, channels), of tiles as they were cut.
-        air: what an empty voxel of the volumes holds, which patches read outside of them.
+        network: from (batch, slices, rows, cols, channels) to the same voxels with its own channels; for OpenVINO, its
+            description suffices.
+        tiles: their shape and composition.
+        as_input: converts cut tiles to the network's input, (tiles, slices, rows, cols, channels).
+        air: value of an empty voxel, read by patches outside the volume.
         engine: `"keras"`; or `"openvino"`, faster on CPUs, for networks that can be written as ONNX.
-        precision: `"float32"`; or `"bf16"`, with OpenVINO where the processor has it; by default the network's own.
-        scale: what of the network's output is averaged where tiles overlap.
-        background: the output (channels,) where no tile is.
+        precision: `"float32"`; or `"bf16"`, with OpenVINO if the processor supports it; default: the network's own.
+        scale: the quantity averaged where tiles overlap.
+        background: the output (channels,) outside all tiles.
 
     Raises:
         RecipeError: an unknown engine.
-        Planar3DError: the engine is not installed, or does not know a layer.
+        Planar3DError: the engine is not installed, or does not support a layer.
     """
 
     def __init__(
@@ -113,8 +113,8 @@ class TiledInference:
         """Predict a volume.
 
         Args:
-            voxels: (slices, rows, cols, …), in memory or mapped, as `as_input` takes its tiles.
-            progress: called with the tiles done and all of them.
+            voxels: (slices, rows, cols, …), in memory or memory-mapped, in the form that `as_input` expects.
+            progress: called with the number of tiles done and their total.
 
         Returns:
             float32 (slices, rows, cols, channels).
@@ -140,7 +140,7 @@ class TiledInference:
         size = min(self.batch_size, len(places))
 
         def read(batch: Sequence[tuple[int, ...]]) -> np.ndarray:
-            # The last batch is filled up, so that the network is compiled for one shape.
+            # The last batch is padded, so that the network is compiled for one shape.
             filled = [*batch, *[batch[-1]] * (size - len(batch))]
             cut = [cut_tile(volume, place, shape, self.tiles.beyond, self.air) for place in filled]
             return self.as_input(np.stack(cut))
@@ -156,10 +156,10 @@ class TiledInference:
 
 
 class WindowedInference(TiledInference):
-    """Predicts prepared scans tile by tile, as a recipe has them; windows along depth as the paper does.
+    """Predicts prepared scans tile by tile, as a recipe defines; windows along depth as in the paper.
 
     Args:
-        recipe: gives the tiles, and what the network takes.
+        recipe: defines the tiles and the network's input.
         batch_size, engine, precision: as in `TiledInference`.
     """
 
@@ -182,7 +182,7 @@ class WindowedInference(TiledInference):
             self.description = "windowed" + self.description.removeprefix("tiled")
 
     def __call__(self, voxels: np.ndarray, progress: Progress | None = None) -> np.ndarray:
-        """Predict a prepared scan: float32 (slices, rows, cols), or (slices, rows, cols, outputs) of several outputs.
+        """Predict a prepared scan: float32 (slices, rows, cols), or (slices, rows, cols, outputs) for several outputs.
 
         Source: Kolarik 2020, section 3.2 and eq. 1, for windows along depth.
         """
@@ -191,7 +191,7 @@ class WindowedInference(TiledInference):
 
 
 def _with_open_planes(network: "keras.Model | Description") -> "keras.Model | Description":
-    """The layers of a network on (batch, depth, rows, cols, channels) of any rows and cols."""
+    """The layers of a network for (batch, depth, rows, cols, channels) with any rows and cols."""
     if isinstance(network, Description):
         return resized(network, (network.inputs[0][1], None, None, network.inputs[0][-1]))
     import keras
