@@ -1,1 +1,1 @@
-"""Any functional 2D Keras network into 3D: its graph walked, each layer replaced, each weight mapped."""
+"""Conversion of any functional 2D Keras network to 3D: layers are replaced and weights mapped."""

@@ -1,4 +1,4 @@
-"""ACS convolutions: a 2D kernel that lies in the axial, coronal and sagittal planes of a volume (Yang et al. 2021)."""
+"""ACS convolutions: a 2D kernel in the axial, coronal and sagittal planes of a volume (Yang et al. 2021)."""
 
 import math
 from itertools import pairwise
@@ -18,28 +18,28 @@ VARIANTS = ("acs", "acs_mean", "acs_soft")
 class ACSConv3D(layers.Conv2D):
     """A 2D convolution kernel applied in three planes of a volume.
 
-    In the variant `"acs"` the output channels are split in three groups of (nearly) equal size, and the kernel of each
-    lies in another plane; in `"acs_mean"` all of the kernel lies in all planes, and their results are averaged; in
-    `"acs_soft"` they are weighted by a softmax of three trainable numbers. Planes are counted by the axis that they
-    are one slice thick in, `axis` first.
+    In the variant `"acs"`, the output channels are split into three groups of (nearly) equal size, each with its kernel
+    in another plane; in `"acs_mean"`, the whole kernel is applied in all planes and the results are averaged; in
+    `"acs_soft"`, they are weighted by a softmax of three trainable numbers. Planes are ordered by their normal axis,
+    `axis` first.
 
-    Takes (batch, depth, rows, cols, channels) and gives the same sizes divided by `strides`, as the 2D layer does in
-    the plane; along depth ends are padded so that no slice is lost.
+    The input is (batch, depth, rows, cols, channels); the output has these sizes divided by `strides`, as the 2D layer
+    in the plane; along depth, ends are padded so that no slice is lost.
 
     Args:
-        filters, kernel_size: as in the 2D layer; square kernels where the padding is `"valid"`, strides are more than
+        filters, kernel_size: as in the 2D layer; kernels must be square if the padding is `"valid"`, strides are above
             1, or there are groups.
         strides: (depth, rows, cols).
         padding: as in the 2D layer.
-        dilation_rate: in every direction.
+        dilation_rate: the same for all axes.
         axis: of depth among the three axes.
         variant: one of `VARIANTS`.
-        kwargs: what the 2D layer takes besides.
+        kwargs: other arguments of the 2D layer.
 
     Source: Yang et al. 2021, "Reinventing 2D convolutions for 3D images", section III.
     """
 
-    # Keras' convolutions keep kernel and bias alone, and would lose the planes.
+    # Keras' convolutions save only kernel and bias, and would lose the planes.
     save_own_variables = layers.Layer.save_own_variables
     load_own_variables = layers.Layer.load_own_variables
 
@@ -60,13 +60,13 @@ class ACSConv3D(layers.Conv2D):
         self.strides = tuple(strides)
         self.axis = axis
         self.variant = variant
-        # One convolution with the planes laid into a cube serves where planes by themselves would sample other places.
+        # One convolution with the planes in a cube is used where separate planes would sample other positions.
         self._cube = self.groups > 1 or padding == "valid" or max(self.strides) > 1
         if self._cube and len(set(self.kernel_size)) > 1:
             raise ValueError(f"the kernel {self.kernel_size} must be square to fit three planes with these settings.")
 
     def build(self, input_shape: Any) -> None:
-        """Make the 2D layer's weights, and the planes' where they are soft."""
+        """Create the 2D layer's weights, and the planes' weights if they are soft."""
         super().build(input_shape)
         if self.variant == "acs_soft":
             self.planes = self.add_weight(shape=(3,), initializer="zeros", name="planes")
@@ -91,11 +91,11 @@ class ACSConv3D(layers.Conv2D):
         return (input_shape[0], *sizes, self.filters)
 
     def get_config(self) -> dict[str, Any]:
-        """What the layer is made by."""
+        """The layer's configuration."""
         return {**super().get_config(), "axis": self.axis, "variant": self.variant}
 
     def _planar_kernels(self, kernel: Any) -> list[tuple[int, Any]]:
-        """The kernel of each plane, with the axis that it is one slice thick in."""
+        """The kernel of each plane, with its normal axis."""
         flat = [self.axis, *(axis for axis in range(3) if axis != self.axis)]
         ends = _group_ends(self.filters) if self.variant == "acs" else [(0, self.filters)] * 3
         return [
@@ -105,7 +105,7 @@ class ACSConv3D(layers.Conv2D):
         ]
 
     def _joined(self, parts: list[Any]) -> Any:
-        """Side by side as channels, or averaged."""
+        """Concatenated as channels, or averaged."""
         if self.variant == "acs":
             return ops.concatenate(parts, -1)
         shares = ops.softmax(self.planes) if self.variant == "acs_soft" else ops.full((3,), 1 / 3)
@@ -135,13 +135,13 @@ class ACSConv3D(layers.Conv2D):
 
 
 def _group_ends(filters: int) -> list[tuple[int, int]]:
-    """From and to of three groups of output channels; what is left over by three goes to the first ones."""
+    """From and to of three groups of output channels; the remainder goes to the first groups."""
     ends = np.cumsum([0, *(filters // 3 + (number < filters % 3) for number in range(3))]).tolist()
     return list(pairwise(ends))
 
 
 def _macs(layer: Layer, _: Shape, output: Shape) -> int:
-    """As its planes by themselves would cost."""
+    """The cost of separate planes."""
     planes = 1 if layer.variant == "acs" else 3
     return planes * math.prod(layer.kernel.shape) * math.prod(output[1:4])  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Another number of input channels than the 2D network has: RGB kernels for one modality, or for many."""
+"""Adapting a 2D network to another number of input channels: RGB kernels for one or several modalities."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from keras import layers
 from planar3d.conversion.held_objects import is_kerass_own
 from planar3d.conversion.place import Step
 
-# Layers that take any number of channels and treat them alike; behind them channels are still those of the input.
+# Layers that treat all channels alike, in any number; after them, channels are still those of the input.
 _ANY_CHANNELS = (
     layers.AveragePooling2D,
     layers.Cropping2D,
@@ -20,15 +20,15 @@ _ANY_CHANNELS = (
     layers.UpSampling2D,
     layers.ZeroPadding2D,
 )
-# Functions of keras.activations that join channels.
+# Functions of keras.activations that combine channels.
 _ACROSS_CHANNELS = ("glu", "log_softmax", "softmax", "sparsemax")
 
 
 def spread(given: int, wanted: int) -> np.ndarray:
-    """Weights (given, wanted) by which given channels make the wanted ones.
+    """Weights (given, wanted) that combine the given channels into the wanted ones.
 
-    Channels that are all equal make channels equal to them. Fewer channels than wanted are averaged into each of them;
-    as many or more take turns, and those that share a wanted channel are averaged.
+    Equal channels give equal channels. Fewer channels than wanted are averaged into each; as many or more are assigned
+    cyclically, and channels with the same target are averaged.
 
     >>> spread(1, 3)
     array([[1., 1., 1.]])
@@ -43,7 +43,7 @@ def spread(given: int, wanted: int) -> np.ndarray:
 
 
 def takes_any(operation: Any) -> bool:
-    """Whether a layer lets any number of channels pass, each by itself."""
+    """Whether a layer processes any number of channels separately."""
     if type(operation) is layers.Rescaling:
         return np.ndim(operation.scale) == np.ndim(operation.offset) == 0
     if type(operation) is layers.Activation:
@@ -53,17 +53,17 @@ def takes_any(operation: Any) -> bool:
 
 
 def takes_mapped(operation: Any) -> bool:
-    """Whether a layer's kernel can be made to fit other channels."""
+    """Whether a layer's kernel can be adapted to other channels."""
     return type(operation) is layers.Conv2D and operation.groups == 1
 
 
 def fitted(kernel: np.ndarray, given: int) -> np.ndarray:
-    """A kernel (…, cin, cout) for other input channels: for one, the sum over its own."""
+    """A kernel (…, cin, cout) for other input channels; for one, the sum over its channels."""
     weights = spread(given, kernel.shape[-2]).astype(kernel.dtype)
     return np.einsum("gc,...co->...go", weights, kernel)
 
 
 def spreading(given: int, wanted: int, name: str, dtype: Any) -> Step:
-    """A fixed 1×1×1 convolution that makes the wanted channels, for layers that treat each of them differently."""
+    """A fixed 1×1×1 convolution to the wanted channels, for layers that treat each channel differently."""
     layer = layers.Conv3D(wanted, 1, use_bias=False, trainable=False, name=name, dtype=dtype)
     return Step(layer, [spread(given, wanted)[np.newaxis, np.newaxis, np.newaxis]], f"channels {given} to {wanted}")

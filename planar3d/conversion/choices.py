@@ -41,7 +41,7 @@ class KernelMapping:
             raise ConversionError(f"A kernel depth of {self.depth} was asked for; a number from 1 is needed, or None.")
 
     def taps(self, kernel_size: Sequence[int]) -> int:
-        """How deep the kernel of a layer becomes."""
+        """The depth of a layer's mapped kernel."""
         if max(kernel_size) == 1:
             return 1
         if self.name == "planar":
@@ -49,7 +49,7 @@ class KernelMapping:
         return self.depth or (len(self.alpha) if self.alpha is not None else kernel_size[0])
 
     def convolution(self, filters: int, kernel_size: tuple[int, int], **options: Any) -> layers.Layer:
-        """The 3D layer whose kernel the mapping gives of a 2D one of this size; options are those of `Conv3D`."""
+        """The 3D layer for a mapped 2D kernel of this size; options are those of `Conv3D`."""
         if self.name in VARIANTS:
             if self.depth not in (None, kernel_size[0]):
                 raise ConversionError(
@@ -63,9 +63,9 @@ class KernelMapping:
         """Map a kernel (kh, kw, cin, cout).
 
         Args:
-            taps: how deep it becomes.
+            taps: depth of the mapped kernel.
             axis: as in `map_kernel`.
-            center: the tap that leaves slices in place; None where it is the middle one.
+            center: the tap that keeps slices in place; None for the middle one.
         """
         if taps == 1:
             return map_kernel(kernel, axis=axis)
@@ -73,7 +73,7 @@ class KernelMapping:
         return map_kernel(kernel, self.name, taps, axis, tap=tap, alpha=self.alpha)
 
     def described(self, taps: int) -> str:
-        """The mapping in a word or two: `planar`, `average 3`."""
+        """A short form of the mapping: `planar`, `average 3`."""
         return "planar" if taps == 1 else f"{self.name} {taps}"
 
 
@@ -86,10 +86,10 @@ def mapping_of(layer: Any, choice: MappingChoice, default: KernelMapping, prefix
     """The mapping of a layer's kernel.
 
     Args:
-        choice: a mapping; a dictionary of them by layer name or pattern (`"block1_*"`, `"backbone/block1_*"`), the
-            first that fits counting and `"planar"` where none does; or a function of the layer.
-        default: gives depth, tap and alpha to mappings that are spelled as a name.
-        prefix: the networks that the layer is nested in: `backbone/`.
+        choice: a mapping; a dictionary of mappings by layer name or pattern (`"block1_*"`, `"backbone/block1_*"`), in
+            which the first match applies, or `"planar"` without a match; or a function of the layer.
+        default: depth, tap and alpha for mappings given by name.
+        prefix: the networks around a nested layer: `backbone/`.
     """
     if callable(choice):
         choice = choice(layer)
@@ -109,16 +109,16 @@ def mapping_of(layer: Any, choice: MappingChoice, default: KernelMapping, prefix
 
 
 def check_patterns(choice: Mapping[str, Spelled], kernels: Sequence[str], others: Sequence[str]) -> None:
-    """Refuse patterns that change nothing, which are mistyped or in the wrong order.
+    """Refuse patterns without effect, which are mistyped or in the wrong order.
 
     Args:
-        choice: mappings by layer name or pattern. A pattern of all layers (`"*"`) may be left without any.
-        kernels: names of the layers whose kernels are mapped, nested ones by `model/layer`.
+        choice: mappings by layer name or pattern. A pattern for all layers (`"*"`) may match none.
+        kernels: names of the layers with mapped kernels, nested ones as `model/layer`.
         others: names of all other layers.
 
     Raises:
-        ConversionError: a pattern that is no string, fits no layer with a kernel, or comes behind others that take all
-            of its layers.
+        ConversionError: a pattern is not a string, matches no layer with a kernel, or follows others that match all its
+            layers.
     """
     for pattern in choice:
         if not isinstance(pattern, str):
@@ -144,7 +144,7 @@ def _first_fit(choice: Mapping[str, Spelled], name: str) -> str | None:
 
 
 def _fits(name: str, pattern: str) -> bool:
-    """Whether a pattern fits a layer's own name, or its name with the networks around it."""
+    """Whether a pattern matches a layer's name, or its name with the networks around it."""
     return fnmatchcase(name, pattern) or fnmatchcase(name.rpartition("/")[2], pattern)
 
 

@@ -110,7 +110,7 @@ def convert(
 
 
 def _check_choices(mapping: MappingChoice, counterparts: Counterparts, operations: Mapping[str, Any]) -> None:
-    """Refuse names and types that the network does not have, which would be passed over."""
+    """Refuse unknown names and types, which would be ignored."""
     types = {type(operation) for operation in operations.values()}
     for kind in counterparts:
         if kind not in types:

@@ -1,4 +1,4 @@
-"""Convolutions in 3D: strides, paddings, and a kernel mapped along depth."""
+"""Convolutions in 3D: strides, padding, and the kernel mapped along depth."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,16 +15,16 @@ from planar3d.conversion.held_objects import has_weights, weight_objects
 from planar3d.conversion.place import Place, Rule, Step, Taken, unchanged
 from planar3d.errors import ConversionError
 
-# What a layer's convolution in 3D has under the same name and of the same meaning.
+# Settings with the same name and meaning in 3D.
 _SHARED = ("trainable", "padding", "use_bias", "activity_regularizer", "bias_regularizer", "bias_constraint")
-# Weights are filled at once, so no time goes into initial ones; the 2D layer's own initializers are put back.
+# Weights are filled at once, so initialization is skipped; the 2D layer's own initializers are restored.
 _ZEROS: dict[str, Any] = {"kernel_initializer": "zeros", "bias_initializer": "zeros"}
 
 Change = Callable[[np.ndarray], np.ndarray]
 
 
 def convolution(layer: layers.Conv2D, place: Place) -> list[Step]:
-    """Conv2D as Conv3D, or as an ACS convolution; its kernel is fitted to another number of input channels."""
+    """Conv2D as Conv3D, or as an ACS convolution; its kernel is adapted to another number of input channels."""
     if layer.groups > 1 or place.channels in (None, layer.kernel.shape[2]):
         return _convolved(layer, place, "kernel", unchanged, layer.groups)
     return _convolved(layer, place, "kernel", partial(fitted, given=place.channels), 1, channels=place.channels)
@@ -36,7 +36,7 @@ def depthwise(layer: layers.DepthwiseConv2D, place: Place) -> list[Step]:
 
 
 def separable(layer: layers.SeparableConv2D, place: Place) -> list[Step]:
-    """SeparableConv2D as a grouped Conv3D, `<name>_depthwise`, and a pointwise one, which keeps the name."""
+    """SeparableConv2D as a grouped Conv3D, `<name>_depthwise`, and a pointwise Conv3D, which keeps the name."""
     first = _convolved(layer, place, "depthwise", _grouped, layer.depthwise_kernel.shape[2], f"{layer.name}_depthwise")
     kernel = layer.pointwise_kernel
     pointwise = layers.Conv3D(
@@ -54,7 +54,7 @@ def separable(layer: layers.SeparableConv2D, place: Place) -> list[Step]:
 def transposed(layer: layers.Conv2DTranspose, place: Place) -> list[Step]:
     """Conv2DTranspose as Conv3DTranspose.
 
-    Where depth is multiplied as well, the kernel is repeated at as many taps, so that each slice becomes as many.
+    If depth is also multiplied, the kernel is repeated at the same number of taps, so that each slice is repeated.
     """
     _refuse_acs(layer, place)
     inside, factor = place.layout.in_volume, place.factor
@@ -90,10 +90,10 @@ def transposed(layer: layers.Conv2DTranspose, place: Place) -> list[Step]:
 def _convolved(
     layer: Any, place: Place, kind: str, prepare: Change, groups: int, name: str = "", channels: int | None = None
 ) -> list[Step]:
-    """A convolution by the layer's kernel of a kind, prepared to be (kh, kw, cin, cout).
+    """A convolution with one of the layer's kernels, converted to (kh, kw, cin, cout).
 
-    A name is given to the first half of a separable one, which has no bias and no activation; channels, where the
-    kernel is prepared for others than its own.
+    `name` is for the first half of a separable convolution, without bias and activation; `channels` is for a kernel
+    adapted to other channels.
     """
     inside, taps = place.layout.in_volume, place.kernel.taps(layer.kernel_size)
     kernel = layer.depthwise_kernel if name else layer.kernel
@@ -111,7 +111,7 @@ def _convolved(
         made = _acs(layer, place, filters, groups, name or layer.name, shared | objects)
         planes = [np.zeros(3, "float32")] if place.kernel.name == "acs_soft" else []
         return [Step(made, [Taken(kernel, prepare), *bias, *planes], place.kernel.name, initializers)]
-    # Under 'same' padding strides move windows back, and the tap that looks at the slice itself with them.
+    # With 'same' padding, strides shift windows back, and with them the tap at the slice itself.
     center = (max(taps - place.factor, 0) if layer.padding == "same" else taps - 1) // 2
     conv = layers.Conv3D(
         filters,

@@ -1,6 +1,6 @@
-"""Convolutions of each channel by itself, computed on images.
+"""Depthwise convolutions of volumes, computed on images.
 
-On CPUs TensorFlow has those of volumes by XLA alone, which takes much longer (benchmarks/RESULTS.md).
+On CPUs, TensorFlow supports them on volumes only through XLA, which takes much longer (benchmarks/RESULTS.md).
 """
 
 from functools import partial
@@ -11,13 +11,13 @@ from keras import layers
 
 
 def computed_on_images(conv: layers.Conv3D) -> layers.Conv3D:
-    """Let a grouped convolution be the sum of 2D depthwise ones on slices, one a depth tap, on a CPU with TensorFlow.
+    """Compute a grouped convolution as the sum of 2D depthwise ones per depth tap, on a CPU with TensorFlow.
 
-    Configuration, kernel, files and values but for rounding are Keras' own, so that what is saved needs nothing of this
-    package. Groups of several channels, strides that differ in rows and columns, and dilated kernels stay with Keras.
+    Configuration, kernel and files are Keras' own, and values are equal up to rounding, so saved networks do not need
+    this package. Keras computes groups of several channels, unequal strides in rows and columns, and dilated kernels.
 
     Args:
-        conv: channels last; it is changed, and returned.
+        conv: channels last; it is modified and returned.
     """
     if keras.backend.backend() == "tensorflow" and conv.groups > 1:
         conv.convolution_op = partial(_convolved, conv)
@@ -36,7 +36,7 @@ def _convolved(conv: layers.Conv3D, x: Any, kernel: Any) -> Any:
     def sizes(tensor: Any) -> list[Any]:
         return [tf.shape(tensor)[i] if n is None else n for i, n in enumerate(tensor.shape)]
 
-    # float32 within bf16 too, in which TensorFlow's depthwise convolutions take two to three times as long.
+    # float32 also within bf16, in which TensorFlow's depthwise convolutions take two to three times as long.
     wide, flat = tf.cast(x, "float32"), tf.reshape(tf.cast(kernel, "float32"), (taps, *window, x.shape[-1], -1))
     batch, slices, *plane = sizes(x)
     given = -(-slices // stride) if conv.padding == "same" else (slices - taps) // stride + 1
@@ -46,7 +46,7 @@ def _convolved(conv: layers.Conv3D, x: Any, kernel: Any) -> Any:
     if stride > 1:
         wide = wide[:, : length - before]
     wide = tf.pad(wide, [(0, 0), (before, _not_negative(length - before - slices)), (0, 0), (0, 0), (0, 0)])
-    # Every stride-th slice comes from a reshape: a strided slice takes several times as long as its convolution.
+    # A reshape selects every stride-th slice: a strided slice takes several times as long as its convolution.
     phases = (
         tf.unstack(tf.reshape(wide, (batch, length // stride, stride, *plane)), stride, 2) if stride > 1 else [wide]
     )

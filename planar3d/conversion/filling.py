@@ -1,4 +1,4 @@
-"""The layers of a 3D network filled: weights made of the 2D network's, their origins, and the rows of the report."""
+"""Filling a 3D network: weights from the 2D network, their origins, and the rows of the report."""
 
 from collections.abc import Iterator, Sequence
 from math import prod
@@ -10,12 +10,12 @@ from planar3d.transfer.origins import Origin, path_within, set_origin
 
 
 def filled(source: Any, steps: Sequence[Step], prefix: str) -> Iterator[TransferredLayer]:
-    """Give layers their weights, and the report their rows.
+    """Set the weights of layers, and yield the rows of the report.
 
     Args:
-        source: the 2D layer; None for a layer made anew.
-        steps: what became of it, applied already.
-        prefix: the networks that it is nested in.
+        source: the 2D layer; None for a new layer.
+        steps: its 3D counterparts, already applied.
+        prefix: the networks around it.
     """
     for step in steps:
         weights = getattr(step.operation, "weights", [])
@@ -30,7 +30,7 @@ def filled(source: Any, steps: Sequence[Step], prefix: str) -> Iterator[Transfer
             for name, held in step.kept.items():
                 setattr(step.operation, name, held)
             if hasattr(step.operation, "finalize_state"):
-                step.operation.finalize_state()  # Normalization reads its weights here alone
+                step.operation.finalize_state()  # only here Normalization reads its weights
         count = sum(prod(weight.shape) for weight in weights)
         yield TransferredLayer(
             f"{prefix}{source.name}" if source is not None else "",
@@ -46,7 +46,7 @@ def filled(source: Any, steps: Sequence[Step], prefix: str) -> Iterator[Transfer
 
 
 def _origin(source: Any, taken: Any, prefix: str, mapping: str) -> Origin:
-    """Where a weight comes from: nowhere, where conversion made it by itself."""
+    """The origin of a weight; empty for weights created by the conversion."""
     if source is None or not hasattr(getattr(taken, "variable", None), "path"):
         return Origin()
     path = prefix + path_within(source, taken.variable)

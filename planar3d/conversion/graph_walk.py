@@ -1,4 +1,4 @@
-"""The walk over a 2D network's graph that builds the 3D one: node by node, each layer made once and filled."""
+"""The walk over a 2D network's graph that builds the 3D network node by node."""
 
 import re
 from collections import defaultdict
@@ -25,7 +25,7 @@ Counterparts = Mapping[type, Callable[[Any], keras.Layer]]
 
 @dataclass(frozen=True)
 class GraphWalk:
-    """The choices of a conversion, as `convert` was asked, and what it has made so far."""
+    """The settings of a conversion, see `convert`, and its results so far."""
 
     layout: Layout
     whole_volume: bool
@@ -33,20 +33,20 @@ class GraphWalk:
     default: KernelMapping
     factors: Mapping[int, int]
     counterparts: Counterparts
-    shared: Container[int]  # ids of the layers that are used at several places
-    # The steps that a 2D layer or nested network became, by its id; those of a layer without weights may differ from
-    # place to place.
+    shared: Container[int]  # ids of the layers used in several places
+    # The 3D steps of a 2D layer or nested network, by its id; for a layer without weights they may differ between
+    # places.
     made: defaultdict[int, list[list[Step]]] = field(default_factory=lambda: defaultdict(list))
     rows: list[TransferredLayer] = field(default_factory=list)  # of the report
 
     def network(self, network: keras.Model, inputs: Sequence[Any], name: str, prefix: str = "") -> keras.Model:
-        """The 3D counterpart of a functional network, from 3D inputs on.
+        """The 3D counterpart of a functional network, for given 3D inputs.
 
         Args:
             network: 2D.
-            inputs: for each of its inputs one in 3D, or a tensor of a network of volumes in its place.
+            inputs: a 3D input for each of its inputs, or a tensor of a 3D network instead.
             name: of the counterpart.
-            prefix: of layers' names in errors and in the report: the networks around this one.
+            prefix: the networks around this one, before names of layers in errors and in the report.
         """
         known = {id(flat): volume for flat, volume in zip(network.inputs, inputs, strict=True)}
         names = Names(operation.name for operation in network.operations)
@@ -62,7 +62,7 @@ class GraphWalk:
         )
 
     def _applied(self, node: Any, volumes: Sequence[Any], prefix: str, names: Names) -> list[Any]:
-        """What the counterpart of a node gives."""
+        """The outputs of a node's counterpart."""
         operation, where = node.operation, f"{prefix}{node.operation.name} ({type(node.operation).__name__})"
         try:
             place = self._place(node, volumes, prefix)
@@ -96,10 +96,10 @@ class GraphWalk:
         return outputs
 
     def _made_before(self, operation: Any, place: Place, volumes: Sequence[Any], prefix: str) -> list[Step]:
-        """The steps that a layer became at an earlier place, if they do at this one what they should; else none.
+        """The steps of a layer from an earlier place, if they are right for this one; else none.
 
         Raises:
-            ConversionError: a layer with weights, or a nested network, should do something else here.
+            ConversionError: a layer with weights, or a nested network, needs other steps here.
         """
         earlier = self.made[id(operation)]
         if not earlier or type(operation) in self.counterparts:
@@ -180,9 +180,9 @@ class GraphWalk:
         )
 
     def _fit_channels(self, node: Any, known: dict[int, Any], names: Names) -> None:
-        """Make the 2D network's channels where a layer needs them and the 3D network has others."""
+        """Restore the 2D network's channels for a layer that needs them."""
         operation = node.operation
-        # What is used at several places may see other channels at each of them, with the same weights.
+        # A layer used in several places may have other channels in each, with the same weights.
         fits = (is_graph(operation) or channels.takes_mapped(operation)) and id(operation) not in self.shared
         if fits or channels.takes_any(operation):
             return
@@ -196,7 +196,7 @@ class GraphWalk:
                 self.rows.extend(filled(None, [step], ""))
 
     def _check(self, node: Any, volumes: Sequence[Any], outputs: Sequence[Any]) -> None:
-        """Raise a `ValueError` unless the plane is as in 2D: a wrong counterpart must not pass for a right one."""
+        """Raise a `ValueError` unless the plane has its 2D shape, to detect wrong counterparts."""
         pairs = zip(node.input_tensors, volumes, strict=True)
         other_channels = any(flat.shape[-1] != volume.shape[-1] for flat, volume in pairs)
         for flat, volume in zip(node.outputs, outputs, strict=True):
@@ -213,20 +213,20 @@ class GraphWalk:
 
 
 def _padded_once(plane: keras.layers.ZeroPadding3D, depth: keras.layers.ZeroPadding3D) -> keras.layers.ZeroPadding3D:
-    """Both paddings in one layer: of two before a convolution TensorFlow's graphs by oneDNN lose one."""
+    """Merge two paddings into one layer: of two before a convolution, TensorFlow's oneDNN graphs lose one."""
     ends = [[a + b for a, b in zip(*pair, strict=True)] for pair in zip(plane.padding, depth.padding, strict=True)]
     return keras.layers.ZeroPadding3D(ends, name=depth.name, dtype=depth.dtype_policy)
 
 
 def input_in_3d(flat: Any, layout: Layout, depth: int | None, deep: bool, channels: int | None) -> Any:
-    """The input of a 3D network for that of a 2D one: with depth if it is deep, and with other channels if given."""
+    """The 3D input for a 2D input: with depth for maps, and with other channels if given."""
     shape = (*flat.shape[:-1], channels or flat.shape[-1]) if deep else tuple(flat.shape)
     shape = layout.with_depth(shape, depth) if deep else shape
     return keras.Input(shape[1:], batch_size=shape[0], name=name_of(flat), dtype=flat.dtype)
 
 
 def _reason(error: Exception) -> str:
-    """The line of an error that tells what is wrong; Keras writes where it was before it, and colours it."""
+    """The essential line of an error; Keras puts the location before it and adds colours."""
     lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
     told = [line for line in lines if line and not line.startswith("Exception encountered")]
     return told[0].rstrip(".") if told else type(error).__name__

@@ -1,4 +1,4 @@
-"""Functions and objects that a 2D layer holds: taken themselves, and only where they do in 3D what they do in 2D."""
+"""Functions and objects of 2D layers: reused, if they do the same in 3D as in 2D."""
 
 import copy
 from collections.abc import Callable
@@ -13,33 +13,33 @@ from planar3d.errors import ConversionError
 
 PARTS = ("initializer", "regularizer", "constraint")
 _HELD = ("activation", *(f"_{part}" for part in PARTS))
-# They add up over all weights, wherever these lie.
+# They sum over all weights, whatever their shape.
 _SUMS = (keras.regularizers.L1, keras.regularizers.L1L2, keras.regularizers.L2)
-# Rows and columns that a function is tried on; a plane of another size tells no more.
+# Rows and columns on which a function is tested; other sizes give the same answer.
 _TRIED = (5, 6)
 
 
 def held_and_plain(operation: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The functions and objects that a layer holds, by name, and the rest of its configuration.
+    """The functions and objects of a layer, by name, and the rest of its configuration.
 
-    A configuration tells a function by its name alone, which may be Keras' name of another one.
+    A configuration has only a function's name, which may be Keras' name for another function.
     """
     held = {name: value for name, value in vars(operation).items() if name.endswith(_HELD)}
-    # get_config fails on objects that cannot be written down, so it looks at the layer without them.
+    # get_config fails on objects that cannot be serialized, so it is called without them.
     bare = object.__new__(type(operation))
     without = {name: keras.activations.linear if name.endswith("activation") else None for name in held}
     bare.__dict__.update({**vars(operation), **without})
     config = bare.get_config()
-    # An activity_regularizer stands in a configuration only where there is one.
+    # A configuration has an activity_regularizer only if the layer has one.
     named = {name: value for name, value in held.items() if name in config or value is not None}
     return named, {name: value for name, value in config.items() if name not in held}
 
 
 def rebuilt(operation: Any, kind: Any = None, **changes: Any) -> Any:
-    """A layer or operation made again, with its own functions and objects, without its weights.
+    """A new layer or operation with the same functions and objects, without weights.
 
     Args:
-        kind: another type that takes the same configuration; its own if None.
+        kind: another type with the same configuration; default: its own.
     """
     held, plain = held_and_plain(operation)
     made = (kind or type(operation)).from_config({**plain, **held, **changes})
@@ -47,17 +47,17 @@ def rebuilt(operation: Any, kind: Any = None, **changes: Any) -> Any:
 
 
 def has_weights(activation: Any) -> bool:
-    """Whether an activation is a layer with weights, or one that makes them when it is first called."""
+    """Whether an activation is a layer with weights, or one that creates them on its first call."""
     return isinstance(activation, keras.Layer) and (bool(activation.weights) or not activation.built)
 
 
 def is_kerass_own(function: Any) -> bool:
-    """Whether a function is one of keras.activations, all of which treat each value, or the last axis, by itself."""
+    """Whether a function is in keras.activations, which all act on each value or on the last axis."""
     return getattr(keras.activations, getattr(function, "__name__", ""), None) is function
 
 
 def check_activation(layer: Any, flat: Any, layout: Layout) -> None:
-    """Refuse an activation that does not give of each slice of a volume what it gives of the slice by itself.
+    """Refuse an activation whose result on a volume differs from its result on each slice.
 
     Raises:
         ConversionError: it mixes rows, columns, slices or samples, is random, or fails on a volume.
@@ -77,7 +77,7 @@ def _acts_in_slices(function: Callable[[Any], Any], shape: Any, layout: Layout) 
         sizes[:2] = _TRIED
     slices = 4 * np.random.default_rng(0).normal(size=(2, 3, *sizes)).astype(np.float32)
     position = layout.position(len(shape))
-    # Slice by slice, since a function of the whole batch would join slices alike in 2D and 3D.
+    # Slice by slice, since a function of the whole batch would combine slices in 2D as well.
     flat = [_result(function, each[np.newaxis]) for each in slices.reshape(-1, *sizes)]
     known = [each for each in flat if each is not None]
     if len(known) < len(flat):
@@ -132,7 +132,7 @@ def _with_axes_moved(constraint: Any, shape: tuple[int, ...], grouped: bool, dep
             return None
         axes = {axis for axis in axes if axis < 2} | ({3} if ends else set())
     if depth is not None:
-        # A norm over the plane of the kernel is one over its depth too.
+        # A norm over the plane of the kernel must also include its depth.
         whole = {depth} if {0, 1} <= axes else set()
         axes = {axis + (axis >= depth) for axis in axes} | whole
     moved = copy.copy(constraint)
@@ -151,7 +151,7 @@ def _result(function: Callable[[Any], Any], array: np.ndarray) -> np.ndarray | N
     """What a function gives, or None if it fails."""
     try:
         return np.asarray(keras.ops.convert_to_numpy(function(keras.ops.convert_to_tensor(array))))
-    except Exception:  # a user's function fails in ways of its own on shapes that it does not expect
+    except Exception:  # a user's function may raise anything on unexpected shapes
         return None
 
 

@@ -1,4 +1,4 @@
-"""A table of layers without kernels: what each becomes in 3D."""
+"""Conversion rules of layers without kernels."""
 
 from functools import partial
 from typing import Any
@@ -19,32 +19,32 @@ _NO_PADDING = (0, 0)
 
 
 def everywhere(layer: Any, place: Place) -> list[Step]:
-    """Layers that treat every value alike, or every channel: the same in 3D."""
+    """Elementwise layers, and layers per channel: the same in 3D."""
     return [copied(layer)]
 
 
 def rescaling(layer: layers.Rescaling, place: Place) -> list[Step]:
-    """By a number, by a vector of channels, or by a map that is the same on all slices."""
+    """Scaling by a number, a vector of channels, or a map that is the same on all slices."""
     scale, offset = (constant_in_3d(value, place) for value in (layer.scale, layer.offset))
     dtype, trainable = layer.dtype_policy, layer.trainable
     return [Step(layers.Rescaling(scale, offset, name=layer.name, dtype=dtype, trainable=trainable))]
 
 
 def same_axes(layer: Any, place: Place) -> list[Step]:
-    """Layers that act along an axis, or several: the same axes, found again in 3D."""
+    """Layers along one or several axes: the corresponding axes in 3D."""
     axes = held_and_plain(layer)[1]["axis"]
     if not place.has_depth:
         return [copied(layer)]
     if isinstance(axes, int):
         return [copied(layer, axis=place.layout.axis_in_3d(axes, place.rank))]
-    # Channels alone are told from the end, so that a layer used on maps and on vectors stays one.
+    # Only channels are counted from the end, so that one layer serves maps and vectors.
     if [axis % place.rank for axis in axes] == [place.rank - 1]:
         return [copied(layer, axis=[-1])]
     return [copied(layer, axis=[place.layout.axis_in_3d(axis, place.rank) for axis in axes])]
 
 
 def batch_normalization(layer: layers.BatchNormalization, place: Place) -> list[Step]:
-    """Statistics of each channel; those of rows or columns would be of a fixed place."""
+    """Statistics per channel; statistics per row or column would depend on the position."""
     if layer.axis % place.rank != place.rank - 1:
         raise ConversionError(
             f"{layer.name} (BatchNormalization) normalizes along axis {layer.axis}; the last axis (channels) is needed."
@@ -53,7 +53,7 @@ def batch_normalization(layer: layers.BatchNormalization, place: Place) -> list[
 
 
 def group_normalization(layer: layers.GroupNormalization, place: Place) -> list[Step]:
-    """Over the slice, as the 2D layer does, or over the volume, as global pooling does."""
+    """Statistics over the slice, as in the 2D layer, or over the volume, as in global pooling."""
     if layer.axis % place.rank != place.rank - 1:
         raise ConversionError(
             f"{layer.name} (GroupNormalization) has axis {layer.axis}; channels must be the last axis."
@@ -63,7 +63,7 @@ def group_normalization(layer: layers.GroupNormalization, place: Place) -> list[
 
 
 def prelu(layer: layers.PReLU, place: Place) -> list[Step]:
-    """Slopes of places in the plane are those of all slices."""
+    """Slopes per position of the plane are shared by all slices."""
     if not place.has_depth:
         return [copied(layer)]
     axis = place.layout.position(place.rank)
@@ -76,7 +76,7 @@ def prelu(layer: layers.PReLU, place: Place) -> list[Step]:
 
 
 def dropout(layer: layers.Dropout, place: Place) -> list[Step]:
-    """What is dropped together in a slice is dropped together in all slices."""
+    """Values dropped together in a slice are dropped together in all slices."""
     noise = layer.noise_shape
     if noise is None or not place.has_depth:
         return [copied(layer)]
@@ -89,7 +89,7 @@ def spatial_dropout(layer: layers.SpatialDropout2D, place: Place) -> list[Step]:
 
 
 def pooling(layer: Any, place: Place) -> list[Step]:
-    """Pooling in the plane, and along depth where depth is divided as well; no slice is lost at its end."""
+    """Pooling in the plane, and along depth if depth is also divided; no slice is lost at the end."""
     kind = layers.MaxPooling3D if isinstance(layer, layers.MaxPooling2D) else layers.AveragePooling3D
     inside, factor, dtype = place.layout.in_volume, place.factor, layer.dtype_policy
     window = layer.pool_size[0] if factor == max(layer.strides) > 1 else factor
@@ -97,14 +97,14 @@ def pooling(layer: Any, place: Place) -> list[Step]:
     if layer.padding == "same" or factor == 1 or fits:
         size, strides = inside(layer.pool_size, window), inside(layer.strides, factor)
         return [Step(kind(size, strides, layer.padding, name=layer.name, dtype=dtype))]
-    # Depth by itself, since only there windows may reach beyond the ends, which then count for nothing.
+    # Depth separately, since only there windows may extend beyond the ends, which are then ignored.
     plane = kind(inside(layer.pool_size, 1), inside(layer.strides, 1), name=layer.name, dtype=dtype)
     along = inside((1, 1), window), inside((1, 1), factor)
     return [Step(plane), Step(kind(*along, "same", name=f"{layer.name}_depth", dtype=dtype))]
 
 
 def global_pooling(layer: Any, place: Place) -> list[Step]:
-    """Over each slice, or over the volume."""
+    """Pooling over each slice, or over the volume."""
     average = isinstance(layer, layers.GlobalAveragePooling2D)
     if place.whole_volume:
         kind = layers.GlobalAveragePooling3D if average else layers.GlobalMaxPooling3D
@@ -114,7 +114,7 @@ def global_pooling(layer: Any, place: Place) -> list[Step]:
 
 
 def zero_padding(layer: layers.ZeroPadding2D, place: Place) -> list[Step]:
-    """Pads the plane; depth is padded where a kernel is deep."""
+    """Padding of the plane; deep kernels pad depth themselves."""
     ends = place.layout.in_volume(layer.padding, _NO_PADDING)
     return [Step(layers.ZeroPadding3D(ends, name=layer.name, dtype=layer.dtype_policy))]
 
@@ -126,7 +126,7 @@ def cropping(layer: layers.Cropping2D, place: Place) -> list[Step]:
 
 
 def upsampling(layer: layers.UpSampling2D, place: Place) -> list[Step]:
-    """Repeats rows and columns, and slices where depth is multiplied; interpolates within slices."""
+    """Repeats rows and columns, and slices if depth is multiplied; interpolates within slices."""
     inside = place.layout.in_volume
     if layer.interpolation == "nearest":
         size = inside(layer.size, place.factor)
@@ -139,7 +139,7 @@ def upsampling(layer: layers.UpSampling2D, place: Place) -> list[Step]:
 
 
 def _slice_by_slice(layer: Any, step: Step, place: Place) -> list[Step]:
-    """A 2D layer applied to each slice; depth is moved before the rows for it where it lies elsewhere."""
+    """A 2D layer applied to each slice; depth is moved before the rows if it is elsewhere."""
     wrapped = layers.TimeDistributed(step.operation, name=layer.name, dtype=layer.dtype_policy)
     applied = Step(wrapped, step.arrays, step.mapping)
     if place.layout.position(place.rank) == 1:
@@ -151,7 +151,7 @@ def _slice_by_slice(layer: Any, step: Step, place: Place) -> list[Step]:
 
 
 _SAME_IN_3D = {within_slices: everywhere, along_axes: same_axes}
-# By exact type: a subclass may do something else.
+# By exact type: a subclass may behave differently.
 RULES: dict[type, Rule] = {
     **{
         kind: _SAME_IN_3D[known.reach]

@@ -1,4 +1,4 @@
-"""Operations that Keras records in a graph (`x + y`, `keras.ops.mean(x, …)`), by the name of their type."""
+"""Conversion rules of operations in a graph (`x + y`, `keras.ops.mean(x, …)`), by type name."""
 
 from collections.abc import Sequence
 from inspect import signature
@@ -22,7 +22,7 @@ _REDUCING = "Amax Amin Max Mean Min Std Sum Var"
 
 
 def each_value(operation: Any, place: Place) -> list[Step]:
-    """What is done to each value is the same in 3D; arrays that an operation holds are laid as its arguments are."""
+    """Elementwise operations are the same in 3D; their constant arrays are laid out like their arguments."""
     arrays = {
         name: constant_in_3d(value, place) for name, value in vars(operation).items() if hasattr(value, "__array__")
     }
@@ -30,13 +30,13 @@ def each_value(operation: Any, place: Place) -> list[Step]:
 
 
 def along_axis(operation: Any, place: Place) -> list[Step]:
-    """Along the same axis, or axes, found again in 3D."""
+    """Operations along axes: the corresponding axes in 3D."""
     axes = [_moved(axis, place) for axis in _axes(operation, place)]
     return [_again(operation, axis=axes[0] if isinstance(operation.axis, int) else tuple(axes))]
 
 
 def reduce(operation: Any, place: Place) -> list[Step]:
-    """Over the same axes; over depth too where these are all of the plane and the volume is asked for."""
+    """Reductions over the same axes; also over depth for the whole plane with global pooling over the volume."""
     axes = _axes(operation, place)
     moved = [_moved(axis, place) for axis in axes]
     if place.whole_volume and place.has_depth and place.rank >= 4 and {1, 2} <= set(axes):
@@ -45,7 +45,7 @@ def reduce(operation: Any, place: Place) -> list[Step]:
 
 
 def take(operation: Any, place: Place) -> list[Step]:
-    """The same entries along an axis; a single one leaves the axis out."""
+    """The same entries along an axis; a single entry removes the axis."""
     if len(place.inputs) > 1 or np.ndim(place.arguments[1]) > 1:
         raise ValueError("its indices are computed by the network, or are an array of several axes")
     axes = _axes(operation, place)
@@ -55,13 +55,13 @@ def take(operation: Any, place: Place) -> list[Step]:
 
 
 def unstack(operation: Any, place: Place) -> list[Step]:
-    """The parts along an axis, which is left out."""
+    """The parts along an axis, which is removed."""
     axes = _axes(operation, place)
     return _without(axes, _again(operation, axis=_moved(axes[0], place)), place)
 
 
 def squeeze(operation: Any, place: Place) -> list[Step]:
-    """Without the axes of size one, depth aside."""
+    """Without axes of size one, except depth."""
     if not place.has_depth or place.whole_volume:
         return reshape(operation, place)
     sizes = place.inputs[0].shape
@@ -71,7 +71,7 @@ def squeeze(operation: Any, place: Place) -> list[Step]:
 
 
 def expand(operation: Any, place: Place) -> list[Step]:
-    """With new axes at the same places of each slice: `stack`, `expand_dims`."""
+    """With new axes at the same positions of each slice: `stack`, `expand_dims`."""
     if not place.has_depth:
         return reshape(operation, place) if type(operation) is ExpandDims else [_again(operation)]
     rank = len(place.outputs[0].shape)
@@ -79,7 +79,7 @@ def expand(operation: Any, place: Place) -> list[Step]:
     if 0 in new:
         raise ValueError(_OF_BATCH)
     old = [axis for axis in range(rank) if axis not in new]
-    natural = old[place.layout.position(place.rank)]  # depth stands before the axis that it stood before
+    natural = old[place.layout.position(place.rank)]  # depth stays before the same axis
     moved = sorted(axis + (axis >= natural) for axis in new)
     return _relaid(
         _again(operation, axis=moved[0] if isinstance(operation.axis, int) else tuple(moved)), natural, place
@@ -87,12 +87,12 @@ def expand(operation: Any, place: Place) -> list[Step]:
 
 
 def get_item(operation: Any, place: Place) -> list[Step]:
-    """The same rows, columns and channels of each slice; single ones leave their axis out, as in 2D."""
+    """The same rows, columns and channels of each slice; single indices remove their axis, as in 2D."""
     return _relaid(_again(operation), _key_in_3d(place)[1], place) if place.has_depth else [_again(operation)]
 
 
 def transpose(operation: Any, place: Place) -> list[Step]:
-    """The same order of axes, depth staying where it is."""
+    """The same order of axes, with depth in place."""
     order = [axis % place.rank for axis in operation.axes or range(place.rank)[::-1]]
     if order[0] != 0:
         raise ValueError(_OF_BATCH)
@@ -104,7 +104,7 @@ def transpose(operation: Any, place: Place) -> list[Step]:
 
 
 def arguments_in_3d(operation: Any, args: Any, kwargs: Any, place: Place) -> tuple[Any, Any]:
-    """The arguments of an operation, with depth put into those that name places, and into maps.
+    """The arguments of an operation, with depth inserted into positions and maps.
 
     Raises:
         ValueError: they have no meaning in 3D.
@@ -124,7 +124,7 @@ def arguments_in_3d(operation: Any, args: Any, kwargs: Any, place: Place) -> tup
 
 
 def constant_in_3d(value: Any, place: Place) -> Any:
-    """An array that is broadcast to each slice of what an operation gives; tensors of the network are left alone.
+    """An array that broadcasts to each slice of an operation's output; tensors of the network are unchanged.
 
     Raises:
         ValueError: it differs from sample to sample.
@@ -149,7 +149,7 @@ _OF_BATCH = "it joins the samples of a batch"
 
 
 def _again(operation: Any, **changes: Any) -> Step:
-    """The same operation, with changes. Keras gives no configuration of one that holds arrays."""
+    """The same operation, with changes. Keras gives no configuration of operations with arrays."""
     names = signature(type(operation).__init__).parameters.keys() & vars(operation).keys()
     return Step(type(operation)(**{**{name: getattr(operation, name) for name in names}, **changes}))
 
@@ -159,7 +159,7 @@ def _listed(axis: Any) -> list[int]:
 
 
 def _axes(operation: Any, place: Place) -> list[int]:
-    """The axes of an operation, counted from the batch on."""
+    """The axes of an operation, counted from the batch."""
     axes = [] if operation.axis is None else [axis % place.rank for axis in _listed(operation.axis)]
     if 0 in axes or not axes:
         raise ValueError(_OF_BATCH)
@@ -171,13 +171,13 @@ def _moved(axis: int, place: Place) -> int:
 
 
 def _without(axes: Sequence[int], step: Step, place: Place) -> list[Step]:
-    """A step that leaves out axes of its 2D input."""
+    """A step that removes axes of its 2D input."""
     position = place.layout.position(place.rank)
     return _relaid(step, position - sum(axis < position for axis in axes), place)
 
 
 def _relaid(step: Step, natural: int, place: Place) -> list[Step]:
-    """A step, and one behind it that brings depth from where it comes to stand to where it belongs."""
+    """A step, followed by a step that moves depth to its position."""
     wanted = place.layout.position(place.rank_behind)
     if not place.has_depth or natural == wanted:
         return [step]
@@ -185,7 +185,7 @@ def _relaid(step: Step, natural: int, place: Place) -> list[Step]:
 
 
 def _key_in_3d(place: Place) -> tuple[tuple[Any, ...], int]:
-    """The key of `x[key]` with depth taken whole, and the axis where depth then stands."""
+    """The key of `x[key]` with all of depth, and the axis of depth in the result."""
     key = place.arguments[1]
     entries = list(key) if isinstance(key, (list, tuple)) else [key]
     whole = [slice(None)] * (place.rank - sum(entry is not None and entry is not Ellipsis for entry in entries))

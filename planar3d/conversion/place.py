@@ -1,4 +1,4 @@
-"""What a rule is given, and what it gives: a 2D layer in its place, and the steps that do the same in 3D."""
+"""Input and output of conversion rules: a 2D layer at its place, and the equivalent 3D steps."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,27 +14,27 @@ from planar3d.conversion.layout import Layout
 
 @dataclass(frozen=True)
 class Place:
-    """A layer or operation of the 2D network where it is converted."""
+    """A layer or operation of the 2D network at the place of its conversion."""
 
     inputs: Sequence[Any]  # its 2D tensors
     outputs: Sequence[Any]
-    arguments: Sequence[Any]  # what it is called with, 2D tensors included
-    depth: int | None  # of its first input in 3D; None if it is not known
-    has_depth: bool  # whether it takes values of each slice, rather than of the whole volume
-    layout: Layout  # where depth stands
-    whole_volume: bool  # whether global pooling goes over depth as well
-    kernel: KernelMapping  # how its kernel is mapped
-    factor: int  # by how much it divides or multiplies depth
+    arguments: Sequence[Any]  # its call arguments, including 2D tensors
+    depth: int | None  # of its first input in 3D; None if unknown
+    has_depth: bool  # whether its input has values per slice, not for the whole volume
+    layout: Layout  # the position of depth
+    whole_volume: bool  # whether global pooling includes depth
+    kernel: KernelMapping  # the mapping of its kernel
+    factor: int  # the factor by which it divides or multiplies depth
     channels: int | None  # of its first input in 3D
 
     @property
     def rank(self) -> int:
-        """Axes of its first 2D input, the batch included."""
+        """Number of axes of its first 2D input, including the batch."""
         return len(self.inputs[0].shape)
 
     @property
     def rank_behind(self) -> int:
-        """Axes of its first 2D output, the batch included."""
+        """Number of axes of its first 2D output, including the batch."""
         return len(self.outputs[0].shape)
 
 
@@ -45,7 +45,7 @@ def unchanged(array: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Taken:
-    """A weight of the 2D network, and how its values become those of a weight of the 3D network."""
+    """A weight of the 2D network, and the function from its values to a weight of the 3D network."""
 
     variable: Any
     change: Callable[[np.ndarray], np.ndarray] = unchanged
@@ -58,25 +58,24 @@ class Taken:
 
 @dataclass(frozen=True)
 class Step:
-    """One operation of a 3D network, applied to what the step before gives."""
+    """One operation of a 3D network, applied to the output of the previous step."""
 
     operation: Any  # a layer or operation of Keras
-    arrays: Sequence[np.ndarray | Taken] | None = None  # its weights in its own order; None leaves those it has
-    mapping: str = ""  # how they were made, in a word or two
-    # Attributes of the 2D layer that are set once the weights are made: initializers, which may know the 2D shapes
-    # only.
+    arrays: Sequence[np.ndarray | Taken] | None = None  # its weights in its own order; None keeps its weights
+    mapping: str = ""  # short description of their origin
+    # Attributes of the 2D layer that are set after the weights: initializers, which may support only 2D shapes.
     kept: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Names:
-    """The names of a network's operations, all of them different."""
+    """The unique names of a network's operations."""
 
     def __init__(self, taken: Iterable[str]) -> None:
-        """Those of the 2D network are taken."""
+        """Names of the 2D network are reserved."""
         self.taken = set(taken)
 
     def tell_apart(self, made: Any, source: Any = None, again: bool = False) -> None:
-        """Give what was made a name of its own; that of its 2D layer is its own the first time."""
+        """Give a new layer a unique name; the name of its 2D layer on the first use."""
         name, number = made.name, 1
         while made.name in self.taken and (again or source is None or made.name != source.name):
             made.name = f"{name}_{number}"
@@ -88,13 +87,13 @@ Rule = Callable[[Any, Place], list[Step]]
 
 
 def values(variable: Any) -> np.ndarray:
-    """A variable's values in a type of NumPy's own."""
+    """A variable's values in a native NumPy type."""
     array = keras.ops.convert_to_numpy(variable)
     return array if array.dtype.kind in "fiub" else array.astype(np.float32)
 
 
 def is_same(one: Sequence[Step], other: Sequence[Step]) -> bool:
-    """Whether steps that were made of one 2D layer do the same."""
+    """Whether two conversions of one 2D layer are equivalent."""
     return [_told(step) for step in one] == [_told(step) for step in other]
 
 
@@ -106,7 +105,7 @@ def _told(step: Step) -> tuple[Any, ...]:
 
 
 def copied(layer: Any, **changes: Any) -> Step:
-    """The same layer again, with changes of its configuration, and its functions and weights as they are."""
+    """A copy of a layer with changes of its configuration, and the same functions and weights."""
     weights = layer.weights
     activation = getattr(layer, "activation", None)
     if activation is not None and has_weights(activation):

@@ -1,4 +1,4 @@
-"""Reshapes that keep rows and columns apart, and so have a meaning in each slice of a volume."""
+"""Reshapes that keep rows and columns separate and so apply to each slice of a volume."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from planar3d.errors import ConversionError
 
 
 def reshape(operation: Any, place: Place) -> list[Step]:
-    """Reshape, Flatten and their like, where rows and columns stay, are one of each, or become a vector of a slice."""
+    """Reshape, Flatten and similar layers that keep rows and columns, with one of each, or give a vector per slice."""
     before, after = place.inputs[0].shape[1:], place.outputs[0].shape[1:]
     if None not in (*before, *after) and len(after) == 1 and place.has_depth and not place.whole_volume:
         return _vector_of_each_slice(operation, after[0], place)
@@ -25,7 +25,7 @@ def reshape(operation: Any, place: Place) -> list[Step]:
 
 
 def _vector_of_each_slice(operation: Any, length: int, place: Place) -> list[Step]:
-    # All of a slice must lie together, so depth goes first.
+    # A slice must be contiguous, so depth is first.
     step = Step(layers.Reshape((-1, length), name=operation.name))
     if place.layout.position(place.rank) == 1:
         return [step]
@@ -33,7 +33,7 @@ def _vector_of_each_slice(operation: Any, length: int, place: Place) -> list[Ste
 
 
 def permute(layer: layers.Permute, place: Place) -> list[Step]:
-    """The same order of axes, depth staying where it is."""
+    """The same order of axes, with depth in place."""
     moved = layer.dims
     if place.has_depth:
         axes = [place.layout.axis_in_3d(axis, place.rank) for axis in moved]
@@ -43,7 +43,7 @@ def permute(layer: layers.Permute, place: Place) -> list[Step]:
 
 def _target(after: Sequence[int], place: Place) -> tuple[int, ...]:
     vector = len(after) < 3
-    # Pooled over the volume there is one slice left; a vector of it has no depth.
+    # After pooling over the volume one slice is left; its vector has no depth.
     of_volume = not place.has_depth or (place.whole_volume and place.depth == 1)
     if of_volume and vector:
         return tuple(after)

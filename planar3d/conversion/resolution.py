@@ -1,4 +1,4 @@
-"""The levels of a network: how far rows and columns are reduced at each of its layers."""
+"""The levels of a network: the reduction of rows and columns at each layer."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ from planar3d.errors import ConversionError
 from planar3d.graph.keras_graph import as_graph, nodes_of, pass_through
 from planar3d.wording import counted
 
-Reduction = Fraction | None  # of rows and columns, counted from the input; None where they are gone
+Reduction = Fraction | None  # of rows and columns, relative to the input; None where they no longer exist
 
 _GLOBAL = ("GlobalAveragePooling", "GlobalMaxPooling", "AdaptiveAveragePooling", "AdaptiveMaxPooling")
 _GLOBAL_OPERATIONS = ("Mean", "Max", "Min", "Sum", "Amax", "Amin")
@@ -21,7 +21,7 @@ _TRANSPOSED = (layers.Conv2DTranspose, layers.Conv3DTranspose)
 
 
 def uses_in(network: keras.Model, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Each use of an operation in a network, nested ones by `model/layer`."""
+    """Each use of an operation in a network, nested ones as `model/layer`."""
     for node in nodes_of(network):
         operation = node.operation
         yield f"{prefix}{operation.name}", operation
@@ -30,7 +30,7 @@ def uses_in(network: keras.Model, prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def stride_of(operation: Any) -> Fraction:
-    """What a layer divides rows and columns by; less than 1 where it multiplies them."""
+    """The factor by which a layer divides rows and columns; less than 1 if it multiplies them."""
     if isinstance(operation, (layers.UpSampling2D, layers.UpSampling3D)):
         return 1 / Fraction(_in_plane(operation.size))
     strides = getattr(operation, "strides", None)
@@ -41,9 +41,9 @@ def stride_of(operation: Any) -> Fraction:
 
 
 def reduction_behind(operation: Any, taken: Iterable[Reduction], output: Any, axes: int = 4) -> Reduction:
-    """How far what an operation gives is reduced, for how far what it takes is.
+    """The reduction at an operation's output, from the reduction at its input.
 
-    Tensors of fewer axes than said have no rows and columns.
+    Tensors with fewer axes have no rows and columns.
     """
     known = [reduction for reduction in taken if reduction is not None]
     if not known or len(output.shape) < axes:
@@ -55,15 +55,15 @@ def reduction_behind(operation: Any, taken: Iterable[Reduction], output: Any, ax
 
 
 def depth_factors(network: keras.Model, depth_pooling: str | Sequence[int]) -> dict[int, int]:
-    """By how much each use of a layer that changes the resolution divides (or multiplies) depth, by the node's id.
+    """The factor by which each resolution-changing use of a layer divides (or multiplies) depth, by the node's id.
 
     Args:
         depth_pooling: `"keep"`, by 1; `"match"`, as rows; or a list of factors, one for each level at which rows are
             reduced, finest first.
 
     Raises:
-        ConversionError: a list of another length, or a layer with weights, or in a nested network, used at levels of
-            different factors.
+        ConversionError: the list has another length, or a layer with weights, or in a nested network, is used at levels
+            with different factors.
     """
     spans: defaultdict[Any, set[tuple[Fraction, Fraction]]] = defaultdict(set)
 
@@ -107,5 +107,5 @@ def depth_factors(network: keras.Model, depth_pooling: str | Sequence[int]) -> d
 
 
 def _in_plane(sizes: Sequence[int]) -> int:
-    # Of two or three axes the second largest: rows and columns are treated alike, and depth no more than they are.
+    # The second largest of two or three axes: rows and columns have equal strides, and depth has no larger one.
     return sorted(sizes)[-2]

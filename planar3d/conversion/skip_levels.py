@@ -13,15 +13,15 @@ from planar3d.conversion.resolution import Reduction, reduction_behind
 from planar3d.errors import ConversionError
 from planar3d.graph.keras_graph import applied_again, as_graph, name_of, pass_through
 
-# A size that every usual number of levels divides, for axes of unknown size.
+# A size divisible by all usual level factors, for axes of unknown size.
 _PROBED = 256
-# What only changes the borders of a level is none of its features.
+# Layers that only change the borders of a level do not give its features.
 _BORDERS = (layers.ZeroPadding3D, layers.Cropping3D)
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A tensor of a network, how far its rows and columns are reduced, and the tensors it is made of, by number."""
+    """A tensor of a network, the reduction of its rows and columns, and the numbers of its input tensors."""
 
     tensor: Any
     reduction: Reduction
@@ -97,7 +97,7 @@ def up_factors(levels: keras.Model) -> list[tuple[int, int, int]]:
 def _read(network: keras.Model, source: Any) -> list[_Entry]:
     """The tensors of a network, in order.
 
-    Layers of nested networks are applied again, since their own tensors hang on other inputs.
+    Layers of nested networks are applied again, since their own tensors depend on other inputs.
     """
     entries = [_Entry(source, Fraction(1), ())]
 
@@ -115,7 +115,7 @@ def _read(network: keras.Model, source: Any) -> list[_Entry]:
 
 
 def _ancestors(entries: Sequence[_Entry], last: int) -> list[int]:
-    """An entry and all that it is made of, in order."""
+    """An entry and all its ancestors, in order."""
     needed = {last}
     for number in range(last, -1, -1):
         if number in needed:
@@ -124,7 +124,7 @@ def _ancestors(entries: Sequence[_Entry], last: int) -> list[int]:
 
 
 def _cuts(entries: Sequence[_Entry], among: Sequence[int]) -> set[int]:
-    """Entries that all later ones depend on and that alone join them to the earlier ones."""
+    """Entries that are the only connection from all earlier to all later entries."""
     last_use = {number: number for number in among}
     for number in among:
         for source in entries[number].sources:

@@ -1,4 +1,4 @@
-"""What a conversion did: each layer's source, target, shapes and mapping, and how many parameters were transferred."""
+"""The report of a conversion: source, target, shapes, mapping and transferred parameters of each layer."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,14 +15,14 @@ Shapes = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True)
 class TransferredLayer:
-    """A layer of the 3D network that has weights, or took some part in the conversion.
+    """A layer of the 3D network with weights, or with a role in the conversion.
 
     Attributes:
-        source, source_type: the 2D layer, nested ones by `model/layer`, and its type; empty for a layer made anew.
+        source, source_type: the 2D layer, nested ones as `model/layer`, and its type; empty for a new layer.
         target, target_type: the 3D layer and its type.
         source_shapes, target_shapes: of their weights.
-        mapping: how weights were made: a mapping and its taps, `copied`, or nothing.
-        parameters, transferred: of the 3D layer, and how many of them were made from the 2D layer's.
+        mapping: origin of the weights: a mapping and its taps, `copied`, or empty.
+        parameters, transferred: of the 3D layer, and the number derived from the 2D layer's.
     """
 
     source: str
@@ -51,22 +51,22 @@ class TransferReport:
 
     @property
     def parameters(self) -> int:
-        """Parameters of the 3D network."""
+        """Number of parameters of the 3D network."""
         return sum(row.parameters for row in self.rows)
 
     @property
     def share(self) -> float:
-        """The share of the 3D network's parameters that were made from the 2D network's; 1 if it has none."""
+        """The share of the 3D network's parameters derived from the 2D network; 1 if it has none."""
         return sum(row.transferred for row in self.rows) / self.parameters if self.parameters else 1.0
 
     def to_frame(self) -> "pd.DataFrame":
-        """A data frame with a row for each layer."""
+        """A data frame with one row per layer."""
         with extra("study"):
             import pandas as pd
         return pd.DataFrame([{**asdict(row), "share": _share(row)} for row in self.rows])
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists and numbers: the networks, the share, and the rows of layers with weights."""
+        """The networks, the share, and the rows of layers with weights, as plain lists and numbers."""
         return {
             "source": self.source,
             "target": self.target,

@@ -1,6 +1,6 @@
-"""Augmentation: crops of random places, turned, scaled and mirrored, and the grey levels another scanner might give.
+"""Augmentation: random crops, rotated, scaled and mirrored, with the grey levels of other scanners.
 
-Ranges are those in which a head still looks like one of another patient or scanner; they are not tuned.
+Within these ranges a head still looks like that of another patient or scanner; they are not tuned.
 """
 
 from collections.abc import Callable, Collection
@@ -14,27 +14,27 @@ from planar3d.scans.intensities import MEDIAN_LEVEL
 
 Transform = Literal["flip", "rotation", "zoom", "brightness", "contrast", "blur", "noise", "extraction"]
 
-_ROTATION = np.deg2rad(15)  # within the plane, to either side
-_ZOOM = 0.25  # natural logarithm, as the following two
+_ROTATION = np.deg2rad(15)  # within the plane, in either direction
+_ZOOM = 0.25  # natural logarithm, like the next two
 _BRIGHTNESS = 0.2
-_CONTRAST = 0.4  # exponent of grey levels over the median's: 1.5 to 0.67
+_CONTRAST = 0.4  # exponent of grey levels relative to the median: 1.5 to 0.67
 _BLUR = (0.3, 1.2)  # standard deviation in pixels, within the plane
 _NOISE = (1.0, 8.0)  # standard deviation in grey levels
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a crop lies in its plane: its middle in pixels, its angle, its scale, and whether it is mirrored."""
+    """A crop's center in its plane in pixels, its angle, its scale, and whether it is mirrored."""
 
     row: float
     col: float
     angle: float = 0.0  # radians
-    zoom: float = 1.0  # pixels of the plane by pixel of the crop
-    mirrored: bool = False  # whether columns run backwards
+    zoom: float = 1.0  # pixels of the plane per pixel of the crop
+    mirrored: bool = False  # whether columns are reversed
 
     @classmethod
     def drawn(cls, row: float, col: float, names: Collection[str], rng: np.random.Generator) -> "Placement":
-        """A placement with a middle, and what the transforms of these names draw of the rest."""
+        """A placement with a center, and with the values drawn by the named transforms."""
         return cls(
             row,
             col,
@@ -44,7 +44,7 @@ class Placement:
         )
 
     def cut(self, volume: np.ndarray, crop: int) -> np.ndarray:
-        """Cut crops (slices, crop, crop), float32, from (slices, rows, cols), linearly; zero outside of the plane."""
+        """Cut crops (slices, crop, crop), float32, from (slices, rows, cols), linearly; zero outside the plane."""
         turn = self.zoom * np.array(
             [[np.cos(self.angle), -np.sin(self.angle)], [np.sin(self.angle), np.cos(self.angle)]]
         )
@@ -54,7 +54,7 @@ class Placement:
         matrix[1:, 1:] = turn
         offset = np.array([0, self.row, self.col]) - matrix @ [0, (crop - 1) / 2, (crop - 1) / 2]
         shape = (len(volume), crop, crop)
-        # Linear between slices as well, but every slice falls on one.
+        # Also linear between slices, but every slice coincides with one.
         return ndimage.affine_transform(volume.astype(np.float32), matrix, offset, shape, order=1)
 
 
@@ -75,7 +75,7 @@ def _noise(voxels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return voxels + rng.normal(0, rng.uniform(*_NOISE), voxels.shape).astype(np.float32)
 
 
-# Share of the crops that each changes, in this order.
+# Share of the crops changed by each, in this order.
 _GREY_LEVELS: dict[str, tuple[float, Callable[[np.ndarray, np.random.Generator], np.ndarray]]] = {
     "blur": (0.3, _blur),
     "brightness": (1.0, _brightness),

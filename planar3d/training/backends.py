@@ -1,4 +1,4 @@
-"""What Keras leaves to its backend: whether there is a GPU, and the gradients of a layer by itself."""
+"""Backend-specific functions: detection of a GPU, and the gradients of a single layer."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -14,7 +14,7 @@ def on_gpu() -> bool:
 
 
 def layer_gradients(layer: keras.Layer, x: Any, upstream: Any) -> list[Any]:
-    """Gradients of a layer's kernel and of its input, computed as a training step of the backend does.
+    """Gradients of a layer's kernel and input, computed as in a training step of the backend.
 
     Args:
         layer: built, with a kernel.
@@ -49,7 +49,7 @@ def _jax_gradients(layer: keras.Layer, x: Any, upstream: Any) -> list[Any]:
     @jax.jit
     def differentiate(kernel: Any, x: Any, upstream: Any) -> Any:
         def call(kernel: Any, x: Any) -> Any:
-            # Not layer.stateless_call, which leaves the weights in float32.
+            # Not layer.stateless_call, which keeps the weights in float32.
             with keras.StatelessScope([(layer.kernel, kernel)]):
                 return layer(x)
 

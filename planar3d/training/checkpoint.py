@@ -1,4 +1,4 @@
-"""Where a training stands, saved after every epoch as one file, so that a stopped run goes on exactly."""
+"""The state of a training, saved after every epoch as one file, so that an interrupted run resumes exactly."""
 
 import csv
 import json
@@ -20,23 +20,23 @@ from planar3d.training.schedules import PlateauState
 
 HISTORY_COLUMNS = ("epoch", "learning_rate", "loss", "dice", "val_loss", "val_dice", "seconds")
 _COUNTER = re.compile(r"_\d+/")
-# What the standard library's zip reader and NumPy raise at bytes that they did not write.
+# Exceptions of the standard library's zip reader and NumPy for damaged bytes.
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass
 class Progress:
-    """Where a training stands; all of it is saved and restored."""
+    """The progress of a training; all of it is saved and restored."""
 
     epoch: int = 0
     best: float = float("nan")
     best_epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
-    plateau: PlateauState | None = None  # of the schedule, if it has one
+    plateau: PlateauState | None = None  # of the schedule, if any
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Progress":
-        """What `to_json` gave."""
+        """From the output of `to_json`."""
         plateau = content.pop("plateau", None)
         return cls(**content, plateau=plateau and PlateauState(**plateau))
 
@@ -45,7 +45,7 @@ class Progress:
         return asdict(self)
 
     def stale(self) -> int:
-        """Epochs since the best one."""
+        """Number of epochs since the best one."""
         return self.epoch - self.best_epoch
 
 
@@ -55,13 +55,13 @@ def is_finished(folder: Path) -> bool:
 
 
 def finish(folder: Path, progress: Progress) -> None:
-    """Say that the training has ended, and remove what only resuming needed."""
+    """Mark the training as ended, and remove files only needed for resuming."""
     write_json(folder / "training.json", {k: v for k, v in progress.to_json().items() if k != "history"})
     _remove_backup(folder)
 
 
 def finished(folder: Path) -> Progress:
-    """The progress of a training that has ended; a backup that it was stopped before removing is removed."""
+    """The progress of a training that has ended; a leftover backup is removed."""
     _remove_backup(folder)
     with (folder / "history.csv").open(newline="") as stream:
         history = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
@@ -69,9 +69,9 @@ def finished(folder: Path) -> Progress:
 
 
 def save(folder: Path, network: keras.Model, optimizer: keras.optimizers.Optimizer, progress: Progress) -> None:
-    """Save network, optimizer and progress: one file for everything, so that it is all of one epoch.
+    """Save network, optimizer and progress in one file, so that all are from the same epoch.
 
-    Of the network every variable is saved: weights, statistics of batches, and the states of random layers.
+    All variables of the network are saved: weights, batch statistics, and the states of random layers.
     """
     write_csv(folder / "history.csv", HISTORY_COLUMNS, progress.history)
     arrays = {name: keras.ops.convert_to_numpy(v) for name, v in _named(network, optimizer).items()}
@@ -81,10 +81,10 @@ def save(folder: Path, network: keras.Model, optimizer: keras.optimizers.Optimiz
 
 
 def restore(folder: Path, network: keras.Model, optimizer: keras.optimizers.Optimizer) -> Progress:
-    """Fill network and optimizer from the last saved epoch, if there is one, and return its progress.
+    """Restore network and optimizer from the last saved epoch, if any, and return its progress.
 
     Raises:
-        RunError: the saved state is damaged or of another network or optimizer; then nothing is filled.
+        RunError: the saved state is damaged or from another network or optimizer; then nothing is restored.
     """
     path = _backup(folder)
     if not path.is_file():
@@ -106,12 +106,12 @@ def restore(folder: Path, network: keras.Model, optimizer: keras.optimizers.Opti
 
 
 def _named(network: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[str, keras.Variable]:
-    """All variables by their paths, which do not depend on what else a process has built."""
+    """All variables by their paths, independent of other networks in the process."""
     named: dict[str, keras.Variable] = {}
     copies: Counter[str] = Counter()
     for part, variables in (("network", network.variables), ("optimizer", optimizer.variables)):
         for variable in variables:
-            # Keras counts optimizers and the generators of random layers through a process: adam_1, seed_generator_7.
+            # Keras numbers optimizers and seed generators per process: adam_1, seed_generator_7.
             counted = part == "optimizer" or variable.path.startswith("seed_generator")
             path = f"{part}/{_COUNTER.sub('/', variable.path, count=1) if counted else variable.path}"
             named[f"{path}#{copies[path]}" if copies[path] else path] = variable
@@ -120,7 +120,7 @@ def _named(network: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[
 
 
 def _first_difference(variables: Mapping[str, keras.Variable], arrays: Mapping[str, np.ndarray]) -> str:
-    """A few words on what is not the same; none if names and shapes are."""
+    """A description of the first difference; empty if names and shapes agree."""
     for name in sorted(variables.keys() ^ arrays.keys()):
         return f"{name} is only in {'the checkpoint' if name in arrays else 'the network'}"
     for name, variable in variables.items():

@@ -1,9 +1,9 @@
-"""3D convolutions of a channel-wise concatenation that is never made, with only the gradients that training needs.
+"""3D convolutions of a channel-wise concatenation without creating it, with only the needed gradients.
 
-The input of a decoder's convolution joins up-sampled features with an encoder's. A convolution of joined channels is
-the sum of the convolutions of its parts; where the encoder is frozen, the gradient towards its part is not needed, and
-TensorFlow's own gradient computes it all the same. Each class gives the sum and its exact gradients for one kind of
-layer, in the fastest way found that is right, on CPUs with AVX-512 and with AMX.
+The input of a decoder's convolution concatenates up-sampled features with an encoder's. A convolution of concatenated
+channels is the sum of the convolutions of its parts; if the encoder is frozen, the gradient towards its part is not
+needed, but TensorFlow's own gradient computes it anyway. Each class computes the sum and its exact gradients for one
+kind of layer, in the fastest correct way found, on CPUs with AVX-512 and with AMX.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,13 +15,13 @@ Gradients = tuple[Any, list[Any]]
 
 
 class PartwiseOperation(Protocol):
-    """A layer's arithmetic without activation."""
+    """The operation of a layer, without activation."""
 
     def forward(self, parts: Sequence[Any], kernel: Any, bias: Any) -> Any:
         """The output (batch, depth, rows, cols, filters) for parts (batch, depth, rows, cols, channels of the part)."""
 
     def gradients(self, parts: Sequence[Any], needed: Sequence[bool], kernel: Any, upstream: Any) -> Gradients:
-        """The kernel's gradient, and each part's, None where it is not needed."""
+        """The gradients of the kernel and of each part, None where not needed."""
 
 
 def apply(
@@ -38,10 +38,10 @@ def apply(
     Args:
         parts: (batch, depth, rows, cols, channels of the part), of any floating type.
         needed: whether a gradient towards the part is needed.
-        kernel: float32, in the shape that the Keras layer has it.
+        kernel: float32, in the shape of the Keras layer.
         bias: float32 (filters,), or None.
-        relu: whether ReLU comes last.
-        dtype: the type to compute in.
+        relu: whether to apply ReLU at the end.
+        dtype: the type of the computation.
 
     Returns:
         (batch, depth, rows, cols, filters) in `dtype`.
@@ -56,10 +56,10 @@ def apply(
         def gradient(upstream: Any) -> list[Any]:
             if relu:
                 upstream = tf.raw_ops.ReluGrad(gradients=upstream, features=y)
-            # Cast again where the types differ: kept alive, a wider copy of a part would cost its memory.
+            # Cast again if the types differ, as keeping a wider copy of a part would cost its memory.
             cast = [tf.cast(part, dtype) for part in parts]
             of_kernel, of_parts = operation.gradients(cast, needed, narrow, upstream)
-            # Not tf.nn.bias_add's own gradient: on a CPU it adds up bf16 in bf16, and is up to 99 % off for a window.
+            # Not tf.nn.bias_add's own gradient: on a CPU it sums bf16 in bf16, and is up to 99 % off for a window.
             of_bias = tf.reduce_sum(_rows(upstream), axis=0)
             towards = [None if g is None else tf.cast(g, part.dtype) for g, part in zip(of_parts, parts, strict=True)]
             return [tf.cast(of_kernel, kernel.dtype), tf.cast(of_bias, bias.dtype), *towards]
@@ -70,11 +70,11 @@ def apply(
 
 
 class Convolution:
-    """A 'same' convolution of stride 1, dilated in rows and columns or not.
+    """A 'same' convolution of stride 1, with optional dilation in rows and columns.
 
-    In bf16 oneDNN's gradient of a volume's kernel reads memory that nothing has written: it is wrong for some shapes,
-    now and then, from 2 % to NaN, or ends the process. So it is summed over those of images there, one a depth tap,
-    which are right, and as fast.
+    In bf16, oneDNN's gradient of a 3D kernel reads uninitialized memory: for some shapes it is intermittently wrong,
+    from 2 % to NaN, or ends the process. There, it is summed over 2D gradients per depth tap, which are correct and
+    equally fast.
 
     Args:
         dilation: of rows and columns; the sizes of the input must be multiples of it.
@@ -84,17 +84,17 @@ class Convolution:
         self.dilation = dilation
 
     def forward(self, parts: Sequence[Any], kernel: Any, bias: Any) -> Any:
-        """The output, as `PartwiseOperation` has it."""
+        """The output, see `PartwiseOperation`."""
         kernels = _kernels(kernel, parts, axis=3)
-        # oneDNN dilates by itself; tf.nn.convolution would rearrange the volume before and after.
+        # oneDNN supports dilation; tf.nn.convolution would rearrange the volume before and after.
         *others, last = (
             tf.raw_ops.Conv3D(input=x, filter=k, **self._window()) for x, k in zip(parts, kernels, strict=True)
         )
-        # In this order oneDNN adds the bias and the other terms, and applies ReLU, as it writes the last convolution.
+        # In this order, oneDNN fuses the bias, the other terms and ReLU into the last convolution.
         return _sum([tf.nn.bias_add(last, bias), *others])
 
     def gradients(self, parts: Sequence[Any], needed: Sequence[bool], kernel: Any, upstream: Any) -> Gradients:
-        """The kernel's gradient and the parts', as `PartwiseOperation` has them."""
+        """The gradients of the kernel and the parts, see `PartwiseOperation`."""
         of_parts = [
             tf.raw_ops.Conv3DBackpropInputV2(input_sizes=tf.shape(x), filter=k, out_backprop=upstream, **self._window())
             if wanted
@@ -105,7 +105,7 @@ class Convolution:
         return of_kernel(parts, kernel.shape, upstream), of_parts
 
     def _at_once(self, parts: Sequence[Any], shape: Any, upstream: Any) -> Any:
-        # A dilated convolution is a plain one on each of the grids that its taps meet, and is faster so.
+        # A dilated convolution is a plain one on each of the grids of its taps, which is faster.
         upstream = self._grids(upstream)
         of_parts = [
             tf.raw_ops.Conv3DBackpropFilterV2(
@@ -135,7 +135,7 @@ class Convolution:
             return self._of_images(shape, _images(x), _images(upstream))
         n = abs(shift)
         later, earlier = (x, upstream) if shift > 0 else (upstream, x)
-        # All volumes in a row, which cuts without a copy, less the slices that meet one of the next volume so.
+        # All volumes in a row, sliced without a copy, minus the products of slices from different volumes.
         pairs = [(_images(later)[n:], _images(earlier)[:-n]), (_images(later[1:, :n]), _images(earlier[:-1, -n:]))]
         row, across = (self._of_images(shape, *(pair if shift > 0 else pair[::-1])) for pair in pairs)
         return row - across
@@ -159,10 +159,10 @@ class Convolution:
 
 
 class UpConvolution:
-    """A transposed convolution whose stride is its kernel's size: one matrix product, then voxels put in place."""
+    """A transposed convolution with stride equal to its kernel size: one matrix product, then a rearrangement."""
 
     def forward(self, parts: Sequence[Any], kernel: Any, bias: Any) -> Any:
-        """The output, as `PartwiseOperation` has it."""
+        """The output, see `PartwiseOperation`."""
         x = tf.concat(parts, axis=-1)
         size, filters = kernel.shape[:3], kernel.shape[3]
         y = tf.matmul(_rows(x), _as_matrix(kernel), transpose_b=True)
@@ -170,11 +170,11 @@ class UpConvolution:
         y = tf.reshape(y, (batch, depth, height, width, *size, filters))
         y = tf.transpose(y, (0, 1, 4, 2, 5, 3, 6, 7))
         y = tf.reshape(y, (batch, depth * size[0], height * size[1], width * size[2], filters))
-        # Not before: with it in one operation, oneDNN's product takes longer in bf16 than both apart.
+        # Not before: fused, oneDNN's product takes longer in bf16 than both separately.
         return tf.nn.bias_add(y, bias)
 
     def gradients(self, parts: Sequence[Any], needed: Sequence[bool], kernel: Any, upstream: Any) -> Gradients:
-        """The kernel's gradient and the parts', as `PartwiseOperation` has them."""
+        """The gradients of the kernel and the parts, see `PartwiseOperation`."""
         size, filters = kernel.shape[:3], kernel.shape[3]
         depth, height, width = parts[0].shape[1:4]
         y = tf.reshape(upstream, (-1, depth, size[0], height, size[1], width, size[2], filters))
@@ -188,17 +188,17 @@ class UpConvolution:
 
 
 class Pointwise:
-    """A convolution by a kernel of one voxel: a matrix product."""
+    """A convolution with a kernel of one voxel: a matrix product."""
 
     def forward(self, parts: Sequence[Any], kernel: Any, bias: Any) -> Any:
-        """The output, as `PartwiseOperation` has it."""
+        """The output, see `PartwiseOperation`."""
         kernels = _kernels(kernel, parts, axis=3)
         y = _sum([tf.matmul(_rows(x), k[0, 0, 0]) for x, k in zip(parts, kernels, strict=True)])
         y = tf.nn.bias_add(y, bias)
         return tf.reshape(y, (-1, *parts[0].shape[1:4], kernel.shape[-1]))
 
     def gradients(self, parts: Sequence[Any], needed: Sequence[bool], kernel: Any, upstream: Any) -> Gradients:
-        """The kernel's gradient and the parts', as `PartwiseOperation` has them."""
+        """The gradients of the kernel and the parts, see `PartwiseOperation`."""
         y = _rows(upstream)
         of_parts = [
             tf.reshape(tf.matmul(y, k[0, 0, 0], transpose_b=True), tf.shape(x)) if wanted else None
@@ -209,7 +209,7 @@ class Pointwise:
 
 
 def _kernels(kernel: Any, parts: Sequence[Any], axis: int) -> list[Any]:
-    """The kernel's slices of input channels that belong to the parts."""
+    """The kernel's slices of input channels for each part."""
     return [kernel] if len(parts) == 1 else tf.split(kernel, [part.shape[-1] for part in parts], axis=axis)
 
 

@@ -1,4 +1,4 @@
-"""Crops of random places, numbered: a number always gives the same crop, so that a resumed training sees the same."""
+"""Numbered crops at random positions: a number always gives the same crop, so that resumed training is exact."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,16 +38,16 @@ class CropSampling(DrawnSampling):
 
     @property
     def per_epoch(self) -> int:  # type: ignore[override]
-        """Crops of an epoch."""
+        """Number of crops per epoch."""
         return self.crops_per_epoch
 
     @property
     def shows_brains(self) -> bool:  # type: ignore[override]
-        """Whether some of the crops are of extracted brains."""
+        """Whether some crops show extracted brains."""
         return "extraction" in self.augmentation
 
     def check_with(self, preparation: Preparation, targets: Targets) -> None:
-        """Refuse images with channels, and labels that turning and scaling would mix."""
+        """Refuse images with channels, and labels that rotation and scaling would mix."""
         if not isinstance(preparation, EightBit) or targets.channels != ((1,),):
             raise RecipeError(
                 f"training.samples='crops' needs one 8-bit image and its mask of {{0, 1}}, but this recipe has "
@@ -63,7 +63,7 @@ class CropSampling(DrawnSampling):
             )
 
     def shape(self, tiles: Tiles, preparation: Preparation) -> Lengths:
-        """A crop."""
+        """The shape of a crop."""
         return tiles.depth, self.crop, self.crop
 
     def samples(self, scans: Sequence[tuple[Prepared, np.ndarray]], recipe: "Recipe") -> "CropSamples":
@@ -80,9 +80,9 @@ class CropSamples:
     """Batches of (network input, mask) of crops from prepared scans.
 
     Args:
-        voxels: uint8 (slices, rows, cols), one a stack of slices that the network sees together.
+        voxels: uint8 (slices, rows, cols), one per stack of slices.
         masks: uint8 {0, 1} of the same shapes.
-        recipe: gives size, depth, the share around lesions, augmentation, channels and seed.
+        recipe: defines size, depth, the share around lesions, augmentation, channels and seed.
     """
 
     def __init__(self, voxels: Sequence[np.ndarray], masks: Sequence[np.ndarray], recipe: "Recipe") -> None:
@@ -117,7 +117,7 @@ class CropSamples:
         return change_grey_levels(place.cut(voxels[window], crop), names, rng), cut.astype(np.uint8)
 
     def _middle(self, stack: int, window: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
-        """Row and column of a crop's middle: near a lesion voxel, or anywhere in the head."""
+        """Row and column of a crop's center: near a lesion voxel, or anywhere in the head."""
         lesions = self.lesions[stack]
         if len(lesions) and rng.random() < self.sampling.lesion_share:
             _, row, col = lesions[rng.integers(len(lesions))]

@@ -1,8 +1,8 @@
-"""The devices that a fold is trained on: one, or several that take equal parts of every batch.
+"""The devices for training a fold: one, or several with equal parts of every batch.
 
-Several give the gradients of one: the loss is that of the whole batch, since a Dice of parts is not the Dice of the
-whole, and normalization of batches has the statistics of the whole batch. A last batch that does not divide is computed
-by every device.
+Several devices give the gradients of one: the loss is over the whole batch, since Dice is not additive over parts, and
+batch normalization uses the statistics of the whole batch. A last batch that does not divide is computed by every
+device.
 """
 
 import re
@@ -19,31 +19,31 @@ from planar3d.wording import counted
 
 
 class Steps(Protocol):
-    """What trains and checks batch by batch; a compiled Keras model is one."""
+    """Training and evaluation batch by batch; a compiled Keras model has this interface."""
 
     optimizer: Any
 
     def train_on_batch(self, inputs: Any, targets: Any, *, return_dict: bool) -> Mapping[str, Any]:
-        """Change the weights by a batch; its loss and Dice."""
+        """Update the weights with a batch, and return its loss and Dice."""
 
     def test_on_batch(self, inputs: Any, targets: Any, *, return_dict: bool) -> Mapping[str, Any]:
         """Loss and Dice of a batch."""
 
 
 class Devices:
-    """The one device that the backend takes by itself; other devices have the same interface."""
+    """The backend's default device; other devices have the same interface."""
 
     def scope(self) -> AbstractContextManager[Any]:
-        """Where networks and optimizers are made, so that their variables are on all devices."""
+        """The scope in which networks and optimizers are created, so that their variables are on all devices."""
         return nullcontext()
 
     def steps(self, trainer: Any) -> Steps:
-        """Steps of a compiled model that was made in `scope`, once its variables have the values to begin with."""
+        """Steps of a compiled model created in `scope`, after its variables have their initial values."""
         return trainer
 
 
 class ShardedDevices(Devices):
-    """Devices of JAX, which computes on parts of a batch as if it were whole."""
+    """Devices of JAX, which computes on a divided batch as if it were whole."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.parallel = _EqualParts(devices=list(names), auto_shard_dataset=False)
@@ -85,15 +85,15 @@ _SEVERAL: dict[str, Callable[[Sequence[str]], Devices]] = {"tensorflow": _mirror
 
 
 def choose_devices(asked: str | None, recipe: Recipe) -> Devices:
-    """The devices of the backend that are asked for.
+    """The requested devices of the backend.
 
     Args:
-        asked: `"all"`, or numbers such as `"0,1"`, of the GPUs if there are any; the backend's own choice if None.
-        recipe: whose batches are divided among the devices.
+        asked: `"all"`, or numbers such as `"0,1"`, of the GPUs if there are any; default: the backend's choice.
+        recipe: with the size of the batches to divide.
 
     Raises:
-        RunError: devices that the backend does not have, or a backend that trains on one alone.
-        RecipeError: batches that cannot be divided.
+        RunError: the backend does not have these devices, or trains on only one.
+        RecipeError: batches cannot be divided.
     """
     if asked is None:
         return Devices()

@@ -1,6 +1,6 @@
-"""Where about the brain lies in a prepared scan, for crops that look as if it had been extracted.
+"""The approximate brain in a prepared scan, for crops that look like extracted brains.
 
-By grey levels and distances within the slices alone: good enough to train on, not to measure a brain with.
+Based only on grey levels and distances within slices: good enough for training, not for measuring a brain.
 """
 
 import numpy as np
@@ -14,15 +14,15 @@ _SPECK, _GAP, _NECK, _FOLD = 1.0, 1.5, 6.0, 10.0  # mm
 
 
 def extracted_brain(voxels: np.ndarray, lesions: np.ndarray, pixel_mm: float) -> np.ndarray:
-    """Blank all but the brain of a scan, and bring the brain's median to the grey level that the head's had.
+    """Set everything except the brain to zero, and scale the brain's median to the head's median grey level.
 
     Args:
         voxels: uint8 (slices, rows, cols), prepared with grey levels by the median.
-        lesions: uint8 {0, 1} of the same shape; they stay.
+        lesions: uint8 {0, 1} of the same shape; they are kept.
         pixel_mm: of rows and columns.
 
     Returns:
-        uint8 (slices, rows, cols); all zero where no brain was found.
+        uint8 (slices, rows, cols); all zero if no brain was found.
     """
     brain = brain_mask(voxels, pixel_mm) | (lesions > 0)
     if not brain.any():
@@ -32,7 +32,7 @@ def extracted_brain(voxels: np.ndarray, lesions: np.ndarray, pixel_mm: float) ->
 
 
 def brain_mask(voxels: np.ndarray, pixel_mm: float) -> np.ndarray:
-    """The largest connected tissue after what is thinner than 12 mm was taken away, made whole again.
+    """The largest tissue component after removing parts thinner than 12 mm, reconstructed.
 
     Args:
         voxels: uint8 (slices, rows, cols), prepared with grey levels by the median.
@@ -42,7 +42,7 @@ def brain_mask(voxels: np.ndarray, pixel_mm: float) -> np.ndarray:
         bool (slices, rows, cols).
     """
     low, high = (share * MEDIAN_LEVEL for share in _TISSUE)
-    wide = round(2 * _FOLD / pixel_mm)  # so that nothing is cut off at the border of the plane
+    wide = round(2 * _FOLD / pixel_mm)  # to avoid cutting at the border of the plane
     grey = np.pad(voxels, ((0, 0), (wide, wide), (wide, wide)))
     tissue = (grey > low) & (grey < high)
     tissue = grown(shrunk(tissue, _SPECK, pixel_mm), _SPECK, pixel_mm)
@@ -54,12 +54,12 @@ def brain_mask(voxels: np.ndarray, pixel_mm: float) -> np.ndarray:
 
 
 def grown(mask: np.ndarray, mm: float, pixel_mm: float) -> np.ndarray:
-    """A mask, (slices, rows, cols), and what lies within `mm` of it in its slice."""
+    """A mask, (slices, rows, cols), dilated by `mm` within each slice."""
     return ~shrunk(~mask, mm, pixel_mm)
 
 
 def shrunk(mask: np.ndarray, mm: float, pixel_mm: float) -> np.ndarray:
-    """What of a mask, (slices, rows, cols), lies farther than `mm` from its outside in its slice."""
+    """A mask, (slices, rows, cols), eroded by `mm` within each slice."""
     return np.stack([_distance(each, pixel_mm) > mm for each in mask])
 
 

@@ -1,7 +1,7 @@
-"""Features of a frozen planar encoder, computed once a scan instead of once a window, epoch and fold.
+"""Features of a frozen planar encoder, computed once per scan instead of once per window, epoch and fold.
 
-Planar convolutions act within a slice, and poolings of depth join slices that no window start separates which is a
-multiple of what they divide depth by; so the features of a whole scan hold those of every window of it.
+Planar convolutions act within a slice, and poolings along depth combine only slices between multiples of their factor;
+if windows start at such multiples, the features of the whole scan contain those of every window.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,12 +19,12 @@ from planar3d.networks.registry import feature_levels
 from planar3d.recipes import Recipe
 from planar3d.training.samples import ScanSamples
 
-# Number types by the recipe's word for them.
+# Number types by the recipe's names.
 _KEPT_IN = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16), "bf16": np.dtype(bfloat16)}
 
 
 def check_cacheable(recipe: Recipe) -> None:
-    """Raise a `RecipeError` if a scan's features are not those of its windows, or would change in training."""
+    """Raise a `RecipeError` if a scan's features differ from its windows' or would change in training."""
     levels = feature_levels(recipe)
     if "encoder" not in recipe.training.frozen:
         raise RecipeError("cached_features needs a frozen encoder; add 'encoder' to frozen, or set it to 'none'.")
@@ -36,7 +36,7 @@ def check_cacheable(recipe: Recipe) -> None:
 
 
 def encoder_of(network: keras.Model, recipe: Recipe) -> keras.Model:
-    """From (batch, depth, rows, cols, channels) to the features of the recipe's network that may be cached."""
+    """From (batch, depth, rows, cols, channels) to the cacheable features of the recipe's network."""
     return keras.Model(network.input, _features(network, recipe), name="encoder")
 
 
@@ -56,17 +56,17 @@ def compute_features(
     recipe: Recipe,
     notify: Callable[[str], None] = lambda text: None,
 ) -> list[np.ndarray]:
-    """Compute, or open if they are there, the features of a scan.
+    """Open the features of a scan, or compute them if they do not exist.
 
     Args:
-        encoder: as `encoder_of` gives it.
+        encoder: as from `encoder_of`.
         voxels: uint8 (slices, rows, cols), slices a multiple of the recipe's depth.
-        folder: where `<level>.npy` are kept.
-        recipe: gives depth and the stored type.
-        notify: told where another process is at these features, which are waited for.
+        folder: of the files `<level>.npy`.
+        recipe: defines depth and the stored type.
+        notify: gets a message when waiting for another process that computes these features.
 
     Returns:
-        Memory-mapped arrays (slices / factor, rows', cols', channels), one a level.
+        Memory-mapped arrays (slices / factor, rows', cols', channels), one per level.
     """
     paths = [folder / f"{name}.npy" for name in feature_levels(recipe)]
     if not all(path.is_file() for path in paths):
@@ -85,26 +85,26 @@ def _write_features(encoder: keras.Model, voxels: np.ndarray, paths: Sequence[Pa
     for level, path in enumerate(paths):
         features = np.concatenate([block[level][0] for block in blocks])
         features = features.astype(_KEPT_IN[recipe.training.samples.cached_features])
-        # NumPy's files have no name for bfloat16, so its bits are kept.
+        # NumPy files do not support bfloat16, so its bits are stored.
         features = features.view(np.uint16) if features.dtype == bfloat16 else features
         with written_beside(path) as temporary:
             np.save(temporary, features)
 
 
 class FeatureSamples(ScanSamples):
-    """Batches of (skip levels, mask) from cached features, of the samples that would give them otherwise."""
+    """Batches of (skip levels, mask) from cached features instead of the samples' images."""
 
     def __init__(self, features: Sequence[Sequence[np.ndarray]], samples: ScanSamples, recipe: Recipe) -> None:
         self.labels, self.recipe, self.windows = samples.labels, recipe, samples.windows
         self.levels = list(zip(*features, strict=True))  # by level, then by scan
         self.factors = feature_levels(recipe).values()
-        # Nothing is converted where the network computes in what is kept; NumPy widens float16 three times as fast as
-        # TensorFlow does on a CPU.
+        # No conversion if the network computes in the stored type; NumPy widens float16 three times as fast as
+        # TensorFlow on a CPU.
         kept = recipe.training.samples.cached_features
         self.dtype = bfloat16 if kept == recipe.training.precision == "bf16" else np.float32
 
     def inputs(self, numbers: Sequence[int] | np.ndarray) -> list[np.ndarray]:  # type: ignore[override]
-        """(windows, depth / factor, rows', cols', channels), one a level; float32, or bfloat16 where it is both kept
+        """(windows, depth / factor, rows', cols', channels), one per level; float32, or bfloat16 if it is both stored
         and computed in."""
         return [
             self.windows.gather(scans, numbers, factor).astype(self.dtype, copy=False)

@@ -38,10 +38,10 @@ def build_network(recipe: Recipe) -> keras.Model:
 
 
 def freeze(network: keras.Model, recipe: Recipe) -> None:
-    """Make the layers untrainable that the recipe names, by groups or one by one.
+    """Freeze the layers named by the recipe, as groups or individually.
 
     Raises:
-        RecipeError: a name that is neither a group nor a layer, or nothing left to train.
+        RecipeError: a name is neither a group nor a layer, or nothing is left to train.
     """
     for name in layers_named(network, recipe, "frozen"):
         network.get_layer(name).trainable = False
@@ -50,7 +50,7 @@ def freeze(network: keras.Model, recipe: Recipe) -> None:
 
 
 def layers_named(network: keras.Model, recipe: Recipe, field: str) -> list[str]:
-    """The layers with weights that a recipe's field names, by groups of the network or one by one.
+    """The layers with weights named by a recipe's field, as groups of the network or individually.
 
     Raises:
         RecipeError: a name that is neither a group nor a layer.
@@ -68,11 +68,11 @@ def layers_named(network: keras.Model, recipe: Recipe, field: str) -> list[str]:
 
 
 def compiled(trained: keras.Model, recipe: Recipe, steps: int = 1, epoch_steps: int = 1) -> keras.Model:
-    """A twin of a network with the recipe's optimizer, loss and metric, so that the optimizer is the training's alone.
+    """A twin of a network with the recipe's optimizer, loss and metric, with an optimizer only for this training.
 
     Args:
         trained: the network.
-        recipe: gives learning rate, schedule, clipping, smoothing and precision.
+        recipe: defines learning rate, schedule, clipping, smoothing and precision.
         steps: of the whole training, for schedules that end with it.
         epoch_steps: of an epoch.
 
@@ -82,13 +82,13 @@ def compiled(trained: keras.Model, recipe: Recipe, steps: int = 1, epoch_steps: 
     training = recipe.training
     optimizer = training.optimizer.make(training.schedule.rate(training.learning_rate, steps, epoch_steps))
     if PRECISIONS[training.precision].scales_loss:
-        # Keras does so by itself only for a model that was built under the policy, and the twin was not.
+        # Keras does this only for a model built under the policy, which the twin was not.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     trainer.compile(
         optimizer,
         loss=recipe.training.loss,
         metrics=[recipe.training.loss.dice],
-        # JAX would else run a step operation by operation; on TensorFlow XLA takes minutes for volumes on a CPU.
+        # JAX would otherwise run steps eagerly; on TensorFlow, XLA takes minutes for volumes on a CPU.
         jit_compile=keras.backend.backend() == "jax",
     )
     trainer.optimizer.build(trainer.trainable_variables)
@@ -107,21 +107,21 @@ def fit(
     card: Mapping[str, Any] | None = None,
     devices: Devices | None = None,
 ) -> Progress:
-    """Train until the epochs are over or `patience` is, and keep the best weights.
+    """Train until the last epoch or until `patience` is exhausted, and keep the best weights.
 
-    After every epoch the weights, the optimizer and the progress are saved; a run that was stopped at any moment goes
-    on from its last whole epoch and ends with the weights of an uninterrupted one (same machine, same versions).
+    After every epoch the weights, the optimizer and the progress are saved; an interrupted run resumes after its last
+    complete epoch and ends with the weights of an uninterrupted run (same machine, same versions).
 
     Args:
-        network: the whole network, whose weights are kept.
-        trained: what sees the samples: the network itself, its decoder behind cached features, or the `trainer_of` one.
+        network: the whole network, whose weights are saved.
+        trained: the model trained on samples: the network, its decoder for cached features, or its `trainer_of`.
         samples: batches of inputs and masks.
         training, validation: numbers of samples.
         recipe: optimizer, loss, epochs, patience, monitor, shuffling.
-        folder: the fold's; gets best.weights.h5, history.csv, backup/ while it runs, and training.json at its end.
+        folder: the fold's; gets best.weights.h5, history.csv, backup/ during training, and training.json at the end.
         notify: gets a line after each epoch.
-        card: what the weights file says of its training, see `training_card`.
-        devices: that the network was built on; the backend's own choice if None.
+        card: model card for the weights file, see `training_card`.
+        devices: on which the network was built; default: the backend's choice.
 
     Returns:
         The progress at the end, with the history by epoch.
@@ -163,13 +163,13 @@ def fit(
 
 
 def guard_precision(network: keras.Model, recipe: Recipe, windows: int, notify: Callable[[str], None]) -> None:
-    """Check 16-bit gradients against float32 layer by layer before the first step, and fall back where they differ.
+    """Check bf16 gradients against float32 layer by layer before the first step, and fall back where they differ.
 
     Args:
         network: the network to train.
         recipe: its batch size and precision.
         windows: training windows of an epoch; the fault depends on the shape, so a smaller last batch is checked too.
-        notify: gets what was found.
+        notify: gets the result.
     """
     if PRECISIONS[recipe.training.precision].guarded:
         most = recipe.training.batch_size
@@ -178,11 +178,11 @@ def guard_precision(network: keras.Model, recipe: Recipe, windows: int, notify: 
 
 
 def make_deterministic() -> None:
-    """Ask for the same result at every run, which exact resume needs.
+    """Enable deterministic results, which exact resume needs.
 
-    On a CPU every backend gives it as it is, for a given number of threads (shown by tests/training/test_fit.py and
-    tests/test_backends.py), and TensorFlow's determinism mode would double the time of a step; so the mode is for GPUs
-    alone. Of JAX and torch on a GPU nothing is asked: there a resumed run may differ by rounding.
+    On a CPU, every backend is deterministic for a given number of threads (shown by tests/training/test_fit.py and
+    tests/test_backends.py), and TensorFlow's determinism mode would double the time of a step, so it is used only on
+    GPUs. JAX and torch on a GPU have no such mode here: a resumed run may differ by rounding.
     """
     if keras.backend.backend() == "tensorflow" and on_gpu():
         import tensorflow as tf
@@ -213,11 +213,11 @@ def _run_batches(
     batch_size: int,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> dict[str, float]:
-    """Run a step over all batches; the metrics are means over the batches, weighed by their windows, as in Keras."""
+    """Run a step over all batches; metrics are means over the batches, weighted by their windows, as in Keras."""
     sums: dict[str, float] = defaultdict(float)
     of = -(-len(order) // batch_size)
     for done, (numbers, inputs, targets) in enumerate(read_ahead(samples, order, batch_size), start=1):
-        # Keras gives the metrics of this batch alone.
+        # Keras returns the metrics of only this batch.
         logs = step(inputs, targets, return_dict=True)
         for name, value in logs.items():
             sums[name] += float(value) * len(numbers)

@@ -1,4 +1,4 @@
-"""Initialization: random layers matched to the range of what they are given."""
+"""Initialization: random layers matched to the range of their inputs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,17 +12,17 @@ from planar3d.errors import RecipeError
 def scale_to_unit_variance(network: keras.Model, names: Sequence[str], inputs: Any) -> None:
     """Scale the kernels of layers, in the graph's order, so that their pre-activations have variance 1.
 
-    The default initialization keeps variances only for inputs of variance 1. Behind ImageNet features it starts with
-    values, and gradients, tens of times too large; behind a random encoder with ones hundreds of times too small.
+    The default initialization preserves variances only for inputs of variance 1. After ImageNet features, initial
+    values and gradients are tens of times too large; after a random encoder, hundreds of times too small.
 
     Args:
-        names: layers to scale, each with a kernel; their biases are left as they are.
-        inputs: a batch of what the network takes.
+        names: layers to scale, each with a kernel; their biases are unchanged.
+        inputs: a batch of the network's input.
 
     Raises:
-        RecipeError: a layer that gives the same everywhere, which no factor mends.
+        RecipeError: the output of a layer is constant, so no factor helps.
 
-    Source: Mishkin & Matas 2016, "All you need is a good init", without its orthogonal start.
+    Source: Mishkin & Matas 2016, "All you need is a good init", without its orthogonal initialization.
     """
     for layer in network.layers:
         if layer.name not in names:

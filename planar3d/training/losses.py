@@ -1,4 +1,4 @@
-"""Losses by name: Dice, cross-entropy, and both, on masks that are mostly background.
+"""Losses by name: Dice, cross-entropy, and both, for masks that are mostly background.
 
 All compute in float32, whatever the network's precision, and none is below 0.
 """
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from planar3d.sections import NOT_NEGATIVE, Section
 
-# Keras is imported where something is computed: recipes hold losses, and are read without it.
+# Keras is imported only for computations: recipes contain losses, and are read without it.
 
 
 def soft_dice(y_true: Any, y_pred: Any, smoothing: float = 0.0) -> Any:
@@ -48,11 +48,11 @@ def bce_minus_dice(smoothing: float = 0.0) -> Callable[[Any, Any], Any]:
 
 
 class Loss(Section):
-    """A training loss, and the Dice that is watched beside it."""
+    """A training loss, and the Dice monitored with it."""
 
     @abstractmethod
     def dice(self, y_true: Any, y_pred: Any) -> Any:
-        """Dice of a batch, the column `dice` of the history: the mean over batches, as the released code monitors it.
+        """Dice of a batch, the column `dice` of the history: the mean over batches, as monitored in the released code.
 
         Args:
             y_true: masks {0, 1}, (batch, …, channels).

@@ -1,4 +1,4 @@
-"""Several devices of TensorFlow for one fold, each with a copy of all variables (`tf.distribute.MirroredStrategy`)."""
+"""Several TensorFlow devices for one fold, each with a copy of all variables (`tf.distribute.MirroredStrategy`)."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ from planar3d.graph.keras_graph import normalized_by, remembering_logits, with_l
 from planar3d.training.devices import Devices, Steps
 from planar3d.training.precision import flat_layers
 
-_APART = 1_000_003  # seeds of one device from those of the next
+_APART = 1_000_003  # difference of seeds between devices
 
 
 @functools.cache
 def _strategy(*names: str) -> tf.distribute.Strategy:
-    # One for all folds of a process: what two strategies exchange has the same numbers, and one gets the other's.
+    # One for all folds of a process: collective operations of two strategies have the same keys and would be mixed up.
     return tf.distribute.MirroredStrategy(list(names))
 
 
@@ -36,11 +36,11 @@ class MirroredDevices(Devices):
 
 
 class MirroredSteps:
-    """Steps in which devices compute gradients together, and one optimizer applies them as if one had computed them.
+    """Steps in which devices compute gradients jointly, and one optimizer applies them as those of a single device.
 
     Each device has a part of the inputs and all targets. Probabilities are gathered, so that each device has the loss
-    of the whole batch and, of its gradient, the part that its own probabilities have; what this gives for the weights
-    is added up. Normalization of batches is synchronized. Random layers draw other numbers on each device.
+    of the whole batch and its gradient with respect to the device's own probabilities; the resulting gradients of
+    weights are summed. Batch normalization is synchronized. Random layers draw different numbers on each device.
 
     Args:
         trainer: compiled under the strategy.
@@ -53,7 +53,7 @@ class MirroredSteps:
         self.normalizing = [x for x in flat_layers(trainer) if isinstance(x, keras.layers.BatchNormalization)]
         for variable in trainer.variables:
             if variable.path.endswith("seed_generator_state"):
-                # Each device counts on in its own copy. The first one's is saved, and the others follow from it.
+                # Each device counts in its own copy. The first copy is saved, and the others follow from it.
                 for number, copy in enumerate(strategy.experimental_local_results(variable.value)):
                     copy.assign(copy + tf.cast([number * _APART, 0], copy.dtype))
         self._train, self._test = (
@@ -61,7 +61,7 @@ class MirroredSteps:
         )
 
     def train_on_batch(self, inputs: Any, targets: Any, *, return_dict: bool = True) -> Mapping[str, Any]:
-        """Change the weights by a batch; its loss and Dice."""
+        """Update the weights with a batch, and return its loss and Dice."""
         return self._train(*self._divided(inputs, targets))
 
     def test_on_batch(self, inputs: Any, targets: Any, *, return_dict: bool = True) -> Mapping[str, Any]:
@@ -80,8 +80,8 @@ class MirroredSteps:
 
         return self.strategy.experimental_distribute_values_from_function(part), tf.convert_to_tensor(targets), not rest
 
-    # What is outside of `strategy.run` sees variables as if there were one device, and changes all copies. So the
-    # optimizer clips, scales and looks ahead as on one.
+    # Outside `strategy.run`, code sees variables as on one device, and changes all copies. So the optimizer clips,
+    # scales and looks ahead as on one device.
 
     def _train_together(self, inputs: Any, targets: Any, parted: bool) -> Mapping[str, Any]:
         with normalized_by(self.normalizing, _moments):
@@ -100,7 +100,7 @@ class MirroredSteps:
         return self._of_first(self.strategy.run(measured, (inputs, targets)))
 
     def _gradients(self, inputs: Any, targets: Any, parted: bool) -> tuple[list[Any], Mapping[str, Any]]:
-        """On one device: its summands of the weights' gradients, or the whole ones; the loss and Dice of the batch."""
+        """On one device: its part of the weights' gradients, or the whole gradients; the loss and Dice of the batch."""
         with tf.GradientTape() as of_weights:
             found = with_logits(self.trainer(inputs, training=True))
             penalty = self._penalty()
@@ -129,7 +129,7 @@ class MirroredSteps:
         return {"loss": both, "dice": loss.dice(targets, probabilities)}
 
     def _penalty(self) -> Any:
-        """What regularizers of weights add to the loss."""
+        """The regularization terms of the loss."""
         weights = self.trainer.trainable_variables
         return sum((v.regularizer(v) for v in weights if v.regularizer is not None), start=tf.zeros(()))
 
@@ -138,7 +138,7 @@ class MirroredSteps:
 
 
 def _moments(x: Any, axes: Sequence[int]) -> tuple[Any, Any]:
-    """Mean and variance over equal parts on all devices, in two passes: Keras' own, in one, loses digits."""
+    """Mean and variance over equal parts on all devices, in two passes; Keras' single pass loses digits."""
     context, how = tf.distribute.get_replica_context(), tf.distribute.ReduceOp.MEAN
     mean = context.all_reduce(how, tf.reduce_mean(x, axes, keepdims=True))
     variance = context.all_reduce(how, tf.reduce_mean(tf.square(x - mean), axes))

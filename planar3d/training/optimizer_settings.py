@@ -1,4 +1,4 @@
-"""Optimizers by name, as a recipe has them."""
+"""Optimizers of recipes, by name."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -12,15 +12,15 @@ class Adam(Section):
 
     name = "adam"
 
-    beta_1: Annotated[float, SHARE] = 0.9  # that the mean of gradients keeps at a step
-    beta_2: Annotated[float, SHARE] = 0.999  # that the mean of squared gradients keeps
+    beta_1: Annotated[float, SHARE] = 0.9  # decay of the mean of gradients
+    beta_2: Annotated[float, SHARE] = 0.999  # decay of the mean of squared gradients
     epsilon: Annotated[float, POSITIVE] = 1e-7  # Keras' default
     clip_norm: Annotated[float, NOT_NEGATIVE] = 0.0  # largest global gradient norm; 0: no clipping
     lookahead_steps: Annotated[int, NOT_NEGATIVE] = 0  # fast steps per slow step; 0: no lookahead
     lookahead_share: Annotated[float, SHARE] = 0.5  # step of the slow weights towards the fast ones
 
     def make(self, learning_rate: Any) -> Any:
-        """The optimizer of Keras, for a rate or a schedule of Keras."""
+        """The Keras optimizer, for a rate or a Keras schedule."""
         from planar3d.training.optimizers import Lookahead
 
         fast = self._fast(learning_rate, self.clip_norm or None)
@@ -37,8 +37,8 @@ class Adam(Section):
 class Nadam(Adam):
     """Adam with Nesterov's momentum μ = β₁ (1 - ½ · 0.96^(t · `momentum_decay`)) at step t from 1 (Dozat 2016).
 
-    With `momentum_decay=1` it is Keras' Nadam, with a momentum warm-up that is 250 times faster; the code of Messaoudi
-    2023 has `gradient_share="beta_1"` and an epsilon of 1e-5.
+    With `momentum_decay=1` it is Keras' Nadam, whose momentum warm-up is 250 times faster; the code of Messaoudi 2023
+    has `gradient_share="beta_1"` and an epsilon of 1e-5.
     """
 
     name = "nadam"

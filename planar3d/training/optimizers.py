@@ -1,4 +1,4 @@
-"""Optimizers that Keras lacks: Nadam as Dozat has it, Lookahead; and a rate that is any function of the step."""
+"""Optimizers missing in Keras: Dozat's Nadam and Lookahead; and learning rates as any function of the step."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class NesterovAdam(keras.optimizers.Optimizer):
-    """What `Nadam` says, as Keras takes it. All of its state has names, so that a checkpoint finds it again.
+    """The settings `Nadam` as a Keras optimizer. All its state is named, so that checkpoints restore it.
 
     Args:
-        settings: betas, epsilon, and how the momentum warms up.
-        clip_norm: largest norm of all gradients together.
+        settings: betas, epsilon, and the momentum's warm-up.
+        clip_norm: largest global norm of the gradients.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class NesterovAdam(keras.optimizers.Optimizer):
         self.settings = settings
 
     def build(self, variables: list[Any]) -> None:
-        """Make the moments of each variable, and the product of all momenta so far."""
+        """Create the moments of each variable, and the product of all momenta so far."""
         if not self.built:
             super().build(variables)
             self.first, self.second = self.add_optimizer_variables(variables, ["momentum", "velocity"])
@@ -39,7 +39,7 @@ class NesterovAdam(keras.optimizers.Optimizer):
         step = self.iterations + 1
         momentum, following = self._momentum(step), self._momentum(step + 1)
         self.assign(self.product, self.product * momentum)
-        # Once for all variables: networks have hundreds, and their graphs are compiled for minutes.
+        # Once for all variables: networks have hundreds, and compiling their graphs would take minutes.
         share = 1 - (momentum if self.settings.gradient_share == "momentum" else self.settings.beta_1)
         self._shares = share / (1 - self.product), following / (1 - self.product * following)
         self._correction = 1 - ops.power(self.settings.beta_2, ops.cast(step, "float32"))
@@ -64,15 +64,15 @@ class NesterovAdam(keras.optimizers.Optimizer):
 
 
 class Lookahead(keras.optimizers.Optimizer):
-    """Slow weights that follow those of another optimizer, which goes on from them (Zhang et al. 2019).
+    """Slow weights that follow another optimizer's fast weights and reset them (Zhang et al. 2019).
 
-    Every so many steps slow ← slow + share · (fast - slow), and fast ← slow; moments stay as they are. The slow weights
-    are variables of the optimizer, so a checkpoint has them.
+    Every `steps` steps, slow ← slow + share · (fast - slow), and fast ← slow; moments are unchanged. The slow weights
+    are variables of the optimizer, so checkpoints include them.
 
     Args:
-        inner: the optimizer of the fast weights; its learning rate is this one's.
-        steps: fast steps between two slow ones.
-        share: of the way to the fast weights.
+        inner: the optimizer of the fast weights; its learning rate is used.
+        steps: fast steps per slow step.
+        share: step of the slow weights towards the fast weights.
     """
 
     def __init__(self, inner: keras.optimizers.Optimizer, steps: int = 6, share: float = 0.5) -> None:
@@ -80,16 +80,16 @@ class Lookahead(keras.optimizers.Optimizer):
         self.inner, self.steps, self.share = inner, steps, share
 
     def build(self, variables: list[Any]) -> None:
-        """Make the slow weights, which begin as the weights are."""
+        """Create the slow weights, with the initial weights as values."""
         if not self.built:
             self.inner.build(variables)
             super().build(variables)
             self.slow = self.add_optimizer_variables(variables, "slow")
             for slow, fast in zip(self.slow, variables, strict=True):
-                slow.assign(ops.convert_to_numpy(fast))  # JAX would have both share their memory
+                slow.assign(ops.convert_to_numpy(fast))  # a copy, as both would share memory in JAX
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
-        """Update the variables, and in every so many steps the slow ones."""
+        """Update the variables, and every `steps` steps the slow weights."""
         if not self.built:
             self.build(list(trainable_variables))
         self.inner.apply(grads, trainable_variables)
@@ -103,12 +103,12 @@ class Lookahead(keras.optimizers.Optimizer):
 
     @property
     def variables(self) -> list[Any]:
-        """Its own, and those of the inner optimizer."""
+        """Its own variables and those of the inner optimizer."""
         return self._variables + self.inner.variables
 
     @property
     def learning_rate(self) -> Any:
-        """That of the inner optimizer."""
+        """The learning rate of the inner optimizer."""
         return self.inner.learning_rate
 
     @learning_rate.setter
@@ -127,5 +127,5 @@ class ByStep(LearningRateSchedule):
         return self.function(ops.cast(step, "float32"))
 
     def get_config(self) -> dict[str, Any]:
-        """What `__init__` takes."""
+        """The arguments of `__init__`."""
         return {"function": self.function}

@@ -1,4 +1,4 @@
-"""Keras layers that train another layer's variables by a faster way: the same results but for rounding."""
+"""Keras layers that train another layer's variables faster, with the same results up to rounding."""
 
 import functools
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from planar3d.training.convolutions import Convolution, PartwiseOperation, Point
 
 
 class PartConvolution(layers.Layer):
-    """A convolution of the parts of a concatenation, which trains the variables of the layer that it replaces.
+    """A convolution of the parts of a concatenation, which trains the variables of the replaced layer.
 
-    It takes the parts, a list of (batch, depth, rows, cols, channels of the part), or their concatenation.
+    The input is the list of parts, (batch, depth, rows, cols, channels of the part), or their concatenation.
 
     Args:
-        replaced: a built layer that `is_replaceable`.
+        replaced: a built layer for which `is_replaceable` is true.
         channels: of each part.
         needed: whether a gradient towards the part is needed.
     """
@@ -47,20 +47,20 @@ class PartConvolution(layers.Layer):
         return y if relu else layer.activation(y)
 
     def compute_output_spec(self, parts: Any) -> keras.KerasTensor:
-        """The replaced layer's shape, in the type that is computed."""
+        """The replaced layer's shape, in the computed type."""
         return keras.KerasTensor(self.replaced.output.shape, dtype=self.compute_dtype)
 
     def passed_on(self) -> np.ndarray:
-        """(channels,): 1 where the joined input gets a gradient, else 0."""
+        """(channels,): 1 where the concatenated input gets a gradient, else 0."""
         return np.repeat(np.array(self.needed, np.float32), self.channels)
 
     def over(self, replaced: layers.Layer) -> "PartConvolution":
-        """The same way of computing with the variables and the types of another layer."""
+        """The same computation with the variables and types of another layer."""
         return PartConvolution(replaced, self.channels, self.needed)
 
 
 class Kept(layers.Layer):
-    """A layer as it is, applied once more without a second place in the graph of its own network."""
+    """An unchanged layer, applied again without a second node in its own network's graph."""
 
     def __init__(self, kept: layers.Layer) -> None:
         super().__init__(name=kept.name, dtype=kept.dtype_policy, autocast=False)
@@ -77,7 +77,7 @@ class Kept(layers.Layer):
 
 
 def is_replaceable(layer: Any) -> bool:
-    """Whether `PartConvolution` can stand for a layer."""
+    """Whether `PartConvolution` can replace a layer."""
     return _KINDS.get(type(layer), lambda layer: False)(layer) and layer.data_format == "channels_last"
 
 
@@ -114,7 +114,7 @@ def _operation(layer: layers.Layer) -> PartwiseOperation:
 
 @functools.cache
 def _dilates_natively() -> bool:
-    """Whether this TensorFlow dilates volumes by itself, and rightly: oneDNN does, the kernels beside it do not."""
+    """Whether this TensorFlow dilates 3D convolutions natively and correctly: with oneDNN, not with other kernels."""
 
     def by_itself(x: Any, kernel: Any) -> Any:
         return Convolution((2, 2)).forward([x], kernel, tf.zeros(kernel.shape[-1], kernel.dtype))

@@ -1,8 +1,8 @@
-"""Augmentation of patches: the transforms and constants of Wacker 2019, whose loader is batchgenerators' for BraTS.
+"""Augmentation of patches: transforms and constants of Wacker 2019, from batchgenerators' BraTS loader.
 
-The constants are the library's of 2019: its later versions draw other elastic deformations. Here a patch is drawn from
-one generator, by its number; the library draws from those that the whole process shares. Four more stay within slices
-or change their contrast, as Messaoudi 2023 has them on CHAOS without saying how far; the ranges are this package's.
+The constants are the library's of 2019; later versions have other elastic deformations. Here, each patch has its own
+generator, by its number; the library uses generators shared by the process. Four more transforms act within slices or
+on their contrast, as in Messaoudi 2023 on CHAOS, which does not give ranges; the ranges are this package's.
 """
 
 import typing
@@ -18,13 +18,13 @@ TRANSFORMS: tuple[Transform, ...] = typing.get_args(Wacker2019)
 
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
-_WARPED = 0.1  # share of the patches of each: elastic, rotation, zoom
-_SCALE = 0.25  # largest standard deviation that smooths a deformation, of the patch's lengths
-_ANGLE = np.deg2rad(15)  # about each axis, to either side
-_ZOOM = (0.75, 1.25)  # voxels of the volume by voxel of the patch
-_SHEAR = 0.1  # rows by column and columns by row, to either side
-_TRANSLATION = 0.1  # of the patch's rows and columns, to either side
-_WINDOW = 0.7  # narrowest, of the span of grey levels
+_WARPED = 0.1  # share of patches for each: elastic, rotation, zoom
+_SCALE = 0.25  # largest standard deviation of a deformation's smoothing, relative to the patch's lengths
+_ANGLE = np.deg2rad(15)  # around each axis, in either direction
+_ZOOM = (0.75, 1.25)  # voxels of the volume per voxel of the patch
+_SHEAR = 0.1  # rows per column and columns per row, in either direction
+_TRANSLATION = 0.1  # of the patch's rows and columns, in either direction
+_WINDOW = 0.7  # narrowest window, of the range of grey levels
 _BRIGHTNESS = (0.7, 1.5)
 _GAMMA = (0.5, 2.0)
 _NOISE = 0.05  # largest standard deviation; the library calls it variance
@@ -39,14 +39,14 @@ def augment_patch(
     air: float = 0.0,
     share: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Change a patch as another patient and scanner might.
+    """Simulate other patients and scanners in a patch.
 
     Args:
-        image: float32 (slices, rows, cols, channels), of mean 0 and deviation 1 within the head.
+        image: float32 (slices, rows, cols, channels), of mean 0 and standard deviation 1 within the head.
         labels: whole numbers (slices, rows, cols).
-        names: of the transforms that are drawn, in their own order.
-        air: what fills in from outside of the patch; labels are 0 there.
-        share: of the patches that each transform changes, but mirroring; 0: shares of Wacker 2019.
+        names: the transforms to draw, applied in their own order.
+        air: value outside the patch; labels are 0 there.
+        share: of patches changed by each transform except mirroring; 0: shares of Wacker 2019.
 
     Source: Wacker 2019, section II.D, and its released `brats_data_loader.py`.
     """
@@ -66,7 +66,7 @@ def augment_patch(
 def _places(
     shape: tuple[int, ...], names: Collection[str], rng: np.random.Generator, share: float = 0.0
 ) -> np.ndarray | None:
-    """Where each voxel of a warped patch lies in the patch, (3, slices, rows, cols); None where nothing was drawn."""
+    """The source position of each voxel of a warped patch, (3, slices, rows, cols); None if nothing was drawn."""
     share = share or _WARPED
     drawn = [warp for name, warp in _WARPS.items() if name in names and rng.random() < share]
     moved = "translation" in names and rng.random() < share
@@ -92,7 +92,7 @@ def _sheared(places: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return _linear(matrix, places)
 
 
-# In this order, about the patch's middle. Turns and shears stay within slices, of which a patch may have one alone.
+# In this order, around the patch's center. Turns and shears stay within slices, as a patch may have only one slice.
 _WARPS: dict[str, Change] = {
     "elastic": lambda places, rng: places + _deformation(places.shape[1:], rng),
     "rotation": lambda places, rng: _linear(_rotation(rng.uniform(-_ANGLE, _ANGLE, 3)), places),
@@ -103,7 +103,7 @@ _WARPS: dict[str, Change] = {
 
 
 def _deformation(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Smoothed noise, whose largest displacement along an axis is about half of the smoothing's deviation there."""
+    """Smoothed noise; its largest displacement along an axis is about half the smoothing's standard deviation."""
     deviations = rng.uniform(0, _SCALE) * np.array(shape)
     fields = []
     for deviation in deviations:
@@ -115,7 +115,7 @@ def _deformation(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray
 
 
 def _rotation(angles: np.ndarray) -> np.ndarray:
-    """About the slice, row and column axis, one after the other."""
+    """Rotations around the slice, row and column axis, in this order."""
     total = np.eye(3)
     for axis, angle in enumerate(angles):
         turn = np.eye(3)
@@ -126,10 +126,10 @@ def _rotation(angles: np.ndarray) -> np.ndarray:
 
 
 def _labels_at(labels: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """At each place the label that has the largest share of it, linearly; each is interpolated by itself."""
+    """At each position, the label with the largest share, by linear interpolation of each label."""
     warped, most = np.zeros_like(labels), np.full(labels.shape, -1, np.float32)
     for label in np.union1d(0, labels):
-        # Outside there is no label: that is 0.
+        # The label outside is 0.
         outside = float(label == 0)
         share = ndimage.map_coordinates((labels == label).astype(np.float32), places, order=1, cval=outside)
         larger = share > most
@@ -138,7 +138,7 @@ def _labels_at(labels: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def _halves(least: float, most: float, rng: np.random.Generator) -> float:
-    """Below 1 as often as above."""
+    """A factor below 1 as often as above."""
     return rng.uniform(least, 1) if rng.random() < 0.5 else rng.uniform(1, most)
 
 
@@ -148,7 +148,7 @@ def _brightness(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _gamma(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Between the lowest and the highest value of each channel."""
+    """Clipped to the lowest and highest value of each channel."""
     exponents = np.array([_halves(*_GAMMA, rng) for _ in range(image.shape[-1])], np.float32)
     least = image.min(axis=(0, 1, 2))
     span = np.maximum(image.max(axis=(0, 1, 2)) - least, np.float32(1e-7))
@@ -160,7 +160,7 @@ def _inverted_gamma(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _window(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A part of each channel's span fills all of it; what is below or above is cut."""
+    """A part of each channel's range is stretched to the whole range; values beyond are clipped."""
     least, most = image.min(axis=(0, 1, 2)), image.max(axis=(0, 1, 2))
     width = rng.uniform(_WINDOW, 1, image.shape[-1:]).astype(np.float32)
     low = least + (most - least) * (1 - width) * rng.random(image.shape[-1:], np.float32)
@@ -172,14 +172,14 @@ def _noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Half of the channels, each by its own deviation."""
+    """Blur of half of the channels, each with its own standard deviation."""
     image = image.copy()
     for channel in np.flatnonzero(rng.random(image.shape[-1]) < 0.5):
         image[..., channel] = ndimage.gaussian_filter(image[..., channel], rng.uniform(*_BLUR))
     return image
 
 
-# Share of the patches that each changes, in this order.
+# Share of the patches changed by each, in this order.
 _GREY_LEVELS: tuple[tuple[str, float, Change], ...] = (
     ("window", 0.15, _window),
     ("brightness", 0.15, _brightness),

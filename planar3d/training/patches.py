@@ -1,4 +1,4 @@
-"""Patches of random places, numbered: a number always gives the same one, so that a resumed training sees the same."""
+"""Numbered patches at random positions: a number always gives the same patch, so that resumed training is exact."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,11 +35,11 @@ class PatchSampling(DrawnSampling):
 
     @property
     def per_epoch(self) -> int:  # type: ignore[override]
-        """Patches of an epoch."""
+        """Number of patches per epoch."""
         return self.patches_per_epoch
 
     def check_with(self, preparation: Preparation, targets: Targets) -> None:
-        """Refuse 8-bit images, which have no axis of channels."""
+        """Refuse 8-bit images, which have no channel axis."""
         if isinstance(preparation, EightBit):
             raise RecipeError(
                 f"training.samples='patches' needs one image per channel, but this recipe has "
@@ -47,7 +47,7 @@ class PatchSampling(DrawnSampling):
             )
 
     def shape(self, tiles: Tiles, preparation: Preparation) -> Lengths:
-        """A tile."""
+        """The shape of a tile."""
         return shape_seen(tiles, preparation)
 
     def samples(self, scans: Sequence[tuple[Prepared, np.ndarray]], recipe: "Recipe") -> "PatchSamples":
@@ -59,13 +59,13 @@ class PatchSamples:
     """Batches of (network input, targets) of patches from volumes of any size.
 
     Args:
-        images: (slices, rows, cols, channels), memory-mapped or not, one a case; cases are drawn with replacement.
+        images: (slices, rows, cols, channels), memory-mapped or not, one per case; cases are drawn with replacement.
         labels: whole numbers (slices, rows, cols) of the same voxels; 0 is background.
-        recipe: gives the patches' shape (an axis of a volume that is shorter is filled up on both sides), the share
-            around the foreground, augmentation, what the network takes and is to give, and seed.
+        recipe: defines the patches' shape (shorter axes of a volume are padded on both sides), the share around the
+            foreground, augmentation, the network's input and target output, and seed.
 
     Raises:
-        ScanError: labels of another shape than their image.
+        ScanError: labels and their image differ in shape.
 
     Source: Wacker 2019, its released `brats_data_loader.py` (no share around the foreground); the share is nnU-Net's.
     """
@@ -102,7 +102,7 @@ class PatchSamples:
         volume = self.labels[case].shape
         lengths = [length or entries for length, entries in zip(self.recipe.tiles.shape, volume, strict=True)]
         surplus = [entries - length for entries, length in zip(volume, lengths, strict=True)]
-        # A shorter volume lies in the middle of the patch.
+        # A shorter volume is centered in the patch.
         ranges = [(0, more) if more >= 0 else (-(-more // 2),) * 2 for more in surplus]
         marked = self.foreground[case] if self.foreground else ()
         if len(marked) and rng.random() < self.sampling.foreground_share:

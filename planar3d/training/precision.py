@@ -1,4 +1,4 @@
-"""Arithmetic in 16 bits: building under a Keras dtype policy, and the gradient check that bf16 on a CPU needs."""
+"""16-bit precision: building under a Keras dtype policy, and the gradient check that bf16 on a CPU needs."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from planar3d.graph.keras_graph import name_of
 from planar3d.training.backends import layer_gradients, on_gpu
 from planar3d.wording import counted
 
-TOLERANCE = 0.01  # largest relative error of a gradient that stays in bf16; NaN is above any
+TOLERANCE = 0.01  # largest relative error of a gradient for bf16; NaN exceeds it
 
 
 @dataclass(frozen=True)
 class Precision:
-    """What a network computes in."""
+    """The computing precision of a network."""
 
-    policy: str  # Keras' name for it
-    scales_loss: bool = False  # whether gradients would else round to 0
+    policy: str  # Keras' name
+    scales_loss: bool = False  # whether gradients would otherwise round to 0
     # Whether its gradients are compared with float32 before the first step, see `guard_gradients`.
     guarded: bool = False
 
@@ -36,12 +36,12 @@ PRECISIONS = {
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """What comparing bf16 gradients with float32 found; as text, one sentence for the log."""
+    """The result of comparing bf16 gradients with float32; as text, one sentence for the log."""
 
     # Relative errors ‖g16 - g32‖ / ‖g32‖ by layer: of the kernel's gradient, and of the input's.
     errors: dict[str, tuple[float, float]]
-    kept_float32: tuple[str, ...] = ()  # names of the layers that compute in float32 from now on
-    why_none: str = ""  # the sentence to say where nothing was compared
+    kept_float32: tuple[str, ...] = ()  # names of the layers switched to float32
+    why_none: str = ""  # the sentence for the log if nothing was compared
 
     def __str__(self) -> str:
         compared, kept = len(self.errors), len(self.kept_float32)
@@ -61,13 +61,13 @@ class GradientCheck:
 
 
 def built_with(precision: str, build: Callable[[], keras.Model]) -> keras.Model:
-    """Build a network under the Keras dtype policy of `precision`; the policy set before is set again afterwards.
+    """Build a network under the Keras dtype policy of `precision`; the previous policy is restored afterwards.
 
     Args:
         precision: `"float32"`, `"bf16"` or `"float16"`; the last two keep the weights in float32.
 
     Raises:
-        RecipeError: an unknown precision, or float16 where TensorFlow sees no GPU.
+        RecipeError: an unknown precision, or float16 without a GPU for TensorFlow.
     """
     if precision not in PRECISIONS:
         raise RecipeError(f"precision={precision!r} is unknown; choose one of: {', '.join(map(repr, PRECISIONS))}.")
@@ -85,15 +85,15 @@ def built_with(precision: str, build: Callable[[], keras.Model]) -> keras.Model:
 
 
 def precision_of(network: keras.Model) -> str:
-    """The precision that a network computes in: that of its layers with weights, the narrowest if they differ."""
+    """The computing precision of a network: that of its layers with weights, the narrowest if they differ."""
     computes = {layer.compute_dtype for layer in flat_layers(network) if layer.weights}
     return next((p for p, dtype in (("bf16", "bfloat16"), ("float16", "float16")) if dtype in computes), "float32")
 
 
 def in_precision(network: keras.Model, precision: str) -> keras.Model:
-    """A functional network in another precision, with copies of its weights; itself if it computes in that.
+    """A functional network in another precision, with copies of its weights; itself if it already has that precision.
 
-    What gives an output stays in float32, since its probabilities are compared with thresholds.
+    Output layers stay in float32, since probabilities are compared with thresholds.
     """
     if precision == precision_of(network):
         return network
@@ -115,24 +115,24 @@ def guard_gradients(
     """Compare the bf16 gradients of each layer with float32 on its real shapes, and keep float32 where they differ.
 
     oneDNN's bf16 gradients of 3D kernels are wrong for some layer shapes, with AMX and with AVX-512, from 2 % to NaN,
-    while the forward pass is right. Rounding alone is 0.2 %. To be called once, before the first training step: a step
-    that was traced earlier goes on as it was.
+    while the forward pass is correct. Rounding alone gives 0.2 %. Call it once, before the first training step: a step
+    traced earlier does not change.
 
-    The layers of `trainer_of` do without those gradients, and are what should train in bf16. In plain ones the fault
-    comes and goes from run to run, and with AMX may end the process; gradients of their biases, which are not compared,
-    TensorFlow adds up in bf16 on a CPU, wrong for every large volume.
+    The layers of `trainer_of` avoid those gradients and should be used for training in bf16. In plain layers the fault
+    varies from run to run, and with AMX may end the process; on a CPU, TensorFlow sums the gradients of their biases,
+    which are not compared, in bf16, wrong for every large volume.
 
     Args:
-        network: a functional model whose sizes are all known but the batch.
-        batch_size: windows in a training batch. The fault depends on the whole shape, so a last batch with fewer
-            windows wants a check of its own.
-        notify: gets a sentence before the comparison begins, since it takes as long as some ten training steps.
+        network: a functional model with all sizes known except the batch.
+        batch_size: windows in a training batch. The fault depends on the whole shape, so a smaller last batch needs its
+            own check.
+        notify: gets a sentence before the comparison, which takes as long as about ten training steps.
 
     Returns:
-        The errors by layer, and the layers that were switched to float32; on a GPU nothing is compared.
+        The errors by layer, and the layers switched to float32; on a GPU nothing is compared.
 
     Raises:
-        RecipeError: a size of the network that is None.
+        RecipeError: a size of the network is unknown.
     """
     if on_gpu():
         return GradientCheck({}, why_none="bf16 gradients are not checked on a GPU: the fault occurs only on CPUs.")
@@ -150,16 +150,16 @@ def guard_gradients(
 
 
 def _reached_by_gradients(network: keras.Model) -> list[keras.Layer]:
-    """All layers from the first trainable one on: frozen ones among them still pass gradients to those before."""
+    """All layers from the first trainable one on: frozen layers among them still pass gradients on."""
     flat = list(flat_layers(network))
     first = next((i for i, layer in enumerate(flat) if layer.trainable_variables), len(flat))
     return flat[first:]
 
 
 def flat_layers(network: keras.Model) -> Iterator[keras.Layer]:
-    """All layers of a network, those of networks in it and those that a trainer applies among them."""
+    """All layers of a network, including nested networks and layers applied by a trainer."""
     for layer in network.layers:
-        layer = getattr(layer, "kept", layer)  # what a trainer applies as it is
+        layer = getattr(layer, "kept", layer)  # the unchanged layer of a trainer
         if isinstance(layer, keras.Model):
             yield from flat_layers(layer)
         else:
@@ -167,9 +167,9 @@ def flat_layers(network: keras.Model) -> Iterator[keras.Layer]:
 
 
 def _gradient_errors(layer: keras.Layer, batch_size: int) -> tuple[float, float]:
-    """Relative errors of the kernel's and the input's bf16 gradient, on random values that bf16 holds exactly.
+    """Relative errors of the kernel's and the input's bf16 gradient, on random values exact in bf16.
 
-    The worse of two runs, since wrong gradients change from run to run: they read memory that nothing has written.
+    The larger of two runs, since wrong gradients vary from run to run: they read uninitialized memory.
     """
     plain = getattr(layer, "replaced", layer)
     shapes = [(batch_size, *tensor.shape[1:]) for tensor in (plain.input, plain.output)]
@@ -179,7 +179,7 @@ def _gradient_errors(layer: keras.Layer, batch_size: int) -> tuple[float, float]
             "batch. Build the network with the size of a window."
         )
     x, upstream = (_random(shape, seed) for seed, shape in enumerate(shapes))
-    # Divided so that outputs keep the spread of inputs, whatever the number of terms in a sum.
+    # Scaled so that outputs keep the variance of inputs, whatever the number of terms in a sum.
     kernel = _random(layer.kernel.shape, seed=2) / float(np.sqrt(np.prod(layer.kernel.shape[:-1])))
     of_kernel, of_input = _gradients(_twin(plain, "float32", kernel), x, upstream)
     in_bf16 = _twin(plain, layer.dtype_policy, kernel)
@@ -192,14 +192,14 @@ def _gradient_errors(layer: keras.Layer, batch_size: int) -> tuple[float, float]
 
 
 def _random(shape: tuple[int, ...], seed: int) -> Any:
-    # With a seed given Keras leaves its own generator alone.
+    # With a given seed, Keras does not use its own generator.
     return keras.random.normal(shape, dtype="bfloat16", seed=seed)
 
 
 def _twin(layer: keras.Layer, policy: Any, kernel: Any) -> keras.Layer:
-    """The layer under another policy, with this kernel, and linear: its gradients then need no forward pass."""
+    """The layer under another policy, with this kernel and without activation, so gradients need no forward pass."""
     config = layer.get_config() | {"dtype": policy, "activation": "linear"}
-    # Zeros take nothing from the random numbers that the training draws.
+    # Zeros consume no random numbers of the training.
     config |= {"kernel_initializer": "zeros", "bias_initializer": "zeros"}
     twin = type(layer).from_config(config)
     twin.build(layer.input.shape)
@@ -213,7 +213,7 @@ def _gradients(twin: keras.Layer, x: Any, upstream: Any) -> list[Any]:
 
 
 def _relative_error(in_bf16: Any, in_float32: Any) -> float:
-    """‖g16 - g32‖ / ‖g32‖; a gradient that is not needed is None in bf16 and 0 in float32, and without error."""
+    """‖g16 - g32‖ / ‖g32‖; unneeded gradients are None in bf16 and 0 in float32, and have no error."""
     size = float(ops.sum(ops.square(in_float32)))
     if in_bf16 is None:
         return 0.0 if size == 0 else float("inf")

@@ -24,8 +24,8 @@ VALIDATION_EVERY = 12  # of "every 12th window"
 class Windows:
     """Windows over a sequence of equally sized volumes, numbered through.
 
-    With `borders="none"` the volumes count as one long one, and windows cross from a volume into the next, as in the
-    released code. Nothing is read before `gather`.
+    With `borders="none"`, the volumes count as one long volume, and windows cross from one into the next, as in the
+    released code. Volumes are read only in `gather`.
 
     Args:
         slices: slices of each volume.
@@ -53,9 +53,9 @@ class Windows:
         """Read some windows from volumes (slices / per_slice, …), memory-mapped or not.
 
         Args:
-            volumes: one array a scan.
-            windows: numbers of the windows wanted.
-            per_slice: how many slices one entry of the volumes stands for (2 behind one pooling of depth, …).
+            volumes: one array per scan.
+            windows: numbers of the requested windows.
+            per_slice: slices per entry of the volumes (2 after one pooling along depth, …).
 
         Returns:
             (windows, depth / per_slice, …) in the volumes' type; beyond the end of a volume its last slice repeats.
@@ -75,10 +75,10 @@ class ScanSamples:
     """Batches of (network input, targets) from prepared scans.
 
     Args:
-        voxels: uint8 (slices, rows, cols), one a scan.
+        voxels: uint8 (slices, rows, cols), one per scan.
         labels: uint8 of the same shapes.
-        recipe: gives the windows, and what the network takes and is to give.
-        borders: as `Windows`.
+        recipe: defines the windows, and the network's input and target output.
+        borders: as in `Windows`.
     """
 
     def __init__(
@@ -104,10 +104,10 @@ class ScanSamples:
 
 
 def read_ahead(samples: Samples, order: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, Any, np.ndarray]]:
-    """Read batch by batch, each while the one before is in use.
+    """Read batch by batch, each while the previous one is in use.
 
     Args:
-        order: numbers of samples, in the order wanted.
+        order: numbers of samples, in the requested order.
 
     Yields:
         The numbers of the samples, their inputs, their targets.
@@ -122,9 +122,9 @@ def read_ahead(samples: Samples, order: np.ndarray, batch_size: int) -> Iterator
             yield batch.result()
 
 
-# By the recipe's word for it, which windows validate: of all windows, training scans, and slices of a scan.
+# By name, whether each window is for validation: from all windows, training scans, and slices of a scan.
 _VALIDATIONS: dict[str, Callable[[Windows, int, int], np.ndarray]] = {
-    # A window that crosses into the validation scan shows some of it, so it does not train.
+    # A window that crosses into the validation scan contains some of it, so it is not used for training.
     "last scan": lambda windows, train, slices: windows.starts + windows.depth > train * slices,
     "every 12th window": lambda windows, train, slices: np.arange(len(windows)) % VALIDATION_EVERY == 0,
     "none": lambda windows, train, slices: np.zeros(len(windows), bool),
@@ -148,11 +148,11 @@ class WindowSampling(Sampling):
 
     @property
     def validates(self) -> bool:  # type: ignore[override]
-        """Whether some windows validate."""
+        """Whether there are validation windows."""
         return self.validation != "none"
 
     def check_with(self, preparation: Preparation, targets: Targets) -> None:
-        """Refuse scans that differ in their slices."""
+        """Refuse scans with different numbers of slices."""
         if not preparation.same_slices:
             raise RecipeError(
                 f"with preparation={preparation.name!r}, scans differ in their number of slices; set "
@@ -160,11 +160,11 @@ class WindowSampling(Sampling):
             )
 
     def shape(self, tiles: Tiles, preparation: Preparation) -> Lengths:
-        """A window."""
+        """The shape of a window."""
         return shape_seen(tiles, preparation)
 
     def split(self, train: int, validation: int, slices: int, tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
-        """All windows, by the scans that they lie in or by their numbers."""
+        """All windows, split by their scans or by their numbers."""
         if self.validation == "last scan" and not validation:
             raise RecipeError(
                 "validation='last scan' needs two scans, but there is one. Add another, or train on all: "

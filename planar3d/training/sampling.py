@@ -1,4 +1,4 @@
-"""What all ways of sampling share: which samples train and validate, in which order, and how they are read."""
+"""Interface of sampling: training and validation samples, their order, and how they are read."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -15,34 +15,34 @@ from planar3d.sections import Section
 if TYPE_CHECKING:
     from planar3d.recipes import Recipe
 
-# A crop or patch that is placed around a voxel has it in its middle two thirds.
+# A crop or patch around a voxel has it in its central two thirds.
 NEAR = 1 / 3
 
 
 class Samples(Protocol):
-    """Gives batches by the numbers of their samples."""
+    """Batches by the numbers of their samples."""
 
     def batch(self, numbers: Sequence[int] | np.ndarray) -> tuple[Any, np.ndarray]:
-        """What a network takes of these samples, and the masks it should give."""
+        """The network's inputs and target outputs for these samples."""
         ...
 
 
 def shape_seen(tiles: Tiles, preparation: Preparation) -> Lengths:
-    """The (depth, rows, cols) that a network sees at once of prepared scans; 0 where they differ."""
+    """The network's input (depth, rows, cols) from prepared scans; 0 where they differ."""
     depth, rows, cols = tiles.shape
     return depth, rows or preparation.plane[0], cols or preparation.plane[1]
 
 
 class Sampling(Section):
-    """Which samples train and validate, and in which order."""
+    """The training and validation samples, and their order."""
 
-    validates: bool  # whether some samples validate
-    cached_features: str  # number type in which a frozen encoder's features are kept; `"none"` computes them in a step
-    shows_brains: bool  # whether some of the samples are extracted brains
+    validates: bool  # whether there are validation samples
+    cached_features: str  # stored number type of a frozen encoder's features; `"none"` computes them in each step
+    shows_brains: bool  # whether some samples show extracted brains
 
     @abstractmethod
     def check_with(self, preparation: Preparation, targets: Targets) -> None:
-        """Raise a `RecipeError` where scans prepared so, or labels of these targets, do not give these samples."""
+        """Raise a `RecipeError` if the preparation or the targets do not allow these samples."""
 
     @abstractmethod
     def shape(self, tiles: Tiles, preparation: Preparation) -> Lengths:
@@ -50,17 +50,17 @@ class Sampling(Section):
 
     @abstractmethod
     def split(self, train: int, validation: int, slices: int, tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers of the training and of the validation samples, into those of all scans.
+        """Numbers of the training and the validation samples among those of all scans.
 
         Args:
-            train, validation: numbers of scans, which come in this order.
+            train, validation: numbers of scans, in this order.
             slices: of each scan.
             tiles: depth and stride of the windows.
         """
 
     @abstractmethod
     def order(self, training: np.ndarray, epoch: int, seed: int) -> np.ndarray:
-        """The training samples in the order of an epoch, from the seed alone, so that a resumed run has the same."""
+        """The training samples in the order of an epoch, determined by the seed, so that a resumed run is the same."""
 
     @abstractmethod
     def samples(self, scans: Sequence[tuple[Prepared, np.ndarray]], recipe: "Recipe") -> Samples:
@@ -68,15 +68,15 @@ class Sampling(Section):
 
 
 class DrawnSampling(Sampling):
-    """Samples of random places, numbered through: those of an epoch follow those of the one before. All scans train."""
+    """Numbered samples at random positions; numbers continue from epoch to epoch. All scans are for training."""
 
     validates = False
     cached_features = "none"
 
-    per_epoch: int  # how many, however many scans there are
+    per_epoch: int  # for any number of scans
 
     def split(self, train: int, validation: int, slices: int, tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
-        """The numbers of the first epoch; none validates."""
+        """The numbers of the first epoch; none is for validation."""
         return np.arange(self.per_epoch), np.arange(0)
 
     def order(self, training: np.ndarray, epoch: int, seed: int) -> np.ndarray:

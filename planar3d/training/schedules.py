@@ -1,4 +1,4 @@
-"""Schedules of the learning rate by name: by the step, or by how the training goes."""
+"""Learning rate schedules by name, by the step or by the training's progress."""
 
 import math
 from abc import abstractmethod
@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 
 from planar3d.sections import NOT_NEGATIVE, POSITIVE, SHARE, Section
 
-# Keras is imported where something is computed: recipes hold schedules, and are read without it.
+# Keras is imported only for computations: recipes contain schedules, and are read without it.
 
 
 @dataclass
 class PlateauState:
-    """Where a `Plateau` stands, in plain values."""
+    """The state of a `Plateau`, in plain values."""
 
     rate: float
     best: float | None = None
@@ -21,11 +21,11 @@ class PlateauState:
 
 
 class Schedule(Section):
-    """How the learning rate changes."""
+    """A schedule of the learning rate."""
 
     @abstractmethod
     def rate(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:
-        """What an optimizer is made with: a number, or a schedule of Keras.
+        """The learning rate of an optimizer: a number, or a Keras schedule.
 
         Args:
             learning_rate: the highest.
@@ -34,19 +34,19 @@ class Schedule(Section):
         """
 
     def after_epoch(self, optimizer: Any, row: Mapping[str, float], state: PlateauState | None) -> PlateauState | None:
-        """Change the optimizer's rate after an epoch, unless the step alone decides on it.
+        """Change the optimizer's rate after an epoch, unless it depends only on the step.
 
         Args:
-            optimizer: made with `rate`.
+            optimizer: created with `rate`.
             row: of the history, by column.
-            state: what this gave after the last epoch, None after the first; a checkpoint has to keep it.
+            state: the return value after the last epoch, None after the first; checkpoints must save it.
         """
         return None
 
 
 @dataclass(frozen=True)
 class BySteps(Schedule):
-    """A rate that the step alone decides on; it rises linearly from 0 in the first steps."""
+    """A rate that depends only on the step, with linear warm-up from 0."""
 
     warmup_steps: Annotated[int, NOT_NEGATIVE] = 0  # steps in which the learning rate rises from 0
 
@@ -62,7 +62,7 @@ class BySteps(Schedule):
 
     @abstractmethod
     def falling(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:
-        """The rate without its rise."""
+        """The rate without warm-up."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from planar3d.training.schedules import SCHEDULES, InverseDecay, Schedule
 
 SAMPLINGS: dict[str, type[Sampling]] = {made.name: made for made in (WindowSampling, CropSampling, PatchSampling)}
 _PROBABILITY = Rule(lambda v: 0 < v < 1, "a probability greater than 0 and less than 1 is needed")
-# Of the history, with what is better in it.
+# Columns of the history, with the better direction.
 DIRECTIONS = {"loss": min, "dice": max, "val_loss": min, "val_dice": max}
 Monitor = Literal["loss", "dice", "val_loss", "val_dice", "last"]
 
@@ -40,6 +40,6 @@ class Training(Section):
     seed: Annotated[int, NOT_NEGATIVE] = 0  # seed of weights, order, crops and augmentation
 
     def check(self) -> None:
-        """Refuse to watch what no sample validates."""
+        """Refuse a validation criterion without validation samples."""
         if not self.samples.validates and self.monitor.startswith("val_"):
             raise RecipeError(f"without validation there is no {self.monitor}; set monitor='last', or a validation.")

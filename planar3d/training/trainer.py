@@ -1,4 +1,4 @@
-"""The network as it is trained: the same graph and variables, in the fastest way that gives the same gradients."""
+"""The network for training: the same graph, variables and gradients, computed faster."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from planar3d.training.backends import on_gpu
 
 @dataclass(frozen=True)
 class _Part:
-    """A tensor, and whether a gradient must pass through it: whether something before it is trained."""
+    """A tensor, and whether a gradient must pass through it because an earlier layer is trained."""
 
     tensor: keras.KerasTensor
     needed: bool
@@ -21,16 +21,15 @@ class _Part:
 def trainer_of(network: keras.Model) -> keras.Model:
     """Build the twin of a network that trains its variables faster on a CPU with TensorFlow.
 
-    Convolutions become `PartConvolution`s and concatenations before them are not made; what cannot be replaced stays
-    as it is. Results differ by rounding alone. What is frozen must be so before, since gradients that only frozen
-    layers would use are left out.
+    Convolutions become `PartConvolution`s without the concatenations before them; other layers are unchanged. Results
+    differ only by rounding. Freeze layers before, since gradients that only frozen layers would use are not computed.
 
     Args:
-        network: a functional model; its layers and variables are shared, and its graph is left as it is.
+        network: a functional model; its layers and variables are shared, and its graph is unchanged.
 
     Returns:
-        A model of the same inputs and outputs. `network` itself on a GPU and on other backends, which need no such
-        help, and where a layer is applied more than once.
+        A model with the same inputs and outputs. `network` itself on a GPU and on other backends, which do not need it,
+        and if a layer is applied more than once.
     """
     used = [id(node.operation) for node in nodes_of(network)]
     if keras.backend.backend() != "tensorflow" or on_gpu() or len(used) > len(set(used)):
@@ -41,7 +40,7 @@ def trainer_of(network: keras.Model) -> keras.Model:
 
 
 class _Walk:
-    """The way through a network's graph, from each of its tensors to the parts that stand for it in the twin."""
+    """The walk through a network's graph, from each tensor to the parts that represent it in the twin."""
 
     def __init__(self, network: keras.Model) -> None:
         self.parts: dict[int, list[_Part]] = {id(tensor): [_Part(tensor, False)] for tensor in network.inputs}
@@ -76,7 +75,7 @@ class _Walk:
         elif all(self.joined(source) is source for source in sources):
             outputs = node.outputs
         else:
-            # Operations without state may stand in any number of graphs; layers have one place.
+            # Operations without state may be in any number of graphs; layers have one place.
             kept = Kept(layer) if isinstance(layer, layers.Layer) else layer
             outputs = applied_again(node, [self.joined(source) for source in sources], kept)
         for before, after in zip(node.outputs, outputs, strict=True):

@@ -1,4 +1,4 @@
-"""Heads with lesions that nobody has: generated from label maps and the shapes of real lesions."""
+"""Synthetic heads with lesions, generated from label maps and the shapes of real lesions."""
 
 from planar3d.training.synthesis.anatomy import Anatomy, read_anatomies, read_anatomy
 from planar3d.training.synthesis.generator import GeneratedHead, HeadGenerator, phantom_of

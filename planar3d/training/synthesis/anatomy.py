@@ -1,4 +1,4 @@
-"""Heads as maps of tissues, and where in them lesions lie."""
+"""Heads as maps of tissues, and the positions of lesions in them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from planar3d.errors import DatasetError, ScanError
 from planar3d.files import written_beside
 from planar3d.scans.stored import reader_of
 
-# Tissues that FLAIR shows alike, with their labels in FreeSurfer, and from 501 on in SynthSeg's maps of whole heads.
-# What those call other tissues is fat near the skin and around the eyes, and muscle elsewhere; `read_anatomy` tells
-# them apart, and the insula from other cortex, and marrow from cortical bone.
+# Tissues with similar signal in FLAIR, with their labels in FreeSurfer, and from 501 on in SynthSeg's maps of whole
+# heads. Its other tissues are fat near the skin and around the eyes, and muscle elsewhere; `read_anatomy` separates
+# them, and the insula from other cortex, and marrow from cortical bone.
 _LABELS: dict[str, tuple[int, ...]] = {
     "air": (0, 501),
     "white": (2, 41, 25, 57, 77, 78, 79, 251, 252, 253, 254, 255),
@@ -45,10 +45,10 @@ _LABELS: dict[str, tuple[int, ...]] = {
 }
 TISSUES = tuple(_LABELS)
 _OTHER, _PUTAMEN = 507, (12, 51)
-_INSULA, _SCALP, _ORBIT, _TABLE = 13.0, 9.0, 14.0, 2  # mm from putamen, skin and eyes, and into the bone
+_INSULA, _SCALP, _ORBIT, _TABLE = 13.0, 9.0, 14.0, 2  # mm from putamen, skin and eyes, and voxels into the bone
 _NECK = 22.0  # mm kept below the brain
 
-# Mean places of tissues in MNI space: mm from the midline, anterior, superior.
+# Mean positions of tissues in MNI space: mm from the midline, anterior, superior.
 _CENTERS = {
     "white": (27, -18, 20),
     "cortex": (31, -17, 17),
@@ -59,16 +59,16 @@ _CENTERS = {
     "brainstem": (7, -27, -25),
     "cerebellar cortex": (23, -62, -35),
 }
-_STEP = 2  # voxels between the places that are listed
+_STEP = 2  # voxels between listed positions
 KINDS = ("periventricular", "deep", "juxtacortical", "infratentorial")
 
 
 def tissue(*names: str) -> np.ndarray:
-    """Which of the tissues, as a table of bool by index, are among these."""
+    """A table of bool by index: whether each tissue is among these."""
     return np.isin(TISSUES, names)
 
 
-BRAIN = tissue(*TISSUES[1:14])  # with its ventricles, without the fluid around it
+BRAIN = tissue(*TISSUES[1:14])  # including ventricles, without the surrounding fluid
 LESION_TISSUE = tissue("white", "brainstem", "cerebellar white")
 
 
@@ -88,7 +88,7 @@ class Anatomy:
 
     @classmethod
     def load(cls, path: str | Path) -> "Anatomy":
-        """Read what `save` wrote."""
+        """Read the output of `save`."""
         with np.load(path, allow_pickle=False) as file:
             return cls(file["labels"], file["affine"], str(file["name"]))
 
@@ -99,7 +99,7 @@ class Anatomy:
 
     @cached_property
     def template(self) -> np.ndarray:
-        """3×4, from voxels about to mm in MNI space: the mean places of tissues are brought together."""
+        """3×4, approximately from voxels to mm in MNI space, by the mean positions of tissues."""
         midline = np.argwhere(self.labels == TISSUES.index("white"))[:, 0].mean()
         found, wanted = [], []
         for name, center in _CENTERS.items():
@@ -114,14 +114,14 @@ class Anatomy:
 
     @cached_property
     def upright(self) -> np.ndarray:
-        """3×3, the rotation from MNI space's axes to the head's: how far the head nods."""
+        """3×3, the rotation from the axes of MNI space to the head's: its nodding."""
         (a, b), (c, d) = self.template[1:, 1:3]
         nod = np.arctan2(c - b, a + d)
         return Rotation.from_euler("x", -nod).as_matrix()
 
     @cached_property
     def from_ventricles(self) -> tuple[tuple[slice, ...], np.ndarray]:
-        """A box 14 mm around the lateral ventricles, and in it the distance from them in mm, float32."""
+        """A box 14 mm around the lateral ventricles, and the distance from them in it in mm, float32."""
         ventricles = self.labels == TISSUES.index("ventricle")
         boxes = ndimage.find_objects(ventricles.view(np.uint8))
         inside = boxes[0] if boxes else (slice(0, 1),) * 3
@@ -133,7 +133,7 @@ class Anatomy:
 
     @cached_property
     def places(self) -> dict[str, np.ndarray]:
-        """Voxels where lesions may have their middle, (place, 3), by `KINDS`."""
+        """Voxels that may be centers of lesions, (place, 3), by `KINDS`."""
         coarse = self.labels[(slice(None, None, _STEP),) * 3]
         white = coarse == TISSUES.index("white")
         ventricles, cortex = (
@@ -149,7 +149,7 @@ class Anatomy:
 
 
 def read_anatomy(path: str | Path) -> Anatomy:
-    """Read a head: a label map of FreeSurfer's labels at 1 mm, or an `.npz` that `Anatomy.save` wrote."""
+    """Read a head: a label map with FreeSurfer's labels at 1 mm, or an `.npz` from `Anatomy.save`."""
     path = Path(path)
     if path.suffix == ".npz":
         return Anatomy.load(path)
@@ -184,7 +184,7 @@ def read_anatomies(folder: str | Path) -> tuple[Anatomy, ...]:
 
 
 def files_in(folder: str | Path, patterns: Iterable[str], what: str) -> list[Path]:
-    """The files of a folder by name; it must have some."""
+    """The files of a folder by name; at least one is required."""
     found = sorted(path for pattern in patterns for path in Path(folder).glob(pattern))
     if not found:
         raise DatasetError(f"{folder} has no {what} ({' or '.join(patterns)}); name another folder.")
@@ -192,7 +192,7 @@ def files_in(folder: str | Path, patterns: Iterable[str], what: str) -> list[Pat
 
 
 def _told_apart(tissues: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Tell tissues apart that the map has as one."""
+    """Separate tissues that share a label in the map."""
 
     def near(of: np.ndarray, mm: float) -> np.ndarray:
         distance = _STEP * _distance_from(of[(slice(None, None, _STEP),) * 3])

@@ -1,4 +1,4 @@
-"""What FLAIR can look like: the signal of each tissue relative to white matter, drawn anew for each head."""
+"""FLAIR contrasts: the signal of each tissue relative to white matter, drawn for each head."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,9 @@ import numpy as np
 
 from planar3d.training.synthesis.anatomy import TISSUES, Anatomy
 
-# Least and greatest signal, and how much it varies within a head over centimetres. Where two names are given, the
-# signal is relative to that of the second. Ranges are those that the real scans of `docs/results.md` and published
-# FLAIRs span, widened; bright cortex, insula and limbic cortex are what lesions are mistaken for.
+# Range of the signal, and its variation within a head over centimetres. With two names, the signal is relative to the
+# second. Ranges are those of the real scans of `docs/results.md` and of published FLAIR scans, widened; bright cortex,
+# insula and limbic cortex are often mistaken for lesions.
 _SIGNALS: dict[str, tuple[float, float, float]] = {
     "air": (0.0, 0.02, 0.0),
     "white": (1.0, 1.0, 0.012),
@@ -35,15 +35,15 @@ _SIGNALS: dict[str, tuple[float, float, float]] = {
     "bone": (0.02, 0.18, 0.02),
     "marrow": (0.3, 1.7, 0.15),
 }
-_DARKER_CORTEX = 0.6  # power of the drawn share: most cortex is nearer to the lower end
-_UNEVEN = (0.5, 2.5)  # times as much or little as above, in one head
+_DARKER_CORTEX = 0.6  # power of the drawn share: most cortex is near the lower end
+_UNEVEN = (0.5, 2.5)  # factor of the variation above, per head
 _BRIGHT_VESSELS, _OF_VESSELS = 0.2, (0.9, 1.6)  # of the heads: slow flow
-_FLOW, _OF_FLOW = 0.5, (0.15, 0.6)  # of the heads: fluid that is not nulled where it moves
+_FLOW, _OF_FLOW = 0.5, (0.15, 0.6)  # of the heads: moving fluid is not nulled
 _FLOWING = ("third and fourth ventricle", "fluid")
 _RIM, _RIM_GAIN = (0.8, 2.5), (0.0, 0.5)  # mm and signal of the rims of the ventricles
 _CAP, _CAP_GAIN = (2.0, 6.0), (0.0, 0.6)  # of the caps of their horns
-_HALO, _HALO_GAIN = (6.0, 11.0), (0.0, 0.12)  # of white matter that is a little brighter around them
-_HORN = 8.0  # mm from a horn's end that a cap reaches
+_HALO, _HALO_GAIN = (6.0, 11.0), (0.0, 0.12)  # of slightly brighter white matter around them
+_HORN = 8.0  # mm from a horn's end, the extent of a cap
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Contrast:
     """The signals of one head."""
 
     signals: np.ndarray  # of `TISSUES` relative to white matter, float32
-    spreads: np.ndarray  # how much each varies over centimetres, float32
+    spreads: np.ndarray  # variation of each over centimetres, float32
     # Thickness in mm, and signal added to white matter, around ventricles: no lesions.
     rim: tuple[float, float]
     cap: tuple[float, float]
@@ -87,7 +87,7 @@ class Contrast:
         return float(self.signals[TISSUES.index(name)])
 
     def around_ventricles(self, anatomy: Anatomy) -> tuple[tuple[slice, ...], np.ndarray]:
-        """A box around the ventricles, and what is added to the signal there, float32."""
+        """A box around the ventricles, and the signal added there, float32."""
         box, distance = anatomy.from_ventricles
         along = np.arange(distance.shape[1], dtype=np.float32)
         inside = np.flatnonzero((distance == 0).any(axis=(0, 2)))

@@ -1,4 +1,4 @@
-"""Heads with lesions that nobody has: an anatomy, real lesions in it, a contrast and a scanner, all drawn."""
+"""Generator of synthetic heads: an anatomy, real lesion shapes, a contrast and a scanner, all drawn at random."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,24 +18,24 @@ from planar3d.training.synthesis.lesions import LesionShapes, place_lesions
 from planar3d.training.synthesis.scanner import CUTS, Acquisition, Pose, averaged, bias, kept_of, with_noise
 
 _CUT_SHARES = (0.25, 0.2, 0.1, 0.2, 0.1, 0.15)  # of `CUTS`
-_GAIN = (0.2, 1.0)  # of lesions, in signals of white matter
+_GAIN = (0.2, 1.0)  # of lesions, relative to white matter
 _FAINT, _FAINT_GAIN = 0.25, (0.14, 0.3)  # of the heads
 _NOISE = (0.008, 0.08)  # standard deviation, of white matter
-_CORRECTED, _BIAS = 0.4, (0.03, 0.25)  # of the heads have no bias; of the others, its logarithm's deviation
-_TEXTURE, _MOTTLE_NODE = (0.01, 0.04), 9.0  # of tissue from voxel to voxel; mm of what varies smoothly
+_CORRECTED, _BIAS = 0.4, (0.03, 0.25)  # share of heads without bias; else the standard deviation of its logarithm
+_TEXTURE, _MOTTLE_NODE = (0.01, 0.04), 9.0  # between voxels of a tissue; mm of smooth variation
 _WHITE = (60.0, 4000.0)  # raw value of white matter
-_SUPPORT = 0.03  # share of a voxel from which it belongs to a lesion that is seen or not
+_SUPPORT = 0.03  # share of a voxel from which it counts as part of a lesion
 
 
 @dataclass(frozen=True)
 class GeneratedHead:
-    """A scan of nobody."""
+    """A synthetic scan."""
 
     image: np.ndarray  # raw values, float32 whole numbers (left, posterior, superior); zero around an extracted brain
     affine: np.ndarray  # 4×4, to mm (right, anterior, superior)
     lesions: np.ndarray  # uint8 {0, 1} on the same grid
-    extracted: bool  # whether the brain alone is shown
-    drawn: dict[str, Any]  # what was drawn, for records
+    extracted: bool  # whether only the brain is shown
+    drawn: dict[str, Any]  # drawn values, for records
 
     @property
     def scan(self) -> Scan:
@@ -55,25 +55,25 @@ class GeneratedHead:
 
 @dataclass(frozen=True)
 class HeadGenerator:
-    """Draws heads."""
+    """A generator of heads."""
 
-    anatomies: Sequence[Anatomy]  # heads, of which each scan has one, deformed
-    shapes: LesionShapes | None = None  # lesions of patients; without them heads have none
-    without_lesions: float = 1 / 3  # share of the heads that have none
-    # Least and greatest volume of lesions, drawn evenly on a logarithmic scale; less is seen of them.
+    anatomies: Sequence[Anatomy]  # heads; each scan has one, deformed
+    shapes: LesionShapes | None = None  # lesions of patients; default: no lesions
+    without_lesions: float = 1 / 3  # share of heads without lesions
+    # Range of the lesion volume, log-uniform; the visible volume is smaller.
     loads_ml: tuple[float, float] = (0.3, 150.0)
-    extracted: float = 0.5  # share of the heads that show the brain alone
-    # Signals of white matter by which a lesion must be brighter than what it lies in, to be seen.
+    extracted: float = 0.5  # share of heads that show only the brain
+    # Contrast to the surrounding tissue that makes a lesion visible, relative to white matter.
     least_contrast: float = 0.08
-    least_mm3: float = 10.0  # volume that a lesion must have to be seen
-    # Shares of scans of thick axial slices, of voxels alike along all axes, and of slices laid on a grid of 1 mm.
+    least_mm3: float = 10.0  # smallest volume of a visible lesion
+    # Shares of scans with thick axial slices, with isotropic voxels, and with slices interpolated to 1 mm.
     acquisitions: tuple[float, float, float] = (0.5, 0.3, 0.2)
     coarser: float = 1.0  # multiplies the size of all voxels
 
     def generate(self, seed: int) -> GeneratedHead:
-        """The head of a number, the same in every process.
+        """The head with this number, the same in every process.
 
-        Source: labels to signals to slices as SynthSeg has it (Billot et al. 2023), with FLAIR's contrasts alone.
+        Source: labels to signals to slices as in SynthSeg (Billot et al. 2023), only with contrasts of FLAIR.
         """
         of_head, of_lesions, of_pose, of_contrast, of_scanner = np.random.default_rng(seed).spawn(5)
         anatomy = self.anatomies[int(of_head.integers(len(self.anatomies)))]
@@ -134,10 +134,10 @@ class HeadGenerator:
     def _seen(
         self, share: np.ndarray, excess: np.ndarray, noise: float, spacing: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The mask of lesions that can be seen, and the signal that they add; others are taken away.
+        """The mask of visible lesions, and their added signal; others are removed.
 
-        A lesion is seen if it is as large and as bright as the settings say, and four times as bright as the noise of
-        the mean of its voxels.
+        A lesion is visible if it has the size and brightness of the settings, and four times the noise of the mean of
+        its voxels.
         """
         mask = share > 0.5
         found, count = ndimage.label(share > _SUPPORT)
@@ -156,7 +156,7 @@ class HeadGenerator:
 
 
 def _signal(labels: np.ndarray, around: np.ndarray, contrast: Contrast, rng: np.random.Generator) -> np.ndarray:
-    """Signal without lesions, float32: that of the tissue, what varies smoothly, and texture."""
+    """Signal without lesions, float32: tissue, smooth variation, and texture."""
     mottle = spread(smooth_noise(rng, [round(n / _MOTTLE_NODE) + 2 for n in labels.shape], 0.7), labels.shape)
     mottle *= contrast.spreads[labels]
     signal = contrast.signals[labels]

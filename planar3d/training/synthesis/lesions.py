@@ -1,4 +1,4 @@
-"""Lesions of real shapes, put into a head where lesions lie."""
+"""Lesions with real shapes at plausible positions of a head."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,12 +20,12 @@ _SMOOTH = (0.7, 1.5)  # mm, of outlines
 _LATTICE, _CORNER, _NODES = 4.0, np.array([-80.0, -112.0, -64.0]), (41, 49, 38)  # of frequencies in MNI space, mm
 
 _SHARES = (0.35, 0.3, 0.25, 0.1)  # of moved lesions, by `KINDS`
-_MOVED, _SMALL = 0.6, 1500.0  # so many of the lesions up to so many mm³ lie elsewhere than in the patient
-_JITTER, _TURN = 4.0, 12.0  # mm, degrees, of those that lie where they were
+_MOVED, _SMALL = 0.6, 1500.0  # share of lesions up to this size in mm³ that are moved
+_JITTER, _TURN = 4.0, 12.0  # mm, degrees, of lesions that are not moved
 _RAGGED, _NODE = 0.22, 3.0  # of outlines, of half a lesion's depth; mm
 _GROWTH = (0.55, 1.7)  # of a shape's diameter
-_TO_VENTRICLE, _REACH = 0.45, 3.5  # how readily a lesion reaches ventricles within so many mm
-_SHARPNESS = (1.0, 2.2)  # of edges: 1 leaves them as smooth as outlines are
+_TO_VENTRICLE, _REACH = 0.45, 3.5  # tendency of a lesion to reach ventricles within this distance in mm
+_SHARPNESS = (1.0, 2.2)  # of edges: 1 keeps the smoothness of outlines
 _LEVEL_SPREAD, _LEAST_GAIN = 0.25, 0.08  # of single lesions' contrasts, logarithm; least contrast
 _LARGE = 40  # voxels along an axis
 _FULLEST, _TRIES = 0.4, 400  # of the tissue; lesions tried
@@ -33,17 +33,17 @@ _FULLEST, _TRIES = 0.4, 400  # of the tissue; lesions tried
 
 @dataclass(frozen=True)
 class LesionShapes:
-    """Lesions of patients, each a connected part of a mask in MNI space."""
+    """Lesions of patients, each a connected component of a mask in MNI space."""
 
-    bits: np.ndarray  # uint8, the masks of all lesions, each packed by itself
+    bits: np.ndarray  # uint8, the masks of all lesions, packed separately
     sizes: np.ndarray  # (lesion, 3), shapes of these masks in voxels of 1 mm, (right, anterior, superior)
-    centers: np.ndarray  # (lesion, 3), their middles in mm
+    centers: np.ndarray  # (lesion, 3), their centers in mm
     volumes: np.ndarray  # (lesion,), mm³
-    patients: np.ndarray  # (lesion,), whose they are
+    patients: np.ndarray  # (lesion,), their patients
 
     @classmethod
     def read(cls, folder: str | Path) -> "LesionShapes":
-        """Cut lesions out of all masks of a folder: NIfTI at 1 mm in MNI space; or read a file that `save` wrote.
+        """Extract lesions from all masks of a folder (NIfTI at 1 mm in MNI space), or read a file from `save`.
 
         Raises:
             DatasetError: there is no mask, or no lesion.
@@ -77,7 +77,7 @@ class LesionShapes:
 
     @classmethod
     def load(cls, path: str | Path) -> "LesionShapes":
-        """Read what `save` wrote."""
+        """Read the output of `save`."""
         with np.load(path, allow_pickle=False) as file:
             return cls(**{name: file[name] for name in cls.__dataclass_fields__})
 
@@ -94,7 +94,7 @@ class LesionShapes:
 
     @cached_property
     def frequency(self) -> np.ndarray:
-        """How often lesions lie where, by number and on both sides alike, on a lattice in MNI space; mean 1."""
+        """The frequency of lesions, symmetric in left and right, on a lattice in MNI space; mean 1."""
         counts = np.zeros(_NODES)
         for side in (1, -1):
             nodes = np.rint((self.centers * [side, 1, 1] - _CORNER) / _LATTICE).astype(int)
@@ -111,21 +111,21 @@ class LesionShapes:
 class PlacedLesions:
     """Lesions in an anatomy's voxels."""
 
-    share: np.ndarray  # of a voxel that is lesion, float32
+    share: np.ndarray  # lesion fraction of a voxel, float32
     level: np.ndarray  # signal of the lesion there, relative to white matter, float32
 
 
 def place_lesions(
     anatomy: Anatomy, shapes: LesionShapes, volume: float, gain: float, rng: np.random.Generator
 ) -> PlacedLesions:
-    """Put lesions into white matter, brainstem and the white matter of the cerebellum.
+    """Place lesions in white matter, brainstem and cerebellar white matter.
 
-    Lesions come from patients with about as much of them; large ones lie where they lay, turned and moved a little, and
-    of small ones most lie anew where lesions are frequent. All are scaled, and their outlines ruffled.
+    Lesions come from patients with a similar volume; large ones stay in place, slightly rotated and shifted, and most
+    small ones are moved to frequent positions. All are scaled, with deformed outlines.
 
     Args:
-        volume: of all of them in mm³; a little less or more is placed.
-        gain: how much brighter than white matter they are in the mean, relative to it.
+        volume: of all lesions in mm³, approximately.
+        gain: mean brightness above white matter, relative to it.
     """
     placed = PlacedLesions(np.zeros(anatomy.labels.shape, np.float32), np.ones(anatomy.labels.shape, np.float32))
     ragged = spread(smooth_noise(rng, [round(n / _NODE) + 2 for n in anatomy.labels.shape], 0.8), anatomy.labels.shape)
@@ -164,11 +164,11 @@ def place_lesions(
 
 
 def _place(anatomy: Anatomy, shapes: LesionShapes, rng: np.random.Generator) -> np.ndarray | None:
-    """Draw where a lesion's middle lies, in voxels."""
+    """Draw the center of a lesion, in voxels."""
     places = anatomy.places[KINDS[rng.choice(len(KINDS), p=_SHARES)]]
     if not len(places):
         return None
-    chosen = places[rng.integers(len(places), size=24)]  # of a few at random, one by the frequency of lesions there
+    chosen = places[rng.integers(len(places), size=24)]  # of a few random positions, one by lesion frequency
     at = (chosen @ anatomy.template[:, :3].T + anatomy.template[:, 3] - _CORNER) / _LATTICE
     weights = 0.1 + ndimage.map_coordinates(shapes.frequency, at.T, order=1, mode="nearest")
     return chosen[rng.choice(len(chosen), p=weights / weights.sum())] + rng.uniform(-1, 1, 3)
@@ -187,7 +187,7 @@ def _paint(
     """Add one lesion, and count the voxels it adds; `matrix` leads from the anatomy's voxels to the shape's."""
     soft = ndimage.gaussian_filter(np.pad(shape, 4).astype(np.float32), rng.uniform(*_SMOOTH))
     voxels = np.count_nonzero(shape)
-    soft *= 0.5 / np.partition(soft, -voxels, axis=None)[-voxels]  # as many voxels above one half as before
+    soft *= 0.5 / np.partition(soft, -voxels, axis=None)[-voxels]  # keeps the number of voxels above one half
     half = np.abs(np.linalg.inv(matrix)) @ (np.array(soft.shape) / 2)
     low = np.maximum(np.floor(center - half), 0).astype(int)
     high = np.minimum(np.ceil(center + half) + 1, anatomy.labels.shape).astype(int)
@@ -195,7 +195,7 @@ def _paint(
         return 0.0
     box = tuple(slice(first, last) for first, last in zip(low, high, strict=True))
     size = high - low
-    lattice = np.where(size > _LARGE, size // 2 + 1, size)  # of large lesions every other voxel, linear between
+    lattice = np.where(size > _LARGE, size // 2 + 1, size)  # for large lesions every second voxel, linear between
     offset = (np.array(soft.shape) - 1) / 2 - matrix @ (center - low)
     steps = (size - 1) / np.maximum(lattice - 1, 1)
     field = spread(ndimage.affine_transform(soft, matrix * steps, offset, tuple(lattice), order=1), size)
@@ -213,7 +213,7 @@ def _paint(
 
 
 def _distance(anatomy: Anatomy, box: tuple[slice, ...]) -> np.ndarray:
-    """Distance from the ventricles in a box, mm; infinite beyond where it is known."""
+    """Distance from the ventricles in a box, mm; infinite where unknown."""
     known, distances = anatomy.from_ventricles
     field = np.full([part.stop - part.start for part in box], np.inf, np.float32)
     to, take = [], []

@@ -1,4 +1,4 @@
-"""How a head is scanned: how it lies, in which voxels, with what noise and bias; and how brains are cut out."""
+"""The scan of a head: pose, voxels, noise and bias; and brain extraction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,30 +12,30 @@ from planar3d.scans.phantom_fields import between_nodes, smooth_noise, spread
 from planar3d.training.synthesis.anatomy import BRAIN, Anatomy, tissue
 
 _NODE, _DEFORMATION = 16.0, 2.2  # mm: between the nodes of the displacement, and its standard deviation
-_SCALE, _TURN = 0.07, (6.0, 3.0, 3.0)  # standard deviations: of sizes; nodding, leaning, turning in degrees
-_BIAS_NODE, _EDGE = 45.0, 0.45  # mm; of the ends of a voxel's profile, standard deviation in mm
+_SCALE, _TURN = 0.07, (6.0, 3.0, 3.0)  # standard deviations: of sizes; of nodding, leaning and turning in degrees
+_BIAS_NODE, _EDGE = 45.0, 0.45  # mm; standard deviation in mm of the ends of a voxel's profile
 _NEGLIGIBLE = 1e-4  # of a weight
 
 
 @dataclass(frozen=True)
 class Pose:
-    """How a head lies in a field of view, and how it differs from its anatomy."""
+    """The pose of a head in a field of view, and its deformation."""
 
     grid: tuple[int, ...]  # voxels of 1 mm of the field of view, (left, posterior, superior)
-    matrix: np.ndarray  # 3×3, from there to the anatomy's voxels
-    center: np.ndarray  # the anatomy's voxel in the middle of the view
-    displacement: np.ndarray  # (3, i, j, k) voxels of the anatomy added, on nodes spread over the view
+    matrix: np.ndarray  # 3×3, from the view to the anatomy's voxels
+    center: np.ndarray  # the anatomy's voxel at the center of the view
+    displacement: np.ndarray  # (3, i, j, k) displacement in voxels of the anatomy, on nodes spread over the view
 
     @classmethod
     def drawn(cls, anatomy: Anatomy, extracted: bool, rng: np.random.Generator) -> "Pose":
-        """Draw how the head lies; the view holds the brain, and of a whole head what is beside it."""
+        """Draw the pose of the head; the view contains the brain, and the parts of a whole head beside it."""
         scale = np.exp(_SCALE * rng.standard_normal() + 0.4 * _SCALE * rng.standard_normal(3))
         turn = anatomy.upright @ Rotation.from_euler("xyz", rng.normal(0, _TURN), degrees=True).as_matrix()
         matrix = turn * np.array([rng.choice((-1.0, 1.0)), -1, 1]) / scale
         low, high = (np.array([getattr(part, end) for part in anatomy.brain], float) for end in ("start", "stop"))
         if not extracted:
             low[:2], high[:2] = 0, anatomy.labels.shape[:2]
-        half = np.sqrt(np.linalg.inv(matrix) ** 2 @ ((high - low) / 2) ** 2)  # of an ellipsoid, turned
+        half = np.sqrt(np.linalg.inv(matrix) ** 2 @ ((high - low) / 2) ** 2)  # of a rotated ellipsoid
         before, after = rng.uniform((2, 2, 0), (16, 16, 12), (2, 3))  # mm beside, below and above
         grid = tuple(np.ceil(2 * half + before + after).astype(int).tolist())
         center = (low + high - 1) / 2 + matrix @ (after - before) / 2
@@ -70,15 +70,15 @@ class Pose:
 
 @dataclass(frozen=True)
 class Acquisition:
-    """The voxels of a scan, and what each averages."""
+    """The voxels of a scan, and the extent that each averages."""
 
     spacing: np.ndarray  # mm between voxels along (left, posterior, superior)
-    acquired: np.ndarray  # mm between the voxels that were measured, from which those are interpolated
-    width: np.ndarray  # mm that a measured voxel averages
+    acquired: np.ndarray  # mm between measured voxels, from which the scan is interpolated
+    width: np.ndarray  # mm averaged by a measured voxel
 
     @classmethod
     def drawn(cls, shares: Sequence[float], coarser: float, rng: np.random.Generator) -> "Acquisition":
-        """Draw, with these shares, thick axial slices, voxels alike along all axes, or slices laid on a 1 mm grid."""
+        """Draw, with these shares, thick axial slices, isotropic voxels, or slices interpolated to 1 mm."""
         kind = rng.choice(3, p=shares)
         if kind == 0:
             pixel, distance = rng.uniform(0.4, 1.2), rng.uniform(3.0, 8.0)
@@ -94,11 +94,11 @@ class Acquisition:
         return cls(coarser * spacing, coarser * acquired, coarser * width)
 
     def weights(self, lengths: Sequence[int], blur: float = 0.0) -> list[sparse.csr_array]:
-        """For each axis, how much a voxel of the view of 1 mm counts in one of the scan, float32 (scan, view).
+        """For each axis, the weights of the view's 1 mm voxels in the scan's voxels, float32 (scan, view).
 
         Args:
             lengths: voxels of the view.
-            blur: standard deviation in mm of what is smoothed besides.
+            blur: standard deviation in mm of additional smoothing.
         """
         matrices = []
         for axis, length in enumerate(lengths):
@@ -124,7 +124,7 @@ def _normalized(matrix: np.ndarray) -> np.ndarray:
 
 
 def averaged(volume: np.ndarray, matrices: Sequence[sparse.csr_array]) -> np.ndarray:
-    """A volume in the scan's voxels; the axis that shrinks most goes first.
+    """A volume in the scan's voxels; the axis that shrinks most is first.
 
     Sparse products run in one thread, and give the same on every machine.
     """
@@ -135,7 +135,7 @@ def averaged(volume: np.ndarray, matrices: Sequence[sparse.csr_array]) -> np.nda
     return np.ascontiguousarray(volume)
 
 
-# What is left of a head whose brain was cut out: the tissues, mm of smoothing, and the share from which voxels stay.
+# Brain extractions: the kept tissues, mm of smoothing, and the share from which voxels are kept.
 _WITH_FLUID = BRAIN | tissue("fluid", "vessel")
 CUTS: dict[str, tuple[np.ndarray, float, float]] = {
     "tissue": (BRAIN, 0.7, 0.5),
@@ -145,12 +145,12 @@ CUTS: dict[str, tuple[np.ndarray, float, float]] = {
     "loose": (_WITH_FLUID, 3.0, 0.25),
     "remnants": (BRAIN, 1.5, 0.4),
 }
-_REMNANT_NODE, _REMNANTS = 9.0, (1.2, 2.4)  # mm; standard deviations from which skull remains
-_REMNANT_BLUR, _REMNANT_SHARE = 4.0, 0.15  # how far from the brain, as a cut
+_REMNANT_NODE, _REMNANTS = 9.0, (1.2, 2.4)  # mm; standard deviations above which skull remains
+_REMNANT_BLUR, _REMNANT_SHARE = 4.0, 0.15  # distance from the brain, as for a cut
 
 
 def kept_of(labels: np.ndarray, acquisition: Acquisition, cut: str, rng: np.random.Generator) -> np.ndarray:
-    """Which of a scan's voxels a cut leaves, bool."""
+    """The voxels of a scan kept by a cut, bool."""
     tissues, blur, least = CUTS[cut]
     matrices = acquisition.weights(labels.shape, blur)
     shape = [matrix.shape[0] for matrix in matrices]
