@@ -1,1 +1,1 @@
-"""The networks, one a file, named as in their papers."""
+"""The networks, one per file, named as in their papers."""

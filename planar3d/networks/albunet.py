@@ -76,7 +76,7 @@ def AlbuNet(
     x = _along_depth(x, 64, "depth3") if depth_layers else x
     x = _convolved(_up([x], 64, 16, "dec1"), 16, "dec0")
     x = _along_depth(x, 16, "depth4") if depth_layers else x
-    # The loss takes logarithms, so probabilities are float32 under any precision.
+    # The loss takes logarithms, so probabilities are float32 in every precision.
     outputs = layers.Conv3D(classes, 1, activation=activation, dtype="float32", name=HEAD)(x)
     return with_weights(keras.Model(encoder.input, outputs, name=name), weights)
 
@@ -92,7 +92,7 @@ def _along_depth(x: Any, filters: int, name: str) -> Any:
 
 
 def _up(parts: list[Any], filters: int, up_filters: int, name: str) -> Any:
-    """Joined parts convolved, and rows and columns doubled."""
+    """Concatenation, convolution, and doubling of rows and columns."""
     x = layers.Concatenate(name=f"{name}_concat")(parts) if len(parts) > 1 else parts[0]
     x = _convolved(x, filters, name)
     return layers.Conv3DTranspose(

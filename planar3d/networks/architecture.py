@@ -1,4 +1,4 @@
-"""What training, weights files and reports need to know of a network, beside the function that builds it."""
+"""The properties of a network for training, weights files and reports, with the function that builds it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ Arguments = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class WeightSource:
-    """Where the 2D weights of an encoder come from."""
+    """The source of an encoder's 2D weights."""
 
-    attribution: str  # whose its ImageNet weights are
-    # From `"imagenet"` or a file to words on where that is; a `WeightsError` where it cannot be found.
+    attribution: str  # attribution of its ImageNet weights
+    # From `"imagenet"` or a file to a description of its location; a `WeightsError` if it is not found.
     find: Callable[[str], str]
 
     def origin(self, weights: str) -> str:
-        """Where the weights are that a recipe's `encoder_weights` asks for; they are looked for."""
+        """Find the weights of a recipe's `encoder_weights`, and describe their location."""
         return "none (random)" if weights == "none" else self.find(weights)
 
     def credit(self, weights: str) -> str:
-        """Whose they are."""
+        """Their attribution."""
         known = {"none": "random initialization", "imagenet": self.attribution}
         return known.get(weights, f"{Path(weights).name}, whose licence is not stated")
 
@@ -51,20 +51,20 @@ def _no_features(arguments: Arguments) -> Mapping[str, int]:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network that has a name.
+    """A named network.
 
     Attributes:
-        build: from `input_shape` (depth, rows, cols, channels), `weights`, `encoder_weights` and arguments of its own
-            to the network.
-        arguments: from its settings and the targets in a recipe to its own arguments, JSON values; a `RecipeError`
-            where they do not fit.
-        divisors: what depth, rows and cols must be multiples of.
+        build: from `input_shape` (depth, rows, cols, channels), `weights`, `encoder_weights` and its own arguments to
+            the network.
+        arguments: from its settings and the targets in a recipe to its own arguments, as JSON values; a `RecipeError`
+            if they do not fit.
+        divisors: of depth, rows and cols.
         groups: the names of its layers with weights, in groups that cover them all.
-        head: the name of the layer that gives the output.
-        source: of its encoder's weights; by default there are none.
-        feature_levels: what of a frozen encoder may be computed once a scan: names of layers, and how many slices one
-            entry of their depth axis stands for; a `RecipeError` where windows do not share an encoder's features.
-        told: what of a recipe the arrays of a weights file tell, by field: of files that do not say it themselves.
+        head: the name of the output layer.
+        source: of its encoder's weights; default: none.
+        feature_levels: layers of a frozen encoder whose features may be computed once per scan, with the slices per
+            entry of their depth axis; a `RecipeError` if windows do not share an encoder's features.
+        told: fields of a recipe derived from the arrays of a weights file that does not contain them.
     """
 
     build: Callable[..., keras.Model]
@@ -78,21 +78,21 @@ class Architecture:
 
 
 def own_arguments(settings: Section, targets: Targets, outputs: str = "outputs") -> dict[str, Any]:
-    """A network's arguments: its settings but for the weights that it begins with, and the targets' output.
+    """A network's arguments: its settings except initial weights, and the output of the targets.
 
     Args:
-        targets: give the channels of the output and its activation.
-        outputs: the name of the argument that is the number of channels.
+        targets: define the channels of the output and its activation.
+        outputs: the name of the argument with the number of channels.
     """
     own = {name: value for name, value in settings.to_json().items() if name not in ("name", "encoder_weights")}
     return own | {outputs: targets.outputs, "activation": targets.activation}
 
 
 def check_input_shape(input_shape: Sequence[int | None], divisors: Sequence[int], whose: str) -> None:
-    """Raise a `ValueError` unless an input is (depth, rows, cols, channels), the first three as the divisors ask.
+    """Raise a `ValueError` unless an input is (depth, rows, cols, channels) with sizes divisible by the divisors.
 
     Args:
-        input_shape: sizes, or None where they are open.
+        input_shape: sizes, or None if unknown.
         divisors: of depth, rows and cols.
     """
     if len(input_shape) != 4:
@@ -106,7 +106,7 @@ def check_input_shape(input_shape: Sequence[int | None], divisors: Sequence[int]
 
 
 def check_depth(input_shape: Sequence[int | None], least: int, most: int, whose: str) -> None:
-    """Raise a `ValueError` unless the depth is known and one that a network squeezes to the slices that it needs."""
+    """Raise a `ValueError` unless the depth is known and can be reduced to the slices that a network needs."""
     depth = input_shape[0]
     if depth is None or not least <= depth <= most:
         allowed = f"{least} to {most}" if least < most else f"{most}"
@@ -114,7 +114,7 @@ def check_depth(input_shape: Sequence[int | None], least: int, most: int, whose:
 
 
 def groups_by_prefix(beginnings: Mapping[str, str | tuple[str, ...]]) -> Callable[[keras.Model], dict[str, list[str]]]:
-    """Groups of layers by how their names begin; all others are the encoder."""
+    """Groups of layers by the prefix of their names; all others are the encoder."""
 
     def groups(network: keras.Model) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {"encoder": [], **{group: [] for group in beginnings}}
@@ -127,7 +127,7 @@ def groups_by_prefix(beginnings: Mapping[str, str | tuple[str, ...]]) -> Callabl
 
 
 def layers_with_weights(network: keras.Model) -> list[str]:
-    """The names of a network's layers that have weights, in its order."""
+    """The names of a network's layers with weights, in its order."""
     return [layer.name for layer in network.layers if layer.weights]
 
 

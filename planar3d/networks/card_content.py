@@ -1,6 +1,6 @@
-"""What is known of a trained network without a person saying it: the rest of its model card.
+"""The parts of a model card that follow from the trained network, without a person.
 
-None of it is a time or a place, so that a training that was stopped and went on writes the same file.
+They contain no time or path, so that a resumed training writes the same file.
 """
 
 from collections.abc import Mapping
@@ -16,18 +16,18 @@ from planar3d.recipes import Recipe
 from planar3d.scans.folds import Fold
 from planar3d.transfer.digests import digest_of_all
 
-# A card lies in an attribute of less than 64 KiB; of larger data sets it names the first scans.
+# A card is stored in an attribute of less than 64 KiB; for large data sets it names only the first scans.
 _NAMED_SCANS = 200
 
 
 def filled_card(
     network: keras.Model, recipe: Recipe, arrays: Mapping[str, np.ndarray], said: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A model card of what was said of a network, what its recipe tells, and what is measured.
+    """A model card from a person's statements, the recipe, and measurements.
 
     Args:
-        arrays: of its weights file, by `layer/weight`, as they are read from there.
-        said: comes before what the recipe tells; nothing comes before what is measured.
+        arrays: of its weights file, by `layer/weight`, as read from there.
+        said: takes precedence over the recipe, but not over measurements.
     """
     seen = recipe.preparation.describe()
     told = {
@@ -55,18 +55,18 @@ def filled_card(
 
 
 def training_card(recipe: Recipe, data: Mapping[str, Any], fold: Fold, number: int, folds: int) -> dict[str, Any]:
-    """What a fold of a cross-validation says of the network that it trains.
+    """The card's fields from a fold of a cross-validation.
 
     Args:
         data: folder, layout, and whether they are the phantom, as in the `folds.json` of a run folder.
-        number, folds: which one of how many.
+        number, folds: number of the fold, and of folds.
     """
     scans = [*fold.train, *fold.validation]
     named = ", ".join(scans[:_NAMED_SCANS]) + (f", and {len(scans) - _NAMED_SCANS} more" * (len(scans) > _NAMED_SCANS))
     return {
         "name": f"{recipe.name}, fold {number} of {folds}",
         "data": {
-            # The folder's name alone: its path would tell of the machine.
+            # Only the folder's name: its path would reveal details of the machine.
             "data set": "the embedded phantom (not patients)" if data["phantom"] else Path(data["folder"]).name,
             "layout": data["layout"],
             "scans that train": len(fold.train),

@@ -1,4 +1,4 @@
-"""What a weights file carries besides its arrays, looked at with care: the file may come from elsewhere."""
+"""The untrusted metadata of a weights file, validated."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from planar3d.recipes import Recipe
 from planar3d.sections import UnknownFieldError
 from planar3d.transfer.metadata import CARD, RECIPE, plain_text
 
-# What any head scan is prepared to, generously; a file that asks for more is not honest.
+# Generous limits for prepared head scans; a file beyond them is damaged or malicious.
 _PLAUSIBLE = {
     "preparation.size": (16, 1024),
     "preparation.pixel_mm": (0.05, 20.0),
@@ -35,7 +35,7 @@ _MEASURED: dict[str, Callable[[Any], bool]] = {
 
 
 def carried_recipe(said: Mapping[str, Any], path: Path) -> Recipe | None:
-    """The recipe that a file carries, if it does."""
+    """The recipe in a file, if any."""
     if RECIPE not in said:
         return None
     try:
@@ -62,7 +62,7 @@ def carried_recipe(said: Mapping[str, Any], path: Path) -> Recipe | None:
 
 
 def carried_measures(card: Mapping[str, Any]) -> dict[str, Any]:
-    """What a card says that its model was measured on, of what it says soundly."""
+    """The valid entries of a card about its model's evaluation."""
     said = _mapping(card.get("measured"))
     return {name: said[name] for name, is_sound in _MEASURED.items() if name in said and is_sound(said[name])}
 

@@ -1,6 +1,6 @@
-"""The decoder that the networks of Messaoudi et al. 2023 share: enlarged, joined with a skip, convolved twice.
+"""The decoder shared by the networks of Messaoudi et al. 2023: upsampling, skip connection, two convolutions.
 
-It is of volumes, or planar: rows and columns alone, each slice by itself, which is the 2D decoder applied to slices.
+It is 3D, or planar: the 2D decoder applied to each slice.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from keras import layers
 from planar3d.networks.resnet import NORMALIZATION
 
 Norm = Literal["batch", "instance"]
-# By torch's defaults; "instance" is each channel of a sample by itself, with scale and offset.
+# With torch's defaults; "instance" normalizes each channel of a sample separately, with scale and offset.
 _NORMS: dict[str, Callable[..., keras.Layer]] = {
     "batch": partial(layers.BatchNormalization, **NORMALIZATION),
     "instance": partial(layers.GroupNormalization, -1, epsilon=1e-5),
@@ -23,7 +23,7 @@ _NORMS: dict[str, Callable[..., keras.Layer]] = {
 def convolved(
     x: Any, filters: int, name: str, *, planar: bool = False, norm: Norm = "batch", activation: str = "silu"
 ) -> Any:
-    """A convolution without bias, of 3 voxels along each axis that it has, normalized and activated."""
+    """A convolution without bias, with 3 voxels along each axis, normalization and activation."""
     kernel = (1, 3, 3) if planar else 3
     x = layers.Conv3D(filters, kernel, padding="same", use_bias=False, name=f"{name}_conv")(x)
     x = _NORMS[norm](name=f"{name}_bn")(x)
@@ -40,18 +40,18 @@ def decoded(
     norm: Norm = "batch",
     activation: str = "silu",
 ) -> Any:
-    """Features of the coarsest level on their way to full resolution, doubled at each level.
+    """Decode features from the coarsest level to full resolution, doubling sizes at each level.
 
     Args:
         x: (batch, depth, rows, cols, channels).
-        skips: of each level, coarsest first; levels beyond the last one have none.
+        skips: of each level, coarsest first; levels after the last have none.
         filters: of each level's two convolutions.
-        transposed: whether transposed convolutions of 2 voxels with stride 2 enlarge, or voxels are repeated.
-        planar: whether depth stays, and no kernel joins slices.
-        norm, activation: behind each convolution.
+        transposed: upsampling by transposed convolutions of 2 voxels with stride 2; else by repeating voxels.
+        planar: whether depth is kept, and no kernel combines slices.
+        norm, activation: after each convolution.
 
     Returns:
-        (batch, depth, rows, cols, last of the filters), each axis that was enlarged times 2 for each level.
+        (batch, depth, rows, cols, last of the filters), each upsampled axis doubled once per level.
     """
     up = (1, 2, 2) if planar else (2, 2, 2)
     for level, width in enumerate(filters):

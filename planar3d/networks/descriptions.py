@@ -1,7 +1,7 @@
-"""Descriptions of the networks of weights files: in the file itself, else in the user's cache.
+"""Descriptions of networks for weights files: in the file itself, or in the user's cache.
 
-A network that is described is predicted without Keras, whose import takes as long as a scan. Files of this package
-carry their descriptions, whose digests stand in their cards; those of other files lie in the user's cache, by the
+With a description, prediction works without Keras, whose import takes as long as a scan. Files of this package contain
+their descriptions, with digests in their cards; descriptions of other files are stored in the user's cache by the
 files' digests, once Keras has built their networks.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def describe_for(arrays: Mapping[str, np.ndarray], network: "keras.Model") -> dict[str, Any] | None:
-    """Describe a network for a file that has these arrays of it; None if it needs Keras whatever is said of it."""
+    """Describe a network for a file with these arrays; None if the network needs Keras in any case."""
     from planar3d.graph.described import described
 
     found = {id(place.variable): place.found_in(arrays) for place in places_of(network)}
@@ -46,20 +46,20 @@ def describe_for(arrays: Mapping[str, np.ndarray], network: "keras.Model") -> di
 def known_description(
     path: Path, sha256: str, card: Mapping[str, Any], arrays: Mapping[str, np.ndarray], recipe: Recipe
 ) -> Description | None:
-    """The network of a weights file, in the recipe's sizes; None where nothing that is said of it can be used.
+    """The network of a weights file, in the recipe's sizes; None without a usable description.
 
     Args:
-        path, sha256, card, arrays: the file, its digest, and what it holds.
-        recipe: asks for the file's own network.
+        path, sha256, card, arrays: the file, its digest, and its content.
+        recipe: for the file's own network.
     """
     for content in _said(path, sha256, card):
-        with suppress(WeightsError):  # Keras says what is wrong
+        with suppress(WeightsError):  # building with Keras reports the error
             return from_json(content, arrays, recipe.window)
     return None
 
 
 def asks_for_one_network(one: Recipe, other: Recipe) -> bool:
-    """Whether two recipes have the same layers; rows and columns do not decide them."""
+    """Whether two recipes have the same layers, which do not depend on rows and columns."""
 
     def asked(recipe: Recipe) -> tuple[Any, ...]:
         depth, *_, channels = recipe.window
@@ -69,7 +69,7 @@ def asks_for_one_network(one: Recipe, other: Recipe) -> bool:
 
 
 def keep_description(sha256: str, arrays: Mapping[str, np.ndarray], network: "keras.Model") -> None:
-    """Keep the description of a file's network in the user's cache, where that can be written."""
+    """Store the description of a file's network in the user's cache, if that is writable."""
     content = describe_for(arrays, network)
     if content is not None:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""DS-Net: volumes are squeezed to four maps of three slices, the RGB inputs of an EfficientNet U-Net."""
+"""DS-Net: volumes are reduced to four maps of three slices, the RGB inputs of an EfficientNet U-Net."""
 
 from collections.abc import Sequence
 from math import prod
@@ -16,7 +16,7 @@ from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, with_we
 from planar3d.networks.resnet import NORMALIZATION
 
 HEAD = "final"
-SLICES, MAPS = 3, 4  # that the volume is squeezed to: red, green and blue of four images
+SLICES, MAPS = 3, 4  # of the reduced volume: red, green and blue of four images
 _DIVISORS = (1, 32, 32)
 _UP_FILTERS = (256, 128, 64, 32, 16)  # of the 2D decoder's levels, coarsest first
 
@@ -114,13 +114,13 @@ def DSNet(
         x = layers.Concatenate(name=f"{restored}_concat")([_of_depth(x, skip.shape[1], restored), skip])
         for number in range(convolutions):
             x = _convolved(x, filters[level], f"{restored}_{number + 1}")
-    # The loss takes logarithms, so probabilities are float32 under any precision.
+    # The loss takes logarithms, so probabilities are float32 in every precision.
     x = layers.Conv3D(outputs, 3, padding="same", activation=activation, dtype="float32", name=HEAD)(x)
     return with_weights(keras.Model(inputs, x, name=name), weights)
 
 
 def _convolved(x: Any, filters: int, name: str, factor: int = 1) -> Any:
-    """A 3×3×3 convolution, normalized case by case, with SiLU; depth divided as torch does it, padded on both sides."""
+    """A 3×3×3 convolution with instance normalization and SiLU; depth is divided as in torch, padded on both sides."""
     if factor > 1:
         x = layers.ZeroPadding3D(1, name=f"{name}_pad")(x)
     padding = "valid" if factor > 1 else "same"
@@ -130,7 +130,7 @@ def _convolved(x: Any, filters: int, name: str, factor: int = 1) -> Any:
 
 
 def _of_depth(x: Any, depth: int, name: str) -> Any:
-    """Slices cut off, or zeros put, evenly on both sides."""
+    """Cropped or zero-padded evenly on both sides along depth."""
     surplus = x.shape[1] - depth
     if surplus > 0:
         return layers.Cropping3D((halves(surplus), (0, 0), (0, 0)), name=f"{name}_crop")(x)
@@ -138,7 +138,7 @@ def _of_depth(x: Any, depth: int, name: str) -> Any:
 
 
 def _by_map(layer: layers.Dropout) -> layers.Dropout:
-    """Leaves a block out map by map, as a 2D network does image by image."""
+    """Stochastic depth per map, as per image in a 2D network."""
     return layers.Dropout(layer.rate, noise_shape=(None, None, 1, 1, 1), name=layer.name)
 
 

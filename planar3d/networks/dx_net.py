@@ -74,13 +74,13 @@ def DXNet(
     encoder = _encoder(full, flat, stem, encoder_weights if weights is None else None)
     skips = [*(encoder.get_layer(skip).output for skip in SKIPS["b0"]), full]
     x = decoded(encoder.output, skips, _FILTERS, transposed=True, norm=norm)
-    # The loss takes logarithms, so probabilities are float32 under any precision.
+    # The loss takes logarithms, so probabilities are float32 in every precision.
     x = layers.Conv3D(outputs, 3, padding="same", activation=activation, dtype="float32", name=HEAD)(x)
     return with_weights(keras.Model(inputs, x, name=name), weights)
 
 
 def _encoder(x: Any, whole: keras.Model, stem: str, weights: EncoderWeights) -> keras.Model:
-    """EfficientNet-B0 of volumes, its depth divided as its rows are."""
+    """3D EfficientNet-B0, with depth divided like rows."""
     flat = keras.Model(whole.input, whole.get_layer(COARSEST["b0"]).output, name=whole.name)
     fill_flat(flat, weights, NOISY_STUDENT["b0"])
     encoder = convert(flat, "repeat", depth_pooling="match", global_pooling="volume", input_tensor=x)

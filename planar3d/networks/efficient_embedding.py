@@ -1,4 +1,4 @@
-"""The efficient embedding network: a volume is squeezed to three slices, the RGB input of an EfficientNet-B0."""
+"""The efficient embedding network: a volume is reduced to three slices, the RGB input of an EfficientNet-B0."""
 
 from collections.abc import Sequence
 from math import prod
@@ -15,10 +15,10 @@ from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_s
 from planar3d.transfer.torch_weights import IMAGENET_MEAN, IMAGENET_STD
 
 HEAD = "final"
-SLICES = 3  # that the volume is squeezed to: red, green and blue
+SLICES = 3  # of the reduced volume: red, green and blue
 _IMAGENET = "efficientnetb0_notop.h5"
 _SOURCE = known_source("EfficientNet-B0, Tan & Le 2019; ImageNet weights of Keras", _IMAGENET)
-# What the blocks that halve rows and columns expand, finest first.
+# The expanded features of blocks that halve rows and columns, finest first.
 _SKIPS = tuple(f"block{number}a_expand_activation" for number in (2, 3, 4, 6))
 _UP_FILTERS = (512, 256, 128, 64)
 
@@ -94,13 +94,13 @@ def EfficientEmbedding(
         x = layers.Add(name=f"{restored}_add")([x, skips[level]])
         x = _residual(x, filters[level], restored)
     x = layers.Conv3D(filters[0], 3, padding="same", name="restore_conv")(x)
-    # The loss takes logarithms, so probabilities are float32 under any precision.
+    # The loss takes logarithms, so probabilities are float32 in every precision.
     x = layers.Conv3D(outputs, 1, activation=activation, dtype="float32", name=HEAD)(x)
     return with_weights(keras.Model(inputs, x, name=name), weights)
 
 
 def _residual(x: Any, filters: int, name: str) -> Any:
-    """Two convolutions behind normalization and ReLU, and a 1×1×1 one beside them."""
+    """Two convolutions, each after normalization and ReLU, with a 1×1×1 shortcut."""
     y = x
     for number in (1, 2):
         y = layers.GroupNormalization(8, name=f"{name}_gn{number}")(y)
@@ -110,7 +110,7 @@ def _residual(x: Any, filters: int, name: str) -> Any:
 
 
 def _up(x: Any, skip: Any, filters: int, name: str) -> Any:
-    """Rows and columns doubled, and the encoder's features beside them."""
+    """Doubled rows and columns, concatenated with the encoder's features."""
     x = layers.Conv3DTranspose(filters, (1, 3, 3), (1, 2, 2), padding="same", use_bias=False, name=f"{name}_conv")(x)
     x = layers.BatchNormalization(name=f"{name}_bn")(x)
     x = layers.SpatialDropout3D(0.5, name=f"{name}_dropout")(x)

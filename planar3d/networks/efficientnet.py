@@ -17,7 +17,7 @@ from planar3d.networks.encoder_weights import known_source
 
 
 class Stage(NamedTuple):
-    """A row of the network's table: equal blocks, of which the first has the stride."""
+    """A row of the network's table: equal blocks; the first has the stride."""
 
     blocks: int
     filters: int
@@ -36,12 +36,12 @@ STAGES = (
     Stage(4, 192, 5, 2, 6),
     Stage(1, 320, 3, 1, 6),
 )
-# By how much the others multiply filters and blocks (tensorflow/tpu, efficientnet_builder.py).
+# Factors of filters and blocks for the other variants (tensorflow/tpu, efficientnet_builder.py).
 SCALES = {
     **{"b0": (1.0, 1.0), "b1": (1.0, 1.1), "b2": (1.1, 1.2), "b3": (1.2, 1.4)},
     **{"b4": (1.4, 1.8), "b5": (1.6, 2.2), "b6": (1.8, 2.6), "b7": (2.0, 3.1)},
 }
-# The encoders of Messaoudi 2023: timm's files of noisy student, and features from the coarsest on.
+# The encoders of Messaoudi 2023: timm's noisy student files, and feature layers, coarsest first.
 NOISY_STUDENT = {"b0": "tf_efficientnet_b0_ns-c0e6a31c.pth", "b4": "tf_efficientnet_b4_ns-d6313a46.pth"}
 COARSEST = {"b0": "block7a_project_bn", "b4": "block7b_add"}
 SKIPS = {
@@ -53,7 +53,7 @@ _silu = partial(layers.Activation, "silu")
 
 
 class _Style(NamedTuple):
-    """What the layers of a network have in common."""
+    """Common settings of a network's layers."""
 
     activation: Callable[..., keras.Layer]
     excited: bool  # squeeze-and-excitation
@@ -183,7 +183,7 @@ def _block(inputs: Any, stage: Stage, style: _Style, name: str, drop_path: float
 
 
 def _excited(x: Any, reduced: int, name: str) -> Any:
-    """Squeeze-and-excitation: each channel multiplied by what the means of all channels say of it."""
+    """Squeeze-and-excitation: each channel is multiplied by a weight computed from the means of all channels."""
     channels = x.shape[-1]
     share = layers.GlobalAveragePooling2D(name=f"{name}squeeze")(x)
     share = layers.Reshape((1, 1, channels), name=f"{name}reshape")(share)
@@ -211,6 +211,6 @@ def _normalized(x: Any, style: _Style, name: str) -> Any:
 
 
 def _rounded(filters: float) -> int:
-    """The nearest multiple of 8, and never less than nine tenths."""
+    """The nearest multiple of 8 that is at least nine tenths of the value."""
     nearest = max(8, int(filters + 4) // 8 * 8)
     return nearest if nearest >= 0.9 * filters else nearest + 8

@@ -1,4 +1,4 @@
-"""The three sources of an encoder's weights: ImageNet, a file, or none at all."""
+"""The three sources of an encoder's weights: ImageNet, a file, or none."""
 
 import functools
 import os
@@ -20,19 +20,19 @@ from planar3d.transfer.transplant import Report, load_weights, transplant
 
 EncoderWeights = str | os.PathLike[str] | None
 _FIRST = "block1_conv1/kernel"
-# Found once a process: a cross-validation builds a network a fold, and a failing download takes its time.
+# Once per process: a cross-validation builds a network per fold, and a failing download takes time.
 find_imagenet = functools.cache(imagenet_vgg16)
 
 
 def fill_encoder(network: keras.Model, weights: EncoderWeights, mapping: KernelMapping = PLANAR) -> Report | None:
-    """Fill the layers of `network` that `weights` knows by name; None leaves the random initialization.
+    """Load the weights of layers in `network` by name; None keeps the random initialization.
 
     Args:
         network: any network with layers named as in VGG-16.
         weights: `"imagenet"`, None, or a file of 2D kernels (mapped by Kolarik 2020, eq. 3) or of planar kernels
-            (loaded as they are), told apart by their rank. The first kernel is fitted to the network's input channels,
-            see `channels.fitted`.
-        mapping: how 2D kernels fill kernels deeper than one slice.
+            (loaded unchanged), distinguished by their rank. The first kernel is adapted to the network's input
+            channels, see `channels.fitted`.
+        mapping: of 2D kernels to kernels deeper than one slice.
     """
     if weights is None:
         return None
@@ -57,7 +57,7 @@ VGG16_SOURCE = WeightSource(
 
 
 def known_source(attribution: str, imagenet: str) -> WeightSource:
-    """The source of an encoder whose ImageNet weights are a file of the table of known files."""
+    """The source of an encoder whose ImageNet weights are in the table of known files."""
 
     def origin(weights: str) -> str:
         if weights == "imagenet":
@@ -70,15 +70,15 @@ def known_source(attribution: str, imagenet: str) -> WeightSource:
 
 
 def fill_flat(flat: keras.Model, weights: EncoderWeights, imagenet: str) -> None:
-    """Fill a 2D network; a file may have the names of Keras' layers, or torch's with the axes of either.
+    """Load weights into a 2D network, from a file with the layer names of Keras, or of torch with either order of axes.
 
     Args:
-        flat: the network; None as weights leaves it random.
-        weights: `"imagenet"`, a file, or None.
-        imagenet: its file of ImageNet weights, of the table of known files.
+        flat: the network.
+        weights: `"imagenet"`, a file, or None for random weights.
+        imagenet: its file of ImageNet weights in the table of known files.
 
     Raises:
-        WeightsError: the weights cannot be found, or fit in none of these ways; it says why for each.
+        WeightsError: the weights cannot be found, or fit in none of these ways, with the reason for each.
     """
     if weights is None:
         return
@@ -99,7 +99,7 @@ def fill_flat(flat: keras.Model, weights: EncoderWeights, imagenet: str) -> None
 
 
 def with_weights(network: keras.Model, weights: EncoderWeights) -> keras.Model:
-    """The whole network, filled from a file or a published model where one is named."""
+    """The whole network, with the weights of a file or published model if given."""
     if weights is not None:
         load_weights(network, weights, strict=True)
     return network

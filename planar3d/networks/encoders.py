@@ -1,4 +1,4 @@
-"""Encoders by name: VGG-16 as the paper has it, and 2D networks that are filled, converted to 3D, and joined."""
+"""Encoders by name: the paper's VGG-16, and pretrained 2D networks converted to 3D."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -24,30 +24,30 @@ from planar3d.transfer.torch_weights import IMAGENET_MEAN, IMAGENET_STD
 
 InputShape = tuple[int, int | None, int | None, int]
 
-# What weights expect of the grey levels v = 0, …, 255, as (v - mean) / deviation of each channel.
+# Input range of weights for grey levels v = 0, …, 255, as (v - mean) / deviation per channel.
 _IMAGENET = (np.multiply(255, IMAGENET_MEAN), np.multiply(255, IMAGENET_STD))
 _LITE = (np.full(3, 127.0), np.full(3, 128.0))
-_DEPTH_FACTORS = (2, 2, 2, 2, 1)  # by which the levels of a converted encoder divide depth
+_DEPTH_FACTORS = (2, 2, 2, 2, 1)  # depth factors of a converted encoder's levels
 
 
 class Levels(NamedTuple):
-    """What a decoder takes of an encoder."""
+    """The parts of an encoder that a decoder uses."""
 
     inputs: Any  # of the encoder
     skips: list[Any]  # its features at each level, finest first
-    coarsest: Any  # its features below the last of them
-    ups: list[tuple[int, int, int]]  # by how much a decoder multiplies the three axes to each level, coarsest first
-    first_kernel: int = 3  # slices that the decoder's kernels at the coarsest level span
-    # Gives the whole network what the weights know of it by name, where they are not filled yet.
+    coarsest: Any  # its features below the last skip
+    ups: list[tuple[int, int, int]]  # upsampling factors of the three axes for each level of a decoder, coarsest first
+    first_kernel: int = 3  # depth of the decoder's kernels at the coarsest level
+    # Loads further weights into the whole network by name.
     fill: Callable[[keras.Model], None] = lambda network: None
 
 
 class Encoder(ABC):
-    """An encoder that has a name."""
+    """A named encoder."""
 
-    count: int  # levels above the coarsest, as a decoder has
-    divisors: tuple[int, int, int]  # what depth, rows and cols must be multiples of
-    feature_levels: Mapping[str, int] = MappingProxyType({})  # as `Architecture` has them, where its kernels are planar
+    count: int  # levels above the coarsest, as in a decoder
+    divisors: tuple[int, int, int]  # of depth, rows and cols
+    feature_levels: Mapping[str, int] = MappingProxyType({})  # see `Architecture`, for planar kernels
     source: WeightSource  # of its weights
 
     @abstractmethod
@@ -56,19 +56,19 @@ class Encoder(ABC):
 
         Args:
             input_shape: (depth, rows, cols, channels); rows and cols may be None.
-            weights: `"imagenet"`, a file, or None for random ones.
-            matched: whether inputs v / 128 - 1 and what the weights expect are brought together.
+            weights: `"imagenet"`, a file, or None for random weights.
+            matched: whether inputs v / 128 - 1 are matched to the range that the weights expect.
             mapping: of its 2D kernels.
         """
 
 
 class VGG16Encoder(Encoder):
-    """VGG-16's blocks 1 to 4, each behind a pooling of depth, rows and columns (Kolarik 2020, figure 4)."""
+    """VGG-16's blocks 1 to 4, separated by poolings of depth, rows and columns (Kolarik 2020, figure 4)."""
 
     count = 4
     divisors = (16, 16, 16)
     source = VGG16_SOURCE
-    # Planar convolutions act within a slice, and poolings join two; so these are a scan's as well as its windows'.
+    # Planar convolutions act within a slice, and poolings combine two; so these are equal for a scan and its windows.
     feature_levels = MappingProxyType({"block1_conv2": 1, "block2_conv2": 2, "block3_conv3": 4, "block4_conv3": 8})
 
     def levels(self, input_shape: InputShape, weights: EncoderWeights, matched: bool, mapping: KernelMapping) -> Levels:
@@ -84,16 +84,16 @@ class VGG16Encoder(Encoder):
             if matched:
                 match_input_range([network.get_layer(name) for name in encoder_layer_names(4)])
 
-        # The coarsest level sees two slices of a window of sixteen.
+        # The coarsest level has two slices for a window of sixteen.
         return Levels(inputs, skips, x, [(2, 2, 2)] * 4, first_kernel=2, fill=fill)
 
 
 def match_input_range(convolutions: Iterable[Any]) -> None:
-    """Divide the biases of convolutions by 128, for inputs that are 128 times smaller than those they were trained on.
+    """Divide the biases of convolutions by 128, for inputs 128 times smaller than in training.
 
-    Convolutions with ReLU and maximum poolings are homogeneous: with biases b / s they give of x / s what they gave of
-    x, divided by s, in every layer. ImageNet's VGG-16 was trained on grey levels of about ±128; with its biases as they
-    are, as in Kolarik 2020, these outweigh the image.
+    Convolutions with ReLU and maximum poolings are homogeneous: with biases b / s, the features of x / s are those of x
+    divided by s, in every layer. VGG-16's ImageNet weights were trained on grey levels of about ±128; unscaled biases,
+    as in Kolarik 2020, outweigh the image.
 
     Args:
         convolutions: the encoder's layers, all of them.
@@ -104,24 +104,24 @@ def match_input_range(convolutions: Iterable[Any]) -> None:
 
 @dataclass(frozen=True)
 class ConvertedEncoder(Encoder):
-    """A 2D network without its top, converted.
+    """A converted 2D network without its top.
 
     Rows and columns are halved at each of its five levels, and depth at the first four, so that windows of sixteen
-    slices end with one. A scan is padded at other places than its windows are, which share no features then.
+    slices end with one. Scans and windows are padded at different positions, so windows share no features.
     """
 
     # From (rows, cols, 3) to the network with random weights.
     build: Callable[[tuple[int | None, int | None, int]], keras.Model]
-    imagenet: str  # its file of ImageNet weights, of the table of known files
-    expects: tuple[np.ndarray, np.ndarray]  # mean and deviation by which its weights want grey levels normalized
-    attribution: str  # whose the weights are
+    imagenet: str  # its file of ImageNet weights in the table of known files
+    expects: tuple[np.ndarray, np.ndarray]  # mean and standard deviation for normalizing grey levels
+    attribution: str  # of the weights
 
     count = len(_DEPTH_FACTORS)
     divisors = (16, 32, 32)
 
     @property
     def source(self) -> WeightSource:  # type: ignore[override]
-        """Of its weights."""
+        """The source of its weights."""
         return known_source(self.attribution, self.imagenet)
 
     def levels(self, input_shape: InputShape, weights: EncoderWeights, matched: bool, mapping: KernelMapping) -> Levels:
@@ -135,21 +135,21 @@ class ConvertedEncoder(Encoder):
 
 
 def levels_of(encoder: keras.Model) -> Levels:
-    """The levels of any 3D network, as `convert` gives it; its weights and its input's shape stay.
+    """The levels of any 3D network from `convert`, with its weights and input shape.
 
     Raises:
-        ConversionError: its levels cannot be found, or one is no multiple of the next.
+        ConversionError: its levels cannot be found, or one is not a multiple of the next.
     """
     *skips, coarsest = (found := features(encoder)).outputs
     return Levels(found.input, skips, coarsest, up_factors(found))
 
 
 def _matched(flat: keras.Model, mean: np.ndarray, deviation: np.ndarray) -> keras.Model:
-    """The network behind a layer that brings v / 128 - 1 to (v - mean) / deviation."""
+    """The network after a layer that maps v / 128 - 1 to (v - mean) / deviation."""
     inputs = keras.Input(flat.input_shape[1:], name="input")
     scale, offset = (INPUT_SCALE / deviation).tolist(), ((INPUT_SCALE - mean) / deviation).tolist()
     x = layers.Rescaling(scale, offset, name="input_range")(inputs)
-    # Not the network nested: training looks at what layers are applied to.
+    # Without nesting the network: training inspects the inputs of layers.
     return keras.Model(inputs, layers_applied_again(flat, [x])[0], name=flat.name)
 
 

@@ -1,4 +1,4 @@
-"""Whether arrays are those of a network, and in the user's words if not."""
+"""Checks that arrays fit a network, with error messages for users."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,13 +21,13 @@ _MOST_LEVELS = 32  # numbers in a list of sizes
 def refuse_other_sizes(
     arrays: Mapping[str, np.ndarray], recipe: Recipe, path: Path, said: Mapping[str, Any] | None = None
 ) -> None:
-    """Raise a `WeightsError` where a recipe asks for another network or other sizes than a file has.
+    """Raise a `WeightsError` if a recipe has another network or other sizes than a file.
 
-    To be called before the network is built: what a recipe from elsewhere asks for may need more memory than there is.
+    Call it before building the network: an untrusted recipe may require more memory than available.
 
     Args:
         arrays: by `layer/weight`.
-        said: what the file says of its network, as `describe_network` gives it; None if it says nothing.
+        said: the file's own description of its network, as from `describe_network`; None without one.
     """
     asked, architecture = describe_network(recipe), find_architecture(recipe.network.name)
     if said is None:
@@ -35,7 +35,7 @@ def refuse_other_sizes(
     else:
         found = {"network": said.get("network"), **_mapping(said.get("arguments"))}
         if found["network"] == recipe.network.name:
-            # What a file does not say yet was a constant of its network; the default of the setting keeps it.
+            # A setting missing in an older file was a constant of its network, which is the default.
             found = {**architecture.arguments(type(recipe.network)(), recipe.targets), **found}
     wanted = {"network": recipe.network.name, "channels": recipe.preparation.channels, **asked["arguments"]}
     for field, value in wanted.items():
@@ -56,7 +56,7 @@ def refuse_other_sizes(
 
 
 def refuse_misfit(network: keras.Model, arrays: Mapping[str, np.ndarray], path: Path) -> None:
-    """Raise a `WeightsError` that says whose arrays they are, if their layers are not the network's."""
+    """Raise a `WeightsError` that describes the arrays, if their layers are not the network's."""
     wanted, layers = set(layers_with_weights(network)), {name.rpartition("/")[0] for name in arrays}
     if layers != wanted:
         raise WeightsError(f"{path} {_what_it_is(network, wanted, layers, arrays)}")

@@ -1,8 +1,8 @@
-"""Model cards: what a network was trained on, what it scored, what it is not for.
+"""Model cards: a network's training data, scores and limits.
 
-A card is JSON and lies in the weights file; training fills it from what it knows, and publishing asks for the rest.
-Of a field's values, texts become paragraphs in Markdown, lists of texts bullets, mappings tables of two columns, and
-lists of mappings tables with a column a key.
+A card is JSON in the weights file; training fills in what it knows, and publishing requires the rest. In Markdown,
+texts become paragraphs, lists of texts bullets, mappings tables of two columns, and lists of mappings tables with one
+column per key.
 """
 
 import json
@@ -15,7 +15,7 @@ from planar3d.files import write_text
 from planar3d.networks.weights_file import Model
 from planar3d.transfer.metadata import RECIPE, plain_text
 
-# What a person must say of a published model, with what it should say.
+# Fields that a person must write for a published model, with their meaning.
 WRITTEN = {
     "name": "name of the model and of its file",
     "data": "the training data and their origin",
@@ -26,7 +26,7 @@ WRITTEN = {
     "input": "the scans it is meant for",
     "limits": "where it fails, and what it must not be used for",
 }
-# Fields of a card, in the order in which they are shown; what a person says beyond WRITTEN stands between the two.
+# Fields of a card in order of display; further fields written by a person come between the two groups.
 _TITLES = {
     "data": "Training data",
     "licence": "Licence",
@@ -48,7 +48,7 @@ _SUMMARIZED = ("data", "licence", "threshold", "scores")
 
 
 def check_card(card: Any) -> None:
-    """Raise a `WeightsError` if a card lacks something that a person must say, or says what is measured."""
+    """Raise a `WeightsError` if a card lacks a required field, or has a measured one."""
     if not isinstance(card, Mapping):
         raise WeightsError(f"A model card is a JSON object with the fields {', '.join(WRITTEN)}.")
     missing = [f"{field} ({meaning})" for field, meaning in WRITTEN.items() if not card.get(field)]
@@ -64,7 +64,7 @@ def check_card(card: Any) -> None:
 def summarize_card(card: Mapping[str, Any] | None) -> list[str]:
     """A card's main lines as plain text: name, data, licence, threshold, scores; none without a card.
 
-    Control characters, by which a file from elsewhere could steer a terminal, are left out.
+    Control characters, with which an untrusted file could control a terminal, are removed.
     """
     if card is None:
         return []
@@ -78,7 +78,7 @@ def summarize_card(card: Mapping[str, Any] | None) -> list[str]:
 
 
 def write_card(path: str | Path) -> Path:
-    """Write the model card of a weights file as Markdown beside it, and return where; see `card_markdown`."""
+    """Write the model card of a weights file as Markdown beside it, and return its path; see `card_markdown`."""
     path = Path(path)
     written = path.with_name(f"{path.name.removesuffix('.weights.h5')}.md")
     write_text(written, card_markdown(path))
@@ -88,7 +88,7 @@ def write_card(path: str | Path) -> Path:
 def card_markdown(model: str | Path) -> str:
     """The model card of a weights file or published model, with its recipe, as Markdown.
 
-    Control characters and the beginnings of HTML, by which a file from elsewhere could do harm, are made plain.
+    Control characters and HTML, with which an untrusted file could do harm, are removed or escaped.
     """
     opened = Model.open(model)
     path, card = opened.path, opened.card

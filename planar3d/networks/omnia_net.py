@@ -1,4 +1,4 @@
-"""Omnia-Net: a convolution at full resolution, an EfficientNet behind it, and a nearest-neighbour decoder, in 2D."""
+"""Omnia-Net: a full-resolution convolution, an EfficientNet, and a nearest-neighbour decoder, in 2D."""
 
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from planar3d.networks.resnet import NORMALIZATION
 
 DIVISORS = (1, 32, 32)
 HEAD = "final"
-_FULL, _DECODER = "full", "up"  # how the names of these layers begin
+_FULL, _DECODER = "full", "up"  # prefixes of these layers' names
 _FILTERS = (256, 128, 64, 32, 16)  # of the decoder, coarsest level first
 
 
@@ -32,7 +32,7 @@ def OmniaNet(
     encoder_weights: EncoderWeights = "imagenet",
     name: str = "omnia_net",
 ) -> keras.Model:
-    """Omnia-Net, 5,845,968 parameters over EfficientNet-B0 with four classes, of slices or slice by slice of volumes.
+    """Omnia-Net, 5,845,968 parameters with EfficientNet-B0 and four classes, for slices or the slices of volumes.
 
     >>> OmniaNet((64, 64, 1), encoder_weights=None).output_shape
     (None, 64, 64, 4)
@@ -40,27 +40,27 @@ def OmniaNet(
     (None, 1, 64, 64, 4)
 
     Args:
-        input_shape: (rows, cols, channels) of slices, or (depth, rows, cols, channels) of volumes whose slices are seen
-            one by one; rows and cols are multiples of 32, and all but the channels may be None.
+        input_shape: (rows, cols, channels) of slices, or (depth, rows, cols, channels) of volumes, processed slice by
+            slice; rows and cols are multiples of 32, and all except the channels may be None.
         classes: channels of the output.
         encoder: EfficientNet `"b0"` or `"b4"`.
         activation: of the output, `"softmax"` or `"sigmoid"`.
-        encoder_padding, encoder_epsilon: of the EfficientNet, see there; its weights were trained with `"same"` and
-            1e-3, and the released code has `"symmetric"` and 1e-5.
-        stem: what becomes of the weights of the EfficientNet's first convolution, which has three inputs there and 16
-            here: `"fitted"`, spread over them as `convert` does; or `"normal"`, replaced by numbers of a normal
-            distribution of deviation 1, as the released code does.
-        weights: a file that fills the whole network; then no encoder weights are looked for.
-        encoder_weights: `"imagenet"` for noisy student's, a file of the EfficientNet's 2D weights by the names of torch
-            or Keras, or None.
+        encoder_padding, encoder_epsilon: as in `EfficientNet`; its weights were trained with `"same"` and 1e-3, and the
+            released code has `"symmetric"` and 1e-5.
+        stem: how the first convolution's weights are adapted from three inputs to 16: `"fitted"`, spread over the
+            inputs as in `convert`; or `"normal"`, replaced by samples of a standard normal distribution as in the
+            released code.
+        weights: a file with weights for the whole network; encoder weights are then not loaded.
+        encoder_weights: `"imagenet"` (noisy student), a file of the EfficientNet's 2D weights under torch or Keras
+            names, or None.
         name: the model's name.
 
     Returns:
         A model from (batch, …, rows, cols, channels) to probabilities (batch, …, rows, cols, classes), float32.
 
     Raises:
-        ValueError: rows or cols that are no multiple of 32, or an encoder or a stem that does not exist.
-        WeightsError: weights that cannot be found, read, or do not fit.
+        ValueError: rows or cols are not multiples of 32, or the encoder or the stem is unknown.
+        WeightsError: the weights cannot be found or read, or do not fit.
 
     Source: Messaoudi et al. 2023, figure 1; widths and normalization of the decoder from the released code.
     """
@@ -87,7 +87,7 @@ def OmniaNet(
         x = layers.Concatenate(name=f"{_DECODER}{level}_concat")([x, skip])
         for number in (1, 2):
             x = _convolved(x, filters, f"{_DECODER}{level}_{number}")
-    # The loss takes logarithms, so probabilities are float32 under any precision.
+    # The loss takes logarithms, so probabilities are float32 in every precision.
     x = layers.Conv2D(classes, 3, padding="same", activation=activation, dtype="float32", name=HEAD)(x)
     network = keras.Model(inputs, x, name=name)
     if volumes:
@@ -96,7 +96,7 @@ def OmniaNet(
 
 
 def _fill(flat: keras.Model, encoder: str, weights: EncoderWeights, stem: str, options: dict[str, Any]) -> None:
-    """Fill an EfficientNet of 16 inputs with the weights of one of red, green and blue."""
+    """Load the weights of an EfficientNet with RGB input into one with 16 inputs."""
     coloured = EfficientNet(encoder, (32, 32, 3), **options)
     fill_flat(coloured, weights, NOISY_STUDENT[encoder])
     for layer in coloured.layers:

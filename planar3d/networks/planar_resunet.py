@@ -24,7 +24,7 @@ from planar3d.scans.labels import Targets
 
 HEAD = "conv10"
 _PAPER = PlanarResUNetSettings()
-_FIRST_LEVEL = 6  # of the decoder, deepest, in the layers' names: 1 to 5 are the encoder's and the bridge's
+_FIRST_LEVEL = 6  # the decoder's deepest level in layer names; 1 to 5 are encoder and bridge
 
 
 def PlanarResUNet(
@@ -84,7 +84,7 @@ def PlanarResUNet(
         levels = levels_of(encoder)
     else:
         _check(input_shape, encoder, encoder_depth)
-        # Weights of the whole network make those of its encoder needless.
+        # Weights for the whole network replace encoder weights.
         filled = encoder_weights if weights is None else None
         levels = ENCODERS[encoder].levels(
             input_shape, filled, encoder_range == "imagenet", _kernels(mapping, alpha, encoder_depth)
@@ -103,7 +103,7 @@ def PlanarResUNet(
     above = zip(decoder_filters, reversed(levels.skips), levels.ups, depths, strict=True)
     for level, (filters, skip, up, depth) in enumerate(above, start=_FIRST_LEVEL):
         x = dilated_residual_level(x, skip, filters, level, (depth, 3, 3), up)
-    # The loss takes logarithms, so probabilities are float32 under any precision.
+    # The loss takes logarithms, so probabilities are float32 in every precision.
     x = layers.Conv3D(outputs, 1, activation=activation, dtype="float32", name=HEAD)(x)
     network = keras.Model(levels.inputs, x, name=name)
     levels.fill(network)
@@ -124,7 +124,7 @@ def dilated_residual_level(
         filters: filters of the up-convolution and of both convolutions.
         level: the number in the layers' names.
         kernel: (depth, rows, cols) of both convolutions.
-        up: by how much depth, rows and cols are multiplied; twice in the paper.
+        up: factors of depth, rows and cols; 2 in the paper.
 
     Returns:
         (batch, up·depth, up·rows, up·cols, 2·filters + skip channels).
@@ -156,7 +156,7 @@ def _check(input_shape: Sequence[int | None], encoder: str, encoder_depth: int) 
 
 
 def _kernels(mapping: str, alpha: Sequence[float], depth: int) -> KernelMapping:
-    # Recipes older than `mapping` have a depth alone.
+    # Recipes older than `mapping` have only a depth.
     name = "average" if mapping == "planar" and depth > 1 else mapping
     return KernelMapping(name, depth if depth > 1 else None, alpha=tuple(alpha) if name == "scale" else None)
 
@@ -205,7 +205,7 @@ def _told(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     for name, array in arrays.items():
         layer = name.rpartition("/")[0]
         kernels[layer] = max(kernels.get(layer, ()), array.shape, key=len)
-    # A kernel's axes are (depth, rows, cols, cin, cout), without depth in 2D; what has fewer is none, and fits nothing.
+    # A kernel's axes are (depth, rows, cols, cin, cout), without depth in 2D; arrays with fewer are not kernels.
     told: dict[str, Any] = {}
     if "conv51" in kernels:
         told["bridge_filters"] = (0, *kernels["conv51"])[-1]

@@ -1,4 +1,4 @@
-"""A trained network as one small file that others can load: half precision, its recipe and its model card."""
+"""Publication of a trained network as one small file: float16, with recipe and model card."""
 
 import json
 import zlib
@@ -24,7 +24,7 @@ from planar3d.transfer.metadata import CARD, NETWORK, RECIPE, write_metadata
 from planar3d.transfer.published_models import TABLE
 
 LARGEST_FILE = 50_000_000
-# Compressed arrays take longer to load, so a tenth must be won.
+# Compressed arrays take longer to load, so they must save at least a tenth.
 _PAYS = 0.9
 _COMPRESSION = {"shuffle": True, "compression": "gzip", "compression_opts": 6}
 
@@ -32,18 +32,18 @@ _COMPRESSION = {"shuffle": True, "compression": "gzip", "compression_opts": 6}
 def publish_weights(
     network: keras.Model | str | Path, path: str | Path, recipe: Recipe | None, card: Mapping[str, Any]
 ) -> Path:
-    """Write a network's weights in float16, with recipe, model card and description, as a `.weights.h5` of Keras.
+    """Write a network's weights in float16, with recipe, model card and description, as a Keras `.weights.h5`.
 
     Both `keras.Model.load_weights` and this package load it as float32, each value rounded to float16.
 
     Args:
         network: the network, or its weights file.
-        path: `<name>.weights.h5`, of the card's name.
-        recipe: what the network was trained by; None takes the one that the weights file carries.
-        card: what a person says of the model (`model_card.WRITTEN`); the rest is filled in.
+        path: `<name>.weights.h5`, with the card's name.
+        recipe: the recipe of the training; default: the one in the weights file.
+        card: the fields written by a person (`model_card.WRITTEN`); the rest is filled in.
 
     Raises:
-        WeightsError: values that float16 cannot hold, a file of more than 50 MB, a card that lacks something, or no
+        WeightsError: float16 cannot represent a value, the file exceeds 50 MB, the card lacks a field, or there is no
             recipe.
     """
     path = Path(path)
@@ -79,7 +79,7 @@ def publish_weights(
 
 
 def enter_in_table(path: str | Path, table: Path = TABLE) -> dict[str, Any]:
-    """Enter a published file's digest and size into the table of published models, and return its line."""
+    """Enter a published file's digest and size in the table of published models, and return its line."""
     path = Path(path)
     opened = Model.open(path)
     card = opened.card
@@ -97,7 +97,7 @@ def enter_in_table(path: str | Path, table: Path = TABLE) -> dict[str, Any]:
 
 
 def _built_anew(network: keras.Model | str | Path, recipe: Recipe) -> keras.Model:
-    """The recipe's own network with these weights: whoever loads them builds that, and it has no optimizer."""
+    """The recipe's network with these weights, as built on loading, without optimizer."""
     if not isinstance(network, keras.Model):
         return load_network(network, recipe)[0]
     built = recipe_network(recipe)

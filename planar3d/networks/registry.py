@@ -1,4 +1,4 @@
-"""Every network by name. A new one is a file with its `Architecture`, and one line here."""
+"""Every network by name. A new one is a file with its `Architecture` and one line here."""
 
 import inspect
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def list_networks() -> list[str]:
-    """The names of all networks that `build_network` knows."""
+    """The names of all networks for `build_network`."""
     return list(ARCHITECTURES)
 
 
@@ -54,8 +54,8 @@ def build_network(
         arguments: further arguments of the network's function.
 
     Raises:
-        RecipeError: an unknown name, or arguments that do not fit the network.
-        WeightsError: weights that cannot be found, read, or do not fit.
+        RecipeError: the name is unknown, or arguments do not fit the network.
+        WeightsError: the weights cannot be found or read, or do not fit.
     """
     build = find_architecture(name).build
     known = inspect.signature(build).parameters
@@ -68,7 +68,7 @@ def build_network(
 
 
 def find_architecture(name: str) -> Architecture:
-    """The architecture of that name."""
+    """The architecture with this name."""
     if name not in ARCHITECTURES:
         raise RecipeError(f"Network {name!r} is unknown; choose one of: {', '.join(ARCHITECTURES)}.")
     return ARCHITECTURES[name]
@@ -103,12 +103,12 @@ def describe_network(recipe: Recipe) -> dict[str, Any]:
 
 
 def weight_source(recipe: Recipe) -> WeightSource:
-    """Where the weights of the recipe's encoder come from."""
+    """The source of the weights of the recipe's encoder."""
     return find_architecture(recipe.network.name).source(describe_network(recipe)["arguments"])
 
 
 def feature_levels(recipe: Recipe) -> dict[str, int]:
-    """The layers whose features may be computed once a scan, as `Architecture` has them; else a `RecipeError`."""
+    """The layers whose features may be computed once per scan, see `Architecture`; else a `RecipeError`."""
     return dict(find_architecture(recipe.network.name).feature_levels(describe_network(recipe)["arguments"]))
 
 
@@ -118,10 +118,10 @@ def recipe_network(
     encoder_weights: EncoderWeights = None,
     shape: Sequence[int | None] | None = None,
 ) -> keras.Model:
-    """Build the network of a recipe in its sizes.
+    """Build the network of a recipe with its sizes.
 
     Args:
-        shape: (depth, rows, cols, channels); None for the input shape that the recipe predicts with.
+        shape: (depth, rows, cols, channels); default: the recipe's input shape for prediction.
         weights, encoder_weights: as in `build_network`.
 
     Raises:

@@ -38,7 +38,7 @@ def ResNet34(
 def ResNet50(
     input_shape: tuple[int | None, int | None, int] = (224, 224, 3), include_top: bool = True, classes: int = 1000
 ) -> keras.Model:
-    """ResNet-50 (v1.5, as torchvision's) with random weights; `load_torch` fills it from torch's files.
+    """ResNet-50 (v1.5, as in torchvision) with random weights; `load_torch` loads torch's files.
 
     Layers have the names that keras.applications gives its ResNet-50: `conv1_conv`, `conv2_block1_1_conv`, ….
 
@@ -57,7 +57,7 @@ def ResNet50(
 
 
 def with_random_biases(network: keras.Model) -> keras.Model:
-    """A copy of a 2D network whose convolutions have biases, drawn as torch draws those of its own.
+    """A copy of a 2D network whose convolutions have biases, initialized as in torch.
 
     Uniform within ±1 / √n of the n inputs of a convolution.
     """
@@ -88,7 +88,7 @@ def _resnet(
     inputs = keras.Input(input_shape, name="input")
     x = layers.Activation("relu", name="conv1_relu")(_convolved(inputs, 64, 7, 2, "conv1"))
     if pool == 3:
-        # Zeros around what an activation left, which is never below zero, are as good as torch's minus infinity.
+        # Zero padding equals torch's minus infinity after an activation, which is never negative.
         x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
     x = layers.MaxPooling2D(pool, strides=2, name="pool1_pool")(x)
     for stage, count in enumerate(blocks):
@@ -120,9 +120,9 @@ def _joined(x: Any, y: Any, filters: int, stride: int, name: str) -> Any:
 
 
 def _convolved(x: Any, filters: int, kernel: int, stride: int, name: str) -> Any:
-    """A convolution without bias, normalized, padded alike on both sides as torch does, whatever its stride."""
+    """A convolution without bias, normalized, with torch's symmetric padding for every stride."""
     if stride > 1 and kernel > 1:
-        # TensorFlow's own 'same' would pad even sizes at the end alone.
+        # TensorFlow's 'same' would pad even sizes only at the end.
         x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
     padding = "valid" if stride > 1 else "same"
     x = layers.Conv2D(filters, kernel, stride, padding, use_bias=False, name=f"{name}_conv")(x)

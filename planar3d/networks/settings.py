@@ -1,4 +1,4 @@
-"""The networks' own arguments, as a recipe holds them, by the network's name."""
+"""The arguments of networks in a recipe, by the network's name."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -23,7 +23,7 @@ class Network(Section):
 
     @property
     def begins_with(self) -> str | None:
-        """What the encoder is built with: `"imagenet"`, a file, or None for random weights."""
+        """The encoder's initial weights: `"imagenet"`, a file, or None for random weights."""
         return None if self.encoder_weights == "none" else self.encoder_weights
 
 
@@ -83,7 +83,7 @@ class DSNetSettings(Network):
     encoder_epsilon: Annotated[float, POSITIVE] = 1e-5  # of the encoder's normalization; its weights expect 1e-3
 
     def check(self) -> None:
-        """Refuse levels that do not go together."""
+        """Refuse inconsistent levels."""
         lengths = {len(self.factors), len(self.filters)} | {len(self.up_kernels), len(self.up_strides)} - {0}
         if len(lengths) > 1 or len(self.up_kernels) != len(self.up_strides):
             raise RecipeError(

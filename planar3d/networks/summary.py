@@ -1,4 +1,4 @@
-"""A network as a table of its layers, and its work for a window and for a scan."""
+"""A network as a table of its layers, and its cost for a window and for a scan."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from planar3d.networks.vgg16 import PlanarVGG16
 from planar3d.recipes import RECIPES, Recipe
 from planar3d.wording import counted
 
-# What has another name here than in the table of networks, or is a part of one.
+# Networks with another name here than in the table of networks, and parts of networks.
 _ALSO: dict[str, Callable[[Recipe], keras.Model]] = {
     "resunet": lambda recipe: recipe_network(recipe.changed(network="planar-resunet")),
     "vgg16": lambda recipe: PlanarVGG16(recipe.window, weights=None),
@@ -20,12 +20,12 @@ _ALSO: dict[str, Callable[[Recipe], keras.Model]] = {
 
 
 def recipe_with(network: str | None) -> str:
-    """The name of the first recipe that has a network of that name; `"paper"` where none has."""
+    """The name of the first recipe with this network; `"paper"` if there is none."""
     return next((name for name, recipe in RECIPES.items() if recipe.network.name == network), "paper")
 
 
 def named_network(name: str, recipe: Recipe) -> keras.Model:
-    """Build a network in the recipe's sizes, with random weights.
+    """Build a network with the recipe's sizes and random weights.
 
     Args:
         name: one of `list_networks()`, `"resunet"` for the planar one, or `"vgg16"` for its encoder.
@@ -38,14 +38,14 @@ def named_network(name: str, recipe: Recipe) -> keras.Model:
 
 
 def summarize(network: keras.Model, recipe: Recipe) -> list[str]:
-    """Lines of text: a layer each with its output, parameters and multiply-accumulates, then the totals.
+    """Lines of text: each layer with its output, parameters and multiply-accumulates, then the totals.
 
     Args:
-        network: a functional model that takes the recipe's windows.
-        recipe: gives the windows' sizes, and how many cover a scan.
+        network: a functional model for the recipe's windows.
+        recipe: defines the windows' sizes and number.
 
     Raises:
-        RecipeError: a scan of fewer slices than a window.
+        RecipeError: a scan has fewer slices than a window.
     """
     slices, depth, plane = recipe.slices, recipe.tiles.depth, recipe.preparation.plane
     if slices < depth:

@@ -1,4 +1,4 @@
-"""A network's weights in one file that names the network and records its origin."""
+"""A weights file that names its network and records its origin."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from planar3d.transfer.published_models import find_model
 from planar3d.transfer.rehearsal import State, digest_of, rehearse
 from planar3d.transfer.transplant import transplant
 
-# Keras is imported where a network is built, and not where its description will do.
+# Keras is imported only to build networks, not where a description suffices.
 if TYPE_CHECKING:
     import keras
 
@@ -29,15 +29,15 @@ _OVERHEAD = 2**20  # bytes of a weights file besides its arrays
 def save_weights(
     network: "keras.Model", path: str | Path, recipe: Recipe, card: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write a Keras `.weights.h5` that carries recipe, model card and the network's description, whole or not at all.
+    """Write a Keras `.weights.h5` with recipe, model card and the network's description, atomically.
 
     Args:
         path: ends with `.weights.h5`.
-        card: what is known of it; the rest is filled in, with "not stated" for what nobody said.
+        card: known fields; the rest is filled in, with "not stated" for missing ones.
 
     Raises:
-        WeightsError: another suffix, no room on the disk, or a network that is not the recipe's, which could not be
-            loaded again.
+        WeightsError: another suffix, a full disk, or a network that is not the recipe's, which could not be loaded
+            again.
     """
     from planar3d.networks.architecture import weight_shapes
     from planar3d.networks.card_content import filled_card
@@ -62,7 +62,7 @@ def save_weights(
     return path
 
 
-@functools.lru_cache(maxsize=4)  # training saves its best weights again and again
+@functools.lru_cache(maxsize=4)  # training saves its best weights repeatedly
 def _expected_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
     from planar3d.networks.architecture import weight_shapes
     from planar3d.networks.registry import recipe_network
@@ -114,7 +114,7 @@ class Model:
 
     @property
     def own_recipe(self) -> Recipe | None:
-        """The recipe that the file carries; None if it carries none, or one that cannot be read."""
+        """The recipe in the file; None if it has none, or an unreadable one."""
         with suppress(WeightsError):
             return carried_recipe(self.said, self.path)
         return None
@@ -193,7 +193,7 @@ class Model:
 
 
 def read_recipe(model: str | Path) -> Recipe | None:
-    """The recipe that a weights file or published model carries, or None for a file of another origin.
+    """The recipe in a weights file or published model, or None for a file of another origin.
 
     Raises what `Model.open` raises.
     """

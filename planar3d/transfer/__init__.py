@@ -1,1 +1,1 @@
-"""2D kernels to 3D kernels: where 2D weights come from, how they are mapped, how they fill a network."""
+"""2D kernels to 3D kernels: sources of 2D weights, mappings, and loading into networks."""

@@ -1,4 +1,4 @@
-"""The formats of weight files, told by their content: arrays only, nothing in a file is ever run or unpickled."""
+"""Formats of weights files, identified by content: only arrays are read, nothing is executed or unpickled."""
 
 import math
 import stat
@@ -27,20 +27,20 @@ _NPY_HEADERS: dict[tuple[int, int], Callable[..., Any]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-# What NumPy and Keras write; LZMA lets a file of a few bytes ask for gigabytes.
+# As written by NumPy and Keras; LZMA would allow a file of a few bytes to require gigabytes.
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def read_directly(path: Path) -> Arrays:
-    """Read the arrays of a file that was rehearsed, or that this process wrote; `read_arrays` is for all others.
+    """Read the arrays of a rehearsed file or one written by this process; use `read_arrays` for all others.
 
-    Args, returns and raises as there, but for what only another process can bound.
+    Arguments, result and errors as there, without the limits that need another process.
     """
     try:
         arrays = _reader(path)(path, SizeBudget(path))
     except WeightsError:
         raise
-    except Exception as error:  # a damaged file makes each parser fail in a way of its own
+    except Exception as error:  # parsers raise different errors for damaged files
         raise WeightsError(
             f"{path} cannot be read as weights ({type(error).__name__}: {error}). It is damaged or has another format; "
             f"supported: {FORMATS}."
@@ -61,7 +61,7 @@ def _reader(path: Path) -> Callable[[Path, SizeBudget], Arrays]:
         start = file.read(len(SIGNATURE))
     if not start:
         raise WeightsError(f"{path} is empty; get it again. Supported formats: {FORMATS}.")
-    # By suffix: a .pth may be a zip archive as an .npz is, or a bare pickle.
+    # By suffix: a .pth may be a zip archive like an .npz, or a plain pickle.
     if path.suffix in TORCH_FORMATS:
         return TORCH_FORMATS[path.suffix].read
     if start == SIGNATURE:
@@ -105,11 +105,11 @@ def _read_zip(path: Path, budget: SizeBudget) -> Arrays:
 
 
 def _refuse_ill_intent(archive: zipfile.ZipFile, path: Path) -> None:
-    """Members are read by name into memory and never written out; but none of these is in an honest file."""
+    """Refuse suspicious members; members are only read into memory by name, but no valid file has these."""
     seen: set[str] = set()
     for member in archive.infolist():
         name = member.filename
-        place = PureWindowsPath(name)  # knows the separators and roots of every system
+        place = PureWindowsPath(name)  # recognizes separators and roots of every system
         faults = {
             "points outside the archive": bool(place.anchor) or ".." in place.parts,
             "is a link": stat.S_ISLNK(member.external_attr >> 16),
@@ -125,7 +125,7 @@ def _refuse_ill_intent(archive: zipfile.ZipFile, path: Path) -> None:
 def _read_npy(archive: zipfile.ZipFile, name: str, path: Path, budget: SizeBudget) -> np.ndarray:
     size = archive.getinfo(name).file_size
     budget.take(size, name)
-    # NumPy allocates what the header declares before it reads, so the header is looked at first.
+    # NumPy allocates the declared size before reading, so the header is checked first.
     with archive.open(name) as file:
         version = np.lib.format.read_magic(file)
         if version not in _NPY_HEADERS:

@@ -1,4 +1,4 @@
-"""Named arrays out of weight files, whoever made them."""
+"""Named arrays from weights files of any origin."""
 
 import os
 
@@ -8,7 +8,7 @@ from planar3d.transfer.rehearsal import rehearse
 
 
 def read_arrays(path: str | os.PathLike[str]) -> Arrays:
-    """Read the named arrays of a weights file of any known format, told by its content.
+    """Read the named arrays of a weights file of any known format, identified by its content.
 
     Args:
         path: a Keras 2 or 3 `.h5` (weights only or a whole model), `.weights.h5`, `.keras`, `.npz` or `.onnx`, or the
@@ -16,12 +16,12 @@ def read_arrays(path: str | os.PathLike[str]) -> Arrays:
 
     Returns:
         Arrays by `layer/weight`: `block1_conv1/kernel` (kh, kw, cin, cout), `block1_conv1/bias` (cout,), `bn/gamma`, ….
-        Weights whose own name the file does not tell are numbered: `layer/0`, `layer/1`, ….
+        Weights without a name in the file are numbered: `layer/0`, `layer/1`, ….
 
     Raises:
-        WeightsError: the file is missing, damaged, of no known format, or unsafe: pickled objects, links to other
-            files, paths that leave an archive, sizes the file cannot hold, more time or memory than it may take; or
-            its values are not finite, or not those that its model card was written for.
+        WeightsError: the file is missing, damaged, of unknown format, or unsafe: pickled objects, links to other
+            files, paths outside an archive, impossible sizes, or too much time or memory; or its values are not finite
+            or do not match its model card.
     """
     path = find_model(path)
     rehearse(path)

@@ -1,4 +1,4 @@
-"""Digests of files and arrays, and networks that are recognized by them array by array."""
+"""Digests of files and arrays, and networks recognized by the digests of their arrays."""
 
 import hashlib
 import os
@@ -13,12 +13,12 @@ OWN = "the user's own"
 
 
 class Recognized:
-    """A network whose published arrays are told one by one.
+    """A network recognized by its published arrays.
 
     Args:
-        whose: the arrays are, in words.
-        parts: of a network that they are, in words.
-        table: a file beside this one, a line an array, first layer first: its SHA-256, its name and its shape.
+        whose: origin of the arrays, in words.
+        parts: the part of a network that they are, in words.
+        table: a file beside this one with one line per array, first layer first: SHA-256, name and shape.
     """
 
     def __init__(self, whose: str, parts: str, table: str) -> None:
@@ -42,7 +42,7 @@ class Recognized:
         return {name.removesuffix("/kernel"): shape for name, (_, shape) in found if name.endswith("/kernel")}
 
     def differing(self, arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> list[str]:
-        """Those of `names` that are missing in `arrays` or are not the published ones."""
+        """The `names` missing in `arrays` or different from the published arrays."""
         return [name for name in names if name not in arrays or digest(arrays[name]) != self.digests[name]]
 
 
@@ -57,7 +57,7 @@ def file_digest(path: str | os.PathLike[str], algorithm: str) -> str:
 
 
 def fault(path: str | os.PathLike[str], digest: str) -> str | None:
-    """What is wrong with a file that should have a digest, `sha256:` or `md5:` and all its digits or the first ones."""
+    """The mismatch of a file with a digest, `sha256:` or `md5:` and all or the first digits; None if it matches."""
     algorithm, _, digits = digest.partition(":")
     found = file_digest(path, algorithm)
     name = algorithm.upper().replace("SHA", "SHA-")
@@ -72,30 +72,30 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 def digest(array: np.ndarray) -> str:
     """SHA-256 of an array as float32, little-endian, in C order.
 
-    A 2D kernel and the planar kernel made of it have the same bytes (Kolarik 2020, eq. 3), hence the same digest.
+    A 2D kernel and its planar kernel have the same bytes (Kolarik 2020, eq. 3) and so the same digest.
     """
     return hashlib.sha256(np.ascontiguousarray(array, dtype="<f4").data).hexdigest()
 
 
 def digest_of_all(arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of named arrays, whatever their file and order: of a line `<name> <digest>` each, sorted by name."""
+    """SHA-256 of named arrays, independent of file and order: of lines `<name> <digest>`, sorted by name."""
     lines = [f"{name} {digest(arrays[name])}\n" for name in sorted(arrays)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def recognized(names: Collection[str]) -> Recognized | None:
-    """The network of the table that some of these arrays are named as, by `layer/weight`."""
+    """The recognizable network with the names of some of these arrays, by `layer/weight`."""
     return next((known for known in RECOGNIZED if not known.digests.keys().isdisjoint(names)), None)
 
 
 def identify(arrays: Mapping[str, np.ndarray]) -> str:
-    """Tell whose arrays these are, by digest.
+    """Identify the origin of arrays by digest.
 
     Args:
-        arrays: by `layer/weight`, 2D or planar kernels; layers that no network of the table has do not count.
+        arrays: by `layer/weight`, 2D or planar kernels; layers of unknown networks are ignored.
 
     Returns:
-        `"ImageNet VGG-16"` if there are convolutions named as VGG-16's and all of them are ImageNet's, else
+        `"ImageNet VGG-16"` if there are convolutions with names of VGG-16 and all are ImageNet's, else
         `"the user's own"`.
     """
     known = recognized(arrays)
@@ -105,7 +105,7 @@ def identify(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def layers_by_shapes(shapes: Sequence[tuple[int, ...]]) -> list[str]:
-    """The layers of the network of the table whose kernels have these shapes, from its first on; else none."""
+    """The layers of the recognizable network whose kernels have these shapes, from its first on; else none."""
     for known in RECOGNIZED:
         layers = dict(list(known.kernel_shapes.items())[: len(shapes)])
         if list(layers.values()) == list(shapes):

@@ -1,4 +1,4 @@
-"""Downloads that arrive whole and right, or not at all."""
+"""Atomic downloads, verified by digest."""
 
 import http.client
 import logging
@@ -12,13 +12,13 @@ from planar3d.files import temporary_folder
 from planar3d.locks import locked
 from planar3d.transfer.digests import fault
 
-# Seconds without an answer after which a download counts as failed; without it a silent firewall hangs for minutes.
+# Timeout in seconds; without it, a silent firewall blocks for minutes.
 _TIMEOUT = 10
 _LOG = logging.getLogger(__name__)
 
 
 def is_offline() -> bool:
-    """Whether downloads are switched off by PLANAR3D_OFFLINE."""
+    """Whether PLANAR3D_OFFLINE disables downloads."""
     return os.environ.get("PLANAR3D_OFFLINE", "0") not in ("", "0")
 
 
@@ -28,16 +28,16 @@ def cache_folder() -> Path:
 
 
 def download(url: str, path: Path, digest: str) -> None:
-    """Download a file, and put it in its place if it has its digest; one process at a time does so in a folder.
+    """Download a file, and move it into place if its digest is right; one process at a time per folder.
 
     Args:
-        path: its place; the folder is made if it is not there.
-        digest: that it must have, as `digests.fault` takes it.
+        path: its place; the folder is created if needed.
+        digest: the expected digest, as in `digests.fault`.
 
     Raises:
         WeightsError: the file could not be downloaded, or has another digest.
     """
-    request = urllib.request.Request(url, headers={"User-Agent": "planar3d"})  # some servers refuse Python's own
+    request = urllib.request.Request(url, headers={"User-Agent": "planar3d"})  # some servers refuse Python's default
     try:
         with locked(path.parent, "a download", wait=_LOG.info), temporary_folder(path.parent) as place:
             _LOG.info("downloading %s to %s", url, path)

@@ -1,4 +1,4 @@
-"""HDF5 files opened with care: everything in them lies in the file itself and is no larger than it can be."""
+"""Guarded reading of HDF5 files: no external content, and no implausible sizes."""
 
 import io
 import math
@@ -15,24 +15,24 @@ from planar3d.errors import WeightsError
 from planar3d.transfer.size_budget import SizeBudget
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-# Kinds of data that weights are of, as NumPy calls them: real and whole numbers, and truth values.
+# NumPy's kinds of data for weights: floats, integers and booleans.
 NUMBERS = "fiub"
-# HDF5 looks for any other filter as a plugin on this machine.
+# For any other filter, HDF5 would look for a plugin on this machine.
 _FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32)
 
 
 @contextmanager
 def opened(source: Path | io.BytesIO, path: Path, budget: SizeBudget) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading, after a look at all its links and declared sizes.
+    """Open an HDF5 file for reading, after checking all its links and declared sizes.
 
     Args:
         source: the file, or its bytes.
-        path: the file that errors name.
-        budget: what the file may declare.
+        path: the file named in errors.
+        budget: limit of declared sizes.
 
     Raises:
-        WeightsError: a link to another file or path, a data set stored elsewhere, sizes the file cannot hold, or
-            filters other than HDF5's own.
+        WeightsError: a link to another file or path, a data set stored elsewhere, impossible sizes, or filters other
+            than HDF5's own.
     """
     with h5py.File(source, "r") as file:
         _refuse_links(file, path)
@@ -41,7 +41,7 @@ def opened(source: Path | io.BytesIO, path: Path, budget: SizeBudget) -> Iterato
 
 
 def read_array(dataset: h5py.Dataset, path: str) -> np.ndarray:
-    """Read a data set of numbers; half precision becomes the same values in float32.
+    """Read a data set of numbers; half precision is converted to float32.
 
     Keras stores bfloat16 as raw bytes.
     """
@@ -55,7 +55,7 @@ def read_array(dataset: h5py.Dataset, path: str) -> np.ndarray:
 
 
 def texts(group: h5py.Group, name: str) -> list[str]:
-    """An attribute of names, as bytes or str, in one piece or in Keras' numbered pieces (`layer_names0`, …)."""
+    """An attribute with names, as bytes or str, whole or in Keras' numbered pieces (`layer_names0`, …)."""
     numbered = (f"{name}{number}" for number in count())
     pieces = [name] if name in group.attrs else takewhile(group.attrs.__contains__, numbered)
     values = [value for piece in pieces for value in np.ravel(group.attrs[piece])]

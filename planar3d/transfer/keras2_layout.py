@@ -1,7 +1,7 @@
-"""The `.h5` layout of Keras 2, which the original release wrote and Keras 3 still writes as its legacy format.
+"""The `.h5` layout of Keras 2, used by the original release and by Keras 3 as its legacy format.
 
-A group a layer, named in the attribute `layer_names`; in each, `weight_names` lists its data sets in order. A whole
-model holds the same under `model_weights`.
+There is one group per layer, listed in the attribute `layer_names`; in each, `weight_names` lists its data sets in
+order. A whole model has the same under `model_weights`.
 """
 
 import re
@@ -18,8 +18,8 @@ from planar3d.transfer.naming import short_names
 if TYPE_CHECKING:
     import keras
 
-# Variables end in their weight's name and a number that TensorFlow added; Keras 1 wrote `W` and `b`, as in
-# `block1_conv1_W_1:0`, and the stock VGG-16 file still does.
+# Names of variables end in the weight's name and a number added by TensorFlow; Keras 1 wrote `W` and `b`, as in
+# `block1_conv1_W_1:0`, which is still in the standard VGG-16 file.
 _SUFFIX = re.compile(
     r"(?:^|_)(kernel|bias|gamma|beta|moving_mean|moving_variance|depthwise_kernel|pointwise_kernel|recurrent_kernel|W|b)"
     r"(?:_\d+)?$"
@@ -28,7 +28,7 @@ _KERAS1 = {"W": "kernel", "b": "bias"}
 
 
 def is_legacy(group: h5py.Group) -> bool:
-    """Whether a group is laid out by `layer_names`."""
+    """Whether a group has this layout."""
     return "layer_names" in group.attrs or "layer_names0" in group.attrs
 
 
@@ -39,7 +39,7 @@ def read_legacy(group: h5py.Group) -> dict[str, np.ndarray]:
         group: the root of a weights-only file, or `model_weights` of a whole model.
 
     Returns:
-        Arrays by `layer/weight`; the group's name is the layer's, whatever suffix TensorFlow gave its variables.
+        Arrays by `layer/weight`; the group's name is the layer's, whatever suffix TensorFlow added to its variables.
     """
     found: dict[str, np.ndarray] = {}
     for layer in texts(group, "layer_names"):
@@ -50,7 +50,7 @@ def read_legacy(group: h5py.Group) -> dict[str, np.ndarray]:
 
 
 def write_legacy_h5(path: str | Path, network: "keras.Model") -> None:
-    """Write a network's weights so that Keras 2 and the original release load them by name, whole or not at all.
+    """Write a network's weights atomically, so that Keras 2 and the original release load them by name.
 
     Args:
         network: a built Keras network; its layers keep their names.
@@ -58,13 +58,13 @@ def write_legacy_h5(path: str | Path, network: "keras.Model") -> None:
     Source: the layout of Keras 2.2.4's `save_weights`.
     """
     with written_beside(path) as temporary, h5py.File(temporary, "w") as file:
-        # Keras 2 takes a file without a version for one of Keras 1 and flips its kernels.
+        # Keras 2 treats a file without a version as one of Keras 1 and flips its kernels.
         file.attrs["keras_version"] = np.bytes_("2.2.4")
         file.attrs["backend"] = np.bytes_("tensorflow")
         file.attrs["layer_names"] = np.array([layer.name for layer in network.layers], dtype="S")
         for layer in network.layers:
             group = file.create_group(layer.name)
-            # As in Keras 2, trainable weights come first.
+            # As in Keras 2, trainable weights are first.
             weights = [*layer.trainable_weights, *layer.non_trainable_weights]
             names = [f"{name}:0" for name in short_names(weight.path for weight in weights)]
             group.attrs["weight_names"] = np.array(names, dtype="S") if names else np.zeros(0, "S1")
@@ -73,11 +73,11 @@ def write_legacy_h5(path: str | Path, network: "keras.Model") -> None:
 
 
 def _weight_paths(layer: str, stored: list[str], ranks: list[int]) -> list[str]:
-    """The path `layer/weight` of each weight of a group, with the inner layer's name where the layer is a network."""
+    """The path `layer/weight` of each weight of a group, with the inner layer's name for nested networks."""
     parents = [name.rpartition("/")[0] for name in stored]
     weights = _weight_names([name.rpartition("/")[2].partition(":")[0] for name in stored], ranks)
     if len(set(parents)) == 1 and "/" not in parents[0]:
-        # One layer's variables: the group's name counts, for TensorFlow may have numbered theirs (`block1_conv1_1`).
+        # One layer's variables: the group's name counts, as TensorFlow may have numbered theirs (`block1_conv1_1`).
         return [f"{layer}/{weight}" for weight in weights]
     return [f"{layer}/{parent}/{weight}" for parent, weight in zip(parents, weights, strict=True)]
 
@@ -85,7 +85,7 @@ def _weight_paths(layer: str, stored: list[str], ranks: list[int]) -> list[str]:
 def _weight_names(stored: list[str], ranks: list[int]) -> list[str]:
     found = [_SUFFIX.search(name) for name in stored]
     names = [_KERAS1.get(match[1], match[1]) if match else name for match, name in zip(found, stored, strict=True)]
-    # Keras 3 calls the kernel of a depthwise convolution a kernel; a separable one has two and keeps their names.
+    # Keras 3 calls a depthwise convolution's kernel "kernel"; a separable one has two and keeps their names.
     if "depthwise_kernel" in names and "pointwise_kernel" not in names:
         names = ["kernel" if name == "depthwise_kernel" else name for name in names]
     if not any(found) and ranks[1:] in ([], [1]) and ranks and ranks[0] > 1:

@@ -1,6 +1,6 @@
-"""The layout of Keras 3: `.weights.h5`, and `.keras`, a zip archive that holds one beside the network's configuration.
+"""The layout of Keras 3: `.weights.h5`, and `.keras`, a zip archive of one with the network's configuration.
 
-Each layer is a group found by its class (`layers/conv2d_1/vars/0`); its own name is an attribute of `vars`, and in
+Each layer is a group named by its class (`layers/conv2d_1/vars/0`); the layer's own name is an attribute of `vars`, in
 files of Keras before 3.10 only in the configuration.
 """
 
@@ -25,12 +25,12 @@ WEIGHTS_MEMBER = "model.weights.h5"
 CONFIG_MEMBER = "config.json"
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv1d_transpose", "conv2d_transpose", "conv3d_transpose")
-# Variables are stored by number; the class tells their names.
+# Variables are stored by number; their names follow from the class.
 _VARIABLES = {
     **dict.fromkeys((*_CONVOLUTIONS, "depthwise_conv2d", "dense"), ("kernel", "bias")),
     "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
 }
-# What a trained network stores beside its weights.
+# Other content of a trained network's file.
 _NO_WEIGHTS = re.compile(r"(^|/)(optimizer|seed_generator)(_\d+)?(/|$)")
 
 
@@ -39,13 +39,13 @@ def read_variables(file: h5py.File, path: Path, names: Mapping[str, str] | None 
 
     Args:
         file: the opened `.weights.h5`.
-        names: layers' names by group, where the file itself does not tell them.
+        names: layers' names by group, if the file does not have them.
 
     Returns:
-        Arrays by `layer/weight`, or `layer/0`, `layer/1`, … for layers whose class does not tell their weights' names.
+        Arrays by `layer/weight`, or `layer/0`, `layer/1`, … for layers of other classes.
 
     Raises:
-        WeightsError: the file tells no layer's name.
+        WeightsError: the file has no names of layers.
     """
     groups = _groups(file)
     stored = {group: str(variables.attrs["name"]) for group, variables in groups.items() if "name" in variables.attrs}
@@ -65,7 +65,7 @@ def read_variables(file: h5py.File, path: Path, names: Mapping[str, str] | None 
 
 
 def read_archive(archive: zipfile.ZipFile, path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
-    """Read all weights of a `.keras` archive, in memory; its configuration is looked up for names and never built."""
+    """Read all weights of a `.keras` archive in memory; its configuration is only read for names, never built."""
     names = {}
     if CONFIG_MEMBER in archive.namelist():
         names = _configured_names(read_configuration(_read_member(archive, CONFIG_MEMBER, path), path)["config"])
@@ -77,13 +77,13 @@ def read_archive(archive: zipfile.ZipFile, path: Path, budget: SizeBudget) -> di
 def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
     member = archive.getinfo(name)
     SizeBudget(path).take(member.file_size, name)
-    # The archive's directory may understate a size, so no more than it says is unpacked.
+    # The archive's directory may understate a size, so unpacking stops there.
     with archive.open(member) as file:
         return file.read(member.file_size)
 
 
 def _groups(file: h5py.File) -> dict[str, h5py.Group]:
-    """The variables of each layer, by its group; a nested model has a group, and none of its own."""
+    """The variables of each layer, by its group; a nested model has a group without variables."""
     groups: dict[str, h5py.Group] = {}
 
     def look(name: str, item: Any) -> None:
@@ -95,7 +95,7 @@ def _groups(file: h5py.File) -> dict[str, h5py.Group]:
 
 
 def _configured_names(config: Mapping[str, Any], prefix: str = "layers") -> dict[str, str]:
-    """Layers' names by group, numbered by class in the order of the configuration, as Keras numbers its groups."""
+    """Layers' names by group, numbered by class in the order of the configuration, as in Keras."""
     names: dict[str, str] = {}
     numbers: Counter[str] = Counter()
     for layer in config.get("layers", ()):
@@ -116,7 +116,7 @@ def _layer_path(group: str, names: Mapping[str, str]) -> str:
 def _weight_names(group: str, count: int) -> list[str]:
     kind = re.sub(r"_\d+$", "", group.rpartition("/")[2])
     known = _VARIABLES.get(kind, ())
-    # A convolution without bias has its kernel alone; a normalization that lacks one of four does not tell which.
+    # A convolution without bias has only its kernel; for a normalization with fewer than four, names are ambiguous.
     if count == len(known) or (known and known[0] == "kernel" and count == 1):
         return list(known[:count])
     return [str(number) for number in range(count)]

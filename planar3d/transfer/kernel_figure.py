@@ -1,4 +1,4 @@
-"""A picture of a few kernels before and after the planar mapping, as the original release shows them."""
+"""A figure of a few kernels before and after the planar mapping, as in the original release."""
 
 from pathlib import Path
 
@@ -14,16 +14,16 @@ _CHANNELS = ("red", "green", "blue")
 
 
 def draw_kernels(kernels2d: np.ndarray, path: str | Path) -> Path:
-    """Draw the first kernels of a convolution, channel by channel, beside their planar 3D counterparts.
+    """Draw the first kernels of a convolution, channel by channel, with their planar 3D counterparts.
 
-    Each row is a kernel: its channels as squares in grey, then the same values as slabs one slice deep. All
-    share one grey scale.
+    Each row is a kernel: its channels as grey squares, then the same values as slabs one slice deep. All share one grey
+    scale.
 
     Args:
         kernels2d: (kh, kw, cin, cout), such as block1_conv1's (3, 3, 3, 64); at most the first three inputs are drawn.
 
     Raises:
-        WeightsError: the kernels are not 2D ones.
+        WeightsError: the kernels are not 2D.
 
     Source: Kolarik 2020, eq. 3 and figure 1a.
     """
@@ -65,7 +65,7 @@ def _draw_slab(axes, greys: np.ndarray) -> None:  # type: ignore[no-untyped-def]
     # matplotlib's axes are x to the right, y to the back, z upwards.
     voxels = greys.transpose(2, 0, 1)[:, :, ::-1]
     colours = np.repeat(voxels[..., np.newaxis], 3, axis=-1)
-    # Shading would darken the greys, and they are to be those of the 2D kernel.
+    # Shading would darken the greys, which must match those of the 2D kernel.
     axes.voxels(np.ones(voxels.shape, bool), facecolors=colours, edgecolors="0.5", linewidth=0.4, shade=False)
     axes.set_box_aspect(voxels.shape)
     axes.view_init(elev=18, azim=-65)

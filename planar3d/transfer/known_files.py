@@ -12,13 +12,13 @@ from planar3d.transfer.download import cache_folder, download, is_offline
 
 TABLE = Path(__file__).with_name("known_files.json")
 
-# What a network with the file's weights expects to see.
+# The input that a network with the file's weights expects.
 INPUTS = {
     "imagenet": "RGB, (x / 255 - mean) / std of ImageNet",
     "lite": "RGB, (x - 127) / 128",
     "caffe": "BGR, x - (103.939, 116.779, 123.68)",
     "grey levels": "RGB, 0 to 255; the network normalizes them itself",
-    # keras.applications adds a layer for its own file, 1 / sqrt(std) behind the normalization, that others do without.
+    # keras.applications adds a layer for its own file, 1 / sqrt(std) after the normalization, which others do not have.
     "grey levels, rescaled": "RGB, 0 to 255, in the network that weights='imagenet' builds",
 }
 
@@ -35,7 +35,7 @@ class KnownFile:
         digest: `sha256:` or, for Keras' files, `md5:`, followed by all digits, or by the first eight if the publisher
             gives no more. Eight digits detect damage but not forgery.
         bytes: size of the file, if known.
-        url: download address, if the file can be downloaded by itself.
+        url: download address, if the file has one of its own.
     """
 
     network: str

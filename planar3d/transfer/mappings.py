@@ -1,4 +1,4 @@
-"""Mappings from 2D to 3D kernels: the planar mapping, and the inflations it is compared with."""
+"""Mappings from 2D to 3D kernels: the planar mapping, and inflations for comparison."""
 
 from collections.abc import Callable, Sequence
 
@@ -70,7 +70,7 @@ def _planar(depth: int, tap: Tap, alpha: Sequence[float] | None) -> np.ndarray:
 
 
 def _zero(depth: int, tap: Tap, alpha: Sequence[float] | None) -> np.ndarray:
-    # An even kernel is padded by one slice more at the end than at the start, so its centre is the lower middle tap.
+    # An even kernel is padded by one more slice at the end than at the start, so its center is the lower middle tap.
     index = (depth - 1) // 2 if tap == "center" else tap
     if not isinstance(index, int | np.integer) or not 0 <= index < depth:
         raise ValueError(f"tap={tap!r} is not one of the {depth} taps; use 'center' or an index from 0 to {depth - 1}.")
@@ -84,7 +84,7 @@ def _scale(depth: int, tap: Tap, alpha: Sequence[float] | None) -> np.ndarray:
     return factors
 
 
-# The factor of the 2D kernel at each tap is all in which the mappings differ.
+# The mappings differ only in the factor of the 2D kernel at each tap.
 MAPPINGS: dict[str, Callable[[int, Tap, Sequence[float] | None], np.ndarray]] = {
     "planar": _planar,
     "zero": _zero,

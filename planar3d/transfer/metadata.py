@@ -1,4 +1,4 @@
-"""What a weights file says of itself, as JSON: its recipe, network and card, and the configuration of Keras."""
+"""The metadata of a weights file as JSON: recipe, network, card, and Keras' configuration."""
 
 import hashlib
 import json
@@ -13,20 +13,20 @@ from planar3d.transfer.hdf5_guard import SIGNATURE, opened, texts
 from planar3d.transfer.size_budget import SizeBudget
 
 RECIPE, NETWORK, CARD = "planar3d_recipe", "planar3d_network", "planar3d_card"
-DESCRIBED = "description_sha256"  # of the card: ties a description to the file
+DESCRIBED = "description_sha256"  # in the card: ties a description to the file
 _DESCRIPTION = "planar3d_description"  # a data set, which may be larger than an attribute
 _LARGEST_DESCRIPTION = 2**22  # bytes
 # Keras stores the bytecode of a Python function under these classes.
 _CODE = ("Lambda", "__lambda__")
-# An attribute of an HDF5 file holds less than 64 KiB.
+# An attribute of an HDF5 file is limited to 64 KiB.
 _LARGEST = 60_000
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """The recipe, the network and the model card of a weights file, by the attributes' names; those that it carries.
+    """The recipe, the network and the model card in a weights file, as far as present, by attribute name.
 
     Raises:
-        WeightsError: what it carries is no JSON object.
+        WeightsError: an attribute is not a JSON object.
     """
     with path.open("rb") as file:
         if file.read(len(SIGNATURE)) != SIGNATURE:
@@ -39,7 +39,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def metadata_of(file: h5py.File, path: Path) -> dict[str, Any]:
-    """What an open file says of itself; `path` names it in errors."""
+    """The metadata of an open file; `path` names it in errors."""
     try:
         return {name: _object(name, texts(file, name)) for name in (RECIPE, NETWORK, CARD) if name in file.attrs}
     except (OSError, ValueError, RuntimeError) as error:
@@ -47,10 +47,10 @@ def metadata_of(file: h5py.File, path: Path) -> dict[str, Any]:
 
 
 def read_description(path: Path, sha256: str | None = None) -> Any:
-    """The description of its network that a weights file carries, as JSON values; None of a file without one.
+    """The description of the network in a weights file, as JSON values; None without one.
 
     Args:
-        sha256: that the description must have, else it counts as none; any if None.
+        sha256: expected digest of the description, which is ignored otherwise; None accepts any.
     """
     with path.open("rb") as file:
         if file.read(len(SIGNATURE)) != SIGNATURE:
@@ -71,10 +71,10 @@ def read_description(path: Path, sha256: str | None = None) -> Any:
 
 
 def read_configuration(text: str | bytes, path: Path) -> Any:
-    """Read a network's configuration as JSON; it is never built, and code, which no weights need, is refused.
+    """Read a network's configuration as JSON; it is never built, and code is refused, as weights do not need it.
 
     Raises:
-        WeightsError: it holds a Lambda layer or another Python function.
+        WeightsError: it contains a Lambda layer or another Python function.
     """
 
     def refuse_code(value: dict[str, Any]) -> dict[str, Any]:
@@ -89,9 +89,9 @@ def read_configuration(text: str | bytes, path: Path) -> Any:
 
 
 def write_metadata(path: Path, content: dict[str, Any], description: Any = None) -> None:
-    """Write objects as JSON into a weights file's attributes of these names, and the description of its network.
+    """Write objects as JSON to attributes of a weights file, and the description of its network.
 
-    The card, if there is one, gets the description's digest.
+    The card, if any, gets the description's digest.
     """
     described = b"" if description is None else json.dumps(description).encode()
     if described and CARD in content:
@@ -109,7 +109,7 @@ def write_metadata(path: Path, content: dict[str, Any], description: Any = None)
 
 
 def plain_text(value: Any) -> str:
-    """What a file from elsewhere says, as text without characters that steer a terminal."""
+    """A value of an untrusted file as text, without characters that control a terminal."""
     return "".join(filter(str.isprintable, str(value)))
 
 

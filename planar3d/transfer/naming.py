@@ -1,4 +1,4 @@
-"""The names weights go by: `layer/weight`, the same in files and in networks."""
+"""Names of weights: `layer/weight`, the same in files and in networks."""
 
 from collections import Counter
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Convolution kernels out of the initializers of an ONNX file; its graph is read for their order and never run."""
+"""Convolution kernels from the initializers of an ONNX file; its graph is only read for their order."""
 
 import math
 from pathlib import Path
@@ -11,23 +11,23 @@ from planar3d.transfer.digests import layers_by_shapes
 from planar3d.transfer.hdf5_guard import NUMBERS
 from planar3d.transfer.size_budget import SizeBudget
 
-# Of a kernel in three dimensions.
+# Axes of a 3D kernel.
 _MOST_AXES = 5
 
 
 def read_onnx(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
-    """Read the convolutions of an ONNX file in the order of its graph; its dense layers are left out.
+    """Read the convolutions of an ONNX file in the order of its graph, without dense layers.
 
     Args:
         path: the `.onnx` file, its weights inside.
 
     Returns:
-        `layer/kernel` (kh, kw, cin, cout) and `layer/bias` (cout,). Convolutions whose shapes follow those of a
-        recognized network get its layers' names; others are named after their initializer (`conv1.weight` →
+        `layer/kernel` (kh, kw, cin, cout) and `layer/bias` (cout,). Convolutions with the shapes of a recognizable
+        network get the names of its layers; others are named after their initializer (`conv1.weight` →
         `conv1/kernel`).
 
     Raises:
-        WeightsError: onnx is not installed, or the weights lie outside the file.
+        WeightsError: onnx is not installed, or the weights are outside the file.
     """
     try:
         import onnx

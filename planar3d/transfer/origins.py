@@ -1,4 +1,4 @@
-"""Where the weights of a converted network come from: each keeps the 2D weight's name and how it was made of it."""
+"""Origins of a converted network's weights: the name of each 2D weight, and its mapping."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,39 +14,39 @@ _ATTRIBUTE = "weight_of_2d"
 
 @dataclass(frozen=True)
 class Origin:
-    """The 2D weight that a weight of a converted network was made of."""
+    """The 2D weight from which a weight of a converted network was derived."""
 
-    # Of the 2D weight, the names of nested models first; empty for a weight that conversion made by itself.
+    # Name of the 2D weight, nested models first; empty for a weight created by the conversion.
     path: str = ""
     shape: tuple[int, ...] = ()  # of the 2D weight
     change: Callable[[np.ndarray], np.ndarray] | None = None  # from the 2D weight's values to the 3D weight's
-    mapping: str = ""  # of a kernel, in a word or two: `planar`, `average 3`
+    mapping: str = ""  # of a kernel, in short form: `planar`, `average 3`
 
 
 def set_origin(variable: Any, origin: Origin) -> None:
-    """Keep the origin with the variable, so that models made of parts of the network know it too."""
+    """Store the origin with the variable, so that models built from parts of the network have it too."""
     setattr(variable, _ATTRIBUTE, origin)
 
 
 def origin_of(variable: Any) -> Origin | None:
-    """The origin of a variable, or None if conversion did not make it in this process."""
+    """The origin of a variable, or None if no conversion in this process created it."""
     return getattr(variable, _ATTRIBUTE, None)
 
 
 def path_within(layer: Any, variable: Any) -> str:
-    """The name of a layer's weight, from the layer's own name on: `block1_conv1/kernel`."""
+    """The name of a layer's weight, starting with the layer's name: `block1_conv1/kernel`."""
     *around, name = variable.path.split("/")
     if layer.name not in around:
-        # A layer within a wrapper has a name of its own; one that was renamed after it was built has the new one.
+        # A layer in a wrapper has its own name; a layer renamed after building has its new name.
         return f"{layer.name}/{variable.path}" if hasattr(layer, "layer") else f"{layer.name}/{name}"
     last = len(around) - 1 - around[::-1].index(layer.name)
     return "/".join([*around[last:], name])
 
 
 def weight_paths(network: "keras.Model") -> list[str]:
-    """The name of each of a network's weights, in order, with the names of nested models before it.
+    """The names of a network's weights, in order, with the names of nested models in front.
 
-    Keras' own paths leave out nested models that are functional, so two of them may hold weights of the same path.
+    Keras' own paths omit nested functional models, so two of them may have weights with the same path.
     """
     import keras
 

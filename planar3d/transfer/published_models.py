@@ -1,4 +1,4 @@
-"""Trained networks by name: where their files are looked for, and the digests that they must have."""
+"""Trained networks by name: search paths of their files, and their expected digests."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from planar3d.transfer.download import cache_folder, download, is_offline
 TABLE = Path(__file__).with_name("published_models.json")
 _INSTALLED = Path(__file__).parents[1] / "weights"  # where setup.py puts them
 _CHECKOUT = Path(__file__).parents[2] / "weights"
-# Where the files of a release lie: `zenodo:RECORD`, or `huggingface:OWNER/NAME@REVISION`.
+# Locations of a release's files: `zenodo:RECORD`, or `huggingface:OWNER/NAME@REVISION`.
 _HOSTS = {"zenodo": "https://zenodo.org/records/{}/files", "huggingface": "https://huggingface.co/{}/resolve/{}"}
 
 
@@ -23,11 +23,11 @@ class PublishedModel:
     """A line of the table of published models."""
 
     file: str  # the name of its weights file
-    sha256: str | None  # that file's digest; None while there is none, and then the file is taken as it is
+    sha256: str | None  # the file's digest; None if there is none yet, and then the file is not checked
     bytes: int | None  # that file's size
     licence: str  # of the weights
-    installed: bool = True  # whether the package brings it; earlier versions are loaded from a folder or a download
-    release: str | None = None  # where it is downloaded from, as PLANAR3D_RELEASE says it; None while it is nowhere
+    installed: bool = True  # whether the package includes it; earlier versions are loaded from a folder or a download
+    release: str | None = None  # download location, in the form of PLANAR3D_RELEASE; None without one
 
 
 @cache
@@ -37,20 +37,19 @@ def published_models() -> dict[str, PublishedModel]:
 
 
 def find_model(model: str | os.PathLike[str], table: Mapping[str, PublishedModel] | None = None) -> Path:
-    """Find the weights file meant: a file as it is, or else the published model of that name.
+    """Find a weights file: a given file, or else the published model with that name.
 
-    Published models are looked for in the folder that PLANAR3D_WEIGHTS names, the installed package or the checkout's
-    `weights/`, and the user's cache, and then in the release that PLANAR3D_RELEASE or else the table names, unless
-    PLANAR3D_OFFLINE is set; what is downloaded goes into the cache. The first file found is the one, and must have the
-    table's SHA-256.
+    Published models are searched in the folder PLANAR3D_WEIGHTS, the installed package or the checkout's `weights/`,
+    the user's cache, and then, unless PLANAR3D_OFFLINE is set, in the release in PLANAR3D_RELEASE or the table, and
+    downloaded into the cache. The first file found must have the table's SHA-256.
 
     Args:
         model: a file, or the name of a published model.
-        table: the published models; the package's own if left out.
+        table: the published models; default: the package's.
 
     Raises:
-        WeightsError: a folder, neither a file nor a published model, a published model that is nowhere to be found, or
-            a file that is not the published one.
+        WeightsError: the name is a folder, or neither a file nor a published model; or the published model is not
+            found, or its file is another one.
     """
     if Path(model).is_file():
         return Path(model)

@@ -1,6 +1,6 @@
-"""Weights files read first in a process of their own, where one made to hang or to fill the memory does no harm.
+"""Trial reading of weights files in a separate process, where files made to hang or exhaust memory do no harm.
 
-The libraries that parse HDF5 and protobuf take a file at its word in places that no check before them can see.
+The parsers of HDF5 and protobuf trust a file in places that no prior check can reach.
 """
 
 import contextlib
@@ -20,10 +20,10 @@ from planar3d.transfer.digests import file_sha256
 from planar3d.transfer.metadata import read_description
 from planar3d.transfer.torch_files import TORCH_FORMATS
 
-# Seconds of computing, and bytes of memory, that a file may take: so much in any case, and so much a byte of it.
+# Limits of processor seconds and bytes of memory: a constant, and a factor per byte of the file.
 _SECONDS, _SECONDS_PER_BYTE = 5, 2e-7
 _MEMORY, _MEMORY_PER_BYTE = 2**30, 8
-# How much longer than its computing a file may take where the machine is busy or the disk is slow.
+# Factor of wall time over processor time, for busy machines and slow disks.
 _PATIENCE = 8
 _REFUSED = 3
 
@@ -31,15 +31,15 @@ State = tuple[int, int, int]
 
 
 def rehearse(path: Path) -> State:
-    """Read a weights file in another process, within bounds of time and memory; once for each file and its state.
+    """Read a weights file in another process with limits of time and memory, once for each state of a file.
 
-    A file that the tables know by its digest is taken as it is.
+    Files with a digest in the tables are trusted.
 
     Returns:
-        That state: where its content lies, its size and its last change.
+        The state: location of the content, size and last change.
 
     Raises:
-        WeightsError: the sentence of the reader there; or it crashed, or took too long or too much memory.
+        WeightsError: the message of the reader; or reading crashed, or took too long or too much memory.
     """
     found = path.stat()
     state = found.st_ino, found.st_size, found.st_mtime_ns
@@ -53,7 +53,7 @@ def _rehearse(path: Path, state: State) -> None:
         return
     seconds = int(_SECONDS + _SECONDS_PER_BYTE * state[1])
     command = [sys.executable, "-P", "-m", __name__, os.fspath(path), str(seconds)]
-    # Found where this process found it; one thread, because each further one reserves memory.
+    # The same package as in this process; one thread, because each thread reserves memory.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
     said = ""
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as trial:
@@ -77,12 +77,12 @@ def _rehearse(path: Path, state: State) -> None:
 
 @cache
 def digest_of(path: Path, state: State) -> str:
-    """The SHA-256 of a file in a state that `rehearse` found, computed once."""
+    """The SHA-256 of a file in a state from `rehearse`, computed once."""
     return file_sha256(path)
 
 
 def _is_published(sha256: str) -> bool:
-    """Whether a digest is, in all its digits, that of a file that was read when it was entered in a table."""
+    """Whether a complete digest is that of a file in a table, which was read when it was entered."""
     published = {f"sha256:{model.sha256}" for model in published_models.published_models().values()}
     known = {file.digest for file in known_files.known_files().values()}
     return f"sha256:{sha256}" in published | known
@@ -93,11 +93,11 @@ def _memory(nbytes: int) -> int:
 
 
 def _limit(seconds: int, memory: int) -> None:
-    """Bound what this process takes from now on; what it was started with does not count."""
+    """Limit the time and memory that this process takes from now on."""
     seconds += math.ceil(time.process_time())
     with contextlib.suppress(OSError):
         memory += int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    # Where the system knows no such limits, the parent's patience is the only one.
+    # On systems without such limits, only the parent's timeout applies.
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
@@ -107,9 +107,9 @@ def _limit(seconds: int, memory: int) -> None:
 
 
 def _read(path: Path, seconds: int) -> None:
-    """What the other process does: read all that the package ever reads of the file, and say why if it cannot."""
+    """The task of the other process: read everything that the package reads from the file, and report errors."""
     if path.suffix in TORCH_FORMATS:
-        # Starting takes longer than any file, and is not the file's doing; where it fails, the reader says so.
+        # Starting takes longer than reading and does not depend on the file; if it fails, the reader reports it.
         with contextlib.suppress(ImportError):
             import_module(TORCH_FORMATS[path.suffix].library)
     _limit(seconds, _memory(path.stat().st_size))

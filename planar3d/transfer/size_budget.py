@@ -1,18 +1,18 @@
-"""A bound on what a weights file may ask for in memory."""
+"""A limit on the memory that a weights file may declare."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from planar3d.errors import WeightsError
 
-# Trained weights hardly compress (less than twofold), so a file that claims twenty times its size is no honest one.
+# Trained weights hardly compress (less than twofold), so a file that declares twenty times its size is not valid.
 _EXPANSION = 20
 _ALWAYS_ALLOWED = 256 * 2**20
 
 
 @dataclass
 class SizeBudget:
-    """The bytes a file may still declare: twenty times its own size in all, and 256 MiB in any case."""
+    """The bytes that a file may still declare: twenty times its size in total, and at least 256 MiB."""
 
     path: Path
     taken: int = 0
@@ -21,7 +21,7 @@ class SizeBudget:
         self.limit = max(_ALWAYS_ALLOWED, _EXPANSION * self.path.stat().st_size)
 
     def take(self, nbytes: int, name: str) -> None:
-        """Count the bytes that `name` declares; a `WeightsError` if that is more than the file can honestly hold."""
+        """Count the bytes declared by `name`; a `WeightsError` if they exceed the limit."""
         self.taken += nbytes
         if self.taken > self.limit:
             raise WeightsError(

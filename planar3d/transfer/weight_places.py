@@ -1,4 +1,4 @@
-"""The places of a network's weights: the names that each may have in a file, and how an array comes to fit it."""
+"""The weights of a network: the possible names of each in a file, and the conversion of arrays to them."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -31,9 +31,9 @@ class Weight(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A variable of the network with the names that it may have in a file: by its weight's name, and by number.
+    """A variable of the network with its possible names in a file: by its weight's name, and by number.
 
-    That of a converted network has those of its 2D weight too.
+    In a converted network it also has the names of its 2D weight.
     """
 
     variable: "keras.Variable"
@@ -47,7 +47,7 @@ class Place(NamedTuple):
         return Weight(self.own[0], tuple(self.variable.shape))
 
     def found_in(self, arrays: Mapping[str, np.ndarray]) -> str | None:
-        """The array for it: of its own name and shape, or of its 2D weight's; else what only has its name."""
+        """The array for it: with its own name and shape, or its 2D weight's; else one with only its name."""
         shapes = [(name, self.weight.shape) for name in self.own]
         if self.origin:
             shapes += [(name, self.origin.shape) for name in self.flat]
@@ -80,7 +80,7 @@ def fitted_to(
     """An array as the values of a variable.
 
     Args:
-        array: of the variable's own shape, or a 2D weight for it.
+        array: with the variable's own shape, or a 2D weight for it.
         mapping, tap, alpha: as in `transplant`.
     """
     (name, shape), origin = place.weight, place.origin
@@ -93,7 +93,7 @@ def fitted_to(
                 f"{name}: {network} was converted with the mapping {made_by!r}, not {mapping!r}; omit the mapping, "
                 "or convert the 2D network again."
             )
-        # In the precision of the network, as conversion computes.
+        # In the precision of the network, as in conversions.
         kept = place.variable.dtype if place.variable.dtype in ("float16", "float64") else "float32"
         return origin.change(array.astype(kept))
     axes = [axis for axis in (0, 1, 2) if not origin and array.shape == (*shape[:axis], *shape[axis + 1 :])]
