@@ -1,4 +1,4 @@
-"""The versions and the machine that a result was made with."""
+"""The versions and the machine of a result."""
 
 import importlib.metadata
 import os
@@ -10,12 +10,12 @@ from planar3d import __version__
 from planar3d.wording import counted
 
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "torch", "jax", "openvino", "numpy", "scipy", "nibabel", "h5py")
-# Of NVIDIA's, of AMD's, and of any in Windows' subsystem for Linux.
+# Device files of NVIDIA, of AMD, and of the Windows Subsystem for Linux.
 _GPU_DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
 def versions(*others: str) -> dict[str, str]:
-    """Versions of this package, Python, the packages it computes with, and others: of those that are installed."""
+    """Versions of this package, Python and installed packages."""
     found = {"planar3d": __version__, "python": platform.python_version()}
     for package in (*_PACKAGES, *others):
         try:
@@ -26,22 +26,22 @@ def versions(*others: str) -> dict[str, str]:
 
 
 def machine() -> str:
-    """System, processor and cores, in a line."""
+    """System, processor and cores, in one line."""
     return f"{platform.system()} {platform.machine()}, {processor()}, {counted(os.cpu_count() or 1, 'core')}"
 
 
 def describe() -> str:
-    """Versions and machine in a line, for a log."""
+    """Versions and machine in one line, for a log."""
     return f"{', '.join(f'{name} {version}' for name, version in versions().items())}; {machine()}"
 
 
 def may_have_gpu() -> bool:
-    """Whether a backend might see a GPU; only it can tell, and no driver is a sure sign that it does not."""
+    """Whether a backend might have a GPU; without a driver it has none, with one only the backend can tell."""
     return platform.system() != "Linux" or any(map(os.path.exists, _GPU_DRIVERS))
 
 
 def bf16_instructions() -> str:
-    """The best instructions for bf16 that the processor has, as Linux names them; "none" where that is not known."""
+    """The processor's best bf16 instructions, by Linux' names; "none" if unknown."""
     table = Path("/proc/cpuinfo")
     found = set(table.read_text().split()) if table.is_file() else set()
     return next((name for name in ("amx_bf16", "avx512_bf16") if name in found), "none")

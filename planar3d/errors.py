@@ -10,7 +10,7 @@ class ScanError(Planar3DError):
 
 
 class DatasetError(Planar3DError):
-    """A folder or table of scans whose layout is unknown or incomplete."""
+    """A folder or table of scans with an unknown or incomplete layout."""
 
 
 class WeightsError(Planar3DError):
@@ -18,11 +18,11 @@ class WeightsError(Planar3DError):
 
 
 class ConversionError(Planar3DError):
-    """A 2D network, or a layer of it, that has no 3D counterpart."""
+    """A 2D network, or one of its layers, without a 3D counterpart."""
 
 
 class RecipeError(Planar3DError):
-    """A recipe that does not exist or holds a wrong value."""
+    """A recipe that does not exist or has an invalid value."""
 
 
 class FoldsError(Planar3DError):

@@ -1,4 +1,4 @@
-"""Packages that only some users need, and that an extra of the installation brings."""
+"""Optional packages, installed by extras."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from planar3d.errors import Planar3DError
 
-# By the extra, how the sentence begins that ends with the missing package.
+# By extra, the start of the sentence that ends with the missing package.
 _NEEDS = {
     "study": "Figures, reports and the phantom need",
     "dicom": "DICOM needs",
@@ -20,7 +20,7 @@ _NEEDS = {
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Turn an import that fails inside the block into a `Planar3DError` that says which extra to install."""
+    """Turn a failing import inside the block into a `Planar3DError` that names the extra to install."""
     try:
         yield
     except ImportError as error:
@@ -30,7 +30,7 @@ def extra(name: str) -> Iterator[None]:
 
 
 def check_extra(name: str, *packages: str) -> None:
-    """Raise the error of an extra now, before work that would miss one of its packages at its end."""
+    """Raise the error of a missing extra now, before long work that needs it at the end."""
     with extra(name):
         for package in packages:
             if importlib.util.find_spec(package) is None:
@@ -38,5 +38,5 @@ def check_extra(name: str, *packages: str) -> None:
 
 
 def check_study_extra() -> None:
-    """Raise the error of the extra `study` now if what reports need is missing."""
+    """Raise the error of the extra `study` now if packages for reports are missing."""
     check_extra("study", "jinja2", "matplotlib")

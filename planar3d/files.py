@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writing of files."""
 
 import csv
 import errno
@@ -17,19 +17,19 @@ import numpy as np
 
 from planar3d.errors import RunError
 
-_WRITING = ".writing-"  # how the names of temporary files and folders begin
-_BESIDE = re.compile(rf"({re.escape(_WRITING)}.{{8}}-)+")  # before the name; twice where a temporary file has one
-_FULL = 2**16  # bytes; where less is left, a failed write failed for want of room
+_WRITING = ".writing-"  # prefix of temporary files and folders
+_BESIDE = re.compile(rf"({re.escape(_WRITING)}.{{8}}-)+")  # before the name; twice for a temporary file of one
+_FULL = 2**16  # bytes; with less free space, a failed write counts as a full disk
 
 
 @contextmanager
 def written_beside(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block succeeds, remove it if not.
 
-    The temporary name ends like `path`, because many writers choose their format by the suffix.
+    The temporary name has the suffix of `path`, by which many writers choose their format.
 
     Raises:
-        OSError: the disk is full, whatever the writer made of that; it names `path`.
+        OSError: the disk is full, whatever error the writer raised; it names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def written_beside(path: str | Path) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
-        # NumPy and HDF5 say that a write failed, but not that the disk is full.
+        # NumPy and HDF5 report that a write failed, but not that the disk is full.
         require_room(path, _FULL, error)
         raise
     finally:
@@ -50,7 +50,7 @@ def written_beside(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_written_beside(folder: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `folder`; it takes the place of `folder` if the block succeeds."""
+    """Yield a temporary folder beside `folder`; it replaces `folder` if the block succeeds."""
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(folder.parent) as temporary:
@@ -63,22 +63,22 @@ def folder_written_beside(folder: str | Path) -> Iterator[Path]:
 
 
 def require_room(path: str | Path, size: int, cause: Exception | None = None) -> None:
-    """Raise the error of a full disk, which names `path`, if less than `size` bytes are free in its folder.
+    """Raise the error of a full disk, naming `path`, if less than `size` bytes are free in its folder.
 
-    To be asked before HDF5 writes: where the disk fills up meanwhile, its files cannot be closed, and the process ends
-    in a segmentation fault.
+    Call it before HDF5 writes: if the disk fills up meanwhile, its files cannot be closed, and the process ends in a
+    segmentation fault.
     """
     if shutil.disk_usage(Path(path).parent).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from cause
 
 
 def temporary_folder(folder: str | Path) -> tempfile.TemporaryDirectory[str]:
-    """An empty folder inside `folder`, for a `with` block that ends with its removal; it counts as half-written."""
+    """A temporary empty folder inside `folder`, for a `with` block; it counts as half-written."""
     return tempfile.TemporaryDirectory(dir=folder, prefix=_WRITING, ignore_cleanup_errors=True)
 
 
 def remove_temporaries(*folders: str | Path) -> None:
-    """Remove what killed processes left half-written directly in folders, in which nobody else may be writing."""
+    """Remove half-written files of killed processes directly in folders in which no other process is writing."""
     for folder in map(Path, folders):
         for left in folder.glob(f"{_WRITING}*"):
             if left.is_dir():
@@ -88,26 +88,26 @@ def remove_temporaries(*folders: str | Path) -> None:
 
 
 def remove_temporaries_of(*paths: str | Path) -> None:
-    """Remove what killed processes left half-written of these files; the last part of a path may be a pattern."""
+    """Remove half-written versions of these files from killed processes; the last part of a path may be a pattern."""
     for path in map(Path, paths):
         for left in path.parent.glob(f"{_WRITING}*-{path.name}"):
-            if fnmatch(_BESIDE.sub("", left.name), path.name):  # that of no longer name
+            if fnmatch(_BESIDE.sub("", left.name), path.name):  # not of a longer name
                 left.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` as UTF-8, whole or not at all."""
+    """Write `text` as UTF-8, atomically."""
     with written_beside(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write `content` as indented JSON, whole or not at all."""
+    """Write `content` as indented JSON, atomically."""
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a table with a header line, whole or not at all; with tabs where the file's name ends in .tsv."""
+    """Write a table with a header line, atomically; with tabs if the file's name ends in .tsv."""
     delimiter = "\t" if Path(path).suffix == ".tsv" else ","
     with written_beside(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns, delimiter=delimiter, lineterminator="\n")
@@ -116,7 +116,7 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[s
 
 
 def read_rows(path: str | Path) -> list[dict[str, str]]:
-    """The rows of a CSV file by the names of its columns; none if it is not there, a `RunError` if it is no table."""
+    """The rows of a CSV file by column name; none if it does not exist, a `RunError` if it is not a table."""
     if not Path(path).is_file():
         return []
     try:
@@ -138,7 +138,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def map_array(path: Path) -> np.ndarray:
-    """Open an array that a run folder keeps, memory-mapped: nothing is read before it is used."""
+    """Open an array of a run folder, memory-mapped: values are read when used."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, OverflowError, TypeError, SyntaxError) as error:

@@ -1,7 +1,7 @@
-"""One process at a time, by a claim: a file that says who is at work, which a dead process leaves and others take over.
+"""Locks between processes by claims: files that name their process, and that others take over after its death.
 
-Claims need nothing of a file system but exclusive creation and removal, so they hold between computers that share a
-network drive, where the system's own locks often do nothing.
+Claims need only exclusive creation and removal of files, so they work between computers that share a network drive,
+where system locks often have no effect.
 """
 
 import errno
@@ -21,17 +21,17 @@ from planar3d.files import remove_temporaries
 
 CLAIM = ".claim"  # of a whole folder, inside it
 BEAT = 30.0  # seconds between two signs of life
-SILENT = 600.0  # seconds without one, after which a process that cannot be seen from here counts as dead
-_POLL = 0.2  # seconds between two looks at a claim that is waited for
+SILENT = 600.0  # seconds without one after which a process on another host counts as dead
+_POLL = 0.2  # seconds between checks of a claim while waiting
 
 
 class Holder(NamedTuple):
-    """Who has a claim."""
+    """The holder of a claim."""
 
-    host: str  # its name, and on Linux the space of its process numbers, since containers on one host have their own
-    pid: int  # the process; 0 if the claim does not say
-    born: str  # when it was started, in the system's own count; empty where that cannot be told
-    since: float  # when it took the claim, in seconds since 1970
+    host: str  # its name, and on Linux its process namespace, since containers on one host have their own
+    pid: int  # the process; 0 if unknown
+    born: str  # its start, in the system's own count; empty if unknown
+    since: float  # time of the claim, in seconds since 1970
 
     def __str__(self) -> str:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
@@ -59,20 +59,20 @@ class Claim:
         return read_claim(self.path) != self._holder
 
     def release(self) -> None:
-        """Give the claim back, unless another process has taken it over meanwhile."""
+        """Release the claim, unless another process has taken it over."""
         self._ended.set()
         if not self.is_lost():
             self.path.unlink(missing_ok=True)
 
 
 def take(path: Path, clean: Callable[[], None] = lambda: None) -> Claim | Holder:
-    """Claim what a file's name stands for, or tell who has it; a dead process' claim is taken over.
+    """Take a claim, or return its holder; a dead process' claim is taken over.
 
-    Who takes it over has a claim on just that, so only one does; whoever dies of that is taken over in turn.
+    Taking over needs a claim of its own, so only one process does; if it dies, it is taken over in turn.
 
     Args:
-        path: of the claim; its folder is made if it is not there, and may be removed by others when it is empty.
-        clean: removes what a dead holder left half-written, while nobody else can have the claim.
+        path: of the claim; its folder is created if needed, and may be removed by others when it is empty.
+        clean: removes half-written files of a dead holder, while no other process can have the claim.
     """
     mine = Holder(_host(), os.getpid(), _born(os.getpid()), time.time())
     while True:
@@ -96,13 +96,13 @@ def take(path: Path, clean: Callable[[], None] = lambda: None) -> Claim | Holder
 
 
 def holder_of(path: Path) -> Holder | None:
-    """The living holder of a claim, if it has one."""
+    """The living holder of a claim, if any."""
     found = read_claim(path)
     return found if found and alive(path, found) else None
 
 
 def alive(path: Path, holder: Holder) -> bool:
-    """Whether a claim's holder lives: on this host as its process does, elsewhere by the age of its sign of life."""
+    """Whether a claim's holder is alive: on this host by its process, elsewhere by the age of its sign of life."""
     if holder.born and holder.host == _host() and not _is_hidden(holder.pid):
         return _born(holder.pid) == holder.born
     try:
@@ -110,24 +110,24 @@ def alive(path: Path, holder: Holder) -> bool:
     except FileNotFoundError:
         return False
     try:
-        # Times of one server are compared: the clocks of two hosts may differ.
+        # Times of one server are compared, as the clocks of two hosts may differ.
         with tempfile.TemporaryFile(dir=path.parent) as now:
             present = os.fstat(now.fileno()).st_mtime
-    except OSError:  # the folder is full, or may not be written
+    except OSError:  # the disk is full, or the folder is read-only
         present = time.time()
     return present - beat < SILENT
 
 
 @contextmanager
 def locked(folder: str | Path, doing: str, wait: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold a folder for this process alone, and remove what a killed process left half-written directly in it.
+    """Lock a folder for this process, and remove half-written files of a killed process directly in it.
 
-    A process that holds a folder may not lock it again.
+    A process must not lock a folder twice.
 
     Args:
-        folder: made if it is not there.
-        doing: what is about to be done there, as in "training fold 1".
-        wait: said once that the folder is in use, and then it is waited for; if None, a folder in use is an error.
+        folder: created if it does not exist.
+        doing: the purpose, as in "training fold 1".
+        wait: gets one message if the folder is in use, before waiting; if None, a folder in use is an error.
     """
     claim = waited_for(Path(folder, CLAIM), f"{doing} waits for {folder}", wait)
     if isinstance(claim, Holder):
@@ -146,7 +146,7 @@ def locked(folder: str | Path, doing: str, wait: Callable[[str], None] | None = 
 def waited_for(
     path: Path, waiting: str, wait: Callable[[str], None] | None, clean: Callable[[], None] = lambda: None
 ) -> Claim | Holder:
-    """Claim as `take` does; if `wait` is given, it is said once who is waited for, and then there is always a claim."""
+    """Claim as `take` does; with `wait`, name the holder once and wait until the claim is free."""
     claim = take(path, clean)
     if isinstance(claim, Holder) and wait:
         wait(f"{waiting}, which is in use by {claim}")
@@ -167,14 +167,14 @@ def _created(path: Path, holder: Holder) -> bool:
 
 
 def read_claim(path: Path) -> Holder | None:
-    """The holder that a claim names, alive or not; None if there is no claim. Of an empty one only its age is known."""
+    """The holder named by a claim, alive or not; None without a claim. An empty claim has only an age."""
     try:
         content, made = path.read_text(encoding="utf-8"), path.stat().st_mtime
         return Holder(**json.loads(content))
     except (ValueError, TypeError):
         return Holder("", 0, "", made)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ESTALE):  # ESTALE: removed by another host while it was read
+        if error.errno in (errno.ENOENT, errno.ESTALE):  # ESTALE: removed by another host during reading
             return None
         raise
 
@@ -182,7 +182,7 @@ def read_claim(path: Path) -> Holder | None:
 def _host() -> str:
     name = platform.node()
     try:
-        if name.startswith("localhost"):  # as others are named; this start of the machine is not
+        if name.startswith("localhost"):  # a common name; the boot id is unique
             name += "-" + Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{name} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
@@ -190,7 +190,7 @@ def _host() -> str:
 
 
 def _is_hidden(pid: int) -> bool:
-    """Whether a process is there that this user may not look at, as where /proc hides those of others."""
+    """Whether a process exists that this user cannot inspect, as when /proc hides those of others."""
     if _born(pid):
         return False
     try:
@@ -203,7 +203,7 @@ def _is_hidden(pid: int) -> bool:
 
 
 def _born(pid: int) -> str:
-    """When a living process was started, in clock ticks of the system; empty if it is dead, or there is no /proc."""
+    """The start of a living process, in clock ticks of the system; empty if it is dead or without /proc."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

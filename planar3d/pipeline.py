@@ -1,4 +1,4 @@
-"""Work that runs at the same time: many items in stages, each with one in hand, or the parts of one array."""
+"""Concurrent work: items in a pipeline with one item per stage, or the parts of one array."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
-_MOST_THREADS = 4  # of one array's parts; more would wait for the same memory
+_MOST_THREADS = 4  # for the parts of one array; more would be limited by memory bandwidth
 
 
 @contextmanager
 def one_ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Iterator[tuple[Item, Future[Made]]]]:
-    """Give the items in their order, each with the future of `make(item)`, which a thread makes one item ahead.
+    """Yield the items in order, each with the future of `make(item)`, computed by a thread one item ahead.
 
-    At most one made item waits while the caller is at another. On leaving the block early, what the thread has begun is
-    brought to its end, and nothing more is begun.
+    At most one result waits while the caller works on another. On leaving the block early, the thread finishes its
+    current item and starts no other.
     """
     with _thread() as thread:
 
@@ -36,10 +36,10 @@ def one_ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[I
 
 @contextmanager
 def one_behind() -> Iterator[Callable[..., None]]:
-    """Give a function that has a thread call what it is given, in order, while the caller goes on.
+    """Yield a function that makes a thread run calls in order, while the caller continues.
 
-    It waits for the call before, so that at most one is under way, and raises what that one raised; so does leaving the
-    block. What has begun is brought to its end, however the block is left.
+    It waits for the previous call, so that at most one is running, and raises its error; so does leaving the block. A
+    running call is always finished.
     """
     last: Future[Any] | None = None
 
@@ -56,9 +56,9 @@ def one_behind() -> Iterator[Callable[..., None]]:
 
 
 def in_threads(compute: Callable[[Item], object], parts: Iterable[Item]) -> None:
-    """Call a function with each of the parts, several at a time: NumPy computes outside of Python's lock.
+    """Call a function with each of the parts, several at a time: NumPy releases Python's lock.
 
-    An error in one of them is raised when all have ended.
+    An error is raised after all have ended.
     """
     with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
         for done in [threads.submit(compute, part) for part in parts]:

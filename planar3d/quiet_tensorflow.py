@@ -1,4 +1,4 @@
-"""TensorFlow imported without the lines it logs meanwhile, which no setting of its own withholds."""
+"""Importing TensorFlow without its log lines, which none of its own settings suppresses."""
 
 import importlib.metadata
 import importlib.util
@@ -12,19 +12,19 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
-# CUDA's compiler, which TensorFlow's extra and-cuda installs and PyTorch does not need, and a driver that is loaded.
+# CUDA's compiler, installed by TensorFlow's extra and-cuda but not needed by PyTorch, and a loaded driver.
 _CUDA_PACKAGES = ("nvidia-cuda-nvcc-cu12", "nvidia-cuda-nvcc")
 _DRIVER = Path("/proc/driver/nvidia")
 
 
 def quiet_tensorflow() -> None:
-    """Withhold what TensorFlow logs below an error, from its import on, unless the environment asks for it.
+    """Suppress TensorFlow's log below errors, from its import on, unless the environment requests it.
 
-    Where neither CUDA nor a driver is installed, the error that there is none is withheld too, and so is oneDNN's that
-    this processor does not multiply in bf16: both come once a process, and here. TensorFlow is not imported here:
-    whoever does first, does so quietly.
+    Without CUDA and a driver, the error about their absence is suppressed too, and so is oneDNN's about missing bf16
+    multiplication: both occur once per process, and are triggered here. TensorFlow is not imported here: its first
+    import elsewhere is quiet.
     """
-    # TensorFlow leaves oneDNN off on processors without AVX-512; shared inference is bit for bit windowed by it alone.
+    # TensorFlow disables oneDNN on processors without AVX-512; only with it is shared inference bit for bit windowed.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
@@ -33,7 +33,7 @@ def quiet_tensorflow() -> None:
 
 
 class _QuietImport(MetaPathFinder):
-    """Finds TensorFlow as it would be found, and keeps the standard error stream to itself while it is loaded."""
+    """Finds TensorFlow as usual, and captures the standard error stream while it is loaded."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -49,24 +49,24 @@ class _QuietImport(MetaPathFinder):
                 with withheld_stderr():
                     load(module)
                     if not _has_cuda():
-                        with suppress(Exception):  # comes again where devices are needed
-                            module.config.list_physical_devices()  # looks for CUDA, once a process
+                        with suppress(Exception):  # raised again when devices are needed
+                            module.config.list_physical_devices()  # looks for CUDA, once per process
                             number = module.zeros((1, 1), module.bfloat16)
-                            module.linalg.matmul(number, number)  # looks for instructions in bf16, once a process
+                            module.linalg.matmul(number, number)  # looks for bf16 instructions, once per process
 
             spec.loader.exec_module = load_quietly  # type: ignore[method-assign]
         return spec
 
 
 def _has_cuda() -> bool:
-    """Whether somebody has CUDA for TensorFlow here, and must be told if it does not work."""
+    """Whether CUDA for TensorFlow is installed, so that failures must be reported."""
     packages = (found for name in _CUDA_PACKAGES for found in importlib.metadata.distributions(name=name))
     return _DRIVER.exists() or next(packages, None) is not None
 
 
 @contextmanager
 def withheld_stderr() -> Iterator[None]:
-    """Keep what the process, C++ included, writes to its standard error stream; write it after all on an exception."""
+    """Capture the process's standard error stream, including C++; print it on an exception."""
     try:
         sys.stderr.flush()
         stream = os.dup(2)

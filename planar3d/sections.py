@@ -1,7 +1,6 @@
-"""Sections of a recipe: frozen dataclasses of plain values, checked when they are made, to and from JSON.
+"""Sections of a recipe: frozen dataclasses of plain values, validated on creation, to and from JSON.
 
-A section that comes in variants is chosen by name from a table; which variant it is says what is done, and its fields
-say how.
+A section with variants is chosen by name from a table; the variant defines what is done, and its fields define how.
 """
 
 import dataclasses
@@ -16,7 +15,7 @@ Table = Mapping[str, "type[Section]"]
 
 
 class UnknownFieldError(RecipeError):
-    """Fields that a recipe does not have, perhaps those of a later version."""
+    """Fields that a recipe does not have, possibly from a later version."""
 
     def __init__(self, where: str, unknown: list[str], known: list[str]) -> None:
         super().__init__(f"{where} has no field {unknown[0]!r}; it has: {', '.join(known)}.")
@@ -24,7 +23,7 @@ class UnknownFieldError(RecipeError):
 
 
 class Rule(NamedTuple):
-    """What a field must hold besides its type, and the sentence if it does not."""
+    """A condition for a field besides its type, and the sentence if it fails."""
 
     holds: Callable[[Any], bool]
     sentence: str
@@ -42,7 +41,7 @@ class Section:
     """A part of a recipe. Subclasses are frozen dataclasses; `Annotated` with a `Rule` limits a field.
 
     Raises:
-        RecipeError: a field holds a value that is not among its choices or out of its range.
+        RecipeError: the value of a field is not one of its choices, or out of range.
     """
 
     name: ClassVar[str] = ""  # of a variant in its table
@@ -53,7 +52,7 @@ class Section:
         self.check()
 
     def check(self) -> None:
-        """Raise a `RecipeError` where fields do not go together."""
+        """Raise a `RecipeError` for incompatible fields."""
 
     def to_json(self) -> Content:
         """The section as plain JSON values, a variant with its `name`."""
@@ -65,15 +64,15 @@ class Section:
 
     @classmethod
     def made(cls, content: Any, table: Table | None = None, where: str = "recipe") -> Self:
-        """Make a section of JSON values; what they lack has the dataclass's value.
+        """Create a section from JSON values; missing fields have the dataclass's defaults.
 
         Args:
-            content: a mapping; of a variant with its `name`.
-            table: where the section is one of several, their names.
+            content: a mapping; for a variant with its `name`.
+            table: the variants by name, if the section has several.
             where: the place in the recipe, for errors.
 
         Raises:
-            RecipeError: values that a recipe cannot have, or fields that it does not know.
+            RecipeError: invalid values or unknown fields.
         """
         content = _mapping(content, where)
         chosen = variant(table, content.pop("name", ""), where) if table else cls
@@ -88,19 +87,19 @@ class Section:
 
 
 def section(default: Any, table: Table | None = None) -> Any:
-    """A field that holds a section: `default`, or another of the table."""
+    """A field with a section: `default`, or another of the table."""
     return dataclasses.field(default=default, metadata={"section": type(default), "table": table})
 
 
 def variant(table: Table, name: Any, where: str) -> type[Any]:
-    """The section of that name in a table."""
+    """The section with a name in a table."""
     if not isinstance(name, str) or name not in table:
         raise RecipeError(f"{where}={name!r} is unknown; choose one of: {', '.join(map(repr, table))}.")
     return table[name]
 
 
 def places(made: type[Section], content: Content, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The paths of all fields of a section with this content, those that hold sections before their own fields."""
+    """The paths of all fields of a section with this content, sections before their fields."""
     for field in dataclasses.fields(typing.cast(Any, made)):
         path = (*at, field.name)
         yield path
@@ -109,7 +108,7 @@ def places(made: type[Section], content: Content, at: tuple[str, ...] = ()) -> I
 
 
 def variants_with(made: type[Section], content: Content, name: str) -> Iterator[tuple[str, str]]:
-    """The sections, and the variants of theirs, that have a field of that name."""
+    """The sections, and their variants, that have a field with this name."""
     for field in dataclasses.fields(typing.cast(Any, made)):
         if "table" in field.metadata:
             yield from variants_with(_class_of(field, content[field.name]), content[field.name], name)
@@ -119,7 +118,7 @@ def variants_with(made: type[Section], content: Content, name: str) -> Iterator[
 
 
 def choose(made: type[Section], content: Content, path: tuple[str, ...], value: Any) -> None:
-    """Change the field at a path, in place: another variant keeps the fields that both have."""
+    """Change the field at a path, in place; another variant keeps common fields."""
     name, *below = path
     field = next((field for field in dataclasses.fields(typing.cast(Any, made)) if field.name == name), None)
     if field is None:
@@ -155,7 +154,7 @@ def _kinds(made: type[Section]) -> dict[str, Any]:
 
 
 def _checked(name: str, kind: Any, value: Any) -> Any:
-    """Bring a value, perhaps given as text, to its field's type and check its range."""
+    """Convert a value, possibly given as text, to its field's type and check its range."""
     if typing.get_origin(kind) is not Annotated:
         return _typed(name, kind, value)
     kind, *rules = typing.get_args(kind)

@@ -64,7 +64,7 @@ def prepare(
     cluster: Cluster = None,
     assume_affine: AssumeAffine = False,
 ) -> None:
-    """Prepare all scans of a data set for the network, as the recipe says."""
+    """Prepare all scans of a data set for the network, by the recipe."""
     from planar3d.study.cross_validation import prepare_scans
     from planar3d.study.reproduce import run_on
 

@@ -1,4 +1,4 @@
-"""Recipes by name: one file a paper. `PAPER` follows Kolarik 2020, `RELEASED` the authors' released code."""
+"""Recipes by name, one file per paper. `PAPER` follows Kolarik 2020, `RELEASED` the authors' released code."""
 
 from pathlib import Path
 
@@ -39,11 +39,11 @@ __all__ = ["DEMO", "INFLATED", "MODERN", "PAPER", "RECIPES", "RELEASED", "Recipe
 def find_recipe(name_or_file: str) -> Recipe:
     """Find a recipe by its name, one of `RECIPES`, or read it from a JSON file.
 
-    A file that a person writes needs only its name and the fields that differ from the recipe of that name, or else
-    from `paper`. One that this package wrote says its format and means what it meant then.
+    A hand-written file needs only its name and the fields that differ from the recipe of that name, or else from
+    `paper`. A file written by this package has its format number and keeps its meaning.
 
     Raises:
-        RecipeError: neither a name nor a file, or a file that is no recipe.
+        RecipeError: neither a name nor a file, or the file is not a recipe.
     """
     if name_or_file in RECIPES:
         return RECIPES[name_or_file]

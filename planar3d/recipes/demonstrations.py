@@ -1,4 +1,4 @@
-"""How each system is shown where no data are at hand: on which phantom, and its recipe at a size of minutes."""
+"""Demonstrations of each system without data: its phantom, and its recipe at a size of minutes."""
 
 from dataclasses import dataclass
 
@@ -11,17 +11,17 @@ from planar3d.scans.tiles import DepthWindows
 class Demonstration:
     """A reduced recipe and its phantom."""
 
-    recipe: Recipe  # what two cores finish within minutes, on every fold
+    recipe: Recipe  # takes minutes on two cores, for every fold
     layout: str = "msseg"  # of the phantom, see `write_phantom`
     reduction: float = 4.0  # divides the grids of the phantom's scans
     scans_per_center: int = 5  # for each of the phantom's three centers
-    folds: str | None = None  # how many; if None, as many as `group_folds` makes
-    # The folds that are run if nobody asks for others, all if None; compiling a network takes its time.
+    folds: str | None = None  # number of folds; default: as in `group_folds`
+    # The folds run by default, all if None; compiling a network takes time.
     only: str | None = None
 
 
 def _like_demo(recipe: Recipe, **changes: object) -> Demonstration:
-    """A recipe of the res-u-net, as small as `DEMO`; its encoder's features are not kept, so it sees less of a scan."""
+    """A recipe of the res-u-net, as small as `DEMO`; without cached features, it sees less of a scan."""
     fields = ("network.decoder_filters", "network.bridge_filters", "training.learning_rate", "training.epochs")
     reduced = {field: DEMO.leaves()[field] for field in fields}
     chosen = recipe.changed(name=f"{recipe.name}-demo", output_prior=0.01, **{**reduced, "size": 48, **changes})
@@ -29,7 +29,7 @@ def _like_demo(recipe: Recipe, **changes: object) -> Demonstration:
 
 
 def _patches(name: str, layout: str, shape: tuple[int, int, int], batch_size: int, **changes: object) -> Demonstration:
-    """A recipe of patches on a phantom, from a random encoder: its ImageNet weights would be a download."""
+    """A recipe of patches on a phantom, with a random encoder: ImageNet weights would need a download."""
     step = (shape[0], shape[1] // 2, shape[2] // 2)
     tiles = {"tiles.shape": shape, "tiles.step": step, "batch_size": batch_size, "patches_per_epoch": 40 * batch_size}
     chosen = {"foreground_share": 0.7, "augmentation": ("flip",), **_SHORT, **tiles, **changes}
@@ -39,7 +39,7 @@ def _patches(name: str, layout: str, shape: tuple[int, int, int], batch_size: in
 
 
 def _crops(name: str, **changes: object) -> Demonstration:
-    """A recipe that sees a whole crop of a scan at once."""
+    """A recipe for a whole crop of a scan at once."""
     reduced = RECIPES[name].changed(name=f"{name}-demo", learning_rate=1e-3, **{**_SHORT, **changes})
     return Demonstration(reduced, "brats", reduction=6, scans_per_center=4, folds="2", only="1")
 
@@ -47,16 +47,16 @@ def _crops(name: str, **changes: object) -> Demonstration:
 _SHORT = {"encoder_weights": "none", "epochs": 6}
 _FILLED = {"tiles.smallest": (36, 48, 48)}
 _SQUEEZED = {"factors": (2, 2), "filters": (8, 16)}
-# The statistics of batches take some two hundred steps, of which an epoch has six.
+# Batch statistics take about two hundred steps; an epoch has six.
 _CROP = {"crop": (24, 32, 32), "factors": (2, 4), "tiles": DepthWindows(depth=24, stride=24), "epochs": 40}
 
-# The loss of Wacker 2019 leaves the background out, which some class then has for the first hundreds of steps.
-# By the name of the recipe that each of them reduces.
+# The loss of Wacker 2019 excludes the background, which some class then covers for the first hundreds of steps.
+# By the name of the reduced recipe.
 DEMONSTRATIONS = {
     "paper": Demonstration(DEMO),
     "released": _like_demo(RELEASED),
     "modern": _like_demo(MODERN, size=64, pixel_mm=3.6, crop=32, crops_per_epoch=60, precision="float32"),
-    # Kernels that are repeated make features grow from layer to layer.
+    # With repeated kernels, features grow from layer to layer.
     **{r.name: _like_demo(r, monitor="val_dice", unit_variance=("bridge", "decoder")) for r in INFLATED},
     "wacker2019-3d": _patches("wacker2019-3d", "brats", (4, 32, 32), 4, dice_of="all"),
     "wacker2019-3d-released": _patches("wacker2019-3d-released", "brats", (4, 32, 32), 4, **_FILLED),

@@ -1,4 +1,4 @@
-"""Recipes of format 1, which were flat: what weights files and run folders of planar3d before sections hold."""
+"""Recipes of format 1, which were flat, in weights files and run folders of earlier versions."""
 
 import dataclasses
 from typing import Any, cast
@@ -14,7 +14,7 @@ from planar3d.training.schedules import SCHEDULES, InverseDecay
 from planar3d.training.settings import SAMPLINGS, Training
 
 _PREPARATIONS = {"cube": "sagittal-cube", "slices": "axial-slices"}
-# What a file means that lacks a field where that is not the section's value: what was done before there was the field.
+# Values of missing fields that differ from the section's default: the behaviour before the field existed.
 _MISSING = {
     **{"grid": "cube", "sampling": "windows", "network": "planar-resunet", "schedule": "decay"},
     "resampling": "scipy",
@@ -22,10 +22,10 @@ _MISSING = {
 
 
 def upgraded(content: Content) -> Content:
-    """The sections of a flat recipe; fields that its choices do not use are left out.
+    """The sections of a flat recipe, without fields that its choices do not use.
 
     Raises:
-        RecipeError: a field that format 1 did not have, or an unknown choice of a section.
+        RecipeError: a field is not in format 1, or a choice of a section is unknown.
     """
     fields: dict[str, Any] = {**_MISSING, **{name: value for name, value in content.items() if name != "format"}}
     if unknown := sorted(map(str, fields.keys() - _known())):

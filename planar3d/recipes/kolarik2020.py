@@ -1,6 +1,6 @@
-"""Kolarik 2020: the paper, the authors' released code, and the size at which `make reproduce` shows the method.
+"""Kolarik 2020: the paper, the authors' released code, and the reduced size of `make reproduce`.
 
-Where paper and released code differ, docs/fidelity.md says so.
+docs/fidelity.md lists the differences between paper and released code.
 """
 
 from planar3d.networks.settings import PlanarResUNetSettings
@@ -12,7 +12,7 @@ from planar3d.training.optimizer_settings import Adam
 from planar3d.training.samples import WindowSampling
 from planar3d.training.settings import Training
 
-PAPER = Recipe("paper")  # every section's own values are the paper's
+PAPER = Recipe("paper")  # the defaults of every section are the paper's
 
 RELEASED = Recipe(
     "released",
@@ -30,7 +30,7 @@ RELEASED = Recipe(
     ),
 )
 
-# Sizes that five folds on two cores finish within minutes; the architecture and the threshold are the paper's.
+# Sizes for five folds within minutes on two cores; the architecture and the threshold are the paper's.
 DEMO = Recipe(
     "demo",
     preparation=SagittalCube(size=64),
@@ -44,7 +44,7 @@ DEMO = Recipe(
     ),
 )
 
-# The paper's network with 3D kernels of other origin than planar: Eshed 2018, Yang 2021. See docs/fidelity.md.
+# The paper's network with other mappings of 2D kernels: Eshed 2018, Yang 2021. See docs/fidelity.md.
 _MAPPINGS = {
     "eshed2018-zero": "zero",
     "eshed2018-average": "average",
@@ -52,6 +52,6 @@ _MAPPINGS = {
     "yang2021-acs": "acs",
     "yang2021-acs-mean": "acs_mean",
     "yang2021-acs-soft": "acs_soft",
-    "paper-repeat": "repeat",  # of Messaoudi 2023, whose DX-Net has it for another encoder
+    "paper-repeat": "repeat",  # from Messaoudi 2023, where DX-Net uses it for another encoder
 }
 INFLATED = tuple(PAPER.changed(name=name, mapping=mapping) for name, mapping in _MAPPINGS.items())

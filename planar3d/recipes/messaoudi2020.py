@@ -11,7 +11,7 @@ from planar3d.training.samples import WindowSampling
 from planar3d.training.schedules import Plateau
 from planar3d.training.settings import Training
 
-# One network a modality, whose probabilities are averaged: this one, and with --set images=t1, t1ce and t2.
+# One network per modality, with averaged probabilities: this one, and with --set images=t1, t1ce and t2.
 MESSAOUDI2020 = Recipe(
     "messaoudi2020",
     preparation=CenterCrop(images=("flair",), within="image", crop=(108, 192, 160)),
@@ -19,7 +19,7 @@ MESSAOUDI2020 = Recipe(
     network=EfficientEmbeddingSettings(factors=(3, 3, 4)),
     targets=Regions(regions=("WT=1+2+4", "TC=1+4", "ET=4"), order=(2, 1, 4)),
     training=Training(
-        samples=WindowSampling(validation="none", shuffle="every epoch"),  # each case once an epoch
+        samples=WindowSampling(validation="none", shuffle="every epoch"),  # each case once per epoch
         loss=CrossEntropyAndDice(denominator="squares"),  # eqs. 1 and 2, plus 1
         frozen=(),
         learning_rate=1e-4,
@@ -38,8 +38,8 @@ MESSAOUDI2020_RELEASED = MESSAOUDI2020.changed(
     crop=(144, 192, 160),
     tiles=DepthWindows(depth=144, stride=144),
     factors=(3, 4, 4),
-    encoder_range="grey levels",  # keras.applications' own layers
+    encoder_range="grey levels",  # the layers of keras.applications
     targets=Classes(classes=("necrosis=1", "edema=2", "enhancing=4"), regions=("WT=1+2+4", "TC=1+4", "ET=4")),
     cross_entropy="categorical",
-    optimizer=Nadam(momentum_decay=1),  # Keras' own
+    optimizer=Nadam(momentum_decay=1),  # Keras' Nadam
 )

@@ -26,7 +26,7 @@ MESSAOUDI2023_DS = Recipe(
     ),
     targets=Regions(regions=("WT=1+2+4", "TC=1+4", "ET=4"), order=(2, 1, 4)),
     training=Training(
-        samples=PatchSampling(patches_per_epoch=1251, augmentation=()),  # as many as BraTS 2022 has cases
+        samples=PatchSampling(patches_per_epoch=1251, augmentation=()),  # the number of cases of BraTS 2022
         loss=CrossEntropyAndDice(),  # eq. 5
         frozen=(),
         learning_rate=1e-3,
@@ -81,7 +81,7 @@ MESSAOUDI2023_OMNIA_CHAOS = MESSAOUDI2023_OMNIA_CAMUS.changed(
     size=512,
     tiles=Patches(shape=(1, 512, 512), step=(1, 512, 512), overlap="average"),
     encoder="b4",
-    patches_per_epoch=2369,  # four fifths of the 1,367 slices of CT and 1,594 of MR that are for training
+    patches_per_epoch=2369,  # four fifths of the 1,367 CT and 1,594 MR slices for training
     targets=Classes(
         classes=("liver=63", "right kidney=126", "left kidney=189", "spleen=252"), in_head=False, measures="chaos"
     ),
@@ -91,7 +91,7 @@ MESSAOUDI2023_OMNIA_CHAOS = MESSAOUDI2023_OMNIA_CAMUS.changed(
     epochs=90,
 )
 
-# What the released code has otherwise of the network and of the optimizer.
+# Differences of the released code in network and optimizer.
 _AS_RELEASED = {
     **{"encoder_padding": "symmetric", "encoder_epsilon": 1e-5, "stem": "normal"},
     **{"gradient_share": "beta_1", "epsilon": 1e-5},

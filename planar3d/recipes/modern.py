@@ -1,4 +1,4 @@
-"""What segments better than paper and release in the same time."""
+"""A recipe that segments better than paper and release in the same time."""
 
 from planar3d.networks.settings import PlanarResUNetSettings
 from planar3d.recipes.recipe import Recipe
@@ -10,7 +10,7 @@ from planar3d.training.optimizer_settings import Adam
 from planar3d.training.schedules import Cosine
 from planar3d.training.settings import Training
 
-# Found by measured steps on nine patients with thick slices, see docs/results.md.
+# Developed in measured steps on nine patients with thick slices, see docs/results.md.
 MODERN = Recipe(
     "modern",
     preparation=AxialSlices(spline_order=1, grey_levels="median"),

@@ -18,9 +18,9 @@ from planar3d.training.settings import Training
 
 Shape = tuple[int | None, int | None, int | None, int]
 
-FORMAT = 2  # that recipes are written in
+FORMAT = 2  # of written recipes
 
-# What a field is called now that a recipe of format 1 had.
+# Current names of fields of format 1.
 _FORMER = {"grid": "preparation=sagittal-cube or axial-slices", "sampling": "samples=windows or crops"}
 
 
@@ -32,18 +32,18 @@ class Recipe(Section):
     `recipe.training.epochs`.
 
     Raises:
-        RecipeError: the value of a field is not among its choices, or out of range.
+        RecipeError: the value of a field is not one of its choices, or out of range.
     """
 
     name: str  # type: ignore[misc]  # name of the recipe
     preparation: Preparation = section(SagittalCube(), PREPARATIONS)  # grid and grey levels of the network's input
-    tiles: Tiles = section(DepthWindows(), TILES)  # part of a scan that is predicted at once
-    network: Network = section(PlanarResUNetSettings(), NETWORKS)  # which network
+    tiles: Tiles = section(DepthWindows(), TILES)  # parts of a scan for prediction
+    network: Network = section(PlanarResUNetSettings(), NETWORKS)  # the network
     targets: Targets = section(Binary(), TARGETS)  # meaning of the output
     training: Training = section(Training())  # training
 
     def check(self) -> None:
-        """Refuse sections that do not go together."""
+        """Refuse incompatible sections."""
         self.training.samples.check_with(self.preparation, self.targets)
         if self.targets.activation not in SCALES[self.tiles.averaged]:
             raise RecipeError(
@@ -91,7 +91,7 @@ class Recipe(Section):
         variant; fields that both variants have keep their values.
         """
         content = self.to_json()
-        # Variants first, as they say which fields there are.
+        # Variants first, as they define the fields.
         for sections in (True, False):
             for name, value in fields.items():
                 path = self._place(name, content, missing=sections)
@@ -115,7 +115,7 @@ class Recipe(Section):
 
     @classmethod
     def from_json(cls, content: Any, source: str = "recipe") -> "Recipe":
-        """Read a recipe that `to_json` wrote, in this or an earlier version; `source` names it in errors.
+        """Read a recipe from `to_json` of this or an earlier version; `source` names it in errors.
 
         Missing fields have the defaults of the recipe's format, not the values of the current recipe of that name.
         """
@@ -139,7 +139,7 @@ class Recipe(Section):
         return {path: value for path, value in named.items() if value is not None}
 
     def _place(self, name: str, content: Content, missing: bool = False) -> tuple[str, ...]:
-        """The path of a field that is named alone or with its sections; empty if it is `missing`, which may be."""
+        """The path of a field, named alone or with its sections; empty if it is missing and `missing` allows that."""
         paths = list(places(Recipe, content))
         found = [path for path in paths if ".".join(path) == name] or [path for path in paths if path[-1] == name]
         if len(found) == 1:
@@ -177,8 +177,8 @@ def _made(content: Content, source: str) -> Recipe:
 def read_recipe_file(path: Path, named: dict[str, Recipe]) -> Recipe:
     """Read a recipe from a JSON file.
 
-    A file that a person writes needs only its name and the fields that differ from the recipe of that name, or else
-    from `paper`. One that this package wrote says its format and means what it meant then.
+    A hand-written file needs only its name and the fields that differ from the recipe of that name, or else from
+    `paper`. A file written by this package has its format number and keeps its meaning.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

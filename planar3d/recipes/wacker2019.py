@@ -42,5 +42,5 @@ WACKER2019_3D_RELEASED = WACKER2019_3D.changed(
 
 _IN_2D = {"shape": (1, 128, 128), "step": (1, 32, 32), "patches_per_epoch": 6400, "batch_size": 64}
 WACKER2019_2D = WACKER2019_3D.changed(name="wacker2019-2d", depth_layers=False, **_IN_2D)
-# Its depth layers stay: of one slice only their middle taps see anything.
+# Its depth layers are kept: for one slice, only their middle taps matter.
 WACKER2019_2D_RELEASED = WACKER2019_3D_RELEASED.changed(name="wacker2019-2d-released", **_IN_2D)

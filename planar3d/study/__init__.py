@@ -1,1 +1,1 @@
-"""Studies that join all stages: cross-validation, reproduction, report."""
+"""Studies over all stages: cross-validation, reproduction, report."""

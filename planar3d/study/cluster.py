@@ -1,4 +1,4 @@
-"""Work as tasks of a dask cluster: what a lost worker had goes to others, and progress is the whole's."""
+"""Tasks on a dask cluster: the tasks of a lost worker go to others, and progress is for all tasks."""
 
 import threading
 import time
@@ -15,24 +15,24 @@ from planar3d.wording import counted
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 
-# Classes of dask-jobqueue by the section of its configuration that they read.
+# Classes of dask-jobqueue by the section of their configuration.
 _QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster", "oar": "OARCluster"}
 _PATIENCE = 60  # seconds until a scheduler answers
-_one_at_a_time = threading.Lock()  # of a worker's threads: Keras has one state a process
+_one_at_a_time = threading.Lock()  # for a worker's threads: Keras has one state per process
 
 
 def run_tasks(
     where: str, call: Callable[[Item], Done], items: Sequence[Item], what: str, notify: Callable[[str], None]
 ) -> Iterator[tuple[Item, Done | Planar3DError]]:
-    """Call a function with each item on the workers of a cluster, and give each item with its result as it comes.
+    """Call a function with each item on the workers of a cluster, and yield each item with its result when done.
 
-    A task may run more than once, because a lost worker's is given to another; so what it does must be claimed.
+    A task may run more than once, because tasks of lost workers go to others; so its work must be claimed.
 
     Args:
-        where: address of a scheduler, the JSON file that it wrote, or a YAML file of dask-jobqueue, whose key `jobs`
-            says how many jobs are to be started.
-        call: a function that a worker can import, or a `partial` of one; paths must mean the same there.
-        items: what pickle can carry.
+        where: address of a scheduler, its JSON file, or a YAML file of dask-jobqueue, in which `jobs` is the number of
+            jobs to start.
+        call: a function that a worker can import, or a `partial` of one; paths must be the same there.
+        items: objects that can be pickled.
 
     Raises:
         RunError: no scheduler answers, or the file is none of these.
@@ -68,7 +68,7 @@ def _client(where: str, opened: ExitStack) -> Any:
         known = {"address": where}
         if where.endswith(".json"):
             known = {"scheduler_file": where}
-            Path(where).stat()  # the client would wait for it without end
+            Path(where).stat()  # the client would wait forever for a missing file
         return Client(**known, timeout=_PATIENCE)
     except (OSError, ValueError, TimeoutError) as error:
         raise RunError(
@@ -78,7 +78,7 @@ def _client(where: str, opened: ExitStack) -> Any:
 
 
 def _started(path: Path) -> Any:
-    """The jobs that a configuration of dask-jobqueue describes."""
+    """The jobs of a dask-jobqueue configuration."""
     with extra("cluster"):
         import dask
         import dask_jobqueue

@@ -1,4 +1,4 @@
-"""Many scans, one network: while one is segmented, the next is prepared and the one before is written."""
+"""Many scans, one network: while one scan is segmented, the next is prepared and the previous one written."""
 
 import platform
 import time
@@ -26,7 +26,7 @@ from planar3d.study.cohort_task import CohortTask
 from planar3d.study.segmented import Asked, describe_models
 
 Notify = Callable[[str], None]
-_POLL = 5.0  # seconds between two looks of a worker at a scan that another process has
+_POLL = 5.0  # seconds between a worker's checks of a scan claimed by another process
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def segment_all(
     items = {item: outputs_of(item, out, several) for item in find_inputs(inputs, segmenter.images)}
     places = {item: f"{number}/{len(items)}" for number, item in enumerate(items, start=1)}
     notify(describe())
-    opened = [each for each in segmenter.models if isinstance(each, Model)]  # all, as they were named
+    opened = [each for each in segmenter.models if isinstance(each, Model)]  # all, in the given order
     folder = CohortFolder(out)
     refuse_other_tables(folder.path)
     task = CohortTask(items, folder, describe_models(opened), segmenter, asked, notify, places, len(items) == 1)
@@ -103,7 +103,7 @@ def segment_all(
                 else:
                     task.segment(mine)
             except Planar3DError:
-                if next(folder.records(), None):  # others count on the last to write the tables
+                if next(folder.records(), None):  # other processes rely on the last one to write the tables
                     task.finish()
                 raise
             task.finish()
@@ -116,7 +116,7 @@ def segment_all(
 
 
 def _segment_on(cluster: str, task: CohortTask, models: Sequence[Model], items: Sequence[ScanInput]) -> None:
-    """Have the workers of a cluster segment scans, and note what became of them."""
+    """Segment scans on the workers of a cluster, and note the outcome of each."""
     found_by = tuple(replace(model, path=model.path.absolute()) for model in models)
     there = partial(_segment_there, found_by, task.folder.path, task.asked)
     tasks = [(item, task.items[item], task.places[item]) for item in items]
@@ -133,10 +133,10 @@ def _segment_on(cluster: str, task: CohortTask, models: Sequence[Model], items: 
 def _segment_there(
     models: tuple[Model, ...], out: Path, asked: Asked, given: tuple[ScanInput, Outputs, str]
 ) -> tuple[dict[str, Any] | None, str | None, list[str]]:
-    """Segment a scan on a worker; who else is at it is waited for, as it may have died, which other hosts cannot see.
+    """Segment a scan on a worker; if another process has it, wait, as that process may have died on another host.
 
     Returns:
-        Its record, or why it failed, and the lines of the log.
+        Its record, or the reason of the failure, and the lines of the log.
     """
     item, outputs, place = given
     segmenter, lines = _segmenter_there(models, asked), list[str]()
@@ -157,7 +157,7 @@ def _segment_there(
 
 @lru_cache(maxsize=1)
 def _segmenter_there(models: tuple[Model, ...], asked: Asked) -> Segmenter:
-    """A segmenter of a worker, for all its scans; the weights' files are opened there."""
+    """A worker's segmenter for all its scans; it opens the weights files."""
     opened = [Model.open(model.path, model.recipe) for model in models]
     for model, meant in zip(opened, models, strict=True):
         if model.sha256 != meant.sha256:
@@ -175,7 +175,7 @@ def _absolute(given: Given) -> Given:
 
 @contextmanager
 def _not_left_empty(folder: Path) -> Iterator[None]:
-    """Remove a folder that was made inside the block if nothing came to lie in it."""
+    """Remove a folder created inside the block if it is still empty."""
     before = folder.exists()
     try:
         yield

@@ -1,7 +1,7 @@
-"""A folder of masks that any number of processes fill: which scans are asked for, done, failed, claimed, and missing.
+"""A folder of masks filled by any number of processes: requested, done, failed, claimed and missing scans.
 
-What is not yet so is noted in its hidden folder `.planar3d`, a file a list of scans, claim or failure; so nothing is
-there any more when all is done.
+Pending work is noted in its hidden folder `.planar3d`, with one file per list of scans, claim or failure; the folder
+disappears when everything is done.
 """
 
 import glob
@@ -24,7 +24,7 @@ from planar3d.wording import counted
 
 NOTES = ".planar3d"
 _ALONE = "claim-all.json"
-# What sums up the scans, and makes the folder a data set.
+# Files that summarize the scans, and make the folder a data set.
 _SHARED = (
     "dataset_description.json",
     ".bidsignore",
@@ -43,20 +43,20 @@ class Part(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Part":
-        """Of `3/20`. Raises `RunError`."""
+        """From `3/20`. Raises `RunError`."""
         found = re.fullmatch(r"(\d+)/(\d+)", text)
         if not found or not 1 <= int(found[1]) <= int(found[2]):
             raise RunError(f"--part {text}: a part and the number of parts are needed, as in --part 3/20.")
         return cls(int(found[1]), int(found[2]))
 
     def takes(self, name: str) -> bool:
-        """Whether a scan belongs to this part: by a digest of its name, so whatever scans there are besides."""
+        """Whether a scan belongs to this part: by a digest of its name, independent of other scans."""
         return int(hashlib.sha256(name.encode()).hexdigest(), 16) % self.of == self.number - 1
 
 
 @dataclass
 class Standing:
-    """How far scans are, by their paths: done; failed, and why; claimed, and by whom; missing, and who died at them."""
+    """The state of scans, by path: done; failed, with reason; claimed, with holder; missing, with a dead holder."""
 
     done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
@@ -71,20 +71,20 @@ class Standing:
 
 
 class CohortFolder:
-    """An `out` of `segment_all`."""
+    """An output folder of `segment_all`."""
 
     def __init__(self, out: str | Path) -> None:
         self.path = Path(out)
         self.notes = self.path / NOTES
 
     def opened(self) -> "CohortFolder":
-        """This folder. Raises `RunError` if no scans were segmented there, nor asked for."""
+        """This folder. Raises `RunError` if no scans were segmented or requested there."""
         if not self.notes.is_dir() and next(self.records(), None) is None:
             raise RunError(f"{self.path} is not an output folder of planar3d predict; name one.")
         return self
 
     def ask(self, items: Mapping[ScanInput, Outputs]) -> None:
-        """Note which scans are asked for, once; earlier lists of some of them end, and whoever has `alone` may call."""
+        """Note the requested scans once, replacing earlier lists of some of them; call it only within `alone`."""
         asked = self._asked(items)
         path, records = self._asked_file(asked), {one["record"] for one in asked}
         for other in self.notes.glob("asked-*.json"):
@@ -94,7 +94,7 @@ class CohortFolder:
             write_json(path, asked)
 
     def claim(self, outputs: Outputs) -> Claim | Holder:
-        """Claim a scan, or tell who has it; what a killed process left half-written of it is removed."""
+        """Claim a scan, or return its holder; half-written files of a killed process are removed."""
         record = outputs.record
         images = [Path(str(path).removesuffix(".nii.gz")) for path in (outputs.probability, outputs.instances)]
         beside = (path.with_suffix(end) for path in (*images, record) for end in (".json", ".tsv"))
@@ -103,7 +103,7 @@ class CohortFolder:
 
     @contextmanager
     def alone(self, notify: Callable[[str], None]) -> Iterator[None]:
-        """Hold what all scans share, as their tables; another process at it is waited for."""
+        """Hold the files shared by all scans, such as tables, waiting for other processes."""
         shared = [self.path / name for name in _SHARED]
         waiting = f"this process waits for {self.path}"
         claim = waited_for(self.notes / _ALONE, waiting, notify, lambda: remove_temporaries_of(*shared))
@@ -116,15 +116,15 @@ class CohortFolder:
                 self.notes.rmdir()
 
     def fail(self, outputs: Outputs, item: ScanInput, sentence: str) -> None:
-        """Note why a claimed scan is not segmented."""
+        """Note why a claimed scan was not segmented."""
         write_json(self._failure(outputs.record), {"path": os.path.abspath(item.path), "why": sentence})
 
     def succeed(self, outputs: Outputs) -> None:
-        """Forget that a scan failed before."""
+        """Remove the note of an earlier failure of a scan."""
         self._failure(outputs.record).unlink(missing_ok=True)
 
     def standing(self, items: Mapping[ScanInput, Outputs] | None = None) -> Standing:
-        """How far scans are; all that were asked for, if none are given, and those whose records are there."""
+        """The state of scans; default: all requested scans, and those with records."""
         found = Standing()
         asked = self._asked(items) if items is not None else self._all_asked()
         noted = self._noted()
@@ -148,12 +148,12 @@ class CohortFolder:
         return found
 
     def at_work(self) -> bool:
-        """Whether living processes have scans of the folder."""
+        """Whether living processes have claims in the folder."""
         shared = self.notes / _ALONE
         return any(holder_of(path) for path in self.notes.glob("claim-*.json") if path != shared)
 
     def records(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """The records in the folder, each with its file; notes and half-written files are none."""
+        """The records in the folder, each with its file, without notes and half-written files."""
         for path in sorted(self.path.rglob("*.json")):
             if any(part.startswith(".") for part in path.relative_to(self.path).parts):
                 continue
@@ -162,13 +162,13 @@ class CohortFolder:
                 yield path, content
 
     def close(self, items: Mapping[ScanInput, Outputs]) -> None:
-        """Forget that scans were asked for when they are done, what the dead had of them, and notes without content."""
+        """Remove notes of requested scans that are done, claims of dead processes, and empty notes."""
         noted = self._noted()
         for outputs in items.values():
             path = self._claim_file(outputs)
             if path.name in noted and not holder_of(path) and isinstance(claim := self.claim(outputs), Claim):
                 claim.release()
-        for path in self.notes.glob("*~"):  # of a process that was killed while it took over a claim
+        for path in self.notes.glob("*~"):  # left by a process killed while it took over a claim
             if not holder_of(path) and isinstance(claim := take(path), Claim):
                 claim.release()
         if len(self.standing(items).done) == len(items):
@@ -201,7 +201,7 @@ class CohortFolder:
         return self._note("failed", self._within(record))
 
     def _noted(self) -> set[str]:
-        """The names of all notes, listed at once: on a network drive each question of its own takes long."""
+        """The names of all notes, in one listing: on a network drive, single queries are slow."""
         return set(os.listdir(self.notes)) if self.notes.is_dir() else set()
 
     def _note(self, kind: str, of: str) -> Path:
@@ -225,7 +225,7 @@ def _is_record(content: Any) -> bool:
 
 
 def _read_note(path: Path) -> Any:
-    """What a JSON file says that other processes write and remove; None if it is gone, or no JSON."""
+    """The content of a JSON file that other processes write and remove; None if it is gone or not JSON."""
     with suppress(RunError, FileNotFoundError):
         return read_json(path)
     return None

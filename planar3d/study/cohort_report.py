@@ -1,4 +1,4 @@
-"""The report of many scans: their lesion loads side by side, what was warned of, and what failed."""
+"""The report of many scans: their lesion loads, warnings and failures."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -15,17 +15,17 @@ _LIMITS_ML = (0.1, 0.3, 1, 3, 10, 30, 100)
 _VOLUMES = ("< 0.1", "0.1–0.3", "0.3–1", "1–3", "3–10", "10–30", "30–100", "≥ 100")
 _LIMITS_COUNT = (1, 2, 5, 10, 20, 50, 100)
 _COUNTS = ("0", "1", "2–4", "5–9", "10–19", "20–49", "50–99", "≥ 100")
-# Columns of a record's figures where lesions alone were sought; else the columns are the targets' volumes.
+# Columns of a record's figures for lesions only; for other targets, the columns are their volumes.
 _LESIONS = {"lesions": "lesions", "volume [ml]": "volume_ml", "largest [ml]": "largest_ml"}
 _HISTOGRAMS: dict[str, tuple[str, str, str, Sequence[float], Sequence[str]]] = {
     "volume [ml]": ("Lesion volume", "scans by total lesion volume in ml", " ml", _LIMITS_ML, _VOLUMES),
     "lesions": ("Number of lesions", "scans by number of lesions", " lesions", _LIMITS_COUNT, _COUNTS),
 }
-_OWN = {"scan"}  # parts of a record that differ from scan to scan by their nature
+_OWN = {"scan"}  # parts of a record that are different for every scan
 
 
 class _Scan(NamedTuple):
-    """A line of the table: a scan, and its figures by what they mean."""
+    """A row of the table: a scan, and its figures by name."""
 
     name: str
     link: str | None
@@ -36,7 +36,7 @@ class _Scan(NamedTuple):
 
 
 class _Difference(NamedTuple):
-    """A condition that is not the same for all, one of its values, and the scans that have it."""
+    """A condition that differs between scans, one of its values, and the scans with that value."""
 
     condition: str
     value: str
@@ -44,19 +44,18 @@ class _Difference(NamedTuple):
 
 
 def report_records(cohort: CohortFolder, failed: Mapping[str, str]) -> Path:
-    """Write the report of all scans that are segmented in a folder, now or before; `failed` says why others are not."""
+    """Write the report of all segmented scans of a folder; `failed` has the reasons of failures."""
     return write_cohort_report(list(cohort.records()), cohort.path / "report.html", failed)
 
 
 def write_cohort_report(
     records: Sequence[tuple[Path, Mapping[str, Any]]], path: str | Path, failed: Mapping[str, str] | None = None
 ) -> Path:
-    """Write the report of segmented scans as one HTML file that needs no network; it links the scans' own reports.
+    """Write the report of segmented scans as one HTML file without network access, with links to the scans' reports.
 
     Args:
-        records: the JSON files beside the masks, each with its content, of which `scan` with a name and `result` are
-            needed.
-        failed: why scans were not segmented, by their paths.
+        records: the JSON files beside the masks, with their content, which must have `scan` with a name and `result`.
+        failed: why scans were not segmented, by path.
     """
     path = Path(path)
     scans = [_line(file, record, path.parent) for file, record in records]
@@ -91,7 +90,7 @@ def _line(file: Path, record: Mapping[str, Any], folder: Path) -> _Scan:
     report, result = record.get("files", {}).get("report"), record["result"]
     return _Scan(
         record["scan"]["name"],
-        # Quoted, so that no name of a file is taken for a scheme or a query.
+        # Quoted, so that no file name is read as a scheme or a query.
         quote(Path(os.path.relpath(file.parent / report, folder)).as_posix()) if report else None,
         {f"{name} [ml]": volume for name, volume in result.get("targets_ml", {}).items()}
         or {column: result[key] for column, key in _LESIONS.items()},
@@ -102,7 +101,7 @@ def _line(file: Path, record: Mapping[str, Any], folder: Path) -> _Scan:
 
 
 def _histograms(values: Mapping[str, Sequence[float]]) -> list[tuple[str, list[Bar], str, str]]:
-    """What is counted of all scans: title, bars, what they count, and the unit of their limits."""
+    """The histograms of all scans: title, bars, quantity, and unit of the limits."""
     targets = [column.removesuffix(" [ml]") for column in values if column not in _LESIONS]
     volumes = {f"{n} [ml]": (f"{n} volume", f"scans by {n} volume in ml", " ml", _LIMITS_ML, _VOLUMES) for n in targets}
     return [
@@ -113,7 +112,7 @@ def _histograms(values: Mapping[str, Sequence[float]]) -> list[tuple[str, list[B
 
 
 def _conditions(records: Sequence[Mapping[str, Any]]) -> tuple[dict[str, dict[str, str]], list[_Difference]]:
-    """Tell the conditions that all records share, by part, from those which differ."""
+    """Separate the conditions shared by all records, by part, from those that differ."""
     shared: dict[str, dict[str, str]] = {}
     differing = []
     for part, title in CONDITIONS.items():

@@ -1,4 +1,4 @@
-"""The tables of a folder of masks, a line a scan and a line a lesion, made from records alone."""
+"""The tables of a folder of masks, with one row per scan and per lesion, made only from records."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ _BEFORE, _AFTER = (
 
 
 def refuse_other_tables(folder: Path) -> None:
-    """Raise a `RunError` if a file in a folder has the name of one of the tables, and is none of them."""
+    """Raise a `RunError` if a folder has another file with the name of one of the tables."""
     for name, first in ((SCANS, "scan,state,"), (LESIONS, "scan,target,lesion,")):
         path = folder / name
         if path.is_file() and not path.read_bytes().startswith(first.encode()):
@@ -27,15 +27,13 @@ def refuse_other_tables(folder: Path) -> None:
 
 
 def write_tables(cohort: CohortFolder, failed: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Write `scans.csv` and `lesions.csv` of all scans that are segmented in a folder, now or before.
+    """Write `scans.csv` and `lesions.csv` of all segmented scans of a folder.
 
     Args:
-        failed: why other scans are not segmented, by their paths; they have lines of their own, unless there is a mask
-            of them from before.
+        failed: why other scans were not segmented, by path; they have their own rows, unless an earlier mask exists.
 
     Returns:
-        The lines of the scans, in which a volume in ml follows the name of each target, where there are several, and
-        of each region, where they are known.
+        The rows of the scans, with the volume in ml of each target, if there are several, and of each region, if known.
 
     Raises:
         RunError: see `refuse_other_tables`.

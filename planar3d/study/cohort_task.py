@@ -1,4 +1,4 @@
-"""Scans on their way through a process: claimed, prepared, segmented, written; and what became of each."""
+"""Scans processed by one process: claimed, prepared, segmented and written; and the outcome of each."""
 
 import os
 import time
@@ -41,7 +41,7 @@ Notify = Callable[[str], None]
 
 @dataclass(frozen=True)
 class _Result:
-    """A scan on its way: its first image, what the networks see, what they found, and the seconds it took."""
+    """A scan in progress: its first image, the networks' inputs and results, and the seconds it took."""
 
     scan: Scan
     prepared: list[Prepared]
@@ -51,7 +51,7 @@ class _Result:
 
 @dataclass
 class CohortTask:
-    """Scans with their outputs, the three steps of each, and what has become of them so far."""
+    """Scans with their outputs, the three steps of each, and their outcomes so far."""
 
     items: dict[ScanInput, Outputs]
     folder: CohortFolder
@@ -59,18 +59,18 @@ class CohortTask:
     segmenter: Segmenter
     asked: Asked
     notify: Notify
-    places: Mapping[ScanInput, str]  # of scans among all, for the log
-    single: bool = False  # whether the error of a scan is to be raised
+    places: Mapping[ScanInput, str]  # number of each scan among all, for the log
+    single: bool = False  # whether to raise the error of a scan
     records: dict[ScanInput, dict[str, Any]] = field(default_factory=dict)
     failed: dict[Path, str] = field(default_factory=dict)
     claimed: dict[Path, Holder] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
     held: dict[ScanInput, Claim] = field(default_factory=dict)
-    ahead: set[ScanInput] = field(default_factory=set)  # without a mask, and not come to
+    ahead: set[ScanInput] = field(default_factory=set)  # without a mask, and not started
     taken: int = 0
 
     def segment(self, mine: Sequence[ScanInput]) -> None:
-        """Segment what is not done and no other process is at."""
+        """Segment scans that are neither done nor claimed by another process."""
         self.ahead = {item for item in mine if not self.items[item].mask.exists()}
         coming = self._claim_next(mine)
         if (first := next(coming, None)) is None:
@@ -89,7 +89,7 @@ class CohortTask:
             self.notify(f"{done} of {len(handled)} scans in {duration(seconds)}, {rate}")
 
     def _claim_next(self, mine: Sequence[ScanInput]) -> Iterator[ScanInput]:
-        """Claim one scan after the other that is not done; what others are at is looked at again at the end."""
+        """Claim unfinished scans one by one; scans claimed by others are checked again at the end."""
         for item in mine:
             if item.note and item.path not in self.claimed:
                 self.notify(f"{item.path}: {item.note}")
@@ -98,7 +98,7 @@ class CohortTask:
         yield from filter(self._claim, [item for item in mine if item.path in self.claimed])
 
     def _claim(self, item: ScanInput) -> bool:
-        """Whether a scan is for this process to segment: neither done nor another's."""
+        """Whether this process has to segment a scan: it is neither done nor another's."""
         self.ahead.discard(item)
         self.claimed.pop(item.path, None)
         if item.problem:  # it has no outputs
@@ -122,7 +122,7 @@ class CohortTask:
         return True
 
     def _is_done(self, item: ScanInput) -> bool:
-        """Whether nothing is left to do for a scan: it is segmented, or something foreign is in its place."""
+        """Whether nothing is left to do for a scan: it is segmented, or a foreign file is in its place."""
         outputs = self.items[item]
         if self.asked.overwrite or not outputs.mask.exists():
             return False
@@ -137,7 +137,7 @@ class CohortTask:
         return True
 
     def finish(self) -> None:
-        """Say how far all scans are, and write what sums them up, unless others are at work, who will."""
+        """Report the state of all scans, and write tables and report unless other processes are still working."""
         standing = self.folder.standing(self.items)
         if len(standing.done) < len(self.items) and not self.single:
             self.notify(str(standing))
@@ -170,7 +170,7 @@ class CohortTask:
         return _Result(scans[self.segmenter.images[0]], self.segmenter.prepare(scans), time.monotonic() - began)
 
     def _predict(self, item: ScanInput, coming: Future[_Result]) -> _Result | Planar3DError:
-        """Run the network on a prepared scan; an error of it, or of its preparation, is its result."""
+        """Run the network on a prepared scan; an error here or in the preparation is the result."""
         try:
             result = coming.result()
             self._say_how()
@@ -183,7 +183,7 @@ class CohortTask:
             return error
 
     def _write(self, item: ScanInput, result: _Result | Planar3DError, left: float) -> None:
-        """Write what is asked of a scan, or say why there is nothing to write; then it is nobody's."""
+        """Write the requested outputs of a scan, or report why there are none; then release its claim."""
         try:
             if isinstance(result, Planar3DError):
                 raise result
@@ -230,7 +230,7 @@ class CohortTask:
         return origin(files_sha256(item.files), self.model, self.segmenter.recipes[0].to_json(), self.asked)
 
     def _say_how(self) -> None:
-        """Say method, engine and precision: at the beginning, and where the first scan has decided them."""
+        """Report method, engine and precision: at the start, and when the first scan has decided them."""
         if self.segmenter.description not in self.said:
             self.said.append(self.segmenter.description)
             self.notify(self.said[-1])

@@ -38,17 +38,17 @@ Notify = Callable[[str], None]
 
 
 def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False, cluster: str | None = None) -> None:
-    """Prepare every scan of the run that is not prepared yet; one that another process is at is waited for.
+    """Prepare every scan of the run that is not prepared yet, waiting for scans of other processes.
 
     Args:
-        assume_affine: as `read_scan` has it.
-        cluster: whose workers prepare the scans, see `run_tasks`; this process if None.
+        assume_affine: as in `read_scan`.
+        cluster: workers that prepare the scans, see `run_tasks`; default: this process.
 
     Raises:
-        ScanError: a scan or mask that cannot be used; those before it stay prepared.
-        RunError: prepared scans made by another recipe, or from files that have changed since.
+        ScanError: a scan or mask cannot be used; scans before it stay prepared.
+        RunError: prepared scans were made by another recipe, or their files have changed since.
     """
-    # A run folder keeps one recipe, so this only guards a copied `prepared/`.
+    # A run folder has one recipe, so this only guards a copied `prepared/`.
     made_by = run.folder / "prepared" / "recipe.json"
     with locked(made_by.parent, "preparing", wait=notify):
         if not made_by.is_file():
@@ -95,12 +95,12 @@ def _sources(run: Run, case: Case) -> dict[str, list[Path]]:
 
 
 def _prepared_by(path: Path) -> Preparation:
-    # Files of format 1 hold the fields of the preparation alone.
+    # Files of format 1 have only the fields of the preparation.
     return Recipe.from_json({"name": "prepared", **read_json(path)}, str(path)).preparation
 
 
 def _require_all(found: Iterable[tuple[Any, Any]]) -> None:
-    """Wait for tasks, and raise the error of the first that failed."""
+    """Wait for tasks, and raise the first error."""
     for _, result in found:
         if isinstance(result, Planar3DError):
             raise result
@@ -114,7 +114,7 @@ def run_folds(
     cluster: str | None = None,
     devices: str | None = None,
 ) -> None:
-    """Train, predict and score the folds, each from where it stopped, on the workers of a cluster if one is named."""
+    """Train, predict and score the folds, resuming each, on the workers of a cluster if given."""
     prepare_scans(run, notify, assume_affine, cluster)
     if cluster:
         there = partial(run_fold, run, notify=print, wait=print, devices=devices)
@@ -125,12 +125,12 @@ def run_folds(
 
 
 def run_fold(run: Run, number: int, notify: Notify, wait: Notify | None = None, devices: str | None = None) -> None:
-    """Train one fold, then predict and score its test scans; what is done is not done again.
+    """Train one fold, then predict and score its test scans; finished parts are skipped.
 
     Args:
-        run, number: which fold, from 1.
-        wait: told that another process is at this fold, which is then waited for; if None, that is an error.
-        devices: to train on, see `choose_devices`.
+        run, number: the fold, from 1.
+        wait: gets a message when waiting for another process at this fold; if None, that is an error.
+        devices: for training, see `choose_devices`.
     """
     fold, folder = run.folds[number - 1], run.fold(number)
     done = folder / "scores.csv"
@@ -144,7 +144,7 @@ def run_fold(run: Run, number: int, notify: Notify, wait: Notify | None = None, 
 
 
 def train_fold(run: Run, number: int, notify: Notify, devices: str | None = None) -> keras.Model:
-    """Train one fold, on devices as `run_fold` does, and return the network with its best weights."""
+    """Train one fold as `run_fold` does, and return the network with its best weights."""
     with _held(run, number):
         network = _train(run, number, notify, devices)
         network.load_weights(run.fold(number) / "best.weights.h5")
@@ -153,7 +153,7 @@ def train_fold(run: Run, number: int, notify: Notify, devices: str | None = None
 
 @contextmanager
 def _held(run: Run, number: int, wait: Notify | None = None) -> Iterator[None]:
-    """Hold the folder of a fold for this process alone, free of what a killed one left."""
+    """Lock the folder of a fold for this process, and remove leftovers of a killed one."""
     folder = run.fold(number)
     with locked(folder, f"fold {number}", wait):
         remove_temporaries(folder / "backup", folder / "predictions")
@@ -216,7 +216,7 @@ def _score(run: Run, number: int, notify: Notify) -> None:
 
 
 def _parts(network: keras.Model, recipe: Recipe) -> tuple[keras.Model, keras.Model | None]:
-    """What sees the samples, and the encoder whose features are cached, if they are."""
+    """The model trained on samples, and the encoder whose features are cached, if any."""
     if recipe.training.samples.cached_features == "none":
         return network, None
     check_cacheable(recipe)
@@ -228,7 +228,7 @@ def _samples(run: Run, number: int, encoder: keras.Model | None, scans: Sequence
     samples = recipe.training.samples.samples(opened, recipe)
     if encoder is None:
         return samples
-    assert isinstance(samples, ScanSamples)  # no others can be asked to cache features
+    assert isinstance(samples, ScanSamples)  # only these allow cached features
     voxels = [prepared.voxels for prepared, _ in opened]
     folders = [run.features(scan, number) for scan in scans]
     missing = [folder for folder in folders if not folder.is_dir()]

@@ -1,4 +1,4 @@
-"""The lesions of a DICOM series as a DICOM Segmentation object, which its archive keeps beside the images."""
+"""The lesions of a DICOM series as a DICOM Segmentation object for the archive of its images."""
 
 import hashlib
 import warnings
@@ -17,16 +17,16 @@ from planar3d.scans.dicom import DicomSeries
 from planar3d.scans.dicom_conversion import as_frames
 from planar3d.scans.volume import Scan
 
-# What the standard wants of every object, be it empty, and anonymizers take away.
+# Elements that the standard requires, if only empty, and that anonymizers remove.
 _MAY_BE_EMPTY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
     *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
 )
-_AFTER = 1000  # what the number of a segmentation's series is above that of its images
+_AFTER = 1000  # added to the images' series number for the segmentation's series
 
 
 def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], path: str | Path) -> Path:
-    """Write a mask as a DICOM Segmentation object, a binary segment for each lesion, on the images of its series.
+    """Write a mask as a DICOM Segmentation object, with a binary segment per lesion, on the images of its series.
 
     A segment has the number of its lesion in `lesion_table` and a tracking identifier; its type is Lesion, its region
     Brain, both by SNOMED CT. A mask without lesions gives one segment without pixels. The same mask of the same series
@@ -34,10 +34,10 @@ def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], p
 
     Args:
         mask: above 0.5 is lesion; on the grid of the series.
-        model: says which by `name` and `sha256`.
+        model: its `name` and `sha256`.
 
     Raises:
-        ScanError: the mask lies elsewhere, or the headers of the series lack what the object must repeat.
+        ScanError: the mask is on another grid, or the headers of the series lack elements that the object must repeat.
 
     Source: DICOM PS3.3, A.51; PS3.16, context groups 7150, 7151.
     """
@@ -113,11 +113,11 @@ def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], p
 
 
 def _complete(image: Any) -> None:
-    """Put what highdicom looks for where it does: empty elements, and what all frames share among what they share."""
+    """Add elements that highdicom expects: empty ones, and shared properties of frames in the shared groups."""
     for keyword in _MAY_BE_EMPTY:
         if keyword not in image:
             setattr(image, keyword, None)
     for frame in (image.get("PerFrameFunctionalGroupsSequence") or [])[:1]:
-        for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):  # the same for all, as was checked
+        for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):  # checked to be the same for all
             if keyword in frame:
                 setattr(image.SharedFunctionalGroupsSequence[0], keyword, frame[keyword].value)

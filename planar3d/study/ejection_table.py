@@ -1,4 +1,4 @@
-"""Volumes and ejection fractions of a run on CAMUS: how those of its label maps agree with the reference's."""
+"""Agreement of volumes and ejection fractions between a run on CAMUS and the reference."""
 
 from collections import defaultdict
 
@@ -18,7 +18,7 @@ _KINDS = [f"{view}_{instant}" for instant in INSTANTS for view in VIEWS]
 
 
 def ejection_table(results: Results) -> Table:
-    """Build a table of correlation, bias, its deviation and the mean absolute difference, over the patients tested."""
+    """Build a table of correlation, bias, its standard deviation and mean absolute difference, over test patients."""
     ventricles: dict[str, dict[str, tuple[Ventricle, Ventricle]]] = defaultdict(dict)
     unread = []
     for scan in {scan.scan: scan for scan in results.on("native")}.values():
@@ -42,7 +42,7 @@ def ejection_table(results: Results) -> Table:
 
 
 def _both(results: Results, case: Case, number: int) -> tuple[Ventricle, Ventricle]:
-    """The ventricle of an image, as the expert and as the run has it."""
+    """The ventricle of an image, from the expert and from the run."""
     scan = read_scan(next(iter(case.images.values())), flat=True)
     predicted = results.run / f"fold-{number}" / "predictions" / f"{case.id}_mask.nii.gz"
     maps = [results.recipe.targets.read(path, scan, assume_affine=True) for path in (case.label_map, predicted)]

@@ -1,4 +1,4 @@
-"""What a mask's labels are called and which colours they have, in the tables that viewers read."""
+"""Names and colours of a mask's labels, in the tables of viewers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from planar3d.evaluation.figures import outlines
 from planar3d.files import write_text
 from planar3d.scans.labels import Labels
 
-# How the file of a viewer ends, what stands above its lines, and how a line is made of the label, its colour (0 to 255,
+# For each viewer, the ending of its file, its header, and the format of a line from the label, its colour (0 to 255,
 # and 0 to 1) and its name.
 _VIEWERS = {
     "fsleyes.lut": ("", "{label} {red} {green} {blue} {name}"),
@@ -20,11 +20,11 @@ _VIEWERS = {
 
 
 def write_label_tables(path: Path, scored: Mapping[str, Labels]) -> None:
-    """Write the tables of ITK-SNAP, FSLeyes and FreeView, in the colours that pages and pictures have.
+    """Write the tables of ITK-SNAP, FSLeyes and FreeView, in the colours of pages and pictures.
 
     Args:
-        path: ITK-SNAP's, which ends in itksnap.txt and is written last; the others lie beside it.
-        scored: the things that a mask shows, by name, and the labels of each.
+        path: ITK-SNAP's, which ends in itksnap.txt and is written last; the others are beside it.
+        scored: the targets of the mask, by name, with their labels.
     """
     labels = sorted(set().union(*scored.values()))
     names = {label: "+".join(name for name, values in scored.items() if label in values) for label in labels}

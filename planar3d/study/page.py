@@ -1,4 +1,4 @@
-"""A page in one file: what the reports of scans and cohorts share, and the policy that keeps it to itself."""
+"""An HTML page in one file: common parts of reports, and its content security policy."""
 
 import base64
 import hashlib
@@ -12,7 +12,7 @@ import numpy as np
 from planar3d.extras import extra
 from planar3d.files import write_text
 
-# Parts of a record that say under which conditions a mask was made, in the order in which they are shown.
+# Parts of a record with the conditions of a mask, in order of display.
 CONDITIONS = {
     "scan": "Scan",
     "model": "Model",
@@ -24,7 +24,7 @@ CONDITIONS = {
 
 
 class Bar(NamedTuple):
-    """A bar of a histogram: what it counts, how many, and its height relative to the highest."""
+    """A bar of a histogram: its label, its count, and its height relative to the highest."""
 
     label: str
     number: int
@@ -32,13 +32,13 @@ class Bar(NamedTuple):
 
 
 def write_page(path: str | Path, template: str, scripts: Sequence[str], **content: Any) -> Path:
-    """Fill a template of this folder, with its style and scripts inside, and write the page whole or not at all.
+    """Fill a template of this folder, including style and scripts, and write the page atomically.
 
-    The page's policy allows exactly these scripts and this style, by digest, and no network: whatever a file smuggled
-    into the page's text would not run.
+    The page's policy allows only these scripts and this style, by digest, and no network: code injected by a file
+    would not run.
     """
     filled = page_template(template)
-    from markupsafe import Markup  # jinja2's own
+    from markupsafe import Markup  # a dependency of jinja2
 
     style, script = _text("page.css"), "\n".join(map(_text, scripts))
     page = filled.render(
@@ -53,7 +53,7 @@ def write_page(path: str | Path, template: str, scripts: Sequence[str], **conten
 
 
 def page_template(name: str) -> Any:
-    """A jinja2 template of this folder, in which what is filled in is text and nothing may be missing."""
+    """A jinja2 template of this folder, with escaped values; missing ones are errors."""
     with extra("study"):
         import jinja2
     loader = jinja2.PackageLoader("planar3d.study", ".")
@@ -61,7 +61,7 @@ def page_template(name: str) -> Any:
 
 
 def as_text(content: Mapping[str, Any]) -> dict[str, str]:
-    """Values as a table shows them: texts, and lists of texts, as they are; nothing as a dash; all others as JSON."""
+    """Values for a table: texts and lists of texts unchanged; None as a dash; all others as JSON."""
     return {key: _as_text(value) for key, value in content.items()}
 
 
@@ -74,7 +74,7 @@ def _as_text(value: Any) -> str:
 
 
 def histogram(values: Sequence[float], limits: Sequence[float], labels: Sequence[str]) -> list[Bar]:
-    """Count values below the first limit, from each limit to the next, and from the last; one label each."""
+    """Count values below the first limit, between limits, and from the last limit on, with one label each."""
     counts = np.bincount(np.searchsorted(limits, values, side="right"), minlength=len(labels))
     highest = max(counts.max(), 1)
     return [Bar(label, int(n), float(n / highest)) for label, n in zip(labels, counts, strict=True)]
@@ -89,5 +89,5 @@ def _digest(text: str) -> str:
 
 
 def picture_url(png: bytes) -> str:
-    """A PNG as a data URL, so that a page needs no other file."""
+    """A PNG as a data URL, so that the page needs no other file."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

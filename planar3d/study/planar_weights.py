@@ -1,4 +1,4 @@
-"""The planar VGG-16 encoder as a file, with a picture of the mapping (what the original `generate_weights.py` made)."""
+"""The planar VGG-16 encoder as a file, with a figure of the mapping (as by the original `generate_weights.py`)."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ def write_planar_weights(
     """Map 2D VGG-16 kernels to planar 3D ones and write them.
 
     Args:
-        folder: where the file and the figure go.
+        folder: of the file and the figure.
         source: `"imagenet"`, or a file of 2D kernels.
         format: `"keras"` for a Keras 3 `.weights.h5`, `"h5"` for the layout of the original release.
 

@@ -1,4 +1,4 @@
-"""What a reader thinks of a scan's mask: a small file that its page saves, to be put beside its record."""
+"""A reader's rating of a scan's mask: a small file saved by its page, to be placed beside its record."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +11,12 @@ RATINGS = {"pass": "the mask can be used", "flag": "the mask needs review", "exc
 
 
 def rating_file(record: Path) -> Path:
-    """Where the rating of a scan lies: beside its record."""
+    """The path of a scan's rating, beside its record."""
     return record.with_name(f"{record.stem}_rating.json")
 
 
 def read_rating(file: Path, record: Mapping[str, Any]) -> str:
-    """The rating of a scan, with the reader's words; of another mask, or unreadable, it is none and says so."""
+    """The rating of a scan, with the reader's comment; a message if it is for another mask or unreadable."""
     path = rating_file(file)
     if not path.is_file():
         return ""

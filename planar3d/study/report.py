@@ -21,20 +21,20 @@ from planar3d.wording import counted
 
 
 class _Picture(NamedTuple):
-    """A figure as the page embeds it."""
+    """A figure embedded in the page."""
 
     caption: str
     data: str
 
 
 def write_report(run: str | Path) -> Path:
-    """Write the report of a run folder, of as many folds as are there, into its folder `report`.
+    """Write the report of a run folder, over all available folds, into its folder `report`.
 
-    Besides `report.html`, which needs no other file and no network, there are the tables as CSV and Markdown and the
+    Besides `report.html`, which needs no other file and no network, it writes the tables as CSV and Markdown and the
     figures as PNG.
 
     Raises:
-        RunError: it is no run folder, no fold is scored yet, or a file in it is damaged.
+        RunError: it is not a run folder, no fold is scored yet, or a file in it is damaged.
     """
     template = page_template("report.html")
     results = read_results(run)
@@ -95,7 +95,7 @@ def _box_plots(results: Results, folder: Path) -> list[_Picture]:
 
 
 def _of(results: Results) -> str:
-    """Of which target scores are shown, where there are several: the first, as in `Results.on`."""
+    """The target of the shown scores, if there are several: the first, as in `Results.on`."""
     return f"of {results.targets[0]} " if len(results.targets) > 1 else ""
 
 
@@ -108,7 +108,7 @@ def _learning_curves(results: Results, folder: Path) -> list[_Picture]:
 
 
 def _overlays(results: Results, folder: Path) -> tuple[list[_Picture], list[str]]:
-    """Draw every test scan on its native grid; what cannot be drawn becomes a sentence."""
+    """Draw every test scan on its native grid, with a sentence for those that cannot be drawn."""
     pictures, skipped, targets = [], [], results.recipe.targets
     dice = {(s.fold, s.scan): s.values["dice"] for s in results.on("native")}
     for number, fold in enumerate(results.folds["folds"], start=1):
@@ -136,7 +136,7 @@ def _overlays(results: Results, folder: Path) -> tuple[list[_Picture], list[str]
 
 
 def _scan_lines(scans: list[ScanScores], measures: Mapping[str, Measure]) -> list[list[str]]:
-    """Return a line of text a scan, by center, then name."""
+    """Return one line of text per scan, sorted by center, then name."""
     return [
         [scan.scan, scan.center, str(scan.fold), *(_score(scan.values[name], m.digits) for name, m in measures.items())]
         for scan in sorted(scans, key=lambda scan: (scan.center, scan.scan, scan.fold))

@@ -1,4 +1,4 @@
-"""The whole reproduction in one call: data or phantom, folds, masks, scores, tables and report."""
+"""A complete reproduction in one call: data or phantom, folds, masks, scores, tables and report."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ Notify = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A run, the folds that were asked for, and its report."""
+    """A run, the requested folds, and its report."""
 
     run: Run
     report: Path
@@ -32,8 +32,8 @@ class Reproduction:
 def folds_for(dataset: Dataset, folds: str | None) -> list[Fold]:
     """The folds of a data set: a number of folds, a user's folds.json, or None for the rule of `group_folds`.
 
-    `"none"` is one fold that tests nothing, for a network that is trained on every scan; the last patient's validate
-    where the recipe has scans validate. `"official"` is the data set's own split.
+    `"none"` is one fold without test scans, for a network trained on every scan; if the recipe validates on scans, the
+    last patient's are used. `"official"` is the data set's own split.
     """
     groups = {case.id: case.group for case in dataset.cases}
     patients = {case.id: case.patient for case in dataset.cases}
@@ -51,7 +51,7 @@ def folds_for(dataset: Dataset, folds: str | None) -> list[Fold]:
 
 
 def run_on(data: Path, out: Path, recipe: Recipe, folds: str | None = None) -> Run:
-    """Make a run folder for a data set, or go on in one; see `start_run` and `folds_for`."""
+    """Create a run folder for a data set, or continue in one; see `start_run` and `folds_for`."""
     dataset = find_cases(data)
     return start_run(out, dataset, recipe, folds_for(dataset, folds))
 
@@ -68,15 +68,15 @@ def reproduce(
     cluster: str | None = None,
     devices: str | None = None,
 ) -> Reproduction:
-    """Run the folds of a data set and write the report; what is done in `out` is not done again.
+    """Run the folds of a data set and write the report; finished parts in `out` are skipped.
 
     Args:
-        folds: as `folds_for`.
-        only: folds to run, e.g. `"2,4"`; all if None.
+        folds: as in `folds_for`.
+        only: folds to run, e.g. `"2,4"`; default: all.
         phantom: whether the data are the embedded phantom.
         assume_affine: accept scans without geometry, see `read_scan`.
-        cluster: whose workers run the folds, see `run_tasks`; this process if None.
-        devices: that a fold is trained on, see `choose_devices`.
+        cluster: workers that run the folds, see `run_tasks`; default: this process.
+        devices: for training a fold, see `choose_devices`.
 
     Source: Kolarik 2020, sections 3 and 4.
     """
@@ -85,7 +85,7 @@ def reproduce(
     if not any(fold.test for fold in chosen_folds):
         raise FoldsError("--folds none leaves no test scans to report on; train with: planar3d train.")
     chosen = choose_folds(only, len(chosen_folds))
-    if not cluster:  # whose workers have devices of their own
+    if not cluster:  # workers choose their own devices
         choose_devices(devices, recipe)
     run = start_run(Path(out).absolute() if cluster else out, dataset, recipe, chosen_folds, phantom, notify)
     run_folds(run, chosen, notify, assume_affine, cluster, devices)
@@ -93,7 +93,7 @@ def reproduce(
 
 
 def report_on(run: Run, notify: Notify = print) -> Reproduction:
-    """Write the report of a run, of as many folds as are there; another process at it is waited for."""
+    """Write the report of a run, over all available folds, waiting for other processes."""
     folder = run.folder / "report"
     with locked(folder, "the report", wait=notify):
         remove_temporaries(folder / "figures")
@@ -111,8 +111,8 @@ def demonstrate(
 
     Args:
         out: the run folder; the phantom is written beside it.
-        only: as `reproduce`; the demonstration's own if None.
-        devices: as `reproduce`.
+        only: as in `reproduce`; default: the demonstration's.
+        devices: as in `reproduce`.
     """
     folder, recipe = out.with_name(out.name + "-phantom"), demonstration.recipe
     with locked(folder, "writing the phantom", wait=notify):

@@ -1,4 +1,4 @@
-"""What a run folder holds: its recipe, folds, environment, and the scores and learning curves of its folds."""
+"""The content of a run folder: its recipe, folds, environment, and the scores and learning curves of its folds."""
 
 import math
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ from planar3d.evaluation.scores import MEASURES, Measure
 from planar3d.files import read_json, read_rows
 from planar3d.recipes import Recipe
 
-# The cube that the network sees (the paper's 256³), and the grid of the scan's own file.
+# The network's input (the paper's 256³), and the grid of the scan's file.
 GRIDS = ("prepared", "native")
 _COLUMNS = ("scan", "group", "fold", "grid")
-LESION = "lesion"  # the target of files that name none
+LESION = "lesion"  # the target in files without targets
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class ScanScores:
 
     @property
     def center(self) -> str:
-        """The center's code, or the group where it is none of the challenge's."""
+        """The center's code, or the group if it is not one of the challenge's."""
         return center_of(self.group)
 
 
 @dataclass(frozen=True)
 class Results:
-    """A run as far as it has come."""
+    """The results of a run so far."""
 
     run: Path
     recipe: Recipe
@@ -50,7 +50,7 @@ class Results:
 
     @property
     def measure_set(self) -> MeasureSet:
-        """The measures of the challenge that the run's targets are scored by."""
+        """The challenge's measures for the run's targets."""
         return MEASURE_SETS[self.recipe.targets.measures]
 
     @property
@@ -92,21 +92,21 @@ class Results:
 
     @property
     def targets(self) -> list[str]:
-        """What is scored, in order."""
+        """The scored targets, in order."""
         return list(dict.fromkeys(scan.target for scan in self.scans))
 
     @property
     def of_lesions(self) -> bool:
-        """Whether lesions alone are scored, so that there are published figures to compare with."""
+        """Whether only lesions are scored, so that published figures exist for comparison."""
         return self.targets == [LESION]
 
     def on(self, grid: str, target: str | None = None) -> list[ScanScores]:
-        """Return the scores of a target, the first one if None, on one grid."""
+        """Return the scores of a target, by default the first, on one grid."""
         target = target or self.targets[0]
         return [scan for scan in self.scans if (scan.grid, scan.target) == (grid, target)]
 
     def grid_label(self, grid: str) -> str:
-        """Return what a grid is called in tables."""
+        """Return the name of a grid in tables."""
         return "native grid" if grid == "native" else self.recipe.preparation.label()
 
     def histories(self) -> dict[int, dict[str, np.ndarray]]:
@@ -115,7 +115,7 @@ class Results:
 
 
 def read_results(run: str | Path) -> Results:
-    """Read a run folder; a `RunError` if it is none, no fold is scored yet, or a file in it is damaged."""
+    """Read a run folder; a `RunError` if it is not one, no fold is scored yet, or a file in it is damaged."""
     run = Path(run)
     if not (run / "folds.json").is_file():
         raise RunError(f"{run} is not a run folder: it has no folds.json. Name the folder of a study.")
@@ -135,7 +135,7 @@ def read_results(run: str | Path) -> Results:
 
 
 def _in_folds(run: Path, name: str) -> dict[int, Path]:
-    """Return the files of that name by the number of their fold."""
+    """Return the files of a name by the number of their fold."""
     numbers = {path: path.parent.name.removeprefix("fold-") for path in run.glob(f"fold-*/{name}")}
     return dict(sorted((int(number), path) for path, number in numbers.items() if number.isdigit()))
 
@@ -143,16 +143,16 @@ def _in_folds(run: Path, name: str) -> dict[int, Path]:
 def _read_scores(path: Path, measures: Mapping[str, Measure]) -> list[ScanScores]:
     scans = []
     for line, row in enumerate(read_rows(path), start=2):
-        if "round" in row:  # as earlier versions named it
+        if "round" in row:  # name in earlier versions
             row.setdefault("fold", row["round"])
         absent = [name for name in (*_COLUMNS, *measures) if row.get(name) is None]
         if absent:
             raise RunError(f"{path}, line {line}, lacks {', '.join(absent)}. Delete it to score the fold again.")
         try:
-            # An undefined score is written as nan or as nothing.
+            # An undefined score is written as nan or is empty.
             values = {name: float(row[name] or "nan") for name in measures}
             if math.isnan(values["lesion_f1"]) and values["reference_lesions"] + values["prediction_lesions"] > 0:
-                values["lesion_f1"] = 0.0  # as of today; earlier versions wrote nan where no lesion was found
+                values["lesion_f1"] = 0.0  # as in current versions; earlier ones wrote nan if no lesion was found
             scans.append(
                 ScanScores(
                     row["scan"], row["group"], int(row["fold"]), row["grid"], row.get("target") or LESION, values

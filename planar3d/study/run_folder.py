@@ -1,4 +1,4 @@
-"""The run folder: what was asked, which scan is where, and with which versions; made once, then only agreed with."""
+"""The run folder: recipe, scans, folds and versions; written once, later runs must agree with it."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,7 +36,7 @@ class Run:
 
     def features(self, scan: str, number: int) -> Path:
         """Folder of a scan's cached encoder features in a fold."""
-        # An encoder that is scaled by a fold's own scans has features of its own there.
+        # An encoder scaled by a fold's own scans has features specific to that fold.
         shared_by = self.fold(number) if "encoder" in self.recipe.training.unit_variance else self.folder
         return shared_by / "features" / scan
 
@@ -53,17 +53,17 @@ def start_run(
     phantom: bool = False,
     notify: Callable[[str], None] = print,
 ) -> Run:
-    """Make a run folder, or go on in one that was made with the same recipe, scans and folds.
+    """Create a run folder, or continue in one with the same recipe, scans and folds.
 
     Args:
-        folder: made if it is not there.
-        dataset: the cases; their paths go into folds.json.
-        phantom: whether the data are the embedded phantom, which the report must say.
-        notify: told where another process is starting a run there, which is waited for.
+        folder: created if it does not exist.
+        dataset: the cases; their paths are written to folds.json.
+        phantom: whether the data are the embedded phantom, which the report states.
+        notify: gets a message when waiting for another process that is starting a run there.
 
     Raises:
-        RunError: the folder was made by another recipe, other scans or other folds, or holds other files.
-        DatasetError: cases lack an image that the recipe needs.
+        RunError: the folder has another recipe, other scans, other folds, or other files.
+        DatasetError: cases lack an image required by the recipe.
     """
     folder = Path(folder)
     dataset.require(recipe.preparation.images)
@@ -79,7 +79,7 @@ def start_run(
     }
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file; name a folder for the run.")
-    # Asked first: without the encoder's weights nothing is written.
+    # First, so that nothing is written without the encoder's weights.
     if not (folder / "environment.json").is_file():
         asked["environment.json"] = environment(recipe)
     with locked(folder, "starting a run", wait=notify):
@@ -90,17 +90,17 @@ def start_run(
 
 
 def _agree(folder: Path, asked: dict[str, Any]) -> None:
-    """Write what is asked, or compare it with what was asked when the folder was made."""
+    """Write a requested file, or compare the request with the existing file."""
     for name, content in asked.items():
         path = folder / name
         if not path.is_file():
             write_json(path, content)
             continue
-        # Another process, started at the same time, may have written its own a moment ago.
+        # Another process started at the same time may have just written its own.
         if name == "environment.json":
             continue
         found = read_json(path)
-        if name == "recipe.json":  # one that is older than a field means what was done then
+        if name == "recipe.json":  # files older than a field have the behaviour of their time
             found = Recipe.from_json(found, str(path)).to_json()
         if name == "folds.json" and isinstance(found, dict):
             found["scans"] = {scan: as_written_today(row) for scan, row in found.get("scans", {}).items()}
@@ -141,7 +141,7 @@ def is_run(folder: str | Path) -> bool:
 
 
 def open_run(folder: str | Path) -> Run:
-    """Open a run folder by what it holds."""
+    """Open an existing run folder."""
     folder = Path(folder)
     for name in _ASKED:
         if not (folder / name).is_file():
@@ -191,13 +191,13 @@ def environment(recipe: Recipe) -> dict[str, Any]:
         "machine": machine(),
         "precision": recipe.training.precision,
         "seed": recipe.training.seed,
-        # Looked for before any work, so that missing ones end a run at once.
+        # Found before any work, so that missing ones end a run at once.
         "encoder_weights": weight_source(recipe).origin(recipe.network.encoder_weights),
     }
 
 
 def _difference(found: Any, asked: Any, where: str = "") -> str:
-    """Name the first place where two JSON values differ."""
+    """Describe the first difference of two JSON values."""
     if isinstance(found, dict) and isinstance(asked, dict):
         for key in (*asked, *found):
             if found.get(key) != asked.get(key):

@@ -1,4 +1,4 @@
-"""The report of one scan: its lesions in three planes, their sizes, and how the mask came about."""
+"""The report of one scan: its lesions in three planes, their sizes, and the origin of the mask."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,13 +29,13 @@ def write_scan_report(
     """Write the report of a segmented scan as one HTML file that needs no other file and no network.
 
     Args:
-        record: the content of the JSON file beside the mask; of its parts `scan` with a name is needed, and what else
-            is there is shown.
+        record: the content of the JSON file beside the mask, which must have `scan` with a name; other parts are shown
+            if present.
         scan: the intensities; stored in any orientation.
         mask: the predicted mask on the grid of the scan.
-        probability: lesion probabilities on the grid of the scan; they can be looked at if given.
-        targets: boolean masks of what the mask shows, by name, on its grid; None for lesions alone.
-        noun: what a connected part of the mask is called.
+        probability: lesion probabilities on the grid of the scan, for display.
+        targets: boolean masks of the targets by name, on the mask's grid; None for lesions only.
+        noun: word for a connected component of the mask.
 
     Raises:
         ScanError: the mask or the probabilities are not on the scan's grid.
@@ -67,7 +67,7 @@ def write_scan_report(
 
 
 def _headline(record: Mapping[str, Any]) -> dict[str, str]:
-    """The figures a reader looks for first, by what they mean."""
+    """The main figures, by meaning."""
     result = record.get("result", {})
     of_all = {
         "lesions": result.get("lesions"),
@@ -83,13 +83,13 @@ def _headline(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _files(record: Mapping[str, Any]) -> dict[str, str]:
-    """The names of the outputs, and the digest by which the mask can be told from another."""
+    """The names of the outputs, and the digest that identifies the mask."""
     digest = record.get("result", {}).get("mask_sha256")
     return {**record.get("files", {}), **({"SHA-256 of the mask": digest} if digest else {})}
 
 
 def _rated(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a rating says of the mask, and the name of its file; None for what has no record."""
+    """The mask's digest in a rating, the choices, and the name of its file; None without a record."""
     name, digest = record.get("files", {}).get("record"), record.get("result", {}).get("mask_sha256")
     return {"ratings": RATINGS, "mask": digest, "file": rating_file(Path(name)).name} if name and digest else None
 

@@ -34,13 +34,13 @@ from planar3d.study.scan_report import write_scan_report
 from planar3d.transfer.digests import file_sha256
 from planar3d.wording import counted
 
-# What of two records must agree for their masks to be one, and what to call it.
+# Parts of two records that must agree for their masks to be the same, and their names.
 _ORIGIN = {"scan": "scan", "model": "model", "recipe": "recipe", "asked": "engine, method or precision"}
 
 
 @dataclass(frozen=True)
 class Asked:
-    """How to segment scans, and what to write for each besides its mask, lesion table and record."""
+    """Settings of a segmentation, and the further outputs for each scan besides mask, lesion table and record."""
 
     method: str = "auto"
     engine: str = "auto"
@@ -66,17 +66,17 @@ class Asked:
 
 
 def origin(scan_sha256: str, model: Mapping[str, Any], recipe: Mapping[str, Any], asked: Asked) -> dict[str, Any]:
-    """The part of a record that decides its mask; known before the scan is segmented."""
+    """The part of a record that determines its mask; known before segmentation."""
     how = {"method": asked.method, "engine": asked.engine, "precision": asked.precision}
     return {"scan": {"sha256": scan_sha256}, "model": dict(model), "recipe": dict(recipe), "asked": how}
 
 
 def describe_models(models: Sequence[Model]) -> dict[str, Any]:
-    """What the models are that make a mask: of one what `Model.describe` gives, of several what holds for all.
+    """The description of a mask's models: `Model.describe` for one, combined for several.
 
     Returns:
-        Of several the fields of one, of which `sha256` is the digest of all digests in their order; and `members`: the
-        fields of each, with its `recipe` where that is not the first one's.
+        For several, the fields of one, where `sha256` is the digest of all digests in order; and `members`: the fields
+        of each, with its `recipe` if it differs from the first one's.
     """
     each = [model.describe() for model in models]
     if len(each) == 1:
@@ -95,13 +95,13 @@ def describe_models(models: Sequence[Model]) -> dict[str, Any]:
 
 
 def finished_record(outputs: Outputs, expected: Mapping[str, Any], asked: Asked) -> dict[str, Any] | None:
-    """The record of a scan's mask, which is there; None unless all that is asked lies beside it.
+    """The record of a scan's existing mask; None unless all requested outputs exist.
 
     Args:
         expected: the scan's `origin`.
 
     Raises:
-        RunError: a mask is there that was made from or by something else, changed since, or is of unknown origin.
+        RunError: the mask was made from another scan, by another model or recipe, was changed, or has no known origin.
     """
     advice = "Use another --out, or --overwrite to replace it."
     if not outputs.record.is_file():
@@ -128,11 +128,11 @@ def write_segmented(
     """Write all requested outputs of a scan, and return its record.
 
     Args:
-        about: what the record says of scan, model, recipe and machine.
-        mask: on the scan's grid; of several targets a label map.
-        probability: on the scan's grid, if it is asked for.
-        asked: says which files.
-        recipe: says what the labels mean, and which contrast the scan has.
+        about: the record's entries on scan, model, recipe and machine.
+        mask: on the scan's grid; for several targets a label map.
+        probability: on the scan's grid, if requested.
+        asked: the requested outputs.
+        recipe: defines the meaning of labels, and the contrast of the scan.
     """
     targets, image = recipe.targets, recipe.preparation.images[0]
     lesions = lesions_by_target(mask, targets, probability)
@@ -170,7 +170,7 @@ def write_segmented(
 
 
 def files_sha256(files: Sequence[Path]) -> str:
-    """The digest of a file, or of the digests of many, in the order of their names."""
+    """The digest of a file, or of the digests of several, in the order of their names."""
     for path in files:
         if not path.is_file():
             raise ScanError(f"{path} does not exist.")
@@ -179,7 +179,7 @@ def files_sha256(files: Sequence[Path]) -> str:
 
 
 def describe_scan(item: ScanInput, scan: Scan) -> dict[str, Any]:
-    """What a record says of a scan."""
+    """A record's entry on its scan."""
     return {
         "name": item.name,
         "path": str(item.path.absolute()),
@@ -191,7 +191,7 @@ def describe_scan(item: ScanInput, scan: Scan) -> dict[str, Any]:
 
 
 def summarize(record: Mapping[str, Any]) -> str:
-    """A record's findings in a few words."""
+    """A short summary of a record's result."""
     result, count = record["result"], len(record["warnings"])
     warned = f", {counted(count, 'warning')}" if count else ""
     if len(targets := result.get("targets_ml", {})) > 1:
@@ -202,7 +202,7 @@ def summarize(record: Mapping[str, Any]) -> str:
 def _findings(
     by_target: Mapping[str, Sequence[Lesion]], warnings: Iterable[QualityWarning], whole: Sequence[Lesion]
 ) -> dict[str, Any]:
-    """Of several targets each lesion has its target, and the result sums up both each target and the whole."""
+    """The result; for several targets, each lesion has its target, and volumes are per target and in total."""
     several = len(by_target) > 1
     volumes = [lesion.volume_ml for lesion in whole]
     targets_ml = {name: sum(lesion.volume_ml for lesion in lesions) for name, lesions in by_target.items()}
@@ -224,7 +224,7 @@ def _relative(outputs: Outputs, names: Iterable[str]) -> dict[str, str]:
 
 
 def _deciding(part: str, record: Mapping[str, Any]) -> Any:
-    """What of a part of a record decides the mask: of scan and model, which may move, the digest."""
+    """The part of a record's entry that determines the mask: for scan and model, which may move, the digest."""
     found = record.get(part) or {}
     if part == "recipe":
         members = (record.get("model") or {}).get("members", ())
@@ -233,8 +233,8 @@ def _deciding(part: str, record: Mapping[str, Any]) -> Any:
 
 
 def _as_today(recipe: Any) -> Any:
-    """A recipe of a record with all fields of today: an older one means what it meant then."""
+    """A record's recipe with all current fields; older recipes keep their meaning."""
     try:
         return Recipe.from_json(recipe).to_json()
-    except RecipeError:  # of a newer version, altered, or none
+    except RecipeError:  # from a newer version, altered, or missing
         return recipe

@@ -1,4 +1,4 @@
-"""What a paper printed of a system, and beside it what a run of the system's recipe reproduces."""
+"""The tables printed in a system's paper, with the figures reproduced by a run of its recipe."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -18,9 +18,9 @@ PUBLISHED, REPRODUCED = "published", "this run"
 
 
 def system_tables(results: Results, besides: Iterable[Table] = ()) -> list[Table]:
-    """Build the published tables of a run's recipe, the run's own rows behind those that they are to reproduce.
+    """Build the published tables of a run's recipe, with the run's rows after those they reproduce.
 
-    Of a recipe that is of no such paper there are none. `besides` are tables of the run of more than one case.
+    Recipes of other papers have none. `besides` are the run's tables over several cases.
     """
     others = {table.name: table for table in besides}
     return [_table(published, results, others) for published in published_tables(results.recipe.name)]
@@ -58,7 +58,7 @@ def _own_rows(published: PublishedTable, task: Task, results: Results, others: M
 def _own_cells(
     published: PublishedTable, task: Task, results: Results, grid: str, statistic: str
 ) -> dict[str, Summary]:
-    """A statistic of this run's scores in the columns that have a counterpart, where it is one that scores have."""
+    """A statistic of this run's scores in the columns with a counterpart, if scores have that statistic."""
     cells: dict[str, Summary] = {}
     groups = {scan.group for scan in results.scans}
     if statistic not in _STATISTICS or not groups >= set(task.groups) or not set(task.besides) <= set(results.targets):
@@ -78,7 +78,7 @@ def _own_cells(
 
 
 def _other_cells(published: PublishedTable, own: Table | None, grid: str, statistic: str) -> dict[str, Summary]:
-    """A column of a table of this run, whose rows on a grid are named as the published columns, with a unit."""
+    """A column of one of this run's tables, whose rows on a grid are named like the published columns, with a unit."""
     rows = {row.label.partition(" [")[0]: row for row in own.rows if row.grid == grid} if own else {}
     return {
         heading: rows[heading].cells[statistic]
@@ -102,7 +102,7 @@ _STATISTICS = {
 
 
 def _data(results: Results) -> str:
-    """On what a run was scored."""
+    """The data on which a run was scored."""
     data = results.folds["data"]
     scored = counted({(scan.fold, scan.scan) for scan in results.scans}, "test scan")
     whose = "the embedded phantom (not patients)" if results.is_phantom else Path(str(data.get("folder", ""))).name

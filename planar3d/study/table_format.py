@@ -1,4 +1,4 @@
-"""How a table is headed and written: rows of a mean and its spread in each column, as CSV and Markdown."""
+"""Tables of means and standard deviations, as CSV and Markdown."""
 
 import csv
 import io
@@ -15,9 +15,10 @@ MISSING = Summary(math.nan)
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table: what it shows, and a mean with its spread in each column.
+    """A row of a table: its label, and a mean with standard deviation in each column.
 
-    `measure`, `grid` and `over` (what the spread is over) go into the CSV; people read `label` and `kind`.
+    `measure`, `grid` and `over` (the unit of the standard deviation) are written to the CSV; `label` and `kind` are for
+    readers.
     """
 
     label: str
@@ -30,9 +31,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of summaries under named columns, with the sentences that belong below.
+    """Rows of summaries under named columns, with notes below.
 
-    `beside` says whether published figures are among them.
+    `beside`: whether published figures are included.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Table:
 
     @property
     def header(self) -> tuple[str, ...]:
-        """What stands above the columns, the labels' first."""
+        """The headings of the columns, the labels' first."""
         kinds = ("kind",) if any(row.kind for row in self.rows) else ()
         return ("", *kinds, *(heading(column) for column in self.columns))
 
@@ -64,9 +65,9 @@ class Table:
         return "\n".join([*lines, "", *(f"- {note}" for note in self.notes), ""])
 
     def to_csv(self) -> str:
-        """Return one line a cell: what it is, mean, sd and what that is over, number of values and of how many.
+        """Return one line per cell: meaning, mean, standard deviation and what it is over, number of values and total.
 
-        A mean of no defined value is empty.
+        A mean without defined values is empty.
         """
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
@@ -83,7 +84,7 @@ class Table:
 
 
 def heading(column: str) -> str:
-    """Return how a column is headed: measures by their label, centers by their code, other groups by their name."""
+    """Return the heading of a column: the label of a measure, the code of a center, the name of another group."""
     if column in ALL_MEASURES:
         return ALL_MEASURES[column].label
     return f"center {column}" if column in CENTERS else column

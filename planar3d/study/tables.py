@@ -1,4 +1,4 @@
-"""Tables 2 and 3 of the paper, printed beside what a run reproduces, as CSV, Markdown and on the terminal."""
+"""Tables 2 and 3 of the paper beside a run's figures, as CSV, Markdown and on the terminal."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +18,7 @@ from planar3d.study.table_format import MISSING, Row, Table, heading
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Tables of more than one case, by the set of measures.
+# Tables over several cases, by the set of measures.
 _BESIDES: dict[str, Callable[[Results], Table]] = {"camus": ejection_table}
 
 _LEAST_NAME = 12  # characters of a row's name in a terminal
@@ -102,7 +102,7 @@ def measures_table(results: Results, grid: str, target: str | None = None) -> Ta
 
 
 def all_tables(results: Results) -> list[Table]:
-    """Build every table of a run: those beside published figures, and all measures on each grid that was scored."""
+    """Build every table of a run: those with published figures, and all measures on each scored grid."""
     if not results.of_lesions:
         measured = [measures_table(results, grid, target) for target in results.targets for grid in GRIDS]
         besides = _besides(results)
@@ -123,10 +123,10 @@ def write_tables(tables: Iterable[Table], folder: str | Path) -> None:
 
 
 def print_tables(run: str | Path, console: "Console | None" = None) -> None:
-    """Print the tables beside published figures of a run folder on the terminal, and the scores of several targets.
+    """Print a run folder's tables with published figures on the terminal, and the scores of several targets.
 
     Raises:
-        RunError: the run folder holds no scores, or damaged ones.
+        RunError: the run folder has no scores, or damaged ones.
     """
     from rich.console import Console
     from rich.table import Table as RichTable
@@ -145,7 +145,7 @@ def print_tables(run: str | Path, console: "Console | None" = None) -> None:
         notes = [note for table in tables for note in table.notes]
     for title, (header, *lines) in shown:
         printed = RichTable(title=title)
-        # Names give way to figures, but not all of their room.
+        # Names are shortened for figures, but not completely.
         lengths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
         roomy = sum(lengths[1:]) + 3 * len(lengths) + _LEAST_NAME < console.width
         for number, name in enumerate(header):
@@ -159,7 +159,7 @@ def print_tables(run: str | Path, console: "Console | None" = None) -> None:
 
 
 def side_by_side(table: Table, results: Results) -> list[tuple[str, ...]]:
-    """Turn table 2 on its side for the terminal: a line a center, published and reproduced figures next to each other.
+    """Transpose table 2 for the terminal: one line per center, with published and reproduced figures side by side.
 
     The first line is the header.
     """
@@ -182,7 +182,7 @@ def side_by_side(table: Table, results: Results) -> list[tuple[str, ...]]:
 
 
 def spread_notes() -> list[str]:
-    """Say what the two spreads are and with which of them the paper's ± compares."""
+    """Explain the two standard deviations, and which one the paper's ± is comparable with."""
     over_scans, over_folds = published.implied_spreads("dice")
     whole = published.TABLE_2["dice"][ALL]
     return [
@@ -195,12 +195,12 @@ def spread_notes() -> list[str]:
 
 def _columns(results: Results) -> tuple[str, ...]:
     others = sorted({scan.center for scan in results.scans} - set(CENTERS))
-    # A single group of other data is all there is; a column of its own would say the same twice.
+    # A single group of other data is the same as all; its own column would repeat it.
     return (*CENTERS, *(others if len(others) > 1 or _has_centers(results) else ()), ALL)
 
 
 def _left_out(results: Results, measures: Iterable[str]) -> list[str]:
-    """Name the scans whose scores are undefined; a mean over folds does not show that its folds leave them out."""
+    """Name the scans with undefined scores; a mean over folds does not show that its folds exclude them."""
     scans = {m: sorted({scan.scan for scan in results.scans if math.isnan(scan.values[m])}) for m in measures}
     return [
         f"{MEASURES[measure].label} is undefined (0/0) and excluded from every mean for {', '.join(names)}."
@@ -210,7 +210,7 @@ def _left_out(results: Results, measures: Iterable[str]) -> list[str]:
 
 
 def _other_scans(results: Results) -> list[str]:
-    """Warn where this run's scans cannot be the challenge's."""
+    """Warn if this run's scans cannot be the challenge's."""
     if _has_centers(results) and not results.is_phantom:
         return []
     return ["The published figures are for the challenge’s scans, but this run used others: they cannot be compared."]

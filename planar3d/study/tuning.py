@@ -1,4 +1,4 @@
-"""The rule on small innermost regions, found on what a cross-validation predicted and written into a weights file."""
+"""The rule on small innermost regions, tuned on a cross-validation's predictions and written into a weights file."""
 
 import shutil
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ FIELD = "smallest_innermost_mm3"
 
 @dataclass(frozen=True)
 class Tuned:
-    """What was found, and what it is worth."""
+    """The tuned value, and its effect."""
 
     smallest_mm3: float  # best for all cases of the run
     region: str  # its name
-    cases: int  # how many
+    cases: int  # number of cases
     without: float  # mean Dice of the region without the rule
-    crossed: float  # the same where each fold has the value that is best for the cases of the other folds
-    best: float  # the same at `smallest_mm3`, on the cases that it was found on
+    crossed: float  # the same with each fold's value tuned on the other folds
+    best: float  # the same at `smallest_mm3`, on the tuning cases
 
     def __str__(self) -> str:
         return (
@@ -36,10 +36,10 @@ class Tuned:
 
 
 def tune(run: Run) -> Tuned:
-    """Find the smallest innermost region on the test cases of a run, which no network of theirs was trained on.
+    """Tune the smallest innermost region on the test cases of a run, on which their networks were not trained.
 
     Raises:
-        RunError: targets without that rule, or with one already; fewer than two folds that were predicted.
+        RunError: the targets do not have that rule, or already have a value; or fewer than two folds have predictions.
         ScanError: a label map cannot be read.
     """
     targets = run.recipe.targets
@@ -63,11 +63,11 @@ def tune(run: Run) -> Tuned:
 
 
 def write_rule(weights: Path, smallest_mm3: float) -> None:
-    """Write the value into the recipe that a weights file carries; its arrays stay.
+    """Write the value into the recipe of a weights file; its arrays are unchanged.
 
     Raises:
-        RunError: the file's recipe has no such rule.
-        RecipeError: its recipe is of another version.
+        RunError: the file's recipe does not have that rule.
+        RecipeError: its recipe has another version.
         WeightsError: the file is missing or damaged.
     """
     carried = read_metadata(weights).get(RECIPE)
@@ -82,7 +82,7 @@ def write_rule(weights: Path, smallest_mm3: float) -> None:
 
 
 def _predicted(run: Run, number: int) -> list[Innermost]:
-    """The innermost regions of a fold's test cases, as far as they were predicted."""
+    """The innermost regions of a fold's test cases with predictions."""
     found = []
     for name in run.folds[number - 1].test:
         path = run.fold(number) / "predictions" / f"{name}_mask.nii.gz"

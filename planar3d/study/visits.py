@@ -17,21 +17,21 @@ from planar3d.scans.volume import Scan
 from planar3d.study.page import picture_url, write_page
 
 CHANGES = ("new", "enlarging", "shrinking", "gone", "stable", "not covered")
-_RELATIVE, _LEAST_ML = 0.25, 0.01  # of the larger volume, and in all, that a change has at least
-_COVERED = 0.5  # of a lesion that the other visit must show to be missed there
-_PICTURED, _AROUND_MM = 24, 35.0  # lesions that a page pictures, and mm to each side of them
+_RELATIVE, _LEAST_ML = 0.25, 0.01  # least change, relative to the larger volume and absolute
+_COVERED = 0.5  # share of a lesion that the other visit must cover for it to count as gone or new
+_PICTURED, _AROUND_MM = 24, 35.0  # lesions pictured on a page, and mm on each side of them
 _COLOUR = "#E69F00"
 
 
 class Change(NamedTuple):
-    """What became of a lesion, or of several that touch in one of the visits."""
+    """The change of a lesion, or of several that touch in one of the visits."""
 
-    change: str  # one of `CHANGES`; not covered is what the other visit does not show
+    change: str  # one of `CHANGES`; "not covered": outside the other visit's field of view
     baseline: tuple[int, ...]  # numbers in the lesion table of the visit
     followup: tuple[int, ...]
     baseline_ml: float  # their volume, on the visit's own grid
     followup_ml: float
-    place_mm: tuple[float, float, float]  # centre in the baseline's world coordinates
+    place_mm: tuple[float, float, float]  # center in the baseline's world coordinates
 
 
 def compare_lesions(baseline: Scan, followup: Scan, to_followup: np.ndarray) -> list[Change]:
@@ -42,7 +42,7 @@ def compare_lesions(baseline: Scan, followup: Scan, to_followup: np.ndarray) -> 
 
     Args:
         baseline, followup: masks, each on the grid of its own scan.
-        to_followup: 4×4, world coordinates of the baseline to those of the follow-up.
+        to_followup: 4×4 from world coordinates of the baseline to those of the follow-up.
 
     Returns:
         The changes by kind, the largest first.
@@ -121,7 +121,7 @@ def write_comparison(baseline: tuple[Scan, Scan], followup: tuple[Scan, Scan], o
 def _seen_from(
     affine: np.ndarray, labels: np.ndarray, other_affine: np.ndarray, others: np.ndarray, way: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each lesion voxel its number, that of the other visit's nearest voxel, 0 for none, and whether it has one."""
+    """For each lesion voxel its number, that of the other visit's nearest voxel (0: none), and whether that exists."""
     where = np.argwhere(labels)
     index = np.linalg.inv(other_affine) @ way @ affine
     there = np.rint(where @ index[:3, :3].T + index[:3, 3]).astype(int)
@@ -141,7 +141,7 @@ def _kind(first: tuple[int, ...], second: tuple[int, ...], volumes: Sequence[flo
 
 
 def _pictures(pairs: Sequence[tuple[np.ndarray, np.ndarray]], scan: Scan, changes: Sequence[Change]) -> list[str]:
-    """Both visits around each lesion in the slice through its centre, as PNGs in data URLs."""
+    """Both visits around each lesion in the slice through its center, as PNGs in data URLs."""
     import nibabel as nib
 
     if not changes:
