@@ -32,7 +32,7 @@ LAYERS = {
     "Flatten of the plane": (lambda: layers.Reshape((320, 1), name="odd"), r"odd \(Reshape\) turns 8×10×4 of a slice"),
     "Reshape": (lambda: layers.Reshape((80, 4), name="odd"), r"odd \(Reshape\) turns 8×10×4 .* into 80×4.*Pool first"),
     "ops.reshape": (lambda: lambda x: ops.reshape(x, (-1, 80, 4)), r"reshape.* \(Reshape\) turns 8×10×4"),
-    "rows as channels": (lambda: layers.BatchNormalization(axis=1, name="odd"), r"odd .*channels, the last one"),
+    "rows as channels": (lambda: layers.BatchNormalization(axis=1, name="odd"), r"odd .*the last axis"),
     "a batch joined": (lambda: lambda x: x - ops.mean(x, axis=0), r"mean.* \(Mean\).*samples of a batch"),
     "single samples": (lambda: lambda x: x[0], r"get_item.* \(GetItem\).*samples of a batch"),
     "an operation": (lambda: lambda x: ops.cumsum(x, axis=1), r"cumsum.* \(Cumsum\) has no known"),

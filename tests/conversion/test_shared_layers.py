@@ -1,4 +1,4 @@
-"""A layer used at several places does at each of them what it does there in 2D, and its weights stay one."""
+"""A layer used in several places does at each of them what it does there in 2D, and its weights stay one."""
 
 import keras
 import numpy as np
@@ -99,7 +99,7 @@ def test_a_nested_network_is_not_shared_by_slices_and_whole_volumes():
     head = keras.Model(vector, layers.Dense(3)(vector), name="head")
     image, age = keras.Input((8, 8, 3)), keras.Input((3,))
     flat = keras.Model([image, age], [head(layers.GlobalAveragePooling2D()(image)), head(age)])
-    with pytest.raises(ConversionError, match=r"head .*used at several places.*global_pooling='volume'"):
+    with pytest.raises(ConversionError, match=r"head .*used in several places.*global_pooling='volume'"):
         convert(flat)
     assert convert(flat, global_pooling="volume").output_shape == [(None, 3), (None, 3)]
 

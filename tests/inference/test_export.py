@@ -241,7 +241,7 @@ def test_what_differs_from_keras_is_not_kept(network, tmp_path, monkeypatch):
 
     wrong = Format(write, lambda folder, name, window: window[..., :1] * 0, ())
     monkeypatch.setitem(FORMATS, "wrong", wrong)
-    with pytest.raises(Planar3DError, match=r"differs from Keras by up to .* not kept"):
+    with pytest.raises(Planar3DError, match=r"differs from Keras by up to .* deleted"):
         export_network(network, tmp_path, ["wrong"])
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["wrong", "wrong/before"]
 

@@ -53,7 +53,7 @@ def test_weights_of_the_encoder_are_taken_and_its_stem_is_fitted_or_drawn(tmp_pa
 
 @pytest.mark.parametrize(("arguments", "word"), [({"encoder": "b9"}, "b9"), ({"stem": "random"}, "random")])
 def test_what_does_not_exist_is_refused(arguments, word):
-    with pytest.raises(ValueError, match=f"'{word}' is none of"):
+    with pytest.raises(ValueError, match=f"'{word}' is unknown"):
         OmniaNet((32, 32, 1), encoder_weights=None, **arguments)
 
 

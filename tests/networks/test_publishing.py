@@ -38,7 +38,7 @@ CARD = {
     "scores": {"mean Dice | three folds": 0.65432, "sensitivity": 0.7},
     "patients": [{"patient": "A", "dice": 0.5}, {"patient": "B", "dice": 0.75, "note": "few lesions"}],
     "input": "Raw FLAIR scans",
-    "limits": ["No medical device", "Thin lesions"],
+    "limits": ["Not a medical device", "Thin lesions"],
 }
 
 
@@ -272,7 +272,7 @@ def test_the_script_writes_file_card_and_table(network, published, tmp_path, mon
     page = (out.parent / "ms-flair-open.md").read_text()
     for part in (
         line.sha256,
-        "- No medical device",
+        "- Not a medical device",
         r"| mean Dice \| three folds | 0.6543 |",
         "| B | 0.75 | few lesions |",
     ):

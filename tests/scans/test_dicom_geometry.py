@@ -160,7 +160,7 @@ def test_a_slice_beside_the_others_is_named(tmp_path, element, at):
 
     files = write_series(tmp_path, np.tile(VOXELS, (2, 2, 1)), AXIAL)
     change(files, move)
-    with pytest.raises(ScanError, match=rf"slice {at + 1} of 9 \({files[at].name}\) lies 0\.\d\d mm beside"):
+    with pytest.raises(ScanError, match=rf"slice {at + 1} of 9 \({files[at].name}\) lies 0\.\d\d mm off"):
         _read(files)
 
 

@@ -48,10 +48,10 @@ def test_rows_say_where_they_stand(tmp_path):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"scan,mask\na\x00.nii,b\n", "is no text"),
-        ("scan,mask\na,b\n".encode("utf-16-le"), "is no text"),
-        (b"\x1f\x8b\x08\x00\x00\x00", "is no text"),
-        (b"\xff\xfes", "is no text"),
+        (b"scan,mask\na\x00.nii,b\n", "is not text"),
+        ("scan,mask\na,b\n".encode("utf-16-le"), "is not text"),
+        (b"\x1f\x8b\x08\x00\x00\x00", "is not text"),
+        (b"\xff\xfes", "is not text"),
         (b"scan,Scan,mask\n", "the column scan more than once"),
         (b"scan,mask\na,b,c\n", r"line 2: 3 values, but 2 columns \(scan, mask\)"),
         (b'scan,mask\n"a,b\nc,d\n', "line 3: .*quotation marks"),
