@@ -142,8 +142,8 @@ def _results(folder: Path, threads: int | None) -> str:
     some = f" Only {about['windows']} of {about['of']} windows were timed; seconds are scaled." if scale > 1 else ""
     notes = (
         f"One scan: {about['scan']}, {about['of']} windows.{some} Differences are to '{REFERENCE}': of the composed "
-        "probabilities, and the voxels that are in one mask alone as a share of the reference's mask. MONAI averages "
-        "overlapping windows where equation 1 keeps the middle of each, so that it differs by method."
+        "probabilities, and voxels in only one mask, as a share of the reference's mask. MONAI averages overlapping "
+        "windows where equation 1 keeps the center of each, so it differs by method."
     )
     limit = f"{threads} threads" if threads else ""
     return f"{table(headings, rows)}\n\n{notes}\n\n{conditions(limit)}"

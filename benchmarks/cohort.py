@@ -98,8 +98,8 @@ def _report(results: dict[tuple[str, int], Measurement], few: int, count: int, w
     given = ", ".join(word for word in ways if word)
     return "\n\n".join(
         [
-            f"{count} copies of real scans, file to file, the network's loading and tracing included ({given}). "
-            "`planar3d predict` tabulates lesions, checks quality and keeps records as well.",
+            f"{count} copies of real scans, file to file, including loading and tracing of the network ({given}). "
+            "`planar3d predict` also tabulates lesions, checks quality and writes records.",
             table(headings, rows),
             conditions(),
         ]

@@ -173,7 +173,7 @@ def _tables(points: dict[tuple[str, int, int], Point], work: dict[int, Work]) ->
             *parts,
             "≈: timed on a shorter scan and scaled by the work; the memory is that of the shorter scan. "
             f"![Seconds a scan against its work]({PLOT.name})",
-            conditions("random weights; float32 where bf16 is not said"),
+            conditions("random weights; float32 unless bf16 is stated"),
         ]
     )
 

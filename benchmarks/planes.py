@@ -33,8 +33,8 @@ def main() -> None:
     seconds = ["whole: s (processor s)", "head: s (processor s)", "×"]
     headings = ["scan", "slices", "planes, of 256 × 256", *seconds, "mask, voxels", "Dice"]
     text = (
-        f"Native masks of {MODEL} with `planes=head` against `planes=whole`, one after the other in one process, the "
-        f"network loaded; compiling for planes of a new size is included. The least Dice is {least:.4f}."
+        f"Native masks of {MODEL} with `planes=head` and `planes=whole`, in one process after loading the network; "
+        f"compiling for new plane sizes is included. The least Dice is {least:.4f}."
     )
     record(
         f"Planes cropped to the head, {MODEL}", "\n\n".join([text, table(headings, rows), conditions(options.beside)])

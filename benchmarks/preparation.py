@@ -130,12 +130,12 @@ def main() -> None:
             fast = best if scan == large else measure(package, scan, folder, unpackers[-1], calls=3)
             rows.append(_compared(title, scan, mask, slow, fast))
     text = [
-        f"A gzipped int16 volume of {'×'.join(map(str, LARGE))} voxels, made of {cases[0].id}, to {SIZE}³ at spline "
-        f"order {PAPER.spline_order}, in seconds (median of {options.calls - 1} calls after the first).",
+        f"A gzipped int16 volume of {'×'.join(map(str, LARGE))} voxels, derived from {cases[0].id}, to {SIZE}³ at "
+        f"spline order {PAPER.spline_order}, in seconds (median of {options.calls - 1} calls after the first).",
         _stage_table(before, after),
         f"The package's public functions, file to file: {public.seconds:.2f} s, {before.seconds / public.seconds:.1f}× "
         f"(its first call in a new process: {public.first:.2f} s), peak memory {public.peak_gib:.2f} GiB.",
-        "Cubes by both ways, and masks to the cube and back beside `scipy.ndimage.zoom` at order 0:",
+        "Cubes in both ways, and masks to the cube and back compared with `scipy.ndimage.zoom` at order 0:",
         table(
             ["scan", "voxels", "scipy s", "package s", "ratio", "largest difference", "voxels that differ", "masks"],
             rows,

@@ -86,7 +86,7 @@ def main() -> None:
     voxels, sizes = "×".join(map(str, scan.voxels.shape)), " × ".join(f"{mm:.2g}" for mm in scan.spacing)
     text = (
         f"`planar3d predict SCAN --model {MODEL} --engine {options.engine}`, a scan of {voxels} voxels of {sizes} mm, "
-        f"{options.rounds} rounds, medians. Masks are compared with those of the way above."
+        f"{options.rounds} rounds, medians. Masks are compared with those of the row above."
     )
     kind = "thick slices" if max(scan.spacing) > 3 else "thin slices"
     title = f"From the shell, {kind}, {options.engine}"

@@ -217,10 +217,10 @@ def _table(
     all_gradients, needed = work[False]
     return (
         f"A step of batch {BATCH} at 16×{size}×{size}, frozen encoder, the paper's widths. Ratios are of processor "
-        "seconds, over all cores, which other programs on the machine disturb least.\n\n"
+        "seconds over all cores, which depend least on other programs.\n\n"
         f"{table(headings, rows)}\n\n"
-        f"The work is {all_gradients:.0f} GFLOP with the gradients that TensorFlow takes, {needed:.0f} with those that "
-        f"are needed, {work[True][1]:.0f} behind cached features; the bound divides it by the rate of matrix products "
+        f"The work is {all_gradients:.0f} GFLOP with all gradients that TensorFlow computes, {needed:.0f} with only the "
+        f"needed ones, {work[True][1]:.0f} with cached features; the bound divides it by the rate of matrix products "
         f"measured in this run, {rates['float32']:.0f} GFLOP/s in float32 and {rates['bf16']:.0f} in bf16.\n\n"
         f"{conditions()}"
     )
