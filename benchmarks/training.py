@@ -219,9 +219,9 @@ def _table(
         f"A step of batch {BATCH} at 16×{size}×{size}, frozen encoder, the paper's widths. Ratios are of processor "
         "seconds over all cores, which depend least on other programs.\n\n"
         f"{table(headings, rows)}\n\n"
-        f"The work is {all_gradients:.0f} GFLOP with all gradients that TensorFlow computes, {needed:.0f} with only the "
-        f"needed ones, {work[True][1]:.0f} with cached features; the bound divides it by the rate of matrix products "
-        f"measured in this run, {rates['float32']:.0f} GFLOP/s in float32 and {rates['bf16']:.0f} in bf16.\n\n"
+        f"The work is {all_gradients:.0f} GFLOP with all gradients that TensorFlow computes, {needed:.0f} with only "
+        f"the needed ones, {work[True][1]:.0f} with cached features; the bound divides it by the rate of matrix "
+        f"products measured in this run, {rates['float32']:.0f} GFLOP/s in float32 and {rates['bf16']:.0f} in bf16.\n\n"
         f"{conditions()}"
     )
 

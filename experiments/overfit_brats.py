@@ -1,11 +1,11 @@
-"""One case learned by heart: whether a system of volumes trains on real input and gives back what it learned.
+"""Overfitting one case: whether a system for volumes trains on real input and reproduces its labels.
 
     KERAS_BACKEND=jax python experiments/overfit_brats.py --data BRATS --out FOLDER --recipe wacker2019-3d --steps 300
 
-Patches around the tumour, not augmented, train the network of a recipe on the first case (or `--case`). After each
-epoch come the Dice scores of the first patch's regions; at the end the whole case is segmented as `planar3d predict`
-does, and its regions are scored on the native grid. A run that was stopped goes on from its last epoch. Without access
-to ImageNet's weights add `--set encoder_weights=none`, or a file.
+A recipe's network is trained on patches around the tumour of the first case (or `--case`), without augmentation. Each
+epoch reports the Dice scores of the first patch's regions; at the end the whole case is segmented as by
+`planar3d predict`, and its regions are scored on the native grid. An interrupted run resumes after its last epoch.
+Without access to ImageNet's weights add `--set encoder_weights=none`, or a file.
 """
 
 from pathlib import Path
@@ -53,7 +53,7 @@ def overfit(
 
 
 def overfitting(recipe: Recipe, steps: int, epoch_steps: int, crop: str, settings: list[str]) -> Recipe:
-    """A recipe as it learns one case by heart: patches around the tumour, as they are, and the last weights."""
+    """A recipe for overfitting one case: patches around the tumour without augmentation, and the last weights."""
     lengths = [int(length) for length in crop.split(",")] if crop else [length or 0 for length in recipe.window[:3]]
     advance = [
         -(-length // 2) if crop else step or length for step, length in zip(recipe.tiles.step, lengths, strict=True)
@@ -69,7 +69,7 @@ def overfitting(recipe: Recipe, steps: int, epoch_steps: int, crop: str, setting
 
 
 def train(case: Any, recipe: Recipe, out: Path) -> None:
-    """Train on one case, or go on, into `out/best.weights.h5`."""
+    """Train on one case, or resume, into `out/best.weights.h5`."""
     from planar3d.scans.case import read_images
     from planar3d.scans.prepare import prepare
     from planar3d.training.fit import build_network, fit, guard_precision

@@ -1,4 +1,4 @@
-"""How often a lesion is periventricular by the ventricles found in the scan, and how often by those experts drew.
+"""Agreement of periventricular lesions between ventricles detected in the scan and ventricles drawn by experts.
 
     python experiments/lesion_regions/agreement.py DATA ANATOMY --out agreement.csv
 
@@ -21,7 +21,7 @@ COLUMNS = ("scan", "lesion", "volume_ml", "found", "sure", "by_experts")
 
 
 def main(data: Path, anatomy: Path, out: Annotated[Path, typer.Option()] = Path("agreement.csv")) -> None:
-    """Write a line a lesion, and print the agreement."""
+    """Write one row per lesion, and print the agreement."""
     rows = []
     for case in find_cases(data).cases:
         subject = case.id.partition("_")[0]

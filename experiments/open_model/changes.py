@@ -1,10 +1,10 @@
-"""An ablation of the recipe `modern`: it is trained once more without each of its choices.
+"""An ablation of the recipe `modern`: retrained without each of its choices.
 
     python experiments/open_model/changes.py --data FOLDER --out RUNS [--changes a,b] [--folds 2,3] [--seeds 0,1]
     python experiments/open_model/changes.py --table
 
-Scores are added to changes.csv beside this file as each run ends, and what is in there is not done again; a run that
-was stopped goes on from its last epoch. All take 450 steps, half of what the recipe does.
+Scores are added to changes.csv beside this file as each run ends; finished runs are skipped, and interrupted runs
+resume after their last epoch. All take 450 steps, half of the recipe's.
 """
 
 from collections.abc import Iterable, Sequence
@@ -64,7 +64,7 @@ def run(
     results: Annotated[Path, typer.Option("--results", help="CSV of all scores.")] = TABLE,
     table: Annotated[bool, typer.Option("--table", help="Only print the table.")] = False,
 ) -> None:
-    """Do the runs that are not in the CSV yet, and print the table of what is there."""
+    """Do the runs missing in the CSV, and print the table of all runs."""
     if not table:
         if data is None or out is None:
             raise RunError("Name the scans with --data and a folder for the runs with --out, or ask for --table alone.")
@@ -89,7 +89,7 @@ def recipe_of(change: str, seed: int = 0, settings: Sequence[str] = ()) -> Recip
 
 
 def scored(data: Path, folder: Path, recipe: Recipe, number: int, engine: str, other: Sequence[str]) -> list[dict]:
-    """Train a fold, or go on with it, and score its test scans, and others, at every threshold."""
+    """Train or resume a fold, and score its test scans, and others, at every threshold."""
     from planar3d.inference.predictor import predictor
     from planar3d.networks.weights_file import load_network
     from planar3d.scans.datasets import find_cases
@@ -116,7 +116,7 @@ def add_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def markdown(rows: Sequence[Row]) -> list[str]:
-    """A line for each change, at its best threshold, beside `modern` at its own, over the runs that both have."""
+    """A row for each change at its best threshold, compared with `modern` at its own, over their common runs."""
     lines = ["| removed | runs | Dice | of `modern` | difference | lower in | lesion F1 | other scanner |"]
     lines += ["| :-- | --: | --: | --: | --: | --: | --: | --: |"]
     runs = {change: {_run(row) for row in rows if row["change"] == change} for change in CHANGES}
@@ -151,9 +151,9 @@ def _at_best(rows: Sequence[Row]) -> list[Row]:
 
 
 def _of_scans(rows: Sequence[Row], tested: str, score: str = "dice") -> dict[str, float]:
-    """A score of every scan of the folds (`"yes"`) or of those in none (`"no"`), its mean over runs."""
+    """A score of every scan in the folds (`"yes"`) or of scans in none (`"no"`), as the mean over runs."""
     scans = sorted({row["scan"] for row in rows if row["tested"] == tested})
-    # A lesion F1 of nan, in rows of earlier versions, says that none of a scan's lesions was found.
+    # In rows of earlier versions, a lesion F1 of nan means that none of a scan's lesions was found.
     return {scan: float(np.mean([np.nan_to_num(float(r[score])) for r in rows if r["scan"] == scan])) for scan in scans}
 
 

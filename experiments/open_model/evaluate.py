@@ -1,7 +1,7 @@
-"""Score the networks of a cross-validation at many thresholds, and in the precisions and engines of inference.
+"""Score the networks of a cross-validation at many thresholds, precisions and engines.
 
-Every scan is predicted by the network of the fold that tested it. A threshold is chosen for each fold on the scans of
-the other folds (`crossed`), so that no scan has a part in the choice of its own.
+Every scan is predicted by the network of the fold that tests it. The threshold of each fold is chosen on the scans of
+the other folds (`crossed`), so that no scan affects its own threshold.
 
     python experiments/open_model/evaluate.py RUN --out scores.csv [--engines keras,openvino,openvino-bf16]
 """
@@ -62,14 +62,14 @@ def main(
 
 
 def scores_of(run: Run, scan: str, predict: Any, recipe: Recipe, about: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of a scan of the run, one a threshold."""
+    """Rows of one of the run's scans, one per threshold."""
     prepared, _ = load_prepared(run.prepared(scan))
     case = run.cases[scan]
     return _rows(prepared, read_mask(case.label_map, read_scan(case.images["flair"])), predict, recipe, about)
 
 
 def scores_of_others(other: Sequence[str], predict: Any, recipe: Recipe, about: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of scans in no fold, each given as name=scan,mask; one a scan and threshold."""
+    """Rows of scans in no fold, each given as name=scan,mask; one per scan and threshold."""
     rows = []
     for given in other:
         name, _, files = given.partition("=")

@@ -1,8 +1,7 @@
-"""What a model marks where there is nothing, and which of few lesions it finds: on generated heads.
+"""False alarms of a model without lesions, and its detection of few lesions, on generated heads.
 
-Of the label maps, by name, the first fourteen are for training and the others for this. The phantom of tissue maps is
-the package's own (extra `study`). What the file has already stays and is not made again, so that a
-stopped run goes on.
+The first fourteen label maps, by name, are for training, the others for this script. The phantom of tissue maps is the
+package's own (extra `study`). Rows that the file already has are skipped, so an interrupted run can continue.
 
     python experiments/open_model/false_alarms.py --model ms-flair-open --maps MAPS --lesions MASKS --out OUT.csv
 """
@@ -32,7 +31,7 @@ TRAINING_MAPS = 14
 SLICE_MM = 6.0
 ABOUT = ("model", "kind", "head", "cut", "voxel_mm")
 COLUMNS = (*ABOUT, "lesions_ml", "marked_ml", "dice", "lesions", "found", "pieces", "false_pieces")
-# Words, and how heads are generated: their settings, and least and greatest volume of lesions in ml.
+# Description, and settings of generated heads: generator settings, and range of the lesion volume in ml.
 THICK: dict[str, Any] = {"acquisitions": (1.0, 0.0, 0.0)}
 NONE: dict[str, Any] = {"without_lesions": 1.0}
 FEW: dict[str, Any] = {"without_lesions": 0.0, "loads_ml": (0.5, 4.0)}
@@ -55,7 +54,7 @@ def run(
     kinds: Annotated[str, typer.Option("--kinds", help="Which heads.")] = ",".join(KINDS),
     engine: Annotated[str, typer.Option("--engine", help="As of planar3d predict.")] = "auto",
 ) -> None:
-    """Write what is marked in every head, and print medians."""
+    """Write the marked volumes of every head, and print medians."""
     anatomies = [read_anatomy(path) for path in test_maps(maps)]
     generator = HeadGenerator(anatomies, LesionShapes.read(lesions))
     segmenter, name = Segmenter(model, engine=engine), Path(model).name
@@ -74,12 +73,12 @@ def run(
 
 
 def test_maps(folder: Path) -> list[Path]:
-    """The label maps that no training sees."""
+    """The label maps not used for training."""
     return files_in(folder, ("*.nii.gz", "*.npz"), "label map")[TRAINING_MAPS:]
 
 
 def generated(generator: HeadGenerator, kind: str, count: int) -> Heads:
-    """Heads of a kind by their numbers, those alone whose lesions that can be seen have a volume within its range."""
+    """Heads of a kind by number, only those whose visible lesions have a volume within its range."""
     _, settings, (least, most) = KINDS[kind]
     drawing, seed = replace(generator, **settings), 0
     while count:
@@ -105,7 +104,7 @@ def phantoms(count: int) -> Heads:
 
 
 def marked(mask: Scan, found: Scan) -> dict[str, Any]:
-    """Volumes and lesions of a head: those there are, those found, pieces marked, and pieces that are no lesion."""
+    """Volumes and lesions of a head: true lesions, detected lesions, marked components, and false components."""
     scores = score_scan(mask.voxels, found.voxels, mask.affine)
     pieces = lesion_scores(mask.voxels, found.voxels, mask.affine)
     return {
@@ -120,7 +119,7 @@ def marked(mask: Scan, found: Scan) -> dict[str, Any]:
 
 
 def markdown(rows: list[dict[str, str]]) -> list[str]:
-    """A line for each model and kind of head."""
+    """A row for each model and kind of head."""
     lines = ["| model | heads | marked, median | largest | lesions found | false pieces a head | Dice |"]
     lines += ["| :-- | :-- | --: | --: | --: | --: | --: |"]
     for model in dict.fromkeys(row["model"] for row in rows):

@@ -1,4 +1,4 @@
-"""A picture of a dozen generated heads beside real scans: an axial slice of each, some with the lesions outlined.
+"""A figure of a dozen generated heads beside real scans: an axial slice of each, some with outlined lesions.
 
 python experiments/open_model/generated_heads.py --maps MAPS --lesions MASKS --real SCAN,MASK … --out OUT.png
 """
@@ -15,7 +15,7 @@ from planar3d.cli import main
 from planar3d.scans.volume import Scan, read_mask, read_scan
 from planar3d.training.synthesis import HeadGenerator, LesionShapes, read_anatomies
 
-ROWS, GENERATED, MM = 3, 4, 215.0  # panels below and beside each other; of a panel's height
+ROWS, GENERATED, MM = 3, 4, 215.0  # rows and columns of panels; height of a panel
 INCH, DPI, COLOURS = 1.5, 110, 40
 ABOVE = 0.62  # of the slices
 
@@ -54,7 +54,7 @@ def panel(scan: Scan, mask: Scan) -> tuple[np.ndarray, np.ndarray, float, float]
 
 
 def draw(panels: Sequence[tuple[np.ndarray, np.ndarray, float, float]], columns: int, out: Path) -> None:
-    """Draw panels row by row, the generated ones on the left, and save few colours."""
+    """Draw panels row by row, the generated ones on the left, and save with few colours."""
     import matplotlib
 
     matplotlib.use("Agg")

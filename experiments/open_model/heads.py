@@ -1,7 +1,7 @@
-"""Stacks of slices to train on, as files that several trainings read: of real scans, and of generated heads.
+"""Training stacks of slices from real scans and generated heads, as files for several trainings.
 
-The processes of `work` first prepare the real scans and the heads of the test, then generate heads to train on, and at
-last score what the trainings found. Files are written beside and renamed, so that whoever lists them finds them whole.
+The processes of `work` first prepare the real scans and the test heads, then generate training heads, and finally score
+the results of the trainings. Files are written atomically, so that listed files are complete.
 """
 
 import itertools
@@ -25,12 +25,12 @@ SLABS = (
     6.5,
     3.25,
 )  # mm, of the recipe's field `slice_mm`: slabs of thin slices as version 1 has them, and half as thick
-THIN = 3.5  # mm between slices: of scans with closer ones either can be made
+THIN = 3.5  # mm between slices: scans with closer slices allow either
 HALF_SLABS = 0.3  # of the generated heads with thin slices
-STACKS_OF_A_HEAD = 3  # kept of those with thin slices
+STACKS_OF_A_HEAD = 3  # kept per head with thin slices
 TEST_SEED = 10**6
-TEST_HEADS = 40  # tried; kept are those without lesions, and with few
-TEST_LOADS_ML = (0.6, 3.0)  # drawn; less is seen of them
+TEST_HEADS = 40  # generated; heads without or with few lesions are kept
+TEST_LOADS_ML = (0.6, 3.0)  # drawn; the visible volume is smaller
 FEW_ML = (0.5, 2.0)
 GENERATED = "generated"
 
@@ -45,13 +45,13 @@ class Times:
 
 
 def work(number: int, processes: int, generating: int, data: Path, folder: Path, times: Times) -> None:
-    """What one of the processes does, from the beginning to the end.
+    """The whole task of one process.
 
     Args:
-        number: of this process; scans and seeds are shared out by it.
-        processes: how many there are.
-        generating: how many go on to generate heads while networks train; the others leave them the processor.
-        data: as `packed.py` writes it.
+        number: of this process; it determines its scans and seeds.
+        processes: number of processes.
+        generating: number of processes that generate heads during training; the others leave the processor free.
+        data: as written by `packed.py`.
         folder: of the stacks.
         times: of the run.
     """
@@ -74,7 +74,7 @@ def work(number: int, processes: int, generating: int, data: Path, folder: Path,
 
 
 def write_scan(folder: Path, packed: Packed) -> None:
-    """Prepare a real scan to be tested, and its stacks to train on, as they are and with the brain extracted."""
+    """Prepare a real scan for testing, and its training stacks, unchanged and with the brain extracted."""
     for slab in SLABS if max(packed.scan.spacing) < THIN else SLABS[:1]:
         write_tested(folder, packed.name, packed.source, packed.scan, packed.lesions, slab)
         for number, (voxels, lesions) in enumerate(stacks_of(packed.scan, packed.lesions, slab)):
@@ -85,14 +85,14 @@ def write_scan(folder: Path, packed: Packed) -> None:
 
 
 def write_test_head(folder: Path, name: str, head: GeneratedHead) -> None:
-    """Prepare a generated head to be tested, if it has no lesions or few."""
+    """Prepare a generated head for testing, if it has no or few lesions."""
     if head.load_ml == 0 or FEW_ML[0] <= head.load_ml <= FEW_ML[1]:
         for slab in SLABS if max(head.scan.spacing) < THIN else SLABS[:1]:
             write_tested(folder, name, "few-lesions" if head.load_ml else "no-lesions", head.scan, head.mask, slab)
 
 
 def write_head(folder: Path, head: GeneratedHead, seed: int) -> None:
-    """Write some stacks of a generated head to train on."""
+    """Write some training stacks of a generated head."""
     rng = np.random.default_rng([seed, 1])
     stacks = stacks_of(head.scan, head.mask, SLABS[int(rng.random() < HALF_SLABS)])
     for number in rng.permutation(len(stacks))[:STACKS_OF_A_HEAD]:
@@ -100,7 +100,7 @@ def write_head(folder: Path, head: GeneratedHead, seed: int) -> None:
 
 
 def stacks_of(scan: Scan, lesions: Scan, slab: float) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The stacks of slices that the network sees together, and their masks, uint8 (slices, rows, cols)."""
+    """The stacks of slices for the network, and their masks, uint8 (slices, rows, cols)."""
     recipe = with_slabs(slab)
     prepared = prepare(scan, recipe)
     marked = prepared.align(lesions)
@@ -108,7 +108,7 @@ def stacks_of(scan: Scan, lesions: Scan, slab: float) -> list[tuple[np.ndarray, 
 
 
 def with_slabs(slab: float, recipe: Recipe = MODERN) -> Recipe:
-    """The recipe with slabs of this thickness."""
+    """The recipe with slabs of a thickness."""
     return recipe.changed(slice_mm=slab)
 
 
@@ -118,7 +118,7 @@ def write_stack(path: Path, voxels: np.ndarray, lesions: np.ndarray) -> None:
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Write an array, whole or not at all."""
+    """Write an array, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".part")
     with beside.open("wb") as file:
@@ -127,7 +127,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 
 def write_tested(folder: Path, name: str, source: str, scan: Scan, lesions: Scan, slab: float) -> None:
-    """Write a prepared scan and its native mask to be tested, tested/<source>/<name>@<slab>/."""
+    """Write a prepared scan and its native mask for testing, tested/<source>/<name>@<slab>/."""
     place = folder / "tested" / source / f"{name}@{slab:g}"
     place.mkdir(parents=True, exist_ok=True)
     np.save(place / "reference.npy", lesions.voxels > 0)

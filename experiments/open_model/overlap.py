@@ -1,6 +1,6 @@
-"""Overlapping windows composed as in the paper (eq. 1), or averaged, at several strides; native Dice of each.
+"""Native Dice of overlapping windows, composed as in the paper (eq. 1) or averaged, at several strides.
 
-Every scan of a cross-validation is predicted by the network of the fold that tested it, by Keras in float32.
+Every scan of a cross-validation is predicted by the network of the fold that tests it, with Keras in float32.
 
     python experiments/open_model/overlap.py RUN --out overlap.csv
 """
@@ -55,7 +55,7 @@ def main(
 
 
 def averaged(windows: np.ndarray, stride: int, slices: int) -> np.ndarray:
-    """The mean of all windows that a slice lies in."""
+    """The mean of all windows that contain a slice."""
     depth = windows.shape[1]
     total = np.zeros(((len(windows) - 1) * stride + depth, *windows.shape[2:]), np.float32)
     count = np.zeros(len(total), np.float32)
@@ -70,7 +70,7 @@ COMPOSITIONS: dict[str, Compose] = {"eq. 1": compose, "averaged": averaged}
 
 
 class _Composing:
-    """Predicts stacks, composed in one way; what the network gave for one is kept in `known`."""
+    """Predicts stacks with one composition; the network's outputs are cached in `known`."""
 
     description = "windows on Keras, float32"
 
@@ -90,7 +90,7 @@ class _Composing:
 
 
 def summarize(path: Path) -> None:
-    """Print mean Dice by stride, composition and threshold, and in how many scans it is above the paper's."""
+    """Print mean Dice by stride, composition and threshold, and the number of scans in which it exceeds the paper's."""
     rows = read_rows(path)
     dice = {tuple(row[name] for name in COLUMNS if name not in ("dice", "fold")): float(row["dice"]) for row in rows}
     scans = sorted({row["scan"] for row in rows})

@@ -1,9 +1,9 @@
-"""What a training on another machine needs, in one small folder: scans, label maps, lesion shapes, ImageNet's weights.
+"""The data for training on another machine, in one small folder: scans, label maps, lesion shapes, ImageNet weights.
 
     python experiments/open_model/packed.py --data DATA --imagenet vgg16_imagenet_conv.npz --out .dev [--maps 17]
 
-DATA holds `ms_flair`, `open_ms`, `open_ms_more`, `mslesseg` and `synthseg_label_maps`. Scans are stored in 8 bits, the
-median of the head at 100, as the preparation of `modern` leaves them; of it they differ by a grey level at most.
+DATA has `ms_flair`, `open_ms`, `open_ms_more`, `mslesseg` and `synthseg_label_maps`. Scans are stored in 8 bits with
+the median of the head at 100, as in the preparation of `modern`, from which they differ by at most one grey level.
 """
 
 import io
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
     from planar3d.training.synthesis import Anatomy
 
 PUBLISHED, ROUNDS = "ms-flair-open", 3
-TEST_MAPS = 6  # the last of the label maps by name, which no training sees
+TEST_MAPS = 6  # the last label maps by name, not used for training
 OTHERS = {
     "open-ms-26": ("open_ms/patient26/FLAIR.nii.gz", "open_ms/patient26/gold_standard.nii.gz"),
     "open-ms-19": ("open_ms_more/patient19/FLAIR.nii.gz", "open_ms_more/patient19/gold_standard.nii.gz"),
     "p39": ("mslesseg/P39/FLAIR.nii.gz", "mslesseg/P39/MASK.nii.gz"),
 }
 _SCANNED = ("patient19", "patient26")
-_STEPS = 6  # in which a standard deviation of a kernel is stored
+_STEPS = 6  # quantization steps per standard deviation of a kernel
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A scan with its experts' mask, and the source it is of: `home-1` to `home-3` by round, `open-ms`, `p39`."""
+    """A scan with its experts' mask, and its source: `home-1` to `home-3` by fold, `open-ms`, `p39`."""
 
     name: str
     source: str
@@ -55,7 +55,7 @@ def main(
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path(".dev"),
     maps: Annotated[int, typer.Option("--maps", help="Label maps; the last 6 by name are for tests.")] = 20,
 ) -> None:
-    """Write the folder, and say how large it is."""
+    """Write the folder, and print its size."""
     out.mkdir(parents=True, exist_ok=True)
     for packed in scans_of(data):
         write_scan(out / f"scan-{packed.name}.xz", packed)
@@ -66,7 +66,7 @@ def main(
 
 
 def scans_of(data: Path) -> Iterator[Packed]:
-    """The nine patients of home, by the round that tests them, and those of elsewhere."""
+    """The nine patients of the home site, by the fold that tests them, and those of other sites."""
     from planar3d.study.reproduce import folds_for
 
     dataset = find_cases(data / "ms_flair")
@@ -104,7 +104,7 @@ def write_scan(path: Path, packed: Packed) -> None:
 
 
 def read_packed(path: Path) -> Packed:
-    """Read what `write_scan` wrote; voxels are float32, as of a scan that was read from its file."""
+    """Read the output of `write_scan`; voxels are float32, as in a scan read from its file."""
     arrays = read_arrays(path)
     about, header = json.loads(arrays["about"].tobytes()), nib.Nifti1Header(arrays["header"].tobytes())
     voxels = arrays["voxels"]
@@ -115,7 +115,7 @@ def read_packed(path: Path) -> Packed:
 
 
 def imagenet_arrays(imagenet: Path) -> dict[str, np.ndarray]:
-    """Of the encoder as `modern` begins: what differs from the published network's, kernels in few steps."""
+    """The arrays of `modern`'s initial encoder that differ from the published network's, with quantized kernels."""
     from planar3d.recipes import MODERN
     from planar3d.training.fit import build_network
     from planar3d.transfer.weight_places import places_of
@@ -134,7 +134,7 @@ def imagenet_arrays(imagenet: Path) -> dict[str, np.ndarray]:
 
 
 def imagenet_start(path: Path) -> dict[str, np.ndarray]:
-    """The encoder's arrays as `modern` begins: blocks 1 and 2 as published, which never were trained."""
+    """The arrays of `modern`'s initial encoder: blocks 1 and 2 as published, which were never trained."""
     published, packed = read_directly(find_model(PUBLISHED)), read_arrays(path)
     start = {name: array for name, array in published.items() if name.startswith(("block1", "block2"))}
     for name in (name for name in packed if not name.endswith("/step")):
@@ -144,7 +144,7 @@ def imagenet_start(path: Path) -> dict[str, np.ndarray]:
 
 
 def write_heads(data: Path, out: Path, maps: int) -> None:
-    """Write the label maps and lesion shapes that heads are generated from, the maps for tests apart."""
+    """Write the label maps and lesion shapes for generating heads, with the maps for tests apart."""
     from planar3d.training.synthesis import LesionShapes, read_anatomy
 
     paths = sorted((data / "synthseg_label_maps").glob("*.nii.gz"))
@@ -152,7 +152,7 @@ def write_heads(data: Path, out: Path, maps: int) -> None:
     for kind, some in (("train", train[: maps - TEST_MAPS]), ("test", test)):
         for path in some:
             write_arrays(out / f"{kind}-{path.name.split('.')[0]}.xz", vars(read_anatomy(path)))
-    with TemporaryDirectory() as folder:  # without masks of the scans here: a source left out stays unknown
+    with TemporaryDirectory() as folder:  # without masks of these scans, so that an excluded source stays unknown
         for path in sorted((data / "open_ms_more" / "lesion_masks_mni").glob("*.nii.gz")):
             if not path.name.startswith(_SCANNED):
                 Path(folder, path.name).symlink_to(path.absolute())
@@ -160,7 +160,7 @@ def write_heads(data: Path, out: Path, maps: int) -> None:
 
 
 def read_anatomies(data: Path, kind: str) -> "tuple[Anatomy, ...]":
-    """The heads of training (`"train"`) or of the test."""
+    """The heads for training (`"train"`) or for tests."""
     from planar3d.training.synthesis import Anatomy
 
     found = [read_arrays(path) for path in sorted(data.glob(f"{kind}-*.xz"))]
@@ -168,14 +168,14 @@ def read_anatomies(data: Path, kind: str) -> "tuple[Anatomy, ...]":
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write named arrays, compressed as far as they go."""
+    """Write named arrays, compressed."""
     file = io.BytesIO()
     np.savez(file, **arrays)  # type: ignore[arg-type]
     path.write_bytes(lzma.compress(file.getvalue(), preset=6))
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read what `write_arrays` wrote."""
+    """Read the output of `write_arrays`."""
     with np.load(io.BytesIO(lzma.decompress(path.read_bytes()))) as file:
         return {name: file[name] for name in file.files}
 

@@ -20,7 +20,7 @@ def publish(
     ] = None,
     table: Annotated[Path, typer.Option("--table", help="Table of published models.")] = TABLE,
 ) -> None:
-    """Write the published file and its model card, and enter its digest into the table of published models."""
+    """Write the published file and its model card, and enter its digest in the table of published models."""
     from planar3d.networks.model_card import write_card
     from planar3d.networks.publishing import enter_in_table, publish_weights
     from planar3d.networks.weights_file import read_recipe

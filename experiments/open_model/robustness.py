@@ -1,6 +1,6 @@
-"""Scans as another scanner or another preparation might give them: what each costs, over the nine scans.
+"""The cost of changes by other scanners or preparations, over the nine scans.
 
-Every scan of a cross-validation is changed, and predicted by the network of the fold that tested it.
+Every scan of a cross-validation is changed, and predicted by the network of the fold that tests it.
 
     python experiments/open_model/robustness.py RUN --out robustness.csv [--engine openvino-bf16] [--changes a,b]
 """
@@ -79,7 +79,7 @@ def _coarse(grey: np.ndarray, lesions: np.ndarray, scan: Scan, rng: Rng) -> Chan
     return grey, (likely > 0.5).astype(np.uint8)
 
 
-# As readers are told of it, and what becomes of raw grey levels and the experts' lesions.
+# Description, and the change of raw grey levels and the experts' lesions.
 CHANGES: dict[str, tuple[str, Change]] = {
     AS_IT_IS: ("as they are", lambda grey, lesions, scan, rng: (grey, lesions)),
     "extracted": ("brain extracted", _extracted()),
@@ -101,7 +101,7 @@ def run(
     engine: Annotated[str, typer.Option("--engine", help=f"Of {', '.join(ENGINES)}.")] = "keras",
     changes: Annotated[str, typer.Option("--changes", help="Which beside none.")] = ",".join(CHANGES),
 ) -> None:
-    """Write the scores of every scan and change, and print what each change costs."""
+    """Write the scores of every scan and change, and print the cost of each change."""
     unknown = [name for name in changes.split(",") if name not in CHANGES]
     if unknown:
         raise RunError(f"--changes {changes}: {unknown[0]!r} is unknown; choose from: {', '.join(CHANGES)}.")
@@ -126,7 +126,7 @@ def run(
 
 
 def changed_scan(name: str, scan: Scan, lesions: np.ndarray) -> tuple[Scan, np.ndarray]:
-    """A scan with a change, of which the random part is always the same, and the lesions on its grid."""
+    """A changed scan, with a fixed random part, and the lesions on its grid."""
     grey, reference = CHANGES[name][1](np.asarray(scan.voxels, np.float32), lesions, scan, np.random.default_rng(0))
     spread = np.diag([*np.divide(scan.voxels.shape, grey.shape), 1.0])
     header = nib.Nifti1Image(np.empty(grey.shape, np.uint8), scan.affine @ spread).header
@@ -134,7 +134,7 @@ def changed_scan(name: str, scan: Scan, lesions: np.ndarray) -> tuple[Scan, np.n
 
 
 def markdown(rows: list[dict[str, str]]) -> list[str]:
-    """A line for each change: mean scores, and its Dice beside that of the scans as they are."""
+    """A row for each change: mean scores, and its Dice compared with that of unchanged scans."""
     by_change = {name: {row["scan"]: row for row in rows if row["changed"] == name} for name in CHANGES}
     before = {scan: float(row["dice"]) for scan, row in by_change[AS_IT_IS].items()}
     lines = ["| scans | Dice | difference | lower in | sensitivity | precision | lesion F1 |"]

@@ -1,4 +1,4 @@
-"""Scores of what the trainings found, on the native grid at several thresholds, by whichever process is free."""
+"""Scores of the trainings' predictions, on the native grid at several thresholds, by free processes."""
 
 import contextlib
 import time
@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 
 def score_what_was_found(folder: Path, end: float) -> None:
-    """Score found/<variant>--<source>--<scan>@<slab>--<seen>.npy as they come, each once, until the end."""
+    """Score found/<variant>--<source>--<scan>@<slab>--<seen>.npy as they appear, each once, until the end."""
     while time.time() < end:
         for path in sorted((folder / "found").glob("*.npy")):
             claimed = path.with_suffix(".claimed")
@@ -40,7 +40,7 @@ def score_what_was_found(folder: Path, end: float) -> None:
 
 @contextlib.contextmanager
 def told() -> Iterator[None]:
-    """Print an error instead of raising it: one scan that fails must not end the run of all."""
+    """Print an error instead of raising it: one failing scan must not end the whole run."""
     try:
         yield
     except Exception:
@@ -48,7 +48,7 @@ def told() -> Iterator[None]:
 
 
 def rows_of(folder: Path, name: str, found: Path) -> Iterator[Row]:
-    """The rows of a scan, one a threshold."""
+    """The rows of a scan, one per threshold."""
     variant, source, scan, seen = name.split("--")
     place = folder / "tested" / source / scan
     prepared, _ = load_prepared(place)

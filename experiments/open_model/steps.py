@@ -1,7 +1,7 @@
-"""The steps of one training, on torch, and what it then finds in the scans of the test.
+"""The steps of one training, on torch, and its predictions of the test scans.
 
-A step is that of the recipe `modern`; but the rate follows the clock instead of a number of steps, and what is kept is
-the exponential average of the weights.
+Steps are those of the recipe `modern`, but the rate follows the clock instead of a number of steps, and the exponential
+average of the weights is kept.
 """
 
 import math
@@ -21,15 +21,15 @@ from planar3d.recipes import MODERN, Recipe
 from planar3d.scans.preparation.prepared import load_prepared
 from planar3d.scans.windows import INPUT_SCALE
 
-WARM_UP, AVERAGED = 0.03, 0.99  # of the time; of the mean weights at a step
+WARM_UP, AVERAGED = 0.03, 0.99  # share of the time; decay of the mean weights per step
 SAVE_EVERY, TELL_EVERY = 120, 20  # seconds
-KEPT, KEPT_PARTS = "all", 3  # the variant whose weights are kept, and in how many files
+KEPT, KEPT_PARTS = "all", 3  # the variant whose weights are kept, and the number of files
 _PLAIN = tuple(name for name in MODERN.training.samples.augmentation if name != "extraction")  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What all trainings have in common."""
+    """Common settings of all trainings."""
 
     data: Path
     folder: Path
@@ -41,11 +41,11 @@ class Settings:
     precision: str = "bf16"
     workers: int = 1
     seed: int = 0
-    tuned: bool = True  # whether the fastest algorithm of a convolution is looked for
+    tuned: bool = True  # whether to search for the fastest algorithm of a convolution
 
 
 def train(variant: Variant, settings: Settings) -> None:
-    """Train a variant until its time is over, keep its weights if it is the one to publish, and predict all tests."""
+    """Train a variant until its time is over, save its weights if it is to be published, and predict all tests."""
     import torch
 
     torch.backends.cudnn.benchmark = settings.tuned
@@ -55,7 +55,7 @@ def train(variant: Variant, settings: Settings) -> None:
     crops = Crops(settings.folder, shares_of(variant, settings.synthetic), recipe, settings.batch)
     network = _begun(variant, settings, recipe, crops)
     if variant.trains:
-        # Its workers are forked off, and never use the GPU.
+        # Its workers are forked, and never use the GPU.
         loader = torch.utils.data.DataLoader(
             crops,  # type: ignore[arg-type]
             batch_size=None,
@@ -65,8 +65,8 @@ def train(variant: Variant, settings: Settings) -> None:
         )
         steps(variant, settings, recipe, network, loader)
     else:
-        time.sleep(max(0.0, (settings.times.pool + settings.times.training) / 2 - time.time()))  # until tests are there
-    torch.cuda.empty_cache()  # what steps held, for all who predict now
+        time.sleep(max(0.0, (settings.times.pool + settings.times.training) / 2 - time.time()))  # for test scans
+    torch.cuda.empty_cache()  # frees the memory of training for predictions
     twin = _for_scans(network, recipe)
     if variant.name == KEPT:
         keep(twin, settings.out)
@@ -74,7 +74,7 @@ def train(variant: Variant, settings: Settings) -> None:
 
 
 def _begun(variant: Variant, settings: Settings, recipe: Recipe, crops: Crops) -> Any:
-    """The network of crops that a variant begins with."""
+    """The initial network of a variant, for crops."""
     from planar3d.training.fit import build_network, layers_named
     from planar3d.training.initialization import scale_to_unit_variance
     from planar3d.transfer.transplant import load_weights, transplant
@@ -91,7 +91,7 @@ def _begun(variant: Variant, settings: Settings, recipe: Recipe, crops: Crops) -
 
 
 def steps(variant: Variant, settings: Settings, recipe: Recipe, network: Any, loader: Any) -> None:
-    """Train the network on what the loader gives, and leave it with its averaged weights."""
+    """Train the network on the loader's batches, and set its averaged weights."""
     import torch
 
     parameters = [variable.value for variable in network.trainable_variables]
@@ -100,7 +100,7 @@ def steps(variant: Variant, settings: Settings, recipe: Recipe, network: Any, lo
     device, history, told, saved = parameters[0].device, [], time.time(), time.time()
     began, losses = 0.0, []
     for step, (voxels, masks) in enumerate(loader):
-        began = began or time.time()  # the first batch may have waited for heads
+        began = began or time.time()  # the first batch may wait for heads
         done = (time.time() - began) / max(settings.times.training - began, 1e-3)
         if done >= 1:
             break
@@ -134,7 +134,7 @@ def steps(variant: Variant, settings: Settings, recipe: Recipe, network: Any, lo
 
 
 def rate_at(done: float, highest: float, lowest: float = 1e-5) -> float:
-    """The learning rate when this share of the time is over: a short rise, then half a cosine."""
+    """The learning rate after this share of the time: a short warm-up, then half a cosine."""
     falling = lowest + (highest - lowest) * (1 + math.cos(math.pi * done)) / 2
     return falling * min(1.0, (done + 1e-3) / WARM_UP)
 
@@ -150,7 +150,7 @@ def _for_scans(network: Any, recipe: Recipe) -> Any:
 
 
 def predict_tests(variant: Variant, settings: Settings, network: Any, recipe: Recipe) -> None:
-    """Write the probabilities of all scans that a variant is tested on, for other processes to score."""
+    """Write the probabilities of all test scans of a variant, for scoring by other processes."""
     from planar3d.inference.predictor import predictor
     from planar3d.inference.prepared_scan import predict_prepared
 
@@ -165,12 +165,12 @@ def predict_tests(variant: Variant, settings: Settings, network: Any, recipe: Re
 
 
 def keep(network: Any, out: Path, averaged: Mapping[int, Any] | None = None) -> None:
-    """Write what was trained of a network in float16, in files of less than 16 MiB.
+    """Write the trained parameters of a network in float16, in files of less than 16 MiB.
 
     Args:
         network: the network.
         out: the folder of the files.
-        averaged: values that stand for those of some of its parameters, by their `id`.
+        averaged: values that replace some of its parameters, by `id`.
     """
     import keras
 

@@ -1,15 +1,15 @@
-"""Train `ms-flair-open` on, for scans of other scanners, in several variants beside each other on one GPU.
+"""Continue training `ms-flair-open` for other scanners, in several concurrent variants on one GPU.
 
     python experiments/open_model/packed.py --data DATA --imagenet vgg16_imagenet_conv.npz --out .dev
     KERAS_BACKEND=torch python experiments/open_model/train_gpu.py --data .dev --out OUT --minutes 9
     python experiments/open_model/train_gpu.py --assemble OUT --out all.weights.h5
 
-The first line packs what is needed, for a machine that has nothing else. The second takes as long as it is told to: it
-generates heads, trains all variants until a sixth of the time is left, and scores them. OUT then has the weights of the
-variant `all` in three files, `scores.csv` of every variant, scan and threshold, and `history.json`. The third makes a
-weights file of the three.
+The first line packs the data for another machine. The second takes the given time: it generates heads, trains all
+variants until a sixth of the time is left, and scores them. OUT then has the weights of the variant `all` in three
+files, `scores.csv` of every variant, scan and threshold, and `history.json`. The third line combines the three into a
+weights file.
 
-Version 2 was trained so, continued from version 1. To repeat it, set `PUBLISHED = "ms-flair-open-1"` in `packed.py`.
+Version 2 was trained this way, from version 1. To repeat it, set `PUBLISHED = "ms-flair-open-1"` in `packed.py`.
 """
 
 import json
@@ -54,7 +54,7 @@ def main(
     tuned: Annotated[bool, typer.Option("--tuned/--untuned", help="Look for the fastest convolutions.")] = True,
     assemble: Annotated[Path | None, typer.Option("--assemble", help="Only make a weights file of this.")] = None,
 ) -> None:
-    """Do it all, and print what came of it."""
+    """Run all steps, and print the result."""
     if assemble:
         typer.echo(f"{assembled(assemble, out)}")
         return
@@ -91,7 +91,7 @@ def _is_over(trainings: Sequence[Any], folder: Path) -> bool:
 
 
 def gather(folder: Path, out: Path) -> None:
-    """Write what is there so far into two files."""
+    """Write the results so far to two files."""
     rows = [row for path in sorted((folder / "scores").glob("[!.]*.csv")) for row in read_rows(path)]
     write_csv(out / "scores.csv", COLUMNS, rows)
     histories = sorted((folder / "history").glob("[!.]*.json"))
@@ -121,7 +121,7 @@ def summary(out: Path) -> list[str]:
 
 
 def assembled(parts: Path, out: Path) -> Path:
-    """Make a weights file of the three: blocks 1 and 2 of the encoder are those of version 1, which are not trained."""
+    """Combine the three files into a weights file; blocks 1 and 2 of the encoder are version 1's and not trained."""
     from planar3d.networks.weights_file import load_network, save_weights
     from planar3d.transfer.transplant import transplant
 

@@ -1,4 +1,4 @@
-"""The trainings that share a GPU: which sources each sees, what it begins with, and its crops."""
+"""The trainings that share a GPU: sources, initial weights and crops of each."""
 
 import time
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from planar3d.training.crops import CropSamples
 
 HOMES = ("home-1", "home-2", "home-3")
 SHARES = {**dict.fromkeys(HOMES, 0.2), "open-ms": 0.25, "p39": 0.15}  # of the real crops
-EXTRACTED = 1 / 3  # of the crops of home
+EXTRACTED = 1 / 3  # of the home site's crops
 LOOK_EVERY = 20  # batches
-FEWEST = 4  # stacks of generated heads that a training waits for
+FEWEST = 4  # stacks of generated heads before a training starts
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Variant:
     """A training.
 
     Attributes:
-        name: of it.
-        without: sources that it does not see, on which it is tested as on scans of elsewhere.
-        start: `"published"`, version 1, which has seen all of home; or `"imagenet"`, which has seen no scan.
-        rate: the highest.
-        trains: False for version 1 as it is.
+        name: name of the training.
+        without: excluded sources, on which it is tested as on scans of other sites.
+        start: `"published"`, version 1, trained on the whole home site; or `"imagenet"`, trained on no scan.
+        rate: the highest learning rate.
+        trains: False for the unchanged version 1.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Variant:
         return cls(name, trains=name != "version-1")
 
     def tested(self, source: str) -> bool:
-        """Whether it is scored on a source: a network that leaves out some, on those and on generated heads."""
+        """Whether it is scored on a source; a network with excluded sources, on those and on generated heads."""
         return not self.without or source in self.without or source.endswith("lesions")
 
     def seen(self, source: str) -> str:
@@ -61,7 +61,7 @@ class Variant:
 
 
 class Crops:
-    """Batches of crops by their numbers: each is of a source, by its share, and there of any stack of slices."""
+    """Batches of crops by number: each from a source, by its share, and from any of its stacks of slices."""
 
     def __init__(self, folder: Path, shares: Mapping[str, float], recipe: Recipe, batch: int) -> None:
         self.folder, self.shares, self.recipe, self.batch = folder, shares, recipe, batch
@@ -93,7 +93,7 @@ class Crops:
 
 
 def shares_of(variant: Variant, synthetic: float) -> dict[str, float]:
-    """The shares of a training's crops by the folders of their stacks; their sum is 1."""
+    """The shares of a training's crops by folder of stacks; they sum to 1."""
     real = {source: share for source, share in SHARES.items() if source not in variant.without}
     shares = {GENERATED: synthetic} if synthetic else {}
     for source, share in real.items():

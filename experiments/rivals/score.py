@@ -1,10 +1,10 @@
-"""Other programs' masks of three patients beside those of `ms-flair-open`, each scored as its own evaluation does.
+"""Masks of other programs and of `ms-flair-open` for three patients, each scored as in its own evaluation.
 
     python experiments/rivals/score.py --data DATA
 
-DATA holds `ms_flair` and `ms_flair_other_methods`, whose masks were made by the group that published the scans, with
-thresholds of its own. The scores of `ms-flair-open` are those of cross-validation, of networks that had not seen the
-patient, as in experiments/open_model/scores.csv.
+DATA has `ms_flair` and `ms_flair_other_methods`, with masks by the group that published the scans, at its own
+thresholds. The scores of `ms-flair-open` are cross-validated, from networks not trained on the patient, as in
+experiments/open_model/scores.csv.
 """
 
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ def ours(scans: set[str]) -> list[dict[str, Any]]:
 
 
 def markdown(rows: Sequence[dict[str, str]]) -> list[str]:
-    """A line for each method, the best mean Dice first."""
+    """A row for each method, the best mean Dice first."""
     scans = sorted({row["scan"] for row in rows})
     lines = [f"| method | {' | '.join(scans)} | Dice | sensitivity | precision | lesion F1 |"]
     lines += ["| :-- |" + " --: |" * (len(scans) + 4)]

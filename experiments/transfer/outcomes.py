@@ -1,4 +1,4 @@
-"""What a run of the comparison gives: its rows of results.csv and curves.csv, and which runs are there already."""
+"""The outcome of a run of the comparison: its rows of results.csv and curves.csv; and the finished runs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from planar3d.files import read_rows, write_csv
 
 HERE = Path(__file__).parent
-# Every arm by the name of its recipe file, and as readers are told of it; the first is what others are compared with.
+# Every arm by the name of its recipe file, with its description; the others are compared with the first.
 ARMS = {
     "imagenet-frozen": "ImageNet, planar, frozen",
     "imagenet-tuned": "ImageNet, planar, fine-tuned",
@@ -20,7 +20,7 @@ FOLDS = (1, 2, 3)
 SEEDS = (0, 1, 2)
 
 Row = Mapping[str, str]
-# `settings` tells runs apart whose recipe was changed on the command line; the experiment's own have none.
+# `settings` identifies runs whose recipe was changed on the command line; the experiment's own have none.
 _KEY = ("arm", "seed", "fold", "settings")
 RESULT_COLUMNS = (
     *("arm", "seed", "fold", "scan", "settings", "steps"),
@@ -38,12 +38,12 @@ class Planned(NamedTuple):
     fold: int
 
     def key(self, settings: str = "") -> tuple[str, ...]:
-        """What its rows begin with."""
+        """The first columns of its rows."""
         return self.arm, str(self.seed), str(self.fold), settings
 
 
 def in_order(arms: Sequence[str], seeds: Sequence[int], folds: Sequence[int]) -> list[Planned]:
-    """All runs, so that a comparison of all arms is whole as early as can be: every arm, then the next fold or seed."""
+    """All runs, ordered for early complete comparisons: every arm, then the next fold or seed."""
     return [Planned(arm, seed, fold) for seed in seeds for fold in folds for arm in arms]
 
 
@@ -53,12 +53,12 @@ def has_collapsed(largest_probability: float, threshold: float, lesion_voxels: i
 
 
 def runs_in(rows: Iterable[Row]) -> set[tuple[str, ...]]:
-    """The keys of the runs that rows belong to."""
+    """The keys of the runs of rows."""
     return {tuple(row[name] for name in _KEY) for row in rows}
 
 
 def add_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
-    """Add the rows of runs to a CSV file, in place of those that it has of the same runs."""
+    """Add the rows of runs to a CSV file, replacing earlier rows of the same runs."""
     new = [{name: str(value) for name, value in row.items()} for row in rows]
     added = runs_in(new)
     kept = [row for row in read_rows(path) if tuple(row[name] for name in _KEY) not in added]

@@ -1,9 +1,9 @@
-"""Transfer against scratch: six arms, three folds of patients, three seeds, one run after another.
+"""Transfer learning against training from scratch: six arms, three folds of patients, three seeds, run by run.
 
     python experiments/transfer/run.py --data FOLDER --out RUNS [--arms a,b] [--seeds 0,1,2] [--minutes 120]
 
-Results are added to results.csv and curves.csv beside this file as each run ends, and what is in there is not done
-again. A run that was stopped, by `--minutes` or by anything else, goes on from its last epoch the next time.
+Results are added to results.csv and curves.csv beside this file as each run ends; finished runs are skipped. A run
+interrupted by `--minutes` or otherwise resumes after its last epoch.
 """
 
 import signal
@@ -48,7 +48,7 @@ def run(
     results: Annotated[Path, typer.Option("--results", help="Folder of results.csv and curves.csv.")] = HERE,
     minutes: Annotated[float, typer.Option("--minutes", help="Stop after so many; 0 never stops.")] = 0,
 ) -> None:
-    """Do the runs that are not in results.csv yet."""
+    """Do the runs missing in results.csv."""
     chosen = _listed(arms)
     unknown = [arm for arm in chosen if arm not in ARMS]
     if unknown:
@@ -57,7 +57,7 @@ def run(
     changed = [*([f"size={size}"] if size else []), *(settings or [])]
     find_cases(data)
     deadline = time.monotonic() + 60 * minutes if minutes else None
-    # Ended by `timeout` or `kill`, it takes the run in progress with it.
+    # `timeout` or `kill` also end the run in progress.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     failed = run_all(planned, out, results, changed, partial(_train, data, out, changed), deadline)
     if failed:
@@ -72,15 +72,15 @@ def run_all(
     start: Callable[[Planned, float | None], bool],
     deadline: float | None = None,
 ) -> list[Planned]:
-    """Start the runs that results.csv does not have, and add each one's rows as it ends.
+    """Start the runs missing in results.csv, and add the rows of each as it ends.
 
     Args:
         planned: runs, in order.
-        out: where runs leave their outcome.
+        out: folder of the runs' outcomes.
         results: folder of results.csv and curves.csv.
-        settings: what was changed of all recipes; part of a run's name in the tables.
-        start: does a run, in so many seconds if not None, and returns whether it was not stopped by them.
-        deadline: of `time.monotonic()`, at which the work stops; None for all of it.
+        settings: changes of all recipes; part of a run's name in the tables.
+        start: does a run, with a limit in seconds unless None, and returns whether it ended before the limit.
+        deadline: of `time.monotonic()`, at which the work stops; None for no limit.
 
     Returns:
         The runs that ended without an outcome.
@@ -101,14 +101,14 @@ def run_all(
         if outcome is None:
             failed.append(one)
             continue
-        # The curves first: a run counts as done by its results.
+        # The curves first: the results mark a run as done.
         add_rows(results / "curves.csv", CURVE_COLUMNS, outcome["curves"])
         add_rows(results / "results.csv", RESULT_COLUMNS, outcome["results"])
     return failed
 
 
 def _train(data: Path, out: Path, settings: Sequence[str], planned: Planned, seconds: float | None) -> bool:
-    """Do one run in a process of its own; False if the time was over before it ended."""
+    """Do one run in its own process; False if the time was over before it ended."""
     command = [sys.executable, str(HERE / "train.py"), "--data", str(data), "--out", str(out)]
     command += ["--arm", planned.arm, "--seed", str(planned.seed), "--fold", str(planned.fold)]
     command += [part for setting in settings for part in ("--set", setting)]

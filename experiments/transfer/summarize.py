@@ -1,8 +1,8 @@
-"""The comparison's table, its computed facts and its learning curves, into docs/results.md and curves.png.
+"""Write the comparison's table, computed facts and learning curves into docs/results.md and curves.png.
 
     python experiments/transfer/summarize.py
 
-What stands between the two markers of docs/results.md is replaced; everything else there is a person's.
+The text between the two markers of docs/results.md is replaced; everything else there is written by hand.
 """
 
 import math
@@ -23,7 +23,7 @@ from planar3d.files import read_rows, write_text
 RESULTS_PAGE = HERE.parents[1] / "docs" / "results.md"
 BEGIN, END = "<!-- computed: transfer -->", "<!-- end of computed: transfer -->"
 REFERENCE = next(iter(ARMS))
-FAILED = 0.05  # mean Dice of a run below which it has learned nothing of use, whatever it marks
+FAILED = 0.05  # mean Dice below which a run counts as failed
 LOST = 0.01  # validation Dice of windows that a constant probability also reaches
 _NEW_PAGE = """# Results
 
@@ -32,7 +32,7 @@ scores are of the native grid.
 """
 Key = TypeVar("Key")
 _HEADING = "## Transfer against scratch"
-# Okabe and Ito's colours, one a seed; colour-blind readers tell them apart.
+# Okabe and Ito's colour-blind-safe colours, one per seed.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 
 
@@ -53,7 +53,7 @@ def summarize_transfer(
 
 
 def section(rows: Sequence[Row]) -> str:
-    """The table, its conditions, and what follows from it by arithmetic alone, as Markdown."""
+    """The table, its conditions, and facts computed from it, as Markdown."""
     planned = len(ARMS) * len(SEEDS) * len(FOLDS)
     there = len(_planned_runs(rows))
     lines = [f"{there} of {planned} planned runs ({len(ARMS)} arms, {len(FOLDS)} folds, {len(SEEDS)} seeds) are done."]
@@ -82,7 +82,7 @@ def section(rows: Sequence[Row]) -> str:
 
 
 def table(rows: Sequence[Row]) -> list[str]:
-    """A line of Markdown for each arm, with two of heading."""
+    """A Markdown row for each arm, with two heading lines."""
     heads = [
         *("Encoder", "runs", "Dice", "± over seeds", "Dice at 128", "sensitivity", "precision", "lesion F1"),
         *("best val. Dice", "last", "collapsed", "failed", "training, s", "GiB"),
@@ -108,7 +108,7 @@ def table(rows: Sequence[Row]) -> list[str]:
 
 
 def facts(rows: Sequence[Row]) -> list[str]:
-    """Which arms collapsed, and how each differs from the first arm over the runs that both have, as list items."""
+    """Collapsed arms, and the difference of each from the first arm over common runs, as list items."""
     lines = []
     by_arm = {arm: _by_run([row for row in rows if row["arm"] == arm]) for arm in ARMS}
     for title, holds in _COUNTED.items():
@@ -139,7 +139,7 @@ def over_scans(rows: Iterable[Row], name: str) -> Summary:
 
 
 def over_seeds(rows: Sequence[Row], name: str) -> Summary:
-    """Mean and standard deviation over the seeds that have all folds, each the mean of its scans."""
+    """Mean and standard deviation over the seeds with all folds, each the mean of its scans."""
     by_seed = _grouped(rows, lambda row: row["seed"])
     whole = [v for v in by_seed.values() if {int(row["fold"]) for row in v} >= set(FOLDS)]
     return summarize(_mean(values, name) for values in whole)
@@ -156,7 +156,7 @@ def with_section(page: str, text: str) -> str:
 
 
 def draw_curves(curves: Sequence[Row], path: Path) -> Path:
-    """Draw training and validation Dice over the steps, a panel an arm, a line a run and a colour a seed."""
+    """Plot training and validation Dice over the steps, with one panel per arm, line per run and colour per seed."""
     figure = canvas(10, 5.6)
     panels = figure.subplots(2, 3, sharex=True, sharey=True)
     seeds = sorted({row["seed"] for row in curves}, key=int)
@@ -185,7 +185,7 @@ def draw_curves(curves: Sequence[Row], path: Path) -> Path:
 
 def _value(row: Row, name: str) -> float:
     value = float(row[name] or "nan")
-    # In rows of earlier versions nan says that none of a scan's lesions was found.
+    # In rows of earlier versions, nan means that none of a scan's lesions was found.
     return 0.0 if name == "lesion_f1" and math.isnan(value) else value
 
 
@@ -234,7 +234,7 @@ def _has_collapsed(run: Sequence[Row]) -> bool:
     return all(row["collapsed"] == "yes" for row in run)
 
 
-# The kept weights are those of the best epoch, so a run may have collapsed after it without the masks saying so.
+# The kept weights are those of the best epoch, so a run may have collapsed later without effect on the masks.
 _COUNTED: dict[str, Callable[[Sequence[Row]], bool]] = {
     "Collapsed runs": _has_collapsed,
     f"Runs that ended at a validation Dice below {LOST:g}": lambda run: float(run[0]["last_val_dice"]) < LOST,

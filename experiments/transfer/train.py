@@ -1,9 +1,9 @@
-"""One run of the comparison: an arm with a seed trains one fold, predicts its test scans and scores them.
+"""One run of the comparison: train one fold of an arm with a seed, then predict and score its test scans.
 
     python experiments/transfer/train.py --data FOLDER --out RUNS --arm imagenet-frozen --seed 0 --fold 1
 
-Writes RUNS/<arm>/seed-<n>/fold-<n>/outcome.json, and goes on where it was stopped. `run.py` starts one such process
-after another, so that memory is each run's own.
+Writes RUNS/<arm>/seed-<n>/fold-<n>/outcome.json, and resumes an interrupted run. `run.py` starts one such process after
+another, so that peak memory is per run.
 """
 
 import resource
@@ -29,18 +29,18 @@ _VERSIONS = ("planar3d", "python", "keras", "tensorflow", "tensorflow-cpu", "num
 
 
 def arm_recipe(planned: Planned, settings: Sequence[str] = ()) -> Recipe:
-    """The recipe of a run: its arm's file, with its seed, and changed by settings as `size=64`."""
+    """The recipe of a run: its arm's file with its seed, changed by settings such as `size=64`."""
     recipe = find_recipe(str(HERE / "recipes" / f"{planned.arm}.json"))
     return recipe.with_settings(list(settings)).changed(seed=planned.seed)
 
 
 def run_folder(out: Path, planned: Planned) -> Path:
-    """The run folder of an arm with a seed; its folds are in it."""
+    """The run folder of an arm with a seed, with its folds."""
     return out / planned.arm / f"seed-{planned.seed}"
 
 
 def outcome_file(out: Path, planned: Planned) -> Path:
-    """Where a run's outcome is."""
+    """The path of a run's outcome."""
     return run_folder(out, planned) / f"fold-{planned.fold}" / "outcome.json"
 
 
@@ -63,7 +63,7 @@ def train(
 
 
 def outcome(data: Path, out: Path, planned: Planned, settings: Sequence[str]) -> Outcome:
-    """Train a run, or go on with it, and return its rows of results.csv and of curves.csv."""
+    """Train or resume a run, and return its rows of results.csv and of curves.csv."""
     from planar3d.inference.predictor import predictor
     from planar3d.scans.datasets import find_cases
     from planar3d.study.cross_validation import prepare_scans, train_fold
@@ -104,10 +104,10 @@ def outcome(data: Path, out: Path, planned: Planned, settings: Sequence[str]) ->
 
 
 def read_outcome(out: Path, planned: Planned, settings: Sequence[str]) -> Outcome | None:
-    """What a run gave, or None if it has not ended.
+    """The outcome of a run, or None if it has not ended.
 
     Raises:
-        RunError: it was run with other settings.
+        RunError: the run had other settings.
     """
     path = outcome_file(out, planned)
     if not path.is_file():
@@ -122,7 +122,7 @@ def read_outcome(out: Path, planned: Planned, settings: Sequence[str]) -> Outcom
 
 
 def _scored(run: Any, scan: str, predict: Any, recipe: Recipe) -> dict[str, Any]:
-    """Scores of a test scan on its native grid: at the recipe's threshold, and Dice at 128 of 256 as well."""
+    """Scores of a test scan on its native grid at the recipe's threshold, and Dice at 128 of 256."""
     from planar3d.evaluation.scores import score_scan
     from planar3d.inference.prepared_scan import native_mask
     from planar3d.scans.preparation.prepared import load_prepared
@@ -156,7 +156,7 @@ def _steps_of_an_epoch(run: Any, fold: int) -> int:
 
 
 def _share_prepared(run_folder: Path, prepared: Path) -> None:
-    """Let a run find its prepared scans where those of all arms are, which differ in nothing of the preparation."""
+    """Link a run to the prepared scans shared by all arms, whose preparations are the same."""
     prepared.mkdir(parents=True, exist_ok=True)
     link = run_folder / "prepared"
     if not link.is_symlink():
@@ -164,7 +164,7 @@ def _share_prepared(run_folder: Path, prepared: Path) -> None:
 
 
 def _remove_what_only_training_needed(run: Any, fold: int) -> None:
-    """Cached features, which are 350 MB a scan at 128³ and computed in seconds."""
+    """Remove cached features, which take 350 MB per scan at 128³ and are computed in seconds."""
     for folder in (run.folder, run.fold(fold)):
         shutil.rmtree(folder / "features", ignore_errors=True)
 
