@@ -15,8 +15,8 @@ from planar3d.scans.layouts.interface import Layout
 class Msseg(Layout):
     """Places of patients, as a pattern of their id and group, with scan and mask of each.
 
-    A folder has the layout if a patient has a scan. A patient with only a mask is a case without its scan, unless another
-    folder has the patient's scan: the challenge also delivered preprocessed scans, with the same masks.
+    A folder has the layout if a patient has a scan. A patient with only a mask is a case without its scan, unless
+    another folder has the patient's scan: the challenge also delivered preprocessed scans, with the same masks.
     """
 
     name: str
