@@ -101,7 +101,7 @@ def test_mappings_differ_by_layer(mapping):
         ({"mapping": "cubic"}, "'planar', 'zero'.*'acs'"),
         ({"mapping": {"*": 3}}, "conv.*a name or a KernelMapping"),
         ({"mapping": lambda layer: KernelMapping("planar", depth=3)}, "conv.*'planar' has depth 1, not 3"),
-        ({"mapping": "zero", "kernel_depth": 3, "tap": 4}, "conv.*none of the 3 taps"),
+        ({"mapping": "zero", "kernel_depth": 3, "tap": 4}, "conv.*not one of the 3 taps"),
         ({"mapping": "scale"}, "conv.*3 positive factors"),
         ({"mapping": "scale", "alpha": (0.5, 0.6)}, "conv.*add up to 1"),
         ({"axis": 3}, "before rows"),

@@ -69,6 +69,6 @@ def test_a_third_of_the_crops_show_extracted_brains_with_the_same_masks():
 
 def test_a_recipe_whose_grid_tells_no_brain_is_refused():
     with pytest.raises(
-        RecipeError, match=r"'extraction' finds brains.*'axial-slices' and grey_levels='median'.*omit it"
+        RecipeError, match=r"'extraction' finds brains.*'axial-slices' with grey_levels='median'.*omit it"
     ):
         PAPER.changed(samples="crops", monitor="last", augmentation=("extraction",))

@@ -159,7 +159,7 @@ def test_a_run_is_not_resumed_with_another_network_or_from_damaged_bytes(scans, 
 
         return build
 
-    with pytest.raises(RunError, match=r"network/norm/beta is there and not here.*Delete .* from the start"):
+    with pytest.raises(RunError, match=r"network/norm/beta is only in the checkpoint.*Delete .* from the start"):
         _train_small(scans, tmp_path, build=other({"norm": "renamed"}))
     state = tmp_path / "backup/state.npz"
     state.write_bytes(state.read_bytes()[:-200])
