@@ -68,7 +68,7 @@ def read_header(path: Path) -> Any | None:
                 name = _name_of_class(text_of(meta, "MediaStorageSOPClassUID"))
                 if name and "Image" not in name.split():
                     return None
-                raise ScanError(f"{path} is a deflated DICOM file; write it without, e.g. with gdcmconv --raw.")
+                raise ScanError(f"{path} is a deflated DICOM file; inflate it first, e.g. with gdcmconv --raw.")
         header = dcmread(path, stop_before_pixels=True, force=True, specific_tags=_TAGS)
     is_image = _holds_image(header) and not _NOT_MAGNITUDE.intersection(values_of(header, "ImageType"))
     return header if is_image else None

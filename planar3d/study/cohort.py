@@ -78,7 +78,7 @@ def segment_all(
     several = len(segmenter.recipes[0].targets.names) > 1
     if asked.dicom_seg and several:
         raise RecipeError(
-            "--dicom-seg and --dicom-sr write lesions only; the model has several targets. Leave them out."
+            "--dicom-seg and --dicom-sr write lesions only, but the model has several targets. Omit them."
         )
     if cluster:  # whose workers may be in another folder
         inputs, out = [_absolute(given) for given in inputs], Path(out).absolute()

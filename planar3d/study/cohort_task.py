@@ -164,7 +164,7 @@ class CohortTask:
     def _prepare(self, item: ScanInput) -> _Result:
         began = time.monotonic()
         if self.asked.dicom_seg and item.series is None:
-            raise ScanError(f"{item.path} is not from a DICOM series, as --dicom-seg and --dicom-sr need; omit them.")
+            raise ScanError(f"{item.path} is not a DICOM series, which --dicom-seg and --dicom-sr need; omit them.")
         refuse_other_record(self.items[item].record)
         scans = read_input_images(item, self.asked.assume_affine, self.segmenter.flat)
         return _Result(scans[self.segmenter.images[0]], self.segmenter.prepare(scans), time.monotonic() - began)

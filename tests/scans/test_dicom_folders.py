@@ -37,7 +37,7 @@ def test_equal_copies_are_one_image_and_others_of_its_uid_are_not(tmp_path):
     (tmp_path / "a" / "c").mkdir()
     again = shutil.copy(files[3], tmp_path / "a" / "c" / "4.dcm")
     change([again], lambda k, dataset: setattr(dataset, "PixelData", dataset.PixelData[::-1]))
-    with pytest.raises(ScanError, match="several images at one place"):
+    with pytest.raises(ScanError, match="several images at one position"):
         read_input_images(*find_inputs([tmp_path / "a"]))
 
 
