@@ -67,7 +67,8 @@ def test_options_in_the_text_exist():
     known = {option for command in COMMANDS.values() for param in command.params for option in param.opts}
     known |= {option for action in bids_app.parser()._actions for option in action.option_strings}
     known |= {"--help", "--demo", "--strict", "--scheduler-file"}
-    known |= {"--dist", "--user", "--read-only", "--tmpfs", "--containall", "--app"}  # of pytest, docker and apptainer
+    known |= {"--dist", "--read-only", "--tmpfs", "--network", "--containall", "--app"}  # of pytest and containers
+    known |= set(re.findall(r'"(--[a-z]+)"', (ROOT / ".ci/container_steps.py").read_text(encoding="utf-8")))
     for page in PAGES:
         text = _FENCE.sub("", page.read_text(encoding="utf-8"))
         for span in re.findall(r"`([^`\n]+)`", text):
