@@ -246,6 +246,9 @@ def test_prepare_and_train_make_the_same_run_folder_as_crossval(run, data, tmp_p
         (["predict", "DATA", "--model", "ms-flair-opne", "--out", "run"], "or a published model: ms-flair-open"),
         (["info", "--size", "16", "--depth", "32"], "no window of 32"),
         (["crossval", "--out", "run"], "--data"),
+        (["predict", "DATA", "--model", ",", "--out", "run"], "No model was given"),
+        (["phantom", "--out", "run", "--seed", "-1"], "'--seed'"),
+        (["phantom", "--out", "run", "--scans-per-center", "0"], "'--scans-per-center'"),
     ],
 )
 def test_a_user_s_mistake_is_a_sentence_and_exit_code_2(run, data, tmp_path, monkeypatch, words, sentence):

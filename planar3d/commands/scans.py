@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def phantom(
     out: Out,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same phantom.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same phantom.")] = 0,
     reduction: Annotated[float, typer.Option("--reduction", help="Makes grids coarser by this factor.")] = 1.0,
     layout: Annotated[
         str,
@@ -25,7 +25,9 @@ def phantom(
             help="msseg: heads with lesions; brats, decathlon: brains with tumours; chaos: abdomens; camus: hearts.",
         ),
     ] = "msseg",
-    scans_per_center: Annotated[int, typer.Option("--scans-per-center", help="Scans for each of three centers.")] = 5,
+    scans_per_center: Annotated[
+        int, typer.Option("--scans-per-center", min=1, help="Scans for each of three centers.")
+    ] = 5,
     anatomy: Annotated[
         Path | None,
         typer.Option("--anatomy", help="Folder of label maps of whole heads to generate FLAIR scans from."),

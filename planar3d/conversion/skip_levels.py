@@ -51,7 +51,7 @@ def features(model3d: keras.Model, name: str | None = None) -> keras.Model:
     if len(network.inputs) != 1 or len(network.inputs[0].shape) != 5:
         raise ConversionError(
             f"{network.name} takes {[tuple(t.shape) for t in network.inputs]}; a single volume (batch, depth, rows, "
-            "cols, channels) is needed to find its levels."
+            "cols, channels) is needed to find its levels. Convert a network of images first, with planar3d.convert."
         )
     source = network.inputs[0]
     entries = _read(network, source)

@@ -83,7 +83,8 @@ def start_run(
     if not (folder / "environment.json").is_file():
         asked["environment.json"] = environment(recipe)
     with locked(folder, "starting a run", wait=notify):
-        if any(path.name != CLAIM for path in folder.iterdir()) and not (folder / "recipe.json").is_file():
+        there = {path.name for path in folder.iterdir()} - {CLAIM}
+        if there and there.isdisjoint(_ASKED):
             raise RunError(f"{folder} is neither empty nor a run folder; name an empty or new one with --out.")
         _agree(folder, asked)
     return Run(folder, recipe, {scan: cases[scan] for scan in used}, list(folds))

@@ -137,6 +137,11 @@ def test_a_run_goes_on_where_its_scans_were_moved(data, tmp_path):
         start_run(folder, find_cases(after), RECIPE, folds[::-1])
     start_run(folder, find_cases(after), RECIPE, folds)
     assert open_run(folder).cases == find_cases(after).by_id()
+    (folder / "recipe.json").write_text("{")
+    with pytest.raises(RunError, match="delete it to create it again"):
+        start_run(folder, find_cases(after), RECIPE, folds)
+    (folder / "recipe.json").unlink()
+    assert start_run(folder, find_cases(after), RECIPE, folds) == open_run(folder)
 
 
 def test_a_mask_that_was_changed_after_it_was_prepared_is_told(data, tmp_path):
