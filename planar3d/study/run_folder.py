@@ -84,7 +84,7 @@ def start_run(
         asked["environment.json"] = environment(recipe)
     with locked(folder, "starting a run", wait=notify):
         there = {path.name for path in folder.iterdir()} - {CLAIM}
-        if there and there.isdisjoint(_ASKED):
+        if there and there.isdisjoint(("recipe.json", "environment.json")):
             raise RunError(f"{folder} is neither empty nor a run folder; name an empty or new one with --out.")
         _agree(folder, asked)
     return Run(folder, recipe, {scan: cases[scan] for scan in used}, list(folds))
