@@ -87,7 +87,8 @@ def compiled(trained: keras.Model, recipe: Recipe, steps: int = 1, epoch_steps: 
     trainer.compile(
         optimizer,
         loss=recipe.training.loss,
-        metrics=[recipe.training.loss.dice],
+        # A function would get its variables in the first step, which TensorFlow then traces twice.
+        metrics=[keras.metrics.MeanMetricWrapper(recipe.training.loss.dice, name="dice")],
         # JAX would otherwise run steps eagerly; on TensorFlow, XLA takes minutes for volumes on a CPU.
         jit_compile=keras.backend.backend() == "jax",
     )
@@ -246,6 +247,5 @@ def _line(progress: Progress, recipe: Recipe, left: float) -> str:
     mark = " *" if progress.best_epoch == progress.epoch else ""
     return (
         f"epoch {progress.epoch}/{recipe.training.epochs}  loss {row['loss']:.4f}  dice {row['dice']:.4f}  "
-        f"{validated}{row['seconds']:.0f} s, "
-        f"{duration(left)} left{mark}"
+        f"{validated}{row['seconds']:.0f} s, {duration(left)} left{mark}"
     )

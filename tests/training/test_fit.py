@@ -11,7 +11,8 @@ from planar3d.networks.weights_file import load_network
 from planar3d.recipes import MODERN, PAPER
 from planar3d.training.crops import CropSamples
 from planar3d.training.features import FeatureSamples, check_cacheable, compute_features, decoder_of, encoder_of
-from planar3d.training.fit import build_network, fit, freeze, make_deterministic
+from planar3d.training.fit import build_network, compiled, fit, freeze, make_deterministic
+from planar3d.training.losses import BceMinusDice
 from planar3d.training.samples import ScanSamples
 from planar3d.training.trainer import trainer_of
 
@@ -59,6 +60,18 @@ def _kill_after(epochs):
             raise _KilledError
 
     return notify
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow traces")
+def test_a_training_step_is_traced_once(monkeypatch):
+    traces, dice = [], BceMinusDice.dice
+    monkeypatch.setattr(BceMinusDice, "dice", lambda *given: traces.append(given) or dice(*given))
+    inputs = keras.Input((4, 4, 4, 1))
+    network = keras.Model(inputs, keras.layers.Conv3D(1, 1, activation="sigmoid")(inputs))
+    trainer = compiled(network, TINY)
+    for _ in range(2):
+        assert trainer.train_on_batch(*np.ones((2, 2, 4, 4, 4, 1)), return_dict=True).keys() == {"loss", "dice"}
+    assert len(traces) == 1
 
 
 def test_a_killed_run_in_bf16_ends_with_the_weights_of_an_uninterrupted_one(scans, tmp_path, untraced):
