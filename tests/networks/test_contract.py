@@ -59,16 +59,6 @@ CASES = {
     "omnia-net": TINY.changed(network="omnia-net", encoder="b0", depth=2, stride=2),
     "dx-net": TINY.changed(network="dx-net", depth=32, stride=32),
 }
-# Trainable parameters and moving statistics, with sources: Kolarik 2020's release; computed from the
-# released layers of Wacker 2019, Messaoudi 2020 and Messaoudi 2023.
-KNOWN = [
-    ("planar-resunet", {}, (16, 64, 64, 3), 22_870_881, 0),
-    ("albunet", {"classes": 4}, (24, 64, 64, 3), 26_673_172, 20_288),
-    ("efficient-embedding", {}, (108, 32, 32, 1), 14_376_787, 43_936),
-    ("ds-net", {}, (128, 32, 32, 4), 7_668_118, 41_440),
-    ("omnia-net", {"classes": 4}, (1, 32, 32, 1), 5_845_968, 41_472),
-    ("dx-net", {"norm": "batch"}, (32, 32, 32, 4), 12_542_831, 41_472),
-]
 # Networks that squeeze depth to three slices have one depth, or a range of them, by their factors.
 SQUEEZING = ("efficient-embedding", "ds-net")
 
@@ -120,14 +110,7 @@ def file_of(tmp_path_factory):
 
 
 def test_every_network_of_the_table_is_tried_here():
-    assert {recipe.network.name for recipe in CASES.values()} == set(list_networks()) == {name for name, *_ in KNOWN}
-
-
-@pytest.mark.parametrize(("name", "arguments", "shape", "trainable", "statistics"), KNOWN)
-def test_it_has_the_parameters_of_its_source(name, arguments, shape, trainable, statistics):
-    network = build_network(name, shape, encoder_weights=None, **arguments)
-    counted = [sum(int(np.prod(w.shape)) for w in ws) for ws in (network.trainable_weights, network.weights)]
-    assert counted == [trainable, trainable + statistics]
+    assert {recipe.network.name for recipe in CASES.values()} == set(list_networks())
 
 
 def test_it_is_built_in_other_sizes_with_the_same_weights(recipe):

@@ -37,6 +37,12 @@ def test_it_takes_the_work_computed_from_the_released_layers(padding, epsilon, p
     assert dwconv.shape == (5, 5, 5, 1, 144) and not np.array_equal(dwconv[0], dwconv[1])
 
 
+def test_batch_normalization_has_statistics_beside_the_same_parameters():
+    network = DXNet((32, 32, 32, 4), norm="batch", encoder_weights=None)
+    counted = [sum(int(np.prod(w.shape)) for w in ws) for ws in (network.trainable_weights, network.weights)]
+    assert counted == [12_542_831, 12_542_831 + 41_472]
+
+
 @pytest.mark.parametrize("stem", ["normal", "fitted"])
 def test_its_encoder_repeats_2d_kernels_along_depth(flat, stem):
     network = DXNet(OPEN, stem=stem, encoder_weights=flat[1])
