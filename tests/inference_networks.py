@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import narrow_encoder
 import numpy as np
 from keras import layers
 
@@ -10,9 +11,17 @@ from planar3d.networks.planar_resunet import PlanarResUNet
 
 
 def planar_resunet(depth: int = 16, size: int = 32, seed: int = 0) -> keras.Model:
+    return _resunet((depth, size, size, 3), "vgg16", (24, 16, 8, 8), seed)
+
+
+def narrow_resunet() -> keras.Model:
+    return _resunet((16, 32, 32, 3), narrow_encoder.NAME, (16, 8))
+
+
+def _resunet(shape: tuple[int, ...], encoder: str, filters: tuple[int, ...], seed: int = 0) -> keras.Model:
     keras.utils.set_random_seed(seed)
-    shape = (depth, size, size, 3)
-    return with_biases(PlanarResUNet(shape, encoder_weights=None, decoder_filters=(24, 16, 8, 8), bridge_filters=16))
+    sizes = {"decoder_filters": filters, "bridge_filters": 16}
+    return with_biases(PlanarResUNet(shape, encoder=encoder, encoder_weights=None, **sizes))
 
 
 def small_unet(depth: int = 8, levels: int = 2, repeat: bool = False, size: int | None = 16) -> keras.Model:

@@ -15,7 +15,7 @@ WIDE = (
     *("size=32", "decoder_filters=4,4,4,4", "bridge_filters=4", "encoder_weights=none"),
     *("epochs=1", "learning_rate=1e-3", "threshold=128"),
 )
-TINY = (*WIDE, f"encoder={narrow_encoder.NAME}")
+TINY = (*WIDE, f"encoder={narrow_encoder.NAME}", "decoder_filters=4,4")
 RECIPE = PAPER.with_settings([*TINY])
 
 

@@ -1,8 +1,11 @@
-"""VGG-16's encoder with eight filters a layer, by the name `narrow-vgg16` once this is imported.
+"""VGG-16's first two blocks with eight filters a layer, by the name `narrow-vgg16` once this is imported.
 
-What holds of training, resuming, studies and commands holds whatever the encoder's width, and a narrow one takes a
-fraction of the arithmetic and of the bytes. Laws of the network itself are tried on the whole one.
+What holds of training, resuming, studies and commands holds whatever the encoder's width and depth, and this one makes
+a network of a third of the layers, with a fraction of the arithmetic and of the bytes. Laws of the network itself are
+tried on the whole one.
 """
+
+from types import MappingProxyType
 
 import keras
 
@@ -12,23 +15,28 @@ from planar3d.networks.encoders import ENCODERS, InputShape, Levels, VGG16Encode
 from planar3d.networks.vgg16 import BLOCKS, vgg16_pool
 
 NAME = "narrow-vgg16"
+LEVELS = 2
 
 
 class NarrowVGG16(VGG16Encoder):
-    """The layers, levels and names of VGG-16, with random weights."""
+    """The layers and names of VGG-16's first levels, with random weights."""
+
+    count = LEVELS
+    divisors = (2**LEVELS,) * 3
+    feature_levels = MappingProxyType(dict(list(VGG16Encoder.feature_levels.items())[:LEVELS]))
 
     def levels(self, input_shape: InputShape, weights: EncoderWeights, matched: bool, mapping: KernelMapping) -> Levels:
         """As `Encoder` has it."""
         assert weights is None, "no file has weights of this width"
         inputs = x = keras.Input(input_shape, name="input")
         skips = []
-        for number, (_, convolutions) in enumerate(BLOCKS[:4], start=1):
+        for number, (_, convolutions) in enumerate(BLOCKS[:LEVELS], start=1):
             for i in range(1, convolutions + 1):
                 name = f"block{number}_conv{i}"
                 x = mapping.convolution(8, (3, 3), padding="same", activation="relu", name=name)(x)
             skips.append(x)
             x = vgg16_pool(x, number)
-        return Levels(inputs, skips, x, [(2, 2, 2)] * 4, first_kernel=2)
+        return Levels(inputs, skips, x, [(2, 2, 2)] * LEVELS, first_kernel=2)
 
 
 ENCODERS[NAME] = NarrowVGG16()

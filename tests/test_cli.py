@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from msseg import RECIPE, TINY, write_model, write_msseg
+from narrow_networks import narrow_networks
 
 import planar3d
 from planar3d import cli
@@ -212,11 +214,11 @@ def test_crossval_then_report_then_evaluate(run, data, tmp_path, untraced):
     out_folder = tmp_path / "run"
     code, out, _ = run("crossval", "--data", data, "--out", out_folder, "--only", "1", *SETTINGS)
     assert code == 0 and "report.html" in out and "0.611" in out
-    code, out, _ = run("report", out_folder)
-    assert code == 0 and (out_folder / "report/table2.csv").is_file()
+    shutil.rmtree(out_folder / "report")
     code, out, _ = run("report", out_folder, "--json")
     scores = json.loads(out)["scores"]
-    assert code == 0 and {row["grid"] for row in scores} == {"prepared", "native"} and "dice" in scores[0]["values"]
+    assert code == 0 and (out_folder / "report/table2.csv").is_file()
+    assert {row["grid"] for row in scores} == {"prepared", "native"} and "dice" in scores[0]["values"]
     reference = data / "TrainingDataset_MSSEG/01B/Consensus.nii.gz"
     code, out, _ = run("evaluate", reference, reference)
     assert code == 0 and any(line.split() == ["dice", "1"] for line in out.splitlines())
@@ -279,10 +281,11 @@ def test_info_counts_a_window_and_a_scan(run, model):
 
 
 @pytest.mark.parametrize("name", sorted({*list_networks()} - {"albunet"}))
-def test_info_shows_every_network_in_sizes_of_a_recipe_of_its_own(run, name):
+def test_info_shows_every_network_in_sizes_of_a_recipe_of_its_own(run, name, monkeypatch):
+    narrow_networks(monkeypatch)
     code, out, _ = run("info", "--network", name)
     parameters = int(re.search(r"^total .* ([\d,]+) +[\d.]+ GMAC$", out, re.M)[1].replace(",", ""))
-    assert code == 0 and parameters > 5e6 and " TFLOP" in out
+    assert code == 0 and parameters > 1e4 and " TFLOP" in out
 
 
 def test_info_of_patches_says_what_one_takes_as_scans_differ(run):

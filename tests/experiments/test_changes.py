@@ -9,7 +9,7 @@ from planar3d.errors import RunError
 from planar3d.recipes import MODERN
 
 TINY = [
-    *("size=32", "crop=32", "decoder_filters=4,4,4,4", "bridge_filters=4", "crops_per_epoch=2", "epochs=1"),
+    *("size=32", "crop=32", "decoder_filters=4,4", "bridge_filters=4", "crops_per_epoch=2", "epochs=1"),
     *("precision=float32", f"encoder={narrow_encoder.NAME}"),
 ]
 

@@ -11,7 +11,7 @@ from msseg import write_msseg
 from planar3d.errors import RunError
 
 TINY = (
-    *("size=32", "decoder_filters=4,4,4,4", "bridge_filters=4", "epochs=1", "precision=float32"),
+    *("size=32", "decoder_filters=4,4", "bridge_filters=4", "epochs=1", "precision=float32"),
     f"encoder={narrow_encoder.NAME}",
 )
 SCORES = {"dice": 0.5, "sensitivity": 0.5, "precision": 0.5, "lesion_f1": 0.5, "dice_at_128": 0.6}

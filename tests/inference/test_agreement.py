@@ -15,6 +15,7 @@ from planar3d.recipes import PAPER
 
 pytest.importorskip("openvino")
 TINY = PAPER.changed(size=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
+pytestmark = pytest.mark.usefixtures("module_narrow")
 HERE = {"instructions": "amx_bf16", "openvino": "2026.4.1"}
 
 

@@ -21,6 +21,7 @@ from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import read_scan
 
 TINY = PAPER.changed(size=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
+pytestmark = pytest.mark.usefixtures("module_narrow")
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from inference_networks import planar_resunet, small_unet, voxels, with_biases
+from inference_networks import narrow_resunet, planar_resunet, small_unet, voxels, with_biases
 from keras import layers
 
 from planar3d.errors import Planar3DError, RecipeError
@@ -34,7 +34,7 @@ def depth_blur() -> keras.Model:
 )
 def test_what_cannot_be_is_refused_with_a_sentence(choice, sentence) -> None:
     with pytest.raises(RecipeError, match=sentence):
-        predictor(planar_resunet(), RECIPE, **choice)
+        predictor(narrow_resunet(), RECIPE, **choice)
 
 
 def test_shared_is_refused_where_nothing_is_shared_and_auto_falls_back_to_windows() -> None:
@@ -48,13 +48,13 @@ def test_shared_is_refused_where_nothing_is_shared_and_auto_falls_back_to_window
 
 def test_without_openvino_auto_is_keras(monkeypatch) -> None:
     monkeypatch.setattr(module, "_has_openvino", lambda: False)
-    assert predictor(planar_resunet(), RECIPE).description == "shared on Keras, float32"
+    assert predictor(narrow_resunet(), RECIPE).description == "shared on Keras, float32"
     with pytest.raises(Planar3DError, match=r"pip install 'planar3d\[openvino\]'"):
-        predictor(planar_resunet(), RECIPE, engine="openvino")
+        predictor(narrow_resunet(), RECIPE, engine="openvino")
 
 
 def test_a_bf16_network_predicts_in_bf16_on_keras() -> None:
-    network, scan = built_with("bf16", planar_resunet), voxels(32, 32)
+    network, scan = built_with("bf16", narrow_resunet), voxels(32, 32)
     predict = predictor(network, RECIPE, engine="keras")
     assert predict.description == "shared on Keras, bf16"
     np.testing.assert_allclose(predict(scan), predict_volume(network, scan, RECIPE, "windowed"), atol=0.01)
@@ -66,7 +66,7 @@ def sharp_sigmoid(x):
 
 @pytest.mark.parametrize("method", ["shared", "windowed"])
 def test_a_network_predicts_on_keras_in_the_precision_that_is_asked_for(method: str) -> None:
-    network, scan = planar_resunet(), voxels(32, 32)
+    network, scan = narrow_resunet(), voxels(32, 32)
     network.layers[-1].activation = sharp_sigmoid  # of one's own, which a copy by configuration would lose
     before = network.get_weights()
     wide = predict_volume(network, scan, RECIPE, "windowed")
@@ -145,7 +145,7 @@ class TestOpenVINO:
         engine = pytest.importorskip("planar3d.inference.openvino_engine")
         monkeypatch.setattr(engine, "multiplies_bf16", lambda: True)
         monkeypatch.setattr(agreement, "AGREEMENT", wanted)
-        network, scan = planar_resunet(), voxels(40, 32)
+        network, scan = narrow_resunet(), voxels(40, 32)
         volumes = {p: predict_volume(network, scan, RECIPE, engine="openvino", precision=p) for p in PRECISIONS}
         of_256 = float(np.quantile(volumes["float32"], 0.9)) * 256
         predict = predictor(network, RECIPE.changed(threshold=of_256))
@@ -164,7 +164,7 @@ class TestOpenVINO:
         engine = pytest.importorskip("planar3d.inference.openvino_engine")
         monkeypatch.setattr(engine, "multiplies_bf16", lambda: True)
         monkeypatch.setattr("planar3d.inference.agreement._ENOUGH", 1)  # a small scan's mask is to decide
-        network, scan = planar_resunet(), voxels(40, 32)
+        network, scan = narrow_resunet(), voxels(40, 32)
         # By the absolute rule all is lesion in both, and the masks agree whatever bf16 does.
         network.get_layer("conv10").bias.assign([-2.0])
         recipe = RECIPE.changed(threshold=240.0, threshold_rule="released")
@@ -182,4 +182,4 @@ class TestOpenVINO:
     def test_processors_without_bf16_stay_in_float32(self, monkeypatch) -> None:
         engine = pytest.importorskip("planar3d.inference.openvino_engine")
         monkeypatch.setattr(engine, "multiplies_bf16", lambda: False)
-        assert predictor(planar_resunet(), RECIPE).description == "shared on OpenVINO, float32"
+        assert predictor(narrow_resunet(), RECIPE).description == "shared on OpenVINO, float32"

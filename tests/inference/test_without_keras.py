@@ -17,6 +17,7 @@ from planar3d.networks.weights_file import Model, save_weights
 from planar3d.recipes import PAPER
 
 TINY = PAPER.changed(size=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
+pytestmark = pytest.mark.usefixtures("module_narrow")
 SCRIPT = """
 import sys
 from planar3d import cli

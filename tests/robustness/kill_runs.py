@@ -29,7 +29,7 @@ from run_contents import contents, temporaries
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "tests"))  # for the narrow encoder
 TINY = (
-    *("size=16", "decoder_filters=4,4,4,4", "bridge_filters=4", "encoder_weights=none", "epochs=3"),
+    *("size=16", "decoder_filters=4,4", "bridge_filters=4", "encoder_weights=none", "epochs=3"),
     "encoder=narrow-vgg16",
     *("learning_rate=1e-3", "threshold=128", "shuffle=every epoch", "cached_features=float32"),
 )

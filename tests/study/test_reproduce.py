@@ -13,8 +13,8 @@ from planar3d.study.reproduce import demonstrate
 
 
 def test_the_demonstration_goes_from_phantom_to_report(tmp_path, untraced):
-    recipe = DEMO.with_settings(list(TINY))
-    done = demonstrate(tmp_path / "demo", Demonstration(recipe, reduction=8), only="1", notify=lambda text: None)
+    recipe = DEMO.with_settings([*TINY, "batch_size=8"])
+    done = demonstrate(tmp_path / "demo", Demonstration(recipe, reduction=14), only="1", notify=lambda text: None)
     assert len(done.run.cases) == 15 and len(done.run.folds) == 5
     with (done.run.fold(1) / "scores.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))

@@ -22,9 +22,9 @@ with_onednn = pytest.mark.skipif(not _dilates_natively(), reason="this TensorFlo
 
 TINY = PAPER.changed(
     **{"size": 32, "encoder": narrow_encoder.NAME, "encoder_weights": "none"},
-    **{"decoder_filters": (4, 4, 4, 4), "bridge_filters": 4},
+    **{"decoder_filters": (4, 4), "bridge_filters": 4},
 )
-FROZEN = [("encoder",), ("encoder", "bridge"), ("conv10",), ("encoder", "conv82", "trans9")]
+FROZEN = [("encoder",), ("encoder", "bridge"), ("conv10",), ("encoder", "conv62", "trans7")]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_it_has_the_network_s_values_gradients_and_variables(windows, frozen, un
     again, found = gradients(trainer, network.trainable_variables, windows)
     assert float(again) == pytest.approx(float(loss), rel=1e-6)
     for variable, a, b in zip(network.trainable_variables, found, expected, strict=True):
-        # Through twenty layers the rounding of float32 adds up; by itself each layer keeps to 1e-5.
+        # Through so many layers the rounding of float32 adds up; by itself each layer keeps to 1e-5.
         assert np.linalg.norm(a - b) < 1e-3 * np.linalg.norm(b), variable.path
 
 
@@ -86,15 +86,15 @@ def test_layer_by_layer_gradients_agree_on_the_network_s_own_features(windows, f
 def test_gradients_pass_only_where_something_trains():
     trainer = trainer_of(build_network(TINY))
     parts = replaced(trainer)
-    levels = [(f"trans{n}", f"conv{n}1", f"conv{n}2") for n in (6, 7, 8, 9)]
+    levels = [(f"trans{n}", f"conv{n}1", f"conv{n}2") for n in (6, 7)]
     assert set(parts) == {"conv51", "conv52", "conv10"}.union(*levels)
     assert not parts["conv51"].passed_on().any()
     # The encoder's features are skipped, wherever a concatenation carries them.
     assert parts["trans6"].needed == [False, True]
-    assert parts["conv91"].needed == [True, False]
+    assert parts["conv71"].needed == [True, False]
     assert parts["conv10"].needed == [True, False, True]
     everything = replaced(trainer_of(build_network(TINY.changed(frozen=("conv10",)))))
-    assert everything["conv91"].needed == [True, True]
+    assert everything["conv71"].needed == [True, True]
     assert not everything["block1_conv1"].passed_on().any() and everything["block1_conv2"].passed_on().all()
 
 
@@ -111,7 +111,7 @@ def test_the_network_s_graph_is_left_as_it_is(windows):
     assert [len(layer._inbound_nodes) for layer in network.layers] == nodes
     assert [layer.name for layer in network.layers] == names
     np.testing.assert_array_equal(
-        decoder_of(network, PAPER)(encoder_of(network, PAPER)(windows[0])),
+        decoder_of(network, TINY)(encoder_of(network, TINY)(windows[0])),
         network(windows[0]),
         err_msg="the parts of it",
     )
@@ -121,9 +121,9 @@ def test_what_it_trained_is_saved_and_loaded_by_the_network(windows, tmp_path, u
     network = build_network(TINY)
     trainer = trainer_of(network)
     trainer.compile(keras.optimizers.SGD(0.1), loss=bce_minus_dice(), jit_compile=False)
-    before = network.get_layer("conv91").kernel.numpy()
+    before = network.get_layer("conv71").kernel.numpy()
     trainer.train_on_batch(*windows)
-    assert not np.array_equal(network.get_layer("conv91").kernel, before)
+    assert not np.array_equal(network.get_layer("conv71").kernel, before)
     network.save_weights(tmp_path / "trained.weights.h5")
     other = build_network(TINY.changed(seed=1))
     trainer_of(other)
@@ -134,10 +134,10 @@ def test_what_it_trained_is_saved_and_loaded_by_the_network(windows, tmp_path, u
 @with_onednn
 def test_the_decoder_behind_cached_features_is_replaced_too(windows):
     network = build_network(TINY)
-    decoder = decoder_of(network, PAPER)
+    decoder = decoder_of(network, TINY)
     trainer = trainer_of(decoder)
-    assert len(replaced(trainer)) == 15
-    features = encoder_of(network, PAPER)(windows[0])
+    assert len(replaced(trainer)) == 9
+    features = encoder_of(network, TINY)(windows[0])
     np.testing.assert_allclose(trainer(features), decoder(features), rtol=1e-5, atol=1e-6)
 
 
@@ -153,9 +153,9 @@ def test_the_guard_compares_what_the_trainer_computes():
 
 def test_a_layer_whose_gradient_is_wrong_computes_in_float32(windows, monkeypatch):
     trainer = trainer_of(build_network(TINY.changed(precision="bf16")))
-    layer = replaced(trainer)["conv92"]
+    layer = replaced(trainer)["conv72"]
     monkeypatch.setattr("planar3d.training.precision.TOLERANCE", 0.0)  # no rounded gradient is without error
-    assert "conv92" in guard_gradients(trainer, 1).kept_float32
+    assert "conv72" in guard_gradients(trainer, 1).kept_float32
     assert layer.compute_dtype == "float32"
     assert trainer(windows[0]).dtype == tf.float32
 
