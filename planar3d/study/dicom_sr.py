@@ -54,7 +54,7 @@ def write_dicom_sr(lesions: Sequence[Lesion], segmentation: str | Path, path: st
 
     counted = Code("246206008", "SCT", "Number of lesions"), len(lesions), Code("{lesions}", "UCUM", "lesions")
     number = sr.Measurement(*counted)
-    number[0].MeasuredValueSequence[0].NumericValue = len(lesions)  # not 3.0
+    number[0].MeasuredValueSequence[0].NumericValue = str(len(lesions))  # not 3.0
     whole = sr.MeasurementsAndQualitativeEvaluations(
         sr.TrackingIdentifier(str(generate_uid(entropy_srcs=[seen[0], "lesions"])), "all lesions"),
         measurements=[number, volume(lesions, codes.SCT.Total)],

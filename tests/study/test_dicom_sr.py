@@ -60,6 +60,7 @@ def test_counts_and_volumes_are_the_tables_and_tracking_is_the_segments(kind, tm
     assert len(table) == len(each) == (3 if MASKS[kind].any() else 0)
     total = round(sum(lesion.volume_ml for lesion in table) * 1000, 3)
     assert _numbers(whole) == {"Number of lesions": (len(table), "{lesions}"), "Volume": (total, "mm3")}
+    assert b"DS\x02\x00%d " % len(table) in report.read_bytes()  # not 3.0
     segments = dcmread(seg).SegmentSequence
     for lesion, group, segment in zip(table, each, segments, strict=bool(table)):
         assert _numbers(group) == {"Volume": (round(lesion.volume_ml * 1000, 3), "mm3")}
