@@ -120,9 +120,10 @@ def together(
             Fork(partial(segment, model, work / "many", part), work / f"{number}.log")
             for number, part in enumerate(parts)
         ]
-        for least, process in zip(at, moments.sample(processes, len(at)), strict=True):
+        for least in at:
             until(least, written, moments, processes)
-            process.send_signal(signal.SIGKILL)
+            if living := [process for process in processes if process.exitcode is None]:
+                moments.choice(living).send_signal(signal.SIGKILL)
         codes = Counter(process.wait(PATIENCE) for process in processes)
         killed += codes[-signal.SIGKILL]
         assert set(codes) <= {0, -signal.SIGKILL}, f"{codes}, see {work}"
