@@ -56,7 +56,7 @@ def run_tasks(
                 result = RunError("every worker that tried it died; check the workers' logs, e.g. for lack of memory.")
             left = (time.monotonic() - began) / number * (len(items) - number)
             notify(f"{what} {number}/{len(items)}{f', {duration(left)} left' if left else ''}")
-            yield futures[future], result
+            yield futures.pop(future), result  # a kept future's task runs again if its worker is lost later
 
 
 def _client(where: str, opened: ExitStack) -> Any:

@@ -63,6 +63,14 @@ def test_a_killed_workers_task_goes_to_another_which_takes_over_its_claim(tmp_pa
     assert lines[0].startswith(f"6 lines on {two_workers}, ") and lines[-1] == "line 6/6"
 
 
+def test_a_task_whose_result_was_taken_is_forgotten_and_not_run_again_when_its_worker_is_lost(here, tmp_path):
+    tasks = [(tmp_path, number) for number in (0, 1, 2, 4)]
+    with distributed.Client(here) as client:
+        for _ in run_tasks(here, write_once, tasks, "line", str):
+            last = client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
+    assert last < len(tasks)
+
+
 def test_workers_write_the_masks_that_one_process_writes(here, data, tmp_path):
     model = write_model(tmp_path)
     scans, asked = sorted(data.rglob("3DFLAIR.nii.gz")), Asked(method="windowed", engine="keras")
