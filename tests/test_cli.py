@@ -21,6 +21,7 @@ from planar3d.networks.model_card import WRITTEN
 from planar3d.networks.publishing import publish_weights
 from planar3d.networks.registry import list_networks, recipe_network
 from planar3d.networks.weights_file import Model, save_weights
+from planar3d.training.backends import on_gpu
 from planar3d.transfer import published_models
 from planar3d.transfer.digests import file_sha256
 from planar3d.transfer.published_models import PublishedModel
@@ -251,6 +252,12 @@ def test_prepare_and_train_make_the_same_run_folder_as_crossval(run, data, tmp_p
         (["predict", "DATA", "--model", ",", "--out", "run"], "No model was given"),
         (["phantom", "--out", "run", "--seed", "-1"], "'--seed'"),
         (["phantom", "--out", "run", "--scans-per-center", "0"], "'--scans-per-center'"),
+        (["train", "--data", "DATA", "--out", "run", *SETTINGS, "--devices", "0,99"], "numbers from 0, each once"),
+        pytest.param(
+            ["crossval", "--data", "DATA", "--out", "run", *SETTINGS, "--precision", "float16"],
+            "precision='float16' needs a GPU, but TensorFlow finds none",
+            marks=pytest.mark.skipif(on_gpu(), reason="a GPU computes in float16"),
+        ),
     ],
 )
 def test_a_user_s_mistake_is_a_sentence_and_exit_code_2(run, data, tmp_path, monkeypatch, words, sentence):

@@ -15,6 +15,7 @@ from keras.distribution import DataParallel
 
 from planar3d.errors import RecipeError, RunError
 from planar3d.recipes import Recipe
+from planar3d.training.precision import check_precision
 from planar3d.wording import counted
 
 
@@ -93,8 +94,9 @@ def choose_devices(asked: str | None, recipe: Recipe) -> Devices:
 
     Raises:
         RunError: the backend does not have these devices, or trains on only one.
-        RecipeError: batches cannot be divided.
+        RecipeError: batches cannot be divided, or the backend cannot compute in the precision.
     """
+    check_precision(recipe.training.precision)
     if asked is None:
         return Devices()
     backend = keras.backend.backend()

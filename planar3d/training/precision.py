@@ -60,15 +60,8 @@ class GradientCheck:
         return f"{sentence} in {compared - kept} of {compared} layers; {names} {verb} kept in float32."
 
 
-def built_with(precision: str, build: Callable[[], keras.Model]) -> keras.Model:
-    """Build a network under the Keras dtype policy of `precision`; the previous policy is restored afterwards.
-
-    Args:
-        precision: `"float32"`, `"bf16"` or `"float16"`; the last two keep the weights in float32.
-
-    Raises:
-        RecipeError: an unknown precision, or float16 without a GPU for TensorFlow.
-    """
+def check_precision(precision: str) -> None:
+    """Raise a `RecipeError` for an unknown precision, and for float16 without a GPU for TensorFlow."""
     if precision not in PRECISIONS:
         raise RecipeError(f"precision={precision!r} is unknown; choose one of: {', '.join(map(repr, PRECISIONS))}.")
     if precision == "float16" and keras.backend.backend() == "tensorflow" and not on_gpu():
@@ -76,6 +69,18 @@ def built_with(precision: str, build: Callable[[], keras.Model]) -> keras.Model:
             "precision='float16' needs a GPU, but TensorFlow finds none; on a CPU it cannot pool volumes in float16. "
             "Use --precision bf16 or float32."
         )
+
+
+def built_with(precision: str, build: Callable[[], keras.Model]) -> keras.Model:
+    """Build a network under the Keras dtype policy of `precision`; the previous policy is restored afterwards.
+
+    Args:
+        precision: `"float32"`, `"bf16"` or `"float16"`; the last two keep the weights in float32.
+
+    Raises:
+        RecipeError: as `check_precision`.
+    """
+    check_precision(precision)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(PRECISIONS[precision].policy)
     try:
