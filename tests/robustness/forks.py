@@ -52,6 +52,7 @@ def _logged(call: Callable[[], object], log: Path) -> None:
 
 
 def _command(name: str, words: list[str]) -> None:
+    import logical_devices  # noqa: F401
     import narrow_encoder  # noqa: F401
 
     from planar3d import cli

@@ -6,7 +6,7 @@ Every command runs to its end once, which gives its files and its duration. Then
 killed after a part of that duration that is uniformly random, and started again until it ends; some are killed twice.
 All files must be those of the whole run, as `run_contents` compares them, and none may be left half-written.
 A stopped run of this script goes on when it is started again: what became of each kill is a line of
-FOLDER/results.jsonl.
+FOLDER/results.jsonl. LOGICAL_DEVICES=2 in the environment has folds trained on two logical devices of the processor.
 
 Runs are forks of a process that has TensorFlow loaded; --real N has the first N of the table start in a new
 interpreter, to show that it makes no difference.
@@ -27,14 +27,17 @@ from forks import Fork, run_command
 from run_contents import contents, temporaries
 
 ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "tests"))  # for the narrow encoder
+sys.path.append(str(ROOT / "tests"))  # for the narrow encoder and logical devices
 TINY = (
     *("size=16", "decoder_filters=4,4", "bridge_filters=4", "encoder_weights=none", "epochs=3"),
     "encoder=narrow-vgg16",
     *("learning_rate=1e-3", "threshold=128", "shuffle=every epoch", "cached_features=float32"),
 )
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
-PROGRAM = "import sys, narrow_encoder; from planar3d import cli; cli.main(getattr(cli, sys.argv.pop(1)))"
+DEVICES = os.environ.get("LOGICAL_DEVICES", "1")
+SEVERAL = ["--devices", "all", "--set", f"batch_size={DEVICES}"] if DEVICES != "1" else []
+MODULES = "sys, logical_devices, narrow_encoder"
+PROGRAM = f"import {MODULES}; from planar3d import cli; cli.main(getattr(cli, sys.argv.pop(1)))"
 MODEL = "model.weights.h5"  # that of the whole run of train, for predict
 
 
@@ -91,8 +94,8 @@ def _prepare_work(work: Path) -> dict[str, list[str]]:
     scans = [str(path) for path in sorted(data.rglob("3DFLAIR.nii.gz"))[:4]]
     return {
         "prepare": _training(data, out),
-        "train": _training(data, out, "1"),
-        "crossval": [*_training(data, out), "--only", "1"],
+        "train": [*_training(data, out, "1"), *SEVERAL],
+        "crossval": [*_training(data, out), "--only", "1", *SEVERAL],
         "predict": [*scans, "--model", str(work / MODEL), "--out", str(out), "--engine", "keras", "--overlay"],
     }
 
@@ -111,7 +114,7 @@ def start_interpreter(name: str, words: list[str], work: Path) -> subprocess.Pop
     """Start a command in an interpreter of its own."""
     with (work / "log").open("a") as log:
         command = [sys.executable, "-c", PROGRAM, name, *words]
-        paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+        paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
         return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, stdout=log, stderr=log)
 
 

@@ -18,7 +18,7 @@ from planar3d.recipes import PAPER
 from planar3d.training import devices
 from planar3d.training.devices import Devices, choose_devices
 from planar3d.training.losses import BceMinusDice, CrossEntropyAndDice, Loss, MultipleDice
-from planar3d.training.optimizer_settings import Nadam
+from planar3d.training.optimizer_settings import Adam, Nadam
 
 HERE = Path(__file__).parents[2], Path(__file__).parent, Path(__file__).parents[1]
 
@@ -42,6 +42,7 @@ class Every(Loss):
 
 RECIPE = PAPER.changed(size=16, epochs=2, batch_size=4, learning_rate=1e-2, shuffle="every epoch")
 AHEAD = RECIPE.changed(optimizer=Nadam(clip_norm=0.1, lookahead_steps=2, epsilon=1e-2))
+HALF = RECIPE.changed(precision="float16", learning_rate=1.0, optimizer=Adam(epsilon=1.0))  # nearly plain descent
 
 
 def small(chance=0.0, shape=(4, 8, 8, 3)):
@@ -56,20 +57,25 @@ def small(chance=0.0, shape=(4, 8, 8, 3)):
     return keras.Model(inputs, keras.layers.Conv3D(1, 1, activation="sigmoid", dtype="float32", name="conv10")(x))
 
 
+def narrow():
+    """A network that TensorFlow computes in float16 on a CPU too, since it does not pool."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4, 8, 8, 3), dtype="float32", name="input")
+    x = keras.layers.Conv3D(2, 3, padding="same", activation="softplus", dtype="mixed_float16", name="first")(inputs)
+    x = keras.layers.BatchNormalization(dtype="mixed_float16", name="norm")(x)
+    return keras.Model(inputs, keras.layers.Conv3D(1, 1, activation="sigmoid", dtype="float32", name="conv10")(x))
+
+
 SCRIPT = """
 import json, sys
 from pathlib import Path
 
+import logical_devices
 import keras
 import numpy as np
 
 folder = Path(sys.argv[1])
-if keras.backend.backend() == "tensorflow":
-    import tensorflow as tf
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-
-from test_devices import AHEAD, RECIPE, Every, small
+from test_devices import AHEAD, HALF, RECIPE, Every, narrow, small
 import planar3d.training.fit
 from planar3d.training.devices import choose_devices
 from planar3d.training.fit import compiled, fit
@@ -122,6 +128,23 @@ def steps_ahead(asked):
     return [numpy(v) for v in (*network.weights, *trainer.optimizer.variables)]
 
 
+def steps_in_half(asked):
+    # A scale at which gradients overflow, so that the step is left out; then one at which they do not.
+    chosen = choose_devices(asked, RECIPE)
+    with chosen.scope():
+        network = narrow()
+        trainer = compiled(network, HALF)
+    assert network.layers[1].compute_dtype == "float16"
+    steps, optimizer, states = chosen.steps(trainer), trainer.optimizer, []
+    states.append([numpy(v) for v in network.trainable_variables])
+    for scale in (2.0**40, 2.0**10):
+        optimizer.dynamic_scale.assign(scale)
+        steps.train_on_batch(voxels, masks, return_dict=True)
+        states.append([numpy(v) for v in network.trainable_variables])
+    left_out, moved = difference(states[0], states[1]), difference(states[1], states[2])
+    return [float(numpy(optimizer.dynamic_scale)), int(numpy(optimizer.iterations)), left_out], moved, states[2]
+
+
 class Killed(Exception):
     pass
 
@@ -152,6 +175,7 @@ def train(name, asked, stop_after=None):
 
 
 one, two = gradients(None), gradients("0,1")
+(of_one, moved, weights), (of_two, _, weights_of_two) = steps_in_half(None), steps_in_half("0,1")
 whole = train("whole", "0,1")
 assert train("killed", "0,1", stop_after=1) is None
 resumed = train("killed", "0,1")
@@ -161,6 +185,7 @@ resumed = train("killed", "0,1")
     "statistics": difference(one[1], two[1]),
     "logs": difference(one[2], two[2]),
     "ahead": difference(steps_ahead(None), steps_ahead("all")),
+    "in half": [of_one, of_two, moved, difference(weights, weights_of_two)],
     "same rows": whole[0] == resumed[0],
     "same variables": all(np.array_equal(a, b) for a, b in zip(whole[1], resumed[1], strict=True)),
     "epochs": len(whole[0]),
@@ -175,9 +200,8 @@ def result(request, tmp_path_factory):
         pytest.skip(f"{backend} is not installed")
     folder = tmp_path_factory.mktemp(backend)
     environment = os.environ | {
-        **{"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"},
         "KERAS_BACKEND": backend,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "LOGICAL_DEVICES": "2",
         "PYTHONPATH": os.pathsep.join([*map(str, HERE), os.environ.get("PYTHONPATH", "")]),
     }
     ended = subprocess.run([sys.executable, "-c", SCRIPT, folder], env=environment, capture_output=True, text=True)
@@ -192,6 +216,12 @@ def test_two_devices_give_the_gradients_and_batch_statistics_of_one_for_every_lo
 
 def test_clipping_momenta_and_slow_weights_are_those_of_one_device(result):
     assert result["ahead"] < 1e-4
+
+
+def test_in_float16_a_step_that_overflows_is_left_out_on_all_devices_and_others_are_those_of_one(result):
+    of_one, of_two, moved, apart = result["in half"]
+    assert of_one == of_two == [2.0**10, 1, 0.0]
+    assert apart < 0.01 * moved and moved > 1e-3
 
 
 def test_a_killed_run_on_two_devices_ends_as_an_uninterrupted_one(result):
