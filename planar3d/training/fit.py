@@ -236,9 +236,8 @@ def _is_better(row: dict[str, float], best: float, monitor: str) -> bool:
 
 
 def _is_over(progress: Progress, recipe: Recipe) -> bool:
-    return progress.epoch >= recipe.training.epochs or bool(
-        recipe.training.patience and progress.stale() >= recipe.training.patience
-    )
+    patience = recipe.training.patience
+    return progress.epoch >= recipe.training.epochs or 0 < patience <= progress.stale()
 
 
 def _line(progress: Progress, recipe: Recipe, left: float) -> str:

@@ -247,5 +247,5 @@ def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
 
 def test_a_backend_of_one_device_says_so(monkeypatch):
     monkeypatch.setattr(devices.keras.backend, "backend", lambda: "torch")
-    with pytest.raises(RunError, match="on torch a fold is trained on one device"):
+    with pytest.raises(RunError, match="on torch, a fold is trained on one device"):
         choose_devices("0,1", RECIPE)
