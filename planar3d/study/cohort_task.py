@@ -109,9 +109,7 @@ class CohortTask:
         claim = self.folder.claim(self.items[item])
         if isinstance(claim, Holder):
             if self.single:
-                raise RunError(
-                    f"{item.path} is being segmented into {self.folder.path} by {claim}; wait until it ends."
-                )
+                raise RunError(f"{item.path} is being segmented into {self.folder.path} by {claim}; wait for it.")
             self.claimed[item.path] = claim
             return False
         self.held[item] = claim
