@@ -94,6 +94,8 @@ def is_sent(path: str, ignored: str) -> bool:
 def main() -> int:
     """Build if there is a base, then run the entry point."""
     asked = _arguments()
+    if not asked.base and not (asked.into / "image").is_dir():
+        sys.exit(f"{asked.into} has no image; build it with --base.")
     names: dict[str, Stage] = {}
     stage = Stage(asked.into)
     lent = [(path, str(path), True) for path in asked.lend]

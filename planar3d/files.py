@@ -18,7 +18,7 @@ import numpy as np
 from planar3d.errors import RunError
 
 _WRITING = ".writing-"  # prefix of temporary files and folders
-_BESIDE = re.compile(rf"({re.escape(_WRITING)}.{{8}}-)+")  # before the name; twice for a temporary file of one
+_BESIDE = re.compile(rf"({re.escape(_WRITING)}.{{8}}-)+")  # twice for a temporary file's temporary file
 _FULL = 2**16  # bytes; with less free space, a failed write counts as a full disk
 
 

@@ -28,7 +28,7 @@ from planar3d.transfer.published_models import find_model
 if TYPE_CHECKING:
     from planar3d.training.synthesis import Anatomy
 
-PUBLISHED, ROUNDS = "ms-flair-open", 3
+PUBLISHED, FOLDS = "ms-flair-open", 3
 TEST_MAPS = 6  # the last label maps by name, not used for training
 OTHERS = {
     "open-ms-26": ("open_ms/patient26/FLAIR.nii.gz", "open_ms/patient26/gold_standard.nii.gz"),
@@ -71,7 +71,7 @@ def scans_of(data: Path) -> Iterator[Packed]:
 
     dataset = find_cases(data / "ms_flair")
     cases = dataset.by_id()
-    for number, fold in enumerate(folds_for(dataset, str(ROUNDS)), start=1):
+    for number, fold in enumerate(folds_for(dataset, str(FOLDS)), start=1):
         for name in fold.test:
             yield _read(name, f"home-{number}", Path(cases[name].images["flair"]), cases[name].label_map)
     for name, (scan, mask) in OTHERS.items():

@@ -100,7 +100,7 @@ def predict(
         instances=instances,
     )
     given: list[Given] = [*(inputs or []), *([_by_name(image)] if image else [])]
-    names = [model] if Path(model).is_file() else filter(None, map(str.strip, model.split(",")))  # a name may have one
+    names = [model] if Path(model).is_file() else filter(None, map(str.strip, model.split(",")))  # it may have commas
     models = [open_model(name, recipe, settings, size) for name in names]
     takes = Part.parse(part).takes if part else None
     segmented = segment_all(given, models, out, asked=asked, notify=log(as_json), takes=takes, cluster=cluster)

@@ -38,7 +38,7 @@ class KernelMapping:
             known = ", ".join(map(repr, (*MAPPINGS, *VARIANTS)))
             raise ConversionError(f"mapping={self.name!r} is unknown; choose one of: {known}.")
         if self.depth is not None and self.depth < 1:
-            raise ConversionError(f"A kernel depth of {self.depth} was asked for; a number from 1 is needed, or None.")
+            raise ConversionError(f"kernel_depth={self.depth}: a number from 1 is needed, or None.")
 
     def taps(self, kernel_size: Sequence[int]) -> int:
         """The depth of a layer's mapped kernel."""
@@ -53,7 +53,7 @@ class KernelMapping:
         if self.name in VARIANTS:
             if self.depth not in (None, kernel_size[0]):
                 raise ConversionError(
-                    f"mapping={self.name!r}: its kernels are as deep as they have rows, {kernel_size[0]}, not "
+                    f"mapping={self.name!r}: its kernels have as many slices as rows ({kernel_size[0]}), not "
                     f"{self.depth}; omit the depth, or choose another mapping."
                 )
             return ACSConv3D(filters, kernel_size, variant=self.name, **options)

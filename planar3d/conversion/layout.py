@@ -9,7 +9,7 @@ Shape = tuple[int | None, ...]
 
 @dataclass(frozen=True)
 class Layout:
-    """A 3D tensor is its 2D tensor with depth inserted: around rows and columns of a map, first in a vector."""
+    """A 3D tensor is its 2D tensor with depth inserted: beside or between a map's rows and cols, first in a vector."""
 
     axis: int = 0  # 0 puts depth before the rows, 1 between rows and columns, 2 after the columns
 

@@ -51,9 +51,7 @@ def check_quality(
 def _empty_result(case: Case) -> str | None:
     if case.lesion_voxels:
         return None
-    return (
-        f"No {case.targets.noun} was found. Look at the scan: the mask is also empty if it is unsuitable for the model."
-    )
+    return f"No {case.targets.noun} was found. Look at the scan: it may be unsuitable for the model."
 
 
 def _large_result(case: Case) -> str | None:

@@ -178,8 +178,8 @@ def _listed(model: Member | Sequence[Member]) -> Sequence[Member]:
         return [model]
     if not isinstance(model, Sequence):
         raise WeightsError(
-            f"A model is a weights file, the name of a published model, or a network with its recipe, (network, "
-            f"recipe); got {type(model).__name__} alone."
+            "A model is a weights file, the name of a published model, or a pair (network, recipe); got only "
+            f"{type(model).__name__}."
         )
     if model and isinstance(model[-1], Recipe):
         return [cast(Member, model)]

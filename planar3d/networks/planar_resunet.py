@@ -53,8 +53,8 @@ def PlanarResUNet(
         encoder: `"vgg16"`, the paper's; another of `ENCODERS`, converted with planar kernels; or any 3D network that
             `convert` returns. Its skip levels are used (`features`), its weights and input shape are kept, and the
             decoder has one level for each skip level but the coarsest.
-        encoder_weights: `"imagenet"`, a file of 2D or planar kernels, or None for a random encoder. Of other channels
-            than three the first kernel is summed or scaled, as in `convert`.
+        encoder_weights: `"imagenet"`, a file of 2D or planar kernels, or None for a random encoder. For other
+            numbers of channels than three, the first kernel is adapted as in `convert`.
         decoder_filters: filters of the decoder levels, deepest first; None for the paper's 256, 128, 64, 32. Shorter
             decoders use the last of these, longer ones add levels of 256 at the start.
         bridge_filters: filters of `conv51` and `conv52`.

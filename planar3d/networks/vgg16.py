@@ -37,7 +37,7 @@ def PlanarVGG16(
     Args:
         input_shape: (depth, rows, cols, channels); any of the first three may be None.
         weights: `"imagenet"`, a file of 2D kernels (mapped by eq. 3) or planar kernels (loaded), or None for random.
-            For one channel the first kernel is summed over its three, for other numbers it is scaled, as in `convert`.
+            For other numbers of channels than three, the first kernel is adapted as in `convert`.
         depth_pooling: also pool the slice axis, as in the res-u-net; False keeps slices separate, so that the network
             equals the 2D VGG-16 on each slice.
         name: the model's name.

@@ -32,7 +32,6 @@ _OTHER = re.compile(r"(?<![a-z0-9])t1(?!\d)|stir|(?<![a-z])dir(?![a-z])|double.?
 _INVERSION_MS = (1200, 3500)  # fluid is nulled at 1400 (64 mT) to 2900 (7 T); T1 FLAIR lies below, STIR far below
 _LEAST_ECHO_MS = 50  # T2 weighting; MPRAGE and T1 FLAIR have less
 DICOM_SUFFIXES = (".dcm", ".ima")
-_NAMED = 3  # series that a note lists
 _NUMBER = re.compile(r"\d+")
 _CONTROLS = re.compile(r"[^\w .+()*/-]+")
 
@@ -41,13 +40,13 @@ _CONTROLS = re.compile(r"[^\w .+()*/-]+")
 class DicomSeries:
     """The files of one series."""
 
-    study: str  # its UID, empty if not said
-    uid: str  # empty if not said
-    # In the order of their paths; copies, phase and other images that are no magnitudes are left out.
+    study: str  # its UID, empty if missing
+    uid: str  # empty if missing
+    # In the order of their paths; copies, phase images and others that are not magnitude images are excluded.
     images: tuple[DicomImage, ...]
     number: int  # SeriesNumber, 0 if there is none
     description: str  # SeriesDescription or else ProtocolName, without characters that could harm a terminal
-    modality: str  # MR, CT, …; empty if it is not said
+    modality: str  # MR, CT, …; empty if missing
     is_flair: bool  # whether names or times say that it is a FLAIR scan
     is_secondary: bool  # reformatted, projected or captured from another series
 
@@ -58,7 +57,7 @@ class DicomSeries:
 
     @property
     def mark(self) -> str:
-        """What tells it from others of its label in a file name, as of two patients in one folder; empty if unknown."""
+        """A suffix for file names of series with the same label, as of two patients; empty without a UID."""
         return f"_{hashlib.sha256(self.uid.encode()).hexdigest()[:8]}" if self.uid else ""
 
     def __str__(self) -> str:
@@ -100,19 +99,24 @@ def find_dicom_series(files: Iterable[Path]) -> list[DicomSeries]:
 
 
 def dicom_files(files: Sequence[Path]) -> list[Path]:
-    """Those of some files that are DICOM.
+    """The DICOM files among some files.
 
     Raises:
-        ScanError: a file is named like DICOM files, by its suffix or but for numbers as one beside it, and is none.
+        ScanError: a file with DICOM's suffix, or named like a DICOM file but for numbers, is not DICOM.
     """
     found = [path for path in files if is_dicom(path)]
     names = {_without_numbers(path) for path in found}
-    for path in set(files).difference(found) if found else ():
-        if path.name.lower().endswith(DICOM_SUFFIXES) or _without_numbers(path) in names:
-            raise ScanError(
-                f"{path} is named like the DICOM files beside it, but does not begin as DICOM does "
-                f"({counted(path.stat().st_size, 'byte')}). Copy it again, or remove it."
-            )
+    wrong = [
+        path
+        for path in (files if found else ())
+        if path not in found and (path.name.lower().endswith(DICOM_SUFFIXES) or _without_numbers(path) in names)
+    ]
+    if wrong:
+        more = f", nor {counted(len(wrong) - 1, 'other')}" if len(wrong) > 1 else ""
+        raise ScanError(
+            f"{wrong[0]} is named like the DICOM files beside it, but is not a DICOM file "
+            f"({counted(wrong[0].stat().st_size, 'byte')}){more}. Copy it again, or remove it."
+        )
     return found
 
 
@@ -141,7 +145,7 @@ def series_with(path: Path) -> DicomSeries:
     """
     beside = [p for p in path.parent.iterdir() if not p.name.startswith(".") and p.is_file()]
     for series in find_dicom_series(dicom_files(beside)):
-        if path in [image.path for image in series.images]:
+        if any(path == image.path or cmp(path, image.path, shallow=False) for image in series.images):
             return series
     raise ScanError(f"{path} is a DICOM file without images; name a file of a FLAIR series, or its folder.")
 
@@ -161,11 +165,10 @@ def choose_flair(series: Sequence[DicomSeries], place: Path) -> tuple[list[Dicom
         original = {one.study for one in flair if not one.is_secondary}
         chosen = [one for one in flair if not (one.is_secondary and one.study in original)]
         known = {one.study for one in flair}
-        others = [f"{one.images[0].path.parent}: {one}" for one in scans if one.study not in known]
-        if not others:
+        left = {one.study: f"{one.images[0].path.parent}: {one}" for one in scans if one.study not in known}
+        if not left:
             return chosen, ""
-        more = f"; and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
-        return chosen, f"studies without a series known as FLAIR were left out: {'; '.join(others[:_NAMED])}{more}"
+        return chosen, f"studies without a series known as FLAIR were left out: {'; '.join(left.values())}"
     if len(scans) == 1:
         return (
             scans,
@@ -243,5 +246,5 @@ def _series(path: Path, header: Any) -> DicomSeries:
         description=_CONTROLS.sub(" ", texts[0] or texts[1])[:64].strip(),
         modality=_CONTROLS.sub(" ", modality_of(header))[:16],
         is_flair=names_flair(texts, inversion, echo),
-        is_secondary="SECONDARY" in values_of(header, "ImageType") or class_name(header).startswith("Secondary"),
+        is_secondary="SECONDARY" in values_of(header, "ImageType") or "Secondary" in class_name(header),
     )

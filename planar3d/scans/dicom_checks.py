@@ -30,7 +30,7 @@ def check_series(series: DicomSeries, modalities: Sequence[str], needed: str, by
     source = f"{series.images[0].path}: series {series}"
     if series.modality not in modalities:
         unsaid = "" if series.modality else " (Its headers have no Modality.)"
-        raise ScanError(f"{source} is not a {' or '.join(modalities)} series; {needed}.{unsaid}")
+        raise ScanError(f"{source} is not a series of {' or '.join(modalities)} images; {needed}.{unsaid}")
     for is_wrong, sentence in (*_CHECKS, *(_OF_NAMES if by_name else ())):
         if is_wrong(series):
             raise ScanError(f"{source} {sentence(series)}")

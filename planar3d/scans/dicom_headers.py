@@ -26,7 +26,7 @@ class DicomImage:
     """The header of one file of a series."""
 
     path: Path  # the file
-    instance: str  # UID of the image, which its copies share; empty if not said
+    instance: str  # UID of the image, which its copies share; empty if missing
     syntax: str  # UID of the transfer syntax
     shape: tuple[int, int]  # (rows, columns) of an image; zeros if there is none
     samples: int  # values per pixel, 1 for grey

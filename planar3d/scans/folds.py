@@ -77,8 +77,8 @@ def group_folds(
         number = largest if len(members) == 1 and largest <= _LEAVE_ONE_OUT else min(MSSEG_FOLDS, largest)
     if not 2 <= number <= largest:
         raise FoldsError(
-            f"The number of folds cannot be {number}: the largest group has {counted(largest, 'patient')}. Choose "
-            f"2 to {largest} folds."
+            f"The number of folds cannot be {number}: the largest group has {counted(largest, 'patient')}. "
+            + (f"Choose 2 to {largest} folds." if largest > 1 else "A group needs at least 2 patients.")
         )
     folds = []
     for tested in range(number):

@@ -236,7 +236,7 @@ def _named(found: list[ScanInput]) -> list[ScanInput]:
     names = dict(zip(usable, told_apart(marked), strict=True))
     shared = Counter(names.values())
     if alike := [str(item.path) for item, name in names.items() if shared[name] > 1]:
-        raise ScanError(f"{' and '.join(alike[:2])} would have the same mask; rename one, or segment it separately.")
+        raise ScanError(f"{' and '.join(alike[:2])} would have masks with the same name; rename one.")
     return [replace(item, name=names.get(item, item.name)) for item in found]
 
 

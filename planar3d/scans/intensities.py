@@ -80,7 +80,7 @@ def to_8_bit(volume: np.ndarray) -> np.ndarray:
 
 
 def unstandardized(volume: np.ndarray) -> np.ndarray:
-    """The values of a scan as acquired: standardized values are shifted to start at 0.
+    """The values of a scan about as acquired: standardized values are shifted to start near 0.
 
     Scans have air near 0 and almost nothing below. If more than a tenth is negative, not counting one value of most of
     the air, they were standardized to a mean of 0 (z-scores), over the whole scan or only the brain. Their original 0

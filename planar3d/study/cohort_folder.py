@@ -212,11 +212,11 @@ class CohortFolder:
 
 
 def refuse_other_record(path: Path) -> None:
-    """Raise a `RunError` if a file has the name of a record and is none, as the sidecar of a scan may."""
+    """Raise a `RunError` if a file with the name of a record is another file, such as the scan's sidecar."""
     if path.is_file() and not _is_record(read_json(path)):
         raise RunError(
-            f"{path} is not a record of planar3d, which would take its place; it may be the sidecar of the scan. Use "
-            "another --out."
+            f"{path} has the name of a record of planar3d but is another file, perhaps the scan's sidecar. Use another "
+            "--out."
         )
 
 

@@ -22,8 +22,17 @@ def refuse_other_tables(folder: Path) -> None:
     """Raise a `RunError` if a folder has another file with the name of one of the tables."""
     for name, first in ((SCANS, "scan,state,"), (LESIONS, "scan,target,lesion,")):
         path = folder / name
-        if path.is_file() and not path.read_bytes().startswith(first.encode()):
-            raise RunError(f"{path} is not a table of planar3d, which would take its place. Use another --out.")
+        if path.is_file() and not _beginning(path).startswith(first):
+            raise RunError(
+                f"{path} has the name of a table of planar3d but is another file. Rename or move it, or use another "
+                "folder."
+            )
+
+
+def _beginning(path: Path) -> str:
+    """The first characters of a table, as before a spreadsheet program saved it again."""
+    start = path.read_bytes()[:100].decode("utf-8-sig", "replace")
+    return start.replace('"', "").replace(";", ",").replace("\t", ",")
 
 
 def write_tables(cohort: CohortFolder, failed: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -25,15 +25,8 @@ from planar3d.scans.volume import Scan
 from planar3d.study.cohort_folder import CohortFolder, refuse_other_record
 from planar3d.study.cohort_report import report_records
 from planar3d.study.cohort_tables import write_tables
-from planar3d.study.segmented import (
-    Asked,
-    describe_scan,
-    files_sha256,
-    finished_record,
-    origin,
-    summarize,
-    write_segmented,
-)
+from planar3d.study.segmented import Asked, describe_scan, finished_record, origin, summarize, write_segmented
+from planar3d.transfer.digests import files_sha256
 from planar3d.wording import counted
 
 Notify = Callable[[str], None]
@@ -185,10 +178,10 @@ class CohortTask:
         try:
             if isinstance(result, Planar3DError):
                 raise result
-            if (claim := self.held.get(item)) and claim.is_lost():
-                raise RunError(f"{item.path} was taken over by another process because this one gave no sign of life.")
+            if taken := self._taken_over(item):
+                raise taken
             record = self._write_result(item, result)
-        except (Planar3DError, FileNotFoundError) as error:
+        except (Planar3DError, OSError) as error:
             self._fail(item, error)
             return
         finally:
@@ -236,9 +229,16 @@ class CohortTask:
     def _say(self, item: ScanInput, text: str) -> None:
         self.notify(f"{self.places[item]}  {item.path} → {text}")
 
-    def _fail(self, item: ScanInput, error: Planar3DError | FileNotFoundError) -> None:
+    def _taken_over(self, item: ScanInput) -> RunError | None:
+        claim = self.held.get(item)
+        if not claim or not claim.is_lost():
+            return None
+        return RunError(f"{item.path} was taken over by another process because this one gave no sign of life.")
+
+    def _fail(self, item: ScanInput, error: Planar3DError | OSError) -> None:
         """Note why a scan is not segmented, or who took it over; the error of a single one is raised."""
-        if (claim := self.held.get(item)) and claim.is_lost():  # and what was half-written is removed
+        if taken := self._taken_over(item):  # and what was half-written is removed
+            error = taken
             self._give_back(item)
             if not self._claim(item):
                 return

@@ -11,19 +11,19 @@ from planar3d.extras import extra
 from planar3d.files import written_beside
 
 _DIGITS = 3  # of volumes in mm³ after the point, as in the lesion table
-_AFTER = 1000  # what the number of a report's series is above that of its segmentation
+_AFTER = 1000  # added to the segmentation's series number for the report's series
 
 
 def write_dicom_sr(lesions: Sequence[Lesion], segmentation: str | Path, path: str | Path) -> Path:
-    """Write a Comprehensive 3D SR: a group of measurements of all lesions, and one of each.
+    """Write a Comprehensive 3D SR with one measurement group for all lesions and one for each.
 
-    All have a count and a total volume; each has a volume in mm³, the tracking identifiers of its segment, and a
-    finding site by SNOMED CT: the infratentorial brain where that is sure, else the brain, as no codes of the other
-    regions are known here. Patient, study, images and algorithm are those of the segmentation. The report counts as
-    unverified.
+    The first has the count and the total volume; the others have the volume in mm³, the tracking identifiers of the
+    segment, and a finding site in SNOMED CT: the infratentorial brain if that region is certain, else the brain, as
+    planar3d has no codes for the other regions. Patient, study, images and algorithm are the segmentation's. The report
+    counts as unverified.
 
     Args:
-        lesions: `lesion_table` of a mask, perhaps with regions; may be empty.
+        lesions: `lesion_table` of a mask, optionally with regions; may be empty.
         segmentation: the file that `write_dicom_seg` made of that mask.
 
     Source: DICOM PS3.3, A.35.13; PS3.16, templates 1500, 1501, 1411; IHE Radiology, AI Results.

@@ -115,6 +115,7 @@ def demonstrate(
         devices: as in `reproduce`.
     """
     folder, recipe = out.with_name(out.name + "-phantom"), demonstration.recipe
+    choose_devices(devices, recipe)
     with locked(folder, "writing the phantom", wait=notify):
         if not (folder / "complete").is_file():
             remove_temporaries(*(case for case in folder.rglob("*") if case.is_dir()))

@@ -75,8 +75,8 @@ class Results:
         if self.is_phantom:
             size = " at reduced size" if self.size < 256 else ""
             notes.append(
-                f"This is the embedded phantom{size}; its scores show that the method runs and learns, but nothing "
-                "about patients."
+                f"This is the embedded phantom{size}; its scores show that the method runs and learns, but say "
+                "nothing about patients."
             )
         scored = {(scan.fold, scan.scan) for scan in self.scans}
         folds = list(enumerate(self.folds["folds"], start=1))

@@ -16,7 +16,7 @@ from planar3d.networks.registry import weight_source
 from planar3d.recipes import Recipe
 from planar3d.scans.case import Case, Dataset, as_written_today
 from planar3d.scans.folds import Fold
-from planar3d.study.segmented import files_sha256
+from planar3d.transfer.digests import files_sha256
 
 _ASKED = ("recipe.json", "folds.json")
 
@@ -116,7 +116,7 @@ def _agree(folder: Path, asked: dict[str, Any]) -> None:
 
 
 def _were_moved(found: dict[str, Any], asked: dict[str, Any]) -> bool:
-    """Whether two contents of folds.json tell of the same files and folds, in a folder that is gone and a new one."""
+    """Whether two contents of folds.json have the same files and folds, in an old folder that is gone and a new one."""
 
     def within(content: dict[str, Any]) -> dict[str, Any]:
         whole = content["data"]["folder"]
@@ -157,21 +157,21 @@ def open_run(folder: str | Path) -> Run:
 
 
 def digest_sources(files: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
-    """Size and digest of the files that a scan is prepared from, by what they are."""
+    """Size and digest of the files that a scan is prepared from, by their role."""
     return {name: {"bytes": _bytes(paths), "sha256": files_sha256(paths)} for name, paths in files.items()}
 
 
 def require_unchanged(prepared: Path, files: Mapping[str, Sequence[Path]]) -> None:
-    """Raise a `RunError` if files are not those that a scan was prepared from; if they are no newer, by size alone.
+    """Raise a `RunError` if files changed since a scan was prepared; those that are not newer, by size alone.
 
     Args:
-        prepared: JSON that holds what `digest_sources` gave as `sources`; without it nothing is known of them.
+        prepared: JSON with the result of `digest_sources` under `sources`; without it nothing is checked.
     """
     known = read_json(prepared).get("sources", {}) if prepared.is_file() else {}
     for name, paths in files.items():
         if name not in known:
             continue
-        is_newer = max(path.stat().st_mtime for path in paths) > prepared.stat().st_mtime
+        is_newer = max(max(s.st_mtime, s.st_ctime) for s in map(Path.stat, paths)) > prepared.stat().st_mtime
         size = known[name]["bytes"]
         if _bytes(paths) != size or (is_newer and files_sha256(paths) != known[name]["sha256"]):
             raise RunError(

@@ -14,7 +14,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from planar3d.errors import RecipeError, RunError, ScanError
+from planar3d.errors import RecipeError, RunError
 from planar3d.evaluation.figures import overlay as draw_overlay
 from planar3d.evaluation.lesion_regions import name_regions
 from planar3d.evaluation.lesion_table import Lesion, lesion_labels, lesion_table, lesions_by_target, write_lesions
@@ -167,15 +167,6 @@ def write_segmented(
         temporary.stat()  # removed by who took the scan over, whose record then stays
         write_json(outputs.record, record)
     return record
-
-
-def files_sha256(files: Sequence[Path]) -> str:
-    """The digest of a file, or of the digests of several, in the order of their names."""
-    for path in files:
-        if not path.is_file():
-            raise ScanError(f"{path} does not exist.")
-    digests = [file_sha256(path) for path in sorted(files)]
-    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def describe_scan(item: ScanInput, scan: Scan) -> dict[str, Any]:

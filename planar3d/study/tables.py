@@ -187,7 +187,7 @@ def spread_notes() -> list[str]:
     whole = published.TABLE_2["dice"][ALL]
     return [
         "± is the sample standard deviation (n − 1) over scans; in the rows “over folds”, over the means of the folds.",
-        f"The paper’s {whole} for all scans cannot be over scans: its ± of each center imply about {over_scans:.2f} "
+        f"The paper’s {whole} for all scans cannot be over scans: the ± of its centers imply about {over_scans:.2f} "
         f"over scans and about {over_folds:.2f} over the means of the folds. Compare ±{whole.sd:.3f} with the rows "
         "“over folds”.",
     ]

@@ -122,7 +122,7 @@ def _named(network: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[
 def _first_difference(variables: Mapping[str, keras.Variable], arrays: Mapping[str, np.ndarray]) -> str:
     """A description of the first difference; empty if names and shapes agree."""
     for name in sorted(variables.keys() ^ arrays.keys()):
-        return f"{name} is only in {'the checkpoint' if name in arrays else 'the network'}"
+        return f"{name} is only in {'the checkpoint' if name in arrays else 'this training'}"
     for name, variable in variables.items():
         if variable.shape != arrays[name].shape:
             return f"{name} has the shape {arrays[name].shape} in the checkpoint and {tuple(variable.shape)} now"

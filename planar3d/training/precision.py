@@ -61,7 +61,7 @@ class GradientCheck:
 
 
 def check_precision(precision: str) -> None:
-    """Raise a `RecipeError` for an unknown precision, and for float16 without a GPU for TensorFlow."""
+    """Raise a `RecipeError` for an unknown precision, and for float16 on TensorFlow without a GPU."""
     if precision not in PRECISIONS:
         raise RecipeError(f"precision={precision!r} is unknown; choose one of: {', '.join(map(repr, PRECISIONS))}.")
     if precision == "float16" and keras.backend.backend() == "tensorflow" and not on_gpu():

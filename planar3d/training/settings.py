@@ -42,4 +42,4 @@ class Training(Section):
     def check(self) -> None:
         """Refuse a validation criterion without validation samples."""
         if not self.samples.validates and self.monitor.startswith("val_"):
-            raise RecipeError(f"without validation there is no {self.monitor}; set monitor='last', or a validation.")
+            raise RecipeError(f"without validation there is no {self.monitor}; choose a validation, or monitor='last'.")

@@ -50,7 +50,7 @@ def read_directly(path: Path) -> Arrays:
     broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     if broken:
         raise WeightsError(
-            f"{path}: {broken[0]} has values that are not finite ({len(broken)} of {len(arrays)} arrays have). The "
+            f"{path}: {broken[0]} has values that are not finite ({len(broken)} of {len(arrays)} arrays). The "
             "training diverged or the file is damaged; train again, or get the file again from its source."
         )
     return arrays

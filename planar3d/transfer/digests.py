@@ -6,8 +6,11 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
+
+from planar3d.errors import ScanError
 
 OWN = "the user's own"
 
@@ -67,6 +70,15 @@ def fault(path: str | os.PathLike[str], digest: str) -> str | None:
 def file_sha256(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's content."""
     return file_digest(path, "sha256")
+
+
+def files_sha256(files: Sequence[Path]) -> str:
+    """The digest of a file, or of the digests of several, in the order of their names."""
+    for path in files:
+        if not path.is_file():
+            raise ScanError(f"{path} does not exist.")
+    digests = [file_sha256(path) for path in sorted(files)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def digest(array: np.ndarray) -> str:

@@ -56,7 +56,7 @@ def find_model(model: str | os.PathLike[str], table: Mapping[str, PublishedModel
     table = published_models() if table is None else table
     name = os.fspath(model)
     if name and Path(name).exists():
-        raise WeightsError(f"{name} is not a file but e.g. a folder; name the weights file itself.")
+        raise WeightsError(f"{name} is a folder or device, not a file; name the weights file itself.")
     if name not in table:
         raise WeightsError(f"{name} does not exist; name a weights file, or a published model: {', '.join(table)}.")
     for folder in _folders():

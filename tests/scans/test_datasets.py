@@ -108,6 +108,9 @@ def test_of_msseg_as_delivered_twice_the_unprocessed_scans_are_taken(tmp_path):
         find_cases(tmp_path)
     with pytest.raises(DatasetError, match=r"only pre-processed scans .* \(01016SACH/FLAIR_pre.*unprocessed"):
         find_cases(processed)
+    _touch(tmp_path / "bids/sub-01", "anat/sub-01_FLAIR.nii.gz", "FLAIR_preprocessed.nii.gz")
+    _touch(tmp_path / "bids/derivatives/m/sub-01/anat", "sub-01_label-lesion_mask.nii.gz")
+    assert list(find_cases(tmp_path / "bids").by_id()) == ["sub-01"]
 
 
 def test_bids_takes_sites_as_groups(tmp_path):

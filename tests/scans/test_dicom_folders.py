@@ -34,6 +34,8 @@ def test_equal_copies_are_one_image_and_others_of_its_uid_are_not(tmp_path):
     shutil.copy(files[3], tmp_path / "Copy of 4.dcm")
     (item,) = find_inputs([tmp_path])
     assert len(item.files) == len(files) and _is_whole(item)
+    copy = shutil.copy(files[3], tmp_path / "a" / "z.dcm")
+    assert len(find_inputs([copy])[0].files) == len(files)
     (tmp_path / "a" / "c").mkdir()
     again = shutil.copy(files[3], tmp_path / "a" / "c" / "4.dcm")
     change([again], lambda k, dataset: setattr(dataset, "PixelData", dataset.PixelData[::-1]))
@@ -41,9 +43,10 @@ def test_equal_copies_are_one_image_and_others_of_its_uid_are_not(tmp_path):
         read_input_images(*find_inputs([tmp_path / "a"]))
 
 
-def test_a_capture_is_taken_for_no_scan_where_there_is_one(tmp_path):
+@pytest.mark.parametrize("kind", ["1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.7.2"], ids=["one", "frames"])
+def test_a_capture_is_taken_for_no_scan_where_there_is_one(tmp_path, kind):
     write_series(tmp_path / "a", VOXELS, OBLIQUE)
-    write_series(tmp_path / "capture", VOXELS, OBLIQUE, "FLAIR", 99, only=[0], **CAPTURE)
+    write_series(tmp_path / "capture", VOXELS, OBLIQUE, "FLAIR", 99, only=[0], **{**CAPTURE, "SOPClassUID": kind})
     (item,) = find_inputs([tmp_path])
     assert item.series.number == 5 and _is_whole(item)
 
@@ -59,8 +62,8 @@ def test_originals_of_one_patient_do_not_pass_over_what_another_has(tmp_path):
         _study(write_series(tmp_path / patient, VOXELS, OBLIQUE, "brain", 7, InversionTime=None), patient)
     items = find_inputs([tmp_path])
     assert len(items) == 2 and not items[1].note
-    assert "without a series known as FLAIR were left out" in items[0].note and "and 1 more" in items[0].note
-    assert all(f"{patient}: 7 “brain” (MR, 9 files)" in items[0].note for patient in ("p3", "p4", "p5"))
+    assert "without a series known as FLAIR were left out" in items[0].note
+    assert all(f"{patient}: 7 “brain” (MR, 9 files)" in items[0].note for patient in ("p3", "p4", "p5", "p6"))
 
 
 def test_two_patients_in_one_folder_have_names_of_their_own(tmp_path):
@@ -82,9 +85,12 @@ def test_a_file_that_arrived_without_its_content_is_not_left_out(tmp_path, name,
     files[at].write_bytes(content)
     for given in (tmp_path, files[0]):
         with pytest.raises(
-            ScanError, match=rf"{files[at].name} is named like the DICOM files.*\({len(content)} bytes\)"
+            ScanError, match=rf"{files[at].name} is named like the DICOM files.*\({len(content)} bytes\)\. "
         ):
             find_inputs([given])
+    files[at - 1].write_bytes(content)
+    with pytest.raises(ScanError, match=rf"{files[at - 1].name} is .*\), nor 1 other\. Copy"):
+        find_inputs([tmp_path])
 
 
 def test_a_deflated_report_does_not_refuse_the_images(tmp_path):

@@ -49,7 +49,7 @@ def test_a_scan_is_given_once(second):
 
 
 def test_two_files_of_one_name_in_one_place_are_refused():
-    with pytest.raises(ScanError, match=r"a.nii and a.nii.gz would have the same mask"):
+    with pytest.raises(ScanError, match=r"a.nii and a.nii.gz would have masks with the same name"):
         find_inputs(["a.nii", "a.nii.gz"])
 
 
@@ -197,7 +197,7 @@ def test_a_table_names_scans_beside_itself(tmp_path):
         ("scan\nscans.csv\n", "line 2: .*scans.csv is not a single scan"),
         ("scan\nmany\n", "line 2: .*many is not a single scan"),
         ("scan\na\x00.nii\n", "not readable as a CSV table"),
-        ("scan,name\na.nii,x\nmany/1_FLAIR.nii,x\n", "would have the same mask"),
+        ("scan,name\na.nii,x\nmany/1_FLAIR.nii,x\n", "would have masks with the same name"),
     ],
 )
 def test_a_table_that_cannot_be_followed_is_explained(tmp_path, text, sentence):

@@ -43,6 +43,18 @@ def test_each_scan_has_a_line_with_what_was_found_and_by_what(folder):
     assert (c["scan"], c["state"], c["failure"], c["lesions"]) == ("c.nii", "failed", "c is 4-D.", "")
 
 
+def test_tables_that_a_spreadsheet_program_saved_are_made_again_and_foreign_ones_refused(folder):
+    write_tables(folder, {})
+    table = folder.path / "scans.csv"
+    before = table.read_text()
+    table.write_text("\ufeff" + before.replace(",", ";"), encoding="utf-8")
+    write_tables(folder, {})
+    assert table.read_text() == before
+    table.write_text("scan,mask\na.nii,b.nii\n")
+    with pytest.raises(RunError, match=r"scans\.csv has the name of a table of planar3d but is another file\. Rename"):
+        write_tables(folder, {})
+
+
 def test_a_scan_whose_mask_another_model_made_has_one_line(folder):
     write_tables(folder, {"/data/a.nii.gz": "a_mask.nii.gz is of another model."})
     a, _ = _rows(folder.path / "scans.csv")

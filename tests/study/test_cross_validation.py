@@ -161,6 +161,12 @@ def test_a_mask_that_was_changed_after_it_was_prepared_is_told(data, tmp_path):
     mask, other = (dataset.by_id()[scan].labels for scan in ("01A", "07A"))
     os.utime(mask)  # copied, say
     prepare_scans(run, _quiet)
+    content = mask.read_bytes()
+    mask.write_bytes(bytes(len(content)))
+    os.utime(mask, (0, 0))  # moved into place with its own date
+    with pytest.raises(RunError, match="was changed after it was prepared"):
+        prepare_scans(run, _quiet)
+    mask.write_bytes(content)
     shutil.copy(other, mask)
     with pytest.raises(RunError, match=r"01A/Consensus.nii.gz was changed after it was prepared"):
         prepare_scans(run, _quiet)

@@ -123,4 +123,4 @@ def test_predict_writes_the_report_with_the_segmentation_and_again_if_it_is_gone
         report.unlink()
     words = [out / record["files"]["mask"], "--model", model, "--out", tmp_path / "other", "--dicom-sr"]
     done = CliRunner().invoke(app, ["predict", *map(str, words)])
-    assert done.exit_code != 0 and "not from a DICOM series" in str(done.output) + str(done.exception)
+    assert done.exit_code != 0 and "is not a DICOM series" in str(done.output) + str(done.exception)

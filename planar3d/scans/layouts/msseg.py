@@ -16,7 +16,7 @@ class Msseg(Layout):
     """Places of patients, as a pattern of their id and group, with scan and mask of each.
 
     A folder has the layout if a patient has a scan. A patient with only a mask is a case without its scan, unless
-    another folder has the patient's scan: the challenge also delivered preprocessed scans, with the same masks.
+    another folder has the patient's scan: the challenge also delivered pre-processed scans, with the same masks.
     """
 
     name: str
@@ -37,11 +37,12 @@ class Msseg(Layout):
                     found.setdefault(patient, (match, {}))[1][name] = alike[0]
         scanned = {match["id"] for match, images in found.values() if self.scan in images}
         if not scanned:
-            instead = next((its[self.preprocessed] for _, its in found.values() if self.preprocessed in its), None)
+            both = {self.preprocessed, self.mask}  # without a mask it may be a file of another layout
+            instead = next((its[self.preprocessed] for _, its in found.values() if both <= its.keys()), None)
             if instead and labelled:
                 raise DatasetError(
-                    f"{folder} holds only pre-processed scans of MSSEG 2016 ({instead.relative_to(folder)}); the "
-                    f"unprocessed ones are needed, {self.expected}. Give their folder, or name scans and masks in a "
+                    f"{folder} has only pre-processed scans of MSSEG 2016 ({instead.relative_to(folder)}); the "
+                    f"unprocessed ones are needed, {self.expected}. Name their folder, or list scans and masks in a "
                     "CSV table to use the pre-processed ones."
                 )
             return []

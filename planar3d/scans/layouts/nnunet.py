@@ -121,8 +121,8 @@ def _listed(root: Path, listed: Any, channels: Sequence[str]) -> Iterator[Case]:
         images, labels = about.get("images"), about.get("label")
         if not is_name(name) or not isinstance(images, list) or not isinstance(labels, str):
             raise DatasetError(
-                f"{root / DESCRIPTION}: {name} in the section dataset needs a name that a file can have, a list "
-                "images, and label."
+                f"{root / DESCRIPTION}: {name} in the section “dataset” needs a name valid for files, a list “images”, "
+                "and “label”."
             )
         paths = dict(enumerate(inside(root, str(path)) for path in images))
         yield Case(name, _by_name(root, name, paths, channels), inside(root, labels), EVERYONE)
