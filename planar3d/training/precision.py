@@ -67,7 +67,7 @@ def check_precision(precision: str) -> None:
     if precision == "float16" and keras.backend.backend() == "tensorflow" and not on_gpu():
         raise RecipeError(
             "precision='float16' needs a GPU, but TensorFlow finds none; on a CPU it cannot pool volumes in float16. "
-            "Use --precision bf16 or float32."
+            "Use bf16 or float32."
         )
 
 

@@ -75,9 +75,9 @@ def test_onnx_and_openvino_files_carry_recipe_and_layers_themselves(network, tmp
     ("recipe", "slices", "grid", "grey"),
     [
         (PAPER, "sagittal, from left to right; rows from superior to inferior; cols from anterior to posterior",
-         "a sagittal cube of 32 voxels", "least and greatest"),
+         "a sagittal cube of 32 voxels", "lowest and highest"),
         (RELEASED, "sagittal, from left to right; rows from superior to inferior; cols from anterior to posterior",
-         "a sagittal cube of 32 voxels", "least and greatest"),
+         "a sagittal cube of 32 voxels", "lowest and highest"),
         (MODERN, "axial, from inferior to superior; rows from anterior to posterior; cols from right to left",
          "axial slices resampled to 32 × 32 pixels of 0.9 mm", "median of the head"),
     ],

@@ -241,7 +241,7 @@ def test_networks_that_cannot_be_are_refused_with_a_sentence(changes, sentence):
 
 
 def test_arguments_that_a_network_does_not_know_are_named():
-    with pytest.raises(RecipeError, match="Network albunet takes no 'filters'; it takes: input_shape, classes"):
+    with pytest.raises(RecipeError, match="Network albunet has no argument 'filters'; it has: input_shape, classes"):
         build_network("albunet", (16, 32, 32, 3), encoder_weights=None, filters=3)
 
 

@@ -47,7 +47,7 @@ def test_a_link_without_its_target_is_told_from_a_file_that_is_not_there(tmp_pat
     assert "is a link to" in why_unusable(link)
     assert why_unusable(tmp_path / "absent.nii") == ""
     os.mkfifo(tmp_path / "pipe_FLAIR.nii")
-    assert "pipe_FLAIR.nii is not a .nii or .nii.gz file" in why_unusable(tmp_path / "pipe_FLAIR.nii")
+    assert "pipe_FLAIR.nii is a folder or device, not a .nii" in why_unusable(tmp_path / "pipe_FLAIR.nii")
 
 
 def test_all_files_are_found_once_through_links_and_none_that_is_hidden(tmp_path):

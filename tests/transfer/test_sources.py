@@ -84,7 +84,7 @@ def test_the_keras_cache_comes_first(cache, right, name):
 
 def test_a_source_that_lacks_a_block_is_passed_over(cache, right):
     write_stock(cache / NO_TOP, {name: array for name, array in right.items() if not name.startswith("block5")})
-    with pytest.warns(UserWarning, match="block5_conv1/kernel first"), pytest.raises(WeightsError):
+    with pytest.warns(UserWarning, match="first is block5_conv1/kernel"), pytest.raises(WeightsError):
         imagenet_vgg16()
 
 
@@ -92,8 +92,8 @@ def test_a_source_with_a_wrong_array_is_passed_over_with_a_warning(cache, serve,
     wrong = {**right, "block3_conv2/kernel": right["block3_conv2/kernel"] + 1e-6}
     write_stock(cache / NO_TOP, wrong)
     with (
-        pytest.warns(UserWarning, match=r"Keras' cache was skipped.*1 of 26 differ, block3_conv2/kernel first"),
-        pytest.raises(WeightsError, match="block3_conv2/kernel first"),
+        pytest.warns(UserWarning, match=r"Keras' cache was skipped.*1 of 26 differ, the first is block3_conv2/kernel"),
+        pytest.raises(WeightsError, match="first is block3_conv2/kernel"),
     ):
         imagenet_vgg16()
     serve(write_stock(tmp_path / "served.h5", right).as_uri(), "md5:")
@@ -160,7 +160,7 @@ def test_the_installed_package_is_read_without_being_imported(cache, serve, righ
     (cache / NO_TOP).unlink()
     monkeypatch.setenv("PLANAR3D_OFFLINE", "1")
     shutil.rmtree(package / "models")
-    with pytest.raises(WeightsError, match=r"arrays\.bin is not there"):
+    with pytest.raises(WeightsError, match=r"arrays\.bin does not exist"):
         imagenet_vgg16()
 
 
