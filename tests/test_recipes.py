@@ -224,7 +224,7 @@ def test_settings_are_read_as_their_field_s_type():
         ("grid=slices", "The field 'grid' was replaced; set preparation=sagittal-cube or axial-slices"),
         ("preparation=slices", "preparation='slices' is unknown; choose one of: 'sagittal-cube', 'axial-slices'"),
         ("preparation=axial-slices", "'axial-slices', scans differ in their number of slices"),
-        ("validation=none", "there is no val_loss; set monitor='last'"),
+        ("validation=none", "there is no val_loss; choose a validation, or monitor='last'"),
         ("crop=64", "no field 'crop'.*samples=crops has it"),
         ("network=resunet", "network='resunet' is unknown"),
         ("epochs=8.5", "type int"),

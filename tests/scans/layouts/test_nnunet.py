@@ -104,8 +104,8 @@ def test_an_image_or_a_label_map_that_is_missing_is_named(tmp_path):
         ({"labels": {"background": 0, "edema": -1}}, "labels has -1, where whole numbers are needed"),
         ({"labels": {"background": 0, "edema": 1.5}}, "labels has 1.5"),
         ({"labels": {"whole": [1, 2], "core": 2}}, "the regions whole, core, so regions_class_order needs 2 values"),
-        ({"dataset": {"x": {"images": "a.nii"}}}, "x in the section dataset needs a name"),
-        ({"dataset": {"../x": {"images": [], "label": ""}}}, r"\.\./x in the section dataset needs a name"),
+        ({"dataset": {"x": {"images": "a.nii"}}}, "x in the section “dataset” needs a name"),
+        ({"dataset": {"../x": {"images": [], "label": ""}}}, r"\.\./x in the section “dataset” needs a name"),
         (
             {"dataset": {"x": {"images": ["../other/a.nii.gz"], "label": "labelsTr/b.nii.gz"}}},
             r"names \.\./other/a.nii.gz, which is outside the data set",
