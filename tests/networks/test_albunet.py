@@ -39,3 +39,9 @@ def test_of_one_slice_the_depth_layers_see_the_middle_of_their_kernels_alone():
     np.testing.assert_array_equal(network(image), before)
     layer.kernel.assign(kernel * np.float32([1, -3, 1])[:, None, None, None, None])
     assert np.abs(np.array(network(image)) - before).max() > 1e-3
+
+
+def test_with_biases_it_has_the_parameters_of_the_released_code():
+    network = AlbuNet((16, 32, 32, 3), classes=4, encoder_bias=True, encoder_weights=None)
+    counted = [sum(w.shape.num_elements() for w in ws) for ws in (network.trainable_weights, network.weights)]
+    assert counted == [26_681_684, 26_681_684 + 20_288]

@@ -155,12 +155,13 @@ def test_its_weights_file_is_not_taken_for_another_network(recipe, file_of):
                 load_network(path, other)
 
 
-def test_a_step_in_bf16_gives_finite_weights_and_moves_what_is_not_frozen(recipe, untraced):
-    recipe = recipe.changed(precision="bf16", frozen=("encoder",), size=32)
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_step_of_training_gives_finite_weights_and_moves_what_is_not_frozen(recipe, precision, untraced):
+    recipe = recipe.changed(precision=precision, frozen=("encoder",), size=32)
     network = network_to_train(recipe)
     before = {v.path: np.array(v) for v in network.weights}
     trainer = compiled(trainer_of(network), recipe)
-    loss = trainer.train_on_batch(_window(recipe), np.ones((1, recipe.depth, 32, 32, 1), np.uint8))
+    loss = trainer.train_on_batch(_window(recipe, 2), np.ones((2, recipe.depth, 32, 32, 1), np.uint8))
     assert np.isfinite(loss).all()
     encoder = set(find_architecture(recipe.network.name).groups(network)["encoder"])
     moved = {v.path for v in network.weights if not np.array_equal(before[v.path], np.array(v))}

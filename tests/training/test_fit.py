@@ -75,23 +75,25 @@ def test_a_training_step_is_traced_once(monkeypatch):
 
 
 def test_a_killed_run_in_bf16_ends_with_the_weights_of_an_uninterrupted_one(scans, tmp_path, untraced):
-    recipe = TINY.changed(shuffle="every epoch", precision="bf16", epochs=2)
+    recipe = TINY.changed(shuffle="every epoch", precision="bf16", epochs=3)
     whole, progress = _train(scans, recipe, tmp_path / "whole", train=1)
     with pytest.raises(_KilledError):
-        _train(scans, recipe, tmp_path / "killed", _kill_after(1), train=1)
+        _train(scans, recipe, tmp_path / "killed", _kill_after(2), train=1)
     assert (tmp_path / "killed/backup/state.npz").is_file()
     resumed, again = _train(scans, recipe, tmp_path / "killed", train=1)
     for a, b in zip(whole.weights, resumed.weights, strict=True):
         np.testing.assert_array_equal(a, b, err_msg=a.path)
     rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in p.history] for p in (progress, again)]
-    assert rows[0] == rows[1] and len(rows[0]) == 2
+    assert rows[0] == rows[1] and len(rows[0]) == 3
     assert not (tmp_path / "killed/backup").exists()
 
 
 def test_a_killed_run_on_crops_sees_the_crops_it_would_have_seen(scans, tmp_path, untraced):
     recipe = MODERN.changed(
-        **{name: getattr(TINY, name) for name in ("encoder", "decoder_filters", "bridge_filters", "encoder_weights")},
-        epochs=3,
+        **{
+            name: getattr(TINY, name)
+            for name in ("encoder", "decoder_filters", "bridge_filters", "encoder_weights", "epochs")
+        },
         crop=16,
         crops_per_epoch=3,
         warmup_steps=3,
@@ -113,9 +115,9 @@ def test_a_killed_run_on_crops_sees_the_crops_it_would_have_seen(scans, tmp_path
         np.testing.assert_array_equal(a, b, err_msg=a.path)
     assert [row["loss"] for row in progress.history] == [row["loss"] for row in again.history]
     # Nothing validates, so that the last weights are kept; the rate has risen and fallen.
-    assert progress.best_epoch == 3 and np.isnan(progress.history[0]["val_loss"])
+    assert progress.best_epoch == 4 and np.isnan(progress.history[0]["val_loss"])
     rates = [row["learning_rate"] for row in progress.history]
-    assert rates[0] < rates[1] > rates[2]
+    assert rates[0] < rates[1] > rates[2] > rates[3]
     kept, _ = load_network(tmp_path / "whole/best.weights.h5")
     for a, b in zip(whole.weights, kept.weights, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -145,11 +147,10 @@ def _train_small(scans, folder, notify=lambda text: None, build=_with_statistics
 def test_a_killed_run_keeps_batch_statistics_and_the_states_of_random_layers(scans, tmp_path, monkeypatch):
     # The small network is none of the recipe's, so its best weights are kept without the recipe.
     monkeypatch.setattr("planar3d.training.fit.save_weights", lambda network, path, *_: network.save_weights(path))
-    recipe = TINY.changed(epochs=2)
-    whole, progress = _train_small(scans, tmp_path / "whole", recipe=recipe)
+    whole, progress = _train_small(scans, tmp_path / "whole")
     with pytest.raises(_KilledError):
-        _train_small(scans, tmp_path / "killed", _kill_after(1), recipe=recipe)
-    resumed, again = _train_small(scans, tmp_path / "killed", recipe=recipe)
+        _train_small(scans, tmp_path / "killed", _kill_after(2))
+    resumed, again = _train_small(scans, tmp_path / "killed")
     assert [row["loss"] for row in progress.history] == [row["loss"] for row in again.history]
     assert len(whole.variables) > len(whole.trainable_variables) + 3
     for a, b in zip(whole.variables, resumed.variables, strict=True):
