@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from filecmp import cmp
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,13 +106,13 @@ def dicom_files(files: Sequence[Path]) -> list[Path]:
         ScanError: a file with DICOM's suffix, or named like a DICOM file but for numbers, is not DICOM.
     """
     found = [path for path in files if is_dicom(path)]
-    names = {_without_numbers(path) for path in found}
+    known, names = set(found), {_without_numbers(path) for path in found}
     wrong = [
         path
-        for path in (files if found else ())
-        if path not in found and (path.name.lower().endswith(DICOM_SUFFIXES) or _without_numbers(path) in names)
+        for path in files
+        if path not in known and (path.name.lower().endswith(DICOM_SUFFIXES) or _without_numbers(path) in names)
     ]
-    if wrong:
+    if found and wrong:
         more = f", nor {counted(len(wrong) - 1, 'other')}" if len(wrong) > 1 else ""
         raise ScanError(
             f"{wrong[0]} is named like the DICOM files beside it, but is not a DICOM file "
@@ -144,9 +145,11 @@ def series_with(path: Path) -> DicomSeries:
         ScanError: it belongs to none; see also `find_dicom_series`.
     """
     beside = [p for p in path.parent.iterdir() if not p.name.startswith(".") and p.is_file()]
-    for series in find_dicom_series(dicom_files(beside)):
-        if any(path == image.path or cmp(path, image.path, shallow=False) for image in series.images):
-            return series
+    found = find_dicom_series(dicom_files(beside))
+    for is_it in (path.__eq__, partial(cmp, path, shallow=False)):  # it, or the file that it is a copy of
+        for series in found:
+            if any(is_it(image.path) for image in series.images):
+                return series
     raise ScanError(f"{path} is a DICOM file without images; name a file of a FLAIR series, or its folder.")
 
 

@@ -31,7 +31,8 @@ def refuse_other_tables(folder: Path) -> None:
 
 def _beginning(path: Path) -> str:
     """The first characters of a table, as before a spreadsheet program saved it again."""
-    start = path.read_bytes()[:100].decode("utf-8-sig", "replace")
+    with path.open("rb") as file:
+        start = file.read(100).decode("utf-8-sig", "replace")
     return start.replace('"', "").replace(";", ",").replace("\t", ",")
 
 

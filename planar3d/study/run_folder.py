@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,16 +169,21 @@ def require_unchanged(prepared: Path, files: Mapping[str, Sequence[Path]]) -> No
         prepared: JSON with the result of `digest_sources` under `sources`; without it nothing is checked.
     """
     known = read_json(prepared).get("sources", {}) if prepared.is_file() else {}
+    checked = newest = prepared.stat().st_mtime_ns if known else 0
     for name, paths in files.items():
         if name not in known:
             continue
-        is_newer = max(max(s.st_mtime, s.st_ctime) for s in map(Path.stat, paths)) > prepared.stat().st_mtime
-        size = known[name]["bytes"]
-        if _bytes(paths) != size or (is_newer and files_sha256(paths) != known[name]["sha256"]):
+        changed = max(max(found.st_mtime_ns, found.st_ctime_ns) for found in map(Path.stat, paths))
+        newest = max(newest, changed)
+        size, sha256 = known[name]["bytes"], known[name]["sha256"]
+        if _bytes(paths) != size or (changed > checked and files_sha256(paths) != sha256):
             raise RunError(
                 f"{paths[0]} was changed after it was prepared in {prepared.parent}. Use another --out, or put the "
                 "former file back to go on."
             )
+    if newest > checked:  # and the same: it need not be read again
+        with suppress(OSError):
+            os.utime(prepared, ns=(newest, newest))
 
 
 def _bytes(paths: Iterable[Path]) -> int:

@@ -60,8 +60,10 @@ class Asked:
     @property
     def files(self) -> tuple[str, ...]:
         """The names, among those of `Outputs`, of all that is written of a scan."""
-        pictures, of_lesions = ("probability", "overlay", "report"), ("dicom_seg", "dicom_sr", "instances")
-        on_demand = (*pictures, *of_lesions, "same_format", "label_tables")
+        on_demand = (
+            *("probability", "overlay", "report", "dicom_seg", "dicom_sr"),
+            *("same_format", "label_tables", "instances"),
+        )
         return ("record", "mask", "lesions", *(name for name in on_demand if getattr(self, name)))
 
 
