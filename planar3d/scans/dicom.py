@@ -14,8 +14,8 @@ from planar3d.errors import Planar3DError, ScanError
 from planar3d.scans.dicom_headers import (
     DicomImage,
     class_name,
+    dicom_files,
     image_of,
-    is_dicom,
     modality_of,
     read_header,
     text_of,
@@ -23,7 +23,7 @@ from planar3d.scans.dicom_headers import (
 )
 from planar3d.wording import counted
 
-__all__ = ["DicomSeries", "choose_flair", "dicom_files", "find_dicom_series", "is_dicom", "names_flair"]
+__all__ = ["DicomSeries", "choose_flair", "find_dicom_series", "names_flair"]
 
 # Names of FLAIR: GE, Philips, Canon and most users call it FLAIR, Siemens dark-fluid (t2_tirm_tra_dark-fluid,
 # t2_spc_da-fl) …
@@ -32,8 +32,6 @@ _FLAIR = re.compile(r"flair|dark[ _-]?fl|(?<![a-z])da[ _-]fl|fluid[ _-]?att")
 _OTHER = re.compile(r"(?<![a-z0-9])t1(?!\d)|stir|(?<![a-z])dir(?![a-z])|double.?inv|localizer|scout|survey")
 _INVERSION_MS = (1200, 3500)  # fluid is nulled at 1400 (64 mT) to 2900 (7 T); T1 FLAIR lies below, STIR far below
 _LEAST_ECHO_MS = 50  # T2 weighting; MPRAGE and T1 FLAIR have less
-DICOM_SUFFIXES = (".dcm", ".ima")
-_NUMBER = re.compile(r"\d+")
 _CONTROLS = re.compile(r"[^\w .+()*/-]+")
 
 
@@ -97,32 +95,6 @@ def find_dicom_series(files: Iterable[Path]) -> list[DicomSeries]:
                 "series that it could belong to. Export the series again, or remove the file."
             )
     return sorted(by_key.values(), key=lambda series: series.number)
-
-
-def dicom_files(files: Sequence[Path]) -> list[Path]:
-    """The DICOM files among some files.
-
-    Raises:
-        ScanError: a file with DICOM's suffix, or named like a DICOM file but for numbers, is not DICOM.
-    """
-    found = [path for path in files if is_dicom(path)]
-    known, names = set(found), {_without_numbers(path) for path in found}
-    wrong = [
-        path
-        for path in files
-        if path not in known and (path.name.lower().endswith(DICOM_SUFFIXES) or _without_numbers(path) in names)
-    ]
-    if found and wrong:
-        more = f", nor {counted(len(wrong) - 1, 'other')}" if len(wrong) > 1 else ""
-        raise ScanError(
-            f"{wrong[0]} is named like the DICOM files beside it, but is not a DICOM file "
-            f"({counted(wrong[0].stat().st_size, 'byte')}){more}. Copy it again, or remove it."
-        )
-    return found
-
-
-def _without_numbers(path: Path) -> Path:
-    return path.with_name(_NUMBER.sub("0", path.name))
 
 
 def series_of(files: Sequence[Path]) -> DicomSeries:

@@ -1,13 +1,17 @@
-"""The header of one DICOM file: whether it has an image, of which kind, and where it is."""
+"""Which files are DICOM, and the header of each: whether it has an image, of which kind, and where it is."""
 
-from collections.abc import MutableSequence
+import re
+from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from planar3d.errors import ScanError
 from planar3d.extras import extra
+from planar3d.wording import counted
 
+DICOM_SUFFIXES = (".dcm", ".ima")
+_NUMBER = re.compile(r"\d+")
 _TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"),
     *("SeriesNumber", "SeriesDescription", "Modality"),
@@ -47,6 +51,32 @@ def is_dicom(path: Path) -> bool:
         raise ScanError(f"{path} cannot be read ({error.strerror}).") from None
     bare = start[:6] == b"\x02\x00\x00\x00UL" or (start[:2] == b"\x08\x00" and start[3:4] == b"\x00")
     return start[128:] == b"DICM" or bare
+
+
+def dicom_files(files: Sequence[Path]) -> list[Path]:
+    """The DICOM files among some files.
+
+    Raises:
+        ScanError: a file with DICOM's suffix, or named like a DICOM file but for numbers, is not DICOM.
+    """
+    found = [path for path in files if is_dicom(path)]
+    known, names = set(found), {_without_numbers(path) for path in found}
+    wrong = [
+        path
+        for path in files
+        if path not in known and (path.name.lower().endswith(DICOM_SUFFIXES) or _without_numbers(path) in names)
+    ]
+    if found and wrong:
+        more = f", nor {counted(len(wrong) - 1, 'other')}" if len(wrong) > 1 else ""
+        raise ScanError(
+            f"{wrong[0]} is named like the DICOM files beside it, but is not a DICOM file "
+            f"({counted(wrong[0].stat().st_size, 'byte')}){more}. Copy it again, or remove it."
+        )
+    return found
+
+
+def _without_numbers(path: Path) -> Path:
+    return path.with_name(_NUMBER.sub("0", path.name))
 
 
 def read_header(path: Path) -> Any | None:

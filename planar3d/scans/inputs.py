@@ -11,9 +11,9 @@ from planar3d.errors import ScanError
 from planar3d.scans.bids import derivative_names, find_bids_scans, is_bids
 from planar3d.scans.case import Case, read_images
 from planar3d.scans.datasets import find_layout
-from planar3d.scans.dicom import DICOM_SUFFIXES, DicomSeries, choose_flair, dicom_files, find_dicom_series, series_with
+from planar3d.scans.dicom import DicomSeries, choose_flair, find_dicom_series, series_with
 from planar3d.scans.dicom_conversion import read_dicom_series
-from planar3d.scans.dicom_headers import is_dicom
+from planar3d.scans.dicom_headers import DICOM_SUFFIXES, dicom_files, is_dicom
 from planar3d.scans.image_files import files_within, is_flair, is_nifti, stem, suffix, why_unusable, without_copies
 from planar3d.scans.outputs import Outputs, plain_names, told_apart
 from planar3d.scans.participants import EVERYONE
