@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/demo
 TESTS ?= tests
+TORCH ?= .[torch]
 OLDEST_EXTRAS = study,openvino,safetensors,itk,fast
 OLDEST_TESTS = tests/test_package.py tests/scans/test_volume.py tests/scans/test_resample.py tests/scans/test_image_files.py \
   tests/transfer/test_mappings.py tests/transfer/test_keras3_layout.py tests/conversion/test_convert.py \
   tests/inference/test_without_keras.py tests/evaluation/test_scores.py tests/evaluation/test_figures.py
 
-.PHONY: reproduce test coverage oldest docs lint audit release-check clean
+.PHONY: reproduce test test-torch coverage oldest docs lint audit release-check clean
 .DEFAULT_GOAL := reproduce
 
 reproduce: $(VENV)/.with-study
@@ -16,6 +17,11 @@ reproduce: $(VENV)/.with-study
 
 test: $(VENV)/.with-test
 	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
+
+# What is compared with torch, too large a download for `make test`. A certain version: make test-torch TORCH=torch==2.13.0
+test-torch: $(VENV)/.with-test
+	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check "$(TORCH)"
+	$(VENV)/bin/python -m pytest -m torch
 
 # Of the whole suite, or of some tests: make coverage TESTS=tests/scans
 coverage: $(VENV)/.with-dev

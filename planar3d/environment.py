@@ -1,5 +1,6 @@
 """The versions and the machine of a result."""
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -16,15 +17,12 @@ _GPU_DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 def versions(*others: str) -> dict[str, str]:
     """Versions of this package, Python and installed packages."""
-    found = {"planar3d": __version__, "python": platform.python_version()}
-    for package in (*_PACKAGES, *others):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    found = {package: _installed(package) for package in (*_PACKAGES, *others)}
+    own = {"planar3d": __version__, "python": platform.python_version()}
+    return own | {package: version for package, version in found.items() if version}
 
 
+@functools.cache
 def machine() -> str:
     """System, processor and cores, in one line."""
     return f"{platform.system()} {platform.machine()}, {processor()}, {counted(os.cpu_count() or 1, 'core')}"
@@ -52,3 +50,11 @@ def processor() -> str:
     table = Path("/proc/cpuinfo")
     named = re.search(r"model name\s*:\s*(.+)", table.read_text()) if table.is_file() else None
     return named.group(1).strip() if named else platform.processor() or "unknown processor"
+
+
+@functools.cache  # a search of all folders of packages, which may lie on a file server
+def _installed(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

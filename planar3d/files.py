@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 from planar3d.errors import RunError
 
 _WRITING = ".writing-"  # prefix of temporary files and folders
-_BESIDE = re.compile(rf"({re.escape(_WRITING)}.{{8}}-)+")  # twice for a temporary file's temporary file
+_BESIDE = re.compile(rf"({re.escape(_WRITING)}.{{8}}-)+")  # earlier versions wrote a temporary file of a temporary file
 _FULL = 2**16  # bytes; with less free space, a failed write counts as a full disk
 
 
@@ -26,14 +27,22 @@ _FULL = 2**16  # bytes; with less free space, a failed write counts as a full di
 def written_beside(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block succeeds, remove it if not.
 
-    The temporary name has the suffix of `path`, by which many writers choose their format.
+    The temporary name has the suffix of `path`, by which many writers choose their format. A temporary `path` is
+    itself yielded. Few calls name a file, because each is a request if the folder lies on a file server.
 
     Raises:
         OSError: the disk is full, whatever error the writer raised; it names `path`.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=_WRITING, suffix=f"-{path.name}", dir=path.parent)
+    if path.name.startswith(_WRITING):
+        yield path
+        return
+    make = partial(tempfile.mkstemp, prefix=_WRITING, suffix=f"-{path.name}", dir=path.parent)
+    try:
+        handle, name = make()
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = make()
     os.close(handle)
     temporary = Path(name)
     try:

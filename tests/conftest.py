@@ -12,7 +12,13 @@ import pytest
 
 TESTS = Path(__file__).parent
 SLOW = TESTS / "slow.txt"
-MARK_OF_FIXTURE = {"chromium": "browser", "served": "network", "here": "network", "two_workers": "network"}
+MARK_OF_FIXTURE = {
+    "chromium": "browser",
+    "served": "network",
+    "here": "network",
+    "two_workers": "network",
+    "torch": "torch",
+}
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # As the command line has it: what is bit for bit equal is so by oneDNN, which TensorFlow leaves off without AVX-512.
@@ -87,6 +93,12 @@ def real_data() -> Path:
     if not folder or not Path(folder, "data").is_dir():
         pytest.skip("PLANAR3D_TEST_DATA names no folder with data/ and weights/")
     return Path(folder)
+
+
+@pytest.fixture
+def torch():
+    """The package torch, which is a large download; `make test-torch` installs it. The test is skipped without it."""
+    return pytest.importorskip("torch")
 
 
 @pytest.fixture(scope="session")

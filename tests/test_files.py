@@ -28,6 +28,16 @@ def test_a_written_file_can_be_read_by_others(tmp_path):
     assert (tmp_path / "new" / "a.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
+def test_a_temporary_file_is_written_in_its_place(tmp_path):
+    with written_beside(tmp_path / "a.json") as temporary:
+        write_json(temporary, {"a": 1})
+        assert os.listdir(tmp_path) == [temporary.name] and read_json(temporary) == {"a": 1}
+        with pytest.raises(OSError), written_beside(temporary):
+            raise OSError("disk full")
+        assert temporary.exists()
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
 def test_damaged_json_is_named(tmp_path):
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(RunError, match=r"a\.json is not readable"):

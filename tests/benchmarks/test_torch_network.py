@@ -12,9 +12,9 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def torch(monkeypatch):
+def torch(torch, monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    yield pytest.importorskip("torch")
+    yield torch
     sys.modules.pop("torch_network", None)
 
 

@@ -14,9 +14,8 @@ from planar3d.transfer.torch_weights import load_torch
 WEIGHTS = "weights/efficientnet_lite0_imagenet_keras_layout.npz"
 
 
-def in_torch(arrays, x):
+def in_torch(torch, arrays, x):
     """Logits (batch, classes) by torch's functions; arrays by EfficientNet-PyTorch's names in Keras' order of axes."""
-    torch = pytest.importorskip("torch")
     act, tensors = torch.nn.functional, {name: torch.from_numpy(np.asarray(array)) for name, array in arrays.items()}
 
     def convolved(x, name, stride=1):
@@ -63,12 +62,12 @@ def slices(real_data):
 
 
 @pytest.mark.real
-def test_logits_of_real_slices_are_those_of_torch(weights, slices):
+def test_logits_of_real_slices_are_those_of_torch(torch, weights, slices):
     network = EfficientNetLite0((None, None, 3))
     report = load_torch(network, weights, layout="keras")
     assert len(report.matched) == len(network.weights) == 247 and not report.missing and not report.unused
     with np.load(weights) as arrays:
-        expected = in_torch(dict(arrays), slices)
+        expected = in_torch(torch, dict(arrays), slices)
     assert np.abs(np.asarray(network(slices)) - expected).max() < 1e-4 < np.abs(expected).max()
 
 
@@ -179,8 +178,7 @@ def as_released(torch, state, x, rank):
     return act.silu(normalized(convolved(x, "conv_head"), "norm_head"))
 
 
-def test_the_released_encoder_s_weights_compute_in_2d_and_converted_what_they_do_in_torch(tmp_path):
-    torch = pytest.importorskip("torch")
+def test_the_released_encoder_s_weights_compute_in_2d_and_converted_what_they_do_in_torch(torch, tmp_path):
     keras.utils.set_random_seed(0)
     theirs, ours = (EfficientNet("b0", (32, 32, 3), padding="symmetric", epsilon=1e-5) for _ in range(2))
     layers = {layer.name: layer for layer in theirs.layers}

@@ -8,6 +8,7 @@ from planar3d.transfer.torch_weights import load_torch
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
+pytestmark = pytest.mark.torch
 nn = torch.nn
 
 

@@ -32,8 +32,7 @@ def test_a_dense_layer_stored_as_a_convolution_is_dense():
 
 
 @pytest.mark.parametrize(("layer", "groups"), [("conv", 1), ("dw", 4)])
-def test_convolutions_do_the_same(layer, groups):
-    torch = pytest.importorskip("torch")
+def test_convolutions_do_the_same(torch, layer, groups):
     import keras
 
     weight, x = torch.randn(4, 4 // groups, 3, 5), torch.randn(2, 4, 9, 10)

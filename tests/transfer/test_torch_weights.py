@@ -109,8 +109,8 @@ def test_a_network_that_normalizes_its_input_takes_grey_levels_even_if_it_was_tr
     assert_allclose(whole.predict(grey, verbose=0), bare.predict(normalized, verbose=0), atol=1e-4)
 
 
-def test_efficientnet_b0_computes_what_timm_does(tmp_path):
-    torch, timm = pytest.importorskip("torch"), pytest.importorskip("timm")
+def test_efficientnet_b0_computes_what_timm_does(torch, tmp_path):
+    timm = pytest.importorskip("timm")
     from safetensors.torch import save_file
 
     theirs = timm.create_model("tf_efficientnet_b0").eval()
