@@ -3,6 +3,7 @@
 import gzip
 import os
 import shutil
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    if config.getoption("record_slow") and not hasattr(config, "workerinput"):
+    if config.getoption("record_slow"):
         config.pluginmanager.register(SlowTests(config.getoption("record_slow")))
 
 
@@ -51,34 +52,42 @@ def pytest_collection_modifyitems(items):
 
 
 class SlowTests:
-    """Keeps `slow.txt`: what takes more processor time than a limit, in this process and in those it waited for."""
+    """Keeps `slow.txt`: what takes more processor time than a limit, in this process and in those it waited for.
+
+    The parameters of a test count together. With xdist, each worker hands what it measured to the one that writes.
+    """
 
     def __init__(self, limit):
-        self.limit, self.files, self.found = limit, set(), set()
+        self.limit, self.spent = limit, Counter()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef, request):
-        file = request._pyfuncitem.path.relative_to(TESTS).as_posix()
-        with self._timed(file, fixturedef.argname):
+        with self._timed(request._pyfuncitem, fixturedef.argname):
             return (yield)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item):
-        file = item.path.relative_to(TESTS).as_posix()
-        with self._timed(file, item.originalname):
+        with self._timed(item, item.originalname):
             return (yield)
 
-    def pytest_sessionfinish(self):
-        others = {line for line in SLOW.read_text().split() if line.partition("::")[0] not in self.files}
-        SLOW.write_text("\n".join(sorted(others | self.found)) + "\n")
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node):
+        self.spent.update(node.workeroutput["spent"])
+
+    def pytest_sessionfinish(self, session):
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput["spent"] = dict(self.spent)
+            return
+        files = {name.partition("::")[0] for name in self.spent}
+        others = {line for line in SLOW.read_text().split() if line.partition("::")[0] not in files}
+        found = {name for name, seconds in self.spent.items() if seconds > self.limit}
+        SLOW.write_text("\n".join(sorted(others | found)) + "\n")
 
     @contextmanager
-    def _timed(self, file, name):
+    def _timed(self, item, name):
         begun = _processor_seconds()
         yield
-        self.files.add(file)
-        if _processor_seconds() - begun > self.limit:
-            self.found.add(f"{file}::{name}")
+        self.spent[f"{item.path.relative_to(TESTS).as_posix()}::{name}"] += _processor_seconds() - begun
 
 
 def _processor_seconds():
