@@ -77,7 +77,7 @@ def overlay(
     """Draw a sagittal, an axial and a coronal slice with the outlines of both masks, and write them as PNG.
 
     In each direction, the slice with the largest lesion area is shown: of the reference; of the prediction if there is
-    no reference or it is empty; the middle slice if both are empty.
+    no reference or it is empty; the middle slice if both are empty. Of a two-dimensional image only its plane is shown.
 
     Args:
         scan: the intensities; stored in any orientation.
@@ -107,14 +107,15 @@ def overlay(
     head = head_box(voxels, low, high)
     # One scale for all three planes, unless extreme slice spacing would make the figure unreadable.
     edges = [(box.stop - box.start) * zoom for box, zoom in zip(head, zooms, strict=True)]
-    widths, heights = ([edges[getattr(view, along)] for view in VIEWS] for along in ("columns", "rows"))
+    views = [view for view in VIEWS if min(voxels.shape[view.rows], voxels.shape[view.columns]) > 1] or VIEWS
+    widths, heights = ([edges[getattr(view, along)] for view in views] for along in ("columns", "rows"))
     panel = float(np.clip(_OVERLAY_WIDTH * max(heights) / sum(widths), 2, 8))
     height = panel + _TITLE_HEIGHT + _LEGEND_HEIGHT
     figure = canvas(_OVERLAY_WIDTH, height)
     figure.set_facecolor("black")
     frame = {"left": 0.005, "right": 0.995, "bottom": _LEGEND_HEIGHT / height, "top": 1 - _TITLE_HEIGHT / height}
-    grid = figure.add_gridspec(1, 3, width_ratios=widths, wspace=0.02, **frame)
-    for column, view in enumerate(VIEWS):
+    grid = figure.add_gridspec(1, len(views), width_ratios=widths, wspace=0.02, **frame)
+    for column, view in enumerate(views):
         axes = figure.add_subplot(grid[0, column])
         count = voxels.shape[view.axis]
         index = count // 2 if guide is None else largest_slice(guide, view.axis)

@@ -96,6 +96,14 @@ def test_the_slices_go_through_the_lesion(tmp_path, head):
     assert moved.read_bytes() != shown.read_bytes()
 
 
+@pytest.mark.parametrize("axes", ["RAS", "PSR"])
+def test_of_a_two_dimensional_image_only_its_plane_is_shown(tmp_path, head, axes):
+    voxels, mask = (volume[..., 7:8] for volume in head)
+    path = overlay(stored(voxels, axes), stored(mask, axes), None, tmp_path / "flat.png", "image")
+    rows, columns = places(path, ORANGE)
+    assert 30 < np.ptp(columns) < imread(path).shape[1] / 4 and np.ptp(rows) > 30  # one outline, not one a panel
+
+
 def test_superior_is_up_the_face_looks_left_and_left_is_left(tmp_path, head):
     voxels, _ = head
 
