@@ -1,4 +1,4 @@
-"""The DICOM series of a folder, and the FLAIR scans among them."""
+"""The DICOM series of a folder, and which of them are FLAIR scans."""
 
 import hashlib
 import re
@@ -16,6 +16,7 @@ from planar3d.scans.dicom_headers import (
     class_name,
     dicom_files,
     image_of,
+    is_dicom,
     modality_of,
     read_header,
     text_of,
@@ -23,7 +24,7 @@ from planar3d.scans.dicom_headers import (
 )
 from planar3d.wording import counted
 
-__all__ = ["DicomSeries", "choose_flair", "find_dicom_series", "names_flair"]
+__all__ = ["DicomSeries", "find_dicom_series", "names_flair"]
 
 # Names of FLAIR: GE, Philips, Canon and most users call it FLAIR, Siemens dark-fluid (t2_tirm_tra_dark-fluid,
 # t2_spc_da-fl) …
@@ -59,25 +60,37 @@ class DicomSeries:
         """A suffix for file names of series with the same label, as of two patients; empty without a UID."""
         return f"_{hashlib.sha256(self.uid.encode()).hexdigest()[:8]}" if self.uid else ""
 
+    @property
+    def note_if_named(self) -> str:
+        """A message to the user who named the series; empty if it is a FLAIR scan."""
+        return "" if self.is_flair else f"series {self} is not identified as FLAIR; it was named"
+
     def __str__(self) -> str:
         modality = self.modality or "modality not given"
         return f"{self.number} “{self.description}” ({modality}, {counted(self.images, 'file')})"
 
 
-def find_dicom_series(files: Iterable[Path]) -> list[DicomSeries]:
+def find_dicom_series(files: Iterable[Path], problems: dict[Path, str] | None = None) -> list[DicomSeries]:
     """Read the headers of DICOM files and group them into series, sorted by number.
 
     Files that do not say their series (SeriesInstanceUID) are one if they lie in one folder and agree in study, number
     and description. Of files that are equal byte by byte the first is taken.
 
+    Args:
+        problems: gets, by path, why files are left out, as damaged ones are; if None, the first problem is an error.
+
     Raises:
         ScanError: a file is damaged, or could belong to several series.
     """
+    found_problems = dict[Path, str]() if problems is None else problems
     by_key: dict[str | _Kin, DicomSeries] = {}
     kin_of: dict[str | _Kin, set[_Kin]] = {}
     firsts: dict[tuple[str | _Kin, str], Path] = {}
     for path in sorted(files):
-        found = _read(path)
+        try:
+            found = _read(path)
+        except ScanError as error:
+            found_problems[path], found = str(error), None
         if found is not None:
             key, kin, one = found
             instance = one.images[0].instance
@@ -87,13 +100,16 @@ def find_dicom_series(files: Iterable[Path]) -> list[DicomSeries]:
             before = by_key.get(key, replace(one, images=()))
             by_key[key] = replace(before, images=before.images + one.images)
             kin_of.setdefault(key, set()).add(kin)
-    for key, series in by_key.items():
+    for key in [*by_key]:
         others = (kin for other, kins in kin_of.items() if other != key for kin in kins)
         if isinstance(key, _Kin) and any(map(key.may_be_of, others)):
-            raise ScanError(
-                f"{series.images[0].path} does not name its series (SeriesInstanceUID is missing), and its folder has "
-                "series that it could belong to. Export the series again, or remove the file."
+            first = by_key.pop(key).images[0].path
+            found_problems[first] = (
+                f"{first} does not name its series (SeriesInstanceUID is missing), and its folder has series that it "
+                "could belong to. Export the series again, or remove the file."
             )
+    if problems is None and found_problems:
+        raise ScanError(next(iter(found_problems.values())))
     return sorted(by_key.values(), key=lambda series: series.number)
 
 
@@ -110,51 +126,24 @@ def series_of(files: Sequence[Path]) -> DicomSeries:
     return replace(series[0], images=tuple(image for one in series for image in one.images))
 
 
-def series_with(path: Path) -> DicomSeries:
-    """The series to which a DICOM file belongs, with all its files in the folder.
+def series_with(path: Path) -> DicomSeries | None:
+    """The series to which a DICOM file belongs, with all its files in the folder; None for another file.
 
     Raises:
         ScanError: it belongs to none; see also `find_dicom_series`.
     """
+    if not is_dicom(path):
+        return None
     beside = [p for p in path.parent.iterdir() if not p.name.startswith(".") and p.is_file()]
-    found = find_dicom_series(dicom_files(beside))
+    files, problems = dicom_files(beside)
+    if problems:
+        raise ScanError(next(iter(problems.values())))
+    found = find_dicom_series(files)
     for is_it in (path.__eq__, partial(cmp, path, shallow=False)):  # it, or the file that it is a copy of
         for series in found:
             if any(is_it(image.path) for image in series.images):
                 return series
     raise ScanError(f"{path} is a DICOM file without images; name a file of a FLAIR series, or its folder.")
-
-
-def choose_flair(series: Sequence[DicomSeries], place: Path) -> tuple[list[DicomSeries], str]:
-    """The series that are FLAIR scans, and a note on the choice.
-
-    Reformatted series are left out where the study has original ones. A single MR series is taken whatever it is.
-
-    Raises:
-        ScanError: there is no MR series, or there are several and none is identified as FLAIR.
-    """
-    listed = "; ".join(map(str, series)) or "no series with images"
-    scans = [one for one in series if one.modality == "MR"]
-    flair = [one for one in scans if one.is_flair]
-    if flair:
-        original = {one.study for one in flair if not one.is_secondary}
-        chosen = [one for one in flair if not (one.is_secondary and one.study in original)]
-        known = {one.study for one in flair}
-        left = {one.study: f"{one.images[0].path.parent}: {one}" for one in scans if one.study not in known}
-        if not left:
-            return chosen, ""
-        return chosen, f"studies without a series known as FLAIR were left out: {'; '.join(left.values())}"
-    if len(scans) == 1:
-        return (
-            scans,
-            f"series {scans[0]} was used as the only MR series; neither its name nor its times identify it as FLAIR",
-        )
-    if not scans:
-        raise ScanError(f"{place} has no MR series. Found: {listed}.")
-    raise ScanError(
-        f"{place} has no series with the name or times of a FLAIR scan. Found: {listed}. Name a file of the right "
-        "series."
-    )
 
 
 def names_flair(texts: Sequence[str], inversion_ms: float, echo_ms: float) -> bool:

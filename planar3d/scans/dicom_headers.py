@@ -1,6 +1,7 @@
 """Which files are DICOM, and the header of each: whether it has an image, of which kind, and where it is."""
 
 import re
+from collections import defaultdict
 from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,26 +54,30 @@ def is_dicom(path: Path) -> bool:
     return start[128:] == b"DICM" or bare
 
 
-def dicom_files(files: Sequence[Path]) -> list[Path]:
-    """The DICOM files among some files.
+def dicom_files(files: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
+    """The DICOM files among some files, and why others that may be DICOM cannot be used.
 
-    Raises:
-        ScanError: a file with DICOM's suffix, or named like a DICOM file but for numbers, is not DICOM.
+    Returns:
+        The DICOM files. By path, the problem of each file that cannot be read, and of each folder's first file that is
+        named like a DICOM file, by suffix or but for numbers, and is not one.
     """
-    found = [path for path in files if is_dicom(path)]
-    known, names = set(found), {_without_numbers(path) for path in found}
-    wrong = [
-        path
-        for path in files
-        if path not in known and (path.name.lower().endswith(DICOM_SUFFIXES) or _without_numbers(path) in names)
-    ]
-    if found and wrong:
-        more = f", nor {counted(len(wrong) - 1, 'other')}" if len(wrong) > 1 else ""
-        raise ScanError(
-            f"{wrong[0]} is named like the DICOM files beside it, but is not a DICOM file "
-            f"({counted(wrong[0].stat().st_size, 'byte')}){more}. Copy it again, or remove it."
+    found, problems, wrong = list[Path](), dict[Path, str](), defaultdict[Path, list[Path]](list)
+    for path in files:
+        try:
+            found += [path] if is_dicom(path) else []
+        except ScanError as error:
+            problems[path] = str(error)
+    known, names = {*found, *problems}, {_without_numbers(path) for path in found}
+    for path in files if found else ():
+        if path not in known and (path.name.lower().endswith(DICOM_SUFFIXES) or _without_numbers(path) in names):
+            wrong[path.parent].append(path)
+    for first, *others in wrong.values():
+        more = f", nor {counted(others, 'other')}" if others else ""
+        problems[first] = (
+            f"{first} is named like the DICOM files beside it, but is not a DICOM file "
+            f"({counted(first.stat().st_size, 'byte')}){more}. Copy it again, or remove it."
         )
-    return found
+    return found, problems
 
 
 def _without_numbers(path: Path) -> Path:

@@ -11,9 +11,10 @@ from planar3d.errors import ScanError
 from planar3d.scans.bids import derivative_names, find_bids_scans, is_bids
 from planar3d.scans.case import Case, read_images
 from planar3d.scans.datasets import find_layout
-from planar3d.scans.dicom import DicomSeries, choose_flair, find_dicom_series, series_with
+from planar3d.scans.dicom import DicomSeries, find_dicom_series, series_with
+from planar3d.scans.dicom_choice import choose_usable
 from planar3d.scans.dicom_conversion import read_dicom_series
-from planar3d.scans.dicom_headers import DICOM_SUFFIXES, dicom_files, is_dicom
+from planar3d.scans.dicom_headers import DICOM_SUFFIXES, dicom_files
 from planar3d.scans.image_files import files_within, is_flair, is_nifti, stem, suffix, why_unusable, without_copies
 from planar3d.scans.outputs import Outputs, plain_names, told_apart
 from planar3d.scans.participants import EVERYONE
@@ -32,13 +33,11 @@ class ScanInput:
     """A scan, or a case of several images, to be segmented."""
 
     name: str  # unique among the inputs
-    # The NIfTI file, the first file of a DICOM series, or the first image of a case; given alone, it is the same scan.
-    path: Path
+    path: Path  # the NIfTI file, or the first of a DICOM series or case; given alone, it is the same scan
     dataset: Path | None = None  # the BIDS data set it was found in; None for every other scan
     series: DicomSeries | None = None  # the DICOM series; None for NIfTI
     note: str = ""  # message to the user on how it was chosen, if any
-    # Why it cannot be read, if already known; it is an input so that it counts as failed.
-    problem: str = ""
+    problem: str = ""  # why it cannot be read, if already known; it is an input so that it counts as failed
     # Of a case from a layout or table; empty for a scan that is FLAIR by its name or tags.
     images: Mapping[str, Path] = field(default_factory=dict, hash=False)
 
@@ -118,16 +117,17 @@ def _find(path: Path) -> list[ScanInput]:
         return [_of_file(scan, path, problem) for scan, problem in find_bids_scans(path).items()]
     if path.name.lower().endswith(_TABLES):
         return _find_in_table(path)
-    if not suffix(path) and os.path.isfile(path) and is_dicom(path):
-        found = series_with(path)
-        return [_of_series(found, "" if found.is_flair else f"series {found} is not identified as FLAIR; it was named")]
-    return [_of_file(path)]
+    try:
+        found = series_with(path) if not suffix(path) and os.path.isfile(path) else None
+    except ScanError as error:
+        return [_of_file(path, problem=str(error))]
+    return [_of_file(path) if found is None else _of_series(found, found.note_if_named)]
 
 
 def _find_in_folder(folder: Path) -> list[ScanInput]:
     """All FLAIR scans of a folder, of one format."""
     files, closed = files_within(folder)
-    dicom = dicom_files([path for path in files if not is_nifti(path) and os.path.isfile(path)])
+    dicom, problems = dicom_files([path for path in files if not is_nifti(path) and os.path.isfile(path)])
     lost = [path for path in files if path.name.lower().endswith(DICOM_SUFFIXES) and not os.path.isfile(path)]
     scans = without_copies({path for path in files if is_flair(path)}.difference(dicom))
     nifti = [path for path in scans if is_nifti(path)]
@@ -138,9 +138,10 @@ def _find_in_folder(folder: Path) -> list[ScanInput]:
         )
     found = [_of_file(path) for path in (*scans, *{path.parent: path for path in lost}.values())]
     found += [_of_file(path, problem=problem) for path, problem in closed.items()]
-    if dicom:
-        series, note = choose_flair(find_dicom_series(dicom), folder)
-        found += [_of_series(one, "" if i else note) for i, one in enumerate(series)]
+    if dicom or problems:
+        series, others = choose_usable(find_dicom_series(dicom, problems), problems, folder)
+        found += [replace(_of_series(one, note), problem=problem) for one, note, problem in series]
+        found += [_of_file(path, problem=problem) for path, problem in others.items()]
     if not found:
         found = [_of_case(case, FLAIR) for case in (find_layout(folder, labelled=False) or (None, ()))[1]]
     if not found:

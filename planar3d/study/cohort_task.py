@@ -154,7 +154,7 @@ class CohortTask:
 
     def _prepare(self, item: ScanInput) -> _Result:
         began = time.monotonic()
-        if self.asked.dicom_seg and item.series is None:
+        if self.asked.dicom_seg and item.series is None and not item.problem:
             raise ScanError(f"{item.path} is not a DICOM series, which --dicom-seg and --dicom-sr need; omit them.")
         refuse_other_record(self.items[item].record)
         scans = read_input_images(item, self.asked.assume_affine, self.segmenter.flat)

@@ -10,7 +10,8 @@ pytest.importorskip("dcm2niix", reason="needs the extra dicom")
 from dicom_series import OBLIQUE, SAGITTAL, T1_TIMES, VOXELS, change, in_world, write_series
 
 from planar3d.errors import Planar3DError, ScanError
-from planar3d.scans.dicom import choose_flair, find_dicom_series, names_flair
+from planar3d.scans.dicom import find_dicom_series, names_flair
+from planar3d.scans.dicom_choice import choose_flair
 from planar3d.scans.dicom_conversion import read_dicom_series
 from planar3d.scans.dicom_headers import is_dicom
 

@@ -24,7 +24,8 @@ from dicom_series import (
 from pydicom.uid import RLELossless, generate_uid
 
 from planar3d.errors import Planar3DError, ScanError
-from planar3d.scans.dicom import choose_flair, find_dicom_series
+from planar3d.scans.dicom import find_dicom_series
+from planar3d.scans.dicom_choice import choose_flair
 from planar3d.scans.dicom_conversion import read_dicom_series
 from planar3d.scans.volume import read_scan
 

@@ -100,3 +100,70 @@ def test_a_deflated_report_does_not_refuse_the_images(tmp_path):
     dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
     dataset.save_as(report)
     assert _is_whole(*find_inputs([tmp_path]))
+
+
+@pytest.fixture
+def patients(tmp_path):
+    """Three patients with a folder each, and the files of the second."""
+    files = [write_series(tmp_path / f"p{n}", VOXELS, OBLIQUE) for n in (1, 2, 3)]
+    for n, of_one in enumerate(files):
+        _study(of_one, str(n))
+    return tmp_path, files[1]
+
+
+def _damage(path):
+    path.write_bytes(path.read_bytes().replace(b"IS\x02\x005 ", b"IS\x02\x00xy"))  # its SeriesNumber
+
+
+def _deflate(path):
+    change([path], lambda k, dataset: setattr(dataset.file_meta, "TransferSyntaxUID", "1.2.840.10008.1.2.1.99"))
+
+
+def _forget_series(path):
+    change([path], lambda k, dataset: delattr(dataset, "SeriesInstanceUID"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (_damage, "p2/0005.dcm is a damaged DICOM file"),
+        (lambda path: path.write_bytes(b""), r"p2/0005.dcm is named like the DICOM files beside it.*\(0 bytes\)\. "),
+        (_deflate, "p2/0005.dcm is a deflated DICOM file"),
+        (_forget_series, "p2/0005.dcm does not name its series"),
+    ],
+    ids=["damaged", "empty", "deflated", "nameless"],
+)
+def test_an_unusable_file_refuses_the_series_of_its_folder_alone(patients, spoil, sentence):
+    folder, files = patients
+    spoil(files[4])
+    items = find_inputs([folder])
+    assert [item.name for item in items if not item.problem] == ["p1_5_FLAIR", "p3_5_FLAIR"]
+    (failed,) = (item for item in items if item.problem)
+    assert failed.path == files[0] and len(items) == 3
+    with pytest.raises(ScanError, match=rf"{sentence}.* It may belong to series 5 “FLAIR”"):
+        read_input_images(failed)
+    assert all(_is_whole(item) for item in items if not item.problem)
+    for first in (files[0], files[4]) if spoil is not _forget_series else files[:1]:
+        (folder / "table.csv").write_text(f"scan\np1\n{first}\n")
+        good, bad = find_inputs([folder / "table.csv"])
+        assert good.series and not good.problem and bad.path == first
+
+
+def test_a_folder_of_unusable_files_alone_is_among_the_inputs(patients):
+    folder, files = patients
+    for path in files:
+        _damage(path)
+    items = find_inputs([folder])
+    assert [item.path.parent.name for item in items if not item.problem] == ["p1", "p3"]
+    assert [item.path for item in items if item.problem] == files[:1]
+    with pytest.raises(ScanError, match=r"0001\.dcm is a damaged DICOM file"):
+        find_inputs([folder / "p2"])
+
+
+def test_where_the_damaged_series_may_be_the_flair_scan_no_other_is_taken_for_it(tmp_path):
+    write_series(tmp_path / "a", VOXELS, OBLIQUE, "brain", InversionTime=None)
+    assert find_inputs([tmp_path])[0].note.startswith("series 5 “brain” (MR, 9 files) was used as the only MR series")
+    (damaged,) = write_series(tmp_path / "b", VOXELS, OBLIQUE, only=[0])
+    _damage(damaged)
+    with pytest.raises(ScanError, match=r"b/0001\.dcm is a damaged DICOM file"):
+        find_inputs([tmp_path])

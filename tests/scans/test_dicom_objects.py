@@ -12,7 +12,8 @@ from pydicom.fileset import FileSet
 from pydicom.uid import RLELossless, generate_uid
 
 from planar3d.errors import ScanError
-from planar3d.scans.dicom import choose_flair, find_dicom_series
+from planar3d.scans.dicom import find_dicom_series
+from planar3d.scans.dicom_choice import choose_flair
 from planar3d.scans.dicom_conversion import read_dicom_series
 from planar3d.scans.dicom_headers import is_dicom
 from planar3d.scans.inputs import find_inputs
