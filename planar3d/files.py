@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from planar3d.errors import RunError
 
 _WRITING = ".writing-"  # prefix of temporary files and folders
 _BESIDE = re.compile(rf"({re.escape(_WRITING)}.{{8}}-)+")  # earlier versions wrote a temporary file of a temporary file
+_ADDED = len(_WRITING) + 8 + 1  # bytes of this prefix
 _FULL = 2**16  # bytes; with less free space, a failed write counts as a full disk
 
 
@@ -84,6 +85,22 @@ def require_room(path: str | Path, size: int, cause: Exception | None = None) ->
 def temporary_folder(folder: str | Path) -> tempfile.TemporaryDirectory[str]:
     """A temporary empty folder inside `folder`, for a `with` block; it counts as half-written."""
     return tempfile.TemporaryDirectory(dir=folder, prefix=_WRITING, ignore_cleanup_errors=True)
+
+
+def written_at(path: Path) -> int:
+    """When a file was last written, in ns by the clock of its file system; 0 if it does not exist."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_mtime_ns
+    return 0
+
+
+def why_too_long(paths: Iterable[Path]) -> str:
+    """Why one of these files cannot be written under its name, which is longer meanwhile; empty if all can."""
+    longest = max(paths, key=lambda path: len(os.fsencode(path.name)))
+    there = next(folder for folder in longest.absolute().parents if folder.exists())
+    most = (os.pathconf(there, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255) - _ADDED
+    size = len(os.fsencode(longest.name))
+    return "" if size <= most else f"the name {longest.name} has {size} bytes, but {there} has room for {most}."
 
 
 def remove_temporaries(*folders: str | Path) -> None:

@@ -175,7 +175,7 @@ def test_several_models_are_averaged_and_the_record_names_each(run, data, model,
     code, out, err = run(*words, f"{model}, {other}")
     assert code == 0 and "already exists" in out, err
     code, _, err = run(*words, model)
-    assert code == 2 and "made from another model" in err
+    assert code == 2 and "made by another model" in err
     code, _, err = run(*words, f"{model},absent.h5")
     assert code == 2 and "absent.h5 does not exist" in err
 

@@ -35,7 +35,7 @@ def choose_usable(
     else:
         chosen, note = choose_flair(series, place)
     firsts = {path.parent: path for path in reversed(problems)}
-    found = []
+    found = list[Chosen]()
     for one in chosen:
         of = [firsts[image.path.parent] for image in one.images if image.path.parent in firsts]
         problem = f"{problems[of[0]]} It may belong to series {one}." if of else ""

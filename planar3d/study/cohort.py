@@ -1,5 +1,6 @@
 """Many scans, one network: while one scan is segmented, the next is prepared and the previous one written."""
 
+import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from planar3d.environment import describe
-from planar3d.errors import Planar3DError, RecipeError, WeightsError
+from planar3d.errors import Planar3DError, RecipeError, ScanError, WeightsError
 from planar3d.extras import check_extra, check_study_extra
+from planar3d.files import why_too_long
 from planar3d.inference.segmenter import Segmenter
 from planar3d.locks import Holder
 from planar3d.networks.weights_file import Model
@@ -21,7 +23,8 @@ from planar3d.scans.inputs import Given, ScanInput, find_inputs, outputs_of
 from planar3d.scans.outputs import Outputs
 from planar3d.study.cluster import run_tasks
 from planar3d.study.cohort_folder import CohortFolder
-from planar3d.study.cohort_tables import refuse_other_tables
+from planar3d.study.cohort_report import report_records
+from planar3d.study.cohort_tables import refuse_other_tables, write_tables
 from planar3d.study.cohort_task import CohortTask
 from planar3d.study.segmented import Asked, describe_models
 
@@ -82,7 +85,9 @@ def segment_all(
         )
     if cluster:  # whose workers may be in another folder
         inputs, out = [_absolute(given) for given in inputs], Path(out).absolute()
-    items = {item: outputs_of(item, out, several) for item in find_inputs(inputs, segmenter.images)}
+    items = dict(_nameable(item, out, several, asked) for item in find_inputs(inputs, segmenter.images))
+    if len(items) == 1 and (problem := next(iter(items)).problem):
+        raise ScanError(problem)
     places = {item: f"{number}/{len(items)}" for number, item in enumerate(items, start=1)}
     notify(describe())
     opened = [each for each in segmenter.models if isinstance(each, Model)]  # all, in the given order
@@ -104,15 +109,41 @@ def segment_all(
                     task.segment(mine)
             except Planar3DError:
                 if next(folder.records(), None):  # other processes rely on the last one to write the tables
-                    task.finish()
+                    _finish(task)
                 raise
-            task.finish()
+            _finish(task)
         finally:
             task.release()
             folder.close(items)
     if task.failed:
         notify(f"{len(task.failed)} of {len(items)} scans failed: {', '.join(map(str, task.failed))}")
     return Cohort([task.records[item] for item in items if item in task.records], task.failed, task.claimed)
+
+
+def _nameable(item: ScanInput, out: str | Path, several: bool, asked: Asked) -> tuple[ScanInput, Outputs]:
+    """A scan with its outputs; with a problem if the names of its outputs are too long for the file system."""
+    outputs = outputs_of(item, out, several)
+    why = why_too_long(getattr(outputs, name) for name in asked.files)
+    problem = why and f"{item.path}: {why} Rename the scan, or name it in a table with the columns scan and name."
+    return replace(item, problem=item.problem or problem), outputs
+
+
+def _finish(task: CohortTask) -> None:
+    """Report the state of all scans, and write tables and report unless other processes are still working."""
+    folder, notify = task.folder, task.notify
+    standing = folder.standing(task.items)
+    if len(standing.done) < len(task.items) and not task.single:
+        notify(str(standing))
+    for path, holder in task.claimed.items():
+        notify(f"{path}: being segmented by {holder}")
+    if folder.at_work():
+        return
+    with folder.alone(notify):
+        failed = folder.standing(task.items).failed
+        failed |= {os.path.abspath(path): why for path, why in task.failed.items()}
+        write_tables(folder, failed)
+        if task.asked.report:
+            notify(f"report: {report_records(folder, failed)}")
 
 
 def _segment_on(cluster: str, task: CohortTask, models: Sequence[Model], items: Sequence[ScanInput]) -> None:

@@ -1,6 +1,5 @@
 """Scans processed by one process: claimed, prepared, segmented and written; and the outcome of each."""
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -13,6 +12,7 @@ from typing import Any
 from planar3d.environment import machine, versions
 from planar3d.errors import Planar3DError, RunError, ScanError
 from planar3d.evaluation.lesion_table import lesion_table
+from planar3d.files import written_at
 from planar3d.inference.segmenter import Probabilities, Segmenter
 from planar3d.locks import Claim, Holder
 from planar3d.pipeline import one_ahead, one_behind
@@ -23,8 +23,6 @@ from planar3d.scans.outputs import Outputs
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
 from planar3d.study.cohort_folder import CohortFolder, refuse_other_record
-from planar3d.study.cohort_report import report_records
-from planar3d.study.cohort_tables import write_tables
 from planar3d.study.segmented import Asked, describe_scan, finished_record, origin, summarize, write_segmented
 from planar3d.transfer.digests import files_sha256
 from planar3d.wording import counted
@@ -60,11 +58,13 @@ class CohortTask:
     said: list[str] = field(default_factory=list)
     held: dict[ScanInput, Claim] = field(default_factory=dict)
     ahead: set[ScanInput] = field(default_factory=set)  # without a mask, and not started
+    made: dict[ScanInput, int] = field(default_factory=dict)  # when the records found at the start were written
     taken: int = 0
 
     def segment(self, mine: Sequence[ScanInput]) -> None:
         """Segment scans that are neither done nor claimed by another process."""
         self.ahead = {item for item in mine if not self.items[item].mask.exists()}
+        self.made = {item: written_at(self.items[item].record) for item in mine} | self.made
         coming = self._claim_next(mine)
         if (first := next(coming, None)) is None:
             return
@@ -113,9 +113,13 @@ class CohortTask:
         return True
 
     def _is_done(self, item: ScanInput) -> bool:
-        """Whether nothing is left to do for a scan: it is segmented, or a foreign file is in its place."""
+        """Whether nothing is left to do for a scan: it is segmented, or a foreign file is in its place.
+
+        To be overwritten are outputs from before the start, not those of another process at work.
+        """
         outputs = self.items[item]
-        if self.asked.overwrite or not outputs.mask.exists():
+        is_old = self.asked.overwrite and written_at(outputs.record) == self.made[item]
+        if is_old or not outputs.mask.exists():
             return False
         try:
             if (record := finished_record(outputs, self._origin(item), self.asked)) is None:
@@ -126,22 +130,6 @@ class CohortTask:
         except Planar3DError as error:
             self._fail(item, error)
         return True
-
-    def finish(self) -> None:
-        """Report the state of all scans, and write tables and report unless other processes are still working."""
-        standing = self.folder.standing(self.items)
-        if len(standing.done) < len(self.items) and not self.single:
-            self.notify(str(standing))
-        for path, holder in self.claimed.items():
-            self.notify(f"{path}: being segmented by {holder}")
-        if self.folder.at_work():
-            return
-        with self.folder.alone(self.notify):
-            failed = self.folder.standing(self.items).failed
-            failed |= {os.path.abspath(path): why for path, why in self.failed.items()}
-            write_tables(self.folder, failed)
-            if self.asked.report:
-                self.notify(f"report: {report_records(self.folder, failed)}")
 
     def release(self) -> None:
         """Give back all claims."""

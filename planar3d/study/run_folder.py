@@ -10,13 +10,15 @@ from typing import Any
 import keras
 
 from planar3d.environment import machine, versions
-from planar3d.errors import RunError
+from planar3d.errors import RecipeError, RunError
 from planar3d.files import read_json, write_json
 from planar3d.locks import CLAIM, locked
 from planar3d.networks.registry import weight_source
 from planar3d.recipes import Recipe
 from planar3d.scans.case import Case, Dataset, as_written_today
 from planar3d.scans.folds import Fold
+from planar3d.training.features import check_cacheable
+from planar3d.training.fit import build_network, layers_named
 from planar3d.transfer.digests import files_sha256
 
 _ASKED = ("recipe.json", "folds.json")
@@ -65,6 +67,7 @@ def start_run(
     Raises:
         RunError: the folder has another recipe, other scans, other folds, or other files.
         DatasetError: cases lack an image required by the recipe.
+        RecipeError: the recipe does not fit its network, see `check_with_network`.
     """
     folder = Path(folder)
     dataset.require(recipe.preparation.images)
@@ -80,8 +83,9 @@ def start_run(
     }
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file; name a folder for the run.")
-    # First, so that nothing is written without the encoder's weights.
+    # First, so that nothing is written for a recipe that cannot be trained, or without the encoder's weights.
     if not (folder / "environment.json").is_file():
+        check_with_network(recipe)
         asked["environment.json"] = environment(recipe)
     with locked(folder, "starting a run", wait=notify):
         there = {path.name for path in folder.iterdir()} - {CLAIM}
@@ -89,6 +93,20 @@ def start_run(
             raise RunError(f"{folder} is neither empty nor a run folder; name an empty or new one with --out.")
         _agree(folder, asked)
     return Run(folder, recipe, {scan: cases[scan] for scan in used}, list(folds))
+
+
+def check_with_network(recipe: Recipe) -> None:
+    """Refuse a recipe that does not fit its network: sizes, frozen or scaled layers, cached features.
+
+    Raises:
+        RecipeError: names the field.
+    """
+    network = build_network(recipe.changed(encoder_weights="none"))
+    scaled = layers_named(network, recipe, "unit_variance")
+    if unlike := [name for name in scaled if not hasattr(network.get_layer(name), "kernel")]:
+        raise RecipeError(f"unit_variance: {unlike[0]} has no kernel to scale; name layers that have one.")
+    if recipe.training.samples.cached_features != "none":
+        check_cacheable(recipe)
 
 
 def _agree(folder: Path, asked: dict[str, Any]) -> None:

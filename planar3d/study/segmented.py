@@ -34,8 +34,8 @@ from planar3d.study.scan_report import write_scan_report
 from planar3d.transfer.digests import file_sha256
 from planar3d.wording import counted
 
-# Parts of two records that must agree for their masks to be the same, and their names.
-_ORIGIN = {"scan": "scan", "model": "model", "recipe": "recipe", "asked": "engine, method or precision"}
+# Parts of two records that must agree for their masks to be the same, and how another one made a mask.
+_ORIGIN = {"scan": "from another scan", "model": "by another model", "recipe": "by another recipe"}
 
 
 @dataclass(frozen=True)
@@ -103,15 +103,21 @@ def finished_record(outputs: Outputs, expected: Mapping[str, Any], asked: Asked)
         expected: the scan's `origin`.
 
     Raises:
-        RunError: the mask was made from another scan, by another model or recipe, was changed, or has no known origin.
+        RunError: the mask was made from another scan, by another model or recipe, or with another method, engine or
+            precision; was changed; or has no known origin.
     """
     advice = "Use another --out, or --overwrite to replace it."
     if not outputs.record.is_file():
         raise RunError(f"{outputs.mask} exists, but no {outputs.record.name} says how it was made. {advice}")
     record = read_json(outputs.record)
-    for part, name in _ORIGIN.items():
+    for part, another in _ORIGIN.items():
         if _deciding(part, record) != _deciding(part, expected):
-            raise RunError(f"{outputs.mask} exists, but was made from another {name}. {advice}")
+            raise RunError(f"{outputs.mask} exists, but was made {another}. {advice}")
+    before, now = record.get("asked") or {}, expected["asked"]
+    for name in {**now, **before}:
+        made, wanted = (asked.get(name) or "default" for asked in (before, now))
+        if made != wanted:
+            raise RunError(f"{outputs.mask} exists, but was made with {name} {made}, not {wanted}. {advice}")
     if record["result"]["mask_sha256"] != file_sha256(outputs.mask):
         raise RunError(f"{outputs.mask} was changed after it was written. {advice}")
     return record if all(getattr(outputs, name).is_file() for name in asked.files) else None
@@ -166,8 +172,9 @@ def write_segmented(
             Scan(lesion_labels(mask).astype(np.uint16), scan.header).save(outputs.instances)
         if asked.same_format and outputs.same_format != outputs.mask:
             write_like(Path(about["scan"]["path"]), mask.voxels, mask.affine, outputs.same_format)
-        temporary.stat()  # removed by who took the scan over, whose record then stays
-        write_json(outputs.record, record)
+        with written_beside(outputs.record) as beside:
+            write_json(beside, record)
+            temporary.stat()  # who took the scan over removed it, or removes both; that one's record then stays
     return record
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from msseg import RECIPE, write_model, write_msseg
 
-from planar3d.errors import RunError, WeightsError
+from planar3d import files as files_module
+from planar3d.errors import RunError, ScanError, WeightsError
 from planar3d.files import read_json
 from planar3d.inference.segment import segment
 from planar3d.networks.weights_file import Model, load_network
@@ -259,25 +260,76 @@ def test_a_model_that_changes_after_it_was_opened_is_not_used(model, tmp_path):
         opened.network()
 
 
+def _stand_still(monkeypatch, at, meanwhile):
+    """Do something the first time that this process comes to a function, or to its record where that opens files."""
+    module, name = at
+    go_on, stood = getattr(module, name), []
+
+    def stand_still(*args, **kwargs):
+        if not stood and kwargs.get("suffix", "FLAIR.json").endswith("FLAIR.json"):
+            stood.append(True)
+            meanwhile()
+        return go_on(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, stand_still)
+
+
+def _lose_claims(out):
+    for claim in (out / ".planar3d").glob("claim-*.json"):
+        claim.write_text(json.dumps(json.loads(claim.read_text()) | {"host": "elsewhere"}))
+        os.utime(claim, (0, 0))
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("at", [(segmented_module, "write_lesions"), (files_module.tempfile, "mkstemp")])
 def test_a_process_that_stood_still_while_another_host_took_its_scan_over_leaves_that_ones_files_alone(
-    scans, model, tmp_path, monkeypatch
+    scans, model, tmp_path, monkeypatch, at, overwrite
 ):
-    """As a suspended job does that goes on in the middle of writing."""
-    out, took, cohorts = tmp_path / "masks", [], []
-    write_lesions = segmented_module.write_lesions
+    """As a suspended job does that goes on in the middle of writing, or just before its record."""
+    out, asked, cohorts, theirs = tmp_path / "masks", Asked(overwrite=overwrite), [], {}
+    if overwrite:
+        segment_all(scans[:2], model, out, notify=str)
 
-    def stand_still(*args):
-        if not took:
-            took.append(out.rglob("claim-*.json"))
-            for claim in took[0]:
-                content = json.loads(claim.read_text())
-                claim.write_text(json.dumps(content | {"host": "elsewhere"}))
-                os.utime(claim, (0, 0))
-            cohorts.append(segment_all(scans[:2], model, out, notify=str))
-            took.append({path: path.read_bytes() for path in out.iterdir()})
-        write_lesions(*args)
+    def take_over():
+        _lose_claims(out)
+        cohorts.append(segment_all(scans[:2], model, out, asked=asked, notify=str))
+        theirs.update({path: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.glob("*FLAIR*")})
 
-    monkeypatch.setattr(segmented_module, "write_lesions", stand_still)
-    cohorts.append(segment_all(scans[:2], model, out, notify=str))
+    _stand_still(monkeypatch, at, take_over)
+    cohorts.append(segment_all(scans[:2], model, out, asked=asked, notify=str))
     assert [len(cohort.records) for cohort in cohorts] == [2, 2] and not cohorts[1].failed
-    assert {path: path.read_bytes() for path in out.iterdir()} == took[1]
+    assert not list(out.rglob(".*"))
+    lesions = {path for path in theirs if path.name.endswith("_lesions.csv")}  # written once more, the same
+    for path, (content, written) in theirs.items():
+        assert path.read_bytes() == content
+        assert path in lesions or path.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(
+    ("then", "sentence"),
+    [
+        (replace(PLAIN, precision="bf16"), "was made with precision default, not bf16. Use"),
+        (Asked(), "was made with engine keras, not auto. Use"),
+        (replace(PLAIN, method="windowed"), "was made with method auto, not windowed. Use"),
+    ],
+)
+def test_what_differs_from_how_a_mask_was_made_is_said(segmented, scans, model, then, sentence):
+    refused = segment_all(scans[:3], model, segmented[0], asked=then, notify=str)
+    assert len(refused.failed) == 3 and all(sentence in why for why in refused.failed.values())
+
+
+def test_a_scan_whose_name_is_too_long_for_its_outputs_fails_alone_before_any_work(scans, model, tmp_path):
+    most = 255 - 18 - len("_mask.nii.gz")  # while they are written, names have a prefix of 18 bytes
+    names = ["a" * most, "b" * (most + 1), "ü" * (most // 2 + 1)]
+    for name in names:
+        shutil.copy(scans[0], tmp_path / f"{name}.nii.gz")
+    given, lines = [tmp_path / f"{name}.nii.gz" for name in names], []
+    cohort = segment_all(given, model, tmp_path / "out", asked=PLAIN, notify=lines.append)
+    assert [record["scan"]["name"] for record in cohort.records] == names[:1]
+    assert list(cohort.failed) == given[1:]
+    for path, why in cohort.failed.items():
+        size = len(os.fsencode(path.name)) + len("_mask")
+        assert why.startswith(f"{path}: the name ") and f"_mask.nii.gz has {size} bytes, but {tmp_path}" in why
+    with pytest.raises(ScanError, match=r"room for 237\. Rename the scan"):
+        segment_all(given[1:2], model, tmp_path / "other", asked=PLAIN, notify=str)
+    assert not (tmp_path / "other").exists()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from msseg import IDS, RECIPE, TINY, write_msseg
 
-from planar3d.errors import FoldsError, RunError, ScanError, WeightsError
+from planar3d.errors import FoldsError, RecipeError, RunError, ScanError, WeightsError
 from planar3d.inference.segment import segment
 from planar3d.recipes import MODERN
 from planar3d.scans.datasets import find_cases
@@ -176,6 +176,24 @@ def test_missing_encoder_weights_end_a_run_before_anything_is_written(data, tmp_
     recipe = RECIPE.changed(encoder_weights=str(tmp_path / "absent.h5"))
     with pytest.raises(WeightsError, match=r"absent\.h5"):
         reproduce(find_cases(data), tmp_path / "run", recipe, notify=_quiet)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"frozen": ("decodr",)}, "frozen='decodr' is neither a layer of"),
+        ({"frozen": ("encoder", "bridge", "decoder")}, "leaves nothing to train"),
+        ({"unit_variance": ("bridge_",)}, "unit_variance='bridge_' is neither a layer of"),
+        ({"frozen": (), "cached_features": "float32"}, "needs a frozen encoder"),
+        ({"network": "albunet", "unit_variance": ("conv1_bn",), "encoder_weights": "none"}, "conv1_bn has no kernel"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_its_network_ends_a_run_before_anything_is_written(
+    data, tmp_path, changes, sentence
+):
+    with pytest.raises(RecipeError, match=sentence):
+        reproduce(find_cases(data), tmp_path / "run", RECIPE.changed(**changes), notify=_quiet)
     assert not (tmp_path / "run").exists()
 
 
