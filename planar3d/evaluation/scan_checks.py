@@ -20,16 +20,18 @@ _BRAIN_HEIGHT = 100  # mm below the vertex that must be covered; whole adult bra
 _CUT = 20  # mm of a head that may be missing on a side
 _SPACING = 5  # mm
 
-# Contrast, as grey levels relative to the center of the brain. FLAIR scans of eleven patients and of the phantom have
-# fluid (1st percentile) of 0.04 to 0.22, and 0.90 to 1.03 as the ratio of tissue near fluid to tissue far from it. T2
-# and PD have fluid of 0.40 and more; T1 has ratios of 0.71 to 0.81, as its cortex is dark, and 0.89 where a tumour
-# takes up contrast agent, which this ratio cannot separate from FLAIR.
-_FLUID = 0.38
-_NEAR, _FAR = 5, (10, 25)  # mm from fluid
-_NEAR_TO_FAR = 0.88
-_TISSUE = (0.6, 1.6)  # fluid is below; lesions, fat and vessels are above
-_MUCH_BRIGHT = 0.05  # of the center: a tumour or its edema, which hides the contrast of cortex and white matter
-_ENOUGH = 500  # least voxels of the coarse grid to determine a contrast
+# Contrast, as grey levels in the middle of the brain. `docs/results.md` (Scans that are not FLAIR) has those of all
+# scans at hand. Fluid has 0.00 to 0.33 of the median in FLAIR, and 0.53 or more in T2, PD and some T1. Tissue near
+# fluid has 0.92 to 1.05 of the level of tissue far from it in FLAIR, and 0.74 to 0.80 in T1, with contrast agent or
+# without, as grey matter is dark.
+_FLUID = 0.45
+_NEAR, _FAR = 4, (7, 15)  # mm from fluid
+_NEAR_TO_FAR = 0.86
+_TISSUE = (0.6, 1.3)  # of the median; fluid is below; lesions, edema, fat and vessels are above
+_ENOUGH = 200  # least voxels of the coarse grid to determine a contrast
+_NOT_FLAIR = (
+    "The scan does not look like FLAIR: {} If it is not, discard the mask and segment the patient's FLAIR scan."
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,26 @@ class Case:
         return self.lesion_voxels * self.mask.voxel_mm3 / 1000
 
 
+def contrast_of(head: Head) -> tuple[float, float]:
+    """The grey levels of fluid, and of tissue near fluid, in the middle of the brain above the base of the skull.
+
+    Returns:
+        The first percentile relative to the median; and the median of tissue within 4 mm of fluid, relative to that of
+        tissue 7 to 15 mm away, mostly white matter. nan if there is too little to measure.
+    """
+    middle = head.centre & head.vault
+    inside = head.grey[middle]
+    if inside.size < _ENOUGH or not (median := np.median(inside)):
+        return float("nan"), float("nan")
+    levels = head.grey / median
+    distance = head.distance_to(middle & (levels < _TISSUE[0]))
+    tissue = middle & (levels > _TISSUE[0]) & (levels < _TISSUE[1])
+    near, far = (levels[tissue & (distance > low) & (distance <= high)] for low, high in ((0, _NEAR), _FAR))
+    enough = min(near.size, far.size) >= _ENOUGH
+    near_to_far = float(np.median(near) / np.median(far)) if enough else float("nan")
+    return float(np.percentile(inside, 1) / median), near_to_far
+
+
 def _field_of_view(case: Case) -> str | None:
     width, length, height = case.head.extent
     sizes = {"width": width, "length": length}
@@ -93,33 +115,22 @@ def _cut_off(case: Case) -> str | None:
 
 
 def _contrast(case: Case) -> str | None:
-    head = case.head
-    if case.image != "flair":
+    if case.image != "flair" or _field_of_view(case):  # in part of a head, the brain's center is elsewhere
         return None
-    if np.count_nonzero(head.centre) < _ENOUGH or _field_of_view(case):
-        return None  # in part of a head, the brain's center is elsewhere
-    if head.tissue <= head.air:
-        return (
-            "The scan does not look like FLAIR: the middle of the head is as dark as air, as in a CT or an angiogram."
+    if case.head.tissue <= case.head.air:
+        return _NOT_FLAIR.format("the middle of the head is as dark as air, as in a CT or an angiogram.")
+    fluid, near_to_far = contrast_of(case.head)
+    if fluid > _FLUID:
+        return _NOT_FLAIR.format(
+            f"the darkest fluid in the middle of the brain has {fluid:.1%} of the median grey level there, but at most "
+            f"{_FLUID:.0%} is expected, as fluid is brighter in T2-weighted and PD-weighted scans."
         )
-    levels = head.grey / head.tissue
-    inside = levels[head.centre]
-    if np.percentile(inside, 1) > _FLUID:
-        return (
-            "The scan does not look like FLAIR: there is no dark fluid in the middle of the head, as in a T2-weighted "
-            "or PD-weighted scan."
+    if near_to_far < _NEAR_TO_FAR:
+        return _NOT_FLAIR.format(
+            f"tissue next to fluid has {near_to_far:.1%} of the grey level of white matter, but at least "
+            f"{_NEAR_TO_FAR:.0%} is expected, as grey matter is darker in T1-weighted scans."
         )
-    if np.mean(inside > _TISSUE[1]) > _MUCH_BRIGHT:
-        return None
-    distance = head.distance_to(head.centre & (levels < _TISSUE[0]))
-    tissue = head.centre & (levels > _TISSUE[0]) & (levels < _TISSUE[1])
-    near, far = (levels[tissue & (distance > low) & (distance <= high)] for low, high in ((0, _NEAR), _FAR))
-    if min(near.size, far.size) < _ENOUGH or np.median(near) >= _NEAR_TO_FAR * np.median(far):
-        return None
-    return (
-        "The scan does not look like FLAIR: tissue next to fluid is darker than white matter, as the cortex is in a "
-        "T1-weighted scan."
-    )
+    return None
 
 
 def _values(case: Case) -> str | None:

@@ -62,6 +62,12 @@ class Head:
         return (top - np.arange(self.inside.shape[2])) * self.spacing[2]
 
     @cached_property
+    def vault(self) -> np.ndarray:
+        """The inside between 20 and 80 mm below the vertex, above the base of the skull; bool, as `grey`."""
+        low, high = _VAULT
+        return self.inside & (self.below_vertex > low) & (self.below_vertex < high)
+
+    @cached_property
     def centre(self) -> np.ndarray:
         """The middle of the brain, without cortex, bone and scalp; bool, as `grey`."""
         return (self.depth > _CENTRE) & (self.below_vertex < _BRAIN_HEIGHT)
@@ -96,9 +102,7 @@ class Head:
         A head has a dark ring, its skull, below the outline. An extracted brain has none, and everything around it has
         one value. (A scan with one value in the air but with a skull was only masked.)
         """
-        low, high = _VAULT
-        vault = self.inside & (self.below_vertex > low) & (self.below_vertex < high)
-        ring = self.grey[vault & (self.depth > _SKULL[0]) & (self.depth < _SKULL[1])]
+        ring = self.grey[self.vault & (self.depth > _SKULL[0]) & (self.depth < _SKULL[1])]
         around = self.grey[~self.inside]
         if not ring.size or not around.size:
             return None

@@ -8,6 +8,7 @@ import pytest
 from stored_scans import TURNS, turned
 
 from planar3d.evaluation.quality import check_quality
+from planar3d.evaluation.scan_checks import contrast_of
 from planar3d.scans.head import find_head
 from planar3d.scans.phantom_head import TISSUES, build_head
 from planar3d.scans.targets import Binary, Classes, Regions
@@ -92,7 +93,22 @@ def test_standardized_values_are_told_and_change_no_other_check():
 
 @pytest.mark.parametrize("contrast", OTHERS)
 def test_another_contrast_is_not_flair(contrast):
-    assert "contrast" in _fired(_voxels(**OTHERS[contrast]))
+    scan = _scan(_voxels(**OTHERS[contrast]))
+    (sentence,) = (each.sentence for each in check_quality(scan, _mask(scan)) if each.check == "contrast")
+    fluid, near_to_far = contrast_of(find_head(scan))
+    assert f"{near_to_far if contrast == 'T1' else fluid:.1%}" in sentence and "FLAIR scan" in sentence
+
+
+def test_air_in_the_base_of_the_skull_is_not_taken_for_dark_fluid():
+    voxels = _voxels(**OTHERS["T2"]).copy()
+    head = find_head(_scan(voxels))
+    voxels[head.centre & (head.below_vertex > 95)] = 0
+    assert np.mean(voxels[head.centre] == 0) > 0.02
+    assert "contrast" in _fired(voxels)
+
+
+def test_a_flair_scan_whose_fluid_is_not_dark_is_told():
+    assert "contrast" in _fired(_voxels(**FLAIR | {"fluid": 0.7}))
 
 
 def test_a_ct_is_not_flair():
@@ -241,7 +257,16 @@ def test_real_flair_scans_look_like_flair_and_the_others_of_a_patient_do_not(rea
     mask = read_mask(data / "open_ms/patient26/gold_standard.nii.gz", extracted)
     assert [each.check for each in check_quality(extracted, mask, whole_head=True)] == ["skull-stripped"]
     assert check_quality(extracted, mask, whole_head=False) == []
-    for name, checks in {"flair": [], "t1": ["contrast"], "t2": ["contrast"]}.items():
+    for name in ("flair", "t1", "t1ce", "t2"):
         (path,) = data.glob(f"brats/*/*_{name}.nii.gz")
-        scan = read_scan(path)
-        assert [each.check for each in check_quality(scan, _mask(scan))] == checks, name
+        acquired = read_scan(path)
+        for scan in (acquired, _averaged(acquired, 6)):
+            fired = {each.check for each in check_quality(scan, _mask(scan))} - {"spacing"}
+            assert fired == (set() if name == "flair" else {"contrast"}), (name, scan.spacing)
+
+
+def _averaged(scan, slices):
+    """The scan with the mean of every few axial slices."""
+    thick = scan.voxels[:, :, : scan.voxels.shape[2] // slices * slices]
+    thick = thick.reshape(*thick.shape[:2], -1, slices).astype(np.float32).mean(axis=3)
+    return _scan(thick, scan.affine @ np.diag([1, 1, slices, 1]))
