@@ -178,9 +178,7 @@ def _shared(source: _Source, recipe: Recipe, engine: str, precision: str | None)
 
     network = source.in_precision(precision)
     plan = make_plan(described(network), recipe.tiles.stride, exact=precision_of(network) == "float32")
-    return SharedInference(
-        plan, KerasEngine(network), recipe.preparation.channels, f"shared on Keras, {precision_of(network)}"
-    )
+    return SharedInference(plan, KerasEngine(network), recipe.preparation, f"shared on Keras, {precision_of(network)}")
 
 
 def _on_openvino(plan: Plan, recipe: Recipe, precision: str | None, known: Known) -> Predictor:
@@ -188,7 +186,7 @@ def _on_openvino(plan: Plan, recipe: Recipe, precision: str | None, known: Known
 
     OpenVINOEngine().check(plan)
     in_float32, in_bf16 = (
-        SharedInference(plan, OpenVINOEngine(name), recipe.preparation.channels, f"shared on OpenVINO, {name}")
+        SharedInference(plan, OpenVINOEngine(name), recipe.preparation, f"shared on OpenVINO, {name}")
         for name in PRECISIONS
     )
     if precision is None and multiplies_bf16():

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from planar3d.inference.plan import Piece, Plan, Shape, per_entry
-from planar3d.scans.windows import network_input, window_starts
+from planar3d.scans.preparation import Preparation
+from planar3d.scans.windows import window_starts
 
 ALIGNMENT = 64  # bytes, of memory that TensorFlow reads in place
 _KEPT = 4  # plane sizes with cached programs; the heads of a cohort have few
@@ -37,12 +38,12 @@ class SharedInference:
     """Predicts scans by a plan, with an engine; programs built for the first scan are reused.
 
     Args:
-        channels: copies of the one modality in the network's input.
+        preparation: of the scans; it defines the network's input.
         description: method, engine and precision, in a few words.
     """
 
-    def __init__(self, plan: Plan, engine: Engine, channels: int, description: str = "shared") -> None:
-        self.plan, self.engine, self.channels = plan, engine, channels
+    def __init__(self, plan: Plan, engine: Engine, preparation: Preparation, description: str = "shared") -> None:
+        self.plan, self.engine, self.preparation = plan, engine, preparation
         self.description = description
         self._programs: dict[tuple[int, ...], dict[Any, Program]] = {}  # by planes, most recently used last
 
@@ -81,8 +82,8 @@ class SharedInference:
         self, voxels: np.ndarray, windows: Mapping[int, Piece], progress: Callable[[int, int], None] | None = None
     ) -> np.ndarray:
         """The outputs of the windows' pieces in order, from the windows' first slices."""
-        plan = self.plan
-        programs = self._programs[voxels.shape[1:]] = self._programs.pop(voxels.shape[1:], {})
+        plan, as_input, planes = self.plan, self.preparation.as_input, voxels.shape[1:3]
+        programs = self._programs[planes] = self._programs.pop(planes, {})
         while len(self._programs) > _KEPT:
             del self._programs[next(iter(self._programs))]
 
@@ -92,7 +93,7 @@ class SharedInference:
                 programs[key] = self.engine.program(piece, shapes)
             return programs[key]
 
-        compute = program_for(plan.shared, [(plan.chunk, *voxels.shape[1:], self.channels)])
+        compute = program_for(plan.shared, [(plan.chunk, *planes, self.preparation.channels)])
         rings = {
             node: _Ring(plan.capacity(node), shape, self.engine.dtype)
             for node, shape in zip(plan.frontier, compute.output_shapes, strict=True)
@@ -102,7 +103,7 @@ class SharedInference:
         for number, (start, piece) in enumerate(windows.items(), start=1):
             while computed < start + plan.reached(piece):
                 places = [rings[n].append(start // per_entry(n) + plan.oldest(n, piece)) for n in plan.frontier]
-                compute([network_input(_chunk(voxels, computed, plan.chunk), self.channels)], places)
+                compute([as_input(_chunk(voxels, computed, plan.chunk))], places)
                 computed += plan.chunk
             stretches = [rings[node].stretch(start // per_entry(node), *ends) for node, ends in piece.inputs]
             program = program_for(piece, [stretch.shape for stretch in stretches])

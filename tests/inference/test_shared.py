@@ -43,20 +43,20 @@ def test_networks_of_other_levels_names_and_layers_too(
 def test_splitting_convolutions_changes_no_more_than_rounding(stride: int) -> None:
     network, scan = planar_resunet(), voxels(40, 32)
     recipe = PAPER.changed(size=32, stride=stride)
-    split = SharedInference(make_plan(described(network), stride, exact=False), KerasEngine(network), 3)
+    split = SharedInference(make_plan(described(network), stride, exact=False), KerasEngine(network), PAPER.preparation)
     np.testing.assert_allclose(split(scan), predict_volume(network, scan, recipe, "windowed"), atol=1e-6)
 
 
 @pytest.mark.parametrize("stride", [4, 8, 16])
 def test_the_middle_of_one_window_is_what_the_composition_keeps_of_it(stride: int) -> None:
     network, scan, margin = planar_resunet(), voxels(48, 32), (16 - stride) // 2
-    predict = SharedInference(make_plan(described(network), stride), KerasEngine(network), 3)
+    predict = SharedInference(make_plan(described(network), stride), KerasEngine(network), PAPER.preparation)
     np.testing.assert_array_equal(predict.middle(scan[16:32]), predict(scan)[16 + margin : 32 - margin])
 
 
 def test_one_predictor_serves_scans_of_other_lengths() -> None:
     network = planar_resunet()
-    predict = SharedInference(make_plan(described(network), 8), KerasEngine(network), 3)
+    predict = SharedInference(make_plan(described(network), 8), KerasEngine(network), PAPER.preparation)
     for slices in (32, 50, 16):
         scan = voxels(slices, 32, seed=slices)
         windowed = predict_volume(network, scan, PAPER.changed(size=32), "windowed")
@@ -66,14 +66,14 @@ def test_one_predictor_serves_scans_of_other_lengths() -> None:
 def test_progress_counts_windows() -> None:
     seen: list[tuple[int, int]] = []
     network = planar_resunet()
-    predict = SharedInference(make_plan(described(network), 8), KerasEngine(network), 3)
+    predict = SharedInference(make_plan(described(network), 8), KerasEngine(network), PAPER.preparation)
     predict(voxels(32, 32), lambda *done: seen.append(done))
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_weights_that_change_later_count() -> None:
     network, scan = planar_resunet(), voxels(32, 32)
-    predict = SharedInference(make_plan(described(network), 8), KerasEngine(network), 3)
+    predict = SharedInference(make_plan(described(network), 8), KerasEngine(network), PAPER.preparation)
     before = predict(scan)
     layer = network.get_layer("conv91")
     layer.kernel.assign(layer.kernel * 2)
