@@ -45,7 +45,7 @@ def torch_monai(folder: Path, precision: str) -> Callable[[], np.ndarray]:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             found = sliding_window_inference(
                 _channels_first(network_input(volume, recipe.channels)[None]),
-                (recipe.depth, *voxels.shape[1:]),
+                (recipe.depth, *voxels.shape[1:3]),
                 sw_batch_size=1,
                 predictor=lambda window: network(window.contiguous(memory_format=memory_format)).float(),
                 overlap=0.5,

@@ -69,7 +69,7 @@ def segment(size: int, slices: int, method: str, engine: str, precision: str) ->
 
     recipe = PAPER.changed(size=size)
     predict = predictor(recipe_network(recipe), recipe, method=method, engine=engine, precision=precision)
-    voxels = np.random.default_rng(0).integers(0, 256, (slices, size, size), np.uint8)
+    voxels = np.random.default_rng(0).integers(0, 256, (slices, size, size, 1), np.uint8)
     predict(voxels[: recipe.depth + 2 * recipe.stride])
     # Only the time and the memory are asked for.
     return lambda: predict(voxels) is None

@@ -61,7 +61,7 @@ def _compared(paths: list[Path]) -> tuple[list[list[str]], float]:
         least = min(least, agreed)
         name = path.name.removesuffix(".nii.gz").removesuffix("FLAIR").rstrip("_") or path.parent.name
         taken = [f"{seconds:.1f} ({processor:.1f})" for seconds, processor in (before, after)]
-        ratio, shape = before[1] / after[1], " × ".join(map(str, part.shape[1:]))
+        ratio, shape = before[1] / after[1], " × ".join(map(str, part.shape[1:3]))
         rows.append(
             [name, str(len(voxels)), shape, *taken, f"{ratio:.2f}", str(np.count_nonzero(whole)), f"{agreed:.5f}"]
         )

@@ -96,7 +96,7 @@ def whole(path: Path, folder: Path) -> Callable[[], np.ndarray]:
     def call() -> np.ndarray:
         prepared = prepare(read_scan(path), PAPER)
         save_prepared(folder / "prepared", prepared, None)
-        return prepared.voxels
+        return prepared.voxels[..., 0]
 
     return call
 

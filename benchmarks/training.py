@@ -73,8 +73,8 @@ def _setting(contestant: Contestant, size: int, folder: Path) -> tuple[Any, Any,
     from planar3d.training.trainer import trainer_of
 
     rng = np.random.default_rng(0)
-    voxels = rng.integers(0, 256, (SLICES, size, size), np.uint8)
-    masks = (rng.random(voxels.shape) < 0.003).astype(np.uint8)
+    voxels = rng.integers(0, 256, (SLICES, size, size, 1), np.uint8)
+    masks = (rng.random(voxels.shape[:3]) < 0.003).astype(np.uint8)
     recipe = PAPER.changed(size=size, encoder_weights="none", precision=contestant.precision)
     if contestant.cached:
         recipe = recipe.changed(cached_features=contestant.precision)

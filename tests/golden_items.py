@@ -39,7 +39,7 @@ def computed(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     for recipe in (PAPER, RELEASED, DEMO):
         recipe = recipe.changed(size=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
         prepared = prepare(read_scan(found[0]), recipe)
-        yield f"{recipe.name} prepared", prepared.voxels
+        yield f"{recipe.name} prepared", prepared.voxels[..., 0]
         keras.utils.set_random_seed(0)
         network = recipe_network(recipe)
         output = network.get_layer("conv10")

@@ -57,4 +57,4 @@ def with_biases(network: keras.Model) -> keras.Model:
 
 
 def voxels(slices: int, size: int, seed: int = 0) -> Any:
-    return np.random.default_rng(seed).integers(0, 256, (slices, size, size), dtype=np.uint8)
+    return np.random.default_rng(seed).integers(0, 256, (slices, size, size, 1), dtype=np.uint8)

@@ -114,9 +114,9 @@ def folder(tmp_path_factory):
     keras.utils.set_random_seed(0)
     tiny().save_weights(folder / "start.weights.h5")
     (folder / "recipe.json").write_text(json.dumps(RECIPE.to_json()))
-    voxels = np.random.default_rng(0).integers(0, 256, (3, 32, 16, 16), np.uint8)
+    voxels = np.random.default_rng(0).integers(0, 256, (3, 32, 16, 16, 1), np.uint8)
     np.save(folder / "voxels.npy", voxels)
-    np.save(folder / "masks.npy", (voxels > 200).astype(np.uint8))
+    np.save(folder / "masks.npy", (voxels[..., 0] > 200).astype(np.uint8))
     return folder
 
 

@@ -104,7 +104,7 @@ def stacks_of(scan: Scan, lesions: Scan, slab: float) -> list[tuple[np.ndarray, 
     recipe = with_slabs(slab)
     prepared = prepare(scan, recipe)
     marked = prepared.align(lesions)
-    return [(prepared.voxels[of], marked[of]) for of in recipe.preparation.stacks(prepared, recipe.tiles.depth)]
+    return [(prepared.voxels[of][..., 0], marked[of]) for of in recipe.preparation.stacks(prepared, recipe.tiles.depth)]
 
 
 def with_slabs(slab: float, recipe: Recipe = MODERN) -> Recipe:

@@ -39,7 +39,7 @@ Change = Callable[[np.ndarray, np.ndarray, Scan, Rng], Changed]
 def _extracted(wider_mm: float = 0.0) -> Change:
     def change(grey: np.ndarray, lesions: np.ndarray, scan: Scan, rng: Rng) -> Changed:
         prepared = prepare(scan, MODERN)
-        brain = brain_mask(prepared.voxels, MODERN.pixel_mm)
+        brain = brain_mask(prepared.voxels[..., 0], MODERN.pixel_mm)
         kept = (grown if wider_mm >= 0 else shrunk)(brain, abs(wider_mm), MODERN.pixel_mm)
         return np.where(prepared.restore(kept.astype(np.uint8)).voxels, np.maximum(grey, 0), 0), lesions
 

@@ -85,7 +85,7 @@ def _begun(variant: Variant, settings: Settings, recipe: Recipe, crops: Crops) -
     else:
         transplant(network, imagenet_start(settings.data / "imagenet.xz"))
         voxels, _ = crops[0]
-        inputs = recipe.preparation.as_input(voxels[: MODERN.training.batch_size])
+        inputs = recipe.preparation.as_input(voxels[: MODERN.training.batch_size, ..., None])
         scale_to_unit_variance(network, layers_named(network, recipe, "unit_variance"), inputs)
     return network
 

@@ -89,7 +89,7 @@ class Crops:
         source = str(rng.choice(list(self.shares), p=list(self.shares.values())))
         files = self.files[source]
         voxels, lesions = np.load(files[int(rng.integers(len(files)))])
-        return CropSamples([voxels], [lesions], self.recipe).crop(number)
+        return CropSamples([voxels[..., None]], [lesions], self.recipe).crop(number)
 
 
 def shares_of(variant: Variant, synthetic: float) -> dict[str, float]:

@@ -127,7 +127,7 @@ def _noise(network: keras.Model) -> np.ndarray:
     for step in (1, 4, 16):
         coarse = rng.random((-(-depth // step), -(-rows // step), -(-cols // step)))
         total += coarse.repeat(step, 0).repeat(step, 1).repeat(step, 2)[:depth, :rows, :cols]
-    return np.ascontiguousarray(network_input((total * 85).astype(np.uint8), channels)[None])
+    return np.ascontiguousarray(network_input((total * 85).astype(np.uint8)[None, ..., None], channels))
 
 
 def _description(network: keras.Model, recipe: Recipe | None) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Predictor(Protocol):
     description: str  # method, engine and precision, in a few words
 
     def __call__(self, voxels: np.ndarray, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
-        """From uint8 (slices, rows, cols) to lesion probabilities, float32 of the same shape."""
+        """From prepared voxels (slices, rows, cols, images) to probabilities, float32 (slices, rows, cols)."""
         ...
 
 
@@ -134,7 +134,7 @@ def predict_volume(
 
     Args:
         network: from (batch, depth, rows, cols, channels) to (batch, depth, rows, cols, 1).
-        voxels: uint8 (slices, rows, cols), as `prepare` returns them.
+        voxels: (slices, rows, cols, images), as `prepare` returns them.
         recipe, method, engine, precision, batch_size: as in `predictor`, which is better for many scans.
         progress: called with the number of windows done and their total.
 

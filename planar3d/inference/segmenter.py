@@ -205,4 +205,4 @@ def _native(prepared: Prepared) -> Prepared:
     """The native grid as a prepared grid without any change."""
     header, shape = prepared.geometry.header, prepared.geometry.shape
     view = "".join(nib.aff2axcodes(header.get_best_affine()))
-    return Prepared(np.broadcast_to(np.uint8(0), shape), Geometry(header, view, shape, shape))
+    return Prepared(np.broadcast_to(np.uint8(0), (*shape, 1)), Geometry(header, view, shape, shape))

@@ -51,7 +51,7 @@ class SharedInference:
         """Predict lesion probabilities of a prepared scan.
 
         Args:
-            voxels: uint8 (slices, rows, cols).
+            voxels: (slices, rows, cols, images).
             progress: called with the number of windows done and their total.
 
         Returns:
@@ -67,7 +67,7 @@ class SharedInference:
         """Predict the slices of one middle window that the composition keeps.
 
         Args:
-            window: uint8 (depth, rows, cols) of a prepared scan.
+            window: (depth, rows, cols, images) of a prepared scan.
 
         Returns:
             float32 (stride, rows, cols) in [0, 1].

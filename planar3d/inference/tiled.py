@@ -113,7 +113,7 @@ class TiledInference:
         """Predict a volume.
 
         Args:
-            voxels: (slices, rows, cols, …), in memory or memory-mapped, in the form that `as_input` expects.
+            voxels: (slices, rows, cols, images), in memory or memory-mapped, in the form that `as_input` expects.
             progress: called with the number of tiles done and their total.
 
         Returns:

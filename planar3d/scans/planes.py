@@ -17,7 +17,7 @@ _MARGIN = 4  # pixels of air around the head
 
 
 class Planes(NamedTuple):
-    """The predicted part of a prepared scan, uint8 (slices, rows, cols), and whether it is the head's box."""
+    """The predicted part of a prepared scan, uint8 (slices, rows, cols, 1), and whether it is the head's box."""
 
     part: Callable[[np.ndarray], Part]
     of_head: bool
@@ -30,9 +30,9 @@ def head_box(voxels: np.ndarray) -> Part:
     which removes wrapped noise and the head holder.
 
     Args:
-        voxels: uint8 (slices, rows, cols), in grey levels that separate the head from air.
+        voxels: uint8 (slices, rows, cols, 1), in grey levels that separate the head from air.
     """
-    shown = ndimage.binary_opening(np.count_nonzero(voxels > HEAD_LEVEL, axis=0) > 1, iterations=2)
+    shown = ndimage.binary_opening(np.count_nonzero(voxels > HEAD_LEVEL, axis=(0, 3)) > 1, iterations=2)
     found = ndimage.find_objects(largest_part(shown).astype(np.uint8))
     if not found:
         return slice(None), slice(None)

@@ -1,7 +1,5 @@
 """Windows of slices: cut, composed and thresholded (Kolarik 2020, section 3.2 and eq. 1)."""
 
-from typing import Any
-
 import numpy as np
 
 from planar3d.scans.composition import compose_tiles, cut_tile
@@ -112,11 +110,11 @@ def at_least(volume: np.ndarray, depth: int) -> tuple[np.ndarray, slice]:
     return whole, slice(before, before + len(volume))
 
 
-def network_input(windows: Any, channels: int = 3) -> np.ndarray:
+def network_input(windows: np.ndarray, channels: int = 3) -> np.ndarray:
     """Convert 8-bit windows to the network's input: v / 128 - 1 in [-1, 1), copied to the channels.
 
     Args:
-        windows: uint8 (…, depth, rows, cols).
+        windows: uint8 (…, depth, rows, cols, 1).
         channels: copies of the one modality; ImageNet kernels have three.
 
     Returns:
@@ -124,8 +122,13 @@ def network_input(windows: Any, channels: int = 3) -> np.ndarray:
 
     Source: Kolarik 2020, section 3.2; the divisor from the released code.
     """
+    if windows.shape[-1] != 1:
+        raise ValueError(
+            f"The voxels have the shape {windows.shape}, but a last axis for their one image is needed. Add it: "
+            "voxels[..., None]."
+        )
     scaled = np.asarray(windows, dtype=np.float32) / np.float32(INPUT_SCALE) - np.float32(1)
-    return np.broadcast_to(scaled[..., None], (*scaled.shape, channels))
+    return np.broadcast_to(scaled, (*scaled.shape[:-1], channels))
 
 
 def _check(depth: int, stride: int) -> None:

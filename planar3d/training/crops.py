@@ -80,8 +80,8 @@ class CropSamples:
     """Batches of (network input, mask) of crops from prepared scans.
 
     Args:
-        voxels: uint8 (slices, rows, cols), one per stack of slices.
-        masks: uint8 {0, 1} of the same shapes.
+        voxels: uint8 (slices, rows, cols, 1), one per stack of slices.
+        masks: uint8 {0, 1} (slices, rows, cols) of the same grids.
         recipe: defines size, depth, the share around lesions, augmentation, channels and seed.
     """
 
@@ -89,7 +89,8 @@ class CropSamples:
         self.sampling: CropSampling = recipe.training.samples  # type: ignore[assignment]
         self.recipe, self.depth, preparation = recipe, recipe.tiles.depth, recipe.preparation
         self.stacks = [
-            tuple(at_least(volume, self.depth)[0] for volume in pair) for pair in zip(voxels, masks, strict=True)
+            (at_least(volume[..., 0], self.depth)[0], at_least(mask, self.depth)[0])
+            for volume, mask in zip(voxels, masks, strict=True)
         ]
         self.lesions = [np.argwhere(mask) for _, mask in self.stacks]
         self.brains = []
@@ -100,7 +101,7 @@ class CropSamples:
         """The crops of these numbers: float32 (crops, depth, rows, cols, channels), uint8 {0, 1} (…, 1)."""
         pairs = [self.crop(int(number)) for number in numbers]
         voxels, masks = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
-        return self.recipe.preparation.as_input(voxels), self.recipe.targets.encode(masks)
+        return self.recipe.preparation.as_input(voxels[..., None]), self.recipe.targets.encode(masks)
 
     def crop(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Grey levels float32 and mask uint8 {0, 1} of a crop, (depth, rows, cols)."""

@@ -60,7 +60,7 @@ def compute_features(
 
     Args:
         encoder: as from `encoder_of`.
-        voxels: uint8 (slices, rows, cols), slices a multiple of the recipe's depth.
+        voxels: uint8 (slices, rows, cols, 1), slices a multiple of the recipe's depth.
         folder: of the files `<level>.npy`.
         recipe: defines depth and the stored type.
         notify: gets a message when waiting for another process that computes these features.

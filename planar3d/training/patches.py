@@ -39,7 +39,7 @@ class PatchSampling(DrawnSampling):
         return self.patches_per_epoch
 
     def check_with(self, preparation: Preparation, targets: Targets) -> None:
-        """Refuse 8-bit images, which have no channel axis."""
+        """Refuse 8-bit images: the augmentation needs standardized ones."""
         if isinstance(preparation, EightBit):
             raise RecipeError(
                 f"training.samples='patches' needs one image per channel, but this recipe has "

@@ -75,8 +75,8 @@ class ScanSamples:
     """Batches of (network input, targets) from prepared scans.
 
     Args:
-        voxels: uint8 (slices, rows, cols), one per scan.
-        labels: uint8 of the same shapes.
+        voxels: (slices, rows, cols, images), one per scan.
+        labels: uint8 (slices, rows, cols) of the same grids.
         recipe: defines the windows, and the network's input and target output.
         borders: as in `Windows`.
     """

@@ -98,7 +98,7 @@ def test_the_directions_are_those_in_which_a_prepared_scan_runs(recipe, write_ni
     crops = recipe.preparation.name == "center-crop"
     recipe = recipe.changed(**sizes, **({"preparation.crop": (32, 32, 32)} if crops else {}))
     images = dict.fromkeys(recipe.preparation.images, scan)
-    voxels = 255 * prepare(images, recipe).voxels.astype(float).reshape(32, 32, 32, -1)[..., 0]
+    voxels = 255 * prepare(images, recipe).voxels[..., 0].astype(float)
     parts = recipe.preparation.describe()["slices"].replace("rows ", "").replace("cols ", "").split("; ")
     directions = [parts[0].partition(", ")[2], *parts[1:]]
     up = [f"from {word}" for word in ("inferior to superior", "posterior to anterior", "left to right")]

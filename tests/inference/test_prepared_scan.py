@@ -26,7 +26,7 @@ class _Grey:
         for done in (1, 2):
             if progress:
                 progress(done, 2)
-        return voxels.astype(np.float32) / 255
+        return voxels[..., 0].astype(np.float32) / 255
 
 
 def _scan(slices, mm):
@@ -39,7 +39,7 @@ def _scan(slices, mm):
 def test_every_slice_is_predicted_once_among_slices_of_its_stack(slices, mm, stacks):
     prepared, predict, seen = prepare(_scan(slices, mm), SMALL), _Grey(), []
     probabilities = predict_prepared(predict, prepared, SMALL, lambda done, of: seen.append((done, of)))
-    np.testing.assert_array_equal(probabilities, prepared.voxels.astype(np.float32) / 255)
+    np.testing.assert_array_equal(probabilities, prepared.voxels[..., 0].astype(np.float32) / 255)
     assert len(predict.given) == stacks
     for number, voxels in enumerate(predict.given):
         stack = prepared.voxels[number::stacks]
@@ -58,7 +58,7 @@ def test_slices_beyond_the_head_are_not_predicted_and_hold_no_lesion():
     probabilities = predict_prepared(predict, prepared, SMALL)
     (given,) = predict.given
     np.testing.assert_array_equal(given, prepared.voxels[4:24])
-    np.testing.assert_array_equal(probabilities[4:24], given.astype(np.float32) / 255)
+    np.testing.assert_array_equal(probabilities[4:24], given[..., 0].astype(np.float32) / 255)
     assert not probabilities[:4].any() and not probabilities[24:].any()
 
 
@@ -67,9 +67,9 @@ def test_around_the_head_s_box_planes_are_not_predicted_and_hold_no_lesion():
     probabilities = predict_prepared(predict, prepared, recipe)
     rows, cols = recipe.tiles.part(prepared.voxels)
     (given,) = predict.given
-    assert given.shape == (20, 64, 32)
+    assert given.shape == (20, 64, 32, 1)
     np.testing.assert_array_equal(given, prepared.voxels[:, rows, cols])
-    np.testing.assert_array_equal(probabilities[:, rows, cols], given.astype(np.float32) / 255)
+    np.testing.assert_array_equal(probabilities[:, rows, cols], given[..., 0].astype(np.float32) / 255)
     assert probabilities.sum() == pytest.approx(probabilities[:, rows, cols].sum())
     predict_prepared(predict, prepared, recipe.changed(planes="whole"))
     np.testing.assert_array_equal(predict.given[1], prepared.voxels)

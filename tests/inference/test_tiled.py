@@ -29,19 +29,19 @@ def _depth_blur():
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 @pytest.mark.parametrize("slices", [16, 64, 69])
 def test_a_volume_equals_its_windows_composed(batch_size, slices):
-    voxels = np.random.default_rng(0).integers(0, 255, (slices, 4, 4), np.uint8)
+    voxels = np.random.default_rng(0).integers(0, 255, (slices, 4, 4, 1), np.uint8)
     network = _depth_blur()
     windows = cut_windows(voxels)
     predicted = [network.predict_on_batch(network_input(window[None], 1))[0, ..., 0] for window in windows]
     found = predict_volume(network, voxels, RECIPE, "windowed", batch_size=batch_size)
-    assert found.shape == voxels.shape and found.dtype == np.float32
+    assert found.shape == voxels.shape[:3] and found.dtype == np.float32
     expected = compose(np.stack(predicted), 8, slices)
     np.testing.assert_allclose(found, expected, rtol=1e-5 if batch_size > 1 else 0)
 
 
 def test_progress_reaches_the_last_window():
     seen = []
-    voxels = np.zeros((64, 4, 4), np.uint8)
+    voxels = np.zeros((64, 4, 4, 1), np.uint8)
     predict_volume(
         _depth_blur(), voxels, RECIPE, "windowed", batch_size=2, progress=lambda done, of: seen.append((done, of))
     )
@@ -101,7 +101,7 @@ def test_outside_of_the_volume_patches_are_of_its_air():
 
 def test_whole_planes_are_tiles_of_any_size_and_8_bit_volumes_have_an_input_of_their_own():
     network = _local(channels=3, shape=(None, None, None))
-    volume = np.random.default_rng(0).integers(0, 255, (5, 9, 7), np.uint8)
+    volume = np.random.default_rng(0).integers(0, 255, (5, 9, 7, 1), np.uint8)
     found = TiledInference(network, Patches((2, 0, 0), (1, 0, 0)), network_input)(volume)
     np.testing.assert_allclose(found, network(network_input(volume)[None])[0], atol=1e-6)
     half = TiledInference(_local(), AVERAGED)(_volume(7, 9, 9, 2).astype(np.float16))

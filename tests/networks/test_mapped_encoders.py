@@ -70,7 +70,7 @@ def test_it_is_trained_kept_and_predicts_on_the_common_road(mapping, file, tmp_p
 
     loaded, found = load_network(save_weights(network, tmp_path / "network.weights.h5", recipe))
     assert found == recipe
-    voxels = np.random.default_rng(1).integers(0, 256, (40, 16, 16), np.uint8)
+    voxels = np.random.default_rng(1).integers(0, 256, (40, 16, 16, 1), np.uint8)
     windowed = predict_volume(network, voxels, recipe, "windowed")
     np.testing.assert_array_equal(predict_volume(loaded, voxels, recipe, "auto", "keras"), windowed)
 

@@ -44,7 +44,7 @@ def test_two_processes_that_prepare_one_run_make_one_whole_run(start, tmp_path):
     said = [process.log.read_text() for process in both]
     for scan in (tmp_path / "run" / "prepared").glob("*/"):
         assert sorted(os.listdir(scan)) == ["geometry.json", "mask.npy", "voxels.npy"]
-        assert np.load(scan / "voxels.npy").shape == (32, 32, 32)
+        assert np.load(scan / "voxels.npy").shape == (32, 32, 32, 1)
         assert sum(f"prepared {scan.name}" in text for text in said) == 1  # by one of them alone
 
 

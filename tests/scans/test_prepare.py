@@ -10,6 +10,7 @@ from scipy import ndimage
 from stored_scans import TURNS, turned
 
 from planar3d.errors import ScanError
+from planar3d.files import read_json, write_json
 from planar3d.recipes import PAPER, RELEASED
 from planar3d.scans.preparation.prepared import load_prepared, save_prepared
 from planar3d.scans.prepare import prepare
@@ -41,13 +42,13 @@ def test_on_lps_storage_the_view_is_the_released_rotation_and_flip():
     resampled = ndimage.zoom((65535 * (released - low) / (high - low)).astype(np.float32), factors, order=0)
     low, high = resampled.min(), resampled.max()
     expected = np.floor((65535 * (resampled - low) / (high - low)).astype(np.float32) / 256).astype(np.uint8)
-    np.testing.assert_array_equal(prepared.voxels, expected)
+    np.testing.assert_array_equal(prepared.voxels[..., 0], expected)
 
 
 def test_all_48_storages_of_a_scan_give_one_prepared_volume_and_one_mask_in_space():
     raw = _anatomy()
     reference = prepare(_scan(raw, LPS), SMALL)
-    found = reference.voxels > 128
+    found = reference.voxels[..., 0] > 128
     native = reference.restore(found).voxels
     seen = set()
     for orientation in TURNS:
@@ -83,7 +84,7 @@ def test_the_released_recipe_is_scipy_s_zoom_and_the_released_arithmetic_bit_by_
         low, high = volume.min(), volume.max()
         volume = (65535 * (volume - low) / (high - low)).astype(np.float32)
     expected = np.floor(volume / 256).astype(np.uint8)
-    np.testing.assert_array_equal(prepare(_scan(raw, LPS), RELEASED.changed(size=32)).voxels, expected)
+    np.testing.assert_array_equal(prepare(_scan(raw, LPS), RELEASED.changed(size=32)).voxels[..., 0], expected)
 
 
 def test_a_scan_may_hold_any_type_of_number():
@@ -95,7 +96,7 @@ def test_a_scan_may_hold_any_type_of_number():
 
 def test_the_cube_is_eight_bit_and_uses_the_whole_range():
     voxels = prepare(_scan(_anatomy(), LPS), SMALL).voxels
-    assert voxels.dtype == np.uint8 and voxels.shape == (16, 16, 16)
+    assert voxels.dtype == np.uint8 and voxels.shape == (16, 16, 16, 1)
     assert voxels.min() == 0 and voxels.max() == 255
 
 
@@ -157,6 +158,19 @@ def test_what_is_saved_is_opened_memory_mapped_with_the_header_byte_for_byte(tmp
     np.testing.assert_array_equal(opened.voxels, prepared.voxels)
     np.testing.assert_array_equal(opened_mask, mask)
     assert opened.geometry.header.binaryblock == scan.header.binaryblock
+
+
+@pytest.mark.parametrize("missing", [set(), {"view", "resampled", "prepared", "offset"}])
+def test_what_older_versions_saved_without_the_axis_of_the_images_is_opened_with_it(tmp_path, missing):
+    prepared = prepare(_scan(_anatomy(), LPS), SMALL)
+    save_prepared(tmp_path, prepared, None)
+    np.save(tmp_path / "voxels.npy", prepared.voxels[..., 0])
+    content = read_json(tmp_path / "geometry.json")
+    write_json(tmp_path / "geometry.json", {name: content[name] for name in content if name not in missing})
+    opened, _ = load_prepared(tmp_path)
+    assert isinstance(opened.voxels, np.memmap) and opened.voxels.dtype == np.uint8
+    np.testing.assert_array_equal(opened.voxels, prepared.voxels)
+    assert opened.geometry.prepared == prepared.geometry.prepared
 
 
 @pytest.mark.real

@@ -33,12 +33,12 @@ def _head(shape=(40, 44, 20), seed=1):
 def test_slices_are_those_acquired_from_below_with_the_face_up():
     raw = np.round(_head())
     prepared = prepare(_scan(raw), SMALL.changed(slice_mm=6.5))
-    assert prepared.voxels.shape == (20, 48, 48) and prepared.voxels.dtype == np.uint8
+    assert prepared.voxels.shape == (20, 48, 48, 1) and prepared.voxels.dtype == np.uint8
     grey = np.clip(raw * np.float32(100 / np.median(raw[raw > 0.1 * np.percentile(raw, 99.5)])), 0, 255).astype(
         np.uint8
     )
     # LPS storage: columns run to the patient's left, rows to posterior, slices to superior; padded by 4 and 2.
-    np.testing.assert_array_equal(prepared.voxels[:, 2:46, 4:44], grey.transpose(2, 1, 0))
+    np.testing.assert_array_equal(prepared.voxels[:, 2:46, 4:44, 0], grey.transpose(2, 1, 0))
     assert not prepared.voxels[:, :2].any() and not prepared.voxels[:, :, 44:].any()
     assert prepared.geometry.spacing == pytest.approx((6.5, 0.9, 0.9))
 
@@ -47,11 +47,11 @@ def test_all_48_storages_give_one_prepared_scan_and_one_mask_in_space():
     raw = _head((20, 22, 18))
     affine = np.diag([-1.2, -1.0, 3.0, 1.0])
     reference = prepare(_scan(raw, affine), SMALL)
-    native = reference.restore(reference.voxels > 100).voxels
+    native = reference.restore(reference.voxels[..., 0] > 100).voxels
     for turn in TURNS:
         prepared = prepare(_scan(*turned(raw, affine, turn)), SMALL)
         np.testing.assert_array_equal(prepared.voxels, reference.voxels)
-        restored = prepared.restore(reference.voxels > 100).voxels
+        restored = prepared.restore(reference.voxels[..., 0] > 100).voxels
         np.testing.assert_array_equal(restored, orientations.apply_orientation(native, turn))
 
 
@@ -112,9 +112,9 @@ def test_a_plane_larger_than_the_grid_is_cut_around_the_head_and_restored_with_z
     raw = np.full((100, 60, 20), 1.0, np.float32)
     raw[55:95, 8:52] = _head()
     prepared = prepare(_scan(raw), SMALL)
-    assert prepared.voxels.shape == (20, 48, 48)
+    assert prepared.voxels.shape == (20, 48, 48, 1)
     assert (prepared.voxels > 30).sum() == pytest.approx((prepare(_scan(_head()), SMALL).voxels > 30).sum(), rel=0.02)
-    back = prepared.restore(np.ones(prepared.voxels.shape, np.uint8)).voxels
+    back = prepared.restore(np.ones(prepared.voxels.shape[:3], np.uint8)).voxels
     assert back.shape == raw.shape and back.sum() == 48 * 48 * 20
     assert back[60:90, 12:48].all()
 
@@ -143,7 +143,7 @@ def test_close_slices_are_interleaved_into_stacks_of_about_the_distance(mm, stac
     ],
 )
 def test_slices_beyond_the_head_are_in_no_stack(slices, head, mm, expected):
-    voxels = np.zeros((slices, 32, 32), np.uint8)
+    voxels = np.zeros((slices, 32, 32, 1), np.uint8)
     voxels[head[0] : head[1], 8:12, 8:12] = 21
     voxels[:, 3, 3] = 20  # noise
     header = nib.Nifti1Image(np.zeros((32, 32, slices), np.uint8), np.diag([-2.0, -2.0, mm, 1.0])).header

@@ -64,7 +64,13 @@ def test_the_released_threshold_follows_the_volume_s_maximum():
 
 
 def test_the_network_sees_minus_one_to_one_in_every_channel():
-    x = network_input(np.uint8([[0, 128, 255]]), 3)
+    x = network_input(np.uint8([[[0], [128], [255]]]), 3)
     assert x.shape == (1, 3, 3) and x.dtype == np.float32
     np.testing.assert_array_equal(x[0, :, 0], np.float32([-1, 0, 127 / 128]))
     np.testing.assert_array_equal(x[..., 0], x[..., 2])
+    assert not x.strides[-1]  # no channel is a copy
+
+
+def test_voxels_without_the_axis_of_their_image_are_refused():
+    with pytest.raises(ValueError, match=r"shape \(16, 32, 32\), .* Add it: voxels\[\.\.\., None\]"):
+        network_input(np.zeros((16, 32, 32), np.uint8))

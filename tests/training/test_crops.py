@@ -21,7 +21,7 @@ def _stacks(slices=20, size=64, seed=0):
 
 def _samples(recipe=PLAIN, count=2):
     pairs = [_stacks(seed=seed) for seed in range(count)]
-    return CropSamples([v for v, _ in pairs], [m for _, m in pairs], recipe)
+    return CropSamples([v[..., None] for v, _ in pairs], [m for _, m in pairs], recipe)
 
 
 def test_a_number_always_gives_the_same_crop_and_another_number_another():
@@ -57,7 +57,7 @@ def test_outside_of_the_plane_is_zero():
 def test_voxels_and_masks_stay_together():
     _, mask = _stacks()
     marked = np.where(mask, np.uint8(255), np.uint8(60))
-    samples = CropSamples([marked], [mask], PLAIN.changed(augmentation=("flip", "rotation", "zoom")))
+    samples = CropSamples([marked[..., None]], [mask], PLAIN.changed(augmentation=("flip", "rotation", "zoom")))
     for number in range(20):
         grey, target = samples.crop(number)
         inside = grey > 60 + 195 / 2
@@ -74,7 +74,7 @@ def test_the_share_of_crops_around_lesions_follows_the_recipe():
 
 def test_too_few_slices_are_repeated_at_both_ends():
     voxels, mask = _stacks(slices=11)
-    grey, _ = CropSamples([voxels], [mask], PLAIN).crop(3)
+    grey, _ = CropSamples([voxels[..., None]], [mask], PLAIN).crop(3)
     assert grey.shape == (16, 32, 32)
     np.testing.assert_array_equal(grey[0], grey[2])
     np.testing.assert_array_equal(grey[13], grey[15])

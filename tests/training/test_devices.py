@@ -149,8 +149,8 @@ class Killed(Exception):
     pass
 
 
-scans = [np.random.default_rng(1).integers(0, 256, (3, 44, 16, 16), np.uint8)]
-scans.append((scans[0] > 200).astype(np.uint8))
+scans = [np.random.default_rng(1).integers(0, 256, (3, 44, 16, 16, 1), np.uint8)]
+scans.append((scans[0][..., 0] > 200).astype(np.uint8))
 
 
 def train(name, asked, stop_after=None):

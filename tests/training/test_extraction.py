@@ -58,7 +58,7 @@ def test_without_a_brain_nothing_stays():
 
 def test_a_third_of_the_crops_show_extracted_brains_with_the_same_masks():
     voxels, lesions, _ = _head()
-    samples = CropSamples([voxels], [lesions], RECIPE.changed(crop=96))
+    samples = CropSamples([voxels[..., None]], [lesions], RECIPE.changed(crop=96))
     crops = [samples.crop(number) for number in range(60)]
     extracted = [not (grey > 200).any() for grey, _ in crops]
     assert 10 <= sum(extracted) <= 30

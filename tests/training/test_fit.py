@@ -32,7 +32,7 @@ def scans():
         z, r, c = rng.integers(8, 20, 3)
         volume[z : z + 6, r : r + 6, c : c + 6] = 250
         voxels.append(volume)
-    return voxels, [(v > 200).astype(np.uint8) for v in voxels]
+    return [v[..., None] for v in voxels], [(v > 200).astype(np.uint8) for v in voxels]
 
 
 def _train(scans, recipe, folder, notify=lambda text: None, twin=trainer_of, train=2):

@@ -64,8 +64,8 @@ def test_the_paper_shuffles_once_and_the_release_every_epoch():
 
 def test_inputs_and_targets_belong_together():
     rng = np.random.default_rng(0)
-    voxels = [rng.integers(0, 255, (64, 4, 4), np.uint8) for _ in range(2)]
-    masks = [(v > 128).astype(np.uint8) for v in voxels]
+    voxels = [rng.integers(0, 255, (64, 4, 4, 1), np.uint8) for _ in range(2)]
+    masks = [(v[..., 0] > 128).astype(np.uint8) for v in voxels]
     samples = ScanSamples(voxels, masks, SMALL)
     x, y = samples.inputs([1, 9]), samples.targets([1, 9])
     assert x.shape == (2, 16, 4, 4, 3) and y.shape == (2, 16, 4, 4, 1)
@@ -74,8 +74,8 @@ def test_inputs_and_targets_belong_together():
 
 def test_batches_read_ahead_come_in_order_and_whole():
     rng = np.random.default_rng(0)
-    voxels = [rng.integers(0, 255, (64, 4, 4), np.uint8) for _ in range(2)]
-    samples = ScanSamples(voxels, [(v > 128).astype(np.uint8) for v in voxels], SMALL)
+    voxels = [rng.integers(0, 255, (64, 4, 4, 1), np.uint8) for _ in range(2)]
+    samples = ScanSamples(voxels, [(v[..., 0] > 128).astype(np.uint8) for v in voxels], SMALL)
     order = rng.permutation(len(samples))
     batches = list(read_ahead(samples, order, 4))
     assert [len(numbers) for numbers, _, _ in batches] == [4] * (len(order) // 4) + [len(order) % 4] * (
@@ -88,6 +88,6 @@ def test_batches_read_ahead_come_in_order_and_whole():
 
 
 def test_an_error_of_the_reader_reaches_the_training():
-    samples = ScanSamples([np.zeros((64, 4, 4), np.uint8)], [np.zeros((64, 4, 4), np.uint8)], SMALL)
+    samples = ScanSamples([np.zeros((64, 4, 4, 1), np.uint8)], [np.zeros((64, 4, 4), np.uint8)], SMALL)
     with pytest.raises(IndexError):
         list(read_ahead(samples, np.array([0, 1, 1000]), 1))

@@ -177,7 +177,7 @@ def test_slices_are_as_thick_as_the_acquisitions_asked_for(anatomy, kind, thinne
 def test_a_generated_head_is_prepared_like_a_scan(generator):
     head = generator.generate(1)
     prepared = prepare(head.scan, MODERN)
-    assert prepared.voxels.shape[1:] == (256, 256) and prepared.voxels.max() > 60
+    assert prepared.voxels.shape[1:] == (256, 256, 1) and prepared.voxels.max() > 60
 
 
 @pytest.mark.real

@@ -56,7 +56,7 @@ class AxialSlices(EightBit):
         if levels.tell_air and slab > 1:
             values = ndimage.uniform_filter1d(values, slab, axis=0, mode="nearest")
         laid = geometry.laid(values, self.spline_order, RESAMPLINGS[self.resampling])
-        return Prepared(to_levels(laid), geometry)
+        return Prepared(to_levels(laid)[..., None], geometry)
 
     def slices(self, depth: int) -> int:
         """The slices of a head of 150 mm."""
@@ -120,7 +120,7 @@ def _center(head: np.ndarray) -> list[float] | None:
 
 def _head_slices(voxels: np.ndarray, at_least: int) -> tuple[int, int]:
     """The first slice of the head and the one after the last; extended on both sides if they are too few."""
-    shares = np.count_nonzero(voxels > HEAD_LEVEL, axis=(1, 2)) / voxels[0].size
+    shares = np.count_nonzero(voxels > HEAD_LEVEL, axis=(1, 2, 3)) / voxels[0].size
     found = np.flatnonzero(shares > _HEAD_SHARE)
     if not len(found):
         return 0, len(voxels)

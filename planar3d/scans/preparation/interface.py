@@ -48,7 +48,7 @@ class Preparation(Section):
 
     @abstractmethod
     def as_input(self, voxels: np.ndarray) -> np.ndarray:
-        """The network's input, float32 (…, channels), from voxels of a prepared scan."""
+        """The network's input, float32 (…, channels), from voxels of a prepared scan, (…, images)."""
 
     @abstractmethod
     def slices(self, depth: int) -> int:

@@ -18,7 +18,7 @@ class Prepared:
     """The network's input for a scan.
 
     Attributes:
-        voxels: uint8 (slices, rows, cols) of the prepared grid, or float (slices, rows, cols, images).
+        voxels: (slices, rows, cols, images) of the prepared grid, in the type of the preparation: uint8 or float.
         geometry: the native grid and its mapping to the prepared grid.
     """
 
@@ -88,10 +88,14 @@ def save_prepared(
 
 
 def load_prepared(folder: Path) -> tuple[Prepared, np.ndarray | None]:
-    """Open the output of `save_prepared`, memory-mapped: voxels are read when used."""
+    """Open the output of `save_prepared`, memory-mapped: voxels are read when used.
+
+    Older folders hold 8-bit voxels without the axis of the images; they get it here.
+    """
     if not (folder / "geometry.json").is_file():
         raise RunError(f"{folder} has no prepared scan. Run planar3d prepare first.")
     mask = folder / "mask.npy"
     voxels = map_array(folder / "voxels.npy")
-    geometry = Geometry.from_json(read_json(folder / "geometry.json"), voxels.shape)
+    voxels = voxels.reshape(*voxels.shape[:3], -1)
+    geometry = Geometry.from_json(read_json(folder / "geometry.json"), voxels.shape[:3])
     return Prepared(voxels, geometry), map_array(mask) if mask.is_file() else None

@@ -34,7 +34,8 @@ class SagittalCube(EightBit):
         geometry = self.geometry(scan.header.copy())
         raw, limits = self.raw(scan)
         values, to_levels = self.levels.made(Turned(geometry.turned(raw), limits))
-        return Prepared(to_levels(geometry.laid(values, self.spline_order, RESAMPLINGS[self.resampling])), geometry)
+        laid = geometry.laid(values, self.spline_order, RESAMPLINGS[self.resampling])
+        return Prepared(to_levels(laid)[..., None], geometry)
 
     def geometry(self, header: nib.Nifti1Header) -> Geometry:
         """The geometry of the cube over the whole volume."""
