@@ -10,8 +10,8 @@ from keras import layers
 from planar3d.networks.planar_resunet import PlanarResUNet
 
 
-def planar_resunet(depth: int = 16, size: int = 32, seed: int = 0) -> keras.Model:
-    return _resunet((depth, size, size, 3), "vgg16", (24, 16, 8, 8), seed)
+def planar_resunet(depth: int = 16, size: int = 32, seed: int = 0, channels: int = 3) -> keras.Model:
+    return _resunet((depth, size, size, channels), "vgg16", (24, 16, 8, 8), seed)
 
 
 def narrow_resunet() -> keras.Model:

@@ -139,9 +139,8 @@ def why_apart(recipe: Recipe) -> str:
     """Why the tiles of a recipe cannot share computations; empty if they can."""
     if recipe.tiles.shape[1:] != (0, 0) or recipe.tiles.overlap != "crop":
         return f"the recipe {recipe.name} has tiles of {recipe.tiles.shape}, composed by {recipe.tiles.overlap!r}"
-    images, outputs = len(recipe.preparation.images), recipe.targets.outputs
-    several = f"the recipe {recipe.name} has {counted(images, 'image')} and {counted(outputs, 'output')}"
-    return "" if images == outputs == 1 else several
+    outputs = recipe.targets.outputs
+    return "" if outputs == 1 else f"the recipe {recipe.name} has {counted(outputs, 'output')}"
 
 
 def describe_work(network: Description, recipe: Recipe) -> str:

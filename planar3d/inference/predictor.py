@@ -100,9 +100,7 @@ def predictor(
     source = _source(network)
     if reason := why_apart(recipe):
         if method == "shared":
-            raise Planar3DError(
-                f"method='shared' works only for windows along depth with one image and one output; {reason}."
-            )
+            raise Planar3DError(f"method='shared' works only for windows along depth with one output; {reason}.")
         return _apart(source, recipe, engine, precision, batch_size)
     if method == "windowed" and engine == "openvino":
         raise RecipeError(

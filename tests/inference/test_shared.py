@@ -13,6 +13,7 @@ from planar3d.inference.plan import make_plan
 from planar3d.inference.predictor import predict_volume
 from planar3d.inference.shared import SharedInference, _aligned
 from planar3d.recipes import PAPER
+from planar3d.scans.preparation import CenterCrop
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,17 @@ def test_networks_of_other_levels_names_and_layers_too(
 ) -> None:
     network, scan = small_unet(depth, levels, repeat, size), voxels(depth * 2 + 3, 16)
     recipe = PAPER.changed(size=16, depth=depth, stride=stride, channels=1)
+    windowed = predict_volume(network, scan, recipe, "windowed")
+    assert np.std(windowed) > 0.001
+    np.testing.assert_array_equal(predict_volume(network, scan, recipe, "shared"), windowed)
+
+
+@pytest.mark.parametrize("images", [("flair",), ("flair", "t1")])
+def test_standardized_images_one_or_several_too(images: tuple[str, ...]) -> None:
+    preparation = CenterCrop(images=images, crop=(24, 32, 32))
+    recipe = PAPER.changed(preparation=preparation, encoder_weights="none")
+    network = planar_resunet(channels=len(images))
+    scan = np.random.default_rng(0).normal(size=(24, 32, 32, len(images))).astype(np.float32)
     windowed = predict_volume(network, scan, recipe, "windowed")
     assert np.std(windowed) > 0.001
     np.testing.assert_array_equal(predict_volume(network, scan, recipe, "shared"), windowed)
