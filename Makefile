@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/demo
 TESTS ?= tests
-TORCH ?= .[torch]
+TORCH ?= -e .[torch]
 OLDEST_EXTRAS = study,openvino,safetensors,itk,fast
 OLDEST_TESTS = tests/test_package.py tests/scans/test_volume.py tests/scans/test_resample.py tests/scans/test_image_files.py \
   tests/transfer/test_mappings.py tests/transfer/test_keras3_layout.py tests/conversion/test_convert.py \
@@ -20,7 +20,7 @@ test: $(VENV)/.with-test
 
 # What is compared with torch, too large a download for `make test`. A certain version: make test-torch TORCH=torch==2.13.0
 test-torch: $(VENV)/.with-test
-	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check "$(TORCH)"
+	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check $(TORCH)
 	$(VENV)/bin/python -m pytest -m torch
 
 # Of the whole suite, or of some tests: make coverage TESTS=tests/scans

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +95,22 @@ def written_at(path: Path) -> int:
 
 
 def why_too_long(paths: Iterable[Path]) -> str:
-    """Why one of these files cannot be written under its name, which is longer meanwhile; empty if all can."""
+    """Why the name of one of these files, with the prefix of its temporary file, is too long; empty if none is."""
     longest = max(paths, key=lambda path: len(os.fsencode(path.name)))
-    there = next(folder for folder in longest.absolute().parents if folder.exists())
-    most = (os.pathconf(there, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255) - _ADDED
-    size = len(os.fsencode(longest.name))
-    return "" if size <= most else f"the name {longest.name} has {size} bytes, but {there} has room for {most}."
+    most, size = _longest_name(longest.absolute().parent) - _ADDED, len(os.fsencode(longest.name))
+    if size <= most:
+        return ""
+    return (
+        f"the name {longest.name} has {size} bytes, but names in {longest.parent} can have {most}, as a temporary file "
+        f"has {_ADDED} more."
+    )
+
+
+@cache
+def _longest_name(folder: Path) -> int:
+    """The bytes that a name can have in a folder, which may not exist yet."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    return os.pathconf(there, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
 
 
 def remove_temporaries(*folders: str | Path) -> None:

@@ -72,7 +72,7 @@ class SlowTests:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node):
-        self.spent.update(node.workeroutput["spent"])
+        self.spent.update(getattr(node, "workeroutput", {}).get("spent", {}))  # a crashed worker has none
 
     def pytest_sessionfinish(self, session):
         if hasattr(session.config, "workeroutput"):

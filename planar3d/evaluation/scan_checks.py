@@ -27,7 +27,7 @@ _SPACING = 5  # mm
 _FLUID = 0.45
 _NEAR, _FAR = 4, (7, 15)  # mm from fluid
 _NEAR_TO_FAR = 0.86
-_COARSE = 2.5  # mm between pixels of axial slices; larger ones mix tissue near fluid with fluid
+_COARSE = 2.6  # mm between pixels of axial slices; larger ones mix tissue near fluid with fluid
 _TISSUE = (0.6, 1.3)  # of the median; fluid is below; lesions, edema, fat and vessels are above
 _ENOUGH = 200  # least voxels of the coarse grid to determine a contrast
 _NOT_FLAIR = (
@@ -73,7 +73,7 @@ def contrast_of(head: Head) -> tuple[float, float]:
     Returns:
         The first percentile relative to the median; and the median of tissue within 4 mm of fluid, relative to that of
         tissue 7 to 15 mm away, mostly white matter. nan if there is too little to measure, and the second one also if
-        pixels of axial slices are larger than 2.5 mm.
+        pixels of axial slices are larger than 2.6 mm.
     """
     middle = head.centre & head.vault
     inside = head.grey[middle]
@@ -83,7 +83,7 @@ def contrast_of(head: Head) -> tuple[float, float]:
     distance = head.distance_to(middle & (levels < _TISSUE[0]))
     tissue = middle & (levels > _TISSUE[0]) & (levels < _TISSUE[1])
     near, far = (levels[tissue & (distance > low) & (distance <= high)] for low, high in ((0, _NEAR), _FAR))
-    enough = min(near.size, far.size) >= _ENOUGH and max(head.spacing[:2]) <= _COARSE
+    enough = min(near.size, far.size) >= _ENOUGH and max(head.acquired[:2]) < _COARSE
     near_to_far = float(np.median(near) / np.median(far)) if enough else float("nan")
     return float(np.percentile(inside, 1) / median), near_to_far
 

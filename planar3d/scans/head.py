@@ -28,6 +28,7 @@ class Head:
     grey: np.ndarray  # intensities of sampled voxels, (right, anterior, superior), from 0 upwards
     standardized: bool  # whether the scan's values were standardized
     spacing: tuple[float, ...]  # mm between them along the same axes
+    acquired: tuple[float, ...]  # mm between the scan's own voxels along these axes
     voxel_mm3: float  # volume represented by each
     air: float  # the highest value of air
     inside: np.ndarray  # the largest brighter component, holes in axial slices filled; bool, as `grey`
@@ -122,7 +123,8 @@ def find_head(scan: Scan, step: Sequence[float] = (_STEP, _STEP, _STEP)) -> Head
     grey = unstandardized(values)
     air, spacing = head_threshold(grey), tuple(float(length) for length in mm * steps)
     voxel_mm3 = scan.voxel_mm3 * float(np.prod(steps))
-    return Head(grey, grey is not values, spacing, voxel_mm3, air, _filled(largest_part(grey > air)))
+    acquired = tuple(float(length) for length in mm)
+    return Head(grey, grey is not values, spacing, acquired, voxel_mm3, air, _filled(largest_part(grey > air)))
 
 
 def on_coarse_grid(labels: np.ndarray, scan: Scan, head: Head) -> tuple[np.ndarray, np.ndarray]:

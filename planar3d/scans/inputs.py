@@ -129,7 +129,7 @@ def _find_in_folder(folder: Path) -> list[ScanInput]:
     files, closed = files_within(folder)
     dicom, problems = dicom_files([path for path in files if not is_nifti(path) and os.path.isfile(path)])
     lost = [path for path in files if path.name.lower().endswith(DICOM_SUFFIXES) and not os.path.isfile(path)]
-    scans = without_copies({path for path in files if is_flair(path)}.difference(dicom))
+    scans = without_copies({path for path in files if is_flair(path)}.difference(dicom, problems))
     nifti = [path for path in scans if is_nifti(path)]
     if nifti and dicom:
         raise ScanError(
@@ -170,10 +170,14 @@ def _find_in_table(path: Path) -> list[ScanInput]:
         if not os.path.lexists(scan):
             raise ScanError(f"{row.place}: {scan} does not exist.{table.hint}")
         scans = _find(scan) if not scan.name.lower().endswith(_TABLES) else []
+        lost = [one for one in scans if one.problem]
+        scans = [one for one in scans if not one.problem] or lost[:1]
         if len(scans) != 1 or scans[0].dataset:
             raise ScanError(f"{row.place}: {scan} is not a single scan; name a file, or a folder with one series.")
         check_name(name, row, ScanError)
-        found.append(replace(scans[0], name=name) if name else scans[0])
+        one = scans[0]
+        note = one.note if one.note or not lost else lost[0].problem  # of a file in another folder than the series
+        found.append(replace(one, name=name or one.name, note=note))
     return found
 
 

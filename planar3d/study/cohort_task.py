@@ -63,8 +63,10 @@ class CohortTask:
 
     def segment(self, mine: Sequence[ScanInput]) -> None:
         """Segment scans that are neither done nor claimed by another process."""
-        self.ahead = {item for item in mine if not self.items[item].mask.exists()}
-        self.made = {item: written_at(self.items[item].record) for item in mine} | self.made
+        good = [item for item in mine if not item.problem]
+        self.ahead = {item for item in good if not self.items[item].mask.exists()}
+        if self.asked.overwrite:
+            self.made = {item: written_at(self.items[item].record) for item in good} | self.made
         coming = self._claim_next(mine)
         if (first := next(coming, None)) is None:
             return
@@ -115,11 +117,11 @@ class CohortTask:
     def _is_done(self, item: ScanInput) -> bool:
         """Whether nothing is left to do for a scan: it is segmented, or a foreign file is in its place.
 
-        To be overwritten are outputs from before the start, not those of another process at work.
+        To be overwritten are outputs from before the start, not those of another process at work, which puts the record
+        in its place first and then the mask.
         """
-        outputs = self.items[item]
-        is_old = self.asked.overwrite and written_at(outputs.record) == self.made[item]
-        if is_old or not outputs.mask.exists():
+        outputs, overwrite = self.items[item], self.asked.overwrite
+        if not outputs.mask.exists() or (overwrite and written_at(outputs.record) == self.made[item]):
             return False
         try:
             if (record := finished_record(outputs, self._origin(item), self.asked)) is None:
@@ -128,6 +130,8 @@ class CohortTask:
             self.folder.succeed(outputs)
             self._say(item, f"{outputs.mask} already exists  {summarize(record)}")
         except Planar3DError as error:
+            if overwrite:
+                return False
             self._fail(item, error)
         return True
 

@@ -116,6 +116,8 @@ def test_pixels_that_mix_cortex_with_fluid_say_nothing_of_it():
     """As of the phantom at reduced size."""
     voxels = _voxels(**OTHERS["T1"])
     assert "contrast" in _fired(voxels, SMALL) and "contrast" not in _fired(voxels)
+    fine = voxels.repeat(3, axis=0).repeat(3, axis=1)  # of which every third pixel is looked at, 2.8 mm apart
+    assert "contrast" in _fired(fine, np.diag([0.9375, 0.9375, 3, 1]))
 
 
 def test_a_ct_is_not_flair():

@@ -160,6 +160,29 @@ def test_a_folder_of_unusable_files_alone_is_among_the_inputs(patients):
         find_inputs([folder / "p2"])
 
 
+def test_a_row_that_names_a_patient_s_folder_takes_its_one_series_whatever_another_folder_of_it_has(patients):
+    folder, files = patients
+    _damage(files[0])
+    (folder / "p3").rename(folder.parent / "p3")
+    (folder / "table.csv").write_text(f"scan,name\n{folder},one\n")
+    (item,) = find_inputs([folder / "table.csv"])
+    assert item.name == "one" and item.series and not item.problem
+    assert "p2/0001.dcm is a damaged DICOM file" in item.note
+    (folder / "p1").rename(folder.parent / "p1")
+    with pytest.raises(ScanError, match=r"p2/0001\.dcm is a damaged DICOM file"):
+        find_inputs([folder / "table.csv"])
+
+
+def test_a_file_that_cannot_be_read_is_one_input_whatever_it_would_have_been(tmp_path, write_nifti):
+    write_nifti(VOXELS, "b_FLAIR.nii.gz")
+    unreadable = tmp_path / "a_FLAIR.nrrd"
+    unreadable.symlink_to("/proc/self/mem")  # of which nothing is at the beginning
+    with pytest.raises(OSError):
+        unreadable.read_bytes()
+    items = find_inputs([tmp_path])
+    assert {item.path.name: bool(item.problem) for item in items} == {"a_FLAIR.nrrd": True, "b_FLAIR.nii.gz": False}
+
+
 def test_where_the_damaged_series_may_be_the_flair_scan_no_other_is_taken_for_it(tmp_path):
     write_series(tmp_path / "a", VOXELS, OBLIQUE, "brain", InversionTime=None)
     assert find_inputs([tmp_path])[0].note.startswith("series 5 “brain” (MR, 9 files) was used as the only MR series")

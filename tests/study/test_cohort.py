@@ -17,13 +17,14 @@ from msseg import RECIPE, write_model, write_msseg
 
 from planar3d import files as files_module
 from planar3d.errors import RunError, ScanError, WeightsError
-from planar3d.files import read_json
+from planar3d.files import read_json, write_json
 from planar3d.inference.segment import segment
 from planar3d.networks.weights_file import Model, load_network
 from planar3d.recipes import Recipe
 from planar3d.scans.volume import read_mask, read_scan
 from planar3d.study import segmented as segmented_module
 from planar3d.study.cohort import segment_all
+from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.segmented import Asked
 from planar3d.transfer.digests import file_sha256
 
@@ -305,6 +306,21 @@ def test_a_process_that_stood_still_while_another_host_took_its_scan_over_leaves
         assert path in lesions or path.stat().st_mtime_ns == written
 
 
+def test_a_new_record_without_its_mask_is_no_failure_where_both_are_overwritten(scans, model, tmp_path, monkeypatch):
+    """As of another process that is between the two, or was killed there."""
+    segment_all(scans[:1], model, tmp_path, asked=PLAIN, notify=str)
+    (record,), (mask,) = tmp_path.glob("*FLAIR.json"), tmp_path.glob("*_mask.nii.gz")
+
+    def begin_with_the_record():
+        content = read_json(record)
+        content["result"]["mask_sha256"] = "0" * 64
+        write_json(record, content)
+
+    _stand_still(monkeypatch, (CohortFolder, "claim"), begin_with_the_record)
+    cohort = segment_all(scans[:1], model, tmp_path, asked=replace(PLAIN, overwrite=True), notify=str)
+    assert not cohort.failed and read_json(record)["result"]["mask_sha256"] == file_sha256(mask)
+
+
 @pytest.mark.parametrize(
     ("then", "sentence"),
     [
@@ -320,7 +336,7 @@ def test_what_differs_from_how_a_mask_was_made_is_said(segmented, scans, model, 
 
 def test_a_scan_whose_name_is_too_long_for_its_outputs_fails_alone_before_any_work(scans, model, tmp_path):
     most = 255 - 18 - len("_mask.nii.gz")  # while they are written, names have a prefix of 18 bytes
-    names = ["a" * most, "b" * (most + 1), "ü" * (most // 2 + 1)]
+    names = ["a" * most, "b" * (most + 1), "ü" * (most // 2 + 1), "c" * 244]  # a mask of the last would have 256 bytes
     for name in names:
         shutil.copy(scans[0], tmp_path / f"{name}.nii.gz")
     given, lines = [tmp_path / f"{name}.nii.gz" for name in names], []
@@ -329,7 +345,7 @@ def test_a_scan_whose_name_is_too_long_for_its_outputs_fails_alone_before_any_wo
     assert list(cohort.failed) == given[1:]
     for path, why in cohort.failed.items():
         size = len(os.fsencode(path.name)) + len("_mask")
-        assert why.startswith(f"{path}: the name ") and f"_mask.nii.gz has {size} bytes, but {tmp_path}" in why
-    with pytest.raises(ScanError, match=r"room for 237\. Rename the scan"):
+        assert why.startswith(f"{path}: the name ") and f"_mask.nii.gz has {size} bytes, but names in {tmp_path}" in why
+    with pytest.raises(ScanError, match=r"can have 237, as .* 18 more\. Rename the scan"):
         segment_all(given[1:2], model, tmp_path / "other", asked=PLAIN, notify=str)
     assert not (tmp_path / "other").exists()
