@@ -13,24 +13,28 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from narrow_networks import narrow_networks
 
-from planar3d.networks.planar_resunet import dilated_residual_level
 from planar3d.recipes import PAPER
-from planar3d.training.fit import compiled
+from planar3d.training.fit import build_network, compiled
 
 HERE = Path(__file__).parents[1], Path(__file__).parent
-RECIPE = PAPER.changed(size=16, epochs=2, batch_size=3, learning_rate=1e-2)
+RECIPE = PAPER.changed(
+    size=16,
+    epochs=2,
+    batch_size=3,
+    learning_rate=1e-2,
+    encoder_weights="none",
+    decoder_filters=(4, 4, 4, 4),
+    bridge_filters=4,
+)
 
 
-def tiny():
-    """A frozen planar convolution, a pooling and a decoder level: the layers of the planar res-u-net, in small."""
-    inputs = keras.Input((16, 16, 16, 3), name="input")
-    skip = keras.layers.Conv3D(4, (1, 3, 3), padding="same", activation="relu", name="block1_conv1")(inputs)
-    x = keras.layers.MaxPooling3D(2, name="block1_pool")(skip)
-    x = dilated_residual_level(x, skip, 4, level=9, kernel=(3, 3, 3))
-    network = keras.Model(inputs, keras.layers.Conv3D(1, 1, activation="sigmoid", dtype="float32", name="conv10")(x))
-    network.get_layer("block1_conv1").trainable = False
-    return network
+def tiny(recipe=RECIPE):
+    """The recipe's network with a narrow encoder, which is frozen."""
+    with pytest.MonkeyPatch.context() as patch:
+        narrow_networks(patch)
+        return build_network(recipe)
 
 
 SCRIPT = """
@@ -43,15 +47,18 @@ if backend != "tensorflow":
 
 import keras
 import numpy as np
+import pytest
+from narrow_networks import narrow_networks
 from test_backends import tiny
 from planar3d.inference.tiled import WindowedInference
 from planar3d.recipes import Recipe
 from planar3d.training.fit import fit, guard_precision, make_deterministic
-from planar3d.training.precision import built_with
+from planar3d.training.samples import ScanSamples
 from samples_of import split
 from planar3d.transfer.transplant import load_weights
 
 assert keras.backend.backend() == backend
+narrow_networks(pytest.MonkeyPatch())
 recipe = Recipe.from_json(json.loads((folder / "recipe.json").read_text()))
 scans = [np.load(folder / f"{name}.npy") for name in ("voxels", "masks")]
 
@@ -61,7 +68,7 @@ class Killed(Exception):
 
 
 def train(name, stop_after=None, recipe=recipe):
-    network = built_with(recipe.precision, tiny)
+    network = tiny(recipe)
     load_weights(network, folder / "start.weights.h5", strict=True)
     training, validation = split(2, 1, len(scans[0][0]), recipe)
     said = []
@@ -127,7 +134,7 @@ def run(folder):
 
     def run(backend):
         if backend not in done:
-            (folder / backend).mkdir()
+            (folder / backend).mkdir(exist_ok=True)
             environment = os.environ | {
                 "KERAS_BACKEND": backend,
                 "PYTHONPATH": os.pathsep.join(map(str, HERE)),
@@ -143,7 +150,7 @@ def run(folder):
     return run
 
 
-@pytest.fixture(params=["torch", "jax"])
+@pytest.fixture(params=[pytest.param("torch", marks=pytest.mark.torch), "jax"])
 def backend(request):
     if importlib.util.find_spec(request.param) is None:
         pytest.skip(f"{request.param} is not installed")
