@@ -50,6 +50,11 @@ VIEWS = (
 )
 
 
+def views_of(shape: Sequence[int]) -> Sequence[View]:
+    """The planes in which a volume (right, anterior, superior) is more than a line: one of a two-dimensional image."""
+    return [view for view in VIEWS if min(shape[view.rows], shape[view.columns]) > 1] or VIEWS
+
+
 def canvas(width: float, height: float) -> "Figure":
     """Return an empty figure of this size in inches, independent of displays and global state."""
     with extra("study"):
@@ -107,7 +112,7 @@ def overlay(
     head = head_box(voxels, low, high)
     # One scale for all three planes, unless extreme slice spacing would make the figure unreadable.
     edges = [(box.stop - box.start) * zoom for box, zoom in zip(head, zooms, strict=True)]
-    views = [view for view in VIEWS if min(voxels.shape[view.rows], voxels.shape[view.columns]) > 1] or VIEWS
+    views = views_of(voxels.shape)
     widths, heights = ([edges[getattr(view, along)] for view in views] for along in ("columns", "rows"))
     panel = float(np.clip(_OVERLAY_WIDTH * max(heights) / sum(widths), 2, 8))
     height = panel + _TITLE_HEIGHT + _LEGEND_HEIGHT

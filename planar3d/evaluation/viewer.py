@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from planar3d.evaluation.figures import VIEWS, grey_window, head_box, largest_slice, outlines
+from planar3d.evaluation.figures import grey_window, head_box, largest_slice, outlines, views_of
 from planar3d.scans.volume import Scan, on_grid_of
 
 LONGEST = 256  # voxels along an axis of the shown volumes
@@ -68,7 +68,7 @@ class Pictures:
                 {"name": name, "volume": self.targets[name], "colour": colour, "width": width}
                 for name, (colour, width) in outlines(self.targets).items()
             ],
-            "views": [view._asdict() for view in VIEWS],
+            "views": [view._asdict() for view in views_of(self.shape)],
             "volumes": {name: base64.b64encode(_packed(v)).decode("ascii") for name, v in shown.items()},
         }
 

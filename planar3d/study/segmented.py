@@ -229,7 +229,7 @@ def _deciding(part: str, record: Mapping[str, Any]) -> Any:
     if part == "recipe":
         members = (record.get("model") or {}).get("members", ())
         return [_as_today(content) for content in (found, *(member.get("recipe") for member in members))]
-    return found.get("sha256") if part in ("scan", "model") else found
+    return found.get("sha256")
 
 
 def _as_today(recipe: Any) -> Any:

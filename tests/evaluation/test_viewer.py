@@ -152,6 +152,14 @@ def test_noise_is_kept_coarsely_and_the_mask_exactly():
     np.testing.assert_array_equal(unpacked(content, "mask"), mask)
 
 
+@pytest.mark.parametrize(("axis", "name"), [(0, "sagittal"), (1, "coronal"), (2, "axial")])
+def test_of_a_two_dimensional_image_only_its_plane_is_shown(head, axis, name):
+    flattened = [volume.take([volume.shape[axis] // 2], axis) for volume in head]
+    whole, flat = (prepare_pictures(*map(stored, volumes)).to_json() for volumes in (head, flattened))
+    assert [view["name"] for view in whole["views"]] == ["sagittal", "axial", "coronal"]
+    assert [view["name"] for view in flat["views"]] == [name] and flat["shape"][axis] == 1
+
+
 def test_an_empty_mask_is_looked_at_in_the_middle(head):
     voxels, mask = head
     pictures = prepare_pictures(stored(voxels), stored(0 * mask))
