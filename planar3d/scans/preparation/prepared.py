@@ -90,7 +90,7 @@ def save_prepared(
 def load_prepared(folder: Path) -> tuple[Prepared, np.ndarray | None]:
     """Open the output of `save_prepared`, memory-mapped: voxels are read when used.
 
-    Older folders hold 8-bit voxels without the axis of the images; they get it here.
+    Older folders hold 8-bit voxels without the axis of the images; it is added.
     """
     if not (folder / "geometry.json").is_file():
         raise RunError(f"{folder} has no prepared scan. Run planar3d prepare first.")
