@@ -40,9 +40,11 @@ def run(words: Sequence[str] | None = None) -> int:
     if asked.work_dir:
         asked.work_dir.mkdir(parents=True, exist_ok=True)
         tempfile.tempdir = str(asked.work_dir)
+    if asked.analysis_level == "group":  # reads only what participant wrote
+        return group(asked.output_dir)
     if not asked.skip_bids_validation:
         validate(asked.bids_dir, say)
-    return participant(asked) if asked.analysis_level == "participant" else group(asked.output_dir)
+    return participant(asked)
 
 
 def participant(asked: argparse.Namespace) -> int:

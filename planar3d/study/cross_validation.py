@@ -207,10 +207,14 @@ def _score(run: Run, number: int, notify: Notify) -> None:
         for grid, scores in (("prepared", on_prepared), ("native", on_native)):
             rows += [{**about, "grid": grid, "target": target, **values} for target, values in scores.items()]
         for target, values in on_prepared.items():
+            if np.isnan([*values.values()]).all():  # references of the case's group never have the target
+                continue
             name = scan_id if len(on_prepared) == 1 else f"{scan_id}  {target}"
+            shown = values["dice"], on_native[target]["dice"], values["sensitivity"]
+            dice, native_dice, sensitivity = ("–" if np.isnan(score) else f"{score:.3f}" for score in shown)
             notify(
-                f"{name}  Dice {values['dice']:.3f} ({on_native[target]['dice']:.3f} native)  "
-                f"sensitivity {values['sensitivity']:.3f}  highest probability {probabilities.values.max():.2f}"
+                f"{name}  Dice {dice} ({native_dice} native)  sensitivity {sensitivity}  "
+                f"highest probability {probabilities.values.max():.2f}"
             )
     write_csv(folder / "scores.csv", list(rows[0]), rows)
 

@@ -11,7 +11,7 @@ import keras
 
 from planar3d.environment import machine, versions
 from planar3d.errors import RecipeError, RunError
-from planar3d.files import read_json, write_json
+from planar3d.files import read_json, why_too_long, write_json
 from planar3d.locks import CLAIM, locked
 from planar3d.networks.registry import weight_source
 from planar3d.recipes import Recipe
@@ -65,7 +65,8 @@ def start_run(
         notify: gets a message when waiting for another process that is starting a run there.
 
     Raises:
-        RunError: the folder has another recipe, other scans, other folds, or other files.
+        RunError: the folder has another recipe, other scans, other folds, or other files; a case's id is too long for
+            the name of its mask.
         DatasetError: cases lack an image required by the recipe.
         RecipeError: the recipe does not fit its network, see `check_with_network`.
     """
@@ -83,6 +84,8 @@ def start_run(
     }
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file; name a folder for the run.")
+    if why := why_too_long(folder / f"{scan}_mask.nii.gz" for scan in used):
+        raise RunError(f"{dataset.folder}: {why} Give the case a shorter id.")
     # First, so that nothing is written for a recipe that cannot be trained, or without the encoder's weights.
     if not (folder / "environment.json").is_file():
         check_with_network(recipe)
@@ -105,8 +108,7 @@ def check_with_network(recipe: Recipe) -> None:
     scaled = layers_named(network, recipe, "unit_variance")
     if unlike := [name for name in scaled if not hasattr(network.get_layer(name), "kernel")]:
         raise RecipeError(f"unit_variance: {unlike[0]} has no kernel to scale; name layers that have one.")
-    if recipe.training.samples.cached_features != "none":
-        check_cacheable(recipe)
+    check_cacheable(recipe)
 
 
 def _agree(folder: Path, asked: dict[str, Any]) -> None:

@@ -24,7 +24,9 @@ _KEPT_IN = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16), "b
 
 
 def check_cacheable(recipe: Recipe) -> None:
-    """Raise a `RecipeError` if a scan's features differ from its windows' or would change in training."""
+    """Raise a `RecipeError` if features are cached that differ from the windows' or would change in training."""
+    if recipe.training.samples.cached_features == "none":
+        return
     levels = feature_levels(recipe)
     if "encoder" not in recipe.training.frozen:
         raise RecipeError("cached_features needs a frozen encoder; add 'encoder' to frozen, or set it to 'none'.")

@@ -28,23 +28,31 @@ def _rows(path):
 
 def test_chaos_is_scored_organ_by_organ_with_points(tmp_path, monkeypatch):
     pytest.importorskip("pydicom")
-    pytest.importorskip("PIL")
+    image = pytest.importorskip("PIL.Image")
     write_phantom(tmp_path, scans_per_center=2, reduction=10, layout="chaos")
-    names = [(f"MR_{n}_T2SPIR",) for n in ("071", "081", "082")]
-    recipe = with_tiny(monkeypatch, recipe_of(("image",), ORGANS, measures="chaos"))
-    out, tables = _scored(tmp_path / "run", find_cases(tmp_path / "Train_Sets"), recipe, Fold(*names))
+    for path in (tmp_path / "Train_Sets/CT/011/Ground").iterdir():
+        image.new("L", image.open(path).size).save(path)
+    tested = "MR_082_T2SPIR"
+    fold = Fold(("MR_071_T2SPIR",), ("MR_081_T2SPIR",), (tested, "CT_011"))
+    recipe, log = with_tiny(monkeypatch, recipe_of(("image",), ORGANS, measures="chaos")), []
+    out, tables = _scored(tmp_path / "run", find_cases(tmp_path / "Train_Sets"), recipe, fold, log.append)
     rows = _rows(out / "fold-1/scores.csv")
-    assert [row["target"] for row in rows] == 2 * ["liver", "right-kidney", "left-kidney", "spleen"]
+    assert [row["target"] for row in rows] == 4 * ["liver", "right-kidney", "left-kidney", "spleen"]
     points = ("dice_points", "ravd_points", "assd_points", "mssd_points")
-    for row in rows:
+    for row in rows[:8]:
         assert float(row["score"]) == pytest.approx(sum(float(row[name]) for name in points) / 4)
+    # References of CT scans have no organ but the liver, and this one not even that.
+    logged = [line.split("  ")[:2] for line in log if "  Dice " in line]
+    assert logged == [*([tested, row["target"]] for row in rows[:4]), ["CT_011", "liver"]]
+    assert "sensitivity –  " in next(line for line in log if "CT_011  liver" in line)
+    assert not any("nan" in line for line in log)
     table = tables["targets"].to_markdown()
     assert "| Score | Dice | Relative volume difference |" in table and "It gets 0 points if only one" in table
-    mask = nib.load(out / f"fold-1/predictions/{names[2][0]}_mask.nii.gz")
+    mask = nib.load(out / f"fold-1/predictions/{tested}_mask.nii.gz")
     assert mask.shape == (32, 32, 11)
     # A series is a folder of DICOM files, its masks are PNG: pictured all the same.
     page = write_report(out).read_text(encoding="utf-8")
-    assert page.count(f"<figcaption>{names[2][0]}, fold 1") == 1 and "pictured:" not in page
+    assert page.count(f"<figcaption>{tested}, fold 1") == 1 and "pictured:" not in page
 
 
 def test_camus_is_scored_by_contours_and_ejection_fractions(tmp_path, monkeypatch):
@@ -81,9 +89,9 @@ def test_camus_is_scored_by_contours_and_ejection_fractions(tmp_path, monkeypatc
     assert {row.kind for row in tables["published_camus-ejection"].rows} == {"published", "this run"}
 
 
-def _scored(out, dataset, recipe, fold):
+def _scored(out, dataset, recipe, fold, notify=print):
     """A run of one fold, and its tables by name."""
-    run_folds(start_run(out, dataset, recipe, [fold]), [1], print)
+    run_folds(start_run(out, dataset, recipe, [fold]), [1], notify)
     return out, {table.name: table for table in all_tables(read_results(out))}
 
 

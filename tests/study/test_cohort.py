@@ -306,6 +306,25 @@ def test_a_process_that_stood_still_while_another_host_took_its_scan_over_leaves
         assert path in lesions or path.stat().st_mtime_ns == written
 
 
+def test_what_is_to_be_overwritten_is_segmented_again_if_who_took_it_over_died(scans, model, tmp_path, monkeypatch):
+    out, asked = tmp_path / "masks", Asked(overwrite=True)
+    before = segment_all(scans[:1], model, out, notify=str).records
+    (record,) = out.glob("*FLAIR.json")
+    written = record.stat().st_mtime_ns
+
+    def take_over_and_die():
+        _lose_claims(out)
+        for left in out.glob(".writing-*"):  # who takes over begins with that
+            left.unlink()
+
+    _stand_still(monkeypatch, (segmented_module, "write_lesions"), take_over_and_die)
+    with pytest.raises(RunError, match="was taken over by another process"):
+        segment_all(scans[:1], model, out, asked=asked, notify=str)
+    assert record.stat().st_mtime_ns == written
+    after = segment_all(scans[:1], model, out, asked=asked, notify=str).records
+    assert record.stat().st_mtime_ns > written and after[0]["result"] == before[0]["result"]
+
+
 def test_a_new_record_without_its_mask_is_no_failure_where_both_are_overwritten(scans, model, tmp_path, monkeypatch):
     """As of another process that is between the two, or was killed there."""
     segment_all(scans[:1], model, tmp_path, asked=PLAIN, notify=str)
