@@ -1,5 +1,6 @@
 """What the tests share: the folder of real scans and weights, and small scans made on the spot."""
 
+import gc
 import gzip
 import os
 import shutil
@@ -49,6 +50,12 @@ def pytest_collection_modifyitems(items):
             item.add_marker("slow")
         for fixture in MARK_OF_FIXTURE.keys() & set(item.fixturenames):
             item.add_marker(MARK_OF_FIXTURE[fixture])
+
+
+def pytest_collection_finish():
+    """Keep the garbage collector from looking at TensorFlow's half a million objects time and again."""
+    gc.freeze()
+    gc.set_threshold(10_000, *gc.get_threshold()[1:])
 
 
 class SlowTests:

@@ -16,7 +16,7 @@ from planar3d.recipes import PAPER, Recipe
 from planar3d.transfer.array_files import Arrays, read_directly
 from planar3d.transfer.metadata import CARD, NETWORK, RECIPE, plain_text, read_metadata, write_metadata
 from planar3d.transfer.published_models import find_model
-from planar3d.transfer.rehearsal import State, digest_of, rehearse
+from planar3d.transfer.rehearsal import State, digest_of, rehearse, trust
 from planar3d.transfer.transplant import transplant
 
 # Keras is imported only to build networks, not where a description suffices.
@@ -59,6 +59,7 @@ def save_weights(
         filled = filled_card(network, recipe, arrays, card or {})
         metadata = {RECIPE: recipe.to_json(), NETWORK: describe_network(recipe), CARD: filled}
         write_metadata(temporary, metadata, describe_for(arrays, network))
+        trust(path, temporary)
     return path
 
 

@@ -1,10 +1,8 @@
 """Atomic downloads, verified by digest."""
 
-import http.client
 import logging
 import os
 import shutil
-import urllib.request
 from pathlib import Path
 
 from planar3d.errors import WeightsError
@@ -37,6 +35,10 @@ def download(url: str, path: Path, digest: str) -> None:
     Raises:
         WeightsError: the file could not be downloaded, or has another digest.
     """
+    # Slow to import, and most runs download nothing.
+    import http.client
+    import urllib.request
+
     request = urllib.request.Request(url, headers={"User-Agent": "planar3d"})  # some servers refuse Python's default
     try:
         with locked(path.parent, "a download", wait=_LOG.info), temporary_folder(path.parent) as place:

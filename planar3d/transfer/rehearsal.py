@@ -28,12 +28,13 @@ _PATIENCE = 8
 _REFUSED = 3
 
 State = tuple[int, int, int]
+_written: set[tuple[Path, State]] = set()
 
 
 def rehearse(path: Path) -> State:
     """Read a weights file in another process with limits of time and memory, once for each state of a file.
 
-    Files with a digest in the tables are trusted.
+    Files with a digest in the tables, and those that this process wrote, are trusted.
 
     Returns:
         The state: location of the content, size and last change.
@@ -41,10 +42,20 @@ def rehearse(path: Path) -> State:
     Raises:
         WeightsError: the message of the reader; or reading crashed, or took too long or too much memory.
     """
-    found = path.stat()
-    state = found.st_ino, found.st_size, found.st_mtime_ns
-    _rehearse(path.absolute(), state)
+    state = _state_of(path)
+    if (path.absolute(), state) not in _written:
+        _rehearse(path.absolute(), state)
     return state
+
+
+def trust(path: Path, content: Path) -> None:
+    """Read a file that this process wrote without a rehearsal, until it changes; `content` may be renamed to `path`."""
+    _written.add((path.absolute(), _state_of(content)))
+
+
+def _state_of(path: Path) -> State:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @cache

@@ -12,6 +12,7 @@ from planar3d.conversion.convert import convert
 from planar3d.conversion.skip_levels import features
 from planar3d.errors import WeightsError
 from planar3d.transfer.keras2_layout import write_legacy_h5
+from planar3d.transfer.rehearsal import trust
 from planar3d.transfer.torch_weights import IMAGENET_MEAN, IMAGENET_STD, load_torch
 from planar3d.transfer.transplant import load_weights, transplant
 
@@ -48,6 +49,7 @@ def saved(flat, path):
         write_legacy_h5(path, flat)
     else:
         (flat.save_weights if path.name.endswith(".weights.h5") else flat.save)(path)
+    trust(path, path)
     return path
 
 

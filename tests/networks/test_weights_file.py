@@ -1,6 +1,8 @@
 """A weights file says what it is, and one that does not fit is refused in the user's words."""
 
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import h5py
@@ -59,6 +61,17 @@ def test_training_says_what_is_known_and_that_the_rest_is_not_stated(trained, ne
     for part in ("# paper, fold 1 of 3", "--model best.weights.h5", file_sha256(trained), "not a medical device"):
         assert part in page, part
     assert "someone" not in page
+
+
+def test_a_file_is_rehearsed_by_those_who_did_not_write_it_and_once_it_changed(trained, tmp_path):
+    tried = []
+    sys.addaudithook(lambda event, _: event == "subprocess.Popen" and tried.append(event))
+    Model.open(trained)
+    assert not tried
+    Model.open(shutil.copy(trained, tmp_path / "copy.weights.h5"))
+    assert len(tried) == 1
+    Model.open(change(trained, "planar3d_recipe", RECIPE.to_json()))
+    assert len(tried) == 2
 
 
 def test_the_same_weights_make_the_same_card(network, tmp_path):

@@ -47,7 +47,7 @@ def test_a_damaged_file_is_an_error_that_names_it_and_the_formats(file, kept):
     content = file.read_bytes()
     file.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
     with pytest.raises(WeightsError, match=rf"{file.name} .*\.weights\.h5, \.keras, \.npz, \.onnx"):
-        read_arrays(file)
+        read_directly(file)
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "empty.h5", "random.onnx"])

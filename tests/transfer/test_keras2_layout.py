@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from planar3d.transfer.arrays import read_arrays
+from planar3d.transfer.array_files import read_directly
 from planar3d.transfer.keras2_layout import write_legacy_h5
 
 from .conftest import write_keras2
@@ -32,7 +32,7 @@ def same(found, values):
     ],
 )
 def test_layers_are_read_by_their_names(released_file, values, root, as_bytes, variable):
-    same(read_arrays(released_file(variable, root, as_bytes)), values)
+    same(read_directly(released_file(variable, root, as_bytes)), values)
 
 
 def test_names_stored_in_numbered_pieces_are_joined(released_file, values):
@@ -43,17 +43,17 @@ def test_names_stored_in_numbered_pieces_are_joined(released_file, values):
         names = file.attrs["layer_names"]
         del file.attrs["layer_names"]
         file.attrs["layer_names0"], file.attrs["layer_names1"] = names[:2], names[2:]
-    same(read_arrays(path), values)
+    same(read_directly(path), values)
 
 
 def test_layers_of_a_nested_network_keep_their_own_names(tmp_path, values):
     inside = [(f"{name}:0", array) for name, array in values.items()]
-    same(read_arrays(write_keras2(tmp_path / "nested.h5", {"input": [], "vgg16": inside})), values)
+    same(read_directly(write_keras2(tmp_path / "nested.h5", {"input": [], "vgg16": inside})), values)
 
 
 def test_equal_names_in_two_nested_networks_keep_the_networks_names_as_well(tmp_path):
     weights = [("block1_conv1/kernel:0", np.zeros((3, 3, 1, 1))), ("block2_conv1/kernel:0", np.ones((3, 3, 1, 1)))]
-    found = read_arrays(write_keras2(tmp_path / "twins.h5", {"left": weights, "right": weights}))
+    found = read_directly(write_keras2(tmp_path / "twins.h5", {"left": weights, "right": weights}))
     assert sorted(found) == [f"{side}/block{block}_conv1/kernel" for side in ("left", "right") for block in (1, 2)]
 
 
@@ -61,7 +61,7 @@ def test_normalization_and_depthwise_layers_get_the_names_of_keras_3(tmp_path):
     four = [(f"bn_1/{name}:0", np.full(2, i)) for i, name in enumerate(("gamma", "beta", "moving_mean"))]
     depthwise = [("dw/depthwise_kernel:0", np.zeros((3, 3, 2, 1))), ("dw/bias:0", np.zeros(2))]
     separable = [("sep/depthwise_kernel:0", np.zeros((3, 3, 2, 1))), ("sep/pointwise_kernel:0", np.zeros((1, 1, 2, 2)))]
-    found = read_arrays(write_keras2(tmp_path / "more.h5", {"bn": four, "dw": depthwise, "sep": separable}))
+    found = read_directly(write_keras2(tmp_path / "more.h5", {"bn": four, "dw": depthwise, "sep": separable}))
     assert list(found) == [
         *("bn/gamma", "bn/beta", "bn/moving_mean", "dw/kernel", "dw/bias"),
         *("sep/depthwise_kernel", "sep/pointwise_kernel"),
@@ -76,7 +76,7 @@ def test_the_legacy_files_of_keras_3_are_read(tmp_path, flat_network, values, na
         flat_network.save(path)
     else:
         write_legacy_h5(path, flat_network)
-    same(read_arrays(path), values)
+    same(read_directly(path), values)
 
 
 def test_a_written_file_loads_by_name_with_keras_own_reader(tmp_path, flat_network, values):

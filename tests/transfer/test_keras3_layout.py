@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from planar3d.errors import WeightsError
-from planar3d.transfer.arrays import read_arrays
+from planar3d.transfer.array_files import read_directly
 from planar3d.transfer.transplant import load_weights
 
 
@@ -31,7 +31,7 @@ def rich_network():
     x = layers.SeparableConv2D(2, 3, name="separable")(x)
     x = layers.Conv2D(4, 3, use_bias=False, name="block1_conv2")(x)
     network = keras.Model(inputs, layers.Conv2DTranspose(2, 2, name="trans6")(x), name="rich")
-    network.compile("adam", "mse", metrics=["mae"])
+    network.compile("adam", "mse", metrics=["mae"], run_eagerly=True)
     network.fit(np.ones((1, 8, 8, 3)), np.ones((1, *network.output_shape[1:])), verbose=0)
     return network
 
@@ -57,7 +57,7 @@ def test_whatever_keras_writes_fills_a_twin_network_entirely(tmp_path, rich_netw
 def test_kernels_have_the_layers_own_names(tmp_path, rich_network, name):
     path = tmp_path / name
     (rich_network.save_weights if name == "rich.weights.h5" else rich_network.save)(path)
-    found = read_arrays(path)
+    found = read_directly(path)
     assert_array_equal(found["block1_conv1/kernel"], rich_network.get_layer("inner").get_layer("block1_conv1").kernel)
     assert_array_equal(found["bn/moving_variance"], rich_network.get_layer("inner").get_layer("bn").moving_variance)
     assert_array_equal(found["block1_conv2/kernel"], rich_network.get_layer("block1_conv2").kernel)
@@ -83,7 +83,7 @@ def test_names_of_an_older_keras_file_come_from_its_configuration(tmp_path, rich
         for member in new.namelist():
             content = new.read(member)
             old.writestr(member, without_names(content) if member.endswith(".h5") else content)
-    new, old = read_arrays(tmp_path / "new.keras"), read_arrays(tmp_path / "old.keras")
+    new, old = read_directly(tmp_path / "new.keras"), read_directly(tmp_path / "old.keras")
     for name in ("block1_conv1/kernel", "bn/gamma", "block1_conv2/kernel", "trans6/bias", "separable/1"):
         assert_array_equal(old[name], new[name])
 
@@ -93,7 +93,7 @@ def test_an_older_weights_file_without_names_is_refused_rather_than_guessed(tmp_
     old = tmp_path / "old.weights.h5"
     old.write_bytes(without_names((tmp_path / "new.weights.h5").read_bytes()))
     with pytest.raises(WeightsError, match=r"old\.weights\.h5 .*older Keras 3.*\.keras"):
-        read_arrays(old)
+        read_directly(old)
 
 
 def test_a_configuration_is_read_for_names_and_never_built(tmp_path, flat_network, values):
@@ -105,7 +105,7 @@ def test_a_configuration_is_read_for_names_and_never_built(tmp_path, flat_networ
             layer["module"], layer["registered_name"] = "no.such.module", "Anything"
         odd.writestr("config.json", json.dumps(config))
         odd.writestr("model.weights.h5", without_names(plain.read("model.weights.h5")))
-    found = read_arrays(tmp_path / "odd.keras")
+    found = read_directly(tmp_path / "odd.keras")
     assert sorted(found) == sorted(values)
     for name, array in values.items():
         assert_array_equal(found[name], array)
@@ -114,6 +114,6 @@ def test_a_configuration_is_read_for_names_and_never_built(tmp_path, flat_networ
 def test_bfloat16_weights_are_read_exactly(tmp_path):
     network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="conv10", dtype="bfloat16")])
     network.save_weights(tmp_path / "half.weights.h5")
-    found = read_arrays(tmp_path / "half.weights.h5")["conv10/kernel"]
+    found = read_directly(tmp_path / "half.weights.h5")["conv10/kernel"]
     assert found.dtype == np.float32
     assert_array_equal(found, np.asarray(network.weights[0]).astype(np.float32))

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from planar3d.errors import WeightsError
-from planar3d.transfer.arrays import read_arrays
+from planar3d.transfer.array_files import read_directly
 
 onnx = pytest.importorskip("onnx")
 
@@ -32,7 +32,7 @@ def write(path, channels, names, bias=True):
 
 def test_convolutions_that_follow_vgg16_get_its_names_in_the_order_of_the_graph(tmp_path):
     kernels = write(tmp_path / "vgg.onnx", (3, 64, 64, 128), ("c", "a", "b"))
-    found = read_arrays(tmp_path / "vgg.onnx")
+    found = read_directly(tmp_path / "vgg.onnx")
     for i, (layer, kernel) in enumerate(zip(("block1_conv1", "block1_conv2", "block2_conv1"), kernels, strict=True)):
         assert_array_equal(found[f"{layer}/kernel"], kernel)
         assert_array_equal(found[f"{layer}/bias"], np.full(kernel.shape[-1], i))
@@ -41,7 +41,7 @@ def test_convolutions_that_follow_vgg16_get_its_names_in_the_order_of_the_graph(
 
 def test_other_convolutions_keep_their_initializers_names(tmp_path):
     kernels = write(tmp_path / "other.onnx", (3, 64, 32), ("layer1.conv", "head"), bias=False)
-    found = read_arrays(tmp_path / "other.onnx")
+    found = read_directly(tmp_path / "other.onnx")
     assert list(found) == ["layer1.conv/kernel", "head/kernel"]
     assert_array_equal(found["head/kernel"], kernels[1])
 
@@ -51,10 +51,10 @@ def test_weights_in_a_file_beside_are_refused(tmp_path):
     write(path, (3, 64), ("c",))
     onnx.save(onnx.load(path), path, save_as_external_data=True, location="beside.bin", size_threshold=0)
     with pytest.raises(WeightsError, match=r"apart\.onnx: c\.weight is stored in another file"):
-        read_arrays(path)
+        read_directly(path)
 
 
 def test_a_graph_without_convolutions_is_refused(tmp_path):
     write(tmp_path / "none.onnx", (3,), ())
     with pytest.raises(WeightsError, match=r"none\.onnx has no weights"):
-        read_arrays(tmp_path / "none.onnx")
+        read_directly(tmp_path / "none.onnx")
