@@ -1,15 +1,19 @@
 """The laws of conversion, over the applications of Keras with random weights.
 
-All of them are tested where PLANAR3D_ALL_APPLICATIONS is set; else a few, of different kinds.
+All of them are tested where PLANAR3D_ALL_APPLICATIONS is set; else a few of different kinds, which repeat their blocks
+less often than the published ones and have layers of all the kinds that those have.
 """
 
 import inspect
 import os
+from functools import partial
 
 import keras
 import numpy as np
 import pytest
 from flat_networks import by_slice, run, volume
+from keras.src.applications import densenet, efficientnet, resnet
+from valueless import valueless
 
 from planar3d.conversion.convert import convert
 from planar3d.graph.keras_graph import as_graph, layers_within, nodes_of
@@ -21,12 +25,50 @@ SIZES = {"MobileNet": 96, "VGG16": 64, "VGG19": 64, "InceptionV3": 75, "Inceptio
 NAMES = ALL if os.environ.get("PLANAR3D_ALL_APPLICATIONS") else FEW
 
 
-def application(name):
+def short_stacks(x):
+    for number, stride in enumerate((2, 2, 1), start=2):
+        x = resnet.stack_residual_blocks_v2(x, 32 * number, 2, stride, name=f"conv{number}")
+    return x
+
+
+def short_inception(**arguments):
+    """InceptionV3 without mixed5 to mixed7 and mixed10, which repeat the ones before them."""
+    whole = keras.applications.InceptionV3(**arguments)
+    middle = keras.Model(whole.get_layer("mixed7").output, whole.get_layer("mixed9").output, name="middle")
+    top = keras.Model(whole.get_layer("mixed10").output, whole.output, name="top")
+    return keras.Model(whole.input, top(middle(whole.get_layer("mixed4").output)), name="inception_v3")
+
+
+SHORT = {
+    "DenseNet121": partial(densenet.DenseNet, [2, 2, 2, 2]),
+    "EfficientNetB0": partial(efficientnet.EfficientNet, 1.0, 0.3, 224),
+    "ResNet50V2": partial(resnet.ResNet, short_stacks, True, True),
+    "InceptionV3": short_inception,
+}
+
+
+def application(name, whole=NAMES is ALL):
     """An application with its top, up to the logits, with random weights."""
     keras.utils.set_random_seed(0)
     size = SIZES.get(name, 32)
-    build = getattr(keras.applications, name)
+    build = getattr(keras.applications, name) if whole else SHORT.get(name, getattr(keras.applications, name))
     return build(weights=None, input_shape=(size, size, 3), classes=10, classifier_activation=None)
+
+
+def kinds(network):
+    """The layers' classes and whatever of their settings is neither a name nor a number of channels."""
+    known = ("kernel_size", "strides", "padding", "groups", "use_bias", "activation", "axis", "pool_size", "scale")
+    return {
+        (type(layer).__name__, *(str(layer.get_config().get(setting)) for setting in known))
+        for layer in leaves(network).values()
+    }
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_short_applications_have_layers_of_all_kinds_of_the_whole_ones(name):
+    with valueless():
+        missing = kinds(application(name, whole=True)) - kinds(application(name, whole=False))
+    assert not missing
 
 
 def fitted(name):
