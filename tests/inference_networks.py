@@ -1,5 +1,6 @@
 """Small networks of other shapes than the planar res-u-net, for what must hold of any."""
 
+import functools
 from typing import Any
 
 import keras
@@ -10,7 +11,9 @@ from keras import layers
 from planar3d.networks.planar_resunet import PlanarResUNet
 
 
+@functools.cache
 def planar_resunet(depth: int = 16, size: int = 32, seed: int = 0, channels: int = 3) -> keras.Model:
+    """With the whole VGG-16; built once, and changed by no test but one with a seed of its own."""
     return _resunet((depth, size, size, channels), "vgg16", (24, 16, 8, 8), seed)
 
 

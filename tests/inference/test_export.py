@@ -83,8 +83,9 @@ def test_onnx_and_openvino_files_carry_recipe_and_layers_themselves(network, tmp
     ],
 )  # fmt: skip
 def test_an_export_says_what_the_preparation_gives_the_network(network, tmp_path, recipe, slices, grid, grey):
-    export_network(network, tmp_path, ["savedmodel"], recipe.changed(size=32))
-    described = json.loads((tmp_path / "savedmodel/planar3d.json").read_text())["input"]
+    _needs("onnx")  # the format that is written fastest; all get the same description
+    export_network(network, tmp_path, ["onnx"], recipe.changed(size=32))
+    described = json.loads((tmp_path / "onnx/planar3d.json").read_text())["input"]
     assert described["slices"] == slices and grid in described["grid"] and grey in described["grey_levels"]
 
 

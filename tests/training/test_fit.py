@@ -17,7 +17,7 @@ from planar3d.training.samples import ScanSamples
 from planar3d.training.trainer import trainer_of
 
 TINY = PAPER.changed(
-    **{"size": 32, "encoder": narrow_encoder.NAME, "encoder_weights": "none", "bridge_filters": 4},
+    **{"size": 16, "encoder": narrow_encoder.NAME, "encoder_weights": "none", "bridge_filters": 4},
     **{"decoder_filters": (4, 4), "epochs": 4, "learning_rate": 1e-3},
 )
 
@@ -28,9 +28,9 @@ def scans():
     rng = np.random.default_rng(0)
     voxels = []
     for _ in range(3):
-        volume = rng.integers(0, 100, (32, 32, 32), np.uint8)
-        z, r, c = rng.integers(8, 20, 3)
-        volume[z : z + 6, r : r + 6, c : c + 6] = 250
+        volume = rng.integers(0, 100, (32, 16, 16), np.uint8)
+        z, r, c = rng.integers((8, 4, 4), (20, 9, 9))
+        volume[z : z + 6, r : r + 3, c : c + 3] = 250
         voxels.append(volume)
     return [v[..., None] for v in voxels], [(v > 200).astype(np.uint8) for v in voxels]
 
@@ -38,7 +38,7 @@ def scans():
 def _train(scans, recipe, folder, notify=lambda text: None, twin=trainer_of, train=2):
     make_deterministic()
     network = build_network(recipe)
-    training, validation = split(train, 1, recipe.size, recipe)
+    training, validation = split(train, 1, len(scans[0][0]), recipe)
     progress = fit(network, twin(network), ScanSamples(*scans, recipe), training, validation, recipe, folder, notify)
     return network, progress
 
@@ -103,7 +103,7 @@ def test_a_killed_run_on_crops_sees_the_crops_it_would_have_seen(scans, tmp_path
     def train(folder, notify=lambda text: None):
         network = build_network(recipe)
         samples = CropSamples(*scans, recipe)
-        training, validation = split(3, 0, 32, recipe)
+        training, validation = split(3, 0, len(scans[0][0]), recipe)
         progress = fit(network, trainer_of(network), samples, training, validation, recipe, folder, notify)
         return network, progress
 
@@ -125,7 +125,7 @@ def test_a_killed_run_on_crops_sees_the_crops_it_would_have_seen(scans, tmp_path
 
 def _with_statistics_and_chance():
     """A small network whose training changes more than its trainable weights."""
-    inputs = keras.Input((16, 32, 32, 3), name="input")
+    inputs = keras.Input((16, 16, 16, 3), name="input")
     x = keras.layers.Conv3D(4, 3, padding="same", name="first")(inputs)
     x = keras.layers.BatchNormalization(momentum=0.9, name="norm")(x)
     inner = keras.Sequential([keras.Input(x.shape[1:]), keras.layers.Dropout(0.3, name="drop")], name="inner")
@@ -139,7 +139,7 @@ def _train_small(scans, folder, notify=lambda text: None, build=_with_statistics
     make_deterministic()
     keras.utils.set_random_seed(recipe.seed)
     network = build()
-    training, validation = split(2, 1, recipe.size, recipe)
+    training, validation = split(2, 1, len(scans[0][0]), recipe)
     samples = ScanSamples(*scans, recipe)
     return network, fit(network, trainer_of(network), samples, training, validation, recipe, folder, notify)
 
@@ -208,7 +208,7 @@ def test_the_best_epoch_s_weights_are_kept_and_patience_ends_the_run(scans, tmp_
     assert len(losses) == min(progress.best_epoch + 2, 12)
     network.load_weights(tmp_path / "best.weights.h5")
     samples = ScanSamples(*scans, recipe)
-    _, validation = split(1, 1, recipe.size, recipe)
+    _, validation = split(1, 1, len(scans[0][0]), recipe)
     from planar3d.training.losses import bce_minus_dice
 
     batches = [validation[i : i + 2] for i in range(0, len(validation), 2)]
@@ -228,7 +228,7 @@ def test_training_lowers_the_loss_and_leaves_the_frozen_encoder_alone(scans, tmp
 def test_the_learning_rate_decays_as_in_keras_2(scans, tmp_path, untraced):
     recipe = TINY.changed(decay=0.1, epochs=2)
     _, progress = _train(scans, recipe, tmp_path, train=1)
-    steps = -(-len(split(1, 1, 32, recipe)[0]) // recipe.batch_size)
+    steps = -(-len(split(1, 1, len(scans[0][0]), recipe)[0]) // recipe.batch_size)
     assert progress.history[1]["learning_rate"] == pytest.approx(1e-3 / (1 + 0.1 * steps), rel=1e-5)
 
 
@@ -249,7 +249,7 @@ def test_groups_and_single_layers_are_frozen_by_name():
 def test_the_output_prior_is_what_an_untrained_network_says():
     network = build_network(TINY.changed(output_prior=0.01))
     network.get_layer("conv10").kernel.assign(keras.ops.zeros_like(network.get_layer("conv10").kernel))
-    assert float(network(np.zeros((1, 16, 32, 32, 3), np.float32))[0, 0, 0, 0, 0]) == pytest.approx(0.01, rel=1e-4)
+    assert float(network(np.zeros((1, 16, 16, 16, 3), np.float32))[0, 0, 0, 0, 0]) == pytest.approx(0.01, rel=1e-4)
 
 
 @pytest.mark.parametrize("borders", ["scan", "none"])
