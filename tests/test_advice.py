@@ -54,6 +54,7 @@ def _module(name):
     return defined, imported
 
 
+@functools.cache
 def _strings(node):
     """The strings of a definition that are no docstrings."""
     documented = (ast.FunctionDef, ast.ClassDef, ast.Module)
@@ -62,11 +63,16 @@ def _strings(node):
         for part in ast.walk(node)
         if isinstance(part, documented) and part.body and isinstance(part.body[0], ast.Expr)
     }
-    for part in ast.walk(node):
-        if isinstance(part, ast.Constant) and isinstance(part.value, str) and id(part) not in docstrings:
-            yield part.value
+    constants = [part for part in ast.walk(node) if isinstance(part, ast.Constant) and id(part) not in docstrings]
+    return [part.value for part in constants if isinstance(part.value, str)]
 
 
+@functools.cache
+def _names(node):
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+
+
+@functools.cache
 def _reached(module, name):
     """All definitions that one uses, directly or not, as far as names tell."""
     waiting, seen = [(module, name)], {}
@@ -77,7 +83,7 @@ def _reached(module, name):
             waiting.append(imported[name])
         elif name in defined and (module, name) not in seen:
             seen[module, name] = defined[name]
-            waiting += [(module, part.id) for part in ast.walk(defined[name]) if isinstance(part, ast.Name)]
+            waiting += [(module, used) for used in _names(defined[name])]
     return seen
 
 

@@ -28,9 +28,10 @@ WINDOW = np.random.default_rng(0).uniform(-1, 1, (1, 16, 16, 16, 3)).astype(np.f
 
 @pytest.fixture(scope="module")
 def flat():
-    """VGG-16 in 2D with random weights."""
+    """VGG-16 in 2D with random weights, up to the last layer that the encoder has."""
     keras.utils.set_random_seed(0)
-    return keras.applications.VGG16(weights=None, include_top=False, input_shape=(None, None, 3))
+    network = keras.applications.VGG16(weights=None, include_top=False, input_shape=(None, None, 3))
+    return keras.Model(network.input, network.get_layer(LAST).output, name="vgg16")
 
 
 @pytest.fixture(scope="module")
