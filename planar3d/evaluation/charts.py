@@ -173,4 +173,5 @@ def _legend(figure: "Figure", entries: Mapping[str, tuple[str, str]]) -> None:
     ]
     strip = 0.35 / figure.get_figheight()
     figure.tight_layout(rect=(0, strip, 1, 1))
+    figure.set_layout_engine(None)  # or matplotlib would draw all of it twice
     figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False, fontsize=10)
