@@ -1,5 +1,7 @@
 """Weights loaded into a converted network are those of the network converted with the weights."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -35,7 +37,9 @@ LAYERS = {
 }
 
 
+@functools.cache
 def network(made, seed=0):
+    """A network of a layer and another one; no test changes it."""
     flat = network_of(made(), layers.Conv2D(4, 3, padding="same", name="last"), shape=(8, 10, 3))
     return randomized(flat, seed)
 
