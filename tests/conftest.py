@@ -4,6 +4,7 @@ import gc
 import gzip
 import os
 import shutil
+import tempfile
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,12 @@ MARK_OF_FIXTURE = {
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # As the command line has it: what is bit for bit equal is so by oneDNN, which TensorFlow leaves off without AVX-512.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# What is found out about weights files goes into a cache of the tests; other programs find theirs, such as fonts.
+_CACHE = tempfile.TemporaryDirectory(prefix="planar3d-tests-", ignore_cleanup_errors=True)
+for _place in Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").glob("*"):
+    if _place.name != "planar3d":
+        Path(_CACHE.name, _place.name).symlink_to(_place)
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 
 def pytest_addoption(parser):

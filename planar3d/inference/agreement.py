@@ -1,12 +1,10 @@
 """Whether a model's bf16 masks are trusted: as published, as found here before, or by the first scan."""
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,7 @@ from planar3d.files import write_json
 from planar3d.inference.shared import SharedInference
 from planar3d.networks.weights_file import Model
 from planar3d.recipes import Recipe
-from planar3d.transfer.download import cache_folder
+from planar3d.transfer.download import cached_result
 
 # Least Dice between a bf16 and a float32 mask at which bf16 is trusted.
 AGREEMENT = 0.99
@@ -40,14 +38,15 @@ class Known:
             if here.items() <= said.items() and isinstance(said.get("least"), float):
                 return said["least"], f"as published for {here['instructions']} and OpenVINO {here['openvino']}"
         with suppress(OSError, ValueError, KeyError, TypeError):
-            return float(json.loads(self._place().read_text(encoding="utf-8"))["dice"]), "from an earlier scan"
+            kept = cached_result("agreement", self._conditions()).read_text(encoding="utf-8")
+            return float(json.loads(kept)["dice"]), "from an earlier scan"
         return None
 
     def keep(self, dice: float) -> None:
         """Keep a scan's result in the user's cache, if that is writable."""
         if self.model is not None:
             with suppress(OSError):
-                write_json(self._place(), self._conditions() | {"dice": dice})
+                write_json(cached_result("agreement", self._conditions()), self._conditions() | {"dice": dice})
 
     def _published(self) -> list[Mapping[str, Any]]:
         """The agreement in the card, if masks are made by the same rule as in its measurement."""
@@ -55,10 +54,6 @@ class Known:
             return []
         said = (self.model.card or {}).get("agreement")
         return [each for each in said if isinstance(each, Mapping)] if isinstance(said, list) else []
-
-    def _place(self) -> Path:
-        key = hashlib.sha256(json.dumps(self._conditions(), sort_keys=True).encode()).hexdigest()
-        return cache_folder() / "agreement" / f"{key}.json"
 
     def _conditions(self) -> dict[str, Any]:
         assert self.model is not None

@@ -1,9 +1,13 @@
-"""Atomic downloads, verified by digest."""
+"""The user's cache, and atomic downloads into it, verified by digest."""
 
+import hashlib
+import json
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from planar3d.errors import WeightsError
 from planar3d.files import temporary_folder
@@ -21,8 +25,17 @@ def is_offline() -> bool:
 
 
 def cache_folder() -> Path:
-    """The user's cache of weights: `planar3d` in XDG_CACHE_HOME, or in `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "planar3d"
+    """The user's cache: `planar3d` in XDG_CACHE_HOME, or in `~/.cache`. Raises `OSError` for a user without a home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "planar3d"
+    except RuntimeError:
+        raise OSError("this user has no home folder for the cache; set XDG_CACHE_HOME to a folder") from None
+
+
+def cached_result(kind: str, conditions: Mapping[str, Any]) -> Path:
+    """The file in the user's cache for a result that holds under these conditions, which are JSON values."""
+    key = hashlib.sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()
+    return cache_folder() / kind / f"{key}.json"
 
 
 def download(url: str, path: Path, digest: str) -> None:

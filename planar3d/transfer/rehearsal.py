@@ -4,6 +4,7 @@ The parsers of HDF5 and protobuf trust a file in places that no prior check can 
 """
 
 import contextlib
+import json
 import math
 import os
 import subprocess
@@ -12,11 +13,17 @@ import time
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import h5py
+
+from planar3d.environment import versions
 from planar3d.errors import WeightsError
+from planar3d.files import write_json
 from planar3d.transfer import known_files, published_models
 from planar3d.transfer.array_files import read_directly
 from planar3d.transfer.digests import file_sha256
+from planar3d.transfer.download import cached_result
 from planar3d.transfer.metadata import read_description
 from planar3d.transfer.torch_files import TORCH_FORMATS
 
@@ -26,6 +33,7 @@ _MEMORY, _MEMORY_PER_BYTE = 2**30, 8
 # Factor of wall time over processor time, for busy machines and slow disks.
 _PATIENCE = 8
 _REFUSED = 3
+_PASSED = "readable"  # kind of the notes in the user's cache
 
 State = tuple[int, int, int]
 _written: set[tuple[Path, State]] = set()
@@ -34,7 +42,8 @@ _written: set[tuple[Path, State]] = set()
 def rehearse(path: Path) -> State:
     """Read a weights file in another process with limits of time and memory, once for each state of a file.
 
-    Files with a digest in the tables, and those that this process wrote, are trusted.
+    Trusted are files with a digest in the tables, those that this process wrote, and those that passed before, by a
+    note in the user's cache.
 
     Returns:
         The state: location of the content, size and last change.
@@ -60,9 +69,20 @@ def _state_of(path: Path) -> State:
 
 @cache
 def _rehearse(path: Path, state: State) -> None:
-    if _is_published(digest_of(path, state)):
+    sha256 = digest_of(path, state)
+    if _is_published(sha256):
         return
-    seconds = int(_SECONDS + _SECONDS_PER_BYTE * state[1])
+    trial = _trial(path, sha256)
+    if _passed(trial):
+        return
+    _try(path, state[1])
+    # The trial opened the file again, perhaps another one meanwhile.
+    if file_sha256(path) == sha256:
+        _keep(trial)
+
+
+def _try(path: Path, nbytes: int) -> None:
+    seconds = int(_SECONDS + _SECONDS_PER_BYTE * nbytes)
     command = [sys.executable, "-P", "-m", __name__, os.fspath(path), str(seconds)]
     # The same package as in this process; one thread, because each thread reserves memory.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
@@ -80,7 +100,7 @@ def _rehearse(path: Path, state: State) -> None:
     if trial.returncode == _REFUSED:
         raise WeightsError(said)
     raise WeightsError(
-        f"{path} cannot be read as weights: reading it crashed, or took over {seconds} s or {_memory(state[1]):,} "
+        f"{path} cannot be read as weights: reading it crashed, or took over {seconds} s or {_memory(nbytes):,} "
         f"bytes of memory (a trial in another process ended with code {trial.returncode}). It is damaged or malicious; "
         "get it again from its source."
     )
@@ -97,6 +117,30 @@ def _is_published(sha256: str) -> bool:
     published = {f"sha256:{model.sha256}" for model in published_models.published_models().values()}
     known = {file.digest for file in known_files.known_files().values()}
     return f"sha256:{sha256}" in published | known
+
+
+def _trial(path: Path, sha256: str) -> dict[str, Any]:
+    """All that decides a trial's outcome: the content, by its digest, and what reads it, which the suffix selects."""
+    readers = {"hdf5": h5py.version.hdf5_version, **versions("onnx", "protobuf", "safetensors")}
+    return {"weights": sha256, "suffix": path.suffix, **readers}
+
+
+def _passed(trial: dict[str, Any]) -> bool:
+    """Whether this trial has passed before, by a note that only this user can have written."""
+    refusals = (OSError, ValueError, RecursionError)
+    with contextlib.suppress(*refusals), cached_result(_PASSED, trial).open(encoding="utf-8") as file:
+        found = os.fstat(file.fileno())
+        is_own = not hasattr(os, "geteuid") or (found.st_uid == os.geteuid() and not found.st_mode & 0o022)
+        return is_own and json.load(file) == trial
+    return False
+
+
+def _keep(trial: dict[str, Any]) -> None:
+    """Note that a trial passed, if the user's cache is writable."""
+    with contextlib.suppress(OSError):
+        note = cached_result(_PASSED, trial)
+        write_json(note, trial)
+        note.chmod(0o600)
 
 
 def _memory(nbytes: int) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +13,19 @@ import pytest
 from security.crafted import ATTACKS, NEED_TRIAL, hdf5, one_array_often
 
 from planar3d.errors import WeightsError
-from planar3d.transfer import published_models
+from planar3d.transfer import published_models, rehearsal
 from planar3d.transfer.array_files import read_directly
 from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.digests import file_sha256
 from planar3d.transfer.published_models import PublishedModel
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """The user's cache, empty."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
 
 
 @pytest.mark.parametrize("attack", [name for name in ATTACKS if name not in NEED_TRIAL])
@@ -74,6 +83,97 @@ def test_mutated_files_of_every_format_end_in_arrays_or_in_an_error(tmp_path):
     done = subprocess.run([sys.executable, script, "--files", "15"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     assert re.search(r"\b[1-9]\d* refused\b", done.stdout) and re.search(r"\b[1-9]\d* arrays\b", done.stdout)
+
+
+@pytest.fixture
+def trials(monkeypatch):
+    """The names of the files that are tried from now on."""
+    tried = []
+    trial = rehearsal._try
+
+    def count(path, nbytes):
+        tried.append(path.name)
+        trial(path, nbytes)
+
+    monkeypatch.setattr(rehearsal, "_try", count)
+    return tried
+
+
+def _read_anew(path):
+    rehearsal._rehearse.cache_clear()
+    return list(read_arrays(path))
+
+
+def test_a_file_that_passed_needs_no_other_trial_wherever_it_is(tmp_path, trials):
+    hdf5(tmp_path / "mine.weights.h5")
+    first = _read_anew(tmp_path / "mine.weights.h5")
+    shutil.copy(tmp_path / "mine.weights.h5", tmp_path / "copy.h5")
+    assert _read_anew(tmp_path / "mine.weights.h5") == _read_anew(tmp_path / "copy.h5") == first
+    assert trials == ["mine.weights.h5"]
+
+
+def test_other_readers_and_another_content_are_tried_again(tmp_path, trials, monkeypatch):
+    path = tmp_path / "mine.h5"
+    hdf5(path)
+    _read_anew(path)
+    _read_anew(path.rename(tmp_path / "mine.onnx"))  # by its suffix, another reader may take it
+    hdf5(path, lambda file: file.attrs.create("note", "altered"))
+    _read_anew(path)
+    monkeypatch.setattr(rehearsal, "versions", lambda *others: {"h5py": "another"})
+    _read_anew(path)
+    assert trials == ["mine.h5", "mine.onnx", "mine.h5", "mine.h5"]
+
+
+@pytest.mark.parametrize("end", [lambda note: note.write_text("{"), lambda note: note.write_text("[" * 10**5)])
+def test_a_damaged_note_counts_as_none_and_is_written_again(tmp_path, cache, trials, end):
+    hdf5(tmp_path / "mine.h5")
+    _read_anew(tmp_path / "mine.h5")
+    (note,) = cache.rglob("*.json")
+    content = note.read_bytes()
+    end(note)
+    _read_anew(tmp_path / "mine.h5")
+    assert len(trials) == 2 and note.read_bytes() == content
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owner")
+def test_a_note_that_another_user_could_have_written_counts_as_none(tmp_path, cache, trials):
+    hdf5(tmp_path / "mine.h5")
+    _read_anew(tmp_path / "mine.h5")
+    (note,) = cache.rglob("*.json")
+    note.chmod(0o664)
+    _read_anew(tmp_path / "mine.h5")
+    if os.geteuid() == 0:
+        os.chown(note, 12345, 12345)
+        _read_anew(tmp_path / "mine.h5")
+    assert len(trials) == 2 + (os.geteuid() == 0)
+
+
+def test_nothing_is_noted_of_files_that_fail_or_are_exchanged_meanwhile(tmp_path, cache, monkeypatch):
+    path, other = tmp_path / "mine.h5", tmp_path / "other.h5"
+    path.write_bytes(b"\x89HDF\r\n\x1a\n")
+    with pytest.raises(WeightsError):
+        _read_anew(path)
+    hdf5(path)
+    hdf5(other, lambda file: file.attrs.create("note", "another"))
+    trial = rehearsal._try
+
+    def exchange(path, nbytes):
+        os.replace(other, path)
+        trial(path, nbytes)
+
+    monkeypatch.setattr(rehearsal, "_try", exchange)
+    _read_anew(path)
+    assert not [*cache.rglob("*.json")]
+
+
+def test_without_a_cache_that_can_be_written_every_file_is_tried(tmp_path, monkeypatch, trials):
+    hdf5(tmp_path / "mine.h5")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    first = _read_anew(tmp_path / "mine.h5")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", lambda: Path("~nobody-of-this-name").expanduser())  # as of a user without a home
+    assert _read_anew(tmp_path / "mine.h5") == first and len(trials) == 2
 
 
 def test_a_published_file_needs_no_trial(tmp_path, monkeypatch):
