@@ -1,5 +1,6 @@
 """Recipes by name, one file per paper. `PAPER` follows Kolarik 2020, `RELEASED` the authors' released code."""
 
+import json
 from pathlib import Path
 
 from planar3d.errors import RecipeError
@@ -16,7 +17,7 @@ from planar3d.recipes.messaoudi2023 import (
     MESSAOUDI2023_OMNIA_CHAOS_RELEASED,
 )
 from planar3d.recipes.modern import MODERN
-from planar3d.recipes.recipe import Recipe, read_recipe_file
+from planar3d.recipes.recipe import Recipe
 from planar3d.recipes.wacker2019 import WACKER2019_2D, WACKER2019_2D_RELEASED, WACKER2019_3D, WACKER2019_3D_RELEASED
 
 RECIPES = {
@@ -50,4 +51,13 @@ def find_recipe(name_or_file: str) -> Recipe:
     path = Path(name_or_file)
     if not path.is_file():
         raise RecipeError(f"Recipe {name_or_file!r} is neither a file nor one of: {', '.join(RECIPES)}.")
-    return read_recipe_file(path, RECIPES)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RecipeError(f"{path} is not a recipe: it is not JSON ({error}).") from None
+    if not isinstance(content, dict) or "name" not in content or "format" in content:
+        return Recipe.from_json(content, str(path))
+    try:
+        return RECIPES.get(str(content["name"]), PAPER).changed(**content)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from None

@@ -1,8 +1,6 @@
 """A recipe: all settings of an experiment in one place, to and from JSON."""
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from planar3d.errors import RecipeError
@@ -50,7 +48,6 @@ class Recipe(Section):
                 f"averaged={self.tiles.averaged!r} is for targets='classes', but this "
                 f"recipe has targets={self.targets.name!r}; set averaged='probabilities'."
             )
-
         if self.tiles.of_head and not self.preparation.tells_air:
             raise RecipeError(
                 f"planes={self.tiles.planes!r} needs grey levels that separate the head from air, but this recipe has "
@@ -172,21 +169,3 @@ def _made(content: Content, source: str) -> Recipe:
         raise
     except RecipeError as error:
         raise RecipeError(f"{source}: {error}") from None
-
-
-def read_recipe_file(path: Path, named: dict[str, Recipe]) -> Recipe:
-    """Read a recipe from a JSON file.
-
-    A hand-written file needs only its name and the fields that differ from the recipe of that name, or else from
-    `paper`. A file written by this package has its format number and keeps its meaning.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RecipeError(f"{path} is not a recipe: it is not JSON ({error}).") from None
-    if not isinstance(content, dict) or "name" not in content or "format" in content:
-        return Recipe.from_json(content, str(path))
-    try:
-        return named.get(str(content["name"]), named["paper"]).changed(**content)
-    except RecipeError as error:
-        raise RecipeError(f"{path}: {error}") from None
