@@ -5,7 +5,7 @@ A section with variants is chosen by name from a table; the variant defines what
 
 import dataclasses
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from planar3d.errors import RecipeError
@@ -47,8 +47,9 @@ class Section:
     name: ClassVar[str] = ""  # of a variant in its table
 
     def __post_init__(self) -> None:
-        for name, kind in _kinds(type(self)).items():
-            object.__setattr__(self, name, _checked(name, kind, getattr(self, name)))
+        kinds = typing.get_type_hints(type(self), include_extras=True)
+        for name in fields_of(type(self)):
+            object.__setattr__(self, name, _checked(name, kinds[name], getattr(self, name)))
         self.check()
 
     def check(self) -> None:
@@ -57,9 +58,9 @@ class Section:
     def to_json(self) -> Content:
         """The section as plain JSON values, a variant with its `name`."""
         content: Content = {"name": self.name} if type(self).__dict__.get("name") else {}
-        for field in dataclasses.fields(typing.cast(Any, self)):
-            value = getattr(self, field.name)
-            content[field.name] = value.to_json() if isinstance(value, Section) else _plain(value)
+        for name in fields_of(type(self)):
+            value = getattr(self, name)
+            content[name] = value.to_json() if isinstance(value, Section) else _plain(value)
         return content
 
     @classmethod
@@ -76,7 +77,7 @@ class Section:
         """
         content = _mapping(content, where)
         chosen = variant(table, content.pop("name", ""), where) if table else cls
-        fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, chosen))}
+        fields = fields_of(chosen)
         if unknown := sorted(map(str, content.keys() - fields)):
             raise UnknownFieldError(where, unknown, list(fields))
         for name, value in content.items():
@@ -93,38 +94,47 @@ def section(default: Any, table: Table | None = None) -> Any:
 
 def variant(table: Table, name: Any, where: str) -> type[Any]:
     """The section with a name in a table."""
-    if not isinstance(name, str) or name not in table:
-        raise RecipeError(f"{where}={name!r} is unknown; choose one of: {', '.join(map(repr, table))}.")
+    check_choice(where, name, table)
     return table[name]
+
+
+def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
+    """Raise a `RecipeError` unless the value of a field or argument is one of the choices."""
+    choices = tuple(choices)
+    if value not in choices:
+        raise RecipeError(f"{name}={value!r} is unknown; choose one of: {', '.join(map(repr, choices))}.")
+
+
+def fields_of(made: type[Section]) -> dict[str, dataclasses.Field[Any]]:
+    """The fields of a section by name."""
+    return {field.name: field for field in dataclasses.fields(typing.cast(Any, made))}
 
 
 def places(made: type[Section], content: Content, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """The paths of all fields of a section with this content, sections before their fields."""
-    for field in dataclasses.fields(typing.cast(Any, made)):
-        path = (*at, field.name)
+    for name, field in fields_of(made).items():
+        path = (*at, name)
         yield path
         if "table" in field.metadata:
-            yield from places(_class_of(field, content[field.name]), content[field.name], path)
+            yield from places(_class_of(field, content[name]), content[name], path)
 
 
 def variants_with(made: type[Section], content: Content, name: str) -> Iterator[tuple[str, str]]:
     """The sections, and their variants, that have a field with this name."""
-    for field in dataclasses.fields(typing.cast(Any, made)):
+    for own, field in fields_of(made).items():
         if "table" in field.metadata:
-            yield from variants_with(_class_of(field, content[field.name]), content[field.name], name)
+            yield from variants_with(_class_of(field, content[own]), content[own], name)
             for variant_name, other in (field.metadata["table"] or {}).items():
-                if name in {below.name for below in dataclasses.fields(typing.cast(Any, other))}:
-                    yield field.name, variant_name
+                if name in fields_of(other):
+                    yield own, variant_name
 
 
 def choose(made: type[Section], content: Content, path: tuple[str, ...], value: Any) -> None:
     """Change the field at a path, in place; another variant keeps common fields."""
     name, *below = path
-    field = next((field for field in dataclasses.fields(typing.cast(Any, made)) if field.name == name), None)
-    if field is None:
-        raise UnknownFieldError(
-            "a recipe", [name], [field.name for field in dataclasses.fields(typing.cast(Any, made))]
-        )
+    if name not in (fields := fields_of(made)):
+        raise UnknownFieldError("a recipe", [name], list(fields))
+    field = fields[name]
     if "table" not in field.metadata:
         content[name] = value
     elif below:
@@ -148,11 +158,6 @@ def _class_of(field: Any, content: Content) -> type[Any]:
     return variant(table, content["name"], field.name) if table else field.metadata["section"]
 
 
-def _kinds(made: type[Section]) -> dict[str, Any]:
-    hints = typing.get_type_hints(made, include_extras=True)
-    return {field.name: hints[field.name] for field in dataclasses.fields(typing.cast(Any, made))}
-
-
 def _checked(name: str, kind: Any, value: Any) -> Any:
     """Convert a value, possibly given as text, to its field's type and check its range."""
     if typing.get_origin(kind) is not Annotated:
@@ -168,9 +173,7 @@ def _checked(name: str, kind: Any, value: Any) -> Any:
 def _typed(name: str, kind: Any, value: Any) -> Any:
     origin = typing.get_origin(kind)
     if origin is Literal:
-        choices = typing.get_args(kind)
-        if value not in choices:
-            raise RecipeError(f"{name}={value!r} is unknown; choose one of: {', '.join(map(repr, choices))}.")
+        check_choice(name, value, typing.get_args(kind))
         return value
     if origin is tuple:
         if not isinstance(value, str | list | tuple):

@@ -17,6 +17,7 @@ from planar3d.inference.shared import SharedInference
 from planar3d.inference.tiled import WindowedInference
 from planar3d.networks.weights_file import Model
 from planar3d.recipes import PAPER, Recipe
+from planar3d.sections import check_choice
 
 # OpenVINO works without Keras, whose import takes as long as a scan.
 if TYPE_CHECKING:
@@ -89,10 +90,10 @@ def predictor(
         RecipeError: an unknown method, engine or precision, or the windowed method on OpenVINO.
         Planar3DError: the network's graph does not allow the method, or the engine is missing or does not support it.
     """
-    _check("method", method, METHODS)
-    _check("engine", engine, ENGINES)
+    check_choice("method", method, METHODS)
+    check_choice("engine", engine, ENGINES)
     if precision is not None:
-        _check("precision", precision, PRECISIONS)
+        check_choice("precision", precision, PRECISIONS)
     if engine == "openvino" and not _has_openvino():
         raise Planar3DError(
             "engine='openvino' needs OpenVINO and onnx. Install them: pip install 'planar3d[openvino]'."
@@ -142,11 +143,6 @@ def predict_volume(
     Source: Kolarik 2020, section 3.2 and eq. 1.
     """
     return predictor(network, recipe, method, engine, precision, batch_size)(voxels, progress)
-
-
-def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise RecipeError(f"{name}={value!r} is unknown; choose one of: {', '.join(map(repr, choices))}.")
 
 
 def _apart(source: _Source, recipe: Recipe, engine: str, precision: str | None, batch_size: int) -> WindowedInference:

@@ -18,6 +18,7 @@ from planar3d.recipes import Recipe
 from planar3d.scans.composition import as_float32, compose_tiles, cut_tile
 from planar3d.scans.labels import AS_GIVEN, SCALES, Scale
 from planar3d.scans.tiles import Lengths, Tiles, tile_shape
+from planar3d.sections import check_choice
 
 if TYPE_CHECKING:
     import keras
@@ -100,8 +101,7 @@ class TiledInference:
         scale: Scale = AS_GIVEN,
         background: np.ndarray | float = 0.0,
     ) -> None:
-        if engine not in _ENGINES:
-            raise RecipeError(f"engine={engine!r} is unknown; choose one of: {', '.join(map(repr, _ENGINES))}.")
+        check_choice("engine", engine, _ENGINES)
         name, build = _ENGINES[engine]
         self.tiles, self.as_input, self.batch_size, self.air = tiles, as_input, batch_size, air
         self.scale, self.background = scale, background

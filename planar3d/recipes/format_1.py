@@ -1,13 +1,12 @@
 """Recipes of format 1, which were flat, in weights files and run folders of earlier versions."""
 
-import dataclasses
-from typing import Any, cast
+from typing import Any
 
 from planar3d.networks.settings import NETWORKS
 from planar3d.scans.preparation import PREPARATIONS
 from planar3d.scans.targets import Binary
 from planar3d.scans.tiles import DepthWindows
-from planar3d.sections import Content, UnknownFieldError, variant
+from planar3d.sections import Content, UnknownFieldError, fields_of, variant
 from planar3d.training.losses import BceMinusDice
 from planar3d.training.optimizer_settings import Adam
 from planar3d.training.schedules import SCHEDULES, InverseDecay
@@ -57,7 +56,7 @@ def _section(made: type[Any], fields: Content) -> Content:
 
 
 def _names(made: type[Any]) -> set[str]:
-    return {field.name for field in dataclasses.fields(cast(Any, made))} - {"samples", "loss", "optimizer", "schedule"}
+    return fields_of(made).keys() - {"samples", "loss", "optimizer", "schedule"}
 
 
 def _known() -> set[str]:

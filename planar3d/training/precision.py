@@ -11,6 +11,7 @@ from keras import ops
 from planar3d.conversion.held_objects import rebuilt
 from planar3d.errors import RecipeError
 from planar3d.graph.keras_graph import name_of
+from planar3d.sections import check_choice
 from planar3d.training.backends import layer_gradients, on_gpu
 from planar3d.wording import counted
 
@@ -62,8 +63,7 @@ class GradientCheck:
 
 def check_precision(precision: str) -> None:
     """Raise a `RecipeError` for an unknown precision, and for float16 on TensorFlow without a GPU."""
-    if precision not in PRECISIONS:
-        raise RecipeError(f"precision={precision!r} is unknown; choose one of: {', '.join(map(repr, PRECISIONS))}.")
+    check_choice("precision", precision, PRECISIONS)
     if precision == "float16" and keras.backend.backend() == "tensorflow" and not on_gpu():
         raise RecipeError(
             "precision='float16' needs a GPU, but TensorFlow finds none; on a CPU it cannot pool volumes in float16. "
