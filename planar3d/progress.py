@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 
+Progress = Callable[[int, int], None]  # called with the number of steps done and their total
+
 
 class Ticker:
     """Reports progress and remaining time, at most once every `seconds`.
@@ -22,6 +24,11 @@ class Ticker:
         if done < of and now - self.told >= self.seconds:
             self.told = now
             self.notify(f"{self.what}: {done}/{of}, {duration((now - self.began) / done * (of - done))} left")
+
+
+def part_of(progress: Progress | None, number: int, parts: int) -> Progress | None:
+    """The progress of one of several equal parts, counted from 0, as a part of the whole; None without one."""
+    return progress and (lambda done, of: progress(number * of + done, parts * of))
 
 
 def duration(seconds: float) -> str:

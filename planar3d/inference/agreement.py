@@ -1,7 +1,7 @@
 """Whether a model's bf16 masks are trusted: as published, as found here before, or by the first scan."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -14,6 +14,7 @@ from planar3d.environment import bf16_instructions, processor
 from planar3d.files import write_json
 from planar3d.inference.shared import SharedInference
 from planar3d.networks.weights_file import Model
+from planar3d.progress import Progress
 from planar3d.recipes import Recipe
 from planar3d.transfer.download import cached_result
 
@@ -76,7 +77,7 @@ class Checked:
         if found := known.find():
             self._choose(*found)
 
-    def __call__(self, voxels: np.ndarray, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+    def __call__(self, voxels: np.ndarray, progress: Progress | None = None) -> np.ndarray:
         """Predict a prepared scan; see `Predictor`."""
         if self.chosen is not None:
             return self.chosen(voxels, progress)

@@ -1,10 +1,9 @@
 """Prediction of a prepared scan, one stack of interleaved slices at a time, and its mask on the native grid."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from planar3d.inference.predictor import Predictor
+from planar3d.progress import Progress, part_of
 from planar3d.recipes import Recipe
 from planar3d.scans.labels import Grid
 from planar3d.scans.preparation.prepared import Prepared
@@ -12,7 +11,7 @@ from planar3d.scans.volume import Scan
 
 
 def predict_prepared(
-    predict: Predictor, prepared: Prepared, recipe: Recipe, progress: Callable[[int, int], None] | None = None
+    predict: Predictor, prepared: Prepared, recipe: Recipe, progress: Progress | None = None
 ) -> np.ndarray:
     """Predict the probabilities of a prepared scan.
 
@@ -32,13 +31,8 @@ def predict_prepared(
     probabilities[:] = recipe.targets.background
     rows, cols = recipe.tiles.part(prepared.voxels)
     for number, stack in enumerate(stacks):
-
-        def report(done: int, of: int, before: int = number) -> None:
-            if progress:
-                progress(before * of + done, len(stacks) * of)
-
         voxels, own = recipe.tiles.filled(prepared.voxels[stack, rows, cols])
-        probabilities[stack, rows, cols] = predict(voxels, report)[own]
+        probabilities[stack, rows, cols] = predict(voxels, part_of(progress, number, len(stacks)))[own]
     return probabilities
 
 

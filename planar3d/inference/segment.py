@@ -1,9 +1,10 @@
 """From a scan file to a lesion mask, as in `planar3d predict`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from planar3d.inference.segmenter import Member, Segmenter
+from planar3d.progress import Progress
 from planar3d.recipes import Recipe
 from planar3d.scans.case import Case, read_images
 from planar3d.scans.volume import Scan
@@ -17,7 +18,7 @@ def segment(
     recipe: Recipe | None = None,
     batch_size: int = 1,
     assume_affine: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     method: str = "auto",
     engine: str = "auto",
     precision: str | None = None,
@@ -47,7 +48,7 @@ def segment(
 
 
 def segment_case(
-    case: Images, segmenter: Segmenter, assume_affine: bool = False, progress: Callable[[int, int], None] | None = None
+    case: Images, segmenter: Segmenter, assume_affine: bool = False, progress: Progress | None = None
 ) -> Scan:
     """Segment a case with a segmenter, which can be reused.
 

@@ -1,7 +1,7 @@
 """From a case's images to its labels, by one model or by an ensemble."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -13,6 +13,7 @@ from planar3d.errors import RecipeError, WeightsError
 from planar3d.inference.predictor import Predictor, predictor
 from planar3d.inference.prepared_scan import lesion_mask, native_mask, predict_prepared
 from planar3d.networks.weights_file import Model
+from planar3d.progress import Progress, part_of
 from planar3d.recipes import Recipe
 from planar3d.scans.geometry import Geometry
 from planar3d.scans.preparation import Preparation
@@ -126,9 +127,7 @@ class Segmenter:
                 made[recipe.preparation] = prepare(scans, recipe)
         return [made[recipe.preparation] for recipe in self.recipes]
 
-    def predict(
-        self, prepared: Sequence[Prepared], progress: Callable[[int, int], None] | None = None
-    ) -> Probabilities:
+    def predict(self, prepared: Sequence[Prepared], progress: Progress | None = None) -> Probabilities:
         """Predict a case with each model in turn.
 
         Args:
@@ -156,19 +155,12 @@ class Segmenter:
                         f"averaged. Name other models, or set one value for all (--set {name}=…)."
                     )
 
-    def _found(
-        self, prepared: Sequence[Prepared], alike: bool, progress: Callable[[int, int], None] | None
-    ) -> Iterator[np.ndarray]:
+    def _found(self, prepared: Sequence[Prepared], alike: bool, progress: Progress | None) -> Iterator[np.ndarray]:
         """The probabilities of each model: on the prepared grid if it is the same for all, else on the native grid."""
         of_one_preparation = len({recipe.preparation for recipe in self.recipes}) == 1
         members = zip(self._predictors, self.recipes, prepared, strict=True)
         for number, (predict, recipe, own) in enumerate(members):
-
-            def report(done: int, of: int, before: int = number) -> None:
-                if progress:
-                    progress(before * of + done, len(prepared) * of)
-
-            values = predict_prepared(predict, own, recipe, report)
+            values = predict_prepared(predict, own, recipe, part_of(progress, number, len(prepared)))
             values = values if alike else own.restore(values).voxels
             yield values if of_one_preparation else recipe.targets.with_background(values)
 

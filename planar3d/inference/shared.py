@@ -1,12 +1,13 @@
 """Exact shared inference: computations shared by windows are done once, and of windows only the kept slices."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from planar3d.inference.plan import Piece, Plan, Shape, per_entry
+from planar3d.progress import Progress
 from planar3d.scans.preparation import Preparation
 from planar3d.scans.windows import window_starts
 
@@ -47,7 +48,7 @@ class SharedInference:
         self.description = description
         self._programs: dict[tuple[int, ...], dict[Any, Program]] = {}  # by planes, most recently used last
 
-    def __call__(self, voxels: np.ndarray, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+    def __call__(self, voxels: np.ndarray, progress: Progress | None = None) -> np.ndarray:
         """Predict lesion probabilities of a prepared scan.
 
         Args:
@@ -79,7 +80,7 @@ class SharedInference:
         self._programs.clear()
 
     def _computed(
-        self, voxels: np.ndarray, windows: Mapping[int, Piece], progress: Callable[[int, int], None] | None = None
+        self, voxels: np.ndarray, windows: Mapping[int, Piece], progress: Progress | None = None
     ) -> np.ndarray:
         """The outputs of the windows' pieces in order, from the windows' first slices."""
         plan, as_input, planes = self.plan, self.preparation.as_input, voxels.shape[1:3]

@@ -14,6 +14,7 @@ from planar3d.graph.description import Description
 from planar3d.graph.layers import resized
 from planar3d.inference.onnx_graph import onnx_model
 from planar3d.pipeline import one_ahead
+from planar3d.progress import Progress
 from planar3d.recipes import Recipe
 from planar3d.scans.composition import as_float32, compose_tiles, cut_tile
 from planar3d.scans.labels import AS_GIVEN, SCALES, Scale
@@ -23,7 +24,6 @@ from planar3d.sections import check_choice
 if TYPE_CHECKING:
     import keras
 
-Progress = Callable[[int, int], None]
 Compute = Callable[[np.ndarray], np.ndarray]  # both (tiles, slices, rows, cols, channels)
 
 
