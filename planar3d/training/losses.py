@@ -4,7 +4,6 @@ All compute in float32, whatever the network's precision, and none is below 0.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -28,23 +27,6 @@ def soft_dice(y_true: Any, y_pred: Any, smoothing: float = 0.0) -> Any:
     total = ops.sum(y_true) + ops.sum(y_pred) + smoothing
     # Only an all-zero prediction of an empty mask could divide by zero.
     return (2 * ops.sum(y_true * y_pred) + smoothing) / ops.maximum(total, keras.config.epsilon())
-
-
-def bce_minus_dice(smoothing: float = 0.0) -> Callable[[Any, Any], Any]:
-    """The training loss: mean binary cross-entropy, minus Dice over the whole batch, plus one.
-
-    Source: Kolarik 2020, eq. 5.
-    """
-
-    import keras
-    from keras import ops
-
-    def loss(y_true: Any, y_pred: Any) -> Any:
-        y_true, y_pred = _as_float32(y_true, y_pred)
-        cross_entropy = ops.mean(keras.losses.binary_crossentropy(y_true, y_pred))
-        return cross_entropy - soft_dice(y_true, y_pred, smoothing) + 1
-
-    return loss
 
 
 class Loss(Section):
@@ -76,7 +58,12 @@ class BceMinusDice(Loss):
         return soft_dice(y_true, y_pred, self.dice_smoothing)
 
     def __call__(self, y_true: Any, y_pred: Any) -> Any:  # noqa: D102
-        return bce_minus_dice(self.dice_smoothing)(y_true, y_pred)
+        import keras
+        from keras import ops
+
+        y_true, y_pred = _as_float32(y_true, y_pred)
+        cross_entropy = ops.mean(keras.losses.binary_crossentropy(y_true, y_pred))
+        return cross_entropy - self.dice(y_true, y_pred) + 1
 
 
 @dataclass(frozen=True)

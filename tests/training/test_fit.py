@@ -209,10 +209,10 @@ def test_the_best_epoch_s_weights_are_kept_and_patience_ends_the_run(scans, tmp_
     network.load_weights(tmp_path / "best.weights.h5")
     samples = ScanSamples(*scans, recipe)
     _, validation = split(1, 1, len(scans[0][0]), recipe)
-    from planar3d.training.losses import bce_minus_dice
+    from planar3d.training.losses import BceMinusDice
 
     batches = [validation[i : i + 2] for i in range(0, len(validation), 2)]
-    values = [float(bce_minus_dice()(samples.targets(b), network(samples.inputs(b)))) for b in batches]
+    values = [float(BceMinusDice()(samples.targets(b), network(samples.inputs(b)))) for b in batches]
     assert np.average(values, weights=[len(b) for b in batches]) == pytest.approx(min(losses), rel=1e-4)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from planar3d.training.losses import LOSSES, CrossEntropyAndDice, MultipleDice, bce_minus_dice, soft_dice
+from planar3d.training.losses import LOSSES, BceMinusDice, CrossEntropyAndDice, MultipleDice, soft_dice
 
 
 def test_dice_of_binary_masks_is_equation_4():
@@ -30,14 +30,14 @@ def test_the_loss_is_equation_5_over_the_whole_batch(smoothing):
     p = rng.uniform(0.05, 0.95, y.shape).astype(np.float32)
     cross_entropy = -np.mean(y * np.log(p) + (1 - y) * np.log(1 - p))
     dice = (2 * np.sum(y * p) + smoothing) / (np.sum(y) + np.sum(p) + smoothing)
-    assert float(bce_minus_dice(smoothing)(y, p)) == pytest.approx(cross_entropy - dice + 1, rel=1e-5)
+    assert float(BceMinusDice(smoothing)(y, p)) == pytest.approx(cross_entropy - dice + 1, rel=1e-5)
 
 
 def test_the_loss_is_finite_at_certainty():
     zeros, ones = np.zeros((1, 2, 2, 2, 1), np.float32), np.ones((1, 2, 2, 2, 1), np.float32)
     for y in (zeros, ones):
         for p in (zeros, ones):
-            assert np.isfinite(float(bce_minus_dice()(y, p)))
+            assert np.isfinite(float(BceMinusDice()(y, p)))
 
 
 DICES = [
@@ -115,7 +115,7 @@ def test_of_one_channel_the_sum_is_the_loss_of_kolarik():
     rng = np.random.default_rng(2)
     y, p = (rng.random((2, 4, 5, 6, 1)) > 0.8).astype(np.float32), rng.uniform(0.01, 0.99, (2, 4, 5, 6, 1))
     for smoothing in (0.0, 1.0):
-        expected = float(bce_minus_dice(smoothing)(y, np.float32(p)))
+        expected = float(BceMinusDice(smoothing)(y, np.float32(p)))
         assert float(CrossEntropyAndDice(dice_smoothing=smoothing)(y, np.float32(p))) == pytest.approx(
             expected, rel=1e-5
         )

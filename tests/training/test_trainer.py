@@ -10,7 +10,7 @@ from keras import layers
 from planar3d.recipes import PAPER
 from planar3d.training.features import decoder_of, encoder_of
 from planar3d.training.fit import build_network
-from planar3d.training.losses import bce_minus_dice
+from planar3d.training.losses import BceMinusDice
 from planar3d.training.part_layers import Kept, PartConvolution, _dilates_natively
 from planar3d.training.precision import guard_gradients
 from planar3d.training.trainer import trainer_of
@@ -37,7 +37,7 @@ def gradients(model, variables, windows):
     @tf.function
     def differentiate(x, y):
         with tf.GradientTape() as tape:
-            loss = bce_minus_dice()(y, model(x, training=True))
+            loss = BceMinusDice()(y, model(x, training=True))
         return loss, tape.gradient(loss, [variable.value for variable in variables])
 
     return differentiate(*windows)
@@ -120,7 +120,7 @@ def test_the_network_s_graph_is_left_as_it_is(windows):
 def test_what_it_trained_is_saved_and_loaded_by_the_network(windows, tmp_path, untraced):
     network = build_network(TINY)
     trainer = trainer_of(network)
-    trainer.compile(keras.optimizers.SGD(0.1), loss=bce_minus_dice(), jit_compile=False)
+    trainer.compile(keras.optimizers.SGD(0.1), loss=BceMinusDice(), jit_compile=False)
     before = network.get_layer("conv71").kernel.numpy()
     trainer.train_on_batch(*windows)
     assert not np.array_equal(network.get_layer("conv71").kernel, before)
