@@ -12,10 +12,9 @@ from planar3d.scans.labels import Targets
 from planar3d.scans.preparation import Preparation
 from planar3d.scans.preparation.grey_levels import EightBit
 from planar3d.scans.preparation.prepared import Prepared
-from planar3d.scans.tiles import Lengths, Tiles
 from planar3d.sections import POSITIVE, SHARE
 from planar3d.training.patch_augmentation import TRANSFORMS, Transform, augment_patch
-from planar3d.training.sampling import NEAR, DrawnSampling, shape_seen
+from planar3d.training.sampling import NEAR, DrawnSampling
 
 if TYPE_CHECKING:
     from planar3d.recipes import Recipe
@@ -45,10 +44,6 @@ class PatchSampling(DrawnSampling):
                 f"training.samples='patches' needs one image per channel, but this recipe has "
                 f"preparation={preparation.name!r}; set preparation='non-zero-box', or training.samples='crops'."
             )
-
-    def shape(self, tiles: Tiles, preparation: Preparation) -> Lengths:
-        """The shape of a tile."""
-        return shape_seen(tiles, preparation)
 
     def samples(self, scans: Sequence[tuple[Prepared, np.ndarray]], recipe: "Recipe") -> "PatchSamples":
         """Patches of the prepared cases."""

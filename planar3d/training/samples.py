@@ -11,9 +11,9 @@ from planar3d.pipeline import one_ahead
 from planar3d.scans.labels import Targets
 from planar3d.scans.preparation.interface import Preparation
 from planar3d.scans.preparation.prepared import Prepared
-from planar3d.scans.tiles import Lengths, Tiles
+from planar3d.scans.tiles import Tiles
 from planar3d.scans.windows import window_starts
-from planar3d.training.sampling import Samples, Sampling, shape_seen
+from planar3d.training.sampling import Samples, Sampling
 
 if TYPE_CHECKING:
     from planar3d.recipes import Recipe
@@ -158,10 +158,6 @@ class WindowSampling(Sampling):
                 f"with preparation={preparation.name!r}, scans differ in their number of slices; set "
                 "training.samples='crops', or 'patches' for several images."
             )
-
-    def shape(self, tiles: Tiles, preparation: Preparation) -> Lengths:
-        """The shape of a window."""
-        return shape_seen(tiles, preparation)
 
     def split(self, train: int, validation: int, slices: int, tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
         """All windows, split by their scans or by their numbers."""

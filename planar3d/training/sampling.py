@@ -44,9 +44,9 @@ class Sampling(Section):
     def check_with(self, preparation: Preparation, targets: Targets) -> None:
         """Raise a `RecipeError` if the preparation or the targets do not allow these samples."""
 
-    @abstractmethod
     def shape(self, tiles: Tiles, preparation: Preparation) -> Lengths:
-        """The (depth, rows, cols) of a sample; 0 where they differ."""
+        """The (depth, rows, cols) of a sample, by default a tile's; 0 where they differ."""
+        return shape_seen(tiles, preparation)
 
     @abstractmethod
     def split(self, train: int, validation: int, slices: int, tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
