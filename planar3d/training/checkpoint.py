@@ -1,6 +1,5 @@
 """The state of a training, saved after every epoch as one file, so that an interrupted run resumes exactly."""
 
-import csv
 import json
 import re
 import zipfile
@@ -15,7 +14,7 @@ import keras
 import numpy as np
 
 from planar3d.errors import RunError
-from planar3d.files import read_json, write_csv, write_json, written_beside
+from planar3d.files import read_json, read_rows, write_csv, write_json, written_beside
 from planar3d.training.schedules import PlateauState
 
 HISTORY_COLUMNS = ("epoch", "learning_rate", "loss", "dice", "val_loss", "val_dice", "seconds")
@@ -44,10 +43,6 @@ class Progress:
         """Plain values."""
         return asdict(self)
 
-    def stale(self) -> int:
-        """Number of epochs since the best one."""
-        return self.epoch - self.best_epoch
-
 
 def is_finished(folder: Path) -> bool:
     """Whether the training of this fold has ended."""
@@ -63,8 +58,7 @@ def finish(folder: Path, progress: Progress) -> None:
 def finished(folder: Path) -> Progress:
     """The progress of a training that has ended; a leftover backup is removed."""
     _remove_backup(folder)
-    with (folder / "history.csv").open(newline="") as stream:
-        history = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+    history = [{k: float(v) for k, v in row.items()} for row in read_rows(folder / "history.csv")]
     return Progress.from_json(read_json(folder / "training.json") | {"history": history})
 
 

@@ -237,7 +237,7 @@ def _is_better(row: dict[str, float], best: float, monitor: str) -> bool:
 
 def _is_over(progress: Progress, recipe: Recipe) -> bool:
     patience = recipe.training.patience
-    return progress.epoch >= recipe.training.epochs or 0 < patience <= progress.stale()
+    return progress.epoch >= recipe.training.epochs or 0 < patience <= progress.epoch - progress.best_epoch
 
 
 def _line(progress: Progress, recipe: Recipe, left: float) -> str:
