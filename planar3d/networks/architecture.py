@@ -41,10 +41,6 @@ def _nowhere(weights: str) -> str:
 _NO_SOURCE = WeightSource("random initialization", _nowhere)
 
 
-def _none(of: Any) -> dict[str, Any]:
-    return {}
-
-
 def _no_features(arguments: Arguments) -> Mapping[str, int]:
     raise RecipeError("cached_features is not known to be exact for this network; set cached_features=none.")
 
@@ -74,7 +70,7 @@ class Architecture:
     head: str
     source: Callable[[Arguments], WeightSource] = lambda arguments: _NO_SOURCE
     feature_levels: Callable[[Arguments], Mapping[str, int]] = _no_features
-    told: Callable[[Mapping[str, np.ndarray]], dict[str, Any]] = _none
+    told: Callable[[Mapping[str, np.ndarray]], dict[str, Any]] = lambda arrays: {}
 
 
 def own_arguments(settings: Section, targets: Targets, outputs: str = "outputs") -> dict[str, Any]:

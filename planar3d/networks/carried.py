@@ -8,7 +8,7 @@ from typing import Any
 from planar3d.errors import RecipeError, WeightsError
 from planar3d.recipes import Recipe
 from planar3d.sections import UnknownFieldError
-from planar3d.transfer.metadata import CARD, RECIPE, plain_text
+from planar3d.transfer.metadata import CARD, RECIPE, mapping_in, plain_text
 
 # Generous limits for prepared head scans; a file beyond them is damaged or malicious.
 _PLAUSIBLE = {
@@ -41,7 +41,7 @@ def carried_recipe(said: Mapping[str, Any], path: Path) -> Recipe | None:
     try:
         recipe = Recipe.from_json(said[RECIPE], source=str(path))
     except UnknownFieldError as error:
-        written = plain_text(_mapping(said.get(CARD, {}).get("versions")).get("planar3d", "another version"))
+        written = plain_text(mapping_in(said.get(CARD, {}).get("versions")).get("planar3d", "another version"))
         raise WeightsError(
             f"{path} was written by planar3d {written}: its recipe has "
             f"{', '.join(map(plain_text, error.unknown[:5]))}, unknown to this version. Update with pip install -U "
@@ -63,9 +63,5 @@ def carried_recipe(said: Mapping[str, Any], path: Path) -> Recipe | None:
 
 def carried_measures(card: Mapping[str, Any]) -> dict[str, Any]:
     """The valid entries of a card about its model's evaluation."""
-    said = _mapping(card.get("measured"))
+    said = mapping_in(card.get("measured"))
     return {name: said[name] for name, is_sound in _MEASURED.items() if name in said and is_sound(said[name])}
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

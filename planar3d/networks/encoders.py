@@ -110,8 +110,7 @@ class ConvertedEncoder(Encoder):
     slices end with one. Scans and windows are padded at different positions, so windows share no features.
     """
 
-    # From (rows, cols, 3) to the network with random weights.
-    build: Callable[[tuple[int | None, int | None, int]], keras.Model]
+    build: Callable[..., keras.Model]  # from (rows, cols, 3) and `include_top` to the network with random weights
     imagenet: str  # its file of ImageNet weights in the table of known files
     expects: tuple[np.ndarray, np.ndarray]  # mean and standard deviation for normalizing grey levels
     attribution: str  # of the weights
@@ -127,7 +126,7 @@ class ConvertedEncoder(Encoder):
     def levels(self, input_shape: InputShape, weights: EncoderWeights, matched: bool, mapping: KernelMapping) -> Levels:
         """As `Encoder` has it."""
         slices, rows, cols, channels = input_shape
-        flat = self.build((rows, cols, 3))
+        flat = self.build((rows, cols, 3), include_top=False)
         fill_flat(flat, weights, self.imagenet)
         if matched:
             flat = _matched(flat, *self.expects)
@@ -153,23 +152,19 @@ def _matched(flat: keras.Model, mean: np.ndarray, deviation: np.ndarray) -> kera
     return keras.Model(inputs, layers_applied_again(flat, [x])[0], name=flat.name)
 
 
-def _without_top(build: Callable[..., keras.Model]) -> Callable[..., keras.Model]:
-    return lambda shape: build(shape, include_top=False)
-
-
 ENCODERS: dict[str, Encoder] = {
     "vgg16": VGG16Encoder(),
     "resnet18": ConvertedEncoder(
-        _without_top(ResNet18), "resnet18-f37072fd.pth", _IMAGENET, "ResNet-18, He et al. 2016, torchvision"
+        ResNet18, "resnet18-f37072fd.pth", _IMAGENET, "ResNet-18, He et al. 2016, torchvision"
     ),
     "resnet34": ConvertedEncoder(
-        _without_top(ResNet34), "resnet34-b627a593.pth", _IMAGENET, "ResNet-34, He et al. 2016, torchvision"
+        ResNet34, "resnet34-b627a593.pth", _IMAGENET, "ResNet-34, He et al. 2016, torchvision"
     ),
     "resnet50": ConvertedEncoder(
-        _without_top(ResNet50), "resnet50-0676ba61.pth", _IMAGENET, "ResNet-50, He et al. 2016, torchvision"
+        ResNet50, "resnet50-0676ba61.pth", _IMAGENET, "ResNet-50, He et al. 2016, torchvision"
     ),
     "efficientnet-lite0": ConvertedEncoder(
-        _without_top(EfficientNetLite0),
+        EfficientNetLite0,
         "efficientnet-lite0-57934424.pth",
         _LITE,
         "EfficientNet-Lite0, Tan and Le 2019, Google (Apache-2.0)",

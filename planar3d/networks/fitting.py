@@ -12,6 +12,7 @@ from planar3d.networks.architecture import layers_with_weights
 from planar3d.networks.registry import describe_network, find_architecture
 from planar3d.recipes import Recipe
 from planar3d.transfer.digests import RECOGNIZED
+from planar3d.transfer.metadata import mapping_in
 from planar3d.wording import counted
 
 _SHOWN = 5
@@ -33,7 +34,7 @@ def refuse_other_sizes(
     if said is None:
         found = architecture.told(arrays)
     else:
-        found = {"network": said.get("network"), **_mapping(said.get("arguments"))}
+        found = {"network": said.get("network"), **mapping_in(said.get("arguments"))}
         if found["network"] == recipe.network.name:
             # A setting missing in an older file was a constant of its network, which is the default.
             found = {**architecture.arguments(type(recipe.network)(), recipe.targets), **found}
@@ -87,7 +88,3 @@ def _listed(names: Iterable[str]) -> str:
 
 def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -113,25 +113,16 @@ def feature_levels(recipe: Recipe) -> dict[str, int]:
 
 
 def recipe_network(
-    recipe: Recipe,
-    weights: EncoderWeights = None,
-    encoder_weights: EncoderWeights = None,
-    shape: Sequence[int | None] | None = None,
+    recipe: Recipe, encoder_weights: EncoderWeights = None, shape: Sequence[int | None] | None = None
 ) -> keras.Model:
     """Build the network of a recipe with its sizes.
 
     Args:
+        encoder_weights: as in `build_network`.
         shape: (depth, rows, cols, channels); default: the recipe's input shape for prediction.
-        weights, encoder_weights: as in `build_network`.
 
     Raises:
         RecipeError: an unknown network, or sizes that it cannot have.
     """
-    described = describe_network(recipe)
-    return build_network(
-        described["network"],
-        shape or recipe.window,
-        weights=weights,
-        encoder_weights=encoder_weights,
-        **described["arguments"],
-    )
+    arguments = describe_network(recipe)["arguments"]
+    return build_network(recipe.network.name, shape or recipe.window, encoder_weights=encoder_weights, **arguments)

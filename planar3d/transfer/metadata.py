@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,11 @@ def write_metadata(path: Path, content: dict[str, Any], description: Any = None)
 def plain_text(value: Any) -> str:
     """A value of an untrusted file as text, without characters that control a terminal."""
     return "".join(filter(str.isprintable, str(value)))
+
+
+def mapping_in(value: Any) -> Mapping[str, Any]:
+    """A value of an untrusted file if it is a mapping; else an empty one."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _object(name: str, found: list[str]) -> Any:
