@@ -56,7 +56,11 @@ def transposed(layer: layers.Conv2DTranspose, place: Place) -> list[Step]:
 
     If depth is also multiplied, the kernel is repeated at the same number of taps, so that each slice is repeated.
     """
-    _refuse_acs(layer, place)
+    if place.kernel.name in VARIANTS:
+        raise ConversionError(
+            f"{layer.name} ({type(layer).__name__}) cannot be mapped by {place.kernel.name!r}, which is only "
+            f"for convolutions; give it another mapping, e.g. {{'{layer.name}': 'planar', '*': '{place.kernel.name}'}}."
+        )
     inside, factor = place.layout.in_volume, place.factor
     if factor > 1:
         if layer.output_padding is not None:
@@ -72,8 +76,8 @@ def transposed(layer: layers.Conv2DTranspose, place: Place) -> list[Step]:
         layer.filters,
         inside(layer.kernel_size, taps),
         inside(layer.strides, factor),
-        output_padding=None if padding is None else inside(_pair(padding), 0),
-        dilation_rate=inside(_pair(layer.dilation_rate), 1),
+        output_padding=None if padding is None else inside(padding, 0),
+        dilation_rate=inside(layer.dilation_rate, 1),
         name=layer.name,
         **_shared(layer),
         **_objects(layer, "kernel", tuple(layer.kernel.shape), None, place.layout.axis),
@@ -117,7 +121,7 @@ def _convolved(
         filters,
         inside(layer.kernel_size, taps),
         inside(layer.strides, place.factor),
-        dilation_rate=inside(_pair(layer.dilation_rate), 1),
+        dilation_rate=inside(layer.dilation_rate, 1),
         groups=groups,
         name=name or layer.name,
         **shared,
@@ -134,8 +138,7 @@ def _convolved(
 
 
 def _acs(layer: Any, place: Place, filters: int, groups: int, name: str, config: dict[str, Any]) -> ACSConv3D:
-    dilation = _pair(layer.dilation_rate)
-    if place.kernel.depth not in (None, layer.kernel_size[0]) or len(set(dilation)) > 1:
+    if place.kernel.depth not in (None, layer.kernel_size[0]) or len(set(layer.dilation_rate)) > 1:
         raise ConversionError(
             f"{layer.name} ({type(layer).__name__}): an ACS kernel is as deep as it has rows, here "
             f"{layer.kernel_size[0]}, and has one dilation for all axes; omit kernel_depth, or use another mapping."
@@ -144,7 +147,7 @@ def _acs(layer: Any, place: Place, filters: int, groups: int, name: str, config:
         filters,
         layer.kernel_size,
         place.layout.in_volume(layer.strides, place.factor),
-        dilation_rate=dilation[0],
+        dilation_rate=layer.dilation_rate[0],
         groups=groups,
         axis=place.layout.axis,
         variant=place.kernel.name,
@@ -160,13 +163,8 @@ def _grouped(kernel: np.ndarray) -> np.ndarray:
 
 
 def _mapped(prepare: Change, place: Place, taps: int, mapping: KernelMapping, center: int | None = None) -> Change:
-    return partial(_map, prepare=prepare, mapping=mapping, taps=taps, axis=place.layout.axis, center=center)
-
-
-def _map(
-    kernel: np.ndarray, prepare: Change, mapping: KernelMapping, taps: int, axis: int, center: int | None
-) -> np.ndarray:
-    return mapping.apply(prepare(kernel), taps, axis, center)
+    axis = place.layout.axis  # kept with the weight, unlike the place, which has the whole 2D network
+    return lambda kernel: mapping.apply(prepare(kernel), taps, axis, center)
 
 
 def _shared(layer: Any) -> dict[str, Any]:
@@ -184,18 +182,6 @@ def _initializers(layer: Any, kind: str) -> dict[str, Any]:
 
 def _bias(layer: Any) -> list[Taken]:
     return [Taken(layer.bias)] if layer.use_bias else []
-
-
-def _pair(sizes: Any) -> tuple[int, int]:
-    return (sizes, sizes) if isinstance(sizes, int) else tuple(sizes)  # type: ignore[return-value]
-
-
-def _refuse_acs(layer: Any, place: Place) -> None:
-    if place.kernel.name in VARIANTS:
-        raise ConversionError(
-            f"{layer.name} ({type(layer).__name__}) cannot be mapped by {place.kernel.name!r}, which is only "
-            f"for convolutions; give it another mapping, e.g. {{'{layer.name}': 'planar', '*': '{place.kernel.name}'}}."
-        )
 
 
 RULES: dict[type, Rule] = {

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Shape = tuple[int | None, ...]
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -36,8 +34,3 @@ class Layout:
         """A layer's values for rows and columns (sizes, strides, padding) combined with the value for depth."""
         rows, cols = rows_cols
         return ((depth, rows, cols), (rows, depth, cols), (rows, cols, depth))[self.axis]
-
-
-def plane(shape: Sequence[Any]) -> tuple[Any, ...]:
-    """The rows and columns of a 2D shape without batch; 1 and 1 for a vector."""
-    return tuple(shape[:2]) if len(shape) >= 3 else (1, 1)

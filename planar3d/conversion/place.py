@@ -52,8 +52,9 @@ class Taken:
 
     @property
     def array(self) -> np.ndarray:
-        """The values of the 3D network's weight."""
-        return self.change(values(self.variable))
+        """The values of the 3D network's weight, in a native NumPy type."""
+        values = keras.ops.convert_to_numpy(self.variable)
+        return self.change(values if values.dtype.kind in "fiub" else values.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,6 @@ class Names:
 
 
 Rule = Callable[[Any, Place], list[Step]]
-
-
-def values(variable: Any) -> np.ndarray:
-    """A variable's values in a native NumPy type."""
-    array = keras.ops.convert_to_numpy(variable)
-    return array if array.dtype.kind in "fiub" else array.astype(np.float32)
 
 
 def is_same(one: Sequence[Step], other: Sequence[Step]) -> bool:

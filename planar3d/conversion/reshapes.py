@@ -5,7 +5,6 @@ from typing import Any
 
 from keras import layers
 
-from planar3d.conversion.layout import plane
 from planar3d.conversion.place import Place, Rule, Step
 from planar3d.errors import ConversionError
 
@@ -15,7 +14,7 @@ def reshape(operation: Any, place: Place) -> list[Step]:
     before, after = place.inputs[0].shape[1:], place.outputs[0].shape[1:]
     if None not in (*before, *after) and len(after) == 1 and place.has_depth and not place.whole_volume:
         return _vector_of_each_slice(operation, after[0], place)
-    if None in (*plane(before), *after) or plane(before) != plane(after):
+    if None in (*_plane(before), *after) or _plane(before) != _plane(after):
         raise ConversionError(
             f"{operation.name} ({type(operation).__name__}) turns {_sizes(before)} of a slice into {_sizes(after)}, "
             "which depends on the number of rows and columns and has no meaning in a volume. Pool first, e.g. with "
@@ -48,6 +47,11 @@ def _target(after: Sequence[int], place: Place) -> tuple[int, ...]:
     if of_volume and vector:
         return tuple(after)
     return place.layout.with_depth((None, *after), 1 if of_volume else -1)[1:]
+
+
+def _plane(shape: Sequence[Any]) -> tuple[Any, ...]:
+    """The rows and columns of a 2D shape without batch; 1 and 1 for a vector."""
+    return tuple(shape[:2]) if len(shape) >= 3 else (1, 1)
 
 
 def _sizes(shape: Sequence[Any]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from planar3d.errors import Planar3DError, WeightsError
 from planar3d.graph.description import Description, Layer, Shape
-from planar3d.graph.layers import KINDS, shape_of
+from planar3d.graph.layers import KINDS, kind_of, shape_of
 
 VERSION = 1
 # Generous limits for real networks; the last are values in a layer's output, and in all outputs together.
@@ -24,9 +24,7 @@ _UNUSABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeE
 
 def can_be_stored(network: Description) -> bool:
     """Whether the description suffices to compute the network."""
-    return len(network.inputs) == 1 and all(
-        layer.kind in KINDS and KINDS[layer.kind].write is not None for layer in network.layers
-    )
+    return len(network.inputs) == 1 and all(kind_of(layer).write is not None for layer in network.layers)
 
 
 def to_json(network: Description, named: Callable[[Any], str]) -> dict[str, Any]:
