@@ -62,6 +62,8 @@ def test_participants_that_are_not_there_are_named(dataset, tmp_path):
     words = [str(dataset[0]), str(tmp_path / "out")]
     with pytest.raises(DatasetError, match="study has no folder sub-7; name participants"):
         bids_app.run([*words, "participant", SKIP, "--participant-label", "01", "7"])
+    with pytest.raises(DatasetError, match=r"study has no folder sub-\*/ses-08; name sessions"):
+        bids_app.run([*words, "participant", SKIP, "--session-label", "08"])
     with pytest.raises(RunError, match="not an output folder of planar3d predict"):
         bids_app.run([*words, "group", SKIP])
     assert not (tmp_path / "out").exists()

@@ -56,7 +56,11 @@ def participant(asked: argparse.Namespace) -> int:
     absent = [label for label in participants if not (asked.bids_dir / f"sub-{label}").is_dir()]
     if absent:
         raise DatasetError(f"{asked.bids_dir} has no folder sub-{absent[0]}; name participants of the data set.")
-    chosen = _chosen(participants, [label.removeprefix("ses-") for label in asked.session_label])
+    sessions = [label.removeprefix("ses-") for label in asked.session_label]
+    for label in sessions:
+        if not any(asked.bids_dir.glob(f"sub-*/ses-{label}")):
+            raise DatasetError(f"{asked.bids_dir} has no folder sub-*/ses-{label}; name sessions of the data set.")
+    chosen = _chosen(participants, sessions)
     written = Asked(probability=True, report=True, instances=True)
     done = segment_all([asked.bids_dir], asked.model, asked.output_dir, asked=written, notify=say, takes=chosen)
     return int(bool(done.failed))

@@ -31,8 +31,8 @@ def check_quality(
 ) -> list[QualityWarning]:
     """List reasons not to trust the mask of a scan; empty if there are none.
 
-    The checks use voxels about 2.5 mm apart. They distinguish T2- and PD-weighted scans, CT, and T1-weighted scans of
-    ordinary contrast from FLAIR, but not other inversion recovery sequences or T1-weighted scans with contrast agent.
+    The checks use voxels about 2.5 mm apart. They distinguish CT and T2-, PD- and T1-weighted scans, with or without
+    contrast agent, from FLAIR, but not other inversion recovery sequences.
 
     Args:
         mask: the predicted mask or label map on the grid of the scan; above 0.5 is lesion, or another target.
@@ -40,7 +40,7 @@ def check_quality(
         targets: the targets of the mask, with their plausible size.
         image: the expected contrast of the scan; only flair can be checked.
         measured: the model card's evaluation: `spacing_mm`, the least and greatest distance of slices; `extracted`, a
-            list of True, False or both; `false_alarms_ml`, volumes marked in scans without targets.
+            list of True, False or both; `false_alarms_ml`, the median volume marked in scans without targets.
     """
     case = Case(scan, mask, whole_head, targets, image, measured or {})
     checks = _CHECKS if targets.in_head else {name: _CHECKS[name] for name in _OF_ANYTHING}
@@ -69,8 +69,8 @@ def _few(case: Case) -> str | None:
     if not 0 < case.lesion_ml <= false_ml:
         return None
     return (
-        f"The {case.targets.noun}s take up {case.lesion_ml:.2g} ml in total, and the model marks up to {false_ml:.2g} "
-        "ml in scans that have none, so all of them may be false alarms. Check each one."
+        f"The {case.targets.noun}s take up {case.lesion_ml:.2g} ml in total, and the model marks about "
+        f"{false_ml:.2g} ml in scans that have none, so all of them may be false alarms. Check each one."
     )
 
 

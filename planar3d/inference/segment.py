@@ -58,6 +58,9 @@ def segment_case(
     images = segmenter.images
     if isinstance(case, Case):
         case = case.images
-    given = {name: case[name] for name in images if name in case} if isinstance(case, Mapping) else {images[0]: case}
+    if isinstance(case, Mapping):
+        given = {name: case[name] for name in images if name in case} or case
+    else:
+        given = {images[0]: case}
     prepared = segmenter.prepare(read_images(given, assume_affine, segmenter.flat))
     return segmenter.predict(prepared, progress).mask()

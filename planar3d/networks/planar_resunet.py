@@ -74,12 +74,17 @@ def PlanarResUNet(
 
     Raises:
         ValueError: a size that the encoder cannot halve (VGG-16 needs multiples of 16), an unknown encoder, an even
-            encoder depth, or a number of decoder levels that differs from the encoder's.
+            encoder depth, a number of decoder levels that differs from the encoder's, an unknown encoder range, or the
+            softmax of one output.
         ConversionError: an unknown mapping, or one that the encoder does not allow.
         WeightsError: the weights cannot be found or read, or do not fit.
 
     Source: Kolarik 2020, figure 4 and section 3.4; layer names as in the released weight files.
     """
+    if encoder_range not in ("unit", "imagenet"):
+        raise ValueError(f"encoder_range={encoder_range!r} is unknown; choose 'unit' or 'imagenet'.")
+    if activation == "softmax" and outputs == 1:
+        raise ValueError("The softmax of one output is 1 everywhere; use activation='sigmoid', or outputs=2 or more.")
     if isinstance(encoder, keras.Model):
         levels = levels_of(encoder)
     else:

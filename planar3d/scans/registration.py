@@ -12,7 +12,7 @@ _STEPS = 30  # at most, at each level
 _PROBE = np.array([0.005] * 3 + [0.5] * 3)  # rad and mm, the steps of finite differences
 _DONE = 0.01  # of `_PROBE`: smaller steps end a level
 _AIR = 0.3  # of the mean: darker voxels are not compared
-_LEAST = 0.5  # least correlation of registered heads; other contrasts or other people have less
+_LEAST = 0.5  # least correlation of registered heads; other contrasts have less
 _COVERED = 0.5  # share of points within the moving scan above which only these are compared
 
 

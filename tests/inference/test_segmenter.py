@@ -119,6 +119,8 @@ def test_a_contrast_that_is_missing_is_named(tmp_path):
     ensemble = Segmenter([_of_one_image(name, REGIONS, 0) for name in BRAINS], engine="keras")
     with pytest.raises(ScanError, match=r"takes the images t1, and t1 is missing; given: flair"):
         segment_case({"flair": _head(0)}, ensemble)
+    with pytest.raises(ScanError, match=r"is missing; given: pd\."):
+        segment_case({"pd": _head(0)}, ensemble)
     path = tmp_path / "f.nii.gz"
     _head(0).save(path)
     with pytest.raises(ScanError, match=r"t1 is missing"):

@@ -84,6 +84,13 @@ def test_other_sizes_are_refused(shape):
         PlanarResUNet(shape, encoder_weights=None)
 
 
+def test_a_misspelled_range_and_the_softmax_of_one_output_are_refused():
+    with pytest.raises(ValueError, match="encoder_range='image' is unknown; choose 'unit' or 'imagenet'"):
+        PlanarResUNet(**SMALL, encoder_range="image")
+    with pytest.raises(ValueError, match="softmax of one output"):
+        PlanarResUNet(**SMALL, activation="softmax")
+
+
 def test_it_is_saved_and_loaded_without_custom_objects_in_safe_mode(tmp_path):
     network = PlanarResUNet(**SMALL)
     network.save(tmp_path / "network.keras")
