@@ -63,7 +63,7 @@ class BceMinusDice(Loss):
 
         y_true, y_pred = _as_float32(y_true, y_pred)
         cross_entropy = ops.mean(keras.losses.binary_crossentropy(y_true, y_pred))
-        return cross_entropy - self.dice(y_true, y_pred) + 1
+        return cross_entropy - soft_dice(y_true, y_pred, self.dice_smoothing) + 1
 
 
 @dataclass(frozen=True)
