@@ -7,7 +7,13 @@ import keras
 from keras import layers
 
 from planar3d.conversion.convert import convert
-from planar3d.networks.architecture import Architecture, check_input_shape, groups_by_prefix, own_arguments
+from planar3d.networks.architecture import (
+    Architecture,
+    check_input_shape,
+    groups_by_prefix,
+    output_layer,
+    own_arguments,
+)
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source, with_weights
 from planar3d.networks.resnet import NORMALIZATION, ResNet34, with_random_biases
 
@@ -51,7 +57,7 @@ def AlbuNet(
         A model from (batch, depth, rows, cols, channels) to probabilities (batch, depth, rows, cols, classes), float32.
 
     Raises:
-        ValueError: rows or cols are not multiples of 32, or the activation is unknown.
+        ValueError: rows or cols are not multiples of 32, the activation is unknown, or softmax of one output.
         WeightsError: the weights cannot be found or read, or do not fit.
 
     Source: Wacker et al. 2019, figure 2, for encoder, pooling, depth layers and softmax; widths, normalization and
@@ -76,8 +82,7 @@ def AlbuNet(
     x = _along_depth(x, 64, "depth3") if depth_layers else x
     x = _convolved(_up([x], 64, 16, "dec1"), 16, "dec0")
     x = _along_depth(x, 16, "depth4") if depth_layers else x
-    # The loss takes logarithms, so probabilities are float32 in every precision.
-    outputs = layers.Conv3D(classes, 1, activation=activation, dtype="float32", name=HEAD)(x)
+    outputs = output_layer(classes, 1, activation, HEAD)(x)
     return with_weights(keras.Model(encoder.input, outputs, name=name), weights)
 
 

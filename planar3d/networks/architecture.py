@@ -109,6 +109,21 @@ def check_depth(input_shape: Sequence[int | None], least: int, most: int, whose:
         raise ValueError(f"input_shape={tuple(input_shape)}: with its factors {whose} takes {allowed} slices.")
 
 
+def output_layer(
+    channels: int,
+    kernel_size: int,
+    activation: str,
+    name: str,
+    convolution: type[keras.Layer] = keras.layers.Conv3D,
+    **settings: Any,
+) -> keras.Layer:
+    """The last convolution of a network; a `ValueError` for the softmax of one channel."""
+    if activation == "softmax" and channels == 1:
+        raise ValueError("The softmax of one output is 1 everywhere; use activation='sigmoid', or two or more outputs.")
+    # The loss takes logarithms, so probabilities are float32 in every precision.
+    return convolution(channels, kernel_size, activation=activation, dtype="float32", name=name, **settings)
+
+
 def groups_by_prefix(beginnings: Mapping[str, str | tuple[str, ...]]) -> Callable[[keras.Model], dict[str, list[str]]]:
     """Groups of layers by the prefix of their names; all others are the encoder."""
 

@@ -9,7 +9,14 @@ from keras import layers
 
 from planar3d.conversion.convert import convert
 from planar3d.graph.padding import halves
-from planar3d.networks.architecture import Architecture, check_depth, check_input_shape, groups_by_prefix, own_arguments
+from planar3d.networks.architecture import (
+    Architecture,
+    check_depth,
+    check_input_shape,
+    groups_by_prefix,
+    output_layer,
+    own_arguments,
+)
 from planar3d.networks.decoders import convolved, decoded
 from planar3d.networks.efficientnet import COARSEST, NOISY_STUDENT, SKIPS, EfficientNet, noisy_student
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, with_weights
@@ -67,7 +74,7 @@ def DSNet(
         A model from (batch, depth, rows, cols, channels) to probabilities (batch, depth, rows, cols, outputs), float32.
 
     Raises:
-        ValueError: the shape does not fit the factors.
+        ValueError: the shape does not fit the factors, or softmax of one output.
         WeightsError: the weights cannot be found or read, or do not fit.
 
     Source: Messaoudi et al. 2023, figure 4; widths, kernels and the transposed convolutions from the released code. The
@@ -114,8 +121,7 @@ def DSNet(
         x = layers.Concatenate(name=f"{restored}_concat")([_of_depth(x, skip.shape[1], restored), skip])
         for number in range(convolutions):
             x = _convolved(x, filters[level], f"{restored}_{number + 1}")
-    # The loss takes logarithms, so probabilities are float32 in every precision.
-    x = layers.Conv3D(outputs, 3, padding="same", activation=activation, dtype="float32", name=HEAD)(x)
+    x = output_layer(outputs, 3, activation, HEAD, padding="same")(x)
     return with_weights(keras.Model(inputs, x, name=name), weights)
 
 

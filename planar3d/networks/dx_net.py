@@ -6,7 +6,13 @@ import keras
 from keras import layers
 
 from planar3d.conversion.convert import convert
-from planar3d.networks.architecture import Architecture, check_input_shape, groups_by_prefix, own_arguments
+from planar3d.networks.architecture import (
+    Architecture,
+    check_input_shape,
+    groups_by_prefix,
+    output_layer,
+    own_arguments,
+)
 from planar3d.networks.decoders import Norm, convolved, decoded
 from planar3d.networks.efficientnet import COARSEST, NOISY_STUDENT, SKIPS, EfficientNet, noisy_student
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, with_weights
@@ -51,7 +57,7 @@ def DXNet(
         A model from (batch, depth, rows, cols, channels) to probabilities (batch, depth, rows, cols, outputs), float32.
 
     Raises:
-        ValueError: sizes are not multiples of 32, or the stem is unknown.
+        ValueError: sizes are not multiples of 32, the stem is unknown, or softmax of one output.
         WeightsError: the weights cannot be found or read, or do not fit.
 
     Source: Messaoudi et al. 2023, section 2.3, for the encoder, its repeated kernels and instance normalization; the
@@ -74,8 +80,7 @@ def DXNet(
     encoder = _encoder(full, flat, stem, encoder_weights if weights is None else None)
     skips = [*(encoder.get_layer(skip).output for skip in SKIPS["b0"]), full]
     x = decoded(encoder.output, skips, _FILTERS, transposed=True, norm=norm)
-    # The loss takes logarithms, so probabilities are float32 in every precision.
-    x = layers.Conv3D(outputs, 3, padding="same", activation=activation, dtype="float32", name=HEAD)(x)
+    x = output_layer(outputs, 3, activation, HEAD, padding="same")(x)
     return with_weights(keras.Model(inputs, x, name=name), weights)
 
 

@@ -9,7 +9,14 @@ import numpy as np
 from keras import layers
 
 from planar3d.conversion.convert import convert
-from planar3d.networks.architecture import Architecture, check_depth, check_input_shape, groups_by_prefix, own_arguments
+from planar3d.networks.architecture import (
+    Architecture,
+    check_depth,
+    check_input_shape,
+    groups_by_prefix,
+    output_layer,
+    own_arguments,
+)
 from planar3d.networks.efficientnet import EfficientNet
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source, with_weights
 from planar3d.transfer.torch_weights import IMAGENET_MEAN, IMAGENET_STD
@@ -54,7 +61,7 @@ def EfficientEmbedding(
         A model from (batch, depth, rows, cols, channels) to probabilities (batch, depth, rows, cols, outputs), float32.
 
     Raises:
-        ValueError: the shape does not fit the factors.
+        ValueError: the shape does not fit the factors, or softmax of one output.
         WeightsError: the weights cannot be found or read, or do not fit.
 
     Source: Messaoudi et al. 2020, table 1 and figure 1; widths, kernels and dropout from the released code. The 2D part
@@ -94,8 +101,7 @@ def EfficientEmbedding(
         x = layers.Add(name=f"{restored}_add")([x, skips[level]])
         x = _residual(x, filters[level], restored)
     x = layers.Conv3D(filters[0], 3, padding="same", name="restore_conv")(x)
-    # The loss takes logarithms, so probabilities are float32 in every precision.
-    x = layers.Conv3D(outputs, 1, activation=activation, dtype="float32", name=HEAD)(x)
+    x = output_layer(outputs, 1, activation, HEAD)(x)
     return with_weights(keras.Model(inputs, x, name=name), weights)
 
 

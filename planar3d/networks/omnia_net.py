@@ -9,7 +9,13 @@ from keras import layers
 
 from planar3d.conversion.channels import fitted
 from planar3d.conversion.convert import convert
-from planar3d.networks.architecture import Architecture, check_input_shape, groups_by_prefix, own_arguments
+from planar3d.networks.architecture import (
+    Architecture,
+    check_input_shape,
+    groups_by_prefix,
+    output_layer,
+    own_arguments,
+)
 from planar3d.networks.efficientnet import COARSEST, NOISY_STUDENT, SKIPS, EfficientNet, noisy_student
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, with_weights
 from planar3d.networks.resnet import NORMALIZATION
@@ -59,7 +65,7 @@ def OmniaNet(
         A model from (batch, …, rows, cols, channels) to probabilities (batch, …, rows, cols, classes), float32.
 
     Raises:
-        ValueError: rows or cols are not multiples of 32, or the encoder or the stem is unknown.
+        ValueError: rows or cols are not multiples of 32, the encoder or the stem is unknown, or softmax of one output.
         WeightsError: the weights cannot be found or read, or do not fit.
 
     Source: Messaoudi et al. 2023, figure 1; widths and normalization of the decoder from the released code.
@@ -87,8 +93,7 @@ def OmniaNet(
         x = layers.Concatenate(name=f"{_DECODER}{level}_concat")([x, skip])
         for number in (1, 2):
             x = _convolved(x, filters, f"{_DECODER}{level}_{number}")
-    # The loss takes logarithms, so probabilities are float32 in every precision.
-    x = layers.Conv2D(classes, 3, padding="same", activation=activation, dtype="float32", name=HEAD)(x)
+    x = output_layer(classes, 3, activation, HEAD, layers.Conv2D, padding="same")(x)
     network = keras.Model(inputs, x, name=name)
     if volumes:
         network = convert(network, depth=input_shape[0], name=name)

@@ -15,6 +15,7 @@ from planar3d.networks.architecture import (
     Arguments,
     check_input_shape,
     layers_with_weights,
+    output_layer,
     own_arguments,
 )
 from planar3d.networks.encoder_weights import EncoderWeights, with_weights
@@ -81,14 +82,10 @@ def PlanarResUNet(
 
     Source: Kolarik 2020, figure 4 and section 3.4; layer names as in the released weight files.
     """
-    if encoder_range not in ("unit", "imagenet"):
-        raise ValueError(f"encoder_range={encoder_range!r} is unknown; choose 'unit' or 'imagenet'.")
-    if activation == "softmax" and outputs == 1:
-        raise ValueError("The softmax of one output is 1 everywhere; use activation='sigmoid', or outputs=2 or more.")
     if isinstance(encoder, keras.Model):
         levels = levels_of(encoder)
     else:
-        _check(input_shape, encoder, encoder_depth)
+        _check(input_shape, encoder, encoder_depth, encoder_range)
         # Weights for the whole network replace encoder weights.
         filled = encoder_weights if weights is None else None
         levels = ENCODERS[encoder].levels(
@@ -108,8 +105,7 @@ def PlanarResUNet(
     above = zip(decoder_filters, reversed(levels.skips), levels.ups, depths, strict=True)
     for level, (filters, skip, up, depth) in enumerate(above, start=_FIRST_LEVEL):
         x = dilated_residual_level(x, skip, filters, level, (depth, 3, 3), up)
-    # The loss takes logarithms, so probabilities are float32 in every precision.
-    x = layers.Conv3D(outputs, 1, activation=activation, dtype="float32", name=HEAD)(x)
+    x = output_layer(outputs, 1, activation, HEAD)(x)
     network = keras.Model(levels.inputs, x, name=name)
     levels.fill(network)
     return with_weights(network, weights)
@@ -152,11 +148,13 @@ def _bridge(x: Any, filters: int) -> Any:
     return layers.Concatenate(name="conc52")([x, y])
 
 
-def _check(input_shape: Sequence[int | None], encoder: str, encoder_depth: int) -> None:
+def _check(input_shape: Sequence[int | None], encoder: str, encoder_depth: int, encoder_range: str) -> None:
     if encoder not in ENCODERS:
         raise ValueError(f"encoder={encoder!r} is unknown; choose one of: {', '.join(ENCODERS)}; or give a 3D network.")
     if encoder_depth < 1 or encoder_depth % 2 == 0:
         raise ValueError(f"encoder_depth={encoder_depth}: an odd number of slices is needed, with one in the center.")
+    if encoder_range not in ("unit", "imagenet"):
+        raise ValueError(f"encoder_range={encoder_range!r} is unknown; choose 'unit' or 'imagenet'.")
     check_input_shape(input_shape, ENCODERS[encoder].divisors, encoder)
 
 

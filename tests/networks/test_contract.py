@@ -155,10 +155,16 @@ def test_its_weights_file_is_not_taken_for_another_network(recipe, file_of):
                 load_network(path, other)
 
 
-def _assert_a_step_moves_what_is_not_frozen(network: keras.Model, recipe: Recipe) -> None:
+def test_the_softmax_of_its_one_output_is_refused(recipe):
+    arguments = describe_network(recipe)["arguments"] | {"activation": "softmax"}
+    with pytest.raises(RecipeError, match="softmax of one output is 1 everywhere"):
+        build_network(recipe.network.name, recipe.window, encoder_weights=None, **arguments)
+
+
+def _assert_a_step_moves_what_is_not_frozen(network: keras.Model, recipe: Recipe, batch: int = 1) -> None:
     before = {v.path: np.array(v) for v in network.weights}
     trainer = compiled(trainer_of(network), recipe)
-    loss = trainer.train_on_batch(_window(recipe), np.ones((1, recipe.depth, 32, 32, 1), np.uint8))
+    loss = trainer.train_on_batch(_window(recipe, batch), np.ones((batch, recipe.depth, 32, 32, 1), np.uint8))
     assert np.isfinite(loss).all()
     encoder = set(find_architecture(recipe.network.name).groups(network)["encoder"])
     moved = {v.path for v in network.weights if not np.array_equal(before[v.path], np.array(v))}
@@ -168,7 +174,7 @@ def _assert_a_step_moves_what_is_not_frozen(network: keras.Model, recipe: Recipe
 
 def test_a_step_of_training_in_bf16_gives_finite_weights_and_moves_what_is_not_frozen(recipe, untraced):
     recipe = recipe.changed(precision="bf16", frozen=("encoder",))
-    _assert_a_step_moves_what_is_not_frozen(network_to_train(recipe), recipe)
+    _assert_a_step_moves_what_is_not_frozen(network_to_train(recipe), recipe, batch=2)
 
 
 def test_training_goes_on_from_a_checkpoint_exactly_as_it_would_have_and_moves_what_is_not_frozen(
