@@ -1,7 +1,6 @@
 """The inputs to segment: files, folders, tables, data sets and DICOM series, each scan or case with a unique name."""
 
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,7 +15,8 @@ from planar3d.scans.dicom_choice import choose_usable
 from planar3d.scans.dicom_conversion import read_dicom_series
 from planar3d.scans.dicom_headers import DICOM_SUFFIXES, dicom_files
 from planar3d.scans.image_files import files_within, is_flair, is_nifti, stem, suffix, why_unusable, without_copies
-from planar3d.scans.outputs import Outputs, plain_names, told_apart
+from planar3d.scans.input_names import series_name, with_unique_names
+from planar3d.scans.outputs import Outputs, plain_names
 from planar3d.scans.participants import EVERYONE
 from planar3d.scans.stored import reader_of
 from planar3d.scans.tables import check_name, path_in_table, read_table
@@ -86,7 +86,7 @@ def find_inputs(inputs: Sequence[Given], images: Sequence[str] = FLAIR) -> list[
         )
     if len(found) == 1 and found[0].problem:
         raise ScanError(found[0].problem)
-    return _named(found)
+    return with_unique_names(found)
 
 
 def read_input_images(item: ScanInput, assume_affine: bool = False, flat: bool = False) -> dict[str, Scan]:
@@ -219,35 +219,4 @@ def _of_file(path: Path, dataset: Path | None = None, problem: str = "") -> Scan
 
 
 def _of_series(series: DicomSeries, note: str) -> ScanInput:
-    path, folder = series.images[0].path, Path(os.path.abspath(series.images[0].path)).parent
-    return ScanInput(f"{folder.name}_{series.label}", path, series=series, note=note)
-
-
-def _named(found: list[ScanInput]) -> list[ScanInput]:
-    """Prefix names with as many folders as make them unique; names from a table are kept."""
-    # Links are not followed: in data sets kept by git-annex they lead to files named by their digests.
-    places = [Path(os.path.abspath(item.path)) for item in found]
-    counts = Counter(places)
-    if twice := [item.path for item, place in zip(found, places, strict=True) if counts[place] > 1]:
-        raise ScanError(f"{twice[0]} was given twice; name each scan once.")
-    # Unreadable inputs have no outputs, so they do not need a unique name.
-    usable = [item for item in found if not item.problem]
-    called = [(item.name, _folders(item)) for item in usable]
-    times = Counter(called)
-    marked = [
-        (name + (item.series.mark if item.series and folders and times[name, folders] > 1 else ""), folders)
-        for item, (name, folders) in zip(usable, called, strict=True)
-    ]
-    names = dict(zip(usable, told_apart(marked), strict=True))
-    shared = Counter(names.values())
-    if alike := [str(item.path) for item, name in names.items() if shared[name] > 1]:
-        raise ScanError(f"{' and '.join(alike[:2])} would have masks with the same name; rename one.")
-    return [replace(item, name=names.get(item, item.name)) for item in found]
-
-
-def _folders(item: ScanInput) -> tuple[str, ...]:
-    """The folders that may prefix a scan's name; none if the name is not that of its file or series."""
-    place = Path(os.path.abspath(item.path)).parent
-    own = stem(item.path) if item.series is None else _of_series(item.series, "").name
-    above = place if item.series is None else place.parent
-    return above.parts[1:] if item.name == own else ()
+    return ScanInput(series_name(series), series.images[0].path, series=series, note=note)

@@ -1,6 +1,5 @@
 """The output files of a scan, and their paths."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,17 +36,3 @@ def plain_names(name: str, out: Path, own: str = ".nii.gz") -> Outputs:
         same_format=out / f"{name}_mask{own}",
         instances=out / f"{name}_instances.nii.gz",
     )
-
-
-def told_apart(names: Sequence[tuple[str, tuple[str, ...]]]) -> list[str]:
-    """Prefix names with as many folders as make them unique, as far as they have any.
-
-    Args:
-        names: each with the folders that may prefix it, the nearest last.
-    """
-    apart = [name for name, _ in names]
-    for count in range(1, max((len(folders) for _, folders in names), default=0) + 1):
-        if len(set(apart)) == len(apart):
-            break
-        apart = ["_".join([*folders[-count:], name]) for name, folders in names]
-    return apart
