@@ -58,9 +58,8 @@ def segment_case(
     images = segmenter.images
     if isinstance(case, Case):
         case = case.images
-    if isinstance(case, Mapping):
-        given = {name: case[name] for name in images if name in case} or case
-    else:
-        given = {images[0]: case}
+    given = case if isinstance(case, Mapping) else {images[0]: case}
+    if set(images) <= given.keys():  # else preparing names what is missing, and all that was given
+        given = {name: given[name] for name in images}
     prepared = segmenter.prepare(read_images(given, assume_affine, segmenter.flat))
     return segmenter.predict(prepared, progress).mask()

@@ -32,7 +32,7 @@ from planar3d.training.initialization import scale_to_unit_variance
 from planar3d.training.samples import ScanSamples
 from planar3d.training.sampling import Samples
 from planar3d.training.trainer import trainer_of
-from planar3d.wording import counted
+from planar3d.wording import counted, score_text
 
 Notify = Callable[[str], None]
 
@@ -211,7 +211,7 @@ def _score(run: Run, number: int, notify: Notify) -> None:
                 continue
             name = scan_id if len(on_prepared) == 1 else f"{scan_id}  {target}"
             shown = values["dice"], on_native[target]["dice"], values["sensitivity"]
-            dice, native_dice, sensitivity = ("–" if np.isnan(score) else f"{score:.3f}" for score in shown)
+            dice, native_dice, sensitivity = map(score_text, shown)
             notify(
                 f"{name}  Dice {dice} ({native_dice} native)  sensitivity {sensitivity}  "
                 f"highest probability {probabilities.values.max():.2f}"

@@ -17,7 +17,7 @@ from planar3d.scans.volume import read_scan
 from planar3d.study.page import as_text, page_template, picture_url
 from planar3d.study.results import GRIDS, Results, ScanScores, read_results
 from planar3d.study.tables import all_tables, write_tables
-from planar3d.wording import counted
+from planar3d.wording import counted, score_text
 
 
 class _Picture(NamedTuple):
@@ -118,7 +118,7 @@ def _overlays(results: Results, folder: Path) -> tuple[list[_Picture], list[str]
             if not predicted.is_file():
                 continue
             case = Case.from_json(name, results.folds["scans"][name])
-            score = _score(dice.get((number, name), math.nan), MEASURES["dice"].digits)
+            score = score_text(dice.get((number, name), math.nan), MEASURES["dice"].digits)
             title = f"{name}, fold {number}: Dice {_of(results)}{score} (native grid)"
             path = folder / f"overlay_{re.sub(r'[^A-Za-z0-9.-]+', '_', name)}_fold-{number}.png"
             try:
@@ -138,13 +138,14 @@ def _overlays(results: Results, folder: Path) -> tuple[list[_Picture], list[str]
 def _scan_lines(scans: list[ScanScores], measures: Mapping[str, Measure]) -> list[list[str]]:
     """Return one line of text per scan, sorted by center, then name."""
     return [
-        [scan.scan, scan.center, str(scan.fold), *(_score(scan.values[name], m.digits) for name, m in measures.items())]
+        [
+            scan.scan,
+            scan.center,
+            str(scan.fold),
+            *(score_text(scan.values[name], m.digits) for name, m in measures.items()),
+        ]
         for scan in sorted(scans, key=lambda scan: (scan.center, scan.scan, scan.fold))
     ]
-
-
-def _score(value: float, digits: int) -> str:
-    return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def _embed(path: Path) -> str:
