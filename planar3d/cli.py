@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -16,6 +17,8 @@ from planar3d.commands.studies import crossval, report, reproduce, train, tune
 from planar3d.environment import describe
 from planar3d.errors import Planar3DError
 from planar3d.quiet_tensorflow import quiet_tensorflow
+
+_LATER = 0.01  # seconds after which a lost signal is sent again
 
 COMMANDS = (
     weights,
@@ -65,25 +68,49 @@ for _command in COMMANDS:
 __all__ = ["app", "main", *(command.__name__ for command in COMMANDS)]
 
 
+class _Interruption(SystemExit):
+    """The end of a process by a signal."""
+
+    code: int
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Let SIGINT and SIGTERM leave the block like an error, so that no half-written file is left.
 
     The process then exits with 128 plus the signal's number, as is usual in shells; a second signal ends it at once.
-    Ignored signals stay ignored, such as Ctrl-C in a shell's background jobs.
+    Ignored signals stay ignored, such as Ctrl-C in a shell's background jobs. A signal that arrives in a destructor or
+    another callback, whose errors Python ignores, is sent again.
     """
 
     def leave(number: int, frame: FrameType | None) -> None:
         for interrupting in before:
             signal.signal(interrupting, signal.SIG_DFL)
+        raise _Interruption(128 + number)
+
+    def say_and_leave(number: int, frame: FrameType | None) -> None:
         print("Interrupted. Run the same command again to continue.", file=sys.stderr, flush=True)
-        raise SystemExit(128 + number)
+        leave(number, frame)
+
+    def send_again(unraisable: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(unraisable.exc_value, _Interruption):
+            hook(unraisable)
+            return
+        number = unraisable.exc_value.code - 128
+        signal.signal(number, leave)
+        later.append(threading.Timer(_LATER, signal.pthread_kill, (threading.get_ident(), number)))
+        later[-1].start()
 
     heeded = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
-    before = {number: signal.signal(number, leave) for number in heeded}
+    before = {number: signal.signal(number, say_and_leave) for number in heeded}
+    hook, sys.unraisablehook = sys.unraisablehook, send_again
+    later: list[threading.Timer] = []
     try:
         yield
     finally:
+        for timer in later:
+            timer.cancel()
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 

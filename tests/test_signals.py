@@ -1,0 +1,60 @@
+"""A signal ends a command wherever it arrives, also where Python ignores what is raised."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+# A run of ten seconds whose first callback lasts until the signal has arrived.
+RUN = """
+import gc, sys, time, weakref
+from planar3d.cli import run_in_sentences
+
+class Cycle:
+    def __init__(self):
+        self.own = self
+
+def callback(*args):
+    print("callback", flush=True)
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        time.sleep(0.01)
+
+def run():
+    {start}
+    gc.collect()
+    time.sleep(10)
+    print("went on", flush=True)
+
+run_in_sentences(run)
+"""
+STARTS = {
+    "destructor": "Cycle.__del__ = callback; Cycle()",
+    "weak reference": "made = Cycle(); seen = weakref.ref(made, callback); del made",
+    "ordinary code": "callback()",
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("where", STARTS)
+def test_a_signal_ends_a_command_where_python_ignores_errors_too(where, number):
+    command = [sys.executable, "-c", RUN.format(start=STARTS[where])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "callback\n"
+        process.send_signal(number)
+        out, err = process.communicate()
+    assert process.returncode == 128 + number and not out, err
+    assert err == "Interrupted. Run the same command again to continue.\n"
+
+
+def test_other_ignored_errors_are_shown_as_before():
+    code = (
+        "from planar3d.cli import run_in_sentences\n"
+        "class Wrong:\n"
+        "    def __del__(self):\n"
+        "        raise ValueError('of a destructor')\n"
+        "run_in_sentences(lambda: Wrong() and None)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "Exception ignored" in done.stderr and "of a destructor" in done.stderr
