@@ -14,6 +14,22 @@ from planar3d.errors import ConversionError
 from planar3d.transfer.mappings import MAPPINGS, Tap, map_kernel
 
 _SHOWN = 4
+# The arguments of `convert` for only some mappings, by their field here.
+_TAKEN_BY = {
+    "depth": ("kernel_depth", [name for name in MAPPINGS if name != "planar"]),
+    "tap": ("tap", ["zero"]),
+    "alpha": ("alpha", ["scale"]),
+}
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number from 1, or None."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return value is None or (whole and value >= 1)
+
+
+def _is_set(value: Any) -> bool:
+    return value is not None and not (isinstance(value, str) and value == "center")
 
 
 @dataclass(frozen=True)
@@ -37,8 +53,18 @@ class KernelMapping:
         if self.name not in (*MAPPINGS, *VARIANTS):
             known = ", ".join(map(repr, (*MAPPINGS, *VARIANTS)))
             raise ConversionError(f"mapping={self.name!r} is unknown; choose one of: {known}.")
-        if self.depth is not None and self.depth < 1:
-            raise ConversionError(f"kernel_depth={self.depth}: a number from 1 is needed, or None.")
+        if not is_whole(self.depth):
+            raise ConversionError(f"depth={self.depth!r} of a mapping: a whole number from 1 is needed, or None.")
+        for field in ("tap", "alpha"):
+            value, (_, names) = getattr(self, field), _TAKEN_BY[field]
+            if _is_set(value) and self.name not in names:
+                raise ConversionError(
+                    f"{field}={value!r} is for the mapping {names[0]!r}, not for {self.name!r}; omit it."
+                )
+        try:
+            object.__setattr__(self, "alpha", None if self.alpha is None else tuple(map(float, self.alpha)))
+        except (TypeError, ValueError) as error:
+            raise ConversionError(f"alpha={self.alpha!r}: a list of factors is needed, one for each tap.") from error
 
     def taps(self, kernel_size: Sequence[int]) -> int:
         """The depth of a layer's mapped kernel."""
@@ -82,33 +108,60 @@ Spelled = str | KernelMapping
 MappingChoice = Spelled | Mapping[str, Spelled] | Callable[[Any], Spelled]
 
 
-def mapping_of(layer: Any, choice: MappingChoice, default: KernelMapping, prefix: str = "") -> KernelMapping:
-    """The mapping of a layer's kernel.
+def mappings_of(
+    kernels: Mapping[str, Any], others: Sequence[str], choice: MappingChoice, given: Mapping[str, Any]
+) -> dict[str, KernelMapping]:
+    """The mapping of each layer's kernel, by the layer's name.
 
     Args:
-        choice: a mapping; a dictionary of mappings by layer name or pattern (`"block1_*"`, `"backbone/block1_*"`), in
-            which the first match applies, or `"planar"` without a match; or a function of the layer.
-        default: depth, tap and alpha for mappings given by name.
-        prefix: the networks around a nested layer: `backbone/`.
+        kernels: the layers with mapped kernels by name, nested ones as `model/layer`.
+        others: names of all other layers.
+        choice: as in `convert`. Of a dictionary, the first match applies, or `"planar"` without a match.
+        given: depth, tap and alpha for mappings given by name.
+
+    Raises:
+        ConversionError: a mapping does not fit a layer's kernel, or something that was given has no effect.
     """
-    if callable(choice):
-        choice = choice(layer)
-    elif isinstance(choice, Mapping):
-        pattern = _first_fit(choice, prefix + layer.name)
-        choice = "planar" if pattern is None else choice[pattern]
-    if isinstance(choice, KernelMapping):
-        return choice
-    if not isinstance(choice, str):
-        raise ConversionError(f"mapping of {layer.name}: a name or a KernelMapping is needed; got {choice!r}.")
-    return KernelMapping(
-        choice,
-        None if choice == "planar" else default.depth,
-        default.tap if choice == "zero" else "center",
-        default.alpha if choice == "scale" else None,
-    )
+    if isinstance(choice, Mapping):
+        _check_patterns(choice, list(kernels), others)
+    elif not callable(choice):
+        _made("mapping", choice, given)
+    chosen = {name: _chosen(name, layer, choice) for name, layer in kernels.items()}
+    by_name = [choice] if isinstance(choice, str) else [each for each in chosen.values() if isinstance(each, str)]
+    for field, (argument, names) in _TAKEN_BY.items():
+        if _is_set(given[field]) and not set(names) & set(by_name):
+            told = f"mapping={choice!r}" if isinstance(choice, str) else "these mappings"
+            raise ConversionError(
+                f"{argument}={given[field]!r} has no effect with {told}: it is for {', '.join(map(repr, names))}, "
+                f"given by name. Choose one of these, or omit {argument}; a KernelMapping has a {field} of its own."
+            )
+    made = {name: _made(f"mapping of {name}", each, given) for name, each in chosen.items()}
+    for name, layer in kernels.items():
+        taps = made[name].taps(layer.kernel_size)
+        try:
+            if taps > 1 and made[name].name in MAPPINGS:
+                MAPPINGS[made[name].name](taps, made[name].tap, made[name].alpha)
+        except ValueError as error:
+            raise ConversionError(f"{name} ({type(layer).__name__}): {error}") from error
+    return made
 
 
-def check_patterns(choice: Mapping[str, Spelled], kernels: Sequence[str], others: Sequence[str]) -> None:
+def _chosen(name: str, layer: Any, choice: MappingChoice) -> Any:
+    if isinstance(choice, Mapping):
+        pattern = _first_fit(choice, name)
+        return "planar" if pattern is None else choice[pattern]
+    return choice(layer) if callable(choice) else choice
+
+
+def _made(where: str, chosen: Any, given: Mapping[str, Any]) -> KernelMapping:
+    if isinstance(chosen, KernelMapping):
+        return chosen
+    if not isinstance(chosen, str):
+        raise ConversionError(f"{where}: a name or a KernelMapping is needed; got {chosen!r}.")
+    return KernelMapping(chosen, **{field: given[field] for field, (_, names) in _TAKEN_BY.items() if chosen in names})
+
+
+def _check_patterns(choice: Mapping[str, Spelled], kernels: Sequence[str], others: Sequence[str]) -> None:
     """Refuse patterns without effect, which are mistyped or in the wrong order.
 
     Args:

@@ -1,12 +1,14 @@
 """Conversion of any functional 2D Keras network to 3D, with mapped weights."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from reprlib import repr as repr_of
 from typing import Any
 
 import keras
+import numpy as np
 
-from planar3d.conversion.choices import KernelMapping, MappingChoice, check_patterns
+from planar3d.conversion.choices import MappingChoice, is_whole, mappings_of
 from planar3d.conversion.convolutions import RULES as CONVOLUTIONS
 from planar3d.conversion.graph_walk import Counterparts, GraphWalk, input_in_3d
 from planar3d.conversion.layout import Layout
@@ -53,7 +55,8 @@ def convert(
         in_channels: input channels of the 3D network; None keeps those of the 2D network. For 1 the first convolution's
             kernels are summed over the channels; for other numbers they are scaled, so that identical channels give
             the output of a grey image.
-        kernel_depth: taps of mapped kernels larger than 1×1; None for their number of rows.
+        kernel_depth: taps of kernels larger than 1×1 with a mapping by name; None for their number of rows. Planar
+            kernels are one slice deep, ACS kernels as deep as they have rows.
         axis: position of depth: 0 before rows, 1 between rows and columns, 2 after columns.
         name: name of the 3D network; default: the 2D network's name with `_3d`.
         tap, alpha: for the mappings `"zero"` and `"scale"`, as in `map_kernel`.
@@ -68,34 +71,44 @@ def convert(
         mapped.
 
     Raises:
-        ConversionError: a layer has no 3D counterpart (it is named with its type), or an argument does not fit or
-            matches no layer.
+        ConversionError: a layer has no 3D counterpart (it is named with its type), or an argument does not fit, matches
+            no layer or has no effect.
 
     Source: Kolarik 2020, section 3.3 and eq. 3 (planar); `map_kernel` has the sources of the other mappings.
     """
-    if global_pooling not in ("slice", "volume"):
-        raise ConversionError(f"global_pooling={global_pooling!r}: 'slice' or 'volume' is needed.")
-    if axis not in (0, 1, 2):
-        raise ConversionError(f"axis={axis!r}: depth is 0 (before rows), 1 (before columns) or 2 (after columns).")
-    for what, number in (("depth", depth), ("in_channels", in_channels)):
-        if number is not None and number < 1:
-            raise ConversionError(f"{what}={number}: a number from 1 is needed, or None.")
     network = as_graph(model2d)
+    _check_arguments(
+        depth=depth,
+        in_channels=in_channels,
+        kernel_depth=kernel_depth,
+        global_pooling=global_pooling,
+        axis=axis,
+        name=name,
+        counterparts=counterparts,
+        input_tensor=input_tensor,
+    )
     images = [tensor for tensor in network.inputs if len(tensor.shape) == 4]
-    if not images or (in_channels is not None and len(images) > 1):
+    crowded = (in_channels and len(images) > 1) or (input_tensor is not None and len(network.inputs) > 1)
+    if not images or crowded:
         raise ConversionError(
             f"{network.name} takes {[tuple(t.shape) for t in network.inputs]}; an image (batch, rows, cols, channels) "
-            "is needed, and only one if in_channels is given."
+            "is needed, and only one if in_channels is given, nothing else if input_tensor is given."
         )
-    layout, uses = Layout(axis), list(uses_in(network))
-    counterparts = counterparts or {}
-    _check_choices(mapping, counterparts, dict(uses))
+    if input_tensor is not None and (depth or in_channels):
+        raise ConversionError("input_tensor has its own depth and channels; omit depth and in_channels.")
+    layout, uses, counterparts = Layout(axis), list(uses_in(network)), counterparts or {}
+    kernels = {n: each for n, each in uses if type(each) in CONVOLUTIONS and type(each) not in counterparts}
+    _check_types(counterparts, {type(operation) for _, operation in uses})
     times = Counter(id(operation) for _, operation in uses)
     walk = GraphWalk(
         layout,
         global_pooling == "volume",
-        mapping,
-        KernelMapping(depth=kernel_depth, tap=tap, alpha=alpha),
+        mappings_of(
+            kernels,
+            [n for n, _ in uses if n not in kernels],
+            mapping,
+            {"depth": kernel_depth, "tap": tap, "alpha": alpha},
+        ),
         depth_factors(network, depth_pooling),
         counterparts,
         {used for used, count in times.items() if count > 1},
@@ -109,15 +122,39 @@ def convert(
     return model3d
 
 
-def _check_choices(mapping: MappingChoice, counterparts: Counterparts, operations: Mapping[str, Any]) -> None:
-    """Refuse unknown names and types, which would be ignored."""
-    types = {type(operation) for operation in operations.values()}
+def _check_types(counterparts: Counterparts, types: set[type]) -> None:
     for kind in counterparts:
         if kind not in types:
             raise ConversionError(
                 f"counterparts: the network has no layer of exactly the type {getattr(kind, '__name__', repr(kind))} "
                 f"(subclasses do not count); it has: {', '.join(sorted(each.__name__ for each in types))}."
             )
-    if isinstance(mapping, Mapping):
-        mapped = [n for n, each in operations.items() if type(each) in CONVOLUTIONS and type(each) not in counterparts]
-        check_patterns(mapping, mapped, [name for name in operations if name not in mapped])
+
+
+_COUNT = (is_whole, "a whole number from 1 is needed, or None")
+_ARGUMENTS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "depth": _COUNT,
+    "in_channels": _COUNT,
+    "kernel_depth": _COUNT,
+    "global_pooling": (lambda value: value in ("slice", "volume"), "'slice' or 'volume' is needed"),
+    "axis": (
+        lambda value: isinstance(value, int | np.integer) and value in (0, 1, 2),
+        "depth is 0 (before rows), 1 (before columns) or 2 (after columns)",
+    ),
+    "name": (lambda value: isinstance(value, str | None) and "/" not in (value or ""), "a text without / is needed"),
+    "counterparts": (
+        lambda value: value is None or (isinstance(value, Mapping) and all(map(callable, value.values()))),
+        "a dictionary of functions by the type of the 2D layer is needed",
+    ),
+    "input_tensor": (
+        lambda value: value is None or (isinstance(value, keras.KerasTensor) and len(value.shape) == 5),
+        "a tensor of a 3D network, (batch, depth, rows, cols, channels), is needed",
+    ),
+}
+
+
+def _check_arguments(**given: Any) -> None:
+    for argument, value in given.items():
+        is_right, expected = _ARGUMENTS[argument]
+        if not is_right(value):
+            raise ConversionError(f"{argument}={repr_of(value)}: {expected}.")

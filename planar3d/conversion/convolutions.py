@@ -141,7 +141,7 @@ def _acs(layer: Any, place: Place, filters: int, groups: int, name: str, config:
     if place.kernel.depth not in (None, layer.kernel_size[0]) or len(set(layer.dilation_rate)) > 1:
         raise ConversionError(
             f"{layer.name} ({type(layer).__name__}): an ACS kernel is as deep as it has rows, here "
-            f"{layer.kernel_size[0]}, and has one dilation for all axes; omit kernel_depth, or use another mapping."
+            f"{layer.kernel_size[0]}, and has one dilation for all axes; omit its depth, or use another mapping."
         )
     return ACSConv3D(
         filters,

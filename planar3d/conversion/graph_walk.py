@@ -10,7 +10,7 @@ import keras
 from keras import tree
 
 from planar3d.conversion import channels, operations
-from planar3d.conversion.choices import KernelMapping, MappingChoice, mapping_of
+from planar3d.conversion.choices import PLANAR, KernelMapping
 from planar3d.conversion.filling import filled
 from planar3d.conversion.held_objects import check_activation, has_weights
 from planar3d.conversion.layer_rules import RULES
@@ -29,8 +29,7 @@ class GraphWalk:
 
     layout: Layout
     whole_volume: bool
-    mapping: MappingChoice
-    default: KernelMapping
+    mappings: Mapping[str, KernelMapping]  # by layer, nested ones as `model/layer`
     factors: Mapping[int, int]
     counterparts: Counterparts
     shared: Container[int]  # ids of the layers used in several places
@@ -174,7 +173,7 @@ class GraphWalk:
             deep[0],
             self.layout,
             self.whole_volume,
-            mapping_of(operation, self.mapping, self.default, prefix),
+            self.mappings.get(f"{prefix}{operation.name}", PLANAR),
             self.factors.get(id(node), 1),
             volumes[0].shape[-1],
         )

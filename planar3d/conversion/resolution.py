@@ -7,8 +7,10 @@ from math import prod
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
 
+from planar3d.conversion.choices import is_whole
 from planar3d.errors import ConversionError
 from planar3d.graph.keras_graph import as_graph, nodes_of, pass_through
 from planar3d.wording import counted
@@ -76,15 +78,15 @@ def depth_factors(network: keras.Model, depth_pooling: str | Sequence[int]) -> d
         return given
 
     pass_through(network, [Fraction(1) if len(t.shape) == 4 else None for t in network.inputs], visit)
-    if isinstance(depth_pooling, str):
+    if isinstance(depth_pooling, str) or not isinstance(depth_pooling, Sequence | np.ndarray):
         if depth_pooling not in ("keep", "match"):
             raise ConversionError(f"depth_pooling={depth_pooling!r}: 'keep', 'match' or a list of factors is needed.")
         matching = depth_pooling == "match"
         strides = {node: stride_of(node.operation) for node in spans}
         return {id(node): int(max(stride, 1 / stride)) if matching else 1 for node, stride in strides.items()}
     levels = sorted({fine for node, ends in spans.items() if stride_of(node.operation) > 1 for fine, _ in ends})
-    factors = list(depth_pooling)
-    if len(factors) != len(levels) or any(not isinstance(factor, int) or factor < 1 for factor in factors):
+    factors: list[Any] = list(depth_pooling)
+    if len(factors) != len(levels) or not all(map(is_whole, factors)) or None in factors:
         raise ConversionError(
             f"depth_pooling={factors}: {network.name} reduces rows and columns at {counted(levels, 'level')} (where "
             f"they are already reduced by {', '.join(map(str, levels)) or 'nothing'}), so as many whole numbers are "

@@ -110,10 +110,34 @@ def test_other_things_than_models_of_images_are_refused():
 
 
 @pytest.mark.parametrize("what", ["depth", "in_channels", "kernel_depth"])
-@pytest.mark.parametrize("number", [0, -1])
-def test_numbers_below_one_are_refused(what, number):
-    with pytest.raises(ConversionError, match=f"{number}.*a number from 1 is needed"):
-        convert(network_of(layers.Conv2D(4, 3)), **{what: number})
+@pytest.mark.parametrize("number", [0, -1, 2.5, "16", True])
+def test_other_numbers_than_whole_ones_from_one_are_refused(what, number):
+    with pytest.raises(ConversionError, match=f"^{what}={number!r}: a whole number from 1 is needed"):
+        convert(network_of(layers.Conv2D(4, 3)), "zero", **{what: number})
+
+
+VOLUMES = keras.Input((4, 8, 10, 4))
+
+
+@pytest.mark.parametrize(
+    ("choice", "says"),
+    [
+        ({"axis": 1.0}, r"^axis=1\.0: depth is 0 .*1 .*2"),
+        ({"global_pooling": "all"}, r"^global_pooling='all': 'slice' or 'volume'"),
+        ({"name": "a/b"}, r"^name='a/b': a text without / is needed"),
+        ({"depth_pooling": 2}, r"^depth_pooling=2: 'keep', 'match' or a list of factors"),
+        ({"depth_pooling": [2.0]}, r"^depth_pooling=\[2\.0\].*as many whole numbers"),
+        ({"counterparts": [layers.Conv2D]}, r"^counterparts=.*a dictionary of functions"),
+        ({"counterparts": {layers.Conv2D: 3}}, r"^counterparts=.*a dictionary of functions"),
+        ({"input_tensor": np.zeros((1, 4, 8, 10, 4))}, r"^input_tensor=.*\(batch, depth, rows, cols, channels\)"),
+        ({"input_tensor": keras.Input((8, 10, 4))}, r"^input_tensor=.*\(batch, depth, rows, cols, channels\)"),
+        ({"input_tensor": VOLUMES, "depth": 4}, "omit depth and in_channels"),
+        ({"input_tensor": VOLUMES, "in_channels": 4}, "omit depth and in_channels"),
+    ],
+)
+def test_other_arguments_are_checked_before_a_layer_is_converted(choice, says):
+    with pytest.raises(ConversionError, match=says):
+        convert(network_of(layers.MaxPooling2D(), layers.Conv2D(4, 3)), **choice)
 
 
 def test_slices_and_the_whole_volume_are_not_joined_by_chance():

@@ -99,14 +99,37 @@ def test_mappings_differ_by_layer(mapping):
     ("choice", "says"),
     [
         ({"mapping": "cubic"}, "'planar', 'zero'.*'acs'"),
+        ({"mapping": 3}, "^mapping: a name or a KernelMapping is needed; got 3"),
         ({"mapping": {"*": 3}}, "conv.*a name or a KernelMapping"),
         ({"mapping": lambda layer: KernelMapping("planar", depth=3)}, "conv.*'planar' has depth 1, not 3"),
-        ({"mapping": "zero", "kernel_depth": 3, "tap": 4}, "conv.*not one of the 3 taps"),
-        ({"mapping": "scale"}, "conv.*3 positive factors"),
-        ({"mapping": "scale", "alpha": (0.5, 0.6)}, "conv.*add up to 1"),
+        ({"mapping": "zero", "kernel_depth": 3, "tap": 4}, r"^conv \(Conv2D\): tap=4 is not one of the 3 taps"),
+        ({"mapping": "zero", "kernel_depth": 3, "tap": 1.5}, r"^conv \(Conv2D\): tap=1\.5 is not one"),
+        ({"mapping": "scale"}, r"^conv \(Conv2D\): .*3 positive factors"),
+        ({"mapping": "scale", "alpha": (0.5, 0.6)}, r"^conv \(Conv2D\): .*add up to 1"),
+        ({"mapping": "scale", "alpha": 0.5}, "^alpha=0.5: a list of factors"),
+        ({"mapping": "scale", "alpha": "abc"}, "^alpha='abc': a list of factors"),
+        ({"kernel_depth": 3}, "^kernel_depth=3 has no effect with mapping='planar': it is for 'zero', 'average'"),
+        ({"mapping": "acs", "kernel_depth": 5}, "^kernel_depth=5 has no effect with mapping='acs'"),
+        ({"mapping": "average", "alpha": ALPHA}, "^alpha=.* has no effect with mapping='average': it is for 'scale'"),
+        ({"mapping": "average", "tap": 1}, "^tap=1 has no effect with mapping='average': it is for 'zero'"),
+        ({"mapping": {"conv": "planar"}, "kernel_depth": 3}, "^kernel_depth=3 has no effect with these mappings"),
+        ({"mapping": KernelMapping("zero", 3), "kernel_depth": 5}, "kernel_depth=5.*a KernelMapping has a depth of"),
         ({"axis": 3}, "before rows"),
     ],
 )
 def test_choices_that_do_not_fit_are_refused(choice, says):
     with pytest.raises(ConversionError, match=says):
         convert(network_of(layers.Conv2D(5, 3, name="conv")), **choice)
+
+
+@pytest.mark.parametrize(
+    ("choice", "says"),
+    [
+        ({"name": "zero", "depth": 1.5}, "depth=1.5 of a mapping: a whole number"),
+        ({"name": "average", "tap": 1}, "tap=1 is for the mapping 'zero', not for 'average'"),
+        ({"name": "zero", "alpha": ALPHA}, "alpha=.* is for the mapping 'scale', not for 'zero'"),
+    ],
+)
+def test_a_mapping_has_no_argument_without_effect(choice, says):
+    with pytest.raises(ConversionError, match=says):
+        KernelMapping(**choice)
