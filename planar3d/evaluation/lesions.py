@@ -8,6 +8,7 @@ from scipy import ndimage, sparse
 
 from planar3d.errors import ScanError
 from planar3d.scans.grid import voxel_mm3
+from planar3d.scans.volume import are_labels
 
 # The challenge's settings.
 ALPHA = 0.1  # the fraction of a lesion above which it is covered
@@ -48,12 +49,12 @@ def lesion_scores(reference: np.ndarray, prediction: np.ndarray, spacing: Sequen
     reference has labels; the published definition and this function have no such limit.
 
     Args:
-        reference: the expert's mask, (i, j, k); above 0.5 is lesion.
+        reference: the expert's mask, (i, j, k), of {0, 1} within 0.001.
         prediction: the mask to score, on the same grid.
         spacing: the voxel's edges in mm, one per axis, or the grid's affine (4×4 or its 3×3), as a sheared grid needs.
 
     Raises:
-        ScanError: the masks are not two volumes on one grid, or the spacing does not fit.
+        ScanError: the masks are not two volumes of {0, 1} on one grid, or the spacing does not fit.
     """
     reference, prediction = binary_pair(reference, prediction)
     box = union_box(reference, prediction)
@@ -73,13 +74,26 @@ def lesion_scores(reference: np.ndarray, prediction: np.ndarray, spacing: Sequen
 def binary_pair(reference: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return two masks as boolean volumes; an error if they cannot be compared."""
     reference, prediction = np.asarray(reference), np.asarray(prediction)
-    if reference.ndim != 3 or reference.shape != prediction.shape:
+    if reference.ndim != 3 or reference.shape != prediction.shape or not reference.size:
         raise ScanError(
             f"The reference has shape {reference.shape} and the prediction {prediction.shape}; "
             "two volumes on one grid are needed. Resample the prediction to the reference's grid first."
         )
-    # Some masks have 1.00000006 for 1, so no value is compared with 1.
-    return reference > 0.5, prediction > 0.5
+    return _binary("reference", reference), _binary("prediction", prediction)
+
+
+def _binary(which: str, mask: np.ndarray) -> np.ndarray:
+    if mask.dtype == bool:
+        return mask
+    if mask.dtype.kind not in "iuf" or not are_labels(mask, labels := np.rint(mask), 1):
+        found = (
+            f"values from {mask.min():g} to {mask.max():g}" if mask.dtype.kind in "iuf" else f"the type {mask.dtype}"
+        )
+        raise ScanError(
+            f"The {which} has {found}; a mask of {{0, 1}} is needed. Binarize it first, e.g. mask > 0.5, or select one "
+            "label, mask == 1."
+        )
+    return labels > 0
 
 
 def union_box(reference: np.ndarray, prediction: np.ndarray) -> tuple[slice, ...]:

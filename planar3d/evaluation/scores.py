@@ -59,13 +59,13 @@ def score_scan(
     Undefined scores (0/0) and distances to an empty mask are nan.
 
     Args:
-        reference: the expert's mask, (i, j, k); values above 0.5 are lesion.
+        reference: the expert's mask, (i, j, k), of {0, 1} within 0.001.
         prediction: the mask to score, on the same grid.
         spacing: the voxel size in mm for each axis, or the grid's affine (4×4 or its 3×3), which sheared grids need;
             for a resampled grid the effective voxel size.
 
     Raises:
-        ScanError: the masks are not two volumes on one grid, or the spacing does not fit.
+        ScanError: the masks are not two volumes of {0, 1} on one grid, or the spacing does not fit.
     """
     reference, prediction = binary_pair(reference, prediction)
     true_positive = int(np.count_nonzero(reference & prediction))

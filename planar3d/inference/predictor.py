@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from planar3d.environment import may_have_gpu
-from planar3d.errors import Planar3DError, RecipeError
+from planar3d.errors import Planar3DError, RecipeError, WeightsError
 from planar3d.graph.description import Description
 from planar3d.inference.agreement import Checked, Known
 from planar3d.inference.plan import Plan, make_plan, why_apart
@@ -58,8 +58,15 @@ def _source(network: "keras.Model | Model") -> _Source:
     if isinstance(network, Model):
         build = cache(network.network)
         return _Source(cache(lambda: network.description(build)), build, lambda: "float32", Known(network))
+    import keras
+
     from planar3d.graph.described import described
     from planar3d.training.precision import precision_of
+
+    if not isinstance(network, keras.Model):
+        raise WeightsError(
+            f"A network is a keras.Model or an open file, planar3d.Model.open(name); got {type(network).__name__}."
+        )
 
     return _Source(lambda: described(network), lambda: network, lambda: precision_of(network), Known(None))
 

@@ -91,8 +91,9 @@ def check_input_shape(input_shape: Sequence[int | None], divisors: Sequence[int]
         input_shape: sizes, or None if unknown.
         divisors: of depth, rows and cols.
     """
-    if len(input_shape) != 4:
-        raise ValueError(f"input_shape={tuple(input_shape)}: (depth, rows, cols, channels) is needed.")
+    sizes = input_shape if isinstance(input_shape, list | tuple) else ()
+    if len(sizes) != 4 or not all(size is None or isinstance(size, int | np.integer) for size in sizes):
+        raise ValueError(f"input_shape={input_shape!r}: (depth, rows, cols, channels) is needed.")
     for axis, length, divisor in zip(("depth", "rows", "cols"), input_shape[:3], divisors, strict=True):
         if length is not None and (length <= 0 or length % divisor):
             raise ValueError(

@@ -6,6 +6,7 @@ import keras
 from keras import layers
 
 from planar3d.conversion.choices import PLANAR, KernelMapping
+from planar3d.networks.architecture import check_input_shape
 from planar3d.networks.encoder_weights import EncoderWeights, fill_encoder
 
 # (filters, convolutions) of blocks 1-5 (Simonyan & Zisserman 2015, configuration D).
@@ -51,6 +52,7 @@ def PlanarVGG16(
 
     Source: Kolarik 2020, section 3.3 and eq. 3; the released encoder file holds these layers.
     """
+    check_input_shape(input_shape, (1, 1, 1), name)
     inputs = x = keras.Input(input_shape, name="input")
     for number in (1, 2, 3, 4):
         x = vgg16_pool(vgg16_convolutions(x, number), number, depth_pooling)

@@ -32,7 +32,7 @@ def check(scan: "Scan", checks: Sequence[Check], **words: str) -> None:
     """
     for each in checks:
         if each.is_wrong(scan):
-            raise ScanError(f"{scan.path} {each.sentence(scan).format_map(words)}")
+            raise ScanError(f"{scan.path or 'The scan'} {each.sentence(scan).format_map(words)}")
 
 
 def _lengths(scan: "Scan") -> list[float]:
@@ -47,7 +47,14 @@ def _shape_sentence(scan: "Scan") -> str:
 
 
 # Their order matters: later checks rely on earlier ones. The second depends on whether one slice is enough.
-SHAPE = Check(lambda s: s.voxels.ndim != 3, _shape_sentence)
+SHAPE = Check(lambda s: s.voxels.ndim != 3 or not s.voxels.size, _shape_sentence)
+FINITE = Check(
+    lambda s: not np.isfinite(s.limits).all(),
+    lambda s: (
+        f"has {np.count_nonzero(~np.isfinite(s.voxels)):,} NaN or infinite voxels; replace them first, "
+        "e.g. with fslmaths -nan."
+    ),
+)
 AXES = {
     False: Check(
         lambda s: min(s.voxels.shape) < 2,
@@ -88,13 +95,7 @@ GEOMETRY: tuple[Check, ...] = (
         lambda s: not is_usable(s.affine),
         lambda s: "has a singular affine: its axes do not span space. Fix its header or convert it again.",
     ),
-    Check(
-        lambda s: not np.isfinite(s.limits).all(),
-        lambda s: (
-            f"has {np.count_nonzero(~np.isfinite(s.voxels)):,} NaN or infinite voxels; replace them first, "
-            "e.g. with fslmaths -nan."
-        ),
-    ),
+    FINITE,
 )
 CONTRAST: tuple[Check, ...] = (
     Check(

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as repr_of
 
 from planar3d.errors import FoldsError, RunError
 from planar3d.files import read_json
@@ -36,7 +37,7 @@ def msseg_folds(ids: Iterable[str]) -> list[Fold]:
 
     Source: Kolarik 2020, section 3.2; the order from the released code.
     """
-    ids = sorted(ids)
+    ids = sorted(map(str, ids))
     centers = [i[:2] for i in ids]
     counts = {c: centers.count(c) for c in centers}
     if not ids or set(counts.values()) != {MSSEG_FOLDS}:
@@ -62,6 +63,13 @@ def group_folds(
     Raises:
         FoldsError: there are too few patients, or a fold would have no patient to test.
     """
+    for what, names in {"groups": groups, "patients": groups if patients is None else patients}.items():
+        if not isinstance(names, Mapping) or not all(isinstance(n, str) for pair in names.items() for n in pair):
+            raise FoldsError(
+                f"{what}: a dictionary of names by scan is needed, {{'01016SACH': '01'}}; got {repr_of(names)}."
+            )
+    if patients and (absent := sorted(groups.keys() - patients.keys())):
+        raise FoldsError(f"patients lacks {', '.join(absent)}; name the patient of every scan.")
     scans: dict[str, list[str]] = defaultdict(list)
     for scan in sorted(groups):
         scans[patients[scan] if patients else scan].append(scan)
@@ -75,9 +83,9 @@ def group_folds(
         )
     if number is None:
         number = largest if len(members) == 1 and largest <= _LEAVE_ONE_OUT else min(MSSEG_FOLDS, largest)
-    if not 2 <= number <= largest:
+    if not isinstance(number, int) or not 2 <= number <= largest:
         raise FoldsError(
-            f"The number of folds cannot be {number}: the largest group has {counted(largest, 'patient')}. "
+            f"The number of folds cannot be {number!r}: the largest group has {counted(largest, 'patient')}. "
             + (f"Choose 2 to {largest} folds." if largest > 1 else "A group needs at least 2 patients.")
         )
     folds = []

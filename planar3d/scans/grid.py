@@ -21,7 +21,10 @@ def voxel_axes(grid: Sequence[float] | np.ndarray) -> np.ndarray:
     Raises:
         ScanError: lengths that are not positive and finite, or axes that do not span space.
     """
-    given = np.asarray(grid, dtype=float)
+    try:
+        given = np.asarray(grid, dtype=float)
+    except (TypeError, ValueError):
+        given = np.asarray(str(grid))
     lengths_alone = given.shape == (3,)
     axes = np.diag(given) if lengths_alone else given[:3, :3] if given.shape in ((3, 3), (4, 4)) else np.zeros((3, 3))
     if not np.isfinite(axes).all() or _is_flat(axes) or (lengths_alone and given.min() <= 0):

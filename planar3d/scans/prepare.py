@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from planar3d.errors import ScanError
+from planar3d.errors import RecipeError, ScanError
 from planar3d.recipes import PAPER, Recipe
+from planar3d.scans.checks import FINITE, SHAPE, check
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
 
@@ -18,15 +19,22 @@ def prepare(scan: Scan | Mapping[str, Scan], recipe: Recipe = PAPER, size: int |
         size: voxels along each axis (rows and columns of slices); default: the recipe's.
 
     Raises:
-        ScanError: float16 cannot represent the raw values (in recipes that use it), or slices are too wide.
+        ScanError: not a volume, NaN or infinite voxels, raw values that float16 cannot represent (in recipes that use
+            it), or slices that are too wide.
 
     Source: Kolarik 2020, section 3.2.
     """
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(f"recipe={recipe!r}: a Recipe is needed, such as planar3d.PAPER.")
     preparation = (recipe.changed(size=size) if size else recipe).preparation
-    scans = {preparation.images[0]: scan} if isinstance(scan, Scan) else scan
+    scans = {preparation.images[0]: scan} if not isinstance(scan, Mapping) else scan
     if missing := [name for name in preparation.images if name not in scans]:
         raise ScanError(
             f"The recipe {recipe.name} takes the images {', '.join(preparation.images)}, and {', '.join(missing)} is "
             f"missing; given: {', '.join(scans)}. Name them all, or choose another recipe."
         )
+    for each in scans.values():
+        if not isinstance(each, Scan):
+            raise ScanError(f"A planar3d.Scan is needed, as from read_scan; got {type(each).__name__}.")
+        check(each, (SHAPE, FINITE), needed="a single grey-scale volume")
     return preparation.prepare(scans)

@@ -1,6 +1,7 @@
 """A scan: voxels with their geometry, checked when read and written atomically."""
 
 import functools
+import os
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,7 +106,7 @@ def read_scan(
     Raises:
         ScanError: the file is missing, damaged, not a single volume, without geometry, or without usable intensities.
     """
-    scan = _read(Path(path), like, assume_affine, f"a single grey-scale {contrast} volume", flat)
+    scan = _read(path, like, assume_affine, f"a single grey-scale {contrast} volume", flat)
     check(scan, CONTRAST)
     return scan
 
@@ -120,9 +121,9 @@ def read_labels(path: str | Path, scan: Scan | None = None, assume_affine: bool 
         ScanError: as `read_scan`; the map does not match the scan, see `on_grid_of`; or its values are not whole
             numbers from 0 to 255, within 0.001.
     """
-    found = _read_on(scan, Path(path), assume_affine, "a label map, a single volume of whole numbers,")
+    found = _read_on(scan, path, assume_affine, "a label map, a single volume of whole numbers,")
     labels = np.rint(found.voxels)
-    if not _are_whole(found.voxels, labels, 255):
+    if not are_labels(found.voxels, labels, 255):
         low, high = found.limits
         raise ScanError(
             f"{path} has values from {low:g} to {high:g}; a label map of whole numbers from 0 to 255 is needed. Name "
@@ -146,9 +147,9 @@ def read_mask(path: str | Path, scan: Scan | None = None, assume_affine: bool = 
         ScanError: as `read_scan`; the mask does not match the scan, see `on_grid_of`; or its labels are not {0, 1}
             within 0.001, or are 1 everywhere.
     """
-    mask = _read_on(scan, Path(path), assume_affine, "a lesion mask, a single volume of {0, 1},")
+    mask = _read_on(scan, path, assume_affine, "a lesion mask, a single volume of {0, 1},")
     labels = np.rint(mask.voxels)
-    if not _are_whole(mask.voxels, labels, 1):
+    if not are_labels(mask.voxels, labels, 1):
         raise ScanError(f"{path} {_labels_sentence(mask)}")
     if labels.min() == 1:
         raise ScanError(f"{path} has the value 1 everywhere; a lesion mask of {{0, 1}} is needed. Name another file.")
@@ -181,19 +182,25 @@ def on_grid_of(scan: Scan, mask: Scan, kind: Literal["mask", "image"] = "mask") 
     )
 
 
-def _read_on(scan: Scan | None, path: Path, assume_affine: bool, needed: str) -> Scan:
+def _read_on(scan: Scan | None, path: str | Path, assume_affine: bool, needed: str) -> Scan:
     flat = scan is not None and scan.voxels.shape[2] == 1
     found = _read(path, scan, assume_affine, needed, flat)
     return found if scan is None else on_grid_of(scan, found)
 
 
-def _are_whole(values: np.ndarray, rounded: np.ndarray, highest: int) -> bool:
-    """Whether all values are whole numbers from 0 to the highest."""
+def are_labels(values: np.ndarray, rounded: np.ndarray, highest: int) -> bool:
+    """Whether all values are whole numbers from 0 to the highest, within 0.001."""
     return bool(np.abs(values - rounded).max() <= MASK_TOLERANCE and rounded.min() >= 0 and rounded.max() <= highest)
 
 
-def _read(path: Path, like: Scan | None, assume_affine: bool, needed: str, flat: bool) -> Scan:
+def _read(path: str | Path, like: Scan | None, assume_affine: bool, needed: str, flat: bool) -> Scan:
     """Read voxels as float32 and check everything except contrast; without geometry they are stored like `like`."""
+    if not isinstance(path, str | os.PathLike):
+        raise ScanError(
+            f"A scan is a file's name or a planar3d.Scan; got {type(path).__name__}. Voxels become a scan with their "
+            "geometry: Scan(voxels, header), e.g. with the header of another scan on their grid."
+        )
+    path = Path(path)
     header, voxels = reader_of(path).read(path, needed)
     while voxels.ndim > 3 and voxels.shape[-1] == 1:
         voxels = voxels[..., 0]

@@ -40,8 +40,11 @@ def cut_windows(volume: np.ndarray, depth: int = 16, stride: int = 8) -> np.ndar
 
     Source: Kolarik 2020, section 3.2: 31 windows of 16 slices, overlap 8, from 256 slices.
     """
+    volume = np.asarray(volume)
+    if not volume.ndim:
+        raise ValueError(f"A volume (slices, rows, cols) is needed; got {volume.dtype} without axes.")
     starts = window_starts(len(volume), depth, stride)
-    whole = cut_tile(np.asarray(volume), [0], [starts[-1] + depth], "edge")
+    whole = cut_tile(volume, [0], [starts[-1] + depth], "edge")
     windows = np.lib.stride_tricks.sliding_window_view(whole, depth, axis=0)[::stride]
     return np.moveaxis(windows, -1, 1)
 
@@ -64,11 +67,13 @@ def compose(windows: np.ndarray, stride: int = 8, slices: int | None = None) -> 
     Source: Kolarik 2020, eq. 1.
     """
     windows = np.asarray(windows)
+    if windows.ndim < 2 or not len(windows):
+        raise ValueError(f"Windows (windows, depth, rows, cols) are needed; got the shape {windows.shape}.")
     depth = windows.shape[1]
     _check(depth, stride)
     starts = range(0, len(windows) * stride, stride)
     covered = starts[-1] + depth
-    if slices is not None and not 0 < slices <= covered:
+    if slices is not None and (not isinstance(slices, int | np.integer) or not 0 < slices <= covered):
         raise ValueError(
             f"slices={slices}, but {counted(windows, 'window')} of {depth} at stride {stride} give {covered}."
         )
@@ -132,6 +137,8 @@ def network_input(windows: np.ndarray, channels: int = 3) -> np.ndarray:
 
 
 def _check(depth: int, stride: int) -> None:
+    if not all(isinstance(number, int | np.integer) for number in (depth, stride)):
+        raise ValueError(f"depth={depth!r}, stride={stride!r}: whole numbers of slices are needed.")
     if not 0 < stride <= depth:
         raise ValueError(f"stride={stride}: it must be from 1 to the window's depth, {depth}.")
     if (depth - stride) % 2:

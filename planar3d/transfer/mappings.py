@@ -44,11 +44,11 @@ def map_kernel(
     k2 = np.asarray(k2)
     if k2.ndim != 4 or not np.issubdtype(k2.dtype, np.floating):
         raise ValueError(f"A 2D kernel is (kh, kw, cin, cout) in floating point; got {k2.shape} of {k2.dtype}.")
-    if mapping not in MAPPINGS:
+    if mapping not in tuple(MAPPINGS):
         raise ValueError(f"mapping={mapping!r} is unknown; choose one of: {', '.join(map(repr, MAPPINGS))}.")
     if not isinstance(depth, int | np.integer) or depth < 1:
         raise ValueError(f"depth={depth!r}: the number of taps must be a whole number, 1 or more.")
-    if axis not in (0, 1, 2):
+    if not isinstance(axis, int | np.integer) or axis not in (0, 1, 2):
         raise ValueError(f"axis={axis!r}: the new axis must be 0 (before rows), 1 (before columns) or 2 (after them).")
     if tap != "center" and mapping != "zero":
         raise ValueError(f"tap={tap!r} belongs to mapping='zero', not to {mapping!r}.")
@@ -78,7 +78,10 @@ def _zero(depth: int, tap: Tap, alpha: Sequence[float] | None) -> np.ndarray:
 
 
 def _scale(depth: int, tap: Tap, alpha: Sequence[float] | None) -> np.ndarray:
-    factors = np.asarray(() if alpha is None else alpha, float)
+    try:
+        factors = np.asarray(() if alpha is None else alpha, float)
+    except (TypeError, ValueError):
+        factors = np.empty(0)
     if factors.shape != (depth,) or not (factors > 0).all() or not np.isclose(factors.sum(), 1, rtol=0, atol=1e-6):
         raise ValueError(f"alpha={alpha!r}: mapping='scale' needs {depth} positive factors that add up to 1.")
     return factors

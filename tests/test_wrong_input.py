@@ -1,0 +1,88 @@
+"""Wrong arguments of the Python interface are told in a sentence, and give no wrong result."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import planar3d as p3
+from planar3d.errors import FoldsError, RecipeError, ScanError, WeightsError
+
+MASK = np.zeros((6, 6, 6))
+MASK[2:4, 2:4, 2:4] = 1
+NAN = np.full((20, 20, 20), np.nan, "float32")
+MM = (1, 1, 1)
+KERNEL = np.zeros((3, 3, 1, 1), "float32")
+GROUPS = dict.fromkeys("abcde", "x")
+
+
+def scan(voxels):
+    return p3.Scan(voxels, nib.Nifti1Image(voxels, np.eye(4)).header)
+
+
+WRONG = {
+    "NaN in a mask": (
+        lambda: p3.score_scan(MASK * np.nan, MASK, MM),
+        ScanError,
+        "reference has values from nan to nan",
+    ),
+    "probabilities as a mask": (
+        lambda: p3.score_scan(MASK, MASK * 0.7, MM),
+        ScanError,
+        "prediction has .* 0 to 0.7; a",
+    ),
+    "labels as a mask": (lambda: p3.score_scan(MASK, MASK * 2, MM), ScanError, "mask of {0, 1} is needed.*mask == 1"),
+    "text as a mask": (lambda: p3.score_scan(MASK.astype(str), MASK, MM), ScanError, "reference has the type <U"),
+    "empty masks": (lambda: p3.score_scan(MASK[:0], MASK[:0], MM), ScanError, "two volumes on one grid"),
+    "spacing in words": (
+        lambda: p3.score_scan(MASK, MASK, "1 mm"),
+        ScanError,
+        "spacing is 1 mm; three positive lengths",
+    ),
+    "voxels to be segmented": (
+        lambda: p3.segment(MASK, "ms-flair-open"),
+        ScanError,
+        r"got ndarray\. .*Scan\(voxels, h",
+    ),
+    "a NaN scan to be segmented": (lambda: p3.segment(scan(NAN), "ms-flair-open"), ScanError, "8,000 NaN or infinite"),
+    "no file's name": (lambda: p3.read_scan(None), ScanError, "A scan is a file's name .* got NoneType"),
+    "a NaN scan": (lambda: p3.prepare(scan(NAN)), ScanError, "The scan has 8,000 NaN or infinite voxels"),
+    "a slice": (lambda: p3.prepare(scan(NAN[0])), ScanError, r"The scan is 2-D \(20, 20\)"),
+    "no voxels": (lambda: p3.prepare(scan(NAN[:0])), ScanError, r"The scan is 3-D \(0, 20, 20\)"),
+    "voxels to be prepared": (lambda: p3.prepare(MASK), ScanError, "A planar3d.Scan is needed.*got ndarray"),
+    "a recipe's name": (lambda: p3.prepare(scan(NAN), "paper"), RecipeError, "recipe='paper': a Recipe is needed"),
+    "one axis": (lambda: p3.compose(np.zeros(5)), ValueError, r"\(windows, depth, rows, cols\) are needed.*\(5,\)"),
+    "no windows": (lambda: p3.compose(np.zeros((0, 16, 4))), ValueError, r"are needed; got the shape \(0, 16, 4\)"),
+    "a stride in text": (lambda: p3.compose(np.zeros((2, 16, 4)), "8"), ValueError, "stride='8': whole numbers"),
+    "half a slice": (lambda: p3.compose(np.zeros((2, 16, 4)), 8, 2.5), ValueError, "slices=2.5, but 2 windows"),
+    "no volume": (lambda: p3.cut_windows(None), ValueError, r"A volume \(slices, rows, cols\) is needed"),
+    "a depth of 2.0": (lambda: p3.cut_windows(MASK, 2.0, 2), ValueError, "depth=2.0, stride=2: whole numbers"),
+    "a list of groups": (lambda: p3.group_folds(["a", "b"]), FoldsError, "groups: a dictionary of names by scan"),
+    "numbers as groups": (
+        lambda: p3.group_folds({"a": 1, "b": 2}),
+        FoldsError,
+        "groups: a dictionary of names by scan",
+    ),
+    "unknown patients": (lambda: p3.group_folds(GROUPS, patients={"a": "p"}), FoldsError, "patients lacks b, c, d, e"),
+    "folds in text": (lambda: p3.group_folds(GROUPS, "3"), FoldsError, "folds cannot be '3': the largest group has 5"),
+    "numbers as names": (lambda: p3.msseg_folds([1, 2]), FoldsError, "five scans of each center"),
+    "alpha in text": (lambda: p3.map_kernel(KERNEL, "scale", 3, alpha="abc"), ValueError, "needs 3 positive factors"),
+    "an axis of 1.0": (lambda: p3.map_kernel(KERNEL, axis=1.0), ValueError, "axis=1.0: the new axis must be 0"),
+    "a list of mappings": (lambda: p3.map_kernel(KERNEL, ["zero"]), ValueError, r"mapping=\['zero'\] is unknown"),
+    "a model's name": (lambda: p3.predictor("ms-flair-open"), WeightsError, "planar3d.Model.open.*got str"),
+    "no shape": (
+        lambda: p3.AlbuNet(None, encoder_weights=None),
+        ValueError,
+        r"=None: \(depth, rows, cols, channels\) is",
+    ),
+    "half a channel": (
+        lambda: p3.PlanarVGG16((16, 32, 32, 3.5), None),
+        ValueError,
+        r"3\.5\): \(depth, rows, cols, chan",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "error", "says"), WRONG.values(), ids=WRONG)
+def test_wrong_input_is_refused_with_what_is_needed(call, error, says):
+    with pytest.raises(error, match=says):
+        call()
