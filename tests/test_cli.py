@@ -113,6 +113,21 @@ def test_scans_are_segmented_and_a_bad_one_does_not_stop_the_others(run, data, m
     assert [scan["state"] for scan in json.loads(out)["scans"]] == ["done", "done", "failed"]
     mask, scan = nib.load(tmp_path / "masks/01A_3DFLAIR_mask.nii.gz"), nib.load(good[0])
     assert mask.shape == scan.shape and mask.get_data_dtype() == np.uint8
+    mask_file, damaged = (tmp_path / "masks" / name for name in ("01A_3DFLAIR_mask.nii.gz", "01B_3DFLAIR.json"))
+    before = mask_file.read_bytes()
+    mask_file.unlink()
+    damaged.write_text("{")
+    code, out, _ = run("status", tmp_path / "masks")
+    assert out.startswith("0 of 3 scans done, 2 failed, 1 missing\n") and out.count("is not readable as JSON") == 1
+    assert f"missing  {good[0]}: {mask_file.name} does not exist; run predict again\n" in out
+    for command in ("table", "report"):  # and name it among what failed
+        assert f"{good[1]}: {damaged} is not readable as JSON" in run(command, tmp_path / "masks")[1]
+    assert str(damaged) in (tmp_path / "masks/scans.csv").read_text()
+    assert str(damaged) in (tmp_path / "masks/report.html").read_text()
+    damaged.unlink()  # as the sentence advises
+    (tmp_path / "masks/01B_3DFLAIR_mask.nii.gz").unlink()
+    assert run("predict", *good, "--model", model, "--out", tmp_path / "masks")[0] == 0
+    assert mask_file.read_bytes() == before and run("status", tmp_path / "masks")[1].startswith("2 of 3 scans done")
 
 
 def test_a_single_bad_input_is_exit_code_2_and_leaves_nothing(run, model, tmp_path):

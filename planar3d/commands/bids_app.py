@@ -12,7 +12,7 @@ from typing import Any
 
 import planar3d
 from planar3d.cli import run_in_sentences
-from planar3d.commands.output import say
+from planar3d.commands.output import list_failed, say
 from planar3d.errors import DatasetError, RunError
 from planar3d.wording import counted
 
@@ -77,6 +77,7 @@ def group(out: Path) -> int:
     with cohort.alone(say):
         write_tables(cohort, standing.failed)
         report_records(cohort, standing.failed)
+    list_failed(standing.failed)
     say(str(standing))
     return 0
 

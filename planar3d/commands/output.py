@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import typer
@@ -17,6 +17,12 @@ def say(text: str) -> None:
 def log(as_json: bool) -> Callable[[str], None]:
     """The function that prints lines of the log, on standard error if standard output is only for JSON results."""
     return (lambda text: typer.echo(_line(text), err=True)) if as_json else say
+
+
+def list_failed(failed: Mapping[str, str], as_json: bool = False) -> None:
+    """Print why scans failed, by path, as lines of the log."""
+    for path, why in failed.items():
+        log(as_json)(f"failed  {path}: {why}")
 
 
 def print_json(content: Any) -> None:

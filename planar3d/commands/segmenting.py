@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from planar3d.scans.inputs import Given
 
 from planar3d.commands.options import AsJson, AssumeAffine, Cluster, Out, Settings, Size, open_model
-from planar3d.commands.output import log, print_json, say
+from planar3d.commands.output import list_failed, log, print_json, say
 from planar3d.wording import counted
 
 
@@ -137,7 +137,9 @@ def table(
 
     cohort = CohortFolder(folder).opened()
     with cohort.alone(log(as_json)):
-        scans = write_tables(cohort, cohort.standing().failed)
+        failed = cohort.standing().failed
+        scans = write_tables(cohort, failed)
+    list_failed(failed, as_json)
     if as_json:
         each = (record for _, record in cohort.records())
         lesions = [

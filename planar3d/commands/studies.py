@@ -22,7 +22,7 @@ from planar3d.commands.options import (
     Size,
     chosen_recipe,
 )
-from planar3d.commands.output import log, print_json, say
+from planar3d.commands.output import list_failed, log, print_json, say
 
 if TYPE_CHECKING:
     from planar3d.study.reproduce import Reproduction
@@ -134,9 +134,10 @@ def report(
     from planar3d.study.reproduce import report_on
     from planar3d.study.run_folder import is_run, open_run
 
-    cohort = CohortFolder(out)
-    if not is_run(out) and next(cohort.records(), None):
+    cohort, damaged = CohortFolder(out), dict[str, str]()
+    if not is_run(out) and (next(cohort.records(damaged), None) or damaged):
         failed = cohort.standing().failed
+        list_failed(failed, as_json)
         page = report_records(cohort, failed)
         if as_json:
             print_json({"report": str(page), "scans": [record for _, record in cohort.records()], "failed": failed})

@@ -139,7 +139,7 @@ def _finish(task: CohortTask) -> None:
     if folder.at_work():
         return
     with folder.alone(notify):
-        failed = folder.standing(task.items).failed
+        failed = folder.standing().failed
         failed |= {os.path.abspath(path): why for path, why in task.failed.items()}
         write_tables(folder, failed)
         if task.asked.report:

@@ -20,6 +20,7 @@ from planar3d.files import read_json, remove_temporaries_of, write_json
 from planar3d.locks import Claim, Holder, alive, holder_of, read_claim, take, waited_for
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.outputs import Outputs
+from planar3d.study.records import records_within
 from planar3d.wording import counted
 
 NOTES = ".planar3d"
@@ -79,8 +80,10 @@ class CohortFolder:
 
     def opened(self) -> "CohortFolder":
         """This folder. Raises `RunError` if no scans were segmented or requested there."""
-        if not self.notes.is_dir() and next(self.records(), None) is None:
-            raise RunError(f"{self.path} is not an output folder of planar3d predict; name one.")
+        damaged = dict[str, str]()
+        if not self.notes.is_dir() and next(self.records(damaged), None) is None:
+            foreign = f"{self.path} is not an output folder of planar3d predict; name one."
+            raise RunError(next(iter(damaged.values()), foreign))
         return self
 
     def ask(self, items: Mapping[ScanInput, Outputs]) -> None:
@@ -124,9 +127,16 @@ class CohortFolder:
         self._failure(outputs.record).unlink(missing_ok=True)
 
     def standing(self, items: Mapping[ScanInput, Outputs] | None = None) -> Standing:
-        """The state of scans; default: all requested scans, and those with records."""
-        found = Standing()
-        asked = self._asked(items) if items is not None else self._all_asked()
+        """The state of scans; default: all requested scans, and those with records, also damaged ones."""
+        found, damaged, recorded = Standing(), dict[str, str](), dict[str, dict[str, str]]()
+        if items is not None:
+            asked = self._asked(items)
+        else:
+            asked = self._all_asked()
+            known = {one["record"] for one in asked}
+            recorded = {self._within(file): self._of_record(file, record) for file, record in self.records(damaged)}
+            asked += [one for name, one in recorded.items() if name not in known]
+            found.failed = {name: why for name, why in damaged.items() if self._within(Path(name)) not in known}
         noted = self._noted()
         for one in asked:
             path, claim, failure = one["path"], self._note("claim", one["record"]), self._note("failed", one["record"])
@@ -137,14 +147,13 @@ class CohortFolder:
                 found.claimed[path] = str(holder)
             elif failure.name in noted and (note := _read_note(failure)):
                 found.failed[path] = note["why"]
+            elif why := damaged.get(str(self.path / one["record"])):
+                found.failed[path] = why
             elif (self.path / one["mask"]).is_file():
                 found.done.append(path)
             else:
-                found.missing[path] = f"{holder} died while segmenting it" if holder else ""
-        if items is None:
-            known = {one["record"] for one in asked}
-            others = (record for file, record in self.records() if self._within(file) not in known)
-            found.done += [record["scan"].get("path", record["scan"]["name"]) for record in others]
+                lost = f"{one['mask']} does not exist; run predict again" if one["record"] in recorded else ""
+                found.missing[path] = f"{holder} died while segmenting it" if holder else lost
         return found
 
     def at_work(self) -> bool:
@@ -152,14 +161,9 @@ class CohortFolder:
         shared = self.notes / _ALONE
         return any(holder_of(path) for path in self.notes.glob("claim-*.json") if path != shared)
 
-    def records(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """The records in the folder, each with its file, without notes and half-written files."""
-        for path in sorted(self.path.rglob("*.json")):
-            if any(part.startswith(".") for part in path.relative_to(self.path).parts):
-                continue
-            content = _read_note(path)
-            if _is_record(content):
-                yield path, content
+    def records(self, damaged: dict[str, str] | None = None) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """The records in the folder, each with its file; see `records_within`."""
+        return records_within(self.path, damaged)
 
     def close(self, items: Mapping[ScanInput, Outputs]) -> None:
         """Remove notes of requested scans that are done, claims of dead processes, and empty notes."""
@@ -187,6 +191,15 @@ class CohortFolder:
             for item, outputs in items.items()
         ]
 
+    def _of_record(self, file: Path, record: Mapping[str, Any]) -> dict[str, str]:
+        """A scan with a record, in the form of a requested one."""
+        return {
+            "path": record["scan"].get("path", record["scan"]["name"]),
+            "problem": "",
+            "record": self._within(file),
+            "mask": self._within(file.parent / record["files"].get("mask", "")),
+        }
+
     def _asked_file(self, asked: Iterable[Mapping[str, str]]) -> Path:
         return self._note("asked", json.dumps(asked))
 
@@ -209,19 +222,6 @@ class CohortFolder:
 
     def _within(self, path: Path) -> str:
         return path.relative_to(self.path).as_posix()
-
-
-def refuse_other_record(path: Path) -> None:
-    """Raise a `RunError` if a file with the name of a record is another file, such as the scan's sidecar."""
-    if path.is_file() and not _is_record(read_json(path)):
-        raise RunError(
-            f"{path} has the name of a record of planar3d but is another file, perhaps the scan's sidecar. Use another "
-            "--out."
-        )
-
-
-def _is_record(content: Any) -> bool:
-    return isinstance(content, dict) and {"scan", "model", "result", "files"} <= content.keys()
 
 
 def _read_note(path: Path) -> Any:

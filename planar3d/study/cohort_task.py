@@ -22,7 +22,8 @@ from planar3d.scans.inputs import ScanInput, read_input_images
 from planar3d.scans.outputs import Outputs
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
-from planar3d.study.cohort_folder import CohortFolder, refuse_other_record
+from planar3d.study.cohort_folder import CohortFolder
+from planar3d.study.records import refuse_other_record
 from planar3d.study.segmented import Asked, describe_scan, finished_record, origin, summarize, write_segmented
 from planar3d.transfer.digests import files_sha256
 from planar3d.wording import counted

@@ -7,12 +7,13 @@ from typing import Any
 from planar3d.errors import RunError
 from planar3d.files import read_json
 
+RATING = "_rating.json"  # the end of a rating's name
 RATINGS = {"pass": "the mask can be used", "flag": "the mask needs review", "exclude": "the scan or mask is unusable"}
 
 
 def rating_file(record: Path) -> Path:
     """The path of a scan's rating, beside its record."""
-    return record.with_name(f"{record.stem}_rating.json")
+    return record.with_name(f"{record.stem}{RATING}")
 
 
 def read_rating(file: Path, record: Mapping[str, Any]) -> str:

@@ -92,6 +92,35 @@ def _record(folder, name):
     (folder.path / f"{name}.json").write_text(json.dumps(content))
 
 
+def test_a_scan_whose_mask_is_gone_is_missing_and_one_that_is_being_written_is_claimed(tmp_path):
+    folder = CohortFolder(tmp_path)
+    for name in "xyz":
+        _record(folder, name)
+    (tmp_path / "x_mask.nii.gz").touch()
+    claim = folder.claim(outputs_of(ScanInput("y", tmp_path / "y.nii"), tmp_path))  # its mask is renamed last
+    found = folder.standing()
+    assert str(found) == "1 of 3 scans done, 1 claimed, 1 missing" and list(found.claimed) == ["y"]
+    assert found.missing == {"z": "z_mask.nii.gz does not exist; run predict again"}
+    claim.release()
+
+
+def test_a_damaged_record_is_a_failure_of_its_scan_or_stands_for_it(folder, tmp_path):
+    folder, _ = folder
+    for name in ("a", "x", "a_rating", ".hidden"):
+        (folder.path / f"{name}.json").write_text('{"scan": ')
+    found, file = folder.standing(), str(folder.path / "x.json")
+    assert str(found) == "0 of 6 scans done, 3 failed, 3 missing"
+    assert list(found.failed) == [file, str(tmp_path / "a.nii"), str(tmp_path / "c.nii")]
+    assert f"{file} is not readable as JSON (Expecting value" in found.failed[file]
+    assert "delete both and run predict again" in found.failed[file]
+
+
+def test_a_folder_of_a_damaged_record_alone_is_refused_with_its_name(tmp_path):
+    (tmp_path / "a.json").write_bytes(b"\xff")
+    with pytest.raises(RunError, match=r"a\.json is not readable as JSON"):
+        CohortFolder(tmp_path).opened()
+
+
 def test_records_are_what_was_written_whole_whatever_other_processes_write_and_remove(folder, monkeypatch):
     folder, asked = folder
     claim = folder.claim(next(iter(asked.values())))
