@@ -179,6 +179,18 @@ def gradient_scan(write_nifti):
     return write_nifti(voxels), voxels
 
 
+@pytest.fixture
+def with_bf16(monkeypatch):
+    """A processor with bf16 instructions, as far as the package is told; all processors compute bf16."""
+    monkeypatch.setattr("planar3d.training.precision.bf16_instructions", lambda: "avx512_bf16")
+
+
+@pytest.fixture
+def without_bf16(monkeypatch):
+    """A processor without bf16 instructions."""
+    monkeypatch.setattr("planar3d.training.precision.bf16_instructions", lambda: "none")
+
+
 def _untraced():
     """Operation by operation: tracing a network takes longer than a few steps of it."""
     tensorflow = pytest.importorskip("tensorflow")

@@ -58,7 +58,9 @@ from samples_of import split
 from planar3d.transfer.transplant import load_weights
 
 assert keras.backend.backend() == backend
-narrow_networks(pytest.MonkeyPatch())
+patch = pytest.MonkeyPatch()
+narrow_networks(patch)
+patch.setattr("planar3d.training.precision.bf16_instructions", lambda: "avx512_bf16")
 recipe = Recipe.from_json(json.loads((folder / "recipe.json").read_text()))
 scans = [np.load(folder / f"{name}.npy") for name in ("voxels", "masks")]
 

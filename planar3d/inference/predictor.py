@@ -47,12 +47,6 @@ class _Source:
     precision: Callable[[], str]
     known: Known
 
-    def in_precision(self, precision: str | None) -> "keras.Model":
-        """The network in a precision; its own if None."""
-        from planar3d.training.precision import in_precision
-
-        return in_precision(self.network(), precision) if precision else self.network()
-
 
 def _source(network: "keras.Model | Model") -> _Source:
     if isinstance(network, Model):
@@ -115,7 +109,7 @@ def predictor(
             "method='windowed' is the reference, on Keras only; use method='shared' with OpenVINO, or engine='keras'."
         )
     if method == "windowed":
-        return WindowedInference(source.in_precision(precision), recipe, batch_size)
+        return WindowedInference(source.network(), recipe, batch_size, "keras", precision)
     try:
         return _shared(source, recipe, engine, precision)
     except Planar3DError as error:
@@ -175,11 +169,11 @@ def _shared(source: _Source, recipe: Recipe, engine: str, precision: str | None)
             pass  # Keras computes layers unknown to OpenVINO
     from planar3d.graph.described import described
     from planar3d.inference.keras_engine import KerasEngine
-    from planar3d.training.precision import precision_of
+    from planar3d.training.precision import for_prediction, precision_of
 
-    network = source.in_precision(precision)
+    network, computed = for_prediction(source.network(), precision)
     plan = make_plan(described(network), recipe.tiles.stride, exact=precision_of(network) == "float32")
-    return SharedInference(plan, KerasEngine(network), recipe.preparation, f"shared on Keras, {precision_of(network)}")
+    return SharedInference(plan, KerasEngine(network), recipe.preparation, f"shared on Keras, {computed}")
 
 
 def _on_openvino(plan: Plan, recipe: Recipe, precision: str | None, known: Known) -> Predictor:

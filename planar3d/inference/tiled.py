@@ -28,10 +28,10 @@ Compute = Callable[[np.ndarray], np.ndarray]  # both (tiles, slices, rows, cols,
 
 
 def _on_keras(network: "keras.Model", precision: str | None) -> tuple[Compute, str]:
-    from planar3d.training.precision import in_precision, precision_of
+    from planar3d.training.precision import for_prediction
 
-    precision = precision or precision_of(network)
-    return in_precision(network, precision).predict_on_batch, precision
+    network, computed = for_prediction(network, precision)
+    return network.predict_on_batch, computed
 
 
 def _on_openvino(network: "keras.Model | Description", precision: str | None) -> tuple[Compute, str]:

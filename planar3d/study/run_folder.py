@@ -19,6 +19,7 @@ from planar3d.scans.case import Case, Dataset, as_written_today
 from planar3d.scans.folds import Fold
 from planar3d.training.features import check_cacheable
 from planar3d.training.fit import build_network, layers_named
+from planar3d.training.precision import computed_precision
 from planar3d.transfer.digests import files_sha256
 
 _ASKED = ("recipe.json", "folds.json")
@@ -216,7 +217,7 @@ def environment(recipe: Recipe) -> dict[str, Any]:
         **versions(),
         "backend": keras.backend.backend(),
         "machine": machine(),
-        "precision": recipe.training.precision,
+        "precision": computed_precision(recipe.training.precision),
         "seed": recipe.training.seed,
         # Found before any work, so that missing ones end a run at once.
         "encoder_weights": weight_source(recipe).origin(recipe.network.encoder_weights),

@@ -17,6 +17,7 @@ from planar3d.files import map_array, written_beside
 from planar3d.locks import locked
 from planar3d.networks.registry import feature_levels
 from planar3d.recipes import Recipe
+from planar3d.training.precision import computed_precision
 from planar3d.training.samples import ScanSamples
 
 # Number types by the recipe's names.
@@ -103,7 +104,7 @@ class FeatureSamples(ScanSamples):
         # No conversion if the network computes in the stored type; NumPy widens float16 three times as fast as
         # TensorFlow on a CPU.
         kept = recipe.training.samples.cached_features
-        self.dtype = bfloat16 if kept == recipe.training.precision == "bf16" else np.float32
+        self.dtype = bfloat16 if kept == computed_precision(recipe.training.precision) == "bf16" else np.float32
 
     def inputs(self, numbers: Sequence[int] | np.ndarray) -> list[np.ndarray]:  # type: ignore[override]
         """(windows, depth / factor, rows', cols', channels), one per level; float32, or bfloat16 if it is both stored

@@ -18,18 +18,19 @@ from planar3d.recipes import Recipe
 from planar3d.training.backends import on_gpu
 from planar3d.training.checkpoint import Progress, finish, finished, is_finished, restore, save
 from planar3d.training.devices import Devices, Steps
-from planar3d.training.precision import PRECISIONS, built_with, guard_gradients
+from planar3d.training.precision import NO_BF16, PRECISIONS, built_with, computed_precision, guard_gradients
 from planar3d.training.samples import read_ahead
 from planar3d.training.sampling import Samples
 from planar3d.training.settings import DIRECTIONS
 
 
 def build_network(recipe: Recipe) -> keras.Model:
-    """Build the recipe's network from its seed, with its encoder weights, precision, and frozen layers."""
+    """Build the recipe's network from its seed, with encoder weights, `computed_precision`, and frozen layers."""
     keras.utils.set_random_seed(recipe.training.seed)
     weights = recipe.network.begins_with
     network = built_with(
-        recipe.training.precision, lambda: recipe_network(recipe, encoder_weights=weights, shape=recipe.sample)
+        computed_precision(recipe.training.precision),
+        lambda: recipe_network(recipe, encoder_weights=weights, shape=recipe.sample),
     )
     head = network.get_layer(find_architecture(recipe.network.name).head)
     head.bias.assign(recipe.targets.output_bias(recipe.training.output_prior))
@@ -172,7 +173,10 @@ def guard_precision(network: keras.Model, recipe: Recipe, windows: int, notify: 
         windows: training windows of an epoch; the fault depends on the shape, so a smaller last batch is checked too.
         notify: gets the result.
     """
-    if PRECISIONS[recipe.training.precision].guarded:
+    computed = computed_precision(recipe.training.precision)
+    if computed != recipe.training.precision:
+        notify(f"All layers are computed in {computed}: {NO_BF16}.")
+    if PRECISIONS[computed].guarded:
         most = recipe.training.batch_size
         for batch_size in sorted({min(most, windows), windows % most} - {0}, reverse=True):
             notify(f"batches of {batch_size}: {guard_gradients(network, batch_size, notify=notify)}")

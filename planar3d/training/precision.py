@@ -1,4 +1,4 @@
-"""16-bit precision: building under a Keras dtype policy, and the gradient check that bf16 on a CPU needs."""
+"""16-bit precision: building under a Keras dtype policy, what a CPU computes, and the gradient check of bf16."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from planar3d.conversion.held_objects import rebuilt
+from planar3d.environment import bf16_instructions
 from planar3d.errors import RecipeError
 from planar3d.graph.keras_graph import name_of
 from planar3d.sections import check_choice
@@ -16,6 +17,7 @@ from planar3d.training.backends import layer_gradients, on_gpu
 from planar3d.wording import counted
 
 TOLERANCE = 0.01  # largest relative error of a gradient for bf16; NaN exceeds it
+NO_BF16 = "no bf16 instructions were found on this processor"
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,22 @@ def precision_of(network: keras.Model) -> str:
     """The computing precision of a network: that of its layers with weights, the narrowest if they differ."""
     computes = {layer.compute_dtype for layer in flat_layers(network) if layer.weights}
     return next((p for p, dtype in (("bf16", "bfloat16"), ("float16", "float16")) if dtype in computes), "float32")
+
+
+def computed_precision(precision: str) -> str:
+    """The precision that is computed here where this one is asked for: float32 for bf16 that a CPU would emulate.
+
+    Without bf16 instructions TensorFlow multiplies value by value, and torch's 3D convolutions take four times as long.
+    """
+    emulated = precision == "bf16" and bf16_instructions() == "none" and not on_gpu()
+    return "float32" if emulated else precision
+
+
+def for_prediction(network: keras.Model, precision: str | None) -> tuple[keras.Model, str]:
+    """A network in `computed_precision` of the one that is asked for, by default its own; and that one for the log."""
+    asked = precision or precision_of(network)
+    computed = computed_precision(asked)
+    return in_precision(network, computed), computed if computed == asked else f"{computed}: {NO_BF16}"
 
 
 def in_precision(network: keras.Model, precision: str) -> keras.Model:

@@ -53,7 +53,16 @@ def test_without_openvino_auto_is_keras(monkeypatch) -> None:
         predictor(narrow_resunet(), RECIPE, engine="openvino")
 
 
-def test_a_bf16_network_predicts_in_bf16_on_keras() -> None:
+@pytest.mark.parametrize("method", ["shared", "windowed"])
+def test_without_bf16_instructions_keras_computes_in_float32_and_says_why(method: str, without_bf16) -> None:
+    network, scan = narrow_resunet(), voxels(32, 32)
+    predict = predictor(network, RECIPE, method, "keras", "bf16")
+    assert predict.description.endswith(" on Keras, float32: no bf16 instructions were found on this processor")
+    np.testing.assert_array_equal(predict(scan), predict_volume(network, scan, RECIPE, method))
+    assert predictor(network, RECIPE, method, "keras").description.endswith(" on Keras, float32")
+
+
+def test_a_bf16_network_predicts_in_bf16_on_keras(with_bf16) -> None:
     network, scan = built_with("bf16", narrow_resunet), voxels(32, 32)
     predict = predictor(network, RECIPE, engine="keras")
     assert predict.description == "shared on Keras, bf16"
@@ -65,7 +74,7 @@ def sharp_sigmoid(x):
 
 
 @pytest.mark.parametrize("method", ["shared", "windowed"])
-def test_a_network_predicts_on_keras_in_the_precision_that_is_asked_for(method: str) -> None:
+def test_a_network_predicts_on_keras_in_the_precision_that_is_asked_for(method: str, with_bf16) -> None:
     network, scan = narrow_resunet(), voxels(32, 32)
     network.layers[-1].activation = sharp_sigmoid  # of one's own, which a copy by configuration would lose
     before = network.get_weights()
@@ -80,7 +89,7 @@ def test_a_network_predicts_on_keras_in_the_precision_that_is_asked_for(method: 
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_precision_is_given_where_windows_share_nothing_too() -> None:
+def test_a_precision_is_given_where_windows_share_nothing_too(with_bf16) -> None:
     network, scan = depth_blur(), voxels(32, 32)
     predict = predictor(network, RECIPE, engine="keras", precision="bf16")
     assert predict.description.startswith("windowed")

@@ -172,7 +172,7 @@ def _assert_a_step_moves_what_is_not_frozen(network: keras.Model, recipe: Recipe
     assert moved and not any(path.split("/")[-2] in encoder for path in moved)
 
 
-def test_a_step_of_training_in_bf16_gives_finite_weights_and_moves_what_is_not_frozen(recipe, untraced):
+def test_a_step_of_training_in_bf16_gives_finite_weights_and_moves_what_is_not_frozen(recipe, untraced, with_bf16):
     recipe = recipe.changed(precision="bf16", frozen=("encoder",))
     _assert_a_step_moves_what_is_not_frozen(network_to_train(recipe), recipe, batch=2)
 

@@ -261,14 +261,24 @@ def test_the_released_recipe_runs_as_well(data, tmp_path, recipe):
     assert len(_rows(tmp_path / "fold-1/scores.csv")) == 6
 
 
-def test_bf16_is_checked_against_float32_before_it_trains_and_scores_are_of_float32(data, tmp_path):
+@pytest.mark.parametrize(
+    ("instructions", "computed", "said"),
+    [
+        ("amx_bf16", "bf16", "batches of 2: bf16 gradients agree with float32"),
+        ("none", "float32", "All layers are computed in float32: no bf16 instructions were found on this processor."),
+    ],
+)
+def test_bf16_is_computed_where_it_is_fast_and_checked_before_it_trains_and_scores_are_of_float32(
+    data, tmp_path, monkeypatch, instructions, computed, said
+):
+    monkeypatch.setattr("planar3d.training.precision.bf16_instructions", lambda: instructions)
     told = []
     recipe = RECIPE.changed(precision="bf16", cached_features="bf16")
     run = _run(data, tmp_path, recipe, only="1", notify=told.append)
-    assert any("bf16 gradients agree with float32" in line for line in told)
+    assert any(line.startswith(said) for line in told)
     assert any(line.startswith("predicting shared on ") and line.endswith("float32") for line in told)
     environment = json.loads((tmp_path / "environment.json").read_text())
-    assert environment["precision"] == "bf16"
+    assert environment["precision"] == computed
     _assert_scored_as_users_predict(run, data)
 
 

@@ -13,6 +13,7 @@ from planar3d.training.crops import CropSamples
 from planar3d.training.features import FeatureSamples, check_cacheable, compute_features, decoder_of, encoder_of
 from planar3d.training.fit import build_network, compiled, fit, freeze, make_deterministic
 from planar3d.training.losses import BceMinusDice
+from planar3d.training.precision import precision_of
 from planar3d.training.samples import ScanSamples
 from planar3d.training.trainer import trainer_of
 
@@ -74,7 +75,7 @@ def test_a_training_step_is_traced_once(monkeypatch):
     assert len(traces) == 1
 
 
-def test_a_killed_run_in_bf16_ends_with_the_weights_of_an_uninterrupted_one(scans, tmp_path, untraced):
+def test_a_killed_run_in_bf16_ends_with_the_weights_of_an_uninterrupted_one(scans, tmp_path, untraced, with_bf16):
     recipe = TINY.changed(shuffle="every epoch", precision="bf16", epochs=3)
     whole, progress = _train(scans, recipe, tmp_path / "whole", train=1)
     with pytest.raises(_KilledError):
@@ -86,6 +87,18 @@ def test_a_killed_run_in_bf16_ends_with_the_weights_of_an_uninterrupted_one(scan
     rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in p.history] for p in (progress, again)]
     assert rows[0] == rows[1] and len(rows[0]) == 3
     assert not (tmp_path / "killed/backup").exists()
+
+
+@pytest.mark.parametrize("there", ["avx512_bf16", "none"])
+def test_a_run_begun_on_another_processor_is_gone_on_with(scans, tmp_path, untraced, monkeypatch, there):
+    recipe, tell = TINY.changed(precision="bf16", epochs=2), "planar3d.training.precision.bf16_instructions"
+    monkeypatch.setattr(tell, lambda: there)
+    with pytest.raises(_KilledError):
+        _train(scans, recipe, tmp_path, _kill_after(1), train=1)
+    monkeypatch.setattr(tell, lambda: "none" if there != "none" else "avx512_bf16")
+    network, progress = _train(scans, recipe, tmp_path, train=1)
+    assert precision_of(network) == ("float32" if there != "none" else "bf16")
+    assert len(progress.history) == 2 and np.isfinite(progress.history[1]["loss"])
 
 
 def test_a_killed_run_on_crops_sees_the_crops_it_would_have_seen(scans, tmp_path, untraced):
@@ -267,7 +280,7 @@ def test_cached_features_give_the_network_s_own_output(scans, tmp_path, borders)
     np.testing.assert_array_equal(direct.targets([1]), cached.targets([1]))
 
 
-def test_features_kept_in_bf16_are_those_a_bf16_network_computes(scans, tmp_path):
+def test_features_kept_in_bf16_are_those_a_bf16_network_computes(scans, tmp_path, with_bf16):
     network = build_network(TINY.changed(precision="bf16"))
     encoder, decoder = encoder_of(network, TINY), decoder_of(network, TINY)
 

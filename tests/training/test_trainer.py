@@ -142,7 +142,7 @@ def test_the_decoder_behind_cached_features_is_replaced_too(windows):
 
 
 @with_onednn
-def test_the_guard_compares_what_the_trainer_computes():
+def test_the_guard_compares_what_the_trainer_computes(with_bf16):
     trainer = trainer_of(build_network(TINY.changed(precision="bf16")))
     check = guard_gradients(trainer, 2)
     # The head is not among them: it computes in float32.
@@ -151,7 +151,7 @@ def test_the_guard_compares_what_the_trainer_computes():
     assert check.errors["conv51"][1] == 0.0  # no gradient is asked for towards the encoder
 
 
-def test_a_layer_whose_gradient_is_wrong_computes_in_float32(windows, monkeypatch):
+def test_a_layer_whose_gradient_is_wrong_computes_in_float32(windows, monkeypatch, with_bf16):
     trainer = trainer_of(build_network(TINY.changed(precision="bf16")))
     layer = replaced(trainer)["conv72"]
     monkeypatch.setattr("planar3d.training.precision.TOLERANCE", 0.0)  # no rounded gradient is without error
