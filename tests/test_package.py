@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import planar3d
+from planar3d.networks.registry import ARCHITECTURES
 
 # The stages of the data's way. Recipes, and the files above all folders, belong to all of them.
 STAGES = ["scans", "phantom", "dicom", "graph", "transfer", "weights", "conversion", "networks", "training"]
@@ -30,6 +31,7 @@ def test_every_public_name_is_found():
     for name in planar3d.__all__:
         assert getattr(planar3d, name) is not None
     assert planar3d.load_released is planar3d.load_weights
+    assert {network.build.__name__ for network in ARCHITECTURES.values()} < set(planar3d.__all__)
 
 
 def test_an_unknown_name_lists_the_known_ones():
