@@ -1,6 +1,5 @@
 """The reference of recipes, from the dataclasses themselves: every field, and its value in every recipe."""
 
-import dataclasses
 import inspect
 import re
 import typing
@@ -8,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from planar3d.recipes import RECIPES, Recipe
-from planar3d.sections import Section
+from planar3d.sections import Section, fields_of
 
 _FIELD = re.compile(r"    (\w+): .+?(?:  # (.*))?$")
 _TYPES = {str: "text", int: "whole number", float: "number", bool: "true, false"}
@@ -44,7 +43,7 @@ def recipe_reference() -> str:
 def _sections(made: type[Section], path: str) -> Iterator[str]:
     """A table of each section below one, and of each of its variants."""
     comments = _comments(made)
-    for field in dataclasses.fields(typing.cast(Any, made)):
+    for field in fields_of(made).values():
         if "table" not in field.metadata:
             continue
         place = f"{path}{field.name}"
@@ -62,7 +61,7 @@ def _rows(made: type[Section]) -> list[str]:
     kinds, comments = typing.get_type_hints(made), _comments(made)
     return [
         f"| `{field.name}` | {_kind(kinds[field.name])} | {_value(field.default)} | {comments[field.name]} |"
-        for field in dataclasses.fields(typing.cast(Any, made))
+        for field in fields_of(made).values()
         if "table" not in field.metadata
     ]
 

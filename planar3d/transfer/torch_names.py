@@ -6,7 +6,7 @@ in torchvision, timm and EfficientNet-PyTorch are in one table, as they are neve
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 from planar3d.errors import WeightsError
@@ -120,6 +120,7 @@ def efficientnet(depth: float = 1.0) -> Names:
     return names
 
 
+_DEPTHS = (1.0, 1.1, 1.2, 1.4, 1.8, 2.2, 2.6, 3.1)  # of EfficientNet-B0 to B7
 # By the name of the Keras network.
 _TABLES: dict[str, Callable[[], Names]] = {
     "resnet18": lambda: resnet((2, 2, 2, 2), 2),
@@ -128,14 +129,7 @@ _TABLES: dict[str, Callable[[], Names]] = {
     "vgg16": lambda: vgg((2, 2, 3, 3, 3)),
     "vgg19": lambda: vgg((2, 2, 4, 4, 4)),
     "efficientnet_lite0": efficientnet,
-    "efficientnetb0": efficientnet,
-    "efficientnetb1": lambda: efficientnet(1.1),
-    "efficientnetb2": lambda: efficientnet(1.2),
-    "efficientnetb3": lambda: efficientnet(1.4),
-    "efficientnetb4": lambda: efficientnet(1.8),
-    "efficientnetb5": lambda: efficientnet(2.2),
-    "efficientnetb6": lambda: efficientnet(2.6),
-    "efficientnetb7": lambda: efficientnet(3.1),
+    **{f"efficientnetb{number}": partial(efficientnet, depth) for number, depth in enumerate(_DEPTHS)},
 }
 
 

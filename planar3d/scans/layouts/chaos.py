@@ -24,7 +24,7 @@ class Chaos(Layout):
     def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:  # noqa: D102
         places = dict.fromkeys(path.parent for path in files if path.name.lower().endswith(".dcm"))
         cases = [case for place in places if (case := _case(place))]
-        marked = [case for case in cases if os.path.isdir(case.label_map) or not _is_test(folder, case)]
+        marked = [case for case in cases if os.path.isdir(case.label_map) or not _is_test(case)]
         return marked if labelled and marked else cases
 
     def label_set(self, folder: Path, cases: Sequence[Case]) -> LabelSet:
@@ -48,6 +48,6 @@ def _case(place: Path) -> Case | None:
     return Case(case_id, {"image": place}, masks, group, patient)
 
 
-def _is_test(folder: Path, case: Case) -> bool:
+def _is_test(case: Case) -> bool:
     """Whether the masks of a case are not public."""
     return "test_sets" in os.path.abspath(case.label_map).lower()
