@@ -146,11 +146,10 @@ def _values(case: Case) -> str | None:
 
 def _spacing(case: Case) -> str | None:
     widest = max(case.scan.spacing)
-    if widest <= _SPACING:
+    if widest <= max([_SPACING, *case.measured.get("spacing_mm", ())]):
         return None
     return (
-        f"The slices are {widest:.1f} mm apart, more than {_SPACING} mm: lesions smaller than that may be missed, and "
-        "volumes are approximate."
+        f"The slices are {widest:.1f} mm apart: lesions smaller than that may be missed, and volumes are approximate."
     )
 
 

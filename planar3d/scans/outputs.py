@@ -16,9 +16,19 @@ class Outputs:
     report: Path  # a page
     dicom_seg: Path  # the lesions as a DICOM Segmentation object
     dicom_sr: Path  # their count and volumes as a DICOM structured report
-    label_tables: Path  # names and colours of its labels for ITK-SNAP; for other viewers they lie beside it
+    label_tables: Path  # names and colours of its labels for ITK-SNAP
     same_format: Path  # the mask in the scan's own format; the mask itself where that is NIfTI or DICOM
     instances: Path  # the number of the lesion that each voxel is of, on the scan's own grid
+
+    @property
+    def fsleyes(self) -> Path:
+        """The same for FSLeyes, beside it."""
+        return self.label_tables.with_name(self.label_tables.name.replace("itksnap.txt", "fsleyes.lut"))
+
+    @property
+    def freeview(self) -> Path:
+        """The same for FreeView, beside it."""
+        return self.label_tables.with_name(self.label_tables.name.replace("itksnap.txt", "freeview.txt"))
 
 
 def plain_names(name: str, out: Path, own: str = ".nii.gz") -> Outputs:

@@ -64,7 +64,8 @@ class Asked:
             *("probability", "overlay", "report", "dicom_seg", "dicom_sr"),
             *("same_format", "label_tables", "instances"),
         )
-        return ("record", "mask", "lesions", *(name for name in on_demand if getattr(self, name)))
+        tables = ("fsleyes", "freeview") if self.label_tables else ()
+        return ("record", "mask", "lesions", *(name for name in on_demand if getattr(self, name)), *tables)
 
 
 def origin(scan_sha256: str, model: Mapping[str, Any], recipe: Mapping[str, Any], asked: Asked) -> dict[str, Any]:

@@ -173,8 +173,13 @@ def test_a_wrong_voxel_size_shows_in_the_field_of_view(scale):
     assert "field of view" in _fired(_voxels(), np.diag([MM * scale, MM * scale, MM * scale, 1]))
 
 
-def test_slices_more_than_5_mm_apart_are_told():
-    assert "spacing" in _fired(_voxels()[:, :, ::2], np.diag([MM, MM, 2 * MM, 1]))
+def test_slices_more_than_5_mm_apart_are_told_unless_the_model_was_measured_on_such_scans():
+    scan = _scan(np.ascontiguousarray(_voxels()[:, :, ::2]), np.diag([MM, MM, 2 * MM, 1]))
+    for most, fires in ((None, True), (2 * MM - 0.1, True), (2 * MM + 0.1, False)):
+        measured = {"spacing_mm": [0.9, most]} if most else {}
+        found = {w.check: w.sentence for w in check_quality(scan, _mask(scan), measured=measured)}
+        assert ("spacing" in found) == fires
+        assert not fires or f"are {2 * MM:.1f} mm apart: lesions smaller than that" in found["spacing"]
 
 
 def test_the_size_and_place_of_the_result_are_judged():

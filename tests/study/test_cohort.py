@@ -177,6 +177,8 @@ def test_a_mask_goes_back_to_the_format_of_its_scan_as_well(segmented, scans, mo
     places = {name: tmp_path / "out" / file for name, file in record["files"].items()}
     assert places["mask"].name == "a_FLAIR_mask.nii.gz" and places["same_format"].name == "a_FLAIR_mask.mgz"
     assert '"lesion"' in places["label_tables"].read_text()
+    written = {path for path in (tmp_path / "out").iterdir() if path.suffix != ".csv" or "lesions" in path.stem}
+    assert written - {tmp_path / "out/lesions.csv"} == set(places.values())
     np.testing.assert_array_equal(read_mask(places["same_format"]).voxels, read_mask(places["mask"]).voxels)
     (again,) = segment_all(scans[:1], model, tmp_path / "nifti", asked=asked, notify=str).records
     assert again["files"]["same_format"] == again["files"]["mask"]
