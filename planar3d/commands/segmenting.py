@@ -192,11 +192,14 @@ def compare(
         segmenter = Segmenter(open_model(model, recipe, settings, None))
         found = [segment_case(scan, segmenter) for scan in scans]
     content = write_comparison((scans[0], found[0]), (scans[1], found[1]), out)
+    for warning in content["warnings"]:
+        log(as_json)(warning["sentence"])
     if as_json:
         print_json(content)
         return
     for change, count in content["counts"].items():
         typer.echo(f"{change:12s} {count}")
+    typer.echo(f"{'correlation':12s} {content['correlation']:.2f}")
     typer.echo(f"Page: {out / 'comparison.html'}")
 
 

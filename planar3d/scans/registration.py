@@ -13,6 +13,7 @@ _PROBE = np.array([0.005] * 3 + [0.5] * 3)  # rad and mm, the steps of finite di
 _DONE = 0.01  # of `_PROBE`: smaller steps end a level
 _AIR = 0.3  # of the mean: darker voxels are not compared
 _LEAST = 0.5  # least correlation of registered heads; other contrasts have less
+ONE_PATIENT = 0.8  # moved and degraded scans of one patient have 0.90 or more, scans of two patients at most 0.70
 _COVERED = 0.5  # share of points within the moving scan above which only these are compared
 
 

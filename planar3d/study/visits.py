@@ -11,8 +11,9 @@ from scipy.sparse.csgraph import connected_components
 
 from planar3d.evaluation.figures import canvas
 from planar3d.evaluation.lesion_table import lesion_labels, lesion_table
+from planar3d.evaluation.quality import QualityWarning
 from planar3d.files import write_json
-from planar3d.scans.registration import register, resampled
+from planar3d.scans.registration import ONE_PATIENT, register, resampled
 from planar3d.scans.volume import Scan
 from planar3d.study.page import picture_url, write_page
 
@@ -95,6 +96,7 @@ def write_comparison(baseline: tuple[Scan, Scan], followup: tuple[Scan, Scan], o
         },
         "baseline_to_followup": to_followup.tolist(),
         "correlation": round(alike, 4),
+        "warnings": [warning._asdict() for warning in _doubts(alike)],
         "counts": {kind: sum(each.change == kind for each in changes) for kind in CHANGES},
         "lesions": [each._asdict() for each in changes],
     }
@@ -116,6 +118,17 @@ def write_comparison(baseline: tuple[Scan, Scan], followup: tuple[Scan, Scan], o
     )
     write_json(out / "comparison.json", content)
     return content
+
+
+def _doubts(alike: float) -> list[QualityWarning]:
+    """The reasons not to trust a comparison of scans with this correlation."""
+    if alike >= ONE_PATIENT:
+        return []
+    sentence = (
+        f"The two scans agree poorly: their correlation after registration is {alike:.2f}, and {ONE_PATIENT} or more is "
+        "expected. Check that they are of one patient and one sequence."
+    )
+    return [QualityWarning("correlation", sentence)]
 
 
 def _seen_from(

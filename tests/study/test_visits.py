@@ -101,6 +101,25 @@ def test_the_command_writes_what_changed_and_a_page_of_both(visits, tmp_path):
     assert content["counts"] == dict.fromkeys(LESIONS, 1) | {"not covered": 0}
     page = (tmp_path / "out/comparison.html").read_text()
     assert page.count("data:image/png;base64,") == 4 and "http" not in page.replace("http-equiv", "")
+    assert content["warnings"] == [] and 'class="warning"' not in page
+
+
+def test_two_patients_are_compared_with_a_warning(visits, tmp_path):
+    pytest.importorskip("matplotlib")
+    (first, mask), _ = visits
+    other = 1800 * ndimage.gaussian_filter(np.random.default_rng(4).normal(size=SHAPE), 3)  # folds of another brain
+    other = Scan(first.voxels + np.where(first.voxels > 60, other, 0).astype(np.float32), first.header)
+    paths = [scan.save(tmp_path / f"{n}.nii.gz") for n, scan in enumerate((first, other, mask))]
+    words = ["compare", *paths[:2], "--masks", paths[2], paths[2], "--out", tmp_path / "out"]
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    content = json.loads((tmp_path / "out/comparison.json").read_text())
+    assert 0.5 < content["correlation"] < 0.75
+    (warning,) = content["warnings"]
+    found = f"{content['correlation']:.2f}"
+    assert warning["check"] == "correlation" and f"registration is {found}, and 0.8 or more" in warning["sentence"]
+    assert warning["sentence"] in result.output and f"correlation  {found}" in result.output
+    assert f'<p class="warning">{warning["sentence"]}</p>' in (tmp_path / "out/comparison.html").read_text()
 
 
 def test_another_object_is_no_later_visit(visits):
