@@ -58,6 +58,21 @@ def test_participants_are_segmented_one_by_one_into_one_data_set_and_summed_up(d
     assert said.endswith("3 of 3 scans done\n") and "validate" not in said
 
 
+def test_advice_of_its_errors_can_be_followed(dataset, tmp_path, capsys):
+    pytest.importorskip("jinja2")
+    folder, model = dataset
+    words = [str(folder), str(tmp_path / "out"), "participant", "--model", str(model), SKIP]
+    assert bids_app.run(words) == 0
+    for path in folder.rglob("*.nii.gz"):  # other scans, without geometry
+        voxels = np.asarray(nib.load(path).dataobj) + 1
+        header = nib.Nifti1Image(voxels, None).header
+        header["sform_code"] = header["qform_code"] = 0
+        nib.save(nib.Nifti1Image(voxels, None, header), path)
+    assert bids_app.run(words) == 1 and "--overwrite to replace it" in capsys.readouterr().out
+    assert bids_app.run([*words, "--overwrite"]) == 1 and "add --assume-affine" in capsys.readouterr().out
+    assert bids_app.run([*words, "--overwrite", "--assume-affine"]) == 0
+
+
 def test_participants_that_are_not_there_are_named(dataset, tmp_path):
     words = [str(dataset[0]), str(tmp_path / "out")]
     with pytest.raises(DatasetError, match="study has no folder sub-7; name participants"):

@@ -28,6 +28,9 @@ def parser() -> argparse.ArgumentParser:
     add("--participant-label", "--participant_label", help="participants to segment, with or without sub-", **labels)
     add("--session-label", "--session_label", help="sessions to segment, with or without ses-", **labels)
     add("--model", default="ms-flair-open", help="weights file, or the name of a published model")
+    add("--recipe", help="name of a recipe, or a JSON file; default: the model's own")
+    add("--overwrite", action="store_true", help="segment finished scans again and replace their outputs")
+    add("--assume-affine", action="store_true", help="assume that scans without geometry are left-anterior-superior")
     add("-w", "--work-dir", "--work_dir", type=Path, help="folder for temporary files; default: the system's")
     add("--skip-bids-validation", "--skip_bids_validation", action="store_true", help="do not validate the data set")
     add("-v", "--version", action="version", version=f"planar3d-bids {planar3d.__version__}")
@@ -49,6 +52,7 @@ def run(words: Sequence[str] | None = None) -> int:
 
 def participant(asked: argparse.Namespace) -> int:
     """Segment the scans of the participants and sessions; any number of processes may share the output folder."""
+    from planar3d.recipes import find_recipe
     from planar3d.study.cohort import segment_all
     from planar3d.study.segmented import Asked
 
@@ -61,8 +65,10 @@ def participant(asked: argparse.Namespace) -> int:
         if not any(asked.bids_dir.glob(f"sub-*/ses-{label}")):
             raise DatasetError(f"{asked.bids_dir} has no folder sub-*/ses-{label}; name sessions of the data set.")
     chosen = _chosen(participants, sessions)
-    written = Asked(probability=True, report=True, instances=True)
-    done = segment_all([asked.bids_dir], asked.model, asked.output_dir, asked=written, notify=say, takes=chosen)
+    how = {name: getattr(asked, name) for name in ("assume_affine", "overwrite")}
+    written = Asked(**how, probability=True, report=True, instances=True)
+    recipe = find_recipe(asked.recipe) if asked.recipe else None
+    done = segment_all([asked.bids_dir], asked.model, asked.output_dir, recipe, written, say, takes=chosen)
     return int(bool(done.failed))
 
 

@@ -174,6 +174,7 @@ def compare(
     recipe: Annotated[str | None, typer.Option("--recipe", help="Overrides the recipe in the weights file.")] = None,
     settings: Settings = None,
     as_json: AsJson = False,
+    assume_affine: AssumeAffine = False,
 ) -> None:
     """Find new, enlarging, shrinking, gone and stable lesions of two visits, with a report that shows both."""
     from planar3d.scans.volume import read_mask, read_scan
@@ -181,10 +182,10 @@ def compare(
 
     if (masks is None) == (model is None):
         raise typer.BadParameter("give either --masks BASELINE FOLLOWUP, or --model to segment both scans.")
-    scans = [read_scan(path) for path in (baseline, followup)]
+    scans = [read_scan(path, assume_affine) for path in (baseline, followup)]
     if model is None:
         assert masks is not None
-        found = [read_mask(path, scan) for path, scan in zip(masks, scans, strict=True)]
+        found = [read_mask(path, scan, assume_affine) for path, scan in zip(masks, scans, strict=True)]
     else:
         from planar3d.inference.segment import segment_case
         from planar3d.inference.segmenter import Segmenter

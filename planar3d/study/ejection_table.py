@@ -43,7 +43,7 @@ def ejection_table(results: Results) -> Table:
 
 def _both(results: Results, case: Case, number: int) -> tuple[Ventricle, Ventricle]:
     """The ventricle of an image, from the expert and from the run."""
-    scan = read_scan(next(iter(case.images.values())), flat=True)
+    scan = read_scan(next(iter(case.images.values())), assume_affine=True, flat=True)
     predicted = results.run / f"fold-{number}" / "predictions" / f"{case.id}_mask.nii.gz"
     maps = [results.recipe.targets.read(path, scan, assume_affine=True) for path in (case.label_map, predicted)]
     reference, found = (left_ventricle(labels.voxels, labels.spacing) for labels in maps)

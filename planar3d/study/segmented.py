@@ -107,7 +107,7 @@ def finished_record(outputs: Outputs, expected: Mapping[str, Any], asked: Asked)
         RunError: the mask was made from another scan, by another model or recipe, or with another method, engine or
             precision; was changed; or has no known origin.
     """
-    advice = "Use another --out, or --overwrite to replace it."
+    advice = "Use another output folder, or --overwrite to replace it."
     if not outputs.record.is_file():
         raise RunError(f"{outputs.mask} exists, but no {outputs.record.name} says how it was made. {advice}")
     record = read_json(outputs.record)

@@ -125,8 +125,8 @@ def _doubts(alike: float) -> list[QualityWarning]:
     if alike >= ONE_PATIENT:
         return []
     sentence = (
-        f"The two scans agree poorly: their correlation after registration is {alike:.2f}, and {ONE_PATIENT} or more is "
-        "expected. Check that they are of one patient and one sequence."
+        f"The two scans agree poorly: their correlation after registration is {alike:.2f}, and {ONE_PATIENT} or more "
+        "is expected. Check that they are of one patient and one sequence."
     )
     return [QualityWarning("correlation", sentence)]
 

@@ -106,9 +106,11 @@ def test_the_command_writes_what_changed_and_a_page_of_both(visits, tmp_path):
 
 def test_two_patients_are_compared_with_a_warning(visits, tmp_path):
     pytest.importorskip("matplotlib")
-    (first, mask), _ = visits
-    other = 1800 * ndimage.gaussian_filter(np.random.default_rng(4).normal(size=SHAPE), 3)  # folds of another brain
-    other = Scan(first.voxels + np.where(first.voxels > 60, other, 0).astype(np.float32), first.header)
+    coarse = [scan.voxels[::2, ::2, ::2] for scan in visits[0]]
+    header = nib.Nifti1Image(coarse[1], AFFINE @ np.diag([2, 2, 2, 1])).header
+    folds = 640 * ndimage.gaussian_filter(np.random.default_rng(4).normal(size=coarse[0].shape), 1.5)
+    another = coarse[0] + np.where(coarse[0] > 60, folds, 0).astype(np.float32)
+    first, other, mask = (Scan(voxels, header) for voxels in (coarse[0], another, coarse[1]))
     paths = [scan.save(tmp_path / f"{n}.nii.gz") for n, scan in enumerate((first, other, mask))]
     words = ["compare", *paths[:2], "--masks", paths[2], paths[2], "--out", tmp_path / "out"]
     result = CliRunner().invoke(app, [str(word) for word in words])
@@ -120,6 +122,21 @@ def test_two_patients_are_compared_with_a_warning(visits, tmp_path):
     assert warning["check"] == "correlation" and f"registration is {found}, and 0.8 or more" in warning["sentence"]
     assert warning["sentence"] in result.output and f"correlation  {found}" in result.output
     assert f'<p class="warning">{warning["sentence"]}</p>' in (tmp_path / "out/comparison.html").read_text()
+
+
+def test_scans_without_geometry_are_compared_on_request(visits, tmp_path):
+    pytest.importorskip("matplotlib")
+    paths = [tmp_path / f"{n}.nii.gz" for n in range(4)]
+    for path, scan in zip(paths, (scan for visit in visits for scan in visit), strict=True):
+        header = scan.header.copy()
+        header["sform_code"] = header["qform_code"] = 0
+        nib.save(nib.Nifti1Image(scan.voxels, None, header), path)
+    words = ["compare", paths[0], paths[2], "--masks", paths[1], paths[3], "--out", tmp_path / "out"]
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert isinstance(result.exception, ScanError) and "add --assume-affine" in str(result.exception)
+    result = CliRunner().invoke(app, [*map(str, words), "--assume-affine", "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output)["counts"] == dict.fromkeys(LESIONS, 1) | {"not covered": 0}
 
 
 def test_another_object_is_no_later_visit(visits):
