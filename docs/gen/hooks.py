@@ -27,8 +27,9 @@ def on_config(config: Any) -> None:
 
 
 def on_files(files: Any, config: Any) -> None:
-    """Add the generated pages, and whatever pages of docs/ link to elsewhere in the repository."""
+    """Put the generated pages in their place, and add whatever pages of docs/ link to elsewhere in the repository."""
     for uri, make in _GENERATED.items():
+        files.remove(files.src_uris[uri])  # what a checkout has in its place
         files.append(File.generated(config, uri, content=make()))
     waiting = list(files.documentation_pages())
     while waiting:
@@ -55,6 +56,6 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 def _site_uri(page: str, link: str) -> str:
     """Where a link of a page leads: in the site docs/ is the root, and what lies beside it keeps its path."""
-    in_docs = (ROOT / "docs" / page).exists() or page in _GENERATED
+    in_docs = (ROOT / "docs" / page).exists()
     place = posixpath.join("docs" if in_docs else "", posixpath.dirname(page), link)
     return posixpath.normpath(place).removeprefix("docs/")
