@@ -12,6 +12,7 @@ from typing import Any
 
 import planar3d
 from planar3d.cli import run_in_sentences
+from planar3d.commands.options import open_model
 from planar3d.commands.output import list_failed, say
 from planar3d.errors import DatasetError, RunError
 from planar3d.wording import counted
@@ -52,7 +53,6 @@ def run(words: Sequence[str] | None = None) -> int:
 
 def participant(asked: argparse.Namespace) -> int:
     """Segment the scans of the participants and sessions; any number of processes may share the output folder."""
-    from planar3d.recipes import find_recipe
     from planar3d.study.cohort import segment_all
     from planar3d.study.segmented import Asked
 
@@ -67,8 +67,8 @@ def participant(asked: argparse.Namespace) -> int:
     chosen = _chosen(participants, sessions)
     how = {name: getattr(asked, name) for name in ("assume_affine", "overwrite")}
     written = Asked(**how, probability=True, report=True, instances=True)
-    recipe = find_recipe(asked.recipe) if asked.recipe else None
-    done = segment_all([asked.bids_dir], asked.model, asked.output_dir, recipe, written, say, takes=chosen)
+    model = open_model(asked.model, asked.recipe, None, None)
+    done = segment_all([asked.bids_dir], model, asked.output_dir, None, written, say, takes=chosen)
     return int(bool(done.failed))
 
 

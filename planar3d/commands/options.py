@@ -5,13 +5,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from planar3d.commands.output import log
+
 # Recipes import SciPy and nibabel, which would delay --help by a second.
 if TYPE_CHECKING:
     from planar3d.networks.weights_file import Model as OpenModel
     from planar3d.recipes import Recipe
 
 Data = Annotated[Path, typer.Option("--data", help="Folder with a known layout, e.g. BIDS or BraTS, or a CSV table.")]
-Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
+
+
+def _folder(path: Path) -> Path:
+    """Refuse the name of an image where a folder is meant, which would be created with that name."""
+    from planar3d.scans.image_files import suffix
+
+    if suffix(path) and not path.is_dir():
+        raise typer.BadParameter(f"{path} is the name of an image; name a folder, where files are named after scans.")
+    return path
+
+
+Out = Annotated[Path, typer.Option("--out", help="Folder to write to.", callback=_folder)]
 Model = Annotated[
     str, typer.Option("--model", help="Weights file of a trained network, or a published model: ms-flair-open.")
 ]
@@ -19,7 +32,14 @@ RecipeName = Annotated[
     str, typer.Option("--recipe", help="Name of a recipe, e.g. paper or wacker2019-3d, or a JSON file.")
 ]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="field=value changes the recipe; repeatable.")]
-Size = Annotated[int | None, typer.Option("--size", help="Voxels along each axis of the prepared cube.")]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        "--size",
+        help="Rows and columns of prepared slices, to which cubes are resampled (recipe paper), but slices of a fixed "
+        "pixel size cropped (recipe modern).",
+    ),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed for initialization and shuffling.")]
 Precision = Annotated[str | None, typer.Option("--precision", help="float32, bf16 or float16.")]
 Folds = Annotated[
@@ -70,12 +90,25 @@ def chosen_recipe(
 
 
 def open_model(model: str, name: str | None, settings: list[str] | None, size: int | None) -> "OpenModel":
-    """A model with the recipe of that name, by default the weights file's own, changed by the options."""
+    """A model with the recipe of that name, by default the weights file's own, changed by the options.
+
+    Cautions about that recipe are printed on standard error.
+    """
     from planar3d.networks.weights_file import Model
     from planar3d.recipes import find_recipe
 
     opened = Model.open(model, find_recipe(name) if name else None)
-    return Model.open(opened, _changed(opened.recipe, settings, size=size))
+    changed = Model.open(opened, _changed(opened.recipe, settings, size=size))
+    for caution in changed.cautions:
+        log(as_json=True)(caution)
+    return changed
+
+
+def open_models(models: str, name: str | None, settings: list[str] | None, size: int | None) -> "list[OpenModel]":
+    """A model as `open_model` opens it, or several, separated by commas."""
+    # The name of a file may have commas.
+    names = [models] if Path(models).is_file() else filter(None, map(str.strip, models.split(",")))
+    return [open_model(each, name, settings, size) for each in names]
 
 
 def _changed(recipe: "Recipe", settings: list[str] | None, **flags: int | str | None) -> "Recipe":

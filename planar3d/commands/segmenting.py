@@ -8,7 +8,7 @@ import typer
 if TYPE_CHECKING:
     from planar3d.scans.inputs import Given
 
-from planar3d.commands.options import AsJson, AssumeAffine, Cluster, Out, Settings, Size, open_model
+from planar3d.commands.options import AsJson, AssumeAffine, Cluster, Out, Settings, Size, open_models
 from planar3d.commands.output import list_failed, log, print_json, say
 from planar3d.wording import counted
 
@@ -100,8 +100,7 @@ def predict(
         instances=instances,
     )
     given: list[Given] = [*(inputs or []), *([_by_name(image)] if image else [])]
-    names = [model] if Path(model).is_file() else filter(None, map(str.strip, model.split(",")))  # it may have commas
-    models = [open_model(name, recipe, settings, size) for name in names]
+    models = open_models(model, recipe, settings, size)
     takes = Part.parse(part).takes if part else None
     segmented = segment_all(given, models, out, asked=asked, notify=log(as_json), takes=takes, cluster=cluster)
     if as_json:
@@ -170,7 +169,9 @@ def compare(
     masks: Annotated[
         tuple[Path, Path] | None, typer.Option("--masks", help="Lesion masks of both scans, instead of --model.")
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Weights file or published model.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Weights file or published model; several as in predict.")
+    ] = None,
     recipe: Annotated[str | None, typer.Option("--recipe", help="Overrides the recipe in the weights file.")] = None,
     settings: Settings = None,
     as_json: AsJson = False,
@@ -190,7 +191,7 @@ def compare(
         from planar3d.inference.segment import segment_case
         from planar3d.inference.segmenter import Segmenter
 
-        segmenter = Segmenter(open_model(model, recipe, settings, None))
+        segmenter = Segmenter(open_models(model, recipe, settings, None))
         found = [segment_case(scan, segmenter) for scan in scans]
     content = write_comparison((scans[0], found[0]), (scans[1], found[1]), out)
     for warning in content["warnings"]:

@@ -120,6 +120,22 @@ class Model:
             return carried_recipe(self.said, self.path)
         return None
 
+    @property
+    def cautions(self) -> list[str]:
+        """Sentences about a recipe that is assumed, or prepares scans otherwise than those that it was trained on."""
+        if RECIPE not in self.said and self.recipe.name == PAPER.name:
+            return [
+                f"{self.path.name} has no recipe; it is used with the recipe {PAPER.name}. If it was trained with "
+                "another, name that with --recipe."
+            ]
+        used = self.recipe.leaves()
+        return [
+            f"{self.path.name} was trained with {field}={value}, but is used with {field}={used.get(field, 'none')}; "
+            "its accuracy with that is unknown."
+            for field, value in (self.own_recipe or self.recipe).leaves().items()
+            if field.partition(".")[0] == "preparation" and used.get(field) != value
+        ]
+
     def network(self, precision: str = "float32") -> "keras.Model":
         """Build the file's network and load its weights.
 
@@ -188,7 +204,8 @@ class Model:
             "licence": plain_text(card.get("licence", "not stated")),
             "threshold": self.recipe.targets.to_json().get("threshold"),
             "whole_head": None if whole_head is None else bool(whole_head),
-            "limits": [plain_text(limit) for limit in (limits if isinstance(limits, list) else [limits])],
+            "limits": [plain_text(limit) for limit in (limits if isinstance(limits, list) else [limits])]
+            + self.cautions,
             **({"measured": measured} if (measured := carried_measures(card)) else {}),
         }
 

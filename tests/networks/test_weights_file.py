@@ -99,6 +99,22 @@ def test_a_model_is_described_for_what_it_makes(trained):
     assert found["limits"][0] == "Research software, not a medical device."
 
 
+def test_a_model_used_unlike_it_was_trained_or_without_a_recipe_says_so(trained):
+    assert Model.open(trained).cautions == Model.open(trained, RECIPE.changed(threshold=99)).cautions == []
+    smaller = Model.open(trained, RECIPE.changed(size=16))
+    assert smaller.cautions == [
+        "best.weights.h5 was trained with preparation.size=32, but is used with preparation.size=16; its accuracy with "
+        "that is unknown."
+    ]
+    assert smaller.describe()["limits"][-1:] == smaller.cautions
+    with h5py.File(trained, "a") as file:
+        del file.attrs["planar3d_recipe"]
+    trust(trained, trained)
+    (sentence,) = Model.open(trained).cautions
+    assert sentence.startswith("best.weights.h5 has no recipe; it is used with the recipe paper.")
+    assert Model.open(trained, MODERN).cautions == []
+
+
 def test_a_model_says_what_it_was_measured_on_as_far_as_that_is_sound(trained):
     sound = {"false_alarms_ml": 0.4, "spacing_mm": [0.9, 8.1], "extracted": [True]}
     card = Model.open(trained).card
