@@ -42,15 +42,19 @@ def train(
     assume_affine: AssumeAffine = False,
 ) -> None:
     """Train one fold; interrupted training resumes where it stopped."""
+    from planar3d.scans.datasets import find_cases
     from planar3d.scans.folds import choose_folds
     from planar3d.study.cross_validation import prepare_scans, train_fold
-    from planar3d.study.reproduce import run_on
+    from planar3d.study.reproduce import folds_for
+    from planar3d.study.run_folder import start_run
     from planar3d.training.devices import choose_devices
 
     chosen = chosen_recipe(recipe, settings, size, seed, precision)
     choose_devices(devices, chosen)
-    run = run_on(data, out, chosen, folds)
-    (number,) = choose_folds([fold], len(run.folds))
+    dataset = find_cases(data)
+    all_folds = folds_for(dataset, folds)
+    (number,) = choose_folds([fold], len(all_folds))  # before a run folder is written
+    run = start_run(out, dataset, chosen, all_folds)
     prepare_scans(run, say, assume_affine)
     train_fold(run, number, say, devices)
     say(f"best weights: {run.fold(number) / 'best.weights.h5'}")
@@ -116,7 +120,7 @@ def reproduce(
     named = recipe or (shown.recipe if demo else system)
     chosen = chosen_recipe(named, settings, size, seed, precision)
     if data is None:
-        done = demonstrate(out, replace(shown, recipe=chosen), only, notify, devices)
+        done = demonstrate(out, replace(shown, recipe=chosen, folds=folds or shown.folds), only, notify, devices)
     else:
         done = reproduce_on(
             find_cases(data), out, chosen, folds, only, notify, assume_affine=assume_affine, devices=devices

@@ -8,7 +8,7 @@ from reprlib import repr as repr_of
 
 from planar3d.errors import FoldsError, RunError
 from planar3d.files import read_json
-from planar3d.wording import counted
+from planar3d.wording import counted, is_or_are
 
 MSSEG_FOLDS = 5
 _LEAVE_ONE_OUT = 10  # with a single group of at most this many scans, each fold tests one scan
@@ -53,7 +53,8 @@ def group_folds(
     """The same rule for any data set: each fold tests one patient of each group, from the last backwards.
 
     With fewer folds than patients in a group, a fold tests every `number`-th patient, so that each scan is tested
-    exactly once. The last of the other patients is for validation. All scans of a patient have the same role.
+    exactly once. The last of the other patients is for validation, if there are several. All scans of a patient have
+    the same role.
 
     Args:
         groups: the group of each scan, by id; a patient with scans in several groups belongs to that of the first.
@@ -77,10 +78,8 @@ def group_folds(
     for patient, (first, *_) in scans.items():
         members[groups[first]].append(patient)
     largest = max((len(its) for its in members.values()), default=0)
-    if len(scans) < 3:
-        raise FoldsError(
-            f"{counted(scans, 'patient')} cannot be cross-validated; 3 are needed to train, validate and test."
-        )
+    if len(scans) < 2:
+        raise FoldsError(f"{counted(scans, 'patient')} cannot be cross-validated; 2 are needed to train and test.")
     if number is None:
         number = largest if len(members) == 1 and largest <= _LEAVE_ONE_OUT else min(MSSEG_FOLDS, largest)
     if not isinstance(number, int) or not 2 <= number <= largest:
@@ -91,10 +90,8 @@ def group_folds(
     folds = []
     for tested in range(number):
         test = {one for its in members.values() for p, one in enumerate(reversed(its)) if p % number == tested}
-        *train, validation = (one for one in scans if one not in test)
-        if not train:
-            raise FoldsError(f"Fold {tested + 1} leaves 1 patient for training and validation; 2 are needed.")
-        parts = (train, [validation], [one for one in scans if one in test])
+        others = [one for one in scans if one not in test]
+        parts = (others[:-1] or others, others[1:][-1:], [one for one in scans if one in test])
         folds.append(Fold(*(tuple(sorted(scan for one in part for scan in scans[one])) for part in parts)))
     return folds
 
@@ -135,14 +132,14 @@ def read_folds(path: str | Path, ids: Iterable[str]) -> list[Fold]:
         used = [*fold.train, *fold.validation, *fold.test]
         unknown = sorted(set(used) - known)
         if unknown:
-            raise FoldsError(f"{path}, fold {number}: {', '.join(unknown)} are not in the data set.")
+            raise FoldsError(f"{path}, fold {number}: {', '.join(unknown)} {is_or_are(unknown)} not in the data set.")
         if len(used) != len(set(used)):
             twice = next(s for s in used if used.count(s) > 1)
             raise FoldsError(
                 f"{path}, fold {number}: {twice} is listed twice; train, validation and test must not overlap."
             )
-        if not (fold.train and fold.validation and fold.test):
-            raise FoldsError(f"{path}, fold {number}: train, validation and test each need at least one scan.")
+        if not (fold.train and fold.test):
+            raise FoldsError(f"{path}, fold {number}: train and test each need at least one scan.")
     return folds
 
 

@@ -23,6 +23,7 @@ from planar3d.training.precision import computed_precision
 from planar3d.transfer.digests import files_sha256
 
 _ASKED = ("recipe.json", "folds.json")
+_OTHER = {"recipe": "another recipe", "folds": "other folds"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def start_run(
         RunError: the folder has another recipe, other scans, other folds, or other files; a case's id is too long for
             the name of its mask.
         DatasetError: cases lack an image required by the recipe.
-        RecipeError: the recipe does not fit its network, see `check_with_network`.
+        RecipeError: the recipe does not fit its network, see `check_with_network`, or needs more scans in a fold.
     """
     folder = Path(folder)
     dataset.require(recipe.preparation.images)
@@ -90,6 +91,8 @@ def start_run(
     # First, so that nothing is written for a recipe that cannot be trained, or without the encoder's weights.
     if not (folder / "environment.json").is_file():
         check_with_network(recipe)
+        for fold in folds:
+            recipe.training.samples.split(len(fold.train), len(fold.validation), recipe.slices, recipe.tiles)
         asked["environment.json"] = environment(recipe)
     with locked(folder, "starting a run", wait=notify):
         there = {path.name for path in folder.iterdir()} - {CLAIM}
@@ -132,8 +135,8 @@ def _agree(folder: Path, asked: dict[str, Any]) -> None:
                 continue
         if found != content:
             raise RunError(
-                f"{folder} was made with another {path.stem} ({_difference(found, content)}). Use the same one, or "
-                "another folder with --out."
+                f"{folder} was made with {_OTHER[path.stem]} ({_difference(found, content)}). Use the same, or another "
+                "folder with --out."
             )
 
 
@@ -168,7 +171,8 @@ def open_run(folder: str | Path) -> Run:
     folder = Path(folder)
     for name in _ASKED:
         if not (folder / name).is_file():
-            raise RunError(f"{folder} is not a run folder: it has no {name}. Make one with planar3d crossval.")
+            why = f"has no {name}" if folder.is_dir() else "does not exist"
+            raise RunError(f"{folder} is not a run folder: it {why}. Name a folder that planar3d crossval has written.")
     content = read_json(folder / "folds.json")
     try:
         cases = {scan: Case.from_json(scan, row) for scan, row in content["scans"].items()}

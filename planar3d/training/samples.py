@@ -14,6 +14,7 @@ from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.tiles import Tiles
 from planar3d.scans.windows import window_starts
 from planar3d.training.sampling import Samples, Sampling
+from planar3d.wording import counted
 
 if TYPE_CHECKING:
     from planar3d.recipes import Recipe
@@ -163,8 +164,9 @@ class WindowSampling(Sampling):
         """All windows, split by their scans or by their numbers."""
         if self.validation == "last scan" and not validation:
             raise RecipeError(
-                "validation='last scan' needs two scans, but there is one. Add another, or train on all: "
-                "--set validation=none --set monitor=last."
+                f"validation='last scan' needs a scan for validation, but a fold has only {counted(train, 'scan')} for "
+                "training. Add a patient, make more folds, or do not validate: --set validation=none --set "
+                "monitor=last."
             )
         windows = Windows(slices, train + validation, tiles.depth, tiles.stride, self.window_borders)
         validates = _VALIDATIONS[self.validation](windows, train, slices)

@@ -47,6 +47,12 @@ def test_groups_of_unequal_size_still_test_each_scan_once(folds):
     _partitions(group_folds(groups, folds), groups)
 
 
+def test_a_patient_who_is_left_alone_is_for_training():
+    groups = dict.fromkeys("abc", "tabriz")
+    assert group_folds(groups, 2) == [Fold(("b",), (), ("a", "c")), Fold(("a",), ("c",), ("b",))]
+    assert group_folds(dict.fromkeys("ab", "tabriz")) == [Fold(("a",), (), ("b",)), Fold(("b",), (), ("a",))]
+
+
 def test_one_small_group_leaves_one_out():
     groups = dict.fromkeys("abcdefghi", "tabriz")
     assert [fold.test for fold in group_folds(groups)] == [(s,) for s in "ihgfedcba"]
@@ -107,8 +113,10 @@ def test_a_user_s_own_folds_are_honoured_or_refused(tmp_path):
     path = tmp_path / "folds.json"
     path.write_text(json.dumps({"folds": [{"train": ["c"], "validation": ["a"], "test": ["b"]}]}))
     assert read_folds(path, "abc")[0].train == ("c",)
+    path.write_text(json.dumps({"folds": [{"train": ["c", "a"], "validation": [], "test": ["b"]}]}))
+    assert read_folds(path, "abc")[0].validation == ()
     for row, sentence in (
-        ({"train": ["c"], "validation": ["a"], "test": ["z"]}, "z are not in the data set"),
+        ({"train": ["c"], "validation": ["a"], "test": ["z"]}, "z is not in the data set"),
         ({"train": ["c", "b"], "validation": ["a"], "test": ["b"]}, "listed twice"),
         ({"train": ["c"], "validation": ["a"], "test": []}, "at least one scan"),
         ({"train": ["c"]}, "has no folds"),

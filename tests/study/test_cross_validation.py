@@ -15,7 +15,7 @@ from planar3d.errors import FoldsError, RecipeError, RunError, ScanError, Weight
 from planar3d.inference.segment import segment
 from planar3d.recipes import MODERN
 from planar3d.scans.datasets import find_cases
-from planar3d.scans.folds import choose_folds
+from planar3d.scans.folds import Fold, choose_folds
 from planar3d.study.cross_validation import prepare_scans, run_folds
 from planar3d.study.reproduce import folds_for, reproduce
 from planar3d.study.run_folder import open_run, start_run
@@ -126,7 +126,7 @@ def test_a_folder_made_by_another_recipe_or_data_is_refused(run, data, tmp_path)
     dataset = find_cases(data)
     with pytest.raises(RunError, match=r"another recipe \(training.epochs: 1 there, 2 now\)"):
         start_run(run.folder, dataset, RECIPE.changed(epochs=2), run.folds)
-    with pytest.raises(RunError, match="another folds"):
+    with pytest.raises(RunError, match="other folds"):
         start_run(run.folder, dataset, RECIPE, run.folds[::-1])
     (tmp_path / "thesis.txt").touch()
     with pytest.raises(RunError, match="neither empty nor a run folder"):
@@ -139,10 +139,10 @@ def test_a_run_goes_on_where_its_scans_were_moved(data, tmp_path):
         shutil.copytree(data, copy)
     folds = folds_for(find_cases(before), None)
     start_run(folder, find_cases(before), RECIPE, folds)
-    with pytest.raises(RunError, match=r"another folds \(data.folder"):  # which of both is meant is not known
+    with pytest.raises(RunError, match=r"other folds \(data.folder"):  # which of both is meant is not known
         start_run(folder, find_cases(after), RECIPE, folds)
     shutil.rmtree(before)
-    with pytest.raises(RunError, match="another folds"):
+    with pytest.raises(RunError, match="other folds"):
         start_run(folder, find_cases(after), RECIPE, folds[::-1])
     start_run(folder, find_cases(after), RECIPE, folds)
     assert open_run(folder).cases == find_cases(after).by_id()
@@ -208,6 +208,15 @@ def test_an_id_too_long_for_the_name_of_its_mask_ends_a_run_before_anything_is_w
     with pytest.raises(RunError, match=r"a_mask\.nii\.gz has 238 bytes, but .* can have 237.* a shorter id"):
         start_run(tmp_path / "run", dataset, RECIPE, folds_for(dataset, "2"))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_fold_that_its_recipe_cannot_validate_ends_a_run_before_anything_is_written(data, tmp_path):
+    dataset, fold = find_cases(data), Fold(IDS[:1], (), IDS[1:2])
+    with pytest.raises(RecipeError, match=r"needs a scan for validation, but a fold has only 1 scan for training"):
+        start_run(tmp_path / "run", dataset, RECIPE, [fold])
+    assert not (tmp_path / "run").exists()
+    without = RECIPE.changed(validation="none", monitor="last")
+    assert start_run(tmp_path / "run", dataset, without, [fold]).folds == [fold]
 
 
 def test_a_bad_scan_ends_the_run_with_its_name_before_training(data, tmp_path):
@@ -291,5 +300,5 @@ def test_a_run_folder_from_before_images_had_names_is_gone_on_with(run, data, tm
     assert open_run(folder) == start_run(folder, find_cases(data), RECIPE, run.folds)
     row["mask"] = "elsewhere.nii"
     (folder / "folds.json").write_text(json.dumps(content))
-    with pytest.raises(RunError, match=r"another folds \(scans.08B.labels: elsewhere.nii there"):
+    with pytest.raises(RunError, match=r"other folds \(scans.08B.labels: elsewhere.nii there"):
         start_run(folder, find_cases(data), RECIPE, run.folds)
