@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -21,6 +22,7 @@ from planar3d.networks.model_card import WRITTEN
 from planar3d.networks.publishing import publish_weights
 from planar3d.networks.registry import list_networks, recipe_network
 from planar3d.networks.weights_file import Model, save_weights
+from planar3d.recipes.demonstrations import DEMONSTRATIONS
 from planar3d.training.backends import on_gpu
 from planar3d.transfer import published_models
 from planar3d.transfer.digests import file_sha256
@@ -255,8 +257,12 @@ def test_prepare_and_train_make_the_same_run_folder_as_crossval(run, data, tmp_p
         (["crossval", "--data", "DATA", "--out", "run", "--set", "epoch=3"], "no field 'epoch'"),
         (["crossval", "--data", "DATA", "--out", "run", *SETTINGS, "--only", "7"], "Fold 7 does not exist"),
         (["crossval", "--data", "DATA", "--out", "run", *SETTINGS, "--folds", "9"], "2 to 2 folds"),
+        (["train", "--data", "DATA", "--out", "run", *SETTINGS, "--fold", "9"], "Fold 9 does not exist"),
         (["predict", "DATA", "--model", "absent.h5", "--out", "run"], "absent.h5 does not exist"),
-        (["report", "DATA"], "not a run folder"),
+        (["predict", "DATA", "--model", "absent.h5", "--out", "run.nii.gz"], "is the name of an image"),
+        (["compare", "a.nii", "b.nii", "--model", "absent.h5", "--out", "m.NII"], "is the name of an image"),
+        (["report", "DATA"], "not a run folder: it has no recipe.json"),
+        (["report", "absent"], "absent is not a run folder: it does not exist"),
         (["weights", "--out", "run", "--format", "onnx"], "'onnx' is unknown"),
         (["info", "--network", "unet"], f"choose one of: {', '.join(list_networks())}, resunet, vgg16"),
         (["info", "--network", "vgg16", "--model", "absent.h5"], "either --model"),
@@ -267,7 +273,7 @@ def test_prepare_and_train_make_the_same_run_folder_as_crossval(run, data, tmp_p
         (["predict", "DATA", "--model", ",", "--out", "run"], "No model was given"),
         (["phantom", "--out", "run", "--seed", "-1"], "'--seed'"),
         (["phantom", "--out", "run", "--scans-per-center", "0"], "'--scans-per-center'"),
-        (["train", "--data", "DATA", "--out", "run", *SETTINGS, "--devices", "0,99"], "numbers from 0, each once"),
+        (["train", "--data", "DATA", "--out", "run", *SETTINGS, "--devices", "0,99"], "0,99: tensorflow finds"),
         pytest.param(
             ["crossval", "--data", "DATA", "--out", "run", *SETTINGS, "--precision", "float16"],
             "precision='float16' needs a GPU, but TensorFlow finds none",
@@ -280,6 +286,13 @@ def test_a_user_s_mistake_is_a_sentence_and_exit_code_2(run, data, tmp_path, mon
     code, out, err = run(*(str(data) if word == "DATA" else word for word in words))
     assert code == 2 and sentence in err.replace("\n", " "), (code, out, err)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_demonstration_has_the_folds_that_are_asked_for(run, tmp_path, monkeypatch):
+    small = replace(DEMONSTRATIONS["modern"], reduction=14, scans_per_center=2)
+    monkeypatch.setitem(DEMONSTRATIONS, "modern", small)
+    code, _, err = run("reproduce", "--demo", "--system", "modern", "--out", tmp_path / "run", "--folds", "9")
+    assert code == 2 and "The number of folds cannot be 9" in err and not (tmp_path / "run").exists()
 
 
 def test_a_full_disk_is_a_sentence_and_leaves_nothing(run, data, model, tmp_path, monkeypatch):

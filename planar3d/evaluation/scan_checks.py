@@ -12,6 +12,7 @@ from planar3d.scans.grid import corner_shift, is_usable
 from planar3d.scans.head import Head, find_head
 from planar3d.scans.labels import Targets
 from planar3d.scans.volume import CORNER_TOLERANCE, Scan
+from planar3d.wording import is_or_are
 
 # Sizes of heads and extracted brains in mm: least and greatest, including children and long necks.
 _SIZES = {"width": (100, 250), "length": (120, 280)}
@@ -111,8 +112,8 @@ def _cut_off(case: Case) -> str | None:
     if not cut:
         return None
     return (
-        f"The head seems to be cut off: {', '.join(cut)} is missing. {case.targets.noun.capitalize()}s there are not "
-        "in the mask."
+        f"The head seems to be cut off: {', '.join(cut)} {is_or_are(cut)} missing. "
+        f"{case.targets.noun.capitalize()}s there are not in the mask."
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from planar3d.errors import ScanError
 from planar3d.scans.grid import is_usable
+from planar3d.wording import counted
 
 if TYPE_CHECKING:
     from planar3d.scans.volume import Scan
@@ -51,14 +52,14 @@ SHAPE = Check(lambda s: s.voxels.ndim != 3 or not s.voxels.size, _shape_sentence
 FINITE = Check(
     lambda s: not np.isfinite(s.limits).all(),
     lambda s: (
-        f"has {np.count_nonzero(~np.isfinite(s.voxels)):,} NaN or infinite voxels; replace them first, "
-        "e.g. with fslmaths -nan."
+        f"has NaN or infinity in {counted(int(np.count_nonzero(~np.isfinite(s.voxels))), 'voxel')}; replace them "
+        "first, e.g. with fslmaths -nan."
     ),
 )
 AXES = {
     False: Check(
         lambda s: min(s.voxels.shape) < 2,
-        lambda s: f"is 2-D {s.voxels.shape}: one axis has a single voxel; {{needed}} with several slices is needed.",
+        lambda s: f"is a single slice, {s.voxels.shape}; {{needed}} with several slices is needed.",
     ),
     True: Check(
         lambda s: min(s.voxels.shape[:2]) < 2,

@@ -7,6 +7,7 @@ from planar3d.recipes import PAPER, Recipe
 from planar3d.scans.checks import FINITE, SHAPE, check
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
+from planar3d.wording import is_or_are
 
 
 def prepare(scan: Scan | Mapping[str, Scan], recipe: Recipe = PAPER, size: int | None = None) -> Prepared:
@@ -30,8 +31,8 @@ def prepare(scan: Scan | Mapping[str, Scan], recipe: Recipe = PAPER, size: int |
     scans = {preparation.images[0]: scan} if not isinstance(scan, Mapping) else scan
     if missing := [name for name in preparation.images if name not in scans]:
         raise ScanError(
-            f"The recipe {recipe.name} takes the images {', '.join(preparation.images)}, and {', '.join(missing)} is "
-            f"missing; given: {', '.join(scans)}. Name them all, or choose another recipe."
+            f"The recipe {recipe.name} takes the images {', '.join(preparation.images)}, and {', '.join(missing)} "
+            f"{is_or_are(missing)} missing; given: {', '.join(scans)}. Name them all, or choose another recipe."
         )
     for each in scans.values():
         if not isinstance(each, Scan):

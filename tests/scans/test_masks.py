@@ -114,9 +114,10 @@ def test_every_layer_turns_a_mask_in_memory(tmp_path):
         ([0, 1, 2], r"labels \{0, 1, 2\}.*Keep only the label of lesions.*-thr 2 -uthr 2 -bin"),
         ([0, 0.25, 1], r"Binarize it at a threshold of your choice.*-thr 0\.5 -bin"),
         ([0, -1], r"at a threshold of your choice"),
+        (range(51), r"has 51 different values from 0 to 50, so it is no mask; .*Name the mask"),
         ([1, 1], "value 1 everywhere; a lesion mask of {0, 1} is needed"),
         ([7, 7], r"labels \{7\}"),
-        ([0, np.nan], "1 NaN|NaN or infinite"),
+        ([0, np.nan], "NaN or infinity in 60 voxels"),
     ],
 )
 def test_what_is_no_mask_is_refused_with_advice_for_it(write_nifti, values, sentence):

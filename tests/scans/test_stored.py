@@ -83,7 +83,7 @@ def test_a_flipped_bit_of_a_gzipped_volume_is_noticed(tmp_path):
 @pytest.mark.parametrize(
     ("voxels", "sentence"),
     [
-        (np.where(VOXELS > 2900, np.nan, VOXELS).astype(np.float32), "NaN or infinite voxels"),
+        (np.where(VOXELS > 2900, np.nan, VOXELS).astype(np.float32), "NaN or infinity in"),
         (np.full(VOXELS.shape, 7, np.int16), "has the value 7 everywhere"),
         (np.stack([VOXELS, VOXELS], axis=3), "4-D|size .* is needed"),
     ],

@@ -75,11 +75,11 @@ def _nan(shape=(4, 5, 6)):
     ("voxels", "sentence"),
     [
         (np.random.default_rng(0).random((4, 5)), "2-D"),
-        (np.random.default_rng(0).random((4, 5, 1)), "2-D"),
+        (np.random.default_rng(0).random((4, 5, 1)), "single slice"),
         (np.random.default_rng(0).random((4, 5, 6, 2)), "4-D"),
         (np.full((4, 5, 6), 7.0), "value 7 everywhere"),
-        (_nan(), "1 NaN or infinite"),
-        (np.where(_nan() > 0, np.inf, 0.0), "infinite"),
+        (_nan(), "NaN or infinity in 1 voxel;"),
+        (np.where(_nan() > 0, np.inf, 0.0), "infinity in 119 voxels"),
         (np.ones((4, 5, 6), np.complex64), "complex"),
     ],
 )
