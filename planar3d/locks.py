@@ -22,6 +22,7 @@ from planar3d.files import remove_temporaries
 CLAIM = ".claim"  # of a whole folder, inside it
 BEAT = 30.0  # seconds between two signs of life
 SILENT = 600.0  # seconds without one after which a process on another host counts as dead
+_UNNAMED = 60.0  # the same for a claim that names no process yet: it was killed before it wrote its name, or is about to
 _POLL = 0.2  # seconds between checks of a claim while waiting
 
 
@@ -115,7 +116,7 @@ def alive(path: Path, holder: Holder) -> bool:
             present = os.fstat(now.fileno()).st_mtime
     except OSError:  # the disk is full, or the folder is read-only
         present = time.time()
-    return present - beat < SILENT
+    return present - beat < (SILENT if holder.pid else _UNNAMED)
 
 
 @contextmanager

@@ -138,10 +138,12 @@ def test_who_lost_a_claim_does_not_release_that_of_its_successor(foreign):
 
 
 def test_a_claim_that_was_killed_while_it_was_written_is_taken_over_by_its_age(tmp_path):
-    path = tmp_path / "claim"
-    path.touch()
-    assert isinstance(take(path), Holder)
-    os.utime(path, (0, 0))
+    path, now = tmp_path / "claim", time.time()
+    for age in (0, locks.BEAT):
+        path.touch()
+        os.utime(path, (now - age, now - age))
+        assert isinstance(take(path), Holder)
+    os.utime(path, (now - 2 * locks.BEAT - 10, now - 2 * locks.BEAT - 10))  # long before a silent host counts as dead
     take(path).release()
     assert not path.exists()
 

@@ -138,8 +138,11 @@ def on_cluster(model: Path, count: int, kills: list[int], moments: random.Random
     work, killed = model.parent, 0
     with (
         dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),  # that of the forks
-        LocalCluster(count, threads_per_worker=1, dashboard_address=None, preload=["narrow_encoder"]) as cluster,
+        LocalCluster(
+            n_workers=count, threads_per_worker=1, dashboard_address=None, preload=["narrow_encoder"]
+        ) as cluster,
     ):
+        assert len(cluster.workers) == count
         call = partial(segment, model, work / "many", cluster=cluster.scheduler_address)
         client = Fork(call, work / "client.log")
         for least in kills:
