@@ -22,7 +22,7 @@ from planar3d.files import remove_temporaries
 CLAIM = ".claim"  # of a whole folder, inside it
 BEAT = 30.0  # seconds between two signs of life
 SILENT = 600.0  # seconds without one after which a process on another host counts as dead
-_UNNAMED = 60.0  # the same for a claim that names no process yet: it was killed before it wrote its name, or is about to
+_UNNAMED = 60.0  # the same for a claim without a name: its process was killed before writing it, or is about to
 _POLL = 0.2  # seconds between checks of a claim while waiting
 
 
