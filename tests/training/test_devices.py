@@ -234,9 +234,13 @@ def test_the_default_is_the_backend_s_own_device():
 
 @pytest.mark.parametrize("asked", ["7", "0,0", "two", "0;1", ""])
 def test_devices_that_are_not_there_are_refused(asked, monkeypatch):
-    monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["cpu:0"])
-    with pytest.raises(RunError, match=r"sees 1 device .* Give 'all', or numbers"):
-        choose_devices(asked, RECIPE)
+    for there, sentence in (
+        (["cpu:0"], r"finds 1 device here \(cpu:0\)\. Omit --devices\.$"),
+        (["gpu:0", "gpu:1"], r"finds 2 devices .* Omit --devices, or give numbers from 0 to 1, each once, or all\.$"),
+    ):
+        monkeypatch.setattr(keras.distribution, "list_devices", lambda there=there: there)
+        with pytest.raises(RunError, match=sentence):
+            choose_devices(asked, RECIPE)
 
 
 def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
