@@ -173,8 +173,8 @@ def open_run(folder: str | Path) -> Run:
         if not (folder / name).is_file():
             why = f"has no {name}" if folder.is_dir() else "does not exist"
             raise RunError(
-                f"{folder} is not a run folder: it {why}. Name a folder that planar3d crossval has written; report also "
-                "takes folders of planar3d predict."
+                f"{folder} is not a run folder: it {why}. Name a folder that planar3d crossval has written; report "
+                "also takes folders of planar3d predict."
             )
     content = read_json(folder / "folds.json")
     try:
