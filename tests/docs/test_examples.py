@@ -7,8 +7,10 @@ import inspect
 import re
 import runpy
 import shlex
+from functools import partial
 from pathlib import Path
 
+import keras
 import nibabel as nib
 import numpy as np
 import pytest
@@ -94,6 +96,18 @@ def test_relative_links_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)#\s]+)", text):
         target = (page.parent / link).resolve()
         assert "://" in link or target.exists(), f"{page}: {link}"
+
+
+def test_the_page_on_conversion_runs_and_shows_the_report_that_it_prints(tmp_path, monkeypatch, capsys):
+    """All of it but the download of torch's weights, on a network with random weights."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(keras.applications, "MobileNetV2", partial(keras.applications.MobileNetV2, weights=None))
+    page, names = ROOT / "docs/how-to/convert.md", {}
+    for block in blocks(page, "python"):
+        if "fetch_known" not in block:
+            exec(block.replace("table = network.transfer_report.to_frame()", ""), names)
+    assert capsys.readouterr().out.endswith(blocks(page, "text")[0])
+    assert Path("mobilenet3d.card.json").is_file() and names["last"].get_layer("block_16_depthwise").kernel_size[0] == 3
 
 
 def test_the_system_of_the_how_to_trains_is_scored_and_segments(tmp_path):
