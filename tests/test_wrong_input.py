@@ -1,17 +1,19 @@
 """Wrong arguments of the Python interface are told in a sentence, and give no wrong result."""
 
+import keras
 import nibabel as nib
 import numpy as np
 import pytest
 
 import planar3d as p3
-from planar3d.errors import FoldsError, RecipeError, ScanError, WeightsError
+from planar3d.errors import ConversionError, FoldsError, RecipeError, ScanError, WeightsError
 
 MASK = np.zeros((6, 6, 6))
 MASK[2:4, 2:4, 2:4] = 1
 NAN = np.full((20, 20, 20), np.nan, "float32")
 MM = (1, 1, 1)
 KERNEL = np.zeros((3, 3, 1, 1), "float32")
+NETWORK = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(1, 3, name="conv")])
 GROUPS = dict.fromkeys("abcde", "x")
 
 
@@ -68,7 +70,24 @@ WRONG = {
     "alpha in text": (lambda: p3.map_kernel(KERNEL, "scale", 3, alpha="abc"), ValueError, "needs 3 positive factors"),
     "an axis of 1.0": (lambda: p3.map_kernel(KERNEL, axis=1.0), ValueError, "axis=1.0: the new axis must be 0"),
     "a list of mappings": (lambda: p3.map_kernel(KERNEL, ["zero"]), ValueError, r"mapping=\['zero'\] is unknown"),
-    "a model's name": (lambda: p3.predictor("ms-flair-open"), WeightsError, "planar3d.Model.open.*got str"),
+    "a model's name": (
+        lambda: p3.predictor("ms-flair-open"),
+        ConversionError,
+        "keras.Model is needed; got str.*load_n",
+    ),
+    "no batch": (lambda: p3.predictor(None, batch_size=0), RecipeError, "batch_size=0: a whole number from 1"),
+    "a file to be exported": (lambda: p3.export_network("a.h5", "out", []), ConversionError, "needed; got str"),
+    "torch's weights for no network": (lambda: p3.load_torch(None, "a.pth"), ConversionError, "needed; got NoneType"),
+    "arrays for no network": (lambda: p3.transplant(None, {}), ConversionError, "needed; got NoneType"),
+    "a file as arrays": (lambda: p3.transplant(NETWORK, "a.h5"), WeightsError, "got str. load_weights reads a file"),
+    "no weights": (lambda: p3.load_network(None), WeightsError, "weights file, or the name of .* got NoneType"),
+    "another recipe's name": (lambda: p3.Segmenter("ms-flair-open", "paper"), RecipeError, "recipe='paper': a Recipe"),
+    "no segmenter": (lambda: p3.segment_case("a.nii", "ms-flair-open"), WeightsError, "Segmenter.* is needed; got str"),
+    "no licence": (
+        lambda: p3.save_converted(p3.convert(NETWORK), "a.keras", provenance="x", licence=None),
+        ConversionError,
+        "Name the source",
+    ),
     "no shape": (
         lambda: p3.AlbuNet(None, encoder_weights=None),
         ValueError,

@@ -37,8 +37,10 @@ def save_converted(model3d: keras.Model, path: str | Path, *, provenance: str, l
     if suffix is None:
         raise ConversionError(f"{path}: a converted network is saved as {' or '.join(SUFFIXES)}.")
     if not isinstance(report, TransferReport):
-        raise ConversionError(f"{model3d.name} has no transfer report: it was not made by convert in this session.")
-    if not provenance.strip() or not licence.strip():
+        raise ConversionError(
+            f"{getattr(model3d, 'name', model3d)} has no transfer report: it was not made by convert in this session."
+        )
+    if not all(isinstance(text, str) and text.strip() for text in (provenance, licence)):
         raise ConversionError("Name the source (provenance) and the licence of the 2D weights.")
     with written_beside(path) as temporary:
         (model3d.save if suffix == ".keras" else model3d.save_weights)(temporary)

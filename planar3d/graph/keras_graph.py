@@ -32,10 +32,17 @@ def is_graph(operation: Any) -> bool:
     )
 
 
+def check_model(network: Any) -> None:
+    """Raise a `ConversionError` unless this is a network."""
+    if not isinstance(network, keras.Model):
+        raise ConversionError(
+            f"A keras.Model is needed; got {type(network).__name__}. planar3d.load_network makes one of a weights file."
+        )
+
+
 def as_graph(network: Any) -> keras.Model:
     """The functional network of a sequential one, or the network itself; a `ConversionError` if it has no graph."""
-    if not isinstance(network, keras.Model):
-        raise ConversionError(f"A keras.Model is needed; got {type(network).__name__}.")
+    check_model(network)
     if isinstance(network, keras.Sequential):
         if network._functional is None:
             raise ConversionError(

@@ -13,7 +13,7 @@ import numpy as np
 from planar3d import __version__
 from planar3d.errors import Planar3DError
 from planar3d.files import folder_written_beside, write_json
-from planar3d.graph.keras_graph import layers_within
+from planar3d.graph.keras_graph import check_model, layers_within
 from planar3d.inference.export_formats import FORMATS, Format
 from planar3d.locks import locked
 from planar3d.recipes import Recipe
@@ -66,6 +66,7 @@ def export_network(
             another precision, a layer that cannot be exported, or a difference above 1e-4.
     """
     chosen = {name: _format(name) for name in formats}
+    check_model(network)
     _check(network)
     window = _noise(network)
     expected = np.asarray(network.predict_on_batch(window))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from planar3d.environment import may_have_gpu
-from planar3d.errors import Planar3DError, RecipeError, WeightsError
+from planar3d.errors import Planar3DError, RecipeError
 from planar3d.graph.description import Description
 from planar3d.inference.agreement import Checked, Known
 from planar3d.inference.plan import Plan, make_plan, why_apart
@@ -52,16 +52,11 @@ def _source(network: "keras.Model | Model") -> _Source:
     if isinstance(network, Model):
         build = cache(network.network)
         return _Source(cache(lambda: network.description(build)), build, lambda: "float32", Known(network))
-    import keras
-
     from planar3d.graph.described import described
+    from planar3d.graph.keras_graph import check_model
     from planar3d.training.precision import precision_of
 
-    if not isinstance(network, keras.Model):
-        raise WeightsError(
-            f"A network is a keras.Model or an open file, planar3d.Model.open(name); got {type(network).__name__}."
-        )
-
+    check_model(network)
     return _Source(lambda: described(network), lambda: network, lambda: precision_of(network), Known(None))
 
 
@@ -93,6 +88,8 @@ def predictor(
     """
     check_choice("method", method, METHODS)
     check_choice("engine", engine, ENGINES)
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise RecipeError(f"batch_size={batch_size!r}: a whole number from 1 is needed.")
     if precision is not None:
         check_choice("precision", precision, PRECISIONS)
     if engine == "openvino" and not _has_openvino():

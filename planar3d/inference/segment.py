@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from planar3d.errors import WeightsError
 from planar3d.inference.segmenter import Member, Segmenter
 from planar3d.progress import Progress
 from planar3d.recipes import Recipe
@@ -55,6 +56,8 @@ def segment_case(
     `planar3d predict` runs the same three steps for three scans at a time; the scoring of a fold starts from the scans
     prepared for training.
     """
+    if not isinstance(segmenter, Segmenter):
+        raise WeightsError(f"A planar3d.Segmenter(model) is needed; got {type(segmenter).__name__}.")
     images = segmenter.images
     if isinstance(case, Case):
         case = case.images

@@ -13,6 +13,7 @@ from planar3d.graph.description import Description
 from planar3d.networks.carried import carried_measures, carried_recipe
 from planar3d.networks.descriptions import asks_for_one_network, describe_for, keep_description, known_description
 from planar3d.recipes import PAPER, Recipe
+from planar3d.recipes.recipe import check_recipe
 from planar3d.transfer.array_files import Arrays, read_directly
 from planar3d.transfer.metadata import CARD, NETWORK, RECIPE, plain_text, read_metadata, write_metadata
 from planar3d.transfer.published_models import find_model
@@ -101,6 +102,8 @@ class Model:
         Raises:
             WeightsError: the file is missing or damaged, or its recipe is of another version or invalid.
         """
+        if recipe is not None:
+            check_recipe(recipe)
         if isinstance(model, Model):
             return replace(model, recipe=recipe or model.recipe)
         path = find_model(model)

@@ -169,3 +169,9 @@ def _made(content: Content, source: str) -> Recipe:
         raise
     except RecipeError as error:
         raise RecipeError(f"{source}: {error}") from None
+
+
+def check_recipe(recipe: Any) -> None:
+    """Raise a `RecipeError` unless this is a recipe."""
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(f"recipe={recipe!r}: a Recipe is needed, such as planar3d.PAPER.")

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from planar3d.errors import RecipeError, ScanError
+from planar3d.errors import ScanError
 from planar3d.recipes import PAPER, Recipe
+from planar3d.recipes.recipe import check_recipe
 from planar3d.scans.checks import FINITE, SHAPE, check
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
@@ -25,8 +26,7 @@ def prepare(scan: Scan | Mapping[str, Scan], recipe: Recipe = PAPER, size: int |
 
     Source: Kolarik 2020, section 3.2.
     """
-    if not isinstance(recipe, Recipe):
-        raise RecipeError(f"recipe={recipe!r}: a Recipe is needed, such as planar3d.PAPER.")
+    check_recipe(recipe)
     preparation = (recipe.changed(size=size) if size else recipe).preparation
     scans = {preparation.images[0]: scan} if not isinstance(scan, Mapping) else scan
     if missing := [name for name in preparation.images if name not in scans]:

@@ -51,6 +51,8 @@ def find_model(model: str | os.PathLike[str], table: Mapping[str, PublishedModel
         WeightsError: the name is a folder, or neither a file nor a published model; or the published model is not
             found, or its file is another one.
     """
+    if not isinstance(model, str | os.PathLike):
+        raise WeightsError(f"A weights file, or the name of a published model, is needed; got {type(model).__name__}.")
     if Path(model).is_file():
         return Path(model)
     table = published_models() if table is None else table

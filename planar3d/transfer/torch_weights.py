@@ -59,8 +59,9 @@ def load_torch(
     """
     import keras
 
-    from planar3d.graph.keras_graph import layers_within
+    from planar3d.graph.keras_graph import check_model, layers_within
 
+    check_model(network)
     table = torch_names(names or _name_in_2d(network))
     normalizations = layers_within(network, keras.layers.Normalization)
     own = {"mean": np.asarray(mean, np.float32), "variance": np.square(std, dtype=np.float32), "count": np.zeros(())}

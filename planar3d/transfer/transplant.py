@@ -89,6 +89,13 @@ def transplant(
     Raises:
         WeightsError: nothing matched, a shape does not fit, or with `strict` something is missing.
     """
+    from planar3d.graph.keras_graph import check_model
+
+    check_model(network)
+    if not isinstance(arrays, Mapping):
+        raise WeightsError(
+            f"A dictionary of arrays by name is needed; got {type(arrays).__name__}. load_weights reads a file."
+        )
     used: set[str] = set()
     filled, matched, missing = [], [], []
     for place in places_of(network):
