@@ -64,7 +64,7 @@ def find_inputs(inputs: Sequence[Given], images: Sequence[str] = FLAIR) -> list[
     Returns:
         The scans in the order of the inputs, named after their files (DICOM: folder, series number and description),
         with parent folders in front where names would collide; a case has its id. Unreadable files that look like a
-        FLAIR scan are included with their problem, and so are cases that lack an image.
+        FLAIR scan are included with their problem, and so are cases that lack an image and rows without a FLAIR scan.
 
     Raises:
         ScanError: an input has no scans, only one that cannot be read, or is ambiguous; a scan is given twice; another
@@ -169,7 +169,10 @@ def _find_in_table(path: Path) -> list[ScanInput]:
         scan, name = path_in_table(path, row["scan"]), row["name"] or row["id"]
         if not os.path.lexists(scan):
             raise ScanError(f"{row.place}: {scan} does not exist.{table.hint}")
-        scans = _find(scan) if not scan.name.lower().endswith(_TABLES) else []
+        try:
+            scans = _find(scan) if not scan.name.lower().endswith(_TABLES) else []
+        except ScanError as error:  # as of a study without FLAIR
+            scans = [ScanInput(stem(scan), scan, problem=str(error))]
         lost = [one for one in scans if one.problem]
         scans = [one for one in scans if not one.problem] or lost[:1]
         if len(scans) != 1 or scans[0].dataset:

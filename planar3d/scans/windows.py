@@ -115,6 +115,15 @@ def at_least(volume: np.ndarray, depth: int) -> tuple[np.ndarray, slice]:
     return whole, slice(before, before + len(volume))
 
 
+def check_prepared(voxels: np.ndarray) -> None:
+    """Raise a `ValueError` for an array without the four axes of a prepared scan."""
+    if np.ndim(voxels) != 4:
+        raise ValueError(
+            f"The voxels have the shape {np.shape(voxels)}, but (slices, rows, cols, images) of a prepared scan are "
+            "needed. Add an axis for the one image: voxels[..., None]."
+        )
+
+
 def network_input(windows: np.ndarray, channels: int = 3) -> np.ndarray:
     """Convert 8-bit windows to the network's input: v / 128 - 1 in [-1, 1), copied to the channels.
 

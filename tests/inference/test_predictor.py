@@ -37,6 +37,13 @@ def test_what_cannot_be_is_refused_with_a_sentence(choice, sentence) -> None:
         predictor(narrow_resunet(), RECIPE, **choice)
 
 
+@pytest.mark.parametrize("method", ["shared", "windowed"])
+def test_voxels_without_an_axis_of_images_are_refused_with_their_own_shape(method: str) -> None:
+    scan = voxels(40, 32)[..., 0]
+    with pytest.raises(ValueError, match=r"the shape \(40, 32, 32\), but \(slices, rows, cols, images\)"):
+        predict_volume(narrow_resunet(), scan, RECIPE, method)
+
+
 def test_shared_is_refused_where_nothing_is_shared_and_auto_falls_back_to_windows() -> None:
     network, scan = depth_blur(), voxels(32, 32)
     with pytest.raises(Planar3DError, match="share nothing"):

@@ -316,6 +316,21 @@ def test_a_table_may_name_series(tmp_path, write_series):
     assert item.name == "visit-1" and len(item.files) == VOXELS.shape[2]
 
 
+def test_of_a_table_a_folder_without_flair_fails_alone(tmp_path, write_series):
+    write_series(tmp_path / "p1", VOXELS, AFFINE)
+    for number, description in enumerate(("t1_mprage", "t1_se")):
+        write_series(tmp_path / "p2", VOXELS, AFFINE, description, number, name="{number}_{instance}.dcm", EchoTime=9)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "scans.csv").write_text("scan,name\np2,\np1,visit-1\nempty,other\n")
+    lost, good, empty = find_inputs([tmp_path / "scans.csv"])
+    assert lost.name == "p2" and lost.path == tmp_path / "p2" and "FLAIR" in lost.problem
+    assert good.name == "visit-1" and not good.problem
+    assert empty.name == "other" and "empty has no .nii or .nii.gz file" in empty.problem
+    (tmp_path / "scans.csv").write_text("scan\np2\n")
+    with pytest.raises(ScanError, match="FLAIR"):
+        find_inputs([tmp_path / "scans.csv"])
+
+
 def test_nifti_needs_no_packages_for_dicom(tmp_path):
     _touch(tmp_path, "a_FLAIR.nii", "sub-01/anat/sub-01_FLAIR.nii", "README")
     program = f"""if True:
