@@ -8,10 +8,14 @@ from conftest import SLOW, TESTS
 
 @functools.cache
 def names_in(file):
-    """Functions of a file, methods and nested ones too, and what it gives names to."""
-    nodes = list(ast.walk(ast.parse((TESTS / file).read_text())))
-    functions = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
-    return functions | {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    """The tests and fixtures of a file, those of classes and functions too."""
+    nodes = ast.walk(ast.parse((TESTS / file).read_text()))
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
+    return {
+        function.name
+        for function in functions
+        if function.name.startswith("test_") or any("fixture" in ast.unparse(mark) for mark in function.decorator_list)
+    }
 
 
 def test_every_line_names_a_test_or_a_fixture():
@@ -22,3 +26,11 @@ def test_every_line_names_a_test_or_a_fixture():
         if not (TESTS / file).exists() or name not in names_in(file) | names_in("conftest.py"):
             missing.append(line)
     assert not missing, f"rename or remove in tests/slow.txt: {missing}"
+
+
+def test_other_functions_and_assigned_names_are_neither():
+    assert names_in("test_slow_list.py") == {test_every_line_names_a_test_or_a_fixture.__name__, _OWN}
+    assert "data" in names_in("test_cli.py") and "SETTINGS" not in names_in("test_cli.py")
+
+
+_OWN = test_other_functions_and_assigned_names_are_neither.__name__
