@@ -196,12 +196,7 @@ def make_deterministic() -> None:
 
 
 def _run_epoch(
-    steps: Steps,
-    samples: Samples,
-    order: np.ndarray,
-    validation: np.ndarray,
-    recipe: Recipe,
-    ticker: Ticker,
+    steps: Steps, samples: Samples, order: np.ndarray, validation: np.ndarray, recipe: Recipe, ticker: Ticker
 ) -> dict[str, float]:
     start = time.monotonic()
     rate = float(keras.ops.convert_to_numpy(steps.optimizer.learning_rate))
