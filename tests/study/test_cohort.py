@@ -161,7 +161,7 @@ def test_files_of_another_origin_are_not_replaced(scans, model, tmp_path):
     for path in (table, sidecar):
         before = path.read_text()
         for asked in (PLAIN, replace(PLAIN, overwrite=True)):
-            with pytest.raises(RunError, match=rf"{path.name} has the name.* but.* another (--out|folder)"):
+            with pytest.raises(RunError, match=rf"{path.name} has the name.* but.* another (output )?folder"):
                 segment_all([scan], model, tmp_path, asked=asked, notify=str)
         assert path.read_text() == before
         path.unlink()
