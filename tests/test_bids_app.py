@@ -1,6 +1,7 @@
 """The BIDS App: the command line that BIDS Apps have, what it writes, and its descriptor."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import nibabel as nib
@@ -33,13 +34,15 @@ def dataset(tmp_path):
     return folder, write_model(tmp_path)
 
 
-def test_participants_are_segmented_one_by_one_into_one_data_set_and_summed_up(dataset, tmp_path, capsys):
+def test_participants_are_segmented_one_by_one_into_one_data_set_and_summed_up(dataset, tmp_path, capsys, monkeypatch):
     pytest.importorskip("jinja2")
+    monkeypatch.setattr(tempfile, "tempdir", tempfile.gettempdir())  # -w is for a process; other tests follow here
     folder, model = dataset
     words = [str(folder), str(tmp_path / "out"), "participant", "--model", str(model), SKIP]
     assert bids_app.run([*words, "--participant_label", "02", "--session-label", "ses-2"]) == 0
     assert [path.name for path in tmp_path.glob("out/sub-*")] == ["sub-02"]
     assert bids_app.run([*words, "--participant-label", "sub-01", "02", "-w", str(tmp_path / "work")]) == 0
+    assert tempfile.gettempdir() == str(tmp_path / "work")
     assert len(list(tmp_path.rglob("*_label-lesion_mask.nii.gz"))) == 3
     mask = read_mask(tmp_path / "out/sub-01/anat/sub-01_label-lesion_mask.nii.gz")
     instances = nib.load(tmp_path / "out/sub-01/anat/sub-01_seg-lesions_dseg.nii.gz")

@@ -85,7 +85,7 @@ def test_a_file_that_arrived_without_its_content_is_not_left_out(tmp_path, name,
     files[at].write_bytes(content)
     for given in (tmp_path, files[0]):
         with pytest.raises(
-            ScanError, match=rf"{files[at].name} is named like the DICOM files.*\({len(content)} bytes\)\. "
+            ScanError, match=rf"{files[at].name} is named like the DICOM files.*\({len(content):,} bytes\)\. "
         ):
             find_inputs([given])
     files[at - 1].write_bytes(content)
