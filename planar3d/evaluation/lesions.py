@@ -85,15 +85,17 @@ def binary_pair(reference: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarr
 def _binary(which: str, mask: np.ndarray) -> np.ndarray:
     if mask.dtype == bool:
         return mask
-    if mask.dtype.kind not in "iuf" or not are_labels(mask, labels := np.rint(mask), 1):
-        found = (
-            f"values from {mask.min():g} to {mask.max():g}" if mask.dtype.kind in "iuf" else f"the type {mask.dtype}"
-        )
-        raise ScanError(
-            f"The {which} has {found}; a mask of {{0, 1}} is needed. Binarize it first, e.g. mask > 0.5, or select one "
-            "label, mask == 1."
-        )
-    return labels > 0
+    if mask.dtype.kind in "iuf":
+        labels = np.rint(mask) if mask.dtype.kind == "f" else mask  # NumPy rounds 8-bit numbers slowly, as float16
+        if are_labels(mask, labels, 1):
+            return labels > 0
+        found = f"values from {mask.min():g} to {mask.max():g}"
+    else:
+        found = f"the type {mask.dtype}"
+    raise ScanError(
+        f"The {which} has {found}; a mask of {{0, 1}} is needed. Binarize it first, e.g. mask > 0.5, or select one "
+        "label, mask == 1."
+    )
 
 
 def union_box(reference: np.ndarray, prediction: np.ndarray) -> tuple[slice, ...]:

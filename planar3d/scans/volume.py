@@ -191,7 +191,8 @@ def _read_on(scan: Scan | None, path: str | Path, assume_affine: bool, needed: s
 
 def are_labels(values: np.ndarray, rounded: np.ndarray, highest: int) -> bool:
     """Whether all values are whole numbers from 0 to the highest, within 0.001."""
-    return bool(np.abs(values - rounded).max() <= MASK_TOLERANCE and rounded.min() >= 0 and rounded.max() <= highest)
+    is_whole = values is rounded or np.abs(values - rounded).max() <= MASK_TOLERANCE
+    return bool(is_whole and rounded.min() >= 0 and rounded.max() <= highest)
 
 
 def _read(path: str | Path, like: Scan | None, assume_affine: bool, needed: str, flat: bool) -> Scan:
