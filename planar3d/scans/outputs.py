@@ -23,12 +23,12 @@ class Outputs:
     @property
     def fsleyes(self) -> Path:
         """The same for FSLeyes, beside it."""
-        return self.label_tables.with_name(self.label_tables.name.replace("itksnap.txt", "fsleyes.lut"))
+        return table_of_viewer(self.label_tables, "fsleyes.lut")
 
     @property
     def freeview(self) -> Path:
         """The same for FreeView, beside it."""
-        return self.label_tables.with_name(self.label_tables.name.replace("itksnap.txt", "freeview.txt"))
+        return table_of_viewer(self.label_tables, "freeview.txt")
 
 
 def plain_names(name: str, out: Path, own: str = ".nii.gz") -> Outputs:
@@ -46,3 +46,8 @@ def plain_names(name: str, out: Path, own: str = ".nii.gz") -> Outputs:
         same_format=out / f"{name}_mask{own}",
         instances=out / f"{name}_instances.nii.gz",
     )
+
+
+def table_of_viewer(itksnap: Path, ending: str) -> Path:
+    """The label table of another viewer, with this ending, beside that of ITK-SNAP, which ends in itksnap.txt."""
+    return itksnap.with_name(itksnap.name.replace("itksnap.txt", ending))

@@ -6,6 +6,7 @@ from pathlib import Path
 from planar3d.evaluation.figures import outlines
 from planar3d.files import write_text
 from planar3d.scans.labels import Labels
+from planar3d.scans.outputs import table_of_viewer
 
 # For each viewer, the ending of its file, its header, and the format of a line from the label, its colour (0 to 255,
 # and 0 to 1) and its name.
@@ -35,4 +36,4 @@ def write_label_tables(path: Path, scored: Mapping[str, Labels]) -> None:
             r, g, b = bytes.fromhex(colours[name][0][1:])
             shares = {"red": round(r / 255, 4), "green": round(g / 255, 4), "blue": round(b / 255, 4)}
             lines.append(line.format(label=label, name=name, joined=name.replace(" ", "-"), r=r, g=g, b=b, **shares))
-        write_text(path.with_name(path.name.replace("itksnap.txt", ending)), head + "\n".join(lines) + "\n")
+        write_text(table_of_viewer(path, ending), head + "\n".join(lines) + "\n")
