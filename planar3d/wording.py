@@ -6,13 +6,17 @@ from collections.abc import Sized
 
 def counted(number: "int | Sized", noun: str) -> str:
     """A number, or the length of a collection, with its noun: 1 scan, 3 scans."""
-    count = number if isinstance(number, int) else len(number)
+    count = _count(number)
     return f"{count:,} {noun if count == 1 else f'{noun}s'}"
 
 
 def is_or_are(number: "int | Sized") -> str:
     """The verb of a number of things, or of a collection: 1 is, 3 are."""
-    return "is" if number == 1 or (not isinstance(number, int) and len(number) == 1) else "are"
+    return "is" if _count(number) == 1 else "are"
+
+
+def _count(number: "int | Sized") -> int:
+    return number if isinstance(number, int) else len(number)
 
 
 def score_text(value: float, digits: int = 3) -> str:

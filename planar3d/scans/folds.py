@@ -91,7 +91,8 @@ def group_folds(
     for tested in range(number):
         test = {one for its in members.values() for p, one in enumerate(reversed(its)) if p % number == tested}
         others = [one for one in scans if one not in test]
-        parts = (others[:-1] or others, others[1:][-1:], [one for one in scans if one in test])
+        train, validation = (others[:-1], others[-1:]) if len(others) > 1 else (others, [])
+        parts = (train, validation, [one for one in scans if one in test])
         folds.append(Fold(*(tuple(sorted(scan for one in part for scan in scans[one])) for part in parts)))
     return folds
 
