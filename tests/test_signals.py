@@ -8,8 +8,10 @@ import pytest
 
 # A run of ten seconds whose first callback lasts until the signal has arrived.
 RUN = """
-import gc, sys, time, weakref
+import gc, signal, sys, time, weakref
 from planar3d.cli import run_in_sentences
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a process started in the background ignores Ctrl-C
 
 class Cycle:
     def __init__(self):
