@@ -11,7 +11,7 @@ import planar3d
 from planar3d.errors import ScanError
 from planar3d.files import write_csv, write_json, write_text
 from planar3d.scans.image_files import files_within, stem, suffix, why_unusable, without_copies
-from planar3d.scans.labels import Labels
+from planar3d.scans.labels import Labels, names_of_labels
 from planar3d.scans.outputs import Outputs
 
 DESCRIPTION = "dataset_description.json"
@@ -129,10 +129,7 @@ def write_sidecars(
         write_json(beside, sidecar(dataset, scan, f"Probability of {sought.replace(', ', ' or ')}, in [0, 1].", type))
     if not several:
         return sidecar(dataset, scan, "Lesions found by a network.")
-    rows = [
-        {"index": label, "name": "+".join(name for name, labels in scored.items() if label in labels)}
-        for label in sorted(set().union(*scored.values()))
-    ]
+    rows = [{"index": label, "name": name} for label, name in names_of_labels(scored).items()]
     write_csv(outputs.record.with_suffix(".tsv"), ["index", "name"], rows)
     return sidecar(dataset, scan, f"Labels found by a network: {sought}.", "")
 

@@ -2,7 +2,7 @@
 
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
@@ -10,12 +10,11 @@ import numpy as np
 from scipy import special
 
 from planar3d.errors import RecipeError, ScanError
-from planar3d.scans.volume import Scan, read_labels
+from planar3d.scans.volume import MASK_TOLERANCE, Scan, read_labels
 from planar3d.sections import Section
 
 Labels = tuple[int, ...]
 Grid = Sequence[float] | np.ndarray  # a voxel's edges in mm, or an affine, as in `voxel_mm3`
-_TOLERANCE = 1e-3  # of a label; some files have 1.00000006 for 1
 _SHOWN = 6  # labels of a file listed in an error message
 
 
@@ -156,7 +155,7 @@ class Targets(Section):
             found.update(np.unique(slab).tolist())
             if len(found) > 10 * len(known):
                 break
-        if all(min(abs(value - label) for label in known) <= _TOLERANCE for value in found):
+        if all(min(abs(value - label) for label in known) <= MASK_TOLERANCE for value in found):
             return
         shown = ", ".join(f"{value:g}" for value in sorted(found)[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
         meant = ", ".join(f"{name}={'+'.join(map(str, values))}" for name, values in self.scored.items())
@@ -176,6 +175,12 @@ def regions_of(field: str, texts: tuple[str, ...]) -> dict[str, Labels]:
             raise RecipeError(f"{field}={text!r}: a unique name and labels from 1 to 255 are needed, as in WT=1+2+4.")
         found[name] = values
     return found
+
+
+def names_of_labels(scored: Mapping[str, Labels]) -> dict[int, str]:
+    """The targets of each label, joined by a plus, from the labels of each target."""
+    labels = sorted(set().union(*scored.values()))
+    return {label: "+".join(name for name, own in scored.items() if label in own) for label in labels}
 
 
 def _among(labels: np.ndarray, values: Labels) -> np.ndarray:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from planar3d.evaluation.figures import outlines
 from planar3d.files import write_text
-from planar3d.scans.labels import Labels
+from planar3d.scans.labels import Labels, names_of_labels
 from planar3d.scans.outputs import table_of_viewer
 
 # For each viewer, the ending of its file, its header, and the format of a line from the label, its colour (0 to 255,
@@ -27,8 +27,7 @@ def write_label_tables(path: Path, scored: Mapping[str, Labels]) -> None:
         path: ITK-SNAP's, which ends in itksnap.txt and is written last; the others are beside it.
         scored: the targets of the mask, by name, with their labels.
     """
-    labels = sorted(set().union(*scored.values()))
-    names = {label: "+".join(name for name, values in scored.items() if label in values) for label in labels}
+    names = names_of_labels(scored)
     colours = outlines(names.values())
     for ending, (head, line) in _VIEWERS.items():
         lines = []

@@ -1,17 +1,14 @@
 """Interface of preparations: the grid and values of the network's input, and the mapping back to the scan."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 
-from planar3d.scans.preparation.prepared import Prepared
+from planar3d.scans.preparation.prepared import Decode, Prepared
 from planar3d.scans.volume import Scan
 from planar3d.sections import Section
-
-Decode = Callable[[np.ndarray, np.ndarray], np.ndarray]  # probabilities and the grid's axes in mm to labels
-
 
 # Directions by nibabel's codes, and the planes of slices that follow each other in them.
 _DIRECTIONS = {

@@ -12,6 +12,8 @@ from planar3d.files import map_array, read_json, write_json, written_beside
 from planar3d.scans.geometry import Geometry
 from planar3d.scans.volume import Scan, on_grid_of
 
+Decode = Callable[[np.ndarray, np.ndarray], np.ndarray]  # probabilities and the grid's axes in mm to labels
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -59,14 +61,12 @@ class Prepared:
             volume, order = volume.astype(np.uint8, copy=False), 0
         return Scan(self.geometry.back(volume, order), self.geometry.header)
 
-    def restore_and_decode(
-        self, probabilities: np.ndarray, decode: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    ) -> Scan:
+    def restore_and_decode(self, probabilities: np.ndarray, decode: Decode) -> Scan:
         """Map probabilities to the native grid and decode them there, which keeps outlines smooth.
 
         Args:
             probabilities: float (slices, rows, cols) or (slices, rows, cols, outputs) of the prepared grid.
-            decode: from probabilities and the grid's axes in mm to labels.
+            decode: see `Decode`.
         """
         restored = self.restore(probabilities)
         return Scan(decode(restored.voxels, restored.affine), restored.header)
