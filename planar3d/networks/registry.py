@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import keras
 
@@ -26,6 +27,10 @@ ARCHITECTURES: dict[str, Architecture] = {
     "omnia-net": OMNIA_NET,
     "dx-net": DX_NET,
 }
+
+
+# The descriptions of networks built from recipes, while they exist.
+_descriptions: WeakKeyDictionary[keras.Model, dict[str, Any]] = WeakKeyDictionary()
 
 
 def list_networks() -> list[str]:
@@ -124,5 +129,12 @@ def recipe_network(
     Raises:
         RecipeError: an unknown network, or sizes that it cannot have.
     """
-    arguments = describe_network(recipe)["arguments"]
-    return build_network(recipe.network.name, shape or recipe.window, encoder_weights=encoder_weights, **arguments)
+    described, shape = describe_network(recipe), shape or recipe.window
+    network = build_network(described["network"], shape, encoder_weights=encoder_weights, **described["arguments"])
+    _descriptions[network] = described | {"channels": shape[-1]}
+    return network
+
+
+def is_built_from(network: keras.Model, recipe: Recipe) -> bool:
+    """Whether `recipe_network` built a network for this recipe, or for one that asks for the same layers."""
+    return _descriptions.get(network) == describe_network(recipe) | {"channels": recipe.window[-1]}

@@ -1,6 +1,5 @@
 """A weights file that names its network and records its origin."""
 
-import functools
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -42,12 +41,12 @@ def save_weights(
     """
     from planar3d.networks.architecture import weight_shapes
     from planar3d.networks.card_content import filled_card
-    from planar3d.networks.registry import describe_network
+    from planar3d.networks.registry import describe_network, is_built_from, recipe_network
 
     path = Path(path)
     if not path.name.endswith(".weights.h5"):
         raise WeightsError(f"{path}: weights are saved as .weights.h5; choose such a name.")
-    if weight_shapes(network) != _expected_shapes(recipe):
+    if not is_built_from(network, recipe) and weight_shapes(network) != weight_shapes(recipe_network(recipe)):
         raise WeightsError(
             f"{path}: {network.name} is not the network that the recipe {recipe.name} builds, so its weights "
             "could not be loaded again and were not saved. Save the whole network, "
@@ -62,14 +61,6 @@ def save_weights(
         write_metadata(temporary, metadata, describe_for(arrays, network))
         trust(path, temporary)
     return path
-
-
-@functools.lru_cache(maxsize=4)  # training saves its best weights repeatedly
-def _expected_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
-    from planar3d.networks.architecture import weight_shapes
-    from planar3d.networks.registry import recipe_network
-
-    return weight_shapes(recipe_network(recipe))
 
 
 @dataclass(frozen=True)
