@@ -32,7 +32,7 @@ VALUES = {
     },
     "messaoudi2023-ds": _DS
     | {"factors": (3, 2, 2, 4), "up_kernels": (), "convolutions": 2, "full_resolution": 16, "activation_2d": "relu"},
-    "messaoudi2023-dx": _DS | {"norm": "instance", "stem": "normal"},
+    "messaoudi2023-dx": _DS | {"norm": "instance", "stem": "fitted"},
     "messaoudi2023-omnia-camus": _OMNIA
     | {"encoder": "b0", "learning_rate": 3e-4, "epochs": 67, "window": (1, 256, 256, 1), "augmentation": ()},
     "messaoudi2023-omnia-chaos": _OMNIA
@@ -55,7 +55,7 @@ RELEASED = {
         **{"network.up_kernels": [4, 3, 2, 5], "network.up_strides": [3, 2, 2, 3], "network.convolutions": 1},
         **{"network.full_resolution": 0, "network.activation_2d": "silu"},
     },
-    "messaoudi2023-dx": _NADAM | _ENCODER | {"network.norm": "batch"},
+    "messaoudi2023-dx": _NADAM | _ENCODER | {"network.norm": "batch", "network.stem": "normal"},
     "messaoudi2023-omnia-camus": _NADAM | _ENCODER | {"network.stem": "normal"},
     "messaoudi2023-omnia-chaos": _NADAM | _ENCODER | {"network.stem": "normal"},
 }
@@ -78,9 +78,9 @@ def test_the_released_code_differs_in_what_fidelity_lists(name):
     assert changed == RELEASED[name] | {"name": f"{name}-released"}
 
 
-def test_a_file_of_dx_net_from_before_padding_was_a_field_keeps_the_released_one():
+def test_a_file_of_dx_net_from_before_these_fields_keeps_the_released_values():
     content = RECIPES["messaoudi2023-dx"].to_json()
-    for field in ("encoder_padding", "encoder_epsilon"):
+    for field in ("encoder_padding", "encoder_epsilon", "stem"):
         del content["network"][field]
     assert Recipe.from_json(content).network == DXNetSettings(encoder_padding="symmetric", encoder_epsilon=1e-5)
 

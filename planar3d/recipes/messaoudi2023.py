@@ -44,7 +44,7 @@ MESSAOUDI2023_DS_RELEASED = MESSAOUDI2023_DS.changed(
 )
 
 MESSAOUDI2023_DX = MESSAOUDI2023_DS.changed(
-    name="messaoudi2023-dx", network=DXNetSettings(encoder_padding="same", encoder_epsilon=1e-3)
+    name="messaoudi2023-dx", network=DXNetSettings(encoder_padding="same", encoder_epsilon=1e-3, stem="fitted")
 )
 
 MESSAOUDI2023_DX_RELEASED = MESSAOUDI2023_DS_RELEASED.changed(
