@@ -1,4 +1,4 @@
-"""AlbuNet3D and AlbuNet2D: a planar ResNet-34 and a light planar decoder (Wacker et al. 2019, figure 2, section II)."""
+"""AlbuNet3D and AlbuNet2D: a planar ResNet-34 and a light planar decoder (Wacker et al. 2019, section III.A)."""
 
 from functools import partial
 from typing import Any

@@ -60,7 +60,7 @@ def DXNet(
         ValueError: sizes are not multiples of 32, the stem is unknown, or softmax of one output.
         WeightsError: the weights cannot be found or read, or do not fit.
 
-    Source: Messaoudi et al. 2023, section 2.3, for the encoder, its repeated kernels and instance normalization; the
+    Source: Messaoudi et al. 2023, section 2.2, for the encoder, its repeated kernels and instance normalization; the
     decoder's widths and epsilon, and the rate of stochastic depth, from the released code.
     """
     check_input_shape(input_shape, _DIVISORS, name)

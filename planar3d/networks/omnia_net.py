@@ -68,7 +68,7 @@ def OmniaNet(
         ValueError: rows or cols are not multiples of 32, the encoder or the stem is unknown, or softmax of one output.
         WeightsError: the weights cannot be found or read, or do not fit.
 
-    Source: Messaoudi et al. 2023, figure 1; widths and normalization of the decoder from the released code.
+    Source: Messaoudi et al. 2023, figure 2; widths and normalization of the decoder from the released code.
     """
     volumes = len(input_shape) == 4
     check_input_shape(input_shape if volumes else (1, *input_shape), DIVISORS, name)

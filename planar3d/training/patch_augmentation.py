@@ -48,7 +48,7 @@ def augment_patch(
         air: value outside the patch; labels are 0 there.
         share: of patches changed by each transform except mirroring; 0: shares of Wacker 2019.
 
-    Source: Wacker 2019, section II.D, and its released `brats_data_loader.py`.
+    Source: Wacker 2019, section III.D, and its released `brats_data_loader.py`.
     """
     places = _places(labels.shape, names, rng, share)
     if places is not None:

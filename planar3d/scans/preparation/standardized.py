@@ -113,7 +113,7 @@ class Cropped(Standardized):
 class NonZeroBox(Cropped):
     """The box around all voxels that are non-zero in any image.
 
-    Source: Wacker 2019, section II.B; the brain is the union of all images' in batchgenerators' preprocessing of BraTS.
+    Source: Wacker 2019, section III.D; the brain is the union of all images', as batchgenerators prepares BraTS.
     """
 
     name = "non-zero-box"
