@@ -1,13 +1,16 @@
-"""False alarms of a model without lesions, and its detection of few lesions, on generated heads.
+"""False alarms of a model in heads without lesions, and its detection of few lesions, on generated heads.
 
 The first fourteen label maps, by name, are for training, the others for this script. The phantom of tissue maps is the
-package's own (extra `study`). Rows that the file already has are skipped, so an interrupted run can continue.
+package's own (extra `study`). Each head is predicted once and decided by every rule. Heads that the file already has
+are skipped, so an interrupted run can continue.
 
-    python experiments/open_model/false_alarms.py --model ms-flair-open --maps MAPS --lesions MASKS --out OUT.csv
+    python experiments/open_model/false_alarms.py --model ms-flair-open --maps MAPS --lesions MASKS --out OUT.csv \\
+        --rule threshold=64 --rule threshold=32,least_mean=140
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,18 +21,18 @@ from planar3d.cli import main
 from planar3d.evaluation.lesions import lesion_scores
 from planar3d.evaluation.scores import score_scan
 from planar3d.files import read_rows, write_csv
-from planar3d.inference.segment import segment_case
 from planar3d.inference.segmenter import Segmenter
 from planar3d.scans.nifti_header import header_with
 from planar3d.scans.phantom import make_head
 from planar3d.scans.phantom_scanner import CENTERS
-from planar3d.scans.volume import Scan
+from planar3d.scans.volume import Scan, read_mask, read_scan
 from planar3d.training.synthesis import HeadGenerator, LesionShapes, read_anatomy
 from planar3d.training.synthesis.anatomy import files_in
 
 TRAINING_MAPS = 14
+OWN = "own"  # the rule of the model's recipe
 SLICE_MM = 6.0
-ABOUT = ("model", "kind", "head", "cut", "voxel_mm")
+ABOUT = ("model", "rule", "kind", "head", "cut", "voxel_mm")
 COLUMNS = (*ABOUT, "lesions_ml", "marked_ml", "dice", "lesions", "found", "pieces", "false_pieces")
 # Description, and settings of generated heads: generator settings, and range of the lesion volume in ml.
 THICK: dict[str, Any] = {"acquisitions": (1.0, 0.0, 0.0)}
@@ -41,8 +44,10 @@ KINDS: dict[str, tuple[str, dict[str, Any], tuple[float, float]]] = {
     "none-thick": ("thick slices, no lesions", NONE | THICK, (0, 0)),
     "few-thick": ("thick slices, 0.5 to 2 ml", FEW | THICK, (0.5, 2.0)),
     "phantom": ("tissue-map phantom, thick slices, no lesions", {}, (0, 0)),
+    "patient": ("patients", {}, (0, 0)),
 }
-Heads = Iterator[tuple[str, Scan, Scan, str]]
+HEADS = [kind for kind in KINDS if kind != "patient"]
+Head = tuple[str, Scan, Scan, str]  # its name, the scan, the true mask, and how its brain was extracted
 
 
 def run(
@@ -51,24 +56,27 @@ def run(
     out: Annotated[Path, typer.Option("--out", help="CSV, a line a head; lines are added.")],
     model: Annotated[str, typer.Option("--model", help="Weights file or published model.")] = "ms-flair-open",
     heads: Annotated[int, typer.Option("--heads", help="Of each kind.")] = 8,
-    kinds: Annotated[str, typer.Option("--kinds", help="Which heads.")] = ",".join(KINDS),
+    kinds: Annotated[str, typer.Option("--kinds", help="Which heads, or none.")] = ",".join(HEADS),
+    rules: Annotated[list[str] | None, typer.Option("--rule", help="Settings of the recipe; default: none.")] = None,
+    scans: Annotated[list[str] | None, typer.Option("--scan", help="name=scan,mask of a patient's scan.")] = None,
     engine: Annotated[str, typer.Option("--engine", help="As of planar3d predict.")] = "auto",
 ) -> None:
-    """Write the marked volumes of every head, and print medians."""
+    """Write the marked volumes of every head by every rule, and print medians."""
     anatomies = [read_anatomy(path) for path in test_maps(maps)]
     generator = HeadGenerator(anatomies, LesionShapes.read(lesions))
-    segmenter, name = Segmenter(model, engine=engine), Path(model).name
+    segmenter, name = Segmenter(model, engine=engine), Path(model).name.removesuffix(".weights.h5")
     rows: list[dict[str, Any]] = list(read_rows(out)) if out.is_file() else []
-    done = {(row["model"], row["kind"], row["head"]) for row in rows}
-    made = [phantoms(heads) if kind == "phantom" else generated(generator, kind, heads) for kind in kinds.split(",")]
-    for together in zip(*made, strict=True):
-        for kind, (head, scan, mask, cut) in zip(kinds.split(","), together, strict=True):
-            if (name, kind, head) in done:
-                continue
-            about = {"model": name, "kind": kind, "head": head, "cut": cut}
+    for kind, (head, scan, mask, cut) in chain(patients(scans or []), alternating(generator, kinds, heads)):
+        done = {row["rule"] for row in rows if (row["model"], row["kind"], row["head"]) == (name, kind, head)}
+        if not (missing := [rule for rule in rules or [OWN] if rule not in done]):
+            continue
+        found = segmenter.predict(segmenter.prepare({segmenter.images[0]: scan}))
+        for rule in missing:
+            recipe = found.recipe.with_settings([] if rule == OWN else rule.split(","))
+            about = {"model": name, "rule": rule, "kind": kind, "head": head, "cut": cut}
             about["voxel_mm"] = "x".join(f"{mm:.2f}" for mm in scan.spacing)
-            rows.append(about | marked(mask, segment_case(scan, segmenter)))
-            write_csv(out, COLUMNS, rows)
+            rows.append(about | marked(mask, replace(found, recipe=recipe).mask()))
+        write_csv(out, COLUMNS, rows)
     typer.echo("\n".join(markdown(read_rows(out))))
 
 
@@ -77,7 +85,24 @@ def test_maps(folder: Path) -> list[Path]:
     return files_in(folder, ("*.nii.gz", "*.npz"), "label map")[TRAINING_MAPS:]
 
 
-def generated(generator: HeadGenerator, kind: str, count: int) -> Heads:
+def patients(scans: list[str]) -> Iterator[tuple[str, Head]]:
+    """Patients' scans, each given as name=scan,mask."""
+    for given in scans:
+        name, _, files = given.partition("=")
+        scan, mask = files.split(",")
+        read = read_scan(scan)
+        yield "patient", (name, read, read_mask(mask, read), "")
+
+
+def alternating(generator: HeadGenerator, kinds: str, count: int) -> Iterator[tuple[str, Head]]:
+    """The first head of each kind, then the second of each, so that an interrupted run has some of all."""
+    names = kinds.split(",") if kinds else []
+    made = [phantoms(count) if kind == "phantom" else generated(generator, kind, count) for kind in names]
+    for together in zip(*made, strict=True):
+        yield from zip(names, together, strict=True)
+
+
+def generated(generator: HeadGenerator, kind: str, count: int) -> Iterator[Head]:
     """Heads of a kind by number, only those whose visible lesions have a volume within its range."""
     _, settings, (least, most) = KINDS[kind]
     drawing, seed = replace(generator, **settings), 0
@@ -89,7 +114,7 @@ def generated(generator: HeadGenerator, kind: str, count: int) -> Heads:
         seed += 1
 
 
-def phantoms(count: int) -> Heads:
+def phantoms(count: int) -> Iterator[Head]:
     """The phantom's heads at its three centers, at half of their resolution, in axial slices of about 6 mm."""
     for number in range(count):
         center = CENTERS[number % len(CENTERS)]
@@ -120,18 +145,18 @@ def marked(mask: Scan, found: Scan) -> dict[str, Any]:
 
 def markdown(rows: list[dict[str, str]]) -> list[str]:
     """A row for each model and kind of head."""
-    lines = ["| model | heads | marked, median | largest | lesions found | false pieces a head | Dice |"]
-    lines += ["| :-- | :-- | --: | --: | --: | --: | --: |"]
-    for model in dict.fromkeys(row["model"] for row in rows):
+    lines = ["| model | rule | heads | marked, median | largest | lesions found | false pieces a head | Dice |"]
+    lines += ["| :-- | :-- | :-- | --: | --: | --: | --: | --: |"]
+    for model, rule in dict.fromkeys((row["model"], row["rule"]) for row in rows):
         for kind, (words, *_) in KINDS.items():
-            own = [row for row in rows if (row["model"], row["kind"]) == (model, kind)]
+            own = [row for row in rows if (row["model"], row["rule"], row["kind"]) == (model, rule, kind)]
             if not own:
                 continue
             ml, false, lesions, found, dice = (
                 np.array([float(row[column] or "nan") for row in own])
                 for column in ("marked_ml", "false_pieces", "lesions", "found", "dice")
             )
-            cells = [model, f"{len(own)} {words}", f"{np.median(ml):.2f} ml", f"{ml.max():.2f} ml"]
+            cells = [model, rule, f"{len(own)} {words}", f"{np.median(ml):.2f} ml", f"{ml.max():.2f} ml"]
             cells += [f"{found.sum() / lesions.sum():.2f} of {lesions.sum():.0f}" if lesions.any() else ""]
             cells += [f"{false.mean():.1f}", f"{np.mean(dice):.3f}" if lesions.any() else ""]
             lines.append(f"| {' | '.join(cells)} |")

@@ -23,7 +23,7 @@ _OF_256 = Rule(lambda v: 0 <= v <= 256, "a threshold from 0 to 256 is needed")
 
 @dataclass(frozen=True)
 class Binary(Targets):
-    """Lesions: 1 where the probability is above the threshold and the lesion is large enough.
+    """Lesions: 1 where the probability is above the threshold and the lesion is large and probable enough.
 
     A lesion is a connected component over faces, as in `lesion_table` and `lesion_scores`.
 
@@ -40,6 +40,7 @@ class Binary(Targets):
     threshold: Annotated[float, _OF_256] = 16.0  # probability threshold, out of 256
     threshold_rule: Literal["absolute", "released"] = "absolute"  # "released": relative to the highest probability
     smallest_lesion_mm3: Annotated[float, NOT_NEGATIVE] = 0.0  # kept in a mask; 0 keeps all
+    least_mean: Annotated[float, _OF_256] = 0.0  # mean probability of a lesion that is kept, out of 256; 0 keeps all
 
     @property
     def channels(self) -> tuple[Labels, ...]:  # noqa: D102
@@ -51,7 +52,8 @@ class Binary(Targets):
 
     @property
     def decision(self) -> str:  # type: ignore[override]  # noqa: D102
-        return f"{self.threshold:g} of 256 ({self.threshold_rule})"
+        mean = f", mean of a lesion at least {self.least_mean:g}" if self.least_mean else ""
+        return f"{self.threshold:g} of 256 ({self.threshold_rule}){mean}"
 
     def assign(self, probabilities: np.ndarray, highest: float | None = None) -> np.ndarray:  # noqa: D102
         return threshold(probabilities[..., 0], self.threshold, self.threshold_rule, highest)
@@ -63,10 +65,15 @@ class Binary(Targets):
         mask = self.assign(probabilities)
         smallest_voxels = self.smallest_lesion_mm3 / voxel_mm3(spacing) * _ROUNDING
         found = ndimage.find_objects(mask)
-        if found and smallest_voxels > 1:
+        if found and (smallest_voxels > 1 or self.least_mean):
             inside = mask[found[0]]
             lesions, _ = ndimage.label(inside)
-            inside[(np.bincount(lesions.ravel()) < smallest_voxels)[lesions]] = 0
+            voxels = np.bincount(lesions.ravel())
+            kept = voxels >= smallest_voxels
+            if self.least_mean:
+                sums = np.bincount(lesions.ravel(), probabilities[found[0]].ravel())
+                kept &= sums >= self.least_mean / 256 * voxels
+            inside[~kept[lesions]] = 0
         return mask
 
 

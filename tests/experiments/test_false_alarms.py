@@ -44,13 +44,13 @@ def test_the_table_has_median_and_largest_volume_and_the_share_found(false_alarm
     lesion, alarm = np.s_[2:5, 2:5, 2:4], np.s_[2:4, 14:16, 7:8]
     rows = []
     for number, found in enumerate((masks(), masks(alarm), masks(lesion))):
-        about = {"model": "m", "head": str(number), "cut": "none", "voxel_mm": "2.00x2.00x5.00"}
+        about = {"model": "m", "rule": "own", "head": str(number), "cut": "none", "voxel_mm": "2.00x2.00x5.00"}
         rows.append(about | {"kind": "none"} | false_alarms.marked(masks(), found))
         rows.append(about | {"kind": "few"} | false_alarms.marked(masks(lesion), found))
     write_csv(tmp_path / "f.csv", false_alarms.COLUMNS, rows)
     *_, none, few = false_alarms.markdown(read_rows(tmp_path / "f.csv"))
-    assert none.split(" | ")[2:4] == ["0.08 ml", "0.36 ml"]
-    assert few.split(" | ")[4:6] == ["0.33 of 3", "0.3"]
+    assert none.split(" | ")[3:5] == ["0.08 ml", "0.36 ml"]
+    assert few.split(" | ")[5:7] == ["0.33 of 3", "0.3"]
 
 
 def test_a_phantom_of_no_load_has_no_lesions(false_alarms):

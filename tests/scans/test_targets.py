@@ -117,6 +117,21 @@ def test_lesions_are_above_the_threshold_and_large_enough(rule):
     np.testing.assert_array_equal(part, targets.assign(probabilities)[2:4])
 
 
+def test_lesions_whose_mean_probability_is_too_low_are_dropped_whole():
+    probabilities = np.random.default_rng(3).uniform(0.3, 0.9, (7, 8, 9, 1)).astype(np.float32)
+    probabilities[:, ::3] = probabilities[3] = 0
+    probabilities[:3] *= np.float32(0.6)
+    above = probabilities[..., 0] > 0.25
+    lesions, count = ndimage.label(above)
+    means = [probabilities[lesions == number].mean() for number in range(1, count + 1)]
+    kept = [number for number, mean in enumerate(means, start=1) if mean >= 0.5]
+    assert 1 < len(kept) < count
+    mask = Binary(64.0, least_mean=128.0).decode(probabilities, (1, 1, 1))
+    np.testing.assert_array_equal(mask, np.isin(lesions, kept))
+    np.testing.assert_array_equal(Binary(64.0, least_mean=64.0).decode(probabilities, (1, 1, 1)), above)
+    assert not Binary(64.0, least_mean=256.0).decode(probabilities, (1, 1, 1)).any()
+
+
 def test_encoded_maps_can_be_interpolated_where_labels_would_invent_others():
     labels = np.where(nested_tumor() > 0, 4, 0).astype(np.uint8)
     moved = ndimage.shift(labels.astype(float), (0.5, 0, 0), order=1)
@@ -143,6 +158,7 @@ def test_labels_that_files_round_are_known_and_others_are_refused():
         (lambda: Binary(257), "from 0 to 256"),
         (lambda: Binary(threshold_rule="best"), "choose one of"),
         (lambda: Binary(smallest_lesion_mm3=-1), "must not be negative"),
+        (lambda: Binary(least_mean=257), "a threshold from 0 to 256"),
         (lambda: Classes(()), "a unique name and labels from 1 to 255"),
         (lambda: Classes(("a=1", "a=2")), "a unique name"),
         (lambda: Classes(("a=1", "b=1")), "its own label"),
