@@ -12,17 +12,17 @@ from planar3d.networks.planar_resunet import PlanarResUNet
 
 
 @functools.cache
-def planar_resunet(depth: int = 16, size: int = 32, seed: int = 0, channels: int = 3) -> keras.Model:
-    """With the whole VGG-16; built once, and changed by no test but one with a seed of its own."""
-    return _resunet((depth, size, size, channels), "vgg16", (24, 16, 8, 8), seed)
+def planar_resunet(depth: int = 16, size: int = 32, channels: int = 3) -> keras.Model:
+    """With the whole VGG-16; built once, and changed by no test."""
+    return _resunet((depth, size, size, channels), "vgg16", (24, 16, 8, 8))
 
 
 def narrow_resunet() -> keras.Model:
     return _resunet((16, 32, 32, 3), narrow_encoder.NAME, (16, 8))
 
 
-def _resunet(shape: tuple[int, ...], encoder: str, filters: tuple[int, ...], seed: int = 0) -> keras.Model:
-    keras.utils.set_random_seed(seed)
+def _resunet(shape: tuple[int, ...], encoder: str, filters: tuple[int, ...]) -> keras.Model:
+    keras.utils.set_random_seed(0)
     sizes = {"decoder_filters": filters, "bridge_filters": 16}
     return with_biases(PlanarResUNet(shape, encoder=encoder, encoder_weights=None, **sizes))
 
