@@ -1,7 +1,7 @@
 """The laws of conversion, over the applications of Keras with random weights.
 
 All of them are tested where PLANAR3D_ALL_APPLICATIONS is set; else a few of different kinds, which repeat their blocks
-less often than the published ones and have layers of all the kinds that those have.
+less often than the published ones, or are narrower, and have layers of all the kinds that those have.
 """
 
 import inspect
@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 from flat_networks import by_slice, run, volume
-from keras.src.applications import densenet, efficientnet, resnet
+from keras.src.applications import densenet, efficientnet, mobilenet_v3, resnet
 from valueless import valueless
 
 from planar3d.conversion.convert import convert
@@ -31,19 +31,62 @@ def short_stacks(x):
     return x
 
 
-def short_inception(**arguments):
-    """InceptionV3 without mixed5 to mixed7 and mixed10, which repeat the ones before them."""
-    whole = keras.applications.InceptionV3(**arguments)
-    middle = keras.Model(whole.get_layer("mixed7").output, whole.get_layer("mixed9").output, name="middle")
-    top = keras.Model(whole.get_layer("mixed10").output, whole.output, name="top")
-    return keras.Model(whole.input, top(middle(whole.get_layer("mixed4").output)), name="inception_v3")
+def short_v3_stack(x, kernel, activation, se_ratio):
+    for number, (filters, size, stride, ratio, active) in enumerate(
+        (
+            (16, 3, 2, se_ratio, mobilenet_v3.relu),
+            (24, 3, 2, None, mobilenet_v3.relu),
+            (24, 3, 1, None, mobilenet_v3.relu),
+            (40, kernel, 2, se_ratio, activation),
+            (40, kernel, 1, se_ratio, activation),
+        )
+    ):
+        expansion = 4 if number else 1
+        x = mobilenet_v3._inverted_res_block(x, expansion, filters, size, stride, ratio, active, number)
+    return x
+
+
+def short(build, *cuts):
+    """An application without the layers between those of each pair, which repeat the ones before them."""
+
+    def made(**arguments):
+        whole = build(**arguments)
+        x = whole.get_layer(cuts[0][0]).output
+        for (_, first), last in zip(cuts, (*(last for last, _ in cuts[1:]), None), strict=True):
+            end = whole.get_layer(last).output if last else whole.output
+            x = keras.Model(whole.get_layer(first).output, end, name=f"behind_{first}")(x)
+        return keras.Model(whole.input, x, name=whole.name)
+
+    return made
+
+
+def narrow_vgg16(**arguments):
+    """VGG16 with an eighth of its channels."""
+    with valueless():
+        whole = keras.applications.VGG16(**arguments)
+
+    def narrowed(layer):
+        config = layer.get_config()
+        sizes = {size: max(arguments["classes"], config[size] // 8) for size in {"filters", "units"} & config.keys()}
+        return type(layer).from_config(config | sizes)
+
+    return keras.models.clone_model(whole, clone_function=narrowed)
 
 
 SHORT = {
+    "MobileNetV2": short(
+        keras.applications.MobileNetV2,
+        ("block_3_project_BN", "block_5_add"),
+        ("block_6_project_BN", "block_9_add"),
+        ("block_10_project_BN", "block_12_add"),
+        ("block_13_project_BN", "block_15_add"),
+    ),
+    "MobileNetV3Small": partial(mobilenet_v3.MobileNetV3, short_v3_stack, 64),
     "DenseNet121": partial(densenet.DenseNet, [2, 2, 2, 2]),
     "EfficientNetB0": partial(efficientnet.EfficientNet, 1.0, 0.3, 224),
     "ResNet50V2": partial(resnet.ResNet, short_stacks, True, True),
-    "InceptionV3": short_inception,
+    "InceptionV3": short(keras.applications.InceptionV3, ("mixed4", "mixed7"), ("mixed9", "mixed10")),
+    "VGG16": narrow_vgg16,
 }
 
 
