@@ -144,14 +144,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=1000, help="of each format")
     parser.add_argument("--first", type=int, default=0, help="number of the first file")
+    parser.add_argument("--seeds", type=Path, help="folder with honest files; default: they are written")
     asked = parser.parse_args()
     faults = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        writing = multiprocessing.get_context("spawn").Process(target=write_seeds, args=(folder,))
-        writing.start()
-        writing.join()
-        for seed in sorted(folder.iterdir()):
+        if asked.seeds is None:  # by another process, since with TensorFlow this one would exceed the limits
+            writing = multiprocessing.get_context("spawn").Process(target=write_seeds, args=(folder,))
+            writing.start()
+            writing.join()
+        for seed in sorted((asked.seeds or folder).iterdir()):
             ends, wrong = fuzz(seed, asked.files, asked.first, folder)
             faults += wrong
             print(f"{seed.name:18s} " + ", ".join(f"{count} {end}" for end, count in ends.most_common()), flush=True)

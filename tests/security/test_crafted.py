@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from security.crafted import ATTACKS, NEED_TRIAL, hdf5, one_array_often
+from security.fuzz_weights import write_seeds
 
 from planar3d.errors import WeightsError
 from planar3d.transfer import published_models, rehearsal
@@ -79,8 +80,9 @@ def test_the_time_in_which_a_job_is_suspended_is_not_the_trials(tmp_path):
 
 
 def test_mutated_files_of_every_format_end_in_arrays_or_in_an_error(tmp_path):
-    script = Path(__file__).with_name("fuzz_weights.py")
-    done = subprocess.run([sys.executable, script, "--files", "15"], capture_output=True, text=True)
+    write_seeds(tmp_path)
+    command = [sys.executable, Path(__file__).with_name("fuzz_weights.py"), "--files", "15", "--seeds", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     assert re.search(r"\b[1-9]\d* refused\b", done.stdout) and re.search(r"\b[1-9]\d* arrays\b", done.stdout)
 
