@@ -28,14 +28,15 @@ _FULL = 2**16  # bytes; with less free space, a failed write counts as a full di
 def written_beside(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block succeeds, remove it if not.
 
-    The temporary name has the suffix of `path`, by which many writers choose their format. A temporary `path` is
-    itself yielded. Few calls name a file, because each is a request if the folder lies on a file server.
+    The temporary name has the suffix of `path`, by which many writers choose their format. A `path` that is temporary,
+    or in a temporary folder, is itself yielded. Few calls name a file, because each is a request if the folder lies on
+    a file server.
 
     Raises:
         OSError: the disk is full, whatever error the writer raised; it names `path`.
     """
     path = Path(path)
-    if path.name.startswith(_WRITING):
+    if any(part.startswith(_WRITING) for part in path.parts):
         yield path
         return
     make = partial(tempfile.mkstemp, prefix=_WRITING, suffix=f"-{path.name}", dir=path.parent)
@@ -56,6 +57,35 @@ def written_beside(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_together(within: Path, files: Iterable[Path], last: Sequence[Path]) -> Iterator[Path]:
+    """Yield a temporary folder; if the block succeeds, its files replace those at the same places in `within`.
+
+    Args:
+        files: what may be written; the temporary folder has their folders.
+        last: the files that are replaced last, in this order; the temporary folder is beside the last one.
+
+    Raises:
+        OSError: the disk is full, as in `written_beside`; then nothing was replaced.
+    """
+    beside = last[-1]
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(beside.parent, f"-{beside.name}") as name:
+        temporary = Path(name)
+        for folder in {path.parent.relative_to(within) for path in files} - {Path()}:
+            (temporary / folder).mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+        except (OSError, RuntimeError) as error:
+            require_room(beside, _FULL, error)
+            raise
+        made = {within / path.relative_to(temporary): path for path in temporary.rglob("*") if path.is_file()}
+        for folder in {path.parent for path in made} - {beside.parent}:
+            folder.mkdir(parents=True, exist_ok=True)
+        for path in [*made.keys() - {*last}, *last]:
+            os.replace(made[path], path)
 
 
 @contextmanager
@@ -82,9 +112,9 @@ def require_room(path: str | Path, size: int, cause: Exception | None = None) ->
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from cause
 
 
-def temporary_folder(folder: str | Path) -> tempfile.TemporaryDirectory[str]:
+def temporary_folder(folder: str | Path, ending: str = "") -> tempfile.TemporaryDirectory[str]:
     """A temporary empty folder inside `folder`, for a `with` block; it counts as half-written."""
-    return tempfile.TemporaryDirectory(dir=folder, prefix=_WRITING, ignore_cleanup_errors=True)
+    return tempfile.TemporaryDirectory(ending, _WRITING, folder, ignore_cleanup_errors=True)
 
 
 def written_at(path: Path) -> int:
@@ -117,10 +147,7 @@ def remove_temporaries(*folders: str | Path) -> None:
     """Remove half-written files of killed processes directly in folders in which no other process is writing."""
     for folder in map(Path, folders):
         for left in folder.glob(f"{_WRITING}*"):
-            if left.is_dir():
-                shutil.rmtree(left)
-            else:
-                left.unlink()
+            _remove(left)
 
 
 def remove_temporaries_of(*paths: str | Path) -> None:
@@ -128,7 +155,14 @@ def remove_temporaries_of(*paths: str | Path) -> None:
     for path in map(Path, paths):
         for left in path.parent.glob(f"{_WRITING}*-{path.name}"):
             if fnmatch(_BESIDE.sub("", left.name), path.name):  # not of a longer name
-                left.unlink(missing_ok=True)
+                _remove(left)
+
+
+def _remove(left: Path) -> None:
+    if left.is_dir():
+        shutil.rmtree(left, ignore_errors=True)
+    else:
+        left.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

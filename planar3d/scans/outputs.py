@@ -30,6 +30,10 @@ class Outputs:
         """The same for FreeView, beside it."""
         return table_of_viewer(self.label_tables, "freeview.txt")
 
+    def moved(self, folder: Path, to: Path) -> "Outputs":
+        """The same places in the folder `to` as in `folder`."""
+        return Outputs(**{name: to / path.relative_to(folder) for name, path in vars(self).items()})
+
 
 def plain_names(name: str, out: Path, own: str = ".nii.gz") -> Outputs:
     """The outputs of a scan of that name in the folder `out`; `own` is the ending of a mask in its format."""

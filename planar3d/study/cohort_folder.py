@@ -98,11 +98,8 @@ class CohortFolder:
 
     def claim(self, outputs: Outputs) -> Claim | Holder:
         """Claim a scan, or return its holder; half-written files of a killed process are removed."""
-        record = outputs.record
-        images = [Path(str(path).removesuffix(".nii.gz")) for path in (outputs.probability, outputs.instances)]
-        beside = (path.with_suffix(end) for path in (*images, record) for end in (".json", ".tsv"))
-        files = [path.with_name(glob.escape(path.name)) for path in (*vars(outputs).values(), *beside)]
-        return take(self._claim_file(outputs), lambda: remove_temporaries_of(*files, self._failure(record)))
+        folder = outputs.mask.with_name(glob.escape(outputs.mask.name))  # of all files of a scan, see written_together
+        return take(self._claim_file(outputs), lambda: remove_temporaries_of(folder, self._failure(outputs.record)))
 
     @contextmanager
     def alone(self, notify: Callable[[str], None]) -> Iterator[None]:

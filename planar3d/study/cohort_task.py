@@ -12,7 +12,7 @@ from typing import Any
 from planar3d.environment import machine, versions
 from planar3d.errors import Planar3DError, RunError, ScanError
 from planar3d.evaluation.lesion_table import lesion_table
-from planar3d.files import written_at
+from planar3d.files import written_at, written_together
 from planar3d.inference.segmenter import Probabilities, Segmenter
 from planar3d.locks import Claim, Holder
 from planar3d.pipeline import one_ahead, one_behind
@@ -189,25 +189,26 @@ class CohortTask:
         began = time.monotonic()
         mask, recipe = result.probabilities.mask(), result.probabilities.recipe
         probability = result.probabilities.foreground() if self.asked.probability else None
-        origin, outputs = self._origin(item), self.items[item]
-        standard: dict[str, Any] = {}
-        if item.dataset:
-            scored = recipe.targets.scored
-            standard = write_sidecars(item.dataset, item.path, outputs, scored, self.asked.probability)
-            if self.asked.instances:
-                lesions = [lesion._asdict() for lesion in lesion_table(mask)]
-                write_instance_sidecars(item.dataset, item.path, outputs, lesions)
-        about = {
-            **standard,
-            **origin,
-            "scan": {**origin["scan"], **describe_scan(item, result.scan)},
-            "how": {"description": self.segmenter.description, "machine": machine(), "seed": recipe.training.seed},
-            "versions": versions(),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round(result.seconds + time.monotonic() - began, 2),
-        }
-        record = write_segmented(outputs, about, result.scan, mask, probability, self.asked, recipe, item.series)
-        self.folder.succeed(outputs)
+        origin, within, final = self._origin(item), self.folder.path, self.items[item]
+        with written_together(within, vars(final).values(), (final.record, final.mask)) as temporary:
+            outputs, standard = final.moved(within, temporary), dict[str, Any]()
+            if item.dataset:
+                scored = recipe.targets.scored
+                standard = write_sidecars(item.dataset, item.path, outputs, scored, self.asked.probability)
+                if self.asked.instances:
+                    lesions = [lesion._asdict() for lesion in lesion_table(mask)]
+                    write_instance_sidecars(item.dataset, item.path, outputs, lesions)
+            about = {
+                **standard,
+                **origin,
+                "scan": {**origin["scan"], **describe_scan(item, result.scan)},
+                "how": {"description": self.segmenter.description, "machine": machine(), "seed": recipe.training.seed},
+                "versions": versions(),
+                "date": datetime.now(UTC).isoformat(timespec="seconds"),
+                "seconds": round(result.seconds + time.monotonic() - began, 2),
+            }
+            record = write_segmented(outputs, about, result.scan, mask, probability, self.asked, recipe, item.series)
+        self.folder.succeed(final)
         return record
 
     def _origin(self, item: ScanInput) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The outputs of a segmented scan: its mask, its lesions, pictures, and a record of how they were made.
 
-The mask is renamed into place last. A mask that agrees with its record is therefore complete with all its files;
-anything else was interrupted, or must not be replaced.
+All files are written to a temporary folder and renamed into place, the mask last. A mask that agrees with its record is
+therefore complete with all its files; anything else was interrupted, or must not be replaced.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from planar3d.evaluation.figures import overlay as draw_overlay
 from planar3d.evaluation.lesion_regions import name_regions
 from planar3d.evaluation.lesion_table import Lesion, lesion_labels, lesion_table, lesions_by_target, write_lesions
 from planar3d.evaluation.quality import QualityWarning, check_quality
-from planar3d.files import read_json, write_json, written_beside
+from planar3d.files import read_json, write_json
 from planar3d.networks.weights_file import Model
 from planar3d.recipes import Recipe
 from planar3d.scans.dicom import DicomSeries
@@ -137,6 +137,7 @@ def write_segmented(
     """Write all requested outputs of a scan, and return its record.
 
     Args:
+        outputs: the files, in a temporary folder.
         about: the record's entries on scan, model, recipe and machine.
         mask: on the scan's grid; for several targets a label map.
         probability: on the scan's grid, if requested.
@@ -151,31 +152,28 @@ def write_segmented(
         lesions["lesion"] = name_regions(lesions["lesion"], scan, of_lesions, parts.get("ventricles"))
     model = about["model"]
     warnings = check_quality(scan, mask, model.get("whole_head"), targets, image, model.get("measured"))
-    with written_beside(outputs.mask) as temporary:
-        mask.save(temporary)
-        record = {**about, **_findings(lesions, warnings, lesion_table(mask)), "files": _relative(outputs, asked.files)}
-        record["result"]["mask_sha256"] = file_sha256(temporary)
-        write_lesions(outputs.lesions, lesions)
-        if asked.probability and probability is not None:
-            probability.save(outputs.probability)
-        if asked.overlay:
-            draw_overlay(scan, mask, None, outputs.overlay, about["scan"]["name"], parts if len(parts) > 1 else None)
-        if asked.report:
-            write_scan_report(record, scan, mask, outputs.report, probability, parts, targets.noun)
-        if asked.dicom_seg and series is not None:
-            write_dicom_seg(mask, series, about["model"], outputs.dicom_seg)
-            if asked.dicom_sr:
-                (of_one,) = lesions.values()
-                write_dicom_sr(of_one, outputs.dicom_seg, outputs.dicom_sr)
-        if asked.label_tables:
-            write_label_tables(outputs.label_tables, targets.scored)
-        if asked.instances:
-            Scan(lesion_labels(mask).astype(np.uint16), scan.header).save(outputs.instances)
-        if asked.same_format and outputs.same_format != outputs.mask:
-            write_like(Path(about["scan"]["path"]), mask.voxels, mask.affine, outputs.same_format)
-        with written_beside(outputs.record) as beside:
-            write_json(beside, record)
-            temporary.stat()  # who took the scan over removed it, or removes both; that one's record then stays
+    mask.save(outputs.mask)
+    record = {**about, **_findings(lesions, warnings, lesion_table(mask)), "files": _relative(outputs, asked.files)}
+    record["result"]["mask_sha256"] = file_sha256(outputs.mask)
+    write_lesions(outputs.lesions, lesions)
+    if asked.probability and probability is not None:
+        probability.save(outputs.probability)
+    if asked.overlay:
+        draw_overlay(scan, mask, None, outputs.overlay, about["scan"]["name"], parts if len(parts) > 1 else None)
+    if asked.report:
+        write_scan_report(record, scan, mask, outputs.report, probability, parts, targets.noun)
+    if asked.dicom_seg and series is not None:
+        write_dicom_seg(mask, series, about["model"], outputs.dicom_seg)
+        if asked.dicom_sr:
+            (of_one,) = lesions.values()
+            write_dicom_sr(of_one, outputs.dicom_seg, outputs.dicom_sr)
+    if asked.label_tables:
+        write_label_tables(outputs.label_tables, targets.scored)
+    if asked.instances:
+        Scan(lesion_labels(mask).astype(np.uint16), scan.header).save(outputs.instances)
+    if asked.same_format and outputs.same_format != outputs.mask:
+        write_like(Path(about["scan"]["path"]), mask.voxels, mask.affine, outputs.same_format)
+    write_json(outputs.record, record)
     return record
 
 

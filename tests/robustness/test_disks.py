@@ -78,6 +78,25 @@ def test_prediction_stops_where_nothing_can_be_written(disk, run, tmp_path, opti
     assert not list(folder.rglob("*_mask.nii.gz"))
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_a_scan_for_which_the_disk_is_too_small_leaves_none_of_its_files_and_keeps_the_old_ones(
+    disk, run, tmp_path, before
+):
+    folder, remount = disk
+    assert remount("size=8m")
+    scan = next(write_msseg(tmp_path / "data", ids=("01A",)).rglob("3DFLAIR.nii.gz"))
+    words = ("predict", scan, "--model", write_model(tmp_path), "--out", folder / "masks", "--engine", "keras")
+    if before:
+        assert run(*words)[0] == 0
+    old = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    used = sum(len(content) for content in old.values())
+    assert remount(f"size={used // 1024 + 48}k")  # room for mask and lesions, not for the map of probabilities
+    code, said = run(*words, "--probability", "--overwrite")
+    assert code == 2 and "No space left on device. Nothing half-written was left behind." in said
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == old
+    assert not _half_written(folder)
+
+
 def test_a_run_in_a_read_only_folder_is_refused(disk, run, tmp_path):
     folder, remount = disk
     data = write_msseg(tmp_path / "data")
