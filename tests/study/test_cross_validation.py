@@ -13,7 +13,7 @@ from msseg import IDS, RECIPE, TINY, write_msseg
 
 from planar3d.errors import FoldsError, RecipeError, RunError, ScanError, WeightsError
 from planar3d.inference.segment import segment
-from planar3d.recipes import MODERN
+from planar3d.recipes import MODERN, RELEASED
 from planar3d.scans.datasets import find_cases
 from planar3d.scans.folds import Fold, choose_folds
 from planar3d.study.cross_validation import prepare_scans, run_folds
@@ -260,14 +260,10 @@ def test_the_modern_recipe_goes_from_thick_and_thin_slices_to_native_masks(data,
     _assert_scored_as_users_predict(run, data)
 
 
-@pytest.mark.parametrize("recipe", ["released"])
-def test_the_released_recipe_runs_as_well(data, tmp_path, recipe):
-    from planar3d.recipes import find_recipe
-
+def test_the_released_recipe_runs_as_well(data, tmp_path):
     tiny = [s for s in TINY if not s.startswith("threshold")]
-    done = reproduce(find_cases(data), tmp_path, find_recipe(recipe).with_settings(tiny), only="1", notify=_quiet)
-    assert done.report.is_file()
-    assert len(_rows(tmp_path / "fold-1/scores.csv")) == 6
+    run = _run(data, tmp_path, RELEASED.with_settings(tiny), only="1")
+    assert len(_rows(run.fold(1) / "scores.csv")) == 6
 
 
 @pytest.mark.parametrize(
