@@ -118,7 +118,9 @@ def output_layer(
     convolution: type[keras.Layer] = keras.layers.Conv3D,
     **settings: Any,
 ) -> keras.Layer:
-    """The last convolution of a network; a `ValueError` for the softmax of one channel."""
+    """The last convolution of a network; a `ValueError` for no channels, or the softmax of one."""
+    if not isinstance(channels, int | np.integer) or channels < 1:
+        raise ValueError(f"The output has {channels!r} channels; a whole number of at least 1 is needed.")
     if activation == "softmax" and channels == 1:
         raise ValueError("The softmax of one output is 1 everywhere; use activation='sigmoid', or two or more outputs.")
     # The loss takes logarithms, so probabilities are float32 in every precision.

@@ -21,6 +21,7 @@ from planar3d.networks.decoders import convolved, decoded
 from planar3d.networks.efficientnet import COARSEST, NOISY_STUDENT, SKIPS, EfficientNet, noisy_student
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, with_weights
 from planar3d.networks.resnet import NORMALIZATION
+from planar3d.networks.settings import DSNetSettings
 
 HEAD = "final"
 SLICES, MAPS = 3, 4  # of the reduced volume: red, green and blue of four images
@@ -75,12 +76,16 @@ def DSNet(
 
     Raises:
         ValueError: the shape does not fit the factors, or softmax of one output.
+        RecipeError: numbers of levels that differ, or filters or factors that are not greater than 0.
         WeightsError: the weights cannot be found or read, or do not fit.
 
     Source: Messaoudi et al. 2023, figure 4; widths, kernels and the transposed convolutions from the released code. The
     2D part is planar, on a volume that has the four maps as its slices, so that any batch size is possible.
     """
     check_input_shape(input_shape, _DIVISORS, name)
+    levels = {"factors": factors, "filters": filters, "up_kernels": up_kernels}
+    levels["up_strides"] = up_strides if up_kernels else ()
+    DSNetSettings.made({**levels, "convolutions": convolutions, "full_resolution": full_resolution})
     check_depth(input_shape, (SLICES - 1) * prod(factors) + 1, SLICES * prod(factors), name)
     inputs = keras.Input(input_shape, name="volume")
     x = _convolved(inputs, filters[0], "squeeze")

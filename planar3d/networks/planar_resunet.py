@@ -77,6 +77,7 @@ def PlanarResUNet(
         ValueError: a size that the encoder cannot halve (VGG-16 needs multiples of 16), an unknown encoder, an even
             encoder depth, a number of decoder levels that differs from the encoder's, an unknown encoder range, or the
             softmax of one output.
+        RecipeError: filters that are not whole numbers greater than 0.
         ConversionError: an unknown mapping, or one that the encoder does not allow.
         WeightsError: the weights cannot be found or read, or do not fit.
 
@@ -95,6 +96,7 @@ def PlanarResUNet(
     if decoder_filters is None:
         deepest, *others = _PAPER.decoder_filters
         decoder_filters = ((deepest,) * number + tuple(others))[-number:]
+    PlanarResUNetSettings.made({"decoder_filters": decoder_filters, "bridge_filters": bridge_filters})
     if len(decoder_filters) != number:
         raise ValueError(
             f"decoder_filters={tuple(decoder_filters)}: the encoder has {number} levels above its coarsest, and each "

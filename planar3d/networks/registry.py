@@ -40,7 +40,7 @@ def list_networks() -> list[str]:
 
 def build_network(
     name: str,
-    input_shape: Sequence[int | None],
+    input_shape: Sequence[int | None] | None = None,
     *,
     weights: EncoderWeights = None,
     encoder_weights: EncoderWeights = "imagenet",
@@ -53,7 +53,7 @@ def build_network(
 
     Args:
         name: one of `list_networks()`.
-        input_shape: (depth, rows, cols, channels).
+        input_shape: (depth, rows, cols, channels); default: the network's own.
         weights: a file or published model with weights for the whole network.
         encoder_weights: `"imagenet"`, a file, or None for a random encoder.
         arguments: further arguments of the network's function.
@@ -66,15 +66,17 @@ def build_network(
     known = inspect.signature(build).parameters
     if unknown := sorted(set(arguments) - set(known)):
         raise RecipeError(f"Network {name} has no argument {unknown[0]!r}; it has: {', '.join(known)}.")
+    if input_shape is not None:
+        arguments["input_shape"] = tuple(input_shape) if isinstance(input_shape, Sequence) else input_shape
     try:
-        return build(input_shape=tuple(input_shape), weights=weights, encoder_weights=encoder_weights, **arguments)
+        return build(weights=weights, encoder_weights=encoder_weights, **arguments)
     except ValueError as error:
         raise RecipeError(f"Network {name}: {error}") from error
 
 
 def find_architecture(name: str) -> Architecture:
     """The architecture with this name."""
-    if name not in ARCHITECTURES:
+    if name not in list(ARCHITECTURES):
         raise RecipeError(f"Network {name!r} is unknown; choose one of: {', '.join(ARCHITECTURES)}.")
     return ARCHITECTURES[name]
 

@@ -11,6 +11,7 @@ from planar3d.networks.encoder_weights import EncoderWeights, fill_encoder
 
 # (filters, convolutions) of blocks 1-5 (Simonyan & Zisserman 2015, configuration D).
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+_LEAST = 2 ** (len(BLOCKS) - 1)  # voxels along an axis that is halved between blocks
 
 
 def vgg16_convolutions(x: Any, number: int, mapping: KernelMapping = PLANAR) -> Any:
@@ -48,11 +49,18 @@ def PlanarVGG16(
         depth / 16 with `depth_pooling` and depth without.
 
     Raises:
+        ValueError: a pooled axis has fewer than 16 voxels.
         WeightsError: the weights cannot be found or read, or do not fit.
 
     Source: Kolarik 2020, section 3.3 and eq. 3; the released encoder file holds these layers.
     """
     check_input_shape(input_shape, (1, 1, 1), name)
+    for axis, length in zip(("depth", "rows", "cols"), input_shape, strict=False):
+        if length is not None and length < _LEAST and (depth_pooling or axis != "depth"):
+            raise ValueError(
+                f"input_shape={tuple(input_shape)}: {axis} is {length}, but the four poolings need at least {_LEAST}"
+                f"{'; depth_pooling=False keeps the slices separate' if axis == 'depth' else ''}."
+            )
     inputs = x = keras.Input(input_shape, name="input")
     for number in (1, 2, 3, 4):
         x = vgg16_pool(vgg16_convolutions(x, number), number, depth_pooling)

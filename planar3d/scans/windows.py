@@ -7,6 +7,7 @@ from planar3d.wording import counted
 
 # Grey levels by unit of the network's input.
 INPUT_SCALE = 128
+_ROUNDING = 0.01  # of probabilities that were averaged or interpolated in low precision
 
 
 def window_starts(slices: int, depth: int = 16, stride: int = 8) -> range:
@@ -95,15 +96,23 @@ def threshold(
     Returns:
         uint8 {0, 1} of the same shape.
 
+    Raises:
+        ValueError: a threshold or probabilities out of range, NaN included, or an unknown rule.
+
     Source: Kolarik 2020, section 3.2; the released rule from its `visualise_predicitons`.
     """
     probabilities = np.asarray(probabilities)
+    if not isinstance(of_256, int | float | np.number) or not 0 <= of_256 <= 256:
+        raise ValueError(f"of_256={of_256!r}: a threshold from 0 to 256 is needed.")
+    least, most = (probabilities.min(), probabilities.max()) if probabilities.size else (0, 1)
+    if not (least >= -_ROUNDING and most <= 1 + _ROUNDING):  # NaN is neither
+        raise ValueError(f"The probabilities are from {least} to {most}; numbers from 0 to 1 are needed.")
     if rule == "absolute":
         return (probabilities * np.float32(256) > of_256).astype(np.uint8)
     if rule == "released":
         levels = (probabilities * np.float32(255)).astype(np.uint8)
-        most = levels.max() if highest is None else int(np.float32(highest) * np.float32(255))
-        limit = int(most // (256 / of_256)) if of_256 else 0
+        top = levels.max() if highest is None else int(np.float32(highest) * np.float32(255))
+        limit = int(top // (256 / of_256)) if of_256 else 0
         return (levels > limit).astype(np.uint8)
     raise ValueError(f"rule={rule!r} is unknown; choose one of: 'absolute', 'released'.")
 
