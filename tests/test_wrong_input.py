@@ -98,6 +98,48 @@ WRONG = {
         ValueError,
         r"3\.5\): \(depth, rows, cols, chan",
     ),
+    "too few slices to pool": (
+        lambda: p3.PlanarVGG16((8, 32, 32, 3), None),
+        ValueError,
+        "depth is 8, but the four poolings need at least 16; depth_pooling=False keeps",
+    ),
+    "too few rows to pool": (lambda: p3.PlanarVGG16((1, 8, 32, 3), None, False), ValueError, r"rows is 8, .* 16\.$"),
+    "NaN as a probability": (lambda: p3.threshold([0.5, np.nan]), ValueError, "from nan to nan; numbers from 0 to 1"),
+    "grey levels as probabilities": (lambda: p3.threshold(np.uint8([0, 200])), ValueError, "from 0 to 200; numbers"),
+    "a negative threshold": (lambda: p3.threshold([0.5], -3), ValueError, "of_256=-3: a threshold from 0 to 256"),
+    "a NaN threshold": (lambda: p3.threshold([0.5], np.nan, "released"), ValueError, "of_256=nan: a threshold from"),
+    "a threshold in text": (lambda: p3.threshold([0.5], "16"), ValueError, "of_256='16': a threshold from"),
+    "a model that is not open": (lambda: p3.Model("a.h5"), WeightsError, r"use Model\.open\('a\.h5'\)"),
+    "no known file": (lambda: p3.fetch_known([]), WeightsError, r"\[\] is not a known weights file"),
+    "no network's name": (lambda: p3.build_network([]), RecipeError, r"Network \[\] is unknown; choose one of"),
+    "one number as a shape": (
+        lambda: p3.build_network("dx-net", 3),
+        RecipeError,
+        r"Network dx-net: input_shape=3: \(depth, rows",
+    ),
+    "no output": (
+        lambda: p3.PlanarResUNet((16, 32, 32, 3), encoder_weights=None, outputs=0),
+        ValueError,
+        "output has 0 channels",
+    ),
+    "negative filters": (
+        lambda: p3.PlanarResUNet(encoder_weights=None, decoder_filters=(8, 8, 8, -8)),
+        RecipeError,
+        r"decoder_filters is \(8, 8, 8, -8\), but numbers greater than 0",
+    ),
+    "one number for all levels": (
+        lambda: p3.PlanarResUNet(encoder_weights=None, decoder_filters=8),
+        RecipeError,
+        "decoder_filters=8: a list of values",
+    ),
+    "no filters in the bridge": (
+        lambda: p3.PlanarResUNet(encoder_weights=None, bridge_filters=0),
+        RecipeError,
+        "bridge_filters is 0, but it must be greater",
+    ),
+    "levels without filters": (lambda: p3.DSNet(filters=(16, 32)), RecipeError, r"filters=\(16, 32\).* equal lengths"),
+    "negative filters of levels": (lambda: p3.DSNet(filters=(16, 32, 48, -1)), RecipeError, "filters is .* greater th"),
+    "a factor of 0": (lambda: p3.EfficientEmbedding(factors=(3, 0, 4)), RecipeError, "factors is .* greater than 0"),
 }
 
 

@@ -1,5 +1,6 @@
 """Options that several commands share, and the recipe that they select."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,7 +99,7 @@ def open_model(model: str, name: str | None, settings: list[str] | None, size: i
     from planar3d.recipes import find_recipe
 
     opened = Model.open(model, find_recipe(name) if name else None)
-    changed = Model.open(opened, _changed(opened.recipe, settings, size=size))
+    changed = replace(opened, recipe=_changed(opened.recipe, settings, size=size))  # which may still be assumed
     for caution in changed.cautions:
         log(as_json=True)(caution)
     return changed

@@ -73,13 +73,22 @@ class Model:
         recipe: recipe for prediction.
         said: the file's metadata, as `read_metadata` returns it.
         state: state of the file when it was opened, as `rehearse` returns it.
+        assumed: whether the recipe is `PAPER` because neither the file nor the user named one.
+
+    Raises:
+        WeightsError: it was not made by `open`.
     """
 
     path: Path
-    sha256: str
-    recipe: Recipe
-    said: Mapping[str, Any] = field(repr=False, compare=False)
-    state: State = field(repr=False, compare=False)
+    sha256: str = ""
+    recipe: Recipe = PAPER
+    said: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    state: State = field(default=(0, 0, 0), repr=False, compare=False)
+    assumed: bool = field(default=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.sha256:
+            raise WeightsError(f"Model({str(self.path)!r}) is not open; use Model.open({str(self.path)!r}).")
 
     @classmethod
     def open(cls, model: "str | Path | Model", recipe: Recipe | None = None) -> "Model":
@@ -96,11 +105,12 @@ class Model:
         if recipe is not None:
             check_recipe(recipe)
         if isinstance(model, Model):
-            return replace(model, recipe=recipe or model.recipe)
+            return replace(model, recipe=recipe, assumed=False) if recipe else model
         path = find_model(model)
         state, said = rehearse(path), read_metadata(path)
         digest = digest_of(path.absolute(), state)
-        return cls(path, digest, recipe or carried_recipe(said, path) or PAPER, said, state)
+        known = recipe or carried_recipe(said, path)
+        return cls(path, digest, known or PAPER, said, state, assumed=known is None)
 
     @property
     def card(self) -> dict[str, Any] | None:
@@ -117,7 +127,7 @@ class Model:
     @property
     def cautions(self) -> list[str]:
         """Sentences about a recipe that is assumed, or prepares scans otherwise than those that it was trained on."""
-        if RECIPE not in self.said and self.recipe.name == PAPER.name:
+        if self.assumed:
             return [
                 f"{self.path.name} has no recipe; it is used with the recipe {PAPER.name}. If it was trained with "
                 "another, name that with --recipe."
