@@ -9,6 +9,7 @@ from urllib.parse import quote
 from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.page import CONDITIONS, Bar, as_text, histogram, write_page
 from planar3d.study.rating import read_rating
+from planar3d.study.records import mask_is_gone
 from planar3d.wording import counted
 
 _LIMITS_ML = (0.1, 0.3, 1, 3, 10, 30, 100)
@@ -88,6 +89,7 @@ def write_cohort_report(
 
 def _line(file: Path, record: Mapping[str, Any], folder: Path) -> _Scan:
     report, result = record.get("files", {}).get("report"), record["result"]
+    gone = mask_is_gone(file, record)
     return _Scan(
         record["scan"]["name"],
         # Quoted, so that no file name is read as a scheme or a query.
@@ -95,7 +97,7 @@ def _line(file: Path, record: Mapping[str, Any], folder: Path) -> _Scan:
         {f"{name} [ml]": volume for name, volume in result.get("targets_ml", {}).items()}
         or {column: result[key] for column, key in _LESIONS.items()},
         " × ".join(f"{mm:.3g}" for mm in record["scan"].get("spacing_mm", [])),
-        [warning["sentence"] for warning in record.get("warnings", [])],
+        [*([gone] if gone else []), *(warning["sentence"] for warning in record.get("warnings", []))],
         read_rating(file, record),
     )
 

@@ -9,6 +9,7 @@ from planar3d.evaluation.lesion_table import Lesion, write_lesion_lines
 from planar3d.files import write_csv
 from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.rating import read_rating
+from planar3d.study.records import mask_is_gone
 
 SCANS, LESIONS = "scans.csv", "lesions.csv"
 _FIGURES = ("lesions", "volume_ml", "largest_ml")
@@ -79,7 +80,7 @@ def _line(file: Path, record: Mapping[str, Any], folder: Path) -> dict[str, Any]
             by_region[f"{region}_ml"] = by_region.get(f"{region}_ml", 0.0) + lesion["volume_ml"]
     return {
         "scan": record["scan"]["name"],
-        "state": "done" if mask and (file.parent / mask).is_file() else "no mask",
+        "state": "done" if mask and not mask_is_gone(file, record) else "no mask",
         **{name: result[name] for name in _FIGURES},
         **{f"{name}_ml": volume for name, volume in result.get("targets_ml", {}).items()},
         **by_region,

@@ -1,6 +1,6 @@
 """The records of masks in a folder, and what has the name of one but is none."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,12 @@ def records_within(folder: Path, damaged: dict[str, str] | None = None) -> Itera
             continue
         if _is_record(content):
             yield path, content
+
+
+def mask_is_gone(file: Path, record: Mapping[str, Any]) -> str:
+    """A sentence if the mask that a record names does not exist, else nothing."""
+    mask = record.get("files", {}).get("mask")
+    return f"{mask} does not exist. Run predict again." if mask and not (file.parent / mask).is_file() else ""
 
 
 def refuse_other_record(path: Path) -> None:

@@ -19,6 +19,8 @@ def page(tmp_path):
     def write(records, failed=None):
         path = tmp_path / "out" / "report.html"
         found = [(tmp_path / "out" / file, record) for file, record in records.items()]
+        for file, record in found:
+            write_text(file.parent / record["files"].get("mask", "no mask"), "a mask")
         assert write_cohort_report(found, path, failed) == path
         return path.read_text(encoding="utf-8")
 
@@ -68,6 +70,14 @@ def test_a_reader_s_rating_beside_a_record_is_shown_and_one_of_another_mask_is_n
 def test_a_scan_without_a_report_is_listed_without_a_link(page, mask):
     content = page({"a.json": record_of(mask, "a") | {"files": {}}})
     assert "href" not in content and '<th scope="row" class="words">a</th>' in content
+
+
+def test_a_scan_whose_mask_is_gone_is_marked(page, mask, tmp_path):
+    record = record_of(mask, "a") | {"warnings": []}
+    assert "does not exist" not in page({"a.json": record})
+    (tmp_path / "out/a_mask.nii.gz").unlink()
+    path = write_cohort_report([(tmp_path / "out/a.json", record)], tmp_path / "out/report.html")
+    assert "a_mask.nii.gz does not exist. Run predict again." in text_of(path.read_text(encoding="utf-8"))
 
 
 def test_failed_scans_are_named_with_their_sentence(page, mask):
