@@ -67,10 +67,12 @@ def prepare(
     assume_affine: AssumeAffine = False,
 ) -> None:
     """Prepare all scans of a data set for the network, by the recipe."""
+    from planar3d.study.cluster import check_cluster
     from planar3d.study.cross_validation import prepare_scans
     from planar3d.study.reproduce import run_on
 
     if cluster:  # whose workers may be in another folder
+        check_cluster(cluster)
         data, out = data.absolute(), out.absolute()
     run = run_on(data, out, chosen_recipe(recipe, settings, size), folds)
     prepare_scans(run, say, assume_affine, cluster)

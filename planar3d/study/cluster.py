@@ -17,6 +17,7 @@ Done = TypeVar("Done")
 
 # Classes of dask-jobqueue by the section of their configuration.
 _QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster", "oar": "OARCluster"}
+_YAML = (".yaml", ".yml")
 _PATIENCE = 60  # seconds until a scheduler answers
 _one_at_a_time = threading.Lock()  # for a worker's threads: Keras has one state per process
 
@@ -59,11 +60,26 @@ def run_tasks(
             yield futures.pop(future), result  # a kept future's task runs again if its worker is lost later
 
 
+def check_cluster(where: str) -> None:
+    """Raise a `RunError` unless a scheduler answers, or a file of dask-jobqueue can be read; its jobs are not started.
+
+    Args:
+        where: as in `run_tasks`.
+    """
+    with extra("cluster"):
+        import distributed  # noqa: F401
+    if where.endswith(_YAML):
+        _configuration(Path(where))
+    else:
+        with ExitStack() as opened:
+            opened.enter_context(_client(where, opened))
+
+
 def _client(where: str, opened: ExitStack) -> Any:
     from distributed import Client
 
     try:
-        if where.endswith((".yaml", ".yml")):
+        if where.endswith(_YAML):
             return Client(opened.enter_context(_started(Path(where))), timeout=_PATIENCE)
         known = {"address": where}
         if where.endswith(".json"):
@@ -82,6 +98,16 @@ def _started(path: Path) -> Any:
     with extra("cluster"):
         import dask
         import dask_jobqueue
+    queue, section, jobs = _configuration(path)
+    with dask.config.set(jobqueue={queue: section}):
+        cluster = getattr(dask_jobqueue, _QUEUES[queue])()
+    cluster.scale(jobs=jobs)
+    return cluster
+
+
+def _configuration(path: Path) -> tuple[str, Any, int]:
+    """The queue of a dask-jobqueue configuration, its section, and the number of jobs."""
+    with extra("cluster"):
         import yaml
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -91,10 +117,7 @@ def _started(path: Path) -> Any:
     queue = next((name for name in sections if name in _QUEUES), None)
     if queue is None or not isinstance(content.get("jobs"), int):
         raise RunError(f"{path}: “jobs” and “jobqueue” with one of {', '.join(_QUEUES)} are needed.")
-    with dask.config.set(jobqueue={queue: sections[queue]}):
-        cluster = getattr(dask_jobqueue, _QUEUES[queue])()
-    cluster.scale(jobs=content["jobs"])
-    return cluster
+    return queue, sections[queue], content["jobs"]
 
 
 def _alone(call: Callable[[Item], Done], item: Item) -> Done:

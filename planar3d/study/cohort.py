@@ -21,7 +21,7 @@ from planar3d.recipes import Recipe
 from planar3d.scans.bids import write_dataset_description
 from planar3d.scans.inputs import Given, ScanInput, find_inputs, outputs_of
 from planar3d.scans.outputs import Outputs
-from planar3d.study.cluster import run_tasks
+from planar3d.study.cluster import check_cluster, run_tasks
 from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.cohort_report import report_records
 from planar3d.study.cohort_tables import refuse_other_tables, write_tables
@@ -84,6 +84,7 @@ def segment_all(
             "--dicom-seg and --dicom-sr write lesions only, but the model has several targets. Omit them."
         )
     if cluster:  # whose workers may be in another folder
+        check_cluster(cluster)
         inputs, out = [_absolute(given) for given in inputs], Path(out).absolute()
     items = dict(_nameable(item, out, several, asked) for item in find_inputs(inputs, segmenter.images))
     if len(items) == 1 and (problem := next(iter(items)).problem):

@@ -10,12 +10,13 @@ import pytest
 from cluster_tasks import write_once
 from msseg import RECIPE, write_model, write_msseg
 
+from planar3d.commands.scans import prepare
 from planar3d.errors import RunError, ScanError
 from planar3d.scans.datasets import find_cases
 from planar3d.study.cluster import run_tasks
 from planar3d.study.cohort import segment_all
 from planar3d.study.cross_validation import prepare_scans
-from planar3d.study.reproduce import run_on
+from planar3d.study.reproduce import reproduce, run_on
 from planar3d.study.segmented import Asked
 
 distributed = pytest.importorskip("distributed")
@@ -102,6 +103,21 @@ def test_a_cluster_that_does_not_answer_is_named(tmp_path):
     (tmp_path / "queue.yaml").write_text("jobqueue: {slurm: {cores: 2}}\n")
     with pytest.raises(RunError, match="“jobs” and “jobqueue” with one of slurm"):
         list(run_tasks(str(tmp_path / "queue.yaml"), str, [1], "scan", str))
+
+
+@pytest.mark.parametrize("name", ["absent.json", "queue.yaml"])
+def test_nothing_is_written_for_a_cluster_that_cannot_be_used(data, tmp_path, name):
+    (tmp_path / "queue.yaml").write_text("jobqueue: {slurm: {cores: 2}}\n")
+    where, out = str(tmp_path / name), tmp_path / "out"
+    calls = (
+        lambda: segment_all([data], write_model(tmp_path), out, cluster=where, notify=str),
+        lambda: reproduce(find_cases(data), out, RECIPE, cluster=where, notify=str),
+        lambda: prepare(data, out, cluster=where),
+    )
+    for call in calls:
+        with pytest.raises(RunError, match=name):
+            call()
+        assert not out.exists()
 
 
 @pytest.mark.parametrize("content", ["jobs: [", "jobs: 2\njobqueue:\n", "jobqueue: {slurm: {}}", "- 1"])
