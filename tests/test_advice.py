@@ -42,14 +42,14 @@ OF_BIDS = {
     "planar3d.networks.fitting.refuse_other_sizes": "another recipe can be named without --set",
     "planar3d.networks.fitting._what_it_is": "advises how to train",
 }
-GEOMETRY = "planar3d.scans.checks.GEOMETRY"
+GEOMETRY = "planar3d.scans.volume._read"
 OF_ONE = {
     BIDS: OF_BIDS,
     "info": {GEOMETRY: "opens a model, whose targets could read label maps"},
     "export": {GEOMETRY: "as info"},
     "tune": {GEOMETRY: "reads masks that were written with geometry, and assumes that of others"},
     "report": {GEOMETRY: "as tune"},
-    "phantom": {GEOMETRY: "reads masks in MNI space, where nothing can be assumed"},
+    "phantom": {GEOMETRY: "asks for the sentence without the flag: nothing can be assumed of masks in MNI space"},
 }
 COMMANDS = {command.__name__: command for command in cli.COMMANDS}
 

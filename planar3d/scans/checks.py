@@ -29,7 +29,7 @@ def check(scan: "Scan", checks: Sequence[Check], **words: str) -> None:
     """Raise a `ScanError` with the message of the first check that fires.
 
     Args:
-        words: `needed`, the expected kind of file, and `stored`, the storage order that --assume-affine declares.
+        words: `needed`, the expected kind of file, and `advice` on a file without geometry.
     """
     for each in checks:
         if each.is_wrong(scan):
@@ -69,10 +69,7 @@ AXES = {
 GEOMETRY: tuple[Check, ...] = (
     Check(
         lambda s: s.header["sform_code"] == 0 and s.header["qform_code"] == 0,
-        lambda _: (
-            "does not define its orientation (neither sform nor qform is set). If {stored}, add --assume-affine; "
-            "otherwise convert the original data again."
-        ),
+        lambda _: "does not define its orientation (neither sform nor qform is set). {advice}",
     ),
     Check(
         lambda s: not SPACINGS[0] <= min(s.spacing) <= max(s.spacing) <= SPACINGS[1],

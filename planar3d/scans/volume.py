@@ -133,13 +133,13 @@ def read_labels(path: str | Path, scan: Scan | None = None, assume_affine: bool 
     return Scan(labels.astype(np.uint8), found.header, found.path)
 
 
-def read_mask(path: str | Path, scan: Scan | None = None, assume_affine: bool = False) -> Scan:
+def read_mask(path: str | Path, scan: Scan | None = None, assume_affine: bool | None = False) -> Scan:
     """Read a lesion mask, on the grid of `scan` if one is given.
 
     Args:
         scan: the scan of the mask.
         assume_affine: accept a file with neither sform nor qform, and assume that it is stored like `scan`, or as in
-            `read_scan` without one.
+            `read_scan` without one; None if nothing can be assumed, as of a mask in MNI space.
 
     Returns:
         A scan with uint8 voxels {0, 1}; if `scan` is given, on its grid and with its header.
@@ -183,7 +183,7 @@ def on_grid_of(scan: Scan, mask: Scan, kind: Literal["mask", "image"] = "mask") 
     )
 
 
-def _read_on(scan: Scan | None, path: str | Path, assume_affine: bool, needed: str) -> Scan:
+def _read_on(scan: Scan | None, path: str | Path, assume_affine: bool | None, needed: str) -> Scan:
     flat = scan is not None and scan.voxels.shape[2] == 1
     found = _read(path, scan, assume_affine, needed, flat)
     return found if scan is None else on_grid_of(scan, found)
@@ -195,7 +195,7 @@ def are_labels(values: np.ndarray, rounded: np.ndarray, highest: int) -> bool:
     return bool(is_whole and rounded.min() >= 0 and rounded.max() <= highest)
 
 
-def _read(path: str | Path, like: Scan | None, assume_affine: bool, needed: str, flat: bool) -> Scan:
+def _read(path: str | Path, like: Scan | None, assume_affine: bool | None, needed: str, flat: bool) -> Scan:
     """Read voxels as float32 and check everything except contrast; without geometry they are stored like `like`."""
     if not isinstance(path, str | os.PathLike):
         raise ScanError(
@@ -215,7 +215,10 @@ def _read(path: str | Path, like: Scan | None, assume_affine: bool, needed: str,
         header.set_sform(header.get_base_affine() if like is None else like.affine, code=1)
     scan = Scan(voxels, header, path)
     stored = "its storage runs left, anterior, superior" if like is None else "it is stored voxel by voxel as its scan"
-    check(scan, (SHAPE, AXES[flat], *GEOMETRY), needed=needed, stored=stored)
+    advice = f"If {stored}, add --assume-affine; otherwise convert the original data again."
+    if assume_affine is None:
+        advice = "Convert the original data again."
+    check(scan, (SHAPE, AXES[flat], *GEOMETRY), needed=needed, advice=advice)
     return scan
 
 

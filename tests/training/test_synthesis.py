@@ -71,6 +71,13 @@ def shapes(tmp_path_factory):
     return LesionShapes.read(folder)
 
 
+def test_a_lesion_mask_without_geometry_is_refused_without_advice_to_assume_one(tmp_path):
+    image = nib.Nifti1Image(np.eye(9, dtype=np.uint8)[None].repeat(9, 0), None)
+    nib.save(image, tmp_path / "patient.nii")
+    with pytest.raises(ScanError, match=r"neither sform nor qform is set\)\. Convert the original data again\.$"):
+        LesionShapes.read(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def generator(anatomy, shapes):
     return HeadGenerator((anatomy,), shapes, loads_ml=(0.5, 5.0))

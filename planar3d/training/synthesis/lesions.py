@@ -52,7 +52,7 @@ class LesionShapes:
             return cls.load(folder)
         bits, about = [], []
         for patient, path in enumerate(files_in(folder, ("*.nii.gz", "*.nii"), "lesion mask")):
-            mask = read_mask(path)
+            mask = read_mask(path, assume_affine=None)
             image = nib.as_closest_canonical(nib.Nifti1Image(mask.voxels, mask.affine))
             labels, _ = ndimage.label(np.asarray(image.dataobj))
             for number, box in enumerate(ndimage.find_objects(labels), start=1):
