@@ -4,6 +4,7 @@ A section with variants is chosen by name from a table; the variant defines what
 """
 
 import dataclasses
+import math
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
@@ -191,7 +192,7 @@ def _typed(name: str, kind: Any, value: Any) -> Any:
         number = None if kind is bool else kind(value)
     except (TypeError, ValueError, OverflowError):
         number = None
-    if number is None or (kind is int and number != float(value)) or (kind is float and number != number):
+    if number is None or (kind is int and number != float(value)) or (kind is float and not math.isfinite(number)):
         raise RecipeError(f"{name}={value!r}: a value of type {kind.__name__} is needed.")
     return number
 

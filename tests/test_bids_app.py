@@ -78,6 +78,8 @@ def test_advice_of_its_errors_can_be_followed(dataset, tmp_path, capsys):
 
 def test_participants_that_are_not_there_are_named(dataset, tmp_path):
     words = [str(dataset[0]), str(tmp_path / "out")]
+    with pytest.raises(DatasetError, match="absent is not a folder; name a raw BIDS data set"):
+        bids_app.run([str(tmp_path / "absent"), str(tmp_path / "derivatives"), "participant"])
     with pytest.raises(DatasetError, match="study has no folder sub-7; name participants"):
         bids_app.run([*words, "participant", SKIP, "--participant-label", "01", "7"])
     with pytest.raises(DatasetError, match=r"study has no folder sub-\*/ses-08; name sessions"):

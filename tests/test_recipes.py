@@ -230,6 +230,7 @@ def test_settings_are_read_as_their_field_s_type():
         ("epochs=8.5", "type int"),
         ("epochs=0", "greater than 0"),
         ("learning_rate=nan", "type float"),
+        ("learning_rate=inf", "type float"),
         ("monitor=val", "'loss', 'dice', 'val_loss', 'val_dice', 'last'"),
         ("size=100", "multiple of 16"),
         ("stride=7", "must be even"),
@@ -257,6 +258,10 @@ def test_unknown_names_and_damaged_files_are_refused(tmp_path):
     (tmp_path / "list.json").write_text("[1]")
     with pytest.raises(RecipeError, match="not a recipe"):
         find_recipe(str(tmp_path / "list.json"))
+    for content in ({"epoch": 3}, {"format": 2, "epoch": 3}, {"format": 2, "training": {"epoch": 3}}):
+        (tmp_path / "mine.json").write_text(json.dumps({"name": "mine"} | content))
+        with pytest.raises(RecipeError, match=r"mine\.json: .* no field 'epoch'"):
+            find_recipe(str(tmp_path / "mine.json"))
     with pytest.raises(RecipeError):
         Recipe("x", tiles=DepthWindows(stride=24))
     with pytest.raises(RecipeError, match="a share from 0 to 1"):

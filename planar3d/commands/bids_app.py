@@ -46,6 +46,8 @@ def run(words: Sequence[str] | None = None) -> int:
         tempfile.tempdir = str(asked.work_dir)
     if asked.analysis_level == "group":  # reads only what participant wrote
         return group(asked.output_dir)
+    if not asked.bids_dir.is_dir():
+        raise DatasetError(f"{asked.bids_dir} is not a folder; name a raw BIDS data set.")
     if not asked.skip_bids_validation:
         validate(asked.bids_dir, say)
     return participant(asked)

@@ -10,7 +10,7 @@ from planar3d.scans.labels import SCALES, Targets
 from planar3d.scans.preparation import PREPARATIONS, Preparation, SagittalCube
 from planar3d.scans.targets import TARGETS, Binary
 from planar3d.scans.tiles import TILES, DepthWindows, Lengths, Tiles
-from planar3d.sections import Content, Section, UnknownFieldError, choose, places, section, variants_with
+from planar3d.sections import Content, Section, choose, places, section, variants_with
 from planar3d.training.sampling import shape_seen
 from planar3d.training.settings import Training
 
@@ -119,14 +119,12 @@ class Recipe(Section):
         if not isinstance(content, dict) or "name" not in content:
             raise RecipeError(f"{source} is not a recipe: a JSON object with at least 'name' is needed.")
         number = content.get("format", 1)
-        if number == 1 and type(number) is int:
-            return _made(upgraded(content), f"{source}: Recipe {content['name']!r}")
-        if number != FORMAT or type(number) is not int:
+        if number not in (1, FORMAT) or type(number) is not int:
             raise RecipeError(
                 f"{source}: the recipe has format {number!r}, but this version reads 1 and {FORMAT}. Update with "
                 "pip install -U planar3d."
             )
-        return _made(content, f"{source}: Recipe {content['name']!r}")
+        return _made(content, f"{source}: Recipe {content['name']!r}", flat=number == 1)
 
     def leaves(self) -> Content:
         """Every field by its dotted path; for a section with variants, the variant's name."""
@@ -162,13 +160,13 @@ def _at(content: Any, path: tuple[str, ...]) -> Any:
     return content
 
 
-def _made(content: Content, source: str) -> Recipe:
+def _made(content: Content, source: str, flat: bool = False) -> Recipe:
     try:
-        return Recipe.made({name: value for name, value in content.items() if name != "format"}, where="a recipe")
-    except UnknownFieldError:
-        raise
+        sections = upgraded(content) if flat else content
+        return Recipe.made({name: value for name, value in sections.items() if name != "format"}, where="a recipe")
     except RecipeError as error:
-        raise RecipeError(f"{source}: {error}") from None
+        error.args = (f"{source}: {error}",)  # which may be an UnknownFieldError, with its fields
+        raise
 
 
 def check_recipe(recipe: Any) -> None:
