@@ -13,6 +13,7 @@ from planar3d.conversion.choices import PLANAR, KernelMapping
 from planar3d.errors import WeightsError
 from planar3d.networks.architecture import WeightSource
 from planar3d.transfer.arrays import read_arrays
+from planar3d.transfer.download import cache_folder
 from planar3d.transfer.known_files import fetch_known
 from planar3d.transfer.sources import identify, imagenet_vgg16
 from planar3d.transfer.torch_weights import load_torch
@@ -61,12 +62,23 @@ def known_source(attribution: str, imagenet: str) -> WeightSource:
 
     def origin(weights: str) -> str:
         if weights == "imagenet":
-            return f"{attribution}, {fetch_known(imagenet).name}"
+            return f"{attribution}, {_imagenet_file(imagenet).name}"
         if not Path(weights).is_file():
             raise WeightsError(f"{weights} does not exist; name a file of the encoder's 2D weights.")
         return f"the user's own, {weights}"
 
     return WeightSource(attribution, origin)
+
+
+def _imagenet_file(name: str) -> Path:
+    try:
+        return fetch_known(name)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{error} Do one of these: connect to the internet once; copy {name} into {cache_folder()}; name a file of "
+            "the encoder's weights instead of 'imagenet'; or request random weights, encoder_weights=none (None in "
+            "Python)."
+        ) from error
 
 
 def fill_flat(flat: keras.Model, weights: EncoderWeights, imagenet: str) -> None:
@@ -82,7 +94,7 @@ def fill_flat(flat: keras.Model, weights: EncoderWeights, imagenet: str) -> None
     """
     if weights is None:
         return
-    file = fetch_known(imagenet) if weights == "imagenet" else weights
+    file = _imagenet_file(imagenet) if weights == "imagenet" else weights
     reasons = []
     ways: dict[str, Callable[[], Any]] = {
         "Keras' names": lambda: transplant(flat, read_arrays(file), strict=True),

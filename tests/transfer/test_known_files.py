@@ -10,6 +10,7 @@ import pytest
 
 from planar3d.errors import WeightsError
 from planar3d.files import temporary_folder
+from planar3d.networks.encoder_weights import fill_flat, known_source
 from planar3d.transfer import known_files as module
 from planar3d.transfer.known_files import INPUTS, KnownFile, fetch_known, known_files, recognize
 from planar3d.transfer.torch_names import torch_names
@@ -113,3 +114,17 @@ def test_what_cannot_be_fetched_is_an_error_that_says_why(served, tmp_path, monk
 def test_the_real_file_is_recognized(real_data):
     known = recognize(real_data / "weights/efficientnet_lite0_imagenet_keras_layout.npz")
     assert known.network == "efficientnet_lite0" and known.licence == "Apache-2.0"
+
+
+def test_an_encoder_without_its_imagenet_weights_says_how_to_go_on(monkeypatch, tmp_path):
+    monkeypatch.setenv("PLANAR3D_OFFLINE", "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    calls = (
+        lambda: known_source("ResNet-34", "resnet34-b627a593.pth").origin("imagenet"),
+        lambda: fill_flat(None, "imagenet", "resnet34-b627a593.pth"),
+    )
+    for call in calls:
+        with pytest.raises(
+            WeightsError, match=r"disables the download\. Do one of these: .*copy resnet34-b627a593\.pth into"
+        ):
+            call()
