@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from msseg import IDS, RECIPE, TINY, write_msseg
+from narrow_networks import narrow_networks
 
 from planar3d.errors import FoldsError, RecipeError, RunError, ScanError, WeightsError
 from planar3d.inference.segment import segment
@@ -190,8 +191,9 @@ def test_missing_encoder_weights_end_a_run_before_anything_is_written(data, tmp_
     ],
 )
 def test_a_recipe_that_does_not_fit_its_network_ends_a_run_before_anything_is_written(
-    data, tmp_path, changes, sentence
+    data, tmp_path, monkeypatch, changes, sentence
 ):
+    narrow_networks(monkeypatch)
     with pytest.raises(RecipeError, match=sentence):
         reproduce(find_cases(data), tmp_path / "run", RECIPE.changed(**changes), notify=_quiet)
     assert not (tmp_path / "run").exists()
