@@ -27,8 +27,12 @@ def _resunet(shape: tuple[int, ...], encoder: str, filters: tuple[int, ...]) -> 
     return with_biases(PlanarResUNet(shape, encoder=encoder, encoder_weights=None, **sizes))
 
 
+@functools.cache
 def small_unet(depth: int = 8, levels: int = 2, repeat: bool = False, size: int | None = 16) -> keras.Model:
-    """One channel, odd names, batch normalization, additions, average pooling, and depth kept by the first pooling."""
+    """One channel, odd names, batch normalization, additions, average pooling, and depth kept by the first pooling.
+
+    Built once, and changed by no test.
+    """
     keras.utils.set_random_seed(1)
     inputs = keras.Input((depth, size, size, 1))
     x = layers.Rescaling([0.9], offset=[0.1])(inputs)
