@@ -109,9 +109,6 @@ WRONG = {
     "a negative threshold": (lambda: p3.threshold([0.5], -3), ValueError, "of_256=-3: a threshold from 0 to 256"),
     "a NaN threshold": (lambda: p3.threshold([0.5], np.nan, "released"), ValueError, "of_256=nan: a threshold from"),
     "a threshold in text": (lambda: p3.threshold([0.5], "16"), ValueError, "of_256='16': a threshold from"),
-    "a model that is not open": (lambda: p3.Model("a.h5"), WeightsError, r"use Model\.open\('a\.h5'\)"),
-    "no known file": (lambda: p3.fetch_known([]), WeightsError, r"\[\] is not a known weights file"),
-    "no network's name": (lambda: p3.build_network([]), RecipeError, r"Network \[\] is unknown; choose one of"),
     "one number as a shape": (
         lambda: p3.build_network("dx-net", 3),
         RecipeError,

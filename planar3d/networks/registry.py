@@ -76,7 +76,7 @@ def build_network(
 
 def find_architecture(name: str) -> Architecture:
     """The architecture with this name."""
-    if name not in list(ARCHITECTURES):
+    if name not in ARCHITECTURES:
         raise RecipeError(f"Network {name!r} is unknown; choose one of: {', '.join(ARCHITECTURES)}.")
     return ARCHITECTURES[name]
 

@@ -74,21 +74,14 @@ class Model:
         said: the file's metadata, as `read_metadata` returns it.
         state: state of the file when it was opened, as `rehearse` returns it.
         assumed: whether the recipe is `PAPER` because neither the file nor the user named one.
-
-    Raises:
-        WeightsError: it was not made by `open`.
     """
 
     path: Path
-    sha256: str = ""
-    recipe: Recipe = PAPER
-    said: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    state: State = field(default=(0, 0, 0), repr=False, compare=False)
-    assumed: bool = field(default=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if not self.sha256:
-            raise WeightsError(f"Model({str(self.path)!r}) is not open; use Model.open({str(self.path)!r}).")
+    sha256: str
+    recipe: Recipe
+    said: Mapping[str, Any] = field(repr=False, compare=False)
+    state: State = field(repr=False, compare=False)
+    assumed: bool = field(repr=False, compare=False)
 
     @classmethod
     def open(cls, model: "str | Path | Model", recipe: Recipe | None = None) -> "Model":

@@ -82,6 +82,6 @@ DEMONSTRATIONS = {
 
 def find_demonstration(system: str) -> Demonstration:
     """The demonstration of a system, by the name of its recipe."""
-    if system not in list(DEMONSTRATIONS):
+    if system not in DEMONSTRATIONS:
         raise RecipeError(f"System {system!r} is unknown; choose one of: {', '.join(DEMONSTRATIONS)}.")
     return DEMONSTRATIONS[system]

@@ -2,7 +2,6 @@
 
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -149,15 +148,3 @@ _LAYOUTS = {
     "chaos": PhantomLayout("{center}{number}", "organs", make_abdomen_case, save_chaos),
     "camus": PhantomLayout("patient{center}0{number}", "heart", make_heart_case, save_camus),
 }
-
-
-def outlined(layout: str) -> PhantomLayout:
-    """A layout with one coarse case for each center, to try in seconds what depends on names and images alone."""
-    whole, made = _LAYOUTS[layout], dict[str, dict[str, Scan]]()
-
-    def make(center: PhantomCenter, load: float, reduction: float, rng: np.random.Generator) -> dict[str, Scan]:
-        if center.name not in made:
-            made[center.name] = whole.make(center, load, _REDUCTIONS[1], rng)
-        return made[center.name]
-
-    return replace(whole, make=make)

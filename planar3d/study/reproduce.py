@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from planar3d.errors import FoldsError
 from planar3d.extras import check_study_extra
@@ -13,7 +12,7 @@ from planar3d.recipes import Recipe
 from planar3d.recipes.demonstrations import DEMONSTRATIONS, Demonstration
 from planar3d.scans.datasets import Dataset, find_cases
 from planar3d.scans.folds import Fold, choose_folds, everything, group_folds, read_folds
-from planar3d.scans.phantom import outlined, write_phantom
+from planar3d.scans.phantom import write_phantom
 from planar3d.study.cluster import check_cluster
 from planar3d.study.cross_validation import run_folds
 from planar3d.study.report import write_report
@@ -82,25 +81,18 @@ def reproduce(
 
     Source: Kolarik 2020, sections 3 and 4.
     """
+    check_study_extra()
     if cluster:
         check_cluster(cluster)
-    else:  # workers choose their own devices
-        choose_devices(devices, recipe)
-    run, chosen = _start(dataset, Path(out).absolute() if cluster else out, recipe, folds, only, notify, phantom)
-    run_folds(run, chosen, notify, assume_affine, cluster, devices)
-    return report_on(run, notify)
-
-
-def _start(
-    dataset: Dataset, out: Path, recipe: Recipe, folds: str | None, only: str | None, notify: Notify, phantom: bool
-) -> tuple[Run, list[int]]:
-    """Create or continue a run that can be reported on; returns it with the folds to run."""
-    check_study_extra()
     chosen_folds = folds_for(dataset, folds)
     if not any(fold.test for fold in chosen_folds):
         raise FoldsError("--folds none leaves no test scans to report on; train with: planar3d train.")
     chosen = choose_folds(only, len(chosen_folds))
-    return start_run(out, dataset, recipe, chosen_folds, phantom, notify), chosen
+    if not cluster:  # workers choose their own devices
+        choose_devices(devices, recipe)
+    run = start_run(Path(out).absolute() if cluster else out, dataset, recipe, chosen_folds, phantom, notify)
+    run_folds(run, chosen, notify, assume_affine, cluster, devices)
+    return report_on(run, notify)
 
 
 def report_on(run: Run, notify: Notify = print) -> Reproduction:
@@ -126,20 +118,18 @@ def demonstrate(
         devices: as in `reproduce`.
     """
     folder, recipe = out.with_name(out.name + "-phantom"), demonstration.recipe
-    folds, chosen = demonstration.folds, only or demonstration.only
     choose_devices(devices, recipe)
-    seed, count, layout = recipe.training.seed, demonstration.scans_per_center, demonstration.layout
-    complete = folder / "complete"
-    if not complete.is_file():  # what cannot be started is refused before the phantom is written
-        with TemporaryDirectory() as temporary:
-            write_phantom(temporary, scans_per_center=count, layout=outlined(layout))
-            _start(find_cases(temporary), Path(temporary, "run"), recipe, folds, chosen, notify, phantom=True)
     with locked(folder, "writing the phantom", wait=notify):
-        if not complete.is_file():
+        if not (folder / "complete").is_file():
             remove_temporaries(*(case for case in folder.rglob("*") if case.is_dir()))
-            reduction = demonstration.reduction
             write_phantom(
-                folder, seed=seed, scans_per_center=count, reduction=reduction, layout=layout, progress=notify
+                folder,
+                seed=recipe.training.seed,
+                scans_per_center=demonstration.scans_per_center,
+                reduction=demonstration.reduction,
+                layout=demonstration.layout,
+                progress=notify,
             )
-            complete.touch()
+            (folder / "complete").touch()
+    folds, chosen = demonstration.folds, only or demonstration.only
     return reproduce(find_cases(folder), out, recipe, folds, chosen, notify, phantom=True, devices=devices)

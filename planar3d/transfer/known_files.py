@@ -72,7 +72,7 @@ def fetch_known(name: str, folder: str | os.PathLike[str] | None = None) -> Path
     Raises:
         WeightsError: the name is unknown, the file has another digest, PLANAR3D_OFFLINE is set, or the download fails.
     """
-    if name not in list(known_files()):
+    if name not in known_files():
         raise WeightsError(f"{name} is not a known weights file; choose one of: {', '.join(known_files())}.")
     known = known_files()[name]
     path = (cache_folder() if folder is None else Path(folder)) / name
