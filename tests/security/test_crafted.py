@@ -30,6 +30,7 @@ def cache(tmp_path_factory, monkeypatch):
 
 
 @pytest.mark.parametrize("attack", [name for name in ATTACKS if name not in NEED_TRIAL])
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_crafted_file_is_refused_and_nothing_in_it_runs(tmp_path, attack):
     if attack.endswith(".onnx"):
         pytest.importorskip("onnx")
