@@ -4,6 +4,7 @@ A section with variants is chosen by name from a table; the variant defines what
 """
 
 import dataclasses
+import difflib
 import math
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,11 +16,18 @@ Content = dict[str, Any]
 Table = Mapping[str, "type[Section]"]
 
 
+def meant(name: str, known: Iterable[str]) -> str:
+    """A question that names the known field most similar to an unknown one, if any is."""
+    fields = {field.rpartition(".")[2]: field for field in known}
+    near = difflib.get_close_matches(name.rpartition(".")[2], fields, 1)
+    return f" Did you mean {fields[near[0]]}?" if near else ""
+
+
 class UnknownFieldError(RecipeError):
     """Fields that a recipe does not have, possibly from a later version."""
 
     def __init__(self, where: str, unknown: list[str], known: list[str]) -> None:
-        super().__init__(f"{where} has no field {unknown[0]!r}; it has: {', '.join(known)}.")
+        super().__init__(f"{where} has no field {unknown[0]!r}; it has: {', '.join(known)}.{meant(unknown[0], known)}")
         self.unknown = unknown
 
 

@@ -178,7 +178,10 @@ def test_a_recipe_of_an_unknown_format_is_refused(number, tmp_path):
     ("content", "sentence"),
     [
         ({"training": 3}, "training=3: a JSON object of its fields is needed"),
-        ({"training": {"epoch": 3}}, "training has no field 'epoch'; it has: samples, loss, frozen"),
+        (
+            {"training": {"epoch": 3}},
+            r"training has no field 'epoch'; it has: samples, loss, frozen.*\. Did you mean epochs\?$",
+        ),
         ({"preparation": {"size": 64}}, "preparation='' is unknown; choose one of: 'sagittal-cube', 'axial-slices'"),
         ({"preparation": {"name": "sagittal-cube", "pixel_mm": 1}}, "preparation has no field 'pixel_mm'"),
         ({"preparation": {"name": ["x"]}}, r"preparation=\['x'\] is unknown"),

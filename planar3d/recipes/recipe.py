@@ -10,7 +10,7 @@ from planar3d.scans.labels import SCALES, Targets
 from planar3d.scans.preparation import PREPARATIONS, Preparation, SagittalCube
 from planar3d.scans.targets import TARGETS, Binary
 from planar3d.scans.tiles import TILES, DepthWindows, Lengths, Tiles
-from planar3d.sections import Content, Section, choose, places, section, variants_with
+from planar3d.sections import Content, Section, choose, meant, places, section, variants_with
 from planar3d.training.sampling import shape_seen
 from planar3d.training.settings import Training
 
@@ -149,8 +149,9 @@ class Recipe(Section):
             raise RecipeError(f"The field {name!r} was replaced; set {_FORMER[name]}.")
         others = [f"{field}={variant}" for field, variant in variants_with(Recipe, content, name)]
         hint = f" ({' or '.join(others)} has it)" if others else ""
+        fields = [".".join(path) for path in paths]
         raise RecipeError(
-            f"A recipe has no field {name!r}{hint}; {self.name!r} has: {', '.join('.'.join(path) for path in paths)}."
+            f"A recipe has no field {name!r}{hint}; {self.name!r} has: {', '.join(fields)}.{meant(name, fields)}"
         )
 
 

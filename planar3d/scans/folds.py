@@ -83,9 +83,10 @@ def group_folds(
     if number is None:
         number = largest if len(members) == 1 and largest <= _LEAVE_ONE_OUT else min(MSSEG_FOLDS, largest)
     if not isinstance(number, int) or not 2 <= number <= largest:
+        possible = "2" if largest == 2 else f"2 to {largest}"
         raise FoldsError(
             f"The number of folds cannot be {number!r}: the largest group has {counted(largest, 'patient')}. "
-            + (f"Choose 2 to {largest} folds." if largest > 1 else "A group needs at least 2 patients.")
+            + (f"Choose {possible} folds." if largest > 1 else "A group needs at least 2 patients.")
         )
     folds = []
     for tested in range(number):
