@@ -21,6 +21,7 @@ from planar3d.environment import processor, versions
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 COMMAND = "import sys; from planar3d.cli import main; sys.exit(main())"  # `planar3d`, for `python -c`
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the command line has it
 _OTHERS = ("onnxruntime", "monai")  # packages that contestants compute with
 
 
