@@ -256,7 +256,7 @@ def test_prepare_and_train_make_the_same_run_folder_as_crossval(run, data, tmp_p
         (["crossval", "--data", "DATA", "--out", "run", "--recipe", "papier"], "neither a file nor one of"),
         (["crossval", "--data", "DATA", "--out", "run", "--set", "epoch=3"], "no field 'epoch'"),
         (["crossval", "--data", "DATA", "--out", "run", *SETTINGS, "--only", "7"], "Fold 7 does not exist"),
-        (["crossval", "--data", "DATA", "--out", "run", *SETTINGS, "--folds", "9"], "2 to 2 folds"),
+        (["crossval", "--data", "DATA", "--out", "run", *SETTINGS, "--folds", "9"], "Choose 2 folds"),
         (["train", "--data", "DATA", "--out", "run", *SETTINGS, "--fold", "9"], "Fold 9 does not exist"),
         (["predict", "DATA", "--model", "absent.h5", "--out", "run"], "absent.h5 does not exist"),
         (["predict", "DATA", "--model", "absent.h5", "--out", "run.nii.gz"], "is the name of an image"),
