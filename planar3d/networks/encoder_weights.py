@@ -15,7 +15,7 @@ from planar3d.networks.architecture import WeightSource
 from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.download import cache_folder
 from planar3d.transfer.known_files import fetch_known
-from planar3d.transfer.sources import identify, imagenet_vgg16
+from planar3d.transfer.sources import identify, imagenet_vgg16, instead_of_download
 from planar3d.transfer.torch_weights import load_torch
 from planar3d.transfer.transplant import Report, load_weights, transplant
 
@@ -74,11 +74,8 @@ def _imagenet_file(name: str) -> Path:
     try:
         return fetch_known(name)
     except WeightsError as error:
-        raise WeightsError(
-            f"{error} Do one of these: connect to the internet once; copy {name} into {cache_folder()}; name a file of "
-            "the encoder's weights instead of 'imagenet'; or request random weights, encoder_weights=none (None in "
-            "Python)."
-        ) from error
+        ways = f"copy {name} into {cache_folder()}", "name a file of the encoder's weights instead of 'imagenet'"
+        raise WeightsError(f"{error} {instead_of_download(*ways)}") from error
 
 
 def fill_flat(flat: keras.Model, weights: EncoderWeights, imagenet: str) -> None:

