@@ -1,12 +1,12 @@
 """Checks of a DICOM series, with their error messages."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from planar3d.errors import ScanError
-from planar3d.scans import dicom_geometry as geometry
 from planar3d.scans.dicom import DicomSeries
+from planar3d.scans.dicom_geometry import SAME_DIRECTION, TOLERANCE_MM, departures, evenly_spaced, heights, planes
 from planar3d.scans.nifti_header import MAXIMUM_VOXELS
 
 _UNCOMPRESSED = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"}  # implicit, explicit, big-endian
@@ -18,6 +18,7 @@ _LOSSLESS = {
     "1.2.840.10008.1.2.4.90": "JPEG 2000 lossless",
 }
 _SAME_PLACE = 0.1  # of the usual distance of slices; closer slices are copies
+_MISSING = 1.5  # of the usual distance; above it a slice is missing
 
 
 def check_series(series: DicomSeries, modalities: Sequence[str], needed: str, by_name: bool = False) -> None:
@@ -31,9 +32,8 @@ def check_series(series: DicomSeries, modalities: Sequence[str], needed: str, by
     if series.modality not in modalities:
         unsaid = "" if series.modality else " (Its headers have no Modality.)"
         raise ScanError(f"{source} is not a series of {' or '.join(modalities)} images; {needed}.{unsaid}")
-    for is_wrong, sentence in (*_CHECKS, *(_OF_NAMES if by_name else ())):
-        if is_wrong(series):
-            raise ScanError(f"{source} {sentence(series)}")
+    if fault := next(_faults(series, by_name), ""):
+        raise ScanError(f"{source} {fault}")
 
 
 def count(series: DicomSeries) -> int:
@@ -41,84 +41,87 @@ def count(series: DicomSeries) -> int:
     return sum(image.shape[0] * image.shape[1] * len(image.position) for image in series.images)
 
 
-def _syntaxes(series: DicomSeries) -> set[str]:
-    return {image.syntax for image in series.images}
+def _faults(series: DicomSeries, by_name: bool) -> Iterator[str]:
+    """The messages after the series' name, one by one: later checks rely on earlier ones."""
+    images = series.images
+    if any(0 in (*image.shape, image.bits) for image in images):
+        yield "has files without pixels; images are needed."
+    if any(image.samples != 1 for image in images):
+        yield "is in colour; grey images are needed."
+    syntaxes = {image.syntax for image in images}
+    if not syntaxes <= _UNCOMPRESSED | _LOSSLESS.keys():
+        yield (
+            f"has an unsupported compression (transfer syntax {', '.join(sorted(syntaxes))}); supported are "
+            f"uncompressed files and {', '.join(_LOSSLESS.values())}. Decompress it first, e.g. with gdcmconv --raw."
+        )
+    if count(series) > MAXIMUM_VOXELS:
+        yield f"declares {count(series):,} voxels; no head scan has that many."
+    for image in images:
+        declared = image.shape[0] * image.shape[1] * len(image.position) * image.bits // 8
+        if image.syntax in _UNCOMPRESSED and image.path.stat().st_size < declared:
+            yield "has truncated files. Export it again."
+    places = [place for i in images for place in zip(i.spacing, i.orientation, i.position, strict=True)]
+    if any(tuple(map(len, place)) != (2, 6, 3) for place in places):
+        yield "does not give the position of its slices (pixel spacing, orientation or position). Export it again."
+    spacing, orientation, position = (planes(series, what) for what in ("spacing", "orientation", "position"))
+    if not all(np.isfinite(values).all() for values in (spacing, orientation, position)):
+        yield "has slice positions that are not numbers. Export it again."
+    if spacing.min() <= 0:
+        yield "has a PixelSpacing that is not above 0. Export it again."
+    if len({image.shape for image in images}) > 1 or np.ptp(spacing, axis=0).max() > 0.01:
+        yield "mixes images of several sizes; a single volume is needed. Name only its files."
+    axes = orientation.reshape(-1, 2, 3)
+    if np.abs(axes @ axes.transpose(0, 2, 1) - np.eye(2)).max() > 2 * SAME_DIRECTION:
+        yield "has rows and columns that are not at right angles. Export it again."
+    if np.ptp(orientation, axis=0).max() > SAME_DIRECTION:
+        yield "mixes orientations, as localizers do; a single volume is needed. Name only its files."
+    if len(position) < 2:
+        yield "has a single slice; a volume is needed."
+    along = heights(series)
+    steps = np.diff(np.sort(along))
+    if steps.min() <= _SAME_PLACE * np.median(steps):
+        yield (
+            "has several images at one position, as copies or several echoes do; a single volume is needed. Name only "
+            "its files."
+        )
+    if np.abs(np.sort(along) - evenly_spaced(np.sort(along))).max() > TOLERANCE_MM:
+        yield _uneven_sentence(series, steps)
+    aside = (position - position[0]) @ axes[0].T
+    if np.abs(aside).max() > max(SAME_DIRECTION * steps.sum(), TOLERANCE_MM):
+        yield "has slices that do not lie straight above each other, which is not supported."
+    off = departures(series)
+    if off.max() > TOLERANCE_MM:
+        worst = int(off.argmax())
+        yield (
+            f"has slices that do not form a single grid: a corner of slice {worst + 1} of {len(off)} "
+            f"({_name(series, worst)}) lies {off[worst]:.2f} mm off the grid of the others. Such a volume is not "
+            "supported."
+        )
+    if by_name and (np.diff(along) <= 0).any():
+        yield (
+            "has file names in another order than its slices. Look at it, and rename the files in the order of the "
+            "slices."
+        )
 
 
-def _is_truncated(series: DicomSeries) -> bool:
-    return any(
-        image.path.stat().st_size < image.shape[0] * image.shape[1] * len(image.position) * image.bits // 8
-        for image in series.images
-        if image.syntax in _UNCOMPRESSED
+def _uneven_sentence(series: DicomSeries, steps: np.ndarray) -> str:
+    """The step that differs most from the usual one, and what to do."""
+    usual = float(np.median(steps))
+    at = int(np.abs(steps - usual).argmax())
+    where = (
+        f"from slice {at + 1} to {at + 2} of {len(steps) + 1} the distance is {steps[at]:.2f} mm, usually "
+        f"{usual:.2f} mm (between {_name(series, at)} and {_name(series, at + 1)})"
+    )
+    if steps[at] > _MISSING * usual:
+        return f"has slices missing: {where}. Export the whole series again."
+    return (
+        f"has unevenly spaced slices: {where}. dcm2niix also writes such a series resampled to even slices, in a file "
+        "whose name ends in _Eq_1; look at that file, and name it."
     )
 
 
-# Each check: a predicate for faulty series, and the message after the series' name. Later checks rely on earlier ones.
-_CHECKS: tuple[tuple[Callable[[DicomSeries], bool], Callable[[DicomSeries], str]], ...] = (
-    (
-        lambda s: any(0 in (*image.shape, image.bits) for image in s.images),
-        lambda s: "has files without pixels; images are needed.",
-    ),
-    (lambda s: any(image.samples != 1 for image in s.images), lambda s: "is in colour; grey images are needed."),
-    (
-        lambda s: not _syntaxes(s) <= _UNCOMPRESSED | _LOSSLESS.keys(),
-        lambda s: (
-            f"has an unsupported compression (transfer syntax {', '.join(sorted(_syntaxes(s)))}); supported are "
-            f"uncompressed files and {', '.join(_LOSSLESS.values())}. Decompress it first, e.g. with gdcmconv --raw."
-        ),
-    ),
-    (lambda s: count(s) > MAXIMUM_VOXELS, lambda s: f"declares {count(s):,} voxels; no head scan has that many."),
-    (_is_truncated, lambda s: "has truncated files. Export it again."),
-    (
-        lambda s: any(
-            {2} != set(map(len, i.spacing)) or {6} != set(map(len, i.orientation)) or {3} != set(map(len, i.position))
-            for i in s.images
-        ),
-        lambda s: "does not give the position of its slices (pixel spacing, orientation or position). Export it again.",
-    ),
-    (
-        lambda s: (
-            not all(np.isfinite(geometry.planes(s, what)).all() for what in ("spacing", "orientation", "position"))
-        ),
-        lambda s: "has slice positions that are not numbers. Export it again.",
-    ),
-    (
-        lambda s: bool(geometry.planes(s, "spacing").min() <= 0),
-        lambda s: "has a PixelSpacing that is not above 0. Export it again.",
-    ),
-    (
-        lambda s: (
-            len({image.shape for image in s.images}) > 1
-            or bool(np.ptp(geometry.planes(s, "spacing"), axis=0).max() > 0.01)
-        ),
-        lambda s: "mixes images of several sizes; a single volume is needed. Name only its files.",
-    ),
-    (
-        geometry.is_askew,
-        lambda s: "has rows and columns that are not at right angles. Export it again.",
-    ),
-    (
-        geometry.is_mixed,
-        lambda s: "mixes orientations, as localizers do; a single volume is needed. Name only its files.",
-    ),
-    (lambda s: len(geometry.planes(s, "position")) < 2, lambda s: "has a single slice; a volume is needed."),
-    (
-        lambda s: bool(geometry.steps(s).min() <= _SAME_PLACE * np.median(geometry.steps(s))),
-        lambda s: (
-            "has several images at one position, as copies or several echoes do; a single volume is needed. Name only "
-            "its files."
-        ),
-    ),
-    (geometry.is_uneven, geometry.uneven_sentence),
-    (geometry.is_sheared, lambda s: "has slices that do not lie straight above each other, which is not supported."),
-    (geometry.is_off_grid, geometry.off_grid_sentence),
-)
-_OF_NAMES = (
-    (
-        geometry.is_disordered,
-        lambda s: (
-            "has file names in another order than its slices. Look at it, and rename the files in the order of the "
-            "slices."
-        ),
-    ),
-)
+def _name(series: DicomSeries, place: int) -> str:
+    """The file of a slice, counted in space, and its frame there if there are several."""
+    frames = [(image, k) for image in series.images for k in range(len(image.position))]
+    image, k = frames[np.argsort(heights(series))[place]]
+    return image.path.name if len(image.position) == 1 else f"frame {k + 1} of {image.path.name}"

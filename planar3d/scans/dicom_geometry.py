@@ -13,82 +13,13 @@ if TYPE_CHECKING:
 
 TOLERANCE_MM = 0.1  # largest distance of a slice's corner from the grid; positions are rounded more finely
 _EXACT_MM = 0.01  # rounding of dcm2niix
-_SAME_DIRECTION = 0.01  # of unit vectors; some scanners write four digits
-_MISSING = 1.5  # of the usual distance; above it a slice is missing
+SAME_DIRECTION = 0.01  # of unit vectors; some scanners write four digits
 _TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
 def planes(series: DicomSeries, what: str) -> np.ndarray:
     """An attribute of all frames of all images, (frames, values)."""
     return np.array([plane for image in series.images for plane in getattr(image, what)], float)
-
-
-def steps(series: DicomSeries) -> np.ndarray:
-    """mm from slice to slice, in their order in space."""
-    return np.diff(np.sort(heights(series)))
-
-
-def is_askew(series: DicomSeries) -> bool:
-    """Whether the directions of rows and columns are not orthogonal unit vectors."""
-    orientation = planes(series, "orientation").reshape(-1, 2, 3)
-    products = orientation @ orientation.transpose(0, 2, 1)
-    return bool(np.abs(products - np.eye(2)).max() > 2 * _SAME_DIRECTION)
-
-
-def is_mixed(series: DicomSeries) -> bool:
-    """Whether slices lie in several directions."""
-    return bool(np.ptp(planes(series, "orientation"), axis=0).max() > _SAME_DIRECTION)
-
-
-def is_sheared(series: DicomSeries) -> bool:
-    """Whether slices do not lie straight above each other."""
-    orientation, position = planes(series, "orientation")[0], planes(series, "position")
-    aside = (position - position[0]) @ np.stack([orientation[:3], orientation[3:]], axis=1)
-    return bool(np.abs(aside).max() > max(_SAME_DIRECTION * steps(series).sum(), TOLERANCE_MM))
-
-
-def is_disordered(series: DicomSeries) -> bool:
-    """Whether the order of the files is neither that of the slices in space nor its reverse."""
-    return bool((np.diff(heights(series)) <= 0).any())
-
-
-def is_uneven(series: DicomSeries) -> bool:
-    """Whether equal steps cannot fit every slice within the tolerance."""
-    found = np.sort(heights(series))
-    return bool(np.abs(found - _line(found)).max() > TOLERANCE_MM)
-
-
-def uneven_sentence(series: DicomSeries) -> str:
-    """The step that differs most from the usual one, and what to do."""
-    found, order = steps(series), np.argsort(heights(series))
-    usual = float(np.median(found))
-    at = int(np.abs(found - usual).argmax())
-    where = (
-        f"from slice {at + 1} to {at + 2} of {len(order)} the distance is {found[at]:.2f} mm, usually {usual:.2f} mm"
-    )
-    between = f"between {_name(series, order[at])} and {_name(series, order[at + 1])}"
-    if found[at] > _MISSING * usual:
-        return f"has slices missing: {where} ({between}). Export the whole series again."
-    return (
-        f"has unevenly spaced slices: {where} ({between}). dcm2niix also writes such a series resampled to even "
-        "slices, in a file whose name ends in _Eq_1; look at that file, and name it."
-    )
-
-
-def is_off_grid(series: DicomSeries) -> bool:
-    """Whether a corner of a slice is off the grid."""
-    return bool(_departures(series).max() > TOLERANCE_MM)
-
-
-def off_grid_sentence(series: DicomSeries) -> str:
-    """The slice that is farthest from the grid."""
-    departures = _departures(series)
-    worst = int(departures.argmax())
-    return (
-        f"has slices that do not form a single grid: a corner of slice {worst + 1} of {len(departures)} "
-        f"({_name(series, np.argsort(heights(series))[worst])}) lies {departures[worst]:.2f} mm off the "
-        "grid of the others. Such a volume is not supported."
-    )
 
 
 def on_its_grid(scan: "Scan", series: DicomSeries) -> "Scan":
@@ -121,7 +52,7 @@ def _as_stored(grid: np.ndarray, shape: np.ndarray, scan: "Scan") -> np.ndarray 
     turned = np.eye(4)
     turned[:3, :3] = np.rint(axes)
     sizes = np.abs(turned[:3, :3]) @ scan.voxels.shape
-    if np.abs(axes - turned[:3, :3]).max() > 2 * _SAME_DIRECTION or not np.array_equal(sizes, shape):
+    if np.abs(axes - turned[:3, :3]).max() > 2 * SAME_DIRECTION or not np.array_equal(sizes, shape):
         return None
     turned[:3, 3] = np.where(turned[:3, :3].sum(axis=1) < 0, shape - 1, 0)
     return grid @ turned
@@ -141,7 +72,7 @@ def heights(series: DicomSeries) -> np.ndarray:
     return along if along[-1] >= along[0] else -along
 
 
-def _line(values: np.ndarray) -> np.ndarray:
+def evenly_spaced(values: np.ndarray) -> np.ndarray:
     """The least-squares fit of equal steps to values, (slices, …)."""
     k = np.arange(len(values)) - (len(values) - 1) / 2
     slope = np.tensordot(k, values, axes=(0, 0)) / (k @ k)
@@ -158,13 +89,13 @@ def _planes_in_space(series: DicomSeries) -> np.ndarray:
 def grid_of(series: DicomSeries) -> np.ndarray:
     """4×4: (column, row, slice, 1) to (right, anterior, superior) in mm, fitted to all frames."""
     frames = _planes_in_space(series)
-    places = _line(frames[:, 2])
+    places = evenly_spaced(frames[:, 2])
     grid = np.eye(4)
     grid[:3] = np.stack([*frames[:, :2].mean(axis=0), places[1] - places[0], places[0]], axis=1)
     return grid
 
 
-def _departures(series: DicomSeries) -> np.ndarray:
+def departures(series: DicomSeries) -> np.ndarray:
     """Distance in mm of each slice's farthest corner from the grid, in spatial order."""
     frames, grid = _planes_in_space(series), grid_of(series)
     columns, rows, slices = shape_of(series)
@@ -178,10 +109,3 @@ def shape_of(series: DicomSeries) -> np.ndarray:
     """Columns, rows, slices."""
     rows, columns = series.images[0].shape
     return np.array([columns, rows, len(planes(series, "position"))])
-
-
-def _name(series: DicomSeries, frame: int) -> str:
-    """The file of a frame, and its number there if there are several."""
-    names = [(image, k) for image in series.images for k in range(len(image.position))]
-    image, k = names[frame]
-    return image.path.name if len(image.position) == 1 else f"frame {k + 1} of {image.path.name}"
