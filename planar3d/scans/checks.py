@@ -1,7 +1,7 @@
-"""Checks of a scan, with their error messages."""
+"""Checks of a scan: the faults of each, as messages that follow the file's name."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,93 +18,68 @@ MAGNITUDES = (1e-30, 1e30)  # of the greatest value; beyond, float32 overflows i
 _SPLIT = "Extract one volume first, e.g. with fslroi."
 
 
-class Check(NamedTuple):
-    """A predicate for faulty scans, and the message that follows the file's name, with the `{words}` of `check`."""
+def refuse(scan: "Scan", faults: Iterator[str]) -> None:
+    """Raise a `ScanError` with the first of a scan's faults, if any; later checks rely on earlier ones."""
+    if fault := next(faults, ""):
+        raise ScanError(f"{scan.path or 'The scan'} {fault}")
 
-    is_wrong: Callable[["Scan"], bool]
-    sentence: Callable[["Scan"], str]
+
+def faults_of_shape(scan: "Scan", needed: str) -> Iterator[str]:
+    """Whether it is a volume; `needed` is the expected kind of file."""
+    shape = scan.voxels.shape
+    if len(shape) != 3 or not scan.voxels.size:
+        advice = _SPLIT if len(shape) == 4 else "Name a single volume with several slices."
+        yield f"is {len(shape)}-D {shape}; {needed} is needed. {advice}"
 
 
-def check(scan: "Scan", checks: Sequence[Check], **words: str) -> None:
-    """Raise a `ScanError` with the message of the first check that fires.
+def faults_of_values(scan: "Scan") -> Iterator[str]:
+    """Whether all voxels are finite."""
+    if not np.isfinite(scan.limits).all():
+        voxels = counted(int(np.count_nonzero(~np.isfinite(scan.voxels))), "voxel")
+        yield f"has NaN or infinity in {voxels}; replace them first, e.g. with fslmaths -nan."
+
+
+def faults_of_file(scan: "Scan", needed: str, advice: str, flat: bool) -> Iterator[str]:
+    """Everything but contrast.
 
     Args:
-        words: `needed`, the expected kind of file, and `advice` on a file without geometry.
+        needed: the expected kind of file.
+        advice: on a file without geometry.
+        flat: whether a single slice is enough.
     """
-    for each in checks:
-        if each.is_wrong(scan):
-            raise ScanError(f"{scan.path or 'The scan'} {each.sentence(scan).format_map(words)}")
-
-
-def _lengths(scan: "Scan") -> list[float]:
-    """Millimeters along (i, j, k)."""
-    return [n * mm for n, mm in zip(scan.voxels.shape, scan.spacing, strict=True)]
-
-
-def _shape_sentence(scan: "Scan") -> str:
+    yield from faults_of_shape(scan, needed)
     shape = scan.voxels.shape
-    advice = _SPLIT if len(shape) == 4 else "Name a single volume with several slices."
-    return f"is {len(shape)}-D {shape}; {{needed}} is needed. {advice}"
+    if flat and min(shape[:2]) < 2:
+        yield f"has the shape {shape}, a line of voxels; {needed} is needed."
+    if not flat and min(shape) < 2:
+        yield f"is a single slice, {shape}; {needed} with several slices is needed."
+    if scan.header["sform_code"] == 0 and scan.header["qform_code"] == 0:
+        yield f"does not define its orientation (neither sform nor qform is set). {advice}"
+    if not SPACINGS[0] <= min(scan.spacing) <= max(scan.spacing) <= SPACINGS[1]:
+        yield (
+            f"has voxels of {' × '.join(f'{mm:.3g}' for mm in scan.spacing)} mm; {SPACINGS[0]:g} to {SPACINGS[1]:g} "
+            "are expected of a head. Fix its header, which should be in millimeters, or convert it again."
+        )
+    lengths = np.multiply(shape, scan.spacing)
+    if lengths.max() > LENGTH:
+        yield (
+            f"is {' × '.join(f'{mm:,.0f}' for mm in lengths)} mm large, more than a whole body ({LENGTH:,.0f} mm). "
+            "Fix its header, which should be in millimeters, or convert it again."
+        )
+    if not np.isfinite(scan.affine).all():
+        yield "has an affine with NaN or infinite values. Fix its header or convert it again."
+    if not is_usable(scan.affine):
+        yield "has a singular affine: its axes do not span space. Fix its header or convert it again."
+    yield from faults_of_values(scan)
 
 
-# Their order matters: later checks rely on earlier ones. The second depends on whether one slice is enough.
-SHAPE = Check(lambda s: s.voxels.ndim != 3 or not s.voxels.size, _shape_sentence)
-FINITE = Check(
-    lambda s: not np.isfinite(s.limits).all(),
-    lambda s: (
-        f"has NaN or infinity in {counted(int(np.count_nonzero(~np.isfinite(s.voxels))), 'voxel')}; replace them "
-        "first, e.g. with fslmaths -nan."
-    ),
-)
-AXES = {
-    False: Check(
-        lambda s: min(s.voxels.shape) < 2,
-        lambda s: f"is a single slice, {s.voxels.shape}; {{needed}} with several slices is needed.",
-    ),
-    True: Check(
-        lambda s: min(s.voxels.shape[:2]) < 2,
-        lambda s: f"has the shape {s.voxels.shape}, a line of voxels; {{needed}} is needed.",
-    ),
-}
-GEOMETRY: tuple[Check, ...] = (
-    Check(
-        lambda s: s.header["sform_code"] == 0 and s.header["qform_code"] == 0,
-        lambda _: "does not define its orientation (neither sform nor qform is set). {advice}",
-    ),
-    Check(
-        lambda s: not SPACINGS[0] <= min(s.spacing) <= max(s.spacing) <= SPACINGS[1],
-        lambda s: (
-            f"has voxels of {' × '.join(f'{mm:.3g}' for mm in s.spacing)} mm; {SPACINGS[0]:g} to {SPACINGS[1]:g} are "
-            "expected of a head. Fix its header, which should be in millimeters, or convert it again."
-        ),
-    ),
-    Check(
-        lambda s: max(_lengths(s)) > LENGTH,
-        lambda s: (
-            f"is {' × '.join(f'{mm:,.0f}' for mm in _lengths(s))} mm large, more than a whole body "
-            f"({LENGTH:,.0f} mm). Fix its header, which should be in millimeters, or convert it again."
-        ),
-    ),
-    Check(
-        lambda s: not np.isfinite(s.affine).all(),
-        lambda s: "has an affine with NaN or infinite values. Fix its header or convert it again.",
-    ),
-    Check(
-        lambda s: not is_usable(s.affine),
-        lambda s: "has a singular affine: its axes do not span space. Fix its header or convert it again.",
-    ),
-    FINITE,
-)
-CONTRAST: tuple[Check, ...] = (
-    Check(
-        lambda s: s.limits[0] == s.limits[1],
-        lambda s: f"has the value {s.limits[0]:g} everywhere; a scan with contrast is needed.",
-    ),
-    Check(
-        lambda s: not MAGNITUDES[0] <= max(map(abs, s.limits)) <= MAGNITUDES[1],
-        lambda s: (
-            f"has values from {s.limits[0]:g} to {s.limits[1]:g}, which no scanner produces. Its voxels or their "
-            "scaling are damaged; convert the original data again."
-        ),
-    ),
-)
+def faults_of_contrast(scan: "Scan") -> Iterator[str]:
+    """Whether it shows anything, with values that a scanner produces."""
+    low, high = scan.limits
+    if low == high:
+        yield f"has the value {low:g} everywhere; a scan with contrast is needed."
+    if not MAGNITUDES[0] <= max(abs(low), abs(high)) <= MAGNITUDES[1]:
+        yield (
+            f"has values from {low:g} to {high:g}, which no scanner produces. Its voxels or their scaling are damaged; "
+            "convert the original data again."
+        )

@@ -1,11 +1,12 @@
 """Preparation by a recipe: from a raw scan to the network's input grid."""
 
 from collections.abc import Mapping
+from itertools import chain
 
 from planar3d.errors import ScanError
 from planar3d.recipes import PAPER, Recipe
 from planar3d.recipes.recipe import check_recipe
-from planar3d.scans.checks import FINITE, SHAPE, check
+from planar3d.scans.checks import faults_of_shape, faults_of_values, refuse
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
 from planar3d.wording import is_or_are
@@ -37,5 +38,5 @@ def prepare(scan: Scan | Mapping[str, Scan], recipe: Recipe = PAPER, size: int |
     for each in scans.values():
         if not isinstance(each, Scan):
             raise ScanError(f"A planar3d.Scan is needed, as from read_scan; got {type(each).__name__}.")
-        check(each, (SHAPE, FINITE), needed="a single grey-scale volume")
+        refuse(each, chain(faults_of_shape(each, "a single grey-scale volume"), faults_of_values(each)))
     return preparation.prepare(scans)

@@ -13,7 +13,7 @@ from nibabel import orientations
 
 from planar3d.errors import ScanError
 from planar3d.files import written_beside
-from planar3d.scans.checks import AXES, CONTRAST, GEOMETRY, SHAPE, check
+from planar3d.scans.checks import faults_of_contrast, faults_of_file, refuse
 from planar3d.scans.grid import corner_shift, voxel_mm3
 from planar3d.scans.stored import reader_of
 
@@ -108,7 +108,7 @@ def read_scan(
         ScanError: the file is missing, damaged, not a single volume, without geometry, or without usable intensities.
     """
     scan = _read(path, like, assume_affine, f"a single grey-scale {contrast} volume", flat)
-    check(scan, CONTRAST)
+    refuse(scan, faults_of_contrast(scan))
     return scan
 
 
@@ -218,7 +218,7 @@ def _read(path: str | Path, like: Scan | None, assume_affine: bool | None, neede
     advice = f"If {stored}, add --assume-affine; otherwise convert the original data again."
     if assume_affine is None:
         advice = "Convert the original data again."
-    check(scan, (SHAPE, AXES[flat], *GEOMETRY), needed=needed, advice=advice)
+    refuse(scan, faults_of_file(scan, needed, advice, flat))
     return scan
 
 
