@@ -176,7 +176,7 @@ def _show(reproduction: "Reproduction", as_json: bool) -> None:
         scores = [{**vars(scan), "values": scan.values} for scan in results.scans]
         print_json({"report": str(reproduction.report), "scores": scores, "notes": results.notes})
         return
-    print_tables(reproduction.run.folder)
+    print_tables(results)
     typer.echo(f"Report: {reproduction.report}")
     for note in results.notes:
         typer.echo(note)

@@ -180,8 +180,7 @@ def _train(run: Run, number: int, notify: Notify, devices: str | None) -> keras.
     guard_precision(trained, recipe, len(training), notify)
     if encoder is not None:
         samples = _samples(run, number, encoder, scans, notify)
-    data = read_json(run.folder / "folds.json")["data"]
-    card = training_card(recipe, data, fold, number, len(run.folds))
+    card = training_card(recipe, run.data, fold, number, len(run.folds))
     fit(network, trained, samples, training, validation, recipe, folder, notify, card, chosen)
     write_card(folder / "best.weights.h5")
     return network
@@ -198,7 +197,7 @@ def _score(run: Run, number: int, notify: Notify) -> None:
         prepared, reference = _open(run, scan_id)
         probabilities = segmenter.predict([prepared], Ticker(notify, f"{scan_id}, windows"))
         found, native = probabilities.labels(), probabilities.mask()
-        native.save(folder / "predictions" / f"{scan_id}_mask.nii.gz")
+        native.save(run.predicted(scan_id, number))
         case = run.cases[scan_id]
         native_reference = recipe.targets.read(case.label_map, native, assume_affine=True)
         about = {"scan": scan_id, "group": case.group, "fold": number}

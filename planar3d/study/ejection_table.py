@@ -22,7 +22,7 @@ def ejection_table(results: Results) -> Table:
     ventricles: dict[str, dict[str, tuple[Ventricle, Ventricle]]] = defaultdict(dict)
     unread = []
     for scan in {scan.scan: scan for scan in results.on("native")}.values():
-        case = Case.from_json(scan.scan, results.folds["scans"][scan.scan])
+        case = results.run.cases[scan.scan]
         try:
             ventricles[case.patient][scan.scan[-len(_KINDS[0]) :]] = _both(results, case, scan.fold)
         except ScanError as error:
@@ -44,8 +44,8 @@ def ejection_table(results: Results) -> Table:
 def _both(results: Results, case: Case, number: int) -> tuple[Ventricle, Ventricle]:
     """The ventricle of an image, from the expert and from the run."""
     scan = read_scan(next(iter(case.images.values())), assume_affine=True, flat=True)
-    predicted = results.run / f"fold-{number}" / "predictions" / f"{case.id}_mask.nii.gz"
-    maps = [results.recipe.targets.read(path, scan, assume_affine=True) for path in (case.label_map, predicted)]
+    predicted = results.run.predicted(case.id, number)
+    maps = [results.run.recipe.targets.read(path, scan, assume_affine=True) for path in (case.label_map, predicted)]
     reference, found = (left_ventricle(labels.voxels, labels.spacing) for labels in maps)
     return reference, found
 

@@ -12,7 +12,6 @@ from planar3d.evaluation.figures import overlay
 from planar3d.evaluation.published import ALL, TABLE_2
 from planar3d.evaluation.scores import MEASURES, Measure
 from planar3d.files import write_text
-from planar3d.scans.case import Case
 from planar3d.scans.volume import read_scan
 from planar3d.study.page import as_text, page_template, picture_url
 from planar3d.study.results import GRIDS, Results, ScanScores, read_results
@@ -38,13 +37,13 @@ def write_report(run: str | Path) -> Path:
     """
     template = page_template("report.html")
     results = read_results(run)
-    folder = results.run / "report"
+    folder = results.run.folder / "report"
     tables = all_tables(results)
     write_tables(tables, folder)
     overlays, skipped = _overlays(results, folder / "figures")
     count = len({(scan.fold, scan.scan) for scan in results.scans})
     page = template.render(
-        title=f"planar3d report: recipe {results.recipe.name}, {counted(count, 'test scan')}",
+        title=f"planar3d report: recipe {results.run.recipe.name}, {counted(count, 'test scan')}",
         warnings=[*results.notes, *skipped],
         tables=[table for table in tables if table.beside],
         measures=[table for table in tables if not table.beside],
@@ -59,8 +58,8 @@ def write_report(run: str | Path) -> Path:
         ],
         scan_header=["scan", "center", "fold", *(measure.heading for measure in results.measures.values())],
         conditions={
-            "Data": as_text({**results.folds["data"], "scans": len(results.folds["scans"])}),
-            "Recipe": as_text(results.recipe.leaves()),
+            "Data": as_text({**results.run.data, "scans": len(results.run.cases)}),
+            "Recipe": as_text(results.run.recipe.leaves()),
             "Environment": as_text(results.environment),
         },
     )
@@ -109,15 +108,15 @@ def _learning_curves(results: Results, folder: Path) -> list[_Picture]:
 
 def _overlays(results: Results, folder: Path) -> tuple[list[_Picture], list[str]]:
     """Draw every test scan on its native grid, with a sentence for those that cannot be drawn."""
-    pictures, skipped, targets = [], [], results.recipe.targets
+    pictures, skipped, targets = [], [], results.run.recipe.targets
     dice = {(s.fold, s.scan): s.values["dice"] for s in results.on("native")}
-    for number, fold in enumerate(results.folds["folds"], start=1):
-        for name in fold["test"]:
-            predicted = results.run / f"fold-{number}" / "predictions" / f"{name}_mask.nii.gz"
+    for number, fold in enumerate(results.run.folds, start=1):
+        for name in fold.test:
+            predicted = results.run.predicted(name, number)
             # A fold that has not come that far is named among the report's notes already.
             if not predicted.is_file():
                 continue
-            case = Case.from_json(name, results.folds["scans"][name])
+            case = results.run.cases[name]
             score = score_text(dice.get((number, name), math.nan), MEASURES["dice"].digits)
             title = f"{name}, fold {number}: Dice {_of(results)}{score} (native grid)"
             path = folder / f"overlay_{re.sub(r'[^A-Za-z0-9.-]+', '_', name)}_fold-{number}.png"

@@ -13,7 +13,7 @@ from planar3d.evaluation.challenges import MEASURE_SETS, MeasureSet
 from planar3d.evaluation.published import center_of
 from planar3d.evaluation.scores import MEASURES, Measure
 from planar3d.files import read_json, read_rows
-from planar3d.recipes import Recipe
+from planar3d.study.run_folder import Run, open_run
 
 # The network's input (the paper's 256³), and the grid of the scan's file.
 GRIDS = ("prepared", "native")
@@ -42,16 +42,14 @@ class ScanScores:
 class Results:
     """The results of a run so far."""
 
-    run: Path
-    recipe: Recipe
-    folds: dict[str, Any]
+    run: Run
     environment: dict[str, Any]
     scans: list[ScanScores]
 
     @property
     def measure_set(self) -> MeasureSet:
         """The challenge's measures for the run's targets."""
-        return MEASURE_SETS[self.recipe.targets.measures]
+        return MEASURE_SETS[self.run.recipe.targets.measures]
 
     @property
     def measures(self) -> dict[str, Measure]:
@@ -61,12 +59,12 @@ class Results:
     @property
     def size(self) -> int:
         """Rows of the prepared grid."""
-        return self.recipe.preparation.plane[0]
+        return self.run.recipe.preparation.plane[0]
 
     @property
     def is_phantom(self) -> bool:
         """Whether the scans are the embedded phantom's."""
-        return bool(self.folds["data"].get("phantom"))
+        return bool(self.run.data.get("phantom"))
 
     @property
     def notes(self) -> list[str]:
@@ -79,13 +77,13 @@ class Results:
                 "nothing about patients."
             )
         scored = {(scan.fold, scan.scan) for scan in self.scans}
-        folds = list(enumerate(self.folds["folds"], start=1))
+        folds = list(enumerate(self.run.folds, start=1))
         absent = [n for n, _ in folds if all(number != n for number, _ in scored)]
         if absent:
             which = ", ".join(map(str, absent))
             notes.append(f"Folds missing: {which} of {len(folds)}. The tables cover the others.")
         for number, fold in folds:
-            unscored = [scan for scan in fold["test"] if (number, scan) not in scored]
+            unscored = [scan for scan in fold.test if (number, scan) not in scored]
             if unscored and number not in absent:
                 notes.append(f"Fold {number} has no scores for {', '.join(unscored)}.")
         return notes
@@ -107,29 +105,23 @@ class Results:
 
     def grid_label(self, grid: str) -> str:
         """Return the name of a grid in tables."""
-        return "native grid" if grid == "native" else self.recipe.preparation.label()
+        return "native grid" if grid == "native" else self.run.recipe.preparation.label()
 
     def histories(self) -> dict[int, dict[str, np.ndarray]]:
         """Return the columns of each fold's history.csv as float arrays over the epochs; unreadable cells are nan."""
-        return {number: _read_history(path) for number, path in _in_folds(self.run, "history.csv").items()}
+        return {number: _read_history(path) for number, path in _in_folds(self.run.folder, "history.csv").items()}
 
 
-def read_results(run: str | Path) -> Results:
+def read_results(folder: str | Path) -> Results:
     """Read a run folder; a `RunError` if it is not one, no fold is scored yet, or a file in it is damaged."""
-    run = Path(run)
-    if not (run / "folds.json").is_file():
-        raise RunError(f"{run} is not a run folder: it has no folds.json. Name the folder of a study.")
-    folds = read_json(run / "folds.json")
-    if not isinstance(folds, dict) or not {"data", "scans", "folds"} <= folds.keys():
-        raise RunError(f"{run / 'folds.json'} lacks one of data, scans, folds. Delete it to create it again.")
-    written, about = run / "recipe.json", run / "environment.json"
-    recipe = Recipe.from_json(read_json(written), str(written)) if written.is_file() else Recipe("unnamed")
-    environment = read_json(about) if about.is_file() else {}
-    results = Results(run, recipe, folds, environment, [])
-    scans = [scan for path in _in_folds(run, "scores.csv").values() for scan in _read_scores(path, results.measures)]
+    run = open_run(folder)
+    about = run.folder / "environment.json"
+    results = Results(run, read_json(about) if about.is_file() else {}, [])
+    paths = _in_folds(run.folder, "scores.csv").values()
+    scans = [scan for path in paths for scan in _read_scores(path, results.measures)]
     if not scans:
         raise RunError(
-            f"{run} has no scores yet: fold-*/scores.csv is missing. Train and score at least one fold first."
+            f"{run.folder} has no scores yet: fold-*/scores.csv is missing. Train and score at least one fold first."
         )
     return replace(results, scans=scans)
 

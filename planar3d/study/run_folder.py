@@ -7,19 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from planar3d.environment import machine, versions
 from planar3d.errors import RecipeError, RunError
 from planar3d.files import read_json, why_too_long, write_json
 from planar3d.locks import CLAIM, locked
-from planar3d.networks.registry import weight_source
 from planar3d.recipes import Recipe
 from planar3d.scans.case import Case, Dataset, as_written_today
 from planar3d.scans.folds import Fold
-from planar3d.training.features import check_cacheable
-from planar3d.training.fit import build_network, layers_named
-from planar3d.training.precision import computed_precision
 from planar3d.transfer.digests import files_sha256
 
 _ASKED = ("recipe.json", "folds.json")
@@ -28,12 +22,13 @@ _OTHER = {"recipe": "another recipe", "folds": "other folds"}
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder with its recipe, cases and folds."""
+    """A run folder with its recipe, cases and folds, and the place and layout of their data set."""
 
     folder: Path
     recipe: Recipe
     cases: dict[str, Case]
     folds: list[Fold]
+    data: dict[str, Any]
 
     def prepared(self, scan: str) -> Path:
         """Folder of a prepared scan."""
@@ -48,6 +43,10 @@ class Run:
     def fold(self, number: int) -> Path:
         """Folder of a fold, counted from 1."""
         return self.folder / f"fold-{number}"
+
+    def predicted(self, scan: str, number: int) -> Path:
+        """The mask of a test scan of a fold, on its native grid."""
+        return self.fold(number) / "predictions" / f"{scan}_mask.nii.gz"
 
 
 def start_run(
@@ -76,10 +75,11 @@ def start_run(
     dataset.require(recipe.preparation.images)
     cases = dataset.by_id()
     used = sorted({scan for fold in folds for scan in (*fold.train, *fold.validation, *fold.test)})
+    data = {"folder": os.path.abspath(dataset.folder), "layout": dataset.layout, "phantom": phantom}
     asked = {
         "recipe.json": recipe.to_json(),
         "folds.json": {
-            "data": {"folder": os.path.abspath(dataset.folder), "layout": dataset.layout, "phantom": phantom},
+            "data": data,
             "scans": {scan: cases[scan].to_json() for scan in used},
             "folds": [{k: list(v) for k, v in vars(fold).items()} for fold in folds],
         },
@@ -99,7 +99,7 @@ def start_run(
         if there and there.isdisjoint(("recipe.json", "environment.json")):
             raise RunError(f"{folder} is neither empty nor a run folder; name an empty or new one with --out.")
         _agree(folder, asked)
-    return Run(folder, recipe, {scan: cases[scan] for scan in used}, list(folds))
+    return Run(folder, recipe, {scan: cases[scan] for scan in used}, list(folds), data)
 
 
 def check_with_network(recipe: Recipe) -> None:
@@ -108,6 +108,10 @@ def check_with_network(recipe: Recipe) -> None:
     Raises:
         RecipeError: names the field.
     """
+    # Here, as reading a run needs neither Keras nor TensorFlow.
+    from planar3d.training.features import check_cacheable
+    from planar3d.training.fit import build_network, layers_named
+
     network = build_network(recipe.changed(encoder_weights="none"))
     scaled = layers_named(network, recipe, "unit_variance")
     if unlike := [name for name in scaled if not hasattr(network.get_layer(name), "kernel")]:
@@ -177,12 +181,13 @@ def open_run(folder: str | Path) -> Run:
                 "also takes folders of planar3d predict."
             )
     content = read_json(folder / "folds.json")
+    recipe = Recipe.from_json(read_json(folder / "recipe.json"), str(folder / "recipe.json"))
     try:
         cases = {scan: Case.from_json(scan, row) for scan, row in content["scans"].items()}
         folds = [Fold(**{k: tuple(v) for k, v in row.items()}) for row in content["folds"]]
+        return Run(folder, recipe, cases, folds, content["data"])
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{folder / 'folds.json'} was not written by this package ({error!r}).") from None
-    return Run(folder, Recipe.from_json(read_json(folder / "recipe.json"), str(folder / "recipe.json")), cases, folds)
 
 
 def digest_sources(files: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
@@ -220,6 +225,11 @@ def _bytes(paths: Iterable[Path]) -> int:
 
 def environment(recipe: Recipe) -> dict[str, Any]:
     """Versions and machine, for the report's conditions."""
+    import keras
+
+    from planar3d.networks.registry import weight_source
+    from planar3d.training.precision import computed_precision
+
     return {
         **versions(),
         "backend": keras.backend.backend(),

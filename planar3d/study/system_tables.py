@@ -23,7 +23,7 @@ def system_tables(results: Results, besides: Iterable[Table] = ()) -> list[Table
     Recipes of other papers have none. `besides` are the run's tables over several cases.
     """
     others = {table.name: table for table in besides}
-    return [_table(published, results, others) for published in published_tables(results.recipe.name)]
+    return [_table(published, results, others) for published in published_tables(results.run.recipe.name)]
 
 
 def _table(published: PublishedTable, results: Results, others: Mapping[str, Table]) -> Table:
@@ -43,7 +43,7 @@ def _table(published: PublishedTable, results: Results, others: Mapping[str, Tab
 
 
 def _own_rows(published: PublishedTable, task: Task, results: Results, others: Mapping[str, Table]) -> list[Row]:
-    name = ", ".join(filter(None, (results.recipe.name, task.name)))
+    name = ", ".join(filter(None, (results.run.recipe.name, task.name)))
     return [
         Row(f"{name}, {results.grid_label(grid)}, {statistic}", cells, "", grid, "scans", REPRODUCED)
         for grid in GRIDS
@@ -103,7 +103,7 @@ _STATISTICS = {
 
 def _data(results: Results) -> str:
     """The data on which a run was scored."""
-    data = results.folds["data"]
+    data = results.run.data
     scored = counted({(scan.fold, scan.scan) for scan in results.scans}, "test scan")
     whose = "the embedded phantom (not patients)" if results.is_phantom else Path(str(data.get("folder", ""))).name
     return f"{scored} of {whose} (layout {data.get('layout', 'unknown')})"

@@ -11,7 +11,7 @@ from planar3d.evaluation.published import ALL, CENTERS
 from planar3d.evaluation.scores import MEASURES, Summary, summarize
 from planar3d.files import write_text
 from planar3d.study.ejection_table import ejection_table
-from planar3d.study.results import GRIDS, Results, ScanScores, read_results
+from planar3d.study.results import GRIDS, Results, ScanScores
 from planar3d.study.system_tables import system_tables
 from planar3d.study.table_format import MISSING, Row, Table, heading
 
@@ -112,7 +112,7 @@ def all_tables(results: Results) -> list[Table]:
 
 
 def _besides(results: Results) -> list[Table]:
-    return [_BESIDES[name](results) for name in _BESIDES.keys() & {results.recipe.targets.measures}]
+    return [_BESIDES[name](results) for name in _BESIDES.keys() & {results.run.recipe.targets.measures}]
 
 
 def write_tables(tables: Iterable[Table], folder: str | Path) -> None:
@@ -122,18 +122,13 @@ def write_tables(tables: Iterable[Table], folder: str | Path) -> None:
         write_text(Path(folder) / f"{table.name}.md", table.to_markdown())
 
 
-def print_tables(run: str | Path, console: "Console | None" = None) -> None:
-    """Print a run folder's tables with published figures on the terminal, and the scores of several targets.
-
-    Raises:
-        RunError: the run folder has no scores, or damaged ones.
-    """
+def print_tables(results: Results, console: "Console | None" = None) -> None:
+    """Print a run's tables with published figures on the terminal, and the scores of several targets."""
     from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
 
     console = console or Console()
-    results = read_results(run)
     shown: list[tuple[str, list[tuple[str, ...]]]]
     if results.of_lesions:
         second, third = table_2(results), table_3(results)

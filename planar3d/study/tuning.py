@@ -85,7 +85,7 @@ def _predicted(run: Run, number: int) -> list[Innermost]:
     """The innermost regions of a fold's test cases with predictions."""
     found = []
     for name in run.folds[number - 1].test:
-        path = run.fold(number) / "predictions" / f"{name}_mask.nii.gz"
+        path = run.predicted(name, number)
         if path.is_file():
             prediction = read_labels(path)
             reference = run.recipe.targets.read(run.cases[name].label_map, prediction, assume_affine=True)

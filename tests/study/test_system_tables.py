@@ -12,6 +12,7 @@ from planar3d.evaluation.published_systems import published_tables
 from planar3d.evaluation.scores import MEASURES, Summary
 from planar3d.recipes import RECIPES, WACKER2019_3D
 from planar3d.study.results import Results, ScanScores
+from planar3d.study.run_folder import Run
 from planar3d.study.system_tables import system_tables
 from planar3d.study.table_format import Row, Table
 
@@ -76,8 +77,8 @@ def _results(tmp_path, recipe, targets, phantom=False):
         for grid in ("prepared", "native")
         for n in range(1, 6)
     ]
-    folds = {"data": {"folder": "/data/tumours", "layout": "BraTS", "phantom": phantom}, "scans": {}, "folds": []}
-    return Results(tmp_path, WACKER2019_3D.changed(name=recipe), folds, {}, scans)
+    data = {"folder": "/data/tumours", "layout": "BraTS", "phantom": phantom}
+    return Results(Run(tmp_path, WACKER2019_3D.changed(name=recipe), {}, [], data), {}, scans)
 
 
 def test_own_rows_have_the_statistics_that_the_paper_printed(tmp_path):

@@ -118,7 +118,7 @@ def test_on_the_terminal_published_and_reproduced_stand_side_by_side(make_run):
 
 def test_the_terminal_shows_both_tables_without_breaking_figures(make_run):
     console = Console(file=io.StringIO(), width=90)
-    print_tables(make_run(groups=("[red]", "07")), console)
+    print_tables(read_results(make_run(groups=("[red]", "07"))), console)
     printed = console.file.getvalue()
     assert "Table 2" in printed and "Table 3" in printed
     assert "0.611 ± 0.052" in printed and "[red]" in printed
