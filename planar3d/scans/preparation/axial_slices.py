@@ -14,7 +14,7 @@ from planar3d.scans.geometry import Geometry, in_view
 from planar3d.scans.intensities import HEAD_LEVEL
 from planar3d.scans.nifti_header import MAXIMUM_VOXELS
 from planar3d.scans.preparation.grey_levels import EightBit, Turned
-from planar3d.scans.preparation.prepared import Decode, Prepared
+from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.resample import RESAMPLINGS
 from planar3d.scans.volume import Scan
 from planar3d.sections import POSITIVE
@@ -34,6 +34,7 @@ class AxialSlices(EightBit):
     name = "axial-slices"
     view = "SPL"
     same_slices = False
+    smooth = True
 
     pixel_mm: Annotated[float, POSITIVE] = 0.9  # pixel size of rows and columns
     slice_mm: Annotated[float, POSITIVE] = 6.5  # closer slices are interleaved into stacks with about this spacing
@@ -71,10 +72,6 @@ class AxialSlices(EightBit):
         if self.levels.tell_air:
             first, end = _head_slices(prepared.voxels, at_least=count * depth)
         return [slice(first + number, end, count) for number in range(count)]
-
-    def native(self, probabilities: np.ndarray, prepared: Prepared, decode: Decode) -> Scan:
-        """Resampled to the native grid before decoding, which keeps outlines smooth."""
-        return prepared.restore_and_decode(probabilities, decode)
 
     def grid(self, plane: str) -> str:
         """The plane, and the slice distance in stacks."""

@@ -1,12 +1,12 @@
 """Interface of preparations: the grid and values of the network's input, and the mapping back to the scan."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import numpy as np
 
-from planar3d.scans.preparation.prepared import Decode, Prepared
+from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
 from planar3d.sections import Section
 
@@ -16,6 +16,7 @@ _DIRECTIONS = {
     **{"A": "from posterior to anterior", "S": "from inferior to superior", "I": "from superior to inferior"},
 }
 PLANES = {"L": "sagittal", "R": "sagittal", "A": "coronal", "P": "coronal", "S": "axial", "I": "axial"}
+Decode = Callable[[np.ndarray, np.ndarray], np.ndarray]  # probabilities and the grid's axes in mm to labels
 
 
 def in_words(view: str) -> str:
@@ -33,6 +34,7 @@ class Preparation(Section):
     same_slices: bool  # whether all scans have the same number of slices
     air: float  # value of an empty voxel of a prepared scan
     flat: ClassVar[bool] = False  # whether images of a single slice are accepted
+    smooth: ClassVar[bool] = False  # whether probabilities are resampled before decoding, which keeps outlines smooth
     tells_air: bool = False  # whether grey levels separate the head from air
 
     @abstractmethod
@@ -58,8 +60,11 @@ class Preparation(Section):
     def native(self, probabilities: np.ndarray, prepared: Prepared, decode: Decode) -> Scan:
         """Labels on the native grid from probabilities, float32 (slices, rows, cols, outputs), on the prepared grid.
 
-        Decoded before resampling to the native grid, as the published scores are on the cube.
+        Unless `smooth`, decoded before resampling to the native grid, as the published scores are on the cube.
         """
+        if self.smooth:
+            restored = prepared.restore(probabilities)
+            return Scan(decode(restored.voxels, restored.affine), restored.header)
         return prepared.restore(decode(probabilities, prepared.geometry.axes))
 
     @abstractmethod

@@ -1,6 +1,6 @@
 """A prepared scan: the network's input, and the mapping back to the native grid; stored in a folder."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,6 @@ from planar3d.errors import RunError
 from planar3d.files import map_array, read_json, write_json, written_beside
 from planar3d.scans.geometry import Geometry
 from planar3d.scans.volume import Scan, on_grid_of
-
-Decode = Callable[[np.ndarray, np.ndarray], np.ndarray]  # probabilities and the grid's axes in mm to labels
 
 
 @dataclass(frozen=True)
@@ -60,16 +58,6 @@ class Prepared:
         else:
             volume, order = volume.astype(np.uint8, copy=False), 0
         return Scan(self.geometry.back(volume, order), self.geometry.header)
-
-    def restore_and_decode(self, probabilities: np.ndarray, decode: Decode) -> Scan:
-        """Map probabilities to the native grid and decode them there, which keeps outlines smooth.
-
-        Args:
-            probabilities: float (slices, rows, cols) or (slices, rows, cols, outputs) of the prepared grid.
-            decode: see `Decode`.
-        """
-        restored = self.restore(probabilities)
-        return Scan(decode(restored.voxels, restored.affine), restored.header)
 
 
 def save_prepared(

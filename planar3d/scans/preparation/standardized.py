@@ -2,16 +2,15 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
 from planar3d.errors import ScanError
-from planar3d.scans.composition import as_float32
 from planar3d.scans.geometry import Geometry, in_view
 from planar3d.scans.preparation.interface import Preparation, in_words
-from planar3d.scans.preparation.prepared import Decode, Prepared
+from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
 from planar3d.sections import POSITIVE, Rule
 
@@ -83,7 +82,7 @@ class Standardized(Preparation):
 
     def as_input(self, voxels: np.ndarray) -> np.ndarray:
         """The standardized values."""
-        return as_float32(voxels)
+        return np.asarray(voxels, np.float32)
 
     def describe(self) -> dict[str, str]:
         """The view, the box, and how values are standardized."""
@@ -96,21 +95,7 @@ class Standardized(Preparation):
 
 
 @dataclass(frozen=True)
-class Cropped(Standardized):
-    """A box of every scan, without resampling."""
-
-    @abstractmethod
-    def box(self, brain: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """First voxel, possibly before the scan's own, and shape of the box, from a mask (slices, rows, cols)."""
-
-    def geometry(self, whole: Geometry, brain: np.ndarray) -> Geometry:
-        """The box."""
-        offset, shape = self.box(brain)
-        return Geometry(whole.header, self.view, whole.resampled, shape, offset)
-
-
-@dataclass(frozen=True)
-class NonZeroBox(Cropped):
+class NonZeroBox(Standardized):
     """The box around all voxels that are non-zero in any image.
 
     Source: Wacker 2019, section III.D; the brain is the union of all images', as batchgenerators prepares BraTS.
@@ -129,10 +114,11 @@ class NonZeroBox(Cropped):
         """The brain."""
         return "cropped to the voxels that are non-zero in any image, not resampled"
 
-    def box(self, brain: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The smallest box with the whole brain."""
+    def geometry(self, whole: Geometry, brain: np.ndarray) -> Geometry:
+        """The smallest box with the whole brain, not resampled."""
         places = [np.flatnonzero(brain.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-        return tuple(int(p[0]) for p in places), tuple(int(p[-1] - p[0]) + 1 for p in places)
+        first, shape = tuple(int(p[0]) for p in places), tuple(int(p[-1] - p[0]) + 1 for p in places)
+        return replace(whole, prepared=shape, offset=first)
 
     def slices(self, depth: int) -> int:
         """The slices of a head of 150 mm, 1 mm apart."""
@@ -144,7 +130,7 @@ class NonZeroBox(Cropped):
 
 
 @dataclass(frozen=True)
-class CenterCrop(Cropped):
+class CenterCrop(Standardized):
     """A box of fixed shape around the center of every scan; smaller scans are padded with zeros.
 
     Source: Messaoudi 2020, section 2.1, with 192×160×108 of 240×240×155 voxels.
@@ -165,9 +151,10 @@ class CenterCrop(Cropped):
         """The crop."""
         return f"cropped to {self.label()} around the center, not resampled"
 
-    def box(self, brain: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The box around the center of the scan."""
-        return tuple((have - wanted) // 2 for have, wanted in zip(brain.shape, self.crop, strict=True)), self.crop
+    def geometry(self, whole: Geometry, brain: np.ndarray) -> Geometry:
+        """The box around the center of the scan, not resampled."""
+        first = tuple((have - wanted) // 2 for have, wanted in zip(brain.shape, self.crop, strict=True))
+        return replace(whole, prepared=self.crop, offset=first)
 
     def slices(self, depth: int) -> int:
         """The slices of the crop."""
@@ -187,6 +174,7 @@ class ResizedSlices(Standardized):
 
     name = "resized-slices"
     same_slices = False
+    smooth = True
     order = 1
 
     images: tuple[str, ...] = ("image",)
@@ -206,11 +194,7 @@ class ResizedSlices(Standardized):
     def geometry(self, whole: Geometry, brain: np.ndarray) -> Geometry:
         """The complete slices."""
         shape = (whole.resampled[0], self.size, self.size)
-        return Geometry(whole.header, self.view, shape, shape)
-
-    def native(self, probabilities: np.ndarray, prepared: Prepared, decode: Decode) -> Scan:
-        """Resampled to the native grid before decoding, which keeps outlines smooth."""
-        return prepared.restore_and_decode(probabilities, decode)
+        return replace(whole, resampled=shape, prepared=shape)
 
     def slices(self, depth: int) -> int:
         """The slices of a window; images may have any number."""
