@@ -134,7 +134,7 @@ def report(
 ) -> None:
     """Write the report of a run folder, with tables 2 and 3, or of an output folder of predict."""
     from planar3d.study.cohort_folder import CohortFolder
-    from planar3d.study.cohort_report import report_records
+    from planar3d.study.cohort_report import write_cohort_report
     from planar3d.study.reproduce import report_on
     from planar3d.study.run_folder import is_run, open_run
 
@@ -142,9 +142,10 @@ def report(
     if not is_run(out) and (next(cohort.records(damaged), None) or damaged):
         failed = cohort.standing().failed
         list_failed(failed, as_json)
-        page = report_records(cohort, failed)
+        records = list(cohort.records())
+        page = write_cohort_report(out, records, failed)
         if as_json:
-            print_json({"report": str(page), "scans": [record for _, record in cohort.records()], "failed": failed})
+            print_json({"report": str(page), "scans": [record for _, record in records], "failed": failed})
         else:
             say(f"Report: {page}")
         return

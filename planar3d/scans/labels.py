@@ -10,7 +10,7 @@ import numpy as np
 from scipy import special
 
 from planar3d.errors import RecipeError, ScanError
-from planar3d.scans.volume import MASK_TOLERANCE, Scan, read_labels
+from planar3d.scans.volume import Scan, read_labels
 from planar3d.sections import Section
 
 Labels = tuple[int, ...]
@@ -146,18 +146,14 @@ class Targets(Section):
         """Refuse a label map with labels that are not in the targets.
 
         Args:
-            labels: (slices, rows, cols).
+            labels: (slices, rows, cols), whole numbers.
             source: its file, for the error message.
         """
         known = sorted({0}.union(*self.channels))
-        found: set[float] = set()
-        for slab in np.asarray(labels):
-            found.update(np.unique(slab).tolist())
-            if len(found) > 10 * len(known):
-                break
-        if all(min(abs(value - label) for label in known) <= MASK_TOLERANCE for value in found):
+        found = sorted(set().union(*(np.unique(slab).tolist() for slab in labels)))
+        if set(found) <= set(known):
             return
-        shown = ", ".join(f"{value:g}" for value in sorted(found)[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
+        shown = ", ".join(map(str, found[:_SHOWN])) + (", …" if len(found) > _SHOWN else "")
         meant = ", ".join(f"{name}={'+'.join(map(str, values))}" for name, values in self.scored.items())
         raise ScanError(
             f"{source} has the labels {shown}; the targets have {', '.join(map(str, known))} ({meant}). Set the "

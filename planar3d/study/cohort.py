@@ -23,7 +23,7 @@ from planar3d.scans.inputs import Given, ScanInput, find_inputs, outputs_of
 from planar3d.scans.outputs import Outputs
 from planar3d.study.cluster import check_cluster, run_tasks
 from planar3d.study.cohort_folder import CohortFolder
-from planar3d.study.cohort_report import report_records
+from planar3d.study.cohort_report import write_cohort_report
 from planar3d.study.cohort_tables import refuse_other_tables, write_tables
 from planar3d.study.cohort_task import CohortTask
 from planar3d.study.segmented import Asked, describe_models
@@ -144,7 +144,7 @@ def _finish(task: CohortTask) -> None:
         failed |= {os.path.abspath(path): why for path, why in task.failed.items()}
         write_tables(folder, failed)
         if task.asked.report:
-            notify(f"report: {report_records(folder, failed)}")
+            notify(f"report: {write_cohort_report(folder.path, list(folder.records()), failed)}")
 
 
 def _segment_on(cluster: str, task: CohortTask, models: Sequence[Model], items: Sequence[ScanInput]) -> None:

@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.page import CONDITIONS, Bar, as_text, histogram, write_page
-from planar3d.study.rating import read_rating
-from planar3d.study.records import mask_is_gone
+from planar3d.study.records import mask_is_gone, read_rating
 from planar3d.wording import counted
 
 _LIMITS_ML = (0.1, 0.3, 1, 3, 10, 30, 100)
@@ -44,22 +42,17 @@ class _Difference(NamedTuple):
     scans: list[str]
 
 
-def report_records(cohort: CohortFolder, failed: Mapping[str, str]) -> Path:
-    """Write the report of all segmented scans of a folder; `failed` has the reasons of failures."""
-    return write_cohort_report(list(cohort.records()), cohort.path / "report.html", failed)
-
-
 def write_cohort_report(
-    records: Sequence[tuple[Path, Mapping[str, Any]]], path: str | Path, failed: Mapping[str, str] | None = None
+    folder: Path, records: Sequence[tuple[Path, Mapping[str, Any]]], failed: Mapping[str, str]
 ) -> Path:
     """Write the report of segmented scans as one HTML file without network access, with links to the scans' reports.
 
     Args:
+        folder: gets `report.html`.
         records: the JSON files beside the masks, with their content, which must have `scan` with a name and `result`.
         failed: why scans were not segmented, by path.
     """
-    path = Path(path)
-    scans = [_line(file, record, path.parent) for file, record in records]
+    scans = [_line(file, record, folder) for file, record in records]
     shared, differing = _conditions([record for _, record in records])
     columns = list(dict.fromkeys(column for scan in scans for column in scan.figures)) or [*_LESIONS]
     values = {column: [scan.figures[column] for scan in scans if column in scan.figures] for column in columns}
@@ -67,7 +60,7 @@ def write_cohort_report(
     if "lesions" in values:
         sums = {"lesions": str(sum(values["lesions"])), "total volume": f"{sum(values['volume [ml]']):.1f} ml"}
     return write_page(
-        path,
+        folder / "report.html",
         "cohort_report.html",
         ["tables.js"],
         title=f"{'Lesions' if sums else 'Targets'} of {counted(scans, 'scan')}",
@@ -78,9 +71,9 @@ def write_cohort_report(
             "scans": str(len(scans)),
             **sums,
             "with warnings": str(sum(bool(scan.warnings) for scan in scans)),
-            "failed": str(len(failed or {})),
+            "failed": str(len(failed)),
         },
-        failed=dict(failed or {}),
+        failed=failed,
         histograms=_histograms(values),
         shared=shared,
         differing=differing,

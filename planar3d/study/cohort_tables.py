@@ -8,8 +8,7 @@ from planar3d.errors import RunError
 from planar3d.evaluation.lesion_table import Lesion, write_lesion_lines
 from planar3d.files import write_csv
 from planar3d.study.cohort_folder import CohortFolder
-from planar3d.study.rating import read_rating
-from planar3d.study.records import mask_is_gone
+from planar3d.study.records import mask_is_gone, read_rating
 
 SCANS, LESIONS = "scans.csv", "lesions.csv"
 _FIGURES = ("lesions", "volume_ml", "largest_ml")

@@ -1,4 +1,4 @@
-"""The records of masks in a folder, and what has the name of one but is none."""
+"""The records of masks in a folder, what has the name of one but is none, and readers' ratings beside them."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -6,7 +6,9 @@ from typing import Any
 
 from planar3d.errors import RunError
 from planar3d.files import read_json
-from planar3d.study.rating import RATING
+
+RATING = "_rating.json"  # the end of the name of a rating, a small file saved by the page of a scan
+RATINGS = {"pass": "the mask can be used", "flag": "the mask needs review", "exclude": "the scan or mask is unusable"}
 
 
 def records_within(folder: Path, damaged: dict[str, str] | None = None) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -44,6 +46,28 @@ def refuse_other_record(path: Path) -> None:
             f"{path} has the name of a record of planar3d but is another file, perhaps the scan's sidecar. Use another "
             "output folder."
         )
+
+
+def rating_file(record: Path) -> Path:
+    """The path of a scan's rating, beside its record."""
+    return record.with_name(f"{record.stem}{RATING}")
+
+
+def read_rating(file: Path, record: Mapping[str, Any]) -> str:
+    """The rating of a scan, with the reader's comment; a message if it is for another mask or unreadable."""
+    path = rating_file(file)
+    if not path.is_file():
+        return ""
+    try:
+        found = read_json(path)
+    except (OSError, RunError):
+        found = None
+    if not isinstance(found, dict) or found.get("rating") not in RATINGS:
+        return f"unreadable: {path.name}"
+    if found.get("mask_sha256") != record["result"].get("mask_sha256"):
+        return "the rating is for another mask"
+    words = " ".join(str(found.get("comment") or "").split())
+    return f"{found['rating']}: {words}" if words else str(found["rating"])
 
 
 def _is_record(content: Any) -> bool:

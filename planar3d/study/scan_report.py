@@ -9,7 +9,7 @@ import numpy as np
 from planar3d.evaluation.viewer import prepare_pictures
 from planar3d.scans.volume import Scan
 from planar3d.study.page import CONDITIONS, as_text, histogram, write_page
-from planar3d.study.rating import RATINGS, rating_file
+from planar3d.study.records import RATINGS, rating_file
 from planar3d.wording import counted
 
 # Half decades: lesion volumes spread over many orders of magnitude, and equal limits make reports comparable.

@@ -141,15 +141,15 @@ def test_encoded_maps_can_be_interpolated_where_labels_would_invent_others():
     assert set(np.unique(decoded)) == {0, 4}
 
 
-def test_labels_that_files_round_are_known_and_others_are_refused():
-    Regions().check_labels(np.float32([[0, 1.0000001, 4]]), "seg.nii.gz")
+def test_labels_of_the_targets_are_known_and_others_are_refused():
+    Regions().check_labels(np.array([[0, 1, 4]]), "seg.nii.gz")
     np.testing.assert_array_equal(Regions().encode(np.float32([[1.0000001]])), [[[1, 1, 0]]])
     with pytest.raises(ScanError, match=r"seg.nii.gz has the labels 0, 1, 3; .* have 0, 1, 2, 4 \(WT=1\+2\+4, TC="):
         Regions().check_labels(np.array([[0, 1], [1, 3]]), "seg.nii.gz")
     with pytest.raises(ScanError, match=r"has the labels 0, 255; the targets have 0, 1 \(lesion=1\)"):
         Binary().check_labels(np.array([[0, 255]]), "seg.nii.gz")
-    with pytest.raises(ScanError, match=r"(\d\.\d+, ){6}…;"):
-        TUMOR.check_labels(np.random.default_rng(3).random((3, 30, 30)), "flair.nii.gz")
+    with pytest.raises(ScanError, match=r"(\d+, ){6}…;"):
+        TUMOR.check_labels(np.arange(27).reshape(3, 3, 3), "flair.nii.gz")
 
 
 @pytest.mark.parametrize(

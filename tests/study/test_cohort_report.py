@@ -17,11 +17,11 @@ def page(tmp_path):
     """Write the report of records by their files in the test's folder, and return the page."""
 
     def write(records, failed=None):
-        path = tmp_path / "out" / "report.html"
         found = [(tmp_path / "out" / file, record) for file, record in records.items()]
         for file, record in found:
             write_text(file.parent / record["files"].get("mask", "no mask"), "a mask")
-        assert write_cohort_report(found, path, failed) == path
+        path = write_cohort_report(tmp_path / "out", found, failed or {})
+        assert path == tmp_path / "out" / "report.html"
         return path.read_text(encoding="utf-8")
 
     return write
@@ -76,7 +76,7 @@ def test_a_scan_whose_mask_is_gone_is_marked(page, mask, tmp_path):
     record = record_of(mask, "a") | {"warnings": []}
     assert "does not exist" not in page({"a.json": record})
     (tmp_path / "out/a_mask.nii.gz").unlink()
-    path = write_cohort_report([(tmp_path / "out/a.json", record)], tmp_path / "out/report.html")
+    path = write_cohort_report(tmp_path / "out", [(tmp_path / "out/a.json", record)], {})
     assert "a_mask.nii.gz does not exist. Run predict again." in text_of(path.read_text(encoding="utf-8"))
 
 

@@ -9,7 +9,7 @@ import pytest
 from scan_pages import pictures_of, record_of, segmented
 
 from planar3d.scans.volume import Scan
-from planar3d.study.rating import rating_file, read_rating
+from planar3d.study.records import rating_file, read_rating
 from planar3d.study.scan_report import write_scan_report
 
 driver = pytest.importorskip("playwright.sync_api")
