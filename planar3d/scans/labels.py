@@ -57,19 +57,13 @@ class Targets(Section):
     """
 
     activation: ClassVar[Literal["sigmoid", "softmax"]]
+    channels: tuple[Labels, ...]
+    scored: Mapping[str, Labels]
     noun: ClassVar[str] = "component"
     decision: str
     measures: str
     in_head: bool
     plausible_share: float
-
-    @property
-    @abstractmethod
-    def channels(self) -> tuple[Labels, ...]: ...  # noqa: D102
-
-    @property
-    @abstractmethod
-    def scored(self) -> dict[str, Labels]: ...  # noqa: D102
 
     @abstractmethod
     def assign(self, probabilities: np.ndarray, highest: float | None = None) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 import numpy as np
@@ -32,6 +33,8 @@ class Binary(Targets):
 
     name = "binary"
     activation = "sigmoid"
+    channels = ((1,),)
+    scored = MappingProxyType({"lesion": (1,)})
     measures = "lesions"
     noun = "lesion"
     in_head = True
@@ -41,14 +44,6 @@ class Binary(Targets):
     threshold_rule: Literal["absolute", "released"] = "absolute"  # "released": relative to the highest probability
     smallest_lesion_mm3: Annotated[float, NOT_NEGATIVE] = 0.0  # kept in a mask; 0 keeps all
     least_mean: Annotated[float, _OF_256] = 0.0  # mean probability of a lesion that is kept, out of 256; 0 keeps all
-
-    @property
-    def channels(self) -> tuple[Labels, ...]:  # noqa: D102
-        return ((1,),)
-
-    @property
-    def scored(self) -> dict[str, Labels]:  # noqa: D102
-        return {"lesion": (1,)}
 
     @property
     def decision(self) -> str:  # type: ignore[override]  # noqa: D102
@@ -117,11 +112,11 @@ class Classes(Targets):
         return probabilities
 
     @property
-    def channels(self) -> tuple[Labels, ...]:  # noqa: D102
+    def channels(self) -> tuple[Labels, ...]:  # type: ignore[override]  # noqa: D102
         return (0,), *regions_of("classes", self.classes).values()
 
     @property
-    def scored(self) -> dict[str, Labels]:  # noqa: D102
+    def scored(self) -> dict[str, Labels]:  # type: ignore[override]  # noqa: D102
         return regions_of("regions", self.regions or self.classes)
 
     def assign(self, probabilities: np.ndarray, highest: float | None = None) -> np.ndarray:  # noqa: D102
@@ -167,11 +162,11 @@ class Regions(Targets):
             )
 
     @property
-    def channels(self) -> tuple[Labels, ...]:  # noqa: D102
+    def channels(self) -> tuple[Labels, ...]:  # type: ignore[override]  # noqa: D102
         return tuple(self.scored.values())
 
     @property
-    def scored(self) -> dict[str, Labels]:  # noqa: D102
+    def scored(self) -> dict[str, Labels]:  # type: ignore[override]  # noqa: D102
         return regions_of("regions", self.regions)
 
     def assign(self, probabilities: np.ndarray, highest: float | None = None) -> np.ndarray:  # noqa: D102

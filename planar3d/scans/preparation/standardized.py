@@ -33,6 +33,7 @@ class Standardized(Preparation):
     air = 0.0
     flat = True
     order: ClassVar[int] = 0  # of the splines that resample an image
+    grid: ClassVar[str]  # cropping or resampling, in words
 
     images: tuple[str, ...] = ("flair", "t1ce", "t2")  # images of a case, one per channel, in this order
     # Voxels that are non-zero in any image, in the image itself, or all voxels.
@@ -43,11 +44,6 @@ class Standardized(Preparation):
     def channels(self) -> int:  # type: ignore[override]
         """One per image."""
         return len(self.images)
-
-    @property
-    @abstractmethod
-    def grid(self) -> str:
-        """Cropping or resampling, in words."""
 
     @abstractmethod
     def geometry(self, whole: Geometry, brain: np.ndarray) -> Geometry:
@@ -103,16 +99,8 @@ class NonZeroBox(Standardized):
 
     name = "non-zero-box"
     same_slices = False
-
-    @property
-    def plane(self) -> tuple[int, int]:  # type: ignore[override]
-        """Rows and columns differ from scan to scan."""
-        return 0, 0
-
-    @property
-    def grid(self) -> str:
-        """The brain."""
-        return "cropped to the voxels that are non-zero in any image, not resampled"
+    plane = (0, 0)
+    grid = "cropped to the voxels that are non-zero in any image, not resampled"
 
     def geometry(self, whole: Geometry, brain: np.ndarray) -> Geometry:
         """The smallest box with the whole brain, not resampled."""
@@ -147,7 +135,7 @@ class CenterCrop(Standardized):
         return self.crop[1], self.crop[2]
 
     @property
-    def grid(self) -> str:
+    def grid(self) -> str:  # type: ignore[override]
         """The crop."""
         return f"cropped to {self.label()} around the center, not resampled"
 
@@ -187,7 +175,7 @@ class ResizedSlices(Standardized):
         return self.size, self.size
 
     @property
-    def grid(self) -> str:
+    def grid(self) -> str:  # type: ignore[override]
         """The size."""
         return f"slices resized to {self.size} × {self.size} pixels"
 
