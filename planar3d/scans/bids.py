@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import planar3d
-from planar3d.errors import ScanError
+from planar3d.errors import Planar3DError, ScanError
 from planar3d.files import write_csv, write_json, write_text
 from planar3d.scans.image_files import files_within, stem, suffix, why_unusable, without_copies
 from planar3d.scans.labels import Labels, names_of_labels
@@ -200,14 +200,14 @@ def made_by_planar3d(about: dict[str, Any]) -> bool:
     )
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """The content of a description or a sidecar; empty if there is none."""
+def read_json_object(path: Path, refusal: type[Planar3DError] = ScanError) -> dict[str, Any]:
+    """The content of a description or a sidecar; empty if there is none, and a `refusal` if it is no JSON object."""
     try:
         content = json.loads(path.read_bytes()) if path.is_file() else {}
     except (OSError, ValueError, RecursionError) as error:
-        raise ScanError(f"{path} cannot be read ({error}). Fix it, or name the scans themselves.") from None
+        raise refusal(f"{path} cannot be read ({error}). Fix it, or name the scans themselves.") from None
     if not isinstance(content, dict):
-        raise ScanError(f"{path} is not a JSON object. Fix it, or name the scans themselves.")
+        raise refusal(f"{path} is not a JSON object. Fix it, or name the scans themselves.")
     return content
 
 

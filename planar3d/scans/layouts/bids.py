@@ -3,9 +3,10 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +121,12 @@ def find_lesion_masks(dataset: Path, scans: Sequence[Path]) -> dict[Path, Path]:
         by_subject[_name(alike[0]).entities.get("sub", "")].append(alike[0])
     found: dict[Path, Path] = {}
     near: dict[Path, list[str]] = {}
-    for subject, own_scans in _by_subject(scans).items():
-        masks: dict[Path, list[Path]] = {scan: [] for scan in own_scans}
+    for subject, its_scans in groupby(scans, lambda scan: _name(scan).entities["sub"]):
+        masks: dict[Path, list[Path]] = {scan: [] for scan in its_scans}
         refused: list[str] = []
         for path in by_subject[subject]:
             reason = _why_no_lesion_mask(derivatives, sidecars, path, is_ours)
-            owners = _owners(path, own_scans)
+            owners = _owners(path, masks)
             if not reason and len(owners) == 1:
                 masks[owners[0]].append(path)
             elif _is_mask(path) or "lesion" in path.name.lower():
@@ -182,7 +183,7 @@ def _why_no_lesion_mask(
     return ""
 
 
-def _owners(path: Path, scans: Sequence[Path]) -> list[Path]:
+def _owners(path: Path, scans: Iterable[Path]) -> list[Path]:
     """The scans with exactly a mask's entities, or else those with more entities, which the mask may omit."""
     raw = _name(path).raw
     same = [scan for scan in scans if _name(scan).raw == raw]
@@ -202,13 +203,6 @@ def _about(sidecars: Sequence[Path], path: Path) -> dict[str, Any]:
 
 def _is_mask(path: Path) -> bool:
     return "".join(_name(path).others[-1:]).lower() in _SUFFIXES
-
-
-def _by_subject(scans: Sequence[Path]) -> dict[str, list[Path]]:
-    subjects: dict[str, list[Path]] = defaultdict(list)
-    for scan in scans:
-        subjects[_name(scan).entities["sub"]].append(scan)
-    return subjects
 
 
 def _name(path: Path) -> _Name:

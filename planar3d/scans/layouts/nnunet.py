@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from planar3d.errors import DatasetError, ScanError
+from planar3d.errors import DatasetError
 from planar3d.scans.bids import read_json_object
 from planar3d.scans.case import Case, LabelSet
 from planar3d.scans.image_files import is_nifti
@@ -80,10 +80,7 @@ def _root(folder: Path) -> Path:
 
 def description(root: Path) -> dict[str, Any]:
     """The content of `dataset.json`; empty if it does not exist."""
-    try:
-        return read_json_object(root / DESCRIPTION)
-    except ScanError as error:
-        raise DatasetError(str(error)) from None
+    return read_json_object(root / DESCRIPTION, DatasetError)
 
 
 def _object(root: Path, about: Mapping[str, Any], key: str) -> dict[str, Any]:
