@@ -206,15 +206,33 @@ def compare(
 
 
 def evaluate(
-    prediction: Annotated[Path, typer.Argument(help="Predicted mask, on the grid of the reference.")],
-    reference: Annotated[Path, typer.Argument(help="Expert mask.")],
+    prediction: Annotated[
+        Path, typer.Argument(help="Predicted mask, on the grid of the reference; or a folder that predict wrote.")
+    ],
+    reference: Annotated[Path, typer.Argument(help="Expert mask; or the data set of the scans, with masks.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="For a folder: also write the scores of every scan to this CSV file.")
+    ] = None,
     as_json: AsJson = False,
     assume_affine: AssumeAffine = False,
 ) -> None:
-    """Score a predicted mask against an expert mask, by voxels, lesions and surfaces."""
+    """Score predicted masks against expert masks, by voxels, lesions and surfaces."""
     from planar3d.evaluation.scores import score_scan
+    from planar3d.files import write_csv
     from planar3d.scans.volume import read_mask
+    from planar3d.study.cohort_scores import mean_scores, score_masks
 
+    if prediction.is_dir():
+        rows = score_masks(prediction, reference, log(as_json), assume_affine)
+        if out:
+            write_csv(out, list(rows[0]), rows)
+        if as_json:
+            print_json(rows)
+            return
+        typer.echo("\n".join(mean_scores(rows)))
+        return
+    if out:
+        raise typer.BadParameter(f"--out is for a folder of masks, and {prediction} is none.")
     expert = read_mask(reference, None, assume_affine)
     predicted = read_mask(prediction, expert, assume_affine)
     scores = score_scan(expert.voxels, predicted.voxels, expert.affine)

@@ -1,0 +1,76 @@
+"""Scores of a folder of masks against the expert label maps of the data set that they were made from."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from planar3d.errors import RunError
+from planar3d.evaluation.challenges import ALL_MEASURES, score_targets
+from planar3d.evaluation.scores import summarize
+from planar3d.recipes import Recipe
+from planar3d.scans.datasets import find_cases
+from planar3d.scans.volume import read_scan
+from planar3d.study.records import mask_is_gone, records_within
+from planar3d.wording import counted, score_text
+
+
+def score_masks(
+    masks: str | Path, data: str | Path, notify: Callable[[str], None] = print, assume_affine: bool = False
+) -> list[dict[str, Any]]:
+    """Score each mask that `planar3d predict` wrote into a folder, on the native grid.
+
+    A mask belongs to the case of the image that it was made from, or to the case with the name of its scan.
+
+    Args:
+        masks: the folder.
+        data: a data set with label maps, see `find_cases`.
+        notify: gets one line per mask and target.
+        assume_affine: as in `read_mask`, for the label maps.
+
+    Returns:
+        One row for each mask and target: scan, group, target, and the scores of `score_targets`.
+
+    Raises:
+        RunError: the folder has no masks, a mask is missing, or no mask belongs to a case.
+        DatasetError: see `find_cases`.
+        ScanError: a label map does not fit its mask.
+    """
+    dataset, rows = find_cases(data), []
+    named = dataset.by_id()
+    by_image = {os.path.realpath(image): case for case in dataset.cases for image in case.images.values()}
+    records = list(records_within(Path(masks)))
+    for file, record in records:
+        scan = record["scan"]
+        case = by_image.get(os.path.realpath(scan.get("path", "")), named.get(scan["name"]))
+        if case is None:
+            notify(f"{scan['name']} has no label map in {data}, and is not scored")
+            continue
+        if gone := mask_is_gone(file, record):
+            raise RunError(f"{file.parent}: {gone}")
+        targets = Recipe.from_json(record["recipe"], str(file)).targets
+        mask = read_scan(file.parent / record["files"]["mask"])
+        expert = targets.read(case.label_map, mask, assume_affine)
+        for target, scores in score_targets(targets, expert.voxels, mask.voxels, mask.affine, case.group).items():
+            rows.append({"scan": scan["name"], "group": case.group, "target": target, **scores})
+            notify(f"{scan['name']}  {target}  Dice {score_text(scores['dice'])}")
+    if not rows:
+        raise RunError(
+            f"None of {counted(records, 'mask')} in {masks} was made from a case in {data}. Name a folder that "
+            "planar3d predict wrote, and the data set of its scans."
+        )
+    return rows
+
+
+def mean_scores(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One line for each target and score: mean ± standard deviation over scans."""
+    lines = []
+    for target in dict.fromkeys(row["target"] for row in rows):
+        scores = [row for row in rows if row["target"] == target]
+        lines.append(f"{target}, mean ± standard deviation over {counted(scores, 'scan')}")
+        lines += [
+            f"{name:24s} {summarize((row[name] for row in scores), measure.digits)}"
+            for name, measure in ALL_MEASURES.items()
+            if name in scores[0]
+        ]
+    return lines

@@ -1,0 +1,70 @@
+"""`planar3d evaluate` scores a folder of masks against the label maps of their data set, scan by scan."""
+
+import csv
+import json
+
+import pytest
+from msseg import IDS, write_model, write_msseg
+from typer.testing import CliRunner
+
+from planar3d.cli import app
+from planar3d.errors import RunError
+from planar3d.evaluation.scores import score_scan
+from planar3d.scans.volume import read_mask
+from planar3d.study.cohort import segment_all
+from planar3d.study.cohort_scores import score_masks
+from planar3d.study.segmented import Asked
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_msseg(tmp_path_factory.mktemp("msseg"))
+
+
+@pytest.fixture(scope="module")
+def masks(data, tmp_path_factory):
+    """A folder with the masks of two scans of the data set."""
+    out = tmp_path_factory.mktemp("masks")
+    scans = sorted(data.rglob("3DFLAIR.nii.gz"))[:2]
+    segment_all(scans, write_model(tmp_path_factory.mktemp("model")), out, asked=Asked(engine="keras"), notify=str)
+    return out
+
+
+def evaluate(*words):
+    done = CliRunner().invoke(app, ["evaluate", *map(str, words)])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+def test_every_mask_has_the_scores_that_it_has_alone(data, masks, tmp_path):
+    rows = json.loads(evaluate(masks, data, "--json", "--out", tmp_path / "scores.csv").stdout)
+    assert [(row["scan"], row["group"], row["target"]) for row in rows] == [
+        ("01A_3DFLAIR", "01", "lesion"),
+        ("01B_3DFLAIR", "01", "lesion"),
+    ]
+    for row, name in zip(rows, IDS, strict=False):
+        expert = read_mask(data / "TrainingDataset_MSSEG" / name / "Consensus.nii.gz")
+        mask = read_mask(masks / f"{name}_3DFLAIR_mask.nii.gz", expert)
+        alone = score_scan(expert.voxels, mask.voxels, expert.affine)
+        assert {key: float("nan") if row[key] is None else row[key] for key in alone} == pytest.approx(
+            alone, rel=1e-5, nan_ok=True
+        )
+    with (tmp_path / "scores.csv").open() as file:
+        written = list(csv.DictReader(file))
+    assert [float(row["reference_ml"]) for row in written] == [row["reference_ml"] for row in rows]
+
+
+def test_means_over_scans_are_printed(data, masks):
+    lines = evaluate(masks, data).stdout.splitlines()
+    assert "lesion, mean ± standard deviation over 2 scans" in lines
+    assert any(line.split()[0] == "reference_ml" and "±" in line for line in lines)
+
+
+def test_masks_of_other_scans_are_named_and_refused(data, masks, tmp_path):
+    other, lines = write_msseg(tmp_path, ("07A", "08A")), []
+    with pytest.raises(RunError, match=r"None of 2 masks in .* was made from a case"):
+        score_masks(masks, other, lines.append)
+    assert [line.split()[0] for line in lines] == ["01A_3DFLAIR", "01B_3DFLAIR"]
+    with pytest.raises(RunError, match="None of 0 masks"):
+        score_masks(tmp_path, data, str)
