@@ -1,6 +1,5 @@
 """ACS convolutions: a 2D kernel in the axial, coronal and sagittal planes of a volume (Yang et al. 2021)."""
 
-import math
 from itertools import pairwise
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 from keras import layers, ops
 
 from planar3d.graph.description import Layer, Shape
-from planar3d.graph.layers import KINDS, LayerKind
+from planar3d.graph.layers import KINDS, LayerKind, macs_at_outputs
 
 VARIANTS = ("acs", "acs_mean", "acs_soft")
 
@@ -140,10 +139,9 @@ def _group_ends(filters: int) -> list[tuple[int, int]]:
     return list(pairwise(ends))
 
 
-def _macs(layer: Layer, _: Shape, output: Shape) -> int:
+def _macs(layer: Layer, taken: Shape, output: Shape) -> int:
     """The cost of separate planes."""
-    planes = 1 if layer.variant == "acs" else 3
-    return planes * math.prod(layer.kernel.shape) * math.prod(output[1:4])  # type: ignore[arg-type]
+    return (1 if layer.variant == "acs" else 3) * macs_at_outputs(layer, taken, output)
 
 
 KINDS["ACSConv3D"] = LayerKind(macs=_macs, settings=("variant",))

@@ -71,36 +71,28 @@ def _has_channels_first(layer: Layer) -> bool:
     return layer.settings.get("data_format", "channels_last") != "channels_last"
 
 
-def _of_convolution(layer: Layer, _: Shape, output: Shape) -> int:
-    return math.prod(layer.kernel.shape) * _positions(layer, output)
+def macs_at_outputs(layer: Layer, _: Shape, output: Shape) -> int:
+    """The kernels' elements times the positions of the output."""
+    return _kernel_elements(layer) * _positions(layer, output)
 
 
-def _of_transposed(layer: Layer, source: Shape, _: Shape) -> int:
-    return math.prod(layer.kernel.shape) * _positions(layer, source)
+def _macs_at_inputs(layer: Layer, source: Shape, _: Shape) -> int:
+    return _kernel_elements(layer) * _positions(layer, source)
 
 
-def _of_separable(layer: Layer, _: Shape, output: Shape) -> int:
-    kernels = math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape)
-    return kernels * _positions(layer, output)
-
-
-def _of_dense(layer: Layer, source: Shape, _: Shape) -> int:
-    return layer.units * math.prod(source)  # type: ignore[arg-type]
+def _kernel_elements(layer: Layer) -> int:
+    return sum(math.prod(array.shape) for name, array in layer.arrays.items() if name.endswith("kernel"))
 
 
 def _positions(layer: Layer, shape: Shape) -> int:
     """Positions of feature maps: all axes except channels; the batch axis counts if slices were folded into it."""
-    first = 2 if _has_channels_first(layer) else 1
-    return math.prod((shape[0], *shape[first : first + layer.rank]))  # type: ignore[arg-type]
+    axes = list(shape)
+    axes.pop(1 if _has_channels_first(layer) else -1)
+    return math.prod(axes)  # type: ignore[arg-type]
 
 
 _SLIDING = ("kernel_size", "strides", "padding", "dilation_rate", "use_bias", "activation", "data_format", "rank")
 _POOLING = ("pool_size", "strides", "padding", "data_format")
-
-
-def _convolving(macs: Callable[[Layer, Shape, Shape], int]) -> LayerKind:
-    """The cost of a planar convolution, as of its kind in 3D; see conversion/convolutions.py."""
-    return LayerKind(macs=macs, settings=("rank", "data_format"))
 
 
 def _merging(write: Writer) -> LayerKind:
@@ -115,6 +107,9 @@ _IN_TRAINING_ALONE = LayerKind(reach.within_slices, operators.nothing)
 _EACH_VALUE = LayerKind(reach.within_slices)
 _ALONG_AXES = LayerKind(reach.along_axes, settings=("axis",))
 _UNKNOWN = LayerKind()
+# The cost of a planar convolution, as of its kind in 3D; see conversion/convolutions.py.
+_CONVOLVING = LayerKind(macs=macs_at_outputs, settings=("data_format",))
+_TRANSPOSED = LayerKind(macs=_macs_at_inputs, settings=("data_format",))
 
 KINDS: dict[str, LayerKind] = {
     "Activation": LayerKind(reach.within_slices, operators.activation, settings=("activation",)),
@@ -131,14 +126,14 @@ KINDS: dict[str, LayerKind] = {
         arrays=shapes.of_statistics,
     ),
     "Concatenate": LayerKind(reach.along_axes, axis_operators.concatenation, None, ("axis",), shapes.joined),
-    "Conv1D": _convolving(_of_convolution),
-    "Conv1DTranspose": _convolving(_of_transposed),
-    "Conv2D": _convolving(_of_convolution),
-    "Conv2DTranspose": _convolving(_of_transposed),
+    "Conv1D": _CONVOLVING,
+    "Conv1DTranspose": _TRANSPOSED,
+    "Conv2D": _CONVOLVING,
+    "Conv2DTranspose": _TRANSPOSED,
     "Conv3D": LayerKind(
         reach.of_convolution,
         operators.convolution,
-        _of_convolution,
+        macs_at_outputs,
         (*_SLIDING, "groups", "filters"),
         shapes.of_convolution,
         shapes.of_kernel,
@@ -146,16 +141,16 @@ KINDS: dict[str, LayerKind] = {
     "Conv3DTranspose": LayerKind(
         reach.of_transposed,
         operators.transposed_convolution,
-        _of_transposed,
+        _macs_at_inputs,
         (*_SLIDING, "output_padding", "filters"),
         shapes.of_transposed,
         shapes.of_transposed_kernel,
     ),
     "Cropping3D": LayerKind(write=axis_operators.cropping, settings=("cropping", "data_format"), shape=shapes.cropped),
     "CustomScaleLayer": _EACH_VALUE,
-    "Dense": LayerKind(macs=_of_dense, settings=("units",)),
-    "DepthwiseConv1D": _convolving(_of_convolution),
-    "DepthwiseConv2D": _convolving(_of_convolution),
+    "Dense": LayerKind(macs=macs_at_outputs),
+    "DepthwiseConv1D": _CONVOLVING,
+    "DepthwiseConv2D": _CONVOLVING,
     "Dropout": _IN_TRAINING_ALONE,
     "ELU": _EACH_VALUE,
     "GaussianDropout": _IN_TRAINING_ALONE,
@@ -180,8 +175,8 @@ KINDS: dict[str, LayerKind] = {
     "ReLU": LayerKind(reach.within_slices, operators.rectifier, settings=("max_value", "negative_slope", "threshold")),
     "Rescaling": LayerKind(reach.within_slices, operators.rescaling, settings=("scale", "offset")),
     "Reshape": LayerKind(write=axis_operators.reshape, settings=("target_shape",), shape=shapes.reshaped),
-    "SeparableConv1D": _convolving(_of_separable),
-    "SeparableConv2D": _convolving(_of_separable),
+    "SeparableConv1D": _CONVOLVING,
+    "SeparableConv2D": _CONVOLVING,
     "Softmax": LayerKind(reach.along_axes, axis_operators.softmax, settings=("axis",)),
     "SpatialDropout3D": _IN_TRAINING_ALONE,
     "StochasticDepth": _IN_TRAINING_ALONE,

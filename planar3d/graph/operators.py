@@ -8,7 +8,7 @@ import numpy as np
 
 from planar3d.errors import Planar3DError
 from planar3d.graph.description import Layer
-from planar3d.graph.padding import Range, layer_padding, transposed_padding
+from planar3d.graph.padding import Range, extents_of, layer_padding, transposed_padding
 
 # Keras' axes in the order of ONNX, and back.
 CHANNELS_FIRST, CHANNELS_LAST = (0, 4, 1, 2, 3), (0, 2, 3, 4, 1)
@@ -48,10 +48,10 @@ class Use:
         """One of the layer's arrays as an operator input."""
         return self.graph.constant(f"{self.name}/{part}", np.asarray(value))
 
-    def pads(self, extents: Sequence[int], dilations: Sequence[int] = (1, 1, 1)) -> list[int]:
-        """The zeros that a kernel of these extents needs, before each axis and then after each."""
+    def pads(self) -> list[int]:
+        """The zeros that the layer's kernel or pool needs, before each axis and then after each."""
         (source,) = self.tensors
-        along, *in_plane = layer_padding(self.name, self.layer, extents, dilations, source.shape[1:-1])
+        along, *in_plane = layer_padding(self.name, self.layer, source.shape[1:-1])
         return _in_order([source.depth_padding or along, *in_plane])
 
     def unknown(self, setting: str, value: Any) -> Planar3DError:
@@ -64,8 +64,7 @@ Writer = Callable[[Use], Any]
 
 def convolution(use: Use) -> Any:
     """Conv3D."""
-    pads = use.pads(use.layer.kernel_size, use.layer.dilation_rate)
-    return _weighed(use, "Conv", group=use.layer.groups, pads=pads)
+    return _weighed(use, "Conv", group=use.layer.groups, pads=use.pads())
 
 
 def transposed_convolution(use: Use) -> Any:
@@ -73,8 +72,7 @@ def transposed_convolution(use: Use) -> Any:
     layer = use.layer
     if layer.output_padding is not None:
         raise use.unknown("output_padding", layer.output_padding)
-    extents = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
-    axes = zip(extents, layer.strides, strict=True)
+    axes = zip(extents_of(layer), layer.strides, strict=True)
     cut, added = zip(*(transposed_padding(extent, stride, layer.padding) for extent, stride in axes), strict=True)
     return _weighed(use, "ConvTranspose", pads=_in_order(cut), output_padding=list(added))
 
@@ -100,7 +98,7 @@ def pooling(op: str, **attributes: Any) -> Writer:
 
     def write(use: Use) -> Any:
         size, strides = [*use.layer.pool_size], [*use.layer.strides]
-        return use.add(op, *use.values, kernel_shape=size, strides=strides, pads=use.pads(size), **attributes)
+        return use.add(op, *use.values, kernel_shape=size, strides=strides, pads=use.pads(), **attributes)
 
     return write
 
@@ -124,8 +122,7 @@ def normalization(use: Use) -> Any:
     if layer.axis not in (-1, 4):
         raise use.unknown("axis", layer.axis)
     mean, variance = _array(layer.moving_mean), _array(layer.moving_variance)
-    gamma = _array(layer.gamma) if layer.scale else np.ones_like(mean)
-    beta = _array(layer.beta) if layer.center else np.zeros_like(mean)
+    gamma, beta = _scale_and_offset(layer, len(mean))
     weights = {"gamma": gamma, "beta": beta, "moving_mean": mean, "moving_variance": variance}
     constants = [use.constant(part, array) for part, array in weights.items()]
     return use.add("BatchNormalization", *use.values, *constants, epsilon=layer.epsilon)
@@ -137,19 +134,23 @@ def group_normalization(use: Use) -> Any:
     channels = source.shape[-1]
     if layer.axis not in (-1, 4) or channels is None:
         raise use.unknown("axis", layer.axis)
-    ones, zeros = np.ones(channels, np.float32), np.zeros(channels, np.float32)
-    gamma = _array(layer.gamma) if layer.scale else ones
-    beta = _array(layer.beta) if layer.center else zeros
+    gamma, beta = _scale_and_offset(layer, channels)
     if layer.groups == channels:
         ends = [use.constant("gamma", gamma), use.constant("beta", beta)]
         return use.add("InstanceNormalization", source.value, *ends, epsilon=layer.epsilon)
     grouped = use.add("Reshape", source.value, use.constant("groups", np.array([0, layer.groups, -1])), part="grouped")
-    ends = [use.constant(part, values[: layer.groups]) for part, values in (("one", ones), ("zero", zeros))]
+    ends = [use.constant(part, np.full(layer.groups, n, np.float32)) for part, n in (("one", 1), ("zero", 0))]
     alone = use.add("InstanceNormalization", grouped, *ends, part="alone", epsilon=layer.epsilon)
     result = use.add("Reshape", alone, use.add("Shape", source.value, part="shape"), part="joined")
     for op, part, values in (("Mul", "gamma", gamma), ("Add", "beta", beta)):
         result = use.add(op, result, use.constant(part, values.reshape(-1, 1, 1, 1)))
     return result
+
+
+def _scale_and_offset(layer: Layer, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gamma and beta of a normalization; 1 and 0 where it has none."""
+    gamma = _array(layer.gamma) if layer.scale else np.ones(channels, np.float32)
+    return gamma, _array(layer.beta) if layer.center else np.zeros(channels, np.float32)
 
 
 def merge(op: str) -> Writer:

@@ -19,23 +19,26 @@ def same_padding(length: int, extent: int, stride: int) -> Range:
     return halves(max((-(-length // stride) - 1) * stride + extent - length, 0))
 
 
-def layer_padding(
-    name: str, layer: Any, extents: Sequence[int], dilations: Sequence[int], lengths: Sequence[int | None]
-) -> list[Range]:
+def extents_of(layer: Any) -> list[int]:
+    """Entries of each axis spanned by a layer's kernel, including its dilation, or by its pool."""
+    if hasattr(layer, "pool_size"):
+        return [*layer.pool_size]
+    return [(size - 1) * dilation + 1 for size, dilation in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
+
+
+def layer_padding(name: str, layer: Any, lengths: Sequence[int | None]) -> list[Range]:
     """Zeros before and after each axis of the input of a convolution or pooling.
 
     Args:
         name: of the layer, for the error.
         layer: with its padding and strides.
-        extents, dilations: of its kernel or pool.
         lengths: entries of each axis, None if unknown.
 
     Raises:
         Planar3DError: the padding of an axis depends on its unknown length.
     """
     pads = []
-    for extent, dilation, stride, length in zip(extents, dilations, layer.strides, lengths, strict=True):
-        reach = (extent - 1) * dilation + 1
+    for extent, stride, length in zip(extents_of(layer), layer.strides, lengths, strict=True):
         if layer.padding == "valid":
             pads.append((0, 0))
         elif length is None and stride > 1:
@@ -44,7 +47,7 @@ def layer_padding(
             )
         else:
             # At stride 1 the length does not matter.
-            pads.append(same_padding(length or reach, reach, stride))
+            pads.append(same_padding(length or extent, extent, stride))
     return pads
 
 

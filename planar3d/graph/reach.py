@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from planar3d.graph.description import Layer
-from planar3d.graph.padding import same_padding
+from planar3d.graph.padding import extents_of, same_padding
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def of_repetition(layer: Layer, length: int) -> Reach:
 
 def of_convolution(layer: Layer, length: int) -> Reach:
     """For a convolution along depth."""
-    reach = _sliding((layer.kernel_size[0] - 1) * layer.dilation_rate[0] + 1, layer, length)
+    reach = _sliding(layer, length)
     # Keras would pad a stretch of a window differently from the window.
     return Reach(whole=True) if reach.stride > 1 and (reach.before or reach.after) else reach
 
@@ -80,12 +80,12 @@ def of_transposed(layer: Layer, length: int) -> Reach:
 
 def of_pooling(layer: Layer, length: int) -> Reach:
     """For a pooling along depth."""
-    reach = _sliding(layer.pool_size[0], layer, length)
+    reach = _sliding(layer, length)
     # The padding of a pooling does not enter the maximum or mean, so zeros would be wrong.
     return Reach(whole=True) if reach.before or reach.after else reach
 
 
-def _sliding(extent: int, layer: Layer, length: int) -> Reach:
-    stride = layer.strides[0]
+def _sliding(layer: Layer, length: int) -> Reach:
+    extent, stride = extents_of(layer)[0], layer.strides[0]
     before, after = (0, 0) if layer.padding == "valid" else same_padding(length, extent, stride)
     return Reach(extent, stride, before=before, after=after)

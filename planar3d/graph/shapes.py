@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterable
 from math import prod
-from typing import Any
 
 from planar3d.errors import Planar3DError
 from planar3d.graph.description import Layer, Shape
-from planar3d.graph.padding import transposed_padding
+from planar3d.graph.padding import extents_of, transposed_padding
 
 
 def as_given(layer: Layer, taken: Shape) -> Shape:
@@ -33,20 +32,19 @@ def joined(layer: Layer, *taken: Shape) -> Shape:
 
 def of_convolution(layer: Layer, taken: Shape) -> Shape:
     """For convolutions."""
-    return (*_slid(layer, taken, layer.kernel_size, layer.dilation_rate), layer.filters)
+    return (*_slid(layer, taken), layer.filters)
 
 
 def of_pooling(layer: Layer, taken: Shape) -> Shape:
     """For poolings."""
-    return (*_slid(layer, taken, layer.pool_size, (1, 1, 1)), taken[-1])
+    return (*_slid(layer, taken), taken[-1])
 
 
 def of_transposed(layer: Layer, taken: Shape) -> Shape:
     """For transposed convolutions."""
 
     def enlarged(length: int, axis: int) -> int:
-        stride = layer.strides[axis]
-        extent = (layer.kernel_size[axis] - 1) * layer.dilation_rate[axis] + 1
+        extent, stride = extents_of(layer)[axis], layer.strides[axis]
         (before, behind), added = transposed_padding(extent, stride, layer.padding)
         return (length - 1) * stride + extent - before - behind + added
 
@@ -129,9 +127,9 @@ def _affine(layer: Layer, taken: Shape) -> dict[str, Shape]:
     return {part: taken[-1:] for part, there in (("gamma", layer.scale), ("beta", layer.center)) if there}
 
 
-def _slid(layer: Layer, taken: Shape, extents: Any, dilations: Any) -> Shape:
+def _slid(layer: Layer, taken: Shape) -> Shape:
     def slid(length: int, axis: int) -> int:
-        lost = (extents[axis] - 1) * dilations[axis] if layer.padding == "valid" else 0
+        lost = extents_of(layer)[axis] - 1 if layer.padding == "valid" else 0
         return -(-(length - lost) // layer.strides[axis])
 
     return _each_axis(taken, slid)
