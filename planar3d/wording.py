@@ -1,7 +1,7 @@
-"""Numbers in text."""
+"""Numbers and lists in text."""
 
 import math
-from collections.abc import Sized
+from collections.abc import Iterable, Sized
 
 
 def counted(number: "int | Sized", noun: str) -> str:
@@ -17,6 +17,13 @@ def is_or_are(number: "int | Sized") -> str:
 
 def _count(number: "int | Sized") -> int:
     return number if isinstance(number, int) else len(number)
+
+
+def listed(items: Iterable[object], most: int = 5) -> str:
+    """The first items and the number of all others: a, b and 3 more; `none` without items."""
+    texts = list(map(str, items))
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more or "none"
 
 
 def score_text(value: float, digits: int = 3) -> str:

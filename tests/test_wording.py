@@ -1,8 +1,8 @@
-"""A count and its noun agree."""
+"""A count and its noun agree, and a list names the first items and counts the others."""
 
 import pytest
 
-from planar3d.wording import counted, is_or_are
+from planar3d.wording import counted, is_or_are, listed
 
 
 @pytest.mark.parametrize(
@@ -15,3 +15,10 @@ def test_one_scan_and_several_scans(number, words):
 @pytest.mark.parametrize(("number", "verb"), [(0, "are"), (1, "is"), (2, "are"), (["a"], "is"), (["a", "b"], "are")])
 def test_one_is_and_several_are(number, verb):
     assert is_or_are(number) == verb
+
+
+@pytest.mark.parametrize(
+    ("items", "words"), [([], "none"), ([1], "1"), (["a", "b"], "a, b"), ((str(n) for n in range(5)), "0, 1 and 3 more")]
+)
+def test_of_many_items_the_first_are_named(items, words):
+    assert listed(items, 2) == words

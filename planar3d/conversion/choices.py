@@ -12,8 +12,8 @@ from keras import layers
 from planar3d.conversion.acs import VARIANTS, ACSConv3D
 from planar3d.errors import ConversionError
 from planar3d.transfer.mappings import MAPPINGS, Tap, map_kernel
+from planar3d.wording import listed
 
-_SHOWN = 4
 # The arguments of `convert` for only some mappings, by their field here.
 _TAKEN_BY = {
     "depth": ("kernel_depth", [name for name in MAPPINGS if name != "planar"]),
@@ -183,13 +183,13 @@ def _check_patterns(choice: Mapping[str, Spelled], kernels: Sequence[str], other
         start = f"mapping: the pattern {pattern!r}"
         if taken := [name for name in kernels if _fits(name, pattern)]:
             raise ConversionError(
-                f"{start} is never reached: {_first_fit(choice, taken[0])!r} before it matches {_listed(taken)}. The "
+                f"{start} is never reached: {_first_fit(choice, taken[0])!r} before it matches {listed(taken)}. The "
                 "first matching pattern applies; move it to the front."
             )
         if bare := [name for name in others if _fits(name, pattern)]:
-            raise ConversionError(f"{start} matches only layers without a mapped kernel: {_listed(bare)}.")
+            raise ConversionError(f"{start} matches only layers without a mapped kernel: {listed(bare)}.")
         near = get_close_matches(pattern.strip("*"), kernels, cutoff=0.4) or kernels
-        raise ConversionError(f"{start} matches no layer; there are: {_listed(near) or 'none with a kernel'}.")
+        raise ConversionError(f"{start} matches no layer; there are: {listed(near)}.")
 
 
 def _first_fit(choice: Mapping[str, Spelled], name: str) -> str | None:
@@ -199,7 +199,3 @@ def _first_fit(choice: Mapping[str, Spelled], name: str) -> str | None:
 def _fits(name: str, pattern: str) -> bool:
     """Whether a pattern matches a layer's name, or its name with the networks around it."""
     return fnmatchcase(name, pattern) or fnmatchcase(name.rpartition("/")[2], pattern)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -15,6 +15,7 @@ from planar3d.networks.registry import weight_source
 from planar3d.recipes import Recipe
 from planar3d.scans.folds import Fold
 from planar3d.transfer.digests import digest_of_all
+from planar3d.wording import listed
 
 # A card is stored in an attribute of less than 64 KiB; for large data sets it names only the first scans.
 _NAMED_SCANS = 200
@@ -62,7 +63,6 @@ def training_card(recipe: Recipe, data: Mapping[str, Any], fold: Fold, number: i
         number, folds: number of the fold, and of folds.
     """
     scans = [*fold.train, *fold.validation]
-    named = ", ".join(scans[:_NAMED_SCANS]) + (f", and {len(scans) - _NAMED_SCANS} more" * (len(scans) > _NAMED_SCANS))
     return {
         "name": f"{recipe.name}, fold {number} of {folds}",
         "data": {
@@ -71,7 +71,7 @@ def training_card(recipe: Recipe, data: Mapping[str, Any], fold: Fold, number: i
             "layout": data["layout"],
             "scans that train": len(fold.train),
             "scans that validate": len(fold.validation),
-            "scans": named,
+            "scans": listed(scans, _NAMED_SCANS),
         },
     }
 

@@ -1,6 +1,6 @@
 """Checks that arrays fit a network, with error messages for users."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,8 @@ from planar3d.networks.registry import describe_network, find_architecture
 from planar3d.recipes import Recipe
 from planar3d.transfer.digests import RECOGNIZED
 from planar3d.transfer.metadata import mapping_in
-from planar3d.wording import counted
+from planar3d.wording import counted, listed
 
-_SHOWN = 5
 _MOST_LEVELS = 32  # numbers in a list of sizes
 
 
@@ -66,24 +65,19 @@ def refuse_misfit(network: keras.Model, arrays: Mapping[str, np.ndarray], path: 
 def _what_it_is(network: keras.Model, wanted: set[str], layers: set[str], arrays: Mapping[str, np.ndarray]) -> str:
     if any(layers <= known.kernel_shapes.keys() for known in RECOGNIZED):
         return (
-            f"has only an encoder ({_listed(layers)}); a trained {network.name} with its decoder is needed. Train one "
+            f"has only an encoder ({listed(sorted(layers))}); a trained {network.name} with its decoder is needed. Train one "
             "that starts from this encoder (--set encoder_weights=FILE), or name another file."
         )
     dense = [name for name, array in arrays.items() if name.endswith("/kernel") and array.ndim == 2]
     if dense:
         return (
-            f"has a classification network (with the dense layers {_listed(n.rpartition('/')[0] for n in dense)}); a "
+            f"has a classification network (with the dense layers {listed(sorted(n.rpartition('/')[0] for n in dense))}); a "
             f"trained {network.name} is needed. Its convolutions can initialize one (--set encoder_weights=FILE)."
         )
     return (
         f"has another network: of the {counted(wanted, 'layer')} of {network.name} it lacks "
-        f"{_listed(wanted - layers)}; it has others: {_listed(layers - wanted)}. Name a file trained by planar3d."
+        f"{listed(sorted(wanted - layers))}; it has others: {listed(sorted(layers - wanted))}. Name a file trained by planar3d."
     )
-
-
-def _listed(names: Iterable[str]) -> str:
-    found = sorted(names)
-    return (", ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" * (len(found) > _SHOWN))) or "none"
 
 
 def _text(value: Any) -> str:

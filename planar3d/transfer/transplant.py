@@ -15,13 +15,12 @@ from planar3d.transfer.known_files import INPUTS, KnownFile, recognize
 from planar3d.transfer.mappings import Tap
 from planar3d.transfer.origins import Origin
 from planar3d.transfer.weight_places import CONVERT_FIRST, Weight, fitted_to, places_of
-from planar3d.wording import counted
+from planar3d.wording import counted, listed
 
 if TYPE_CHECKING:
     import keras
 
 
-_SHOWN = 6
 _SEPARABLE = ("/depthwise_kernel", "/pointwise_kernel")
 
 
@@ -53,9 +52,9 @@ class Report:
         if self.known:
             lines.append(f"from {self.known.origin}; licence: {self.known.licence}; expects {INPUTS[self.known.input]}")
         if self.missing:
-            lines.append(f"{len(self.missing)} missing, left unchanged: {_listed(self.missing)}")
+            lines.append(f"{len(self.missing)} missing, left unchanged: {listed(self.missing)}")
         if self.unused:
-            lines.append(f"{len(self.unused)} unused: {_listed(self.unused)}")
+            lines.append(f"{len(self.unused)} unused: {listed(self.unused)}")
         return "\n".join(lines)
 
 
@@ -109,15 +108,15 @@ def transplant(
     unused = tuple(Weight(name, np.shape(array)) for name, array in arrays.items() if name not in used)
     if not matched:
         raise WeightsError(
-            f"Nothing matched: {network.name} has {_listed(missing) or 'no weights'}; the arrays are "
-            f"{_listed(unused) or 'none'}. Layers are matched by name; choose weights of this network."
+            f"Nothing matched: the weights of {network.name} are {listed(missing)}; the arrays are "
+            f"{listed(unused)}. Layers are matched by name; choose weights of this network."
         )
     halves = [weight for weight in unused if weight.name.endswith(_SEPARABLE)]
     if halves and any(len(weight.shape) == 5 for weight in missing):
-        raise WeightsError(f"{network.name} has no place for {_listed(halves)}. {CONVERT_FIRST}")
+        raise WeightsError(f"{network.name} has no place for {listed(halves)}. {CONVERT_FIRST}")
     if strict and missing:
         raise WeightsError(
-            f"{network.name} lacks {counted(missing, 'weight')}: {_listed(missing)}. "
+            f"{network.name} lacks {counted(missing, 'weight')}: {listed(missing)}. "
             f"Only {len(matched)} were found; choose weights of the whole network."
         )
     for variable, array in filled:
@@ -171,8 +170,3 @@ def _finish(network: "keras.Model") -> None:
         layer.finalize_state()
     if normalizations:
         network.train_function = network.test_function = network.predict_function = None
-
-
-def _listed(weights: Sequence[Weight]) -> str:
-    more = f", and {len(weights) - _SHOWN} more" if len(weights) > _SHOWN else ""
-    return ", ".join(map(str, weights[:_SHOWN])) + more
