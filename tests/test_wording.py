@@ -18,7 +18,8 @@ def test_one_is_and_several_are(number, verb):
 
 
 @pytest.mark.parametrize(
-    ("items", "words"), [([], "none"), ([1], "1"), (["a", "b"], "a, b"), ((str(n) for n in range(5)), "0, 1 and 3 more")]
+    ("items", "words"),
+    [([], "none"), ([1], "1"), (["a", "b"], "a, b"), ((str(n) for n in range(5)), "0, 1 and 3 more")],
 )
 def test_of_many_items_the_first_are_named(items, words):
     assert listed(items, 2) == words

@@ -13,9 +13,10 @@ from planar3d.conversion.choices import PLANAR, KernelMapping
 from planar3d.errors import WeightsError
 from planar3d.networks.architecture import WeightSource
 from planar3d.transfer.arrays import read_arrays
+from planar3d.transfer.digests import identify
 from planar3d.transfer.download import cache_folder
 from planar3d.transfer.known_files import fetch_known
-from planar3d.transfer.sources import identify, imagenet_vgg16, instead_of_download
+from planar3d.transfer.sources import imagenet_vgg16, instead_of_download
 from planar3d.transfer.torch_weights import load_torch
 from planar3d.transfer.transplant import Report, load_weights, transplant
 

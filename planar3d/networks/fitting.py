@@ -11,7 +11,7 @@ from planar3d.errors import WeightsError
 from planar3d.networks.architecture import layers_with_weights
 from planar3d.networks.registry import describe_network, find_architecture
 from planar3d.recipes import Recipe
-from planar3d.transfer.digests import RECOGNIZED
+from planar3d.transfer.digests import VGG16
 from planar3d.transfer.metadata import mapping_in
 from planar3d.wording import counted, listed
 
@@ -63,20 +63,22 @@ def refuse_misfit(network: keras.Model, arrays: Mapping[str, np.ndarray], path: 
 
 
 def _what_it_is(network: keras.Model, wanted: set[str], layers: set[str], arrays: Mapping[str, np.ndarray]) -> str:
-    if any(layers <= known.kernel_shapes.keys() for known in RECOGNIZED):
+    if layers <= VGG16.kernel_shapes.keys():
         return (
-            f"has only an encoder ({listed(sorted(layers))}); a trained {network.name} with its decoder is needed. Train one "
-            "that starts from this encoder (--set encoder_weights=FILE), or name another file."
+            f"has only an encoder ({listed(sorted(layers))}); a trained {network.name} with its decoder is needed. "
+            "Train one that starts from this encoder (--set encoder_weights=FILE), or name another file."
         )
-    dense = [name for name, array in arrays.items() if name.endswith("/kernel") and array.ndim == 2]
+    kernels = {name.removesuffix("/kernel"): array for name, array in arrays.items() if name.endswith("/kernel")}
+    dense = sorted(layer for layer, kernel in kernels.items() if kernel.ndim == 2)
     if dense:
         return (
-            f"has a classification network (with the dense layers {listed(sorted(n.rpartition('/')[0] for n in dense))}); a "
-            f"trained {network.name} is needed. Its convolutions can initialize one (--set encoder_weights=FILE)."
+            f"has a classification network (with the dense layers {listed(dense)}); a trained {network.name} is "
+            "needed. Its convolutions can initialize one (--set encoder_weights=FILE)."
         )
     return (
         f"has another network: of the {counted(wanted, 'layer')} of {network.name} it lacks "
-        f"{listed(sorted(wanted - layers))}; it has others: {listed(sorted(layers - wanted))}. Name a file trained by planar3d."
+        f"{listed(sorted(wanted - layers))}; it has others: {listed(sorted(layers - wanted))}. Name a file trained by "
+        "planar3d."
     )
 
 

@@ -9,9 +9,10 @@ from planar3d.files import require_room, written_beside
 from planar3d.locks import locked
 from planar3d.networks.vgg16 import PlanarVGG16
 from planar3d.transfer.arrays import read_arrays
+from planar3d.transfer.digests import identify
 from planar3d.transfer.keras2_layout import write_legacy_h5
 from planar3d.transfer.kernel_figure import draw_kernels
-from planar3d.transfer.sources import identify, imagenet_vgg16
+from planar3d.transfer.sources import imagenet_vgg16
 from planar3d.transfer.transplant import transplant
 
 FILE_NAMES = {"keras": "planar_3d_vgg.weights.h5", "h5": "planar_3d_vgg.h5"}

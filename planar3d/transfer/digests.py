@@ -1,9 +1,9 @@
-"""Digests of files and arrays, and networks recognized by the digests of their arrays."""
+"""Digests of files and arrays, and VGG-16 recognized by the digests of its arrays."""
 
 import hashlib
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -12,25 +12,14 @@ import numpy as np
 
 from planar3d.errors import ScanError
 
-OWN = "the user's own"
 
-
-class Recognized:
-    """A network recognized by its published arrays.
-
-    Args:
-        whose: origin of the arrays, in words.
-        parts: the part of a network that they are, in words.
-        table: a file beside this one with one line per array, first layer first: SHA-256, name and shape.
-    """
-
-    def __init__(self, whose: str, parts: str, table: str) -> None:
-        self.whose, self.parts, self._file = whose, parts, table
+class _VGG16:
+    """VGG-16's ImageNet convolutions, by a file with one line per array, first layer first: SHA-256, name and shape."""
 
     @cached_property
     def _table(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        lines = resources.files("planar3d.transfer").joinpath(self._file).read_text("utf-8").splitlines()
-        records = [line.split(maxsplit=2) for line in lines if not line.startswith("#")]
+        text = resources.files("planar3d.transfer").joinpath("vgg16_imagenet_sha256.txt").read_text("utf-8")
+        records = [line.split(maxsplit=2) for line in text.splitlines() if not line.startswith("#")]
         return {name: (digest, tuple(map(int, re.findall(r"\d+", shape)))) for digest, name, shape in records}
 
     @cached_property
@@ -44,13 +33,12 @@ class Recognized:
         found = self._table.items()
         return {name.removesuffix("/kernel"): shape for name, (_, shape) in found if name.endswith("/kernel")}
 
-    def differing(self, arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> list[str]:
+    def differing(self, arrays: Mapping[str, np.ndarray], names: Iterable[str]) -> list[str]:
         """The `names` missing in `arrays` or different from the published arrays."""
         return [name for name in names if name not in arrays or digest(arrays[name]) != self.digests[name]]
 
 
-VGG16 = Recognized("ImageNet VGG-16", "VGG-16 convolutions", "vgg16_imagenet_sha256.txt")
-RECOGNIZED = (VGG16,)
+VGG16 = _VGG16()
 
 
 def file_digest(path: str | os.PathLike[str], algorithm: str) -> str:
@@ -95,11 +83,6 @@ def digest_of_all(arrays: Mapping[str, np.ndarray]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def recognized(names: Collection[str]) -> Recognized | None:
-    """The recognizable network with the names of some of these arrays, by `layer/weight`."""
-    return next((known for known in RECOGNIZED if not known.digests.keys().isdisjoint(names)), None)
-
-
 def identify(arrays: Mapping[str, np.ndarray]) -> str:
     """Identify the origin of arrays by digest.
 
@@ -110,16 +93,11 @@ def identify(arrays: Mapping[str, np.ndarray]) -> str:
         `"ImageNet VGG-16"` if there are convolutions with names of VGG-16 and all are ImageNet's, else
         `"the user's own"`.
     """
-    known = recognized(arrays)
-    if known is None or known.differing(arrays, [name for name in known.digests if name in arrays]):
-        return OWN
-    return known.whose
+    names = VGG16.digests.keys() & arrays
+    return "ImageNet VGG-16" if names and not VGG16.differing(arrays, names) else "the user's own"
 
 
 def layers_by_shapes(shapes: Sequence[tuple[int, ...]]) -> list[str]:
-    """The layers of the recognizable network whose kernels have these shapes, from its first on; else none."""
-    for known in RECOGNIZED:
-        layers = dict(list(known.kernel_shapes.items())[: len(shapes)])
-        if list(layers.values()) == list(shapes):
-            return list(layers)
-    return []
+    """The layers of VGG-16 whose kernels have these shapes, from its first on; else none."""
+    layers = dict(list(VGG16.kernel_shapes.items())[: len(shapes)])
+    return list(layers) if list(layers.values()) == list(shapes) else []

@@ -11,11 +11,9 @@ from pathlib import Path
 from planar3d.errors import WeightsError
 from planar3d.transfer.array_files import FORMATS, Arrays
 from planar3d.transfer.arrays import read_arrays
-from planar3d.transfer.digests import VGG16, identify
-from planar3d.transfer.download import download, is_offline
+from planar3d.transfer.digests import VGG16
+from planar3d.transfer.download import download
 from planar3d.transfer.known_files import known_files
-
-__all__ = ["Source", "identify", "imagenet_vgg16", "instead_of_download"]
 
 # As in keras.applications.vgg16: the file without the dense layers, and the one with them.
 _NO_TOP = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -116,8 +114,6 @@ def _installed() -> list[Path]:
 
 
 def _downloaded() -> list[Path]:
-    if is_offline():
-        raise _AbsentError("disabled by PLANAR3D_OFFLINE.")
     path, known = _cache_folder() / _NO_TOP, known_files()[_NO_TOP]
     try:
         download(str(known.url), path, known.digest)

@@ -10,7 +10,7 @@ import numpy as np
 
 from planar3d.errors import WeightsError
 from planar3d.transfer.arrays import read_arrays
-from planar3d.transfer.digests import identify, recognized
+from planar3d.transfer.digests import VGG16, identify
 from planar3d.transfer.known_files import INPUTS, KnownFile, recognize
 from planar3d.transfer.mappings import Tap
 from planar3d.transfer.origins import Origin
@@ -46,8 +46,8 @@ class Report:
 
     def __str__(self) -> str:
         start = f"{self.file}: " if self.file else ""
-        known = recognized([weight.name for weight in self.matched])
-        whose = f"; {known.parts}: {self.identity}" if known else ""
+        recognizable = any(weight.name in VGG16.digests for weight in self.matched)
+        whose = f"; VGG-16 convolutions: {self.identity}" if recognizable else ""
         lines = [f"{start}{counted(self.matched, 'weight')} matched{whose}"]
         if self.known:
             lines.append(f"from {self.known.origin}; licence: {self.known.licence}; expects {INPUTS[self.known.input]}")

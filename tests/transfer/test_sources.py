@@ -15,9 +15,9 @@ from numpy.testing import assert_array_equal
 
 from planar3d.errors import WeightsError
 from planar3d.transfer import download, sources
-from planar3d.transfer.digests import VGG16, digest
+from planar3d.transfer.digests import VGG16, digest, identify
 from planar3d.transfer.known_files import known_files
-from planar3d.transfer.sources import identify, imagenet_vgg16
+from planar3d.transfer.sources import imagenet_vgg16
 
 from .conftest import write_keras2
 
