@@ -19,11 +19,6 @@ _TIMEOUT = 10
 _LOG = logging.getLogger(__name__)
 
 
-def is_offline() -> bool:
-    """Whether PLANAR3D_OFFLINE disables downloads."""
-    return os.environ.get("PLANAR3D_OFFLINE", "0") not in ("", "0")
-
-
 def cache_folder() -> Path:
     """The user's cache: `planar3d` in XDG_CACHE_HOME, or in `~/.cache`. Raises `OSError` for a user without a home."""
     try:
@@ -46,12 +41,14 @@ def download(url: str, path: Path, digest: str) -> None:
         digest: the expected digest, as in `digests.fault`.
 
     Raises:
-        WeightsError: the file could not be downloaded, or has another digest.
+        WeightsError: PLANAR3D_OFFLINE is set, or the file could not be downloaded or has another digest.
     """
     # Slow to import, and most runs download nothing.
     import http.client
     import urllib.request
 
+    if os.environ.get("PLANAR3D_OFFLINE", "0") not in ("", "0"):
+        raise WeightsError(f"PLANAR3D_OFFLINE disables the download of {path}.")
     request = urllib.request.Request(url, headers={"User-Agent": "planar3d"})  # some servers refuse Python's default
     try:
         with locked(path.parent, "a download", wait=_LOG.info), temporary_folder(path.parent) as place:

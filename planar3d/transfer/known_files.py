@@ -8,7 +8,7 @@ from pathlib import Path
 
 from planar3d.errors import WeightsError
 from planar3d.transfer.digests import fault, file_digest
-from planar3d.transfer.download import cache_folder, download, is_offline
+from planar3d.transfer.download import cache_folder, download
 
 TABLE = Path(__file__).with_name("known_files.json")
 
@@ -84,7 +84,5 @@ def fetch_known(name: str, folder: str | os.PathLike[str] | None = None) -> Path
         raise WeightsError(
             f"{path} does not exist, and {name} has no download of its own; it comes from {known.origin}."
         )
-    if is_offline():
-        raise WeightsError(f"{path} does not exist, and PLANAR3D_OFFLINE disables the download.")
     download(known.url, path, known.digest)
     return path

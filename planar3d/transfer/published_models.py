@@ -9,7 +9,7 @@ from pathlib import Path
 
 from planar3d.errors import WeightsError
 from planar3d.transfer.digests import fault
-from planar3d.transfer.download import cache_folder, download, is_offline
+from planar3d.transfer.download import cache_folder, download
 
 TABLE = Path(__file__).with_name("published_models.json")
 _INSTALLED = Path(__file__).parents[1] / "weights"  # where setup.py puts them
@@ -85,8 +85,6 @@ def _downloaded(name: str, published: PublishedModel) -> Path:
     path = cache_folder() / published.file
     if not release:
         reason = "neither PLANAR3D_RELEASE nor the table of published models has an address to download it from"
-    elif is_offline():
-        reason = "PLANAR3D_OFFLINE disables the download"
     elif published.sha256 is None:
         reason = "this version of planar3d does not know its digest, which a download needs"
     else:

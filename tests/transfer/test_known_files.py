@@ -125,6 +125,7 @@ def test_an_encoder_without_its_imagenet_weights_says_how_to_go_on(monkeypatch, 
     )
     for call in calls:
         with pytest.raises(
-            WeightsError, match=r"disables the download\. Do one of these: .*copy resnet34-b627a593\.pth into"
+            WeightsError,
+            match=r"disables the download of .*\.pth\. Do one of these: .*copy resnet34-b627a593\.pth into",
         ):
             call()
