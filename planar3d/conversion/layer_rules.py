@@ -15,8 +15,6 @@ from planar3d.graph.keras_graph import Max, Mean, layer_type
 from planar3d.graph.layers import KINDS
 from planar3d.graph.reach import along_axes, within_slices
 
-_NO_PADDING = (0, 0)
-
 
 def everywhere(layer: Any, place: Place) -> list[Step]:
     """Elementwise layers, and layers per channel: the same in 3D."""
@@ -43,23 +41,20 @@ def same_axes(layer: Any, place: Place) -> list[Step]:
     return [copied(layer, axis=[place.layout.axis_in_3d(axis, place.rank) for axis in axes])]
 
 
-def batch_normalization(layer: layers.BatchNormalization, place: Place) -> list[Step]:
+def batch_normalization(layer: Any, place: Place) -> list[Step]:
     """Statistics per channel; statistics per row or column would depend on the position."""
     if layer.axis % place.rank != place.rank - 1:
         raise ConversionError(
-            f"{layer.name} (BatchNormalization) normalizes along axis {layer.axis}; the last axis (channels) is needed."
+            f"{layer.name} ({type(layer).__name__}) normalizes along axis {layer.axis}; the last axis (channels) is "
+            "needed."
         )
     return [copied(layer, axis=-1)]
 
 
 def group_normalization(layer: layers.GroupNormalization, place: Place) -> list[Step]:
     """Statistics over the slice, as in the 2D layer, or over the volume, as in global pooling."""
-    if layer.axis % place.rank != place.rank - 1:
-        raise ConversionError(
-            f"{layer.name} (GroupNormalization) has axis {layer.axis}; channels must be the last axis."
-        )
-    step = copied(layer, axis=-1)
-    return [step] if place.whole_volume or not place.has_depth else _slice_by_slice(layer, step, place)
+    steps = batch_normalization(layer, place)
+    return steps if place.whole_volume or not place.has_depth else _slice_by_slice(layer, steps[0], place)
 
 
 def prelu(layer: layers.PReLU, place: Place) -> list[Step]:
@@ -113,16 +108,12 @@ def global_pooling(layer: Any, place: Place) -> list[Step]:
     return [Step((Mean if average else Max)(axis=axes, keepdims=layer.keepdims, name=layer.name))]
 
 
-def zero_padding(layer: layers.ZeroPadding2D, place: Place) -> list[Step]:
-    """Padding of the plane; deep kernels pad depth themselves."""
-    ends = place.layout.in_volume(layer.padding, _NO_PADDING)
-    return [Step(layers.ZeroPadding3D(ends, name=layer.name, dtype=layer.dtype_policy))]
-
-
-def cropping(layer: layers.Cropping2D, place: Place) -> list[Step]:
-    """Crops the plane."""
-    ends = place.layout.in_volume(layer.cropping, _NO_PADDING)
-    return [Step(layers.Cropping3D(ends, name=layer.name, dtype=layer.dtype_policy))]
+def padding_or_cropping(layer: Any, place: Place) -> list[Step]:
+    """The plane is padded or cropped; deep kernels pad depth themselves."""
+    pads = isinstance(layer, layers.ZeroPadding2D)
+    ends = place.layout.in_volume(layer.padding if pads else layer.cropping, (0, 0))
+    kind = layers.ZeroPadding3D if pads else layers.Cropping3D
+    return [Step(kind(ends, name=layer.name, dtype=layer.dtype_policy))]
 
 
 def upsampling(layer: layers.UpSampling2D, place: Place) -> list[Step]:
@@ -161,7 +152,7 @@ RULES: dict[type, Rule] = {
     layers.Rescaling: rescaling,
     layers.AveragePooling2D: pooling,
     layers.BatchNormalization: batch_normalization,
-    layers.Cropping2D: cropping,
+    layers.Cropping2D: padding_or_cropping,
     layers.Dense: everywhere,
     layers.Dropout: dropout,
     layers.GlobalAveragePooling2D: global_pooling,
@@ -173,7 +164,7 @@ RULES: dict[type, Rule] = {
     layers.SpatialDropout2D: spatial_dropout,
     layers.UnitNormalization: same_axes,
     layers.UpSampling2D: upsampling,
-    layers.ZeroPadding2D: zero_padding,
+    layers.ZeroPadding2D: padding_or_cropping,
     **convolutions.RULES,
     **reshapes.RULES,
 }
