@@ -15,27 +15,19 @@ from planar3d.files import write_text
 from planar3d.networks.weights_file import Model
 from planar3d.transfer.metadata import RECIPE, plain_text
 
-# Fields that a person must write for a published model, with their meaning.
+# Fields that a person must write for a published model: their titles and meaning.
 WRITTEN = {
-    "name": "name of the model and of its file",
-    "data": "the training data and their origin",
-    "licence": "licence of the weights",
-    "attribution": "credit for the data and the initial weights",
-    "training": "how it was trained",
-    "scores": "cross-validated scores with their conditions",
-    "input": "the scans it is meant for",
-    "limits": "where it fails, and what it must not be used for",
+    "name": ("Name", "name of the model and of its file"),
+    "data": ("Training data", "the training data and their origin"),
+    "licence": ("Licence", "licence of the weights"),
+    "attribution": ("Attribution", "credit for the data and the initial weights"),
+    "training": ("Training", "how it was trained"),
+    "scores": ("Cross-validated scores", "cross-validated scores with their conditions"),
+    "input": ("Expected input", "the scans it is meant for"),
+    "limits": ("Limits", "where it fails, and what it must not be used for"),
 }
 # Fields of a card in order of display; further fields written by a person come between the two groups.
-_TITLES = {
-    "data": "Training data",
-    "licence": "Licence",
-    "attribution": "Attribution",
-    "training": "Training",
-    "scores": "Cross-validated scores",
-    "input": "Expected input",
-    "limits": "Limits",
-}
+_TITLES = {field: title for field, (title, _) in WRITTEN.items() if field != "name"}
 _MEASURED_TITLES = {
     "threshold": "Threshold",
     "network": "Network",
@@ -51,7 +43,7 @@ def check_card(card: Any) -> None:
     """Raise a `WeightsError` if a card lacks a required field, or has a measured one."""
     if not isinstance(card, Mapping):
         raise WeightsError(f"A model card is a JSON object with the fields {', '.join(WRITTEN)}.")
-    missing = [f"{field} ({meaning})" for field, meaning in WRITTEN.items() if not card.get(field)]
+    missing = [f"{field} ({meaning})" for field, (_, meaning) in WRITTEN.items() if not card.get(field)]
     if missing:
         raise WeightsError(f"The model card lacks {', '.join(missing)}; add what is missing.")
     measured = [field for field in _MEASURED_TITLES if field in card]
