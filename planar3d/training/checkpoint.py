@@ -35,13 +35,9 @@ class Progress:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Progress":
-        """From the output of `to_json`."""
+        """From the output of `asdict`."""
         plateau = content.pop("plateau", None)
         return cls(**content, plateau=plateau and PlateauState(**plateau))
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 def is_finished(folder: Path) -> bool:
@@ -51,7 +47,7 @@ def is_finished(folder: Path) -> bool:
 
 def finish(folder: Path, progress: Progress) -> None:
     """Mark the training as ended, and remove files only needed for resuming."""
-    write_json(folder / "training.json", {k: v for k, v in progress.to_json().items() if k != "history"})
+    write_json(folder / "training.json", {k: v for k, v in asdict(progress).items() if k != "history"})
     _remove_backup(folder)
 
 
@@ -69,7 +65,7 @@ def save(folder: Path, network: keras.Model, optimizer: keras.optimizers.Optimiz
     """
     write_csv(folder / "history.csv", HISTORY_COLUMNS, progress.history)
     arrays = {name: keras.ops.convert_to_numpy(v) for name, v in _named(network, optimizer).items()}
-    arrays["progress"] = np.frombuffer(json.dumps(progress.to_json()).encode(), np.uint8)
+    arrays["progress"] = np.frombuffer(json.dumps(asdict(progress)).encode(), np.uint8)
     with written_beside(_backup(folder)) as temporary:
         np.savez(temporary, **arrays)
 

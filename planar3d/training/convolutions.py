@@ -91,7 +91,7 @@ class Convolution:
             tf.raw_ops.Conv3D(input=x, filter=k, **self._window()) for x, k in zip(parts, kernels, strict=True)
         )
         # In this order, oneDNN fuses the bias, the other terms and ReLU into the last convolution.
-        return _sum([tf.nn.bias_add(last, bias), *others])
+        return sum(others, tf.nn.bias_add(last, bias))
 
     def gradients(self, parts: Sequence[Any], needed: Sequence[bool], kernel: Any, upstream: Any) -> Gradients:
         """The gradients of the kernel and the parts, see `PartwiseOperation`."""
@@ -193,8 +193,8 @@ class Pointwise:
     def forward(self, parts: Sequence[Any], kernel: Any, bias: Any) -> Any:
         """The output, see `PartwiseOperation`."""
         kernels = _kernels(kernel, parts, axis=3)
-        y = _sum([tf.matmul(_rows(x), k[0, 0, 0]) for x, k in zip(parts, kernels, strict=True)])
-        y = tf.nn.bias_add(y, bias)
+        first, *others = (tf.matmul(_rows(x), k[0, 0, 0]) for x, k in zip(parts, kernels, strict=True))
+        y = tf.nn.bias_add(sum(others, first), bias)
         return tf.reshape(y, (-1, *parts[0].shape[1:4], kernel.shape[-1]))
 
     def gradients(self, parts: Sequence[Any], needed: Sequence[bool], kernel: Any, upstream: Any) -> Gradients:
@@ -224,10 +224,3 @@ def _as_matrix(kernel: Any) -> Any:
 def _images(x: Any) -> Any:
     """The slices of all volumes, one after another."""
     return tf.reshape(x, (-1, *x.shape[2:]))
-
-
-def _sum(terms: Sequence[Any]) -> Any:
-    first, *others = terms
-    for other in others:
-        first = first + other
-    return first

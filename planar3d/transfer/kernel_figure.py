@@ -30,7 +30,6 @@ def draw_kernels(kernels2d: np.ndarray, path: str | Path) -> Path:
     if np.ndim(kernels2d) != 4:
         raise WeightsError(f"The figure shows 2D kernels (kh, kw, cin, cout) before and after; got {kernels2d.shape}.")
     with extra("study"):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
     kernels3d = map_kernel(kernels2d)
@@ -38,7 +37,6 @@ def draw_kernels(kernels2d: np.ndarray, path: str | Path) -> Path:
     channels = min(len(_CHANNELS), kernels2d.shape[2])
     low, high = float(kernels2d[:, :, :channels, :count].min()), float(kernels2d[:, :, :channels, :count].max())
     figure = Figure(figsize=(2.1 * 2 * channels, 1.5 * count + 0.8), layout="constrained")
-    FigureCanvasAgg(figure)
     before, after = figure.subfigures(1, 2, squeeze=False)[0]
     before.suptitle(f"2D  {kernels2d.shape[0]}×{kernels2d.shape[1]}")
     after.suptitle("planar 3D  " + "×".join(map(str, kernels3d.shape[:3])))
