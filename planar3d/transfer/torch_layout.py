@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from planar3d.errors import WeightsError
-from planar3d.transfer.torch_names import Names
+from planar3d.transfer.torch_names import Names, kind_of
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -78,15 +78,15 @@ def keras_arrays(state: Mapping[str, np.ndarray], names: Names, layout: str = "t
         if weight == _COUNTER:
             continue
         target = names.get(layer)
-        if target is None or weight not in KINDS[target.kind]:
+        if target is None or weight not in KINDS[kind_of(target)]:
             arrays[name] = array
             continue
-        label, change = KINDS[target.kind][weight]
+        label, change = KINDS[kind_of(target)][weight]
         try:
-            arrays[f"{target.name}/{label}"] = array if layout == "keras" else change(array)
+            arrays[f"{target}/{label}"] = array if layout == "keras" else change(array)
         except ValueError as error:
             raise WeightsError(
-                f"{name} has the shape {array.shape}, which no {target.kind} layer of torch has; "
+                f"{name} has the shape {array.shape}, which no {kind_of(target)} layer of torch has; "
                 "choose weights of this network."
             ) from error
     return arrays

@@ -1,4 +1,4 @@
-"""Torch's and Keras' names of layers, network by network, and the kind of each layer.
+"""Torch's and Keras' names of layers, network by network, and the kinds of layers.
 
 Keras' names are those of keras.applications, which planar3d's own 2D networks also use. Different names of one network
 in torchvision, timm and EfficientNet-PyTorch are in one table, as they are never ambiguous.
@@ -7,49 +7,34 @@ in torchvision, timm and EfficientNet-PyTorch are in one table, as they are neve
 import math
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import NamedTuple
 
 from planar3d.errors import WeightsError
 
+Names = dict[str, str]  # from torch's layers to Keras'
 
-class KerasLayer(NamedTuple):
-    """A layer's name in Keras, and its kind, a key of `torch_layout.KINDS`."""
+# The kinds of layers by the ends of their names in Keras; all others are convolutions.
+_KINDS = {"bn": "normalization", "dwconv": "depthwise", "fc1": "dense on 7×7", "fc2": "dense", "predictions": "dense"}
 
-    name: str
-    kind: str
-
-
-Names = dict[str, KerasLayer]
-
-# The parts of an EfficientNet's block in Keras: the name after the block's, and the kind.
-_EXPAND, _EXPAND_BN = ("expand_conv", "convolution"), ("expand_bn", "normalization")
-_DEPTHWISE, _DEPTHWISE_BN = ("dwconv", "depthwise"), ("bn", "normalization")
-_REDUCE, _RESTORE = ("se_reduce", "convolution"), ("se_expand", "convolution")
-_PROJECT, _PROJECT_BN = ("project_conv", "convolution"), ("project_bn", "normalization")
-
-_TIMM_ATTENTION = {"se.conv_reduce": _REDUCE, "se.conv_expand": _RESTORE}
+# The parts of an EfficientNet's block: in Keras, the name after the block's.
+_TIMM_ATTENTION = {"se.conv_reduce": "se_reduce", "se.conv_expand": "se_expand"}
 # timm counts a block's convolutions, and the first stage's blocks have no expansion.
-_TIMM_FIRST_STAGE = {
-    **_TIMM_ATTENTION,
-    **{"conv_dw": _DEPTHWISE, "bn1": _DEPTHWISE_BN, "conv_pw": _PROJECT, "bn2": _PROJECT_BN},
-}
+_TIMM_FIRST_STAGE = _TIMM_ATTENTION | {"conv_dw": "dwconv", "bn1": "bn", "conv_pw": "project_conv", "bn2": "project_bn"}
 _TIMM_STAGE = {
     **_TIMM_ATTENTION,
-    **{"conv_pw": _EXPAND, "bn1": _EXPAND_BN, "conv_dw": _DEPTHWISE, "bn2": _DEPTHWISE_BN},
-    **{"conv_pwl": _PROJECT, "bn3": _PROJECT_BN},
+    **{"conv_pw": "expand_conv", "bn1": "expand_bn", "conv_dw": "dwconv", "bn2": "bn"},
+    **{"conv_pwl": "project_conv", "bn3": "project_bn"},
 }
 _PYTORCH_BLOCK = {
-    **{"_expand_conv": _EXPAND, "_bn0": _EXPAND_BN, "_depthwise_conv": _DEPTHWISE, "_bn1": _DEPTHWISE_BN},
-    **{"_se_reduce": _REDUCE, "_se_expand": _RESTORE, "_project_conv": _PROJECT, "_bn2": _PROJECT_BN},
+    **{"_expand_conv": "expand_conv", "_bn0": "expand_bn", "_depthwise_conv": "dwconv", "_bn1": "bn"},
+    **{"_se_reduce": "se_reduce", "_se_expand": "se_expand", "_project_conv": "project_conv", "_bn2": "project_bn"},
 }
 _ENDS = {
-    **dict.fromkeys(("conv_stem", "_conv_stem", "conv1"), KerasLayer("stem_conv", "convolution")),
-    **dict.fromkeys(("bn1", "_bn0", "bnorm1"), KerasLayer("stem_bn", "normalization")),
-    **dict.fromkeys(("conv_head", "_conv_head"), KerasLayer("top_conv", "convolution")),
-    **dict.fromkeys(("bn2", "_bn1", "norm_head"), KerasLayer("top_bn", "normalization")),
-    **dict.fromkeys(("classifier", "_fc"), KerasLayer("predictions", "dense")),
+    **dict.fromkeys(("conv_stem", "_conv_stem", "conv1"), "stem_conv"),
+    **dict.fromkeys(("bn1", "_bn0", "bnorm1"), "stem_bn"),
+    **dict.fromkeys(("conv_head", "_conv_head"), "top_conv"),
+    **dict.fromkeys(("bn2", "_bn1", "norm_head"), "top_bn"),
+    **dict.fromkeys(("classifier", "_fc"), "predictions"),
 }
-
 
 _REPEATS = (1, 2, 2, 3, 3, 4, 1)  # the blocks of each stage of EfficientNet-B0
 
@@ -61,36 +46,28 @@ def resnet(blocks: Sequence[int], convolutions: int) -> Names:
         blocks: blocks of each stage.
         convolutions: per block: two in a basic block, three in a bottleneck.
     """
-    names = {
-        "conv1": KerasLayer("conv1_conv", "convolution"),
-        "bn1": KerasLayer("conv1_bn", "normalization"),
-        "fc": KerasLayer("predictions", "dense"),
-    }
+    names = {"conv1": "conv1_conv", "bn1": "conv1_bn", "fc": "predictions"}
     for stage, count in enumerate(blocks, start=1):
         for block in range(count):
             torch, keras = f"layer{stage}.{block}", f"conv{stage + 1}_block{block + 1}"
             for i in range(1, convolutions + 1):
-                names[f"{torch}.conv{i}"] = KerasLayer(f"{keras}_{i}_conv", "convolution")
-                names[f"{torch}.bn{i}"] = KerasLayer(f"{keras}_{i}_bn", "normalization")
-        names[f"layer{stage}.0.downsample.0"] = KerasLayer(f"conv{stage + 1}_block1_0_conv", "convolution")
-        names[f"layer{stage}.0.downsample.1"] = KerasLayer(f"conv{stage + 1}_block1_0_bn", "normalization")
+                names |= {f"{torch}.conv{i}": f"{keras}_{i}_conv", f"{torch}.bn{i}": f"{keras}_{i}_bn"}
+        names[f"layer{stage}.0.downsample.0"] = f"conv{stage + 1}_block1_0_conv"
+        names[f"layer{stage}.0.downsample.1"] = f"conv{stage + 1}_block1_0_bn"
     return names
 
 
 def vgg(convolutions: Sequence[int]) -> Names:
     """A VGG's names in torchvision, and in timm, whose dense layers are convolutions."""
-    names, index = {}, 0
+    names = dict.fromkeys(("classifier.0", "pre_logits.fc1"), "fc1")
+    names |= dict.fromkeys(("classifier.3", "pre_logits.fc2"), "fc2")
+    names |= dict.fromkeys(("classifier.6", "head.fc"), "predictions")
+    index = 0
     for block, count in enumerate(convolutions, start=1):
         for i in range(1, count + 1):
-            names[f"features.{index}"] = KerasLayer(f"block{block}_conv{i}", "convolution")
+            names[f"features.{index}"] = f"block{block}_conv{i}"
             index += 2  # an activation follows each convolution
         index += 1  # and a pooling each block
-    for torch, timm, layer in (
-        ("classifier.0", "pre_logits.fc1", KerasLayer("fc1", "dense on 7×7")),
-        ("classifier.3", "pre_logits.fc2", KerasLayer("fc2", "dense")),
-        ("classifier.6", "head.fc", KerasLayer("predictions", "dense")),
-    ):
-        names[torch] = names[timm] = layer
     return names
 
 
@@ -112,10 +89,8 @@ def efficientnet(depth: float = 1.0) -> Names:
         for i in range(math.ceil(depth * count)):
             block = f"block{stage + 1}{chr(ord('a') + i)}_"
             for stem in (f"blocks.{stage}.{i}", f"enc{stage}.{i}"):
-                names.update({f"{stem}.{part}": KerasLayer(block + k, kind) for part, (k, kind) in timm.items()})
-            names.update(
-                {f"_blocks.{number}.{part}": KerasLayer(block + k, kind) for part, (k, kind) in _PYTORCH_BLOCK.items()}
-            )
+                names |= {f"{stem}.{part}": block + name for part, name in timm.items()}
+            names |= {f"_blocks.{number}.{part}": block + name for part, name in _PYTORCH_BLOCK.items()}
             number += 1
     return names
 
@@ -138,7 +113,7 @@ def torch_names(network: str) -> Names:
     """The table of a network, from torch's layers to Keras'.
 
     >>> torch_names("resnet34")["layer2.0.downsample.0"]
-    KerasLayer(name='conv3_block1_0_conv', kind='convolution')
+    'conv3_block1_0_conv'
 
     Args:
         network: its name in Keras: `resnet34`, `vgg16`, `efficientnetb0`, `efficientnet_lite0`, ….
@@ -146,3 +121,8 @@ def torch_names(network: str) -> Names:
     if network not in _TABLES:
         raise WeightsError(f"There is no table of torch's names for {network!r}; there are: {', '.join(_TABLES)}.")
     return _TABLES[network]()
+
+
+def kind_of(layer: str) -> str:
+    """The kind of a layer with this name in Keras, a key of `torch_layout.KINDS`."""
+    return next((kind for ending, kind in _KINDS.items() if layer.endswith(ending)), "convolution")

@@ -6,29 +6,22 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from planar3d.errors import WeightsError
 from planar3d.transfer.torch_layout import keras_arrays
-from planar3d.transfer.torch_names import KerasLayer
 
 rng = np.random.default_rng(0)
-NAMES = {
-    "conv": KerasLayer("c", "convolution"),
-    "dw": KerasLayer("d", "depthwise"),
-    "bn": KerasLayer("n", "normalization"),
-    "fc": KerasLayer("f", "dense"),
-    "top": KerasLayer("t", "dense on 7×7"),
-}
+NAMES = {"conv": "a_conv", "dw": "a_dwconv", "bn": "a_bn", "fc": "predictions", "top": "fc1"}
 
 
 @pytest.mark.parametrize("stored", [(6, 5 * 49), (6, 5, 7, 7)], ids=["dense", "convolution"])
 def test_a_dense_layer_on_channels_first_is_one_on_channels_last(stored):
     weight, x = rng.normal(size=stored), rng.normal(size=(5, 7, 7))
-    kernel = keras_arrays({"top.weight": weight}, NAMES)["t/kernel"]
+    kernel = keras_arrays({"top.weight": weight}, NAMES)["fc1/kernel"]
     assert_allclose(x.transpose(1, 2, 0).ravel() @ kernel, weight.reshape(6, -1) @ x.ravel())
 
 
 def test_a_dense_layer_stored_as_a_convolution_is_dense():
     weight = rng.normal(size=(6, 5))
     for stored in (weight, weight[..., None, None]):
-        assert_array_equal(keras_arrays({"fc.weight": stored}, NAMES)["f/kernel"], weight.T)
+        assert_array_equal(keras_arrays({"fc.weight": stored}, NAMES)["predictions/kernel"], weight.T)
 
 
 @pytest.mark.parametrize(("layer", "groups"), [("conv", 1), ("dw", 4)])
@@ -36,7 +29,7 @@ def test_convolutions_do_the_same(torch, layer, groups):
     import keras
 
     weight, x = torch.randn(4, 4 // groups, 3, 5), torch.randn(2, 4, 9, 10)
-    found = keras_arrays({f"{layer}.weight": weight.numpy()}, NAMES)[f"{NAMES[layer].name}/kernel"]
+    found = keras_arrays({f"{layer}.weight": weight.numpy()}, NAMES)[f"{NAMES[layer]}/kernel"]
     operation = keras.ops.depthwise_conv if groups > 1 else keras.ops.conv
     ours = operation(x.numpy().transpose(0, 2, 3, 1), found, padding="valid", data_format="channels_last")
     theirs = torch.nn.functional.conv2d(x, weight, groups=groups).numpy().transpose(0, 2, 3, 1)
@@ -46,14 +39,14 @@ def test_convolutions_do_the_same(torch, layer, groups):
 def test_normalization_has_four_weights_and_its_counter_is_none():
     state = {f"bn.{name}": rng.normal(size=3) for name in ("weight", "bias", "running_mean", "running_var")}
     found = keras_arrays({**state, "bn.num_batches_tracked": np.int64(5)}, NAMES)
-    assert list(found) == ["n/gamma", "n/beta", "n/moving_mean", "n/moving_variance"]
+    assert list(found) == ["a_bn/gamma", "a_bn/beta", "a_bn/moving_mean", "a_bn/moving_variance"]
     for array, original in zip(found.values(), state.values(), strict=True):
         assert_array_equal(array, original)
 
 
 def test_arrays_in_keras_order_change_names_alone():
     kernel = rng.normal(size=(3, 5, 2, 4))
-    assert_array_equal(keras_arrays({"conv.weight": kernel}, NAMES, "keras")["c/kernel"], kernel)
+    assert_array_equal(keras_arrays({"conv.weight": kernel}, NAMES, "keras")["a_conv/kernel"], kernel)
     with pytest.raises(ValueError, match="choose 'torch' or 'keras'"):
         keras_arrays({}, NAMES, "tensorflow")
 
