@@ -8,6 +8,8 @@ import typer
 
 from planar3d.cli import main
 from planar3d.errors import WeightsError
+from planar3d.files import write_json
+from planar3d.transfer.digests import file_sha256
 from planar3d.transfer.published_models import TABLE
 
 
@@ -22,7 +24,7 @@ def publish(
 ) -> None:
     """Write the published file and its model card, and enter its digest in the table of published models."""
     from planar3d.networks.model_card import write_card
-    from planar3d.networks.publishing import enter_in_table, publish_weights
+    from planar3d.networks.publishing import publish_weights
     from planar3d.networks.weights_file import read_recipe
 
     try:
@@ -31,8 +33,11 @@ def publish(
         raise WeightsError(f"{card} is not JSON ({error}).") from None
     recipe = read_recipe(weights)
     published = publish_weights(weights, out, recipe and recipe.with_settings(settings or []), said)
-    line = enter_in_table(published, table)
-    typer.echo(f"{published}: {line['bytes']:,} bytes, SHA-256 {line['sha256']}")
+    size, sha256 = published.stat().st_size, file_sha256(published)
+    lines = json.loads(table.read_text(encoding="utf-8")) if table.is_file() else {}
+    lines[said["name"]] = {"file": published.name, "sha256": sha256, "bytes": size, "licence": said["licence"]}
+    write_json(table, lines)
+    typer.echo(f"{published}: {size:,} bytes, SHA-256 {sha256}")
     typer.echo(f"{write_card(published)}")
 
 

@@ -1,6 +1,5 @@
 """Publication of a trained network as one small file: float16, with recipe and model card."""
 
-import json
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,16 +11,15 @@ import keras
 import numpy as np
 
 from planar3d.errors import WeightsError
-from planar3d.files import write_json, written_beside
+from planar3d.files import written_beside
 from planar3d.networks.card_content import filled_card
 from planar3d.networks.descriptions import describe_for
 from planar3d.networks.model_card import check_card
 from planar3d.networks.registry import describe_network, recipe_network
-from planar3d.networks.weights_file import Model, load_network, read_recipe
+from planar3d.networks.weights_file import load_network, read_recipe
 from planar3d.recipes import Recipe
 from planar3d.transfer.array_files import read_directly
 from planar3d.transfer.metadata import CARD, NETWORK, RECIPE, write_metadata
-from planar3d.transfer.published_models import TABLE
 
 LARGEST_FILE = 50_000_000
 # Compressed arrays take longer to load, so they must save at least a tenth.
@@ -76,24 +74,6 @@ def publish_weights(
         if size > LARGEST_FILE:
             raise WeightsError(f"{path} would have {size:,} bytes; the limit is {LARGEST_FILE:,}. Use fewer filters.")
     return path
-
-
-def enter_in_table(path: str | Path, table: Path = TABLE) -> dict[str, Any]:
-    """Enter a published file's digest and size in the table of published models, and return its line."""
-    path = Path(path)
-    opened = Model.open(path)
-    card = opened.card
-    if card is None:
-        raise WeightsError(f"{path} has no model card; write it with publish_weights.")
-    lines = json.loads(table.read_text(encoding="utf-8")) if table.is_file() else {}
-    lines[card["name"]] = {
-        "file": path.name,
-        "sha256": opened.sha256,
-        "bytes": path.stat().st_size,
-        "licence": card["licence"],
-    }
-    write_json(table, lines)
-    return lines[card["name"]]
 
 
 def _built_anew(network: keras.Model | str | Path, recipe: Recipe) -> keras.Model:
