@@ -19,7 +19,7 @@ from planar3d.files import write_json
 from planar3d.graph.description import Description
 from planar3d.graph.stored import can_be_stored, from_json, to_json
 from planar3d.recipes import Recipe
-from planar3d.transfer.download import cache_folder
+from planar3d.transfer.download import cached_result
 from planar3d.transfer.metadata import DESCRIBED, read_description
 from planar3d.transfer.published_models import published_models
 from planar3d.transfer.weight_places import places_of
@@ -73,7 +73,7 @@ def keep_description(sha256: str, arrays: Mapping[str, np.ndarray], network: "ke
     content = describe_for(arrays, network)
     if content is not None:
         with suppress(OSError):
-            write_json(_cached() / _name(sha256), content)
+            write_json(_cached(sha256), content)
 
 
 def _said(path: Path, sha256: str, card: Mapping[str, Any]) -> Iterator[Any]:
@@ -81,12 +81,8 @@ def _said(path: Path, sha256: str, card: Mapping[str, Any]) -> Iterator[Any]:
     if is_published or isinstance(stated, str):
         yield read_description(path, None if is_published else stated)
     with suppress(OSError, ValueError, RecursionError):
-        yield json.loads((_cached() / _name(sha256)).read_text(encoding="utf-8"))
+        yield json.loads(_cached(sha256).read_text(encoding="utf-8"))
 
 
-def _cached() -> Path:
-    return cache_folder() / "descriptions"
-
-
-def _name(sha256: str) -> str:
-    return f"{sha256}-{__version__}.json"
+def _cached(sha256: str) -> Path:
+    return cached_result("descriptions", {"weights": sha256, "planar3d": __version__})
