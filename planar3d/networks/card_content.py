@@ -30,14 +30,15 @@ def filled_card(
         arrays: of its weights file, by `layer/weight`, as read from there.
         said: takes precedence over the recipe, but not over measurements.
     """
-    seen = recipe.preparation.describe()
+    seen, brains = recipe.preparation.describe(), recipe.training.samples.shows_brains
+    shown = "whole head or extracted brain" if brains else "whole head, without brain extraction"
     told = {
         "name": recipe.name,
         "data": "not stated",
         "licence": "not stated",
         "attribution": [f"Encoder: {weight_source(recipe).credit(recipe.network.encoder_weights)}."],
         "input": [
-            f"One raw FLAIR scan of a {_shown(recipe)}, NIfTI, any orientation; no registration is needed.",
+            f"One raw FLAIR scan of a {shown}, NIfTI, any orientation; no registration is needed.",
             f"It is prepared as {seen['grid']}; {seen['grey_levels']}.",
         ],
         "limits": ["Research software, not a medical device.", "Its scores on scans of other sites are unknown."],
@@ -74,9 +75,3 @@ def training_card(recipe: Recipe, data: Mapping[str, Any], fold: Fold, number: i
             "scans": listed(scans, _NAMED_SCANS),
         },
     }
-
-
-def _shown(recipe: Recipe) -> str:
-    if recipe.training.samples.shows_brains:
-        return "whole head or extracted brain"
-    return "whole head, without brain extraction"

@@ -76,7 +76,7 @@ def test_batches_read_ahead_come_in_order_and_whole():
     rng = np.random.default_rng(0)
     voxels = [rng.integers(0, 255, (64, 4, 4, 1), np.uint8) for _ in range(2)]
     samples = ScanSamples(voxels, [(v[..., 0] > 128).astype(np.uint8) for v in voxels], SMALL)
-    order = rng.permutation(len(samples))
+    order = rng.permutation(len(samples.windows))
     batches = list(read_ahead(samples, order, 4))
     assert [len(numbers) for numbers, _, _ in batches] == [4] * (len(order) // 4) + [len(order) % 4] * (
         len(order) % 4 > 0
