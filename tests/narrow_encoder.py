@@ -5,38 +5,34 @@ a network of a third of the layers, with a fraction of the arithmetic and of the
 tried on the whole one.
 """
 
-from types import MappingProxyType
+from dataclasses import replace
 
 import keras
 
 from planar3d.conversion.choices import KernelMapping
 from planar3d.networks.encoder_weights import EncoderWeights
-from planar3d.networks.encoders import ENCODERS, InputShape, Levels, VGG16Encoder
+from planar3d.networks.encoders import ENCODERS, InputShape, Levels
 from planar3d.networks.vgg16 import BLOCKS, vgg16_pool
 
 NAME = "narrow-vgg16"
 LEVELS = 2
 
 
-class NarrowVGG16(VGG16Encoder):
+def narrow_vgg16(input_shape: InputShape, weights: EncoderWeights, matched: bool, mapping: KernelMapping) -> Levels:
     """The layers and names of VGG-16's first levels, with random weights."""
-
-    count = LEVELS
-    divisors = (2**LEVELS,) * 3
-    feature_levels = MappingProxyType(dict(list(VGG16Encoder.feature_levels.items())[:LEVELS]))
-
-    def levels(self, input_shape: InputShape, weights: EncoderWeights, matched: bool, mapping: KernelMapping) -> Levels:
-        """As `Encoder` has it."""
-        assert weights is None, "no file has weights of this width"
-        inputs = x = keras.Input(input_shape, name="input")
-        skips = []
-        for number, (_, convolutions) in enumerate(BLOCKS[:LEVELS], start=1):
-            for i in range(1, convolutions + 1):
-                name = f"block{number}_conv{i}"
-                x = mapping.convolution(8, (3, 3), padding="same", activation="relu", name=name)(x)
-            skips.append(x)
-            x = vgg16_pool(x, number)
-        return Levels(inputs, skips, x, [(2, 2, 2)] * LEVELS, first_kernel=2)
+    assert weights is None, "no file has weights of this width"
+    inputs = x = keras.Input(input_shape, name="input")
+    skips = []
+    for number, (_, convolutions) in enumerate(BLOCKS[:LEVELS], start=1):
+        for i in range(1, convolutions + 1):
+            name = f"block{number}_conv{i}"
+            x = mapping.convolution(8, (3, 3), padding="same", activation="relu", name=name)(x)
+        skips.append(x)
+        x = vgg16_pool(x, number)
+    return Levels(inputs, skips, x, [(2, 2, 2)] * LEVELS, first_kernel=2)
 
 
-ENCODERS[NAME] = NarrowVGG16()
+FEATURES = dict(list(ENCODERS["vgg16"].feature_levels.items())[:LEVELS])
+ENCODERS[NAME] = replace(
+    ENCODERS["vgg16"], levels=narrow_vgg16, count=LEVELS, divisors=(2**LEVELS,) * 3, feature_levels=FEATURES
+)

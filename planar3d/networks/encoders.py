@@ -1,9 +1,7 @@
 """Encoders by name: the paper's VGG-16, and pretrained 2D networks converted to 3D."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import keras
@@ -42,50 +40,42 @@ class Levels(NamedTuple):
     fill: Callable[[keras.Model], None] = lambda network: None
 
 
-class Encoder(ABC):
-    """A named encoder."""
+@dataclass(frozen=True)
+class Encoder:
+    """A named encoder.
 
-    count: int  # levels above the coarsest, as in a decoder
-    divisors: tuple[int, int, int]  # of depth, rows and cols
-    feature_levels: Mapping[str, int] = MappingProxyType({})  # see `Architecture`, for planar kernels
-    source: WeightSource  # of its weights
+    Attributes:
+        levels: builds it from four arguments: (depth, rows, cols, channels), of which rows and cols may be None; its
+            weights, `"imagenet"`, a file, or None for random ones; whether inputs v / 128 - 1 are matched to the range
+            that the weights expect; and the mapping of its 2D kernels.
+        count: levels above the coarsest, as in a decoder.
+        divisors: of depth, rows and cols.
+        source: of its weights.
+        feature_levels: see `Architecture`; for planar kernels.
+    """
 
-    @abstractmethod
-    def levels(self, input_shape: InputShape, weights: EncoderWeights, matched: bool, mapping: KernelMapping) -> Levels:
-        """Build it.
-
-        Args:
-            input_shape: (depth, rows, cols, channels); rows and cols may be None.
-            weights: `"imagenet"`, a file, or None for random weights.
-            matched: whether inputs v / 128 - 1 are matched to the range that the weights expect.
-            mapping: of its 2D kernels.
-        """
+    levels: Callable[[InputShape, EncoderWeights, bool, KernelMapping], Levels]
+    count: int
+    divisors: tuple[int, int, int]
+    source: WeightSource
+    feature_levels: Mapping[str, int] = field(default_factory=dict)
 
 
-class VGG16Encoder(Encoder):
+def _vgg16(input_shape: InputShape, weights: EncoderWeights, matched: bool, mapping: KernelMapping) -> Levels:
     """VGG-16's blocks 1 to 4, separated by poolings of depth, rows and columns (Kolarik 2020, figure 4)."""
+    inputs = x = keras.Input(input_shape, name="input")
+    skips = []
+    for number in (1, 2, 3, 4):
+        skips.append(vgg16_convolutions(x, number, mapping))
+        x = vgg16_pool(skips[-1], number)
 
-    count = 4
-    divisors = (16, 16, 16)
-    source = VGG16_SOURCE
-    # Planar convolutions act within a slice, and poolings combine two; so these are equal for a scan and its windows.
-    feature_levels = MappingProxyType({"block1_conv2": 1, "block2_conv2": 2, "block3_conv3": 4, "block4_conv3": 8})
+    def fill(network: keras.Model) -> None:
+        fill_encoder(network, weights, mapping)
+        if matched:
+            match_input_range([network.get_layer(name) for name in encoder_layer_names(4)])
 
-    def levels(self, input_shape: InputShape, weights: EncoderWeights, matched: bool, mapping: KernelMapping) -> Levels:
-        """As `Encoder` has it."""
-        inputs = x = keras.Input(input_shape, name="input")
-        skips = []
-        for number in (1, 2, 3, 4):
-            skips.append(vgg16_convolutions(x, number, mapping))
-            x = vgg16_pool(skips[-1], number)
-
-        def fill(network: keras.Model) -> None:
-            fill_encoder(network, weights, mapping)
-            if matched:
-                match_input_range([network.get_layer(name) for name in encoder_layer_names(4)])
-
-        # The coarsest level has two slices for a window of sixteen.
-        return Levels(inputs, skips, x, [(2, 2, 2)] * 4, first_kernel=2, fill=fill)
+    # The coarsest level has two slices for a window of sixteen.
+    return Levels(inputs, skips, x, [(2, 2, 2)] * 4, first_kernel=2, fill=fill)
 
 
 def match_input_range(convolutions: Iterable[Any]) -> None:
@@ -102,35 +92,30 @@ def match_input_range(convolutions: Iterable[Any]) -> None:
         layer.bias.assign(layer.bias / INPUT_SCALE)
 
 
-@dataclass(frozen=True)
-class ConvertedEncoder(Encoder):
+def _converted(
+    build: Callable[..., keras.Model], imagenet: str, expects: tuple[np.ndarray, np.ndarray], attribution: str
+) -> Encoder:
     """A converted 2D network without its top.
 
     Rows and columns are halved at each of its five levels, and depth at the first four, so that windows of sixteen
     slices end with one. Scans and windows are padded at different positions, so windows share no features.
+
+    Args:
+        build: from (rows, cols, 3) and `include_top` to the network with random weights.
+        imagenet: its file of ImageNet weights in the table of known files.
+        expects: mean and standard deviation for normalizing grey levels.
+        attribution: of the weights.
     """
 
-    build: Callable[..., keras.Model]  # from (rows, cols, 3) and `include_top` to the network with random weights
-    imagenet: str  # its file of ImageNet weights in the table of known files
-    expects: tuple[np.ndarray, np.ndarray]  # mean and standard deviation for normalizing grey levels
-    attribution: str  # of the weights
-
-    count = len(_DEPTH_FACTORS)
-    divisors = (16, 32, 32)
-
-    @property
-    def source(self) -> WeightSource:  # type: ignore[override]
-        """The source of its weights."""
-        return known_source(self.attribution, self.imagenet)
-
-    def levels(self, input_shape: InputShape, weights: EncoderWeights, matched: bool, mapping: KernelMapping) -> Levels:
-        """As `Encoder` has it."""
+    def levels(input_shape: InputShape, weights: EncoderWeights, matched: bool, mapping: KernelMapping) -> Levels:
         slices, rows, cols, channels = input_shape
-        flat = self.build((rows, cols, 3), include_top=False)
-        fill_flat(flat, weights, self.imagenet)
+        flat = build((rows, cols, 3), include_top=False)
+        fill_flat(flat, weights, imagenet)
         if matched:
-            flat = _matched(flat, *self.expects)
+            flat = _matched(flat, *expects)
         return levels_of(convert(flat, mapping, slices, _DEPTH_FACTORS, in_channels=channels))
+
+    return Encoder(levels, len(_DEPTH_FACTORS), (16, 32, 32), known_source(attribution, imagenet))
 
 
 def levels_of(encoder: keras.Model) -> Levels:
@@ -152,18 +137,14 @@ def _matched(flat: keras.Model, mean: np.ndarray, deviation: np.ndarray) -> kera
     return keras.Model(inputs, layers_applied_again(flat, [x])[0], name=flat.name)
 
 
+# Planar convolutions act within a slice, and poolings combine two; so these are equal for a scan and its windows.
+_VGG16_FEATURES = {"block1_conv2": 1, "block2_conv2": 2, "block3_conv3": 4, "block4_conv3": 8}
 ENCODERS: dict[str, Encoder] = {
-    "vgg16": VGG16Encoder(),
-    "resnet18": ConvertedEncoder(
-        ResNet18, "resnet18-f37072fd.pth", _IMAGENET, "ResNet-18, He et al. 2016, torchvision"
-    ),
-    "resnet34": ConvertedEncoder(
-        ResNet34, "resnet34-b627a593.pth", _IMAGENET, "ResNet-34, He et al. 2016, torchvision"
-    ),
-    "resnet50": ConvertedEncoder(
-        ResNet50, "resnet50-0676ba61.pth", _IMAGENET, "ResNet-50, He et al. 2016, torchvision"
-    ),
-    "efficientnet-lite0": ConvertedEncoder(
+    "vgg16": Encoder(_vgg16, 4, (16, 16, 16), VGG16_SOURCE, _VGG16_FEATURES),
+    "resnet18": _converted(ResNet18, "resnet18-f37072fd.pth", _IMAGENET, "ResNet-18, He et al. 2016, torchvision"),
+    "resnet34": _converted(ResNet34, "resnet34-b627a593.pth", _IMAGENET, "ResNet-34, He et al. 2016, torchvision"),
+    "resnet50": _converted(ResNet50, "resnet50-0676ba61.pth", _IMAGENET, "ResNet-50, He et al. 2016, torchvision"),
+    "efficientnet-lite0": _converted(
         EfficientNetLite0,
         "efficientnet-lite0-57934424.pth",
         _LITE,
