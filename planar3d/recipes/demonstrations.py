@@ -65,11 +65,11 @@ DEMONSTRATIONS = {
     "messaoudi2020": _crops("messaoudi2020", **_CROP),
     "messaoudi2020-released": _crops("messaoudi2020-released", **_CROP),
     **{
-        name: _patches(name, data, (1, 64, 64), 8, size=64, encoder="b0", augmentation=())
-        for name, data in {
-            **{"messaoudi2023-omnia-camus": "camus", "messaoudi2023-omnia-camus-released": "camus"},
-            **{"messaoudi2023-omnia-chaos": "chaos", "messaoudi2023-omnia-chaos-released": "chaos"},
-        }.items()
+        (name := f"messaoudi2023-omnia-{data}{version}"): _patches(
+            name, data, (1, 64, 64), 8, size=64, encoder="b0", augmentation=()
+        )
+        for data in ("camus", "chaos")
+        for version in ("", "-released")
     },
     "messaoudi2023-ds": _patches("messaoudi2023-ds", "brats", (12, 32, 32), 2, **_SQUEEZED),
     "messaoudi2023-ds-released": _patches(
