@@ -1,6 +1,5 @@
 """ACS convolutions: a 2D kernel in the axial, coronal and sagittal planes of a volume (Yang et al. 2021)."""
 
-from itertools import pairwise
 from typing import Any
 
 import keras
@@ -96,11 +95,13 @@ class ACSConv3D(layers.Conv2D):
     def _planar_kernels(self, kernel: Any) -> list[tuple[int, Any]]:
         """The kernel of each plane, with its normal axis."""
         flat = [self.axis, *(axis for axis in range(3) if axis != self.axis)]
-        ends = _group_ends(self.filters) if self.variant == "acs" else [(0, self.filters)] * 3
+        # The remainder goes to the first groups.
+        parts = np.array_split(range(self.filters), 3) if self.variant == "acs" else [np.arange(self.filters)] * 3
+        groups = [part.tolist() for part in parts]
         return [
-            (axis, ops.expand_dims(kernel[..., first:end], axis))
-            for axis, (first, end) in zip(flat, ends, strict=True)
-            if first < end
+            (axis, ops.expand_dims(kernel[..., group[0] : group[-1] + 1], axis))
+            for axis, group in zip(flat, groups, strict=True)
+            if group
         ]
 
     def _joined(self, parts: list[Any]) -> Any:
@@ -131,12 +132,6 @@ class ACSConv3D(layers.Conv2D):
 
     def _convolved(self, inputs: Any, kernel: Any) -> Any:
         return ops.conv(inputs, kernel, self.strides, self.padding, None, self.dilation_rate[0])
-
-
-def _group_ends(filters: int) -> list[tuple[int, int]]:
-    """From and to of three groups of output channels; the remainder goes to the first groups."""
-    ends = np.cumsum([0, *(filters // 3 + (number < filters % 3) for number in range(3))]).tolist()
-    return list(pairwise(ends))
 
 
 def _macs(layer: Layer, taken: Shape, output: Shape) -> int:
