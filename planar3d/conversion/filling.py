@@ -6,7 +6,7 @@ from typing import Any
 
 from planar3d.conversion.place import Step, Taken
 from planar3d.conversion.transfer_report import Shapes, TransferredLayer
-from planar3d.transfer.origins import Origin, path_within, set_origin
+from planar3d.transfer.origins import Origin, path_within
 
 
 def filled(source: Any, steps: Sequence[Step], prefix: str) -> Iterator[TransferredLayer]:
@@ -26,7 +26,7 @@ def filled(source: Any, steps: Sequence[Step], prefix: str) -> Iterator[Transfer
                 raise ValueError(f"weights of {shapes} do not fit those of {step.operation.name}, {_shapes(weights)}")
             for weight, taken, array in zip(weights, step.arrays, arrays, strict=True):
                 weight.assign(array)
-                set_origin(weight, _origin(source, taken, prefix, step.mapping))
+                weight.weight_of_2d = _origin(source, taken, prefix, step.mapping)
             for name, held in step.kept.items():
                 setattr(step.operation, name, held)
             if hasattr(step.operation, "finalize_state"):

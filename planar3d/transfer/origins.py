@@ -9,28 +9,19 @@ import numpy as np
 if TYPE_CHECKING:
     import keras
 
-_ATTRIBUTE = "weight_of_2d"
-
 
 @dataclass(frozen=True)
 class Origin:
-    """The 2D weight from which a weight of a converted network was derived."""
+    """The 2D weight from which a weight of a converted network was derived.
+
+    It is an attribute of the variable, `weight_of_2d`, so that models built from parts of the network have it too.
+    """
 
     # Name of the 2D weight, nested models first; empty for a weight created by the conversion.
     path: str = ""
     shape: tuple[int, ...] = ()  # of the 2D weight
     change: Callable[[np.ndarray], np.ndarray] | None = None  # from the 2D weight's values to the 3D weight's
     mapping: str = ""  # of a kernel, in short form: `planar`, `average 3`
-
-
-def set_origin(variable: Any, origin: Origin) -> None:
-    """Store the origin with the variable, so that models built from parts of the network have it too."""
-    setattr(variable, _ATTRIBUTE, origin)
-
-
-def origin_of(variable: Any) -> Origin | None:
-    """The origin of a variable, or None if no conversion in this process created it."""
-    return getattr(variable, _ATTRIBUTE, None)
 
 
 def path_within(layer: Any, variable: Any) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from planar3d.errors import WeightsError
 from planar3d.transfer.mappings import MAPPINGS, Tap, map_kernel
 from planar3d.transfer.naming import short_names
-from planar3d.transfer.origins import Origin, origin_of, weight_paths
+from planar3d.transfer.origins import Origin, weight_paths
 
 if TYPE_CHECKING:
     import keras
@@ -58,7 +58,8 @@ class Place(NamedTuple):
 def places_of(network: "keras.Model") -> list[Place]:
     """Each variable of a network, in order."""
     variables = network.weights
-    origins = [origin_of(variable) for variable in variables]
+    # None if no conversion in this process created the variable.
+    origins: list[Origin | None] = [getattr(variable, "weight_of_2d", None) for variable in variables]
     own = weight_paths(network)
     flat = [origin.path if origin and origin.path else path for origin, path in zip(origins, own, strict=True)]
     return list(map(Place, variables, _numbered(own), _numbered(flat), origins))
