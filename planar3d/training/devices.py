@@ -8,7 +8,8 @@ device.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from types import SimpleNamespace
+from typing import Any, NamedTuple, Protocol
 
 import keras
 from keras.distribution import DataParallel
@@ -31,29 +32,24 @@ class Steps(Protocol):
         """Loss and Dice of a batch."""
 
 
-class Devices:
-    """The backend's default device; other devices have the same interface."""
+class Devices(NamedTuple):
+    """Devices; by default the backend's own."""
 
-    def scope(self) -> AbstractContextManager[Any]:
-        """The scope in which networks and optimizers are created, so that their variables are on all devices."""
-        return nullcontext()
-
-    def steps(self, trainer: Any) -> Steps:
-        """Steps of a compiled model created in `scope`, after its variables have their initial values."""
-        return trainer
+    # Networks and optimizers are created in this scope, so that their variables are on all devices.
+    scope: Callable[[], AbstractContextManager[Any]] = nullcontext
+    # Steps of a compiled model created in the scope, after its variables have their initial values.
+    steps: Callable[[Any], Steps] = lambda trainer: trainer
 
 
-class ShardedDevices(Devices):
+def _sharded(names: Sequence[str]) -> Devices:
     """Devices of JAX, which computes on a divided batch as if it were whole."""
+    scope = _EqualParts(devices=list(names), auto_shard_dataset=False).scope
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self.parallel = _EqualParts(devices=list(names), auto_shard_dataset=False)
+    def steps(trainer: Any) -> Any:
+        train, test = scope()(trainer.train_on_batch), scope()(trainer.test_on_batch)
+        return SimpleNamespace(optimizer=trainer.optimizer, train_on_batch=train, test_on_batch=test)
 
-    def scope(self) -> AbstractContextManager[Any]:  # noqa: D102
-        return self.parallel.scope()
-
-    def steps(self, trainer: Any) -> Steps:  # noqa: D102
-        return _ScopedSteps(trainer, self.parallel)
+    return Devices(scope, steps)
 
 
 class _EqualParts(DataParallel):
@@ -63,26 +59,14 @@ class _EqualParts(DataParallel):
         return keras.distribution.TensorLayout(axes, self.device_mesh)
 
 
-class _ScopedSteps:
-    def __init__(self, trainer: Any, parallel: DataParallel) -> None:
-        self.trainer, self.parallel, self.optimizer = trainer, parallel, trainer.optimizer
-
-    def train_on_batch(self, inputs: Any, targets: Any, *, return_dict: bool) -> Mapping[str, Any]:
-        with self.parallel.scope():
-            return self.trainer.train_on_batch(inputs, targets, return_dict=return_dict)
-
-    def test_on_batch(self, inputs: Any, targets: Any, *, return_dict: bool) -> Mapping[str, Any]:
-        with self.parallel.scope():
-            return self.trainer.test_on_batch(inputs, targets, return_dict=return_dict)
-
-
 def _mirrored(names: Sequence[str]) -> Devices:
-    from planar3d.training.mirrored import MirroredDevices
+    from planar3d.training.mirrored import MirroredSteps, strategy_of
 
-    return MirroredDevices(names)
+    strategy = strategy_of(*names)
+    return Devices(strategy.scope, lambda trainer: MirroredSteps(trainer, strategy))
 
 
-_SEVERAL: dict[str, Callable[[Sequence[str]], Devices]] = {"tensorflow": _mirrored, "jax": ShardedDevices}
+_SEVERAL: dict[str, Callable[[Sequence[str]], Devices]] = {"tensorflow": _mirrored, "jax": _sharded}
 
 
 def choose_devices(asked: str | None, recipe: Recipe) -> Devices:

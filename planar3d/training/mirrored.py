@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
@@ -10,29 +9,16 @@ import tensorflow as tf
 from keras import tree
 
 from planar3d.graph.keras_graph import normalized_by, remembering_logits, with_logits
-from planar3d.training.devices import Devices, Steps
 from planar3d.training.precision import flat_layers
 
 _APART = 1_000_003  # difference of seeds between devices
 
 
 @functools.cache
-def _strategy(*names: str) -> tf.distribute.Strategy:
+def strategy_of(*names: str) -> tf.distribute.Strategy:
+    """Equal copies of all variables on devices."""
     # One for all folds of a process: collective operations of two strategies have the same keys and would be mixed up.
     return tf.distribute.MirroredStrategy(list(names))
-
-
-class MirroredDevices(Devices):
-    """Devices with equal copies of all variables."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.strategy = _strategy(*names)
-
-    def scope(self) -> AbstractContextManager[Any]:  # noqa: D102
-        return self.strategy.scope()
-
-    def steps(self, trainer: keras.Model) -> Steps:  # noqa: D102
-        return MirroredSteps(trainer, self.strategy)
 
 
 class MirroredSteps:
