@@ -73,15 +73,18 @@ def AlbuNet(
     encoder = convert(flat, depth=depth, in_channels=channels)
     layer1, layer2, layer3, layer4 = (encoder.get_layer(skip).output for skip in _SKIPS)
 
-    x = joined = _along_depth(layer4, 512, "depth1") if depth_layers else layer4
+    def along_depth(x: Any, filters: int, name: str) -> Any:
+        return _convolved(x, filters, name, (3, 1, 1)) if depth_layers else x
+
+    x = joined = along_depth(layer4, 512, "depth1")
     x = _up([_convolved(x, 128, "center"), joined], 256, 128, "dec5")
     x = _up([x, layer3], 256, 128, "dec4")
-    x = _along_depth(x, 128, "depth2") if depth_layers else x
+    x = along_depth(x, 128, "depth2")
     x = _up([x, layer2], 128, 32, "dec3")
     x = _up([x, layer1], 64, 64, "dec2")
-    x = _along_depth(x, 64, "depth3") if depth_layers else x
+    x = along_depth(x, 64, "depth3")
     x = _convolved(_up([x], 64, 16, "dec1"), 16, "dec0")
-    x = _along_depth(x, 16, "depth4") if depth_layers else x
+    x = along_depth(x, 16, "depth4")
     outputs = output_layer(classes, 1, activation, HEAD)(x)
     return with_weights(keras.Model(encoder.input, outputs, name=name), weights)
 
@@ -90,10 +93,6 @@ def _convolved(x: Any, filters: int, name: str, kernel: tuple[int, int, int] = (
     x = layers.Conv3D(filters, kernel, padding="same", name=f"{name}_conv")(x)
     x = layers.BatchNormalization(**NORMALIZATION, name=f"{name}_bn")(x)
     return layers.Activation("relu", name=f"{name}_relu")(x)
-
-
-def _along_depth(x: Any, filters: int, name: str) -> Any:
-    return _convolved(x, filters, name, (3, 1, 1))
 
 
 def _up(parts: list[Any], filters: int, up_filters: int, name: str) -> Any:

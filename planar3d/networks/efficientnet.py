@@ -49,17 +49,15 @@ SKIPS = {
     "b4": ("block5f_add", "block3d_add", "block2d_add", "stem_activation"),
 }
 InputShape = tuple[int | None, int | None, int]
-_silu = partial(layers.Activation, "silu")
 
 
 class _Style(NamedTuple):
     """Common settings of a network's layers."""
 
     activation: Callable[..., keras.Layer]
+    norm: Callable[..., keras.Layer]
     excited: bool  # squeeze-and-excitation
     symmetric: bool  # padding of strided convolutions
-    norm: dict[str, Any]
-    groups: int | None = None  # of normalization within a sample; None: over the batch
 
 
 def EfficientNet(
@@ -110,9 +108,10 @@ def EfficientNet(
         stage._replace(blocks=ceil(deepened * stage.blocks), filters=_rounded(widened * stage.filters))
         for stage in STAGES
     ]
-    instance = norm == "instance"
-    options = {"epsilon": epsilon} if instance else {"epsilon": epsilon, "momentum": momentum}
-    style = _Style(_silu, True, padding == "symmetric", options, -1 if instance else None)
+    normalized = partial(layers.BatchNormalization, epsilon=epsilon, momentum=momentum)
+    if norm == "instance":
+        normalized = partial(layers.GroupNormalization, -1, epsilon=epsilon)
+    style = _Style(partial(layers.Activation, "silu"), normalized, True, padding == "symmetric")
     ends = _rounded(widened * 32), _rounded(widened * 1280)
     inputs = keras.Input(input_shape, name="input") if input_tensor is None else input_tensor
     return _network(f"efficientnet{variant}", stages, ends, style, inputs, include_top, classes, drop_path)
@@ -132,7 +131,7 @@ def EfficientNetLite0(
     Its input is (grey level - 127) / 128. Source: Google's variants for small devices (tensorflow/tpu,
     efficientnet/lite).
     """
-    style = _Style(partial(layers.ReLU, 6.0), False, False, {})
+    style = _Style(partial(layers.ReLU, 6.0), layers.BatchNormalization, False, False)
     inputs = keras.Input(input_shape, name="input")
     return _network("efficientnet_lite0", STAGES, (32, 1280), style, inputs, include_top, classes, 0.0)
 
@@ -174,7 +173,7 @@ def _block(inputs: Any, stage: Stage, style: _Style, name: str, drop_path: float
     if style.excited:
         x = _excited(x, max(1, inputs.shape[-1] // 4), f"{name}se_")
     x = layers.Conv2D(stage.filters, 1, use_bias=False, name=f"{name}project_conv")(x)
-    x = _normalized(x, style, f"{name}project_bn")
+    x = style.norm(name=f"{name}project_bn")(x)
     if stage.stride == 1 and inputs.shape[-1] == stage.filters:
         if drop_path:
             x = layers.Dropout(drop_path, noise_shape=(None, 1, 1, 1), name=f"{name}drop")(x)
@@ -201,13 +200,7 @@ def _strided(made: Any, x: Any, kernel: int, stride: int, style: _Style, name: s
 
 
 def _activated(x: Any, style: _Style, name: str) -> Any:
-    return style.activation(name=f"{name}activation")(_normalized(x, style, f"{name}bn"))
-
-
-def _normalized(x: Any, style: _Style, name: str) -> Any:
-    if style.groups is None:
-        return layers.BatchNormalization(**style.norm, name=name)(x)
-    return layers.GroupNormalization(style.groups, **style.norm, name=name)(x)
+    return style.activation(name=f"{name}activation")(style.norm(name=f"{name}bn")(x))
 
 
 def _rounded(filters: float) -> int:
