@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from planar3d.errors import WeightsError
-from planar3d.transfer.hdf5_guard import SIGNATURE, opened, texts
+from planar3d.transfer.hdf5_guard import opened, texts
 from planar3d.transfer.size_budget import SizeBudget
 
 RECIPE, NETWORK, CARD = "planar3d_recipe", "planar3d_network", "planar3d_card"
@@ -29,9 +29,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
     Raises:
         WeightsError: an attribute is not a JSON object.
     """
-    with path.open("rb") as file:
-        if file.read(len(SIGNATURE)) != SIGNATURE:
-            return {}
+    if not h5py.is_hdf5(path):
+        return {}
     try:
         with h5py.File(path, "r") as file:
             return metadata_of(file, path)
@@ -53,9 +52,8 @@ def read_description(path: Path, sha256: str | None = None) -> Any:
     Args:
         sha256: expected digest of the description, which is ignored otherwise; None accepts any.
     """
-    with path.open("rb") as file:
-        if file.read(len(SIGNATURE)) != SIGNATURE:
-            return None
+    if not h5py.is_hdf5(path):
+        return None
     with opened(path, path, SizeBudget(path)) as file:
         found = file.get(_DESCRIPTION)
         try:
