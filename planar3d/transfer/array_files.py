@@ -17,7 +17,7 @@ from planar3d.transfer.hdf5_guard import NUMBERS, SIGNATURE, opened, texts
 from planar3d.transfer.metadata import CARD, metadata_of, read_configuration
 from planar3d.transfer.onnx_initializers import read_onnx
 from planar3d.transfer.size_budget import SizeBudget
-from planar3d.transfer.torch_files import TORCH_FORMATS
+from planar3d.transfer.torch_files import TORCH_READERS
 
 Arrays = dict[str, np.ndarray]
 FORMATS = ".h5 of Keras 2 or 3, .weights.h5, .keras, .npz, .onnx, .safetensors, .pth and .pt of torch"
@@ -62,8 +62,8 @@ def _reader(path: Path) -> Callable[[Path, SizeBudget], Arrays]:
     if not start:
         raise WeightsError(f"{path} is empty; get it again. Supported formats: {FORMATS}.")
     # By suffix: a .pth may be a zip archive like an .npz, or a plain pickle.
-    if path.suffix in TORCH_FORMATS:
-        return TORCH_FORMATS[path.suffix].read
+    if path.suffix in TORCH_READERS:
+        return TORCH_READERS[path.suffix]
     if start == SIGNATURE:
         return _read_hdf5
     if start.startswith(_ZIP_SIGNATURE):

@@ -25,7 +25,7 @@ from planar3d.transfer.array_files import read_directly
 from planar3d.transfer.digests import file_sha256
 from planar3d.transfer.download import cached_result
 from planar3d.transfer.metadata import read_description
-from planar3d.transfer.torch_files import TORCH_FORMATS
+from planar3d.transfer.torch_files import LIBRARIES
 
 # Limits of processor seconds and bytes of memory: a constant, and a factor per byte of the file.
 _SECONDS, _SECONDS_PER_BYTE = 5, 2e-7
@@ -163,10 +163,10 @@ def _limit(seconds: int, memory: int) -> None:
 
 def _read(path: Path, seconds: int) -> None:
     """The task of the other process: read everything that the package reads from the file, and report errors."""
-    if path.suffix in TORCH_FORMATS:
+    if path.suffix in LIBRARIES:
         # Starting takes longer than reading and does not depend on the file; if it fails, the reader reports it.
         with contextlib.suppress(ImportError):
-            import_module(TORCH_FORMATS[path.suffix].library)
+            import_module(LIBRARIES[path.suffix])
     _limit(seconds, _memory(path.stat().st_size))
     try:
         read_directly(path)

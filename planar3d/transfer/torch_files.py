@@ -3,9 +3,8 @@
 import math
 import pickle
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -94,12 +93,6 @@ def _at_least_float32(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32) if half else array
 
 
-class _Format(NamedTuple):
-    """The reader of files with a suffix, and its import, which takes longer than reading."""
-
-    read: Callable[[Path, SizeBudget], dict[str, np.ndarray]]
-    library: str
-
-
-_TORCH = _Format(read_torch, "torch")
-TORCH_FORMATS = {".safetensors": _Format(read_safetensors, "safetensors"), ".pth": _TORCH, ".pt": _TORCH}
+# By suffix, the reader of a file, and the library that it imports, which takes longer than reading.
+TORCH_READERS = {".safetensors": read_safetensors, ".pth": read_torch, ".pt": read_torch}
+LIBRARIES = {".safetensors": "safetensors", ".pth": "torch", ".pt": "torch"}

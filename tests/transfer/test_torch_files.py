@@ -11,11 +11,11 @@ from numpy.testing import assert_array_equal
 
 from planar3d.errors import WeightsError
 from planar3d.transfer.size_budget import SizeBudget
-from planar3d.transfer.torch_files import TORCH_FORMATS
+from planar3d.transfer.torch_files import TORCH_READERS
 
 
 def read(path):
-    return TORCH_FORMATS[path.suffix].read(path, SizeBudget(path))
+    return TORCH_READERS[path.suffix](path, SizeBudget(path))
 
 
 @pytest.fixture
