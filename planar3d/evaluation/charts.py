@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,14 +21,7 @@ _PUBLISHED = "#009E73"
 _GREY = "#888888"
 
 
-class _Curve(NamedTuple):
-    label: str
-    training: str
-    validation: str
-    lower_is_better: bool
-
-
-_CURVES = (_Curve("Loss", "loss", "val_loss", True), _Curve("Dice", "dice", "val_dice", False))
+_CURVES = {"loss": "Loss", "dice": "Dice"}  # labels of the history's columns; of a loss, lower is better
 _FOLDS_IN_A_BAND = 5
 
 LESION_BOXES = (
@@ -53,13 +46,13 @@ def learning_curves(histories: Mapping[int, Mapping[str, np.ndarray]], path: str
     panels = figure.subplots(2 * bands, columns, squeeze=False)
     for axes in panels.flat:
         axes.set_visible(False)
-    for row, curve in enumerate(_CURVES):
-        limits = _limits(curve, histories)
+    for row, (name, label) in enumerate(_CURVES.items()):
+        limits = _limits(name, histories)
         for place, (number, history) in enumerate(sorted(histories.items())):
             band, column = divmod(place, columns)
             axes = panels[2 * band + row, column]
             axes.set_visible(True)
-            _draw_curve(axes, curve, history)
+            _draw_curves(axes, name, history)
             axes.set_ylim(*limits)
             axes.tick_params(labelsize=8, labelleft=column == 0)
             if row == 0:
@@ -67,9 +60,9 @@ def learning_curves(histories: Mapping[int, Mapping[str, np.ndarray]], path: str
             else:
                 axes.set_xlabel("epoch", fontsize=9)
             if column == 0:
-                axes.set_ylabel(curve.label, fontsize=10)
+                axes.set_ylabel(label, fontsize=10)
     lines = {"training": (_TRAINING, "")}
-    if any(curve.validation in history for history in histories.values() for curve in _CURVES):
+    if any(f"val_{name}" in history for history in histories.values() for name in _CURVES):
         lines["validation (dot: best)"] = (_VALIDATION, "")
     _legend(figure, lines)
     return save(figure, path)
@@ -116,29 +109,29 @@ def box_plots(
     return save(figure, path)
 
 
-def _draw_curve(axes: "Axes", curve: _Curve, history: Mapping[str, np.ndarray]) -> None:
-    for name, colour in ((curve.training, _TRAINING), (curve.validation, _VALIDATION)):
-        values = history.get(name)
+def _draw_curves(axes: "Axes", name: str, history: Mapping[str, np.ndarray]) -> None:
+    """The column with this name, and the same of validation."""
+    for column, colour in ((name, _TRAINING), (f"val_{name}", _VALIDATION)):
+        values = history.get(column)
         if values is None or not np.isfinite(values).any():
             continue
         epochs = history.get("epoch", np.arange(1, len(values) + 1))
         # A single epoch is a point, which a line would not show.
         axes.plot(epochs, values, color=colour, linewidth=1.5, marker="." if len(values) < 3 else None)
-        if name == curve.validation:
-            best = np.nanargmin(values) if curve.lower_is_better else np.nanargmax(values)
+        if column != name:
+            best = np.nanargmin(values) if name == "loss" else np.nanargmax(values)
             axes.plot(epochs[best], values[best], "o", color=colour, markersize=5)
     axes.grid(color="#e5e5e5", linewidth=0.8)
     axes.locator_params(axis="x", integer=True, nbins=5)
 
 
-def _limits(curve: _Curve, histories: Mapping[int, Mapping[str, np.ndarray]]) -> tuple[float, float]:
+def _limits(name: str, histories: Mapping[int, Mapping[str, np.ndarray]]) -> tuple[float, float]:
     """Return one range for all folds; Dice starts at 0."""
-    names = (curve.training, curve.validation)
-    drawn = [history[name] for history in histories.values() for name in names if name in history]
+    drawn = [values for history in histories.values() for n, values in history.items() if n in (name, f"val_{name}")]
     values = np.concatenate(drawn) if drawn else np.empty(0)
     values = values[np.isfinite(values)]
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
-    low = low if curve.lower_is_better else 0.0
+    low = low if name == "loss" else 0.0
     margin = 0.05 * (high - low) or 0.05
     return low - margin, high + margin
 
