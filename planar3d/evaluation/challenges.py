@@ -156,6 +156,4 @@ MEASURE_SETS = {
     ),
 }
 # The measures of all sets, and of every scan.
-ALL_MEASURES: dict[str, Measure] = dict(MEASURES)
-for _set in MEASURE_SETS.values():
-    ALL_MEASURES |= _set.measures
+ALL_MEASURES = MEASURES | {name: measure for each in MEASURE_SETS.values() for name, measure in each.measures.items()}

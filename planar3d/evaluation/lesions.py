@@ -122,12 +122,10 @@ def _overlap_table(
     reference_labels: np.ndarray, prediction_labels: np.ndarray, shape: tuple[int, int]
 ) -> sparse.csr_matrix:
     """Count the common voxels of each pair of lesions, without background; lesion 1 is row or column 0."""
-    common = np.flatnonzero((reference_labels > 0) & (prediction_labels > 0))
-    rows = reference_labels.ravel()[common].astype(np.int64) - 1
-    columns = prediction_labels.ravel()[common].astype(np.int64) - 1
-    pairs, counts = np.unique(rows * shape[1] + columns, return_counts=True)
-    # Without a column there is no pair; 1 keeps the division defined.
-    return sparse.csr_matrix((counts, np.divmod(pairs, max(shape[1], 1))), shape=shape)
+    common = (reference_labels > 0) & (prediction_labels > 0)
+    pairs = reference_labels[common] - 1, prediction_labels[common] - 1
+    # Equal pairs are summed.
+    return sparse.csr_matrix((np.ones(len(pairs[0]), int), pairs), shape=shape)
 
 
 def _count_detected(overlaps: sparse.csr_matrix, sizes: np.ndarray, other_sizes: np.ndarray) -> int:
