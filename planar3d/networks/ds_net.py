@@ -18,9 +18,8 @@ from planar3d.networks.architecture import (
     own_arguments,
 )
 from planar3d.networks.decoders import convolved, decoded
-from planar3d.networks.efficientnet import COARSEST, NOISY_STUDENT, SKIPS, EfficientNet, noisy_student
-from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, with_weights
-from planar3d.networks.resnet import NORMALIZATION
+from planar3d.networks.efficientnet import SKIPS, noisy_student, noisy_student_encoder
+from planar3d.networks.encoder_weights import EncoderWeights, with_weights
 from planar3d.networks.settings import DSNetSettings
 
 HEAD = "final"
@@ -98,16 +97,9 @@ def DSNet(
     x = layers.Permute((4, 2, 3, 1), name="slices_to_images")(skips.pop())
 
     full = [convolved(x, full_resolution, "full", planar=True, activation="relu")] if full_resolution else []
-    flat = EfficientNet(
-        "b0",
-        (*input_shape[1:3], SLICES),
-        epsilon=encoder_epsilon,
-        momentum=NORMALIZATION["momentum"],
-        padding=encoder_padding,
-        drop_path=0.4,
-    )
-    fill_flat(flat, encoder_weights if weights is None else None, NOISY_STUDENT["b0"])
-    flat = keras.Model(flat.input, flat.get_layer(COARSEST["b0"]).output, name=flat.name)
+    filled = encoder_weights if weights is None else None
+    options = {"padding": encoder_padding, "epsilon": encoder_epsilon}
+    flat = noisy_student_encoder("b0", (*input_shape[1:3], SLICES), filled, **options)
     encoder = convert(flat, counterparts={layers.Dropout: _by_map}, input_tensor=full[0] if full else x)
     skips_2d = [*(encoder.get_layer(skip).output for skip in SKIPS["b0"]), *full]
     x = decoded(

@@ -1,6 +1,6 @@
 """DX-Net: EfficientNet-B0 with kernels repeated along depth, in a 3D U-Net (Messaoudi et al. 2023)."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import keras
 from keras import layers
@@ -14,8 +14,8 @@ from planar3d.networks.architecture import (
     own_arguments,
 )
 from planar3d.networks.decoders import Norm, convolved, decoded
-from planar3d.networks.efficientnet import COARSEST, NOISY_STUDENT, SKIPS, EfficientNet, noisy_student
-from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, with_weights
+from planar3d.networks.efficientnet import SKIPS, noisy_student, noisy_student_encoder
+from planar3d.networks.encoder_weights import EncoderWeights, with_weights
 
 HEAD = "final"
 _DIVISORS = (32, 32, 32)
@@ -68,35 +68,21 @@ def DXNet(
         raise ValueError(f"stem={stem!r}: 'normal' or 'fitted' is needed.")
     inputs = keras.Input(input_shape, name="volume")
     full = convolved(inputs, 16, "full", norm=norm)
-    flat = EfficientNet(
-        "b0",
-        (*input_shape[1:3], 3),
-        norm=norm,
-        epsilon=encoder_epsilon,
-        momentum=0.9,
-        padding=encoder_padding,
-        drop_path=0.4,
-    )
-    encoder = _encoder(full, flat, stem, encoder_weights if weights is None else None)
-    skips = [*(encoder.get_layer(skip).output for skip in SKIPS["b0"]), full]
-    x = decoded(encoder.output, skips, _FILTERS, transposed=True, norm=norm)
-    x = output_layer(outputs, 3, activation, HEAD, padding="same")(x)
-    return with_weights(keras.Model(inputs, x, name=name), weights)
-
-
-def _encoder(x: Any, whole: keras.Model, stem: str, weights: EncoderWeights) -> keras.Model:
-    """3D EfficientNet-B0, with depth divided like rows."""
-    flat = keras.Model(whole.input, whole.get_layer(COARSEST["b0"]).output, name=whole.name)
-    fill_flat(flat, weights, NOISY_STUDENT["b0"])
-    encoder = convert(flat, "repeat", depth_pooling="match", global_pooling="volume", input_tensor=x)
-    if weights is None:
+    filled = encoder_weights if weights is None else None
+    options = {"norm": norm, "padding": encoder_padding, "epsilon": encoder_epsilon}
+    flat = noisy_student_encoder("b0", (*input_shape[1:3], 3), filled, **options)
+    encoder = convert(flat, "repeat", depth_pooling="match", global_pooling="volume", input_tensor=full)
+    if filled is None:
         for layer in encoder.layers:
             if isinstance(layer, layers.Conv3D):
                 layer.kernel.assign(layer.kernel_initializer(layer.kernel.shape))
     elif stem == "normal":
         kernel = encoder.get_layer("stem_conv").kernel
         kernel.assign(keras.initializers.RandomNormal(stddev=1.0)(kernel.shape))
-    return encoder
+    skips = [*(encoder.get_layer(skip).output for skip in SKIPS["b0"]), full]
+    x = decoded(encoder.output, skips, _FILTERS, transposed=True, norm=norm)
+    x = output_layer(outputs, 3, activation, HEAD, padding="same")(x)
+    return with_weights(keras.Model(inputs, x, name=name), weights)
 
 
 DX_NET = Architecture(

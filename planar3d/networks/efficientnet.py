@@ -13,7 +13,8 @@ from keras import layers
 
 from planar3d.graph.padding import halves
 from planar3d.networks.architecture import WeightSource
-from planar3d.networks.encoder_weights import known_source
+from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source
+from planar3d.networks.resnet import NORMALIZATION
 
 
 class Stage(NamedTuple):
@@ -121,6 +122,21 @@ def noisy_student(variant: str) -> WeightSource:
     """The source of the weights of an encoder of Messaoudi 2023."""
     attribution = f"EfficientNet-{variant.upper()}, Tan & Le 2019; noisy student weights (Xie et al. 2020) of timm"
     return known_source(attribution, NOISY_STUDENT[variant])
+
+
+def noisy_student_encoder(
+    variant: str, input_shape: InputShape, weights: EncoderWeights, **options: Any
+) -> keras.Model:
+    """An encoder of Messaoudi 2023, up to its coarsest features, with torch's momentum and more stochastic depth.
+
+    Args:
+        weights: `"imagenet"` (noisy student), a file, or None for random ones.
+        options: further arguments of `EfficientNet`.
+    """
+    flat = EfficientNet(variant, input_shape, momentum=NORMALIZATION["momentum"], drop_path=0.4, **options)
+    flat = keras.Model(flat.input, flat.get_layer(COARSEST[variant]).output, name=flat.name)
+    fill_flat(flat, weights, NOISY_STUDENT[variant])
+    return flat
 
 
 def EfficientNetLite0(
