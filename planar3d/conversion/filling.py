@@ -6,7 +6,8 @@ from typing import Any
 
 from planar3d.conversion.place import Step, Taken
 from planar3d.conversion.transfer_report import Shapes, TransferredLayer
-from planar3d.transfer.origins import Origin, path_within
+from planar3d.transfer.naming import path_within
+from planar3d.transfer.weight_places import Origin
 
 
 def filled(source: Any, steps: Sequence[Step], prefix: str) -> Iterator[TransferredLayer]:

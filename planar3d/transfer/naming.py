@@ -2,6 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
 
 
 def short_names(paths: Iterable[str]) -> list[str]:
@@ -14,3 +18,33 @@ def short_names(paths: Iterable[str]) -> list[str]:
     tails = ["/".join(path.split("/")[-2:]) for path in paths]
     seen = Counter(tails)
     return [tail if seen[tail] == 1 else path for path, tail in zip(paths, tails, strict=True)]
+
+
+def path_within(layer: Any, variable: Any) -> str:
+    """The name of a layer's weight, starting with the layer's name: `block1_conv1/kernel`."""
+    *around, name = variable.path.split("/")
+    if layer.name not in around:
+        # A layer in a wrapper has its own name; a layer renamed after building has its new name.
+        return f"{layer.name}/{variable.path}" if hasattr(layer, "layer") else f"{layer.name}/{name}"
+    last = len(around) - 1 - around[::-1].index(layer.name)
+    return "/".join([*around[last:], name])
+
+
+def weight_paths(network: "keras.Model") -> list[str]:
+    """The names of a network's weights, in order, with the names of nested models in front.
+
+    Keras' own paths omit nested functional models, so two of them may have weights with the same path.
+    """
+    import keras
+
+    found: dict[int, str] = {}
+
+    def look(model: Any, prefix: str) -> None:
+        for layer in model.layers:
+            if isinstance(layer, keras.Model):
+                look(layer, f"{prefix}{layer.name}/")
+            for variable in layer.weights:
+                found.setdefault(id(variable), prefix + path_within(layer, variable))
+
+    look(network, "")
+    return [found.get(id(variable), variable.path) for variable in network.weights]

@@ -13,8 +13,7 @@ from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.digests import VGG16, identify
 from planar3d.transfer.known_files import INPUTS, KnownFile, recognize
 from planar3d.transfer.mappings import Tap
-from planar3d.transfer.origins import Origin
-from planar3d.transfer.weight_places import CONVERT_FIRST, Weight, fitted_to, places_of
+from planar3d.transfer.weight_places import CONVERT_FIRST, Origin, Weight, fitted_to, places_of
 from planar3d.wording import counted, listed
 
 if TYPE_CHECKING:

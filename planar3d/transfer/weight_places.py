@@ -1,15 +1,15 @@
 """The weights of a network: the possible names of each in a file, and the conversion of arrays to them."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from planar3d.errors import WeightsError
 from planar3d.transfer.mappings import MAPPINGS, Tap, map_kernel
-from planar3d.transfer.naming import short_names
-from planar3d.transfer.origins import Origin, weight_paths
+from planar3d.transfer.naming import short_names, weight_paths
 
 if TYPE_CHECKING:
     import keras
@@ -18,6 +18,20 @@ CONVERT_FIRST = (
     "A converted network that was saved and loaded, or cloned, no longer knows how its weights derive from 2D weights; "
     "load them into the 2D network, and convert that."
 )
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The 2D weight from which a weight of a converted network was derived.
+
+    It is an attribute of the variable, `weight_of_2d`, so that models built from parts of the network have it too.
+    """
+
+    # Name of the 2D weight, nested models first; empty for a weight created by the conversion.
+    path: str = ""
+    shape: tuple[int, ...] = ()  # of the 2D weight
+    change: Callable[[np.ndarray], np.ndarray] | None = None  # from the 2D weight's values to the 3D weight's
+    mapping: str = ""  # of a kernel, in short form: `planar`, `average 3`
 
 
 class Weight(NamedTuple):
