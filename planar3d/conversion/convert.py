@@ -1,7 +1,7 @@
 """Conversion of any functional 2D Keras network to 3D, with mapped weights."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from reprlib import repr as repr_of
 from typing import Any
 
@@ -77,16 +77,22 @@ def convert(
     Source: Kolarik 2020, section 3.3 and eq. 3 (planar); `map_kernel` has the sources of the other mappings.
     """
     network = as_graph(model2d)
-    _check_arguments(
-        depth=depth,
-        in_channels=in_channels,
-        kernel_depth=kernel_depth,
-        global_pooling=global_pooling,
-        axis=axis,
-        name=name,
-        counterparts=counterparts,
-        input_tensor=input_tensor,
-    )
+    count = "a whole number from 1 is needed, or None"
+    _require(is_whole(depth), count, depth=depth)
+    _require(is_whole(in_channels), count, in_channels=in_channels)
+    _require(is_whole(kernel_depth), count, kernel_depth=kernel_depth)
+    _require(global_pooling in ("slice", "volume"), "'slice' or 'volume' is needed", global_pooling=global_pooling)
+    is_axis = isinstance(axis, int | np.integer) and axis in (0, 1, 2)
+    _require(is_axis, "depth is 0 (before rows), 1 (before columns) or 2 (after columns)", axis=axis)
+    _require(isinstance(name, str | None) and "/" not in (name or ""), "a text without / is needed", name=name)
+    if counterparts is not None:
+        are_functions = isinstance(counterparts, Mapping) and all(map(callable, counterparts.values()))
+        told = "a dictionary of functions by the type of the 2D layer is needed"
+        _require(are_functions, told, counterparts=counterparts)
+    if input_tensor is not None:
+        is_volume = isinstance(input_tensor, keras.KerasTensor) and len(input_tensor.shape) == 5
+        told = "a tensor of a 3D network, (batch, depth, rows, cols, channels), is needed"
+        _require(is_volume, told, input_tensor=input_tensor)
     images = [tensor for tensor in network.inputs if len(tensor.shape) == 4]
     crowded = (in_channels and len(images) > 1) or (input_tensor is not None and len(network.inputs) > 1)
     if not images or crowded:
@@ -131,30 +137,7 @@ def _check_types(counterparts: Counterparts, types: set[type]) -> None:
             )
 
 
-_COUNT = (is_whole, "a whole number from 1 is needed, or None")
-_ARGUMENTS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "depth": _COUNT,
-    "in_channels": _COUNT,
-    "kernel_depth": _COUNT,
-    "global_pooling": (lambda value: value in ("slice", "volume"), "'slice' or 'volume' is needed"),
-    "axis": (
-        lambda value: isinstance(value, int | np.integer) and value in (0, 1, 2),
-        "depth is 0 (before rows), 1 (before columns) or 2 (after columns)",
-    ),
-    "name": (lambda value: isinstance(value, str | None) and "/" not in (value or ""), "a text without / is needed"),
-    "counterparts": (
-        lambda value: value is None or (isinstance(value, Mapping) and all(map(callable, value.values()))),
-        "a dictionary of functions by the type of the 2D layer is needed",
-    ),
-    "input_tensor": (
-        lambda value: value is None or (isinstance(value, keras.KerasTensor) and len(value.shape) == 5),
-        "a tensor of a 3D network, (batch, depth, rows, cols, channels), is needed",
-    ),
-}
-
-
-def _check_arguments(**given: Any) -> None:
-    for argument, value in given.items():
-        is_right, expected = _ARGUMENTS[argument]
-        if not is_right(value):
-            raise ConversionError(f"{argument}={repr_of(value)}: {expected}.")
+def _require(holds: bool, expected: str, **argument: Any) -> None:
+    if not holds:
+        ((name, value),) = argument.items()
+        raise ConversionError(f"{name}={repr_of(value)}: {expected}.")
