@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -36,7 +35,7 @@ def published_models() -> dict[str, PublishedModel]:
     return {name: PublishedModel(**line) for name, line in json.loads(TABLE.read_text(encoding="utf-8")).items()}
 
 
-def find_model(model: str | os.PathLike[str], table: Mapping[str, PublishedModel] | None = None) -> Path:
+def find_model(model: str | os.PathLike[str]) -> Path:
     """Find a weights file: a given file, or else the published model with that name.
 
     Published models are searched in the folder PLANAR3D_WEIGHTS, the installed package or the checkout's `weights/`,
@@ -45,7 +44,6 @@ def find_model(model: str | os.PathLike[str], table: Mapping[str, PublishedModel
 
     Args:
         model: a file, or the name of a published model.
-        table: the published models; default: the package's.
 
     Raises:
         WeightsError: the name is a folder, or neither a file nor a published model; or the published model is not
@@ -55,8 +53,7 @@ def find_model(model: str | os.PathLike[str], table: Mapping[str, PublishedModel
         raise WeightsError(f"A weights file, or the name of a published model, is needed; got {type(model).__name__}.")
     if Path(model).is_file():
         return Path(model)
-    table = published_models() if table is None else table
-    name = os.fspath(model)
+    table, name = published_models(), os.fspath(model)
     if name and Path(name).exists():
         raise WeightsError(f"{name} is a folder or device, not a file; name the weights file itself.")
     if name not in table:
