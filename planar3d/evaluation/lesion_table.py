@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -53,21 +53,12 @@ def lesion_table(mask: Scan, probabilities: Scan | None = None) -> list[Lesion]:
         grouped = (indices @ row + origin)[order]
         between_centres = np.maximum.reduceat(grouped, firsts) - np.minimum.reduceat(grouped, firsts)
         extents[axis] = between_centres + np.abs(row).sum()
-    means = None if probabilities is None else np.bincount(of, probabilities.voxels[tuple(indices.T)]) / sizes
-    voxel_ml = mask.voxel_mm3 / 1000
-    return [
-        Lesion(
-            lesion=i + 1,
-            volume_ml=float(sizes[i] * voxel_ml),
-            voxels=int(sizes[i]),
-            x_mm=float(centroids[0, i]),
-            y_mm=float(centroids[1, i]),
-            z_mm=float(centroids[2, i]),
-            extent_mm=(float(extents[0, i]), float(extents[1, i]), float(extents[2, i])),
-            mean_probability=None if means is None else float(means[i]),
-        )
-        for i in range(len(sizes))
-    ]
+    means: list[Any] = [None] * len(sizes)
+    if probabilities is not None:
+        means = (np.bincount(of, probabilities.voxels[tuple(indices.T)]) / sizes).tolist()
+    volumes = (sizes * (mask.voxel_mm3 / 1000)).tolist()
+    columns = (volumes, sizes.tolist(), *centroids.tolist(), map(tuple, extents.T.tolist()), means)
+    return [Lesion(number, *values) for number, values in enumerate(zip(*columns, strict=True), start=1)]
 
 
 def lesion_labels(mask: Scan) -> np.ndarray:
