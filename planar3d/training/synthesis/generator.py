@@ -24,6 +24,7 @@ _NOISE = (0.008, 0.08)  # standard deviation, of white matter
 _CORRECTED, _BIAS = 0.4, (0.03, 0.25)  # share of heads without bias; else the standard deviation of its logarithm
 _TEXTURE, _MOTTLE_NODE = (0.01, 0.04), 9.0  # between voxels of a tissue; mm of smooth variation
 _WHITE = (60.0, 4000.0)  # raw value of white matter
+_LEAST_CONTRAST = 0.08  # of a visible lesion to the surrounding tissue, relative to white matter
 _SUPPORT = 0.03  # share of a voxel from which it counts as part of a lesion
 
 
@@ -34,7 +35,6 @@ class GeneratedHead:
     image: np.ndarray  # raw values, float32 whole numbers (left, posterior, superior); zero around an extracted brain
     affine: np.ndarray  # 4×4, to mm (right, anterior, superior)
     lesions: np.ndarray  # uint8 {0, 1} on the same grid
-    extracted: bool  # whether only the brain is shown
     drawn: dict[str, Any]  # drawn values, for records
 
     @property
@@ -63,8 +63,6 @@ class HeadGenerator:
     # Range of the lesion volume, log-uniform; the visible volume is smaller.
     loads_ml: tuple[float, float] = (0.3, 150.0)
     extracted: float = 0.5  # share of heads that show only the brain
-    # Contrast to the surrounding tissue that makes a lesion visible, relative to white matter.
-    least_contrast: float = 0.08
     least_mm3: float = 10.0  # smallest volume of a visible lesion
     # Shares of scans with thick axial slices, with isotropic voxels, and with slices interpolated to 1 mm.
     acquisitions: tuple[float, float, float] = (0.5, 0.3, 0.2)
@@ -127,7 +125,7 @@ class HeadGenerator:
             mask &= kept
         affine = np.diag([*acquisition.spacing * [-1, -1, 1], 1.0])
         affine[:3, 3] = of_scanner.normal(0, 8, 3) - affine[:3, :3] @ (np.array(image.shape) - 1) / 2
-        head = GeneratedHead(image, affine, mask.astype(np.uint8), extracted, drawn)
+        head = GeneratedHead(image, affine, mask.astype(np.uint8), drawn)
         drawn["load_ml"] = head.load_ml
         return head
 
@@ -144,7 +142,7 @@ class HeadGenerator:
         own = found[mask]
         voxels = np.bincount(own, minlength=count + 1)
         mean = np.bincount(own, excess[mask], count + 1) / np.maximum(voxels, 1)
-        seen = (voxels * np.prod(spacing) >= self.least_mm3) & (mean >= self.least_contrast)
+        seen = (voxels * np.prod(spacing) >= self.least_mm3) & (mean >= _LEAST_CONTRAST)
         seen &= mean * np.sqrt(voxels) >= 4 * noise
         seen[0] = False
         kept = seen[found]
