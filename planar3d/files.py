@@ -4,7 +4,6 @@ import csv
 import errno
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,8 +18,7 @@ import numpy as np
 from planar3d.errors import RunError
 
 _WRITING = ".writing-"  # prefix of temporary files and folders
-_BESIDE = re.compile(rf"({re.escape(_WRITING)}.{{8}}-)+")  # earlier versions wrote a temporary file of a temporary file
-_ADDED = len(_WRITING) + 8 + 1  # bytes of this prefix
+_ADDED = len(_WRITING) + 8 + 1  # bytes of this prefix, with the random part and a hyphen
 _FULL = 2**16  # bytes; with less free space, a failed write counts as a full disk
 
 
@@ -154,7 +152,7 @@ def remove_temporaries_of(*paths: str | Path) -> None:
     """Remove half-written versions of these files from killed processes; the last part of a path may be a pattern."""
     for path in map(Path, paths):
         for left in path.parent.glob(f"{_WRITING}*-{path.name}"):
-            if fnmatch(_BESIDE.sub("", left.name), path.name):  # not of a longer name
+            if fnmatch(left.name[_ADDED:], path.name):  # not of a longer name
                 _remove(left)
 
 

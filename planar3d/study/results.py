@@ -135,16 +135,12 @@ def _in_folds(run: Path, name: str) -> dict[int, Path]:
 def _read_scores(path: Path, measures: Mapping[str, Measure]) -> list[ScanScores]:
     scans = []
     for line, row in enumerate(read_rows(path), start=2):
-        if "round" in row:  # name in earlier versions
-            row.setdefault("fold", row["round"])
         absent = [name for name in (*_COLUMNS, *measures) if row.get(name) is None]
         if absent:
             raise RunError(f"{path}, line {line}, lacks {', '.join(absent)}. Delete it to score the fold again.")
         try:
             # An undefined score is written as nan or is empty.
             values = {name: float(row[name] or "nan") for name in measures}
-            if math.isnan(values["lesion_f1"]) and values["reference_lesions"] + values["prediction_lesions"] > 0:
-                values["lesion_f1"] = 0.0  # as in current versions; earlier ones wrote nan if no lesion was found
             scans.append(
                 ScanScores(
                     row["scan"], row["group"], int(row["fold"]), row["grid"], row.get("target") or LESION, values

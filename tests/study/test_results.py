@@ -33,14 +33,6 @@ def test_undefined_scores_may_be_empty_or_nan(make_run):
     assert math.isnan(first.values["dice"]) and math.isnan(first.values["sensitivity"])
 
 
-def test_scores_of_earlier_versions_have_rounds(make_run):
-    run = make_run()
-    now = read_results(run).scans
-    for path in run.glob("fold-*/scores.csv"):
-        path.write_text(path.read_text().replace("scan,group,fold,", "scan,group,round,", 1))
-    assert read_results(run).scans == now
-
-
 def test_missing_folds_are_named(make_run):
     run = make_run()
     shutil.rmtree(run / "fold-1")

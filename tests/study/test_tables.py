@@ -144,12 +144,3 @@ def test_a_scan_without_a_score_is_counted_named_and_kept_in_the_csv(make_run):
     lines = csv.DictReader(io.StringIO(table_2(results).to_csv()))
     folds_1 = [r for r in lines if r["row"] == "Sensitivity, fold 1, 256³ grid" and r["column"] == ALL]
     assert [(r["mean"], r["values"], r["of"]) for r in folds_1] == [("", "0", "3")]
-
-
-def test_missed_lesions_count_as_0_also_in_scores_of_earlier_versions(make_run):
-    run = make_run()
-    _rewrite(run, lesion_f1="nan")
-    of_all = row(measures_table(read_results(run), "native"), "Lesion F1")[ALL]
-    assert (of_all.count, of_all.total) == (9, 9) and of_all.mean < 1
-    _rewrite(run, lesion_f1="nan", reference_lesions="0", prediction_lesions="0")
-    assert row(measures_table(read_results(run), "native"), "Lesion F1")[ALL].count == 6
