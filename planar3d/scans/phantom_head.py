@@ -14,7 +14,8 @@ from planar3d.scans.phantom_fields import smooth_noise, spread
 TISSUES = ("white", "grey", "fluid", "marrow", "fat", "muscle")  # the rest of a voxel is bone or air, without signal
 
 BRAIN_ORIGIN = (-98, -134, -72)  # mm right, anterior, superior: first voxel of the 1 mm ICBM152 maps in nilearn
-_ROOM = ((-3, -3), (0, 26), (112, 2))  # mm added to both ends of each axis of the maps, for face and neck
+_CUT = 3  # mm of air left and right of the maps that are not needed
+_ROOM = ((0, 0), (0, 26), (112, 2))  # mm added to both ends of each axis of the maps, for face and neck
 
 # Distances from the smoothed brain surface, in mm.
 _INNER_TABLE, _OUTER_TABLE, _SCALP = 2.5, 8.0, 13.5
@@ -87,8 +88,8 @@ def lateral_ventricles() -> np.ndarray:
 @lru_cache(maxsize=2)
 def build_head(step: int = 1) -> Head:
     """Build the average head in voxels of `step` mm."""
-    maps = {name: _coarsen(np.pad(_crop(volume), np.maximum(_ROOM, 0)), step) for name, volume in brain_maps().items()}
-    origin = np.array([start - room[0] for start, room in zip(BRAIN_ORIGIN, _ROOM, strict=True)]) + (step - 1) / 2
+    maps = {name: _coarsen(np.pad(volume[_CUT:-_CUT], _ROOM), step) for name, volume in brain_maps().items()}
+    origin = np.add(BRAIN_ORIGIN, (_CUT, 0, 0)) - np.array(_ROOM)[:, 0] + (step - 1) / 2
     x, y, z = np.ix_(*(np.float32(origin[i] + step * np.arange(n)) for i, n in enumerate(maps["brain"].shape)))
     depth = _distance_to_hull(maps["brain"], step)
     skin = _skin_distance(depth, x, y, z)
@@ -106,15 +107,10 @@ def build_head(step: int = 1) -> Head:
     _paint(fractions, "marrow", np.abs(depth - diploe) - half, step)
     _paint(fractions, "fluid", depth - _INNER_TABLE, step)
     _paint_spine(fractions, x, y, z, step)
-    _paint_brain(fractions, maps)
+    fractions *= 1 - maps["brain"]
+    for name, share in sharpened(maps).items():
+        fractions[TISSUES.index(name)] += share
     return Head((fractions * 255 + 0.5).astype(np.uint8), origin, step)
-
-
-def _crop(volume: np.ndarray) -> np.ndarray:
-    """Crop the margins of the maps by the negative values of `_ROOM`."""
-    return volume[
-        tuple(slice(max(0, -low), n - max(0, -high)) for (low, high), n in zip(_ROOM, volume.shape, strict=True))
-    ]
 
 
 def _coarsen(volume: np.ndarray, step: int) -> np.ndarray:
@@ -192,13 +188,6 @@ def _paint_spine(fractions: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndar
     from_cord = np.hypot(x - x0, y)
     _paint(fractions, "fluid", np.maximum(from_cord - _CANAL_RADIUS, -below), step)
     _paint(fractions, "white", np.maximum(from_cord - _CORD_RADIUS, -below), step)
-
-
-def _paint_brain(fractions: np.ndarray, maps: dict[str, np.ndarray]) -> None:
-    """Insert the brain."""
-    fractions *= 1 - maps["brain"]
-    for name, share in sharpened(maps).items():
-        fractions[TISSUES.index(name)] += share
 
 
 def sharpened(maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

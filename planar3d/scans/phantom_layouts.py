@@ -77,6 +77,8 @@ def describe_decathlon(folder: Path, names: Sequence[str]) -> None:
 
 def save_chaos(folder: Path, name: str, scans: Mapping[str, Scan]) -> None:
     """Write series as DICOM files and organs as PNG files, from the top slice down."""
+    with extra("challenges"):
+        from PIL import Image
     modality = "CT" if "Ground" in scans else "MR"
     for place, scan in scans.items():
         inside = folder / "Train_Sets" / modality / name / place
@@ -85,18 +87,11 @@ def save_chaos(folder: Path, name: str, scans: Mapping[str, Scan]) -> None:
             k = scan.voxels.shape[2] - 1 - number
             pixels = np.ascontiguousarray(scan.voxels[:, :, k].T)
             if place.endswith("Ground"):
-                _write_png(
-                    inside / (f"liver_GT_{number:03d}.png" if modality == "CT" else f"IMG-{number:05d}.png"), pixels
-                )
+                file = f"liver_GT_{number:03d}.png" if modality == "CT" else f"IMG-{number:05d}.png"
+                Image.fromarray(pixels).save(inside / file)
             else:
                 file = f"i{number:04d},0000b.dcm" if modality == "CT" else f"IMG-0004-{number + 1:05d}.dcm"
                 _write_dicom(inside / file, pixels, scan.affine, k, modality, number)
-
-
-def _write_png(path: Path, pixels: np.ndarray) -> None:
-    with extra("challenges"):
-        from PIL import Image
-    Image.fromarray(pixels).save(path)
 
 
 def _write_dicom(path: Path, pixels: np.ndarray, affine: np.ndarray, k: int, modality: str, number: int) -> None:
