@@ -2,23 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from planar3d.errors import ScanError
 from planar3d.scans.dicom import DicomSeries
 
 
-class Chosen(NamedTuple):
-    """A series to segment."""
-
-    series: DicomSeries
-    note: str  # on the choice; empty if there is nothing to say
-    problem: str  # why it cannot be segmented; empty if no reason is known
-
-
 def choose_usable(
     series: Sequence[DicomSeries], problems: dict[Path, str], place: Path
-) -> tuple[list[Chosen], dict[Path, str]]:
+) -> tuple[list[tuple[DicomSeries, str, str]], dict[Path, str]]:
     """The series that are FLAIR scans, see `choose_flair`, where some files cannot be used.
 
     An unusable file may belong to any series of its folder, so none of them is known to be complete. It may also be
@@ -28,18 +19,19 @@ def choose_usable(
         problems: why files cannot be used, by path.
 
     Returns:
-        The FLAIR scans; and the first problem of each folder that has none of them, by path.
+        The FLAIR scans, each with a note on the choice and the reason why it cannot be segmented, or empty texts; and
+        the first problem of each folder that has none of them, by path.
     """
     if problems and not any(one.is_flair for one in series):
         chosen, note = list[DicomSeries](), ""
     else:
         chosen, note = choose_flair(series, place)
     firsts = {path.parent: path for path in reversed(problems)}
-    found = list[Chosen]()
+    found = list[tuple[DicomSeries, str, str]]()
     for one in chosen:
         of = [firsts[image.path.parent] for image in one.images if image.path.parent in firsts]
         problem = f"{problems[of[0]]} It may belong to series {one}." if of else ""
-        found.append(Chosen(one, "" if found else note, problem))
+        found.append((one, "" if found else note, problem))
     folders = {image.path.parent for one in chosen for image in one.images}
     return found, {path: problems[path] for folder, path in firsts.items() if folder not in folders}
 

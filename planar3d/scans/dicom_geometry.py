@@ -4,6 +4,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
+from nibabel import orientations
 
 from planar3d.errors import ScanError
 from planar3d.scans.dicom import DicomSeries
@@ -46,16 +47,11 @@ def on_its_grid(scan: "Scan", series: DicomSeries) -> "Scan":
 
 
 def _as_stored(grid: np.ndarray, shape: np.ndarray, scan: "Scan") -> np.ndarray | None:
-    """A grid of columns, rows and slices with the order and direction of a scan's axes; None if these differ."""
-    axes = np.linalg.inv(grid[:3, :3]) @ scan.affine[:3, :3]
-    axes = axes / np.abs(axes).max(axis=0)
-    turned = np.eye(4)
-    turned[:3, :3] = np.rint(axes)
-    sizes = np.abs(turned[:3, :3]) @ scan.voxels.shape
-    if np.abs(axes - turned[:3, :3]).max() > 2 * SAME_DIRECTION or not np.array_equal(sizes, shape):
+    """A grid of columns, rows and slices with the order and direction of a scan's axes; None if the sizes differ."""
+    turn = orientations.io_orientation(np.linalg.inv(grid) @ scan.affine)
+    if np.take(scan.voxels.shape, np.argsort(turn[:, 0])).tolist() != shape.tolist():
         return None
-    turned[:3, 3] = np.where(turned[:3, :3].sum(axis=1) < 0, shape - 1, 0)
-    return grid @ turned
+    return grid @ np.linalg.inv(orientations.inv_ornt_aff(turn, scan.voxels.shape))
 
 
 def _shifts(expected: np.ndarray, scan: "Scan") -> list[float]:
