@@ -60,11 +60,6 @@ class DicomSeries:
         """A suffix for file names of series with the same label, as of two patients; empty without a UID."""
         return f"_{hashlib.sha256(self.uid.encode()).hexdigest()[:8]}" if self.uid else ""
 
-    @property
-    def note_if_named(self) -> str:
-        """A message to the user who named the series; empty if it is a FLAIR scan."""
-        return "" if self.is_flair else f"series {self} is not identified as FLAIR; it was named"
-
     def __str__(self) -> str:
         modality = self.modality or "modality not given"
         return f"{self.number} “{self.description}” ({modality}, {counted(self.images, 'file')})"

@@ -121,7 +121,9 @@ def _find(path: Path) -> list[ScanInput]:
         found = series_with(path) if not suffix(path) and os.path.isfile(path) else None
     except ScanError as error:
         return [_of_file(path, problem=str(error))]
-    return [_of_file(path) if found is None else _of_series(found, found.note_if_named)]
+    if found is None:
+        return [_of_file(path)]
+    return [_of_series(found, "" if found.is_flair else f"series {found} is not identified as FLAIR; it was named")]
 
 
 def _find_in_folder(folder: Path) -> list[ScanInput]:

@@ -5,7 +5,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from planar3d.errors import Planar3DError, RecipeError, ScanError, WeightsError
 from planar3d.extras import check_extra, check_study_extra
 from planar3d.files import why_too_long
 from planar3d.inference.segmenter import Segmenter
-from planar3d.locks import Holder
 from planar3d.networks.weights_file import Model
 from planar3d.recipes import Recipe
 from planar3d.scans.bids import write_dataset_description
@@ -34,11 +33,10 @@ _POLL = 5.0  # seconds between a worker's checks of a scan claimed by another pr
 
 @dataclass(frozen=True)
 class Cohort:
-    """The outcome for many scans: records of finished scans, in order; why others failed; who has claimed the rest."""
+    """The outcome for many scans: records of finished scans, in order, and why others failed."""
 
     records: list[dict[str, Any]]
     failed: dict[Path, str]
-    claimed: dict[Path, Holder] = field(default_factory=dict)
 
 
 def segment_all(
@@ -118,7 +116,7 @@ def segment_all(
             folder.close(items)
     if task.failed:
         notify(f"{len(task.failed)} of {len(items)} scans failed: {', '.join(map(str, task.failed))}")
-    return Cohort([task.records[item] for item in items if item in task.records], task.failed, task.claimed)
+    return Cohort([task.records[item] for item in items if item in task.records], task.failed)
 
 
 def _nameable(item: ScanInput, out: str | Path, several: bool, asked: Asked) -> tuple[ScanInput, Outputs]:

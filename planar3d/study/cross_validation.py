@@ -21,7 +21,6 @@ from planar3d.progress import Ticker
 from planar3d.recipes import Recipe
 from planar3d.scans.case import Case, read_images
 from planar3d.scans.image_files import files_of
-from planar3d.scans.preparation import Preparation
 from planar3d.scans.preparation.prepared import Prepared, load_prepared, save_prepared
 from planar3d.study.cluster import run_tasks
 from planar3d.study.run_folder import Run, digest_sources, require_unchanged
@@ -53,7 +52,9 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False, cluster
     with locked(made_by.parent, "preparing", wait=notify):
         if not made_by.is_file():
             write_json(made_by, run.recipe.to_json())
-        elif (found := _prepared_by(made_by)) != run.recipe.preparation:
+        # Files of format 1 have only the fields of the preparation.
+        written = Recipe.from_json({"name": "prepared", **read_json(made_by)}, str(made_by))
+        if (found := written.preparation) != run.recipe.preparation:
             raise RunError(
                 f"{made_by.parent} was prepared with {found.to_json()}, but the recipe has "
                 f"{run.recipe.preparation.to_json()}. Use another --out."
@@ -92,11 +93,6 @@ def _sources(run: Run, case: Case) -> dict[str, list[Path]]:
     """The files that a case is prepared from, by what they are."""
     paths = {name: case.images[name] for name in run.recipe.preparation.images} | {"labels": case.label_map}
     return {name: files_of(path) for name, path in paths.items()}
-
-
-def _prepared_by(path: Path) -> Preparation:
-    # Files of format 1 have only the fields of the preparation.
-    return Recipe.from_json({"name": "prepared", **read_json(path)}, str(path)).preparation
 
 
 def _require_all(found: Iterable[tuple[Any, Any]]) -> None:
@@ -243,6 +239,5 @@ def _samples(run: Run, number: int, encoder: keras.Model | None, scans: Sequence
 
 def _open(run: Run, scan: str) -> tuple[Prepared, np.ndarray]:
     prepared, mask = load_prepared(run.prepared(scan))
-    if mask is None:
-        raise RunError(f"{run.prepared(scan)} has no mask.npy; prepare the run's scans again.")
+    assert mask is not None  # it is written before what marks the scan as prepared
     return prepared, mask
