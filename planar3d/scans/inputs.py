@@ -159,7 +159,7 @@ def _find_in_table(path: Path) -> list[ScanInput]:
     table = read_table(path, ("scan", "name", "id"), ScanError)
     if "image:flair" in table.names:
         return _find_cases(path, FLAIR)
-    if not table.rows or table.lacks(["scan"]):
+    if not table.rows or "scan" not in table.names:
         raise ScanError(
             f"{path} has no column “scan”, or no lines; a table with the column scan, and optionally name, is needed. "
             f"Found: {table.found}, {counted(table.rows, 'line')}."

@@ -26,10 +26,10 @@ def read_sites(path: Path, subjects: Collection[str]) -> dict[str, str]:
     if not os.path.lexists(path):
         return {}
     table = read_table(path, (_ID, *_SITES), DatasetError)
-    column = next((name for name in _SITES if not table.lacks([name])), None)
+    column = next((name for name in _SITES if name in table.names), None)
     if column is None:
         return {}
-    if table.lacks([_ID]):
+    if _ID not in table.names:
         raise DatasetError(f"{path} has no column {_ID}; found: {table.found}. Rename the column with the subjects.")
     sites: dict[str, str] = {}
     known = set()

@@ -52,10 +52,6 @@ class Table:
         """The columns in lower case, with underscores for spaces."""
         return list(map(_plain, self.columns))
 
-    def lacks(self, columns: Sequence[str]) -> list[str]:
-        """The missing columns, ignoring case and treating spaces as underscores."""
-        return [name for name in columns if name not in self.names]
-
 
 def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) -> Table:
     """Read a table with a header.
@@ -64,7 +60,7 @@ def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) ->
     Values are stripped, and empty lines skipped.
 
     Args:
-        needed: expected columns; `Table.lacks` lists missing ones.
+        needed: expected columns, as in `Table.names`; they may be missing.
 
     Raises:
         Planar3DError: the file cannot be read, is not text, names a column twice, or has a row with more values than
