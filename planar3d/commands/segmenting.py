@@ -85,7 +85,7 @@ def predict(
 ) -> None:
     """Segment raw scans, or cases of several images, on their own grids. Finished scans are skipped."""
     from planar3d.study.cohort import segment_all
-    from planar3d.study.cohort_folder import Part
+    from planar3d.study.cohort_folder import takes_part
     from planar3d.study.segmented import Asked
 
     asked = Asked(
@@ -101,7 +101,7 @@ def predict(
     )
     given: list[Given] = [*(inputs or []), *([_by_name(image)] if image else [])]
     models = open_models(model, recipe, settings, size)
-    takes = Part.parse(part).takes if part else None
+    takes = takes_part(part) if part else None
     segmented = segment_all(given, models, out, asked=asked, notify=log(as_json), takes=takes, cluster=cluster)
     if as_json:
         print_json({"scans": segmented.records, "failed": {str(k): why for k, why in segmented.failed.items()}})

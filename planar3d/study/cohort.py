@@ -61,7 +61,7 @@ def segment_all(
         recipe: overrides the models' own.
         asked: how to segment, and which further outputs to write.
         notify: called with one line per scan, in the order of the inputs.
-        takes: whether this process takes a scan, by its name, as `Part.takes`; default: all.
+        takes: whether this process takes a scan, by its name, as `takes_part`; default: all.
         cluster: workers that segment the scans, see `run_tasks`; default: this process.
 
     Raises:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from planar3d.errors import RunError
 from planar3d.files import read_json, remove_temporaries_of, write_json
@@ -36,23 +36,16 @@ _SHARED = (
 )
 
 
-class Part(NamedTuple):
-    """One of several equal shares of scans, counted from 1."""
+def takes_part(part: str) -> Callable[[str], bool]:
+    """Whether a scan, by its name, belongs to a part of all scans, such as `3/20`; a `RunError` if it is none.
 
-    number: int
-    of: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Part":
-        """From `3/20`. Raises `RunError`."""
-        found = re.fullmatch(r"(\d+)/(\d+)", text)
-        if not found or not 1 <= int(found[1]) <= int(found[2]):
-            raise RunError(f"--part {text}: a part and the number of parts are needed, as in --part 3/20.")
-        return cls(int(found[1]), int(found[2]))
-
-    def takes(self, name: str) -> bool:
-        """Whether a scan belongs to this part: by a digest of its name, independent of other scans."""
-        return int(hashlib.sha256(name.encode()).hexdigest(), 16) % self.of == self.number - 1
+    Decided by a digest of the name, independent of other scans.
+    """
+    found = re.fullmatch(r"(\d+)/(\d+)", part)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise RunError(f"--part {part}: a part and the number of parts are needed, as in --part 3/20.")
+    number, of = map(int, found.groups())
+    return lambda name: int(hashlib.sha256(name.encode()).hexdigest(), 16) % of == number - 1
 
 
 @dataclass

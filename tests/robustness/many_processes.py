@@ -205,10 +205,10 @@ def segment(model: Path, out: Path, part: str | None = None, cluster: str | None
     import narrow_encoder  # noqa: F401
 
     from planar3d.study.cohort import segment_all
-    from planar3d.study.cohort_folder import Part
+    from planar3d.study.cohort_folder import takes_part
     from planar3d.study.segmented import Asked
 
-    takes = Part.parse(part).takes if part else None
+    takes = takes_part(part) if part else None
     segment_all([out.with_name("scans")], model, out, asked=Asked(), takes=takes, cluster=cluster)
 
 

@@ -12,7 +12,7 @@ from planar3d.errors import RunError
 from planar3d.files import read_json
 from planar3d.locks import Claim, Holder
 from planar3d.scans.inputs import ScanInput, outputs_of
-from planar3d.study.cohort_folder import CohortFolder, Part
+from planar3d.study.cohort_folder import CohortFolder, takes_part
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked, and watched by inotify")
@@ -29,15 +29,14 @@ def test_three_processes_of_which_one_is_killed_write_what_one_alone_writes(tmp_
 def test_every_scan_has_one_part_whatever_scans_there_are_besides():
     names = [f"sub-{number:03d}" for number in range(200)]
     for of in (1, 3, 20):
-        parts = [[name for name in names if Part(number, of).takes(name)] for number in range(1, of + 1)]
+        parts = [[name for name in names if takes_part(f"{number}/{of}")(name)] for number in range(1, of + 1)]
         assert sorted(itertools.chain(*parts)) == names and min(map(len, parts)) > 0
-    assert Part.parse("3/20") == (3, 20)
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "3", "a/b", "1/0"])
 def test_a_part_that_is_none_is_refused(text):
     with pytest.raises(RunError, match=f"--part {text}"):
-        Part.parse(text)
+        takes_part(text)
 
 
 @pytest.fixture
