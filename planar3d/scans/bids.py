@@ -93,6 +93,8 @@ def derivative_names(dataset: Path, scan: Path, out: Path, several: bool = False
         dicom_seg=Path(f"{beside}_seg.dcm"),
         dicom_sr=Path(f"{beside}_sr.dcm"),
         label_tables=Path(f"{beside}_{mask}_itksnap.txt"),
+        fsleyes=Path(f"{beside}_{mask}_fsleyes.lut"),
+        freeview=Path(f"{beside}_{mask}_freeview.txt"),
         same_format=Path(f"{beside}_{mask}.nii.gz"),
         instances=out / within.parent / f"{entities(scan)}_seg-lesions_dseg.nii.gz",
     )

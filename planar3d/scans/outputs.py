@@ -17,18 +17,10 @@ class Outputs:
     dicom_seg: Path  # the lesions as a DICOM Segmentation object
     dicom_sr: Path  # their count and volumes as a DICOM structured report
     label_tables: Path  # names and colours of its labels for ITK-SNAP
+    fsleyes: Path  # the same for FSLeyes
+    freeview: Path  # the same for FreeView
     same_format: Path  # the mask in the scan's own format; the mask itself where that is NIfTI or DICOM
     instances: Path  # the number of the lesion that each voxel is of, on the scan's own grid
-
-    @property
-    def fsleyes(self) -> Path:
-        """The same for FSLeyes, beside it."""
-        return table_of_viewer(self.label_tables, "fsleyes.lut")
-
-    @property
-    def freeview(self) -> Path:
-        """The same for FreeView, beside it."""
-        return table_of_viewer(self.label_tables, "freeview.txt")
 
     def moved(self, folder: Path, to: Path) -> "Outputs":
         """The same places in the folder `to` as in `folder`."""
@@ -47,11 +39,8 @@ def plain_names(name: str, out: Path, own: str = ".nii.gz") -> Outputs:
         dicom_seg=out / f"{name}_seg.dcm",
         dicom_sr=out / f"{name}_sr.dcm",
         label_tables=out / f"{name}_mask_itksnap.txt",
+        fsleyes=out / f"{name}_mask_fsleyes.lut",
+        freeview=out / f"{name}_mask_freeview.txt",
         same_format=out / f"{name}_mask{own}",
         instances=out / f"{name}_instances.nii.gz",
     )
-
-
-def table_of_viewer(itksnap: Path, ending: str) -> Path:
-    """The label table of another viewer, with this ending, beside that of ITK-SNAP, which ends in itksnap.txt."""
-    return itksnap.with_name(itksnap.name.replace("itksnap.txt", ending))

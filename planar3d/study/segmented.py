@@ -168,7 +168,7 @@ def write_segmented(
             (of_one,) = lesions.values()
             write_dicom_sr(of_one, outputs.dicom_seg, outputs.dicom_sr)
     if asked.label_tables:
-        write_label_tables(outputs.label_tables, targets.scored)
+        write_label_tables(outputs, targets.scored)
     if asked.instances:
         Scan(lesion_labels(mask).astype(np.uint16), scan.header).save(outputs.instances)
     if asked.same_format and outputs.same_format != outputs.mask:

@@ -174,7 +174,7 @@ def test_outputs_keep_the_entities_of_their_scans(dataset, tmp_path):
     assert second.record == tmp_path / f"out/sub-02/ses-1/anat/{stem}_mask.json"
     assert second.probability == tmp_path / f"out/sub-02/ses-1/anat/{stem}_probseg.nii.gz"
     assert second.report == tmp_path / f"out/sub-02/figures/{stem}_report.html"
-    assert len({path for outputs in (first, second) for path in vars(outputs).values()}) == 20
+    assert len({path for outputs in (first, second) for path in vars(outputs).values()}) == 24
 
 
 def test_links_to_the_sources_lead_there(dataset, tmp_path):

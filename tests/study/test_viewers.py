@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scan_pages import segmented
 
+from planar3d.scans.outputs import plain_names
 from planar3d.study.label_tables import write_label_tables
 from planar3d.study.notebook import show
 
@@ -14,7 +15,7 @@ SCORED = {"WT": (1, 2, 4), "TC": (1, 4), "enhancing tumour": (4,)}
 
 
 def test_each_viewer_gets_a_line_a_label_in_its_own_form(tmp_path):
-    write_label_tables(tmp_path / "a_mask_itksnap.txt", SCORED)
+    write_label_tables(plain_names("a", tmp_path), SCORED)
     snap, fsl, freeview = (
         (tmp_path / f"a_mask_{end}").read_text().splitlines() for end in ("itksnap.txt", "fsleyes.lut", "freeview.txt")
     )
@@ -29,8 +30,8 @@ def test_each_viewer_gets_a_line_a_label_in_its_own_form(tmp_path):
 
 
 def test_the_table_of_freeview_is_one_of_numbers_and_names_without_blanks(tmp_path):
-    write_label_tables(tmp_path / "a_itksnap.txt", {"lesion": (1,)})
-    table = np.genfromtxt(tmp_path / "a_freeview.txt", dtype=None, encoding="utf-8")
+    write_label_tables(plain_names("a", tmp_path), {"lesion": (1,)})
+    table = np.genfromtxt(tmp_path / "a_mask_freeview.txt", dtype=None, encoding="utf-8")
     assert [tuple(row) for row in table] == [(0, "background", 0, 0, 0, 0), (1, "lesion", 230, 159, 0, 0)]
 
 
