@@ -1,7 +1,6 @@
 """Output of commands: lines of a log, and results for other programs."""
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -27,16 +26,9 @@ def list_failed(failed: Mapping[str, str], as_json: bool = False) -> None:
 
 def print_json(content: Any) -> None:
     """Print a result as JSON; NaN and infinities become null."""
-    typer.echo(json.dumps(_finite(content), indent=2, allow_nan=False))
+    finite = json.loads(json.dumps(content), parse_constant=lambda name: None)
+    typer.echo(json.dumps(finite, indent=2))
 
 
 def _line(text: str) -> str:
     return f"[{time.strftime('%H:%M:%S')}] {text}"
-
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {str(key): _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
