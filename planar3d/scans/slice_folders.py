@@ -31,14 +31,9 @@ def slices(folder: Path) -> list[Path]:
     return [folder / name for name in names if name.lower().endswith((".dcm", ".png"))]
 
 
-def holds_series(folder: Path) -> bool:
-    """Whether a folder has DICOM files."""
-    return any(path.name.lower().endswith(".dcm") for path in slices(folder))
-
-
-def holds_masks(folder: Path) -> bool:
-    """Whether a folder has PNG files."""
-    return any(path.name.lower().endswith(".png") for path in slices(folder))
+def holds(folder: Path, ending: str) -> bool:
+    """Whether a folder has slices with this ending: .dcm for images, .png for masks."""
+    return any(path.name.lower().endswith(ending) for path in slices(folder))
 
 
 def read_series(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
@@ -75,7 +70,7 @@ def read_masks(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]
         ScanError: the series is missing, its images and masks differ in number, or a value belongs to no organ.
     """
     place = folder.with_name(IMAGES)
-    series = _series(next((inner for inner in (place, place / "InPhase") if holds_series(inner)), place))
+    series = _series(next((inner for inner in (place, place / "InPhase") if holds(inner, ".dcm")), place))
     grid, shape = _grid(series)
     files = slices(folder)
     if len(files) != shape[2]:

@@ -29,8 +29,8 @@ class Reader(NamedTuple):
 
 _NIFTI = Reader(lambda path: True, read_nifti, lambda path: [volume_of(path)[0]])
 _READERS = (
-    Reader(slice_folders.holds_series, slice_folders.read_series, slice_folders.slices),
-    Reader(slice_folders.holds_masks, slice_folders.read_masks, slice_folders.slices),
+    Reader(lambda path: slice_folders.holds(path, ".dcm"), slice_folders.read_series, slice_folders.slices),
+    Reader(lambda path: slice_folders.holds(path, ".png"), slice_folders.read_masks, slice_folders.slices),
     Reader(is_itk_image, read_itk, itk_files, write_itk),
     Reader(by_nibabel.is_mgh, by_nibabel.read_mgh, lambda path: [path], by_nibabel.write_nibabel),
     Reader(by_nibabel.is_pair, by_nibabel.read_pair, by_nibabel.pair_files, by_nibabel.write_nibabel),
