@@ -25,7 +25,7 @@ from planar3d.scans.preparation.prepared import Prepared, load_prepared, save_pr
 from planar3d.study.cluster import run_tasks
 from planar3d.study.run_folder import Run, digest_sources, require_unchanged
 from planar3d.training.devices import choose_devices
-from planar3d.training.features import FeatureSamples, check_cacheable, compute_features, decoder_of, encoder_of
+from planar3d.training.features import FeatureSamples, compute_features, decoder_of, encoder_of
 from planar3d.training.fit import build_network, fit, guard_precision, layers_named, make_deterministic
 from planar3d.training.initialization import scale_to_unit_variance
 from planar3d.training.samples import ScanSamples
@@ -171,11 +171,11 @@ def _train(run: Run, number: int, notify: Notify, devices: str | None) -> keras.
         first = sampling.order(training, 0, recipe.training.seed)[: recipe.training.batch_size]
         inputs, _ = samples.batch(first)
         scale_to_unit_variance(network, layers_named(network, recipe, "unit_variance"), inputs)
-    trained, encoder = _parts(network, recipe)
-    trained = trainer_of(trained)
+    cached = sampling.cached_features != "none"  # of an encoder that is frozen, as was checked when the run was started
+    trained = trainer_of(decoder_of(network, recipe) if cached else network)
     guard_precision(trained, recipe, len(training), notify)
-    if encoder is not None:
-        samples = _samples(run, number, encoder, scans, notify)
+    if cached:
+        samples = _samples(run, number, encoder_of(network, recipe), scans, notify)
     card = training_card(recipe, run.data, fold, number, len(run.folds))
     fit(network, trained, samples, training, validation, recipe, folder, notify, card, chosen)
     write_card(folder / "best.weights.h5")
@@ -212,14 +212,6 @@ def _score(run: Run, number: int, notify: Notify) -> None:
                 f"highest probability {probabilities.values.max():.2f}"
             )
     write_csv(folder / "scores.csv", list(rows[0]), rows)
-
-
-def _parts(network: keras.Model, recipe: Recipe) -> tuple[keras.Model, keras.Model | None]:
-    """The model trained on samples, and the encoder whose features are cached, if any."""
-    if recipe.training.samples.cached_features == "none":
-        return network, None
-    check_cacheable(recipe)
-    return decoder_of(network, recipe), encoder_of(network, recipe)
 
 
 def _samples(run: Run, number: int, encoder: keras.Model | None, scans: Sequence[str], notify: Notify) -> Samples:
