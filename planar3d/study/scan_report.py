@@ -29,8 +29,7 @@ def write_scan_report(
     """Write the report of a segmented scan as one HTML file that needs no other file and no network.
 
     Args:
-        record: the content of the JSON file beside the mask, which must have `scan` with a name; other parts are shown
-            if present.
+        record: the content of the JSON file beside the mask.
         scan: the intensities; stored in any orientation.
         mask: the predicted mask on the grid of the scan.
         probability: lesion probabilities on the grid of the scan, for display.
@@ -41,7 +40,7 @@ def write_scan_report(
         ScanError: the mask or the probabilities are not on the scan's grid.
     """
     pictures = prepare_pictures(scan, mask, probability, targets)
-    lesions = record.get("lesions", [])
+    lesions, digest = record["lesions"], record["result"]["mask_sha256"]
     shown = pictures.to_json()
     shown["lesions"] = [pictures.place([lesion[axis] for axis in ("x_mm", "y_mm", "z_mm")]) for lesion in lesions]
     return write_page(
@@ -52,7 +51,7 @@ def write_scan_report(
         noun=noun,
         name=record["scan"]["name"],
         headline=_headline(record),
-        warnings=[warning["sentence"] for warning in record.get("warnings", [])],
+        warnings=[warning["sentence"] for warning in record["warnings"]],
         pictures=shown,
         reduced=[f"{n:.3g}" for n in pictures.native] if max(pictures.native) > 1 else None,
         lesions=lesions,
@@ -60,39 +59,20 @@ def write_scan_report(
         has_probabilities=any(lesion.get("mean_probability") is not None for lesion in lesions),
         has_regions=any(lesion.get("region") for lesion in lesions),
         bars=histogram([lesion["volume_ml"] for lesion in lesions], _LIMITS_ML, _VOLUMES),
-        conditions={title: as_text(record[part]) for part, title in CONDITIONS.items() if record.get(part)},
-        files=_files(record),
-        rated=_rated(record),
+        conditions={title: as_text(record[part]) for part, title in CONDITIONS.items()},
+        files=record["files"] | {"SHA-256 of the mask": digest},
+        rated={"ratings": RATINGS, "mask": digest, "file": rating_file(Path(record["files"]["record"])).name},
     )
 
 
 def _headline(record: Mapping[str, Any]) -> dict[str, str]:
-    """The main figures, by meaning."""
-    result = record.get("result", {})
-    of_all = {
-        "lesions": result.get("lesions"),
-        "total volume": _ml(result.get("volume_ml")),
-        "largest lesion": _ml(result.get("largest_ml")),
+    """The main figures, by meaning: volumes of several targets, or count and volumes of lesions."""
+    result = record["result"]
+    of_lesions = {"total volume": result["volume_ml"], "largest lesion": result["largest_ml"]}
+    volumes = result.get("targets_ml", of_lesions)
+    return {
+        **({"lesions": str(result["lesions"])} if volumes is of_lesions else {}),
+        **{name: f"{volume:.2f} ml" for name, volume in volumes.items()},
+        "model": record["model"]["name"],
+        "segmented": record["date"],
     }
-    known = {
-        **({name: _ml(volume) for name, volume in result.get("targets_ml", {}).items()} or of_all),
-        "model": record.get("model", {}).get("name"),
-        "segmented": record.get("date"),
-    }
-    return {meaning: str(value) for meaning, value in known.items() if value is not None}
-
-
-def _files(record: Mapping[str, Any]) -> dict[str, str]:
-    """The names of the outputs, and the digest that identifies the mask."""
-    digest = record.get("result", {}).get("mask_sha256")
-    return {**record.get("files", {}), **({"SHA-256 of the mask": digest} if digest else {})}
-
-
-def _rated(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The mask's digest in a rating, the choices, and the name of its file; None without a record."""
-    name, digest = record.get("files", {}).get("record"), record.get("result", {}).get("mask_sha256")
-    return {"ratings": RATINGS, "mask": digest, "file": rating_file(Path(name)).name} if name and digest else None
-
-
-def _ml(volume: float | None) -> str | None:
-    return None if volume is None else f"{volume:.2f} ml"

@@ -20,11 +20,10 @@ EVIL = "</script><script>alert(1)</script><b>"
 def page(tmp_path):
     """Write the report of a small scan, its record changed at will, and return the page."""
 
-    def write(axes="RAS", probability=None, without=(), **changes):
+    def write(axes="RAS", probability=None, **changes):
         scan, mask = segmented(axes)
-        record = {key: value for key, value in (record_of(mask) | changes).items() if key not in without}
         path = tmp_path / "report.html"
-        assert write_scan_report(record, scan, mask, path, probability) == path
+        assert write_scan_report(record_of(mask) | changes, scan, mask, path, probability) == path
         return path.read_text(encoding="utf-8")
 
     return write
@@ -89,7 +88,11 @@ def test_a_line_a_lesion_and_every_one_is_counted_in_the_histogram(page):
 def test_whatever_stands_in_the_record_is_text(page):
     scan = {"name": EVIL, "path": EVIL}
     content = page(
-        scan=scan, model={"name": EVIL}, warnings=[{"sentence": EVIL}], files={EVIL: EVIL}, recipe={EVIL: [EVIL]}
+        scan=scan,
+        model={"name": EVIL},
+        warnings=[{"sentence": EVIL}],
+        files={"record": EVIL, EVIL: EVIL},
+        recipe={EVIL: [EVIL]},
     )
     assert "<script>alert" not in content and "<b>" not in content
     assert len(re.findall("<script", content)) == 2
@@ -110,10 +113,8 @@ def test_mean_probabilities_are_a_column_only_where_known(page):
     assert "mean probability" not in page()
 
 
-def test_a_record_of_nothing_but_a_name_has_its_page(page):
-    parts = record_of(segmented()[1]).keys() - {"scan"}
-    text = text_of(page(without=parts, scan={"name": "alone"}))
-    assert "alone" in text and "Lesions None." in text and "Files next to" not in text
+def test_a_mask_without_lesions_has_its_page(page):
+    assert "Lesions None." in text_of(page(lesions=[]))
 
 
 def test_a_mask_of_another_grid_is_refused(tmp_path):

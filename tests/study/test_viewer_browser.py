@@ -252,7 +252,7 @@ def test_a_plane_can_be_enlarged(opened):
 
 def test_a_name_that_is_a_program_does_not_run(opened):
     evil = "</script><img src=x onerror='document.title=1'><script>document.title=1</script>"
-    report = opened(scan={"name": evil}, warnings=[{"sentence": evil}], files={evil: evil})
+    report = opened(scan={"name": evil}, warnings=[{"sentence": evil}], files={"record": evil, evil: evil})
     assert report.tab.title().startswith("</script>")
     assert report.said == [] and len(report.requests) == 1
 
@@ -269,7 +269,7 @@ def test_a_program_smuggled_into_the_file_is_stopped_by_its_policy(opened):
 
 
 def test_a_rating_is_saved_as_a_file_that_the_page_of_all_scans_reads(opened, tmp_path):
-    report = opened(files={"record": "sub-01_FLAIR.json", "mask": "sub-01_FLAIR_mask.nii.gz"})
+    report = opened()
     report.do("form.rating input[value=flag]", "check")
     report.tab.locator("form.rating input[name=comment]").press_sequentially("motion near the top")
     assert report.tab.locator("#overlay").is_checked()  # no letter of the comment is a key of the viewer
