@@ -69,27 +69,20 @@ def write_report(run: str | Path) -> Path:
 
 def _box_plots(results: Results, folder: Path) -> list[_Picture]:
     pictures = []
+    measures = LESION_BOXES if results.of_lesions else results.measure_set.main
+    published = TABLE_2 if results.of_lesions and not results.is_phantom else None
     for grid in GRIDS:
         scans = results.on(grid)
+        if not scans:
+            continue
         centers = sorted({scan.center for scan in scans})
         groups = {center: [s for s in scans if s.center == center] for center in centers}
         if len(centers) > 1:
             groups[ALL] = scans
-        measures = LESION_BOXES if results.of_lesions else results.measure_set.main
         values = {name: {m: [s.values[m] for s in members] for m in measures} for name, members in groups.items()}
-        if scans:
-            path = box_plots(
-                values,
-                folder / f"boxes_{grid}.png",
-                TABLE_2 if results.of_lesions and not results.is_phantom else None,
-                results.measures,
-            )
-            pictures.append(
-                _Picture(
-                    f"Scores {_of(results)}by center, {results.grid_label(grid)}; the box spans the quartiles.",
-                    _embed(path),
-                )
-            )
+        path = box_plots(values, folder / f"boxes_{grid}.png", published, results.measures)
+        caption = f"Scores {_of(results)}by center, {results.grid_label(grid)}; the box spans the quartiles."
+        pictures.append(_Picture(caption, _embed(path)))
     return pictures
 
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from planar3d.evaluation import published
 from planar3d.evaluation.challenges import ALL_MEASURES
@@ -14,9 +13,6 @@ from planar3d.study.ejection_table import ejection_table
 from planar3d.study.results import GRIDS, Results, ScanScores
 from planar3d.study.system_tables import system_tables
 from planar3d.study.table_format import MISSING, Row, Table, heading
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 # Tables over several cases, by the set of measures.
 _BESIDES: dict[str, Callable[[Results], Table]] = {"camus": ejection_table}
@@ -122,13 +118,13 @@ def write_tables(tables: Iterable[Table], folder: str | Path) -> None:
         write_text(Path(folder) / f"{table.name}.md", table.to_markdown())
 
 
-def print_tables(results: Results, console: "Console | None" = None) -> None:
+def print_tables(results: Results) -> None:
     """Print a run's tables with published figures on the terminal, and the scores of several targets."""
     from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    console = console or Console()
+    console = Console()
     shown: list[tuple[str, list[tuple[str, ...]]]]
     if results.of_lesions:
         second, third = table_2(results), table_3(results)

@@ -4,7 +4,6 @@ import shutil
 import statistics
 
 import pytest
-from rich.console import Console
 
 from planar3d.evaluation.published import ALL, CENTERS
 from planar3d.evaluation.scores import MEASURES
@@ -116,10 +115,10 @@ def test_on_the_terminal_published_and_reproduced_stand_side_by_side(make_run):
     assert by_label["Sensitivity, center 08, fold 1"][0] == "0.8287"
 
 
-def test_the_terminal_shows_both_tables_without_breaking_figures(make_run):
-    console = Console(file=io.StringIO(), width=90)
-    print_tables(read_results(make_run(groups=("[red]", "07"))), console)
-    printed = console.file.getvalue()
+def test_the_terminal_shows_both_tables_without_breaking_figures(make_run, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "90")
+    print_tables(read_results(make_run(groups=("[red]", "07"))))
+    printed = capsys.readouterr().out
     assert "Table 2" in printed and "Table 3" in printed
     assert "0.611 ± 0.052" in printed and "[red]" in printed
 
