@@ -63,10 +63,7 @@ def texts(group: h5py.Group, name: str) -> list[str]:
 
 
 def _refuse_links(file: h5py.File, path: Path) -> None:
-    def look(name: str, link: Any) -> str | None:
-        return None if isinstance(link, h5py.HardLink) else name
-
-    name = file.visititems_links(look)
+    name = file.visititems_links(lambda name, link: None if isinstance(link, h5py.HardLink) else name)
     if name is not None:
         link: Any = file.get(name, getlink=True)
         target = f"{getattr(link, 'filename', '')} {getattr(link, 'path', '')}".strip()

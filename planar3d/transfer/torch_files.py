@@ -35,7 +35,9 @@ def read_safetensors(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
     with safe_open(path, framework="np") as file:
         for name in file.keys():  # noqa: SIM118 (not a dictionary)
             budget.take(4 * math.prod(file.get_slice(name).get_shape()), name)
-            arrays[name] = _at_least_float32(file.get_tensor(name))
+            array = file.get_tensor(name)
+            half = array.dtype.itemsize < 4 and array.dtype.kind not in "iub"
+            arrays[name] = array.astype(np.float32) if half else array
     return arrays
 
 
@@ -86,11 +88,6 @@ def read_torch(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
             half = tensor.is_floating_point() and tensor.itemsize < 4
             arrays[name] = (tensor.float() if half else tensor).detach().numpy()
     return arrays
-
-
-def _at_least_float32(array: np.ndarray) -> np.ndarray:
-    half = array.dtype.itemsize < 4 and array.dtype.kind not in "iub"
-    return array.astype(np.float32) if half else array
 
 
 # By suffix, the reader of a file, and the library that it imports, which takes longer than reading.
