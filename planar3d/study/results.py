@@ -1,5 +1,6 @@
 """The content of a run folder: its recipe, folds, environment, and the scores and learning curves of its folds."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,7 +108,7 @@ class Results:
         return "native grid" if grid == "native" else self.run.recipe.preparation.label()
 
     def histories(self) -> dict[int, dict[str, np.ndarray]]:
-        """Return the columns of each fold's history.csv as float arrays over the epochs; empty cells are nan."""
+        """Return the columns of each fold's history.csv as float arrays over the epochs; unreadable cells are nan."""
         return {number: _read_history(path) for number, path in _in_folds(self.run.folder, "history.csv").items()}
 
 
@@ -153,4 +154,11 @@ def _read_scores(path: Path, measures: Mapping[str, Measure]) -> list[ScanScores
 def _read_history(path: Path) -> dict[str, np.ndarray]:
     rows = read_rows(path)
     names = [name for name in (rows[0] if rows else ()) if name]
-    return {name: np.array([float(row.get(name) or "nan") for row in rows]) for name in names}
+    return {name: np.array([_number(row.get(name)) for row in rows]) for name in names}
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return math.nan

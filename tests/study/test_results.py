@@ -54,9 +54,9 @@ def test_a_run_of_the_phantom_says_so(make_run, size, words):
     assert words in note and "nothing about patients" in note
 
 
-def test_histories_are_read_by_fold_and_what_is_empty_is_nan(make_run):
+def test_histories_are_read_by_fold_and_what_is_unreadable_is_nan(make_run):
     run = make_run()
-    (run / "fold-2" / "history.csv").write_text("epoch,loss\n1,0.5\n2,\n3\n")
+    (run / "fold-2" / "history.csv").write_text("epoch,loss\n1,0.5\n2,oops\n3\n")
     histories = read_results(run).histories()
     assert list(histories) == [1, 2, 3]
     assert len(histories[1]["val_dice"]) == 5
