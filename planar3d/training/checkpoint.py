@@ -54,7 +54,11 @@ def finish(folder: Path, progress: Progress) -> None:
 def finished(folder: Path) -> Progress:
     """The progress of a training that has ended; a leftover backup is removed."""
     _remove_backup(folder)
-    history = [{k: float(v) for k, v in row.items()} for row in read_rows(folder / "history.csv")]
+    path = folder / "history.csv"
+    try:
+        history = [{k: float(v) for k, v in row.items()} for row in read_rows(path)]
+    except (ValueError, TypeError) as error:
+        raise RunError(f"{path} is damaged ({error}). Delete it to go on without this learning curve.") from None
     return Progress.from_json(read_json(folder / "training.json") | {"history": history})
 
 

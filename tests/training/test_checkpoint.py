@@ -4,9 +4,10 @@ import random
 
 import keras
 import numpy as np
+import pytest
 
 from planar3d.errors import RunError
-from planar3d.training.checkpoint import Progress, restore, save
+from planar3d.training.checkpoint import Progress, finish, finished, restore, save
 
 
 def _network(value):
@@ -39,3 +40,12 @@ def test_damaged_bytes_are_refused_with_a_sentence_and_fill_nothing(tmp_path):
             for a, b in zip(before, network.variables, strict=True):
                 np.testing.assert_array_equal(a, b)
     assert "refused" in outcomes
+
+
+def test_a_damaged_learning_curve_is_named_and_deleting_it_helps(tmp_path):
+    finish(tmp_path, Progress(epoch=3))
+    (tmp_path / "history.csv").write_text("epoch,loss\n1,oops\n")
+    with pytest.raises(RunError, match=r"history\.csv is damaged .*'oops'.* Delete it"):
+        finished(tmp_path)
+    (tmp_path / "history.csv").unlink()
+    assert finished(tmp_path).epoch == 3
