@@ -44,6 +44,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    gc.disable()  # while modules are imported, of which nothing becomes garbage
     if config.getoption("record_slow"):
         config.pluginmanager.register(SlowTests(config.getoption("record_slow")))
 
@@ -62,6 +63,7 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish():
     """Keep the garbage collector from looking at TensorFlow's half a million objects time and again."""
     gc.freeze()
+    gc.enable()
     gc.set_threshold(10_000, *gc.get_threshold()[1:])
 
 
