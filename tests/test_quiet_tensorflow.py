@@ -62,6 +62,13 @@ def test_who_sets_the_level_sees_everything(loud):
     assert sorted(done.stderr.splitlines()) == ["from C++", "from Python"]
 
 
+@pytest.mark.parametrize("level", [{}, {"TF_CPP_MIN_LOG_LEVEL": "2"}])
+def test_no_garbage_is_collected_while_tensorflow_is_imported(loud, level):
+    (loud / "tensorflow.py").write_text("import gc\ncollects = gc.isenabled()\n")
+    done = _run(QUIETLY + "import gc, tensorflow; print(tensorflow.collects, gc.isenabled())", loud, **level)
+    assert done.stdout == "False True\n"
+
+
 def test_a_tensorflow_that_fails_is_shown_with_what_it_wrote(loud):
     (loud / "tensorflow.py").write_text(LOUD + 'raise ImportError("no such library")\n')
     done = _run(QUIETLY + "import tensorflow", loud)
