@@ -15,8 +15,9 @@ OLDEST_TESTS = tests/test_package.py tests/scans/test_volume.py tests/scans/test
 reproduce: $(VENV)/.with-study
 	$(VENV)/bin/python scripts/reproduce_msseg.py --demo --out $(RUN)
 
+# Processes of tests share compiled modules, also where the environment forbids Python to write them.
 test: $(VENV)/.with-test
-	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
+	PYTHONDONTWRITEBYTECODE= $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 # What is compared with torch, too large a download for `make test`. A certain version: make test-torch TORCH=torch==2.13.0
 test-torch: $(VENV)/.with-test

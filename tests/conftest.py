@@ -15,6 +15,17 @@ import pytest
 
 TESTS = Path(__file__).parent
 SLOW = TESTS / "slow.txt"
+# Files of a few tests that take long, the longest first: begun last, one would keep a process after the other ended.
+FIRST = (
+    "networks/test_contract.py",
+    "robustness/test_short_runs.py",
+    "training/test_devices.py",
+    "test_golden.py",
+    "docs/test_notebook.py",
+    "study/test_several_targets.py",
+    "study/test_reproduce.py",
+    "robustness/test_processes.py",
+)
 MARK_OF_FIXTURE = {
     "chromium": "browser",
     "served": "network",
@@ -44,6 +55,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    config.option.loadscopereorder = False  # xdist would begin with the files of many tests, see `FIRST`
     gc.disable()  # while modules are imported, of which nothing becomes garbage
     if config.getoption("record_slow"):
         config.pluginmanager.register(SlowTests(config.getoption("record_slow")))
@@ -52,6 +64,8 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     """Mark what `slow.txt` names, `file::test`, or `file::fixture` for all tests that need it; and by fixtures."""
     slow = set(SLOW.read_text().split())
+    rank = {TESTS / file: number for number, file in enumerate(FIRST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
     for item in items:
         file = item.path.relative_to(TESTS).as_posix()
         if slow & {f"{file}::{name}" for name in (item.originalname, *item.fixturenames)}:

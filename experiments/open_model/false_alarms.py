@@ -21,7 +21,7 @@ from planar3d.cli import main
 from planar3d.evaluation.lesions import lesion_scores
 from planar3d.evaluation.scores import score_scan
 from planar3d.files import read_rows, write_csv
-from planar3d.inference.segmenter import Segmenter
+from planar3d.inference.segmenter import Probabilities, Segmenter
 from planar3d.scans.nifti_header import header_with
 from planar3d.scans.phantom import make_head
 from planar3d.scans.phantom_scanner import CENTERS
@@ -60,17 +60,21 @@ def run(
     rules: Annotated[list[str] | None, typer.Option("--rule", help="Settings of the recipe; default: none.")] = None,
     scans: Annotated[list[str] | None, typer.Option("--scan", help="name=scan,mask of a patient's scan.")] = None,
     engine: Annotated[str, typer.Option("--engine", help="As of planar3d predict.")] = "auto",
+    mirrored: Annotated[
+        bool, typer.Option("--mirrored", help="Average a scan's probabilities with its mirror image's.")
+    ] = False,
 ) -> None:
     """Write the marked volumes of every head by every rule, and print medians."""
     anatomies = [read_anatomy(path) for path in test_maps(maps)]
     generator = HeadGenerator(anatomies, LesionShapes.read(lesions))
-    segmenter, name = Segmenter(model, engine=engine), Path(model).name.removesuffix(".weights.h5")
+    segmenter = Segmenter(model, engine=engine)
+    name = Path(model).name.removesuffix(".weights.h5") + (", mirrored" if mirrored else "")
     rows: list[dict[str, Any]] = list(read_rows(out)) if out.is_file() else []
     for kind, (head, scan, mask, cut) in chain(patients(scans or []), alternating(generator, kinds, heads)):
         done = {row["rule"] for row in rows if (row["model"], row["kind"], row["head"]) == (name, kind, head)}
         if not (missing := [rule for rule in rules or [OWN] if rule not in done]):
             continue
-        found = segmenter.predict(segmenter.prepare({segmenter.images[0]: scan}))
+        found = predicted(segmenter, scan, mirrored)
         for rule in missing:
             recipe = found.recipe.with_settings([] if rule == OWN else rule.split(","))
             about = {"model": name, "rule": rule, "kind": kind, "head": head, "cut": cut}
@@ -78,6 +82,18 @@ def run(
             rows.append(about | marked(mask, replace(found, recipe=recipe).mask()))
         write_csv(out, COLUMNS, rows)
     typer.echo("\n".join(markdown(read_rows(out))))
+
+
+def predicted(segmenter: Segmenter, scan: Scan, mirrored: bool) -> Probabilities:
+    """The probabilities of a scan; if asked for, the mean with those of the scan with left and right exchanged."""
+    prepared = segmenter.prepare({segmenter.images[0]: scan})
+    found = segmenter.predict(prepared)
+    if not mirrored:
+        return found
+    (own,) = prepared
+    axis = next(number for number, side in enumerate(own.geometry.view) if side in "LR")
+    other = segmenter.predict([replace(own, voxels=np.ascontiguousarray(np.flip(own.voxels, axis)))])
+    return replace(found, values=(found.values + np.flip(other.values, axis)) / 2)
 
 
 def test_maps(folder: Path) -> list[Path]:
