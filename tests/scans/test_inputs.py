@@ -236,6 +236,8 @@ def test_plain_outputs_lie_side_by_side_under_the_name(tmp_path):
         "dicom_seg": "a_FLAIR_seg.dcm",
         "dicom_sr": "a_FLAIR_sr.dcm",
         "label_tables": "a_FLAIR_mask_itksnap.txt",
+        "fsleyes": "a_FLAIR_mask_fsleyes.lut",
+        "freeview": "a_FLAIR_mask_freeview.txt",
         "same_format": "a_FLAIR_mask.nii.gz",
         "instances": "a_FLAIR_instances.nii.gz",
     }

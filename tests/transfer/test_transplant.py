@@ -99,8 +99,8 @@ def test_nothing_matched_is_an_error_that_shows_both_sides(planar_network):
         transplant(planar_network, {"conv51/kernel": np.ones((1, 3, 3, 3, 4))})
     with pytest.raises(WeightsError, match="Nothing matched"):
         transplant(planar_network, {})
-    with pytest.raises(WeightsError, match="weights of sequential are none"):
-        transplant(keras.Sequential([keras.Input((3,)), keras.layers.ReLU()]), {"a/kernel": np.ones(3)})
+    with pytest.raises(WeightsError, match="weights of bare are none"):
+        transplant(keras.Sequential([keras.Input((3,)), keras.layers.ReLU()], name="bare"), {"a/kernel": np.ones(3)})
 
 
 def test_strict_makes_a_missing_weight_an_error(planar_network, values):
