@@ -188,12 +188,14 @@ def test_the_released_encoder_s_weights_compute_in_2d_and_converted_what_they_do
     layers = {layer.name: layer for layer in theirs.layers}
     parts = {"gamma": "weight", "moving_mean": "running_mean", "moving_variance": "running_var", "kernel": "weight"}
     rng, state = np.random.default_rng(0), {}
-    for torch_name, (name, kind) in torch_names("efficientnetb0").items():
+    for torch_name, name in torch_names("efficientnetb0").items():
         released = torch_name.startswith(("conv1", "bnorm1", "enc", "conv_head", "norm_head"))
         for weight in layers[name].weights if released and name in layers else ():
-            array = rng.uniform(0.5, 1.5, weight.shape) if kind == "normalization" else np.asarray(weight)
+            normalizes = isinstance(layers[name], keras.layers.BatchNormalization)
+            array = rng.uniform(0.5, 1.5, weight.shape) if normalizes else np.asarray(weight)
             if array.ndim == 4:
-                array = array.transpose((2, 3, 0, 1) if kind == "depthwise" else (3, 2, 0, 1))
+                depthwise = isinstance(layers[name], keras.layers.DepthwiseConv2D)
+                array = array.transpose((2, 3, 0, 1) if depthwise else (3, 2, 0, 1))
             part = parts.get(weight.name, "bias")
             state[f"{torch_name}.{part}"] = torch.from_numpy(np.ascontiguousarray(array, np.float32))
     torch.save(state, tmp_path / "Efficient_B0_3ch.pt")
