@@ -151,7 +151,7 @@ def losses(precision: str, run_folder: str) -> Callable[[], list[float]]:
     features = [compute_features(encoder, v, run.features(s, 1), recipe) for s, v in zip(scans, voxels, strict=True)]
     samples = FeatureSamples(features, ScanSamples(voxels, masks, recipe), recipe)
     trainer = compiled(trainer_of(decoder_of(network, recipe)), recipe)
-    order = recipe.training.samples.order(np.arange(len(samples.windows)), 0, recipe.training.seed)
+    order = recipe.training.samples.order(np.arange(len(samples)), 0, recipe.training.seed)
     # Windows with lesions, which the loss is about.
     held = np.array([n for n in order if samples.targets([n]).any()][: 4 * BATCH])
     order = np.resize(order[~np.isin(order, held)], BATCH * STEPS)

@@ -218,18 +218,19 @@ def evaluate(
 ) -> None:
     """Score predicted masks against expert masks, by voxels, lesions and surfaces."""
     from planar3d.evaluation.scores import score_scan
-    from planar3d.files import write_csv
     from planar3d.scans.volume import read_mask
-    from planar3d.study.cohort_scores import mean_scores, score_masks
 
     if prediction.is_dir():
+        from planar3d.files import write_csv
+        from planar3d.study.cohort_scores import mean_scores, score_masks
+
         rows = score_masks(prediction, reference, log(as_json), assume_affine)
         if out:
             write_csv(out, list(rows[0]), rows)
         if as_json:
             print_json(rows)
-            return
-        typer.echo("\n".join(mean_scores(rows)))
+        else:
+            typer.echo("\n".join(mean_scores(rows)))
         return
     if out:
         raise typer.BadParameter(f"--out is for a folder of masks, and {prediction} is none.")

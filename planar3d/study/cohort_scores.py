@@ -10,7 +10,7 @@ from planar3d.evaluation.challenges import ALL_MEASURES, score_targets
 from planar3d.evaluation.scores import summarize
 from planar3d.recipes import Recipe
 from planar3d.scans.datasets import find_cases
-from planar3d.scans.volume import read_scan
+from planar3d.scans.volume import read_labels
 from planar3d.study.records import mask_is_gone, records_within
 from planar3d.wording import counted, score_text
 
@@ -25,7 +25,7 @@ def score_masks(
     Args:
         masks: the folder.
         data: a data set with label maps, see `find_cases`.
-        notify: gets one line per mask and target.
+        notify: gets one line per mask and target, and one for each mask that is not scored.
         assume_affine: as in `read_mask`, for the label maps.
 
     Returns:
@@ -36,10 +36,12 @@ def score_masks(
         DatasetError: see `find_cases`.
         ScanError: a label map does not fit its mask.
     """
-    dataset, rows = find_cases(data), []
+    dataset, rows, damaged = find_cases(data), [], dict[str, str]()
     named = dataset.by_id()
     by_image = {os.path.realpath(image): case for case in dataset.cases for image in case.images.values()}
-    records = list(records_within(Path(masks)))
+    records = list(records_within(Path(masks), damaged))
+    for why in damaged.values():
+        notify(why)
     for file, record in records:
         scan = record["scan"]
         case = by_image.get(os.path.realpath(scan.get("path", "")), named.get(scan["name"]))
@@ -49,7 +51,7 @@ def score_masks(
         if gone := mask_is_gone(file, record):
             raise RunError(f"{file.parent}: {gone}")
         targets = Recipe.from_json(record["recipe"], str(file)).targets
-        mask = read_scan(file.parent / record["files"]["mask"])
+        mask = read_labels(file.parent / record["files"]["mask"])
         expert = targets.read(case.label_map, mask, assume_affine)
         for target, scores in score_targets(targets, expert.voxels, mask.voxels, mask.affine, case.group).items():
             rows.append({"scan": scan["name"], "group": case.group, "target": target, **scores})

@@ -231,5 +231,7 @@ def _samples(run: Run, number: int, encoder: keras.Model | None, scans: Sequence
 
 def _open(run: Run, scan: str) -> tuple[Prepared, np.ndarray]:
     prepared, mask = load_prepared(run.prepared(scan))
-    assert mask is not None  # it is written before what marks the scan as prepared
+    if mask is None:
+        folder = run.prepared(scan)
+        raise RunError(f"{folder} has no mask.npy. Delete {folder} to create it again.")
     return prepared, mask

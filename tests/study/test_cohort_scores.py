@@ -2,9 +2,11 @@
 
 import csv
 import json
+import math
+import shutil
 
 import pytest
-from msseg import IDS, write_model, write_msseg
+from msseg import IDS, RECIPE, write_model, write_msseg
 from typer.testing import CliRunner
 
 from planar3d.cli import app
@@ -12,7 +14,7 @@ from planar3d.errors import RunError
 from planar3d.evaluation.scores import score_scan
 from planar3d.scans.volume import read_mask
 from planar3d.study.cohort import segment_all
-from planar3d.study.cohort_scores import score_masks
+from planar3d.study.cohort_scores import mean_scores, score_masks
 from planar3d.study.segmented import Asked
 
 
@@ -53,6 +55,22 @@ def test_every_mask_has_the_scores_that_it_has_alone(data, masks, tmp_path):
     with (tmp_path / "scores.csv").open() as file:
         written = list(csv.DictReader(file))
     assert [float(row["reference_ml"]) for row in written] == [row["reference_ml"] for row in rows]
+
+
+def test_a_mask_without_lesions_is_scored_like_any_other(data, tmp_path):
+    scan, recipe = data / "TrainingDataset_MSSEG/07A/3DFLAIR.nii.gz", RECIPE.changed(threshold=256)
+    segment_all([scan], write_model(tmp_path), tmp_path / "masks", recipe, Asked(engine="keras"), str)
+    (row,) = score_masks(tmp_path / "masks", data, str)
+    assert row["prediction_ml"] == row["dice"] == row["sensitivity"] == 0 and math.isnan(row["precision"])
+    assert "precision                – (0 of 1)" in mean_scores([row])
+
+
+def test_a_damaged_record_is_named(data, masks, tmp_path):
+    shutil.copytree(masks, tmp_path / "masks")
+    (tmp_path / "masks/01A_3DFLAIR.json").write_text("{")
+    lines = []
+    (row,) = score_masks(tmp_path / "masks", data, lines.append)
+    assert row["scan"] == "01B_3DFLAIR" and "01A_3DFLAIR.json is not readable as JSON" in lines[0]
 
 
 def test_means_over_scans_are_printed(data, masks):
