@@ -58,6 +58,9 @@ class KerasProgram:
         for place, result in zip(outputs, self._run([stretch[None] for stretch in inputs]), strict=True):
             place[:] = np.asarray(result)[0]
 
+    def free(self) -> None:
+        """Nothing is kept between calls."""
+
     def _predict(self, batch: Sequence[np.ndarray]) -> list[Any]:
         return keras.tree.flatten(self.model.predict_on_batch(batch))
 

@@ -59,24 +59,13 @@ class OpenVINOProgram:
     """
 
     def __init__(self, core: Any, piece: Piece, shapes: Sequence[Shape], bf16: bool) -> None:
-        from onnx import TensorProto
-
         self.kept = ov.Type.bf16 if bf16 else ov.Type.f32
-        float32, kept = TensorProto.FLOAT, TensorProto.BFLOAT16 if bf16 else TensorProto.FLOAT
-        graph, tensors, given, wanted = OnnxGraph(), {}, [], []
-        for number, (key, shape) in enumerate(zip(piece.inputs, shapes, strict=True)):
-            given.append((f"given_{number}", float32 if key[0].layer is None else kept, shape))
-            wide = graph.add("Cast", "wide", [given[-1][0]], to=float32)
-            tensors[key] = _Tensor(graph, shape, flat=_reshaped(graph, wide, [shape[0], -1]))
-        for number, (node, ends) in enumerate(piece.nodes.items()):
-            tensors[node, ends] = _apply(graph, f"{node.name}_{number}", node, ends, tensors, piece)
-        for node in piece.outputs:
-            x, kind = _take(node, None, tensors, piece), kept if piece.features else float32
-            wanted.append((graph.add("Cast", "result", [_reshaped(graph, x.flat, x.shape)], to=kind), kind, x.shape))
-        model = core.read_model(graph.model("piece", given, wanted).SerializeToString())
+        graph, self.output_shapes = _written(piece, shapes, bf16)
+        model = core.read_model(graph.SerializeToString())
+        del graph  # it holds a copy of the weights
         precision = {"INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32", "PERFORMANCE_HINT": "LATENCY"}
-        self._request = core.compile_model(model, "CPU", precision).create_infer_request()
-        self.output_shapes: list[Shape] = [shape for *_, shape in wanted]
+        self._compiled = core.compile_model(model, "CPU", precision)
+        self._request = self._compiled.create_infer_request()
 
     def __call__(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
         """Compute stretches (entries, rows, cols, channels) from stretches, into the given arrays."""
@@ -88,8 +77,30 @@ class OpenVINOProgram:
             self._request.set_output_tensor(number, self._view(place))
         self._request.infer()
 
+    def free(self) -> None:
+        """Free the memory of intermediate results; the next call takes it again."""
+        self._compiled.release_memory()
+
     def _view(self, array: np.ndarray) -> Any:
         return ov.Tensor(array, array.shape, self.kept if array.dtype == np.uint16 else ov.Type.f32)
+
+
+def _written(piece: Piece, shapes: Sequence[Shape], bf16: bool) -> tuple[Any, list[Shape]]:
+    """A piece as an ONNX model for inputs of these shapes, and the shapes of its outputs."""
+    from onnx import TensorProto
+
+    float32, kept = TensorProto.FLOAT, TensorProto.BFLOAT16 if bf16 else TensorProto.FLOAT
+    graph, tensors, given, wanted = OnnxGraph(), {}, [], []
+    for number, (key, shape) in enumerate(zip(piece.inputs, shapes, strict=True)):
+        given.append((f"given_{number}", float32 if key[0].layer is None else kept, shape))
+        wide = graph.add("Cast", "wide", [given[-1][0]], to=float32)
+        tensors[key] = _Tensor(graph, shape, flat=_reshaped(graph, wide, [shape[0], -1]))
+    for number, (node, ends) in enumerate(piece.nodes.items()):
+        tensors[node, ends] = _apply(graph, f"{node.name}_{number}", node, ends, tensors, piece)
+    for node in piece.outputs:
+        x, kind = _take(node, None, tensors, piece), kept if piece.features else float32
+        wanted.append((graph.add("Cast", "result", [_reshaped(graph, x.flat, x.shape)], to=kind), kind, x.shape))
+    return graph.model("piece", given, wanted), [shape for *_, shape in wanted]
 
 
 class _Tensor:

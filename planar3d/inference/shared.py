@@ -24,6 +24,10 @@ class Program(Protocol):
         """Compute stretches (entries, rows, cols, channels) from stretches, into the given arrays."""
         ...
 
+    def free(self) -> None:
+        """Free the memory of intermediate results; the next call takes it again."""
+        ...
+
 
 class Engine(Protocol):
     """Computes pieces of a plan, with its own type of features."""
@@ -92,6 +96,8 @@ class SharedInference:
         def program_for(piece: Piece, shapes: Sequence[Any]) -> Program:
             key = (id(piece), *shapes)
             if key not in programs:
+                for other in programs.values():
+                    other.free()  # building takes as much again
                 programs[key] = self.engine.program(piece, shapes)
             return programs[key]
 

@@ -1,5 +1,7 @@
 """What windows share is computed once: the composed volume is that of the windowed method, bit for bit in float32."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from keras import layers
 from planar3d.errors import Planar3DError
 from planar3d.graph.described import described
 from planar3d.inference.keras_engine import KerasEngine, _in_place
-from planar3d.inference.plan import make_plan
+from planar3d.inference.plan import Piece, Shape, make_plan
 from planar3d.inference.predictor import predict_volume
 from planar3d.inference.shared import SharedInference, _aligned
 from planar3d.recipes import PAPER
@@ -73,6 +75,28 @@ def test_one_predictor_serves_scans_of_other_lengths() -> None:
         scan = voxels(slices, 32, seed=slices)
         windowed = predict_volume(network, scan, PAPER.changed(size=32), "windowed")
         np.testing.assert_array_equal(predict(scan), windowed)
+
+
+def test_programs_free_intermediate_results_before_another_is_built_and_compute_the_same_after() -> None:
+    openvino = pytest.importorskip("planar3d.inference.openvino_engine")
+    network, scan, events = narrow_resunet(), voxels(32, 32), []
+
+    class Program(openvino.OpenVINOProgram):
+        def free(self) -> None:
+            super().free()
+            events.append("freed")
+
+    class Engine(openvino.OpenVINOEngine):
+        def program(self, piece: Piece, shapes: Sequence[Shape]) -> Program:
+            events.append("built")
+            return Program(self._core, piece, shapes, self.bf16)
+
+    predict = SharedInference(make_plan(described(network), 8, exact=False), Engine(), PAPER.preparation)
+    first = predict(scan)
+    # The shared part, and the first, a middle and the last window.
+    assert events == ["built", "freed", "built", "freed", "freed", "built", *["freed"] * 3, "built"]
+    np.testing.assert_array_equal(predict(scan), first)
+    assert len(events) == 10
 
 
 def test_progress_counts_windows() -> None:
