@@ -2,10 +2,11 @@
 
     python benchmarks/systems.py case --data BRATS [--only messaoudi2023-ds,messaoudi2023-dx] [--weights FOLDER]
     python benchmarks/systems.py engines --data BRATS [--only messaoudi2023-ds,messaoudi2023-dx]
-    python benchmarks/systems.py step [--only messaoudi2023-ds,messaoudi2023-dx] [--precision float32,bf16]
+    python benchmarks/systems.py step [--only messaoudi2023-ds,messaoudi2023-dx] [--precision float32,bf16,bf16-xla]
 
 Weights are random unless FOLDER holds `NAME.weights.h5`: the time depends little on what is found. Each is run in a
-process of its own, once; beside other load times say little.
+process of its own, once; beside other load times say little. Without bf16 instructions the package computes in float32
+where bf16 is asked for; `bf16-xla` computes in bf16 also there, through XLA, which multiplies in float32 and rounds.
 """
 
 import os
@@ -84,13 +85,20 @@ def tile(name: str, precision: str) -> Callable[[], float]:
 
 def _compiled(name: str, precision: str) -> tuple:
     from planar3d.training.fit import build_network, compiled
+    from planar3d.training.precision import in_precision
     from planar3d.training.trainer import trainer_of
 
+    precision, _, compiler = precision.partition("-")
     recipe = chosen(name, precision)
+    network = build_network(recipe)
+    if compiler:
+        network = in_precision(network, precision)
+    trained = compiled(trainer_of(network), recipe)
+    trained.jit_compile = bool(compiler)
     rng = np.random.default_rng(0)
     inputs = rng.standard_normal((1, *(length or 0 for length in recipe.window))).astype(np.float32)
     labels = rng.choice([0, 1, 2, 4], inputs.shape[1:4]).astype(np.uint8)
-    return compiled(trainer_of(build_network(recipe)), recipe), inputs, recipe.targets.encode(labels)[None]
+    return trained, inputs, recipe.targets.encode(labels)[None]
 
 
 @app.command("case")
@@ -134,12 +142,13 @@ def engines_of(data: Data, only: Only = "wacker2019-3d,messaoudi2023-dx,messaoud
 def steps(
     only: Only = "messaoudi2023-ds,messaoudi2023-dx",
     precisions: Annotated[str, typer.Option("--precision", help="With commas.")] = "float32",
+    calls: Annotated[int, typer.Option("--calls", help="Of each; the first, which compiles, is left out.")] = 3,
 ) -> None:
-    """Seconds of a training step and of a prediction of one tile; the first call, which compiles, is left out."""
+    """Seconds of a training step and of a prediction of one tile, the median of the calls after the first."""
     rows = []
     for name in only.split(","):
         for precision in precisions.split(","):
-            found = [measure(kind, name, precision, calls=3) for kind in (tile, step)]
+            found = [measure(kind, name, precision, calls=calls) for kind in (tile, step)]
             figures = [text for one in found for text in (f"{one.seconds:.1f}", f"{one.peak_gib:.1f}")]
             rows.append([f"{name}, {precision}", *figures])
             typer.echo("  ".join(rows[-1]))
