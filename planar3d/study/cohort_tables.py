@@ -1,5 +1,6 @@
 """The tables of a folder of masks, with one row per scan and per lesion, made only from records."""
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def write_tables(cohort: CohortFolder, failed: Mapping[str, str]) -> list[dict[s
     def lesions() -> Iterator[tuple[dict[str, str], Lesion]]:
         for file, record in cohort.records():
             line = _line(file, record, cohort.path)
-            scans.append(line | {"failure": failed.pop(line["path"], "")})
+            scans.append(line | {"failure": failed.pop(os.path.abspath(line["path"]), "")})
             for lesion in record.get("lesions", []):
                 about = {"scan": record["scan"]["name"], "target": lesion.get("target", "")}
                 yield about, Lesion(**{name: lesion[name] for name in Lesion._fields if name in lesion})

@@ -6,7 +6,7 @@ import pytest
 from scan_pages import record_of, segmented
 
 from planar3d.errors import RunError
-from planar3d.files import write_json
+from planar3d.files import read_json, write_json
 from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.cohort_tables import write_tables
 
@@ -55,7 +55,11 @@ def test_tables_that_a_spreadsheet_program_saved_are_made_again_and_foreign_ones
         write_tables(folder, {})
 
 
-def test_a_scan_whose_mask_another_model_made_has_one_line(folder):
+@pytest.mark.parametrize("path", ["/data/a.nii.gz", "/data/masks/../a.nii.gz"])
+def test_a_scan_whose_mask_another_model_made_has_one_line(folder, path):
+    record = read_json(folder.path / "a.json")
+    record["scan"]["path"] = path
+    write_json(folder.path / "a.json", record)
     write_tables(folder, {"/data/a.nii.gz": "a_mask.nii.gz is of another model."})
     a, _ = _rows(folder.path / "scans.csv")
     assert (a["state"], a["failure"]) == ("done", "a_mask.nii.gz is of another model.")
