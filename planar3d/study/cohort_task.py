@@ -23,7 +23,7 @@ from planar3d.scans.outputs import Outputs
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
 from planar3d.study.cohort_folder import CohortFolder
-from planar3d.study.records import refuse_other_record
+from planar3d.study.records import refuse_other_record, remove_outdated
 from planar3d.study.segmented import Asked, describe_scan, finished_record, origin, summarize, write_segmented
 from planar3d.transfer.digests import files_sha256
 from planar3d.wording import counted
@@ -208,6 +208,7 @@ class CohortTask:
                 "seconds": round(result.seconds + time.monotonic() - began, 2),
             }
             record = write_segmented(outputs, about, result.scan, mask, probability, self.asked, recipe, item.series)
+            remove_outdated(final, record)
         self.folder.succeed(final)
         return record
 

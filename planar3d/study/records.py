@@ -6,6 +6,7 @@ from typing import Any
 
 from planar3d.errors import RunError
 from planar3d.files import read_json
+from planar3d.scans.outputs import Outputs
 
 RATING = "_rating.json"  # the end of the name of a rating, a small file saved by the page of a scan
 RATINGS = {"pass": "the mask can be used", "flag": "the mask needs review", "exclude": "the scan or mask is unusable"}
@@ -48,6 +49,20 @@ def refuse_other_record(path: Path) -> None:
         )
 
 
+def remove_outdated(outputs: Outputs, record: Mapping[str, Any]) -> None:
+    """Remove the further outputs of an earlier mask of a scan, which its new record does not name.
+
+    They show another mask or another model's probabilities; those of the same mask and model are kept.
+    """
+    before = read_json(outputs.record) if outputs.record.is_file() else record
+    if _shown(before) == _shown(record):
+        return
+    written = {getattr(outputs, name) for name in record["files"]}
+    for name in vars(outputs).keys() & before["files"].keys():
+        if getattr(outputs, name) not in written:
+            getattr(outputs, name).unlink(missing_ok=True)
+
+
 def rating_file(record: Path) -> Path:
     """The path of a scan's rating, beside its record."""
     return record.with_name(f"{record.stem}{RATING}")
@@ -68,6 +83,10 @@ def read_rating(file: Path, record: Mapping[str, Any]) -> str:
         return "the rating is for another mask"
     words = " ".join(str(found.get("comment") or "").split())
     return f"{found['rating']}: {words}" if words else str(found["rating"])
+
+
+def _shown(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    return record["result"].get("mask_sha256"), record["model"].get("sha256")
 
 
 def _is_record(content: Any) -> bool:

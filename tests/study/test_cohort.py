@@ -29,6 +29,7 @@ from planar3d.transfer.digests import file_sha256
 
 PLAIN = Asked(engine="keras")
 ALL = replace(PLAIN, probability=True, overlay=True, report=True)
+_SHOWING = ("probability.nii.gz", "overlay.png", "report.html")  # of these, what shows a mask
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +151,19 @@ def test_a_mask_of_another_origin_is_not_replaced_unasked(segmented, scans, mode
     assert mask.read_bytes() == altered
     cohort = segment_all(scans[:3], model, out, asked=replace(ALL, overwrite=True), notify=str)
     assert cohort.records[0]["result"] == segmented[1].records[0]["result"]
+
+
+def test_what_shows_a_replaced_mask_does_not_stay_beside_the_new_one(segmented, scans, model, tmp_path):
+    out = Path(shutil.copytree(segmented[0], tmp_path / "masks"))
+    (out / "01A_3DFLAIR_notes.txt").touch()
+    before = segmented[1].records[0]
+    other = RECIPE.changed(threshold=before["recipe"]["targets"]["threshold"] / 2)
+    asked = replace(PLAIN, overwrite=True, instances=True)
+    after = segment_all(scans[:3], model, out, other, asked, notify=str).records[0]
+    assert after["result"]["mask_sha256"] != before["result"]["mask_sha256"]
+    left = {path.name for path in out.glob("01A_*")}
+    assert left == {*after["files"].values(), "01A_3DFLAIR_notes.txt"}
+    assert set(before["files"].values()) - left == {f"01A_3DFLAIR_{name}" for name in _SHOWING}
 
 
 def test_files_of_another_origin_are_not_replaced(scans, model, tmp_path):
