@@ -126,6 +126,17 @@ def _processor_seconds():
 
 
 @pytest.fixture
+def channels_first():
+    """Keras set to build layers with their channels first."""
+    import keras
+
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    yield
+    keras.config.set_image_data_format(before)
+
+
+@pytest.fixture
 def real_data() -> Path:
     """The folder that holds data/ and weights/; the test is skipped without it."""
     folder = os.environ.get("PLANAR3D_TEST_DATA")

@@ -15,7 +15,7 @@ from planar3d.conversion.layout import Layout
 from planar3d.conversion.resolution import depth_factors, uses_in
 from planar3d.conversion.transfer_report import TransferReport
 from planar3d.errors import ConversionError
-from planar3d.graph.keras_graph import as_graph
+from planar3d.graph.keras_graph import as_graph, check_channels_last
 from planar3d.transfer.mappings import Tap
 
 
@@ -76,6 +76,7 @@ def convert(
 
     Source: Kolarik 2020, section 3.3 and eq. 3 (planar); `map_kernel` has the sources of the other mappings.
     """
+    check_channels_last()
     network = as_graph(model2d)
     count = "a whole number from 1 is needed, or None"
     _require(is_whole(depth), count, depth=depth)

@@ -40,6 +40,15 @@ def check_model(network: Any) -> None:
         )
 
 
+def check_channels_last() -> None:
+    """Raise a `ConversionError` if Keras would build layers with their channels first."""
+    if keras.config.image_data_format() != "channels_last":
+        raise ConversionError(
+            "Keras is set to image_data_format='channels_first', but the networks here have their channels last. Call "
+            "keras.config.set_image_data_format('channels_last'), or change that line of Keras' keras.json."
+        )
+
+
 def as_graph(network: Any) -> keras.Model:
     """The functional network of a sequential one, or the network itself; a `ConversionError` if it has no graph."""
     check_model(network)

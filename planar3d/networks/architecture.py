@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from planar3d.errors import RecipeError, WeightsError
+from planar3d.graph.keras_graph import check_channels_last
 from planar3d.scans.labels import Targets
 from planar3d.sections import Section
 from planar3d.transfer.weight_places import places_of
@@ -90,7 +91,10 @@ def check_input_shape(input_shape: Sequence[int | None], divisors: Sequence[int]
     Args:
         input_shape: sizes, or None if unknown.
         divisors: of depth, rows and cols.
+
+    Raises a `ConversionError` if Keras is set to channels first.
     """
+    check_channels_last()
     sizes = input_shape if isinstance(input_shape, list | tuple) else ()
     if len(sizes) != 4 or not all(size is None or isinstance(size, int | np.integer) for size in sizes):
         raise ValueError(f"input_shape={input_shape!r}: (depth, rows, cols, channels) is needed.")

@@ -11,7 +11,7 @@ from keras import layers
 from planar3d.conversion.choices import KernelMapping
 from planar3d.conversion.convert import convert
 from planar3d.conversion.skip_levels import features, up_factors
-from planar3d.graph.keras_graph import layers_applied_again
+from planar3d.graph.keras_graph import check_channels_last, layers_applied_again
 from planar3d.networks.architecture import WeightSource
 from planar3d.networks.efficientnet import EfficientNetLite0
 from planar3d.networks.encoder_weights import VGG16_SOURCE, EncoderWeights, fill_encoder, fill_flat, known_source
@@ -124,6 +124,7 @@ def levels_of(encoder: keras.Model) -> Levels:
     Raises:
         ConversionError: its levels cannot be found, or one is not a multiple of the next.
     """
+    check_channels_last()  # which its decoder needs
     *skips, coarsest = (found := features(encoder)).outputs
     return Levels(found.input, skips, coarsest, up_factors(found))
 

@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose
 from planar3d.conversion.convert import convert
 from planar3d.errors import ConversionError
 from planar3d.graph.keras_graph import as_graph
+from planar3d.networks.planar_resunet import PlanarResUNet
 
 
 class Doubled(layers.Layer):
@@ -169,6 +170,20 @@ def test_counterparts_whose_weights_do_not_fit_are_refused():
         convert(flat, counterparts={Doubled: lambda layer: layers.BatchNormalization(name="norm")})
     with pytest.raises(ConversionError, match=r"odd \(Doubled\).*where .* is expected"):
         convert(flat, counterparts={Doubled: lambda layer: layers.Cropping3D(1)})
+
+
+def test_channels_first_as_keras_setting_is_refused_before_the_layers(channels_first):
+    flat = network_of(layers.Conv2D(4, 3, data_format="channels_last"))
+    with pytest.raises(ConversionError, match=r"image_data_format='channels_first'.* channels last"):
+        convert(flat)
+
+
+def test_an_encoder_of_one_s_own_is_refused_with_channels_first_as_well(request):
+    image = keras.Input((2, 8, 8, 3))
+    encoder = keras.Model(image, layers.MaxPooling3D(2)(layers.Conv3D(4, (1, 3, 3), padding="same")(image)))
+    request.getfixturevalue("channels_first")
+    with pytest.raises(ConversionError, match="'channels_first'"):
+        PlanarResUNet(encoder=encoder)
 
 
 @pytest.mark.parametrize(("size", "choice"), [(8, {"global_pooling": "volume"}), (None, {})])

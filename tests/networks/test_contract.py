@@ -11,7 +11,7 @@ import pytest
 from narrow_networks import narrow_networks
 from valueless import valueless
 
-from planar3d.errors import RecipeError, WeightsError
+from planar3d.errors import ConversionError, RecipeError, WeightsError
 from planar3d.graph.described import described
 from planar3d.graph.keras_graph import name_of
 from planar3d.graph.stored import from_json
@@ -252,6 +252,12 @@ def test_it_is_exported_and_agrees_with_keras(recipe, tmp_path):
 def test_networks_that_cannot_be_are_refused_with_a_sentence(changes, sentence):
     with pytest.raises(RecipeError, match=sentence):
         recipe_network(TINY.changed(**changes))
+
+
+@pytest.mark.parametrize("name", list_networks())
+def test_channels_first_as_keras_setting_is_refused_with_a_sentence(name, channels_first):
+    with pytest.raises(ConversionError, match=r"'channels_first'.* channels last\. Call keras\.config\.set_image"):
+        build_network(name, encoder_weights=None)
 
 
 def test_arguments_that_a_network_does_not_know_are_named():
