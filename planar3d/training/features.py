@@ -36,6 +36,14 @@ def check_cacheable(recipe: Recipe) -> None:
             f"cached_features needs windows that start at multiples of {max(levels.values())}, but the stride is "
             f"{recipe.tiles.stride}; set cached_features=none."
         )
+    # Beyond the end, a window repeats the last slice, but its features would repeat those of the last slices together.
+    depth, stride, slices = recipe.tiles.depth, recipe.tiles.stride, recipe.slices
+    joined = recipe.window_borders == "none"  # any number of scans
+    if (slices - depth) % stride or (joined and slices % stride):
+        raise RecipeError(
+            f"cached_features needs windows that end with the scan, but windows of {depth} slices at stride {stride} "
+            f"extend beyond its {slices} slices; set cached_features=none."
+        )
 
 
 def encoder_of(network: keras.Model, recipe: Recipe) -> keras.Model:

@@ -306,3 +306,9 @@ def test_features_are_cached_only_where_they_are_exact(scans, tmp_path):
         check_cacheable(PAPER.changed(cached_features="float16", stride=4))
     with pytest.raises(RecipeError, match="planar encoder"):
         check_cacheable(TINY.changed(cached_features="float16", encoder_depth=3))
+    beyond = PAPER.changed(cached_features="float16", depth=48, stride=32)
+    with pytest.raises(RecipeError, match="48 slices at stride 32 extend beyond its 96 slices"):
+        check_cacheable(beyond.changed(size=96))
+    check_cacheable(beyond.changed(size=80))
+    with pytest.raises(RecipeError, match="beyond its 80 slices"):  # of two scans as one
+        check_cacheable(beyond.changed(size=80, window_borders="none"))
