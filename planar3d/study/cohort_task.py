@@ -25,7 +25,6 @@ from planar3d.scans.volume import Scan
 from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.records import refuse_other_record, remove_outdated
 from planar3d.study.segmented import Asked, describe_scan, finished_record, origin, summarize, write_segmented
-from planar3d.transfer.digests import files_sha256
 from planar3d.wording import counted
 
 Notify = Callable[[str], None]
@@ -213,7 +212,7 @@ class CohortTask:
         return record
 
     def _origin(self, item: ScanInput) -> dict[str, Any]:
-        return origin(files_sha256(item.files), self.model, self.segmenter.recipes[0].to_json(), self.asked)
+        return origin(item, self.model, self.segmenter.recipes[0].to_json(), self.asked)
 
     def _say_how(self) -> None:
         """Report method, engine and precision: at the start, and when the first scan has decided them."""

@@ -1,12 +1,17 @@
 """The records of masks in a folder, what has the name of one but is none, and readers' ratings beside them."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from planar3d.errors import RunError
 from planar3d.files import read_json
+from planar3d.scans.inputs import ScanInput
+from planar3d.scans.nifti import volume_of
 from planar3d.scans.outputs import Outputs
+from planar3d.scans.stored import reader_of
+from planar3d.transfer.digests import files_sha256
 
 RATING = "_rating.json"  # the end of the name of a rating, a small file saved by the page of a scan
 RATINGS = {"pass": "the mask can be used", "flag": "the mask needs review", "exclude": "the scan or mask is unusable"}
@@ -32,6 +37,19 @@ def records_within(folder: Path, damaged: dict[str, str] | None = None) -> Itera
             continue
         if _is_record(content):
             yield path, content
+
+
+def scan_sha256(item: ScanInput) -> str:
+    """The digest of a scan's files; of a case's images in their order, with the numbers of their volumes.
+
+    The same files as other images are another scan, and so is another volume of a file.
+    """
+    images = [*item.images.values()] or [item.path]
+    numbers = [volume_of(path)[1] for path in images]
+    if numbers == [None]:
+        return files_sha256(item.files)
+    digests = [files_sha256(reader_of(path).files(path)) for path in images]
+    return hashlib.sha256(repr([*zip(digests, numbers, strict=True)]).encode()).hexdigest()
 
 
 def mask_is_gone(file: Path, record: Mapping[str, Any]) -> str:

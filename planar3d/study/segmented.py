@@ -30,6 +30,7 @@ from planar3d.scans.volume import Scan
 from planar3d.study.dicom_seg import write_dicom_seg
 from planar3d.study.dicom_sr import write_dicom_sr
 from planar3d.study.label_tables import write_label_tables
+from planar3d.study.records import scan_sha256
 from planar3d.study.scan_report import write_scan_report
 from planar3d.transfer.digests import file_sha256
 from planar3d.wording import counted
@@ -68,10 +69,10 @@ class Asked:
         return ("record", "mask", "lesions", *(name for name in on_demand if getattr(self, name)), *tables)
 
 
-def origin(scan_sha256: str, model: Mapping[str, Any], recipe: Mapping[str, Any], asked: Asked) -> dict[str, Any]:
+def origin(item: ScanInput, model: Mapping[str, Any], recipe: Mapping[str, Any], asked: Asked) -> dict[str, Any]:
     """The part of a record that determines its mask; known before segmentation."""
     how = {"method": asked.method, "engine": asked.engine, "precision": asked.precision}
-    return {"scan": {"sha256": scan_sha256}, "model": dict(model), "recipe": dict(recipe), "asked": how}
+    return {"scan": {"sha256": scan_sha256(item)}, "model": dict(model), "recipe": dict(recipe), "asked": how}
 
 
 def describe_models(models: Sequence[Model]) -> dict[str, Any]:
