@@ -76,3 +76,11 @@ def find_layout(folder: Path, labelled: bool) -> tuple[Layout, list[Case]] | Non
         if cases:
             return layout, cases
     return None
+
+
+def has_layout(folder: Path) -> bool:
+    """Whether a folder has a known layout, even one that cannot be understood."""
+    try:
+        return find_layout(folder, labelled=False) is not None
+    except DatasetError:
+        return True

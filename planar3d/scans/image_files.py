@@ -44,9 +44,14 @@ def is_nifti(path: Path) -> bool:
     return suffix(path) in _NIFTI
 
 
+def is_scan(path: Path) -> bool:
+    """Whether a name is that of an image, not of a mask or map."""
+    return bool(suffix(path)) and not _NO_SCAN.search(stem(path))
+
+
 def is_flair(path: Path) -> bool:
     """Whether a name is that of a FLAIR image, not of a mask or map."""
-    return bool(suffix(path)) and "flair" in path.name.lower() and not _NO_SCAN.search(stem(path))
+    return is_scan(path) and "flair" in path.name.lower()
 
 
 def is_there(path: Path | None) -> bool:

@@ -9,12 +9,21 @@ from pathlib import Path
 from planar3d.errors import ScanError
 from planar3d.scans.bids import derivative_names, find_bids_scans, is_bids
 from planar3d.scans.case import Case, read_images
-from planar3d.scans.datasets import find_layout
+from planar3d.scans.datasets import find_layout, has_layout
 from planar3d.scans.dicom import DicomSeries, find_dicom_series, series_with
 from planar3d.scans.dicom_choice import choose_usable
 from planar3d.scans.dicom_conversion import read_dicom_series
 from planar3d.scans.dicom_headers import DICOM_SUFFIXES, dicom_files
-from planar3d.scans.image_files import files_within, is_flair, is_nifti, stem, suffix, why_unusable, without_copies
+from planar3d.scans.image_files import (
+    files_within,
+    is_flair,
+    is_nifti,
+    is_scan,
+    stem,
+    suffix,
+    why_unusable,
+    without_copies,
+)
 from planar3d.scans.input_names import series_name, with_unique_names
 from planar3d.scans.outputs import Outputs, plain_names
 from planar3d.scans.participants import EVERYONE
@@ -40,6 +49,7 @@ class ScanInput:
     problem: str = ""  # why it cannot be read, if already known; it is an input so that it counts as failed
     # Of a case from a layout or table; empty for a scan that is FLAIR by its name or tags.
     images: Mapping[str, Path] = field(default_factory=dict, hash=False)
+    left_out: tuple[Path, ...] = field(default=(), hash=False)  # images of its folder without FLAIR in their names
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -76,6 +86,10 @@ def find_inputs(inputs: Sequence[Given], images: Sequence[str] = FLAIR) -> list[
     found = []
     for given in inputs:
         found += [_of_images(given, images)] if isinstance(given, Mapping) else find(Path(given))
+    if left := [path for item in found for path in item.left_out]:
+        first = next(number for number, item in enumerate(found) if item.left_out)
+        note = f"images without FLAIR in their names were left out ({len(left):,}, the first is {left[0]})"
+        found[first] = replace(found[first], note="; ".join(filter(None, (found[first].note, note))))
     if not found:
         raise ScanError("No scan was given; name files or folders, or the images of one case with --image NAME=FILE.")
     if len({item.dataset for item in found}) > 1:
@@ -144,6 +158,9 @@ def _find_in_folder(folder: Path) -> list[ScanInput]:
         series, others = choose_usable(find_dicom_series(dicom, problems), problems, folder)
         found += [replace(_of_series(one, note), problem=problem) for one, note, problem in series]
         found += [_of_file(path, problem=problem) for path, problem in others.items()]
+    unnamed = {path for path in files if is_scan(path) and not is_flair(path)}.difference(dicom, problems)
+    if found and unnamed and not has_layout(folder):  # a layout has images of other contrasts
+        found[0] = replace(found[0], left_out=tuple(without_copies(unnamed)))
     if not found:
         found = [_of_case(case, FLAIR) for case in (find_layout(folder, labelled=False) or (None, ()))[1]]
     if not found:

@@ -59,6 +59,30 @@ def test_of_a_folder_flair_files_are_taken_but_no_hidden_ones_and_no_masks(tmp_p
     assert _names(tmp_path) == ["b_flair_2", "a_FLAIR"]
 
 
+def test_of_folders_images_without_flair_in_their_names_are_told_once(tmp_path):
+    _touch(tmp_path, "a/1_FLAIR.nii", "a/2.nii.gz", "a/2.nrrd", "a/1_FLAIR_mask.nii", "a/1_mask.nii", "a/about.txt")
+    _touch(tmp_path, "b/3_FLAIR.nii", "b/4.mgz")
+    first, second = find_inputs([tmp_path / "a", tmp_path / "b"])
+    assert f"(2, the first is {tmp_path / 'a/2.nii.gz'})" in first.note and not second.note
+    (tmp_path / "a/2.nrrd").unlink()
+    (tmp_path / "a/2.nii.gz").rename(tmp_path / "a/2_FLAIR.nii.gz")
+    assert [item.note for item in find_inputs([tmp_path / "a"])] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("01A/3DFLAIR.nii.gz", "01A/3DT1.nii.gz", "01A/Consensus.nii.gz"),
+        ("BraTS19_A_1_1/BraTS19_A_1_1_flair.nii.gz", "BraTS19_A_1_1/BraTS19_A_1_1_t1.nii.gz"),
+        ("x/BraTS19_A_1_1_flair.nii.gz", "x/BraTS19_A_1_1_t1.nii.gz", "x/BraTS19_A_1_1_t1.nii"),
+        ("sub-1/anat/sub-1_FLAIR.nii", "sub-1/anat/sub-1_T1w.nii"),
+    ],
+)
+def test_other_contrasts_of_a_layout_are_not_told(tmp_path, names):
+    _touch(tmp_path, *names)
+    assert [item.note for item in find_inputs([tmp_path])] == [""]
+
+
 def test_of_a_folder_everything_that_looks_like_flair_is_among_the_inputs(tmp_path):
     usable = ("a_FLAIR.NII.GZ", "b_flair.Nii", "p1/e_FLAIR.nii", "p2/f_FLAIR.nii")
     others = ("c_FLAIR.mgz", "p1/e_FLAIR.img", "p2/f_FLAIR.hdr", "d_FLAIR.nii.bz2", "a_FLAIR.nrrd")
