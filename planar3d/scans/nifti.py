@@ -117,6 +117,26 @@ def read_whole(path: Path) -> tuple[nib.Nifti1Header, bytes]:
     return header, content
 
 
+def header_of(path: Path) -> nib.Nifti1Header | None:
+    """The header of a file, or of one volume of it, from its first bytes; None if it cannot be read.
+
+    Raises:
+        ScanError: as `read_header`.
+    """
+    file, number = volume_of(path)
+    try:
+        with open(file, "rb") as stored:
+            zipped = stored.read(len(_MAGIC)) == _MAGIC
+            stored.seek(0)
+            start = (GzipFile(fileobj=stored) if zipped else stored).read(LONGEST_HEADER)
+    except (OSError, EOFError, zlib.error, isal_error):
+        return None
+    header = read_header(file, start)
+    if header is not None and number is not None:
+        header.set_data_shape(header.get_data_shape()[:3])
+    return header
+
+
 def _check_is_file(path: Path) -> None:
     if path.is_symlink() and not path.exists():
         target = os.readlink(path)

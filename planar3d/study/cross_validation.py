@@ -20,6 +20,7 @@ from planar3d.networks.model_card import write_card
 from planar3d.progress import Ticker
 from planar3d.recipes import Recipe
 from planar3d.scans.case import Case, read_images
+from planar3d.scans.case_grids import require_one_grid
 from planar3d.scans.image_files import files_of
 from planar3d.scans.preparation.prepared import Prepared, load_prepared, save_prepared
 from planar3d.study.cluster import run_tasks
@@ -44,7 +45,8 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False, cluster
         cluster: workers that prepare the scans, see `run_tasks`; default: this process.
 
     Raises:
-        ScanError: a scan or mask cannot be used; scans before it stay prepared.
+        ScanError: a scan or mask cannot be used; scans before it stay prepared. Cases whose files differ in their grids
+            are all named first.
         RunError: prepared scans were made by another recipe, or their files have changed since.
     """
     # A run folder has one recipe, so this only guards a copied `prepared/`.
@@ -61,10 +63,9 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False, cluster
             )
     for scan_id, case in run.cases.items():
         require_unchanged(run.prepared(scan_id) / "geometry.json", _sources(run, case))
+    missing = {scan: case for scan, case in run.cases.items() if not (run.prepared(scan) / "geometry.json").is_file()}
+    require_one_grid(missing.values(), run.recipe.preparation.images)
     if cluster:
-        missing = {
-            scan: case for scan, case in run.cases.items() if not (run.prepared(scan) / "geometry.json").is_file()
-        }
         there = partial(prepare_scans, notify=print, assume_affine=assume_affine)
         _require_all(
             run_tasks(cluster, there, [replace(run, cases={s: c}) for s, c in missing.items()], "scan", notify)

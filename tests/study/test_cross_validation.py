@@ -230,6 +230,21 @@ def test_a_bad_scan_ends_the_run_with_its_name_before_training(data, tmp_path):
     assert not (tmp_path / "run/fold-1").exists()
 
 
+def test_all_masks_that_are_not_on_the_grid_of_their_scans_are_named_before_any_scan_is_prepared(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    for scan in ("01B", "08A"):
+        mask = tmp_path / f"data/TrainingDataset_MSSEG/{scan}/Consensus.nii.gz"
+        found = nib.load(mask)
+        nib.save(nib.Nifti1Image(np.asarray(found.dataobj)[1:], found.affine), mask)
+    dataset = find_cases(tmp_path / "data")
+    run = start_run(tmp_path / "run", dataset, RECIPE, folds_for(dataset, None))
+    with pytest.raises(
+        ScanError, match=r"^2 cases cannot be prepared: 01B, 08A\. .*01B/Consensus.* shape \(21, .*Resample"
+    ):
+        prepare_scans(run, _quiet)
+    assert [path.name for path in (run.folder / "prepared").iterdir()] == ["recipe.json"]
+
+
 def test_folds_are_a_number_a_file_or_the_rule(data, tmp_path):
     dataset = find_cases(data)
     assert len(folds_for(dataset, None)) == len(folds_for(dataset, "2")) == 2
