@@ -1,13 +1,16 @@
 """The embedded phantom: synthetic scans in the layouts of challenges."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
 from planar3d.errors import DatasetError
+from planar3d.files import write_json
+from planar3d.scans.bids import read_json_object
 from planar3d.scans.phantom_abdomen import make_abdomen_case
 from planar3d.scans.phantom_head import BRAIN_ORIGIN, TISSUES, build_head
 from planar3d.scans.phantom_heart import make_heart_case
@@ -54,7 +57,7 @@ def write_phantom(
             (int16) and `_seg` (uint8, {0, 1, 2, 4}); or `dataset.json`, `imagesTr/BRATS_<ID>.nii.gz` (int16, a series
             of four) and `labelsTr/BRATS_<ID>.nii.gz` (uint8, 0 to 3). All are stored left, posterior, superior. Or
             `Train_Sets/CT/<ID>/` and `Train_Sets/MR/<ID>/` with DICOM and PNG files; or
-            `training/patient<ID>/` with mhd and raw files.
+            `training/patient<ID>/` with mhd and raw files. `phantom.json` has the settings.
         seed: the same seed gives the same voxels.
         scans_per_center: for each of the three centers; beyond five the lesion loads repeat.
         reduction: divides the grid and multiplies the voxel size along each axis, 1 to 16.
@@ -65,7 +68,7 @@ def write_phantom(
         The scans' names: `01PHANTOM1`, or `BraTS_01PHANTOM1`, is the first of center 01.
 
     Raises:
-        DatasetError: `reduction` is out of range, or the layout is unknown.
+        DatasetError: `reduction` is out of range, the layout is unknown, or the folder has a phantom of other settings.
         Planar3DError: nilearn, which has the brain, is not installed; or pydicom, Pillow or SimpleITK.
     """
     least, most = _REDUCTIONS
@@ -74,12 +77,22 @@ def write_phantom(
     if isinstance(layout, str) and layout not in _LAYOUTS:
         raise DatasetError(f"The phantom has no layout {layout}; choose one of {', '.join(_LAYOUTS)}.")
     made = _LAYOUTS[layout] if isinstance(layout, str) else layout
-    names = []
+    asked = {
+        "layout": layout if isinstance(layout, str) else "own",
+        "seed": seed,
+        "reduction": reduction,
+        "scans_per_center": scans_per_center,
+    }
+    about = Path(folder) / "phantom.json"
+    _require_same(about, asked)
+    names = list[str]()
     for center in CENTERS:
         for number in range(1, scans_per_center + 1):
             name = made.named.format(center=center.name, number=number)
             load = center.loads[(number - 1) % len(center.loads)]
             scans = made.make(center, load, reduction, np.random.default_rng([seed, zlib.crc32(name.encode())]))
+            if not names:
+                write_json(about, asked)
             made.save(Path(folder), name, scans)
             names.append(name)
             if progress:
@@ -88,6 +101,17 @@ def write_phantom(
                 progress(f"{name}: {size} voxels, {(labels.voxels > 0).mean():.3%} {made.marked}")
     made.finish(Path(folder), names)
     return names
+
+
+def _require_same(path: Path, asked: Mapping[str, Any]) -> None:
+    """Refuse a folder whose phantom has other settings, by the file that has them."""
+    found = read_json_object(path, DatasetError) or asked
+    if found != asked:
+        there, now = (", ".join(f"{name} {value}" for name, value in each.items()) for each in (found, asked))
+        raise DatasetError(
+            f"{path.parent} has a phantom of other settings ({there}; asked for: {now}). Delete it, or name another "
+            "folder."
+        )
 
 
 def make_head(center: PhantomCenter, load: float, reduction: float, rng: np.random.Generator) -> dict[str, Scan]:

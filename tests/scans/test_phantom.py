@@ -177,6 +177,19 @@ def test_a_reduction_out_of_range_is_refused(tmp_path, reduction):
         write_phantom(tmp_path, reduction=reduction)
 
 
+def test_a_folder_with_a_phantom_of_other_settings_is_refused_and_left_as_it_is(tmp_path):
+    settings = {"seed": 1, "reduction": 16, "scans_per_center": 1, "layout": "camus"}
+    pytest.importorskip("SimpleITK", reason="needs the extra itk")
+    names = write_phantom(tmp_path, **settings)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for name, value in {"seed": 0, "reduction": 15, "scans_per_center": 2, "layout": "msseg"}.items():
+        says = rf"{name} {settings[name]}.*asked for: .*{name} {value}.* another folder"
+        with pytest.raises(DatasetError, match=says):
+            write_phantom(tmp_path, **(settings | {name: value}))
+    assert write_phantom(tmp_path, **settings) == names
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 def test_without_nilearn_the_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "nilearn", None)
     with pytest.raises(Planar3DError, match=r"pip install 'planar3d\[study\]'"):
