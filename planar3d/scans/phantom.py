@@ -103,6 +103,16 @@ def write_phantom(
     return names
 
 
+def phantom_groups(layout: str, scans_per_center: int) -> dict[str, str]:
+    """The group of each patient of a phantom, by the names that `write_phantom` returns."""
+    made = _LAYOUTS[layout]
+    return {
+        made.named.format(center=center.name, number=number): group
+        for center, group in zip(CENTERS, made.groups, strict=True)
+        for number in range(1, scans_per_center + 1)
+    }
+
+
 def _require_same(path: Path, asked: Mapping[str, Any]) -> None:
     """Refuse a folder whose phantom has other settings, by the file that has them."""
     found = read_json_object(path, DatasetError) or asked
@@ -162,13 +172,17 @@ def _observe(
 
 
 _LAYOUTS = {
-    "msseg": PhantomLayout("{center}PHANTOM{number}", "lesion", make_head, save_as(MSSEG)),
+    "msseg": PhantomLayout(
+        "{center}PHANTOM{number}", "lesion", make_head, save_as(MSSEG), groups=[center.name for center in CENTERS]
+    ),
     "brats": PhantomLayout(
         "BraTS_{center}PHANTOM{number}", "tumour", make_tumour_case, save_as("{name}/{name}_{kind}.nii.gz")
     ),
     "decathlon": PhantomLayout(
         "BRATS_{center}{number}", "tumour", make_tumour_case, save_decathlon, describe_decathlon
     ),
-    "chaos": PhantomLayout("{center}{number}", "organs", make_abdomen_case, save_chaos),
-    "camus": PhantomLayout("patient{center}0{number}", "heart", make_heart_case, save_camus),
+    "chaos": PhantomLayout("{center}{number}", "organs", make_abdomen_case, save_chaos, groups=("CT", "MR", "MR")),
+    "camus": PhantomLayout(
+        "patient{center}0{number}", "heart", make_heart_case, save_camus, groups=("Good",) * len(CENTERS)
+    ),
 }

@@ -9,6 +9,7 @@ import numpy as np
 
 from planar3d.extras import extra
 from planar3d.files import write_json, write_text, written_beside
+from planar3d.scans.participants import EVERYONE
 from planar3d.scans.phantom_scanner import PhantomCenter
 from planar3d.scans.volume import Scan
 
@@ -27,6 +28,7 @@ class PhantomLayout:
     save: Callable[[Path, str, Mapping[str, Scan]], None]
     # Writes the other files of the data set, given the names of its cases.
     finish: Callable[[Path, Sequence[str]], None] = lambda folder, names: None
+    groups: Sequence[str] = (EVERYONE,) * 3  # of the patients of each center, as they are found
 
 
 def save_as(pattern: str) -> Callable[[Path, str, Mapping[str, Scan]], None]:

@@ -10,9 +10,10 @@ from planar3d.files import remove_temporaries
 from planar3d.locks import locked
 from planar3d.recipes import Recipe
 from planar3d.recipes.demonstrations import DEMONSTRATIONS, Demonstration
+from planar3d.scans.case import Case
 from planar3d.scans.datasets import Dataset, find_cases
 from planar3d.scans.folds import Fold, choose_folds, everything, group_folds, read_folds
-from planar3d.scans.phantom import write_phantom
+from planar3d.scans.phantom import phantom_groups, write_phantom
 from planar3d.study.cluster import check_cluster
 from planar3d.study.cross_validation import run_folds
 from planar3d.study.report import write_report
@@ -84,15 +85,20 @@ def reproduce(
     check_study_extra()
     if cluster:
         check_cluster(cluster)
-    chosen_folds = folds_for(dataset, folds)
-    if not any(fold.test for fold in chosen_folds):
-        raise FoldsError("--folds none leaves no test scans to report on; train with: planar3d train.")
-    chosen = choose_folds(only, len(chosen_folds))
+    chosen_folds, chosen = _chosen(dataset, folds, only)
     if not cluster:  # workers choose their own devices
         choose_devices(devices, recipe)
     run = start_run(Path(out).absolute() if cluster else out, dataset, recipe, chosen_folds, phantom, notify)
     run_folds(run, chosen, notify, assume_affine, cluster, devices)
     return report_on(run, notify)
+
+
+def _chosen(dataset: Dataset, folds: str | None, only: str | None) -> tuple[list[Fold], list[int]]:
+    """All folds, which must have test scans, and the numbers of those to run."""
+    found = folds_for(dataset, folds)
+    if not any(fold.test for fold in found):
+        raise FoldsError("--folds none leaves no test scans to report on; train with: planar3d train.")
+    return found, choose_folds(only, len(found))
 
 
 def report_on(run: Run, notify: Notify = print) -> Reproduction:
@@ -116,9 +122,17 @@ def demonstrate(
         out: the run folder; the phantom is written beside it.
         only: as in `reproduce`; default: the demonstration's.
         devices: as in `reproduce`.
+
+    Raises:
+        FoldsError: the folds do not exist; nothing is written.
     """
     folder, recipe = out.with_name(out.name + "-phantom"), demonstration.recipe
+    folds, chosen = demonstration.folds, only or demonstration.only
     choose_devices(devices, recipe)
+    if not Path(folds or "").is_file():  # whose ids are checked when the cases are found
+        groups = phantom_groups(demonstration.layout, demonstration.scans_per_center)
+        cases = tuple(Case(name, {}, None, group) for name, group in groups.items())
+        _chosen(Dataset(cases, demonstration.layout, folder), folds, chosen)
     with locked(folder, "writing the phantom", wait=notify):
         if not (folder / "complete").is_file():
             remove_temporaries(*(case for case in folder.rglob("*") if case.is_dir()))
@@ -131,5 +145,4 @@ def demonstrate(
                 progress=notify,
             )
             (folder / "complete").touch()
-    folds, chosen = demonstration.folds, only or demonstration.only
     return reproduce(find_cases(folder), out, recipe, folds, chosen, notify, phantom=True, devices=devices)

@@ -11,7 +11,7 @@ from scipy import ndimage
 from planar3d.errors import DatasetError, Planar3DError
 from planar3d.scans.case import read_images
 from planar3d.scans.datasets import find_cases
-from planar3d.scans.phantom import write_phantom
+from planar3d.scans.phantom import phantom_groups, write_phantom
 from planar3d.scans.phantom_fields import spread
 from planar3d.scans.phantom_head import TISSUES, brain_maps, build_head
 from planar3d.scans.phantom_lesions import grow_lesions
@@ -47,7 +47,7 @@ def test_fifteen_scans_of_three_centers_are_found_as_the_challenge_s(phantom):
     assert len(cases) == 15
     assert sorted({name[:2] for name in cases}) == ["01", "07", "08"]
     assert all("PHANTOM" in name for name in cases)
-    assert {case.id for case in find_cases(folder).cases} == set(cases)
+    assert {case.id: case.group for case in find_cases(folder).cases} == phantom_groups("msseg", 5)
 
 
 def test_grids_are_those_of_table_1_reduced_and_the_field_of_view_stays(phantom):
@@ -202,6 +202,7 @@ def tumours(tmp_path_factory):
     names = write_phantom(folder, layout="brats", reduction=5, scans_per_center=2)
     dataset = find_cases(folder)
     assert [case.id for case in dataset.cases] == sorted(names) and dataset.labels.values["ET"] == (4,)
+    assert {case.id: case.group for case in dataset.cases} == phantom_groups("brats", 2)
     scans = {case.id: read_images(case.images) for case in dataset.cases}
     return {case.id: (scans[case.id], read_labels(case.labels).voxels) for case in dataset.cases}
 

@@ -11,7 +11,7 @@ from planar3d.errors import Planar3DError, ScanError
 from planar3d.scans.case import read_images
 from planar3d.scans.datasets import find_cases
 from planar3d.scans.inputs import find_inputs
-from planar3d.scans.phantom import write_phantom
+from planar3d.scans.phantom import phantom_groups, write_phantom
 from planar3d.scans.volume import read_labels, read_scan
 from planar3d.study.reproduce import folds_for
 
@@ -43,6 +43,7 @@ def test_series_are_cases_and_those_of_a_person_stay_together(data):
         for n in ("071", "072", "081", "082")
         for name in ("T1DUAL_InPhase", "T1DUAL_OutPhase", "T2SPIR")
     ]
+    assert {f"{group}_{name}": group for name, group in phantom_groups("chaos", 2).items()} == dict(found.values())
     assert found["CT_011"] == ("CT_011", "CT") and found["MR_071_T2SPIR"] == ("MR_071", "MR")
     by_id = dataset.by_id()
     assert by_id["MR_071_T1DUAL_InPhase"].labels == by_id["MR_071_T1DUAL_OutPhase"].labels
