@@ -173,6 +173,18 @@ def test_a_mask_that_was_changed_after_it_was_prepared_is_told(data, tmp_path):
         prepare_scans(run, _quiet)
 
 
+def test_a_prepared_scan_whose_mask_was_removed_is_told_with_what_creates_it_again(run, data, tmp_path):
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    (folder / "fold-1/scores.csv").unlink()
+    prepared = folder / "prepared/01A"
+    (prepared / "mask.npy").unlink()
+    with pytest.raises(RunError, match=rf"01A has no mask.npy\. Delete {prepared} to create it again\."):
+        _run(data, folder, RECIPE, only="1")
+    shutil.rmtree(prepared)
+    prepare_scans(open_run(folder), _quiet)
+    assert (prepared / "mask.npy").read_bytes() == (run.prepared("01A") / "mask.npy").read_bytes()
+
+
 def test_missing_encoder_weights_end_a_run_before_anything_is_written(data, tmp_path):
     recipe = RECIPE.changed(encoder_weights=str(tmp_path / "absent.h5"))
     with pytest.raises(WeightsError, match=r"absent\.h5"):
