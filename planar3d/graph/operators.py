@@ -191,8 +191,10 @@ def rescaling(use: Use) -> Any:
     """Rescaling, of all values or per channel."""
     (result,) = use.values
     for op, part in (("Mul", "scale"), ("Add", "offset")):
-        value = np.asarray(getattr(use.layer, part), np.float32).reshape(-1, 1, 1, 1)
-        result = use.add(op, result, use.constant(part, value))
+        value = np.atleast_1d(np.asarray(getattr(use.layer, part), np.float32))
+        if value.size > value.shape[-1]:  # by position
+            raise use.unknown(f"{part}.shape", value.shape)
+        result = use.add(op, result, use.constant(part, value.reshape(-1, 1, 1, 1)))
     return result
 
 

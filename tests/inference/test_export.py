@@ -257,6 +257,9 @@ def test_a_layer_without_a_counterpart_is_named(tmp_path):
     network = keras.Model(inputs, layers.Conv3D(1, 1, activation="mish", name="odd")(inputs))
     with pytest.raises(Planar3DError, match="Layer odd has activation='mish'"):
         export_network(network, tmp_path, ["onnx"])
+    network = keras.Model(inputs, layers.Rescaling(np.ones((16, 16, 1)), name="shading")(inputs))
+    with pytest.raises(Planar3DError, match=r"Layer shading has scale\.shape=\(16, 16, 1\)"):
+        export_network(network, tmp_path, ["onnx"])
     assert not list(tmp_path.iterdir())
 
 
