@@ -1,6 +1,7 @@
 """A case of BraTS segmented by each system of volumes at its full size, and a step of training, on a CPU.
 
     python benchmarks/systems.py case --data BRATS [--only messaoudi2023-ds,messaoudi2023-dx] [--weights FOLDER]
+    python benchmarks/systems.py case --data BRATS --only wacker2019-2d --title "A case of BraTS slice by slice"
     python benchmarks/systems.py engines --data BRATS [--only messaoudi2023-ds,messaoudi2023-dx]
     python benchmarks/systems.py step [--only messaoudi2023-ds,messaoudi2023-dx] [--precision float32,bf16,bf16-xla]
 
@@ -32,9 +33,13 @@ Data = Annotated[Path, typer.Option("--data", help="A folder of one case in a la
 Only = Annotated[str, typer.Option("--only", help="Recipes, with commas.")]
 
 
+IMAGES = {"t1", "t1ce", "t2", "flair"}
+
+
 def chosen(name: str, precision: str = "float32") -> Recipe:
-    """A recipe whose encoder is random."""
-    return RECIPES[name].changed(encoder_weights="none", precision=precision)
+    """A recipe whose encoder is random; of FLAIR if its image is none of BraTS."""
+    recipe = RECIPES[name].changed(encoder_weights="none", precision=precision)
+    return recipe if IMAGES.issuperset(recipe.preparation.images) else recipe.changed(images=("flair",))
 
 
 def written(name: str, folder: str) -> Callable[[], str]:
@@ -106,6 +111,7 @@ def case_of(
     data: Data,
     only: Only = OF_VOLUMES,
     weights: Annotated[Path | None, typer.Option("--weights", help="A folder of trained files.")] = None,
+    title: Annotated[str, typer.Option("--title", help="Of the result.")] = "A case of BraTS by each system",
 ) -> None:
     """Seconds and memory of a whole case."""
     rows = []
@@ -119,7 +125,7 @@ def case_of(
             rows.append([name, *(f"{s:.0f}" for s in figures), f"{alone.peak_gib:.1f}", f"{peak:.1f}"])
             typer.echo("  ".join(rows[-1]))
     headings = ["recipe", "network, s", "whole command, s", "network, peak GiB", "whole command, peak GiB"]
-    record("A case of BraTS by each system", f"{table(headings, rows)}\n\n{conditions()}")
+    record(title, f"{table(headings, rows)}\n\n{conditions()}")
 
 
 @app.command("engines")
