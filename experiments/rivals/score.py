@@ -1,10 +1,10 @@
 """Masks of other programs and of `ms-flair-open` for three patients, each scored as in its own evaluation.
 
-    python experiments/rivals/score.py --data DATA
+    python experiments/rivals/score.py --data DATA [--masks MASKS]
 
 DATA has `ms_flair` and `ms_flair_other_methods`, with masks by the group that published the scans, at its own
-thresholds. The scores of `ms-flair-open` are cross-validated, from networks not trained on the patient, as in
-experiments/open_model/scores.csv.
+thresholds. MASKS has those of samseg.py; the rows of a method without masks stay. The scores of `ms-flair-open` are
+cross-validated, from networks not trained on the patient, as in experiments/open_model/scores.csv.
 """
 
 from collections.abc import Sequence
@@ -29,18 +29,23 @@ COLUMNS = ("method", "scan", *SCORES, *VOLUMES)
 
 def main(
     data: Annotated[Path, typer.Option("--data", help="Folder of both data sets.")],
+    masks: Annotated[Path | None, typer.Option("--masks", help="Folder with masks of further methods.")] = None,
     out: Annotated[Path, typer.Option("--out", help="CSV of all scores.")] = TABLE,
 ) -> None:
     """Score all masks, write the CSV, and print the table."""
-    rows = scores_of(data)
-    write_csv(out, COLUMNS, [*rows, *ours({row["scan"] for row in rows})])
+    folders = [data / "ms_flair_other_methods", *([masks] if masks else [])]
+    rows = scores_of(data / "ms_flair", folders)
+    rows += ours({row["scan"] for row in rows})
+    scored = {row["method"] for row in rows}
+    rows += [row for row in (read_rows(out) if out.is_file() else []) if row["method"] not in scored]
+    write_csv(out, COLUMNS, sorted(rows, key=lambda row: (row["method"] == OURS, row["method"], row["scan"])))
     typer.echo("\n".join(markdown(read_rows(out))))
 
 
-def scores_of(data: Path) -> list[dict[str, Any]]:
-    """A row for each method and scan."""
-    cases, rows = find_cases(data / "ms_flair").by_id(), []
-    for path in sorted((data / "ms_flair_other_methods").glob("*/*_mask.nii.gz")):
+def scores_of(data: Path, folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """A row for each method and scan; a folder has a folder of masks for each method."""
+    cases, rows = find_cases(data).by_id(), []
+    for path in sorted(path for folder in folders for path in folder.glob("*/*_mask.nii.gz")):
         case = cases[path.name.removesuffix("_mask.nii.gz")]
         scan = read_scan(case.images["flair"])
         expert, found = read_mask(case.label_map, scan), read_mask(path, scan)

@@ -16,6 +16,7 @@ PAPER = (ROOT / "paper/paper.md").read_text(encoding="utf-8")
 SCORES = ("dice", "sensitivity", "precision", "lesion_f1")
 NAMES = {
     "ms-flair-open": "`planar3d`, recipe `modern`",
+    "samseg": "SAMSEG",
     "lst-lpa": "LST, lesion prediction algorithm",
     "wmh-synthseg": "WMH-SynthSeg",
     "bianca": "BIANCA",
