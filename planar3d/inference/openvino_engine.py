@@ -62,7 +62,7 @@ class OpenVINOProgram:
 
     def __init__(self, core: Any, piece: Piece, shapes: Sequence[Shape], bf16: bool) -> None:
         self.kept = ov.Type.bf16 if bf16 else ov.Type.f32
-        graph, self.output_shapes = _written(piece, shapes, bf16)
+        graph, self.output_shapes = _as_onnx(piece, shapes, bf16)
         model = core.read_model(graph.SerializeToString())
         del graph  # it holds a copy of the weights
         _return_freed_memory()
@@ -94,7 +94,7 @@ def _return_freed_memory() -> None:
         trim(0)
 
 
-def _written(piece: Piece, shapes: Sequence[Shape], bf16: bool) -> tuple[Any, list[Shape]]:
+def _as_onnx(piece: Piece, shapes: Sequence[Shape], bf16: bool) -> tuple[Any, list[Shape]]:
     """A piece as an ONNX model for inputs of these shapes, and the shapes of its outputs."""
     from onnx import TensorProto
 

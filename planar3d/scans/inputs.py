@@ -15,6 +15,7 @@ from planar3d.scans.dicom_choice import choose_usable
 from planar3d.scans.dicom_conversion import read_dicom_series
 from planar3d.scans.dicom_headers import DICOM_SUFFIXES, dicom_files
 from planar3d.scans.image_files import (
+    files_of,
     files_within,
     is_flair,
     is_nifti,
@@ -57,7 +58,7 @@ class ScanInput:
         if self.series is not None:
             return tuple(image.path for image in self.series.images)
         paths = self.images.values() or [self.path]
-        return tuple(dict.fromkeys(file for path in paths for file in reader_of(path).files(path)))
+        return tuple(dict.fromkeys(file for path in paths for file in files_of(path)))
 
 
 def find_inputs(inputs: Sequence[Given], images: Sequence[str] = FLAIR) -> list[ScanInput]:

@@ -7,6 +7,7 @@ import re
 import zlib
 from gzip import BadGzipFile
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import nibabel as nib
 import numpy as np
@@ -90,9 +91,7 @@ def read_whole(path: Path) -> tuple[nib.Nifti1Header, bytes]:
     size = os.path.getsize(path)
     try:
         with open(path, "rb") as file:
-            zipped = file.read(len(_MAGIC)) == _MAGIC
-            file.seek(0)
-            stream = GzipFile(fileobj=file) if zipped else file
+            stream, zipped = _unzipped(file)
             start = stream.read(max(LONGEST_HEADER, LOOK))
             header = read_header(path, start)
             if header is None:
@@ -126,15 +125,20 @@ def header_of(path: Path) -> nib.Nifti1Header | None:
     file, number = volume_of(path)
     try:
         with open(file, "rb") as stored:
-            zipped = stored.read(len(_MAGIC)) == _MAGIC
-            stored.seek(0)
-            start = (GzipFile(fileobj=stored) if zipped else stored).read(LONGEST_HEADER)
+            start = _unzipped(stored)[0].read(LONGEST_HEADER)
     except (OSError, EOFError, zlib.error, isal_error):
         return None
     header = read_header(file, start)
     if header is not None and number is not None:
         header.set_data_shape(header.get_data_shape()[:3])
     return header
+
+
+def _unzipped(file: BinaryIO) -> tuple[BinaryIO, bool]:
+    """A file's content, unzipped if it is zipped, which its first bytes show; and whether it is."""
+    zipped = file.read(len(_MAGIC)) == _MAGIC
+    file.seek(0)
+    return (cast(BinaryIO, GzipFile(fileobj=file)) if zipped else file), zipped
 
 
 def _check_is_file(path: Path) -> None:

@@ -73,11 +73,10 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False, cluster
         return
     for number, (scan_id, case) in enumerate(run.cases.items(), start=1):
         folder = run.prepared(scan_id)
-        done = folder / "geometry.json"
-        if done.is_file():
+        if scan_id not in missing:
             continue
         with locked(folder, f"preparing {scan_id}", wait=notify):
-            if done.is_file():
+            if (folder / "geometry.json").is_file():  # by another process since
                 continue
             preparation, targets = run.recipe.preparation, run.recipe.targets
             sources = digest_sources(_sources(run, case))

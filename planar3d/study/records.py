@@ -7,10 +7,10 @@ from typing import Any
 
 from planar3d.errors import RunError
 from planar3d.files import read_json
+from planar3d.scans.image_files import files_of
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.nifti import volume_of
 from planar3d.scans.outputs import Outputs
-from planar3d.scans.stored import reader_of
 from planar3d.transfer.digests import files_sha256
 
 RATING = "_rating.json"  # the end of the name of a rating, a small file saved by the page of a scan
@@ -44,12 +44,11 @@ def scan_sha256(item: ScanInput) -> str:
 
     The same files as other images are another scan, and so is another volume of a file.
     """
-    images = [*item.images.values()] or [item.path]
-    numbers = [volume_of(path)[1] for path in images]
-    if numbers == [None]:
+    volumes = [volume_of(path) for path in item.images.values() or [item.path]]
+    if [number for _, number in volumes] == [None]:
         return files_sha256(item.files)
-    digests = [files_sha256(reader_of(path).files(path)) for path in images]
-    return hashlib.sha256(repr([*zip(digests, numbers, strict=True)]).encode()).hexdigest()
+    digests = {file: files_sha256(files_of(file)) for file in dict(volumes)}  # once, also of a file with all images
+    return hashlib.sha256(repr([(digests[file], number) for file, number in volumes]).encode()).hexdigest()
 
 
 def mask_is_gone(file: Path, record: Mapping[str, Any]) -> str:
