@@ -17,7 +17,7 @@ import nibabel as nib
 import numpy as np
 import typer
 
-from planar3d.files import read_rows, write_csv
+from planar3d.files import read_rows, write_csv, written_beside
 from planar3d.scans.datasets import find_cases
 
 TABLE = Path(__file__).with_name("samseg.csv")
@@ -48,7 +48,8 @@ def main(
         lesions = (np.asarray(labels.dataobj) == LESION).astype(np.uint8)
         before = read_rows(TABLE) if TABLE.is_file() else []
         write_csv(TABLE, COLUMNS, [*(old for old in before if old["scan"] != patient), row])
-        nib.save(nib.Nifti1Image(lesions, labels.affine), mask)
+        with written_beside(mask) as temporary:
+            nib.save(nib.Nifti1Image(lesions, labels.affine), temporary)
         typer.echo(row)
 
 

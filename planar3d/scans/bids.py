@@ -112,6 +112,12 @@ def sidecar(dataset: Path, scan: Path, description: str, type: str = "Lesion") -
     return {"Description": description, **named, "Sources": [source], "SpatialReference": source}
 
 
+def sidecars(image: Path) -> tuple[Path, Path]:
+    """The paths of an output image's sidecar and of its table."""
+    name = str(image).removesuffix(".nii.gz")
+    return Path(f"{name}.json"), Path(f"{name}.tsv")
+
+
 def write_sidecars(
     dataset: Path, scan: Path, outputs: Outputs, scored: Mapping[str, Labels], probability: bool
 ) -> dict[str, Any]:
@@ -127,12 +133,12 @@ def write_sidecars(
     several = len(scored) > 1
     sought, type = (", ".join(scored), "") if several else ("lesion", "Lesion")
     if probability:
-        beside = outputs.probability.with_name(outputs.probability.name.replace(".nii.gz", ".json"))
-        write_json(beside, sidecar(dataset, scan, f"Probability of {sought.replace(', ', ' or ')}, in [0, 1].", type))
+        meaning = f"Probability of {sought.replace(', ', ' or ')}, in [0, 1]."
+        write_json(sidecars(outputs.probability)[0], sidecar(dataset, scan, meaning, type))
     if not several:
         return sidecar(dataset, scan, "Lesions found by a network.")
     rows = [{"index": label, "name": name} for label, name in names_of_labels(scored).items()]
-    write_csv(outputs.record.with_suffix(".tsv"), ["index", "name"], rows)
+    write_csv(sidecars(outputs.mask)[1], ["index", "name"], rows)
     return sidecar(dataset, scan, f"Labels found by a network: {sought}.", "")
 
 
@@ -142,13 +148,13 @@ def write_instance_sidecars(dataset: Path, scan: Path, outputs: Outputs, lesions
     Args:
         lesions: each with its number, `lesion`, and `volume_ml`.
     """
-    beside = Path(str(outputs.instances).removesuffix(".nii.gz"))
-    write_json(beside.with_suffix(".json"), sidecar(dataset, scan, "Lesions found by a network, one label each.", ""))
+    about, table = sidecars(outputs.instances)
+    write_json(about, sidecar(dataset, scan, "Lesions found by a network, one label each.", ""))
     rows = [
         {"index": lesion["lesion"], "name": f"lesion {lesion['lesion']}", "volume_ml": round(lesion["volume_ml"], 6)}
         for lesion in lesions
     ]
-    write_csv(beside.with_suffix(".tsv"), ["index", "name", "volume_ml"], rows)
+    write_csv(table, ["index", "name", "volume_ml"], rows)
 
 
 def write_dataset_description(out: Path, dataset: Path) -> Path:

@@ -37,7 +37,8 @@ def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], p
         model: its `name` and `sha256`.
 
     Raises:
-        ScanError: the mask is on another grid, or the headers of the series lack elements that the object must repeat.
+        ScanError: the mask is on another grid or has over 65,535 lesions, or the headers of the series lack elements
+            that the object must repeat.
 
     Source: DICOM PS3.3, A.51; PS3.16, context groups 7150, 7151.
     """
@@ -48,7 +49,12 @@ def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], p
         from pydicom.uid import generate_uid
 
     labels = as_frames(Scan(lesion_labels(mask), mask.header), series)
-    labels = labels.astype(np.uint8 if labels.max() < 256 else np.uint16)
+    if (count := int(labels.max())) >= 2**16:
+        raise ScanError(
+            f"{series.images[0].path}: series {series} has {count:,} lesions, and a DICOM Segmentation object can have "
+            "65,535. Segment it without --dicom-seg and --dicom-sr."
+        )
+    labels = labels.astype(np.uint8) if count < 256 else labels
     images = [dcmread(image.path, stop_before_pixels=True, force=True) for image in series.images]
     origin = [
         images[0].get("SeriesInstanceUID", ""),
@@ -77,7 +83,7 @@ def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], p
             tracking_id=f"lesion {number}",
             anatomic_regions=[codes.SCT.Brain],
         )
-        for number in range(1, max(int(labels.max()), 1) + 1)
+        for number in range(1, max(count, 1) + 1)
     ]
     try:
         for image in images:

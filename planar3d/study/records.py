@@ -1,12 +1,14 @@
 """The records of masks in a folder, what has the name of one but is none, and readers' ratings beside them."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from planar3d.errors import RunError
 from planar3d.files import read_json
+from planar3d.scans.bids import sidecars
 from planar3d.scans.image_files import files_of
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.nifti import volume_of
@@ -20,9 +22,24 @@ RATINGS = {"pass": "the mask can be used", "flag": "the mask needs review", "exc
 def records_within(folder: Path, damaged: dict[str, str] | None = None) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The records in a folder, each with its file, without hidden notes and half-written files.
 
+    A scan that has several records has only its newest one here: alone and in a group, its outputs have other names.
+
     Args:
         damaged: gets, by path, why files that may be records cannot be read.
     """
+    found = list(_all_within(folder, damaged))
+    newest = {_source(*one): one[0] for one in sorted(found, key=lambda one: one[1].get("date", ""))}
+    yield from (one for one in found if newest[_source(*one)] == one[0])
+
+
+def _source(file: Path, record: Mapping[str, Any]) -> tuple[str, str, Any]:
+    """The scan of a record: its place and its content, as a copy elsewhere and another file there are other scans."""
+    folder, name = os.path.split(record["scan"].get("path") or file)
+    # A link to a folder is followed, but not one to a file: git-annex keeps copies of a scan as links to one file.
+    return os.path.realpath(folder), name, record["scan"].get("sha256")
+
+
+def _all_within(folder: Path, damaged: dict[str, str] | None) -> Iterator[tuple[Path, dict[str, Any]]]:
     for path in sorted(folder.rglob("*.json")):
         if any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
@@ -75,9 +92,9 @@ def remove_outdated(outputs: Outputs, record: Mapping[str, Any]) -> None:
     if _shown(before) == _shown(record):
         return
     written = {getattr(outputs, name) for name in record["files"]}
-    for name in vars(outputs).keys() & before["files"].keys():
-        if getattr(outputs, name) not in written:
-            getattr(outputs, name).unlink(missing_ok=True)
+    for old in {getattr(outputs, name) for name in vars(outputs).keys() & before["files"].keys()} - written:
+        for path in (old, *(sidecars(old) if "Sources" in before else ())):  # which a record in a BIDS data set has
+            path.unlink(missing_ok=True)
 
 
 def rating_file(record: Path) -> Path:

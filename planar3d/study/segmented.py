@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
-import numpy as np
 
 from planar3d.errors import RecipeError, RunError
 from planar3d.evaluation.figures import overlay as draw_overlay
@@ -171,7 +170,7 @@ def write_segmented(
     if asked.label_tables:
         write_label_tables(outputs, targets.scored)
     if asked.instances:
-        Scan(lesion_labels(mask).astype(np.uint16), scan.header).save(outputs.instances)
+        Scan(lesion_labels(mask), scan.header).save(outputs.instances)
     if asked.same_format and outputs.same_format != outputs.mask:
         write_like(Path(about["scan"]["path"]), mask.voxels, mask.affine, outputs.same_format)
     write_json(outputs.record, record)

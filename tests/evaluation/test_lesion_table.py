@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from stored_scans import TURNS, turned
 
 from planar3d.errors import ScanError
-from planar3d.evaluation.lesion_table import lesion_table, lesions_by_target, write_lesions
+from planar3d.evaluation.lesion_table import lesion_labels, lesion_table, lesions_by_target, write_lesions
 from planar3d.evaluation.lesions import lesion_scores
 from planar3d.scans.targets import Binary, Classes, Regions
 from planar3d.scans.volume import Scan
@@ -87,6 +87,13 @@ def test_voxels_that_share_an_edge_or_lie_at_opposite_borders_are_lesions_of_the
     assert len(lesion_table(_mask(np.s_[2, 2, 2], np.s_[3, 3, 2]))) == 2
     assert len(lesion_table(_mask(np.s_[2, 3, 15], np.s_[2, 4, 0]))) == 2
     assert len(lesion_table(_mask(np.s_[2, 2, 2], np.s_[3, 2, 2]))) == 1
+
+
+@pytest.mark.parametrize(("width", "dtype"), [(400, np.uint16), (450, np.int32)])
+def test_as_many_lesions_as_there_are_have_numbers_of_their_own(width, dtype):
+    checkerboard = np.indices((300, width, 1)).sum(0) % 2
+    labels = lesion_labels(_scan(checkerboard.astype(np.uint8)))
+    assert labels.dtype == dtype and labels.max() == checkerboard.sum() == len(np.unique(labels)) - 1
 
 
 def test_the_table_is_the_same_from_every_storage():

@@ -13,6 +13,7 @@ import pytest
 from planar3d.errors import DatasetError, ScanError
 from planar3d.files import write_json
 from planar3d.scans.bids import (
+    derivative_names,
     find_bids_scans,
     is_bids,
     sidecar,
@@ -175,6 +176,14 @@ def test_outputs_keep_the_entities_of_their_scans(dataset, tmp_path):
     assert second.probability == tmp_path / f"out/sub-02/ses-1/anat/{stem}_probseg.nii.gz"
     assert second.report == tmp_path / f"out/sub-02/figures/{stem}_report.html"
     assert len({path for outputs in (first, second) for path in vars(outputs).values()}) == 24
+
+
+def test_a_name_with_a_dot_keeps_its_sidecars_apart(dataset, tmp_path):
+    scan = dataset / "sub-1.5/anat/sub-1.5_FLAIR.nii.gz"
+    outputs = derivative_names(dataset, scan, tmp_path / "out")
+    write_instance_sidecars(dataset, scan, outputs, [])
+    written = {path.name for path in (tmp_path / "out").rglob("*.*") if path.is_file()}
+    assert written == {f"sub-1.5_seg-lesions_dseg.{ending}" for ending in ("json", "tsv")}
 
 
 def test_links_to_the_sources_lead_there(dataset, tmp_path):

@@ -65,6 +65,27 @@ def test_a_scan_whose_mask_another_model_made_has_one_line(folder, path):
     assert (a["state"], a["failure"]) == ("done", "a_mask.nii.gz is of another model.")
 
 
+@pytest.mark.parametrize(
+    ("scan", "lines"),
+    [
+        ({}, ["b", "p_a"]),
+        ({"path": "/data/copy/a.nii.gz"}, ["a", "b", "p_a"]),
+        ({"sha256": "5cb"}, ["a", "b", "p_a"]),
+    ],
+)
+def test_a_scan_segmented_alone_and_then_in_a_group_counts_once_with_its_newest_record(folder, scan, lines):
+    record = read_json(folder.path / "a.json") | {"date": "2026-11-27T12:00:01+00:00"}
+    record["scan"] |= {"name": "p_a", **scan}
+    write_json(folder.path / "p_a.json", record)
+    write_tables(folder, {})
+    assert sorted(row["scan"] for row in _rows(folder.path / "scans.csv")) == lines
+    standing = folder.standing()
+    assert len([*standing.done, *standing.missing]) == len(lines)
+    write_json(folder.path / "p_a.json", record | {"date": "2026-11-27T11:00:00+00:00"})
+    if not scan:
+        assert [record["scan"]["name"] for _, record in folder.records()] == ["a", "b"]
+
+
 def test_each_lesion_has_a_line_and_they_add_up_to_their_scans(folder):
     write_tables(folder, {})
     rows, scans = _rows(folder.path / "lesions.csv"), _rows(folder.path / "scans.csv")

@@ -132,6 +132,13 @@ def test_what_an_object_must_repeat_is_missed_in_a_sentence_and_masks_elsewhere_
     assert not list(tmp_path.glob("*seg.dcm"))
 
 
+def test_more_lesions_than_segments_can_number_are_refused(tmp_path):
+    write_series(tmp_path / "in", np.indices((260, 260, 2)).sum(0).astype(np.int16), AXIAL)
+    mask, series = segmented(tmp_path / "in", np.indices((260, 260, 2)).sum(0) % 2, AXIAL)
+    with pytest.raises(ScanError, match="has 67,600 lesions, and a DICOM Segmentation object can have 65,535"):
+        write_dicom_seg(mask, series, MODEL, tmp_path / "seg.dcm")
+
+
 def test_an_enhanced_image_without_shared_groups_is_refused_in_a_sentence(tmp_path):
     path = write_enhanced(tmp_path / "in" / "image", VOXELS, AXIAL)
     mask, series = segmented(tmp_path / "in", affine=AXIAL)
