@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from types import FrameType
 from typing import Annotated, Any
 
@@ -122,6 +123,9 @@ def main(command: Callable[..., Any] | None = None) -> None:
 
 def run_in_sentences(call: Callable[[], Any]) -> Any:
     """Call a program's function and return its result; a user error gives one sentence and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name that is not text, or a sign that the terminal lacks, is printed
+            stream.reconfigure(errors="backslashreplace")
     quiet_tensorflow()
     try:
         with interruptible():

@@ -19,6 +19,7 @@ from planar3d.errors import RunError
 
 _WRITING = ".writing-"  # prefix of temporary files and folders
 _ADDED = len(_WRITING) + 8 + 1  # bytes of this prefix, with the random part and a hyphen
+_NO_TEXT = "backslashreplace"  # for names of files that are not text, as in JSON
 _FULL = 2**16  # bytes; with less free space, a failed write counts as a full disk
 
 
@@ -166,7 +167,7 @@ def _remove(left: Path) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8, atomically."""
     with written_beside(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors=_NO_TEXT)
 
 
 def write_json(path: str | Path, content: Any) -> None:
@@ -177,7 +178,10 @@ def write_json(path: str | Path, content: Any) -> None:
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a table with a header line, atomically; with tabs if the file's name ends in .tsv."""
     delimiter = "\t" if Path(path).suffix == ".tsv" else ","
-    with written_beside(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+    with (
+        written_beside(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors=_NO_TEXT) as stream,
+    ):
         writer = csv.DictWriter(stream, columns, delimiter=delimiter, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -1,5 +1,6 @@
 """The command line: sentences and exit codes, and the same results as the functions."""
 
+import io
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from narrow_networks import narrow_networks
 
 import planar3d
 from planar3d import cli
+from planar3d.commands.output import say
 from planar3d.inference.segment import segment
 from planar3d.networks.model_card import WRITTEN
 from planar3d.networks.publishing import publish_weights
@@ -293,6 +295,14 @@ def test_a_demonstration_has_the_folds_that_are_asked_for(run, tmp_path, monkeyp
     monkeypatch.setitem(DEMONSTRATIONS, "modern", small)
     code, _, err = run("reproduce", "--demo", "--system", "modern", "--out", tmp_path / "run", "--folds", "9")
     assert code == 2 and "The number of folds cannot be 9" in err and not [*tmp_path.iterdir()]
+
+
+def test_what_the_terminal_s_encoding_lacks_is_printed_with_backslashes(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), "latin-1")
+    monkeypatch.setattr(sys, "stdout", stream)
+    cli.run_in_sentences(lambda: say("é → \udce9"))
+    stream.flush()
+    assert stream.buffer.getvalue().decode("latin-1").endswith("é \\u2192 \\udce9\n")
 
 
 def test_a_full_disk_is_a_sentence_and_leaves_nothing(run, data, model, tmp_path, monkeypatch):

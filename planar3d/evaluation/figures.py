@@ -127,7 +127,8 @@ def overlay(
         axes.set_title(f"{view.name}, slice {index + 1} of {count}", color="white", fontsize=10, pad=4)
         cuts = {name: _cut(mask, view, index, head) for name, mask in masks.items()}
         _draw_slice(axes, view, _cut(voxels, view, index, head), cuts, zooms, (low, high), styles)
-    figure.suptitle(title, color="white", fontsize=12, y=1 - 0.12 / height, va="top")
+    printable = title.encode("utf-8", "backslashreplace").decode()  # the name of a file need not be text
+    figure.suptitle(printable, parse_math=False, color="white", fontsize=12, y=1 - 0.12 / height, va="top")
     legend = {name: styles[name] for name in masks if name not in below}
     _outline_legend(figure, legend | ({"reference, paler": ("#FFFFFF" + _PALE, _BROAD)} if below else {}))
     return save(figure, path)

@@ -45,7 +45,7 @@ def takes_part(part: str) -> Callable[[str], bool]:
     if not found or not 1 <= int(found[1]) <= int(found[2]):
         raise RunError(f"--part {part}: a part and the number of parts are needed, as in --part 3/20.")
     number, of = map(int, found.groups())
-    return lambda name: int(hashlib.sha256(name.encode()).hexdigest(), 16) % of == number - 1
+    return lambda name: int(hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest(), 16) % of == number - 1
 
 
 @dataclass
@@ -208,7 +208,7 @@ class CohortFolder:
         return set(os.listdir(self.notes)) if self.notes.is_dir() else set()
 
     def _note(self, kind: str, of: str) -> Path:
-        return self.notes / f"{kind}-{hashlib.sha256(of.encode()).hexdigest()[:24]}.json"
+        return self.notes / f"{kind}-{hashlib.sha256(of.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}.json"
 
     def _within(self, path: Path) -> str:
         return path.relative_to(self.path).as_posix()

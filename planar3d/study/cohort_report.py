@@ -86,7 +86,9 @@ def _line(file: Path, record: Mapping[str, Any], folder: Path) -> _Scan:
     return _Scan(
         record["scan"]["name"],
         # Quoted, so that no file name is read as a scheme or a query.
-        quote(Path(os.path.relpath(file.parent / report, folder)).as_posix()) if report else None,
+        quote(Path(os.path.relpath(file.parent / report, folder)).as_posix(), errors="surrogateescape")
+        if report
+        else None,
         {f"{name} [ml]": volume for name, volume in result.get("targets_ml", {}).items()}
         or {column: result[key] for column, key in _LESIONS.items()},
         " × ".join(f"{mm:.3g}" for mm in record["scan"].get("spacing_mm", [])),

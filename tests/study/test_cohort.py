@@ -23,7 +23,7 @@ from planar3d.recipes import Recipe
 from planar3d.scans.volume import read_mask, read_scan
 from planar3d.study import segmented as segmented_module
 from planar3d.study.cohort import segment_all
-from planar3d.study.cohort_folder import CohortFolder
+from planar3d.study.cohort_folder import CohortFolder, takes_part
 from planar3d.study.segmented import Asked
 from planar3d.transfer.digests import file_sha256
 
@@ -383,3 +383,20 @@ def test_a_scan_whose_name_is_too_long_for_its_outputs_fails_alone_before_any_wo
     with pytest.raises(ScanError, match=r"can have 237, as .* 18 more\. Rename the scan"):
         segment_all(given[1:2], model, tmp_path / "other", asked=PLAIN, notify=str)
     assert not (tmp_path / "other").exists()
+
+
+def test_a_scan_whose_name_is_no_text_is_segmented_like_others_and_named_with_backslashes(scans, model, tmp_path):
+    names = [b"lat\xe9n_FLAIR.nii.gz", b"br\xe9k_FLAIR.nii.gz", b"$a^{$b$_FLAIR.nii.gz"]  # the last, wrong mathematics
+    (tmp_path / "in").mkdir()
+    try:
+        for name in names:
+            shutil.copy(scans[0], os.fsencode(tmp_path / "in") + b"/" + name)
+    except OSError:
+        pytest.skip("names of files are text here")
+    (tmp_path / "in" / os.fsdecode(names[1])).write_bytes(b"no scan")
+    shown = replace(PLAIN, overlay=True, report=True)
+    cohort = segment_all([tmp_path / "in"], model, tmp_path / "out", asked=shown, notify=str, takes=takes_part("1/1"))
+    assert len(cohort.records) == 2 and len(CohortFolder(tmp_path / "out").standing().done) == 2
+    assert "lat\\udce9n_FLAIR," in (tmp_path / "out/scans.csv").read_text(encoding="utf-8")
+    assert "lat%E9n_FLAIR_report.html" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert all((tmp_path / "out" / name).is_file() for record in cohort.records for name in record["files"].values())
