@@ -24,7 +24,7 @@ class OnnxGraph:
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.initializers: dict[str, np.ndarray] = {}
-        self._used: set[str] = set()
+        self._used = {"input", "output"}  # names of the file's ends, which a layer may also have
 
     def add(self, op: str, name: str, inputs: Sequence[str], **attributes: Any) -> str:
         """Append a node and return the name of its output; a number makes it unique."""

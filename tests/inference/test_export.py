@@ -204,6 +204,16 @@ def test_onnx_agrees_with_keras_in_every_layer_it_knows(build):
     np.testing.assert_allclose(session.run(None, {"input": window})[0], expected, atol=5e-5)
 
 
+def test_layers_may_be_called_as_the_file_s_input_and_output():
+    _needs("onnx")
+    from planar3d.inference.onnx_graph import onnx_model
+
+    image = keras.Input((2, 4, 4, 1), name="image")
+    network = keras.Model(image, layers.Conv3D(1, 1, name="output")(layers.Conv3D(1, 1, name="input")(image)))
+    (end,) = onnx_model(described(network), {}).graph.output  # which onnx has checked
+    assert end.name == "output"
+
+
 def test_slice_by_slice_a_network_has_the_same_values_and_weights():
     inputs = keras.Input((6, 12, 12, 2))
     y = layers.Conv3D(4, (2, 3, 3), dilation_rate=(2, 2, 1), padding="same", activation="relu")(inputs)
