@@ -26,6 +26,7 @@ def read_safetensors(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
         WeightsError: safetensors is not installed, or the file declares impossible sizes.
     """
     try:
+        import ml_dtypes  # noqa: F401  # with which NumPy has bfloat16
         from safetensors import safe_open
     except ImportError:
         raise WeightsError(

@@ -94,6 +94,7 @@ def transplant(
         raise WeightsError(
             f"A dictionary of arrays by name is needed; got {type(arrays).__name__}. load_weights reads a file."
         )
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
     used: set[str] = set()
     filled, matched, missing = [], [], []
     for place in places_of(network):

@@ -84,6 +84,13 @@ def test_2d_weights_become_what_conversion_makes_of_them(made, choice, tmp_path)
     assert_same(found, convert(trained, **choice))
 
 
+@pytest.mark.parametrize("given", [keras.Variable, keras.ops.convert_to_tensor, np.ndarray.tolist])
+def test_variables_tensors_and_lists_are_arrays(given):
+    trained, found = network(LAYERS["Conv2D"], 1), convert(network(LAYERS["Conv2D"]))
+    transplant(found, {weight.path: given(np.array(weight)) for weight in trained.weights}, strict=True)
+    assert_same(found, convert(trained))
+
+
 @pytest.mark.parametrize("name", ["a.weights.h5", "a.h5", "a.keras"])
 @pytest.mark.parametrize(
     "made", [made for name, made in LAYERS.items() if name != "PReLU"]

@@ -1,7 +1,9 @@
 """Torch's files give the tensors that were saved, and never run or inflate what else they hold."""
 
+import json
 import os
 import pickle
+import struct
 import sys
 import zipfile
 
@@ -10,6 +12,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from planar3d.errors import WeightsError
+from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.size_budget import SizeBudget
 from planar3d.transfer.torch_files import TORCH_READERS
 
@@ -32,6 +35,14 @@ def test_safetensors_come_back_as_saved_and_half_precision_as_float32(torch, sta
     assert found.keys() == state.keys() and found["half"].dtype == np.float32
     for name, tensor in state.items():
         assert_array_equal(found[name], tensor.float() if name == "half" else tensor)
+
+
+def test_bfloat16_is_read_where_no_library_of_networks_is_loaded(tmp_path):
+    pytest.importorskip("safetensors")
+    header = json.dumps({"half": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + b"\x80\x3f\x00\x40")
+    assert_array_equal(read_arrays(path)["half"], np.float32([1, 2]))  # another process reads it first
 
 
 @pytest.mark.parametrize("zipped", [True, False])
