@@ -57,13 +57,15 @@ def DXNet(
         A model from (batch, depth, rows, cols, channels) to probabilities (batch, depth, rows, cols, outputs), float32.
 
     Raises:
-        ValueError: sizes are not multiples of 32, the stem is unknown, or softmax of one output.
+        ValueError: sizes are not multiples of 32, the normalization or the stem is unknown, or softmax of one output.
         WeightsError: the weights cannot be found or read, or do not fit.
 
     Source: Messaoudi et al. 2023, section 2.2, for the encoder, its repeated kernels and instance normalization; the
     decoder's widths and epsilon, and the rate of stochastic depth, from the released code.
     """
     check_input_shape(input_shape, _DIVISORS, name)
+    if norm not in ("instance", "batch"):
+        raise ValueError(f"norm={norm!r}: 'instance' or 'batch' is needed.")
     if stem not in ("normal", "fitted"):
         raise ValueError(f"stem={stem!r}: 'normal' or 'fitted' is needed.")
     inputs = keras.Input(input_shape, name="volume")

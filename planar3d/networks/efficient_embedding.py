@@ -63,13 +63,13 @@ def EfficientEmbedding(
 
     Raises:
         ValueError: the shape does not fit the factors, or softmax of one output.
-        RecipeError: factors that are not greater than 0.
+        RecipeError: factors that are not greater than 0, or an unknown encoder range.
         WeightsError: the weights cannot be found or read, or do not fit.
 
     Source: Messaoudi et al. 2020, table 1 and figure 1; widths, kernels and dropout from the released code. The 2D part
     is planar, on a volume of one slice.
     """
-    EfficientEmbeddingSettings.made({"factors": factors})
+    EfficientEmbeddingSettings.made({"factors": factors, "encoder_range": encoder_range})
     check_input_shape(input_shape, _divisors({"factors": factors}), name)
     check_depth(input_shape, SLICES * prod(factors), SLICES * prod(factors), name)
     filters = [min(16 * 2**level, 64) for level in range(len(factors) + 1)]

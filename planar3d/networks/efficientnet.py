@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import keras
 from keras import layers
 
+from planar3d.graph.keras_graph import check_channels_last
 from planar3d.graph.padding import halves
 from planar3d.networks.architecture import WeightSource
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source
@@ -98,12 +99,13 @@ def EfficientNet(
         (batch, rows / 32, cols / 32, channels) of `top_activation`.
 
     Raises:
-        ValueError: the variant is unknown.
+        ValueError: the variant, the normalization or the padding is unknown.
 
     Source: Tan & Le 2019, table 1; scales and the rate's rise as in tensorflow/tpu, efficientnet_builder.py.
     """
-    if variant not in SCALES:
-        raise ValueError(f"There is no EfficientNet {variant!r}; choose one of {', '.join(SCALES)}.")
+    for value, known in ((variant, SCALES), (norm, ("batch", "instance")), (padding, ("same", "symmetric"))):
+        if value not in known:
+            raise ValueError(f"There is no EfficientNet {value!r}; choose one of {', '.join(known)}.")
     widened, deepened = SCALES[variant]
     stages = [
         stage._replace(blocks=ceil(deepened * stage.blocks), filters=_rounded(widened * stage.filters))
@@ -162,6 +164,7 @@ def _network(
     classes: int,
     drop_path: float,
 ) -> keras.Model:
+    check_channels_last()
     x = _strided(layers.Conv2D, inputs, 3, 2, style, "stem_conv", filters=ends[0])
     x = _activated(x, style, "stem_")
     blocks = [

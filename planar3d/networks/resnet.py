@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from planar3d.graph.keras_graph import check_channels_last
+
 # torch's defaults of batch normalization; its momentum is the share of the new value, Keras' of the old.
 NORMALIZATION = {"epsilon": 1e-5, "momentum": 0.9}
 
@@ -85,6 +87,7 @@ def _resnet(
     classes: int,
     pool: int = 3,
 ) -> keras.Model:
+    check_channels_last()
     inputs = keras.Input(input_shape, name="input")
     x = layers.Activation("relu", name="conv1_relu")(_convolved(inputs, 64, 7, 2, "conv1"))
     if pool == 3:

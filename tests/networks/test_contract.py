@@ -18,6 +18,7 @@ from planar3d.graph.stored import from_json
 from planar3d.inference.export import export_network
 from planar3d.inference.predictor import predict_volume, predictor
 from planar3d.networks.architecture import layers_with_weights, weight_shapes
+from planar3d.networks.efficientnet import EfficientNet, EfficientNetLite0
 from planar3d.networks.encoders import ENCODERS
 from planar3d.networks.registry import (
     build_network,
@@ -27,6 +28,7 @@ from planar3d.networks.registry import (
     recipe_network,
     weight_source,
 )
+from planar3d.networks.resnet import ResNet18
 from planar3d.networks.weights_file import load_network, read_recipe, save_weights
 from planar3d.recipes import PAPER, Recipe
 from planar3d.training.checkpoint import Progress, restore, save
@@ -258,6 +260,12 @@ def test_networks_that_cannot_be_are_refused_with_a_sentence(changes, sentence):
 def test_channels_first_as_keras_setting_is_refused_with_a_sentence(name, channels_first):
     with pytest.raises(ConversionError, match=r"'channels_first'.* channels last\. Call keras\.config\.set_image"):
         build_network(name, encoder_weights=None)
+
+
+@pytest.mark.parametrize("build", [ResNet18, EfficientNet, EfficientNetLite0])
+def test_a_2d_encoder_with_channels_first_is_too(build, channels_first):
+    with pytest.raises(ConversionError, match="'channels_first'"):
+        build(input_shape=(32, 32, 3))
 
 
 def test_arguments_that_a_network_does_not_know_are_named():

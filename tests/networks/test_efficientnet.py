@@ -121,9 +121,17 @@ def test_wider_and_deeper_variants_have_the_layers_of_keras_applications(variant
     assert {w.path: w.shape for w in ours.weights} == shapes
 
 
-def test_another_variant_is_refused():
-    with pytest.raises(ValueError, match="no EfficientNet 'b8'; choose one of b0, b1"):
-        EfficientNet("b8")
+@pytest.mark.parametrize(
+    ("choice", "says"),
+    [
+        ({"variant": "b8"}, "'b8'; choose one of b0, b1"),
+        ({"norm": "layer"}, "'layer'; choose one of batch, instance"),
+        ({"padding": "valid"}, "'valid'; choose one of same, symmetric"),
+    ],
+)
+def test_what_does_not_exist_is_refused(choice, says):
+    with pytest.raises(ValueError, match=f"no EfficientNet {says}"):
+        EfficientNet(**choice)
 
 
 def test_with_symmetric_padding_strides_centre_on_even_pixels_as_torch_s():
