@@ -38,7 +38,7 @@ def check_cacheable(recipe: Recipe) -> None:
         )
     # Beyond the end, a window repeats the last slice, but its features would repeat those of the last slices together.
     depth, stride, slices = recipe.tiles.depth, recipe.tiles.stride, recipe.slices
-    joined = recipe.window_borders == "none"  # any number of scans
+    joined = recipe.training.samples.joins_scans  # any number of scans
     if (slices - depth) % stride or (joined and slices % stride):
         raise RecipeError(
             f"cached_features needs windows that end with the scan, but windows of {depth} slices at stride {stride} "

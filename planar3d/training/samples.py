@@ -152,6 +152,11 @@ class WindowSampling(Sampling):
         """Whether there are validation windows."""
         return self.validation != "none"
 
+    @property
+    def joins_scans(self) -> bool:  # type: ignore[override]
+        """Whether windows cross from one scan into the next."""
+        return self.window_borders == "none"
+
     def check_with(self, preparation: Preparation, targets: Targets) -> None:
         """Refuse scans with different numbers of slices."""
         if not preparation.same_slices:

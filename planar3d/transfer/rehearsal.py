@@ -77,7 +77,7 @@ def _rehearse(path: Path, state: State) -> None:
         return
     _try(path, state[1])
     # The trial opened the file again, perhaps another one meanwhile.
-    if file_sha256(path) == sha256:
+    if _state_of(path) == state:
         _keep(trial)
 
 

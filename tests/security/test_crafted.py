@@ -115,6 +115,14 @@ def test_a_file_that_passed_needs_no_other_trial_wherever_it_is(tmp_path, trials
     assert trials == ["mine.weights.h5"]
 
 
+def test_a_new_file_is_hashed_once(tmp_path, trials, monkeypatch):
+    hashed = []
+    monkeypatch.setattr(rehearsal, "file_sha256", lambda path: hashed.append(path) or file_sha256(path))
+    hdf5(tmp_path / "mine.h5")
+    _read_anew(tmp_path / "mine.h5")
+    assert trials == ["mine.h5"] and len(hashed) == 1
+
+
 def test_other_readers_and_another_content_are_tried_again(tmp_path, trials, monkeypatch):
     path = tmp_path / "mine.h5"
     hdf5(path)
