@@ -127,15 +127,15 @@ class GraphWalk:
                 for flat, volume in zip(inner.inputs, volumes, strict=True)
             ]
             return [Step(self.network(inner, inputs, operation.name, f"{prefix}{operation.name}/"))]
+        if type(operation) in self.counterparts:
+            made = self.counterparts[type(operation)](operation)
+            return [Step(made, [Taken(weight) for weight in operation.weights], "copied")]
         if getattr(operation, "data_format", "channels_last") != "channels_last":
             raise ConversionError(f"{where} has data_format 'channels_first'; build the network with channels last.")
         if isinstance(operation, keras.layers.Lambda):
             raise ConversionError(
                 f"{where} is a Python function, which cannot be converted to 3D; replace it with layers or keras.ops."
             )
-        if type(operation) in self.counterparts:
-            made = self.counterparts[type(operation)](operation)
-            return [Step(made, [Taken(weight) for weight in operation.weights], "copied")]
         rule = RULES.get(type(operation)) or operations.rule_of(operation)
         if rule is None:
             raise ConversionError(

@@ -164,6 +164,14 @@ def test_a_layer_of_one_s_own_is_converted_with_a_counterpart_given():
     assert_allclose(run(volumes, voxels), by_slice(flat, voxels), rtol=1e-6)
 
 
+def test_a_python_function_is_converted_with_a_counterpart_given():
+    def doubled(layer=None):
+        return layers.Lambda(lambda x: 2 * x, name="odd")
+
+    flat, voxels = network_of(doubled()), volume(1, 3, 8, 10, 4)
+    assert_allclose(run(convert(flat, counterparts={layers.Lambda: doubled}), voxels), 2 * voxels)
+
+
 def test_counterparts_whose_weights_do_not_fit_are_refused():
     flat = network_of(Doubled(name="odd"), layers.Conv2D(3, 3, name="conv"))
     with pytest.raises(ConversionError, match=r"odd \(Doubled\).*do not fit those of norm"):
