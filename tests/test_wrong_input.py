@@ -17,6 +17,10 @@ NETWORK = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(1, 3, na
 GROUPS = dict.fromkeys("abcde", "x")
 
 
+def predicted(voxels, recipe=p3.PAPER):
+    return p3.predict_volume(p3.convert(NETWORK), voxels, recipe, "windowed")
+
+
 def scan(voxels):
     return p3.Scan(voxels, nib.Nifti1Image(voxels, np.eye(4)).header)
 
@@ -46,6 +50,25 @@ WRONG = {
         r"got ndarray\. .*Scan\(voxels, h",
     ),
     "a NaN scan to be segmented": (lambda: p3.segment(scan(NAN), "ms-flair-open"), ScanError, "NaN or infinity in"),
+    "a list as a scan": (lambda: p3.Scan(MASK.tolist(), scan(MASK).header), ScanError, "got list and Nifti1Header"),
+    "texts as a scan": (lambda: p3.Scan(MASK.astype(object), scan(MASK).header), ScanError, "an array of numbers and"),
+    "an affine as a header": (
+        lambda: p3.Scan(MASK, np.eye(4)),
+        ScanError,
+        r"got ndarray and .*Image\(voxels, affine\)",
+    ),
+    "prepared voxels without images": (
+        lambda: predicted(NAN),
+        ValueError,
+        r"shape \(20, 20, 20\).*voxels\[\.\.\., None",
+    ),
+    "no prepared voxels": (
+        lambda: predicted(NAN[:0, ..., None]),
+        ValueError,
+        r"shape \(0, 20, 20, 1\), .* are needed\.$",
+    ),
+    "prepared voxels of NaN": (lambda: predicted(NAN[..., None]), ValueError, "voxels have NaN or infinity; replace"),
+    "a recipe's name for a prediction": (lambda: predicted(MASK, "paper"), RecipeError, "recipe='paper': a Recipe is"),
     "no file's name": (lambda: p3.read_scan(None), ScanError, "A scan is a file's name .* got NoneType"),
     "a NaN scan": (lambda: p3.prepare(scan(NAN)), ScanError, "The scan has NaN or infinity in 8,000 voxels"),
     "a slice": (lambda: p3.prepare(scan(NAN[0])), ScanError, r"The scan is 2-D \(20, 20\)"),
@@ -134,6 +157,12 @@ WRONG = {
         lambda: p3.PlanarResUNet(encoder_weights=None, bridge_filters=0),
         RecipeError,
         "bridge_filters is 0, but it must be greater",
+    ),
+    "an unknown norm": (lambda: p3.DXNet(norm="layer"), ValueError, "norm='layer': 'instance' or 'batch' is needed"),
+    "an unknown range": (
+        lambda: p3.EfficientEmbedding(encoder_range="grey"),
+        RecipeError,
+        "encoder_range='grey' is unknown; choose one of: 'unit', 'grey levels'",
     ),
     "levels without filters": (lambda: p3.DSNet(filters=(16, 32)), RecipeError, r"filters=\(16, 32\).* equal lengths"),
     "negative filters of levels": (lambda: p3.DSNet(filters=(16, 32, 48, -1)), RecipeError, "filters is .* greater th"),

@@ -81,6 +81,7 @@ class Checked:
         """Predict a prepared scan; see `Predictor`."""
         if self.chosen is not None:
             return self.chosen(voxels, progress)
+        voxels = np.asarray(voxels)
         probabilities = self.in_bf16(voxels, progress)
         # Compiling takes less than a second, and both at once would take a GiB more than one.
         self.in_bf16.release()

@@ -17,6 +17,7 @@ from planar3d.inference.shared import SharedInference
 from planar3d.inference.tiled import WindowedInference
 from planar3d.networks.weights_file import Model
 from planar3d.recipes import PAPER, Recipe
+from planar3d.recipes.recipe import check_recipe
 from planar3d.sections import check_choice
 
 # OpenVINO works without Keras, whose import takes as long as a scan.
@@ -86,9 +87,10 @@ def predictor(
         RecipeError: an unknown method, engine or precision, or the windowed method on OpenVINO.
         Planar3DError: the network's graph does not allow the method, or the engine is missing or does not support it.
     """
+    check_recipe(recipe)
     check_choice("method", method, METHODS)
     check_choice("engine", engine, ENGINES)
-    if not isinstance(batch_size, int) or batch_size < 1:
+    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
         raise RecipeError(f"batch_size={batch_size!r}: a whole number from 1 is needed.")
     if precision is not None:
         check_choice("precision", precision, PRECISIONS)

@@ -9,7 +9,7 @@ import numpy as np
 from planar3d.inference.plan import Piece, Plan, Shape, per_entry
 from planar3d.progress import Progress
 from planar3d.scans.preparation import Preparation
-from planar3d.scans.windows import check_prepared, window_starts
+from planar3d.scans.windows import checked_prepared, window_starts
 
 ALIGNMENT = 64  # bytes, of memory that TensorFlow reads in place
 _KEPT = 4  # plane sizes with cached programs; the heads of a cohort have few
@@ -64,7 +64,7 @@ class SharedInference:
 
         Source: Kolarik 2020, section 3.2 and eq. 1.
         """
-        check_prepared(voxels)
+        voxels = checked_prepared(voxels)
         starts = window_starts(len(voxels), self.plan.depth, self.plan.stride)
         pieces = dict(zip(starts, self.plan.pieces(len(starts)), strict=True))
         return self._computed(voxels, pieces, progress)[: len(voxels)]

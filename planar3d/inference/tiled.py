@@ -19,7 +19,7 @@ from planar3d.recipes import Recipe
 from planar3d.scans.composition import as_float32, compose_tiles, cut_tile
 from planar3d.scans.labels import AS_GIVEN, SCALES, Scale
 from planar3d.scans.tiles import Lengths, Tiles, tile_shape
-from planar3d.scans.windows import check_prepared
+from planar3d.scans.windows import checked_prepared
 from planar3d.sections import check_choice
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class TiledInference:
         Raises:
             RecipeError: the network takes tiles of another shape.
         """
-        check_prepared(voxels)
+        voxels = checked_prepared(voxels)
         shape, starts = tile_shape(self.tiles, voxels.shape), self.tiles.starts(voxels.shape)
         if any(taken not in (None, length) for taken, length in zip(self.takes, shape, strict=True)):
             raise RecipeError(

@@ -1,8 +1,9 @@
 """Checks of a scan: the faults of each, as messages that follow the file's name."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import nibabel as nib
 import numpy as np
 
 from planar3d.errors import ScanError
@@ -16,6 +17,17 @@ SPACINGS = (0.05, 50.0)  # mm between voxels of a head scan; thousandths and tho
 LENGTH = 2000.0  # mm along an axis, the length of a whole-body scan
 MAGNITUDES = (1e-30, 1e30)  # of the greatest value; beyond, float32 overflows in its scaling
 _SPLIT = "Extract one volume first, e.g. with fslroi."
+
+
+def check_parts(voxels: Any, header: Any) -> None:
+    """Raise a `ScanError` unless a scan is made of an array of numbers and a NIfTI header."""
+    are_numbers = isinstance(voxels, np.ndarray) and voxels.dtype.kind in "biuf"
+    if not are_numbers or not isinstance(header, nib.Nifti1Header):
+        raise ScanError(
+            "A planar3d.Scan is made of an array of numbers and a NIfTI header, Scan(voxels, header); got "
+            f"{type(voxels).__name__} and {type(header).__name__}. Of an affine, nibabel makes a header: "
+            "nibabel.Nifti1Image(voxels, affine).header."
+        )
 
 
 def refuse(scan: "Scan", faults: Iterator[str]) -> None:

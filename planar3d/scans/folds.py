@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from reprlib import repr as repr_of
 
@@ -82,7 +83,7 @@ def group_folds(
         raise FoldsError(f"{counted(scans, 'patient')} cannot be cross-validated; 2 are needed to train and test.")
     if number is None:
         number = largest if len(members) == 1 and largest <= _LEAVE_ONE_OUT else min(MSSEG_FOLDS, largest)
-    if not isinstance(number, int) or not 2 <= number <= largest:
+    if not isinstance(number, Integral) or not 2 <= number <= largest:
         possible = "2" if largest == 2 else f"2 to {largest}"
         raise FoldsError(
             f"The number of folds cannot be {number!r}: the largest group has {counted(largest, 'patient')}. "

@@ -13,7 +13,7 @@ from nibabel import orientations
 
 from planar3d.errors import ScanError
 from planar3d.files import written_beside
-from planar3d.scans.checks import faults_of_contrast, faults_of_file, refuse
+from planar3d.scans.checks import check_parts, faults_of_contrast, faults_of_file, refuse
 from planar3d.scans.grid import corner_shift, voxel_mm3
 from planar3d.scans.stored import reader_of
 
@@ -47,6 +47,9 @@ class Scan:
     voxels: np.ndarray
     header: nib.Nifti1Header
     path: Path | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        check_parts(self.voxels, self.header)
 
     @property
     def affine(self) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Windows of slices: cut, composed and thresholded (Kolarik 2020, section 3.2 and eq. 1)."""
 
+from typing import Any
+
 import numpy as np
 
 from planar3d.scans.composition import compose_tiles, cut_tile
@@ -111,7 +113,7 @@ def threshold(
         return (probabilities * np.float32(256) > of_256).astype(np.uint8)
     if rule == "released":
         levels = (probabilities * np.float32(255)).astype(np.uint8)
-        top = levels.max() if highest is None else int(np.float32(highest) * np.float32(255))
+        top = levels.max(initial=0) if highest is None else int(np.float32(highest) * np.float32(255))
         limit = int(top // (256 / of_256)) if of_256 else 0
         return (levels > limit).astype(np.uint8)
     raise ValueError(f"rule={rule!r} is unknown; choose one of: 'absolute', 'released'.")
@@ -124,13 +126,18 @@ def at_least(volume: np.ndarray, depth: int) -> tuple[np.ndarray, slice]:
     return whole, slice(before, before + len(volume))
 
 
-def check_prepared(voxels: np.ndarray) -> None:
-    """Raise a `ValueError` for an array without the four axes of a prepared scan."""
-    if np.ndim(voxels) != 4:
+def checked_prepared(voxels: Any) -> np.ndarray:
+    """An array of finite voxels with the four axes of a prepared scan; a `ValueError` if it is none."""
+    voxels = np.asarray(voxels)
+    if voxels.ndim != 4 or not voxels.size:
+        advice = " Add an axis for the one image: voxels[..., None]." if voxels.ndim == 3 else ""
         raise ValueError(
-            f"The voxels have the shape {np.shape(voxels)}, but (slices, rows, cols, images) of a prepared scan are "
-            "needed. Add an axis for the one image: voxels[..., None]."
+            f"The voxels have the shape {voxels.shape}, but (slices, rows, cols, images) of a prepared scan are "
+            f"needed.{advice}"
         )
+    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+        raise ValueError("The voxels have NaN or infinity; replace them first, e.g. with numpy.nan_to_num.")
+    return voxels
 
 
 def network_input(windows: np.ndarray, channels: int = 3) -> np.ndarray:

@@ -8,7 +8,7 @@ import pytest
 from inference_networks import small_unet
 
 from planar3d.errors import Planar3DError, RecipeError
-from planar3d.inference.predictor import predict_volume
+from planar3d.inference.predictor import predict_volume, predictor
 from planar3d.inference.tiled import TiledInference, WindowedInference
 from planar3d.recipes import PAPER, RECIPES
 from planar3d.scans.tiles import DepthWindows, Patches
@@ -26,7 +26,7 @@ def _depth_blur():
     return keras.Model(x, y)
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 5])
+@pytest.mark.parametrize("batch_size", [1, 2, np.int64(5)])
 @pytest.mark.parametrize("slices", [16, 64, 69])
 def test_a_volume_equals_its_windows_composed(batch_size, slices):
     voxels = np.random.default_rng(0).integers(0, 255, (slices, 4, 4, 1), np.uint8)
@@ -37,6 +37,12 @@ def test_a_volume_equals_its_windows_composed(batch_size, slices):
     assert found.shape == voxels.shape[:3] and found.dtype == np.float32
     expected = compose(np.stack(predicted), 8, slices)
     np.testing.assert_allclose(found, expected, rtol=1e-5 if batch_size > 1 else 0)
+
+
+def test_a_list_is_a_volume_too():
+    voxels = np.random.default_rng(0).integers(0, 255, (16, 4, 4, 1), np.uint8)
+    predict = predictor(_depth_blur(), RECIPE, "windowed")
+    np.testing.assert_array_equal(predict(voxels.tolist()), predict(voxels))
 
 
 def test_progress_reaches_the_last_window():

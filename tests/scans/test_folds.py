@@ -103,6 +103,11 @@ def test_patients_are_told_by_the_names_of_their_visits(case, patient):
     assert patient_of(case) == patient
 
 
+def test_a_number_of_numpy_is_a_number_of_folds():
+    groups = dict.fromkeys("abcde", "x")
+    assert group_folds(groups, np.int64(3)) == group_folds(groups, 3)
+
+
 @pytest.mark.parametrize("folds", [1, 10])
 def test_impossible_numbers_of_folds_are_refused(folds):
     with pytest.raises(FoldsError, match="Choose 2 to 9 folds"):

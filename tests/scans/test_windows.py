@@ -63,6 +63,10 @@ def test_the_released_threshold_follows_the_volume_s_maximum():
         np.testing.assert_array_equal(threshold(p, 16, "released"), as_released(p))
 
 
+def test_nothing_is_marked_in_no_voxels():
+    assert threshold(np.zeros((0, 2)), 16, "released").shape == threshold(np.zeros((0, 2))).shape == (0, 2)
+
+
 def test_the_network_sees_minus_one_to_one_in_every_channel():
     x = network_input(np.uint8([[[0], [128], [255]]]), 3)
     assert x.shape == (1, 3, 3) and x.dtype == np.float32
