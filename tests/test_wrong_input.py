@@ -117,6 +117,13 @@ WRONG = {
         ValueError,
         r"=None: \(depth, rows, cols, channels\) is",
     ),
+    "channels of no number": (
+        lambda: p3.PlanarVGG16((16, 32, 32, None), None),
+        ValueError,
+        r"None\): \(depth, rows, cols, chan",
+    ),
+    "no shape of slices": (lambda: p3.OmniaNet(None, encoder_weights=None), ValueError, r"=None: \(depth, rows, cols"),
+    "no depth of kernels": (lambda: p3.PlanarResUNet(encoder_depth=None), ValueError, "encoder_depth=None: an odd n"),
     "half a channel": (
         lambda: p3.PlanarVGG16((16, 32, 32, 3.5), None),
         ValueError,

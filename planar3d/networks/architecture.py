@@ -89,14 +89,15 @@ def check_input_shape(input_shape: Sequence[int | None], divisors: Sequence[int]
     """Raise a `ValueError` unless an input is (depth, rows, cols, channels) with sizes divisible by the divisors.
 
     Args:
-        input_shape: sizes, or None if unknown.
+        input_shape: sizes, or None if unknown, except the channels.
         divisors: of depth, rows and cols.
 
     Raises a `ConversionError` if Keras is set to channels first.
     """
     check_channels_last()
     sizes = input_shape if isinstance(input_shape, list | tuple) else ()
-    if len(sizes) != 4 or not all(size is None or isinstance(size, int | np.integer) for size in sizes):
+    are_whole = all(size is None or isinstance(size, int | np.integer) for size in sizes)
+    if len(sizes) != 4 or not are_whole or (sizes[3] or 0) < 1:
         raise ValueError(f"input_shape={input_shape!r}: (depth, rows, cols, channels) is needed.")
     for axis, length, divisor in zip(("depth", "rows", "cols"), input_shape[:3], divisors, strict=True):
         if length is not None and (length <= 0 or length % divisor):

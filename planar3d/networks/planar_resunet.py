@@ -153,7 +153,7 @@ def _bridge(x: Any, filters: int) -> Any:
 def _check(input_shape: Sequence[int | None], encoder: str, encoder_depth: int, encoder_range: str) -> None:
     if encoder not in ENCODERS:
         raise ValueError(f"encoder={encoder!r} is unknown; choose one of: {', '.join(ENCODERS)}; or give a 3D network.")
-    if encoder_depth < 1 or encoder_depth % 2 == 0:
+    if not isinstance(encoder_depth, int | np.integer) or encoder_depth < 1 or encoder_depth % 2 == 0:
         raise ValueError(f"encoder_depth={encoder_depth}: an odd number of slices is needed, with one in the center.")
     if encoder_range not in ("unit", "imagenet"):
         raise ValueError(f"encoder_range={encoder_range!r} is unknown; choose 'unit' or 'imagenet'.")
