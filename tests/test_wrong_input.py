@@ -14,11 +14,13 @@ NAN = np.full((20, 20, 20), np.nan, "float32")
 MM = (1, 1, 1)
 KERNEL = np.zeros((3, 3, 1, 1), "float32")
 NETWORK = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(1, 3, name="conv")])
+VOLUMES = keras.Sequential([keras.Input((16, 20, 20, 1)), keras.layers.Conv3D(1, 1)])
+ONE = p3.PAPER.changed(channels=1)
 GROUPS = dict.fromkeys("abcde", "x")
 
 
-def predicted(voxels, recipe=p3.PAPER):
-    return p3.predict_volume(p3.convert(NETWORK), voxels, recipe, "windowed")
+def predicted(voxels, recipe=ONE):
+    return p3.predict_volume(VOLUMES, voxels, recipe, "windowed")
 
 
 def scan(voxels):
@@ -94,6 +96,16 @@ WRONG = {
     "alpha in text": (lambda: p3.map_kernel(KERNEL, "scale", 3, alpha="abc"), ValueError, "needs 3 positive factors"),
     "an axis of 1.0": (lambda: p3.map_kernel(KERNEL, axis=1.0), ValueError, "axis=1.0: the new axis must be 0"),
     "a list of mappings": (lambda: p3.map_kernel(KERNEL, ["zero"]), ValueError, r"mapping=\['zero'\] is unknown"),
+    "a network of one channel for three": (
+        lambda: p3.predictor(VOLUMES),
+        RecipeError,
+        r"takes .*20, 1\)\] .* paper needs a network from \(batch, 16, rows, cols, 3\) to",
+    ),
+    "a network of smaller outputs": (
+        lambda: p3.predictor(p3.convert(NETWORK, depth=16), ONE, "windowed"),
+        RecipeError,
+        r"gives \[\(None, 16, 6, 6, 1\)\], but the recipe",
+    ),
     "a model's name": (
         lambda: p3.predictor("ms-flair-open"),
         ConversionError,

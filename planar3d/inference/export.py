@@ -68,6 +68,7 @@ def export_network(
     chosen = {name: _format(name) for name in formats}
     check_model(network)
     _check(network)
+    network = keras.Model(*network.inputs, *network.outputs, name=network.name)  # also of lists and dictionaries
     window = _noise(network)
     expected = np.asarray(network.predict_on_batch(window))
     described = _description(network, recipe)

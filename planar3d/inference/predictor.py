@@ -49,15 +49,15 @@ class _Source:
     known: Known
 
 
-def _source(network: "keras.Model | Model") -> _Source:
+def _source(network: "keras.Model | Model", recipe: Recipe) -> _Source:
     if isinstance(network, Model):
         build = cache(network.network)
         return _Source(cache(lambda: network.description(build)), build, lambda: "float32", Known(network))
     from planar3d.graph.described import described
-    from planar3d.graph.keras_graph import check_model
+    from planar3d.networks.fitting import refuse_other_ends
     from planar3d.training.precision import precision_of
 
-    check_model(network)
+    refuse_other_ends(network, recipe)
     return _Source(lambda: described(network), lambda: network, lambda: precision_of(network), Known(None))
 
 
@@ -84,7 +84,8 @@ def predictor(
         batch_size: windows per batch, for the windowed method.
 
     Raises:
-        RecipeError: an unknown method, engine or precision, or the windowed method on OpenVINO.
+        RecipeError: an unknown method, engine or precision, the windowed method on OpenVINO, or a network with other
+            inputs or outputs than the recipe's.
         Planar3DError: the network's graph does not allow the method, or the engine is missing or does not support it.
     """
     check_recipe(recipe)
@@ -98,7 +99,7 @@ def predictor(
         raise Planar3DError(
             "engine='openvino' needs OpenVINO and onnx. Install them: pip install 'planar3d[openvino]'."
         )
-    source = _source(network)
+    source = _source(network, recipe)
     if reason := why_apart(recipe):
         if method == "shared":
             raise Planar3DError(f"method='shared' works only for windows along depth with one output; {reason}.")

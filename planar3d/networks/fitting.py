@@ -7,7 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from planar3d.errors import WeightsError
+from planar3d.errors import RecipeError, WeightsError
+from planar3d.graph.keras_graph import as_graph
 from planar3d.networks.architecture import layers_with_weights
 from planar3d.networks.registry import describe_network, find_architecture
 from planar3d.recipes import Recipe
@@ -53,6 +54,21 @@ def refuse_other_sizes(
                 f"{path} has another network: none of its arrays is as large as {field}={_text(value)} of the recipe "
                 f"{recipe.name}. Use the recipe in the file, or name a file trained by planar3d."
             )
+
+
+def refuse_other_ends(network: keras.Model, recipe: Recipe) -> None:
+    """Raise a `RecipeError` unless a network turns the windows of a recipe into its outputs, voxel by voxel."""
+    graph, (depth, *_, channels), outputs = as_graph(network), recipe.window, recipe.targets.outputs
+    taken, given = ([tuple(end.shape) for end in ends] for ends in (graph.inputs, graph.outputs))
+    if len(taken) == len(given) == 1 and len(taken[0]) == len(given[0]) == 5:
+        ends = taken[0][-1], given[0][-1]
+        if ends == (channels, outputs) and taken[0][1:4] == given[0][1:4] and taken[0][1] in (None, depth):
+            return
+    raise RecipeError(
+        f"{network.name} takes {taken} and gives {given}, but the recipe {recipe.name} needs a network from (batch, "
+        f"{depth or 'depth'}, rows, cols, {channels}) to (batch, {depth or 'depth'}, rows, cols, {outputs}). Build "
+        "the network for the recipe, or choose another recipe."
+    )
 
 
 def refuse_misfit(network: keras.Model, arrays: Mapping[str, np.ndarray], path: Path) -> None:

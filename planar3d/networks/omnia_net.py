@@ -70,7 +70,7 @@ def OmniaNet(
 
     Source: Messaoudi et al. 2023, figure 2; widths and normalization of the decoder from the released code.
     """
-    volumes = np.size(input_shape) != 3
+    volumes = not isinstance(input_shape, list | tuple) or len(input_shape) != 3
     check_input_shape(input_shape if volumes else (1, *input_shape), DIVISORS, name)
     for value, known in ((encoder, NOISY_STUDENT), (stem, ("fitted", "normal"))):
         if value not in known:

@@ -214,6 +214,14 @@ def test_layers_may_be_called_as_the_file_s_input_and_output():
     assert end.name == "output"
 
 
+def test_ends_in_lists_and_dictionaries_are_exported_as_tensors(tmp_path):
+    _needs("savedmodel")
+    image = keras.Input((2, 4, 4, 1), name="image")
+    lesion = layers.Conv3D(1, 1)(image)
+    for number, ends in enumerate((([image], [lesion]), ({"image": image}, {"lesion": lesion}))):
+        export_network(keras.Model(*ends), tmp_path / str(number), ["savedmodel"])
+
+
 def test_slice_by_slice_a_network_has_the_same_values_and_weights():
     inputs = keras.Input((6, 12, 12, 2))
     y = layers.Conv3D(4, (2, 3, 3), dilation_rate=(2, 2, 1), padding="same", activation="relu")(inputs)

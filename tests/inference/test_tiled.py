@@ -45,6 +45,13 @@ def test_a_list_is_a_volume_too():
     np.testing.assert_array_equal(predict(voxels.tolist()), predict(voxels))
 
 
+def test_the_output_of_a_network_may_be_in_a_dictionary():
+    network, voxels = _depth_blur(), np.random.default_rng(0).integers(0, 255, (16, 4, 4, 1), np.uint8)
+    named = keras.Model(network.input, {"lesion": network.output})
+    found, expected = (predict_volume(made, voxels, RECIPE, "windowed") for made in (named, network))
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_progress_reaches_the_last_window():
     seen = []
     voxels = np.zeros((64, 4, 4, 1), np.uint8)
