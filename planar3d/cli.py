@@ -136,7 +136,10 @@ def run_in_sentences(call: Callable[[], Any]) -> Any:
         # A full disk or a read-only folder; anything else keeps its traceback.
         if error.strerror is None:
             raise
-        _fail(f"{error.filename or 'A file'}: {error.strerror}. Nothing half-written was left behind.")
+        # A file that cannot be renamed is of a temporary name; the one that it would have got is the second.
+        _fail(
+            f"{error.filename2 or error.filename or 'A file'}: {error.strerror}. Nothing half-written was left behind."
+        )
 
 
 def _fail(sentence: str) -> None:

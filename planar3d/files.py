@@ -104,11 +104,15 @@ def folder_written_beside(folder: str | Path) -> Iterator[Path]:
 def require_room(path: str | Path, size: int, cause: Exception | None = None) -> None:
     """Raise the error of a full disk, naming `path`, if less than `size` bytes are free in its folder.
 
+    A `cause` that names no file, as that of a used up quota, is raised again with `path`.
+
     Call it before HDF5 writes: if the disk fills up meanwhile, its files cannot be closed, and the process ends in a
     segmentation fault.
     """
     if shutil.disk_usage(Path(path).parent).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from cause
+    if isinstance(cause, OSError) and cause.strerror and not cause.filename:
+        raise OSError(cause.errno, cause.strerror, str(path)) from cause
 
 
 def temporary_folder(folder: str | Path, ending: str = "") -> tempfile.TemporaryDirectory[str]:

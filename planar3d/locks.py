@@ -162,8 +162,12 @@ def _created(path: Path, holder: Holder) -> bool:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except (FileExistsError, FileNotFoundError):  # claimed; or its folder was removed a moment ago
         return False
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(json.dumps(holder._asdict()))
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(json.dumps(holder._asdict()))
+    except OSError:  # the disk is full
+        path.unlink(missing_ok=True)
+        raise
     return True
 
 

@@ -19,6 +19,7 @@ from narrow_networks import narrow_networks
 import planar3d
 from planar3d import cli
 from planar3d.commands.output import say
+from planar3d.files import write_text
 from planar3d.inference.segment import segment
 from planar3d.networks.model_card import WRITTEN
 from planar3d.networks.publishing import publish_weights
@@ -263,6 +264,7 @@ def test_prepare_and_train_make_the_same_run_folder_as_crossval(run, data, tmp_p
         (["predict", "DATA", "--model", "absent.h5", "--out", "run"], "absent.h5 does not exist"),
         (["predict", "DATA", "--model", "absent.h5", "--out", "run.nii.gz"], "is the name of an image"),
         (["compare", "a.nii", "b.nii", "--model", "absent.h5", "--out", "m.NII"], "is the name of an image"),
+        (["predict", "DATA", "--model", "absent.h5", "--out", os.devnull], "is not a folder; name one, which need"),
         (["report", "DATA"], "not a run folder: it has no recipe.json"),
         (["report", "absent"], "absent is not a run folder: it does not exist"),
         (["weights", "--out", "run", "--format", "onnx"], "'onnx' is unknown"),
@@ -303,6 +305,12 @@ def test_what_the_terminal_s_encoding_lacks_is_printed_with_backslashes(monkeypa
     cli.run_in_sentences(lambda: say("é → \udce9"))
     stream.flush()
     assert stream.buffer.getvalue().decode("latin-1").endswith("é \\u2192 \\udce9\n")
+
+
+def test_an_error_of_renaming_names_the_file_that_was_meant(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        cli.run_in_sentences(lambda: write_text(tmp_path, "scores"))
+    assert capsys.readouterr().err.startswith(f"Error: {tmp_path}: Is a directory")
 
 
 def test_a_full_disk_is_a_sentence_and_leaves_nothing(run, data, model, tmp_path, monkeypatch):

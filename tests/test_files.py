@@ -53,6 +53,12 @@ def test_a_full_disk_is_said_of_the_file_that_was_meant(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_used_up_quota_is_said_of_the_file_that_was_meant(tmp_path):
+    with pytest.raises(OSError) as found, written_beside(tmp_path / "mask.nii.gz"):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+    assert found.value.errno == errno.EDQUOT and found.value.filename == str(tmp_path / "mask.nii.gz")
+
+
 def test_only_what_is_half_written_is_removed_and_only_there(tmp_path):
     for name in (".writing-1-a.json", "a.json", "inner/.writing-2-b.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

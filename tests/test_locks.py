@@ -69,6 +69,18 @@ def test_who_waits_says_so_once_and_gets_the_folder(tmp_path, hold):
     assert len(said) == 1 and "preparing waits" in said[0]
 
 
+def test_a_claim_that_does_not_fit_on_the_disk_is_not_left_behind(tmp_path):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            take(tmp_path / CLAIM)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not [*tmp_path.iterdir()]
+
+
 def test_folders_beside_and_inside_a_held_one_are_free(tmp_path, hold):
     hold(tmp_path / "fold-1")
     for folder in (tmp_path, tmp_path / "fold-2", tmp_path / "fold-1" / "predictions"):

@@ -1,5 +1,6 @@
 """Options that several commands share, and the recipe that they select."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,11 +18,13 @@ Data = Annotated[Path, typer.Option("--data", help="Folder with a known layout, 
 
 
 def _folder(path: Path) -> Path:
-    """Refuse the name of an image where a folder is meant, which would be created with that name."""
+    """Refuse a file, and the name of an image, which would become that of a folder."""
     from planar3d.scans.image_files import suffix
 
     if suffix(path) and not path.is_dir():
         raise typer.BadParameter(f"{path} is the name of an image; name a folder, where files are named after scans.")
+    if os.path.lexists(path) and not path.is_dir():
+        raise typer.BadParameter(f"{path} is not a folder; name one, which need not exist.")
     return path
 
 

@@ -87,8 +87,12 @@ def _convert(series: DicomSeries, place: Path) -> Path:
     if run.returncode == 0 and len(chosen) == 1:
         return chosen[0]
     if not volumes or run.returncode:
-        said = run.stdout.decode(errors="replace").strip().splitlines()[-1:]
-        raise ScanError(f"{source}: dcm2niix could not convert series {series} (code {run.returncode}, {said}).")
+        said = "".join(run.stdout.decode(errors="replace").strip().splitlines()[-1:])
+        said = re.sub(r"\S*[/\\](\d{6})\.dcm", lambda copy: str(series.images[int(copy[1])].path), said)
+        raise ScanError(
+            f"{source}: dcm2niix could not convert series {series} (code {run.returncode}; {said}). A file may be cut "
+            "off or damaged; export the series again."
+        )
     written = ", ".join(path.name for path in volumes)
     raise ScanError(
         f"{source}: dcm2niix made several volumes of series {series}: {written}. Convert it yourself and name the "

@@ -3,7 +3,8 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from planar3d.errors import DatasetError, ScanError
@@ -81,6 +82,18 @@ def why_unusable(path: Path) -> str:
     except OSError as error:
         return f"{path} cannot be read ({error.strerror}). Change its permissions, or remove it."
     return ""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise a `ScanError` if the system cannot read a file of the scan at `path`, so that it fails alone."""
+    try:
+        yield
+    except OSError as error:
+        raise ScanError(
+            f"{error.filename or path} cannot be read ({error.strerror or error}). Check its permissions and its disk, "
+            "or leave it out."
+        ) from None
 
 
 def require_usable(folder: Path, problems: Mapping[Path, str]) -> None:

@@ -20,6 +20,7 @@ from planar3d.scans.image_files import (
     is_flair,
     is_nifti,
     is_scan,
+    reading,
     stem,
     suffix,
     why_unusable,
@@ -105,13 +106,14 @@ def find_inputs(inputs: Sequence[Given], images: Sequence[str] = FLAIR) -> list[
 
 
 def read_input_images(item: ScanInput, assume_affine: bool = False, flat: bool = False) -> dict[str, Scan]:
-    """Read the images of a scan or case by name; errors as in `read_images` and `read_dicom_series`."""
+    """Read the images of a scan or case by name; errors as in `reading`, `read_images` and `read_dicom_series`."""
     if item.problem:
         raise ScanError(item.problem)
-    if item.images:
-        return read_images(item.images, assume_affine, flat)
-    scan = read_scan(item.path, assume_affine) if item.series is None else read_dicom_series(item.series)
-    return {"flair": scan}
+    with reading(item.path):
+        if item.images:
+            return read_images(item.images, assume_affine, flat)
+        scan = read_scan(item.path, assume_affine) if item.series is None else read_dicom_series(item.series)
+        return {"flair": scan}
 
 
 def outputs_of(item: ScanInput, out: str | Path, several: bool = False) -> Outputs:

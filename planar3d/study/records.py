@@ -9,7 +9,7 @@ from typing import Any
 from planar3d.errors import RunError
 from planar3d.files import read_json
 from planar3d.scans.bids import sidecars
-from planar3d.scans.image_files import files_of
+from planar3d.scans.image_files import files_of, reading
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.nifti import volume_of
 from planar3d.scans.outputs import Outputs
@@ -59,12 +59,13 @@ def _all_within(folder: Path, damaged: dict[str, str] | None) -> Iterator[tuple[
 def scan_sha256(item: ScanInput) -> str:
     """The digest of a scan's files; of a case's images in their order, with the numbers of their volumes.
 
-    The same files as other images are another scan, and so is another volume of a file.
+    The same files as other images are another scan, and so is another volume of a file. Errors as in `reading`.
     """
     volumes = [volume_of(path) for path in item.images.values() or [item.path]]
-    if [number for _, number in volumes] == [None]:
-        return files_sha256(item.files)
-    digests = {file: files_sha256(files_of(file)) for file in dict(volumes)}  # once, also of a file with all images
+    with reading(item.path):
+        if [number for _, number in volumes] == [None]:
+            return files_sha256(item.files)
+        digests = {file: files_sha256(files_of(file)) for file in dict(volumes)}  # once, also of one with all images
     return hashlib.sha256(repr([(digests[file], number) for file, number in volumes]).encode()).hexdigest()
 
 

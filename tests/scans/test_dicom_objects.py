@@ -93,6 +93,13 @@ def test_a_file_that_breaks_off_is_refused_wherever_it_does(tmp_path, bytes_left
         _read(tmp_path)
 
 
+def test_a_file_that_lacks_its_end_is_named_as_the_user_knows_it(tmp_path):
+    files = write_series(tmp_path, VOXELS, OBLIQUE)
+    files[4].write_bytes(files[4].read_bytes()[:-2])
+    with pytest.raises(ScanError, match=rf"not large enough.*: {files[4]}\)\. A file may be cut off or"):
+        _read(tmp_path)
+
+
 @pytest.mark.parametrize(
     "lacking",
     [

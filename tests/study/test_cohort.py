@@ -20,12 +20,14 @@ from planar3d.files import read_json, write_json
 from planar3d.inference.segment import segment
 from planar3d.networks.weights_file import Model, load_network
 from planar3d.recipes import Recipe
+from planar3d.scans import nifti
 from planar3d.scans.volume import read_mask, read_scan
+from planar3d.study import records
 from planar3d.study import segmented as segmented_module
 from planar3d.study.cohort import segment_all
 from planar3d.study.cohort_folder import CohortFolder, takes_part
 from planar3d.study.segmented import Asked
-from planar3d.transfer.digests import file_sha256
+from planar3d.transfer.digests import file_sha256, files_sha256
 
 PLAIN = Asked(engine="keras")
 ALL = replace(PLAIN, probability=True, overlay=True, report=True)
@@ -400,3 +402,20 @@ def test_a_scan_whose_name_is_no_text_is_segmented_like_others_and_named_with_ba
     assert "lat\\udce9n_FLAIR," in (tmp_path / "out/scans.csv").read_text(encoding="utf-8")
     assert "lat%E9n_FLAIR_report.html" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
     assert all((tmp_path / "out" / name).is_file() for record in cohort.records for name in record["files"].values())
+
+
+def test_a_scan_that_the_system_cannot_read_fails_alone_also_if_it_has_a_mask(scans, model, tmp_path, monkeypatch):
+    closed, other, done = (Path(shutil.copy(scans[0], tmp_path / f"{name}_FLAIR.nii.gz")) for name in "abc")
+    segment_all([done], model, tmp_path / "out", asked=PLAIN, notify=str)
+
+    def refuse(path, *_):
+        if path == closed or path == (done,):
+            raise PermissionError(13, "Permission denied")
+        return open(path, "rb") if isinstance(path, Path) else files_sha256(path)
+
+    monkeypatch.setattr(nifti, "open", refuse, raising=False)
+    monkeypatch.setattr(records, "files_sha256", refuse)
+    cohort = segment_all([tmp_path], model, tmp_path / "out", asked=PLAIN, notify=str)
+    assert [record["scan"]["path"] for record in cohort.records] == [str(other)]
+    for path in (closed, done):
+        assert cohort.failed[path].startswith(f"{path} cannot be read (Permission denied). Check its permissions")
