@@ -73,6 +73,7 @@ WRONG = {
     "a recipe's name for a prediction": (lambda: predicted(MASK, "paper"), RecipeError, "recipe='paper': a Recipe is"),
     "no file's name": (lambda: p3.read_scan(None), ScanError, "A scan is a file's name .* got NoneType"),
     "a NaN scan": (lambda: p3.prepare(scan(NAN)), ScanError, "The scan has NaN or infinity in 8,000 voxels"),
+    "a scan of one value": (lambda: p3.prepare(scan(0 * MASK + 3)), ScanError, "value 3 everywhere; a scan with c"),
     "a slice": (lambda: p3.prepare(scan(NAN[0])), ScanError, r"The scan is 2-D \(20, 20\)"),
     "no voxels": (lambda: p3.prepare(scan(NAN[:0])), ScanError, r"The scan is 3-D \(0, 20, 20\)"),
     "voxels to be prepared": (lambda: p3.prepare(MASK), ScanError, "A planar3d.Scan is needed.*got ndarray"),
@@ -118,6 +119,16 @@ WRONG = {
     "a file as arrays": (lambda: p3.transplant(NETWORK, "a.h5"), WeightsError, "got str. load_weights reads a file"),
     "no weights": (lambda: p3.load_network(None), WeightsError, "weights file, or the name of .* got NoneType"),
     "another recipe's name": (lambda: p3.Segmenter("ms-flair-open", "paper"), RecipeError, "recipe='paper': a Recipe"),
+    "another recipe's name for a network": (
+        lambda: p3.Segmenter((VOLUMES, ONE), "paper"),
+        RecipeError,
+        "recipe='paper': a Recipe",
+    ),
+    "voxels for a prepared scan": (
+        lambda: p3.predict_prepared(None, MASK, ONE),
+        ScanError,
+        r"prepared by planar3d\.prepare is needed; got ndarray",
+    ),
     "no segmenter": (lambda: p3.segment_case("a.nii", "ms-flair-open"), WeightsError, "Segmenter.* is needed; got str"),
     "no licence": (
         lambda: p3.save_converted(p3.convert(NETWORK), "a.keras", provenance="x", licence=None),

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from planar3d.errors import ScanError
 from planar3d.inference.predictor import Predictor
 from planar3d.progress import Progress, part_of
 from planar3d.recipes import Recipe
@@ -25,6 +26,11 @@ def predict_prepared(
         float32 (slices, rows, cols) in [0, 1], or (slices, rows, cols, outputs) for several outputs; background in
         slices that are in no stack, and outside the predicted part of planes.
     """
+    if not isinstance(prepared, Prepared):
+        raise ScanError(
+            f"A scan prepared by planar3d.prepare is needed; got {type(prepared).__name__}. predict_volume takes "
+            "voxels."
+        )
     stacks = recipe.preparation.stacks(prepared, recipe.tiles.depth)
     outputs = () if recipe.targets.outputs == 1 else (recipe.targets.outputs,)
     probabilities = np.empty((*prepared.voxels.shape[:3], *outputs), np.float32)

@@ -15,6 +15,7 @@ from planar3d.inference.prepared_scan import lesion_mask, native_mask, predict_p
 from planar3d.networks.weights_file import Model
 from planar3d.progress import Progress, part_of
 from planar3d.recipes import Recipe
+from planar3d.recipes.recipe import check_recipe
 from planar3d.scans.geometry import Geometry
 from planar3d.scans.preparation import Preparation
 from planar3d.scans.preparation.prepared import Prepared
@@ -182,7 +183,8 @@ def _listed(model: Member | Sequence[Member]) -> Sequence[Member]:
 
 def _opened(member: Member, recipe: Recipe | None) -> tuple["Model | keras.Model", Recipe]:
     if isinstance(member, tuple):
-        return member[0], recipe or member[1]
+        check_recipe(used := recipe or member[1])
+        return member[0], used
     opened = Model.open(member, recipe)
     return opened, opened.recipe
 

@@ -6,7 +6,7 @@ from itertools import chain
 from planar3d.errors import ScanError
 from planar3d.recipes import PAPER, Recipe
 from planar3d.recipes.recipe import check_recipe
-from planar3d.scans.checks import faults_of_shape, faults_of_values, refuse
+from planar3d.scans.checks import faults_of_contrast, faults_of_shape, faults_of_values, refuse
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
 from planar3d.wording import is_or_are
@@ -22,8 +22,8 @@ def prepare(scan: Scan | Mapping[str, Scan], recipe: Recipe = PAPER, size: int |
         size: voxels along each axis (rows and columns of slices); default: the recipe's.
 
     Raises:
-        ScanError: not a volume, NaN or infinite voxels, raw values that float16 cannot represent (in recipes that use
-            it), or slices that are too wide.
+        ScanError: not a volume, NaN or infinite voxels, the same value everywhere, raw values that float16 cannot
+            represent (in recipes that use it), or slices that are too wide.
 
     Source: Kolarik 2020, section 3.2.
     """
@@ -38,5 +38,6 @@ def prepare(scan: Scan | Mapping[str, Scan], recipe: Recipe = PAPER, size: int |
     for each in scans.values():
         if not isinstance(each, Scan):
             raise ScanError(f"A planar3d.Scan is needed, as from read_scan; got {type(each).__name__}.")
-        refuse(each, chain(faults_of_shape(each, "a single grey-scale volume"), faults_of_values(each)))
+        of_shape = faults_of_shape(each, "a single grey-scale volume")
+        refuse(each, chain(of_shape, faults_of_values(each), faults_of_contrast(each)))
     return preparation.prepare(scans)

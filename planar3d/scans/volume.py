@@ -74,12 +74,13 @@ class Scan:
     def save(self, path: str | Path) -> Path:
         """Write a NIfTI file atomically, gzipped if its name ends in .gz.
 
-        Voxels keep their type, bool as uint8; shape, affine, codes and zooms are the header's.
+        Voxels keep their type, bool as uint8, float16 as float32; shape, affine, codes and zooms are the header's.
         """
         path = Path(path)
         if not path.name.endswith((".nii", ".nii.gz")):
             raise ScanError(f"{path}: a scan is saved as .nii or .nii.gz; choose such a name.")
-        voxels = self.voxels.astype(np.uint8) if self.voxels.dtype == bool else self.voxels
+        known = {"bool": np.uint8, "float16": np.float32}.get(self.voxels.dtype.name, self.voxels.dtype)
+        voxels = self.voxels.astype(known, copy=False)
         header = self.header.copy()
         header.set_data_dtype(voxels.dtype)
         header.set_slope_inter(1, 0)

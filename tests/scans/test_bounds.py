@@ -67,7 +67,7 @@ def test_a_scan_of_negative_values_is_prepared():
 
 
 def test_slices_too_wide_to_be_resampled_are_refused():
-    voxels = np.broadcast_to(np.float32(1), (40, 40, 1000))
+    voxels = np.broadcast_to(np.arange(1000, dtype=np.float32), (40, 40, 1000))
     header = nib.Nifti1Header()
     header.set_data_shape(voxels.shape)
     header.set_sform(np.diag([40, 40, 1, 1]), 1)

@@ -22,6 +22,12 @@ def test_a_saved_mask_has_the_input_s_shape_affine_codes_and_zooms(gradient_scan
         np.testing.assert_array_equal(after.header[field], before.header[field])
 
 
+def test_half_precision_is_saved_as_float32(gradient_scan, tmp_path):
+    scan = read_scan(gradient_scan[0])
+    half = (scan.voxels / scan.limits[1]).astype(np.float16)
+    np.testing.assert_array_equal(read_scan(Scan(half, scan.header).save(tmp_path / "half.nii")).voxels, half)
+
+
 def test_sform_and_qform_that_differ_are_both_kept(write_nifti, tmp_path):
     path = write_nifti(np.random.default_rng(0).random((4, 5, 6), np.float32))
     image = nib.load(path)
