@@ -20,6 +20,9 @@ __all__ = ["CustomScaleLayer", "ExpandDims", "LayerScale", "Max", "Mean", "Movea
 
 _UNLISTED = {kind.__name__: kind for kind in (CustomScaleLayer, LayerScale, StochasticDepth)}
 
+# Parts of a layer that a subclass overrides to compute something else; the last two are of convolutions.
+_COMPUTING = ("call", "convolution_op", "kernel")
+
 # Called at each use of an operation with its name, its node, and a value for each input tensor; returns a value for
 # each output tensor.
 Visit = Callable[[str, Any, list[Any]], Sequence[Any]]
@@ -138,7 +141,8 @@ def kind_in_keras(operation: Any, known: Container[str]) -> str:
         operations = kind.__module__.startswith("keras.src.ops.")
         name = f"ops.{kind.__name__}" if operations else kind.__name__
         if name in known and kind.__module__.startswith(("keras.", "planar3d.")):
-            return name if kinds[0].call is kind.call else ""
+            same = (getattr(kinds[0], part, None) is getattr(kind, part, None) for part in _COMPUTING)
+            return name if all(same) else ""
     return ""
 
 

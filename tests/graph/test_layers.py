@@ -88,9 +88,19 @@ def test_a_subclass_is_of_its_kind_unless_it_computes_in_its_own_way():
         def call(self, inputs):
             return 2 * super().call(inputs)
 
+    class Halved(layers.Conv3D):
+        def convolution_op(self, inputs, kernel):
+            return super().convolution_op(inputs, kernel / 2)
+
+    class Standardized(layers.Conv3D):
+        @property
+        def kernel(self):
+            return keras.ops.tanh(super().kernel)
+
     assert layer_of(Named(1, 1)).kind == "Conv3D"
-    doubled = kind_of(layer_of(Doubled(1, 1)))
-    assert reach_of(Doubled(1, 1), LENGTH).whole and doubled.write is doubled.macs is None
+    for own in (Doubled, Halved, Standardized):
+        kind = kind_of(layer_of(own(1, 1)))
+        assert reach_of(own(1, 1), LENGTH).whole and kind.write is kind.macs is None
 
 
 def test_channels_first_are_not_taken_for_slices():
