@@ -48,6 +48,8 @@ def _faults(series: DicomSeries, by_name: bool) -> Iterator[str]:
         yield "has files without pixels; images are needed."
     if any(image.samples != 1 for image in images):
         yield "is in colour; grey images are needed."
+    if any(image.inverted for image in images):
+        yield "has inverted grey levels (MONOCHROME1); bright tissue must have high values. Export it as MONOCHROME2."
     syntaxes = {image.syntax for image in images}
     if not syntaxes <= _UNCOMPRESSED | _LOSSLESS.keys():
         yield (

@@ -17,7 +17,7 @@ _TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"),
     *("SeriesNumber", "SeriesDescription", "Modality"),
     *("Manufacturer", "ProtocolName", "AcquisitionContrast", "ImageType", "InversionTime", "EchoTime"),
-    *("Rows", "Columns", "SamplesPerPixel", "BitsAllocated"),
+    *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
     *("PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
@@ -35,6 +35,7 @@ class DicomImage:
     syntax: str  # UID of the transfer syntax
     shape: tuple[int, int]  # (rows, columns) of an image; zeros if there is none
     samples: int  # values per pixel, 1 for grey
+    inverted: bool  # whether the lowest value is white
     bits: int  # stored per sample
     spacing: tuple[tuple[float, ...], ...]  # mm from row to row and from column to column, of each frame
     # Along a row and along a column (left, posterior, superior), of each frame; empty if missing.
@@ -120,6 +121,7 @@ def image_of(path: Path, header: Any) -> DicomImage:
         syntax=str(header.file_meta.get("TransferSyntaxUID", "1.2.840.10008.1.2")),
         shape=(int(header.get("Rows") or 0), int(header.get("Columns") or 0)),
         samples=int(header.get("SamplesPerPixel") or 1),
+        inverted=text_of(header, "PhotometricInterpretation") == "MONOCHROME1",
         bits=int(header.get("BitsAllocated") or 0),
         spacing=tuple(place[0] for place in places),
         orientation=tuple(place[1] for place in places),

@@ -120,9 +120,11 @@ def segment_all(
 
 
 def _nameable(item: ScanInput, out: str | Path, several: bool, asked: Asked) -> tuple[ScanInput, Outputs]:
-    """A scan with its outputs; with a problem if the names of its outputs are too long for the file system."""
+    """A scan with its outputs; with a problem if their names are too long for the file system, or hidden."""
     outputs = outputs_of(item, out, several)
     why = why_too_long(getattr(outputs, name) for name in asked.files)
+    if outputs.record.name.startswith("."):  # as the system's own files, hidden ones are no records
+        why = f"its record would be the hidden file {outputs.record.name}."
     problem = why and f"{item.path}: {why} Rename the scan, or name it in a table with the columns scan and name."
     return replace(item, problem=item.problem or problem), outputs
 

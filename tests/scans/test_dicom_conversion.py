@@ -109,6 +109,7 @@ def test_phase_images_in_the_series_are_left_out(tmp_path):
         ({"Modality": "CT"}, "has no MR series. Found: 5 “FLAIR”"),
         ({"PixelData": None, "Rows": None, "Columns": None}, "files without pixels"),
         ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "in colour"),
+        ({"PhotometricInterpretation": "MONOCHROME1"}, "inverted grey levels"),
         ({"Rows": 4000}, "truncated files"),
         ({"Rows": 60000, "Columns": 60000}, "no head scan has that many"),
         ({"PixelSpacing": [0, 0.9]}, "not above 0"),

@@ -387,6 +387,12 @@ def test_a_scan_whose_name_is_too_long_for_its_outputs_fails_alone_before_any_wo
     assert not (tmp_path / "other").exists()
 
 
+def test_a_scan_whose_outputs_would_be_hidden_is_refused_as_no_table_would_have_it(scans, model, tmp_path):
+    hidden = Path(shutil.copy(scans[0], tmp_path / ".a_FLAIR.nii.gz"))
+    with pytest.raises(ScanError, match=rf"{hidden}: its record would be the hidden file \.a_FLAIR\.json\. Rename the"):
+        segment_all([hidden], model, tmp_path / "out", asked=PLAIN, notify=str)
+
+
 def test_a_scan_whose_name_is_no_text_is_segmented_like_others_and_named_with_backslashes(scans, model, tmp_path):
     names = [b"lat\xe9n_FLAIR.nii.gz", b"br\xe9k_FLAIR.nii.gz", b"$a^{$b$_FLAIR.nii.gz"]  # the last, wrong mathematics
     (tmp_path / "in").mkdir()
