@@ -81,8 +81,7 @@ def _weighed(use: Use, op: str, **attributes: Any) -> Any:
     """A convolution of either kind, with bias and activation."""
     layer = use.layer
     # (d, r, c, in, out) → (out, in, d, r, c); for transposed ones, Keras and ONNX both exchange in and out.
-    kernel = np.ascontiguousarray(np.transpose(_array(layer.kernel), (4, 3, 0, 1, 2)))
-    weights = [use.constant("kernel", kernel)]
+    weights = [use.constant("kernel", np.transpose(_array(layer.kernel), (4, 3, 0, 1, 2)))]
     if layer.use_bias:
         weights.append(use.constant("bias", _array(layer.bias)))
     attributes |= {"kernel_shape": [*layer.kernel_size], "strides": [*layer.strides]}

@@ -17,6 +17,8 @@ from planar3d.graph.operators import CHANNELS_FIRST, CHANNELS_LAST, Tensor, Use
 # The oldest ONNX operator set with all needed operators, so that older runtimes read the file.
 OPSET = 17
 
+End = tuple[str, int, Any]  # name, element type and sizes of an input or output
+
 
 class OnnxGraph:
     """Nodes and initializers under construction; names are those of the layers."""
@@ -44,8 +46,8 @@ class OnnxGraph:
         self.initializers[name] = value
         return name
 
-    def model(self, name: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> Any:
-        """The graph as an `onnx.ModelProto`, with inputs and outputs of these names, types and sizes."""
+    def model(self, name: str, inputs: Sequence[End], outputs: Sequence[End]) -> Any:
+        """The graph as an `onnx.ModelProto`."""
         from onnx import helper, numpy_helper
 
         weights = [numpy_helper.from_array(array, name) for name, array in self.initializers.items()]
@@ -70,7 +72,17 @@ def onnx_model(network: Description, metadata: Mapping[str, str]) -> Any:
         Planar3DError: a layer, or one of its settings, has no counterpart.
     """
     import onnx
-    from onnx import TensorProto, helper
+
+    graph, *ends = network_graph(network)
+    model = graph.model(network.name, *ends)
+    onnx.helper.set_model_props(model, dict(metadata))
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def network_graph(network: Description) -> tuple[OnnxGraph, list[End], list[End]]:
+    """The graph of a network, from `input` to `output`, and these two; see `onnx_model`."""
+    from onnx import TensorProto
 
     _check(network)
     graph = OnnxGraph()
@@ -85,10 +97,7 @@ def onnx_model(network: Description, metadata: Mapping[str, str]) -> Any:
 
     ends = zip(("input", "output"), (*network.inputs, *network.output_shapes), strict=True)
     first, last = ((name, TensorProto.FLOAT, _dimensions(shape)) for name, shape in ends)
-    model = graph.model(network.name, [first], [last])
-    helper.set_model_props(model, dict(metadata))
-    onnx.checker.check_model(model, full_check=True)
-    return model
+    return graph, [first], [last]
 
 
 def _check(network: Description) -> None:

@@ -16,7 +16,7 @@ from planar3d.graph.description import Layer
 from planar3d.graph.layers import shape_of, written
 from planar3d.graph.operators import CHANNELS_FIRST, CHANNELS_LAST, Tensor, Use, activated
 from planar3d.graph.padding import Range
-from planar3d.inference.onnx_graph import OnnxGraph
+from planar3d.inference.onnx_graph import End, OnnxGraph
 from planar3d.inference.plan import Piece, Plan, Shape
 
 
@@ -62,9 +62,9 @@ class OpenVINOProgram:
 
     def __init__(self, core: Any, piece: Piece, shapes: Sequence[Shape], bf16: bool) -> None:
         self.kept = ov.Type.bf16 if bf16 else ov.Type.f32
-        graph, self.output_shapes = _as_onnx(piece, shapes, bf16)
-        model = core.read_model(graph.SerializeToString())
-        del graph  # it holds a copy of the weights
+        graph, given, wanted = _graph_of(piece, shapes, bf16)
+        self.output_shapes = [shape for *_, shape in wanted]
+        model = read_graph(core, graph, given, wanted)
         _return_freed_memory()
         precision = {"INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32", "PERFORMANCE_HINT": "LATENCY"}
         self._compiled = core.compile_model(model, "CPU", precision)
@@ -94,12 +94,27 @@ def _return_freed_memory() -> None:
         trim(0)
 
 
-def _as_onnx(piece: Piece, shapes: Sequence[Shape], bf16: bool) -> tuple[Any, list[Shape]]:
-    """A piece as an ONNX model for inputs of these shapes, and the shapes of its outputs."""
+def read_graph(core: Any, graph: OnnxGraph, inputs: Sequence[End], outputs: Sequence[End]) -> Any:
+    """An OpenVINO model of a graph; kernels, most of its bytes, do not pass through ONNX, which takes a second."""
+    from onnx import TensorProto
+
+    kernels = {name: array for name, array in graph.initializers.items() if array.ndim == len(CHANNELS_FIRST)}
+    graph.initializers = {name: array for name, array in graph.initializers.items() if name not in kernels}
+    open_ends = [(name, TensorProto.FLOAT, array.shape) for name, array in kernels.items()]
+    model = core.read_model(graph.model("network", [*inputs, *open_ends], outputs).SerializeToString())
+    for parameter in model.get_parameters():
+        if (array := kernels.get(parameter.friendly_name)) is not None:
+            parameter.output(0).replace(ov.op.Constant(np.ascontiguousarray(array)).output(0))
+            model.remove_parameter(parameter)
+    return model
+
+
+def _graph_of(piece: Piece, shapes: Sequence[Shape], bf16: bool) -> tuple[OnnxGraph, list[End], list[End]]:
+    """The graph of a piece for inputs of these shapes, its inputs and its outputs."""
     from onnx import TensorProto
 
     float32, kept = TensorProto.FLOAT, TensorProto.BFLOAT16 if bf16 else TensorProto.FLOAT
-    graph, tensors, given, wanted = OnnxGraph(), {}, [], []
+    graph, tensors, given, wanted = OnnxGraph(), dict[tuple[Node, Range], _Tensor](), list[End](), list[End]()
     for number, (key, shape) in enumerate(zip(piece.inputs, shapes, strict=True)):
         given.append((f"given_{number}", float32 if key[0].layer is None else kept, shape))
         wide = graph.add("Cast", "wide", [given[-1][0]], to=float32)
@@ -109,7 +124,7 @@ def _as_onnx(piece: Piece, shapes: Sequence[Shape], bf16: bool) -> tuple[Any, li
     for node in piece.outputs:
         x, kind = _take(node, None, tensors, piece), kept if piece.features else float32
         wanted.append((graph.add("Cast", "result", [_reshaped(graph, x.flat, x.shape)], to=kind), kind, x.shape))
-    return graph.model("piece", given, wanted), [shape for *_, shape in wanted]
+    return graph, given, wanted
 
 
 class _Tensor:

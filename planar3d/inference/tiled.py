@@ -12,7 +12,7 @@ from planar3d.errors import RecipeError
 from planar3d.extras import extra
 from planar3d.graph.description import Description
 from planar3d.graph.layers import resized
-from planar3d.inference.onnx_graph import onnx_model
+from planar3d.inference.onnx_graph import network_graph
 from planar3d.pipeline import one_ahead
 from planar3d.progress import Progress
 from planar3d.recipes import Recipe
@@ -41,12 +41,12 @@ def _on_openvino(network: "keras.Model | Description", precision: str | None) ->
     with extra("openvino"):
         import onnx  # noqa: F401  # writes the graph
         import openvino
-    from planar3d.inference.openvino_engine import multiplies_bf16
+    from planar3d.inference.openvino_engine import multiplies_bf16, read_graph
 
     # Processors without bf16 multiplication compute in float32.
     narrow = precision == "bf16" and multiplies_bf16()
     core = openvino.Core()
-    model = core.read_model(onnx_model(_description(network), {}).SerializeToString())
+    model = read_graph(core, *network_graph(_description(network)))
     hints = {"INFERENCE_PRECISION_HINT": "bf16" if narrow else "f32", "PERFORMANCE_HINT": "LATENCY"}
 
     @lru_cache(maxsize=1)
