@@ -95,7 +95,7 @@ def _return_freed_memory() -> None:
 
 
 def read_graph(core: Any, graph: OnnxGraph, inputs: Sequence[End], outputs: Sequence[End]) -> Any:
-    """An OpenVINO model of a graph; kernels, most of its bytes, do not pass through ONNX, which takes a second."""
+    """An OpenVINO model of a graph; kernels are added after reading, as ONNX would copy them three times."""
     from onnx import TensorProto
 
     kernels = {name: array for name, array in graph.initializers.items() if array.ndim == len(CHANNELS_FIRST)}
