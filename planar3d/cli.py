@@ -136,10 +136,9 @@ def run_in_sentences(call: Callable[[], Any]) -> Any:
         # A full disk or a read-only folder; anything else keeps its traceback.
         if error.strerror is None:
             raise
-        # A file that cannot be renamed is of a temporary name; the one that it would have got is the second.
-        _fail(
-            f"{error.filename2 or error.filename or 'A file'}: {error.strerror}. Nothing half-written was left behind."
-        )
+        from planar3d.files import file_of  # which imports NumPy
+
+        _fail(f"{file_of(error)}: {error.strerror}. Nothing half-written was left behind.")
 
 
 def _fail(sentence: str) -> None:

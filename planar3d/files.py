@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -113,6 +114,12 @@ def require_room(path: str | Path, size: int, cause: Exception | None = None) ->
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from cause
     if isinstance(cause, OSError) and cause.strerror and not cause.filename:
         raise OSError(cause.errno, cause.strerror, str(path)) from cause
+
+
+def file_of(error: OSError) -> str:
+    """The file that an error of the system is about, as the user knows it: not by its temporary name."""
+    found = str(error.filename2 or error.filename or "A file")  # the second is the new name of a file
+    return re.sub(rf"{re.escape(_WRITING)}\w{{8}}-?", "", found)
 
 
 def temporary_folder(folder: str | Path, ending: str = "") -> tempfile.TemporaryDirectory[str]:

@@ -307,10 +307,13 @@ def test_what_the_terminal_s_encoding_lacks_is_printed_with_backslashes(monkeypa
     assert stream.buffer.getvalue().decode("latin-1").endswith("é \\u2192 \\udce9\n")
 
 
-def test_an_error_of_renaming_names_the_file_that_was_meant(tmp_path, capsys):
+@pytest.mark.parametrize(("name", "reason"), [("folder", "Is a directory"), ("file/a.csv", "Not a directory")])
+def test_an_error_of_writing_names_the_file_that_was_meant(tmp_path, capsys, name, reason):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
     with pytest.raises(SystemExit):
-        cli.run_in_sentences(lambda: write_text(tmp_path, "scores"))
-    assert capsys.readouterr().err.startswith(f"Error: {tmp_path}: Is a directory")
+        cli.run_in_sentences(lambda: write_text(tmp_path / name, "scores"))
+    assert capsys.readouterr().err.startswith(f"Error: {tmp_path / name}: {reason}. ")
 
 
 def test_a_full_disk_is_a_sentence_and_leaves_nothing(run, data, model, tmp_path, monkeypatch):

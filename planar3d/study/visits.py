@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from planar3d.evaluation.figures import canvas
 from planar3d.evaluation.lesion_table import lesion_labels, lesion_table
 from planar3d.evaluation.quality import QualityWarning
-from planar3d.files import write_json
+from planar3d.files import write_json, written_together
 from planar3d.scans.registration import ONE_PATIENT, register, resampled
 from planar3d.scans.volume import Scan
 from planar3d.study.page import picture_url, write_page
@@ -107,16 +107,18 @@ def write_comparison(baseline: tuple[Scan, Scan], followup: tuple[Scan, Scan], o
     pictured = [each for each in changes if each.change != "stable"][:_PICTURED]
     pairs = [(scan.voxels, mask.voxels), (moved[0], moved[1])]
     pictures = _pictures(pairs, scan, pictured)
-    write_page(
-        out / "comparison.html",
-        "comparison.html",
-        ["tables.js"],
-        title="Two visits",
-        content=content,
-        changes=changes,
-        pictured=list(zip(pictured, pictures, strict=True)),
-    )
-    write_json(out / "comparison.json", content)
+    files = out / "comparison.json", out / "comparison.html"
+    with written_together(out, files, files) as temporary:
+        write_page(
+            temporary / "comparison.html",
+            "comparison.html",
+            ["tables.js"],
+            title="Two visits",
+            content=content,
+            changes=changes,
+            pictured=list(zip(pictured, pictures, strict=True)),
+        )
+        write_json(temporary / "comparison.json", content)
     return content
 
 

@@ -1,5 +1,6 @@
 """Of two visits each lesion is told by what became of it, wherever the head lay; the movement between them is found."""
 
+import errno
 import json
 
 import nibabel as nib
@@ -13,7 +14,8 @@ from planar3d.cli import app
 from planar3d.errors import ScanError
 from planar3d.scans.registration import register
 from planar3d.scans.volume import Scan, read_scan
-from planar3d.study.visits import compare_lesions
+from planar3d.study import visits as visits_module
+from planar3d.study.visits import compare_lesions, write_comparison
 
 AFFINE = nib.affines.from_matvec(np.diag([-2.0, 2.0, 3.0]), (110, -110, -90))
 SHAPE = (105, 111, 60)
@@ -179,3 +181,20 @@ def test_the_movement_of_a_real_scan_is_found(real_data):
     found, alike = register(scan, Scan(moved, scan.header))
     assert np.linalg.norm(((found - MOVED) @ CORNERS)[:3], axis=0).max() < 1
     assert alike > 0.8
+
+
+def test_a_comparison_that_does_not_fit_on_the_disk_leaves_the_old_one_whole(visits, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    header = nib.Nifti1Image(visits[0][1].voxels[::2, ::2, ::2], AFFINE @ np.diag([2, 2, 2, 1])).header
+    first, other = ([Scan(scan.voxels[::2, ::2, ::2], header) for scan in visit] for visit in visits)
+    monkeypatch.setattr(visits_module, "register", lambda *scans: (np.eye(4), 1.0))
+    write_comparison(first, other, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(visits_module, "write_json", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_comparison(other, first, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before and len(before) == 2
