@@ -21,6 +21,8 @@ class ACSConv3D(layers.Conv2D):
     `"acs_soft"`, they are weighted by a softmax of three trainable numbers. Planes are ordered by their normal axis,
     `axis` first.
 
+    To load a `.keras` file with this layer, import this module first.
+
     The input is (batch, depth, rows, cols, channels); the output has these sizes divided by `strides`, as the 2D layer
     in the plane; along depth, ends are padded so that no slice is lost.
 

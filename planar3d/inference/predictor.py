@@ -72,8 +72,9 @@ def predictor(
     """Create a predictor for scans with a network; one predictor serves many scans.
 
     Args:
-        network: from (batch, depth, rows, cols, channels) to (batch, depth, rows, cols, 1); or an open weights file,
-            from which Keras builds the network only if needed.
+        network: from (batch, depth, rows, cols, channels) to (batch, depth, rows, cols, 1), with the weights of now:
+            make another predictor after training; or an open weights file, from which Keras builds the network only if
+            needed.
         recipe: depth and stride of the windows, and the channels.
         method: `"windowed"`, every window separately, as in the paper; `"shared"`, what windows share once, and of
             the rest only what the kept slices need; `"auto"`, shared if the network allows it.
