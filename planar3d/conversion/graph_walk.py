@@ -191,7 +191,10 @@ class GraphWalk:
                 name = f"{name_of(flat)}_channels"
                 step = channels.spreading(given, wanted, name, getattr(operation, "dtype_policy", None))
                 names.tell_apart(step.operation)
-                known[id(flat)] = step.operation(known[id(flat)])
+                volume = known[id(flat)]
+                if "float" not in volume.dtype:
+                    volume = keras.ops.cast(volume, step.operation.compute_dtype)
+                known[id(flat)] = step.operation(volume)
                 self.rows.extend(filled(None, [step], ""))
 
     def _check(self, node: Any, volumes: Sequence[Any], outputs: Sequence[Any]) -> None:

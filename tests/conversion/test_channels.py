@@ -62,6 +62,14 @@ def test_channels_that_are_treated_one_by_one_are_made_first_by_a_fixed_layer():
     assert (row.source, row.transferred, row.mapping) == ("", 0, "channels 1 to 3")
 
 
+def test_images_of_integers_may_have_other_channels():
+    image = keras.Input((4, 4, 3), dtype="uint8")
+    flat = keras.Model(image, layers.Normalization(mean=[1, 2, 3], variance=[1, 4, 9])(image))
+    voxels = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 1), np.uint8)
+    found = convert(flat, in_channels=1)(voxels[np.newaxis])[0]
+    np.testing.assert_allclose(found, flat(voxels.repeat(3, -1)), rtol=1e-6)
+
+
 @pytest.mark.parametrize("given", range(1, 9))
 @pytest.mark.parametrize("wanted", range(1, 5))
 def test_equal_channels_are_spread_to_equal_ones_and_none_is_left_out(given, wanted):
