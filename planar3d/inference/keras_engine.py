@@ -8,8 +8,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from planar3d.errors import Planar3DError
 from planar3d.graph.depth_graph import Node
-from planar3d.graph.keras_graph import pass_through
+from planar3d.graph.keras_graph import arguments_with, pass_through
 from planar3d.graph.padding import Range
 from planar3d.inference.plan import Piece, Shape
 from planar3d.inference.shared import ALIGNMENT
@@ -22,17 +23,19 @@ class KerasEngine:
     dtype: Any = np.dtype("float32")
 
     def __init__(self, network: keras.Model) -> None:
-        self._operations: dict[str, Any] = {}
+        self._uses: dict[str, Any] = {}  # the nodes of Keras, by the layer's name
 
         def visit(name: str, node: Any, taken: list[Any]) -> Any:
-            self._operations[name] = node.operation
+            if len(node.outputs) > 1:
+                raise Planar3DError(f"Layer {name} gives {len(node.outputs)} outputs; use method='windowed'.")
+            self._uses[name] = node
             return node.outputs
 
         pass_through(network, network.inputs, visit)
 
     def program(self, piece: Piece, shapes: Sequence[Shape]) -> "KerasProgram":
         """Build the program of a piece for inputs of these shapes."""
-        return KerasProgram(piece, shapes, self._operations)
+        return KerasProgram(piece, shapes, self._uses)
 
 
 class KerasProgram:
@@ -46,10 +49,10 @@ class KerasProgram:
         output_shapes: (entries, rows, cols, channels) of each output.
     """
 
-    def __init__(self, piece: Piece, shapes: Sequence[Shape], operations: Mapping[str, Any]) -> None:
-        self.piece, self.operations = piece, operations
+    def __init__(self, piece: Piece, shapes: Sequence[Shape], uses: Mapping[str, Any]) -> None:
+        self.piece, self.uses = piece, uses
         given = [keras.Input(batch_shape=(1, *shape)) for shape in shapes]
-        self.model = keras.Model(given, _compute(piece, operations, given))
+        self.model = keras.Model(given, _compute(piece, uses, given))
         self.output_shapes: list[Shape] = [tuple(t.shape[1:]) for t in self.model.outputs]
         self._run = self._on_tensorflow() if keras.backend.backend() == "tensorflow" and not on_gpu() else self._predict
 
@@ -70,7 +73,7 @@ class KerasProgram:
         if self.piece.features:
             compute = tf.function(lambda given: keras.tree.flatten(self.model(given, training=False)))
         else:
-            compute = functools.partial(_compute, self.piece, self.operations)
+            compute = functools.partial(_compute, self.piece, self.uses)
         return lambda batch: compute([_in_place(array) for array in batch])
 
 
@@ -83,12 +86,12 @@ def _in_place(array: np.ndarray) -> Any:
     return tf.convert_to_tensor(array)
 
 
-def _compute(piece: Piece, operations: Mapping[str, Any], given: Sequence[Any]) -> list[Any]:
+def _compute(piece: Piece, uses: Mapping[str, Any], given: Sequence[Any]) -> list[Any]:
     """The outputs of a piece; tensors are freed once no layer needs them."""
     tensors = dict(zip(piece.inputs, given, strict=True))
     last_use = {source: node for node in piece.nodes for source in node.inputs}
     for node, wanted in piece.nodes.items():
-        tensors[node, wanted] = _apply(node, operations.get(node.name), wanted, tensors, piece)
+        tensors[node, wanted] = _apply(node, uses.get(node.name), wanted, tensors, piece)
         for source in set(node.inputs) & piece.nodes.keys() - set(piece.outputs):
             if last_use[source] is node:
                 del tensors[source, piece.nodes[source]]
@@ -112,7 +115,7 @@ class _Part(layers.Layer):
         return ops.add(y, ops.reshape(layer.bias, (1, 1, 1, 1, layer.filters))) if node.biased else y
 
 
-def _apply(node: Node, operation: Any, wanted: Range, tensors: dict[tuple[Node, Range], Any], piece: Piece) -> Any:
+def _apply(node: Node, use: Any, wanted: Range, tensors: dict[tuple[Node, Range], Any], piece: Piece) -> Any:
     """The entries of a node that the piece needs, by the network's operation, which parts of one do not have."""
     length = node.inputs[0].length
     needs = node.reach.needs(*wanted, length)
@@ -122,9 +125,15 @@ def _apply(node: Node, operation: Any, wanted: Range, tensors: dict[tuple[Node, 
         return ops.pad(taken[0], [(0, 0), padding, (0, 0), (0, 0), (0, 0)]) if any(padding) else taken[0]
     if node.role == "sum":
         total = functools.reduce(ops.add, taken)
-        return total if operation.activation is None else operation.activation(total)
-    apply: Any = _Part(node, operation) if node.role == "part" else operation or layers.Concatenate()
-    y = apply(taken if len(taken) > 1 else taken[0])
+        return total if use.operation.activation is None else use.operation.activation(total)
+    if node.role == "part":
+        y = _Part(node, use.operation)(taken[0])
+    elif use is None or node.kind == "Concatenate":  # of more than the layer's inputs, if it joins another's
+        y = (layers.Concatenate() if use is None else use.operation)(taken)
+    else:
+        args, kwargs = arguments_with(use, taken)
+        kwargs.pop("training", None)  # a prediction is none, whatever the network was built with
+        y = use.operation(*args, **kwargs)
     # A layer pads its stretch like a window. Entries that see those zeros are cropped: this costs a few more slices,
     # and avoids a copy of the largest tensors in TensorFlow for padding along depth only.
     first = wanted[0] if node.reach.stride > 1 else needs[0] * node.reach.up

@@ -18,6 +18,38 @@ from planar3d.recipes import PAPER
 from planar3d.scans.preparation import CenterCrop
 
 
+class Scaled(layers.Layer):
+    def call(self, x, factor=1.0):
+        return x * factor
+
+
+USES = {
+    "an operation of two tensors": lambda x: x + keras.ops.max(x, axis=1, keepdims=True),
+    "an operation of a number": lambda x: 2 - x,
+    "part of an axis": lambda x: x[..., ::2],
+    "a layer with an argument": lambda x: Scaled()(x, factor=3.0),
+    "always in training": lambda x: layers.Dropout(0.5)(x, training=True),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_layers_are_used_with_the_arguments_that_the_network_gives_them(use) -> None:
+    window = keras.Input((16, 4, 4, 1))
+    x = use(layers.Conv3D(3, (1, 3, 3), padding="same")(window))
+    network = keras.Model(window, layers.Conv3D(1, (3, 1, 1), padding="same", activation="sigmoid")(x))
+    recipe, scan = PAPER.changed(size=16, channels=1), voxels(24, 4)
+    windowed = predict_volume(network, scan, recipe, "windowed")
+    np.testing.assert_allclose(predict_volume(network, scan, recipe, "shared"), windowed, atol=1e-6)
+
+
+def test_a_layer_of_several_outputs_is_left_to_windows() -> None:
+    window = keras.Input((16, 4, 4, 2))
+    first, second = keras.ops.split(layers.Conv3D(2, 1)(window), 2, axis=-1)
+    network = keras.Model(window, first * second)
+    with pytest.raises(Planar3DError, match=r"Layer split.* gives 2 outputs; use method='windowed'"):
+        predict_volume(network, voxels(16, 4), PAPER.changed(channels=2))
+
+
 @pytest.mark.parametrize(
     "slices, depth, stride",
     [(40, 16, 8), (46, 16, 8), (16, 16, 8), (24, 16, 8), (32, 16, 4), (48, 16, 16), (24, 16, 2), (48, 32, 8)],
