@@ -125,4 +125,5 @@ def _shown(record: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _is_record(content: Any) -> bool:
-    return isinstance(content, dict) and {"scan", "model", "result", "files"} <= content.keys()
+    parts = "scan", "model", "result", "files"
+    return isinstance(content, dict) and all(isinstance(content.get(part), dict) for part in parts)

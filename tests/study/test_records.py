@@ -8,7 +8,7 @@ from planar3d.files import write_json
 from planar3d.scans.bids import derivative_names, sidecar, write_instance_sidecars
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.outputs import plain_names
-from planar3d.study.records import remove_outdated, scan_sha256
+from planar3d.study.records import records_within, remove_outdated, scan_sha256
 from planar3d.transfer.digests import file_sha256
 
 
@@ -55,3 +55,8 @@ def test_the_record_of_a_scan_with_the_name_of_an_output_is_kept(tmp_path):
     other.touch()
     remove_outdated(outputs, record | {"result": {"mask_sha256": "2"}})
     assert other.exists()
+
+
+def test_a_file_of_another_program_that_has_the_words_of_a_record_is_none(tmp_path):
+    write_json(tmp_path / "a.json", {"scan": "T1", "model": "Prisma", "result": 1, "files": []})
+    assert not list(records_within(tmp_path))
