@@ -123,6 +123,12 @@ def convert(
     if input_tensor is None:
         inputs = [input_in_3d(tensor, layout, depth, len(tensor.shape) == 4, in_channels) for tensor in network.inputs]
     else:
+        flat = layout.with_depth(images[0].shape, None)[1:4]
+        if any(a != b for a, b in zip(flat, input_tensor.shape[1:4], strict=True) if None not in (a, b)):
+            raise ConversionError(
+                f"input_tensor has the shape {tuple(input_tensor.shape)}, but the images of {network.name} have the "
+                f"shape {tuple(images[0].shape)}; build it for this size, or for any (None)."
+            )
         inputs = [input_tensor]
     model3d = walk.network(network, inputs, name or f"{network.name}_3d")
     model3d.transfer_report = TransferReport(network.name, model3d.name, tuple(walk.rows))

@@ -132,6 +132,10 @@ VOLUMES = keras.Input((4, 8, 10, 4))
         ({"counterparts": {layers.Conv2D: 3}}, r"^counterparts=.*a dictionary of functions"),
         ({"input_tensor": np.zeros((1, 4, 8, 10, 4))}, r"^input_tensor=.*\(batch, depth, rows, cols, channels\)"),
         ({"input_tensor": keras.Input((8, 10, 4))}, r"^input_tensor=.*\(batch, depth, rows, cols, channels\)"),
+        (
+            {"input_tensor": keras.Input((4, 16, 10, 4))},
+            r"^input_tensor has the shape \(None, 4, 16, 10, 4\), but .* \(None, 8, 10, 4\)",
+        ),
         ({"input_tensor": VOLUMES, "depth": 4}, "omit depth and in_channels"),
         ({"input_tensor": VOLUMES, "in_channels": 4}, "omit depth and in_channels"),
     ],
