@@ -17,6 +17,7 @@ from planar3d.graph.keras_graph import check_model, layers_within
 from planar3d.inference.export_formats import FORMATS, Format
 from planar3d.locks import locked
 from planar3d.recipes import Recipe
+from planar3d.recipes.recipe import check_recipe
 from planar3d.scans.windows import network_input
 
 # Largest difference of a probability explained by another order of summation, with a margin; wrong weights or layers
@@ -40,7 +41,7 @@ class Exported:
 def export_network(
     network: keras.Model,
     folder: str | Path,
-    formats: Sequence[str] = ("openvino", "onnx", "savedmodel"),
+    formats: str | Sequence[str] = ("openvino", "onnx", "savedmodel"),
     recipe: Recipe | None = None,
     notify: Callable[[Exported], None] = lambda exported: None,
 ) -> list[Exported]:
@@ -53,7 +54,7 @@ def export_network(
     Args:
         network: float32, with one input and one output (batch, depth, rows, cols, channels) of known sizes.
         folder: gets `<format>/`.
-        formats: any of `openvino` (IR in float32), `onnx`, `savedmodel`, and `litert` (only built-in operators, slice
+        formats: one or several of `openvino` (IR in float32), `onnx`, `savedmodel`, and `litert` (only built-in operators, slice
             by slice, one window per call).
         recipe: the recipe that the network was trained with, for the description.
         notify: called with each result.
@@ -65,7 +66,9 @@ def export_network(
         Planar3DError: an unknown format, a missing package, a backend that the format does not support, a network in
             another precision, a layer that cannot be exported, or a difference above 1e-4.
     """
-    chosen = {name: _format(name) for name in formats}
+    if recipe is not None:
+        check_recipe(recipe)
+    chosen = {name: _format(name) for name in ([formats] if isinstance(formats, str) else formats)}
     check_model(network)
     _check(network)
     network = keras.Model(*network.inputs, *network.outputs, name=network.name)  # also of lists and dictionaries

@@ -160,10 +160,10 @@ def _check(input_shape: Sequence[int | None], encoder: str, encoder_depth: int, 
     check_input_shape(input_shape, ENCODERS[encoder].divisors, encoder)
 
 
-def _kernels(mapping: str, alpha: Sequence[float], depth: int) -> KernelMapping:
+def _kernels(mapping: str, alpha: Sequence[float] | None, depth: int) -> KernelMapping:
     # Recipes older than `mapping` have only a depth.
     name = "average" if mapping == "planar" and depth > 1 else mapping
-    return KernelMapping(name, depth if depth > 1 else None, alpha=tuple(alpha) if name == "scale" else None)
+    return KernelMapping(name, depth if depth > 1 else None, alpha=alpha if name == "scale" else None)
 
 
 def _arguments(settings: PlanarResUNetSettings, targets: Targets) -> dict[str, Any]:

@@ -284,6 +284,10 @@ def test_a_layer_without_a_counterpart_is_named(tmp_path):
 def test_wrong_formats_and_networks_are_refused_before_anything_is_written(network, tmp_path, monkeypatch):
     with pytest.raises(Planar3DError, match="choose one of: openvino, onnx"):
         export_network(network, tmp_path, ["savedmodel", "onxx"])
+    with pytest.raises(Planar3DError, match="Format 'onxx' is unknown"):
+        export_network(network, tmp_path, "onxx")
+    with pytest.raises(Planar3DError, match="recipe='paper': a Recipe is needed"):
+        export_network(network, tmp_path, ["savedmodel"], "paper")
     monkeypatch.setitem(FORMATS, "onnx", Format(print, print, ("absent_runtime",), "onnx"))
     with pytest.raises(Planar3DError, match=r"needs absent_runtime.*pip install 'planar3d\[onnx\]'"):
         export_network(network, tmp_path, ["savedmodel", "onnx"])
