@@ -54,8 +54,8 @@ def export_network(
     Args:
         network: float32, with one input and one output (batch, depth, rows, cols, channels) of known sizes.
         folder: gets `<format>/`.
-        formats: one or several of `openvino` (IR in float32), `onnx`, `savedmodel`, and `litert` (only built-in operators, slice
-            by slice, one window per call).
+        formats: one or several of `openvino` (IR in float32), `onnx`, `savedmodel`, and `litert` (only built-in
+            operators, slice by slice, one window per call).
         recipe: the recipe that the network was trained with, for the description.
         notify: called with each result.
 
