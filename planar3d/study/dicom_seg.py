@@ -23,6 +23,7 @@ _MAY_BE_EMPTY = (
     *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
 )
 _AFTER = 1000  # added to the images' series number for the segmentation's series
+_ONE_SET, _UTF_8 = "ISO_IR 1", "ISO_IR 192"  # the beginning of a single character set's name
 
 
 def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], path: str | Path) -> Path:
@@ -86,10 +87,10 @@ def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], p
         for number in range(1, max(count, 1) + 1)
     ]
     try:
-        for image in images:
-            _complete(image)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # highdicom's, of a patient's name in one piece
+            warnings.simplefilter("ignore")  # highdicom's, of a patient's name in one piece; of unknown character sets
+            for image in images:
+                _complete(image)
             made = highdicom.seg.Segmentation(
                 source_images=images,
                 pixel_array=labels,
@@ -119,7 +120,13 @@ def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], p
 
 
 def _complete(image: Any) -> None:
-    """Add elements that highdicom expects: empty ones, and shared properties of frames in the shared groups."""
+    """Add elements that highdicom expects: empty ones, and shared properties of frames in the shared groups.
+
+    Character sets that highdicom does not take, as with code extensions (Japanese, Korean) or left empty, become UTF-8.
+    """
+    if not str(image.get("SpecificCharacterSet", _UTF_8)).startswith(_ONE_SET):
+        image.decode()
+        image.SpecificCharacterSet = _UTF_8
     for keyword in _MAY_BE_EMPTY:
         if keyword not in image:
             setattr(image, keyword, None)

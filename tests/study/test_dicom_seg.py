@@ -31,6 +31,7 @@ from planar3d.evaluation.lesion_table import lesion_labels, lesion_table
 from planar3d.scans.volume import Scan, read_mask
 from planar3d.study.cohort import segment_all
 from planar3d.study.dicom_seg import write_dicom_seg
+from planar3d.study.dicom_sr import write_dicom_sr
 from planar3d.study.segmented import Asked
 
 MODEL = {"name": "ms-flair", "sha256": "30de1" * 8}
@@ -117,6 +118,25 @@ def test_a_mask_without_lesions_is_a_segment_without_pixels(tmp_path):
     mask, series = segmented(tmp_path / "in", np.zeros_like(LESIONS))
     made = dcmread(write_dicom_seg(mask, series, MODEL, tmp_path / "seg.dcm"))
     assert len(made.SegmentSequence) == 1 and not made.pixel_array.any()
+
+
+@pytest.mark.parametrize(
+    ("sets", "name"),
+    [
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        (["ISO 2022 IR 6", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+        ("ISO 2022 IR 100", "Müller"),
+        ("", "Nobody"),
+    ],
+)
+def test_names_in_any_character_set_are_repeated(tmp_path, sets, name):
+    files = write_series(tmp_path / "in", VOXELS, OBLIQUE, SpecificCharacterSet=sets, PatientName=name)
+    assert dcmread(files[0]).PatientName == name
+    mask, series = segmented(tmp_path / "in")
+    path = write_dicom_seg(mask, series, MODEL, tmp_path / "seg.dcm")
+    report = write_dicom_sr(lesion_table(mask), path, tmp_path / "sr.dcm")
+    for made in map(dcmread, (path, report)):
+        assert made.SpecificCharacterSet == "ISO_IR 192" and made.PatientName == name
 
 
 def test_what_an_object_must_repeat_is_missed_in_a_sentence_and_masks_elsewhere_are_refused(tmp_path):
