@@ -47,9 +47,9 @@ def export_network(
 ) -> list[Exported]:
     """Export a network to other runtimes, and keep the files that agree with Keras.
 
-    Each format gets a folder of its name with the model and `planar3d.json`: the recipe, the axes and values of the
-    input, the layers, and the difference from Keras. ONNX and OpenVINO files also have the first three in their
-    metadata. A folder is either complete or absent.
+    Each format gets a folder of its name with the model and `planar3d.json`: the recipe, the axes and values of
+    input and output, the layers, and the difference from Keras. ONNX and OpenVINO files also have the first three in
+    their metadata. A folder is either complete or absent.
 
     Args:
         network: float32, with one input and one output (batch, depth, rows, cols, channels) of known sizes.
@@ -149,7 +149,9 @@ def _description(network: keras.Model, recipe: Recipe | None) -> dict[str, Any]:
         "output": {
             "axes": AXES,
             "shape": [None, *network.output_shape[1:]],
-            "values": "probability of lesion, float32",
+            "values": "float32",
+            # Of each channel, the labels whose probability it is.
+            **({} if recipe is None else {"values": "probabilities, float32", "labels": recipe.targets.channels}),
         },
         "layers": [layer.name for layer in network.layers],
     }

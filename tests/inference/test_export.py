@@ -89,6 +89,16 @@ def test_an_export_says_what_the_preparation_gives_the_network(network, tmp_path
     assert described["slices"] == slices and grid in described["grid"] and grey in described["grey_levels"]
 
 
+def test_an_export_says_which_labels_each_channel_is_the_probability_of(tmp_path):
+    _needs("onnx")
+    inputs = keras.Input((2, 8, 8, 3))
+    network = keras.Model(inputs, layers.Conv3D(4, 1, activation="softmax")(inputs))
+    for recipe, labels in ((RECIPES["wacker2019-3d"], [[0], [1], [2], [4]]), (None, None)):
+        export_network(network, tmp_path, ["onnx"], recipe)
+        described = json.loads((tmp_path / "onnx/planar3d.json").read_text())["output"]
+        assert described.get("labels") == labels and "lesion" not in described["values"]
+
+
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_the_directions_are_those_in_which_a_prepared_scan_runs(recipe, write_nifti):
     # Voxels grow to the right, to the front and to the top, each by its own step.
