@@ -212,12 +212,27 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
 def read_json(path: str | Path) -> Any:
     """Read a JSON file; a damaged one is a `RunError` that names it."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        return parse_json(path)
+    except ValueError as error:
         raise RunError(
             f"{path} is not readable as JSON ({error}). Fix it; if planar3d wrote it, you can also delete it to create "
             "it again."
         ) from error
+
+
+def parse_json(path: str | Path) -> Any:
+    """The content of a JSON file; a `ValueError` if it is not JSON in UTF-8, or names a field of an object twice."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_each_once)
+    except RecursionError:
+        raise ValueError("its lists or objects are nested too deeply") from None
+
+
+def _each_once(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in fields]
+    if len(content := dict(fields)) < len(names):
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice in one object")
+    return content
 
 
 def map_array(path: Path) -> np.ndarray:

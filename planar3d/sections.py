@@ -8,6 +8,7 @@ import difflib
 import math
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from planar3d.errors import RecipeError
@@ -196,13 +197,13 @@ def _typed(name: str, kind: Any, value: Any) -> Any:
         if not isinstance(value, Section):
             raise RecipeError(f"{name}={value!r}: a section of a recipe is needed.")
         return value
-    try:
-        number = None if kind is bool else kind(value)
-    except (TypeError, ValueError, OverflowError):
-        number = None
-    if number is None or (kind is int and number != float(value)) or (kind is float and not math.isfinite(number)):
-        raise RecipeError(f"{name}={value!r}: a value of type {kind.__name__} is needed.")
-    return number
+    # Python would read a list as text, and true as 1.
+    if kind is not bool and not isinstance(value, bool | list | tuple | dict | None):
+        with suppress(TypeError, ValueError, OverflowError):
+            made = kind(value)
+            if (kind is not int or made == float(value)) and (kind is not float or math.isfinite(made)):
+                return made
+    raise RecipeError(f"{name}={value!r}: a value of type {kind.__name__} is needed.")
 
 
 def _plain(value: Any) -> Any:

@@ -6,13 +6,16 @@ from typing import get_args
 
 import pytest
 
-from planar3d.errors import RecipeError
+from planar3d.errors import RecipeError, RunError
+from planar3d.files import read_json
 from planar3d.networks.registry import describe_network
 from planar3d.networks.settings import AlbuNetSettings, MappingName
 from planar3d.recipes import DEMO, MODERN, PAPER, RECIPES, RELEASED, Recipe, find_recipe
 from planar3d.scans.preparation import AxialSlices, SagittalCube
 from planar3d.scans.targets import Classes, Regions
 from planar3d.scans.tiles import DepthWindows
+
+WITHOUT_VALIDATION = PAPER.changed(validation="none", monitor="last", schedule="plateau")
 
 
 def test_paper_has_the_values_of_section_3():
@@ -187,6 +190,11 @@ def test_a_recipe_of_an_unknown_format_is_refused(number, tmp_path):
         ({"preparation": {"name": ["x"]}}, r"preparation=\['x'\] is unknown"),
         ({"trainin": {}}, "no field 'trainin'"),
         ({"training": {"epochs": [3]}}, r"epochs=\[3\]: a value of type int"),
+        ({"training": {"epochs": True}}, "epochs=True: a value of type int"),
+        ({"training": {"epochs": 10**400}}, "epochs=10+: a value of type int"),
+        ({"training": {"learning_rate": True}}, "learning_rate=True: a value of type float"),
+        ({"training": {"frozen": [None]}}, "frozen=None: a value of type str"),
+        ({"name": ["x"]}, r"name=\['x'\]: a value of type str"),
     ],
 )
 def test_a_damaged_recipe_of_format_2_is_refused_with_a_sentence(content, sentence):
@@ -228,6 +236,8 @@ def test_settings_are_read_as_their_field_s_type():
         ("preparation=slices", "preparation='slices' is unknown; choose one of: 'sagittal-cube', 'axial-slices'"),
         ("preparation=axial-slices", "'axial-slices', scans differ in their number of slices"),
         ("validation=none", "there is no val_loss; choose a validation, or monitor='last'"),
+        ("watched=val_dice", "there is no val_dice; choose a validation, or watched='loss'"),
+        ("watched=val_los", "watched='val_los' is unknown; choose one of: 'loss', 'dice', 'val_loss', 'val_dice'"),
         ("crop=64", "no field 'crop'.*samples=crops has it"),
         ("network=resunet", "network='resunet' is unknown"),
         ("epochs=8.5", "type int"),
@@ -249,7 +259,23 @@ def test_settings_are_read_as_their_field_s_type():
 )
 def test_impossible_settings_are_refused_with_a_sentence(setting, sentence):
     with pytest.raises(RecipeError, match=sentence):
-        PAPER.with_settings([setting])
+        (WITHOUT_VALIDATION if "watched" in setting else PAPER).with_settings([setting])
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"training": {"epochs": 1}, "training": {"seed": 1}}', "'training' is there twice in one object"),
+        (f'{{"epochs": 1{5000 * "0"}}}', "Exceeds the limit"),
+        (100_000 * "[", "nested too deeply"),
+    ],
+)
+def test_a_file_that_json_does_not_allow_or_python_does_not_read_is_refused(text, sentence, tmp_path):
+    (tmp_path / "mine.json").write_text(text)
+    with pytest.raises(RecipeError, match=rf"mine\.json is not a recipe: .*{sentence}"):
+        find_recipe(str(tmp_path / "mine.json"))
+    with pytest.raises(RunError, match=rf"mine\.json is not readable as JSON .*{sentence}"):
+        read_json(tmp_path / "mine.json")
 
 
 def test_unknown_names_and_damaged_files_are_refused(tmp_path):

@@ -1,9 +1,9 @@
 """Recipes by name, one file per paper. `PAPER` follows Kolarik 2020, `RELEASED` the authors' released code."""
 
-import json
 from pathlib import Path
 
 from planar3d.errors import RecipeError
+from planar3d.files import parse_json
 from planar3d.recipes.kolarik2020 import DEMO, INFLATED, PAPER, RELEASED
 from planar3d.recipes.messaoudi2020 import MESSAOUDI2020, MESSAOUDI2020_RELEASED
 from planar3d.recipes.messaoudi2023 import (
@@ -52,8 +52,8 @@ def find_recipe(name_or_file: str) -> Recipe:
     if not path.is_file():
         raise RecipeError(f"Recipe {name_or_file!r} is neither a file nor one of: {', '.join(RECIPES)}.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        content = parse_json(path)
+    except ValueError as error:
         raise RecipeError(f"{path} is not a recipe: it is not JSON ({error}).") from None
     if not isinstance(content, dict) or "name" not in content or "format" in content:
         return Recipe.from_json(content, str(path))

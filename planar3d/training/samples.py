@@ -175,6 +175,11 @@ class WindowSampling(Sampling):
             )
         windows = Windows(slices, train + validation, tiles.depth, tiles.stride, self.window_borders)
         validates = _VALIDATIONS[self.validation](windows, train, slices)
+        if validates.all():
+            raise RecipeError(
+                f"validation={self.validation!r} leaves none of {counted(windows, 'window')} of a fold for training. "
+                "Add a patient, set a smaller depth, or do not validate: --set validation=none --set monitor=last."
+            )
         return np.flatnonzero(~validates), np.flatnonzero(validates)
 
     def order(self, training: np.ndarray, epoch: int, seed: int) -> np.ndarray:

@@ -23,6 +23,8 @@ class PlateauState:
 class Schedule(Section):
     """A schedule of the learning rate."""
 
+    watched: str = ""  # column of the history, if any
+
     @abstractmethod
     def rate(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:
         """The learning rate of an optimizer: a number, or a Keras schedule.
@@ -127,7 +129,7 @@ class Plateau(Schedule):
 
     name = "plateau"
 
-    watched: str = "loss"  # column of the history
+    watched: Literal["loss", "dice", "val_loss", "val_dice"] = "loss"  # column of the history
     direction: Literal["min", "max"] = "min"  # which values are better
     factor: Annotated[float, SHARE] = 0.1  # factor of the rate on a plateau
     plateau: Annotated[int, POSITIVE] = 50  # epochs without improvement

@@ -40,6 +40,9 @@ class Training(Section):
     seed: Annotated[int, NOT_NEGATIVE] = 0  # seed of weights, order, crops and augmentation
 
     def check(self) -> None:
-        """Refuse a validation criterion without validation samples."""
-        if not self.samples.validates and self.monitor.startswith("val_"):
-            raise RecipeError(f"without validation there is no {self.monitor}; choose a validation, or monitor='last'.")
+        """Refuse a criterion of validation samples where there are none."""
+        for field, column, without in (("monitor", self.monitor, "last"), ("watched", self.schedule.watched, "loss")):
+            if not self.samples.validates and column.startswith("val_"):
+                raise RecipeError(
+                    f"without validation there is no {column}; choose a validation, or {field}={without!r}."
+                )

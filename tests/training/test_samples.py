@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from samples_of import split
 
+from planar3d.errors import RecipeError
 from planar3d.recipes import PAPER, RELEASED
 from planar3d.scans.windows import cut_windows
 from planar3d.training.samples import ScanSamples, Windows, read_ahead
@@ -51,6 +52,11 @@ def test_the_release_validates_on_every_12th_window():
     training, validation = split(11, 1, 256, RELEASED)
     assert (len(training), len(validation)) == (351, 32)
     np.testing.assert_array_equal(validation, np.arange(0, 383, 12))
+
+
+def test_a_fold_whose_only_window_is_for_validation_is_refused():
+    with pytest.raises(RecipeError, match="'every 12th window' leaves none of 1 window of a fold"):
+        split(1, 0, 16, RELEASED)
 
 
 def test_the_paper_shuffles_once_and_the_release_every_epoch():
