@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from planar3d.scans.windows import network_input
 # give far more.
 TOLERANCE = 1e-4
 AXES = ("batch", "depth", "rows", "cols", "channels")
+_DESCRIPTION = "planar3d.json"
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,16 @@ def export_network(
         The exported files, with the largest difference in probability from Keras on a window of noise.
 
     Raises:
-        Planar3DError: an unknown format, a missing package, a backend that the format does not support, a network in
-            another precision, a layer that cannot be exported, or a difference above 1e-4.
+        Planar3DError: an unknown format, something else in a folder's place, a missing package, a backend that the
+            format does not support, a network in another precision, a layer that cannot be exported, or a difference
+            above 1e-4.
     """
     if recipe is not None:
         check_recipe(recipe)
     chosen = {name: _format(name) for name in ([formats] if isinstance(formats, str) else formats)}
     check_model(network)
     _check(network)
+    _refuse_others(Path(folder) / name for name in chosen)
     network = keras.Model(*network.inputs, *network.outputs, name=network.name)  # also of lists and dictionaries
     window = _noise(network)
     expected = np.asarray(network.predict_on_batch(window))
@@ -87,7 +90,7 @@ def export_network(
                     f"{name}: the file written for {network.name} gives {found.shape} and differs from Keras by up to "
                     f"{difference:.1e}, more than {TOLERANCE:.0e}; it was deleted. Please report this network."
                 )
-            write_json(temporary / "planar3d.json", described | {"largest_difference": difference})
+            write_json(temporary / _DESCRIPTION, described | {"largest_difference": difference})
         results.append(Exported(name, Path(folder) / name, difference))
         notify(results[-1])
     return results
@@ -107,6 +110,13 @@ def _format(name: str) -> Format:
             f"KERAS_BACKEND={made.backend}."
         )
     return made
+
+
+def _refuse_others(folders: Iterable[Path]) -> None:
+    """Refuse to replace what is no export."""
+    for folder in folders:
+        if folder.exists() and not (folder / _DESCRIPTION).is_file():
+            raise Planar3DError(f"{folder} exists, but is no export of planar3d. Name another folder, or move it away.")
 
 
 def _check(network: keras.Model) -> None:

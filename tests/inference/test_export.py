@@ -264,7 +264,7 @@ def test_slice_by_slice_a_function_of_ones_own_is_not_taken_for_keras_s_of_that_
 
 def test_what_differs_from_keras_is_not_kept(network, tmp_path, monkeypatch):
     (tmp_path / "wrong").mkdir()
-    (tmp_path / "wrong/before").write_text("kept")
+    (tmp_path / "wrong/planar3d.json").write_text("kept")
 
     def write(network, folder, metadata):
         (folder / "model").write_text("x")
@@ -273,7 +273,7 @@ def test_what_differs_from_keras_is_not_kept(network, tmp_path, monkeypatch):
     monkeypatch.setitem(FORMATS, "wrong", wrong)
     with pytest.raises(Planar3DError, match=r"differs from Keras by up to .* deleted"):
         export_network(network, tmp_path, ["wrong"])
-    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["wrong", "wrong/before"]
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["wrong", "wrong/planar3d.json"]
 
 
 def test_a_layer_without_a_counterpart_is_named(tmp_path):
@@ -289,6 +289,15 @@ def test_a_layer_without_a_counterpart_is_named(tmp_path):
     with pytest.raises(Planar3DError, match=r"Layer shading has scale\.shape=\(16, 16, 1\)"):
         export_network(network, tmp_path, ["onnx"])
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_export_is_not_replaced(network, tmp_path):
+    _needs("onnx")
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx/notes.txt").write_text("mine")
+    with pytest.raises(Planar3DError, match=r"onnx exists, but is no export of planar3d\. Name another"):
+        export_network(network, tmp_path, ["onnx"])
+    assert (tmp_path / "onnx/notes.txt").read_text() == "mine"
 
 
 def test_wrong_formats_and_networks_are_refused_before_anything_is_written(network, tmp_path, monkeypatch):
