@@ -59,7 +59,7 @@ def finished(folder: Path) -> Progress:
         history = [{k: float(v) for k, v in row.items()} for row in read_rows(path)]
     except (ValueError, TypeError) as error:
         raise RunError(f"{path} is damaged ({error}). Delete it to go on without this learning curve.") from None
-    return Progress.from_json(read_json(folder / "training.json") | {"history": history})
+    return _with_best(folder, Progress.from_json(read_json(folder / "training.json") | {"history": history}))
 
 
 def save(folder: Path, network: keras.Model, optimizer: keras.optimizers.Optimizer, progress: Progress) -> None:
@@ -78,7 +78,8 @@ def restore(folder: Path, network: keras.Model, optimizer: keras.optimizers.Opti
     """Restore network and optimizer from the last saved epoch, if any, and return its progress.
 
     Raises:
-        RunError: the saved state is damaged or from another network or optimizer; then nothing is restored.
+        RunError: the saved state is damaged or from another network or optimizer, or the best weights so far are gone;
+            then nothing is restored.
     """
     path = _backup(folder)
     if not path.is_file():
@@ -94,8 +95,20 @@ def restore(folder: Path, network: keras.Model, optimizer: keras.optimizers.Opti
         raise RunError(
             f"Training cannot resume from {path} ({error}). Delete {path.parent.parent} to train from the start."
         ) from None
+    _with_best(folder, progress)
     for name, variable in variables.items():
         variable.assign(arrays[name])
+    return progress
+
+
+def _with_best(folder: Path, progress: Progress) -> Progress:
+    """The progress, whose best weights must be there: only their own epoch could write them again."""
+    best = folder / "best.weights.h5"
+    if progress.best_epoch and not best.is_file():
+        raise RunError(
+            f"{best} is gone, the weights of epoch {progress.best_epoch}. Put it back, or delete {folder} to train "
+            "from the start."
+        )
     return progress
 
 

@@ -173,6 +173,11 @@ class WindowSampling(Sampling):
                 "training. Add a patient, make more folds, or do not validate: --set validation=none --set "
                 "monitor=last."
             )
+        if tiles.depth > slices:
+            raise RecipeError(
+                f"depth={tiles.depth}, but prepared scans have {counted(slices, 'slice')}; set a depth of at most that, "
+                "or a greater size."
+            )
         windows = Windows(slices, train + validation, tiles.depth, tiles.stride, self.window_borders)
         validates = _VALIDATIONS[self.validation](windows, train, slices)
         if validates.all():

@@ -15,6 +15,7 @@ from planar3d.training.schedules import SCHEDULES, InverseDecay, Schedule
 
 SAMPLINGS: dict[str, type[Sampling]] = {made.name: made for made in (WindowSampling, CropSampling, PatchSampling)}
 _PROBABILITY = Rule(lambda v: 0 < v < 1, "a probability greater than 0 and less than 1 is needed")
+_SEED = Rule(lambda v: 0 <= v < 2**32, "a seed from 0 to 4294967295 is needed")  # NumPy's, which Keras sets
 # Columns of the history, with the better direction.
 DIRECTIONS = {"loss": min, "dice": max, "val_loss": min, "val_dice": max}
 Monitor = Literal["loss", "dice", "val_loss", "val_dice", "last"]
@@ -37,7 +38,7 @@ class Training(Section):
     patience: Annotated[int, NOT_NEGATIVE] = 40  # epochs without a better `monitor` before stopping; 0: never
     monitor: Monitor = "val_loss"  # criterion of the kept weights, or the last
     precision: Literal["float32", "bf16", "float16"] = "float32"  # computing precision
-    seed: Annotated[int, NOT_NEGATIVE] = 0  # seed of weights, order, crops and augmentation
+    seed: Annotated[int, _SEED] = 0  # seed of weights, order, crops and augmentation
 
     def check(self) -> None:
         """Refuse a criterion of validation samples where there are none."""

@@ -178,11 +178,13 @@ def test_a_csv_table_is_read_however_it_was_saved(tmp_path):
         ("scan,mask,id\na.nii,m.nii,1\n./a.nii,n.nii,2\n", "the scan .*a.nii more than once"),
         ("scan,mask,id\na.nii,m.nii,1\nb.nii,n.nii,1\n", "the id 1 more than once"),
         ("scan,mask,id\na.nii,m.nii,../1\n", "line 2: “../1” cannot be part of a file name"),
+        ("scan,mask\né.nii,m.nii\n", "line 2: the name of é.nii has no letter of a–z and no digit; add the column id"),
+        ("scan,mask\n.,m.nii\n", r"line 2: the name of \. has no letter of a–z and no digit; add the column id"),
         ("scan,mask\nlost.nii,m.nii\n", "1 file cannot be used: .*lost.nii is a link to nowhere"),
     ],
 )
 def test_a_csv_table_that_cannot_be_followed_is_explained(tmp_path, text, sentence):
-    _touch(tmp_path, "a.nii", "b.nii", "m.nii", "n.nii")
+    _touch(tmp_path, "a.nii", "b.nii", "é.nii", "m.nii", "n.nii")
     (tmp_path / "lost.nii").symlink_to("nowhere")
     (tmp_path / "scans.csv").write_text(text)
     with pytest.raises(DatasetError, match=sentence):

@@ -49,3 +49,18 @@ def test_a_damaged_learning_curve_is_named_and_deleting_it_helps(tmp_path):
         finished(tmp_path)
     (tmp_path / "history.csv").unlink()
     assert finished(tmp_path).epoch == 3
+
+
+def test_best_weights_that_are_gone_are_said_before_more_is_trained_or_scored(tmp_path):
+    progress, gone = Progress(epoch=3, best_epoch=2), r"best\.weights\.h5 is gone, .* epoch 2\. Put it back, or delete"
+    network, optimizer = _network(1.0)
+    save(tmp_path, network, optimizer, progress)
+    network.variables[0].assign_add(np.ones(network.variables[0].shape))
+    with pytest.raises(RunError, match=gone):
+        restore(tmp_path, network, optimizer)
+    assert np.all(network.variables[0] == 2)
+    finish(tmp_path, progress)
+    with pytest.raises(RunError, match=gone):
+        finished(tmp_path)
+    (tmp_path / "best.weights.h5").touch()
+    assert finished(tmp_path).best_epoch == 2

@@ -59,6 +59,11 @@ def test_a_fold_whose_only_window_is_for_validation_is_refused():
         split(1, 0, 16, RELEASED)
 
 
+def test_windows_deeper_than_a_scan_are_refused():
+    with pytest.raises(RecipeError, match="depth=16, but prepared scans have 15 slices; set a depth of at most that"):
+        split(11, 1, 15, RELEASED)
+
+
 def test_the_paper_shuffles_once_and_the_release_every_epoch():
     numbers = np.arange(50)
     for recipe, same in ((PAPER, True), (RELEASED, False)):

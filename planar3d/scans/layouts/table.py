@@ -51,7 +51,11 @@ class Table(Layout):
                 raise DatasetError(f"{row.place}: {lost} does not exist.{table.hint}")
             chosen = row["id"] if labelled else row["name"] or row["id"]
             check_name(chosen, row, DatasetError)
-            case_id = chosen or _id_of(next(iter(given.values())))
+            case_id = chosen or _id_of(first := next(iter(given.values())))
+            if not case_id:
+                raise DatasetError(
+                    f"{row.place}: the name of {first} has no letter of a–z and no digit; add the column id."
+                )
             mask = path_in_table(path, labels) if labels else None
             cases.append(Case(case_id, images, mask, row["group"] or EVERYONE, row["patient"]))
         return cases
@@ -60,4 +64,4 @@ class Table(Layout):
 def _id_of(scan: str) -> str:
     """A readable id: the path without its suffix, with folders joined."""
     path = Path(scan)
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", str(path.with_name(stem(path)))).strip("_.")
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", str(path.parent / stem(path))).strip("_.")
