@@ -175,8 +175,8 @@ class WindowSampling(Sampling):
             )
         if tiles.depth > slices:
             raise RecipeError(
-                f"depth={tiles.depth}, but prepared scans have {counted(slices, 'slice')}; set a depth of at most that, "
-                "or a greater size."
+                f"depth={tiles.depth}, but prepared scans have {counted(slices, 'slice')}; set a depth of at most "
+                "that, or a greater size."
             )
         windows = Windows(slices, train + validation, tiles.depth, tiles.stride, self.window_borders)
         validates = _VALIDATIONS[self.validation](windows, train, slices)
