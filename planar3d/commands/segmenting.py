@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 from planar3d.commands.options import AsJson, AssumeAffine, Cluster, Out, Settings, Size, open_models
 from planar3d.commands.output import list_failed, log, print_json, say
+from planar3d.errors import RecipeError
 from planar3d.wording import counted
 
 
@@ -192,6 +193,8 @@ def compare(
         from planar3d.inference.segmenter import Segmenter
 
         segmenter = Segmenter(open_models(model, recipe, settings, None))
+        if len(segmenter.recipes[0].targets.names) > 1:
+            raise RecipeError("compare takes one target, but the model has several. Name masks of one with --masks.")
         found = [segment_case(scan, segmenter) for scan in scans]
     content = write_comparison((scans[0], found[0]), (scans[1], found[1]), out)
     for warning in content["warnings"]:

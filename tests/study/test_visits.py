@@ -2,20 +2,25 @@
 
 import errno
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
+from msseg import RECIPE
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 from planar3d.cli import app
-from planar3d.errors import ScanError
+from planar3d.errors import RecipeError, ScanError
+from planar3d.networks.weights_file import save_weights
 from planar3d.scans.registration import register
+from planar3d.scans.targets import Classes
 from planar3d.scans.volume import Scan, read_scan
 from planar3d.study import visits as visits_module
 from planar3d.study.visits import compare_lesions, write_comparison
+from planar3d.training.fit import build_network
 
 AFFINE = nib.affines.from_matvec(np.diag([-2.0, 2.0, 3.0]), (110, -110, -90))
 SHAPE = (105, 111, 60)
@@ -139,6 +144,17 @@ def test_scans_without_geometry_are_compared_on_request(visits, tmp_path):
     result = CliRunner().invoke(app, [*map(str, words), "--assume-affine", "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.output)["counts"] == dict.fromkeys(LESIONS, 1) | {"not covered": 0}
+
+
+def test_a_model_of_several_targets_is_refused(visits, tmp_path):
+    path = visits[0][0].save(tmp_path / "scan.nii.gz")
+    recipe = replace(RECIPE, targets=Classes(classes=("lesion=1", "ventricles=2")))
+    model = save_weights(build_network(recipe), tmp_path / "two.weights.h5", recipe)
+    result = CliRunner().invoke(
+        app, [str(w) for w in ("compare", path, path, "--model", model, "--out", tmp_path / "out")]
+    )
+    assert isinstance(result.exception, RecipeError) and "the model has several" in str(result.exception)
+    assert not (tmp_path / "out").exists()
 
 
 def test_another_object_is_no_later_visit(visits):
