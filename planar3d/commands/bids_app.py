@@ -41,6 +41,9 @@ def parser() -> argparse.ArgumentParser:
 def run(words: Sequence[str] | None = None) -> int:
     """Run the requested analysis; returns 1 if some of the scans failed."""
     asked = parser().parse_args(words)
+    for folder in filter(None, (asked.output_dir, asked.work_dir)):
+        if folder.exists() and not folder.is_dir():
+            raise DatasetError(f"{folder} is not a folder; name one, which need not exist.")
     if asked.work_dir:
         asked.work_dir.mkdir(parents=True, exist_ok=True)
         tempfile.tempdir = str(asked.work_dir)
