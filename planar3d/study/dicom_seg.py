@@ -22,6 +22,7 @@ _MAY_BE_EMPTY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
     *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
 )
+_NEVER_EMPTY = ("StudyInstanceUID", "FrameOfReferenceUID")
 _AFTER = 1000  # added to the images' series number for the segmentation's series
 _ONE_SET, _UTF_8 = "ISO_IR 1", "ISO_IR 192"  # the beginning of a single character set's name
 
@@ -127,6 +128,9 @@ def _complete(image: Any) -> None:
     if not str(image.get("SpecificCharacterSet", _UTF_8)).startswith(_ONE_SET):
         image.decode()
         image.SpecificCharacterSet = _UTF_8
+    for keyword in _NEVER_EMPTY:  # highdicom only misses absent ones
+        if not image.get(keyword, True):
+            delattr(image, keyword)
     for keyword in _MAY_BE_EMPTY:
         if keyword not in image:
             setattr(image, keyword, None)

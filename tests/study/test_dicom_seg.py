@@ -146,6 +146,9 @@ def test_what_an_object_must_repeat_is_missed_in_a_sentence_and_masks_elsewhere_
     moved.set_sform(mask.affine + np.eye(4, k=3), code=1)
     with pytest.raises(ScanError, match="does not match"):
         write_dicom_seg(Scan(mask.voxels, moved), series, MODEL, tmp_path / "seg.dcm")
+    change(files, lambda k, dataset: setattr(dataset, "FrameOfReferenceUID", ""))
+    with pytest.raises(ScanError, match=r"cannot be referenced .*no Frame Of Reference UID.*without --dicom-seg"):
+        write_dicom_seg(mask, series, MODEL, tmp_path / "seg.dcm")
     change(files, lambda k, dataset: delattr(dataset, "FrameOfReferenceUID"))
     with pytest.raises(ScanError, match=r"cannot be referenced .*no Frame Of Reference UID.*without --dicom-seg"):
         write_dicom_seg(mask, series, MODEL, tmp_path / "seg.dcm")
