@@ -9,7 +9,7 @@ from typing import Any
 
 from planar3d.errors import DatasetError
 from planar3d.scans.folds import Fold
-from planar3d.scans.image_files import is_there, require_usable, why_unusable
+from planar3d.scans.image_files import files_of, is_there, require_usable, why_unusable
 from planar3d.scans.labels import Labels
 from planar3d.scans.volume import Scan, on_grid_of, read_scan
 
@@ -124,9 +124,10 @@ class Dataset:
             missing = [(name, path) for name, path in some if not is_there(path)]
             if missing:
                 names = ", ".join(name for name, _ in missing)
+                lost = next(file for file in files_of(missing[0][1]) if not os.path.isfile(file))
                 raise DatasetError(
                     f"{len(missing)} of {len(self.cases)} scans in {self.folder} have no {kind}: {names}. "
-                    f"Expected e.g. {missing[0][1]}; add it, or remove the patient."
+                    f"Expected e.g. {lost}; add it, or remove the patient."
                 )
 
 

@@ -1,12 +1,14 @@
 """CAMUS in both releases: four images a patient, of a single slice each, with their pixels' own spacing."""
 
+import re
+import shutil
 import sys
 
 import numpy as np
 import pytest
 from challenge_road import recipe_of, segmented
 
-from planar3d.errors import FoldsError, Planar3DError, ScanError
+from planar3d.errors import DatasetError, FoldsError, Planar3DError, ScanError
 from planar3d.scans.case import read_images
 from planar3d.scans.datasets import find_cases
 from planar3d.scans.inputs import find_inputs, read_input_images
@@ -46,6 +48,14 @@ def nifti(mhd, tmp_path):
     for part, patient in zip(("training", "validation", "testing"), PATIENTS, strict=True):
         (tmp_path / f"CAMUS_public/database_split/subgroup_{part}.txt").write_text(f"{patient}\n")
     return tmp_path / "CAMUS_public"
+
+
+def test_the_file_of_pixels_is_named_if_it_is_the_one_that_lacks(mhd, tmp_path):
+    raw = tmp_path / "data/training/patient0701/patient0701_2CH_ES_gt.raw"
+    shutil.copytree(mhd, tmp_path / "data")
+    raw.unlink()
+    with pytest.raises(DatasetError, match=rf"have no mask: patient0701_2CH_ES\. .* {re.escape(str(raw))}; add it"):
+        find_cases(tmp_path / "data")
 
 
 def test_both_releases_have_the_same_cases_and_images(mhd, nifti):
