@@ -12,7 +12,7 @@ from typing import Any
 
 import planar3d
 from planar3d.cli import run_in_sentences
-from planar3d.commands.options import open_model
+from planar3d.commands.options import open_model, why_no_folder
 from planar3d.commands.output import list_failed, say
 from planar3d.errors import DatasetError, RunError
 from planar3d.wording import counted
@@ -42,8 +42,8 @@ def run(words: Sequence[str] | None = None) -> int:
     """Run the requested analysis; returns 1 if some of the scans failed."""
     asked = parser().parse_args(words)
     for folder in filter(None, (asked.output_dir, asked.work_dir)):
-        if folder.exists() and not folder.is_dir():
-            raise DatasetError(f"{folder} is not a folder; name one, which need not exist.")
+        if why := why_no_folder(folder):
+            raise DatasetError(why)
     if asked.work_dir:
         asked.work_dir.mkdir(parents=True, exist_ok=True)
         tempfile.tempdir = str(asked.work_dir)

@@ -23,9 +23,15 @@ def _folder(path: Path) -> Path:
 
     if suffix(path) and not path.is_dir():
         raise typer.BadParameter(f"{path} is the name of an image; name a folder, where files are named after scans.")
-    if os.path.lexists(path) and not path.is_dir():
-        raise typer.BadParameter(f"{path} is not a folder; name one, which need not exist.")
+    if why := why_no_folder(path):
+        raise typer.BadParameter(why)
     return path
+
+
+def why_no_folder(path: Path) -> str:
+    """A sentence if something else than a folder is at a path, else nothing."""
+    is_other = os.path.lexists(path) and not path.is_dir()
+    return f"{path} is not a folder; name one, which need not exist." if is_other else ""
 
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to.", callback=_folder)]

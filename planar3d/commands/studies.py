@@ -139,7 +139,7 @@ def report(
     from planar3d.study.run_folder import is_run, open_run
 
     cohort, damaged = CohortFolder(out), dict[str, str]()
-    if not is_run(out) and (next(cohort.records(damaged), None) or damaged):
+    if not is_run(out) and (cohort.has_records(damaged) or damaged):
         failed = cohort.standing().failed
         list_failed(failed, as_json)
         records = list(cohort.records())

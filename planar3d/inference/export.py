@@ -146,6 +146,9 @@ def _noise(network: keras.Model) -> np.ndarray:
 
 
 def _description(network: keras.Model, recipe: Recipe | None) -> dict[str, Any]:
+    output = {"axes": AXES, "shape": [None, *network.output_shape[1:]], "values": "float32"}
+    if recipe is not None:  # with the labels of each channel, whose probability it is
+        output |= {"values": "probabilities, float32", "labels": recipe.targets.channels}
     return {
         "planar3d": __version__,
         "network": network.name,
@@ -156,12 +159,6 @@ def _description(network: keras.Model, recipe: Recipe | None) -> dict[str, Any]:
             "shape": [None, *network.input_shape[1:]],
             **({} if recipe is None else recipe.preparation.describe()),
         },
-        "output": {
-            "axes": AXES,
-            "shape": [None, *network.output_shape[1:]],
-            "values": "float32",
-            # Of each channel, the labels whose probability it is.
-            **({} if recipe is None else {"values": "probabilities, float32", "labels": recipe.targets.channels}),
-        },
+        "output": output,
         "layers": [layer.name for layer in network.layers],
     }

@@ -66,8 +66,7 @@ class OpenVINOProgram:
         self.output_shapes = [shape for *_, shape in wanted]
         model = read_graph(core, graph, given, wanted)
         _return_freed_memory()
-        precision = {"INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32", "PERFORMANCE_HINT": "LATENCY"}
-        self._compiled = core.compile_model(model, "CPU", precision)
+        self._compiled = compile_on_cpu(core, model, bf16)
         self._request = self._compiled.create_infer_request()
 
     def __call__(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
@@ -107,6 +106,12 @@ def read_graph(core: Any, graph: OnnxGraph, inputs: Sequence[End], outputs: Sequ
             parameter.output(0).replace(ov.op.Constant(np.ascontiguousarray(array)).output(0))
             model.remove_parameter(parameter)
     return model
+
+
+def compile_on_cpu(core: Any, model: Any, bf16: bool) -> Any:
+    """Compile an OpenVINO model, to compute in float32 or bf16."""
+    hints = {"INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32", "PERFORMANCE_HINT": "LATENCY"}
+    return core.compile_model(model, "CPU", hints)
 
 
 def _graph_of(piece: Piece, shapes: Sequence[Shape], bf16: bool) -> tuple[OnnxGraph, list[End], list[End]]:

@@ -41,19 +41,18 @@ def _on_openvino(network: "keras.Model | Description", precision: str | None) ->
     with extra("openvino"):
         import onnx  # noqa: F401  # writes the graph
         import openvino
-    from planar3d.inference.openvino_engine import multiplies_bf16, read_graph
+    from planar3d.inference.openvino_engine import compile_on_cpu, multiplies_bf16, read_graph
 
     # Processors without bf16 multiplication compute in float32.
     narrow = precision == "bf16" and multiplies_bf16()
     core = openvino.Core()
     model = read_graph(core, *network_graph(_description(network)))
-    hints = {"INFERENCE_PRECISION_HINT": "bf16" if narrow else "f32", "PERFORMANCE_HINT": "LATENCY"}
 
     @lru_cache(maxsize=1)
     def compiled(shape: tuple[int, ...]) -> Any:
         # Compiled for the one shape of all batches, which is faster than for any shape.
         model.reshape(list(shape))
-        return core.compile_model(model, "CPU", hints)
+        return compile_on_cpu(core, model, narrow)
 
     def compute(batch: np.ndarray) -> np.ndarray:
         return compiled(batch.shape)({"input": np.ascontiguousarray(batch)})[0]

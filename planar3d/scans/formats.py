@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 LOOK = 512  # bytes at the start of a file that identify its format
-_SHORTEST = 348  # bytes of a header
+PAIR_BYTES = 348  # of the header of Analyze 7.5 and of NIfTI-1
 _SHOWN = 40  # characters of an unknown text
 _CONTROL = frozenset(range(32)) - frozenset(b"\t\n\r\f") | {127}  # bytes that do not occur in text
 
@@ -92,7 +92,7 @@ def foreign_format(path: Path, start: bytes, zipped: bool = False) -> str:
     """
     text = _text(start)
     found = next((each for place, magic, each in _MAGICS if start[place : place + len(magic)] == magic), None)
-    if found is _PAIR and len(start) < _SHORTEST:
+    if found is _PAIR and len(start) < PAIR_BYTES:
         return f"is not a NIfTI file: it ends inside its header, after {len(start)} bytes. Copy or download it again."
     found = found or next((each for beginning, each in _TEXTS.items() if re.match(beginning, text.lower())), None)
     found = found or _FORMATS.get(_ending(path))

@@ -76,11 +76,10 @@ def why_unusable(path: Path) -> str:
     if not os.path.lexists(path) or (is_nifti(path) and os.path.isfile(path)):
         return ""
     try:
-        read_whole(path)
+        with reading(path):
+            read_whole(path)
     except ScanError as error:
         return str(error)
-    except OSError as error:
-        return f"{path} cannot be read ({error.strerror}). Change its permissions, or remove it."
     return ""
 
 

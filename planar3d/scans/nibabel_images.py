@@ -15,12 +15,12 @@ from nibabel.freesurfer.mghformat import MGHHeader
 from nibabel.spatialimages import HeaderDataError
 
 from planar3d.errors import ScanError
+from planar3d.scans.formats import PAIR_BYTES
 from planar3d.scans.nifti import GzipFile, isal_error
 from planar3d.scans.nifti_header import MAXIMUM_VOXELS, header_with
 
 _MGH_BYTES = 284  # of the header, which FreeSurfer calls version 1
 _MGH_VERSION = b"\0\0\0\x01"
-_PAIR_BYTES = 348  # of the header of Analyze 7.5 and of NIfTI-1
 _TRAILING = 2**20  # bytes of FreeSurfer's notes after the voxels
 _PAIR = re.compile(r"(.*\.)(?:hdr|img)((?:\.gz)?)", re.IGNORECASE)
 
@@ -36,7 +36,7 @@ def is_pair(path: Path) -> bool:
         return False
     header, voxels = pair_files(path)
     start = _start(header)
-    sizes = (_PAIR_BYTES.to_bytes(4, "little"), _PAIR_BYTES.to_bytes(4, "big"))
+    sizes = (PAIR_BYTES.to_bytes(4, "little"), PAIR_BYTES.to_bytes(4, "big"))
     return start[:4] in sizes and start[344:347] != b"n+1" and voxels.is_file()
 
 
@@ -75,9 +75,9 @@ def read_pair(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
     """
     try:
         about, voxels = pair_files(path)
-        start = _unpacked(about, _PAIR_BYTES + _TRAILING)
+        start = _unpacked(about, PAIR_BYTES + _TRAILING)
         kind = nib.Nifti1Pair if start[344:347] == b"ni1" else nib.AnalyzeImage
-        header = kind.header_class(start[:_PAIR_BYTES], check=False)
+        header = kind.header_class(start[:PAIR_BYTES], check=False)
         content = _unpacked(voxels, _size(path, header, needed) + int(abs(header["vox_offset"])) + _TRAILING)
         files = {"header": start, "image": content}
         image = kind.from_file_map({name: FileHolder(fileobj=io.BytesIO(data)) for name, data in files.items()})
@@ -122,7 +122,7 @@ def _read(image: Any, placed: bool) -> tuple[nib.Nifti1Header, np.ndarray]:
 
 def _start(path: Path) -> bytes:
     try:
-        return _unpacked(path, _PAIR_BYTES, at_most=False)
+        return _unpacked(path, PAIR_BYTES, at_most=False)
     except _DAMAGE:
         return b""
 

@@ -107,7 +107,7 @@ def segment_all(
                 else:
                     task.segment(mine)
             except Planar3DError:
-                if next(folder.records(), None):  # other processes rely on the last one to write the tables
+                if folder.has_records():  # other processes rely on the last one to write the tables
                     _finish(task)
                 raise
             _finish(task)

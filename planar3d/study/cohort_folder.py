@@ -20,7 +20,7 @@ from planar3d.files import read_json, remove_temporaries_of, write_json
 from planar3d.locks import Claim, Holder, alive, holder_of, read_claim, take, waited_for
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.outputs import Outputs
-from planar3d.study.records import records_within
+from planar3d.study.records import all_records_within, records_within
 from planar3d.wording import counted
 
 NOTES = ".planar3d"
@@ -45,7 +45,12 @@ def takes_part(part: str) -> Callable[[str], bool]:
     if not found or not 1 <= int(found[1]) <= int(found[2]):
         raise RunError(f"--part {part}: a part and the number of parts are needed, as in --part 3/20.")
     number, of = map(int, found.groups())
-    return lambda name: int(hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest(), 16) % of == number - 1
+    return lambda name: int(_sha256(name), 16) % of == number - 1
+
+
+def _sha256(name: str) -> str:
+    """The digest of a name, which need not be text; the same on every machine."""
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 @dataclass
@@ -74,7 +79,7 @@ class CohortFolder:
     def opened(self) -> "CohortFolder":
         """This folder. Raises `RunError` if no scans were segmented or requested there."""
         damaged = dict[str, str]()
-        if not self.notes.is_dir() and next(self.records(damaged), None) is None:
+        if not self.notes.is_dir() and not self.has_records(damaged):
             foreign = f"{self.path} is not an output folder of planar3d predict; name one."
             raise RunError(next(iter(damaged.values()), foreign))
         return self
@@ -155,6 +160,10 @@ class CohortFolder:
         """The records in the folder, each with its file; see `records_within`."""
         return records_within(self.path, damaged)
 
+    def has_records(self, damaged: dict[str, str] | None = None) -> bool:
+        """Whether there are records in the folder; reading ends with the first."""
+        return next(all_records_within(self.path, damaged), None) is not None
+
     def close(self, items: Mapping[ScanInput, Outputs]) -> None:
         """Remove notes of requested scans that are done, claims of dead processes, and empty notes."""
         noted = self._noted()
@@ -208,7 +217,7 @@ class CohortFolder:
         return set(os.listdir(self.notes)) if self.notes.is_dir() else set()
 
     def _note(self, kind: str, of: str) -> Path:
-        return self.notes / f"{kind}-{hashlib.sha256(of.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}.json"
+        return self.notes / f"{kind}-{_sha256(of)[:24]}.json"
 
     def _within(self, path: Path) -> str:
         return path.relative_to(self.path).as_posix()

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,19 +28,24 @@ def records_within(folder: Path, damaged: dict[str, str] | None = None) -> Itera
     Args:
         damaged: gets, by path, why files that may be records cannot be read.
     """
-    found = list(_all_within(folder, damaged))
-    newest = {_source(*one): one[0] for one in sorted(found, key=lambda one: one[1].get("date", ""))}
-    yield from (one for one in found if newest[_source(*one)] == one[0])
+    found = list(all_records_within(folder, damaged))
+    named = [_place_and_name(*one) for one in found]
+    times = Counter(name for _, name in named)
+    # A copy elsewhere is another scan. A link to a folder is followed, but not one to a file: git-annex keeps copies of
+    # a scan as links to one file. On a network drive it is slow to follow links, so only those in question are.
+    scans = [(os.path.realpath(place) if times[name] > 1 else place, name) for place, name in named]
+    newest = dict(sorted(zip(scans, found, strict=True), key=lambda pair: pair[1][1].get("date", "")))
+    yield from (one for scan, one in zip(scans, found, strict=True) if newest[scan] is one)
 
 
-def _source(file: Path, record: Mapping[str, Any]) -> tuple[str, str, Any]:
-    """The scan of a record: its place and its content, as a copy elsewhere and another file there are other scans."""
-    folder, name = os.path.split(record["scan"].get("path") or file)
-    # A link to a folder is followed, but not one to a file: git-annex keeps copies of a scan as links to one file.
-    return os.path.realpath(folder), name, record["scan"].get("sha256")
+def _place_and_name(file: Path, record: Mapping[str, Any]) -> tuple[str, tuple[str, Any]]:
+    """The folder of a record's scan, and its name and digest, as another file at its place is another scan."""
+    place, name = os.path.split(record["scan"].get("path") or file)
+    return place, (name, record["scan"].get("sha256"))
 
 
-def _all_within(folder: Path, damaged: dict[str, str] | None) -> Iterator[tuple[Path, dict[str, Any]]]:
+def all_records_within(folder: Path, damaged: dict[str, str] | None = None) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The records in a folder one by one, also several of a scan; see `records_within`."""
     for path in sorted(folder.rglob("*.json")):
         if any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue

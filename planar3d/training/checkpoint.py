@@ -59,7 +59,9 @@ def finished(folder: Path) -> Progress:
         history = [{k: float(v) for k, v in row.items()} for row in read_rows(path)]
     except (ValueError, TypeError) as error:
         raise RunError(f"{path} is damaged ({error}). Delete it to go on without this learning curve.") from None
-    return _with_best(folder, Progress.from_json(read_json(folder / "training.json") | {"history": history}))
+    progress = Progress.from_json(read_json(folder / "training.json") | {"history": history})
+    _check_best(folder, progress)
+    return progress
 
 
 def save(folder: Path, network: keras.Model, optimizer: keras.optimizers.Optimizer, progress: Progress) -> None:
@@ -95,21 +97,20 @@ def restore(folder: Path, network: keras.Model, optimizer: keras.optimizers.Opti
         raise RunError(
             f"Training cannot resume from {path} ({error}). Delete {path.parent.parent} to train from the start."
         ) from None
-    _with_best(folder, progress)
+    _check_best(folder, progress)
     for name, variable in variables.items():
         variable.assign(arrays[name])
     return progress
 
 
-def _with_best(folder: Path, progress: Progress) -> Progress:
-    """The progress, whose best weights must be there: only their own epoch could write them again."""
+def _check_best(folder: Path, progress: Progress) -> None:
+    """Raise a `RunError` if the best weights so far are gone: only their own epoch could write them again."""
     best = folder / "best.weights.h5"
     if progress.best_epoch and not best.is_file():
         raise RunError(
             f"{best} is gone, the weights of epoch {progress.best_epoch}. Put it back, or delete {folder} to train "
             "from the start."
         )
-    return progress
 
 
 def _named(network: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[str, keras.Variable]:

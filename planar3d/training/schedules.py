@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from planar3d.sections import NOT_NEGATIVE, POSITIVE, SHARE, Section
 
+Column = Literal["loss", "dice", "val_loss", "val_dice"]  # of the history
+
 # Keras is imported only for computations: recipes contain schedules, and are read without it.
 
 
@@ -129,7 +131,7 @@ class Plateau(Schedule):
 
     name = "plateau"
 
-    watched: Literal["loss", "dice", "val_loss", "val_dice"] = "loss"  # column of the history
+    watched: Column = "loss"  # column of the history
     direction: Literal["min", "max"] = "min"  # which values are better
     factor: Annotated[float, SHARE] = 0.1  # factor of the rate on a plateau
     plateau: Annotated[int, POSITIVE] = 50  # epochs without improvement

@@ -11,14 +11,14 @@ from planar3d.training.optimizer_settings import OPTIMIZERS, Adam
 from planar3d.training.patches import PatchSampling
 from planar3d.training.samples import WindowSampling
 from planar3d.training.sampling import Sampling
-from planar3d.training.schedules import SCHEDULES, InverseDecay, Schedule
+from planar3d.training.schedules import SCHEDULES, Column, InverseDecay, Schedule
 
 SAMPLINGS: dict[str, type[Sampling]] = {made.name: made for made in (WindowSampling, CropSampling, PatchSampling)}
 _PROBABILITY = Rule(lambda v: 0 < v < 1, "a probability greater than 0 and less than 1 is needed")
 _SEED = Rule(lambda v: 0 <= v < 2**32, "a seed from 0 to 4294967295 is needed")  # NumPy's, which Keras sets
 # Columns of the history, with the better direction.
 DIRECTIONS = {"loss": min, "dice": max, "val_loss": min, "val_dice": max}
-Monitor = Literal["loss", "dice", "val_loss", "val_dice", "last"]
+Monitor = Literal[Column, "last"]
 
 
 @dataclass(frozen=True)
