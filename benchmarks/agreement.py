@@ -1,14 +1,17 @@
-"""Masks in bf16 beside masks in float32, of the same weights on real scans: voxels that differ, change of Dice.
+"""Masks in bf16 and int8 beside masks in float32, of the same weights on real scans: voxels that differ, and Dice.
 
-python benchmarks/agreement.py --data FOLDER --model best.weights.h5 --scans sub-01,sub-02
+    python benchmarks/agreement.py --data FOLDER --model best.weights.h5 --scans sub-01,sub-02
+    python benchmarks/agreement.py --data scans.csv --model ms-flair-open --measure sub-01,sub-02,sub-03 --enter
 
-With --card the agreement by the recipe's own rule goes into the JSON of a model card, for this processor's instructions
-and this OpenVINO; where a published card has it, `planar3d predict` trusts bf16 without a check.
+With --measure the greatest values for int8 are measured on these scans first. With --enter they go into the table of
+published models, and the agreement of bf16 by the recipe's own rule as well, for this processor's instructions and
+this OpenVINO, where `planar3d predict` trusts bf16 without a check.
 """
 
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -18,81 +21,114 @@ WAYS = {
     "Keras, float32": ("keras", "float32"),
     "OpenVINO, float32": ("openvino", "float32"),
     "OpenVINO, bf16": ("openvino", "bf16"),
+    "OpenVINO, int8": ("openvino", "int8"),
 }
 THRESHOLDS = (16, 128)  # of 256
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Folder of scans with masks.")],
-    model: Annotated[Path, typer.Option(help="Trained weights.")],
+    data: Annotated[Path, typer.Option(help="Folder or table of scans with masks.")],
+    model: Annotated[str, typer.Option(help="Trained weights, or a published model.")],
     scans: Annotated[str | None, typer.Option(help="Which of them, with commas; all if left out.")] = None,
-    size: Annotated[int, typer.Option(help="Voxels along each axis of the prepared scan.")] = 256,
     keras: Annotated[bool, typer.Option(help="Begin with Keras, which the others are then compared with.")] = False,
-    card: Annotated[Path | None, typer.Option(help="JSON of a model card, to enter the agreement in.")] = None,
+    measure_on: Annotated[str, typer.Option("--measure", help="Scans to measure the values of int8 on.")] = "",
+    enter: Annotated[bool, typer.Option(help="Enter the agreement in the table of published models.")] = False,
 ) -> None:
     """Predict each scan in each way, and write the table to RESULTS.md."""
-    from planar3d.networks.weights_file import read_recipe
-    from planar3d.recipes import PAPER
+    from planar3d.networks.weights_file import Model
     from planar3d.scans.datasets import find_cases
     from planar3d.scans.prepare import prepare
     from planar3d.scans.volume import read_mask, read_scan
+    from planar3d.transfer.metadata import CARD
 
-    recipe = (read_recipe(model) or PAPER).changed(size=size)
+    opened = Model.open(model)
+    recipe = opened.recipe
     cases = find_cases(data).by_id()
     chosen = scans.split(",") if scans else list(cases)
-    raw = {name: read_scan(cases[name].images["flair"]) for name in chosen}
-    prepared = {name: prepare(raw[name], recipe) for name in chosen}
+    raw = {name: read_scan(cases[name].images["flair"]) for name in {*chosen, *filter(None, measure_on.split(","))}}
+    prepared = {name: prepare(scan, recipe) for name, scan in raw.items()}
     experts = {name: read_mask(cases[name].label_map, raw[name]).voxels > 0 for name in chosen}
-    ways = [way for way in WAYS if keras or not way.startswith("Keras")]
-    found = {
-        way: measure(_predict, model, recipe, *WAYS[way], [prepared[name].voxels for name in chosen]) for way in ways
-    }
-    if card is not None:
-        _enter(card, recipe, *(found[f"OpenVINO, {precision}"].value for precision in ("float32", "bf16")))
+    later: dict[str, Any] = {}
+    if measure_on:
+        later["int8"] = _int8(opened, [prepared[name].voxels for name in measure_on.split(",")])
+        opened = replace(opened, said={**opened.said, CARD: {**(opened.card or {}), **later}})
+    ways = [name for name in WAYS if keras or not name.startswith("Keras")]
+    if "int8" not in (opened.card or {}):
+        ways.remove("OpenVINO, int8")
+    voxels = [prepared[name].voxels for name in chosen]
+    found = {way: measure(_predict, opened, *WAYS[way], voxels) for way in ways}
+    probabilities = [found[way].value for way in ways]
+    if enter:
+        _enter(opened, later, dict(zip(ways, probabilities, strict=True)))
     rows = []
     for number, name in enumerate(chosen):
         for limit in THRESHOLDS:
-            masks = [found[way].value[number] * 256 > limit for way in ways]
+            masks = [each[number] * 256 > limit for each in probabilities]
             native = [prepared[name].restore(mask).voxels > 0 for mask in masks]
             scores = [dice(mask, experts[name]) for mask in native]
-            differ = int((masks[0] != masks[-1]).sum())
-            share = differ / max(int(masks[0].sum()), 1)
-            between = dice(masks[0], masks[-1])
-            row = [f"{name}, {limit}/256", f"{masks[0].sum():,}", f"{differ:,} ({share:.2%})", f"{between:.4f}"]
-            rows.append([*row, *(f"{d:.4f}" for d in scores), f"{scores[-1] - scores[0]:+.4f}"])
-    headings = ["scan, threshold", "mask voxels", f"differ, {ways[0]} to bf16", "Dice of the two"]
-    headings += [f"native Dice, {way}" for way in ways] + ["change"]
-    times = ", ".join(f"{way} {m.seconds / len(chosen):.1f} s a scan, {m.peak_gib:.2f} GiB" for way, m in found.items())
-    largest = max(float(np.abs(a - b).max()) for a, b in zip(found[ways[0]].value, found[ways[-1]].value, strict=True))
-    text = (
-        f"Weights {model.name} ({recipe.name}) at {size}³; largest difference of a probability {largest:.1e}. {times}."
-    )
-    record("bf16 beside float32 on real scans", "\n\n".join([text, table(headings, rows), conditions()]))
+            between = [f"{dice(masks[0], mask):.4f}" for mask in masks[1:]]
+            row = [f"{name}, {limit}/256", f"{masks[0].sum():,}", *between, f"{scores[0]:.4f}"]
+            rows.append([*row, *(f"{score - scores[0]:+.4f}" for score in scores[1:])])
+    headings = ["scan, threshold", "mask voxels", *(f"Dice of the masks, {way}" for way in ways[1:])]
+    headings += [f"native Dice, {ways[0]}", *(f"change, {way}" for way in ways[1:])]
+    slowest = found[ways[0]].seconds
+    times = [
+        f"{way} {m.seconds / len(chosen):.1f} s a scan ({slowest / m.seconds:.2f} ×), {m.peak_gib:.2f} GiB, largest "
+        f"difference of a probability {_largest(probabilities[0], m.value):.1e}"
+        for way, m in found.items()
+    ]
+    text = f"Weights {opened.path.name} ({recipe.name}). {'; '.join(times)}."
+    record("bf16 and int8 beside float32 on real scans", "\n\n".join([text, table(headings, rows), conditions()]))
 
 
-def _predict(model: Path, recipe, engine: str, precision: str, scans: list[np.ndarray]):
+def _predict(model: Any, engine: str, precision: str, scans: list[np.ndarray]):
     from planar3d.inference.predictor import predictor
-    from planar3d.networks.weights_file import load_network
 
-    network, _ = load_network(model, recipe)
-    predict = predictor(network, recipe, "shared", engine, precision)
+    predict = predictor(model, model.recipe, engine=engine, precision=precision)
     return lambda: [predict(voxels) for voxels in scans]
 
 
-def _enter(card: Path, recipe, wide: list[np.ndarray], narrow: list[np.ndarray]) -> None:
-    """Enter the Dice of the masks in both precisions, of all scans, in place of what was measured so before."""
+def _largest(wide: list[np.ndarray], narrow: list[np.ndarray]) -> float:
+    return max(float(np.abs(a - b).max()) for a, b in zip(wide, narrow, strict=True))
+
+
+def _int8(model: Any, scans: list[np.ndarray]) -> dict[str, Any]:
+    """A card's entry on int8, from the middle window of each scan."""
+    from planar3d.inference.int8 import measure_greatest
+
+    depth, windows = model.recipe.tiles.depth, []
+    for voxels in scans:
+        first = max(0, (len(voxels) - depth) // 2)
+        windows.append(model.recipe.preparation.as_input(voxels[first : first + depth])[None])
+    greatest = measure_greatest(model.description(), windows)
+    return {"greatest": {name: float(f"{value:.4g}") for name, value in greatest.items()}, "measured on": len(scans)}
+
+
+def _enter(model: Any, later: dict[str, Any], found: dict[str, list[np.ndarray]]) -> None:
+    """Enter the Dice of the masks in float32 and in other precisions into the table of published models."""
     from planar3d.environment import bf16_instructions
     from planar3d.files import read_json, write_json
+    from planar3d.transfer.published_models import TABLE
 
+    targets, wide = model.recipe.targets, found["OpenVINO, float32"]
+
+    def agreed(narrow: list[np.ndarray]) -> dict[str, Any]:
+        pairs = zip(wide, narrow, strict=True)
+        each = [dice(*(targets.assign(p[..., None], float(p.max())) for p in pair)) for pair in pairs]
+        return {"scans": len(each), "mean": round(float(np.mean(each)), 5), "least": round(min(each), 5)}
+
+    lines = read_json(TABLE)
+    name = next((name for name, line in lines.items() if line["sha256"] == model.sha256), None)
+    if name is None:
+        raise typer.BadParameter(f"{model.path} is no published model; nothing was entered.")
+    said = lines[name].setdefault("card", {})
     here = {"instructions": bf16_instructions(), "openvino": version("openvino")}
-    if here["instructions"] == "none":
-        raise typer.BadParameter("this processor does not multiply in bf16; nothing was entered.")
-    masks = [[recipe.targets.assign(p[..., None], float(p.max())) for p in found] for found in (wide, narrow)]
-    agreed = [dice(*pair) for pair in zip(*masks, strict=True)]
-    said = read_json(card)
-    others = [each for each in said.get("agreement", []) if not here.items() <= each.items()]
-    measured = {"scans": len(agreed), "mean": float(np.mean(agreed)), "least": min(agreed)}
-    write_json(card, said | {"agreement": [*others, here | measured]})
+    if here["instructions"] != "none":
+        others = [each for each in said.get("agreement", []) if not here.items() <= each.items()]
+        said["agreement"] = [*others, here | agreed(found["OpenVINO, bf16"])]
+    if "OpenVINO, int8" in found:
+        said["int8"] = {**said.get("int8", {}), **later.get("int8", {}), **agreed(found["OpenVINO, int8"])}
+    write_json(TABLE, lines)
 
 
 if __name__ == "__main__":

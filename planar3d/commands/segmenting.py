@@ -42,7 +42,7 @@ def predict(
     engine: Annotated[str, typer.Option("--engine", help="keras, openvino, or auto (the fastest).")] = "auto",
     precision: Annotated[
         str | None,
-        typer.Option("--precision", help="float32 or bf16; default: bf16 if its mask agrees with float32."),
+        typer.Option("--precision", help="float32, bf16 or int8; default: bf16 if its mask agrees with float32."),
     ] = None,
     batch_size: Annotated[
         int, typer.Option("--batch-size", min=1, help="Windows per batch, with --method windowed.")

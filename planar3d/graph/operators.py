@@ -22,6 +22,8 @@ class Tensor:
     shape: tuple[int | None, ...]  # in Keras' order of axes
     # Zeros before and after it, where a stretch of slices needs a padding other than the layer's.
     depth_padding: Range | None = None
+    # Its greatest value for convolutions in int8; None for convolutions in floating point.
+    greatest: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,26 @@ def transposed_convolution(use: Use) -> Any:
 
 def _weighed(use: Use, op: str, **attributes: Any) -> Any:
     """A convolution of either kind, with bias and activation."""
-    layer = use.layer
+    layer, (source,) = use.layer, use.tensors
     # (d, r, c, in, out) → (out, in, d, r, c); for transposed ones, Keras and ONNX both exchange in and out.
-    weights = [use.constant("kernel", np.transpose(_array(layer.kernel), (4, 3, 0, 1, 2)))]
+    kernel = np.transpose(_array(layer.kernel), (4, 3, 0, 1, 2))
+    # OpenVINO gains nothing from transposed convolutions in int8.
+    in_int8 = source.greatest is not None and op == "Conv"
+    inputs = _in_int8(use, source, kernel) if in_int8 else [source.value, use.constant("kernel", kernel)]
     if layer.use_bias:
-        weights.append(use.constant("bias", _array(layer.bias)))
+        inputs.append(use.constant("bias", _array(layer.bias)))
     attributes |= {"kernel_shape": [*layer.kernel_size], "strides": [*layer.strides]}
-    return activated(use, use.add(op, *use.values, *weights, dilations=[*layer.dilation_rate], **attributes))
+    return activated(use, use.add(op, *inputs, dilations=[*layer.dilation_rate], **attributes))
+
+
+def _in_int8(use: Use, source: Tensor, kernel: np.ndarray) -> list[Any]:
+    """An input without negative values, and a kernel with a scale per output channel, rounded to 8-bit integers."""
+    scale, zero = use.constant("scale", np.float32(source.greatest / 255)), use.constant("zero", np.uint8(0))  # type: ignore[operator]
+    rounded = use.add("QuantizeLinear", source.value, scale, zero, part="rounded")
+    scales = np.maximum(np.abs(kernel).max(axis=(1, 2, 3, 4)), np.finfo(np.float32).tiny) / 127
+    integers = use.constant("kernel", np.rint(kernel / scales.reshape(-1, 1, 1, 1, 1)).astype(np.int8))
+    weights = use.add("DequantizeLinear", integers, use.constant("scales", scales), part="weights", axis=0)
+    return [use.add("DequantizeLinear", rounded, scale, zero, part="input"), weights]
 
 
 def _in_order(pads: Sequence[Range]) -> list[int]:

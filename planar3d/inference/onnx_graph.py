@@ -11,6 +11,7 @@ import numpy as np
 
 from planar3d.errors import Planar3DError
 from planar3d.graph.description import Description, Layer
+from planar3d.graph.int8 import greatest_of
 from planar3d.graph.layers import written
 from planar3d.graph.operators import CHANNELS_FIRST, CHANNELS_LAST, Tensor, Use
 
@@ -89,7 +90,7 @@ def network_graph(network: Description) -> tuple[OnnxGraph, list[End], list[End]
     source = graph.add("Transpose", "channels_first", ["input"], perm=CHANNELS_FIRST)
 
     def write(layer: Layer, taken: list[Tensor]) -> Tensor:
-        return Tensor(written(Use(graph, layer.name, layer, taken)), layer.shape)
+        return Tensor(written(Use(graph, layer.name, layer, taken)), layer.shape, greatest=greatest_of(layer))
 
     results = network.follow([Tensor(source, network.inputs[0])], write)
     graph.add("Transpose", "channels_last", [results[network.outputs[0]].value], perm=CHANNELS_LAST)

@@ -13,6 +13,7 @@ import openvino as ov
 from planar3d.errors import Planar3DError
 from planar3d.graph.depth_graph import Node
 from planar3d.graph.description import Layer
+from planar3d.graph.int8 import greatest_of
 from planar3d.graph.layers import shape_of, written
 from planar3d.graph.operators import CHANNELS_FIRST, CHANNELS_LAST, Tensor, Use, activated
 from planar3d.graph.padding import Range
@@ -99,7 +100,8 @@ def read_graph(core: Any, graph: OnnxGraph, inputs: Sequence[End], outputs: Sequ
 
     kernels = {name: array for name, array in graph.initializers.items() if array.ndim == len(CHANNELS_FIRST)}
     graph.initializers = {name: array for name, array in graph.initializers.items() if name not in kernels}
-    open_ends = [(name, TensorProto.FLOAT, array.shape) for name, array in kernels.items()]
+    types = {"float32": TensorProto.FLOAT, "int8": TensorProto.INT8}
+    open_ends = [(name, types[array.dtype.name], array.shape) for name, array in kernels.items()]
     model = core.read_model(graph.model("network", [*inputs, *open_ends], outputs).SerializeToString())
     for parameter in model.get_parameters():
         if (array := kernels.get(parameter.friendly_name)) is not None:
@@ -215,7 +217,10 @@ def _apply(
         if layer.activation == "softmax":
             return _Tensor(graph, total.shape, first=activated(use, total.first))
         return _Tensor(graph, total.shape, flat=activated(use, total.flat))
-    given = [Tensor(x.first, (1, *x.shape), padding) for x in taken]
+    given = [
+        Tensor(x.first, (1, *x.shape), padding, greatest_of(source.layer))
+        for x, source in zip(taken, node.inputs, strict=True)
+    ]
     first = written(Use(graph, name, _part_of(node) if node.role == "part" else layer, given))
     shape: Any = shape_of(layer, *((1, *x.shape) for x in taken))
     have = (needs[0] * reach.up, needs[1] * reach.up) if reach.up > 1 else wanted

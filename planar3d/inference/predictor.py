@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,10 +11,12 @@ import numpy as np
 from planar3d.environment import may_have_gpu
 from planar3d.errors import Planar3DError, RecipeError
 from planar3d.graph.description import Description
+from planar3d.graph.int8 import in_int8
 from planar3d.inference.agreement import Checked, Known
 from planar3d.inference.plan import Plan, make_plan, why_apart
 from planar3d.inference.shared import SharedInference
 from planar3d.inference.tiled import WindowedInference
+from planar3d.networks.carried import carried_greatest
 from planar3d.networks.weights_file import Model
 from planar3d.recipes import PAPER, Recipe
 from planar3d.recipes.recipe import check_recipe
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 
 METHODS = ("auto", "shared", "windowed")
 ENGINES = ("auto", "keras", "openvino")
-PRECISIONS = ("float32", "bf16")
+_NEEDS_OPENVINO = "{} needs OpenVINO and onnx. Install them: pip install 'planar3d[openvino]'."
+PRECISIONS = ("float32", "bf16", "int8")
 
 
 class Predictor(Protocol):
@@ -80,14 +83,17 @@ def predictor(
             the rest only what the kept slices need; `"auto"`, shared if the network allows it.
         engine: `"keras"`, bit for bit the windowed result in float32 on TensorFlow; `"openvino"`, faster on CPUs,
             equal within rounding; `"auto"`, OpenVINO if it is installed and no GPU is found.
-        precision: `"float32"` or `"bf16"`. Default: the network's own; the engine `"auto"` uses bf16 if the processor
-            supports it and masks agree with float32, as published, as found before, or as tested on the first scan.
+        precision: `"float32"`, `"bf16"` or `"int8"`. Default: the network's own; the engine `"auto"` uses bf16 if the
+            processor supports it and masks agree with float32, as published, as found before, or as tested on the
+            first scan. int8 is on OpenVINO only, for models whose card has the greatest values of their layers;
+            convolutions round to 8 bits, and the rest is bf16 or float32, as the processor supports.
         batch_size: windows per batch, for the windowed method.
 
     Raises:
-        RecipeError: an unknown method, engine or precision, the windowed method on OpenVINO, or a network with other
-            inputs or outputs than the recipe's.
-        Planar3DError: the network's graph does not allow the method, or the engine is missing or does not support it.
+        RecipeError: an unknown method, engine or precision, the windowed method on OpenVINO, int8 on Keras, or a
+            network with other inputs or outputs than the recipe's.
+        Planar3DError: the network's graph does not allow the method, the engine is missing or does not support it, or
+            int8 was not measured for the model.
     """
     check_recipe(recipe)
     check_choice("method", method, METHODS)
@@ -97,10 +103,19 @@ def predictor(
     if precision is not None:
         check_choice("precision", precision, PRECISIONS)
     if engine == "openvino" and not _has_openvino():
-        raise Planar3DError(
-            "engine='openvino' needs OpenVINO and onnx. Install them: pip install 'planar3d[openvino]'."
-        )
+        raise Planar3DError(_NEEDS_OPENVINO.format("engine='openvino'"))
     source = _source(network, recipe)
+    if precision != "int8":
+        return _chosen(source, recipe, method, engine, precision, batch_size)
+    source, precision = _in_int8(source, engine)
+    made = _chosen(source, recipe, method, "openvino", precision, batch_size)
+    made.description += ", convolutions in int8"
+    return made
+
+
+def _chosen(
+    source: _Source, recipe: Recipe, method: str, engine: str, precision: str | None, batch_size: int
+) -> Predictor:
     if reason := why_apart(recipe):
         if method == "shared":
             raise Planar3DError(f"method='shared' works only for windows along depth with one output; {reason}.")
@@ -119,6 +134,26 @@ def predictor(
         fallback = _apart(source, recipe, engine, precision, batch_size)
         fallback.description += f" ({error})"
         return fallback
+
+
+def _in_int8(source: _Source, engine: str) -> tuple[_Source, str]:
+    """The source with convolutions in int8, and the precision of the rest of the network."""
+    if engine == "keras":
+        raise RecipeError("precision='int8' works on OpenVINO only; use engine='openvino' or 'auto'.")
+    if not _has_openvino():
+        raise Planar3DError(_NEEDS_OPENVINO.format("precision='int8'"))
+    from planar3d.inference.openvino_engine import multiplies_bf16
+
+    model = source.known.model
+    greatest = carried_greatest(model.card or {}) if model else {}
+    if not greatest:
+        name = model.path.name if model else "The network"
+        raise Planar3DError(
+            f"{name} has no values for int8 in a model card; use another precision, or measure them with "
+            "planar3d.inference.int8.measure_greatest and save them in the card as int8."
+        )
+    narrow = in_int8(source.description(), greatest)
+    return replace(source, description=lambda: narrow), "bf16" if multiplies_bf16() else "float32"
 
 
 def predict_volume(
@@ -183,7 +218,7 @@ def _on_openvino(plan: Plan, recipe: Recipe, precision: str | None, known: Known
     OpenVINOEngine().check(plan)
     in_float32, in_bf16 = (
         SharedInference(plan, OpenVINOEngine(name), recipe.preparation, f"shared on OpenVINO, {name}")
-        for name in PRECISIONS
+        for name in ("float32", "bf16")
     )
     if precision is None and multiplies_bf16():
         return Checked(in_bf16, in_float32, recipe, known)

@@ -37,7 +37,8 @@ def _on_keras(network: "keras.Model", precision: str | None) -> tuple[Compute, s
     return lambda batch: tree.flatten(network.predict_on_batch(batch))[0], computed
 
 
-def _on_openvino(network: "keras.Model | Description", precision: str | None) -> tuple[Compute, str]:
+def on_openvino(network: "keras.Model | Description", precision: str | None) -> tuple[Compute, str]:
+    """A network's computation on OpenVINO, and the precision that it has."""
     with extra("openvino"):
         import onnx  # noqa: F401  # writes the graph
         import openvino
@@ -46,7 +47,7 @@ def _on_openvino(network: "keras.Model | Description", precision: str | None) ->
     # Processors without bf16 multiplication compute in float32.
     narrow = precision == "bf16" and multiplies_bf16()
     core = openvino.Core()
-    model = read_graph(core, *network_graph(_description(network)))
+    model = read_graph(core, *network_graph(description_of(network)))
 
     @lru_cache(maxsize=1)
     def compiled(shape: tuple[int, ...]) -> Any:
@@ -60,7 +61,8 @@ def _on_openvino(network: "keras.Model | Description", precision: str | None) ->
     return compute, "bf16" if narrow else "float32"
 
 
-def _description(network: "keras.Model | Description") -> Description:
+def description_of(network: "keras.Model | Description") -> Description:
+    """A network's description, of a Keras model or as given."""
     if isinstance(network, Description):
         return network
     from planar3d.graph.described import described
@@ -69,7 +71,7 @@ def _description(network: "keras.Model | Description") -> Description:
 
 
 _Build = Callable[..., tuple[Compute, str]]
-_ENGINES: dict[str, tuple[str, _Build]] = {"keras": ("Keras", _on_keras), "openvino": ("OpenVINO", _on_openvino)}
+_ENGINES: dict[str, tuple[str, _Build]] = {"keras": ("Keras", _on_keras), "openvino": ("OpenVINO", on_openvino)}
 
 
 class TiledInference:

@@ -65,3 +65,9 @@ def carried_measures(card: Mapping[str, Any]) -> dict[str, Any]:
     """The valid entries of a card about its model's evaluation."""
     said = mapping_in(card.get("measured"))
     return {name: said[name] for name, is_sound in _MEASURED.items() if name in said and is_sound(said[name])}
+
+
+def carried_greatest(card: Mapping[str, Any]) -> dict[str, float]:
+    """The greatest values of layers' outputs in int8, by layer; empty unless all are valid."""
+    said = mapping_in(mapping_in(card.get("int8")).get("greatest"))
+    return {name: float(value) for name, value in said.items()} if all(map(_is_size, said.values())) else {}

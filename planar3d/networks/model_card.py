@@ -99,7 +99,8 @@ def card_markdown(model: str | Path) -> str:
         f'```python\nimport planar3d as p3\n\nmask = p3.segment("scan.nii.gz", "{called}")\n```',
         *sections,
         f"## Recipe\n\n```json\n{json.dumps(opened.recipe.to_json(), indent=2)}\n```",
-        f"This page is made from the card in the weights file, which `planar3d info --model {called} --card` prints.",
+        "This page is made from the card in the weights file, and what was measured of a published model since; "
+        f"`planar3d info --model {called} --card` prints it.",
     ]
     lines = "\n\n".join(content).replace("<", "&lt;").split("\n")
     return "\n".join(map(plain_text, lines)) + "\n"

@@ -15,7 +15,7 @@ from planar3d.recipes import PAPER, Recipe
 from planar3d.recipes.recipe import check_recipe
 from planar3d.transfer.array_files import Arrays, read_directly
 from planar3d.transfer.metadata import CARD, NETWORK, RECIPE, plain_text, read_metadata, write_metadata
-from planar3d.transfer.published_models import find_model
+from planar3d.transfer.published_models import card_since, find_model
 from planar3d.transfer.rehearsal import State, digest_of, rehearse, trust
 from planar3d.transfer.transplant import transplant
 
@@ -107,8 +107,9 @@ class Model:
 
     @property
     def card(self) -> dict[str, Any] | None:
-        """The model card in the file, or None."""
-        return self.said.get(CARD)
+        """The model card in the file, with what was measured since for a published one; None without a card."""
+        card = self.said.get(CARD)
+        return card and {**card, **card_since(self.sha256)}
 
     @property
     def own_recipe(self) -> Recipe | None:

@@ -2,9 +2,11 @@
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from planar3d.errors import WeightsError
 from planar3d.transfer.digests import fault
@@ -27,12 +29,18 @@ class PublishedModel:
     licence: str  # of the weights
     installed: bool = True  # whether the package includes it; earlier versions are loaded from a folder or a download
     release: str | None = None  # download location, in the form of PLANAR3D_RELEASE; None without one
+    card: Mapping[str, Any] = field(default_factory=dict)  # what was measured later than the card in the file
 
 
 @cache
 def published_models() -> dict[str, PublishedModel]:
     """The published models by name."""
     return {name: PublishedModel(**line) for name, line in json.loads(TABLE.read_text(encoding="utf-8")).items()}
+
+
+def card_since(sha256: str) -> Mapping[str, Any]:
+    """The statements on a published file that its own card does not have, by the file's digest."""
+    return next((model.card for model in published_models().values() if model.sha256 == sha256), {})
 
 
 def find_model(model: str | os.PathLike[str]) -> Path:

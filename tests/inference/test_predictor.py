@@ -9,11 +9,12 @@ from keras import layers
 from planar3d.errors import Planar3DError, RecipeError
 from planar3d.inference import agreement
 from planar3d.inference import predictor as module
-from planar3d.inference.predictor import PRECISIONS, predict_volume, predictor
+from planar3d.inference.predictor import predict_volume, predictor
 from planar3d.recipes import PAPER
 from planar3d.scans.windows import threshold
 from planar3d.training.precision import built_with, in_precision, precision_of
 
+PRECISIONS = ("float32", "bf16")
 RECIPE = PAPER.changed(size=32)
 
 
@@ -28,7 +29,7 @@ def depth_blur() -> keras.Model:
     [
         ({"method": "clever"}, "method='clever' is unknown; choose one of: 'auto', 'shared', 'windowed'"),
         ({"engine": "tpu"}, "engine='tpu' is unknown; choose one of: 'auto', 'keras', 'openvino'"),
-        ({"precision": "int8"}, "precision='int8' is unknown; choose one of: 'float32', 'bf16'"),
+        ({"precision": "fp16"}, "precision='fp16' is unknown; choose one of: 'float32', 'bf16', 'int8'"),
         ({"method": "windowed", "engine": "openvino"}, "the reference"),
     ],
 )

@@ -1,0 +1,119 @@
+"""Convolutions round to 8 bits where the greatest values of their inputs are known; OpenVINO only."""
+
+import keras
+import numpy as np
+import pytest
+from inference_networks import narrow_resunet, small_unet, voxels
+from keras import layers
+
+from planar3d.errors import Planar3DError, RecipeError
+from planar3d.graph.described import described
+from planar3d.graph.int8 import greatest_of, in_int8
+from planar3d.inference.int8 import measure_greatest
+from planar3d.inference.predictor import predictor
+from planar3d.networks.carried import carried_greatest
+from planar3d.networks.registry import recipe_network
+from planar3d.networks.weights_file import Model, save_weights
+from planar3d.recipes import PAPER
+from planar3d.scans.tiles import DepthWindows
+from planar3d.transfer import published_models
+
+pytest.importorskip("openvino")
+from planar3d.inference.tiled import TiledInference, on_openvino
+
+pytestmark = pytest.mark.usefixtures("module_narrow")
+TINY = PAPER.changed(size=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
+
+
+def test_a_convolution_computes_with_rounded_inputs_and_kernels() -> None:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4, 8, 8, 2))
+    x = layers.Conv3D(3, (1, 3, 3), padding="same", activation="relu", name="first")(inputs)
+    network = keras.Model(inputs, layers.Conv3D(4, 3, padding="same", dilation_rate=(1, 2, 2), name="second")(x))
+    window = np.random.default_rng(0).normal(size=(1, 4, 8, 8, 2)).astype("float32")
+    values = keras.Model(inputs, x).predict_on_batch(window)
+    greatest = float(values.max()) * 0.75  # larger ones are cut off
+    compute, _ = on_openvino(in_int8(described(network), {"first": greatest}), "float32")
+
+    step = greatest / 255
+    second, (kernel, bias) = network.get_layer("second"), network.get_layer("second").get_weights()
+    steps = np.abs(kernel).max(axis=(0, 1, 2, 3)) / 127
+    second.set_weights([np.rint(kernel / steps) * steps, bias])
+    rounded = np.clip(np.rint(values / step), 0, 255) * step
+    np.testing.assert_allclose(compute(window), second(rounded), atol=2e-5)
+    assert np.abs(second(values) - second(rounded)).max() > 0.01
+
+
+def test_greatest_values_are_measured_of_outputs_without_negative_values() -> None:
+    network = small_unet()
+    windows = [np.random.default_rng(seed).normal(size=(1, 8, 16, 16, 1)).astype("float32") for seed in range(2)]
+    found = measure_greatest(described(network), windows)
+    kinds = {name: type(network.get_layer(name)).__name__ for name in found}
+    # Transposed convolutions and rescaled inputs have negative values, and so have their concatenations.
+    assert set(kinds.values()) == {"ReLU", "AveragePooling3D"}
+    for name, greatest in found.items():
+        of_both = [keras.Model(network.input, network.get_layer(name).output)(window) for window in windows]
+        assert 0.05 <= greatest / np.max(of_both) <= 1.0001
+    assert found == measure_greatest(described(network), windows)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    network = narrow_resunet()
+    window = TINY.preparation.as_input(voxels(16, 32))[None]
+    path = tmp_path_factory.mktemp("int8") / "tiny.weights.h5"
+    keras.utils.set_random_seed(0)
+    network = recipe_network(TINY)
+    greatest = measure_greatest(described(network), [window])
+    return Model.open(save_weights(network, path, TINY, {"int8": {"greatest": greatest}}))
+
+
+def test_a_scan_is_predicted_in_int8_from_the_values_in_the_card(model) -> None:
+    scan = voxels(40, 32)
+    wide, narrow = (
+        predictor(model, TINY, engine=e, precision=p) for e, p in (("openvino", "float32"), ("auto", "int8"))
+    )
+    assert narrow.description.startswith("shared on OpenVINO, ")
+    assert narrow.description.endswith(", convolutions in int8")
+    expected, found = wide(scan), narrow(scan)
+    assert 0 < np.abs(found - expected).max() < 0.05
+
+
+def test_tiles_round_as_well(model) -> None:
+    network = model.description()
+    tiles, scan = DepthWindows(16, 8), voxels(24, 32)
+    greatest = carried_greatest(model.card)
+    wide, narrow = (
+        TiledInference(each, tiles, TINY.preparation.as_input, engine="openvino", precision="float32")(scan)
+        for each in (network, in_int8(network, greatest))
+    )
+    assert 0 < np.abs(wide - narrow).max() < 0.05
+
+
+def test_int8_is_refused_where_it_cannot_be_computed(model, monkeypatch) -> None:
+    with pytest.raises(RecipeError, match="precision='int8' works on OpenVINO only; use engine='openvino' or 'auto'"):
+        predictor(model, TINY, engine="keras", precision="int8")
+    with pytest.raises(Planar3DError, match="The network has no values for int8 in a model card; use another"):
+        predictor(narrow_resunet(), PAPER.changed(size=32), precision="int8")
+    monkeypatch.setattr("planar3d.inference.predictor._has_openvino", lambda: False)
+    with pytest.raises(Planar3DError, match=r"precision='int8' needs OpenVINO and onnx\. Install them: pip install"):
+        predictor(model, TINY, precision="int8")
+
+
+@pytest.mark.parametrize("said", [None, 3, {"greatest": [1]}, {"greatest": {"conv51": -1.0, "conv52": 2.0}}])
+def test_spoilt_values_in_a_card_are_not_used(said) -> None:
+    assert carried_greatest({"int8": said}) == {}
+
+
+def test_a_published_model_says_what_was_measured_after_its_file_was_written(model, monkeypatch) -> None:
+    line = published_models.PublishedModel("a", model.sha256, 1, "CC0", card={"agreement": [], "licence": "CC0"})
+    monkeypatch.setattr(published_models, "published_models", lambda: {"a": line})
+    assert model.card["agreement"] == [] and model.card["licence"] == "CC0" and "int8" in model.card
+
+
+def test_the_published_model_has_values_for_int8_of_layers_that_it_has() -> None:
+    opened = Model.open("ms-flair-open")
+    greatest = carried_greatest(opened.card)
+    network = in_int8(opened.description(), greatest)
+    known = {layer.name for layer in network.layers if greatest_of(layer)}
+    assert known == set(greatest) >= {"block1_conv1", "conv51", "conv91"}
