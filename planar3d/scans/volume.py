@@ -150,14 +150,15 @@ def read_mask(path: str | Path, scan: Scan | None = None, assume_affine: bool | 
 
     Raises:
         ScanError: as `read_scan`; the mask does not match the scan, see `on_grid_of`; or its labels are not {0, 1}
-            within 0.001, or are 1 everywhere.
+            within 0.001, or the same everywhere.
     """
     mask = _read_on(scan, path, assume_affine, "a lesion mask, a single volume of {0, 1},")
+    low, high = mask.limits
+    if abs(low) > 2 * MASK_TOLERANCE >= high - low:
+        raise ScanError(f"{path} is {high:g} everywhere; a lesion mask of {{0, 1}} is needed. Name another file.")
     labels = np.rint(mask.voxels)
     if not are_labels(mask.voxels, labels, 1):
         raise ScanError(f"{path} {_labels_sentence(mask)}")
-    if labels.min() == 1:
-        raise ScanError(f"{path} has the value 1 everywhere; a lesion mask of {{0, 1}} is needed. Name another file.")
     return Scan(labels.astype(np.uint8), mask.header, mask.path)
 
 
@@ -236,11 +237,12 @@ def _labels_sentence(mask: Scan) -> str:
     shown = ", ".join(f"{v:g}" for v in found[:6]) + (", …" if len(found) > 6 else "")
     lesion = found[found != 0]
     if (lesion < 0).any() or (lesion != np.rint(lesion)).any():
-        advice, change = "Binarize it at a threshold of your choice", "-thr 0.5 -bin"
+        sign, (low, high) = ("", mask.limits) if found[-1] > 0 else ("-mul -1 ", -found[[-1, 0]])
+        advice, change = "Binarize it at a threshold of your choice", f"{sign}-thr {(max(low, 0) + high) / 2:g} -bin"
     elif len(lesion) == 1:
         advice, change = "Binarize it", "-bin"
     else:
-        advice, change = "Keep only the label of lesions", f"-thr {lesion[-1]:g} -uthr {lesion[-1]:g} -bin"
+        advice, change = "Keep only the LABEL of lesions", "-thr LABEL -uthr LABEL -bin"
     file = shlex.quote(str(mask.path))
     return (
         f"has the labels {{{shown}}}; a lesion mask of {{0, 1}} is needed. {advice}, e.g. with: fslmaths {file} "

@@ -111,18 +111,52 @@ def test_every_layer_turns_a_mask_in_memory(tmp_path):
     ("values", "sentence"),
     [
         ([0, 255], r"labels \{0, 255\}.*Binarize it, e\.g\. with: fslmaths \S*m\.nii -bin"),
-        ([0, 1, 2], r"labels \{0, 1, 2\}.*Keep only the label of lesions.*-thr 2 -uthr 2 -bin"),
+        ([0, 1, 2], r"labels \{0, 1, 2\}.*Keep only the LABEL of lesions.*-thr LABEL -uthr LABEL -bin"),
         ([0, 0.25, 1], r"Binarize it at a threshold of your choice.*-thr 0\.5 -bin"),
         ([0, -1], r"at a threshold of your choice"),
         (range(51), r"has 51 different values from 0 to 50, so it is no mask; .*Name the mask"),
-        ([1, 1], "value 1 everywhere; a lesion mask of {0, 1} is needed"),
-        ([7, 7], r"labels \{7\}"),
+        ([0.9992, 1.0008], "is 1.0008 everywhere"),
+        ([1, 1], "is 1 everywhere; a lesion mask of {0, 1} is needed"),
+        ([7, 7], "is 7 everywhere; a lesion mask of {0, 1} is needed. Name another"),
         ([0, np.nan], "NaN or infinity in 60 voxels"),
     ],
 )
 def test_what_is_no_mask_is_refused_with_advice_for_it(write_nifti, values, sentence):
     with pytest.raises(ScanError, match=sentence):
         read_mask(write_nifti(np.resize(np.array(values, np.float32), (4, 5, 6)), "m.nii"))
+
+
+FSLMATHS = {  # as of FSL 6.0
+    "-mul": np.multiply,
+    "-thr": lambda voxels, least: np.where(voxels >= least, voxels, 0),
+    "-uthr": lambda voxels, most: np.where(voxels <= most, voxels, 0),
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "lesion"),
+    [
+        ([0, 255], [0, 1]),
+        ([0, -1], [0, 1]),
+        ([-1, 1], [0, 1]),
+        ([0, 0.25, 0.3], [0, 1, 1]),
+        ([0.8, 1], [0, 1]),
+        ([-3, 0.2], [0, 1]),
+        ([0, -1, -4], [0, 0, 1]),
+        ([0, 1, 2], [0, 1, 0]),
+        ([1, 2], [1, 0]),
+    ],
+)
+def test_the_advised_command_makes_a_mask(write_nifti, values, lesion):
+    voxels = np.resize(np.array(values, np.float32), (4, 6, 6))
+    with pytest.raises(ScanError) as refused:
+        read_mask(write_nifti(voxels, "m.nii"))
+    _, *words, _ = str(refused.value).replace("LABEL", "1").partition("fslmaths ")[2].split()
+    assert words.pop() == "-bin"
+    for operation, number in zip(words[::2], words[1::2], strict=True):
+        voxels = FSLMATHS[operation](voxels, float(number))
+    mask = read_mask(write_nifti((voxels > 0).astype(np.uint8), "mask.nii"))
+    np.testing.assert_array_equal(mask.voxels, np.resize(lesion, (4, 6, 6)))
 
 
 @pytest.mark.parametrize(
