@@ -60,31 +60,30 @@ def written_beside(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def written_together(within: Path, files: Iterable[Path], last: Sequence[Path]) -> Iterator[Path]:
+def written_together(within: Path, files: Iterable[Path], first: Path, last: Path) -> Iterator[Path]:
     """Yield a temporary folder; if the block succeeds, its files replace those at the same places in `within`.
 
     Args:
         files: what may be written; the temporary folder has their folders.
-        last: the files that are replaced last, in this order; the temporary folder is beside the last one.
+        first, last: the files that are replaced first and last; the temporary folder is beside the last one.
 
     Raises:
         OSError: the disk is full, as in `written_beside`; then nothing was replaced.
     """
-    beside = last[-1]
-    beside.parent.mkdir(parents=True, exist_ok=True)
-    with temporary_folder(beside.parent, f"-{beside.name}") as name:
+    last.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(last.parent, f"-{last.name}") as name:
         temporary = Path(name)
         for folder in {path.parent.relative_to(within) for path in files} - {Path()}:
             (temporary / folder).mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
         except (OSError, RuntimeError) as error:
-            require_room(beside, _FULL, error)
+            require_room(last, _FULL, error)
             raise
         made = {within / path.relative_to(temporary): path for path in temporary.rglob("*") if path.is_file()}
-        for folder in {path.parent for path in made} - {beside.parent}:
+        for folder in {path.parent for path in made} - {last.parent}:
             folder.mkdir(parents=True, exist_ok=True)
-        for path in [*made.keys() - {*last}, *last]:
+        for path in [first, *made.keys() - {first, last}, last]:
             os.replace(made[path], path)
 
 

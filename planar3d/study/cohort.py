@@ -22,9 +22,10 @@ from planar3d.scans.inputs import Given, ScanInput, find_inputs, outputs_of
 from planar3d.scans.outputs import Outputs
 from planar3d.study.cluster import check_cluster, run_tasks
 from planar3d.study.cohort_folder import CohortFolder
-from planar3d.study.cohort_report import write_cohort_report
-from planar3d.study.cohort_tables import refuse_other_tables, write_tables
+from planar3d.study.cohort_report import PAGE, write_cohort_report
+from planar3d.study.cohort_tables import LESIONS, SCANS, write_tables
 from planar3d.study.cohort_task import CohortTask
+from planar3d.study.records import is_own, refuse_other
 from planar3d.study.segmented import Asked, describe_models
 
 Notify = Callable[[str], None]
@@ -66,10 +67,10 @@ def segment_all(
 
     Raises:
         Planar3DError: the model or the only input cannot be used, or a required package is missing.
-        RunError: another process has claimed the only input; a file of another origin has the name of its record, or of
-            a table.
+        RunError: another process has claimed the only input; a file of another origin has the name of one of its files,
+            or of a table or page.
     """
-    if asked.overlay or asked.report:
+    if asked.overlay or asked.report or is_own(Path(out, PAGE)):
         check_study_extra()
     if asked.dicom_sr:
         asked = replace(asked, dicom_seg=True)
@@ -91,7 +92,7 @@ def segment_all(
     notify(describe())
     opened = [each for each in segmenter.models if isinstance(each, Model)]  # all, in the given order
     folder = CohortFolder(out)
-    refuse_other_tables(folder.path)
+    refuse_other(*(folder.path / name for name in (SCANS, LESIONS, *([PAGE] if asked.report else []))))
     task = CohortTask(items, folder, describe_models(opened), segmenter, asked, notify, places, len(items) == 1)
     with _not_left_empty(folder.path):
         try:
@@ -143,7 +144,7 @@ def _finish(task: CohortTask) -> None:
         failed = folder.standing().failed
         failed |= {os.path.abspath(path): why for path, why in task.failed.items()}
         write_tables(folder, failed)
-        if task.asked.report:
+        if task.asked.report or is_own(folder.path / PAGE):  # which would be out of date
             notify(f"report: {write_cohort_report(folder.path, list(folder.records()), failed)}")
 
 

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from planar3d.study.page import CONDITIONS, Bar, as_text, histogram, write_page
-from planar3d.study.records import mask_is_gone, read_rating
+from planar3d.study.records import mask_is_gone, read_rating, refuse_other
 from planar3d.wording import counted
 
+PAGE = "report.html"
 _LIMITS_ML = (0.1, 0.3, 1, 3, 10, 30, 100)
 _VOLUMES = ("< 0.1", "0.1–0.3", "0.3–1", "1–3", "3–10", "10–30", "30–100", "≥ 100")
 _LIMITS_COUNT = (1, 2, 5, 10, 20, 50, 100)
@@ -51,7 +52,11 @@ def write_cohort_report(
         folder: gets `report.html`.
         records: the JSON files beside the masks, with their content, which must have `scan` with a name and `result`.
         failed: why scans were not segmented, by path.
+
+    Raises:
+        RunError: a file of another origin has the name of the report.
     """
+    refuse_other(folder / PAGE)
     scans = [_line(file, record, folder) for file, record in records]
     shared, differing = _conditions([record for _, record in records])
     columns = list(dict.fromkeys(column for scan in scans for column in scan.figures)) or [*_LESIONS]
@@ -60,7 +65,7 @@ def write_cohort_report(
     if "lesions" in values:
         sums = {"lesions": str(sum(values["lesions"])), "total volume": f"{sum(values['volume [ml]']):.1f} ml"}
     return write_page(
-        folder / "report.html",
+        folder / PAGE,
         "cohort_report.html",
         ["tables.js"],
         title=f"{'Lesions' if sums else 'Targets'} of {counted(scans, 'scan')}",

@@ -5,11 +5,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from planar3d.errors import RunError
 from planar3d.evaluation.lesion_table import Lesion, write_lesion_lines
 from planar3d.files import write_csv
 from planar3d.study.cohort_folder import CohortFolder
-from planar3d.study.records import mask_is_gone, read_rating
+from planar3d.study.records import mask_is_gone, read_rating, refuse_other
 
 SCANS, LESIONS = "scans.csv", "lesions.csv"
 _FIGURES = ("lesions", "volume_ml", "largest_ml")
@@ -17,24 +16,6 @@ _BEFORE, _AFTER = (
     ("scan", "state", *_FIGURES),
     ("warnings", "rating", "failure", "model", "model_sha256", "versions", "mask", "path"),
 )
-
-
-def refuse_other_tables(folder: Path) -> None:
-    """Raise a `RunError` if a folder has another file with the name of one of the tables."""
-    for name, first in ((SCANS, "scan,state,"), (LESIONS, "scan,target,lesion,")):
-        path = folder / name
-        if path.is_file() and not _beginning(path).startswith(first):
-            raise RunError(
-                f"{path} has the name of a table of planar3d but is another file. Rename or move it, or use another "
-                "folder."
-            )
-
-
-def _beginning(path: Path) -> str:
-    """The first characters of a table, as before a spreadsheet program saved it again."""
-    with path.open("rb") as file:
-        start = file.read(100).decode("utf-8-sig", "replace")
-    return start.replace('"', "").replace(";", ",").replace("\t", ",")
 
 
 def write_tables(cohort: CohortFolder, failed: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -47,9 +28,9 @@ def write_tables(cohort: CohortFolder, failed: Mapping[str, str]) -> list[dict[s
         The rows of the scans, with the volume in ml of each target, if there are several, and of each region, if known.
 
     Raises:
-        RunError: see `refuse_other_tables`.
+        RunError: a file of another origin has the name of one of the tables.
     """
-    refuse_other_tables(cohort.path)
+    refuse_other(cohort.path / SCANS, cohort.path / LESIONS)
     scans: list[dict[str, Any]] = []
     failed = dict(failed)
 

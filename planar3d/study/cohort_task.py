@@ -12,7 +12,7 @@ from typing import Any
 from planar3d.environment import machine, versions
 from planar3d.errors import Planar3DError, RunError, ScanError
 from planar3d.evaluation.lesion_table import lesion_table
-from planar3d.files import written_at, written_together
+from planar3d.files import write_json, written_at, written_together
 from planar3d.inference.segmenter import Probabilities, Segmenter
 from planar3d.locks import Claim, Holder
 from planar3d.pipeline import one_ahead, one_behind
@@ -23,7 +23,7 @@ from planar3d.scans.outputs import Outputs
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
 from planar3d.study.cohort_folder import CohortFolder
-from planar3d.study.records import refuse_other_record, remove_outdated
+from planar3d.study.records import kept_files, refuse_other_files, remove_outdated
 from planar3d.study.segmented import Asked, describe_scan, finished_record, origin, summarize, write_segmented
 from planar3d.wording import counted
 
@@ -148,7 +148,7 @@ class CohortTask:
         began = time.monotonic()
         if self.asked.dicom_seg and item.series is None and not item.problem:
             raise ScanError(f"{item.path} is not a DICOM series, which --dicom-seg and --dicom-sr need; omit them.")
-        refuse_other_record(self.items[item].record)
+        refuse_other_files(self.items[item], self.asked.files, self.asked.overwrite)
         scans = read_input_images(item, self.asked.assume_affine, self.segmenter.flat)
         return _Result(scans[self.segmenter.images[0]], self.segmenter.prepare(scans), time.monotonic() - began)
 
@@ -189,7 +189,7 @@ class CohortTask:
         mask, recipe = result.probabilities.mask(), result.probabilities.recipe
         probability = result.probabilities.foreground() if self.asked.probability else None
         origin, within, final = self._origin(item), self.folder.path, self.items[item]
-        with written_together(within, vars(final).values(), (final.record, final.mask)) as temporary:
+        with written_together(within, vars(final).values(), final.record, final.mask) as temporary:
             outputs, standard = final.moved(within, temporary), dict[str, Any]()
             if item.dataset:
                 scored = recipe.targets.scored
@@ -207,6 +207,8 @@ class CohortTask:
                 "seconds": round(result.seconds + time.monotonic() - began, 2),
             }
             record = write_segmented(outputs, about, result.scan, mask, probability, self.asked, recipe, item.series)
+            record["files"] = kept_files(final, record) | record["files"]
+            write_json(outputs.record, record)
             remove_outdated(final, record)
         self.folder.succeed(final)
         return record

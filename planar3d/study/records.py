@@ -2,8 +2,9 @@
 
 import hashlib
 import os
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,15 @@ from planar3d.scans.outputs import Outputs
 from planar3d.transfer.digests import files_sha256
 
 RATING = "_rating.json"  # the end of the name of a rating, a small file saved by the page of a scan
+# How tables and pages of a folder begin, without quotation marks.
+_PAGE = "(?s).*<meta name=generator content=planar3d>"
+_BEGINNINGS = {
+    "scans.csv": "scan,state,",
+    "lesions.csv": "scan,target,lesion,",
+    "report.html": _PAGE,
+    "comparison.html": _PAGE,
+    "comparison.json": r"\{\s*baseline: \{",
+}
 RATINGS = {"pass": "the mask can be used", "flag": "the mask needs review", "exclude": "the scan or mask is unusable"}
 
 
@@ -81,27 +91,76 @@ def mask_is_gone(file: Path, record: Mapping[str, Any]) -> str:
     return f"{mask} does not exist. Run predict again." if mask and not (file.parent / mask).is_file() else ""
 
 
-def refuse_other_record(path: Path) -> None:
-    """Raise a `RunError` if a file with the name of a record is another file, such as the scan's sidecar."""
-    if path.is_file() and not _is_record(read_json(path)):
+def refuse_other_files(outputs: Outputs, names: Iterable[str], overwrite: bool = False) -> None:
+    """Raise a `RunError` if a file with the name of an output of a scan is another file.
+
+    Args:
+        names: of the outputs to be written.
+        overwrite: whether files that the scan's record does not name are replaced; its sidecar never is.
+    """
+    path, before = outputs.record, {}
+    if path.is_file() and not _is_record(before := read_json(path)):
         raise RunError(
             f"{path} has the name of a record of planar3d but is another file, perhaps the scan's sidecar. Use another "
             "output folder."
         )
+    known = _named(outputs, before).values()
+    for other in (getattr(outputs, name) for name in names):
+        if not overwrite and other not in known and os.path.lexists(other):
+            raise RunError(
+                f"{other} exists, but no {path.name} says that planar3d wrote it. Use another output folder, or "
+                "--overwrite to replace it."
+            )
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file with the name of a table or page of a folder is one of this package."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        start = file.read(400).decode("utf-8-sig", "replace")
+    # A spreadsheet program may have saved it again.
+    return re.match(_BEGINNINGS[path.name], re.sub("[;\t]", ",", start.replace('"', ""))) is not None
+
+
+def refuse_other(*paths: Path) -> None:
+    """Raise a `RunError` if a file with the name of a table or page of a folder is another file."""
+    for path in paths:
+        if path.exists() and not is_own(path):
+            raise RunError(
+                f"{path} has the name of a table or page of planar3d but is another file. Rename or move it, or use "
+                "another folder."
+            )
+
+
+def kept_files(outputs: Outputs, record: Mapping[str, Any]) -> dict[str, str]:
+    """The outputs of an earlier run that remain valid, as its record names them: those of the same mask and model."""
+    before = _before(outputs, record)
+    named = _named(outputs, before) if _shown(before) == _shown(record) else {}
+    return {name: before["files"][name] for name, path in named.items() if path.is_file()}
 
 
 def remove_outdated(outputs: Outputs, record: Mapping[str, Any]) -> None:
-    """Remove the further outputs of an earlier mask of a scan, which its new record does not name.
+    """Remove the further outputs of an earlier mask of a scan, which show that mask or another model's probabilities.
 
-    They show another mask or another model's probabilities; those of the same mask and model are kept.
+    Those to be written again, too: if the process is killed before they are, they are missing rather than outdated.
     """
-    before = read_json(outputs.record) if outputs.record.is_file() else record
+    before = _before(outputs, record)
     if _shown(before) == _shown(record):
         return
-    written = {getattr(outputs, name) for name in record["files"]}
-    for old in {getattr(outputs, name) for name in vars(outputs).keys() & before["files"].keys()} - written:
+    for old in {*_named(outputs, before).values()} - {outputs.record, outputs.mask}:
         for path in (old, *(sidecars(old) if "Sources" in before else ())):  # which a record in a BIDS data set has
             path.unlink(missing_ok=True)
+
+
+def _before(outputs: Outputs, record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The record in a scan's place; the new one if there is none."""
+    return read_json(outputs.record) if outputs.record.is_file() else record  # type: ignore[no-any-return]
+
+
+def _named(outputs: Outputs, record: Mapping[str, Any]) -> dict[str, Path]:
+    """The outputs of a scan that a record names."""
+    return {name: path for name, path in vars(outputs).items() if name in record.get("files", {})}
 
 
 def rating_file(record: Path) -> Path:

@@ -1,7 +1,7 @@
 """The outputs of a segmented scan: its mask, its lesions, pictures, and a record of how they were made.
 
-All files are written to a temporary folder and renamed into place, the mask last. A mask that agrees with its record is
-therefore complete with all its files; anything else was interrupted, or must not be replaced.
+All files are written to a temporary folder and renamed into place, the record first and the mask last. A mask that
+agrees with its record is therefore complete with all its files; anything else was interrupted, or must not be replaced.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from planar3d.evaluation.figures import overlay as draw_overlay
 from planar3d.evaluation.lesion_regions import name_regions
 from planar3d.evaluation.lesion_table import Lesion, lesion_labels, lesion_table, lesions_by_target, write_lesions
 from planar3d.evaluation.quality import QualityWarning, check_quality
-from planar3d.files import read_json, write_json
+from planar3d.files import read_json
 from planar3d.networks.weights_file import Model
 from planar3d.recipes import Recipe
 from planar3d.scans.dicom import DicomSeries
@@ -134,7 +134,7 @@ def write_segmented(
     recipe: Recipe,
     series: DicomSeries | None = None,
 ) -> dict[str, Any]:
-    """Write all requested outputs of a scan, and return its record.
+    """Write all requested outputs of a scan but its record, which is returned.
 
     Args:
         outputs: the files, in a temporary folder.
@@ -173,7 +173,6 @@ def write_segmented(
         Scan(lesion_labels(mask), scan.header).save(outputs.instances)
     if asked.same_format and outputs.same_format != outputs.mask:
         write_like(Path(about["scan"]["path"]), mask.voxels, mask.affine, outputs.same_format)
-    write_json(outputs.record, record)
     return record
 
 

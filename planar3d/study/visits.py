@@ -16,6 +16,7 @@ from planar3d.files import write_json, written_together
 from planar3d.scans.registration import ONE_PATIENT, register, resampled
 from planar3d.scans.volume import Scan
 from planar3d.study.page import picture_url, write_page
+from planar3d.study.records import refuse_other
 
 CHANGES = ("new", "enlarging", "shrinking", "gone", "stable", "not covered")
 _RELATIVE, _LEAST_ML = 0.25, 0.01  # least change, relative to the larger volume and absolute
@@ -80,8 +81,11 @@ def write_comparison(baseline: tuple[Scan, Scan], followup: tuple[Scan, Scan], o
 
     Raises:
         ScanError: the scans cannot be registered.
+        RunError: a file of another origin has the name of one of these.
     """
     (scan, mask), (later, later_mask), out = baseline, followup, Path(out)
+    files = out / "comparison.json", out / "comparison.html"
+    refuse_other(*files)
     to_followup, alike = register(scan, later)
     changes = compare_lesions(mask, later_mask, to_followup)
     visits = {"baseline": (scan, mask), "followup": (later, later_mask)}
@@ -107,8 +111,7 @@ def write_comparison(baseline: tuple[Scan, Scan], followup: tuple[Scan, Scan], o
     pictured = [each for each in changes if each.change != "stable"][:_PICTURED]
     pairs = [(scan.voxels, mask.voxels), (moved[0], moved[1])]
     pictures = _pictures(pairs, scan, pictured)
-    files = out / "comparison.json", out / "comparison.html"
-    with written_together(out, files, files) as temporary:
+    with written_together(out, files, *files) as temporary:
         write_page(
             temporary / "comparison.html",
             "comparison.html",

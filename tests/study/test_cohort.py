@@ -22,10 +22,11 @@ from planar3d.networks.weights_file import Model, load_network
 from planar3d.recipes import Recipe
 from planar3d.scans import nifti
 from planar3d.scans.volume import read_mask, read_scan
-from planar3d.study import records
+from planar3d.study import cohort_task, records
 from planar3d.study import segmented as segmented_module
 from planar3d.study.cohort import segment_all
 from planar3d.study.cohort_folder import CohortFolder, takes_part
+from planar3d.study.cohort_report import write_cohort_report
 from planar3d.study.segmented import Asked
 from planar3d.transfer.digests import file_sha256, files_sha256
 
@@ -130,6 +131,17 @@ def test_what_else_is_asked_later_is_added_and_the_mask_stays(segmented, scans, 
     second = segment_all(scans[:1], model, tmp_path, asked=replace(PLAIN, overlay=True), notify=str).records[0]
     assert (tmp_path / second["files"]["overlay"]).is_file()
     assert first["result"] == second["result"] == cohort.records[0]["result"]
+    third = segment_all(scans[:1], model, tmp_path, asked=replace(PLAIN, report=True), notify=str).records[0]
+    assert set(third["files"]) == {"record", "mask", "lesions", "overlay", "report"}
+    other = RECIPE.changed(threshold=first["recipe"]["targets"]["threshold"] / 2)
+    segment_all(scans[:1], model, tmp_path, other, replace(PLAIN, overwrite=True), notify=str)
+    assert not any((tmp_path / third["files"][name]).exists() for name in ("overlay", "report"))
+
+
+def test_the_page_of_all_scans_shows_what_was_segmented_since_it_was_written(scans, model, tmp_path):
+    segment_all(scans[:1], model, tmp_path, asked=replace(PLAIN, report=True), notify=str)
+    segment_all(scans[1:3], model, tmp_path, asked=PLAIN, notify=str)
+    assert "Lesions of 3 scans" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -181,6 +193,44 @@ def test_files_of_another_origin_are_not_replaced(scans, model, tmp_path):
         assert path.read_text() == before
         path.unlink()
     assert [*tmp_path.iterdir()] == [scan]
+
+
+@pytest.mark.parametrize("name", ["3DFLAIR_lesions.csv", "3DFLAIR_report.html", "3DFLAIR_overlay.png"])
+def test_a_file_that_no_record_names_is_not_replaced_unasked(scans, model, tmp_path, name):
+    own = tmp_path / name
+    own.write_text("mine")
+    with pytest.raises(RunError, match=rf"{name} exists, but no 3DFLAIR\.json says that planar3d wrote it\. Use"):
+        segment_all(scans[:1], model, tmp_path, asked=ALL, notify=str)
+    assert own.read_text() == "mine" and [*tmp_path.iterdir()] == [own]
+    segment_all(scans[:1], model, tmp_path, asked=replace(ALL, overwrite=True), notify=str)
+    assert own.read_bytes() != b"mine"
+
+
+def test_a_page_of_another_origin_is_replaced_neither_now_nor_later(scans, model, tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text("<html>mine</html>")
+    with pytest.raises(RunError, match=r"report\.html has the name of a .*page of planar3d but is another file\. Ren"):
+        segment_all(scans[:1], model, tmp_path, asked=replace(ALL, overwrite=True), notify=str)
+    segment_all(scans[:1], model, tmp_path, asked=PLAIN, notify=str)
+    with pytest.raises(RunError, match="another file"):
+        write_cohort_report(tmp_path, list(CohortFolder(tmp_path).records()), {})
+    assert page.read_text() == "<html>mine</html>"
+
+
+@pytest.mark.parametrize("renamed", range(5))
+def test_after_a_kill_between_two_files_the_same_command_completes_them(scans, model, tmp_path, monkeypatch, renamed):
+    left = iter(range(renamed))
+
+    def replace_some(old, new, replace=os.replace):
+        if ".writing-" in str(Path(old).parent) and next(left, None) is None:
+            raise KeyboardInterrupt
+        replace(old, new)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", replace_some)
+        segment_all(scans[:1], model, tmp_path, asked=ALL, notify=str)
+    (record,) = segment_all(scans[:1], model, tmp_path, asked=ALL, notify=str).records
+    assert all((tmp_path / file).is_file() for file in record["files"].values())
 
 
 def test_a_mask_goes_back_to_the_format_of_its_scan_as_well(segmented, scans, model, tmp_path):
@@ -301,7 +351,7 @@ def _lose_claims(out):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("at", [(segmented_module, "write_lesions"), (segmented_module, "write_json")])
+@pytest.mark.parametrize("at", [(segmented_module, "write_lesions"), (cohort_task, "write_json")])
 def test_a_process_that_stood_still_while_another_host_took_its_scan_over_leaves_that_ones_files_alone(
     scans, model, tmp_path, monkeypatch, at, overwrite
 ):
