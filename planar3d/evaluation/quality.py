@@ -6,11 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from planar3d.evaluation.scan_checks import OF_SCANS, Case
+from planar3d.scans.head import on_coarse_grid
 from planar3d.scans.labels import Targets
 from planar3d.scans.targets import Binary
 from planar3d.scans.volume import Scan
 
 _SHARE_AT_BORDER = 0.1
+_NECK = 170.0  # mm below the top of the head; the brain ends above in 19 of 20 heads of SynthSeg's label maps
 _BEYOND = 1.15  # times the spacing that a model was evaluated on, above which a scan counts as different
 
 
@@ -100,12 +102,25 @@ def _border(case: Case) -> str | None:
     )
 
 
+def _neck(case: Case) -> str | None:
+    below = case.head.below_vertex + case.head.missing().get("superior", 0.0)
+    _, places = on_coarse_grid(case.lesion, case.scan, case.head)
+    low_ml = np.count_nonzero(below[places[:, 2]] > _NECK) * case.mask.voxel_mm3 / 1000
+    if not low_ml:
+        return None
+    return (
+        f"{low_ml:.2g} ml of the {case.targets.noun}s lie more than {_NECK:.0f} mm below the top of the head, where "
+        "the neck is. Unless they are in the brain, remove them from the mask and from the total."
+    )
+
+
 _CHECKS: dict[str, Callable[[Case], str | None]] = {
     "empty result": _empty_result,
     "large result": _large_result,
     "few lesions": _few,
     "not measured": _unmeasured,
     "lesions at the border": _border,
+    "lesions in the neck": _neck,
     **OF_SCANS,
 }
 _OF_ANYTHING = ("empty result", "spacing", "sform and qform")  # the others are for heads, and for lesions in them
