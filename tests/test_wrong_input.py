@@ -129,6 +129,16 @@ WRONG = {
         ScanError,
         r"prepared by planar3d\.prepare is needed; got ndarray",
     ),
+    "what a segmenter prepared for a mask": (
+        lambda: p3.native_mask(MASK, [p3.prepare(scan(MASK), ONE)], ONE),
+        ScanError,
+        "needed; got list. Segmenter.prepare makes a list of them, one for each model",
+    ),
+    "a recipe's name for a mask": (
+        lambda: p3.native_mask(MASK, p3.prepare(scan(MASK), ONE), "paper"),
+        RecipeError,
+        "recipe='paper': a Recipe",
+    ),
     "no segmenter": (lambda: p3.segment_case("a.nii", "ms-flair-open"), WeightsError, "Segmenter.* is needed; got str"),
     "no licence": (
         lambda: p3.save_converted(p3.convert(NETWORK), "a.keras", provenance="x", licence=None),

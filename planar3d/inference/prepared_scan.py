@@ -6,6 +6,7 @@ from planar3d.errors import ScanError
 from planar3d.inference.predictor import Predictor
 from planar3d.progress import Progress, part_of
 from planar3d.recipes import Recipe
+from planar3d.recipes.recipe import check_recipe
 from planar3d.scans.labels import Grid
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
@@ -26,11 +27,7 @@ def predict_prepared(
         float32 (slices, rows, cols) in [0, 1], or (slices, rows, cols, outputs) for several outputs; background in
         slices that are in no stack, and outside the predicted part of planes.
     """
-    if not isinstance(prepared, Prepared):
-        raise ScanError(
-            f"A scan prepared by planar3d.prepare is needed; got {type(prepared).__name__}. predict_volume takes "
-            "voxels."
-        )
+    _check(prepared, recipe)
     stacks = recipe.preparation.stacks(prepared, recipe.tiles.depth)
     outputs = () if recipe.targets.outputs == 1 else (recipe.targets.outputs,)
     probabilities = np.empty((*prepared.voxels.shape[:3], *outputs), np.float32)
@@ -55,4 +52,15 @@ def native_mask(probabilities: np.ndarray, prepared: Prepared, recipe: Recipe) -
         prepared: the prepared scan.
         recipe: defines the resampling to the native grid, and how probabilities become labels.
     """
+    _check(prepared, recipe)
+    probabilities = np.asarray(probabilities)
     return recipe.preparation.native(probabilities, prepared, lambda volume, axes: lesion_mask(volume, recipe, axes))
+
+
+def _check(prepared: Prepared, recipe: Recipe) -> None:
+    if not isinstance(prepared, Prepared):
+        raise ScanError(
+            f"A scan prepared by planar3d.prepare is needed; got {type(prepared).__name__}. Segmenter.prepare makes a "
+            "list of them, one for each model; predict_volume takes voxels."
+        )
+    check_recipe(recipe)

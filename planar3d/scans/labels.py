@@ -90,8 +90,8 @@ class Targets(Section):
         return self.assign(probabilities)
 
     def foreground(self, probabilities: np.ndarray) -> np.ndarray:
-        """The probability (slices, rows, cols) of any target, from those (slices, rows, cols[, outputs]) of each."""
-        return probabilities if probabilities.ndim == 3 else probabilities[..., 0]
+        """The probability (slices, rows, cols) of any target: the highest of those (slices, rows, cols[, outputs])."""
+        return probabilities if probabilities.ndim == 3 else probabilities.max(axis=-1)
 
     def with_background(self, probabilities: np.ndarray) -> np.ndarray:
         """Make voxels that no network has seen, with probabilities of 0, certain background."""
