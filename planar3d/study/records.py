@@ -18,13 +18,12 @@ from planar3d.scans.outputs import Outputs
 from planar3d.transfer.digests import files_sha256
 
 RATING = "_rating.json"  # the end of the name of a rating, a small file saved by the page of a scan
-# How tables and pages of a folder begin, without quotation marks.
-_PAGE = "(?s).*<meta name=generator content=planar3d>"
+# How tables and pages begin, without quotation marks, by the ends of their names.
 _BEGINNINGS = {
     "scans.csv": "scan,state,",
-    "lesions.csv": "scan,target,lesion,",
-    "report.html": _PAGE,
-    "comparison.html": _PAGE,
+    "lesions.csv": "(scan,)?(target,)?lesion,volume_ml,",
+    "lesions.tsv": "(target,)?lesion,volume_ml,",
+    ".html": "(?s).*<meta name=generator content=planar3d>",
     "comparison.json": r"\{\s*baseline: \{",
 }
 RATINGS = {"pass": "the mask can be used", "flag": "the mask needs review", "exclude": "the scan or mask is unusable"}
@@ -106,7 +105,7 @@ def refuse_other_files(outputs: Outputs, names: Iterable[str], overwrite: bool =
         )
     known = _named(outputs, before).values()
     for other in (getattr(outputs, name) for name in names):
-        if not overwrite and other not in known and os.path.lexists(other):
+        if os.path.lexists(other) and not (overwrite or other in known or is_own(other)):
             raise RunError(
                 f"{other} exists, but no {path.name} says that planar3d wrote it. Use another output folder, or "
                 "--overwrite to replace it."
@@ -114,13 +113,14 @@ def refuse_other_files(outputs: Outputs, names: Iterable[str], overwrite: bool =
 
 
 def is_own(path: Path) -> bool:
-    """Whether a file with the name of a table or page of a folder is one of this package."""
-    if not path.is_file():
+    """Whether this package wrote a table or a page, also if its record is gone."""
+    beginnings = [beginning for end, beginning in _BEGINNINGS.items() if path.name.endswith(end)]
+    if not (beginnings and path.is_file()):
         return False
     with path.open("rb") as file:
         start = file.read(400).decode("utf-8-sig", "replace")
     # A spreadsheet program may have saved it again.
-    return re.match(_BEGINNINGS[path.name], re.sub("[;\t]", ",", start.replace('"', ""))) is not None
+    return re.match(beginnings[0], re.sub("[;\t]", ",", start.replace('"', ""))) is not None
 
 
 def refuse_other(*paths: Path) -> None:
