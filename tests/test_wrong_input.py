@@ -134,6 +134,16 @@ WRONG = {
         ScanError,
         "needed; got list. Segmenter.prepare makes a list of them, one for each model",
     ),
+    "one prepared scan for two models": (
+        lambda: p3.Segmenter([(VOLUMES, ONE)] * 2).predict([p3.prepare(scan(MASK), ONE)]),
+        ScanError,
+        r"of 2 prepared scans, one for each model; got \['Prepared'\]",
+    ),
+    "a prepared scan for a segmenter": (
+        lambda: p3.Segmenter((VOLUMES, ONE)).predict(p3.prepare(scan(MASK), ONE)),
+        ScanError,
+        "of 1 prepared scan, one for each model; got Prepared",
+    ),
     "a recipe's name for a mask": (
         lambda: p3.native_mask(MASK, p3.prepare(scan(MASK), ONE), "paper"),
         RecipeError,

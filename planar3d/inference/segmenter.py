@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import nibabel as nib
 import numpy as np
 
-from planar3d.errors import RecipeError, WeightsError
+from planar3d.errors import RecipeError, ScanError, WeightsError
 from planar3d.inference.predictor import Predictor, predictor
 from planar3d.inference.prepared_scan import lesion_mask, native_mask, predict_prepared
 from planar3d.networks.weights_file import Model
@@ -21,6 +21,7 @@ from planar3d.scans.preparation import Preparation
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import Scan
+from planar3d.wording import counted
 
 if TYPE_CHECKING:
     import keras
@@ -134,7 +135,16 @@ class Segmenter:
         Args:
             prepared: as `prepare` returns it.
             progress: called with the number of tiles done and their total.
+
+        Raises:
+            ScanError: it is not what `prepare` returns.
         """
+        types = [type(own).__name__ for own in prepared] if isinstance(prepared, Sequence) else type(prepared).__name__
+        if types != [Prepared.__name__] * len(self.recipes):
+            raise ScanError(
+                f"The list that Segmenter.prepare returns is needed, of {counted(self.recipes, 'prepared scan')}, one "
+                f"for each model; got {types}."
+            )
         self.load()
         alike = len(set(map(_place, prepared))) == 1
         found = self._found(prepared, alike, progress)
