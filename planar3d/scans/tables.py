@@ -140,7 +140,10 @@ def _decode(path: Path, error: type[Planar3DError]) -> tuple[str, str]:
         if _CONTROLS.search(text):
             break
         return text, encoding
-    raise error(f"{path} is not readable as a CSV table: it is not text. Save it as CSV in UTF-8.")
+    raise error(
+        f"{path} is not readable as a CSV table: it is not text. Save a spreadsheet as CSV in UTF-8; instead of an "
+        "image, name the folder of its data set."
+    )
 
 
 def _plain(name: str) -> str:

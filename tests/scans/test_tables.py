@@ -50,7 +50,7 @@ def test_rows_say_where_they_stand(tmp_path):
     [
         (b"scan,mask\na\x00.nii,b\n", "is not text"),
         ("scan,mask\na,b\n".encode("utf-16-le"), "is not text"),
-        (b"\x1f\x8b\x08\x00\x00\x00", "is not text"),
+        (b"\x1f\x8b\x08\x00\x00\x00", "is not text.* instead of an image, name the folder of its data set"),
         (b"\xff\xfes", "is not text"),
         (b"scan,Scan,mask\n", "the column scan more than once"),
         (b"scan,mask\na,b,c\n", r"line 2: 3 values, but 2 columns \(scan, mask\)"),
