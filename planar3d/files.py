@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from functools import cache, partial
@@ -208,14 +208,15 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
         raise RunError(f"{path} is not a table in UTF-8 ({error}). Delete it to create it again.") from None
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file; a damaged one is a `RunError` that names it."""
+def read_json(path: str | Path, made: Callable[[Any], Any] = lambda content: content) -> Any:
+    """What is `made` of a JSON file's content; a `RunError` names a file that is damaged or has another form."""
+    found = "is not readable as JSON"
     try:
-        return parse_json(path)
-    except ValueError as error:
+        content, found = parse_json(path), "is not in the form that planar3d writes"
+        return made(content)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise RunError(
-            f"{path} is not readable as JSON ({error}). Fix it; if planar3d wrote it, you can also delete it to create "
-            "it again."
+            f"{path} {found} ({error}). Fix it; if planar3d wrote it, you can also delete it to create it again."
         ) from error
 
 

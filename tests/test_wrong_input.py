@@ -92,6 +92,11 @@ WRONG = {
     ),
     "unknown patients": (lambda: p3.group_folds(GROUPS, patients={"a": "p"}), FoldsError, "patients lacks b, c, d, e"),
     "3 folds of 2": (lambda: p3.group_folds({"a": "1", "b": "1"}, 3), FoldsError, r"2 patients\. Choose 2 folds\."),
+    "groups of one": (
+        lambda: p3.group_folds({"a": "1", "b": "2"}),
+        FoldsError,
+        "Join groups to have 2 patients in one",
+    ),
     "folds in text": (lambda: p3.group_folds(GROUPS, "3"), FoldsError, "folds cannot be '3': the largest group has 5"),
     "numbers as names": (lambda: p3.msseg_folds([1, 2]), FoldsError, "five scans of each center"),
     "alpha in text": (lambda: p3.map_kernel(KERNEL, "scale", 3, alpha="abc"), ValueError, "needs 3 positive factors"),

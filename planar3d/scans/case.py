@@ -62,7 +62,8 @@ class Case:
     @classmethod
     def from_json(cls, case_id: str, row: Mapping[str, Any]) -> "Case":
         """A case from a row of folds.json."""
-        row = as_written_today(row)
+        if "scan" in row:  # in older files, which have one FLAIR scan and its mask
+            row = {"images": {"flair": row["scan"]}, "labels": row.get("mask"), "group": row.get("group")}
         images = {name: Path(path) for name, path in row["images"].items()}
         return cls(case_id, images, row["labels"] and Path(row["labels"]), row["group"], row.get("patient", ""))
 
@@ -158,10 +159,3 @@ def read_images(
         scan = given if isinstance(given, Scan) else read_scan(given, assume_affine, name, first, flat)
         scans[name] = scan if first is None else on_grid_of(first, scan, "image")
     return scans
-
-
-def as_written_today(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A row of folds.json in today's form; older files have one FLAIR scan and its mask."""
-    if "scan" not in row:
-        return row
-    return {"images": {"flair": row["scan"]}, "labels": row.get("mask"), "group": row.get("group")}

@@ -85,9 +85,10 @@ def group_folds(
         number = largest if len(members) == 1 and largest <= _LEAVE_ONE_OUT else min(MSSEG_FOLDS, largest)
     if not isinstance(number, Integral) or not 2 <= number <= largest:
         possible = "2" if largest == 2 else f"2 to {largest}"
+        advice = "Join groups to have 2 patients in one, or name your own folds.json."
         raise FoldsError(
             f"The number of folds cannot be {number!r}: the largest group has {counted(largest, 'patient')}. "
-            + (f"Choose {possible} folds." if largest > 1 else "A group needs at least 2 patients.")
+            + (f"Choose {possible} folds." if largest > 1 else advice)
         )
     folds = []
     for tested in range(number):

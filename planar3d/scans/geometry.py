@@ -1,7 +1,7 @@
 """Geometry: the native grid, the network's grid, and the mapping between them."""
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,11 +92,16 @@ class Geometry:
     @classmethod
     def from_json(cls, content: dict[str, Any], prepared: tuple[int, ...]) -> "Geometry":
         """Read the output of `to_json`; `prepared` is the shape if an older file, of a cube, does not record it."""
-        block = base64.b64decode(content["header"])
-        kind = nib.Nifti2Header if len(block) == nib.Nifti2Header.sizeof_hdr else nib.Nifti1Header
-        shapes = {name: tuple(content.get(name, prepared)) for name in ("resampled", "prepared")}
-        offset = tuple(content.get("offset", (0, 0, 0)))
-        return cls(kind(block), content.get("view", _FIRST_VIEW), **shapes, offset=offset)
+        block, view = base64.b64decode(content["header"]), content.get("view", _FIRST_VIEW)
+        header = {kind.sizeof_hdr: kind for kind in (nib.Nifti1Header, nib.Nifti2Header)}[len(block)](block)
+        _turn(header, view)  # whose error names the file
+        grids = {"resampled": prepared, "prepared": prepared, "offset": (0, 0, 0)}
+        return cls(header, view, **{name: _three(content.get(name, old)) for name, old in grids.items()})
+
+
+def _three(values: Iterable[int]) -> tuple[int, ...]:
+    slices, rows, cols = map(int, values)
+    return slices, rows, cols
 
 
 def _turn(header: nib.Nifti1Header, view: str) -> np.ndarray:

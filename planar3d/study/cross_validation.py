@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from planar3d.errors import Planar3DError, RunError
 from planar3d.evaluation.challenges import score_targets
-from planar3d.files import read_json, remove_temporaries, write_csv, write_json
+from planar3d.files import read_json, read_rows, remove_temporaries, write_csv, write_json
 from planar3d.inference.segmenter import Segmenter
 from planar3d.locks import locked
 from planar3d.networks.card_content import training_card
@@ -24,6 +25,7 @@ from planar3d.scans.case_grids import require_one_grid
 from planar3d.scans.image_files import files_of
 from planar3d.scans.preparation.prepared import Prepared, load_prepared, save_prepared
 from planar3d.study.cluster import run_tasks
+from planar3d.study.results import GRIDS
 from planar3d.study.run_folder import Run, digest_sources, require_unchanged
 from planar3d.training.devices import choose_devices
 from planar3d.training.features import FeatureSamples, compute_features, decoder_of, encoder_of
@@ -55,7 +57,7 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False, cluster
         if not made_by.is_file():
             write_json(made_by, run.recipe.to_json())
         # Files of format 1 have only the fields of the preparation.
-        written = Recipe.from_json({"name": "prepared", **read_json(made_by)}, str(made_by))
+        written = read_json(made_by, lambda content: Recipe.from_json({"name": "prepared", **content}, str(made_by)))
         if (found := written.preparation) != run.recipe.preparation:
             raise RunError(
                 f"{made_by.parent} was prepared with {found.to_json()}, but the recipe has "
@@ -129,14 +131,19 @@ def run_fold(run: Run, number: int, notify: Notify, wait: Notify | None = None, 
         devices: for training, see `choose_devices`.
     """
     fold, folder = run.folds[number - 1], run.fold(number)
-    done = folder / "scores.csv"
-    with nullcontext() if done.is_file() else _held(run, number, wait):
-        if done.is_file():
+    with nullcontext() if _is_scored(run, number) else _held(run, number, wait):
+        if _is_scored(run, number):
             notify(f"fold {number}/{len(run.folds)} is done, see {folder}")
             return
         notify(f"fold {number}/{len(run.folds)} tests {', '.join(fold.test)}")
         _train(run, number, notify, devices)
         _score(run, number, notify)
+
+
+def _is_scored(run: Run, number: int) -> bool:
+    """Whether a fold has scores of all its test scans on both grids: an edited table may lack some."""
+    scored = {(row.get("scan"), row.get("grid")) for row in read_rows(run.fold(number) / "scores.csv")}
+    return bool(scored) and scored >= set(product(run.folds[number - 1].test, GRIDS))
 
 
 def train_fold(run: Run, number: int, notify: Notify, devices: str | None = None) -> keras.Model:

@@ -116,12 +116,13 @@ def read_results(folder: str | Path) -> Results:
     """Read a run folder; a `RunError` if it is not one, no fold is scored yet, or a file in it is damaged."""
     run = open_run(folder)
     about = run.folder / "environment.json"
-    results = Results(run, read_json(about) if about.is_file() else {}, [])
+    results = Results(run, read_json(about, dict) if about.is_file() else {}, [])
     paths = _in_folds(run.folder, "scores.csv").values()
     scans = [scan for path in paths for scan in _read_scores(path, results.measures)]
     if not scans:
         raise RunError(
-            f"{run.folder} has no scores yet: fold-*/scores.csv is missing. Train and score at least one fold first."
+            f"{run.folder} has no scores yet: fold-*/scores.csv is missing or empty. Train and score at least one fold "
+            "first."
         )
     return replace(results, scans=scans)
 

@@ -12,12 +12,15 @@ from planar3d.errors import RecipeError, RunError
 from planar3d.files import read_json, why_too_long, write_json
 from planar3d.locks import CLAIM, locked
 from planar3d.recipes import Recipe
-from planar3d.scans.case import Case, Dataset, as_written_today
+from planar3d.scans.case import Case, Dataset
 from planar3d.scans.folds import Fold
 from planar3d.transfer.digests import files_sha256
 
-_ASKED = ("recipe.json", "folds.json")
-_OTHER = {"recipe": "another recipe", "folds": "other folds"}
+# What another one of these files is called, and its content in today's form: without a field it means what it did then.
+_KEPT: dict[str, tuple[str, Callable[[Path], dict[str, Any]]]] = {
+    "recipe.json": ("another recipe", lambda path: _read_recipe(path).to_json()),
+    "folds.json": ("other folds", lambda path: _folds_json(*read_json(path, _read_folds))),
+}
 
 
 @dataclass(frozen=True)
@@ -76,14 +79,8 @@ def start_run(
     cases = dataset.by_id()
     used = sorted({scan for fold in folds for scan in (*fold.train, *fold.validation, *fold.test)})
     data = {"folder": os.path.abspath(dataset.folder), "layout": dataset.layout, "phantom": phantom}
-    asked = {
-        "recipe.json": recipe.to_json(),
-        "folds.json": {
-            "data": data,
-            "scans": {scan: cases[scan].to_json() for scan in used},
-            "folds": [{k: list(v) for k, v in vars(fold).items()} for fold in folds],
-        },
-    }
+    run = Run(folder, recipe, {scan: cases[scan] for scan in used}, list(folds), data)
+    asked = {"recipe.json": recipe.to_json(), "folds.json": _folds_json(run.cases, folds, data)}
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file; name a folder for the run.")
     if why := why_too_long(folder / f"{scan}_mask.nii.gz" for scan in used):
@@ -99,7 +96,7 @@ def start_run(
         if there and there.isdisjoint(("recipe.json", "environment.json")):
             raise RunError(f"{folder} is neither empty nor a run folder; name an empty or new one with --out.")
         _agree(folder, asked)
-    return Run(folder, recipe, {scan: cases[scan] for scan in used}, list(folds), data)
+    return run
 
 
 def check_with_network(recipe: Recipe) -> None:
@@ -122,26 +119,18 @@ def check_with_network(recipe: Recipe) -> None:
 def _agree(folder: Path, asked: dict[str, Any]) -> None:
     """Write a requested file, or compare the request with the existing file."""
     for name, content in asked.items():
-        path = folder / name
-        if not path.is_file():
-            write_json(path, content)
-            continue
-        # Another process started at the same time may have just written its own.
-        if name == "environment.json":
-            continue
-        found = read_json(path)
-        if name == "recipe.json":  # files older than a field have the behaviour of their time
-            found = Recipe.from_json(found, str(path)).to_json()
-        if name == "folds.json" and isinstance(found, dict):
-            found["scans"] = {scan: as_written_today(row) for scan, row in found.get("scans", {}).items()}
-            if found != content and _were_moved(found, content):
-                write_json(path, content)
-                continue
-        if found != content:
-            raise RunError(
-                f"{folder} was made with {_OTHER[path.stem]} ({_difference(found, content)}). Use the same, or another "
-                "folder with --out."
-            )
+        if not (folder / name).is_file():
+            write_json(folder / name, content)
+        elif name in _KEPT:  # another process may have just written its own environment
+            other, read = _KEPT[name]
+            found = read(folder / name)
+            if name == "folds.json" and found != content and _were_moved(found, content):
+                write_json(folder / name, content)
+            elif found != content:
+                raise RunError(
+                    f"{folder} was made with {other} ({_difference(found, content)}). Use the same, or another folder "
+                    "with --out."
+                )
 
 
 def _were_moved(found: dict[str, Any], asked: dict[str, Any]) -> bool:
@@ -159,35 +148,43 @@ def _were_moved(found: dict[str, Any], asked: dict[str, Any]) -> bool:
         }
         return {**content, "data": {**content["data"], "folder": ""}, "scans": scans}
 
-    try:
-        return not os.path.exists(found["data"]["folder"]) and within(found) == within(asked)
-    except (KeyError, TypeError, AttributeError):  # of another origin
-        return False
+    return not os.path.exists(found["data"]["folder"]) and within(found) == within(asked)
 
 
 def is_run(folder: str | Path) -> bool:
     """Whether a folder is a run folder."""
-    return all((Path(folder) / name).is_file() for name in _ASKED)
+    return all((Path(folder) / name).is_file() for name in _KEPT)
 
 
 def open_run(folder: str | Path) -> Run:
     """Open an existing run folder."""
     folder = Path(folder)
-    for name in _ASKED:
+    for name in _KEPT:
         if not (folder / name).is_file():
             why = f"has no {name}" if folder.is_dir() else "does not exist"
             raise RunError(
                 f"{folder} is not a run folder: it {why}. Name a folder that planar3d crossval has written; report "
                 "also takes folders of planar3d predict."
             )
-    content = read_json(folder / "folds.json")
-    recipe = Recipe.from_json(read_json(folder / "recipe.json"), str(folder / "recipe.json"))
-    try:
-        cases = {scan: Case.from_json(scan, row) for scan, row in content["scans"].items()}
-        folds = [Fold(**{k: tuple(v) for k, v in row.items()}) for row in content["folds"]]
-        return Run(folder, recipe, cases, folds, content["data"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{folder / 'folds.json'} was not written by this package ({error!r}).") from None
+    cases, folds, data = read_json(folder / "folds.json", _read_folds)
+    return Run(folder, _read_recipe(folder / "recipe.json"), cases, folds, data)
+
+
+def _read_recipe(path: Path) -> Recipe:
+    return Recipe.from_json(read_json(path), str(path))
+
+
+def _read_folds(content: Any) -> tuple[dict[str, Case], list[Fold], dict[str, Any]]:
+    cases = {scan: Case.from_json(scan, row) for scan, row in content["scans"].items()}
+    folds = [Fold(**{k: tuple(v) for k, v in row.items()}) for row in content["folds"]]
+    if unknown := {scan for fold in folds for part in vars(fold).values() for scan in part} - cases.keys():
+        raise ValueError(f"its folds have {', '.join(map(str, unknown))}, not among its scans")
+    return cases, folds, {**content["data"], "folder": os.fspath(content["data"]["folder"])}
+
+
+def _folds_json(cases: Mapping[str, Case], folds: Iterable[Fold], data: Mapping[str, Any]) -> dict[str, Any]:
+    scans = {scan: case.to_json() for scan, case in cases.items()}
+    return {"data": data, "scans": scans, "folds": list(map(vars, folds))}
 
 
 def digest_sources(files: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
@@ -201,14 +198,12 @@ def require_unchanged(prepared: Path, files: Mapping[str, Sequence[Path]]) -> No
     Args:
         prepared: JSON with the result of `digest_sources` under `sources`; without it nothing is checked.
     """
-    known = read_json(prepared).get("sources", {}) if prepared.is_file() else {}
+    known = read_json(prepared, _known_sources) if prepared.is_file() else {}
     checked = newest = prepared.stat().st_mtime_ns if known else 0
-    for name, paths in files.items():
-        if name not in known:
-            continue
+    for name in filter(known.get, files):
+        paths, (size, sha256) = files[name], known[name]
         changed = max(max(found.st_mtime_ns, found.st_ctime_ns) for found in map(Path.stat, paths))
         newest = max(newest, changed)
-        size, sha256 = known[name]["bytes"], known[name]["sha256"]
         if _bytes(paths) != size or (changed > checked and files_sha256(paths) != sha256):
             raise RunError(
                 f"{paths[0]} was changed after it was prepared in {prepared.parent}. Use another --out, or put the "
@@ -217,6 +212,10 @@ def require_unchanged(prepared: Path, files: Mapping[str, Sequence[Path]]) -> No
     if newest > checked:  # and the same: it need not be read again
         with suppress(OSError):
             os.utime(prepared, ns=(newest, newest))
+
+
+def _known_sources(content: Any) -> dict[str, tuple[int, str]]:
+    return {name: (found["bytes"], found["sha256"]) for name, found in content.get("sources", {}).items()}
 
 
 def _bytes(paths: Iterable[Path]) -> int:
@@ -243,8 +242,9 @@ def environment(recipe: Recipe) -> dict[str, Any]:
 
 def _difference(found: Any, asked: Any, where: str = "") -> str:
     """Describe the first difference of two JSON values."""
-    if isinstance(found, dict) and isinstance(asked, dict):
-        for key in (*asked, *found):
-            if found.get(key) != asked.get(key):
-                return _difference(found.get(key), asked.get(key), f"{where}.{key}" if where else str(key))
-    return f"{where}: {str(found)[:60]} there, {str(asked)[:60]} now"
+    there, now = (dict(enumerate(v)) if isinstance(v, list | tuple) else v for v in (found, asked))
+    if isinstance(there, dict) and isinstance(now, dict):
+        pairs = {key: (there.get(key, "nothing"), now.get(key, "nothing")) for key in (*now, *there)}
+        key = next(key for key, (one, other) in pairs.items() if one != other)
+        return _difference(*pairs[key], f"{where}.{key}" if where else str(key))
+    return f"{where}: {str(found)[:200]} there, {str(asked)[:200]} now"

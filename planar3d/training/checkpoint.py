@@ -59,7 +59,9 @@ def finished(folder: Path) -> Progress:
         history = [{k: float(v) for k, v in row.items()} for row in read_rows(path)]
     except (ValueError, TypeError) as error:
         raise RunError(f"{path} is damaged ({error}). Delete it to go on without this learning curve.") from None
-    progress = Progress.from_json(read_json(folder / "training.json") | {"history": history})
+    progress: Progress = read_json(
+        folder / "training.json", lambda content: Progress.from_json(content | {"history": history})
+    )
     _check_best(folder, progress)
     return progress
 

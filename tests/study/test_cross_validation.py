@@ -94,6 +94,62 @@ def test_what_is_done_is_not_done_again(run, data):
     assert before == after
 
 
+def test_other_folds_are_shown_where_they_differ(run, data, tmp_path):
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    first, second = run.folds
+    other = Fold(second.train, second.validation, second.test[::-1])
+    for folds, words in (
+        ([first, other], r"folds\.1\.test\.0: 01A there, 08A now"),
+        ([first], r"folds\.1: .* nothing now"),
+    ):
+        with pytest.raises(RunError, match=rf"other folds \({words}\)"):
+            start_run(folder, find_cases(data), RECIPE, folds)
+
+
+def _without_the_last_row(table):
+    return "".join(table.splitlines(keepends=True)[:-1])
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [lambda table: "", lambda table: table.splitlines()[0], _without_the_last_row],
+    ids=["empty", "header only", "a row less"],
+)
+def test_a_fold_whose_table_lacks_scores_is_scored_again(run, data, tmp_path, edited):
+    folder = shutil.copytree(run.folder, tmp_path / "edited")
+    scores = folder / "fold-1/scores.csv"
+    whole = scores.read_text()
+    scores.write_text(edited(whole))
+    _run(data, folder, RECIPE, only="1")
+    assert scores.read_text() == whole
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("folds.json", {}),
+        ("folds.json", {"data": None}),
+        ("folds.json", {"data": {}}),
+        ("folds.json", {"scans": {}}),
+        ("folds.json", {"scans": None}),
+        ("prepared/recipe.json", []),
+        ("prepared/01A/geometry.json", {"sources": [1]}),
+        ("prepared/01A/geometry.json", {"sources": {"flair": {}}}),
+        ("prepared/01B/geometry.json", {"header": ""}),
+        ("prepared/01B/geometry.json", {"offset": [0]}),
+        ("fold-1/training.json", []),
+        ("fold-1/training.json", {"other": 1}),
+    ],
+)
+def test_a_file_that_was_edited_to_another_form_is_named(run, data, tmp_path, file, content):
+    folder = shutil.copytree(run.folder, tmp_path / "edited")
+    before = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps({**before, **content} if content else content))
+    (folder / "fold-1/scores.csv").unlink()
+    with pytest.raises(RunError, match=f"{file} is not in the form that planar3d writes"):
+        _run(data, folder, RECIPE, only="1")
+
+
 def test_a_run_from_before_a_field_was_there_goes_on_by_what_was_done_then(run, data, tmp_path):
     folder = shutil.copytree(run.folder, tmp_path / "older")
     # As planar3d wrote them before recipes had sections, and before there were matrices.
@@ -323,7 +379,7 @@ def test_a_run_folder_from_before_images_had_names_is_gone_on_with(run, data, tm
         row |= {"scan": row.pop("images")["flair"], "mask": row.pop("labels")}
     (folder / "folds.json").write_text(json.dumps(content))
     assert open_run(folder) == start_run(folder, find_cases(data), RECIPE, run.folds)
-    row["mask"] = "elsewhere.nii"
+    row["mask"] = "/elsewhere.nii"
     (folder / "folds.json").write_text(json.dumps(content))
-    with pytest.raises(RunError, match=r"other folds \(scans.08B.labels: elsewhere.nii there"):
+    with pytest.raises(RunError, match=r"other folds \(scans.08B.labels: /elsewhere.nii there"):
         start_run(folder, find_cases(data), RECIPE, run.folds)

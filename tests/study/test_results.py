@@ -99,3 +99,13 @@ def test_a_recipe_that_is_none_is_refused(make_run):
     (run / "recipe.json").write_text("[1]")
     with pytest.raises(RecipeError, match=r"recipe\.json is not a recipe"):
         read_results(run)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"), [("environment.json", "3"), ("folds.json", '{"data": [], "scans": {}, "folds": []}')]
+)
+def test_a_file_of_another_form_is_named(make_run, file, content):
+    run = make_run()
+    (run / file).write_text(content)
+    with pytest.raises(RunError, match=f"{file} is not in the form that planar3d writes"):
+        read_results(run)

@@ -46,6 +46,12 @@ class NnUNet(Layout):
                 match = numbered.fullmatch(path.name)
                 if match and path.parent.parent == root and path.parent.name in found:
                     images.setdefault(path.parent / match["id"], {})[int(match["channel"])] = path
+            trained = root / "imagesTr"
+            if labelled and any(place.parent == trained for place in images):
+                # A label map without an image: the image is missing, or has another name.
+                for path in (root / _LABELS[trained.name]).glob(f"[!.]*{ending}"):
+                    case = path.name.removesuffix(ending)
+                    images.setdefault(trained / case, {0: trained / f"{case}_0000{ending}"})
             for place, by_number in images.items():
                 labels = root / _LABELS[place.parent.name] / f"{place.name}{ending}"
                 named = _by_name(root, place.name, by_number, channels)
@@ -116,10 +122,10 @@ def _listed(root: Path, listed: Any, channels: Sequence[str]) -> Iterator[Case]:
     for name, files in _object(root, {"dataset": listed}, "dataset").items():
         about = files if isinstance(files, dict) else {}
         images, labels = about.get("images"), about.get("label")
-        if not is_name(name) or not isinstance(images, list) or not isinstance(labels, str):
+        if not (is_name(name) and images and isinstance(images, list) and isinstance(labels, str)):
             raise DatasetError(
-                f"{root / DESCRIPTION}: {name} in the section “dataset” needs a name valid for files, a list “images”, "
-                "and “label”."
+                f"{root / DESCRIPTION}: {name} in the section “dataset” needs a name valid for files, paths in "
+                "“images”, and “label”."
             )
         paths = dict(enumerate(inside(root, str(path)) for path in images))
         yield Case(name, _by_name(root, name, paths, channels), inside(root, labels), EVERYONE)

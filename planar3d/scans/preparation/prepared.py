@@ -85,5 +85,5 @@ def load_prepared(folder: Path) -> tuple[Prepared, np.ndarray | None]:
     mask = folder / "mask.npy"
     voxels = map_array(folder / "voxels.npy")
     voxels = voxels.reshape(*voxels.shape[:3], -1)
-    geometry = Geometry.from_json(read_json(folder / "geometry.json"), voxels.shape[:3])
+    geometry = read_json(folder / "geometry.json", lambda content: Geometry.from_json(content, voxels.shape[:3]))
     return Prepared(voxels, geometry), map_array(mask) if mask.is_file() else None

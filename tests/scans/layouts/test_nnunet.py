@@ -91,6 +91,19 @@ def test_an_image_or_a_label_map_that_is_missing_is_named(tmp_path):
         find_cases(tmp_path)
 
 
+@pytest.mark.parametrize("named", ["b.nii.gz", "b_000.nii.gz", "b_0000.nii", "B_0000.nii.gz"])
+@pytest.mark.parametrize("given", ["", "imagesTr"])
+def test_a_label_map_whose_image_has_another_name_is_not_left_out_of_training(tmp_path, named, given):
+    _write(tmp_path)
+    (tmp_path / "imagesTr/b_0001.nii.gz").unlink()
+    (tmp_path / "imagesTr/b_0000.nii.gz").rename(tmp_path / "imagesTr" / named)
+    if named.startswith("B"):
+        _touch(tmp_path, "labelsTr/B.nii.gz")
+    with pytest.raises(DatasetError, match=r"1 of [23] scans .* have no scan: b\. Expected .*imagesTr/b_0000.nii.gz"):
+        find_cases(tmp_path / given)
+    assert "a_01" in [item.name for item in find_inputs([tmp_path / given], ["flair"])]
+
+
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
@@ -105,6 +118,7 @@ def test_an_image_or_a_label_map_that_is_missing_is_named(tmp_path):
         ({"labels": {"background": 0, "edema": 1.5}}, "labels has 1.5"),
         ({"labels": {"whole": [1, 2], "core": 2}}, "the regions whole, core, so regions_class_order needs 2 values"),
         ({"dataset": {"x": {"images": "a.nii"}}}, "x in the section “dataset” needs a name"),
+        ({"dataset": {"x": {"images": [], "label": "labelsTr/b.nii.gz"}}}, "needs a name valid for files, paths"),
         ({"dataset": {"../x": {"images": [], "label": ""}}}, r"\.\./x in the section “dataset” needs a name"),
         (
             {"dataset": {"x": {"images": ["../other/a.nii.gz"], "label": "labelsTr/b.nii.gz"}}},
