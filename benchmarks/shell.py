@@ -3,7 +3,7 @@
     python benchmarks/shell.py SCAN --before CHECKOUT
 
 Every way is a command in a process of its own, from a checkout: those named with --before, oldest first, and this one,
-with whole planes and as it is. Each has the way above it as its predecessor, to whose mask its own is compared.
+with whole planes, as it is, and in int8. Each has the way above it as its predecessor, to whose mask its own is compared.
 """
 
 import argparse
@@ -73,6 +73,7 @@ def main() -> None:
     ways = [Way(IMPORT, HERE), *(Way(_commit(path), path.resolve(), predict) for path in options.before)]
     ways.append(Way(f"{_commit(HERE)}, `--set planes=whole`", HERE, [*predict, "--set", "planes=whole"]))
     ways.append(Way(f"{_commit(HERE)}, as it is", HERE, predict))
+    ways.append(Way(f"{_commit(HERE)}, `--precision int8`", HERE, [*predict, "--precision", "int8"]))
     scan = read_scan(options.scan)
     with tempfile.TemporaryDirectory() as folder:
         outs = [Path(folder, str(number)) for number in range(len(ways))]
