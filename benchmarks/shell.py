@@ -3,7 +3,7 @@
     python benchmarks/shell.py SCAN --before CHECKOUT
 
 Every way is a command in a process of its own, from a checkout: those named with --before, oldest first, and this one,
-with whole planes, as it is, and in int8. Each has the way above it as its predecessor, to whose mask its own is compared.
+with whole planes, as it is, and in int8. Each mask is compared with that of the way above it.
 """
 
 import argparse
