@@ -85,18 +85,20 @@ def _weighed(use: Use, op: str, **attributes: Any) -> Any:
     # (d, r, c, in, out) → (out, in, d, r, c); for transposed ones, Keras and ONNX both exchange in and out.
     kernel = np.transpose(_array(layer.kernel), (4, 3, 0, 1, 2))
     # OpenVINO gains nothing from transposed convolutions in int8.
-    in_int8 = source.greatest is not None and op == "Conv"
-    inputs = _in_int8(use, source, kernel) if in_int8 else [source.value, use.constant("kernel", kernel)]
+    if source.greatest is None or op == "ConvTranspose":
+        inputs = [source.value, use.constant("kernel", kernel)]
+    else:
+        inputs = _in_int8(use, source.value, source.greatest, kernel)
     if layer.use_bias:
         inputs.append(use.constant("bias", _array(layer.bias)))
     attributes |= {"kernel_shape": [*layer.kernel_size], "strides": [*layer.strides]}
     return activated(use, use.add(op, *inputs, dilations=[*layer.dilation_rate], **attributes))
 
 
-def _in_int8(use: Use, source: Tensor, kernel: np.ndarray) -> list[Any]:
+def _in_int8(use: Use, value: Any, greatest: float, kernel: np.ndarray) -> list[Any]:
     """An input without negative values, and a kernel with a scale per output channel, rounded to 8-bit integers."""
-    scale, zero = use.constant("scale", np.float32(source.greatest / 255)), use.constant("zero", np.uint8(0))  # type: ignore[operator]
-    rounded = use.add("QuantizeLinear", source.value, scale, zero, part="rounded")
+    scale, zero = use.constant("scale", np.float32(greatest / 255)), use.constant("zero", np.uint8(0))
+    rounded = use.add("QuantizeLinear", value, scale, zero, part="rounded")
     scales = np.maximum(np.abs(kernel).max(axis=(1, 2, 3, 4)), np.finfo(np.float32).tiny) / 127
     integers = use.constant("kernel", np.rint(kernel / scales.reshape(-1, 1, 1, 1, 1)).astype(np.int8))
     weights = use.add("DequantizeLinear", integers, use.constant("scales", scales), part="weights", axis=0)

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 METHODS = ("auto", "shared", "windowed")
 ENGINES = ("auto", "keras", "openvino")
-_NEEDS_OPENVINO = "{} needs OpenVINO and onnx. Install them: pip install 'planar3d[openvino]'."
 PRECISIONS = ("float32", "bf16", "int8")
+_NEEDS_OPENVINO = "{} needs OpenVINO and onnx. Install them: pip install 'planar3d[openvino]'."
 
 
 class Predictor(Protocol):

@@ -68,6 +68,6 @@ def carried_measures(card: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def carried_greatest(card: Mapping[str, Any]) -> dict[str, float]:
-    """The greatest values of layers' outputs in int8, by layer; empty unless all are valid."""
+    """The greatest values of layers' outputs in int8, by layer; empty unless all are valid: they are divided by."""
     said = mapping_in(mapping_in(card.get("int8")).get("greatest"))
-    return {name: float(value) for name, value in said.items()} if all(map(_is_size, said.values())) else {}
+    return {name: float(value) for name, value in said.items()} if all(_is_size(v) and v for v in said.values()) else {}

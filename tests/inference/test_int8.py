@@ -100,7 +100,9 @@ def test_int8_is_refused_where_it_cannot_be_computed(model, monkeypatch) -> None
         predictor(model, TINY, precision="int8")
 
 
-@pytest.mark.parametrize("said", [None, 3, {"greatest": [1]}, {"greatest": {"conv51": -1.0, "conv52": 2.0}}])
+@pytest.mark.parametrize(
+    "said", [None, 3, {"greatest": [1]}, {"greatest": {"conv51": -1.0, "conv52": 2.0}}, {"greatest": {"a": 0.0}}]
+)
 def test_spoilt_values_in_a_card_are_not_used(said) -> None:
     assert carried_greatest({"int8": said}) == {}
 
