@@ -3,6 +3,7 @@
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
@@ -16,9 +17,10 @@ from planar3d.commands.scans import phantom, prepare
 from planar3d.commands.segmenting import compare, evaluate, predict, status, table
 from planar3d.commands.studies import crossval, report, reproduce, train, tune
 from planar3d.environment import describe
-from planar3d.errors import Planar3DError
+from planar3d.errors import Planar3DError, Planar3DWarning
 from planar3d.quiet_tensorflow import quiet_tensorflow
 
+_in_full = warnings.formatwarning
 _LATER = 0.01  # seconds after which a lost signal is sent again
 
 COMMANDS = (
@@ -122,11 +124,12 @@ def main(command: Callable[..., Any] | None = None) -> None:
 
 
 def run_in_sentences(call: Callable[[], Any]) -> Any:
-    """Call a program's function and return its result; a user error gives one sentence and exit code 2."""
+    """Call a function and return its result; an error becomes a sentence and exit code 2, a warning a sentence."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a name that is not text, or a sign that the terminal lacks, is printed
             stream.reconfigure(errors="backslashreplace")
     quiet_tensorflow()
+    warnings.formatwarning = _as_sentence
     try:
         with interruptible():
             return call()
@@ -139,6 +142,10 @@ def run_in_sentences(call: Callable[[], Any]) -> Any:
         from planar3d.files import file_of  # which imports NumPy
 
         _fail(f"{file_of(error)}: {error.strerror}. Nothing half-written was left behind.")
+
+
+def _as_sentence(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
+    return f"Warning: {message}\n" if category is Planar3DWarning else _in_full(message, category, *place, **line)
 
 
 def _fail(sentence: str) -> None:

@@ -5,6 +5,10 @@ class Planar3DError(Exception):
     """A problem that the user can fix; the command line prints its sentence and exits with code 2."""
 
 
+class Planar3DWarning(UserWarning):
+    """What the user should know of data that are used nevertheless; the command line prints its sentence."""
+
+
 class ScanError(Planar3DError):
     """A scan or mask file that cannot be used."""
 

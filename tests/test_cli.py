@@ -7,6 +7,7 @@ import re
 import runpy
 import shutil
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from narrow_networks import narrow_networks
 import planar3d
 from planar3d import cli
 from planar3d.commands.output import say
+from planar3d.errors import Planar3DWarning
 from planar3d.files import write_text
 from planar3d.inference.segment import segment
 from planar3d.networks.model_card import WRITTEN
@@ -305,6 +307,13 @@ def test_what_the_terminal_s_encoding_lacks_is_printed_with_backslashes(monkeypa
     cli.run_in_sentences(lambda: say("é → \udce9"))
     stream.flush()
     assert stream.buffer.getvalue().decode("latin-1").endswith("é \\u2192 \\udce9\n")
+
+
+def test_a_warning_of_data_is_a_sentence_and_others_name_their_place(monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    cli.run_in_sentences(lambda: None)
+    assert warnings.formatwarning("A map is left out.", Planar3DWarning, "a.py", 1) == "Warning: A map is left out.\n"
+    assert warnings.formatwarning("x", UserWarning, "a.py", 1).startswith("a.py:1: UserWarning: x")
 
 
 @pytest.mark.parametrize(("name", "reason"), [("folder", "Is a directory"), ("file/a.csv", "Not a directory")])

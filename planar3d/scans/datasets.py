@@ -1,16 +1,18 @@
 """Finding the cases of a data set with any of the known layouts."""
 
 import os
+import warnings
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from planar3d.errors import DatasetError
+from planar3d.errors import DatasetError, Planar3DWarning
 from planar3d.scans.bids import NOT_RAW
 from planar3d.scans.case import Case, Dataset
 from planar3d.scans.image_files import files_within, is_there
 from planar3d.scans.layouts import LAYOUTS
 from planar3d.scans.layouts.interface import Layout
+from planar3d.wording import counted, is_or_are, listed
 
 _EXPECTED = f"Expected one of: {'; '.join(one.expected for one in LAYOUTS[:-1])}; or {LAYOUTS[-1].expected}."
 
@@ -29,7 +31,7 @@ def find_cases(folder: str | Path) -> Dataset:
         folder: the data set's folder, or the CSV file.
 
     Returns:
-        A data set with at least one case.
+        A data set with at least one case. A warning names label maps without a scan, which are left out.
 
     Raises:
         DatasetError: the folder is missing or empty, its layout is unknown, or the first image of a case or its mask is
@@ -43,12 +45,22 @@ def find_cases(folder: str | Path) -> Dataset:
         without = "no rows" if os.path.isfile(folder) else "no known layout"
         is_empty = os.path.isdir(folder) and not any(folder.iterdir())
         raise DatasetError(f"{folder} {'is empty' if is_empty else f'has {without}'}. {_EXPECTED}")
-    layout, cases = found[0], sorted(found[1], key=lambda case: case.id)
+    layout, cases = found[0], sorted((case for case in found[1] if case.images), key=lambda case: case.id)
+    alone = [case.label_map.relative_to(folder) for case in found[1] if not case.images]
+    if alone:
+        warnings.warn(
+            f"{folder}: {counted(alone, 'label map')} without a scan {is_or_are(alone)} left out: {listed(alone)}. "
+            f"If their scans exist, rename them. Expected: {layout.expected}.",
+            Planar3DWarning,
+            stacklevel=2,
+        )
     dataset = Dataset(tuple(cases), layout.name, folder)
     first = [(case.id, next(iter(case.images.values()))) for case in cases]
     dataset.require_files({"scan": first, "mask": [(case.id, case.label_map) for case in cases]})
     paths = [os.path.abspath(path) for case in cases for path in case.images.values()]
-    for values, name in (([case.id for case in cases], "id"), (paths, "scan")):
+    # A folder of masks in CHAOS belongs to both phases of its series.
+    masks = [os.path.abspath(case.label_map) for case in cases if not os.path.isdir(case.label_map)]
+    for values, name in (([case.id for case in cases], "id"), (paths, "scan"), (masks, "mask")):
         twice = sorted(value for value, count in Counter(values).items() if count > 1)
         if twice:
             raise DatasetError(f"{folder} has the {name} {twice[0]} more than once; each scan needs its own.")
@@ -72,8 +84,8 @@ def find_layout(folder: Path, labelled: bool) -> tuple[Layout, list[Case]] | Non
     for layout in LAYOUTS:
         cases = layout.find(folder, files, labelled)
         if not labelled:
-            cases = [replace(case, labels=case.labels if is_there(case.labels) else None) for case in cases]
-        if cases:
+            cases = [replace(c, labels=c.labels if is_there(c.labels) else None) for c in cases if c.images]
+        if any(case.images for case in cases):
             return layout, cases
     return None
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from planar3d.errors import ScanError
+from planar3d.errors import Planar3DWarning, ScanError
 from planar3d.pipeline import in_threads
 
 _FLOAT16_MAXIMUM = 65504
@@ -42,6 +42,7 @@ def through_float16(raw: np.ndarray, path: Path | None) -> np.ndarray:
     if largest > _FLOAT16_EXACT and not np.array_equal(rounded, raw):
         warnings.warn(
             f"{path or 'The scan'}: raw values above {_FLOAT16_EXACT} are rounded to float16, as in the released code.",
+            Planar3DWarning,
             stacklevel=3,
         )
     return rounded

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from planar3d.errors import DatasetError, Planar3DError
+from planar3d.errors import DatasetError, Planar3DError, Planar3DWarning
 from planar3d.scans.case import Case
-from planar3d.scans.datasets import find_cases
+from planar3d.scans.datasets import find_cases, find_layout
 
 
 def _touch(folder, *names):
@@ -78,6 +78,40 @@ def test_a_patient_with_a_mask_but_no_scan_is_named(tmp_path, names):
     _touch(tmp_path, *(f"{name.format(1)}.nii" for name in names), f"{names[1].format(2)}.nii")
     with pytest.raises(DatasetError, match=r"1 of 2 scans .* have no scan: (02A|Center_01_Patient_2)\."):
         find_cases(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "alone", "left"),
+    [
+        (LAYOUTS["BIDS"], "derivatives/manual/sub-2/anat/sub-2_label-lesion_mask.nii", "sub-2_label-lesion_mask.nii"),
+        (
+            LAYOUTS["BIDS"],
+            "derivatives/m/sub-1/anat/sub-1_ses-2_label-lesion_mask.nii",
+            "sub-1_ses-2_label-lesion_mask",
+        ),
+        (("BraTS2021_1/BraTS2021_1_flair", "BraTS2021_1/BraTS2021_1_seg"), "BraTS2021_2/BraTS2021_2_seg.nii", "_2_seg"),
+        (("patient1/patient1_2CH_ED", "patient1/patient1_2CH_ED_gt"), "patient1/patient1_4CH_ED_gt.nii", "_4CH_ED_gt"),
+        (("CT/1/DICOM_anon/i.dcm", "CT/1/Ground/m.png"), "CT/2/Ground/m.png", "CT/2/Ground"),
+    ],
+)
+def test_a_label_map_without_a_scan_is_left_out_with_a_warning(tmp_path, names, alone, left):
+    names = [name.format(1) if "." in name else f"{name.format(1)}.nii" for name in names]
+    _touch(tmp_path, *names)
+    assert len(find_cases(tmp_path).cases) == 1
+    _touch(tmp_path, alone)
+    with pytest.warns(Planar3DWarning, match=rf": 1 label map without a scan is left out: \S*{left}\S*\. If their"):
+        assert len(find_cases(tmp_path).cases) == 1
+    assert len(find_layout(tmp_path, labelled=False)[1]) == 1
+    (tmp_path / names[0]).unlink()
+    with pytest.raises(Planar3DError, match=r"no known layout|without FLAIR scans"):
+        find_cases(tmp_path)
+
+
+def test_a_mask_of_two_scans_is_refused(tmp_path):
+    _touch(tmp_path, "a.nii", "b.nii", "m/m.nii")
+    (tmp_path / "scans.csv").write_text("scan,mask\na.nii,m/m.nii\nb.nii,m/../m/m.nii\n")
+    with pytest.raises(DatasetError, match=r"scans.csv has the mask .*m/m\.nii more than once"):
+        find_cases(tmp_path / "scans.csv")
 
 
 def test_a_closed_folder_is_named(tmp_path, close_folder):

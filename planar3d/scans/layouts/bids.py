@@ -40,14 +40,15 @@ class Bids(Layout):
         found = find_bids_scans(folder)
         require_usable(folder, found)
         scans = [alike[0] for alike in by_stem(found)]
-        masks = find_lesion_masks(folder, scans) if labelled else {}
+        masks, alone = find_lesion_masks(folder, scans) if labelled else ({}, [])
         others = _other_images(files)
         subjects = {scan: scan.relative_to(folder).parts[0] for scan in scans}
         sites = read_sites(folder / "participants.tsv", set(subjects.values()))
-        return [
+        cases = [
             Case(entities(scan), _images(scan, others), masks.get(scan), sites.get(subjects[scan], EVERYONE))
             for scan in scans
         ]
+        return cases + [Case(stem(mask), {}, mask, EVERYONE) for mask in alone]
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,8 @@ def _places(path: Path) -> list[tuple[str, str]]:
     return [(key, value) for key, value in _name(path).entities.items() if key not in ("sub", "ses", "ce")]
 
 
-def find_lesion_masks(dataset: Path, scans: Sequence[Path]) -> dict[Path, Path]:
-    """Find the lesion mask of each raw scan, at any depth in the folder `derivatives`.
+def find_lesion_masks(dataset: Path, scans: Sequence[Path]) -> tuple[dict[Path, Path], list[Path]]:
+    """Find the lesion mask of each raw scan, at any depth in the folder `derivatives`, and the masks of no scan.
 
     A lesion mask is marked by `label-lesion` (L, WMH, …) or `desc-lesion` in its name, or by `"Type": "Lesion"` in its
     sidecar JSON. It is in the space of the scan and was not made by this package. It belongs to the scan with the same
@@ -119,14 +120,18 @@ def find_lesion_masks(dataset: Path, scans: Sequence[Path]) -> dict[Path, Path]:
     by_subject: dict[str, list[Path]] = defaultdict(list)
     for alike in by_stem(path for path in files if suffix(path)):
         by_subject[_name(alike[0]).entities.get("sub", "")].append(alike[0])
+    scans_of = {subject: list(its) for subject, its in groupby(scans, lambda scan: _name(scan).entities["sub"])}
     found: dict[Path, Path] = {}
+    alone: list[Path] = []
     near: dict[Path, list[str]] = {}
-    for subject, its_scans in groupby(scans, lambda scan: _name(scan).entities["sub"]):
-        masks: dict[Path, list[Path]] = {scan: [] for scan in its_scans}
+    for subject in dict.fromkeys((*scans_of, *by_subject)):
+        masks: dict[Path, list[Path]] = {scan: [] for scan in scans_of.get(subject, ())}
         refused: list[str] = []
         for path in by_subject[subject]:
             reason = _why_no_lesion_mask(derivatives, sidecars, path, is_ours)
             owners = _owners(path, masks)
+            if not reason and not owners:
+                alone.append(path)
             if not reason and len(owners) == 1:
                 masks[owners[0]].append(path)
             elif _is_mask(path) or "lesion" in path.name.lower():
@@ -145,7 +150,7 @@ def find_lesion_masks(dataset: Path, scans: Sequence[Path]) -> dict[Path, Path]:
                 near[scan] = refused
     if near:
         raise DatasetError(" ".join((_missing(dataset, near, len(scans)), *closed.values())))
-    return found
+    return found, alone
 
 
 def _missing(dataset: Path, near: dict[Path, list[str]], count: int) -> str:

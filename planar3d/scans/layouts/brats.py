@@ -57,7 +57,7 @@ class Brats(Layout):
                     f"{path.parent} has {patient[image].name} and {path.name}, both of which are {image}; keep one."
                 )
             patient[image] = path
-        cases = [_case(folder, *patient, found) for patient, found in patients.items() if found.keys() & IMAGES]
+        cases = [_case(folder, *patient, found) for patient, found in patients.items()]
         marked = [case for case in cases if os.path.exists(case.label_map) or not _is_validation(folder, case)]
         return marked if marked and labelled else cases
 
@@ -97,7 +97,7 @@ class Brats(Layout):
 def _case(folder: Path, place: Path, patient: str, found: dict[str, Path]) -> Case:
     images = {name: found[name] for name in IMAGES if name in found}
     grades = [part.upper() for part in place.relative_to(folder).parts if part.upper() in _GRADES]
-    labels = found.get("seg", place / f"{patient}{_mark(patient, images)}seg.nii.gz")
+    labels = found.get("seg") or place / f"{patient}{_mark(patient, images)}seg.nii.gz"
     return Case(patient, images, labels, grades[0] if grades else EVERYONE)
 
 

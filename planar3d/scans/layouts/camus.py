@@ -33,10 +33,8 @@ class Camus(Layout):
                 found.setdefault((path.parent, match[1]), {})["labels" if match[4] else "image"] = path
         cases = []
         for (place, name), pair in found.items():
-            if "image" in pair:
-                image = pair["image"]
-                labels = pair.get("labels", image.with_name(f"{name}_gt{suffix(image)}"))
-                cases.append(Case(name, {"image": image}, labels, _quality(place), name.split("_")[0]))
+            labels = pair.pop("labels", None) or pair["image"].with_name(f"{name}_gt{suffix(pair['image'])}")
+            cases.append(Case(name, pair, labels, _quality(place), name.split("_")[0]))
         marked = [case for case in cases if is_there(case.labels) or "testing" not in case.label_map.parts]
         return marked if labelled and marked else cases
 

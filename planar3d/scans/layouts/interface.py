@@ -22,7 +22,8 @@ class Layout(ABC):
             folder: of the data set, or a table.
             files: all files in it and its subfolders, except derivatives.
             labelled: whether cases without public labels, as in a test set, are excluded if others exist. If a label
-                map is missing, its case has the expected path.
+                map is missing, its case has the expected path. A label map without a scan is a case without images,
+                unless a missing scan cannot be meant.
 
         Raises:
             DatasetError: the folder has the layout, but cannot be understood.

@@ -26,7 +26,7 @@ def _touch(dataset, *names):
 
 def _find(dataset, *scans):
     """The masks of scans, each relative to the derivatives."""
-    found = find_lesion_masks(dataset, [_touch(dataset, f"{scan}_FLAIR.nii.gz") for scan in scans])
+    found, _ = find_lesion_masks(dataset, [_touch(dataset, f"{scan}_FLAIR.nii.gz") for scan in scans])
     return [mask.relative_to(dataset / "derivatives").as_posix() for mask in found.values()]
 
 
