@@ -179,19 +179,20 @@ def _read(path: Path) -> tuple[str | _Kin, _Kin, DicomSeries] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's, about values outside the standard; values in use are checked
-            header = read_header(path)
-            if header is None:
+            found = read_header(path)
+            if found is None:
                 return None
+            header, stored = found
             told = (text_of(header, k) for k in ("StudyInstanceUID", "SeriesNumber", "SeriesDescription"))
             kin = _Kin(str(path.parent), *told)
-            return text_of(header, "SeriesInstanceUID") or kin, kin, _series(path, header)
+            return text_of(header, "SeriesInstanceUID") or kin, kin, _series(path, header, stored)
     except Planar3DError:
         raise
     except Exception as error:  # whatever the bytes of a stranger's file provoke in pydicom
         raise ScanError(f"{path} is a damaged DICOM file ({error}). Copy it again, or remove it.") from None
 
 
-def _series(path: Path, header: Any) -> DicomSeries:
+def _series(path: Path, header: Any, stored: int) -> DicomSeries:
     names = ["SeriesDescription", "ProtocolName", "AcquisitionContrast"]
     if text_of(header, "Manufacturer").startswith("GE"):
         names.remove("ProtocolName")  # on GE scanners it names the whole session
@@ -200,7 +201,7 @@ def _series(path: Path, header: Any) -> DicomSeries:
     return DicomSeries(
         study=text_of(header, "StudyInstanceUID"),
         uid=text_of(header, "SeriesInstanceUID"),
-        images=(image_of(path, header),),
+        images=(image_of(path, header, stored),),
         number=int(header.get("SeriesNumber") or 0),
         description=_CONTROLS.sub(" ", texts[0] or texts[1])[:64].strip(),
         modality=_CONTROLS.sub(" ", modality_of(header))[:16],

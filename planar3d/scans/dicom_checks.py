@@ -44,7 +44,7 @@ def count(series: DicomSeries) -> int:
 def _faults(series: DicomSeries, by_name: bool) -> Iterator[str]:
     """The messages after the series' name, one by one: later checks rely on earlier ones."""
     images = series.images
-    if any(0 in (*image.shape, image.bits) for image in images):
+    if any(0 in (*image.shape, image.bits, image.stored) for image in images):
         yield "has files without pixels; images are needed."
     if any(image.samples != 1 for image in images):
         yield "is in colour; grey images are needed."
@@ -59,9 +59,15 @@ def _faults(series: DicomSeries, by_name: bool) -> Iterator[str]:
     if count(series) > MAXIMUM_VOXELS:
         yield f"declares {count(series):,} voxels; no head scan has that many."
     for image in images:
-        declared = image.shape[0] * image.shape[1] * len(image.position) * image.bits // 8
-        if image.syntax in _UNCOMPRESSED and image.path.stat().st_size < declared:
-            yield "has truncated files. Export it again."
+        if image.stored < 0:
+            yield f"has a truncated file, {image.path}. Export it again."
+        rows, columns = image.shape
+        declared = rows * columns * len(image.position) * image.bits // 8
+        if image.syntax in _UNCOMPRESSED and not 0 <= image.stored - declared < min(rows, columns):  # padding
+            yield (
+                f"has a file whose {rows} rows and {columns} columns of pixels have {declared:,} bytes, but "
+                f"{image.stored:,} are stored: {image.path}. Export it again."
+            )
     places = [place for i in images for place in zip(i.spacing, i.orientation, i.position, strict=True)]
     if any(tuple(map(len, place)) != (2, 6, 3) for place in places):
         yield "does not give the position of its slices (pixel spacing, orientation or position). Export it again."

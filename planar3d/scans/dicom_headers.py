@@ -1,11 +1,13 @@
 """Which files are DICOM, and the header of each: whether it has an image, of which kind, and where it is."""
 
+import os
 import re
+import struct
 from collections import defaultdict
 from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from planar3d.errors import ScanError
 from planar3d.extras import extra
@@ -21,6 +23,9 @@ _TAGS = [
     *("PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
+_PIXELS = {0x7FE00008, 0x7FE00009, 0x7FE00010}  # as float, as double, as integers or compressed
+_UNDEFINED = 0xFFFFFFFF
+_ITEM, _LAST_ITEM = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 # Values of ImageType for other images that scanners store in the series of a magnitude image.
 _NOT_MAGNITUDE = {"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY"}
@@ -37,6 +42,7 @@ class DicomImage:
     samples: int  # values per pixel, 1 for grey
     inverted: bool  # whether the lowest value is white
     bits: int  # stored per sample
+    stored: int  # bytes of its pixels in the file: 0 if it has none, -1 if they break off
     spacing: tuple[tuple[float, ...], ...]  # mm from row to row and from column to column, of each frame
     # Along a row and along a column (left, posterior, superior), of each frame; empty if missing.
     orientation: tuple[tuple[float, ...], ...]
@@ -85,8 +91,8 @@ def _without_numbers(path: Path) -> Path:
     return path.with_name(_NUMBER.sub("0", path.name))
 
 
-def read_header(path: Path) -> Any | None:
-    """The pydicom data set of a file without its pixels; None if it is not a magnitude image.
+def read_header(path: Path) -> tuple[Any, int] | None:
+    """The pydicom data set of a file without its pixels, and their bytes; None if it is not a magnitude image.
 
     Presentation states, raw data, reports and other objects of scanners and archives are not.
 
@@ -95,23 +101,50 @@ def read_header(path: Path) -> Any | None:
         Exception: any that pydicom raises for untrusted bytes.
     """
     with extra("dicom"):
-        from pydicom import dcmread
-        from pydicom.filereader import read_file_meta_info, read_preamble
+        from pydicom import filereader
+        from pydicom.tag import Tag
+    stored = 0
+
+    def at_pixels(tag: int, kind: str | None, length: int) -> bool:
+        nonlocal stored
+        stored = _stored(file, length) if tag in _PIXELS else 0
+        return tag in _PIXELS
+
     with path.open("rb") as file:
-        if read_preamble(file, force=True) is not None:
-            meta = read_file_meta_info(path)
+        if filereader.read_preamble(file, force=True) is not None:
+            meta = filereader.read_file_meta_info(path)
             if meta.get("TransferSyntaxUID") == _DEFLATED:  # pydicom would unzip it whole, however large that is
                 name = _name_of_class(text_of(meta, "MediaStorageSOPClassUID"))
                 if name and "Image" not in name.split():
                     return None
                 raise ScanError(f"{path} is a deflated DICOM file; inflate it first, e.g. with gdcmconv --raw.")
-        header = dcmread(path, stop_before_pixels=True, force=True, specific_tags=_TAGS)
+        file.seek(0)
+        header = filereader.read_partial(file, at_pixels, force=True, specific_tags=list(map(Tag, _TAGS)))
     is_image = _holds_image(header) and not _NOT_MAGNITUDE.intersection(values_of(header, "ImageType"))
-    return header if is_image else None
+    return (header, stored) if is_image else None
 
 
-def image_of(path: Path, header: Any) -> DicomImage:
-    """The image of a header."""
+def _stored(file: BinaryIO, length: int) -> int:
+    """The bytes of the pixels that begin at the position of a file, -1 if they break off; see `DicomImage`.
+
+    Pixels of undefined length are compressed, in items of which an empty one of another kind is the last.
+    """
+    end = os.fstat(file.fileno()).st_size
+    if length != _UNDEFINED:
+        return length if file.tell() + length <= end else -1
+    total = 0
+    while head := file.read(8):
+        tag, size = struct.unpack("<4sL", head.ljust(8, b"\0"))
+        if tag == _LAST_ITEM:
+            break
+        if tag != _ITEM or file.seek(size, os.SEEK_CUR) > end:
+            return -1
+        total += size
+    return total
+
+
+def image_of(path: Path, header: Any, stored: int) -> DicomImage:
+    """The image of a header, and of the bytes of its pixels."""
     shared = next(iter(header.get("SharedFunctionalGroupsSequence") or []), None)
     frames = [(frame, shared) for frame in header.get("PerFrameFunctionalGroupsSequence") or []]
     places = [*(_place(*groups) for groups in frames)] if frames else [_place_of(header, header, header)]
@@ -123,6 +156,7 @@ def image_of(path: Path, header: Any) -> DicomImage:
         samples=int(header.get("SamplesPerPixel") or 1),
         inverted=text_of(header, "PhotometricInterpretation") == "MONOCHROME1",
         bits=int(header.get("BitsAllocated") or 0),
+        stored=stored,
         spacing=tuple(place[0] for place in places),
         orientation=tuple(place[1] for place in places),
         position=tuple(place[2] for place in places),
