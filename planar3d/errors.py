@@ -1,5 +1,8 @@
 """Errors for users, each one sentence: what was found, where, what was expected, what to do."""
 
+import os
+from pathlib import Path
+
 
 class Planar3DError(Exception):
     """A problem that the user can fix; the command line prints its sentence and exits with code 2."""
@@ -35,3 +38,10 @@ class FoldsError(Planar3DError):
 
 class RunError(Planar3DError):
     """A run folder that cannot be used as requested."""
+
+
+def path_of(given: object, what: str, error: type[Planar3DError] = Planar3DError) -> Path:
+    """The path that is given to a public function; an error if it is none, as None and numbers are."""
+    if not isinstance(given, str | os.PathLike):
+        raise error(f"{what} is named by a text or a Path; got {type(given).__name__}.")
+    return Path(given)

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 import planar3d as p3
-from planar3d.errors import ConversionError, FoldsError, RecipeError, ScanError, WeightsError
+from planar3d.errors import (
+    ConversionError,
+    DatasetError,
+    FoldsError,
+    Planar3DError,
+    RecipeError,
+    ScanError,
+    WeightsError,
+)
 
 MASK = np.zeros((6, 6, 6))
 MASK[2:4, 2:4, 2:4] = 1
@@ -72,6 +80,27 @@ WRONG = {
     "prepared voxels of NaN": (lambda: predicted(NAN[..., None]), ValueError, "voxels have NaN or infinity; replace"),
     "a recipe's name for a prediction": (lambda: predicted(MASK, "paper"), RecipeError, "recipe='paper': a Recipe is"),
     "no file's name": (lambda: p3.read_scan(None), ScanError, "A scan is a file's name .* got NoneType"),
+    "no data set": (lambda: p3.find_cases(None), DatasetError, "A data set is named by a text or a Path; got NoneTy"),
+    "no place for a phantom": (lambda: p3.write_phantom(5), DatasetError, "phantom's folder is named .*; got int"),
+    "no place for a scan": (lambda: scan(MASK).save(None), ScanError, "The file to write is named .*; got NoneType"),
+    "a number as a weights file": (lambda: p3.load_weights(NETWORK, 5), WeightsError, "weights file is .*; got int"),
+    "no file of torch": (
+        lambda: p3.load_torch(NETWORK, None, "vgg16"),
+        WeightsError,
+        "A weights file is named by a text or a Path; got NoneType",
+    ),
+    "no place for an export": (lambda: p3.export_network(VOLUMES, 1.5, []), Planar3DError, "to export to .* got float"),
+    "no place for a converted network": (
+        lambda: p3.save_converted(p3.convert(NETWORK), None, provenance="x", licence="y"),
+        ConversionError,
+        "The file to write is named .* got NoneType",
+    ),
+    "a list of known files": (lambda: p3.fetch_known(["vgg16"]), WeightsError, r"\['vgg16'\] is not a known weights"),
+    "no folder of known files": (
+        lambda: p3.fetch_known("resnet34-b627a593.pth", 5),
+        WeightsError,
+        "A folder is named .* got int",
+    ),
     "a NaN scan": (lambda: p3.prepare(scan(NAN)), ScanError, "The scan has NaN or infinity in 8,000 voxels"),
     "a scan of one value": (lambda: p3.prepare(scan(0 * MASK + 3)), ScanError, "value 3 everywhere; a scan with c"),
     "a slice": (lambda: p3.prepare(scan(NAN[0])), ScanError, r"The scan is 2-D \(20, 20\)"),

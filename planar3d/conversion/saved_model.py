@@ -8,7 +8,7 @@ import numpy as np
 
 import planar3d
 from planar3d.conversion.transfer_report import TransferReport
-from planar3d.errors import ConversionError
+from planar3d.errors import ConversionError, path_of
 from planar3d.files import write_json, written_beside
 from planar3d.transfer.digests import digest_of_all, file_sha256
 
@@ -31,7 +31,7 @@ def save_converted(model3d: keras.Model, path: str | Path, *, provenance: str, l
     Raises:
         ConversionError: the suffix is wrong, provenance or licence is missing, or the network was not converted.
     """
-    path = Path(path)
+    path = path_of(path, "The file to write", ConversionError)
     suffix = next((ending for ending in SUFFIXES if path.name.endswith(ending)), None)
     report = getattr(model3d, "transfer_report", None)
     if suffix is None:

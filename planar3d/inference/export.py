@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from planar3d import __version__
-from planar3d.errors import Planar3DError
+from planar3d.errors import Planar3DError, path_of
 from planar3d.files import folder_written_beside, write_json
 from planar3d.graph.keras_graph import check_model, layers_within
 from planar3d.inference.export_formats import FORMATS, Format
@@ -73,7 +73,8 @@ def export_network(
     chosen = {name: _format(name) for name in ([formats] if isinstance(formats, str) else formats)}
     check_model(network)
     _check(network)
-    _refuse_others(Path(folder) / name for name in chosen)
+    folder = path_of(folder, "The folder to export to")
+    _refuse_others(folder / name for name in chosen)
     network = keras.Model(*network.inputs, *network.outputs, name=network.name)  # also of lists and dictionaries
     window = _noise(network)
     expected = np.asarray(network.predict_on_batch(window))
@@ -81,7 +82,7 @@ def export_network(
     metadata = {f"planar3d_{key}": json.dumps(value) for key, value in described.items()}
     results = []
     for name, made in chosen.items():
-        with locked(folder, f"the export to {name}"), folder_written_beside(Path(folder) / name) as temporary:
+        with locked(folder, f"the export to {name}"), folder_written_beside(folder / name) as temporary:
             made.write(network, temporary, metadata)
             found = made.run(temporary, network.name, window)
             difference = float(np.max(np.abs(found - expected))) if found.shape == expected.shape else float("nan")
@@ -91,7 +92,7 @@ def export_network(
                     f"{difference:.1e}, more than {TOLERANCE:.0e}; it was deleted. Please report this network."
                 )
             write_json(temporary / _DESCRIPTION, described | {"largest_difference": difference})
-        results.append(Exported(name, Path(folder) / name, difference))
+        results.append(Exported(name, folder / name, difference))
         notify(results[-1])
     return results
 

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from planar3d.errors import DatasetError, Planar3DWarning
+from planar3d.errors import DatasetError, Planar3DWarning, path_of
 from planar3d.scans.bids import NOT_RAW
 from planar3d.scans.case import Case, Dataset
 from planar3d.scans.image_files import files_within, is_there
@@ -37,7 +37,7 @@ def find_cases(folder: str | Path) -> Dataset:
         DatasetError: the folder is missing or empty, its layout is unknown, or the first image of a case or its mask is
             missing or cannot be read; for other images see `Dataset.require`.
     """
-    folder = Path(folder)
+    folder = path_of(folder, "A data set", DatasetError)
     if not os.path.exists(folder):
         raise DatasetError(f"{folder} does not exist. {_EXPECTED}")
     found = find_layout(folder, labelled=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from planar3d.errors import DatasetError
+from planar3d.errors import DatasetError, path_of
 from planar3d.files import write_json
 from planar3d.scans.bids import read_json_object
 from planar3d.scans.phantom_abdomen import make_abdomen_case
@@ -83,7 +83,7 @@ def write_phantom(
         "reduction": reduction,
         "scans_per_center": scans_per_center,
     }
-    about = Path(folder) / "phantom.json"
+    about = path_of(folder, "The phantom's folder", DatasetError) / "phantom.json"
     _require_same(about, asked)
     names = list[str]()
     for center in CENTERS:

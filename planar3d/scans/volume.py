@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 from nibabel import orientations
 
-from planar3d.errors import ScanError
+from planar3d.errors import ScanError, path_of
 from planar3d.files import written_beside
 from planar3d.scans.checks import check_parts, faults_of_contrast, faults_of_file, refuse
 from planar3d.scans.grid import corner_shift, voxel_mm3
@@ -76,7 +76,7 @@ class Scan:
 
         Voxels keep their type, bool as uint8, float16 as float32; shape, affine, codes and zooms are the header's.
         """
-        path = Path(path)
+        path = path_of(path, "The file to write", ScanError)
         if not path.name.endswith((".nii", ".nii.gz")):
             raise ScanError(f"{path}: a scan is saved as .nii or .nii.gz; choose such a name.")
         known = {"bool": np.uint8, "float16": np.float32}.get(self.voxels.dtype.name, self.voxels.dtype)

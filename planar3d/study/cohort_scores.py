@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from planar3d.errors import RunError
+from planar3d.errors import RunError, path_of
 from planar3d.evaluation.challenges import ALL_MEASURES, score_targets
 from planar3d.evaluation.scores import summarize
 from planar3d.recipes import Recipe
@@ -39,7 +39,7 @@ def score_masks(
     dataset, rows, damaged = find_cases(data), [], dict[str, str]()
     named = dataset.by_id()
     by_image = {os.path.realpath(image): case for case in dataset.cases for image in case.images.values()}
-    records = list(records_within(Path(masks), damaged))
+    records = list(records_within(path_of(masks, "The folder of masks", RunError), damaged))
     for why in damaged.values():
         notify(why)
     for file, record in records:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from planar3d.errors import WeightsError
+from planar3d.errors import WeightsError, path_of
 from planar3d.transfer.digests import fault, file_digest
 from planar3d.transfer.download import cache_folder, download
 
@@ -72,10 +72,10 @@ def fetch_known(name: str, folder: str | os.PathLike[str] | None = None) -> Path
     Raises:
         WeightsError: the name is unknown, the file has another digest, PLANAR3D_OFFLINE is set, or the download fails.
     """
-    if name not in known_files():
+    if name not in list(known_files()):
         raise WeightsError(f"{name} is not a known weights file; choose one of: {', '.join(known_files())}.")
     known = known_files()[name]
-    path = (cache_folder() if folder is None else Path(folder)) / name
+    path = (cache_folder() if folder is None else path_of(folder, "A folder", WeightsError)) / name
     if path.is_file():
         if wrong := fault(path, known.digest):
             raise WeightsError(f"{path} is not {known.origin}: {wrong}. Remove it or rename it.")

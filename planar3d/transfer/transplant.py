@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from planar3d.errors import WeightsError
+from planar3d.errors import WeightsError, path_of
 from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.digests import VGG16, identify
 from planar3d.transfer.known_files import INPUTS, KnownFile, recognize
@@ -151,6 +151,7 @@ def load_weights(
 
 def fill_from(file: str | os.PathLike[str], fill: Callable[[dict[str, np.ndarray]], Report]) -> Report:
     """Load a file's arrays into a network; the report and errors name the file."""
+    path_of(file, "A weights file", WeightsError)
     try:
         report = fill(read_arrays(file))
     except WeightsError as error:
