@@ -47,6 +47,7 @@ def train(
     from planar3d.study.cross_validation import prepare_scans, train_fold
     from planar3d.study.reproduce import folds_for
     from planar3d.study.run_folder import start_run
+    from planar3d.training.checkpoint import BEST_WEIGHTS
     from planar3d.training.devices import choose_devices
 
     chosen = chosen_recipe(recipe, settings, size, seed, precision)
@@ -57,7 +58,7 @@ def train(
     run = start_run(out, dataset, chosen, all_folds)
     prepare_scans(run, say, assume_affine)
     train_fold(run, number, say, devices)
-    say(f"best weights: {run.fold(number) / 'best.weights.h5'}")
+    say(f"best weights: {run.fold(number) / BEST_WEIGHTS}")
 
 
 def crossval(

@@ -58,8 +58,8 @@ def score_masks(
             notify(f"{scan['name']}  {target}  Dice {score_text(scores['dice'])}")
     if not rows:
         raise RunError(
-            f"None of {counted(records, 'mask')} in {masks} was made from a case in {data}. Name a folder that "
-            "planar3d predict wrote, and the data set of its scans."
+            f"No mask in {masks} was made from a case in {data}. Name a folder that planar3d predict wrote, and the "
+            "data set of its scans."
         )
     return rows
 

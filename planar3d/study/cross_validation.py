@@ -27,6 +27,7 @@ from planar3d.scans.preparation.prepared import Prepared, load_prepared, save_pr
 from planar3d.study.cluster import run_tasks
 from planar3d.study.results import GRIDS
 from planar3d.study.run_folder import Run, digest_sources, require_unchanged
+from planar3d.training.checkpoint import BEST_WEIGHTS
 from planar3d.training.devices import choose_devices
 from planar3d.training.features import FeatureSamples, compute_features, decoder_of, encoder_of
 from planar3d.training.fit import build_network, fit, guard_precision, layers_named, make_deterministic
@@ -150,7 +151,7 @@ def train_fold(run: Run, number: int, notify: Notify, devices: str | None = None
     """Train one fold as `run_fold` does, and return the network with its best weights."""
     with _held(run, number):
         network = _train(run, number, notify, devices)
-        network.load_weights(run.fold(number) / "best.weights.h5")
+        network.load_weights(run.fold(number) / BEST_WEIGHTS)
         return network
 
 
@@ -185,14 +186,14 @@ def _train(run: Run, number: int, notify: Notify, devices: str | None) -> keras.
         samples = _samples(run, number, encoder_of(network, recipe), scans, notify)
     card = training_card(recipe, run.data, fold, number, len(run.folds))
     fit(network, trained, samples, training, validation, recipe, folder, notify, card, chosen)
-    write_card(folder / "best.weights.h5")
+    write_card(folder / BEST_WEIGHTS)
     return network
 
 
 def _score(run: Run, number: int, notify: Notify) -> None:
     """Segment the test scans of a fold as `planar3d predict` does, in float32, and score them on both grids."""
     fold, folder = run.folds[number - 1], run.fold(number)
-    recipe, segmenter = run.recipe, Segmenter(folder / "best.weights.h5", run.recipe, precision="float32")
+    recipe, segmenter = run.recipe, Segmenter(folder / BEST_WEIGHTS, run.recipe, precision="float32")
     segmenter.load()
     notify(f"predicting {segmenter.description}")
     rows = []

@@ -17,6 +17,7 @@ from planar3d.errors import RunError
 from planar3d.files import read_json, read_rows, write_csv, write_json, written_beside
 from planar3d.training.schedules import PlateauState
 
+BEST_WEIGHTS = "best.weights.h5"  # in the folder of a fold
 HISTORY_COLUMNS = ("epoch", "learning_rate", "loss", "dice", "val_loss", "val_dice", "seconds")
 _COUNTER = re.compile(r"_\d+/")
 # Exceptions of the standard library's zip reader and NumPy for damaged bytes.
@@ -107,7 +108,7 @@ def restore(folder: Path, network: keras.Model, optimizer: keras.optimizers.Opti
 
 def _check_best(folder: Path, progress: Progress) -> None:
     """Raise a `RunError` if the best weights so far are gone: only their own epoch could write them again."""
-    best = folder / "best.weights.h5"
+    best = folder / BEST_WEIGHTS
     if progress.best_epoch and not best.is_file():
         raise RunError(
             f"{best} is gone, the weights of epoch {progress.best_epoch}. Put it back, or delete {folder} to train "

@@ -16,7 +16,7 @@ from planar3d.networks.weights_file import save_weights
 from planar3d.progress import Ticker, duration
 from planar3d.recipes import Recipe
 from planar3d.training.backends import on_gpu
-from planar3d.training.checkpoint import Progress, finish, finished, is_finished, restore, save
+from planar3d.training.checkpoint import BEST_WEIGHTS, Progress, finish, finished, is_finished, restore, save
 from planar3d.training.devices import Devices, Steps
 from planar3d.training.precision import NO_BF16, PRECISIONS, built_with, computed_precision, guard_gradients
 from planar3d.training.samples import read_ahead
@@ -156,7 +156,7 @@ def fit(
         progress.plateau = recipe.training.schedule.after_epoch(trainer.optimizer, row, progress.plateau)
         if _is_better(row, progress.best, recipe.training.monitor):
             progress.best, progress.best_epoch = row.get(recipe.training.monitor, row["loss"]), progress.epoch
-            save_weights(network, folder / "best.weights.h5", recipe, card)
+            save_weights(network, folder / BEST_WEIGHTS, recipe, card)
         save(folder, network, trainer.optimizer, progress)
         left = (time.monotonic() - began) / (progress.epoch - first) * (recipe.training.epochs - progress.epoch)
         notify(_line(progress, recipe, left))
