@@ -73,7 +73,7 @@ def main(
     headings += [f"native Dice, {ways[0]}", *(f"change, {way}" for way in ways[1:])]
     slowest = found[ways[0]].seconds
     times = [
-        f"{way} {m.seconds / len(chosen):.1f} s a scan ({slowest / m.seconds:.2f} ×), {m.peak_gib:.2f} GiB, largest "
+        f"{way} {m.seconds / len(chosen):.1f} s per scan ({slowest / m.seconds:.2f} ×), {m.peak_gib:.2f} GiB, largest "
         f"difference of a probability {_largest(probabilities[0], m.value):.1e}"
         for way, m in found.items()
     ]

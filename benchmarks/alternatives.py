@@ -137,7 +137,7 @@ def _results(folder: Path, threads: int | None) -> str:
                 f"{_dice(threshold(found, THRESHOLDS[0]), expert):.4f}",
             ]
         )
-    headings = ["", "s a scan", "times as fast", "peak GiB", "largest difference"]
+    headings = ["", "s per scan", "speed-up", "peak GiB", "largest difference"]
     headings += [f"mask voxels that differ, threshold {t}" for t in THRESHOLDS] + ["Dice to the expert"]
     some = f" Only {about['windows']} of {about['of']} windows were timed; seconds are scaled." if scale > 1 else ""
     notes = (

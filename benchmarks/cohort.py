@@ -94,7 +94,7 @@ def _report(results: dict[tuple[str, int], Measurement], few: int, count: int, w
                 f"{all_of_them.peak_gib:.2f}",
             ]
         )
-    headings = ["way", "seconds", "scans an hour", "ratio", f"peak GiB, {few} scans", f"peak GiB, {count} scans"]
+    headings = ["way", "seconds", "scans per hour", "ratio", f"peak GiB, {few} scans", f"peak GiB, {count} scans"]
     given = ", ".join(word for word in ways if word)
     return "\n\n".join(
         [

@@ -55,7 +55,7 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Point:
-    """One measurement: seconds a scan, peak memory, and whether the seconds are scaled from fewer windows."""
+    """One measurement: seconds per scan, peak memory, and whether the seconds are scaled from fewer windows."""
 
     seconds: float
     peak_gib: float
@@ -159,9 +159,9 @@ def _tables(points: dict[tuple[str, int, int], Point], work: dict[int, Work]) ->
     for threads in sorted({count for _, _, count in points}):
         names = list(dict.fromkeys(name for name, _, count in points if count == threads))
         rows = [
-            ["TFLOP a scan, windowed", *(f"{each.windowed:.3g}" for each in work.values())],
-            ["TFLOP a scan, shared on Keras", *(f"{each.shared:.3g}" for each in work.values())],
-            ["TFLOP a scan, shared on OpenVINO", *(f"{each.split:.3g}" for each in work.values())],
+            ["TFLOP per scan, windowed", *(f"{each.windowed:.3g}" for each in work.values())],
+            ["TFLOP per scan, shared on Keras", *(f"{each.shared:.3g}" for each in work.values())],
+            ["TFLOP per scan, shared on OpenVINO", *(f"{each.split:.3g}" for each in work.values())],
         ]
         for unit, cell in (("s", _seconds), ("GiB", lambda point: f"{point.peak_gib:.2f}")):
             cells = {(name, size): cell(points[name, size, threads]) for name, size, n in points if n == threads}
@@ -172,7 +172,7 @@ def _tables(points: dict[tuple[str, int, int], Point], work: dict[int, Work]) ->
         [
             *parts,
             "≈: timed on a shorter scan and scaled by the work; the memory is that of the shorter scan. "
-            f"![Seconds a scan against its work]({PLOT.name})",
+            f"![Seconds per scan against its work]({PLOT.name})",
             conditions("random weights; float32 unless bf16 is stated"),
         ]
     )
@@ -200,11 +200,11 @@ def _plot(points: dict[tuple[str, int, int], Point], work: dict[int, Work]) -> N
             label = f"{name}, {threads} thread{'s' if threads > 1 else ''}"
             panels[0].plot(amount, [point.seconds for point in series], label=label, **style)
             panels[1].plot(amount, [point.peak_gib for point in series], **style)
-    for panel, unit in zip(panels, ("seconds a scan", "peak memory in GiB"), strict=True):
+    for panel, unit in zip(panels, ("seconds per scan", "peak memory in GiB"), strict=True):
         panel.set_xscale("log")
         panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panel.set_ylabel(unit)
-        panel.set_xlabel("TFLOP a scan, windowed")
+        panel.set_xlabel("TFLOP per scan, windowed")
         panel.grid(which="major", color="#dddddd", linewidth=0.6)
         top = panel.secondary_xaxis("top")
         top.set_xticks(across, [f"{size}³" for size in work])

@@ -3,7 +3,7 @@
     python benchmarks/shell.py SCAN --before CHECKOUT
 
 Every way is a command in a process of its own, from a checkout: those named with --before, oldest first, and this one,
-with whole planes, as it is, and in int8. Each mask is compared with that of the way above it.
+with whole planes, with the defaults, and in int8. Each mask is compared with that of the way above it.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def main() -> None:
     predict = ["predict", "--model", MODEL, "--engine", options.engine]
     ways = [Way(IMPORT, HERE), *(Way(_commit(path), path.resolve(), predict) for path in options.before)]
     ways.append(Way(f"{_commit(HERE)}, `--set planes=whole`", HERE, [*predict, "--set", "planes=whole"]))
-    ways.append(Way(f"{_commit(HERE)}, as it is", HERE, predict))
+    ways.append(Way(f"{_commit(HERE)}, default", HERE, predict))
     ways.append(Way(f"{_commit(HERE)}, `--precision int8`", HERE, [*predict, "--precision", "int8"]))
     scan = read_scan(options.scan)
     with tempfile.TemporaryDirectory() as folder:

@@ -213,7 +213,7 @@ def _table(
                 f"{result.peak_gib:.2f}",
             ]
         )
-    headings = ["", "first s", "s a step", "processor s", "to plain float32", "to plain", "bound s", "peak GiB"]
+    headings = ["", "first s", "s per step", "processor s", "to plain float32", "to plain", "bound s", "peak GiB"]
     all_gradients, needed = work[False]
     return (
         f"A step of batch {BATCH} at 16×{size}×{size}, frozen encoder, the paper's widths. Ratios are of processor "
