@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from contestants import CONTESTANTS, REFERENCE, read_about
-from side_by_side import conditions, measure, record, table
+from side_by_side import conditions, dice, measure, record, table
 
 from planar3d.recipes import PAPER, Recipe
 from planar3d.scans.windows import threshold, window_starts
@@ -134,7 +134,7 @@ def _results(folder: Path, threads: int | None) -> str:
                 ratio,
                 f"{taken[name]['peak_gib']:.2f}",
                 *_differences(found, reference),
-                f"{_dice(threshold(found, THRESHOLDS[0]), expert):.4f}",
+                f"{dice(threshold(found, THRESHOLDS[0]), expert):.4f}",
             ]
         )
     headings = ["", "s per scan", "speed-up", "peak GiB", "largest difference"]
@@ -158,11 +158,6 @@ def _differences(found: np.ndarray, reference: np.ndarray | None) -> list[str]:
         voxels = np.count_nonzero(mask)
         shares.append(f"{np.count_nonzero(mask != other) / voxels:.2%}" if voxels else "no mask")
     return [f"{np.abs(found - reference).max():.1e}", *shares]
-
-
-def _dice(mask: np.ndarray, expert: np.ndarray) -> float:
-    both = np.count_nonzero(mask) + np.count_nonzero(expert)
-    return 2 * np.count_nonzero(mask & expert) / both if both else float("nan")
 
 
 if __name__ == "__main__":

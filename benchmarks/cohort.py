@@ -6,14 +6,14 @@ FOLDER holds data/ms_flair (PLANAR3D_TEST_DATA if left out); its scans are copie
 is a trained one: what random weights mark, all over the head, takes longer to tabulate than lesions do.
 """
 
-import argparse
 import itertools
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from side_by_side import Measurement, conditions, measure, record, table
 
 MODEL = "ms-flair-open"
@@ -53,30 +53,25 @@ def pipeline(folder: Path, model: str, ways: Ways) -> Callable[[], int]:
     return call
 
 
-def main() -> None:
+def main(
+    data: Annotated[Path, typer.Option(envvar="PLANAR3D_TEST_DATA", help="Holds data/ms_flair.")],
+    model: Annotated[str, typer.Option(help="Weights of a trained network, or a published one.")] = MODEL,
+    count: Annotated[int, typer.Option(help="Scans.")] = 20,
+    method: str = "auto",
+    engine: str = "auto",
+    precision: str | None = None,
+) -> None:
     """Measure both ways on a few scans and on all, and record them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=os.environ.get("PLANAR3D_TEST_DATA"), required=False)
-    parser.add_argument("--model", default=MODEL, help="weights of a trained network, or the name of a published one")
-    parser.add_argument("--count", type=int, default=20)
-    parser.add_argument("--method", default="auto")
-    parser.add_argument("--engine", default="auto")
-    parser.add_argument("--precision")
-    options = parser.parse_args()
-    if options.data is None:
-        parser.error("name a folder of scans with --data or PLANAR3D_TEST_DATA.")
-    ways = (options.method, options.engine, options.precision)
-    few = min(FEW, options.count)
+    ways = (method, engine, precision)
+    few = min(FEW, count)
     results: dict[tuple[str, int], Measurement] = {}
     with tempfile.TemporaryDirectory() as name:
-        for count in sorted({few, options.count}):
+        for some in sorted({few, count}):
             for contestant in (one_after_the_other, pipeline):
-                folder = _copies(
-                    options.data / "data" / "ms_flair", Path(name) / f"{contestant.__name__}-{count}", count
-                )
-                results[contestant.__name__, count] = measure(contestant, folder, options.model, ways)
-                assert results[contestant.__name__, count].value == count
-    record(f"A cohort, {Path(options.model).name}", _report(results, few, options.count, ways))
+                folder = _copies(data / "data" / "ms_flair", Path(name) / f"{contestant.__name__}-{some}", some)
+                results[contestant.__name__, some] = measure(contestant, folder, model, ways)
+                assert results[contestant.__name__, some].value == some
+    record(f"A cohort, {Path(model).name}", _report(results, few, count, ways))
 
 
 def _report(results: dict[tuple[str, int], Measurement], few: int, count: int, ways: Ways) -> str:
@@ -115,4 +110,4 @@ def _copies(source: Path, folder: Path, count: int) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

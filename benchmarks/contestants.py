@@ -6,6 +6,7 @@ The folder holds voxels.npy, the weights as network.weights.h5 and arrays.npz, a
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +89,13 @@ def openvino_runtime(folder: Path, precision: str) -> Callable[[], np.ndarray]:
     return _windowed(folder, lambda window: model([np.ascontiguousarray(window)])[0][..., 0])
 
 
-def export_onnx(folder: Path) -> None:
-    """Write the network for `onnx_runtime`."""
-    _export(folder, "onnx")
+def export(kind: str, folder: Path) -> None:
+    """Write the network for `onnx_runtime` or `openvino_runtime`."""
+    from planar3d.inference.export import export_network
 
-
-def export_openvino(folder: Path) -> None:
-    """Write the network for `openvino_runtime`."""
-    _export(folder, "openvino")
+    if not (folder / kind).is_dir():
+        network, recipe = _network(folder)
+        export_network(network, folder, [kind], recipe)
 
 
 def planar3d_predictor(folder: Path, method: str, engine: str, precision: str) -> Callable[[], np.ndarray]:
@@ -116,14 +116,6 @@ def read_about(folder: Path) -> tuple[Recipe, dict[str, Any]]:
     """The recipe that everybody follows, and what else about.json says of the scan."""
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     return Recipe.from_json(about["recipe"]), about
-
-
-def _export(folder: Path, kind: str) -> None:
-    from planar3d.inference.export import export_network
-
-    if not (folder / kind).is_dir():
-        network, recipe = _network(folder)
-        export_network(network, folder, [kind], recipe)
 
 
 def _network(folder: Path) -> tuple[Any, Recipe]:
@@ -181,6 +173,7 @@ class Contestant:
 
 
 REFERENCE = "keras, batch 2"
+_OPENVINO = ("openvino", "onnx")
 CONTESTANTS = {
     REFERENCE: Contestant(keras_predict, (2, "float32")),
     "keras, batch 1": Contestant(keras_predict, (1, "float32")),
@@ -188,9 +181,9 @@ CONTESTANTS = {
     "torch, MONAI": Contestant(torch_monai, ("float32",), ("torch", "monai")),
     "torch, MONAI, autocast bf16": Contestant(torch_monai, ("bf16",), ("torch", "monai")),
     "torch, windowed": Contestant(torch_windowed, ("float32",), ("torch",)),
-    "ONNX Runtime, windowed": Contestant(onnx_runtime, (), ("onnxruntime", "onnx"), before=export_onnx),
-    "OpenVINO, windowed": Contestant(openvino_runtime, ("f32",), ("openvino", "onnx"), before=export_openvino),
-    "OpenVINO, windowed, bf16": Contestant(openvino_runtime, ("bf16",), ("openvino", "onnx"), before=export_openvino),
+    "ONNX Runtime, windowed": Contestant(onnx_runtime, (), ("onnxruntime", "onnx"), before=partial(export, "onnx")),
+    "OpenVINO, windowed": Contestant(openvino_runtime, ("f32",), _OPENVINO, before=partial(export, "openvino")),
+    "OpenVINO, windowed, bf16": Contestant(openvino_runtime, ("bf16",), _OPENVINO, before=partial(export, "openvino")),
     "planar3d, shared, keras": Contestant(planar3d_predictor, ("shared", "keras", "float32"), calls=2),
     "planar3d, shared, keras, bf16": Contestant(planar3d_predictor, ("shared", "keras", "bf16"), calls=2),
     "planar3d, shared, openvino": Contestant(planar3d_predictor, ("shared", "openvino", "float32"), ("openvino",), 2),

@@ -3,14 +3,14 @@
 python benchmarks/conversion.py
 """
 
-import argparse
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from side_by_side import conditions, measure, record, table
 
-NETWORKS = ("VGG16", "ResNet50", "DenseNet121", "EfficientNetB0", "NASNetMobile", "EfficientNetB7")
+NETWORKS = "VGG16,ResNet50,DenseNet121,EfficientNetB0,NASNetMobile,EfficientNetB7"
 
 
 def converted(name: str, mapping: str) -> Callable[[], Any]:
@@ -30,30 +30,23 @@ def converted(name: str, mapping: str) -> Callable[[], Any]:
     return call
 
 
-def main() -> None:
+def main(
+    networks: Annotated[str, typer.Option(help="Functions of keras.applications, with commas.")] = NETWORKS,
+    mapping: str = "planar",
+) -> None:
     """Measure each network in a process of its own."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--networks", nargs="+", default=NETWORKS, help="functions of keras.applications")
-    parser.add_argument("--mapping", default="planar")
-    options = parser.parse_args()
     rows = []
-    for name in options.networks:
-        measured = measure(converted, name, options.mapping)
+    for name in networks.split(","):
+        measured = measure(converted, name, mapping)
         parameters, layers, built = measured.value
         seconds = f"{measured.seconds:.1f} s"
         rows.append(
             [name, f"{layers}", f"{parameters / 1e6:.1f} M", f"{built:.1f} s", seconds, f"{measured.peak_gib:.1f} GiB"]
         )
-    headings = [
-        "network",
-        "layers in 3D",
-        "parameters",
-        "2D network built",
-        "converted",
-        "peak memory, imports included",
-    ]
-    record("Conversion of 2D networks", f"Mapping {options.mapping}. {conditions()}\n\n{table(headings, rows)}")
+    headings = ["network", "layers in 3D", "parameters", "2D network built", "converted"]
+    headings += ["peak memory, imports included"]
+    record("Conversion of 2D networks", f"Mapping {mapping}. {conditions()}\n\n{table(headings, rows)}")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -3,12 +3,12 @@
 python benchmarks/depthwise.py
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 
+import typer
 from side_by_side import conditions, record, table
 
 # Of DX-Net at 128³: slices, rows and columns; channels; kernel; stride.
@@ -40,37 +40,32 @@ def timed(make: Callable[[], Any], size: int, channels: int, kernel: int, stride
     return [tf.function(lambda: layer(x)), tf.function(gradients)]
 
 
-def main() -> None:
+def main(repeats: int = 3, bf16: bool = False) -> None:
     """Measure the ways in turns, so that whatever else the machine does meets all of them."""
     import tensorflow as tf
     from keras import layers
 
     from planar3d.conversion.depthwise import computed_on_images
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--dtype", choices=("float32", "bf16"), default="float32")
-    options = parser.parse_args()
-
     def seconds(run: Any) -> float:
         start = time.perf_counter()
         tf.nest.map_structure(lambda y: y[..., 0].numpy(), run())
         return time.perf_counter() - start
 
-    rows = []
+    rows, dtype = [], "bf16" if bf16 else "float32"
     for name, (size, channels, kernel, stride) in LAYERS.items():
 
         def grouped(channels: int = channels, kernel: int = kernel, stride: int = stride) -> Any:
             return layers.Conv3D(channels, kernel, stride, "same", groups=channels, use_bias=False)
 
         ways = [
-            *timed(lambda: layers.Conv3D(DENSE[1], DENSE[2], padding="same", use_bias=False), *DENSE, options.dtype),
-            *timed(grouped, size, channels, kernel, stride, options.dtype),
-            *timed(lambda: computed_on_images(grouped()), size, channels, kernel, stride, options.dtype),
+            *timed(lambda: layers.Conv3D(DENSE[1], DENSE[2], padding="same", use_bias=False), *DENSE, dtype),
+            *timed(grouped, size, channels, kernel, stride, dtype),
+            *timed(lambda: computed_on_images(grouped()), size, channels, kernel, stride, dtype),
         ]
         for run in ways:
             seconds(run)
-        turns = [[seconds(run) for run in ways] for _ in range(options.repeats)]
+        turns = [[seconds(run) for run in ways] for _ in range(repeats)]
         dense = DENSE[0] ** 3 * DENSE[1] ** 2 * DENSE[2] ** 3
         macs = (size // stride) ** 3 * channels * kernel**3
         for place, what in enumerate(("output", "output and gradients")):
@@ -81,9 +76,9 @@ def main() -> None:
                 [f"{name}, {size}³×{channels}, {kernel}³/{stride}, {what}", *times, f"{xla / images:.1f}×", *rates]
             )
     headings = ["layer", "XLA", "on images", "ratio", "XLA ÷ dense a MAC", "on images ÷ dense a MAC"]
-    text = f"{conditions(f'{options.dtype}, median of {options.repeats} turns')}\n\n{table(headings, rows)}"
-    record(f"Depthwise convolutions of volumes, {options.dtype}", text)
+    text = f"{conditions(f'{dtype}, median of {repeats} turns')}\n\n{table(headings, rows)}"
+    record(f"Depthwise convolutions of volumes, {dtype}", text)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -11,7 +11,8 @@ measurement is a process of its own, so that one that runs out of memory ends no
 import os
 import time
 from collections.abc import Callable
-from typing import Annotated, Any
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from side_by_side import conditions, measure, record, table
@@ -37,7 +38,7 @@ def matrices(precision: str, seconds: float) -> Callable[[], dict[str, Any]]:
 
     return lambda: {
         "backend": keras.backend.backend(),
-        "device": _device(),
+        "device": _of_gpu("name") or "CPU",
         "on_gpu": on_gpu(),
         "rate": 10 * 2 * size**3 * _calls_a_second(multiply, seconds),
     }
@@ -68,9 +69,9 @@ def network_calls(
         "training": (lambda: trainer.train_on_batch(windows, masks), forward + backward),
     }[task]
     return lambda: {
-        "calls": _calls_a_second(call, seconds, _reset_peak),
+        "calls": _calls_a_second(call, seconds, lambda: _of_gpu("forget")),
         "flop": 2 * work * batch,
-        "peak": _peak_bytes(),
+        "peak": _of_gpu("peak"),
     }
 
 
@@ -85,60 +86,41 @@ def _calls_a_second(call: Callable[[], Any], seconds: float, warmed: Callable[[]
     return calls / (time.perf_counter() - start)
 
 
-def _device() -> str:
+class _Gpu(NamedTuple):
+    """What a backend tells of its GPU: its name, its peak memory in bytes, and how the peak is forgotten."""
+
+    name: Callable[[Any], str]
+    peak: Callable[[Any], int]
+    forget: Callable[[Any], None]
+
+
+_GPUS = {
+    "tensorflow": _Gpu(
+        lambda tf: tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])["device_name"],
+        lambda tf: tf.config.experimental.get_memory_info("GPU:0")["peak"],
+        lambda tf: tf.config.experimental.reset_memory_stats("GPU:0"),
+    ),
+    "torch": _Gpu(
+        lambda torch: torch.cuda.get_device_name(),
+        lambda torch: torch.cuda.max_memory_allocated(),
+        lambda torch: torch.cuda.reset_peak_memory_stats(),
+    ),
+    "jax": _Gpu(
+        lambda jax: jax.devices()[0].device_kind,
+        lambda jax: jax.local_devices()[0].memory_stats()["peak_bytes_in_use"],
+        lambda jax: None,  # not possible
+    ),
+}
+
+
+def _of_gpu(part: str) -> Any:
+    """Ask the backend; None without a GPU."""
     import keras
 
     from planar3d.training.backends import on_gpu
 
-    if not on_gpu():
-        return "CPU"
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])["device_name"]
-    if keras.backend.backend() == "torch":
-        import torch
-
-        return torch.cuda.get_device_name()
-    import jax
-
-    return jax.devices()[0].device_kind
-
-
-def _reset_peak() -> None:
-    """Forget what warming up took; JAX cannot."""
-    import keras
-
-    from planar3d.training.backends import on_gpu
-
-    if on_gpu() and keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.experimental.reset_memory_stats("GPU:0")
-    elif on_gpu() and keras.backend.backend() == "torch":
-        import torch
-
-        torch.cuda.reset_peak_memory_stats()
-
-
-def _peak_bytes() -> int | None:
-    import keras
-
-    from planar3d.training.backends import on_gpu
-
-    if not on_gpu():
-        return None
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return tf.config.experimental.get_memory_info("GPU:0")["peak"]
-    if keras.backend.backend() == "torch":
-        import torch
-
-        return torch.cuda.max_memory_allocated()
-    import jax
-
-    return jax.local_devices()[0].memory_stats()["peak_bytes_in_use"]
+    backend = keras.backend.backend()
+    return getattr(_GPUS[backend], part)(import_module(backend)) if on_gpu() else None
 
 
 def _row(task: str, precision: str, batch: int, depth: int, size: int, seconds: float, rate: float) -> list[str]:

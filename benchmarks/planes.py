@@ -6,29 +6,25 @@ FOLDER holds data/ (PLANAR3D_TEST_DATA if left out), of which every FLAIR scan i
 other, by the published model.
 """
 
-import argparse
-import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 from side_by_side import conditions, dice, record, table
 
 MODEL = "ms-flair-open"
 LEAST = 0.999  # Dice that a box may cost
 
 
-def main() -> None:
+def main(
+    data: Annotated[Path, typer.Option(envvar="PLANAR3D_TEST_DATA", help="Holds data/.")],
+    beside: Annotated[str, typer.Option(help="What else ran on the machine, for the record.")] = "",
+) -> None:
     """Segment every scan in both ways and record what differs."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=os.environ.get("PLANAR3D_TEST_DATA"), help="holds data/")
-    parser.add_argument("--beside", default="", help="what else ran on the machine, for the record")
-    options = parser.parse_args()
-    if options.data is None:
-        parser.error("name a folder of scans with --data or PLANAR3D_TEST_DATA.")
     folders = ("ms_flair/sub-*", "open_ms/*", "open_ms_more/*", "mslesseg/*")
-    paths = [path for folder in folders for path in sorted((options.data / "data").glob(f"{folder}/**/*FLAIR.nii.gz"))]
+    paths = [path for folder in folders for path in sorted((data / "data").glob(f"{folder}/**/*FLAIR.nii.gz"))]
     rows, least = _compared(paths)
     seconds = ["whole: s (processor s)", "head: s (processor s)", "×"]
     headings = ["scan", "slices", "planes, of 256 × 256", *seconds, "mask, voxels", "Dice"]
@@ -36,9 +32,7 @@ def main() -> None:
         f"Native masks of {MODEL} with `planes=head` and `planes=whole`, in one process after loading the network; "
         f"compiling for new plane sizes is included. The least Dice is {least:.4f}."
     )
-    record(
-        f"Planes cropped to the head, {MODEL}", "\n\n".join([text, table(headings, rows), conditions(options.beside)])
-    )
+    record(f"Planes cropped to the head, {MODEL}", "\n\n".join([text, table(headings, rows), conditions(beside)]))
     if least < LEAST:
         raise SystemExit(f"The least Dice is {least:.4f}; {LEAST} is wanted.")
 
@@ -78,4 +72,4 @@ def _segmented(segmenter: Any, prepared: Any) -> tuple[np.ndarray, tuple[float, 
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -6,18 +6,17 @@ FOLDER holds data/ms_flair (PLANAR3D_TEST_DATA if left out). Besides its scans, 
 of the first of them, as large as those of the challenge's third center. Without a folder the embedded phantom serves.
 """
 
-import argparse
 import gzip
 import importlib.util
-import os
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import nibabel as nib
 import numpy as np
+import typer
 from scipy import ndimage
 from side_by_side import Measurement, conditions, measure, record, table
 
@@ -101,37 +100,34 @@ def whole(path: Path, folder: Path) -> Callable[[], np.ndarray]:
     return call
 
 
-def main() -> None:
+def main(
+    data: Annotated[Path | None, typer.Option(envvar="PLANAR3D_TEST_DATA", help="Holds data/ms_flair.")] = None,
+    calls: Annotated[int, typer.Option(help="Of each contestant; the first is not counted.")] = 6,
+    scans: Annotated[int, typer.Option(help="Real scans, besides the large volume.")] = 9,
+) -> None:
     """Measure, compare and record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=os.environ.get("PLANAR3D_TEST_DATA"))
-    parser.add_argument("--calls", type=int, default=6, help="of each contestant; the first is not counted")
-    parser.add_argument("--scans", type=int, default=9, help="real scans, besides the large volume")
-    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if options.data is None:
+        if data is None:
             write_phantom(folder / "phantom", reduction=2)
-            cases = find_cases(folder / "phantom").cases
-        else:
-            cases = find_cases(options.data / "data" / "ms_flair").cases
+        cases = find_cases(data / "data" / "ms_flair" if data else folder / "phantom").cases
         large, large_mask = _large_volume(cases[0].images["flair"], cases[0].label_map, folder)
         unpackers = ["zlib", *(["isal"] if importlib.util.find_spec("isal") else [])]
-        before = measure(plain, large, folder, calls=options.calls)
-        after = {u: measure(package, large, folder, u, calls=options.calls) for u in unpackers}
-        public = measure(whole, large, folder, calls=options.calls)
+        before = measure(plain, large, folder, calls=calls)
+        after = {u: measure(package, large, folder, u, calls=calls) for u in unpackers}
+        public = measure(whole, large, folder, calls=calls)
         best = after[unpackers[-1]]
         rows = []
         for title, scan, mask in [
             ("large volume", large, large_mask),
             *((c.id, c.images["flair"], c.label_map) for c in cases),
-        ][: options.scans + 1]:
+        ][: scans + 1]:
             slow = before if scan == large else measure(plain, scan, folder, calls=3)
             fast = best if scan == large else measure(package, scan, folder, unpackers[-1], calls=3)
             rows.append(_compared(title, scan, mask, slow, fast))
     text = [
         f"A gzipped int16 volume of {'×'.join(map(str, LARGE))} voxels, derived from {cases[0].id}, to {SIZE}³ at "
-        f"spline order {PAPER.spline_order}, in seconds (median of {options.calls - 1} calls after the first).",
+        f"spline order {PAPER.spline_order}, in seconds (median of {calls - 1} calls after the first).",
         _stage_table(before, after),
         f"The package's public functions, file to file: {public.seconds:.2f} s, {before.seconds / public.seconds:.1f}× "
         f"(its first call in a new process: {public.first:.2f} s), peak memory {public.peak_gib:.2f} GiB.",
@@ -234,4 +230,4 @@ def _stage_table(before: Measurement, after: dict[str, Measurement]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -6,19 +6,19 @@ Every way is a command in a process of its own, from a checkout: those named wit
 with whole planes, with the defaults, and in int8. Each mask is compared with that of the way above it.
 """
 
-import argparse
 import os
 import re
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Annotated
 
 import numpy as np
-from side_by_side import COMMAND, conditions, dice, record, table
+import typer
+from side_by_side import COMMAND, conditions, dice, ended, record, table
 
 from planar3d.scans.volume import read_scan
 
@@ -44,54 +44,44 @@ class Way:
             given = [*self.arguments, str(scan), "--out", str(out / "masks"), "--overwrite"]
             command = [sys.executable, "-c", COMMAND, *given]
         environment = {**os.environ, "PYTHONPATH": str(self.checkout), "TF_CPP_MIN_LOG_LEVEL": "2"}
-        with tempfile.TemporaryFile() as said:
-            began = time.perf_counter()
-            process = subprocess.Popen(command, cwd=out, env=environment, stdout=said, stderr=said)
-            _, status, used = os.wait4(process.pid, 0)
-            seconds = time.perf_counter() - began
-            process.returncode = os.waitstatus_to_exitcode(status)
-            if process.returncode:
-                said.seek(0)
-                raise SystemExit(f"{self.name} ended with exit code {process.returncode}:\n{said.read().decode()}")
-        self.runs.append((seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20))
+        self.runs.append(ended(command, cwd=out, env=environment))
 
     def took(self, part: int) -> float:
         """The median over its runs."""
         return median(run[part] for run in self.runs)
 
 
-def main() -> None:
+def main(
+    scan: Path,
+    before: Annotated[list[Path] | None, typer.Option(help="An older checkout; may be repeated.")] = None,
+    engine: str = "auto",
+    rounds: int = 3,
+    beside: Annotated[str, typer.Option(help="What else ran on the machine, for the record.")] = "",
+) -> None:
     """Run all ways in turn, and write the table to RESULTS.md."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("scan", type=Path)
-    parser.add_argument("--before", type=Path, action="append", default=[], help="an older checkout; may be repeated")
-    parser.add_argument("--engine", default="auto")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--beside", default="", help="what else ran on the machine, for the record")
-    options = parser.parse_args()
-    predict = ["predict", "--model", MODEL, "--engine", options.engine]
-    ways = [Way(IMPORT, HERE), *(Way(_commit(path), path.resolve(), predict) for path in options.before)]
+    predict = ["predict", "--model", MODEL, "--engine", engine]
+    ways = [Way(IMPORT, HERE), *(Way(_commit(path), path.resolve(), predict) for path in before or [])]
     ways.append(Way(f"{_commit(HERE)}, `--set planes=whole`", HERE, [*predict, "--set", "planes=whole"]))
     ways.append(Way(f"{_commit(HERE)}, default", HERE, predict))
     ways.append(Way(f"{_commit(HERE)}, `--precision int8`", HERE, [*predict, "--precision", "int8"]))
-    scan = read_scan(options.scan)
+    volume = read_scan(scan)
     with tempfile.TemporaryDirectory() as folder:
         outs = [Path(folder, str(number)) for number in range(len(ways))]
         for out in outs:
             out.mkdir()
-        for number in range(options.rounds):
+        for number in range(rounds):
             for way, out in zip(ways, outs, strict=True):
-                way.run(options.scan.resolve(), out)
-                print(f"{number + 1}/{options.rounds}  {way.name}: {way.runs[-1]}", flush=True)
+                way.run(scan.resolve(), out)
+                print(f"{number + 1}/{rounds}  {way.name}: {way.runs[-1]}", flush=True)
         masks = [_mask(out) for out in outs[1:]]
-    voxels, sizes = "×".join(map(str, scan.voxels.shape)), " × ".join(f"{mm:.2g}" for mm in scan.spacing)
+    voxels, sizes = "×".join(map(str, volume.voxels.shape)), " × ".join(f"{mm:.2g}" for mm in volume.spacing)
     text = (
-        f"`planar3d predict SCAN --model {MODEL} --engine {options.engine}`, a scan of {voxels} voxels of {sizes} mm, "
-        f"{options.rounds} rounds, medians. Masks are compared with those of the row above."
+        f"`planar3d predict SCAN --model {MODEL} --engine {engine}`, a scan of {voxels} voxels of {sizes} mm, "
+        f"{rounds} rounds, medians. Masks are compared with those of the row above."
     )
-    kind = "thick slices" if max(scan.spacing) > 3 else "thin slices"
-    title = f"From the shell, {kind}, {options.engine}"
-    record(title, "\n\n".join([text, _table(ways, masks), conditions(options.beside)]))
+    kind = "thick slices" if max(volume.spacing) > 3 else "thin slices"
+    title = f"From the shell, {kind}, {engine}"
+    record(title, "\n\n".join([text, _table(ways, masks), conditions(beside)]))
 
 
 def _table(ways: list[Way], masks: list[np.ndarray]) -> str:
@@ -128,4 +118,4 @@ def _commit(checkout: Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -8,7 +8,9 @@ import datetime
 import multiprocessing
 import os
 import re
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -66,6 +68,20 @@ def measure(
     process.join()
     later = sorted(times[1:] or times)
     return Measurement(times[0], later[len(later) // 2], peak, value)
+
+
+def ended(command: Sequence[str], **options: Any) -> tuple[float, float, float]:
+    """Run a command to its end: its seconds, processor seconds and peak GiB; options are those of `Popen`."""
+    with tempfile.TemporaryFile() as said:
+        began = time.perf_counter()
+        process = subprocess.Popen(command, stdout=said, stderr=said, **options)
+        _, status, used = os.wait4(process.pid, 0)  # its own peak; RUSAGE_CHILDREN has the largest of all so far
+        seconds = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            said.seek(0)
+            raise SystemExit(f"{command} ended with exit code {process.returncode}:\n{said.read().decode()}")
+    return seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20
 
 
 def conditions(extra: str = "") -> str:

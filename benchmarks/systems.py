@@ -10,18 +10,15 @@ process of its own, once; beside other load times say little. Without bf16 instr
 where bf16 is asked for; `bf16-xla` computes in bf16 also there, through XLA, which multiplies in float32 and rounds.
 """
 
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
-from side_by_side import COMMAND, conditions, measure, record, table
+from side_by_side import COMMAND, conditions, ended, measure, record, table
 
 from planar3d.recipes import RECIPES, Recipe
 
@@ -67,13 +64,9 @@ def prediction(weights: str, case: str, engine: str = "auto") -> Callable[[], np
 def whole(weights: str, case: str) -> tuple[float, float]:
     """Seconds of `planar3d predict`, its start and all its files included, and GiB of its peak memory."""
     with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
         words = ["predict", case, "--model", weights, "--out", folder]
-        process = subprocess.Popen([sys.executable, "-c", COMMAND, *words], stderr=subprocess.DEVNULL)
-        _, status, used = os.wait4(process.pid, 0)  # its own peak; RUSAGE_CHILDREN has the largest of all so far
-        if status:
-            raise SystemExit(f"planar3d {' '.join(words)} ended with {os.waitstatus_to_exitcode(status)}.")
-        return time.perf_counter() - began, used.ru_maxrss / 2**20
+        seconds, _, peak = ended([sys.executable, "-c", COMMAND, *words])
+        return seconds, peak
 
 
 def step(name: str, precision: str) -> Callable[[], float]:
