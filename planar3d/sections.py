@@ -108,11 +108,11 @@ def variant(table: Table, name: Any, where: str) -> type[Any]:
     return table[name]
 
 
-def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
-    """Raise a `RecipeError` unless the value of a field or argument is one of the choices."""
+def check_choice(name: str, value: Any, choices: Iterable[Any], error: type[Exception] = RecipeError) -> None:
+    """Raise an error unless the value of a field or argument is one of the choices."""
     choices = tuple(choices)
     if value not in choices:
-        raise RecipeError(f"{name}={value!r} is unknown; choose one of: {', '.join(map(repr, choices))}.")
+        raise error(f"{name}={value!r} is unknown; choose one of: {', '.join(map(repr, choices))}.")
 
 
 def fields_of(made: type[Section]) -> dict[str, dataclasses.Field[Any]]:

@@ -222,6 +222,11 @@ WRONG = {
         RecipeError,
         r"Network dx-net: input_shape=3: \(depth, rows",
     ),
+    "an unknown activation": (
+        lambda: p3.AlbuNet(encoder_weights=None, activation="relu"),
+        ValueError,
+        "activation='relu' is unknown; choose one of: 'sigmoid', 'softmax'",
+    ),
     "no output": (
         lambda: p3.PlanarResUNet((16, 32, 32, 3), encoder_weights=None, outputs=0),
         ValueError,
@@ -242,7 +247,11 @@ WRONG = {
         RecipeError,
         "bridge_filters is 0, but it must be greater",
     ),
-    "an unknown norm": (lambda: p3.DXNet(norm="layer"), ValueError, "norm='layer': 'instance' or 'batch' is needed"),
+    "an unknown norm": (
+        lambda: p3.DXNet(norm="layer"),
+        ValueError,
+        "norm='layer' is unknown; choose one of: 'instance', 'batch'",
+    ),
     "an unknown range": (
         lambda: p3.EfficientEmbedding(encoder_range="grey"),
         RecipeError,

@@ -8,6 +8,7 @@ from keras import layers, ops
 
 from planar3d.graph.description import Layer, Shape
 from planar3d.graph.layers import KINDS, LayerKind, macs_at_outputs
+from planar3d.sections import check_choice
 
 VARIANTS = ("acs", "acs_mean", "acs_soft")
 
@@ -55,8 +56,7 @@ class ACSConv3D(layers.Conv2D):
         **kwargs: Any,
     ) -> None:
         super().__init__(filters, kernel_size, padding=padding, dilation_rate=dilation_rate, **kwargs)
-        if variant not in VARIANTS:
-            raise ValueError(f"variant={variant!r} is unknown; choose one of: {', '.join(map(repr, VARIANTS))}.")
+        check_choice("variant", variant, VARIANTS, ValueError)
         self.strides = tuple(strides)
         self.axis = axis
         self.variant = variant

@@ -11,6 +11,7 @@ from keras import layers
 
 from planar3d.conversion.acs import VARIANTS, ACSConv3D
 from planar3d.errors import ConversionError
+from planar3d.sections import check_choice
 from planar3d.transfer.mappings import MAPPINGS, Tap, map_kernel
 from planar3d.wording import listed
 
@@ -50,9 +51,7 @@ class KernelMapping:
     alpha: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in (*MAPPINGS, *VARIANTS):
-            known = ", ".join(map(repr, (*MAPPINGS, *VARIANTS)))
-            raise ConversionError(f"mapping={self.name!r} is unknown; choose one of: {known}.")
+        check_choice("mapping", self.name, (*MAPPINGS, *VARIANTS), ConversionError)
         if not is_whole(self.depth):
             raise ConversionError(f"depth={self.depth!r} of a mapping: a whole number from 1 is needed, or None.")
         for field in ("tap", "alpha"):

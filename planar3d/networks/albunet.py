@@ -64,8 +64,6 @@ def AlbuNet(
     biases of the decoder from the released code.
     """
     check_input_shape(input_shape, DIVISORS, name)
-    if activation not in ("softmax", "sigmoid"):
-        raise ValueError(f"activation={activation!r}: 'softmax' or 'sigmoid' is needed.")
     depth, rows, cols, channels = input_shape
     flat = ResNet34((rows, cols, 3), include_top=False, pool=2)
     fill_flat(flat, encoder_weights if weights is None else None, _IMAGENET)

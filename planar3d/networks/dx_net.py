@@ -16,6 +16,7 @@ from planar3d.networks.architecture import (
 from planar3d.networks.decoders import Norm, convolved, decoded
 from planar3d.networks.efficientnet import SKIPS, noisy_student, noisy_student_encoder
 from planar3d.networks.encoder_weights import EncoderWeights, with_weights
+from planar3d.sections import check_choice
 
 HEAD = "final"
 _DIVISORS = (32, 32, 32)
@@ -64,10 +65,8 @@ def DXNet(
     decoder's widths and epsilon, and the rate of stochastic depth, from the released code.
     """
     check_input_shape(input_shape, _DIVISORS, name)
-    if norm not in ("instance", "batch"):
-        raise ValueError(f"norm={norm!r}: 'instance' or 'batch' is needed.")
-    if stem not in ("normal", "fitted"):
-        raise ValueError(f"stem={stem!r}: 'normal' or 'fitted' is needed.")
+    check_choice("norm", norm, ("instance", "batch"), ValueError)
+    check_choice("stem", stem, ("normal", "fitted"), ValueError)
     inputs = keras.Input(input_shape, name="volume")
     full = convolved(inputs, 16, "full", norm=norm)
     filled = encoder_weights if weights is None else None

@@ -16,6 +16,7 @@ from planar3d.graph.padding import halves
 from planar3d.networks.architecture import WeightSource
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source
 from planar3d.networks.resnet import NORMALIZATION
+from planar3d.sections import check_choice
 
 
 class Stage(NamedTuple):
@@ -103,9 +104,9 @@ def EfficientNet(
 
     Source: Tan & Le 2019, table 1; scales and the rate's rise as in tensorflow/tpu, efficientnet_builder.py.
     """
-    for value, known in ((variant, SCALES), (norm, ("batch", "instance")), (padding, ("same", "symmetric"))):
-        if value not in known:
-            raise ValueError(f"There is no EfficientNet {value!r}; choose one of {', '.join(known)}.")
+    check_choice("variant", variant, SCALES, ValueError)
+    check_choice("norm", norm, ("batch", "instance"), ValueError)
+    check_choice("padding", padding, ("same", "symmetric"), ValueError)
     widened, deepened = SCALES[variant]
     stages = [
         stage._replace(blocks=ceil(deepened * stage.blocks), filters=_rounded(widened * stage.filters))

@@ -19,6 +19,7 @@ from planar3d.networks.architecture import (
 from planar3d.networks.efficientnet import COARSEST, NOISY_STUDENT, SKIPS, EfficientNet, noisy_student
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, with_weights
 from planar3d.networks.resnet import NORMALIZATION
+from planar3d.sections import check_choice
 
 DIVISORS = (1, 32, 32)
 HEAD = "final"
@@ -72,9 +73,8 @@ def OmniaNet(
     """
     volumes = not isinstance(input_shape, list | tuple) or len(input_shape) != 3
     check_input_shape(input_shape if volumes else (1, *input_shape), DIVISORS, name)
-    for value, known in ((encoder, NOISY_STUDENT), (stem, ("fitted", "normal"))):
-        if value not in known:
-            raise ValueError(f"{value!r} is unknown; choose one of: {', '.join(known)}.")
+    check_choice("encoder", encoder, NOISY_STUDENT, ValueError)
+    check_choice("stem", stem, ("fitted", "normal"), ValueError)
     inputs = keras.Input(input_shape[-3:], name="input")
     x = _convolved(inputs, 16, _FULL)
     options: dict[str, Any] = {

@@ -22,6 +22,7 @@ from planar3d.networks.encoder_weights import EncoderWeights, with_weights
 from planar3d.networks.encoders import ENCODERS, levels_of
 from planar3d.networks.settings import PlanarResUNetSettings
 from planar3d.scans.labels import Targets
+from planar3d.sections import check_choice
 
 HEAD = "conv10"
 _PAPER = PlanarResUNetSettings()
@@ -151,12 +152,10 @@ def _bridge(x: Any, filters: int) -> Any:
 
 
 def _check(input_shape: Sequence[int | None], encoder: str, encoder_depth: int, encoder_range: str) -> None:
-    if encoder not in ENCODERS:
-        raise ValueError(f"encoder={encoder!r} is unknown; choose one of: {', '.join(ENCODERS)}; or give a 3D network.")
+    check_choice("encoder", encoder, ENCODERS, ValueError)
     if not isinstance(encoder_depth, int | np.integer) or encoder_depth < 1 or encoder_depth % 2 == 0:
         raise ValueError(f"encoder_depth={encoder_depth}: an odd number of slices is needed, with one in the center.")
-    if encoder_range not in ("unit", "imagenet"):
-        raise ValueError(f"encoder_range={encoder_range!r} is unknown; choose 'unit' or 'imagenet'.")
+    check_choice("encoder_range", encoder_range, ("unit", "imagenet"), ValueError)
     check_input_shape(input_shape, ENCODERS[encoder].divisors, encoder)
 
 
@@ -167,8 +166,7 @@ def _kernels(mapping: str, alpha: Sequence[float] | None, depth: int) -> KernelM
 
 
 def _arguments(settings: PlanarResUNetSettings, targets: Targets) -> dict[str, Any]:
-    if settings.encoder not in ENCODERS:
-        raise RecipeError(f"encoder={settings.encoder!r} is unknown; choose one of: {', '.join(ENCODERS)}.")
+    check_choice("encoder", settings.encoder, ENCODERS)
     number, found = ENCODERS[settings.encoder].count, settings.decoder_filters
     if len(found) != number:
         raise RecipeError(

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from planar3d.scans.composition import compose_tiles, cut_tile
+from planar3d.sections import check_choice
 from planar3d.wording import counted
 
 # Grey levels by unit of the network's input.
@@ -109,14 +110,13 @@ def threshold(
     least, most = (probabilities.min(), probabilities.max()) if probabilities.size else (0, 1)
     if not (least >= -_ROUNDING and most <= 1 + _ROUNDING):  # NaN is neither
         raise ValueError(f"The probabilities are from {least} to {most}; numbers from 0 to 1 are needed.")
+    check_choice("rule", rule, ("absolute", "released"), ValueError)
     if rule == "absolute":
         return (probabilities * np.float32(256) > of_256).astype(np.uint8)
-    if rule == "released":
-        levels = (probabilities * np.float32(255)).astype(np.uint8)
-        top = levels.max(initial=0) if highest is None else int(np.float32(highest) * np.float32(255))
-        limit = int(top // (256 / of_256)) if of_256 else 0
-        return (levels > limit).astype(np.uint8)
-    raise ValueError(f"rule={rule!r} is unknown; choose one of: 'absolute', 'released'.")
+    levels = (probabilities * np.float32(255)).astype(np.uint8)
+    top = levels.max(initial=0) if highest is None else int(np.float32(highest) * np.float32(255))
+    limit = int(top // (256 / of_256)) if of_256 else 0
+    return (levels > limit).astype(np.uint8)
 
 
 def at_least(volume: np.ndarray, depth: int) -> tuple[np.ndarray, slice]:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from planar3d.sections import check_choice
+
 Tap = int | str
 
 
@@ -44,8 +46,7 @@ def map_kernel(
     k2 = np.asarray(k2)
     if k2.ndim != 4 or not np.issubdtype(k2.dtype, np.floating):
         raise ValueError(f"A 2D kernel is (kh, kw, cin, cout) in floating point; got {k2.shape} of {k2.dtype}.")
-    if mapping not in tuple(MAPPINGS):
-        raise ValueError(f"mapping={mapping!r} is unknown; choose one of: {', '.join(map(repr, MAPPINGS))}.")
+    check_choice("mapping", mapping, MAPPINGS, ValueError)
     if not isinstance(depth, int | np.integer) or depth < 1:
         raise ValueError(f"depth={depth!r}: the number of taps must be a whole number, 1 or more.")
     if not isinstance(axis, int | np.integer) or axis not in (0, 1, 2):

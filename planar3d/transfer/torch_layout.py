@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from planar3d.errors import WeightsError
+from planar3d.sections import check_choice
 from planar3d.transfer.torch_names import Names, kind_of
 
 Change = Callable[[np.ndarray], np.ndarray]
@@ -70,8 +71,7 @@ def keras_arrays(state: Mapping[str, np.ndarray], names: Names, layout: str = "t
         ValueError: an unknown layout.
         WeightsError: the axes of an array cannot be those of its layer.
     """
-    if layout not in ("torch", "keras"):
-        raise ValueError(f"layout={layout!r} is unknown; choose 'torch' or 'keras'.")
+    check_choice("layout", layout, ("torch", "keras"), ValueError)
     arrays = {}
     for name, array in state.items():
         layer, _, weight = name.rpartition(".")

@@ -243,7 +243,7 @@ def test_it_is_exported_and_agrees_with_keras(recipe, tmp_path):
     ("changes", "sentence"),
     [
         ({"network": "unet"}, "network='unet' is unknown; choose one of: 'planar-resunet', 'albunet'"),
-        ({"encoder": "resnet99"}, "encoder='resnet99' is unknown; choose one of: vgg16, resnet18"),
+        ({"encoder": "resnet99"}, "encoder='resnet99' is unknown; choose one of: 'vgg16', 'resnet18'"),
         ({"encoder": "resnet18"}, "resnet18 has 5 levels above its coarsest"),
         (
             {"encoder": "resnet18", **FIVE_LEVELS, "size": 48},

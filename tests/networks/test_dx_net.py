@@ -62,7 +62,7 @@ def test_its_encoder_repeats_2d_kernels_along_depth(flat, stem):
 
 
 def test_what_does_not_exist_is_refused():
-    with pytest.raises(ValueError, match="stem='random': 'normal' or 'fitted' is needed"):
+    with pytest.raises(ValueError, match="stem='random' is unknown; choose one of: 'normal', 'fitted'"):
         DXNet(OPEN, stem="random", encoder_weights=None)
     with pytest.raises(ValueError, match="depth is 16, but dx_net halves it level by level"):
         DXNet((16, 32, 32, 4), encoder_weights=None)

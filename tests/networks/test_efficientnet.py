@@ -124,13 +124,13 @@ def test_wider_and_deeper_variants_have_the_layers_of_keras_applications(variant
 @pytest.mark.parametrize(
     ("choice", "says"),
     [
-        ({"variant": "b8"}, "'b8'; choose one of b0, b1"),
-        ({"norm": "layer"}, "'layer'; choose one of batch, instance"),
-        ({"padding": "valid"}, "'valid'; choose one of same, symmetric"),
+        ({"variant": "b8"}, "variant='b8' is unknown; choose one of: 'b0', 'b1'"),
+        ({"norm": "layer"}, "norm='layer' is unknown; choose one of: 'batch', 'instance'"),
+        ({"padding": "valid"}, "padding='valid' is unknown; choose one of: 'same', 'symmetric'"),
     ],
 )
 def test_what_does_not_exist_is_refused(choice, says):
-    with pytest.raises(ValueError, match=f"no EfficientNet {says}"):
+    with pytest.raises(ValueError, match=says):
         EfficientNet(**choice)
 
 

@@ -85,7 +85,7 @@ def test_other_sizes_are_refused(shape):
 
 
 def test_a_misspelled_range_and_the_softmax_of_one_output_are_refused():
-    with pytest.raises(ValueError, match="encoder_range='image' is unknown; choose 'unit' or 'imagenet'"):
+    with pytest.raises(ValueError, match="encoder_range='image' is unknown; choose one of: 'unit', 'imagenet'"):
         PlanarResUNet(**SMALL, encoder_range="image")
     with pytest.raises(ValueError, match="softmax of one output"):
         PlanarResUNet(**SMALL, activation="softmax")
