@@ -43,7 +43,7 @@ COMMANDS = (
 
 app = typer.Typer(
     name="planar3d",
-    help="Planar 3D transfer learning: ImageNet weights in 3D, lesions in raw FLAIR scans (Kolarik et al. 2020).",
+    help="Planar 3D transfer learning, and lesion segmentation in raw FLAIR scans (Kolarik et al. 2020).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

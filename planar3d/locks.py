@@ -103,7 +103,7 @@ def holder_of(path: Path) -> Holder | None:
 
 
 def alive(path: Path, holder: Holder) -> bool:
-    """Whether a claim's holder is alive: on this host by its process, elsewhere by the age of its sign of life."""
+    """Whether a claim's holder is alive: on this host by its process, elsewhere by the age of its heartbeat."""
     if holder.born and holder.host == _host() and not _is_hidden(holder.pid):
         return _born(holder.pid) == holder.born
     try:
@@ -135,7 +135,7 @@ def locked(folder: str | Path, doing: str, wait: Callable[[str], None] | None = 
         raise RunError(
             f"{folder} is in use by {claim}; {doing} there must wait. Start it again when that process has ended, or "
             f"use another --out. If it died on another host, its claim ends {SILENT / 60:.0f} minutes after its last "
-            "sign of life."
+            "heartbeat."
         )
     try:
         remove_temporaries(folder)

@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("bids_dir", type=Path, help="a raw BIDS data set")
     add("output_dir", type=Path, help="the derivatives data set to write or to continue")
-    add("analysis_level", choices=("participant", "group"), help="segment scans, or write tables and report of all")
+    add("analysis_level", choices=("participant", "group"), help="segment scans, or write tables and a report")
     labels: dict[str, Any] = {"nargs": "+", "default": [], "metavar": "LABEL"}
     add("--participant-label", "--participant_label", help="participants to segment, with or without sub-", **labels)
     add("--session-label", "--session_label", help="sessions to segment, with or without ses-", **labels)

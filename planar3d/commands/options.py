@@ -46,8 +46,8 @@ Size = Annotated[
     int | None,
     typer.Option(
         "--size",
-        help="Rows and columns of prepared slices, to which cubes are resampled (recipe paper), but slices of a fixed "
-        "pixel size cropped (recipe modern).",
+        help="Rows and columns of prepared slices: cubes are resampled to this size (recipe paper), slices of a fixed "
+        "pixel size are cropped to it (recipe modern).",
     ),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed for initialization and shuffling.")]
@@ -77,7 +77,7 @@ Cluster = Annotated[
 Devices = Annotated[
     str | None,
     typer.Option(
-        "--devices", help="GPUs to train a fold on together: all, or numbers from 0, e.g. 0,1; default: the first."
+        "--devices", help="GPUs that train a fold together: all, or numbers from 0, e.g. 0,1; default: the first."
     ),
 ]
 AsJson = Annotated[

@@ -30,7 +30,7 @@ def phantom(
     ] = 5,
     anatomy: Annotated[
         Path | None,
-        typer.Option("--anatomy", help="Folder of label maps of whole heads to generate FLAIR scans from."),
+        typer.Option("--anatomy", help="Folder of label maps of whole heads, from which FLAIR scans are generated."),
     ] = None,
     lesion_shapes: Annotated[
         Path | None,
@@ -66,7 +66,7 @@ def prepare(
     cluster: Cluster = None,
     assume_affine: AssumeAffine = False,
 ) -> None:
-    """Prepare all scans of a data set for the network, by the recipe."""
+    """Prepare all scans of a data set for the network of a recipe."""
     from planar3d.study.cluster import check_cluster
     from planar3d.study.cross_validation import prepare_scans
     from planar3d.study.reproduce import run_on

@@ -38,7 +38,7 @@ def predict(
     recipe: Annotated[str | None, typer.Option("--recipe", help="Overrides the recipe in the weights file.")] = None,
     settings: Settings = None,
     size: Size = None,
-    method: Annotated[str, typer.Option("--method", help="shared (faster), windowed (as the paper), auto.")] = "auto",
+    method: Annotated[str, typer.Option("--method", help="shared (faster), windowed (the paper's), auto.")] = "auto",
     engine: Annotated[str, typer.Option("--engine", help="keras, openvino, or auto (the fastest).")] = "auto",
     precision: Annotated[
         str | None,
@@ -114,7 +114,7 @@ def status(
     folder: Annotated[Path, typer.Argument(help="Output folder of predict.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show which scans of a folder are done, failed, claimed (by which process, since when) and missing."""
+    """Show which scans of a folder are done, failed, claimed (by which process, since when) or missing."""
     from planar3d.study.cohort_folder import CohortFolder
 
     standing = CohortFolder(folder).opened().standing()
@@ -236,7 +236,7 @@ def evaluate(
             typer.echo("\n".join(mean_scores(rows)))
         return
     if out:
-        raise typer.BadParameter(f"--out is for a folder of masks, and {prediction} is none.")
+        raise typer.BadParameter(f"--out is only for a folder of masks, but {prediction} is not a folder.")
     expert = read_mask(reference, None, assume_affine)
     predicted = read_mask(prediction, expert, assume_affine)
     scores = score_scan(expert.voxels, predicted.voxels, expert.affine)

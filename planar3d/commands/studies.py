@@ -91,7 +91,7 @@ def crossval(
 def reproduce(
     system: Annotated[
         str,
-        typer.Option("--system", help="The paper's system, as the name of its recipe; a wrong name lists all."),
+        typer.Option("--system", help="Name of the system's recipe; a wrong name lists all."),
     ] = "paper",
     demo: Annotated[bool, typer.Option("--demo", help="Use the embedded phantom at reduced size.")] = False,
     data: Annotated[Path | None, typer.Option("--data", help="Folder of the system's data set, with masks.")] = None,

@@ -53,7 +53,7 @@ class KernelMapping:
     def __post_init__(self) -> None:
         check_choice("mapping", self.name, (*MAPPINGS, *VARIANTS), ConversionError)
         if not is_whole(self.depth):
-            raise ConversionError(f"depth={self.depth!r} of a mapping: a whole number from 1 is needed, or None.")
+            raise ConversionError(f"depth={self.depth!r} of a mapping: a positive whole number is needed, or None.")
         for field in ("tap", "alpha"):
             value, (_, names) = getattr(self, field), _TAKEN_BY[field]
             if _is_set(value) and self.name not in names:

@@ -78,14 +78,14 @@ def convert(
     """
     check_channels_last()
     network = as_graph(model2d)
-    count = "a whole number from 1 is needed, or None"
+    count = "a positive whole number is needed, or None"
     _require(is_whole(depth), count, depth=depth)
     _require(is_whole(in_channels), count, in_channels=in_channels)
     _require(is_whole(kernel_depth), count, kernel_depth=kernel_depth)
     _require(global_pooling in ("slice", "volume"), "'slice' or 'volume' is needed", global_pooling=global_pooling)
     is_axis = isinstance(axis, int | np.integer) and axis in (0, 1, 2)
     _require(is_axis, "depth is 0 (before rows), 1 (before columns) or 2 (after columns)", axis=axis)
-    _require(isinstance(name, str | None) and "/" not in (name or ""), "a text without / is needed", name=name)
+    _require(isinstance(name, str | None) and "/" not in (name or ""), "a string without / is needed", name=name)
     if counterparts is not None:
         are_functions = isinstance(counterparts, Mapping) and all(map(callable, counterparts.values()))
         told = "a dictionary of functions by the type of the 2D layer is needed"

@@ -105,7 +105,7 @@ def _cut_off(case: Case) -> str | None:
     missing = case.head.missing()
     if not case.head.is_extracted():
         missing.pop("inferior", None)  # a whole head ends at the neck, wherever the field of view ends
-    cut = [f"about {mm:.0f} mm at the {side} side" for side, mm in missing.items() if mm > _CUT]
+    cut = [f"about {mm:.0f} mm on the {side} side" for side, mm in missing.items() if mm > _CUT]
     height = case.head.extent[2]
     if height < _BRAIN_HEIGHT:
         cut.append(f"everything more than {height:.0f} mm below the top")

@@ -117,7 +117,7 @@ def _refuse_others(folders: Iterable[Path]) -> None:
     """Refuse to replace what is no export."""
     for folder in folders:
         if folder.exists() and not (folder / _DESCRIPTION).is_file():
-            raise Planar3DError(f"{folder} exists, but is no export of planar3d. Name another folder, or move it away.")
+            raise Planar3DError(f"{folder} exists, but is not an export of planar3d. Name another folder, or move it.")
 
 
 def _check(network: keras.Model) -> None:

@@ -99,7 +99,7 @@ def predictor(
     check_choice("method", method, METHODS)
     check_choice("engine", engine, ENGINES)
     if not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise RecipeError(f"batch_size={batch_size!r}: a whole number from 1 is needed.")
+        raise RecipeError(f"batch_size={batch_size!r}: a positive whole number is needed.")
     if precision is not None:
         check_choice("precision", precision, PRECISIONS)
     if engine == "openvino" and not _has_openvino():

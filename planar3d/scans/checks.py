@@ -25,7 +25,7 @@ def check_parts(voxels: Any, header: Any) -> None:
     if not are_numbers or not isinstance(header, nib.Nifti1Header):
         raise ScanError(
             "A planar3d.Scan is made of an array of numbers and a NIfTI header, Scan(voxels, header); got "
-            f"{type(voxels).__name__} and {type(header).__name__}. Of an affine, nibabel makes a header: "
+            f"{type(voxels).__name__} and {type(header).__name__}. To make a header from an affine: "
             "nibabel.Nifti1Image(voxels, affine).header."
         )
 

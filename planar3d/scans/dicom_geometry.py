@@ -35,8 +35,8 @@ def on_its_grid(scan: "Scan", series: DicomSeries) -> "Scan":
     ends = [0.0] if expected is None else _shifts(expected, scan)
     if expected is None or min(ends) > 2 * TOLERANCE_MM:
         raise ScanError(
-            f"{series.images[0].path}: dcm2niix placed series {series} elsewhere than its headers do. Convert it "
-            "yourself, look at the volume, and name the NIfTI file."
+            f"{series.images[0].path}: dcm2niix placed series {series} at a position other than that in its "
+            "headers. Convert it yourself, look at the volume, and name the NIfTI file."
         )
     if max(ends) <= _EXACT_MM:
         return scan

@@ -231,8 +231,8 @@ def _labels_sentence(mask: Scan) -> str:
     found = np.unique(mask.voxels)
     if len(found) > _MOST_LABELS and found[-1] > 1:
         return (
-            f"has {len(found):,} different values from {found[0]:g} to {found[-1]:g}, so it is no mask; a lesion mask "
-            "of {0, 1} is needed. Name the mask instead of the scan."
+            f"has {len(found):,} different values from {found[0]:g} to {found[-1]:g}, so it is not a mask; a lesion "
+            "mask of {0, 1} is needed. Name the mask instead of the scan."
         )
     shown = ", ".join(f"{v:g}" for v in found[:6]) + (", …" if len(found) > 6 else "")
     lesion = found[found != 0]

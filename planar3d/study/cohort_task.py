@@ -229,7 +229,7 @@ class CohortTask:
         claim = self.held.get(item)
         if not claim or not claim.is_lost():
             return None
-        return RunError(f"{item.path} was taken over by another process because this one gave no sign of life.")
+        return RunError(f"{item.path} was taken over by another process because the heartbeat of this process stopped.")
 
     def _fail(self, item: ScanInput, error: Planar3DError | OSError) -> None:
         """Note why a scan is not segmented, or who took it over; the error of a single one is raised."""

@@ -111,7 +111,7 @@ def _check_best(folder: Path, progress: Progress) -> None:
     best = folder / BEST_WEIGHTS
     if progress.best_epoch and not best.is_file():
         raise RunError(
-            f"{best} is gone, the weights of epoch {progress.best_epoch}. Put it back, or delete {folder} to train "
+            f"{best}, the weights of epoch {progress.best_epoch}, is missing. Put it back, or delete {folder} to train "
             "from the start."
         )
 

@@ -113,7 +113,7 @@ def test_other_things_than_models_of_images_are_refused():
 @pytest.mark.parametrize("what", ["depth", "in_channels", "kernel_depth"])
 @pytest.mark.parametrize("number", [0, -1, 2.5, "16", True])
 def test_other_numbers_than_whole_ones_from_one_are_refused(what, number):
-    with pytest.raises(ConversionError, match=f"^{what}={number!r}: a whole number from 1 is needed"):
+    with pytest.raises(ConversionError, match=f"^{what}={number!r}: a positive whole number is needed"):
         convert(network_of(layers.Conv2D(4, 3)), "zero", **{what: number})
 
 
@@ -125,7 +125,7 @@ VOLUMES = keras.Input((4, 8, 10, 4))
     [
         ({"axis": 1.0}, r"^axis=1\.0: depth is 0 .*1 .*2"),
         ({"global_pooling": "all"}, r"^global_pooling='all': 'slice' or 'volume'"),
-        ({"name": "a/b"}, r"^name='a/b': a text without / is needed"),
+        ({"name": "a/b"}, r"^name='a/b': a string without / is needed"),
         ({"depth_pooling": 2}, r"^depth_pooling=2: 'keep', 'match' or a list of factors"),
         ({"depth_pooling": [2.0]}, r"^depth_pooling=\[2\.0\].*as many whole numbers"),
         ({"counterparts": [layers.Conv2D]}, r"^counterparts=.*a dictionary of functions"),

@@ -295,7 +295,7 @@ def test_what_is_no_export_is_not_replaced(network, tmp_path):
     _needs("onnx")
     (tmp_path / "onnx").mkdir()
     (tmp_path / "onnx/notes.txt").write_text("mine")
-    with pytest.raises(Planar3DError, match=r"onnx exists, but is no export of planar3d\. Name another"):
+    with pytest.raises(Planar3DError, match=r"onnx exists, but is not an export of planar3d\. Name another"):
         export_network(network, tmp_path, ["onnx"])
     assert (tmp_path / "onnx/notes.txt").read_text() == "mine"
 

@@ -52,7 +52,7 @@ def test_a_damaged_learning_curve_is_named_and_deleting_it_helps(tmp_path):
 
 
 def test_best_weights_that_are_gone_are_said_before_more_is_trained_or_scored(tmp_path):
-    progress, gone = Progress(epoch=3, best_epoch=2), r"best\.weights\.h5 is gone, .* epoch 2\. Put it back, or delete"
+    progress, gone = Progress(epoch=3, best_epoch=2), r"best\.weights\.h5, .* epoch 2, is missing\. Put it back, or"
     network, optimizer = _network(1.0)
     save(tmp_path, network, optimizer, progress)
     network.variables[0].assign_add(np.ones(network.variables[0].shape))
