@@ -17,7 +17,7 @@ from planar3d.networks.encoder_weights import EncoderWeights
 from planar3d.networks.omnia_net import OMNIA_NET
 from planar3d.networks.planar_resunet import PLANAR_RESUNET
 from planar3d.recipes import Recipe
-from planar3d.scans.planes import HEAD_STEP
+from planar3d.scans.tiles import HEAD_STEP
 
 ARCHITECTURES: dict[str, Architecture] = {
     "planar-resunet": PLANAR_RESUNET,

@@ -6,13 +6,20 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
+from scipy import ndimage
 
 from planar3d.errors import RecipeError
-from planar3d.scans.planes import PLANES, Part
+from planar3d.scans.head import largest_part
+from planar3d.scans.intensities import HEAD_LEVEL
 from planar3d.scans.windows import at_least, window_starts
 from planar3d.sections import POSITIVE, Section
 
 Lengths = tuple[int, int, int]  # along slices, rows and columns
+Part = tuple[slice, slice]  # rows and columns
+
+# Boxes of heads start and end at multiples: four poolings are equivariant only to such shifts.
+HEAD_STEP = 16
+_MARGIN = 4  # pixels of air around the head
 
 
 class Tiles(Section):
@@ -27,7 +34,7 @@ class Tiles(Section):
             `"gaussian"`: the mean weighted towards the center of each tile.
         averaged: the averaged quantity, `"probabilities"` or `"logits"`, as in `scans/labels.py`.
         beyond: values outside the volume: `"edge"`, the nearest voxel, or `"air"`.
-        planes: the predicted part of planes, one of `PLANES`.
+        planes: the predicted part of planes, `"whole"` or `"head"`, the box around it.
     """
 
     shape: Lengths
@@ -41,12 +48,12 @@ class Tiles(Section):
 
     def part(self, volume: np.ndarray) -> Part:
         """The predicted rows and columns of a prepared scan; the rest is background."""
-        return PLANES[self.planes].part(volume)
+        return head_box(volume) if self.of_head else (slice(None), slice(None))
 
     @property
     def of_head(self) -> bool:
         """Whether that part is the head's box, whose size differs between scans."""
-        return PLANES[self.planes].of_head
+        return self.planes == "head"
 
     def filled(self, volume: np.ndarray) -> tuple[np.ndarray, slice]:
         """A volume padded to the slices that prediction needs, and the range of its own slices."""
@@ -189,6 +196,29 @@ class SteppedPatches(Patches):
 
 
 TILES: dict[str, type[Tiles]] = {made.name: made for made in (DepthWindows, Patches, SteppedPatches)}
+
+
+def head_box(voxels: np.ndarray) -> Part:
+    """Rows and columns of the box around the head in all slices; whole planes if there is no head.
+
+    The head is the largest component that is not air in at least two slices, after opening with a disc of five pixels,
+    which removes wrapped noise and the head holder.
+
+    Args:
+        voxels: uint8 (slices, rows, cols, 1), in grey levels that separate the head from air.
+    """
+    shown = ndimage.binary_opening(np.count_nonzero(voxels > HEAD_LEVEL, axis=(0, 3)) > 1, iterations=2)
+    found = ndimage.find_objects(largest_part(shown).astype(np.uint8))
+    if not found:
+        return slice(None), slice(None)
+    rows, cols = (
+        slice(
+            max((box.start - _MARGIN) // HEAD_STEP * HEAD_STEP, 0),
+            min(-(-(box.stop + _MARGIN) // HEAD_STEP) * HEAD_STEP, length),
+        )
+        for box, length in zip(found[0], shown.shape, strict=True)
+    )
+    return rows, cols
 
 
 def tile_shape(tiles: Tiles, volume: Sequence[int]) -> Lengths:

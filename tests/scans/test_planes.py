@@ -8,7 +8,7 @@ from planar3d.errors import RecipeError
 from planar3d.inference.predictor import predict_volume
 from planar3d.networks.registry import describe_network
 from planar3d.recipes import MODERN, PAPER
-from planar3d.scans.planes import head_box
+from planar3d.scans.tiles import head_box
 
 
 def _scan(*heads: tuple[slice, slice], size: int = 128) -> np.ndarray:
