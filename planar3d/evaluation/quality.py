@@ -1,11 +1,11 @@
 """Quality checks: what a user should know before trusting a scan's mask."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from planar3d.evaluation.scan_checks import OF_SCANS, Case
+from planar3d.evaluation.scan_checks import OF_SCANS, Case, Check
 from planar3d.scans.head import on_coarse_grid
 from planar3d.scans.labels import Targets
 from planar3d.scans.targets import Binary
@@ -46,75 +46,67 @@ def check_quality(
     """
     case = Case(scan, mask, whole_head, targets, image, measured or {})
     checks = _CHECKS if targets.in_head else {name: _CHECKS[name] for name in _OF_ANYTHING}
-    sentences = {name: check(case) for name, check in checks.items()}
-    return [QualityWarning(name, sentence) for name, sentence in sentences.items() if sentence]
+    return [QualityWarning(name, sentence) for name, check in checks.items() for sentence in check(case)]
 
 
-def _empty_result(case: Case) -> str | None:
-    if case.lesion_voxels:
-        return None
-    return f"No {case.targets.noun} was found. Look at the scan: it may be unsuitable for the model."
+def _empty_result(case: Case) -> Iterator[str]:
+    if not case.lesion_voxels:
+        yield f"No {case.targets.noun} was found. Look at the scan: it may be unsuitable for the model."
 
 
-def _large_result(case: Case) -> str | None:
-    lesion_ml = case.lesion_ml
-    if lesion_ml <= case.targets.plausible_share * case.head.volume_ml:
-        return None
-    return (
-        f"The {case.targets.noun}s take up {lesion_ml:.0f} ml of a head of {case.head.volume_ml:.0f} ml, more than "
-        f"{case.targets.plausible_share:.0%}, which is rarely correct. Check the mask on the scan."
-    )
+def _large_result(case: Case) -> Iterator[str]:
+    if case.lesion_ml > case.targets.plausible_share * case.head.volume_ml:
+        yield (
+            f"The {case.targets.noun}s take up {case.lesion_ml:.0f} ml of a head of {case.head.volume_ml:.0f} ml, more "
+            f"than {case.targets.plausible_share:.0%}, which is rarely correct. Check the mask on the scan."
+        )
 
 
-def _few(case: Case) -> str | None:
+def _few(case: Case) -> Iterator[str]:
     false_ml = case.measured.get("false_alarms_ml", 0.0)
-    if not 0 < case.lesion_ml <= false_ml:
-        return None
-    return (
-        f"The {case.targets.noun}s take up {case.lesion_ml:.2g} ml in total, and the model marks about "
-        f"{false_ml:.2g} ml in scans that have none, so all of them may be false alarms. Check each one."
-    )
+    if 0 < case.lesion_ml <= false_ml:
+        yield (
+            f"The {case.targets.noun}s take up {case.lesion_ml:.2g} ml in total, and the model marks about "
+            f"{false_ml:.2g} ml in scans that have none, so all of them may be false alarms. Check each one."
+        )
 
 
-def _unmeasured(case: Case) -> str | None:
+def _unmeasured(case: Case) -> Iterator[str]:
     slices = max(case.scan.spacing)
     least, most = case.measured.get("spacing_mm", (slices, slices))
+    extracted = case.head.is_extracted()
     if not least / _BEYOND <= slices <= most * _BEYOND:
-        return (
+        yield (
             f"The slices are {slices:.1f} mm apart, but the model was evaluated on scans with {least:.1f} to "
             f"{most:.1f} mm; its accuracy here is unknown."
         )
-    extracted = case.head.is_extracted()
-    if extracted is None or extracted in case.measured.get("extracted", (extracted,)):
-        return None
-    shown = "only the brain" if extracted else "a whole head"
-    return f"The scan shows {shown}, but the model was not evaluated on such scans; its accuracy here is unknown."
+    elif extracted is not None and extracted not in case.measured.get("extracted", (extracted,)):
+        shown = "only the brain" if extracted else "a whole head"
+        yield f"The scan shows {shown}, but the model was not evaluated on such scans; its accuracy here is unknown."
 
 
-def _border(case: Case) -> str | None:
+def _border(case: Case) -> Iterator[str]:
     within = int(np.count_nonzero(case.lesion[1:-1, 1:-1, 1:-1]))
     share = 1 - within / case.lesion_voxels if case.lesion_voxels else 0
-    if share <= _SHARE_AT_BORDER:
-        return None
-    return (
-        f"{share:.0%} of the {case.targets.noun} voxels are in the outermost slices of the field of view, where "
-        "there is little context to judge them; check them."
-    )
+    if share > _SHARE_AT_BORDER:
+        yield (
+            f"{share:.0%} of the {case.targets.noun} voxels are in the outermost slices of the field of view, where "
+            "there is little context to judge them; check them."
+        )
 
 
-def _neck(case: Case) -> str | None:
+def _neck(case: Case) -> Iterator[str]:
     below = case.head.below_vertex + case.head.missing().get("superior", 0.0)
     _, places = on_coarse_grid(case.lesion, case.scan, case.head)
     low_ml = np.count_nonzero(below[places[:, 2]] > _NECK) * case.mask.voxel_mm3 / 1000
-    if not low_ml:
-        return None
-    return (
-        f"{low_ml:.2g} ml of the {case.targets.noun}s lie more than {_NECK:.0f} mm below the top of the head, where "
-        "the neck is. Unless they are in the brain, remove them from the mask and from the total."
-    )
+    if low_ml:
+        yield (
+            f"{low_ml:.2g} ml of the {case.targets.noun}s lie more than {_NECK:.0f} mm below the top of the head, "
+            "where the neck is. Unless they are in the brain, remove them from the mask and from the total."
+        )
 
 
-_CHECKS: dict[str, Callable[[Case], str | None]] = {
+_CHECKS: dict[str, Check] = {
     "empty result": _empty_result,
     "large result": _large_result,
     "few lesions": _few,

@@ -1,6 +1,6 @@
 """Quality checks of a scan: whether its content is what the model was made for, and complete."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -68,6 +68,9 @@ class Case:
         return self.lesion_voxels * self.mask.voxel_mm3 / 1000
 
 
+Check = Callable[[Case], Iterator[str]]  # yields a sentence if it fires
+
+
 def contrast_of(head: Head) -> tuple[float, float]:
     """The grey levels of fluid, and of tissue near fluid, in the middle of the brain above the base of the skull.
 
@@ -89,19 +92,18 @@ def contrast_of(head: Head) -> tuple[float, float]:
     return float(np.percentile(inside, 1) / median), near_to_far
 
 
-def _field_of_view(case: Case) -> str | None:
+def _field_of_view(case: Case) -> Iterator[str]:
     width, length, height = case.head.extent
     sizes = {"width": width, "length": length}
     fits = all(least <= sizes[name] <= most for name, (least, most) in _SIZES.items())
-    if fits and _VOLUMES[0] <= case.head.volume_ml <= _VOLUMES[1]:
-        return None
-    return (
-        f"The foreground measures {width:.0f} mm from right to left, {length:.0f} mm from front to back and "
-        f"{height:.0f} mm in height, unlike a whole head. Check for another part of the body or a wrong voxel size."
-    )
+    if not (fits and _VOLUMES[0] <= case.head.volume_ml <= _VOLUMES[1]):
+        yield (
+            f"The foreground measures {width:.0f} mm from right to left, {length:.0f} mm from front to back and "
+            f"{height:.0f} mm in height, unlike a whole head. Check for another part of the body or a wrong voxel size."
+        )
 
 
-def _cut_off(case: Case) -> str | None:
+def _cut_off(case: Case) -> Iterator[str]:
     missing = case.head.missing()
     if not case.head.is_extracted():
         missing.pop("inferior", None)  # a whole head ends at the neck, wherever the field of view ends
@@ -109,80 +111,75 @@ def _cut_off(case: Case) -> str | None:
     height = case.head.extent[2]
     if height < _BRAIN_HEIGHT:
         cut.append(f"everything more than {height:.0f} mm below the top")
-    if not cut:
-        return None
-    return (
-        f"The head seems to be cut off: {', '.join(cut)} {is_or_are(cut)} missing. "
-        f"{case.targets.noun.capitalize()}s there are not in the mask."
-    )
+    if cut:
+        yield (
+            f"The head seems to be cut off: {', '.join(cut)} {is_or_are(cut)} missing. "
+            f"{case.targets.noun.capitalize()}s there are not in the mask."
+        )
 
 
-def _contrast(case: Case) -> str | None:
-    if case.image != "flair" or _field_of_view(case):  # in part of a head, the brain's center is elsewhere
-        return None
+def _contrast(case: Case) -> Iterator[str]:
+    if case.image != "flair" or any(_field_of_view(case)):  # in part of a head, the brain's center is elsewhere
+        return
     if case.head.tissue <= case.head.air:
-        return _NOT_FLAIR.format("the middle of the head is as dark as air, as in a CT or an angiogram.")
+        yield _NOT_FLAIR.format("the middle of the head is as dark as air, as in a CT or an angiogram.")
+        return
     fluid, near_to_far = contrast_of(case.head)
     if fluid > _FLUID:
-        return _NOT_FLAIR.format(
+        yield _NOT_FLAIR.format(
             f"the darkest fluid in the middle of the brain has {fluid:.1%} of the median grey level there, but at most "
             f"{_FLUID:.0%} is expected, as fluid is brighter in T2-weighted and PD-weighted scans."
         )
-    if near_to_far < _NEAR_TO_FAR:
-        return _NOT_FLAIR.format(
+    elif near_to_far < _NEAR_TO_FAR:
+        yield _NOT_FLAIR.format(
             f"tissue next to fluid has {near_to_far:.1%} of the grey level of white matter, but at least "
             f"{_NEAR_TO_FAR:.0%} is expected, as grey matter is darker in T1-weighted scans."
         )
-    return None
 
 
-def _values(case: Case) -> str | None:
-    if not case.head.standardized:
-        return None
-    return (
-        "Many of the scan's values are negative, as after standardization (z-scores), but models expect values as "
-        "acquired, from 0 upwards. Use the scan as acquired, if you have it."
-    )
+def _values(case: Case) -> Iterator[str]:
+    if case.head.standardized:
+        yield (
+            "Many of the scan's values are negative, as after standardization (z-scores), but models expect values as "
+            "acquired, from 0 upwards. Use the scan as acquired, if you have it."
+        )
 
 
-def _spacing(case: Case) -> str | None:
+def _spacing(case: Case) -> Iterator[str]:
     widest = max(case.scan.spacing)
-    if widest <= max([_SPACING, *case.measured.get("spacing_mm", ())]):
-        return None
-    return (
-        f"The slices are {widest:.1f} mm apart: lesions smaller than that may be missed, and volumes are approximate."
-    )
+    if widest > max([_SPACING, *case.measured.get("spacing_mm", ())]):
+        yield (
+            f"The slices are {widest:.1f} mm apart: lesions smaller than that may be missed, and volumes are "
+            "approximate."
+        )
 
 
-def _extraction(case: Case) -> str | None:
+def _extraction(case: Case) -> Iterator[str]:
     extracted = case.head.is_extracted()
-    if case.whole_head is None or extracted is None or extracted != case.whole_head:
-        return None
-    if extracted:
-        return "The scan is skull-stripped, but the model was made for whole heads; use the scan as acquired."
-    return "The scan shows a whole head, but the model was made for skull-stripped scans; extract the brain first."
+    if extracted and case.whole_head:
+        yield "The scan is skull-stripped, but the model was made for whole heads; use the scan as acquired."
+    if extracted is False and case.whole_head is False:
+        yield "The scan shows a whole head, but the model was made for skull-stripped scans; extract the brain first."
 
 
-def _orientation(case: Case) -> str | None:
+def _orientation(case: Case) -> Iterator[str]:
     header = case.scan.header
     if not (header["sform_code"] > 0 and header["qform_code"] > 0):
-        return None
+        return
     try:
         qform = header.get_qform()
     except (HeaderDataError, ValueError):
         qform = np.zeros((4, 4))
     if not is_usable(qform):
-        return "The scan's header has an invalid qform; the mask follows the sform. Check left and right."
-    shift = corner_shift(case.scan.affine, qform, case.scan.voxels.shape)
-    if shift <= CORNER_TOLERANCE:
-        return None
-    return (
-        f"The scan's header contradicts itself: its sform and qform differ by {shift:.1f} voxels at a corner. The mask "
-        "follows the sform, other programs may not; check left and right."
-    )
+        yield "The scan's header has an invalid qform; the mask follows the sform. Check left and right."
+    elif (shift := corner_shift(case.scan.affine, qform, case.scan.voxels.shape)) > CORNER_TOLERANCE:
+        yield (
+            f"The scan's header contradicts itself: its sform and qform differ by {shift:.1f} voxels at a corner. The "
+            "mask follows the sform, other programs may not; check left and right."
+        )
 
 
-OF_SCANS: dict[str, Callable[[Case], str | None]] = {
+OF_SCANS: dict[str, Check] = {
     "field of view": _field_of_view,
     "cut off": _cut_off,
     "contrast": _contrast,
