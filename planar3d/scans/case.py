@@ -2,16 +2,22 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from planar3d.errors import DatasetError
+import numpy as np
+
+from planar3d.errors import DatasetError, ScanError
 from planar3d.scans.folds import Fold
+from planar3d.scans.grid import is_usable
 from planar3d.scans.image_files import files_of, is_there, require_usable, why_unusable
 from planar3d.scans.labels import Labels
+from planar3d.scans.nifti import header_of
+from planar3d.scans.stored import is_foreign
 from planar3d.scans.volume import Scan, on_grid_of, read_scan
+from planar3d.wording import counted
 
 # The subject in BIDS, and the patient in BraTS 2017 to 2019 and from 2023 on, before the number of the visit.
 _PATIENT = re.compile(
@@ -159,3 +165,44 @@ def read_images(
         scan = given if isinstance(given, Scan) else read_scan(given, assume_affine, name, first, flat)
         scans[name] = scan if first is None else on_grid_of(first, scan, "image")
     return scans
+
+
+def require_one_grid(cases: Collection[Case], images: Sequence[str]) -> None:
+    """Refuse cases whose images and label map differ in their grids, as far as the headers of NIfTI files show.
+
+    Args:
+        cases: with label maps.
+        images: the names of the images that are used.
+
+    Raises:
+        ScanError: names all of these cases, and the problem of the first.
+    """
+    problems = {case.id: why for case in cases if (why := _why_apart(case, images))}
+    if problems:
+        raise ScanError(
+            f"{counted(problems, 'case')} cannot be prepared: {', '.join(problems)}. {next(iter(problems.values()))}"
+        )
+
+
+def _why_apart(case: Case, images: Sequence[str]) -> str:
+    try:
+        first, *others = [_grid(case.images[name]) for name in images]
+        for grid in filter(None, others):
+            if first:
+                on_grid_of(first, grid, "image")
+        if first and (mask := _grid(case.label_map)):
+            on_grid_of(first, mask)
+    except ScanError as error:
+        return str(error)
+    return ""
+
+
+def _grid(path: Path) -> Scan | None:
+    """A volume of zeros that takes no memory; None if the header does not define a grid, which reading will explain."""
+    header = None if is_foreign(path) else header_of(path)
+    if header is None or not (header["sform_code"] or header["qform_code"]):
+        return None
+    shape, affine = header.get_data_shape(), header.get_best_affine()
+    if len(shape) < 3 or max(shape[3:], default=1) > 1 or not (np.isfinite(affine).all() and is_usable(affine)):
+        return None
+    return Scan(np.broadcast_to(np.float32(0), shape[:3]), header, path)

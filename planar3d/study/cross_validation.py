@@ -20,8 +20,7 @@ from planar3d.networks.card_content import training_card
 from planar3d.networks.model_card import write_card
 from planar3d.progress import Ticker
 from planar3d.recipes import Recipe
-from planar3d.scans.case import Case, read_images
-from planar3d.scans.case_grids import require_one_grid
+from planar3d.scans.case import Case, read_images, require_one_grid
 from planar3d.scans.image_files import files_of
 from planar3d.scans.preparation.prepared import Prepared, load_prepared, save_prepared
 from planar3d.study.cluster import run_tasks

@@ -5,8 +5,7 @@ import pytest
 from stored_scans import TURNS, turned
 
 from planar3d.errors import ScanError
-from planar3d.scans.case import Case
-from planar3d.scans.case_grids import require_one_grid
+from planar3d.scans.case import Case, require_one_grid
 
 AFFINE = np.array([[0, 2.0, 0.1, -9], [-1.0, 0, 0, 4], [0, -0.05, 3.0, 7], [0, 0, 0, 1]])
 VOXELS = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
