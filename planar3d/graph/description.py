@@ -5,10 +5,11 @@ other runtimes use only the description.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Shape = tuple[int | None, ...]
+_GREATEST = "greatest"  # a setting of a layer whose output convolutions in int8 round
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -62,3 +63,23 @@ class Description:
         for layer in self.layers:
             values.append(visit(layer, [values[number] for number in layer.inputs]))
         return values
+
+
+def in_int8(network: Description, greatest: Mapping[str, float]) -> Description:
+    """A network whose convolutions round inputs and kernels to 8 bits, where a layer's greatest output is known.
+
+    Args:
+        greatest: by the name of the layer, whose output has no negative values; larger ones are cut off.
+    """
+
+    def noted(layer: Layer) -> Layer:
+        if layer.name not in greatest:
+            return layer
+        return replace(layer, settings={**layer.settings, _GREATEST: greatest[layer.name]})
+
+    return replace(network, layers=tuple(map(noted, network.layers)))
+
+
+def greatest_of(layer: Layer | None) -> float | None:
+    """The greatest output of a layer in int8; None in floating point."""
+    return None if layer is None else layer.settings.get(_GREATEST)

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from planar3d.errors import Planar3DError
-from planar3d.graph.description import Description, Layer
-from planar3d.graph.int8 import greatest_of
+from planar3d.graph.description import Description, Layer, greatest_of
 from planar3d.graph.layers import written
 from planar3d.graph.operators import CHANNELS_FIRST, CHANNELS_LAST, Tensor, Use
 

@@ -12,8 +12,7 @@ import openvino as ov
 
 from planar3d.errors import Planar3DError
 from planar3d.graph.depth_graph import Node
-from planar3d.graph.description import Layer
-from planar3d.graph.int8 import greatest_of
+from planar3d.graph.description import Layer, greatest_of
 from planar3d.graph.layers import shape_of, written
 from planar3d.graph.operators import CHANNELS_FIRST, CHANNELS_LAST, Tensor, Use, activated
 from planar3d.graph.padding import Range

@@ -10,8 +10,7 @@ import numpy as np
 
 from planar3d.environment import may_have_gpu
 from planar3d.errors import Planar3DError, RecipeError
-from planar3d.graph.description import Description
-from planar3d.graph.int8 import in_int8
+from planar3d.graph.description import Description, in_int8
 from planar3d.inference.agreement import Checked, Known
 from planar3d.inference.plan import Plan, make_plan, why_apart
 from planar3d.inference.shared import SharedInference

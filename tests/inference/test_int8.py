@@ -8,7 +8,7 @@ from keras import layers
 
 from planar3d.errors import Planar3DError, RecipeError
 from planar3d.graph.described import described
-from planar3d.graph.int8 import greatest_of, in_int8
+from planar3d.graph.description import greatest_of, in_int8
 from planar3d.inference.int8 import measure_greatest
 from planar3d.inference.predictor import predictor
 from planar3d.networks.carried import carried_greatest
