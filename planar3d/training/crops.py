@@ -10,7 +10,7 @@ from planar3d.errors import RecipeError
 from planar3d.scans.intensities import HEAD_LEVEL
 from planar3d.scans.labels import Targets
 from planar3d.scans.preparation import AxialSlices, Preparation
-from planar3d.scans.preparation.grey_levels import EightBit
+from planar3d.scans.preparation.eight_bit import EightBit
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.tiles import Lengths, Tiles
 from planar3d.scans.windows import at_least

@@ -10,7 +10,7 @@ from planar3d.errors import RecipeError, ScanError
 from planar3d.scans.composition import cut_tile
 from planar3d.scans.labels import Targets
 from planar3d.scans.preparation import Preparation
-from planar3d.scans.preparation.grey_levels import EightBit
+from planar3d.scans.preparation.eight_bit import EightBit
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.sections import POSITIVE, SHARE
 from planar3d.training.patch_augmentation import TRANSFORMS, Transform, augment_patch

@@ -9,8 +9,7 @@ import numpy as np
 from planar3d.errors import RecipeError
 from planar3d.pipeline import one_ahead
 from planar3d.scans.labels import Targets
-from planar3d.scans.preparation.interface import Preparation
-from planar3d.scans.preparation.prepared import Prepared
+from planar3d.scans.preparation.prepared import Preparation, Prepared
 from planar3d.scans.tiles import Tiles
 from planar3d.scans.windows import window_starts
 from planar3d.training.sampling import Samples, Sampling

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from planar3d.scans.labels import Targets
-from planar3d.scans.preparation.interface import Preparation
-from planar3d.scans.preparation.prepared import Prepared
+from planar3d.scans.preparation.prepared import Preparation, Prepared
 from planar3d.scans.tiles import Lengths, Tiles
 from planar3d.sections import Section
 

@@ -13,7 +13,7 @@ from planar3d.errors import ScanError
 from planar3d.scans.geometry import Geometry, in_view
 from planar3d.scans.intensities import HEAD_LEVEL
 from planar3d.scans.nifti_header import MAXIMUM_VOXELS
-from planar3d.scans.preparation.grey_levels import EightBit, Turned
+from planar3d.scans.preparation.eight_bit import EightBit, Turned
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.resample import RESAMPLINGS
 from planar3d.scans.volume import Scan

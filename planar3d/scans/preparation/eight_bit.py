@@ -1,13 +1,15 @@
-"""The base of preparations to 8 bit, as in the paper, and the conversions to grey levels."""
+"""Preparations to 8 bit: the conversions to grey levels, the base, and the paper's sagittal cube."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
+import nibabel as nib
 import numpy as np
 
+from planar3d.scans.geometry import Geometry
 from planar3d.scans.intensities import (
     MEDIAN_LEVEL,
     head_median,
@@ -18,7 +20,8 @@ from planar3d.scans.intensities import (
     to_16_bit_range,
     unstandardized,
 )
-from planar3d.scans.preparation.interface import PLANES, Preparation, in_words
+from planar3d.scans.preparation.prepared import PLANES, Preparation, Prepared, in_words
+from planar3d.scans.resample import RESAMPLINGS
 from planar3d.scans.volume import Scan
 from planar3d.scans.windows import INPUT_SCALE, network_input
 from planar3d.sections import MULTIPLE_OF_16, POSITIVE, Rule
@@ -123,3 +126,46 @@ class EightBit(Preparation):
     @abstractmethod
     def grid(self, plane: str) -> str:
         """The grid in words."""
+
+
+@dataclass(frozen=True)
+class SagittalCube(EightBit):
+    """The sagittal view resampled to size³, as in the paper.
+
+    Intensities are scaled by minimum and maximum to [0, 65535], interpolated by splines, scaled again, and converted to
+    8 bit as floor(value / 256).
+
+    Source: Kolarik 2020, section 3.2; the 8-bit arithmetic is the released code's, in float32.
+    """
+
+    name = "sagittal-cube"
+    # On LPS storage, which is the challenge's, it is the released `flip(rot90(v, 3, (2, 1)), 0)`: left to right,
+    # superior to inferior, anterior to posterior.
+    view = "RIP"
+    same_slices = True
+
+    def prepare(self, scans: Mapping[str, Scan]) -> Prepared:
+        """Reorient, resample, and convert to grey levels."""
+        scan = scans[self.image]
+        geometry = self.geometry(scan.header.copy())
+        raw, limits = self.raw(scan)
+        values, to_levels = self.levels.made(Turned(geometry.turned(raw), limits))
+        laid = geometry.laid(values, self.spline_order, RESAMPLINGS[self.resampling])
+        return Prepared(to_levels(laid)[..., None], geometry)
+
+    def geometry(self, header: nib.Nifti1Header) -> Geometry:
+        """The geometry of the cube over the whole volume."""
+        cube = (self.size,) * 3
+        return Geometry(header, self.view, cube, cube)
+
+    def slices(self, depth: int) -> int:
+        """The slices of the cube."""
+        return self.size
+
+    def grid(self, plane: str) -> str:
+        """The cube."""
+        return f"resampled to a {plane} cube of {self.size} voxels along each axis"
+
+    def label(self) -> str:
+        """256³."""
+        return f"{self.size}³ grid"

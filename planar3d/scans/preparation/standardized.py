@@ -9,8 +9,7 @@ import numpy as np
 
 from planar3d.errors import ScanError
 from planar3d.scans.geometry import Geometry, in_view
-from planar3d.scans.preparation.interface import Preparation, in_words
-from planar3d.scans.preparation.prepared import Prepared
+from planar3d.scans.preparation.prepared import Preparation, Prepared, in_words
 from planar3d.scans.volume import Scan
 from planar3d.sections import POSITIVE, Rule
 
