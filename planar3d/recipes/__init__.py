@@ -4,34 +4,15 @@ from pathlib import Path
 
 from planar3d.errors import RecipeError
 from planar3d.files import parse_json
+from planar3d.recipes import messaoudi2020, messaoudi2023, wacker2019
 from planar3d.recipes.kolarik2020 import DEMO, INFLATED, PAPER, RELEASED
-from planar3d.recipes.messaoudi2020 import MESSAOUDI2020, MESSAOUDI2020_RELEASED
-from planar3d.recipes.messaoudi2023 import (
-    MESSAOUDI2023_DS,
-    MESSAOUDI2023_DS_RELEASED,
-    MESSAOUDI2023_DX,
-    MESSAOUDI2023_DX_RELEASED,
-    MESSAOUDI2023_OMNIA_CAMUS,
-    MESSAOUDI2023_OMNIA_CAMUS_RELEASED,
-    MESSAOUDI2023_OMNIA_CHAOS,
-    MESSAOUDI2023_OMNIA_CHAOS_RELEASED,
-)
 from planar3d.recipes.modern import MODERN
 from planar3d.recipes.recipe import Recipe
-from planar3d.recipes.wacker2019 import WACKER2019_2D, WACKER2019_2D_RELEASED, WACKER2019_3D, WACKER2019_3D_RELEASED
 
+# All recipes of the other papers' files.
+_OTHERS = [made for paper in (wacker2019, messaoudi2020, messaoudi2023) for made in vars(paper).values()]
 RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        *(PAPER, RELEASED, MODERN, DEMO),
-        *INFLATED,
-        *(WACKER2019_3D, WACKER2019_3D_RELEASED, WACKER2019_2D, WACKER2019_2D_RELEASED),
-        *(MESSAOUDI2020, MESSAOUDI2020_RELEASED),
-        *(MESSAOUDI2023_OMNIA_CAMUS, MESSAOUDI2023_OMNIA_CAMUS_RELEASED),
-        *(MESSAOUDI2023_OMNIA_CHAOS, MESSAOUDI2023_OMNIA_CHAOS_RELEASED),
-        *(MESSAOUDI2023_DS, MESSAOUDI2023_DS_RELEASED),
-        *(MESSAOUDI2023_DX, MESSAOUDI2023_DX_RELEASED),
-    )
+    recipe.name: recipe for recipe in (PAPER, RELEASED, MODERN, DEMO, *INFLATED, *_OTHERS) if isinstance(recipe, Recipe)
 }
 
 __all__ = ["DEMO", "INFLATED", "MODERN", "PAPER", "RECIPES", "RELEASED", "Recipe", "find_recipe"]

@@ -11,6 +11,60 @@ from planar3d.training.patches import PatchSampling
 from planar3d.training.schedules import Cosine, Exponential
 from planar3d.training.settings import Training
 
+# Differences of the released code in network and optimizer.
+_AS_RELEASED = {
+    **{"encoder_padding": "symmetric", "encoder_epsilon": 1e-5, "stem": "normal"},
+    **{"gradient_share": "beta_1", "epsilon": 1e-5},
+}
+
+MESSAOUDI2023_OMNIA_CAMUS = Recipe(
+    "messaoudi2023-omnia-camus",
+    preparation=ResizedSlices(size=256),
+    tiles=Patches(shape=(1, 256, 256), step=(1, 256, 256), overlap="average"),
+    network=OmniaNetSettings(),
+    targets=Classes(
+        classes=("cavity=1", "myocardium=2", "atrium=3"),
+        regions=("endocardium=1", "epicardium=1+2", "atrium=3"),
+        in_head=False,
+        measures="camus",
+    ),
+    training=Training(
+        samples=PatchSampling(patches_per_epoch=1440, augmentation=()),  # four fifths of 450 patients' four images
+        loss=CrossEntropyAndDice(),  # eq. 5
+        frozen=(),
+        learning_rate=3e-4,
+        optimizer=Nadam(),
+        schedule=Exponential(factor=0.95, floor=1e-5),
+        batch_size=8,
+        epochs=67,  # after which the rate is 1e-5
+        patience=0,
+        monitor="last",
+    ),
+)
+
+MESSAOUDI2023_OMNIA_CAMUS_RELEASED = MESSAOUDI2023_OMNIA_CAMUS.changed(
+    name="messaoudi2023-omnia-camus-released", **_AS_RELEASED
+)
+
+MESSAOUDI2023_OMNIA_CHAOS = MESSAOUDI2023_OMNIA_CAMUS.changed(
+    name="messaoudi2023-omnia-chaos",
+    size=512,
+    tiles=Patches(shape=(1, 512, 512), step=(1, 512, 512), overlap="average"),
+    encoder="b4",
+    patches_per_epoch=2369,  # four fifths of the 1,367 CT and 1,594 MR slices for training
+    targets=Classes(
+        classes=("liver=63", "right kidney=126", "left kidney=189", "spleen=252"), in_head=False, measures="chaos"
+    ),
+    augmentation=("turn", "zoom", "translation", "shear", "window", "noise"),
+    augmented_share=0.5,
+    learning_rate=1e-3,
+    epochs=90,
+)
+
+MESSAOUDI2023_OMNIA_CHAOS_RELEASED = MESSAOUDI2023_OMNIA_CHAOS.changed(
+    name="messaoudi2023-omnia-chaos-released", **_AS_RELEASED
+)
+
 MESSAOUDI2023_DS = Recipe(
     "messaoudi2023-ds",
     preparation=NonZeroBox(images=("t1", "t1ce", "t2", "flair"), within="image"),
@@ -49,54 +103,4 @@ MESSAOUDI2023_DX = MESSAOUDI2023_DS.changed(
 
 MESSAOUDI2023_DX_RELEASED = MESSAOUDI2023_DS_RELEASED.changed(
     name="messaoudi2023-dx-released", network=DXNetSettings(norm="batch")
-)
-
-MESSAOUDI2023_OMNIA_CAMUS = Recipe(
-    "messaoudi2023-omnia-camus",
-    preparation=ResizedSlices(size=256),
-    tiles=Patches(shape=(1, 256, 256), step=(1, 256, 256), overlap="average"),
-    network=OmniaNetSettings(),
-    targets=Classes(
-        classes=("cavity=1", "myocardium=2", "atrium=3"),
-        regions=("endocardium=1", "epicardium=1+2", "atrium=3"),
-        in_head=False,
-        measures="camus",
-    ),
-    training=Training(
-        samples=PatchSampling(patches_per_epoch=1440, augmentation=()),  # four fifths of 450 patients' four images
-        loss=CrossEntropyAndDice(),  # eq. 5
-        frozen=(),
-        learning_rate=3e-4,
-        optimizer=Nadam(),
-        schedule=Exponential(factor=0.95, floor=1e-5),
-        batch_size=8,
-        epochs=67,  # after which the rate is 1e-5
-        patience=0,
-        monitor="last",
-    ),
-)
-
-MESSAOUDI2023_OMNIA_CHAOS = MESSAOUDI2023_OMNIA_CAMUS.changed(
-    name="messaoudi2023-omnia-chaos",
-    size=512,
-    tiles=Patches(shape=(1, 512, 512), step=(1, 512, 512), overlap="average"),
-    encoder="b4",
-    patches_per_epoch=2369,  # four fifths of the 1,367 CT and 1,594 MR slices for training
-    targets=Classes(
-        classes=("liver=63", "right kidney=126", "left kidney=189", "spleen=252"), in_head=False, measures="chaos"
-    ),
-    augmentation=("turn", "zoom", "translation", "shear", "window", "noise"),
-    augmented_share=0.5,
-    learning_rate=1e-3,
-    epochs=90,
-)
-
-# Differences of the released code in network and optimizer.
-_AS_RELEASED = {
-    **{"encoder_padding": "symmetric", "encoder_epsilon": 1e-5, "stem": "normal"},
-    **{"gradient_share": "beta_1", "epsilon": 1e-5},
-}
-MESSAOUDI2023_OMNIA_CAMUS_RELEASED, MESSAOUDI2023_OMNIA_CHAOS_RELEASED = (
-    recipe.changed(name=f"{recipe.name}-released", **_AS_RELEASED)
-    for recipe in (MESSAOUDI2023_OMNIA_CAMUS, MESSAOUDI2023_OMNIA_CHAOS)
 )

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from planar3d.errors import ScanError
-from planar3d.recipes import WACKER2019_3D
+from planar3d.recipes.wacker2019 import WACKER2019_3D
 from planar3d.scans.case import read_images
 from planar3d.scans.preparation import CenterCrop, NonZeroBox
 from planar3d.scans.prepare import prepare
