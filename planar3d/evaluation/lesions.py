@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage, sparse
 
 from planar3d.errors import ScanError
-from planar3d.scans.grid import voxel_mm3
+from planar3d.scans.geometry import voxel_mm3
 from planar3d.scans.volume import are_labels
 
 # The challenge's settings.

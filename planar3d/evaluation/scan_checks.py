@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
-from planar3d.scans.grid import corner_shift, is_usable
+from planar3d.scans.geometry import corner_shift, is_usable
 from planar3d.scans.head import Head, find_head
 from planar3d.scans.labels import Targets
 from planar3d.scans.volume import CORNER_TOLERANCE, Scan

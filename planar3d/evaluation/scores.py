@@ -10,7 +10,7 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 from planar3d.evaluation.lesions import binary_pair, lesion_scores, ratio, union_box
-from planar3d.scans.grid import voxel_axes, voxel_mm3
+from planar3d.scans.geometry import voxel_axes, voxel_mm3
 
 
 class Measure(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 
 from planar3d.errors import DatasetError, ScanError
 from planar3d.scans.folds import Fold
-from planar3d.scans.grid import is_usable
+from planar3d.scans.geometry import is_usable
 from planar3d.scans.image_files import files_of, is_there, require_usable, why_unusable
 from planar3d.scans.labels import Labels
 from planar3d.scans.nifti import header_of

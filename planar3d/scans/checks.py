@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 
 from planar3d.errors import ScanError
-from planar3d.scans.grid import is_usable
+from planar3d.scans.geometry import is_usable
 from planar3d.wording import counted
 
 if TYPE_CHECKING:

@@ -26,8 +26,7 @@ from planar3d.scans.image_files import (
     why_unusable,
     without_copies,
 )
-from planar3d.scans.input_names import series_name, with_unique_names
-from planar3d.scans.outputs import Outputs, plain_names
+from planar3d.scans.outputs import Outputs, plain_names, series_name, with_unique_names
 from planar3d.scans.participants import EVERYONE
 from planar3d.scans.stored import reader_of
 from planar3d.scans.tables import check_name, path_in_table, read_table

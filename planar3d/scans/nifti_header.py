@@ -9,7 +9,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
 from planar3d.errors import ScanError
-from planar3d.scans.grid import is_usable
+from planar3d.scans.geometry import is_usable
 
 MAXIMUM_VOXELS = 2**27  # 512 MiB in float32; the largest scan of MSSEG 2016 has 38 million
 LONGEST_HEADER = 540  # bytes, of NIfTI-2

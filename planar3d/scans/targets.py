@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from planar3d.errors import RecipeError
-from planar3d.scans.grid import voxel_mm3
+from planar3d.scans.geometry import voxel_mm3
 from planar3d.scans.labels import Grid, Labels, Targets, regions_of
 from planar3d.scans.volume import Scan, read_mask
 from planar3d.scans.windows import threshold

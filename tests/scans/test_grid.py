@@ -12,7 +12,7 @@ from planar3d.evaluation.quality import check_quality
 from planar3d.evaluation.scores import score_scan, surface_distances
 from planar3d.inference.prepared_scan import lesion_mask
 from planar3d.recipes import PAPER
-from planar3d.scans.grid import voxel_axes, voxel_mm3
+from planar3d.scans.geometry import voxel_axes, voxel_mm3
 from planar3d.scans.head import find_head
 from planar3d.scans.volume import Scan
 
