@@ -196,14 +196,10 @@ def _host() -> str:
 
 def _is_hidden(pid: int) -> bool:
     """Whether a process exists that this user cannot inspect, as when /proc hides those of others."""
-    if _born(pid):
-        return False
     try:
         os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, PermissionError) and not _born(pid)
     return False
 
 

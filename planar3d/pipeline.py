@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain, pairwise
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -20,18 +21,8 @@ def one_ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[I
     current item and starts no other.
     """
     with _thread() as thread:
-
-        def pairs() -> Iterator[tuple[Item, Future[Made]]]:
-            waiting = None
-            for item in items:
-                begun = item, thread.submit(make, item)
-                if waiting:
-                    yield waiting
-                waiting = begun
-            if waiting:
-                yield waiting
-
-        yield pairs()
+        begun = ((item, thread.submit(make, item)) for item in items)
+        yield (now for now, _ in pairwise(chain(begun, [None])) if now)
 
 
 @contextmanager

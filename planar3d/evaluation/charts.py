@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -137,16 +137,8 @@ def _limits(name: str, histories: Mapping[int, Mapping[str, np.ndarray]]) -> tup
 
 
 def _draw_boxes(axes: "Axes", values: list[list[float]]) -> None:
-    lines = {"color": _GREY}
-    axes.boxplot(
-        values,
-        widths=0.5,
-        showfliers=False,
-        medianprops={"color": "black", "linewidth": 1.6},
-        boxprops=lines,
-        whiskerprops=lines,
-        capprops=lines,
-    )
+    lines: dict[str, Any] = {f"{part}props": {"color": _GREY} for part in ("box", "whisker", "cap")}
+    axes.boxplot(values, widths=0.5, showfliers=False, medianprops={"color": "black", "linewidth": 1.6}, **lines)
     for place, points in enumerate(values, start=1):
         # Spread by order, not at random, so that the same scores give the same picture.
         shift = np.linspace(-0.15, 0.15, len(points)) if len(points) > 1 else np.zeros(len(points))

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from planar3d.scans.head import largest_part
+
 CAVITY, MYOCARDIUM = 1, 2  # labels of CAMUS
 _DISKS = 20
 _FINER = 4  # subpixels along each axis, for accurate disks of few pixels
@@ -33,12 +35,10 @@ def left_ventricle(labels: np.ndarray, spacing: Sequence[float]) -> Ventricle:
     labels = labels.reshape(labels.shape[:2])
     cavity, heart = labels == CAVITY, (labels == CAVITY) | (labels == MYOCARDIUM)
     valve = cavity & ndimage.binary_dilation(~heart, border_value=1)
-    parts, count = ndimage.label(valve, np.ones((3, 3)))
-    if not count or not (labels == MYOCARDIUM).any():
+    if not valve.any() or not (labels == MYOCARDIUM).any():
         return Ventricle(np.nan, np.full(_DISKS, np.nan))
-    largest = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
     mm = np.asarray(spacing[:2], float)
-    middle = (np.argwhere(largest) * mm).mean(axis=0)
+    middle = (np.argwhere(largest_part(valve, np.ones((3, 3)))) * mm).mean(axis=0)
     inside = np.argwhere(np.kron(cavity, np.ones((_FINER, _FINER), bool))) / _FINER * mm
     inside -= (_FINER - 1) / 2 / _FINER * mm  # centers of subpixels around the pixel's own
     away = inside - middle

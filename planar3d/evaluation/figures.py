@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import nibabel as nib
 import numpy as np
 
 from planar3d.extras import extra
 from planar3d.files import written_beside
+from planar3d.scans.head import upright
 from planar3d.scans.volume import Scan, on_grid_of
 
 if TYPE_CHECKING:
@@ -94,14 +94,12 @@ def overlay(
     Raises:
         ScanError: the masks are not on the scan's grid.
     """
-    orientation = nib.orientations.io_orientation(scan.affine)
-    zooms = [length for _, length in sorted(zip(orientation[:, 0], scan.spacing, strict=True))]
-    voxels = nib.orientations.apply_orientation(scan.voxels, orientation)
+    voxels, zooms = upright(scan.voxels, scan)
     given = {"reference": reference, "prediction": prediction}
     found = {name: on_grid_of(scan, mask).voxels > 0.5 for name, mask in given.items() if mask is not None}
     below = {f"{name}, reference": mask for name, mask in (expected or {}).items()} if parts else {}
     drawn = below | dict(parts or found)
-    masks = {n: nib.orientations.apply_orientation(mask, orientation) for n, mask in drawn.items()}
+    masks = {name: upright(mask, scan)[0] for name, mask in drawn.items()}
     styles = _OUTLINES
     if parts:
         styles = {n: (colour, 0.9 * times) for n, (colour, times) in outlines(parts).items()}
@@ -188,7 +186,7 @@ def _draw_slice(
     view: View,
     picture: np.ndarray,
     masks: Mapping[str, np.ndarray],
-    zooms: Sequence[float],
+    zooms: np.ndarray,
     window: tuple[float, float],
     styles: Mapping[str, tuple[str, float]],
 ) -> None:

@@ -154,18 +154,12 @@ def write_lesion_lines(
         lines: the values of these columns, and the lesion.
     """
     unknown = "n/a" if Path(path).suffix == ".tsv" else None
-    rows = ((about, (*lesion[:6], *lesion.extent_mm, *lesion[7:])) for about, lesion in lines)
-    write_csv(
-        path,
-        [*before, *_COLUMNS],
-        (
-            {
-                **about,
-                **{
-                    column: unknown if value is None else value if digits is None else round(float(value), digits)
-                    for (column, digits), value in zip(_COLUMNS.items(), row, strict=True)
-                },
-            }
-            for about, row in rows
-        ),
-    )
+
+    def row(lesion: Lesion) -> dict[str, Any]:
+        values = zip(_COLUMNS.items(), (*lesion[:6], *lesion.extent_mm, *lesion[7:]), strict=True)
+        return {
+            column: unknown if value is None else value if digits is None else round(float(value), digits)
+            for (column, digits), value in values
+        }
+
+    write_csv(path, [*before, *_COLUMNS], ({**about, **row(lesion)} for about, lesion in lines))

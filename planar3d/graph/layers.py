@@ -26,7 +26,7 @@ class LayerKind:
     macs: Callable[[Layer, Shape, Shape], int] | None = None
     settings: tuple[str, ...] = ()  # the attributes in Keras needed for this
     # Shape of its output, from a layer and the shapes of its inputs; for kinds that can be written.
-    shape: Callable[..., Shape] = shapes.as_given
+    shape: Callable[..., Shape] = lambda layer, taken: taken
     # Shapes of its arrays by name, from a layer and the shape of its input; for such kinds.
     arrays: Callable[..., dict[str, Shape]] = lambda layer, *taken: {}
 
@@ -103,7 +103,7 @@ def _reducing(op: str, *settings: str) -> LayerKind:
     return LayerKind(write=axis_operators.reduction(op), settings=("keepdims", *settings), shape=shapes.reduced)
 
 
-_IN_TRAINING_ALONE = LayerKind(reach.within_slices, operators.nothing)
+_IN_TRAINING_ALONE = LayerKind(reach.within_slices, lambda use: use.values[0])
 _EACH_VALUE = LayerKind(reach.within_slices)
 _ALONG_AXES = LayerKind(reach.along_axes, settings=("axis",))
 _UNKNOWN = LayerKind()
@@ -112,7 +112,9 @@ _CONVOLVING = LayerKind(macs=macs_at_outputs, settings=("data_format",))
 _TRANSPOSED = LayerKind(macs=_macs_at_inputs, settings=("data_format",))
 
 KINDS: dict[str, LayerKind] = {
-    "Activation": LayerKind(reach.within_slices, operators.activation, settings=("activation",)),
+    "Activation": LayerKind(
+        reach.within_slices, lambda use: operators.activated(use, *use.values), settings=("activation",)
+    ),
     "Add": _merging(operators.merge("Sum")),
     "AlphaDropout": _IN_TRAINING_ALONE,
     "Average": _merging(operators.merge("Mean")),

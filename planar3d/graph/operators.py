@@ -182,11 +182,6 @@ def product(use: Use) -> Any:
     return result
 
 
-def activation(use: Use) -> Any:
-    """A layer that is only an activation."""
-    return activated(use, *use.values)
-
-
 def rectifier(use: Use) -> Any:
     """ReLU, with an optional maximum."""
     layer = use.layer
@@ -212,11 +207,6 @@ def rescaling(use: Use) -> Any:
             raise use.unknown(f"{part}.shape", value.shape)
         result = use.add(op, result, use.constant(part, value.reshape(-1, 1, 1, 1)))
     return result
-
-
-def nothing(use: Use) -> Any:
-    """Layers that act only in training."""
-    return use.values[0]
 
 
 def activated(use: Use, value: Any) -> Any:

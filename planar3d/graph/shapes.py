@@ -8,11 +8,6 @@ from planar3d.graph.description import Layer, Shape
 from planar3d.graph.padding import extents_of, transposed_padding
 
 
-def as_given(layer: Layer, taken: Shape) -> Shape:
-    """For elementwise layers, and layers per channel."""
-    return taken
-
-
 def broadcast(layer: Layer, *taken: Shape) -> Shape:
     """For elementwise combinations, with broadcasting."""
     if len({len(shape) for shape in taken}) > 1:

@@ -114,9 +114,7 @@ class Head:
 
 def find_head(scan: Scan, step: Sequence[float] = (_STEP, _STEP, _STEP)) -> Head:
     """Find the head in a scan of any orientation, sampled every few mm along (right, anterior, superior)."""
-    orientation = nib.orientations.io_orientation(scan.affine)
-    turned = nib.orientations.apply_orientation(scan.voxels, orientation)
-    mm = np.array(scan.spacing)[np.argsort(orientation[:, 0])]
+    turned, mm = upright(scan.voxels, scan)
     least = np.ceil(np.divide(turned.shape, _LONGEST * _STEP / np.array(step)))
     steps = np.clip(np.round(step / mm), least, turned.shape).astype(int)
     values = np.ascontiguousarray(turned[tuple(slice(None, None, step) for step in steps)])
@@ -127,19 +125,25 @@ def find_head(scan: Scan, step: Sequence[float] = (_STEP, _STEP, _STEP)) -> Head
     return Head(grey, grey is not values, spacing, acquired, voxel_mm3, air, _filled(largest_part(grey > air)))
 
 
+def upright(volume: np.ndarray, scan: Scan) -> tuple[np.ndarray, np.ndarray]:
+    """A volume of a scan's grid stored right, anterior, superior, and the mm between its voxels along these axes."""
+    orientation = nib.orientations.io_orientation(scan.affine)
+    mm = np.array(scan.spacing)[np.argsort(orientation[:, 0])]
+    return nib.orientations.apply_orientation(volume, orientation), mm
+
+
 def on_coarse_grid(labels: np.ndarray, scan: Scan, head: Head) -> tuple[np.ndarray, np.ndarray]:
     """Labels of the scan's non-zero voxels, and their nearest voxels of the head's grid, (voxel, axis)."""
-    orientation = nib.orientations.io_orientation(scan.affine)
-    turned = nib.orientations.apply_orientation(labels, orientation)
+    turned, mm = upright(labels, scan)
     marked = np.argwhere(turned)
-    steps = np.round(np.array(head.spacing) / np.array(scan.spacing)[np.argsort(orientation[:, 0])])
+    steps = np.round(np.array(head.spacing) / mm)
     nearest = np.minimum(np.rint(marked / steps), np.array(head.grey.shape) - 1).astype(int)
     return turned[tuple(marked.T)], nearest
 
 
-def largest_part(mask: np.ndarray) -> np.ndarray:
-    """The largest face-connected component of a mask; empty for an empty mask."""
-    labels, count = ndimage.label(mask)
+def largest_part(mask: np.ndarray, structure: np.ndarray | None = None) -> np.ndarray:
+    """The largest component of a mask, connected over faces or by a structure; empty for an empty mask."""
+    labels, count = ndimage.label(mask, structure)
     return labels == 1 + np.argmax(np.bincount(labels.ravel())[1:]) if count else mask
 
 

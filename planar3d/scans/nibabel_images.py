@@ -16,7 +16,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from planar3d.errors import ScanError
 from planar3d.scans.formats import PAIR_BYTES
-from planar3d.scans.nifti import GzipFile, isal_error
+from planar3d.scans.nifti import isal_error, unzipped
 from planar3d.scans.nifti_header import MAXIMUM_VOXELS, header_with
 
 _MGH_BYTES = 284  # of the header, which FreeSurfer calls version 1
@@ -130,10 +130,7 @@ def _start(path: Path) -> bytes:
 def _unpacked(path: Path, size: int, at_most: bool = True) -> bytes:
     """The bytes of a file, unzipped to its end, where gzip compares its checksum; or only its first bytes."""
     with path.open("rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        stream = GzipFile(fileobj=file) if zipped else file
-        content = stream.read(size + at_most)
+        content = unzipped(file)[0].read(size + at_most)
     if at_most and len(content) > size:
         raise ValueError(f"it has more bytes than the {size:,} that its header declares")
     return content

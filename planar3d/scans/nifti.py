@@ -91,7 +91,7 @@ def read_whole(path: Path) -> tuple[nib.Nifti1Header, bytes]:
     size = os.path.getsize(path)
     try:
         with open(path, "rb") as file:
-            stream, zipped = _unzipped(file)
+            stream, zipped = unzipped(file)
             start = stream.read(max(LONGEST_HEADER, LOOK))
             header = read_header(path, start)
             if header is None:
@@ -125,7 +125,7 @@ def header_of(path: Path) -> nib.Nifti1Header | None:
     file, number = volume_of(path)
     try:
         with open(file, "rb") as stored:
-            start = _unzipped(stored)[0].read(LONGEST_HEADER)
+            start = unzipped(stored)[0].read(LONGEST_HEADER)
     except (OSError, EOFError, zlib.error, isal_error):
         return None
     header = read_header(file, start)
@@ -134,7 +134,7 @@ def header_of(path: Path) -> nib.Nifti1Header | None:
     return header
 
 
-def _unzipped(file: BinaryIO) -> tuple[BinaryIO, bool]:
+def unzipped(file: BinaryIO) -> tuple[BinaryIO, bool]:
     """A file's content, unzipped if it is zipped, which its first bytes show; and whether it is."""
     zipped = file.read(len(_MAGIC)) == _MAGIC
     file.seek(0)

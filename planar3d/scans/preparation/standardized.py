@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
+from scipy import ndimage
 
 from planar3d.errors import ScanError
 from planar3d.scans.geometry import Geometry, in_view
@@ -103,9 +104,8 @@ class NonZeroBox(Standardized):
 
     def geometry(self, whole: Geometry, brain: np.ndarray) -> Geometry:
         """The smallest box with the whole brain, not resampled."""
-        places = [np.flatnonzero(brain.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-        first, shape = tuple(int(p[0]) for p in places), tuple(int(p[-1] - p[0]) + 1 for p in places)
-        return replace(whole, prepared=shape, offset=first)
+        (box,) = ndimage.find_objects(brain.view(np.uint8))
+        return replace(whole, prepared=tuple(n.stop - n.start for n in box), offset=tuple(n.start for n in box))
 
     def slices(self, depth: int) -> int:
         """The slices of a head of 150 mm, 1 mm apart."""
