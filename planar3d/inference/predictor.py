@@ -74,7 +74,7 @@ def predictor(
     """Create a predictor for scans with a network; one predictor serves many scans.
 
     Args:
-        network: from (batch, depth, rows, cols, channels) to (batch, depth, rows, cols, 1), with the weights of now:
+        network: from (batch, depth, rows, cols, channels) to (batch, depth, rows, cols, 1), with its current weights:
             make another predictor after training; or an open weights file, from which Keras builds the network only if
             needed.
         recipe: depth and stride of the windows, and the channels.
@@ -84,7 +84,7 @@ def predictor(
             equal within rounding; `"auto"`, OpenVINO if it is installed and no GPU is found.
         precision: `"float32"`, `"bf16"` or `"int8"`. Default: the network's own; the engine `"auto"` uses bf16 if the
             processor supports it and masks agree with float32, as published, as found before, or as tested on the
-            first scan. int8 is on OpenVINO only, for models whose card has the greatest values of their layers;
+            first scan. int8 is on OpenVINO only, for models whose card has the largest inputs of their layers;
             convolutions round to 8 bits, and the rest is bf16 or float32, as the processor supports.
         batch_size: windows per batch, for the windowed method.
 

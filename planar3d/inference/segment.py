@@ -37,7 +37,7 @@ def segment(
         method, engine, precision: see `predictor`.
 
     Returns:
-        A mask uint8 {0, 1}, or a label map, on the native grid: shape, affine, codes and zooms are the input's.
+        A mask uint8 {0, 1}, or a label map, with the input's shape, affine, codes and zooms.
 
     Raises:
         ScanError: the scan cannot be used.

@@ -120,7 +120,7 @@ class Model:
 
     @property
     def cautions(self) -> list[str]:
-        """Sentences about a recipe that is assumed, or prepares scans otherwise than those that it was trained on."""
+        """Sentences about a recipe that is assumed, or that prepares scans differently from the training scans."""
         if self.assumed:
             return [
                 f"{self.path.name} has no recipe; it is used with the recipe {PAPER.name}. If it was trained with "

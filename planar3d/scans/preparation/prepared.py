@@ -54,7 +54,7 @@ class Prepared:
                 linearly, uint8 and bool by the nearest voxel.
 
         Returns:
-            A scan of the input's shape, affine, codes and zooms; float32, or uint8 for masks. Voxels outside the
+            A scan with the input's shape, affine, codes and zooms; float32, or uint8 for masks. Voxels outside the
             prepared grid are zero.
         """
         volume = np.asarray(volume)

@@ -36,8 +36,7 @@ class Standardized(Preparation):
     grid: ClassVar[str]  # cropping or resampling, in words
 
     images: tuple[str, ...] = ("flair", "t1ce", "t2")  # images of a case, one per channel, in this order
-    # Voxels that are non-zero in any image, in the image itself, or all voxels.
-    within: Literal["brain", "image", "everything"] = "brain"
+    within: Literal["brain", "image", "everything"] = "brain"  # voxels non-zero in any image, in this image, or all
     stored: Literal["float32", "float16"] = "float32"  # type of prepared values on disk and in memory
 
     @property
