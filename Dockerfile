@@ -14,9 +14,9 @@ LABEL org.opencontainers.image.description="Multiple-sclerosis lesions in raw FL
 LABEL org.opencontainers.image.version="0.1.0"
 LABEL org.opencontainers.image.licenses="MIT AND CC-BY-4.0"
 COPY --from=build /opt/planar3d /opt/planar3d
-# The licence of the code, and what the weights were made of, with theirs.
+# The licence of the code, and the card of the weights with their origin and licence.
 COPY LICENSE weights/ms-flair-open.md /opt/planar3d/
-# Any user may run it (--user), also one without a home.
+# Any user may run the image (--user), even without a home directory.
 ENV PATH=/opt/planar3d/bin:/usr/local/bin:/usr/bin:/bin
 ENV HOME=/tmp
 ENV PLANAR3D_OFFLINE=1

@@ -1,4 +1,4 @@
-"""The graph of a Keras network, and everything else without a public API: only this file uses private parts of Keras.
+"""The graph of a Keras network, and everything else without a public API: only this file uses the private API of Keras.
 
 Tested with the Keras versions allowed in `pyproject.toml`; `tests/graph/test_keras_graph.py` shows changes.
 """
