@@ -6,7 +6,7 @@ the other folds (`crossed`), so that no scan affects its own threshold.
     python experiments/open_model/evaluate.py RUN --out scores.csv [--engines keras,openvino,openvino-bf16]
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +14,7 @@ import numpy as np
 import typer
 
 from planar3d.commands.options import Settings
-from planar3d.evaluation.lesions import lesion_scores, ratio
-from planar3d.evaluation.scores import summarize
+from planar3d.evaluation.scores import score_scan, summarize
 from planar3d.files import read_rows, write_csv
 from planar3d.inference.predictor import predictor
 from planar3d.inference.prepared_scan import native_mask, predict_prepared
@@ -23,7 +22,7 @@ from planar3d.networks.weights_file import load_network
 from planar3d.recipes import Recipe
 from planar3d.scans.preparation.prepared import load_prepared
 from planar3d.scans.prepare import prepare
-from planar3d.scans.volume import read_mask, read_scan
+from planar3d.scans.volume import Scan, read_mask, read_scan
 from planar3d.study.run_folder import Run, open_run
 
 THRESHOLDS = (8, 16, 32, 51, 64, 77, 90, 102, 115, 128, 154, 179, 205)  # of 256
@@ -71,26 +70,27 @@ def scores_of(run: Run, scan: str, predict: Any, recipe: Recipe, about: dict[str
 def scores_of_others(other: Sequence[str], predict: Any, recipe: Recipe, about: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of scans in no fold, each given as name=scan,mask; one per scan and threshold."""
     rows = []
-    for given in other:
-        name, _, files = given.partition("=")
-        scan, mask = files.split(",")
-        read = read_scan(scan)
-        rows += _rows(prepare(read, recipe), read_mask(mask, read), predict, recipe, {"scan": name, **about})
+    for name, scan, mask in given_scans(other):
+        rows += _rows(prepare(scan, recipe), mask, predict, recipe, {"scan": name, **about})
     return rows
 
 
+def given_scans(other: Sequence[str]) -> Iterator[tuple[str, Scan, Scan]]:
+    """The names, scans and masks of scans given as name=scan,mask."""
+    for given in other:
+        name, _, files = given.partition("=")
+        path, mask = files.split(",")
+        scan = read_scan(path)
+        yield name, scan, read_mask(mask, scan)
+
+
 def _rows(prepared: Any, reference: Any, predict: Any, recipe: Recipe, about: dict[str, Any]) -> list[dict[str, Any]]:
-    probabilities = predict_prepared(predict, prepared, recipe)
-    voxel_ml = reference.voxel_mm3 / 1000
-    lesion, rows = reference.voxels > 0, []
+    probabilities, rows = predict_prepared(predict, prepared, recipe), []
     for threshold in THRESHOLDS:
-        mask = native_mask(probabilities, prepared, recipe.changed(threshold=threshold)).voxels > 0
-        both, marked, true = int((mask & lesion).sum()), int(mask.sum()), int(lesion.sum())
-        lesion_f1 = lesion_scores(lesion, mask, reference.affine).f1
-        scores = (ratio(2 * both, marked + true), ratio(both, true), ratio(both, marked), lesion_f1)
-        volumes = (marked * voxel_ml, true * voxel_ml)
-        rounded = (*(round(score, 4) for score in scores), *(round(ml, 2) for ml in volumes))
-        rows.append({**about, "threshold": threshold, **dict(zip(MEASURES, rounded, strict=True))})
+        mask = native_mask(probabilities, prepared, recipe.changed(threshold=threshold))
+        scores = score_scan(reference.voxels, mask.voxels, reference.affine)
+        rounded = {name: round(scores[name], 4 if name in SCORES else 2) for name in MEASURES}
+        rows.append({**about, "threshold": threshold, **rounded})
     return rows
 
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from evaluate import given_scans
 
 from planar3d.cli import main
 from planar3d.evaluation.lesions import lesion_scores
@@ -25,7 +26,7 @@ from planar3d.inference.segmenter import Probabilities, Segmenter
 from planar3d.scans.nifti_header import header_with
 from planar3d.scans.phantom import make_head
 from planar3d.scans.phantom_scanner import CENTERS
-from planar3d.scans.volume import Scan, read_mask, read_scan
+from planar3d.scans.volume import Scan
 from planar3d.training.synthesis import HeadGenerator, LesionShapes, read_anatomy
 from planar3d.training.synthesis.anatomy import files_in
 
@@ -70,7 +71,8 @@ def run(
     segmenter = Segmenter(model, engine=engine)
     name = Path(model).name.removesuffix(".weights.h5") + (", mirrored" if mirrored else "")
     rows: list[dict[str, Any]] = list(read_rows(out)) if out.is_file() else []
-    for kind, (head, scan, mask, cut) in chain(patients(scans or []), alternating(generator, kinds, heads)):
+    patients = (("patient", (*given, "")) for given in given_scans(scans or []))
+    for kind, (head, scan, mask, cut) in chain(patients, alternating(generator, kinds, heads)):
         done = {row["rule"] for row in rows if (row["model"], row["kind"], row["head"]) == (name, kind, head)}
         if not (missing := [rule for rule in rules or [OWN] if rule not in done]):
             continue
@@ -99,15 +101,6 @@ def predicted(segmenter: Segmenter, scan: Scan, mirrored: bool) -> Probabilities
 def test_maps(folder: Path) -> list[Path]:
     """The label maps not used for training."""
     return files_in(folder, ("*.nii.gz", "*.npz"), "label map")[TRAINING_MAPS:]
-
-
-def patients(scans: list[str]) -> Iterator[tuple[str, Head]]:
-    """Patients' scans, each given as name=scan,mask."""
-    for given in scans:
-        name, _, files = given.partition("=")
-        scan, mask = files.split(",")
-        read = read_scan(scan)
-        yield "patient", (name, read, read_mask(mask, read), "")
 
 
 def alternating(generator: HeadGenerator, kinds: str, count: int) -> Iterator[tuple[str, Head]]:
