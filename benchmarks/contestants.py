@@ -155,21 +155,15 @@ def _windowed(folder: Path, run: Callable[[np.ndarray], np.ndarray]) -> Callable
 
 @dataclass(frozen=True)
 class Contestant:
-    """A line of the table.
+    """A line of the table."""
 
-    Attributes:
-        run, arguments: what sets itself up and returns what is timed.
-        needs: packages without which it is left out.
-        calls: scans to predict. Who is done within seconds is timed on the second, when everything is compiled; the
-            others have seen one batch.
-        before: writes what it needs into the folder.
-    """
-
-    run: Callable[..., Callable[[], np.ndarray]]
+    run: Callable[..., Callable[[], np.ndarray]]  # sets itself up and returns what is timed
     arguments: tuple[Any, ...] = ()
-    needs: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()  # packages without which it is left out
+    # Scans to predict. Who is done within seconds is timed on the second, when everything is compiled; the others have
+    # seen one batch.
     calls: int = 1
-    before: Callable[[Path], None] | None = None
+    before: Callable[[Path], None] | None = None  # writes what it needs into the folder
 
 
 REFERENCE = "keras, batch 2"

@@ -30,19 +30,12 @@ FEW = 4  # windows
 
 @dataclass(frozen=True)
 class Method:
-    """How a scan is computed.
+    """How a scan is computed."""
 
-    Attributes:
-        arguments: method, engine and precision of `predictor`.
-        needs: packages without which it is left out.
-        alike: each window is computed by itself and costs the same, so that a few of them tell of the scan.
-        color: in the plot.
-    """
-
-    arguments: tuple[str, str, str]
-    needs: tuple[str, ...]
-    alike: bool
-    color: str
+    arguments: tuple[str, str, str]  # method, engine and precision of `predictor`
+    needs: tuple[str, ...]  # packages without which it is left out
+    alike: bool  # each window is computed by itself and costs the same, so that a few of them tell of the scan
+    color: str  # in the plot
 
 
 METHODS = {

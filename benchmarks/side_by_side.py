@@ -29,19 +29,12 @@ _OTHERS = ("onnxruntime", "monai")  # packages that contestants compute with
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a contestant took: seconds of the first and of the later calls, peak memory, and what the last call gave.
+    """What a contestant took, and gave."""
 
-    Attributes:
-        first: seconds of the first call, tracing and compiling included.
-        seconds: the median of the later calls; the first where there was one alone.
-        peak_gib: the largest resident memory of the process, imports included.
-        value: what the last call returned.
-    """
-
-    first: float
-    seconds: float
-    peak_gib: float
-    value: Any
+    first: float  # seconds of the first call, tracing and compiling included
+    seconds: float  # the median of the later calls; the first where there was one alone
+    peak_gib: float  # the largest resident memory of the process, imports included
+    value: Any  # what the last call returned
 
 
 def measure(

@@ -20,21 +20,13 @@ FEWEST = 4  # stacks of generated heads before a training starts
 
 @dataclass(frozen=True)
 class Variant:
-    """A training.
-
-    Attributes:
-        name: name of the training.
-        without: excluded sources, on which it is tested as on scans of other sites.
-        start: `"published"`, version 1, trained on the whole home site; or `"imagenet"`, trained on no scan.
-        rate: the highest learning rate.
-        trains: False for the unchanged version 1.
-    """
+    """A training."""
 
     name: str
-    without: tuple[str, ...] = ()
-    start: str = "published"
-    rate: float = 2e-4
-    trains: bool = True
+    without: tuple[str, ...] = ()  # excluded sources, on which it is tested as on scans of other sites
+    start: str = "published"  # version 1, trained on the whole home site; or `"imagenet"`, trained on no scan
+    rate: float = 2e-4  # the highest learning rate
+    trains: bool = True  # False for the unchanged version 1
 
     @classmethod
     def of(cls, name: str) -> "Variant":

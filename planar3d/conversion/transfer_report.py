@@ -15,39 +15,26 @@ Shapes = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True)
 class TransferredLayer:
-    """A layer of the 3D network with weights, or with a role in the conversion.
+    """A layer of the 3D network with weights, or with a role in the conversion."""
 
-    Attributes:
-        source, source_type: the 2D layer, nested ones as `model/layer`, and its type; empty for a new layer.
-        target, target_type: the 3D layer and its type.
-        source_shapes, target_shapes: of their weights.
-        mapping: origin of the weights: a mapping and its taps, `copied`, or empty.
-        parameters, transferred: of the 3D layer, and the number derived from the 2D layer's.
-    """
-
-    source: str
+    source: str  # the 2D layer, nested ones as `model/layer`; empty for a new layer
     source_type: str
-    target: str
+    target: str  # the 3D layer
     target_type: str
-    source_shapes: Shapes
+    source_shapes: Shapes  # of their weights
     target_shapes: Shapes
-    mapping: str
-    parameters: int
-    transferred: int
+    mapping: str  # origin of the weights: a mapping and its taps, `copied`, or empty
+    parameters: int  # of the 3D layer
+    transferred: int  # of these, the number derived from the 2D layer's
 
 
 @dataclass(frozen=True)
 class TransferReport:
-    """All layers of a conversion, in the order of the network.
+    """All layers of a conversion, in the order of the network."""
 
-    Attributes:
-        source, target: the networks' names.
-        rows: one for each layer of the 3D network.
-    """
-
-    source: str
-    target: str
-    rows: tuple[TransferredLayer, ...]
+    source: str  # the 2D network's name
+    target: str  # the 3D network's name
+    rows: tuple[TransferredLayer, ...]  # one for each layer of the 3D network
 
     @property
     def parameters(self) -> int:

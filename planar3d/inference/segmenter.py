@@ -31,17 +31,11 @@ Member = str | Path | Model | tuple[Any, Recipe]  # a network of Keras and its r
 
 @dataclass(frozen=True)
 class Probabilities:
-    """The probabilities predicted for a case.
+    """The probabilities predicted for a case."""
 
-    Attributes:
-        values: float32 (slices, rows, cols) in [0, 1], or (slices, rows, cols, outputs) for several outputs.
-        prepared: the case on the grid of the values.
-        recipe: defines how probabilities become labels.
-    """
-
-    values: np.ndarray
-    prepared: Prepared
-    recipe: Recipe
+    values: np.ndarray  # float32 (slices, rows, cols) in [0, 1], or (slices, rows, cols, outputs) for several outputs
+    prepared: Prepared  # the case on the grid of the values
+    recipe: Recipe  # defines how probabilities become labels
 
     def labels(self) -> np.ndarray:
         """The labels on the grid of the values, uint8 (slices, rows, cols)."""

@@ -48,29 +48,21 @@ def _no_features(arguments: Arguments) -> Mapping[str, int]:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A named network.
+    """A named network."""
 
-    Attributes:
-        build: from `input_shape` (depth, rows, cols, channels), `weights`, `encoder_weights` and its own arguments to
-            the network.
-        arguments: from its settings and the targets in a recipe to its own arguments, as JSON values; a `RecipeError`
-            if they do not fit.
-        divisors: of depth, rows and cols.
-        groups: the names of its layers with weights, in groups that cover them all.
-        head: the name of the output layer.
-        source: of its encoder's weights; default: none.
-        feature_levels: layers of a frozen encoder whose features may be computed once per scan, with the slices per
-            entry of their depth axis; a `RecipeError` if windows do not share an encoder's features.
-        told: fields of a recipe derived from the arrays of a weights file that does not contain them.
-    """
-
+    # From `input_shape` (depth, rows, cols, channels), `weights`, `encoder_weights` and its own arguments.
     build: Callable[..., keras.Model]
+    # From its settings and the targets in a recipe to its own arguments, as JSON values; a `RecipeError` if they do not
+    # fit.
     arguments: Callable[[Any, Targets], dict[str, Any]]
-    divisors: Callable[[Arguments], tuple[int, int, int]]
-    groups: Callable[[keras.Model], dict[str, list[str]]]
-    head: str
-    source: Callable[[Arguments], WeightSource] = lambda arguments: _NO_SOURCE
+    divisors: Callable[[Arguments], tuple[int, int, int]]  # of depth, rows and cols
+    groups: Callable[[keras.Model], dict[str, list[str]]]  # names of all its layers with weights
+    head: str  # the name of the output layer
+    source: Callable[[Arguments], WeightSource] = lambda arguments: _NO_SOURCE  # of its encoder's weights
+    # Layers of a frozen encoder whose features may be computed once per scan, with the slices per entry of their depth
+    # axis; a `RecipeError` if windows do not share an encoder's features.
     feature_levels: Callable[[Arguments], Mapping[str, int]] = _no_features
+    # Fields of a recipe derived from the arrays of a weights file that does not contain them.
     told: Callable[[Mapping[str, np.ndarray]], dict[str, Any]] = lambda arrays: {}
 
 

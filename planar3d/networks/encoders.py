@@ -42,23 +42,16 @@ class Levels(NamedTuple):
 
 @dataclass(frozen=True)
 class Encoder:
-    """A named encoder.
+    """A named encoder."""
 
-    Attributes:
-        levels: builds it from four arguments: (depth, rows, cols, channels), of which rows and cols may be None; its
-            weights, `"imagenet"`, a file, or None for random ones; whether inputs v / 128 - 1 are matched to the range
-            that the weights expect; and the mapping of its 2D kernels.
-        count: levels above the coarsest, as in a decoder.
-        divisors: of depth, rows and cols.
-        source: of its weights.
-        feature_levels: see `Architecture`; for planar kernels.
-    """
-
+    # Builds it from (depth, rows, cols, channels), of which rows and cols may be None; its weights, `"imagenet"`, a
+    # file, or None for random ones; whether inputs v / 128 - 1 are matched to the range that the weights expect; and
+    # the mapping of its 2D kernels.
     levels: Callable[[InputShape, EncoderWeights, bool, KernelMapping], Levels]
-    count: int
-    divisors: tuple[int, int, int]
-    source: WeightSource
-    feature_levels: Mapping[str, int] = field(default_factory=dict)
+    count: int  # levels above the coarsest, as in a decoder
+    divisors: tuple[int, int, int]  # of depth, rows and cols
+    source: WeightSource  # of its weights
+    feature_levels: Mapping[str, int] = field(default_factory=dict)  # see `Architecture`; for planar kernels
 
 
 def _vgg16(input_shape: InputShape, weights: EncoderWeights, matched: bool, mapping: KernelMapping) -> Levels:

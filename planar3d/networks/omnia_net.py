@@ -86,9 +86,9 @@ def OmniaNet(
     flat = EfficientNet(encoder, input_tensor=x, **options)
     if weights is None and encoder_weights is not None:
         _fill(flat, encoder, encoder_weights, stem, options)
-    features = [x, *(flat.get_layer(skip).output for skip in reversed(SKIPS[encoder]))]
+    skips = [*(flat.get_layer(skip).output for skip in SKIPS[encoder]), x]
     x = flat.get_layer(COARSEST[encoder]).output
-    for level, (filters, skip) in enumerate(zip(_FILTERS, reversed(features), strict=True), start=1):
+    for level, (filters, skip) in enumerate(zip(_FILTERS, skips, strict=True), start=1):
         x = layers.UpSampling2D(name=f"{_DECODER}{level}")(x)
         x = layers.Concatenate(name=f"{_DECODER}{level}_concat")([x, skip])
         for number in (1, 2):

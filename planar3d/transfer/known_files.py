@@ -25,26 +25,17 @@ INPUTS = {
 
 @dataclass(frozen=True)
 class KnownFile:
-    """An entry in the table of known files.
+    """An entry in the table of known files."""
 
-    Attributes:
-        network: name of the network in Keras.
-        origin: publisher, and the published name.
-        licence: licence of the weights, if the publisher states one.
-        input: a key of `INPUTS`.
-        digest: `sha256:` or, for Keras' files, `md5:`, followed by all digits, or by the first eight if the publisher
-            gives no more. Eight digits detect damage but not forgery.
-        bytes: size of the file, if known.
-        url: download address, if the file has one of its own.
-    """
-
-    network: str
-    origin: str
-    licence: str
-    input: str
+    network: str  # name of the network in Keras
+    origin: str  # publisher, and the published name
+    licence: str  # of the weights, if the publisher states one
+    input: str  # a key of `INPUTS`
+    # `sha256:` or, for Keras' files, `md5:`, followed by all digits, or by the first eight if the publisher gives no
+    # more. Eight digits detect damage but not forgery.
     digest: str
-    bytes: int | None
-    url: str | None
+    bytes: int | None  # size of the file, if known
+    url: str | None  # download address, if the file has one of its own
 
 
 @cache

@@ -25,23 +25,14 @@ _SEPARABLE = ("/depthwise_kernel", "/pointwise_kernel")
 
 @dataclass(frozen=True)
 class Report:
-    """The result of a transplantation.
+    """The result of a transplantation."""
 
-    Attributes:
-        matched: weights of the network that were loaded, with their shapes in the network.
-        missing: weights of the network that are not among the arrays; they are unchanged.
-        unused: arrays that match no weight of the network.
-        identity: the network that the arrays come from, if recognized by digest.
-        file: the file of the arrays, if any.
-        known: the entry of that file in the table of known files, by digest.
-    """
-
-    matched: tuple[Weight, ...]
-    missing: tuple[Weight, ...]
-    unused: tuple[Weight, ...]
-    identity: str
-    file: str | None = None
-    known: KnownFile | None = None
+    matched: tuple[Weight, ...]  # weights of the network that were loaded, with their shapes in the network
+    missing: tuple[Weight, ...]  # weights of the network that are not among the arrays; they are unchanged
+    unused: tuple[Weight, ...]  # arrays that match no weight of the network
+    identity: str  # the network that the arrays come from, if recognized by digest
+    file: str | None = None  # the file of the arrays, if any
+    known: KnownFile | None = None  # the entry of that file in the table of known files, by digest
 
     def __str__(self) -> str:
         start = f"{self.file}: " if self.file else ""
