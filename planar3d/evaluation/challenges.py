@@ -134,18 +134,18 @@ MEASURE_SETS = {
     ),
     "chaos": MeasureSet(
         {
-            "ravd_percent": Measure("Relative volume difference", "%", 2),
-            "mssd_mm": Measure("Greatest surface distance", "mm", 2),
+            "ravd_percent": Measure("Relative absolute volume difference", "%", 2),
+            "mssd_mm": Measure("Maximum surface distance", "mm", 2),
             "dice_points": Measure("Points for Dice", "", 1),
             "ravd_points": Measure("Points for volume", "", 1),
             "assd_points": Measure("Points for the average distance", "", 1),
-            "mssd_points": Measure("Points for the greatest distance", "", 1),
+            "mssd_points": Measure("Points for the maximum distance", "", 1),
             "score": Measure("Score", "", 1),
         },
         ("score", "dice", "ravd_percent", "assd_mm", "mssd_mm"),
         score_organ,
-        f"{_UNDEFINED} It gets 0 points if only one of reference and prediction has the organ. Cases of the group CT "
-        "are scored for the liver only, as their references have no other organ.",
+        f"{_UNDEFINED} An organ in only one of reference and prediction gets 0 points. Cases of the group CT are "
+        "scored for the liver only, as their references have no other organ.",
         {"CT": frozenset(ORGANS.values()) - {ORGANS["liver"]}},
     ),
     "camus": MeasureSet(
