@@ -175,7 +175,7 @@ KINDS: dict[str, LayerKind] = {
     "Normalization": _ALONG_AXES,
     "Permute": LayerKind(write=axis_operators.permutation, settings=("dims",), shape=shapes.permuted),
     "ReLU": LayerKind(reach.within_slices, operators.rectifier, settings=("max_value", "negative_slope", "threshold")),
-    "Rescaling": LayerKind(reach.within_slices, operators.rescaling, settings=("scale", "offset")),
+    "Rescaling": LayerKind(reach.of_rescaling, operators.rescaling, settings=("scale", "offset")),
     "Reshape": LayerKind(write=axis_operators.reshape, settings=("target_shape",), shape=shapes.reshaped),
     "SeparableConv1D": _CONVOLVING,
     "SeparableConv2D": _CONVOLVING,

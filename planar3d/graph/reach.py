@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from planar3d.graph.description import Layer
 from planar3d.graph.padding import extents_of, same_padding
 
@@ -55,6 +57,11 @@ def along_axes(layer: Layer, length: int) -> Reach:
     """For layers along one or several axes: within slices if these are the channels."""
     axes: Sequence[Any] = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
     return Reach(whole=any(axis not in (-1, 4) for axis in axes))
+
+
+def of_rescaling(layer: Layer, length: int) -> Reach:
+    """For numbers, channels and maps that are the same on all slices, within slices; by slice, whole windows."""
+    return Reach(whole=any(np.shape(value)[-4:-3] not in ((), (1,)) for value in (layer.scale, layer.offset)))
 
 
 def of_repetition(layer: Layer, length: int) -> Reach:

@@ -16,6 +16,8 @@ from planar3d.inference.plan import Piece, Shape
 from planar3d.inference.shared import ALIGNMENT
 from planar3d.training.backends import on_gpu
 
+Use = tuple[str, tuple[int, ...]]  # of a layer at one place: its name and the numbers of its inputs, see `Layer`
+
 
 class KerasEngine:
     """Computes pieces with Keras, in the arithmetic of the network's layers."""
@@ -23,15 +25,17 @@ class KerasEngine:
     dtype: Any = np.dtype("float32")
 
     def __init__(self, network: keras.Model) -> None:
-        self._uses: dict[str, Any] = {}  # the nodes of Keras, by the layer's name
+        self._uses: dict[Use, Any] = {}  # the nodes of Keras
 
-        def visit(name: str, node: Any, taken: list[Any]) -> Any:
+        def visit(name: str, node: Any, taken: list[int]) -> list[int]:
             if len(node.outputs) > 1:
                 raise Planar3DError(f"Layer {name} gives {len(node.outputs)} outputs; use method='windowed'.")
-            self._uses[name] = node
-            return node.outputs
+            if (use := (name, tuple(taken))) in self._uses:  # with other arguments, say
+                raise Planar3DError(f"Layer {name} is used twice on the same input; use method='windowed'.")
+            self._uses[use] = node
+            return [len(self._uses)]  # as in `described`, after the one input
 
-        pass_through(network, network.inputs, visit)
+        pass_through(network, [0], visit)
 
     def program(self, piece: Piece, shapes: Sequence[Shape]) -> "KerasProgram":
         """Build the program of a piece for inputs of these shapes."""
@@ -49,7 +53,7 @@ class KerasProgram:
         output_shapes: (entries, rows, cols, channels) of each output.
     """
 
-    def __init__(self, piece: Piece, shapes: Sequence[Shape], uses: Mapping[str, Any]) -> None:
+    def __init__(self, piece: Piece, shapes: Sequence[Shape], uses: Mapping[Use, Any]) -> None:
         self.piece, self.uses = piece, uses
         given = [keras.Input(batch_shape=(1, *shape)) for shape in shapes]
         self.model = keras.Model(given, _compute(piece, uses, given))
@@ -86,12 +90,13 @@ def _in_place(array: np.ndarray) -> Any:
     return tf.convert_to_tensor(array)
 
 
-def _compute(piece: Piece, uses: Mapping[str, Any], given: Sequence[Any]) -> list[Any]:
+def _compute(piece: Piece, uses: Mapping[Use, Any], given: Sequence[Any]) -> list[Any]:
     """The outputs of a piece; tensors are freed once no layer needs them."""
     tensors = dict(zip(piece.inputs, given, strict=True))
     last_use = {source: node for node in piece.nodes for source in node.inputs}
     for node, wanted in piece.nodes.items():
-        tensors[node, wanted] = _apply(node, uses.get(node.name), wanted, tensors, piece)
+        use = uses.get((node.layer.name, node.layer.inputs)) if node.layer else None
+        tensors[node, wanted] = _apply(node, use, wanted, tensors, piece)
         for source in set(node.inputs) & piece.nodes.keys() - set(piece.outputs):
             if last_use[source] is node:
                 del tensors[source, piece.nodes[source]]

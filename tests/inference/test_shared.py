@@ -23,11 +23,18 @@ class Scaled(layers.Layer):
         return x * factor
 
 
+def twice(x):
+    scaled = Scaled()
+    return keras.ops.concatenate([scaled(x, factor=3.0), scaled(layers.ReLU()(x), factor=-2.0)])
+
+
 USES = {
     "an operation of two tensors": lambda x: x + keras.ops.max(x, axis=1, keepdims=True),
     "an operation of a number": lambda x: 2 - x,
     "part of an axis": lambda x: x[..., ::2],
     "a layer with an argument": lambda x: Scaled()(x, factor=3.0),
+    "a layer with other arguments elsewhere": twice,
+    "a map of slices": lambda x: layers.Rescaling(np.linspace(1, 2, 16).reshape(16, 1, 1, 1))(x),
     "always in training": lambda x: layers.Dropout(0.5)(x, training=True),
 }
 
@@ -47,6 +54,14 @@ def test_a_layer_of_several_outputs_is_left_to_windows() -> None:
     first, second = keras.ops.split(layers.Conv3D(2, 1)(window), 2, axis=-1)
     network = keras.Model(window, first * second)
     with pytest.raises(Planar3DError, match=r"Layer split.* gives 2 outputs; use method='windowed'"):
+        predict_volume(network, voxels(16, 4), PAPER.changed(channels=2))
+
+
+def test_a_layer_that_is_used_twice_on_one_input_is_left_to_windows() -> None:
+    window, scaled = keras.Input((16, 4, 4, 2)), Scaled(name="scaled")
+    x = layers.Conv3D(1, 1)(window)
+    network = keras.Model(window, scaled(x, factor=3.0) - scaled(x))
+    with pytest.raises(Planar3DError, match=r"Layer scaled is used twice on the same input; use method='windowed'"):
         predict_volume(network, voxels(16, 4), PAPER.changed(channels=2))
 
 
