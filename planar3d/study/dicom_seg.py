@@ -123,8 +123,13 @@ def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], p
 def _complete(image: Any) -> None:
     """Add elements that highdicom expects: empty ones, and shared properties of frames in the shared groups.
 
-    Character sets that highdicom does not take, as with code extensions (Japanese, Korean) or left empty, become UTF-8.
+    Character sets that highdicom does not take, as with code extensions (Japanese, Korean) or left empty, become UTF-8,
+    and dates, times and sexes that the standard does not know, as of anonymizers, become empty.
     """
+    from highdicom.enum import PatientSexValues
+    from pydicom.valuerep import DA, TM
+
+    kinds = {"PatientBirthDate": DA, "PatientSex": PatientSexValues, "StudyDate": DA, "StudyTime": TM}
     if not str(image.get("SpecificCharacterSet", _UTF_8)).startswith(_ONE_SET):
         image.decode()
         image.SpecificCharacterSet = _UTF_8
@@ -132,8 +137,12 @@ def _complete(image: Any) -> None:
         if not image.get(keyword, True):
             delattr(image, keyword)
     for keyword in _MAY_BE_EMPTY:
-        if keyword not in image:
-            setattr(image, keyword, None)
+        try:
+            if value := image.get(keyword):
+                kinds.get(keyword, str)(value)
+        except ValueError:
+            value = None
+        setattr(image, keyword, value)
     for frame in (image.get("PerFrameFunctionalGroupsSequence") or [])[:1]:
         for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):  # checked to be the same for all
             if keyword in frame:

@@ -139,6 +139,23 @@ def test_names_in_any_character_set_are_repeated(tmp_path, sets, name):
         assert made.SpecificCharacterSet == "ISO_IR 192" and made.PatientName == name
 
 
+@pytest.mark.filterwarnings("ignore")  # pydicom's, of the values
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        *(("PatientBirthDate", value) for value in ("1970", "19700000", "XXXXXXXX", "ANONYMIZED")),
+        *(("StudyDate", "2020-01-01"), ("StudyTime", "12:00:00"), ("PatientSex", "male")),
+    ],
+)
+def test_dates_and_sexes_that_the_standard_does_not_know_are_left_empty(tmp_path, keyword, value):
+    write_series(tmp_path / "in", VOXELS, OBLIQUE, **{keyword: value})
+    mask, series = segmented(tmp_path / "in")
+    path = write_dicom_seg(mask, series, MODEL, tmp_path / "seg.dcm")
+    report = write_dicom_sr(lesion_table(mask), path, tmp_path / "sr.dcm")
+    for made in map(dcmread, (path, report)):
+        assert not made[keyword].value and made.PatientID == "1"
+
+
 def test_what_an_object_must_repeat_is_missed_in_a_sentence_and_masks_elsewhere_are_refused(tmp_path):
     files = write_series(tmp_path / "in", VOXELS, OBLIQUE)
     mask, series = segmented(tmp_path / "in")
