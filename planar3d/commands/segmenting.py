@@ -142,9 +142,7 @@ def table(
     list_failed(failed, as_json)
     if as_json:
         each = (record for _, record in cohort.records())
-        lesions = [
-            {"scan": record["scan"]["name"], **lesion} for record in each for lesion in record.get("lesions", [])
-        ]
+        lesions = [{"scan": record["scan"]["name"], **lesion} for record in each for lesion in record["lesions"]]
         print_json({"scans": scans, "lesions": lesions})
         return
     say(f"{counted(scans, 'scan')}: {folder / SCANS}, {folder / LESIONS}")

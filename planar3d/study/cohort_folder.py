@@ -196,7 +196,7 @@ class CohortFolder:
             "path": record["scan"].get("path", record["scan"]["name"]),
             "problem": "",
             "record": self._within(file),
-            "mask": self._within(file.parent / record["files"].get("mask", "")),
+            "mask": os.path.relpath(file.parent / record["files"]["mask"], self.path),
         }
 
     def _asked_file(self, asked: Iterable[Mapping[str, str]]) -> Path:

@@ -97,7 +97,7 @@ def _line(file: Path, record: Mapping[str, Any], folder: Path) -> _Scan:
         {f"{name} [ml]": volume for name, volume in result.get("targets_ml", {}).items()}
         or {column: result[key] for column, key in _LESIONS.items()},
         " × ".join(f"{mm:.3g}" for mm in record["scan"].get("spacing_mm", [])),
-        [*([gone] if gone else []), *(warning["sentence"] for warning in record.get("warnings", []))],
+        [*([gone] if gone else []), *(warning["sentence"] for warning in record["warnings"])],
         read_rating(file, record),
     )
 

@@ -38,7 +38,7 @@ def write_tables(cohort: CohortFolder, failed: Mapping[str, str]) -> list[dict[s
         for file, record in cohort.records():
             line = _line(file, record, cohort.path)
             scans.append(line | {"failure": failed.pop(os.path.abspath(line["path"]), "")})
-            for lesion in record.get("lesions", []):
+            for lesion in record["lesions"]:
                 about = {"scan": record["scan"]["name"], "target": lesion.get("target", "")}
                 yield about, Lesion(**{name: lesion[name] for name in Lesion._fields if name in lesion})
 
@@ -54,22 +54,21 @@ def write_tables(cohort: CohortFolder, failed: Mapping[str, str]) -> list[dict[s
 
 def _line(file: Path, record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     result, model = record["result"], record["model"]
-    mask = record["files"].get("mask")
     by_region: dict[str, float] = {}
-    for lesion in record.get("lesions", []):
+    for lesion in record["lesions"]:
         if region := lesion.get("region"):
             by_region[f"{region}_ml"] = by_region.get(f"{region}_ml", 0.0) + lesion["volume_ml"]
     return {
         "scan": record["scan"]["name"],
-        "state": "done" if mask and not mask_is_gone(file, record) else "no mask",
+        "state": "no mask" if mask_is_gone(file, record) else "done",
         **{name: result[name] for name in _FIGURES},
         **{f"{name}_ml": volume for name, volume in result.get("targets_ml", {}).items()},
         **by_region,
-        "warnings": " ".join(warning["sentence"] for warning in record.get("warnings", [])),
+        "warnings": " ".join(warning["sentence"] for warning in record["warnings"]),
         "rating": read_rating(file, record),
         "model": model["name"],
         "model_sha256": model["sha256"],
         "versions": ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items()),
-        "mask": (file.parent / mask).relative_to(folder).as_posix() if mask else "",
+        "mask": Path(os.path.relpath(file.parent / record["files"]["mask"], folder)).as_posix(),
         "path": record["scan"].get("path", ""),
     }

@@ -23,8 +23,8 @@ from planar3d.scans.outputs import Outputs
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
 from planar3d.study.cohort_folder import CohortFolder
-from planar3d.study.records import kept_files, refuse_other_files, remove_outdated
-from planar3d.study.segmented import Asked, describe_scan, finished_record, origin, summarize, write_segmented
+from planar3d.study.earlier import earlier_record, finished_record, kept_files, origin, remove_outdated
+from planar3d.study.segmented import Asked, describe_scan, summarize, write_segmented
 from planar3d.wording import counted
 
 Notify = Callable[[str], None]
@@ -32,8 +32,9 @@ Notify = Callable[[str], None]
 
 @dataclass(frozen=True)
 class _Result:
-    """A scan in progress: its first image, the networks' inputs and results, and the seconds it took."""
+    """A scan in progress: earlier record, first image, the networks' inputs and results, and the seconds it took."""
 
+    before: Mapping[str, Any]
     scan: Scan
     prepared: list[Prepared]
     seconds: float
@@ -148,9 +149,10 @@ class CohortTask:
         began = time.monotonic()
         if self.asked.dicom_seg and item.series is None and not item.problem:
             raise ScanError(f"{item.path} is not a DICOM series, which --dicom-seg and --dicom-sr need; omit them.")
-        refuse_other_files(self.items[item], self.asked.files, self.asked.overwrite)
+        before = earlier_record(self.items[item], self.asked.files, self.asked.overwrite, bool(item.dataset))
         scans = read_input_images(item, self.asked.assume_affine, self.segmenter.flat)
-        return _Result(scans[self.segmenter.images[0]], self.segmenter.prepare(scans), time.monotonic() - began)
+        first = scans[self.segmenter.images[0]]
+        return _Result(before, first, self.segmenter.prepare(scans), time.monotonic() - began)
 
     def _predict(self, item: ScanInput, coming: Future[_Result]) -> _Result | Planar3DError:
         """Run the network on a prepared scan; an error here or in the preparation is the result."""
@@ -187,7 +189,8 @@ class CohortTask:
         assert result.probabilities is not None
         began = time.monotonic()
         mask, recipe = result.probabilities.mask(), result.probabilities.recipe
-        probability = result.probabilities.foreground() if self.asked.probability else None
+        mapped = self.asked.probability or "probability" in result.before.get("files", {})  # whose map may be kept
+        probability = result.probabilities.foreground() if mapped else None
         origin, within, final = self._origin(item), self.folder.path, self.items[item]
         with written_together(within, vars(final).values(), final.record, final.mask) as temporary:
             outputs, standard = final.moved(within, temporary), dict[str, Any]()
@@ -207,9 +210,10 @@ class CohortTask:
                 "seconds": round(result.seconds + time.monotonic() - began, 2),
             }
             record = write_segmented(outputs, about, result.scan, mask, probability, self.asked, recipe, item.series)
-            record["files"] = kept_files(final, record) | record["files"]
+            kept = kept_files(final, result.before, record)
+            record["files"] = kept | record["files"]
             write_json(outputs.record, record)
-            remove_outdated(final, record)
+            remove_outdated(final, result.before, kept)
         self.folder.succeed(final)
         return record
 

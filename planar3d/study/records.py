@@ -1,20 +1,19 @@
-"""The records of masks in a folder, what has the name of one but is none, and readers' ratings beside them."""
+"""The records of masks in a folder, files of another origin with the name of an output, and readers' ratings."""
 
 import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from planar3d.errors import RunError
 from planar3d.files import read_json
-from planar3d.scans.bids import sidecars
 from planar3d.scans.image_files import files_of, reading
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.nifti import volume_of
-from planar3d.scans.outputs import Outputs
+from planar3d.study.record_form import read_record
 from planar3d.transfer.digests import files_sha256
 
 RATING = "_rating.json"  # the end of the name of a rating, a small file saved by the page of a scan
@@ -35,7 +34,7 @@ def records_within(folder: Path, damaged: dict[str, str] | None = None) -> Itera
     A scan that has several records has only its newest one here: alone and in a group, its outputs have other names.
 
     Args:
-        damaged: gets, by path, why files that may be records cannot be read.
+        damaged: gets, by path, why files that may be records cannot be used.
     """
     found = list(all_records_within(folder, damaged))
     named = [_place_and_name(*one) for one in found]
@@ -59,16 +58,15 @@ def all_records_within(folder: Path, damaged: dict[str, str] | None = None) -> I
         if any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         try:
-            content = read_json(path)
-        except FileNotFoundError:  # removed by another process
+            record = read_record(path)
+        except (FileNotFoundError, IsADirectoryError):  # removed by another process, or a folder
             continue
         except RunError as error:
             if damaged is not None and not path.name.endswith(RATING):
-                advice = "If it is the record of a mask, delete both and run predict again."
-                damaged[str(path)] = f"{path} is not readable as JSON ({error.__cause__}). {advice}"
+                damaged[str(path)] = str(error)
             continue
-        if _is_record(content):
-            yield path, content
+        if record is not None:
+            yield path, record
 
 
 def scan_sha256(item: ScanInput) -> str:
@@ -88,28 +86,6 @@ def mask_is_gone(file: Path, record: Mapping[str, Any]) -> str:
     """A sentence if the mask that a record names does not exist, else nothing."""
     mask = record.get("files", {}).get("mask")
     return f"{mask} does not exist. Run predict again." if mask and not (file.parent / mask).is_file() else ""
-
-
-def refuse_other_files(outputs: Outputs, names: Iterable[str], overwrite: bool = False) -> None:
-    """Raise a `RunError` if a file with the name of an output of a scan is another file.
-
-    Args:
-        names: of the outputs to be written.
-        overwrite: whether files that the scan's record does not name are replaced; its sidecar never is.
-    """
-    path, before = outputs.record, {}
-    if path.is_file() and not _is_record(before := read_json(path)):
-        raise RunError(
-            f"{path} has the name of a record of planar3d but is another file, perhaps the scan's sidecar. Use another "
-            "output folder."
-        )
-    known = _named(outputs, before).values()
-    for other in (getattr(outputs, name) for name in names):
-        if os.path.lexists(other) and not (overwrite or other in known or is_own(other)):
-            raise RunError(
-                f"{other} exists, but no {path.name} says that planar3d wrote it. Use another output folder, or "
-                "--overwrite to replace it."
-            )
 
 
 def is_own(path: Path) -> bool:
@@ -133,36 +109,6 @@ def refuse_other(*paths: Path) -> None:
             )
 
 
-def kept_files(outputs: Outputs, record: Mapping[str, Any]) -> dict[str, str]:
-    """The outputs of an earlier run that remain valid, as its record names them: those of the same mask and model."""
-    before = _before(outputs, record)
-    named = _named(outputs, before) if _shown(before) == _shown(record) else {}
-    return {name: before["files"][name] for name, path in named.items() if path.is_file()}
-
-
-def remove_outdated(outputs: Outputs, record: Mapping[str, Any]) -> None:
-    """Remove the further outputs of an earlier mask of a scan, which show that mask or another model's probabilities.
-
-    Those to be written again, too: if the process is killed before they are, they are missing rather than outdated.
-    """
-    before = _before(outputs, record)
-    if _shown(before) == _shown(record):
-        return
-    for old in {*_named(outputs, before).values()} - {outputs.record, outputs.mask}:
-        for path in (old, *(sidecars(old) if "Sources" in before else ())):  # which a record in a BIDS data set has
-            path.unlink(missing_ok=True)
-
-
-def _before(outputs: Outputs, record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The record in a scan's place; the new one if there is none."""
-    return read_json(outputs.record) if outputs.record.is_file() else record  # type: ignore[no-any-return]
-
-
-def _named(outputs: Outputs, record: Mapping[str, Any]) -> dict[str, Path]:
-    """The outputs of a scan that a record names."""
-    return {name: path for name, path in vars(outputs).items() if name in record.get("files", {})}
-
-
 def rating_file(record: Path) -> Path:
     """The path of a scan's rating, beside its record."""
     return record.with_name(f"{record.stem}{RATING}")
@@ -183,12 +129,3 @@ def read_rating(file: Path, record: Mapping[str, Any]) -> str:
         return "the rating is for another mask"
     words = " ".join(str(found.get("comment") or "").split())
     return f"{found['rating']}: {words}" if words else str(found["rating"])
-
-
-def _shown(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    return record["result"].get("mask_sha256"), record["model"].get("sha256")
-
-
-def _is_record(content: Any) -> bool:
-    parts = "scan", "model", "result", "files"
-    return isinstance(content, dict) and all(isinstance(content.get(part), dict) for part in parts)

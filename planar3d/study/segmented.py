@@ -13,12 +13,10 @@ from typing import Any
 
 import nibabel as nib
 
-from planar3d.errors import RecipeError, RunError
 from planar3d.evaluation.figures import overlay as draw_overlay
 from planar3d.evaluation.lesion_regions import name_regions
 from planar3d.evaluation.lesion_table import Lesion, lesion_labels, lesion_table, lesions_by_target, write_lesions
 from planar3d.evaluation.quality import QualityWarning, check_quality
-from planar3d.files import read_json
 from planar3d.networks.weights_file import Model
 from planar3d.recipes import Recipe
 from planar3d.scans.dicom import DicomSeries
@@ -29,13 +27,9 @@ from planar3d.scans.volume import Scan
 from planar3d.study.dicom_seg import write_dicom_seg
 from planar3d.study.dicom_sr import write_dicom_sr
 from planar3d.study.label_tables import write_label_tables
-from planar3d.study.records import scan_sha256
 from planar3d.study.scan_report import write_scan_report
 from planar3d.transfer.digests import file_sha256
 from planar3d.wording import counted
-
-# Parts of two records that must agree for their masks to be the same, and how another one made a mask.
-_ORIGIN = {"scan": "from another scan", "model": "by another model", "recipe": "by another recipe"}
 
 
 @dataclass(frozen=True)
@@ -68,12 +62,6 @@ class Asked:
         return ("record", "mask", "lesions", *(name for name in on_demand if getattr(self, name)), *tables)
 
 
-def origin(item: ScanInput, model: Mapping[str, Any], recipe: Mapping[str, Any], asked: Asked) -> dict[str, Any]:
-    """The part of a record that determines its mask; known before segmentation."""
-    how = {"method": asked.method, "engine": asked.engine, "precision": asked.precision}
-    return {"scan": {"sha256": scan_sha256(item)}, "model": dict(model), "recipe": dict(recipe), "asked": how}
-
-
 def describe_models(models: Sequence[Model]) -> dict[str, Any]:
     """The description of a mask's models: `Model.describe` for one, combined for several.
 
@@ -95,33 +83,6 @@ def describe_models(models: Sequence[Model]) -> dict[str, Any]:
         "limits": list(dict.fromkeys(limit for one in each for limit in one["limits"])),
         "members": [one | recipe for one, recipe in zip(each, unlike, strict=True)],
     }
-
-
-def finished_record(outputs: Outputs, expected: Mapping[str, Any], asked: Asked) -> dict[str, Any] | None:
-    """The record of a scan's existing mask; None unless all requested outputs exist.
-
-    Args:
-        expected: the scan's `origin`.
-
-    Raises:
-        RunError: the mask was made from another scan, by another model or recipe, or with another method, engine or
-            precision; was changed; or has no known origin.
-    """
-    advice = "Use another output folder, or --overwrite to replace it."
-    if not outputs.record.is_file():
-        raise RunError(f"{outputs.mask} exists, but no {outputs.record.name} says how it was made. {advice}")
-    record = read_json(outputs.record)
-    for part, another in _ORIGIN.items():
-        if _deciding(part, record) != _deciding(part, expected):
-            raise RunError(f"{outputs.mask} exists, but was made {another}. {advice}")
-    before, now = record.get("asked") or {}, expected["asked"]
-    for name in {**now, **before}:
-        made, wanted = (asked.get(name) or "default" for asked in (before, now))
-        if made != wanted:
-            raise RunError(f"{outputs.mask} exists, but was made with {name} {made}, not {wanted}. {advice}")
-    if record["result"]["mask_sha256"] != file_sha256(outputs.mask):
-        raise RunError(f"{outputs.mask} was changed after it was written. {advice}")
-    return record if all(getattr(outputs, name).is_file() for name in asked.files) else None
 
 
 def write_segmented(
@@ -219,20 +180,3 @@ def _findings(
 def _relative(outputs: Outputs, names: Iterable[str]) -> dict[str, str]:
     folder = outputs.record.parent
     return {name: Path(os.path.relpath(getattr(outputs, name), folder)).as_posix() for name in names}
-
-
-def _deciding(part: str, record: Mapping[str, Any]) -> Any:
-    """The part of a record's entry that determines the mask: for scan and model, which may move, the digest."""
-    found = record.get(part) or {}
-    if part == "recipe":
-        members = (record.get("model") or {}).get("members", ())
-        return [_as_today(content) for content in (found, *(member.get("recipe") for member in members))]
-    return found.get("sha256")
-
-
-def _as_today(recipe: Any) -> Any:
-    """A record's recipe with all current fields; older recipes keep their meaning."""
-    try:
-        return Recipe.from_json(recipe).to_json()
-    except RecipeError:  # from a newer version, altered, or missing
-        return recipe

@@ -1,15 +1,15 @@
 """Any number of processes fill one folder, some die, and the masks are those of one process alone."""
 
 import itertools
-import json
 import os
 import sys
 from pathlib import Path
 
 import pytest
+from scan_pages import record_of, segmented
 
 from planar3d.errors import RunError
-from planar3d.files import read_json
+from planar3d.files import read_json, write_json
 from planar3d.locks import Claim, Holder
 from planar3d.scans.inputs import ScanInput, outputs_of
 from planar3d.study.cohort_folder import CohortFolder, takes_part
@@ -58,7 +58,7 @@ def test_a_folder_says_what_is_done_failed_claimed_and_missing(folder, tmp_path)
     folder.fail(asked[d], d, "d is 4-D.")
     dead = folder.claim(asked[e])
     content = read_json(dead.path)
-    dead.path.write_text(json.dumps(content | {"born": "1"}))  # its process' number is another's now
+    write_json(dead.path, content | {"born": "1"})  # its process' number is another's now
     found = folder.standing()
     assert str(found) == "1 of 5 scans done, 2 failed, 1 claimed, 1 missing"
     assert found.done == [str(tmp_path / "a.nii")]
@@ -87,8 +87,7 @@ def test_notes_end_when_all_is_done(folder):
 
 
 def _record(folder, name):
-    content = {"scan": {"name": name}, "model": {}, "result": {}, "files": {"mask": f"{name}_mask.nii.gz"}}
-    (folder.path / f"{name}.json").write_text(json.dumps(content))
+    write_json(folder.path / f"{name}.json", record_of(segmented()[1], name) | {"scan": {"name": name}})
 
 
 def test_a_scan_whose_mask_is_gone_is_missing_and_one_that_is_being_written_is_claimed(tmp_path):
@@ -111,7 +110,7 @@ def test_a_damaged_record_is_a_failure_of_its_scan_or_stands_for_it(folder, tmp_
     assert str(found) == "0 of 6 scans done, 3 failed, 3 missing"
     assert list(found.failed) == [file, str(tmp_path / "a.nii"), str(tmp_path / "c.nii")]
     assert f"{file} is not readable as JSON (Expecting value" in found.failed[file]
-    assert "delete both and run predict again" in found.failed[file]
+    assert "delete it with all other outputs of the scan, and run predict again" in found.failed[file]
 
 
 def test_a_folder_of_a_damaged_record_alone_is_refused_with_its_name(tmp_path):

@@ -1,14 +1,13 @@
-"""Records know their scans by a digest, and what lies beside a mask is removed with it."""
+"""Records know their scans by a digest, and those that were edited are told from those that were written."""
 
 from pathlib import Path
 
 import pytest
+from scan_pages import record_of, segmented
 
 from planar3d.files import write_json
-from planar3d.scans.bids import derivative_names, sidecar, write_instance_sidecars
 from planar3d.scans.inputs import ScanInput
-from planar3d.scans.outputs import plain_names
-from planar3d.study.records import records_within, remove_outdated, scan_sha256
+from planar3d.study.records import records_within, scan_sha256
 from planar3d.transfer.digests import file_sha256
 
 
@@ -36,27 +35,35 @@ def test_a_scan_of_one_file_has_the_digest_of_the_file(files):
         assert scan_sha256(scan) == file_sha256(one)
 
 
-def test_the_sidecars_of_outputs_of_a_replaced_mask_are_removed_with_them(tmp_path):
-    scan = tmp_path / "sub-1/anat/sub-1_FLAIR.nii.gz"
-    outputs = derivative_names(tmp_path, scan, tmp_path / "out")
-    record = {**sidecar(tmp_path, scan, ""), "result": {"mask_sha256": "1"}, "model": {}, "files": {"record": ""}}
-    write_json(outputs.record, record | {"files": {"record": "", "instances": "", "probability": ""}})
-    write_instance_sidecars(tmp_path, scan, outputs, [])
-    notes = outputs.record.with_name("notes.json")
-    notes.touch()
-    remove_outdated(outputs, record | {"result": {"mask_sha256": "2"}})
-    assert set(outputs.record.parent.iterdir()) == {outputs.record, notes}
-
-
-def test_the_record_of_a_scan_with_the_name_of_an_output_is_kept(tmp_path):
-    outputs, record = plain_names("a", tmp_path), {"result": {"mask_sha256": "1"}, "model": {}, "files": {"record": ""}}
-    write_json(outputs.record, record | {"files": {"probability": ""}})
-    other = plain_names("a_probability", tmp_path).record
-    other.touch()
-    remove_outdated(outputs, record | {"result": {"mask_sha256": "2"}})
-    assert other.exists()
-
-
 def test_a_file_of_another_program_that_has_the_words_of_a_record_is_none(tmp_path):
     write_json(tmp_path / "a.json", {"scan": "T1", "model": "Prisma", "result": 1, "files": []})
+    assert not list(records_within(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda record: record["scan"].pop("name"), "scan.name is missing"),
+        (lambda record: record["result"].update(volume_ml="1,5"), "result.volume_ml is '1,5'"),
+        (lambda record: record["result"].update(lesions=float("nan")), "result.lesions is 'nan'"),
+        (lambda record: record["lesions"][1].update(extent_mm=[1.0, 2.0]), "lesions.1.extent_mm is '[1.0, 2.0]'"),
+        (lambda record: record["files"].update(overlay=None), "files.overlay is 'None'"),
+        (lambda record: record.update(warnings=["far apart"]), "warnings.0 is 'far apart'"),
+        (lambda record: record.update(date=2026), "date is '2026'"),
+    ],
+)
+def test_a_record_that_was_edited_into_another_form_is_damaged(tmp_path, change, why):
+    mask, damaged = segmented()[1], {}
+    for name in "ab":
+        write_json(tmp_path / f"{name}.json", record_of(mask, name))
+    change(content := record_of(mask))
+    write_json(tmp_path / "a.json", content)
+    assert [file.name for file, _ in records_within(tmp_path, damaged)] == ["b.json"]
+    assert damaged[str(tmp_path / "a.json")].startswith(
+        f"{tmp_path / 'a.json'} is not in the form that planar3d writes ({why}). If it is the record of a mask, delete "
+    )
+
+
+def test_a_folder_with_the_name_of_a_record_is_none(tmp_path):
+    (tmp_path / "a.json").mkdir()
     assert not list(records_within(tmp_path))

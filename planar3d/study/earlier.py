@@ -1,0 +1,132 @@
+"""What an earlier run left of a scan: whether it is finished, of another origin, still valid, or out of date."""
+
+import os
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from planar3d.errors import RecipeError, RunError
+from planar3d.recipes import Recipe
+from planar3d.scans.bids import sidecars
+from planar3d.scans.inputs import ScanInput
+from planar3d.scans.outputs import Outputs
+from planar3d.study.record_form import read_record
+from planar3d.study.records import is_own, scan_sha256
+from planar3d.study.segmented import Asked
+from planar3d.transfer.digests import file_sha256
+
+# Parts of two records that must agree for their masks to be the same, and how another one made a mask.
+_ORIGIN = {"scan": "from another scan", "model": "by another model", "recipe": "by another recipe"}
+
+
+def origin(item: ScanInput, model: Mapping[str, Any], recipe: Mapping[str, Any], asked: Asked) -> dict[str, Any]:
+    """The part of a record that determines its mask; known before segmentation."""
+    how = {"method": asked.method, "engine": asked.engine, "precision": asked.precision}
+    return {"scan": {"sha256": scan_sha256(item)}, "model": dict(model), "recipe": dict(recipe), "asked": how}
+
+
+def finished_record(outputs: Outputs, expected: Mapping[str, Any], asked: Asked) -> dict[str, Any] | None:
+    """The record of a scan's existing mask; None unless all requested outputs exist, and it names them.
+
+    Args:
+        expected: the scan's `origin`.
+
+    Raises:
+        RunError: the mask was made from another scan, by another model or recipe, or with another method, engine or
+            precision; was changed; or has no known origin.
+    """
+    advice = "Use another output folder, or --overwrite to replace it."
+    record = read_record(outputs.record) if outputs.record.is_file() else None
+    if record is None:
+        raise RunError(f"{outputs.mask} exists, but no {outputs.record.name} says how it was made. {advice}")
+    for part, another in _ORIGIN.items():
+        if _deciding(part, record) != _deciding(part, expected):
+            raise RunError(f"{outputs.mask} exists, but was made {another}. {advice}")
+    before, now = record.get("asked") or {}, expected["asked"]
+    for name in {**now, **before}:
+        made, wanted = (asked.get(name) or "default" for asked in (before, now))
+        if made != wanted:
+            raise RunError(f"{outputs.mask} exists, but was made with {name} {made}, not {wanted}. {advice}")
+    if record["result"].get("mask_sha256") != file_sha256(outputs.mask):
+        raise RunError(f"{outputs.mask} was changed after it was written. {advice}")
+    named = _named(outputs, record)
+    return record if all(name in named and named[name].is_file() for name in asked.files) else None
+
+
+def earlier_record(outputs: Outputs, names: Iterable[str], overwrite: bool, in_dataset: bool) -> dict[str, Any]:
+    """The record in a scan's place, empty if there is none.
+
+    Args:
+        names: of the outputs to be written.
+        overwrite: whether files that the record does not name are replaced; the scan's sidecar never is.
+        in_dataset: whether the scan is one of a BIDS data set, so that its outputs get sidecars.
+
+    Raises:
+        RunError: the record is damaged, or a file with the name of an output is another file.
+    """
+    path = outputs.record
+    if (before := read_record(path) if path.is_file() else {}) is None:
+        raise RunError(
+            f"{path} has the name of a record of planar3d but is another file, perhaps the scan's sidecar. Use another "
+            "output folder."
+        )
+    known = _files(outputs, _named(outputs, before), in_dataset)
+    for other in _files(outputs, names, in_dataset):
+        if os.path.lexists(other) and not (overwrite or other in known or is_own(other)):
+            raise RunError(
+                f"{other} exists, but no {path.name} says that planar3d wrote it. Use another output folder, or "
+                "--overwrite to replace it."
+            )
+    return before
+
+
+def kept_files(outputs: Outputs, before: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, str]:
+    """The outputs of an earlier run that remain valid, as its record names them: those of the same mask and origin."""
+    if not before or _shown(before) != _shown(record):
+        return {}
+    return {name: before["files"][name] for name, path in _named(outputs, before).items() if path.is_file()}
+
+
+def remove_outdated(outputs: Outputs, before: Mapping[str, Any], kept: Collection[str]) -> None:
+    """Remove the outputs of an earlier run that are not kept, as they show another mask or have another origin.
+
+    Those to be written again, too: if the process is killed before they are, they are missing rather than outdated.
+    """
+    old = _named(outputs, before).keys() - kept
+    for path in _files(outputs, old, "Sources" in before) - {outputs.record, outputs.mask}:  # renamed into place
+        path.unlink(missing_ok=True)
+
+
+def _named(outputs: Outputs, record: Mapping[str, Any]) -> dict[str, Path]:
+    """The outputs of a scan that a record names."""
+    return {name: path for name, path in vars(outputs).items() if name in record.get("files", {})}
+
+
+def _files(outputs: Outputs, names: Iterable[str], in_dataset: bool) -> set[Path]:
+    """The outputs of these names; in a BIDS data set with the sidecars and tables of images."""
+    _, meanings = sidecars(outputs.mask)
+    about, _ = sidecars(outputs.probability)
+    beside = {"mask": (meanings,), "probability": (about,), "instances": sidecars(outputs.instances)}
+    return {path for name in names for path in (getattr(outputs, name), *(beside.get(name, ()) if in_dataset else ()))}
+
+
+def _shown(record: Mapping[str, Any]) -> list[Any]:
+    """What further outputs show of a scan: its mask, and what made it."""
+    return [record["result"].get("mask_sha256"), record.get("asked"), *(_deciding(part, record) for part in _ORIGIN)]
+
+
+def _deciding(part: str, record: Mapping[str, Any]) -> Any:
+    """The part of a record's entry that determines the mask: for scan and model, which may move, the digest."""
+    found = record.get(part) or {}
+    if part == "recipe":
+        members = (record.get("model") or {}).get("members", ())
+        return [_as_today(content) for content in (found, *(member.get("recipe") for member in members))]
+    return found.get("sha256")
+
+
+def _as_today(recipe: Any) -> Any:
+    """A record's recipe with all current fields; older recipes keep their meaning."""
+    try:
+        return Recipe.from_json(recipe).to_json()
+    except RecipeError:  # from a newer version, altered, or missing
+        return recipe

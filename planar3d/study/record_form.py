@@ -1,0 +1,79 @@
+"""The form of a record, which was written beside a mask but may have been edited or damaged since."""
+
+from pathlib import Path
+from typing import Any
+
+from planar3d.errors import RunError
+from planar3d.files import parse_json
+
+_NUMBER, _HUGE = int | float, 1e99
+_LESION = {
+    **dict.fromkeys(("lesion", "volume_ml", "voxels", "x_mm", "y_mm", "z_mm"), _NUMBER),
+    "extent_mm": [_NUMBER] * 3,
+    "mean_probability": _NUMBER | None,
+    "region?": str | None,
+    "region_sure?": bool | None,
+    "target?": str,
+}
+# What readers of records rely on, by field: a type, the form of an object, or in a list the form of all items or of
+# each. A question mark marks a field that may be missing; an asterisk stands for all fields.
+_FORM: dict[str, Any] = {
+    "scan": {"name": str, "path?": str, "sha256?": str, "spacing_mm?": [_NUMBER]},
+    "model": {"name": str, "sha256": str, "members?": [dict]},
+    "result": {
+        "lesions": int,
+        **dict.fromkeys(("volume_ml", "largest_ml"), _NUMBER),
+        "targets_ml?": {"*": _NUMBER},
+        "mask_sha256?": str,
+    },
+    "files": {"mask": str, "*": str},
+    "recipe": dict,
+    "lesions": [_LESION],
+    "warnings": [{"sentence": str}],
+    "asked?": dict | None,
+    "how?": dict,
+    "versions?": dict,
+    "date?": str,
+}
+_PARTS = "scan", "model", "result", "files"
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The record in a JSON file, None if it is another file.
+
+    Raises:
+        RunError: the file is damaged, or a record that was changed into another form.
+    """
+    found = "is not readable as JSON"
+    try:
+        content, found = parse_json(path), "is not in the form that planar3d writes"
+        if not isinstance(content, dict) or not all(isinstance(content.get(part), dict) for part in _PARTS):
+            return None
+        _check(content, _FORM, "")
+    except ValueError as error:
+        raise RunError(
+            f"{path} {found} ({error}). If it is the record of a mask, delete it with all other outputs of the scan, "
+            "and run predict again."
+        ) from error
+    return content
+
+
+def _check(content: Any, form: Any, place: str) -> None:
+    """Raise a `ValueError` that names the first place where a content has another form."""
+    if isinstance(form, dict) and isinstance(content, dict):
+        for field, inner in form.items():
+            name = field.removesuffix("?")
+            if name == field != "*" and name not in content:
+                raise ValueError(f"{place}{name} is missing")
+            for each in content if name == "*" else {name} & content.keys():
+                _check(content[each], inner, f"{place}{each}.")
+    elif isinstance(form, list) and isinstance(content, list) and len(form) in (1, len(content)):
+        for number, item in enumerate(content):
+            _check(item, form[number % len(form)], f"{place}{number}.")
+    elif isinstance(form, dict | list) or not isinstance(content, form) or not _is_finite(content):
+        raise ValueError(f"{place.removesuffix('.')} is {str(content)[:40]!r}")
+
+
+def _is_finite(content: Any) -> bool:
+    """Whether a value is not a number, or one that can be written and drawn."""
+    return not isinstance(content, _NUMBER) or -_HUGE < content < _HUGE

@@ -1,0 +1,116 @@
+"""Outputs of an earlier run are kept while valid and removed when not, and files of another origin are left alone."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from msseg import RECIPE, write_model, write_msseg
+
+from planar3d.errors import RunError
+from planar3d.files import read_json, write_json
+from planar3d.scans.bids import derivative_names, sidecar, write_instance_sidecars
+from planar3d.scans.outputs import plain_names
+from planar3d.study.cohort import segment_all
+from planar3d.study.earlier import remove_outdated
+from planar3d.study.segmented import Asked
+
+PLAIN = Asked(engine="keras")
+SHOWN = Asked(engine="keras", overlay=True)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    (found,) = write_msseg(tmp_path_factory.mktemp("msseg"), ("01A",)).rglob("3DFLAIR.nii.gz")
+    return found
+
+
+def _segment(scan, model, out, asked, recipe=None):
+    (record,) = segment_all([scan], model, out, recipe, asked, str).records
+    return record
+
+
+def test_the_sidecars_of_outputs_of_a_replaced_mask_are_removed_with_them(tmp_path):
+    scan = tmp_path / "sub-1/anat/sub-1_FLAIR.nii.gz"
+    outputs = derivative_names(tmp_path, scan, tmp_path / "out")
+    before = {**sidecar(tmp_path, scan, ""), "files": {"record": "", "instances": "", "probability": ""}}
+    write_json(outputs.record, before)
+    write_instance_sidecars(tmp_path, scan, outputs, [])
+    notes = outputs.record.with_name("notes.json")
+    notes.touch()
+    remove_outdated(outputs, before, ())
+    assert set(outputs.record.parent.iterdir()) == {outputs.record, notes}
+
+
+def test_the_record_of_a_scan_with_the_name_of_an_output_is_kept(tmp_path):
+    outputs = plain_names("a", tmp_path)
+    other = plain_names("a_probability", tmp_path).record
+    other.touch()
+    remove_outdated(outputs, {"files": {"probability": ""}}, ())
+    assert other.exists()
+
+
+def test_the_probabilities_of_lesions_stay_in_table_and_record_while_their_map_is_kept(scan, model, tmp_path):
+    first = _segment(scan, model, tmp_path, Asked(engine="keras", probability=True))
+    table = (tmp_path / first["files"]["lesions"]).read_text()
+    second = _segment(scan, model, tmp_path, SHOWN)
+    assert second["lesions"] == first["lesions"] and second["lesions"][0]["mean_probability"] is not None
+    assert (tmp_path / second["files"]["lesions"]).read_text() == table and "probability" in second["files"]
+
+
+def test_a_picture_of_another_scan_with_the_same_mask_is_removed(scan, model, tmp_path):
+    """As of a corrected scan without lesions, or with other settings that give the same mask."""
+    image, empty = nib.load(scan), RECIPE.changed(threshold=256)
+    for number in (1, 2):
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj) // number, image.affine), tmp_path / "a.nii.gz")
+        asked = SHOWN if number == 1 else Asked(engine="keras", overwrite=True)
+        record = _segment(tmp_path / "a.nii.gz", model, tmp_path / "out", asked, empty)
+        assert record["result"]["lesions"] == 0 and (tmp_path / "out/a_overlay.png").exists() == (number == 1)
+    assert "overlay" not in record["files"]
+    _segment(tmp_path / "a.nii.gz", model, tmp_path / "out", SHOWN, empty)
+    changed = empty.changed(threshold=255.9)
+    record = _segment(tmp_path / "a.nii.gz", model, tmp_path / "out", Asked(engine="keras", overwrite=True), changed)
+    assert record["result"]["lesions"] == 0 and not (tmp_path / "out/a_overlay.png").exists()
+
+
+def test_a_foreign_picture_beside_a_finished_mask_is_not_taken_for_its_own(scan, model, tmp_path):
+    _segment(scan, model, tmp_path, PLAIN)
+    (tmp_path / "3DFLAIR_overlay.png").write_text("mine")
+    with pytest.raises(RunError, match=r"overlay\.png exists, but no 3DFLAIR\.json says that planar3d wrote it"):
+        _segment(scan, model, tmp_path, SHOWN)
+
+
+def test_after_a_damaged_record_was_deleted_as_advised_the_scan_is_segmented_again(scan, model, tmp_path):
+    asked = Asked(engine="keras", overlay=True, probability=True)
+    record = tmp_path / _segment(scan, model, tmp_path, asked)["files"]["record"]
+    names = read_json(record)["files"].values()
+    record.write_text("{")
+    with pytest.raises(RunError, match="delete it with all other outputs of the scan, and run predict again"):
+        _segment(scan, model, tmp_path, asked)
+    for name in names:
+        (tmp_path / name).unlink()
+    assert list(_segment(scan, model, tmp_path, asked)["files"].values()) == list(names)
+
+
+@pytest.mark.parametrize("name", ["seg-lesions_dseg.json", "seg-lesions_dseg.tsv", "label-lesion_probseg.json"])
+def test_a_foreign_sidecar_is_not_replaced_unasked(scan, model, tmp_path, name):
+    raw, out = tmp_path / "sub-1/anat/sub-1_FLAIR.nii.gz", tmp_path / "derivatives"
+    raw.parent.mkdir(parents=True)
+    raw.write_bytes(scan.read_bytes())
+    (tmp_path / "dataset_description.json").write_text(json.dumps({"Name": "raw", "BIDSVersion": "1.10.0"}))
+    foreign = out / "sub-1/anat" / f"sub-1_{name}"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("{}")
+    asked = {"engine": "keras", "probability": True, "instances": True}
+    with pytest.raises(RunError, match=rf"{name} exists, but no .*_mask\.json says that planar3d wrote it"):
+        _segment(tmp_path, model, out, Asked(**asked))
+    assert foreign.read_text() == "{}"
+    _segment(tmp_path, model, out, Asked(**asked, overwrite=True))
+    assert foreign.read_text() != "{}"
+    foreign.with_name("sub-1_label-lesion_mask.nii.gz").unlink()
+    _segment(tmp_path, model, out, Asked(**asked))  # its own sidecars are no obstacle
