@@ -74,7 +74,7 @@ def _few(case: Case) -> Iterator[str]:
 def _unmeasured(case: Case) -> Iterator[str]:
     slices = max(case.scan.spacing)
     least, most = case.measured.get("spacing_mm", (slices, slices))
-    extracted = case.head.is_extracted()
+    extracted = case.head.is_extracted
     if not least / _BEYOND <= slices <= most * _BEYOND:
         yield (
             f"The slices are {slices:.1f} mm apart, but the model was evaluated on scans with {least:.1f} to "

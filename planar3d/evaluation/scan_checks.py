@@ -105,7 +105,7 @@ def _field_of_view(case: Case) -> Iterator[str]:
 
 def _cut_off(case: Case) -> Iterator[str]:
     missing = case.head.missing()
-    if not case.head.is_extracted():
+    if not case.head.is_extracted:
         missing.pop("inferior", None)  # a whole head ends at the neck, wherever the field of view ends
     cut = [f"about {mm:.0f} mm on the {side} side" for side, mm in missing.items() if mm > _CUT]
     height = case.head.extent[2]
@@ -155,7 +155,7 @@ def _spacing(case: Case) -> Iterator[str]:
 
 
 def _extraction(case: Case) -> Iterator[str]:
-    extracted = case.head.is_extracted()
+    extracted = case.head.is_extracted
     if extracted and case.whole_head:
         yield "The scan is skull-stripped, but the model was made for whole heads; use the scan as acquired."
     if extracted is False and case.whole_head is False:

@@ -12,6 +12,7 @@ from planar3d.graph.padding import Range, extents_of, layer_padding, transposed_
 
 # Keras' axes in the order of ONNX, and back.
 CHANNELS_FIRST, CHANNELS_LAST = (0, 4, 1, 2, 3), (0, 2, 3, 4, 1)
+KERNEL = (4, 3, 0, 1, 2)  # to (out, in, depth, rows, cols); in transposed convolutions, both have in and out exchanged
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,7 @@ def transposed_convolution(use: Use) -> Any:
 def _weighed(use: Use, op: str, **attributes: Any) -> Any:
     """A convolution of either kind, with bias and activation."""
     layer, (source,) = use.layer, use.tensors
-    # (d, r, c, in, out) → (out, in, d, r, c); for transposed ones, Keras and ONNX both exchange in and out.
-    kernel = np.transpose(_array(layer.kernel), (4, 3, 0, 1, 2))
+    kernel = np.transpose(_array(layer.kernel), KERNEL)
     # OpenVINO gains nothing from transposed convolutions in int8.
     if source.greatest is None or op == "ConvTranspose":
         inputs = [source.value, use.constant("kernel", kernel)]

@@ -14,7 +14,7 @@ from planar3d.errors import Planar3DError
 from planar3d.graph.depth_graph import Node
 from planar3d.graph.description import Layer, greatest_of
 from planar3d.graph.layers import shape_of, written
-from planar3d.graph.operators import CHANNELS_FIRST, CHANNELS_LAST, Tensor, Use, activated
+from planar3d.graph.operators import CHANNELS_FIRST, CHANNELS_LAST, KERNEL, Tensor, Use, activated
 from planar3d.graph.padding import Range
 from planar3d.inference.onnx_graph import End, OnnxGraph
 from planar3d.inference.plan import Piece, Plan, Shape
@@ -31,7 +31,8 @@ class OpenVINOEngine:
         self.bf16 = precision == "bf16"
         # NumPy has no bfloat16; the two bytes are only copied.
         self.dtype = np.dtype("uint16" if self.bf16 else "float32")
-        self._core = ov.Core()
+        self.core = ov.Core()
+        self._layers: dict[Node, Layer] = {}
 
     def check(self, plan: Plan) -> None:
         """Raise a `Planar3DError` that names the first unsupported layer of a plan."""
@@ -45,7 +46,23 @@ class OpenVINOEngine:
 
     def program(self, piece: Piece, shapes: Sequence[Shape]) -> "OpenVINOProgram":
         """Compile the program of a piece for inputs of these shapes."""
-        return OpenVINOProgram(self._core, piece, shapes, self.bf16)
+        return OpenVINOProgram(self, piece, shapes)
+
+    def layer_of(self, node: Node) -> Layer:
+        """The layer that a node represents, or its part; kernels are in OpenVINO's order, once for all programs."""
+        if node not in self._layers:
+            layer: Any = node.layer
+            if layer.kind in ("Conv3D", "Conv3DTranspose"):
+                settings, kernel = layer.settings, layer.kernel
+                if node.role == "part":
+                    # One part adds the bias, without cost; the activation follows the sum.
+                    size = node.kernel.shape[:3]
+                    settings = settings | {"kernel_size": size, "use_bias": node.biased, "activation": "linear"}
+                    kernel = node.kernel
+                ordered = np.array(np.transpose(np.asarray(kernel), KERNEL), order="C").transpose(np.argsort(KERNEL))
+                layer = replace(layer, settings=settings, arrays=layer.arrays | {"kernel": ordered})
+            self._layers[node] = layer
+        return self._layers[node]
 
 
 def multiplies_bf16() -> bool:
@@ -60,13 +77,13 @@ class OpenVINOProgram:
         output_shapes: (entries, rows, cols, channels) of each output.
     """
 
-    def __init__(self, core: Any, piece: Piece, shapes: Sequence[Shape], bf16: bool) -> None:
-        self.kept = ov.Type.bf16 if bf16 else ov.Type.f32
-        graph, given, wanted = _graph_of(piece, shapes, bf16)
+    def __init__(self, engine: OpenVINOEngine, piece: Piece, shapes: Sequence[Shape]) -> None:
+        self.kept = ov.Type.bf16 if engine.bf16 else ov.Type.f32
+        graph, given, wanted = _graph_of(engine, piece, shapes)
         self.output_shapes = [shape for *_, shape in wanted]
-        model = read_graph(core, graph, given, wanted)
+        model = read_graph(engine.core, graph, given, wanted)
         _return_freed_memory()
-        self._compiled = compile_on_cpu(core, model, bf16)
+        self._compiled = compile_on_cpu(engine.core, model, engine.bf16)
         self._request = self._compiled.create_infer_request()
 
     def __call__(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
@@ -104,7 +121,8 @@ def read_graph(core: Any, graph: OnnxGraph, inputs: Sequence[End], outputs: Sequ
     model = core.read_model(graph.model("network", [*inputs, *open_ends], outputs).SerializeToString())
     for parameter in model.get_parameters():
         if (array := kernels.get(parameter.friendly_name)) is not None:
-            parameter.output(0).replace(ov.op.Constant(np.ascontiguousarray(array)).output(0))
+            constant = ov.op.Constant(np.require(array, requirements=("C", "W")), shared_memory=True)
+            parameter.output(0).replace(constant.output(0))
             model.remove_parameter(parameter)
     return model
 
@@ -115,18 +133,18 @@ def compile_on_cpu(core: Any, model: Any, bf16: bool) -> Any:
     return core.compile_model(model, "CPU", hints)
 
 
-def _graph_of(piece: Piece, shapes: Sequence[Shape], bf16: bool) -> tuple[OnnxGraph, list[End], list[End]]:
+def _graph_of(engine: OpenVINOEngine, piece: Piece, shapes: Sequence[Shape]) -> tuple[OnnxGraph, list[End], list[End]]:
     """The graph of a piece for inputs of these shapes, its inputs and its outputs."""
     from onnx import TensorProto
 
-    float32, kept = TensorProto.FLOAT, TensorProto.BFLOAT16 if bf16 else TensorProto.FLOAT
+    float32, kept = TensorProto.FLOAT, TensorProto.BFLOAT16 if engine.bf16 else TensorProto.FLOAT
     graph, tensors, given, wanted = OnnxGraph(), dict[tuple[Node, Range], _Tensor](), list[End](), list[End]()
     for number, (key, shape) in enumerate(zip(piece.inputs, shapes, strict=True)):
         given.append((f"given_{number}", float32 if key[0].layer is None else kept, shape))
         wide = graph.add("Cast", "wide", [given[-1][0]], to=float32)
         tensors[key] = _Tensor(graph, shape, flat=_reshaped(graph, wide, [shape[0], -1]))
     for number, (node, ends) in enumerate(piece.nodes.items()):
-        tensors[node, ends] = _apply(graph, f"{node.name}_{number}", node, ends, tensors, piece)
+        tensors[node, ends] = _apply(graph, f"{node.name}_{number}", node, engine.layer_of(node), ends, tensors, piece)
     for node in piece.outputs:
         x, kind = _take(node, None, tensors, piece), kept if piece.features else float32
         wanted.append((graph.add("Cast", "result", [_reshaped(graph, x.flat, x.shape)], to=kind), kind, x.shape))
@@ -186,23 +204,19 @@ def _integers(graph: OnnxGraph, values: Sequence[int]) -> str:
     return graph.constant(f"integers_{'_'.join(map(str, values))}", np.array(values, np.int64))
 
 
-def _part_of(node: Node) -> Layer:
-    """The part of a convolution that a node represents."""
-    kernel = np.asarray(node.kernel)
-    # One part adds the bias, without cost; the activation follows the sum.
-    settings = {"kernel_size": kernel.shape[:3], "use_bias": node.biased, "activation": "linear"}
-    layer: Any = node.layer
-    return replace(layer, settings=layer.settings | settings, arrays=layer.arrays | {"kernel": kernel})
-
-
 # A graph without storage, to find layers that cannot be written.
 _NO_GRAPH = SimpleNamespace(add=lambda *_, **__: None, constant=lambda *_: None)
 
 
 def _apply(
-    graph: OnnxGraph, name: str, node: Node, wanted: Range, tensors: dict[tuple[Node, Range], _Tensor], piece: Piece
+    graph: OnnxGraph,
+    name: str,
+    node: Node,
+    layer: Any,
+    wanted: Range,
+    tensors: dict[tuple[Node, Range], _Tensor],
+    piece: Piece,
 ) -> _Tensor:
-    layer: Any = node.layer
     reach, length = node.reach, node.inputs[0].length
     needs = reach.needs(*wanted, length)
     taken = [_take(source, reach.needs(*wanted, source.length), tensors, piece) for source in node.inputs]
@@ -220,7 +234,7 @@ def _apply(
         Tensor(x.first, (1, *x.shape), padding, greatest_of(source.layer))
         for x, source in zip(taken, node.inputs, strict=True)
     ]
-    first = written(Use(graph, name, _part_of(node) if node.role == "part" else layer, given))
+    first = written(Use(graph, name, layer, given))
     shape: Any = shape_of(layer, *((1, *x.shape) for x in taken))
     have = (needs[0] * reach.up, needs[1] * reach.up) if reach.up > 1 else wanted
     return _Tensor(graph, (have[1] - have[0], *shape[2:]), first=first).cut(have, wanted)

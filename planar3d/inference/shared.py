@@ -12,7 +12,7 @@ from planar3d.scans.preparation import Preparation
 from planar3d.scans.windows import checked_prepared, window_starts
 
 ALIGNMENT = 64  # bytes, of memory that TensorFlow reads in place
-_KEPT = 4  # plane sizes with cached programs; the heads of a cohort have few
+_KEPT = 8  # plane sizes with cached programs; the heads of a cohort have few
 
 
 class Program(Protocol):
@@ -92,6 +92,9 @@ class SharedInference:
         programs = self._programs[planes] = self._programs.pop(planes, {})
         while len(self._programs) > _KEPT:
             del self._programs[next(iter(self._programs))]
+        for size, others in self._programs.items():
+            for other in others.values() if size != planes else ():
+                other.free()
 
         def program_for(piece: Piece, shapes: Sequence[Any]) -> Program:
             key = (id(piece), *shapes)

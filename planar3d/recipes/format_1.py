@@ -60,6 +60,15 @@ def _names(made: type[Any]) -> set[str]:
 
 
 def _known() -> set[str]:
-    alone = (DepthWindows, Binary, Training, BceMinusDice, Adam, InverseDecay)
-    sections = (*PREPARATIONS.values(), *NETWORKS.values(), *SAMPLINGS.values(), *alone)
+    sections = (
+        *PREPARATIONS.values(),
+        DepthWindows,
+        *NETWORKS.values(),
+        Binary,
+        Training,
+        BceMinusDice,
+        Adam,
+        InverseDecay,
+        *SAMPLINGS.values(),
+    )
     return {"name", "grid", "sampling", "network", "schedule"}.union(*map(_names, sections))

@@ -83,6 +83,20 @@ class Head:
         """Distance in mm from every voxel to the nearest marked one of its axial slice, as `grey`; infinite without."""
         return _distance_in_slices(~marked, self.spacing)
 
+    def within(self, marked: np.ndarray, mm: float) -> np.ndarray:
+        """Voxels at most so many mm from a marked one of their axial slice; bool, as `grey`.
+
+        For a few mm this is several times as fast as `distance_to`.
+        """
+        reach = [int(mm / length) for length in self.spacing[:2]]
+        rows, cols = self.grey.shape[:2]
+        padded = np.pad(marked, [(length, length) for length in reach] + [(0, 0)])
+        found = np.zeros_like(marked)
+        for i, j in np.ndindex(*(2 * length + 1 for length in reach)):
+            if np.linalg.norm(np.multiply((i, j) - np.array(reach), self.spacing[:2])) <= mm:
+                found |= padded[i : i + rows, j : j + cols]
+        return found
+
     def missing(self) -> dict[str, float]:
         """How far the head extends beyond the field of view: mm for each of `SIDES`.
 
@@ -97,6 +111,7 @@ class Head:
                 found[side] = max(0.0, half * (1 - float(np.sqrt(1 - area / shown.max()))) - mm)
         return found
 
+    @cached_property
     def is_extracted(self) -> bool | None:
         """Whether skull and scalp were removed; None if undecidable.
 

@@ -127,9 +127,17 @@ def test_a_ct_is_not_flair():
     assert "contrast" in _fired(hounsfield.astype(np.float32))
 
 
+@pytest.mark.parametrize("mm", [0.5, 4.0, 6.0])
+def test_voxels_within_a_distance_are_those_of_the_distance_map(mm):
+    head = find_head(_scan(_voxels()), (1.5, 2.0, 2.5))
+    marked = np.random.default_rng(0).random(head.grey.shape) > 0.99
+    marked[:, :, 0] = False
+    np.testing.assert_array_equal(head.within(marked, mm), head.distance_to(marked) <= mm)
+
+
 def test_an_extracted_brain_and_a_whole_head_are_told_apart():
-    assert find_head(_scan(_voxels())).is_extracted() is False
-    assert find_head(_scan(_voxels(extracted=True))).is_extracted() is True
+    assert find_head(_scan(_voxels())).is_extracted is False
+    assert find_head(_scan(_voxels(extracted=True))).is_extracted is True
     assert _fired(_voxels(extracted=True), whole_head=True) == {"skull-stripped"}
     assert _fired(_voxels(), whole_head=False) == {"skull-stripped"}
 

@@ -136,7 +136,7 @@ def test_programs_free_intermediate_results_before_another_is_built_and_compute_
     class Engine(openvino.OpenVINOEngine):
         def program(self, piece: Piece, shapes: Sequence[Shape]) -> Program:
             events.append("built")
-            return Program(self._core, piece, shapes, self.bf16)
+            return Program(self, piece, shapes)
 
     predict = SharedInference(make_plan(described(network), 8, exact=False), Engine(), PAPER.preparation)
     first = predict(scan)
@@ -144,6 +144,24 @@ def test_programs_free_intermediate_results_before_another_is_built_and_compute_
     assert events == ["built", "freed", "built", "freed", "freed", "built", *["freed"] * 3, "built"]
     np.testing.assert_array_equal(predict(scan), first)
     assert len(events) == 10
+    # A scan of other planes frees those of the first one.
+    predict(voxels(32, 48))
+    assert events[10:14] == ["freed"] * 4 and events[14:].count("built") == 4
+    predict(scan)
+    assert events[-4:] == ["freed"] * 4
+
+
+def test_programs_of_all_sizes_share_their_kernels() -> None:
+    openvino = pytest.importorskip("planar3d.inference.openvino_engine")
+    plan, engine = make_plan(described(narrow_resunet()), 8, exact=False), openvino.OpenVINOEngine()
+    nodes = [node for piece in (plan.shared, plan.windows["middle"]) for node in piece.nodes]
+    kernels = [engine.layer_of(node).kernel for node in nodes if node.kind == "Conv3D"]
+    assert {node.role for node in nodes} > {"layer", "part"}
+    predict = SharedInference(plan, engine, PAPER.preparation)
+    predict(voxels(32, 32))
+    predict(voxels(32, 48))
+    again = [engine.layer_of(node).kernel for node in nodes if node.kind == "Conv3D"]
+    assert all(one is other for one, other in zip(kernels, again, strict=True))
 
 
 def test_progress_counts_windows() -> None:
