@@ -70,7 +70,7 @@ def segment_all(
         RunError: another process has claimed the only input; a file of another origin has the name of one of its files,
             or of a table or page.
     """
-    if asked.overlay or asked.report or is_own(Path(out, PAGE)):
+    if asked.overlay or asked.report:
         check_study_extra()
     if asked.dicom_sr:
         asked = replace(asked, dicom_seg=True)
@@ -132,7 +132,7 @@ def _nameable(item: ScanInput, out: str | Path, several: bool, asked: Asked) -> 
 
 def _finish(task: CohortTask) -> None:
     """Report the state of all scans, and write tables and report unless other processes are still working."""
-    folder, notify = task.folder, task.notify
+    folder, notify, page = task.folder, task.notify, task.folder.path / PAGE
     standing = folder.standing(task.items)
     if len(standing.done) < len(task.items) and not task.single:
         notify(str(standing))
@@ -144,7 +144,12 @@ def _finish(task: CohortTask) -> None:
         failed = folder.standing().failed
         failed |= {os.path.abspath(path): why for path, why in task.failed.items()}
         write_tables(folder, failed)
-        if task.asked.report or is_own(folder.path / PAGE):  # which would be out of date
+        if task.asked.report or is_own(page):  # which would be out of date
+            try:
+                check_extra("study", "jinja2")
+            except Planar3DError as error:
+                notify(f"{page} is out of date. {error}")
+                return
             notify(f"report: {write_cohort_report(folder.path, list(folder.records()), failed)}")
 
 

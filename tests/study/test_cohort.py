@@ -1,5 +1,6 @@
 """Many scans get names of their own, are reported in their order, and give the masks that each gives alone."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from msseg import RECIPE, write_model, write_msseg
 
-from planar3d.errors import RunError, ScanError, WeightsError
+from planar3d.errors import Planar3DError, RunError, ScanError, WeightsError
 from planar3d.files import read_json, write_json
 from planar3d.inference.segment import segment
 from planar3d.networks.weights_file import Model, load_network
@@ -142,6 +143,18 @@ def test_the_page_of_all_scans_shows_what_was_segmented_since_it_was_written(sca
     segment_all(scans[:1], model, tmp_path, asked=replace(PLAIN, report=True), notify=str)
     segment_all(scans[1:3], model, tmp_path, asked=PLAIN, notify=str)
     assert "Lesions of 3 scans" in (tmp_path / "report.html").read_text()
+
+
+def test_a_page_of_all_scans_that_cannot_be_written_again_stops_no_later_run(scans, model, tmp_path, monkeypatch):
+    segment_all(scans[:1], model, tmp_path, asked=replace(PLAIN, report=True), notify=str)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    lines: list[str] = []
+    assert len(segment_all(scans[1:3], model, tmp_path, asked=PLAIN, notify=lines.append).records) == 2
+    assert lines[-1].startswith(
+        f"{tmp_path / 'report.html'} is out of date. Figures, reports and the phantom need jinja2"
+    )
+    with pytest.raises(Planar3DError, match="need jinja2"):
+        segment_all(scans[1:3], model, tmp_path, asked=replace(PLAIN, report=True), notify=str)
 
 
 @pytest.mark.parametrize(
