@@ -21,6 +21,7 @@ from planar3d.errors import Planar3DError, Planar3DWarning
 from planar3d.quiet_tensorflow import quiet_tensorflow
 
 _in_full = warnings.formatwarning
+_BACKENDS = ("jax", "torch")
 _LATER = 0.01  # seconds after which a lost signal is sent again
 
 COMMANDS = (
@@ -122,6 +123,13 @@ def run_in_sentences(call: Callable[[], Any]) -> Any:
             return call()
     except Planar3DError as error:
         _fail(str(error))
+    except ModuleNotFoundError as error:
+        if error.name not in _BACKENDS:
+            raise
+        _fail(
+            f"Keras is set to the backend {error.name} (by KERAS_BACKEND or in ~/.keras/keras.json), which is not "
+            f"installed. Install it with: pip install 'planar3d[{error.name}]', or set KERAS_BACKEND=tensorflow."
+        )
     except OSError as error:
         # A full disk or a read-only folder; anything else keeps its traceback.
         if error.strerror is None:

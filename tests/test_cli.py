@@ -1,5 +1,6 @@
 """The command line: sentences and exit codes, and the same results as the functions."""
 
+import importlib
 import io
 import json
 import os
@@ -314,6 +315,15 @@ def test_a_warning_of_data_is_a_sentence_and_others_name_their_place(monkeypatch
     cli.run_in_sentences(lambda: None)
     assert warnings.formatwarning("A map is left out.", Planar3DWarning, "a.py", 1) == "Warning: A map is left out.\n"
     assert warnings.formatwarning("x", UserWarning, "a.py", 1).startswith("a.py:1: UserWarning: x")
+
+
+def test_a_backend_that_is_not_installed_is_named(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(SystemExit) as ended:
+        cli.run_in_sentences(lambda: importlib.import_module("torch"))
+    assert ended.value.code == 2 and "backend torch (by KERAS_BACKEND or in ~/.ker" in capsys.readouterr().err
+    with pytest.raises(ModuleNotFoundError):
+        cli.run_in_sentences(lambda: importlib.import_module("absent"))
 
 
 @pytest.mark.parametrize(("name", "reason"), [("folder", "Is a directory"), ("file/a.csv", "Not a directory")])
