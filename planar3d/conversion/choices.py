@@ -161,17 +161,7 @@ def _made(where: str, chosen: Any, given: Mapping[str, Any]) -> KernelMapping:
 
 
 def _check_patterns(choice: Mapping[str, Spelled], kernels: Sequence[str], others: Sequence[str]) -> None:
-    """Refuse patterns without effect, which are mistyped or in the wrong order.
-
-    Args:
-        choice: mappings by layer name or pattern. A pattern for all layers (`"*"`) may match none.
-        kernels: names of the layers with mapped kernels, nested ones as `model/layer`.
-        others: names of all other layers.
-
-    Raises:
-        ConversionError: a pattern is not a string, matches no layer with a kernel, or follows others that match all its
-            layers.
-    """
+    """Refuse patterns without effect, which are mistyped or in the wrong order; only `"*"` may match no layer."""
     for pattern in choice:
         if not isinstance(pattern, str):
             raise ConversionError(f"mapping: {pattern!r} is not a layer name or pattern, such as 'block1_*'.")

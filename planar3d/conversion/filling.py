@@ -11,13 +11,7 @@ from planar3d.transfer.weight_places import Origin
 
 
 def filled(source: Any, steps: Sequence[Step], prefix: str) -> Iterator[TransferredLayer]:
-    """Set the weights of layers, and yield the rows of the report.
-
-    Args:
-        source: the 2D layer; None for a new layer.
-        steps: its 3D counterparts, already applied.
-        prefix: the networks around it.
-    """
+    """Set the weights of a 2D layer's counterparts, already applied, or of new layers, and yield the report's rows."""
     for step in steps:
         weights = getattr(step.operation, "weights", [])
         if step.arrays is not None:

@@ -71,10 +71,7 @@ def features(model3d: keras.Model, name: str | None = None) -> keras.Model:
 
 
 def up_factors(levels: keras.Model) -> list[tuple[int, int, int]]:
-    """The factors by which a decoder enlarges the three axes from each level to the next finer one, coarsest first.
-
-    Args:
-        levels: as `features` returns it.
+    """The factors by which a decoder of `features` enlarges the three axes from level to level, coarsest first.
 
     Raises:
         ConversionError: a level's sizes are not multiples of the next coarser level's sizes.

@@ -15,7 +15,7 @@ from planar3d.graph.keras_graph import check_channels_last
 from planar3d.graph.padding import halves
 from planar3d.networks.architecture import WeightSource
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source
-from planar3d.networks.resnet import NORMALIZATION
+from planar3d.networks.resnet import NORMALIZATION, InputShape
 from planar3d.sections import check_choice
 
 
@@ -51,7 +51,6 @@ SKIPS = {
     "b0": ("block5c_add", "block3b_add", "block2b_add", "stem_activation"),
     "b4": ("block5f_add", "block3d_add", "block2d_add", "stem_activation"),
 }
-InputShape = tuple[int | None, int | None, int]
 
 
 class _Style(NamedTuple):

@@ -15,20 +15,16 @@ from planar3d.graph.keras_graph import check_channels_last
 
 # torch's defaults of batch normalization; its momentum is the share of the new value, Keras' of the old.
 NORMALIZATION = {"epsilon": 1e-5, "momentum": 0.9}
+InputShape = tuple[int | None, int | None, int]
 
 
-def ResNet18(
-    input_shape: tuple[int | None, int | None, int] = (224, 224, 3), include_top: bool = True, classes: int = 1000
-) -> keras.Model:
+def ResNet18(input_shape: InputShape = (224, 224, 3), include_top: bool = True, classes: int = 1000) -> keras.Model:
     """ResNet-18 with random weights; arguments, result and source as for `ResNet50`."""
     return _resnet("resnet18", _basic_block, (2, 2, 2, 2), input_shape, include_top, classes)
 
 
 def ResNet34(
-    input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
-    include_top: bool = True,
-    classes: int = 1000,
-    pool: int = 3,
+    input_shape: InputShape = (224, 224, 3), include_top: bool = True, classes: int = 1000, pool: int = 3
 ) -> keras.Model:
     """ResNet-34 with random weights; arguments, result and source as for `ResNet50`.
 
@@ -37,9 +33,7 @@ def ResNet34(
     return _resnet("resnet34", _basic_block, (3, 4, 6, 3), input_shape, include_top, classes, pool)
 
 
-def ResNet50(
-    input_shape: tuple[int | None, int | None, int] = (224, 224, 3), include_top: bool = True, classes: int = 1000
-) -> keras.Model:
+def ResNet50(input_shape: InputShape = (224, 224, 3), include_top: bool = True, classes: int = 1000) -> keras.Model:
     """ResNet-50 (v1.5, as in torchvision) with random weights; `load_torch` loads torch's files.
 
     Layers have the names that keras.applications gives its ResNet-50: `conv1_conv`, `conv2_block1_1_conv`, ….
@@ -82,7 +76,7 @@ def _resnet(
     name: str,
     block: Callable[[Any, int, int, str], Any],
     blocks: tuple[int, ...],
-    input_shape: tuple[int | None, int | None, int],
+    input_shape: InputShape,
     include_top: bool,
     classes: int,
     pool: int = 3,

@@ -40,10 +40,6 @@ def named_network(name: str, recipe: Recipe) -> keras.Model:
 def summarize(network: keras.Model, recipe: Recipe) -> list[str]:
     """Lines of text: each layer with its output, parameters and multiply-accumulates, then the totals.
 
-    Args:
-        network: a functional model for the recipe's windows.
-        recipe: defines the windows' sizes and number.
-
     Raises:
         RecipeError: a scan has fewer slices than a window.
     """

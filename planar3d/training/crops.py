@@ -82,7 +82,6 @@ class CropSamples:
     Args:
         voxels: uint8 (slices, rows, cols, 1), one per stack of slices.
         masks: uint8 {0, 1} (slices, rows, cols) of the same grids.
-        recipe: defines size, depth, the share around lesions, augmentation, channels and seed.
     """
 
     def __init__(self, voxels: Sequence[np.ndarray], masks: Sequence[np.ndarray], recipe: "Recipe") -> None:

@@ -32,15 +32,7 @@ def extracted_brain(voxels: np.ndarray, lesions: np.ndarray, pixel_mm: float) ->
 
 
 def brain_mask(voxels: np.ndarray, pixel_mm: float) -> np.ndarray:
-    """The largest tissue component after removing parts thinner than 12 mm, reconstructed.
-
-    Args:
-        voxels: uint8 (slices, rows, cols), prepared with grey levels by the median.
-        pixel_mm: of rows and columns.
-
-    Returns:
-        bool (slices, rows, cols).
-    """
+    """The largest tissue component after removing parts thinner than 12 mm, reconstructed; bool of the same shape."""
     low, high = (share * MEDIAN_LEVEL for share in _TISSUE)
     wide = round(2 * _FOLD / pixel_mm)  # to avoid cutting at the border of the plane
     grey = np.pad(voxels, ((0, 0), (wide, wide), (wide, wide)))

@@ -70,11 +70,8 @@ def compute_features(
     """Open the features of a scan, or compute them if they do not exist.
 
     Args:
-        encoder: as from `encoder_of`.
         voxels: uint8 (slices, rows, cols, 1), slices a multiple of the recipe's depth.
         folder: of the files `<level>.npy`.
-        recipe: defines depth and the stored type.
-        notify: gets a message when waiting for another process that computes these features.
 
     Returns:
         Memory-mapped arrays (slices / factor, rows', cols', channels), one per level.

@@ -72,8 +72,6 @@ def compiled(trained: keras.Model, recipe: Recipe, steps: int = 1, epoch_steps: 
     """A twin of a network with the recipe's optimizer, loss and metric, with an optimizer only for this training.
 
     Args:
-        trained: the network.
-        recipe: defines learning rate, schedule, clipping, smoothing and precision.
         steps: of the whole training, for schedules that end with it.
         epoch_steps: of an epoch.
 
@@ -168,10 +166,7 @@ def guard_precision(network: keras.Model, recipe: Recipe, windows: int, notify: 
     """Check bf16 gradients against float32 layer by layer before the first step, and fall back where they differ.
 
     Args:
-        network: the network to train.
-        recipe: its batch size and precision.
         windows: training windows of an epoch; the fault depends on the shape, so a smaller last batch is checked too.
-        notify: gets the result.
     """
     computed = computed_precision(recipe.training.precision)
     if computed != recipe.training.precision:

@@ -26,11 +26,8 @@ class MirroredSteps:
 
     Each device has a part of the inputs and all targets. Probabilities are gathered, so that each device has the loss
     of the whole batch and its gradient with respect to the device's own probabilities; the resulting gradients of
-    weights are summed. Batch normalization is synchronized. Random layers draw different numbers on each device.
-
-    Args:
-        trainer: compiled under the strategy.
-        strategy: the devices.
+    weights are summed. Batch normalization is synchronized. Random layers draw different numbers on each device. The
+    trainer was compiled under the strategy.
     """
 
     def __init__(self, trainer: keras.Model, strategy: tf.distribute.Strategy) -> None:

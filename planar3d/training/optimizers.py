@@ -12,12 +12,7 @@ if TYPE_CHECKING:
 
 
 class NesterovAdam(keras.optimizers.Optimizer):
-    """The settings `Nadam` as a Keras optimizer. All its state is named, so that checkpoints restore it.
-
-    Args:
-        settings: betas, epsilon, and the momentum's warm-up.
-        clip_norm: largest global norm of the gradients.
-    """
+    """The settings `Nadam` as a Keras optimizer. All its state is named, so that checkpoints restore it."""
 
     def __init__(
         self, learning_rate: float | LearningRateSchedule, settings: "Nadam", clip_norm: float | None = None
@@ -67,12 +62,7 @@ class Lookahead(keras.optimizers.Optimizer):
     """Slow weights that follow another optimizer's fast weights and reset them (Zhang et al. 2019).
 
     Every `steps` steps, slow ← slow + share · (fast - slow), and fast ← slow; moments are unchanged. The slow weights
-    are variables of the optimizer, so checkpoints include them.
-
-    Args:
-        inner: the optimizer of the fast weights; its learning rate is used.
-        steps: fast steps per slow step.
-        share: step of the slow weights towards the fast weights.
+    are variables of the optimizer, so checkpoints include them. The learning rate is the inner optimizer's.
     """
 
     def __init__(self, inner: keras.optimizers.Optimizer, steps: int = 6, share: float = 0.5) -> None:

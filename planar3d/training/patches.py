@@ -56,8 +56,7 @@ class PatchSamples:
     Args:
         images: (slices, rows, cols, channels), memory-mapped or not, one per case; cases are drawn with replacement.
         labels: whole numbers (slices, rows, cols) of the same voxels; 0 is background.
-        recipe: defines the patches' shape (shorter axes of a volume are padded on both sides), the share around the
-            foreground, augmentation, the network's input and target output, and seed.
+        recipe: its patches are padded on both sides where a volume is shorter.
 
     Raises:
         ScanError: labels and their image differ in shape.

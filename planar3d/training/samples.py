@@ -26,11 +26,6 @@ class Windows:
 
     With `borders="none"`, the volumes count as one long volume, and windows cross from one into the next, as in the
     released code. Volumes are read only in `gather`.
-
-    Args:
-        slices: slices of each volume.
-        depth, stride: of the windows.
-        borders: `"scan"` or `"none"`.
     """
 
     def __init__(self, slices: int, volumes: int, depth: int, stride: int, borders: str = "scan") -> None:
@@ -53,8 +48,6 @@ class Windows:
         """Read some windows from volumes (slices / per_slice, …), memory-mapped or not.
 
         Args:
-            volumes: one array per scan.
-            windows: numbers of the requested windows.
             per_slice: slices per entry of the volumes (2 after one pooling along depth, …).
 
         Returns:
@@ -77,8 +70,6 @@ class ScanSamples:
     Args:
         voxels: (slices, rows, cols, images), one per scan.
         labels: uint8 (slices, rows, cols) of the same grids.
-        recipe: defines the windows, and the network's input and target output.
-        borders: as in `Windows`.
     """
 
     def __init__(
@@ -104,14 +95,7 @@ class ScanSamples:
 
 
 def read_ahead(samples: Samples, order: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, Any, np.ndarray]]:
-    """Read batch by batch, each while the previous one is in use.
-
-    Args:
-        order: numbers of samples, in the requested order.
-
-    Yields:
-        The numbers of the samples, their inputs, their targets.
-    """
+    """Read batch by batch, each while the previous one is in use: the samples' numbers, their inputs, their targets."""
 
     def read(numbers: np.ndarray) -> tuple[np.ndarray, Any, np.ndarray]:
         return numbers, *samples.batch(numbers)

@@ -29,13 +29,7 @@ class Schedule(Section):
 
     @abstractmethod
     def rate(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:
-        """The learning rate of an optimizer: a number, or a Keras schedule.
-
-        Args:
-            learning_rate: the highest.
-            steps: of the whole training.
-            epoch_steps: steps of an epoch.
-        """
+        """The learning rate of an optimizer over a training of `steps`: a number, or a Keras schedule."""
 
     def after_epoch(self, optimizer: Any, row: Mapping[str, float], state: PlateauState | None) -> PlateauState | None:
         """Change the optimizer's rate after an epoch, unless it depends only on the step.

@@ -34,11 +34,7 @@ def cached_result(kind: str, conditions: Mapping[str, Any]) -> Path:
 
 
 def download(url: str, path: Path, digest: str) -> None:
-    """Download a file, and move it into place if its digest is right; one process at a time per folder.
-
-    Args:
-        path: its place; the folder is created if needed.
-        digest: the expected digest, as in `digests.fault`.
+    """Download a file, and move it into place if its digest, as in `fault`, is right; one process at a time per folder.
 
     Raises:
         WeightsError: PLANAR3D_OFFLINE is set, or the file could not be downloaded or has another digest.

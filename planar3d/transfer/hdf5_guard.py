@@ -23,12 +23,7 @@ _FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FL
 
 @contextmanager
 def opened(source: Path | io.BytesIO, path: Path, budget: SizeBudget) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading, after checking all its links and declared sizes.
-
-    Args:
-        source: the file, or its bytes.
-        path: the file named in errors.
-        budget: limit of declared sizes.
+    """Open an HDF5 file, or its bytes, for reading, after checking its links and sizes; errors name `path`.
 
     Raises:
         WeightsError: a link to another file or path, a data set stored elsewhere, impossible sizes, or filters other

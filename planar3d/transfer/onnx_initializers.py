@@ -18,9 +18,6 @@ _MOST_AXES = 5
 def read_onnx(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
     """Read the convolutions of an ONNX file in the order of its graph, without dense layers.
 
-    Args:
-        path: the `.onnx` file, its weights inside.
-
     Returns:
         `layer/kernel` (kh, kw, cin, cout) and `layer/bias` (cout,). Convolutions with the shapes of a recognizable
         network get the names of its layers; others are named after their initializer (`conv1.weight` →

@@ -50,9 +50,6 @@ def find_model(model: str | os.PathLike[str]) -> Path:
     the user's cache, and then, unless PLANAR3D_OFFLINE is set, in the release in PLANAR3D_RELEASE or the table, and
     downloaded into the cache. The first file found must have the table's SHA-256.
 
-    Args:
-        model: a file, or the name of a published model.
-
     Raises:
         WeightsError: the name is a folder, or neither a file nor a published model; or the published model is not
             found, or its file is another one.
