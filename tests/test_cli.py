@@ -167,6 +167,7 @@ def test_images_by_name_that_cannot_be_used_are_a_usage_error(run, model, tmp_pa
     [
         ["predict", "SCAN", "--model", "MODEL", "--overlay"],
         ["predict", "SCAN", "--model", "MODEL", "--report"],
+        ["compare", "SCAN", "SCAN", "--model", "MODEL"],
         ["crossval", "--data", "DATA", *SETTINGS],
         ["weights", "--source", "absent.h5"],
     ],

@@ -177,12 +177,15 @@ def compare(
     assume_affine: AssumeAffine = False,
 ) -> None:
     """Find new, enlarging, shrinking, gone and stable lesions of two visits, with a report that shows both."""
+    from planar3d.extras import check_study_extra
     from planar3d.scans.volume import read_mask, read_scan
-    from planar3d.study.visits import write_comparison
+    from planar3d.study.visits import comparison_files, write_comparison
 
     if (masks is None) == (model is None):
         raise typer.BadParameter("give either --masks BASELINE FOLLOWUP, or --model to segment both scans.")
+    check_study_extra()
     scans = [read_scan(path, assume_affine) for path in (baseline, followup)]
+    comparison_files(out, *scans)  # before long work
     if model is None:
         assert masks is not None
         found = [read_mask(path, scan, assume_affine) for path, scan in zip(masks, scans, strict=True)]

@@ -9,10 +9,11 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from planar3d.errors import RunError
 from planar3d.evaluation.figures import canvas
 from planar3d.evaluation.lesion_table import lesion_labels, lesion_table
 from planar3d.evaluation.quality import QualityWarning
-from planar3d.files import write_json, written_together
+from planar3d.files import read_json, write_json, written_together
 from planar3d.scans.registration import ONE_PATIENT, register, resampled
 from planar3d.scans.volume import Scan
 from planar3d.study.page import picture_url, write_page
@@ -81,19 +82,18 @@ def write_comparison(baseline: tuple[Scan, Scan], followup: tuple[Scan, Scan], o
 
     Raises:
         ScanError: the scans cannot be registered.
-        RunError: a file of another origin has the name of one of these.
+        RunError: see `comparison_files`.
     """
     (scan, mask), (later, later_mask), out = baseline, followup, Path(out)
-    files = out / "comparison.json", out / "comparison.html"
-    refuse_other(*files)
+    files = comparison_files(out, scan, later)
     to_followup, alike = register(scan, later)
     changes = compare_lesions(mask, later_mask, to_followup)
     visits = {"baseline": (scan, mask), "followup": (later, later_mask)}
     content = {
         **{
             name: {
-                "scan": str(own.path),
-                "mask": str(its.path),
+                "scan": _place(own),
+                "mask": _place(its),
                 "volume_ml": float((its.voxels > 0.5).sum() * its.voxel_mm3 / 1000),
             }
             for name, (own, its) in visits.items()
@@ -123,6 +123,29 @@ def write_comparison(baseline: tuple[Scan, Scan], followup: tuple[Scan, Scan], o
         )
         write_json(temporary / "comparison.json", content)
     return content
+
+
+def comparison_files(out: Path, baseline: Scan, followup: Scan) -> tuple[Path, Path]:
+    """The files of a comparison of two scans in a folder.
+
+    Raises:
+        RunError: a file of another origin has the name of one of these, or they compare other scans.
+    """
+    files = out / "comparison.json", out / "comparison.html"
+    refuse_other(*files)
+    if files[0].is_file():
+        compared = read_json(files[0], lambda content: [content[visit]["scan"] for visit in ("baseline", "followup")])
+        if compared != [_place(baseline), _place(followup)]:
+            raise RunError(
+                f"{files[0]} compares {compared[0]} with {compared[1]}. Use another output folder, or delete the file "
+                "to replace the comparison."
+            )
+    return files
+
+
+def _place(scan: Scan) -> str | None:
+    """The absolute path of a scan, if it was read from a file."""
+    return str(scan.path.absolute()) if scan.path else None
 
 
 def _doubts(alike: float) -> list[QualityWarning]:

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 from planar3d.cli import app
-from planar3d.errors import RecipeError, ScanError
+from planar3d.errors import RecipeError, RunError, ScanError
 from planar3d.networks.weights_file import save_weights
 from planar3d.scans.registration import register
 from planar3d.scans.targets import Classes
@@ -109,6 +109,14 @@ def test_the_command_writes_what_changed_and_a_page_of_both(visits, tmp_path):
     page = (tmp_path / "out/comparison.html").read_text()
     assert page.count("data:image/png;base64,") == 4 and "http" not in page.replace("http-equiv", "")
     assert content["warnings"] == [] and 'class="warning"' not in page
+    assert content["baseline"]["mask"] == str(paths[1])
+    other = ["compare", paths[2], paths[0], "--masks", paths[3], paths[1], "--out", tmp_path / "out"]
+    refused = CliRunner().invoke(app, [str(word) for word in other])
+    assert isinstance(refused.exception, RunError)
+    assert f"comparison.json compares {paths[0]} with {paths[2]}. Use another" in str(refused.exception)
+    assert json.loads((tmp_path / "out/comparison.json").read_text()) == content
+    again = [*words[:4], paths[1], paths[1], *words[6:]]  # other masks of the same visits
+    assert CliRunner().invoke(app, [str(word) for word in again]).exit_code == 0
 
 
 def test_two_patients_are_compared_with_a_warning(visits, tmp_path):
