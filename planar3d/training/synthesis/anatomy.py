@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import nibabel as nib
 import numpy as np
@@ -72,25 +73,31 @@ BRAIN = tissue(*TISSUES[1:14])  # including ventricles, without the surrounding 
 LESION_TISSUE = tissue("white", "brainstem", "cerebellar white")
 
 
+class Stored:
+    """A dataclass of arrays and texts that is stored as a compressed `.npz`."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def save(self, path: str | Path) -> Path:
+        """Write the file: about half a megabyte for an anatomy."""
+        with written_beside(path) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, **{name: getattr(self, name) for name in self.__dataclass_fields__})
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read the output of `save`."""
+        with np.load(path, allow_pickle=False) as file:
+            return cls(**{name: file[name][()] for name in cls.__dataclass_fields__})
+
+
 @dataclass(frozen=True)
-class Anatomy:
+class Anatomy(Stored):
     """One head."""
 
     labels: np.ndarray  # uint8 (right, anterior, superior), indices in `TISSUES`, in voxels of 1 mm
     affine: np.ndarray  # 4×4, from voxels to mm (right, anterior, superior)
     name: str = ""  # of the map
-
-    def save(self, path: str | Path) -> Path:
-        """Write a compressed `.npz`, about half a megabyte."""
-        with written_beside(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, labels=self.labels, affine=self.affine, name=self.name)
-        return Path(path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> "Anatomy":
-        """Read the output of `save`."""
-        with np.load(path, allow_pickle=False) as file:
-            return cls(file["labels"], file["affine"], str(file["name"]))
 
     @cached_property
     def brain(self) -> tuple[slice, slice, slice]:

@@ -10,10 +10,9 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from planar3d.errors import DatasetError
-from planar3d.files import written_beside
 from planar3d.scans.phantom_fields import smooth_noise, spread
 from planar3d.scans.volume import read_mask
-from planar3d.training.synthesis.anatomy import KINDS, LESION_TISSUE, Anatomy, files_in
+from planar3d.training.synthesis.anatomy import KINDS, LESION_TISSUE, Anatomy, Stored, files_in
 
 _LEAST_VOXELS = 5  # of a shape
 _SMOOTH = (0.7, 1.5)  # mm, of outlines
@@ -32,7 +31,7 @@ _FULLEST, _TRIES = 0.4, 400  # of the tissue; lesions tried
 
 
 @dataclass(frozen=True)
-class LesionShapes:
+class LesionShapes(Stored):
     """Lesions of patients, each a connected component of a mask in MNI space."""
 
     bits: np.ndarray  # uint8, the masks of all lesions, packed separately
@@ -68,18 +67,6 @@ class LesionShapes:
         table = np.array(about)
         volumes, patients = table[:, 6], table[:, 7].astype(int)
         return cls(np.concatenate(bits), table[:, :3].astype(int), table[:, 3:6], volumes, patients)
-
-    def save(self, path: str | Path) -> Path:
-        """Write a compressed `.npz`."""
-        with written_beside(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, **{name: getattr(self, name) for name in self.__dataclass_fields__})
-        return Path(path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> "LesionShapes":
-        """Read the output of `save`."""
-        with np.load(path, allow_pickle=False) as file:
-            return cls(**{name: file[name] for name in cls.__dataclass_fields__})
 
     def shape(self, lesion: int) -> np.ndarray:
         """A lesion's mask, bool (right, anterior, superior)."""
