@@ -88,8 +88,6 @@ class KernelMapping:
         """Map a kernel (kh, kw, cin, cout).
 
         Args:
-            taps: depth of the mapped kernel.
-            axis: as in `map_kernel`.
             center: the tap that keeps slices in place; None for the middle one.
         """
         if taps == 1:

@@ -39,13 +39,9 @@ class GraphWalk:
     rows: list[TransferredLayer] = field(default_factory=list)  # of the report
 
     def network(self, network: keras.Model, inputs: Sequence[Any], name: str, prefix: str = "") -> keras.Model:
-        """The 3D counterpart of a functional network, for given 3D inputs.
+        """The 3D counterpart of a functional network, for 3D inputs or tensors of a 3D network.
 
-        Args:
-            network: 2D.
-            inputs: a 3D input for each of its inputs, or a tensor of a 3D network instead.
-            name: of the counterpart.
-            prefix: the networks around this one, before names of layers in errors and in the report.
+        `prefix` are the networks around this one, before names of layers in errors and in the report.
         """
         known = {id(flat): volume for flat, volume in zip(network.inputs, inputs, strict=True)}
         names = Names(operation.name for operation in network.operations)

@@ -63,7 +63,6 @@ def onnx_model(network: Description, metadata: Mapping[str, str]) -> Any:
 
     Args:
         network: with one input and one output (batch, depth, rows, cols, channels), in float32.
-        metadata: texts for the file's `metadata_props`.
 
     Returns:
         An `onnx.ModelProto` from `input` to `output`, checked by onnx.

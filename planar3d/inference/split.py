@@ -17,12 +17,7 @@ from planar3d.graph.reach import Reach
 def split(graph: Sequence[Node], shared: set[Node]) -> list[Node]:
     """Rewrite a graph so that convolutions over shared and other channels become sums of separate convolutions.
 
-    Args:
-        graph: in order, the output last.
-        shared: its nodes that are the same in every window.
-
-    Returns:
-        An equivalent graph (up to rounding), in order, without unused nodes.
+    The graph is in order, the output last; the returned graph too, without unused nodes, and equal up to rounding.
     """
     graph_out: list[Node] = []
     new: dict[Node, Node] = {}

@@ -57,12 +57,7 @@ def filled_card(
 
 
 def training_card(recipe: Recipe, data: Mapping[str, Any], fold: Fold, number: int, folds: int) -> dict[str, Any]:
-    """The card's fields from a fold of a cross-validation.
-
-    Args:
-        data: folder, layout, and whether they are the phantom, as in the `folds.json` of a run folder.
-        number, folds: number of the fold, and of folds.
-    """
+    """The card's fields from a fold of a cross-validation; `data` is that of the `folds.json` of a run folder."""
     scans = [*fold.train, *fold.validation]
     return {
         "name": f"{recipe.name}, fold {number} of {folds}",

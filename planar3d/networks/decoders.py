@@ -48,7 +48,6 @@ def decoded(
         filters: of each level's two convolutions.
         transposed: upsampling by transposed convolutions of 2 voxels with stride 2; else by repeating voxels.
         planar: whether depth is kept, and no kernel combines slices.
-        norm, activation: after each convolution.
 
     Returns:
         (batch, depth, rows, cols, last of the filters), each upsampled axis doubled once per level.

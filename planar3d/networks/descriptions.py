@@ -46,12 +46,7 @@ def describe_for(arrays: Mapping[str, np.ndarray], network: "keras.Model") -> di
 def known_description(
     path: Path, sha256: str, card: Mapping[str, Any], arrays: Mapping[str, np.ndarray], recipe: Recipe
 ) -> Description | None:
-    """The network of a weights file, in the recipe's sizes; None without a usable description.
-
-    Args:
-        path, sha256, card, arrays: the file, its digest, and its content.
-        recipe: for the file's own network.
-    """
+    """The own network of a weights file, in the sizes of a recipe for it; None without a usable description."""
     for content in _said(path, sha256, card):
         with suppress(WeightsError):  # building with Keras reports the error
             return from_json(content, arrays, recipe.window)

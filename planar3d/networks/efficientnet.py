@@ -131,9 +131,7 @@ def noisy_student_encoder(
 ) -> keras.Model:
     """An encoder of Messaoudi 2023, up to its coarsest features, with torch's momentum and more stochastic depth.
 
-    Args:
-        weights: `"imagenet"` (noisy student), a file, or None for random ones.
-        options: further arguments of `EfficientNet`.
+    The weights `"imagenet"` are the noisy student's; the options are those of `EfficientNet`.
     """
     flat = EfficientNet(variant, input_shape, momentum=NORMALIZATION["momentum"], drop_path=0.4, **options)
     flat = keras.Model(flat.input, flat.get_layer(COARSEST[variant]).output, name=flat.name)

@@ -83,7 +83,6 @@ def fill_flat(flat: keras.Model, weights: EncoderWeights, imagenet: str) -> None
     """Load weights into a 2D network, from a file with the layer names of Keras, or of torch with either order of axes.
 
     Args:
-        flat: the network.
         weights: `"imagenet"`, a file, or None for random weights.
         imagenet: its file of ImageNet weights in the table of known files.
 

@@ -72,14 +72,11 @@ def _vgg16(input_shape: InputShape, weights: EncoderWeights, matched: bool, mapp
 
 
 def match_input_range(convolutions: Iterable[Any]) -> None:
-    """Divide the biases of convolutions by 128, for inputs 128 times smaller than in training.
+    """Divide the biases of all of an encoder's convolutions by 128, for inputs 128 times smaller than in training.
 
     Convolutions with ReLU and maximum poolings are homogeneous: with biases b / s, the features of x / s are those of x
     divided by s, in every layer. VGG-16's ImageNet weights were trained on grey levels of about ±128; unscaled biases,
     as in Kolarik 2020, outweigh the image.
-
-    Args:
-        convolutions: the encoder's layers, all of them.
     """
     for layer in convolutions:
         layer.bias.assign(layer.bias / INPUT_SCALE)
@@ -88,16 +85,10 @@ def match_input_range(convolutions: Iterable[Any]) -> None:
 def _converted(
     build: Callable[..., keras.Model], imagenet: str, expects: tuple[np.ndarray, np.ndarray], attribution: str
 ) -> Encoder:
-    """A converted 2D network without its top.
+    """A converted 2D network without its top, whose weights expect grey levels of a mean and standard deviation.
 
     Rows and columns are halved at each of its five levels, and depth at the first four, so that windows of sixteen
     slices end with one. Scans and windows are padded at different positions, so windows share no features.
-
-    Args:
-        build: from (rows, cols, 3) and `include_top` to the network with random weights.
-        imagenet: its file of ImageNet weights in the table of known files.
-        expects: mean and standard deviation for normalizing grey levels.
-        attribution: of the weights.
     """
 
     def levels(input_shape: InputShape, weights: EncoderWeights, matched: bool, mapping: KernelMapping) -> Levels:

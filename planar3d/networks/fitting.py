@@ -24,11 +24,8 @@ def refuse_other_sizes(
 ) -> None:
     """Raise a `WeightsError` if a recipe has another network or other sizes than a file.
 
-    Call it before building the network: an untrusted recipe may require more memory than available.
-
-    Args:
-        arrays: by `layer/weight`.
-        said: the file's own description of its network, as from `describe_network`; None without one.
+    Call it before building the network: an untrusted recipe may require more memory than available. `said` is the
+    file's own output of `describe_network`.
     """
     asked, architecture = describe_network(recipe), find_architecture(recipe.network.name)
     if said is None:

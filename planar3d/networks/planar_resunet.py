@@ -125,8 +125,7 @@ def dilated_residual_level(
     Args:
         x: (batch, depth, rows, cols, channels), the level below.
         skip: (batch, up·depth, up·rows, up·cols, channels), the encoder's features at this level.
-        filters: filters of the up-convolution and of both convolutions.
-        level: the number in the layers' names.
+        filters: of the up-convolution and of both convolutions.
         kernel: (depth, rows, cols) of both convolutions.
         up: factors of depth, rows and cols; 2 in the paper.
 

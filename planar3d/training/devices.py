@@ -74,7 +74,6 @@ def choose_devices(asked: str | None, recipe: Recipe) -> Devices:
 
     Args:
         asked: `"all"`, or numbers such as `"0,1"`, of the GPUs if there are any; default: the backend's choice.
-        recipe: with the size of the batches to divide.
 
     Raises:
         RunError: the backend does not have these devices, or trains on only one.

@@ -33,13 +33,9 @@ def is_legacy(group: h5py.Group) -> bool:
 
 
 def read_legacy(group: h5py.Group) -> dict[str, np.ndarray]:
-    """Read all weights of a group in this layout.
+    """Read all weights of a group in this layout, by `layer/weight`.
 
-    Args:
-        group: the root of a weights-only file, or `model_weights` of a whole model.
-
-    Returns:
-        Arrays by `layer/weight`; the group's name is the layer's, whatever suffix TensorFlow added to its variables.
+    The group's name is the layer's, whatever suffix TensorFlow added to its variables.
     """
     found: dict[str, np.ndarray] = {}
     for layer in texts(group, "layer_names"):
@@ -51,9 +47,6 @@ def read_legacy(group: h5py.Group) -> dict[str, np.ndarray]:
 
 def write_legacy_h5(path: str | Path, network: "keras.Model") -> None:
     """Write a network's weights atomically, so that Keras 2 and the original release load them by name.
-
-    Args:
-        network: a built Keras network; its layers keep their names.
 
     Source: the layout of Keras 2.2.4's `save_weights`.
     """

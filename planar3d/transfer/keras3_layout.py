@@ -38,7 +38,6 @@ def read_variables(file: h5py.File, path: Path, names: Mapping[str, str] | None 
     """Read all weights of a file in this layout.
 
     Args:
-        file: the opened `.weights.h5`.
         names: layers' names by group, if the file does not have them.
 
     Returns:

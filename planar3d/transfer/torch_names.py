@@ -110,13 +110,10 @@ _TABLES: dict[str, Callable[[], Names]] = {
 
 @cache
 def torch_names(network: str) -> Names:
-    """The table of a network, from torch's layers to Keras'.
+    """The table of a network with this name in Keras, from torch's layers to Keras'.
 
     >>> torch_names("resnet34")["layer2.0.downsample.0"]
     'conv3_block1_0_conv'
-
-    Args:
-        network: its name in Keras: `resnet34`, `vgg16`, `efficientnetb0`, `efficientnet_lite0`, ….
     """
     if network not in _TABLES:
         raise WeightsError(f"There is no table of torch's names for {network!r}; there are: {', '.join(_TABLES)}.")
