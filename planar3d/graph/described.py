@@ -1,6 +1,7 @@
 """A Keras network's graph as a description, for plans, operation counts and other runtimes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -33,11 +34,20 @@ def described(network: keras.Model, shapes: Sequence[Shape] | None = None) -> De
             outputs = tree.flatten(node.operation.compute_output_spec(*args, **kwargs))
         first = len(specs) + len(found)
         numbers = tuple(number for number, _ in given)
-        found.extend(layer_of(node.operation, name, numbers, tuple(output.shape)) for output in outputs)
+        layers = [layer_of(node.operation, name, numbers, tuple(output.shape)) for output in outputs]
+        found.extend(layers if _is_plain(node) else [replace(one, kind=f"{one.kind} with arguments") for one in layers])
         return list(enumerate(outputs, start=first))
 
     results = pass_through(network, list(enumerate(specs)), visit)
     return Description(network.name, tuple(map(tuple, taken)), tuple(found), tuple(number for number, _ in results))
+
+
+def _is_plain(node: Any) -> bool:
+    """Whether a use has only tensors as arguments, besides those of training: a description has no others."""
+    args, kwargs = arguments_with(node, [None] * len(node.input_tensors))
+    kwargs.pop("training", None)
+    others = tree.flatten([args, kwargs, getattr(node.operation, "initial", None)])  # the last of a maximum
+    return all(value is None for value in others)
 
 
 def layer_of(operation: Any, name: str = "", inputs: tuple[int, ...] = (), shape: Shape = ()) -> Layer:

@@ -288,6 +288,9 @@ def test_a_layer_without_a_counterpart_is_named(tmp_path):
     network = keras.Model(inputs, layers.Rescaling(np.ones((16, 16, 1)), name="shading")(inputs))
     with pytest.raises(Planar3DError, match=r"Layer shading has scale\.shape=\(16, 16, 1\)"):
         export_network(network, tmp_path, ["onnx"])
+    for made in (layers.Softmax()(inputs, mask=np.array([True])), keras.ops.max(inputs, -1, True, initial=0.5)):
+        with pytest.raises(Planar3DError, match=r"is of type (Softmax|ops\.Max) with arguments, which cannot"):
+            export_network(keras.Model(inputs, made), tmp_path, ["onnx"])
     assert not list(tmp_path.iterdir())
 
 
