@@ -225,12 +225,13 @@ def evaluate(
     from planar3d.scans.volume import read_mask
 
     if prediction.is_dir():
-        from planar3d.files import write_csv
-        from planar3d.study.cohort_scores import mean_scores, score_masks
+        from planar3d.study.cohort_scores import mean_scores, refuse_other_file, score_masks, write_scores
 
+        if out:
+            refuse_other_file(out)
         rows = score_masks(prediction, reference, log(as_json), assume_affine)
         if out:
-            write_csv(out, list(rows[0]), rows)
+            write_scores(out, rows)
         if as_json:
             print_json(rows)
         else:

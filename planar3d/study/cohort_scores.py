@@ -8,10 +8,11 @@ from typing import Any
 from planar3d.errors import RunError, path_of
 from planar3d.evaluation.challenges import ALL_MEASURES, score_targets
 from planar3d.evaluation.scores import summarize
+from planar3d.files import write_csv
 from planar3d.recipes import Recipe
 from planar3d.scans.datasets import find_cases
 from planar3d.scans.volume import read_labels
-from planar3d.study.records import mask_is_gone, records_within
+from planar3d.study.records import begins, mask_is_gone, records_within
 from planar3d.wording import counted, score_text
 
 
@@ -64,6 +65,19 @@ def score_masks(
     return rows
 
 
+def write_scores(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the rows of `score_masks` as CSV; measures that not all targets have are empty for others."""
+    write_csv(path, list(dict.fromkeys(name for row in rows for name in row)), rows)
+
+
+def refuse_other_file(path: Path) -> None:
+    """Raise a `RunError` if something else than a table of `write_scores` is at a path."""
+    if os.path.lexists(path) and not begins(path, "scan,group,target,"):
+        raise RunError(
+            f"{path} exists, but is not a table of scores. Name another file with --out, or delete this one."
+        )
+
+
 def mean_scores(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """One line for each target and score: mean ± standard deviation over scans."""
     lines = []
@@ -71,8 +85,8 @@ def mean_scores(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         scores = [row for row in rows if row["target"] == target]
         lines.append(f"{target}, mean ± standard deviation over {counted(scores, 'scan')}")
         lines += [
-            f"{name:24s} {summarize((row[name] for row in scores), measure.digits)}"
+            f"{name:24s} {summarize((row[name] for row in scores if name in row), measure.digits)}"
             for name, measure in ALL_MEASURES.items()
-            if name in scores[0]
+            if any(name in row for row in scores)
         ]
     return lines

@@ -91,12 +91,17 @@ def mask_is_gone(file: Path, record: Mapping[str, Any]) -> str:
 def is_own(path: Path) -> bool:
     """Whether this package wrote a table or a page, also if its record is gone."""
     beginnings = [beginning for end, beginning in _BEGINNINGS.items() if path.name.endswith(end)]
-    if not (beginnings and path.is_file()):
+    return any(begins(path, beginning) for beginning in beginnings[:1])
+
+
+def begins(path: Path, beginning: str) -> bool:
+    """Whether a table or page begins with a pattern, without quotation marks."""
+    if not path.is_file():
         return False
     with path.open("rb") as file:
         start = file.read(400).decode("utf-8-sig", "replace")
     # A spreadsheet program may have saved it again.
-    return re.match(beginnings[0], re.sub("[;\t]", ",", start.replace('"', ""))) is not None
+    return re.match(beginning, re.sub("[;\t]", ",", start.replace('"', ""))) is not None
 
 
 def refuse_other(*paths: Path) -> None:

@@ -4,6 +4,8 @@ import csv
 import json
 import math
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from msseg import IDS, RECIPE, write_model, write_msseg
@@ -12,6 +14,8 @@ from typer.testing import CliRunner
 from planar3d.cli import app
 from planar3d.errors import RunError
 from planar3d.evaluation.scores import score_scan
+from planar3d.files import read_json, write_json
+from planar3d.scans.targets import Classes
 from planar3d.scans.volume import read_mask
 from planar3d.study.cohort import segment_all
 from planar3d.study.cohort_scores import mean_scores, score_masks
@@ -55,6 +59,27 @@ def test_every_mask_has_the_scores_that_it_has_alone(data, masks, tmp_path):
     with (tmp_path / "scores.csv").open() as file:
         written = list(csv.DictReader(file))
     assert [float(row["reference_ml"]) for row in written] == [row["reference_ml"] for row in rows]
+
+
+def test_a_file_that_is_no_table_of_scores_is_not_replaced(data, masks, tmp_path):
+    image = shutil.copy(data / "TrainingDataset_MSSEG/01A/Consensus.nii.gz", tmp_path / "01A.nii.gz")
+    for path in (Path(image), tmp_path, masks / "scans.csv"):
+        done = CliRunner().invoke(app, ["evaluate", str(masks), str(data), "--out", str(path)])
+        assert isinstance(done.exception, RunError) and not done.stdout
+        assert str(done.exception).startswith(f"{path} exists, but is not a table of scores. Name another")
+    read_mask(image)
+
+
+def test_masks_of_models_with_different_measures_are_scored_in_one_table(data, masks, tmp_path):
+    shutil.copytree(masks, tmp_path / "masks")
+    record = read_json(tmp_path / "masks/01B_3DFLAIR.json")
+    record["recipe"] = replace(RECIPE, targets=Classes(classes=("lesion=1",), measures="chaos")).to_json()
+    write_json(tmp_path / "masks/01B_3DFLAIR.json", record)
+    for _ in range(2):  # its own table is replaced
+        done = evaluate(tmp_path / "masks", data, "--out", tmp_path / "scores.csv")
+    with (tmp_path / "scores.csv").open() as file:
+        first, second = csv.DictReader(file)
+    assert first["mssd_mm"] == "" and float(second["mssd_mm"]) > 0 and "mssd_mm" in done.stdout
 
 
 def test_a_mask_without_lesions_is_scored_like_any_other(data, tmp_path):
