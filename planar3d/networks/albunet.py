@@ -14,8 +14,9 @@ from planar3d.networks.architecture import (
     output_layer,
     own_arguments,
 )
+from planar3d.networks.decoders import convolved
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source, with_weights
-from planar3d.networks.resnet import NORMALIZATION, ResNet34, with_random_biases
+from planar3d.networks.resnet import ResNet34, with_random_biases
 
 DIVISORS = (1, 32, 32)
 HEAD = "final"
@@ -23,6 +24,7 @@ _IMAGENET = "resnet34-b627a593.pth"
 _SOURCE = known_source("ResNet-34, He et al. 2016; ImageNet weights of torchvision", _IMAGENET)
 # The last tensor of each stage of ResNet-34, finest first; there is no skip from half the resolution.
 _SKIPS = ("conv2_block3_out", "conv3_block4_out", "conv4_block6_out", "conv5_block3_out")
+_convolved = partial(convolved, kernel=(1, 3, 3), use_bias=True, activation="relu")
 
 
 def AlbuNet(
@@ -72,7 +74,7 @@ def AlbuNet(
     layer1, layer2, layer3, layer4 = (encoder.get_layer(skip).output for skip in _SKIPS)
 
     def along_depth(x: Any, filters: int, name: str) -> Any:
-        return _convolved(x, filters, name, (3, 1, 1)) if depth_layers else x
+        return _convolved(x, filters, name, kernel=(3, 1, 1)) if depth_layers else x
 
     x = joined = along_depth(layer4, 512, "depth1")
     x = _up([_convolved(x, 128, "center"), joined], 256, 128, "dec5")
@@ -85,12 +87,6 @@ def AlbuNet(
     x = along_depth(x, 16, "depth4")
     outputs = output_layer(classes, 1, activation, HEAD)(x)
     return with_weights(keras.Model(encoder.input, outputs, name=name), weights)
-
-
-def _convolved(x: Any, filters: int, name: str, kernel: tuple[int, int, int] = (1, 3, 3)) -> Any:
-    x = layers.Conv3D(filters, kernel, padding="same", name=f"{name}_conv")(x)
-    x = layers.BatchNormalization(**NORMALIZATION, name=f"{name}_bn")(x)
-    return layers.Activation("relu", name=f"{name}_relu")(x)
 
 
 def _up(parts: list[Any], filters: int, up_filters: int, name: str) -> Any:

@@ -21,11 +21,18 @@ _NORMS: dict[str, Callable[..., keras.Layer]] = {
 
 
 def convolved(
-    x: Any, filters: int, name: str, *, planar: bool = False, norm: Norm = "batch", activation: str = "silu"
+    x: Any,
+    filters: int,
+    name: str,
+    kernel: int | tuple[int, int, int] = 3,
+    *,
+    use_bias: bool = False,
+    norm: Norm = "batch",
+    activation: str = "silu",
 ) -> Any:
-    """A convolution without bias, with 3 voxels along each axis, normalization and activation."""
-    kernel = (1, 3, 3) if planar else 3
-    x = layers.Conv3D(filters, kernel, padding="same", use_bias=False, name=f"{name}_conv")(x)
+    """A convolution of images or volumes, normalization and activation."""
+    convolution = layers.Conv2D if len(x.shape) == 4 else layers.Conv3D
+    x = convolution(filters, kernel, padding="same", use_bias=use_bias, name=f"{name}_conv")(x)
     x = _NORMS[norm](name=f"{name}_bn")(x)
     return layers.Activation(activation, name=f"{name}_{activation}")(x)
 
@@ -52,7 +59,7 @@ def decoded(
     Returns:
         (batch, depth, rows, cols, last of the filters), each upsampled axis doubled once per level.
     """
-    up = (1, 2, 2) if planar else (2, 2, 2)
+    up, kernel = ((1, 2, 2), (1, 3, 3)) if planar else ((2, 2, 2), (3, 3, 3))
     for level, width in enumerate(filters):
         name = f"up{level + 1}"
         if transposed:
@@ -62,5 +69,5 @@ def decoded(
         if level < len(skips):
             x = layers.Concatenate(name=f"{name}_concat")([x, skips[level]])
         for number in (1, 2):
-            x = convolved(x, width, f"{name}_{number}", planar=planar, norm=norm, activation=activation)
+            x = convolved(x, width, f"{name}_{number}", kernel, norm=norm, activation=activation)
     return x

@@ -96,7 +96,7 @@ def DSNet(
         skips.append(x)
     x = layers.Permute((4, 2, 3, 1), name="slices_to_images")(skips.pop())
 
-    full = [convolved(x, full_resolution, "full", planar=True, activation="relu")] if full_resolution else []
+    full = [convolved(x, full_resolution, "full", (1, 3, 3), activation="relu")] if full_resolution else []
     filled = encoder_weights if weights is None else None
     options = {"padding": encoder_padding, "epsilon": encoder_epsilon}
     flat = noisy_student_encoder("b0", (*input_shape[1:3], SLICES), filled, **options)

@@ -16,9 +16,9 @@ from planar3d.networks.architecture import (
     output_layer,
     own_arguments,
 )
+from planar3d.networks.decoders import convolved
 from planar3d.networks.efficientnet import COARSEST, NOISY_STUDENT, SKIPS, EfficientNet, noisy_student
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, with_weights
-from planar3d.networks.resnet import NORMALIZATION
 from planar3d.sections import check_choice
 
 DIVISORS = (1, 32, 32)
@@ -76,7 +76,7 @@ def OmniaNet(
     check_choice("encoder", encoder, NOISY_STUDENT, ValueError)
     check_choice("stem", stem, ("fitted", "normal"), ValueError)
     inputs = keras.Input(input_shape[-3:], name="input")
-    x = _convolved(inputs, 16, _FULL)
+    x = convolved(inputs, 16, _FULL, activation="relu")
     options: dict[str, Any] = {
         "padding": encoder_padding,
         "epsilon": encoder_epsilon,
@@ -92,7 +92,7 @@ def OmniaNet(
         x = layers.UpSampling2D(name=f"{_DECODER}{level}")(x)
         x = layers.Concatenate(name=f"{_DECODER}{level}_concat")([x, skip])
         for number in (1, 2):
-            x = _convolved(x, filters, f"{_DECODER}{level}_{number}")
+            x = convolved(x, filters, f"{_DECODER}{level}_{number}", activation="relu")
     x = output_layer(classes, 3, activation, HEAD, layers.Conv2D, padding="same")(x)
     network = keras.Model(inputs, x, name=name)
     if volumes:
@@ -110,12 +110,6 @@ def _fill(flat: keras.Model, encoder: str, weights: EncoderWeights, stem: str, o
     first = flat.get_layer("stem_conv").kernel
     kernel = np.asarray(coloured.get_layer("stem_conv").kernel)
     first.assign(fitted(kernel, first.shape[2]) if stem == "fitted" else keras.random.normal(first.shape))
-
-
-def _convolved(x: Any, filters: int, name: str) -> Any:
-    x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"{name}_conv")(x)
-    x = layers.BatchNormalization(**NORMALIZATION, name=f"{name}_bn")(x)
-    return layers.Activation("relu", name=f"{name}_relu")(x)
 
 
 OMNIA_NET = Architecture(
