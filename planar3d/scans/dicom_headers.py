@@ -39,7 +39,7 @@ class DicomImage:
     instance: str  # UID of the image, which its copies share; empty if missing
     syntax: str  # UID of the transfer syntax
     shape: tuple[int, int]  # (rows, columns) of an image; zeros if there is none
-    samples: int  # values per pixel, 1 for grey
+    samples: int  # values per pixel, 1 for grey, 3 for numbers of colours in a palette
     inverted: bool  # whether the lowest value is white
     bits: int  # stored per sample
     stored: int  # bytes of its pixels in the file: 0 if it has none, -1 if they break off
@@ -148,13 +148,14 @@ def image_of(path: Path, header: Any, stored: int) -> DicomImage:
     shared = next(iter(header.get("SharedFunctionalGroupsSequence") or []), None)
     frames = [(frame, shared) for frame in header.get("PerFrameFunctionalGroupsSequence") or []]
     places = [*(_place(*groups) for groups in frames)] if frames else [_place_of(header, header, header)]
+    colours = text_of(header, "PhotometricInterpretation")
     return DicomImage(
         path=path,
         instance=text_of(header, "SOPInstanceUID"),
         syntax=str(header.file_meta.get("TransferSyntaxUID", "1.2.840.10008.1.2")),
         shape=(int(header.get("Rows") or 0), int(header.get("Columns") or 0)),
-        samples=int(header.get("SamplesPerPixel") or 1),
-        inverted=text_of(header, "PhotometricInterpretation") == "MONOCHROME1",
+        samples=3 if colours == "PALETTE COLOR" else int(header.get("SamplesPerPixel") or 1),
+        inverted=colours == "MONOCHROME1",
         bits=int(header.get("BitsAllocated") or 0),
         stored=stored,
         spacing=tuple(place[0] for place in places),

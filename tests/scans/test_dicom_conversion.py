@@ -109,6 +109,7 @@ def test_phase_images_in_the_series_are_left_out(tmp_path):
         ({"Modality": "CT"}, "has no MR series. Found: 5 “FLAIR”"),
         ({"PixelData": None, "Rows": None, "Columns": None}, "files without pixels"),
         ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "in colour"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "in colour"),
         ({"PhotometricInterpretation": "MONOCHROME1"}, "inverted grey levels"),
         ({"Rows": 4000}, "4000 rows and 20 columns of pixels have 160,000 bytes, but 960 are stored"),
         ({"Rows": 23}, "23 rows and 20 columns of pixels have 920 bytes, but 960 are stored"),
