@@ -5,8 +5,7 @@ from pathlib import Path
 from planar3d.errors import RecipeError
 from planar3d.files import parse_json
 from planar3d.recipes import messaoudi2020, messaoudi2023, wacker2019
-from planar3d.recipes.kolarik2020 import DEMO, INFLATED, PAPER, RELEASED
-from planar3d.recipes.modern import MODERN
+from planar3d.recipes.kolarik2020 import DEMO, INFLATED, MODERN, PAPER, RELEASED
 from planar3d.recipes.recipe import Recipe
 
 # All recipes of the other papers' files.

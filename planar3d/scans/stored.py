@@ -9,9 +9,8 @@ import nibabel as nib
 import numpy as np
 
 from planar3d.files import temporary_folder
-from planar3d.scans import nibabel_images as by_nibabel
+from planar3d.scans import foreign_images as foreign
 from planar3d.scans import slice_folders
-from planar3d.scans.itk_images import is_itk_image, itk_files, read_itk, write_itk
 from planar3d.scans.nifti import read_nifti, volume_of
 
 
@@ -31,9 +30,9 @@ _NIFTI = Reader(lambda path: True, read_nifti, lambda path: [volume_of(path)[0]]
 _READERS = (
     Reader(lambda path: slice_folders.holds(path, ".dcm"), slice_folders.read_series, slice_folders.slices),
     Reader(lambda path: slice_folders.holds(path, ".png"), slice_folders.read_masks, slice_folders.slices),
-    Reader(is_itk_image, read_itk, itk_files, write_itk),
-    Reader(by_nibabel.is_mgh, by_nibabel.read_mgh, lambda path: [path], by_nibabel.write_nibabel),
-    Reader(by_nibabel.is_pair, by_nibabel.read_pair, by_nibabel.pair_files, by_nibabel.write_nibabel),
+    Reader(foreign.is_itk_image, foreign.read_itk, foreign.itk_files, foreign.write_itk),
+    Reader(foreign.is_mgh, foreign.read_mgh, lambda path: [path], foreign.write_nibabel),
+    Reader(foreign.is_pair, foreign.read_pair, foreign.pair_files, foreign.write_nibabel),
     _NIFTI,  # the last resort
 )
 
