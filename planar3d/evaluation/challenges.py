@@ -1,7 +1,7 @@
 """The measures of each challenge, by name. A new set of measures is a function and one line in the table."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -9,10 +9,10 @@ import numpy as np
 
 from planar3d.evaluation.lesions import binary_pair, ratio
 from planar3d.evaluation.scores import MEASURES, Measure, directed_distances, score_scan, surface_distances
+from planar3d.scans.geometry import Grid
 from planar3d.scans.labels import Targets
 from planar3d.scans.slice_folders import ORGANS
 
-Grid = Sequence[float] | np.ndarray
 # CHAOS gives a measure no points from these values on; for Dice, this is the least value with points.
 _MOST = {"ravd_percent": 5.0, "assd_mm": 15.0, "mssd_mm": 60.0}
 _LEAST_DICE = 0.8

@@ -204,8 +204,8 @@ def _draw_slice(
 
 def _outline(axes: "Axes", mask: np.ndarray, pixel: tuple[float, float], colour: str, width: float) -> None:
     """Draw the edges between voxels inside and outside a mask, exactly along voxels even for thick slices."""
-    with extra("study"):
-        from matplotlib.collections import LineCollection
+    from matplotlib.collections import LineCollection
+
     padded = np.pad(mask, 1).astype(np.int8)
     row, column = np.nonzero(np.diff(padded, axis=0)[:, 1:-1])
     flat = np.stack([column, row, column + 1, row], axis=1)
@@ -216,7 +216,7 @@ def _outline(axes: "Axes", mask: np.ndarray, pixel: tuple[float, float], colour:
 
 
 def _outline_legend(figure: "Figure", styles: Mapping[str, tuple[str, float]]) -> None:
-    with extra("study"):
-        from matplotlib.lines import Line2D
+    from matplotlib.lines import Line2D
+
     lines = [Line2D([], [], color=colour, linewidth=2, label=name) for name, (colour, _) in styles.items()]
     figure.legend(handles=lines, loc="lower center", ncols=len(lines), frameon=False, labelcolor="white", fontsize=10)

@@ -1,13 +1,12 @@
 """Lesion-wise scores of the challenge (Commowick et al. 2018; its tool is Anima's segPerfAnalyzer)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage, sparse
 
 from planar3d.errors import ScanError
-from planar3d.scans.geometry import voxel_mm3
+from planar3d.scans.geometry import Grid, voxel_mm3
 from planar3d.scans.volume import are_labels
 
 # The challenge's settings.
@@ -34,7 +33,7 @@ class LesionScores:
     confirmed_lesions: int
 
 
-def lesion_scores(reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float] | np.ndarray) -> LesionScores:
+def lesion_scores(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) -> LesionScores:
     """Count the reference lesions that are detected and the predicted lesions that are confirmed.
 
     Lesions are connected over faces, as in the tool's code, and strictly larger than `MINIMUM_MM3`; smaller components

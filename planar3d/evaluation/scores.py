@@ -1,7 +1,7 @@
 """Scores of one predicted lesion mask against its reference, and their summary over scans."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 from planar3d.evaluation.lesions import binary_pair, lesion_scores, ratio, union_box
-from planar3d.scans.geometry import voxel_axes, voxel_mm3
+from planar3d.scans.geometry import Grid, voxel_axes, voxel_mm3
 
 
 class Measure(NamedTuple):
@@ -45,9 +45,7 @@ MEASURES = {
 }
 
 
-def score_scan(
-    reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float] | np.ndarray
-) -> dict[str, float]:
+def score_scan(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) -> dict[str, float]:
     """Score one predicted mask against its reference.
 
     - dice: 2·TP / (|reference| + |prediction|) (Kolarik 2020, eq. 4), undefined if both masks are empty;
@@ -92,9 +90,7 @@ def score_scan(
     }
 
 
-def surface_distances(
-    reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float] | np.ndarray
-) -> np.ndarray:
+def surface_distances(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) -> np.ndarray:
     """Return the distance in mm from each surface voxel of either mask to the nearest surface voxel of the other.
 
     Both directions of `directed_distances` are in one array, so the mean weights every surface voxel equally.
@@ -103,7 +99,7 @@ def surface_distances(
 
 
 def directed_distances(
-    reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float] | np.ndarray, beyond: bool = False
+    reference: np.ndarray, prediction: np.ndarray, spacing: Grid, beyond: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the distances in mm from each surface voxel of the reference to the prediction's surface, and back.
 

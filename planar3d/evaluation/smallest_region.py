@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from planar3d.evaluation.challenges import score_region
-from planar3d.scans.geometry import voxel_mm3
-from planar3d.scans.labels import Grid, Targets
+from planar3d.scans.geometry import Grid, voxel_mm3
+from planar3d.scans.labels import Targets
 
 MOST_MM3 = 750.0  # larger regions are never removed, as in nnU-Net's search
 

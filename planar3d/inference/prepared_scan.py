@@ -7,7 +7,7 @@ from planar3d.inference.predictor import Predictor
 from planar3d.progress import Progress, part_of
 from planar3d.recipes import Recipe
 from planar3d.recipes.recipe import check_recipe
-from planar3d.scans.labels import Grid
+from planar3d.scans.geometry import Grid
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
 

@@ -60,15 +60,6 @@ def _names(made: type[Any]) -> set[str]:
 
 
 def _known() -> set[str]:
-    sections = (
-        *PREPARATIONS.values(),
-        DepthWindows,
-        *NETWORKS.values(),
-        Binary,
-        Training,
-        BceMinusDice,
-        Adam,
-        InverseDecay,
-        *SAMPLINGS.values(),
-    )
+    alone = (DepthWindows, Binary, Training, BceMinusDice, Adam, InverseDecay)
+    sections = (*PREPARATIONS.values(), *NETWORKS.values(), *SAMPLINGS.values(), *alone)
     return {"name", "grid", "sampling", "network", "schedule"}.union(*map(_names, sections))

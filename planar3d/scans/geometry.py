@@ -13,6 +13,7 @@ from planar3d.errors import ScanError
 from planar3d.scans.composition import cut_tile
 from planar3d.scans.resample import resample_by_matrices
 
+Grid = Sequence[float] | np.ndarray  # a voxel's edges in mm, or an affine, as in `voxel_axes`
 Resample = Callable[[np.ndarray, tuple[int, ...], int], np.ndarray]
 
 FLAT = 0.01  # of a box with the same edges; a voxel has less volume only if axes nearly coincide
@@ -20,7 +21,7 @@ _RIGHT_ANGLE = 1e-5  # cosine; headers store float32, and DICOM six digits
 _FIRST_VIEW = "RIP"  # of older files, which do not record it
 
 
-def voxel_axes(grid: Sequence[float] | np.ndarray) -> np.ndarray:
+def voxel_axes(grid: Grid) -> np.ndarray:
     """The axes of a voxel in mm as the columns of a triangular 3×3, up to a rotation of all of them.
 
     Voxel indices (i, j, k) times this matrix are positions with correct distances, on sheared grids as well.
@@ -50,7 +51,7 @@ def voxel_axes(grid: Sequence[float] | np.ndarray) -> np.ndarray:
     return triangle
 
 
-def voxel_mm3(grid: Sequence[float] | np.ndarray) -> float:
+def voxel_mm3(grid: Grid) -> float:
     """The volume of a voxel in mm³, from its edges or an affine as in `voxel_axes`."""
     return abs(float(np.prod(np.diagonal(voxel_axes(grid)))))
 

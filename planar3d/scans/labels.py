@@ -2,7 +2,7 @@
 
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
@@ -10,11 +10,11 @@ import numpy as np
 from scipy import special
 
 from planar3d.errors import RecipeError, ScanError
+from planar3d.scans.geometry import Grid
 from planar3d.scans.volume import Scan, read_labels
 from planar3d.sections import Section
 
 Labels = tuple[int, ...]
-Grid = Sequence[float] | np.ndarray  # a voxel's edges in mm, or an affine, as in `voxel_mm3`
 _SHOWN = 6  # labels of a file listed in an error message
 
 

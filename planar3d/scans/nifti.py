@@ -15,7 +15,7 @@ from nibabel.arrayproxy import ArrayProxy
 
 from planar3d.errors import ScanError
 from planar3d.scans.formats import ANNEX, LOOK, describe, foreign_format
-from planar3d.scans.nifti_header import LONGEST_HEADER, read_extensions, read_header, voxel_bytes
+from planar3d.scans.nifti_header import LONGEST_HEADER, read_extensions, read_header
 
 try:  # twice as fast
     from isal.igzip import GzipFile
@@ -96,7 +96,8 @@ def read_whole(path: Path) -> tuple[nib.Nifti1Header, bytes]:
             header = read_header(path, start)
             if header is None:
                 raise ScanError(f"{path} {foreign_format(path, start, zipped)}")
-            declared = int(header["vox_offset"]) + voxel_bytes(header)
+            bytes_each, offset = header.get_data_dtype().itemsize, int(header["vox_offset"])
+            declared = offset + math.prod(header.get_data_shape()) * bytes_each
             if declared > (size * _DEFLATE_LIMIT if zipped else size):
                 raise ScanError(
                     f"{path} declares {declared:,} bytes of voxels, but its {size:,} bytes cannot hold them. It is "

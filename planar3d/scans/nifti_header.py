@@ -44,11 +44,6 @@ def read_header(path: Path, start: bytes) -> nib.Nifti1Header | None:
     return None
 
 
-def voxel_bytes(header: nib.Nifti1Header) -> int:
-    """Number of bytes of the voxels."""
-    return math.prod(header.get_data_shape()) * header.get_data_dtype().itemsize
-
-
 def read_extensions(path: Path, header: nib.Nifti1Header, content: bytes) -> None:
     """Read the extensions between header and voxels into the header, without unreadable ones.
 

@@ -9,8 +9,8 @@ import numpy as np
 from scipy import ndimage
 
 from planar3d.errors import RecipeError
-from planar3d.scans.geometry import voxel_mm3
-from planar3d.scans.labels import Grid, Labels, Targets, regions_of
+from planar3d.scans.geometry import Grid, voxel_mm3
+from planar3d.scans.labels import Labels, Targets, regions_of
 from planar3d.scans.volume import Scan, read_mask
 from planar3d.scans.windows import threshold
 from planar3d.sections import NOT_NEGATIVE, SHARE, Rule
