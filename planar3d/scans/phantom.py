@@ -24,8 +24,7 @@ from planar3d.scans.phantom_layouts import (
     save_decathlon,
 )
 from planar3d.scans.phantom_lesions import FAR, grow_lesions
-from planar3d.scans.phantom_scanner import CENTERS, PhantomCenter, header_of, scanned
-from planar3d.scans.phantom_subject import Subject, draw_subject
+from planar3d.scans.phantom_scanner import CENTERS, PhantomCenter, Subject, draw_subject, header_of, scanned
 from planar3d.scans.phantom_tumours import make_tumour_case
 from planar3d.scans.volume import Scan
 

@@ -12,8 +12,7 @@ from planar3d.scans.nifti_header import header_with
 from planar3d.scans.phantom_fields import smooth_noise
 from planar3d.scans.phantom_head import BRAIN_ORIGIN, brain_maps, sharpened
 from planar3d.scans.phantom_lesions import places
-from planar3d.scans.phantom_scanner import PhantomCenter, scanned
-from planar3d.scans.phantom_subject import Subject, draw_subject
+from planar3d.scans.phantom_scanner import PhantomCenter, Subject, draw_subject, scanned
 from planar3d.scans.volume import Scan
 
 _GRID = (240, 240, 155)  # of BraTS: left, posterior, superior, 1 mm

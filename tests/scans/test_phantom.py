@@ -15,8 +15,7 @@ from planar3d.scans.phantom import phantom_groups, write_phantom
 from planar3d.scans.phantom_fields import spread
 from planar3d.scans.phantom_head import TISSUES, brain_maps, build_head
 from planar3d.scans.phantom_lesions import grow_lesions
-from planar3d.scans.phantom_scanner import CENTERS
-from planar3d.scans.phantom_subject import draw_subject
+from planar3d.scans.phantom_scanner import CENTERS, draw_subject
 from planar3d.scans.volume import read_labels, read_mask, read_scan
 
 REDUCTION, FINER = 6, 4
