@@ -50,7 +50,7 @@ def network_calls(
     """Calls a second of a task, the work of a call, and the device's peak memory."""
     import numpy as np
 
-    from planar3d.graph.flops import layer_costs
+    from planar3d.graph.described import layer_costs
     from planar3d.recipes import PAPER
     from planar3d.training.fit import build_network, compiled
 

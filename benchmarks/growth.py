@@ -134,8 +134,7 @@ class Work:
 
 def _work(size: int) -> Work:
     """Count the work from the network's own layers."""
-    from planar3d.graph.described import described
-    from planar3d.graph.flops import layer_costs
+    from planar3d.graph.described import described, layer_costs
     from planar3d.inference.plan import make_plan
     from planar3d.networks.registry import recipe_network
 

@@ -108,7 +108,7 @@ def gflop(size: int) -> Callable[[], dict[bool, tuple[float, float]]]:
     """GFLOP of a step, without and with cached features: with all gradients that TensorFlow takes, and those needed."""
 
     def count() -> dict[bool, tuple[float, float]]:
-        from planar3d.graph.flops import layer_costs
+        from planar3d.graph.described import layer_costs
         from planar3d.networks.registry import recipe_network
         from planar3d.training.features import decoder_of
         from planar3d.training.fit import freeze

@@ -3,25 +3,21 @@
 import time
 from collections.abc import Callable
 
+_SECONDS = 30.0  # between two lines; shorter work is not reported
 Progress = Callable[[int, int], None]  # called with the number of steps done and their total
 
 
 class Ticker:
-    """Reports progress and remaining time, at most once every `seconds`.
+    """Reports progress and remaining time, each line with the name of the work: `what`."""
 
-    Args:
-        what: the work's name, at the start of the line.
-        seconds: between two lines; shorter work is not reported.
-    """
-
-    def __init__(self, notify: Callable[[str], None], what: str, seconds: float = 30.0) -> None:
-        self.notify, self.what, self.seconds = notify, what, seconds
+    def __init__(self, notify: Callable[[str], None], what: str) -> None:
+        self.notify, self.what = notify, what
         self.began = self.told = time.monotonic()
 
     def __call__(self, done: int, of: int) -> None:
         """Report that `done` of `of` steps are done."""
         now = time.monotonic()
-        if done < of and now - self.told >= self.seconds:
+        if done < of and now - self.told >= _SECONDS:
             self.told = now
             self.notify(f"{self.what}: {done}/{of}, {duration((now - self.began) / done * (of - done))} left")
 

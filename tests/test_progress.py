@@ -7,7 +7,7 @@ def test_lines_come_no_more_often_than_asked(monkeypatch):
     clock = iter(range(0, 1000, 10))
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     lines = []
-    ticker = Ticker(lines.append, "windows", seconds=30)
+    ticker = Ticker(lines.append, "windows")
     for done in range(1, 11):
         ticker(done, 10)
     assert lines == [

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import keras
 
 from planar3d.errors import RecipeError
-from planar3d.graph.flops import LayerCost, layer_costs
+from planar3d.graph.described import LayerCost, layer_costs
 from planar3d.networks.registry import list_networks, recipe_network
 from planar3d.networks.vgg16 import PlanarVGG16
 from planar3d.recipes import RECIPES, Recipe

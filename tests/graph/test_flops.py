@@ -4,7 +4,7 @@ import keras
 import pytest
 from keras import layers
 
-from planar3d.graph.flops import layer_costs
+from planar3d.graph.described import layer_costs
 
 # A layer, what it takes, and kernel elements times positions, written out.
 BY_HAND = [

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from inference_networks import small_unet
 
-from planar3d.graph.described import described
-from planar3d.graph.flops import layer_costs
+from planar3d.graph.described import described, layer_costs
 from planar3d.graph.reach import Reach
 from planar3d.inference.plan import _demand, _piece, describe_work, make_plan
 from planar3d.networks.planar_resunet import PlanarResUNet

@@ -6,7 +6,7 @@ import pytest
 from valueless import valueless
 
 from planar3d.conversion.channels import fitted
-from planar3d.graph.flops import layer_costs
+from planar3d.graph.described import layer_costs
 from planar3d.networks.dx_net import DXNet
 from planar3d.networks.efficientnet import EfficientNet
 

@@ -10,7 +10,7 @@ from planar3d.conversion.acs import VARIANTS, ACSConv3D
 from planar3d.conversion.choices import KernelMapping
 from planar3d.conversion.convert import convert
 from planar3d.errors import Planar3DError, RecipeError
-from planar3d.graph.flops import layer_costs
+from planar3d.graph.described import layer_costs
 from planar3d.inference.predictor import predict_volume
 from planar3d.networks.registry import recipe_network
 from planar3d.networks.settings import MappingName

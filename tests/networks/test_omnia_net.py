@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from valueless import valueless
 
-from planar3d.graph.flops import layer_costs
+from planar3d.graph.described import layer_costs
 from planar3d.networks.efficientnet import EfficientNet
 from planar3d.networks.omnia_net import OmniaNet
 from planar3d.scans.preparation import ResizedSlices

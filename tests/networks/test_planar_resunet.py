@@ -6,7 +6,7 @@ import pytest
 
 import planar3d as p3
 from planar3d.errors import WeightsError
-from planar3d.graph.flops import layer_costs
+from planar3d.graph.described import layer_costs
 from planar3d.networks.planar_resunet import PlanarResUNet
 from planar3d.networks.registry import recipe_network
 from planar3d.networks.vgg16 import encoder_layer_names

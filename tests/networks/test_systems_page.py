@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from valueless import valueless
 
-from planar3d.graph.flops import layer_costs
+from planar3d.graph.described import layer_costs
 from planar3d.networks.registry import list_networks, recipe_network
 from planar3d.recipes import RECIPES
 
