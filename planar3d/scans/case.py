@@ -19,6 +19,7 @@ from planar3d.scans.stored import is_foreign
 from planar3d.scans.volume import Scan, on_grid_of, read_scan
 from planar3d.wording import counted
 
+EVERYONE = "all"  # the group of cases without a known site
 # The subject in BIDS, and the patient in BraTS 2017 to 2019 and from 2023 on, before the number of the visit.
 _PATIENT = re.compile(
     r"(?:^|_)(?:sub-[a-z0-9]+|brats1[7-9]_[^_]+_[^_]+(?=_[0-9]+(?:_|$))|brats-[a-z]+-[0-9]+(?=-[0-9]+(?:_|-|$)))",
@@ -41,7 +42,7 @@ class Case:
     id: str
     images: Mapping[str, Path] = field(hash=False)
     labels: Path | None
-    group: str
+    group: str = EVERYONE
     patient: str = ""
 
     def __post_init__(self) -> None:

@@ -27,7 +27,6 @@ from planar3d.scans.image_files import (
     without_copies,
 )
 from planar3d.scans.outputs import Outputs, plain_names, series_name, with_unique_names
-from planar3d.scans.participants import EVERYONE
 from planar3d.scans.stored import reader_of
 from planar3d.scans.tables import check_name, path_in_table, read_table
 from planar3d.scans.volume import Scan, read_scan
@@ -227,7 +226,7 @@ def _of_images(given: Mapping[str, str | Path], images: Sequence[str]) -> ScanIn
     """The images of one case, named after the file of the model's first image."""
     paths = {name: Path(path) for name, path in given.items()}
     first = next((paths[name] for name in images if name in paths), next(iter(paths.values())))
-    return _of_case(Case(stem(first), paths, None, EVERYONE), images)
+    return _of_case(Case(stem(first), paths, None), images)
 
 
 def _of_case(case: Case, images: Sequence[str]) -> ScanInput:

@@ -9,7 +9,7 @@ import numpy as np
 
 from planar3d.extras import extra
 from planar3d.files import write_json, write_text, written_beside
-from planar3d.scans.participants import EVERYONE
+from planar3d.scans.case import EVERYONE
 from planar3d.scans.phantom_scanner import PhantomCenter
 from planar3d.scans.volume import Scan
 

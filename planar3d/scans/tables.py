@@ -1,15 +1,15 @@
-"""Tables with commas, semicolons or tabs, in UTF-8, UTF-16 or a Windows encoding."""
+"""Tables with commas, semicolons or tabs, in UTF-8, UTF-16 or a Windows encoding; and the sites in a BIDS table."""
 
 import codecs
 import csv
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from planar3d.errors import Planar3DError
+from planar3d.errors import DatasetError, Planar3DError
 from planar3d.wording import counted
 
 _LARGEST = 2**26  # bytes; larger than a table of a million scans
@@ -23,6 +23,9 @@ _UNMARKED = ("utf-8-sig", "cp1252", "latin-1")  # the last reads any bytes
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _NAME = re.compile(r"[^\W_][\w.+-]*")  # a valid file name on every system, not a path
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+_ID = "participant_id"  # in participants.tsv, and the names that the column of sites may have
+_SITES = ("site", "site_id", "siteid", "center", "centre", "center_id", "centre_id")
+_UNKNOWN = {"", "n/a", "na", "nan"}  # the standard's value, and variants by spreadsheets
 _EXCEL = re.compile(r"sep=([,;\t])\r?\n", re.IGNORECASE)  # the line that tells Excel the delimiter
 
 
@@ -148,3 +151,44 @@ def _decode(path: Path, error: type[Planar3DError]) -> tuple[str, str]:
 
 def _plain(name: str) -> str:
     return re.sub(r"[\s-]+", "_", name.strip().lower())
+
+
+def read_sites(path: Path, subjects: Collection[str]) -> dict[str, str]:
+    """The site of each subject in `participants.tsv`; subjects with `n/a` have none.
+
+    Args:
+        path: of `participants.tsv`, which may be missing.
+        subjects: names of folders, as sub-01; the table may omit sub-.
+
+    Raises:
+        DatasetError: the file cannot be read, gives a subject two sites, or has sites, but none of the subjects.
+    """
+    if not os.path.lexists(path):
+        return {}
+    table = read_table(path, (_ID, *_SITES), DatasetError)
+    column = next((name for name in _SITES if name in table.names), None)
+    if column is None:
+        return {}
+    if _ID not in table.names:
+        raise DatasetError(f"{path} has no column {_ID}; found: {table.found}. Rename the column with the subjects.")
+    sites: dict[str, str] = {}
+    known = set()
+    for row in table.rows:
+        label = "".join(row[_ID].split())
+        subject = label if label.startswith("sub-") else f"sub-{label}"
+        known.add(subject)
+        if row[column].lower() in _UNKNOWN:
+            continue
+        site = sites.setdefault(subject, row[column])
+        if site != row[column]:
+            raise DatasetError(f"{row.place}: {subject} has the site {row[column]}, but {site} above; one is needed.")
+    if known and not known.intersection(subjects):
+        raise DatasetError(
+            f"{path} gives the sites of {_some(known)}, but not of {_some(subjects)}; "
+            f"use the same names, or remove the column {column}."
+        )
+    return sites
+
+
+def _some(subjects: Collection[str]) -> str:
+    return ", ".join(sorted(subjects)[:5]) + " …" * (len(subjects) > 5)

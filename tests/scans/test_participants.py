@@ -3,7 +3,7 @@
 import pytest
 
 from planar3d.errors import DatasetError
-from planar3d.scans.participants import read_sites
+from planar3d.scans.tables import read_sites
 
 SUBJECTS = {"sub-01", "sub-02"}
 SITES = {"sub-01": "Ålesund", "sub-02": "Brno"}

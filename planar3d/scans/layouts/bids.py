@@ -12,10 +12,10 @@ from typing import Any
 
 from planar3d.errors import DatasetError
 from planar3d.scans.bids import DESCRIPTION, entities, find_bids_scans, is_bids, made_by_planar3d, read_json_object
-from planar3d.scans.case import Case
+from planar3d.scans.case import EVERYONE, Case
 from planar3d.scans.image_files import by_stem, files_within, require_usable, stem, suffix
 from planar3d.scans.layouts.interface import Layout
-from planar3d.scans.participants import EVERYONE, read_sites
+from planar3d.scans.tables import read_sites
 
 # Other contrasts, by the suffixes of their names in lower case. With a contrast agent (ce-gadolinium), t1 is t1ce.
 _CONTRASTS = {"t1w": "t1", "t2w": "t2", "pdw": "pd"}
@@ -48,7 +48,7 @@ class Bids(Layout):
             Case(entities(scan), _images(scan, others), masks.get(scan), sites.get(subjects[scan], EVERYONE))
             for scan in scans
         ]
-        return cases + [Case(stem(mask), {}, mask, EVERYONE) for mask in alone]
+        return cases + [Case(stem(mask), {}, mask) for mask in alone]
 
 
 @dataclass(frozen=True)

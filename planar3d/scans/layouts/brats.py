@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from planar3d.errors import DatasetError, ScanError
-from planar3d.scans.case import Case, LabelSet
+from planar3d.scans.case import EVERYONE, Case, LabelSet
 from planar3d.scans.image_files import by_stem, stem, suffix
 from planar3d.scans.layouts.interface import Layout
-from planar3d.scans.participants import EVERYONE
 from planar3d.scans.volume import read_labels
 
 IMAGES = ("flair", "t1", "t1ce", "t2")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from planar3d.scans.case import Case, LabelSet
 from planar3d.scans.layouts.interface import Layout
-from planar3d.scans.participants import EVERYONE
 from planar3d.scans.slice_folders import IMAGES, MASKS, ORGANS
 
 _SEQUENCES = ("T1DUAL", "T2SPIR")
@@ -26,7 +25,7 @@ class Chaos(Layout):
         places = dict.fromkeys(path.parent for path in files if path.name.lower().endswith(".dcm"))
         cases = [case for place in places if (case := _case(place))]
         masks = {path.parent for path in files if path.parent.name == MASKS and path.name.lower().endswith(".png")}
-        cases += [Case(str(place), {}, place, EVERYONE) for place in sorted(masks - {case.labels for case in cases})]
+        cases += [Case(str(place), {}, place) for place in sorted(masks - {case.labels for case in cases})]
         marked = [case for case in cases if os.path.isdir(case.label_map) or not _is_test(case)]
         return marked if labelled and marked else cases
 

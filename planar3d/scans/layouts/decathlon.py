@@ -9,7 +9,6 @@ from planar3d.errors import DatasetError
 from planar3d.scans.case import Case
 from planar3d.scans.image_files import stem
 from planar3d.scans.layouts.nnunet import DESCRIPTION, NnUNet, channel_names, description, inside
-from planar3d.scans.participants import EVERYONE
 from planar3d.scans.tables import is_name
 
 
@@ -50,4 +49,4 @@ def _case(folder: Path, row: Any, names: Sequence[str]) -> Case:
         )
     path = inside(folder, image)
     volumes = [path] if len(names) == 1 else [path.with_name(f"{path.name}[{number}]") for number in range(len(names))]
-    return Case(name, dict(zip(names, volumes, strict=True)), inside(folder, label) if label else None, EVERYONE)
+    return Case(name, dict(zip(names, volumes, strict=True)), inside(folder, label) if label else None)

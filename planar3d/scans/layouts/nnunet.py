@@ -12,7 +12,6 @@ from planar3d.scans.case import Case, LabelSet
 from planar3d.scans.image_files import is_nifti
 from planar3d.scans.labels import Labels
 from planar3d.scans.layouts.interface import Layout
-from planar3d.scans.participants import EVERYONE
 from planar3d.scans.tables import is_name
 from planar3d.wording import counted
 
@@ -55,7 +54,7 @@ class NnUNet(Layout):
             for place, by_number in images.items():
                 labels = root / _LABELS[place.parent.name] / f"{place.name}{ending}"
                 named = _by_name(root, place.name, by_number, channels)
-                found[place.parent.name].append(Case(place.name, named, labels, EVERYONE))
+                found[place.parent.name].append(Case(place.name, named, labels))
         if not any(found.values()) and "channel_names" in about:
             raise DatasetError(f"{folder} has no images named imagesTr/<ID>_0000{ending}, as {DESCRIPTION} describes.")
         return found["imagesTr"] if labelled and found["imagesTr"] else [*found["imagesTr"], *found["imagesTs"]]
@@ -128,7 +127,7 @@ def _listed(root: Path, listed: Any, channels: Sequence[str]) -> Iterator[Case]:
                 "“images”, and “label”."
             )
         paths = dict(enumerate(inside(root, str(path)) for path in images))
-        yield Case(name, _by_name(root, name, paths, channels), inside(root, labels), EVERYONE)
+        yield Case(name, _by_name(root, name, paths, channels), inside(root, labels))
 
 
 def _by_name(root: Path, case: str, images: Mapping[int, Path], channels: Sequence[str]) -> dict[str, Path]:
