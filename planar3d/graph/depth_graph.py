@@ -11,8 +11,7 @@ from typing import Any
 from planar3d.errors import Planar3DError
 from planar3d.graph.description import Description, Layer
 from planar3d.graph.layers import reach_of
-from planar3d.graph.padding import Range
-from planar3d.graph.reach import Reach
+from planar3d.graph.reach import Range, Reach
 
 DEPTH = 1  # axis of slices in (batch, depth, rows, cols, channels)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from planar3d.errors import Planar3DError
 from planar3d.graph.description import Layer
-from planar3d.graph.padding import Range, extents_of, layer_padding, transposed_padding
+from planar3d.graph.reach import Range, extents_of, layer_padding, transposed_padding
 
 # Keras' axes in the order of ONNX, and back.
 CHANNELS_FIRST, CHANNELS_LAST = (0, 4, 1, 2, 3), (0, 2, 3, 4, 1)

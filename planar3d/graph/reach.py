@@ -1,4 +1,4 @@
-"""Reach along depth: the input slices that an output slice of a layer needs."""
+"""What a layer needs of its input: zero padding of each axis as in TensorFlow, and the reach along depth."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from planar3d.errors import Planar3DError
 from planar3d.graph.description import Layer
-from planar3d.graph.padding import extents_of, same_padding
+
+Range = tuple[int, int]  # before and after, or from and to
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Reach:
         """Whether a slice of the output is the same in every window that contains it and starts at its multiple."""
         return not self.whole and self.before == self.after == 0 and self.extent <= max(self.stride, self.up)
 
-    def needs(self, first: int, end: int, length: int) -> tuple[int, int]:
+    def needs(self, first: int, end: int, length: int) -> Range:
         """The input slices, from and to, that output slices `first` to `end` need, of `length` in all."""
         if self.whole:
             return 0, length
@@ -37,7 +39,7 @@ class Reach:
             high = (end - 1) * self.stride - self.before + self.extent
         return max(low, 0), min(high, length)
 
-    def padding(self, first: int, end: int, length: int) -> tuple[int, int]:
+    def padding(self, first: int, end: int, length: int) -> Range:
         """Zero slices before and after the needed input slices."""
         low, high = first * self.stride - self.before, (end - 1) * self.stride - self.before + self.extent
         return max(-low, 0), max(high - length, 0)
@@ -96,3 +98,60 @@ def _sliding(layer: Layer, length: int) -> Reach:
     extent, stride = extents_of(layer)[0], layer.strides[0]
     before, after = (0, 0) if layer.padding == "valid" else same_padding(length, extent, stride)
     return Reach(extent, stride, before=before, after=after)
+
+
+def same_padding(length: int, extent: int, stride: int) -> Range:
+    """Zeros before and after an axis with `padding="same"`; an odd one is added after.
+
+    Args:
+        length: entries of the axis.
+        extent: entries spanned by a kernel, including its dilation.
+        stride: entries from one position of the kernel to the next.
+    """
+    return halves(max((-(-length // stride) - 1) * stride + extent - length, 0))
+
+
+def extents_of(layer: Any) -> list[int]:
+    """Entries of each axis spanned by a layer's kernel, including its dilation, or by its pool."""
+    if hasattr(layer, "pool_size"):
+        return [*layer.pool_size]
+    return [(size - 1) * dilation + 1 for size, dilation in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
+
+
+def layer_padding(name: str, layer: Any, lengths: Sequence[int | None]) -> list[Range]:
+    """Zeros before and after each axis of the input of a convolution or pooling.
+
+    Args:
+        name: of the layer, for the error.
+        layer: with its padding and strides.
+        lengths: entries of each axis, None if unknown.
+
+    Raises:
+        Planar3DError: the padding of an axis depends on its unknown length.
+    """
+    pads = []
+    for extent, stride, length in zip(extents_of(layer), layer.strides, lengths, strict=True):
+        if layer.padding == "valid":
+            pads.append((0, 0))
+        elif length is None and stride > 1:
+            raise Planar3DError(
+                f"Layer {name} pads an axis of unknown length at stride {stride}; build the network with known sizes."
+            )
+        else:
+            # At stride 1 the length does not matter.
+            pads.append(same_padding(length or extent, extent, stride))
+    return pads
+
+
+def transposed_padding(extent: int, stride: int, padding: str) -> tuple[Range, int]:
+    """Entries that a transposed convolution crops before and after an axis, and zeros that it adds after.
+
+    `"same"` gives input · stride entries; `"valid"` all entries that the kernel reaches, and at least as many.
+    """
+    surplus = extent - stride
+    return halves(max(surplus, 0) if padding == "same" else 0), max(-surplus, 0)
+
+
+def halves(total: int) -> Range:
+    """A number in two halves, the larger second."""
+    return total // 2, total - total // 2

@@ -5,7 +5,7 @@ from math import prod
 
 from planar3d.errors import Planar3DError
 from planar3d.graph.description import Layer, Shape
-from planar3d.graph.padding import extents_of, transposed_padding
+from planar3d.graph.reach import extents_of, transposed_padding
 
 
 def broadcast(layer: Layer, *taken: Shape) -> Shape:

@@ -11,7 +11,7 @@ from keras import layers, ops
 from planar3d.errors import Planar3DError
 from planar3d.graph.depth_graph import Node
 from planar3d.graph.keras_graph import arguments_with, pass_through
-from planar3d.graph.padding import Range
+from planar3d.graph.reach import Range
 from planar3d.inference.plan import Piece, Shape
 from planar3d.inference.shared import ALIGNMENT
 from planar3d.training.backends import on_gpu

@@ -15,7 +15,7 @@ from planar3d.graph.depth_graph import Node
 from planar3d.graph.description import Layer, greatest_of
 from planar3d.graph.layers import shape_of, written
 from planar3d.graph.operators import CHANNELS_FIRST, CHANNELS_LAST, KERNEL, Tensor, Use, activated
-from planar3d.graph.padding import Range
+from planar3d.graph.reach import Range
 from planar3d.inference.onnx_graph import End, OnnxGraph
 from planar3d.inference.plan import Piece, Plan, Shape
 

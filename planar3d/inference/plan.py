@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from planar3d.errors import Planar3DError
 from planar3d.graph.depth_graph import Node, ancestors, read_graph
 from planar3d.graph.description import Description
-from planar3d.graph.padding import Range
+from planar3d.graph.reach import Range
 from planar3d.inference.split import split
 from planar3d.recipes import Recipe
 from planar3d.scans.windows import window_starts

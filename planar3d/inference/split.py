@@ -10,8 +10,7 @@ from typing import Any
 
 from planar3d.graph.depth_graph import Node, ancestors
 from planar3d.graph.description import Layer
-from planar3d.graph.padding import Range
-from planar3d.graph.reach import Reach
+from planar3d.graph.reach import Range, Reach
 
 
 def split(graph: Sequence[Node], shared: set[Node]) -> list[Node]:

@@ -8,7 +8,7 @@ import keras
 from keras import layers
 
 from planar3d.conversion.convert import convert
-from planar3d.graph.padding import halves
+from planar3d.graph.reach import halves
 from planar3d.networks.architecture import (
     Architecture,
     check_depth,

@@ -12,7 +12,7 @@ import keras
 from keras import layers
 
 from planar3d.graph.keras_graph import check_channels_last
-from planar3d.graph.padding import halves
+from planar3d.graph.reach import halves
 from planar3d.networks.architecture import WeightSource
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source
 from planar3d.networks.resnet import NORMALIZATION, InputShape
