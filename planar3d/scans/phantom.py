@@ -11,9 +11,7 @@ from scipy import ndimage
 from planar3d.errors import DatasetError, path_of
 from planar3d.files import write_json
 from planar3d.scans.bids import read_json_object
-from planar3d.scans.phantom_abdomen import make_abdomen_case
 from planar3d.scans.phantom_head import BRAIN_ORIGIN, TISSUES, build_head
-from planar3d.scans.phantom_heart import make_heart_case
 from planar3d.scans.phantom_layouts import (
     MSSEG,
     PhantomLayout,
@@ -23,9 +21,9 @@ from planar3d.scans.phantom_layouts import (
     save_chaos,
     save_decathlon,
 )
-from planar3d.scans.phantom_lesions import FAR, grow_lesions
+from planar3d.scans.phantom_lesions import FAR, grow_lesions, make_tumour_case
+from planar3d.scans.phantom_organs import make_abdomen_case, make_heart_case
 from planar3d.scans.phantom_scanner import CENTERS, PhantomCenter, Subject, draw_subject, header_of, scanned
-from planar3d.scans.phantom_tumours import make_tumour_case
 from planar3d.scans.volume import Scan
 
 _REDUCTIONS = (1, 16)

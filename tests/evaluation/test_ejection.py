@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from planar3d.evaluation.ejection import agreement, biplane_volume, ejection_fraction, left_ventricle
-from planar3d.scans.phantom_heart import make_heart_case
+from planar3d.scans.phantom_organs import make_heart_case
 from planar3d.scans.phantom_scanner import CENTERS
 
 SPACING = (0.6, 0.3)
