@@ -10,7 +10,8 @@ import pytest
 from planar3d.evaluation.challenges import ALL_MEASURES
 from planar3d.evaluation.published_systems import published_tables
 from planar3d.evaluation.scores import MEASURES, Summary
-from planar3d.recipes import RECIPES, WACKER2019_3D
+from planar3d.recipes import RECIPES
+from planar3d.recipes.wacker2019 import WACKER2019_3D
 from planar3d.study.results import Results, ScanScores
 from planar3d.study.run_folder import Run
 from planar3d.study.system_tables import system_tables
