@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from planar3d.study.page import CONDITIONS, Bar, as_text, histogram, write_page
-from planar3d.study.records import mask_is_gone, read_rating, refuse_other
+from planar3d.study.records import mask_is_gone, mask_was_changed, read_rating, refuse_other
 from planar3d.wording import counted
 
 PAGE = "report.html"
@@ -87,7 +87,7 @@ def write_cohort_report(
 
 def _line(file: Path, record: Mapping[str, Any], folder: Path) -> _Scan:
     report, result = record.get("files", {}).get("report"), record["result"]
-    gone = mask_is_gone(file, record)
+    doubts = filter(None, (mask_is_gone(file, record), mask_was_changed(file, record)))
     return _Scan(
         record["scan"]["name"],
         # Quoted, so that no file name is read as a scheme or a query.
@@ -97,7 +97,7 @@ def _line(file: Path, record: Mapping[str, Any], folder: Path) -> _Scan:
         {f"{name} [ml]": volume for name, volume in result.get("targets_ml", {}).items()}
         or {column: result[key] for column, key in _LESIONS.items()},
         " × ".join(f"{mm:.3g}" for mm in record["scan"].get("spacing_mm", [])),
-        [*([gone] if gone else []), *(warning["sentence"] for warning in record["warnings"])],
+        [*doubts, *(warning["sentence"] for warning in record["warnings"])],
         read_rating(file, record),
     )
 

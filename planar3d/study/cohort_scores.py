@@ -12,7 +12,7 @@ from planar3d.files import write_csv
 from planar3d.recipes import Recipe
 from planar3d.scans.datasets import find_cases
 from planar3d.scans.volume import read_labels
-from planar3d.study.records import begins, mask_is_gone, records_within
+from planar3d.study.records import begins, mask_is_gone, mask_was_changed, records_within
 from planar3d.wording import counted, score_text
 
 
@@ -51,6 +51,8 @@ def score_masks(
             continue
         if gone := mask_is_gone(file, record):
             raise RunError(f"{file.parent}: {gone}")
+        if changed := mask_was_changed(file, record):
+            notify(f"{scan['name']}: {changed.partition(':')[0]}")
         targets = Recipe.from_json(record["recipe"], str(file)).targets
         mask = read_labels(file.parent / record["files"]["mask"])
         expert = targets.read(case.label_map, mask, assume_affine)

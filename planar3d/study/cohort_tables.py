@@ -8,7 +8,7 @@ from typing import Any
 from planar3d.evaluation.lesion_table import Lesion, write_lesion_lines
 from planar3d.files import write_csv
 from planar3d.study.cohort_folder import CohortFolder
-from planar3d.study.records import mask_is_gone, read_rating, refuse_other
+from planar3d.study.records import mask_is_gone, mask_was_changed, read_rating, refuse_other
 
 SCANS, LESIONS = "scans.csv", "lesions.csv"
 _FIGURES = ("lesions", "volume_ml", "largest_ml")
@@ -53,18 +53,18 @@ def write_tables(cohort: CohortFolder, failed: Mapping[str, str]) -> list[dict[s
 
 
 def _line(file: Path, record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    result, model = record["result"], record["model"]
+    result, model, changed = record["result"], record["model"], mask_was_changed(file, record)
     by_region: dict[str, float] = {}
     for lesion in record["lesions"]:
         if region := lesion.get("region"):
             by_region[f"{region}_ml"] = by_region.get(f"{region}_ml", 0.0) + lesion["volume_ml"]
     return {
         "scan": record["scan"]["name"],
-        "state": "no mask" if mask_is_gone(file, record) else "done",
+        "state": "no mask" if mask_is_gone(file, record) else "mask changed" if changed else "done",
         **{name: result[name] for name in _FIGURES},
         **{f"{name}_ml": volume for name, volume in result.get("targets_ml", {}).items()},
         **by_region,
-        "warnings": " ".join(warning["sentence"] for warning in record["warnings"]),
+        "warnings": " ".join(filter(None, [changed, *(warning["sentence"] for warning in record["warnings"])])),
         "rating": read_rating(file, record),
         "model": model["name"],
         "model_sha256": model["sha256"],

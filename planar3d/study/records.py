@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from planar3d.errors import RunError
-from planar3d.files import read_json
+from planar3d.files import read_json, written_at
 from planar3d.scans.image_files import files_of, reading
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.nifti import volume_of
@@ -25,6 +25,7 @@ _BEGINNINGS = {
     ".html": "(?s).*<meta name=generator content=planar3d>",
     "comparison.json": r"\{\s*baseline: \{",
 }
+_SHORTLY = 600e9  # ns
 RATINGS = {"pass": "the mask can be used", "flag": "the mask needs review", "exclude": "the scan or mask is unusable"}
 
 
@@ -86,6 +87,19 @@ def mask_is_gone(file: Path, record: Mapping[str, Any]) -> str:
     """A sentence if the mask that a record names does not exist, else nothing."""
     mask = record.get("files", {}).get("mask")
     return f"{mask} does not exist. Run predict again." if mask and not (file.parent / mask).is_file() else ""
+
+
+def mask_was_changed(file: Path, record: Mapping[str, Any]) -> str:
+    """A sentence if the mask that a record names is another than the one it describes, else nothing.
+
+    A mask is written shortly before its record; only one of another time is read.
+    """
+    known, mask = record["result"].get("mask_sha256"), file.parent / record["files"].get("mask", "")
+    if not (known and file.is_file() and mask.is_file()) or 0 <= written_at(file) - written_at(mask) < _SHORTLY:
+        return ""
+    if files_sha256([mask]) == known:
+        return ""
+    return f"{mask.name} was changed after predict wrote it: volumes and lesions are those of the former mask."
 
 
 def is_own(path: Path) -> bool:

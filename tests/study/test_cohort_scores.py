@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -96,6 +97,17 @@ def test_a_damaged_record_is_named(data, masks, tmp_path):
     lines = []
     (row,) = score_masks(tmp_path / "masks", data, lines.append)
     assert row["scan"] == "01B_3DFLAIR" and "01A_3DFLAIR.json is not readable as JSON" in lines[0]
+
+
+def test_a_mask_that_was_changed_is_scored_as_it_is_and_told(data, masks, tmp_path):
+    shutil.copytree(masks, tmp_path / "masks")
+    path = tmp_path / "masks/01A_3DFLAIR_mask.nii.gz"
+    expert = read_mask(data / "TrainingDataset_MSSEG/01A/Consensus.nii.gz")
+    expert.save(path)
+    os.utime(path, (2e9, 2e9))
+    lines = []
+    first, _ = score_masks(tmp_path / "masks", data, lines.append)
+    assert first["dice"] == 1 and lines[0] == f"01A_3DFLAIR: {path.name} was changed after predict wrote it"
 
 
 def test_means_over_scans_are_printed(data, masks):

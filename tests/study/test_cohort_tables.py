@@ -1,6 +1,7 @@
 """A folder's tables say what its records say."""
 
 import csv
+import os
 
 import pytest
 from scan_pages import record_of, segmented
@@ -8,7 +9,9 @@ from scan_pages import record_of, segmented
 from planar3d.errors import RunError
 from planar3d.files import read_json, write_json
 from planar3d.study.cohort_folder import CohortFolder
+from planar3d.study.cohort_report import write_cohort_report
 from planar3d.study.cohort_tables import write_tables
+from planar3d.transfer.digests import file_sha256
 
 
 def _rows(path):
@@ -23,12 +26,12 @@ def folder(tmp_path):
     first = record_of(mask, "a")
     for lesion, region in zip(first["lesions"], ("periventricular", "deep"), strict=True):
         lesion["region"] = region
+    (tmp_path / "a_mask.nii.gz").touch()
     write_json(tmp_path / "a.json", first)
     second = record_of(mask, "b")
     second["result"]["targets_ml"] = {"WT": 4.5, "ET": 0.5}
     second["lesions"] = [{"target": target, **lesion} for target in ("WT", "ET") for lesion in second["lesions"]]
     write_json(tmp_path / "sub-1/b.json", second)
-    (tmp_path / "a_mask.nii.gz").touch()
     return CohortFolder(tmp_path)
 
 
@@ -41,6 +44,21 @@ def test_each_scan_has_a_line_with_what_was_found_and_by_what(folder):
     assert (a["model_sha256"], a["versions"]) == ("30de1", "planar3d 0.1.0, keras 3.15.1")
     assert b["state"] == "no mask"  # a process was killed before it wrote that, or somebody removed it
     assert (c["scan"], c["state"], c["failure"], c["lesions"]) == ("c.nii", "failed", "c is 4-D.", "")
+
+
+def test_a_mask_that_was_changed_after_its_record_is_told_in_table_and_report(folder):
+    record, mask = folder.path / "a.json", folder.path / "a_mask.nii.gz"
+    mask.write_text("corrected by hand")
+    os.utime(mask, (2e9, 2e9))
+    sentence = "a_mask.nii.gz was changed after predict wrote it: volumes and lesions are those of the former mask."
+    a = write_tables(folder, {})[0]
+    assert a["state"] == "mask changed" and a["warnings"] == f"{sentence} Slices lie far apart."
+    assert sentence in write_cohort_report(folder.path, list(folder.records()), {}).read_text()
+    content = read_json(record)
+    content["result"]["mask_sha256"] = file_sha256(mask)  # as of a folder that was copied, with new times
+    write_json(record, content)
+    os.utime(record, (0, 0))
+    assert write_tables(folder, {})[0]["state"] == "done"
 
 
 def test_tables_that_a_spreadsheet_program_saved_are_made_again_and_foreign_ones_refused(folder):
