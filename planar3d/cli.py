@@ -1,12 +1,14 @@
 """The command line: one command per verb; user errors become one sentence and exit code 2."""
 
+import re
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
+from itertools import pairwise
 from types import FrameType
 from typing import Annotated, Any
 
@@ -133,6 +135,7 @@ def run_in_sentences(call: Callable[[], Any]) -> Any:
     warnings.formatwarning = _as_sentence
     try:
         with interruptible():
+            _refuse_empty(sys.argv)
             return call()
     except Planar3DError as error:
         _fail(str(error))
@@ -150,6 +153,15 @@ def run_in_sentences(call: Callable[[], Any]) -> Any:
         from planar3d.files import file_of  # which imports NumPy
 
         _fail(f"{file_of(error)}: {error.strerror}. Nothing half-written was left behind.")
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """Refuse an empty word of a command line, which would be the current folder where a path is needed."""
+    for before, word in pairwise(words):
+        if not word or re.fullmatch("--[a-z-]+=", word):
+            option = (word or before).removesuffix("=")
+            named = option if option.startswith("-") else "An argument"
+            raise Planar3DError(f"{named} is empty; is a variable of the shell not set? Give a value.")
 
 
 def _as_sentence(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:

@@ -303,6 +303,21 @@ def test_a_demonstration_has_the_folds_that_are_asked_for(run, tmp_path, monkeyp
     assert code == 2 and "The number of folds cannot be 9" in err and not [*tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["phantom", "--out", ""], "--out"),
+        (["reproduce", "--demo", "--out="], "--out"),
+        (["evaluate", "masks", "", "--out", "a.csv"], "An argument"),
+    ],
+)
+def test_an_empty_word_is_not_the_current_folder(run, tmp_path, monkeypatch, words, named):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(*words)
+    assert (code, err) == (2, f"Error: {named} is empty; is a variable of the shell not set? Give a value.\n")
+    assert not [*tmp_path.iterdir()]
+
+
 def test_what_the_terminal_s_encoding_lacks_is_printed_with_backslashes(monkeypatch):
     stream = io.TextIOWrapper(io.BytesIO(), "latin-1")
     monkeypatch.setattr(sys, "stdout", stream)
