@@ -16,6 +16,7 @@ from planar3d.files import folder_written_beside, write_json
 from planar3d.graph.keras_graph import check_model, layers_within
 from planar3d.inference.export_formats import FORMATS, Format
 from planar3d.locks import locked
+from planar3d.networks.fitting import refuse_other_ends
 from planar3d.recipes import Recipe
 from planar3d.recipes.recipe import check_recipe
 from planar3d.scans.windows import network_input
@@ -64,15 +65,17 @@ def export_network(
         The exported files, with the largest difference in probability from Keras on a window of noise.
 
     Raises:
+        RecipeError: the network has other channels, windows or outputs than the recipe.
         Planar3DError: an unknown format, something else in a folder's place, a missing package, a backend that the
             format does not support, a network in another precision, a layer that cannot be exported, or a difference
             above 1e-4.
     """
-    if recipe is not None:
-        check_recipe(recipe)
     chosen = {name: _format(name) for name in ([formats] if isinstance(formats, str) else formats)}
     check_model(network)
     _check(network)
+    if recipe is not None:
+        check_recipe(recipe)
+        refuse_other_ends(network, recipe)
     folder = path_of(folder, "The folder to export to")
     _refuse_others(folder / name for name in chosen)
     network = keras.Model(*network.inputs, *network.outputs, name=network.name)  # also of lists and dictionaries

@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 from planar3d import cli
-from planar3d.errors import Planar3DError
+from planar3d.errors import Planar3DError, RecipeError
 from planar3d.graph.described import described
 from planar3d.graph.layers import KINDS
 from planar3d.inference.export import export_network
@@ -91,7 +91,7 @@ def test_an_export_says_what_the_preparation_gives_the_network(network, tmp_path
 
 def test_an_export_says_which_labels_each_channel_is_the_probability_of(tmp_path):
     _needs("onnx")
-    inputs = keras.Input((2, 8, 8, 3))
+    inputs = keras.Input((24, 8, 8, 3))
     network = keras.Model(inputs, layers.Conv3D(4, 1, activation="softmax")(inputs))
     for recipe, labels in ((RECIPES["wacker2019-3d"], [[0], [1], [2], [4]]), (None, None)):
         export_network(network, tmp_path, ["onnx"], recipe)
@@ -310,6 +310,9 @@ def test_wrong_formats_and_networks_are_refused_before_anything_is_written(netwo
         export_network(network, tmp_path, "onxx")
     with pytest.raises(Planar3DError, match="recipe='paper': a Recipe is needed"):
         export_network(network, tmp_path, ["savedmodel"], "paper")
+    for other in (TINY.changed(channels=1), TINY.changed(depth=32), RECIPES["wacker2019-3d"]):
+        with pytest.raises(RecipeError, match=rf"the recipe {other.name} needs a network from"):
+            export_network(network, tmp_path, ["savedmodel"], other)
     monkeypatch.setitem(FORMATS, "onnx", Format(print, print, ("absent_runtime",), "onnx"))
     with pytest.raises(Planar3DError, match=r"needs absent_runtime.*pip install 'planar3d\[onnx\]'"):
         export_network(network, tmp_path, ["savedmodel", "onnx"])
