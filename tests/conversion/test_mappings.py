@@ -125,7 +125,7 @@ def test_choices_that_do_not_fit_are_refused(choice, says):
 @pytest.mark.parametrize(
     ("choice", "says"),
     [
-        ({"name": "zero", "depth": 1.5}, "depth=1.5 of a mapping: a whole number"),
+        ({"name": "zero", "depth": 1.5}, "depth=1.5 of a mapping: a positive whole number"),
         ({"name": "average", "tap": 1}, "tap=1 is for the mapping 'zero', not for 'average'"),
         ({"name": "zero", "alpha": ALPHA}, "alpha=.* is for the mapping 'scale', not for 'zero'"),
     ],

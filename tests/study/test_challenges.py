@@ -47,7 +47,7 @@ def test_chaos_is_scored_organ_by_organ_with_points(tmp_path, monkeypatch):
     assert "sensitivity –  " in next(line for line in log if "CT_011  liver" in line)
     assert not any("nan" in line for line in log)
     table = tables["targets"].to_markdown()
-    assert "| Score | Dice | Relative volume difference |" in table and "It gets 0 points if only one" in table
+    assert "| Score | Dice | Relative absolute volume difference |" in table and "An organ in only one of" in table
     mask = nib.load(out / f"fold-1/predictions/{tested}_mask.nii.gz")
     assert mask.shape == (32, 32, 11)
     # A series is a folder of DICOM files, its masks are PNG: pictured all the same.
