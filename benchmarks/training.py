@@ -50,7 +50,7 @@ def steps(contestant: Contestant, size: int, folder: str) -> Callable[[], float]
 
     trained, samples, recipe = _setting(contestant, size, Path(folder))
     trainer = compiled(trained, recipe)
-    order = np.tile(np.arange(len(samples)), 1000)
+    order = np.tile(np.arange(len(samples.windows)), 1000)
 
     def batches() -> Iterator[tuple[Any, Any]]:
         for _, inputs, targets in read_ahead(samples, order, BATCH):
@@ -151,7 +151,7 @@ def losses(precision: str, run_folder: str) -> Callable[[], list[float]]:
     features = [compute_features(encoder, v, run.features(s, 1), recipe) for s, v in zip(scans, voxels, strict=True)]
     samples = FeatureSamples(features, ScanSamples(voxels, masks, recipe), recipe)
     trainer = compiled(trainer_of(decoder_of(network, recipe)), recipe)
-    order = recipe.training.samples.order(np.arange(len(samples)), 0, recipe.training.seed)
+    order = recipe.training.samples.order(np.arange(len(samples.windows)), 0, recipe.training.seed)
     # Windows with lesions, which the loss is about.
     held = np.array([n for n in order if samples.targets([n]).any()][: 4 * BATCH])
     order = np.resize(order[~np.isin(order, held)], BATCH * STEPS)

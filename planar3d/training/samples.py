@@ -78,9 +78,6 @@ class ScanSamples:
         self.voxels, self.labels, self.recipe = voxels, labels, recipe
         self.windows = Windows(len(voxels[0]), len(voxels), recipe.tiles.depth, recipe.tiles.stride, borders)
 
-    def __len__(self) -> int:
-        return len(self.windows)
-
     def batch(self, numbers: Sequence[int] | np.ndarray) -> tuple[Any, np.ndarray]:
         """Inputs and targets."""
         return self.inputs(numbers), self.targets(numbers)
