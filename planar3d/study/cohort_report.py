@@ -92,7 +92,7 @@ def _line(file: Path, record: Mapping[str, Any], folder: Path) -> _Scan:
         record["scan"]["name"],
         # Quoted, so that no file name is read as a scheme or a query.
         quote(Path(os.path.relpath(file.parent / report, folder)).as_posix(), errors="surrogateescape")
-        if report
+        if report and (file.parent / report).is_file()
         else None,
         {f"{name} [ml]": volume for name, volume in result.get("targets_ml", {}).items()}
         or {column: result[key] for column, key in _LESIONS.items()},

@@ -25,7 +25,7 @@ _BEGINNINGS = {
     ".html": "(?s).*<meta name=generator content=planar3d>",
     "comparison.json": r"\{\s*baseline: \{",
 }
-_SHORTLY = 600e9  # ns
+_SHORTLY = 60e9  # ns
 RATINGS = {"pass": "the mask can be used", "flag": "the mask needs review", "exclude": "the scan or mask is unusable"}
 
 
@@ -99,7 +99,10 @@ def mask_was_changed(file: Path, record: Mapping[str, Any]) -> str:
         return ""
     if files_sha256([mask]) == known:
         return ""
-    return f"{mask.name} was changed after predict wrote it: volumes and lesions are those of the former mask."
+    return (
+        f"{mask.name} is not the mask that its record describes: it was changed, or predict was killed before it "
+        "replaced it."
+    )
 
 
 def is_own(path: Path) -> bool:

@@ -19,7 +19,8 @@ def page(tmp_path):
     def write(records, failed=None):
         found = [(tmp_path / "out" / file, record) for file, record in records.items()]
         for file, record in found:
-            write_text(file.parent / record["files"].get("mask", "no mask"), "a mask")
+            for name in ("mask", "report"):
+                write_text(file.parent / record["files"].get(name, f"no {name}"), "")
         path = write_cohort_report(tmp_path / "out", found, failed or {})
         assert path == tmp_path / "out" / "report.html"
         return path.read_text(encoding="utf-8")
@@ -67,8 +68,13 @@ def test_a_reader_s_rating_beside_a_record_is_shown_and_one_of_another_mask_is_n
     assert "rating" not in text_of(page({"d.json": records["d.json"]}))
 
 
-def test_a_scan_without_a_report_is_listed_without_a_link(page, mask):
-    content = page({"a.json": record_of(mask, "a") | {"files": {}}})
+def test_a_scan_without_a_report_is_listed_without_a_link(page, mask, tmp_path):
+    gone = record_of(mask, "b") | {"files": {"mask": "b_mask.nii.gz", "report": "../c_report.html"}}
+    records = {"a.json": record_of(mask, "a") | {"files": {}}, "b.json": gone}
+    assert "href" in page(records)
+    (tmp_path / "c_report.html").unlink()
+    path = write_cohort_report(tmp_path / "out", [(tmp_path / "out" / file, one) for file, one in records.items()], {})
+    content = path.read_text(encoding="utf-8")
     assert "href" not in content and '<th scope="row" class="words">a</th>' in content
 
 

@@ -107,7 +107,7 @@ def test_a_mask_that_was_changed_is_scored_as_it_is_and_told(data, masks, tmp_pa
     os.utime(path, (2e9, 2e9))
     lines = []
     first, _ = score_masks(tmp_path / "masks", data, lines.append)
-    assert first["dice"] == 1 and lines[0] == f"01A_3DFLAIR: {path.name} was changed after predict wrote it"
+    assert first["dice"] == 1 and lines[0] == f"01A_3DFLAIR: {path.name} is not the mask that its record describes"
 
 
 def test_means_over_scans_are_printed(data, masks):

@@ -50,7 +50,10 @@ def test_a_mask_that_was_changed_after_its_record_is_told_in_table_and_report(fo
     record, mask = folder.path / "a.json", folder.path / "a_mask.nii.gz"
     mask.write_text("corrected by hand")
     os.utime(mask, (2e9, 2e9))
-    sentence = "a_mask.nii.gz was changed after predict wrote it: volumes and lesions are those of the former mask."
+    sentence = (
+        "a_mask.nii.gz is not the mask that its record describes: it was changed, or predict was killed before it "
+        "replaced it."
+    )
     a = write_tables(folder, {})[0]
     assert a["state"] == "mask changed" and a["warnings"] == f"{sentence} Slices lie far apart."
     assert sentence in write_cohort_report(folder.path, list(folder.records()), {}).read_text()
