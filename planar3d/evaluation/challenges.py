@@ -43,7 +43,6 @@ def score_targets(
         reference: the expert's label map, (i, j, k).
         prediction: the label map to score, on the same grid.
         spacing: the voxel's edges in mm, one per axis, or the grid's affine (4×4 or its 3×3), as a sheared grid needs.
-        group: of the case.
     """
     found, measures = targets.masks(prediction), MEASURE_SETS[targets.measures]
     scores = {

@@ -147,11 +147,8 @@ def write_lesion_lines(
 ) -> None:
     """Write lesions with a header line, atomically; without lesions only the header.
 
-    As CSV, or tab-separated if the name ends in .tsv, where unknown values are n/a, as in BIDS.
-
-    Args:
-        before: names of the columns before a lesion's own.
-        lines: the values of these columns, and the lesion.
+    As CSV, or tab-separated if the name ends in .tsv, where unknown values are n/a, as in BIDS. Each lesion comes with
+    the values of the columns `before` its own.
     """
     unknown = "n/a" if Path(path).suffix == ".tsv" else None
 

@@ -32,7 +32,6 @@ def innermost_of(targets: Targets, reference: np.ndarray, prediction: np.ndarray
     Args:
         targets: nested regions, the outermost first.
         reference, prediction: label maps (i, j, k) on one grid.
-        grid: the voxel's edges in mm, or the grid's affine.
     """
     name = targets.names[-1]
     expert, found = targets.masks(reference)[name], targets.masks(prediction)[name]

@@ -68,8 +68,7 @@ class Description:
 def in_int8(network: Description, greatest: Mapping[str, float]) -> Description:
     """A network whose convolutions round inputs and kernels to 8 bits, where a layer's greatest output is known.
 
-    Args:
-        greatest: by the name of the layer, whose output has no negative values; larger ones are cut off.
+    It is given by the layer's name, for outputs without negative values; larger ones are cut off.
     """
 
     def noted(layer: Layer) -> Layer:

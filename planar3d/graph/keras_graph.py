@@ -93,10 +93,8 @@ def pass_through(network: keras.Model, values: Sequence[Any], visit: Visit, pref
     """Pass values of any kind through a network and its nested networks, without changing their graphs.
 
     Args:
-        network: functional, or sequential and built.
         values: one for each of its inputs.
         visit: called at each use of an operation, in order; uses within `model` are named `model/layer`.
-        prefix: for all names.
     """
     network = as_graph(network)
     known = dict(zip(map(id, network.inputs), values, strict=True))

@@ -103,10 +103,7 @@ def _sliding(layer: Layer, length: int) -> Reach:
 def same_padding(length: int, extent: int, stride: int) -> Range:
     """Zeros before and after an axis with `padding="same"`; an odd one is added after.
 
-    Args:
-        length: entries of the axis.
-        extent: entries spanned by a kernel, including its dilation.
-        stride: entries from one position of the kernel to the next.
+    The `extent` is that of the kernel, with its dilation.
     """
     return halves(max((-(-length // stride) - 1) * stride + extent - length, 0))
 
@@ -119,12 +116,7 @@ def extents_of(layer: Any) -> list[int]:
 
 
 def layer_padding(name: str, layer: Any, lengths: Sequence[int | None]) -> list[Range]:
-    """Zeros before and after each axis of the input of a convolution or pooling.
-
-    Args:
-        name: of the layer, for the error.
-        layer: with its padding and strides.
-        lengths: entries of each axis, None if unknown.
+    """Zeros before and after each axis of the input of a convolution or pooling; unknown lengths are None.
 
     Raises:
         Planar3DError: the padding of an axis depends on its unknown length.

@@ -125,7 +125,6 @@ def write_sidecars(
 
     Args:
         scored: the targets of its mask by name, with their labels; for several, a table of their meaning is written.
-        probability: whether a probability map will be written.
 
     Returns:
         The fields of the mask's own sidecar, which is its record.
@@ -143,11 +142,7 @@ def write_sidecars(
 
 
 def write_instance_sidecars(dataset: Path, scan: Path, outputs: Outputs, lesions: Sequence[Mapping[str, Any]]) -> None:
-    """Write the sidecar and the table of lesions for a map of individual lesions.
-
-    Args:
-        lesions: each with its number, `lesion`, and `volume_ml`.
-    """
+    """Write the sidecar and the table of a map of lesions, each with its number, `lesion`, and its `volume_ml`."""
     about, table = sidecars(outputs.instances)
     write_json(about, sidecar(dataset, scan, "Lesions found by a network, one label each.", ""))
     rows = [

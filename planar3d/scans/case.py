@@ -153,10 +153,6 @@ def read_images(
 ) -> dict[str, Scan]:
     """Read the images of a case on the grid of the first: axes are reordered, not resampled.
 
-    Args:
-        images: files or scans, by name.
-        assume_affine, flat: see `read_scan`.
-
     Raises:
         ScanError: as `read_scan`; or an image does not lie on the grid of the first, see `on_grid_of`.
     """
@@ -170,10 +166,6 @@ def read_images(
 
 def require_one_grid(cases: Collection[Case], images: Sequence[str]) -> None:
     """Refuse cases whose images and label map differ in their grids, as far as the headers of NIfTI files show.
-
-    Args:
-        cases: with label maps.
-        images: the names of the images that are used.
 
     Raises:
         ScanError: names all of these cases, and the problem of the first.

@@ -101,11 +101,7 @@ def group_folds(
 
 
 def everything(patients: Mapping[str, str]) -> Fold:
-    """One fold without test scans: all patients are for training, or the last of several for validation.
-
-    Args:
-        patients: the patient of each scan, by id.
-    """
+    """One fold without test scans: all patients are for training, or the last of several for validation."""
     ids = sorted(patients)
     last = patients[ids[-1]] if len(set(patients.values())) > 1 else ""
     train = tuple(scan for scan in ids if patients[scan] != last)

@@ -84,10 +84,7 @@ def read_mgh(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
 
 
 def read_pair(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
-    """Read a scan of two files.
-
-    Args:
-        path: one of them.
+    """Read a scan of two files, given either.
 
     Returns:
         header, without sform and qform if the files do not define their axes, as in Analyze 7.5; voxels float32
@@ -184,9 +181,6 @@ def itk_files(path: Path) -> list[Path]:
 
 def read_itk(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
     """Read a header and its voxels.
-
-    Args:
-        path: the header.
 
     Returns:
         header, without sform and qform if the file does not define its axes; voxels float32 (i, j, k), with a single

@@ -119,13 +119,10 @@ def without_copies(paths: Iterable[Path]) -> list[Path]:
 
 
 def files_within(folder: Path, leave: Collection[str] = ()) -> tuple[list[Path], dict[Path, str]]:
-    """All files of a folder and its subfolders, and the folders that cannot be opened, with the reason.
+    """All files of a folder and its subfolders, but those to `leave`, and the folders that cannot be opened, with why.
 
     Hidden files are excluded. Linked folders are followed, but no folder is entered twice, so circular links end. A
     link whose target is missing counts as a file.
-
-    Args:
-        leave: names of subfolders that are not entered.
     """
     files, closed, entered = [], {}, set()
     waiting = [folder]

@@ -137,12 +137,7 @@ class Targets(Section):
         return {name: _among(labels, values) for name, values in self.scored.items()}
 
     def check_labels(self, labels: np.ndarray, source: str) -> None:
-        """Refuse a label map with labels that are not in the targets.
-
-        Args:
-            labels: (slices, rows, cols), whole numbers.
-            source: its file, for the error message.
-        """
+        """Refuse a label map (slices, rows, cols), of whole numbers, with labels that are not in the targets."""
         known = sorted({0}.union(*self.channels))
         found = sorted(set().union(*(np.unique(slab).tolist() for slab in labels)))
         if set(found) <= set(known):

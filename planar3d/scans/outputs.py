@@ -97,11 +97,7 @@ def _folders(item: "ScanInput") -> tuple[str, ...]:
 
 
 def _told_apart(names: Sequence[tuple[str, tuple[str, ...]]]) -> list[str]:
-    """Prefix names with as many folders as make them unique, as far as they have any.
-
-    Args:
-        names: each with the folders that may prefix it, the nearest last.
-    """
+    """Prefix names with as many folders as make them unique, as far as they have any; the nearest is last."""
     apart = [name for name, _ in names]
     for count in range(1, max((len(folders) for _, folders in names), default=0) + 1):
         if len(set(apart)) == len(apart):

@@ -37,10 +37,7 @@ def holds(folder: Path, ending: str) -> bool:
 
 
 def read_series(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
-    """Read the DICOM images of a folder, ignoring their UIDs, which anonymization makes differ.
-
-    Args:
-        folder: a series of CT or MR.
+    """Read the DICOM images of a folder, a series of CT or MR, ignoring their UIDs, which anonymization makes differ.
 
     Returns:
         header; voxels float32 (columns, rows, slices), rescaled as in the files: in CT to Hounsfield units.
