@@ -94,14 +94,17 @@ def _names(node):
 @functools.cache
 def _reached(module, name):
     """All definitions that one uses, directly or not, as far as names tell."""
-    waiting, seen = [(module, name)], {}
+    waiting, seen, asked = [(module, name)], {}, set()
     while waiting:
-        module, name = waiting.pop()
+        module, name = place = waiting.pop()
+        if place in asked:  # also a package that imports a module of its own
+            continue
+        asked.add(place)
         defined, imported = _module(module)
         if name in imported and name not in defined:
             waiting.append(imported[name])
-        elif name in defined and (module, name) not in seen:
-            seen[module, name] = defined[name]
+        elif name in defined:
+            seen[place] = defined[name]
             waiting += [(module, used) for used in _names(defined[name])]
     return seen
 
