@@ -274,7 +274,7 @@ def test_cached_features_give_the_network_s_own_output(scans, tmp_path, borders)
     direct = ScanSamples(*scans, recipe, borders)
     cached = FeatureSamples(features, direct, recipe)
     decoder = decoder_of(network, recipe)
-    for window in range(len(direct)):
+    for window in range(len(direct.windows)):
         expected = network(direct.inputs([window]))
         np.testing.assert_allclose(decoder(cached.inputs([window])), expected, rtol=1e-5, atol=1e-7)
     np.testing.assert_array_equal(direct.targets([1]), cached.targets([1]))
