@@ -56,9 +56,8 @@ class OpenVINOEngine:
                 settings, kernel = layer.settings, layer.kernel
                 if node.role == "part":
                     # One part adds the bias, without cost; the activation follows the sum.
-                    size = node.kernel.shape[:3]
-                    settings = settings | {"kernel_size": size, "use_bias": node.biased, "activation": "linear"}
-                    kernel = node.kernel
+                    kernel, others = node.kernel, {"use_bias": node.biased, "activation": "linear"}
+                    settings = settings | others | {"kernel_size": kernel.shape[:3]}
                 ordered = np.array(np.transpose(np.asarray(kernel), KERNEL), order="C").transpose(np.argsort(KERNEL))
                 layer = replace(layer, settings=settings, arrays=layer.arrays | {"kernel": ordered})
             self._layers[node] = layer

@@ -92,9 +92,9 @@ class SharedInference:
         programs = self._programs[planes] = self._programs.pop(planes, {})
         while len(self._programs) > _KEPT:
             del self._programs[next(iter(self._programs))]
-        for size, others in self._programs.items():
-            for other in others.values() if size != planes else ():
-                other.free()
+        for size in self._programs.keys() - {planes}:
+            for program in self._programs[size].values():
+                program.free()
 
         def program_for(piece: Piece, shapes: Sequence[Any]) -> Program:
             key = (id(piece), *shapes)

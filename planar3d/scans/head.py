@@ -137,7 +137,8 @@ def find_head(scan: Scan, step: Sequence[float] = (_STEP, _STEP, _STEP)) -> Head
     air, spacing = head_threshold(grey), tuple(float(length) for length in mm * steps)
     voxel_mm3 = scan.voxel_mm3 * float(np.prod(steps))
     acquired = tuple(float(length) for length in mm)
-    return Head(grey, grey is not values, spacing, acquired, voxel_mm3, air, _filled(largest_part(grey > air)))
+    inside = filled(largest_part(grey > air), in_slices=True)
+    return Head(grey, grey is not values, spacing, acquired, voxel_mm3, air, inside)
 
 
 def upright(volume: np.ndarray, scan: Scan) -> tuple[np.ndarray, np.ndarray]:
@@ -162,13 +163,14 @@ def largest_part(mask: np.ndarray, structure: np.ndarray | None = None) -> np.nd
     return labels == 1 + np.argmax(np.bincount(labels.ravel())[1:]) if count else mask
 
 
-def _filled(mask: np.ndarray) -> np.ndarray:
-    """Fill holes in each axial slice; in 3D, the head is open at the neck."""
-    in_slices = ndimage.generate_binary_structure(3, 1)
-    in_slices[:, :, (0, 2)] = False
-    outside, _ = ndimage.label(np.pad(~mask, ((1, 1), (1, 1), (0, 0)), constant_values=True), in_slices)
+def filled(mask: np.ndarray, in_slices: bool = False) -> np.ndarray:
+    """Fill the holes of a volume; or of each axial slice, as in 3D a whole head is open at the neck."""
+    joined, margin = ndimage.generate_binary_structure(3, 1), 0 if in_slices else 1
+    joined[:, :, (0, 2)] &= not in_slices
+    padded = np.pad(~mask, ((1, 1), (1, 1), (margin, margin)), constant_values=True)
+    outside, _ = ndimage.label(padded, joined)
     # In each slice, the corner is outside, and so is everything connected to it.
-    return (outside != outside[0, 0])[1:-1, 1:-1]
+    return (outside != outside[0, 0])[1:-1, 1:-1, margin : padded.shape[2] - margin]
 
 
 def _distance_in_slices(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:

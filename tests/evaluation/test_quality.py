@@ -5,11 +5,12 @@ from functools import cache
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 from stored_scans import TURNS, scan_along, turned
 
 from planar3d.evaluation.quality import check_quality
 from planar3d.evaluation.scan_checks import contrast_of
-from planar3d.scans.head import find_head
+from planar3d.scans.head import filled, find_head
 from planar3d.scans.phantom_head import TISSUES, build_head
 from planar3d.scans.targets import Binary, Classes, Regions
 from planar3d.scans.volume import Scan, read_mask, read_scan
@@ -133,6 +134,15 @@ def test_voxels_within_a_distance_are_those_of_the_distance_map(mm):
     marked = np.random.default_rng(0).random(head.grey.shape) > 0.99
     marked[:, :, 0] = False
     np.testing.assert_array_equal(head.within(marked, mm), head.distance_to(marked) <= mm)
+
+
+def test_holes_of_a_volume_and_of_slices_are_those_that_scipy_fills():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        mask = rng.random(rng.integers(1, 12, 3)) > rng.random()
+        in_slices = [ndimage.binary_fill_holes(mask[:, :, k]) for k in range(mask.shape[2])]
+        np.testing.assert_array_equal(filled(mask), ndimage.binary_fill_holes(mask))
+        np.testing.assert_array_equal(filled(mask, in_slices=True), np.stack(in_slices, axis=2))
 
 
 def test_an_extracted_brain_and_a_whole_head_are_told_apart():
