@@ -11,6 +11,8 @@ from planar3d import __version__
 from planar3d.wording import counted
 
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "torch", "jax", "openvino", "numpy", "scipy", "nibabel", "h5py")
+# Instructions for bf16 from the best on, by Linux' names, and the values of ONEDNN_MAX_CPU_ISA that allow them.
+_BF16 = {"amx_bf16": "^$|ALL|DEFAULT|AMX", "avx512_bf16": "^$|ALL|DEFAULT|AMX|BF16|FP16|AVX10"}
 # Device files of NVIDIA, of AMD, and of the Windows Subsystem for Linux.
 _GPU_DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
@@ -39,10 +41,11 @@ def may_have_gpu() -> bool:
 
 
 def bf16_instructions() -> str:
-    """The processor's best bf16 instructions, by Linux' names; "none" if unknown."""
+    """The best bf16 instructions, by Linux' names, that the processor has and oneDNN may use; "none" if unknown."""
     table = Path("/proc/cpuinfo")
     found = set(table.read_text().split()) if table.is_file() else set()
-    return next((name for name in ("amx_bf16", "avx512_bf16") if name in found), "none")
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    return next((name for name, allowed in _BF16.items() if name in found and re.search(allowed, limit)), "none")
 
 
 def processor() -> str:

@@ -3,7 +3,9 @@
 import importlib.metadata
 
 import numpy as np
+import pytest
 
+from planar3d import environment
 from planar3d.environment import versions
 
 
@@ -19,3 +21,24 @@ def test_packages_are_looked_up_once_for_all_scans(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", refuse)
     again = versions("pytest", "no-such-package")
     assert again == first and again is not first
+
+
+@pytest.mark.parametrize(
+    ("flags", "limit", "found"),
+    [
+        ("avx2 avx512_bf16 amx_bf16", None, "amx_bf16"),
+        ("avx2 avx512_bf16 amx_bf16", "avx512_core_bf16", "avx512_bf16"),
+        ("avx2 avx512_bf16 amx_bf16", "AVX512_CORE_AMX", "amx_bf16"),
+        ("avx2 avx512_bf16 amx_bf16", "AVX2", "none"),
+        ("avx2 avx512_bf16", "DEFAULT", "avx512_bf16"),
+        ("avx2", "AVX512_CORE_AMX", "none"),
+    ],
+)
+def test_bf16_instructions_are_the_processor_s_within_the_limit_of_onednn(flags, limit, found, monkeypatch, tmp_path):
+    (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
+    monkeypatch.setattr(environment, "Path", lambda name: tmp_path / "cpuinfo")
+    if limit is None:
+        monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    else:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert environment.bf16_instructions() == found

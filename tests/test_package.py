@@ -27,6 +27,11 @@ def test_neither_the_import_nor_help_loads_tensorflow_or_matplotlib():
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+def test_the_module_runs_as_the_command_does():
+    done = subprocess.run([sys.executable, "-m", "planar3d", "--version"], capture_output=True, text=True)
+    assert done.stdout.startswith(f"planar3d {planar3d.__version__},")
+
+
 def test_every_public_name_is_found():
     for name in planar3d.__all__:
         assert getattr(planar3d, name) is not None

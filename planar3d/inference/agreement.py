@@ -62,6 +62,7 @@ class Known:
             "weights": self.model.sha256,
             "recipe": self.model.recipe.to_json(),
             "processor": processor(),
+            "instructions": bf16_instructions(),
             "openvino": version("openvino"),
             "planar3d": __version__,
         }
