@@ -11,20 +11,19 @@ from typing import Any
 
 from planar3d.environment import machine, versions
 from planar3d.errors import Planar3DError, RunError, ScanError
-from planar3d.evaluation.lesion_table import lesion_table
 from planar3d.files import write_json, written_at, written_together
 from planar3d.inference.segmenter import Probabilities, Segmenter
 from planar3d.locks import Claim, Holder
 from planar3d.pipeline import one_ahead, one_behind
 from planar3d.progress import Ticker, duration
-from planar3d.scans.bids import write_instance_sidecars, write_sidecars
 from planar3d.scans.inputs import ScanInput, read_input_images
 from planar3d.scans.outputs import Outputs
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
 from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.earlier import earlier_record, finished_record, kept_files, origin, remove_outdated
-from planar3d.study.segmented import Asked, describe_scan, summarize, write_segmented
+from planar3d.study.records import scan_written_at
+from planar3d.study.segmented import Asked, describe_scan, summarize, write_segmented, write_standard
 from planar3d.wording import counted
 
 Notify = Callable[[str], None]
@@ -32,9 +31,10 @@ Notify = Callable[[str], None]
 
 @dataclass(frozen=True)
 class _Result:
-    """A scan in progress: earlier record, first image, the networks' inputs and results, and the seconds it took."""
+    """A scan in progress: earlier record, file times, first image, the networks' inputs and results, and seconds."""
 
     before: Mapping[str, Any]
+    written: Mapping[Path, int]
     scan: Scan
     prepared: list[Prepared]
     seconds: float
@@ -147,12 +147,15 @@ class CohortTask:
 
     def _prepare(self, item: ScanInput) -> _Result:
         began = time.monotonic()
-        if self.asked.dicom_seg and item.series is None and not item.problem:
+        if item.problem:
+            raise ScanError(item.problem)
+        if self.asked.dicom_seg and item.series is None:
             raise ScanError(f"{item.path} is not a DICOM series, which --dicom-seg and --dicom-sr need; omit them.")
         before = earlier_record(self.items[item], self.asked.files, self.asked.overwrite, bool(item.dataset))
+        written = scan_written_at(item)
         scans = read_input_images(item, self.asked.assume_affine, self.segmenter.flat)
-        first = scans[self.segmenter.images[0]]
-        return _Result(before, first, self.segmenter.prepare(scans), time.monotonic() - began)
+        first, prepared = scans[self.segmenter.images[0]], self.segmenter.prepare(scans)
+        return _Result(before, written, first, prepared, time.monotonic() - began)
 
     def _predict(self, item: ScanInput, coming: Future[_Result]) -> _Result | Planar3DError:
         """Run the network on a prepared scan; an error here or in the preparation is the result."""
@@ -192,16 +195,12 @@ class CohortTask:
         mapped = self.asked.probability or "probability" in result.before.get("files", {})  # whose map may be kept
         probability = result.probabilities.foreground() if mapped else None
         origin, within, final = self._origin(item), self.folder.path, self.items[item]
+        if any(written_at(file) != before for file, before in result.written.items()):
+            raise ScanError(f"{item.path} was changed while it was segmented. Run predict again.")
         with written_together(within, vars(final).values(), final.record, final.mask) as temporary:
-            outputs, standard = final.moved(within, temporary), dict[str, Any]()
-            if item.dataset:
-                scored = recipe.targets.scored
-                standard = write_sidecars(item.dataset, item.path, outputs, scored, self.asked.probability)
-                if self.asked.instances:
-                    lesions = [lesion._asdict() for lesion in lesion_table(mask)]
-                    write_instance_sidecars(item.dataset, item.path, outputs, lesions)
+            outputs = final.moved(within, temporary)
             about = {
-                **standard,
+                **write_standard(outputs, item, mask, self.asked, recipe),
                 **origin,
                 "scan": {**origin["scan"], **describe_scan(item, result.scan)},
                 "how": {"description": self.segmenter.description, "machine": machine(), "seed": recipe.training.seed},

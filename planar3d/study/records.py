@@ -83,6 +83,12 @@ def scan_sha256(item: ScanInput) -> str:
     return hashlib.sha256(repr([(digests[file], number) for file, number in volumes]).encode()).hexdigest()
 
 
+def scan_written_at(item: ScanInput) -> dict[Path, int]:
+    """When each file of a scan was last written, in ns; errors as in `reading`."""
+    with reading(item.path):
+        return {file: written_at(file) for file in item.files}
+
+
 def mask_is_gone(file: Path, record: Mapping[str, Any]) -> str:
     """A sentence if the mask that a record names does not exist, else nothing."""
     mask = record.get("files", {}).get("mask")

@@ -19,6 +19,7 @@ from planar3d.evaluation.lesion_table import Lesion, lesion_labels, lesion_table
 from planar3d.evaluation.quality import QualityWarning, check_quality
 from planar3d.networks.weights_file import Model
 from planar3d.recipes import Recipe
+from planar3d.scans.bids import write_instance_sidecars, write_sidecars
 from planar3d.scans.dicom import DicomSeries
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.outputs import Outputs
@@ -135,6 +136,15 @@ def write_segmented(
     if asked.same_format and outputs.same_format != outputs.mask:
         write_like(Path(about["scan"]["path"]), mask.voxels, mask.affine, outputs.same_format)
     return record
+
+
+def write_standard(outputs: Outputs, item: ScanInput, mask: Scan, asked: Asked, recipe: Recipe) -> dict[str, Any]:
+    """Write what BIDS requires beside the outputs of a data set's scan; returns the fields of its record for BIDS."""
+    if not item.dataset:
+        return {}
+    if asked.instances:
+        write_instance_sidecars(item.dataset, item.path, outputs, [each._asdict() for each in lesion_table(mask)])
+    return write_sidecars(item.dataset, item.path, outputs, recipe.targets.scored, asked.probability)
 
 
 def describe_scan(item: ScanInput, scan: Scan) -> dict[str, Any]:

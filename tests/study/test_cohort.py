@@ -357,6 +357,18 @@ def _stand_still(monkeypatch, at, meanwhile):
     monkeypatch.setattr(module, name, stand_still)
 
 
+def test_a_scan_that_is_replaced_while_it_is_segmented_fails_and_is_segmented_by_the_next_run(
+    scans, model, tmp_path, monkeypatch
+):
+    """As an export or download that arrives late: its digest was recorded with the mask of the former file."""
+    scan, out = Path(shutil.copy(scans[0], tmp_path / "flair.nii.gz")), tmp_path / "masks"
+    _stand_still(monkeypatch, (cohort_task, "origin"), lambda: shutil.copy(scans[4], scan))
+    first = segment_all([scan, scans[1]], model, out, asked=PLAIN, notify=str)
+    assert "flair.nii.gz was changed while it was segmented" in first.failed[scan]
+    second = segment_all([scan, scans[1]], model, out, asked=PLAIN, notify=str)
+    assert second.records[0]["scan"]["shape"] == list(read_scan(scans[4]).voxels.shape)
+
+
 def _lose_claims(out):
     for claim in (out / ".planar3d").glob("claim-*.json"):
         claim.write_text(json.dumps(json.loads(claim.read_text()) | {"host": "elsewhere"}))
