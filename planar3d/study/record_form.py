@@ -34,6 +34,7 @@ _FORM: dict[str, Any] = {
     "how?": dict,
     "versions?": dict,
     "date?": str,
+    "mask_written_ns?": int,
 }
 _PARTS = "scan", "model", "result", "files"
 

@@ -25,7 +25,6 @@ _BEGINNINGS = {
     ".html": "(?s).*<meta name=generator content=planar3d>",
     "comparison.json": r"\{\s*baseline: \{",
 }
-_SHORTLY = 60e9  # ns
 RATINGS = {"pass": "the mask can be used", "flag": "the mask needs review", "exclude": "the scan or mask is unusable"}
 
 
@@ -98,10 +97,10 @@ def mask_is_gone(file: Path, record: Mapping[str, Any]) -> str:
 def mask_was_changed(file: Path, record: Mapping[str, Any]) -> str:
     """A sentence if the mask that a record names is another than the one it describes, else nothing.
 
-    A mask is written shortly before its record; only one of another time is read.
+    Only a mask of another time than the record names is read, as in a copy of the folder.
     """
     known, mask = record["result"].get("mask_sha256"), file.parent / record["files"].get("mask", "")
-    if not (known and file.is_file() and mask.is_file()) or 0 <= written_at(file) - written_at(mask) < _SHORTLY:
+    if not (known and mask.is_file()) or record.get("mask_written_ns") == written_at(mask):
         return ""
     if files_sha256([mask]) == known:
         return ""

@@ -17,6 +17,7 @@ from planar3d.evaluation.figures import overlay as draw_overlay
 from planar3d.evaluation.lesion_regions import name_regions
 from planar3d.evaluation.lesion_table import Lesion, lesion_labels, lesion_table, lesions_by_target, write_lesions
 from planar3d.evaluation.quality import QualityWarning, check_quality
+from planar3d.files import written_at
 from planar3d.networks.weights_file import Model
 from planar3d.recipes import Recipe
 from planar3d.scans.bids import write_instance_sidecars, write_sidecars
@@ -116,7 +117,7 @@ def write_segmented(
     warnings = check_quality(scan, mask, model.get("whole_head"), targets, image, model.get("measured"))
     mask.save(outputs.mask)
     record = {**about, **_findings(lesions, warnings, lesion_table(mask)), "files": _relative(outputs, asked.files)}
-    record["result"]["mask_sha256"] = file_sha256(outputs.mask)
+    record["result"]["mask_sha256"], record["mask_written_ns"] = file_sha256(outputs.mask), written_at(outputs.mask)
     write_lesions(outputs.lesions, lesions)
     if asked.probability and probability is not None:
         probability.save(outputs.probability)

@@ -27,6 +27,7 @@ def folder(tmp_path):
     for lesion, region in zip(first["lesions"], ("periventricular", "deep"), strict=True):
         lesion["region"] = region
     (tmp_path / "a_mask.nii.gz").touch()
+    first["result"]["mask_sha256"] = file_sha256(tmp_path / "a_mask.nii.gz")
     write_json(tmp_path / "a.json", first)
     second = record_of(mask, "b")
     second["result"]["targets_ml"] = {"WT": 4.5, "ET": 0.5}
@@ -62,6 +63,16 @@ def test_a_mask_that_was_changed_after_its_record_is_told_in_table_and_report(fo
     write_json(record, content)
     os.utime(record, (0, 0))
     assert write_tables(folder, {})[0]["state"] == "done"
+
+
+def test_a_changed_mask_is_told_also_in_a_copy_of_its_folder_where_files_have_new_times(folder):
+    record, mask = folder.path / "a.json", folder.path / "a_mask.nii.gz"
+    mask.write_text("corrected by hand")
+    for path in (mask, record):  # copied in the same moment
+        os.utime(path, (2e9, 2e9))
+    assert write_tables(folder, {})[0]["state"] == "mask changed"
+    write_json(record, read_json(record) | {"mask_written_ns": mask.stat().st_mtime_ns})
+    assert write_tables(folder, {})[0]["state"] == "done"  # as predict left it, unread
 
 
 def test_tables_that_a_spreadsheet_program_saved_are_made_again_and_foreign_ones_refused(folder):
