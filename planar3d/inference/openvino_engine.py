@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
+from planar3d.environment import bf16_instructions
 from planar3d.errors import Planar3DError
 from planar3d.graph.depth_graph import Node
 from planar3d.graph.description import Layer, greatest_of
@@ -66,7 +67,8 @@ class OpenVINOEngine:
 
 def multiplies_bf16() -> bool:
     """Whether this processor multiplies in bf16, so that bf16 is faster than float32."""
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    allowed = sys.platform != "linux" or bf16_instructions() != "none"
+    return allowed and "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVINOProgram:
@@ -129,7 +131,11 @@ def read_graph(core: Any, graph: OnnxGraph, inputs: Sequence[End], outputs: Sequ
 def compile_on_cpu(core: Any, model: Any, bf16: bool) -> Any:
     """Compile an OpenVINO model, to compute in float32 or bf16."""
     hints = {"INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32", "PERFORMANCE_HINT": "LATENCY"}
-    return core.compile_model(model, "CPU", hints)
+    try:
+        return core.compile_model(model, "CPU", hints)
+    except RuntimeError as error:  # e.g. bf16 where ONEDNN_MAX_CPU_ISA excludes AVX-512
+        reason = f"OpenVINO cannot compile the network: {str(error).strip().splitlines()[-1].partition('. ')[0]}"
+        raise Planar3DError(f"{reason}. Use another precision, or engine='keras'.") from error
 
 
 def _graph_of(engine: OpenVINOEngine, piece: Piece, shapes: Sequence[Shape]) -> tuple[OnnxGraph, list[End], list[End]]:

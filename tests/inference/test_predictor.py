@@ -200,3 +200,21 @@ class TestOpenVINO:
         engine = pytest.importorskip("planar3d.inference.openvino_engine")
         monkeypatch.setattr(engine, "multiplies_bf16", lambda: False)
         assert predictor(narrow_resunet(), RECIPE).description == "shared on OpenVINO, float32"
+
+    def test_bf16_is_chosen_only_if_onednn_may_use_its_instructions(self, monkeypatch) -> None:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+        assert predictor(narrow_resunet(), RECIPE).description == "shared on OpenVINO, float32"
+
+    def test_what_openvino_cannot_compile_is_said_in_a_sentence(self) -> None:
+        engine = pytest.importorskip("planar3d.inference.openvino_engine")
+        sentence = r"OpenVINO cannot compile the network: .+\. Use another precision, or engine='keras'\."
+        with pytest.raises(Planar3DError, match=sentence):
+            engine.compile_on_cpu(_Refusing, None, bf16=True)
+
+
+class _Refusing:
+    """An OpenVINO core without the primitives that a network needs."""
+
+    @staticmethod
+    def compile_model(*_: object) -> None:
+        raise RuntimeError("Exception from core.cpp:117:\nno primitive. Run it with ONEDNN_VERBOSE.\n\n")
