@@ -8,6 +8,7 @@ from typing import Any
 from planar3d.errors import RecipeError, RunError
 from planar3d.recipes import Recipe
 from planar3d.scans.bids import sidecars
+from planar3d.scans.image_files import files_of_mask
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.outputs import Outputs
 from planar3d.study.record_form import read_record
@@ -103,11 +104,13 @@ def _named(outputs: Outputs, record: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def _files(outputs: Outputs, names: Iterable[str], in_dataset: bool) -> set[Path]:
-    """The outputs of these names; in a BIDS data set with the sidecars and tables of images."""
+    """The files of these outputs; in a BIDS data set with the sidecars and tables of images."""
+    if not in_dataset:
+        return {file for name in names for file in files_of_mask(getattr(outputs, name))}
     _, meanings = sidecars(outputs.mask)
     about, _ = sidecars(outputs.probability)
     beside = {"mask": (meanings,), "probability": (about,), "instances": sidecars(outputs.instances)}
-    return {path for name in names for path in (getattr(outputs, name), *(beside.get(name, ()) if in_dataset else ()))}
+    return {path for name in names for path in (getattr(outputs, name), *beside.get(name, ()))}
 
 
 def _shown(record: Mapping[str, Any]) -> list[Any]:

@@ -9,6 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from planar3d.errors import ScanError
+from planar3d.scans.image_files import files_of_mask
 from planar3d.scans.inputs import find_inputs, outputs_of
 from planar3d.scans.stored import is_foreign, write_like
 from planar3d.scans.volume import read_mask, read_scan
@@ -55,6 +56,7 @@ def test_a_mask_goes_back_to_the_format_of_its_scan(tmp_path, name):
     mask = (scan.voxels > 1500).astype(np.uint8)
     write_like(scan.path, mask, scan.affine, place)
     assert place.name == f"{name[0]}_mask{name[1:].lower()}" and is_foreign(place)
+    assert {*place.parent.iterdir()} == {*files_of_mask(place)}
     np.testing.assert_array_equal(read_mask(place, scan).voxels, mask)
     assert not list(place.parent.glob(".*"))
 

@@ -12,7 +12,7 @@ from planar3d.files import read_json, write_json
 from planar3d.scans.bids import derivative_names, sidecar, write_instance_sidecars
 from planar3d.scans.outputs import plain_names
 from planar3d.study.cohort import segment_all
-from planar3d.study.earlier import remove_outdated
+from planar3d.study.earlier import earlier_record, remove_outdated
 from planar3d.study.segmented import Asked
 
 PLAIN = Asked(engine="keras")
@@ -53,6 +53,16 @@ def test_the_record_of_a_scan_with_the_name_of_an_output_is_kept(tmp_path):
     other.touch()
     remove_outdated(outputs, {"files": {"probability": ""}}, ())
     assert other.exists()
+
+
+def test_the_second_file_of_a_mask_in_another_format_is_not_replaced_unasked_and_removed_with_it(tmp_path):
+    outputs = plain_names("a", tmp_path, ".nhdr")
+    raw = tmp_path / "a_mask.raw"
+    raw.touch()  # of the expert's a_mask.mhd
+    with pytest.raises(RunError, match=r"a_mask\.raw exists, but no a\.json says that planar3d wrote it"):
+        earlier_record(outputs, ["same_format"], False, False)
+    remove_outdated(outputs, {"files": {"same_format": ""}}, ())
+    assert not raw.exists()
 
 
 def test_the_probabilities_of_lesions_stay_in_table_and_record_while_their_map_is_kept(scan, model, tmp_path):
