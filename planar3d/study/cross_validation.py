@@ -1,11 +1,11 @@
 """Cross-validation: prepare every scan, then train, predict and score each fold (Kolarik 2020, section 4)."""
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -20,12 +20,12 @@ from planar3d.networks.card_content import training_card
 from planar3d.networks.model_card import write_card
 from planar3d.progress import Ticker
 from planar3d.recipes import Recipe
-from planar3d.scans.case import Case, read_images, require_one_grid
-from planar3d.scans.image_files import files_of
+from planar3d.scans.case import read_images, require_one_grid
 from planar3d.scans.preparation.prepared import Prepared, load_prepared, save_prepared
 from planar3d.study.cluster import run_tasks
 from planar3d.study.results import GRIDS
-from planar3d.study.run_folder import Run, digest_sources, require_unchanged
+from planar3d.study.run_folder import Run
+from planar3d.study.sources import digest_sources, require_unchanged
 from planar3d.training.checkpoint import BEST_WEIGHTS
 from planar3d.training.devices import choose_devices
 from planar3d.training.features import FeatureSamples, compute_features, decoder_of, encoder_of
@@ -63,8 +63,8 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False, cluster
                 f"{made_by.parent} was prepared with {found.to_json()}, but the recipe has "
                 f"{run.recipe.preparation.to_json()}. Use another --out."
             )
-    for scan_id, case in run.cases.items():
-        require_unchanged(run.prepared(scan_id) / "geometry.json", _sources(run, case))
+    for scan_id in run.cases:
+        require_unchanged(run, scan_id)
     missing = {scan: case for scan, case in run.cases.items() if not (run.prepared(scan) / "geometry.json").is_file()}
     require_one_grid(missing.values(), run.recipe.preparation.images)
     if cluster:
@@ -81,20 +81,16 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False, cluster
             if (folder / "geometry.json").is_file():  # by another process since
                 continue
             preparation, targets = run.recipe.preparation, run.recipe.targets
-            sources = digest_sources(_sources(run, case))
+            sources = digest_sources(run, scan_id)
             scans = read_images(
                 {name: case.images[name] for name in preparation.images}, assume_affine, preparation.flat
             )
             labels = targets.read(case.label_map, scans[preparation.images[0]], assume_affine)
             prepared = preparation.prepare(scans)
+            for features in {run.features(scan_id, fold) for fold in range(1, len(run.folds) + 1)}:
+                shutil.rmtree(features, ignore_errors=True)  # of what was prepared before
             save_prepared(folder, prepared, prepared.align(labels), sources)
         notify(f"prepared {scan_id}  {number}/{len(run.cases)}")
-
-
-def _sources(run: Run, case: Case) -> dict[str, list[Path]]:
-    """The files that a case is prepared from, by what they are."""
-    paths = {name: case.images[name] for name in run.recipe.preparation.images} | {"labels": case.label_map}
-    return {name: files_of(path) for name, path in paths.items()}
 
 
 def _require_all(found: Iterable[tuple[Any, Any]]) -> None:
@@ -202,6 +198,7 @@ def _score(run: Run, number: int, notify: Notify) -> None:
         found, native = probabilities.labels(), probabilities.mask()
         native.save(run.predicted(scan_id, number))
         case = run.cases[scan_id]
+        require_unchanged(run, scan_id)  # training may have taken days
         native_reference = recipe.targets.read(case.label_map, native, assume_affine=True)
         about = {"scan": scan_id, "group": case.group, "fold": number}
         on_prepared = score_targets(recipe.targets, np.asarray(reference), found, prepared.geometry.axes, case.group)

@@ -4,13 +4,14 @@ from collections import defaultdict
 
 import numpy as np
 
-from planar3d.errors import ScanError
+from planar3d.errors import RunError, ScanError
 from planar3d.evaluation.ejection import Ventricle, agreement, biplane_volume, ejection_fraction, left_ventricle
 from planar3d.evaluation.scores import Summary
 from planar3d.scans.case import Case
 from planar3d.scans.layouts.camus import INSTANTS, VIEWS
 from planar3d.scans.volume import read_scan
 from planar3d.study.results import Results
+from planar3d.study.sources import require_unchanged
 from planar3d.study.table_format import Row, Table
 from planar3d.wording import counted
 
@@ -25,7 +26,7 @@ def ejection_table(results: Results) -> Table:
         case = results.run.cases[scan.scan]
         try:
             ventricles[case.patient][scan.scan[-len(_KINDS[0]) :]] = _both(results, case, scan.fold)
-        except ScanError as error:
+        except (RunError, ScanError) as error:
             unread.append(f"{scan.scan} is excluded: {error}")
     whole = [views for views in ventricles.values() if views.keys() >= set(_KINDS)]
     measured = np.array([[_measured(views, which) for views in whole] for which in (0, 1)]).reshape(2, -1, 3)
@@ -43,6 +44,7 @@ def ejection_table(results: Results) -> Table:
 
 def _both(results: Results, case: Case, number: int) -> tuple[Ventricle, Ventricle]:
     """The ventricle of an image, from the expert and from the run."""
+    require_unchanged(results.run, case.id)
     scan = read_scan(next(iter(case.images.values())), assume_affine=True, flat=True)
     predicted = results.run.predicted(case.id, number)
     maps = [results.run.recipe.targets.read(path, scan, assume_affine=True) for path in (case.label_map, predicted)]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from planar3d.errors import ScanError
+from planar3d.errors import RunError, ScanError
 from planar3d.evaluation.charts import LESION_BOXES, box_plots, learning_curves
 from planar3d.evaluation.figures import overlay
 from planar3d.evaluation.published import ALL, TABLE_2
@@ -15,6 +15,7 @@ from planar3d.files import write_text
 from planar3d.scans.volume import read_scan
 from planar3d.study.page import as_text, page_template, picture_url
 from planar3d.study.results import GRIDS, Results, ScanScores, read_results
+from planar3d.study.sources import require_unchanged
 from planar3d.study.tables import all_tables, write_tables
 from planar3d.wording import counted, score_text
 
@@ -114,13 +115,14 @@ def _overlays(results: Results, folder: Path) -> tuple[list[_Picture], list[str]
             title = f"{name}, fold {number}: Dice {_of(results)}{score} (native grid)"
             path = folder / f"overlay_{re.sub(r'[^A-Za-z0-9.-]+', '_', name)}_fold-{number}.png"
             try:
+                require_unchanged(results.run, name)
                 scan = read_scan(next(iter(case.images.values())), assume_affine=True, flat=True)
                 reference, prediction = (
                     targets.read(file, scan, assume_affine=True) for file in (case.label_map, predicted)
                 )
                 parts = [targets.masks(labels.voxels) for labels in (prediction, reference) if len(results.targets) > 1]
                 overlay(scan, prediction, reference, path, title, *parts)
-            except ScanError as error:
+            except (RunError, ScanError) as error:
                 skipped.append(f"{name} has no picture: {error}")
                 continue
             pictures.append(_Picture(title, _embed(path)))

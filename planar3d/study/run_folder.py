@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from planar3d.locks import CLAIM, locked
 from planar3d.recipes import Recipe
 from planar3d.scans.case import Case, Dataset
 from planar3d.scans.folds import Fold
-from planar3d.transfer.digests import files_sha256
+from planar3d.study.sources import require_same_weights, weights_sha256
 
 # What another one of these files is called, and its content in today's form: without a field it means what it did then.
 _KEPT: dict[str, tuple[str, Callable[[Path], dict[str, Any]]]] = {
@@ -69,8 +68,8 @@ def start_run(
         notify: gets a message when waiting for another process that is starting a run there.
 
     Raises:
-        RunError: the folder has another recipe, other scans, other folds, or other files; a case's id is too long for
-            the name of its mask.
+        RunError: the folder has another recipe, other scans, other folds, or other files; the encoder's weights have
+            changed; a case's id is too long for the name of its mask.
         DatasetError: cases lack an image required by the recipe.
         RecipeError: the recipe does not fit its network, see `check_with_network`, or needs more scans in a fold.
     """
@@ -91,6 +90,8 @@ def start_run(
         for fold in folds:
             recipe.training.samples.split(len(fold.train), len(fold.validation), recipe.slices, recipe.tiles)
         asked["environment.json"] = environment(recipe)
+    else:
+        require_same_weights(folder / "environment.json", recipe)
     with locked(folder, "starting a run", wait=notify):
         there = {path.name for path in folder.iterdir()} - {CLAIM}
         if there and there.isdisjoint(("recipe.json", "environment.json")):
@@ -187,41 +188,6 @@ def _folds_json(cases: Mapping[str, Case], folds: Iterable[Fold], data: Mapping[
     return {"data": data, "scans": scans, "folds": list(map(vars, folds))}
 
 
-def digest_sources(files: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
-    """Size and digest of the files that a scan is prepared from, by their role."""
-    return {name: {"bytes": _bytes(paths), "sha256": files_sha256(paths)} for name, paths in files.items()}
-
-
-def require_unchanged(prepared: Path, files: Mapping[str, Sequence[Path]]) -> None:
-    """Raise a `RunError` if files changed since a scan was prepared; those that are not newer, by size alone.
-
-    Args:
-        prepared: JSON with the result of `digest_sources` under `sources`; without it nothing is checked.
-    """
-    known = read_json(prepared, _known_sources) if prepared.is_file() else {}
-    checked = newest = prepared.stat().st_mtime_ns if known else 0
-    for name in filter(known.get, files):
-        paths, (size, sha256) = files[name], known[name]
-        changed = max(max(found.st_mtime_ns, found.st_ctime_ns) for found in map(Path.stat, paths))
-        newest = max(newest, changed)
-        if _bytes(paths) != size or (changed > checked and files_sha256(paths) != sha256):
-            raise RunError(
-                f"{paths[0]} was changed after it was prepared in {prepared.parent}. Use another --out, or put the "
-                "former file back to go on."
-            )
-    if newest > checked:  # and the same: it need not be read again
-        with suppress(OSError):
-            os.utime(prepared, ns=(newest, newest))
-
-
-def _known_sources(content: Any) -> dict[str, tuple[int, str]]:
-    return {name: (found["bytes"], found["sha256"]) for name, found in content.get("sources", {}).items()}
-
-
-def _bytes(paths: Iterable[Path]) -> int:
-    return sum(path.stat().st_size for path in paths)
-
-
 def environment(recipe: Recipe) -> dict[str, Any]:
     """Versions and machine, for the report's conditions."""
     import keras
@@ -237,6 +203,7 @@ def environment(recipe: Recipe) -> dict[str, Any]:
         "seed": recipe.training.seed,
         # Found before any work, so that missing ones end a run at once.
         "encoder_weights": weight_source(recipe).origin(recipe.network.encoder_weights),
+        **weights_sha256(recipe),
     }
 
 

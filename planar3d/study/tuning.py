@@ -10,6 +10,7 @@ from planar3d.files import written_beside
 from planar3d.recipes import Recipe
 from planar3d.scans.volume import read_labels
 from planar3d.study.run_folder import Run
+from planar3d.study.sources import require_unchanged
 from planar3d.transfer.metadata import RECIPE, read_metadata, write_metadata
 from planar3d.wording import counted
 
@@ -39,7 +40,8 @@ def tune(run: Run) -> Tuned:
     """Tune the smallest innermost region on the test cases of a run, on which their networks were not trained.
 
     Raises:
-        RunError: the targets do not have that rule, or already have a value; or fewer than two folds have predictions.
+        RunError: the targets do not have that rule, or already have a value; or fewer than two folds have predictions;
+            or a test case has changed since.
         ScanError: a label map cannot be read.
     """
     targets = run.recipe.targets
@@ -87,6 +89,7 @@ def _predicted(run: Run, number: int) -> list[Innermost]:
     for name in run.folds[number - 1].test:
         path = run.predicted(name, number)
         if path.is_file():
+            require_unchanged(run, name)
             prediction = read_labels(path)
             reference = run.recipe.targets.read(run.cases[name].label_map, prediction, assume_affine=True)
             found.append(innermost_of(run.recipe.targets, reference.voxels, prediction.voxels, prediction.affine))

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -383,3 +384,56 @@ def test_a_run_folder_from_before_images_had_names_is_gone_on_with(run, data, tm
     (folder / "folds.json").write_text(json.dumps(content))
     with pytest.raises(RunError, match=r"other folds \(scans.08B.labels: /elsewhere.nii there"):
         start_run(folder, find_cases(data), RECIPE, run.folds)
+
+
+def test_a_mask_that_was_changed_is_told_in_a_copy_of_the_run_folder_which_reads_others_once(run, data, tmp_path):
+    copy = shutil.copytree(data, tmp_path / "data")
+    dataset = find_cases(copy)
+    prepare_scans(start_run(tmp_path / "run", dataset, RECIPE, run.folds), _quiet)
+    mask = dataset.by_id()["01A"].labels
+    content = bytearray(mask.read_bytes())
+    content[-12] ^= 1  # of the same size
+    mask.write_bytes(content)
+    there = shutil.copytree(tmp_path / "run", tmp_path / "copy", copy_function=shutil.copyfile)
+    with pytest.raises(RunError, match=r"01A/Consensus\.nii\.gz was changed after it was prepared"):
+        prepare_scans(open_run(there), _quiet)
+    content[-12] ^= 1
+    mask.write_bytes(content)
+    prepare_scans(open_run(there), _quiet)
+    written = (there / "prepared/01A/geometry.json").read_text()
+    prepare_scans(open_run(there), _quiet)
+    assert written == (there / "prepared/01A/geometry.json").read_text()
+    assert written != (tmp_path / "run/prepared/01A/geometry.json").read_text()
+
+
+def test_a_mask_that_is_changed_while_a_fold_is_trained_is_not_scored(run, data, tmp_path):
+    cases = find_cases(shutil.copytree(data, tmp_path / "data")).by_id()
+    again = replace(run, folder=shutil.copytree(run.folder, tmp_path / "run"), cases=cases)
+    (scores := again.fold(1) / "scores.csv").unlink()
+
+    def change(text):
+        if text.startswith("predicting"):
+            shutil.copy(cases["07A"].labels, cases["01B"].labels)
+
+    with pytest.raises(RunError, match=r"01B/Consensus\.nii\.gz was changed after it was prepared"):
+        run_folds(again, [1], change)
+    assert not scores.exists()
+
+
+def test_other_weights_in_the_encoder_s_file_are_told_by_later_folds(run, data, tmp_path):
+    weights = shutil.copy(run.fold(1) / "best.weights.h5", tmp_path)
+    recipe = RECIPE.changed(encoder_weights=weights)
+    start_run(tmp_path / "run", find_cases(data), recipe, run.folds)
+    start_run(tmp_path / "run", find_cases(data), recipe, run.folds)
+    shutil.copy(run.fold(2) / "best.weights.h5", weights)
+    with pytest.raises(RunError, match=r"best\.weights\.h5 was changed after the run in .*run was started"):
+        start_run(tmp_path / "run", find_cases(data), recipe, run.folds)
+
+
+def test_features_of_a_scan_that_is_prepared_anew_are_computed_again(run, tmp_path):
+    again = open_run(shutil.copytree(run.folder, tmp_path / "run"))
+    features = again.features("01A", 1)
+    features.mkdir(parents=True)
+    shutil.rmtree(again.prepared("01A"))
+    prepare_scans(again, _quiet)
+    assert not features.exists()

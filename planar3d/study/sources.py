@@ -1,0 +1,91 @@
+"""The files that a run is made from, which must stay as they were: scans, label maps, and the encoder's weights."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from planar3d.errors import RunError, ScanError
+from planar3d.files import read_json, write_json
+from planar3d.scans.image_files import files_of
+from planar3d.transfer.digests import files_sha256
+
+if TYPE_CHECKING:
+    from planar3d.recipes import Recipe
+    from planar3d.study.run_folder import Run
+
+_WHAT_TO_DO = "Use another --out, or put the former file back to go on."
+
+
+def digest_sources(run: "Run", scan: str) -> dict[str, Any]:
+    """Size, digest and time of the files that a scan is prepared from, by their role."""
+    # The time first: a file that is changed meanwhile has another one.
+    return {
+        role: {"written_ns": _written(paths), "bytes": _bytes(paths), "sha256": files_sha256(paths)}
+        for role, paths in _files(run, scan).items()
+    }
+
+
+def require_unchanged(run: "Run", scan: str) -> None:
+    """Raise a `RunError` if files changed since a scan was prepared; those of the same time are not read.
+
+    What `digest_sources` returned is `sources` in geometry.json; without it nothing is checked. A `ScanError` if a file
+    does not exist.
+    """
+    prepared = run.prepared(scan) / "geometry.json"
+    if not prepared.is_file():
+        return
+    content, known = read_json(prepared, lambda content: (content, _known(content)))
+    moved = False
+    for role, paths in _files(run, scan).items():
+        if role not in known:
+            continue
+        if absent := [path for path in paths if not path.is_file()]:
+            raise ScanError(f"{absent[0]} does not exist.")
+        size, sha256, written = known[role]
+        same_time = written == _written(paths)
+        if _bytes(paths) != size or not (same_time or files_sha256(paths) == sha256):
+            raise RunError(f"{paths[0]} was changed after it was prepared in {prepared.parent}. {_WHAT_TO_DO}")
+        if not same_time:
+            content["sources"][role]["written_ns"], moved = _written(paths), True
+    if moved:  # so that it need not be read again
+        with suppress(OSError):
+            write_json(prepared, content)
+
+
+def weights_sha256(recipe: "Recipe") -> dict[str, str]:
+    """The digest of the file that the encoder's weights come from, by its key in environment.json; none if no file."""
+    weights = Path(recipe.network.encoder_weights)
+    return {"encoder_weights_sha256": files_sha256([weights])} if weights.is_file() else {}
+
+
+def require_same_weights(environment: Path, recipe: "Recipe") -> None:
+    """Raise a `RunError` if the file of the encoder's weights is another than when the run was started."""
+    started = read_json(environment, dict)
+    for key, sha256 in weights_sha256(recipe).items():
+        if started.get(key, sha256) != sha256:
+            raise RunError(
+                f"{recipe.network.encoder_weights} was changed after the run in {environment.parent} was started with "
+                f"it as the encoder's weights. {_WHAT_TO_DO}"
+            )
+
+
+def _files(run: "Run", scan: str) -> dict[str, list[Path]]:
+    """The files that a case is prepared from, by what they are."""
+    case = run.cases[scan]
+    paths = {name: case.images[name] for name in run.recipe.preparation.images} | {"labels": case.label_map}
+    return {role: files_of(path) for role, path in paths.items()}
+
+
+def _known(content: Any) -> dict[str, tuple[int, str, int | None]]:
+    sources: Mapping[str, Any] = content.get("sources", {})
+    return {role: (found["bytes"], found["sha256"], found.get("written_ns")) for role, found in sources.items()}
+
+
+def _bytes(paths: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in paths)
+
+
+def _written(paths: Iterable[Path]) -> int:
+    # The time of the change of its entry also tells a file that was moved into place with its own date.
+    return max(max(found.st_mtime_ns, found.st_ctime_ns) for found in map(Path.stat, paths))
