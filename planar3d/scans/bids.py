@@ -166,7 +166,7 @@ def write_dataset_description(out: Path, dataset: Path) -> Path:
         raise ScanError(
             f"{out} is the data set of the scans; choose another output folder, e.g. {out / 'derivatives/planar3d'}."
         )
-    link = Path(os.path.relpath(dataset, out)).as_posix()
+    link = _link(dataset, out)
     made_by = {"Name": "planar3d", "Version": planar3d.__version__}
     before = read_json_object(path)
     if not before:
@@ -185,7 +185,7 @@ def write_dataset_description(out: Path, dataset: Path) -> Path:
             raise ScanError(f"{out} is a data set that planar3d did not create ({path.name}); choose another folder.")
         links = before.get("DatasetLinks")
         source = links.get(_SOURCE) if isinstance(links, dict) else None
-        if source != link:
+        if source != link and not (isinstance(source, str) and _leads_to(dataset, out / source)):
             raise ScanError(f"{out} holds masks of the data set {source}, not of {link}; choose another folder.")
         description = before | {"GeneratedBy": makers if made_by in makers else [*makers, made_by]}
     if description != before:
@@ -193,6 +193,18 @@ def write_dataset_description(out: Path, dataset: Path) -> Path:
     if not (out / ".bidsignore").exists():
         write_text(out / ".bidsignore", _IGNORED)
     return path
+
+
+def _link(dataset: Path, out: Path) -> str:
+    """The relative path from `out` to a data set, along links of the file system where that leads there."""
+    link = os.path.relpath(dataset, out)
+    if not _leads_to(dataset, out / link):  # as .. leaves the folder of a link's target
+        link = os.path.relpath(os.path.realpath(dataset), os.path.realpath(out))
+    return Path(link).as_posix()
+
+
+def _leads_to(dataset: Path, path: Path) -> bool:
+    return os.path.realpath(path) == os.path.realpath(dataset)
 
 
 def made_by_planar3d(about: dict[str, Any]) -> bool:

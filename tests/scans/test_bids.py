@@ -232,6 +232,18 @@ def test_a_description_is_written_once_and_gone_on_with(dataset, tmp_path):
     assert (out / ".bidsignore").read_text() == "mine\n"
 
 
+def test_a_data_set_is_the_same_and_is_linked_by_whatever_links_of_folders_it_is_named(dataset, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "home").mkdir()
+    linked, out = tmp_path / "home/study", tmp_path / "home/masks"
+    linked.symlink_to(dataset)
+    out.symlink_to(tmp_path / "out")
+    content = json.loads(write_dataset_description(out, linked).read_text())
+    assert (out / content["DatasetLinks"]["raw"]).samefile(dataset)
+    for folder, raw in ((out, dataset), (tmp_path / "out", dataset), (tmp_path / "out", linked)):
+        assert json.loads(write_dataset_description(folder, raw).read_text()) == content
+
+
 def test_foreign_data_sets_are_left_alone(dataset, tmp_path):
     with pytest.raises(ScanError, match="is the data set of the scans"):
         write_dataset_description(dataset, dataset)
