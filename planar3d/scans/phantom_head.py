@@ -85,7 +85,7 @@ def lateral_ventricles() -> np.ndarray:
     return largest_part(fluid & core)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)  # a reduced grid of each center has its own step
 def build_head(step: int = 1) -> Head:
     """Build the average head in voxels of `step` mm."""
     maps = {name: _coarsen(np.pad(volume[_CUT:-_CUT], _ROOM), step) for name, volume in brain_maps().items()}

@@ -60,7 +60,7 @@ def grow_lesions(volume: float, rng: np.random.Generator) -> Lesions:
     """Place lesions until their total is about `volume` mm³."""
     room = _room_for_lesions()
     lesions = Lesions(np.full(room.shape, FAR, np.float32), np.ones(room.shape, np.float32))
-    ragged = spread(smooth_noise(rng, [n // 2 for n in room.shape], 1.1), room.shape)
+    noise = smooth_noise(rng, [n // 2 for n in room.shape], 1.1)
     where, names, shares = places(), list(KINDS), [kind.share for kind in KINDS.values()]
     median = _MEDIAN_VOLUME * np.sqrt(volume / 15000)
     grown = 0
@@ -73,11 +73,12 @@ def grow_lesions(volume: float, rng: np.random.Generator) -> Lesions:
         index = rng.integers(len(centers))
         center = centers[index] + rng.uniform(-1, 1, 3)
         box = tuple(slice(max(0, int(c - 1.5 * max(radii)) - 4), int(c + 1.5 * max(radii)) + 5) for c in center)
+        ragged = spread(noise, room.shape, box)
         outline = 1 - _ellipsoidal_radius(box, room.shape, center, _frame(axes[index], rng), radii)
-        shape = _largest_piece(np.minimum((outline + kind.roughness * ragged[box]) * min(radii), room[box]))
+        shape = _largest_piece(np.minimum((outline + kind.roughness * ragged) * min(radii), room[box]))
         if np.count_nonzero(shape > 0) < _SMALLEST:
             continue
-        contrast = np.clip(rng.normal(1, _CONTRAST_SPREAD), *_CONTRAST_RANGE) * (1 + 0.1 * ragged[box])
+        contrast = np.clip(rng.normal(1, _CONTRAST_SPREAD), *_CONTRAST_RANGE) * (1 + 0.1 * ragged)
         grown += _add(lesions, box, shape, contrast)
     return lesions
 
@@ -195,6 +196,12 @@ def make_tumour_case(center: PhantomCenter, load: float, reduction: float, rng: 
     return scans | {"seg": Scan(labels, header)}
 
 
+@lru_cache(maxsize=1)
+def _averaged_tissues(width: int) -> dict[str, np.ndarray]:
+    """Fractions of white matter, grey matter and fluid, averaged over cubes of some mm, as in a voxel that wide."""
+    return {name: ndimage.uniform_filter(volume, width) for name, volume in sharpened(brain_maps()).items()}
+
+
 def _observe(
     person: Subject, grid: tuple[int, ...], volume: float, rng: np.random.Generator
 ) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
@@ -204,7 +211,7 @@ def _observe(
         fractions of white matter, grey matter and fluid, float32 (i, j, k), zero outside the brain; labels, uint8.
     """
     coarseness = max(1, round(person.view[0] / grid[0]))
-    maps = {name: ndimage.uniform_filter(volume, coarseness) for name, volume in sharpened(brain_maps()).items()}
+    maps = _averaged_tissues(coarseness)
     shares = {name: np.empty(grid, np.float32) for name in maps}
     shape = maps["white"].shape
     rough = [smooth_noise(rng, [n // _NODE + 2 for n in shape], 1.2) for _ in range(2)]

@@ -6,6 +6,7 @@ average head.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import nibabel as nib
 import numpy as np
@@ -177,8 +178,13 @@ def _centered(view: np.ndarray, grid: Sequence[int]) -> list[np.ndarray]:
 
 def _towards_ventricles(positions: np.ndarray) -> np.ndarray:
     """Vectors towards the lateral ventricles, of length 1 at their walls and fading over `_VENTRICLE_REACH` mm."""
+    voxels = (positions - np.reshape(BRAIN_ORIGIN, (3, 1, 1, 1))) / 2
+    return np.stack([ndimage.map_coordinates(part, voxels, order=1) for part in _slope_of_ventricles()])
+
+
+@lru_cache(maxsize=1)
+def _slope_of_ventricles() -> np.ndarray:
+    """The vectors of `_towards_ventricles` in the average head, (3, x, y, z), on the voxels of the ventricles."""
     near = ndimage.gaussian_filter(lateral_ventricles().astype(np.float32), _VENTRICLE_REACH / 2)
     slope = np.stack(np.gradient(near))
-    slope /= np.quantile(np.linalg.norm(slope, axis=0), 0.999)
-    voxels = (positions - np.reshape(BRAIN_ORIGIN, (3, 1, 1, 1))) / 2
-    return np.stack([ndimage.map_coordinates(part, voxels, order=1) for part in slope])
+    return slope / np.quantile(np.linalg.norm(slope, axis=0), 0.999)
