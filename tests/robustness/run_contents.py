@@ -11,7 +11,7 @@ from pathlib import Path
 
 import h5py
 
-TIMES = re.compile(rb'("(seconds|date|time|duration)[a-z_]*": )("[^"]*"|[0-9.e-]+)')
+TIMES = re.compile(rb'("(seconds|date|time|duration|mask_written)[a-z_]*": )("[^"]*"|[0-9.e-]+)')
 
 
 def temporaries(folder: Path) -> list[str]:
