@@ -251,6 +251,7 @@ def test_settings_are_read_as_their_field_s_type():
         ("size=0", "multiple of 16, at least 16"),
         ("decoder_filters=8,6,0,2", "numbers greater than 0 are needed, deepest level first"),
         ("encoder_depth=-1", "an odd number of slices, at least 1"),
+        ("beta_2=1", "beta_2 is 1.0, but at least 0 and less than 1 is needed"),
         ("output_prior=1", "greater than 0 and less than 1"),
         ("seed=4294967296", "seed is 4294967296, but a seed from 0 to 4294967295 is needed"),
         ("spline_order=6", "from 0 to 5"),

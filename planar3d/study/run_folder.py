@@ -101,7 +101,7 @@ def start_run(
 
 
 def check_with_network(recipe: Recipe) -> None:
-    """Refuse a recipe that does not fit its network: sizes, frozen or scaled layers, cached features.
+    """Refuse a recipe that cannot train as it says: loss, schedule, sizes, frozen or scaled layers, cached features.
 
     Raises:
         RecipeError: names the field.
@@ -110,6 +110,8 @@ def check_with_network(recipe: Recipe) -> None:
     from planar3d.training.features import check_cacheable
     from planar3d.training.fit import build_network, layers_named
 
+    recipe.training.loss.check_with(recipe.targets)
+    recipe.training.schedule.check_with(recipe.training.learning_rate)
     network = build_network(recipe.changed(encoder_weights="none"))
     scaled = layers_named(network, recipe, "unit_variance")
     if unlike := [name for name in scaled if not hasattr(network.get_layer(name), "kernel")]:

@@ -21,7 +21,7 @@ from planar3d.training.devices import Devices, Steps
 from planar3d.training.precision import NO_BF16, PRECISIONS, built_with, computed_precision, guard_gradients
 from planar3d.training.samples import read_ahead
 from planar3d.training.sampling import Samples
-from planar3d.training.settings import DIRECTIONS
+from planar3d.training.schedules import DIRECTIONS
 
 
 def build_network(recipe: Recipe) -> keras.Model:

@@ -7,8 +7,11 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from planar3d.errors import RecipeError
+from planar3d.scans.labels import Targets
 from planar3d.sections import NOT_NEGATIVE, Section
 
+_NEEDS_SOFTMAX = "{} needs exactly one class for each voxel, but targets={!r} has independent channels; set {}."
 # Keras is imported only for computations: recipes contain losses, and are read without it.
 
 
@@ -31,6 +34,9 @@ def soft_dice(y_true: Any, y_pred: Any, smoothing: float = 0.0) -> Any:
 
 class Loss(Section):
     """A training loss, and the Dice monitored with it."""
+
+    def check_with(self, targets: Targets) -> None:
+        """Raise a `RecipeError` if the loss has another meaning with the channels of these targets."""
 
     @abstractmethod
     def dice(self, y_true: Any, y_pred: Any) -> Any:
@@ -86,6 +92,11 @@ class MultipleDice(Loss):
     dice_smoothing: Annotated[float, NOT_NEGATIVE] = 0.0  # added to numerator and denominator of Dice
     denominator_smoothing: Annotated[float, NOT_NEGATIVE] = 0.0  # added only to the denominator
 
+    def check_with(self, targets: Targets) -> None:
+        """Refuse to leave out a first channel that is not background."""
+        if self.dice_of == "foreground" and targets.activation != "softmax":
+            raise RecipeError(_NEEDS_SOFTMAX.format("dice_of='foreground'", targets.name, "dice_of=all"))
+
     def dice(self, y_true: Any, y_pred: Any) -> Any:
         """The mean Dice."""
         import keras
@@ -116,6 +127,14 @@ class CrossEntropyAndDice(MultipleDice):
     name = "ce-and-dice"
 
     cross_entropy: Literal["binary", "categorical"] = "binary"  # per channel, or of each voxel's class
+
+    def check_with(self, targets: Targets) -> None:
+        """Refuse the cross-entropy of one class where a voxel has no class, or several."""
+        super().check_with(targets)
+        if self.cross_entropy == "categorical" and targets.activation != "softmax":
+            raise RecipeError(
+                _NEEDS_SOFTMAX.format("cross_entropy='categorical'", targets.name, "cross_entropy=binary")
+            )
 
     def __call__(self, y_true: Any, y_pred: Any) -> Any:
         """The loss; the cross-entropy is of all channels."""

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from planar3d.sections import NOT_NEGATIVE, POSITIVE, SHARE, Section
+from planar3d.sections import NOT_NEGATIVE, POSITIVE, SHARE, Rule, Section
+
+_DECAY = Rule(lambda v: 0 <= v < 1, "at least 0 and less than 1 is needed, as a mean that decays by 1 stays 0")
 
 
 @dataclass(frozen=True)
@@ -12,8 +14,8 @@ class Adam(Section):
 
     name = "adam"
 
-    beta_1: Annotated[float, SHARE] = 0.9  # decay of the mean of gradients
-    beta_2: Annotated[float, SHARE] = 0.999  # decay of the mean of squared gradients
+    beta_1: Annotated[float, _DECAY] = 0.9  # decay of the mean of gradients
+    beta_2: Annotated[float, _DECAY] = 0.999  # decay of the mean of squared gradients
     epsilon: Annotated[float, POSITIVE] = 1e-7  # Keras' default
     clip_norm: Annotated[float, NOT_NEGATIVE] = 0.0  # largest global gradient norm; 0: no clipping
     lookahead_steps: Annotated[int, NOT_NEGATIVE] = 0  # fast steps per slow step; 0: no lookahead

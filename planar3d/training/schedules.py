@@ -2,13 +2,15 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from planar3d.errors import RecipeError
 from planar3d.sections import NOT_NEGATIVE, POSITIVE, SHARE, Section
 
 Column = Literal["loss", "dice", "val_loss", "val_dice"]  # of the history
+DIRECTIONS: dict[Column, Callable[..., float]] = {"loss": min, "dice": max, "val_loss": min, "val_dice": max}  # better
 
 # Keras is imported only for computations: recipes contain schedules, and are read without it.
 
@@ -26,6 +28,12 @@ class Schedule(Section):
     """A schedule of the learning rate."""
 
     watched: str = ""  # column of the history, if any
+    floor: float = 0.0  # minimum rate
+
+    def check_with(self, learning_rate: float) -> None:
+        """Raise a `RecipeError` if the rate would rise where it has to fall."""
+        if self.floor > learning_rate:
+            raise RecipeError(f"floor={self.floor:g} is greater than learning_rate={learning_rate:g}; set a lower one.")
 
     @abstractmethod
     def rate(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:
@@ -130,6 +138,16 @@ class Plateau(Schedule):
     factor: Annotated[float, SHARE] = 0.1  # factor of the rate on a plateau
     plateau: Annotated[int, POSITIVE] = 50  # epochs without improvement
     floor: Annotated[float, NOT_NEGATIVE] = 0.0  # minimum rate
+
+    def check_with(self, learning_rate: float) -> None:
+        """Refuse also to lower the rate while the watched column improves."""
+        super().check_with(learning_rate)
+        better = DIRECTIONS[self.watched].__name__
+        if self.direction != better:
+            raise RecipeError(
+                f"direction={self.direction!r} lowers the learning rate while {self.watched} improves; set "
+                f"direction={better}."
+            )
 
     def rate(self, learning_rate: float, steps: int, epoch_steps: int) -> float:  # noqa: D102
         return learning_rate

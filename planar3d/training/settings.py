@@ -16,8 +16,6 @@ from planar3d.training.schedules import SCHEDULES, Column, InverseDecay, Schedul
 SAMPLINGS: dict[str, type[Sampling]] = {made.name: made for made in (WindowSampling, CropSampling, PatchSampling)}
 _PROBABILITY = Rule(lambda v: 0 < v < 1, "a probability greater than 0 and less than 1 is needed")
 _SEED = Rule(lambda v: 0 <= v < 2**32, "a seed from 0 to 4294967295 is needed")  # NumPy's, which Keras sets
-# Columns of the history, with the better direction.
-DIRECTIONS = {"loss": min, "dice": max, "val_loss": min, "val_dice": max}
 Monitor = Literal[Column, "last"]
 
 

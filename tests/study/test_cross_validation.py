@@ -256,6 +256,10 @@ def test_missing_encoder_weights_end_a_run_before_anything_is_written(data, tmp_
         ({"frozen": ("encoder", "bridge", "decoder")}, "leaves nothing to train"),
         ({"unit_variance": ("bridge_",)}, "unit_variance='bridge_' is neither a layer of"),
         ({"frozen": (), "cached_features": "float32"}, "needs a frozen encoder"),
+        ({"loss": "ce-and-dice", "cross_entropy": "categorical"}, "targets='binary' has .* set cross_entropy=binary"),
+        ({"loss": "multiple-dice", "dice_of": "foreground"}, "dice_of='foreground' needs exactly one class"),
+        ({"schedule": "plateau", "watched": "val_dice"}, "while val_dice improves; set direction=max"),
+        ({"schedule": "cosine", "floor": 0.1}, "floor=0.1 is greater than learning_rate=0.001"),
         ({"network": "albunet", "unit_variance": ("conv1_bn",), "encoder_weights": "none"}, "conv1_bn has no kernel"),
     ],
 )
