@@ -99,6 +99,7 @@ def segment_all(
             with folder.alone(notify):
                 for dataset in {item.dataset for item in items if item.dataset}:
                     write_dataset_description(folder.path, dataset)
+                folder.forget(items)
                 if len(items) > 1:
                     folder.ask(items)
             mine = [item for item in items if takes is None or takes(item.name)]

@@ -1,7 +1,6 @@
 """A folder of masks filled by any number of processes: requested, done, failed, claimed and missing scans.
 
-Pending work is noted in its hidden folder `.planar3d`, with one file per list of scans, claim or failure; the folder
-disappears when everything is done.
+Until everything is done, its hidden folder `.planar3d` has a file for each list of scans, claim and failure.
 """
 
 import glob
@@ -19,6 +18,7 @@ from planar3d.errors import RunError
 from planar3d.files import read_json, remove_temporaries_of, write_json
 from planar3d.locks import Claim, Holder, alive, holder_of, read_claim, take, waited_for
 from planar3d.scans.inputs import ScanInput
+from planar3d.scans.nifti import volume_of
 from planar3d.scans.outputs import Outputs
 from planar3d.study.records import all_records_within, records_within
 from planar3d.wording import counted
@@ -93,6 +93,26 @@ class CohortFolder:
                 other.unlink(missing_ok=True)
         if not path.is_file():
             write_json(path, asked)
+
+    def forget(self, items: Iterable[ScanInput]) -> None:
+        """Drop requests, except these, of failed scans that do not exist, as after renaming; only within `alone`."""
+        noted, wanted = self._noted(), {os.path.abspath(item.path) for item in items}
+
+        def is_gone(one: Mapping[str, str]) -> bool:
+            file, _ = volume_of(Path(one["path"]))
+            failed = bool(one["problem"]) or self._note("failed", one["record"]).name in noted
+            return failed and one["path"] not in wanted and not os.path.lexists(file)
+
+        for file in self.notes.glob("asked-*.json"):
+            asked = _read_note(file) or []
+            gone = list(filter(is_gone, asked))
+            left = [one for one in asked if one not in gone]
+            if gone and all((self.path / one["mask"]).is_file() for one in left):
+                file.unlink(missing_ok=True)
+            elif gone:
+                write_json(file, left)
+            for one in gone:
+                self._note("failed", one["record"]).unlink(missing_ok=True)
 
     def claim(self, outputs: Outputs) -> Claim | Holder:
         """Claim a scan, or return its holder; half-written files of a killed process are removed."""

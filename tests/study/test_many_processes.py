@@ -86,6 +86,22 @@ def test_notes_end_when_all_is_done(folder):
     assert len(list(again.notes.iterdir())) == 1  # that of the scans of which one is damaged
 
 
+def test_failed_scans_that_were_removed_or_renamed_are_forgotten_unless_they_are_named_again(folder, tmp_path):
+    folder, asked = folder
+    a, b, _, d, e = asked
+    for item in (b, d):
+        folder.fail(asked[item], item, "It is damaged.")
+    d.path.touch()
+    folder.forget([b])
+    assert list(folder.standing().failed) == [str(b.path), str(d.path)]  # c is gone; e, which is gone too, did not fail
+    d.path.unlink()
+    for item in (b, e):
+        asked[item].mask.touch()
+    folder.succeed(asked[b])
+    folder.forget([a])
+    assert not folder.notes.exists() or not any(folder.notes.iterdir())
+
+
 def _record(folder, name):
     write_json(folder.path / f"{name}.json", record_of(segmented()[1], name) | {"scan": {"name": name}})
 
