@@ -10,7 +10,7 @@ from planar3d.errors import RecipeError
 from planar3d.sections import NOT_NEGATIVE, POSITIVE, SHARE, Section
 
 Column = Literal["loss", "dice", "val_loss", "val_dice"]  # of the history
-DIRECTIONS: dict[Column, Callable[..., float]] = {"loss": min, "dice": max, "val_loss": min, "val_dice": max}  # better
+DIRECTIONS: dict[str, Callable[..., float]] = {"loss": min, "dice": max, "val_loss": min, "val_dice": max}  # better
 
 # Keras is imported only for computations: recipes contain schedules, and are read without it.
 
