@@ -26,6 +26,11 @@ def listed(items: Iterable[object], most: int = 5) -> str:
     return ", ".join(texts[:most]) + more or "none"
 
 
+def rounded(value: float, digits: int) -> str:
+    """A number with so many significant digits, without an exponent: 120, not 1.2e+02."""
+    return f"{float(f'{value:.{digits}g}'):g}"
+
+
 def score_text(value: float, digits: int = 3) -> str:
     """A score in decimals; a dash if it is undefined."""
     return "–" if math.isnan(value) else f"{value:.{digits}f}"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from planar3d.wording import counted, is_or_are, listed
+from planar3d.wording import counted, is_or_are, listed, rounded
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,10 @@ def test_one_scan_and_several_scans(number, words):
 @pytest.mark.parametrize(("number", "verb"), [(0, "are"), (1, "is"), (2, "are"), (["a"], "is"), (["a", "b"], "are")])
 def test_one_is_and_several_are(number, verb):
     assert is_or_are(number) == verb
+
+
+def test_rounded_numbers_have_no_exponent():
+    assert [rounded(value, 2) for value in (121.3, 0.0123, 3.0)] == ["120", "0.012", "3"]
 
 
 @pytest.mark.parametrize(

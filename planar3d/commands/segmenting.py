@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 from planar3d.commands.options import AsJson, AssumeAffine, Cluster, Out, Settings, Size, open_models
 from planar3d.commands.output import list_failed, log, print_json, say
 from planar3d.errors import RecipeError
-from planar3d.wording import counted
+from planar3d.wording import counted, rounded
 
 
 def predict(
@@ -246,4 +246,4 @@ def evaluate(
         print_json(scores)
         return
     for name, value in scores.items():
-        typer.echo(f"{name:24s} {value:.4g}")
+        typer.echo(f"{name:24s} {rounded(value, 4)}")

@@ -10,6 +10,7 @@ from planar3d.scans.head import on_coarse_grid
 from planar3d.scans.labels import Targets
 from planar3d.scans.targets import Binary
 from planar3d.scans.volume import Scan
+from planar3d.wording import rounded
 
 _SHARE_AT_BORDER = 0.1
 _NECK = 170.0  # mm below the top of the head; the brain ends above in 19 of 20 heads of SynthSeg's label maps
@@ -66,8 +67,8 @@ def _few(case: Case) -> Iterator[str]:
     false_ml = case.measured.get("false_alarms_ml", 0.0)
     if 0 < case.lesion_ml <= false_ml:
         yield (
-            f"The {case.targets.noun}s take up {case.lesion_ml:.2g} ml in total, and the model marks about "
-            f"{false_ml:.2g} ml in scans that have none, so all of them may be false alarms. Check each one."
+            f"The {case.targets.noun}s take up {rounded(case.lesion_ml, 2)} ml in total, and the model marks about "
+            f"{rounded(false_ml, 2)} ml in scans that have none, so all of them may be false alarms. Check each one."
         )
 
 
@@ -101,8 +102,8 @@ def _neck(case: Case) -> Iterator[str]:
     low_ml = np.count_nonzero(below[places[:, 2]] > _NECK) * case.mask.voxel_mm3 / 1000
     if low_ml:
         yield (
-            f"{low_ml:.2g} ml of the {case.targets.noun}s lie more than {_NECK:.0f} mm below the top of the head, "
-            "where the neck is. Unless they are in the brain, remove them from the mask and from the total."
+            f"{rounded(low_ml, 2)} ml of the {case.targets.noun}s lie more than {_NECK:.0f} mm below the top of the "
+            "head, where the neck is. Unless they are in the brain, remove them from the mask and from the total."
         )
 
 

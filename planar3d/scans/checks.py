@@ -8,7 +8,7 @@ import numpy as np
 
 from planar3d.errors import ScanError
 from planar3d.scans.geometry import is_usable
-from planar3d.wording import counted
+from planar3d.wording import counted, rounded
 
 if TYPE_CHECKING:
     from planar3d.scans.volume import Scan
@@ -69,7 +69,7 @@ def faults_of_file(scan: "Scan", needed: str, advice: str, flat: bool) -> Iterat
         yield f"does not define its orientation (neither sform nor qform is set). {advice}"
     if not SPACINGS[0] <= min(scan.spacing) <= max(scan.spacing) <= SPACINGS[1]:
         yield (
-            f"has voxels of {' × '.join(f'{mm:.3g}' for mm in scan.spacing)} mm; {SPACINGS[0]:g} to {SPACINGS[1]:g} "
+            f"has voxels of {' × '.join(rounded(mm, 3) for mm in scan.spacing)} mm; {SPACINGS[0]:g} to {SPACINGS[1]:g} "
             "are expected of a head. Fix its header, which should be in millimeters, or convert it again."
         )
     lengths = np.multiply(shape, scan.spacing)
