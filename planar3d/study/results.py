@@ -1,23 +1,27 @@
 """The content of a run folder: its recipe, folds, environment, and the scores and learning curves of its folds."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from planar3d.errors import RunError
+from planar3d.errors import RecipeError, RunError, WeightsError
 from planar3d.evaluation.challenges import MEASURE_SETS, MeasureSet
 from planar3d.evaluation.published import center_of
 from planar3d.evaluation.scores import MEASURES, Measure
 from planar3d.files import read_json, read_rows
+from planar3d.recipes import Recipe
 from planar3d.study.run_folder import Run, open_run
+from planar3d.transfer.metadata import RECIPE, read_metadata
 
 # The network's input (the paper's 256³), and the grid of the scan's file.
 GRIDS = ("prepared", "native")
 _COLUMNS = ("scan", "group", "fold", "grid")
+_TRAINED = ("preparation", "tiles", "network", "training")  # sections that no later command writes into a weights file
 LESION = "lesion"  # the target in files without targets
 
 
@@ -113,18 +117,36 @@ class Results:
 
 
 def read_results(folder: str | Path) -> Results:
-    """Read a run folder; a `RunError` if it is not one, no fold is scored yet, or a file in it is damaged."""
+    """Read a run folder; a `RunError` if it is not one, no fold is scored yet, a fold is another run's, or a
+    file is damaged."""
     run = open_run(folder)
     about = run.folder / "environment.json"
     results = Results(run, read_json(about, dict) if about.is_file() else {}, [])
-    paths = _in_folds(run.folder, "scores.csv").values()
-    scans = [scan for path in paths for scan in _read_scores(path, results.measures)]
+    scans = []
+    for number, path in _in_folds(run.folder, "scores.csv").items():
+        scans += (found := _read_scores(path, results.measures))
+        _require_own(run, number, path, found)
     if not scans:
         raise RunError(
             f"{run.folder} has no scores yet: fold-*/scores.csv is missing or empty. Train and score at least one fold "
             "first."
         )
     return replace(results, scans=scans)
+
+
+def _require_own(run: Run, number: int, path: Path, scans: Iterable[ScanScores]) -> None:
+    """Raise a `RunError` if a fold was copied from another run: its scores are of other scans, or of another recipe."""
+    test = run.folds[number - 1].test if number <= len(run.folds) else ()
+    others = sorted({scan.scan for scan in scans if scan.fold != number or scan.scan not in test})
+    why = f"{path} has scores of {', '.join(others)}, which fold {number} of this run does not test"
+    if not others:
+        weights = path.with_name("best.weights.h5")
+        with suppress(OSError, KeyError, WeightsError, RecipeError):  # which is told where they are used
+            written = Recipe.from_json(read_metadata(weights)[RECIPE]) if weights.is_file() else run.recipe
+            others = [name for name in _TRAINED if getattr(written, name) != getattr(run.recipe, name)]
+            why = f"{weights} was trained with another {' and '.join(others)} than recipe.json has"
+    if others:
+        raise RunError(f"{why}. Move {path.parent} back to its own run folder, or delete it to train the fold again.")
 
 
 def _in_folds(run: Path, name: str) -> dict[int, Path]:

@@ -1,12 +1,15 @@
 import math
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 
 from planar3d.errors import RecipeError, RunError
 from planar3d.evaluation.scores import MEASURES
 from planar3d.study.results import read_results
+from planar3d.study.run_folder import open_run
+from planar3d.transfer.metadata import RECIPE, write_metadata
 
 
 def test_every_test_scan_is_read_on_both_grids_with_its_center_as_written(make_run):
@@ -108,4 +111,23 @@ def test_a_file_of_another_form_is_named(make_run, file, content):
     run = make_run()
     (run / file).write_text(content)
     with pytest.raises(RunError, match=f"{file} is not in the form that planar3d writes"):
+        read_results(run)
+
+
+def test_a_fold_that_was_copied_from_another_run_is_not_reported(make_run):
+    run = make_run()
+    weights = run / "fold-2/best.weights.h5"
+    recipe = open_run(run).recipe
+    h5py.File(weights, "w").close()
+    write_metadata(weights, {RECIPE: recipe.to_json()})
+    read_results(run)
+    write_metadata(weights, {RECIPE: recipe.changed(epochs=7).to_json()})
+    with pytest.raises(RunError, match=r"was trained with another training than recipe\.json has\. Move .*fold-2 back"):
+        read_results(run)
+    weights.unlink()
+    shutil.copy(run / "fold-1/scores.csv", run / "fold-2/scores.csv")
+    with pytest.raises(RunError, match="scores of scan00, scan10, scan20, which fold 2 of this run does not test"):
+        read_results(run)
+    (run / "fold-2").rename(run / "fold-4")
+    with pytest.raises(RunError, match="which fold 4 of this run does not test"):
         read_results(run)
