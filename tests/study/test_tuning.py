@@ -72,7 +72,7 @@ def run(tmp_path, monkeypatch):
             save(folder / f"{folder.name}_{name}.nii.gz", rng.random((6, 7, 8), np.float32))
         save(folder / f"{folder.name}_seg.nii.gz", labels(enhancing))
     recipe = with_tiny(monkeypatch, recipe_of(("flair",), ("a=1",)))
-    recipe = dataclasses.replace(recipe, targets=Regions())
+    recipe = dataclasses.replace(recipe, targets=Regions()).changed(cross_entropy="binary")
     names = {n: f"BraTS2021_0000{n}" for n in truth}
     folds = [Fold((names[3],), (names[4],), (names[1], names[2])), Fold((names[1],), (names[2],), (names[3], names[4]))]
     made = start_run(tmp_path / "run", find_cases(tmp_path / "data"), recipe, folds)
