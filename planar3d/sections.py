@@ -32,6 +32,10 @@ class UnknownFieldError(RecipeError):
         self.unknown = unknown
 
 
+class UnknownVariantError(RecipeError):
+    """A section's variant that is not in its table, possibly of a user's own program."""
+
+
 class Rule(NamedTuple):
     """A condition for a field besides its type, and the sentence if it fails."""
 
@@ -104,7 +108,7 @@ def section(default: Any, table: Table | None = None) -> Any:
 
 def variant(table: Table, name: Any, where: str) -> type[Any]:
     """The section with a name in a table."""
-    check_choice(where, name, table)
+    check_choice(where, name, table, UnknownVariantError)
     return table[name]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from planar3d.errors import RecipeError, WeightsError
 from planar3d.recipes import Recipe
-from planar3d.sections import UnknownFieldError
+from planar3d.sections import UnknownFieldError, UnknownVariantError
 from planar3d.transfer.metadata import CARD, RECIPE, mapping_in, plain_text
 
 # Generous limits for prepared head scans; a file beyond them is damaged or malicious.
@@ -46,6 +46,11 @@ def carried_recipe(said: Mapping[str, Any], path: Path) -> Recipe | None:
             f"{path} was written by planar3d {written}: its recipe has "
             f"{', '.join(map(plain_text, error.unknown[:5]))}, unknown to this version. Update with pip install -U "
             "planar3d, or name a recipe with --recipe."
+        ) from None
+    except UnknownVariantError as error:
+        raise WeightsError(
+            f"{plain_text(error)} If it is from a program of your own, import that program first, and use Python in "
+            "place of the command; if from a later version, update with pip install -U planar3d."
         ) from None
     except (RecipeError, TypeError, OverflowError) as error:
         raise WeightsError(f"{path} is damaged: its recipe cannot be read ({plain_text(error)}).") from None

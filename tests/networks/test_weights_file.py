@@ -217,6 +217,7 @@ def _with(section, recipe=RECIPE, **fields):
         (_with("network", decoder_filters=5), "recipe cannot be read"),
         (_with("preparation", size=float("inf")), "recipe cannot be read"),
         (_with("training", samples=3), "recipe cannot be read"),
+        (_with("network", name="small-unet"), "'small-unet' is unknown; .* import that program first"),
         ("[" * 40_000, "cannot be read"),
         ("[1]", "damaged"),
     ],
