@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from flat_networks import run, volume
+from narrow_networks import narrow_networks
 
 from planar3d.networks.ds_net import DSNet
 
@@ -14,7 +15,8 @@ NARROW = {"filters": (2, 2, 2, 2), "encoder_weights": None}
     [(97, {}), (144, {"up_kernels": (), "up_strides": (), "convolutions": 2, "full_resolution": 4})],
     ids=["released", "paper"],
 )
-def test_every_depth_comes_back_and_volumes_of_a_batch_are_apart(depth, forms):
+def test_every_depth_comes_back_and_volumes_of_a_batch_are_apart(depth, forms, monkeypatch):
+    narrow_networks(monkeypatch)
     network = DSNet((depth, 32, 32, 1), **NARROW, **forms)
     voxels = volume(2, depth, 32, 32, 1)
     both = run(network, voxels)

@@ -5,6 +5,7 @@ import typing
 import keras
 import numpy as np
 import pytest
+from narrow_networks import narrow_networks
 
 from planar3d.conversion.acs import VARIANTS, ACSConv3D
 from planar3d.conversion.choices import KernelMapping
@@ -61,8 +62,12 @@ def test_its_encoder_is_the_converted_vgg16(mapping, flat, file):
 
 
 @pytest.mark.parametrize("mapping", ["average", "acs_soft"])
-def test_it_is_trained_kept_and_predicts_on_the_common_road(mapping, file, tmp_path, untraced):
-    recipe = TINY.changed(mapping=mapping, encoder_weights=file)
+def test_it_is_trained_kept_and_predicts_on_the_common_road(mapping, tmp_path, untraced, monkeypatch):
+    narrow_networks(monkeypatch)
+    planar, file = build_network(TINY.changed(encoder_weights="none")), tmp_path / "vgg16.npz"
+    weights = {name: planar.get_layer(name).weights for name in encoder_layer_names(4)}
+    np.savez(file, **{f"{name}/{w.name}": np.array(w).reshape(w.shape[-4:]) for name in weights for w in weights[name]})
+    recipe = TINY.changed(mapping=mapping, encoder_weights=str(file))
     network = build_network(recipe)
     before = np.array(network.get_layer(LAST).kernel)
     trainer = compiled(trainer_of(network), recipe)
