@@ -4,6 +4,7 @@ import keras
 import nibabel as nib
 import numpy as np
 import pytest
+from narrow_networks import narrow_networks
 from valueless import valueless
 
 from planar3d.graph.described import layer_costs
@@ -20,16 +21,21 @@ def test_it_takes_the_work_computed_from_the_released_layers():
     assert round(work / 1e9, 3) == 3.208
 
 
-def test_a_volume_is_seen_slice_by_slice_as_slices_are():
+def test_a_volume_is_seen_slice_by_slice_as_slices_are(monkeypatch):
+    narrow_networks(monkeypatch)
     keras.utils.set_random_seed(0)
     slices, volumes = OmniaNet((32, 32, 1), encoder_weights=None), OmniaNet((2, 32, 32, 1), encoder_weights=None)
+    for variable in slices.non_trainable_variables:
+        if "moving_variance" in variable.path:  # with the one of the beginning little of a slice reaches the output
+            variable.assign(keras.random.uniform(variable.shape, 0.2, 0.6))
     for layer in slices.layers:
         if layer.weights:
             arrays = [a[None] if a.ndim == 4 else a for a in layer.get_weights()]
             same = volumes.get_layer(layer.name)
             same.set_weights([a.reshape(w.shape) for a, w in zip(arrays, same.weights, strict=True)])
     x = np.random.default_rng(0).standard_normal((2, 32, 32, 1)).astype(np.float32)
-    np.testing.assert_allclose(volumes(x[None])[0], slices(x), atol=1e-5)
+    x[1] = 5 * x[1] + 10  # the mean over a slice is not that over the volume
+    np.testing.assert_allclose(volumes(x[None])[0], slices(x), atol=2e-5)
 
 
 def test_weights_of_the_encoder_are_taken_and_its_stem_is_fitted_or_drawn(tmp_path):
