@@ -188,6 +188,7 @@ def test_a_recipe_of_an_unknown_format_is_refused(number, tmp_path):
         ({"preparation": {"size": 64}}, "preparation='' is unknown; choose one of: 'sagittal-cube', 'axial-slices'"),
         ({"preparation": {"name": "sagittal-cube", "pixel_mm": 1}}, "preparation has no field 'pixel_mm'"),
         ({"preparation": {"name": ["x"]}}, r"preparation=\['x'\] is unknown"),
+        ({"network": {"name": "small-unet"}}, r"'small-unet' is unknown; .*\. If .* import that program first.*Python"),
         ({"trainin": {}}, "no field 'trainin'"),
         ({"training": {"epochs": [3]}}, r"epochs=\[3\]: a value of type int"),
         ({"training": {"epochs": True}}, "epochs=True: a value of type int"),

@@ -48,10 +48,7 @@ def carried_recipe(said: Mapping[str, Any], path: Path) -> Recipe | None:
             "planar3d, or name a recipe with --recipe."
         ) from None
     except UnknownVariantError as error:
-        raise WeightsError(
-            f"{plain_text(error)} If it is from a program of your own, import that program first, and use Python in "
-            "place of the command; if from a later version, update with pip install -U planar3d."
-        ) from None
+        raise WeightsError(plain_text(error)) from None
     except (RecipeError, TypeError, OverflowError) as error:
         raise WeightsError(f"{path} is damaged: its recipe cannot be read ({plain_text(error)}).") from None
     leaves = recipe.leaves()

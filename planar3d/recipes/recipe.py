@@ -10,7 +10,7 @@ from planar3d.scans.labels import SCALES, Targets
 from planar3d.scans.preparation import PREPARATIONS, Preparation, SagittalCube
 from planar3d.scans.targets import TARGETS, Binary
 from planar3d.scans.tiles import TILES, DepthWindows, Lengths, Tiles
-from planar3d.sections import Content, Section, choose, meant, places, section, variants_with
+from planar3d.sections import Content, Section, UnknownVariantError, choose, meant, places, section, variants_with
 from planar3d.training.sampling import shape_seen
 from planar3d.training.settings import Training
 
@@ -20,6 +20,10 @@ FORMAT = 2  # of written recipes
 
 # Current names of fields of format 1.
 _FORMER = {"grid": "preparation=sagittal-cube or axial-slices", "sampling": "samples=windows or crops"}
+_OF_A_PROGRAM = (
+    "If it is from a program of your own, import that program first, and use Python in place of the command; if from a "
+    "later version, update with pip install -U planar3d."
+)
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,10 @@ class Recipe(Section):
                 f"{source}: the recipe has format {number!r}, but this version reads 1 and {FORMAT}. Update with "
                 "pip install -U planar3d."
             )
-        return _made(content, f"{source}: Recipe {content['name']!r}", flat=number == 1)
+        try:
+            return _made(content, f"{source}: Recipe {content['name']!r}", flat=number == 1)
+        except UnknownVariantError as error:
+            raise UnknownVariantError(f"{error} {_OF_A_PROGRAM}") from None
 
     def leaves(self) -> Content:
         """Every field by its dotted path; for a section with variants, the variant's name."""
