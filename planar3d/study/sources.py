@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from planar3d.recipes import Recipe
     from planar3d.study.run_folder import Run
 
-_WHAT_TO_DO = "Use another --out, or put the former file back to go on."
+_WHAT_TO_DO = "Put the former file back to go on, or start a run in another folder."
 
 
 def digest_sources(run: "Run", scan: str) -> dict[str, Any]:
