@@ -27,7 +27,7 @@ def listed(items: Iterable[object], most: int = 5) -> str:
 
 
 def rounded(value: float, digits: int) -> str:
-    """A number with so many significant digits, without an exponent: 120, not 1.2e+02."""
+    """A number with so many significant digits; from 0.0001 to a million without an exponent: 120, not 1.2e+02."""
     return f"{float(f'{value:.{digits}g}'):g}"
 
 

@@ -231,6 +231,13 @@ def write_itk(voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:
     SimpleITK.WriteImage(image, str(path), useCompression=path.suffix.lower() in (".mha", ".nrrd"))
 
 
+def files_of_mask(path: Path) -> list[Path]:
+    """The files of a mask that is written to a path: two in some formats."""
+    if _PAIR.fullmatch(path.name):
+        return pair_files(path)
+    return [path, path.with_suffix(".raw")] if path.suffix.lower() in (".mhd", ".nhdr") else [path]
+
+
 def _header(path: Path) -> bytes:
     """The text before the voxels; in NRRD files up to an empty line."""
     try:

@@ -20,9 +20,6 @@ _OTHERS = (
     *(".par", ".rec"),
 )
 _SUFFIXES = (*_NIFTI, *_OTHERS)
-# Of a mask that is written as two files, the ending of the second by that of the first.
-_PAIRS = {".hdr": ".img", ".img": ".hdr", ".hdr.gz": ".img.gz", ".img.gz": ".hdr.gz"}
-_SECOND = {".mhd": ".raw", ".nhdr": ".raw", **_PAIRS}
 _SYSTEM = {"lost+found", "$RECYCLE.BIN", "System Volume Information", "__MACOSX"}
 # Endings of the names of masks and maps, including the outputs of `predict`.
 _NO_SCAN = re.compile(r"_(mask|probability|probseg|d?seg|instances|roi)$", re.IGNORECASE)
@@ -66,12 +63,6 @@ def is_there(path: Path | None) -> bool:
 def files_of(path: Path) -> list[Path]:
     """The files from which an image is read."""
     return reader_of(path).files(path)
-
-
-def files_of_mask(path: Path) -> list[Path]:
-    """The files that a mask written at a path has: two in some formats."""
-    second = _SECOND.get(suffix(path))
-    return [path, path.with_name(stem(path) + second)] if second else [path]
 
 
 def why_unusable(path: Path) -> str:

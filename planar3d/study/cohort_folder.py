@@ -104,9 +104,9 @@ class CohortFolder:
             return failed and one["path"] not in wanted and not os.path.lexists(file)
 
         for file in self.notes.glob("asked-*.json"):
-            asked = _read_note(file) or []
-            gone = list(filter(is_gone, asked))
-            left = [one for one in asked if one not in gone]
+            gone, left = list[Mapping[str, str]](), list[Mapping[str, str]]()
+            for one in _read_note(file) or []:
+                (gone if is_gone(one) else left).append(one)
             if gone and all((self.path / one["mask"]).is_file() for one in left):
                 file.unlink(missing_ok=True)
             elif gone:

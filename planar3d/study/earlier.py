@@ -8,7 +8,7 @@ from typing import Any
 from planar3d.errors import RecipeError, RunError
 from planar3d.recipes import Recipe
 from planar3d.scans.bids import sidecars
-from planar3d.scans.image_files import files_of_mask
+from planar3d.scans.foreign_images import files_of_mask
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.outputs import Outputs
 from planar3d.study.record_form import read_record

@@ -117,8 +117,11 @@ class Results:
 
 
 def read_results(folder: str | Path) -> Results:
-    """Read a run folder; a `RunError` if it is not one, no fold is scored yet, a fold is another run's, or a
-    file is damaged."""
+    """Read a run folder.
+
+    Raises:
+        RunError: it is not one, no fold is scored yet, a fold is another run's, or a file is damaged.
+    """
     run = open_run(folder)
     about = run.folder / "environment.json"
     results = Results(run, read_json(about, dict) if about.is_file() else {}, [])

@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from planar3d.errors import ScanError
-from planar3d.scans.image_files import files_of_mask
+from planar3d.scans.foreign_images import files_of_mask
 from planar3d.scans.inputs import find_inputs, outputs_of
 from planar3d.scans.stored import is_foreign, write_like
 from planar3d.scans.volume import read_mask, read_scan
