@@ -67,8 +67,10 @@ def main(
     volume = read_scan(scan)
     with tempfile.TemporaryDirectory() as folder:
         outs = [Path(folder, str(number)) for number in range(len(ways))]
-        for out in outs:
+        for way, out in zip(ways, outs, strict=True):
             out.mkdir()
+            # As an installation does; the environment may forbid Python to write compiled modules.
+            subprocess.run([sys.executable, "-m", "compileall", "-q", str(way.checkout / "planar3d")], check=True)
         for number in range(rounds):
             for way, out in zip(ways, outs, strict=True):
                 way.run(scan.resolve(), out)
