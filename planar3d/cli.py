@@ -146,6 +146,10 @@ def run_in_sentences(call: Callable[[], Any]) -> Any:
             f"Keras is set to the backend {error.name} (by KERAS_BACKEND or in ~/.keras/keras.json), which is not "
             f"installed. Install it with: pip install 'planar3d[{error.name}]', or set KERAS_BACKEND=tensorflow."
         )
+    except ValueError as error:
+        if not str(error).startswith("Unable to import backend"):
+            raise
+        _fail(f"{error}. It is set by KERAS_BACKEND or in ~/.keras/keras.json; set KERAS_BACKEND=tensorflow.")
     except OSError as error:
         # A full disk or a read-only folder; anything else keeps its traceback.
         if error.strerror is None:

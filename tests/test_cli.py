@@ -7,6 +7,7 @@ import os
 import re
 import runpy
 import shutil
+import subprocess
 import sys
 import warnings
 from dataclasses import replace
@@ -340,6 +341,14 @@ def test_a_backend_that_is_not_installed_is_named(capsys, monkeypatch):
     assert ended.value.code == 2 and "backend torch (by KERAS_BACKEND or in ~/.ker" in capsys.readouterr().err
     with pytest.raises(ModuleNotFoundError):
         cli.run_in_sentences(lambda: importlib.import_module("absent"))
+
+
+def test_a_backend_that_does_not_exist_is_named():
+    code = "from planar3d.cli import run_in_sentences; run_in_sentences(lambda: __import__('keras'))"
+    environment = {**os.environ, "KERAS_BACKEND": "absent"}
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert ended.returncode == 2 and "Traceback" not in ended.stderr
+    assert "backend : absent. It is set by KERAS_BACKEND or" in ended.stderr
 
 
 @pytest.mark.parametrize(("name", "reason"), [("folder", "Is a directory"), ("file/a.csv", "Not a directory")])

@@ -13,6 +13,11 @@ def on_gpu() -> bool:
     return _ON_GPU[backend](import_module(backend))
 
 
+def trains(backend: str) -> bool:
+    """Whether Keras trains on a backend."""
+    return backend in _GRADIENTS
+
+
 def layer_gradients(layer: keras.Layer, x: Any, upstream: Any) -> list[Any]:
     """Gradients of a layer's kernel and input, computed as in a training step of the backend.
 

@@ -16,6 +16,7 @@ from keras.distribution import DataParallel
 
 from planar3d.errors import RecipeError, RunError
 from planar3d.recipes import Recipe
+from planar3d.training.backends import trains
 from planar3d.training.precision import check_precision
 from planar3d.wording import counted
 
@@ -76,13 +77,15 @@ def choose_devices(asked: str | None, recipe: Recipe) -> Devices:
         asked: `"all"`, or numbers such as `"0,1"`, of the GPUs if there are any; default: the backend's choice.
 
     Raises:
-        RunError: the backend does not have these devices, or trains on only one.
+        RunError: the backend does not train, does not have these devices, or trains on only one.
         RecipeError: batches cannot be divided, or the backend cannot compute in the precision.
     """
+    backend = keras.backend.backend()
+    if not trains(backend):
+        raise RunError(f"Keras is set to the backend {backend}, which does not train. Set KERAS_BACKEND=tensorflow.")
     check_precision(recipe.training.precision)
     if asked is None:
         return Devices()
-    backend = keras.backend.backend()
     if backend not in _SEVERAL:
         raise RunError(f"--devices {asked}: on {backend}, a fold is trained on one device. Omit --devices.")
     names = keras.distribution.list_devices()

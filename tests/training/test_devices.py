@@ -258,3 +258,9 @@ def test_a_backend_of_one_device_says_so(monkeypatch):
     monkeypatch.setattr(devices.keras.backend, "backend", lambda: "torch")
     with pytest.raises(RunError, match="on torch, a fold is trained on one device"):
         choose_devices("0,1", RECIPE)
+
+
+def test_a_backend_that_does_not_train_says_so(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "openvino")
+    with pytest.raises(RunError, match="backend openvino, which does not train"):
+        choose_devices(None, RECIPE)
