@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import platform
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from planar3d import __version__
@@ -57,7 +58,6 @@ def processor() -> str:
 
 @functools.cache  # a search of all folders of packages, which may lie on a file server
 def _installed(package: str) -> str | None:
-    try:
+    with suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    return None

@@ -4,10 +4,9 @@ from planar3d.scans.layouts.bids import Bids
 from planar3d.scans.layouts.brats import Brats
 from planar3d.scans.layouts.camus import Camus
 from planar3d.scans.layouts.chaos import Chaos
-from planar3d.scans.layouts.decathlon import Decathlon
 from planar3d.scans.layouts.interface import Layout
 from planar3d.scans.layouts.msseg import FIRST_DISTRIBUTION, SHANOIR
-from planar3d.scans.layouts.nnunet import NnUNet
+from planar3d.scans.layouts.nnunet import Decathlon, NnUNet
 from planar3d.scans.layouts.table import Table
 
 LAYOUTS: tuple[Layout, ...] = (

@@ -1,4 +1,4 @@
-"""nnU-Net's raw data sets, versions 2 and 1: `dataset.json` defines files and labels."""
+"""Data sets described by `dataset.json`: raw ones of nnU-Net, versions 2 and 1, and those of the Decathlon."""
 
 import os
 import re
@@ -9,13 +9,13 @@ from typing import Any
 from planar3d.errors import DatasetError
 from planar3d.scans.bids import read_json_object
 from planar3d.scans.case import Case, LabelSet
-from planar3d.scans.image_files import is_nifti
+from planar3d.scans.image_files import is_nifti, stem
 from planar3d.scans.labels import Labels
 from planar3d.scans.layouts.interface import Layout
 from planar3d.scans.tables import is_name
 from planar3d.wording import counted
 
-DESCRIPTION = "dataset.json"
+_DESCRIPTION = "dataset.json"
 _LABELS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}  # the latter need not exist
 _BACKGROUND = "background"
 
@@ -31,8 +31,8 @@ class NnUNet(Layout):
 
     def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:  # noqa: D102
         root = _root(folder)
-        about = description(root)
-        channels, ending = channel_names(root, about), _ending(root, about)
+        about = _description(root)
+        channels, ending = _channel_names(root, about), _ending(root, about)
         if not channels:
             return []
         found: dict[str, list[Case]] = {"imagesTr": [], "imagesTs": []}
@@ -56,12 +56,12 @@ class NnUNet(Layout):
                 named = _by_name(root, place.name, by_number, channels)
                 found[place.parent.name].append(Case(place.name, named, labels))
         if not any(found.values()) and "channel_names" in about:
-            raise DatasetError(f"{folder} has no images named imagesTr/<ID>_0000{ending}, as {DESCRIPTION} describes.")
+            raise DatasetError(f"{folder} has no images named imagesTr/<ID>_0000{ending}, as {_DESCRIPTION} describes.")
         return found["imagesTr"] if labelled and found["imagesTr"] else [*found["imagesTr"], *found["imagesTs"]]
 
     def label_set(self, folder: Path, cases: Sequence[Case]) -> LabelSet | None:  # noqa: D102
         root = _root(folder)
-        about = description(root)
+        about = _description(root)
         values: dict[str, Labels] = {}
         for name, value in _object(root, about, "labels").items():
             if name.isdigit() and isinstance(value, str):  # version 1 has them reversed
@@ -73,35 +73,54 @@ class NnUNet(Layout):
             return LabelSet(values) if values else None
         if len(order) != len(values):
             raise DatasetError(
-                f"{root / DESCRIPTION}: labels has the regions {', '.join(values)}, so regions_class_order needs "
+                f"{root / _DESCRIPTION}: labels has the regions {', '.join(values)}, so regions_class_order needs "
                 f"{counted(values, 'value')}; it has {len(order)}."
             )
         return LabelSet(values, order)
+
+
+class Decathlon(NnUNet):
+    """Images named by `modality`, one per volume; `test` lists images without labels.
+
+    Labels are those of `dataset.json`: in Task01_BrainTumour, 1 is edema and 2 the non-enhancing core.
+    """
+
+    name = "Medical Segmentation Decathlon"
+    expected = "Medical Segmentation Decathlon (dataset.json with the list “training” of images and labels)"
+
+    def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:  # noqa: D102
+        about = _description(folder)
+        if not {"modality", "training"} <= about.keys():
+            return []
+        names = _channel_names(folder, about)
+        marked = [_case_of(folder, row, names) for row in _rows(folder, about, "training")]
+        unmarked = [_case_of(folder, {"image": row}, names) for row in _rows(folder, about, "test")]
+        return marked if labelled and marked else [*marked, *unmarked]
 
 
 def _root(folder: Path) -> Path:
     return folder.parent if folder.name in _LABELS else folder
 
 
-def description(root: Path) -> dict[str, Any]:
+def _description(root: Path) -> dict[str, Any]:
     """The content of `dataset.json`; empty if it does not exist."""
-    return read_json_object(root / DESCRIPTION, DatasetError)
+    return read_json_object(root / _DESCRIPTION, DatasetError)
 
 
 def _object(root: Path, about: Mapping[str, Any], key: str) -> dict[str, Any]:
     content = about.get(key, {})
     if not isinstance(content, dict):
-        raise DatasetError(f"{root / DESCRIPTION}: {key} is not an object of names and values. Fix it.")
+        raise DatasetError(f"{root / _DESCRIPTION}: {key} is not an object of names and values. Fix it.")
     return content
 
 
-def channel_names(root: Path, about: Mapping[str, Any]) -> list[str]:
+def _channel_names(root: Path, about: Mapping[str, Any]) -> list[str]:
     """The names of the channels in lower case, in their order; repeated names get their numbers."""
     given = _object(root, about, "channel_names" if "channel_names" in about else "modality")
     numbers = _whole_numbers(root, "channel_names", list(given))
     if sorted(numbers) != list(range(len(numbers))):
         raise DatasetError(
-            f"{root / DESCRIPTION}: the channels are {', '.join(given)}; they must be numbered from 0. Fix them."
+            f"{root / _DESCRIPTION}: the channels are {', '.join(given)}; they must be numbered from 0. Fix them."
         )
     names = [str(name).lower() for _, name in sorted(zip(numbers, given.values(), strict=True))]
     return [name if names.count(name) == 1 else f"{name}_{number}" for number, name in enumerate(names)]
@@ -111,7 +130,7 @@ def _ending(root: Path, about: Mapping[str, Any]) -> str:
     ending = str(about.get("file_ending", ".nii.gz"))
     if not is_nifti(Path(f"x{ending}")):
         raise DatasetError(
-            f"{root / DESCRIPTION}: file_ending is {ending}; .nii.gz and .nii are supported. Convert the images."
+            f"{root / _DESCRIPTION}: file_ending is {ending}; .nii.gz and .nii are supported. Convert the images."
         )
     return ending
 
@@ -123,29 +142,29 @@ def _listed(root: Path, listed: Any, channels: Sequence[str]) -> Iterator[Case]:
         images, labels = about.get("images"), about.get("label")
         if not (is_name(name) and images and isinstance(images, list) and isinstance(labels, str)):
             raise DatasetError(
-                f"{root / DESCRIPTION}: {name} in the section “dataset” needs a name valid for files, paths in "
+                f"{root / _DESCRIPTION}: {name} in the section “dataset” needs a name valid for files, paths in "
                 "“images”, and “label”."
             )
-        paths = dict(enumerate(inside(root, str(path)) for path in images))
-        yield Case(name, _by_name(root, name, paths, channels), inside(root, labels))
+        paths = dict(enumerate(_inside(root, str(path)) for path in images))
+        yield Case(name, _by_name(root, name, paths, channels), _inside(root, labels))
 
 
 def _by_name(root: Path, case: str, images: Mapping[int, Path], channels: Sequence[str]) -> dict[str, Path]:
     beyond = [path for number, path in sorted(images.items()) if number >= len(channels)]
     if beyond:
         raise DatasetError(
-            f"{case} has the image {beyond[0].name}, but {root / DESCRIPTION} names {counted(channels, 'channel')}: "
+            f"{case} has the image {beyond[0].name}, but {root / _DESCRIPTION} names {counted(channels, 'channel')}: "
             f"{', '.join(channels)}. Add its name, or remove the image."
         )
     return {channels[number]: path for number, path in sorted(images.items())}
 
 
-def inside(root: Path, text: str) -> Path:
+def _inside(root: Path, text: str) -> Path:
     """A path from the description; links are not followed, as they may lead to a common store."""
     path = Path(os.path.normpath(root / text))
     if not path.is_relative_to(os.path.normpath(root)):
         raise DatasetError(
-            f"{root / DESCRIPTION} names {text}, which is outside the data set. Move the file into it, or name the "
+            f"{root / _DESCRIPTION} names {text}, which is outside the data set. Move the file into it, or name the "
             "files in a CSV table, which accepts any path."
         )
     return path
@@ -154,5 +173,26 @@ def inside(root: Path, text: str) -> Path:
 def _whole_numbers(root: Path, key: str, given: Any) -> Labels:
     values = given if isinstance(given, list) else [given]
     if not all(re.fullmatch("[0-9]+", str(value)) for value in values):
-        raise DatasetError(f"{root / DESCRIPTION}: {key} has {given!r}, where whole numbers are needed. Fix it.")
+        raise DatasetError(f"{root / _DESCRIPTION}: {key} has {given!r}, where whole numbers are needed. Fix it.")
     return tuple(map(int, values))
+
+
+def _rows(folder: Path, about: dict[str, Any], key: str) -> list[Any]:
+    """The entries of a list of files, without those that macOS adds."""
+    rows = about.get(key, [])
+    if not isinstance(rows, list):
+        raise DatasetError(f"{folder / _DESCRIPTION}: {key} is not a list of files. Fix it.")
+    images = [row.get("image", "") if isinstance(row, dict) else row for row in rows]
+    return [row for row, image in zip(rows, images, strict=True) if not os.path.basename(str(image)).startswith("._")]
+
+
+def _case_of(folder: Path, row: Any, names: Sequence[str]) -> Case:
+    image, label = (row.get(key) for key in ("image", "label")) if isinstance(row, dict) else (None, None)
+    name = stem(Path(str(image)))
+    if not isinstance(image, str) or not isinstance(label, str | None) or not is_name(name):
+        raise DatasetError(
+            f'{folder / _DESCRIPTION} lists {row!r}; {{"image": "./imagesTr/<ID>.nii.gz", "label": …}} is needed.'
+        )
+    path = _inside(folder, image)
+    volumes = [path] if len(names) == 1 else [path.with_name(f"{path.name}[{number}]") for number in range(len(names))]
+    return Case(name, dict(zip(names, volumes, strict=True)), _inside(folder, label) if label else None)
