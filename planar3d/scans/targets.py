@@ -46,17 +46,17 @@ class Binary(Targets):
     least_mean: Annotated[float, _OF_256] = 0.0  # mean probability of a lesion that is kept, out of 256; 0 keeps all
 
     @property
-    def decision(self) -> str:  # type: ignore[override]  # noqa: D102
+    def decision(self) -> str:  # type: ignore[override]
         mean = f", mean of a lesion at least {self.least_mean:g}" if self.least_mean else ""
         return f"{self.threshold:g} of 256 ({self.threshold_rule}){mean}"
 
-    def assign(self, probabilities: np.ndarray, highest: float | None = None) -> np.ndarray:  # noqa: D102
+    def assign(self, probabilities: np.ndarray, highest: float | None = None) -> np.ndarray:
         return threshold(probabilities[..., 0], self.threshold, self.threshold_rule, highest)
 
-    def read(self, path: Path, scan: Scan, assume_affine: bool = False) -> Scan:  # noqa: D102
+    def read(self, path: Path, scan: Scan, assume_affine: bool = False) -> Scan:
         return read_mask(path, scan, assume_affine)
 
-    def decode(self, probabilities: np.ndarray, spacing: Grid) -> np.ndarray:  # noqa: D102
+    def decode(self, probabilities: np.ndarray, spacing: Grid) -> np.ndarray:
         mask = self.assign(probabilities)
         smallest_voxels = self.smallest_lesion_mm3 / voxel_mm3(spacing) * _ROUNDING
         found = ndimage.find_objects(mask)
@@ -89,7 +89,7 @@ class Classes(Targets):
     plausible_share: Annotated[float, SHARE] = _TUMOURS  # share of the head; larger results get a warning
     measures: Measures = "brats"  # set of scores: a challenge's, or lesions only
 
-    def check(self) -> None:  # noqa: D102
+    def check(self) -> None:
         labels = list(regions_of("classes", self.classes).values())
         if len({label for label, *_ in labels}) < sum(map(len, labels)):
             raise RecipeError(f"classes={','.join(self.classes)}: each class needs its own label.")
@@ -98,7 +98,6 @@ class Classes(Targets):
             raise RecipeError(f"regions={','.join(self.regions)}: no class has the label {unknown[0]}.")
 
     def foreground(self, probabilities: np.ndarray) -> np.ndarray:
-        """One minus the background's probability."""
         return 1 - probabilities[..., 0]
 
     def output_bias(self, prior: float) -> np.ndarray:
@@ -107,19 +106,19 @@ class Classes(Targets):
         bias[0] = 0
         return bias
 
-    def with_background(self, probabilities: np.ndarray) -> np.ndarray:  # noqa: D102
+    def with_background(self, probabilities: np.ndarray) -> np.ndarray:
         probabilities[~probabilities.any(axis=-1), 0] = 1
         return probabilities
 
     @property
-    def channels(self) -> tuple[Labels, ...]:  # type: ignore[override]  # noqa: D102
+    def channels(self) -> tuple[Labels, ...]:  # type: ignore[override]
         return (0,), *regions_of("classes", self.classes).values()
 
     @property
-    def scored(self) -> dict[str, Labels]:  # type: ignore[override]  # noqa: D102
+    def scored(self) -> dict[str, Labels]:  # type: ignore[override]
         return regions_of("regions", self.regions or self.classes)
 
-    def assign(self, probabilities: np.ndarray, highest: float | None = None) -> np.ndarray:  # noqa: D102
+    def assign(self, probabilities: np.ndarray, highest: float | None = None) -> np.ndarray:
         labels = np.array(self.channels, np.uint8)[:, 0]
         assigned = np.empty(probabilities.shape[:-1], np.uint8)
         for number, slab in enumerate(probabilities):  # argmax takes eight bytes per voxel
@@ -162,20 +161,20 @@ class Regions(Targets):
             )
 
     @property
-    def channels(self) -> tuple[Labels, ...]:  # type: ignore[override]  # noqa: D102
+    def channels(self) -> tuple[Labels, ...]:  # type: ignore[override]
         return tuple(self.scored.values())
 
     @property
-    def scored(self) -> dict[str, Labels]:  # type: ignore[override]  # noqa: D102
+    def scored(self) -> dict[str, Labels]:  # type: ignore[override]
         return regions_of("regions", self.regions)
 
-    def assign(self, probabilities: np.ndarray, highest: float | None = None) -> np.ndarray:  # noqa: D102
+    def assign(self, probabilities: np.ndarray, highest: float | None = None) -> np.ndarray:
         assigned = np.zeros(probabilities.shape[:-1], np.uint8)
         for number, label in enumerate(self.order):
             assigned[probabilities[..., number] > 0.5] = label
         return assigned
 
-    def decode(self, probabilities: np.ndarray, spacing: Grid) -> np.ndarray:  # noqa: D102
+    def decode(self, probabilities: np.ndarray, spacing: Grid) -> np.ndarray:
         assigned = self.assign(probabilities)
         around, innermost = (0, *self.order)[-2:]
         inside = assigned == innermost

@@ -89,7 +89,6 @@ class DepthWindows(Tiles):
     planes: Literal["whole", "head"] = "whole"  # predicted part of planes; "head": the box around it
 
     def check(self) -> None:
-        """Refuse windows that leave gaps or have no center of whole slices."""
         if self.stride > self.depth or (self.depth - self.stride) % 2:
             raise RecipeError(
                 f"windows of depth {self.depth} at stride {self.stride} cannot be composed; the stride must be at most "
@@ -97,21 +96,17 @@ class DepthWindows(Tiles):
             )
 
     def filled(self, volume: np.ndarray) -> tuple[np.ndarray, slice]:
-        """Pad too few slices by repeating the outermost."""
         return at_least(volume, self.depth)
 
     @property
     def shape(self) -> Lengths:  # type: ignore[override]
-        """A window's slices, and the whole plane."""
         return self.depth, 0, 0
 
     @property
     def step(self) -> Lengths:  # type: ignore[override]
-        """The stride."""
         return self.stride, 0, 0
 
     def starts(self, volume: Sequence[int]) -> tuple[Sequence[int], ...]:
-        """First slices of the windows; 31 of them for 256."""
         if volume[0] < self.depth:
             return _centred(volume[0], self.depth), (0,), (0,)
         return window_starts(volume[0], self.depth, self.stride), (0,), (0,)
@@ -136,7 +131,6 @@ class Patches(Tiles):
     averaged: Literal["probabilities", "logits"] = "probabilities"  # averaged values in overlaps
 
     def check(self) -> None:
-        """Refuse patches that leave gaps or cannot be composed."""
         if not len(self.shape) == len(self.step) == 3:
             raise RecipeError(
                 f"patches: shape {self.shape} and step {self.step} need three numbers each, along slices, rows and "
@@ -156,12 +150,10 @@ class Patches(Tiles):
 
     @property
     def depth(self) -> int:  # type: ignore[override]
-        """Slices of a patch."""
         return self.shape[0]
 
     @property
     def stride(self) -> int:  # type: ignore[override]
-        """Slices from one patch to the next."""
         return self.step[0]
 
     def starts(self, volume: Sequence[int]) -> tuple[Sequence[int], ...]:

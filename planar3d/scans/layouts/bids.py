@@ -34,7 +34,7 @@ class Bids(Layout):
     name = "BIDS"
     expected = "BIDS (sub-*/anat/*_FLAIR.nii.gz with derivatives/*/sub-*/anat/*_label-lesion_mask.nii.gz)"
 
-    def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:  # noqa: D102
+    def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:
         if not is_bids(folder):
             return []
         found = find_bids_scans(folder)

@@ -43,7 +43,7 @@ class Brats(Layout):
     name = "BraTS"
     expected = "BraTS (<ID>/<ID>_flair.nii.gz with _t1, _t1ce, _t2 and _seg, or -t2f, -t1n, -t1c, -t2w and -seg)"
 
-    def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:  # noqa: D102
+    def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:
         patients: dict[tuple[Path, str], dict[str, Path]] = {}
         for path, *_ in by_stem(path for path in files if suffix(path)):
             match = _NAME.fullmatch(path.parent.name + "_seg" if stem(path) == _MISNAMED else stem(path))

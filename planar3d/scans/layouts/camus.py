@@ -25,7 +25,7 @@ class Camus(Layout):
     name = "CAMUS"
     expected = "CAMUS (patient0001/patient0001_2CH_ED.mhd or .nii.gz with _gt, 4CH and ES alike)"
 
-    def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:  # noqa: D102
+    def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:
         found: dict[tuple[Path, str], dict[str, Path]] = {}
         for path, *_ in by_stem(path for path in files if suffix(path)):
             if match := _NAME.fullmatch(stem(path)):

@@ -21,7 +21,7 @@ class Chaos(Layout):
     name = "CHAOS"
     expected = "CHAOS (CT/<n>/DICOM_anon and MR/<n>/T1DUAL or T2SPIR, each with Ground)"
 
-    def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:  # noqa: D102
+    def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:
         places = dict.fromkeys(path.parent for path in files if path.name.lower().endswith(".dcm"))
         cases = [case for place in places if (case := _case(place))]
         masks = {path.parent for path in files if path.parent.name == MASKS and path.name.lower().endswith(".png")}

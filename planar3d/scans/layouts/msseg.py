@@ -26,7 +26,7 @@ class Msseg(Layout):
     mask: str
     preprocessed: str
 
-    def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:  # noqa: D102
+    def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:
         found: dict[Path, tuple[re.Match[str], dict[str, Path]]] = {}
         for alike in by_stem(path for path in files if suffix(path)):
             within = alike[0].with_name(stem(alike[0])).relative_to(folder).as_posix()

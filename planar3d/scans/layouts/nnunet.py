@@ -29,7 +29,7 @@ class NnUNet(Layout):
     name = "nnU-Net raw"
     expected = "nnU-Net (dataset.json, imagesTr/<ID>_0000.nii.gz and labelsTr/<ID>.nii.gz)"
 
-    def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:  # noqa: D102
+    def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:
         root = _root(folder)
         about = _description(root)
         channels, ending = _channel_names(root, about), _ending(root, about)
@@ -59,7 +59,7 @@ class NnUNet(Layout):
             raise DatasetError(f"{folder} has no images named imagesTr/<ID>_0000{ending}, as {_DESCRIPTION} describes.")
         return found["imagesTr"] if labelled and found["imagesTr"] else [*found["imagesTr"], *found["imagesTs"]]
 
-    def label_set(self, folder: Path, cases: Sequence[Case]) -> LabelSet | None:  # noqa: D102
+    def label_set(self, folder: Path, cases: Sequence[Case]) -> LabelSet | None:
         root = _root(folder)
         about = _description(root)
         values: dict[str, Labels] = {}
@@ -88,7 +88,7 @@ class Decathlon(NnUNet):
     name = "Medical Segmentation Decathlon"
     expected = "Medical Segmentation Decathlon (dataset.json with the list “training” of images and labels)"
 
-    def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:  # noqa: D102
+    def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:
         about = _description(folder)
         if not {"modality", "training"} <= about.keys():
             return []

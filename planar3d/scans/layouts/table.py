@@ -21,7 +21,7 @@ class Table(Layout):
     name = "table"
     expected = "a CSV table with the columns scan,mask,group"
 
-    def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:  # noqa: D102
+    def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:
         path = folder
         if not os.path.isfile(path):
             return []

@@ -59,7 +59,6 @@ class AxialSlices(EightBit):
         return Prepared(to_levels(laid)[..., None], geometry)
 
     def slices(self, depth: int) -> int:
-        """The slices of a head of 150 mm."""
         return max(depth, round(_HEAD_MM / self.slice_mm))
 
     def stacks(self, prepared: Prepared, depth: int) -> list[slice]:
@@ -74,14 +73,12 @@ class AxialSlices(EightBit):
         return [slice(first + number, end, count) for number in range(count)]
 
     def grid(self, plane: str) -> str:
-        """The plane, and the slice distance in stacks."""
         return (
             f"{plane} slices resampled to {self.size} × {self.size} pixels of {self.pixel_mm:g} mm; slices closer than "
             f"{self.slice_mm:g} mm are interleaved into stacks of about that distance"
         )
 
     def label(self) -> str:
-        """256²."""
         return f"slices of {self.size}²"
 
     def geometry(self, header: nib.Nifti1Header, center: list[float] | None = None) -> Geometry:

@@ -85,7 +85,6 @@ class EightBit(Preparation):
 
     @property
     def images(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The one image."""
         return (self.image,)
 
     def as_input(self, voxels: np.ndarray) -> np.ndarray:
@@ -94,7 +93,6 @@ class EightBit(Preparation):
 
     @property
     def plane(self) -> tuple[int, int]:  # type: ignore[override]
-        """Rows and columns of a prepared scan."""
         return self.size, self.size
 
     @property
@@ -104,7 +102,6 @@ class EightBit(Preparation):
 
     @property
     def tells_air(self) -> bool:  # type: ignore[override]
-        """Whether the conversion separates the head from air."""
         return self.levels.tell_air
 
     def raw(self, scan: Scan) -> tuple[np.ndarray, tuple[float, float]]:
@@ -115,7 +112,6 @@ class EightBit(Preparation):
         return raw, (raw.min(), raw.max())
 
     def describe(self) -> dict[str, str]:
-        """The network's input in words: `slices` (their directions), `grid`, `grey_levels`, `values`."""
         return {
             "slices": in_words(self.view),
             "grid": self.grid(PLANES[self.view[0]]),
@@ -145,7 +141,6 @@ class SagittalCube(EightBit):
     same_slices = True
 
     def prepare(self, scans: Mapping[str, Scan]) -> Prepared:
-        """Reorient, resample, and convert to grey levels."""
         scan = scans[self.image]
         geometry = self.geometry(scan.header.copy())
         raw, limits = self.raw(scan)
@@ -159,13 +154,10 @@ class SagittalCube(EightBit):
         return Geometry(header, self.view, cube, cube)
 
     def slices(self, depth: int) -> int:
-        """The slices of the cube."""
         return self.size
 
     def grid(self, plane: str) -> str:
-        """The cube."""
         return f"resampled to a {plane} cube of {self.size} voxels along each axis"
 
     def label(self) -> str:
-        """256³."""
         return f"{self.size}³ grid"

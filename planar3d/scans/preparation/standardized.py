@@ -41,7 +41,6 @@ class Standardized(Preparation):
 
     @property
     def channels(self) -> int:  # type: ignore[override]
-        """One per image."""
         return len(self.images)
 
     @abstractmethod
@@ -49,7 +48,6 @@ class Standardized(Preparation):
         """The geometry of the prepared grid, `whole` for the complete scan; and the brain mask on it."""
 
     def prepare(self, scans: Mapping[str, Scan]) -> Prepared:
-        """Reorient, standardize and crop."""
         first = scans[self.images[0]]
         header = first.header.copy()
         native, _ = in_view(header, self.view)
@@ -76,11 +74,9 @@ class Standardized(Preparation):
         return Prepared(voxels, geometry)
 
     def as_input(self, voxels: np.ndarray) -> np.ndarray:
-        """The standardized values."""
         return np.asarray(voxels, np.float32)
 
     def describe(self) -> dict[str, str]:
-        """The view, the box, and how values are standardized."""
         return {
             "slices": in_words(self.view),
             "grid": self.grid,
@@ -102,7 +98,6 @@ class NonZeroBox(Standardized):
     grid = "cropped to the voxels that are non-zero in any image, not resampled"
 
     def geometry(self, whole: Geometry, brain: np.ndarray) -> Geometry:
-        """The smallest box with the whole brain, not resampled."""
         (box,) = ndimage.find_objects(brain.view(np.uint8))
         return replace(whole, prepared=tuple(n.stop - n.start for n in box), offset=tuple(n.start for n in box))
 
@@ -111,7 +106,6 @@ class NonZeroBox(Standardized):
         return max(depth, round(_HEAD_MM))
 
     def label(self) -> str:
-        """The box."""
         return "box of the brain"
 
 
@@ -129,25 +123,20 @@ class CenterCrop(Standardized):
 
     @property
     def plane(self) -> tuple[int, int]:  # type: ignore[override]
-        """Rows and columns of the crop."""
         return self.crop[1], self.crop[2]
 
     @property
     def grid(self) -> str:  # type: ignore[override]
-        """The crop."""
         return f"cropped to {self.label()} around the center, not resampled"
 
     def geometry(self, whole: Geometry, brain: np.ndarray) -> Geometry:
-        """The box around the center of the scan, not resampled."""
         first = tuple((have - wanted) // 2 for have, wanted in zip(brain.shape, self.crop, strict=True))
         return replace(whole, prepared=self.crop, offset=first)
 
     def slices(self, depth: int) -> int:
-        """The slices of the crop."""
         return self.crop[0]
 
     def label(self) -> str:
-        """The crop."""
         return f"{'×'.join(map(str, self.crop))} voxels"
 
 
@@ -169,16 +158,13 @@ class ResizedSlices(Standardized):
 
     @property
     def plane(self) -> tuple[int, int]:  # type: ignore[override]
-        """Rows and columns of every slice."""
         return self.size, self.size
 
     @property
     def grid(self) -> str:  # type: ignore[override]
-        """The size."""
         return f"slices resized to {self.size} × {self.size} pixels"
 
     def geometry(self, whole: Geometry, brain: np.ndarray) -> Geometry:
-        """The complete slices."""
         shape = (whole.resampled[0], self.size, self.size)
         return replace(whole, resampled=shape, prepared=shape)
 
@@ -187,5 +173,4 @@ class ResizedSlices(Standardized):
         return depth
 
     def label(self) -> str:
-        """256²."""
         return f"slices of {self.size}²"
