@@ -17,6 +17,7 @@ from planar3d.study.record_form import read_record
 from planar3d.transfer.digests import files_sha256
 
 RATING = "_rating.json"  # the end of the name of a rating, a small file saved by the page of a scan
+_AGAIN = (" (1)", "(1)")  # how Chrome and Firefox mark a second file of a name
 # How tables and pages begin, without quotation marks, by the ends of their names.
 _BEGINNINGS = {
     "scans.csv": "scan,state,",
@@ -142,8 +143,10 @@ def rating_file(record: Path) -> Path:
 
 
 def read_rating(file: Path, record: Mapping[str, Any]) -> str:
-    """The rating of a scan, with the reader's comment; a message if it is for another mask or unreadable."""
+    """The rating of a scan, with the reader's comment; a message if it is for another mask, not alone or unreadable."""
     path = rating_file(file)
+    if others := [other for mark in _AGAIN if (other := path.with_stem(path.stem + mark)).is_file()]:
+        return f"several ratings: keep one as {path.name}, and remove {others[0].name}"
     if not path.is_file():
         return ""
     try:
