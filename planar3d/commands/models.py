@@ -3,18 +3,18 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import BadParameter, Option, echo
 
 from planar3d.commands.options import Model, Out, Settings, Size, chosen_recipe, open_model
 from planar3d.commands.output import say
 
-Depth = Annotated[int | None, typer.Option("--depth", help="Slices of a window.")]
+Depth = Annotated[int | None, Option("--depth", help="Slices of a window.")]
 
 
 def weights(
     out: Out = Path("weights"),
-    source: Annotated[str, typer.Option("--source", help="imagenet, or a file of 2D kernels.")] = "imagenet",
-    format: Annotated[str, typer.Option("--format", help="keras: .weights.h5; h5: the release's layout.")] = "keras",
+    source: Annotated[str, Option("--source", help="imagenet, or a file of 2D kernels.")] = "imagenet",
+    format: Annotated[str, Option("--format", help="keras: .weights.h5; h5: the release's layout.")] = "keras",
 ) -> None:
     """Map 2D VGG-16 weights to planar 3D kernels and write them, with a figure of a few kernels."""
     from planar3d.study.planar_weights import write_planar_weights
@@ -24,18 +24,18 @@ def weights(
 
 
 def info(
-    model: Annotated[str | None, typer.Option("--model", help="Weights file or published model to show.")] = None,
+    model: Annotated[str | None, Option("--model", help="Weights file or published model to show.")] = None,
     network: Annotated[
         str | None,
-        typer.Option("--network", help="Network to show, e.g. vgg16; default: planar-resunet; a wrong name lists all."),
+        Option("--network", help="Network to show, e.g. vgg16; default: planar-resunet; a wrong name lists all."),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Recipe; default: the weights file's own, or the network's first.")
+        str | None, Option("--recipe", help="Recipe; default: the weights file's own, or the network's first.")
     ] = None,
     settings: Settings = None,
     size: Size = None,
     depth: Depth = None,
-    card: Annotated[bool, typer.Option("--card", help="Print only the weights file's model card.")] = False,
+    card: Annotated[bool, Option("--card", help="Print only the weights file's model card.")] = False,
 ) -> None:
     """Show a network layer by layer, with shapes, parameters, multiply-accumulates and the work for a whole scan."""
     from planar3d.graph.described import described
@@ -44,12 +44,12 @@ def info(
     from planar3d.networks.summary import named_network, recipe_with, summarize
 
     if model is not None and network is not None:
-        raise typer.BadParameter("give either --model (a weights file) or --network, not both.")
+        raise BadParameter("give either --model (a weights file) or --network, not both.")
     settings = _with_depth(settings, depth)
     if card:
         if model is None:
-            raise typer.BadParameter("--card prints the card of a weights file; name it with --model.")
-        typer.echo(card_markdown(model))
+            raise BadParameter("--card prints the card of a weights file; name it with --model.")
+        echo(card_markdown(model))
         return
     summary: list[str] = []
     if model is not None:
@@ -59,16 +59,16 @@ def info(
         chosen = chosen_recipe(recipe or recipe_with(network), settings, size)
         shown = named_network(network or chosen.network.name, chosen)
     for line in filter(None, [*summary, *summarize(shown, chosen), describe_work(described(shown), chosen)]):
-        typer.echo(line)
+        echo(line)
 
 
 def export(
     model: Model,
     out: Out,
     formats: Annotated[
-        str, typer.Option("--format", help="openvino, onnx, savedmodel, litert; separate several with commas.")
+        str, Option("--format", help="openvino, onnx, savedmodel, litert; separate several with commas.")
     ] = "openvino,onnx,savedmodel",
-    recipe: Annotated[str | None, typer.Option("--recipe", help="Overrides the recipe in the weights file.")] = None,
+    recipe: Annotated[str | None, Option("--recipe", help="Overrides the recipe in the weights file.")] = None,
     settings: Settings = None,
     size: Size = None,
     depth: Depth = None,

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import BadParameter, Option
 
 from planar3d.commands.output import log
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from planar3d.networks.weights_file import Model as OpenModel
     from planar3d.recipes import Recipe
 
-Data = Annotated[Path, typer.Option("--data", help="Folder with a known layout, e.g. BIDS or BraTS, or a CSV table.")]
+Data = Annotated[Path, Option("--data", help="Folder with a known layout, e.g. BIDS or BraTS, or a CSV table.")]
 
 
 def _folder(path: Path) -> Path:
@@ -22,9 +22,9 @@ def _folder(path: Path) -> Path:
     from planar3d.scans.image_files import suffix
 
     if suffix(path) and not path.is_dir():
-        raise typer.BadParameter(f"{path} is the name of an image; name a folder, where files are named after scans.")
+        raise BadParameter(f"{path} is the name of an image; name a folder, where files are named after scans.")
     if why := why_no_folder(path):
-        raise typer.BadParameter(why)
+        raise BadParameter(why)
     return path
 
 
@@ -34,54 +34,50 @@ def why_no_folder(path: Path) -> str:
     return f"{path} is not a folder; name one, which need not exist." if is_other else ""
 
 
-Out = Annotated[Path, typer.Option("--out", help="Folder to write to.", callback=_folder)]
+Out = Annotated[Path, Option("--out", help="Folder to write to.", callback=_folder)]
 Model = Annotated[
-    str, typer.Option("--model", help="Weights file of a trained network, or a published model: ms-flair-open.")
+    str, Option("--model", help="Weights file of a trained network, or a published model: ms-flair-open.")
 ]
-RecipeName = Annotated[
-    str, typer.Option("--recipe", help="Name of a recipe, e.g. paper or wacker2019-3d, or a JSON file.")
-]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="field=value changes the recipe; repeatable.")]
+RecipeName = Annotated[str, Option("--recipe", help="Name of a recipe, e.g. paper or wacker2019-3d, or a JSON file.")]
+Settings = Annotated[list[str] | None, Option("--set", help="field=value changes the recipe; repeatable.")]
 Size = Annotated[
     int | None,
-    typer.Option(
+    Option(
         "--size",
         help="Rows and columns of prepared slices: cubes are resampled to this size (recipe paper), slices of a fixed "
         "pixel size are cropped to it (recipe modern).",
     ),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed for initialization and shuffling.")]
-Precision = Annotated[str | None, typer.Option("--precision", help="float32, bf16 or float16.")]
+Seed = Annotated[int | None, Option("--seed", help="Seed for initialization and shuffling.")]
+Precision = Annotated[str | None, Option("--precision", help="float32, bf16 or float16.")]
 Folds = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--folds",
         help="Number of folds, your own folds.json, official (the data set's split), or none (train on every scan).",
     ),
 ]
-Only = Annotated[str | None, typer.Option("--only", help="Folds to run, e.g. 2,4; default: all.")]
+Only = Annotated[str | None, Option("--only", help="Folds to run, e.g. 2,4; default: all.")]
 AssumeAffine = Annotated[
     bool,
-    typer.Option(
+    Option(
         "--assume-affine",
         help="Assume that scans without sform and qform are stored left-anterior-superior, and their masks likewise.",
     ),
 ]
 Cluster = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--cluster",
         help="Run on the workers of a dask scheduler: its address, its JSON file, or a YAML file for dask-jobqueue.",
     ),
 ]
 Devices = Annotated[
     str | None,
-    typer.Option(
-        "--devices", help="GPUs that train a fold together: all, or numbers from 0, e.g. 0,1; default: the first."
-    ),
+    Option("--devices", help="GPUs that train a fold together: all, or numbers from 0, e.g. 0,1; default: the first."),
 ]
 AsJson = Annotated[
-    bool, typer.Option("--json", help="Print results as JSON on standard output, and the log on standard error.")
+    bool, Option("--json", help="Print results as JSON on standard output, and the log on standard error.")
 ]
 
 

@@ -5,17 +5,17 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import typer
+from typer import echo
 
 
 def say(text: str) -> None:
     """Print a line of the log."""
-    typer.echo(_line(text))
+    echo(_line(text))
 
 
 def log(as_json: bool) -> Callable[[str], None]:
     """The function that prints lines of the log, on standard error if standard output is only for JSON results."""
-    return (lambda text: typer.echo(_line(text), err=True)) if as_json else say
+    return (lambda text: echo(_line(text), err=True)) if as_json else say
 
 
 def list_failed(failed: Mapping[str, str], as_json: bool = False) -> None:
@@ -27,7 +27,7 @@ def list_failed(failed: Mapping[str, str], as_json: bool = False) -> None:
 def print_json(content: Any) -> None:
     """Print a result as JSON; NaN and infinities become null."""
     finite = json.loads(json.dumps(content), parse_constant=lambda name: None)
-    typer.echo(json.dumps(finite, indent=2))
+    echo(json.dumps(finite, indent=2))
 
 
 def _line(text: str) -> str:

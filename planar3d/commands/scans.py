@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from planar3d.commands.options import AssumeAffine, Cluster, Data, Folds, Out, RecipeName, Settings, Size, chosen_recipe
 from planar3d.commands.output import say
@@ -16,25 +16,23 @@ if TYPE_CHECKING:
 
 def phantom(
     out: Out,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same phantom.")] = 0,
-    reduction: Annotated[float, typer.Option("--reduction", help="Makes grids coarser by this factor.")] = 1.0,
+    seed: Annotated[int, Option("--seed", min=0, help="The same seed gives the same phantom.")] = 0,
+    reduction: Annotated[float, Option("--reduction", help="Makes grids coarser by this factor.")] = 1.0,
     layout: Annotated[
         str,
-        typer.Option(
+        Option(
             "--layout",
             help="msseg: heads with lesions; brats, decathlon: brains with tumours; chaos: abdomens; camus: hearts.",
         ),
     ] = "msseg",
-    scans_per_center: Annotated[
-        int, typer.Option("--scans-per-center", min=1, help="Scans for each of three centers.")
-    ] = 5,
+    scans_per_center: Annotated[int, Option("--scans-per-center", min=1, help="Scans for each of three centers.")] = 5,
     anatomy: Annotated[
         Path | None,
-        typer.Option("--anatomy", help="Folder of label maps of whole heads, from which FLAIR scans are generated."),
+        Option("--anatomy", help="Folder of label maps of whole heads, from which FLAIR scans are generated."),
     ] = None,
     lesion_shapes: Annotated[
         Path | None,
-        typer.Option("--lesion-shapes", help="With --anatomy: folder of lesion masks in MNI space; default: none."),
+        Option("--lesion-shapes", help="With --anatomy: folder of lesion masks in MNI space; default: none."),
     ] = None,
 ) -> None:
     """Write the embedded phantom: heads, brains, abdomens or hearts from three centers, in a challenge's layout."""

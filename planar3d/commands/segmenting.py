@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, BadParameter, Exit, Option, echo
 
 if TYPE_CHECKING:
     from planar3d.scans.inputs import Given
@@ -17,7 +17,7 @@ from planar3d.wording import counted, rounded
 def predict(
     model: Annotated[
         str,
-        typer.Option(
+        Option(
             "--model",
             help="Weights file of a trained network, or a published model: ms-flair-open. Probabilities of several "
             "models, separated by commas, are averaged.",
@@ -26,59 +26,51 @@ def predict(
     out: Out,
     inputs: Annotated[
         list[Path] | None,
-        typer.Argument(
+        Argument(
             help="FLAIR scans: .nii, .nii.gz, .mgz, .nrrd, .mha, .hdr with .img, folders, BIDS data sets, DICOM "
             "series, CSV tables. For models of several images: BraTS, nnU-Net or BIDS folders, CSV tables."
         ),
     ] = None,
     image: Annotated[
         list[str] | None,
-        typer.Option("--image", help="One image of a case: name=file, e.g. t1ce=c.nii.gz; repeat for each image."),
+        Option("--image", help="One image of a case: name=file, e.g. t1ce=c.nii.gz; repeat for each image."),
     ] = None,
-    recipe: Annotated[str | None, typer.Option("--recipe", help="Overrides the recipe in the weights file.")] = None,
+    recipe: Annotated[str | None, Option("--recipe", help="Overrides the recipe in the weights file.")] = None,
     settings: Settings = None,
     size: Size = None,
-    method: Annotated[str, typer.Option("--method", help="shared (faster), windowed (the paper's), auto.")] = "auto",
-    engine: Annotated[str, typer.Option("--engine", help="keras, openvino, or auto (the fastest).")] = "auto",
+    method: Annotated[str, Option("--method", help="shared (faster), windowed (the paper's), auto.")] = "auto",
+    engine: Annotated[str, Option("--engine", help="keras, openvino, or auto (the fastest).")] = "auto",
     precision: Annotated[
-        str | None,
-        typer.Option("--precision", help="float32, bf16 or int8; default: bf16 if its mask agrees with float32."),
+        str | None, Option("--precision", help="float32, bf16 or int8; default: bf16 if its mask agrees with float32.")
     ] = None,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, help="Windows per batch, with --method windowed.")
-    ] = 1,
-    probability: Annotated[
-        bool, typer.Option("--probability", help="Also write the map of lesion probabilities.")
-    ] = False,
-    overlay: Annotated[bool, typer.Option("--overlay", help="Also write a picture of the mask on the scan.")] = False,
+    batch_size: Annotated[int, Option("--batch-size", min=1, help="Windows per batch, with --method windowed.")] = 1,
+    probability: Annotated[bool, Option("--probability", help="Also write the map of lesion probabilities.")] = False,
+    overlay: Annotated[bool, Option("--overlay", help="Also write a picture of the mask on the scan.")] = False,
     report: Annotated[
-        bool, typer.Option("--report", help="Also write an HTML page for each scan, and one for all scans.")
+        bool, Option("--report", help="Also write an HTML page for each scan, and one for all scans.")
     ] = False,
     dicom_seg: Annotated[
-        bool, typer.Option("--dicom-seg", help="Also write lesions of DICOM series as DICOM Segmentation objects.")
+        bool, Option("--dicom-seg", help="Also write lesions of DICOM series as DICOM Segmentation objects.")
     ] = False,
     dicom_sr: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--dicom-sr",
             help="Also write count and volumes of lesions as DICOM structured reports; includes --dicom-seg.",
         ),
     ] = False,
     same_format: Annotated[
-        bool, typer.Option("--same-format", help="Also write the mask in the scan's own format: mgz, nrrd, mha …")
+        bool, Option("--same-format", help="Also write the mask in the scan's own format: mgz, nrrd, mha …")
     ] = False,
     label_tables: Annotated[
-        bool,
-        typer.Option("--label-tables", help="Also write label names and colours for ITK-SNAP, FSLeyes, FreeView."),
+        bool, Option("--label-tables", help="Also write label names and colours for ITK-SNAP, FSLeyes, FreeView.")
     ] = False,
-    instances: Annotated[
-        bool, typer.Option("--instances", help="Also write a map of individual, numbered lesions.")
-    ] = False,
+    instances: Annotated[bool, Option("--instances", help="Also write a map of individual, numbered lesions.")] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Segment finished scans again and replace their outputs.")
+        bool, Option("--overwrite", help="Segment finished scans again and replace their outputs.")
     ] = False,
     part: Annotated[
-        str | None, typer.Option("--part", help="Segment only a part of the scans, e.g. 3/20: part 3 of 20, by name.")
+        str | None, Option("--part", help="Segment only a part of the scans, e.g. 3/20: part 3 of 20, by name.")
     ] = None,
     cluster: Cluster = None,
     as_json: AsJson = False,
@@ -107,11 +99,11 @@ def predict(
     if as_json:
         print_json({"scans": segmented.records, "failed": {str(k): why for k, why in segmented.failed.items()}})
     if segmented.failed:
-        raise typer.Exit(1)
+        raise Exit(1)
 
 
 def status(
-    folder: Annotated[Path, typer.Argument(help="Output folder of predict.")],
+    folder: Annotated[Path, Argument(help="Output folder of predict.")],
     as_json: AsJson = False,
 ) -> None:
     """Show which scans of a folder are done, failed, claimed (by which process, since when) or missing."""
@@ -121,14 +113,14 @@ def status(
     if as_json:
         print_json(vars(standing))
         return
-    typer.echo(str(standing))
+    echo(str(standing))
     for what, scans in (("failed", standing.failed), ("claimed", standing.claimed), ("missing", standing.missing)):
         for path, why in scans.items():
-            typer.echo(f"{what}  {path}{why and ': '}{why}")
+            echo(f"{what}  {path}{why and ': '}{why}")
 
 
 def table(
-    folder: Annotated[Path, typer.Argument(help="Output folder of predict.")],
+    folder: Annotated[Path, Argument(help="Output folder of predict.")],
     as_json: AsJson = False,
 ) -> None:
     """Rewrite the tables of a folder of masks: scans.csv with a row per scan, lesions.csv with a row per lesion."""
@@ -153,25 +145,25 @@ def _by_name(words: list[str]) -> dict[str, Path]:
     pairs = [word.partition("=") for word in words]
     wrong = next((word for word, (name, _, path) in zip(words, pairs, strict=True) if not name or not path), None)
     if wrong is not None:
-        raise typer.BadParameter(f"--image {wrong}: a name and a file are needed, as in --image t1ce=c.nii.gz.")
+        raise BadParameter(f"--image {wrong}: a name and a file are needed, as in --image t1ce=c.nii.gz.")
     names = [name for name, _, _ in pairs]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise typer.BadParameter(f"--image {twice} is given twice; one case has one image of each name.")
+        raise BadParameter(f"--image {twice} is given twice; one case has one image of each name.")
     return {name: Path(path) for name, _, path in pairs}
 
 
 def compare(
-    baseline: Annotated[Path, typer.Argument(help="Scan of the first visit.")],
-    followup: Annotated[Path, typer.Argument(help="Scan of a later visit, of the same patient and sequence.")],
+    baseline: Annotated[Path, Argument(help="Scan of the first visit.")],
+    followup: Annotated[Path, Argument(help="Scan of a later visit, of the same patient and sequence.")],
     out: Out,
     masks: Annotated[
-        tuple[Path, Path] | None, typer.Option("--masks", help="Lesion masks of both scans, instead of --model.")
+        tuple[Path, Path] | None, Option("--masks", help="Lesion masks of both scans, instead of --model.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="Weights file or published model; several as in predict.")
+        str | None, Option("--model", help="Weights file or published model; several as in predict.")
     ] = None,
-    recipe: Annotated[str | None, typer.Option("--recipe", help="Overrides the recipe in the weights file.")] = None,
+    recipe: Annotated[str | None, Option("--recipe", help="Overrides the recipe in the weights file.")] = None,
     settings: Settings = None,
     as_json: AsJson = False,
     assume_affine: AssumeAffine = False,
@@ -182,7 +174,7 @@ def compare(
     from planar3d.study.visits import comparison_files, write_comparison
 
     if (masks is None) == (model is None):
-        raise typer.BadParameter("give either --masks BASELINE FOLLOWUP, or --model to segment both scans.")
+        raise BadParameter("give either --masks BASELINE FOLLOWUP, or --model to segment both scans.")
     check_study_extra()
     scans = [read_scan(path, assume_affine) for path in (baseline, followup)]
     comparison_files(out, *scans)  # before long work
@@ -204,18 +196,18 @@ def compare(
         print_json(content)
         return
     for change, count in content["counts"].items():
-        typer.echo(f"{change:12s} {count}")
-    typer.echo(f"{'correlation':12s} {content['correlation']:.2f}")
-    typer.echo(f"Page: {out / 'comparison.html'}")
+        echo(f"{change:12s} {count}")
+    echo(f"{'correlation':12s} {content['correlation']:.2f}")
+    echo(f"Page: {out / 'comparison.html'}")
 
 
 def evaluate(
     prediction: Annotated[
-        Path, typer.Argument(help="Predicted mask, on the grid of the reference; or a folder that predict wrote.")
+        Path, Argument(help="Predicted mask, on the grid of the reference; or a folder that predict wrote.")
     ],
-    reference: Annotated[Path, typer.Argument(help="Expert mask; or the data set of the scans, with masks.")],
+    reference: Annotated[Path, Argument(help="Expert mask; or the data set of the scans, with masks.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="For a folder: also write the scores of every scan to this CSV file.")
+        Path | None, Option("--out", help="For a folder: also write the scores of every scan to this CSV file.")
     ] = None,
     as_json: AsJson = False,
     assume_affine: AssumeAffine = False,
@@ -235,10 +227,10 @@ def evaluate(
         if as_json:
             print_json(rows)
         else:
-            typer.echo("\n".join(mean_scores(rows)))
+            echo("\n".join(mean_scores(rows)))
         return
     if out:
-        raise typer.BadParameter(f"--out is only for a folder of masks, but {prediction} is not a folder.")
+        raise BadParameter(f"--out is only for a folder of masks, but {prediction} is not a folder.")
     expert = read_mask(reference, None, assume_affine)
     predicted = read_mask(prediction, expert, assume_affine)
     scores = score_scan(expert.voxels, predicted.voxels, expert.affine)
@@ -246,4 +238,4 @@ def evaluate(
         print_json(scores)
         return
     for name, value in scores.items():
-        typer.echo(f"{name:24s} {rounded(value, 4)}")
+        echo(f"{name:24s} {rounded(value, 4)}")

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, BadParameter, Option, echo
 
 from planar3d.commands.options import (
     AsJson,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def train(
     data: Data,
     out: Out,
-    fold: Annotated[int, typer.Option("--fold", help="Fold to train, counted from 1.")] = 1,
+    fold: Annotated[int, Option("--fold", help="Fold to train, counted from 1.")] = 1,
     recipe: RecipeName = "paper",
     settings: Settings = None,
     size: Size = None,
@@ -89,15 +89,12 @@ def crossval(
 
 
 def reproduce(
-    system: Annotated[
-        str,
-        typer.Option("--system", help="Name of the system's recipe; a wrong name lists all."),
-    ] = "paper",
-    demo: Annotated[bool, typer.Option("--demo", help="Use the embedded phantom at reduced size.")] = False,
-    data: Annotated[Path | None, typer.Option("--data", help="Folder of the system's data set, with masks.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder to write to; default: runs/SYSTEM.")] = None,
+    system: Annotated[str, Option("--system", help="Name of the system's recipe; a wrong name lists all.")] = "paper",
+    demo: Annotated[bool, Option("--demo", help="Use the embedded phantom at reduced size.")] = False,
+    data: Annotated[Path | None, Option("--data", help="Folder of the system's data set, with masks.")] = None,
+    out: Annotated[Path | None, Option("--out", help="Folder to write to; default: runs/SYSTEM.")] = None,
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Recipe or JSON file to use instead of the system's.")
+        str | None, Option("--recipe", help="Recipe or JSON file to use instead of the system's.")
     ] = None,
     settings: Settings = None,
     size: Size = None,
@@ -116,7 +113,7 @@ def reproduce(
     from planar3d.study.reproduce import reproduce as reproduce_on
 
     if demo == (data is not None):
-        raise typer.BadParameter("give either --demo (the embedded phantom) or --data FOLDER (your scans).")
+        raise BadParameter("give either --demo (the embedded phantom) or --data FOLDER (your scans).")
     shown, out, notify = find_demonstration(system), out or Path("runs", system), log(as_json)
     named = recipe or (shown.recipe if demo else system)
     chosen = chosen_recipe(named, settings, size, seed, precision)
@@ -130,7 +127,7 @@ def reproduce(
 
 
 def report(
-    out: Annotated[Path, typer.Argument(help="A run folder, or an output folder of predict.")],
+    out: Annotated[Path, Argument(help="A run folder, or an output folder of predict.")],
     as_json: AsJson = False,
 ) -> None:
     """Write the report of a run folder, with tables 2 and 3, or of an output folder of predict."""
@@ -154,8 +151,8 @@ def report(
 
 
 def tune(
-    out: Annotated[Path, typer.Argument(help="Run folder of a cross-validated recipe with nested regions.")],
-    model: Annotated[Path | None, typer.Option("--model", help="Weights file to write the value into.")] = None,
+    out: Annotated[Path, Argument(help="Run folder of a cross-validated recipe with nested regions.")],
+    model: Annotated[Path | None, Option("--model", help="Weights file to write the value into.")] = None,
 ) -> None:
     """Find, on a run's test scans, the size below which an innermost region is relabelled as the region around it."""
     from planar3d.study.run_folder import open_run
@@ -179,6 +176,6 @@ def _show(reproduction: "Reproduction", as_json: bool) -> None:
         print_json({"report": str(reproduction.report), "scores": scores, "notes": results.notes})
         return
     print_tables(results)
-    typer.echo(f"Report: {reproduction.report}")
+    echo(f"Report: {reproduction.report}")
     for note in results.notes:
-        typer.echo(note)
+        echo(note)
