@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from planar3d.errors import RunError
-from planar3d.files import remove_temporaries
+from planar3d.files import remove_temporaries, written_at
 
 CLAIM = ".claim"  # of a whole folder, inside it
 BEAT = 30.0  # seconds between two signs of life
@@ -106,10 +106,7 @@ def alive(path: Path, holder: Holder) -> bool:
     """Whether a claim's holder is alive: on this host by its process, elsewhere by the age of its heartbeat."""
     if holder.born and holder.host == _host() and not _is_hidden(holder.pid):
         return _born(holder.pid) == holder.born
-    try:
-        beat = path.stat().st_mtime
-    except FileNotFoundError:
-        return False
+    beat = written_at(path) / 1e9  # 0 without a claim
     try:
         # Times of one server are compared, as the clocks of two hosts may differ.
         with tempfile.TemporaryFile(dir=path.parent) as now:

@@ -56,10 +56,8 @@ def choose_flair(series: Sequence[DicomSeries], place: Path) -> tuple[list[Dicom
             return chosen, ""
         return chosen, f"studies without a series known as FLAIR were left out: {'; '.join(left.values())}"
     if len(scans) == 1:
-        return (
-            scans,
-            f"series {scans[0]} was used as the only MR series; neither its name nor its times identify it as FLAIR",
-        )
+        why = "was used as the only MR series; neither its name nor its times identify it as FLAIR"
+        return scans, f"series {scans[0]} {why}"
     if not scans:
         raise ScanError(f"{place} has no MR series. Found: {listed}.")
     raise ScanError(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from nibabel import orientations
+from nibabel.affines import from_matvec
 
 from planar3d.errors import ScanError
 from planar3d.scans.dicom import DicomSeries
@@ -86,9 +87,7 @@ def grid_of(series: DicomSeries) -> np.ndarray:
     """4×4: (column, row, slice, 1) to (right, anterior, superior) in mm, fitted to all frames."""
     frames = _planes_in_space(series)
     places = evenly_spaced(frames[:, 2])
-    grid = np.eye(4)
-    grid[:3] = np.stack([*frames[:, :2].mean(axis=0), places[1] - places[0], places[0]], axis=1)
-    return grid
+    return from_matvec(np.stack([*frames[:, :2].mean(axis=0), places[1] - places[0]], axis=1), places[0])
 
 
 def departures(series: DicomSeries) -> np.ndarray:

@@ -145,9 +145,9 @@ def _stored(file: BinaryIO, length: int) -> int:
 
 def image_of(path: Path, header: Any, stored: int) -> DicomImage:
     """The image of a header, and of the bytes of its pixels."""
-    shared = next(iter(header.get("SharedFunctionalGroupsSequence") or []), None)
-    frames = [(frame, shared) for frame in header.get("PerFrameFunctionalGroupsSequence") or []]
-    places = [*(_place(*groups) for groups in frames)] if frames else [_place_of(header, header, header)]
+    shared = next(iter(header.get("SharedFunctionalGroupsSequence") or []), {})
+    frames = header.get("PerFrameFunctionalGroupsSequence") or []
+    places = [_place(frame, shared) for frame in frames] or [_place(header, {})]
     colours = text_of(header, "PhotometricInterpretation")
     return DicomImage(
         path=path,
@@ -200,15 +200,9 @@ def _name_of_class(uid: str) -> str:
     return UID(uid).name if UID(uid).name != uid else ""
 
 
-def _place(frame: Any, shared: Any) -> tuple[tuple[float, ...], ...]:
-    """Spacing, orientation and position of a frame, from its own functional groups or the shared ones."""
-    groups = []
-    for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence", "PlanePositionSequence"):
-        own = frame.get(keyword) or (shared.get(keyword) if shared is not None else None)
-        groups.append(own[0] if own else {})
-    return _place_of(*groups)
-
-
-def _place_of(measures: Any, orientation: Any, position: Any) -> tuple[tuple[float, ...], ...]:
-    named = (measures, "PixelSpacing"), (orientation, "ImageOrientationPatient"), (position, "ImagePositionPatient")
-    return tuple(tuple(float(value) for value in group.get(keyword) or ()) for group, keyword in named)
+def _place(frame: Any, shared: Any) -> list[tuple[float, ...]]:
+    """Spacing, orientation and position, in functional groups of a frame or of all frames, or else in the header."""
+    groups = ("PixelMeasuresSequence", "PlaneOrientationSequence", "PlanePositionSequence")
+    keywords = ("PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
+    holders = [(frame.get(group) or shared.get(group) or [frame])[0] for group in groups]
+    return [tuple(map(float, holder.get(key) or ())) for holder, key in zip(holders, keywords, strict=True)]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import from_matvec
 from nibabel.spatialimages import HeaderDataError
 
 from planar3d.errors import ScanError
@@ -124,18 +125,16 @@ def _mend_affine(path: Path, header: nib.Nifti1Header) -> None:
         if not 0 <= header[code] <= _LAST_CODE:
             header[code] = 0  # as in nibabel for codes outside the standard
     sform = header.get_sform()
-    if header["sform_code"] and not is_usable(sform) and (_has_qform(header) or not sform[:3, :3].any()):
-        header["sform_code"] = 0
+    if header["sform_code"] and not is_usable(sform):
+        has_qform = header["qform_code"] and _is_rotation(header) and is_usable(header.get_qform())
+        if has_qform or not sform[:3, :3].any():
+            header["sform_code"] = 0
     if header["qform_code"] and not header["sform_code"] and not _is_rotation(header):
         quaternion = ", ".join(f"{header[f'quatern_{part}']:g}" for part in "bcd")
         raise ScanError(
             f"{path} does not define its orientation: its qform has the quaternion ({quaternion}), which is not "
             "a rotation, and it has no sform. Fix its header or convert the original data again."
         )
-
-
-def _has_qform(header: nib.Nifti1Header) -> bool:
-    return bool(header["qform_code"]) and _is_rotation(header) and is_usable(header.get_qform())
 
 
 def _is_rotation(header: nib.Nifti1Header) -> bool:
@@ -153,3 +152,8 @@ def header_with(affine: np.ndarray, grid: Sequence[int]) -> nib.Nifti1Header:
     header.set_sform(affine, code=1)
     header.set_qform(affine, code=1)
     return header
+
+
+def header_around(center: np.ndarray, axes: np.ndarray, grid: Sequence[int]) -> nib.Nifti1Header:
+    """A header of a grid around a center in mm, with the axes of a voxel in mm as columns."""
+    return header_with(from_matvec(axes, center - axes @ (np.array(grid) - 1) / 2), grid)

@@ -1,9 +1,8 @@
 """The embedded phantom: synthetic scans in the layouts of challenges."""
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -81,7 +80,13 @@ def write_phantom(
         "scans_per_center": scans_per_center,
     }
     about = path_of(folder, "The phantom's folder", DatasetError) / "phantom.json"
-    _require_same(about, asked)
+    found = read_json_object(about, DatasetError) or asked
+    if found != asked:
+        there, now = (", ".join(f"{name} {value}" for name, value in each.items()) for each in (found, asked))
+        raise DatasetError(
+            f"{about.parent} has a phantom of other settings ({there}; asked for: {now}). Delete it, or name another "
+            "folder."
+        )
     names = list[str]()
     for center in CENTERS:
         for number in range(1, scans_per_center + 1):
@@ -108,17 +113,6 @@ def phantom_groups(layout: str, scans_per_center: int) -> dict[str, str]:
         for center, group in zip(CENTERS, made.groups, strict=True)
         for number in range(1, scans_per_center + 1)
     }
-
-
-def _require_same(path: Path, asked: Mapping[str, Any]) -> None:
-    """Refuse a folder whose phantom has other settings, by the file that has them."""
-    found = read_json_object(path, DatasetError) or asked
-    if found != asked:
-        there, now = (", ".join(f"{name} {value}" for name, value in each.items()) for each in (found, asked))
-        raise DatasetError(
-            f"{path.parent} has a phantom of other settings ({there}; asked for: {now}). Delete it, or name another "
-            "folder."
-        )
 
 
 def make_head(center: PhantomCenter, load: float, reduction: float, rng: np.random.Generator) -> dict[str, Scan]:

@@ -193,9 +193,7 @@ def _paint_spine(fractions: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndar
 def sharpened(maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Fractions of white matter, grey matter and fluid: average maps sharpened towards those of one person."""
     fluid = np.clip(maps["brain"] - maps["white"] - maps["grey"], 0, 1)
-    sharp = {
-        name: np.square(share) for name, share in (("white", maps["white"]), ("grey", maps["grey"]), ("fluid", fluid))
-    }
+    sharp = {"white": np.square(maps["white"]), "grey": np.square(maps["grey"]), "fluid": np.square(fluid)}
     total = sum(sharp.values()) + np.float32(1e-6)
     return {name: maps["brain"] * share / total for name, share in sharp.items()}
 

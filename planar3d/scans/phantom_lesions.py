@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from planar3d.scans.head import largest_part
-from planar3d.scans.nifti_header import header_with
+from planar3d.scans.nifti_header import header_around
 from planar3d.scans.phantom_fields import smooth_noise, spread
 from planar3d.scans.phantom_head import BRAIN_ORIGIN, brain_maps, lateral_ventricles, sharpened
 from planar3d.scans.phantom_scanner import PhantomCenter, Subject, draw_subject, scanned
@@ -152,7 +152,7 @@ def places() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 # Of tumours.
 _GRID = (240, 240, 155)  # of BraTS: left, posterior, superior, 1 mm
-_MIDDLE = (-119.5, 119.5, 77.0)  # mm right, anterior, superior, of that grid
+_MIDDLE = np.array([-119.5, 119.5, 77.0])  # mm right, anterior, superior, of that grid
 # Signals relative to white matter: of tissues, and of the tumour's parts as in a case of BraTS 2021.
 _SIGNALS: dict[str, dict[str | int, float]] = {
     "flair": {"white": 1, "grey": 1.2, "fluid": 0.25, 1: 2.3, 2: 2.0, 4: 2.1},
@@ -176,9 +176,7 @@ def make_tumour_case(center: PhantomCenter, load: float, reduction: float, rng: 
     of_person, of_tumour, of_scanner = rng.spawn(3)
     grid, view = tuple(round(n / reduction) for n in _GRID), np.array(_GRID, float)
     tissues, labels = _observe(draw_subject(view, of_person), grid, _VOLUME * load, of_tumour)
-    affine = np.diag([*np.multiply([-1, -1, 1], view) / grid, 1.0])
-    affine[:3, 3] = _MIDDLE - affine[:3, :3] @ (np.array(grid) - 1) / 2
-    header = header_with(affine, grid)
+    header = header_around(_MIDDLE, np.diag(np.multiply([-1, -1, 1], view) / grid), grid)
     parts = {n: ndimage.gaussian_filter((labels == n).astype(np.float32), _SOFT_EDGE) for n in (2, 4, 1)}
     brain = sum(tissues.values()) > 0
     scans = {}

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 from scipy import ndimage
 
-from planar3d.scans.nifti_header import header_with
+from planar3d.scans.nifti_header import header_around, header_with
 from planar3d.scans.phantom_scanner import PhantomCenter
 from planar3d.scans.slice_folders import ORGANS
 from planar3d.scans.volume import Scan
@@ -49,9 +49,7 @@ def make_abdomen_case(
     divided_by = (reduction, reduction, reduction**0.5)  # slices are already thick
     grid = tuple(max(2, round(n / by)) for n, by in zip(voxels, divided_by, strict=True))
     spacing = np.multiply(voxels, mm) / grid
-    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
-    affine[:3, 3] = -affine[:3, :3] @ (np.array(grid) - 1) / 2
-    header = header_with(affine, grid)
+    header = header_around(np.zeros(3), np.diag(np.multiply([-1, -1, 1], spacing)), grid)
     places = [(np.arange(n, dtype=np.float32) - (n - 1) / 2) * d for n, d in zip(grid, spacing, strict=True)]
     body = _reach(places, *_BODY)
     labels = np.zeros(grid, np.uint8)

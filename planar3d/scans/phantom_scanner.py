@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from planar3d.scans.nifti_header import header_with
+from planar3d.scans.nifti_header import header_around
 from planar3d.scans.phantom_fields import between_nodes, smooth_noise, spread
 from planar3d.scans.phantom_head import BRAIN_ORIGIN, lateral_ventricles
 
@@ -109,11 +109,8 @@ def header_of(
     center: PhantomCenter, view: np.ndarray, grid: Sequence[int], rng: np.random.Generator
 ) -> nib.Nifti1Header:
     """Place the grid (left, posterior, superior) around the scanner's isocenter, tilted as the center does."""
-    affine = np.eye(4)
     turned = Rotation.from_rotvec(center.tilt * rng.uniform(-1, 1, 3) / np.sqrt(3), degrees=True).as_matrix()
-    affine[:3, :3] = turned @ np.diag(np.multiply([-1, -1, 1], view) / grid)
-    affine[:3, 3] = rng.normal(0, 10, 3) - affine[:3, :3] @ (np.array(grid) - 1) / 2
-    return header_with(affine, grid)
+    return header_around(rng.normal(0, 10, 3), turned @ np.diag(np.multiply([-1, -1, 1], view) / grid), grid)
 
 
 # All lengths in mm; positions in the average head are ICBM152 world coordinates.

@@ -1,6 +1,7 @@
 """Rigid registration of two scans of one head and contrast, by Gauss-Newton steps."""
 
 import numpy as np
+from nibabel.affines import from_matvec
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
@@ -85,10 +86,8 @@ def resampled(volume: np.ndarray, affine: np.ndarray, fixed: Scan, to_moving: np
 
 def _transform(movement: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """4×4 of a rotation around a center (vector in rad) and a translation in mm."""
-    affine = np.eye(4)
-    affine[:3, :3] = Rotation.from_rotvec(movement[:3]).as_matrix()
-    affine[:3, 3] = centre + movement[3:] - affine[:3, :3] @ centre
-    return affine
+    rotation = Rotation.from_rotvec(movement[:3]).as_matrix()
+    return from_matvec(rotation, centre + movement[3:] - rotation @ centre)
 
 
 def _centre(scan: Scan) -> np.ndarray:
