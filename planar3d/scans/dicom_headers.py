@@ -145,7 +145,7 @@ def _stored(file: BinaryIO, length: int) -> int:
 
 def image_of(path: Path, header: Any, stored: int) -> DicomImage:
     """The image of a header, and of the bytes of its pixels."""
-    shared = next(iter(header.get("SharedFunctionalGroupsSequence") or []), {})
+    shared: Any = next(iter(header.get("SharedFunctionalGroupsSequence") or []), {})
     frames = header.get("PerFrameFunctionalGroupsSequence") or []
     places = [_place(frame, shared) for frame in frames] or [_place(header, {})]
     colours = text_of(header, "PhotometricInterpretation")
