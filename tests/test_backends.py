@@ -50,7 +50,7 @@ import numpy as np
 import pytest
 from narrow_networks import narrow_networks
 from test_backends import tiny
-from planar3d.inference.tiled import WindowedInference
+from planar3d.inference.tiled import TiledInference
 from planar3d.recipes import Recipe
 from planar3d.training.fit import fit, guard_precision, make_deterministic
 from planar3d.training.samples import ScanSamples
@@ -94,7 +94,7 @@ def train(name, stop_after=None, recipe=recipe):
 make_deterministic()
 network = tiny()
 load_weights(network, folder / "start.weights.h5", strict=True)
-probabilities = WindowedInference(network, recipe)(scans[0][0])
+probabilities = TiledInference(network, recipe)(scans[0][0])
 np.save(folder / backend / "probabilities.npy", probabilities)
 
 losses, whole, _ = train("whole")

@@ -14,7 +14,7 @@ from planar3d.graph.description import Description, in_int8
 from planar3d.inference.agreement import Checked, Known
 from planar3d.inference.plan import Plan, make_plan, why_apart
 from planar3d.inference.shared import SharedInference
-from planar3d.inference.tiled import WindowedInference
+from planar3d.inference.tiled import TiledInference
 from planar3d.networks.carried import carried_greatest
 from planar3d.networks.weights_file import Model
 from planar3d.recipes import PAPER, Recipe
@@ -38,7 +38,6 @@ class Predictor(Protocol):
 
     def __call__(self, voxels: np.ndarray, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
         """From prepared voxels (slices, rows, cols, images) to probabilities, float32 (slices, rows, cols)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def _chosen(
             "method='windowed' is the reference, on Keras only; use method='shared' with OpenVINO, or engine='keras'."
         )
     if method == "windowed":
-        return WindowedInference(source.network(), recipe, batch_size, "keras", precision)
+        return TiledInference(source.network(), recipe, batch_size, "keras", precision)
     try:
         return _shared(source, recipe, engine, precision)
     except Planar3DError as error:
@@ -181,16 +180,16 @@ def predict_volume(
     return predictor(network, recipe, method, engine, precision, batch_size)(voxels, progress)
 
 
-def _apart(source: _Source, recipe: Recipe, engine: str, precision: str | None, batch_size: int) -> WindowedInference:
+def _apart(source: _Source, recipe: Recipe, engine: str, precision: str | None, batch_size: int) -> TiledInference:
     """Each tile separately, on OpenVINO if it is installed and supports the network, unless another engine is named."""
     precision = precision or source.precision()
     if engine == "openvino" or (engine == "auto" and _openvino_is_faster()):
         try:
-            return WindowedInference(source.description(), recipe, batch_size, "openvino", precision)
+            return TiledInference(source.description(), recipe, batch_size, "openvino", precision)
         except Planar3DError:
             if engine == "openvino":
                 raise
-    return WindowedInference(source.network(), recipe, batch_size, "keras", precision)
+    return TiledInference(source.network(), recipe, batch_size, "keras", precision)
 
 
 def _shared(source: _Source, recipe: Recipe, engine: str, precision: str | None) -> Predictor:

@@ -16,9 +16,9 @@ from planar3d.inference.onnx_graph import network_graph
 from planar3d.pipeline import one_ahead
 from planar3d.progress import Progress
 from planar3d.recipes import Recipe
-from planar3d.scans.composition import as_float32, compose_tiles, cut_tile
-from planar3d.scans.labels import AS_GIVEN, SCALES, Scale
-from planar3d.scans.tiles import Lengths, Tiles, tile_shape
+from planar3d.scans.composition import compose_tiles, cut_tile
+from planar3d.scans.labels import SCALES
+from planar3d.scans.tiles import Lengths, tile_shape
 from planar3d.scans.windows import checked_prepared
 from planar3d.sections import check_choice
 
@@ -75,18 +75,14 @@ _ENGINES: dict[str, tuple[str, _Build]] = {"keras": ("Keras", _on_keras), "openv
 
 
 class TiledInference:
-    """Predicts volumes of any size, with any number of input and output channels.
+    """Predicts prepared scans tile by tile, as a recipe defines: in patches, or in windows along depth as in the paper.
 
     Args:
         network: from (batch, slices, rows, cols, channels) to the same voxels with its own channels; for OpenVINO, its
             description suffices.
-        tiles: their shape and composition.
-        as_input: converts cut tiles to the network's input, (tiles, slices, rows, cols, channels).
-        air: value of an empty voxel, read by patches outside the volume.
+        recipe: defines the tiles, the network's input, what is averaged, and the output outside all tiles.
         engine: `"keras"`; or `"openvino"`, faster on CPUs, for networks that can be written as ONNX.
         precision: `"float32"`; or `"bf16"`, with OpenVINO if the processor supports it; default: the network's own.
-        scale: the quantity averaged where tiles overlap.
-        background: the output (channels,) outside all tiles.
 
     Raises:
         RecipeError: an unknown engine.
@@ -96,35 +92,36 @@ class TiledInference:
     def __init__(
         self,
         network: "keras.Model | Description",
-        tiles: Tiles,
-        as_input: Callable[[np.ndarray], np.ndarray] = as_float32,
+        recipe: Recipe,
         batch_size: int = 1,
-        air: float = 0.0,
         engine: str = "keras",
         precision: str | None = None,
-        scale: Scale = AS_GIVEN,
-        background: np.ndarray | float = 0.0,
     ) -> None:
         check_choice("engine", engine, _ENGINES)
         name, build = _ENGINES[engine]
-        self.tiles, self.as_input, self.batch_size, self.air = tiles, as_input, batch_size, air
-        self.scale, self.background = scale, background
+        if recipe.tiles.of_head:
+            network = _with_open_planes(network)
+        self.tiles, self.preparation, self.targets = recipe.tiles, recipe.preparation, recipe.targets
+        self.scale, self.batch_size = SCALES[self.tiles.averaged][self.targets.activation], batch_size
         self.takes = (network.inputs[0] if isinstance(network, Description) else network.input_shape)[1:-1]
         self.compute, computed = build(network, precision)
-        self.description = f"tiled on {name}, {computed}"
+        how = "windowed" if self.tiles.shape[1:] == (0, 0) else "tiled"
+        self.description = f"{how} on {name}, {computed}"
 
     def __call__(self, voxels: np.ndarray, progress: Progress | None = None) -> np.ndarray:
-        """Predict a volume.
+        """Predict a prepared scan.
 
         Args:
-            voxels: (slices, rows, cols, images), in memory or memory-mapped, in the form that `as_input` expects.
+            voxels: (slices, rows, cols, images), in memory or memory-mapped.
             progress: called with the number of tiles done and their total.
 
         Returns:
-            float32 (slices, rows, cols, channels).
+            float32 (slices, rows, cols), or (slices, rows, cols, outputs) for several outputs.
 
         Raises:
             RecipeError: the network takes tiles of another shape.
+
+        Source: Kolarik 2020, section 3.2 and eq. 1, for windows along depth.
         """
         voxels = checked_prepared(voxels)
         shape, starts = tile_shape(self.tiles, voxels.shape), self.tiles.starts(voxels.shape)
@@ -136,8 +133,8 @@ class TiledInference:
         with closing(self._predicted(voxels, shape, list(product(*starts)), progress)) as tiles:
             composed = self.scale.back(compose_tiles(tiles, starts, voxels.shape[:3], self.tiles.overlap))
         for axis, (at, length) in enumerate(zip(starts, shape, strict=True)):
-            composed[(slice(None),) * axis + (slice(at[-1] + length, None),)] = self.background
-        return composed
+            composed[(slice(None),) * axis + (slice(at[-1] + length, None),)] = self.targets.background
+        return composed[..., 0] if self.targets.outputs == 1 else composed
 
     def _predicted(
         self, volume: np.ndarray, shape: Lengths, places: Sequence[tuple[int, ...]], progress: Progress | None
@@ -147,8 +144,8 @@ class TiledInference:
         def read(batch: Sequence[tuple[int, ...]]) -> np.ndarray:
             # The last batch is padded, so that the network is compiled for one shape.
             filled = [*batch, *[batch[-1]] * (size - len(batch))]
-            cut = [cut_tile(volume, place, shape, self.tiles.beyond, self.air) for place in filled]
-            return self.as_input(np.stack(cut))
+            cut = [cut_tile(volume, place, shape, self.tiles.beyond, self.preparation.air) for place in filled]
+            return self.preparation.as_input(np.stack(cut))
 
         done = 0
         with one_ahead(read, (places[first : first + size] for first in range(0, len(places), size))) as coming:
@@ -158,41 +155,6 @@ class TiledInference:
                 if progress:
                     progress(done, len(places))
                 yield from self.scale.given(predicted[: len(batch)].astype(np.float32, copy=False))
-
-
-class WindowedInference(TiledInference):
-    """Predicts prepared scans tile by tile, as a recipe defines; windows along depth as in the paper.
-
-    Args:
-        recipe: defines the tiles and the network's input.
-        batch_size, engine, precision: as in `TiledInference`.
-    """
-
-    def __init__(
-        self,
-        network: "keras.Model | Description",
-        recipe: Recipe,
-        batch_size: int = 1,
-        engine: str = "keras",
-        precision: str | None = None,
-    ) -> None:
-        seen, targets = recipe.preparation, recipe.targets
-        scale = SCALES[recipe.tiles.averaged][targets.activation]
-        nothing = targets.background
-        if recipe.tiles.of_head:
-            network = _with_open_planes(network)
-        super().__init__(network, recipe.tiles, seen.as_input, batch_size, seen.air, engine, precision, scale, nothing)
-        self.single = targets.outputs == 1
-        if recipe.tiles.shape[1:] == (0, 0):
-            self.description = "windowed" + self.description.removeprefix("tiled")
-
-    def __call__(self, voxels: np.ndarray, progress: Progress | None = None) -> np.ndarray:
-        """Predict a prepared scan: float32 (slices, rows, cols), or (slices, rows, cols, outputs) for several outputs.
-
-        Source: Kolarik 2020, section 3.2 and eq. 1, for windows along depth.
-        """
-        predicted = super().__call__(voxels, progress)
-        return predicted[..., 0] if self.single else predicted
 
 
 def _with_open_planes(network: "keras.Model | Description") -> "keras.Model | Description":

@@ -17,11 +17,6 @@ def _gaussian(length: int) -> np.ndarray:
 WEIGHTS: dict[str, Callable[[int], np.ndarray] | None] = {"crop": None, "average": np.ones, "gaussian": _gaussian}
 
 
-def as_float32(voxels: np.ndarray) -> np.ndarray:
-    """Prepared voxels in the form of the network's input."""
-    return np.asarray(voxels, np.float32)
-
-
 def cut_tile(
     volume: np.ndarray, starts: Sequence[int], shape: Sequence[int], beyond: str = "air", air: float = 0.0
 ) -> np.ndarray:

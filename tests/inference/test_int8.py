@@ -15,7 +15,6 @@ from planar3d.networks.carried import carried_greatest
 from planar3d.networks.registry import recipe_network
 from planar3d.networks.weights_file import Model, save_weights
 from planar3d.recipes import PAPER
-from planar3d.scans.tiles import DepthWindows
 from planar3d.transfer import published_models
 
 pytest.importorskip("openvino")
@@ -81,10 +80,10 @@ def test_a_scan_is_predicted_in_int8_from_the_values_in_the_card(model) -> None:
 
 def test_tiles_round_as_well(model) -> None:
     network = model.description()
-    tiles, scan = DepthWindows(16, 8), voxels(24, 32)
+    scan = voxels(24, 32)
     greatest = carried_greatest(model.card)
     wide, narrow = (
-        TiledInference(each, tiles, TINY.preparation.as_input, engine="openvino", precision="float32")(scan)
+        TiledInference(each, TINY, engine="openvino", precision="float32")(scan)
         for each in (network, in_int8(network, greatest))
     )
     assert 0 < np.abs(wide - narrow).max() < 0.05

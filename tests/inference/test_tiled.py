@@ -1,6 +1,7 @@
 """Tiled inference is the network on every tile, composed; by windows along depth and equation 1 it is the paper's."""
 
 import threading
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -9,7 +10,7 @@ from inference_networks import small_unet
 
 from planar3d.errors import Planar3DError, RecipeError
 from planar3d.inference.predictor import predict_volume, predictor
-from planar3d.inference.tiled import TiledInference, WindowedInference
+from planar3d.inference.tiled import TiledInference
 from planar3d.recipes import PAPER, RECIPES
 from planar3d.scans.tiles import DepthWindows, Patches
 from planar3d.scans.windows import compose, cut_windows, network_input
@@ -69,6 +70,14 @@ def _local(outputs=3, channels=2, shape=TILE):
     return keras.Model(x, keras.layers.Conv3D(outputs, 1, activation="softmax")(y))
 
 
+def _tiled(network, tiles, as_input=np.float32, air=0.0, **how):
+    """Of a recipe only the tiles matter here, and what they read from a volume."""
+    outputs = network.output_shape[-1]
+    targets = SimpleNamespace(activation="softmax", background=0, outputs=outputs)
+    preparation = SimpleNamespace(as_input=as_input, air=air)
+    return TiledInference(network, SimpleNamespace(tiles=tiles, preparation=preparation, targets=targets), **how)
+
+
 def _volume(*shape):
     return np.random.default_rng(1).standard_normal(shape).astype(np.float32)
 
@@ -79,7 +88,7 @@ def test_a_network_of_single_voxels_gives_the_same_whatever_the_tiles(overlap, s
     volume = _volume(*size, 2)
     network = _local()
     whole = network.layers[2](network.layers[1](volume[None]))[0]
-    found = TiledInference(network, Patches(TILE, (4, 4, 6), overlap), batch_size=4)(volume)
+    found = _tiled(network, Patches(TILE, (4, 4, 6), overlap), batch_size=4)(volume)
     assert found.shape == (*size, 3) and found.dtype == np.float32
     np.testing.assert_allclose(found, whole, atol=2e-6)
 
@@ -91,7 +100,7 @@ def test_inside_of_the_borders_that_it_sees_a_convolution_cropped_is_that_of_the
     network = keras.Model(x, convolution(x))
     volume = _volume(15, 21, 18, 1)
     # A tile's outermost voxels see zeros beyond it; with steps of 2 less than a tile they are cut off.
-    found = TiledInference(network, Patches(TILE, (4, 6, 6), "crop"))(volume)
+    found = _tiled(network, Patches(TILE, (4, 6, 6), "crop"))(volume)
     np.testing.assert_allclose(found, convolution(volume[None])[0], atol=1e-5)
 
 
@@ -100,7 +109,7 @@ def test_a_constant_network_gives_its_constant_everywhere_to_the_last_bit(overla
     x = keras.Input((*TILE, 1))
     bias = keras.initializers.Constant([0.1, 1 / 3, 1e-20])
     network = keras.Model(x, keras.layers.Conv3D(3, 1, kernel_initializer="zeros", bias_initializer=bias)(x))
-    found = TiledInference(network, Patches(TILE, (2, 1, 3), overlap), batch_size=7)(_volume(13, 11, 17, 1))
+    found = _tiled(network, Patches(TILE, (2, 1, 3), overlap), batch_size=7)(_volume(13, 11, 17, 1))
     np.testing.assert_array_equal(found, np.broadcast_to(np.float32([0.1, 1 / 3, 1e-20]), found.shape))
 
 
@@ -108,24 +117,24 @@ def test_outside_of_the_volume_patches_are_of_its_air():
     x = keras.Input((*TILE, 1))
     box = keras.layers.Conv3D(1, 3, padding="same", use_bias=False, kernel_initializer="ones")
     network = keras.Model(x, box(x))
-    found = TiledInference(network, AVERAGED, air=-2.0)(np.ones((1, 1, 1, 1), np.float32))
+    found = _tiled(network, AVERAGED, air=-2.0)(np.ones((1, 1, 1, 1), np.float32))
     assert found.item() == 1 - 26 * 2
 
 
 def test_whole_planes_are_tiles_of_any_size_and_8_bit_volumes_have_an_input_of_their_own():
     network = _local(channels=3, shape=(None, None, None))
     volume = np.random.default_rng(0).integers(0, 255, (5, 9, 7, 1), np.uint8)
-    found = TiledInference(network, Patches((2, 0, 0), (1, 0, 0)), network_input)(volume)
+    found = _tiled(network, Patches((2, 0, 0), (1, 0, 0)), network_input)(volume)
     np.testing.assert_allclose(found, network(network_input(volume)[None])[0], atol=1e-6)
-    half = TiledInference(_local(), AVERAGED)(_volume(7, 9, 9, 2).astype(np.float16))
+    half = _tiled(_local(), AVERAGED)(_volume(7, 9, 9, 2).astype(np.float16))
     assert half.dtype == np.float32
 
 
 def test_tiles_that_the_network_does_not_take_are_refused_before_anything_is_computed():
     with pytest.raises(RecipeError, match=r"takes \(6, 8, 8\) voxels.* have \(4, 8, 8\)"):
-        TiledInference(_local(), Patches((4, 8, 8), (2, 4, 4)))(_volume(9, 9, 9, 2))
+        _tiled(_local(), Patches((4, 8, 8), (2, 4, 4)))(_volume(9, 9, 9, 2))
     with pytest.raises(RecipeError, match=r"takes \(6, 8, 8\) voxels.* have \(6, 9, 9\)"):
-        TiledInference(_local(), DepthWindows(6, 2))(_volume(9, 9, 9, 2))
+        _tiled(_local(), DepthWindows(6, 2))(_volume(9, 9, 9, 2))
 
 
 def test_progress_counts_tiles_and_an_interruption_leaves_no_thread_behind():
@@ -139,13 +148,13 @@ def test_progress_counts_tiles_and_an_interruption_leaves_no_thread_behind():
         if done == 8:
             raise Interruption
 
-    predict = TiledInference(_local(), AVERAGED, batch_size=4)
+    predict = _tiled(_local(), AVERAGED, batch_size=4)
     volume = _volume(9, 12, 12, 2)
     before = threading.active_count()
     with pytest.raises(Interruption):
         predict(volume, progress)
     assert seen == [(4, 8), (8, 8)] and threading.active_count() == before
-    np.testing.assert_array_equal(predict(volume), TiledInference(_local(), AVERAGED, batch_size=4)(volume))
+    np.testing.assert_array_equal(predict(volume), _tiled(_local(), AVERAGED, batch_size=4)(volume))
 
 
 def test_every_batch_has_one_shape_and_reads_from_a_mapped_file(tmp_path):
@@ -157,9 +166,9 @@ def test_every_batch_has_one_shape_and_reads_from_a_mapped_file(tmp_path):
         shapes.add(tiles.shape)
         return tiles
 
-    found = TiledInference(_local(), AVERAGED, as_input, batch_size=5)(np.load(tmp_path / "volume.npy", mmap_mode="r"))
+    found = _tiled(_local(), AVERAGED, as_input, batch_size=5)(np.load(tmp_path / "volume.npy", mmap_mode="r"))
     assert shapes == {(5, *TILE, 2)}
-    np.testing.assert_allclose(found, TiledInference(_local(), AVERAGED)(volume), atol=1e-6)
+    np.testing.assert_allclose(found, _tiled(_local(), AVERAGED)(volume), atol=1e-6)
 
 
 class TestOpenVINO:
@@ -174,18 +183,18 @@ class TestOpenVINO:
     def test_volumes_of_any_size_equal_those_of_keras(self, batch_size):
         network = small_unet(8, 2, False, 16)
         tiles = Patches((8, 16, 16), (4, 8, 8), "gaussian")
-        on_openvino = TiledInference(network, tiles, batch_size=batch_size, engine="openvino")
+        on_openvino = _tiled(network, tiles, batch_size=batch_size, engine="openvino")
         assert on_openvino.description == "tiled on OpenVINO, float32"
         for size in ((11, 20, 17), (5, 30, 16)):
             volume = _volume(*size, 1)
-            np.testing.assert_allclose(on_openvino(volume), TiledInference(network, tiles)(volume), atol=1e-5)
+            np.testing.assert_allclose(on_openvino(volume), _tiled(network, tiles)(volume), atol=1e-5)
 
     def test_in_bf16_a_network_differs_by_its_rounding(self):
         network, volume = small_unet(8, 2, False, 16), _volume(12, 16, 20, 1)
         tiles = Patches((8, 16, 16), (4, 8, 8))
-        exact = TiledInference(network, tiles)(volume)
+        exact = _tiled(network, tiles)(volume)
         for engine in ("keras", "openvino"):
-            predict = TiledInference(network, tiles, engine=engine, precision="bf16")
+            predict = _tiled(network, tiles, engine=engine, precision="bf16")
             narrow = predict(volume)
             assert predict.description.endswith("bf16") == (np.abs(narrow - exact).max() > 1e-5)
             assert narrow.dtype == np.float32 and np.abs(narrow - exact).max() < 0.02
@@ -194,12 +203,12 @@ class TestOpenVINO:
         x = keras.Input((*TILE, 1))
         network = keras.Model(x, keras.layers.LayerNormalization(name="strange")(x))
         with pytest.raises(Planar3DError, match="strange is of type LayerNormalization"):
-            TiledInference(network, AVERAGED, engine="openvino")
+            _tiled(network, AVERAGED, engine="openvino")
 
 
 def test_an_unknown_engine_is_refused():
     with pytest.raises(RecipeError, match="'keras', 'openvino'"):
-        TiledInference(_local(), AVERAGED, engine="tpu")
+        _tiled(_local(), AVERAGED, engine="tpu")
 
 
 def test_logits_are_averaged_as_the_release_does_and_what_no_patch_sees_is_background():
@@ -224,10 +233,10 @@ def test_logits_are_averaged_as_the_release_does_and_what_no_patch_sees_is_backg
     mean = sums / np.maximum(counts, 1)
     expected = np.exp(mean - mean.max(-1, keepdims=True))
     expected /= expected.sum(-1, keepdims=True)
-    found = WindowedInference(network, recipe)(volume)
+    found = TiledInference(network, recipe)(volume)
     np.testing.assert_allclose(found[seen], expected[seen], atol=1e-5)
     np.testing.assert_array_equal(found[~seen], np.broadcast_to(recipe.targets.encode(0), found[~seen].shape))
     largest = np.array([0, 1, 2, 4])[np.argmax(sums, axis=-1)]
     np.testing.assert_array_equal(recipe.targets.assign(found), largest)
-    averaged = WindowedInference(network, recipe.changed(averaged="probabilities"))(volume)
+    averaged = TiledInference(network, recipe.changed(averaged="probabilities"))(volume)
     assert (recipe.targets.assign(averaged) != largest).any()
