@@ -145,10 +145,10 @@ def marked(mask: Scan, found: Scan) -> dict[str, Any]:
         "lesions_ml": round(scores["reference_ml"], 3),
         "marked_ml": round(scores["prediction_ml"], 3),
         "dice": round(scores["dice"], 4),
-        "lesions": pieces.reference_lesions,
-        "found": pieces.detected_lesions,
-        "pieces": pieces.prediction_lesions,
-        "false_pieces": pieces.prediction_lesions - pieces.confirmed_lesions,
+        "lesions": pieces["reference_lesions"],
+        "found": pieces["detected_lesions"],
+        "pieces": pieces["prediction_lesions"],
+        "false_pieces": pieces["prediction_lesions"] - pieces["confirmed_lesions"],
     }
 
 

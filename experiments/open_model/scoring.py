@@ -74,12 +74,12 @@ def score(probabilities: np.ndarray, reference: np.ndarray, affine: np.ndarray) 
         both, marked = int((mask & reference).sum()), int(mask.sum())
         lesions = lesion_scores(reference, mask, affine)
         counts = (
-            lesions.reference_lesions,
-            lesions.detected_lesions,
-            lesions.prediction_lesions,
-            lesions.confirmed_lesions,
+            lesions["reference_lesions"],
+            lesions["detected_lesions"],
+            lesions["prediction_lesions"],
+            lesions["confirmed_lesions"],
         )
-        shares = (ratio(2 * both, marked + true), ratio(both, true), ratio(both, marked), lesions.f1)
+        shares = (ratio(2 * both, marked + true), ratio(both, true), ratio(both, marked), lesions["lesion_f1"])
         volumes = (marked * voxel_ml, true * voxel_ml, (marked - both) * voxel_ml)
         rounded = (*(round(share, 4) for share in shares), *counts, *(round(ml, 3) for ml in volumes))
         yield {"threshold": threshold, **dict(zip((*MEASURES, *VOLUMES), rounded, strict=True))}

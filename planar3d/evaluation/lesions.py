@@ -1,7 +1,5 @@
 """Lesion-wise scores of the challenge (Commowick et al. 2018; its tool is Anima's segPerfAnalyzer)."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy import ndimage, sparse
 
@@ -16,25 +14,8 @@ GAMMA = 0.65  # the fraction of the overlap after which further overlapping lesi
 MINIMUM_MM3 = 3.0  # components up to this volume are dropped
 
 
-@dataclass(frozen=True)
-class LesionScores:
-    """Counts of detected reference lesions and confirmed predicted lesions, and their scores.
-
-    Sensitivity without reference lesions and precision without predicted lesions are nan. `f1` is 0 if the masks have
-    lesions and none matches, so that missed scans count in a mean; it is nan only if neither mask has any.
-    """
-
-    sensitivity: float
-    precision: float
-    f1: float
-    reference_lesions: int
-    detected_lesions: int
-    prediction_lesions: int
-    confirmed_lesions: int
-
-
-def lesion_scores(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) -> LesionScores:
-    """Count the reference lesions that are detected and the predicted lesions that are confirmed.
+def lesion_scores(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) -> dict[str, float]:
+    """Count the reference lesions that are detected, and score them and the predicted lesions that are confirmed.
 
     Lesions are connected over faces, as in the tool's code, and strictly larger than `MINIMUM_MM3`; smaller components
     count as background in both masks. A reference lesion is detected if
@@ -47,10 +28,16 @@ def lesion_scores(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) 
     is first, as in the tool, which sorts labels by size. The tool also stops after as many predicted lesions as the
     reference has labels; the published definition and this function have no such limit.
 
+    Sensitivity without reference lesions and precision without predicted lesions are nan. F1 is 0 if the masks have
+    lesions and none matches, so that missed scans count in a mean; it is nan only if neither mask has any.
+
     Args:
         reference: the expert's mask, (i, j, k), of {0, 1} within 0.001.
         prediction: the mask to score, on the same grid.
         spacing: the voxel's edges in mm, one per axis, or the grid's affine (4×4 or its 3×3), as a sheared grid needs.
+
+    Returns:
+        The scores by their names in `MEASURES`, and `confirmed_lesions`.
 
     Raises:
         ScanError: the masks are not two volumes of {0, 1} on one grid, or the spacing does not fit.
@@ -67,7 +54,11 @@ def lesion_scores(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) 
     confirmed = _count_detected(overlaps.T.tocsr(), prediction_sizes, reference_sizes)
     sensitivity, precision = ratio(detected, shape[0]), ratio(confirmed, shape[1])
     f1 = 2 * sensitivity * precision / (sensitivity + precision) if detected and confirmed else ratio(0, sum(shape))
-    return LesionScores(sensitivity, precision, f1, shape[0], detected, shape[1], confirmed)
+    return {
+        **{"lesion_sensitivity": sensitivity, "lesion_precision": precision, "lesion_f1": f1},
+        **{"reference_lesions": shape[0], "detected_lesions": detected},
+        **{"prediction_lesions": shape[1], "confirmed_lesions": confirmed},
+    }
 
 
 def binary_pair(reference: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

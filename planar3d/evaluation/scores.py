@@ -70,7 +70,6 @@ def score_scan(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) -> 
     lesion, predicted = int(np.count_nonzero(reference)), int(np.count_nonzero(prediction))
     healthy = reference.size - lesion
     voxel_ml = voxel_mm3(spacing) / 1000
-    lesions = lesion_scores(reference, prediction, spacing)
     distances = surface_distances(reference, prediction, spacing)
     return {
         "dice": ratio(2 * true_positive, lesion + predicted),
@@ -79,12 +78,7 @@ def score_scan(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) -> 
         "precision": ratio(true_positive, predicted),
         "reference_ml": lesion * voxel_ml,
         "prediction_ml": predicted * voxel_ml,
-        "lesion_sensitivity": lesions.sensitivity,
-        "lesion_precision": lesions.precision,
-        "lesion_f1": lesions.f1,
-        "reference_lesions": lesions.reference_lesions,
-        "detected_lesions": lesions.detected_lesions,
-        "prediction_lesions": lesions.prediction_lesions,
+        **{name: score for name, score in lesion_scores(reference, prediction, spacing).items() if name in MEASURES},
         "assd_mm": float(distances.mean()) if distances.size else math.nan,
         "hd95_mm": float(np.percentile(distances, 95)) if distances.size else math.nan,
     }

@@ -80,7 +80,7 @@ def test_lesions_are_counted_as_in_the_scores(monkeypatch):
     monkeypatch.setattr("planar3d.evaluation.lesions.MINIMUM_MM3", 0)
     mask = _many(2)
     scores = lesion_scores(mask.voxels, mask.voxels, mask.spacing)
-    assert len(lesion_table(mask)) == scores.reference_lesions
+    assert len(lesion_table(mask)) == scores["reference_lesions"]
 
 
 def test_voxels_that_share_an_edge_or_lie_at_opposite_borders_are_lesions_of_their_own():

@@ -43,7 +43,7 @@ def test_voxels_that_meet_at_an_edge_are_two_lesions_as_in_the_scores(monkeypatc
     probabilities[1:3, 1, 2] = probabilities[3:5, 2, 2] = 0.9
     recipe = PAPER.changed(smallest_lesion_mm3=3)
     everything = threshold(probabilities, recipe.threshold)
-    assert lesion_scores(everything, everything, (1, 1, 1)).reference_lesions == 2
+    assert lesion_scores(everything, everything, (1, 1, 1))["reference_lesions"] == 2
     assert not lesion_mask(probabilities, recipe, (1, 1, 1)).any()
 
 

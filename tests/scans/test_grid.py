@@ -71,8 +71,8 @@ def test_the_least_lesion_is_measured_in_space_by_every_rule():
     mask = np.zeros((6, 6, 12), np.uint8)
     mask[1, 1, :4], mask[3, 3, :6] = 1, 1  # 2.4 and 3.6 mm³ of sheared voxels, 4 and 6 of their edges
     affine = _affine(TURN @ SHEAR)
-    assert lesion_scores(mask, mask, (1, 1, 1)).reference_lesions == 2
-    assert lesion_scores(mask, mask, affine).reference_lesions == 1
+    assert lesion_scores(mask, mask, (1, 1, 1))["reference_lesions"] == 2
+    assert lesion_scores(mask, mask, affine)["reference_lesions"] == 1
     kept = lesion_mask(mask.astype(np.float32), PAPER.changed(smallest_lesion_mm3=3), affine)
     assert kept.sum() == 6
     lesions = lesion_table(Scan(mask, nib.Nifti1Image(mask, affine).header))
