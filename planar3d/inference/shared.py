@@ -22,11 +22,9 @@ class Program(Protocol):
 
     def __call__(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
         """Compute stretches (entries, rows, cols, channels) from stretches, into the given arrays."""
-        ...
 
     def free(self) -> None:
         """Free the memory of intermediate results; the next call takes it again."""
-        ...
 
 
 class Engine(Protocol):
@@ -36,7 +34,6 @@ class Engine(Protocol):
 
     def program(self, piece: Piece, shapes: Sequence[Shape]) -> Program:
         """Build the program of a piece for inputs of these shapes (entries, rows, cols, channels)."""
-        ...
 
 
 class SharedInference:

@@ -58,29 +58,17 @@ class Placement:
         return ndimage.affine_transform(volume.astype(np.float32), matrix, offset, shape, order=1)
 
 
-def _brightness(voxels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return voxels * np.float32(np.exp(rng.uniform(-_BRIGHTNESS, _BRIGHTNESS)))
-
-
 def _contrast(voxels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     exponent = np.float32(np.exp(rng.uniform(-_CONTRAST, _CONTRAST)))
     return MEDIAN_LEVEL * (np.maximum(voxels, 0) / MEDIAN_LEVEL) ** exponent
 
 
-def _blur(voxels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return ndimage.gaussian_filter(voxels, (0, *(rng.uniform(*_BLUR),) * 2))
-
-
-def _noise(voxels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return voxels + rng.normal(0, rng.uniform(*_NOISE), voxels.shape).astype(np.float32)
-
-
 # Share of the crops changed by each, in this order.
 _GREY_LEVELS: dict[str, tuple[float, Callable[[np.ndarray, np.random.Generator], np.ndarray]]] = {
-    "blur": (0.3, _blur),
-    "brightness": (1.0, _brightness),
+    "blur": (0.3, lambda voxels, rng: ndimage.gaussian_filter(voxels, (0, *(rng.uniform(*_BLUR),) * 2))),
+    "brightness": (1.0, lambda voxels, rng: voxels * np.float32(np.exp(rng.uniform(-_BRIGHTNESS, _BRIGHTNESS)))),
     "contrast": (0.5, _contrast),
-    "noise": (0.3, _noise),
+    "noise": (0.3, lambda voxels, rng: voxels + rng.normal(0, rng.uniform(*_NOISE), voxels.shape).astype(np.float32)),
 }
 
 

@@ -142,11 +142,6 @@ def _halves(least: float, most: float, rng: np.random.Generator) -> float:
     return rng.uniform(least, 1) if rng.random() < 0.5 else rng.uniform(1, most)
 
 
-def _brightness(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    least, most = _BRIGHTNESS
-    return image * rng.uniform(least, most, image.shape[-1:]).astype(np.float32)
-
-
 def _gamma(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Clipped to the lowest and highest value of each channel."""
     exponents = np.array([_halves(*_GAMMA, rng) for _ in range(image.shape[-1])], np.float32)
@@ -155,20 +150,12 @@ def _gamma(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return ((image - least) / span) ** exponents * span + least
 
 
-def _inverted_gamma(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return -_gamma(-image, rng)
-
-
 def _window(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A part of each channel's range is stretched to the whole range; values beyond are clipped."""
     least, most = image.min(axis=(0, 1, 2)), image.max(axis=(0, 1, 2))
     width = rng.uniform(_WINDOW, 1, image.shape[-1:]).astype(np.float32)
     low = least + (most - least) * (1 - width) * rng.random(image.shape[-1:], np.float32)
     return np.clip((image - low) / width + least, least, most)
-
-
-def _noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return image + rng.normal(0, rng.uniform(0, _NOISE), image.shape).astype(np.float32)
 
 
 def _blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -182,9 +169,9 @@ def _blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 # Share of the patches changed by each, in this order.
 _GREY_LEVELS: tuple[tuple[str, float, Change], ...] = (
     ("window", 0.15, _window),
-    ("brightness", 0.15, _brightness),
+    ("brightness", 0.15, lambda image, rng: image * rng.uniform(*_BRIGHTNESS, image.shape[-1:]).astype(np.float32)),
     ("gamma", 0.15, _gamma),
-    ("gamma", 0.15, _inverted_gamma),
-    ("noise", 0.15, _noise),
+    ("gamma", 0.15, lambda image, rng: -_gamma(-image, rng)),
+    ("noise", 0.15, lambda image, rng: image + rng.normal(0, rng.uniform(0, _NOISE), image.shape).astype(np.float32)),
     ("blur", 0.15, _blur),
 )

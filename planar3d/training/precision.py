@@ -1,5 +1,6 @@
 """16-bit precision: building under a Keras dtype policy, what a CPU computes, and the gradient check of bf16."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -132,7 +133,7 @@ def in_precision(network: keras.Model, precision: str) -> keras.Model:
 
 
 def guard_gradients(
-    network: keras.Model, batch_size: int, notify: Callable[[str], None] | None = None
+    network: keras.Model, batch_size: int, notify: Callable[[str], None] = lambda text: None
 ) -> GradientCheck:
     """Compare the bf16 gradients of each layer with float32 on its real shapes, and keep float32 where they differ.
 
@@ -158,24 +159,17 @@ def guard_gradients(
     """
     if on_gpu():
         return GradientCheck({}, why_none="bf16 gradients are not checked on a GPU: the fault occurs only on CPUs.")
-    reached = _reached_by_gradients(network)
+    # Frozen layers behind the first trained one still pass gradients on.
+    reached = itertools.dropwhile(lambda layer: not layer.trainable_variables, flat_layers(network))
     chosen = [layer for layer in reached if layer.compute_dtype == "bfloat16" and hasattr(layer, "kernel")]
     if not chosen:
         return GradientCheck({}, why_none="No trained layer computes in bf16; there are no gradients to compare.")
-    if notify is not None:
-        notify(f"Comparing the bf16 gradients of {counted(chosen, 'layer')} with float32 ...")
+    notify(f"Comparing the bf16 gradients of {counted(chosen, 'layer')} with float32 ...")
     errors = {layer.name: _gradient_errors(layer, batch_size) for layer in chosen}
     wrong = [layer for layer in chosen if not all(error <= TOLERANCE for error in errors[layer.name])]
     for layer in wrong:
         layer.dtype_policy = "float32"
     return GradientCheck(errors, tuple(layer.name for layer in wrong))
-
-
-def _reached_by_gradients(network: keras.Model) -> list[keras.Layer]:
-    """All layers from the first trainable one on: frozen layers among them still pass gradients on."""
-    flat = list(flat_layers(network))
-    first = next((i for i, layer in enumerate(flat) if layer.trainable_variables), len(flat))
-    return flat[first:]
 
 
 def flat_layers(network: keras.Model) -> Iterator[keras.Layer]:

@@ -23,7 +23,6 @@ class Samples(Protocol):
 
     def batch(self, numbers: Sequence[int] | np.ndarray) -> tuple[Any, np.ndarray]:
         """The network's inputs and target outputs for these samples."""
-        ...
 
 
 def shape_seen(tiles: Tiles, preparation: Preparation) -> Lengths:
