@@ -5,12 +5,13 @@ from collections.abc import Callable
 
 _SECONDS = 30.0  # between two lines; shorter work is not reported
 Progress = Callable[[int, int], None]  # called with the number of steps done and their total
+Notify = Callable[[str], None]  # called with a line of the log
 
 
 class Ticker:
     """Reports progress and remaining time, each line with the name of the work: `what`."""
 
-    def __init__(self, notify: Callable[[str], None], what: str) -> None:
+    def __init__(self, notify: Notify, what: str) -> None:
         self.notify, self.what = notify, what
         self.began = self.told = time.monotonic()
 

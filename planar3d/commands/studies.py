@@ -25,7 +25,7 @@ from planar3d.commands.options import (
 from planar3d.commands.output import list_failed, log, print_json, say
 
 if TYPE_CHECKING:
-    from planar3d.study.reproduce import Reproduction
+    from planar3d.study.run_folder import Run
 
 
 def train(
@@ -85,7 +85,7 @@ def crossval(
     done = reproduce(
         dataset, out, chosen, folds, only, notify, assume_affine=assume_affine, cluster=cluster, devices=devices
     )
-    _show(done, as_json)
+    _show(*done, as_json)
 
 
 def reproduce(
@@ -123,7 +123,7 @@ def reproduce(
         done = reproduce_on(
             find_cases(data), out, chosen, folds, only, notify, assume_affine=assume_affine, devices=devices
         )
-    _show(done, as_json)
+    _show(*done, as_json)
 
 
 def report(
@@ -147,7 +147,7 @@ def report(
         else:
             say(f"Report: {page}")
         return
-    _show(report_on(open_run(out), log(as_json)), as_json)
+    _show(*report_on(open_run(out), log(as_json)), as_json)
 
 
 def tune(
@@ -166,16 +166,16 @@ def tune(
         say(f"{model}: {FIELD}={tuned.smallest_mm3:g}")
 
 
-def _show(reproduction: "Reproduction", as_json: bool) -> None:
+def _show(run: "Run", page: Path, as_json: bool) -> None:
     from planar3d.study.results import read_results
     from planar3d.study.tables import print_tables
 
-    results = read_results(reproduction.run.folder)
+    results = read_results(run.folder)
     if as_json:
         scores = [{**vars(scan), "values": scan.values} for scan in results.scans]
-        print_json({"report": str(reproduction.report), "scores": scores, "notes": results.notes})
+        print_json({"report": str(page), "scores": scores, "notes": results.notes})
         return
     print_tables(results)
-    echo(f"Report: {reproduction.report}")
+    echo(f"Report: {page}")
     for note in results.notes:
         echo(note)

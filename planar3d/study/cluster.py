@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from planar3d.errors import Planar3DError, RunError
 from planar3d.extras import extra
-from planar3d.progress import duration
+from planar3d.progress import Notify, duration
 from planar3d.wording import counted
 
 Item = TypeVar("Item")
@@ -23,7 +23,7 @@ _one_at_a_time = threading.Lock()  # for a worker's threads: Keras has one state
 
 
 def run_tasks(
-    where: str, call: Callable[[Item], Done], items: Sequence[Item], what: str, notify: Callable[[str], None]
+    where: str, call: Callable[[Item], Done], items: Sequence[Item], what: str, notify: Notify
 ) -> Iterator[tuple[Item, Done | Planar3DError]]:
     """Call a function with each item on the workers of a cluster, and yield each item with its result when done.
 

@@ -16,6 +16,7 @@ from planar3d.extras import check_extra, check_study_extra
 from planar3d.files import why_too_long
 from planar3d.inference.segmenter import Segmenter
 from planar3d.networks.weights_file import Model
+from planar3d.progress import Notify
 from planar3d.recipes import Recipe
 from planar3d.scans.bids import write_dataset_description
 from planar3d.scans.inputs import Given, ScanInput, find_inputs, outputs_of
@@ -28,7 +29,6 @@ from planar3d.study.cohort_task import CohortTask
 from planar3d.study.records import is_own, refuse_other
 from planar3d.study.segmented import Asked, describe_models
 
-Notify = Callable[[str], None]
 _POLL = 5.0  # seconds between a worker's checks of a scan claimed by another process
 
 
@@ -178,12 +178,9 @@ def _segment_there(
         Its record, or the reason of the failure, and the lines of the log.
     """
     item, outputs, place = given
-    segmenter, lines = _segmenter_there(models, asked), list[str]()
-    described = describe_models(models)
-    said = [segmenter.description]
-    task = CohortTask(
-        {item: outputs}, CohortFolder(out), described, segmenter, asked, lines.append, {item: place}, said=said
-    )
+    segmenter, lines, folder = _segmenter_there(models, asked), list[str](), CohortFolder(out)
+    task = CohortTask({item: outputs}, folder, describe_models(models), segmenter, asked, lines.append, {item: place})
+    task.said.append(segmenter.description)
     try:
         task.segment([item])
         while task.claimed:

@@ -21,7 +21,6 @@ _HISTOGRAMS: dict[str, tuple[str, str, str, Sequence[float], Sequence[str]]] = {
     "volume [ml]": ("Lesion volume", "scans by total lesion volume in ml", " ml", _LIMITS_ML, _VOLUMES),
     "lesions": ("Number of lesions", "scans by number of lesions", " lesions", _LIMITS_COUNT, _COUNTS),
 }
-_OWN = {"scan"}  # parts of a record that are different for every scan
 
 
 class _Scan(NamedTuple):
@@ -118,7 +117,7 @@ def _conditions(records: Sequence[Mapping[str, Any]]) -> tuple[dict[str, dict[st
     shared: dict[str, dict[str, str]] = {}
     differing = []
     for part, title in CONDITIONS.items():
-        if part in _OWN:
+        if part == "scan":  # which is another one in every record
             continue
         contents = {record["scan"]["name"]: as_text(record.get(part) or {}) for record in records}
         for name in dict.fromkeys(name for content in contents.values() for name in content):

@@ -1,7 +1,7 @@
 """Scans processed by one process: claimed, prepared, segmented and written; and the outcome of each."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from planar3d.files import write_json, written_at, written_together
 from planar3d.inference.segmenter import Probabilities, Segmenter
 from planar3d.locks import Claim, Holder
 from planar3d.pipeline import one_ahead, one_behind
-from planar3d.progress import Ticker, duration
+from planar3d.progress import Notify, Ticker, duration
 from planar3d.scans.inputs import ScanInput, read_input_images
 from planar3d.scans.outputs import Outputs
 from planar3d.scans.preparation.prepared import Prepared
@@ -25,8 +25,6 @@ from planar3d.study.earlier import earlier_record, finished_record, kept_files, 
 from planar3d.study.records import scan_written_at
 from planar3d.study.segmented import Asked, describe_scan, summarize, write_segmented, write_standard
 from planar3d.wording import counted
-
-Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True)

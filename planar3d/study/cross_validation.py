@@ -1,7 +1,7 @@
 """Cross-validation: prepare every scan, then train, predict and score each fold (Kolarik 2020, section 4)."""
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -18,7 +18,7 @@ from planar3d.inference.segmenter import Segmenter
 from planar3d.locks import locked
 from planar3d.networks.card_content import training_card
 from planar3d.networks.model_card import write_card
-from planar3d.progress import Ticker
+from planar3d.progress import Notify, Ticker
 from planar3d.recipes import Recipe
 from planar3d.scans.case import read_images, require_one_grid
 from planar3d.scans.preparation.prepared import Prepared, load_prepared, save_prepared
@@ -35,8 +35,6 @@ from planar3d.training.samples import ScanSamples
 from planar3d.training.sampling import Samples
 from planar3d.training.trainer import trainer_of
 from planar3d.wording import counted, score_text
-
-Notify = Callable[[str], None]
 
 
 def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False, cluster: str | None = None) -> None:
@@ -234,8 +232,8 @@ def _samples(run: Run, number: int, encoder: keras.Model | None, scans: Sequence
 
 
 def _open(run: Run, scan: str) -> tuple[Prepared, np.ndarray]:
-    prepared, mask = load_prepared(run.prepared(scan))
+    folder = run.prepared(scan)
+    prepared, mask = load_prepared(folder)
     if mask is None:
-        folder = run.prepared(scan)
         raise RunError(f"{folder} has no mask.npy. Delete {folder} to create it again.")
     return prepared, mask

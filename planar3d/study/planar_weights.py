@@ -1,6 +1,5 @@
 """The planar VGG-16 encoder as a file, with a figure of the mapping (as by the original `generate_weights.py`)."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from planar3d.errors import WeightsError
@@ -8,6 +7,7 @@ from planar3d.extras import check_study_extra
 from planar3d.files import require_room, written_beside
 from planar3d.locks import locked
 from planar3d.networks.vgg16 import PlanarVGG16
+from planar3d.progress import Notify
 from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.digests import identify
 from planar3d.transfer.keras2_layout import write_legacy_h5
@@ -19,7 +19,7 @@ FILE_NAMES = {"keras": "planar_3d_vgg.weights.h5", "h5": "planar_3d_vgg.h5"}
 
 
 def write_planar_weights(
-    folder: str | Path, source: str = "imagenet", format: str = "keras", notify: Callable[[str], None] = print
+    folder: str | Path, source: str = "imagenet", format: str = "keras", notify: Notify = print
 ) -> list[Path]:
     """Map 2D VGG-16 kernels to planar 3D ones and write them.
 

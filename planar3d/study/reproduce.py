@@ -1,13 +1,12 @@
 """A complete reproduction in one call: data or phantom, folds, masks, scores, tables and report."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from planar3d.errors import FoldsError
 from planar3d.extras import check_study_extra
 from planar3d.files import remove_temporaries
 from planar3d.locks import locked
+from planar3d.progress import Notify
 from planar3d.recipes import Recipe
 from planar3d.recipes.demonstrations import DEMONSTRATIONS, Demonstration
 from planar3d.scans.case import Case
@@ -19,16 +18,6 @@ from planar3d.study.cross_validation import run_folds
 from planar3d.study.report import write_report
 from planar3d.study.run_folder import Run, start_run
 from planar3d.training.devices import choose_devices
-
-Notify = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Reproduction:
-    """A run, the requested folds, and its report."""
-
-    run: Run
-    report: Path
 
 
 def folds_for(dataset: Dataset, folds: str | None) -> list[Fold]:
@@ -69,7 +58,7 @@ def reproduce(
     assume_affine: bool = False,
     cluster: str | None = None,
     devices: str | None = None,
-) -> Reproduction:
+) -> tuple[Run, Path]:
     """Run the folds of a data set and write the report; finished parts in `out` are skipped.
 
     Args:
@@ -79,6 +68,9 @@ def reproduce(
         assume_affine: accept scans without geometry, see `read_scan`.
         cluster: workers that run the folds, see `run_tasks`; default: this process.
         devices: for training a fold, see `choose_devices`.
+
+    Returns:
+        The run, and the page of its report.
 
     Source: Kolarik 2020, sections 3 and 4.
     """
@@ -101,12 +93,12 @@ def _chosen(dataset: Dataset, folds: str | None, only: str | None) -> tuple[list
     return found, choose_folds(only, len(found))
 
 
-def report_on(run: Run, notify: Notify = print) -> Reproduction:
+def report_on(run: Run, notify: Notify = print) -> tuple[Run, Path]:
     """Write the report of a run, over all available folds, waiting for other processes."""
     folder = run.folder / "report"
     with locked(folder, "the report", wait=notify):
         remove_temporaries(folder / "figures")
-        return Reproduction(run, write_report(run.folder))
+        return run, write_report(run.folder)
 
 
 def demonstrate(
@@ -115,7 +107,7 @@ def demonstrate(
     only: str | None = None,
     notify: Notify = print,
     devices: str | None = None,
-) -> Reproduction:
+) -> tuple[Run, Path]:
     """Run a whole method on the embedded phantom at reduced size.
 
     Args:

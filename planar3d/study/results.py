@@ -61,11 +61,6 @@ class Results:
         return {**MEASURES, **self.measure_set.measures}
 
     @property
-    def size(self) -> int:
-        """Rows of the prepared grid."""
-        return self.run.recipe.preparation.plane[0]
-
-    @property
     def is_phantom(self) -> bool:
         """Whether the scans are the embedded phantom's."""
         return bool(self.run.data.get("phantom"))
@@ -75,7 +70,7 @@ class Results:
         """Notes on the limits of the scores."""
         notes = []
         if self.is_phantom:
-            size = " at reduced size" if self.size < 256 else ""
+            size = " at reduced size" if self.run.recipe.preparation.plane[0] < 256 else ""
             notes.append(
                 f"This is the embedded phantom{size}; its scores show that the method runs and learns, but say "
                 "nothing about patients."

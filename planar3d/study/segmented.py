@@ -13,25 +13,37 @@ from typing import Any
 
 import nibabel as nib
 
+from planar3d.evaluation.figures import outlines
 from planar3d.evaluation.figures import overlay as draw_overlay
 from planar3d.evaluation.lesion_regions import name_regions
 from planar3d.evaluation.lesion_table import Lesion, lesion_labels, lesion_table, lesions_by_target, write_lesions
 from planar3d.evaluation.quality import QualityWarning, check_quality
-from planar3d.files import written_at
+from planar3d.files import write_text, written_at
 from planar3d.networks.weights_file import Model
 from planar3d.recipes import Recipe
 from planar3d.scans.bids import write_instance_sidecars, write_sidecars
 from planar3d.scans.dicom import DicomSeries
 from planar3d.scans.inputs import ScanInput
+from planar3d.scans.labels import Labels, names_of_labels
 from planar3d.scans.outputs import Outputs
 from planar3d.scans.stored import write_like
 from planar3d.scans.volume import Scan
 from planar3d.study.dicom_seg import write_dicom_seg
 from planar3d.study.dicom_sr import write_dicom_sr
-from planar3d.study.label_tables import write_label_tables
 from planar3d.study.scan_report import write_scan_report
 from planar3d.transfer.digests import file_sha256
 from planar3d.wording import counted
+
+# By the name of a viewer's file in `Outputs`: its header, and the format of a line from the label, its colour (0 to
+# 255, and 0 to 1) and its name.
+_VIEWERS = {
+    "fsleyes": ("", "{label} {red} {green} {blue} {name}"),
+    "freeview": ("#No. Label R G B A\n0 background 0 0 0 0\n", "{label} {joined} {r} {g} {b} 0"),
+    "label_tables": (
+        '# ITK-SnAP Label Description File\n    0     0    0    0        0  0  0    "Clear Label"\n',
+        '{label:5d} {r:5d} {g:4d} {b:4d}        1  1  1    "{name}"',
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -116,7 +128,9 @@ def write_segmented(
     model = about["model"]
     warnings = check_quality(scan, mask, model.get("whole_head"), targets, image, model.get("measured"))
     mask.save(outputs.mask)
-    record = {**about, **_findings(lesions, warnings, lesion_table(mask)), "files": _relative(outputs, asked.files)}
+    paths = {name: os.path.relpath(getattr(outputs, name), outputs.record.parent) for name in asked.files}
+    files = {name: Path(path).as_posix() for name, path in paths.items()}
+    record = {**about, **_findings(lesions, warnings, lesion_table(mask)), "files": files}
     record["result"]["mask_sha256"], record["mask_written_ns"] = file_sha256(outputs.mask), written_at(outputs.mask)
     write_lesions(outputs.lesions, lesions)
     if asked.probability and probability is not None:
@@ -137,6 +151,23 @@ def write_segmented(
     if asked.same_format and outputs.same_format != outputs.mask:
         write_like(Path(about["scan"]["path"]), mask.voxels, mask.affine, outputs.same_format)
     return record
+
+
+def write_label_tables(outputs: Outputs, scored: Mapping[str, Labels]) -> None:
+    """Write the tables of ITK-SNAP, FSLeyes and FreeView, in the colours of pages and pictures.
+
+    Args:
+        scored: the targets of the mask, by name, with their labels.
+    """
+    names = names_of_labels(scored)
+    colours = outlines(names.values())
+    for file, (head, line) in _VIEWERS.items():
+        lines = []
+        for label, name in names.items():
+            r, g, b = bytes.fromhex(colours[name][0][1:])
+            shares = {"red": round(r / 255, 4), "green": round(g / 255, 4), "blue": round(b / 255, 4)}
+            lines.append(line.format(label=label, name=name, joined=name.replace(" ", "-"), r=r, g=g, b=b, **shares))
+        write_text(getattr(outputs, file), head + "\n".join(lines) + "\n")
 
 
 def write_standard(outputs: Outputs, item: ScanInput, mask: Scan, asked: Asked, recipe: Recipe) -> dict[str, Any]:
@@ -186,8 +217,3 @@ def _findings(
         ],
         "warnings": [warning._asdict() for warning in warnings],
     }
-
-
-def _relative(outputs: Outputs, names: Iterable[str]) -> dict[str, str]:
-    folder = outputs.record.parent
-    return {name: Path(os.path.relpath(getattr(outputs, name), folder)).as_posix() for name in names}

@@ -91,10 +91,8 @@ def measures_table(results: Results, grid: str, target: str | None = None) -> Ta
         "with all lesions missed therefore lowers Dice, sensitivity and lesion F1, but not precision and distances. "
         "Lesion-wise scores follow the challenge’s definition (Commowick et al. 2018)."
     )
-    name, title = f"measures_{grid}", f"All measures, {results.grid_label(grid)}"
-    if target:
-        name, title = f"measures_{target}_{grid}", f"All measures of {target}, {results.grid_label(grid)}"
-    return Table(name, title, columns, rows, [note])
+    name, of = (f"measures_{target}_{grid}", f" of {target}") if target else (f"measures_{grid}", "")
+    return Table(name, f"All measures{of}, {results.grid_label(grid)}", columns, rows, [note])
 
 
 def all_tables(results: Results) -> list[Table]:

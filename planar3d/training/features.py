@@ -4,7 +4,7 @@ Planar convolutions act within a slice, and poolings along depth combine only sl
 if windows start at such multiples, the features of the whole scan contain those of every window.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from planar3d.errors import RecipeError
 from planar3d.files import map_array, written_beside
 from planar3d.locks import locked
 from planar3d.networks.registry import feature_levels
+from planar3d.progress import Notify
 from planar3d.recipes import Recipe
 from planar3d.training.precision import computed_precision
 from planar3d.training.samples import ScanSamples
@@ -65,7 +66,7 @@ def compute_features(
     voxels: np.ndarray,
     folder: Path,
     recipe: Recipe,
-    notify: Callable[[str], None] = lambda text: None,
+    notify: Notify = lambda text: None,
 ) -> list[np.ndarray]:
     """Open the features of a scan, or compute them if they do not exist.
 

@@ -13,7 +13,7 @@ from planar3d.errors import RecipeError, RunError
 from planar3d.networks.architecture import layers_with_weights
 from planar3d.networks.registry import find_architecture, recipe_network
 from planar3d.networks.weights_file import save_weights
-from planar3d.progress import Ticker, duration
+from planar3d.progress import Notify, Ticker, duration
 from planar3d.recipes import Recipe
 from planar3d.training.backends import on_gpu
 from planar3d.training.checkpoint import BEST_WEIGHTS, Progress, finish, finished, is_finished, restore, save
@@ -103,7 +103,7 @@ def fit(
     validation: np.ndarray,
     recipe: Recipe,
     folder: Path,
-    notify: Callable[[str], None] = lambda text: None,
+    notify: Notify = lambda text: None,
     card: Mapping[str, Any] | None = None,
     devices: Devices | None = None,
 ) -> Progress:
@@ -162,7 +162,7 @@ def fit(
     return progress
 
 
-def guard_precision(network: keras.Model, recipe: Recipe, windows: int, notify: Callable[[str], None]) -> None:
+def guard_precision(network: keras.Model, recipe: Recipe, windows: int, notify: Notify) -> None:
     """Check bf16 gradients against float32 layer by layer before the first step, and fall back where they differ.
 
     Args:

@@ -13,6 +13,7 @@ from planar3d.conversion.held_objects import rebuilt
 from planar3d.environment import bf16_instructions
 from planar3d.errors import RecipeError
 from planar3d.graph.keras_graph import name_of
+from planar3d.progress import Notify
 from planar3d.sections import check_choice
 from planar3d.training.backends import layer_gradients, on_gpu
 from planar3d.wording import counted, is_or_are
@@ -132,9 +133,7 @@ def in_precision(network: keras.Model, precision: str) -> keras.Model:
     return copy
 
 
-def guard_gradients(
-    network: keras.Model, batch_size: int, notify: Callable[[str], None] = lambda text: None
-) -> GradientCheck:
+def guard_gradients(network: keras.Model, batch_size: int, notify: Notify = lambda text: None) -> GradientCheck:
     """Compare the bf16 gradients of each layer with float32 on its real shapes, and keep float32 where they differ.
 
     oneDNN's bf16 gradients of 3D kernels are wrong for some layer shapes, with AMX and with AVX-512, from 2 % to NaN,

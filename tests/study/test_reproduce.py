@@ -14,13 +14,13 @@ from planar3d.study.reproduce import demonstrate
 
 def test_the_demonstration_goes_from_phantom_to_report(tmp_path, untraced):
     recipe = DEMO.with_settings([*TINY, "batch_size=8"])
-    done = demonstrate(tmp_path / "demo", Demonstration(recipe, reduction=14), only="1", notify=lambda text: None)
-    assert len(done.run.cases) == 15 and len(done.run.folds) == 5
-    with (done.run.fold(1) / "scores.csv").open(newline="") as stream:
+    run, page = demonstrate(tmp_path / "demo", Demonstration(recipe, reduction=14), only="1", notify=lambda text: None)
+    assert len(run.cases) == 15 and len(run.folds) == 5
+    with (run.fold(1) / "scores.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert {row["group"] for row in rows} == {"01", "07", "08"}
-    page = done.report.read_text(encoding="utf-8")
-    assert "phantom" in page and "nothing about patients" in page
+    text = page.read_text(encoding="utf-8")
+    assert "phantom" in text and "nothing about patients" in text
     assert (tmp_path / "demo-phantom/complete").is_file()
 
 

@@ -8,8 +8,8 @@ import pytest
 from scan_pages import segmented
 
 from planar3d.scans.outputs import plain_names
-from planar3d.study.label_tables import write_label_tables
 from planar3d.study.notebook import show
+from planar3d.study.segmented import write_label_tables
 
 SCORED = {"WT": (1, 2, 4), "TC": (1, 4), "enhancing tumour": (4,)}
 
