@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from planar3d.errors import Planar3DError, path_of
 from planar3d.files import folder_written_beside, write_json
 from planar3d.graph.keras_graph import check_model, layers_within
 from planar3d.inference.export_formats import FORMATS, Format
+from planar3d.inference.onnx_graph import AXES
 from planar3d.locks import locked
 from planar3d.networks.fitting import refuse_other_ends
 from planar3d.recipes import Recipe
@@ -24,7 +25,6 @@ from planar3d.scans.windows import network_input
 # Largest difference of a probability explained by another order of summation, with a margin; wrong weights or layers
 # give far more.
 TOLERANCE = 1e-4
-AXES = ("batch", "depth", "rows", "cols", "channels")
 _DESCRIPTION = "planar3d.json"
 
 
@@ -77,7 +77,9 @@ def export_network(
         check_recipe(recipe)
         refuse_other_ends(network, recipe)
     folder = path_of(folder, "The folder to export to")
-    _refuse_others(folder / name for name in chosen)
+    for target in (folder / name for name in chosen):
+        if target.exists() and not (target / _DESCRIPTION).is_file():
+            raise Planar3DError(f"{target} exists, but is not an export of planar3d. Name another folder, or move it.")
     network = keras.Model(*network.inputs, *network.outputs, name=network.name)  # also of lists and dictionaries
     window = _noise(network)
     expected = np.asarray(network.predict_on_batch(window))
@@ -114,13 +116,6 @@ def _format(name: str) -> Format:
             f"KERAS_BACKEND={made.backend}."
         )
     return made
-
-
-def _refuse_others(folders: Iterable[Path]) -> None:
-    """Refuse to replace what is no export."""
-    for folder in folders:
-        if folder.exists() and not (folder / _DESCRIPTION).is_file():
-            raise Planar3DError(f"{folder} exists, but is not an export of planar3d. Name another folder, or move it.")
 
 
 def _check(network: keras.Model) -> None:

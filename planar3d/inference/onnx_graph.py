@@ -16,6 +16,7 @@ from planar3d.graph.operators import CHANNELS_FIRST, CHANNELS_LAST, Tensor, Use
 
 # The oldest ONNX operator set with all needed operators, so that older runtimes read the file.
 OPSET = 17
+AXES = ("batch", "depth", "rows", "cols", "channels")
 
 End = tuple[str, int, Any]  # name, element type and sizes of an input or output
 
@@ -83,7 +84,12 @@ def network_graph(network: Description) -> tuple[OnnxGraph, list[End], list[End]
     """The graph of a network, from `input` to `output`, and these two; see `onnx_model`."""
     from onnx import TensorProto
 
-    _check(network)
+    ends = [*network.inputs, *network.output_shapes]
+    if len(ends) != 2 or any(len(end) != 5 for end in ends):
+        raise Planar3DError(
+            f"{network.name} has {ends} as inputs and outputs; export to ONNX needs one input and one output (batch, "
+            "depth, rows, cols, channels)."
+        )
     graph = OnnxGraph()
     source = graph.add("Transpose", "channels_first", ["input"], perm=CHANNELS_FIRST)
 
@@ -94,20 +100,8 @@ def network_graph(network: Description) -> tuple[OnnxGraph, list[End], list[End]
     graph.add("Transpose", "channels_last", [results[network.outputs[0]].value], perm=CHANNELS_LAST)
     graph.nodes[-1].output[0] = "output"
 
-    ends = zip(("input", "output"), (*network.inputs, *network.output_shapes), strict=True)
-    first, last = ((name, TensorProto.FLOAT, _dimensions(shape)) for name, shape in ends)
+    first, last = (
+        (name, TensorProto.FLOAT, [size or axis for size, axis in zip(shape, AXES, strict=True)])
+        for name, shape in zip(("input", "output"), ends, strict=True)
+    )
     return graph, [first], [last]
-
-
-def _check(network: Description) -> None:
-    ends = [*network.inputs, *network.output_shapes]
-    if len(ends) != 2 or any(len(end) != 5 for end in ends):
-        raise Planar3DError(
-            f"{network.name} has {ends} as inputs and outputs; export to ONNX needs one input and one output (batch, "
-            "depth, rows, cols, channels)."
-        )
-
-
-def _dimensions(shape: Sequence[int | None]) -> list[int | str]:
-    axes = ("batch", "depth", "rows", "cols", "channels")
-    return [axis if length is None else length for axis, length in zip(axes, shape, strict=True)]

@@ -52,15 +52,10 @@ class Plan:
     depth: int  # of the windows
     stride: int
     chunk: int  # slices computed at a time in the shared part
-    shared: Piece  # from a chunk of the scan to the inputs of windows
+    shared: Piece  # from a chunk of the scan to its outputs, the frontier: the nodes that windows use
     # From these to the kept slices of a window (Kolarik 2020, eq. 1): for the `"first"`, a `"middle"` and the `"last"`
     # window, and `"whole"` for a single window.
     windows: dict[str, Piece]
-
-    @property
-    def frontier(self) -> tuple[Node, ...]:
-        """The nodes of the shared part that windows use."""
-        return self.shared.outputs
 
     def reached(self, piece: Piece) -> int:
         """The slices from a window's start that must be computed before the window."""
@@ -122,7 +117,9 @@ def make_plan(network: Description, stride: int, exact: bool = True) -> Plan:
     demanded = {stretch: _demand(graph, shared, output, stretch) for stretch in kept.values()}
     frontier = tuple(node for node in graph if node in shared and node in demanded[kept["whole"]])
     needed = ancestors(frontier)
-    chunk = _chunk(frontier, stride)
+    # The least number of slices at a time that is whole for every node and at least a stride.
+    together = math.lcm(*(per_entry(node) for node in needed))
+    chunk = -(-stride // together) * together
     whole = {node: (0, chunk // per_entry(node)) for node in graph[1:] if node in needed}
     # Windows with equal kept slices use one piece.
     pieces = {stretch: _piece(graph, shared, ranges, output) for stretch, ranges in demanded.items()}
@@ -201,12 +198,6 @@ def _piece(graph: Sequence[Node], shared: set[Node], ranges: dict[Node, Range], 
         given.add((output, ranges[output]))
     in_order = sorted(given, key=lambda pair: (graph.index(pair[0]), pair[1]))
     return Piece(tuple(in_order), nodes, (output,), features=False)
-
-
-def _chunk(frontier: Sequence[Node], stride: int) -> int:
-    """The least number of slices at a time that is whole for every node and at least a stride."""
-    together = math.lcm(*(per_entry(node) for node in ancestors(frontier)))
-    return -(-stride // together) * together
 
 
 def _macs(node: Node, entries: int) -> int:

@@ -104,13 +104,13 @@ class SharedInference:
         compute = program_for(plan.shared, [(plan.chunk, *planes, self.preparation.channels)])
         rings = {
             node: _Ring(plan.capacity(node), shape, self.engine.dtype)
-            for node, shape in zip(plan.frontier, compute.output_shapes, strict=True)
+            for node, shape in zip(plan.shared.outputs, compute.output_shapes, strict=True)
         }
         kept: list[np.ndarray] = []
         computed = 0
         for number, (start, piece) in enumerate(windows.items(), start=1):
             while computed < start + plan.reached(piece):
-                places = [rings[n].append(start // per_entry(n) + plan.oldest(n, piece)) for n in plan.frontier]
+                places = [rings[n].append(start // per_entry(n) + plan.oldest(n, piece)) for n in rings]
                 compute([as_input(_chunk(voxels, computed, plan.chunk))], places)
                 computed += plan.chunk
             stretches = [rings[node].stretch(start // per_entry(node), *ends) for node, ends in piece.inputs]
