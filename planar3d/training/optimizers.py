@@ -29,8 +29,6 @@ class NesterovAdam(keras.optimizers.Optimizer):
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Update the variables."""
-        if not self.built:
-            self.build(list(trainable_variables))
         step = self.iterations + 1
         momentum, following = self._momentum(step), self._momentum(step + 1)
         self.assign(self.product, self.product * momentum)
@@ -80,8 +78,6 @@ class Lookahead(keras.optimizers.Optimizer):
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Update the variables, and every `steps` steps the slow weights."""
-        if not self.built:
-            self.build(list(trainable_variables))
         self.inner.apply(grads, trainable_variables)
         self._iterations.assign_add(1)
         is_due = ops.equal(self._iterations % self.steps, 0)
@@ -115,7 +111,3 @@ class ByStep(LearningRateSchedule):
     def __call__(self, step: Any) -> Any:
         """The learning rate at a step."""
         return self.function(ops.cast(step, "float32"))
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments of `__init__`."""
-        return {"function": self.function}

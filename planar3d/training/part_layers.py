@@ -78,32 +78,24 @@ class Kept(layers.Layer):
 
 def is_replaceable(layer: Any) -> bool:
     """Whether `PartConvolution` can replace a layer."""
-    return _KINDS.get(type(layer), lambda layer: False)(layer) and layer.data_format == "channels_last"
+    fits = _KINDS.get(type(layer))
+    return (
+        fits is not None and layer.data_format == "channels_last" and None not in layer.input.shape[1:] and fits(layer)
+    )
 
 
 def _is_convolution(layer: layers.Conv3D) -> bool:
     dilation, sizes = layer.dilation_rate[1:], layer.input.shape[2:4]
-    divides = all(size is not None and size % n == 0 for size, n in zip(sizes, dilation, strict=True))
+    divides = all(size % n == 0 for size, n in zip(sizes, dilation, strict=True))
     return (
-        _has_sizes(layer)
-        and (layer.padding == "same" or layer.kernel_size == (1, 1, 1))
-        and (layer.strides, layer.groups) == ((1, 1, 1), 1)
-        and layer.dilation_rate[0] == 1
+        (layer.padding == "same" or layer.kernel_size == (1, 1, 1))
+        and (layer.strides, layer.groups, layer.dilation_rate[0]) == ((1, 1, 1), 1, 1)
         and (dilation == (1, 1) or (divides and _dilates_natively()))
     )
 
 
 def _is_up_convolution(layer: layers.Conv3DTranspose) -> bool:
-    return (
-        _has_sizes(layer)
-        and layer.strides == layer.kernel_size
-        and layer.dilation_rate == (1, 1, 1)
-        and layer.output_padding is None
-    )
-
-
-def _has_sizes(layer: layers.Layer) -> bool:
-    return None not in layer.input.shape[1:]
+    return layer.strides == layer.kernel_size and layer.dilation_rate == (1, 1, 1) and layer.output_padding is None
 
 
 def _operation(layer: layers.Layer) -> PartwiseOperation:

@@ -63,8 +63,7 @@ class _Walk:
 
         layer, sources = node.operation, node.input_tensors
         parts = [part for source in sources for part in self.parts[id(source)]]
-        needed = any(part.needed for part in parts)
-        needed = needed or bool(getattr(layer, "trainable_variables", ()))
+        needed = any(part.needed for part in parts) or bool(getattr(layer, "trainable_variables", ()))
         if type(layer) is layers.Concatenate and layer.axis in (-1, len(node.outputs[0].shape) - 1):
             self.parts[id(node.outputs[0])] = parts
             return
