@@ -40,9 +40,9 @@ _UNEVEN = (0.5, 2.5)  # factor of the variation above, per head
 _BRIGHT_VESSELS, _OF_VESSELS = 0.2, (0.9, 1.6)  # of the heads: slow flow
 _FLOW, _OF_FLOW = 0.5, (0.15, 0.6)  # of the heads: moving fluid is not nulled
 _FLOWING = ("third and fourth ventricle", "fluid")
-_RIM, _RIM_GAIN = (0.8, 2.5), (0.0, 0.5)  # mm and signal of the rims of the ventricles
-_CAP, _CAP_GAIN = (2.0, 6.0), (0.0, 0.6)  # of the caps of their horns
-_HALO, _HALO_GAIN = (6.0, 11.0), (0.0, 0.12)  # of slightly brighter white matter around them
+# Thickness in mm and signal of the rims of the ventricles, of the caps of their horns, and of the halo of slightly
+# brighter white matter around them.
+_BANDS = ((0.8, 2.5), (0.0, 0.5)), ((2.0, 6.0), (0.0, 0.6)), ((6.0, 11.0), (0.0, 0.12))
 _HORN = 8.0  # mm from a horn's end, the extent of a cap
 
 
@@ -53,9 +53,7 @@ class Contrast:
     signals: np.ndarray  # of `TISSUES` relative to white matter, float32
     spreads: np.ndarray  # variation of each over centimetres, float32
     # Thickness in mm, and signal added to white matter, around ventricles: no lesions.
-    rim: tuple[float, float]
-    cap: tuple[float, float]
-    halo: tuple[float, float]
+    bands: tuple[tuple[float, float], ...]  # rim, cap and halo
 
     @classmethod
     def drawn(cls, rng: np.random.Generator) -> "Contrast":
@@ -76,11 +74,7 @@ class Contrast:
             spreads |= dict.fromkeys(_FLOWING, rng.uniform(*_OF_FLOW))
         signals["third and fourth ventricle"] = min(signals["third and fourth ventricle"], 0.5)
         levels, uneven = (np.array([of[name] for name in TISSUES], np.float32) for of in (signals, spreads))
-        bands = [
-            (rng.uniform(*wide), rng.uniform(*gain))
-            for wide, gain in ((_RIM, _RIM_GAIN), (_CAP, _CAP_GAIN), (_HALO, _HALO_GAIN))
-        ]
-        return cls(levels, uneven, *bands)
+        return cls(levels, uneven, tuple((rng.uniform(*wide), rng.uniform(*gain)) for wide, gain in _BANDS))
 
     def of(self, name: str) -> float:
         """The signal of a tissue."""
@@ -94,6 +88,6 @@ class Contrast:
         ends = inside[[0, -1]] if len(inside) else np.zeros(2)
         at_horns = np.exp(-(((along[:, None] - ends) / _HORN) ** 2)).sum(axis=1)[:, None]
         added = np.zeros(distance.shape, np.float32)
-        for (wide, gain), where in ((self.rim, 1.0), (self.cap, at_horns), (self.halo, 1.0)):
+        for (wide, gain), where in zip(self.bands, (1.0, at_horns, 1.0), strict=True):
             added = np.maximum(added, gain * where * np.exp(-((distance / wide) ** 2)))
         return box, added * (anatomy.labels[box] == TISSUES.index("white"))

@@ -101,8 +101,7 @@ class HeadGenerator:
             drawn["gain"] = float(of_lesions.uniform(*(_FAINT_GAIN if faint else _GAIN)))
             stretched = 1 / abs(np.linalg.det(pose.matrix))
             wanted = 1000 * drawn["wanted_ml"] / stretched
-            placed = place_lesions(anatomy, self.shapes, wanted, drawn["gain"], of_lesions)
-            volumes += [placed.share, placed.level]
+            volumes += place_lesions(anatomy, self.shapes, wanted, drawn["gain"], of_lesions)
         labels, around, *lesions = pose.sampled(*volumes)
 
         signal = _signal(labels, around, contrast, of_scanner)

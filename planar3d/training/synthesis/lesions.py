@@ -94,17 +94,9 @@ class LesionShapes(Stored):
         return np.concatenate([[0], np.cumsum(-(-self.sizes.prod(axis=1) // 8))])
 
 
-@dataclass(frozen=True)
-class PlacedLesions:
-    """Lesions in an anatomy's voxels."""
-
-    share: np.ndarray  # lesion fraction of a voxel, float32
-    level: np.ndarray  # signal of the lesion there, relative to white matter, float32
-
-
 def place_lesions(
     anatomy: Anatomy, shapes: LesionShapes, volume: float, gain: float, rng: np.random.Generator
-) -> PlacedLesions:
+) -> tuple[np.ndarray, np.ndarray]:
     """Place lesions in white matter, brainstem and cerebellar white matter.
 
     Lesions come from patients with a similar volume; large ones stay in place, slightly rotated and shifted, and most
@@ -113,8 +105,12 @@ def place_lesions(
     Args:
         volume: of all lesions in mm³, approximately.
         gain: mean brightness above white matter, relative to it.
+
+    Returns:
+        The lesion fraction of each of the anatomy's voxels, and the lesion's signal there relative to white matter,
+        both float32.
     """
-    placed = PlacedLesions(np.zeros(anatomy.labels.shape, np.float32), np.ones(anatomy.labels.shape, np.float32))
+    placed = np.zeros(anatomy.labels.shape, np.float32), np.ones(anatomy.labels.shape, np.float32)
     ragged = spread(smooth_noise(rng, [round(n / _NODE) + 2 for n in anatomy.labels.shape], 0.8), anatomy.labels.shape)
     to_voxels = np.linalg.inv(np.vstack([anatomy.template, [0, 0, 0, 1]]))
     volume = min(volume, _FULLEST * np.count_nonzero(LESION_TISSUE[anatomy.labels]))
@@ -163,7 +159,7 @@ def _place(anatomy: Anatomy, shapes: LesionShapes, rng: np.random.Generator) -> 
 
 def _paint(
     anatomy: Anatomy,
-    placed: PlacedLesions,
+    placed: tuple[np.ndarray, np.ndarray],
     shape: np.ndarray,
     center: np.ndarray,
     matrix: np.ndarray,
@@ -191,9 +187,9 @@ def _paint(
     field[near] += _TO_VENTRICLE * np.exp(-_distance(anatomy, box)[near] / _REACH)
     sharpness = rng.uniform(*_SHARPNESS)
     share = np.clip((field - 0.5) * sharpness + 0.5, 0, 1) * LESION_TISSUE[anatomy.labels[box]]
-    before = placed.share[box]
+    before, level = (each[box] for each in placed)
     wins = share > before
-    placed.level[box][wins] = 1 + gain * (1 + 0.12 * ragged[box][wins])
+    level[wins] = 1 + gain * (1 + 0.12 * ragged[box][wins])
     added = np.count_nonzero((share > 0.5) & (before <= 0.5))
     before[wins] = share[wins]
     return float(added)
