@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from planar3d.study.page import CONDITIONS, Bar, as_text, histogram, write_page
+from planar3d.study.page import CONDITIONS, Bars, as_text, histogram, write_page
 from planar3d.study.records import mask_is_gone, mask_was_changed, read_rating, refuse_other
 from planar3d.wording import counted
 
@@ -32,14 +32,6 @@ class _Scan(NamedTuple):
     spacing: str
     warnings: list[str]
     rating: str
-
-
-class _Difference(NamedTuple):
-    """A condition that differs between scans, one of its values, and the scans with that value."""
-
-    condition: str
-    value: str
-    scans: list[str]
 
 
 def write_cohort_report(
@@ -101,7 +93,7 @@ def _line(file: Path, record: Mapping[str, Any], folder: Path) -> _Scan:
     )
 
 
-def _histograms(values: Mapping[str, Sequence[float]]) -> list[tuple[str, list[Bar], str, str]]:
+def _histograms(values: Mapping[str, Sequence[float]]) -> list[tuple[str, Bars, str, str]]:
     """The histograms of all scans: title, bars, quantity, and unit of the limits."""
     targets = [column.removesuffix(" [ml]") for column in values if column not in _LESIONS]
     volumes = {f"{n} [ml]": (f"{n} volume", f"scans by {n} volume in ml", " ml", _LIMITS_ML, _VOLUMES) for n in targets}
@@ -112,8 +104,10 @@ def _histograms(values: Mapping[str, Sequence[float]]) -> list[tuple[str, list[B
     ]
 
 
-def _conditions(records: Sequence[Mapping[str, Any]]) -> tuple[dict[str, dict[str, str]], list[_Difference]]:
-    """Separate the conditions shared by all records, by part, from those that differ."""
+def _conditions(
+    records: Sequence[Mapping[str, Any]],
+) -> tuple[dict[str, dict[str, str]], list[tuple[str, str, list[str]]]]:
+    """The conditions of all records, by part; and those that differ, with a value and the scans that have it."""
     shared: dict[str, dict[str, str]] = {}
     differing = []
     for part, title in CONDITIONS.items():
@@ -127,5 +121,5 @@ def _conditions(records: Sequence[Mapping[str, Any]]) -> tuple[dict[str, dict[st
             if len(scans_by_value) == 1:
                 shared.setdefault(title, {})[name] = next(iter(scans_by_value))
             else:
-                differing += [_Difference(f"{title}: {name}", *found) for found in scans_by_value.items()]
+                differing += [(f"{title}: {name}", *found) for found in scans_by_value.items()]
     return shared, differing

@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -23,12 +23,7 @@ CONDITIONS = {
 }
 
 
-class Bar(NamedTuple):
-    """A bar of a histogram: its label, its count, and its height relative to the highest."""
-
-    label: str
-    number: int
-    height: float
+Bars = list[tuple[str, int, float]]  # of a histogram: their labels, counts, and heights relative to the highest
 
 
 def write_page(path: str | Path, template: str, scripts: Sequence[str], **content: Any) -> Path:
@@ -73,11 +68,11 @@ def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def histogram(values: Sequence[float], limits: Sequence[float], labels: Sequence[str]) -> list[Bar]:
+def histogram(values: Sequence[float], limits: Sequence[float], labels: Sequence[str]) -> Bars:
     """Count values below the first limit, between limits, and from the last limit on, with one label each."""
     counts = np.bincount(np.searchsorted(limits, values, side="right"), minlength=len(labels))
     highest = max(counts.max(), 1)
-    return [Bar(label, int(n), float(n / highest)) for label, n in zip(labels, counts, strict=True)]
+    return [(label, int(n), float(n / highest)) for label, n in zip(labels, counts, strict=True)]
 
 
 def _text(name: str) -> str:

@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from planar3d.errors import RunError, ScanError
 from planar3d.evaluation.charts import LESION_BOXES, box_plots, learning_curves
@@ -19,12 +18,7 @@ from planar3d.study.sources import require_unchanged
 from planar3d.study.tables import all_tables, write_tables
 from planar3d.wording import counted, score_text
 
-
-class _Picture(NamedTuple):
-    """A figure embedded in the page."""
-
-    caption: str
-    data: str
+Pictures = dict[str, str]  # data of figures embedded in the page, by caption
 
 
 def write_report(run: str | Path) -> Path:
@@ -68,8 +62,8 @@ def write_report(run: str | Path) -> Path:
     return folder / "report.html"
 
 
-def _box_plots(results: Results, folder: Path) -> list[_Picture]:
-    pictures = []
+def _box_plots(results: Results, folder: Path) -> Pictures:
+    pictures = {}
     measures = LESION_BOXES if results.of_lesions else results.measure_set.main
     published = TABLE_2 if results.of_lesions and not results.is_phantom else None
     for grid in GRIDS:
@@ -83,7 +77,7 @@ def _box_plots(results: Results, folder: Path) -> list[_Picture]:
         values = {name: {m: [s.values[m] for s in members] for m in measures} for name, members in groups.items()}
         path = box_plots(values, folder / f"boxes_{grid}.png", published, results.measures)
         caption = f"Scores {_of(results)}by center, {results.grid_label(grid)}; the box spans the quartiles."
-        pictures.append(_Picture(caption, _embed(path)))
+        pictures[caption] = _embed(path)
     return pictures
 
 
@@ -92,17 +86,17 @@ def _of(results: Results) -> str:
     return f"of {results.targets[0]} " if len(results.targets) > 1 else ""
 
 
-def _learning_curves(results: Results, folder: Path) -> list[_Picture]:
-    histories = results.histories()
-    if not histories:
-        return []
-    path = learning_curves(histories, folder / "learning_curves.png")
-    return [_Picture("Loss and Dice over the epochs, by fold.", _embed(path))]
+def _learning_curves(results: Results, folder: Path) -> Pictures:
+    if not (histories := results.histories()):
+        return {}
+    return {
+        "Loss and Dice over the epochs, by fold.": _embed(learning_curves(histories, folder / "learning_curves.png"))
+    }
 
 
-def _overlays(results: Results, folder: Path) -> tuple[list[_Picture], list[str]]:
+def _overlays(results: Results, folder: Path) -> tuple[Pictures, list[str]]:
     """Draw every test scan on its native grid, with a sentence for those that cannot be drawn."""
-    pictures, skipped, targets = [], [], results.run.recipe.targets
+    pictures, skipped, targets = Pictures(), list[str](), results.run.recipe.targets
     dice = {(s.fold, s.scan): s.values["dice"] for s in results.on("native")}
     for number, fold in enumerate(results.run.folds, start=1):
         for name in fold.test:
@@ -125,7 +119,7 @@ def _overlays(results: Results, folder: Path) -> tuple[list[_Picture], list[str]
             except (RunError, ScanError) as error:
                 skipped.append(f"{name} has no picture: {error}")
                 continue
-            pictures.append(_Picture(title, _embed(path)))
+            pictures[title] = _embed(path)
     return pictures, skipped
 
 
