@@ -38,7 +38,6 @@ class KerasEngine:
         pass_through(network, [0], visit)
 
     def program(self, piece: Piece, shapes: Sequence[Shape]) -> "KerasProgram":
-        """Build the program of a piece for inputs of these shapes."""
         return KerasProgram(piece, shapes, self._uses)
 
 
@@ -61,7 +60,6 @@ class KerasProgram:
         self._run = self._on_tensorflow() if keras.backend.backend() == "tensorflow" and not on_gpu() else self._predict
 
     def __call__(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
-        """Compute stretches (entries, rows, cols, channels) from stretches, into the given arrays."""
         for place, result in zip(outputs, self._run([stretch[None] for stretch in inputs]), strict=True):
             place[:] = np.asarray(result)[0]
 

@@ -46,7 +46,6 @@ class OpenVINOEngine:
                 raise Planar3DError(f"{error} The OpenVINO engine does not support it; use engine='keras'.") from error
 
     def program(self, piece: Piece, shapes: Sequence[Shape]) -> "OpenVINOProgram":
-        """Compile the program of a piece for inputs of these shapes."""
         return OpenVINOProgram(self, piece, shapes)
 
     def layer_of(self, node: Node) -> Layer:
@@ -88,7 +87,6 @@ class OpenVINOProgram:
         self._request = self._compiled.create_infer_request()
 
     def __call__(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
-        """Compute stretches (entries, rows, cols, channels) from stretches, into the given arrays."""
         # Tensors are views that keep nothing alive, so copies are kept here until the end of the computation.
         held = [np.ascontiguousarray(stretch) for stretch in inputs]
         for number, stretch in enumerate(held):
@@ -98,7 +96,6 @@ class OpenVINOProgram:
         self._request.infer()
 
     def free(self) -> None:
-        """Free the memory of intermediate results; the next call takes it again."""
         self._compiled.release_memory()
 
     def _view(self, array: np.ndarray) -> Any:

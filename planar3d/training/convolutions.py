@@ -83,7 +83,7 @@ class Convolution:
     def __init__(self, dilation: tuple[int, int] = (1, 1)) -> None:
         self.dilation = dilation
 
-    def forward(self, parts: Sequence[Any], kernel: Any, bias: Any) -> Any:  # noqa: D102
+    def forward(self, parts: Sequence[Any], kernel: Any, bias: Any) -> Any:
         kernels = _kernels(kernel, parts, axis=3)
         # oneDNN supports dilation; tf.nn.convolution would rearrange the volume before and after.
         *others, last = (
@@ -92,7 +92,7 @@ class Convolution:
         # In this order, oneDNN fuses the bias, the other terms and ReLU into the last convolution.
         return sum(others, tf.nn.bias_add(last, bias))
 
-    def gradients(self, parts: Sequence[Any], needed: Sequence[bool], kernel: Any, upstream: Any) -> Gradients:  # noqa: D102
+    def gradients(self, parts: Sequence[Any], needed: Sequence[bool], kernel: Any, upstream: Any) -> Gradients:
         of_parts = [
             tf.raw_ops.Conv3DBackpropInputV2(input_sizes=tf.shape(x), filter=k, out_backprop=upstream, **self._window())
             if wanted
@@ -159,7 +159,7 @@ class Convolution:
 class UpConvolution:
     """A transposed convolution with stride equal to its kernel size: one matrix product, then a rearrangement."""
 
-    def forward(self, parts: Sequence[Any], kernel: Any, bias: Any) -> Any:  # noqa: D102
+    def forward(self, parts: Sequence[Any], kernel: Any, bias: Any) -> Any:
         x = tf.concat(parts, axis=-1)
         size, filters = kernel.shape[:3], kernel.shape[3]
         y = tf.matmul(_rows(x), _as_matrix(kernel), transpose_b=True)
@@ -170,7 +170,7 @@ class UpConvolution:
         # Not before: fused, oneDNN's product takes longer in bf16 than both separately.
         return tf.nn.bias_add(y, bias)
 
-    def gradients(self, parts: Sequence[Any], needed: Sequence[bool], kernel: Any, upstream: Any) -> Gradients:  # noqa: D102
+    def gradients(self, parts: Sequence[Any], needed: Sequence[bool], kernel: Any, upstream: Any) -> Gradients:
         size, filters = kernel.shape[:3], kernel.shape[3]
         depth, height, width = parts[0].shape[1:4]
         y = tf.reshape(upstream, (-1, depth, size[0], height, size[1], width, size[2], filters))
@@ -186,13 +186,13 @@ class UpConvolution:
 class Pointwise:
     """A convolution with a kernel of one voxel: a matrix product."""
 
-    def forward(self, parts: Sequence[Any], kernel: Any, bias: Any) -> Any:  # noqa: D102
+    def forward(self, parts: Sequence[Any], kernel: Any, bias: Any) -> Any:
         kernels = _kernels(kernel, parts, axis=3)
         first, *others = (tf.matmul(_rows(x), k[0, 0, 0]) for x, k in zip(parts, kernels, strict=True))
         y = tf.nn.bias_add(sum(others, first), bias)
         return tf.reshape(y, (-1, *parts[0].shape[1:4], kernel.shape[-1]))
 
-    def gradients(self, parts: Sequence[Any], needed: Sequence[bool], kernel: Any, upstream: Any) -> Gradients:  # noqa: D102
+    def gradients(self, parts: Sequence[Any], needed: Sequence[bool], kernel: Any, upstream: Any) -> Gradients:
         y = _rows(upstream)
         of_parts = [
             tf.reshape(tf.matmul(y, k[0, 0, 0], transpose_b=True), tf.shape(x)) if wanted else None

@@ -38,12 +38,10 @@ class CropSampling(DrawnSampling):
 
     @property
     def per_epoch(self) -> int:  # type: ignore[override]
-        """Number of crops per epoch."""
         return self.crops_per_epoch
 
     @property
     def shows_brains(self) -> bool:  # type: ignore[override]
-        """Whether some crops show extracted brains."""
         return "extraction" in self.augmentation
 
     def check_with(self, preparation: Preparation, targets: Targets) -> None:
@@ -63,11 +61,9 @@ class CropSampling(DrawnSampling):
             )
 
     def shape(self, tiles: Tiles, preparation: Preparation) -> Lengths:
-        """The shape of a crop."""
         return tiles.depth, self.crop, self.crop
 
     def samples(self, scans: Sequence[tuple[Prepared, np.ndarray]], recipe: "Recipe") -> "CropSamples":
-        """Crops of all stacks of slices."""
         stacks = [
             (prepared.voxels[stack], labels[stack])
             for prepared, labels in scans

@@ -60,10 +60,10 @@ class BceMinusDice(Loss):
 
     dice_smoothing: Annotated[float, NOT_NEGATIVE] = 0.0  # added to numerator and denominator of Dice
 
-    def dice(self, y_true: Any, y_pred: Any) -> Any:  # noqa: D102
+    def dice(self, y_true: Any, y_pred: Any) -> Any:
         return soft_dice(y_true, y_pred, self.dice_smoothing)
 
-    def __call__(self, y_true: Any, y_pred: Any) -> Any:  # noqa: D102
+    def __call__(self, y_true: Any, y_pred: Any) -> Any:
         import keras
         from keras import ops
 
@@ -98,7 +98,6 @@ class MultipleDice(Loss):
             raise RecipeError(_NEEDS_SOFTMAX.format("dice_of='foreground'", targets.name, "dice_of=all"))
 
     def dice(self, y_true: Any, y_pred: Any) -> Any:
-        """The mean Dice."""
         import keras
         from keras import ops
 
@@ -113,7 +112,6 @@ class MultipleDice(Loss):
         return ops.mean(by_channel[..., int(self.dice_of == "foreground") :])
 
     def __call__(self, y_true: Any, y_pred: Any) -> Any:
-        """The loss."""
         return 1 - self.dice(y_true, y_pred)
 
 

@@ -44,11 +44,9 @@ class MirroredSteps:
         )
 
     def train_on_batch(self, inputs: Any, targets: Any, *, return_dict: bool = True) -> Mapping[str, Any]:
-        """Update the weights with a batch, and return its loss and Dice."""
         return self._train(*self._divided(inputs, targets))
 
     def test_on_batch(self, inputs: Any, targets: Any, *, return_dict: bool = True) -> Mapping[str, Any]:
-        """Loss and Dice of a batch."""
         return self._test(*self._divided(inputs, targets))
 
     def _divided(self, inputs: Any, targets: Any) -> tuple[Any, Any, bool]:

@@ -28,7 +28,6 @@ class NesterovAdam(keras.optimizers.Optimizer):
             self.product = self.add_variable((), "ones", name="momentum_product")
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
-        """Update the variables."""
         step = self.iterations + 1
         momentum, following = self._momentum(step), self._momentum(step + 1)
         self.assign(self.product, self.product * momentum)
@@ -39,7 +38,6 @@ class NesterovAdam(keras.optimizers.Optimizer):
         super().apply(grads, trainable_variables)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Update one variable."""
         beta_1, beta_2 = self.settings.beta_1, self.settings.beta_2
         index = self._get_variable_index(variable)
         first, second = self.first[index], self.second[index]
@@ -89,12 +87,10 @@ class Lookahead(keras.optimizers.Optimizer):
 
     @property
     def variables(self) -> list[Any]:
-        """Its own variables and those of the inner optimizer."""
         return self._variables + self.inner.variables
 
     @property
     def learning_rate(self) -> Any:
-        """The learning rate of the inner optimizer."""
         return self.inner.learning_rate
 
     @learning_rate.setter
@@ -109,5 +105,4 @@ class ByStep(LearningRateSchedule):
         self.function = function
 
     def __call__(self, step: Any) -> Any:
-        """The learning rate at a step."""
         return self.function(ops.cast(step, "float32"))

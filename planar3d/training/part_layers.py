@@ -37,7 +37,6 @@ class PartConvolution(layers.Layer):
         return self.replaced.kernel
 
     def call(self, parts: Any) -> Any:
-        """The replaced layer's output."""
         if not isinstance(parts, (list, tuple)):
             parts = tf.split(parts, self.channels, axis=-1)
         layer = self.replaced
@@ -47,7 +46,6 @@ class PartConvolution(layers.Layer):
         return y if relu else layer.activation(y)
 
     def compute_output_spec(self, parts: Any) -> keras.KerasTensor:
-        """The replaced layer's shape, in the computed type."""
         return keras.KerasTensor(self.replaced.output.shape, dtype=self.compute_dtype)
 
     def passed_on(self) -> np.ndarray:
@@ -68,11 +66,9 @@ class Kept(layers.Layer):
         self.built = True
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
-        """The layer's output."""
         return self.kept(*args, **kwargs)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
-        """The layer's shape and type."""
         return self.kept.compute_output_spec(*args, **kwargs)
 
 

@@ -34,7 +34,6 @@ class PatchSampling(DrawnSampling):
 
     @property
     def per_epoch(self) -> int:  # type: ignore[override]
-        """Number of patches per epoch."""
         return self.patches_per_epoch
 
     def check_with(self, preparation: Preparation, targets: Targets) -> None:
@@ -46,7 +45,6 @@ class PatchSampling(DrawnSampling):
             )
 
     def samples(self, scans: Sequence[tuple[Prepared, np.ndarray]], recipe: "Recipe") -> "PatchSamples":
-        """Patches of the prepared cases."""
         return PatchSamples([prepared.voxels for prepared, _ in scans], [labels for _, labels in scans], recipe)
 
 

@@ -79,7 +79,6 @@ class ScanSamples:
         self.windows = Windows(len(voxels[0]), len(voxels), recipe.tiles.depth, recipe.tiles.stride, borders)
 
     def batch(self, numbers: Sequence[int] | np.ndarray) -> tuple[Any, np.ndarray]:
-        """Inputs and targets."""
         return self.inputs(numbers), self.targets(numbers)
 
     def inputs(self, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -129,12 +128,10 @@ class WindowSampling(Sampling):
 
     @property
     def validates(self) -> bool:  # type: ignore[override]
-        """Whether there are validation windows."""
         return self.validation != "none"
 
     @property
     def joins_scans(self) -> bool:  # type: ignore[override]
-        """Whether windows cross from one scan into the next."""
         return self.window_borders == "none"
 
     def check_with(self, preparation: Preparation, targets: Targets) -> None:
@@ -168,11 +165,9 @@ class WindowSampling(Sampling):
         return np.flatnonzero(~validates), np.flatnonzero(validates)
 
     def order(self, training: np.ndarray, epoch: int, seed: int) -> np.ndarray:
-        """Shuffled."""
         key = 0 if self.shuffle == "once" else epoch
         return np.random.default_rng([seed, key]).permutation(training)
 
     def samples(self, scans: Sequence[tuple[Prepared, np.ndarray]], recipe: "Recipe") -> ScanSamples:
-        """Windows of the prepared scans."""
         voxels, labels = [prepared.voxels for prepared, _ in scans], [marked for _, marked in scans]
         return ScanSamples(voxels, labels, recipe, self.window_borders)

@@ -79,5 +79,4 @@ class DrawnSampling(Sampling):
         return np.arange(self.per_epoch), np.arange(0)
 
     def order(self, training: np.ndarray, epoch: int, seed: int) -> np.ndarray:
-        """New samples in every epoch."""
         return training + epoch * len(training)

@@ -56,7 +56,7 @@ class BySteps(Schedule):
 
     warmup_steps: Annotated[int, NOT_NEGATIVE] = 0  # steps in which the learning rate rises from 0
 
-    def rate(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:  # noqa: D102
+    def rate(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:
         from keras import ops
 
         from planar3d.training.optimizers import ByStep
@@ -79,7 +79,7 @@ class InverseDecay(BySteps):
 
     decay: Annotated[float, NOT_NEGATIVE] = 1.99e-7  # rate at a step: learning_rate / (1 + decay · step)
 
-    def falling(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:  # noqa: D102
+    def falling(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:
         from keras.optimizers.schedules import InverseTimeDecay
 
         return InverseTimeDecay(learning_rate, 1, self.decay)
@@ -94,7 +94,7 @@ class Cosine(BySteps):
     floor: Annotated[float, NOT_NEGATIVE] = 0.0  # rate at the last step
     constant_epochs: Annotated[int, NOT_NEGATIVE] = 0  # epochs before the rate falls
 
-    def falling(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:  # noqa: D102
+    def falling(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:
         from keras import ops
         from keras.optimizers.schedules import CosineDecay
 
@@ -114,7 +114,7 @@ class Exponential(BySteps):
     factor: Annotated[float, SHARE] = 0.95  # factor per epoch
     floor: Annotated[float, NOT_NEGATIVE] = 0.0  # minimum rate
 
-    def falling(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:  # noqa: D102
+    def falling(self, learning_rate: float, steps: int, epoch_steps: int) -> Any:
         from keras import ops
         from keras.optimizers.schedules import ExponentialDecay
 
@@ -149,12 +149,10 @@ class Plateau(Schedule):
                 f"direction={better}."
             )
 
-    def rate(self, learning_rate: float, steps: int, epoch_steps: int) -> float:  # noqa: D102
+    def rate(self, learning_rate: float, steps: int, epoch_steps: int) -> float:
         return learning_rate
 
-    def after_epoch(  # noqa: D102
-        self, optimizer: Any, row: Mapping[str, float], state: PlateauState | None
-    ) -> PlateauState:
+    def after_epoch(self, optimizer: Any, row: Mapping[str, float], state: PlateauState | None) -> PlateauState:
         from keras import ops
 
         state = state or PlateauState(float(ops.convert_to_numpy(optimizer.learning_rate)))
