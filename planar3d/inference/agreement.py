@@ -1,9 +1,7 @@
 """Whether a model's bf16 masks are trusted: as published, as found here before, or by the first scan."""
 
 import json
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -17,6 +15,7 @@ from planar3d.networks.weights_file import Model
 from planar3d.progress import Progress
 from planar3d.recipes import Recipe
 from planar3d.transfer.download import cached_result
+from planar3d.transfer.metadata import mapping_in
 
 # Least Dice between a bf16 and a float32 mask at which bf16 is trusted.
 AGREEMENT = 0.99
@@ -24,58 +23,53 @@ AGREEMENT = 0.99
 _ENOUGH = 200
 
 
-@dataclass(frozen=True)
-class Known:
-    """The known agreement of a model on this machine, before a scan is predicted."""
+def known_agreement(model: Model) -> tuple[float, str] | None:
+    """The Dice of a model's masks in both precisions on this machine, and its source; None if unknown.
 
-    model: Model | None  # with its recipe; None for a network without a file, whose agreement is unknown
+    The card's is for masks made by the same rule as in its measurement.
+    """
+    here = {"instructions": bf16_instructions(), "openvino": version("openvino")}
+    published = (model.card or {}).get("agreement") if model.own_recipe == model.recipe else None
+    for said in map(mapping_in, published if isinstance(published, list) else []):
+        if here.items() <= said.items() and isinstance(said.get("least"), float):
+            return said["least"], f"as published for {here['instructions']} and OpenVINO {here['openvino']}"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        kept = cached_result("agreement", _conditions(model)).read_text(encoding="utf-8")
+        return float(json.loads(kept)["dice"]), "from an earlier scan"
+    return None
 
-    def find(self) -> tuple[float, str] | None:
-        """The Dice of its masks in both precisions, and its source; None if unknown."""
-        if self.model is None:
-            return None
-        here = {"instructions": bf16_instructions(), "openvino": version("openvino")}
-        for said in self._published():
-            if here.items() <= said.items() and isinstance(said.get("least"), float):
-                return said["least"], f"as published for {here['instructions']} and OpenVINO {here['openvino']}"
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            kept = cached_result("agreement", self._conditions()).read_text(encoding="utf-8")
-            return float(json.loads(kept)["dice"]), "from an earlier scan"
-        return None
 
-    def keep(self, dice: float) -> None:
-        """Keep a scan's result in the user's cache, if that is writable."""
-        if self.model is not None:
-            with suppress(OSError):
-                write_json(cached_result("agreement", self._conditions()), self._conditions() | {"dice": dice})
+def keep_agreement(model: Model, dice: float) -> None:
+    """Keep a scan's result in the user's cache, if that is writable."""
+    with suppress(OSError):
+        write_json(cached_result("agreement", _conditions(model)), _conditions(model) | {"dice": dice})
 
-    def _published(self) -> list[Mapping[str, Any]]:
-        """The agreement in the card, if masks are made by the same rule as in its measurement."""
-        if self.model is None or self.model.own_recipe != self.model.recipe:
-            return []
-        said = (self.model.card or {}).get("agreement")
-        return [each for each in said if isinstance(each, Mapping)] if isinstance(said, list) else []
 
-    def _conditions(self) -> dict[str, Any]:
-        assert self.model is not None
-        return {
-            "weights": self.model.sha256,
-            "recipe": self.model.recipe.to_json(),
-            "processor": processor(),
-            "instructions": bf16_instructions(),
-            "openvino": version("openvino"),
-            "planar3d": __version__,
-        }
+def _conditions(model: Model) -> dict[str, Any]:
+    return {
+        "weights": model.sha256,
+        "recipe": model.recipe.to_json(),
+        "processor": processor(),
+        "instructions": bf16_instructions(),
+        "openvino": version("openvino"),
+        "planar3d": __version__,
+    }
 
 
 class Checked:
-    """Predicts in bf16 if masks are known to agree with float32 or the first scan's mask does, else in float32."""
+    """Predicts in bf16 if masks are known to agree with float32 or the first scan's mask does, else in float32.
 
-    def __init__(self, in_bf16: SharedInference, in_float32: SharedInference, recipe: Recipe, known: Known) -> None:
-        self.in_bf16, self.in_float32, self.recipe, self.known = in_bf16, in_float32, recipe, known
+    Args:
+        model: with this recipe; None for a network without a file, whose agreement is unknown.
+    """
+
+    def __init__(
+        self, in_bf16: SharedInference, in_float32: SharedInference, recipe: Recipe, model: Model | None
+    ) -> None:
+        self.in_bf16, self.in_float32, self.recipe, self.model = in_bf16, in_float32, recipe, model
         self.chosen: SharedInference | None = None
         self.description = in_bf16.description + " if the first scan's mask agrees with float32"
-        if found := known.find():
+        if model and (found := known_agreement(model)):
             self._choose(*found)
 
     def __call__(self, voxels: np.ndarray, progress: Progress | None = None) -> np.ndarray:
@@ -89,7 +83,8 @@ class Checked:
         agreement, marked = self._agreement(voxels, probabilities)
         self.in_float32.release()
         if marked >= _ENOUGH:
-            self.known.keep(agreement)
+            if self.model:
+                keep_agreement(self.model, agreement)
             self._choose(agreement)
         return probabilities if agreement >= AGREEMENT else self.in_float32(voxels, progress)
 

@@ -11,7 +11,7 @@ import numpy as np
 from planar3d.environment import may_have_gpu
 from planar3d.errors import Planar3DError, RecipeError
 from planar3d.graph.description import Description, in_int8
-from planar3d.inference.agreement import Checked, Known
+from planar3d.inference.agreement import Checked
 from planar3d.inference.plan import Plan, make_plan, why_apart
 from planar3d.inference.shared import SharedInference
 from planar3d.inference.tiled import TiledInference
@@ -42,24 +42,24 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True)
 class _Source:
-    """A network as Keras model and description, each created on request, with its precision and bf16 agreement."""
+    """A network as Keras model and description, each created on request, with its precision."""
 
     description: Callable[[], Description]
     network: Callable[[], "keras.Model"]
     precision: Callable[[], str]
-    known: Known
+    model: Model | None  # with its recipe; None for a network without a file
 
 
 def _source(network: "keras.Model | Model", recipe: Recipe) -> _Source:
     if isinstance(network, Model):
         build = cache(network.network)
-        return _Source(cache(lambda: network.description(build)), build, lambda: "float32", Known(network))
+        return _Source(cache(lambda: network.description(build)), build, lambda: "float32", network)
     from planar3d.graph.described import described
     from planar3d.networks.fitting import refuse_other_ends
     from planar3d.training.precision import precision_of
 
     refuse_other_ends(network, recipe)
-    return _Source(lambda: described(network), lambda: network, lambda: precision_of(network), Known(None))
+    return _Source(lambda: described(network), lambda: network, lambda: precision_of(network), None)
 
 
 def predictor(
@@ -142,7 +142,7 @@ def _in_int8(source: _Source, engine: str) -> tuple[_Source, str]:
         raise Planar3DError(_NEEDS_OPENVINO.format("precision='int8'"))
     from planar3d.inference.openvino_engine import multiplies_bf16
 
-    model = source.known.model
+    model = source.model
     greatest = carried_greatest(model.card or {}) if model else {}
     if not greatest:
         name = model.path.name if model else "The network"
@@ -196,9 +196,9 @@ def _shared(source: _Source, recipe: Recipe, engine: str, precision: str | None)
     if engine == "openvino" or (engine == "auto" and _openvino_is_faster()):
         plan = make_plan(source.description(), recipe.tiles.stride, exact=False)
         if engine == "openvino":
-            return _on_openvino(plan, recipe, precision or "float32", source.known)
+            return _on_openvino(plan, recipe, precision or "float32", source.model)
         try:
-            return _on_openvino(plan, recipe, precision, source.known)
+            return _on_openvino(plan, recipe, precision, source.model)
         except Planar3DError:
             pass  # Keras computes layers unknown to OpenVINO
     from planar3d.graph.described import described
@@ -210,7 +210,7 @@ def _shared(source: _Source, recipe: Recipe, engine: str, precision: str | None)
     return SharedInference(plan, KerasEngine(network), recipe.preparation, f"shared on Keras, {computed}")
 
 
-def _on_openvino(plan: Plan, recipe: Recipe, precision: str | None, known: Known) -> Predictor:
+def _on_openvino(plan: Plan, recipe: Recipe, precision: str | None, model: Model | None) -> Predictor:
     from planar3d.inference.openvino_engine import OpenVINOEngine, multiplies_bf16
 
     OpenVINOEngine().check(plan)
@@ -219,7 +219,7 @@ def _on_openvino(plan: Plan, recipe: Recipe, precision: str | None, known: Known
         for name in ("float32", "bf16")
     )
     if precision is None and multiplies_bf16():
-        return Checked(in_bf16, in_float32, recipe, known)
+        return Checked(in_bf16, in_float32, recipe, model)
     return in_bf16 if precision == "bf16" else in_float32
 
 

@@ -13,6 +13,7 @@ from planar3d.training.schedules import SCHEDULES, InverseDecay
 from planar3d.training.settings import SAMPLINGS, Training
 
 _PREPARATIONS = {"cube": "sagittal-cube", "slices": "axial-slices"}
+_CHOICES: dict[str, Any] = {"sampling": SAMPLINGS, "network": NETWORKS, "schedule": SCHEDULES}
 # Values of missing fields that differ from the section's default: the behaviour before the field existed.
 _MISSING = {
     **{"grid": "cube", "sampling": "windows", "network": "planar-resunet", "schedule": "decay"},
@@ -31,9 +32,7 @@ def upgraded(content: Content) -> Content:
         raise UnknownFieldError("a recipe of format 1", unknown, sorted(_known()))
     grid = fields["grid"]
     prepared = variant(PREPARATIONS, _PREPARATIONS.get(grid, grid), "grid")
-    samples = variant(SAMPLINGS, fields["sampling"], "sampling")
-    network = variant(NETWORKS, fields["network"], "network")
-    schedule = variant(SCHEDULES, fields["schedule"], "schedule")
+    samples, network, schedule = (variant(table, fields[name], name) for name, table in _CHOICES.items())
     return {
         "name": fields["name"],
         "preparation": _section(prepared, fields),
@@ -62,4 +61,4 @@ def _names(made: type[Any]) -> set[str]:
 def _known() -> set[str]:
     alone = (DepthWindows, Binary, Training, BceMinusDice, Adam, InverseDecay)
     sections = (*PREPARATIONS.values(), *NETWORKS.values(), *SAMPLINGS.values(), *alone)
-    return {"name", "grid", "sampling", "network", "schedule"}.union(*map(_names, sections))
+    return {"name", "grid", *_CHOICES}.union(*map(_names, sections))

@@ -6,7 +6,7 @@ import pytest
 from inference_networks import voxels
 
 from planar3d.inference import agreement
-from planar3d.inference.agreement import Known
+from planar3d.inference.agreement import keep_agreement, known_agreement
 from planar3d.inference.predictor import predictor
 from planar3d.inference.shared import SharedInference
 from planar3d.networks.registry import recipe_network
@@ -38,18 +38,18 @@ def published(tmp_path_factory):
 
 
 def test_a_card_is_believed_for_its_instructions_and_version_and_its_own_rule(published, monkeypatch):
-    assert Known(published).find() == (0.9979, "as published for amx_bf16 and OpenVINO 2026.4.1")
-    assert Known(Model.open(published, TINY.changed(threshold=3))).find() is None
+    assert known_agreement(published) == (0.9979, "as published for amx_bf16 and OpenVINO 2026.4.1")
+    assert known_agreement(Model.open(published, TINY.changed(threshold=3))) is None
     monkeypatch.setattr(agreement, "version", lambda package: "2027.0")
-    assert Known(published).find() is None is Known(None).find()
+    assert known_agreement(published) is None
 
 
 def test_what_a_scan_showed_counts_for_the_same_weights_rule_and_machine(published, monkeypatch):
     model, other = Model.open(published, TINY.changed(threshold=3)), Model.open(published, TINY.changed(threshold=4))
-    Known(model).keep(0.75)
-    assert Known(model).find() == (0.75, "from an earlier scan") and Known(other).find() is None
+    keep_agreement(model, 0.75)
+    assert known_agreement(model) == (0.75, "from an earlier scan") and known_agreement(other) is None
     monkeypatch.setattr(agreement, "processor", lambda: "another one")
-    assert Known(model).find() is None
+    assert known_agreement(model) is None
 
 
 def test_what_is_known_spares_the_check_and_the_record_says_so(published, monkeypatch):
@@ -78,4 +78,4 @@ def test_masks_that_are_nearly_empty_decide_for_no_other_scan(published):
     model, scan = Model.open(published, TINY.changed(threshold=255)), voxels(16, 32)
     predict = predictor(model, model.recipe)
     np.testing.assert_array_equal(predict(scan), predictor(model, model.recipe, "shared", "openvino", "bf16")(scan))
-    assert "if the first scan's mask agrees" in predict.description and Known(model).find() is None
+    assert "if the first scan's mask agrees" in predict.description and known_agreement(model) is None
