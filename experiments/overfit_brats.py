@@ -72,7 +72,8 @@ def train(case: Any, recipe: Recipe, out: Path) -> None:
     """Train on one case, or resume, into `out/best.weights.h5`."""
     from planar3d.scans.case import read_images
     from planar3d.scans.prepare import prepare
-    from planar3d.training.fit import build_network, fit, guard_precision
+    from planar3d.training.fit import build_network, fit
+    from planar3d.training.precision import guard_precision
     from planar3d.training.trainer import trainer_of
 
     scans = read_images({name: case.images[name] for name in recipe.preparation.images})

@@ -26,11 +26,12 @@ from planar3d.study.cluster import run_tasks
 from planar3d.study.results import GRIDS
 from planar3d.study.run_folder import Run
 from planar3d.study.sources import digest_sources, require_unchanged
+from planar3d.training.backends import make_deterministic
 from planar3d.training.checkpoint import BEST_WEIGHTS
 from planar3d.training.devices import choose_devices
 from planar3d.training.features import FeatureSamples, compute_features, decoder_of, encoder_of
-from planar3d.training.fit import build_network, fit, guard_precision, layers_named, make_deterministic
-from planar3d.training.initialization import scale_to_unit_variance
+from planar3d.training.fit import build_network, fit, layers_named, scale_to_unit_variance
+from planar3d.training.precision import guard_precision
 from planar3d.training.samples import ScanSamples
 from planar3d.training.sampling import Samples
 from planar3d.training.trainer import trainer_of

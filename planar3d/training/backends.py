@@ -1,4 +1,4 @@
-"""Backend-specific functions: detection of a GPU, and the gradients of a single layer."""
+"""Backend-specific functions: detection of a GPU, determinism, and the gradients of a single layer."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -16,6 +16,19 @@ def on_gpu() -> bool:
 def trains(backend: str) -> bool:
     """Whether Keras trains on a backend."""
     return backend in _GRADIENTS
+
+
+def make_deterministic() -> None:
+    """Enable deterministic results, which exact resume needs.
+
+    On a CPU, every backend is deterministic for a given number of threads (shown by tests/training/test_fit.py and
+    tests/test_backends.py), and TensorFlow's determinism mode would double the time of a step, so it is used only on
+    GPUs. JAX and torch on a GPU have no such mode here: a resumed run may differ by rounding.
+    """
+    if keras.backend.backend() == "tensorflow" and on_gpu():
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
 
 
 def layer_gradients(layer: keras.Layer, x: Any, upstream: Any) -> list[Any]:

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,9 @@ from planar3d.networks.registry import find_architecture, recipe_network
 from planar3d.networks.weights_file import save_weights
 from planar3d.progress import Notify, Ticker, duration
 from planar3d.recipes import Recipe
-from planar3d.training.backends import on_gpu
 from planar3d.training.checkpoint import BEST_WEIGHTS, Progress, finish, finished, is_finished, restore, save
 from planar3d.training.devices import Devices, Steps
-from planar3d.training.precision import NO_BF16, PRECISIONS, built_with, computed_precision, guard_gradients
+from planar3d.training.precision import PRECISIONS, built_with, computed_precision
 from planar3d.training.samples import read_ahead
 from planar3d.training.sampling import Samples
 from planar3d.training.schedules import DIRECTIONS
@@ -66,6 +65,35 @@ def layers_named(network: keras.Model, recipe: Recipe, field: str) -> list[str]:
             )
         chosen += groups.get(name, [name])
     return chosen
+
+
+def scale_to_unit_variance(network: keras.Model, names: Sequence[str], inputs: Any) -> None:
+    """Scale the kernels of layers, in the graph's order, so that their pre-activations have variance 1.
+
+    The default initialization preserves variances only for inputs of variance 1. After ImageNet features, initial
+    values and gradients are tens of times too large; after a random encoder, hundreds of times too small.
+
+    Args:
+        names: layers to scale, each with a kernel; their biases are unchanged.
+        inputs: a batch of the network's input.
+
+    Raises:
+        RecipeError: the output of a layer is constant, so no factor helps.
+
+    Source: Mishkin & Matas 2016, "All you need is a good init", without its orthogonal initialization.
+    """
+    for layer in network.layers:
+        if layer.name not in names:
+            continue
+        activation, layer.activation = layer.activation, keras.activations.linear
+        try:
+            given = keras.Model(network.input, layer.output)(inputs, training=False)
+        finally:
+            layer.activation = activation
+        deviation = float(np.std(keras.ops.convert_to_numpy(keras.ops.cast(given, "float32"))))
+        if not deviation > 0:
+            raise RecipeError(f"unit_variance: the output of {layer.name} is constant and cannot be scaled.")
+        layer.kernel.assign(layer.kernel / deviation)
 
 
 def compiled(trained: keras.Model, recipe: Recipe, steps: int = 1, epoch_steps: int = 1) -> keras.Model:
@@ -160,34 +188,6 @@ def fit(
         notify(_line(progress, recipe, left))
     finish(folder, progress)
     return progress
-
-
-def guard_precision(network: keras.Model, recipe: Recipe, windows: int, notify: Notify) -> None:
-    """Check bf16 gradients against float32 layer by layer before the first step, and fall back where they differ.
-
-    Args:
-        windows: training windows of an epoch; the fault depends on the shape, so a smaller last batch is checked too.
-    """
-    computed = computed_precision(recipe.training.precision)
-    if computed != recipe.training.precision:
-        notify(f"All layers are computed in {computed}: {NO_BF16}.")
-    if PRECISIONS[computed].guarded:
-        most = recipe.training.batch_size
-        for batch_size in sorted({min(most, windows), windows % most} - {0}, reverse=True):
-            notify(f"batches of {batch_size}: {guard_gradients(network, batch_size, notify=notify)}")
-
-
-def make_deterministic() -> None:
-    """Enable deterministic results, which exact resume needs.
-
-    On a CPU, every backend is deterministic for a given number of threads (shown by tests/training/test_fit.py and
-    tests/test_backends.py), and TensorFlow's determinism mode would double the time of a step, so it is used only on
-    GPUs. JAX and torch on a GPU have no such mode here: a resumed run may differ by rounding.
-    """
-    if keras.backend.backend() == "tensorflow" and on_gpu():
-        import tensorflow as tf
-
-        tf.config.experimental.enable_op_determinism()
 
 
 def _run_epoch(

@@ -14,6 +14,7 @@ from planar3d.environment import bf16_instructions
 from planar3d.errors import RecipeError
 from planar3d.graph.keras_graph import name_of
 from planar3d.progress import Notify
+from planar3d.recipes import Recipe
 from planar3d.sections import check_choice
 from planar3d.training.backends import layer_gradients, on_gpu
 from planar3d.wording import counted, is_or_are
@@ -28,8 +29,7 @@ class Precision:
 
     policy: str  # Keras' name
     scales_loss: bool = False  # whether gradients would otherwise round to 0
-    # Whether its gradients are compared with float32 before the first step, see `guard_gradients`.
-    guarded: bool = False
+    guarded: bool = False  # whether its gradients are compared with float32, see `guard_gradients`
 
 
 PRECISIONS = {
@@ -133,6 +133,21 @@ def in_precision(network: keras.Model, precision: str) -> keras.Model:
     return copy
 
 
+def guard_precision(network: keras.Model, recipe: Recipe, windows: int, notify: Notify) -> None:
+    """Check bf16 gradients against float32 layer by layer before the first step, and fall back where they differ.
+
+    Args:
+        windows: training windows of an epoch; the fault depends on the shape, so a smaller last batch is checked too.
+    """
+    computed = computed_precision(recipe.training.precision)
+    if computed != recipe.training.precision:
+        notify(f"All layers are computed in {computed}: {NO_BF16}.")
+    if PRECISIONS[computed].guarded:
+        most = recipe.training.batch_size
+        for batch_size in sorted({min(most, windows), windows % most} - {0}, reverse=True):
+            notify(f"batches of {batch_size}: {guard_gradients(network, batch_size, notify=notify)}")
+
+
 def guard_gradients(network: keras.Model, batch_size: int, notify: Notify = lambda text: None) -> GradientCheck:
     """Compare the bf16 gradients of each layer with float32 on its real shapes, and keep float32 where they differ.
 
@@ -223,7 +238,6 @@ def _twin(layer: keras.Layer, policy: Any, kernel: Any) -> keras.Layer:
 
 
 def _gradients(twin: keras.Layer, x: Any, upstream: Any) -> list[Any]:
-    """Gradients with respect to kernel and input, in the twin's arithmetic."""
     return layer_gradients(twin, ops.cast(x, twin.compute_dtype), ops.cast(upstream, twin.compute_dtype))
 
 

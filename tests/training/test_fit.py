@@ -9,9 +9,10 @@ from samples_of import split
 from planar3d.errors import RecipeError, RunError
 from planar3d.networks.weights_file import load_network
 from planar3d.recipes import MODERN, PAPER
+from planar3d.training.backends import make_deterministic
 from planar3d.training.crops import CropSamples
 from planar3d.training.features import FeatureSamples, check_cacheable, compute_features, decoder_of, encoder_of
-from planar3d.training.fit import build_network, compiled, fit, freeze, make_deterministic
+from planar3d.training.fit import build_network, compiled, fit, freeze
 from planar3d.training.losses import BceMinusDice
 from planar3d.training.precision import precision_of
 from planar3d.training.samples import ScanSamples
