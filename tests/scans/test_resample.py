@@ -61,7 +61,8 @@ def test_the_result_does_not_depend_on_how_the_volume_is_stored():
     volume = _volume((12, 20, 15))
     expected = resample_by_matrices(volume, (16, 16, 16), 2)
     for stored in (np.asfortranarray(volume), np.repeat(volume, 2, axis=1)[:, ::2]):
-        np.testing.assert_allclose(resample_by_matrices(stored, (16, 16, 16), 2), expected, rtol=1e-5)
+        rounding = 1e-7 * np.abs(expected).max()  # of sums that nearly cancel
+        np.testing.assert_allclose(resample_by_matrices(stored, (16, 16, 16), 2), expected, rtol=1e-5, atol=rounding)
 
 
 def test_a_volume_is_not_changed_by_being_resampled():
