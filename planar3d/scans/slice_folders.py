@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -46,11 +45,8 @@ def read_series(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray
         ScanError: as `check_series`; the order of names is not that of positions; pixels that cannot be read.
     """
     series = _series(folder)
-    grid, shape = _grid(series)
-    voxels = np.empty(shape, np.float32)
-    for number, image in enumerate(series.images):
-        voxels[:, :, number] = _pixels(image.path).T
-    return header_with(grid, shape), voxels
+    voxels = np.stack([_pixels(image.path).T for image in series.images], axis=-1)
+    return header_with(grid_of(series), voxels.shape), voxels
 
 
 def read_masks(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
@@ -68,28 +64,30 @@ def read_masks(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]
     """
     place = folder.with_name(IMAGES)
     series = _series(next((inner for inner in (place, place / "InPhase") if holds(inner, ".dcm")), place))
-    grid, shape = _grid(series)
-    files = slices(folder)
-    if len(files) != shape[2]:
-        raise ScanError(f"{folder} has {len(files)} masks, but {place} has {shape[2]} images; one for each is needed.")
+    files, images = slices(folder), series.images
+    if len(files) != len(images):
+        raise ScanError(
+            f"{folder} has {len(files)} masks, but {place} has {len(images)} images; one for each is needed."
+        )
     ranges = _LIVER if series.modality == "CT" else _RANGES
     labels_of = np.full(256, -1, np.float32)
     labels_of[0] = 0
     for organ, (first, last) in ranges.items():
         labels_of[first : last + 1] = ORGANS[organ]
-    voxels = np.empty(shape, np.float32)
-    for number, path in enumerate(files):
+    labels = []
+    for path, image in zip(files, images, strict=True):
         values = _picture(path)
-        if values.T.shape != shape[:2]:
+        if values.shape != image.shape:
             raise ScanError(
-                f"{path} has {values.shape} rows and columns, but its image has {shape[1::-1]}. Export it again."
+                f"{path} has {values.shape} rows and columns, but its image has {image.shape}. Export it again."
             )
-        voxels[:, :, number] = labels_of[values].T
-        if voxels[:, :, number].min() < 0:
+        labels.append(labels_of[values].T)
+        if labels[-1].min() < 0:
             unknown = int(values[labels_of[values] < 0][0])
             known = ", ".join(f"{organ} {first}–{last}" for organ, (first, last) in ranges.items())
             raise ScanError(f"{path} has the value {unknown}; expected: 0 and {known}. Export it again.")
-    return header_with(grid, shape), voxels
+    voxels = np.stack(labels, axis=-1)
+    return header_with(grid_of(series), voxels.shape), voxels
 
 
 def _series(folder: Path) -> DicomSeries:
@@ -101,19 +99,15 @@ def _series(folder: Path) -> DicomSeries:
     return series
 
 
-def _grid(series: DicomSeries) -> tuple[np.ndarray, tuple[int, int, int]]:
-    rows, cols = series.images[0].shape
-    return grid_of(series), (cols, rows, len(series.images))
-
-
-def _pixels(path: Path) -> Any:
-    """(rows, columns) of one file, rescaled."""
+def _pixels(path: Path) -> np.ndarray:
+    """float32 (rows, columns) of one file, rescaled."""
     with extra("dicom"):
         from pydicom import dcmread
     try:
         image = dcmread(path, force=True)
         pixels = image.pixel_array.reshape(int(image.Rows), int(image.Columns))  # one frame alone
-        return pixels * float(image.get("RescaleSlope", 1)) + float(image.get("RescaleIntercept", 0))
+        slope, intercept = float(image.get("RescaleSlope", 1)), float(image.get("RescaleIntercept", 0))
+        return (pixels * slope + intercept).astype(np.float32)
     except Exception as error:  # any that pydicom raises for untrusted bytes
         raise ScanError(f"{path} has pixels that cannot be read ({error}). Copy it again, or decompress it.") from None
 

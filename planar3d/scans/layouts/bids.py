@@ -117,40 +117,31 @@ def find_lesion_masks(dataset: Path, scans: Sequence[Path]) -> tuple[dict[Path, 
     for path in files:
         if path.name.endswith(".json"):
             sidecars[path.parent].append(path)
-    by_subject: dict[str, list[Path]] = defaultdict(list)
-    for alike in by_stem(path for path in files if suffix(path)):
-        by_subject[_name(alike[0]).entities.get("sub", "")].append(alike[0])
-    scans_of = {subject: list(its) for subject, its in groupby(scans, lambda scan: _name(scan).entities["sub"])}
-    found: dict[Path, Path] = {}
+    scans_of = {subject: list(its) for subject, its in groupby(scans, _subject)}
+    masks: dict[Path, list[Path]] = {scan: [] for scan in scans}
+    refused: dict[str, list[str]] = defaultdict(list)  # by subject
     alone: list[Path] = []
-    near: dict[Path, list[str]] = {}
-    for subject in dict.fromkeys((*scans_of, *by_subject)):
-        masks: dict[Path, list[Path]] = {scan: [] for scan in scans_of.get(subject, ())}
-        refused: list[str] = []
-        for path in by_subject[subject]:
-            reason = _why_no_lesion_mask(derivatives, sidecars, path, is_ours)
-            owners = _owners(path, masks)
-            if not reason and not owners:
-                alone.append(path)
-            if not reason and len(owners) == 1:
-                masks[owners[0]].append(path)
-            elif _is_mask(path) or "lesion" in path.name.lower():
-                reason = reason or ("it fits several scans" if owners else "its entities differ from the scan's")
-                refused.append(f"{path.relative_to(dataset).as_posix()} ({reason})")
-        for scan, its in masks.items():
-            if len(its) > 1:
-                names = ", ".join(mask.relative_to(dataset).as_posix() for mask in its)
-                raise DatasetError(
-                    f"{scan} has {len(its)} lesion masks ({names}); one is needed. Remove the others from the "
-                    "derivatives folder, or name the right ones in a CSV table with the columns scan and mask."
-                )
-            if its:
-                found[scan] = its[0]
-            else:
-                near[scan] = refused
+    for path, *_ in by_stem(path for path in files if suffix(path)):
+        reason = _why_no_lesion_mask(derivatives, sidecars, path, is_ours)
+        owners = _owners(path, scans_of.get(_subject(path), ()))
+        if not reason and not owners:
+            alone.append(path)
+        if not reason and len(owners) == 1:
+            masks[owners[0]].append(path)
+        elif _is_mask(path) or "lesion" in path.name.lower():
+            reason = reason or ("it fits several scans" if owners else "its entities differ from the scan's")
+            refused[_subject(path)].append(f"{path.relative_to(dataset).as_posix()} ({reason})")
+    for scan, its in masks.items():
+        if len(its) > 1:
+            names = ", ".join(mask.relative_to(dataset).as_posix() for mask in its)
+            raise DatasetError(
+                f"{scan} has {len(its)} lesion masks ({names}); one is needed. Remove the others from the "
+                "derivatives folder, or name the right ones in a CSV table with the columns scan and mask."
+            )
+    near = {scan: refused[_subject(scan)] for scan, its in masks.items() if not its}
     if near:
         raise DatasetError(" ".join((_missing(dataset, near, len(scans)), *closed.values())))
-    return found, alone
+    return {scan: its[0] for scan, its in masks.items()}, alone
 
 
 def _missing(dataset: Path, near: dict[Path, list[str]], count: int) -> str:
@@ -204,6 +195,10 @@ def _about(sidecars: Sequence[Path], path: Path) -> dict[str, Any]:
         if other.others[-1:] == name.others[-1:] and other.entities.items() <= name.entities.items():
             about |= read_json_object(beside)
     return about
+
+
+def _subject(path: Path) -> str:
+    return _name(path).visit[0]
 
 
 def _is_mask(path: Path) -> bool:
