@@ -123,8 +123,7 @@ def write_sidecars(
 ) -> dict[str, Any]:
     """Write the sidecars and tables that the standard requires for the outputs of a raw scan.
 
-    Args:
-        scored: the targets of its mask by name, with their labels; for several, a table of their meaning is written.
+    `scored` are the targets of its mask by name, with their labels; for several, a table of their meaning is written.
 
     Returns:
         The fields of the mask's own sidecar, which is its record.

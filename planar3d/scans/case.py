@@ -119,10 +119,7 @@ class Dataset:
         self.require_files({"scan": [(case.id, case.images[name]) for case in self.cases for name in names]})
 
     def require_files(self, files: Mapping[str, Sequence[tuple[str, Path]]]) -> None:
-        """Refuse missing or unreadable files.
-
-        Args:
-            files: by the name of their image, each with the id of its case.
+        """Refuse missing or unreadable files, given by the name of their image, each with the id of its case.
 
         Raises:
             DatasetError: names all of them, and the problem of the first.

@@ -52,13 +52,7 @@ def faults_of_values(scan: "Scan") -> Iterator[str]:
 
 
 def faults_of_file(scan: "Scan", needed: str, advice: str, flat: bool) -> Iterator[str]:
-    """Everything but contrast.
-
-    Args:
-        needed: the expected kind of file.
-        advice: on a file without geometry.
-        flat: whether a single slice is enough.
-    """
+    """Everything but contrast; `advice` is for a file without geometry, and `flat` allows a single slice."""
     yield from faults_of_shape(scan, needed)
     shape = scan.voxels.shape
     if flat and min(shape[:2]) < 2:

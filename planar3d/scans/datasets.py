@@ -70,10 +70,7 @@ def find_cases(folder: str | Path) -> Dataset:
 def find_layout(folder: Path, labelled: bool) -> tuple[Layout, list[Case]] | None:
     """The known layout of a folder or table, if it has one, and its cases in the order of their files or rows.
 
-    Args:
-        folder: the data set's folder, or a table.
-        labelled: whether label maps are needed. Files are not checked for existence; without `labelled`, a missing
-            label map is None.
+    Files are not checked for existence, but without `labelled` a missing label map is None.
 
     Raises:
         DatasetError: a folder cannot be opened, or the layout cannot be understood.

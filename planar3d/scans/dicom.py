@@ -142,12 +142,7 @@ def series_with(path: Path) -> DicomSeries | None:
 
 
 def names_flair(texts: Sequence[str], inversion_ms: float, echo_ms: float) -> bool:
-    """Whether a series is a FLAIR scan.
-
-    Args:
-        texts: its names, the most reliable first.
-        inversion_ms, echo_ms: InversionTime and EchoTime, 0 if missing.
-    """
+    """Whether names, the most reliable first, and times, 0 if missing, are those of a FLAIR scan."""
     shortest, longest = _INVERSION_MS
     if (inversion_ms and not shortest <= inversion_ms <= longest) or 0 < echo_ms < _LEAST_ECHO_MS:
         return False

@@ -24,9 +24,7 @@ _MISSING = 1.5  # of the usual distance; above it a slice is missing
 def check_series(series: DicomSeries, modalities: Sequence[str], needed: str, by_name: bool = False) -> None:
     """Raise a `ScanError` unless a series is a single grey volume of evenly spaced slices.
 
-    Args:
-        needed: for the error message about another modality.
-        by_name: whether files must be in the order of the slices.
+    `needed` is for the message about another modality; `by_name` demands files in the order of the slices.
     """
     source = f"{series.images[0].path}: series {series}"
     if series.modality not in modalities:

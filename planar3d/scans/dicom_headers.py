@@ -62,11 +62,10 @@ def is_dicom(path: Path) -> bool:
 
 
 def dicom_files(files: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
-    """The DICOM files among some files, and why others that may be DICOM cannot be used.
+    """The DICOM files among some files, and, by path, why others that may be DICOM cannot be used.
 
-    Returns:
-        The DICOM files. By path, the problem of each file that cannot be read, and of each folder's first file that is
-        named like a DICOM file, by suffix or but for numbers, and is not one.
+    These are the files that cannot be read, and each folder's first file that is named like a DICOM file, by suffix or
+    but for numbers, and is not one.
     """
     found, problems, wrong = list[Path](), dict[Path, str](), defaultdict[Path, list[Path]](list)
     for path in files:

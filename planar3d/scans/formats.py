@@ -86,9 +86,7 @@ _TEXTS: dict[str, _Format] = {
 def foreign_format(path: Path, start: bytes, zipped: bool = False) -> str:
     """Describe a file without a NIfTI header and what to do, as a sentence without its subject.
 
-    Args:
-        start: its first bytes, unpacked if gzipped; at least `LOOK` unless the file is shorter.
-        zipped: whether they were gzipped.
+    `start` are its first bytes, at least `LOOK` unless the file is shorter, unpacked if it was `zipped`.
     """
     text = _text(start)
     found = next((each for place, magic, each in _MAGICS if start[place : place + len(magic)] == magic), None)

@@ -25,9 +25,7 @@ _PLANES = 16  # scaled per thread, of a scan's hundreds
 
 
 def through_float16(raw: np.ndarray, path: Path | None) -> np.ndarray:
-    """Round raw values to float16, as the release stores them; float32 of the same shape.
-
-    A warning reports rounding.
+    """Round raw values to float16, as the release stores them, with a warning; float32 of the same shape.
 
     Raises:
         ScanError: values that float16 cannot hold; `path` names the scan.
@@ -49,15 +47,7 @@ def through_float16(raw: np.ndarray, path: Path | None) -> np.ndarray:
 
 
 def to_16_bit_range(volume: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Scale a volume to [0, 65535]: 65535 · (volume - low) / (high - low).
-
-    Args:
-        volume: (slices, rows, cols) of any type, with any memory order of axes.
-        low, high: its lowest and its highest value.
-
-    Returns:
-        float32 of the same shape, contiguous, slices first.
-    """
+    """Scale a volume from its limits to [0, 65535], float32 and contiguous: 65535 · (volume - low) / (high - low)."""
     scaled, span = np.empty(volume.shape, np.float32), np.float32(high) - np.float32(low)
     # Planes that are contiguous in memory stay in the cache through all steps.
     slowest = int(np.argmax(np.abs(volume.strides)))
@@ -87,11 +77,7 @@ def unstandardized(volume: np.ndarray) -> np.ndarray:
     the air, they were standardized to a mean of 0 (z-scores), over the whole scan or only the brain. Their original 0
     is unknown; the lowest value without outliers is close to it, as fluid is dark in FLAIR.
 
-    Args:
-        volume: (slices, rows, cols), turned as in `head_threshold`.
-
-    Returns:
-        The volume itself if it was not standardized; else float32 of the same shape, at least 0.
+    The volume is turned as in `head_threshold`, and returned itself if it was not standardized; else float32.
     """
     sampled = _sampled(volume)
     if np.mean(sampled < 0) <= _NEGATIVE / 5:  # a fast check for scans that were not standardized

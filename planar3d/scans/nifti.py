@@ -38,11 +38,7 @@ def volume_of(path: Path) -> tuple[Path, int | None]:
 
 
 def read_nifti(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
-    """Read a file, or one volume of it.
-
-    Args:
-        path: a NIfTI file, or one of its volumes as in `volume_of`.
-        needed: the expected kind of file, for the error message.
+    """Read a file, or one of its volumes as in `volume_of`; `needed` is the expected kind of file, for the error.
 
     Returns:
         header, float32 voxels (i, j, k), i fastest in memory, after the header's scaling.

@@ -127,11 +127,7 @@ def _room_for_lesions() -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def places() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Positions where each kind of lesion may be, with the direction away from the ventricles.
-
-    Returns:
-        By kind: positions (place, 3) in voxels of 1 mm, directions (place, 3) of length 1.
-    """
+    """By kind of lesion, positions (place, 3) in voxels of 1 mm, and directions (place, 3) away from the ventricles."""
     maps = {name: volume[::2, ::2, ::2] for name, volume in brain_maps().items()}
     white = maps["white"]
     from_ventricles = 2 * ndimage.distance_transform_edt(~lateral_ventricles())

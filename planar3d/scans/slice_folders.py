@@ -38,8 +38,7 @@ def holds(folder: Path, ending: str) -> bool:
 def read_series(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
     """Read the DICOM images of a folder, a series of CT or MR, ignoring their UIDs, which anonymization makes differ.
 
-    Returns:
-        header; voxels float32 (columns, rows, slices), rescaled as in the files: in CT to Hounsfield units.
+    Voxels are float32 (columns, rows, slices), rescaled as in the files: in CT to Hounsfield units.
 
     Raises:
         ScanError: as `check_series`; the order of names is not that of positions; pixels that cannot be read.
@@ -50,14 +49,10 @@ def read_series(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray
 
 
 def read_masks(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
-    """Read the PNG masks of a folder, one for each image of the DICOM series beside it.
+    """Read the PNG masks of a folder `Ground`, one for each image of the DICOM series in `DICOM_anon` beside it.
 
-    Args:
-        folder: `Ground`, with `DICOM_anon` beside it.
-
-    Returns:
-        header; labels float32 (columns, rows, slices) as in submissions to CHAOS: liver 63, right kidney 126, left
-        kidney 189, spleen 252. In CT masks, every non-zero value is liver; in MR masks, each organ has a range.
+    Labels are float32 (columns, rows, slices) as in submissions to CHAOS: liver 63, right kidney 126, left kidney 189,
+    spleen 252. In CT masks, every non-zero value is liver; in MR masks, each organ has a range.
 
     Raises:
         ScanError: the series is missing, its images and masks differ in number, or a value belongs to no organ.

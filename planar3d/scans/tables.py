@@ -154,11 +154,9 @@ def _plain(name: str) -> str:
 
 
 def read_sites(path: Path, subjects: Collection[str]) -> dict[str, str]:
-    """The site of each subject in `participants.tsv`; subjects with `n/a` have none.
+    """The site of each subject in `participants.tsv`, which may be missing; subjects with `n/a` have none.
 
-    Args:
-        path: of `participants.tsv`, which may be missing.
-        subjects: names of folders, as sub-01; the table may omit sub-.
+    Subjects are named as their folders, sub-01; the table may omit sub-.
 
     Raises:
         DatasetError: the file cannot be read, gives a subject two sites, or has sites, but none of the subjects.

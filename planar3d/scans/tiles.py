@@ -194,10 +194,7 @@ def head_box(voxels: np.ndarray) -> Part:
     """Rows and columns of the box around the head in all slices; whole planes if there is no head.
 
     The head is the largest component that is not air in at least two slices, after opening with a disc of five pixels,
-    which removes wrapped noise and the head holder.
-
-    Args:
-        voxels: uint8 (slices, rows, cols, 1), in grey levels that separate the head from air.
+    which removes wrapped noise and the head holder. Voxels are uint8 (slices, rows, cols, 1).
     """
     shown = ndimage.binary_opening(np.count_nonzero(voxels > HEAD_LEVEL, axis=(0, 3)) > 1, iterations=2)
     found = ndimage.find_objects(largest_part(shown).astype(np.uint8))

@@ -141,14 +141,9 @@ def checked_prepared(voxels: Any) -> np.ndarray:
 
 
 def network_input(windows: np.ndarray, channels: int = 3) -> np.ndarray:
-    """Convert 8-bit windows to the network's input: v / 128 - 1 in [-1, 1), copied to the channels.
+    """Convert 8-bit windows to the network's input: v / 128 - 1 in [-1, 1), copied to the channels of ImageNet kernels.
 
-    Args:
-        windows: uint8 (…, depth, rows, cols, 1).
-        channels: copies of the one modality; ImageNet kernels have three.
-
-    Returns:
-        float32 (…, depth, rows, cols, channels), the last axis a view.
+    From uint8 (…, depth, rows, cols, 1) to float32 (…, depth, rows, cols, channels), the last axis a view.
 
     Source: Kolarik 2020, section 3.2; the divisor from the released code.
     """

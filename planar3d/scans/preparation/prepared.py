@@ -75,8 +75,7 @@ def save_prepared(
 ) -> None:
     """Write voxels.npy, mask.npy (if given) and finally geometry.json, whose presence marks completeness.
 
-    Args:
-        sources: the origin of the prepared scan as JSON values, for geometry.json; default: none.
+    `sources` are the origin of the prepared scan as JSON values.
     """
     for name, array in (("voxels.npy", prepared.voxels), ("mask.npy", mask)):
         if array is not None:
