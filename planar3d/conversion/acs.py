@@ -137,7 +137,6 @@ class ACSConv3D(layers.Conv2D):
 
 
 def _macs(layer: Layer, taken: Shape, output: Shape) -> int:
-    """The cost of separate planes."""
     return (1 if layer.variant == "acs" else 3) * macs_at_outputs(layer, taken, output)
 
 

@@ -57,7 +57,6 @@ class GraphWalk:
         )
 
     def _applied(self, node: Any, volumes: Sequence[Any], prefix: str, names: Names) -> list[Any]:
-        """The outputs of a node's counterpart."""
         operation, where = node.operation, f"{prefix}{node.operation.name} ({type(node.operation).__name__})"
         try:
             place = self._place(node, volumes, prefix)

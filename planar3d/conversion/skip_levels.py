@@ -112,7 +112,6 @@ def _read(network: keras.Model, source: Any) -> list[_Entry]:
 
 
 def _ancestors(entries: Sequence[_Entry], last: int) -> list[int]:
-    """An entry and all its ancestors, in order."""
     needed = {last}
     for number in range(last, -1, -1):
         if number in needed:

@@ -110,7 +110,6 @@ def box_plots(
 
 
 def _draw_curves(axes: "Axes", name: str, history: Mapping[str, np.ndarray]) -> None:
-    """The column with this name, and the same of validation."""
     for column, colour in ((name, _TRAINING), (f"val_{name}", _VALIDATION)):
         values = history.get(column)
         if values is None or not np.isfinite(values).any():

@@ -228,7 +228,6 @@ def _has_openvino() -> bool:
 
 
 def _openvino_is_faster() -> bool:
-    """Whether OpenVINO is installed and Keras has no GPU."""
     if not _has_openvino():
         return False
     if not may_have_gpu():

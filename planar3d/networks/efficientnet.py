@@ -54,8 +54,6 @@ SKIPS = {
 
 
 class _Style(NamedTuple):
-    """Common settings of a network's layers."""
-
     activation: Callable[..., keras.Layer]
     norm: Callable[..., keras.Layer]
     excited: bool  # squeeze-and-excitation

@@ -94,7 +94,6 @@ def _client(where: str, opened: ExitStack) -> Any:
 
 
 def _started(path: Path) -> Any:
-    """The jobs of a dask-jobqueue configuration."""
     with extra("cluster"):
         import dask
         import dask_jobqueue

@@ -24,8 +24,6 @@ _HISTOGRAMS: dict[str, tuple[str, str, str, Sequence[float], Sequence[str]]] = {
 
 
 class _Scan(NamedTuple):
-    """A row of the table: a scan, and its figures by name."""
-
     name: str
     link: str | None
     figures: dict[str, float]

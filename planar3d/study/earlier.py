@@ -99,7 +99,6 @@ def remove_outdated(outputs: Outputs, before: Mapping[str, Any], kept: Collectio
 
 
 def _named(outputs: Outputs, record: Mapping[str, Any]) -> dict[str, Path]:
-    """The outputs of a scan that a record names."""
     return {name: path for name, path in vars(outputs).items() if name in record.get("files", {})}
 
 

@@ -124,7 +124,6 @@ def _overlays(results: Results, folder: Path) -> tuple[Pictures, list[str]]:
 
 
 def _scan_lines(scans: list[ScanScores], measures: Mapping[str, Measure]) -> list[list[str]]:
-    """Return one line of text per scan, sorted by center, then name."""
     return [
         [
             scan.scan,

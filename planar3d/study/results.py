@@ -148,7 +148,6 @@ def _require_own(run: Run, number: int, path: Path, scans: Iterable[ScanScores])
 
 
 def _in_folds(run: Path, name: str) -> dict[int, Path]:
-    """Return the files of a name by the number of their fold."""
     numbers = {path: path.parent.name.removeprefix("fold-") for path in run.glob(f"fold-*/{name}")}
     return dict(sorted((int(number), path) for path, number in numbers.items() if number.isdigit()))
 

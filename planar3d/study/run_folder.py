@@ -210,7 +210,6 @@ def environment(recipe: Recipe) -> dict[str, Any]:
 
 
 def _difference(found: Any, asked: Any, where: str = "") -> str:
-    """Describe the first difference of two JSON values."""
     there, now = (dict(enumerate(v)) if isinstance(v, list | tuple) else v for v in (found, asked))
     if isinstance(there, dict) and isinstance(now, dict):
         pairs = {key: (there.get(key, "nothing"), now.get(key, "nothing")) for key in (*now, *there)}

@@ -71,7 +71,6 @@ def require_same_weights(environment: Path, recipe: "Recipe") -> None:
 
 
 def _files(run: "Run", scan: str) -> dict[str, list[Path]]:
-    """The files that a case is prepared from, by what they are."""
     case = run.cases[scan]
     paths = {name: case.images[name] for name in run.recipe.preparation.images} | {"labels": case.label_map}
     return {role: files_of(path) for role, path in paths.items()}

@@ -102,7 +102,6 @@ _STATISTICS = {
 
 
 def _data(results: Results) -> str:
-    """The data on which a run was scored."""
     data = results.run.data
     scored = counted({(scan.fold, scan.scan) for scan in results.scans}, "test scan")
     whose = "the embedded phantom (not patients)" if results.is_phantom else Path(str(data.get("folder", ""))).name

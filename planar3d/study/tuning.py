@@ -145,7 +145,6 @@ def write_rule(weights: Path, smallest_mm3: float) -> None:
 
 
 def _predicted(run: Run, number: int) -> list[Innermost]:
-    """The innermost regions of a fold's test cases with predictions."""
     found = []
     for name in run.folds[number - 1].test:
         path = run.predicted(name, number)

@@ -149,7 +149,6 @@ def _place(scan: Scan) -> str | None:
 
 
 def _doubts(alike: float) -> list[QualityWarning]:
-    """The reasons not to trust a comparison of scans with this correlation."""
     if alike >= ONE_PATIENT:
         return []
     sentence = (

@@ -110,7 +110,6 @@ class MirroredSteps:
         return {"loss": both, "dice": loss.dice(targets, probabilities)}
 
     def _penalty(self) -> Any:
-        """The regularization terms of the loss."""
         weights = self.trainer.trainable_variables
         return sum((v.regularizer(v) for v in weights if v.regularizer is not None), start=tf.zeros(()))
 
