@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from planar3d.errors import WeightsError
 from planar3d.extras import check_study_extra
 from planar3d.files import require_room, written_beside
@@ -11,10 +13,12 @@ from planar3d.progress import Notify
 from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.digests import identify
 from planar3d.transfer.keras2_layout import write_legacy_h5
-from planar3d.transfer.kernel_figure import draw_kernels
+from planar3d.transfer.mappings import map_kernel
 from planar3d.transfer.sources import imagenet_vgg16
 from planar3d.transfer.transplant import transplant
 
+_COUNT = 6  # kernels in the figure
+_CHANNELS = ("red", "green", "blue")
 FILE_NAMES = {"keras": "planar_3d_vgg.weights.h5", "h5": "planar_3d_vgg.h5"}
 
 
@@ -57,3 +61,49 @@ def write_planar_weights(
     figure = path.parent / "planar_3d_vgg_kernels.png"
     draw_kernels(kernels, figure)
     return [path, figure]
+
+
+def draw_kernels(kernels2d: np.ndarray, path: str | Path) -> None:
+    """Draw the first kernels of a convolution, channel by channel, with their planar 3D counterparts.
+
+    Each row is a kernel: its channels as grey squares, then the same values as slabs one slice deep. All share one grey
+    scale.
+
+    Args:
+        kernels2d: (kh, kw, 3, cout) of RGB, as block1_conv1's.
+
+    Source: Kolarik 2020, eq. 3 and figure 1a.
+    """
+    from matplotlib.figure import Figure
+
+    kernels2d = kernels2d[..., :_COUNT]
+    kernels3d = map_kernel(kernels2d)
+    low, high = float(kernels2d.min()), float(kernels2d.max())
+    figure = Figure(figsize=(2.1 * 2 * len(_CHANNELS), 1.5 * _COUNT + 0.8), layout="constrained")
+    before, after = figure.subfigures(1, 2, squeeze=False)[0]
+    before.suptitle(f"2D  {kernels2d.shape[0]}×{kernels2d.shape[1]}")
+    after.suptitle("planar 3D  " + "×".join(map(str, kernels3d.shape[:3])))
+    flat = before.subplots(_COUNT, len(_CHANNELS))
+    slabs = after.subplots(_COUNT, len(_CHANNELS), subplot_kw={"projection": "3d"})
+    for (kernel, channel), axes in np.ndenumerate(flat):
+        axes.imshow(kernels2d[:, :, channel, kernel], cmap="gray", vmin=low, vmax=high)
+        axes.set(xticks=[], yticks=[])
+        _draw_slab(slabs[kernel, channel], (kernels3d[..., channel, kernel] - low) / max(high - low, 1e-12))
+    for axes, name in zip(flat[0], _CHANNELS, strict=True):
+        axes.set_title(name)
+    for kernel, axes in enumerate(flat[:, 0]):
+        axes.set_ylabel(f"kernel {kernel}")
+    with written_beside(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def _draw_slab(axes, greys: np.ndarray) -> None:  # type: ignore[no-untyped-def]
+    """Voxels (depth, rows, cols) with depth to the back, rows downwards and columns to the right."""
+    # matplotlib's axes are x to the right, y to the back, z upwards.
+    voxels = greys.transpose(2, 0, 1)[:, :, ::-1]
+    colours = np.repeat(voxels[..., np.newaxis], 3, axis=-1)
+    # Shading would darken the greys, which must match those of the 2D kernel.
+    axes.voxels(np.ones(voxels.shape, bool), facecolors=colours, edgecolors="0.5", linewidth=0.4, shade=False)
+    axes.set_box_aspect(voxels.shape)
+    axes.view_init(elev=18, azim=-65)
+    axes.set_axis_off()

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from planar3d.errors import WeightsError
-from planar3d.transfer.kernel_figure import draw_kernels
+from planar3d.study.planar_weights import draw_kernels
 
 
 def test_both_halves_show_the_extreme_greys(tmp_path):
     image = pytest.importorskip("matplotlib.image")
-    kernels = np.zeros((3, 3, 3, 2), np.float32)
+    kernels = np.zeros((3, 3, 3, 8), np.float32)
     kernels[0, 0], kernels[2, 2] = 1, -1
-    path = draw_kernels(kernels, tmp_path / "figures" / "kernels.png")
+    path = tmp_path / "figures" / "kernels.png"
+    draw_kernels(kernels, path)
     pixels = image.imread(path)[..., :3]
     assert [p.name for p in path.parent.iterdir()] == ["kernels.png"]
     width = pixels.shape[1]
@@ -19,9 +19,3 @@ def test_both_halves_show_the_extreme_greys(tmp_path):
     for half in (below[:, : width // 2], below[:, width // 2 :]):
         assert (np.abs(half - 0.5).max(axis=-1) < 0.02).mean() > 0.02  # the zeros, mid-grey
         assert (half.max(axis=-1) < 0.02).mean() > 0.005  # the -1, black
-
-
-def test_only_2d_kernels_are_drawn(tmp_path):
-    with pytest.raises(WeightsError, match="2D kernels"):
-        draw_kernels(np.zeros((1, 3, 3, 3, 4), np.float32), tmp_path / "kernels.png")
-    assert not list(tmp_path.iterdir())
