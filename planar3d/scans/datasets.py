@@ -63,7 +63,10 @@ def find_cases(folder: str | Path) -> Dataset:
     for values, name in (([case.id for case in cases], "id"), (paths, "scan"), (masks, "mask")):
         twice = sorted(value for value, count in Counter(values).items() if count > 1)
         if twice:
-            raise DatasetError(f"{folder} has the {name} {twice[0]} more than once; each scan needs its own.")
+            where = ", ".join(str(path) for case, path in first if case == twice[0])
+            raise DatasetError(
+                f"{folder} has the {name} {twice[0]} more than once{where and f' ({where})'}; each scan needs its own."
+            )
     return replace(dataset, labels=layout.label_set(folder, cases), split=layout.split(folder, cases))
 
 

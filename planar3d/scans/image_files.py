@@ -122,7 +122,7 @@ def files_within(folder: Path, leave: Collection[str] = ()) -> tuple[list[Path],
     """All files of a folder and its subfolders, but those to `leave`, and the folders that cannot be opened, with why.
 
     Hidden files are excluded. Linked folders are followed, but no folder is entered twice, so circular links end. A
-    link whose target is missing counts as a file.
+    link whose target is missing counts as a file, or as a folder if its name has no suffix.
     """
     files, closed, entered = [], {}, set()
     waiting = [folder]
@@ -138,8 +138,21 @@ def files_within(folder: Path, leave: Collection[str] = ()) -> tuple[list[Path],
             closed[place] = f"{place} cannot be opened ({error.strerror}). Change its permissions, or remove it."
             continue
         for path in (place / name for name in inside if not name.startswith(".") and name not in _SYSTEM):
-            if not os.path.isdir(path):
+            target = _target_of_lost_folder(path)
+            if not target and not os.path.isdir(path):
                 files.append(path)
-            elif path.name.lower() not in leave:
+            elif path.name.lower() in leave:
+                continue
+            elif target:
+                closed[path] = f"{path} is a link to {target}, which does not exist. Fix the link, or remove it."
+            else:
                 (linked if os.path.islink(path) else waiting).append(path)
     return sorted(files), closed
+
+
+def _target_of_lost_folder(path: Path) -> str:
+    """Where a link leads that may have led to a folder, as of a patient; empty if it is no such link."""
+    if path.suffix or os.path.exists(path) or not os.path.islink(path):
+        return ""
+    target = os.readlink(path)
+    return "" if "annex/objects" in target else target  # git-annex has only files

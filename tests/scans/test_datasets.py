@@ -121,6 +121,20 @@ def test_a_closed_folder_is_named(tmp_path, close_folder):
         find_cases(tmp_path)
 
 
+def test_a_patient_in_a_folder_that_is_gone_is_not_left_out(tmp_path):
+    _touch(tmp_path, "01016SACH/3DFLAIR.nii", "01016SACH/Consensus.nii")
+    (tmp_path / "01038PAGU").symlink_to(tmp_path / "disk")
+    with pytest.raises(DatasetError, match=r"01038PAGU is a link to .*disk, which does not exist"):
+        find_cases(tmp_path)
+
+
+def test_patients_of_one_id_are_named_with_their_folders(tmp_path):
+    for above in ("TrainingDataset_MSSEG", "Backup/TrainingDataset_MSSEG"):
+        _touch(tmp_path / above / "01016SACH", "3DFLAIR.nii", "Consensus.nii")
+    with pytest.raises(DatasetError, match=r"01016SACH more than once \(\S*/Backup/\S*nii, \S*nii\);"):
+        find_cases(tmp_path)
+
+
 @pytest.mark.parametrize("above", ["", "Training/"])
 def test_msseg_of_the_shanoir_portal_keeps_its_own_names(tmp_path, above):
     patient = tmp_path / above / "Center_07" / "Patient_03"

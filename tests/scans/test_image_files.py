@@ -75,6 +75,14 @@ def test_a_closed_folder_is_named(tmp_path, close_folder):
     assert "closed cannot be opened (Permission denied)" in closed[tmp_path / "closed"]
 
 
+def test_a_link_to_a_folder_that_is_gone_is_named(tmp_path):
+    for name, target in (("01016SACH", "disk/01016SACH"), ("derivatives", "disk"), ("README", ".git/annex/objects/k")):
+        (tmp_path / name).symlink_to(target)
+    found, closed = files_within(tmp_path, leave={"derivatives"})
+    assert found == [tmp_path / "README"] and list(closed) == [tmp_path / "01016SACH"]
+    assert "01016SACH is a link to disk/01016SACH, which does not exist" in closed[tmp_path / "01016SACH"]
+
+
 def test_files_that_differ_in_their_suffix_stand_together_gzipped_nifti_first():
     names = ["d/a.nii", "d/a.mgz", "d/a.NII.GZ", "d/b.img", "d/b.hdr", "e/a.nii"]
     assert [[path.as_posix() for path in alike] for alike in by_stem(map(Path, names))] == [

@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from planar3d.evaluation.published import ALL, CENTERS
+from planar3d.evaluation.published import ALL, CENTERS, FOLD_1_SCANS
 from planar3d.evaluation.scores import MEASURES
 from planar3d.files import read_rows, write_csv
 from planar3d.study.results import GRIDS, read_results
@@ -44,6 +44,27 @@ def test_fold_1_alone_is_one_scan_a_center(make_run):
     assert [cells[center].count for center in CENTERS] == [1, 1, 1]
     shutil.rmtree(run / "fold-1")
     assert table_2(read_results(run)).lines[6][1:] == ("–", "–", "–", "–")
+
+
+def test_fold_1_of_other_scans_than_the_published_one_is_named(make_run, capsys):
+    run = make_run()
+    print_tables(read_results(run))
+    said = "Fold 1, published, tested 01042GULE, 07043SEME, 08037ROGU, but fold 1 of this run scan00, scan10, scan20:"
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert any(said in note for note in table_2(read_results(run)).notes)
+    names = dict(zip(("scan00", "scan10", "scan20"), FOLD_1_SCANS, strict=True))
+    for file in (run / "folds.json", run / "fold-1/scores.csv"):
+        text = file.read_text()
+        for name, real in names.items():
+            text = text.replace(name, real)
+        file.write_text(text)
+    assert not any("but" in note for note in table_2(read_results(run)).notes)
+
+
+@pytest.mark.parametrize("groups", [("01", "07", "Lyon"), ("all",)])
+def test_scans_of_other_groups_are_not_compared_with_the_published_ones(make_run, groups, capsys):
+    print_tables(read_results(make_run(groups=groups)))
+    assert "they cannot be compared" in " ".join(capsys.readouterr().out.split())
 
 
 def test_other_groups_have_columns_of_their_own(make_run):
