@@ -53,10 +53,18 @@ def test_a_full_disk_is_said_of_the_file_that_was_meant(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_used_up_quota_is_said_of_the_file_that_was_meant(tmp_path):
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "Disk quota exceeded"),
+        (OSError(errno.EFBIG, "write failed: time = Sat\n, errno = 27"), "File too large"),
+        (OSError("32768 requested and 20352 written"), "32768 requested and 20352 written; is your quota used up"),
+    ],
+)
+def test_a_used_up_quota_is_said_of_the_file_that_was_meant(tmp_path, error, reason):
     with pytest.raises(OSError) as found, written_beside(tmp_path / "mask.nii.gz"):
-        raise OSError(errno.EDQUOT, "Disk quota exceeded")
-    assert found.value.errno == errno.EDQUOT and found.value.filename == str(tmp_path / "mask.nii.gz")
+        raise error
+    assert found.value.strerror.startswith(reason) and found.value.filename == str(tmp_path / "mask.nii.gz")
 
 
 def test_only_what_is_half_written_is_removed_and_only_there(tmp_path):
