@@ -21,7 +21,6 @@ from planar3d.errors import RunError
 _WRITING = ".writing-"  # prefix of temporary files and folders
 _ADDED = len(_WRITING) + 8 + 1  # bytes of this prefix, with the random part and a hyphen
 _NO_TEXT = "backslashreplace"  # for names of files that are not text, as in JSON
-_PART = re.compile(r"\d+ requested and \d+ written")  # NumPy's error, which has no number
 _FULL = 2**16  # bytes; with less free space, a failed write counts as a full disk
 
 
@@ -107,15 +106,14 @@ def require_room(path: str | Path, size: int, cause: Exception | None = None) ->
 
     A `cause` that names no file, as that of a used up quota, is raised again with `path`.
 
-    Call it before HDF5 writes: if the disk fills up meanwhile, its files cannot be closed, and the process ends in a
-    segmentation fault.
+    Call it before HDF5 writes, which end in a segmentation fault if the disk fills up meanwhile.
     """
     if shutil.disk_usage(Path(path).parent).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from cause
-    if isinstance(cause, OSError) and not cause.filename:
-        part = f"{cause}; is your quota used up, or the file too large?" if _PART.fullmatch(str(cause)) else ""
-        if reason := os.strerror(cause.errno) if cause.errno else part:  # HDF5's own is several lines
-            raise OSError(cause.errno or errno.EIO, reason, str(path)) from cause
+    part = re.fullmatch(r"\d+ requested and \d+ written", str(cause))  # NumPy's error, which has no number
+    if isinstance(cause, OSError) and not cause.filename and (cause.errno or part):
+        reason = os.strerror(cause.errno) if cause.errno else f"{cause}, as with a used up quota"
+        raise OSError(cause.errno or errno.EIO, reason, str(path)) from cause  # HDF5's reason has several lines
 
 
 def file_of(error: OSError) -> str:
