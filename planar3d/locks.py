@@ -35,10 +35,8 @@ class Holder(NamedTuple):
     since: float  # time of the claim, in seconds since 1970
 
     def __str__(self) -> str:
-        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
-        return (
-            f"process {self.pid} on {self.host.partition(' ')[0]} since {at}" if self.pid else f"a process since {at}"
-        )
+        process = f"process {self.pid} on {self.host.partition(' ')[0]}" if self.pid else "a process"
+        return f"{process} since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self.since))}"
 
 
 class Claim:

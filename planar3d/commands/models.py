@@ -51,12 +51,11 @@ def info(
             raise BadParameter("--card prints the card of a weights file; name it with --model.")
         echo(card_markdown(model))
         return
-    summary: list[str] = []
     if model is not None:
         opened = open_model(model, recipe, settings, size)
         shown, chosen, summary = opened.network(), opened.recipe, summarize_card(opened.card)
     else:
-        chosen = chosen_recipe(recipe or recipe_with(network), settings, size)
+        chosen, summary = chosen_recipe(recipe or recipe_with(network), settings, size), []
         shown = named_network(network or chosen.network.name, chosen)
     for line in filter(None, [*summary, *summarize(shown, chosen), describe_work(described(shown), chosen)]):
         echo(line)

@@ -20,17 +20,10 @@ WEIGHTS: dict[str, Callable[[int], np.ndarray] | None] = {"crop": None, "average
 def cut_tile(
     volume: np.ndarray, starts: Sequence[int], shape: Sequence[int], beyond: str = "air", air: float = 0.0
 ) -> np.ndarray:
-    """Read one tile, which may extend beyond the volume on every side.
+    """Read one tile (*shape, …) of a volume (slices, rows, cols, …) in its type; a view where the tile lies within.
 
-    Args:
-        volume: (slices, rows, cols, …), memory-mapped or not.
-        starts: first slice, row and column; negative values are before the volume.
-        shape: of the tile.
-        beyond: `"edge"` or `"air"`, as in `Tiles`.
-        air: value of an empty voxel.
-
-    Returns:
-        (*shape, …) in the volume's type; a view where the tile lies within.
+    Starts may be negative, and the tile may extend beyond the volume on every side: `beyond` is `"edge"` or `"air"`, as
+    in `Tiles`, and `air` the value of an empty voxel.
     """
     spans = list(zip(starts, shape, volume.shape, strict=False))
     inside = volume[tuple(slice(max(start, 0), start + length) for start, length, _ in spans)]

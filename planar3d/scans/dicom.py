@@ -24,8 +24,6 @@ from planar3d.scans.dicom_headers import (
 )
 from planar3d.wording import counted
 
-__all__ = ["DicomSeries", "find_dicom_series", "names_flair"]
-
 # Names of FLAIR: GE, Philips, Canon and most users call it FLAIR, Siemens dark-fluid (t2_tirm_tra_dark-fluid,
 # t2_spc_da-fl) …
 _FLAIR = re.compile(r"flair|dark[ _-]?fl|(?<![a-z])da[ _-]fl|fluid[ _-]?att")

@@ -24,10 +24,8 @@ _FIRST_VIEW = "RIP"  # of older files, which do not record it
 def voxel_axes(grid: Grid) -> np.ndarray:
     """The axes of a voxel in mm as the columns of a triangular 3×3, up to a rotation of all of them.
 
-    Voxel indices (i, j, k) times this matrix are positions with correct distances, on sheared grids as well.
-
-    Args:
-        grid: the voxel's edges in mm if its axes are orthogonal; else the grid's affine, 4×4 or its 3×3.
+    Voxel indices (i, j, k) times this matrix are positions with correct distances, on sheared grids as well. A grid is
+    given by the voxel's edges in mm if its axes are orthogonal; else by its affine, 4×4 or its 3×3.
 
     Raises:
         ScanError: lengths that are not positive and finite, or axes that do not span space.

@@ -73,12 +73,8 @@ def write_phantom(
     if isinstance(layout, str) and layout not in _LAYOUTS:
         raise DatasetError(f"The phantom has no layout {layout}; choose one of {', '.join(_LAYOUTS)}.")
     made = _LAYOUTS[layout] if isinstance(layout, str) else layout
-    asked = {
-        "layout": layout if isinstance(layout, str) else "own",
-        "seed": seed,
-        "reduction": reduction,
-        "scans_per_center": scans_per_center,
-    }
+    named = layout if isinstance(layout, str) else "own"
+    asked = {"layout": named, "seed": seed, "reduction": reduction, "scans_per_center": scans_per_center}
     about = path_of(folder, "The phantom's folder", DatasetError) / "phantom.json"
     found = read_json_object(about, DatasetError) or asked
     if found != asked:
@@ -123,13 +119,11 @@ def make_head(center: PhantomCenter, load: float, reduction: float, rng: np.rand
     ratio = center.lesion_ratio * load
     person = draw_subject(view, of_person)
     signal, depth, brightness = _observe(person, center, grid, ratio, of_disease)
-
     lesion_voxels = max(1, round(ratio * depth.size))
     outline = np.partition(depth, -lesion_voxels - 1, axis=None)[-lesion_voxels - 1] if load else np.inf  # exact
     edge = max(_SOFT_EDGE, float(np.mean(view / grid)))
     share = np.clip((depth - outline) / edge + 0.5, 0, 1)  # of a voxel taken up by lesion
     signal += share * (1 + center.lesion_contrast * brightness - signal)
-
     raw = scanned(center, signal, view, of_scanner)
     header = header_of(center, view, grid, of_scanner)
     return {"3DFLAIR": Scan(raw, header), "Consensus": Scan((depth > outline).astype(np.uint8), header)}

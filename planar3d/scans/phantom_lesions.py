@@ -164,11 +164,7 @@ _SOFT_EDGE = 0.6  # voxels
 
 
 def make_tumour_case(center: PhantomCenter, load: float, reduction: float, rng: np.random.Generator) -> dict[str, Scan]:
-    """Scan one person's brain in four contrasts at one center.
-
-    Returns:
-        The images by name, int16 and zero outside the brain, and their label map, `seg`.
-    """
+    """Scan one person's brain in four contrasts, int16 and zero outside it, and its label map, `seg`, at one center."""
     of_person, of_tumour, of_scanner = rng.spawn(3)
     grid, view = tuple(round(n / reduction) for n in _GRID), np.array(_GRID, float)
     tissues, labels = _observe(draw_subject(view, of_person), grid, _VOLUME * load, of_tumour)

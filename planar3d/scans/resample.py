@@ -5,7 +5,6 @@ lengths and the spline's order.
 """
 
 import functools
-from collections.abc import Callable
 
 import numpy as np
 from scipy import ndimage
@@ -45,10 +44,7 @@ def resample_by_scipy(volume: np.ndarray, shape: tuple[int, ...], order: int) ->
     return ndimage.zoom(volume, [new / old for new, old in zip(shape, volume.shape, strict=True)], order=order)
 
 
-RESAMPLINGS: dict[str, Callable[[np.ndarray, tuple[int, ...], int], np.ndarray]] = {
-    "matrix": resample_by_matrices,
-    "scipy": resample_by_scipy,
-}
+RESAMPLINGS = {"matrix": resample_by_matrices, "scipy": resample_by_scipy}
 
 
 def _multiply_along(volume: np.ndarray, axis: int, length: int, order: int) -> np.ndarray:

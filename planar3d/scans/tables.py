@@ -57,13 +57,10 @@ class Table:
 
 
 def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) -> Table:
-    """Read a table with a header.
+    """Read a table with a header; columns that are `needed`, as in `Table.names`, may be missing.
 
     Encoding and delimiter are detected: the delimiter is the one with which the header has most of the needed columns.
     Values are stripped, and empty lines skipped.
-
-    Args:
-        needed: expected columns, as in `Table.names`; they may be missing.
 
     Raises:
         Planar3DError: the file cannot be read, is not text, names a column twice, or has a row with more values than
