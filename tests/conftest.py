@@ -238,3 +238,27 @@ def module_narrow():
     with pytest.MonkeyPatch.context() as patch:
         narrow_networks(patch)
         yield
+
+
+@pytest.fixture(scope="module")
+def built_once():
+    """One predictor for each open file and way to predict, for tests of what follows a prediction.
+
+    Building a network, tracing or compiling it takes most of the time in which a small scan is segmented.
+    """
+    from planar3d.inference import segmenter
+    from planar3d.networks.weights_file import Model
+
+    build, kept = segmenter.predictor, {}
+
+    def built(network, recipe, *how):
+        key = isinstance(network, Model) and (network.path, network.sha256, network.recipe, recipe, how)
+        if not key:
+            return build(network, recipe, *how)
+        if key not in kept:
+            kept[key] = build(network, recipe, *how)
+        return kept[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segmenter, "predictor", built)
+        yield

@@ -16,6 +16,7 @@ from planar3d.evaluation.lesion_table import lesion_table
 from planar3d.files import write_json
 from planar3d.scans.volume import read_mask
 
+pytestmark = pytest.mark.usefixtures("built_once")
 DESCRIPTOR = Path(bids_app.__file__).with_name("planar3d-bids.json")
 SKIP = "--skip-bids-validation"
 

@@ -18,6 +18,7 @@ from msseg import RECIPE, write_model, write_msseg
 
 from planar3d.errors import Planar3DError, RunError, ScanError, WeightsError
 from planar3d.files import read_json, write_json
+from planar3d.inference import segmenter
 from planar3d.inference.segment import segment
 from planar3d.networks.weights_file import Model, load_network
 from planar3d.recipes import Recipe
@@ -31,6 +32,7 @@ from planar3d.study.cohort_report import write_cohort_report
 from planar3d.study.segmented import Asked
 from planar3d.transfer.digests import file_sha256, files_sha256
 
+pytestmark = pytest.mark.usefixtures("built_once")
 PLAIN = Asked(engine="keras")
 ALL = replace(PLAIN, probability=True, overlay=True, report=True)
 _SHOWING = ("probability.nii.gz", "overlay.png", "report.html")  # of these, what shows a mask
@@ -117,7 +119,7 @@ def test_what_is_done_is_not_done_again(segmented, scans, model, monkeypatch):
     out, cohort = segmented
     summing = {"report.html", "scans.csv", "lesions.csv"}
     before = {path: path.stat().st_mtime_ns for path in out.iterdir() if path.name not in summing}
-    monkeypatch.setattr(Model, "network", None)
+    monkeypatch.setattr(segmenter, "predictor", None)
     lines: list[str] = []
     again = segment_all(scans[:3], model, out, asked=ALL, notify=lines.append)
     assert again.records == cohort.records and not again.failed

@@ -15,6 +15,7 @@ from planar3d.study.cohort import segment_all
 from planar3d.study.earlier import earlier_record, remove_outdated
 from planar3d.study.segmented import Asked
 
+pytestmark = pytest.mark.usefixtures("built_once")
 PLAIN = Asked(engine="keras")
 SHOWN = Asked(engine="keras", overlay=True)
 
