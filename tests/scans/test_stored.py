@@ -67,7 +67,8 @@ def test_a_file_that_breaks_off_is_refused(tmp_path, name, kept):
     path = _write(tmp_path / name)
     broken = path.with_suffix(".raw") if name == "a.mhd" else path
     broken.write_bytes(broken.read_bytes()[: int(kept * broken.stat().st_size)])
-    with pytest.raises(ScanError, match=r"is damaged and cannot be read .*Copy it again"):
+    # Of .mgz files, nibabel 5.3 lets the error of gzip through, which has a sentence of its own.
+    with pytest.raises(ScanError, match=r"damaged (and cannot be read|gzip file) .*Copy .*it again"):
         read_scan(path)
 
 
@@ -77,7 +78,7 @@ def test_a_flipped_bit_of_a_gzipped_volume_is_noticed(tmp_path):
     packed = bytearray(gzip.compress(bytes(content), compresslevel=0))
     packed[len(packed) // 2] ^= 4
     path.write_bytes(packed)
-    with pytest.raises(ScanError, match="is damaged"):
+    with pytest.raises(ScanError, match="damaged"):
         read_scan(path)
 
 
