@@ -95,10 +95,7 @@ def predict(
         raise Exit(1)
 
 
-def status(
-    folder: Annotated[Path, Argument(help="Output folder of predict.")],
-    as_json: AsJson = False,
-) -> None:
+def status(folder: Annotated[Path, Argument(help="Output folder of predict.")], as_json: AsJson = False) -> None:
     """Show which scans of a folder are done, failed, claimed (by which process, since when) or missing."""
     from planar3d.study.cohort_folder import CohortFolder
 
@@ -112,10 +109,7 @@ def status(
             echo(f"{what}  {path}{why and ': '}{why}")
 
 
-def table(
-    folder: Annotated[Path, Argument(help="Output folder of predict.")],
-    as_json: AsJson = False,
-) -> None:
+def table(folder: Annotated[Path, Argument(help="Output folder of predict.")], as_json: AsJson = False) -> None:
     """Rewrite the tables of a folder of masks: scans.csv with a row per scan, lesions.csv with a row per lesion."""
     from planar3d.study.cohort_folder import CohortFolder
     from planar3d.study.cohort_tables import LESIONS, SCANS, write_tables

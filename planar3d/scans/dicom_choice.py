@@ -10,13 +10,10 @@ from planar3d.scans.dicom import DicomSeries
 def choose_usable(
     series: Sequence[DicomSeries], problems: dict[Path, str], place: Path
 ) -> tuple[list[tuple[DicomSeries, str, str]], dict[Path, str]]:
-    """The series that are FLAIR scans, see `choose_flair`, where some files cannot be used.
+    """The series that are FLAIR scans, see `choose_flair`, where some files cannot be used, by path in `problems`.
 
     An unusable file may belong to any series of its folder, so none of them is known to be complete. It may also be
     the FLAIR scan, so no series is taken only because it is the only one.
-
-    Args:
-        problems: why files cannot be used, by path.
 
     Returns:
         The FLAIR scans, each with a note on the choice and the reason why it cannot be segmented, or empty texts; and

@@ -142,7 +142,6 @@ def _find(path: Path) -> list[ScanInput]:
 
 
 def _find_in_folder(folder: Path) -> list[ScanInput]:
-    """All FLAIR scans of a folder, of one format."""
     files, closed = files_within(folder)
     dicom, problems = dicom_files([path for path in files if not is_nifti(path) and os.path.isfile(path)])
     lost = [path for path in files if path.name.lower().endswith(DICOM_SUFFIXES) and not os.path.isfile(path)]
@@ -173,7 +172,6 @@ def _find_in_folder(folder: Path) -> list[ScanInput]:
 
 
 def _find_in_table(path: Path) -> list[ScanInput]:
-    """The scans of a table, one per row."""
     table = read_table(path, ("scan", "name", "id"), ScanError)
     if "image:flair" in table.names:
         return _find_cases(path, FLAIR)

@@ -67,25 +67,15 @@ class Targets(Section):
 
     @abstractmethod
     def assign(self, probabilities: np.ndarray, highest: float | None = None) -> np.ndarray:
-        """The label of each voxel from its probabilities, before any rule on size.
+        """The label of each voxel, uint8 (slices, …), from probabilities (slices, …, outputs), before any rule on size.
 
-        Args:
-            probabilities: floats (slices, …, outputs) in [0, 1].
-            highest: the highest probability of the scan, if these are only part of it.
-
-        Returns:
-            uint8 (slices, …).
+        `highest` is the highest probability of the scan, if these are only part of it.
         """
 
     def decode(self, probabilities: np.ndarray, spacing: Grid) -> np.ndarray:
-        """The label map of a whole scan.
+        """The label map of a whole scan, uint8 (slices, rows, cols), from probabilities (slices, rows, cols, outputs).
 
-        Args:
-            probabilities: floats (slices, rows, cols, outputs) in [0, 1].
-            spacing: the voxel's edges in mm, one per axis, or the grid's affine (4×4 or its 3×3), for a sheared grid.
-
-        Returns:
-            uint8 (slices, rows, cols), with the labels of the data set.
+        `spacing` is a voxel's edges in mm, one per axis, or the grid's affine (4×4 or its 3×3), for a sheared grid.
         """
         return self.assign(probabilities)
 

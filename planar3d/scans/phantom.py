@@ -132,11 +132,7 @@ def make_head(center: PhantomCenter, load: float, reduction: float, rng: np.rand
 def _observe(
     person: Subject, center: PhantomCenter, grid: tuple[int, ...], ratio: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Map a head and its lesions to the scan's grid.
-
-    Returns:
-        signal without lesions relative to white matter, depth inside lesions in mm, lesion contrast; float32 (i, j, k).
-    """
+    """Signal without lesions relative to white matter, depth in lesions [mm], their contrast; float32 (i, j, k)."""
     head = build_head(max(1, round(np.min(person.view / grid))))  # no finer than the grid can show
     tissues = {
         tissue: center.contrast[tissue] * np.exp(_TISSUE_SPREAD * rng.standard_normal()) for tissue in TISSUES[1:]

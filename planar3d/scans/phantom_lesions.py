@@ -195,11 +195,7 @@ def _averaged_tissues(width: int) -> dict[str, np.ndarray]:
 def _observe(
     person: Subject, grid: tuple[int, ...], volume: float, rng: np.random.Generator
 ) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
-    """Map a brain and its tumour to the scan's grid.
-
-    Returns:
-        fractions of white matter, grey matter and fluid, float32 (i, j, k), zero outside the brain; labels, uint8.
-    """
+    """Fractions of white matter, grey matter and fluid, zero outside the brain, and labels uint8, (i, j, k)."""
     coarseness = max(1, round(person.view[0] / grid[0]))
     maps = _averaged_tissues(coarseness)
     shares = {name: np.empty(grid, np.float32) for name in maps}

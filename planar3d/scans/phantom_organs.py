@@ -39,11 +39,7 @@ _SPREAD, _SHIFT = 0.05, 5.0  # of sizes between people, relative; of positions, 
 def make_abdomen_case(
     center: PhantomCenter, load: float, reduction: float, rng: np.random.Generator
 ) -> dict[str, Scan]:
-    """Scan one person's abdomen, with CT at the first center and MR at the others.
-
-    Returns:
-        The series of a person by their folders, int16, and the organs last of each: `Ground`, uint8.
-    """
+    """Scan one person's abdomen: CT at the first center, MR at others, by folder, each with its organs, `Ground`."""
     modality = "CT" if center.name == _CT else "MR"
     voxels, mm = _GRIDS[modality]
     divided_by = (reduction, reduction, reduction**0.5)  # slices are already thick
@@ -101,11 +97,9 @@ _LEVELS = {0: 30.0, CAVITY: 14.0, MYOCARDIUM: 85.0, ATRIUM: 16.0}  # of 255, the
 
 
 def make_heart_case(center: PhantomCenter, load: float, reduction: float, rng: np.random.Generator) -> dict[str, Scan]:
-    """Scan one person's heart.
+    """Scan one person's heart: by view and instant, as `2CH_ED`, images of one slice and, with `_gt`, their labels.
 
-    Returns:
-        By view and instant, as `2CH_ED`, images uint8 of one slice and, with `_gt`, their labels, whose header has the
-        volume of the left ventricle in ml in `descrip`.
+    The header of labels has the volume of the left ventricle in ml in `descrip`.
     """
     size = np.exp(_SPREAD_OF_HEARTS * rng.standard_normal())
     narrower = rng.uniform(*_NARROWER)

@@ -19,15 +19,10 @@ _NEGLIGIBLE = 1e-9  # of a weight: below the precision of float32 for a sum of w
 
 
 def resample_by_matrices(volume: np.ndarray, shape: tuple[int, ...], order: int) -> np.ndarray:
-    """Resample a volume as `scipy.ndimage.zoom` does, many times faster.
+    """Resample a volume to a shape as `scipy.ndimage.zoom` does, many times faster, with splines of an order up to 5.
 
-    The first and the last voxels of both grids coincide. Orders from 1 are computed in float32 and differ from scipy
-    only by rounding; order 0 picks exactly the same voxels as scipy.
-
-    Args:
-        volume: (a, b, c); float32 for orders from 1, anything for order 0.
-        shape: the new (a, b, c).
-        order: of the spline: 0 nearest voxel, 1 linear, to 5.
+    The first and the last voxels of both grids coincide. Orders from 1 are computed in float32, from float32, and
+    differ from scipy only by rounding; order 0 picks exactly the same voxels as scipy, of any type.
 
     Source: order 2 for scans, Kolarik 2020, section 3.2; order 0 for masks, the released code.
     """

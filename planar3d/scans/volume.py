@@ -165,9 +165,6 @@ def read_mask(path: str | Path, scan: Scan | None = None, assume_affine: bool | 
 def on_grid_of(scan: Scan, mask: Scan, kind: Literal["mask", "image"] = "mask") -> Scan:
     """A mask, or another volume, exactly on the grid of its scan: axes are swapped and flipped, not resampled.
 
-    Returns:
-        The mask's voxels in the storage order of the scan, with the header of the scan.
-
     Raises:
         ScanError: the grids differ: a corner is more than a tenth of a voxel away.
     """

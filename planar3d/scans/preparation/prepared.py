@@ -47,15 +47,10 @@ class Prepared:
         return self.geometry.laid(turned.astype(np.uint8, copy=False), order=0)
 
     def restore(self, volume: np.ndarray) -> Scan:
-        """Map probabilities or a mask from the prepared grid back to the native grid.
+        """Map probabilities or a mask from the prepared grid back to the native grid, as a scan with its header.
 
-        Args:
-            volume: (slices, rows, cols) of the prepared grid, or (slices, rows, cols, channels); float is interpolated
-                linearly, uint8 and bool by the nearest voxel.
-
-        Returns:
-            A scan with the input's shape, affine, codes and zooms; float32, or uint8 for masks. Voxels outside the
-            prepared grid are zero.
+        Of a volume (slices, rows, cols[, channels]), floats are interpolated linearly to float32, uint8 and bool by the
+        nearest voxel to uint8. Voxels outside the prepared grid are zero.
         """
         volume = np.asarray(volume)
         if volume.ndim == 4:
