@@ -5,6 +5,7 @@ import gzip
 import os
 import shutil
 import tempfile
+import threading
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -252,9 +253,10 @@ def built_once():
     build, kept = segmenter.predictor, {}
 
     def built(network, recipe, *how):
-        key = isinstance(network, Model) and (network.path, network.sha256, network.recipe, recipe, how)
-        if not key:
+        if not isinstance(network, Model):
             return build(network, recipe, *how)
+        # A predictor is of one thread: some tests begin a cohort while another one predicts.
+        key = threading.get_ident(), network.path, network.sha256, network.recipe, recipe, how
         if key not in kept:
             kept[key] = build(network, recipe, *how)
         return kept[key]
