@@ -6,6 +6,7 @@ all windows share, is computed once per slice: in the planar res-u-net, two thir
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 from planar3d.graph.depth_graph import Node, ancestors
@@ -59,14 +60,11 @@ def _parts(node: Node, shared: set[Node]) -> list[_Part]:
     joined = node.inputs[0]
     if joined.kind != "Concatenate":
         return []
-    for source in joined.inputs:
-        first, end = end, end + source.shape[-1]
-        if parts and parts[-1].shared == (source in shared):
-            last = parts.pop()
-            parts.append(_Part((*last.sources, source), (last.channels[0], end), last.shared))
-        else:
-            parts.append(_Part((source,), (first, end), source in shared))
-    if len({part.shared for part in parts}) < 2:
+    for is_shared, adjacent in groupby(joined.inputs, shared.__contains__):
+        sources = tuple(adjacent)
+        first, end = end, end + sum(source.shape[-1] for source in sources)
+        parts.append(_Part(sources, (first, end), is_shared))
+    if len(parts) < 2:
         return []
     leading = next(part for part in parts if not part.shared)
     return [replace(part, leads=part is leading) for part in parts]

@@ -36,9 +36,8 @@ class CropSampling(DrawnSampling):
     lesion_share: Annotated[float, SHARE] = 0.6  # share of crops around a lesion; others are in the head
     augmentation: tuple[Transform, ...] = ()  # see training/augmentation.py and extraction.py
 
-    @property
-    def per_epoch(self) -> int:  # type: ignore[override]
-        return self.crops_per_epoch
+    def split(self, train: int, validation: int, slices: int, tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
+        return np.arange(self.crops_per_epoch), np.arange(0)
 
     @property
     def shows_brains(self) -> bool:  # type: ignore[override]
@@ -82,15 +81,14 @@ class CropSamples:
 
     def __init__(self, voxels: Sequence[np.ndarray], masks: Sequence[np.ndarray], recipe: "Recipe") -> None:
         self.sampling: CropSampling = recipe.training.samples  # type: ignore[assignment]
-        self.recipe, self.depth, preparation = recipe, recipe.tiles.depth, recipe.preparation
+        self.recipe, self.depth = recipe, recipe.tiles.depth
         self.stacks = [
             (at_least(volume[..., 0], self.depth)[0], at_least(mask, self.depth)[0])
             for volume, mask in zip(voxels, masks, strict=True)
         ]
         self.lesions = [np.argwhere(mask) for _, mask in self.stacks]
-        self.brains = []
-        if self.sampling.shows_brains and isinstance(preparation, AxialSlices):
-            self.brains = [extracted_brain(voxels, mask, preparation.pixel_mm) for voxels, mask in self.stacks]
+        extracted = self.stacks if self.sampling.shows_brains else ()
+        self.brains = [extracted_brain(voxels, mask, recipe.pixel_mm) for voxels, mask in extracted]
 
     def batch(self, numbers: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The crops of these numbers: float32 (crops, depth, rows, cols, channels), uint8 {0, 1} (…, 1)."""

@@ -12,6 +12,7 @@ from planar3d.scans.labels import Targets
 from planar3d.scans.preparation import Preparation
 from planar3d.scans.preparation.eight_bit import EightBit
 from planar3d.scans.preparation.prepared import Prepared
+from planar3d.scans.tiles import Tiles
 from planar3d.sections import POSITIVE, SHARE
 from planar3d.training.patch_augmentation import TRANSFORMS, Transform, augment_patch
 from planar3d.training.sampling import NEAR, DrawnSampling
@@ -32,9 +33,8 @@ class PatchSampling(DrawnSampling):
     augmentation: tuple[Transform, ...] = TRANSFORMS  # see training/patch_augmentation.py
     augmented_share: Annotated[float, SHARE] = 0.0  # per transform except flip; 0: Wacker 2019's shares
 
-    @property
-    def per_epoch(self) -> int:  # type: ignore[override]
-        return self.patches_per_epoch
+    def split(self, train: int, validation: int, slices: int, tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
+        return np.arange(self.patches_per_epoch), np.arange(0)
 
     def check_with(self, preparation: Preparation, targets: Targets) -> None:
         """Refuse 8-bit images: the augmentation needs standardized ones."""

@@ -30,14 +30,11 @@ class Windows:
 
     def __init__(self, slices: int, volumes: int, depth: int, stride: int, borders: str = "scan") -> None:
         self.slices, self.depth = slices, depth
-        if borders == "none":
-            self.starts = np.array(window_starts(slices * volumes, depth, stride))
-            self.ends = np.full(len(self.starts), slices * volumes)
-        else:
-            within = np.array(window_starts(slices, depth, stride))
-            first = np.arange(volumes)[:, None] * slices
-            self.starts = (first + within).ravel()
-            self.ends = np.broadcast_to(first + slices, (volumes, len(within))).ravel()
+        length = slices * volumes if borders == "none" else slices
+        first = np.arange(0, slices * volumes, length)[:, None]
+        within = np.array(window_starts(length, depth, stride))
+        self.starts = (first + within).ravel()
+        self.ends = np.broadcast_to(first + length, (len(first), len(within))).ravel()
 
     def __len__(self) -> int:
         return len(self.starts)

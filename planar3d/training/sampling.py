@@ -72,11 +72,5 @@ class DrawnSampling(Sampling):
     validates = False
     cached_features = "none"
 
-    per_epoch: int  # for any number of scans
-
-    def split(self, train: int, validation: int, slices: int, tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
-        """The numbers of the first epoch; none is for validation."""
-        return np.arange(self.per_epoch), np.arange(0)
-
     def order(self, training: np.ndarray, epoch: int, seed: int) -> np.ndarray:
         return training + epoch * len(training)
