@@ -38,7 +38,7 @@ def fill_encoder(network: keras.Model, weights: EncoderWeights, mapping: KernelM
     """
     if weights is None:
         return None
-    arrays = find_imagenet().arrays if weights == "imagenet" else read_arrays(weights)
+    arrays = find_imagenet()[0] if weights == "imagenet" else read_arrays(weights)
     kernel, channels = arrays.get(_FIRST), network.input_shape[-1]
     if kernel is not None and kernel.ndim >= 4 and kernel.shape[-2] != channels:
         arrays = arrays | {_FIRST: fitted(kernel, channels)}
@@ -47,7 +47,7 @@ def fill_encoder(network: keras.Model, weights: EncoderWeights, mapping: KernelM
 
 def _vgg16_origin(weights: str) -> str:
     if weights == "imagenet":
-        return f"ImageNet VGG-16, {find_imagenet().origin}"
+        return f"ImageNet VGG-16, {find_imagenet()[1]}"
     return f"{identify(read_arrays(weights))}, {weights}"
 
 

@@ -41,8 +41,8 @@ def write_planar_weights(
     if format not in FILE_NAMES:
         raise WeightsError(f"Format {format!r} is unknown; choose one of: {', '.join(FILE_NAMES)}.")
     if source == "imagenet":
-        found = imagenet_vgg16()
-        arrays, origin = found.arrays, f"ImageNet VGG-16, {found.origin}"
+        arrays, found = imagenet_vgg16()
+        origin = f"ImageNet VGG-16, {found}"
     else:
         arrays = read_arrays(source)
         origin = f"{identify(arrays)}, {source}"

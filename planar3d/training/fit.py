@@ -133,7 +133,7 @@ def fit(
     folder: Path,
     notify: Notify = lambda text: None,
     card: Mapping[str, Any] | None = None,
-    devices: Devices | None = None,
+    devices: Devices = Devices(),  # noqa: B008 - immutable
 ) -> Progress:
     """Train until the last epoch or until `patience` is exhausted, and keep the best weights.
 
@@ -159,7 +159,6 @@ def fit(
     if is_finished(folder):
         return finished(folder)
     epoch_steps = -(-len(training) // recipe.training.batch_size)
-    devices = devices or Devices()
     with devices.scope():
         trainer = compiled(trained, recipe, recipe.training.epochs * epoch_steps, epoch_steps)
     progress = restore(folder, network, trainer.optimizer)

