@@ -15,12 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Colour-blind-safe colours of Okabe and Ito.
-_TRAINING = "#0072B2"
-_VALIDATION = "#D55E00"
-_PUBLISHED = "#009E73"
-_GREY = "#888888"
-
-
+_TRAINING, _VALIDATION, _PUBLISHED, _GREY = "#0072B2", "#D55E00", "#009E73", "#888888"
 _CURVES = {"loss": "Loss", "dice": "Dice"}  # labels of the history's columns; of a loss, lower is better
 _FOLDS_IN_A_BAND = 5
 

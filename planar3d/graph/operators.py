@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -176,10 +177,7 @@ def merge(op: str) -> Writer:
 
 def product(use: Use) -> Any:
     """Multiply, two at a time."""
-    result, *others = use.values
-    for other in others:
-        result = use.add("Mul", result, other)
-    return result
+    return reduce(partial(use.add, "Mul"), use.values)
 
 
 def rectifier(use: Use) -> Any:
