@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 from planar3d.study.page import CONDITIONS, Bars, as_text, histogram, write_page
@@ -23,15 +23,6 @@ _HISTOGRAMS: dict[str, tuple[str, str, str, Sequence[float], Sequence[str]]] = {
 }
 
 
-class _Scan(NamedTuple):
-    name: str
-    link: str | None
-    figures: dict[str, float]
-    spacing: str
-    warnings: list[str]
-    rating: str
-
-
 def write_cohort_report(
     folder: Path, records: Sequence[tuple[Path, Mapping[str, Any]]], failed: Mapping[str, str]
 ) -> Path:
@@ -48,8 +39,8 @@ def write_cohort_report(
     refuse_other(folder / PAGE)
     scans = [_line(file, record, folder) for file, record in records]
     shared, differing = _conditions([record for _, record in records])
-    columns = list(dict.fromkeys(column for scan in scans for column in scan.figures)) or [*_LESIONS]
-    values = {column: [scan.figures[column] for scan in scans if column in scan.figures] for column in columns}
+    columns = list(dict.fromkeys(column for scan in scans for column in scan["figures"])) or [*_LESIONS]
+    values = {column: [scan["figures"][column] for scan in scans if column in scan["figures"]] for column in columns}
     sums = {}
     if "lesions" in values:
         sums = {"lesions": str(sum(values["lesions"])), "total volume": f"{sum(values['volume [ml]']):.1f} ml"}
@@ -60,11 +51,11 @@ def write_cohort_report(
         title=f"{'Lesions' if sums else 'Targets'} of {counted(scans, 'scan')}",
         scans=scans,
         columns=columns,
-        rated=any(scan.rating for scan in scans),
+        rated=any(scan["rating"] for scan in scans),
         headline={
             "scans": str(len(scans)),
             **sums,
-            "with warnings": str(sum(bool(scan.warnings) for scan in scans)),
+            "with warnings": str(sum(bool(scan["warnings"]) for scan in scans)),
             "failed": str(len(failed)),
         },
         failed=failed,
@@ -74,21 +65,20 @@ def write_cohort_report(
     )
 
 
-def _line(file: Path, record: Mapping[str, Any], folder: Path) -> _Scan:
-    report, result = record.get("files", {}).get("report"), record["result"]
+def _line(file: Path, record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    report, result = file.parent / record.get("files", {}).get("report", ""), record["result"]
     doubts = filter(None, (mask_is_gone(file, record), mask_was_changed(file, record)))
-    return _Scan(
-        record["scan"]["name"],
+    page = Path(os.path.relpath(report, folder)).as_posix()
+    return {
+        "name": record["scan"]["name"],
         # Quoted, so that no file name is read as a scheme or a query.
-        quote(Path(os.path.relpath(file.parent / report, folder)).as_posix(), errors="surrogateescape")
-        if report and (file.parent / report).is_file()
-        else None,
-        {f"{name} [ml]": volume for name, volume in result.get("targets_ml", {}).items()}
+        "link": quote(page, errors="surrogateescape") if report.is_file() else None,
+        "figures": {f"{name} [ml]": volume for name, volume in result.get("targets_ml", {}).items()}
         or {column: result[key] for column, key in _LESIONS.items()},
-        " × ".join(f"{mm:.3g}" for mm in record["scan"].get("spacing_mm", [])),
-        [*doubts, *(warning["sentence"] for warning in record["warnings"])],
-        read_rating(file, record),
-    )
+        "spacing": " × ".join(f"{mm:.3g}" for mm in record["scan"].get("spacing_mm", [])),
+        "warnings": [*doubts, *(warning["sentence"] for warning in record["warnings"])],
+        "rating": read_rating(file, record),
+    }
 
 
 def _histograms(values: Mapping[str, Sequence[float]]) -> list[tuple[str, Bars, str, str]]:

@@ -113,8 +113,7 @@ def mask_was_changed(file: Path, record: Mapping[str, Any]) -> str:
 
 def is_own(path: Path) -> bool:
     """Whether this package wrote a table or a page, also if its record is gone."""
-    beginnings = [beginning for end, beginning in _BEGINNINGS.items() if path.name.endswith(end)]
-    return any(begins(path, beginning) for beginning in beginnings[:1])
+    return any(path.name.endswith(end) and begins(path, beginning) for end, beginning in _BEGINNINGS.items())
 
 
 def begins(path: Path, beginning: str) -> bool:

@@ -52,10 +52,6 @@ def grown(mask: np.ndarray, mm: float, pixel_mm: float) -> np.ndarray:
 
 def shrunk(mask: np.ndarray, mm: float, pixel_mm: float) -> np.ndarray:
     """A mask, (slices, rows, cols), eroded by `mm` within each slice."""
-    return np.stack([_distance(each, pixel_mm) > mm for each in mask])
-
-
-def _distance(mask: np.ndarray, pixel_mm: float) -> np.ndarray:
-    if mask.all():
-        return np.full(mask.shape, np.inf)
-    return ndimage.distance_transform_edt(mask, sampling=pixel_mm)
+    return np.stack(
+        [each if each.all() else ndimage.distance_transform_edt(each, sampling=pixel_mm) > mm for each in mask]
+    )

@@ -89,14 +89,10 @@ class ScanSamples:
 
 def read_ahead(samples: Samples, order: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, Any, np.ndarray]]:
     """Read batch by batch, each while the previous one is in use: the samples' numbers, their inputs, their targets."""
-
-    def read(numbers: np.ndarray) -> tuple[np.ndarray, Any, np.ndarray]:
-        return numbers, *samples.batch(numbers)
-
     batches = (order[start : start + batch_size] for start in range(0, len(order), batch_size))
-    with one_ahead(read, batches) as coming:
-        for _, batch in coming:
-            yield batch.result()
+    with one_ahead(samples.batch, batches) as coming:
+        for numbers, batch in coming:
+            yield numbers, *batch.result()
 
 
 # By name, whether each window is for validation: from all windows, training scans, and slices of a scan.
