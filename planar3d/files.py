@@ -63,9 +63,8 @@ def written_beside(path: str | Path) -> Iterator[Path]:
 def written_together(within: Path, files: Iterable[Path], first: Path, last: Path) -> Iterator[Path]:
     """Yield a temporary folder; if the block succeeds, its files replace those at the same places in `within`.
 
-    Args:
-        files: what may be written; the temporary folder has their folders.
-        first, last: the files that are replaced first and last; the temporary folder is beside the last one.
+    The temporary folder is beside the `last` file, and has the folders of all `files` that may be written. The `first`
+    is replaced first, and the `last` one last.
 
     Raises:
         OSError: the disk is full, as in `written_beside`; then nothing was replaced.

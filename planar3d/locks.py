@@ -67,11 +67,9 @@ class Claim:
 def take(path: Path, clean: Callable[[], None] = lambda: None) -> Claim | Holder:
     """Take a claim, or return its holder; a dead process' claim is taken over.
 
-    Taking over needs a claim of its own, so only one process does; if it dies, it is taken over in turn.
-
-    Args:
-        path: of the claim; its folder is created if needed, and may be removed by others when it is empty.
-        clean: removes half-written files of a dead holder, while no other process can have the claim.
+    Taking over needs a claim of its own, so only one process does; if it dies, it is taken over in turn. `clean`
+    removes half-written files of a dead holder, while no other process can have the claim. The claim's folder is
+    created if needed, and may be removed by others when it is empty.
     """
     mine = Holder(_host(), os.getpid(), _born(os.getpid()), time.time())
     while True:
@@ -118,12 +116,8 @@ def alive(path: Path, holder: Holder) -> bool:
 def locked(folder: str | Path, doing: str, wait: Callable[[str], None] | None = None) -> Iterator[None]:
     """Lock a folder for this process, and remove half-written files of a killed process directly in it.
 
-    A process must not lock a folder twice.
-
-    Args:
-        folder: created if it does not exist.
-        doing: the purpose, as in "training fold 1".
-        wait: gets one message if the folder is in use, before waiting; if None, a folder in use is an error.
+    A folder that does not exist is created. A process must not lock a folder twice. `doing` is the purpose, as in
+    "training fold 1"; `wait` gets one message before waiting for a folder in use, which is an error without it.
     """
     claim = waited_for(Path(folder, CLAIM), f"{doing} waits for {folder}", wait)
     if isinstance(claim, Holder):

@@ -81,10 +81,7 @@ class Section:
     def made(cls, content: Any, table: Table | None = None, where: str = "recipe") -> Self:
         """Create a section from JSON values; missing fields have the dataclass's defaults.
 
-        Args:
-            content: a mapping; for a variant with its `name`.
-            table: the variants by name, if the section has several.
-            where: the place in the recipe, for errors.
+        A variant of the `table` is chosen by its `name`; `where` is the place in the recipe, for errors.
 
         Raises:
             RecipeError: invalid values or unknown fields.

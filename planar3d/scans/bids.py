@@ -35,9 +35,8 @@ def is_bids(folder: Path) -> bool:
 def find_bids_scans(dataset: Path) -> dict[Path, str]:
     """The raw FLAIR scans of a data set, without its folders derivatives and sourcedata.
 
-    Returns:
-        Scans, each with the reason why it cannot be used, empty if it can. Files with the suffix FLAIR in a wrong place
-        or another format cannot be used.
+    Each has the reason why it cannot be used, empty if it can: files with the suffix FLAIR in a wrong place or another
+    format cannot.
 
     Raises:
         ScanError: the data set has none, or is itself a derivatives data set.

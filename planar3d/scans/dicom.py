@@ -67,13 +67,11 @@ def find_dicom_series(files: Iterable[Path], problems: dict[Path, str] | None = 
     """Read the headers of DICOM files and group them into series, sorted by number.
 
     Files that do not say their series (SeriesInstanceUID) are one if they lie in one folder and agree in study, number
-    and description. Of files that are equal byte by byte the first is taken.
-
-    Args:
-        problems: gets, by path, why files are left out, as damaged ones are; if None, the first problem is an error.
+    and description. Of files that are equal byte by byte the first is taken. `problems` gets, by path, why files are
+    left out, as damaged ones are.
 
     Raises:
-        ScanError: a file is damaged, or could belong to several series.
+        ScanError: without `problems`, a file is damaged, or could belong to several series.
     """
     found_problems = dict[Path, str]() if problems is None else problems
     by_key: dict[str | _Kin, DicomSeries] = {}

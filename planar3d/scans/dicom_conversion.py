@@ -23,12 +23,9 @@ _BESIDE = re.compile(r"_(ROI|ph|real|imaginary|Eq|Tilt)[_\d]*$")
 
 
 def read_dicom_series(series: DicomSeries) -> Scan:
-    """Convert a series with dcm2niix and read the result.
+    """Convert a series with dcm2niix, which sees only renamed copies of its files, and read the result.
 
-    dcm2niix only sees the files of the series, as renamed copies in a temporary folder.
-
-    Returns:
-        A scan as from `read_scan`, in the axes of the images, not rotated; its path is the first file of the series.
+    The scan is as from `read_scan`, in the axes of the images, not rotated; its path is the first file of the series.
 
     Raises:
         ScanError: the series is not a single grey MR volume of evenly spaced slices, or cannot be converted.

@@ -51,9 +51,6 @@ class Targets(Section):
         decision: how a voxel gets its label, in words.
         in_head: whether targets are in a head, so that scans are checked as head scans.
         plausible_share: largest plausible share of all targets in the head.
-
-    Raises:
-        RecipeError: invalid or incompatible fields.
     """
 
     activation: ClassVar[Literal["sigmoid", "softmax"]]

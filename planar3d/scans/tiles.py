@@ -73,9 +73,6 @@ class DepthWindows(Tiles):
 
     If the last window would not end with the volume, one more window extends beyond it and repeats the last slice.
 
-    Raises:
-        RecipeError: windows leave gaps, or their center is not a whole number of slices.
-
     Source: Kolarik 2020, section 3.2.
     """
 
@@ -115,9 +112,6 @@ class DepthWindows(Tiles):
 @dataclass(frozen=True)
 class Patches(Tiles):
     """Boxes at regular steps; the last along each axis ends with the volume, so every voxel is covered.
-
-    Raises:
-        RecipeError: patches leave gaps or cannot be composed.
 
     Source: Wacker 2019 averages overlapping predictions of 24 × 128 × 128; the Gaussian is nnU-Net's (Isensee 2021).
     """
