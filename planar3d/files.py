@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import io
 import json
 import os
 import re
@@ -187,14 +188,11 @@ def write_json(path: str | Path, content: Any) -> None:
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a table with a header line, atomically; with tabs if the file's name ends in .tsv."""
-    delimiter = "\t" if Path(path).suffix == ".tsv" else ","
-    with (
-        written_beside(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8", errors=_NO_TEXT) as stream,
-    ):
-        writer = csv.DictWriter(stream, columns, delimiter=delimiter, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    delimiter, table = "\t" if Path(path).suffix == ".tsv" else ",", io.StringIO()
+    writer = csv.DictWriter(table, columns, delimiter=delimiter, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, table.getvalue())
 
 
 def read_rows(path: str | Path) -> list[dict[str, str]]:

@@ -196,8 +196,7 @@ def _observe(
     person: Subject, grid: tuple[int, ...], volume: float, rng: np.random.Generator
 ) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
     """Fractions of white matter, grey matter and fluid, zero outside the brain, and labels uint8, (i, j, k)."""
-    coarseness = max(1, round(person.view[0] / grid[0]))
-    maps = _averaged_tissues(coarseness)
+    maps = _averaged_tissues(max(1, round(person.view[0] / grid[0])))
     shares = {name: np.empty(grid, np.float32) for name in maps}
     shape = maps["white"].shape
     rough = [smooth_noise(rng, [n // _NODE + 2 for n in shape], 1.2) for _ in range(2)]

@@ -140,7 +140,8 @@ class Subject:
 
         Each is float32 (3, posterior, superior) in mm right, anterior, superior.
         """
-        i, j, k = (axis.astype(np.float32) for axis in _centered(self.view, grid))
+        axes = zip((-1, -1, 1), self.view, grid, strict=True)  # the storage runs left, posterior, superior
+        i, j, k = ((s * length / n * (np.arange(n) - (n - 1) / 2)).astype(np.float32) for s, length, n in axes)
         columns = self.pose[:, :3].astype(np.float32)
         in_plane = columns[:, 1, None, None] * j[:, None] + columns[:, 2, None, None] * k
         in_plane += self.pose[:, 3, None, None].astype(np.float32)
@@ -165,12 +166,6 @@ def draw_subject(view: np.ndarray, rng: np.random.Generator) -> Subject:
     )
     undisturbed = np.stack(list(Subject(view, pose, np.zeros((3, 2, 2, 2), np.float32)).positions(nodes)), axis=1)
     return Subject(view, pose, displacement + rng.uniform(*_VENTRICLE_GROWTH) * _towards_ventricles(undisturbed))
-
-
-def _centered(view: np.ndarray, grid: Sequence[int]) -> list[np.ndarray]:
-    """Voxel centers along each axis, in mm right, anterior, superior of the view's center."""
-    signs = (-1, -1, 1)  # the storage runs left, posterior, superior
-    return [s * length / n * (np.arange(n) - (n - 1) / 2) for s, length, n in zip(signs, view, grid, strict=True)]
 
 
 def _towards_ventricles(positions: np.ndarray) -> np.ndarray:
