@@ -1,7 +1,6 @@
 """The report of a run: tables 2 and 3, learning curves, box plots, and every test scan with its lesions outlined."""
 
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def write_report(run: str | Path) -> Path:
     folder = results.run.folder / "report"
     tables = all_tables(results)
     write_tables(tables, folder)
-    overlays, skipped = _overlays(results, folder / "figures")
+    overlays, skipped = _overlays(results)
     count = len({(scan.fold, scan.scan) for scan in results.scans})
     page = template.render(
         title=f"planar3d report: recipe {results.run.recipe.name}, {counted(count, 'test scan')}",
@@ -94,7 +93,7 @@ def _learning_curves(results: Results, folder: Path) -> Pictures:
     }
 
 
-def _overlays(results: Results, folder: Path) -> tuple[Pictures, list[str]]:
+def _overlays(results: Results) -> tuple[Pictures, list[str]]:
     """Draw every test scan on its native grid, with a sentence for those that cannot be drawn."""
     pictures, skipped, targets = Pictures(), list[str](), results.run.recipe.targets
     dice = {(s.fold, s.scan): s.values["dice"] for s in results.on("native")}
@@ -107,7 +106,7 @@ def _overlays(results: Results, folder: Path) -> tuple[Pictures, list[str]]:
             case = results.run.cases[name]
             score = score_text(dice.get((number, name), math.nan), MEASURES["dice"].digits)
             title = f"{name}, fold {number}: Dice {_of(results)}{score} (native grid)"
-            path = folder / f"overlay_{re.sub(r'[^A-Za-z0-9.-]+', '_', name)}_fold-{number}.png"
+            path = results.run.picture(name, number)
             try:
                 require_unchanged(results.run, name)
                 scan = read_scan(next(iter(case.images.values())), assume_affine=True, flat=True)

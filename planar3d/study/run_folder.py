@@ -50,6 +50,10 @@ class Run:
         """The mask of a test scan of a fold, on its native grid."""
         return self.fold(number) / "predictions" / f"{scan}_mask.nii.gz"
 
+    def picture(self, scan: str, number: int) -> Path:
+        """The picture of a test scan of a fold in the report, with its mask."""
+        return self.folder / "report" / "figures" / f"overlay_{scan}_fold-{number}.png"
+
 
 def start_run(
     folder: str | Path,
@@ -69,7 +73,7 @@ def start_run(
 
     Raises:
         RunError: the folder has another recipe, other scans, other folds, or other files; the encoder's weights have
-            changed; a case's id is too long for the name of its mask.
+            changed; a case's id is too long for the names of its files.
         DatasetError: cases lack an image required by the recipe.
         RecipeError: the recipe does not fit its network, see `check_with_network`, or needs more scans in a fold.
     """
@@ -82,7 +86,7 @@ def start_run(
     asked = {"recipe.json": recipe.to_json(), "folds.json": _folds_json(run.cases, folds, data)}
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file; name a folder for the run.")
-    if why := why_too_long(folder / f"{scan}_mask.nii.gz" for scan in used):
+    if why := why_too_long(run.picture(scan, len(folds)) for scan in used):
         raise RunError(f"{dataset.folder}: {why} Give the case a shorter id.")
     # First, so that nothing is written for a recipe that cannot be trained, or without the encoder's weights.
     if not (folder / "environment.json").is_file():

@@ -272,15 +272,15 @@ def test_a_recipe_that_does_not_fit_its_network_ends_a_run_before_anything_is_wr
     assert not (tmp_path / "run").exists()
 
 
-def test_an_id_too_long_for_the_name_of_its_mask_ends_a_run_before_anything_is_written(data, tmp_path):
+def test_an_id_too_long_for_the_names_of_its_files_ends_a_run_before_anything_is_written(data, tmp_path):
     lines = ["id,scan,mask,group"]
     for scan in IDS:
         folder = data / "TrainingDataset_MSSEG" / scan
-        name = "a" * 226 if scan == IDS[0] else scan
+        name = "a" * 219 if scan == IDS[0] else scan
         lines.append(f"{name},{folder}/3DFLAIR.nii.gz,{folder}/Consensus.nii.gz,{scan[:2]}")
     (tmp_path / "cases.csv").write_text("\n".join(lines))
     dataset = find_cases(tmp_path / "cases.csv")
-    with pytest.raises(RunError, match=r"a_mask\.nii\.gz has 238 bytes, but .* can have 237.* a shorter id"):
+    with pytest.raises(RunError, match=r"a_fold-2\.png has 238 bytes, but .* can have 237.* a shorter id"):
         start_run(tmp_path / "run", dataset, RECIPE, folds_for(dataset, "2"))
     assert not (tmp_path / "run").exists()
 

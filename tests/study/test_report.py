@@ -112,6 +112,21 @@ def test_scans_that_cannot_be_pictured_are_named_and_the_others_are(small_run):
     assert page.count("<figcaption>scan") == 1
 
 
+def test_each_scan_has_its_own_picture_whatever_its_letters(small_run):
+    run, names = small_run(count=1), {"scan00": "Müller", "scan10": "Möller"}
+    for path in (run / "folds.json", run / "fold-1/scores.csv"):
+        text = path.read_text(encoding="utf-8")
+        for before, name in names.items():
+            text = text.replace(f'"{before}"', f'"{name}"').replace(f"\n{before},", f"\n{name},")
+        path.write_text(text, encoding="utf-8")
+    for before, name in names.items():
+        (run / f"fold-1/predictions/{before}_mask.nii.gz").rename(run / f"fold-1/predictions/{name}_mask.nii.gz")
+    figures = write_report(run).parent / "figures"
+    assert sorted(path.name for path in figures.glob("overlay_*")) == [
+        f"overlay_{name}_fold-1.png" for name in sorted(names.values())
+    ]
+
+
 def test_the_same_run_gives_the_same_page(whole):
     before = whole.read_text(encoding="utf-8")
     assert page_of(whole.parents[1]) == before
