@@ -159,6 +159,12 @@ class Regions(Targets):
                 f"{said}: label {labels[wrong][0]} would be written as {written[wrong][0]}, which belongs to other "
                 "regions. List the outermost region first, and give each a label that no inner region has."
             )
+        around, innermost = ((), *self.channels)[-2:]
+        if self.smallest_innermost_mm3 and around and not set(innermost) <= set(around):
+            raise RecipeError(
+                f"{said}: smallest_innermost_mm3 relabels the last region as the one before it, which does not "
+                "contain it. List nested regions last, or set smallest_innermost_mm3=0."
+            )
 
     @property
     def channels(self) -> tuple[Labels, ...]:  # type: ignore[override]

@@ -103,6 +103,7 @@ def tune(run: Run) -> Tuned:
     Raises:
         RunError: the targets do not have that rule, or already have a value; or fewer than two folds have predictions;
             or a test case has changed since.
+        RecipeError: the last region is not within the one before.
         ScanError: a label map cannot be read.
     """
     targets = run.recipe.targets
@@ -113,6 +114,7 @@ def tune(run: Run) -> Tuned:
             f"{run.folder}: targets={targets.name!r} with {said}. A run with nested regions and {FIELD}=0 is needed, "
             "because its predictions still contain small regions."
         )
+    run.recipe.changed(**{FIELD: MOST_MM3})  # refuses a last region that is not within the one before
     folds = [found for number in range(1, len(run.folds) + 1) if (found := _predicted(run, number))]
     if len(folds) < 2:
         raise RunError(f"{run.folder} has {counted(folds, 'fold')} with predictions; two are needed. Run more folds.")

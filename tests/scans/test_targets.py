@@ -172,6 +172,8 @@ def test_labels_of_the_targets_are_known_and_others_are_refused():
         (lambda: Regions(BRATS, (1, 2, 4)), "label 1 would be written as 2"),
         (lambda: Regions(BRATS[::-1], (4, 1, 2)), "label 1 would be written as 2"),
         (lambda: Regions(smallest_innermost_mm3=-1), "must not be negative"),
+        # The cavity after treatment, which is in no other region, would become enhancing tumour.
+        (lambda: Regions((*BRATS, "RC=5"), (2, 1, 4, 5), 20), "relabels the last region as the one before it"),
     ],
 )
 def test_fields_that_do_not_go_together_are_refused(make, sentence):
