@@ -37,20 +37,17 @@ def cut_tile(
 def compose_tiles(
     tiles: Iterable[np.ndarray], starts: Sequence[Sequence[int]], volume: Sequence[int], overlap: str = "crop"
 ) -> np.ndarray:
-    """Compose tiles into a volume, one at a time; parts beyond the volume are cut off.
+    """Compose tiles into a volume (*volume, …) of their type, one at a time; parts beyond the volume are cut off.
 
     Tiles are joined along the last axis into strips, strips into slabs, and slabs into the volume, so that only one
     strip and one slab are in memory besides the volume. Means are running, m + (x − m) · w / Σw: equal tiles keep their
-    value to the last bit, and so does a tile without overlap.
+    value to the last bit, and so does a tile without overlap. Where no tile is, the volume is 0.
 
     Args:
         tiles: arrays of one shape, the last axis of `starts` changing first; axes behind those are carried along.
         starts: first entries of the tiles along each tiled axis, in order.
         volume: entries along each tiled axis.
         overlap: as in `Tiles`; means need float tiles.
-
-    Returns:
-        (*volume, …) in the tiles' type; 0 where no tile is.
 
     Source: Kolarik 2020, eq. 1 (`"crop"`); Wacker 2019 (`"average"`).
     """

@@ -84,11 +84,10 @@ def read_mgh(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
 
 
 def read_pair(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
-    """Read a scan of two files, given either.
+    """Read the header and the voxels of a scan of two files, given either.
 
-    Returns:
-        header, without sform and qform if the files do not define their axes, as in Analyze 7.5; voxels float32
-        (i, j, k, …), after the header's scaling.
+    The header has no sform and qform if the files do not define their axes, as in Analyze 7.5; voxels are float32
+    (i, j, k, …), after the header's scaling.
 
     Raises:
         ScanError: damaged or very large files; voxels that are not grey levels.
@@ -180,11 +179,9 @@ def itk_files(path: Path) -> list[Path]:
 
 
 def read_itk(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
-    """Read a header and its voxels.
+    """Read a header, without sform and qform if the file does not define its axes, and its voxels.
 
-    Returns:
-        header, without sform and qform if the file does not define its axes; voxels float32 (i, j, k), with a single
-        slice for a two-dimensional image.
+    Voxels are float32 (i, j, k), with a single slice for a two-dimensional image.
 
     Raises:
         ScanError: damaged, coloured or very large files.
