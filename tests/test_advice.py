@@ -55,11 +55,20 @@ COMMANDS = {command.__name__: command for command in cli.COMMANDS}
 
 
 @functools.cache
+def _tree(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _parts(node):
+    return list(ast.walk(node))
+
+
+@functools.cache
 def _module(name):
     """A module's definitions by name, and where each name that it imports from the package is defined."""
     path = ROOT.joinpath(*name.split("."))
-    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = _tree(path / "__init__.py" if path.is_dir() else path.with_suffix(".py"))
     defined, imported = {}, {}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -67,7 +76,7 @@ def _module(name):
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 defined |= {part.id: node for part in ast.walk(target) if isinstance(part, ast.Name)}
-    for node in ast.walk(tree):
+    for node in _parts(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("planar3d"):
             imported |= {alias.asname or alias.name: (node.module, alias.name) for alias in node.names}
     return defined, imported
@@ -79,16 +88,16 @@ def _strings(node):
     documented = (ast.FunctionDef, ast.ClassDef, ast.Module)
     docstrings = {
         id(part.body[0].value)
-        for part in ast.walk(node)
+        for part in _parts(node)
         if isinstance(part, documented) and part.body and isinstance(part.body[0], ast.Expr)
     }
-    constants = [part for part in ast.walk(node) if isinstance(part, ast.Constant) and id(part) not in docstrings]
+    constants = [part for part in _parts(node) if isinstance(part, ast.Constant) and id(part) not in docstrings]
     return [part.value for part in constants if isinstance(part.value, str)]
 
 
 @functools.cache
 def _names(node):
-    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+    return {part.id for part in _parts(node) if isinstance(part, ast.Name)}
 
 
 @functools.cache
@@ -149,7 +158,7 @@ def test_every_flag_and_extra_that_is_named_anywhere_exists():
     )  # as far as they are found in texts: --participant of --participant_label
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     for path in ROOT.glob("planar3d/**/*.py"):
-        for text in _strings(ast.parse(path.read_text(encoding="utf-8"))):
+        for text in _strings(_tree(path)):
             assert set(FLAG.findall(text)) <= options | set(FOREIGN), f"{path.name}: {text}"
             for found in EXTRA.findall(text):
                 assert set(found.split(",")) <= set(extras), f"{path.name}: {text}"
