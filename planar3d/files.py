@@ -200,7 +200,7 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
     if not Path(path).is_file():
         return []
     try:
-        with Path(path).open(newline="", encoding="utf-8") as stream:
+        with Path(path).open(newline="", encoding="utf-8-sig") as stream:
             return list(csv.DictReader(stream))
     except (UnicodeDecodeError, csv.Error) as error:
         raise RunError(f"{path} is not a table in UTF-8 ({error}). Delete it to create it again.") from None

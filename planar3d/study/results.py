@@ -1,7 +1,7 @@
 """The content of a run folder: its recipe, folds, environment, and the scores and learning curves of its folds."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,16 +75,16 @@ class Results:
                 f"This is the embedded phantom{size}; its scores show that the method runs and learns, but say "
                 "nothing about patients."
             )
-        scored = {(scan.fold, scan.scan) for scan in self.scans}
+        scored = {(scan.fold, scan.scan, scan.grid) for scan in self.scans}
         folds = list(enumerate(self.run.folds, start=1))
-        absent = [n for n, _ in folds if all(number != n for number, _ in scored)]
+        absent = [n for n, _ in folds if all(number != n for number, *_ in scored)]
         if absent:
             which = ", ".join(map(str, absent))
             notes.append(f"Folds missing: {which} of {len(folds)}. The tables cover the others.")
         for number, fold in folds:
-            unscored = [scan for scan in fold.test if (number, scan) not in scored]
+            unscored = [scan for scan in fold.test if any((number, scan, grid) not in scored for grid in GRIDS)]
             if unscored and number not in absent:
-                notes.append(f"Fold {number} has no scores for {', '.join(unscored)}.")
+                notes.append(f"Fold {number} has no scores on one grid or both for {', '.join(unscored)}.")
         return notes
 
     @property
@@ -124,6 +124,7 @@ def read_results(folder: str | Path) -> Results:
     for number, path in _in_folds(run.folder, "scores.csv").items():
         scans += (found := _read_scores(path, results.measures))
         _require_own(run, number, path, found)
+        _require_as_written(run, path, found)
     if not scans:
         raise RunError(
             f"{run.folder} has no scores yet: fold-*/scores.csv is missing or empty. Train and score at least one fold "
@@ -145,6 +146,18 @@ def _require_own(run: Run, number: int, path: Path, scans: Iterable[ScanScores])
             why = f"{weights} was trained with another {' and '.join(others)} than recipe.json has"
     if others:
         raise RunError(f"{why}. Move {path.parent} back to its own run folder, or delete it to train the fold again.")
+
+
+def _require_as_written(run: Run, path: Path, scans: Sequence[ScanScores]) -> None:
+    """Raise a `RunError` if a table has scores twice or in another group, as after a spreadsheet made 1 of 01."""
+    places = [(scan.scan, scan.grid, scan.target) for scan in scans]
+    for scan, place in zip(scans, places, strict=True):
+        group = run.cases[scan.scan].group
+        why = f"{scan.scan} is in group {scan.group!r}, but in {group!r} in folds.json" if scan.group != group else ""
+        if places.count(place) > 1:
+            why = f"it has the scores of {scan.scan} on the {scan.grid} grid more than once"
+        if why:
+            raise RunError(f"{path} was edited: {why}. Delete it, and run the same command again to score the fold.")
 
 
 def _in_folds(run: Path, name: str) -> dict[int, Path]:

@@ -47,8 +47,23 @@ def test_missing_folds_are_named(make_run):
 def test_a_test_scan_without_scores_is_named(make_run):
     run = make_run()
     path = run / "fold-2" / "scores.csv"
-    path.write_text("\n".join(line for line in path.read_text().splitlines() if not line.startswith("scan11")))
-    assert read_results(run).notes == ["Fold 2 has no scores for scan11."]
+    for start in ("scan11,07,2,native", "scan11"):
+        path.write_text("\n".join(line for line in path.read_text().splitlines() if not line.startswith(start)))
+        assert read_results(run).notes == ["Fold 2 has no scores on one grid or both for scan11."]
+
+
+def test_scores_that_a_spreadsheet_changed_are_refused(make_run):
+    run = make_run()
+    path = run / "fold-2" / "scores.csv"
+    written = path.read_text()
+    path.write_text(written, encoding="utf-8-sig")
+    assert len(read_results(run).scans) == 18
+    path.write_text(written.replace(",01,", ",1,"))
+    with pytest.raises(RunError, match=r"scores\.csv was edited: scan01 is in group '1', but in '01' in folds"):
+        read_results(run)
+    path.write_text(written + written.splitlines()[2])
+    with pytest.raises(RunError, match="it has the scores of scan01 on the native grid more than once"):
+        read_results(run)
 
 
 @pytest.mark.parametrize(("size", "words"), [(64, "phantom at reduced size; "), (256, "phantom; ")])
