@@ -57,6 +57,13 @@ def group_normalization(layer: layers.GroupNormalization, place: Place) -> list[
     return steps if place.whole_volume or not place.has_depth else _slice_by_slice(layer, steps[0], place)
 
 
+def rms_normalization(layer: layers.RMSNormalization, place: Place) -> list[Step]:
+    """Along channels, else by slice: Keras multiplies by the scale as if its axes were the last ones."""
+    if not place.has_depth or [axis % place.rank for axis in layer.axis] == [place.rank - 1]:
+        return same_axes(layer, place)
+    return _slice_by_slice(layer, copied(layer), place)
+
+
 def prelu(layer: layers.PReLU, place: Place) -> list[Step]:
     """Slopes per position of the plane are shared by all slices."""
     if not place.has_depth:
@@ -160,7 +167,7 @@ RULES: dict[type, Rule] = {
     layers.GroupNormalization: group_normalization,
     layers.MaxPooling2D: pooling,
     layers.PReLU: prelu,
-    layers.RMSNormalization: same_axes,
+    layers.RMSNormalization: rms_normalization,
     layers.SpatialDropout2D: spatial_dropout,
     layers.UnitNormalization: same_axes,
     layers.UpSampling2D: upsampling,

@@ -36,6 +36,7 @@ LAYERS = {
     "LayerNormalization, slice": lambda: layers.LayerNormalization(axis=[1, 2, 3]),
     "GroupNormalization": lambda: layers.GroupNormalization(2),
     "RMSNormalization": lambda: layers.RMSNormalization(),
+    "RMSNormalization, slice": lambda: layers.RMSNormalization(axis=[1, 2, 3]),
     "UnitNormalization": lambda: layers.UnitNormalization(),
     "Normalization": lambda: layers.Normalization(mean=[1.0, 2.0, 3.0, 4.0], variance=[1.0, 2.0, 3.0, 4.0]),
     "Normalization, adapted": lambda: layers.Normalization(),
