@@ -108,10 +108,7 @@ class Targets(Section):
 
         Encode before interpolation: a voxel halfway between the labels 0 and 4 does not have label 2.
         """
-        encoded = np.empty((*np.shape(labels), self.outputs), np.uint8)
-        for number, values in enumerate(self.channels):
-            encoded[..., number] = _among(labels, values)
-        return encoded
+        return np.stack([_among(labels, values) for values in self.channels], axis=-1, dtype=np.uint8)
 
     def read(self, path: Path, scan: Scan, assume_affine: bool = False) -> Scan:
         """Read the label map of a scan, on its grid; see `read_labels`, and `check_labels`."""

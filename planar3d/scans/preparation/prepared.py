@@ -58,11 +58,8 @@ class Prepared:
             return Scan(np.stack(restored, axis=-1), self.geometry.header)
         if volume.shape != self.voxels.shape[:3]:
             raise ValueError(f"The volume has shape {volume.shape}, the prepared scan {self.voxels.shape[:3]}.")
-        if volume.dtype.kind == "f":
-            volume, order = volume.astype(np.float32, copy=False), 1
-        else:
-            volume, order = volume.astype(np.uint8, copy=False), 0
-        return Scan(self.geometry.back(volume, order), self.geometry.header)
+        kind, order = (np.float32, 1) if volume.dtype.kind == "f" else (np.uint8, 0)
+        return Scan(self.geometry.back(volume.astype(kind, copy=False), order), self.geometry.header)
 
 
 def save_prepared(
