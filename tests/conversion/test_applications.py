@@ -50,12 +50,13 @@ def short(build, *cuts):
     """An application without the layers between those of each pair, which repeat the ones before them."""
 
     def made(**arguments):
-        whole = build(**arguments)
+        with valueless():
+            whole = build(**arguments)
         x = whole.get_layer(cuts[0][0]).output
         for (_, first), last in zip(cuts, (*(last for last, _ in cuts[1:]), None), strict=True):
             end = whole.get_layer(last).output if last else whole.output
             x = keras.Model(whole.get_layer(first).output, end, name=f"behind_{first}")(x)
-        return keras.Model(whole.input, x, name=whole.name)
+        return keras.models.clone_model(keras.Model(whole.input, x, name=whole.name))
 
     return made
 
