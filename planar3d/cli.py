@@ -1,5 +1,6 @@
 """The command line: one command per verb; user errors become one sentence and exit code 2."""
 
+import os
 import re
 import signal
 import sys
@@ -124,6 +125,7 @@ def run_in_sentences(call: Callable[[], Any]) -> Any:
     try:
         with interruptible():
             _refuse_empty(sys.argv)
+            sys.argv[1:] = map(_at_home, sys.argv[1:])
             return call()
     except Planar3DError as error:
         _fail(str(error))
@@ -154,6 +156,11 @@ def _refuse_empty(words: Sequence[str]) -> None:
             option = (word or before).removesuffix("=")
             named = option if option.startswith("-") else "An argument"
             raise Planar3DError(f"{named} is empty; is a variable of the shell not set? Give a value.")
+
+
+def _at_home(word: str) -> str:
+    """A word of a command line with the home folder for ~ at its start or after =, where shells leave it: --out=~/a."""
+    return re.sub("^([a-z_.-]+=)?~(?=/|$)", lambda found: (found[1] or "") + os.path.expanduser("~"), word)
 
 
 def _as_sentence(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:

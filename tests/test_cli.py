@@ -319,6 +319,22 @@ def test_an_empty_word_is_not_the_current_folder(run, tmp_path, monkeypatch, wor
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["crossval", "--data=~/none", "--out", "run"],
+        ["report", "~/none"],
+        ["crossval", "--data", "data", "--out", "run", "--set", "network.encoder_weights=~/none"],
+    ],
+)
+def test_the_home_folder_is_found_where_the_shell_leaves_its_sign(run, data, tmp_path, monkeypatch, words):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(data)
+    code, _, err = run(*words)
+    assert code == 2 and f"{tmp_path}/home/none" in err
+
+
 def test_what_the_terminal_s_encoding_lacks_is_printed_with_backslashes(monkeypatch):
     stream = io.TextIOWrapper(io.BytesIO(), "latin-1")
     monkeypatch.setattr(sys, "stdout", stream)
