@@ -92,7 +92,9 @@ def chosen_recipe(
     from planar3d.recipes import find_recipe
 
     recipe = find_recipe(name) if isinstance(name, str) else name
-    return _changed(recipe, settings, size=size, seed=seed, precision=precision)
+    flags = {"size": size, "seed": seed, "precision": precision}
+    given = {field: value for field, value in flags.items() if value is not None}
+    return recipe.with_settings(settings or []).changed(**given)
 
 
 def open_model(model: str, name: str | None, settings: list[str] | None, size: int | None) -> "OpenModel":
@@ -104,7 +106,7 @@ def open_model(model: str, name: str | None, settings: list[str] | None, size: i
     from planar3d.recipes import find_recipe
 
     opened = Model.open(model, find_recipe(name) if name else None)
-    changed = replace(opened, recipe=_changed(opened.recipe, settings, size=size))  # which may still be assumed
+    changed = replace(opened, recipe=chosen_recipe(opened.recipe, settings, size))  # which may still be assumed
     for caution in changed.cautions:
         log(as_json=True)(caution)
     return changed
@@ -115,8 +117,3 @@ def open_models(models: str, name: str | None, settings: list[str] | None, size:
     # The name of a file may have commas.
     names = [models] if Path(models).is_file() else filter(None, map(str.strip, models.split(",")))
     return [open_model(each, name, settings, size) for each in names]
-
-
-def _changed(recipe: "Recipe", settings: list[str] | None, **flags: int | str | None) -> "Recipe":
-    given = {name: value for name, value in flags.items() if value is not None}
-    return recipe.with_settings(settings or []).changed(**given)
