@@ -123,9 +123,7 @@ def write_sidecars(
     """Write the sidecars and tables that the standard requires for the outputs of a raw scan.
 
     `scored` are the targets of its mask by name, with their labels; for several, a table of their meaning is written.
-
-    Returns:
-        The fields of the mask's own sidecar, which is its record.
+    The fields of the mask's own sidecar, which is its record, are returned.
     """
     several = len(scored) > 1
     sought, type = (", ".join(scored), "") if several else ("lesion", "Lesion")

@@ -104,11 +104,7 @@ class Dataset:
         return {case.id: case for case in self.cases}
 
     def require(self, names: Sequence[str]) -> None:
-        """Refuse cases that lack one of these images, or whose files are missing or unreadable.
-
-        Raises:
-            DatasetError: names the cases or files, and the images of the first case.
-        """
+        """Refuse cases that lack one of these images, or whose files are missing or unreadable; names all of them."""
         without = [case for case in self.cases if case.lacking(names)]
         if without:
             raise DatasetError(
@@ -119,11 +115,7 @@ class Dataset:
         self.require_files({"scan": [(case.id, case.images[name]) for case in self.cases for name in names]})
 
     def require_files(self, files: Mapping[str, Sequence[tuple[str, Path]]]) -> None:
-        """Refuse missing or unreadable files, given by the name of their image, each with the id of its case.
-
-        Raises:
-            DatasetError: names all of them, and the problem of the first.
-        """
+        """Refuse missing or unreadable files, by the name of their image, with the ids of cases; names all of them."""
         require_usable(self.folder, {path: why_unusable(path) for some in files.values() for _, path in some})
         for kind, some in files.items():
             missing = [(name, path) for name, path in some if not is_there(path)]
@@ -148,11 +140,7 @@ def patient_of(case_id: str) -> str:
 def read_images(
     images: Mapping[str, str | Path | Scan], assume_affine: bool = False, flat: bool = False
 ) -> dict[str, Scan]:
-    """Read the images of a case on the grid of the first: axes are reordered, not resampled.
-
-    Raises:
-        ScanError: as `read_scan`; or an image does not lie on the grid of the first, see `on_grid_of`.
-    """
+    """Read the images of a case on the grid of the first, see `on_grid_of`: axes are reordered, not resampled."""
     scans: dict[str, Scan] = {}
     for name, given in images.items():
         first = next(iter(scans.values()), None)
@@ -162,11 +150,7 @@ def read_images(
 
 
 def require_one_grid(cases: Collection[Case], images: Sequence[str]) -> None:
-    """Refuse cases whose images and label map differ in their grids, as far as the headers of NIfTI files show.
-
-    Raises:
-        ScanError: names all of these cases, and the problem of the first.
-    """
+    """Raise a `ScanError` that names all cases whose NIfTI headers show that images and label map differ in grids."""
     problems = {case.id: why for case in cases if (why := _why_apart(case, images))}
     if problems:
         raise ScanError(

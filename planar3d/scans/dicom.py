@@ -105,11 +105,7 @@ def find_dicom_series(files: Iterable[Path], problems: dict[Path, str] | None = 
 
 
 def series_of(files: Sequence[Path]) -> DicomSeries:
-    """One series of all these files, in the order given, whatever their headers state; the first file describes it.
-
-    Raises:
-        ScanError: a file is damaged, or has no image.
-    """
+    """One series of all these files in their order, described by the first; a `ScanError` if one is no image."""
     found = [_read(path) for path in files]
     if None in found:
         raise ScanError(f"{files[found.index(None)]} contains no image; a series of images is needed. Remove it.")
@@ -118,11 +114,7 @@ def series_of(files: Sequence[Path]) -> DicomSeries:
 
 
 def series_with(path: Path) -> DicomSeries | None:
-    """The series to which a DICOM file belongs, with all its files in the folder; None for another file.
-
-    Raises:
-        ScanError: it belongs to none; see also `find_dicom_series`.
-    """
+    """The series of a DICOM file with all its files in the folder, or a `ScanError`; None for another file."""
     if not is_dicom(path):
         return None
     beside = [p for p in path.parent.iterdir() if not p.name.startswith(".") and p.is_file()]

@@ -162,11 +162,7 @@ def is_itk_image(path: Path) -> bool:
 
 
 def itk_files(path: Path) -> list[Path]:
-    """The file, and the file of its voxels beside it, if separate.
-
-    Raises:
-        ScanError: the voxels are separate, but the header names no such file.
-    """
+    """The file, and that of its voxels beside it; a `ScanError` if voxels are separate, but no such file is named."""
     suffix = path.suffix.lower()
     found = _KINDS[suffix][2].search(_header(path))
     name = os.fsdecode(found[1]) if found else ""

@@ -25,11 +25,7 @@ _PLANES = 16  # scaled per thread, of a scan's hundreds
 
 
 def through_float16(raw: np.ndarray, path: Path | None) -> np.ndarray:
-    """Round raw values to float16, as the release stores them, with a warning; float32 of the same shape.
-
-    Raises:
-        ScanError: values that float16 cannot hold; `path` names the scan.
-    """
+    """Round raw values to float16, as the release does, with a warning; a `ScanError` if one is too large for it."""
     largest = float(np.abs(raw).max())
     if largest > _FLOAT16_MAXIMUM:
         raise ScanError(

@@ -114,11 +114,7 @@ def read_whole(path: Path) -> tuple[nib.Nifti1Header, bytes]:
 
 
 def header_of(path: Path) -> nib.Nifti1Header | None:
-    """The header of a file, or of one volume of it, from its first bytes; None if it cannot be read.
-
-    Raises:
-        ScanError: as `read_header`.
-    """
+    """The header of a file, or of one volume of it, as by `read_header` from its first bytes; None if unreadable."""
     file, number = volume_of(path)
     try:
         with open(file, "rb") as stored:

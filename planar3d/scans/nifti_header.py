@@ -44,11 +44,7 @@ def read_header(path: Path, start: bytes) -> nib.Nifti1Header | None:
 
 
 def read_extensions(path: Path, header: nib.Nifti1Header, content: bytes) -> None:
-    """Read the extensions between header and voxels into the header, without unreadable ones.
-
-    Raises:
-        ScanError: an extension overlaps the voxels that the header declares.
-    """
+    """Read readable extensions before the voxels into the header; a `ScanError` if one overlaps the voxels."""
     begin, offset = header.sizeof_hdr + 4, int(header["vox_offset"])
     end, found = begin, []
     # The header announces at least one; otherwise the bytes are padding, or a program forgot to clear the mark.

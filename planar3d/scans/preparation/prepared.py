@@ -36,11 +36,7 @@ class Prepared:
     geometry: Geometry
 
     def align(self, mask: Scan) -> np.ndarray:
-        """Map labels of the scan, in any orientation, to the prepared grid: uint8 (slices, rows, cols).
-
-        Raises:
-            ScanError: the mask is on another grid than the scan.
-        """
+        """Map labels on the scan's grid, see `on_grid_of`, to the prepared grid: uint8 (slices, rows, cols)."""
         mask = on_grid_of(Scan(np.broadcast_to(np.uint8(0), self.geometry.shape), self.geometry.header), mask)
         turned = self.geometry.turned(mask.voxels)
         # uint8 directly by nearest neighbour: the release scales masks to 255 and back, with the same result.
