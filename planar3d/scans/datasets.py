@@ -73,10 +73,8 @@ def find_cases(folder: str | Path) -> Dataset:
 def find_layout(folder: Path, labelled: bool) -> tuple[Layout, list[Case]] | None:
     """The known layout of a folder or table, if it has one, and its cases in the order of their files or rows.
 
-    Files are not checked for existence, but without `labelled` a missing label map is None.
-
-    Raises:
-        DatasetError: a folder cannot be opened, or the layout cannot be understood.
+    Files are not checked for existence, but without `labelled` a missing label map is None. A `DatasetError` names a
+    folder that cannot be opened, or a layout that cannot be understood.
     """
     files, closed = files_within(folder, leave=NOT_RAW) if os.path.isdir(folder) else ([], {})
     if closed:

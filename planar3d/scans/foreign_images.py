@@ -87,10 +87,7 @@ def read_pair(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
     """Read the header and the voxels of a scan of two files, given either.
 
     The header has no sform and qform if the files do not define their axes, as in Analyze 7.5; voxels are float32
-    (i, j, k, …), after the header's scaling.
-
-    Raises:
-        ScanError: damaged or very large files; voxels that are not grey levels.
+    (i, j, k, …), after the header's scaling. A `ScanError` names damaged or very large files, or colours.
     """
     try:
         about, voxels = pair_files(path)
@@ -177,10 +174,8 @@ def itk_files(path: Path) -> list[Path]:
 def read_itk(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
     """Read a header, without sform and qform if the file does not define its axes, and its voxels.
 
-    Voxels are float32 (i, j, k), with a single slice for a two-dimensional image.
-
-    Raises:
-        ScanError: damaged, coloured or very large files.
+    Voxels are float32 (i, j, k), with a single slice for a two-dimensional image; a `ScanError` if the file is damaged,
+    coloured or very large.
     """
     itk_files(path)
     with extra("itk"):

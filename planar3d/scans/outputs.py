@@ -63,11 +63,7 @@ def series_name(series: DicomSeries) -> str:
 
 
 def with_unique_names(found: Sequence["ScanInput"]) -> list["ScanInput"]:
-    """Prefix names with as many folders as make them unique; names from a table are kept.
-
-    Raises:
-        ScanError: a scan is given twice, or names cannot be made unique.
-    """
+    """Prefix names, but those from a table, with as many folders as make them unique; a `ScanError` if none do."""
     # Links are not followed: in data sets kept by git-annex they lead to files named by their digests.
     places = [Path(os.path.abspath(item.path)) for item in found]
     counts = Counter(places)

@@ -22,11 +22,8 @@ def register(fixed: Scan, moving: Scan) -> tuple[np.ndarray, float]:
     """Find the rigid transformation from one scan of a head to another of the same head and contrast.
 
     The squared difference of the standardized values is minimized, from coarse to fine, starting with the centers of
-    both heads at one position.
-
-    Returns:
-        4×4 from world coordinates in mm (right, anterior, superior) of the fixed scan to those of the moving scan; and
-        the final correlation.
+    both heads at one position. The 4×4 leads from world coordinates in mm (right, anterior, superior) of the fixed scan
+    to those of the moving scan; the final correlation is second.
 
     Raises:
         ScanError: a scan has one value everywhere, or registration fails.
