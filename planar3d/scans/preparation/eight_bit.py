@@ -9,17 +9,8 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 import nibabel as nib
 import numpy as np
 
+from planar3d.scans import intensities
 from planar3d.scans.geometry import Geometry
-from planar3d.scans.intensities import (
-    MEDIAN_LEVEL,
-    head_median,
-    head_threshold,
-    through_float16,
-    to_8_bit,
-    to_8_bit_by_median,
-    to_16_bit_range,
-    unstandardized,
-)
 from planar3d.scans.preparation.prepared import PLANES, Preparation, Prepared, in_words
 from planar3d.scans.resample import RESAMPLINGS
 from planar3d.scans.volume import Scan
@@ -36,12 +27,12 @@ class Turned:
     @cached_property
     def shown(self) -> np.ndarray:
         """The values before any standardization."""
-        return unstandardized(self.voxels)
+        return intensities.unstandardized(self.voxels)
 
     @cached_property
     def air(self) -> float:
         """The value that separates the head from air."""
-        return head_threshold(self.shown)
+        return intensities.head_threshold(self.shown)
 
 
 class GreyLevels(NamedTuple):
@@ -53,17 +44,19 @@ class GreyLevels(NamedTuple):
 
 
 def _by_median(turned: Turned) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    median = head_median(turned.shown, turned.air)
-    return np.ascontiguousarray(turned.shown, dtype=np.float32), partial(to_8_bit_by_median, median=median)
+    median = intensities.head_median(turned.shown, turned.air)
+    return np.ascontiguousarray(turned.shown, dtype=np.float32), partial(intensities.to_8_bit_by_median, median=median)
 
 
 GREY_LEVELS = {
     "min-max": GreyLevels(
         "the lowest and highest values of the scan become 0 and 255",
-        lambda turned: (to_16_bit_range(turned.voxels, *turned.limits), to_8_bit),
+        lambda turned: (intensities.to_16_bit_range(turned.voxels, *turned.limits), intensities.to_8_bit),
         tell_air=False,
     ),
-    "median": GreyLevels(f"the median of the head becomes {MEDIAN_LEVEL:g} of 255", _by_median, tell_air=True),
+    "median": GreyLevels(
+        f"the median of the head becomes {intensities.MEDIAN_LEVEL:g} of 255", _by_median, tell_air=True
+    ),
 }
 
 
@@ -108,7 +101,7 @@ class EightBit(Preparation):
         """Values and their limits, through float16 if the recipe requires it."""
         if self.raw_values == "float32":
             return scan.voxels, scan.limits
-        raw = through_float16(scan.voxels, scan.path)
+        raw = intensities.through_float16(scan.voxels, scan.path)
         return raw, (raw.min(), raw.max())
 
     def describe(self) -> dict[str, str]:
