@@ -11,17 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from planar3d.errors import Planar3DError, ScanError
-from planar3d.scans.dicom_headers import (
-    DicomImage,
-    class_name,
-    dicom_files,
-    image_of,
-    is_dicom,
-    modality_of,
-    read_header,
-    text_of,
-    values_of,
-)
+from planar3d.scans import dicom_headers as headers
+from planar3d.scans.dicom_headers import DicomImage, text_of, values_of
 from planar3d.wording import counted
 
 # Names of FLAIR: GE, Philips, Canon and most users call it FLAIR, Siemens dark-fluid (t2_tirm_tra_dark-fluid,
@@ -115,10 +106,10 @@ def series_of(files: Sequence[Path]) -> DicomSeries:
 
 def series_with(path: Path) -> DicomSeries | None:
     """The series of a DICOM file with all its files in the folder, or a `ScanError`; None for another file."""
-    if not is_dicom(path):
+    if not headers.is_dicom(path):
         return None
     beside = [p for p in path.parent.iterdir() if not p.name.startswith(".") and p.is_file()]
-    files, problems = dicom_files(beside)
+    files, problems = headers.dicom_files(beside)
     if problems:
         raise ScanError(next(iter(problems.values())))
     found = find_dicom_series(files)
@@ -162,7 +153,7 @@ def _read(path: Path) -> tuple[str | _Kin, _Kin, DicomSeries] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's, about values outside the standard; values in use are checked
-            found = read_header(path)
+            found = headers.read_header(path)
             if found is None:
                 return None
             header, stored = found
@@ -184,10 +175,10 @@ def _series(path: Path, header: Any, stored: int) -> DicomSeries:
     return DicomSeries(
         study=text_of(header, "StudyInstanceUID"),
         uid=text_of(header, "SeriesInstanceUID"),
-        images=(image_of(path, header, stored),),
+        images=(headers.image_of(path, header, stored),),
         number=int(header.get("SeriesNumber") or 0),
         description=_CONTROLS.sub(" ", texts[0] or texts[1])[:64].strip(),
-        modality=_CONTROLS.sub(" ", modality_of(header))[:16],
+        modality=_CONTROLS.sub(" ", headers.modality_of(header))[:16],
         is_flair=names_flair(texts, inversion, echo),
-        is_secondary="SECONDARY" in values_of(header, "ImageType") or "Secondary" in class_name(header),
+        is_secondary="SECONDARY" in values_of(header, "ImageType") or "Secondary" in headers.class_name(header),
     )
