@@ -10,14 +10,15 @@ from typing import Any
 import planar3d
 from planar3d.errors import Planar3DError, ScanError
 from planar3d.files import write_csv, write_json, write_text
-from planar3d.scans.image_files import files_within, stem, suffix, why_unusable, without_copies
+from planar3d.scans.image_files import files_within, is_scan, stem, suffix, why_unusable, without_copies
 from planar3d.scans.labels import Labels, names_of_labels
 from planar3d.scans.outputs import Outputs
 
 DESCRIPTION = "dataset_description.json"
 NOT_RAW = {"derivatives", "sourcedata", "code"}
 _SUBJECTS = ("sub-*/anat/*", "sub-*/ses-*/anat/*")
-_RAW = re.compile(r"sub-[^/]+/(?:[^/]+/)*sub-[^/]+_flair", re.IGNORECASE)
+# A scan is named after the subject and session in whose folders it is.
+_RAW = re.compile(r"(sub-[^/]+)/(?:(ses-[^/]+)/|(?!ses-))(?:[^/]+/)*\1_(?(2)\2_)(?:[^/]+_)?flair", re.IGNORECASE)
 _VERSION = "1.10.0"  # of the standard; names and fields follow its rules for derivatives
 _SOURCE = "raw"  # name of the raw data set in the derivatives: bids:raw:sub-01/anat/…
 # The standard has no names for tables, pictures and pages.
@@ -47,7 +48,7 @@ def find_bids_scans(dataset: Path) -> dict[Path, str]:
             f"{dataset} is a BIDS data set of type {kind}; the raw one is needed. Name that, or the scans themselves."
         )
     files, closed = files_within(dataset, leave=NOT_RAW)
-    named = [path for path in files if suffix(path) and "flair" in stem(path).rpartition("_")[2].lower()]
+    named = [path for path in files if is_scan(path) and "flair" in stem(path).rpartition("_")[2].lower()]
     scans = dict(sorted(({path: _why_no_scan(dataset, path) for path in without_copies(named)} | closed).items()))
     if not scans:
         raise ScanError(

@@ -21,8 +21,11 @@ _OTHERS = (
 )
 _SUFFIXES = (*_NIFTI, *_OTHERS)
 _SYSTEM = {"lost+found", "$RECYCLE.BIN", "System Volume Information", "__MACOSX"}
-# Endings of the names of masks and maps, including the outputs of `predict`.
-_NO_SCAN = re.compile(r"_(mask|probability|probseg|d?seg|instances|roi)$", re.IGNORECASE)
+# Endings of the names of masks and maps, including the outputs of `predict`; BIDS' names of parts of complex images
+# other than the magnitude.
+_NO_SCAN = re.compile(
+    r"_(mask|probability|probseg|d?seg|instances|roi)$|(^|_)part-(phase|real|imag)(_|$)", re.IGNORECASE
+)
 
 
 def suffix(path: Path) -> str:
@@ -46,7 +49,7 @@ def is_nifti(path: Path) -> bool:
 
 
 def is_scan(path: Path) -> bool:
-    """Whether a name is that of an image, not of a mask or map."""
+    """Whether a name is that of a magnitude image, not of a mask or map."""
     return bool(suffix(path)) and not _NO_SCAN.search(stem(path))
 
 
@@ -116,6 +119,17 @@ def by_stem(paths: Iterable[Path]) -> list[list[Path]]:
 def without_copies(paths: Iterable[Path]) -> list[Path]:
     """The NIfTI files, and the files of other formats without a NIfTI file of the same name."""
     return [path for alike in by_stem(paths) for path in ([p for p in alike if is_nifti(p)] or alike[:1])]
+
+
+def without_pairs(problems: Mapping[Path, str]) -> dict[Path, str]:
+    """The files of a folder by their problems; of two usable ones of the same name only the first, which fails."""
+    found: dict[Path, str] = {}
+    for alike in by_stem(problems):
+        usable = [path for path in alike if len(alike) > 1 and not problems[path] and not why_unusable(path)]
+        found |= {path: problems[path] for path in alike if path not in usable[1:]}
+        if len(usable) > 1:
+            found[usable[0]] = f"{usable[0]} and {usable[1].name} would have masks with the same name; remove one."
+    return found
 
 
 def files_within(folder: Path, leave: Collection[str] = ()) -> tuple[list[Path], dict[Path, str]]:

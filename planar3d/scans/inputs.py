@@ -25,6 +25,7 @@ from planar3d.scans.image_files import (
     suffix,
     why_unusable,
     without_copies,
+    without_pairs,
 )
 from planar3d.scans.outputs import Outputs, plain_names, series_name, with_unique_names
 from planar3d.scans.stored import reader_of
@@ -129,7 +130,7 @@ def _find(path: Path) -> list[ScanInput]:
     if os.path.isdir(path):
         if not is_bids(path):
             return _find_in_folder(path)
-        return [_of_file(scan, path, problem) for scan, problem in find_bids_scans(path).items()]
+        return [_of_file(scan, path, problem) for scan, problem in without_pairs(find_bids_scans(path)).items()]
     if path.name.lower().endswith(_TABLES):
         return _find_in_table(path)
     try:
@@ -152,8 +153,8 @@ def _find_in_folder(folder: Path) -> list[ScanInput]:
             f"{folder} has NIfTI scans ({nifti[0].name} …) and DICOM files ({dicom[0].name} …); name the files or "
             "folders to segment."
         )
-    found = [_of_file(path) for path in (*scans, *{path.parent: path for path in lost}.values())]
-    found += [_of_file(path, problem=problem) for path, problem in closed.items()]
+    unique = without_pairs(dict.fromkeys((*scans, *{path.parent: path for path in lost}.values()), ""))
+    found = [_of_file(path, problem=problem) for path, problem in (unique | closed).items()]
     if dicom or problems:
         series, others = choose_usable(find_dicom_series(dicom, problems), problems, folder)
         found += [replace(_of_series(one, note), problem=problem) for one, note, problem in series]

@@ -53,6 +53,25 @@ def test_two_files_of_one_name_in_one_place_are_refused():
         find_inputs(["a.nii", "a.nii.gz"])
 
 
+@pytest.mark.parametrize("bids", [True, False])
+def test_two_files_of_one_name_in_a_folder_fail_alone(tmp_path, bids):
+    _touch(
+        tmp_path, *(f"sub-0{i}/{'anat/' * bids}sub-0{i}_FLAIR.nii{end}" for i, end in ((1, ""), (1, ".gz"), (2, "")))
+    )
+    (failed, good) = find_inputs([tmp_path])
+    assert (failed.path.name, good.name, good.problem) == ("sub-01_FLAIR.nii.gz", "sub-02_FLAIR", "")
+    assert "sub-01_FLAIR.nii would have masks with the same name; remove one" in failed.problem
+    assert (good.dataset is None) != bids
+    with pytest.raises(ScanError, match="would have masks with the same name"):
+        find_inputs([tmp_path / "sub-01"])
+
+
+@pytest.mark.parametrize("anat", ["anat/", ""])
+def test_phases_and_other_parts_of_complex_images_are_no_scans(tmp_path, anat):
+    _touch(tmp_path, *(f"sub-1/{anat}sub-1_part-{part}_FLAIR.nii.gz" for part in ("mag", "phase", "real", "imag")))
+    assert _names(tmp_path) == ["sub-1_part-mag_FLAIR"]
+
+
 def test_of_a_folder_flair_files_are_taken_but_no_hidden_ones_and_no_masks(tmp_path):
     _touch(tmp_path, "x/a_FLAIR.nii", "b_flair_2.nii.gz", "T1.nii.gz", "FLAIR.txt", "._c_FLAIR.nii", ".h/d_FLAIR.nii")
     _touch(tmp_path, *(f"a_FLAIR_{output}.nii.gz" for output in ("mask", "probability", "label-lesion_probseg")))
@@ -146,6 +165,19 @@ def test_of_bids_everything_that_is_called_flair_is_among_the_inputs(tmp_path):
         read_input_images(misplaced)["flair"]
     masks = [outputs_of(item, tmp_path / "out").mask.name for item in items if not item.problem]
     assert masks == [f"sub-0{i}_{run}label-lesion_mask.nii.gz" for i, run in enumerate(("", "", "run-1_"))]
+
+
+def test_a_scan_in_the_folder_of_another_subject_or_session_fails(tmp_path):
+    right = ["sub-1/ses-1/anat/sub-1_ses-1_FLAIR.nii", "sub-2/anat/sub-2_ses-1_FLAIR.nii", "sub-2/anat/sub-2_FLAIR.nii"]
+    wrong = [
+        "sub-1/anat/sub-12_FLAIR.nii",
+        "sub-1/ses-1/anat/sub-1_ses-2_FLAIR.nii",
+        "sub-1/ses-1/anat/sub-1_FLAIR.nii",
+    ]
+    _touch(tmp_path, *right, *wrong)
+    items = {item.path.relative_to(tmp_path).as_posix(): item.problem for item in find_inputs([tmp_path])}
+    assert {path for path, problem in items.items() if not problem} == set(right)
+    assert all("does not have the name or place of a FLAIR scan in BIDS" in items[path] for path in wrong)
 
 
 def test_what_predict_wrote_is_no_input(tmp_path):
