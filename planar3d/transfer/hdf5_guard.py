@@ -40,6 +40,8 @@ def read_array(dataset: h5py.Dataset, path: str) -> np.ndarray:
 
     Keras stores bfloat16 as raw bytes.
     """
+    if dataset.shape is None:
+        raise WeightsError(f"{path} has no values; it is not a weights file.")
     if dataset.dtype.itemsize == 2 and dataset.attrs.get("dtype") == "bfloat16":
         raw = np.frombuffer(np.asarray(dataset[()]).tobytes(), "<u2").astype("<u4")
         return (raw << 16).view("<f4").reshape(dataset.shape)

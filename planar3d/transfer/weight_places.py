@@ -19,6 +19,9 @@ CONVERT_FIRST = (
     "load them into the 2D network, and convert that."
 )
 
+# Keras' quantized layers have these, and scales beside them.
+_QUANTIZED = ("int8", "uint8")
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -99,6 +102,11 @@ def fitted_to(
         mapping, tap, alpha: as in `transplant`.
     """
     (name, shape), origin = place.weight, place.origin
+    if (str(array.dtype) in _QUANTIZED) != (place.variable.dtype in _QUANTIZED):
+        raise WeightsError(
+            f"{name} has {array.dtype} values, but {network} needs {place.variable.dtype}. Quantized values have no "
+            "meaning without their scales, so nothing was loaded; load floating-point weights, and quantize afterwards."
+        )
     if array.shape == shape:
         return array
     if origin and origin.change and array.shape == origin.shape:

@@ -123,6 +123,21 @@ def test_any_precision_is_loaded_into_the_network_s_own(planar_network, values):
     assert_array_equal(planar_network.get_layer("block1_conv1").kernel[0], values["block1_conv1/kernel"])
 
 
+def test_quantized_weights_and_those_of_floats_are_not_taken_for_each_other(tmp_path):
+    def network():
+        return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="head")], name="classes")
+
+    floats, quantized = network(), network()
+    quantized.quantize("int8")
+    for network, others in ((floats, quantized), (quantized, floats)):
+        others.save(tmp_path / "others.keras")
+        before = state(network)
+        with pytest.raises(WeightsError, match=r"head/kernel has \w+ values, but classes needs .*quantize afterwards"):
+            load_weights(network, tmp_path / "others.keras")
+        for old, new in zip(before, state(network), strict=True):
+            assert_array_equal(old, new)
+
+
 @pytest.mark.parametrize("root", ["", "model_weights"], ids=["weights only", "whole model"])
 @pytest.mark.parametrize("variable", ["{layer}/{weight}:0", "{layer}_1/{weight}:0", "{layer}_{letter}_1:0"])
 def test_a_file_of_the_original_release_loads_by_name_and_reports(
