@@ -5,16 +5,19 @@ import pytest
 
 import planar3d as p3
 from planar3d.errors import WeightsError
-from planar3d.networks.vgg16 import BLOCKS, PlanarVGG16, encoder_layer_names
+from planar3d.networks import vgg16
+from planar3d.networks.vgg16 import PlanarVGG16, encoder_layer_names
 from planar3d.study.planar_weights import write_planar_weights
+
+pytestmark = pytest.mark.usefixtures("module_narrow")
 
 
 @pytest.fixture(scope="module")
-def kernels_2d(tmp_path_factory):
-    """A file of random 2D VGG-16 kernels."""
+def kernels_2d(module_narrow, tmp_path_factory):
+    """A file of random 2D VGG-16 kernels of few channels."""
     rng = np.random.default_rng(0)
     arrays, channels = {}, 3
-    sizes = [filters for filters, count in BLOCKS for _ in range(count)]
+    sizes = [filters for filters, count in vgg16.BLOCKS for _ in range(count)]
     for name, filters in zip(encoder_layer_names(), sizes, strict=True):
         arrays[f"{name}/kernel"] = rng.standard_normal((3, 3, channels, filters), np.float32)
         arrays[f"{name}/bias"] = rng.standard_normal(filters, np.float32)
