@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 from reprlib import repr as repr_of
+from typing import Any
 
 from planar3d.errors import FoldsError, RunError
 from planar3d.files import read_json
-from planar3d.wording import counted, is_or_are
+from planar3d.wording import counted, is_or_are, listed
 
 MSSEG_FOLDS = 5
 _LEAVE_ONE_OUT = 10  # with a single group of at most this many scans, each fold tests one scan
@@ -120,7 +121,7 @@ def read_folds(path: str | Path, ids: Iterable[str]) -> list[Fold]:
     try:
         content = read_json(path)
         rows = content["folds"] if isinstance(content, dict) else content
-        folds = [Fold(*(_names(row[part]) for part in ("train", "validation", "test"))) for row in rows]
+        folds = [_fold(row) for row in rows]
     except (RunError, KeyError, TypeError) as error:
         raise FoldsError(
             f'{path} has no folds ({error}); expected: {{"folds": [{{"train": […], "validation": […], "test": […]}}]}}.'
@@ -156,6 +157,15 @@ def choose_folds(only: str | Sequence[int] | None, number: int) -> list[int]:
     if absent:
         raise FoldsError(f"Fold {absent[0]} does not exist; the folds are 1 to {number}.")
     return chosen
+
+
+def _fold(row: Any) -> Fold:
+    parts = ("train", "validation", "test")
+    if not isinstance(row, dict):
+        raise TypeError(f"found {row!r} for a fold")
+    if absent := [part for part in parts if part not in row]:
+        raise TypeError(f"a fold lacks {listed(absent)}")
+    return Fold(*(_names(row[part]) for part in parts))
 
 
 def _names(values: list[str]) -> tuple[str, ...]:

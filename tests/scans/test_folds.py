@@ -124,7 +124,8 @@ def test_a_user_s_own_folds_are_honoured_or_refused(tmp_path):
         ({"train": ["c"], "validation": ["a"], "test": ["z"]}, "z is not in the data set"),
         ({"train": ["c", "b"], "validation": ["a"], "test": ["b"]}, "listed twice"),
         ({"train": ["c"], "validation": ["a"], "test": []}, "at least one scan"),
-        ({"train": ["c"]}, "has no folds"),
+        ({"train": ["c"]}, r"has no folds \(a fold lacks validation, test\)"),
+        (3, r"has no folds \(found 3 for a fold\)"),
     ):
         path.write_text(json.dumps({"folds": [row]}))
         with pytest.raises(FoldsError, match=sentence):
