@@ -15,7 +15,8 @@ from planar3d.scans.nifti_header import header_with
 
 IMAGES, MASKS = "DICOM_anon", "Ground"  # the folders of a series of CHAOS
 ORGANS = {"liver": 63, "right kidney": 126, "left kidney": 189, "spleen": 252}
-_LIVER = {"liver": (1, 255)}  # in CT scans, whose masks have no other organ
+_HIGHEST = 2**16 - 1  # of a PNG file
+_LIVER = {"liver": (1, _HIGHEST)}  # in CT scans, whose masks have no other organ
 _RANGES = {"liver": (56, 70), "right kidney": (111, 135), "left kidney": (176, 200), "spleen": (241, 255)}
 
 
@@ -65,7 +66,7 @@ def read_masks(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]
             f"{folder} has {len(files)} masks, but {place} has {len(images)} images; one for each is needed."
         )
     ranges = _LIVER if series.modality == "CT" else _RANGES
-    labels_of = np.full(256, -1, np.float32)
+    labels_of = np.full(_HIGHEST + 1, -1, np.float32)
     labels_of[0] = 0
     for organ, (first, last) in ranges.items():
         labels_of[first : last + 1] = ORGANS[organ]
@@ -108,11 +109,11 @@ def _pixels(path: Path) -> np.ndarray:
 
 
 def _picture(path: Path) -> np.ndarray:
-    """uint8 (rows, columns) of a PNG file."""
+    """Grey levels (rows, columns) of a PNG file, of 8 or 16 bits."""
     with extra("challenges"):
         from PIL import Image
     try:
         with Image.open(path) as picture:
-            return np.asarray(picture.convert("L"))
+            return np.asarray(picture if picture.mode.startswith("I") else picture.convert("L"))
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise ScanError(f"{path} is not a readable PNG file ({error}). Copy it again.") from None

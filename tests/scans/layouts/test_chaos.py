@@ -28,7 +28,7 @@ def data(tmp_path_factory):
 
 
 def _masks(folder, values):
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for k in range(values.shape[2]):
         Image.fromarray(np.ascontiguousarray(values[:, :, k].T)).save(folder / f"liver_GT_{k:03d}.png")
     return folder
@@ -103,6 +103,9 @@ def test_masks_that_do_not_fit_are_refused(tmp_path):
     write_series(tmp_path / "DICOM_anon", VOXELS, AXIAL)
     ground = _masks(tmp_path / "Ground", np.full(VOXELS.shape, 100, np.uint8))
     with pytest.raises(ScanError, match=r"liver_GT_000.png has the value 100; expected: 0 and liver 56–70"):
+        read_labels(ground)
+    _masks(ground, np.full(VOXELS.shape, 1000, np.uint16))  # 255, the spleen, if it were cut off
+    with pytest.raises(ScanError, match=r"liver_GT_000.png has the value 1000; expected: 0"):
         read_labels(ground)
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(ground / "liver_GT_000.png")
     with pytest.raises(ScanError, match=r"has \(4, 4\) rows and columns, but its image has \(24, 20\)"):
