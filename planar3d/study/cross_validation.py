@@ -25,7 +25,7 @@ from planar3d.scans.preparation.prepared import Prepared, load_prepared, save_pr
 from planar3d.study.cluster import run_tasks
 from planar3d.study.results import GRIDS
 from planar3d.study.run_folder import Run
-from planar3d.study.sources import digest_sources, require_unchanged
+from planar3d.study.sources import digest_sources, require_distinct, require_unchanged
 from planar3d.training.backends import make_deterministic
 from planar3d.training.checkpoint import BEST_WEIGHTS
 from planar3d.training.devices import choose_devices
@@ -109,6 +109,7 @@ def run_folds(
 ) -> None:
     """Train, predict and score the folds, resuming each, on the workers of a cluster if given."""
     prepare_scans(run, notify, assume_affine, cluster)
+    require_distinct(run)
     if cluster:
         there = partial(run_fold, run, notify=print, wait=print, devices=devices)
         _require_all(run_tasks(cluster, there, folds, "fold", notify))
@@ -143,6 +144,7 @@ def _is_scored(run: Run, number: int) -> bool:
 
 def train_fold(run: Run, number: int, notify: Notify, devices: str | None = None) -> keras.Model:
     """Train one fold as `run_fold` does, and return the network with its best weights."""
+    require_distinct(run)
     with _held(run, number):
         network = _train(run, number, notify, devices)
         network.load_weights(run.fold(number) / BEST_WEIGHTS)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from planar3d.errors import RunError, ScanError
 from planar3d.files import read_json, write_json
 from planar3d.scans.image_files import files_of
+from planar3d.scans.nifti import volume_of
 from planar3d.transfer.digests import files_sha256
 
 if TYPE_CHECKING:
@@ -51,6 +52,21 @@ def require_unchanged(run: "Run", scan: str) -> None:
     if moved:  # so that it need not be read again
         with suppress(OSError):
             write_json(prepared, content)
+
+
+def require_distinct(run: "Run") -> None:
+    """Raise a `RunError` if prepared scans of two patients are copies of one file: folds would train on test scans."""
+    owners: dict[tuple[str, int | None], str] = {}
+    for scan, case in run.cases.items():
+        prepared = run.prepared(scan) / "geometry.json"
+        known = read_json(prepared, _known) if prepared.is_file() else {}
+        for name in known.keys() & case.images.keys():
+            other = owners.setdefault((known[name][1], volume_of(case.images[name])[1]), scan)
+            if run.cases[other].patient != case.patient:
+                raise RunError(
+                    f"{case.images[name]} is a copy of an image of {other}, so a fold may train on what it tests. "
+                    "Remove one of the two and name another --out, or name their patient in a CSV table."
+                )
 
 
 def weights_sha256(recipe: "Recipe") -> dict[str, str]:

@@ -303,6 +303,14 @@ def test_a_bad_scan_ends_the_run_with_its_name_before_training(data, tmp_path):
     assert not (tmp_path / "run/fold-1").exists()
 
 
+def test_a_copy_of_a_patient_is_refused_before_training(data, tmp_path):
+    folder = shutil.copytree(data, tmp_path / "data") / "TrainingDataset_MSSEG"
+    shutil.copytree(folder / "07A", folder / "07A copy")
+    with pytest.raises(RunError, match=r"07A copy/3DFLAIR\.nii\.gz is a copy of an image of 07A, so a fold may train"):
+        _run(tmp_path / "data", tmp_path / "run", RECIPE)
+    assert not [*(tmp_path / "run").glob("fold-*")]
+
+
 def test_all_masks_that_are_not_on_the_grid_of_their_scans_are_named_before_any_scan_is_prepared(data, tmp_path):
     shutil.copytree(data, tmp_path / "data")
     for scan in ("01B", "08A"):
