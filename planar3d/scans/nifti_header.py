@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.affines import from_matvec
+from nibabel.affines import from_matvec, voxel_sizes
 from nibabel.spatialimages import HeaderDataError
 
 from planar3d.errors import ScanError
@@ -27,8 +27,8 @@ def read_header(path: Path, start: bytes) -> nib.Nifti1Header | None:
     """The repaired header of a single-file NIfTI; None if there is none. Its `vox_offset` is the start of the voxels.
 
     Repairs on which readers agree: a `vox_offset` of 0 means directly after the header; the fourth and later axes of
-    length 0 have length 1; a sform that does not locate voxels is replaced by a qform that does. `start` are the first
-    `LONGEST_HEADER` bytes of the file, unpacked.
+    length 0 have length 1; a sform that does not locate voxels is replaced by a qform that does; voxel sizes that are not
+    above 0 are taken from the sform. `start` are the first `LONGEST_HEADER` bytes of the file, unpacked.
 
     Raises:
         ScanError: the header contradicts itself, or declares an implausible size.
@@ -68,9 +68,11 @@ def _mended(path: Path, header: nib.Nifti1Header) -> nib.Nifti1Header:
     _mend_affine(path, header)
     try:
         lengths = header["pixdim"][1:4].copy()
+        if header["sform_code"]:
+            known = np.isfinite(lengths) & (lengths > 0)
+            header["pixdim"][1:4] = lengths = np.where(known, lengths, voxel_sizes(header.get_sform()))
         header.check_fix()
-        if not header["sform_code"]:
-            header["pixdim"][1:4] = lengths  # nibabel replaces 0 by 1 mm, which was not measured
+        header["pixdim"][1:4] = lengths  # nibabel replaces 0 by 1 mm, which was not measured
     except HeaderDataError as error:
         raise ScanError(f"{path} has a damaged header ({error}). Convert the original data again.") from None
     return header

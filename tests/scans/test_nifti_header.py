@@ -172,3 +172,11 @@ def test_what_is_no_code_counts_as_none_before_the_other_affine_is_looked_at(rea
         read(_content(sform=SFORM, sform_code=code, qform_code=1, quatern_b=3.0))
     with pytest.raises(ScanError, match="neither sform nor qform is set"):
         read(_content(sform=SFORM, sform_code=code, qform_code=code))
+
+
+@pytest.mark.parametrize("length", [0, np.nan, np.inf, -np.inf])
+def test_voxel_sizes_that_are_none_are_those_of_the_sform(read, tmp_path, length, capfd):
+    scan = read(_content(pixdim=[1, length, 7, 1, 1, 1, 1, 1]))
+    scan.save(tmp_path / "copy.nii")
+    assert nib.load(tmp_path / "copy.nii").header.get_zooms() == (2, 7, 1)
+    assert capfd.readouterr().err == ""
