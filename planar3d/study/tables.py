@@ -40,7 +40,7 @@ def table_2(results: Results) -> Table:
         "Fold 1, published, all scans: over all voxels of the three scans, as in the released code; for this run, the "
         "mean over scans.",
         *_left_out(results, published.TABLE_2),
-        *other_scans(results),
+        *_other_scans(results),
     ]
     return Table("table2", "Table 2: Dice and sensitivity by center", _columns(results), rows, notes, True)
 
@@ -64,8 +64,8 @@ def table_3(results: Results) -> Table:
         for over, spread in spreads.items()
     ]
     place = 1 + [system.name for system in published.TABLE_3].index(published.REPRODUCED)
-    left_out = _left_out(results, ("dice", "sensitivity"))
-    notes = [*spread_notes(), f"The other rows: {published.PAPER}, table 3.", *left_out, *other_scans(results)]
+    others = [*_left_out(results, ("dice", "sensitivity")), *_other_scans(results, of_fold_1=False)]
+    notes = [*spread_notes(), f"The other rows: {published.PAPER}, table 3.", *others]
     title = "Table 3: other unimodal methods and human experts"
     return Table("table3", title, ("dice", "sensitivity"), rows[:place] + ours + rows[place:], notes, True)
 
@@ -127,7 +127,7 @@ def print_tables(results: Results) -> None:
     if results.of_lesions:
         second, third = table_2(results), table_3(results)
         shown = [(second.title, side_by_side(second, results)), (third.title, [third.header, *third.lines])]
-        notes = [*spread_notes(), *other_scans(results)]
+        notes = [*spread_notes(), *_other_scans(results)]
     else:
         tables = [*system_tables(results, _besides(results)), targets_table(results)]
         shown = [(table.title, [table.header, *table.lines]) for table in tables]
@@ -198,14 +198,15 @@ def _left_out(results: Results, measures: Iterable[str]) -> list[str]:
     ]
 
 
-def other_scans(results: Results) -> list[str]:
-    """Warn if the published figures, or those of fold 1 alone, are for other scans than this run's."""
+def _other_scans(results: Results, of_fold_1: bool = True) -> list[str]:
+    """Warn if the published figures, or those of fold 1 where they are shown, are for other scans than this run's."""
     if results.is_phantom or any(scan.center not in CENTERS for scan in results.scans):
         return [
             "The published figures are for the challenge’s scans, but this run used others: they cannot be compared."
         ]
     tested = results.run.folds[0].test
-    if sorted(tested) == [*published.FOLD_1_SCANS] or all(scan.fold != 1 for scan in results.scans):
+    has_fold_1 = of_fold_1 and any(scan.fold == 1 for scan in results.scans)
+    if not has_fold_1 or sorted(tested) == [*published.FOLD_1_SCANS]:
         return []
     return [
         f"Fold 1, published, tested {', '.join(published.FOLD_1_SCANS)}, but fold 1 of this run {', '.join(tested)}: "

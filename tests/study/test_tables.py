@@ -52,6 +52,7 @@ def test_fold_1_of_other_scans_than_the_published_one_is_named(make_run, capsys)
     said = "Fold 1, published, tested 01042GULE, 07043SEME, 08037ROGU, but fold 1 of this run scan00, scan10, scan20:"
     assert said in " ".join(capsys.readouterr().out.split())
     assert any(said in note for note in table_2(read_results(run)).notes)
+    assert not any(said in note for note in table_3(read_results(run)).notes)
     names = dict(zip(("scan00", "scan10", "scan20"), FOLD_1_SCANS, strict=True))
     for file in (run / "folds.json", run / "fold-1/scores.csv"):
         text = file.read_text()
