@@ -27,8 +27,8 @@ def read_header(path: Path, start: bytes) -> nib.Nifti1Header | None:
     """The repaired header of a single-file NIfTI; None if there is none. Its `vox_offset` is the start of the voxels.
 
     Repairs on which readers agree: a `vox_offset` of 0 means directly after the header; the fourth and later axes of
-    length 0 have length 1; a sform that does not locate voxels is replaced by a qform that does; voxel sizes that are not
-    above 0 are taken from the sform. `start` are the first `LONGEST_HEADER` bytes of the file, unpacked.
+    length 0 have length 1; a sform that does not locate voxels is replaced by a qform that does; voxel sizes that are
+    not above 0 are taken from the sform. `start` are the first `LONGEST_HEADER` bytes of the file, unpacked.
 
     Raises:
         ScanError: the header contradicts itself, or declares an implausible size.
