@@ -38,8 +38,10 @@ def read_directly(path: Path) -> Arrays:
     """
     try:
         arrays = _reader(path)(path, SizeBudget(path))
-    except WeightsError:
-        raise
+    except WeightsError as error:
+        if str(path) in str(error):
+            raise
+        raise WeightsError(f"{path}: {error}") from error  # of an array, by its name in the file
     except Exception as error:  # parsers raise different errors for damaged files
         raise WeightsError(
             f"{path} cannot be read as weights ({type(error).__name__}: {error}). It is damaged or has another format; "

@@ -185,13 +185,11 @@ def test_a_group_that_contains_itself_is_read_once(tmp_path, flat_network, value
     assert set(read_arrays(path)) == set(values)
 
 
-@pytest.mark.parametrize(
-    ("value", "says"), [("a sentence", "instead of numbers"), (h5py.Empty("f4"), "vars/2 has no values")]
-)
+@pytest.mark.parametrize(("value", "says"), [("a sentence", "instead of numbers"), (h5py.Empty("f4"), "has no values")])
 def test_text_or_nothing_in_place_of_numbers_is_refused(tmp_path, flat_network, value, says):
     path = tmp_path / "text.weights.h5"
     flat_network.save_weights(path)
     with h5py.File(path, "a") as file:
         file["layers/conv2d/vars/2"] = value
-    with pytest.raises(WeightsError, match=says):
+    with pytest.raises(WeightsError, match=rf"text\.weights\.h5: layers/conv2d/vars/2.*{says}"):
         read_arrays(path)
