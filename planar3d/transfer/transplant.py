@@ -110,6 +110,14 @@ def transplant(
             f"{network.name} lacks {counted(missing, 'weight')}: {listed(missing)}. "
             f"Only {len(matched)} were found; choose weights of the whole network."
         )
+    for (variable, array), weight in zip(filled, matched, strict=True):
+        with np.errstate(over="ignore"):
+            held = array.astype(variable.dtype if variable.dtype in ("float16", "float64") else "float32")
+        if not np.isfinite(held).all():
+            raise WeightsError(
+                f"{weight.name} has values that are not finite in {variable.dtype}, the precision of {network.name}. "
+                "Nothing was loaded; build the network in another precision, or choose other weights."
+            )
     for variable, array in filled:
         variable.assign(array)
     _finish(network)

@@ -123,6 +123,16 @@ def test_any_precision_is_loaded_into_the_network_s_own(planar_network, values):
     assert_array_equal(planar_network.get_layer("block1_conv1").kernel[0], values["block1_conv1/kernel"])
 
 
+@pytest.mark.parametrize(("policy", "number"), [("float16", 1e6), ("float32", 1e300), ("float32", np.nan)])
+def test_values_that_the_precision_does_not_hold_are_refused(policy, number):
+    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="head", dtype=policy)])
+    before = state(network)
+    with pytest.raises(WeightsError, match=f"head/bias has values that are not finite in {policy}"):
+        transplant(network, {"head/kernel": np.ones((4, 3)), "head/bias": np.full(3, number)})
+    for old, new in zip(before, state(network), strict=True):
+        assert_array_equal(old, new)
+
+
 def test_quantized_weights_and_those_of_floats_are_not_taken_for_each_other(tmp_path):
     def network():
         return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="head")], name="classes")
