@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,7 +38,7 @@ class Engine(Protocol):
 
 
 class SharedInference:
-    """Predicts scans by a plan, with an engine; programs built for the first scan are reused.
+    """Predicts scans by a plan, with an engine, one at a time; programs built for the first scan are reused.
 
     Args:
         preparation: of the scans; it defines the network's input.
@@ -47,6 +48,7 @@ class SharedInference:
     def __init__(self, plan: Plan, engine: Engine, preparation: Preparation, description: str = "shared") -> None:
         self.plan, self.engine, self.preparation = plan, engine, preparation
         self.description = description
+        self._alone = Lock()  # programs have one place for their results
         self._programs: dict[tuple[int, ...], dict[Any, Program]] = {}  # by planes, most recently used last
 
     def __call__(self, voxels: np.ndarray, progress: Progress | None = None) -> np.ndarray:
@@ -64,7 +66,8 @@ class SharedInference:
         voxels = checked_prepared(voxels)
         starts = window_starts(len(voxels), self.plan.depth, self.plan.stride)
         pieces = dict(zip(starts, self.plan.pieces(len(starts)), strict=True))
-        return self._computed(voxels, pieces, progress)[: len(voxels)]
+        with self._alone:
+            return self._computed(voxels, pieces, progress)[: len(voxels)]
 
     def middle(self, window: np.ndarray) -> np.ndarray:
         """Predict the slices of one middle window that the composition keeps.
@@ -75,7 +78,8 @@ class SharedInference:
         Returns:
             float32 (stride, rows, cols) in [0, 1].
         """
-        return self._computed(window, {0: self.plan.windows["middle"]})
+        with self._alone:
+            return self._computed(window, {0: self.plan.windows["middle"]})
 
     def release(self) -> None:
         """Free the programs and their memory; the next scan builds them again."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from functools import lru_cache
 from itertools import product
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +49,7 @@ def on_openvino(network: "keras.Model | Description", precision: str | None) -> 
     narrow = precision == "bf16" and multiplies_bf16()
     core = openvino.Core()
     model = read_graph(core, *network_graph(description_of(network)))
+    alone = Lock()  # a compiled network has one place for its results
 
     @lru_cache(maxsize=1)
     def compiled(shape: tuple[int, ...]) -> Any:
@@ -56,7 +58,8 @@ def on_openvino(network: "keras.Model | Description", precision: str | None) -> 
         return compile_on_cpu(core, model, narrow)
 
     def compute(batch: np.ndarray) -> np.ndarray:
-        return compiled(batch.shape)({"input": np.ascontiguousarray(batch)})[0]
+        with alone:
+            return compiled(batch.shape)({"input": np.ascontiguousarray(batch)})[0]
 
     return compute, "bf16" if narrow else "float32"
 

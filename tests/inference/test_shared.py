@@ -1,6 +1,7 @@
 """What windows share is computed once: the composed volume is that of the windowed method, bit for bit in float32."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -162,6 +163,16 @@ def test_programs_of_all_sizes_share_their_kernels() -> None:
     predict(voxels(32, 48))
     again = [engine.layer_of(node).kernel for node in nodes if node.kind == "Conv3D"]
     assert all(one is other for one, other in zip(kernels, again, strict=True))
+
+
+def test_scans_of_several_threads_are_predicted_one_at_a_time() -> None:
+    openvino = pytest.importorskip("planar3d.inference.openvino_engine")
+    plan = make_plan(described(narrow_resunet()), 8, exact=False)
+    predict = SharedInference(plan, openvino.OpenVINOEngine(), PAPER.preparation)
+    scans = [voxels(32, 32, seed=seed) for seed in range(4)]
+    expected = [predict(scan) for scan in scans]
+    with ThreadPoolExecutor(4) as threads:
+        np.testing.assert_array_equal(list(threads.map(predict, scans)), expected)
 
 
 def test_progress_counts_windows() -> None:

@@ -1,6 +1,7 @@
 """Tiled inference is the network on every tile, composed; by windows along depth and equation 1 it is the paper's."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import keras
@@ -188,6 +189,13 @@ class TestOpenVINO:
         for size in ((11, 20, 17), (5, 30, 16)):
             volume = _volume(*size, 1)
             np.testing.assert_allclose(on_openvino(volume), _tiled(network, tiles)(volume), atol=1e-5)
+
+    def test_batches_of_several_threads_are_computed_one_at_a_time(self):
+        predict = _tiled(small_unet(8, 2, False, 16), Patches((8, 16, 16), (4, 8, 8)), engine="openvino")
+        volumes = [_volume(11, 20, 17, 1) * number for number in range(1, 5)]
+        expected = [predict(volume) for volume in volumes]
+        with ThreadPoolExecutor(4) as threads:
+            np.testing.assert_array_equal(list(threads.map(predict, volumes)), expected)
 
     def test_in_bf16_a_network_differs_by_its_rounding(self):
         network, volume = small_unet(8, 2, False, 16), _volume(12, 16, 20, 1)
