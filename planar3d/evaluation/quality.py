@@ -116,4 +116,5 @@ _CHECKS: dict[str, Check] = {
     "lesions in the neck": _neck,
     **OF_SCANS,
 }
-_OF_ANYTHING = ("empty result", "spacing", "sform and qform")  # the others are for heads, and for lesions in them
+# The others are for heads, and for lesions in them.
+_OF_ANYTHING = ("empty result", "spacing", "sform and qform", "sheared voxels")

@@ -20,6 +20,7 @@ _VOLUMES = (600, 9000)  # ml
 _BRAIN_HEIGHT = 100  # mm below the vertex that must be covered; whole adult brains need about 130
 _CUT = 20  # mm of a head that may be missing on a side
 _SPACING = 5  # mm
+_SHEAR = 1.0  # degrees of a voxel's edges from perpendicular; rounding in headers is far less
 
 # Contrast, as grey levels in the middle of the brain. `docs/results.md` (Scans that are not FLAIR) has those of all
 # scans at hand. Fluid has 0.00 to 0.33 of the median in FLAIR, and 0.53 or more in T2, PD and some T1. Tissue near
@@ -179,6 +180,17 @@ def _orientation(case: Case) -> Iterator[str]:
         )
 
 
+def _shear(case: Case) -> Iterator[str]:
+    edges = case.scan.affine[:3, :3] / case.scan.spacing
+    cosine = np.abs(edges.T @ edges - np.eye(3)).max()
+    if (shear := float(np.degrees(np.arcsin(min(cosine, 1.0))))) > _SHEAR:
+        yield (
+            f"The edges of the scan's voxels are {shear:.1f} degrees from perpendicular, as after an affine "
+            "registration or with a tilted gantry, so the model sees a distorted head. Use the scan as acquired, or "
+            "resample it to perpendicular axes."
+        )
+
+
 OF_SCANS: dict[str, Check] = {
     "field of view": _field_of_view,
     "cut off": _cut_off,
@@ -187,4 +199,5 @@ OF_SCANS: dict[str, Check] = {
     "spacing": _spacing,
     "skull-stripped": _extraction,
     "sform and qform": _orientation,
+    "sheared voxels": _shear,
 }

@@ -100,7 +100,7 @@ def write_comparison(baseline: tuple[Scan, Scan], followup: tuple[Scan, Scan], o
         },
         "baseline_to_followup": to_followup.tolist(),
         "correlation": round(alike, 4),
-        "warnings": [warning._asdict() for warning in _doubts(alike)],
+        "warnings": [warning._asdict() for warning in _doubts(scan, later, alike)],
         "counts": {kind: sum(each.change == kind for each in changes) for kind in CHANGES},
         "lesions": [each._asdict() for each in changes],
     }
@@ -148,7 +148,10 @@ def _place(scan: Scan) -> str | None:
     return str(scan.path.absolute()) if scan.path else None
 
 
-def _doubts(alike: float) -> list[QualityWarning]:
+def _doubts(scan: Scan, later: Scan, alike: float) -> list[QualityWarning]:
+    if np.array_equal(scan.voxels, later.voxels):
+        sentence = "Both visits are the same scan, voxel by voxel. Check which files were given."
+        return [QualityWarning("same scan", sentence)]
     if alike >= ONE_PATIENT:
         return []
     sentence = (

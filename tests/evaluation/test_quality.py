@@ -262,6 +262,17 @@ def test_sform_and_qform_that_differ_by_more_than_a_tenth_of_a_voxel_are_told(sh
     assert (["sform and qform"] if fires else []) == [each.check for each in check_quality(scan, _mask(scan))]
 
 
+@pytest.mark.parametrize(("degrees", "fires"), [(0, False), (0.5, False), (2, True), (-20, True)])
+def test_sheared_voxels_are_told(degrees, fires):
+    scan = _scan(_voxels())
+    sheared = scan.affine.copy()
+    sheared[1, 2] = MM * np.tan(np.radians(degrees))
+    scan.header.set_sform(sheared, code=1)
+    found = [each.sentence for each in check_quality(scan, _mask(scan)) if each.check == "sheared voxels"]
+    assert bool(found) == fires
+    assert not found or f"{abs(degrees):.1f} degrees from perpendicular" in found[0]
+
+
 def test_a_qform_that_cannot_be_read_is_told():
     scan = _scan(_voxels())
     scan.header.set_sform(np.diag([MM, MM, MM, 1]), code=1)

@@ -139,6 +139,13 @@ def test_two_patients_are_compared_with_a_warning(visits, tmp_path):
     assert f'<p class="warning">{warning["sentence"]}</p>' in (tmp_path / "out/comparison.html").read_text()
 
 
+def test_a_scan_given_for_both_visits_is_told(visits, tmp_path):
+    pytest.importorskip("matplotlib")
+    (scan, mask), _ = visits
+    (warning,) = write_comparison((scan, mask), (replace(scan), mask), tmp_path)["warnings"]
+    assert warning["check"] == "same scan" and "Both visits are the same scan" in warning["sentence"]
+
+
 def test_scans_without_geometry_are_compared_on_request(visits, tmp_path):
     pytest.importorskip("matplotlib")
     paths = [tmp_path / f"{n}.nii.gz" for n in range(4)]
