@@ -13,7 +13,7 @@ from planar3d.recipes import Recipe
 from planar3d.scans.datasets import find_cases
 from planar3d.scans.volume import read_labels
 from planar3d.study.records import begins, mask_is_gone, mask_was_changed, records_within
-from planar3d.wording import counted, score_text
+from planar3d.wording import counted, listed, score_text
 
 
 def score_masks(
@@ -26,7 +26,8 @@ def score_masks(
     Args:
         masks: the folder.
         data: a data set with label maps, see `find_cases`.
-        notify: gets one line per mask and target, and one for each mask that is not scored.
+        notify: gets one line per mask and target, one for each mask that is not scored, and one for all cases
+            without a mask.
         assume_affine: as in `read_mask`, for the label maps.
 
     Returns:
@@ -38,7 +39,7 @@ def score_masks(
         ScanError: a label map does not fit its mask.
     """
     dataset, rows, damaged = find_cases(data), [], dict[str, str]()
-    named = dataset.by_id()
+    named, without = dataset.by_id(), dataset.by_id()
     by_image = {os.path.realpath(image): case for case in dataset.cases for image in case.images.values()}
     records = list(records_within(path_of(masks, "The folder of masks", RunError), damaged))
     for why in damaged.values():
@@ -57,6 +58,7 @@ def score_masks(
         mask = read_labels(file.parent / record["files"]["mask"])
         expert = targets.read(case.label_map, mask, assume_affine)
         for target, scores in score_targets(targets, expert.voxels, mask.voxels, mask.affine, case.group).items():
+            without.pop(case.id, None)
             rows.append({"scan": scan["name"], "group": case.group, "target": target, **scores})
             notify(f"{scan['name']}  {target}  Dice {score_text(scores['dice'])}")
     if not rows:
@@ -64,6 +66,8 @@ def score_masks(
             f"No mask in {masks} was made from a case in {data}. Name a folder that planar3d predict wrote, and the "
             "data set of its scans."
         )
+    if without:
+        notify(f"{len(without)} of {counted(dataset.cases, 'case')} in {data} without a mask: {listed(without)}")
     return rows
 
 

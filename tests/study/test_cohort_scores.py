@@ -116,6 +116,20 @@ def test_means_over_scans_are_printed(data, masks):
     assert any(line.split()[0] == "reference_ml" and "±" in line for line in lines)
 
 
+def test_cases_without_a_mask_are_named(data, masks, tmp_path):
+    lines = []
+    score_masks(masks, data, lines.append)
+    rest = IDS[2:]
+    assert lines[-1] == f"{len(rest)} of {len(IDS)} cases in {data} without a mask: {', '.join(rest)}"
+    folders = [data / "TrainingDataset_MSSEG" / name for name in IDS[:2]]
+    raw = {path.parent.name: path for path in data.rglob("3DFLAIR.nii.gz")}
+    lines_of = [f"{raw[folder.name]},{folder}/Consensus.nii.gz" for folder in folders]
+    (tmp_path / "both.csv").write_text("\n".join(["scan,mask", *lines_of]))
+    lines.clear()
+    assert len(score_masks(masks, tmp_path / "both.csv", lines.append)) == 2
+    assert not any("without a mask" in line for line in lines)
+
+
 def test_masks_of_other_scans_are_named_and_refused(data, masks, tmp_path):
     other, lines = write_msseg(tmp_path, ("07A", "08A")), []
     with pytest.raises(RunError, match=r"No mask in .* was made from a case"):
