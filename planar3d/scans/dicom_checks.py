@@ -55,7 +55,7 @@ def _faults(series: DicomSeries, by_name: bool) -> Iterator[str]:
             f"uncompressed files and {', '.join(_LOSSLESS.values())}. Decompress it first, e.g. with gdcmconv --raw."
         )
     if count(series) > MAXIMUM_VOXELS:
-        yield f"declares {count(series):,} voxels; no head scan has that many."
+        yield f"declares {count(series):,} voxels; at most {MAXIMUM_VOXELS:,} are accepted."
     for image in images:
         if image.stored < 0:
             yield f"has a truncated file, {image.path}. Export it again."

@@ -124,7 +124,9 @@ def _size(path: Path, header: Any, needed: str) -> int:
     """Bytes of the voxels; an error if they are too many for a scan or not grey levels."""
     shape, kind = tuple(map(int, header.get_data_shape())), header.get_data_dtype()
     if kind.kind not in "iuf" or math.prod(shape) > MAXIMUM_VOXELS or not math.prod(shape) > 0:
-        raise ScanError(f"{path} has the shape {shape} of {kind} voxels; {needed} is needed.")
+        raise ScanError(
+            f"{path} has the shape {shape} of {kind} voxels; {needed} of at most {MAXIMUM_VOXELS:,} voxels is needed."
+        )
     return math.prod(shape) * kind.itemsize
 
 
@@ -190,7 +192,8 @@ def read_itk(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
         usable = 2 <= len(size) <= 3 and min(size) >= 1 and math.prod(size) <= MAXIMUM_VOXELS
         if not usable or reader.GetNumberOfComponents() != 1:
             raise ScanError(
-                f"{path} has the size {size} of {reader.GetNumberOfComponents()} components; {needed} is needed."
+                f"{path} has the size {size} of {reader.GetNumberOfComponents()} components; {needed} of at most "
+                f"{MAXIMUM_VOXELS:,} voxels is needed."
             )
         image = reader.Execute()
     except (RuntimeError, MemoryError) as error:

@@ -90,8 +90,9 @@ def _mend_shape(path: Path, header: nib.Nifti1Header) -> None:
     voxels = math.prod(shape)
     if voxels > MAXIMUM_VOXELS or max(shape) > _MAXIMUM_LENGTH:
         raise ScanError(
-            f"{path} declares {voxels:,} voxels {shape}; no head scan has more than {MAXIMUM_VOXELS:,}, or more than "
-            f"{_MAXIMUM_LENGTH:,} along an axis. Its header is damaged; convert the original data again."
+            f"{path} declares {voxels:,} voxels {shape}; at most {MAXIMUM_VOXELS:,} are accepted, and "
+            f"{_MAXIMUM_LENGTH:,} along an axis. If the scan has that many, resample it to larger voxels; if not, its "
+            "header is damaged: convert the original data again."
         )
     if int(header["datatype"]) not in nib.nifti1.data_type_codes or not header.get_data_dtype().itemsize:
         raise ScanError(
