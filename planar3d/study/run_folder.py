@@ -11,7 +11,7 @@ from planar3d.errors import RecipeError, RunError
 from planar3d.files import read_json, why_too_long, write_json
 from planar3d.locks import CLAIM, locked
 from planar3d.recipes import Recipe
-from planar3d.scans.case import Case, Dataset
+from planar3d.scans.case import Case, Dataset, read_images, require_one_grid
 from planar3d.scans.folds import Fold
 from planar3d.study.sources import require_same_weights, weights_sha256
 
@@ -76,6 +76,7 @@ def start_run(
             changed; a case's id is too long for the names of its files.
         DatasetError: cases lack an image required by the recipe.
         RecipeError: the recipe does not fit its network, see `check_with_network`, or needs more scans in a fold.
+        ScanError: in a new folder, the first case's label map does not fit the recipe's targets or its image.
     """
     folder = Path(folder)
     dataset.require(recipe.preparation.images)
@@ -88,11 +89,14 @@ def start_run(
         raise RunError(f"{folder} is a file; name a folder for the run.")
     if why := why_too_long(run.picture(scan, len(folds)) for scan in used):
         raise RunError(f"{dataset.folder}: {why} Give the case a shorter id.")
-    # First, so that nothing is written for a recipe that cannot be trained, or without the encoder's weights.
+    # First, so that nothing is written for a recipe that cannot be trained, or without the encoder's weights, and the
+    # same folder can be used with another recipe.
     if not (folder / "environment.json").is_file():
         check_with_network(recipe)
         for fold in folds:
             recipe.training.samples.split(len(fold.train), len(fold.validation), recipe.slices, recipe.tiles)
+        require_one_grid(run.cases.values(), recipe.preparation.images)  # names all such cases, not only the first
+        _check_labels(recipe, run.cases[used[0]])
         asked["environment.json"] = environment(recipe)
     else:
         require_same_weights(folder / "environment.json", recipe)
@@ -121,6 +125,13 @@ def check_with_network(recipe: Recipe) -> None:
     if unlike := [name for name in scaled if not hasattr(network.get_layer(name), "kernel")]:
         raise RecipeError(f"unit_variance: {unlike[0]} has no kernel to scale; name layers that have one.")
     check_cacheable(recipe)
+
+
+def _check_labels(recipe: Recipe, case: Case) -> None:
+    """Refuse the labels of a case that the recipe's targets lack; files without geometry are refused later."""
+    name = recipe.preparation.images[0]
+    scan = read_images({name: case.images[name]}, assume_affine=True, flat=recipe.preparation.flat)[name]
+    recipe.targets.read(case.label_map, scan, assume_affine=True)
 
 
 def _agree(folder: Path, asked: dict[str, Any]) -> None:

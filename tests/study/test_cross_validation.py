@@ -242,6 +242,17 @@ def test_a_prepared_scan_whose_mask_was_removed_is_told_with_what_creates_it_aga
     assert (prepared / "mask.npy").read_bytes() == (run.prepared("01A") / "mask.npy").read_bytes()
 
 
+def test_labels_that_do_not_fit_end_a_run_before_anything_is_written(run, data, tmp_path):
+    dataset = find_cases(shutil.copytree(data, tmp_path / "data"))
+    mask = nib.load(path := dataset.by_id()["01A"].labels)
+    nib.save(nib.Nifti1Image(np.asarray(mask.dataobj) * 2, mask.affine), path)
+    with pytest.raises(ScanError, match=r"01A/Consensus\.nii\.gz has the labels \{0, 2\}"):
+        reproduce(dataset, tmp_path / "run", RECIPE, notify=_quiet)
+    assert not (tmp_path / "run").exists()
+    shutil.copy(find_cases(data).by_id()["01A"].labels, path)
+    start_run(tmp_path / "run", dataset, RECIPE.changed(epochs=2), run.folds)
+
+
 def test_missing_encoder_weights_end_a_run_before_anything_is_written(data, tmp_path):
     recipe = RECIPE.changed(encoder_weights=str(tmp_path / "absent.h5"))
     with pytest.raises(WeightsError, match=r"absent\.h5"):
@@ -312,16 +323,17 @@ def test_a_copy_of_a_patient_is_refused_before_training(data, tmp_path):
 
 
 def test_all_masks_that_are_not_on_the_grid_of_their_scans_are_named_before_any_scan_is_prepared(data, tmp_path):
-    shutil.copytree(data, tmp_path / "data")
+    dataset = find_cases(shutil.copytree(data, tmp_path / "data"))
+    run = start_run(tmp_path / "run", dataset, RECIPE, folds_for(dataset, None))
     for scan in ("01B", "08A"):
         mask = tmp_path / f"data/TrainingDataset_MSSEG/{scan}/Consensus.nii.gz"
         found = nib.load(mask)
         nib.save(nib.Nifti1Image(np.asarray(found.dataobj)[1:], found.affine), mask)
-    dataset = find_cases(tmp_path / "data")
-    run = start_run(tmp_path / "run", dataset, RECIPE, folds_for(dataset, None))
-    with pytest.raises(
-        ScanError, match=r"^2 cases cannot be prepared: 01B, 08A\. .*01B/Consensus.* shape \(21, .*Resample"
-    ):
+    told = r"^2 cases cannot be prepared: 01B, 08A\. .*01B/Consensus.* shape \(21, .*Resample"
+    with pytest.raises(ScanError, match=told):
+        start_run(tmp_path / "later", dataset, RECIPE, run.folds)
+    assert not (tmp_path / "later").exists()
+    with pytest.raises(ScanError, match=told):
         prepare_scans(run, _quiet)
     assert [path.name for path in (run.folder / "prepared").iterdir()] == ["recipe.json"]
 
