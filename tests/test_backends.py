@@ -52,6 +52,7 @@ from narrow_networks import narrow_networks
 from test_backends import tiny
 from planar3d.inference.tiled import TiledInference
 from planar3d.recipes import Recipe
+from planar3d.training.backends import make_deterministic
 from planar3d.training.fit import fit
 from planar3d.training.precision import guard_precision
 from planar3d.training.samples import ScanSamples
