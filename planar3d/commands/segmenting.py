@@ -83,7 +83,14 @@ def predict(
 
     asked = Asked(
         *(method, engine, precision, batch_size, assume_affine, overwrite),
-        *(probability, overlay, report, dicom_seg, dicom_sr, same_format, label_tables, instances),
+        probability=probability,
+        overlay=overlay,
+        report=report,
+        dicom_seg=dicom_seg,
+        dicom_sr=dicom_sr,
+        same_format=same_format,
+        label_tables=label_tables,
+        instances=instances,
     )
     given: list[Given] = [*(inputs or []), *([_by_name(image)] if image else [])]
     models = open_models(model, recipe, settings, size)

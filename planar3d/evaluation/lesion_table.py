@@ -120,9 +120,18 @@ def _components(lesion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 # Columns of the file, and their decimals: thousandths of a microlitre, hundredths of a millimetre.
 _COLUMNS = {
-    **{"lesion": None, "volume_ml": 6, "voxels": None},
-    **dict.fromkeys(("x_mm", "y_mm", "z_mm", "right_left_mm", "anterior_posterior_mm", "superior_inferior_mm"), 2),
-    **{"mean_probability": 4, "region": None, "region_sure": None},
+    "lesion": None,
+    "volume_ml": 6,
+    "voxels": None,
+    "x_mm": 2,
+    "y_mm": 2,
+    "z_mm": 2,
+    "right_left_mm": 2,
+    "anterior_posterior_mm": 2,
+    "superior_inferior_mm": 2,
+    "mean_probability": 4,
+    "region": None,
+    "region_sure": None,
 }
 
 

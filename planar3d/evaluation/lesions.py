@@ -55,9 +55,13 @@ def lesion_scores(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) 
     sensitivity, precision = ratio(detected, shape[0]), ratio(confirmed, shape[1])
     f1 = 2 * sensitivity * precision / (sensitivity + precision) if detected and confirmed else ratio(0, sum(shape))
     return {
-        **{"lesion_sensitivity": sensitivity, "lesion_precision": precision, "lesion_f1": f1},
-        **{"reference_lesions": shape[0], "detected_lesions": detected},
-        **{"prediction_lesions": shape[1], "confirmed_lesions": confirmed},
+        "lesion_sensitivity": sensitivity,
+        "lesion_precision": precision,
+        "lesion_f1": f1,
+        "reference_lesions": shape[0],
+        "detected_lesions": detected,
+        "prediction_lesions": shape[1],
+        "confirmed_lesions": confirmed,
     }
 
 

@@ -63,10 +63,18 @@ def save_decathlon(folder: Path, name: str, scans: Mapping[str, Scan]) -> None:
 def describe_decathlon(folder: Path, names: Sequence[str]) -> None:
     """Write `dataset.json`."""
     training = [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in names]
-    modality, labels = ({str(n): name for n, name in enumerate(each)} for each in (_MODALITIES.values(), _LABELS))
-    about = {"name": "BRATS", "description": "The phantom of planar3d; no patients.", "tensorImageSize": "4D"}
-    of_files = {"numTraining": len(names), "numTest": 0, "training": training, "test": []}
-    write_json(folder / "dataset.json", about | {"modality": modality, "labels": labels} | of_files)
+    about = {
+        "name": "BRATS",
+        "description": "The phantom of planar3d; no patients.",
+        "tensorImageSize": "4D",
+        "modality": {str(number): name for number, name in enumerate(_MODALITIES.values())},
+        "labels": {str(number): name for number, name in enumerate(_LABELS)},
+        "numTraining": len(names),
+        "numTest": 0,
+        "training": training,
+        "test": [],
+    }
+    write_json(folder / "dataset.json", about)
 
 
 def save_chaos(folder: Path, name: str, scans: Mapping[str, Scan]) -> None:

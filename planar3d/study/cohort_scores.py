@@ -39,7 +39,8 @@ def score_masks(
         ScanError: a label map does not fit its mask.
     """
     dataset, rows, damaged = find_cases(data), [], dict[str, str]()
-    named, without = dataset.by_id(), dataset.by_id()
+    named = dataset.by_id()
+    without = dict(named)
     by_image = {os.path.realpath(image): case for case in dataset.cases for image in case.images.values()}
     records = list(records_within(path_of(masks, "The folder of masks", RunError), damaged))
     for why in damaged.values():

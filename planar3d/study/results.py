@@ -1,6 +1,7 @@
 """The content of a run folder: its recipe, folds, environment, and the scores and learning curves of its folds."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -150,11 +151,11 @@ def _require_own(run: Run, number: int, path: Path, scans: Iterable[ScanScores])
 
 def _require_as_written(run: Run, path: Path, scans: Sequence[ScanScores]) -> None:
     """Raise a `RunError` if a table has scores twice or in another group, as after a spreadsheet made 1 of 01."""
-    places = [(scan.scan, scan.grid, scan.target) for scan in scans]
-    for scan, place in zip(scans, places, strict=True):
+    times = Counter((scan.scan, scan.grid, scan.target) for scan in scans)
+    for scan in scans:
         group = run.cases[scan.scan].group
         why = f"{scan.scan} is in group {scan.group!r}, but in {group!r} in folds.json" if scan.group != group else ""
-        if places.count(place) > 1:
+        if times[scan.scan, scan.grid, scan.target] > 1:
             why = f"it has the scores of {scan.scan} on the {scan.grid} grid more than once"
         if why:
             raise RunError(f"{path} was edited: {why}. Delete it, and run the same command again to score the fold.")

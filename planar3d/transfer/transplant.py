@@ -91,7 +91,7 @@ def transplant(
     for place in places_of(network):
         found = place.found_in(arrays)
         if found is not None:
-            filled.append((place.variable, fitted_to(arrays[found], place, network.name, mapping, tap, alpha)))
+            filled.append((place, fitted_to(arrays[found], place, network.name, mapping, tap, alpha)))
             matched.append(place.weight)
             used.add(found)
         elif place.origin != Origin():
@@ -110,16 +110,16 @@ def transplant(
             f"{network.name} lacks {counted(missing, 'weight')}: {listed(missing)}. "
             f"Only {len(matched)} were found; choose weights of the whole network."
         )
-    for (variable, array), weight in zip(filled, matched, strict=True):
+    for place, array in filled:
         with np.errstate(over="ignore"):
-            held = array.astype(variable.dtype if variable.dtype in ("float16", "float64") else "float32")
+            held = array.astype(place.precision)
         if not np.isfinite(held).all():
             raise WeightsError(
-                f"{weight.name} has values that are not finite in {variable.dtype}, the precision of {network.name}. "
-                "Nothing was loaded; build the network in another precision, or choose other weights."
+                f"{place.weight.name} has values that are not finite in {place.variable.dtype}, the precision of "
+                f"{network.name}. Nothing was loaded; build the network in another precision, or choose other weights."
             )
-    for variable, array in filled:
-        variable.assign(array)
+    for place, array in filled:
+        place.variable.assign(array)
     _finish(network)
     return Report(tuple(matched), tuple(missing), unused, identify(arrays))
 

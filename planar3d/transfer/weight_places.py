@@ -63,6 +63,11 @@ class Place(NamedTuple):
         """Its own name and shape."""
         return Weight(self.own[0], tuple(self.variable.shape))
 
+    @property
+    def precision(self) -> str:
+        """The type in which its values are kept, as in conversions."""
+        return self.variable.dtype if self.variable.dtype in ("float16", "float64") else "float32"
+
     def found_in(self, arrays: Mapping[str, np.ndarray]) -> str | None:
         """The array for it: with its own name and shape, or its 2D weight's; else one with only its name."""
         shapes = [(name, self.weight.shape) for name in self.own]
@@ -116,9 +121,7 @@ def fitted_to(
                 f"{name}: {network} was converted with the mapping {made_by!r}, not {mapping!r}; omit the mapping, "
                 "or convert the 2D network again."
             )
-        # In the precision of the network, as in conversions.
-        kept = place.variable.dtype if place.variable.dtype in ("float16", "float64") else "float32"
-        return origin.change(array.astype(kept))
+        return origin.change(array.astype(place.precision))
     axes = [axis for axis in (0, 1, 2) if not origin and array.shape == (*shape[:axis], *shape[axis + 1 :])]
     if array.ndim != 4 or not axes:
         raise WeightsError(
