@@ -20,6 +20,7 @@ from planar3d.scans.volume import Scan, on_grid_of, read_scan
 from planar3d.wording import counted
 
 EVERYONE = "all"  # the group of cases without a known site
+PHANTOM = "phantom.json"  # the settings of a phantom, in its folder
 # The subject in BIDS, and the patient in BraTS 2017 to 2019 and from 2023 on, before the number of the visit.
 _PATIENT = re.compile(
     r"(?:^|_)(?:sub-[a-z0-9]+|brats1[7-9]_[^_]+_[^_]+(?=_[0-9]+(?:_|$))|brats-[a-z]+-[0-9]+(?=-[0-9]+(?:_|-|$)))",
@@ -98,6 +99,11 @@ class Dataset:
     folder: Path
     labels: LabelSet | None = None
     split: Fold | None = None
+
+    @property
+    def is_phantom(self) -> bool:
+        """Whether `write_phantom` made the folder: its scans are not patients."""
+        return (self.folder / PHANTOM).is_file()
 
     def by_id(self) -> dict[str, Case]:
         """The cases by their ids."""

@@ -82,13 +82,14 @@ def group_folds(
     largest = max((len(its) for its in members.values()), default=0)
     if len(scans) < 2:
         raise FoldsError(f"{counted(scans, 'patient')} cannot be cross-validated; 2 are needed to train and test.")
+    what = "Folds cannot be made" if number is None else f"The number of folds cannot be {number!r}"
     if number is None:
         number = largest if len(members) == 1 and largest <= _LEAVE_ONE_OUT else min(MSSEG_FOLDS, largest)
     if not isinstance(number, Integral) or not 2 <= number <= largest:
         possible = "2" if largest == 2 else f"2 to {largest}"
         advice = "Join groups to have 2 patients in one, or name your own folds.json."
         raise FoldsError(
-            f"The number of folds cannot be {number!r}: the largest group has {counted(largest, 'patient')}. "
+            f"{what}: the largest group has {counted(largest, 'patient')}. "
             + (f"Choose {possible} folds." if largest > 1 else advice)
         )
     folds = []

@@ -10,6 +10,7 @@ from scipy import ndimage
 from planar3d.errors import DatasetError, path_of
 from planar3d.files import write_json
 from planar3d.scans.bids import read_json_object
+from planar3d.scans.case import PHANTOM
 from planar3d.scans.phantom_head import BRAIN_ORIGIN, TISSUES, build_head
 from planar3d.scans.phantom_layouts import (
     MSSEG,
@@ -75,7 +76,7 @@ def write_phantom(
     made = _LAYOUTS[layout] if isinstance(layout, str) else layout
     named = layout if isinstance(layout, str) else "own"
     asked = {"layout": named, "seed": seed, "reduction": reduction, "scans_per_center": scans_per_center}
-    about = path_of(folder, "The phantom's folder", DatasetError) / "phantom.json"
+    about = path_of(folder, "The phantom's folder", DatasetError) / PHANTOM
     found = read_json_object(about, DatasetError) or asked
     if found != asked:
         there, now = (", ".join(f"{name} {value}" for name, value in each.items()) for each in (found, asked))

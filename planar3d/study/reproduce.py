@@ -54,7 +54,6 @@ def reproduce(
     folds: str | None = None,
     only: str | None = None,
     notify: Notify = print,
-    phantom: bool = False,
     assume_affine: bool = False,
     cluster: str | None = None,
     devices: str | None = None,
@@ -64,7 +63,6 @@ def reproduce(
     Args:
         folds: as in `folds_for`.
         only: folds to run, e.g. `"2,4"`; default: all.
-        phantom: whether the data are the embedded phantom.
         assume_affine: accept scans without geometry, see `read_scan`.
         cluster: workers that run the folds, see `run_tasks`; default: this process.
         devices: for training a fold, see `choose_devices`.
@@ -80,7 +78,7 @@ def reproduce(
     chosen_folds, chosen = _chosen(dataset, folds, only)
     if not cluster:  # workers choose their own devices
         choose_devices(devices, recipe)
-    run = start_run(Path(out).absolute() if cluster else out, dataset, recipe, chosen_folds, phantom, notify)
+    run = start_run(Path(out).absolute() if cluster else out, dataset, recipe, chosen_folds, notify)
     run_folds(run, chosen, notify, assume_affine, cluster, devices)
     return report_on(run, notify)
 
@@ -137,4 +135,4 @@ def demonstrate(
                 progress=notify,
             )
             (folder / "complete").touch()
-    return reproduce(find_cases(folder), out, recipe, folds, chosen, notify, phantom=True, devices=devices)
+    return reproduce(find_cases(folder), out, recipe, folds, chosen, notify, devices=devices)

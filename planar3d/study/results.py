@@ -63,7 +63,7 @@ class Results:
 
     @property
     def is_phantom(self) -> bool:
-        """Whether the scans are the embedded phantom's."""
+        """Whether the scans are a phantom's, see `write_phantom`."""
         return bool(self.run.data.get("phantom"))
 
     @property
@@ -73,7 +73,7 @@ class Results:
         if self.is_phantom:
             size = " at reduced size" if self.run.recipe.preparation.plane[0] < 256 else ""
             notes.append(
-                f"This is the embedded phantom{size}; its scores show that the method runs and learns, but say "
+                f"The scans are a phantom{size}; their scores show that the method runs and learns, but say "
                 "nothing about patients."
             )
         scored = {(scan.fold, scan.scan, scan.grid) for scan in self.scans}

@@ -60,7 +60,6 @@ def start_run(
     dataset: Dataset,
     recipe: Recipe,
     folds: Sequence[Fold],
-    phantom: bool = False,
     notify: Callable[[str], None] = print,
 ) -> Run:
     """Create a run folder, or continue in one with the same recipe, scans and folds.
@@ -68,7 +67,6 @@ def start_run(
     Args:
         folder: created if it does not exist.
         dataset: the cases; their paths are written to folds.json.
-        phantom: whether the data are the embedded phantom, which the report states.
         notify: gets a message when waiting for another process that is starting a run there.
 
     Raises:
@@ -82,7 +80,7 @@ def start_run(
     dataset.require(recipe.preparation.images)
     cases = dataset.by_id()
     used = sorted({scan for fold in folds for scan in (*fold.train, *fold.validation, *fold.test)})
-    data = {"folder": os.path.abspath(dataset.folder), "layout": dataset.layout, "phantom": phantom}
+    data = {"folder": os.path.abspath(dataset.folder), "layout": dataset.layout, "phantom": dataset.is_phantom}
     run = Run(folder, recipe, {scan: cases[scan] for scan in used}, list(folds), data)
     asked = {"recipe.json": recipe.to_json(), "folds.json": _folds_json(run.cases, folds, data)}
     if folder.exists() and not folder.is_dir():

@@ -59,6 +59,14 @@ def test_one_small_group_leaves_one_out():
     assert [len(fold.test) for fold in group_folds(groups, 3)] == [3, 3, 3]
 
 
+@pytest.mark.parametrize(
+    ("number", "why"), [(None, "Folds cannot be made: "), (3, "The number of folds cannot be 3: ")]
+)
+def test_groups_of_one_patient_each_need_other_folds(number, why):
+    with pytest.raises(FoldsError, match=f"{why}the largest group has 1 patient. Join groups"):
+        group_folds({"a": "1", "b": "2", "c": "3"}, number)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_all_visits_of_a_patient_are_for_one_purpose(seed):
     rng = np.random.default_rng(seed)

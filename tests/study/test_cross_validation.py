@@ -211,6 +211,15 @@ def test_a_run_goes_on_where_its_scans_were_moved(data, tmp_path):
     assert start_run(folder, find_cases(after), RECIPE, folds) == open_run(folder)
 
 
+def test_a_folder_of_phantom_is_known_as_such(data, tmp_path):
+    copy = shutil.copytree(data, tmp_path / "data")
+    (copy / "phantom.json").write_text("{}")
+    for folder, is_phantom in ((data, False), (copy, True)):
+        dataset = find_cases(folder)
+        run = start_run(tmp_path / f"{is_phantom}", dataset, RECIPE, folds_for(dataset, None))
+        assert run.data["phantom"] is is_phantom
+
+
 def test_a_mask_that_was_changed_after_it_was_prepared_is_told(data, tmp_path):
     copy, folder = shutil.copytree(data, tmp_path / "data"), tmp_path / "run"
     dataset = find_cases(copy)

@@ -96,7 +96,7 @@ def test_own_rows_have_the_statistics_that_the_paper_printed(tmp_path):
 
 def test_what_the_run_is_of_is_said_and_nothing_is_made_up_where_it_scores_other_things(tmp_path):
     (table,) = system_tables(_results(tmp_path, "messaoudi2023-ds", ("WT",), phantom=True))
-    assert "5 test scans of the embedded phantom" in table.notes[1] and "The cases differ" in table.notes[1]
+    assert "5 test scans of a phantom" in table.notes[1] and "The cases differ" in table.notes[1]
     assert all(row.cells.keys() == {"WT"} for row in table.rows if row.kind == "this run")
     segments, ejection = system_tables(_results(tmp_path, "messaoudi2023-omnia-camus", ("cavity", "myocardium")))
     for table in (segments, ejection):
