@@ -63,7 +63,7 @@ def training_card(recipe: Recipe, data: Mapping[str, Any], fold: Fold, number: i
         "name": f"{recipe.name}, fold {number} of {folds}",
         "data": {
             # Only the folder's name: its path would reveal details of the machine.
-            "data set": "the embedded phantom (not patients)" if data["phantom"] else Path(data["folder"]).name,
+            "data set": "a phantom (not patients)" if data["phantom"] else Path(data["folder"]).name,
             "layout": data["layout"],
             "scans that train": len(fold.train),
             "scans that validate": len(fold.validation),

@@ -25,7 +25,7 @@ from planar3d.scans.preparation.prepared import Prepared, load_prepared, save_pr
 from planar3d.study.cluster import run_tasks
 from planar3d.study.results import GRIDS
 from planar3d.study.run_folder import Run
-from planar3d.study.sources import digest_sources, require_distinct, require_unchanged
+from planar3d.study.sources import digest_sources, digest_voxels, require_distinct, require_unchanged
 from planar3d.training.backends import make_deterministic
 from planar3d.training.checkpoint import BEST_WEIGHTS
 from planar3d.training.devices import choose_devices
@@ -88,7 +88,7 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False, cluster
             prepared = preparation.prepare(scans)
             for features in {run.features(scan_id, fold) for fold in range(1, len(run.folds) + 1)}:
                 shutil.rmtree(features, ignore_errors=True)  # of what was prepared before
-            save_prepared(folder, prepared, prepared.align(labels), sources)
+            save_prepared(folder, prepared, prepared.align(labels), sources | digest_voxels(prepared.voxels))
         notify(f"prepared {scan_id}  {number}/{len(run.cases)}")
 
 

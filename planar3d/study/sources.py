@@ -5,26 +5,34 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from planar3d.errors import RunError, ScanError
 from planar3d.files import read_json, write_json
 from planar3d.scans.image_files import files_of
 from planar3d.scans.nifti import volume_of
-from planar3d.transfer.digests import files_sha256
+from planar3d.transfer.digests import digest, files_sha256
 
 if TYPE_CHECKING:
     from planar3d.recipes import Recipe
     from planar3d.study.run_folder import Run
 
+LABELS, VOXELS = "labels", "prepared voxels"  # roles beside the names of images
 _WHAT_TO_DO = "Put the former file back to go on, or start a run in another folder."
 
 
 def digest_sources(run: "Run", scan: str) -> dict[str, Any]:
-    """Size, digest and time of the files that a scan is prepared from, by their role."""
+    """Size, digest and time of the files that a scan is prepared from, by their role: an image's name, or labels."""
     # The time first: a file that is changed meanwhile has another one.
     return {
         role: {"written_ns": _written(paths), "bytes": _bytes(paths), "sha256": files_sha256(paths)}
         for role, paths in _files(run, scan).items()
     }
+
+
+def digest_voxels(voxels: np.ndarray) -> dict[str, Any]:
+    """The same of a scan's prepared voxels, for `require_distinct`."""
+    return {VOXELS: {"bytes": voxels.nbytes, "sha256": digest(voxels)}}
 
 
 def require_unchanged(run: "Run", scan: str) -> None:
@@ -55,16 +63,20 @@ def require_unchanged(run: "Run", scan: str) -> None:
 
 
 def require_distinct(run: "Run") -> None:
-    """Raise a `RunError` if prepared scans of two patients are copies of one file: folds would train on test scans."""
+    """Raise a `RunError` if two patients have copies of one scan, so that a fold may train on a test scan.
+
+    Copies are recognized by their files, and by their prepared voxels if they were compressed or converted again.
+    """
     owners: dict[tuple[str, int | None], str] = {}
     for scan, case in run.cases.items():
         prepared = run.prepared(scan) / "geometry.json"
         known = read_json(prepared, _known) if prepared.is_file() else {}
-        for name in known.keys() & case.images.keys():
-            other = owners.setdefault((known[name][1], volume_of(case.images[name])[1]), scan)
+        for name in known.keys() - {LABELS}:
+            path = case.images.get(name, next(iter(case.images.values())))
+            other = owners.setdefault((known[name][1], volume_of(path)[1]), scan)
             if run.cases[other].patient != case.patient:
                 raise RunError(
-                    f"{case.images[name]} is a copy of an image of {other}, so a fold may train on what it tests. "
+                    f"{path} is a copy of an image of {other}, so a fold may train on what it tests. "
                     "Remove one of the two and name another --out, or name their patient in a CSV table."
                 )
 
@@ -88,7 +100,7 @@ def require_same_weights(environment: Path, recipe: "Recipe") -> None:
 
 def _files(run: "Run", scan: str) -> dict[str, list[Path]]:
     case = run.cases[scan]
-    paths = {name: case.images[name] for name in run.recipe.preparation.images} | {"labels": case.label_map}
+    paths = {name: case.images[name] for name in run.recipe.preparation.images} | {LABELS: case.label_map}
     return {role: files_of(path) for role, path in paths.items()}
 
 

@@ -105,4 +105,4 @@ def _data(results: Results) -> str:
     data = results.run.data
     scored = counted({(scan.fold, scan.scan) for scan in results.scans}, "test scan")
     whose = "a phantom (not patients)" if results.is_phantom else Path(str(data.get("folder", ""))).name
-    return f"{scored} of {whose} (layout {data.get('layout', 'unknown')})"
+    return f"{scored} of {whose}, layout {data.get('layout', 'unknown')}"

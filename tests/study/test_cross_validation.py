@@ -323,9 +323,13 @@ def test_a_bad_scan_ends_the_run_with_its_name_before_training(data, tmp_path):
     assert not (tmp_path / "run/fold-1").exists()
 
 
-def test_a_copy_of_a_patient_is_refused_before_training(data, tmp_path):
+@pytest.mark.parametrize("converted", [False, True])
+def test_a_copy_of_a_patient_is_refused_before_training(converted, data, tmp_path):
     folder = shutil.copytree(data, tmp_path / "data") / "TrainingDataset_MSSEG"
-    shutil.copytree(folder / "07A", folder / "07A copy")
+    copy = shutil.copytree(folder / "07A", folder / "07A copy") / "3DFLAIR.nii.gz"
+    if converted:
+        found = nib.load(copy)
+        nib.save(nib.Nifti1Image(found.get_fdata(), found.affine, dtype=np.float64), copy)
     with pytest.raises(RunError, match=r"07A copy/3DFLAIR\.nii\.gz is a copy of an image of 07A, so a fold may train"):
         _run(tmp_path / "data", tmp_path / "run", RECIPE)
     assert not [*(tmp_path / "run").glob("fold-*")]
