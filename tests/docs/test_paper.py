@@ -56,7 +56,7 @@ def test_its_table_of_programs_is_that_of_the_scores():
 def test_its_table_of_speed_is_that_of_the_benchmark():
     results = (ROOT / "benchmarks/RESULTS.md").read_text(encoding="utf-8")
     section = results.partition("## Alternatives: Intel")[2].partition("\n## ")[0]
-    rows, known = rows_of(PAPER.partition("| Way ")[2])[1:], {row[0]: row for row in rows_of(section)}
+    rows, known = rows_of(PAPER.partition("| Method  ")[2])[1:], {row[0]: row for row in rows_of(section)}
     names = [
         "keras, batch 2",
         "torch, MONAI",
