@@ -158,7 +158,7 @@ def run_in_sentences(call: Callable[[], Any]) -> Any:
             raise
         from planar3d.files import file_of  # which imports NumPy
 
-        _fail(f"{file_of(error)}: {error.strerror}. Nothing half-written was left behind.")
+        _fail(f"{file_of(error)}: {error.strerror}. No incomplete file was left behind.")
 
 
 def _refuse_empty(words: Sequence[str]) -> None:
@@ -167,7 +167,7 @@ def _refuse_empty(words: Sequence[str]) -> None:
         if not word or re.fullmatch("--[a-z-]+=", word):
             option = (word or before).removesuffix("=")
             named = option if option.startswith("-") else "An argument"
-            raise Planar3DError(f"{named} is empty; is a variable of the shell not set? Give a value.")
+            raise Planar3DError(f"{named} is empty; is a shell variable unset? Give a value.")
 
 
 def _at_home(word: str) -> str:

@@ -104,7 +104,7 @@ def folder_written_beside(folder: str | Path) -> Iterator[Path]:
 def require_room(path: str | Path, size: int, cause: Exception | None = None) -> None:
     """Raise the error of a full disk, naming `path`, if less than `size` bytes are free in its folder.
 
-    A `cause` that names no file, as that of a used up quota, is raised again with `path`.
+    A `cause` that names no file, as when a quota is used up, is raised again with `path`.
 
     Call it before HDF5 writes, which end in a segmentation fault if the disk fills up meanwhile.
     """
@@ -112,7 +112,7 @@ def require_room(path: str | Path, size: int, cause: Exception | None = None) ->
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from cause
     part = re.fullmatch(r"\d+ requested and \d+ written", str(cause))  # NumPy's error, which has no number
     if isinstance(cause, OSError) and not cause.filename and (cause.errno or part):
-        reason = os.strerror(cause.errno) if cause.errno else f"{cause}, as with a used up quota"
+        reason = os.strerror(cause.errno) if cause.errno else f"{cause}, as when a quota is used up"
         raise OSError(cause.errno or errno.EIO, reason, str(path)) from cause  # HDF5's reason has several lines
 
 
@@ -141,8 +141,8 @@ def why_too_long(paths: Iterable[Path]) -> str:
     if size <= most:
         return ""
     return (
-        f"the name {longest.name} has {size} bytes, but names in {longest.parent} can have {most}, as a temporary file "
-        f"has {_ADDED} more."
+        f"the name {longest.name} has {size} bytes, but names in {longest.parent} can have at most {most}, as "
+        f"the name of a temporary file is {_ADDED} longer."
     )
 
 
@@ -229,7 +229,7 @@ def parse_json(path: str | Path) -> Any:
 def _each_once(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in fields]
     if len(content := dict(fields)) < len(names):
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice in one object")
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} occurs twice in one object")
     return content
 
 

@@ -123,8 +123,8 @@ def locked(folder: str | Path, doing: str, wait: Callable[[str], None] | None = 
     if isinstance(claim, Holder):
         raise RunError(
             f"{folder} is in use by {claim}; {doing} there must wait. Start it again when that process has ended, or "
-            f"use another --out. If it died on another host, its claim ends {SILENT / 60:.0f} minutes after its last "
-            "heartbeat."
+            f"use another --out. If it died on another host, its claim expires {SILENT / 60:.0f} minutes after its "
+            "last heartbeat."
         )
     try:
         remove_temporaries(folder)

@@ -315,7 +315,7 @@ def test_a_demonstration_has_the_folds_that_are_asked_for(run, tmp_path, monkeyp
 def test_an_empty_word_is_not_the_current_folder(run, tmp_path, monkeypatch, words, named):
     monkeypatch.chdir(tmp_path)
     code, _, err = run(*words)
-    assert (code, err) == (2, f"Error: {named} is empty; is a variable of the shell not set? Give a value.\n")
+    assert (code, err) == (2, f"Error: {named} is empty; is a shell variable unset? Give a value.\n")
     assert not [*tmp_path.iterdir()]
 
 

@@ -58,7 +58,7 @@ def test_a_full_disk_is_said_of_the_file_that_was_meant(tmp_path, monkeypatch):
     [
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "Disk quota exceeded"),
         (OSError(errno.EFBIG, "write failed: time = Sat\n, errno = 27"), "File too large"),
-        (OSError("32768 requested and 20352 written"), "32768 requested and 20352 written, as with a used up quota"),
+        (OSError("32768 requested and 20352 written"), "32768 requested and 20352 written, as when a quota is used up"),
     ],
 )
 def test_a_used_up_quota_is_said_of_the_file_that_was_meant(tmp_path, error, reason):

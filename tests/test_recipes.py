@@ -268,7 +268,7 @@ def test_impossible_settings_are_refused_with_a_sentence(setting, sentence):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ('{"training": {"epochs": 1}, "training": {"seed": 1}}', "'training' is there twice in one object"),
+        ('{"training": {"epochs": 1}, "training": {"seed": 1}}', "'training' occurs twice in one object"),
         (f'{{"epochs": 1{5000 * "0"}}}', "Exceeds the limit"),
         (100_000 * "[", "nested too deeply"),
     ],

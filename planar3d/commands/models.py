@@ -14,7 +14,9 @@ Depth = Annotated[int | None, Option("--depth", help="Slices of a window.")]
 def weights(
     out: Out = Path("weights"),
     source: Annotated[str, Option("--source", help="imagenet, or a file of 2D kernels.")] = "imagenet",
-    format: Annotated[str, Option("--format", help="keras: .weights.h5; h5: the release's layout.")] = "keras",
+    format: Annotated[
+        str, Option("--format", help="keras: .weights.h5; h5: the layout of the original release.")
+    ] = "keras",
 ) -> None:
     """Map 2D VGG-16 weights to planar 3D kernels and write them, with a figure of a few kernels."""
     from planar3d.study.planar_weights import write_planar_weights
@@ -27,10 +29,11 @@ def info(
     model: Annotated[str | None, Option("--model", help="Weights file or published model to show.")] = None,
     network: Annotated[
         str | None,
-        Option("--network", help="Network to show, e.g. vgg16; default: planar-resunet; a wrong name lists all."),
+        Option("--network", help="Network to show, e.g. vgg16; default: planar-resunet; an unknown name lists all."),
     ] = None,
     recipe: Annotated[
-        str | None, Option("--recipe", help="Recipe; default: the weights file's own, or the network's first.")
+        str | None,
+        Option("--recipe", help="Recipe; default: the weights file's own, or the first one with the network."),
     ] = None,
     settings: Settings = None,
     size: Size = None,

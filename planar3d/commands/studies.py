@@ -89,7 +89,9 @@ def crossval(
 
 
 def reproduce(
-    system: Annotated[str, Option("--system", help="Name of the system's recipe; a wrong name lists all.")] = "paper",
+    system: Annotated[
+        str, Option("--system", help="Name of the system's recipe; an unknown name lists all.")
+    ] = "paper",
     demo: Annotated[bool, Option("--demo", help="Use the embedded phantom at reduced size.")] = False,
     data: Annotated[Path | None, Option("--data", help="Folder of the system's data set, with masks.")] = None,
     out: Annotated[Path | None, Option("--out", help="Folder to write to; default: runs/SYSTEM.")] = None,

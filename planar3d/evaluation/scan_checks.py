@@ -123,7 +123,7 @@ def _contrast(case: Case) -> Iterator[str]:
     if case.image != "flair" or any(_field_of_view(case)):  # in part of a head, the brain's center is elsewhere
         return
     if case.head.tissue <= case.head.air:
-        yield _NOT_FLAIR.format("the middle of the head is as dark as air, as in a CT or an angiogram.")
+        yield _NOT_FLAIR.format("the middle of the head is as dark as air, as in CT or angiography.")
         return
     fluid, near_to_far = contrast_of(case.head)
     if fluid > _FLUID:
@@ -158,9 +158,9 @@ def _spacing(case: Case) -> Iterator[str]:
 def _extraction(case: Case) -> Iterator[str]:
     extracted = case.head.is_extracted
     if extracted and case.whole_head:
-        yield "The scan is skull-stripped, but the model was made for whole heads; use the scan as acquired."
+        yield "The scan is brain-extracted, but the model was made for whole heads; use the scan as acquired."
     if extracted is False and case.whole_head is False:
-        yield "The scan shows a whole head, but the model was made for skull-stripped scans; extract the brain first."
+        yield "The scan shows a whole head, but the model was made for brain-extracted scans; extract the brain first."
 
 
 def _orientation(case: Case) -> Iterator[str]:

@@ -77,7 +77,7 @@ def predictor(
             make another predictor after training; or an open weights file, from which Keras builds the network only if
             needed.
         recipe: depth and stride of the windows, and the channels.
-        method: `"windowed"`, every window separately, as in the paper; `"shared"`, what windows share once, and of
+        method: `"windowed"`, every window separately, as in the paper; `"shared"`, what windows share only once, and of
             the rest only what the kept slices need; `"auto"`, shared if the network allows it.
         engine: `"keras"`, bit for bit the windowed result in float32 on TensorFlow; `"openvino"`, faster on CPUs,
             equal within rounding; `"auto"`, OpenVINO if it is installed and no GPU is found.

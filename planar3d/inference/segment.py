@@ -53,8 +53,8 @@ def segment_case(
 ) -> Scan:
     """Segment a case with a segmenter, which can be reused.
 
-    `planar3d predict` runs the same three steps for three scans at a time; the scoring of a fold starts from the scans
-    prepared for training.
+    `planar3d predict` also prepares, predicts and makes the mask, for three scans at a time; the scoring of
+    a fold starts from the scans prepared for training.
     """
     if not isinstance(segmenter, Segmenter):
         raise WeightsError(f"A planar3d.Segmenter(model) is needed; got {type(segmenter).__name__}.")

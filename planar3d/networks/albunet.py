@@ -59,7 +59,7 @@ def AlbuNet(
         A model from (batch, depth, rows, cols, channels) to probabilities (batch, depth, rows, cols, classes), float32.
 
     Raises:
-        ValueError: rows or cols are not multiples of 32, the activation is unknown, or softmax of one output.
+        ValueError: rows or cols are not multiples of 32, the activation is unknown, or softmax with one output.
         WeightsError: the weights cannot be found or read, or do not fit.
 
     Source: Wacker et al. 2019, figure 2, for encoder, pooling, depth layers and softmax; widths, normalization and

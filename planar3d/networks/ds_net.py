@@ -74,7 +74,7 @@ def DSNet(
         A model from (batch, depth, rows, cols, channels) to probabilities (batch, depth, rows, cols, outputs), float32.
 
     Raises:
-        ValueError: the shape does not fit the factors, or softmax of one output.
+        ValueError: the shape does not fit the factors, or softmax with one output.
         RecipeError: numbers of levels that differ, or filters or factors that are not greater than 0.
         WeightsError: the weights cannot be found or read, or do not fit.
 

@@ -58,7 +58,7 @@ def DXNet(
         A model from (batch, depth, rows, cols, channels) to probabilities (batch, depth, rows, cols, outputs), float32.
 
     Raises:
-        ValueError: sizes are not multiples of 32, the normalization or the stem is unknown, or softmax of one output.
+        ValueError: sizes are not multiples of 32, the normalization or the stem is unknown, or softmax with one output.
         WeightsError: the weights cannot be found or read, or do not fit.
 
     Source: Messaoudi et al. 2023, section 2.2, for the encoder, its repeated kernels and instance normalization; the

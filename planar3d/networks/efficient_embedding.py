@@ -62,7 +62,7 @@ def EfficientEmbedding(
         A model from (batch, depth, rows, cols, channels) to probabilities (batch, depth, rows, cols, outputs), float32.
 
     Raises:
-        ValueError: the shape does not fit the factors, or softmax of one output.
+        ValueError: the shape does not fit the factors, or softmax with one output.
         RecipeError: factors that are not greater than 0, or an unknown encoder range.
         WeightsError: the weights cannot be found or read, or do not fit.
 

@@ -66,7 +66,8 @@ def OmniaNet(
         A model from (batch, …, rows, cols, channels) to probabilities (batch, …, rows, cols, classes), float32.
 
     Raises:
-        ValueError: rows or cols are not multiples of 32, the encoder or the stem is unknown, or softmax of one output.
+        ValueError: rows or cols are not multiples of 32, the encoder or the stem is unknown, or softmax with one
+            output.
         WeightsError: the weights cannot be found or read, or do not fit.
 
     Source: Messaoudi et al. 2023, figure 2; widths and normalization of the decoder from the released code.

@@ -76,8 +76,8 @@ def PlanarResUNet(
 
     Raises:
         ValueError: a size that the encoder cannot halve (VGG-16 needs multiples of 16), an unknown encoder, an even
-            encoder depth, a number of decoder levels that differs from the encoder's, an unknown encoder range, or the
-            softmax of one output.
+            encoder depth, a number of decoder levels that differs from the encoder's, an unknown encoder range, or
+            softmax with one output.
         RecipeError: filters that are not whole numbers greater than 0.
         ConversionError: an unknown mapping, or one that the encoder does not allow.
         WeightsError: the weights cannot be found or read, or do not fit.

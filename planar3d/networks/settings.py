@@ -75,10 +75,10 @@ class DSNetSettings(Network):
     factors: Annotated[tuple[int, ...], _NUMBERS] = (3, 2, 2, 4)  # successive factors that reduce depth to three slices
     filters: Annotated[tuple[int, ...], _NUMBERS] = (16, 32, 48, 96)  # filters of the 3D levels, outermost first
     up_kernels: tuple[int, ...] = (4, 3, 2, 5)  # depths of transposed convolutions; none: nearest
-    up_strides: tuple[int, ...] = (3, 2, 2, 3)  # their strides
+    up_strides: tuple[int, ...] = (3, 2, 2, 3)  # strides of transposed convolutions
     convolutions: Annotated[int, POSITIVE] = 1  # convolutions in each 3D decoder level
     full_resolution: Annotated[int, NOT_NEGATIVE] = 0  # filters before the 2D encoder; 0: none, RGB input
-    activation_2d: Literal["silu", "relu"] = "silu"  # of the 2D decoder
+    activation_2d: Literal["silu", "relu"] = "silu"  # activation of the 2D decoder
     encoder_padding: Literal["symmetric", "same"] = "symmetric"  # of strided convolutions; weights expect "same"
     encoder_epsilon: Annotated[float, POSITIVE] = 1e-5  # of the encoder's normalization; its weights expect 1e-3
 
@@ -112,7 +112,7 @@ class DXNetSettings(Network):
     name = "dx-net"
 
     encoder_weights: str = "imagenet"  # or "none", or a file
-    norm: Literal["instance", "batch"] = "instance"
+    norm: Literal["instance", "batch"] = "instance"  # kind of normalization
     encoder_padding: Literal["symmetric", "same"] = "symmetric"  # as for DS-Net
     encoder_epsilon: Annotated[float, POSITIVE] = 1e-5  # as for DS-Net
     stem: Literal["normal", "fitted"] = "normal"  # as for Omnia-Net

@@ -64,12 +64,12 @@ def faults_of_file(scan: "Scan", needed: str, advice: str, flat: bool) -> Iterat
     if not SPACINGS[0] <= min(scan.spacing) <= max(scan.spacing) <= SPACINGS[1]:
         yield (
             f"has voxels of {' × '.join(rounded(mm, 3) for mm in scan.spacing)} mm; {SPACINGS[0]:g} to {SPACINGS[1]:g} "
-            "are expected of a head. Fix its header, which should be in millimeters, or convert it again."
+            "are expected for a head. Fix its header, which should be in millimeters, or convert it again."
         )
     lengths = np.multiply(shape, scan.spacing)
     if lengths.max() > LENGTH:
         yield (
-            f"is {' × '.join(f'{mm:,.0f}' for mm in lengths)} mm large, more than a whole body ({LENGTH:,.0f} mm). "
+            f"measures {' × '.join(f'{mm:,.0f}' for mm in lengths)} mm, more than a whole body ({LENGTH:,.0f} mm). "
             "Fix its header, which should be in millimeters, or convert it again."
         )
     if not np.isfinite(scan.affine).all():

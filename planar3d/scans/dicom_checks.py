@@ -73,7 +73,7 @@ def _faults(series: DicomSeries, by_name: bool) -> Iterator[str]:
     if not all(np.isfinite(values).all() for values in (spacing, orientation, position)):
         yield "has slice positions that are not numbers. Export it again."
     if spacing.min() <= 0:
-        yield "has a PixelSpacing that is not above 0. Export it again."
+        yield "has a PixelSpacing that is not greater than 0. Export it again."
     if len({image.shape for image in images}) > 1 or np.ptp(spacing, axis=0).max() > 0.01:
         yield "mixes images of several sizes; a single volume is needed. Name only its files."
     axes = orientation.reshape(-1, 2, 3)
@@ -94,7 +94,7 @@ def _faults(series: DicomSeries, by_name: bool) -> Iterator[str]:
         yield _uneven_sentence(series, steps)
     aside = (position - position[0]) @ axes[0].T
     if np.abs(aside).max() > max(SAME_DIRECTION * steps.sum(), TOLERANCE_MM):
-        yield "has slices that do not lie straight above each other, which is not supported."
+        yield "has slices that are shifted within their plane, as with a tilted gantry; such a volume is not supported."
     off = departures(series)
     if off.max() > TOLERANCE_MM:
         worst = int(off.argmax())
@@ -105,8 +105,8 @@ def _faults(series: DicomSeries, by_name: bool) -> Iterator[str]:
         )
     if by_name and (np.diff(along) <= 0).any():
         yield (
-            "has file names in another order than its slices. Look at it, and rename the files in the order of the "
-            "slices."
+            "has file names whose order is not the order of its slices. Look at it, and rename the files in the "
+            "order of the slices."
         )
 
 

@@ -51,7 +51,7 @@ def choose_flair(series: Sequence[DicomSeries], place: Path) -> tuple[list[Dicom
         left = {one.study: f"{one.images[0].path.parent}: {one}" for one in scans if one.study not in known}
         if not left:
             return chosen, ""
-        return chosen, f"studies without a series known as FLAIR were left out: {'; '.join(left.values())}"
+        return chosen, f"studies without a series identified as FLAIR were left out: {'; '.join(left.values())}"
     if len(scans) == 1:
         why = "was used as the only MR series; neither its name nor its times identify it as FLAIR"
         return scans, f"series {scans[0]} {why}"

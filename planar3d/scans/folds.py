@@ -52,7 +52,7 @@ def msseg_folds(ids: Iterable[str]) -> list[Fold]:
 def group_folds(
     groups: Mapping[str, str], number: int | None = None, patients: Mapping[str, str] | None = None
 ) -> list[Fold]:
-    """The same rule for any data set: each fold tests one patient of each group, from the last backwards.
+    """Folds of any data set, as `msseg_folds`: each tests one patient of each group, from the last backwards.
 
     With fewer folds than patients in a group, a fold tests every `number`-th patient, so that each scan is tested
     exactly once. The last of the other patients is for validation, if there are several. All scans of a patient have

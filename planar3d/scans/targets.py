@@ -42,8 +42,8 @@ class Binary(Targets):
 
     threshold: Annotated[float, _OF_256] = 16.0  # probability threshold, out of 256
     threshold_rule: Literal["absolute", "released"] = "absolute"  # "released": relative to the highest probability
-    smallest_lesion_mm3: Annotated[float, NOT_NEGATIVE] = 0.0  # kept in a mask; 0 keeps all
-    least_mean: Annotated[float, _OF_256] = 0.0  # mean probability of a lesion that is kept, out of 256; 0 keeps all
+    smallest_lesion_mm3: Annotated[float, NOT_NEGATIVE] = 0.0  # smaller lesions are dropped; 0 keeps all
+    least_mean: Annotated[float, _OF_256] = 0.0  # lesions of lower mean probability, out of 256, are dropped
 
     @property
     def decision(self) -> str:  # type: ignore[override]
@@ -141,7 +141,7 @@ class Regions(Targets):
 
     regions: tuple[str, ...] = ("WT=1+2+4", "TC=1+4", "ET=4")  # regions with their labels, outermost first
     order: tuple[int, ...] = (2, 1, 4)  # label written for each region
-    smallest_innermost_mm3: Annotated[float, NOT_NEGATIVE] = 0.0  # smaller totals get the label of the region around
+    smallest_innermost_mm3: Annotated[float, NOT_NEGATIVE] = 0.0  # a smaller total becomes the region around it
     in_head: bool = True  # false: skip the checks of a head scan
     plausible_share: Annotated[float, SHARE] = _TUMOURS  # share of the head; larger results get a warning
     measures: Measures = "brats"  # set of scores: a challenge's, or lesions only

@@ -91,7 +91,7 @@ def threshold(
 
     Args:
         probabilities: floats in [0, 1], any shape.
-        of_256: the threshold t of 256; the paper's is 16.
+        of_256: the threshold t, out of 256; the paper's is 16.
         rule: `"absolute"`; or `"released"`, relative to the volume's own maximum as in the released code:
             q = uint8(255 · p), 1 where q > max(q) // (256 / t), which is max(q) // 16 for t = 16.
         highest: the volume's maximum, for `"released"` if the probabilities are only a part of the volume.

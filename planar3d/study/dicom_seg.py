@@ -53,8 +53,8 @@ def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], p
     labels = as_frames(Scan(lesion_labels(mask), mask.header), series)
     if (count := int(labels.max())) >= 2**16:
         raise ScanError(
-            f"{series.images[0].path}: series {series} has {count:,} lesions, and a DICOM Segmentation object can have "
-            "65,535. Segment it without --dicom-seg and --dicom-sr."
+            f"{series.images[0].path}: series {series} has {count:,} lesions, but a DICOM Segmentation object can have "
+            "at most 65,535. Segment it without --dicom-seg and --dicom-sr."
         )
     labels = labels.astype(np.uint8) if count < 256 else labels
     images = [dcmread(image.path, stop_before_pixels=True, force=True) for image in series.images]

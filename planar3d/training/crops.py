@@ -32,7 +32,7 @@ class CropSampling(DrawnSampling):
     name = "crops"
 
     crop: Annotated[int, MULTIPLE_OF_16] = 128  # rows and columns of crops
-    crops_per_epoch: Annotated[int, POSITIVE] = 100  # for any number of scans
+    crops_per_epoch: Annotated[int, POSITIVE] = 100  # whatever the number of scans
     lesion_share: Annotated[float, SHARE] = 0.6  # share of crops around a lesion; others are in the head
     augmentation: tuple[Transform, ...] = ()  # see training/augmentation.py and extraction.py
 

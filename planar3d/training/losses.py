@@ -84,10 +84,8 @@ class MultipleDice(Loss):
 
     name = "multiple-dice"
 
-    dice_of: Literal["all", "foreground"] = (
-        "all"  # channels; "foreground": all but the first, which is background in a softmax
-    )
-    over: Literal["batch", "sample"] = "batch"  # axes of the sums; samples are averaged
+    dice_of: Literal["all", "foreground"] = "all"  # channels; "foreground": all but the first, a softmax's background
+    over: Literal["batch", "sample"] = "batch"  # sums over the whole batch, or over each sample and then averaged
     denominator: Literal["sums", "squares"] = "sums"  # "squares": Σr² + Σp² (Messaoudi 2020, eq. 1)
     dice_smoothing: Annotated[float, NOT_NEGATIVE] = 0.0  # added to numerator and denominator of Dice
     denominator_smoothing: Annotated[float, NOT_NEGATIVE] = 0.0  # added only to the denominator

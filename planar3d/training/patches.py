@@ -28,10 +28,10 @@ class PatchSampling(DrawnSampling):
     name = "patches"
     shows_brains = True
 
-    patches_per_epoch: Annotated[int, POSITIVE] = 100  # for any number of cases
+    patches_per_epoch: Annotated[int, POSITIVE] = 100  # whatever the number of cases
     foreground_share: Annotated[float, SHARE] = 0.0  # share of patches around a foreground voxel
     augmentation: tuple[Transform, ...] = TRANSFORMS  # see training/patch_augmentation.py
-    augmented_share: Annotated[float, SHARE] = 0.0  # per transform except flip; 0: Wacker 2019's shares
+    augmented_share: Annotated[float, SHARE] = 0.0  # share changed by each transform except flip; 0: Wacker 2019's
 
     def split(self, train: int, validation: int, slices: int, tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
         return np.arange(self.patches_per_epoch), np.arange(0)

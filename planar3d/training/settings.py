@@ -31,10 +31,10 @@ class Training(Section):
     optimizer: Adam = section(Adam(), OPTIMIZERS)  # optimizer
     learning_rate: Annotated[float, POSITIVE] = 5e-5  # highest learning rate
     schedule: Schedule = section(InverseDecay(), SCHEDULES)  # how the learning rate changes
-    batch_size: Annotated[int, POSITIVE] = 2  # windows or crops per step
+    batch_size: Annotated[int, POSITIVE] = 2  # windows, crops or patches per step
     epochs: Annotated[int, POSITIVE] = 100  # maximum number of epochs
     patience: Annotated[int, NOT_NEGATIVE] = 40  # epochs without a better `monitor` before stopping; 0: never
-    monitor: Monitor = "val_loss"  # criterion of the kept weights, or the last
+    monitor: Monitor = "val_loss"  # criterion for the weights to keep; "last": those of the last epoch
     precision: Literal["float32", "bf16", "float16"] = "float32"  # computing precision
     seed: Annotated[int, _SEED] = 0  # seed of weights, order, crops and augmentation
 

@@ -100,7 +100,7 @@ def _try(path: Path, nbytes: int) -> None:
     if trial.returncode == _REFUSED:
         raise WeightsError(said)
     raise WeightsError(
-        f"{path} cannot be read as weights: reading it crashed, or took over {seconds} s or {_memory(nbytes):,} "
+        f"{path} cannot be read as weights: reading it crashed, or took more than {seconds} s or {_memory(nbytes):,} "
         f"bytes of memory (a trial in another process ended with code {trial.returncode}). It is damaged or malicious; "
         "get it again from its source."
     )

@@ -92,7 +92,7 @@ def test_a_scan_for_which_the_disk_is_too_small_leaves_none_of_its_files_and_kee
     used = sum(len(content) for content in old.values())
     assert remount(f"size={used // 1024 + 48}k")  # room for mask and lesions, not for the map of probabilities
     code, said = run(*words, "--probability", "--overwrite")
-    assert code == 2 and "No space left on device. Nothing half-written was left behind." in said
+    assert code == 2 and "No space left on device. No incomplete file was left behind." in said
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == old
     assert not _half_written(folder)
 

@@ -115,8 +115,8 @@ def test_phase_images_in_the_series_are_left_out(tmp_path):
         ({"Rows": 23}, "23 rows and 20 columns of pixels have 920 bytes, but 960 are stored"),
         ({"Columns": 10}, "24 rows and 10 columns"),
         ({"Rows": 60000, "Columns": 60000}, "at most 134,217,728 are accepted"),
-        ({"PixelSpacing": [0, 0.9]}, "not above 0"),
-        ({"PixelSpacing": [0.9, -0.9]}, "not above 0"),
+        ({"PixelSpacing": [0, 0.9]}, "not greater than 0"),
+        ({"PixelSpacing": [0.9, -0.9]}, "not greater than 0"),
         ({"ImagePositionPatient": None}, "does not give the position of its slices"),
         ({"ImagePositionPatient": [0, 0, 0]}, "several images at one position"),
     ],
@@ -149,7 +149,7 @@ def test_missing_single_mixed_and_sheared_slices_are_refused(tmp_path):
         begins = AXIAL.copy()
         begins[:3, 3] = (sheared @ [0, 0, k, 1])[:3] - AXIAL[:3, 2] * k
         write_series(tmp_path / "sheared", VOXELS, begins, SeriesInstanceUID=uid, only=[k])
-    with pytest.raises(ScanError, match="do not lie straight above each other"):
+    with pytest.raises(ScanError, match="are shifted within their plane"):
         _read(tmp_path / "sheared")
 
 

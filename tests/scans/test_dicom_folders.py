@@ -62,7 +62,7 @@ def test_originals_of_one_patient_do_not_pass_over_what_another_has(tmp_path):
         _study(write_series(tmp_path / patient, VOXELS, OBLIQUE, "brain", 7, InversionTime=None), patient)
     items = find_inputs([tmp_path])
     assert len(items) == 2 and not items[1].note
-    assert "without a series known as FLAIR were left out" in items[0].note
+    assert "without a series identified as FLAIR were left out" in items[0].note
     assert all(f"{patient}: 7 “brain” (MR, 9 files)" in items[0].note for patient in ("p3", "p4", "p5", "p6"))
 
 

@@ -175,7 +175,7 @@ def test_what_an_object_must_repeat_is_missed_in_a_sentence_and_masks_elsewhere_
 def test_more_lesions_than_segments_can_number_are_refused(tmp_path):
     write_series(tmp_path / "in", np.indices((260, 260, 2)).sum(0).astype(np.int16), AXIAL)
     mask, series = segmented(tmp_path / "in", np.indices((260, 260, 2)).sum(0) % 2, AXIAL)
-    with pytest.raises(ScanError, match="has 67,600 lesions, and a DICOM Segmentation object can have 65,535"):
+    with pytest.raises(ScanError, match="has 67,600 lesions, but a DICOM Segmentation object can have at most 65,535"):
         write_dicom_seg(mask, series, MODEL, tmp_path / "seg.dcm")
 
 

@@ -36,7 +36,9 @@ class Standardized(Preparation):
     grid: ClassVar[str]  # cropping or resampling, in words
 
     images: tuple[str, ...] = ("flair", "t1ce", "t2")  # images of a case, one per channel, in this order
-    within: Literal["brain", "image", "everything"] = "brain"  # voxels non-zero in any image, in this image, or all
+    within: Literal["brain", "image", "everything"] = (
+        "brain"  # voxels of the mean: non-zero in any image, in its own, all
+    )
     stored: Literal["float32", "float16"] = "float32"  # type of prepared values on disk and in memory
 
     @property

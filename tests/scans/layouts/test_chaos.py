@@ -95,7 +95,7 @@ def test_the_order_of_names_holds_whichever_way_slices_run(tmp_path, affine, rev
 
 def test_names_in_no_order_of_the_slices_are_refused(tmp_path):
     write_series(tmp_path / "DICOM_anon", VOXELS, AXIAL, order=[1, 2, 4, 3, 5, 6, 7, 8, 9])
-    with pytest.raises(ScanError, match="file names in another order than its slices"):
+    with pytest.raises(ScanError, match="file names whose order is not the order of its slices"):
         read_scan(tmp_path / "DICOM_anon")
 
 
