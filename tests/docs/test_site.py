@@ -56,6 +56,7 @@ def shown_as(value):
 def test_every_recipe_s_fields_are_in_the_reference_with_their_values(site):
     text = (site / "reference/recipes.html").read_text(encoding="utf-8")
     fields, values = text.split('id="values"')
+    assert re.findall(r"<td><code>(\w+)</code></td>(?:(?!</tr>).)*<td></td>\s*</tr>", fields, re.S) == []  # no meaning
     rows = {row[0]: row[1:] for row in (re.findall(r"<td>(.*?)</td>", r) for r in values.split("<tr>")) if row}
     for recipe, column in zip(RECIPES.values(), range(len(RECIPES)), strict=True):
         for place, value in recipe.leaves().items():

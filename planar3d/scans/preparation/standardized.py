@@ -37,7 +37,7 @@ class Standardized(Preparation):
 
     images: tuple[str, ...] = ("flair", "t1ce", "t2")  # images of a case, one per channel, in this order
     within: Literal["brain", "image", "everything"] = (
-        "brain"  # voxels of the mean: non-zero in any image, in its own, all
+        "brain"  # mean over voxels non-zero in any image, in this one, all
     )
     stored: Literal["float32", "float16"] = "float32"  # type of prepared values on disk and in memory
 
