@@ -13,7 +13,7 @@ import numpy as np
 
 from planar3d.files import written_beside
 from planar3d.transfer.hdf5_guard import read_array, texts
-from planar3d.transfer.naming import short_names
+from planar3d.transfer.naming import AUTOMATIC, short_names
 
 if TYPE_CHECKING:
     import keras
@@ -67,12 +67,17 @@ def write_legacy_h5(path: str | Path, network: "keras.Model") -> None:
 
 def _weight_paths(layer: str, stored: list[str], ranks: list[int]) -> list[str]:
     """The path `layer/weight` of each weight of a group, with the inner layer's name for nested networks."""
-    parents = [name.rpartition("/")[0] for name in stored]
-    weights = _weight_names([name.rpartition("/")[2].partition(":")[0] for name in stored], ranks)
-    if len(set(parents)) == 1 and "/" not in parents[0]:
+    scopes = [name.rpartition("/")[0] for name in stored]
+    paths = [""] * len(stored)
+    for scope in set(scopes):
+        places = [place for place, other in enumerate(scopes) if other == scope]
+        inner = scope if scope.startswith(f"{layer}/") else f"{layer}/{scope}".removesuffix("/")
         # One layer's variables: the group's name counts, as TensorFlow may have numbered theirs (`block1_conv1_1`).
-        return [f"{layer}/{weight}" for weight in weights]
-    return [f"{layer}/{parent}/{weight}" for parent, weight in zip(parents, weights, strict=True)]
+        path = inner if "/" in scope or len(places) < len(stored) else layer
+        names = [stored[place].rpartition("/")[2].partition(":")[0] for place in places]
+        for place, weight in zip(places, _weight_names(names, [ranks[place] for place in places]), strict=True):
+            paths[place] = f"{path}/{weight}"
+    return paths
 
 
 def _weight_names(stored: list[str], ranks: list[int]) -> list[str]:
@@ -81,6 +86,7 @@ def _weight_names(stored: list[str], ranks: list[int]) -> list[str]:
     # Keras 3 calls a depthwise convolution's kernel "kernel"; a separable one has two and keeps their names.
     if "depthwise_kernel" in names and "pointwise_kernel" not in names:
         names = ["kernel" if name == "depthwise_kernel" else name for name in names]
-    if not any(found) and ranks[1:] in ([], [1]) and ranks and ranks[0] > 1:
-        return ["kernel", "bias"][: len(ranks)]
-    return names if len(set(names)) == len(names) else stored
+    if not any(found) and ranks[1:] == [1] and ranks[0] > 1:
+        return ["kernel", "bias"]
+    names = names if len(set(names)) == len(names) else stored
+    return [str(number) if AUTOMATIC.fullmatch(name) else name for number, name in enumerate(names)]

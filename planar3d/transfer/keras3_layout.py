@@ -30,8 +30,8 @@ _VARIABLES = {
     **dict.fromkeys((*_CONVOLUTIONS, "depthwise_conv2d", "dense"), ("kernel", "bias")),
     "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
 }
-# Other content of a trained network's file.
-_NO_WEIGHTS = re.compile(r"(^|/)(optimizer|seed_generator)(_\d+)?(/|$)")
+# Other content of a trained network's file; metrics are in those of Keras 2.
+_NO_WEIGHTS = re.compile(r"(^|/)(optimizer|seed_generator)(_\d+)?(/|$)|^metrics/")
 
 
 def read_variables(file: h5py.File, path: Path, names: Mapping[str, str] | None = None) -> dict[str, np.ndarray]:
@@ -50,7 +50,7 @@ def read_variables(file: h5py.File, path: Path, names: Mapping[str, str] | None 
     stored = {group: str(variables.attrs["name"]) for group, variables in groups.items() if "name" in variables.attrs}
     names = {**(names or {}), **stored}
     filled = {group: held for group, held in groups.items() if len(held) and not _NO_WEIGHTS.search(group)}
-    if filled and not names.keys() & filled.keys():
+    if filled and not names:
         raise WeightsError(
             f"{path} was written by an older Keras 3, which did not store layer names. Load it into its network with "
             "the installed Keras and save it again, or name the .keras file."

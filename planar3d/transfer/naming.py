@@ -1,11 +1,15 @@
 """Names of weights: `layer/weight`, the same in files and in networks."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import keras
+
+# Names of variables that their layer gave no name, numbered over all networks.
+AUTOMATIC = re.compile(r"variable(_\d+)?", re.IGNORECASE)
 
 
 def short_names(paths: Iterable[str]) -> list[str]:
@@ -23,6 +27,8 @@ def short_names(paths: Iterable[str]) -> list[str]:
 def path_within(layer: Any, variable: Any) -> str:
     """The name of a layer's weight, starting with the layer's name: `block1_conv1/kernel`."""
     *around, name = variable.path.split("/")
+    if AUTOMATIC.fullmatch(name):
+        name = next((held for held, value in vars(layer).items() if value is variable), name)
     if layer.name not in around:
         # A layer in a wrapper has its own name; a layer renamed after building has its new name.
         return f"{layer.name}/{variable.path}" if hasattr(layer, "layer") else f"{layer.name}/{name}"

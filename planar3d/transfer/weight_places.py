@@ -1,6 +1,6 @@
 """The weights of a network: the possible names of each in a file, and the conversion of arrays to them."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -48,14 +48,14 @@ class Weight(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A variable of the network with its possible names in a file: by its weight's name, and by number.
+    """A variable of the network with its possible names in a file.
 
     In a converted network it also has the names of its 2D weight.
     """
 
     variable: "keras.Variable"
-    own: tuple[str, str]
-    flat: tuple[str, str]
+    own: tuple[str, ...]
+    flat: tuple[str, ...]
     origin: Origin | None
 
     @property
@@ -84,15 +84,22 @@ def places_of(network: "keras.Model") -> list[Place]:
     origins: list[Origin | None] = [getattr(variable, "weight_of_2d", None) for variable in variables]
     own = weight_paths(network)
     flat = [origin.path if origin and origin.path else path for origin, path in zip(origins, own, strict=True)]
-    return list(map(Place, variables, _numbered(own), _numbered(flat), origins))
+    return list(map(Place, variables, _names(own), _names(flat), origins))
 
 
-def _numbered(paths: Sequence[str]) -> list[tuple[str, str]]:
+def _names(paths: Sequence[str]) -> list[tuple[str, ...]]:
+    """The names of each weight: `layer/weight`, `layer/number`, and that with the outermost layer, if it is unique.
+
+    Keras 2 gives weights within `TimeDistributed` or a nested network of one layer the name of what is around it.
+    """
     counts: defaultdict[str, int] = defaultdict(int)
+    short = short_names(paths)
+    outer = [f"{path.partition('/')[0]}/{path.rpartition('/')[2]}" for path in paths]
+    seen = Counter([*short, *outer])
     names = []
-    for name in short_names(paths):
+    for name, around in zip(short, outer, strict=True):
         layer = name.rpartition("/")[0]
-        names.append((name, f"{layer}/{counts[layer]}"))
+        names.append((name, f"{layer}/{counts[layer]}", *([around] if seen[around] == 1 else [])))
         counts[layer] += 1
     return names
 

@@ -3,10 +3,13 @@
 import keras
 import numpy as np
 import pytest
+from keras import layers
 from numpy.testing import assert_array_equal
 
+from planar3d.graph.keras_graph import LayerScale
 from planar3d.transfer.array_files import read_directly
 from planar3d.transfer.keras2_layout import write_legacy_h5
+from planar3d.transfer.transplant import load_weights
 
 from .conftest import write_keras2
 
@@ -77,6 +80,58 @@ def test_the_legacy_files_of_keras_3_are_read(tmp_path, flat_network, values, na
     else:
         write_legacy_h5(path, flat_network)
     same(read_directly(path), values)
+
+
+def within(*inner, name):
+    """A network of images with 3 channels, to be nested."""
+    return keras.Sequential([keras.Input((8, 8, 3)), *inner], name=name)
+
+
+def of_slices(name):
+    return layers.TimeDistributed(layers.Conv2D(3, 1, name="inside"), name=name)
+
+
+NETWORKS = {
+    "slopes": [layers.PReLU(shared_axes=[1, 2], name="slopes")],
+    "one layer in a nested network": [within(layers.Conv2D(3, 1, name="inside"), name="inner"), layers.Conv2D(2, 1)],
+    "wrappers around layers of one name": [layers.Reshape((8, 8, 3, 1)), of_slices("first"), of_slices("second")],
+    "embedding": [layers.Embedding(4, 3, name="embedding")],
+    "scales without a name": [LayerScale(0.5, 3, name="scale"), layers.Conv2D(3, 1), LayerScale(0.5, 3, name="last")],
+}
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_layers_within_others_fill_a_twin_network_entirely(tmp_path, kind):
+    network = keras.models.clone_model(within(*NETWORKS[kind], name="rich"))
+    network.save(tmp_path / "rich.h5")
+    twin = keras.models.clone_model(network)
+    twin.set_weights([weight + 1 for weight in network.get_weights()])
+    report = load_weights(twin, tmp_path / "rich.h5", strict=True)
+    assert not report.unused
+    for ours, theirs in zip(network.weights, twin.weights, strict=True):
+        assert_array_equal(ours, theirs)
+
+
+def test_layers_within_others_load_from_files_of_keras_2(tmp_path):
+    arrays = np.ones((1, 1, 3, 3)), np.full((3, 3, 3, 1), 2), np.full((1, 1, 1, 3), 3), np.full(3, 4)
+    point, depthwise, wrapped, scale = arrays
+    nested = [("point/kernel:0", point), ("depthwise/depthwise_kernel:0", depthwise)]
+    stored = {"inner": nested, "wrapper": [("wrapper/kernel:0", wrapped)], "scale": [("scale/gamma:0", scale)]}
+    network = within(
+        within(
+            layers.Conv2D(3, 1, use_bias=False, name="point"),
+            layers.DepthwiseConv2D(3, use_bias=False, name="depthwise"),
+            name="inner",
+        ),
+        layers.Reshape((6, 6, 3, 1)),
+        layers.TimeDistributed(layers.Conv2D(3, 1, use_bias=False, name="inside"), name="wrapper"),
+        LayerScale(0.5, 3, name="scale"),
+        name="outer",
+    )
+    report = load_weights(network, write_keras2(tmp_path / "old.h5", stored), strict=True)
+    assert not report.unused
+    for found, array in zip(network.weights, arrays, strict=True):
+        assert_array_equal(found, array)
 
 
 def test_a_written_file_loads_by_name_with_keras_own_reader(tmp_path, flat_network, values):

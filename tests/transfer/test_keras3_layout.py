@@ -88,6 +88,18 @@ def test_names_of_an_older_keras_file_come_from_its_configuration(tmp_path, rich
         assert_array_equal(old[name], new[name])
 
 
+def test_states_of_metrics_and_weights_of_inner_cells_are_told_apart_from_layers(tmp_path):
+    network = keras.Sequential([keras.Input((4, 8)), keras.layers.LSTM(3, name="time")], name="cells")
+    network.save(tmp_path / "new.keras")
+    with zipfile.ZipFile(tmp_path / "new.keras") as new, zipfile.ZipFile(tmp_path / "old.keras", "w") as old:
+        weights = io.BytesIO(without_names(new.read("model.weights.h5")))
+        with h5py.File(weights, "a") as file:
+            file["metrics/mean/vars/0"] = 1.0
+        old.writestr("config.json", new.read("config.json"))
+        old.writestr("model.weights.h5", weights.getvalue())
+    assert list(read_directly(tmp_path / "old.keras")) == ["cell/0", "cell/1", "cell/2"]
+
+
 def test_an_older_weights_file_without_names_is_refused_rather_than_guessed(tmp_path, flat_network):
     flat_network.save_weights(tmp_path / "new.weights.h5")
     old = tmp_path / "old.weights.h5"
