@@ -17,6 +17,7 @@ from planar3d.study.table_format import MISSING, Row, Table, heading
 # Tables over several cases, by the set of measures.
 _BESIDES: dict[str, Callable[[Results], Table]] = {"camus": ejection_table}
 
+_TEXTS = ("", "kind")  # headers of columns without figures
 _LEAST_NAME = 12  # characters of a row's name in a terminal
 
 
@@ -134,17 +135,28 @@ def print_tables(results: Results) -> None:
         notes = [note for table in tables for note in table.notes]
     for title, (header, *lines) in shown:
         printed = RichTable(title=title)
-        # Names are shortened for figures, but not completely.
-        lengths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
-        roomy = sum(lengths[1:]) + 3 * len(lengths) + _LEAST_NAME < console.width
-        for number, name in enumerate(header):
-            least = None if number else min(lengths[0], _LEAST_NAME)
-            printed.add_column(Text(name), min_width=least, no_wrap=roomy and number > 0 and name != "kind")
+        columns = list(zip(header, *lines, strict=True))
+        widths = _least_widths(columns, broken=False)
+        if sum(widths) + 3 * len(widths) >= console.width:
+            widths = _least_widths(columns, broken=True)
+            console.width = max(console.width, sum(widths) + 3 * len(widths) + 1)
+        for (name, *_), width in zip(columns, widths, strict=True):
+            printed.add_column(Text(name), min_width=width, width=None if name in _TEXTS else width, overflow="fold")
         for line in lines:
             printed.add_row(*map(Text, line))
         console.print(printed)
     for note in notes:
         console.print(Text(f"- {note}"))
+
+
+def _least_widths(columns: Sequence[tuple[str, ...]], *, broken: bool) -> list[int]:
+    """How narrow each column can be: names are broken for figures, and figures only at their spaces, if at all."""
+    return [
+        min(max(map(len, column)), _LEAST_NAME)
+        if column[0] in _TEXTS
+        else max(len(part) for cell in column for part in (cell.split() if broken else [cell]))
+        for column in columns
+    ]
 
 
 def side_by_side(table: Table, results: Results) -> list[tuple[str, ...]]:

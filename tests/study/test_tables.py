@@ -137,6 +137,18 @@ def test_on_the_terminal_published_and_reproduced_stand_side_by_side(make_run):
     assert by_label["Sensitivity, center 08, fold 1"][0] == "0.8287"
 
 
+@pytest.mark.parametrize("columns", ["30", "60"])
+def test_a_narrow_terminal_loses_no_figure(make_run, monkeypatch, capsys, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    results = read_results(make_run())
+    print_tables(results)
+    printed = capsys.readouterr().out
+    header, *lines = table_3(results).header, *table_3(results).lines
+    assert "…" not in printed
+    for part in {part for line in (header, *lines) for cell in line[2:] for part in cell.split()}:
+        assert f" {part} " in printed, part
+
+
 def test_the_terminal_shows_both_tables_without_breaking_figures(make_run, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "90")
     print_tables(read_results(make_run(groups=("[red]", "07"))))
