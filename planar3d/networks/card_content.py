@@ -31,14 +31,19 @@ def filled_card(
         said: takes precedence over the recipe, but not over measurements.
     """
     seen, brains = recipe.preparation.describe(), recipe.training.samples.shows_brains
+    images, form = recipe.preparation.images, "NIfTI, any orientation"
     shown = "whole head or extracted brain" if brains else "whole head, without brain extraction"
+    flair = f"One raw FLAIR scan of a {shown}, {form}; no registration is needed."
+    others = f"The images {', '.join(images)} of a case, {form}; all share one grid."
+    if len(images) == 1:
+        others = f"The image {images[0]} of a case, {form}."
     told = {
         "name": recipe.name,
         "data": "not stated",
         "licence": "not stated",
         "attribution": [f"Encoder: {weight_source(recipe).credit(recipe.network.encoder_weights)}."],
         "input": [
-            f"One raw FLAIR scan of a {shown}, NIfTI, any orientation; no registration is needed.",
+            flair if images == ("flair",) else others,
             f"It is prepared as {seen['grid']}; {seen['grey_levels']}.",
         ],
         "limits": ["Research software, not a medical device.", "Its scores on scans of other sites are unknown."],

@@ -6,6 +6,7 @@ column per key.
 """
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,14 +90,19 @@ def card_markdown(model: str | Path) -> str:
     name = str(card.get("name", path.name))
     # Only a published model is found by its name.
     called = name if path.name == f"{name}.weights.h5" else path.name
+    images = {name: f"{name}.nii.gz" for name in opened.recipe.preparation.images}
+    files, given = ["scan.nii.gz"], '"scan.nii.gz"'
+    if len(images) > 1:
+        files = [word for name, file in images.items() for word in ("--image", f"{name}={file}")]
+        given = json.dumps(images, ensure_ascii=False)
     more = {field: field.capitalize() for field in card if field not in ("name", *_TITLES, *_MEASURED_TITLES)}
     titles = _TITLES | more | _MEASURED_TITLES
     sections = [f"## {title}\n\n{_markdown(card[field])}" for field, title in titles.items() if field in card]
     content = [
         f"# {name}",
         f"`{path.name}`, {path.stat().st_size:,} bytes, SHA-256 `{opened.sha256}`.",
-        f"```\nplanar3d predict scan.nii.gz --model {called} --out masks\n```",
-        f'```python\nimport planar3d as p3\n\nmask = p3.segment("scan.nii.gz", "{called}")\n```',
+        f"```\n{shlex.join(['planar3d', 'predict', *files, '--model', called, '--out', 'masks'])}\n```",
+        f'```python\nimport planar3d as p3\n\nmask = p3.segment({given}, "{called}")\n```',
         *sections,
         f"## Recipe\n\n```json\n{json.dumps(opened.recipe.to_json(), indent=2)}\n```",
         "This page is made from the card in the weights file, and what was measured of a published model since; "

@@ -9,6 +9,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from challenge_road import recipe_of, with_tiny
 
 from planar3d.commands.options import open_model
 from planar3d.errors import WeightsError
@@ -137,6 +138,28 @@ def test_a_network_trained_on_extracted_brains_as_well_takes_both_unless_its_car
     for said in (True, False, None):
         change(path, "planar3d_card", Model.open(path).card | {"whole_head": said})
         assert Model.open(path).describe()["whole_head"] is said
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        (("flair",), ("One raw FLAIR scan", "predict scan.nii.gz --model", 'segment("scan.nii.gz", "')),
+        (("t1w",), ("- The image t1w of a case", "predict scan.nii.gz --model", 'segment("scan.nii.gz", "')),
+        (
+            ("t1", "t1 gd"),
+            (
+                "- The images t1, t1 gd of a case",
+                "--image t1=t1.nii.gz --image 't1 gd=t1 gd.nii.gz' --model 'mine 1.weights.h5'",
+                'segment({"t1": "t1.nii.gz", "t1 gd": "t1 gd.nii.gz"}, "mine 1.weights.h5")',
+            ),
+        ),
+    ],
+)
+def test_a_card_names_the_images_that_the_network_needs_and_how_they_are_given(monkeypatch, tmp_path, images, expected):
+    recipe = with_tiny(monkeypatch, recipe_of(images, ("grey=1", "white=2")))
+    page = card_markdown(save_weights(recipe_network(recipe), tmp_path / "mine 1.weights.h5", recipe, {}))
+    assert [part for part in expected if part not in page] == []
+    assert ("FLAIR" in page.partition("## Recipe")[0]) is (images == ("flair",))
 
 
 def test_a_card_steers_no_terminal_and_begins_no_html(trained):
