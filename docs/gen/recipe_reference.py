@@ -81,7 +81,8 @@ def _kind(kind: Any) -> str:
         return ", ".join(f"`{choice}`" for choice in typing.get_args(kind))
     if typing.get_origin(kind) is tuple:
         item, *more = typing.get_args(kind)
-        return f"{'list' if more[0] is ... else f'{len(more) + 1} numbers'}: {_kind(item)}"
+        kind = _kind(item) + ("s" if item in _TYPES else "")
+        return f"{'list of' if more[0] is ... else len(more) + 1} {kind}"
     return _TYPES[kind]
 
 

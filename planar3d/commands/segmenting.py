@@ -181,7 +181,7 @@ def compare(
 
         segmenter = Segmenter(open_models(model, recipe, settings, None))
         if len(segmenter.recipes[0].targets.names) > 1:
-            raise RecipeError("compare takes one target, but the model has several. Name masks of one with --masks.")
+            raise RecipeError("compare takes one target, but the model has several. Give masks of one with --masks.")
         found = [segment_case(scan, segmenter) for scan in scans]
     content = write_comparison((scans[0], found[0]), (scans[1], found[1]), out)
     for warning in content["warnings"]:

@@ -39,7 +39,7 @@ def check_model(network: Any) -> None:
     """Raise a `ConversionError` unless this is a network."""
     if not isinstance(network, keras.Model):
         raise ConversionError(
-            f"A keras.Model is needed; got {type(network).__name__}. planar3d.load_network makes one of a weights file."
+            f"A keras.Model is needed; got {type(network).__name__}. planar3d.load_network opens a weights file."
         )
 
 

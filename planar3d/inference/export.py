@@ -37,7 +37,7 @@ class Exported:
     difference: float
 
     def __str__(self) -> str:
-        return f"{self.format:10s} {self.folder}  largest difference to Keras {self.difference:.1e}"
+        return f"{self.format:10s} {self.folder}  largest difference from Keras {self.difference:.1e}"
 
 
 def export_network(

@@ -139,7 +139,8 @@ def _find(path: Path) -> list[ScanInput]:
         return [_of_file(path, problem=str(error))]
     if found is None:
         return [_of_file(path)]
-    return [_of_series(found, "" if found.is_flair else f"series {found} is not identified as FLAIR; it was named")]
+    note = f"series {found} is not identified as FLAIR; it is used because it was named"
+    return [_of_series(found, "" if found.is_flair else note)]
 
 
 def _find_in_folder(folder: Path) -> list[ScanInput]:

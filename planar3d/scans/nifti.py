@@ -101,7 +101,9 @@ def read_whole(path: Path) -> tuple[nib.Nifti1Header, bytes]:
                 )
             content = start + stream.read(declared + _TRAILING_BYTES - len(start))
             if stream.read(1):
-                raise ScanError(f"{path} has over 1 MiB after its voxels; its header is damaged. Convert it again.")
+                raise ScanError(
+                    f"{path} has more than 1 MiB after its voxels; its header is damaged. Convert it again."
+                )
     except (EOFError, BadGzipFile, zlib.error, isal_error) as error:
         raise ScanError(f"{path} is a damaged gzip file ({error}). Copy or convert it again.") from None
     if len(content) < declared:

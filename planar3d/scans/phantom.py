@@ -65,12 +65,12 @@ def write_phantom(
         The scans' names: `01PHANTOM1`, or `BraTS_01PHANTOM1`, is the first of center 01.
 
     Raises:
-        DatasetError: `reduction` is out of range, the layout is unknown, or the folder has a phantom of other settings.
+        DatasetError: `reduction` is out of range, the layout is unknown, or the folder has another phantom.
         Planar3DError: nilearn, which has the brain, is not installed; or pydicom, Pillow or SimpleITK.
     """
     least, most = _REDUCTIONS
     if not least <= reduction <= most:
-        raise DatasetError(f"The phantom cannot be reduced {reduction} times; give a number from {least} to {most}.")
+        raise DatasetError(f"reduction={reduction}: a number from {least} to {most} is needed.")
     if isinstance(layout, str) and layout not in _LAYOUTS:
         raise DatasetError(f"The phantom has no layout {layout}; choose one of {', '.join(_LAYOUTS)}.")
     made = _LAYOUTS[layout] if isinstance(layout, str) else layout
@@ -81,7 +81,7 @@ def write_phantom(
     if found != asked:
         there, now = (", ".join(f"{name} {value}" for name, value in each.items()) for each in (found, asked))
         raise DatasetError(
-            f"{about.parent} has a phantom of other settings ({there}; asked for: {now}). Delete it, or name another "
+            f"{about.parent} has a phantom with other settings ({there}; asked for: {now}). Delete it, or name another "
             "folder."
         )
     names = list[str]()

@@ -176,7 +176,9 @@ def read_sites(path: Path, subjects: Collection[str]) -> dict[str, str]:
             continue
         site = sites.setdefault(subject, row[column])
         if site != row[column]:
-            raise DatasetError(f"{row.place}: {subject} has the site {row[column]}, but {site} above; one is needed.")
+            raise DatasetError(
+                f"{row.place}: {subject} has the site {row[column]}, but {site} in a line above; keep one."
+            )
     if known and not known.intersection(subjects):
         raise DatasetError(
             f"{path} gives the sites of {_some(known)}, but not of {_some(subjects)}; "

@@ -216,7 +216,7 @@ def _read(path: str | Path, like: Scan | None, assume_affine: bool | None, neede
     if header["sform_code"] == 0 and header["qform_code"] == 0 and assume_affine:
         header.set_sform(header.get_base_affine() if like is None else like.affine, code=1)
     scan = Scan(voxels, header, path)
-    stored = "its storage runs left, anterior, superior" if like is None else "it is stored voxel by voxel as its scan"
+    stored = "its axes run left, anterior, superior" if like is None else "it is stored voxel by voxel like its scan"
     advice = f"If {stored}, add --assume-affine; otherwise convert the original data again."
     if assume_affine is None:
         advice = "Convert the original data again."

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from planar3d.study.run_folder import Run
 
 LABELS, VOXELS = "labels", "prepared voxels"  # roles beside the names of images
-_WHAT_TO_DO = "Put the former file back to go on, or start a run in another folder."
+_WHAT_TO_DO = "Put the former file back to continue, or start a run in another folder."
 
 
 def digest_sources(run: "Run", scan: str) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def finished(folder: Path) -> Progress:
     try:
         history = [{k: float(v) for k, v in row.items()} for row in read_rows(path)]
     except (ValueError, TypeError) as error:
-        raise RunError(f"{path} is damaged ({error}). Delete it to go on without this learning curve.") from None
+        raise RunError(f"{path} is damaged ({error}). Delete it to continue without this learning curve.") from None
     progress: Progress = read_json(
         folder / "training.json", lambda content: Progress.from_json(content | {"history": history})
     )

@@ -333,7 +333,7 @@ def test_the_command_line_exports_a_weights_file_in_another_size(network, tmp_pa
     monkeypatch.setattr("sys.argv", ["planar3d", *words, "--format", "onnx"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    assert not ended.value.code and "largest difference to Keras" in capsys.readouterr().out
+    assert not ended.value.code and "largest difference from Keras" in capsys.readouterr().out
     assert json.loads((tmp_path / "onnx/planar3d.json").read_text())["input"]["shape"] == [None, 16, 16, 16, 3]
     monkeypatch.setattr("sys.argv", ["planar3d", *words, "--format", "onxx"])
     with pytest.raises(SystemExit) as ended:

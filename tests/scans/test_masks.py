@@ -75,7 +75,7 @@ def test_a_mask_without_geometry_is_stored_like_its_scan_if_the_user_says_so(wri
     scan = read_scan(write_nifti(voxels, affine=OBLIQUE))
     bare = {"sform_code": 0, "qform_code": 0}
     path = write_nifti(mask, "m.nii.gz", **bare)
-    with pytest.raises(ScanError, match="If it is stored voxel by voxel as its scan, add --assume-affine"):
+    with pytest.raises(ScanError, match="If it is stored voxel by voxel like its scan, add --assume-affine"):
         read_mask(path, scan)
     np.testing.assert_array_equal(read_mask(path, scan, assume_affine=True).voxels, mask)
     with pytest.raises(ScanError, match="has shape"):
