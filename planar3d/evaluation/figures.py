@@ -20,10 +20,15 @@ if TYPE_CHECKING:
 # Colour and line width of the outlines. The colours are two of Okabe and Ito's, distinct for colour-blind readers,
 # also on grey; the reference is broader and drawn first, so that both stay visible where they agree.
 _OUTLINES = {"reference": ("#56B4E9", 2.0), "prediction": ("#E69F00", 0.9)}
-_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00")  # also theirs, for targets in order
+# For targets in order: six of theirs, then each as far as possible in CIELAB from those before it and from grey.
+_COLOURS = (
+    *("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#9900FF", "#00FF00", "#FF0066", "#FF00CC"),
+    *("#0066FF", "#00FF99", "#339900", "#00FFFF", "#CC9966", "#9999FF", "#CCFF99", "#FF0000", "#CC66FF", "#CCFF00"),
+)
 _PALE, _BROAD = "80", 2.6  # for outlines of the reference's parts
 _DPI = 120
-_OVERLAY_WIDTH, _TITLE_HEIGHT, _LEGEND_HEIGHT = 11.5, 0.7, 0.4  # inches
+_OVERLAY_WIDTH, _TITLE_HEIGHT, _LEGEND_HEIGHT, _LEGEND_LINE = 11.5, 0.7, 0.4, 0.22  # inches
+_TITLE_LETTERS, _LEGEND_LETTERS = 76, 60  # that fit in the width, also as capitals
 _LARGEST_SLICE = 512  # pixels along an edge; a panel has fewer
 
 
@@ -113,10 +118,14 @@ def overlay(
     views = views_of(voxels.shape)
     widths, heights = ([edges[getattr(view, along)] for view in views] for along in ("columns", "rows"))
     panel = float(np.clip(_OVERLAY_WIDTH * max(heights) / sum(widths), 2, 8))
-    height = panel + _TITLE_HEIGHT + _LEGEND_HEIGHT
+    legend = {name: styles[name] for name in masks if name not in below}
+    legend |= {"reference, paler": ("#FFFFFF" + _PALE, _BROAD)} if below else {}
+    abreast = _abreast(legend)
+    strip = _LEGEND_HEIGHT + _LEGEND_LINE * (math.ceil(len(legend) / abreast) - 1)
+    height = panel + _TITLE_HEIGHT + strip
     figure = canvas(_OVERLAY_WIDTH, height)
     figure.set_facecolor("black")
-    frame = {"left": 0.005, "right": 0.995, "bottom": _LEGEND_HEIGHT / height, "top": 1 - _TITLE_HEIGHT / height}
+    frame = {"left": 0.005, "right": 0.995, "bottom": strip / height, "top": 1 - _TITLE_HEIGHT / height}
     grid = figure.add_gridspec(1, len(views), width_ratios=widths, wspace=0.02, **frame)
     for column, view in enumerate(views):
         axes = figure.add_subplot(grid[0, column])
@@ -125,10 +134,10 @@ def overlay(
         axes.set_title(f"{view.name}, slice {index + 1} of {count}", color="white", fontsize=10, pad=4)
         cuts = {name: _cut(mask, view, index, head) for name, mask in masks.items()}
         _draw_slice(axes, view, _cut(voxels, view, index, head), cuts, zooms, (low, high), styles)
-    printable = title.encode("utf-8", "backslashreplace").decode()  # the name of a file need not be text
-    figure.suptitle(printable, parse_math=False, color="white", fontsize=12, y=1 - 0.12 / height, va="top")
-    legend = {name: styles[name] for name in masks if name not in below}
-    _outline_legend(figure, legend | ({"reference, paler": ("#FFFFFF" + _PALE, _BROAD)} if below else {}))
+    figure.suptitle(
+        _fitted(title, _TITLE_LETTERS), parse_math=False, color="white", fontsize=12, y=1 - 0.12 / height, va="top"
+    )
+    _outline_legend(figure, legend, abreast)
     return save(figure, path)
 
 
@@ -215,8 +224,27 @@ def _outline(axes: "Axes", mask: np.ndarray, pixel: tuple[float, float], colour:
     axes.add_collection(LineCollection(list(lines), colors=colour, linewidths=width, capstyle="projecting"))
 
 
-def _outline_legend(figure: "Figure", styles: Mapping[str, tuple[str, float]]) -> None:
+def _fitted(text: str, letters: int) -> str:
+    """A text of at most this many letters, without its middle if it has more: names differ at both ends."""
+    printable = text.encode("utf-8", "backslashreplace").decode()  # the name of a file need not be text
+    half = letters // 2
+    return printable if len(printable) <= letters else f"{printable[:half]}…{printable[1 - half :]}"
+
+
+def _abreast(names: Iterable[str]) -> int:
+    """How many entries of a legend fit side by side, in inches per line, gaps and letter."""
+    widest = max(min(len(name), _LEGEND_LETTERS) for name in names)
+    return max(1, int(_OVERLAY_WIDTH / (0.7 + 0.09 * widest)))
+
+
+def _outline_legend(figure: "Figure", styles: Mapping[str, tuple[str, float]], abreast: int) -> None:
     from matplotlib.lines import Line2D
 
-    lines = [Line2D([], [], color=colour, linewidth=2, label=name) for name, (colour, _) in styles.items()]
-    figure.legend(handles=lines, loc="lower center", ncols=len(lines), frameon=False, labelcolor="white", fontsize=10)
+    lines = [Line2D([], [], color=colour, linewidth=2) for colour, _ in styles.values()]
+    names = [_fitted(name, _LEGEND_LETTERS) for name in styles]
+    count = min(abreast, len(lines))
+    legend = figure.legend(
+        lines, names, loc="lower center", ncols=count, frameon=False, labelcolor="white", fontsize=10
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)

@@ -7,7 +7,7 @@ from matplotlib.image import imread
 from stored_scans import scan_along
 
 from planar3d.errors import Planar3DError, ScanError
-from planar3d.evaluation.figures import overlay
+from planar3d.evaluation.figures import outlines, overlay
 
 # Everything but the outlines is grey; of their colours one is redder than blue, the other the reverse.
 BLUE, ORANGE = -1, 1
@@ -56,6 +56,23 @@ def test_parts_are_outlined_each_in_its_own_colour(tmp_path, head):
     assert count(path, ORANGE) > count(path, BLUE) > 20
     alone = overlay(stored(voxels), stored(mask), None, tmp_path / "whole.png", "parts", {"WT": mask > 0})
     assert count(alone, BLUE) == 0 and count(alone, ORANGE) > 100
+
+
+def test_title_and_legend_stay_inside_the_picture_and_every_target_has_a_colour(tmp_path, head):
+    voxels, mask = head
+    names = [f"organ {n} of the abdomen, $x^2$" for n in range(14)] + ["W" * 200]
+    parts = {name: np.roll(mask, n, axis=1) > 0 for n, name in enumerate(names)}
+    few, many = (
+        imread(
+            overlay(stored(voxels), stored(mask), None, tmp_path / f"{n}.png", "M" * 250, dict(list(parts.items())[:n]))
+        )
+        for n in (2, 15)
+    )
+    assert few.shape[0] < many.shape[0] and few.shape[1] == many.shape[1]
+    for picture in (few, many):
+        edges = np.concatenate([picture[:, :4, :3], picture[:, -4:, :3]], axis=1)
+        assert edges[: int(0.3 * 120)].max() == 0 == edges[few.shape[0] - LEGEND :].max()
+    assert len({colour for colour, _ in outlines(names).values()}) == 15
 
 
 def test_parts_of_the_reference_lie_below_in_the_colours_of_the_prediction_s(tmp_path, head):
