@@ -47,7 +47,8 @@ RELEASED = {
         **{"tiles.depth": 144, "tiles.stride": 144, "network.factors": [3, 4, 4]},
         **{"network.encoder_range": "grey levels", "targets": "classes", "training.loss.cross_entropy": "categorical"},
         **{"targets.classes": ["necrosis=1", "edema=2", "enhancing=4"], "training.optimizer": "nadam"},
-        **{"training.optimizer.momentum_decay": 1, "training.optimizer.gradient_share": "momentum"},
+        # The Nadam of TensorFlow 2 until 2.10, with which the code was written.
+        **{"training.optimizer.momentum_decay": 0.004, "training.optimizer.gradient_share": "momentum"},
     },
     "messaoudi2023-ds": _NADAM
     | _ENCODER

@@ -41,5 +41,5 @@ MESSAOUDI2020_RELEASED = MESSAOUDI2020.changed(
     encoder_range="grey levels",  # the layers of keras.applications
     targets=Classes(classes=("necrosis=1", "edema=2", "enhancing=4"), regions=("WT=1+2+4", "TC=1+4", "ET=4")),
     cross_entropy="categorical",
-    optimizer=Nadam(momentum_decay=1),  # Keras' Nadam
+    optimizer=Nadam(),  # as in TensorFlow 2 until 2.10; Keras 3 has another momentum
 )

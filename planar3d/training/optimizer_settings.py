@@ -39,13 +39,13 @@ class Adam(Section):
 class Nadam(Adam):
     """Adam with Nesterov's momentum μ = β₁ (1 - ½ · 0.96^(t · `momentum_decay`)) at step t from 1 (Dozat 2016).
 
-    With `momentum_decay=1` it is Keras' Nadam, whose momentum warm-up is 250 times faster; the code of Messaoudi 2023
-    has `gradient_share="beta_1"` and an epsilon of 1e-5.
+    TensorFlow 2 until 2.10 has this Nadam. Keras 3 has it with `momentum_decay=1`, a momentum warm-up that is 250 times
+    faster; the code of Messaoudi 2023 has `gradient_share="beta_1"` and an epsilon of 1e-5.
     """
 
     name = "nadam"
 
-    momentum_decay: Annotated[float, POSITIVE] = 0.004  # for the momentum's warm-up; Keras has 1
+    momentum_decay: Annotated[float, POSITIVE] = 0.004  # for the momentum's warm-up; Keras 3 has 1
     gradient_share: Literal["momentum", "beta_1"] = "momentum"  # weight of a gradient in its own step: 1 - μ, or 1 - β₁
 
     def _fast(self, learning_rate: Any, clip_norm: float | None) -> Any:
