@@ -40,8 +40,8 @@ def map_kernel(
     Raises:
         ValueError: an unknown mapping, or arguments that do not fit it.
 
-    Source: planar, Kolarik 2020, eq. 3; zero, average and scale, Eshed 2018 and Kolarik 2020, related work; repeat,
-    Messaoudi 2023 (DX-Net).
+    Source: planar, Kolarik 2020, eq. 3; zero, average and scale, Eshed 2018; repeat, Messaoudi 2023 (DX-Net). Section
+    2.2 of Kolarik 2020 discusses zero and repeat.
     """
     k2 = np.asarray(k2)
     if k2.ndim != 4 or not np.issubdtype(k2.dtype, np.floating):
