@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from planar3d.evaluation.lesion_table import lesion_places
 from planar3d.evaluation.viewer import prepare_pictures
 from planar3d.scans.volume import Scan
 from planar3d.study.page import CONDITIONS, as_text, histogram, write_page
@@ -42,7 +43,8 @@ def write_scan_report(
     pictures = prepare_pictures(scan, mask, probability, targets)
     lesions, digest = record["lesions"], record["result"]["mask_sha256"]
     shown = pictures.to_json()
-    shown["lesions"] = [pictures.place([lesion[axis] for axis in ("x_mm", "y_mm", "z_mm")]) for lesion in lesions]
+    parts = [Scan(part, mask.header) for part in targets.values()] if targets else [mask]
+    shown["lesions"] = [pictures.place(place) for part in parts for place in lesion_places(part)]
     return write_page(
         path,
         "scan_report.html",

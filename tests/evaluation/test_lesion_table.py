@@ -12,7 +12,13 @@ from scipy.spatial.transform import Rotation
 from stored_scans import TURNS, turned
 
 from planar3d.errors import ScanError
-from planar3d.evaluation.lesion_table import lesion_labels, lesion_table, lesions_by_target, write_lesions
+from planar3d.evaluation.lesion_table import (
+    lesion_labels,
+    lesion_places,
+    lesion_table,
+    lesions_by_target,
+    write_lesions,
+)
 from planar3d.evaluation.lesions import lesion_scores
 from planar3d.scans.targets import Binary, Classes, Regions
 from planar3d.scans.volume import Scan
@@ -87,6 +93,19 @@ def test_voxels_that_share_an_edge_or_lie_at_opposite_borders_are_lesions_of_the
     assert len(lesion_table(_mask(np.s_[2, 2, 2], np.s_[3, 3, 2]))) == 2
     assert len(lesion_table(_mask(np.s_[2, 3, 15], np.s_[2, 4, 0]))) == 2
     assert len(lesion_table(_mask(np.s_[2, 2, 2], np.s_[3, 2, 2]))) == 1
+
+
+def test_the_place_of_a_lesion_lies_in_it_and_is_the_same_from_every_storage():
+    ring = _mask(np.s_[2:7, 2:7, 3], np.s_[10, 10, 10]).voxels
+    ring[3:6, 3:6, 3] = 0
+    expected = lesion_places(_scan(ring, _oblique(17)))
+    for turn in TURNS:
+        mask = _scan(*turned(ring, _oblique(17), turn))
+        places = lesion_places(mask)
+        np.testing.assert_allclose(places, expected, atol=1e-4)
+        voxels = np.rint(nib.affines.apply_affine(np.linalg.inv(mask.affine), places)).astype(int)
+        assert lesion_labels(mask)[tuple(voxels.T)].tolist() == [1, 2]
+    assert len(lesion_places(_scan(0 * ring))) == 0
 
 
 @pytest.mark.parametrize(("width", "dtype"), [(400, np.uint16), (450, np.int32)])

@@ -76,6 +76,19 @@ def test_mask_and_lesions_are_where_they_are_however_the_scan_is_stored(page, ax
     assert large[0] > small[0]  # farther to the right
 
 
+def test_a_line_of_a_bent_lesion_leads_into_it_and_of_a_target_into_its_part(tmp_path):
+    scan, mask = segmented()
+    mask.voxels[27:30, 25:28] = 0  # a ring
+    report = write_scan_report(record_of(mask), scan, mask, tmp_path / "ring.html")
+    pictures = pictures_of(report.read_text(encoding="utf-8"))
+    assert all(pictures["volumes"]["mask"][tuple(place)] for place in pictures["lesions"])
+    parts = {"whole": mask.voxels > 0, "core": np.zeros_like(mask.voxels, bool)}
+    parts["core"][14, 18, 6] = True
+    report = write_scan_report(record_of(mask) | {"lesions": []}, scan, mask, tmp_path / "parts.html", targets=parts)
+    places = pictures_of(report.read_text(encoding="utf-8"))["lesions"]
+    assert len(places) == 3 and places[1] == places[2]
+
+
 def test_a_line_a_lesion_and_every_one_is_counted_in_the_histogram(page):
     content = page()
     assert len(re.findall(r"<tr data-lesion=", content)) == 2
