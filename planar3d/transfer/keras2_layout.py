@@ -6,13 +6,13 @@ order. A whole model has the same under `model_weights`.
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
 from planar3d.files import written_beside
-from planar3d.transfer.hdf5_guard import read_array, texts
+from planar3d.transfer.hdf5_guard import NUMBERS, read_array, texts
 from planar3d.transfer.naming import AUTOMATIC, short_names
 
 if TYPE_CHECKING:
@@ -35,13 +35,24 @@ def is_legacy(group: h5py.Group) -> bool:
 def read_legacy(group: h5py.Group) -> dict[str, np.ndarray]:
     """Read all weights of a group in this layout, by `layer/weight`.
 
-    The group's name is the layer's, whatever suffix TensorFlow added to its variables.
+    The group's name is the layer's, whatever suffix TensorFlow added to its variables. Arrays that no layer lists, such
+    as those of the network itself, keep their own names.
     """
     found: dict[str, np.ndarray] = {}
+    rest: dict[str, h5py.Dataset] = {}
+
+    def look(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.dtype.kind in NUMBERS:
+            rest[name] = item
+
+    group.visititems(look)
     for layer in texts(group, "layer_names"):
         names = texts(group[layer], "weight_names")
         arrays = [read_array(group[layer][name], f"{layer}/{name}") for name in names]
+        for name in names:
+            rest.pop(f"{layer}/{name}", None)
         found.update(zip(_weight_paths(layer, names, [array.ndim for array in arrays]), arrays, strict=True))
+    found |= {name.removesuffix(":0"): read_array(dataset, name) for name, dataset in rest.items()}
     return dict(zip(short_names(found), found.values(), strict=True))
 
 

@@ -57,9 +57,10 @@ def read_variables(file: h5py.File, path: Path, names: Mapping[str, str] | None 
         )
     found: dict[str, np.ndarray] = {}
     for group, variables in filled.items():
-        numbers = sorted(variables, key=int)
-        for number, weight in zip(numbers, _weight_names(group, len(numbers)), strict=True):
-            found[f"{_layer_path(group, names)}/{weight}"] = read_array(variables[number], f"{group}/vars/{number}")
+        stored = sorted(variables, key=lambda name: (len(name), name))  # in the order of their numbers
+        for name, weight in zip(stored, _weight_names(group, stored), strict=True):
+            place = f"{_layer_path(group, names)}/{weight}".lstrip("/")
+            found[place] = read_array(variables[name], f"{group}/vars/{name}")
     return dict(zip(short_names(found), found.values(), strict=True))
 
 
@@ -82,12 +83,13 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
 
 
 def _groups(file: h5py.File) -> dict[str, h5py.Group]:
-    """The variables of each layer, by its group; a nested model has a group without variables."""
+    """The variables of each layer, by its group; those of the network itself are in the group without a name."""
     groups: dict[str, h5py.Group] = {}
 
     def look(name: str, item: Any) -> None:
-        if name.endswith("/vars") and isinstance(item, h5py.Group):
-            groups[name.removesuffix("/vars")] = item
+        group, _, last = name.rpartition("/")
+        if last == "vars" and isinstance(item, h5py.Group):
+            groups[group] = item
 
     file.visititems(look)
     return groups
@@ -107,18 +109,19 @@ def _configured_names(config: Mapping[str, Any], prefix: str = "layers") -> dict
 
 
 def _layer_path(group: str, names: Mapping[str, str]) -> str:
+    """The names of the layers around a group and its own, or its place in the innermost of these."""
     parts = group.split("/")
-    enclosing = ["/".join(parts[:end]) for end in range(1, len(parts))]
-    return "/".join([*(names[outer] for outer in enclosing if outer in names), names.get(group, parts[-1])])
+    named = [outer for end in range(len(parts)) if (outer := "/".join(parts[: end + 1])) in names]
+    within = group.removeprefix(named[-1] if named else "").strip("/")
+    return "/".join(filter(None, [*(names[outer] for outer in named), within]))
 
 
-def _weight_names(group: str, count: int) -> list[str]:
+def _weight_names(group: str, stored: list[str]) -> list[str]:
     kind = re.sub(r"_\d+$", "", group.rpartition("/")[2])
     known = _VARIABLES.get(kind, ())
     # A convolution without bias has only its kernel; for a normalization with fewer than four, names are ambiguous.
-    if count == len(known) or (known and known[0] == "kernel" and count == 1):
-        return list(known[:count])
-    return [str(number) for number in range(count)]
+    is_known = len(stored) == len(known) or (known and known[0] == "kernel" and len(stored) == 1)
+    return list(known[: len(stored)]) if is_known and stored[0] == "0" else stored
 
 
 def _snake_case(name: str) -> str:

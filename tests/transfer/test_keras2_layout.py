@@ -134,6 +134,21 @@ def test_layers_within_others_load_from_files_of_keras_2(tmp_path):
         assert_array_equal(found, array)
 
 
+def test_arrays_that_no_layer_lists_are_read_under_their_own_names(released_file, values):
+    import h5py
+
+    path = released_file()
+    with h5py.File(path, "a") as file:
+        file["top_level_model_weights/scale:0"] = np.ones(2)
+        file["made_by"] = "a program"
+        del file["block1_conv1"].attrs["weight_names"]
+    found = read_directly(path)
+    assert_array_equal(found.pop("top_level_model_weights/scale"), np.ones(2))
+    assert found.keys() == values.keys()
+    for name, array in values.items():
+        assert_array_equal(found[name], array)
+
+
 def test_a_written_file_loads_by_name_with_keras_own_reader(tmp_path, flat_network, values):
     path = tmp_path / "ours.h5"
     write_legacy_h5(path, flat_network)

@@ -88,8 +88,30 @@ def test_names_of_an_older_keras_file_come_from_its_configuration(tmp_path, rich
         assert_array_equal(old[name], new[name])
 
 
+@keras.saving.register_keras_serializable("tests")
+class Scaled(keras.layers.Dense):
+    """Stores its weights by name."""
+
+    def save_own_variables(self, store):
+        store["kernel"], store["bias"] = self.kernel, self.bias
+
+
+@pytest.mark.parametrize("name", ["own.weights.h5", "own.keras", "own.h5"])
+def test_weights_of_the_network_itself_and_weights_stored_by_name_are_read(tmp_path, name):
+    network = keras.Sequential([keras.Input((3,)), Scaled(3, name="scaled")], name="own")
+    network.add_weight(shape=(2,), name="factors", initializer="ones")
+    (network.save_weights if name == "own.weights.h5" else network.save)(tmp_path / name)
+    values = network.get_weights()
+    network.set_weights([value + 1 for value in values])
+    report = load_weights(network, tmp_path / name, strict=True)
+    assert not report.unused
+    for found, value in zip(network.weights, values, strict=True):
+        assert_array_equal(found, value)
+
+
 def test_states_of_metrics_and_weights_of_inner_cells_are_told_apart_from_layers(tmp_path):
-    network = keras.Sequential([keras.Input((4, 8)), keras.layers.LSTM(3, name="time")], name="cells")
+    both = keras.layers.Bidirectional(keras.layers.LSTM(3, use_bias=False), name="both")
+    network = keras.Sequential([keras.Input((4, 8)), both], name="cells")
     network.save(tmp_path / "new.keras")
     with zipfile.ZipFile(tmp_path / "new.keras") as new, zipfile.ZipFile(tmp_path / "old.keras", "w") as old:
         weights = io.BytesIO(without_names(new.read("model.weights.h5")))
@@ -97,7 +119,10 @@ def test_states_of_metrics_and_weights_of_inner_cells_are_told_apart_from_layers
             file["metrics/mean/vars/0"] = 1.0
         old.writestr("config.json", new.read("config.json"))
         old.writestr("model.weights.h5", weights.getvalue())
-    assert list(read_directly(tmp_path / "old.keras")) == ["cell/0", "cell/1", "cell/2"]
+    assert list(read_directly(tmp_path / "old.keras")) == [
+        *("both/backward_layer/cell/0", "both/backward_layer/cell/1"),
+        *("both/forward_layer/cell/0", "both/forward_layer/cell/1"),
+    ]
 
 
 def test_an_older_weights_file_without_names_is_refused_rather_than_guessed(tmp_path, flat_network):
