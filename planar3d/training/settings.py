@@ -34,7 +34,7 @@ class Training(Section):
     batch_size: Annotated[int, POSITIVE] = 2  # windows, crops or patches per step
     epochs: Annotated[int, POSITIVE] = 100  # maximum number of epochs
     patience: Annotated[int, NOT_NEGATIVE] = 40  # epochs without a better `monitor` before stopping; 0: never
-    monitor: Monitor = "val_loss"  # criterion for the weights to keep; "last": those of the last epoch
+    monitor: Monitor = "val_loss"  # criterion for the weights to keep; "last": the last epoch's
     precision: Literal["float32", "bf16", "float16"] = "float32"  # computing precision
     seed: Annotated[int, _SEED] = 0  # seed of weights, order, crops and augmentation
 

@@ -23,7 +23,7 @@ class Camus(Layout):
     """
 
     name = "CAMUS"
-    expected = "CAMUS (patient0001/patient0001_2CH_ED.mhd or .nii.gz with _gt, 4CH and ES alike)"
+    expected = "CAMUS (patient0001/patient0001_2CH_ED.mhd or .nii.gz with _gt, likewise 4CH and ES)"
 
     def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:
         found: dict[tuple[Path, str], dict[str, Path]] = {}
