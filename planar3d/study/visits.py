@@ -21,6 +21,7 @@ from planar3d.study.records import refuse_other
 
 CHANGES = ("new", "enlarging", "shrinking", "gone", "stable", "not covered")
 _RELATIVE, _LEAST_ML = 0.25, 0.01  # least change, relative to the larger volume and absolute
+_ROUNDING = 1 + 1e-5  # Headers have float32 edges: 3 voxels of 4 must be the same change at every voxel size.
 _COVERED = 0.5  # share of a lesion that the other visit must cover for it to count as gone or new
 _PICTURED, _AROUND_MM = 24, 35.0  # lesions pictured on a page, and mm on each side of them
 _COLOUR = "#E69F00"
@@ -178,7 +179,7 @@ def _kind(first: tuple[int, ...], second: tuple[int, ...], volumes: Sequence[flo
     if not (first and second):
         return "not covered" if shown < _COVERED else "gone" if first else "new"
     apart = abs(volumes[1] - volumes[0])
-    if apart <= max(_RELATIVE * max(volumes), _LEAST_ML):
+    if apart <= max(_RELATIVE * max(volumes), _LEAST_ML) * _ROUNDING:
         return "stable"
     return "enlarging" if volumes[1] > volumes[0] else "shrinking"
 

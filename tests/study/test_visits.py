@@ -98,6 +98,17 @@ def test_lesions_that_merge_are_one_and_what_was_not_scanned_is_neither_new_nor_
     assert compare_lesions(none, none, np.eye(4)) == []
 
 
+def test_a_change_of_exactly_a_quarter_is_stable_at_every_voxel_size():
+    whole = np.zeros((6, 3, 3), np.uint8)
+    whole[1:5, 1, 1] = 1
+    part = whole.copy()
+    part[1] = 0
+    for spacing in np.random.default_rng(0).uniform(2, 6, (20, 3)):
+        first, second = (Scan(mask, nib.Nifti1Image(mask, np.diag([*spacing, 1])).header) for mask in (whole, part))
+        for pair in ((first, second), (second, first)):
+            assert [each.change for each in compare_lesions(*pair, np.eye(4))] == ["stable"]
+
+
 def test_the_command_writes_what_changed_and_a_page_of_both(visits, tmp_path):
     pytest.importorskip("matplotlib")
     paths = [scan.save(tmp_path / f"{n}.nii.gz") for n, scan in enumerate(v for visit in visits for v in visit)]
