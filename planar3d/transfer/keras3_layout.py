@@ -57,8 +57,8 @@ def read_variables(file: h5py.File, path: Path, names: Mapping[str, str] | None 
         )
     found: dict[str, np.ndarray] = {}
     for group, variables in filled.items():
-        stored = sorted(variables, key=lambda name: (len(name), name))  # in the order of their numbers
-        for name, weight in zip(stored, _weight_names(group, stored), strict=True):
+        numbered = sorted(variables, key=lambda name: (len(name), name))  # in the order of their numbers
+        for name, weight in zip(numbered, _weight_names(group, numbered), strict=True):
             place = f"{_layer_path(group, names)}/{weight}".lstrip("/")
             found[place] = read_array(variables[name], f"{group}/vars/{name}")
     return dict(zip(short_names(found), found.values(), strict=True))
