@@ -69,14 +69,14 @@ def outcome(data: Path, out: Path, planned: Planned, settings: Sequence[str]) ->
     from planar3d.study.cross_validation import prepare_scans, train_fold
     from planar3d.study.reproduce import folds_for
     from planar3d.study.run_folder import environment, start_run
-    from planar3d.training.checkpoint import finished
+    from planar3d.training.checkpoint import finished_progress
 
     recipe, dataset = arm_recipe(planned, settings), find_cases(data)
     run = start_run(run_folder(out, planned), dataset, recipe, folds_for(dataset, str(FOLDS)))
     _share_prepared(run.folder, out / f"prepared-{recipe.size}")
     prepare_scans(run, typer.echo)
     network = train_fold(run, planned.fold, typer.echo)
-    progress = finished(run.fold(planned.fold))
+    progress = finished_progress(run.fold(planned.fold))
 
     predict = predictor(network, recipe, engine="keras")
     begin = time.monotonic()

@@ -65,12 +65,15 @@ def prepare(
     assume_affine: AssumeAffine = False,
 ) -> None:
     """Prepare all scans of a data set for the network of a recipe."""
+    from planar3d.scans.datasets import find_cases
     from planar3d.study.cluster import check_cluster
     from planar3d.study.cross_validation import prepare_scans
-    from planar3d.study.reproduce import run_on
+    from planar3d.study.reproduce import folds_for
+    from planar3d.study.run_folder import start_run
 
     if cluster:  # whose workers may be in another folder
         check_cluster(cluster)
         data, out = data.absolute(), out.absolute()
-    run = run_on(data, out, chosen_recipe(recipe, settings, size), folds)
+    dataset = find_cases(data)
+    run = start_run(out, dataset, chosen_recipe(recipe, settings, size), folds_for(dataset, folds))
     prepare_scans(run, say, assume_affine, cluster)

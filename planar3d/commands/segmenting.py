@@ -211,13 +211,9 @@ def evaluate(
     from planar3d.scans.volume import read_mask
 
     if prediction.is_dir():
-        from planar3d.study.cohort_scores import mean_scores, refuse_other_file, score_masks, write_scores
+        from planar3d.study.cohort_scores import mean_scores, score_masks
 
-        if out:
-            refuse_other_file(out)
-        rows = score_masks(prediction, reference, log(as_json), assume_affine)
-        if out:
-            write_scores(out, rows)
+        rows = score_masks(prediction, reference, log(as_json), assume_affine, out)
         if as_json:
             print_json(rows)
         else:

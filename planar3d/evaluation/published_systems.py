@@ -12,8 +12,7 @@ from planar3d.evaluation.scores import Summary
 _TABLES = Path(__file__).with_suffix(".json")
 
 
-@dataclass(frozen=True)
-class PublishedRow:
+class PublishedRow(NamedTuple):
     """A row of a published table: the method, the statistic over cases, and its figures by column."""
 
     name: str
@@ -59,18 +58,26 @@ def published_tables(recipe: str) -> list[PublishedTable]:
 
 
 def _table(name: str, content: Mapping[str, Any], counterpart: str) -> PublishedTable:
-    columns = {heading: scored and tuple(scored) for heading, scored in content["columns"].items()}
-    rows = tuple(
-        PublishedRow(
-            of, statistic, dict(zip(columns, (_printed(each, content["digits"]) for each in cells), strict=True))
-        )
-        for of, statistic, *cells in content["rows"]
+    """A table from its entry in the file; `counterpart` is the name of its row that the recipe reproduces."""
+    columns = {heading: tuple(scored) if scored else None for heading, scored in content["columns"].items()}
+    rows = []
+    for method, statistic, *figures in content["rows"]:
+        printed = [_printed(figure, content["digits"]) for figure in figures]
+        rows.append(PublishedRow(method, statistic, cells=dict(zip(columns, printed, strict=True))))
+    counterparts = {}
+    for task, (groups, *besides) in content.get("tasks", {}).items():
+        counterparts[f"{counterpart}, {task}"] = Task(task, tuple(groups), tuple(besides))
+    return PublishedTable(
+        name=name,
+        title=content["title"],
+        source=content["source"],
+        data=content["data"],
+        columns=columns,
+        counterparts=counterparts or {counterpart: Task()},
+        rows=tuple(rows),
+        notes=tuple(content.get("notes", ())),
+        beside=content.get("beside", ""),
     )
-    tasks = [Task(task, tuple(groups), tuple(besides)) for task, (groups, *besides) in content.get("tasks", {}).items()]
-    counterparts = {", ".join(filter(None, (counterpart, task.name))): task for task in tasks or [Task()]}
-    title, source, data = (content[field] for field in ("title", "source", "data"))
-    notes, beside = tuple(content.get("notes", ())), content.get("beside", "")
-    return PublishedTable(name, title, source, data, columns, counterparts, rows, notes, beside)
 
 
 def _printed(figure: Any, digits: int) -> Summary:

@@ -17,7 +17,11 @@ from planar3d.wording import counted, listed, score_text
 
 
 def score_masks(
-    masks: str | Path, data: str | Path, notify: Callable[[str], None] = print, assume_affine: bool = False
+    masks: str | Path,
+    data: str | Path,
+    notify: Callable[[str], None] = print,
+    assume_affine: bool = False,
+    out: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Score each mask that `planar3d predict` wrote into a folder, on the native grid.
 
@@ -29,16 +33,20 @@ def score_masks(
         notify: gets one line per mask and target, one for each mask that is not scored, and one for all cases
             without a mask.
         assume_affine: as in `read_mask`, for the label maps.
+        out: gets the rows as CSV; measures that not all targets have are empty for others.
 
     Returns:
         One row for each mask and target: scan, group, target, and the scores of `score_targets`.
 
     Raises:
-        RunError: the folder has no masks, a mask is missing, or no mask belongs to a case.
+        RunError: the folder has no masks, a mask is missing, no mask belongs to a case, or something else than a
+            table of scores is at `out`.
         DatasetError: see `find_cases`.
         ScanError: a label map does not fit its mask.
     """
-    dataset, rows, damaged = find_cases(data), [], dict[str, str]()
+    if out and os.path.lexists(out) and not begins(out, "scan,group,target,"):
+        raise RunError(f"{out} exists, but is not a table of scores. Name another file with --out, or delete this one.")
+    dataset, rows, damaged = find_cases(data), list[dict[str, Any]](), dict[str, str]()
     named = dataset.by_id()
     without = dict(named)
     by_image = {os.path.realpath(image): case for case in dataset.cases for image in case.images.values()}
@@ -69,20 +77,9 @@ def score_masks(
         )
     if without:
         notify(f"{len(without)} of {counted(dataset.cases, 'case')} in {data} without a mask: {listed(without)}")
+    if out:
+        write_csv(out, list(dict.fromkeys(name for row in rows for name in row)), rows)
     return rows
-
-
-def write_scores(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the rows of `score_masks` as CSV; measures that not all targets have are empty for others."""
-    write_csv(path, list(dict.fromkeys(name for row in rows for name in row)), rows)
-
-
-def refuse_other_file(path: Path) -> None:
-    """Raise a `RunError` if something else than a table of `write_scores` is at a path."""
-    if os.path.lexists(path) and not begins(path, "scan,group,target,"):
-        raise RunError(
-            f"{path} exists, but is not a table of scores. Name another file with --out, or delete this one."
-        )
 
 
 def mean_scores(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -41,12 +41,6 @@ def folds_for(dataset: Dataset, folds: str | None) -> list[Fold]:
     return read_folds(folds, groups)
 
 
-def run_on(data: Path, out: Path, recipe: Recipe, folds: str | None = None) -> Run:
-    """Create a run folder for a data set, or continue in one; see `start_run` and `folds_for`."""
-    dataset = find_cases(data)
-    return start_run(out, dataset, recipe, folds_for(dataset, folds))
-
-
 def reproduce(
     dataset: Dataset,
     out: Path,

@@ -9,7 +9,7 @@ from planar3d.evaluation.challenges import ALL_MEASURES
 from planar3d.evaluation.published import ALL, CENTERS
 from planar3d.evaluation.scores import MEASURES, Summary, summarize
 from planar3d.files import write_text
-from planar3d.study.ejection_table import ejection_table
+from planar3d.study.ejection import ejection_table
 from planar3d.study.results import GRIDS, Results, ScanScores
 from planar3d.study.system_tables import system_tables
 from planar3d.study.table_format import MISSING, Row, Table, heading

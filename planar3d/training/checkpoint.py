@@ -52,7 +52,7 @@ def finish(folder: Path, progress: Progress) -> None:
     _remove_backup(folder)
 
 
-def finished(folder: Path) -> Progress:
+def finished_progress(folder: Path) -> Progress:
     """The progress of a training that has ended; a leftover backup is removed."""
     _remove_backup(folder)
     path = folder / "history.csv"

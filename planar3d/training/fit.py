@@ -15,7 +15,7 @@ from planar3d.networks.registry import find_architecture, recipe_network
 from planar3d.networks.weights_file import save_weights
 from planar3d.progress import Notify, Ticker, duration
 from planar3d.recipes import Recipe
-from planar3d.training.checkpoint import BEST_WEIGHTS, Progress, finish, finished, is_finished, restore, save
+from planar3d.training.checkpoint import BEST_WEIGHTS, Progress, finish, finished_progress, is_finished, restore, save
 from planar3d.training.devices import Devices, Steps
 from planar3d.training.precision import PRECISIONS, built_with, computed_precision
 from planar3d.training.samples import read_ahead
@@ -157,7 +157,7 @@ def fit(
     Source: Kolarik 2020, section 3.5 and eq. 5.
     """
     if is_finished(folder):
-        return finished(folder)
+        return finished_progress(folder)
     epoch_steps = -(-len(training) // recipe.training.batch_size)
     with devices.scope():
         trainer = compiled(trained, recipe, recipe.training.epochs * epoch_steps, epoch_steps)

@@ -11,7 +11,7 @@ from planar3d.scans.folds import Fold
 from planar3d.scans.phantom import write_phantom
 from planar3d.scans.volume import read_labels, read_scan
 from planar3d.study.cross_validation import run_folds
-from planar3d.study.ejection_table import ejection_table
+from planar3d.study.ejection import ejection_table
 from planar3d.study.report import write_report
 from planar3d.study.reproduce import folds_for
 from planar3d.study.results import read_results

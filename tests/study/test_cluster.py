@@ -16,7 +16,8 @@ from planar3d.scans.datasets import find_cases
 from planar3d.study.cluster import run_tasks
 from planar3d.study.cohort import segment_all
 from planar3d.study.cross_validation import prepare_scans
-from planar3d.study.reproduce import reproduce, run_on
+from planar3d.study.reproduce import folds_for, reproduce
+from planar3d.study.run_folder import start_run
 from planar3d.study.segmented import Asked
 
 distributed = pytest.importorskip("distributed")
@@ -89,10 +90,12 @@ def test_workers_write_the_masks_that_one_process_writes(here, data, tmp_path):
 
 
 def test_workers_prepare_the_scans_of_a_run(here, data, tmp_path):
-    runs = {name: run_on(data, tmp_path / name, RECIPE, "none") for name in ("alone", "there")}
+    dataset = find_cases(data)
+    folds = folds_for(dataset, "none")
+    runs = {name: start_run(tmp_path / name, dataset, RECIPE, folds) for name in ("alone", "there")}
     prepare_scans(runs["alone"], str)
     prepare_scans(runs["there"], str, cluster=here)
-    for case in find_cases(data).cases:
+    for case in dataset.cases:
         one, other = (np.load(run.prepared(case.id) / "voxels.npy") for run in runs.values())
         np.testing.assert_array_equal(one, other)
 

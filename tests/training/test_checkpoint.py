@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from planar3d.errors import RunError
-from planar3d.training.checkpoint import Progress, finish, finished, restore, save
+from planar3d.training.checkpoint import Progress, finish, finished_progress, restore, save
 
 
 def _network(value):
@@ -46,9 +46,9 @@ def test_a_damaged_learning_curve_is_named_and_deleting_it_helps(tmp_path):
     finish(tmp_path, Progress(epoch=3))
     (tmp_path / "history.csv").write_text("epoch,loss\n1,oops\n")
     with pytest.raises(RunError, match=r"history\.csv is damaged .*'oops'.* Delete it"):
-        finished(tmp_path)
+        finished_progress(tmp_path)
     (tmp_path / "history.csv").unlink()
-    assert finished(tmp_path).epoch == 3
+    assert finished_progress(tmp_path).epoch == 3
 
 
 def test_best_weights_that_are_gone_are_said_before_more_is_trained_or_scored(tmp_path):
@@ -61,6 +61,6 @@ def test_best_weights_that_are_gone_are_said_before_more_is_trained_or_scored(tm
     assert np.all(network.variables[0] == 2)
     finish(tmp_path, progress)
     with pytest.raises(RunError, match=gone):
-        finished(tmp_path)
+        finished_progress(tmp_path)
     (tmp_path / "best.weights.h5").touch()
-    assert finished(tmp_path).best_epoch == 2
+    assert finished_progress(tmp_path).best_epoch == 2

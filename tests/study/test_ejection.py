@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from planar3d.evaluation.ejection import agreement, biplane_volume, ejection_fraction, left_ventricle
 from planar3d.scans.phantom_organs import make_heart_case
 from planar3d.scans.phantom_scanner import CENTERS
+from planar3d.study.ejection import agreement, biplane_volume, ejection_fraction, left_ventricle
 
 SPACING = (0.6, 0.3)
 

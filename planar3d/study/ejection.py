@@ -1,16 +1,27 @@
-"""The left ventricle's volume from two views, its ejection fraction, and the agreement of two measurements."""
+"""Ejection fraction and volumes of the left ventricle by Simpson's rule: a run's agreement with the reference."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
+from planar3d.errors import RunError, ScanError
+from planar3d.evaluation.scores import Summary
+from planar3d.scans.case import Case
 from planar3d.scans.head import largest_part
+from planar3d.scans.layouts.camus import INSTANTS, VIEWS
+from planar3d.scans.volume import read_scan
+from planar3d.study.results import Results
+from planar3d.study.sources import require_unchanged
+from planar3d.study.table_format import Row, Table
+from planar3d.wording import counted
 
 CAVITY, MYOCARDIUM = 1, 2  # labels of CAMUS
 _DISKS = 20
 _FINER = 4  # subpixels along each axis, for accurate disks of few pixels
+_KINDS = [f"{view}_{instant}" for instant in INSTANTS for view in VIEWS]
 
 
 class Ventricle(NamedTuple):
@@ -80,3 +91,47 @@ def agreement(reference: Sequence[float], found: Sequence[float]) -> dict[str, f
         "standard deviation": float(difference.std(ddof=1)) if len(one) > 1 else np.nan,
         "mean absolute difference": float(np.abs(difference).mean()) if len(one) else np.nan,
     }
+
+
+def ejection_table(results: Results) -> Table:
+    """Build a table of correlation, bias, its standard deviation and mean absolute difference, over test patients."""
+    ventricles: dict[str, dict[str, tuple[Ventricle, Ventricle]]] = defaultdict(dict)
+    unread = []
+    for scan in {scan.scan: scan for scan in results.on("native")}.values():
+        case = results.run.cases[scan.scan]
+        try:
+            ventricles[case.patient][scan.scan[-len(_KINDS[0]) :]] = _both(results, case, scan.fold)
+        except (RunError, ScanError) as error:
+            unread.append(f"{scan.scan} is excluded: {error}")
+    complete = [views for views in ventricles.values() if views.keys() >= set(_KINDS)]
+    reference = [_measured(*(views[kind][0] for kind in _KINDS)) for views in complete]
+    found = [_measured(*(views[kind][1] for kind in _KINDS)) for views in complete]
+    rows = []
+    for number, name in enumerate(("EF [%]", "EDV [ml]", "ESV [ml]")):
+        cells = agreement([figures[number] for figures in reference], [figures[number] for figures in found])
+        rows.append(Row(name, {column: Summary(value) for column, value in cells.items()}, grid="native"))
+    notes = [
+        f"Of {counted(complete, 'patient')} with both views at both instants; all volumes by Simpson’s biplane rule "
+        "from the label maps.",
+        *unread,
+    ]
+    return Table("ejection", "Ejection fraction and volumes", tuple(rows[0].cells), rows, notes)
+
+
+def _both(results: Results, case: Case, number: int) -> tuple[Ventricle, Ventricle]:
+    """The ventricle of an image, from the expert and from the run."""
+    require_unchanged(results.run, case.id)
+    scan = read_scan(next(iter(case.images.values())), assume_affine=True, flat=True)
+    predicted = results.run.predicted(case.id, number)
+    maps = [results.run.recipe.targets.read(path, scan, assume_affine=True) for path in (case.label_map, predicted)]
+    reference, found = (left_ventricle(labels.voxels, labels.spacing) for labels in maps)
+    return reference, found
+
+
+def _measured(
+    two_diastole: Ventricle, four_diastole: Ventricle, two_systole: Ventricle, four_systole: Ventricle
+) -> tuple[float, float, float]:
+    """EF, EDV and ESV of a patient, from the views of two and four chambers in the order of `_KINDS`."""
+    diastole = biplane_volume(two_diastole, four_diastole)
+    systole = biplane_volume(two_systole, four_systole)
+    return ejection_fraction(diastole, systole), diastole, systole
