@@ -105,17 +105,20 @@ def compiled(trained: keras.Model, recipe: Recipe, steps: int = 1, epoch_steps: 
 
     Source: Kolarik 2020, section 3.5 and eq. 5.
     """
-    trainer = keras.Model(trained.input, trained.output, name="trainer")
-    training = recipe.training
+    training, output = recipe.training, trained.output
+    if recipe.targets.activation != training.loss.of_logits:
+        # Of an output with its logits, Keras on TensorFlow takes these for those of the cross-entropy's own activation.
+        output = keras.ops.copy(output)
+    trainer = keras.Model(trained.input, output, name="trainer")
     optimizer = training.optimizer.make(training.schedule.rate(training.learning_rate, steps, epoch_steps))
     if PRECISIONS[training.precision].scales_loss:
         # Keras does this only for a model built under the policy, which the twin was not.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     trainer.compile(
         optimizer,
-        loss=recipe.training.loss,
+        loss=training.loss,
         # A function would get its variables in the first step, which TensorFlow then traces twice.
-        metrics=[keras.metrics.MeanMetricWrapper(recipe.training.loss.dice, name="dice")],
+        metrics=[keras.metrics.MeanMetricWrapper(training.loss.dice, name="dice")],
         # JAX would otherwise run steps eagerly; on TensorFlow, XLA takes minutes for volumes on a CPU.
         jit_compile=keras.backend.backend() == "jax",
     )

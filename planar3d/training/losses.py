@@ -35,6 +35,8 @@ def soft_dice(y_true: Any, y_pred: Any, smoothing: float = 0.0) -> Any:
 class Loss(Section):
     """A training loss, and the Dice monitored with it."""
 
+    of_logits = "sigmoid"  # whose logits its cross-entropy can take in place of probabilities
+
     def check_with(self, targets: Targets) -> None:
         """Raise a `RecipeError` if the loss has another meaning with the channels of these targets."""
 
@@ -123,6 +125,10 @@ class CrossEntropyAndDice(MultipleDice):
     name = "ce-and-dice"
 
     cross_entropy: Literal["binary", "categorical"] = "binary"  # per channel, or of each voxel's class
+
+    @property
+    def of_logits(self) -> str:  # type: ignore[override]
+        return "softmax" if self.cross_entropy == "categorical" else "sigmoid"
 
     def check_with(self, targets: Targets) -> None:
         """Refuse the cross-entropy of one class where a voxel has no class, or several."""

@@ -8,7 +8,7 @@ from samples_of import split
 
 from planar3d.errors import RecipeError, RunError
 from planar3d.networks.weights_file import load_network
-from planar3d.recipes import MODERN, PAPER
+from planar3d.recipes import MODERN, PAPER, RECIPES
 from planar3d.training.backends import make_deterministic
 from planar3d.training.crops import CropSamples
 from planar3d.training.features import FeatureSamples, check_cacheable, compute_features, decoder_of, encoder_of
@@ -22,6 +22,11 @@ TINY = PAPER.changed(
     **{"size": 16, "encoder": narrow_encoder.NAME, "encoder_weights": "none", "bridge_filters": 4},
     **{"decoder_filters": (4, 4), "epochs": 4, "learning_rate": 1e-3},
 )
+# Losses of the same class and activation differ only in fields that other tests vary.
+ONE_OF_EACH_LOSS = {
+    (type(r.training.loss), r.training.loss.to_json().get("cross_entropy"), r.targets.activation): r
+    for r in RECIPES.values()
+}.values()
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +52,19 @@ def _train(scans, recipe, folder, notify=lambda text: None, twin=trainer_of, tra
 
 def _plain(network):
     return network
+
+
+@pytest.mark.usefixtures("untraced")
+@pytest.mark.parametrize("name", [recipe.name for recipe in ONE_OF_EACH_LOSS])
+def test_the_loss_in_training_is_that_of_the_probabilities(name):
+    recipe, rng = RECIPES[name].changed(precision="float32"), np.random.default_rng(0)
+    targets = recipe.targets.encode(rng.choice(sorted({0}.union(*recipe.targets.channels)), (2, 4, 4, 4)))
+    inputs = rng.normal(0, 1, (2, 4, 4, 4, 2)).astype(np.float32)
+    given = keras.Input((4, 4, 4, 2))
+    network = keras.Model(given, keras.layers.Conv3D(targets.shape[-1], 1, activation=recipe.targets.activation)(given))
+    expected = recipe.training.loss(targets, network(inputs).numpy())
+    found = compiled(network, recipe).test_on_batch(inputs, targets, return_dict=True)["loss"]
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
 class _KilledError(Exception):
