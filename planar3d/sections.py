@@ -46,9 +46,16 @@ class Rule(NamedTuple):
 POSITIVE = Rule(lambda v: v > 0, "it must be greater than 0")
 NOT_NEGATIVE = Rule(lambda v: v >= 0, "it must not be negative")
 SHARE = Rule(lambda v: 0 <= v <= 1, "a share from 0 to 1 is needed")
+# Of float32, in which networks and optimizers compute.
+_LEAST, _GREATEST = 1.2e-38, 3.4e38
 MULTIPLE_OF_16 = Rule(
     lambda v: v >= 16 and v % 16 == 0, "a multiple of 16, at least 16, is needed for the network's four poolings"
 )
+
+
+def plausible(least: float, most: float) -> Rule:
+    """A rule for the sizes of prepared scans, with generous limits: what is beyond is a slip, damaged or malicious."""
+    return Rule(lambda v: least <= v <= most, f"{least:g} to {most:g} is plausible")
 
 
 class Section:
@@ -203,6 +210,8 @@ def _typed(name: str, kind: Any, value: Any) -> Any:
         with suppress(TypeError, ValueError, OverflowError):
             made = kind(value)
             if (kind is not int or made == float(value)) and (kind is not float or math.isfinite(made)):
+                if kind is float and made and not _LEAST <= abs(made) <= _GREATEST:
+                    raise RecipeError(f"{name}={value!r}: 0, or a size from {_LEAST:g} to {_GREATEST:g} is needed.")
                 return made
     raise RecipeError(f"{name}={value!r}: a value of type {kind.__name__} is needed.")
 

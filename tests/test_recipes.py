@@ -258,6 +258,10 @@ def test_settings_are_read_as_their_field_s_type():
         ("spline_order=6", "from 0 to 5"),
         ("threshold=300", "threshold is 300.0, but a threshold from 0 to 256 is needed"),
         ("threshold=-1", "from 0 to 256"),
+        ("learning_rate=1e300", "learning_rate='1e300': 0, or a size from 1.2e-38 to 3.4e.38 is needed"),
+        ("epsilon=1e-320", "or a size from 1.2e-38"),
+        ("size=2048", "size is 2048, but 16 to 1024 is plausible"),
+        ("depth=514", "depth is 514, but 1 to 512 is plausible"),
     ],
 )
 def test_impossible_settings_are_refused_with_a_sentence(setting, sentence):
@@ -298,5 +302,7 @@ def test_unknown_names_and_damaged_files_are_refused(tmp_path):
         Recipe("x", tiles=DepthWindows(stride=24))
     with pytest.raises(RecipeError, match="a share from 0 to 1"):
         MODERN.changed(lesion_share=1.5)
+    with pytest.raises(RecipeError, match=r"slice_mm is 60\.0, but 0\.2 to 50"):
+        MODERN.changed(slice_mm=60)
     with pytest.raises(RecipeError, match="24×256×256 voxels, but planar-resunet needs a multiple of 16 along depth"):
         describe_network(PAPER.changed(depth=24))

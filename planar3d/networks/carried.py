@@ -10,15 +10,6 @@ from planar3d.recipes import Recipe
 from planar3d.sections import UnknownFieldError, UnknownVariantError
 from planar3d.transfer.metadata import CARD, RECIPE, mapping_in, plain_text
 
-# Generous limits for prepared head scans; a file beyond them is damaged or malicious.
-_PLAUSIBLE = {
-    "preparation.size": (16, 1024),
-    "preparation.pixel_mm": (0.05, 20.0),
-    "preparation.slice_mm": (0.2, 50.0),
-    "tiles.depth": (1, 512),
-    "tiles.shape": (0, 1024),
-}
-
 
 def _is_size(value: Any) -> bool:
     """Whether a value is a finite number from 0 on."""
@@ -39,7 +30,7 @@ def carried_recipe(said: Mapping[str, Any], path: Path) -> Recipe | None:
     if RECIPE not in said:
         return None
     try:
-        recipe = Recipe.from_json(said[RECIPE], source=str(path))
+        return Recipe.from_json(said[RECIPE], source=str(path))
     except UnknownFieldError as error:
         written = plain_text(mapping_in(said.get(CARD, {}).get("versions")).get("planar3d", "another version"))
         raise WeightsError(
@@ -50,17 +41,10 @@ def carried_recipe(said: Mapping[str, Any], path: Path) -> Recipe | None:
     except UnknownVariantError as error:
         raise WeightsError(plain_text(error)) from None
     except (RecipeError, TypeError, OverflowError) as error:
-        raise WeightsError(f"{path} is damaged: its recipe cannot be read ({plain_text(error)}).") from None
-    leaves = recipe.leaves()
-    for place in _PLAUSIBLE.keys() & leaves:
-        least, most = _PLAUSIBLE[place]
-        for value in leaves[place] if isinstance(leaves[place], list) else [leaves[place]]:
-            if not least <= value <= most:
-                raise WeightsError(
-                    f"{path} has {place}={value:g}; {least:g} to {most:g} is plausible. The file is damaged or "
-                    "malicious; get it again from its source, or name a recipe with --recipe."
-                )
-    return recipe
+        raise WeightsError(
+            f"{path} is damaged: its recipe cannot be read ({plain_text(error)}). Get it again from its source, "
+            "or name a recipe with --recipe."
+        ) from None
 
 
 def carried_measures(card: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from planar3d.errors import RecipeError
 from planar3d.scans.head import largest_part
 from planar3d.scans.intensities import HEAD_LEVEL
 from planar3d.scans.windows import at_least, window_starts
-from planar3d.sections import POSITIVE, Section
+from planar3d.sections import POSITIVE, Section, plausible
 
 Lengths = tuple[int, int, int]  # along slices, rows and columns
 Part = tuple[slice, slice]  # rows and columns
+_Length = Annotated[int, plausible(0, 1024)]
 
 # Boxes of heads start and end at multiples: four poolings are equivariant only to such shifts.
 HEAD_STEP = 16
@@ -81,7 +82,7 @@ class DepthWindows(Tiles):
     averaged = "probabilities"
     beyond = "edge"
 
-    depth: Annotated[int, POSITIVE] = 16  # slices of a window
+    depth: Annotated[int, plausible(1, 512)] = 16  # slices of a window
     stride: Annotated[int, POSITIVE] = 8  # slices from one window to the next
     planes: Literal["whole", "head"] = "whole"  # predicted part of planes; "head": the box around it
 
@@ -119,7 +120,7 @@ class Patches(Tiles):
     name = "patches"
     beyond = "air"
 
-    shape: Lengths = (24, 128, 128)  # slices, rows and cols of a patch; 0: the whole axis
+    shape: tuple[_Length, _Length, _Length] = (24, 128, 128)  # slices, rows and cols of a patch; 0: the whole axis
     step: Lengths = (12, 64, 64)  # distance between patches; 0 along a whole axis
     overlap: Literal["crop", "average", "gaussian"] = "average"  # how patches are composed
     averaged: Literal["probabilities", "logits"] = "probabilities"  # averaged values in overlaps
@@ -171,7 +172,7 @@ class SteppedPatches(Patches):
 
     name = "stepped-patches"
 
-    smallest: Lengths = (0, 0, 0)  # slices, rows and cols that volumes are padded to
+    smallest: tuple[_Length, _Length, _Length] = (0, 0, 0)  # slices, rows and cols that volumes are padded to
 
     def starts(self, volume: Sequence[int]) -> tuple[Sequence[int], ...]:
         """First entries of the patches along each axis, without patches of only air."""

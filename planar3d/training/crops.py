@@ -14,7 +14,7 @@ from planar3d.scans.preparation.eight_bit import EightBit
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.tiles import Lengths, Tiles
 from planar3d.scans.windows import at_least
-from planar3d.sections import MULTIPLE_OF_16, POSITIVE, SHARE
+from planar3d.sections import MULTIPLE_OF_16, POSITIVE, SHARE, plausible
 from planar3d.training.augmentation import Placement, Transform, change_grey_levels
 from planar3d.training.extraction import extracted_brain
 from planar3d.training.sampling import NEAR, DrawnSampling
@@ -31,7 +31,7 @@ class CropSampling(DrawnSampling):
 
     name = "crops"
 
-    crop: Annotated[int, MULTIPLE_OF_16] = 128  # rows and columns of crops
+    crop: Annotated[int, MULTIPLE_OF_16, plausible(16, 1024)] = 128  # rows and columns of crops
     crops_per_epoch: Annotated[int, POSITIVE] = 100  # whatever the number of scans
     lesion_share: Annotated[float, SHARE] = 0.6  # share of crops around a lesion; others are in the head
     augmentation: tuple[Transform, ...] = ()  # see training/augmentation.py and extraction.py

@@ -233,9 +233,9 @@ def _with(section, recipe=RECIPE, **fields):
     ("content", "sentence"),
     [
         (RECIPE.to_json() | {"wavelets": 3}, r"written by planar3d .*wavelets.*Update"),
-        (_with("preparation", size=16 * 10**8), r"has preparation.size=1.6e.09; 16 to 1024"),
-        (_with("preparation", MODERN, slice_mm=1e-9), r"has preparation.slice_mm"),
-        (_with("tiles", name="patches", shape=[8, 8, 10**6], step=[8, 8, 8]), r"has tiles.shape=1e.06"),
+        (_with("preparation", size=16 * 10**8), r"size is 1600000000, but 16 to 1024"),
+        (_with("preparation", MODERN, slice_mm=1e-9), r"slice_mm is 1e-09, but 0.2 to 50"),
+        (_with("tiles", name="patches", shape=[8, 8, 10**6], step=[8, 8, 8]), r"shape is 1000000, but 0 to 1024"),
         (_with("targets", threshold=float("nan")), "recipe cannot be read"),
         (_with("network", decoder_filters=5), "recipe cannot be read"),
         (_with("preparation", size=float("inf")), "recipe cannot be read"),

@@ -17,8 +17,9 @@ from planar3d.scans.preparation.eight_bit import EightBit, Turned
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.resample import RESAMPLINGS
 from planar3d.scans.volume import Scan
-from planar3d.sections import POSITIVE
+from planar3d.sections import plausible
 
+_DISTANCE = plausible(0.2, 50)
 _HEAD_MM = 150.0
 _HEAD_SHARE = 0.002  # of a slice; about a square centimetre, too small for a lesion
 
@@ -36,8 +37,10 @@ class AxialSlices(EightBit):
     same_slices = False
     smooth = True
 
-    pixel_mm: Annotated[float, POSITIVE] = 0.9  # pixel size of rows and columns
-    slice_mm: Annotated[float, POSITIVE] = 6.5  # closer slices are interleaved into stacks with about this spacing
+    pixel_mm: Annotated[float, plausible(0.05, 20)] = 0.9  # pixel size of rows and columns
+    slice_mm: Annotated[float, plausible(0.2, 50)] = (
+        6.5  # closer slices are interleaved into stacks with about this spacing
+    )
 
     def prepare(self, scans: Mapping[str, Scan]) -> Prepared:
         """Reorient, center on the head, average, resample, and convert to grey levels."""

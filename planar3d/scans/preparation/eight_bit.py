@@ -15,7 +15,7 @@ from planar3d.scans.preparation.prepared import PLANES, Preparation, Prepared, i
 from planar3d.scans.resample import RESAMPLINGS
 from planar3d.scans.volume import Scan
 from planar3d.scans.windows import INPUT_SCALE, network_input
-from planar3d.sections import MULTIPLE_OF_16, POSITIVE, Rule
+from planar3d.sections import MULTIPLE_OF_16, POSITIVE, Rule, plausible
 
 
 class Turned:
@@ -66,7 +66,7 @@ class EightBit(Preparation):
 
     view: ClassVar[str]  # directions of slices, rows and columns
 
-    size: Annotated[int, MULTIPLE_OF_16] = 256  # rows and columns; for cubes also slices
+    size: Annotated[int, MULTIPLE_OF_16, plausible(16, 1024)] = 256  # rows and columns; for cubes also slices
     spline_order: Annotated[int, Rule(lambda v: 0 <= v <= 5, "splines have an order from 0 to 5")] = 2  # for resampling
     grey_levels: Literal["min-max", "median"] = "min-max"  # "median": the head's median becomes a fixed grey level
     raw_values: Literal["float32", "float16"] = "float32"  # the release stores raw values as float16

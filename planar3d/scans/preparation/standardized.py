@@ -12,7 +12,7 @@ from planar3d.errors import ScanError
 from planar3d.scans.geometry import Geometry, in_view
 from planar3d.scans.preparation.prepared import Preparation, Prepared, in_words
 from planar3d.scans.volume import Scan
-from planar3d.sections import POSITIVE, Rule
+from planar3d.sections import Rule, plausible
 
 _HEAD_MM = 150.0
 _LEAST_DEVIATION = 1e-8  # added to the standard deviation, as in Wacker 2019's release
@@ -119,7 +119,7 @@ class CenterCrop(Standardized):
     name = "center-crop"
     same_slices = True
 
-    crop: Annotated[tuple[int, ...], _LENGTHS] = (108, 192, 160)  # slices, rows and cols
+    crop: Annotated[tuple[Annotated[int, plausible(1, 1024)], ...], _LENGTHS] = (108, 192, 160)  # slices, rows and cols
 
     @property
     def plane(self) -> tuple[int, int]:  # type: ignore[override]
@@ -154,7 +154,7 @@ class ResizedSlices(Standardized):
 
     images: tuple[str, ...] = ("image",)
     within: Literal["brain", "image", "everything"] = "everything"
-    size: Annotated[int, POSITIVE] = 256  # rows and columns
+    size: Annotated[int, plausible(16, 1024)] = 256  # rows and columns
 
     @property
     def plane(self) -> tuple[int, int]:  # type: ignore[override]
