@@ -110,6 +110,24 @@ def everything(patients: Mapping[str, str]) -> Fold:
     return Fold(train, tuple(scan for scan in ids if patients[scan] == last), ())
 
 
+def shared_patients(folds: Iterable[Fold], patients: Mapping[str, str]) -> list[str]:
+    """A sentence for each fold, of a user's own, that tests a scan of a patient on whose other scans it trains.
+
+    Args:
+        folds: the first is fold 1.
+        patients: the patient of each scan, by id.
+    """
+    sentences = []
+    for number, fold in enumerate(folds, start=1):
+        seen = {patients[scan] for scan in (*fold.train, *fold.validation)}
+        if shared := [scan for scan in fold.test if patients[scan] in seen]:
+            sentences.append(
+                f"Fold {number} trains or validates on other scans of the patients of {listed(shared)}, which it "
+                "tests; scores of new patients would be lower."
+            )
+    return sentences
+
+
 def read_folds(path: str | Path, ids: Iterable[str]) -> list[Fold]:
     """Read a user's own folds: `{"folds": [{"train": […], "validation": […], "test": […]}, …]}`.
 

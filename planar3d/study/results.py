@@ -16,6 +16,7 @@ from planar3d.evaluation.published import center_of
 from planar3d.evaluation.scores import MEASURES, Measure
 from planar3d.files import read_json, read_rows
 from planar3d.recipes import Recipe
+from planar3d.scans.folds import shared_patients
 from planar3d.study.run_folder import Run, open_run
 from planar3d.transfer.metadata import RECIPE, read_metadata
 
@@ -76,6 +77,7 @@ class Results:
                 f"The scans are a phantom{size}; their scores show that the method runs and learns, but say "
                 "nothing about patients."
             )
+        notes += shared_patients(self.run.folds, self.run.patients)
         scored = {(scan.fold, scan.scan, scan.grid) for scan in self.scans}
         folds = list(enumerate(self.run.folds, start=1))
         absent = [n for n, _ in folds if all(number != n for number, *_ in scored)]

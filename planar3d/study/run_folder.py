@@ -1,18 +1,19 @@
 """The run folder: recipe, scans, folds and versions; written once, later runs must agree with it."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from planar3d.environment import machine, versions
-from planar3d.errors import RecipeError, RunError
+from planar3d.errors import Planar3DWarning, RecipeError, RunError
 from planar3d.files import read_json, why_too_long, write_json
 from planar3d.locks import CLAIM, locked
 from planar3d.recipes import Recipe
 from planar3d.scans.case import Case, Dataset, read_images, require_one_grid
-from planar3d.scans.folds import Fold
+from planar3d.scans.folds import Fold, shared_patients
 from planar3d.study.sources import require_same_weights, weights_sha256
 
 # What another one of these files is called, and its content in today's form: without a field it means what it did then.
@@ -31,6 +32,11 @@ class Run:
     cases: dict[str, Case]
     folds: list[Fold]
     data: dict[str, Any]
+
+    @property
+    def patients(self) -> dict[str, str]:
+        """The patient of each scan."""
+        return {scan: case.patient for scan, case in self.cases.items()}
 
     def prepared(self, scan: str) -> Path:
         """Folder of a prepared scan."""
@@ -98,6 +104,8 @@ def start_run(
         asked["environment.json"] = environment(recipe)
     else:
         require_same_weights(folder / "environment.json", recipe)
+    for sentence in shared_patients(folds, run.patients):
+        warnings.warn(sentence, Planar3DWarning, stacklevel=2)
     with locked(folder, "starting a run", wait=notify):
         there = {path.name for path in folder.iterdir()} - {CLAIM}
         if there and there.isdisjoint(("recipe.json", "environment.json")):

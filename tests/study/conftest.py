@@ -35,8 +35,8 @@ def _write_run(folder, groups=("01", "07", "08"), phantom=False, size=256, count
             scans[name] = _write_scan(data, name, rng) | {"group": group}
             tests[number].append(name)
     folds = [
-        {"train": [s for s in scans if s not in test][:-1], "validation": [list(scans)[-1]], "test": test}
-        for test in tests
+        {"train": others[:-1], "validation": others[-1:], "test": test}
+        for test, others in ((test, [s for s in scans if s not in test]) for test in tests)
     ]
     about = {"folder": str(data), "layout": "table", "phantom": phantom}
     write_json(run / "folds.json", {"data": about, "scans": scans, "folds": folds})

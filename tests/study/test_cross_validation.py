@@ -13,7 +13,7 @@ import pytest
 from msseg import IDS, RECIPE, TINY, write_msseg
 from narrow_networks import narrow_networks
 
-from planar3d.errors import FoldsError, RecipeError, RunError, ScanError, WeightsError
+from planar3d.errors import FoldsError, Planar3DWarning, RecipeError, RunError, ScanError, WeightsError
 from planar3d.inference.segment import segment
 from planar3d.recipes import MODERN, RELEASED
 from planar3d.scans.datasets import find_cases
@@ -360,6 +360,15 @@ def test_folds_are_a_number_a_file_or_the_rule(data, tmp_path):
     for words in ("five", "²"):
         with pytest.raises(FoldsError, match="neither a number"):
             folds_for(dataset, words)
+
+
+def test_own_folds_that_test_another_visit_of_a_training_patient_are_told(data, tmp_path):
+    dataset = find_cases(data)
+    visits = [replace(case, patient="x") if case.id in ("01A", "01B") else case for case in dataset.cases]
+    dataset, folds = replace(dataset, cases=tuple(visits)), [Fold(("08A",), ("01A",), ("01B",))]
+    with pytest.warns(Planar3DWarning, match="Fold 1 trains or validates on other scans of the patients of 01B, which"):
+        start_run(tmp_path / "run", dataset, RECIPE, folds)
+    assert open_run(tmp_path / "run").patients["01B"] == "x"
 
 
 def test_without_folds_every_scan_trains_and_nothing_is_reported(data, tmp_path):

@@ -1,3 +1,4 @@
+import json
 import math
 import shutil
 
@@ -70,6 +71,18 @@ def test_scores_that_a_spreadsheet_changed_are_refused(make_run):
 def test_a_run_of_the_phantom_says_so(make_run, size, words):
     (note,) = read_results(make_run(phantom=True, size=size)).notes
     assert words in note and "nothing about patients" in note
+
+
+def test_a_run_whose_folds_share_a_patient_says_so(make_run):
+    run = make_run()
+    content = json.loads((run / "folds.json").read_text())
+    for scan in ("scan00", "scan01"):  # which folds 1 and 2 test
+        row = open_run(run).cases[scan].to_json()
+        content["scans"][scan] = row | {"patient": "x"}
+    (run / "folds.json").write_text(json.dumps(content))
+    first, second = read_results(run).notes
+    assert first.startswith("Fold 1 trains or validates on other scans of the patients of scan00, ")
+    assert second.startswith("Fold 2 trains or validates on other scans of the patients of scan01, ")
 
 
 def test_histories_are_read_by_fold_and_what_is_unreadable_is_nan(make_run):
