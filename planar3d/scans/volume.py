@@ -119,6 +119,8 @@ def read_scan(
 def read_labels(path: str | Path, scan: Scan | None = None, assume_affine: bool = False) -> Scan:
     """Read a label map, on the grid of `scan` if one is given; arguments are those of `read_mask`.
 
+    Without a scan, a two-dimensional image is a volume with a single slice.
+
     Returns:
         A scan with the labels as uint8 voxels; if `scan` is given, on its grid and with its header.
 
@@ -126,7 +128,7 @@ def read_labels(path: str | Path, scan: Scan | None = None, assume_affine: bool 
         ScanError: as `read_scan`; the map does not match the scan, see `on_grid_of`; or its values are not whole
             numbers from 0 to 255, within 0.001.
     """
-    found = _read_on(scan, path, assume_affine, "a label map, a single volume of whole numbers,")
+    found = _read_on(scan, path, assume_affine, "a label map, a single volume of whole numbers,", flat=scan is None)
     labels = np.rint(found.voxels)
     if not are_labels(found.voxels, labels, 255):
         low, high = found.limits
@@ -185,8 +187,8 @@ def on_grid_of(scan: Scan, mask: Scan, kind: Literal["mask", "image"] = "mask") 
     )
 
 
-def _read_on(scan: Scan | None, path: str | Path, assume_affine: bool | None, needed: str) -> Scan:
-    flat = scan is not None and scan.voxels.shape[2] == 1
+def _read_on(scan: Scan | None, path: str | Path, assume_affine: bool | None, needed: str, flat: bool = False) -> Scan:
+    flat |= scan is not None and scan.voxels.shape[2] == 1
     found = _read(path, scan, assume_affine, needed, flat)
     return found if scan is None else on_grid_of(scan, found)
 

@@ -10,12 +10,15 @@ from planar3d.scans.datasets import find_cases
 from planar3d.scans.folds import Fold
 from planar3d.scans.phantom import write_phantom
 from planar3d.scans.volume import read_labels, read_scan
+from planar3d.study.cohort import segment_all
+from planar3d.study.cohort_scores import score_masks
 from planar3d.study.cross_validation import run_folds
 from planar3d.study.ejection import ejection_table
 from planar3d.study.report import write_report
 from planar3d.study.reproduce import folds_for
 from planar3d.study.results import read_results
 from planar3d.study.run_folder import start_run
+from planar3d.study.segmented import Asked
 from planar3d.study.tables import all_tables
 
 ORGANS = ("liver=63", "right-kidney=126", "left-kidney=189", "spleen=252")
@@ -69,6 +72,15 @@ def test_camus_is_scored_by_contours_and_ejection_fractions(tmp_path, monkeypatc
         f"patient0801_{view}_{instant}" for view in ("2CH", "4CH") for instant in ("ED", "ES")
     }
     assert all({"mad_mm", "hd_mm"} <= row.keys() for row in rows)
+    # Masks that predict writes, of a single slice each, have the same scores.
+    masks = tmp_path / "masks"
+    scans = [case.images["image"] for case in dataset.cases if case.patient == "patient0801"]
+    segment_all(
+        scans, out / "fold-1/best.weights.h5", masks, asked=Asked(engine="keras", precision="float32"), notify=str
+    )
+    alone = {(row["scan"], row["target"]): row["hd_mm"] for row in score_masks(masks, tmp_path / "data", str)}
+    in_run = {(r["scan"], r["target"]): float(r["hd_mm"]) for r in rows if r["grid"] == "native"}
+    assert alone == pytest.approx(in_run, rel=1e-5, nan_ok=True)
     # Beside the published figures: of end diastole alone, the mean of both views.
     own = [float(r["dice"]) for r in rows if "_ED" in r["scan"] and r["target"] + r["grid"] == "epicardiumnative"]
     (cell,) = (
