@@ -82,7 +82,12 @@ def predict(
     from planar3d.study.segmented import Asked
 
     asked = Asked(
-        *(method, engine, precision, batch_size, assume_affine, overwrite),
+        method=method,
+        engine=engine,
+        precision=precision,
+        batch_size=batch_size,
+        assume_affine=assume_affine,
+        overwrite=overwrite,
         probability=probability,
         overlay=overlay,
         report=report,

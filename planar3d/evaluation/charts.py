@@ -20,8 +20,14 @@ _CURVES = {"loss": "Loss", "dice": "Dice"}  # labels of the history's columns; o
 _FOLDS_IN_A_BAND = 5
 
 LESION_BOXES = (
-    *("dice", "sensitivity", "precision", "assd_mm"),
-    *("lesion_f1", "lesion_sensitivity", "lesion_precision", "hd95_mm"),
+    "dice",
+    "sensitivity",
+    "precision",
+    "assd_mm",
+    "lesion_f1",
+    "lesion_sensitivity",
+    "lesion_precision",
+    "hd95_mm",
 )
 _IN_A_ROW = 4
 

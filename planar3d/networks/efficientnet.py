@@ -41,8 +41,14 @@ STAGES = (
 )
 # Factors of filters and blocks for the other variants (tensorflow/tpu, efficientnet_builder.py).
 SCALES = {
-    **{"b0": (1.0, 1.0), "b1": (1.0, 1.1), "b2": (1.1, 1.2), "b3": (1.2, 1.4)},
-    **{"b4": (1.4, 1.8), "b5": (1.6, 2.2), "b6": (1.8, 2.6), "b7": (2.0, 3.1)},
+    "b0": (1.0, 1.0),
+    "b1": (1.0, 1.1),
+    "b2": (1.1, 1.2),
+    "b3": (1.2, 1.4),
+    "b4": (1.4, 1.8),
+    "b5": (1.6, 2.2),
+    "b6": (1.8, 2.6),
+    "b7": (2.0, 3.1),
 }
 # The encoders of Messaoudi 2023: timm's noisy student files, and feature layers, coarsest first.
 NOISY_STUDENT = {"b0": "tf_efficientnet_b0_ns-c0e6a31c.pth", "b4": "tf_efficientnet_b4_ns-d6313a46.pth"}

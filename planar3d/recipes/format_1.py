@@ -16,7 +16,10 @@ _PREPARATIONS = {"cube": "sagittal-cube", "slices": "axial-slices"}
 _CHOICES: dict[str, Any] = {"sampling": SAMPLINGS, "network": NETWORKS, "schedule": SCHEDULES}
 # Values of missing fields that differ from the section's default: the behaviour before the field existed.
 _MISSING = {
-    **{"grid": "cube", "sampling": "windows", "network": "planar-resunet", "schedule": "decay"},
+    "grid": "cube",
+    "sampling": "windows",
+    "network": "planar-resunet",
+    "schedule": "decay",
     "resampling": "scipy",
 }
 

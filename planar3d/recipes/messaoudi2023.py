@@ -13,8 +13,11 @@ from planar3d.training.settings import Training
 
 # Differences of the released code in network and optimizer.
 _AS_RELEASED = {
-    **{"encoder_padding": "symmetric", "encoder_epsilon": 1e-5, "stem": "normal"},
-    **{"gradient_share": "beta_1", "epsilon": 1e-5},
+    "encoder_padding": "symmetric",
+    "encoder_epsilon": 1e-5,
+    "stem": "normal",
+    "gradient_share": "beta_1",
+    "epsilon": 1e-5,
 }
 
 MESSAOUDI2023_OMNIA_CAMUS = Recipe(

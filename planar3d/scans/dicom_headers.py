@@ -16,12 +16,29 @@ from planar3d.wording import counted
 DICOM_SUFFIXES = (".dcm", ".ima")
 _NUMBER = re.compile(r"\d+")
 _TAGS = [
-    *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"),
-    *("SeriesNumber", "SeriesDescription", "Modality"),
-    *("Manufacturer", "ProtocolName", "AcquisitionContrast", "ImageType", "InversionTime", "EchoTime"),
-    *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
-    *("PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient"),
-    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "SeriesDescription",
+    "Modality",
+    "Manufacturer",
+    "ProtocolName",
+    "AcquisitionContrast",
+    "ImageType",
+    "InversionTime",
+    "EchoTime",
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "BitsAllocated",
+    "PixelSpacing",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
 ]
 _PIXELS = {0x7FE00008, 0x7FE00009, 0x7FE00010}  # as float, as double, as integers or compressed
 _UNDEFINED = 0xFFFFFFFF

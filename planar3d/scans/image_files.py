@@ -15,11 +15,10 @@ from planar3d.wording import counted
 _NIFTI = (".nii.gz", ".nii")
 # Other image formats and compressions. The first of a pair of files is named.
 _OTHERS = (
-    *(".nii.bz2", ".nii.xz", ".nii.zst", ".nii.z", ".nii.zip", ".img", ".hdr", ".img.gz", ".hdr.gz", ".mgz", ".mgh"),
-    *(".mnc", ".mnc.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".mif", ".mif.gz", ".mih", ".head", ".brik", ".brik.gz"),
-    *(".par", ".rec"),
+    ".nii.bz2 .nii.xz .nii.zst .nii.z .nii.zip .img .hdr .img.gz .hdr.gz .mgz .mgh .mnc .mnc.gz .nrrd .nhdr .mha .mhd "
+    ".mif .mif.gz .mih .head .brik .brik.gz .par .rec"
 )
-_SUFFIXES = (*_NIFTI, *_OTHERS)
+_SUFFIXES = (*_NIFTI, *_OTHERS.split())
 _SYSTEM = {"lost+found", "$RECYCLE.BIN", "System Volume Information", "__MACOSX"}
 # Endings of the names of masks and maps, including the outputs of `predict`; BIDS' names of parts of complex images
 # other than the magnitude.

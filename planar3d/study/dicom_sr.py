@@ -66,7 +66,9 @@ def write_dicom_sr(lesions: Sequence[Lesion], segmentation: str | Path, path: st
         sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
             sr.TrackingIdentifier(segment.TrackingUID, segment.TrackingID),
             referenced_segment=sr.ReferencedSegment(
-                *(seg.SOPClassUID, seg.SOPInstanceUID, segment.SegmentNumber),
+                seg.SOPClassUID,
+                seg.SOPInstanceUID,
+                segment.SegmentNumber,
                 source_series=sr.SourceSeriesForSegmentation(source.SeriesInstanceUID),
             ),
             measurements=[volume([lesion])],

@@ -8,7 +8,12 @@ from planar3d.files import parse_json
 
 _NUMBER, _HUGE = int | float, 1e99
 _LESION = {
-    **dict.fromkeys(("lesion", "volume_ml", "voxels", "x_mm", "y_mm", "z_mm"), _NUMBER),
+    "lesion": _NUMBER,
+    "volume_ml": _NUMBER,
+    "voxels": _NUMBER,
+    "x_mm": _NUMBER,
+    "y_mm": _NUMBER,
+    "z_mm": _NUMBER,
     "extent_mm": [_NUMBER] * 3,
     "mean_probability": _NUMBER | None,
     "region?": str | None,
@@ -22,7 +27,8 @@ _FORM: dict[str, Any] = {
     "model": {"name": str, "sha256": str, "members?": [dict]},
     "result": {
         "lesions": int,
-        **dict.fromkeys(("volume_ml", "largest_ml"), _NUMBER),
+        "volume_ml": _NUMBER,
+        "largest_ml": _NUMBER,
         "targets_ml?": {"*": _NUMBER},
         "mask_sha256?": str,
     },

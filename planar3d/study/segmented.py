@@ -44,6 +44,17 @@ _VIEWERS = {
         '{label:5d} {r:5d} {g:4d} {b:4d}        1  1  1    "{name}"',
     ),
 }
+# The fields of `Asked` that each stand for a file of `Outputs`.
+_ON_DEMAND = (
+    "probability",
+    "overlay",
+    "report",
+    "dicom_seg",
+    "dicom_sr",
+    "same_format",
+    "label_tables",
+    "instances",
+)
 
 
 @dataclass(frozen=True)
@@ -68,12 +79,10 @@ class Asked:
     @property
     def files(self) -> tuple[str, ...]:
         """The names, among those of `Outputs`, of all that is written of a scan."""
-        on_demand = (
-            *("probability", "overlay", "report", "dicom_seg", "dicom_sr"),
-            *("same_format", "label_tables", "instances"),
-        )
+        always = ("record", "mask", "lesions")
+        on_demand = tuple(name for name in _ON_DEMAND if getattr(self, name))
         tables = ("fsleyes", "freeview") if self.label_tables else ()
-        return ("record", "mask", "lesions", *(name for name in on_demand if getattr(self, name)), *tables)
+        return always + on_demand + tables
 
 
 def describe_models(models: Sequence[Model]) -> dict[str, Any]:

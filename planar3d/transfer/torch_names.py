@@ -19,21 +19,39 @@ _KINDS = {"bn": "normalization", "dwconv": "depthwise", "fc1": "dense on 7×7", 
 _TIMM_ATTENTION = {"se.conv_reduce": "se_reduce", "se.conv_expand": "se_expand"}
 # timm counts a block's convolutions, and the first stage's blocks have no expansion.
 _TIMM_FIRST_STAGE = _TIMM_ATTENTION | {"conv_dw": "dwconv", "bn1": "bn", "conv_pw": "project_conv", "bn2": "project_bn"}
-_TIMM_STAGE = {
-    **_TIMM_ATTENTION,
-    **{"conv_pw": "expand_conv", "bn1": "expand_bn", "conv_dw": "dwconv", "bn2": "bn"},
-    **{"conv_pwl": "project_conv", "bn3": "project_bn"},
+_TIMM_STAGE = _TIMM_ATTENTION | {
+    "conv_pw": "expand_conv",
+    "bn1": "expand_bn",
+    "conv_dw": "dwconv",
+    "bn2": "bn",
+    "conv_pwl": "project_conv",
+    "bn3": "project_bn",
 }
 _PYTORCH_BLOCK = {
-    **{"_expand_conv": "expand_conv", "_bn0": "expand_bn", "_depthwise_conv": "dwconv", "_bn1": "bn"},
-    **{"_se_reduce": "se_reduce", "_se_expand": "se_expand", "_project_conv": "project_conv", "_bn2": "project_bn"},
+    "_expand_conv": "expand_conv",
+    "_bn0": "expand_bn",
+    "_depthwise_conv": "dwconv",
+    "_bn1": "bn",
+    "_se_reduce": "se_reduce",
+    "_se_expand": "se_expand",
+    "_project_conv": "project_conv",
+    "_bn2": "project_bn",
 }
+# In timm, in EfficientNet-PyTorch, and in the released code of Messaoudi 2023.
 _ENDS = {
-    **dict.fromkeys(("conv_stem", "_conv_stem", "conv1"), "stem_conv"),
-    **dict.fromkeys(("bn1", "_bn0", "bnorm1"), "stem_bn"),
-    **dict.fromkeys(("conv_head", "_conv_head"), "top_conv"),
-    **dict.fromkeys(("bn2", "_bn1", "norm_head"), "top_bn"),
-    **dict.fromkeys(("classifier", "_fc"), "predictions"),
+    "conv_stem": "stem_conv",
+    "_conv_stem": "stem_conv",
+    "conv1": "stem_conv",
+    "bn1": "stem_bn",
+    "_bn0": "stem_bn",
+    "bnorm1": "stem_bn",
+    "conv_head": "top_conv",
+    "_conv_head": "top_conv",
+    "bn2": "top_bn",
+    "_bn1": "top_bn",
+    "norm_head": "top_bn",
+    "classifier": "predictions",
+    "_fc": "predictions",
 }
 
 _REPEATS = (1, 2, 2, 3, 3, 4, 1)  # the blocks of each stage of EfficientNet-B0
@@ -59,9 +77,14 @@ def resnet(blocks: Sequence[int], convolutions: int) -> Names:
 
 def vgg(convolutions: Sequence[int]) -> Names:
     """A VGG's names in torchvision, and in timm, whose dense layers are convolutions."""
-    names = dict.fromkeys(("classifier.0", "pre_logits.fc1"), "fc1")
-    names |= dict.fromkeys(("classifier.3", "pre_logits.fc2"), "fc2")
-    names |= dict.fromkeys(("classifier.6", "head.fc"), "predictions")
+    names = {
+        "classifier.0": "fc1",
+        "classifier.3": "fc2",
+        "classifier.6": "predictions",
+        "pre_logits.fc1": "fc1",
+        "pre_logits.fc2": "fc2",
+        "head.fc": "predictions",
+    }
     index = 0
     for block, count in enumerate(convolutions, start=1):
         for i in range(1, count + 1):

@@ -16,8 +16,16 @@ from planar3d.scans.volume import read_labels
 IMAGES = ("flair", "t1", "t1ce", "t2")
 # Endings of file names: until 2022, and from 2023 on.
 _ENDINGS = {
-    **{"_flair": "flair", "_t1": "t1", "_t1ce": "t1ce", "_t2": "t2", "_seg": "seg"},
-    **{"-t2f": "flair", "-t1n": "t1", "-t1c": "t1ce", "-t2w": "t2", "-seg": "seg"},
+    "_flair": "flair",
+    "_t1": "t1",
+    "_t1ce": "t1ce",
+    "_t2": "t2",
+    "_seg": "seg",
+    "-t2f": "flair",
+    "-t1n": "t1",
+    "-t1c": "t1ce",
+    "-t2w": "t2",
+    "-seg": "seg",
 }
 _NAME = re.compile(f"(brats.*)({'|'.join(_ENDINGS)})", re.IGNORECASE)
 _MISNAMED = "W39_1998.09.19_Segm"  # the label map of BraTS20_Training_355 in some copies

@@ -16,8 +16,12 @@ from planar3d.sections import Section
 
 # Directions by nibabel's codes, and the planes of slices that follow each other in them.
 _DIRECTIONS = {
-    **{"L": "from right to left", "R": "from left to right", "P": "from anterior to posterior"},
-    **{"A": "from posterior to anterior", "S": "from inferior to superior", "I": "from superior to inferior"},
+    "L": "from right to left",
+    "R": "from left to right",
+    "P": "from anterior to posterior",
+    "A": "from posterior to anterior",
+    "S": "from inferior to superior",
+    "I": "from superior to inferior",
 }
 PLANES = {"L": "sagittal", "R": "sagittal", "A": "coronal", "P": "coronal", "S": "axial", "I": "axial"}
 Decode = Callable[[np.ndarray, np.ndarray], np.ndarray]  # probabilities and the grid's axes in mm to labels
