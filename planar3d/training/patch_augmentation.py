@@ -79,6 +79,7 @@ def _places(
     places = places - places.mean(axis=(1, 2, 3), keepdims=True) + middle
     if moved:
         places[1:] += (np.array(shape[1:]) * rng.uniform(-_TRANSLATION, _TRANSLATION, 2)).reshape(2, 1, 1, 1)
+    places[np.equal(shape, 1)] = 0  # a patch of one slice has only air beside it
     return places
 
 
@@ -92,7 +93,7 @@ def _sheared(places: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return _linear(matrix, places)
 
 
-# In this order, around the patch's center. Turns and shears stay within slices, as a patch may have only one slice.
+# In this order, around the patch's center. Turns and shears stay within slices.
 _WARPS: dict[str, Change] = {
     "elastic": lambda places, rng: places + _deformation(places.shape[1:], rng),
     "rotation": lambda places, rng: _linear(_rotation(rng.uniform(-_ANGLE, _ANGLE, 3)), places),

@@ -174,6 +174,14 @@ def test_deformations_are_smooth_and_no_farther_than_three_quarters_of_their_smo
             assert np.abs(np.diff(field[2], axis=2)).max() < farthest[2] / 2
 
 
+@pytest.mark.parametrize("name", [*SPATIAL, "turn", "shear", "translation"])
+def test_a_patch_of_one_slice_is_warped_within_its_plane(always, name):
+    """Beside its slice is only air: by 15 degrees or a tenth of a slice the whole patch would be empty."""
+    image, labels = np.full((1, 32, 32, 1), 5, np.float32), np.full((1, 32, 32), 2, np.uint8)
+    for moved, found in _drawn((name,), 10, (image, labels)):
+        assert np.mean(moved > 4) > 0.5 and np.mean(found == 2) > 0.5
+
+
 def test_outside_of_the_patch_is_air_and_without_label(always):
     image, labels = np.full((8, 12, 12, 1), 5, np.float32), np.full((8, 12, 12), 2, np.uint8)
     for seed in range(30):
