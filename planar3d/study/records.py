@@ -137,8 +137,9 @@ def refuse_other(*paths: Path) -> None:
 
 
 def rating_file(record: Path) -> Path:
-    """The path of a scan's rating, beside its record."""
-    return record.with_name(f"{record.stem}{RATING}")
+    """The path of a scan's rating, beside its record, without characters that a browser replaces as it saves a file."""
+    name = record.stem.encode("utf-8", "backslashreplace").decode()
+    return record.with_name(re.sub(r'["*/:<>?\\|~%]', "_", name) + RATING)
 
 
 def read_rating(file: Path, record: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from scan_pages import record_of, segmented, text_of
 
 from planar3d.files import write_json, write_text
 from planar3d.study.cohort_report import write_cohort_report
+from planar3d.study.records import rating_file, read_rating
 
 EVIL = "<script>alert(1)</script>"
 
@@ -69,6 +70,15 @@ def test_a_reader_s_rating_beside_a_record_is_shown_and_one_of_another_mask_is_n
     assert "the rating is for another mask" in text and "unreadable: c_rating.json" in text
     assert "several ratings: keep one as e_rating.json, and remove e_rating (1).json" in text
     assert "rating" not in text_of(page({"d.json": records["d.json"]}))
+
+
+@pytest.mark.parametrize("name", ['T2*: "a"<b>|c?~50%\\', os.fsdecode(b"\xed")])
+def test_a_rating_is_found_also_if_browsers_replace_characters_of_the_scan_s_name(mask, tmp_path, name):
+    file, record = tmp_path / "out" / f"{name}.json", record_of(mask, name)
+    rating = {"rating": "pass", "mask_sha256": record["result"]["mask_sha256"]}
+    assert not set(rating_file(file).name) & set('"*/:<>?\\|~%') and rating_file(file).name.isprintable()
+    write_json(rating_file(file), rating)
+    assert read_rating(file, record) == "pass"
 
 
 def test_a_scan_without_a_report_is_listed_without_a_link(page, mask, tmp_path):
