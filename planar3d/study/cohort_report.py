@@ -101,10 +101,11 @@ def _conditions(
     for part, title in CONDITIONS.items():
         if part == "scan":  # which is another one in every record
             continue
-        contents = {record["scan"]["name"]: as_text(record.get(part) or {}) for record in records}
-        for name in dict.fromkeys(name for content in contents.values() for name in content):
+        # Scans of several folders may share a name.
+        contents = [(record["scan"]["name"], as_text(record.get(part) or {})) for record in records]
+        for name in dict.fromkeys(name for _, content in contents for name in content):
             scans_by_value: dict[str, list[str]] = {}
-            for scan, content in contents.items():
+            for scan, content in contents:
                 scans_by_value.setdefault(content.get(name, "–"), []).append(scan)
             if len(scans_by_value) == 1:
                 shared.setdefault(title, {})[name] = next(iter(scans_by_value))

@@ -120,6 +120,12 @@ def test_conditions_are_told_apart_into_shared_and_differing(page, mask):
     assert "5ca" not in text  # a scan's own
 
 
+def test_conditions_of_scans_that_share_a_name_differ_too(page, mask):
+    other = record_of(mask, "FLAIR") | {"model": {"name": "other", "sha256": "1"}}
+    text = text_of(page({"a/FLAIR.json": record_of(mask, "FLAIR"), "b/FLAIR.json": other}))
+    assert "Model: name ms-flair FLAIR" in text and "Model: name other FLAIR" in text
+
+
 def test_every_scan_is_counted_in_both_histograms(page, mask):
     records = {f"{n}.json": record_of(mask, str(n)) for n in range(5)}
     for lesions, record in zip((0, 1, 4, 100, 1000), records.values(), strict=True):
