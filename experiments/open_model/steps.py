@@ -75,7 +75,8 @@ def train(variant: Variant, settings: Settings) -> None:
 
 def _begun(variant: Variant, settings: Settings, recipe: Recipe, crops: Crops) -> Any:
     """The initial network of a variant, for crops."""
-    from planar3d.training.fit import build_network, layers_named, scale_to_unit_variance
+    from planar3d.training.fit import build_network, layers_named
+    from planar3d.training.initialization import scale_to_unit_variance
     from planar3d.transfer.transplant import load_weights, transplant
 
     network = build_network(recipe.changed(encoder_weights="none"))

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,35 +67,6 @@ def layers_named(network: keras.Model, recipe: Recipe, field: str) -> list[str]:
     return chosen
 
 
-def scale_to_unit_variance(network: keras.Model, names: Sequence[str], inputs: Any) -> None:
-    """Scale the kernels of layers, in the graph's order, so that their pre-activations have variance 1.
-
-    The default initialization preserves variances only for inputs of variance 1. After ImageNet features, initial
-    values and gradients are tens of times too large; after a random encoder, hundreds of times too small.
-
-    Args:
-        names: layers to scale, each with a kernel; their biases are unchanged.
-        inputs: a batch of the network's input.
-
-    Raises:
-        RecipeError: the output of a layer is constant, so no factor helps.
-
-    Source: Mishkin & Matas 2016, "All you need is a good init", without its orthogonal initialization.
-    """
-    for layer in network.layers:
-        if layer.name not in names:
-            continue
-        activation, layer.activation = layer.activation, keras.activations.linear
-        try:
-            given = keras.Model(network.input, layer.output)(inputs, training=False)
-        finally:
-            layer.activation = activation
-        deviation = float(np.std(keras.ops.convert_to_numpy(keras.ops.cast(given, "float32"))))
-        if not deviation > 0:
-            raise RecipeError(f"unit_variance: the output of {layer.name} is constant and cannot be scaled.")
-        layer.kernel.assign(layer.kernel / deviation)
-
-
 def compiled(trained: keras.Model, recipe: Recipe, steps: int = 1, epoch_steps: int = 1) -> keras.Model:
     """A twin of a network with the recipe's optimizer, loss and metric, with an optimizer only for this training.
 
@@ -157,6 +128,9 @@ def fit(
     Returns:
         The progress at the end, with the history by epoch.
 
+    Raises:
+        RunError: training diverged; nothing of that epoch is kept.
+
     Source: Kolarik 2020, section 3.5 and eq. 5.
     """
     if is_finished(folder):
@@ -174,12 +148,11 @@ def fit(
         ticker = Ticker(notify, f"epoch {progress.epoch + 1}, batches")
         order = recipe.training.samples.order(training, progress.epoch, recipe.training.seed)
         row = _run_epoch(steps, samples, order, validation, recipe, ticker)
-        if not np.isfinite(row["loss"]):
-            raise RunError(
-                f"The loss became {row['loss']} in epoch {progress.epoch + 1}. Lower the learning rate "
-                f"({recipe.training.learning_rate:g}), or use --precision float32, in a new run folder."
-            )
         progress.epoch += 1
+        if not np.isfinite(row["loss"]):
+            raise _diverged(f"The loss became {row['loss']} in epoch {progress.epoch}", recipe)
+        if not all(np.isfinite(array).all() for array in network.get_weights()):  # by the step after the last loss
+            raise _diverged(f"Weights became infinite or nan in epoch {progress.epoch}", recipe)
         progress.history.append({"epoch": progress.epoch, **row})
         progress.plateau = recipe.training.schedule.after_epoch(trainer.optimizer, row, progress.plateau)
         if _is_better(row, progress.best, recipe.training.monitor):
@@ -188,8 +161,17 @@ def fit(
         save(folder, network, trainer.optimizer, progress)
         left = (time.monotonic() - began) / (progress.epoch - first) * (recipe.training.epochs - progress.epoch)
         notify(_line(progress, recipe, left))
+    if not progress.best_epoch:
+        raise _diverged(f"{recipe.training.monitor} was nan in every epoch, so no weights were kept", recipe)
     finish(folder, progress)
     return progress
+
+
+def _diverged(what: str, recipe: Recipe) -> RunError:
+    return RunError(
+        f"{what}. Lower the learning rate ({recipe.training.learning_rate:g}), or use --precision float32, in a new "
+        "run folder."
+    )
 
 
 def _run_epoch(

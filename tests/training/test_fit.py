@@ -67,6 +67,23 @@ def test_the_loss_in_training_is_that_of_the_probabilities(name):
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
+@pytest.mark.usefixtures("untraced")
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"batch_size": 2}, "The loss became nan in epoch 1"),
+        ({"batch_size": 100, "beta_2": 0.0}, "Weights became infinite or nan in epoch 1"),
+        ({"batch_size": 100, "epochs": 1}, "val_loss was nan in every epoch, so no weights were kept"),
+    ],
+)
+def test_a_training_that_diverges_is_told_and_leaves_no_weights(changes, sentence, scans, tmp_path):
+    recipe = TINY.changed(learning_rate=3e38, **changes)
+    for _ in range(2):  # also when it is started again
+        with pytest.raises(RunError, match=rf"{sentence}\. Lower the learning rate \(3e\+38\)"):
+            _train(scans, recipe, tmp_path)
+    assert not (tmp_path / "training.json").exists() and not (tmp_path / "best.weights.h5").exists()
+
+
 class _KilledError(Exception):
     pass
 

@@ -9,7 +9,8 @@ from planar3d.errors import RecipeError
 from planar3d.networks.encoders import match_input_range
 from planar3d.networks.registry import find_architecture
 from planar3d.recipes import MODERN, PAPER
-from planar3d.training.fit import build_network, layers_named, scale_to_unit_variance
+from planar3d.training.fit import build_network, layers_named
+from planar3d.training.initialization import scale_to_unit_variance
 
 pytestmark = pytest.mark.usefixtures("untraced")
 
