@@ -188,6 +188,9 @@ def _checked(name: str, kind: Any, value: Any) -> Any:
     return value
 
 
+_KINDS = {int: "a whole number", float: "a finite number", str: "text", bool: "true or false"}
+
+
 def _typed(name: str, kind: Any, value: Any) -> Any:
     origin = typing.get_origin(kind)
     if origin is Literal:
@@ -213,7 +216,7 @@ def _typed(name: str, kind: Any, value: Any) -> Any:
                 if kind is float and made and not _LEAST <= abs(made) <= _GREATEST:
                     raise RecipeError(f"{name}={value!r}: 0, or a size from {_LEAST:g} to {_GREATEST:g} is needed.")
                 return made
-    raise RecipeError(f"{name}={value!r}: a value of type {kind.__name__} is needed.")
+    raise RecipeError(f"{name}={value!r}: {_KINDS[kind]} is needed.")
 
 
 def _plain(value: Any) -> Any:

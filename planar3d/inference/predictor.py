@@ -94,12 +94,7 @@ def predictor(
             int8 was not measured for the model.
     """
     check_recipe(recipe)
-    check_choice("method", method, METHODS)
-    check_choice("engine", engine, ENGINES)
-    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise RecipeError(f"batch_size={batch_size!r}: a positive whole number is needed.")
-    if precision is not None:
-        check_choice("precision", precision, PRECISIONS)
+    check_how(method, engine, precision, batch_size)
     if engine == "openvino" and not _has_openvino():
         raise Planar3DError(_NEEDS_OPENVINO.format("engine='openvino'"))
     source = _source(network, recipe)
@@ -109,6 +104,16 @@ def predictor(
     made = _chosen(source, recipe, method, "openvino", precision, batch_size)
     made.description += ", convolutions in int8"
     return made
+
+
+def check_how(method: str, engine: str, precision: str | None, batch_size: int) -> None:
+    """Raise a `RecipeError` if one of the arguments of `predictor` is unknown or out of range."""
+    check_choice("method", method, METHODS)
+    check_choice("engine", engine, ENGINES)
+    if precision is not None:
+        check_choice("precision", precision, PRECISIONS)
+    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise RecipeError(f"batch_size={batch_size!r}: a positive whole number is needed.")
 
 
 def _chosen(

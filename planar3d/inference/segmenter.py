@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from planar3d.errors import RecipeError, ScanError, WeightsError
-from planar3d.inference.predictor import Predictor, predictor
+from planar3d.inference.predictor import Predictor, check_how, predictor
 from planar3d.inference.prepared_scan import lesion_mask, native_mask, predict_prepared
 from planar3d.networks.weights_file import Model
 from planar3d.progress import Progress, part_of
@@ -71,7 +71,7 @@ class Segmenter:
 
     Raises:
         WeightsError: a model cannot be used.
-        RecipeError: the models have different targets.
+        RecipeError: the models have different targets, or a method, engine or precision is unknown.
 
     Source: Messaoudi 2020 averages four networks, one for each contrast.
     """
@@ -85,6 +85,7 @@ class Segmenter:
         precision: str | None = None,
         batch_size: int = 1,
     ) -> None:
+        check_how(method, engine, precision, batch_size)
         members = [_opened(member, recipe) for member in _listed(model)]
         self.models, self.recipes = [model for model, _ in members], [own for _, own in members]
         self._refuse_other_targets()

@@ -43,7 +43,7 @@ def takes_part(part: str) -> Callable[[str], bool]:
     """
     found = re.fullmatch(r"(\d+)/(\d+)", part)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise RunError(f"--part {part}: a part and the number of parts are needed, as in --part 3/20.")
+        raise RunError(f"--part {part}: a part from 1 to the number of parts is needed, as in --part 3/20.")
     number, of = map(int, found.groups())
     return lambda name: int(_sha256(name), 16) % of == number - 1
 

@@ -47,7 +47,7 @@ def finished_record(outputs: Outputs, expected: Mapping[str, Any], asked: Asked)
     for name in {**now, **before}:
         made, wanted = (asked.get(name) or "default" for asked in (before, now))
         if made != wanted:
-            raise RunError(f"{outputs.mask} exists, but was made with {name} {made}, not {wanted}. {advice}")
+            raise RunError(f"{outputs.mask} exists, but was made with another {name}: {made}, not {wanted}. {advice}")
     if record["result"].get("mask_sha256") != file_sha256(outputs.mask):
         raise RunError(f"{outputs.mask} was changed after it was written. {advice}")
     named = _named(outputs, record)

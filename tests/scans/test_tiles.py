@@ -146,7 +146,7 @@ def test_tiles_are_made_from_json_by_their_names():
         ({"shape": (8, 64, 64), "step": (9, 64, 64)}, "gaps"),
         ({"step": (12, 0, 64)}, "gaps"),
         ({"shape": (24, 0, 128)}, "gaps"),
-        ({"step": (12, 6.5, 64)}, "step=6.5: a value of type int"),
+        ({"step": (12, 6.5, 64)}, "step=6.5: a whole number"),
         ({"step": (-12, 64, 64)}, "gaps"),
         ({"step": (11, 64, 64), "overlap": "crop"}, "even"),
         ({"overlap": "max"}, "'crop', 'average', 'gaussian'"),

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from msseg import RECIPE, write_model, write_msseg
 
-from planar3d.errors import Planar3DError, RunError, ScanError, WeightsError
+from planar3d.errors import Planar3DError, RecipeError, RunError, ScanError, WeightsError
 from planar3d.files import read_json, write_json
 from planar3d.inference import segmenter
 from planar3d.inference.segment import segment
@@ -437,14 +437,19 @@ def test_a_new_record_without_its_mask_is_no_failure_where_both_are_overwritten(
 @pytest.mark.parametrize(
     ("then", "sentence"),
     [
-        (replace(PLAIN, precision="bf16"), "was made with precision default, not bf16. Use"),
-        (Asked(), "was made with engine keras, not auto. Use"),
-        (replace(PLAIN, method="windowed"), "was made with method auto, not windowed. Use"),
+        (replace(PLAIN, precision="bf16"), "was made with another precision: default, not bf16. Use"),
+        (Asked(), "was made with another engine: keras, not auto. Use"),
+        (replace(PLAIN, method="windowed"), "was made with another method: auto, not windowed. Use"),
     ],
 )
 def test_what_differs_from_how_a_mask_was_made_is_said(segmented, scans, model, then, sentence):
     refused = segment_all(scans[:3], model, segmented[0], asked=then, notify=str)
     assert len(refused.failed) == 3 and all(sentence in why for why in refused.failed.values())
+
+
+def test_an_unknown_precision_is_refused_before_a_mask_is_said_to_have_another(segmented, scans, model):
+    with pytest.raises(RecipeError, match="precision='bf8' is unknown; choose one of"):
+        segment_all(scans[:3], model, segmented[0], asked=replace(PLAIN, precision="bf8"), notify=str)
 
 
 def test_a_scan_whose_name_is_too_long_for_its_outputs_fails_alone_before_any_work(scans, model, tmp_path):
