@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 from planar3d.commands.options import AsJson, AssumeAffine, Cluster, Out, Settings, Size, open_models
 from planar3d.commands.output import list_failed, log, print_json, say
 from planar3d.errors import RecipeError
-from planar3d.wording import counted, rounded
+from planar3d.wording import counted, score_text
 
 
 def predict(
@@ -212,7 +212,7 @@ def evaluate(
     assume_affine: AssumeAffine = False,
 ) -> None:
     """Score predicted masks against expert masks, by voxels, lesions and surfaces."""
-    from planar3d.evaluation.scores import score_scan
+    from planar3d.evaluation.scores import MEASURES, score_scan
     from planar3d.scans.volume import read_mask
 
     if prediction.is_dir():
@@ -233,4 +233,4 @@ def evaluate(
         print_json(scores)
         return
     for name, value in scores.items():
-        echo(f"{name:24s} {rounded(value, 4)}")
+        echo(f"{name:24s} {score_text(value, MEASURES[name].digits)}")

@@ -63,3 +63,17 @@ def test_voxels_right_behind_a_header_that_says_0_are_compared(write_nifti):
     mask = _masks((5, 6, 7))[0].astype(np.uint8)
     assert _evaluate(write_nifti(mask, "p.nii", vox_offset=0), write_nifti(mask, "r.nii"))["dice"] == 1
     assert nib.load(write_nifti(mask, "p.nii")).header["vox_offset"] in (0, 352)
+
+
+def test_counts_are_printed_whole_and_a_few_false_alarms_are_not_rounded_away(write_nifti):
+    prediction = np.zeros((60, 60, 60), np.uint8)
+    prediction[::2, ::2, 1::2] = 1
+    reference = prediction.copy()
+    prediction[::20, 0, 0], reference[0, 0, 1] = 1, 0
+    words = [
+        "evaluate",
+        write_nifti(prediction, "p.nii", np.diag([-2.0, 2, 2, 1])),
+        write_nifti(reference, "r.nii", np.diag([-2.0, 2, 2, 1])),
+    ]
+    shown = dict(line.split() for line in CliRunner().invoke(app, [str(word) for word in words]).stdout.splitlines())
+    assert shown["reference_lesions"] == "26999" and shown["specificity"] == "0.99998"
