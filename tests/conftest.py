@@ -252,13 +252,13 @@ def built_once():
 
     build, kept = segmenter.predictor, {}
 
-    def built(network, recipe, *how):
+    def built(network, recipe, **how):
         if not isinstance(network, Model):
-            return build(network, recipe, *how)
+            return build(network, recipe, **how)
         # A predictor is of one thread: some tests begin a cohort while another one predicts.
-        key = threading.get_ident(), network.path, network.sha256, network.recipe, recipe, how
+        key = threading.get_ident(), network.path, network.sha256, network.recipe, recipe, *how.values()
         if key not in kept:
-            kept[key] = build(network, recipe, *how)
+            kept[key] = build(network, recipe, **how)
         return kept[key]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -82,10 +82,10 @@ def crossval(
 
     chosen, notify = chosen_recipe(recipe, settings, size, seed, precision), log(as_json)
     dataset = find_cases(data.absolute() if cluster else data)
-    done = reproduce(
+    run, page = reproduce(
         dataset, out, chosen, folds, only, notify, assume_affine=assume_affine, cluster=cluster, devices=devices
     )
-    _show(*done, as_json)
+    _show(run, page, as_json)
 
 
 def reproduce(
@@ -120,12 +120,13 @@ def reproduce(
     named = recipe or (shown.recipe if demo else system)
     chosen = chosen_recipe(named, settings, size, seed, precision)
     if data is None:
-        done = demonstrate(out, replace(shown, recipe=chosen, folds=folds or shown.folds), only, notify, devices)
+        demonstration = replace(shown, recipe=chosen, folds=folds or shown.folds)
+        run, page = demonstrate(out, demonstration, only, notify, devices)
     else:
-        done = reproduce_on(
+        run, page = reproduce_on(
             find_cases(data), out, chosen, folds, only, notify, assume_affine=assume_affine, devices=devices
         )
-    _show(*done, as_json)
+    _show(run, page, as_json)
 
 
 def report(
@@ -149,7 +150,8 @@ def report(
         else:
             say(f"Report: {page}")
         return
-    _show(*report_on(open_run(out), log(as_json)), as_json)
+    run = open_run(out)
+    _show(run, report_on(run, log(as_json)), as_json)
 
 
 def tune(

@@ -78,22 +78,23 @@ def convert(
     """
     check_channels_last()
     network = as_graph(model2d)
-    count = "a positive whole number is needed, or None"
-    _require(is_whole(depth), count, depth=depth)
-    _require(is_whole(in_channels), count, in_channels=in_channels)
-    _require(is_whole(kernel_depth), count, kernel_depth=kernel_depth)
-    _require(global_pooling in ("slice", "volume"), "'slice' or 'volume' is needed", global_pooling=global_pooling)
-    is_axis = isinstance(axis, int | np.integer) and axis in (0, 1, 2)
-    _require(is_axis, "depth is 0 (before rows), 1 (before columns) or 2 (after columns)", axis=axis)
-    _require(isinstance(name, str | None) and "/" not in (name or ""), "a string without / is needed", name=name)
-    if counterparts is not None:
-        are_functions = isinstance(counterparts, Mapping) and all(map(callable, counterparts.values()))
-        told = "a dictionary of functions by the type of the 2D layer is needed"
-        _require(are_functions, told, counterparts=counterparts)
-    if input_tensor is not None:
-        is_volume = isinstance(input_tensor, keras.KerasTensor) and len(input_tensor.shape) == 5
-        told = "a tensor of a 3D network, (batch, depth, rows, cols, channels), is needed"
-        _require(is_volume, told, input_tensor=input_tensor)
+    for argument, number in (("depth", depth), ("in_channels", in_channels), ("kernel_depth", kernel_depth)):
+        if not is_whole(number):
+            raise _wrong(argument, number, "a positive whole number is needed, or None")
+    if global_pooling not in ("slice", "volume"):
+        raise _wrong("global_pooling", global_pooling, "'slice' or 'volume' is needed")
+    if not isinstance(axis, int | np.integer) or axis not in (0, 1, 2):
+        raise _wrong("axis", axis, "depth is 0 (before rows), 1 (before columns) or 2 (after columns)")
+    if not isinstance(name, str | None) or "/" in (name or ""):
+        raise _wrong("name", name, "a string without / is needed")
+    if counterparts is None:
+        counterparts = {}
+    if not isinstance(counterparts, Mapping) or not all(map(callable, counterparts.values())):
+        needed = "a dictionary of functions by the type of the 2D layer is needed"
+        raise _wrong("counterparts", counterparts, needed)
+    if input_tensor is not None and not (isinstance(input_tensor, keras.KerasTensor) and len(input_tensor.shape) == 5):
+        needed = "a tensor of a 3D network, (batch, depth, rows, cols, channels), is needed"
+        raise _wrong("input_tensor", input_tensor, needed)
     images = [tensor for tensor in network.inputs if len(tensor.shape) == 4]
     crowded = (in_channels and len(images) > 1) or (input_tensor is not None and len(network.inputs) > 1)
     if not images or crowded:
@@ -103,22 +104,18 @@ def convert(
         )
     if input_tensor is not None and (depth or in_channels):
         raise ConversionError("input_tensor has its own depth and channels; omit depth and in_channels.")
-    layout, uses, counterparts = Layout(axis), list(uses_in(network)), counterparts or {}
+    layout, uses = Layout(axis), list(uses_in(network))
     kernels = {n: each for n, each in uses if type(each) in CONVOLUTIONS and type(each) not in counterparts}
     _check_types(counterparts, {type(operation) for _, operation in uses})
     times = Counter(id(operation) for _, operation in uses)
+    others = [n for n, _ in uses if n not in kernels]
     walk = GraphWalk(
-        layout,
-        global_pooling == "volume",
-        mappings_of(
-            kernels,
-            [n for n, _ in uses if n not in kernels],
-            mapping,
-            {"depth": kernel_depth, "tap": tap, "alpha": alpha},
-        ),
-        depth_factors(network, depth_pooling),
-        counterparts,
-        {used for used, count in times.items() if count > 1},
+        layout=layout,
+        whole_volume=global_pooling == "volume",
+        mappings=mappings_of(kernels, others, mapping, {"depth": kernel_depth, "tap": tap, "alpha": alpha}),
+        factors=depth_factors(network, depth_pooling),
+        counterparts=counterparts,
+        shared={used for used, count in times.items() if count > 1},
     )
     if input_tensor is None:
         inputs = [input_in_3d(tensor, layout, depth, len(tensor.shape) == 4, in_channels) for tensor in network.inputs]
@@ -144,7 +141,5 @@ def _check_types(counterparts: Counterparts, types: set[type]) -> None:
             )
 
 
-def _require(holds: bool, expected: str, **argument: Any) -> None:
-    if not holds:
-        ((name, value),) = argument.items()
-        raise ConversionError(f"{name}={repr_of(value)}: {expected}.")
+def _wrong(argument: str, value: Any, needed: str) -> ConversionError:
+    return ConversionError(f"{argument}={repr_of(value)}: {needed}.")

@@ -161,16 +161,16 @@ class GraphWalk:
             )
         position = self.layout.position(len(flats[0].shape))
         return Place(
-            flats,
-            node.outputs,
-            node.arguments.args,
-            volumes[0].shape[position] if deep[0] else None,
-            deep[0],
-            self.layout,
-            self.whole_volume,
-            self.mappings.get(f"{prefix}{operation.name}", PLANAR),
-            self.factors.get(id(node), 1),
-            volumes[0].shape[-1],
+            inputs=flats,
+            outputs=node.outputs,
+            arguments=node.arguments.args,
+            depth=volumes[0].shape[position] if deep[0] else None,
+            has_depth=deep[0],
+            layout=self.layout,
+            whole_volume=self.whole_volume,
+            kernel=self.mappings.get(f"{prefix}{operation.name}", PLANAR),
+            factor=self.factors.get(id(node), 1),
+            channels=volumes[0].shape[-1],
         )
 
     def _fit_channels(self, node: Any, known: dict[int, Any], names: Names) -> None:

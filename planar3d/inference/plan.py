@@ -124,11 +124,11 @@ def make_plan(network: Description, stride: int, exact: bool = True) -> Plan:
     # Windows with equal kept slices use one piece.
     pieces = {stretch: _piece(graph, shared, ranges, output) for stretch, ranges in demanded.items()}
     return Plan(
-        depth,
-        stride,
-        chunk,
-        Piece(((graph[0], (0, chunk)),), whole, frontier, features=True),
-        {name: pieces[stretch] for name, stretch in kept.items()},
+        depth=depth,
+        stride=stride,
+        chunk=chunk,
+        shared=Piece(inputs=((graph[0], (0, chunk)),), nodes=whole, outputs=frontier, features=True),
+        windows={name: pieces[stretch] for name, stretch in kept.items()},
     )
 
 
@@ -197,7 +197,7 @@ def _piece(graph: Sequence[Node], shared: set[Node], ranges: dict[Node, Range], 
     if output in shared:
         given.add((output, ranges[output]))
     in_order = sorted(given, key=lambda pair: (graph.index(pair[0]), pair[1]))
-    return Piece(tuple(in_order), nodes, (output,), features=False)
+    return Piece(inputs=tuple(in_order), nodes=nodes, outputs=(output,), features=False)
 
 
 def _macs(node: Node, entries: int) -> int:

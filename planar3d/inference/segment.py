@@ -44,7 +44,7 @@ def segment(
         WeightsError: the weights cannot be used.
         RecipeError: several models do not have the same targets.
     """
-    segmenter = Segmenter(model, recipe, method, engine, precision, batch_size)
+    segmenter = Segmenter(model, recipe, method=method, engine=engine, precision=precision, batch_size=batch_size)
     return segment_case(scan, segmenter, assume_affine, progress)
 
 

@@ -91,7 +91,12 @@ class Segmenter:
         self._refuse_other_targets()
         self.images = tuple(dict.fromkeys(name for own in self.recipes for name in own.preparation.images))
         self.flat = all(own.preparation.flat for own in self.recipes)
-        self._how = (method, engine, precision, batch_size)
+        self._how: dict[str, Any] = {
+            "method": method,
+            "engine": engine,
+            "precision": precision,
+            "batch_size": batch_size,
+        }
         self._predictors: list[Predictor] = []
 
     @property
@@ -107,7 +112,7 @@ class Segmenter:
         """
         if not self._predictors:
             pairs = zip(self.models, self.recipes, strict=True)
-            self._predictors = [predictor(network, recipe, *self._how) for network, recipe in pairs]
+            self._predictors = [predictor(network, recipe, **self._how) for network, recipe in pairs]
 
     def prepare(self, scans: Mapping[str, Scan]) -> list[Prepared]:
         """Prepare a case for each model; models with the same preparation share the result.

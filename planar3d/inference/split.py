@@ -34,7 +34,7 @@ def split(graph: Sequence[Node], shared: set[Node]) -> list[Node]:
             add(new[node])
             continue
         terms = [term for part in parts for term in _terms(node, new, part, add)]
-        new[node] = add(Node(node.layer, tuple(terms), node.shape, Reach(), node.slices_per_entry, "sum"))
+        new[node] = add(Node(node.layer, tuple(terms), node.shape, Reach(), node.slices_per_entry, role="sum"))
     needed = ancestors([graph_out[-1]])
     return [node for node in graph_out if node in needed]
 
@@ -80,16 +80,34 @@ def _terms(node: Node, new: dict[Node, Node], part: _Part, add: Callable[[Node],
         beside = Layer("Concatenate", f"part of {layer.name}", settings={"axis": -1})
         joined = add(Node(beside, sources, (*first.shape[:3], channels), Reach(), first.slices_per_entry))
     if not part.shared or node.reach.aligned:
-        whole = Node(node.layer, (joined,), node.shape, node.reach, node.slices_per_entry, "part")
-        biased = part.leads and bool(layer.use_bias)
-        return [add(replace(whole, channels=part.channels, biased=biased))]
+        whole = Node(
+            layer,
+            (joined,),
+            node.shape,
+            node.reach,
+            node.slices_per_entry,
+            role="part",
+            biased=part.leads and bool(layer.use_bias),
+            channels=part.channels,
+        )
+        return [add(whole)]
     # The ends of a window cut off taps, so each tap is shared separately, and windows shift it into place.
     shape = (joined.length, *node.shape[1:])
     terms = []
     for tap in range(layer.kernel_size[0]):
-        single = Node(layer, (joined,), shape, Reach(), joined.slices_per_entry, "part")
-        alone = replace(single, channels=part.channels, tap=tap)
+        alone = Node(
+            layer,
+            (joined,),
+            shape,
+            Reach(),
+            joined.slices_per_entry,
+            role="part",
+            channels=part.channels,
+            tap=tap,
+        )
+        add(alone)
         shift = tap * layer.dilation_rate[0] - node.reach.before
-        moved = Node(layer, (alone,), node.shape, Reach(before=-shift, after=shift), node.slices_per_entry, "shift")
-        terms.append(add(moved) if add(alone) and shift else alone)
+        reach = Reach(before=-shift, after=shift)
+        moved = Node(layer, (alone,), node.shape, reach, node.slices_per_entry, role="shift")
+        terms.append(add(moved) if shift else alone)
     return terms

@@ -14,7 +14,7 @@ from planar3d.environment import describe
 from planar3d.errors import Planar3DError, RecipeError, ScanError, WeightsError
 from planar3d.extras import check_extra, check_study_extra
 from planar3d.files import why_too_long
-from planar3d.inference.segmenter import Segmenter
+from planar3d.inference.segmenter import Member, Segmenter
 from planar3d.networks.weights_file import Model
 from planar3d.progress import Notify
 from planar3d.recipes import Recipe
@@ -76,7 +76,7 @@ def segment_all(
         asked = replace(asked, dicom_seg=True)
     if asked.dicom_seg:
         check_extra("dicom", "highdicom")
-    segmenter = Segmenter(model, recipe, asked.method, asked.engine, asked.precision, asked.batch_size)
+    segmenter = _segmenter(model, recipe, asked)
     several = len(segmenter.recipes[0].targets.names) > 1
     if asked.dicom_seg and several:
         raise RecipeError(
@@ -93,7 +93,16 @@ def segment_all(
     opened = [each for each in segmenter.models if isinstance(each, Model)]  # all, in the given order
     folder = CohortFolder(out)
     refuse_other(*(folder.path / name for name in (SCANS, LESIONS, *([PAGE] if asked.report else []))))
-    task = CohortTask(items, folder, describe_models(opened), segmenter, asked, notify, places, len(items) == 1)
+    task = CohortTask(
+        items=items,
+        folder=folder,
+        model=describe_models(opened),
+        segmenter=segmenter,
+        asked=asked,
+        notify=notify,
+        places=places,
+        single=len(items) == 1,
+    )
     with _not_left_empty(folder.path):
         try:
             with folder.alone(notify):
@@ -119,6 +128,17 @@ def segment_all(
     if task.failed:
         notify(f"{len(task.failed)} of {len(items)} scans failed: {', '.join(map(str, task.failed))}")
     return Cohort([task.records[item] for item in items if item in task.records], task.failed)
+
+
+def _segmenter(model: Member | Sequence[Member], recipe: Recipe | None, asked: Asked) -> Segmenter:
+    return Segmenter(
+        model,
+        recipe,
+        method=asked.method,
+        engine=asked.engine,
+        precision=asked.precision,
+        batch_size=asked.batch_size,
+    )
 
 
 def _nameable(item: ScanInput, out: str | Path, several: bool, asked: Asked) -> tuple[ScanInput, Outputs]:
@@ -179,8 +199,16 @@ def _segment_there(
     """
     item, outputs, place = given
     segmenter, lines, folder = _segmenter_there(models, asked), list[str](), CohortFolder(out)
-    task = CohortTask({item: outputs}, folder, describe_models(models), segmenter, asked, lines.append, {item: place})
-    task.said.append(segmenter.description)
+    task = CohortTask(
+        items={item: outputs},
+        folder=folder,
+        model=describe_models(models),
+        segmenter=segmenter,
+        asked=asked,
+        notify=lines.append,
+        places={item: place},
+    )
+    task.announced.append(segmenter.description)
     try:
         task.segment([item])
         while task.claimed:
@@ -198,7 +226,7 @@ def _segmenter_there(models: tuple[Model, ...], asked: Asked) -> Segmenter:
     for model, meant in zip(opened, models, strict=True):
         if model.sha256 != meant.sha256:
             raise WeightsError(f"{model.path} on {platform.node()} differs from the file with which this run started.")
-    segmenter = Segmenter(opened, None, asked.method, asked.engine, asked.precision, asked.batch_size)
+    segmenter = _segmenter(opened, None, asked)
     segmenter.load()
     return segmenter
 

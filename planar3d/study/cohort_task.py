@@ -28,15 +28,14 @@ from planar3d.wording import counted
 
 
 @dataclass(frozen=True)
-class _Result:
-    """A scan in progress: earlier record, file times, first image, the networks' inputs and results, and seconds."""
+class _InProgress:
+    """A scan that was read and prepared."""
 
-    before: Mapping[str, Any]
-    written: Mapping[Path, int]
-    scan: Scan
-    prepared: list[Prepared]
-    seconds: float
-    probabilities: Probabilities | None = None
+    before: Mapping[str, Any]  # the record of an earlier run
+    written: Mapping[Path, int]  # when its files were written
+    scan: Scan  # its first image
+    prepared: list[Prepared]  # for each model
+    seconds: float  # of work so far
 
 
 @dataclass
@@ -54,11 +53,11 @@ class CohortTask:
     records: dict[ScanInput, dict[str, Any]] = field(default_factory=dict)
     failed: dict[Path, str] = field(default_factory=dict)
     claimed: dict[Path, Holder] = field(default_factory=dict)
-    said: list[str] = field(default_factory=list)
+    announced: list[str] = field(default_factory=list)  # descriptions of the computation in the log
     held: dict[ScanInput, Claim] = field(default_factory=dict)
     ahead: set[ScanInput] = field(default_factory=set)  # without a mask, and not started
     made: dict[ScanInput, int] = field(default_factory=dict)  # when the records found at the start were written
-    taken: int = 0
+    taken: int = 0  # number of scans that this process took
 
     def segment(self, mine: Sequence[ScanInput]) -> None:
         """Segment scans that are neither done nor claimed by another process."""
@@ -143,7 +142,7 @@ class CohortTask:
         if claim := self.held.pop(item, None):
             claim.release()
 
-    def _prepare(self, item: ScanInput) -> _Result:
+    def _prepare(self, item: ScanInput) -> _InProgress:
         began = time.monotonic()
         if item.problem:
             raise ScanError(item.problem)
@@ -153,29 +152,33 @@ class CohortTask:
         written = scan_written_at(item)
         scans = read_input_images(item, self.asked.assume_affine, self.segmenter.flat)
         first, prepared = scans[self.segmenter.images[0]], self.segmenter.prepare(scans)
-        return _Result(before, written, first, prepared, time.monotonic() - began)
+        return _InProgress(before, written, first, prepared, seconds=time.monotonic() - began)
 
-    def _predict(self, item: ScanInput, coming: Future[_Result]) -> _Result | Planar3DError:
+    def _predict(
+        self, item: ScanInput, coming: Future[_InProgress]
+    ) -> tuple[_InProgress, Probabilities] | Planar3DError:
         """Run the network on a prepared scan; an error here or in the preparation is the result."""
         try:
-            result = coming.result()
+            scan = coming.result()
             self._say_how()
             began = time.monotonic()
             ticker = Ticker(self.notify, f"{item.name}, windows")
-            probabilities = self.segmenter.predict(result.prepared, ticker)
+            probabilities = self.segmenter.predict(scan.prepared, ticker)
             self._say_how()
-            return replace(result, seconds=result.seconds + time.monotonic() - began, probabilities=probabilities)
+            return replace(scan, seconds=scan.seconds + time.monotonic() - began), probabilities
         except Planar3DError as error:
             return error
 
-    def _write(self, item: ScanInput, result: _Result | Planar3DError, left: float) -> None:
+    def _write(
+        self, item: ScanInput, predicted: tuple[_InProgress, Probabilities] | Planar3DError, left: float
+    ) -> None:
         """Write the requested outputs of a scan, or report why there are none; then release its claim."""
         try:
-            if isinstance(result, Planar3DError):
-                raise result
+            if isinstance(predicted, Planar3DError):
+                raise predicted
             if taken := self._taken_over(item):
                 raise taken
-            record = self._write_result(item, result)
+            record = self._write_outputs(item, *predicted)
         except (Planar3DError, OSError) as error:
             self._fail(item, error)
             return
@@ -186,31 +189,30 @@ class CohortTask:
         for warning in record["warnings"]:
             self.notify(f"    {warning['sentence']}")
 
-    def _write_result(self, item: ScanInput, result: _Result) -> dict[str, Any]:
-        assert result.probabilities is not None
+    def _write_outputs(self, item: ScanInput, scan: _InProgress, probabilities: Probabilities) -> dict[str, Any]:
         began = time.monotonic()
-        mask, recipe = result.probabilities.mask(), result.probabilities.recipe
-        mapped = self.asked.probability or "probability" in result.before.get("files", {})  # whose map may be kept
-        probability = result.probabilities.foreground() if mapped else None
-        origin, within, final = self._origin(item), self.folder.path, self.items[item]
-        if any(written_at(file) != before for file, before in result.written.items()):
+        mask, recipe = probabilities.mask(), probabilities.recipe
+        mapped = self.asked.probability or "probability" in scan.before.get("files", {})  # whose map may be kept
+        probability = probabilities.foreground() if mapped else None
+        decided, within, final = self._origin(item), self.folder.path, self.items[item]
+        if any(written_at(file) != before for file, before in scan.written.items()):
             raise ScanError(f"{item.path} was changed while it was segmented. Run predict again.")
         with written_together(within, vars(final).values(), final.record, final.mask) as temporary:
             outputs = final.moved(within, temporary)
             about = {
                 **write_standard(outputs, item, mask, self.asked, recipe),
-                **origin,
-                "scan": {**origin["scan"], **describe_scan(item, result.scan)},
+                **decided,
+                "scan": {**decided["scan"], **describe_scan(item, scan.scan)},
                 "how": {"description": self.segmenter.description, "machine": machine(), "seed": recipe.training.seed},
                 "versions": versions(),
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
-                "seconds": round(result.seconds + time.monotonic() - began, 2),
+                "seconds": round(scan.seconds + time.monotonic() - began, 2),
             }
-            record = write_segmented(outputs, about, result.scan, mask, probability, self.asked, recipe, item.series)
-            kept = kept_files(final, result.before, record)
+            record = write_segmented(outputs, about, scan.scan, mask, probability, self.asked, recipe, item.series)
+            kept = kept_files(final, scan.before, record)
             record["files"] = kept | record["files"]
             write_json(outputs.record, record)
-            remove_outdated(final, result.before, kept)
+            remove_outdated(final, scan.before, kept)
         self.folder.succeed(final)
         return record
 
@@ -219,9 +221,9 @@ class CohortTask:
 
     def _say_how(self) -> None:
         """Report method, engine and precision: at the start, and when the first scan has decided them."""
-        if self.segmenter.description not in self.said:
-            self.said.append(self.segmenter.description)
-            self.notify(self.said[-1])
+        if self.segmenter.description not in self.announced:
+            self.announced.append(self.segmenter.description)
+            self.notify(self.segmenter.description)
 
     def _say(self, item: ScanInput, text: str) -> None:
         self.notify(f"{self.places[item]}  {item.path} → {text}")

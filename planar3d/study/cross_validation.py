@@ -182,7 +182,7 @@ def _train(run: Run, number: int, notify: Notify, devices: str | None) -> keras.
     if cached:
         samples = _samples(run, number, encoder_of(network, recipe), scans, notify)
     card = training_card(recipe, run.data, fold, number, len(run.folds))
-    fit(network, trained, samples, training, validation, recipe, folder, notify, card, chosen)
+    fit(network, trained, samples, training, validation, recipe, folder, notify=notify, card=card, devices=chosen)
     write_card(folder / BEST_WEIGHTS)
     return network
 

@@ -74,7 +74,7 @@ def reproduce(
         choose_devices(devices, recipe)
     run = start_run(Path(out).absolute() if cluster else out, dataset, recipe, chosen_folds, notify)
     run_folds(run, chosen, notify, assume_affine, cluster, devices)
-    return report_on(run, notify)
+    return run, report_on(run, notify)
 
 
 def _chosen(dataset: Dataset, folds: str | None, only: str | None) -> tuple[list[Fold], list[int]]:
@@ -85,12 +85,12 @@ def _chosen(dataset: Dataset, folds: str | None, only: str | None) -> tuple[list
     return found, choose_folds(only, len(found))
 
 
-def report_on(run: Run, notify: Notify = print) -> tuple[Run, Path]:
-    """Write the report of a run, over all available folds, waiting for other processes."""
+def report_on(run: Run, notify: Notify = print) -> Path:
+    """Write the report of a run, over all available folds, waiting for other processes; returns its page."""
     folder = run.folder / "report"
     with locked(folder, "the report", wait=notify):
         remove_temporaries(folder / "figures")
-        return run, write_report(run.folder)
+        return write_report(run.folder)
 
 
 def demonstrate(
