@@ -122,8 +122,8 @@ def shared_patients(folds: Iterable[Fold], patients: Mapping[str, str]) -> list[
         seen = {patients[scan] for scan in (*fold.train, *fold.validation)}
         if shared := [scan for scan in fold.test if patients[scan] in seen]:
             sentences.append(
-                f"Fold {number} trains or validates on other scans of the patients of {listed(shared)}, which it "
-                "tests; scores of new patients would be lower."
+                f"Fold {number} tests {listed(shared)}, but trains or validates on other scans of the same patients; "
+                "scores on new patients would be lower."
             )
     return sentences
 

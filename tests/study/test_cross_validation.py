@@ -366,7 +366,7 @@ def test_own_folds_that_test_another_visit_of_a_training_patient_are_told(data, 
     dataset = find_cases(data)
     visits = [replace(case, patient="x") if case.id in ("01A", "01B") else case for case in dataset.cases]
     dataset, folds = replace(dataset, cases=tuple(visits)), [Fold(("08A",), ("01A",), ("01B",))]
-    with pytest.warns(Planar3DWarning, match="Fold 1 trains or validates on other scans of the patients of 01B, which"):
+    with pytest.warns(Planar3DWarning, match="Fold 1 tests 01B, but trains or validates on other scans"):
         start_run(tmp_path / "run", dataset, RECIPE, folds)
     assert open_run(tmp_path / "run").patients["01B"] == "x"
 

@@ -81,8 +81,8 @@ def test_a_run_whose_folds_share_a_patient_says_so(make_run):
         content["scans"][scan] = row | {"patient": "x"}
     (run / "folds.json").write_text(json.dumps(content))
     first, second = read_results(run).notes
-    assert first.startswith("Fold 1 trains or validates on other scans of the patients of scan00, ")
-    assert second.startswith("Fold 2 trains or validates on other scans of the patients of scan01, ")
+    assert first.startswith("Fold 1 tests scan00, but trains or validates")
+    assert second.startswith("Fold 2 tests scan01, but trains or validates")
 
 
 def test_histories_are_read_by_fold_and_what_is_unreadable_is_nan(make_run):
