@@ -75,12 +75,6 @@ def _found(fixed: Scan, moving: Scan) -> tuple[np.ndarray, float]:
     return transform, float(found @ expected) / norm if norm else 0.0
 
 
-def resampled(volume: np.ndarray, affine: np.ndarray, fixed: Scan, to_moving: np.ndarray) -> np.ndarray:
-    """A volume of the moving scan on the grid of the fixed one, by linear interpolation; 0 beyond it."""
-    index = np.linalg.inv(affine) @ to_moving @ fixed.affine
-    return ndimage.affine_transform(volume, index[:3, :3], index[:3, 3], fixed.voxels.shape, order=1)
-
-
 def _transform(movement: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """4×4 of a rotation around a center (vector in rad) and a translation in mm."""
     rotation = Rotation.from_rotvec(movement[:3]).as_matrix()

@@ -1,20 +1,22 @@
 """Two visits of one patient: which lesions are new, enlarging, shrinking, gone or stable."""
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import nibabel as nib
 import numpy as np
-from scipy import sparse
+from scipy import ndimage, sparse
 from scipy.sparse.csgraph import connected_components
 
 from planar3d.errors import RunError
-from planar3d.evaluation.figures import canvas
+from planar3d.evaluation.figures import canvas, grey_window
 from planar3d.evaluation.lesion_table import lesion_labels, lesion_table
 from planar3d.evaluation.quality import QualityWarning
 from planar3d.files import read_json, write_json, written_together
-from planar3d.scans.registration import ONE_PATIENT, register, resampled
+from planar3d.scans.registration import ONE_PATIENT, register
 from planar3d.scans.volume import Scan
 from planar3d.study.page import picture_url, write_page
 from planar3d.study.records import refuse_other
@@ -105,13 +107,8 @@ def write_comparison(baseline: tuple[Scan, Scan], followup: tuple[Scan, Scan], o
         "counts": {kind: sum(each.change == kind for each in changes) for kind in CHANGES},
         "lesions": [each._asdict() for each in changes],
     }
-    moved = [
-        resampled(volume, later.affine, scan, to_followup)
-        for volume in (later.voxels, later_mask.voxels.astype(np.float32))
-    ]
     pictured = [each for each in changes if each.change != "stable"][:_PICTURED]
-    pairs = [(scan.voxels, mask.voxels), (moved[0], moved[1])]
-    pictures = _pictures(pairs, scan, pictured)
+    pictures = _pictures([(scan, mask, np.eye(4)), (later, later_mask, to_followup)], pictured)
     with written_together(out, files, *files) as temporary:
         write_page(
             temporary / "comparison.html",
@@ -184,34 +181,43 @@ def _kind(first: tuple[int, ...], second: tuple[int, ...], volumes: Sequence[flo
     return "enlarging" if volumes[1] > volumes[0] else "shrinking"
 
 
-def _pictures(pairs: Sequence[tuple[np.ndarray, np.ndarray]], scan: Scan, changes: Sequence[Change]) -> list[str]:
-    """Both visits around each lesion in the slice through its center, as PNGs in data URLs."""
-    import nibabel as nib
+def _pictures(visits: Sequence[tuple[Scan, Scan, np.ndarray]], changes: Sequence[Change]) -> list[str]:
+    """Both visits around each lesion in the plane of the baseline's slices through its center, as PNGs in data URLs.
 
-    if not changes:
-        return []
-    turn = nib.orientations.io_orientation(scan.affine)
-    affine = scan.affine @ nib.orientations.inv_ornt_aff(turn, scan.voxels.shape)
-    turned = [[nib.orientations.apply_orientation(volume, turn) for volume in pair] for pair in pairs]
-    white = [float(np.percentile(grey[grey > grey.mean()], 99)) for grey, _ in turned]
-    return [_picture(turned, white, affine, each) for each in changes]
+    Args:
+        visits: each with its mask, and the 4×4 from world coordinates of the baseline to its own.
+    """
+    scan = visits[0][0]
+    turn = nib.orientations.inv_ornt_aff(nib.orientations.io_orientation(scan.affine), scan.voxels.shape)
+    right, front = (scan.affine @ turn)[:, :2].T
+    mm = min(min(each.spacing) for each, _, _ in visits)
+    steps = math.ceil(_AROUND_MM / mm)
+    aside, ahead = np.meshgrid(*[mm * np.arange(-steps, steps + 1)] * 2)
+    plane = np.multiply.outer(right / np.linalg.norm(right), aside) + np.multiply.outer(
+        front / np.linalg.norm(front), ahead
+    )
+    return [_picture(visits, plane + np.reshape((*each.place_mm, 1), (4, 1, 1))) for each in changes]
 
 
-def _picture(turned: Sequence[Sequence[np.ndarray]], white: Sequence[float], affine: np.ndarray, change: Change) -> str:
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    centre = np.rint(np.linalg.inv(affine) @ (*change.place_mm, 1))[:3].astype(int)
-    shape = np.array(turned[0][0].shape)
-    centre = np.clip(centre, 0, shape - 1)
-    reach = np.ceil(_AROUND_MM / spacing).astype(int)
-    low, high = np.maximum(centre - reach, 0), np.minimum(centre + reach + 1, shape)
-    box = (slice(low[0], high[0]), slice(low[1], high[1]), centre[2])
+def _picture(visits: Sequence[tuple[Scan, Scan, np.ndarray]], plane: np.ndarray) -> str:
+    """The visits at these points of the baseline's world, (4, rows from the bottom, columns)."""
     figure = canvas(4.4, 2.2)
-    for panel, (grey, lesion) in enumerate(turned):
+    for panel, (scan, mask, way) in enumerate(visits):
+        low, high = grey_window(scan.voxels)
+        grey = _sampled(scan, way, plane, order=1, beyond=low)
+        lesion = _sampled(mask, way, plane, order=0, beyond=0.0)
         axes = figure.add_axes((panel / 2, 0, 0.49, 1))
-        axes.imshow(grey[box].T, cmap="gray", origin="lower", vmax=white[panel], aspect=spacing[1] / spacing[0])
-        if min(lesion[box].shape) > 1 and lesion[box].max() > 0.5:
-            axes.contour(lesion[box].T, [0.5], colors=_COLOUR, linewidths=0.9)
+        axes.imshow(grey, cmap="gray", origin="lower", vmin=low, vmax=high)
+        if lesion.max() > 0.5:
+            axes.contour(lesion > 0.5, [0.5], colors=_COLOUR, linewidths=0.9)
         axes.set_axis_off()
     stream = io.BytesIO()
     figure.savefig(stream, format="png", metadata={"Software": None})
     return picture_url(stream.getvalue())
+
+
+def _sampled(scan: Scan, way: np.ndarray, plane: np.ndarray, order: int, beyond: float) -> np.ndarray:
+    index = np.tensordot(np.linalg.inv(scan.affine) @ way, plane, 1)[:3]
+    return ndimage.map_coordinates(
+        scan.voxels, index, np.float32, order=order, mode="grid-constant", cval=beyond, prefilter=False
+    )

@@ -1,12 +1,16 @@
 """Of two visits each lesion is told by what became of it, wherever the head lay; the movement between them is found."""
 
+import base64
 import errno
+import io
 import json
+import re
 from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
+from matplotlib.image import imread
 from msseg import RECIPE
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
@@ -128,6 +132,30 @@ def test_the_command_writes_what_changed_and_a_page_of_both(visits, tmp_path):
     assert json.loads((tmp_path / "out/comparison.json").read_text()) == content
     again = [*words[:4], paths[1], paths[1], *words[6:]]  # other masks of the same visits
     assert CliRunner().invoke(app, [str(word) for word in again]).exit_code == 0
+
+
+def test_each_picture_shows_its_lesion_also_one_between_the_slices_of_the_other_visit(visits, tmp_path, monkeypatch):
+    scan, small = visits[0][0], Scan(np.zeros_like(visits[0][1].voxels), visits[0][1].header)
+    small.voxels[60:62, 60, 34] = small.voxels[70, 50, 35] = small.voxels[52, 70, 0] = 1
+    header = nib.Nifti1Image(scan.voxels, AFFINE @ np.diag([1, 1, 3, 1])).header
+    thick = [Scan(volume[..., ::3].copy(), header) for volume in (scan.voxels, 0 * small.voxels)]
+    thick[1].voxels[30:41, 30:41, 10] = 1
+    monkeypatch.setattr(visits_module, "register", lambda *scans: (np.eye(4), 1.0))
+    content = write_comparison(tuple(thick), (scan, small), tmp_path)
+    assert content["counts"]["new"] + content["counts"]["not covered"] == 3 and content["counts"]["gone"] == 1
+    pictures = re.findall('base64,([^"]*)"', (tmp_path / "comparison.html").read_text())
+    for change, data in zip(content["lesions"], pictures, strict=True):
+        picture = imread(io.BytesIO(base64.b64decode(data)))
+        middle = picture.shape[0] // 2
+        for panel, volume in enumerate((change["baseline_ml"], change["followup_ml"])):
+            near = picture[:, panel * picture.shape[0] :][:, : picture.shape[0] - 6]
+            near = near[middle - 60 : middle + 60, middle - 60 : middle + 60]
+            assert (near[..., 0] - near[..., 2] > 0.2).any() == (volume > 0), (change["change"], panel)
+    told = "The first 1 of 4 changed lesions in the table are shown."
+    assert told not in (tmp_path / "comparison.html").read_text()
+    monkeypatch.setattr(visits_module, "_PICTURED", 1)
+    write_comparison(tuple(thick), (scan, small), tmp_path / "few")
+    assert told in (tmp_path / "few/comparison.html").read_text()
 
 
 def test_two_patients_are_compared_with_a_warning(visits, tmp_path):
