@@ -134,7 +134,7 @@ MEASURE_SETS = {
     "chaos": MeasureSet(
         {
             "ravd_percent": Measure("Relative absolute volume difference", "%", 2),
-            "mssd_mm": Measure("Maximum surface distance", "mm", 2),
+            "mssd_mm": Measure("Maximum symmetric surface distance", "mm", 2),
             "dice_points": Measure("Points for Dice", "", 1),
             "ravd_points": Measure("Points for volume", "", 1),
             "assd_points": Measure("Points for the average distance", "", 1),

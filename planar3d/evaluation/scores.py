@@ -40,7 +40,7 @@ MEASURES = {
     "reference_lesions": Measure("Reference lesions", "", 0),
     "detected_lesions": Measure("Detected lesions", "", 0),
     "prediction_lesions": Measure("Predicted lesions", "", 0),
-    "assd_mm": Measure("Average surface distance", "mm", 2),
+    "assd_mm": Measure("Average symmetric surface distance", "mm", 2),
     "hd95_mm": Measure("95 % Hausdorff distance", "mm", 2),
 }
 

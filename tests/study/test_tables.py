@@ -168,7 +168,7 @@ def test_a_scan_without_a_score_is_counted_named_and_kept_in_the_csv(make_run):
     run = make_run()
     _rewrite(run, sensitivity="nan", assd_mm="")
     results = read_results(run)
-    label = "Average surface distance [mm]"
+    label = "Average symmetric surface distance [mm]"
     assert row(measures_table(results, "native"), label)[ALL].count == 6
     assert row(measures_table(results, "native"), label)["01"].total == 3
     for table in (table_2(results), table_3(results)):
