@@ -11,11 +11,10 @@ from keras import tree
 
 from planar3d.conversion import channels, operations
 from planar3d.conversion.choices import PLANAR, KernelMapping
-from planar3d.conversion.filling import filled
 from planar3d.conversion.held_objects import check_activation, has_weights
 from planar3d.conversion.layer_rules import RULES
 from planar3d.conversion.layout import Layout
-from planar3d.conversion.place import Names, Place, Step, Taken, is_same
+from planar3d.conversion.place import Names, Place, Step, Taken, fill, is_same
 from planar3d.conversion.transfer_report import TransferredLayer
 from planar3d.errors import ConversionError
 from planar3d.graph.keras_graph import arguments_with, as_graph, is_graph, name_of, nodes_of, operation_of
@@ -80,7 +79,7 @@ class GraphWalk:
             if is_new:
                 self.made[id(operation)].append(steps)
                 if not is_graph(operation):
-                    self.rows.extend(filled(operation, steps, prefix))
+                    self._fill(steps, operation, prefix)
             outputs = tree.flatten(result)
             self._check(node, volumes, outputs)
         except ConversionError:
@@ -190,7 +189,13 @@ class GraphWalk:
                 if "float" not in volume.dtype:
                     volume = keras.ops.cast(volume, step.operation.compute_dtype)
                 known[id(flat)] = step.operation(volume)
-                self.rows.extend(filled(None, [step], ""))
+                self._fill([step], None, "")
+
+    def _fill(self, steps: Sequence[Step], source: Any, prefix: str) -> None:
+        """Set the weights of a 2D layer's steps, or of a new layer, and report them."""
+        for step in steps:
+            fill(step, source, prefix)
+            self.rows.append(TransferredLayer.of(source, step, prefix))
 
     def _check(self, node: Any, volumes: Sequence[Any], outputs: Sequence[Any]) -> None:
         """Raise a `ValueError` unless the plane has its 2D shape, to detect wrong counterparts."""

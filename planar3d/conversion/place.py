@@ -1,4 +1,4 @@
-"""Input and output of conversion rules: a 2D layer at its place, and the equivalent 3D steps."""
+"""Input and output of conversion rules: a 2D layer at its place, and the equivalent 3D steps with their weights."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +10,8 @@ import numpy as np
 from planar3d.conversion.choices import KernelMapping
 from planar3d.conversion.held_objects import has_weights, held_and_plain, rebuilt
 from planar3d.conversion.layout import Layout
+from planar3d.transfer.naming import path_within
+from planar3d.transfer.weight_places import Origin
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,37 @@ class Names:
 
 
 Rule = Callable[[Any, Place], list[Step]]
+
+
+def fill(step: Step, source: Any, prefix: str) -> None:
+    """Set the weights of a step, already applied, and note the origin of each.
+
+    Args:
+        source: the 2D layer; None for a new layer.
+        prefix: the networks around the layer.
+    """
+    if step.arrays is None:
+        return
+    weights = getattr(step.operation, "weights", [])
+    arrays = [taken.array if isinstance(taken, Taken) else taken for taken in step.arrays]
+    shapes, needed = [array.shape for array in arrays], [tuple(weight.shape) for weight in weights]
+    if shapes != needed:
+        raise ValueError(f"weights of {shapes} do not fit those of {step.operation.name}, {tuple(needed)}")
+    for weight, taken, array in zip(weights, step.arrays, arrays, strict=True):
+        weight.assign(array)
+        weight.weight_of_2d = _origin(source, taken, prefix, step.mapping)
+    for name, held in step.kept.items():
+        setattr(step.operation, name, held)
+    if hasattr(step.operation, "finalize_state"):
+        step.operation.finalize_state()  # only here Normalization reads its weights
+
+
+def _origin(source: Any, taken: Any, prefix: str, mapping: str) -> Origin:
+    """The origin of a weight; empty for weights created by the conversion."""
+    if source is None or not hasattr(getattr(taken, "variable", None), "path"):
+        return Origin()
+    path = prefix + path_within(source, taken.variable)
+    return Origin(path, tuple(taken.variable.shape), taken.change, mapping)
 
 
 def is_same(one: Sequence[Step], other: Sequence[Step]) -> bool:

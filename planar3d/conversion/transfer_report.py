@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
+from planar3d.conversion.place import Step
 from planar3d.extras import extra
 from planar3d.wording import counted
 
@@ -26,6 +28,24 @@ class TransferredLayer:
     mapping: str  # origin of the weights: a mapping and its taps, `copied`, or empty
     parameters: int  # of the 3D layer
     transferred: int  # of these, the number derived from the 2D layer's
+
+    @classmethod
+    def of(cls, source: Any, step: Step, prefix: str) -> "TransferredLayer":
+        """The row of a 3D layer, from its 2D layer (None for a new one) and the networks around it."""
+        weights = getattr(step.operation, "weights", [])
+        parameters = sum(prod(weight.shape) for weight in weights)
+        is_new = source is None
+        return cls(
+            source="" if is_new else f"{prefix}{source.name}",
+            source_type="" if is_new else type(source).__name__,
+            target=f"{prefix}{step.operation.name}",
+            target_type=type(step.operation).__name__,
+            source_shapes=_shapes(getattr(source, "weights", [])),
+            target_shapes=_shapes(weights),
+            mapping=step.mapping,
+            parameters=parameters,
+            transferred=0 if is_new or step.arrays is None else parameters,
+        )
 
 
 @dataclass(frozen=True)
@@ -76,6 +96,10 @@ class TransferReport:
         total = f"{self.share:.1%} of {self.parameters:,} parameters transferred"
         total += f"; {counted(others, 'layer')} without weights."
         return "\n".join([f"{self.source} → {self.target}", *lines, total])
+
+
+def _shapes(weights: Sequence[Any]) -> Shapes:
+    return tuple(tuple(weight.shape) for weight in weights)
 
 
 def _share(row: TransferredLayer) -> float:

@@ -15,7 +15,7 @@ from planar3d.inference.agreement import Checked
 from planar3d.inference.plan import Plan, make_plan, why_apart
 from planar3d.inference.shared import SharedInference
 from planar3d.inference.tiled import TiledInference
-from planar3d.networks.carried import carried_greatest
+from planar3d.networks.untrusted_metadata import greatest_in
 from planar3d.networks.weights_file import Model
 from planar3d.recipes import PAPER, Recipe
 from planar3d.recipes.recipe import check_recipe
@@ -148,7 +148,7 @@ def _in_int8(source: _Source, engine: str) -> tuple[_Source, str]:
     from planar3d.inference.openvino_engine import multiplies_bf16
 
     model = source.model
-    greatest = carried_greatest(model.card or {}) if model else {}
+    greatest = greatest_in(model.card or {}) if model else {}
     if not greatest:
         name = model.path.name if model else "The network"
         raise Planar3DError(

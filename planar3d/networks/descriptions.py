@@ -17,7 +17,7 @@ from planar3d import __version__
 from planar3d.errors import ConversionError, WeightsError
 from planar3d.files import write_json
 from planar3d.graph.description import Description
-from planar3d.graph.stored import can_be_stored, from_json, to_json
+from planar3d.graph.description_json import can_be_stored, from_json, to_json
 from planar3d.recipes import Recipe
 from planar3d.transfer.download import cached_result
 from planar3d.transfer.metadata import DESCRIBED, read_description

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from planar3d.errors import WeightsError
 from planar3d.files import require_room, written_beside
 from planar3d.graph.description import Description
-from planar3d.networks.carried import carried_measures, carried_recipe
 from planar3d.networks.descriptions import asks_for_one_network, describe_for, keep_description, known_description
+from planar3d.networks.untrusted_metadata import measures_in, recipe_in
 from planar3d.recipes import PAPER, Recipe
 from planar3d.recipes.recipe import check_recipe
 from planar3d.transfer.array_files import Arrays, read_directly
@@ -102,7 +102,7 @@ class Model:
         path = find_model(model)
         state, said = rehearse(path), read_metadata(path)
         digest = digest_of(path.absolute(), state)
-        known = recipe or carried_recipe(said, path)
+        known = recipe or recipe_in(said, path)
         return cls(path, digest, known or PAPER, said, state, assumed=known is None)
 
     @property
@@ -115,7 +115,7 @@ class Model:
     def own_recipe(self) -> Recipe | None:
         """The recipe in the file; None if it has none, or an unreadable one."""
         with suppress(WeightsError):
-            return carried_recipe(self.said, self.path)
+            return recipe_in(self.said, self.path)
         return None
 
     @property
@@ -204,7 +204,7 @@ class Model:
             "whole_head": None if whole_head is None else bool(whole_head),
             "limits": [plain_text(limit) for limit in (limits if isinstance(limits, list) else [limits])]
             + self.cautions,
-            **({"measured": measured} if (measured := carried_measures(card)) else {}),
+            **({"measured": measured} if (measured := measures_in(card)) else {}),
         }
 
 

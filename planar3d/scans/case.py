@@ -15,7 +15,7 @@ from planar3d.scans.geometry import is_usable
 from planar3d.scans.image_files import files_of, is_there, require_usable, why_unusable
 from planar3d.scans.labels import Labels
 from planar3d.scans.nifti import header_of
-from planar3d.scans.stored import is_foreign
+from planar3d.scans.readers import is_foreign
 from planar3d.scans.volume import Scan, on_grid_of, read_scan
 from planar3d.wording import counted
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from planar3d.errors import DatasetError, ScanError
 from planar3d.scans.nifti import read_whole
-from planar3d.scans.stored import is_foreign, reader_of
+from planar3d.scans.readers import is_foreign, reader_of
 from planar3d.wording import counted
 
 _NIFTI = (".nii.gz", ".nii")

@@ -28,7 +28,7 @@ from planar3d.scans.image_files import (
     without_pairs,
 )
 from planar3d.scans.outputs import Outputs, plain_names, series_name, with_unique_names
-from planar3d.scans.stored import reader_of
+from planar3d.scans.readers import reader_of
 from planar3d.scans.tables import check_name, path_in_table, read_table
 from planar3d.scans.volume import Scan, read_scan
 from planar3d.wording import counted

@@ -15,7 +15,7 @@ from planar3d.errors import ScanError, path_of
 from planar3d.files import written_beside
 from planar3d.scans.checks import check_parts, faults_of_contrast, faults_of_file, refuse
 from planar3d.scans.geometry import corner_shift, voxel_mm3
-from planar3d.scans.stored import reader_of
+from planar3d.scans.readers import reader_of
 
 MASK_TOLERANCE = 1e-3  # distributed masks have 1.00000006 for 1
 CORNER_TOLERANCE = 0.1  # voxels

@@ -26,7 +26,7 @@ from planar3d.scans.dicom import DicomSeries
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.labels import Labels, names_of_labels
 from planar3d.scans.outputs import Outputs
-from planar3d.scans.stored import write_like
+from planar3d.scans.readers import write_like
 from planar3d.scans.volume import Scan
 from planar3d.study.dicom_seg import write_dicom_seg
 from planar3d.study.dicom_sr import write_dicom_sr

@@ -11,8 +11,8 @@ from planar3d.graph.described import described
 from planar3d.graph.description import greatest_of, in_int8
 from planar3d.inference.int8 import measure_greatest
 from planar3d.inference.predictor import predictor
-from planar3d.networks.carried import carried_greatest
 from planar3d.networks.registry import recipe_network
+from planar3d.networks.untrusted_metadata import greatest_in
 from planar3d.networks.weights_file import Model, save_weights
 from planar3d.recipes import PAPER
 from planar3d.transfer import published_models
@@ -81,7 +81,7 @@ def test_a_scan_is_predicted_in_int8_from_the_values_in_the_card(model) -> None:
 def test_tiles_round_as_well(model) -> None:
     network = model.description()
     scan = voxels(24, 32)
-    greatest = carried_greatest(model.card)
+    greatest = greatest_in(model.card)
     wide, narrow = (
         TiledInference(each, TINY, engine="openvino", precision="float32")(scan)
         for each in (network, in_int8(network, greatest))
@@ -103,7 +103,7 @@ def test_int8_is_refused_where_it_cannot_be_computed(model, monkeypatch) -> None
     "said", [None, 3, {"greatest": [1]}, {"greatest": {"conv51": -1.0, "conv52": 2.0}}, {"greatest": {"a": 0.0}}]
 )
 def test_spoilt_values_in_a_card_are_not_used(said) -> None:
-    assert carried_greatest({"int8": said}) == {}
+    assert greatest_in({"int8": said}) == {}
 
 
 def test_a_published_model_says_what_was_measured_after_its_file_was_written(model, monkeypatch) -> None:
@@ -114,7 +114,7 @@ def test_a_published_model_says_what_was_measured_after_its_file_was_written(mod
 
 def test_the_published_model_has_values_for_int8_of_layers_that_it_has() -> None:
     opened = Model.open("ms-flair-open")
-    greatest = carried_greatest(opened.card)
+    greatest = greatest_in(opened.card)
     network = in_int8(opened.description(), greatest)
     known = {layer.name for layer in network.layers if greatest_of(layer)}
     assert known == set(greatest) >= {"block1_conv1", "conv51", "conv91"}

@@ -13,8 +13,8 @@ from valueless import valueless
 
 from planar3d.errors import ConversionError, RecipeError, WeightsError
 from planar3d.graph.described import described
+from planar3d.graph.description_json import from_json
 from planar3d.graph.keras_graph import name_of
-from planar3d.graph.stored import from_json
 from planar3d.inference.export import export_network
 from planar3d.inference.predictor import predict_volume, predictor
 from planar3d.networks.architecture import layers_with_weights, weight_shapes

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from planar3d.errors import DatasetError, ScanError
 from planar3d.files import written_beside
-from planar3d.scans.stored import reader_of
+from planar3d.scans.readers import reader_of
 
 # Tissues with similar signal in FLAIR, with their labels in FreeSurfer, and from 501 on in SynthSeg's maps of whole
 # heads. Its other tissues are fat near the skin and around the eyes, and muscle elsewhere; `read_anatomy` separates

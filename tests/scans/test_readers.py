@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from planar3d.errors import ScanError
 from planar3d.scans.foreign_images import files_of_mask
 from planar3d.scans.inputs import find_inputs, outputs_of
-from planar3d.scans.stored import is_foreign, write_like
+from planar3d.scans.readers import is_foreign, write_like
 from planar3d.scans.volume import read_mask, read_scan
 
 SimpleITK = pytest.importorskip("SimpleITK")

@@ -1,4 +1,4 @@
-"""Image formats: the reader of each file or folder. A new one is a function and one line here."""
+"""The reader of each image format, for a file or a folder. A new format is a function and one line here."""
 
 import os
 from collections.abc import Callable

@@ -25,7 +25,7 @@ _MEASURED: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def carried_recipe(said: Mapping[str, Any], path: Path) -> Recipe | None:
+def recipe_in(said: Mapping[str, Any], path: Path) -> Recipe | None:
     """The recipe in a file, if any."""
     if RECIPE not in said:
         return None
@@ -47,13 +47,13 @@ def carried_recipe(said: Mapping[str, Any], path: Path) -> Recipe | None:
         ) from None
 
 
-def carried_measures(card: Mapping[str, Any]) -> dict[str, Any]:
+def measures_in(card: Mapping[str, Any]) -> dict[str, Any]:
     """The valid entries of a card about its model's evaluation."""
     said = mapping_in(card.get("measured"))
     return {name: said[name] for name, is_sound in _MEASURED.items() if name in said and is_sound(said[name])}
 
 
-def carried_greatest(card: Mapping[str, Any]) -> dict[str, float]:
+def greatest_in(card: Mapping[str, Any]) -> dict[str, float]:
     """The greatest values of layers' outputs in int8, by layer; empty unless all are valid: they are divided by."""
     said = mapping_in(mapping_in(card.get("int8")).get("greatest"))
     return {name: float(value) for name, value in said.items()} if all(_is_size(v) and v for v in said.values()) else {}

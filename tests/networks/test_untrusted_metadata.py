@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from planar3d.networks.carried import carried_measures
+from planar3d.networks.untrusted_metadata import measures_in
 
 
 @pytest.mark.parametrize(
@@ -15,9 +15,9 @@ from planar3d.networks.carried import carried_measures
     ],
 )
 def test_numbers_that_cannot_be_are_left_out(wrong):
-    assert carried_measures({"measured": wrong | {"extracted": [True]}}) == {"extracted": [True]}
+    assert measures_in({"measured": wrong | {"extracted": [True]}}) == {"extracted": [True]}
 
 
 def test_sound_numbers_are_kept():
     sound = {"false_alarms_ml": 0, "spacing_mm": [3, 3.0]}
-    assert carried_measures({"measured": sound}) == sound
+    assert measures_in({"measured": sound}) == sound
