@@ -120,6 +120,21 @@ class Dataset:
             )
         self.require_files({"scan": [(case.id, case.images[name]) for case in self.cases for name in names]})
 
+    def require_meaning(self, scored: Mapping[str, Labels]) -> None:
+        """Refuse targets, by name, with other labels than the data set has under that name.
+
+        Labels that only one of them knows are no difference: the enhancing tumour of BraTS is 4, or 3 from 2023 on.
+        """
+        own = self.labels.values if self.labels else {}
+        shared = set().union(*own.values()) & set().union(*scored.values())
+        for name in (name for name in scored if name in own):
+            if shared.intersection(set(own[name]) ^ set(scored[name])):
+                here, there = (", ".join(map(str, sorted(labels[name]))) for labels in (own, scored))
+                raise DatasetError(
+                    f"{name} has the labels {here} in {self.folder}, but {there} in the targets. Set the targets to "
+                    "the labels of this data set, or use a model that was trained with them."
+                )
+
     def require_files(self, files: Mapping[str, Sequence[tuple[str, Path]]]) -> None:
         """Refuse missing or unreadable files, by the name of their image, with the ids of cases; names all of them."""
         require_usable(self.folder, {path: why_unusable(path) for some in files.values() for _, path in some})

@@ -41,7 +41,7 @@ def score_masks(
     Raises:
         RunError: the folder has no masks, a mask is missing, no mask belongs to a case, or something else than a
             table of scores is at `out`.
-        DatasetError: see `find_cases`.
+        DatasetError: see `find_cases`; or the targets of a mask have other labels than the data set.
         ScanError: a label map does not fit its mask.
     """
     if out and os.path.lexists(out) and not begins(out, "scan,group,target,"):
@@ -64,6 +64,7 @@ def score_masks(
         if changed := mask_was_changed(file, record):
             notify(f"{scan['name']}: {changed.partition(':')[0]}")
         targets = Recipe.from_json(record["recipe"], str(file)).targets
+        dataset.require_meaning(targets.scored)
         mask = read_labels(file.parent / record["files"]["mask"])
         expert = targets.read(case.label_map, mask, assume_affine)
         for target, scores in score_targets(targets, expert.voxels, mask.voxels, mask.affine, case.group).items():

@@ -13,13 +13,16 @@ from msseg import IDS, RECIPE, write_model, write_msseg
 from typer.testing import CliRunner
 
 from planar3d.cli import app
-from planar3d.errors import RunError
+from planar3d.errors import DatasetError, RunError
 from planar3d.evaluation.scores import score_scan
 from planar3d.files import read_json, write_json
+from planar3d.scans.datasets import find_cases
+from planar3d.scans.folds import Fold
 from planar3d.scans.targets import Classes
 from planar3d.scans.volume import read_mask
 from planar3d.study.cohort import segment_all
 from planar3d.study.cohort_scores import mean_scores, score_masks
+from planar3d.study.run_folder import start_run
 from planar3d.study.segmented import Asked
 
 
@@ -137,3 +140,21 @@ def test_masks_of_other_scans_are_named_and_refused(data, masks, tmp_path):
     assert [line.split()[0] for line in lines] == ["01A_3DFLAIR", "01B_3DFLAIR"]
     with pytest.raises(RunError, match="No mask in"):
         score_masks(tmp_path, data, str)
+
+
+def test_a_data_set_that_gives_a_target_other_labels_is_refused(data, masks, tmp_path):
+    lines, case = [], data / "TrainingDataset_MSSEG/01A"
+    for place, file in {"imagesTr/01A_3DFLAIR_0000": "3DFLAIR", "labelsTr/01A_3DFLAIR": "Consensus"}.items():
+        (tmp_path / place).parent.mkdir()
+        shutil.copy(next(case.rglob(f"{file}.nii.gz")), tmp_path / f"{place}.nii.gz")
+    about = {"channel_names": {"0": "FLAIR"}, "labels": {"background": 0, "lesion": 1}, "file_ending": ".nii.gz"}
+    write_json(tmp_path / "dataset.json", about)
+    assert len(score_masks(masks, tmp_path, str)) == 1
+    write_json(tmp_path / "dataset.json", about | {"labels": {"background": 0, "vessel": 1, "lesion": 2}})
+    said = r"lesion has the labels 2 in .*, but 1 in the targets\. Set the targets to the labels of this data set"
+    with pytest.raises(DatasetError, match=said):
+        score_masks(masks, tmp_path, lines.append)
+    assert not lines
+    with pytest.raises(DatasetError, match=said):
+        start_run(tmp_path / "run", find_cases(tmp_path), RECIPE, [Fold((), (), ("01A_3DFLAIR",))])
+    assert not (tmp_path / "run").exists()

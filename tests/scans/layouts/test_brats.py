@@ -43,6 +43,15 @@ def _write(folder, year, numbers=(1, 2), seg=True):
     return folder
 
 
+def test_targets_with_other_labels_under_a_region_s_name_are_refused(tmp_path):
+    dataset = find_cases(_write(tmp_path, "2023"))
+    of_decathlon = Regions(regions=("WT=1+2+3", "TC=2+3", "ET=3"), order=(1, 2, 3))
+    with pytest.raises(DatasetError, match=r"TC has the labels 1, 3 in .*, but 2, 3 in the targets"):
+        dataset.require_meaning(of_decathlon.scored)
+    # The enhancing tumour of earlier years is a label that these maps do not have.
+    dataset.require_meaning(Regions().scored)
+
+
 @pytest.mark.parametrize("year", YEARS)
 def test_every_year_s_names_mean_the_same_images(tmp_path, year):
     dataset = find_cases(_write(tmp_path, year))
