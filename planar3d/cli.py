@@ -25,6 +25,8 @@ from planar3d.quiet_tensorflow import quiet_tensorflow
 
 _in_full = warnings.formatwarning
 _BACKENDS = ("jax", "torch")
+# Classes and words by which Python, NumPy, TensorFlow, torch, JAX and OpenVINO say that memory is missing.
+_NO_MEMORY = re.compile("MemoryError|ResourceExhausted|OutOfMemory|RESOURCE_EXHAUSTED|allocate memory|bad.?alloc")
 _LATER = 0.01  # seconds after which a lost signal is sent again
 
 COMMANDS = (
@@ -159,6 +161,14 @@ def run_in_sentences(call: Callable[[], Any]) -> Any:
         from planar3d.files import file_of  # which imports NumPy
 
         _fail(f"{file_of(error)}: {error.strerror}. No incomplete file was left behind.")
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}".partition("\n")[0]
+        if not _NO_MEMORY.search(said):
+            raise
+        _fail(
+            f"There is too little memory ({said[:200]}). Finished parts are kept. Use a computer or GPU with more, end "
+            "other programs, or train with a smaller batch_size, crop, patch or network in a new run folder."
+        )
 
 
 def _refuse_empty(words: Sequence[str]) -> None:

@@ -376,6 +376,28 @@ def test_an_error_of_writing_names_the_file_that_was_meant(tmp_path, capsys, nam
     assert capsys.readouterr().err.startswith(f"Error: {tmp_path / name}: {reason}. ")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        type("ResourceExhaustedError", (Exception,), {})("OOM when allocating tensor\nfollows"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 40 bytes"),
+    ],
+    ids=str,
+)
+def test_a_lack_of_memory_is_a_sentence(error, capsys):
+    def call(raised):
+        raise raised
+
+    with pytest.raises(SystemExit) as ended:
+        cli.run_in_sentences(lambda: call(error))
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and "Finished parts are kept" in told and "follows" not in told
+    assert told.startswith(f"Error: There is too little memory ({type(error).__name__}: ")
+    with pytest.raises(RuntimeError, match="another"):
+        cli.run_in_sentences(lambda: call(RuntimeError("another")))
+
+
 def test_a_full_disk_is_a_sentence_and_leaves_nothing(run, data, model, tmp_path, monkeypatch):
     def full(source, target):
         raise OSError(28, "No space left on device", str(target))
