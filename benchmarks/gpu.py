@@ -52,10 +52,11 @@ def network_calls(
 
     from planar3d.graph.described import layer_costs
     from planar3d.recipes import PAPER
-    from planar3d.training.fit import build_network, compiled
+    from planar3d.training.fit import compiled
+    from planar3d.training.initialization import initial_network
 
     recipe = PAPER.changed(encoder_weights="none", precision=precision, depth=depth, size=size, stride=depth // 2)
-    network = build_network(recipe)
+    network = initial_network(recipe)
     rng = np.random.default_rng(0)
     windows = rng.uniform(-1, 1, (batch, *network.input_shape[1:])).astype(np.float32)
     masks = (rng.random(windows.shape[:-1]) < 0.01).astype(np.uint8)[..., None]

@@ -82,13 +82,14 @@ def tile(name: str, precision: str) -> Callable[[], float]:
 
 
 def _compiled(name: str, precision: str) -> tuple:
-    from planar3d.training.fit import build_network, compiled
+    from planar3d.training.fit import compiled
+    from planar3d.training.initialization import initial_network
     from planar3d.training.precision import in_precision
     from planar3d.training.trainer import trainer_of
 
     precision, _, compiler = precision.partition("-")
     recipe = chosen(name, precision)
-    network = build_network(recipe)
+    network = initial_network(recipe)
     if compiler:
         network = in_precision(network, precision)
     trained = compiled(trainer_of(network), recipe)

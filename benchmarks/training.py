@@ -68,7 +68,7 @@ def steps(contestant: Contestant, size: int, folder: str) -> Callable[[], float]
 
 def _setting(contestant: Contestant, size: int, folder: Path) -> tuple[Any, Any, Recipe]:
     from planar3d.training.features import FeatureSamples, compute_features, decoder_of, encoder_of
-    from planar3d.training.fit import build_network
+    from planar3d.training.initialization import initial_network
     from planar3d.training.samples import ScanSamples
     from planar3d.training.trainer import trainer_of
 
@@ -78,7 +78,7 @@ def _setting(contestant: Contestant, size: int, folder: Path) -> tuple[Any, Any,
     recipe = PAPER.changed(size=size, encoder_weights="none", precision=contestant.precision)
     if contestant.cached:
         recipe = recipe.changed(cached_features=contestant.precision)
-    trained = network = build_network(recipe)
+    trained = network = initial_network(recipe)
     samples = ScanSamples([voxels], [masks], recipe)
     if contestant.cached:
         features = compute_features(encoder_of(network, recipe), voxels, folder / contestant.precision, recipe)
@@ -111,7 +111,7 @@ def gflop(size: int) -> Callable[[], dict[bool, tuple[float, float]]]:
         from planar3d.graph.described import layer_costs
         from planar3d.networks.registry import recipe_network
         from planar3d.training.features import decoder_of
-        from planar3d.training.fit import freeze
+        from planar3d.training.initialization import freeze
         from planar3d.training.trainer import trainer_of
 
         network = recipe_network(PAPER.changed(size=size))
@@ -137,14 +137,15 @@ def losses(precision: str, run_folder: str) -> Callable[[], list[float]]:
     from planar3d.scans.preparation.prepared import load_prepared
     from planar3d.study.run_folder import open_run
     from planar3d.training.features import FeatureSamples, compute_features, decoder_of, encoder_of
-    from planar3d.training.fit import build_network, compiled
+    from planar3d.training.fit import compiled
+    from planar3d.training.initialization import initial_network
     from planar3d.training.samples import ScanSamples, read_ahead
     from planar3d.training.trainer import trainer_of
 
     run = open_run(run_folder)
     scans = [scan for scan in (*run.folds[0].train, *run.folds[0].validation) if run.features(scan, 1).is_dir()]
     recipe = run.recipe.changed(encoder_weights="none", precision=precision)
-    network = build_network(recipe)
+    network = initial_network(recipe)
     opened = [load_prepared(run.prepared(scan)) for scan in scans]
     voxels, masks = [prepared.voxels for prepared, _ in opened], [mask for _, mask in opened if mask is not None]
     encoder = encoder_of(network, recipe)

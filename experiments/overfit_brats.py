@@ -72,7 +72,8 @@ def train(case: Any, recipe: Recipe, out: Path) -> None:
     """Train on one case, or resume, into `out/best.weights.h5`."""
     from planar3d.scans.case import read_images
     from planar3d.scans.prepare import prepare
-    from planar3d.training.fit import build_network, fit
+    from planar3d.training.fit import fit
+    from planar3d.training.initialization import initial_network
     from planar3d.training.precision import guard_precision
     from planar3d.training.trainer import trainer_of
 
@@ -81,7 +82,7 @@ def train(case: Any, recipe: Recipe, out: Path) -> None:
     labels = prepared.align(recipe.targets.read(case.label_map, next(iter(scans.values()))))
     samples = recipe.training.samples.samples([(prepared, labels)], recipe)
     numbers, none = recipe.training.samples.split(1, 0, recipe.slices, recipe.tiles)
-    network = build_network(recipe)
+    network = initial_network(recipe)
     image, targets = samples.batch([0])
 
     def regions(channels: np.ndarray) -> dict[str, np.ndarray]:

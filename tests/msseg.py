@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from planar3d.networks.weights_file import save_weights
 from planar3d.recipes import PAPER
-from planar3d.training.fit import build_network
+from planar3d.training.initialization import initial_network
 
 IDS = ("01A", "01B", "07A", "07B", "08A", "08B")
 # What a full run needs, at a size that takes seconds; WIDE has the whole encoder, which scripts know.
@@ -38,4 +38,4 @@ def write_msseg(folder, ids=IDS, shape=(20, 28, 24)):
 
 def write_model(folder):
     """Write the weights of an untrained network of the recipe; return their file."""
-    return save_weights(build_network(RECIPE), folder / "tiny.weights.h5", RECIPE)
+    return save_weights(initial_network(RECIPE), folder / "tiny.weights.h5", RECIPE)

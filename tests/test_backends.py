@@ -16,7 +16,8 @@ import pytest
 from narrow_networks import narrow_networks
 
 from planar3d.recipes import PAPER
-from planar3d.training.fit import build_network, compiled
+from planar3d.training.fit import compiled
+from planar3d.training.initialization import initial_network
 
 HERE = Path(__file__).parents[1], Path(__file__).parent
 RECIPE = PAPER.changed(
@@ -34,7 +35,7 @@ def tiny(recipe=RECIPE):
     """The recipe's network with a narrow encoder, which is frozen."""
     with pytest.MonkeyPatch.context() as patch:
         narrow_networks(patch)
-        return build_network(recipe)
+        return initial_network(recipe)
 
 
 SCRIPT = """

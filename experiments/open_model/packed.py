@@ -117,10 +117,10 @@ def read_packed(path: Path) -> Packed:
 def imagenet_arrays(imagenet: Path) -> dict[str, np.ndarray]:
     """The arrays of `modern`'s initial encoder that differ from the published network's, with quantized kernels."""
     from planar3d.recipes import MODERN
-    from planar3d.training.fit import build_network
+    from planar3d.training.initialization import initial_network
     from planar3d.transfer.weight_places import places_of
 
-    network = build_network(MODERN.changed(encoder_weights=str(imagenet), precision="float32"))
+    network = initial_network(MODERN.changed(encoder_weights=str(imagenet), precision="float32"))
     published, arrays = read_directly(find_model(PUBLISHED)), {}
     for place in places_of(network):
         name, begun = place.weight.name, np.asarray(place.variable, np.float32)

@@ -75,11 +75,10 @@ def train(variant: Variant, settings: Settings) -> None:
 
 def _begun(variant: Variant, settings: Settings, recipe: Recipe, crops: Crops) -> Any:
     """The initial network of a variant, for crops."""
-    from planar3d.training.fit import build_network, layers_named
-    from planar3d.training.initialization import scale_to_unit_variance
+    from planar3d.training.initialization import initial_network, layers_named, scale_to_unit_variance
     from planar3d.transfer.transplant import load_weights, transplant
 
-    network = build_network(recipe.changed(encoder_weights="none"))
+    network = initial_network(recipe.changed(encoder_weights="none"))
     if variant.start == "published":
         load_weights(network, PUBLISHED, strict=True)
     else:

@@ -30,8 +30,8 @@ from planar3d.training.backends import make_deterministic
 from planar3d.training.checkpoint import BEST_WEIGHTS
 from planar3d.training.devices import choose_devices
 from planar3d.training.features import FeatureSamples, compute_features, decoder_of, encoder_of
-from planar3d.training.fit import build_network, fit, layers_named
-from planar3d.training.initialization import scale_to_unit_variance
+from planar3d.training.fit import fit
+from planar3d.training.initialization import initial_network, layers_named, scale_to_unit_variance
 from planar3d.training.precision import guard_precision
 from planar3d.training.samples import ScanSamples
 from planar3d.training.sampling import Samples
@@ -167,7 +167,7 @@ def _train(run: Run, number: int, notify: Notify, devices: str | None) -> keras.
     recipe, fold, folder = run.recipe, run.folds[number - 1], run.fold(number)
     chosen = choose_devices(devices, recipe)
     with chosen.scope():
-        network = build_network(recipe)
+        network = initial_network(recipe)
     scans = (*fold.train, *fold.validation)
     sampling = recipe.training.samples
     training, validation = sampling.split(len(fold.train), len(fold.validation), recipe.slices, recipe.tiles)

@@ -123,11 +123,11 @@ def check_with_network(recipe: Recipe) -> None:
     """
     # Here, as reading a run needs neither Keras nor TensorFlow.
     from planar3d.training.features import check_cacheable
-    from planar3d.training.fit import build_network, layers_named
+    from planar3d.training.initialization import initial_network, layers_named
 
     recipe.training.loss.check_with(recipe.targets)
     recipe.training.schedule.check_with(recipe.training.learning_rate)
-    network = build_network(recipe.changed(encoder_weights="none"))
+    network = initial_network(recipe.changed(encoder_weights="none"))
     scaled = layers_named(network, recipe, "unit_variance")
     if unlike := [name for name in scaled if not hasattr(network.get_layer(name), "kernel")]:
         raise RecipeError(f"unit_variance: {unlike[0]} has no kernel to scale; name layers that have one.")

@@ -9,62 +9,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from planar3d.errors import RecipeError, RunError
-from planar3d.networks.architecture import layers_with_weights
-from planar3d.networks.registry import find_architecture, recipe_network
+from planar3d.errors import RunError
 from planar3d.networks.weights_file import save_weights
 from planar3d.progress import Notify, Ticker, duration
 from planar3d.recipes import Recipe
 from planar3d.training.checkpoint import BEST_WEIGHTS, Progress, finish, finished_progress, is_finished, restore, save
 from planar3d.training.devices import Devices, Steps
-from planar3d.training.precision import PRECISIONS, built_with, computed_precision
+from planar3d.training.precision import PRECISIONS
 from planar3d.training.samples import read_ahead
 from planar3d.training.sampling import Samples
 from planar3d.training.schedules import DIRECTIONS
-
-
-def build_network(recipe: Recipe) -> keras.Model:
-    """Build the recipe's network from its seed, with encoder weights, `computed_precision`, and frozen layers."""
-    keras.utils.set_random_seed(recipe.training.seed)
-    weights = recipe.network.begins_with
-    network = built_with(
-        computed_precision(recipe.training.precision),
-        lambda: recipe_network(recipe, encoder_weights=weights, shape=recipe.sample),
-    )
-    head = network.get_layer(find_architecture(recipe.network.name).head)
-    head.bias.assign(recipe.targets.output_bias(recipe.training.output_prior))
-    freeze(network, recipe)
-    return network
-
-
-def freeze(network: keras.Model, recipe: Recipe) -> None:
-    """Freeze the layers named by the recipe, as groups or individually.
-
-    Raises:
-        RecipeError: a name is neither a group nor a layer, or nothing is left to train.
-    """
-    for name in layers_named(network, recipe, "frozen"):
-        network.get_layer(name).trainable = False
-    if not network.trainable_variables:
-        raise RecipeError(f"frozen={','.join(recipe.training.frozen)} leaves nothing to train.")
-
-
-def layers_named(network: keras.Model, recipe: Recipe, field: str) -> list[str]:
-    """The layers with weights named by a recipe's field, as groups of the network or individually.
-
-    Raises:
-        RecipeError: a name that is neither a group nor a layer.
-    """
-    groups = find_architecture(recipe.network.name).groups(network)
-    weighted = layers_with_weights(network)
-    chosen = []
-    for name in getattr(recipe.training, field):
-        if name not in groups and name not in weighted:
-            raise RecipeError(
-                f"{field}={name!r} is neither a layer of {network.name} nor one of its groups: {', '.join(groups)}."
-            )
-        chosen += groups.get(name, [name])
-    return chosen
 
 
 def compiled(trained: keras.Model, recipe: Recipe, steps: int = 1, epoch_steps: int = 1) -> keras.Model:

@@ -1,4 +1,4 @@
-"""Initialization of layers without pretrained weights."""
+"""The network at the start of a training: its initial weights and scales, and its frozen layers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,54 @@ import keras
 import numpy as np
 
 from planar3d.errors import RecipeError
+from planar3d.networks.architecture import layers_with_weights
+from planar3d.networks.registry import find_architecture, recipe_network
+from planar3d.recipes import Recipe
+from planar3d.training.precision import built_with, computed_precision
+
+
+def initial_network(recipe: Recipe) -> keras.Model:
+    """Build the recipe's network from its seed, with encoder weights, `computed_precision`, and frozen layers."""
+    keras.utils.set_random_seed(recipe.training.seed)
+    weights = recipe.network.begins_with
+    network = built_with(
+        computed_precision(recipe.training.precision),
+        lambda: recipe_network(recipe, encoder_weights=weights, shape=recipe.sample),
+    )
+    head = network.get_layer(find_architecture(recipe.network.name).head)
+    head.bias.assign(recipe.targets.output_bias(recipe.training.output_prior))
+    freeze(network, recipe)
+    return network
+
+
+def freeze(network: keras.Model, recipe: Recipe) -> None:
+    """Freeze the layers named by the recipe, as groups or individually.
+
+    Raises:
+        RecipeError: a name is neither a group nor a layer, or nothing is left to train.
+    """
+    for name in layers_named(network, recipe, "frozen"):
+        network.get_layer(name).trainable = False
+    if not network.trainable_variables:
+        raise RecipeError(f"frozen={','.join(recipe.training.frozen)} leaves nothing to train.")
+
+
+def layers_named(network: keras.Model, recipe: Recipe, field: str) -> list[str]:
+    """The layers with weights named by a recipe's field, as groups of the network or individually.
+
+    Raises:
+        RecipeError: a name that is neither a group nor a layer.
+    """
+    groups = find_architecture(recipe.network.name).groups(network)
+    weighted = layers_with_weights(network)
+    chosen = []
+    for name in getattr(recipe.training, field):
+        if name not in groups and name not in weighted:
+            raise RecipeError(
+                f"{field}={name!r} is neither a layer of {network.name} nor one of its groups: {', '.join(groups)}."
+            )
+        chosen += groups.get(name, [name])
+    return chosen
 
 
 def scale_to_unit_variance(network: keras.Model, names: Sequence[str], inputs: Any) -> None:

@@ -14,7 +14,7 @@ from planar3d.scans.datasets import find_cases
 from planar3d.scans.volume import Scan
 from planar3d.study.reproduce import folds_for
 from planar3d.study.run_folder import start_run
-from planar3d.training.fit import build_network
+from planar3d.training.initialization import initial_network
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_every_scan_is_scored_with_every_change(robustness, tmp_path, capsys, un
     tiny = {"size": 32, "crop": 32, "decoder_filters": (4, 4), "bridge_filters": 4, "crops_per_epoch": 2, "epochs": 1}
     recipe = MODERN.changed(encoder=narrow_encoder.NAME, encoder_weights="none", precision="float32", **tiny)
     study = start_run(tmp_path / "run", dataset, recipe, folds_for(dataset, "3"))
-    network = build_network(recipe)
+    network = initial_network(recipe)
     for number in (1, 2, 3):
         study.fold(number).mkdir(parents=True)
         network.save_weights(study.fold(number) / "best.weights.h5")

@@ -32,8 +32,8 @@ from planar3d.networks.resnet import ResNet18
 from planar3d.networks.weights_file import load_network, read_recipe, save_weights
 from planar3d.recipes import PAPER, Recipe
 from planar3d.training.checkpoint import Progress, restore, save
-from planar3d.training.fit import build_network as network_to_train
-from planar3d.training.fit import compiled, freeze
+from planar3d.training.fit import compiled
+from planar3d.training.initialization import freeze, initial_network
 from planar3d.training.trainer import trainer_of
 from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.metadata import read_description
@@ -177,7 +177,7 @@ def _assert_a_step_moves_what_is_not_frozen(network: keras.Model, recipe: Recipe
 
 def test_a_step_of_training_in_bf16_gives_finite_weights_and_moves_what_is_not_frozen(recipe, untraced, with_bf16):
     recipe = recipe.changed(precision="bf16", frozen=("encoder",))
-    _assert_a_step_moves_what_is_not_frozen(network_to_train(recipe), recipe, batch=2)
+    _assert_a_step_moves_what_is_not_frozen(initial_network(recipe), recipe, batch=2)
 
 
 def test_training_goes_on_from_a_checkpoint_exactly_as_it_would_have_and_moves_what_is_not_frozen(
@@ -185,7 +185,7 @@ def test_training_goes_on_from_a_checkpoint_exactly_as_it_would_have_and_moves_w
 ):
     window, targets = _window(recipe), np.ones((1, recipe.depth, 32, 32, 1), np.uint8)
     targets[:, :, :16] = 0
-    network = network_to_train(recipe.changed(frozen=()))
+    network = initial_network(recipe.changed(frozen=()))
     trainer = compiled(trainer_of(network), recipe)
     rng = np.random.default_rng(3)
     for variable in trainer.optimizer.variables:  # momenta as after some steps
@@ -276,7 +276,7 @@ def test_arguments_that_a_network_does_not_know_are_named():
 def test_an_encoder_of_the_table_takes_torch_s_weights_and_keeps_them_in_a_file(real_data, tmp_path):
     file = real_data / "weights/efficientnet_lite0_imagenet_keras_layout.npz"
     recipe = CASES["planar-resunet over efficientnet-lite0"].changed(encoder_weights=str(file))
-    network = network_to_train(recipe)
+    network = initial_network(recipe)
     with np.load(file) as arrays:
         stem = next(array for name, array in arrays.items() if "stem" in name and array.ndim == 4)
     np.testing.assert_array_equal(network.get_layer("stem_conv").kernel[0], stem)

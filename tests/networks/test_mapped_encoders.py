@@ -18,7 +18,8 @@ from planar3d.networks.settings import MappingName
 from planar3d.networks.vgg16 import encoder_layer_names
 from planar3d.networks.weights_file import load_network, save_weights
 from planar3d.recipes import PAPER
-from planar3d.training.fit import build_network, compiled
+from planar3d.training.fit import compiled
+from planar3d.training.initialization import initial_network
 from planar3d.training.trainer import trainer_of
 from planar3d.transfer.mappings import MAPPINGS
 
@@ -51,7 +52,7 @@ def test_a_recipe_may_ask_for_any_mapping_that_there_is():
 @pytest.mark.parametrize("mapping", ["zero", "average", "scale", "repeat", "acs", "acs_soft"])
 def test_its_encoder_is_the_converted_vgg16(mapping, flat, file):
     recipe = TINY.changed(mapping=mapping, encoder_weights=file)
-    network = build_network(recipe)
+    network = initial_network(recipe)
     alpha = recipe.network.alpha if mapping == "scale" else None
     converted = convert(flat, mapping, depth=16, depth_pooling="match", alpha=alpha)
     for name in encoder_layer_names(4):
@@ -64,11 +65,11 @@ def test_its_encoder_is_the_converted_vgg16(mapping, flat, file):
 @pytest.mark.parametrize("mapping", ["average", "acs_soft"])
 def test_it_is_trained_kept_and_predicts_on_the_common_road(mapping, tmp_path, untraced, monkeypatch):
     narrow_networks(monkeypatch)
-    planar, file = build_network(TINY.changed(encoder_weights="none")), tmp_path / "vgg16.npz"
+    planar, file = initial_network(TINY.changed(encoder_weights="none")), tmp_path / "vgg16.npz"
     weights = {name: planar.get_layer(name).weights for name in encoder_layer_names(4)}
     np.savez(file, **{f"{name}/{w.name}": np.array(w).reshape(w.shape[-4:]) for name in weights for w in weights[name]})
     recipe = TINY.changed(mapping=mapping, encoder_weights=str(file))
-    network = build_network(recipe)
+    network = initial_network(recipe)
     before = np.array(network.get_layer(LAST).kernel)
     trainer = compiled(trainer_of(network), recipe)
     assert np.isfinite(trainer.train_on_batch(WINDOW, np.ones((1, 16, 16, 16, 1), np.uint8))).all()
@@ -120,7 +121,7 @@ def test_what_cannot_be_is_refused_with_a_sentence():
 
 def test_the_real_weights_of_vgg16_lie_in_three_planes(real_data):
     source = real_data / "weights/vgg16_imagenet_conv.npz"
-    network = build_network(TINY.changed(mapping="acs", encoder_weights=str(source)))
+    network = initial_network(TINY.changed(mapping="acs", encoder_weights=str(source)))
     with np.load(source) as arrays:
         for name in encoder_layer_names(4):
             np.testing.assert_array_equal(network.get_layer(name).kernel, arrays[f"{name}/kernel"])

@@ -186,11 +186,11 @@ def make(work: Path, scans: int) -> None:
     from msseg import RECIPE
 
     from planar3d.networks.weights_file import save_weights
-    from planar3d.training.fit import build_network
+    from planar3d.training.initialization import initial_network
 
     if not (model := work / "tiny.weights.h5").exists():
         recipe = RECIPE.with_settings(["size=16"])
-        save_weights(build_network(recipe), model, recipe)
+        save_weights(initial_network(recipe), model, recipe)
     (work / "scans").mkdir(exist_ok=True)
     for number in range(scans):
         if (path := work / "scans" / f"{number:04d}_FLAIR.nii.gz").exists():

@@ -24,7 +24,7 @@ from planar3d.scans.targets import Classes
 from planar3d.scans.volume import Scan, read_scan
 from planar3d.study import visits as visits_module
 from planar3d.study.visits import compare_lesions, write_comparison
-from planar3d.training.fit import build_network
+from planar3d.training.initialization import initial_network
 
 AFFINE = nib.affines.from_matvec(np.diag([-2.0, 2.0, 3.0]), (110, -110, -90))
 SHAPE = (105, 111, 60)
@@ -203,7 +203,7 @@ def test_scans_without_geometry_are_compared_on_request(visits, tmp_path):
 def test_a_model_of_several_targets_is_refused(visits, tmp_path):
     path = visits[0][0].save(tmp_path / "scan.nii.gz")
     recipe = replace(RECIPE, targets=Classes(classes=("lesion=1", "ventricles=2")))
-    model = save_weights(build_network(recipe), tmp_path / "two.weights.h5", recipe)
+    model = save_weights(initial_network(recipe), tmp_path / "two.weights.h5", recipe)
     result = CliRunner().invoke(
         app, [str(w) for w in ("compare", path, path, "--model", model, "--out", tmp_path / "out")]
     )

@@ -12,7 +12,8 @@ from planar3d.recipes import MODERN, PAPER, RECIPES
 from planar3d.training.backends import make_deterministic
 from planar3d.training.crops import CropSamples
 from planar3d.training.features import FeatureSamples, check_cacheable, compute_features, decoder_of, encoder_of
-from planar3d.training.fit import build_network, compiled, fit, freeze
+from planar3d.training.fit import compiled, fit
+from planar3d.training.initialization import freeze, initial_network
 from planar3d.training.losses import BceMinusDice
 from planar3d.training.precision import precision_of
 from planar3d.training.samples import ScanSamples
@@ -44,7 +45,7 @@ def scans():
 
 def _train(scans, recipe, folder, notify=lambda text: None, twin=trainer_of, train=2):
     make_deterministic()
-    network = build_network(recipe)
+    network = initial_network(recipe)
     training, validation = split(train, 1, len(scans[0][0]), recipe)
     progress = fit(network, twin(network), ScanSamples(*scans, recipe), training, validation, recipe, folder, notify)
     return network, progress
@@ -150,7 +151,7 @@ def test_a_killed_run_on_crops_sees_the_crops_it_would_have_seen(scans, tmp_path
     )
 
     def train(folder, notify=lambda text: None):
-        network = build_network(recipe)
+        network = initial_network(recipe)
         samples = CropSamples(*scans, recipe)
         training, validation = split(3, 0, len(scans[0][0]), recipe)
         progress = fit(network, trainer_of(network), samples, training, validation, recipe, folder, notify)
@@ -266,7 +267,7 @@ def test_the_best_epoch_s_weights_are_kept_and_patience_ends_the_run(scans, tmp_
 
 
 def test_training_lowers_the_loss_and_leaves_the_frozen_encoder_alone(scans, tmp_path, untraced):
-    before = {v.path: np.array(v) for v in build_network(TINY).weights}
+    before = {v.path: np.array(v) for v in initial_network(TINY).weights}
     network, progress = _train(scans, TINY.changed(epochs=2), tmp_path)
     assert progress.history[-1]["loss"] < progress.history[0]["loss"]
     for v in network.weights:
@@ -282,7 +283,7 @@ def test_the_learning_rate_decays_as_in_keras_2(scans, tmp_path, untraced):
 
 
 def test_groups_and_single_layers_are_frozen_by_name():
-    network = build_network(TINY.changed(frozen=("encoder", "bridge", "conv71")))
+    network = initial_network(TINY.changed(frozen=("encoder", "bridge", "conv71")))
     frozen = {layer.name for layer in network.layers if hasattr(layer, "kernel") and not layer.trainable}
     assert frozen == {n for n in (layer.name for layer in network.layers) if "block" in n and "conv" in n} | {
         "conv51",
@@ -296,7 +297,7 @@ def test_groups_and_single_layers_are_frozen_by_name():
 
 
 def test_the_output_prior_is_what_an_untrained_network_says():
-    network = build_network(TINY.changed(output_prior=0.01))
+    network = initial_network(TINY.changed(output_prior=0.01))
     network.get_layer("conv10").kernel.assign(keras.ops.zeros_like(network.get_layer("conv10").kernel))
     assert float(network(np.zeros((1, 16, 16, 16, 3), np.float32))[0, 0, 0, 0, 0]) == pytest.approx(0.01, rel=1e-4)
 
@@ -304,7 +305,7 @@ def test_the_output_prior_is_what_an_untrained_network_says():
 @pytest.mark.parametrize("borders", ["scan", "none"])
 def test_cached_features_give_the_network_s_own_output(scans, tmp_path, borders):
     recipe = TINY.changed(cached_features="float32", window_borders=borders)
-    network = build_network(recipe)
+    network = initial_network(recipe)
     encoder = encoder_of(network, recipe)
     features = [compute_features(encoder, v, tmp_path / str(i), recipe) for i, v in enumerate(scans[0])]
     direct = ScanSamples(*scans, recipe, borders)
@@ -317,7 +318,7 @@ def test_cached_features_give_the_network_s_own_output(scans, tmp_path, borders)
 
 
 def test_features_kept_in_bf16_are_those_a_bf16_network_computes(scans, tmp_path, with_bf16):
-    network = build_network(TINY.changed(precision="bf16"))
+    network = initial_network(TINY.changed(precision="bf16"))
     encoder, decoder = encoder_of(network, TINY), decoder_of(network, TINY)
 
     def inputs(kept: str, precision: str = "bf16") -> list[np.ndarray]:

@@ -9,8 +9,7 @@ from planar3d.errors import RecipeError
 from planar3d.networks.encoders import match_input_range
 from planar3d.networks.registry import find_architecture
 from planar3d.recipes import MODERN, PAPER
-from planar3d.training.fit import build_network, layers_named
-from planar3d.training.initialization import scale_to_unit_variance
+from planar3d.training.initialization import initial_network, layers_named, scale_to_unit_variance
 
 pytestmark = pytest.mark.usefixtures("untraced")
 
@@ -26,7 +25,7 @@ def _inputs(scale=1.0):
 
 @pytest.mark.parametrize("scale", [0.01, 100.0])
 def test_every_scaled_layer_gives_variance_1_before_its_activation(scale):
-    network = build_network(TINY)
+    network = initial_network(TINY)
     names = layers_named(network, TINY, "unit_variance")
     assert names[:3] == ["conv51", "conv52", "trans6"] and names[-1] == "conv10" and len(names) == 9
     scale_to_unit_variance(network, names, _inputs(scale))
@@ -39,7 +38,7 @@ def test_every_scaled_layer_gives_variance_1_before_its_activation(scale):
 
 
 def test_an_encoder_of_divided_biases_gives_its_features_divided():
-    network = build_network(TINY.changed(encoder_range="unit"))
+    network = initial_network(TINY.changed(encoder_range="unit"))
     names = find_architecture("planar-resunet").groups(network)["encoder"]
     assert len(names) == 4
     for name in names:
@@ -52,7 +51,7 @@ def test_an_encoder_of_divided_biases_gives_its_features_divided():
 
 
 def test_layers_that_were_not_named_stay_as_they_were():
-    network, untouched = build_network(TINY), build_network(TINY)
+    network, untouched = initial_network(TINY), initial_network(TINY)
     scale_to_unit_variance(network, ["conv51"], _inputs())
     for layer, other in zip(network.layers, untouched.layers, strict=True):
         same = all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), other.get_weights(), strict=True))
@@ -61,7 +60,7 @@ def test_layers_that_were_not_named_stay_as_they_were():
 
 
 def test_a_layer_that_gives_one_value_everywhere_is_refused():
-    network = build_network(TINY)
+    network = initial_network(TINY)
     layer = network.get_layer("conv51")
     layer.kernel.assign(np.zeros(layer.kernel.shape))
     with pytest.raises(RecipeError, match="conv51"):

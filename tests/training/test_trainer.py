@@ -9,7 +9,7 @@ from keras import layers
 
 from planar3d.recipes import PAPER
 from planar3d.training.features import decoder_of, encoder_of
-from planar3d.training.fit import build_network
+from planar3d.training.initialization import initial_network
 from planar3d.training.losses import BceMinusDice
 from planar3d.training.part_layers import Kept, PartConvolution, _dilates_natively
 from planar3d.training.precision import guard_gradients
@@ -49,7 +49,7 @@ def replaced(trainer):
 
 @pytest.mark.parametrize("frozen", FROZEN)
 def test_it_has_the_network_s_values_gradients_and_variables(windows, frozen, untraced):
-    network = build_network(TINY.changed(frozen=frozen))
+    network = initial_network(TINY.changed(frozen=frozen))
     trainer = trainer_of(network)
     np.testing.assert_allclose(trainer(windows[0]), network(windows[0]), rtol=1e-5, atol=1e-6)
     assert {id(v) for v in trainer.trainable_variables} == {id(v) for v in network.trainable_variables}
@@ -66,7 +66,7 @@ def test_it_has_the_network_s_values_gradients_and_variables(windows, frozen, un
 def test_layer_by_layer_gradients_agree_on_the_network_s_own_features(windows, frozen):
     from planar3d.training.backends import layer_gradients
 
-    network = build_network(TINY.changed(frozen=frozen))
+    network = initial_network(TINY.changed(frozen=frozen))
     parts = replaced(trainer_of(network))
     assert parts
     features = keras.Model(network.input, [network.get_layer(name).input for name in parts])(windows[0])
@@ -86,7 +86,7 @@ def test_layer_by_layer_gradients_agree_on_the_network_s_own_features(windows, f
 
 @with_onednn
 def test_gradients_pass_only_where_something_trains():
-    trainer = trainer_of(build_network(TINY))
+    trainer = trainer_of(initial_network(TINY))
     parts = replaced(trainer)
     levels = [(f"trans{n}", f"conv{n}1", f"conv{n}2") for n in (6, 7)]
     assert set(parts) == {"conv51", "conv52", "conv10"}.union(*levels)
@@ -95,18 +95,20 @@ def test_gradients_pass_only_where_something_trains():
     assert parts["trans6"].needed == [False, True]
     assert parts["conv71"].needed == [True, False]
     assert parts["conv10"].needed == [True, False, True]
-    everything = replaced(trainer_of(build_network(TINY.changed(frozen=("conv10",)))))
+    everything = replaced(trainer_of(initial_network(TINY.changed(frozen=("conv10",)))))
     assert everything["conv71"].needed == [True, True]
     assert not everything["block1_conv1"].passed_on().any() and everything["block1_conv2"].passed_on().all()
 
 
 @with_onednn
 def test_no_concatenation_of_the_decoder_is_made():
-    assert not [layer.name for layer in trainer_of(build_network(TINY)).layers if isinstance(layer, layers.Concatenate)]
+    assert not [
+        layer.name for layer in trainer_of(initial_network(TINY)).layers if isinstance(layer, layers.Concatenate)
+    ]
 
 
 def test_the_network_s_graph_is_left_as_it_is(windows):
-    network = build_network(TINY)
+    network = initial_network(TINY)
     nodes = [len(layer._inbound_nodes) for layer in network.layers]
     names = [layer.name for layer in network.layers]
     trainer_of(network)
@@ -120,14 +122,14 @@ def test_the_network_s_graph_is_left_as_it_is(windows):
 
 
 def test_what_it_trained_is_saved_and_loaded_by_the_network(windows, tmp_path, untraced):
-    network = build_network(TINY)
+    network = initial_network(TINY)
     trainer = trainer_of(network)
     trainer.compile(keras.optimizers.SGD(0.1), loss=BceMinusDice(), jit_compile=False)
     before = network.get_layer("conv71").kernel.numpy()
     trainer.train_on_batch(*windows)
     assert not np.array_equal(network.get_layer("conv71").kernel, before)
     network.save_weights(tmp_path / "trained.weights.h5")
-    other = build_network(TINY.changed(seed=1))
+    other = initial_network(TINY.changed(seed=1))
     trainer_of(other)
     other.load_weights(tmp_path / "trained.weights.h5")
     np.testing.assert_array_equal(other(windows[0]), network(windows[0]))
@@ -135,7 +137,7 @@ def test_what_it_trained_is_saved_and_loaded_by_the_network(windows, tmp_path, u
 
 @with_onednn
 def test_the_decoder_behind_cached_features_is_replaced_too(windows):
-    network = build_network(TINY)
+    network = initial_network(TINY)
     decoder = decoder_of(network, TINY)
     trainer = trainer_of(decoder)
     assert len(replaced(trainer)) == 9
@@ -145,7 +147,7 @@ def test_the_decoder_behind_cached_features_is_replaced_too(windows):
 
 @with_onednn
 def test_the_guard_compares_what_the_trainer_computes(with_bf16):
-    trainer = trainer_of(build_network(TINY.changed(precision="bf16")))
+    trainer = trainer_of(initial_network(TINY.changed(precision="bf16")))
     check = guard_gradients(trainer, 2)
     # The head is not among them: it computes in float32.
     assert set(check.errors) == set(replaced(trainer)) - {"conv10"}
@@ -154,7 +156,7 @@ def test_the_guard_compares_what_the_trainer_computes(with_bf16):
 
 
 def test_a_layer_whose_gradient_is_wrong_computes_in_float32(windows, monkeypatch, with_bf16):
-    trainer = trainer_of(build_network(TINY.changed(precision="bf16")))
+    trainer = trainer_of(initial_network(TINY.changed(precision="bf16")))
     layer = replaced(trainer)["conv72"]
     monkeypatch.setattr("planar3d.training.precision.TOLERANCE", 0.0)  # no rounded gradient is without error
     assert "conv72" in guard_gradients(trainer, 1).kept_float32
