@@ -118,7 +118,8 @@ def require_room(path: str | Path, size: int, cause: Exception | None = None) ->
 
 def file_of(error: OSError) -> str:
     """The file that an error of the system is about, as the user knows it: not by its temporary name."""
-    found = str(error.filename2 or error.filename or "A file")  # the second is the new name of a file
+    new, old = error.filename2, error.filename
+    found = str(new or old or "A file or the standard output")
     return re.sub(rf"{re.escape(_WRITING)}\w{{8}}-?", "", found)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from planar3d.errors import RunError
-from planar3d.files import remove_temporaries, written_at
+from planar3d.files import remove_temporaries, require_room, written_at
 
 CLAIM = ".claim"  # of a whole folder, inside it
 BEAT = 30.0  # seconds between two signs of life
@@ -154,8 +154,9 @@ def _created(path: Path, holder: Holder) -> bool:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(json.dumps(holder._asdict()))
-    except OSError:  # the disk is full
+    except OSError as error:  # the disk is full
         path.unlink(missing_ok=True)
+        require_room(path, 0, error)
         raise
     return True
 

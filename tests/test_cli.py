@@ -271,6 +271,7 @@ def test_prepare_and_train_make_the_same_run_folder_as_crossval(run, data, tmp_p
         (["compare", "a.nii", "b.nii", "--model", "absent.h5", "--out", "m.NII"], "is the name of an image"),
         (["predict", "DATA", "--model", "absent.h5", "--out", os.devnull], "is not a folder; name one, which need"),
         (["report", "DATA"], "not a run folder: it has no recipe.json"),
+        (["evaluate", "absent", "DATA"], "absent does not exist"),
         (["report", "absent"], "absent is not a run folder: it does not exist"),
         (["weights", "--out", "run", "--format", "onnx"], "'onnx' is unknown"),
         (["info", "--network", "unet"], f"choose one of: {', '.join(list_networks())}, resunet, vgg16"),

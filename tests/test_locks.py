@@ -74,8 +74,9 @@ def test_a_claim_that_does_not_fit_on_the_disk_is_not_left_behind(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     try:
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(OSError, match="File too large") as found:
             take(tmp_path / CLAIM)
+        assert found.value.filename == str(tmp_path / CLAIM)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not [*tmp_path.iterdir()]

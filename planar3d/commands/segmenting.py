@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 from planar3d.commands.options import AsJson, AssumeAffine, Cluster, Out, Settings, Size, open_models
 from planar3d.commands.output import list_failed, log, print_json, say
-from planar3d.errors import RecipeError
+from planar3d.errors import RecipeError, ScanError
 from planar3d.wording import counted, score_text
 
 
@@ -213,6 +213,7 @@ def evaluate(
 ) -> None:
     """Score predicted masks against expert masks, by voxels, lesions and surfaces."""
     from planar3d.evaluation.scores import MEASURES, score_scan
+    from planar3d.scans.nifti import volume_of
     from planar3d.scans.volume import read_mask
 
     if prediction.is_dir():
@@ -224,6 +225,8 @@ def evaluate(
         else:
             echo("\n".join(mean_scores(rows)))
         return
+    if not volume_of(prediction)[0].exists():
+        raise ScanError(f"{prediction} does not exist; name a mask, or the folder that predict wrote.")
     if out:
         raise BadParameter(f"--out is only for a folder of masks, but {prediction} is not a folder.")
     expert = read_mask(reference, None, assume_affine)
