@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from planar3d.evaluation.figures import canvas, save
+from planar3d.evaluation.figures import canvas, fitted, save
 from planar3d.evaluation.scores import MEASURES, Measure, Summary
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ LESION_BOXES = (
     "lesion_precision",
     "hd95_mm",
 )
-_IN_A_ROW = 4
+_IN_A_ROW, _WIDEST = 4, 13.5  # panels of a figure, and inches that they may take
+_CENTER_LETTERS = 20
 
 
 def learning_curves(histories: Mapping[int, Mapping[str, np.ndarray]], path: str | Path) -> Path:
@@ -82,9 +83,11 @@ def box_plots(
         published: by measure, by center, figures marked beside the boxes.
     """
     shown = list(next(iter(scores.values())))
-    rows = -(-len(shown) // _IN_A_ROW)
-    figure = canvas(max(11.0, 1.2 * len(scores) + 7), 3.1 * rows)
-    panels = figure.subplots(rows, min(len(shown), _IN_A_ROW), squeeze=False)
+    panel = 0.3 * len(scores) + 1.75
+    abreast = int(np.clip(_WIDEST // panel, 1, _IN_A_ROW))
+    rows, width = -(-len(shown) // abreast), max(11.0, abreast * panel)
+    figure = canvas(width, 3.1 * rows)
+    panels = figure.subplots(rows, min(len(shown), abreast), squeeze=False)
     for axes in panels.flat[len(shown) :]:
         axes.remove()
     marked = False
@@ -96,12 +99,17 @@ def box_plots(
                 axes.plot(place + 0.38, printed.mean, "D", color=_PUBLISHED, markersize=6, clip_on=False)
                 marked = True
         axes.set_title(measures[measure].heading, fontsize=10)
-        crowded = sum(map(len, scores)) > 3 * figure.get_figwidth()
+        centers = [fitted(center, _CENTER_LETTERS) for center in scores]
+        crowded = sum(map(len, centers)) > 12 * width / abreast
         names = [
             name if len(values) == len(center[measure]) else f"{name}\n{len(values)} of {len(center[measure])}"
-            for (name, center), values in zip(scores.items(), defined, strict=True)
+            for name, center, values in zip(centers, scores.values(), defined, strict=True)
         ]
-        axes.set_xticks(range(1, len(scores) + 1), names, fontsize=9, rotation=60 if crowded else 0)
+        axes.set_xticks(range(1, len(scores) + 1), names, fontsize=9, parse_math=False)
+        if crowded:
+            axes.tick_params(axis="x", rotation=60)
+            for text in axes.get_xticklabels():
+                text.set(ha="right", rotation_mode="anchor")
         axes.set_ylim(bottom=0) if measures[measure].unit else axes.set_ylim(-0.03, 1.03)
     markers = {"one scan": (_TRAINING, "o")}
     if marked:

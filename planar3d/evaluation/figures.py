@@ -135,7 +135,7 @@ def overlay(
         cuts = {name: _cut(mask, view, index, head) for name, mask in masks.items()}
         _draw_slice(axes, view, _cut(voxels, view, index, head), cuts, zooms, (low, high), styles)
     figure.suptitle(
-        _fitted(title, _TITLE_LETTERS), parse_math=False, color="white", fontsize=12, y=1 - 0.12 / height, va="top"
+        fitted(title, _TITLE_LETTERS), parse_math=False, color="white", fontsize=12, y=1 - 0.12 / height, va="top"
     )
     _outline_legend(figure, legend, abreast)
     return save(figure, path)
@@ -224,7 +224,7 @@ def _outline(axes: "Axes", mask: np.ndarray, pixel: tuple[float, float], colour:
     axes.add_collection(LineCollection(list(lines), colors=colour, linewidths=width, capstyle="projecting"))
 
 
-def _fitted(text: str, letters: int) -> str:
+def fitted(text: str, letters: int) -> str:
     """A text of at most this many letters, without its middle if it has more: names differ at both ends."""
     printable = text.encode("utf-8", "backslashreplace").decode()  # the name of a file need not be text
     half = letters // 2
@@ -241,7 +241,7 @@ def _outline_legend(figure: "Figure", styles: Mapping[str, tuple[str, float]], a
     from matplotlib.lines import Line2D
 
     lines = [Line2D([], [], color=colour, linewidth=2) for colour, _ in styles.values()]
-    names = [_fitted(name, _LEGEND_LETTERS) for name in styles]
+    names = [fitted(name, _LEGEND_LETTERS) for name in styles]
     count = min(abreast, len(lines))
     legend = figure.legend(
         lines, names, loc="lower center", ncols=count, frameon=False, labelcolor="white", fontsize=10

@@ -66,6 +66,18 @@ def test_every_scan_is_a_point_and_undefined_scores_are_left_out(tmp_path):
     assert one_point.read_bytes() != box_plots(alone, tmp_path / "alone.png").read_bytes()
 
 
+def test_any_names_of_centers_and_any_number_have_room(tmp_path):
+    names = [r"not a formula: $\foo$", "a center of which the name is far longer than its box is broad", "b" * 300]
+    few, many = (
+        imread(box_plots({n: {measure: [0.4, 0.6] for measure in MEASURES} for n in chosen}, tmp_path / "boxes.png"))
+        for chosen in (names, names + [f"center {n}" for n in range(27)])
+    )
+    for picture in (few, many):
+        edges = np.concatenate([picture[:, :3], picture[:, -3:]], axis=1)
+        assert edges.min() == picture[-3:].min() == 1  # white
+    assert many.shape[1] < 1.1 * few.shape[1]
+
+
 def test_published_means_are_marked_where_there_are_some(tmp_path):
     known = box_plots({"01": scores(3, 0.5)}, tmp_path / "known.png", TABLE_2)
     other = box_plots({"siteA": scores(3, 0.5)}, tmp_path / "other.png", TABLE_2)
