@@ -66,6 +66,7 @@ def score_masks(
         targets = Recipe.from_json(record["recipe"], str(file)).targets
         dataset.require_meaning(targets.scored)
         mask = read_labels(file.parent / record["files"]["mask"])
+        targets.check_labels(mask.voxels, str(mask.path))
         expert = targets.read(case.label_map, mask, assume_affine)
         for target, scores in score_targets(targets, expert.voxels, mask.voxels, mask.affine, case.group).items():
             without.pop(case.id, None)

@@ -153,6 +153,7 @@ def _predicted(run: Run, number: int) -> list[Innermost]:
         if path.is_file():
             require_unchanged(run, name)
             prediction = read_labels(path)
+            run.recipe.targets.check_labels(prediction.voxels, str(path))
             reference = run.recipe.targets.read(run.cases[name].label_map, prediction, assume_affine=True)
             found.append(innermost_of(run.recipe.targets, reference.voxels, prediction.voxels, prediction.affine))
     return found

@@ -13,13 +13,13 @@ from msseg import IDS, RECIPE, write_model, write_msseg
 from typer.testing import CliRunner
 
 from planar3d.cli import app
-from planar3d.errors import DatasetError, RunError
+from planar3d.errors import DatasetError, RunError, ScanError
 from planar3d.evaluation.scores import score_scan
 from planar3d.files import read_json, write_json
 from planar3d.scans.datasets import find_cases
 from planar3d.scans.folds import Fold
 from planar3d.scans.targets import Classes
-from planar3d.scans.volume import read_mask
+from planar3d.scans.volume import Scan, read_mask
 from planar3d.study.cohort import segment_all
 from planar3d.study.cohort_scores import mean_scores, score_masks
 from planar3d.study.run_folder import start_run
@@ -111,6 +111,15 @@ def test_a_mask_that_was_changed_is_scored_as_it_is_and_told(data, masks, tmp_pa
     lines = []
     first, _ = score_masks(tmp_path / "masks", data, lines.append)
     assert first["dice"] == 1 and lines[0] == f"01A_3DFLAIR: {path.name} is not the mask that its record describes"
+
+
+def test_a_mask_with_a_label_that_its_targets_lack_is_refused(data, masks, tmp_path):
+    shutil.copytree(masks, tmp_path / "masks")
+    path = tmp_path / "masks/01A_3DFLAIR_mask.nii.gz"
+    expert = read_mask(data / "TrainingDataset_MSSEG/01A/Consensus.nii.gz")
+    Scan(2 * expert.voxels, expert.header).save(path)  # a reader's own label, which would count as background
+    with pytest.raises(ScanError, match=rf"{path} has the labels 0, 2; the targets have 0, 1 \(lesion=1\)"):
+        score_masks(tmp_path / "masks", data, str)
 
 
 def test_means_over_scans_are_printed(data, masks):

@@ -9,7 +9,7 @@ from challenge_road import recipe_of, with_tiny
 from typer.testing import CliRunner
 
 from planar3d.cli import app
-from planar3d.errors import RecipeError, RunError
+from planar3d.errors import RecipeError, RunError, ScanError
 from planar3d.evaluation.challenges import score_region
 from planar3d.networks.registry import recipe_network
 from planar3d.networks.weights_file import load_network, read_recipe, save_weights
@@ -107,6 +107,10 @@ def test_what_cannot_be_tuned_is_refused(run):
     apart = run.recipe.changed(regions="WT=1+2+4,TC=1+4,ET=4,RC=5", order="2,1,4,5")
     with pytest.raises(RecipeError, match="does not contain it"):
         tune(dataclasses.replace(run, recipe=apart))
+    path = next(run.fold(2).rglob("*.nii.gz"))
+    nib.save(nib.Nifti1Image(np.full((6, 7, 8), 3, np.uint8), np.diag([-1.0, -1, 1, 1])), path)
+    with pytest.raises(ScanError, match=rf"{path} has the labels 3; the targets have 0, 1, 2, 4"):
+        tune(run)
     for path in run.fold(2).rglob("*.nii.gz"):
         path.unlink()
     with pytest.raises(RunError, match="1 fold with predictions; two are needed"):
