@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scan_pages import pictures_of, record_of, segmented, text_of
 
+from planar3d import study
 from planar3d.errors import Planar3DError, ScanError
 from planar3d.scans.volume import Scan
 from planar3d.study.scan_report import write_scan_report
@@ -52,6 +53,14 @@ def test_warnings_stand_above_the_viewer(page):
 def test_the_page_needs_no_other_file_and_no_network(page):
     content = page()
     assert not re.findall(r"\b(?:src|href|action|data)=|url\(|@import|\bfetch\(|XMLHttpRequest|https?://", content)
+
+
+@pytest.mark.parametrize("file", ["page.css", "report.html"])
+def test_nothing_that_scrolls_on_a_screen_is_cut_off_on_paper(file):
+    screen, printed = Path(study.__file__).with_name(file).read_text(encoding="utf-8").split("@media print")
+    scrolling = re.findall(r"(\.\w+) { [^}]*overflow(?:-x)?: auto", screen)
+    shown = re.search(r"([^{};]*) { overflow: visible; }", printed).group(1)
+    assert scrolling and set(scrolling) <= set(re.findall(r"\.\w+", shown))
 
 
 def test_the_policy_allows_the_pages_own_script_and_style_alone(page):
