@@ -165,15 +165,19 @@ def write_segmented(
 def write_label_tables(outputs: Outputs, scored: Mapping[str, Labels]) -> None:
     """Write the tables of ITK-SNAP, FSLeyes and FreeView, in the colours of pages and pictures.
 
+    A label of several targets has the colour of the last one, the innermost of nested regions.
+
     Args:
         scored: the targets of the mask, by name, with their labels.
     """
-    names = names_of_labels(scored)
-    colours = outlines(names.values())
+    # No viewer reads a name over two lines, and ITK-SNAP ends it at a quotation mark.
+    names = {label: " ".join(name.replace('"', "'").split()) for label, name in names_of_labels(scored).items()}
+    innermost = {label: name for name, labels in scored.items() for label in labels}
+    colours = outlines(scored)
     for file, (head, line) in _VIEWERS.items():
         lines = []
         for label, name in names.items():
-            r, g, b = bytes.fromhex(colours[name][0][1:])
+            r, g, b = bytes.fromhex(colours[innermost[label]][0][1:])
             shares = {"red": round(r / 255, 4), "green": round(g / 255, 4), "blue": round(b / 255, 4)}
             lines.append(line.format(label=label, name=name, joined=name.replace(" ", "-"), r=r, g=g, b=b, **shares))
         write_text(getattr(outputs, file), head + "\n".join(lines) + "\n")
