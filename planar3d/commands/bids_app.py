@@ -81,12 +81,12 @@ def group(out: Path) -> int:
     """Write the tables and the report of all segmented scans."""
     from planar3d.study.cohort_folder import CohortFolder
     from planar3d.study.cohort_report import write_cohort_report
-    from planar3d.study.cohort_tables import write_tables
+    from planar3d.study.cohort_tables import write_cohort_tables
 
     cohort = CohortFolder(out).opened()
     standing = cohort.standing()
     with cohort.alone(say):
-        write_tables(cohort, standing.failed)
+        write_cohort_tables(cohort, standing.failed)
         write_cohort_report(out, list(cohort.records()), standing.failed)
     list_failed(standing.failed)
     say(str(standing))

@@ -44,7 +44,7 @@ def info(
     from planar3d.graph.described import described
     from planar3d.inference.plan import describe_work
     from planar3d.networks.model_card import card_markdown, summarize_card
-    from planar3d.networks.summary import named_network, recipe_with, summarize
+    from planar3d.networks.summary import named_network, recipe_with, summarize_network
 
     if model is not None and network is not None:
         raise BadParameter("give either --model (a weights file) or --network, not both.")
@@ -60,7 +60,7 @@ def info(
     else:
         chosen, summary = chosen_recipe(recipe or recipe_with(network), settings, size), []
         shown = named_network(network or chosen.network.name, chosen)
-    for line in filter(None, [*summary, *summarize(shown, chosen), describe_work(described(shown), chosen)]):
+    for line in filter(None, [*summary, *summarize_network(shown, chosen), describe_work(described(shown), chosen)]):
         echo(line)
 
 

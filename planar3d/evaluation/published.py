@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from planar3d.evaluation.scores import Summary
 
-PAPER = "Kolarik et al. 2020, Planar 3D Transfer Learning for End to End Unimodal MRI Unbalanced Data Segmentation"
+CITATION = "Kolarik et al. 2020, Planar 3D Transfer Learning for End to End Unimodal MRI Unbalanced Data Segmentation"
 RELEASE = "the README of the authors' released weights (fold 1 of 5)"
 
 # The challenge's center codes: the first two digits of a scan's name in the first distribution.

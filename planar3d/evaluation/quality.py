@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from planar3d.evaluation.scan_checks import OF_SCANS, Case, Check
+from planar3d.evaluation.scan_checks import OF_SCANS, Check, CheckedScan
 from planar3d.scans.head import on_coarse_grid
 from planar3d.scans.labels import Targets
 from planar3d.scans.targets import Binary
@@ -45,64 +45,66 @@ def check_quality(
         measured: the model card's evaluation: `spacing_mm`, the least and greatest distance of slices; `extracted`, a
             list of True, False or both; `false_alarms_ml`, the median volume marked in scans without targets.
     """
-    case = Case(scan, mask, whole_head, targets, image, measured or {})
+    checked = CheckedScan(scan, mask, whole_head, targets, image, measured or {})
     checks = _CHECKS if targets.in_head else {name: _CHECKS[name] for name in _OF_ANYTHING}
-    return [QualityWarning(name, sentence) for name, check in checks.items() for sentence in check(case)]
+    return [QualityWarning(name, sentence) for name, check in checks.items() for sentence in check(checked)]
 
 
-def _empty_result(case: Case) -> Iterator[str]:
-    if not case.lesion_voxels:
-        yield f"No {case.targets.noun} was found. Look at the scan: it may be unsuitable for the model."
+def _empty_result(checked: CheckedScan) -> Iterator[str]:
+    if not checked.lesion_voxels:
+        yield f"No {checked.targets.noun} was found. Look at the scan: it may be unsuitable for the model."
 
 
-def _large_result(case: Case) -> Iterator[str]:
-    if case.lesion_ml > case.targets.plausible_share * case.head.volume_ml:
+def _large_result(checked: CheckedScan) -> Iterator[str]:
+    noun, share, head_ml = checked.targets.noun, checked.targets.plausible_share, checked.head.volume_ml
+    if checked.lesion_ml > share * head_ml:
         yield (
-            f"The {case.targets.noun}s take up {case.lesion_ml:.0f} ml of a head of {case.head.volume_ml:.0f} ml, more "
-            f"than {case.targets.plausible_share:.0%}, which is rarely correct. Check the mask on the scan."
+            f"The {noun}s take up {checked.lesion_ml:.0f} ml of a head of {head_ml:.0f} ml, more than {share:.0%}, "
+            "which is rarely correct. Check the mask on the scan."
         )
 
 
-def _few(case: Case) -> Iterator[str]:
-    false_ml = case.measured.get("false_alarms_ml", 0.0)
-    if 0 < case.lesion_ml <= false_ml:
+def _few(checked: CheckedScan) -> Iterator[str]:
+    false_ml = checked.measured.get("false_alarms_ml", 0.0)
+    if 0 < checked.lesion_ml <= false_ml:
         yield (
-            f"The {case.targets.noun}s take up {rounded(case.lesion_ml, 2)} ml in total, and the model marks about "
-            f"{rounded(false_ml, 2)} ml in scans that have none, so all of them may be false alarms. Check each one."
+            f"The {checked.targets.noun}s take up {rounded(checked.lesion_ml, 2)} ml in total, and the model marks "
+            f"about {rounded(false_ml, 2)} ml in scans that have none, so all of them may be false alarms. Check each "
+            "one."
         )
 
 
-def _unmeasured(case: Case) -> Iterator[str]:
-    slices = max(case.scan.spacing)
-    least, most = case.measured.get("spacing_mm", (slices, slices))
-    extracted = case.head.is_extracted
+def _unmeasured(checked: CheckedScan) -> Iterator[str]:
+    slices = max(checked.scan.spacing)
+    least, most = checked.measured.get("spacing_mm", (slices, slices))
+    extracted = checked.head.is_extracted
     if not least / _BEYOND <= slices <= most * _BEYOND:
         yield (
             f"The slices are {slices:.1f} mm apart, but the model was evaluated on scans with {least:.1f} to "
             f"{most:.1f} mm; its accuracy here is unknown."
         )
-    elif extracted is not None and extracted not in case.measured.get("extracted", (extracted,)):
+    elif extracted is not None and extracted not in checked.measured.get("extracted", (extracted,)):
         shown = "only the brain" if extracted else "a whole head"
         yield f"The scan shows {shown}, but the model was not evaluated on such scans; its accuracy here is unknown."
 
 
-def _border(case: Case) -> Iterator[str]:
-    within = int(np.count_nonzero(case.lesion[1:-1, 1:-1, 1:-1]))
-    share = 1 - within / case.lesion_voxels if case.lesion_voxels else 0
+def _border(checked: CheckedScan) -> Iterator[str]:
+    within = int(np.count_nonzero(checked.lesion[1:-1, 1:-1, 1:-1]))
+    share = 1 - within / checked.lesion_voxels if checked.lesion_voxels else 0
     if share > _SHARE_AT_BORDER:
         yield (
-            f"{share:.0%} of the {case.targets.noun} voxels are in the outermost slices of the field of view, where "
+            f"{share:.0%} of the {checked.targets.noun} voxels are in the outermost slices of the field of view, where "
             "there is little context to judge them; check them."
         )
 
 
-def _neck(case: Case) -> Iterator[str]:
-    below = case.head.below_vertex + case.head.missing().get("superior", 0.0)
-    _, places = on_coarse_grid(case.lesion, case.scan, case.head)
-    low_ml = np.count_nonzero(below[places[:, 2]] > _NECK) * case.mask.voxel_mm3 / 1000
+def _neck(checked: CheckedScan) -> Iterator[str]:
+    below = checked.head.below_vertex + checked.head.missing().get("superior", 0.0)
+    _, places = on_coarse_grid(checked.lesion, checked.scan, checked.head)
+    low_ml = np.count_nonzero(below[places[:, 2]] > _NECK) * checked.mask.voxel_mm3 / 1000
     if low_ml:
         yield (
-            f"{rounded(low_ml, 2)} ml of the {case.targets.noun}s lie more than {_NECK:.0f} mm below the top of the "
+            f"{rounded(low_ml, 2)} ml of the {checked.targets.noun}s lie more than {_NECK:.0f} mm below the top of the "
             "head, where the neck is. Unless they are in the brain, remove them from the mask and from the total."
         )
 

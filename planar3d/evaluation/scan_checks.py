@@ -38,7 +38,7 @@ _NOT_FLAIR = (
 
 
 @dataclass(frozen=True)
-class Case:
+class CheckedScan:
     """A scan, its mask, and the model's domain; attributes are the arguments of `check_quality`."""
 
     scan: Scan
@@ -69,7 +69,7 @@ class Case:
         return self.lesion_voxels * self.mask.voxel_mm3 / 1000
 
 
-Check = Callable[[Case], Iterator[str]]  # yields a sentence if it fires
+Check = Callable[[CheckedScan], Iterator[str]]  # yields a sentence if it fires
 
 
 def contrast_of(head: Head) -> tuple[float, float]:
@@ -93,39 +93,39 @@ def contrast_of(head: Head) -> tuple[float, float]:
     return float(np.percentile(inside, 1) / median), near_to_far
 
 
-def _field_of_view(case: Case) -> Iterator[str]:
-    width, length, height = case.head.extent
+def _field_of_view(checked: CheckedScan) -> Iterator[str]:
+    width, length, height = checked.head.extent
     sizes = {"width": width, "length": length}
     fits = all(least <= sizes[name] <= most for name, (least, most) in _SIZES.items())
-    if not (fits and _VOLUMES[0] <= case.head.volume_ml <= _VOLUMES[1]):
+    if not (fits and _VOLUMES[0] <= checked.head.volume_ml <= _VOLUMES[1]):
         yield (
             f"The foreground measures {width:.0f} mm from right to left, {length:.0f} mm from front to back and "
             f"{height:.0f} mm in height, unlike a whole head. Check for another part of the body or a wrong voxel size."
         )
 
 
-def _cut_off(case: Case) -> Iterator[str]:
-    missing = case.head.missing()
-    if not case.head.is_extracted:
+def _cut_off(checked: CheckedScan) -> Iterator[str]:
+    missing = checked.head.missing()
+    if not checked.head.is_extracted:
         missing.pop("inferior", None)  # a whole head ends at the neck, wherever the field of view ends
     cut = [f"about {mm:.0f} mm on the {side} side" for side, mm in missing.items() if mm > _CUT]
-    height = case.head.extent[2]
+    height = checked.head.extent[2]
     if height < _BRAIN_HEIGHT:
         cut.append(f"everything more than {height:.0f} mm below the top")
     if cut:
         yield (
             f"The head seems to be cut off: {', '.join(cut)} {is_or_are(cut)} missing. "
-            f"{case.targets.noun.capitalize()}s there are not in the mask."
+            f"{checked.targets.noun.capitalize()}s there are not in the mask."
         )
 
 
-def _contrast(case: Case) -> Iterator[str]:
-    if case.image != "flair" or any(_field_of_view(case)):  # in part of a head, the brain's center is elsewhere
+def _contrast(checked: CheckedScan) -> Iterator[str]:
+    if checked.image != "flair" or any(_field_of_view(checked)):  # in part of a head, the brain's center is elsewhere
         return
-    if case.head.tissue <= case.head.air:
+    if checked.head.tissue <= checked.head.air:
         yield _NOT_FLAIR.format("the middle of the head is as dark as air, as in CT or angiography.")
         return
-    fluid, near_to_far = contrast_of(case.head)
+    fluid, near_to_far = contrast_of(checked.head)
     if fluid > _FLUID:
         yield _NOT_FLAIR.format(
             f"the darkest fluid in the middle of the brain has {fluid:.1%} of the median grey level there, but at most "
@@ -138,33 +138,33 @@ def _contrast(case: Case) -> Iterator[str]:
         )
 
 
-def _values(case: Case) -> Iterator[str]:
-    if case.head.standardized:
+def _values(checked: CheckedScan) -> Iterator[str]:
+    if checked.head.standardized:
         yield (
             "Many of the scan's values are negative, as after standardization (z-scores), but models expect values as "
             "acquired, from 0 upwards. Use the scan as acquired, if you have it."
         )
 
 
-def _spacing(case: Case) -> Iterator[str]:
-    widest = max(case.scan.spacing)
-    if widest > max([_SPACING, *case.measured.get("spacing_mm", ())]):
+def _spacing(checked: CheckedScan) -> Iterator[str]:
+    widest = max(checked.scan.spacing)
+    if widest > max([_SPACING, *checked.measured.get("spacing_mm", ())]):
         yield (
             f"The slices are {widest:.1f} mm apart: lesions smaller than that may be missed, and volumes are "
             "approximate."
         )
 
 
-def _extraction(case: Case) -> Iterator[str]:
-    extracted = case.head.is_extracted
-    if extracted and case.whole_head:
+def _extraction(checked: CheckedScan) -> Iterator[str]:
+    extracted = checked.head.is_extracted
+    if extracted and checked.whole_head:
         yield "The scan is brain-extracted, but the model was made for whole heads; use the scan as acquired."
-    if extracted is False and case.whole_head is False:
+    if extracted is False and checked.whole_head is False:
         yield "The scan shows a whole head, but the model was made for brain-extracted scans; extract the brain first."
 
 
-def _orientation(case: Case) -> Iterator[str]:
-    header = case.scan.header
+def _orientation(checked: CheckedScan) -> Iterator[str]:
+    header = checked.scan.header
     if not (header["sform_code"] > 0 and header["qform_code"] > 0):
         return
     try:
@@ -173,15 +173,15 @@ def _orientation(case: Case) -> Iterator[str]:
         qform = np.zeros((4, 4))
     if not is_usable(qform):
         yield "The scan's header has an invalid qform; the mask follows the sform. Check left and right."
-    elif (shift := corner_shift(case.scan.affine, qform, case.scan.voxels.shape)) > CORNER_TOLERANCE:
+    elif (shift := corner_shift(checked.scan.affine, qform, checked.scan.voxels.shape)) > CORNER_TOLERANCE:
         yield (
             f"The scan's header contradicts itself: its sform and qform differ by {shift:.1f} voxels at a corner. The "
             "mask follows the sform, other programs may not; check left and right."
         )
 
 
-def _shear(case: Case) -> Iterator[str]:
-    edges = case.scan.affine[:3, :3] / case.scan.spacing
+def _shear(checked: CheckedScan) -> Iterator[str]:
+    edges = checked.scan.affine[:3, :3] / checked.scan.spacing
     cosine = np.abs(edges.T @ edges - np.eye(3)).max()
     if (shear := float(np.degrees(np.arcsin(min(cosine, 1.0))))) > _SHEAR:
         yield (

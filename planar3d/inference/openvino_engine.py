@@ -81,7 +81,7 @@ class OpenVINOProgram:
         self.kept = ov.Type.bf16 if engine.bf16 else ov.Type.f32
         graph, given, wanted = _graph_of(engine, piece, shapes)
         self.output_shapes = [shape for *_, shape in wanted]
-        model = read_graph(engine.core, graph, given, wanted)
+        model = openvino_model(engine.core, graph, given, wanted)
         _return_freed_memory()
         self._compiled = compile_on_cpu(engine.core, model, engine.bf16)
         self._request = self._compiled.create_infer_request()
@@ -108,7 +108,7 @@ def _return_freed_memory() -> None:
         trim(0)
 
 
-def read_graph(core: Any, graph: OnnxGraph, inputs: Sequence[End], outputs: Sequence[End]) -> Any:
+def openvino_model(core: Any, graph: OnnxGraph, inputs: Sequence[End], outputs: Sequence[End]) -> Any:
     """An OpenVINO model of a graph; kernels are added after reading, as ONNX would copy them three times."""
     from onnx import TensorProto
 

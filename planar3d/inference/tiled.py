@@ -43,12 +43,12 @@ def on_openvino(network: "keras.Model | Description", precision: str | None) -> 
     with extra("openvino"):
         import onnx  # noqa: F401  # writes the graph
         import openvino
-    from planar3d.inference.openvino_engine import compile_on_cpu, multiplies_bf16, read_graph
+    from planar3d.inference.openvino_engine import compile_on_cpu, multiplies_bf16, openvino_model
 
     # Processors without bf16 multiplication compute in float32.
     narrow = precision == "bf16" and multiplies_bf16()
     core = openvino.Core()
-    model = read_graph(core, *network_graph(description_of(network)))
+    model = openvino_model(core, *network_graph(description_of(network)))
     alone = Lock()  # a compiled network has one place for its results
 
     @lru_cache(maxsize=1)

@@ -37,7 +37,7 @@ def named_network(name: str, recipe: Recipe) -> keras.Model:
     return recipe_network(recipe.changed(network=name))
 
 
-def summarize(network: keras.Model, recipe: Recipe) -> list[str]:
+def summarize_network(network: keras.Model, recipe: Recipe) -> list[str]:
     """Lines of text: each layer with its output, parameters and multiply-accumulates, then the totals.
 
     Raises:

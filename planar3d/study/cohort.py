@@ -24,7 +24,7 @@ from planar3d.scans.outputs import Outputs
 from planar3d.study.cluster import check_cluster, run_tasks
 from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.cohort_report import PAGE, write_cohort_report
-from planar3d.study.cohort_tables import LESIONS, SCANS, write_tables
+from planar3d.study.cohort_tables import LESIONS, SCANS, write_cohort_tables
 from planar3d.study.cohort_task import CohortTask
 from planar3d.study.records import is_own, refuse_other
 from planar3d.study.segmented import Asked, describe_models
@@ -164,7 +164,7 @@ def _finish(task: CohortTask) -> None:
     with folder.alone(notify):
         failed = folder.standing().failed
         failed |= {os.path.abspath(path): why for path, why in task.failed.items()}
-        write_tables(folder, failed)
+        write_cohort_tables(folder, failed)
         if task.asked.report or is_own(page):  # which would be out of date
             try:
                 check_extra("study", "jinja2")

@@ -18,7 +18,7 @@ _BEFORE, _AFTER = (
 )
 
 
-def write_tables(cohort: CohortFolder, failed: Mapping[str, str]) -> list[dict[str, Any]]:
+def write_cohort_tables(cohort: CohortFolder, failed: Mapping[str, str]) -> list[dict[str, Any]]:
     """Write `scans.csv` and `lesions.csv` of all segmented scans of a folder.
 
     Args:

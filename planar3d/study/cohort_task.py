@@ -23,7 +23,7 @@ from planar3d.scans.volume import Scan
 from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.earlier import earlier_record, finished_record, kept_files, origin, remove_outdated
 from planar3d.study.records import scan_written_at
-from planar3d.study.segmented import Asked, describe_scan, summarize, write_segmented, write_standard
+from planar3d.study.segmented import Asked, describe_scan, summarize_record, write_segmented, write_standard
 from planar3d.wording import counted
 
 
@@ -36,6 +36,9 @@ class _InProgress:
     scan: Scan  # its first image
     prepared: list[Prepared]  # for each model
     seconds: float  # of work so far
+
+
+_Predicted = tuple[_InProgress, Probabilities] | Planar3DError  # or why there are no probabilities
 
 
 @dataclass
@@ -126,7 +129,7 @@ class CohortTask:
                 return False
             self.records[item] = record
             self.folder.succeed(outputs)
-            self._say(item, f"{outputs.mask} already exists  {summarize(record)}")
+            self._say(item, f"{outputs.mask} already exists  {summarize_record(record)}")
         except Planar3DError as error:
             if overwrite:
                 return False
@@ -154,9 +157,7 @@ class CohortTask:
         first, prepared = scans[self.segmenter.images[0]], self.segmenter.prepare(scans)
         return _InProgress(before, written, first, prepared, seconds=time.monotonic() - began)
 
-    def _predict(
-        self, item: ScanInput, coming: Future[_InProgress]
-    ) -> tuple[_InProgress, Probabilities] | Planar3DError:
+    def _predict(self, item: ScanInput, coming: Future[_InProgress]) -> _Predicted:
         """Run the network on a prepared scan; an error here or in the preparation is the result."""
         try:
             scan = coming.result()
@@ -169,9 +170,7 @@ class CohortTask:
         except Planar3DError as error:
             return error
 
-    def _write(
-        self, item: ScanInput, predicted: tuple[_InProgress, Probabilities] | Planar3DError, left: float
-    ) -> None:
+    def _write(self, item: ScanInput, predicted: _Predicted, left: float) -> None:
         """Write the requested outputs of a scan, or report why there are none; then release its claim."""
         try:
             if isinstance(predicted, Planar3DError):
@@ -185,7 +184,8 @@ class CohortTask:
         finally:
             self._give_back(item)
         self.records[item] = record
-        self._say(item, f"{self.items[item].mask}  {summarize(record)}{f'  {duration(left)} left' if left else ''}")
+        time_left = f"  {duration(left)} left" if left else ""
+        self._say(item, f"{self.items[item].mask}  {summarize_record(record)}{time_left}")
         for warning in record["warnings"]:
             self.notify(f"    {warning['sentence']}")
 

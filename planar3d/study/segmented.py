@@ -204,7 +204,7 @@ def describe_scan(item: ScanInput, scan: Scan) -> dict[str, Any]:
     }
 
 
-def summarize(record: Mapping[str, Any]) -> str:
+def summarize_record(record: Mapping[str, Any]) -> str:
     """A short summary of a record's result."""
     result, count = record["result"], len(record["warnings"])
     warned = f", {counted(count, 'warning')}" if count else ""

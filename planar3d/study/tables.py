@@ -37,7 +37,7 @@ def table_2(results: Results) -> Table:
         rows.append(Row(name, _by_center(first, measure), measure, "prepared", "scans of fold 1"))
     notes = [
         *spread_notes(),
-        f"Published: {published.PAPER}, table 2; fold 1: {published.RELEASE}. All other rows: this run.",
+        f"Published: {published.CITATION}, table 2; fold 1: {published.RELEASE}. All other rows: this run.",
         "Fold 1, published, all scans: over all voxels of the three scans, as in the released code; for this run, the "
         "mean over scans.",
         *_left_out(results, published.TABLE_2),
@@ -66,7 +66,7 @@ def table_3(results: Results) -> Table:
     ]
     place = 1 + [system.name for system in published.TABLE_3].index(published.REPRODUCED)
     others = [*_left_out(results, ("dice", "sensitivity")), *_other_scans(results, of_fold_1=False)]
-    notes = [*spread_notes(), f"The other rows: {published.PAPER}, table 3.", *others]
+    notes = [*spread_notes(), f"The other rows: {published.CITATION}, table 3.", *others]
     title = "Table 3: other unimodal methods and human experts"
     return Table("table3", title, ("dice", "sensitivity"), rows[:place] + ours + rows[place:], notes, True)
 

@@ -25,7 +25,7 @@ _DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zi
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """The progress of a training; all of it is saved and restored."""
 
     epoch: int = 0
@@ -35,7 +35,7 @@ class Progress:
     plateau: PlateauState | None = None  # of the schedule, if any
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "Progress":
+    def from_json(cls, content: dict[str, Any]) -> "TrainingProgress":
         """From the output of `asdict`."""
         plateau = content.pop("plateau", None)
         return cls(**content, plateau=plateau and PlateauState(**plateau))
@@ -46,13 +46,13 @@ def is_finished(folder: Path) -> bool:
     return (folder / "training.json").is_file()
 
 
-def finish(folder: Path, progress: Progress) -> None:
+def finish(folder: Path, progress: TrainingProgress) -> None:
     """Mark the training as ended, and remove files only needed for resuming."""
     write_json(folder / "training.json", {k: v for k, v in asdict(progress).items() if k != "history"})
     _remove_backup(folder)
 
 
-def finished_progress(folder: Path) -> Progress:
+def finished_progress(folder: Path) -> TrainingProgress:
     """The progress of a training that has ended; a leftover backup is removed."""
     _remove_backup(folder)
     path = folder / "history.csv"
@@ -60,14 +60,14 @@ def finished_progress(folder: Path) -> Progress:
         history = [{k: float(v) for k, v in row.items()} for row in read_rows(path)]
     except (ValueError, TypeError) as error:
         raise RunError(f"{path} is damaged ({error}). Delete it to continue without this learning curve.") from None
-    progress: Progress = read_json(
-        folder / "training.json", lambda content: Progress.from_json(content | {"history": history})
+    progress: TrainingProgress = read_json(
+        folder / "training.json", lambda content: TrainingProgress.from_json(content | {"history": history})
     )
     _check_best(folder, progress)
     return progress
 
 
-def save(folder: Path, network: keras.Model, optimizer: keras.optimizers.Optimizer, progress: Progress) -> None:
+def save(folder: Path, network: keras.Model, optimizer: keras.optimizers.Optimizer, progress: TrainingProgress) -> None:
     """Save network, optimizer and progress in one file, so that all are from the same epoch.
 
     All variables of the network are saved: weights, batch statistics, and the states of random layers.
@@ -79,7 +79,7 @@ def save(folder: Path, network: keras.Model, optimizer: keras.optimizers.Optimiz
         np.savez(temporary, **arrays)
 
 
-def restore(folder: Path, network: keras.Model, optimizer: keras.optimizers.Optimizer) -> Progress:
+def restore(folder: Path, network: keras.Model, optimizer: keras.optimizers.Optimizer) -> TrainingProgress:
     """Restore network and optimizer from the last saved epoch, if any, and return its progress.
 
     Raises:
@@ -88,12 +88,12 @@ def restore(folder: Path, network: keras.Model, optimizer: keras.optimizers.Opti
     """
     path = _backup(folder)
     if not path.is_file():
-        return Progress()
+        return TrainingProgress()
     variables = _named(network, optimizer)
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-        progress = Progress.from_json(json.loads(arrays.pop("progress").tobytes()))
+        progress = TrainingProgress.from_json(json.loads(arrays.pop("progress").tobytes()))
         if unlike := _first_difference(variables, arrays):
             raise ValueError(unlike)
     except _DAMAGED as error:
@@ -106,7 +106,7 @@ def restore(folder: Path, network: keras.Model, optimizer: keras.optimizers.Opti
     return progress
 
 
-def _check_best(folder: Path, progress: Progress) -> None:
+def _check_best(folder: Path, progress: TrainingProgress) -> None:
     """Raise a `RunError` if the best weights so far are gone: only their own epoch could write them again."""
     best = folder / BEST_WEIGHTS
     if progress.best_epoch and not best.is_file():

@@ -13,7 +13,15 @@ from planar3d.errors import RunError
 from planar3d.networks.weights_file import save_weights
 from planar3d.progress import Notify, Ticker, duration
 from planar3d.recipes import Recipe
-from planar3d.training.checkpoint import BEST_WEIGHTS, Progress, finish, finished_progress, is_finished, restore, save
+from planar3d.training.checkpoint import (
+    BEST_WEIGHTS,
+    TrainingProgress,
+    finish,
+    finished_progress,
+    is_finished,
+    restore,
+    save,
+)
 from planar3d.training.devices import Devices, Steps
 from planar3d.training.precision import PRECISIONS
 from planar3d.training.samples import read_ahead
@@ -62,7 +70,7 @@ def fit(
     notify: Notify = lambda text: None,
     card: Mapping[str, Any] | None = None,
     devices: Devices = Devices(),  # noqa: B008 - immutable
-) -> Progress:
+) -> TrainingProgress:
     """Train until the last epoch or until `patience` is exhausted, and keep the best weights.
 
     After every epoch the weights, the optimizer and the progress are saved; an interrupted run resumes after its last
@@ -167,12 +175,12 @@ def _is_better(row: dict[str, float], best: float, monitor: str) -> bool:
     return value != best and DIRECTIONS[monitor](value, best) == value
 
 
-def _is_over(progress: Progress, recipe: Recipe) -> bool:
+def _is_over(progress: TrainingProgress, recipe: Recipe) -> bool:
     patience = recipe.training.patience
     return progress.epoch >= recipe.training.epochs or 0 < patience <= progress.epoch - progress.best_epoch
 
 
-def _line(progress: Progress, recipe: Recipe, left: float) -> str:
+def _line(progress: TrainingProgress, recipe: Recipe, left: float) -> str:
     row = progress.history[-1]
     validated = "" if np.isnan(row["val_loss"]) else f"val_loss {row['val_loss']:.4f}  val_dice {row['val_dice']:.4f}  "
     mark = " *" if progress.best_epoch == progress.epoch else ""

@@ -47,7 +47,7 @@ class Weight(NamedTuple):
         return f"{self.name} {self.shape}"
 
 
-class Place(NamedTuple):
+class WeightPlace(NamedTuple):
     """A variable of the network with its possible names in a file.
 
     In a converted network it also has the names of its 2D weight.
@@ -77,14 +77,14 @@ class Place(NamedTuple):
         return next((name for name, shape in there if np.shape(arrays[name]) == shape), there[0][0] if there else None)
 
 
-def places_of(network: "keras.Model") -> list[Place]:
+def places_of(network: "keras.Model") -> list[WeightPlace]:
     """Each variable of a network, in order."""
     variables = network.weights
     # None if no conversion in this process created the variable.
     origins: list[Origin | None] = [getattr(variable, "weight_of_2d", None) for variable in variables]
     own = weight_paths(network)
     flat = [origin.path if origin and origin.path else path for origin, path in zip(origins, own, strict=True)]
-    return list(map(Place, variables, _names(own), _names(flat), origins))
+    return list(map(WeightPlace, variables, _names(own), _names(flat), origins))
 
 
 def _names(paths: Sequence[str]) -> list[tuple[str, ...]]:
@@ -105,7 +105,7 @@ def _names(paths: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def fitted_to(
-    array: np.ndarray, place: Place, network: str, mapping: str, tap: Tap, alpha: Sequence[float] | None
+    array: np.ndarray, place: WeightPlace, network: str, mapping: str, tap: Tap, alpha: Sequence[float] | None
 ) -> np.ndarray:
     """An array as the values of a variable.
 

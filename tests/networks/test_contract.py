@@ -31,7 +31,7 @@ from planar3d.networks.registry import (
 from planar3d.networks.resnet import ResNet18
 from planar3d.networks.weights_file import load_network, read_recipe, save_weights
 from planar3d.recipes import PAPER, Recipe
-from planar3d.training.checkpoint import Progress, restore, save
+from planar3d.training.checkpoint import TrainingProgress, restore, save
 from planar3d.training.fit import compiled
 from planar3d.training.initialization import freeze, initial_network
 from planar3d.training.trainer import trainer_of
@@ -191,7 +191,7 @@ def test_training_goes_on_from_a_checkpoint_exactly_as_it_would_have_and_moves_w
     for variable in trainer.optimizer.variables:  # momenta as after some steps
         new = rng.uniform(1e-3, 2e-3, variable.shape) if "float" in variable.dtype else 3
         variable.assign(np.broadcast_to(new, variable.shape))
-    save(tmp_path, network, trainer.optimizer, Progress(epoch=1))
+    save(tmp_path, network, trainer.optimizer, TrainingProgress(epoch=1))
     trainer.train_on_batch(window, targets)
     expected = {variable.path: np.array(variable) for variable in network.variables}
     assert all(np.isfinite(array).all() for array in expected.values())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from planar3d.errors import RunError
-from planar3d.training.checkpoint import Progress, finish, finished_progress, restore, save
+from planar3d.training.checkpoint import TrainingProgress, finish, finished_progress, restore, save
 
 
 def _network(value):
@@ -20,7 +20,7 @@ def _network(value):
 
 
 def test_damaged_bytes_are_refused_with_a_sentence_and_fill_nothing(tmp_path):
-    save(tmp_path, *_network(1.0), Progress(epoch=3))
+    save(tmp_path, *_network(1.0), TrainingProgress(epoch=3))
     state = tmp_path / "backup/state.npz"
     whole = state.read_bytes()
     chance = random.Random(0)
@@ -43,7 +43,7 @@ def test_damaged_bytes_are_refused_with_a_sentence_and_fill_nothing(tmp_path):
 
 
 def test_a_damaged_learning_curve_is_named_and_deleting_it_helps(tmp_path):
-    finish(tmp_path, Progress(epoch=3))
+    finish(tmp_path, TrainingProgress(epoch=3))
     (tmp_path / "history.csv").write_text("epoch,loss\n1,oops\n")
     with pytest.raises(RunError, match=r"history\.csv is damaged .*'oops'.* Delete it"):
         finished_progress(tmp_path)
@@ -52,7 +52,8 @@ def test_a_damaged_learning_curve_is_named_and_deleting_it_helps(tmp_path):
 
 
 def test_best_weights_that_are_gone_are_said_before_more_is_trained_or_scored(tmp_path):
-    progress, gone = Progress(epoch=3, best_epoch=2), r"best\.weights\.h5, .* epoch 2, is missing\. Put it back, or"
+    progress = TrainingProgress(epoch=3, best_epoch=2)
+    gone = r"best\.weights\.h5, .* epoch 2, is missing\. Put it back, or"
     network, optimizer = _network(1.0)
     save(tmp_path, network, optimizer, progress)
     network.variables[0].assign_add(np.ones(network.variables[0].shape))

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from planar3d.training.checkpoint import Progress, restore, save
+from planar3d.training.checkpoint import TrainingProgress, restore, save
 from planar3d.training.losses import CrossEntropyAndDice
 from planar3d.training.optimizer_settings import OPTIMIZERS, Adam, Nadam
 
@@ -126,7 +126,7 @@ def test_a_training_that_was_stopped_between_two_slow_steps_goes_on_exactly(tmp_
     expected = train(compiled(settings, precision), range(10))
     stopped = compiled(settings, precision)
     train(stopped, range(6))
-    save(tmp_path, stopped, stopped.optimizer, Progress(epoch=1))
+    save(tmp_path, stopped, stopped.optimizer, TrainingProgress(epoch=1))
     # Another process would have built other things before, which Keras counts in the names of what has none.
     keras.Variable(0.0), OPTIMIZERS[name]().make(0.1)
     resumed = compiled(settings, precision)
