@@ -17,6 +17,7 @@ LONGEST = 256  # voxels along an axis of the shown volumes
 WHITE = 170  # the grey level initially shown as white; lower contrast shows brighter ones
 _BUDGET = 5_500_000  # bytes of the packed scan; base64 adds a third
 _STEPS = (1, 2, 4, 8)  # numbers of adjacent grey levels merged into one
+_NEXT = 1e-4  # of a shown voxel: less than from a border to the center of a file's voxel beyond it, more than rounding
 _SAMPLED = 8  # one in this many axial slices is packed to estimate the size
 
 
@@ -41,8 +42,8 @@ class Pictures:
         return self.volumes["scan"].shape
 
     def place(self, mm: Sequence[float]) -> tuple[int, ...]:
-        """The shown voxel (x, y, z) nearest to a point in mm."""
-        voxel = np.rint(np.linalg.solve(self.affine, [*mm, 1])[:3]).astype(int)
+        """The shown voxel (x, y, z) nearest to a point in mm; of two, the lower, as in `_edges`."""
+        voxel = np.ceil(np.linalg.solve(self.affine, [*mm, 1])[:3] - 0.5 - _NEXT).astype(int)
         return tuple(int(v) for v in np.clip(voxel, 0, np.subtract(self.shape, 1)))
 
     @property

@@ -105,6 +105,19 @@ def test_a_fine_scan_is_reduced_and_no_lesion_is_lost():
     assert 0 < farthest <= pictures.native[0] / 2
 
 
+def test_the_place_of_a_voxel_of_a_reduced_scan_is_the_shown_voxel_that_contains_it():
+    voxels = np.random.default_rng(0).normal(100, 5, (300, 511, 7)).astype(np.float32)
+    mask = np.zeros(voxels.shape, np.uint8)
+    mask[10:290, 10:500:7, 2] = np.eye(280, 70)
+    scan, lesions = (
+        scan_along("LAS", voxels, np.diag([0.5, 0.4, 3, 1])),
+        scan_along("LAS", mask, np.diag([0.5, 0.4, 3, 1])),
+    )
+    pictures = prepare_pictures(scan, lesions)
+    places = nib.affines.apply_affine(lesions.affine, np.argwhere(lesions.voxels))
+    assert len(places) == 70 and all(pictures.volumes["mask"][pictures.place(place)] for place in places)
+
+
 def test_means_of_a_reduced_scan_keep_its_level():
     voxels = np.full((2 * LONGEST - 100, 8, 8), 80, np.float32)
     voxels[:, :, :4] = 20
