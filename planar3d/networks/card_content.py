@@ -15,10 +15,6 @@ from planar3d.networks.registry import weight_source
 from planar3d.recipes import Recipe
 from planar3d.scans.folds import Fold
 from planar3d.transfer.digests import digest_of_all
-from planar3d.wording import listed
-
-# A card is stored in an attribute of less than 64 KiB; for large data sets it names only the first scans.
-_NAMED_SCANS = 200
 
 
 def filled_card(
@@ -63,15 +59,12 @@ def filled_card(
 
 def training_card(recipe: Recipe, data: Mapping[str, Any], fold: Fold, number: int, folds: int) -> dict[str, Any]:
     """The card's fields from a fold of a cross-validation; `data` is that of the `folds.json` of a run folder."""
-    scans = [*fold.train, *fold.validation]
     return {
         "name": f"{recipe.name}, fold {number} of {folds}",
         "data": {
             # Only the folder's name: its path would reveal details of the machine.
             "data set": "a phantom (not patients)" if data["phantom"] else Path(data["folder"]).name,
             "layout": data["layout"],
-            "scans that train": len(fold.train),
-            "scans that validate": len(fold.validation),
-            "scans": listed(scans, _NAMED_SCANS),
+            **fold.trained(),
         },
     }

@@ -13,6 +13,8 @@ from planar3d.files import read_json
 from planar3d.wording import counted, is_or_are, listed
 
 MSSEG_FOLDS = 5
+# A card is stored in an attribute of less than 64 KiB; for large data sets it names only the first scans.
+_NAMED_SCANS = 200
 _LEAVE_ONE_OUT = 10  # with a single group of at most this many scans, each fold tests one scan
 
 
@@ -23,6 +25,14 @@ class Fold:
     train: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
+
+    def trained(self) -> dict[str, Any]:
+        """The scans of training and validation, as a model card names them."""
+        return {
+            "scans that train": len(self.train),
+            "scans that validate": len(self.validation),
+            "scans": listed([*self.train, *self.validation], _NAMED_SCANS),
+        }
 
 
 def msseg_folds(ids: Iterable[str]) -> list[Fold]:

@@ -23,7 +23,7 @@ from planar3d.recipes import Recipe
 from planar3d.scans.case import read_images, require_one_grid
 from planar3d.scans.preparation.prepared import Prepared, load_prepared, save_prepared
 from planar3d.study.cluster import run_tasks
-from planar3d.study.results import GRIDS
+from planar3d.study.results import GRIDS, require_own_weights
 from planar3d.study.run_folder import Run
 from planar3d.study.sources import digest_sources, digest_voxels, require_distinct, require_unchanged
 from planar3d.training.backends import make_deterministic
@@ -162,6 +162,7 @@ def _held(run: Run, number: int, wait: Notify | None = None) -> Iterator[None]:
 
 
 def _train(run: Run, number: int, notify: Notify, devices: str | None) -> keras.Model:
+    require_own_weights(run, number)
     make_deterministic()
     keras.backend.clear_session()
     recipe, fold, folder = run.recipe, run.folds[number - 1], run.fold(number)

@@ -18,7 +18,7 @@ from planar3d.files import read_json, read_rows
 from planar3d.recipes import Recipe
 from planar3d.scans.folds import shared_patients
 from planar3d.study.run_folder import Run, open_run
-from planar3d.transfer.metadata import RECIPE, read_metadata
+from planar3d.transfer.metadata import CARD, RECIPE, mapping_in, plain_text, read_metadata
 
 # The network's input (the paper's 256³), and the grid of the scan's file.
 GRIDS = ("prepared", "native")
@@ -137,18 +137,34 @@ def read_results(folder: str | Path) -> Results:
 
 
 def _require_own(run: Run, number: int, path: Path, scans: Iterable[ScanScores]) -> None:
-    """Raise a `RunError` if a fold was copied from another run: its scores are of other scans, or of another recipe."""
+    """Raise a `RunError` if a fold was copied from another run: its scores are of other scans, or as in the next."""
     test = run.folds[number - 1].test if number <= len(run.folds) else ()
-    others = sorted({scan.scan for scan in scans if scan.fold != number or scan.scan not in test})
-    why = f"{path} has scores of {', '.join(others)}, which fold {number} of this run does not test"
-    if not others:
-        weights = path.with_name("best.weights.h5")
-        with suppress(OSError, KeyError, WeightsError, RecipeError):  # which is told where they are used
-            written = Recipe.from_json(read_metadata(weights)[RECIPE]) if weights.is_file() else run.recipe
-            others = [name for name in _TRAINED if getattr(written, name) != getattr(run.recipe, name)]
+    if others := sorted({scan.scan for scan in scans if scan.fold != number or scan.scan not in test}):
+        raise _foreign(
+            run, number, f"{path} has scores of {', '.join(others)}, which fold {number} of this run does not test"
+        )
+    require_own_weights(run, number)
+
+
+def require_own_weights(run: Run, number: int) -> None:
+    """Raise a `RunError` if a fold's weights are of another recipe or of other training scans, so of another fold."""
+    weights, why = run.fold(number) / "best.weights.h5", ""
+    with suppress(OSError, LookupError, WeightsError, RecipeError):  # which is told where they are used
+        said = read_metadata(weights) if weights.is_file() else {}
+        written, expected = Recipe.from_json(said[RECIPE]), run.folds[number - 1].trained()
+        if others := [name for name in _TRAINED if getattr(written, name) != getattr(run.recipe, name)]:
             why = f"{weights} was trained with another {' and '.join(others)} than recipe.json has"
-    if others:
-        raise RunError(f"{why}. Move {path.parent} back to its own run folder, or delete it to train the fold again.")
+        told = mapping_in(said[CARD].get("data"))
+        if not why and any(told.get(key, value) != value for key, value in expected.items()):
+            scans = plain_text(told.get("scans", "other scans"))
+            why = f"{weights} was trained on {scans}, but fold {number} of this run on {expected['scans']}"
+    if why:
+        raise _foreign(run, number, why)
+
+
+def _foreign(run: Run, number: int, why: str) -> RunError:
+    folder = run.fold(number)
+    return RunError(f"{why}. Move {folder} back to its own run folder, or delete it to train the fold again.")
 
 
 def _require_as_written(run: Run, path: Path, scans: Sequence[ScanScores]) -> None:

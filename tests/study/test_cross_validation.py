@@ -20,6 +20,7 @@ from planar3d.scans.datasets import find_cases
 from planar3d.scans.folds import Fold, choose_folds
 from planar3d.study.cross_validation import prepare_scans, run_folds
 from planar3d.study.reproduce import folds_for, reproduce
+from planar3d.study.results import read_results
 from planar3d.study.run_folder import open_run, start_run
 
 pytestmark = pytest.mark.usefixtures("module_untraced")
@@ -360,6 +361,18 @@ def test_folds_are_a_number_a_file_or_the_rule(data, tmp_path):
     for words in ("five", "²"):
         with pytest.raises(FoldsError, match="neither a number"):
             folds_for(dataset, words)
+
+
+def test_a_fold_that_was_copied_from_another_is_not_taken_for_trained(run, tmp_path):
+    shutil.copytree(run.folder, tmp_path / "run")
+    copied = replace(run, folder=tmp_path / "run")
+    shutil.rmtree(copied.fold(2))
+    shutil.copytree(copied.fold(1), copied.fold(2))
+    with pytest.raises(RunError, match=r"fold-2.best\.weights\.h5 was trained on .*, but fold 2 of .*delete"):
+        run_folds(copied, [2], _quiet)
+    shutil.copy(run.fold(2) / "scores.csv", copied.fold(2))
+    with pytest.raises(RunError, match="was trained on"):
+        read_results(copied.folder)
 
 
 def test_own_folds_that_test_another_visit_of_a_training_patient_are_told(data, tmp_path):
