@@ -113,7 +113,8 @@ class Geometry:
     @property
     def axes(self) -> np.ndarray:
         """3×3, in mm: the steps between voxels of the prepared grid along (slices, rows, cols), as columns."""
-        axes = self.header.get_best_affine()[:3, np.argsort(_turn(self.header, self.view)[:, 0])]
+        turn = _turn(self.header, self.view)
+        axes = (self.header.get_best_affine()[:3, :3] * turn[:, 1])[:, np.argsort(turn[:, 0])]
         return axes / np.linalg.norm(axes, axis=0) * self.spacing
 
     def turned(self, volume: np.ndarray) -> np.ndarray:

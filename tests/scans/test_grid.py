@@ -12,7 +12,7 @@ from planar3d.evaluation.quality import check_quality
 from planar3d.evaluation.scores import score_scan, surface_distances
 from planar3d.inference.prepared_scan import lesion_mask
 from planar3d.recipes import PAPER
-from planar3d.scans.geometry import voxel_axes, voxel_mm3
+from planar3d.scans.geometry import Geometry, voxel_axes, voxel_mm3
 from planar3d.scans.head import find_head
 from planar3d.scans.volume import Scan
 
@@ -85,6 +85,18 @@ def test_a_prepared_grid_keeps_the_volume_and_the_angles_of_the_scan(axes):
     geometry = PAPER.changed(size=16).preparation.geometry(header)
     np.testing.assert_allclose(np.linalg.norm(geometry.axes, axis=0), geometry.spacing)
     assert voxel_mm3(geometry.axes) * 15**3 == pytest.approx(abs(np.linalg.det(axes)) * 20 * 30 * 40, rel=1e-5)
+
+
+@pytest.mark.parametrize("view", ["RAS", "SRP", "LPI"])
+def test_distances_on_a_grid_of_another_view_are_those_of_space(view):
+    rng = np.random.default_rng(0)
+    reference = rng.random((9, 10, 8)) > 0.8
+    masks = reference, reference ^ (rng.random(reference.shape) > 0.9)
+    header = nib.Nifti1Image(reference.astype(np.uint8), _affine(TURN @ SHEAR)).header
+    shape = Geometry(header, view, (0, 0, 0), (0, 0, 0)).native
+    geometry = Geometry(header, view, shape, shape)
+    turned = score_scan(*map(geometry.turned, masks), geometry.axes)
+    assert turned == pytest.approx(score_scan(*masks, _affine(TURN @ SHEAR)), rel=1e-5, nan_ok=True)
 
 
 def test_the_volume_of_a_head_is_that_of_space():
