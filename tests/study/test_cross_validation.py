@@ -301,7 +301,7 @@ def test_an_id_too_long_for_the_names_of_its_files_ends_a_run_before_anything_is
         lines.append(f"{name},{folder}/3DFLAIR.nii.gz,{folder}/Consensus.nii.gz,{scan[:2]}")
     (tmp_path / "cases.csv").write_text("\n".join(lines))
     dataset = find_cases(tmp_path / "cases.csv")
-    with pytest.raises(RunError, match=r"a_fold-2\.png has 238 bytes, but .* can have 237.* a shorter id"):
+    with pytest.raises(RunError, match=r"a_fold-2\.png has 238 bytes, but .* can have at most 237.* a shorter id"):
         start_run(tmp_path / "run", dataset, RECIPE, folds_for(dataset, "2"))
     assert not (tmp_path / "run").exists()
 
