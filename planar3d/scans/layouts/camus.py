@@ -33,7 +33,8 @@ class Camus(Layout):
         cases = []
         for (place, name), pair in found.items():
             labels = pair.pop("labels", None) or pair["image"].with_name(f"{name}_gt{suffix(pair['image'])}")
-            cases.append(Case(name, pair, labels, _quality(place), name.split("_")[0]))
+            patient, _, kind = name.partition("_")  # view and instant, by which tables choose images
+            cases.append(Case(f"{patient}_{kind.upper()}", pair, labels, _quality(place), patient))
         marked = [case for case in cases if is_there(case.labels) or "testing" not in case.label_map.parts]
         return marked if labelled and marked else cases
 

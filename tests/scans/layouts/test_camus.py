@@ -50,6 +50,14 @@ def nifti(mhd, tmp_path):
     return tmp_path / "CAMUS_public"
 
 
+def test_views_and_instants_have_one_name_however_files_are_written(nifti):
+    named = [case.id for case in find_cases(nifti).cases]
+    for path in list(nifti.rglob("*_gt.nii.gz")):
+        for each in (path, path.with_name(path.name.replace("_gt", ""))):
+            each.rename(each.with_name(each.name.lower()))
+    assert [case.id for case in find_cases(nifti).cases] == named
+
+
 def test_the_file_of_pixels_is_named_if_it_is_the_one_that_lacks(mhd, tmp_path):
     raw = tmp_path / "data/training/patient0701/patient0701_2CH_ES_gt.raw"
     shutil.copytree(mhd, tmp_path / "data")
