@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from planar3d.errors import FoldsError
+from planar3d.errors import FoldsError, RunError
 from planar3d.extras import check_study_extra
-from planar3d.files import remove_temporaries
+from planar3d.files import read_json, remove_temporaries, write_json
 from planar3d.locks import locked
 from planar3d.progress import Notify
 from planar3d.recipes import Recipe
@@ -109,6 +109,7 @@ def demonstrate(
 
     Raises:
         FoldsError: the folds do not exist; nothing is written.
+        RunError: another phantom is there.
     """
     folder, recipe = out.with_name(out.name + "-phantom"), demonstration.recipe
     folds, chosen = demonstration.folds, only or demonstration.only
@@ -117,16 +118,15 @@ def demonstrate(
         groups = phantom_groups(demonstration.layout, demonstration.scans_per_center)
         cases = tuple(Case(name, {}, None, group) for name, group in groups.items())
         _chosen(Dataset(cases, demonstration.layout, folder), folds, chosen)
+    asked = {name: getattr(demonstration, name) for name in ("layout", "reduction", "scans_per_center")}
+    asked, complete = {"seed": recipe.training.seed, **asked}, folder / "complete"
     with locked(folder, "writing the phantom", wait=notify):
-        if not (folder / "complete").is_file():
+        if not complete.is_file():
             remove_temporaries(*(case for case in folder.rglob("*") if case.is_dir()))
-            write_phantom(
-                folder,
-                seed=recipe.training.seed,
-                scans_per_center=demonstration.scans_per_center,
-                reduction=demonstration.reduction,
-                layout=demonstration.layout,
-                progress=notify,
+            write_phantom(folder, **asked, progress=notify)
+            write_json(complete, asked)
+        elif complete.stat().st_size and (found := read_json(complete)) != asked:  # empty in earlier folders
+            raise RunError(
+                f"{folder} has another phantom ({found}), but {asked} is needed. Name another --out, or delete it."
             )
-            (folder / "complete").touch()
     return reproduce(find_cases(folder), out, recipe, folds, chosen, notify, devices=devices)

@@ -5,7 +5,7 @@ import csv
 import pytest
 from msseg import TINY
 
-from planar3d.errors import RecipeError
+from planar3d.errors import RecipeError, RunError
 from planar3d.networks.registry import describe_network
 from planar3d.recipes import DEMO, RECIPES
 from planar3d.recipes.demonstrations import DEMONSTRATIONS, Demonstration, find_demonstration
@@ -21,7 +21,10 @@ def test_the_demonstration_goes_from_phantom_to_report(tmp_path, untraced):
     assert {row["group"] for row in rows} == {"01", "07", "08"}
     text = page.read_text(encoding="utf-8")
     assert "phantom" in text and "nothing about patients" in text
-    assert (tmp_path / "demo-phantom/complete").is_file()
+    with pytest.raises(
+        RunError, match=r"demo-phantom has another phantom \(\{'seed': 0, .* but \{'seed': 1, .* another --out"
+    ):
+        demonstrate(tmp_path / "demo", Demonstration(recipe.changed(seed=1), reduction=14), notify=lambda text: None)
 
 
 def test_every_system_has_a_demonstration_of_a_size_that_its_network_can_see():
