@@ -51,6 +51,9 @@ def score_masks(
     without = dict(named)
     by_image = {os.path.realpath(image): case for case in dataset.cases for image in case.images.values()}
     records = list(records_within(path_of(masks, "The folder of masks", RunError), damaged))
+    models = {record["model"]["sha256"]: record["model"]["name"] for _, record in records}
+    if len(models) > 1:
+        notify(f"{masks} has masks of {len(models)} models, and means are over all: {listed(models.values())}")
     for why in damaged.values():
         notify(why)
     for file, record in records:

@@ -78,12 +78,14 @@ def test_masks_of_models_with_different_measures_are_scored_in_one_table(data, m
     shutil.copytree(masks, tmp_path / "masks")
     record = read_json(tmp_path / "masks/01B_3DFLAIR.json")
     record["recipe"] = replace(RECIPE, targets=Classes(classes=("lesion=1",), measures="chaos")).to_json()
+    record["model"] |= {"name": "other", "sha256": "1"}
     write_json(tmp_path / "masks/01B_3DFLAIR.json", record)
     for _ in range(2):  # its own table is replaced
         done = evaluate(tmp_path / "masks", data, "--out", tmp_path / "scores.csv")
     with (tmp_path / "scores.csv").open() as file:
         first, second = csv.DictReader(file)
     assert first["mssd_mm"] == "" and float(second["mssd_mm"]) > 0 and "mssd_mm" in done.stdout
+    assert f"{tmp_path / 'masks'} has masks of 2 models, and means are over all: " in done.output
 
 
 def test_a_mask_without_lesions_is_scored_like_any_other(data, tmp_path):
