@@ -51,7 +51,7 @@ def main(
     later: dict[str, Any] = {}
     if measure_on:
         later["int8"] = _int8(opened, [prepared[name].voxels for name in measure_on.split(",")])
-        opened = replace(opened, said={**opened.said, CARD: {**(opened.card or {}), **later}})
+        opened = replace(opened, metadata={**opened.metadata, CARD: {**(opened.card or {}), **later}})
     ways = [name for name in WAYS if keras or not name.startswith("Keras")]
     if "int8" not in (opened.card or {}):
         ways.remove("OpenVINO, int8")

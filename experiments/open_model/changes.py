@@ -93,7 +93,8 @@ def scored(data: Path, folder: Path, recipe: Recipe, number: int, engine: str, o
     from planar3d.inference.predictor import predictor
     from planar3d.networks.weights_file import load_network
     from planar3d.scans.datasets import find_cases
-    from planar3d.study.cross_validation import prepare_scans, train_fold
+    from planar3d.study.cross_validation import train_fold
+    from planar3d.study.preparing import prepare_scans
     from planar3d.study.reproduce import folds_for
     from planar3d.study.run_folder import start_run
 

@@ -66,7 +66,8 @@ def outcome(data: Path, out: Path, planned: Planned, settings: Sequence[str]) ->
     """Train or resume a run, and return its rows of results.csv and of curves.csv."""
     from planar3d.inference.predictor import predictor
     from planar3d.scans.datasets import find_cases
-    from planar3d.study.cross_validation import prepare_scans, train_fold
+    from planar3d.study.cross_validation import train_fold
+    from planar3d.study.preparing import prepare_scans
     from planar3d.study.reproduce import folds_for
     from planar3d.study.run_folder import environment, start_run
     from planar3d.training.checkpoint import finished_progress

@@ -67,7 +67,7 @@ def prepare(
     """Prepare all scans of a data set for the network of a recipe."""
     from planar3d.scans.datasets import find_cases
     from planar3d.study.cluster import check_cluster
-    from planar3d.study.cross_validation import prepare_scans
+    from planar3d.study.preparing import prepare_scans
     from planar3d.study.reproduce import folds_for
     from planar3d.study.run_folder import start_run
 

@@ -44,7 +44,8 @@ def train(
     """Train one fold; interrupted training resumes where it stopped."""
     from planar3d.scans.datasets import find_cases
     from planar3d.scans.folds import choose_folds
-    from planar3d.study.cross_validation import prepare_scans, train_fold
+    from planar3d.study.cross_validation import train_fold
+    from planar3d.study.preparing import prepare_scans
     from planar3d.study.reproduce import folds_for
     from planar3d.study.run_folder import start_run
     from planar3d.training.checkpoint import BEST_WEIGHTS

@@ -85,7 +85,7 @@ def card_markdown(model: str | Path) -> str:
     """
     opened = Model.open(model)
     path, card = opened.path, opened.card
-    if card is None or RECIPE not in opened.said:
+    if card is None or RECIPE not in opened.metadata:
         raise WeightsError(f"{path} has no model card or no recipe; planar3d train and publish_weights write both.")
     name = str(card.get("name", path.name))
     # Only a published model is found by its name.

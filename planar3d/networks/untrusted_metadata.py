@@ -25,14 +25,14 @@ _MEASURED: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def recipe_in(said: Mapping[str, Any], path: Path) -> Recipe | None:
+def recipe_in(metadata: Mapping[str, Any], path: Path) -> Recipe | None:
     """The recipe in a file, if any."""
-    if RECIPE not in said:
+    if RECIPE not in metadata:
         return None
     try:
-        return Recipe.from_json(said[RECIPE], source=str(path))
+        return Recipe.from_json(metadata[RECIPE], source=str(path))
     except UnknownFieldError as error:
-        written = plain_text(mapping_in(said.get(CARD, {}).get("versions")).get("planar3d", "another version"))
+        written = plain_text(mapping_in(metadata.get(CARD, {}).get("versions")).get("planar3d", "another version"))
         raise WeightsError(
             f"{path} was written by planar3d {written}: its recipe has "
             f"{', '.join(map(plain_text, error.unknown[:5]))}, unknown to this version. Update with pip install -U "

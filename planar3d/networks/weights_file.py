@@ -71,7 +71,7 @@ class Model:
         path: the file.
         sha256: its digest.
         recipe: recipe for prediction.
-        said: the file's metadata, as `read_metadata` returns it.
+        metadata: the file's, as `read_metadata` returns it.
         state: state of the file when it was opened, as `rehearse` returns it.
         assumed: whether the recipe is `PAPER` because neither the file nor the user named one.
     """
@@ -79,7 +79,7 @@ class Model:
     path: Path
     sha256: str
     recipe: Recipe
-    said: Mapping[str, Any] = field(repr=False, compare=False)
+    metadata: Mapping[str, Any] = field(repr=False, compare=False)
     state: State = field(repr=False, compare=False)
     assumed: bool = field(repr=False, compare=False)
 
@@ -100,22 +100,28 @@ class Model:
         if isinstance(model, Model):
             return replace(model, recipe=recipe, assumed=False) if recipe else model
         path = find_model(model)
-        state, said = rehearse(path), read_metadata(path)
-        digest = digest_of(path.absolute(), state)
-        known = recipe or recipe_in(said, path)
-        return cls(path, digest, known or PAPER, said, state, assumed=known is None)
+        state, metadata = rehearse(path), read_metadata(path)
+        known = recipe or recipe_in(metadata, path)
+        return cls(
+            path=path,
+            sha256=digest_of(path.absolute(), state),
+            recipe=known or PAPER,
+            metadata=metadata,
+            state=state,
+            assumed=known is None,
+        )
 
     @property
     def card(self) -> dict[str, Any] | None:
         """The model card in the file, with what was measured since for a published one; None without a card."""
-        card = self.said.get(CARD)
+        card = self.metadata.get(CARD)
         return card and {**card, **card_since(self.sha256)}
 
     @property
     def own_recipe(self) -> Recipe | None:
         """The recipe in the file; None if it has none, or an unreadable one."""
         with suppress(WeightsError):
-            return recipe_in(self.said, self.path)
+            return recipe_in(self.metadata, self.path)
         return None
 
     @property
@@ -149,7 +155,7 @@ class Model:
         from planar3d.training.precision import built_with
 
         arrays = self._arrays()
-        refuse_other_sizes(arrays, self.recipe, self.path, self.said.get(NETWORK))
+        refuse_other_sizes(arrays, self.recipe, self.path, self.metadata.get(NETWORK))
         network = built_with(precision, lambda: recipe_network(self.recipe))
         refuse_misfit(network, arrays, self.path)
         try:
@@ -214,7 +220,7 @@ def read_recipe(model: str | Path) -> Recipe | None:
     Raises what `Model.open` raises.
     """
     opened = Model.open(model)
-    return opened.recipe if RECIPE in opened.said else None
+    return opened.recipe if RECIPE in opened.metadata else None
 
 
 def load_network(

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,6 +58,13 @@ def run_tasks(
             left = (time.monotonic() - began) / number * (len(items) - number)
             notify(f"{what} {number}/{len(items)}{f', {duration(left)} left' if left else ''}")
             yield futures.pop(future), result  # a kept future's task runs again if its worker is lost later
+
+
+def require_all(found: Iterable[tuple[Any, Any]]) -> None:
+    """Wait for the tasks of `run_tasks`, and raise the first error."""
+    for _, result in found:
+        if isinstance(result, Planar3DError):
+            raise result
 
 
 def check_cluster(where: str) -> None:

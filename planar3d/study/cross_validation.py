@@ -1,31 +1,27 @@
-"""Cross-validation: prepare every scan, then train, predict and score each fold (Kolarik 2020, section 4)."""
+"""Cross-validation: train, predict and score each fold on the prepared scans (Kolarik 2020, section 4)."""
 
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from functools import partial
 from itertools import product
-from typing import Any
 
 import keras
 import numpy as np
 
-from planar3d.errors import Planar3DError, RunError
+from planar3d.errors import RunError
 from planar3d.evaluation.challenges import score_targets
-from planar3d.files import read_json, read_rows, remove_temporaries, write_csv, write_json
+from planar3d.files import read_rows, remove_temporaries, write_csv
 from planar3d.inference.segmenter import Segmenter
 from planar3d.locks import locked
 from planar3d.networks.card_content import training_card
 from planar3d.networks.model_card import write_card
 from planar3d.progress import Notify, Ticker
-from planar3d.recipes import Recipe
-from planar3d.scans.case import read_images, require_one_grid
-from planar3d.scans.preparation.prepared import Prepared, load_prepared, save_prepared
-from planar3d.study.cluster import run_tasks
+from planar3d.scans.preparation.prepared import Prepared, load_prepared
+from planar3d.study.cluster import require_all, run_tasks
+from planar3d.study.preparing import prepare_scans
 from planar3d.study.results import GRIDS, require_own_weights
 from planar3d.study.run_folder import Run
-from planar3d.study.sources import digest_sources, digest_voxels, require_distinct, require_unchanged
+from planar3d.study.sources import require_distinct, require_unchanged
 from planar3d.training.backends import make_deterministic
 from planar3d.training.checkpoint import BEST_WEIGHTS
 from planar3d.training.devices import choose_devices
@@ -37,67 +33,6 @@ from planar3d.training.samples import ScanSamples
 from planar3d.training.sampling import Samples
 from planar3d.training.trainer import trainer_of
 from planar3d.wording import counted, score_text
-
-
-def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False, cluster: str | None = None) -> None:
-    """Prepare every scan of the run that is not prepared yet, waiting for scans of other processes.
-
-    Args:
-        assume_affine: as in `read_scan`.
-        cluster: workers that prepare the scans, see `run_tasks`; default: this process.
-
-    Raises:
-        ScanError: a scan or mask cannot be used; scans before it stay prepared. Cases whose files differ in their grids
-            are all named first.
-        RunError: prepared scans were made by another recipe, or their files have changed since.
-    """
-    # A run folder has one recipe, so this only guards a copied `prepared/`.
-    made_by = run.folder / "prepared" / "recipe.json"
-    with locked(made_by.parent, "preparing", wait=notify):
-        if not made_by.is_file():
-            write_json(made_by, run.recipe.to_json())
-        # Files of format 1 have only the fields of the preparation.
-        written = read_json(made_by, lambda content: Recipe.from_json({"name": "prepared", **content}, str(made_by)))
-        if (found := written.preparation) != run.recipe.preparation:
-            raise RunError(
-                f"{made_by.parent} was prepared with {found.to_json()}, but the recipe has "
-                f"{run.recipe.preparation.to_json()}. Use another --out."
-            )
-    for scan_id in run.cases:
-        require_unchanged(run, scan_id)
-    missing = {scan: case for scan, case in run.cases.items() if not (run.prepared(scan) / "geometry.json").is_file()}
-    require_one_grid(missing.values(), run.recipe.preparation.images)
-    if cluster:
-        there = partial(prepare_scans, notify=print, assume_affine=assume_affine)
-        _require_all(
-            run_tasks(cluster, there, [replace(run, cases={s: c}) for s, c in missing.items()], "scan", notify)
-        )
-        return
-    for number, (scan_id, case) in enumerate(run.cases.items(), start=1):
-        folder = run.prepared(scan_id)
-        if scan_id not in missing:
-            continue
-        with locked(folder, f"preparing {scan_id}", wait=notify):
-            if (folder / "geometry.json").is_file():  # by another process since
-                continue
-            preparation, targets = run.recipe.preparation, run.recipe.targets
-            sources = digest_sources(run, scan_id)
-            scans = read_images(
-                {name: case.images[name] for name in preparation.images}, assume_affine, preparation.flat
-            )
-            labels = targets.read(case.label_map, scans[preparation.images[0]], assume_affine)
-            prepared = preparation.prepare(scans)
-            for features in {run.features(scan_id, fold) for fold in range(1, len(run.folds) + 1)}:
-                shutil.rmtree(features, ignore_errors=True)  # of what was prepared before
-            save_prepared(folder, prepared, prepared.align(labels), sources | digest_voxels(prepared.voxels))
-        notify(f"prepared {scan_id}  {number}/{len(run.cases)}")
-
-
-def _require_all(found: Iterable[tuple[Any, Any]]) -> None:
-    """Wait for tasks, and raise the first error."""
-    for _, result in found:
-        if isinstance(result, Planar3DError):
-            raise result
 
 
 def run_folds(
@@ -113,7 +48,7 @@ def run_folds(
     require_distinct(run)
     if cluster:
         there = partial(run_fold, run, notify=print, wait=print, devices=devices)
-        _require_all(run_tasks(cluster, there, folds, "fold", notify))
+        require_all(run_tasks(cluster, there, folds, "fold", notify))
         return
     for number in folds:
         run_fold(run, number, notify, devices=devices)

@@ -15,7 +15,7 @@ from planar3d.errors import RunError, ScanError
 from planar3d.scans.datasets import find_cases
 from planar3d.study.cluster import run_tasks
 from planar3d.study.cohort import segment_all
-from planar3d.study.cross_validation import prepare_scans
+from planar3d.study.preparing import prepare_scans
 from planar3d.study.reproduce import folds_for, reproduce
 from planar3d.study.run_folder import start_run
 from planar3d.study.segmented import Asked

@@ -18,7 +18,8 @@ from planar3d.inference.segment import segment
 from planar3d.recipes import MODERN, RELEASED
 from planar3d.scans.datasets import find_cases
 from planar3d.scans.folds import Fold, choose_folds
-from planar3d.study.cross_validation import prepare_scans, run_folds
+from planar3d.study.cross_validation import run_folds
+from planar3d.study.preparing import prepare_scans
 from planar3d.study.reproduce import folds_for, reproduce
 from planar3d.study.results import read_results
 from planar3d.study.run_folder import open_run, start_run

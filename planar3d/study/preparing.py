@@ -1,0 +1,80 @@
+"""The scans of a run, prepared once for all its folds."""
+
+import shutil
+from dataclasses import replace
+from functools import partial
+
+from planar3d.errors import RunError
+from planar3d.files import read_json, write_json
+from planar3d.locks import locked
+from planar3d.progress import Notify
+from planar3d.recipes import Recipe
+from planar3d.scans.case import read_images, require_one_grid
+from planar3d.scans.preparation.prepared import save_prepared
+from planar3d.study.cluster import require_all, run_tasks
+from planar3d.study.run_folder import Run
+from planar3d.study.sources import digest_sources, digest_voxels, require_unchanged
+
+
+def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False, cluster: str | None = None) -> None:
+    """Prepare every scan of the run that is not prepared yet, waiting for scans of other processes.
+
+    Args:
+        assume_affine: as in `read_scan`.
+        cluster: workers that prepare the scans, see `run_tasks`; default: this process.
+
+    Raises:
+        ScanError: a scan or mask cannot be used; scans before it stay prepared. Cases whose files differ in their grids
+            are all named first.
+        RunError: prepared scans were made by another recipe, or their files have changed since.
+    """
+    _require_same_preparation(run, notify)
+    for scan in run.cases:
+        require_unchanged(run, scan)
+    missing = {scan: case for scan, case in run.cases.items() if not _is_prepared(run, scan)}
+    require_one_grid(missing.values(), run.recipe.preparation.images)
+    if cluster:
+        there = partial(prepare_scans, notify=print, assume_affine=assume_affine)
+        tasks = [replace(run, cases={scan: case}) for scan, case in missing.items()]
+        require_all(run_tasks(cluster, there, tasks, "scan", notify))
+        return
+    for number, scan in enumerate(run.cases, start=1):
+        if scan not in missing:
+            continue
+        with locked(run.prepared(scan), f"preparing {scan}", wait=notify):
+            if _is_prepared(run, scan):  # by another process since
+                continue
+            _prepare_scan(run, scan, assume_affine)
+        notify(f"prepared {scan}  {number}/{len(run.cases)}")
+
+
+def _is_prepared(run: Run, scan: str) -> bool:
+    return (run.prepared(scan) / "geometry.json").is_file()
+
+
+def _require_same_preparation(run: Run, notify: Notify) -> None:
+    """Refuse scans prepared by another recipe: a run folder has one, but `prepared/` may have been copied."""
+    made_by = run.folder / "prepared" / "recipe.json"
+    with locked(made_by.parent, "preparing", wait=notify):
+        if not made_by.is_file():
+            write_json(made_by, run.recipe.to_json())
+        # Files of format 1 have only the fields of the preparation.
+        written = read_json(made_by, lambda content: Recipe.from_json({"name": "prepared", **content}, str(made_by)))
+        if (found := written.preparation) != run.recipe.preparation:
+            raise RunError(
+                f"{made_by.parent} was prepared with {found.to_json()}, but the recipe has "
+                f"{run.recipe.preparation.to_json()}. Use another --out."
+            )
+
+
+def _prepare_scan(run: Run, scan: str, assume_affine: bool) -> None:
+    """Prepare one scan and its label map, and remove features computed from an earlier preparation."""
+    case, preparation, targets = run.cases[scan], run.recipe.preparation, run.recipe.targets
+    sources = digest_sources(run, scan)
+    files = {name: case.images[name] for name in preparation.images}
+    scans = read_images(files, assume_affine, preparation.flat)
+    labels = targets.read(case.label_map, scans[preparation.images[0]], assume_affine)
+    prepared = preparation.prepare(scans)
+    for features in {run.features(scan, fold) for fold in range(1, len(run.folds) + 1)}:
+        shutil.rmtree(features, ignore_errors=True)
+    save_prepared(run.prepared(scan), prepared, prepared.align(labels), sources | digest_voxels(prepared.voxels))
