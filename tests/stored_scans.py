@@ -1,4 +1,4 @@
-"""One volume as it may lie in files: stored along any axes, and where each of its voxels then is."""
+"""Scans as they may lie in files: one volume stored along any axes, and empty files for layouts."""
 
 import itertools
 
@@ -17,6 +17,13 @@ TURNS = [
 
 # The same by their letters, as "LPS": where each axis runs to.
 CODES = ["".join(nib.orientations.ornt2axcodes(turn)) for turn in TURNS]
+
+
+def touch(folder, *names):
+    """Empty files of these names in a folder, with the folders around them."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
 
 
 def turned(voxels, affine, turn):

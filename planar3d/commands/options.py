@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import BadParameter, Option
 
-from planar3d.commands.output import log
+from planar3d.commands.output import say_on_stderr
 
 # Recipes import SciPy and nibabel, which would delay --help by a second.
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def open_model(model: str, name: str | None, settings: list[str] | None, size: i
     opened = Model.open(model, find_recipe(name) if name else None)
     changed = replace(opened, recipe=chosen_recipe(opened.recipe, settings, size))  # which may still be assumed
     for caution in changed.cautions:
-        log(as_json=True)(caution)
+        say_on_stderr(caution)
     return changed
 
 

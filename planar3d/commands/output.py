@@ -13,9 +13,14 @@ def say(text: str) -> None:
     echo(_line(text))
 
 
+def say_on_stderr(text: str) -> None:
+    """Print a line of the log on standard error, apart from results on standard output."""
+    echo(_line(text), err=True)
+
+
 def log(as_json: bool) -> Callable[[str], None]:
     """The function that prints lines of the log, on standard error if standard output is only for JSON results."""
-    return (lambda text: echo(_line(text), err=True)) if as_json else say
+    return say_on_stderr if as_json else say
 
 
 def list_failed(failed: Mapping[str, str], as_json: bool = False) -> None:

@@ -3,23 +3,18 @@
 import json
 
 import pytest
+from stored_scans import touch
 
 from planar3d.errors import DatasetError, Planar3DError, Planar3DWarning
 from planar3d.scans.case import Case
 from planar3d.scans.datasets import find_cases, find_layout
 
 
-def _touch(folder, *names):
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-
-
 @pytest.mark.parametrize("above", ["", "TrainingDataset_MSSEG/", "Unprocessed training dataset/TrainingDataset_MSSEG/"])
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_msseg_as_first_distributed(tmp_path, above, suffix):
     for patient in ("01016SACH", "07001MOEL"):
-        _touch(tmp_path, f"{above}{patient}/3DFLAIR.nii{suffix}", f"{above}{patient}/Consensus.nii{suffix}")
+        touch(tmp_path, f"{above}{patient}/3DFLAIR.nii{suffix}", f"{above}{patient}/Consensus.nii{suffix}")
     dataset = find_cases(tmp_path)
     assert [(case.id, case.group) for case in dataset.cases] == [("01016SACH", "01"), ("07001MOEL", "07")]
     assert all(case.images["flair"].is_file() and case.labels.is_file() for case in dataset.cases)
@@ -30,10 +25,10 @@ def test_msseg_as_first_distributed(tmp_path, above, suffix):
 )
 def test_capitals_make_no_difference(tmp_path, scan, mask):
     mask = "Consensus.nii" if mask == scan else mask
-    _touch(tmp_path, f"01016SACH/{scan}", f"01016SACH/{mask}", f"center_07/patient_03/raw_data/{scan[2:]}")
+    touch(tmp_path, f"01016SACH/{scan}", f"01016SACH/{mask}", f"center_07/patient_03/raw_data/{scan[2:]}")
     (case,) = find_cases(tmp_path).cases
     assert (case.images["flair"], case.labels) == (tmp_path / f"01016SACH/{scan}", tmp_path / f"01016SACH/{mask}")
-    _touch(tmp_path, f"center_07/patient_03/masks/{mask}")
+    touch(tmp_path, f"center_07/patient_03/masks/{mask}")
     (case,) = find_cases(tmp_path / "center_07/..").cases
     assert case.id == "01016SACH"
     for file in (scan, mask):
@@ -42,7 +37,7 @@ def test_capitals_make_no_difference(tmp_path, scan, mask):
 
 
 def test_of_a_gzipped_and_an_unzipped_file_of_one_name_the_gzipped_one_is_taken(tmp_path):
-    _touch(tmp_path, *(f"01016SACH/{name}.nii{zipped}" for name in ("3DFLAIR", "Consensus") for zipped in ("", ".gz")))
+    touch(tmp_path, *(f"01016SACH/{name}.nii{zipped}" for name in ("3DFLAIR", "Consensus") for zipped in ("", ".gz")))
     (case,) = find_cases(tmp_path).cases
     assert (case.images["flair"].name, case.labels.name) == ("3DFLAIR.nii.gz", "Consensus.nii.gz")
 
@@ -59,7 +54,7 @@ LAYOUTS = {
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("ending", [".NII.GZ", ".mgz", ".nii.bz2", ".img"])
 def test_no_patient_is_left_out_without_a_word(tmp_path, names, which, ending):
-    _touch(tmp_path, *(f"{name.format(1)}.nii.gz" for name in names), f"{names[1 - which].format(2)}.nii")
+    touch(tmp_path, *(f"{name.format(1)}.nii.gz" for name in names), f"{names[1 - which].format(2)}.nii")
     path = tmp_path / f"{names[which].format(2)}{ending}"
     path.parent.mkdir(parents=True, exist_ok=True)
     if ending == ".NII.GZ":
@@ -69,13 +64,13 @@ def test_no_patient_is_left_out_without_a_word(tmp_path, names, which, ending):
     with pytest.raises(DatasetError, match=rf"1 file cannot be used: \S*{path.name}\. {path} is not"):
         find_cases(tmp_path)
     path.unlink()
-    _touch(tmp_path, f"{names[which].format(2)}.NII")
+    touch(tmp_path, f"{names[which].format(2)}.NII")
     assert len(find_cases(tmp_path).cases) == 2
 
 
 @pytest.mark.parametrize("names", [LAYOUTS["first"], LAYOUTS["shanoir"]])
 def test_a_patient_with_a_mask_but_no_scan_is_named(tmp_path, names):
-    _touch(tmp_path, *(f"{name.format(1)}.nii" for name in names), f"{names[1].format(2)}.nii")
+    touch(tmp_path, *(f"{name.format(1)}.nii" for name in names), f"{names[1].format(2)}.nii")
     with pytest.raises(DatasetError, match=r"1 of 2 scans .* have no scan: (02A|Center_01_Patient_2)\."):
         find_cases(tmp_path)
 
@@ -96,9 +91,9 @@ def test_a_patient_with_a_mask_but_no_scan_is_named(tmp_path, names):
 )
 def test_a_label_map_without_a_scan_is_left_out_with_a_warning(tmp_path, names, alone, left):
     names = [name.format(1) if "." in name else f"{name.format(1)}.nii" for name in names]
-    _touch(tmp_path, *names)
+    touch(tmp_path, *names)
     assert len(find_cases(tmp_path).cases) == 1
-    _touch(tmp_path, alone)
+    touch(tmp_path, alone)
     with pytest.warns(Planar3DWarning, match=rf": 1 label map without a scan is left out: \S*{left}\S*\. If their"):
         assert len(find_cases(tmp_path).cases) == 1
     assert len(find_layout(tmp_path, labelled=False)[1]) == 1
@@ -108,21 +103,21 @@ def test_a_label_map_without_a_scan_is_left_out_with_a_warning(tmp_path, names, 
 
 
 def test_a_mask_of_two_scans_is_refused(tmp_path):
-    _touch(tmp_path, "a.nii", "b.nii", "m/m.nii")
+    touch(tmp_path, "a.nii", "b.nii", "m/m.nii")
     (tmp_path / "scans.csv").write_text("scan,mask\na.nii,m/m.nii\nb.nii,m/../m/m.nii\n")
     with pytest.raises(DatasetError, match=r"scans.csv has the mask .*m/m\.nii more than once"):
         find_cases(tmp_path / "scans.csv")
 
 
 def test_a_closed_folder_is_named(tmp_path, close_folder):
-    _touch(tmp_path, "01016SACH/3DFLAIR.nii", "01016SACH/Consensus.nii", "01038PAGU/3DFLAIR.nii")
+    touch(tmp_path, "01016SACH/3DFLAIR.nii", "01016SACH/Consensus.nii", "01038PAGU/3DFLAIR.nii")
     close_folder(tmp_path / "01038PAGU")
     with pytest.raises(DatasetError, match=r"01038PAGU cannot be opened \(Permission denied\)"):
         find_cases(tmp_path)
 
 
 def test_a_patient_in_a_folder_that_is_gone_is_not_left_out(tmp_path):
-    _touch(tmp_path, "01016SACH/3DFLAIR.nii", "01016SACH/Consensus.nii")
+    touch(tmp_path, "01016SACH/3DFLAIR.nii", "01016SACH/Consensus.nii")
     (tmp_path / "01038PAGU").symlink_to(tmp_path / "disk")
     with pytest.raises(DatasetError, match=r"01038PAGU is a link to .*disk, which does not exist"):
         find_cases(tmp_path)
@@ -130,7 +125,7 @@ def test_a_patient_in_a_folder_that_is_gone_is_not_left_out(tmp_path):
 
 def test_patients_of_one_id_are_named_with_their_folders(tmp_path):
     for above in ("TrainingDataset_MSSEG", "Backup/TrainingDataset_MSSEG"):
-        _touch(tmp_path / above / "01016SACH", "3DFLAIR.nii", "Consensus.nii")
+        touch(tmp_path / above / "01016SACH", "3DFLAIR.nii", "Consensus.nii")
     with pytest.raises(DatasetError, match=r"01016SACH more than once \(\S*/Backup/\S*nii, \S*nii\);"):
         find_cases(tmp_path)
 
@@ -138,7 +133,7 @@ def test_patients_of_one_id_are_named_with_their_folders(tmp_path):
 @pytest.mark.parametrize("above", ["", "Training/"])
 def test_msseg_of_the_shanoir_portal_keeps_its_own_names(tmp_path, above):
     patient = tmp_path / above / "Center_07" / "Patient_03"
-    _touch(patient, "Raw_Data/FLAIR.nii.gz", "Masks/Consensus.nii.gz", "Preprocessed_Data/FLAIR_preprocessed.nii.gz")
+    touch(patient, "Raw_Data/FLAIR.nii.gz", "Masks/Consensus.nii.gz", "Preprocessed_Data/FLAIR_preprocessed.nii.gz")
     (case,) = find_cases(tmp_path).cases
     assert (case.id, case.group) == ("Center_07_Patient_03", "Center_07")
     assert case.images["flair"] == patient / "Raw_Data/FLAIR.nii.gz"
@@ -148,31 +143,31 @@ def test_of_msseg_as_delivered_twice_the_unprocessed_scans_are_taken(tmp_path):
     kinds = ("Unprocessed", "Pre-processed")
     plain, processed = (tmp_path / f"{kind} training dataset/TrainingDataset_MSSEG" for kind in kinds)
     for patient in ("01016SACH", "07001MOEL"):
-        _touch(plain / patient, "3DFLAIR.nii.gz", "Consensus.nii.gz")
-        _touch(processed / patient, "FLAIR_preprocessed.nii.gz", "Consensus.nii.gz")
+        touch(plain / patient, "3DFLAIR.nii.gz", "Consensus.nii.gz")
+        touch(processed / patient, "FLAIR_preprocessed.nii.gz", "Consensus.nii.gz")
     assert [case.labels.parent.parent for case in find_cases(tmp_path).cases] == [plain, plain]
     (plain / "07001MOEL/3DFLAIR.nii.gz").unlink()
     with pytest.raises(DatasetError, match="have no scan: 07001MOEL"):
         find_cases(tmp_path)
     with pytest.raises(DatasetError, match=r"only pre-processed scans .* \(01016SACH/FLAIR_pre.*unprocessed"):
         find_cases(processed)
-    _touch(tmp_path / "bids/sub-01", "anat/sub-01_FLAIR.nii.gz", "FLAIR_preprocessed.nii.gz")
-    _touch(tmp_path / "bids/derivatives/m/sub-01/anat", "sub-01_label-lesion_mask.nii.gz")
+    touch(tmp_path / "bids/sub-01", "anat/sub-01_FLAIR.nii.gz", "FLAIR_preprocessed.nii.gz")
+    touch(tmp_path / "bids/derivatives/m/sub-01/anat", "sub-01_label-lesion_mask.nii.gz")
     assert list(find_cases(tmp_path / "bids").by_id()) == ["sub-01"]
 
 
 def test_bids_takes_sites_as_groups(tmp_path):
     for subject in ("sub-01", "sub-02"):
-        _touch(tmp_path, f"{subject}/anat/{subject}_FLAIR.nii.gz")
-        _touch(tmp_path, f"derivatives/manual/{subject}/anat/{subject}_label-lesion_mask.nii.gz")
+        touch(tmp_path, f"{subject}/anat/{subject}_FLAIR.nii.gz")
+        touch(tmp_path, f"derivatives/manual/{subject}/anat/{subject}_label-lesion_mask.nii.gz")
     (tmp_path / "participants.tsv").write_text("participant_id\tsite\nsub-01\toslo\nsub-02\tbrno\n")
     assert {case.id: case.group for case in find_cases(tmp_path).cases} == {"sub-01": "oslo", "sub-02": "brno"}
 
 
 def test_bids_with_sessions_keeps_them_apart(tmp_path):
     for session in ("ses-1", "ses-2"):
-        _touch(tmp_path, f"sub-01/{session}/anat/sub-01_{session}_FLAIR.nii.gz")
-        _touch(tmp_path, f"derivatives/m/sub-01/{session}/anat/sub-01_{session}_label-lesion_mask.nii.gz")
+        touch(tmp_path, f"sub-01/{session}/anat/sub-01_{session}_FLAIR.nii.gz")
+        touch(tmp_path, f"derivatives/m/sub-01/{session}/anat/sub-01_{session}_label-lesion_mask.nii.gz")
     cases = find_cases(tmp_path).cases
     assert [case.id for case in cases] == ["sub-01_ses-1", "sub-01_ses-2"]
     assert all(case.id.split("_")[1] in str(case.labels) for case in cases)
@@ -181,9 +176,9 @@ def test_bids_with_sessions_keeps_them_apart(tmp_path):
 def test_bids_takes_lesion_masks_of_people_alone_and_unknown_sites_as_one_group(tmp_path):
     for name in ("sub-01_flair.NII.GZ", "sub-02_FLAIR.nii", "sub-03_FLAIR.nii"):
         subject = name[:6]
-        _touch(tmp_path, f"{subject}/anat/{name}", f"derivatives/fmriprep/{subject}/anat/{subject}_desc-brain_mask.nii")
-        _touch(tmp_path, f"derivatives/planar3d/{subject}/anat/{subject}_label-lesion_mask.nii.gz")
-        _touch(tmp_path, f"derivatives/m/{subject}/anat/{subject}_label-WMH_dseg.nii.gz")
+        touch(tmp_path, f"{subject}/anat/{name}", f"derivatives/fmriprep/{subject}/anat/{subject}_desc-brain_mask.nii")
+        touch(tmp_path, f"derivatives/planar3d/{subject}/anat/{subject}_label-lesion_mask.nii.gz")
+        touch(tmp_path, f"derivatives/m/{subject}/anat/{subject}_label-WMH_dseg.nii.gz")
     made = tmp_path / "derivatives/planar3d/dataset_description.json"
     made.write_text('{"Name": "x", "DatasetType": "derivative", "GeneratedBy": [{"Name": "planar3d"}]}')
     (tmp_path / "participants.tsv").write_bytes("participant_id;Site\n01;Århus\n02;n/a\n".encode("latin-1"))
@@ -197,13 +192,13 @@ def test_bids_takes_lesion_masks_of_people_alone_and_unknown_sites_as_one_group(
 
 @pytest.mark.parametrize("name", ["a/FLAIR.nii", "sub-02/anat/FLAIR.nii", "sub-02/anat/sub-02_3DFLAIR.nii"])
 def test_flair_scans_elsewhere_in_a_bids_data_set_are_named(tmp_path, name):
-    _touch(tmp_path, "sub-01/anat/sub-01_FLAIR.nii", "derivatives/m/sub-01_label-lesion_mask.nii", name)
+    touch(tmp_path, "sub-01/anat/sub-01_FLAIR.nii", "derivatives/m/sub-01_label-lesion_mask.nii", name)
     with pytest.raises(DatasetError, match=rf"1 file cannot be used: {name}\. .*does not have the name or place"):
         find_cases(tmp_path)
 
 
 def test_a_csv_table_is_read_however_it_was_saved(tmp_path):
-    _touch(tmp_path, "Köpfe/f.NII.GZ", "m.nii", "g.nii", "n.nii")
+    touch(tmp_path, "Köpfe/f.NII.GZ", "m.nii", "g.nii", "n.nii")
     table, text = tmp_path / "scans.csv", "Scan;MASK;Group\r\nKöpfe\\f.NII.GZ;m.nii;x\r\n;;\r\n\r\ng.nii;n.nii;\r\n"
     for encoding in ("utf-8", "utf-16", "cp1252"):
         table.write_bytes(text.encode(encoding))
@@ -232,7 +227,7 @@ def test_a_csv_table_is_read_however_it_was_saved(tmp_path):
     ],
 )
 def test_a_csv_table_that_cannot_be_followed_is_explained(tmp_path, text, sentence):
-    _touch(tmp_path, "a.nii", "b.nii", "é.nii", "m.nii", "n.nii")
+    touch(tmp_path, "a.nii", "b.nii", "é.nii", "m.nii", "n.nii")
     (tmp_path / "lost.nii").symlink_to("nowhere")
     (tmp_path / "scans.csv").write_text(text)
     with pytest.raises(DatasetError, match=sentence):
@@ -240,7 +235,7 @@ def test_a_csv_table_that_cannot_be_followed_is_explained(tmp_path, text, senten
 
 
 def test_a_csv_table_names_files_beside_itself(tmp_path):
-    _touch(tmp_path, "a/f.nii.gz", "a/m.nii.gz", "b/f.nii.gz", "b/m.nii.gz")
+    touch(tmp_path, "a/f.nii.gz", "a/m.nii.gz", "b/f.nii.gz", "b/m.nii.gz")
     table = tmp_path / "scans.csv"
     table.write_text("scan,mask,group\na/f.nii.gz,a/m.nii.gz,x\nb/f.nii.gz,b/m.nii.gz,y\n")
     assert [(case.id, case.group) for case in find_cases(table).cases] == [("a_f", "x"), ("b_f", "y")]
@@ -253,7 +248,7 @@ def test_a_csv_table_names_files_beside_itself(tmp_path):
 
 
 def test_a_csv_table_names_several_images_and_a_label_map(tmp_path):
-    _touch(tmp_path, "a/f.nii", "a/t.nii", "a/s.nii", "b/f.nii", "b/s.nii")
+    touch(tmp_path, "a/f.nii", "a/t.nii", "a/s.nii", "b/f.nii", "b/s.nii")
     table = tmp_path / "cases.csv"
     table.write_text("id;Image:FLAIR;image: T1ce;Labels\nx;a/f.nii;a/t.nii;a/s.nii\ny;b/f.nii;;b/s.nii\n")
     dataset = find_cases(table)
@@ -267,12 +262,12 @@ def test_a_csv_table_names_several_images_and_a_label_map(tmp_path):
 def test_whose_visits_cases_are_is_told_by_subject_name_or_column(tmp_path):
     for ses in ("ses-1", "ses-2"):
         mask = f"derivatives/m/sub-01/{ses}/anat/sub-01_{ses}_label-lesion_mask.nii"
-        _touch(tmp_path, f"bids/sub-01/{ses}/anat/sub-01_{ses}_FLAIR.nii", f"bids/{mask}", f"{ses}.nii")
+        touch(tmp_path, f"bids/sub-01/{ses}/anat/sub-01_{ses}_FLAIR.nii", f"bids/{mask}", f"{ses}.nii")
     assert {case.id: case.patient for case in find_cases(tmp_path / "bids").cases} == {
         "sub-01_ses-1": "sub-01",
         "sub-01_ses-2": "sub-01",
     }
-    _touch(tmp_path, "m1.nii", "m2.nii")
+    touch(tmp_path, "m1.nii", "m2.nii")
     table = tmp_path / "visits.csv"
     table.write_text("scan,mask,patient\nses-1.nii,m1.nii,p7\nses-2.nii,m2.nii,\n")
     one, other = find_cases(table).cases
@@ -296,7 +291,7 @@ def test_whose_visits_cases_are_is_told_by_subject_name_or_column(tmp_path):
     ],
 )
 def test_a_csv_table_of_several_images_that_cannot_be_followed_is_explained(tmp_path, text, sentence):
-    _touch(tmp_path, "a.nii", "b.nii", "m.nii", "n.nii")
+    touch(tmp_path, "a.nii", "b.nii", "m.nii", "n.nii")
     (tmp_path / "cases.csv").write_text(text)
     with pytest.raises(DatasetError, match=sentence):
         find_cases(tmp_path / "cases.csv")
@@ -307,13 +302,13 @@ def test_a_missing_empty_or_unknown_folder_is_refused(tmp_path):
         find_cases(tmp_path / "absent")
     with pytest.raises(DatasetError, match="is empty"):
         find_cases(tmp_path)
-    _touch(tmp_path, "something/else.txt")
+    touch(tmp_path, "something/else.txt")
     with pytest.raises(DatasetError, match="no known layout"):
         find_cases(tmp_path)
 
 
 def test_a_scan_without_its_mask_is_named(tmp_path):
-    _touch(tmp_path, "01016SACH/3DFLAIR.nii.gz", "01016SACH/Consensus.nii.gz", "01038PAGU/3DFLAIR.nii.gz")
+    touch(tmp_path, "01016SACH/3DFLAIR.nii.gz", "01016SACH/Consensus.nii.gz", "01038PAGU/3DFLAIR.nii.gz")
     with pytest.raises(DatasetError, match=r"1 of 2 scans.*01038PAGU"):
         find_cases(tmp_path)
 

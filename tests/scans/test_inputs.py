@@ -7,18 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stored_scans import touch
 
 from planar3d.errors import ScanError
 from planar3d.scans.inputs import find_inputs, outputs_of, read_input_images
 
 AFFINE = np.diag([-1.0, -1.0, 3.0, 1.0])
 VOXELS = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
-
-
-def _touch(folder, *names):
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
 
 
 def _names(*inputs):
@@ -55,9 +50,7 @@ def test_two_files_of_one_name_in_one_place_are_refused():
 
 @pytest.mark.parametrize("bids", [True, False])
 def test_two_files_of_one_name_in_a_folder_fail_alone(tmp_path, bids):
-    _touch(
-        tmp_path, *(f"sub-0{i}/{'anat/' * bids}sub-0{i}_FLAIR.nii{end}" for i, end in ((1, ""), (1, ".gz"), (2, "")))
-    )
+    touch(tmp_path, *(f"sub-0{i}/{'anat/' * bids}sub-0{i}_FLAIR.nii{end}" for i, end in ((1, ""), (1, ".gz"), (2, ""))))
     (failed, good) = find_inputs([tmp_path])
     assert (failed.path.name, good.name, good.problem) == ("sub-01_FLAIR.nii.gz", "sub-02_FLAIR", "")
     assert "sub-01_FLAIR.nii would have masks with the same name; remove one" in failed.problem
@@ -68,19 +61,19 @@ def test_two_files_of_one_name_in_a_folder_fail_alone(tmp_path, bids):
 
 @pytest.mark.parametrize("anat", ["anat/", ""])
 def test_phases_and_other_parts_of_complex_images_are_no_scans(tmp_path, anat):
-    _touch(tmp_path, *(f"sub-1/{anat}sub-1_part-{part}_FLAIR.nii.gz" for part in ("mag", "phase", "real", "imag")))
+    touch(tmp_path, *(f"sub-1/{anat}sub-1_part-{part}_FLAIR.nii.gz" for part in ("mag", "phase", "real", "imag")))
     assert _names(tmp_path) == ["sub-1_part-mag_FLAIR"]
 
 
 def test_of_a_folder_flair_files_are_taken_but_no_hidden_ones_and_no_masks(tmp_path):
-    _touch(tmp_path, "x/a_FLAIR.nii", "b_flair_2.nii.gz", "T1.nii.gz", "FLAIR.txt", "._c_FLAIR.nii", ".h/d_FLAIR.nii")
-    _touch(tmp_path, *(f"a_FLAIR_{output}.nii.gz" for output in ("mask", "probability", "label-lesion_probseg")))
+    touch(tmp_path, "x/a_FLAIR.nii", "b_flair_2.nii.gz", "T1.nii.gz", "FLAIR.txt", "._c_FLAIR.nii", ".h/d_FLAIR.nii")
+    touch(tmp_path, *(f"a_FLAIR_{output}.nii.gz" for output in ("mask", "probability", "label-lesion_probseg")))
     assert _names(tmp_path) == ["b_flair_2", "a_FLAIR"]
 
 
 def test_of_folders_images_without_flair_in_their_names_are_told_once(tmp_path):
-    _touch(tmp_path, "a/1_FLAIR.nii", "a/2.nii.gz", "a/2.nrrd", "a/1_FLAIR_mask.nii", "a/1_mask.nii", "a/about.txt")
-    _touch(tmp_path, "b/3_FLAIR.nii", "b/4.mgz")
+    touch(tmp_path, "a/1_FLAIR.nii", "a/2.nii.gz", "a/2.nrrd", "a/1_FLAIR_mask.nii", "a/1_mask.nii", "a/about.txt")
+    touch(tmp_path, "b/3_FLAIR.nii", "b/4.mgz")
     first, second = find_inputs([tmp_path / "a", tmp_path / "b"])
     assert f"(2, the first is {tmp_path / 'a/2.nii.gz'})" in first.note and not second.note
     (tmp_path / "a/2.nrrd").unlink()
@@ -98,14 +91,14 @@ def test_of_folders_images_without_flair_in_their_names_are_told_once(tmp_path):
     ],
 )
 def test_other_contrasts_of_a_layout_are_not_told(tmp_path, names):
-    _touch(tmp_path, *names)
+    touch(tmp_path, *names)
     assert [item.note for item in find_inputs([tmp_path])] == [""]
 
 
 def test_of_a_folder_everything_that_looks_like_flair_is_among_the_inputs(tmp_path):
     usable = ("a_FLAIR.NII.GZ", "b_flair.Nii", "p1/e_FLAIR.nii", "p2/f_FLAIR.nii")
     others = ("c_FLAIR.mgz", "p1/e_FLAIR.img", "p2/f_FLAIR.hdr", "d_FLAIR.nii.bz2", "a_FLAIR.nrrd")
-    _touch(tmp_path, *usable, *others, "a_FLAIR_mask.NII.GZ", "p1/e_FLAIR.hdr", "p1/._e_FLAIR.nii.gz", "T1.mgz")
+    touch(tmp_path, *usable, *others, "a_FLAIR_mask.NII.GZ", "p1/e_FLAIR.hdr", "p1/._e_FLAIR.nii.gz", "T1.mgz")
     (tmp_path / "a_FLAIR.nii").symlink_to(".git/annex/objects/a")
     (tmp_path / "linked").symlink_to(tmp_path / "p2")
     (tmp_path / "p1/back").symlink_to(tmp_path)
@@ -127,7 +120,7 @@ def test_of_a_folder_everything_that_looks_like_flair_is_among_the_inputs(tmp_pa
 @pytest.mark.parametrize("name", ["sub-01_FLAIR.mgz", "scan_FLAIR.nii", "0001.dcm"])
 def test_a_folder_of_nothing_that_can_be_read_is_explained(tmp_path, name):
     if name.endswith("mgz"):
-        _touch(tmp_path, name)
+        touch(tmp_path, name)
     else:
         (tmp_path / name).symlink_to("annexed")
     with pytest.raises(ScanError, match=rf"{name} is (not a NIfTI file: it is a FreeSurfer|a link to annexed)"):
@@ -135,7 +128,7 @@ def test_a_folder_of_nothing_that_can_be_read_is_explained(tmp_path, name):
 
 
 def test_a_closed_folder_is_among_the_inputs(tmp_path, close_folder):
-    _touch(tmp_path, "a_FLAIR.nii", "closed/b_FLAIR.nii")
+    touch(tmp_path, "a_FLAIR.nii", "closed/b_FLAIR.nii")
     close_folder(tmp_path / "closed")
     assert [item.problem and item.path.name for item in find_inputs([tmp_path])] == ["", "closed"]
 
@@ -151,7 +144,7 @@ def test_of_bids_everything_that_is_called_flair_is_among_the_inputs(tmp_path):
         "sub-00/anat/sub-00_acq-FLAIR_T1w.nii",
         "derivatives/x/sub-00_FLAIR.nii",
     ]
-    _touch(tmp_path, *usable, *others, *passed, "sub-00/anat/._sub-00_FLAIR.nii", "sub-00/anat/sub-00_FLAIR_mask.nii")
+    touch(tmp_path, *usable, *others, *passed, "sub-00/anat/._sub-00_FLAIR.nii", "sub-00/anat/sub-00_FLAIR_mask.nii")
     (tmp_path / "sub-03/anat/sub-03_ce-gd_FLAIR.nii.gz").symlink_to("annexed")
     items = find_inputs([tmp_path])
     assert [item.path.relative_to(tmp_path).as_posix() for item in items if not item.problem] == usable
@@ -174,19 +167,19 @@ def test_a_scan_in_the_folder_of_another_subject_or_session_fails(tmp_path):
         "sub-1/ses-1/anat/sub-1_ses-2_FLAIR.nii",
         "sub-1/ses-1/anat/sub-1_FLAIR.nii",
     ]
-    _touch(tmp_path, *right, *wrong)
+    touch(tmp_path, *right, *wrong)
     items = {item.path.relative_to(tmp_path).as_posix(): item.problem for item in find_inputs([tmp_path])}
     assert {path for path, problem in items.items() if not problem} == set(right)
     assert all("does not have the name or place of a FLAIR scan in BIDS" in items[path] for path in wrong)
 
 
 def test_what_predict_wrote_is_no_input(tmp_path):
-    _touch(tmp_path, "sub-01/anat/sub-01_FLAIR.nii")
+    touch(tmp_path, "sub-01/anat/sub-01_FLAIR.nii")
     for item in find_inputs([tmp_path]):
         for path in vars(outputs_of(item, tmp_path / "derivatives/planar3d")).values():
-            _touch(path.parent, path.name)
+            touch(path.parent, path.name)
         for path in vars(outputs_of(replace(item, dataset=None), tmp_path / "out")).values():
-            _touch(path.parent, path.name)
+            touch(path.parent, path.name)
     assert len(find_inputs([tmp_path])) == 1
     for folder in ("out", "derivatives"):
         with pytest.raises(ScanError, match=r"no .nii or .nii.gz file with FLAIR in its name"):
@@ -194,7 +187,7 @@ def test_what_predict_wrote_is_no_input(tmp_path):
 
 
 def test_a_table_may_name_a_link_without_its_target_which_then_fails_alone(tmp_path):
-    _touch(tmp_path, "a.nii")
+    touch(tmp_path, "a.nii")
     (tmp_path / "b.nii").symlink_to("annexed")
     (tmp_path / "scans.csv").write_text("scan,name\na.nii,x\nb.nii,y\n")
     assert [(item.name, bool(item.problem)) for item in find_inputs([tmp_path / "scans.csv"])] == [
@@ -211,13 +204,13 @@ def test_links_are_named_by_themselves(tmp_path):
 
 
 def test_a_folder_without_scans_is_refused(tmp_path):
-    _touch(tmp_path, "T1.nii.gz", "notes.txt")
+    touch(tmp_path, "T1.nii.gz", "notes.txt")
     with pytest.raises(ScanError, match=r"no \.nii or .nii.gz file with FLAIR in its name and no DICOM files"):
         find_inputs([tmp_path])
 
 
 def test_absent_and_foreign_files_are_left_to_their_reading(tmp_path):
-    _touch(tmp_path, "notes.txt")
+    touch(tmp_path, "notes.txt")
     absent, foreign = find_inputs([tmp_path / "absent_FLAIR.nii", tmp_path / "notes.txt"])
     with pytest.raises(ScanError, match="does not exist"):
         read_input_images(absent)["flair"]
@@ -226,7 +219,7 @@ def test_absent_and_foreign_files_are_left_to_their_reading(tmp_path):
 
 
 def test_a_table_names_scans_beside_itself(tmp_path):
-    _touch(tmp_path, "a/f.nii.gz", "b/f.nii.gz")
+    touch(tmp_path, "a/f.nii.gz", "b/f.nii.gz")
     table = tmp_path / "scans.csv"
     table.write_text("scan,mask,group,id\na/f.nii.gz,a/m.nii.gz,x,\nb/f.nii.gz,b/m.nii.gz,y,second\n")
     assert [(item.name, item.path) for item in find_inputs([table])] == [
@@ -257,7 +250,7 @@ def test_a_table_names_scans_beside_itself(tmp_path):
     ],
 )
 def test_a_table_that_cannot_be_followed_is_explained(tmp_path, text, sentence):
-    _touch(tmp_path, "a.nii", "many/1_FLAIR.nii", "many/2_FLAIR.nii")
+    touch(tmp_path, "a.nii", "many/1_FLAIR.nii", "many/2_FLAIR.nii")
     (tmp_path / "scans.csv").write_text(text)
     with pytest.raises(ScanError, match=sentence):
         find_inputs([tmp_path / "scans.csv"])
@@ -266,7 +259,7 @@ def test_a_table_that_cannot_be_followed_is_explained(tmp_path, text, sentence):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "latin-1"])
 @pytest.mark.parametrize("name", ["scans.csv", "scans.TSV"])
 def test_a_table_is_read_however_it_was_saved(tmp_path, encoding, name):
-    _touch(tmp_path, "d/Köpfe.NII.GZ")
+    touch(tmp_path, "d/Köpfe.NII.GZ")
     (tmp_path / name).write_bytes("Name; Scan\r\n;d\\Köpfe.NII.GZ\r\n;\r\n".encode(encoding))
     assert _names(tmp_path / name) == ["Köpfe"]
 
@@ -302,8 +295,8 @@ def test_plain_outputs_lie_side_by_side_under_the_name(tmp_path):
 
 def test_bids_is_given_alone(tmp_path):
     for dataset in ("one", "two"):
-        _touch(tmp_path, f"{dataset}/sub-01/anat/sub-01_FLAIR.nii.gz")
-    _touch(tmp_path, "FLAIR.nii")
+        touch(tmp_path, f"{dataset}/sub-01/anat/sub-01_FLAIR.nii.gz")
+    touch(tmp_path, "FLAIR.nii")
     for other in ("two", "FLAIR.nii"):
         with pytest.raises(ScanError, match=r"is a BIDS data set.*name only this data set"):
             find_inputs([tmp_path / "one", tmp_path / other])
@@ -361,7 +354,7 @@ def test_a_lone_series_is_taken_with_that_said(tmp_path, write_series):
 
 def test_a_folder_of_both_kinds_is_explained(tmp_path, write_series):
     write_series(tmp_path / "dicom", VOXELS, AFFINE)
-    _touch(tmp_path, "a_FLAIR.nii.gz")
+    touch(tmp_path, "a_FLAIR.nii.gz")
     with pytest.raises(ScanError, match=r"has NIfTI scans \(a_FLAIR.nii.gz …\) and DICOM files \(0001.dcm …\)"):
         find_inputs([tmp_path])
     assert len(find_inputs([tmp_path / "dicom", tmp_path / "a_FLAIR.nii.gz"])) == 2
@@ -390,7 +383,7 @@ def test_of_a_table_a_folder_without_flair_fails_alone(tmp_path, write_series):
 
 
 def test_nifti_needs_no_packages_for_dicom(tmp_path):
-    _touch(tmp_path, "a_FLAIR.nii", "sub-01/anat/sub-01_FLAIR.nii", "README")
+    touch(tmp_path, "a_FLAIR.nii", "sub-01/anat/sub-01_FLAIR.nii", "README")
     program = f"""if True:
         import sys
         sys.modules |= {{"pydicom": None, "dcm2niix": None}}
@@ -402,7 +395,7 @@ def test_nifti_needs_no_packages_for_dicom(tmp_path):
 
 
 def test_a_table_names_the_images_of_each_case(tmp_path):
-    _touch(tmp_path, "a/f.nii", "a/t.nii", "b/f.nii")
+    touch(tmp_path, "a/f.nii", "a/t.nii", "b/f.nii")
     table = tmp_path / "cases.csv"
     table.write_text("name,image:flair,image:t1ce\nx,a/f.nii,a/t.nii\n,b/f.nii,\n")
     one, other = find_inputs([table], ["t1ce", "flair"])
@@ -412,7 +405,7 @@ def test_a_table_names_the_images_of_each_case(tmp_path):
 
 
 def test_several_images_are_of_a_folder_or_table_that_names_them(tmp_path):
-    _touch(tmp_path, "a_FLAIR.nii")
+    touch(tmp_path, "a_FLAIR.nii")
     for given in (tmp_path, tmp_path / "a_FLAIR.nii"):
         with pytest.raises(ScanError, match=r"does not show which files are .* t1, t2 .*image:t1, image:t2, or"):
             find_inputs([given], ["t1", "t2"])

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from stored_scans import touch
 
 from planar3d.errors import DatasetError
 from planar3d.scans.case import LabelSet
@@ -22,16 +23,10 @@ FIRST = {
 }
 
 
-def _touch(folder, *names):
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-
-
 def _write(folder, about=SECOND, ending=".nii.gz", **changed):
     for case in ("a_01", "b"):
-        _touch(folder, *(f"imagesTr/{case}_000{n}{ending}" for n in (0, 1)), f"labelsTr/{case}{ending}")
-    _touch(folder, f"imagesTs/c_0000{ending}", f"imagesTs/c_0001{ending}", "imagesTr/._b_0000.nii.gz")
+        touch(folder, *(f"imagesTr/{case}_000{n}{ending}" for n in (0, 1)), f"labelsTr/{case}{ending}")
+    touch(folder, f"imagesTs/c_0000{ending}", f"imagesTs/c_0001{ending}", "imagesTr/._b_0000.nii.gz")
     (folder / "dataset.json").write_text(json.dumps(about | changed))
     return folder
 
@@ -98,7 +93,7 @@ def test_a_label_map_whose_image_has_another_name_is_not_left_out_of_training(tm
     (tmp_path / "imagesTr/b_0001.nii.gz").unlink()
     (tmp_path / "imagesTr/b_0000.nii.gz").rename(tmp_path / "imagesTr" / named)
     if named.startswith("B"):
-        _touch(tmp_path, "labelsTr/B.nii.gz")
+        touch(tmp_path, "labelsTr/B.nii.gz")
     with pytest.raises(DatasetError, match=r"1 of [23] scans .* have no scan: b\. Expected .*imagesTr/b_0000.nii.gz"):
         find_cases(tmp_path / given)
     assert "a_01" in [item.name for item in find_inputs([tmp_path / given], ["flair"])]
