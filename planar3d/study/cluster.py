@@ -1,5 +1,6 @@
 """Tasks on a dask cluster: the tasks of a lost worker go to others, and progress is for all tasks."""
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -87,26 +88,29 @@ def _client(where: str, opened: ExitStack) -> Any:
 
     try:
         if where.endswith(_YAML):
-            return Client(opened.enter_context(_started(Path(where))), timeout=_PATIENCE)
+            return Client(_started(Path(where), opened), timeout=_PATIENCE)
         known = {"address": where}
         if where.endswith(".json"):
             known = {"scheduler_file": where}
             Path(where).stat()  # the client would wait forever for a missing file
         return Client(**known, timeout=_PATIENCE)
     except (OSError, ValueError, TimeoutError) as error:
+        if where.endswith(_YAML):
+            raise RunError(f"{where}: dask-jobqueue cannot start jobs with it ({error}).") from None
         raise RunError(
             f"--cluster {where}: no scheduler answers ({error}). Start dask scheduler and dask worker, and name its "
             "address or its file."
         ) from None
 
 
-def _started(path: Path) -> Any:
+def _started(path: Path, opened: ExitStack) -> Any:
     with extra("cluster"):
         import dask
         import dask_jobqueue
     queue, section, jobs = _configuration(path)
-    with dask.config.set(jobqueue={queue: section}):
-        cluster = getattr(dask_jobqueue, _QUEUES[queue])()
+    # Key by key, so that others keep their defaults; and until the end, as they are read when a job is submitted.
+    opened.enter_context(dask.config.set({f"jobqueue.{queue}.{key}": value for key, value in section.items()}))
+    cluster = opened.enter_context(getattr(dask_jobqueue, _QUEUES[queue])())
     cluster.scale(jobs=jobs)
     return cluster
 
@@ -114,6 +118,7 @@ def _started(path: Path) -> Any:
 def _configuration(path: Path) -> tuple[str, Any, int]:
     """The queue of a dask-jobqueue configuration, its section, and the number of jobs."""
     with extra("cluster"):
+        import dask_jobqueue
         import yaml
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -121,8 +126,11 @@ def _configuration(path: Path) -> tuple[str, Any, int]:
         raise RunError(f"{path} is not readable as YAML ({error}).") from None
     sections = (content.get("jobqueue") if isinstance(content, dict) else None) or {}
     queue = next((name for name in sections if name in _QUEUES), None)
-    if queue is None or not isinstance(content.get("jobs"), int):
+    if queue is None or not isinstance(sections[queue], dict) or not isinstance(content.get("jobs"), int):
         raise RunError(f"{path}: “jobs” and “jobqueue” with one of {', '.join(_QUEUES)} are needed.")
+    submit = getattr(dask_jobqueue, _QUEUES[queue]).job_cls.submit_command.split()[0]
+    if shutil.which(submit) is None:  # the workers would be waited for without end
+        raise RunError(f"{path}: {submit} was not found; start the command on a machine from which jobs are submitted.")
     return queue, sections[queue], content["jobs"]
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from msseg import RECIPE, write_model, write_msseg
 from planar3d.commands.scans import prepare
 from planar3d.errors import RunError, ScanError
 from planar3d.scans.datasets import find_cases
-from planar3d.study.cluster import run_tasks
+from planar3d.study.cluster import check_cluster, run_tasks
 from planar3d.study.cohort import segment_all
 from planar3d.study.preparing import prepare_scans
 from planar3d.study.reproduce import folds_for, reproduce
@@ -121,6 +122,35 @@ def test_nothing_is_written_for_a_cluster_that_cannot_be_used(data, tmp_path, na
         with pytest.raises(RunError, match=name):
             call()
         assert not out.exists()
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """The two commands of SLURM that dask-jobqueue calls, which run a job on this machine."""
+    lines = {"sbatch": 'sh "$1" > /dev/null 2>&1 & echo "Submitted batch job $!"', "scancel": 'kill "$@"'}
+    for name, line in lines.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+
+
+def test_the_configuration_on_the_page_starts_jobs(tmp_path, slurm):
+    pytest.importorskip("dask_jobqueue")
+    page = (Path(__file__).parents[2] / "docs/how-to/cluster.md").read_text()
+    content = page.partition("```yaml\n")[2].partition("```")[0]
+    (path := tmp_path / "slurm.yaml").write_text(content.replace("jobs: 20", "jobs: 1"))
+    assert list(run_tasks(str(path), len, ["abc"], "word", str)) == [("abc", 3)]
+
+
+def test_jobs_that_cannot_be_submitted_are_not_waited_for(tmp_path, slurm, monkeypatch):
+    pytest.importorskip("dask_jobqueue")
+    (path := tmp_path / "slurm.yaml").write_text("jobs: 1\njobqueue: {slurm: {cores: 1}}")
+    with pytest.raises(RunError, match=r"slurm\.yaml: dask-jobqueue cannot start jobs with it \(You must specify"):
+        list(run_tasks(str(path), len, ["abc"], "word", str))
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(RunError, match=r"slurm\.yaml: sbatch was not found"):
+        check_cluster(str(path))
 
 
 @pytest.mark.parametrize("content", ["jobs: [", "jobs: 2\njobqueue:\n", "jobqueue: {slurm: {}}", "- 1"])
