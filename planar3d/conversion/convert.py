@@ -10,6 +10,7 @@ import numpy as np
 
 from planar3d.conversion.choices import MappingChoice, is_whole, mappings_of
 from planar3d.conversion.convolutions import RULES as CONVOLUTIONS
+from planar3d.conversion.convolutions import padded_twice
 from planar3d.conversion.graph_walk import Counterparts, GraphWalk, input_in_3d
 from planar3d.conversion.layout import Layout
 from planar3d.conversion.resolution import depth_factors, uses_in
@@ -116,6 +117,7 @@ def convert(
         factors=depth_factors(network, depth_pooling),
         counterparts=counterparts,
         shared={used for used, count in times.items() if count > 1},
+        padded_twice=padded_twice(network),
     )
     if input_tensor is None:
         inputs = [input_in_3d(tensor, layout, depth, len(tensor.shape) == 4, in_channels) for tensor in network.inputs]

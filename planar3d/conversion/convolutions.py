@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import keras
 import numpy as np
 from keras import layers
 
@@ -14,11 +15,23 @@ from planar3d.conversion.depthwise import computed_on_images
 from planar3d.conversion.held_objects import has_weights, weight_objects
 from planar3d.conversion.place import Place, Rule, Step, Taken, unchanged
 from planar3d.errors import ConversionError
+from planar3d.graph.keras_graph import pass_through
 
 # Settings with the same name and meaning in 3D.
 _SHARED = ("trainable", "padding", "use_bias", "activity_regularizer", "bias_regularizer", "bias_constraint")
 # Weights are filled at once, so initialization is skipped; the 2D layer's own initializers are restored.
 _ZEROS: dict[str, Any] = {"kernel_initializer": "zeros", "bias_initializer": "zeros"}
+
+# Layers that leave values as they are when a network predicts.
+_UNCHANGED = (
+    layers.ActivityRegularization,
+    layers.AlphaDropout,
+    layers.Dropout,
+    layers.GaussianDropout,
+    layers.GaussianNoise,
+    layers.Identity,
+    layers.SpatialDropout2D,
+)
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -89,6 +102,21 @@ def transposed(layer: layers.Conv2DTranspose, place: Place) -> list[Step]:
         ends = inside(((0, 0), (0, 0)), ((taps - 1) // 2, taps // 2))
         steps.append(Step(layers.Cropping3D(ends, name=f"{layer.name}_depth_crop", dtype=layer.dtype_policy)))
     return steps
+
+
+def padded_twice(network: keras.Model) -> set[int]:
+    """The ids of the nodes of convolutions that pad what a layer before has padded."""
+    found: set[int] = set()
+
+    def visit(name: str, node: Any, padded: list[bool]) -> list[bool]:
+        layer = node.operation
+        if type(layer) is layers.Conv2D and layer.padding == "same" and max(layer.kernel_size) > 1 and any(padded):
+            found.add(id(node))
+        pads = type(layer) is layers.ZeroPadding2D or (isinstance(layer, _UNCHANGED) and any(padded))
+        return [pads] * len(node.outputs)
+
+    pass_through(network, [False] * len(network.inputs), visit)
+    return found
 
 
 def _convolved(

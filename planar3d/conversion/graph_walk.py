@@ -32,6 +32,7 @@ class GraphWalk:
     factors: Mapping[int, int]
     counterparts: Counterparts
     shared: Container[int]  # ids of the layers used in several places
+    padded_twice: Container[int]  # ids of nodes
     # The 3D steps of a 2D layer or nested network, by its id; for a layer without weights they may differ between
     # places.
     made: defaultdict[int, list[list[Step]]] = field(default_factory=lambda: defaultdict(list))
@@ -46,6 +47,7 @@ class GraphWalk:
         names = Names(operation.name for operation in network.operations)
         for node in nodes_of(network):
             self._fit_channels(node, known, names)
+            self._part_paddings(node, known, names)
             outputs = self._applied(node, [known[id(flat)] for flat in node.input_tensors], prefix, names)
             known.update(zip(map(id, node.outputs), outputs, strict=True))
         sources = [source for volume in inputs for source in keras.utils.get_source_inputs(volume)]
@@ -196,6 +198,15 @@ class GraphWalk:
         for step in steps:
             fill(step, source, prefix)
             self.rows.append(TransferredLayer.of(source, step, prefix))
+
+    def _part_paddings(self, node: Any, known: dict[int, Any], names: Names) -> None:
+        """Put a layer between a padding and a convolution that pads: TensorFlow's graphs by oneDNN lose the second."""
+        if id(node) in self.padded_twice:
+            operation, (flat,) = node.operation, node.input_tensors
+            step = Step(keras.layers.MaxPooling3D(1, name=f"{operation.name}_apart", dtype=operation.dtype_policy))
+            names.tell_apart(step.operation)
+            known[id(flat)] = step.operation(known[id(flat)])
+            self.rows.extend(filled(None, [step], ""))
 
     def _check(self, node: Any, volumes: Sequence[Any], outputs: Sequence[Any]) -> None:
         """Raise a `ValueError` unless the plane has its 2D shape, to detect wrong counterparts."""

@@ -149,3 +149,20 @@ def test_rows_and_slices_are_padded_at_once_before_a_deep_convolution():
     eager = np.asarray(network(x))
     assert eager.shape == (1, 4, 4, 4, 3)
     np.testing.assert_allclose(network.predict(x, verbose=0), eager, atol=1e-5)
+
+
+@pytest.mark.parametrize("mapping", ["planar", "average", "acs_mean"])
+@pytest.mark.parametrize("between", ["nothing", "a layer for training", "the end of a nested network"])
+def test_a_padding_before_a_convolution_that_pads_is_kept_in_graphs(mapping, between):
+    # TensorFlow's graphs by oneDNN lose one of two paddings, also of slices.
+    padding, conv = layers.ZeroPadding2D(((1, 0), (0, 2))), layers.Conv2D(3, 3, padding="same")
+    parts = {
+        "nothing": [padding, conv],
+        "a layer for training": [padding, layers.Dropout(0.5), conv],
+        "the end of a nested network": [keras.Sequential([padding]), keras.Sequential([conv])],
+    }
+    network = convert(keras.Sequential([keras.Input((8, 10, 2)), *parts[between]]), mapping)
+    voxels = volume(1, 4, 8, 10, 2)
+    eager = np.asarray(network(voxels))
+    assert eager.shape == (1, 4, 9, 12, 3)
+    assert_allclose(network.predict(voxels, verbose=0), eager, atol=1e-5)
