@@ -206,7 +206,7 @@ class GraphWalk:
             step = Step(keras.layers.MaxPooling3D(1, name=f"{operation.name}_apart", dtype=operation.dtype_policy))
             names.tell_apart(step.operation)
             known[id(flat)] = step.operation(known[id(flat)])
-            self.rows.extend(filled(None, [step], ""))
+            self._fill([step], None, "")
 
     def _check(self, node: Any, volumes: Sequence[Any], outputs: Sequence[Any]) -> None:
         """Raise a `ValueError` unless the plane has its 2D shape, to detect wrong counterparts."""
