@@ -38,9 +38,7 @@ class AxialSlices(EightBit):
     smooth = True
 
     pixel_mm: Annotated[float, plausible(0.05, 20)] = 0.9  # pixel size of rows and columns
-    slice_mm: Annotated[float, plausible(0.2, 50)] = (
-        6.5  # closer slices are interleaved into stacks with about this spacing
-    )
+    slice_mm: Annotated[float, plausible(0.2, 50)] = 6.5  # closer slices are interleaved into stacks of this spacing
 
     def prepare(self, scans: Mapping[str, Scan]) -> Prepared:
         """Reorient, center on the head, average, resample, and convert to grey levels."""
