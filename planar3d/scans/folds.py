@@ -26,11 +26,12 @@ class Fold:
     validation: tuple[str, ...]
     test: tuple[str, ...]
 
-    def trained(self) -> dict[str, Any]:
-        """The scans of training and validation, as a model card names them."""
+    def trained(self, validates: bool) -> dict[str, Any]:
+        """The scans of training and validation, as a model card names them; all train if no scan `validates`."""
+        apart = len(self.validation) if validates else 0
         return {
-            "scans that train": len(self.train),
-            "scans that validate": len(self.validation),
+            "scans that train": len(self.train) + len(self.validation) - apart,
+            "scans that validate": apart,
             "scans": listed([*self.train, *self.validation], _NAMED_SCANS),
         }
 

@@ -151,11 +151,13 @@ def require_own_weights(run: Run, number: int) -> None:
     weights, why = run.fold(number) / "best.weights.h5", ""
     with suppress(OSError, LookupError, WeightsError, RecipeError):  # which is told where they are used
         said = read_metadata(weights) if weights.is_file() else {}
-        written, expected = Recipe.from_json(said[RECIPE]), run.folds[number - 1].trained()
+        written, validates = Recipe.from_json(said[RECIPE]), run.recipe.training.samples.validates
+        expected = run.folds[number - 1].trained(validates)
         if others := [name for name in _TRAINED if getattr(written, name) != getattr(run.recipe, name)]:
             why = f"{weights} was trained with another {' and '.join(others)} than recipe.json has"
         told = mapping_in(said[CARD].get("data"))
-        if not why and any(told.get(key, value) != value for key, value in expected.items()):
+        compared = expected if validates else ("scans",)  # older cards count scans for validation there, but all train
+        if not why and any(told.get(key, expected[key]) != expected[key] for key in compared):
             scans = plain_text(told.get("scans", "other scans"))
             why = f"{weights} was trained on {scans}, but fold {number} of this run on {expected['scans']}"
     if why:

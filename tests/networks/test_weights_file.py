@@ -58,6 +58,8 @@ def test_training_says_what_is_known_and_that_the_rest_is_not_stated(trained, ne
         "scans that validate": 1,
         "scans": "a, b, c",
     }
+    of_crops = training_card(MODERN, DATA, FOLD, 1, 3)["data"]
+    assert (of_crops["scans that train"], of_crops["scans that validate"]) == (3, 0)
     assert card["licence"] == "not stated" and "VGG-16" in card["attribution"][0]
     assert card["threshold"] == "140 of 256 (absolute)" and "cube of 32 voxels" in card["input"][1]
     assert card["network"]["parameters"] == network.count_params()
