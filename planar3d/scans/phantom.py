@@ -1,8 +1,9 @@
 """The embedded phantom: synthetic scans in the layouts of challenges."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -75,15 +76,9 @@ def write_phantom(
         raise DatasetError(f"The phantom has no layout {layout}; choose one of {', '.join(_LAYOUTS)}.")
     made = _LAYOUTS[layout] if isinstance(layout, str) else layout
     named = layout if isinstance(layout, str) else "own"
-    asked = {"layout": named, "seed": seed, "reduction": reduction, "scans_per_center": scans_per_center}
-    about = path_of(folder, "The phantom's folder", DatasetError) / PHANTOM
-    found = read_json_object(about, DatasetError) or asked
-    if found != asked:
-        there, now = (", ".join(f"{name} {value}" for name, value in each.items()) for each in (found, asked))
-        raise DatasetError(
-            f"{about.parent} has a phantom with other settings ({there}; asked for: {now}). Delete it, or name another "
-            "folder."
-        )
+    settings = {"layout": named, "seed": seed, "reduction": reduction, "scans_per_center": scans_per_center}
+    place = path_of(folder, "The phantom's folder", DatasetError)
+    refuse_other_phantom(place, settings)
     names = list[str]()
     for center in CENTERS:
         for number in range(1, scans_per_center + 1):
@@ -91,15 +86,26 @@ def write_phantom(
             load = center.loads[(number - 1) % len(center.loads)]
             scans = made.make(center, load, reduction, np.random.default_rng([seed, zlib.crc32(name.encode())]))
             if not names:
-                write_json(about, asked)
-            made.save(Path(folder), name, scans)
+                write_json(place / PHANTOM, settings)
+            made.save(place, name, scans)
             names.append(name)
             if progress:
                 *_, labels = scans.values()
                 size = " × ".join(map(str, labels.voxels.shape))
                 progress(f"{name}: {size} voxels, {(labels.voxels > 0).mean():.3%} {made.marked}")
-    made.finish(Path(folder), names)
+    made.finish(place, names)
     return names
+
+
+def refuse_other_phantom(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Raise a `DatasetError` if a folder has a phantom with other arguments of `write_phantom`."""
+    found = read_json_object(folder / PHANTOM, DatasetError) or settings
+    if found != settings:
+        there, needed = (", ".join(f"{name} {value}" for name, value in each.items()) for each in (found, settings))
+        raise DatasetError(
+            f"{folder} has a phantom with other settings ({there}; needed: {needed}). Delete it, or name another "
+            "folder."
+        )
 
 
 def phantom_groups(layout: str, scans_per_center: int) -> dict[str, str]:

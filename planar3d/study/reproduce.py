@@ -1,10 +1,11 @@
 """A complete reproduction in one call: data or phantom, folds, masks, scores, tables and report."""
 
 from pathlib import Path
+from typing import Any
 
-from planar3d.errors import FoldsError, RunError
+from planar3d.errors import FoldsError
 from planar3d.extras import check_study_extra
-from planar3d.files import read_json, remove_temporaries, write_json
+from planar3d.files import remove_temporaries
 from planar3d.locks import locked
 from planar3d.progress import Notify
 from planar3d.recipes import Recipe
@@ -12,7 +13,7 @@ from planar3d.recipes.demonstrations import DEMONSTRATIONS, Demonstration
 from planar3d.scans.case import Case
 from planar3d.scans.datasets import Dataset, find_cases
 from planar3d.scans.folds import Fold, choose_folds, everything, group_folds, read_folds
-from planar3d.scans.phantom import phantom_groups, write_phantom
+from planar3d.scans.phantom import phantom_groups, refuse_other_phantom, write_phantom
 from planar3d.study.cluster import check_cluster
 from planar3d.study.cross_validation import run_folds
 from planar3d.study.report import write_report
@@ -109,7 +110,7 @@ def demonstrate(
 
     Raises:
         FoldsError: the folds do not exist; nothing is written.
-        RunError: another phantom is there.
+        DatasetError: another phantom is there.
     """
     folder, recipe = out.with_name(out.name + "-phantom"), demonstration.recipe
     folds, chosen = demonstration.folds, only or demonstration.only
@@ -118,15 +119,16 @@ def demonstrate(
         groups = phantom_groups(demonstration.layout, demonstration.scans_per_center)
         cases = tuple(Case(name, {}, None, group) for name, group in groups.items())
         _chosen(Dataset(cases, demonstration.layout, folder), folds, chosen)
-    asked = {name: getattr(demonstration, name) for name in ("layout", "reduction", "scans_per_center")}
-    asked, complete = {"seed": recipe.training.seed, **asked}, folder / "complete"
+    settings: dict[str, Any] = {
+        "layout": demonstration.layout,
+        "seed": recipe.training.seed,
+        "reduction": demonstration.reduction,
+        "scans_per_center": demonstration.scans_per_center,
+    }
     with locked(folder, "writing the phantom", wait=notify):
-        if not complete.is_file():
+        refuse_other_phantom(folder, settings)
+        if not (folder / "complete").is_file():
             remove_temporaries(*(case for case in folder.rglob("*") if case.is_dir()))
-            write_phantom(folder, **asked, progress=notify)
-            write_json(complete, asked)
-        elif complete.stat().st_size and (found := read_json(complete)) != asked:  # empty in earlier folders
-            raise RunError(
-                f"{folder} has another phantom ({found}), but {asked} is needed. Name another --out, or delete it."
-            )
+            write_phantom(folder, **settings, progress=notify)
+            (folder / "complete").touch()
     return reproduce(find_cases(folder), out, recipe, folds, chosen, notify, devices=devices)

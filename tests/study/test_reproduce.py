@@ -5,7 +5,7 @@ import csv
 import pytest
 from msseg import TINY
 
-from planar3d.errors import RecipeError, RunError
+from planar3d.errors import DatasetError, RecipeError
 from planar3d.networks.registry import describe_network
 from planar3d.recipes import DEMO, RECIPES
 from planar3d.recipes.demonstrations import DEMONSTRATIONS, Demonstration, find_demonstration
@@ -22,7 +22,7 @@ def test_the_demonstration_goes_from_phantom_to_report(tmp_path, untraced):
     text = page.read_text(encoding="utf-8")
     assert "phantom" in text and "nothing about patients" in text
     with pytest.raises(
-        RunError, match=r"demo-phantom has another phantom \(\{'seed': 0, .* but \{'seed': 1, .* another --out"
+        DatasetError, match=r"demo-phantom has a phantom with other settings \(.*seed 0, .*needed: .*seed 1, "
     ):
         demonstrate(tmp_path / "demo", Demonstration(recipe.changed(seed=1), reduction=14), notify=lambda text: None)
 
