@@ -1,4 +1,4 @@
-"""The arguments of networks in a recipe, by the network's name."""
+"""The arguments of networks in a recipe, by the network's name; recipes are read without Keras, which networks need."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal

@@ -1,4 +1,4 @@
-"""Optimizers of recipes, by name."""
+"""The settings of optimizers in recipes, which are read without Keras; `optimizers.py` computes with them."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
