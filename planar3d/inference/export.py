@@ -88,8 +88,17 @@ def export_network(
     results = []
     for name, made in chosen.items():
         with locked(folder, f"the export to {name}"), folder_written_beside(folder / name) as temporary:
-            made.write(network, temporary, metadata)
-            found = made.run(temporary, network.name, window)
+            try:
+                made.write(network, temporary, metadata)
+                found = made.run(temporary, network.name, window)
+            except (Planar3DError, OSError, MemoryError):
+                raise
+            except Exception as error:  # each runtime has errors of its own
+                reason = " ".join(str(error).split())[:200]
+                raise Planar3DError(
+                    f"{name}: {network.name} has a layer that this format cannot compute ({reason}); no file was kept. "
+                    "Choose another format."
+                ) from error
             difference = float(np.max(np.abs(found - expected))) if found.shape == expected.shape else float("nan")
             if not difference <= TOLERANCE:
                 raise Planar3DError(

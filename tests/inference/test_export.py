@@ -294,6 +294,14 @@ def test_a_layer_without_a_counterpart_is_named(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_layer_that_a_runtime_cannot_compute_is_refused_in_a_sentence(tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    made = keras.Sequential([keras.Input((2, 4, 4, 1)), keras.layers.AveragePooling3D(2)], name="averaged")
+    with pytest.raises(Planar3DError, match=r"^litert: averaged has a layer .*; no file was kept"):
+        export_network(made, tmp_path, "litert")
+    assert not (tmp_path / "litert").exists()
+
+
 def test_what_is_no_export_is_not_replaced(network, tmp_path):
     _needs("onnx")
     (tmp_path / "onnx").mkdir()
