@@ -247,7 +247,7 @@ def test_crossval_then_report_then_evaluate(run, data, tmp_path, untraced):
     assert {row["grid"] for row in scores} == {"prepared", "native"} and "dice" in scores[0]["values"]
     reference = data / "TrainingDataset_MSSEG/01B/Consensus.nii.gz"
     code, out, _ = run("evaluate", reference, reference)
-    assert code == 0 and any(line.split() == ["dice", "1"] for line in out.splitlines())
+    assert code == 0 and any(line.split() == ["dice", "1.000"] for line in out.splitlines())
 
 
 def test_prepare_and_train_make_the_same_run_folder_as_crossval(run, data, tmp_path, untraced):

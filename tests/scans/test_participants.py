@@ -45,7 +45,7 @@ def test_without_sites_there_are_no_groups(tmp_path, content):
 def test_a_subject_may_stand_twice_but_at_one_site(tmp_path):
     start = "participant_id\tsession\tsite\nsub-01\t1\toslo\n"
     assert _read(tmp_path, f"{start}01\t2\toslo\nsub-01\t3\tn/a\n") == {"sub-01": "oslo"}
-    with pytest.raises(DatasetError, match=r"line 3: sub-01 has the site brno, but oslo above"):
+    with pytest.raises(DatasetError, match=r"line 3: sub-01 has the site brno, but oslo in a line above; keep one"):
         _read(tmp_path, f"{start}sub-01\t2\tbrno\n")
 
 

@@ -19,7 +19,6 @@ from planar3d.scans.resample import RESAMPLINGS
 from planar3d.scans.volume import Scan
 from planar3d.sections import plausible
 
-_DISTANCE = plausible(0.2, 50)
 _HEAD_MM = 150.0
 _HEAD_SHARE = 0.002  # of a slice; about a square centimetre, too small for a lesion
 
