@@ -127,7 +127,9 @@ def test_nothing_is_written_for_a_cluster_that_cannot_be_used(data, tmp_path, na
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
     """The two commands of SLURM that dask-jobqueue calls, which run a job on this machine."""
-    lines = {"sbatch": 'sh "$1" > /dev/null 2>&1 & echo "Submitted batch job $!"', "scancel": 'kill "$@"'}
+    # A copy, as dask-jobqueue deletes the job's script when it is submitted.
+    sbatch = 'cp "$1" "$0.job"\nsh "$0.job" > /dev/null 2>&1 & echo "Submitted batch job $!"'
+    lines = {"sbatch": sbatch, "scancel": 'kill "$@"'}
     for name, line in lines.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
         (tmp_path / name).chmod(0o755)
