@@ -1,4 +1,4 @@
-"""Numbers and lists in text."""
+"""Numbers, names and lists in text."""
 
 import math
 from collections.abc import Iterable, Sized
@@ -24,6 +24,11 @@ def listed(items: Iterable[object], most: int = 5) -> str:
     texts = list(map(str, items))
     more = f" and {len(texts) - most} more" if len(texts) > most else ""
     return ", ".join(texts[:most]) + more or "none"
+
+
+def printable(name: str) -> str:
+    """A name of a file as text: bytes that are no text are written as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def rounded(value: float, digits: int) -> str:

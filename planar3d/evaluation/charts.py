@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from planar3d.evaluation.figures import canvas, fitted, save
+from planar3d.evaluation.figures import canvas, save, shortened
 from planar3d.evaluation.scores import MEASURES, Measure, Summary
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def box_plots(
                 axes.plot(place + 0.38, printed.mean, "D", color=_PUBLISHED, markersize=6, clip_on=False)
                 marked = True
         axes.set_title(measures[measure].heading, fontsize=10)
-        centers = [fitted(center, _CENTER_LETTERS) for center in scores]
+        centers = [shortened(center, _CENTER_LETTERS) for center in scores]
         crowded = sum(map(len, centers)) > 12 * width / abreast
         names = [
             name if len(values) == len(center[measure]) else f"{name}\n{len(values)} of {len(center[measure])}"

@@ -12,6 +12,7 @@ from planar3d.extras import extra
 from planar3d.files import written_beside
 from planar3d.scans.head import upright
 from planar3d.scans.volume import Scan, on_grid_of
+from planar3d.wording import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -135,7 +136,7 @@ def overlay(
         cuts = {name: _cut(mask, view, index, head) for name, mask in masks.items()}
         _draw_slice(axes, view, _cut(voxels, view, index, head), cuts, zooms, (low, high), styles)
     figure.suptitle(
-        fitted(title, _TITLE_LETTERS), parse_math=False, color="white", fontsize=12, y=1 - 0.12 / height, va="top"
+        shortened(title, _TITLE_LETTERS), parse_math=False, color="white", fontsize=12, y=1 - 0.12 / height, va="top"
     )
     _outline_legend(figure, legend, abreast)
     return save(figure, path)
@@ -224,11 +225,10 @@ def _outline(axes: "Axes", mask: np.ndarray, pixel: tuple[float, float], colour:
     axes.add_collection(LineCollection(list(lines), colors=colour, linewidths=width, capstyle="projecting"))
 
 
-def fitted(text: str, letters: int) -> str:
-    """A text of at most this many letters, without its middle if it has more: names differ at both ends."""
-    printable = text.encode("utf-8", "backslashreplace").decode()  # the name of a file need not be text
-    half = letters // 2
-    return printable if len(printable) <= letters else f"{printable[:half]}…{printable[1 - half :]}"
+def shortened(name: str, letters: int) -> str:
+    """A name of at most this many letters, without its middle if it has more: names differ at both ends."""
+    text, half = printable(name), letters // 2
+    return text if len(text) <= letters else f"{text[:half]}…{text[1 - half :]}"
 
 
 def _abreast(names: Iterable[str]) -> int:
@@ -241,7 +241,7 @@ def _outline_legend(figure: "Figure", styles: Mapping[str, tuple[str, float]], a
     from matplotlib.lines import Line2D
 
     lines = [Line2D([], [], color=colour, linewidth=2) for colour, _ in styles.values()]
-    names = [fitted(name, _LEGEND_LETTERS) for name in styles]
+    names = [shortened(name, _LEGEND_LETTERS) for name in styles]
     count = min(abreast, len(lines))
     legend = figure.legend(
         lines, names, loc="lower center", ncols=count, frameon=False, labelcolor="white", fontsize=10

@@ -15,6 +15,7 @@ from planar3d.scans.inputs import ScanInput
 from planar3d.scans.nifti import volume_of
 from planar3d.study.record_form import read_record
 from planar3d.transfer.digests import files_sha256
+from planar3d.wording import printable
 
 RATING = "_rating.json"  # the end of the name of a rating, a small file saved by the page of a scan
 _AGAIN = (" (1)", "(1)")  # how Chrome and Firefox mark a second file of a name
@@ -138,8 +139,7 @@ def refuse_other(*paths: Path) -> None:
 
 def rating_file(record: Path) -> Path:
     """The path of a scan's rating, beside its record, without characters that a browser replaces as it saves a file."""
-    name = record.stem.encode("utf-8", "backslashreplace").decode()
-    return record.with_name(re.sub(r'["*/:<>?\\|~%]', "_", name) + RATING)
+    return record.with_name(re.sub(r'["*/:<>?\\|~%]', "_", printable(record.stem)) + RATING)
 
 
 def read_rating(file: Path, record: Mapping[str, Any]) -> str:
