@@ -1,6 +1,7 @@
 """Charts of a study: learning curves by fold, and box plots by center."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,7 +99,7 @@ def box_plots(
             if printed := (published or {}).get(measure, {}).get(center):
                 axes.plot(place + 0.38, printed.mean, "D", color=_PUBLISHED, markersize=6, clip_on=False)
                 marked = True
-        axes.set_title(measures[measure].heading, fontsize=10)
+        axes.set_title(textwrap.fill(measures[measure].heading, int(10 * width / abreast)), fontsize=10)
         centers = [shortened(center, _CENTER_LETTERS) for center in scores]
         crowded = sum(map(len, centers)) > 12 * width / abreast
         names = [
