@@ -1,6 +1,7 @@
 """Conversion of torch's order of axes and names of weights to Keras'."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -60,7 +61,8 @@ def keras_arrays(state: Mapping[str, np.ndarray], names: Names, layout: str = "t
     """Convert a torch state dictionary to Keras' names and order of axes.
 
     Args:
-        state: by torch's names: `layer1.0.conv1.weight`, ….
+        state: by torch's names: `layer1.0.conv1.weight`, …; or all with the name of what held the network in front:
+            `module.`, `backbone.`, ….
         names: the network's table, as from `torch_names`.
         layout: order of axes of the arrays: `"torch"`, or `"keras"` if only the names are torch's.
 
@@ -69,12 +71,13 @@ def keras_arrays(state: Mapping[str, np.ndarray], names: Names, layout: str = "t
 
     Raises:
         ValueError: an unknown layout.
-        WeightsError: the axes of an array cannot be those of its layer.
+        WeightsError: the axes of an array cannot be those of its layer, or the network is in the file more than once.
     """
     check_choice("layout", layout, ("torch", "keras"), ValueError)
+    prefix = _prefix(state, names)
     arrays = {}
     for name, array in state.items():
-        layer, _, weight = name.rpartition(".")
+        layer, _, weight = name.removeprefix(prefix).rpartition(".")
         if weight == _COUNTER:
             continue
         target = names.get(layer)
@@ -90,3 +93,21 @@ def keras_arrays(state: Mapping[str, np.ndarray], names: Names, layout: str = "t
                 "choose weights of this network."
             ) from error
     return arrays
+
+
+def _prefix(state: Iterable[str], names: Names) -> str:
+    """What is in front of the network's names: nothing if any layer has its own name, else what most layers have."""
+    found: Counter[str] = Counter()
+    for layer in {name.rpartition(".")[0] for name in state}:
+        parts = layer.split(".")
+        tails = [".".join(parts[start:]) for start in range(len(parts))]
+        found.update(layer.removesuffix(tail) for tail in tails if tail in names)
+    most = [prefix for prefix, count in found.items() if count == max(found.values())]
+    if not most or "" in found:
+        return ""
+    if len(most) > 1:
+        raise WeightsError(
+            f"The network is in the file {len(most)} times, with {' and '.join(sorted(most))} in front of its names. "
+            "Save the state dictionary of the one that you want."
+        )
+    return most[0]

@@ -62,3 +62,22 @@ def test_what_the_table_does_not_know_keeps_its_name():
 def test_axes_that_no_such_layer_has_are_refused(name, shape):
     with pytest.raises(WeightsError, match=rf"{name}\.weight has the shape .*choose weights of this network"):
         keras_arrays({f"{name}.weight": np.zeros(shape)}, NAMES)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "student.backbone."])
+def test_what_held_the_network_may_be_in_front_of_its_names(prefix):
+    state = {f"{prefix}conv.bias": np.ones(3), f"{prefix}fc.bias": np.zeros(2), "other.conv.bias": np.full(3, 7)}
+    found = keras_arrays(state, NAMES)
+    assert set(found) == {"a_conv/bias", "predictions/bias", "other.conv.bias"}
+    assert_array_equal(found["a_conv/bias"], np.ones(3))
+
+
+def test_a_name_of_the_network_itself_needs_nothing_in_front():
+    found = keras_arrays({"conv.bias": np.ones(3), "a.fc.bias": np.ones(2), "a.bn.bias": np.ones(2)}, NAMES)
+    assert set(found) == {"a_conv/bias", "a.fc.bias", "a.bn.bias"}
+
+
+def test_two_copies_of_the_network_in_one_file_are_refused():
+    state = {f"{who}.{layer}.bias": np.ones(3) for who in ("teacher", "student") for layer in ("conv", "fc")}
+    with pytest.raises(WeightsError, match=r"2 times, with student\. and teacher\. in front.*Save the state dictionary"):
+        keras_arrays(state, NAMES)
