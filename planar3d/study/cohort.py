@@ -28,6 +28,7 @@ from planar3d.study.cohort_tables import LESIONS, SCANS, write_cohort_tables
 from planar3d.study.cohort_task import CohortTask
 from planar3d.study.records import is_own, refuse_other
 from planar3d.study.segmented import Asked, describe_models
+from planar3d.wording import counted
 
 _POLL = 5.0  # seconds between a worker's checks of a scan claimed by another process
 
@@ -112,6 +113,8 @@ def segment_all(
                 if len(items) > 1:
                     folder.ask(items)
             mine = [item for item in items if takes is None or takes(item.name)]
+            if not mine:
+                notify(f"this part has none of the {counted(items, 'scan')}")
             try:
                 if cluster:
                     _segment_on(cluster, task, opened, mine)

@@ -122,8 +122,8 @@ async function start() {
   const names = Object.keys(packed);
   const volumes = await Promise.all(names.map((name) => unpacked(packed[name])));
   element("shown").hidden = false;
-  element("state").hidden = true;
   new Viewer(pictures, Object.fromEntries(names.map((name, n) => [name, volumes[n]])));
+  element("state").hidden = true;
 }
 
 start().catch((error) => {

@@ -78,7 +78,9 @@ def write_legacy_h5(path: str | Path, network: "keras.Model") -> None:
 
 def _weight_paths(layer: str, stored: list[str], ranks: list[int]) -> list[str]:
     """The path `layer/weight` of each weight of a group, with the inner layer's name for nested networks."""
-    scopes = [name.rpartition("/")[0] for name in stored]
+    named = layer.replace("/", "_")  # as in Keras 3, whose layers have no slashes in their names: DenseNet's conv1/conv
+    scopes = [name.rpartition("/")[0].replace(layer, named) for name in stored]
+    layer = named
     paths = [""] * len(stored)
     for scope in set(scopes):
         places = [place for place, other in enumerate(scopes) if other == scope]

@@ -125,6 +125,8 @@ def test_what_is_done_is_not_done_again(segmented, scans, model, monkeypatch):
     assert again.records == cohort.records and not again.failed
     assert sum("already exists" in line for line in lines) == 3
     assert before == {path: path.stat().st_mtime_ns for path in before}
+    none = segment_all(scans[:3], model, out, asked=ALL, notify=lines.append, takes=lambda name: False)
+    assert not none.records and "this part has none of the 3 scans" in lines
 
 
 def test_what_else_is_asked_later_is_added_and_the_mask_stays(segmented, scans, model, tmp_path):

@@ -71,6 +71,17 @@ def test_normalization_and_depthwise_layers_get_the_names_of_keras_3(tmp_path):
     ]
 
 
+def test_slashes_in_names_of_layers_are_what_keras_3_has_for_them(tmp_path):
+    files = {"conv1/conv": [("conv1/conv/kernel:0", np.ones((3, 3, 2, 4)))], "conv1/bn": [("conv1/bn/beta:0", 5)]}
+    files["nested"] = [("conv1/conv/kernel:0", np.zeros((1, 1, 4, 4)))]
+    found = read_directly(write_keras2(tmp_path / "densenet.h5", files))
+    assert {name: np.max(array) for name, array in found.items()} == {
+        "conv1_conv/kernel": 1,
+        "conv1_bn/beta": 5,
+        "conv/kernel": 0,
+    }
+
+
 @pytest.mark.parametrize("name", ["weights.h5", "whole.h5"])
 def test_the_legacy_files_of_keras_3_are_read(tmp_path, flat_network, values, name):
     path = tmp_path / name
