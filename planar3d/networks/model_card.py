@@ -95,7 +95,8 @@ def card_markdown(model: str | Path) -> str:
     if len(images) > 1:
         files = [word for name, file in images.items() for word in ("--image", f"{name}={file}")]
         given = json.dumps(images, ensure_ascii=False)
-    more = {field: field.replace("_", " ").capitalize() for field in card if field not in ("name", *_TITLES, *_MEASURED_TITLES)}
+    others = [field for field in card if field not in ("name", *_TITLES, *_MEASURED_TITLES)]
+    more = {field: field.replace("_", " ").capitalize() for field in others}
     titles = _TITLES | more | _MEASURED_TITLES
     sections = [f"## {title}\n\n{_markdown(card[field])}" for field, title in titles.items() if field in card]
     content = [

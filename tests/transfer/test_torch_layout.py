@@ -79,5 +79,5 @@ def test_a_name_of_the_network_itself_needs_nothing_in_front():
 
 def test_two_copies_of_the_network_in_one_file_are_refused():
     state = {f"{who}.{layer}.bias": np.ones(3) for who in ("teacher", "student") for layer in ("conv", "fc")}
-    with pytest.raises(WeightsError, match=r"2 times, with student\. and teacher\. in front.*Save the state dictionary"):
+    with pytest.raises(WeightsError, match=r"2 times, with student\. and teacher\. in front.*Save the state"):
         keras_arrays(state, NAMES)
