@@ -9,7 +9,7 @@ from planar3d.scans.dicom import DicomSeries
 from planar3d.scans.dicom_geometry import SAME_DIRECTION, TOLERANCE_MM, departures, evenly_spaced, heights, planes
 from planar3d.scans.nifti_header import MAXIMUM_VOXELS
 
-_UNCOMPRESSED = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"}  # implicit, explicit, big-endian
+UNCOMPRESSED = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"}  # implicit, explicit, big-endian
 _LOSSLESS = {
     "1.2.840.10008.1.2.5": "RLE",
     "1.2.840.10008.1.2.4.57": "JPEG lossless",
@@ -49,7 +49,7 @@ def _faults(series: DicomSeries, by_name: bool) -> Iterator[str]:
     if any(image.inverted for image in images):
         yield "has inverted grey levels (MONOCHROME1); bright tissue must have high values. Export it as MONOCHROME2."
     syntaxes = {image.syntax for image in images}
-    if not syntaxes <= _UNCOMPRESSED | _LOSSLESS.keys():
+    if not syntaxes <= UNCOMPRESSED | _LOSSLESS.keys():
         yield (
             f"has an unsupported compression (transfer syntax {', '.join(sorted(syntaxes))}); supported are "
             f"uncompressed files and {', '.join(_LOSSLESS.values())}. Decompress it first, e.g. with gdcmconv --raw."
@@ -61,7 +61,7 @@ def _faults(series: DicomSeries, by_name: bool) -> Iterator[str]:
             yield f"has a truncated file, {image.path}. Export it again."
         rows, columns = image.shape
         declared = rows * columns * len(image.position) * image.bits // 8
-        if image.syntax in _UNCOMPRESSED and not 0 <= image.stored - declared < min(rows, columns):  # padding
+        if image.syntax in UNCOMPRESSED and not 0 <= image.stored - declared < min(rows, columns):  # padding
             yield (
                 f"has a file whose {rows} rows and {columns} columns of pixels have {declared:,} bytes, but "
                 f"{image.stored:,} are stored: {image.path}. Export it again."

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from planar3d.errors import ScanError
 from planar3d.extras import extra
 from planar3d.scans import dicom_geometry as geometry
 from planar3d.scans.dicom import DicomSeries
-from planar3d.scans.dicom_checks import check_series, count
+from planar3d.scans.dicom_checks import UNCOMPRESSED, check_series, count
+from planar3d.scans.dicom_headers import PIXELS
 from planar3d.scans.nifti_header import header_with
 from planar3d.scans.volume import Scan, on_grid_of, read_scan
 
@@ -65,7 +67,10 @@ def _convert(series: DicomSeries, place: Path) -> Path:
         files.mkdir()
         made.mkdir()
         for number, image in enumerate(series.images):
-            _copy(image.path, files / f"{number:06d}.dcm")
+            if len(image.position) == 1:
+                _copy(image.path, files / f"{number:06d}.dcm")
+            else:
+                _copy_in_order(dataclasses.replace(series, images=(image,)), files / f"{number:06d}.dcm")
         run = subprocess.run(
             [dcm2niix.bin, *options, str(files)],
             stdin=subprocess.DEVNULL,
@@ -100,3 +105,43 @@ def _copy(source: Path, target: Path) -> None:
             copy.write(bytes(128) + b"DICM")
         content.seek(0)
         shutil.copyfileobj(content, copy)
+
+
+def _copy_in_order(series: DicomSeries, target: Path) -> None:
+    """Copy the one file of a series with its frames in the order of their positions.
+
+    dcm2niix sorts frames by numbers in their headers, which need not follow the positions, and leaves compressed ones
+    as they are.
+    """
+    from pydicom import Dataset, dcmread
+    from pydicom.encaps import encapsulate, generate_frames
+    from pydicom.uid import UID
+
+    (image,) = series.images
+    order = np.argsort(geometry.heights(series)).tolist()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's, about values outside the standard
+            dataset = dcmread(image.path, force=True)
+            stored = next(dataset[tag] for tag in PIXELS if tag in dataset)
+            if image.syntax in UNCOMPRESSED:
+                length = image.shape[0] * image.shape[1] * image.bits // 8
+                stored.value = b"".join(stored.value[k * length : (k + 1) * length] for k in order)
+            else:
+                pixels = list(generate_frames(stored.value, number_of_frames=len(order)))
+                stored.value = encapsulate([pixels[k] for k in order])
+            frames = [dataset.PerFrameFunctionalGroupsSequence[k] for k in order]
+            for number, frame in enumerate(frames, 1):
+                content = Dataset()
+                content.StackID, content.InStackPositionNumber, content.DimensionIndexValues = "1", number, [1, number]
+                frame.FrameContentSequence = [content]
+            dataset.PerFrameFunctionalGroupsSequence = frames
+            for keyword in ("DimensionIndexSequence", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+                dataset.pop(keyword, None)
+            dataset.preamble = bytes(128)
+            dataset.file_meta.TransferSyntaxUID = UID(image.syntax)
+            dataset.save_as(target)
+    except OSError:
+        raise
+    except Exception as error:  # whatever the bytes of a stranger's file provoke in pydicom
+        raise ScanError(f"{image.path} is a damaged DICOM file ({error}). Copy it again, or remove it.") from None

@@ -40,7 +40,7 @@ _TAGS = [
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]
-_PIXELS = {0x7FE00008, 0x7FE00009, 0x7FE00010}  # as float, as double, as integers or compressed
+PIXELS = {0x7FE00008, 0x7FE00009, 0x7FE00010}  # as float, as double, as integers or compressed
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _LAST_ITEM = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -123,8 +123,8 @@ def read_header(path: Path) -> tuple[Any, int] | None:
 
     def at_pixels(tag: int, kind: str | None, length: int) -> bool:
         nonlocal stored
-        stored = _stored(file, length) if tag in _PIXELS else 0
-        return tag in _PIXELS
+        stored = _stored(file, length) if tag in PIXELS else 0
+        return tag in PIXELS
 
     with path.open("rb") as file:
         if filereader.read_preamble(file, force=True) is not None:

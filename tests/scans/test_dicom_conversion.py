@@ -74,6 +74,36 @@ def test_an_enhanced_file_holds_a_volume(tmp_path):
     np.testing.assert_array_equal(in_world(_read(tmp_path), VOXELS, OBLIQUE), VOXELS)
 
 
+@pytest.mark.parametrize("syntax", [None, RLELossless], ids=["uncompressed", "RLE"])
+@pytest.mark.parametrize("order", ["of the slices", "reversed", "interleaved"])
+@pytest.mark.parametrize("numbers", ["of the slices", "of the frames", "others", "none"])
+def test_frames_lie_at_their_positions_whatever_their_order_and_numbers(tmp_path, syntax, order, numbers):
+    orders = {
+        "of the slices": [*range(SLICES)],
+        "reversed": [*range(SLICES)][::-1],
+        "interleaved": [*range(0, SLICES, 2), *range(1, SLICES, 2)],
+    }
+
+    def sort(_, dataset):
+        frames, pixels = [], dataset.pixel_array
+        for at, k in enumerate(orders[order]):
+            frame = dataset.PerFrameFunctionalGroupsSequence[k]
+            number = {"of the slices": k, "of the frames": at, "others": 4 * k % SLICES}.get(numbers)
+            if number is None:
+                del frame.FrameContentSequence
+            else:
+                frame.FrameContentSequence[0].InStackPositionNumber = number + 1
+                frame.FrameContentSequence[0].DimensionIndexValues = [1, number + 1]
+            frames.append(frame)
+        dataset.PerFrameFunctionalGroupsSequence = frames
+        dataset.PixelData = np.ascontiguousarray(pixels[orders[order]]).tobytes()
+        if syntax:
+            dataset.compress(syntax, generate_instance_uid=False)
+
+    change([write_enhanced(tmp_path / "image", VOXELS, OBLIQUE)], sort)
+    np.testing.assert_array_equal(in_world(_read(tmp_path), VOXELS, OBLIQUE), VOXELS)
+
+
 def test_a_lossless_compression_is_read_and_a_lossy_one_refused(tmp_path):
     files = write_series(tmp_path, VOXELS, OBLIQUE)
     change(files, lambda k, dataset: dataset.compress(RLELossless, generate_instance_uid=False))
