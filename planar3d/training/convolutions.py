@@ -29,7 +29,7 @@ def apply(
     parts: Sequence[Any],
     needed: Sequence[bool],
     kernel: Any,
-    bias: Any | None,
+    bias: Any,
     relu: bool,
     dtype: str,
 ) -> Any:
@@ -39,7 +39,7 @@ def apply(
         parts: (batch, depth, rows, cols, channels of the part), of any floating type.
         needed: whether a gradient towards the part is needed.
         kernel: float32, in the shape of the Keras layer.
-        bias: float32 (filters,), or None.
+        bias: float32 (filters,).
         relu: whether to apply ReLU at the end.
         dtype: the type of the computation.
 
@@ -66,7 +66,7 @@ def apply(
 
         return y, gradient
 
-    return run(kernel, tf.zeros(kernel.shape[-1], kernel.dtype) if bias is None else bias, *parts)
+    return run(kernel, bias, *parts)
 
 
 class Convolution:
@@ -77,7 +77,7 @@ class Convolution:
     equally fast.
 
     Args:
-        dilation: of rows and columns; the sizes of the input must be multiples of it.
+        dilation: of rows and columns; where it is not 1, the input's size must be a multiple of it, and the kernel's odd.
     """
 
     def __init__(self, dilation: tuple[int, int] = (1, 1)) -> None:

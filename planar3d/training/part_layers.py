@@ -41,7 +41,7 @@ class PartConvolution(layers.Layer):
             parts = tf.split(parts, self.channels, axis=-1)
         layer = self.replaced
         relu = layer.activation is keras.activations.relu
-        bias = layer.bias.value if layer.use_bias else None
+        bias = layer.bias.value if layer.use_bias else tf.zeros(layer.filters)
         y = apply(self.operation, parts, self.needed, layer.kernel.value, bias, relu, self.compute_dtype)
         return y if relu else layer.activation(y)
 
@@ -76,17 +76,21 @@ def is_replaceable(layer: Any) -> bool:
     """Whether `PartConvolution` can replace a layer."""
     fits = _KINDS.get(type(layer))
     return (
-        fits is not None and layer.data_format == "channels_last" and None not in layer.input.shape[1:] and fits(layer)
+        fits is not None
+        and layer.data_format == "channels_last"
+        and layer.activity_regularizer is None
+        and None not in layer.input.shape[1:]
+        and fits(layer)
     )
 
 
 def _is_convolution(layer: layers.Conv3D) -> bool:
-    dilation, sizes = layer.dilation_rate[1:], layer.input.shape[2:4]
-    divides = all(size % n == 0 for size, n in zip(sizes, dilation, strict=True))
+    dilation, sizes, kernel = layer.dilation_rate[1:], layer.input.shape[2:4], layer.kernel_size[1:]
+    on_grids = all(n == 1 or (size % n == 0 and k % 2) for n, size, k in zip(dilation, sizes, kernel, strict=True))
     return (
         (layer.padding == "same" or layer.kernel_size == (1, 1, 1))
         and (layer.strides, layer.groups, layer.dilation_rate[0]) == ((1, 1, 1), 1, 1)
-        and (dilation == (1, 1) or (divides and _dilates_natively()))
+        and (dilation == (1, 1) or (on_grids and _dilates_natively()))
     )
 
 
