@@ -77,7 +77,7 @@ class Convolution:
     equally fast.
 
     Args:
-        dilation: of rows and columns; where it is not 1, the input's size must be a multiple of it, and the kernel's odd.
+        dilation: of rows and columns; where it is not 1, the input's size must be a multiple of it, and the kernel odd.
     """
 
     def __init__(self, dilation: tuple[int, int] = (1, 1)) -> None:
