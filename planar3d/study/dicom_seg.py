@@ -98,7 +98,7 @@ def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], p
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # highdicom's, of a patient's name in one piece; of unknown character sets
             for image in images:
-                _complete(image)
+                _complete(image, str(model["name"]))
             made = highdicom.seg.Segmentation(
                 source_images=images,
                 pixel_array=labels,
@@ -127,17 +127,18 @@ def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], p
     return Path(path)
 
 
-def _complete(image: Any) -> None:
+def _complete(image: Any, model: str) -> None:
     """Add elements that highdicom expects: empty ones, and shared properties of frames in the shared groups.
 
-    Character sets that highdicom does not take, as with code extensions (Japanese, Korean) or left empty, become UTF-8,
-    and dates, times and sexes that the standard does not know, as of anonymizers, become empty.
+    Character sets that highdicom does not take, as with code extensions (Japanese, Korean) or left empty, or that may
+    lack letters of the model's name become UTF-8, and dates, times and sexes that the standard does not know, as of
+    anonymizers, become empty.
     """
     from highdicom.enum import PatientSexValues
     from pydicom.valuerep import DA, TM
 
     kinds = {"PatientBirthDate": DA, "PatientSex": PatientSexValues, "StudyDate": DA, "StudyTime": TM}
-    if not str(image.get("SpecificCharacterSet", _UTF_8)).startswith(_ONE_SET):
+    if not (model.isascii() and str(image.get("SpecificCharacterSet", _UTF_8)).startswith(_ONE_SET)):
         image.decode()
         image.SpecificCharacterSet = _UTF_8
     for keyword in _NEVER_EMPTY:  # highdicom only misses absent ones

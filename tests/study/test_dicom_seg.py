@@ -139,6 +139,16 @@ def test_names_in_any_character_set_are_repeated(tmp_path, sets, name):
         assert made.SpecificCharacterSet == "ISO_IR 192" and made.PatientName == name
 
 
+@pytest.mark.parametrize("sets", [None, "ISO_IR 100", "ISO_IR 144"])
+def test_a_model_s_name_is_whole_whatever_the_images_character_set(tmp_path, sets):
+    write_series(tmp_path / "in", VOXELS, OBLIQUE, SpecificCharacterSet=sets, PatientName="Nobody")
+    mask, series = segmented(tmp_path / "in")
+    path = write_dicom_seg(mask, series, MODEL | {"name": "脑-модель"}, tmp_path / "seg.dcm")
+    (algorithm,) = dcmread(path).SegmentSequence[0].SegmentationAlgorithmIdentificationSequence
+    assert algorithm.AlgorithmParameters.startswith("model=脑-модель,")
+    assert b"model=\xe8\x84\x91-" in write_dicom_sr(lesion_table(mask), path, tmp_path / "sr.dcm").read_bytes()
+
+
 @pytest.mark.filterwarnings("ignore")  # pydicom's, of the values
 @pytest.mark.parametrize(
     ("keyword", "value"),
