@@ -120,26 +120,30 @@ def score_contour(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) 
     return {"mad_mm": float((there.mean() + back.mean()) / 2), "hd_mm": float(max(there.max(), back.max()))}
 
 
-_UNDEFINED = "A score that would be 0/0, or a distance to an empty mask, is undefined and excluded from its mean."
+_UNDEFINED = (
+    "A score that would divide by 0, or a distance to an empty mask, is undefined and excluded from its mean, as "
+    "“(4 of 5)” shows."
+)
+_MISSED = "A missed target therefore lowers Dice, sensitivities and lesion F1, but not precisions and distances."
 _LONG = ("dice", "hd95_mm", "sensitivity", "precision")
 MEASURE_SETS = {
-    "lesions": MeasureSet({}, _LONG, lambda reference, prediction, spacing: {}, _UNDEFINED),
+    "lesions": MeasureSet({}, _LONG, lambda reference, prediction, spacing: {}, f"{_UNDEFINED} {_MISSED}"),
     "brats": MeasureSet(
         {},
         _LONG,
         score_region,
         "A target absent from both reference and prediction counts as Dice 1 and a distance of 0 mm; a target in only "
-        "one of them counts as Dice 0 and 373.1 mm, as in BraTS 2020.",
+        f"one of them counts as Dice 0 and 373.1 mm, as in BraTS 2020. Of other scores: {_UNDEFINED}",
     ),
     "chaos": MeasureSet(
         {
             "ravd_percent": Measure("Relative absolute volume difference", "%", 2),
             "mssd_mm": Measure("Maximum symmetric surface distance", "mm", 2),
-            "dice_points": Measure("Points for Dice", "", 1),
-            "ravd_points": Measure("Points for volume", "", 1),
-            "assd_points": Measure("Points for the average distance", "", 1),
-            "mssd_points": Measure("Points for the maximum distance", "", 1),
-            "score": Measure("Score", "", 1),
+            "dice_points": Measure("Points for Dice", "of 100", 1),
+            "ravd_points": Measure("Points for volume", "of 100", 1),
+            "assd_points": Measure("Points for the average distance", "of 100", 1),
+            "mssd_points": Measure("Points for the maximum distance", "of 100", 1),
+            "score": Measure("Score", "of 100", 1),
         },
         ("score", "dice", "ravd_percent", "assd_mm", "mssd_mm"),
         score_organ,

@@ -10,7 +10,7 @@ from planar3d.evaluation.lesion_table import Lesion, lesion_labels
 from planar3d.scans.head import Head, filled, find_head, largest_part, on_coarse_grid
 from planar3d.scans.volume import Scan
 
-UNKNOWN = "unknown"
+REGIONS, UNKNOWN = ("infratentorial", "periventricular", "juxtacortical", "deep"), "unknown"
 _STEP = (1.0, 1.0, 2.5)  # mm between sampled voxels: right, anterior, superior
 _SCALP = 10.0  # mm around the brain of a whole head
 _BRAIN_ML = (700, 2200)  # of a plausible outline of a brain

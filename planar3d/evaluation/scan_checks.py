@@ -147,7 +147,7 @@ def _values(checked: CheckedScan) -> Iterator[str]:
 
 
 def _spacing(checked: CheckedScan) -> Iterator[str]:
-    widest = max(checked.scan.spacing)
+    widest = round(max(checked.scan.spacing), 1)  # as told; headers have float32, where 8.1 mm is a little more
     if widest > max([_SPACING, *checked.measured.get("spacing_mm", ())]):
         yield (
             f"The slices are {widest:.1f} mm apart: lesions smaller than that may be missed, and volumes are "

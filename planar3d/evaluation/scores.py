@@ -137,9 +137,7 @@ class Summary:
     digits: int = 3
 
     def __str__(self) -> str:
-        if math.isnan(self.mean):
-            return f"– (0 of {self.total})" if self.total else "–"
-        text = f"{self.mean:.{self.digits}f}"
+        text = "–" if math.isnan(self.mean) else f"{self.mean:.{self.digits}f}"
         if not math.isnan(self.sd):
             text += f" ± {self.sd:.{self.digits}f}"
         return text if self.count == self.total else f"{text} ({self.count} of {self.total})"

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from planar3d.evaluation.lesion_regions import REGIONS, UNKNOWN
 from planar3d.evaluation.lesion_table import Lesion, write_lesion_lines
 from planar3d.files import write_csv
 from planar3d.study.cohort_folder import CohortFolder
@@ -32,17 +33,21 @@ def write_cohort_tables(cohort: CohortFolder, failed: Mapping[str, str]) -> list
     """
     refuse_other(cohort.path / SCANS, cohort.path / LESIONS)
     scans: list[dict[str, Any]] = []
+    regions: list[dict[str, float]] = []
     failed = dict(failed)
 
     def lesions() -> Iterator[tuple[dict[str, str], Lesion]]:
         for file, record in cohort.records():
             line = _line(file, record, cohort.path)
             scans.append(line | {"failure": failed.pop(os.path.abspath(line["path"]), "")})
+            regions.append(_by_region(record))
             for lesion in record["lesions"]:
                 about = {"scan": record["scan"]["name"], "target": lesion.get("target", "")}
                 yield about, Lesion(**{name: lesion[name] for name in Lesion._fields if name in lesion})
 
     write_lesion_lines(cohort.path / LESIONS, ["scan", "target"], lesions())
+    if any(any(volumes.values()) for volumes in regions):  # else the model names none
+        scans = [scan | volumes for scan, volumes in zip(scans, regions, strict=True)]
     scans += [
         {"scan": Path(path).name, "state": "failed", "failure": why, "path": path} for path, why in failed.items()
     ]
@@ -54,16 +59,11 @@ def write_cohort_tables(cohort: CohortFolder, failed: Mapping[str, str]) -> list
 
 def _line(file: Path, record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     result, model, changed = record["result"], record["model"], mask_was_changed(file, record)
-    by_region: dict[str, float] = {}
-    for lesion in record["lesions"]:
-        if region := lesion.get("region"):
-            by_region[f"{region}_ml"] = by_region.get(f"{region}_ml", 0.0) + lesion["volume_ml"]
     return {
         "scan": record["scan"]["name"],
         "state": "no mask" if mask_is_gone(file, record) else "mask changed" if changed else "done",
         **{name: result[name] for name in _FIGURES},
         **{f"{name}_ml": volume for name, volume in result.get("targets_ml", {}).items()},
-        **by_region,
         "warnings": " ".join(filter(None, [changed, *(warning["sentence"] for warning in record["warnings"])])),
         "rating": read_rating(file, record),
         "model": model["name"],
@@ -72,3 +72,15 @@ def _line(file: Path, record: Mapping[str, Any], folder: Path) -> dict[str, Any]
         "mask": Path(os.path.relpath(file.parent / record["files"]["mask"], folder)).as_posix(),
         "path": record["scan"].get("path", ""),
     }
+
+
+def _by_region(record: Mapping[str, Any]) -> dict[str, float]:
+    """The volume of the lesions in each region: 0 without any, and none of others where some lesions' is unknown."""
+    lesions = [lesion for lesion in record["lesions"] if lesion.get("target", "lesion") == "lesion"]
+    regions = {lesion.get("region") for lesion in lesions}
+    complete = "lesion" in record["result"].get("targets_ml", {"lesion"}) and regions.isdisjoint({UNKNOWN, None})
+    volumes = {f"{region}_ml": 0.0 for region in REGIONS if complete}
+    for lesion in lesions:
+        if region := lesion.get("region"):
+            volumes[f"{region}_ml"] = volumes.get(f"{region}_ml", 0.0) + lesion["volume_ml"]
+    return volumes

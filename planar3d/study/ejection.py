@@ -108,11 +108,16 @@ def ejection_table(results: Results) -> Table:
     found = [_measured(*(views[kind][1] for kind in _KINDS)) for views in complete]
     rows = []
     for number, name in enumerate(("EF [%]", "EDV [ml]", "ESV [ml]")):
-        cells = agreement([figures[number] for figures in reference], [figures[number] for figures in found])
-        rows.append(Row(name, {column: Summary(value) for column, value in cells.items()}, grid="native"))
+        pairs = [[figures[number] for figures in each] for each in (reference, found)]
+        count = int(np.isfinite(pairs).all(axis=0).sum())
+        cells = {column: Summary(value, np.nan, count, len(complete)) for column, value in agreement(*pairs).items()}
+        rows.append(Row(name, cells, grid="native", over="patients"))
     notes = [
         f"Of {counted(complete, 'patient')} with both views at both instants; all volumes by Simpson’s biplane rule "
-        "from the label maps.",
+        "from the label maps. A patient without a volume in the reference or in the prediction is excluded, as “(4 of "
+        "5)” shows.",
+        "Bias is the mean of prediction − reference, and its standard deviation (n − 1) that of these differences; the "
+        "correlation is Pearson’s.",
         *unread,
     ]
     return Table("ejection", "Ejection fraction and volumes", tuple(rows[0].cells), rows, notes)

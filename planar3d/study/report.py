@@ -14,7 +14,7 @@ from planar3d.scans.volume import read_scan
 from planar3d.study.page import as_text, page_template, picture_url
 from planar3d.study.results import GRIDS, Results, ScanScores, read_results
 from planar3d.study.sources import require_unchanged
-from planar3d.study.tables import all_tables, write_tables
+from planar3d.study.tables import all_tables, are_the_challenges, write_tables
 from planar3d.wording import counted, score_text
 
 Pictures = dict[str, str]  # data of figures embedded in the page, by caption
@@ -64,7 +64,7 @@ def write_report(run: str | Path) -> Path:
 def _box_plots(results: Results, folder: Path) -> Pictures:
     pictures = {}
     measures = LESION_BOXES if results.of_lesions else results.measure_set.main
-    published = TABLE_2 if results.of_lesions and not results.is_phantom else None
+    published = TABLE_2 if results.of_lesions and are_the_challenges(results) else None
     for grid in GRIDS:
         scans = results.on(grid)
         if not scans:
@@ -75,7 +75,10 @@ def _box_plots(results: Results, folder: Path) -> Pictures:
             groups[ALL] = scans
         values = {name: {m: [s.values[m] for s in members] for m in measures} for name, members in groups.items()}
         path = box_plots(values, folder / f"boxes_{grid}.png", published, results.measures)
-        caption = f"Scores {_of(results)}by center, {results.grid_label(grid)}; the box spans the quartiles."
+        caption = (
+            f"Scores {_of(results)}by center, {results.grid_label(grid)}. A point is a scan; the line is the median, "
+            "the box spans the quartiles, and whiskers end at the last scan within 1.5 box lengths."
+        )
         pictures[caption] = _embed(path)
     return pictures
 

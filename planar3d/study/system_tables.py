@@ -11,7 +11,7 @@ from planar3d.evaluation.challenges import ALL_MEASURES
 from planar3d.evaluation.published_systems import PublishedTable, Task, published_tables
 from planar3d.evaluation.scores import Summary, summarize
 from planar3d.study.results import GRIDS, Results
-from planar3d.study.table_format import Row, Table
+from planar3d.study.table_format import OVER_SCANS, Row, Table
 from planar3d.wording import counted
 
 PUBLISHED, REPRODUCED = "published", "this run"
@@ -37,6 +37,8 @@ def _table(published: PublishedTable, results: Results, others: Mapping[str, Tab
         f"This run: {_data(results)}. The cases differ, so a difference in scores is not due to the methods alone.",
         *published.notes,
     ]
+    if any(row.over for row in rows) and not published.beside:
+        notes += [OVER_SCANS, results.measure_set.note]
     if all(row.kind == PUBLISHED for row in rows):
         notes.append("This run has none of the scores published in this table; its own scores are in other tables.")
     return Table(f"published_{published.name}", published.title, tuple(published.columns), rows, notes, True)
@@ -44,13 +46,15 @@ def _table(published: PublishedTable, results: Results, others: Mapping[str, Tab
 
 def _own_rows(published: PublishedTable, task: Task, results: Results, others: Mapping[str, Table]) -> list[Row]:
     name = ", ".join(filter(None, (results.run.recipe.name, task.name)))
+    beside = others.get(published.beside)
+    over = beside.rows[0].over if beside else "scans"
     return [
-        Row(f"{name}, {results.grid_label(grid)}, {statistic}", cells, "", grid, "scans", REPRODUCED)
+        Row(f"{name}, {results.grid_label(grid)}, {statistic}", cells, "", grid, over, REPRODUCED)
         for grid in GRIDS
         for statistic in dict.fromkeys(row.statistic for row in published.rows)
         if (
             cells := _own_cells(published, task, results, grid, statistic)
-            | _other_cells(published, others.get(published.beside), grid, statistic)
+            | _other_cells(published, beside, grid, statistic)
         )
     ]
 

@@ -11,6 +11,7 @@ from planar3d.evaluation.published import CENTERS
 from planar3d.evaluation.scores import Summary
 
 MISSING = Summary(math.nan)
+OVER_SCANS = "± is the sample standard deviation (n − 1) over scans."
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,9 @@ class Table:
 
 
 def heading(column: str) -> str:
-    """Return the heading of a column: the label of a measure, the code of a center, the name of another group."""
+    """Return the heading of a column: a measure with its unit, the code of a center, the name of another group."""
     if column in ALL_MEASURES:
-        return ALL_MEASURES[column].label
+        return ALL_MEASURES[column].heading
     return f"center {column}" if column in CENTERS else column
 
 

@@ -12,7 +12,7 @@ from planar3d.files import write_text
 from planar3d.study.ejection import ejection_table
 from planar3d.study.results import GRIDS, Results, ScanScores
 from planar3d.study.system_tables import system_tables
-from planar3d.study.table_format import MISSING, Row, Table, heading
+from planar3d.study.table_format import MISSING, OVER_SCANS, Row, Table, heading
 
 # Tables over several cases, by the set of measures.
 _BESIDES: dict[str, Callable[[Results], Table]] = {"camus": ejection_table}
@@ -79,7 +79,7 @@ def targets_table(results: Results) -> Table:
         for grid in GRIDS:
             cells = {measure: _over_scans(results.on(grid, target), measure) for measure in columns}
             rows.append(Row(f"{target}, {results.grid_label(grid)}", cells, grid=grid, over="scans"))
-    return Table("targets", "Scores by target", columns, rows, [results.measure_set.note])
+    return Table("targets", "Scores by target", columns, rows, [OVER_SCANS, results.measure_set.note])
 
 
 def measures_table(results: Results, grid: str, target: str | None = None) -> Table:
@@ -87,13 +87,10 @@ def measures_table(results: Results, grid: str, target: str | None = None) -> Ta
     scans = results.on(grid, target)
     columns = tuple(c for c in _columns(results) if c == ALL or any(s.center == c for s in scans))
     rows = [Row(m.heading, _by_center(scans, key), key, grid, "scans") for key, m in results.measures.items()]
-    note = (
-        "Undefined scores (0/0, or a distance to an empty mask) are excluded from means, as “(4 of 5)” shows. A scan "
-        "with all lesions missed therefore lowers Dice, sensitivity and lesion F1, but not precision and distances. "
-        "Lesion-wise scores follow the challenge’s definition (Commowick et al. 2018)."
-    )
+    of_lesions = "Lesion-wise scores follow the definition of MSSEG 2016 (Commowick et al. 2018)."
+    notes = [OVER_SCANS, results.measure_set.note, of_lesions]
     name, of = (f"measures_{target}_{grid}", f" of {target}") if target else (f"measures_{grid}", "")
-    return Table(name, f"All measures{of}, {results.grid_label(grid)}", columns, rows, [note])
+    return Table(name, f"All measures{of}, {results.grid_label(grid)}", columns, rows, notes)
 
 
 def all_tables(results: Results) -> list[Table]:
@@ -187,7 +184,7 @@ def spread_notes() -> list[str]:
     over_scans, over_folds = published.implied_spreads("dice")
     whole = published.TABLE_2["dice"][ALL]
     return [
-        "± is the sample standard deviation (n − 1) over scans; in the rows “over folds”, over the means of the folds.",
+        f"{OVER_SCANS[:-1]}; in the rows “over folds”, over the means of the folds.",
         f"The paper’s {whole} for all scans cannot be over scans: the ± of its centers imply about {over_scans:.2f} "
         f"over scans and about {over_folds:.2f} over the means of the folds. Compare ±{whole.sd:.3f} with the rows "
         "“over folds”.",
@@ -212,7 +209,7 @@ def _left_out(results: Results, measures: Iterable[str]) -> list[str]:
 
 def _other_scans(results: Results, of_fold_1: bool = True) -> list[str]:
     """Warn if the published figures, or those of fold 1 where they are shown, are for other scans than this run's."""
-    if results.is_phantom or any(scan.center not in CENTERS for scan in results.scans):
+    if not are_the_challenges(results):
         return [
             "The published figures are for the challenge’s scans, but this run used others: they cannot be compared."
         ]
@@ -224,6 +221,11 @@ def _other_scans(results: Results, of_fold_1: bool = True) -> list[str]:
         f"Fold 1, published, tested {', '.join(published.FOLD_1_SCANS)}, but fold 1 of this run {', '.join(tested)}: "
         "compare the two only if these are the same scans under other names."
     ]
+
+
+def are_the_challenges(results: Results) -> bool:
+    """Whether all scans are of the challenge's centers, so that published figures can stand beside a run's."""
+    return not results.is_phantom and all(scan.center in CENTERS for scan in results.scans)
 
 
 def _has_centers(results: Results) -> bool:

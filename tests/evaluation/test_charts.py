@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from planar3d.evaluation.challenges import ALL_MEASURES
 from planar3d.evaluation.charts import box_plots, learning_curves
 from planar3d.evaluation.published import TABLE_2
 from planar3d.evaluation.scores import MEASURES
@@ -93,3 +94,12 @@ def test_any_measures_are_drawn_and_no_others(tmp_path, count_of_measures):
     legend = box_plots({"01": {names[0]: [np.nan]}}, tmp_path / "legend.png")
     points = [count(each, SCAN) - count(legend, SCAN) for each in (path, one)]
     assert points[0] == pytest.approx(count_of_measures * points[1], rel=0.3)
+
+
+def test_scores_of_a_hundred_are_within_their_axis(tmp_path):
+    values = {"score": [60.0, 75.0, 90.0], "dice": [0.6, 0.75, 0.9]}
+    shares, points = (
+        count(box_plots({"MR": {name: of}}, tmp_path / f"{name}.png", measures=ALL_MEASURES), SCAN)
+        for name, of in reversed(values.items())
+    )
+    assert points == pytest.approx(shares, rel=0.3)

@@ -50,7 +50,8 @@ def test_chaos_is_scored_organ_by_organ_with_points(tmp_path, monkeypatch):
     assert "sensitivity –  " in next(line for line in log if "CT_011  liver" in line)
     assert not any("nan" in line for line in log)
     table = tables["targets"].to_markdown()
-    assert "| Score | Dice | Relative absolute volume difference |" in table and "An organ in only one of" in table
+    assert "| Score [of 100] | Dice | Relative absolute volume difference [%] |" in table
+    assert "An organ in only one of" in table
     mask = nib.load(out / f"fold-1/predictions/{tested}_mask.nii.gz")
     assert mask.shape == (32, 32, 11)
     # A series is a folder of DICOM files, its masks are PNG: pictured all the same.
@@ -96,7 +97,13 @@ def test_camus_is_scored_by_contours_and_ejection_fractions(tmp_path, monkeypatc
         scan = nib.Nifti1Image(_reference(case), image.affine, image.header)
         nib.save(scan, out / f"fold-1/predictions/{case.id}_mask.nii.gz")
     ef, *_ = ejection_table(read_results(out)).rows
+    assert (ef.cells["bias"].count, ef.over) == (1, "patients")
     assert ef.cells["bias"].mean == 0 and ef.cells["mean absolute difference"].mean == 0
+    # A heart without a cavity in the prediction is not counted.
+    empty = out / f"fold-1/predictions/{dataset.cases[8].id}_mask.nii.gz"
+    image = nib.load(empty)
+    nib.save(nib.Nifti1Image(0 * _reference(dataset.cases[8]), image.affine, image.header), empty)
+    assert str(ejection_table(read_results(out)).rows[0].cells["bias"]) == "– (0 of 1)"
     # Beside the paper's correlations stands the run's, which one patient leaves undefined.
     assert {row.kind for row in tables["published_camus-ejection"].rows} == {"published", "this run"}
 

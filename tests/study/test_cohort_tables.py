@@ -42,9 +42,30 @@ def test_each_scan_has_a_line_with_what_was_found_and_by_what(folder):
     assert (a["scan"], a["state"], a["lesions"], a["warnings"]) == ("a", "done", "2", "Slices lie far apart.")
     assert (a["WT_ml"], b["WT_ml"], b["ET_ml"], b["mask"]) == ("", "4.5", "0.5", "sub-1/b_mask.nii.gz")
     assert float(a["periventricular_ml"]) + float(a["deep_ml"]) == pytest.approx(float(a["volume_ml"]))
+    # A region without lesions has none, but nothing is known of the regions of a model that names no regions.
+    assert [row["juxtacortical_ml"] for row in (a, b, c)] == ["0.0", "", ""]
     assert (a["model_sha256"], a["versions"]) == ("30de1", "planar3d 0.1.0, keras 3.15.1")
     assert b["state"] == "no mask"  # a process was killed before it wrote that, or somebody removed it
     assert (c["scan"], c["state"], c["failure"], c["lesions"]) == ("c.nii", "failed", "c is 4-D.", "")
+
+
+@pytest.mark.parametrize(
+    ("regions", "volumes"),
+    [
+        ((), {"periventricular_ml": 0, "deep_ml": 0, "infratentorial_ml": 0, "unknown_ml": ""}),
+        (("unknown", "juxtacortical"), {"periventricular_ml": "", "deep_ml": "", "infratentorial_ml": ""}),
+        ((None, None), {"periventricular_ml": "", "deep_ml": "", "juxtacortical_ml": "", "unknown_ml": ""}),
+    ],
+)
+def test_a_volume_is_zero_where_a_scan_has_no_lesion_in_a_region_and_empty_where_regions_are_unknown(
+    folder, regions, volumes
+):
+    record = record_of(segmented()[1], "d")
+    pairs = zip(record["lesions"], regions, strict=False)
+    record["lesions"] = [lesion | {"region": region} for lesion, region in pairs]
+    write_json(folder.path / "d.json", record)
+    row = {row["scan"]: row for row in write_cohort_tables(folder, {})}["d"]
+    assert {name: row.get(name, "") for name in volumes} == volumes
 
 
 def test_a_mask_that_was_changed_after_its_record_is_told_in_table_and_report(folder):

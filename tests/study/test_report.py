@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from planar3d.errors import Planar3DError, RunError
 from planar3d.study.report import write_report
@@ -54,6 +55,14 @@ def test_every_scan_stands_in_the_table_and_above_its_overlay(whole):
     for name in (f"scan{place}{number}" for place in range(2) for number in range(2)):
         assert page.count(f'<th scope="row">{name}</th>') == 2
         assert re.search(rf"<figcaption>{name}, fold \d: Dice \d\.\d{{3}} \(native grid\)</figcaption>", page)
+
+
+def test_published_means_stand_beside_scores_of_the_challenge_s_scans_only(whole, small_run):
+    def marked(report):
+        picture = imread(report.parent / "figures/boxes_native.png")[..., :3] * 255
+        return (np.abs(picture - (0x00, 0x9E, 0x73)).max(axis=-1) < 12).any()  # the mark's green
+
+    assert marked(whole) and not marked(write_report(small_run(groups=("01", "Lyon"))))
 
 
 @pytest.fixture(scope="module")
