@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -40,17 +41,16 @@ def written_beside(path: str | Path) -> Iterator[Path]:
     if any(part.startswith(_WRITING) for part in path.parts):
         yield path
         return
-    make = partial(tempfile.mkstemp, prefix=_WRITING, suffix=f"-{path.name}", dir=path.parent)
+    temporary = path.with_name(f"{_WRITING}{secrets.token_hex(4)}-{path.name}")
+    make = partial(os.open, temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # as the user's umask has it
     try:
-        handle, name = make()
+        handle = make()
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = make()
+        make_folder(path.parent)
+        handle = make()
     os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
         # NumPy and HDF5 report that a write failed, but not that the disk is full.
@@ -70,7 +70,7 @@ def written_together(within: Path, files: Iterable[Path], first: Path, last: Pat
     Raises:
         OSError: the disk is full, as in `written_beside`; then nothing was replaced.
     """
-    last.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(last.parent)
     with temporary_folder(last.parent, f"-{last.name}") as name:
         temporary = Path(name)
         for folder in {path.parent.relative_to(within) for path in files} - {Path()}:
@@ -82,7 +82,7 @@ def written_together(within: Path, files: Iterable[Path], first: Path, last: Pat
             raise
         made = {within / path.relative_to(temporary): path for path in temporary.rglob("*") if path.is_file()}
         for folder in {path.parent for path in made} - {last.parent}:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         for path in [first, *made.keys() - {first, last}, last]:
             os.replace(made[path], path)
 
@@ -91,7 +91,7 @@ def written_together(within: Path, files: Iterable[Path], first: Path, last: Pat
 def folder_written_beside(folder: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `folder`; it replaces `folder` if the block succeeds."""
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     with temporary_folder(folder.parent) as temporary:
         made = Path(temporary, folder.name)
         made.mkdir()
@@ -99,6 +99,14 @@ def folder_written_beside(folder: str | Path) -> Iterator[Path]:
         if folder.exists():
             os.replace(folder, Path(temporary, "before"))
         os.replace(made, folder)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder with its parents, unless it exists; another process may remove it at any moment while empty."""
+    for _ in range(100):
+        with suppress(FileNotFoundError, FileExistsError):  # removed before, or after, it was found to exist
+            return folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def require_room(path: str | Path, size: int, cause: Exception | None = None) -> None:
@@ -240,9 +248,3 @@ def map_array(path: Path) -> np.ndarray:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, OverflowError, TypeError, SyntaxError) as error:
         raise RunError(f"{path} is damaged ({error}). Delete {path.parent} to create it again.") from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

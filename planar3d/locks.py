@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from planar3d.errors import RunError
-from planar3d.files import remove_temporaries, require_room, written_at
+from planar3d.files import make_folder, remove_temporaries, require_room, written_at
 
 CLAIM = ".claim"  # of a whole folder, inside it
 BEAT = 30.0  # seconds between two signs of life
@@ -73,7 +73,7 @@ def take(path: Path, clean: Callable[[], None] = lambda: None) -> Claim | Holder
     """
     mine = Holder(_host(), os.getpid(), _born(os.getpid()), time.time())
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         if _created(path, mine):
             return Claim(path, mine)
         found = read_claim(path)

@@ -4,7 +4,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -247,5 +247,6 @@ def _not_left_empty(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if not before and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+        if not before:
+            with suppress(OSError):
+                folder.rmdir()

@@ -3,6 +3,7 @@
 Until everything is done, its hidden folder `.planar3d` has a file for each list of scans, claim and failure.
 """
 
+import fnmatch
 import glob
 import hashlib
 import json
@@ -26,14 +27,7 @@ from planar3d.wording import counted
 NOTES = ".planar3d"
 _ALONE = "claim-all.json"
 # Files that summarize the scans, and make the folder a data set.
-_SHARED = (
-    "dataset_description.json",
-    ".bidsignore",
-    "report.html",
-    "scans.csv",
-    "lesions.csv",
-    f"{NOTES}/asked-*.json",
-)
+_SHARED = "dataset_description.json", ".bidsignore", "report.html", "scans.csv", "lesions.csv", f"{NOTES}/asked-*.json"
 
 
 def takes_part(part: str) -> Callable[[str], bool]:
@@ -88,7 +82,7 @@ class CohortFolder:
         """Note the requested scans once, replacing earlier lists of some of them; call it only within `alone`."""
         asked = self._asked(items)
         path, records = self._asked_file(asked), {one["record"] for one in asked}
-        for other in self.notes.glob("asked-*.json"):
+        for other in self._noted_as("asked-*.json"):
             if other != path and {one["record"] for one in _read_note(other) or []} <= records:
                 other.unlink(missing_ok=True)
         if not path.is_file():
@@ -103,7 +97,7 @@ class CohortFolder:
             failed = bool(one["problem"]) or self._note("failed", one["record"]).name in noted
             return failed and one["path"] not in wanted and not os.path.lexists(file)
 
-        for file in self.notes.glob("asked-*.json"):
+        for file in self._noted_as("asked-*.json"):
             gone, left = list[Mapping[str, str]](), list[Mapping[str, str]]()
             for one in _read_note(file) or []:
                 (gone if is_gone(one) else left).append(one)
@@ -173,8 +167,7 @@ class CohortFolder:
 
     def at_work(self) -> bool:
         """Whether living processes have claims in the folder."""
-        shared = self.notes / _ALONE
-        return any(holder_of(path) for path in self.notes.glob("claim-*.json") if path != shared)
+        return any(holder_of(path) for path in self._noted_as("claim-*.json") if path.name != _ALONE)
 
     def records(self, damaged: dict[str, str] | None = None) -> Iterator[tuple[Path, dict[str, Any]]]:
         """The records in the folder, each with its file; see `records_within`."""
@@ -191,7 +184,7 @@ class CohortFolder:
             path = self._claim_file(outputs)
             if path.name in noted and not holder_of(path) and isinstance(claim := self.claim(outputs), Claim):
                 claim.release()
-        for path in self.notes.glob("*~"):  # left by a process killed while it took over a claim
+        for path in self._noted_as("*~"):  # left by a process killed while it took over a claim
             if not holder_of(path) and isinstance(claim := take(path), Claim):
                 claim.release()
         if len(self.standing(items).done) == len(items):
@@ -223,7 +216,7 @@ class CohortFolder:
         return self._note("asked", json.dumps(asked))
 
     def _all_asked(self) -> list[dict[str, str]]:
-        lists = [found for path in sorted(self.notes.glob("asked-*.json")) if (found := _read_note(path))]
+        lists = [found for path in self._noted_as("asked-*.json") if (found := _read_note(path))]
         return list({one["path"]: one for asked in lists for one in asked}.values())
 
     def _claim_file(self, outputs: Outputs) -> Path:
@@ -234,7 +227,12 @@ class CohortFolder:
 
     def _noted(self) -> set[str]:
         """The names of all notes, in one listing: on a network drive, single queries are slow."""
-        return set(os.listdir(self.notes)) if self.notes.is_dir() else set()
+        with suppress(FileNotFoundError, NotADirectoryError):  # without notes, which others may just have removed
+            return set(os.listdir(self.notes))
+        return set()
+
+    def _noted_as(self, pattern: str) -> list[Path]:
+        return [self.notes / name for name in sorted(fnmatch.filter(self._noted(), pattern))]
 
     def _note(self, kind: str, of: str) -> Path:
         return self.notes / f"{kind}-{_sha256(of)[:24]}.json"

@@ -56,12 +56,14 @@ def _place_and_name(file: Path, record: Mapping[str, Any]) -> tuple[str, tuple[s
 
 def all_records_within(folder: Path, damaged: dict[str, str] | None = None) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The records in a folder one by one, also several of a scan; see `records_within`."""
-    for path in sorted(folder.rglob("*.json")):
-        if any(part.startswith(".") for part in path.relative_to(folder).parts):
-            continue
+    found = list[Path]()
+    for place, folders, files in os.walk(folder):  # unlike rglob, it passes over what other processes remove meanwhile
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in files if name.endswith(".json") and not name.startswith(".")]
+    for path in sorted(found):
         try:
             record = read_record(path)
-        except (FileNotFoundError, IsADirectoryError):  # removed by another process, or a folder
+        except FileNotFoundError:  # removed by another process
             continue
         except RunError as error:
             if damaged is not None and not path.name.endswith(RATING):

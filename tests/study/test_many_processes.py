@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -165,3 +166,34 @@ def test_a_failure_is_forgotten_between_listing_and_reading(folder, monkeypatch)
     folder.succeed(asked[item])
     monkeypatch.setattr(os, "listdir", lambda path: listed)
     assert str(folder.standing()) == "1 of 5 scans done, 1 failed, 3 missing"
+
+
+OTHERS = """
+import os, sys
+print("begun", flush=True)
+while True:
+    for change in (os.mkdir, os.rmdir):
+        try:
+            change(sys.argv[1])
+        except OSError:
+            pass
+"""
+
+
+@pytest.fixture
+def shared(tmp_path):
+    """A folder of masks whose notes another process makes and, when they are empty, removes."""
+    folder = CohortFolder(tmp_path / "masks")
+    folder.path.mkdir()
+    command = [sys.executable, "-c", OTHERS, str(folder.notes)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "begun\n"
+        yield folder
+        process.kill()
+
+
+def test_notes_that_others_make_and_remove_end_nobodys_work(shared):
+    for _ in range(300):
+        with shared.alone(print):
+            assert shared.notes.is_dir()
+        assert not shared.at_work() and str(shared.standing()) == "0 of 0 scans done"
