@@ -7,7 +7,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from itertools import pairwise
 from types import FrameType
@@ -27,6 +27,7 @@ _in_full = warnings.formatwarning
 _BACKENDS = ("jax", "torch")
 # Classes and words by which Python, NumPy, TensorFlow, torch, JAX and OpenVINO say that memory is missing.
 _NO_MEMORY = re.compile("MemoryError|ResourceExhausted|OutOfMemory|RESOURCE_EXHAUSTED|allocate memory|bad.?alloc")
+_ENDING = ("SIGINT", "SIGTERM", "SIGHUP")  # by Ctrl-C, by a scheduler, and by closing the terminal
 _LATER = 0.01  # seconds after which a lost signal is sent again
 
 COMMANDS = (
@@ -85,7 +86,7 @@ class _Interruption(SystemExit):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let SIGINT and SIGTERM leave the block like an error, so that no half-written file is left.
+    """Let SIGINT, SIGTERM and SIGHUP leave the block like an error, so that no half-written file is left.
 
     The process then exits with 128 plus the signal's number, as is usual in shells; a second signal ends it at once.
     Ignored signals stay ignored, such as Ctrl-C in a shell's background jobs. A signal that arrives in a destructor or
@@ -98,7 +99,9 @@ def interruptible() -> Iterator[None]:
         raise _Interruption(128 + number)
 
     def say_and_leave(number: int, frame: FrameType | None) -> None:
-        print("Interrupted. Run the same command again to continue.", file=sys.stderr, flush=True)
+        # Not by print, which the signal may have interrupted; and without a word if nobody reads, as after SIGHUP.
+        with suppress(AttributeError, OSError):
+            os.write(sys.stderr.fileno(), b"Interrupted. Run the same command again to continue.\n")
         leave(number, frame)
 
     def send_again(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -110,7 +113,8 @@ def interruptible() -> Iterator[None]:
         later.append(threading.Timer(_LATER, signal.pthread_kill, (threading.get_ident(), number)))
         later[-1].start()
 
-    heeded = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
+    known = [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
+    heeded = [number for number in known if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, say_and_leave) for number in heeded}
     hook, sys.unraisablehook = sys.unraisablehook, send_again
     later: list[threading.Timer] = []

@@ -38,7 +38,7 @@ STARTS = {
 }
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("where", STARTS)
 def test_a_signal_ends_a_command_where_python_ignores_errors_too(where, number):
     command = [sys.executable, "-c", RUN.format(start=STARTS[where])]
@@ -48,6 +48,19 @@ def test_a_signal_ends_a_command_where_python_ignores_errors_too(where, number):
         out, err = process.communicate()
     assert process.returncode == 128 + number and not out, err
     assert err == "Interrupted. Run the same command again to continue.\n"
+
+
+@pytest.mark.parametrize("reader", ["gone", "closed"])
+def test_a_signal_ends_a_command_that_nobody_listens_to(reader):
+    command = [sys.executable, "-c", RUN.format(start=STARTS["ordinary code"])]
+    if reader == "closed":
+        command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *command]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "callback\n"
+        process.stderr.close()
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.read() == ""
+    assert process.returncode == 128 + signal.SIGHUP
 
 
 def test_other_ignored_errors_are_shown_as_before():
