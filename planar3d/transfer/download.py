@@ -48,6 +48,8 @@ def download(url: str, path: Path, digest: str) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "planar3d"})  # some servers refuse Python's default
     try:
         with locked(path.parent, "a download", wait=_LOG.info), temporary_folder(path.parent) as place:
+            if path.is_file() and not fault(path, digest):  # downloaded by another process meanwhile
+                return
             _LOG.info("downloading %s to %s", url, path)
             got = Path(place, path.name)
             with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer, got.open("wb") as file:

@@ -69,6 +69,13 @@ def test_a_known_file_is_recognized_whatever_its_name_and_fetched_once(served, d
     assert fetch_known("tiny.pth", tmp_path / "cache") == got
 
 
+def test_what_another_process_downloaded_meanwhile_is_not_downloaded_again(served, tmp_path):
+    (tmp_path / "tiny.pth").write_bytes(CONTENT)  # after this process looked for it, and before it got the lock
+    module.download("http://127.0.0.1:9/tiny.pth", tmp_path / "tiny.pth", f"sha256:{SHA256}")
+    with pytest.raises(WeightsError, match="could not be downloaded"):
+        module.download("http://127.0.0.1:9/tiny.pth", tmp_path / "tiny.pth", f"sha256:{'0' * 64}")
+
+
 @pytest.mark.parametrize("digest", [f"sha256:{SHA256}", f"sha256:{SHA256[:8]}"])
 def test_a_download_of_another_digest_is_refused_and_not_kept(served, digest, tmp_path):
     folder, table = served
