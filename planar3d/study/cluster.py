@@ -1,5 +1,6 @@
 """Tasks on a dask cluster: the tasks of a lost worker go to others, and progress is for all tasks."""
 
+import logging
 import shutil
 import threading
 import time
@@ -37,10 +38,11 @@ def run_tasks(
         items: objects that can be pickled.
 
     Raises:
-        RunError: no scheduler answers, or the file is none of these.
+        RunError: no scheduler answers, or none any more; or the file is none of these.
     """
     with extra("cluster"):
-        from distributed import as_completed
+        from distributed import CancelledError, as_completed
+        from distributed.comm import CommClosedError
         from distributed.scheduler import KilledWorker
     with ExitStack() as opened:
         client = opened.enter_context(_client(where, opened))
@@ -56,6 +58,11 @@ def run_tasks(
                 result = error
             except KilledWorker:
                 result = RunError("every worker that tried it died; check the workers' logs, e.g. for lack of memory.")
+            except (CancelledError, CommClosedError):
+                raise RunError(
+                    f"--cluster {where}: the scheduler was lost. Start it and its workers again, and run the same "
+                    "command; finished parts are kept."
+                ) from None
             left = (time.monotonic() - began) / number * (len(items) - number)
             notify(f"{what} {number}/{len(items)}{f', {duration(left)} left' if left else ''}")
             yield futures.pop(future), result  # a kept future's task runs again if its worker is lost later
@@ -86,6 +93,7 @@ def check_cluster(where: str) -> None:
 def _client(where: str, opened: ExitStack) -> Any:
     from distributed import Client
 
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # its tracebacks of a lost scheduler
     try:
         if where.endswith(_YAML):
             return Client(_started(Path(where), opened), timeout=_PATIENCE)

@@ -1,6 +1,7 @@
 """Workers of a cluster do what one process does, and the tasks of a lost one go to others."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -64,6 +65,17 @@ def test_a_killed_workers_task_goes_to_another_which_takes_over_its_claim(tmp_pa
     names = sorted(path.name for path in folder.iterdir())
     assert names == [*(f"done-{number}" for number in range(5)), "tried"]
     assert lines[0].startswith(f"6 lines on {two_workers}, ") and lines[-1] == "line 6/6"
+
+
+def test_a_scheduler_that_is_lost_is_a_sentence(tmp_path, two_workers):
+    (folder := tmp_path / "done").mkdir()
+    with distributed.Client(scheduler_file=two_workers) as client:
+        scheduler = client.run_on_scheduler(os.getpid)
+    results = run_tasks(two_workers, write_once, [(folder, number) for number in range(6, 99)], "task", print)
+    next(results)
+    os.kill(scheduler, signal.SIGKILL)
+    with pytest.raises(RunError, match=r"the scheduler was lost\. Start it and its workers again"):
+        list(results)
 
 
 def test_a_task_whose_result_was_taken_is_forgotten_and_not_run_again_when_its_worker_is_lost(here, tmp_path):
