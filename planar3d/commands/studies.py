@@ -137,7 +137,7 @@ def report(
     """Write the report of a run folder, with tables 2 and 3, or of an output folder of predict."""
     from planar3d.study.cohort_folder import CohortFolder
     from planar3d.study.cohort_report import write_cohort_report
-    from planar3d.study.reproduce import report_on
+    from planar3d.study.report import report_on
     from planar3d.study.run_folder import is_run, open_run
 
     cohort, damaged = CohortFolder(out), dict[str, str]()

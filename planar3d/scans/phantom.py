@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from planar3d.errors import DatasetError, path_of
+from planar3d.extras import check_extra
 from planar3d.files import write_json
 from planar3d.scans.bids import read_json_object
 from planar3d.scans.case import PHANTOM
@@ -75,6 +76,7 @@ def write_phantom(
     if isinstance(layout, str) and layout not in _LAYOUTS:
         raise DatasetError(f"The phantom has no layout {layout}; choose one of {', '.join(_LAYOUTS)}.")
     made = _LAYOUTS[layout] if isinstance(layout, str) else layout
+    check_extra("challenges", *made.packages)
     named = layout if isinstance(layout, str) else "own"
     settings = {"layout": named, "seed": seed, "reduction": reduction, "scans_per_center": scans_per_center}
     place = path_of(folder, "The phantom's folder", DatasetError)
@@ -169,8 +171,20 @@ _LAYOUTS = {
     "decathlon": PhantomLayout(
         "BRATS_{center}{number}", "tumour", make_tumour_case, save_decathlon, describe_decathlon
     ),
-    "chaos": PhantomLayout("{center}{number}", "organs", make_abdomen_case, save_chaos, groups=("CT", "MR", "MR")),
+    "chaos": PhantomLayout(
+        "{center}{number}",
+        "organs",
+        make_abdomen_case,
+        save_chaos,
+        groups=("CT", "MR", "MR"),
+        packages=("PIL", "pydicom"),
+    ),
     "camus": PhantomLayout(
-        "patient{center}0{number}", "heart", make_heart_case, save_camus, groups=("Good",) * len(CENTERS)
+        "patient{center}0{number}",
+        "heart",
+        make_heart_case,
+        save_camus,
+        groups=("Good",) * len(CENTERS),
+        packages=("SimpleITK",),
     ),
 }

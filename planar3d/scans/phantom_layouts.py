@@ -7,7 +7,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from planar3d.extras import extra
 from planar3d.files import write_json, write_text, written_beside
 from planar3d.scans.case import EVERYONE
 from planar3d.scans.phantom_scanner import PhantomCenter
@@ -29,6 +28,7 @@ class PhantomLayout:
     # Writes the other files of the data set, given the names of its cases.
     finish: Callable[[Path, Sequence[str]], None] = lambda folder, names: None
     groups: Sequence[str] = (EVERYONE,) * 3  # of the patients of each center, as they are found
+    packages: Sequence[str] = ()  # of the extra `challenges`, with which it is written
 
 
 def save_as(pattern: str) -> Callable[[Path, str, Mapping[str, Scan]], None]:
@@ -79,8 +79,8 @@ def describe_decathlon(folder: Path, names: Sequence[str]) -> None:
 
 def save_chaos(folder: Path, name: str, scans: Mapping[str, Scan]) -> None:
     """Write series as DICOM files and organs as PNG files, from the top slice down."""
-    with extra("challenges"):
-        from PIL import Image
+    from PIL import Image
+
     modality = "CT" if "Ground" in scans else "MR"
     for place, scan in scans.items():
         inside = folder / "Train_Sets" / modality / name / place
@@ -98,9 +98,9 @@ def save_chaos(folder: Path, name: str, scans: Mapping[str, Scan]) -> None:
 
 def _write_dicom(path: Path, pixels: np.ndarray, affine: np.ndarray, k: int, modality: str, number: int) -> None:
     """Write a slice with new UIDs, as in anonymized files; CT values as unsigned numbers from -1024."""
-    with extra("challenges"):
-        from pydicom.dataset import Dataset, FileMetaDataset
-        from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     offset = -1024 if modality == "CT" else 0
@@ -126,8 +126,8 @@ def _write_dicom(path: Path, pixels: np.ndarray, affine: np.ndarray, k: int, mod
 
 def save_camus(folder: Path, name: str, scans: Mapping[str, Scan]) -> None:
     """Write images and label maps as mhd with raw, and the patient's Info files, as in the first release."""
-    with extra("challenges"):
-        import SimpleITK
+    import SimpleITK
+
     inside = folder / "training" / name
     inside.mkdir(parents=True, exist_ok=True)
     for kind, scan in scans.items():

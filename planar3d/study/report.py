@@ -9,15 +9,26 @@ from planar3d.evaluation.charts import LESION_BOXES, box_plots, learning_curves
 from planar3d.evaluation.figures import overlay
 from planar3d.evaluation.published import ALL, TABLE_2
 from planar3d.evaluation.scores import MEASURES, Measure
-from planar3d.files import write_text
+from planar3d.files import remove_temporaries, write_text
+from planar3d.locks import locked
+from planar3d.progress import Notify
 from planar3d.scans.volume import read_scan
 from planar3d.study.page import as_text, page_template, picture_url
 from planar3d.study.results import GRIDS, Results, ScanScores, read_results
+from planar3d.study.run_folder import Run
 from planar3d.study.sources import require_unchanged
 from planar3d.study.tables import all_tables, are_the_challenges, write_tables
 from planar3d.wording import counted, score_text
 
 Pictures = dict[str, str]  # data of figures embedded in the page, by caption
+
+
+def report_on(run: Run, notify: Notify = print) -> Path:
+    """Write the report of a run, over all available folds, waiting for other processes; returns its page."""
+    folder = run.folder / "report"
+    with locked(folder, "the report", wait=notify):
+        remove_temporaries(folder / "figures")
+        return write_report(run.folder)
 
 
 def write_report(run: str | Path) -> Path:

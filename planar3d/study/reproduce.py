@@ -16,7 +16,7 @@ from planar3d.scans.folds import Fold, choose_folds, everything, group_folds, re
 from planar3d.scans.phantom import phantom_groups, refuse_other_phantom, write_phantom
 from planar3d.study.cluster import check_cluster
 from planar3d.study.cross_validation import run_folds
-from planar3d.study.report import write_report
+from planar3d.study.report import report_on
 from planar3d.study.run_folder import Run, start_run
 from planar3d.training.devices import choose_devices
 
@@ -84,14 +84,6 @@ def _chosen(dataset: Dataset, folds: str | None, only: str | None) -> tuple[list
     if not any(fold.test for fold in found):
         raise FoldsError("--folds none leaves no test scans to report on; train with: planar3d train.")
     return found, choose_folds(only, len(found))
-
-
-def report_on(run: Run, notify: Notify = print) -> Path:
-    """Write the report of a run, over all available folds, waiting for other processes; returns its page."""
-    folder = run.folder / "report"
-    with locked(folder, "the report", wait=notify):
-        remove_temporaries(folder / "figures")
-        return write_report(run.folder)
 
 
 def demonstrate(

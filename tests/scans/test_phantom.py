@@ -264,3 +264,11 @@ def test_a_tumour_depends_on_its_name_and_the_seed_alone(tumours, tmp_path):
 def test_a_layout_that_the_phantom_has_not_is_refused(tmp_path):
     with pytest.raises(DatasetError, match=r"no layout isles; choose one of msseg, brats, decathlon, chaos, camus\."):
         write_phantom(tmp_path, layout="isles")
+
+
+@pytest.mark.parametrize(("layout", "package"), [("chaos", "PIL"), ("chaos", "pydicom"), ("camus", "SimpleITK")])
+def test_a_missing_package_is_named_before_anything_is_written(layout, package, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(Planar3DError, match=rf"need {package}, .*'planar3d\[challenges\]'"):
+        write_phantom(tmp_path / "data", layout=layout, reduction=16, scans_per_center=1)
+    assert not (tmp_path / "data").exists()

@@ -160,3 +160,15 @@ def test_tables_need_no_heavy_library():
     root = Path(__file__).parents[2]
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root)
     assert found.stdout.strip() == "[]"
+
+
+def test_the_command_loads_neither_keras_nor_tensorflow(small_run):
+    program = (
+        "import sys; from planar3d import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit as ended: assert not ended.code\n"
+        "print('loaded:', sorted({'keras', 'tensorflow'} & set(sys.modules)))"
+    )
+    words = [sys.executable, "-c", program, "report", str(small_run())]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.stdout.splitlines()[-1:] == ["loaded: []"], done.stdout + done.stderr
