@@ -60,10 +60,12 @@ def find_cases(folder: str | Path) -> Dataset:
     paths = [os.path.abspath(path) for case in cases for path in case.images.values()]
     # A folder of masks in CHAOS belongs to both phases of its series.
     masks = [os.path.abspath(case.label_map) for case in cases if not os.path.isdir(case.label_map)]
-    for values, name in (([case.id for case in cases], "id"), (paths, "scan"), (masks, "mask")):
-        twice = sorted(value for value, count in Counter(values).items() if count > 1)
+    ids = [case.id for case in cases]  # other capitals are the same name to some file systems
+    for values, name, called in ((ids, "id", str.casefold), (paths, "scan", str), (masks, "mask", str)):
+        times = Counter(map(called, values))
+        twice = sorted(value for value in values if times[called(value)] > 1)
         if twice:
-            where = ", ".join(str(path) for case, path in first if case == twice[0])
+            where = ", ".join(str(path) for case, path in first if called(case) == called(twice[0]))
             raise DatasetError(
                 f"{folder} has the {name} {twice[0]} more than once{where and f' ({where})'}; each scan needs its own."
             )

@@ -2,13 +2,14 @@
 
 import os
 import re
+import zlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from planar3d.errors import DatasetError, ScanError
-from planar3d.scans.nifti import read_whole
+from planar3d.scans.nifti import read_whole, unzipped
 from planar3d.scans.readers import is_foreign, reader_of
 from planar3d.wording import counted
 
@@ -20,11 +21,14 @@ _OTHERS = (
 )
 _SUFFIXES = (*_NIFTI, *_OTHERS.split())
 _SYSTEM = {"lost+found", "$RECYCLE.BIN", "System Volume Information", "__MACOSX"}
-# Endings of the names of masks and maps, including the outputs of `predict`; BIDS' names of parts of complex images
-# other than the magnitude.
+# Names of masks and maps: their endings, including those of the outputs of `predict`; those of LST, whose lesion maps
+# are called after the scan (ples_lpa_mFLAIR), and of LST-AI; BIDS' names of parts of complex images but the magnitude.
 _NO_SCAN = re.compile(
-    r"_(mask|probability|probseg|d?seg|instances|roi)$|(^|_)part-(phase|real|imag)(_|$)", re.IGNORECASE
+    r"[_-](mask\d*|brain_?mask|lesion_?mask|lesions?|wm[hl]|labels?|probability|prob_?map|probseg|d?seg|instances|roi)$"
+    r"|^mask_|(^|_)b?ples_l[pg]a_|_filled_l[pg]a_|_seg-[^_]+$|(^|_)part-(phase|real|imag)(_|$)",
+    re.IGNORECASE,
 )
+_SPACE = re.compile(r"(^|[_-])(to|in|on|space)[_-]?(3d)?flair", re.IGNORECASE)  # of another contrast, as T1_to_FLAIR
 
 
 def suffix(path: Path) -> str:
@@ -53,8 +57,8 @@ def is_scan(path: Path) -> bool:
 
 
 def is_flair(path: Path) -> bool:
-    """Whether a name is that of a FLAIR image, not of a mask or map."""
-    return is_scan(path) and "flair" in path.name.lower()
+    """Whether a name is that of a FLAIR image, not of a mask or map, nor of another image in the space of a FLAIR."""
+    return is_scan(path) and "flair" in _SPACE.sub("", stem(path)).lower()
 
 
 def is_there(path: Path | None) -> bool:
@@ -113,6 +117,23 @@ def by_stem(paths: Iterable[Path]) -> list[list[Path]]:
     for path in sorted(paths):
         alike[path.with_name(stem(path))].append(path)
     return [sorted(group, key=lambda path: (*_SUFFIXES, "").index(suffix(path))) for group in alike.values()]
+
+
+def first_of(alike: Sequence[Path]) -> Path:
+    """The first of the files of one name, see `by_stem`; a `DatasetError` if NIfTI files among them differ."""
+    one, *others = [path for path in alike if is_nifti(path) and os.path.isfile(path)] or alike
+    if other := next((path for path in others if is_nifti(path) and _content(path) != _content(one)), None):
+        raise DatasetError(f"{one} and {other.name} have the same name, but not the same content; remove one.")
+    return alike[0]
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file, unzipped; as they are if they are damaged."""
+    try:
+        with path.open("rb") as file:
+            return unzipped(file)[0].read()
+    except (EOFError, OSError, zlib.error):
+        return path.read_bytes()
 
 
 def without_copies(paths: Iterable[Path]) -> list[Path]:

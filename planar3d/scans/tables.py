@@ -24,7 +24,7 @@ _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _NAME = re.compile(r"[^\W_][\w.+-]*")  # a valid file name on every system, not a path
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _ID = "participant_id"  # in participants.tsv, and the names that the column of sites may have
-_SITES = ("site", "site_id", "siteid", "center", "centre", "center_id", "centre_id")
+SITES = ("site", "site_id", "siteid", "center", "centre", "center_id", "centre_id")
 _UNKNOWN = {"", "n/a", "na", "nan"}  # the standard's value, and variants by spreadsheets
 _EXCEL = re.compile(r"sep=([,;\t])\r?\n", re.IGNORECASE)  # the line that tells Excel the delimiter
 
@@ -39,6 +39,11 @@ class Row:
     def __getitem__(self, column: str) -> str:
         """The value in a column; empty if there is none."""
         return self.values.get(column, "")
+
+    def known(self, columns: Sequence[str]) -> str:
+        """The value in the first of these columns that the table has; empty if it is unknown, as n/a is."""
+        value = next((self.values[column] for column in columns if column in self.values), "")
+        return "" if value.lower() in _UNKNOWN else value
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) ->
     rows = []
     for number, cells in lines:
         place = f"{path}, line {number}"
-        if any(cells[len(columns) :]):
+        if any(cells[len(columns) :]) and set(needed) & set(columns):  # the first line may be no header
             raise error(
                 f"{place}: {counted(cells, 'value')}, but {counted(columns, 'column')} ({', '.join(first[1])}). Put "
                 "values that contain the delimiter in quotation marks."
@@ -160,8 +165,8 @@ def read_sites(path: Path, subjects: Collection[str]) -> dict[str, str]:
     """
     if not os.path.lexists(path):
         return {}
-    table = read_table(path, (_ID, *_SITES), DatasetError)
-    column = next((name for name in _SITES if name in table.names), None)
+    table = read_table(path, (_ID, *SITES), DatasetError)
+    column = next((name for name in SITES if name in table.names), None)
     if column is None:
         return {}
     if _ID not in table.names:

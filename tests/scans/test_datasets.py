@@ -1,5 +1,6 @@
 """Data sets are found by their layout; what is missing is named."""
 
+import gzip
 import json
 
 import pytest
@@ -36,10 +37,29 @@ def test_capitals_make_no_difference(tmp_path, scan, mask):
     assert [(case.id, case.group) for case in find_cases(tmp_path).cases] == [("center_07_patient_03", "center_07")]
 
 
-def test_of_a_gzipped_and_an_unzipped_file_of_one_name_the_gzipped_one_is_taken(tmp_path):
-    touch(tmp_path, *(f"01016SACH/{name}.nii{zipped}" for name in ("3DFLAIR", "Consensus") for zipped in ("", ".gz")))
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("01016SACH/3DFLAIR", "01016SACH/Consensus"),
+        ("sub-1/anat/sub-1_FLAIR", "derivatives/m/sub-1/anat/sub-1_label-lesion_mask"),
+        ("BraTS2021_1/BraTS2021_1_flair", "BraTS2021_1/BraTS2021_1_seg"),
+        ("patient1/patient1_2CH_ED", "patient1/patient1_2CH_ED_gt"),
+    ],
+)
+def test_of_a_gzipped_and_an_unzipped_file_of_one_name_and_content_the_gzipped_one_is_taken(tmp_path, names):
+    for name in names:
+        touch(tmp_path, f"{name}.nii", f"{name}.nii.gz")
+        (tmp_path / f"{name}.nii").write_bytes(b"voxels")
+        (tmp_path / f"{name}.nii.gz").write_bytes(gzip.compress(b"voxels"))
     (case,) = find_cases(tmp_path).cases
-    assert (case.images["flair"].name, case.labels.name) == ("3DFLAIR.nii.gz", "Consensus.nii.gz")
+    (scan,) = case.images.values()
+    assert [path.relative_to(tmp_path).as_posix() for path in (scan, case.labels)] == [f"{n}.nii.gz" for n in names]
+    for name in names:
+        (tmp_path / f"{name}.nii").write_bytes(b"others")
+        with pytest.raises(DatasetError, match=r"\.nii\.gz and \S*\.nii have the same name, but .* remove one"):
+            find_cases(tmp_path)
+        (tmp_path / f"{name}.nii").unlink()
+    assert find_cases(tmp_path).cases == (case,)
 
 
 # Scan and mask of a patient in each layout.
@@ -220,6 +240,8 @@ def test_a_csv_table_is_read_however_it_was_saved(tmp_path):
         ("scan,mask\na.nii,m.nii\nb.nii,absent.nii\n", "1 of 2 scans .* have no mask: b.*absent.nii"),
         ("scan,mask,id\na.nii,m.nii,1\n./a.nii,n.nii,2\n", "the scan .*a.nii more than once"),
         ("scan,mask,id\na.nii,m.nii,1\nb.nii,n.nii,1\n", "the id 1 more than once"),
+        ("scan,mask,id\na.nii,m.nii,p1\nb.nii,n.nii,P1\n", r"the id P1 more than once \(\S*b.nii, \S*a.nii\)"),
+        ("# of 2026\nscan,mask\na.nii,m.nii\n", r"has the columns # of 2026 .*; it needs scan, mask, group"),
         ("scan,mask,id\na.nii,m.nii,../1\n", "line 2: “../1” cannot be part of a file name"),
         ("scan,mask\né.nii,m.nii\n", "line 2: the name of é.nii has no letter of a–z and no digit; add the column id"),
         ("scan,mask\n.,m.nii\n", r"line 2: the name of \. has no letter of a–z and no digit; add the column id"),
@@ -272,6 +294,9 @@ def test_whose_visits_cases_are_is_told_by_subject_name_or_column(tmp_path):
     table.write_text("scan,mask,patient\nses-1.nii,m1.nii,p7\nses-2.nii,m2.nii,\n")
     one, other = find_cases(table).cases
     assert (one.patient, other.patient) == ("p7", "ses-2")
+    table.write_text("scan,mask,Site,Subject ID\nses-1.nii,m1.nii,Basel,7\nses-2.nii,m2.nii,n/a,7\n")
+    assert [(case.group, case.patient) for case in find_cases(table).cases] == [("Basel", "7"), ("all", "7")]
+    table.write_text("scan,mask,patient\nses-1.nii,m1.nii,p7\nses-2.nii,m2.nii,n/a\n")
     assert all(Case.from_json(case.id, json.loads(json.dumps(case.to_json()))) == case for case in (one, other))
     assert "patient" not in other.to_json()  # folders of runs that are older than patients have none
 

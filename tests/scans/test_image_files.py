@@ -32,10 +32,28 @@ def test_images_packed_otherwise_are_known_and_get_advice(tmp_path, ending, star
 
 
 @pytest.mark.parametrize(
-    "name", ["FLAIR.txt", "FLAIR.json", "FLAIR", "a_FLAIR_mask.NII.GZ", "a_FLAIR_dseg.nii", "T1.nii"]
+    "name",
+    [
+        *("FLAIR.txt", "FLAIR.json", "FLAIR", "T1.nii", "T1_to_FLAIR.nii.gz", "3DT1_in_3DFLAIR.nii"),
+        *("a_FLAIR_mask.NII.GZ", "a_FLAIR_dseg.nii", "FLAIR-mask.nii", "FLAIR_mask2.nii", "mask_FLAIR.nii"),
+        *("FLAIR_lesions.nii", "FLAIR_WMH.nii", "FLAIR_brainmask.nii", "a_space-FLAIR_T1w.nii"),
+        *("ples_lpa_mFLAIR.nii", "bples_lga_0.3_rmFLAIR.nii", "T1_filled_lpa_mFLAIR.nii"),  # of LST
+        *("space-flair_seg-lst.nii.gz", "space-flair_desc-annotated_seg-lst.nii.gz"),  # of LST-AI
+    ],
 )
-def test_other_files_and_masks_are_no_flair_images(name):
+def test_other_files_masks_and_other_contrasts_are_no_flair_images(name):
     assert not is_flair(Path(name))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("mFLAIR.nii", "FLAIR_brain.nii", "masked_FLAIR.nii", "FLAIR_to_T1.nii", "space-FLAIR_FLAIR.nii"),
+        *("MS_lesion_FLAIR.nii", "subject_2_FLAIR.nii", "tomo_flair.nii"),
+    ],
+)
+def test_processed_scans_are_flair_images(name):
+    assert is_flair(Path(name))
 
 
 def test_a_link_without_its_target_is_told_from_a_file_that_is_not_there(tmp_path):

@@ -48,6 +48,14 @@ def test_two_files_of_one_name_in_one_place_are_refused():
         find_inputs(["a.nii", "a.nii.gz"])
 
 
+def test_names_differ_in_more_than_capitals_which_some_file_systems_ignore(tmp_path):
+    touch(tmp_path, "p1/FLAIR.nii", "p2/flair.nii")
+    assert _names(tmp_path) == ["p1_FLAIR", "p2_flair"]
+    (tmp_path / "t.csv").write_text("scan,name\np1/FLAIR.nii,a\np2/flair.nii,A\n")
+    with pytest.raises(ScanError, match="would have masks with the same name"):
+        find_inputs([tmp_path / "t.csv"])
+
+
 @pytest.mark.parametrize("bids", [True, False])
 def test_two_files_of_one_name_in_a_folder_fail_alone(tmp_path, bids):
     touch(tmp_path, *(f"sub-0{i}/{'anat/' * bids}sub-0{i}_FLAIR.nii{end}" for i, end in ((1, ""), (1, ".gz"), (2, ""))))

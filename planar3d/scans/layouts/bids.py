@@ -13,7 +13,7 @@ from typing import Any
 from planar3d.errors import DatasetError
 from planar3d.scans.bids import DESCRIPTION, entities, find_bids_scans, is_bids, made_by_planar3d, read_json_object
 from planar3d.scans.case import EVERYONE, Case
-from planar3d.scans.image_files import by_stem, files_within, require_usable, stem, suffix
+from planar3d.scans.image_files import by_stem, files_within, first_of, require_usable, stem, suffix
 from planar3d.scans.layouts.interface import Layout
 from planar3d.scans.tables import read_sites
 
@@ -39,7 +39,7 @@ class Bids(Layout):
             return []
         found = find_bids_scans(folder)
         require_usable(folder, found)
-        scans = [alike[0] for alike in by_stem(found)]
+        scans = list(map(first_of, by_stem(found)))
         masks, alone = find_lesion_masks(folder, scans) if labelled else ({}, [])
         others = _other_images(files)
         subjects = {scan: scan.relative_to(folder).parts[0] for scan in scans}
@@ -72,11 +72,11 @@ class _Name:
 def _other_images(files: Sequence[Path]) -> dict[tuple[str, str], dict[str, list[Path]]]:
     """The raw images of contrasts other than FLAIR, by visit and by planar3d's name."""
     found: dict[tuple[str, str], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    for path, *_ in by_stem(path for path in files if suffix(path) and path.parent.name.lower() == "anat"):
-        name = _name(path)
+    for alike in by_stem(path for path in files if suffix(path) and path.parent.name.lower() == "anat"):
+        name = _name(alike[0])
         contrast = _CONTRASTS.get("".join(name.others).lower())
         if contrast:
-            found[name.visit][f"{contrast}ce" if "ce" in name.entities else contrast].append(path)
+            found[name.visit][f"{contrast}ce" if "ce" in name.entities else contrast].append(first_of(alike))
     return found
 
 
@@ -121,13 +121,14 @@ def find_lesion_masks(dataset: Path, scans: Sequence[Path]) -> tuple[dict[Path, 
     masks: dict[Path, list[Path]] = {scan: [] for scan in scans}
     refused: dict[str, list[str]] = defaultdict(list)  # by subject
     alone: list[Path] = []
-    for path, *_ in by_stem(path for path in files if suffix(path)):
+    for alike in by_stem(path for path in files if suffix(path)):
+        path = alike[0]
         reason = _why_no_lesion_mask(derivatives, sidecars, path, is_ours)
         owners = _owners(path, scans_of.get(_subject(path), ()))
         if not reason and not owners:
             alone.append(path)
         if not reason and len(owners) == 1:
-            masks[owners[0]].append(path)
+            masks[owners[0]].append(first_of(alike))
         elif _is_mask(path) or "lesion" in path.name.lower():
             reason = reason or ("it fits several scans" if owners else "its entities differ from the scan's")
             refused[_subject(path)].append(f"{path.relative_to(dataset).as_posix()} ({reason})")

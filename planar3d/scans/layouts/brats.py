@@ -9,7 +9,7 @@ import numpy as np
 
 from planar3d.errors import DatasetError, ScanError
 from planar3d.scans.case import EVERYONE, Case, LabelSet
-from planar3d.scans.image_files import by_stem, stem, suffix
+from planar3d.scans.image_files import by_stem, first_of, stem, suffix
 from planar3d.scans.layouts.interface import Layout
 from planar3d.scans.volume import read_labels
 
@@ -53,7 +53,8 @@ class Brats(Layout):
 
     def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:
         patients: dict[tuple[Path, str], dict[str, Path]] = {}
-        for path, *_ in by_stem(path for path in files if suffix(path)):
+        for alike in by_stem(path for path in files if suffix(path)):
+            path = alike[0]
             match = _NAME.fullmatch(path.parent.name + "_seg" if stem(path) == _MISNAMED else stem(path))
             if not match:
                 continue
@@ -63,7 +64,7 @@ class Brats(Layout):
                 raise DatasetError(
                     f"{path.parent} has {patient[image].name} and {path.name}, both of which are {image}; keep one."
                 )
-            patient[image] = path
+            patient[image] = first_of(alike)
         cases = [_case(folder, *patient, found) for patient, found in patients.items()]
         marked = [case for case in cases if os.path.exists(case.label_map) or not _is_validation(folder, case)]
         return marked if marked and labelled else cases

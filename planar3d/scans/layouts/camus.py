@@ -7,7 +7,7 @@ from pathlib import Path
 from planar3d.errors import DatasetError
 from planar3d.scans.case import EVERYONE, Case, LabelSet
 from planar3d.scans.folds import Fold
-from planar3d.scans.image_files import by_stem, is_there, stem, suffix
+from planar3d.scans.image_files import by_stem, first_of, is_there, stem, suffix
 from planar3d.scans.layouts.interface import Layout
 
 VIEWS, INSTANTS = ("2CH", "4CH"), ("ED", "ES")
@@ -27,9 +27,9 @@ class Camus(Layout):
 
     def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:
         found: dict[tuple[Path, str], dict[str, Path]] = {}
-        for path, *_ in by_stem(path for path in files if suffix(path)):
-            if match := _NAME.fullmatch(stem(path)):
-                found.setdefault((path.parent, match[1]), {})["labels" if match[4] else "image"] = path
+        for alike in by_stem(path for path in files if suffix(path)):
+            if match := _NAME.fullmatch(stem(alike[0])):
+                found.setdefault((alike[0].parent, match[1]), {})["labels" if match[4] else "image"] = first_of(alike)
         cases = []
         for (place, name), pair in found.items():
             labels = pair.pop("labels", None) or pair["image"].with_name(f"{name}_gt{suffix(pair['image'])}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from planar3d.errors import DatasetError
 from planar3d.scans.case import Case
-from planar3d.scans.image_files import by_stem, stem, suffix
+from planar3d.scans.image_files import by_stem, first_of, stem, suffix
 from planar3d.scans.layouts.interface import Layout
 
 
@@ -34,7 +34,7 @@ class Msseg(Layout):
                 match = re.fullmatch(f"{self.patients}/{name}", within, re.IGNORECASE)
                 if match:
                     patient = folder / match.string[: match.end("id")]
-                    found.setdefault(patient, (match, {}))[1][name] = alike[0]
+                    found.setdefault(patient, (match, {}))[1][name] = first_of(alike)
         scanned = {match["id"] for match, images in found.values() if self.scan in images}
         if not scanned:
             both = {self.preprocessed, self.mask}  # without a mask it may be a file of another layout

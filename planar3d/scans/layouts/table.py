@@ -9,9 +9,12 @@ from planar3d.errors import DatasetError
 from planar3d.scans.case import EVERYONE, Case
 from planar3d.scans.image_files import files_of, stem
 from planar3d.scans.layouts.interface import Layout
-from planar3d.scans.tables import check_name, path_in_table, read_table
+from planar3d.scans.tables import SITES, check_name, path_in_table, read_table
 
 _COLUMNS = ("scan", "mask", "group", "id", "labels", "patient")
+# Columns by which centers and patients are known, the first of which counts.
+_GROUPS = ("group", *SITES)
+_PATIENTS = ("patient", "patient_id", "subject", "subject_id", "participant", "participant_id")
 _IMAGE = re.compile("image:_?(.+)")
 
 
@@ -56,7 +59,7 @@ class Table(Layout):
                     f"{row.place}: the name of {first} has no letter of a–z and no digit; add the column id."
                 )
             mask = path_in_table(path, labels) if labels else None
-            cases.append(Case(case_id, images, mask, row["group"] or EVERYONE, row["patient"]))
+            cases.append(Case(case_id, images, mask, row.known(_GROUPS) or EVERYONE, row.known(_PATIENTS)))
         return cases
 
 
