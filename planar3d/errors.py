@@ -41,7 +41,8 @@ class RunError(Planar3DError):
 
 
 def path_of(given: object, what: str, error: type[Planar3DError] = Planar3DError) -> Path:
-    """The path that is given to a public function; an error if it is none, as None and numbers are."""
-    if not isinstance(given, str | os.PathLike):
-        raise error(f"{what} must be given as a string or a Path; got {type(given).__name__}.")
+    """The path that is given to a public function; an error if it is none, as None, numbers and empty text."""
+    if not isinstance(given, str | os.PathLike) or given == "":
+        found = "an empty string" if given == "" else type(given).__name__
+        raise error(f"{what} must be given as a string or a Path; got {found}.")
     return Path(given)

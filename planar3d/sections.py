@@ -6,6 +6,7 @@ A section with variants is chosen by name from a table; the variant defines what
 import dataclasses
 import difflib
 import math
+import operator
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -121,6 +122,14 @@ def check_choice(name: str, value: Any, choices: Iterable[Any], error: type[Exce
     choices = tuple(choices)
     if value not in choices:
         raise error(f"{name}={value!r} is unknown; choose one of: {', '.join(map(repr, choices))}.")
+
+
+def whole(name: str, value: Any, least: int, error: type[Exception] = RecipeError) -> int:
+    """The whole number of an argument, of Python or NumPy; an error if it is none, or less than the least."""
+    with suppress(TypeError):
+        if (number := operator.index(value)) >= least:
+            return number
+    raise error(f"{name}={value!r}: a whole number of at least {least} is needed.")
 
 
 def fields_of(made: type[Section]) -> dict[str, dataclasses.Field[Any]]:

@@ -171,7 +171,7 @@ WRONG = {
         "recipe='paper': a Recipe",
     ),
     "voxels for a prepared scan": (
-        lambda: p3.predict_prepared(None, MASK, ONE),
+        lambda: p3.predict_prepared(lambda voxels, progress: voxels, MASK, ONE),
         ScanError,
         r"prepared by planar3d\.prepare is needed; got ndarray",
     ),
@@ -271,6 +271,81 @@ WRONG = {
     ),
     "levels without filters": (lambda: p3.DSNet(filters=(16, 32)), RecipeError, r"filters=\(16, 32\).* equal lengths"),
     "negative filters of levels": (lambda: p3.DSNet(filters=(16, 32, 48, -1)), RecipeError, "filters is .* greater th"),
+    "a factor in words": (
+        lambda: p3.EfficientEmbedding(factors=(3, "x", 4)),
+        RecipeError,
+        "factors='x': a whole number is needed",
+    ),
+    "half a filter": (lambda: p3.DSNet(filters=(16, 32, 48, 9.5)), RecipeError, r"filters=9\.5: a whole number is"),
+    "a volume for images": (
+        lambda: p3.ResNet18((16, 32, 32, 3)),
+        ValueError,
+        r"3\): \(rows, cols, channels\) is needed",
+    ),
+    "unknown channels of images": (
+        lambda: p3.EfficientNetLite0((32, 32, None)),
+        ValueError,
+        r"None\): \(rows, cols, channels\) is needed",
+    ),
+    "no classes": (lambda: p3.ResNet50((32, 32, 3), classes=0), ValueError, "The output has 0 channels; a whole numb"),
+    "no slices": (
+        lambda: p3.AlbuNet((0, 32, 32, 3), encoder_weights=None),
+        ValueError,
+        "channels. is needed, of positive sizes",
+    ),
+    "a missing encoder's weights": (
+        lambda: p3.AlbuNet((4, 32, 32, 3), encoder_weights="nowhere.h5"),
+        WeightsError,
+        r"^nowhere\.h5 does not exist; name a weights file, or[^;]*$",
+    ),
+    "a seed of 1.5": (
+        lambda: p3.write_phantom("none", seed=1.5),
+        DatasetError,
+        "seed=1.5: a whole number of at least 0",
+    ),
+    "a negative seed": (lambda: p3.write_phantom("none", seed=-1), DatasetError, "seed=-1: a whole number of at least"),
+    "no scans": (
+        lambda: p3.write_phantom("none", scans_per_center=0),
+        DatasetError,
+        "scans_per_center=0: a whole number of at least 1",
+    ),
+    "a reduction in text": (
+        lambda: p3.write_phantom("none", reduction="4"),
+        DatasetError,
+        "reduction='4': a number from",
+    ),
+    "no layout": (lambda: p3.write_phantom("none", layout=None), DatasetError, "has no layout None; choose one"),
+    "an empty path": (lambda: p3.find_cases(""), DatasetError, "as a string or a Path; got an empty string"),
+    "no names": (lambda: p3.msseg_folds(None), FoldsError, "named by the first two digits; found none"),
+    "no probabilities": (lambda: p3.threshold(None), ValueError, "probabilities must be an array of numbers; got None"),
+    "text as probabilities": (lambda: p3.threshold(["a"]), ValueError, "must be an array of numbers; got of type <U1"),
+    "a highest probability of 2": (
+        lambda: p3.threshold([0.5], rule="released", highest=2),
+        ValueError,
+        "highest=2: a number from 0 to 1",
+    ),
+    "a size of 0": (lambda: p3.prepare(scan(NAN), ONE, 0), RecipeError, "size is 0, but a multiple of 16"),
+    "no images": (lambda: p3.prepare({}, ONE), ScanError, "flair is missing; given: none"),
+    "a prepared scan for its voxels": (
+        lambda: predicted(p3.prepare(scan(MASK), ONE)),
+        ValueError,
+        "voxels must be an array of numbers; got Prepared",
+    ),
+    "a network for a predictor": (
+        lambda: p3.predict_prepared(VOLUMES, p3.prepare(scan(MASK), ONE), ONE),
+        WeightsError,
+        r"A predictor is needed, as from planar3d.predictor\(network, recipe\); got Sequential",
+    ),
+    "probabilities of two outputs for one": (
+        lambda: p3.native_mask(np.zeros((256, 256, 256, 2)), p3.prepare(scan(MASK), ONE), ONE),
+        ValueError,
+        r"shape \(256, 256, 256, 2\), but \(256, 256, 256\) is needed",
+    ),
+    "a network without its recipe": (
+        lambda: p3.Segmenter((VOLUMES, None)),
+        WeightsError,
+        r"or a pair \(network, recipe\); got Sequential",
+    ),
     "a factor of 0": (lambda: p3.EfficientEmbedding(factors=(3, 0, 4)), RecipeError, "factors is .* greater than 0"),
 }
 
@@ -279,3 +354,20 @@ WRONG = {
 def test_wrong_input_is_refused_with_what_is_needed(call, error, says):
     with pytest.raises(error, match=says):
         call()
+
+
+def test_numpy_numbers_are_numbers(tmp_path):
+    names = p3.write_phantom(
+        tmp_path, seed=np.int64(3), scans_per_center=np.int32(1), reduction=np.float32(16), layout="camus"
+    )
+    assert p3.write_phantom(tmp_path, seed=3, scans_per_center=1, reduction=16, layout="camus") == names
+
+
+def test_a_network_and_its_recipe_may_be_given_as_a_list():
+    assert p3.Segmenter([VOLUMES, ONE]).models == p3.Segmenter([[VOLUMES, ONE]]).models == [VOLUMES]
+
+
+def test_filters_are_whole_numbers_however_they_are_written():
+    narrow = {"encoder_weights": None, "decoder_filters": (8, 8, "8", 8.0), "bridge_filters": 8.0}
+    network = p3.PlanarResUNet((16, 32, 32, 3), **narrow)
+    assert network.get_layer("conv52").kernel.shape[-1] == 8

@@ -28,10 +28,11 @@ class Layer:
     arrays: Mapping[str, Any] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> Any:
-        for held in () if name.startswith("_") else (self.settings, self.arrays):
+        own = vars(self)  # empty while a copy or a pickled layer is made
+        for held in () if name.startswith("_") else (own.get("settings", {}), own.get("arrays", {})):
             if name in held:
                 return held[name]
-        raise AttributeError(f"Layer {self.name} ({self.kind}) has no {name}.")
+        raise AttributeError(f"Layer {own.get('name')} ({own.get('kind')}) has no {name}.")
 
 
 @dataclass(frozen=True, eq=False)

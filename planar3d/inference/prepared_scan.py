@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from planar3d.errors import ScanError
+from planar3d.errors import ScanError, WeightsError
 from planar3d.inference.predictor import Predictor
 from planar3d.progress import Progress, part_of
 from planar3d.recipes import Recipe
@@ -27,6 +27,10 @@ def predict_prepared(
         float32 (slices, rows, cols) in [0, 1], or (slices, rows, cols, outputs) for several outputs; background in
         slices that are in no stack, and outside the predicted part of planes.
     """
+    if not callable(predict) or hasattr(predict, "predict_on_batch"):  # as networks of Keras have
+        raise WeightsError(
+            f"A predictor is needed, as from planar3d.predictor(network, recipe); got {type(predict).__name__}."
+        )
     _check(prepared, recipe)
     stacks = recipe.preparation.stacks(prepared, recipe.tiles.depth)
     outputs = () if recipe.targets.outputs == 1 else (recipe.targets.outputs,)
@@ -51,9 +55,19 @@ def native_mask(probabilities: np.ndarray, prepared: Prepared, recipe: Recipe) -
         probabilities: float32 (slices, rows, cols) on the prepared grid, or (slices, rows, cols, outputs).
         prepared: the prepared scan.
         recipe: defines the resampling to the native grid, and how probabilities become labels.
+
+    Raises:
+        ValueError: probabilities of another shape, or out of range.
     """
     _check(prepared, recipe)
     probabilities = np.asarray(probabilities)
+    shape, outputs = prepared.voxels.shape[:3], recipe.targets.outputs
+    if probabilities.shape != (*shape, outputs) and (outputs > 1 or probabilities.shape != shape):
+        needed = shape if outputs == 1 else (*shape, outputs)
+        raise ValueError(
+            f"The probabilities have the shape {probabilities.shape}, but {needed} is needed, as predict_prepared "
+            "returns them for this scan and recipe."
+        )
     return recipe.preparation.native(probabilities, prepared, lambda volume, axes: lesion_mask(volume, recipe, axes))
 
 

@@ -177,13 +177,8 @@ class Segmenter:
 
 
 def _listed(model: Member | Sequence[Member]) -> Sequence[Member]:
-    if isinstance(model, (str, os.PathLike, Model)):
-        return [model]
-    if not isinstance(model, Sequence):
-        raise WeightsError(
-            "A model is a weights file, the name of a published model, or a pair (network, recipe); got only "
-            f"{type(model).__name__}."
-        )
+    if isinstance(model, str) or not isinstance(model, Sequence):
+        return [cast(Member, model)]
     if model and isinstance(model[-1], Recipe):
         return [cast(Member, model)]
     if not model:
@@ -192,9 +187,14 @@ def _listed(model: Member | Sequence[Member]) -> Sequence[Member]:
 
 
 def _opened(member: Member, recipe: Recipe | None) -> tuple["Model | keras.Model", Recipe]:
-    if isinstance(member, tuple):
+    if isinstance(member, tuple | list) and len(member) == 2:
         check_recipe(used := recipe or member[1])
         return member[0], used
+    if not isinstance(member, str | os.PathLike | Model):
+        raise WeightsError(
+            "A model is a weights file, the name of a published model, or a pair (network, recipe); got "
+            f"{type(member).__name__}."
+        )
     opened = Model.open(member, recipe)
     return opened, opened.recipe
 

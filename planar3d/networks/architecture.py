@@ -87,16 +87,31 @@ def check_input_shape(input_shape: Sequence[int | None], divisors: Sequence[int]
     Raises a `ConversionError` if Keras is set to channels first.
     """
     check_channels_last()
-    sizes = input_shape if isinstance(input_shape, list | tuple) else ()
-    are_whole = all(size is None or isinstance(size, int | np.integer) for size in sizes)
-    if len(sizes) != 4 or not are_whole or (sizes[3] or 0) < 1:
-        raise ValueError(f"input_shape={input_shape!r}: (depth, rows, cols, channels) is needed.")
+    _check_sizes(input_shape, ("depth", "rows", "cols"))
     for axis, length, divisor in zip(("depth", "rows", "cols"), input_shape[:3], divisors, strict=True):
-        if length is not None and (length <= 0 or length % divisor):
+        if length is not None and length % divisor:
             raise ValueError(
                 f"input_shape={tuple(input_shape)}: {axis} is {length}, but {whose} halves it level by level, so it "
                 f"must be a multiple of {divisor}."
             )
+
+
+def image_input(input_shape: Sequence[int | None]) -> keras.KerasTensor:
+    """The input of a network of images; a `ValueError` unless its shape is (rows, cols, channels).
+
+    Raises a `ConversionError` if Keras is set to channels first.
+    """
+    check_channels_last()
+    _check_sizes(input_shape, ("rows", "cols"))
+    return keras.Input(input_shape, name="input")
+
+
+def _check_sizes(input_shape: Sequence[int | None], axes: tuple[str, ...]) -> None:
+    """Raise a `ValueError` unless the axes and the channels have sizes; those of the axes may be None."""
+    sizes = input_shape if isinstance(input_shape, list | tuple) else ()
+    are_whole = all(size is None or (isinstance(size, int | np.integer) and size > 0) for size in sizes)
+    if len(sizes) != len(axes) + 1 or not are_whole or sizes[-1] is None:
+        raise ValueError(f"input_shape={input_shape!r}: ({', '.join(axes)}, channels) is needed, of positive sizes.")
 
 
 def check_depth(input_shape: Sequence[int | None], least: int, most: int, whose: str) -> None:
@@ -116,13 +131,18 @@ def output_layer(
     **settings: Any,
 ) -> keras.Layer:
     """The last convolution of a network; a `ValueError` for no channels, or the softmax of one."""
-    if not isinstance(channels, int | np.integer) or channels < 1:
-        raise ValueError(f"The output has {channels!r} channels; a whole number of at least 1 is needed.")
+    check_channels(channels)
     check_choice("activation", activation, ("sigmoid", "softmax"), ValueError)
     if activation == "softmax" and channels == 1:
         raise ValueError("The softmax of one output is 1 everywhere; use activation='sigmoid', or two or more outputs.")
     # The loss takes logarithms, so probabilities are float32 in every precision.
     return convolution(channels, kernel_size, activation=activation, dtype="float32", name=name, **settings)
+
+
+def check_channels(channels: int) -> None:
+    """Raise a `ValueError` unless a network's output has channels."""
+    if not isinstance(channels, int | np.integer) or channels < 1:
+        raise ValueError(f"The output has {channels!r} channels; a whole number of at least 1 is needed.")
 
 
 def groups_by_prefix(beginnings: Mapping[str, str | tuple[str, ...]]) -> Callable[[keras.Model], dict[str, list[str]]]:

@@ -84,40 +84,40 @@ def DSNet(
     check_input_shape(input_shape, _DIVISORS, name)
     levels = {"factors": factors, "filters": filters, "up_kernels": up_kernels}
     levels["up_strides"] = up_strides if up_kernels else ()
-    DSNetSettings.made({**levels, "convolutions": convolutions, "full_resolution": full_resolution})
-    check_depth(input_shape, (SLICES - 1) * prod(factors) + 1, SLICES * prod(factors), name)
+    own = DSNetSettings.made({**levels, "convolutions": convolutions, "full_resolution": full_resolution})
+    check_depth(input_shape, (SLICES - 1) * prod(own.factors) + 1, SLICES * prod(own.factors), name)
     inputs = keras.Input(input_shape, name="volume")
-    x = _convolved(inputs, filters[0], "squeeze")
+    x = _convolved(inputs, own.filters[0], "squeeze")
     skips = [x]
-    for level, (factor, width) in enumerate(zip(factors, (*filters[1:], MAPS), strict=True), start=1):
+    for level, (factor, width) in enumerate(zip(own.factors, (*own.filters[1:], MAPS), strict=True), start=1):
         if level > 1:
             x = _convolved(x, width, f"squeeze{level}")
         x = _convolved(x, width, f"squeeze{level}_down", factor)
         skips.append(x)
     x = layers.Permute((4, 2, 3, 1), name="slices_to_images")(skips.pop())
 
-    full = [convolved(x, full_resolution, "full", (1, 3, 3), activation="relu")] if full_resolution else []
+    full = [convolved(x, own.full_resolution, "full", (1, 3, 3), activation="relu")] if own.full_resolution else []
     filled = encoder_weights if weights is None else None
     options = {"padding": encoder_padding, "epsilon": encoder_epsilon}
     flat = noisy_student_encoder("b0", (*input_shape[1:3], SLICES), filled, **options)
     encoder = convert(flat, counterparts={layers.Dropout: _by_map}, input_tensor=full[0] if full else x)
     skips_2d = [*(encoder.get_layer(skip).output for skip in SKIPS["b0"]), *full]
     x = decoded(
-        encoder.output, skips_2d, _UP_FILTERS, transposed=bool(up_kernels), planar=True, activation=activation_2d
+        encoder.output, skips_2d, _UP_FILTERS, transposed=bool(own.up_kernels), planar=True, activation=activation_2d
     )
     x = layers.Conv3D(SLICES, (1, 3, 3), padding="same", name="up_slices")(x)
     x = layers.Permute((4, 2, 3, 1), name="images_to_slices")(x)
 
-    for level in reversed(range(len(factors))):
+    for level in reversed(range(len(own.factors))):
         skip, restored = skips[level], f"restore{level + 1}"
-        if up_kernels:
-            kernel, stride = (up_kernels[level], 1, 1), (up_strides[level], 1, 1)
+        if own.up_kernels:
+            kernel, stride = (own.up_kernels[level], 1, 1), (own.up_strides[level], 1, 1)
             x = layers.Conv3DTranspose(x.shape[-1], kernel, stride, name=f"{restored}_up")(x)
         else:
-            x = layers.UpSampling3D((factors[level], 1, 1), name=f"{restored}_up")(x)
+            x = layers.UpSampling3D((own.factors[level], 1, 1), name=f"{restored}_up")(x)
         x = layers.Concatenate(name=f"{restored}_concat")([_of_depth(x, skip.shape[1], restored), skip])
-        for number in range(convolutions):
-            x = _convolved(x, filters[level], f"{restored}_{number + 1}")
+        for number in range(own.convolutions):
+            x = _convolved(x, own.filters[level], f"{restored}_{number + 1}")
     x = output_layer(outputs, 3, activation, HEAD, padding="same")(x)
     return with_weights(keras.Model(inputs, x, name=name), weights)
 

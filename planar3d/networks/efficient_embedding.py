@@ -69,7 +69,7 @@ def EfficientEmbedding(
     Source: Messaoudi et al. 2020, table 1 and figure 1; widths, kernels and dropout from the released code. The 2D part
     is planar, on a volume of one slice.
     """
-    EfficientEmbeddingSettings.made({"factors": factors, "encoder_range": encoder_range})
+    factors = EfficientEmbeddingSettings.made({"factors": factors, "encoder_range": encoder_range}).factors
     check_input_shape(input_shape, _divisors({"factors": factors}), name)
     check_depth(input_shape, SLICES * prod(factors), SLICES * prod(factors), name)
     filters = [min(16 * 2**level, 64) for level in range(len(factors) + 1)]

@@ -13,9 +13,9 @@ from keras import layers
 
 from planar3d.graph.keras_graph import check_channels_last
 from planar3d.graph.reach import halves
-from planar3d.networks.architecture import WeightSource
+from planar3d.networks.architecture import WeightSource, image_input
 from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, known_source
-from planar3d.networks.resnet import NORMALIZATION, InputShape
+from planar3d.networks.resnet import NORMALIZATION, InputShape, logits
 from planar3d.sections import check_choice
 
 
@@ -103,7 +103,8 @@ def EfficientNet(
         (batch, rows / 32, cols / 32, channels) of `top_activation`.
 
     Raises:
-        ValueError: the variant, the normalization or the padding is unknown.
+        ValueError: the variant, the normalization or the padding is unknown, the shape is not (rows, cols, channels),
+            or there are no classes.
 
     Source: Tan & Le 2019, table 1; scales and the rate's rise as in tensorflow/tpu, efficientnet_builder.py.
     """
@@ -120,7 +121,7 @@ def EfficientNet(
         normalized = partial(layers.GroupNormalization, -1, epsilon=epsilon)
     style = _Style(partial(layers.Activation, "silu"), normalized, True, padding == "symmetric")
     ends = _rounded(widened * 32), _rounded(widened * 1280)
-    inputs = keras.Input(input_shape, name="input") if input_tensor is None else input_tensor
+    inputs = image_input(input_shape) if input_tensor is None else input_tensor
     return _network(f"efficientnet{variant}", stages, ends, style, inputs, include_top, classes, drop_path)
 
 
@@ -152,7 +153,7 @@ def EfficientNetLite0(
     efficientnet/lite).
     """
     style = _Style(partial(layers.ReLU, 6.0), layers.BatchNormalization, False, False)
-    inputs = keras.Input(input_shape, name="input")
+    inputs = image_input(input_shape)
     return _network("efficientnet_lite0", STAGES, (32, 1280), style, inputs, include_top, classes, 0.0)
 
 
@@ -178,8 +179,7 @@ def _network(
         x = _block(x, stage, style, block, drop_path * place / len(blocks))
     x = _activated(layers.Conv2D(ends[1], 1, use_bias=False, name="top_conv")(x), style, "top_")
     if include_top:
-        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
-        x = layers.Dense(classes, name="predictions")(x)
+        x = logits(x, classes)
     return keras.Model(inputs, x, name=name)
 
 

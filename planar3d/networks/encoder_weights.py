@@ -16,6 +16,7 @@ from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.digests import identify
 from planar3d.transfer.download import cache_folder
 from planar3d.transfer.known_files import fetch_known
+from planar3d.transfer.published_models import find_model
 from planar3d.transfer.sources import imagenet_vgg16, instead_of_download
 from planar3d.transfer.torch_weights import load_torch
 from planar3d.transfer.transplant import Report, load_weights, transplant
@@ -91,7 +92,7 @@ def fill_flat(flat: keras.Model, weights: EncoderWeights, imagenet: str) -> None
     """
     if weights is None:
         return
-    file = _imagenet_file(imagenet) if weights == "imagenet" else weights
+    file = _imagenet_file(imagenet) if weights == "imagenet" else find_model(weights)
     reasons = []
     ways: dict[str, Callable[[], Any]] = {
         "Keras' names": lambda: transplant(flat, read_arrays(file), strict=True),

@@ -97,15 +97,15 @@ def PlanarResUNet(
     if decoder_filters is None:
         deepest, *others = _PAPER.decoder_filters
         decoder_filters = ((deepest,) * number + tuple(others))[-number:]
-    PlanarResUNetSettings.made({"decoder_filters": decoder_filters, "bridge_filters": bridge_filters})
-    if len(decoder_filters) != number:
+    own = PlanarResUNetSettings.made({"decoder_filters": decoder_filters, "bridge_filters": bridge_filters})
+    if len(own.decoder_filters) != number:
         raise ValueError(
-            f"decoder_filters={tuple(decoder_filters)}: the encoder has {number} levels above its coarsest, and each "
+            f"decoder_filters={own.decoder_filters}: the encoder has {number} levels above its coarsest, and each "
             "needs a number, deepest first."
         )
-    x = _bridge(levels.coarsest, bridge_filters)
+    x = _bridge(levels.coarsest, own.bridge_filters)
     depths = (levels.first_kernel, *(3,) * (number - 1))
-    above = zip(decoder_filters, reversed(levels.skips), levels.ups, depths, strict=True)
+    above = zip(own.decoder_filters, reversed(levels.skips), levels.ups, depths, strict=True)
     for level, (filters, skip, up, depth) in enumerate(above, start=_FIRST_LEVEL):
         x = dilated_residual_level(x, skip, filters, level, (depth, 3, 3), up)
     x = output_layer(outputs, 1, activation, HEAD)(x)

@@ -11,7 +11,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from planar3d.graph.keras_graph import check_channels_last
+from planar3d.networks.architecture import check_channels, image_input
+from planar3d.sections import check_choice
 
 # torch's defaults of batch normalization; its momentum is the share of the new value, Keras' of the old.
 NORMALIZATION = {"epsilon": 1e-5, "momentum": 0.9}
@@ -47,6 +48,9 @@ def ResNet50(input_shape: InputShape = (224, 224, 3), include_top: bool = True, 
         A model from (batch, rows, cols, channels), (x / 255 - mean) / std of ImageNet's RGB, to logits
         (batch, classes), or without top to features (batch, rows / 32, cols / 32, 2048; 512 for ResNet-18 and -34).
 
+    Raises:
+        ValueError: the shape is not (rows, cols, channels), or there are no classes.
+
     Source: He et al. 2016, table 1; strides and padding as in torchvision.
     """
     return _resnet("resnet50", _bottleneck, (3, 4, 6, 3), input_shape, include_top, classes)
@@ -81,8 +85,8 @@ def _resnet(
     classes: int,
     pool: int = 3,
 ) -> keras.Model:
-    check_channels_last()
-    inputs = keras.Input(input_shape, name="input")
+    inputs = image_input(input_shape)
+    check_choice("pool", pool, (2, 3), ValueError)
     x = layers.Activation("relu", name="conv1_relu")(_convolved(inputs, 64, 7, 2, "conv1"))
     if pool == 3:
         # Zero padding equals torch's minus infinity after an activation, which is never negative.
@@ -92,9 +96,14 @@ def _resnet(
         for i in range(count):
             x = block(x, 64 * 2**stage, 2 if stage and not i else 1, f"conv{stage + 2}_block{i + 1}")
     if include_top:
-        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
-        x = layers.Dense(classes, name="predictions")(x)
+        x = logits(x, classes)
     return keras.Model(inputs, x, name=name)
+
+
+def logits(x: Any, classes: int) -> Any:
+    """The logits (batch, classes) of features (batch, rows, cols, channels), by pooling and a dense layer."""
+    check_channels(classes)
+    return layers.Dense(classes, name="predictions")(layers.GlobalAveragePooling2D(name="avg_pool")(x))
 
 
 def _basic_block(x: Any, filters: int, stride: int, name: str) -> Any:

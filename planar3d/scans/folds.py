@@ -50,7 +50,7 @@ def msseg_folds(ids: Iterable[str]) -> list[Fold]:
 
     Source: Kolarik 2020, section 3.2; the order from the released code.
     """
-    ids = sorted(map(str, ids))
+    ids = sorted(map(str, ids)) if isinstance(ids, Iterable) else []
     centers = [i[:2] for i in ids]
     counts = {c: centers.count(c) for c in centers}
     if not ids or set(counts.values()) != {MSSEG_FOLDS}:

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from planar3d.scans.phantom_lesions import FAR, grow_lesions, make_tumour_case
 from planar3d.scans.phantom_organs import make_abdomen_case, make_heart_case
 from planar3d.scans.phantom_scanner import CENTERS, PhantomCenter, Subject, draw_subject, header_of, scanned
 from planar3d.scans.volume import Scan
+from planar3d.sections import whole
 
 _REDUCTIONS = (1, 16)
 _TISSUE_SPREAD = 0.04  # of signals between scans, relative
@@ -67,17 +69,19 @@ def write_phantom(
         The scans' names: `01PHANTOM1`, or `BraTS_01PHANTOM1`, is the first of center 01.
 
     Raises:
-        DatasetError: `reduction` is out of range, the layout is unknown, or the folder has another phantom.
+        DatasetError: a number is out of range, the layout is unknown, or the folder has another phantom.
         Planar3DError: nilearn, which has the brain, is not installed; or pydicom, Pillow or SimpleITK.
     """
     least, most = _REDUCTIONS
-    if not least <= reduction <= most:
-        raise DatasetError(f"reduction={reduction}: a number from {least} to {most} is needed.")
-    if isinstance(layout, str) and layout not in _LAYOUTS:
+    if not isinstance(reduction, Real) or not least <= reduction <= most:
+        raise DatasetError(f"reduction={reduction!r}: a number from {least} to {most} is needed.")
+    seed, reduction = whole("seed", seed, 0, DatasetError), float(reduction)
+    scans_per_center = whole("scans_per_center", scans_per_center, 1, DatasetError)
+    if not isinstance(layout, PhantomLayout) and layout not in list(_LAYOUTS):
         raise DatasetError(f"The phantom has no layout {layout}; choose one of {', '.join(_LAYOUTS)}.")
-    made = _LAYOUTS[layout] if isinstance(layout, str) else layout
+    made = layout if isinstance(layout, PhantomLayout) else _LAYOUTS[layout]
     check_extra("challenges", *made.packages)
-    named = layout if isinstance(layout, str) else "own"
+    named = "own" if isinstance(layout, PhantomLayout) else layout
     settings = {"layout": named, "seed": seed, "reduction": reduction, "scans_per_center": scans_per_center}
     place = path_of(folder, "The phantom's folder", DatasetError)
     refuse_other_phantom(place, settings)

@@ -28,12 +28,13 @@ def prepare(scan: Scan | Mapping[str, Scan], recipe: Recipe = PAPER, size: int |
     Source: Kolarik 2020, section 3.2.
     """
     check_recipe(recipe)
-    preparation = (recipe.changed(size=size) if size else recipe).preparation
+    preparation = (recipe if size is None else recipe.changed(size=size)).preparation
     scans = {preparation.images[0]: scan} if not isinstance(scan, Mapping) else scan
     if missing := [name for name in preparation.images if name not in scans]:
         raise ScanError(
             f"The recipe {recipe.name} takes the images {', '.join(preparation.images)}, and {', '.join(missing)} "
-            f"{is_or_are(missing)} missing; given: {', '.join(scans)}. Name them all, or choose another recipe."
+            f"{is_or_are(missing)} missing; given: {', '.join(scans) or 'none'}. Name them all, or choose another "
+            "recipe."
         )
     for each in scans.values():
         if not isinstance(each, Scan):

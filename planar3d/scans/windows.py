@@ -104,9 +104,11 @@ def threshold(
 
     Source: Kolarik 2020, section 3.2; the released rule from its `visualise_predicitons`.
     """
-    probabilities = np.asarray(probabilities)
+    probabilities = _numbers(probabilities, "The probabilities")
     if not isinstance(of_256, int | float | np.number) or not 0 <= of_256 <= 256:
         raise ValueError(f"of_256={of_256!r}: a threshold from 0 to 256 is needed.")
+    if highest is not None and not (isinstance(highest, int | float | np.number) and 0 <= highest <= 1 + _ROUNDING):
+        raise ValueError(f"highest={highest!r}: a number from 0 to 1 is needed.")
     least, most = (probabilities.min(), probabilities.max()) if probabilities.size else (0, 1)
     if not (least >= -_ROUNDING and most <= 1 + _ROUNDING):  # NaN is neither
         raise ValueError(f"The probabilities are from {least} to {most}; numbers from 0 to 1 are needed.")
@@ -119,6 +121,15 @@ def threshold(
     return (levels > limit).astype(np.uint8)
 
 
+def _numbers(values: Any, what: str) -> np.ndarray:
+    """An array of real numbers; a `ValueError` if the values are none, such as a scan with its geometry."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        found = f"of type {array.dtype}" if array.ndim else type(values).__name__
+        raise ValueError(f"{what} must be an array of numbers; got {found}.")
+    return array
+
+
 def at_least(volume: np.ndarray, depth: int) -> tuple[np.ndarray, slice]:
     """A volume padded to at least `depth` slices by repeating the outermost, and the range of its own slices."""
     before = max(depth - len(volume), 0) // 2
@@ -128,7 +139,7 @@ def at_least(volume: np.ndarray, depth: int) -> tuple[np.ndarray, slice]:
 
 def checked_prepared(voxels: Any) -> np.ndarray:
     """An array of finite voxels with the four axes of a prepared scan; a `ValueError` if it is none."""
-    voxels = np.asarray(voxels)
+    voxels = _numbers(voxels, "The voxels")
     if voxels.ndim != 4 or not voxels.size:
         advice = " Add an axis for the one image: voxels[..., None]." if voxels.ndim == 3 else ""
         raise ValueError(

@@ -1,5 +1,8 @@
 """What the table says of a kind of layer is so: of a stretch of slices it gives what it gives of the whole."""
 
+import copy
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ from keras import layers
 from numpy.testing import assert_allclose, assert_array_equal
 
 from planar3d.graph.described import layer_of
+from planar3d.graph.description import Layer
 from planar3d.graph.keras_graph import CustomScaleLayer, LayerScale, StochasticDepth, layer_type
 from planar3d.graph.layers import KINDS, kind_of
 from planar3d.graph.layers import reach_of as reach_of_described
@@ -106,3 +110,9 @@ def test_a_subclass_is_of_its_kind_unless_it_computes_in_its_own_way():
 def test_channels_first_are_not_taken_for_slices():
     assert reach_of(layers.Conv3D(1, 1, data_format="channels_first"), LENGTH).whole
     assert keras.config.image_data_format() == "channels_last"
+
+
+def test_a_layer_can_be_copied_and_pickled():
+    layer = Layer("Conv3D", "conv", (0,), (None, 4, 8, 8, 2), {"filters": 2}, {"bias": np.zeros(2)})
+    for same in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert (same.name, same.filters, same.bias.tolist()) == ("conv", 2, [0, 0])

@@ -128,7 +128,7 @@ def test_a_contrast_that_is_missing_is_named(tmp_path):
 
 
 def test_a_network_without_its_recipe_is_refused():
-    with pytest.raises(WeightsError, match=r"\(network, recipe\); got only Functional"):
+    with pytest.raises(WeightsError, match=r"\(network, recipe\); got Functional"):
         Segmenter(_network((4, 4, 4, 1), REGIONS, 0, "bare"))
 
 
