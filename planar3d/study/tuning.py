@@ -21,6 +21,7 @@ from planar3d.transfer.metadata import RECIPE, read_metadata, write_metadata
 from planar3d.wording import counted
 
 FIELD = "smallest_innermost_mm3"
+_DIGITS = 12  # of a mean: sums of equal results can differ in the last bits
 MOST_MM3 = 750.0  # larger regions are never removed, as in nnU-Net's search
 
 
@@ -75,7 +76,7 @@ def find_smallest(cases: Iterable[Innermost]) -> tuple[float, Mapping[float, flo
     above = [*volumes[1:], *(volume + 2 for volume in volumes[-1:])]
     middles = [(low + min(high, MOST_MM3)) / 2 for low, high in zip(volumes, above, strict=True) if low < MOST_MM3]
     tried = {value: mean_dice(cases, value) for value in (0.0, *middles)}
-    return max(tried, key=lambda value: (tried[value], -value)), tried
+    return max(tried, key=lambda value: (round(tried[value], _DIGITS), -value)), tried
 
 
 @dataclass(frozen=True)

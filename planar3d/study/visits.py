@@ -44,7 +44,8 @@ def compare_lesions(baseline: Scan, followup: Scan, to_followup: np.ndarray) -> 
     """Match the lesions of two masks, and classify the change of each.
 
     Lesions that share a voxel are matched, also across visits. Volumes are measured in the masks themselves, without
-    resampling. A lesion is enlarging or shrinking if the volumes differ by more than 25 % of the larger and 0.01 ml.
+    resampling. A lesion is enlarging or shrinking if the volumes, each without the part beyond the other visit's field
+    of view, differ by more than 25 % of the larger and 0.01 ml.
 
     Args:
         baseline, followup: masks, each on the grid of its own scan.
@@ -64,6 +65,8 @@ def compare_lesions(baseline: Scan, followup: Scan, to_followup: np.ndarray) -> 
         covered.append(np.bincount(numbers, inside, counts[here] + 1) / np.maximum(np.bincount(numbers), 1))
     rows, columns = np.array(sorted(pairs), int).reshape(-1, 2).T
     graph = sparse.coo_array((np.ones(len(rows)), (rows, columns + counts[0])), shape=(sum(counts),) * 2)
+    whole = [[lesion.volume_ml for lesion in table] for table in tables]
+    seen = [np.multiply(volumes, shares[1:]).tolist() for volumes, shares in zip(whole, covered, strict=True)]
     _, groups = connected_components(graph, directed=False)
     changes = []
     for group in range(int(groups.max(initial=-1)) + 1):
@@ -72,11 +75,13 @@ def compare_lesions(baseline: Scan, followup: Scan, to_followup: np.ndarray) -> 
             tuple((members[(members >= low) & (members < high)] - low + 1).tolist())
             for low, high in ((0, counts[0]), (counts[0], sum(counts)))
         )
-        volumes = [sum(table[n - 1].volume_ml for n in ns) for table, ns in zip(tables, (first, second), strict=True)]
+        volumes, compared = (
+            [sum(of[n - 1] for n in ns) for of, ns in zip(each, (first, second), strict=True)] for each in (whole, seen)
+        )
         shown = max((covered[side][n] for side, ns in enumerate((first, second)) for n in ns), default=1.0)
         of, way = (tables[0][first[0] - 1], np.eye(4)) if first else (tables[1][second[0] - 1], ways[1])
         x, y, z = (way @ (of.x_mm, of.y_mm, of.z_mm, 1))[:3].tolist()
-        changes.append(Change(_kind(first, second, volumes, shown), first, second, volumes[0], volumes[1], (x, y, z)))
+        changes.append(Change(_kind(first, second, compared, shown), first, second, volumes[0], volumes[1], (x, y, z)))
     return sorted(changes, key=lambda c: (CHANGES.index(c.change), -max(c.baseline_ml, c.followup_ml)))
 
 

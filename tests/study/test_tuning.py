@@ -43,6 +43,9 @@ def test_the_value_is_the_best_of_all_and_takes_away_least():
     assert tried == pytest.approx({0: 1.7 / 4, 35: 2.7 / 4, 45: 3.7 / 4, (50 + MOST_MM3) / 2: 2.9 / 4})
     brute = max(np.arange(0, MOST_MM3), key=lambda value: mean_dice(cases, value))
     assert mean_dice(cases, brute) == tried[smallest]
+    # What is gained in one is lost in another; the means differ in their last bits.
+    equal = [Innermost(10, 0.3, 1), *2 * [Innermost(4000, 0.1, 0)], Innermost(10, 0.7, 0)]
+    assert find_smallest(equal)[0] == 0
     assert find_smallest([Innermost(50, 0.8, 0)])[0] == 0 == find_smallest([])[0]
     assert find_smallest([Innermost(2 * MOST_MM3, 0, 1)])[0] == 0  # so much is never taken away
 

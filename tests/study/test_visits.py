@@ -113,6 +113,18 @@ def test_a_change_of_exactly_a_quarter_is_stable_at_every_voxel_size():
             assert [each.change for each in compare_lesions(*pair, np.eye(4))] == ["stable"]
 
 
+@pytest.mark.parametrize("cropped", [0, 1])
+def test_a_lesion_that_the_other_visit_shows_in_part_is_compared_in_that_part(cropped):
+    mask = np.zeros((6, 12, 9), np.uint8)
+    mask[2:4, 2:10, 4] = 1
+    whole = nib.Nifti1Image(mask, AFFINE)
+    pair = [whole, whole]
+    pair[cropped] = whole.slicer[:, 5:]
+    (change,) = compare_lesions(*(Scan(np.asarray(each.dataobj), each.header) for each in pair), np.eye(4))
+    volumes = change.baseline_ml, change.followup_ml
+    assert change.change == "stable" and volumes[cropped] == pytest.approx(volumes[1 - cropped] * 5 / 8)
+
+
 def test_the_command_writes_what_changed_and_a_page_of_both(visits, tmp_path):
     pytest.importorskip("matplotlib")
     paths = [scan.save(tmp_path / f"{n}.nii.gz") for n, scan in enumerate(v for visit in visits for v in visit)]
