@@ -2,11 +2,12 @@
 
 import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from planar3d.errors import DatasetError
+from planar3d.errors import DatasetError, Planar3DWarning
 from planar3d.scans.bids import read_json_object
 from planar3d.scans.case import Case, LabelSet
 from planar3d.scans.image_files import is_nifti, stem
@@ -39,22 +40,31 @@ class NnUNet(Layout):
         if "dataset" in about:
             found["imagesTr"] = list(_listed(root, about["dataset"], channels))
         else:
-            numbered = re.compile(rf"(?P<id>.+)_(?P<channel>\d{{4}}){re.escape(ending)}")
+            numbered = re.compile(rf"(?P<id>.+)_(?P<channel>\d{{4}})(?i:{re.escape(ending)})")
             images: dict[Path, dict[int, Path]] = {}
             for path in files:
                 match = numbered.fullmatch(path.name)
                 if match and path.parent.parent == root and path.parent.name in found:
                     images.setdefault(path.parent / match["id"], {})[int(match["channel"])] = path
             trained = root / "imagesTr"
+            maps = {place: _label_maps(root / folder, ending) for place, folder in _LABELS.items()}
             if labelled and any(place.parent == trained for place in images):
                 # A label map without an image: the image is missing, or has another name.
-                for path in (root / _LABELS[trained.name]).glob(f"[!.]*{ending}"):
-                    case = path.name.removesuffix(ending)
+                for case in maps[trained.name]:
                     images.setdefault(trained / case, {0: trained / f"{case}_0000{ending}"})
             for place, by_number in images.items():
-                labels = root / _LABELS[place.parent.name] / f"{place.name}{ending}"
+                expected = root / _LABELS[place.parent.name] / f"{place.name}{ending}"
                 named = _by_name(root, place.name, by_number, channels)
+                labels = maps[place.parent.name].get(place.name, expected)
                 found[place.parent.name].append(Case(place.name, named, labels))
+            said, count = about.get("numTraining"), len(found[trained.name])
+            if labelled and count and isinstance(said, int) and said != count:
+                warnings.warn(
+                    f"{root / _DESCRIPTION} says numTraining {said}, but {trained} has {counted(count, 'case')}. "
+                    "Check that no file is missing.",
+                    Planar3DWarning,
+                    stacklevel=2,
+                )
         if not any(found.values()) and "channel_names" in about:
             raise DatasetError(f"{folder} has no images named imagesTr/<ID>_0000{ending}, as {_DESCRIPTION} describes.")
         return found["imagesTr"] if labelled and found["imagesTr"] else [*found["imagesTr"], *found["imagesTs"]]
@@ -147,6 +157,12 @@ def _listed(root: Path, listed: Any, channels: Sequence[str]) -> Iterator[Case]:
             )
         paths = dict(enumerate(_inside(root, str(path)) for path in images))
         yield Case(name, _by_name(root, name, paths, channels), _inside(root, labels))
+
+
+def _label_maps(folder: Path, ending: str) -> dict[str, Path]:
+    """The label maps of a folder by case."""
+    files = (path for path in folder.glob("[!.]*") if path.name.lower().endswith(ending.lower()))
+    return {path.name[: -len(ending)]: path for path in files}
 
 
 def _by_name(root: Path, case: str, images: Mapping[int, Path], channels: Sequence[str]) -> dict[str, Path]:

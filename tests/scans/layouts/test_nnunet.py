@@ -5,7 +5,7 @@ import json
 import pytest
 from stored_scans import touch
 
-from planar3d.errors import DatasetError
+from planar3d.errors import DatasetError, Planar3DWarning
 from planar3d.scans.case import LabelSet
 from planar3d.scans.datasets import find_cases
 from planar3d.scans.inputs import find_inputs
@@ -84,6 +84,25 @@ def test_an_image_or_a_label_map_that_is_missing_is_named(tmp_path):
     (tmp_path / "labelsTr/a_01.nii.gz").unlink()
     with pytest.raises(DatasetError, match=r"1 of 2 scans .* have no mask: a_01"):
         find_cases(tmp_path)
+
+
+def test_the_capitals_of_an_ending_make_no_difference(tmp_path):
+    for folder, name in (("imagesTr", "b_0000"), ("imagesTr", "b_0001"), ("labelsTr", "b")):
+        place = _write(tmp_path) / folder
+        (place / f"{name}.nii.gz").rename(place / f"{name}.NII.GZ")
+    (tmp_path / "imagesTr/b_0000.nii.gz").unlink()
+    (tmp_path / "imagesTr/b_0001.nii.gz").unlink()
+    _, case = find_cases(tmp_path).cases
+    assert [path.name for path in (*case.images.values(), case.labels)] == [
+        "b_0000.NII.GZ",
+        "b_0001.NII.GZ",
+        "b.NII.GZ",
+    ]
+
+
+def test_another_number_of_cases_than_described_is_told(tmp_path):
+    with pytest.warns(Planar3DWarning, match=r"says numTraining 3, but \S*imagesTr has 2 cases\. Check"):
+        assert len(find_cases(_write(tmp_path, numTraining=3)).cases) == 2
 
 
 @pytest.mark.parametrize("named", ["b.nii.gz", "b_000.nii.gz", "b_0000.nii", "B_0000.nii.gz"])
