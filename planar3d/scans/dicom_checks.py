@@ -1,5 +1,6 @@
 """Checks of a DICOM series, with their error messages."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,13 +11,16 @@ from planar3d.scans.dicom_geometry import SAME_DIRECTION, TOLERANCE_MM, departur
 from planar3d.scans.nifti_header import MAXIMUM_VOXELS
 
 UNCOMPRESSED = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"}  # implicit, explicit, big-endian
+_JPEG = "1.2.840.10008.1.2.4.57"
 _LOSSLESS = {
     "1.2.840.10008.1.2.5": "RLE",
-    "1.2.840.10008.1.2.4.57": "JPEG lossless",
+    _JPEG: "JPEG lossless",
     "1.2.840.10008.1.2.4.70": "JPEG lossless, first order",
     "1.2.840.10008.1.2.4.80": "JPEG-LS lossless",
     "1.2.840.10008.1.2.4.90": "JPEG 2000 lossless",
 }
+# A JPEG frame of 16 bits with predictors 5 to 7: dcm2niix adds in 16 bits, too few if the values need all of them.
+_SHORT_SUMS = re.compile(rb"\xff\xc3\x00\x0b\x10.{0,500}?\xff\xda\x00\x08\x01..[\x05-\x07]", re.DOTALL)
 _SAME_PLACE = 0.1  # of the usual distance of slices; closer slices are copies
 _MISSING = 1.5  # of the usual distance; above it a slice is missing
 
@@ -53,6 +57,12 @@ def _faults(series: DicomSeries, by_name: bool) -> Iterator[str]:
         yield (
             f"has an unsupported compression (transfer syntax {', '.join(sorted(syntaxes))}); supported are "
             f"uncompressed files and {', '.join(_LOSSLESS.values())}. Decompress it first, e.g. with gdcmconv --raw."
+        )
+    of_16_bits = [image.path for image in images if image.syntax == _JPEG and image.all_bits]
+    if path := next((path for path in of_16_bits if _SHORT_SUMS.search(path.read_bytes())), None):
+        yield (
+            f"has a lossless JPEG compression that dcm2niix decodes wrongly (16 bits, predictor 5, 6 or 7): {path}. "
+            "Decompress it first, e.g. with gdcmconv --raw."
         )
     if count(series) > MAXIMUM_VOXELS:
         yield f"declares {count(series):,} voxels; at most {MAXIMUM_VOXELS:,} are accepted."

@@ -34,6 +34,8 @@ _TAGS = [
     "SamplesPerPixel",
     "PhotometricInterpretation",
     "BitsAllocated",
+    "BitsStored",
+    "PixelRepresentation",
     "PixelSpacing",
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -59,6 +61,7 @@ class DicomImage:
     samples: int  # values per pixel, 1 for grey, 3 for numbers of colours in a palette
     inverted: bool  # whether the lowest value is white
     bits: int  # stored per sample
+    all_bits: bool  # whether values may need all of them, if only for their sign
     stored: int  # bytes of its pixels in the file: 0 if it has none, -1 if they break off
     spacing: tuple[tuple[float, ...], ...]  # mm from row to row and from column to column, of each frame
     # Along a row and along a column (left, posterior, superior), of each frame; empty if missing.
@@ -173,6 +176,7 @@ def image_of(path: Path, header: Any, stored: int) -> DicomImage:
         samples=3 if colours == "PALETTE COLOR" else int(header.get("SamplesPerPixel") or 1),
         inverted=colours == "MONOCHROME1",
         bits=int(header.get("BitsAllocated") or 0),
+        all_bits=header.get("BitsStored") == header.get("BitsAllocated") or bool(header.get("PixelRepresentation")),
         stored=stored,
         spacing=tuple(place[0] for place in places),
         orientation=tuple(place[1] for place in places),

@@ -31,8 +31,8 @@ _TRAILING = 2**20  # bytes of FreeSurfer's notes after the voxels
 _PAIR = re.compile(r"(.*\.)(?:hdr|img)((?:\.gz)?)", re.IGNORECASE)
 _ADVICE = "Copy it again, or convert it to NIfTI."
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK's axes run left and posterior
-# By ending: first bytes, ITK's reader, the line that names a separate file of voxels, and the line with the axes. The
-# header of an NRRD file ends at an empty line.
+# By ending: first bytes, ITK's reader, the line that names a separate file of voxels, and what defines the axes: in an
+# NRRD file, whose header ends at an empty line, also their anatomical names.
 _META = (
     (b"ObjectType", b"NDims", b"Comment"),
     "MetaImageIO",
@@ -43,7 +43,7 @@ _NRRD = (
     (b"NRRD0",),
     "NrrdImageIO",
     re.compile(rb"^data ?file:\s*(.+?)\s*$", re.M | re.I),
-    re.compile(rb"^space directions:", re.M | re.I),
+    re.compile(rb"\A(?=.*^space directions:).*^space: *(right|left|[rl][ap]s)", re.M | re.I | re.S),
 )
 _KINDS = {".mhd": _META, ".mha": _META, ".nrrd": _NRRD, ".nhdr": _NRRD}
 

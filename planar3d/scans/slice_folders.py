@@ -105,7 +105,8 @@ def _pixels(path: Path) -> np.ndarray:
         slope, intercept = float(image.get("RescaleSlope", 1)), float(image.get("RescaleIntercept", 0))
         return (pixels * slope + intercept).astype(np.float32)
     except Exception as error:  # any that pydicom raises for untrusted bytes
-        raise ScanError(f"{path} has pixels that cannot be read ({error}). Copy it again, or decompress it.") from None
+        said = "".join(str(error).splitlines()[:1])
+        raise ScanError(f"{path} has pixels that cannot be read ({said}). Copy it again, or decompress it.") from None
 
 
 def _picture(path: Path) -> np.ndarray:

@@ -21,6 +21,7 @@ from dicom_series import (
     write_enhanced,
     write_series,
 )
+from pydicom.encaps import encapsulate
 from pydicom.uid import RLELossless, generate_uid
 
 from planar3d.errors import Planar3DError, ScanError
@@ -111,6 +112,24 @@ def test_a_lossless_compression_is_read_and_a_lossy_one_refused(tmp_path):
     change(files, lambda k, dataset: setattr(dataset.file_meta, "TransferSyntaxUID", "1.2.840.10008.1.2.4.51"))
     with pytest.raises(ScanError, match=r"has an unsupported compression .*1\.2\.4\.51.*gdcmconv --raw"):
         _read(tmp_path)
+
+
+@pytest.mark.parametrize("predictor", [1, 4, 5, 7])
+@pytest.mark.parametrize(("bits", "sign"), [(12, 0), (12, 1), (16, 0), (16, 1)])
+def test_jpeg_predictors_whose_sums_dcm2niix_cuts_off_are_refused(tmp_path, predictor, bits, sign):
+    frame = bytes.fromhex("ffd8 ffc3000b10 0018 0014 01011100 ffc40015000001") + bytes(17)
+    frame += bytes.fromhex(f"ffda0008010100{predictor:02x}0000") + bytes(10) + bytes.fromhex("ffd9")
+
+    def compress(k, dataset):
+        dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.57"
+        dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = bits, bits - 1, sign
+        dataset.PixelData = encapsulate([frame])
+        dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
+
+    change(write_series(tmp_path, VOXELS, OBLIQUE), compress)
+    with pytest.raises(ScanError) as caught:  # others for their pixels, which are none
+        _read(tmp_path)
+    assert ("decodes wrongly (16 bits, predictor" in str(caught.value)) == (predictor > 4 and (bits == 16 or sign == 1))
 
 
 def test_a_region_drawn_on_the_scan_is_not_taken_for_it(tmp_path):

@@ -119,6 +119,14 @@ def test_files_that_do_not_say_how_they_lie_need_to_be_told(tmp_path):
         assert scan.spacing == pytest.approx(spacing) and nib.aff2axcodes(scan.affine) == ("L", "A", "S")
 
 
+@pytest.mark.parametrize("space", ["space dimension: 3", "space: scanner-xyz", "space: 3D-right-handed"])
+def test_an_nrrd_file_whose_space_has_no_anatomical_name_is_not_taken_for_left_and_posterior(tmp_path, space):
+    path = _write(tmp_path / "a.nrrd")
+    path.write_bytes(re.sub(rb"\nspace: .*", f"\n{space}".encode(), path.read_bytes()))
+    with pytest.raises(ScanError, match="does not define its orientation"):
+        read_scan(path)
+
+
 def test_one_of_two_files_alone_is_told_what_it_is_and_voxels_elsewhere_are_not_looked_for(tmp_path):
     path = _write(tmp_path / "a.hdr")
     path.with_suffix(".img").unlink()
