@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,17 @@ from planar3d.conversion.channels import fitted
 from planar3d.conversion.choices import PLANAR, KernelMapping
 from planar3d.errors import WeightsError
 from planar3d.networks.architecture import WeightSource
+from planar3d.transfer.array_files import Arrays
 from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.digests import identify
 from planar3d.transfer.download import cache_folder
 from planar3d.transfer.known_files import fetch_known
-from planar3d.transfer.published_models import find_model
 from planar3d.transfer.sources import imagenet_vgg16, instead_of_download
-from planar3d.transfer.torch_weights import load_torch
+from planar3d.transfer.torch_layout import keras_arrays, prefix_of
+from planar3d.transfer.torch_names import Names, torch_names
 from planar3d.transfer.transplant import Report, load_weights, transplant
+from planar3d.transfer.weight_places import Weight
+from planar3d.wording import counted, listed
 
 EncoderWeights = str | os.PathLike[str] | None
 _FIRST = "block1_conv1/kernel"
@@ -33,17 +36,80 @@ def fill_encoder(network: keras.Model, weights: EncoderWeights, mapping: KernelM
     Args:
         network: any network with layers named as in VGG-16.
         weights: `"imagenet"`, None, or a file of 2D kernels (mapped by Kolarik 2020, eq. 3) or of planar kernels
-            (loaded unchanged), distinguished by their rank. The first kernel is adapted to the network's input
-            channels, see `channels.fitted`.
+            (loaded unchanged), distinguished by their rank, under names of Keras or torch. The first kernel is adapted
+            to the network's input channels, see `channels.fitted`.
         mapping: of 2D kernels to kernels deeper than one slice.
+
+    Raises:
+        WeightsError: the weights cannot be found, or are not those of all of the network's VGG-16 layers.
     """
     if weights is None:
         return None
     arrays = find_imagenet()[0] if weights == "imagenet" else read_arrays(weights)
-    kernel, channels = arrays.get(_FIRST), network.input_shape[-1]
-    if kernel is not None and kernel.ndim >= 4 and kernel.shape[-2] != channels:
-        arrays = arrays | {_FIRST: fitted(kernel, channels)}
-    return transplant(network, arrays, mapping=mapping.name, tap=mapping.tap, alpha=mapping.alpha)
+    return _fill(network, arrays, weights, "vgg16", mapping)
+
+
+def _fill(network: keras.Model, arrays: Arrays, weights: Any, encoder: str, mapping: KernelMapping = PLANAR) -> Report:
+    """Load an encoder's weights, under Keras' names, or torch's with either order of axes, into a network.
+
+    Args:
+        weights: where the arrays are from, for errors.
+        encoder: the encoder's name in `torch_names`.
+    """
+    names, channels = torch_names(encoder), network.input_shape[-1]
+    prefix = prefix_of(arrays, names)
+    arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
+    is_torch = any(name.rpartition(".")[0] in names for name in arrays)
+    reasons = []
+    for layout in ("torch", "keras") if is_torch else (None,):
+        try:
+            found = arrays if layout is None else keras_arrays(arrays, names, layout)
+            kernel = found.get(_FIRST)
+            if kernel is not None and kernel.ndim >= 4 and kernel.shape[-2] != channels:
+                found = found | {_FIRST: fitted(kernel, channels)}
+            report = transplant(network, found, mapping=mapping.name, tap=mapping.tap, alpha=mapping.alpha)
+            _check_whole(report, names, encoder)
+            return report
+        except WeightsError as error:
+            reasons.append(str(error))
+    raise WeightsError(f"{weights} does not fit the encoder {encoder}: {reasons[0]}")
+
+
+def _check_whole(report: Report, names: Names, encoder: str) -> None:
+    """Refuse a file of another network: a layer of the encoder is missing in it, or it has more of the encoder's kind.
+
+    A ResNet-34's file has all weights of a ResNet-18, and VGG-19's all of VGG-16.
+    """
+    layers = set(names.values())
+    stages = {_stage(name) for name in (*names, *layers)} - {None}
+    # `acs_soft` weighs its planes by weights of its own, which start equal.
+    missing = [each for each in report.missing if _layer(each) in layers and not each.name.endswith("/planes")]
+    # Normalization of each image by itself leaves batch normalization's averages unused.
+    biased = {f"{_layer(weight)}/bias" for weight in report.matched}
+    others = [
+        each
+        for each in report.unused
+        if each.name in biased or (_layer(each) not in layers and _stage(each.name) in stages)
+    ]
+    if missing:
+        raise WeightsError(
+            f"it lacks {counted(missing, 'weight')}: {listed(missing)}. Choose weights of the whole encoder."
+        )
+    if others:
+        raise WeightsError(
+            f"it is of another network, with {counted(others, 'weight')} that {encoder} does not have: "
+            f"{listed(others)}. Choose weights of {encoder}."
+        )
+
+
+def _layer(weight: Weight) -> str:
+    return weight.name.rpartition("/")[0]
+
+
+def _stage(name: str) -> str | None:
+    """The start of a layer's name that its stage of the network shares: `block3`, `layer1`, `blocks.0`."""
+    found = re.match(r"[^\d/]*\d+", name)
+    return found[0] if found else None
 
 
 def _vgg16_origin(weights: str) -> str:
@@ -88,24 +154,12 @@ def fill_flat(flat: keras.Model, weights: EncoderWeights, imagenet: str) -> None
         imagenet: its file of ImageNet weights in the table of known files.
 
     Raises:
-        WeightsError: the weights cannot be found, or fit in none of these ways, with the reason for each.
+        WeightsError: the weights cannot be found, do not fit, or are of another network.
     """
     if weights is None:
         return
-    file = _imagenet_file(imagenet) if weights == "imagenet" else find_model(weights)
-    reasons = []
-    ways: dict[str, Callable[[], Any]] = {
-        "Keras' names": lambda: transplant(flat, read_arrays(file), strict=True),
-        "torch's names": lambda: load_torch(flat, file),
-        "torch's names and Keras' axes": lambda: load_torch(flat, file, layout="keras"),
-    }
-    for way, fill in ways.items():
-        try:
-            fill()
-            return
-        except WeightsError as error:
-            reasons.append(f"with {way}: {error}")
-    raise WeightsError(f"{file} does not fit {flat.name}; {' '.join(reasons)}")
+    file = _imagenet_file(imagenet) if weights == "imagenet" else weights
+    _fill(flat, read_arrays(file), file, flat.name)
 
 
 def with_weights(network: keras.Model, weights: EncoderWeights) -> keras.Model:

@@ -74,7 +74,7 @@ def keras_arrays(state: Mapping[str, np.ndarray], names: Names, layout: str = "t
         WeightsError: the axes of an array cannot be those of its layer, or the network is in the file more than once.
     """
     check_choice("layout", layout, ("torch", "keras"), ValueError)
-    prefix = _prefix(state, names)
+    prefix = prefix_of(state, names)
     arrays = {}
     for name, array in state.items():
         layer, _, weight = name.removeprefix(prefix).rpartition(".")
@@ -95,7 +95,7 @@ def keras_arrays(state: Mapping[str, np.ndarray], names: Names, layout: str = "t
     return arrays
 
 
-def _prefix(state: Iterable[str], names: Names) -> str:
+def prefix_of(state: Iterable[str], names: Names) -> str:
     """What is in front of the network's names: nothing if any layer has its own name, else what most layers have."""
     found: Counter[str] = Counter()
     for layer in {name.rpartition(".")[0] for name in state}:

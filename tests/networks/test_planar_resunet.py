@@ -146,10 +146,11 @@ def test_an_encoder_is_planar_unless_it_is_asked_to_be_deeper():
 
 
 def test_averaged_kernels_give_what_planar_ones_give_where_slices_are_equal(tmp_path):
-    rng = np.random.default_rng(0)
-    kernels = {"block1_conv1": rng.normal(size=(3, 3, 3, 64)), "block1_conv2": rng.normal(size=(3, 3, 64, 64))}
-    np.savez(tmp_path / "flat.npz", **{f"{name}/kernel": k.astype(np.float32) for name, k in kernels.items()})
-    slices = np.repeat(rng.random((1, 1, 32, 32, 3), np.float32), 16, axis=1)
+    network = PlanarResUNet(**SMALL)
+    flat = {name: network.get_layer(name).weights for name in encoder_layer_names(4)}
+    arrays = {f"{name}/{w.name}": np.array(w).reshape(w.shape[-4:]) for name, weights in flat.items() for w in weights}
+    np.savez(tmp_path / "flat.npz", **arrays)
+    slices = np.repeat(np.random.default_rng(0).random((1, 1, 32, 32, 3), np.float32), 16, axis=1)
 
     def features(depth):
         network = PlanarResUNet(**(SMALL | {"encoder_weights": tmp_path / "flat.npz"}), encoder_depth=depth)
