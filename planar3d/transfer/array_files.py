@@ -20,7 +20,9 @@ from planar3d.transfer.size_budget import SizeBudget
 from planar3d.transfer.torch_files import TORCH_READERS
 
 Arrays = dict[str, np.ndarray]
-FORMATS = ".h5 of Keras 2 or 3, .weights.h5, .keras, .npz, .onnx, .safetensors, .pth and .pt of torch"
+FORMATS = (
+    ".h5 of Keras 2 or 3, .weights.h5, .keras, .npz, .onnx, .safetensors, .pth, .pt, .bin, .ckpt and .tar of torch"
+)
 
 _ZIP_SIGNATURE = b"PK\x03\x04"
 _NPY_HEADERS: dict[tuple[int, int], Callable[..., Any]] = {
@@ -63,11 +65,11 @@ def _reader(path: Path) -> Callable[[Path, SizeBudget], Arrays]:
         start = file.read(len(SIGNATURE))
     if not start:
         raise WeightsError(f"{path} is empty; get it again. Supported formats: {FORMATS}.")
+    if start == SIGNATURE:
+        return _read_hdf5
     # By suffix: a .pth may be a zip archive like an .npz, or a plain pickle.
     if path.suffix in TORCH_READERS:
         return TORCH_READERS[path.suffix]
-    if start == SIGNATURE:
-        return _read_hdf5
     if start.startswith(_ZIP_SIGNATURE):
         return _read_zip
     if path.suffix == ".onnx":

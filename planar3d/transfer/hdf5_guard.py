@@ -38,11 +38,11 @@ def opened(source: Path | io.BytesIO, path: Path, budget: SizeBudget) -> Iterato
 def read_array(dataset: h5py.Dataset, path: str) -> np.ndarray:
     """Read a data set of numbers; half precision is converted to float32.
 
-    Keras stores bfloat16 as raw bytes.
+    Keras stores bfloat16 as raw bytes, which only `.weights.h5` names.
     """
     if dataset.shape is None:
         raise WeightsError(f"{path} has no values; it is not a weights file.")
-    if dataset.dtype.itemsize == 2 and dataset.attrs.get("dtype") == "bfloat16":
+    if dataset.dtype.itemsize == 2 and (dataset.dtype.kind == "V" or dataset.attrs.get("dtype") == "bfloat16"):
         raw = np.frombuffer(np.asarray(dataset[()]).tobytes(), "<u2").astype("<u4")
         return (raw << 16).view("<f4").reshape(dataset.shape)
     if dataset.dtype.kind not in NUMBERS:

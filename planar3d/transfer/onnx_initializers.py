@@ -33,6 +33,11 @@ def read_onnx(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
         raise WeightsError(f"{path}: reading .onnx files needs onnx; pip install 'planar3d[onnx]'.") from None
     graph = onnx.load(path, load_external_data=False).graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            tensors.update((node.output[0], value.t) for value in node.attribute if value.name == "value")
+        elif node.op_type == "Identity" and node.input[0] in tensors:  # torch stores equal arrays once
+            tensors[node.output[0]] = tensors[node.input[0]]
 
     def array(name: str) -> np.ndarray:
         tensor = tensors[name]
@@ -45,6 +50,8 @@ def read_onnx(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
             raise WeightsError(f"{path}: {name} has an impossible shape; the file is damaged.")
         budget.take(math.prod(tensor.dims) * 4, name)
         found = numpy_helper.to_array(tensor)
+        if tensor.data_type == onnx.TensorProto.BFLOAT16:
+            found = found.astype(np.float32)
         if found.dtype.kind not in NUMBERS:
             raise WeightsError(f"{path}: {name} has {found.dtype} instead of numbers; it is not a weights file.")
         return found

@@ -2,17 +2,22 @@
 
 import math
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from planar3d.errors import WeightsError
 from planar3d.transfer.size_budget import SizeBudget
 
-# Keys of the state dictionary in a training checkpoint, besides epoch and optimizer.
+# Keys of the state dictionary in a training checkpoint, of which the first counts if there are several.
 _STATES = ("state_dict", "model")
+# What NumPy has of the types in `.safetensors`, and bfloat16; 8 and 4 bits need scales, which are named differently.
+_READABLE = re.compile(r"B?F16|F32|F64|[IU]\d+|BOOL")
+_DENSE = "Save the weights as dense float32 tensors."
 
 
 def read_safetensors(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
@@ -35,7 +40,10 @@ def read_safetensors(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
     arrays = {}
     with safe_open(path, framework="np") as file:
         for name in file.keys():  # noqa: SIM118 (not a dictionary)
-            budget.take(4 * math.prod(file.get_slice(name).get_shape()), name)
+            stored = file.get_slice(name)
+            if not _READABLE.fullmatch(stored.get_dtype()):
+                raise WeightsError(f"{path}: {name} has {stored.get_dtype()} values. {_DENSE}")
+            budget.take(4 * math.prod(stored.get_shape()), name)
             array = file.get_tensor(name)
             half = array.dtype.itemsize < 4 and array.dtype.kind not in "iub"
             arrays[name] = array.astype(np.float32) if half else array
@@ -46,14 +54,14 @@ def read_torch(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
     """Read the tensors of a `.pth` or `.pt` file with torch's `weights_only=True`: tensors and numbers, no code.
 
     Args:
-        path: a state dictionary, or a checkpoint with one under `state_dict` or `model`.
+        path: a state dictionary, or a checkpoint with one under `state_dict` or `model`, or with only one.
 
     Returns:
         As `read_safetensors`.
 
     Raises:
         WeightsError: torch is not installed, or the file has anything except tensors and numbers, such as a pickled
-            network, or declares impossible sizes.
+            network, has several state dictionaries, or declares impossible sizes.
     """
     try:
         import torch
@@ -67,6 +75,15 @@ def read_torch(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
             unpacked = SizeBudget(path)
             for member in archive.infolist():
                 unpacked.take(member.file_size, member.filename)
+                if member.filename.endswith("/constants.pkl"):
+                    raise WeightsError(
+                        f"{path} is a TorchScript program, which is not run. Save its weights in torch: "
+                        "torch.save(torch.jit.load(file).state_dict(), 'weights.pth')."
+                    )
+    else:
+        with path.open("rb") as file:
+            if file.read(1) != pickle.PROTO:
+                raise WeightsError(f"{path} is not a file that torch.save wrote; get it again from its source.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -76,21 +93,33 @@ def read_torch(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
         ) from error
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path} has a {type(content).__name__} instead of a state dictionary of named tensors.")
-    state = next((content[name] for name in _STATES if isinstance(content.get(name), Mapping)), content)
     arrays = {}
-    for name, tensor in state.items():
+    for name, tensor in _state_in(content, torch.Tensor, path).items():
         if isinstance(tensor, torch.Tensor):
             # A tensor may repeat one number along its axes, so its size is independent of its size on disk.
-            budget.take(4 * tensor.numel(), name)
-            if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
-                raise WeightsError(
-                    f"{path}: {name} is not a plain dense tensor. Save the weights as dense float32 tensors."
-                )
+            budget.take(4 * tensor.numel(), str(name))
+            dense = tensor.layout == torch.strided and tensor.device.type == "cpu"
+            if not dense or tensor.is_quantized or tensor.is_complex():
+                raise WeightsError(f"{path}: {name} is not a plain dense tensor. {_DENSE}")
             half = tensor.is_floating_point() and tensor.itemsize < 4
-            arrays[name] = (tensor.float() if half else tensor).detach().numpy()
+            arrays[str(name)] = (tensor.float() if half else tensor).detach().numpy()
     return arrays
 
 
+def _state_in(content: Mapping[str, Any], tensor: type, path: Path) -> Mapping[str, Any]:
+    """The state dictionary in a checkpoint: under one of `_STATES`, the checkpoint itself, or the only one in it."""
+    inner = {name: value for name, value in content.items() if isinstance(value, Mapping)}
+    named = [name for name in _STATES if name in inner]
+    if not named and not any(isinstance(value, tensor) for value in content.values()):
+        named = [name for name, value in inner.items() if any(isinstance(one, tensor) for one in value.values())]
+        if len(named) > 1:
+            raise WeightsError(
+                f"{path} has {len(named)} state dictionaries: {', '.join(map(str, named))}. Save the one that you want."
+            )
+    return _state_in(inner[named[0]], tensor, path) if named else content
+
+
 # By suffix, the reader of a file, and the library that it imports, which takes longer than reading.
-TORCH_READERS = {".safetensors": read_safetensors, ".pth": read_torch, ".pt": read_torch}
-LIBRARIES = {".safetensors": "safetensors", ".pth": "torch", ".pt": "torch"}
+_TORCH = (".pth", ".pt", ".bin", ".ckpt", ".tar")
+TORCH_READERS = {".safetensors": read_safetensors, **dict.fromkeys(_TORCH, read_torch)}
+LIBRARIES = {".safetensors": "safetensors", **dict.fromkeys(_TORCH, "torch")}

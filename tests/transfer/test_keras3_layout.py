@@ -148,9 +148,11 @@ def test_a_configuration_is_read_for_names_and_never_built(tmp_path, flat_networ
         assert_array_equal(found[name], array)
 
 
-def test_bfloat16_weights_are_read_exactly(tmp_path):
+@pytest.mark.parametrize("suffix", [".weights.h5", ".keras", ".h5"])
+def test_bfloat16_weights_are_read_exactly(suffix, tmp_path):
     network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="conv10", dtype="bfloat16")])
-    network.save_weights(tmp_path / "half.weights.h5")
-    found = read_directly(tmp_path / "half.weights.h5")["conv10/kernel"]
+    save = network.save_weights if suffix == ".weights.h5" else network.save
+    save(path := tmp_path / f"half{suffix}")
+    found = read_directly(path)["conv10/kernel"]
     assert found.dtype == np.float32
     assert_array_equal(found, np.asarray(network.weights[0]).astype(np.float32))

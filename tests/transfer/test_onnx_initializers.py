@@ -46,6 +46,24 @@ def test_other_convolutions_keep_their_initializers_names(tmp_path):
     assert_array_equal(found["head/kernel"], kernels[1])
 
 
+def test_kernels_are_read_wherever_the_graph_holds_them(tmp_path):
+    from onnx import TensorProto, helper
+
+    kernel = np.arange(36, dtype=np.float32).reshape(2, 2, 3, 3)
+    half = helper.make_tensor("half", TensorProto.BFLOAT16, kernel.shape, kernel.ravel())
+    constant = helper.make_node("Constant", [], ["b"], value=helper.make_tensor("", 1, kernel.shape, kernel.ravel()))
+    again = helper.make_node("Identity", ["b"], ["c"])
+    convolutions = [
+        helper.make_node("Conv", [f"x{i}", name], [f"x{i + 1}"]) for i, name in enumerate(("half", "b", "c"))
+    ]
+    graph = helper.make_graph([constant, again, *convolutions], "g", [], [], [half])
+    onnx.save(helper.make_model(graph), tmp_path / "a.onnx")
+    found = read_directly(tmp_path / "a.onnx")
+    assert list(found) == ["half/kernel", "b/kernel", "c/kernel"] and found["half/kernel"].dtype == np.float32
+    for array in found.values():
+        assert_array_equal(array, kernel.transpose(2, 3, 1, 0))
+
+
 def test_weights_in_a_file_beside_are_refused(tmp_path):
     path = tmp_path / "apart.onnx"
     write(path, (3, 64), ("c",))

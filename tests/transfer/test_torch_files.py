@@ -56,6 +56,47 @@ def test_state_dictionaries_of_torch_come_back_as_saved(torch, state, zipped, ne
     assert_array_equal(found["half"], state["half"].float())
 
 
+@pytest.mark.parametrize("name", ["a.bin", "a.ckpt", "a.pth.tar"])
+def test_a_checkpoint_s_only_state_dictionary_is_found_under_any_key_and_suffix(torch, state, name, tmp_path):
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.ones(2))]).state_dict()
+    torch.save({"epoch": 3, "model_state_dict": state, "optimizer": optimizer}, tmp_path / name)
+    assert read_arrays(tmp_path / name).keys() == state.keys()
+
+
+def test_of_several_state_dictionaries_none_is_chosen(torch, state, tmp_path):
+    torch.save({"student": state, "teacher": state}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match="has 2 state dictionaries: student, teacher"):
+        read(tmp_path / "a.pth")
+
+
+def test_torchscript_is_refused_with_the_way_to_save_its_weights(torch, tmp_path):
+    torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "a.pt")
+    with pytest.raises(WeightsError, match=r"a TorchScript program.*torch\.jit\.load\(file\)\.state_dict\(\)"):
+        read(tmp_path / "a.pt")
+
+
+def test_a_page_instead_of_the_file_is_not_called_a_pickle(torch, tmp_path):
+    (tmp_path / "a.pth").write_text("<html>404</html>")
+    with pytest.raises(WeightsError, match=r"a\.pth is not a file that torch\.save wrote"):
+        read(tmp_path / "a.pth")
+
+
+def test_complex_numbers_are_refused_instead_of_losing_a_part(torch, tmp_path):
+    torch.save({"a": torch.ones(3, dtype=torch.complex64)}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match="a is not a plain dense tensor"):
+        read(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "C64"])
+def test_types_of_safetensors_without_a_meaning_of_their_own_are_named(dtype, tmp_path):
+    pytest.importorskip("safetensors")
+    header = json.dumps({"a": {"dtype": dtype, "shape": [1], "data_offsets": [0, 8 if dtype == "C64" else 1]}})
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header.encode() + bytes(8 if dtype == "C64" else 1))
+    with pytest.raises(WeightsError, match=f"a has {dtype} values. Save the weights as dense float32 tensors"):
+        read(path)
+
+
 class Harmful:
     """A pickle that makes a folder when it is loaded."""
 
