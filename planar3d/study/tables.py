@@ -125,11 +125,11 @@ def print_tables(results: Results) -> None:
     if results.of_lesions:
         second, third = table_2(results), table_3(results)
         shown = [(second.title, side_by_side(second, results)), (third.title, [third.header, *third.lines])]
-        notes = [*spread_notes(), *_other_scans(results)]
+        notes = [*spread_notes(), *_left_out(results, published.TABLE_2), *_other_scans(results)]
     else:
         tables = [*system_tables(results, _besides(results)), targets_table(results)]
         shown = [(table.title, [table.header, *table.lines]) for table in tables]
-        notes = [note for table in tables for note in table.notes]
+        notes = list(dict.fromkeys(note for table in tables for note in table.notes))
     for title, (header, *lines) in shown:
         printed = RichTable(title=title)
         columns = list(zip(header, *lines, strict=True))

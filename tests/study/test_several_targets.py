@@ -83,7 +83,9 @@ def test_the_report_prints_what_the_paper_printed_beside_what_the_run_scored_and
         "This run: 1 test scan of a phantom (not patients), layout BraTS. The cases differ",
     ):
         assert words in page
-    assert "wacker2019-3d, native grid" in _run("report", run)
+    printed = _run("report", run)
+    assert "wacker2019-3d, native grid" in printed
+    assert printed.count("± is the sample standard deviation") == 1
 
 
 def test_the_weights_predict_as_the_run_did_from_the_folder_to_the_native_label_map(run, data, tmp_path):

@@ -164,7 +164,7 @@ def _rewrite(run, **changes):
     write_csv(path, list(rows[0]), [row | changes for row in rows])
 
 
-def test_a_scan_without_a_score_is_counted_named_and_kept_in_the_csv(make_run):
+def test_a_scan_without_a_score_is_counted_named_and_kept_in_the_csv(make_run, capsys):
     run = make_run()
     _rewrite(run, sensitivity="nan", assd_mm="")
     results = read_results(run)
@@ -174,6 +174,8 @@ def test_a_scan_without_a_score_is_counted_named_and_kept_in_the_csv(make_run):
     for table in (table_2(results), table_3(results)):
         assert "Sensitivity is undefined (0/0) and excluded from every mean for scan00, scan10, scan20." in table.notes
         assert not any("Dice is undefined" in note for note in table.notes)
+    print_tables(results)
+    assert "Sensitivity is undefined (0/0)" in capsys.readouterr().out
     lines = csv.DictReader(io.StringIO(table_2(results).to_csv()))
     folds_1 = [r for r in lines if r["row"] == "Sensitivity, fold 1, 256³ grid" and r["column"] == ALL]
     assert [(r["mean"], r["values"], r["of"]) for r in folds_1] == [("", "0", "3")]
