@@ -1,5 +1,6 @@
 """Folds: the scans for training, validation and testing (Kolarik 2020, section 3.2)."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,12 @@ from planar3d.wording import counted, is_or_are, listed
 MSSEG_FOLDS = 5
 # A card is stored in an attribute of less than 64 KiB; for large data sets it names only the first scans.
 _NAMED_SCANS = 200
+# A visit in a scan's name: P1_T2, 013_time02, patient04_study1_FLAIR.
+_VISIT = re.compile(
+    r"(?:^|[_.-])(?:(?:ses|session|visit|v|tp?|time|timepoint|study|fu|month|year)[_-]?\d+|baseline|bl|follow-?up)"
+    r"(?=[_.-]|$)",
+    re.IGNORECASE,
+)
 _LEAVE_ONE_OUT = 10  # with a single group of at most this many scans, each fold tests one scan
 
 
@@ -121,8 +128,10 @@ def everything(patients: Mapping[str, str]) -> Fold:
     return Fold(train, tuple(scan for scan in ids if patients[scan] == last), ())
 
 
-def shared_patients(folds: Iterable[Fold], patients: Mapping[str, str]) -> list[str]:
+def shared_patients(folds: Sequence[Fold], patients: Mapping[str, str]) -> list[str]:
     """A sentence for each fold, of a user's own, that tests a scan of a patient on whose other scans it trains.
+
+    If there is none, a sentence for the first fold that may do so by the names of scans: P1_T1 and P1_T2.
 
     Args:
         folds: the first is fold 1.
@@ -136,6 +145,16 @@ def shared_patients(folds: Iterable[Fold], patients: Mapping[str, str]) -> list[
                 f"Fold {number} tests {listed(shared)}, but trains or validates on other scans of the same patients; "
                 "scores on new patients would be lower."
             )
+    unnamed = [scan for scan, patient in patients.items() if patient == scan and _VISIT.search(scan)]
+    alike = {scan: name for scan in unnamed if re.search(r"\d", name := _VISIT.sub("", scan))}
+    for number, fold in enumerate(folds if not sentences else (), start=1):
+        seen = {alike[scan]: scan for scan in (*fold.train, *fold.validation) if scan in alike}
+        if pairs := [f"{scan} and {seen[alike[scan]]}" for scan in fold.test if alike.get(scan) in seen]:
+            return [
+                f"{pairs[0]} count as different patients, and fold {number} trains on one and tests the other. If they "
+                "are visits of one patient, scores on new patients would be lower: name the patients in the column "
+                "patient of a CSV table."
+            ]
     return sentences
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from planar3d.errors import FoldsError
 from planar3d.scans.case import patient_of
-from planar3d.scans.folds import Fold, choose_folds, everything, group_folds, msseg_folds, read_folds
+from planar3d.scans.folds import Fold, choose_folds, everything, group_folds, msseg_folds, read_folds, shared_patients
 
 MSSEG = (
     *("01016SACH", "01038PAGU", "01039VITE", "01040VANE", "01042GULE"),
@@ -148,3 +148,31 @@ def test_folds_are_chosen_by_number():
     for only in ("6", "0", "x"):
         with pytest.raises(FoldsError):
             choose_folds(only, 5)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("P1_T1", "P1_T2"),
+        ("013_flair_time01", "013_flair_time02"),
+        ("p4_study1_F", "p4_study2_F"),
+        ("7-bl", "7-followup"),
+    ],
+)
+def test_names_tell_visits_whose_patient_nobody_named(one, other):
+    folds = [Fold((other, "x1"), (), ("x2",)), Fold((other, "x1"), (), ("x2", one))]
+    alone = {scan: scan for scan in (one, other, "x1", "x2")}
+    (sentence,) = shared_patients(folds, alone)
+    assert f"{one} and {other} count as different patients, and fold 2 trains" in sentence
+    assert "column patient" in sentence
+    assert shared_patients(folds[:1], alone) == []
+    assert shared_patients(folds, alone | {one: "a", other: "b"}) == []
+    assert shared_patients(folds, alone | {one: "a", other: "a"}) == [
+        f"Fold 2 tests {one}, but trains or validates on other scans of the same patients; scores on new patients "
+        "would be lower."
+    ]
+
+
+@pytest.mark.parametrize(("one", "other"), [("MS_001", "MS_002"), ("m1", "m2"), ("t1", "t2"), ("01_001", "01_002")])
+def test_numbers_of_patients_are_no_visits(one, other):
+    assert shared_patients([Fold((one,), (), (other,))], {one: one, other: other}) == []
