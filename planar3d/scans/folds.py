@@ -148,8 +148,8 @@ def shared_patients(folds: Sequence[Fold], patients: Mapping[str, str]) -> list[
     unnamed = [scan for scan, patient in patients.items() if patient == scan and _VISIT.search(scan)]
     alike = {scan: name for scan in unnamed if re.search(r"\d", name := _VISIT.sub("", scan))}
     for number, fold in enumerate(folds if not sentences else (), start=1):
-        seen = {alike[scan]: scan for scan in (*fold.train, *fold.validation) if scan in alike}
-        if pairs := [f"{scan} and {seen[alike[scan]]}" for scan in fold.test if alike.get(scan) in seen]:
+        trained = {alike[scan]: scan for scan in (*fold.train, *fold.validation) if scan in alike}
+        if pairs := [f"{scan} and {trained[alike[scan]]}" for scan in fold.test if alike.get(scan) in trained]:
             return [
                 f"{pairs[0]} count as different patients, and fold {number} trains on one and tests the other. If they "
                 "are visits of one patient, scores on new patients would be lower: name the patients in the column "
