@@ -21,6 +21,7 @@ from planar3d.wording import counted
 CAVITY, MYOCARDIUM = 1, 2  # labels of CAMUS
 _DISKS = 20
 _FINER = 4  # subpixels along each axis, for accurate disks of few pixels
+_CORNERS = np.ones((3, 3))  # pixels that share a corner are connected
 _KINDS = [f"{view}_{instant}" for instant in INSTANTS for view in VIEWS]
 
 
@@ -34,7 +35,8 @@ class Ventricle(NamedTuple):
 def left_ventricle(labels: np.ndarray, spacing: Sequence[float]) -> Ventricle:
     """Measure the cavity along the axis from the center of the valve to the apex.
 
-    The valve is the border of the cavity without myocardium; the apex is the point farthest from its center.
+    The valve is the border of the cavity without myocardium; the apex is the point farthest from its center. Of a
+    cavity in several pieces, the largest is measured.
 
     Args:
         labels: an image's label map (i, j) or (i, j, 1), cavity 1 and myocardium 2.
@@ -44,12 +46,12 @@ def left_ventricle(labels: np.ndarray, spacing: Sequence[float]) -> Ventricle:
         Lengths, nan without a cavity, a myocardium, or a valve between them.
     """
     labels = labels.reshape(labels.shape[:2])
-    cavity, heart = labels == CAVITY, (labels == CAVITY) | (labels == MYOCARDIUM)
+    cavity, heart = largest_part(labels == CAVITY, _CORNERS), (labels == CAVITY) | (labels == MYOCARDIUM)
     valve = cavity & ndimage.binary_dilation(~heart, border_value=1)
     if not valve.any() or not (labels == MYOCARDIUM).any():
         return Ventricle(np.nan, np.full(_DISKS, np.nan))
     mm = np.asarray(spacing[:2], float)
-    middle = (np.argwhere(largest_part(valve, np.ones((3, 3)))) * mm).mean(axis=0)
+    middle = (np.argwhere(largest_part(valve, _CORNERS)) * mm).mean(axis=0)
     inside = np.argwhere(np.kron(cavity, np.ones((_FINER, _FINER), bool))) / _FINER * mm
     inside -= (_FINER - 1) / 2 / _FINER * mm  # centers of subpixels around the pixel's own
     away = inside - middle

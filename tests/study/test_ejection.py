@@ -51,6 +51,14 @@ def test_the_phantom_s_hearts_eject_what_their_files_say():
     assert ejection_fraction(ed, es) == pytest.approx(ejection_fraction(told_ed, told_es), abs=1.5)
 
 
+def test_a_piece_of_cavity_elsewhere_in_the_image_is_not_the_apex():
+    alone = half_ellipse(22, 80)
+    scattered = alone.copy()
+    scattered[5:8, 5:8] = 1
+    one, other = (left_ventricle(labels, SPACING) for labels in (alone, scattered))
+    assert one.length == other.length and biplane_volume(one, one) == biplane_volume(other, other)
+
+
 def test_what_cannot_be_measured_is_undefined():
     cavity_alone = np.where(half_ellipse(20, 60) == 1, 1, 0)
     for labels in (np.zeros((9, 9), np.uint8), cavity_alone, np.full((9, 9), 2)):
