@@ -10,6 +10,7 @@ import numpy as np
 from planar3d.conversion.depthwise import computed_on_images
 from planar3d.conversion.layout import Layout
 from planar3d.errors import ConversionError
+from planar3d.graph.keras_graph import lambda_again
 
 PARTS = ("initializer", "regularizer", "constraint")
 _HELD = ("activation", *(f"_{part}" for part in PARTS))
@@ -41,6 +42,8 @@ def rebuilt(operation: Any, kind: Any = None, **changes: Any) -> Any:
     Args:
         kind: another type with the same configuration; default: its own.
     """
+    if isinstance(operation, keras.layers.Lambda):  # Keras does not read the code in its configuration
+        return lambda_again(operation, **changes)
     held, plain = held_and_plain(operation)
     made = (kind or type(operation)).from_config({**plain, **held, **changes})
     return computed_on_images(made) if type(made) is keras.layers.Conv3D else made

@@ -89,6 +89,17 @@ def applied_again(node: Any, values: Sequence[Any], operation: Any = None) -> li
     return tree.flatten((operation or node.operation)(*args, **kwargs))
 
 
+def shapes_taken(layer: keras.Layer) -> list[Any]:
+    """The shape of a layer's first input in each place where it is used."""
+    return [node.input_tensors[0].shape for node in layer._inbound_nodes]
+
+
+def lambda_again(layer: keras.layers.Lambda, **changes: Any) -> keras.layers.Lambda:
+    """A new Lambda layer of the same function, with changes to its name or type."""
+    config = keras.Layer.get_config(layer) | changes
+    return type(layer)(layer.function, layer._output_shape, layer.mask, layer.arguments, **config)
+
+
 def pass_through(network: keras.Model, values: Sequence[Any], visit: Visit, prefix: str = "") -> list[Any]:
     """Pass values of any kind through a network and its nested networks, without changing their graphs.
 

@@ -1,7 +1,7 @@
 """Layers of volumes as ONNX operators on (batch, channels, depth, rows, cols), for runtimes other than Keras."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from planar3d.errors import Planar3DError
 from planar3d.graph.description import Layer
-from planar3d.graph.reach import Range, extents_of, layer_padding, transposed_padding
+from planar3d.graph.reach import Range, extents_of, layer_padding, reads_beyond_slice, transposed_padding
 
 # Keras' axes in the order of ONNX, and back.
 CHANNELS_FIRST, CHANNELS_LAST = (0, 4, 1, 2, 3), (0, 2, 3, 4, 1)
@@ -32,9 +32,7 @@ class Tensor:
 class Use:
     """A layer being written."""
 
-    # Has `add(operator, name, inputs, **attributes)` and `constant(name, array)`, which return a reference to the
-    # result.
-    graph: Any
+    graph: Any  # has `add(operator, name, inputs, **attributes)` and `constant(name, array)`, which name their results
     name: str  # of the layer in the graph
     layer: Layer  # its description
     tensors: Sequence[Tensor]  # its inputs
@@ -68,7 +66,21 @@ Writer = Callable[[Use], Any]
 
 def convolution(use: Use) -> Any:
     """Conv3D."""
+    use = _of_one_slice(use)
     return _weighed(use, "Conv", group=use.layer.groups, pads=use.pads())
+
+
+def _of_one_slice(use: Use) -> Use:
+    """A convolution that oneDNN gets wrong in bf16, with only the tap of its kernel that sees the slice."""
+    layer, (source,) = use.layer, use.tensors
+    before, *_ = pads = use.pads()
+    tap, off = divmod(before, layer.dilation_rate[0])
+    if off or before + pads[3] != extents_of(layer)[0] - 1 or not reads_beyond_slice(layer, source.shape):
+        return use
+    settings, kernel = {"kernel_size": (1, *layer.kernel_size[1:])}, {"kernel": _array(layer.kernel)[tap : tap + 1]}
+    thin = replace(layer, settings={**layer.settings, **settings}, arrays={**layer.arrays, **kernel})
+    # Under another name, as the layer may have its whole kernel elsewhere.
+    return replace(use, name=f"{use.name}/slice", layer=thin, tensors=[replace(source, depth_padding=(0, 0))])
 
 
 def transposed_convolution(use: Use) -> Any:

@@ -10,6 +10,7 @@ from planar3d.errors import Planar3DError
 from planar3d.graph.description import Layer
 
 Range = tuple[int, int]  # before and after, or from and to
+_WHOLE_ROW = 16  # channels from which oneDNN reads only its input
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,14 @@ def extents_of(layer: Any) -> list[int]:
     if hasattr(layer, "pool_size"):
         return [*layer.pool_size]
     return [(size - 1) * dilation + 1 for size, dilation in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
+
+
+def reads_beyond_slice(layer: Any, shape: Sequence[int | None]) -> bool:
+    """Whether oneDNN, with AMX, gives wrong values for a Conv3D in bf16, or ends the process.
+
+    It reads beyond the input, of `shape`, if that is a single slice of few channels and the kernel is deeper.
+    """
+    return shape[1] == 1 and layer.kernel_size[0] > 1 and (shape[-1] or 0) < _WHOLE_ROW
 
 
 def layer_padding(name: str, layer: Any, lengths: Sequence[int | None]) -> list[Range]:

@@ -6,6 +6,9 @@ from typing import Any
 
 import keras
 
+from planar3d.graph.keras_graph import layers_within, shapes_taken
+from planar3d.graph.reach import reads_beyond_slice
+
 
 def on_gpu() -> bool:
     """Whether the backend computes on a GPU."""
@@ -29,6 +32,15 @@ def make_deterministic() -> None:
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
+
+
+def keeping_float32(network: keras.Model) -> keras.Model:
+    """A network in 16 bits whose layers that a CPU gets wrong in bf16, already in the forward pass, are in float32."""
+    for layer in layers_within(network, keras.layers.Conv3D):
+        beyond = any(reads_beyond_slice(layer, shape) for shape in shapes_taken(layer))
+        if beyond and layer.compute_dtype == "bfloat16":
+            layer.dtype_policy = "float32"
+    return network
 
 
 def layer_gradients(layer: keras.Layer, x: Any, upstream: Any) -> list[Any]:

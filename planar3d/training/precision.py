@@ -16,7 +16,7 @@ from planar3d.graph.keras_graph import name_of
 from planar3d.progress import Notify
 from planar3d.recipes import Recipe
 from planar3d.sections import check_choice
-from planar3d.training.backends import layer_gradients, on_gpu
+from planar3d.training.backends import keeping_float32, layer_gradients, on_gpu
 from planar3d.wording import counted, is_or_are
 
 TOLERANCE = 0.01  # largest relative error of a gradient for bf16; NaN exceeds it
@@ -87,7 +87,7 @@ def built_with(precision: str, build: Callable[[], keras.Model]) -> keras.Model:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(PRECISIONS[precision].policy)
     try:
-        return build()
+        return keeping_float32(build())
     finally:
         keras.config.set_dtype_policy(before)
 
@@ -130,7 +130,7 @@ def in_precision(network: keras.Model, precision: str) -> keras.Model:
 
     copy = keras.models.clone_model(network, clone_function=cast, recursive=True)
     copy.set_weights(network.get_weights())
-    return copy
+    return keeping_float32(copy)
 
 
 def guard_precision(network: keras.Model, recipe: Recipe, windows: int, notify: Notify) -> None:

@@ -97,6 +97,17 @@ def test_a_network_predicts_on_keras_in_the_precision_that_is_asked_for(method: 
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("function", [sharp_sigmoid, lambda x, by=1: x * by], ids=["named", "unnamed"])
+def test_a_layer_of_one_s_own_function_is_in_another_precision_too(function) -> None:
+    x = keras.Input((4, 8, 8, 1))
+    y = keras.layers.Lambda(function, arguments={} if function is sharp_sigmoid else {"by": 3}, name="own")(x)
+    network = keras.Model(x, keras.layers.Conv3D(1, 1, activation="sigmoid")(y))
+    window = np.random.default_rng(0).normal(size=(1, 4, 8, 8, 1)).astype(np.float32)
+    narrow = in_precision(network, "bf16")
+    assert narrow.get_layer("own").compute_dtype == "bfloat16"
+    np.testing.assert_allclose(narrow(window), network(window), atol=0.01)
+
+
 def test_a_precision_is_given_where_windows_share_nothing_too(with_bf16) -> None:
     network, scan = depth_blur(), voxels(32, 32)
     predict = predictor(network, RECIPE, engine="keras", precision="bf16")

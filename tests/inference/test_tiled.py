@@ -10,11 +10,14 @@ import pytest
 from inference_networks import small_unet
 
 from planar3d.errors import Planar3DError, RecipeError
+from planar3d.graph.described import described
+from planar3d.inference.onnx_graph import network_graph
 from planar3d.inference.predictor import predict_volume, predictor
-from planar3d.inference.tiled import TiledInference
+from planar3d.inference.tiled import TiledInference, on_openvino
 from planar3d.recipes import PAPER, RECIPES
 from planar3d.scans.tiles import DepthWindows, Patches
 from planar3d.scans.windows import compose, cut_windows, network_input
+from planar3d.training.precision import in_precision
 
 RECIPE = PAPER.changed(size=16, channels=1)
 TILE = (6, 8, 8)
@@ -206,6 +209,22 @@ class TestOpenVINO:
             narrow = predict(volume)
             assert predict.description.endswith("bf16") == (np.abs(narrow - exact).max() > 1e-5)
             assert narrow.dtype == np.float32 and np.abs(narrow - exact).max() < 0.02
+
+    def test_in_bf16_a_kernel_deeper_than_a_single_slice_of_few_channels_reads_nothing_beyond_it(self):
+        keras.utils.set_random_seed(0)
+        x = keras.Input((4, 12, 12, 8))
+        both = keras.layers.Conv3D(8, 3, padding="same", name="both")
+        thin = keras.layers.MaxPooling3D((4, 1, 1))(x)
+        y = keras.layers.Add()([both(x), keras.layers.UpSampling3D((4, 1, 1))(both(thin))])
+        network = keras.Model(x, keras.layers.Conv3D(1, 1, activation="sigmoid")(y))
+        tiles = np.random.default_rng(0).normal(size=(2, 4, 12, 12, 8)).astype(np.float32)
+        expected = network.predict_on_batch(tiles)
+        for precision, within in (("float32", 1e-5), ("bf16", 0.02)):
+            np.testing.assert_allclose(on_openvino(network, precision)[0](tiles), expected, atol=within)
+            np.testing.assert_allclose(in_precision(network, precision)(tiles), expected, atol=within)
+        kernels = {name: array.shape for name, array in network_graph(described(network))[0].initializers.items()}
+        assert kernels["both/kernel"] == (8, 8, 3, 3, 3) and kernels["both/slice/kernel"] == (8, 8, 1, 3, 3)
+        assert in_precision(network, "bf16").get_layer("both").compute_dtype == "float32"
 
     def test_a_layer_it_does_not_know_is_named(self):
         x = keras.Input((*TILE, 1))
