@@ -102,6 +102,14 @@ def test_an_invalid_data_set_is_refused_with_what_is_wrong(tmp_path):
         bids_app.run([str(tmp_path / "study"), str(tmp_path / "out"), "participant"])
 
 
+def test_the_validator_does_not_look_for_a_newer_version(tmp_path, monkeypatch):
+    program = "def cli(): import os; print(os.environ['DENO_NO_UPDATE_CHECK'] and '{\"issues\": {\"issues\": []}}')"
+    (tmp_path / "bids_validator_deno.py").write_text(program)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    bids_app.validate(tmp_path, pytest.fail)
+
+
 def test_the_descriptor_has_the_flags_and_the_version_of_the_command():
     described = json.loads(DESCRIPTOR.read_text(encoding="utf-8"))
     assert described["tool-version"] == planar3d.__version__

@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -99,7 +100,9 @@ def validate(folder: Path, notify: Callable[[str], None]) -> None:
         notify("The data set is not validated; to validate it: pip install 'planar3d[bids]'")
         return
     program = "import sys; from bids_validator_deno import cli; sys.exit(cli())"
-    done = subprocess.run([sys.executable, "-c", program, folder, "--format", "json"], capture_output=True, text=True)
+    command = [sys.executable, "-c", program, str(folder), "--format", "json"]
+    silent = os.environ | {"DENO_NO_UPDATE_CHECK": "1"}  # Deno, which runs it, would ask its makers for a newer version
+    done = subprocess.run(command, capture_output=True, text=True, env=silent)
     try:
         issues = json.loads(done.stdout)["issues"]["issues"]
     except (ValueError, KeyError):
