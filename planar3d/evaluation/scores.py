@@ -144,9 +144,12 @@ class Summary:
 
 
 def summarize(values: Iterable[float], digits: int = 3) -> Summary:
-    """Return mean and sample standard deviation (n − 1) of the defined values; one value has no deviation."""
+    """Return mean and sample standard deviation (n − 1) of the defined values; one value has no deviation.
+
+    Means of counts have one decimal: where two of five scans have a lesion, 0.4 and not 0.
+    """
     given = list(values)
     defined = [value for value in given if not math.isnan(value)]
     mean = float(np.mean(defined)) if defined else math.nan
     sd = float(np.std(defined, ddof=1)) if len(defined) > 1 else math.nan
-    return Summary(mean, sd, len(defined), len(given), digits)
+    return Summary(mean, sd, len(defined), len(given), max(digits, 1))

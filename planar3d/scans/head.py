@@ -103,7 +103,7 @@ class Head:
         The area of an ellipsoid's outermost slice shows where it was cut. One slice distance is subtracted, since a
         completely covered head may end anywhere within it.
         """
-        found = {}
+        found = dict.fromkeys(SIDES, 0.0)
         for axis, (half, mm) in enumerate(zip(_HALF_AXES, self.spacing, strict=True)):
             areas = self.inside.sum(axis=tuple(other for other in range(3) if other != axis))
             shown = areas[areas > 0]

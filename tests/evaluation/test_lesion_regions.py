@@ -61,10 +61,10 @@ def test_ventricles_of_a_model_are_taken_and_without_any_what_depends_on_them_is
 
 
 def test_of_what_is_no_head_nothing_is_said():
-    voxels = np.where(_ball(0, 0, 0, 30), 100, 0).astype(np.float32)
-    scan, mask = (scan_along("RAS", each, AFFINE) for each in (voxels, MASK))
-    named = name_regions(lesion_table(mask), scan, mask)
-    assert {(lesion.region, lesion.region_sure) for lesion in named} == {(UNKNOWN, None)}
+    for voxels in (np.where(_ball(0, 0, 0, 30), 100, 0).astype(np.float32), np.zeros(SHAPE, np.float32)):
+        scan, mask = (scan_along("RAS", each, AFFINE) for each in (voxels, MASK))
+        named = name_regions(lesion_table(mask), scan, mask)
+        assert {(lesion.region, lesion.region_sure) for lesion in named} == {(UNKNOWN, None)}
     assert name_regions([], scan, Scan(np.zeros_like(mask.voxels), mask.header)) == []
 
 

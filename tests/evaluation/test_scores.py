@@ -115,6 +115,7 @@ def test_a_summary_says_how_many_scores_were_defined():
     summary = summarize([0.5, math.nan, 0.7], digits=2)
     assert str(summary) == "0.60 ± 0.14 (2 of 3)"
     assert str(summarize([0.5])) == "0.500"
+    assert str(summarize([1, 0, 1, 0, 0], digits=0)) == "0.4 ± 0.5"
     assert str(summarize([math.nan, math.nan])) == "– (0 of 2)"
     assert str(summarize([])) == "–"
 
