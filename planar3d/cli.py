@@ -158,6 +158,8 @@ def run_in_sentences(call: Callable[[], Any]) -> Any:
         if not str(error).startswith("Unable to import backend"):
             raise
         _fail(f"{error}. It is set by KERAS_BACKEND or in ~/.keras/keras.json; set KERAS_BACKEND=tensorflow.")
+    except BrokenPipeError:  # whoever read the output has ended; of typer's commands it says so itself
+        sys.exit(1)
     except OSError as error:
         # A full disk or a read-only folder; anything else keeps its traceback.
         if error.strerror is None:

@@ -1,5 +1,6 @@
 """A signal ends a command wherever it arrives, also where Python ignores what is raised."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -73,3 +74,14 @@ def test_other_ignored_errors_are_shown_as_before():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and "Exception ignored" in done.stderr and "of a destructor" in done.stderr
+
+
+def test_a_program_that_stops_reading_the_output_ends_a_command_without_a_word():
+    code = (
+        "from planar3d.cli import run_in_sentences; run_in_sentences(lambda: [print(n, flush=True) for n in range(9)])"
+    )
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert done.returncode == 1 and not done.stderr
