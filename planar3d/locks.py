@@ -5,19 +5,21 @@ where system locks often have no effect.
 """
 
 import errno
+import glob
 import json
 import os
 import platform
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from planar3d.errors import RunError
-from planar3d.files import make_folder, remove_temporaries, require_room, written_at
+from planar3d.errors import Planar3DWarning, RunError
+from planar3d.files import make_folder, remove_temporaries, remove_temporaries_of, require_room, written_at
 
 CLAIM = ".claim"  # of a whole folder, inside it
 BEAT = 30.0  # seconds between two signs of life
@@ -128,6 +130,23 @@ def locked(folder: str | Path, doing: str, wait: Callable[[str], None] | None = 
         )
     try:
         remove_temporaries(folder)
+        yield
+    finally:
+        claim.release()
+
+
+def _warn(text: str) -> None:
+    warnings.warn(f"{text}.", Planar3DWarning, stacklevel=4)
+
+
+@contextmanager
+def alone_with(*files: Path, doing: str = "writing", wait: Callable[[str], None] = _warn) -> Iterator[None]:
+    """Let one process at a time write these files, and remove half-written versions from killed ones."""
+    last = files[-1]
+    claim = waited_for(last.with_name(f"{CLAIM}-{last.name}"), f"{doing} waits for {last}", wait)
+    assert isinstance(claim, Claim)  # it was waited for
+    try:
+        remove_temporaries_of(*(file.with_name(glob.escape(file.name)) for file in files))
         yield
     finally:
         claim.release()

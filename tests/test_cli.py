@@ -25,6 +25,7 @@ from planar3d.commands.output import say
 from planar3d.errors import Planar3DWarning
 from planar3d.files import write_text
 from planar3d.inference.segment import segment
+from planar3d.locks import Holder
 from planar3d.networks.model_card import WRITTEN
 from planar3d.networks.publishing import publish_weights
 from planar3d.networks.registry import list_networks, recipe_network
@@ -224,7 +225,12 @@ def test_results_as_json_are_alone_on_the_standard_output(run, data, model, tmp_
     page = (tmp_path / "report.html").read_text()
     assert record["scan"]["name"] in page and str(absent) in page
     (tmp_path / "report.html").unlink()
-    assert run("report", tmp_path)[0] == 0 and record["scan"]["name"] in (tmp_path / "report.html").read_text()
+    claim = tmp_path / ".planar3d" / "claim-all.json"  # of a process that was killed, and what it left
+    claim.write_text(json.dumps(Holder("", 0, "", 0.0)._asdict()))
+    os.utime(claim, (0, 0))
+    (tmp_path / ".writing-killed00-report.html").touch()
+    assert run("report", tmp_path)[0] == 0 and not list(tmp_path.glob(".writing-*"))
+    assert record["scan"]["name"] in (tmp_path / "report.html").read_text()
     assert json.loads(run("report", tmp_path, "--json")[1])["scans"] == [record]
     mask = tmp_path / record["files"]["mask"]
     code, out, _ = run("evaluate", mask, mask, "--json")

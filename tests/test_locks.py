@@ -12,7 +12,7 @@ import pytest
 
 from planar3d import locks
 from planar3d.errors import RunError
-from planar3d.locks import CLAIM, Claim, Holder, holder_of, locked, take
+from planar3d.locks import CLAIM, Claim, Holder, alone_with, holder_of, locked, take
 
 HOLD = """
 import sys, time
@@ -67,6 +67,25 @@ def test_who_waits_says_so_once_and_gets_the_folder(tmp_path, hold):
     with locked(tmp_path, "preparing", wait=said.append):
         assert process.poll() is not None or process.wait(1) == 0
     assert len(said) == 1 and "preparing waits" in said[0]
+
+
+def test_files_in_a_folder_of_others_are_written_by_one_process_at_a_time(tmp_path):
+    said, path, other = [], tmp_path / "scores.csv", tmp_path / ".writing-12345678-mask.nii.gz"
+    other.touch()
+
+    def write():
+        with alone_with(path, wait=said.append):
+            return sorted(os.listdir(tmp_path))
+
+    with ThreadPoolExecutor(1) as thread, alone_with(path):
+        (tmp_path / ".writing-12345678-scores.csv").touch()  # by a process that was killed
+        found = thread.submit(write)
+        until = time.monotonic() + 60
+        while not said and time.monotonic() < until:
+            time.sleep(0.01)
+    assert found.result() == [".claim-scores.csv", other.name] and os.listdir(tmp_path) == [other.name]
+    (line,) = said
+    assert line.startswith(f"writing waits for {path}, which is in use by process {os.getpid()}")
 
 
 def test_a_claim_that_does_not_fit_on_the_disk_is_not_left_behind(tmp_path):

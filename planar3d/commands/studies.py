@@ -142,10 +142,10 @@ def report(
 
     cohort, damaged = CohortFolder(out), dict[str, str]()
     if not is_run(out) and (cohort.has_records(damaged) or damaged):
-        failed = cohort.standing().failed
+        with cohort.alone(log(as_json)):
+            failed, records = cohort.standing().failed, list(cohort.records())
+            page = write_cohort_report(out, records, failed)
         list_failed(failed, as_json)
-        records = list(cohort.records())
-        page = write_cohort_report(out, records, failed)
         if as_json:
             print_json({"report": str(page), "scans": [record for _, record in records], "failed": failed})
         else:

@@ -11,7 +11,8 @@ from scipy import ndimage
 
 from planar3d.errors import DatasetError, path_of
 from planar3d.extras import check_extra
-from planar3d.files import write_json
+from planar3d.files import remove_temporaries, write_json
+from planar3d.locks import locked
 from planar3d.scans.bids import read_json_object
 from planar3d.scans.case import PHANTOM
 from planar3d.scans.phantom_head import BRAIN_ORIGIN, TISSUES, build_head
@@ -85,9 +86,17 @@ def write_phantom(
     settings = {"layout": named, "seed": seed, "reduction": reduction, "scans_per_center": scans_per_center}
     place = path_of(folder, "The phantom's folder", DatasetError)
     refuse_other_phantom(place, settings)
-    names = list[str]()
+    with locked(place, "writing the phantom", wait=progress or (lambda text: None)):
+        remove_temporaries(*(inner for inner in place.rglob("*") if inner.is_dir()))
+        return _write_cases(place, made, settings, progress)
+
+
+def _write_cases(
+    place: Path, made: PhantomLayout, settings: Mapping[str, Any], progress: Callable[[str], None] | None
+) -> list[str]:
+    names, seed, reduction = list[str](), settings["seed"], settings["reduction"]
     for center in CENTERS:
-        for number in range(1, scans_per_center + 1):
+        for number in range(1, settings["scans_per_center"] + 1):
             name = made.named.format(center=center.name, number=number)
             load = center.loads[(number - 1) % len(center.loads)]
             scans = made.make(center, load, reduction, np.random.default_rng([seed, zlib.crc32(name.encode())]))

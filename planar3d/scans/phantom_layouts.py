@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 
-from planar3d.files import write_json, write_text, written_beside
+from planar3d.files import folder_written_beside, write_json, write_text, written_beside
 from planar3d.scans.case import EVERYONE
 from planar3d.scans.phantom_scanner import PhantomCenter
 from planar3d.scans.volume import Scan
@@ -83,21 +84,22 @@ def save_chaos(folder: Path, name: str, scans: Mapping[str, Scan]) -> None:
 
     modality = "CT" if "Ground" in scans else "MR"
     for place, scan in scans.items():
-        inside = folder / "Train_Sets" / modality / name / place
-        inside.mkdir(parents=True, exist_ok=True)
-        for number in range(scan.voxels.shape[2]):
-            k = scan.voxels.shape[2] - 1 - number
-            pixels = np.ascontiguousarray(scan.voxels[:, :, k].T)
-            if place.endswith("Ground"):
-                file = f"liver_GT_{number:03d}.png" if modality == "CT" else f"IMG-{number:05d}.png"
-                Image.fromarray(pixels).save(inside / file)
-            else:
-                file = f"i{number:04d},0000b.dcm" if modality == "CT" else f"IMG-0004-{number + 1:05d}.dcm"
-                _write_dicom(inside / file, pixels, scan.affine, k, modality, number)
+        series = folder / "Train_Sets" / modality / name / place
+        with folder_written_beside(series) as inside:
+            for number in range(scan.voxels.shape[2]):
+                k = scan.voxels.shape[2] - 1 - number
+                pixels = np.ascontiguousarray(scan.voxels[:, :, k].T)
+                if place.endswith("Ground"):
+                    file = f"liver_GT_{number:03d}.png" if modality == "CT" else f"IMG-{number:05d}.png"
+                    Image.fromarray(pixels).save(inside / file)
+                else:
+                    file = f"i{number:04d},0000b.dcm" if modality == "CT" else f"IMG-0004-{number + 1:05d}.dcm"
+                    image = _dicom_image(series / file, pixels, scan.affine, k, modality, number)
+                    image.save_as(inside / file, enforce_file_format=True)
 
 
-def _write_dicom(path: Path, pixels: np.ndarray, affine: np.ndarray, k: int, modality: str, number: int) -> None:
-    """Write a slice with new UIDs, as in anonymized files; CT values as unsigned numbers from -1024."""
+def _dicom_image(path: Path, pixels: np.ndarray, affine: np.ndarray, k: int, modality: str, number: int) -> Any:
+    """A slice with the UIDs of its path, as in anonymized files; CT values as unsigned numbers from -1024."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
@@ -121,21 +123,20 @@ def _write_dicom(path: Path, pixels: np.ndarray, affine: np.ndarray, k: int, mod
     image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 12, 11, 0
     image.RescaleSlope, image.RescaleIntercept = 1, offset
     image.PixelData = stored.tobytes()
-    image.save_as(path, enforce_file_format=True)
+    return image
 
 
 def save_camus(folder: Path, name: str, scans: Mapping[str, Scan]) -> None:
     """Write images and label maps as mhd with raw, and the patient's Info files, as in the first release."""
     import SimpleITK
 
-    inside = folder / "training" / name
-    inside.mkdir(parents=True, exist_ok=True)
-    for kind, scan in scans.items():
-        image = SimpleITK.GetImageFromArray(np.ascontiguousarray(scan.voxels.T))
-        image.SetSpacing(scan.spacing)
-        SimpleITK.WriteImage(image, str(inside / f"{name}_{kind}.mhd"))
     diastole, systole = (float(scans[f"4CH_{instant}_gt"].header["descrip"].item()) for instant in ("ED", "ES"))
-    for view in ("2CH", "4CH"):
-        about = {"ED": 1, "ES": 12, "NbFrame": 20, "Sex": "F", "Age": 60, "ImageQuality": "Good"}
-        about |= {"LVedv": diastole, "LVesv": systole, "LVef": round(100 * (1 - systole / diastole), 1)}
-        write_text(inside / f"Info_{view}.cfg", "".join(f"{key}: {value}\n" for key, value in about.items()))
+    about: dict[str, Any] = {"ED": 1, "ES": 12, "NbFrame": 20, "Sex": "F", "Age": 60, "ImageQuality": "Good"}
+    about |= {"LVedv": diastole, "LVesv": systole, "LVef": round(100 * (1 - systole / diastole), 1)}
+    with folder_written_beside(folder / "training" / name) as inside:
+        for kind, scan in scans.items():
+            image = SimpleITK.GetImageFromArray(np.ascontiguousarray(scan.voxels.T))
+            image.SetSpacing(scan.spacing)
+            SimpleITK.WriteImage(image, str(inside / f"{name}_{kind}.mhd"))
+        for view in ("2CH", "4CH"):
+            write_text(inside / f"Info_{view}.cfg", "".join(f"{key}: {value}\n" for key, value in about.items()))

@@ -9,6 +9,7 @@ from planar3d.errors import RunError, path_of
 from planar3d.evaluation.challenges import ALL_MEASURES, score_targets
 from planar3d.evaluation.scores import summarize
 from planar3d.files import write_csv
+from planar3d.locks import alone_with
 from planar3d.recipes import Recipe
 from planar3d.scans.datasets import find_cases
 from planar3d.scans.volume import read_labels
@@ -83,7 +84,8 @@ def score_masks(
     if without:
         notify(f"{len(without)} of {counted(dataset.cases, 'case')} in {data} without a mask: {listed(without)}")
     if out:
-        write_csv(out, list(dict.fromkeys(name for row in rows for name in row)), rows)
+        with alone_with(out):
+            write_csv(out, list(dict.fromkeys(name for row in rows for name in row)), rows)
     return rows
 
 

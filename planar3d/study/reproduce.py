@@ -5,8 +5,7 @@ from typing import Any
 
 from planar3d.errors import FoldsError
 from planar3d.extras import check_study_extra
-from planar3d.files import remove_temporaries
-from planar3d.locks import locked
+from planar3d.locks import alone_with
 from planar3d.progress import Notify
 from planar3d.recipes import Recipe
 from planar3d.recipes.demonstrations import DEMONSTRATIONS, Demonstration
@@ -117,10 +116,9 @@ def demonstrate(
         "reduction": demonstration.reduction,
         "scans_per_center": demonstration.scans_per_center,
     }
-    with locked(folder, "writing the phantom", wait=notify):
+    with alone_with(folder / "complete", doing="the demonstration", wait=notify):
         refuse_other_phantom(folder, settings)
         if not (folder / "complete").is_file():
-            remove_temporaries(*(case for case in folder.rglob("*") if case.is_dir()))
             write_phantom(folder, **settings, progress=notify)
             (folder / "complete").touch()
     return reproduce(find_cases(folder), out, recipe, folds, chosen, notify, devices=devices)

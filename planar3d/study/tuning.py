@@ -11,6 +11,7 @@ import numpy as np
 from planar3d.errors import RunError
 from planar3d.evaluation.challenges import score_region
 from planar3d.files import written_beside
+from planar3d.locks import alone_with
 from planar3d.recipes import Recipe
 from planar3d.scans.geometry import Grid, voxel_mm3
 from planar3d.scans.labels import Targets
@@ -142,7 +143,7 @@ def write_rule(weights: Path, smallest_mm3: float) -> None:
         raise RunError(
             f"{weights} has no recipe with nested regions; the network of a run with nested regions is needed."
         )
-    with written_beside(weights) as temporary:
+    with alone_with(weights), written_beside(weights) as temporary:
         shutil.copyfile(weights, temporary)
         write_metadata(temporary, {RECIPE: recipe.changed(**{FIELD: smallest_mm3}).to_json()})
 

@@ -16,6 +16,7 @@ from planar3d.evaluation.figures import canvas, grey_window
 from planar3d.evaluation.lesion_table import lesion_labels, lesion_table
 from planar3d.evaluation.quality import QualityWarning
 from planar3d.files import read_json, write_json, written_together
+from planar3d.locks import alone_with
 from planar3d.scans.registration import ONE_PATIENT, register
 from planar3d.scans.volume import Scan
 from planar3d.study.page import picture_url, write_page
@@ -114,7 +115,7 @@ def write_comparison(baseline: tuple[Scan, Scan], followup: tuple[Scan, Scan], o
     }
     pictured = [each for each in changes if each.change != "stable"][:_PICTURED]
     pictures = _pictures([(scan, mask, np.eye(4)), (later, later_mask, to_followup)], pictured)
-    with written_together(out, files, *files) as temporary:
+    with alone_with(*files), written_together(out, files, *files) as temporary:
         write_page(
             temporary / "comparison.html",
             "comparison.html",

@@ -48,7 +48,9 @@ def evaluate(*words):
 
 
 def test_every_mask_has_the_scores_that_it_has_alone(data, masks, tmp_path):
+    (tmp_path / ".writing-killed00-scores.csv").touch()  # by a process that was killed
     rows = json.loads(evaluate(masks, data, "--json", "--out", tmp_path / "scores.csv").stdout)
+    assert not list(tmp_path.glob(".*"))
     assert [(row["scan"], row["group"], row["target"]) for row in rows] == [
         ("01A_3DFLAIR", "01", "lesion"),
         ("01B_3DFLAIR", "01", "lesion"),

@@ -94,8 +94,10 @@ def test_a_run_gives_the_value_to_a_weights_file(run, tmp_path):
     weights = tmp_path / "best.weights.h5"
     network = recipe_network(run.recipe)
     save_weights(network, weights, run.recipe)
+    (tmp_path / ".writing-killed00-best.weights.h5").touch()  # by a process that was killed
     result = CliRunner().invoke(app, ["tune", str(run.folder), "--model", str(weights)])
     assert result.exit_code == 0 and "smallest_innermost_mm3=17.5" in result.output, result.output
+    assert not list(tmp_path.glob(".*"))
     again, recipe = load_network(weights)
     assert recipe == run.recipe.changed(smallest_innermost_mm3=17.5) == read_recipe(weights)
     for one, other in zip(network.get_weights(), again.get_weights(), strict=True):

@@ -270,6 +270,7 @@ def test_a_comparison_that_does_not_fit_on_the_disk_leaves_the_old_one_whole(vis
     header = nib.Nifti1Image(visits[0][1].voxels[::2, ::2, ::2], AFFINE @ np.diag([2, 2, 2, 1])).header
     first, other = ([Scan(scan.voxels[::2, ::2, ::2], header) for scan in visit] for visit in visits)
     monkeypatch.setattr(visits_module, "register", lambda *scans: (np.eye(4), 1.0))
+    (tmp_path / ".writing-killed00-comparison.html").mkdir()  # by a process that was killed
     write_comparison(first, other, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
