@@ -4,7 +4,7 @@ The public names are loaded when first used, so that `import planar3d` is instan
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -52,12 +52,67 @@ _ALIASES = {"load_released": "load_weights"}
 
 __all__ = ["__version__", *_HOME, *_ALIASES]
 
+if TYPE_CHECKING:  # with __getattr__, type checkers and editors would take every name for known, and for Any
+    from planar3d.conversion.choices import KernelMapping as KernelMapping
+    from planar3d.conversion.convert import convert as convert
+    from planar3d.conversion.saved_model import save_converted as save_converted
+    from planar3d.conversion.skip_levels import features as features
+    from planar3d.evaluation.scores import score_scan as score_scan
+    from planar3d.inference.export import export_network as export_network
+    from planar3d.inference.predictor import predict_volume as predict_volume
+    from planar3d.inference.predictor import predictor as predictor
+    from planar3d.inference.prepared_scan import native_mask as native_mask
+    from planar3d.inference.prepared_scan import predict_prepared as predict_prepared
+    from planar3d.inference.segment import segment as segment
+    from planar3d.inference.segment import segment_case as segment_case
+    from planar3d.inference.segmenter import Segmenter as Segmenter
+    from planar3d.networks.albunet import AlbuNet as AlbuNet
+    from planar3d.networks.ds_net import DSNet as DSNet
+    from planar3d.networks.dx_net import DXNet as DXNet
+    from planar3d.networks.efficient_embedding import EfficientEmbedding as EfficientEmbedding
+    from planar3d.networks.efficientnet import EfficientNet as EfficientNet
+    from planar3d.networks.efficientnet import EfficientNetLite0 as EfficientNetLite0
+    from planar3d.networks.omnia_net import OmniaNet as OmniaNet
+    from planar3d.networks.planar_resunet import PlanarResUNet as PlanarResUNet
+    from planar3d.networks.registry import build_network as build_network
+    from planar3d.networks.registry import list_networks as list_networks
+    from planar3d.networks.resnet import ResNet18 as ResNet18
+    from planar3d.networks.resnet import ResNet34 as ResNet34
+    from planar3d.networks.resnet import ResNet50 as ResNet50
+    from planar3d.networks.vgg16 import PlanarVGG16 as PlanarVGG16
+    from planar3d.networks.weights_file import Model as Model
+    from planar3d.networks.weights_file import load_network as load_network
+    from planar3d.recipes import DEMO as DEMO
+    from planar3d.recipes import MODERN as MODERN
+    from planar3d.recipes import PAPER as PAPER
+    from planar3d.recipes import RELEASED as RELEASED
+    from planar3d.recipes import Recipe as Recipe
+    from planar3d.scans.datasets import find_cases as find_cases
+    from planar3d.scans.folds import group_folds as group_folds
+    from planar3d.scans.folds import msseg_folds as msseg_folds
+    from planar3d.scans.phantom import write_phantom as write_phantom
+    from planar3d.scans.prepare import prepare as prepare
+    from planar3d.scans.volume import Scan as Scan
+    from planar3d.scans.volume import read_scan as read_scan
+    from planar3d.scans.windows import compose as compose
+    from planar3d.scans.windows import cut_windows as cut_windows
+    from planar3d.scans.windows import threshold as threshold
+    from planar3d.study.notebook import show as show
+    from planar3d.transfer.known_files import fetch_known as fetch_known
+    from planar3d.transfer.mappings import map_kernel as map_kernel
+    from planar3d.transfer.torch_weights import load_torch as load_torch
+    from planar3d.transfer.transplant import load_weights as load_weights
+    from planar3d.transfer.transplant import transplant as transplant
 
-def __getattr__(name: str) -> Any:
-    name_at_home = _ALIASES.get(name, name)
-    if name_at_home not in _HOME:
-        raise AttributeError(f"planar3d has no {name!r}; it has: {', '.join(__all__)}.")
-    return getattr(import_module(f"planar3d.{_HOME[name_at_home]}"), name_at_home)
+    load_released = load_weights
+
+else:
+
+    def __getattr__(name: str) -> Any:
+        name_at_home = _ALIASES.get(name, name)
+        if name_at_home not in _HOME:
+            raise AttributeError(f"planar3d has no {name!r}; it has: {', '.join(__all__)}.")
+        return getattr(import_module(f"planar3d.{_HOME[name_at_home]}"), name_at_home)
 
 
 def __dir__() -> list[str]:

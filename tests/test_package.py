@@ -1,5 +1,6 @@
 """Importing the package is instant, and its public names are there."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -37,6 +38,14 @@ def test_every_public_name_is_found():
         assert getattr(planar3d, name) is not None
     assert planar3d.load_released is planar3d.load_weights
     assert {network.build.__name__ for network in ARCHITECTURES.values()} < set(planar3d.__all__)
+
+
+def test_type_checkers_see_the_public_names():
+    tree = ast.parse(Path(planar3d.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    imports = (node for node in block.body if isinstance(node, ast.ImportFrom))
+    seen = {name.asname: f"{node.module}.{name.name}" for node in imports for name in node.names}
+    assert seen == {name: f"planar3d.{module}.{name}" for name, module in planar3d._HOME.items()}
 
 
 def test_an_unknown_name_lists_the_known_ones():
