@@ -21,9 +21,11 @@ from planar3d.wording import counted
 
 EVERYONE = "all"  # the group of cases without a known site
 PHANTOM = "phantom.json"  # the settings of a phantom, in its folder
-# The subject in BIDS, and the patient in BraTS 2017 to 2019 and from 2023 on, before the number of the visit.
+# The subject in BIDS, and the patient in BraTS 2017 to 2019 and from 2023 on, before the number of the visit; and in
+# the longitudinal challenge of ISBI 2015, training01_02_flair_pp.
 _PATIENT = re.compile(
-    r"(?:^|_)(?:sub-[a-z0-9]+|brats1[7-9]_[^_]+_[^_]+(?=_[0-9]+(?:_|$))|brats-[a-z]+-[0-9]+(?=-[0-9]+(?:_|-|$)))",
+    r"(?:^|_)(?:sub-[a-z0-9]+|brats1[7-9]_[^_]+_[^_]+(?=_[0-9]+(?:_|$))|brats-[a-z]+-[0-9]+(?=-[0-9]+(?:_|-|$))"
+    r"|(?:training|test)[0-9]{2}(?=_[0-9]{2}(?:_|$)))",
     re.IGNORECASE,
 )
 

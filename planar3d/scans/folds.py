@@ -145,8 +145,8 @@ def shared_patients(folds: Sequence[Fold], patients: Mapping[str, str]) -> list[
                 f"Fold {number} tests {listed(shared)}, but trains or validates on other scans of the same patients; "
                 "scores on new patients would be lower."
             )
-    unnamed = [scan for scan, patient in patients.items() if patient == scan and _VISIT.search(scan)]
-    alike = {scan: name for scan in unnamed if re.search(r"\d", name := _VISIT.sub("", scan))}
+    visits = {scan: _VISIT.sub("", patient) for scan, patient in patients.items() if _VISIT.search(patient)}
+    alike = {scan: name for scan, name in visits.items() if re.search(r"\d", name)}
     for number, fold in enumerate(folds if not sentences else (), start=1):
         trained = {alike[scan]: scan for scan in (*fold.train, *fold.validation) if scan in alike}
         if pairs := [f"{scan} and {trained[alike[scan]]}" for scan in fold.test if alike.get(scan) in trained]:

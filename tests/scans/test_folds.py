@@ -96,6 +96,9 @@ def test_visits_of_one_patient_alone_cannot_be_cross_validated():
     [
         ("BraTS-GLI-00003-001", "BraTS-GLI-00003"),
         ("BraTS-MET-00101-000", "BraTS-MET-00101"),
+        ("training01_02", "training01"),
+        ("training_training01_preprocessed_training01_02_flair_pp", "training_training01_preprocessed_training01"),
+        ("training_001_02", "training_001_02"),
         ("Brats17_TCIA_201_1", "Brats17_TCIA_201"),
         ("BraTS19_2013_10_1", "BraTS19_2013_10"),
         ("BraTS20_Training_001", "BraTS20_Training_001"),
@@ -157,11 +160,12 @@ def test_folds_are_chosen_by_number():
         ("013_flair_time01", "013_flair_time02"),
         ("p4_study1_F", "p4_study2_F"),
         ("7-bl", "7-followup"),
+        ("ses-1_sub-01_FLAIR", "ses-2_sub-01_FLAIR"),
     ],
 )
 def test_names_tell_visits_whose_patient_nobody_named(one, other):
     folds = [Fold((other, "x1"), (), ("x2",)), Fold((other, "x1"), (), ("x2", one))]
-    alone = {scan: scan for scan in (one, other, "x1", "x2")}
+    alone = {scan: patient_of(scan) for scan in (one, other, "x1", "x2")}
     (sentence,) = shared_patients(folds, alone)
     assert f"{one} and {other} count as different patients, and fold 2 trains" in sentence
     assert "column patient" in sentence
