@@ -15,6 +15,7 @@ from planar3d.extras import extra
 from planar3d.files import written_beside
 from planar3d.scans.dicom import DicomSeries
 from planar3d.scans.dicom_conversion import as_frames
+from planar3d.scans.dicom_geometry import grid_of
 from planar3d.scans.volume import Scan
 
 # Elements that the standard requires, if only empty, and that anonymizers remove.
@@ -29,7 +30,7 @@ _MAY_BE_EMPTY = (
     "AccessionNumber",
     "ReferringPhysicianName",
 )
-_NEVER_EMPTY = ("StudyInstanceUID", "FrameOfReferenceUID")
+_NEVER_EMPTY = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID")
 _AFTER = 1000  # added to the images' series number for the segmentation's series
 _ONE_SET, _UTF_8 = "ISO_IR 1", "ISO_IR 192"  # the beginning of a single character set's name
 
@@ -97,8 +98,11 @@ def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], p
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # highdicom's, of a patient's name in one piece; of unknown character sets
+            between = round(float(np.linalg.norm(grid_of(series)[:3, 2])), 6)
             for image in images:
-                _complete(image, str(model["name"]))
+                _complete(image, str(model["name"]), between)
+            if len({image.SOPInstanceUID for image in images}) < len(images):
+                raise ValueError("several images have the same SOPInstanceUID")
             made = highdicom.seg.Segmentation(
                 source_images=images,
                 pixel_array=labels,
@@ -127,15 +131,17 @@ def write_dicom_seg(mask: Scan, series: DicomSeries, model: Mapping[str, Any], p
     return Path(path)
 
 
-def _complete(image: Any, model: str) -> None:
+def _complete(image: Any, model: str, between: float) -> None:
     """Add elements that highdicom expects: empty ones, and shared properties of frames in the shared groups.
+
+    The distance between slices is that of their positions in mm, and their thickness the same if it is not given.
 
     Character sets that highdicom does not take, as with code extensions (Japanese, Korean) or left empty, or that may
     lack letters of the model's name become UTF-8, and dates, times and sexes that the standard does not know, as of
     anonymizers, become empty.
     """
     from highdicom.enum import PatientSexValues
-    from pydicom.valuerep import DA, TM
+    from pydicom.valuerep import DA, DS, TM
 
     kinds = {"PatientBirthDate": DA, "PatientSex": PatientSexValues, "StudyDate": DA, "StudyTime": TM}
     if not (model.isascii() and str(image.get("SpecificCharacterSet", _UTF_8)).startswith(_ONE_SET)):
@@ -155,3 +161,7 @@ def _complete(image: Any, model: str) -> None:
         for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):  # checked to be the same for all
             if keyword in frame:
                 setattr(image.SharedFunctionalGroupsSequence[0], keyword, frame[keyword].value)
+    shared: Any = next(iter(image.get("SharedFunctionalGroupsSequence") or []), {})
+    measures = next(iter(shared.get("PixelMeasuresSequence") or []), image)
+    measures.SliceThickness = DS(measures.get("SliceThickness") or between, auto_format=True)
+    measures.SpacingBetweenSlices = DS(between, auto_format=True)

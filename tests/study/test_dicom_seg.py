@@ -10,6 +10,7 @@ pytest.importorskip("pydicom", reason="needs the extra dicom")
 pytest.importorskip("dcm2niix", reason="needs the extra dicom")
 pytest.importorskip("highdicom", reason="needs the extra dicom")
 
+import highdicom
 from dicom_series import (
     AXIAL,
     LESIONS,
@@ -180,6 +181,39 @@ def test_what_an_object_must_repeat_is_missed_in_a_sentence_and_masks_elsewhere_
     with pytest.raises(ScanError, match=r"cannot be referenced .*no Frame Of Reference UID.*without --dicom-seg"):
         write_dicom_seg(mask, series, MODEL, tmp_path / "seg.dcm")
     assert not list(tmp_path.glob("*seg.dcm"))
+
+
+@pytest.mark.parametrize("keyword", ["SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"])
+def test_images_that_cannot_be_told_apart_are_not_referenced(tmp_path, keyword):
+    files = write_series(tmp_path / "in", VOXELS, OBLIQUE)
+    mask, series = segmented(tmp_path / "in")
+    change(files, lambda k, dataset: setattr(dataset, keyword, ""))
+    with pytest.raises(ScanError, match=rf"cannot be referenced .*{keyword}.*without --dicom-seg"):
+        write_dicom_seg(mask, series, MODEL, tmp_path / "seg.dcm")
+    change(files, lambda k, dataset: setattr(dataset, "SOPInstanceUID", "1.2.3"))
+    with pytest.raises(ScanError, match=r"cannot be referenced .*UID.*without --dicom-seg"):
+        write_dicom_seg(mask, series, MODEL, tmp_path / "seg.dcm")
+    assert not (tmp_path / "seg.dcm").exists()
+
+
+@pytest.mark.parametrize("kind", ["oblique", "enhanced"])
+@pytest.mark.parametrize(("thickness", "apart"), [(5, -6.5), (6.5, 9), (None, None), ("", "")])
+def test_the_distance_between_slices_is_that_of_their_positions(tmp_path, kind, thickness, apart):
+    def say(k, dataset):
+        frames = dataset.get("PerFrameFunctionalGroupsSequence") or []
+        for holder in [frame.PixelMeasuresSequence[0] for frame in frames] or [dataset]:
+            for keyword, value in (("SliceThickness", thickness), ("SpacingBetweenSlices", apart)):
+                holder.pop(keyword, None)
+                if value is not None:
+                    setattr(holder, keyword, value)
+
+    write_kind(tmp_path / "in", kind)
+    change(sorted((tmp_path / "in").iterdir()), say)
+    mask, series = segmented(tmp_path / "in")
+    made = highdicom.seg.segread(write_dicom_seg(mask, series, MODEL, tmp_path / "seg.dcm"))
+    (measures,) = made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    assert measures.SpacingBetweenSlices == pytest.approx(6.5)
+    assert measures.SliceThickness == pytest.approx(thickness or 6.5)
 
 
 def test_more_lesions_than_segments_can_number_are_refused(tmp_path):
