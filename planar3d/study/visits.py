@@ -123,6 +123,8 @@ def write_comparison(baseline: tuple[Scan, Scan], followup: tuple[Scan, Scan], o
             title="Two visits",
             content=content,
             changes=changes,
+            relative=_RELATIVE,
+            least_ml=_LEAST_ML,
             pictured=list(zip(pictured, pictures, strict=True)),
         )
         write_json(temporary / "comparison.json", content)

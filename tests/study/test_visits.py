@@ -135,6 +135,7 @@ def test_the_command_writes_what_changed_and_a_page_of_both(visits, tmp_path):
     assert content["counts"] == dict.fromkeys(LESIONS, 1) | {"not covered": 0}
     page = (tmp_path / "out/comparison.html").read_text()
     assert page.count("data:image/png;base64,") == 4 and "http" not in page.replace("http-equiv", "")
+    assert "by more than 25 % of the larger volume and by more than 0.01 ml" in page
     assert content["warnings"] == [] and 'class="warning"' not in page
     assert content["baseline"]["mask"] == str(paths[1])
     other = ["compare", paths[2], paths[0], "--masks", paths[3], paths[1], "--out", tmp_path / "out"]
