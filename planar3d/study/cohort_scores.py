@@ -11,7 +11,7 @@ from planar3d.evaluation.scores import summarize
 from planar3d.files import write_csv
 from planar3d.locks import alone_with
 from planar3d.recipes import Recipe
-from planar3d.scans.datasets import find_cases
+from planar3d.scans.datasets import find_cases, find_layout
 from planar3d.scans.volume import read_labels
 from planar3d.study.records import begins, mask_is_gone, mask_was_changed, records_within
 from planar3d.wording import counted, listed, score_text
@@ -48,9 +48,11 @@ def score_masks(
     if out and os.path.lexists(out) and not begins(out, "scan,group,target,"):
         raise RunError(f"{out} exists, but is not a table of scores. Name another file with --out, or delete this one.")
     dataset, rows, damaged = find_cases(data), list[dict[str, Any]](), dict[str, str]()
-    named = dataset.by_id()
-    without = dict(named)
-    by_image = {os.path.realpath(image): case for case in dataset.cases for image in case.images.values()}
+    _, found = find_layout(dataset.folder, labelled=False) or (None, [])
+    tests = [case for case in found if case.labels]  # not for training, but with label maps: labelsTs of nnU-Net
+    without = dataset.by_id()
+    named = {case.id: case for case in tests} | without
+    by_image = {os.path.realpath(image): case for case in (*tests, *dataset.cases) for image in case.images.values()}
     records = list(records_within(path_of(masks, "The folder of masks", RunError), damaged))
     models = {record["model"]["sha256"]: record["model"]["name"] for _, record in records}
     if len(models) > 1:

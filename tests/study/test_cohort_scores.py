@@ -67,6 +67,20 @@ def test_every_mask_has_the_scores_that_it_has_alone(data, masks, tmp_path):
     assert [float(row["reference_ml"]) for row in written] == [row["reference_ml"] for row in rows]
 
 
+def test_test_cases_of_nnunet_are_scored_if_they_have_label_maps(data, masks, tmp_path):
+    about = {"channel_names": {"0": "FLAIR"}, "labels": {"background": 0, "lesion": 1}, "file_ending": ".nii.gz"}
+    (tmp_path / "dataset.json").write_text(json.dumps(about))
+    for name, part in (("01A", "Tr"), ("01B", "Ts")):
+        for folder, file, ending in (("images", "3DFLAIR", "_0000"), ("labels", "Consensus", "")):
+            (tmp_path / f"{folder}{part}").mkdir()
+            scan = data / f"TrainingDataset_MSSEG/{name}/{file}.nii.gz"
+            shutil.copy(scan, tmp_path / f"{folder}{part}/{name}_3DFLAIR{ending}.nii.gz")
+    assert [case.id for case in find_cases(tmp_path).cases] == ["01A_3DFLAIR"]
+    assert score_masks(masks, tmp_path, str) == [{**row, "group": "all"} for row in score_masks(masks, data, str)]
+    shutil.rmtree(tmp_path / "labelsTs")
+    assert [row["scan"] for row in score_masks(masks, tmp_path, str)] == ["01A_3DFLAIR"]
+
+
 def test_a_file_that_is_no_table_of_scores_is_not_replaced(data, masks, tmp_path):
     image = shutil.copy(data / "TrainingDataset_MSSEG/01A/Consensus.nii.gz", tmp_path / "01A.nii.gz")
     for path in (Path(image), tmp_path, masks / "scans.csv"):
