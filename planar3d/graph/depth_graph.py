@@ -109,10 +109,13 @@ def _node(layer: Layer, inputs: tuple[Node, ...], depth: int) -> Node:
     if _joins(layer):
         # Nested concatenations become one, so that the inner result is not kept.
         inputs = tuple(leaf for source in inputs for leaf in (source.inputs if _joins(source.layer) else (source,)))
-    per_entry = depth // shape[0] if depth % shape[0] == 0 else None
     # One value for all slices combines them, as in squeeze and excitation.
     spread = len({node.length for node in inputs}) > 1
-    return Node(layer, inputs, shape, Reach(whole=True) if spread else reach_of(layer, inputs[0].length), per_entry)
+    reach = Reach(whole=True) if spread else reach_of(layer, inputs[0].length)
+    # Windows cannot share the entries of a pooling that leaves slices over: those of the next window lie elsewhere.
+    apart = {(node.slices_per_entry or 0) * reach.stride for node in inputs}
+    per_entry = depth // shape[0] if apart == {depth / shape[0] * reach.up} and depth % shape[0] == 0 else None
+    return Node(layer, inputs, shape, reach, per_entry)
 
 
 def _joins(layer: Layer | None) -> bool:

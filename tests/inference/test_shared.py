@@ -217,6 +217,17 @@ def test_a_layer_that_sees_whole_windows_stays_exact(repeated: bool, stride: int
     np.testing.assert_array_equal(predict_volume(network, scan, recipe, "shared"), windowed)
 
 
+@pytest.mark.parametrize("depth, pool, stride", [(8, 3, 4), (20, 9, 10)])
+def test_a_pooling_that_leaves_slices_over_stays_exact(depth: int, pool: int, stride: int) -> None:
+    inputs = keras.Input((depth, 4, 4, 1))
+    x = layers.Conv3D(3, (1, 3, 3), padding="same")(inputs)
+    pooled = layers.MaxPooling3D((pool, 1, 1))(x)
+    network = with_output(inputs, layers.Concatenate()([layers.UpSampling3D((depth // 2, 1, 1))(pooled), x]))
+    scan, recipe = voxels(3 * depth, 4), PAPER.changed(size=16, channels=1, depth=depth, stride=stride)
+    windowed = predict_volume(network, scan, recipe, "windowed")
+    np.testing.assert_array_equal(predict_volume(network, scan, recipe, "shared"), windowed)
+
+
 def with_output(inputs: keras.KerasTensor, x: keras.KerasTensor) -> keras.Model:
     return keras.Model(inputs, layers.Conv3D(1, 1, activation="sigmoid")(x))
 
