@@ -125,7 +125,7 @@ def _contrast(checked: CheckedScan) -> Iterator[str]:
     if checked.head.tissue <= checked.head.air:
         yield _NOT_FLAIR.format("the middle of the head is as dark as air, as in CT or angiography.")
         return
-    fluid, near_to_far = contrast_of(checked.head)
+    fluid, near_to_far = np.round(contrast_of(checked.head), 3)  # as told
     if fluid > _FLUID:
         yield _NOT_FLAIR.format(
             f"the darkest fluid in the middle of the brain has {fluid:.1%} of the median grey level there, but at most "

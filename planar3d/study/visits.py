@@ -158,7 +158,7 @@ def _doubts(scan: Scan, later: Scan, alike: float) -> list[QualityWarning]:
     if np.array_equal(scan.voxels, later.voxels):
         sentence = "Both visits are the same scan, voxel by voxel. Check which files were given."
         return [QualityWarning("same scan", sentence)]
-    if alike >= ONE_PATIENT:
+    if round(alike, 2) >= ONE_PATIENT:  # as told
         return []
     sentence = (
         f"The two scans agree poorly: their correlation after registration is {alike:.2f}, and {ONE_PATIENT} or more "
