@@ -54,6 +54,8 @@ def test_participants_are_segmented_one_by_one_into_one_data_set_and_summed_up(d
     }
     table = (tmp_path / "out/sub-01/anat/sub-01_seg-lesions_dseg.tsv").read_text().splitlines()
     assert table[0] == "index\tname\tvolume_ml" and len(table) == 1 + len(lesions)
+    about = json.loads((tmp_path / "out/sub-01/anat/sub-01_seg-lesions_dseg.json").read_text())
+    assert set(table[0].split()) - {"index", "name"} <= about.keys()  # columns that the standard does not define
     (tmp_path / "out/scans.csv").unlink()
     (folder / "dataset_description.json").unlink()  # the data set is neither read nor validated
     assert bids_app.run([str(folder), str(tmp_path / "out"), "group"]) == 0
