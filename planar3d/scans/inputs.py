@@ -50,7 +50,7 @@ class ScanInput:
     problem: str = ""  # why it cannot be read, if already known; it is an input so that it counts as failed
     # Of a case from a layout or table; empty for a scan that is FLAIR by its name or tags.
     images: Mapping[str, Path] = field(default_factory=dict, hash=False)
-    left_out: tuple[Path, ...] = field(default=(), hash=False)  # images of its folder without FLAIR in their names
+    left_out: tuple[Path, ...] = field(default=(), hash=False)  # images of its folder not named as FLAIR
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -89,7 +89,7 @@ def find_inputs(inputs: Sequence[Given], images: Sequence[str] = FLAIR) -> list[
         found += [_of_images(given, images)] if isinstance(given, Mapping) else find(Path(given))
     if left := [path for item in found for path in item.left_out]:
         first = next(number for number, item in enumerate(found) if item.left_out)
-        note = f"images without FLAIR in their names were left out ({len(left):,}, the first is {left[0]})"
+        note = f"images whose names are not those of FLAIR scans were left out ({len(left):,}, the first is {left[0]})"
         found[first] = replace(found[first], note="; ".join(filter(None, (found[first].note, note))))
     if not found:
         raise ScanError("No scan was given; name files or folders, or the images of one case with --image NAME=FILE.")
