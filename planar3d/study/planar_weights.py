@@ -8,14 +8,12 @@ from planar3d.errors import WeightsError
 from planar3d.extras import check_study_extra
 from planar3d.files import require_room, written_beside
 from planar3d.locks import locked
+from planar3d.networks.encoder_weights import VGG16_SOURCE, fill_encoder
 from planar3d.networks.vgg16 import PlanarVGG16
 from planar3d.progress import Notify
 from planar3d.transfer.arrays import read_arrays
-from planar3d.transfer.digests import identify
 from planar3d.transfer.keras2_layout import write_legacy_h5
 from planar3d.transfer.mappings import map_kernel
-from planar3d.transfer.sources import imagenet_vgg16
-from planar3d.transfer.transplant import transplant
 
 _COUNT = 6  # kernels in the figure
 _CHANNELS = ("red", "green", "blue")
@@ -29,28 +27,25 @@ def write_planar_weights(
 
     Args:
         folder: of the file and the figure.
-        source: `"imagenet"`, or a file of 2D kernels.
+        source: `"imagenet"`, or a file of all 2D kernels, under names of Keras or torch.
         format: `"keras"` for a Keras 3 `.weights.h5`, `"h5"` for the layout of the original release.
 
     Returns:
         The weights file and the figure of the first kernels before and after.
+
+    Raises:
+        WeightsError: the source cannot be read, or is not a whole VGG-16 in 2D.
 
     Source: Kolarik 2020, eq. 3 and figure 1a.
     """
     check_study_extra()
     if format not in FILE_NAMES:
         raise WeightsError(f"Format {format!r} is unknown; choose one of: {', '.join(FILE_NAMES)}.")
-    if source == "imagenet":
-        arrays, found = imagenet_vgg16()
-        origin = f"ImageNet VGG-16, {found}"
-    else:
-        arrays = read_arrays(source)
-        origin = f"{identify(arrays)}, {source}"
-    kernels = arrays.get("block1_conv1/kernel")
-    if kernels is None or kernels.ndim != 4:
-        raise WeightsError(f"{source} has no 2D kernels of VGG-16; its block1_conv1/kernel must be (3, 3, 3, 64).")
+    origin = VGG16_SOURCE.origin(source)
+    if source != "imagenet" and any(array.ndim == 5 for array in read_arrays(source).values()):
+        raise WeightsError(f"{source} has planar kernels already; name a file of 2D kernels.")
     network = PlanarVGG16((16, 64, 64, 3), weights=None)
-    notify(f"{origin}\n{transplant(network, arrays)}")
+    notify(f"{origin}\n{fill_encoder(network, source)}")
     path = Path(folder) / FILE_NAMES[format]
     with locked(folder, "writing weights"), written_beside(path) as temporary:
         require_room(path, sum(array.nbytes for array in network.get_weights()))
@@ -59,7 +54,7 @@ def write_planar_weights(
         else:
             network.save_weights(temporary, overwrite=True)
     figure = path.parent / "planar_3d_vgg_kernels.png"
-    draw_kernels(kernels, figure)
+    draw_kernels(np.asarray(network.get_layer("block1_conv1").kernel)[0], figure)
     return [path, figure]
 
 

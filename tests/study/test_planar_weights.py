@@ -40,6 +40,14 @@ def test_the_written_file_holds_the_2d_kernels_as_planes(kernels_2d, tmp_path, f
             np.testing.assert_array_equal(network.get_layer(name).kernel[0], arrays[f"{name}/kernel"])
 
 
+def test_layers_that_the_source_lacks_are_not_written_at_random(kernels_2d, tmp_path):
+    with np.load(kernels_2d) as arrays:
+        np.savez(tmp_path / "first.npz", **{name: arrays[name] for name in arrays if name.startswith("block1")})
+    with pytest.raises(WeightsError, match=r"first\.npz does not fit the encoder vgg16: it lacks 22 weights: block2"):
+        write_planar_weights(tmp_path / "out", str(tmp_path / "first.npz"), "keras", lambda text: None)
+    assert not (tmp_path / "out").exists()
+
+
 def test_planar_kernels_are_no_source_for_planar_kernels(kernels_2d, tmp_path):
     path, _ = write_planar_weights(tmp_path, str(kernels_2d), "keras", lambda text: None)
     with pytest.raises(WeightsError, match="2D kernels"):
