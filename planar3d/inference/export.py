@@ -23,7 +23,7 @@ from planar3d.recipes.recipe import check_recipe
 from planar3d.scans.windows import network_input
 
 # Largest difference of a probability explained by another order of summation, with a margin; wrong weights or layers
-# give far more.
+# give far more. For outputs above 1, it is relative to the largest.
 TOLERANCE = 1e-4
 _DESCRIPTION = "planar3d.json"
 
@@ -68,7 +68,7 @@ def export_network(
         RecipeError: the network has other channels, windows or outputs than the recipe.
         Planar3DError: an unknown format, something else in a folder's place, a missing package, a backend that the
             format does not support, a network in another precision, a layer that cannot be exported, or a difference
-            above 1e-4.
+            above 1e-4, of outputs above 1 relative to the largest.
     """
     chosen = {name: _format(name) for name in ([formats] if isinstance(formats, str) else formats)}
     check_model(network)
@@ -83,6 +83,7 @@ def export_network(
     network = keras.Model(*network.inputs, *network.outputs, name=network.name)  # also of lists and dictionaries
     window = _noise(network)
     expected = np.asarray(network.predict_on_batch(window))
+    most = TOLERANCE * max(1.0, float(np.max(np.abs(expected))))
     described = _description(network, recipe)
     metadata = {f"planar3d_{key}": json.dumps(value) for key, value in described.items()}
     results = []
@@ -100,10 +101,10 @@ def export_network(
                     "Choose another format."
                 ) from error
             difference = float(np.max(np.abs(found - expected))) if found.shape == expected.shape else float("nan")
-            if not difference <= TOLERANCE:
+            if not difference <= most:
                 raise Planar3DError(
                     f"{name}: the file written for {network.name} gives {found.shape} and differs from Keras by up to "
-                    f"{difference:.1e}, more than {TOLERANCE:.0e}; it was deleted. Please report this network."
+                    f"{difference:.1e}, more than {most:.0e}; it was deleted. Please report this network."
                 )
             write_json(temporary / _DESCRIPTION, described | {"largest_difference": difference})
         results.append(Exported(name, folder / name, difference))

@@ -134,6 +134,15 @@ def test_an_exported_onnx_file_is_a_source_of_weights(network, tmp_path):
         np.testing.assert_array_equal(again.get_layer(name).kernel, network.get_layer(name).kernel)
 
 
+def test_outputs_that_are_no_probabilities_agree_in_relation_to_their_size(tmp_path):
+    _needs("onnx")
+    inputs = keras.Input((2, 8, 8, 3))
+    x = layers.Conv3D(32, (1, 3, 3), kernel_initializer=keras.initializers.RandomNormal(0, 1e3, seed=0))(inputs)
+    outputs = layers.Conv3D(4, (1, 3, 3), kernel_initializer=keras.initializers.RandomNormal(0, 1e3, seed=1))(x)
+    (exported,) = export_network(keras.Model(inputs, outputs), tmp_path, ["onnx"])
+    assert 1e-4 < exported.difference < 1e3
+
+
 def test_onnx_takes_several_windows_at_once(network, tmp_path):
     _needs("onnx")
     export_network(network, tmp_path, ["onnx"])
