@@ -132,8 +132,8 @@ MEASURE_SETS = {
         {},
         _LONG,
         score_region,
-        "A target absent from both reference and prediction counts as Dice 1 and a distance of 0 mm; a target in only "
-        f"one of them counts as Dice 0 and 373.1 mm, as in BraTS 2020. Of other scores: {_UNDEFINED}",
+        "A target absent from both reference and prediction counts as Dice 1 and a 95 % Hausdorff distance of 0 mm; a "
+        f"target in only one of them counts as Dice 0 and 373.1 mm, as in BraTS 2020. Of other scores: {_UNDEFINED}",
     ),
     "chaos": MeasureSet(
         {

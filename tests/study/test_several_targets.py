@@ -57,7 +57,7 @@ def test_a_cross_validation_scores_every_region_on_both_grids(run):
     assert "95 % Hausdorff distance [mm]" in page and "± is the sample standard deviation (n − 1) over scans." in page
     for name in ("targets", "measures_ET_native", "published_brats2018"):
         text = (run / f"report/{name}.md").read_text()
-        assert "counts as Dice 1 and a distance of 0 mm" in text and "but not precisions" not in text, name
+        assert "Dice 1 and a 95 % Hausdorff distance of 0 mm" in text and "but not precisions" not in text, name
     assert "Scores by target" in page and "WT, native grid" in page and "Table 2" not in page
 
 
