@@ -108,8 +108,12 @@ def computed_precision(precision: str) -> str:
 
 
 def for_prediction(network: keras.Model, precision: str | None) -> tuple[keras.Model, str]:
-    """A network in `computed_precision` of the one that is asked for, by default its own; and that one for the log."""
+    """A network in `computed_precision` of the one that is asked for, by default its own; and that one for the log.
+
+    Raises what `check_precision` raises.
+    """
     asked = precision or precision_of(network)
+    check_precision(asked)
     computed = computed_precision(asked)
     return in_precision(network, computed), computed if computed == asked else f"{computed}: {NO_BF16}"
 

@@ -6,7 +6,7 @@ from keras import layers
 
 from planar3d.errors import Planar3DError, RecipeError
 from planar3d.networks.planar_resunet import PlanarResUNet, dilated_residual_level
-from planar3d.training.precision import GradientCheck, built_with, guard_gradients
+from planar3d.training.precision import GradientCheck, built_with, for_prediction, guard_gradients, precision_of
 
 WITHOUT_GPU = not tf.config.get_visible_devices("GPU")
 on_cpu = pytest.mark.skipif(not WITHOUT_GPU, reason="what happens on a CPU")
@@ -114,6 +114,15 @@ def test_float16_is_refused_on_a_cpu():
     with pytest.raises(Planar3DError, match=r"needs a GPU.*bf16 or float32"):
         built_with("float16", tiny)
     assert keras.config.dtype_policy() == before
+
+
+@on_cpu
+def test_a_float16_network_predicts_on_a_cpu_in_another_precision_only():
+    volume, channel = keras.Input((4, 8, 8, 1)), keras.layers.Conv3D(1, 1, dtype="float32")
+    network = keras.Model(volume, channel(keras.layers.Conv3D(2, 3, padding="same", dtype="mixed_float16")(volume)))
+    with pytest.raises(RecipeError, match=r"needs a GPU.*bf16 or float32"):
+        for_prediction(network, None)
+    assert precision_of(for_prediction(network, "float32")[0]) == "float32"
 
 
 @on_cpu
