@@ -216,6 +216,8 @@ def _typed(name: str, kind: Any, value: Any) -> Any:
     if kind not in (int, float, str, bool):
         if not isinstance(value, Section):
             raise RecipeError(f"{name}={value!r}: a section of a recipe is needed.")
+        if not isinstance(value, kind):
+            raise RecipeError(f"{name}: a section of the kind {kind.__name__} is needed; got {type(value).__name__}.")
         return value
     # Python would read a list as text, and true as 1.
     if kind is not bool and not isinstance(value, bool | list | tuple | dict | None):

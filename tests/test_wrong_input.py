@@ -1,5 +1,7 @@
 """Wrong arguments of the Python interface are told in a sentence, and give no wrong result."""
 
+import dataclasses
+
 import keras
 import nibabel as nib
 import numpy as np
@@ -317,6 +319,12 @@ WRONG = {
     "no layout": (lambda: p3.write_phantom("none", layout=None), DatasetError, "has no layout None; choose one"),
     "an empty path": (lambda: p3.find_cases(""), DatasetError, "as a string or a Path; got an empty string"),
     "no names": (lambda: p3.msseg_folds(None), FoldsError, "named by the first two digits; found none"),
+    "a section in another's place": (
+        lambda: dataclasses.replace(ONE, tiles=ONE.training),
+        RecipeError,
+        "tiles: a section of the kind Tiles is needed; got Training",
+    ),
+    "an empty model's name": (lambda: p3.Segmenter(""), WeightsError, "^An empty name does not exist; name a weights"),
     "no probabilities": (lambda: p3.threshold(None), ValueError, "probabilities must be an array of numbers; got None"),
     "text as probabilities": (lambda: p3.threshold(["a"]), ValueError, "must be an array of numbers; got of type <U1"),
     "a highest probability of 2": (

@@ -62,7 +62,9 @@ def find_model(model: str | os.PathLike[str]) -> Path:
     if name and Path(name).exists():
         raise WeightsError(f"{name} is a folder or device, not a file; name the weights file itself.")
     if name not in table:
-        raise WeightsError(f"{name} does not exist; name a weights file, or a published model: {', '.join(table)}.")
+        raise WeightsError(
+            f"{name or 'An empty name'} does not exist; name a weights file, or a published model: {', '.join(table)}."
+        )
     for folder in _folders():
         path = folder / table[name].file
         if path.is_file():
