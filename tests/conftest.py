@@ -14,6 +14,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+import planar3d.inference  # noqa: F401  # which keeps OpenVINO, also where a test imports it, from reporting its use
+
 TESTS = Path(__file__).parent
 SLOW = TESTS / "slow.txt"
 # Files of a few tests that take long, the longest first: begun last, one would keep a process after the other ended.
