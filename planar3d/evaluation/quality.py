@@ -70,7 +70,7 @@ def _few(checked: CheckedScan) -> Iterator[str]:
         yield (
             f"The {checked.targets.noun}s take up {rounded(checked.lesion_ml, 2)} ml in total, and the model marks "
             f"about {rounded(false_ml, 2)} ml in scans that have none, so all of them may be false alarms. Check each "
-            "one."
+            "one; a higher least_mean in the recipe drops those of low probability."
         )
 
 
