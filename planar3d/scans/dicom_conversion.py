@@ -15,7 +15,7 @@ from planar3d.extras import extra
 from planar3d.scans import dicom_geometry as geometry
 from planar3d.scans.dicom import DicomSeries
 from planar3d.scans.dicom_checks import UNCOMPRESSED, check_series, count
-from planar3d.scans.dicom_headers import PIXELS
+from planar3d.scans.dicom_headers import PIXELS, DicomImage
 from planar3d.scans.nifti_header import header_with
 from planar3d.scans.volume import Scan, on_grid_of, read_scan
 
@@ -70,7 +70,7 @@ def _convert(series: DicomSeries, place: Path) -> Path:
             if len(image.position) == 1:
                 _copy(image.path, files / f"{number:06d}.dcm")
             else:
-                _copy_in_order(dataclasses.replace(series, images=(image,)), files / f"{number:06d}.dcm")
+                _copy_frames(image, files / f"{number:06d}")
         run = subprocess.run(
             [dcm2niix.bin, *options, str(files)],
             stdin=subprocess.DEVNULL,
@@ -86,7 +86,7 @@ def _convert(series: DicomSeries, place: Path) -> Path:
         return chosen[0]
     if not volumes or run.returncode:
         said = "".join(run.stdout.decode(errors="replace").strip().splitlines()[-1:])
-        said = re.sub(r"\S*[/\\](\d{6})\.dcm", lambda copy: str(series.images[int(copy[1])].path), said)
+        said = re.sub(r"\S*[/\\](\d{6})(?:_\d+)?\.dcm", lambda copy: str(series.images[int(copy[1])].path), said)
         raise ScanError(
             f"{source}: dcm2niix could not convert series {series} (code {run.returncode}; {said}). A file may be cut "
             "off or damaged; export the series again."
@@ -107,18 +107,17 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfileobj(content, copy)
 
 
-def _copy_in_order(series: DicomSeries, target: Path) -> None:
-    """Copy the one file of a series with its frames in the order of their positions.
+def _copy_frames(image: DicomImage, target: Path) -> None:
+    """Copy each frame of a file to a file of its own, whose name begins like the target's.
 
-    dcm2niix sorts frames by numbers in their headers, which need not follow the positions, and leaves compressed ones
-    as they are.
+    Of frames in one file dcm2niix does not see the positions but numbers, which need not follow them, and it reads
+    compressed ones in no order, or wrongly if their rescaling differs.
     """
     from pydicom import Dataset, dcmread
     from pydicom.encaps import encapsulate, generate_frames
     from pydicom.uid import UID
 
-    (image,) = series.images
-    order = np.argsort(geometry.heights(series)).tolist()
+    count = len(image.position)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's, about values outside the standard
@@ -126,21 +125,22 @@ def _copy_in_order(series: DicomSeries, target: Path) -> None:
             stored = next(dataset[tag] for tag in PIXELS if tag in dataset)
             if image.syntax in UNCOMPRESSED:
                 length = image.shape[0] * image.shape[1] * image.bits // 8
-                stored.value = b"".join(stored.value[k * length : (k + 1) * length] for k in order)
+                pixels = [stored.value[k * length : (k + 1) * length] for k in range(count)]
             else:
-                pixels = list(generate_frames(stored.value, number_of_frames=len(order)))
-                stored.value = encapsulate([pixels[k] for k in order])
-            frames = [dataset.PerFrameFunctionalGroupsSequence[k] for k in order]
-            for number, frame in enumerate(frames, 1):
-                content = Dataset()
-                content.StackID, content.InStackPositionNumber, content.DimensionIndexValues = "1", number, [1, number]
-                frame.FrameContentSequence = [content]
-            dataset.PerFrameFunctionalGroupsSequence = frames
+                pixels = [encapsulate([one]) for one in generate_frames(stored.value, number_of_frames=count)]
             for keyword in ("DimensionIndexSequence", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
                 dataset.pop(keyword, None)
             dataset.preamble = bytes(128)
             dataset.file_meta.TransferSyntaxUID = UID(image.syntax)
-            dataset.save_as(target)
+            dataset.NumberOfFrames, content = 1, Dataset()
+            content.StackID, content.InStackPositionNumber, content.DimensionIndexValues = "1", 1, [1, 1]
+            frames = list(dataset.PerFrameFunctionalGroupsSequence)
+            for number, (frame, stored.value) in enumerate(zip(frames, pixels, strict=True), 1):
+                frame.FrameContentSequence = [content]
+                for keyword in ("MREchoSequence", "MRTimingAndRelatedParametersSequence"):  # may differ by rounding
+                    frame.pop(keyword, None)
+                dataset.PerFrameFunctionalGroupsSequence, dataset.InstanceNumber = [frame], number
+                dataset.save_as(f"{target}_{number}.dcm")
     except OSError:
         raise
     except Exception as error:  # whatever the bytes of a stranger's file provoke in pydicom

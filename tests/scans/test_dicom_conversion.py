@@ -21,6 +21,7 @@ from dicom_series import (
     write_enhanced,
     write_series,
 )
+from pydicom import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import RLELossless, generate_uid
 
@@ -103,6 +104,24 @@ def test_frames_lie_at_their_positions_whatever_their_order_and_numbers(tmp_path
 
     change([write_enhanced(tmp_path / "image", VOXELS, OBLIQUE)], sort)
     np.testing.assert_array_equal(in_world(_read(tmp_path), VOXELS, OBLIQUE), VOXELS)
+
+
+@pytest.mark.parametrize("syntax", [None, RLELossless], ids=["uncompressed", "RLE"])
+@pytest.mark.parametrize(("by", "echo"), [(0, 0), (0.25, 0), (0, 0.01)])
+def test_frames_may_differ_in_rescaling_and_by_rounding_in_echo_time(tmp_path, syntax, by, echo):
+    slopes = 2 + by * np.arange(SLICES)
+
+    def rescale(_, dataset):
+        for k, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+            values, times = Dataset(), Dataset()
+            values.RescaleSlope, values.RescaleIntercept, values.RescaleType = slopes[k], -10, "US"
+            times.EffectiveEchoTime = 120 + echo * k
+            frame.PixelValueTransformationSequence, frame.MREchoSequence = [values], [times]
+        if syntax:
+            dataset.compress(syntax, generate_instance_uid=False)
+
+    change([write_enhanced(tmp_path / "image", VOXELS, OBLIQUE)], rescale)
+    np.testing.assert_allclose(in_world(_read(tmp_path), VOXELS, OBLIQUE), VOXELS * slopes - 10, atol=1e-2)
 
 
 def test_a_lossless_compression_is_read_and_a_lossy_one_refused(tmp_path):
