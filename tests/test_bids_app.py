@@ -88,6 +88,10 @@ def test_participants_that_are_not_there_are_named(dataset, tmp_path):
     with pytest.raises(DatasetError, match=r"study has no folder sub-\*/ses-08; name sessions"):
         bids_app.run([*words, "participant", SKIP, "--session-label", "08"])
     (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    for place in ("file/out", "link/out"):
+        with pytest.raises(DatasetError, match=rf"{place[:4]} is not a folder; name one, which need not exist"):
+            bids_app.run([words[0], str(tmp_path / place), "participant", SKIP])
     for places in ([str(tmp_path / "file")], [words[1], "-w", str(tmp_path / "file")]):
         with pytest.raises(DatasetError, match="file is not a folder; name one, which need not exist"):
             bids_app.run([words[0], places[0], "participant", SKIP, *places[1:]])

@@ -29,9 +29,10 @@ def _folder(path: Path) -> Path:
 
 
 def why_no_folder(path: Path) -> str:
-    """A sentence if something else than a folder is at a path, else nothing."""
-    is_other = os.path.lexists(path) and not path.is_dir()
-    return f"{path} is not a folder; name one, which need not exist." if is_other else ""
+    """A sentence if something else than a folder is at a path or above it, else nothing."""
+    lowest = next((place for place in (path, *path.parents) if os.path.lexists(place)), None)
+    is_other = lowest is not None and not lowest.is_dir()
+    return f"{lowest} is not a folder; name one, which need not exist." if is_other else ""
 
 
 Out = Annotated[Path, Option("--out", help="Folder to write to.", callback=_folder)]
