@@ -1,36 +1,31 @@
 """Many scans, one network: while one scan is segmented, the next is prepared and the previous one written."""
 
 import os
-import platform
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from planar3d.environment import describe
-from planar3d.errors import Planar3DError, RecipeError, ScanError, WeightsError
+from planar3d.errors import Planar3DError, RecipeError, ScanError
 from planar3d.extras import check_extra, check_study_extra
 from planar3d.files import why_too_long
-from planar3d.inference.segmenter import Member, Segmenter
 from planar3d.networks.weights_file import Model
 from planar3d.progress import Notify
 from planar3d.recipes import Recipe
 from planar3d.scans.bids import write_dataset_description
 from planar3d.scans.inputs import Given, ScanInput, find_inputs, outputs_of
 from planar3d.scans.outputs import Outputs
-from planar3d.study.cluster import check_cluster, run_tasks
+from planar3d.study.cluster import check_cluster
 from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.cohort_report import PAGE, write_cohort_report
 from planar3d.study.cohort_tables import LESIONS, SCANS, write_cohort_tables
 from planar3d.study.cohort_task import CohortTask
+from planar3d.study.cohort_workers import segment_on, segmenter_for
 from planar3d.study.records import is_own, refuse_other
 from planar3d.study.segmented import Asked, describe_models
 from planar3d.wording import counted
-
-_POLL = 5.0  # seconds between a worker's checks of a scan claimed by another process
 
 
 @dataclass(frozen=True)
@@ -77,7 +72,7 @@ def segment_all(
         asked = replace(asked, dicom_seg=True)
     if asked.dicom_seg:
         check_extra("dicom", "highdicom")
-    segmenter = _segmenter(model, recipe, asked)
+    segmenter = segmenter_for(model, recipe, asked)
     several = len(segmenter.recipes[0].targets.names) > 1
     if asked.dicom_seg and several:
         raise RecipeError(
@@ -117,7 +112,7 @@ def segment_all(
                 notify(f"this part has none of the {counted(items, 'scan')}")
             try:
                 if cluster:
-                    _segment_on(cluster, task, opened, mine)
+                    segment_on(cluster, task, opened, mine)
                 else:
                     task.segment(mine)
             except Planar3DError:
@@ -131,17 +126,6 @@ def segment_all(
     if task.failed:
         notify(f"{len(task.failed)} of {len(items)} scans failed: {', '.join(map(str, task.failed))}")
     return Cohort([task.records[item] for item in items if item in task.records], task.failed)
-
-
-def _segmenter(model: Member | Sequence[Member], recipe: Recipe | None, asked: Asked) -> Segmenter:
-    return Segmenter(
-        model,
-        recipe,
-        method=asked.method,
-        engine=asked.engine,
-        precision=asked.precision,
-        batch_size=asked.batch_size,
-    )
 
 
 def _nameable(item: ScanInput, out: str | Path, several: bool, asked: Asked) -> tuple[ScanInput, Outputs]:
@@ -175,63 +159,6 @@ def _finish(task: CohortTask) -> None:
                 notify(f"{page} is out of date. {error}")
                 return
             notify(f"report: {write_cohort_report(folder.path, list(folder.records()), failed)}")
-
-
-def _segment_on(cluster: str, task: CohortTask, models: Sequence[Model], items: Sequence[ScanInput]) -> None:
-    """Segment scans on the workers of a cluster, and note the outcome of each."""
-    found_by = tuple(replace(model, path=model.path.absolute()) for model in models)
-    there = partial(_segment_there, found_by, task.folder.path, task.asked)
-    tasks = [(item, task.items[item], task.places[item]) for item in items]
-    for (item, _, _), found in run_tasks(cluster, there, tasks, "scan", task.notify):
-        record, failure, lines = found if isinstance(found, tuple) else (None, str(found), [f"{item.path}: {found}"])
-        for line in lines:
-            task.notify(line)
-        if record:
-            task.records[item] = record
-        elif failure:
-            task.failed[item.path] = failure
-
-
-def _segment_there(
-    models: tuple[Model, ...], out: Path, asked: Asked, given: tuple[ScanInput, Outputs, str]
-) -> tuple[dict[str, Any] | None, str | None, list[str]]:
-    """Segment a scan on a worker; if another process has it, wait, as that process may have died on another host.
-
-    Returns:
-        Its record, or the reason of the failure, and the lines of the log.
-    """
-    item, outputs, place = given
-    segmenter, lines, folder = _segmenter_there(models, asked), list[str](), CohortFolder(out)
-    task = CohortTask(
-        items={item: outputs},
-        folder=folder,
-        model=describe_models(models),
-        segmenter=segmenter,
-        asked=asked,
-        notify=lines.append,
-        places={item: place},
-    )
-    task.announced.append(segmenter.description)
-    try:
-        task.segment([item])
-        while task.claimed:
-            time.sleep(_POLL)
-            task.segment([item])
-    finally:
-        task.release()
-    return task.records.get(item), task.failed.get(item.path), lines
-
-
-@lru_cache(maxsize=1)
-def _segmenter_there(models: tuple[Model, ...], asked: Asked) -> Segmenter:
-    """A worker's segmenter for all its scans; it opens the weights files."""
-    opened = [Model.open(model.path, model.recipe) for model in models]
-    for model, meant in zip(opened, models, strict=True):
-        if model.sha256 != meant.sha256:
-            raise WeightsError(f"{model.path} on {platform.node()} differs from the file with which this run started.")
-    segmenter = _segmenter(opened, None, asked)
-    segmenter.load()
-    return segmenter
 
 
 def _absolute(given: Given) -> Given:
