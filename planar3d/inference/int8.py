@@ -1,5 +1,6 @@
 """Measuring the greatest values that convolutions in 8-bit integers keep of their inputs."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -30,13 +31,14 @@ def measure_greatest(network: "keras.Model | Description", windows: Sequence[np.
     Returns:
         By layer name.
     """
-    found, network = dict[str, float](), description_of(network)
+    found, network = defaultdict[str, list[float]](list), description_of(network)
     for number in sorted(_taken(network)):
         compute, _ = on_openvino(replace(network, outputs=(number,)), "float32")
         values = np.concatenate([_sample(compute(window)) for window in windows])
-        if values.min() >= 0 < values.max():
-            found[network.layers[number - len(network.inputs)].name] = _least_loss(values)
-    return found
+        greatest = _least_loss(values) if values.min() >= 0 < values.max() else 0.0
+        found[network.layers[number - len(network.inputs)].name].append(greatest)
+    # A layer that is used several times has one value.
+    return {name: max(uses) for name, uses in found.items() if all(uses)}
 
 
 def _taken(network: Description) -> set[int]:

@@ -33,7 +33,7 @@ class CropSampling(DrawnSampling):
 
     crop: Annotated[int, MULTIPLE_OF_16, plausible(16, 1024)] = 128  # rows and columns of crops
     crops_per_epoch: Annotated[int, POSITIVE] = 100  # whatever the number of scans
-    lesion_share: Annotated[float, SHARE] = 0.6  # share of crops around a lesion; others are in the head
+    lesion_share: Annotated[float, SHARE] = 0.6  # share around a lesion's row and column; others are in the head
     augmentation: tuple[Transform, ...] = ()  # see training/augmentation.py and extraction.py
 
     def split(self, train: int, validation: int, slices: int, tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
@@ -111,7 +111,7 @@ class CropSamples:
         return change_grey_levels(place.cut(voxels[window], crop), names, rng), cut.astype(np.uint8)
 
     def _middle(self, stack: int, window: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
-        """Row and column of a crop's center: near a lesion voxel, or anywhere in the head."""
+        """Row and column of a crop's center: near those of a lesion voxel in any slice, or anywhere in the head."""
         lesions = self.lesions[stack]
         if len(lesions) and rng.random() < self.sampling.lesion_share:
             _, row, col = lesions[rng.integers(len(lesions))]

@@ -56,6 +56,17 @@ def test_greatest_values_are_measured_of_outputs_without_negative_values() -> No
     assert found == measure_greatest(described(network), windows)
 
 
+def test_a_layer_that_is_used_twice_has_the_greatest_value_of_both_uses() -> None:
+    x = keras.Input((4, 8, 8, 1))
+    relu, signed, last = layers.ReLU(name="relu"), layers.Rescaling(1.0, name="signed"), layers.Conv3D(1, 1)
+    positive = relu(layers.Rescaling(0.1)(x))
+    uses = [relu(layers.Rescaling(5.0)(x)), positive, signed(layers.Rescaling(-1.0)(x)), signed(positive)]
+    network = keras.Model(x, layers.Add()([last(use) for use in uses]))
+    window = np.random.default_rng(0).normal(size=(1, 4, 8, 8, 1)).astype("float32")
+    found = measure_greatest(network, [window])
+    assert set(found) == {"relu"} and found["relu"] > window.max()
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     network = narrow_resunet()
