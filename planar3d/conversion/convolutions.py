@@ -143,8 +143,11 @@ def _convolved(
         made = _acs(layer, place, filters, groups, name or layer.name, shared | objects)
         planes = [np.zeros(3, "float32")] if place.kernel.name == "acs_soft" else []
         return [Step(made, [Taken(kernel, prepare), *bias, *planes], place.kernel.name, initializers)]
-    # With 'same' padding, strides shift windows back, and with them the tap at the slice itself.
-    center = (max(taps - place.factor, 0) if layer.padding == "same" else taps - 1) // 2
+    # With 'same' padding, strides shift windows back, and with them the tap at the slice itself; an unknown depth is
+    # taken for a multiple of the stride.
+    slices = place.depth or place.factor
+    reached = (-(-slices // place.factor) - 1) * place.factor + taps
+    center = (max(reached - slices, 0) if layer.padding == "same" else taps - 1) // 2
     conv = layers.Conv3D(
         filters,
         inside(layer.kernel_size, taps),

@@ -1,5 +1,6 @@
 """Deep kernels do on a volume what their mapping promises; mappings can differ from layer to layer."""
 
+import keras
 import numpy as np
 import pytest
 from flat_networks import by_slice, network_of, run, volume
@@ -133,3 +134,12 @@ def test_choices_that_do_not_fit_are_refused(choice, says):
 def test_a_mapping_has_no_argument_without_effect(choice, says):
     with pytest.raises(ConversionError, match=says):
         KernelMapping(**choice)
+
+
+@pytest.mark.parametrize("depth", [4, 5])
+def test_the_mapping_zero_keeps_slices_in_place_where_a_stride_does_not_divide_the_depth(depth):
+    inputs = keras.Input((8, 8, 2))
+    flat = keras.Model(inputs, layers.Conv2D(3, 3, strides=2, padding="same")(inputs))
+    slices = np.random.default_rng(0).random((depth, 8, 8, 2), np.float32)
+    found = convert(flat, "zero", depth=depth, depth_pooling="match")(slices[np.newaxis])
+    assert_allclose(found[0], flat(slices[::2]), atol=1e-5)
