@@ -73,8 +73,8 @@ def train(case: Any, recipe: Recipe, out: Path) -> None:
     from planar3d.scans.case import read_images
     from planar3d.scans.prepare import prepare
     from planar3d.training.fit import fit
+    from planar3d.training.gradient_check import guard_precision
     from planar3d.training.initialization import initial_network
-    from planar3d.training.precision import guard_precision
     from planar3d.training.trainer import trainer_of
 
     scans = read_images({name: case.images[name] for name in recipe.preparation.images})

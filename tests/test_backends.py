@@ -55,7 +55,7 @@ from planar3d.inference.tiled import TiledInference
 from planar3d.recipes import Recipe
 from planar3d.training.backends import make_deterministic
 from planar3d.training.fit import fit
-from planar3d.training.precision import guard_precision
+from planar3d.training.gradient_check import guard_precision
 from planar3d.training.samples import ScanSamples
 from samples_of import split
 from planar3d.transfer.transplant import load_weights

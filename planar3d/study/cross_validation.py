@@ -27,8 +27,8 @@ from planar3d.training.checkpoint import BEST_WEIGHTS
 from planar3d.training.devices import choose_devices
 from planar3d.training.features import FeatureSamples, compute_features, decoder_of, encoder_of
 from planar3d.training.fit import fit
+from planar3d.training.gradient_check import guard_precision
 from planar3d.training.initialization import initial_network, layers_named, scale_to_unit_variance
-from planar3d.training.precision import guard_precision
 from planar3d.training.samples import ScanSamples
 from planar3d.training.sampling import Samples
 from planar3d.training.trainer import trainer_of

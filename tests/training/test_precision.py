@@ -6,7 +6,8 @@ from keras import layers
 
 from planar3d.errors import Planar3DError, RecipeError
 from planar3d.networks.planar_resunet import PlanarResUNet, dilated_residual_level
-from planar3d.training.precision import GradientCheck, built_with, for_prediction, guard_gradients, precision_of
+from planar3d.training.gradient_check import GradientCheck, guard_gradients
+from planar3d.training.precision import built_with, for_prediction, precision_of
 
 WITHOUT_GPU = not tf.config.get_visible_devices("GPU")
 on_cpu = pytest.mark.skipif(not WITHOUT_GPU, reason="what happens on a CPU")
@@ -216,7 +217,7 @@ def test_layers_of_a_network_within_a_network_are_checked():
 
 @on_cpu
 def test_where_every_layer_is_wrong_the_whole_network_computes_in_float32(monkeypatch):
-    monkeypatch.setattr("planar3d.training.precision.TOLERANCE", 0.0)  # no rounded gradient is without error
+    monkeypatch.setattr("planar3d.training.gradient_check.TOLERANCE", 0.0)  # no rounded gradient is without error
     network = built_with("bf16", tiny)
     check = guard_gradients(network, 1)
     assert set(check.kept_float32) == set(check.errors)

@@ -9,10 +9,10 @@ from keras import layers
 
 from planar3d.recipes import PAPER
 from planar3d.training.features import decoder_of, encoder_of
+from planar3d.training.gradient_check import guard_gradients
 from planar3d.training.initialization import initial_network
 from planar3d.training.losses import BceMinusDice
 from planar3d.training.part_layers import Kept, PartConvolution, _dilates_natively
-from planar3d.training.precision import guard_gradients
 from planar3d.training.trainer import trainer_of
 
 pytestmark = pytest.mark.skipif(bool(tf.config.get_visible_devices("GPU")), reason="what happens on a CPU")
@@ -158,7 +158,7 @@ def test_the_guard_compares_what_the_trainer_computes(with_bf16):
 def test_a_layer_whose_gradient_is_wrong_computes_in_float32(windows, monkeypatch, with_bf16):
     trainer = trainer_of(initial_network(TINY.changed(precision="bf16")))
     layer = replaced(trainer)["conv72"]
-    monkeypatch.setattr("planar3d.training.precision.TOLERANCE", 0.0)  # no rounded gradient is without error
+    monkeypatch.setattr("planar3d.training.gradient_check.TOLERANCE", 0.0)  # no rounded gradient is without error
     assert "conv72" in guard_gradients(trainer, 1).kept_float32
     assert layer.compute_dtype == "float32"
     assert trainer(windows[0]).dtype == tf.float32
