@@ -84,6 +84,7 @@ def write_phantom(
     check_extra("challenges", *made.packages)
     named = "own" if isinstance(layout, PhantomLayout) else layout
     settings = {"layout": named, "seed": seed, "reduction": reduction, "scans_per_center": scans_per_center}
+    settings |= made.source
     place = path_of(folder, "The phantom's folder", DatasetError)
     refuse_other_phantom(place, settings)
     with locked(place, "writing the phantom", wait=progress or (lambda text: None)):

@@ -1,7 +1,7 @@
 """The phantom's layouts: names and formats of files, challenge by challenge."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class PhantomLayout:
     finish: Callable[[Path, Sequence[str]], None] = lambda folder, names: None
     groups: Sequence[str] = (EVERYONE,) * 3  # of the patients of each center, as they are found
     packages: Sequence[str] = ()  # of the extra `challenges`, with which it is written
+    source: Mapping[str, Any] = field(default_factory=dict)  # what its cases are made of, for its settings
 
 
 def save_as(pattern: str) -> Callable[[Path, str, Mapping[str, Scan]], None]:

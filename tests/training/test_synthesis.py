@@ -211,6 +211,8 @@ def test_the_command_writes_heads_in_the_challenge_s_layout(anatomy, shapes, tmp
     for case in cases:
         scan = read_scan(case.images["flair"])
         assert read_mask(case.label_map, scan).voxels.shape == scan.voxels.shape
+    with pytest.raises(DatasetError, match=rf"other settings .*lesion_shapes {len(shapes.volumes)}; .*lesion_shapes 0"):
+        CliRunner().invoke(app, list(map(str, words[:-2])), catch_exceptions=False)
 
 
 def test_lesion_shapes_without_heads_are_refused(tmp_path):

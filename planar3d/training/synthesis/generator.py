@@ -176,4 +176,8 @@ def phantom_of(generator: HeadGenerator) -> PhantomLayout:
             "Consensus": head.mask,
         }
 
-    return PhantomLayout("{center}PHANTOM{number}", "lesion", make, save_as(MSSEG))
+    source = {
+        "anatomies": ", ".join(anatomy.name for anatomy in generator.anatomies),
+        "lesion_shapes": len(generator.shapes.volumes) if generator.shapes else 0,
+    }
+    return PhantomLayout("{center}PHANTOM{number}", "lesion", make, save_as(MSSEG), source=source)
