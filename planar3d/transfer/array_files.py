@@ -67,14 +67,22 @@ def _reader(path: Path) -> Callable[[Path, SizeBudget], Arrays]:
         raise WeightsError(f"{path} is empty; get it again. Supported formats: {FORMATS}.")
     if start == SIGNATURE:
         return _read_hdf5
-    # By suffix: a .pth may be a zip archive like an .npz, or a plain pickle.
-    if path.suffix in TORCH_READERS:
+    # By suffix as well: torch writes a zip archive, like NumPy and Keras, or a plain pickle.
+    if path.suffix in TORCH_READERS and not _is_array_archive(path):
         return TORCH_READERS[path.suffix]
     if start.startswith(_ZIP_SIGNATURE):
         return _read_zip
     if path.suffix == ".onnx":
         return read_onnx
     raise WeightsError(f"{path} has an unknown format; supported: {FORMATS}.")
+
+
+def _is_array_archive(path: Path) -> bool:
+    """Whether a file is a zip archive of NumPy or Keras, which has no pickle, as torch's have."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return not any(name.endswith(".pkl") for name in archive.namelist())
 
 
 def _read_hdf5(path: Path, budget: SizeBudget) -> Arrays:

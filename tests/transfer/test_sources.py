@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 
 from planar3d.errors import WeightsError
 from planar3d.transfer import download, sources
-from planar3d.transfer.digests import VGG16, digest, identify
+from planar3d.transfer.digests import VGG16, digest, file_sha256, identify
 from planar3d.transfer.known_files import known_files
 from planar3d.transfer.sources import imagenet_vgg16
 
@@ -96,7 +96,8 @@ def test_a_source_with_a_wrong_array_is_passed_over_with_a_warning(cache, serve,
         pytest.raises(WeightsError, match="first is block3_conv2/kernel"),
     ):
         imagenet_vgg16()
-    serve(write_stock(tmp_path / "served.h5", right).as_uri(), "md5:")
+    served = write_stock(tmp_path / "served.h5", right)
+    serve(served.as_uri(), f"sha256:{file_sha256(served)}")
     monkeypatch.delenv("PLANAR3D_OFFLINE")
     with pytest.warns(UserWarning):
         assert imagenet_vgg16()[1] == "Keras' download"
