@@ -59,11 +59,10 @@ def _fill(network: keras.Model, arrays: Arrays, weights: Any, encoder: str, mapp
     names, channels = torch_names(encoder), network.input_shape[-1]
     prefix = prefix_of(arrays, names)
     arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
-    is_torch = any(name.rpartition(".")[0] in names for name in arrays)
     reasons = []
-    for layout in ("torch", "keras") if is_torch else (None,):
+    for layout in ("torch", "keras"):  # of arrays under torch's names; others stay as they are
         try:
-            found = arrays if layout is None else keras_arrays(arrays, names, layout)
+            found = keras_arrays(arrays, names, layout)
             kernel = found.get(_FIRST)
             if kernel is not None and kernel.ndim >= 4 and kernel.shape[-2] != channels:
                 found = found | {_FIRST: fitted(kernel, channels)}
