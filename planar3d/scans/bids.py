@@ -141,9 +141,8 @@ def write_sidecars(
 def write_instance_sidecars(dataset: Path, scan: Path, outputs: Outputs, lesions: Sequence[Mapping[str, Any]]) -> None:
     """Write the sidecar and the table of a map of lesions, each with its number, `lesion`, and its `volume_ml`."""
     about, table = sidecars(outputs.instances)
-    column = {
-        "volume_ml": {"Description": "Volume of the lesion", "Units": "mL"}
-    }  # of the table, whose sidecar it is too
+    # The map and its table share a sidecar.
+    column = {"volume_ml": {"Description": "Volume of the lesion", "Units": "mL"}}
     write_json(about, sidecar(dataset, scan, "Lesions found by a network, one label each.", "") | column)
     rows = [
         {"index": lesion["lesion"], "name": f"lesion {lesion['lesion']}", "volume_ml": round(lesion["volume_ml"], 6)}
