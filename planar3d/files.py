@@ -16,8 +16,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from planar3d.errors import RunError
 
 _WRITING = ".writing-"  # prefix of temporary files and folders
@@ -240,11 +238,3 @@ def _each_once(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content := dict(fields)) < len(names):
         raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} occurs twice in one object")
     return content
-
-
-def map_array(path: Path) -> np.ndarray:
-    """Open an array of a run folder, memory-mapped: values are read when used."""
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, OverflowError, TypeError, SyntaxError) as error:
-        raise RunError(f"{path} is damaged ({error}). Delete {path.parent} to create it again.") from None

@@ -4,11 +4,10 @@ import errno
 import os
 import shutil
 
-import numpy as np
 import pytest
 
 from planar3d.errors import RunError
-from planar3d.files import map_array, read_json, remove_temporaries, write_json, written_beside
+from planar3d.files import read_json, remove_temporaries, write_json, written_beside
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -73,14 +72,3 @@ def test_only_what_is_half_written_is_removed_and_only_there(tmp_path):
         (tmp_path / name).touch()
     remove_temporaries(tmp_path, tmp_path / "not there")
     assert sorted(p.name for p in tmp_path.rglob("*")) == [".writing-2-b.json", "a.json", "inner"]
-
-
-@pytest.mark.parametrize("kept", [0, 5, 60, 200])
-def test_a_kept_array_that_was_cut_short_is_named_with_what_to_do(tmp_path, kept):
-    path = tmp_path / "01A" / "voxels.npy"
-    path.parent.mkdir()
-    np.save(path, np.arange(64, dtype=np.float32))
-    np.testing.assert_array_equal(map_array(path), np.arange(64))
-    path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(RunError, match=r"voxels.npy is damaged .*Delete .*01A to create it again"):
-        map_array(path)

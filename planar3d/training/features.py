@@ -13,8 +13,9 @@ import numpy as np
 from ml_dtypes import bfloat16
 
 from planar3d.errors import RecipeError
-from planar3d.files import map_array, written_beside
+from planar3d.files import written_beside
 from planar3d.locks import locked
+from planar3d.mapped_arrays import map_array
 from planar3d.networks.registry import feature_levels
 from planar3d.progress import Notify
 from planar3d.recipes import Recipe

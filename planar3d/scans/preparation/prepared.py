@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from planar3d.errors import RunError
-from planar3d.files import map_array, read_json, write_json, written_beside
+from planar3d.files import read_json, write_json, written_beside
+from planar3d.mapped_arrays import map_array
 from planar3d.scans.geometry import Geometry
 from planar3d.scans.volume import Scan, on_grid_of
 from planar3d.sections import Section
