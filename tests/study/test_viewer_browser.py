@@ -185,7 +185,7 @@ def test_targets_have_colours_a_legend_and_lines_of_their_own(opened):
     assert report.drawn("axial") == both
     report.do('tr[data-lesion="2"]', "click")
     assert report.tab.locator("#lesion").text_content() == "core, lesion 2"
-    assert report.tab.locator("#readout").text_content().endswith("· whole")
+    assert report.tab.locator("#readout").text_content().endswith("· core")
     report.tab.locator("th:has-text('target') button").click()
     cells = [row.split()[1] for row in report.tab.locator("tr[data-lesion]").all_inner_texts()]
     assert cells == ["core", "core", "whole"]
