@@ -9,7 +9,7 @@ from planar3d.scans.volume import Scan, read_labels, read_scan
 
 
 def show(scan: str | Path | Scan, mask: str | Path | Scan | None = None, opacity: float = 0.5) -> Any:
-    """Show a scan in a notebook, in three planes and 3D, with a mask or label map as overlay.
+    """Show a scan in a notebook, in three planes, with a mask or label map as overlay.
 
     Args:
         scan: a file, or a scan from `read_scan`.
