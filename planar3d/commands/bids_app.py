@@ -80,15 +80,16 @@ def participant(asked: argparse.Namespace) -> int:
 
 def group(out: Path) -> int:
     """Write the tables and the report of all segmented scans."""
-    from planar3d.study.cohort_folder import CohortFolder
+    from planar3d.study.cohort_folder import CohortFolder, Records
     from planar3d.study.cohort_report import write_cohort_report
     from planar3d.study.cohort_tables import write_cohort_tables
 
     cohort = CohortFolder(out).opened()
-    standing = cohort.standing()
+    records: Records = []
     with cohort.alone(say):
-        write_cohort_tables(cohort, standing.failed)
-        write_cohort_report(out, list(cohort.records()), standing.failed)
+        standing = cohort.standing(records=records)
+        write_cohort_tables(cohort, standing.failed, records)
+        write_cohort_report(out, records, standing.failed)
     list_failed(standing.failed)
     say(str(standing))
     return 0

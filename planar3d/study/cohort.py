@@ -18,7 +18,7 @@ from planar3d.scans.bids import write_dataset_description
 from planar3d.scans.inputs import Given, ScanInput, find_inputs, outputs_of
 from planar3d.scans.outputs import Outputs
 from planar3d.study.cluster import check_cluster
-from planar3d.study.cohort_folder import CohortFolder
+from planar3d.study.cohort_folder import CohortFolder, Records
 from planar3d.study.cohort_report import PAGE, write_cohort_report
 from planar3d.study.cohort_tables import LESIONS, SCANS, write_cohort_tables
 from planar3d.study.cohort_task import CohortTask
@@ -149,16 +149,17 @@ def _finish(task: CohortTask) -> None:
     if folder.at_work():
         return
     with folder.alone(notify):
-        failed = folder.standing().failed
+        records: Records = []
+        failed = folder.standing(records=records).failed
         failed |= {os.path.abspath(path): why for path, why in task.failed.items()}
-        write_cohort_tables(folder, failed)
+        write_cohort_tables(folder, failed, records)
         if task.asked.report or is_own(page):  # which would be out of date
             try:
                 check_extra("study", "jinja2")
             except Planar3DError as error:
                 notify(f"{page} is out of date. {error}")
                 return
-            notify(f"report: {write_cohort_report(folder.path, list(folder.records()), failed)}")
+            notify(f"report: {write_cohort_report(folder.path, records, failed)}")
 
 
 def _absolute(given: Given) -> Given:

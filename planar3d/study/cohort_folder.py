@@ -24,6 +24,7 @@ from planar3d.scans.outputs import Outputs
 from planar3d.study.records import all_records_within, records_within
 from planar3d.wording import counted
 
+Records = list[tuple[Path, dict[str, Any]]]  # of masks, each with its file
 NOTES = ".planar3d"
 _ALONE = "claim-all.json"
 # Files that summarize the scans, and make the folder a data set.
@@ -135,15 +136,16 @@ class CohortFolder:
         """Remove the note of an earlier failure of a scan."""
         self._failure(outputs.record).unlink(missing_ok=True)
 
-    def standing(self, items: Mapping[ScanInput, Outputs] | None = None) -> Standing:
-        """The state of scans; default: all requested scans, and those with records, also damaged ones."""
+    def standing(self, items: Mapping[ScanInput, Outputs] | None = None, records: Records | None = None) -> Standing:
+        """The state of scans; default: of all requested ones and those with records, which `records` gets."""
         found, damaged, recorded = Standing(), dict[str, str](), dict[str, dict[str, str]]()
         if items is not None:
             asked = self._asked(items)
         else:
-            asked = self._all_asked()
+            asked, records = self._all_asked(), [] if records is None else records
+            records += self.records(damaged)
             known = {one["record"] for one in asked}
-            recorded = {self._within(file): self._of_record(file, record) for file, record in self.records(damaged)}
+            recorded = {self._within(file): self._of_record(file, record) for file, record in records}
             asked += [one for name, one in recorded.items() if name not in known]
             found.failed = {name: why for name, why in damaged.items() if self._within(Path(name)) not in known}
         noted = self._noted()

@@ -8,7 +8,7 @@ from typing import Any
 from planar3d.evaluation.lesion_regions import REGIONS, UNKNOWN
 from planar3d.evaluation.lesion_table import Lesion, write_lesion_lines
 from planar3d.files import write_csv
-from planar3d.study.cohort_folder import CohortFolder
+from planar3d.study.cohort_folder import CohortFolder, Records
 from planar3d.study.records import mask_is_gone, mask_was_changed, read_rating, refuse_other
 
 SCANS, LESIONS = "scans.csv", "lesions.csv"
@@ -19,11 +19,14 @@ _BEFORE, _AFTER = (
 )
 
 
-def write_cohort_tables(cohort: CohortFolder, failed: Mapping[str, str]) -> list[dict[str, Any]]:
+def write_cohort_tables(
+    cohort: CohortFolder, failed: Mapping[str, str], records: Records | None = None
+) -> list[dict[str, Any]]:
     """Write `scans.csv` and `lesions.csv` of all segmented scans of a folder.
 
     Args:
         failed: why other scans were not segmented, by path; they have their own rows, unless an earlier mask exists.
+        records: those in the folder; default: they are read.
 
     Returns:
         The rows of the scans, with the volume in ml of each target, if there are several, and of each region, if known.
@@ -37,7 +40,7 @@ def write_cohort_tables(cohort: CohortFolder, failed: Mapping[str, str]) -> list
     failed = dict(failed)
 
     def lesions() -> Iterator[tuple[dict[str, str], Lesion]]:
-        for file, record in cohort.records():
+        for file, record in cohort.records() if records is None else records:
             line = _line(file, record, cohort.path)
             scans.append(line | {"failure": failed.pop(os.path.abspath(line["path"]), "")})
             regions.append(_by_region(record))

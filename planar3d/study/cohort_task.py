@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ class CohortTask:
         if not outputs.mask.exists() or (overwrite and written_at(outputs.record) == self.made[item]):
             return False
         try:
-            if (record := finished_record(outputs, self._origin(item), self.asked)) is None:
+            if (record := finished_record(outputs, partial(self._origin, item), self.asked)) is None:
                 return False
             self.records[item] = record
             self.folder.succeed(outputs)
@@ -194,7 +195,7 @@ class CohortTask:
         mask, recipe = probabilities.mask(), probabilities.recipe
         mapped = self.asked.probability or "probability" in scan.before.get("files", {})  # whose map may be kept
         probability = probabilities.foreground() if mapped else None
-        decided, within, final = self._origin(item), self.folder.path, self.items[item]
+        decided, within, final = self._origin(item, {}), self.folder.path, self.items[item]
         if any(written_at(file) != before for file, before in scan.written.items()):
             raise ScanError(f"{item.path} was changed while it was segmented. Run predict again.")
         with written_together(within, vars(final).values(), final.record, final.mask) as temporary:
@@ -216,8 +217,8 @@ class CohortTask:
         self.folder.succeed(final)
         return record
 
-    def _origin(self, item: ScanInput) -> dict[str, Any]:
-        return origin(item, self.model, self.segmenter.recipes[0].to_json(), self.asked)
+    def _origin(self, item: ScanInput, before: Mapping[str, Any]) -> dict[str, Any]:
+        return origin(item, self.model, self.segmenter.recipes[0].to_json(), self.asked, before)
 
     def _say_how(self) -> None:
         """Report method, engine and precision: at the start, and when the first scan has decided them."""

@@ -1,7 +1,9 @@
 """What an earlier run left of a scan: whether it is finished, of another origin, still valid, or out of date."""
 
+import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from planar3d.scans.foreign_images import files_of_mask
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.outputs import Outputs
 from planar3d.study.record_form import read_record
-from planar3d.study.records import is_own, scan_sha256
+from planar3d.study.records import is_own, scan_sha256, scan_stamp
 from planar3d.study.segmented import Asked
 from planar3d.transfer.digests import file_sha256
 
@@ -20,17 +22,27 @@ from planar3d.transfer.digests import file_sha256
 _ORIGIN = {"scan": "from another scan", "model": "by another model", "recipe": "by another recipe"}
 
 
-def origin(item: ScanInput, model: Mapping[str, Any], recipe: Mapping[str, Any], asked: Asked) -> dict[str, Any]:
-    """The part of a record that determines its mask; known before segmentation."""
+def origin(
+    item: ScanInput, model: Mapping[str, Any], recipe: Mapping[str, Any], asked: Asked, before: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The part of a record that determines its mask; known before segmentation.
+
+    The scan's files are not read if their places, sizes and times are those in the record of an earlier run.
+    """
     how = {"method": asked.method, "engine": asked.engine, "precision": asked.precision}
-    return {"scan": {"sha256": scan_sha256(item)}, "model": dict(model), "recipe": dict(recipe), "asked": how}
+    stamp = scan_stamp(item)  # first: if a file is changed meanwhile, its digest is not that of these times
+    known = before["scan"].get("sha256") if stamp and stamp == before.get("scan_stamp") else None
+    scan = {"sha256": known or scan_sha256(item)}
+    return {"scan": scan, "scan_stamp": stamp, "model": dict(model), "recipe": dict(recipe), "asked": how}
 
 
-def finished_record(outputs: Outputs, expected: Mapping[str, Any], asked: Asked) -> dict[str, Any] | None:
+def finished_record(
+    outputs: Outputs, origin_of: Callable[[Mapping[str, Any]], Mapping[str, Any]], asked: Asked
+) -> dict[str, Any] | None:
     """The record of a scan's existing mask; None unless all requested outputs exist, and it names them.
 
     Args:
-        expected: the scan's `origin`.
+        origin_of: the scan's `origin`, given the record.
 
     Raises:
         RunError: the mask was made from another scan, by another model or recipe, or with another method, engine or
@@ -40,6 +52,7 @@ def finished_record(outputs: Outputs, expected: Mapping[str, Any], asked: Asked)
     record = read_record(outputs.record) if outputs.record.is_file() else None
     if record is None:
         raise RunError(f"{outputs.mask} exists, but no {outputs.record.name} says how it was made. {advice}")
+    expected = origin_of(record)
     for part, another in _ORIGIN.items():
         if _deciding(part, record) != _deciding(part, expected):
             raise RunError(f"{outputs.mask} exists, but was made {another}. {advice}")
@@ -122,13 +135,15 @@ def _deciding(part: str, record: Mapping[str, Any]) -> Any:
     found = record.get(part) or {}
     if part == "recipe":
         members = (record.get("model") or {}).get("members", ())
-        return [_as_today(content) for content in (found, *(member.get("recipe") for member in members))]
+        return [_as_today(json.dumps(content)) for content in (found, *(member.get("recipe") for member in members))]
     return found.get("sha256")
 
 
-def _as_today(recipe: Any) -> Any:
-    """A record's recipe with all current fields; older recipes keep their meaning."""
+@lru_cache(maxsize=64)  # the scans of a cohort have the same few
+def _as_today(recipe: str) -> Any:
+    """A record's recipe, as JSON, with all current fields; older recipes keep their meaning."""
+    content = json.loads(recipe)
     try:
-        return Recipe.from_json(recipe).to_json()
+        return Recipe.from_json(content).to_json()
     except RecipeError:  # from a newer version, altered, or missing
-        return recipe
+        return content

@@ -41,6 +41,7 @@ _FORM: dict[str, Any] = {
     "versions?": dict,
     "date?": str,
     "mask_written_ns?": int,
+    "scan_stamp?": str,
 }
 _PARTS = "scan", "model", "result", "files"
 

@@ -5,6 +5,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,16 @@ def scan_sha256(item: ScanInput) -> str:
             return files_sha256(item.files)
         digests = {file: files_sha256(files_of(file)) for file in dict(volumes)}  # once, also of one with all images
     return hashlib.sha256(repr([(digests[file], number) for file, number in volumes]).encode()).hexdigest()
+
+
+def scan_stamp(item: ScanInput) -> str:
+    """A digest of the places, sizes and times of a scan's files, by images; empty if one cannot be found."""
+    with suppress(OSError):
+        # The time of the change of its entry also tells a file that was moved into place with its own date.
+        files = [(str(file.absolute()), file.stat()) for file in item.files]
+        found = [(path, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for path, at in files]
+        return hashlib.sha256(repr([*map(str, item.images.values()), *found]).encode()).hexdigest()
+    return ""
 
 
 def scan_written_at(item: ScanInput) -> dict[Path, int]:

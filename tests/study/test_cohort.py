@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,11 +25,12 @@ from planar3d.networks.weights_file import Model, load_network
 from planar3d.recipes import Recipe
 from planar3d.scans import nifti
 from planar3d.scans.volume import read_mask, read_scan
-from planar3d.study import cohort_task, records
+from planar3d.study import cohort_task, earlier, records
 from planar3d.study import segmented as segmented_module
 from planar3d.study.cohort import segment_all
 from planar3d.study.cohort_folder import CohortFolder, takes_part
 from planar3d.study.cohort_report import write_cohort_report
+from planar3d.study.record_form import read_record
 from planar3d.study.segmented import Asked
 from planar3d.transfer.digests import file_sha256, files_sha256
 
@@ -127,6 +129,20 @@ def test_what_is_done_is_not_done_again(segmented, scans, model, monkeypatch):
     assert before == {path: path.stat().st_mtime_ns for path in before}
     none = segment_all(scans[:3], model, out, asked=ALL, notify=lines.append, takes=lambda name: False)
     assert not none.records and "this part has none of the 3 scans" in lines
+
+
+def test_many_scans_that_are_done_are_not_read_again_and_each_record_only_twice(scans, model, tmp_path, monkeypatch):
+    copies = [Path(shutil.copy(scans[0], tmp_path / f"{name}_FLAIR.nii.gz")) for name in "abc"]
+    out, read, digested = tmp_path / "out", list[str](), list[Path]()
+    first = segment_all(copies, model, out, asked=PLAIN, notify=str)
+    for module in (earlier, records):
+        monkeypatch.setattr(module, "read_record", lambda path: read.append(path.name) or read_record(path))
+    monkeypatch.setattr(records, "files_sha256", lambda files: digested.extend(files) or files_sha256(files))
+    assert segment_all(copies, model, out, asked=PLAIN, notify=str).records == first.records
+    assert not digested and max(Counter(read).values()) == 2  # whether it is done, and for the tables
+    shutil.copy(scans[1], copies[1])
+    assert [*segment_all(copies, model, out, asked=PLAIN, notify=str).failed] == copies[1:2]
+    assert digested == copies[1:2]
 
 
 def test_what_else_is_asked_later_is_added_and_the_mask_stays(segmented, scans, model, tmp_path):
@@ -497,6 +513,7 @@ def test_a_scan_whose_name_is_no_text_is_segmented_like_others_and_named_with_ba
 def test_a_scan_that_the_system_cannot_read_fails_alone_also_if_it_has_a_mask(scans, model, tmp_path, monkeypatch):
     closed, other, done = (Path(shutil.copy(scans[0], tmp_path / f"{name}_FLAIR.nii.gz")) for name in "abc")
     segment_all([done], model, tmp_path / "out", asked=PLAIN, notify=str)
+    os.utime(done)  # else it would not be read again
 
     def refuse(path, *_):
         if path == closed or path == (done,):
