@@ -280,3 +280,17 @@ def test_a_rating_is_saved_as_a_file_that_the_page_of_all_scans_reads(opened, tm
     assert saved.value.suggested_filename == rating_file(file).name
     saved.value.save_as(rating_file(file))
     assert read_rating(file, record) == "flag: motion near the top"
+
+
+def test_planes_lie_side_by_side_on_paper_and_below_each_other_on_a_narrow_screen(opened):
+    report = opened()
+    report.tab.set_viewport_size({"width": 390, "height": 800})
+
+    def tops():
+        return {report.tab.locator(f"{report.plane(name)} canvas").bounding_box()["y"] for name in ("axial", "coronal")}
+
+    assert len(tops()) == 2
+    assert report.tab.evaluate("document.documentElement.scrollWidth") <= 390
+    report.tab.emulate_media(media="print")
+    assert len(tops()) == 1
+    assert report.tab.locator(".rating").is_hidden()
