@@ -291,6 +291,8 @@ def test_planes_lie_side_by_side_on_paper_and_below_each_other_on_a_narrow_scree
 
     assert len(tops()) == 2
     assert report.tab.evaluate("document.documentElement.scrollWidth") <= 390
+    report.tab.set_viewport_size({"width": 720, "height": 800})  # of paper
+    assert len(tops()) == 2
     report.tab.emulate_media(media="print")
     assert len(tops()) == 1
     assert report.tab.locator(".rating").is_hidden()
