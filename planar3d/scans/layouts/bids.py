@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -113,10 +113,10 @@ def find_lesion_masks(dataset: Path, scans: Sequence[Path]) -> tuple[dict[Path, 
     derivatives = dataset / "derivatives"
     files, closed = files_within(derivatives, leave={"sourcedata"}) if os.path.isdir(derivatives) else ([], {})
     is_ours = cache(lambda folder: made_by_planar3d(read_json_object(folder / DESCRIPTION)))
-    sidecars: dict[Path, list[Path]] = defaultdict(list)
+    sidecars: dict[tuple[Path, str], list[Path]] = defaultdict(list)  # by folder, and the subject in their names
     for path in files:
         if path.name.endswith(".json"):
-            sidecars[path.parent].append(path)
+            sidecars[path.parent, _name_of(path.name.removesuffix(".json"), ()).visit[0]].append(path)
     scans_of = {subject: list(its) for subject, its in groupby(scans, _subject)}
     masks: dict[Path, list[Path]] = {scan: [] for scan in scans}
     refused: dict[str, list[str]] = defaultdict(list)  # by subject
@@ -159,7 +159,7 @@ def _missing(dataset: Path, near: dict[Path, list[str]], count: int) -> str:
 
 
 def _why_no_lesion_mask(
-    derivatives: Path, sidecars: Mapping[Path, Sequence[Path]], path: Path, is_ours: Callable[[Path], bool]
+    derivatives: Path, sidecars: Mapping[tuple[Path, str], Sequence[Path]], path: Path, is_ours: Callable[[Path], bool]
 ) -> str:
     """Why a file is not a lesion mask of a raw FLAIR scan; empty if it is one."""
     name = _name(path)
@@ -170,7 +170,8 @@ def _why_no_lesion_mask(
         return f"it is in the space {name.entities['space']}"
     if any(other.lower() != "flair" for other in (*name.others[:-1], name.entities.get("mod", "flair"))):
         return "it is of another contrast"
-    about = _about([beside for folder in reversed(folders) for beside in sidecars.get(folder, ())], path)
+    beside = [sorted(p for s in {"", name.visit[0]} for p in sidecars.get((f, s), ())) for f in reversed(folders)]
+    about = _about(chain.from_iterable(beside), path)
     if made_by_planar3d(about) or any(map(is_ours, folders)):
         return "planar3d made it"
     label = name.entities.get("label", "")
@@ -187,7 +188,7 @@ def _owners(path: Path, scans: Iterable[Path]) -> list[Path]:
     return same or [scan for scan in scans if raw.items() <= _name(scan).raw.items()]
 
 
-def _about(sidecars: Sequence[Path], path: Path) -> dict[str, Any]:
+def _about(sidecars: Iterable[Path], path: Path) -> dict[str, Any]:
     """The fields of an image's JSON files, by its name or part of it; those of outer folders first."""
     name = _name(path)
     about: dict[str, Any] = {}

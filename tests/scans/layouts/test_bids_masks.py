@@ -1,11 +1,14 @@
 """Of all masks among derivatives the one is taken that is of lesions, of that scan, and not of this package."""
 
 import json
+import shutil
 
 import pytest
 
 from planar3d.errors import DatasetError
 from planar3d.scans.bids import write_dataset_description
+from planar3d.scans.layouts import bids
+from planar3d.scans.layouts.bids import _name_of as name_of
 from planar3d.scans.layouts.bids import find_lesion_masks
 
 OTHERS = (
@@ -69,6 +72,22 @@ def test_the_nearest_sidecar_counts_and_those_of_other_files_do_not(tmp_path):
     (anat / "sub-01_desc-y_mask.json").write_text('{"Type": "Lesion"}')
     with pytest.raises(DatasetError, match="neither its name nor a sidecar mentions lesions"):
         _find(tmp_path, "sub-01/anat/sub-01")
+
+
+def test_masks_in_one_folder_are_not_each_compared_with_the_sidecars_of_all_subjects(tmp_path, monkeypatch):
+    calls = []
+    for count in (20, 40):
+        parsed, subjects = list[object](), [f"sub-{number:02d}" for number in range(count)]
+        for subject in subjects:
+            mask = _touch(tmp_path, f"derivatives/{count}/{subject}_desc-x_mask.nii.gz")
+            mask.with_name(f"{subject}_mask.json").write_text('{"Type": "Lesion"}')
+        with monkeypatch.context() as patch:
+            patch.setattr(bids, "_name_of", lambda *given, parsed=parsed: parsed.append(given) or name_of(*given))
+            found = _find(tmp_path, *(f"{subject}/anat/{subject}" for subject in subjects))
+        assert len(found) == count
+        shutil.rmtree(tmp_path / "derivatives")
+        calls.append(len(parsed))
+    assert calls[1] == 2 * calls[0]
 
 
 @pytest.mark.parametrize(
