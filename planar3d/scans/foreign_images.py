@@ -1,11 +1,7 @@
-"""Images in other formats than NIfTI, with their voxels in the same file or beside it.
-
-FreeSurfer volumes and pairs of .hdr and .img are read and written by nibabel, MetaImage and NRRD files by SimpleITK.
-"""
+"""FreeSurfer volumes and pairs of .hdr and .img, which nibabel reads and writes."""
 
 import io
 import math
-import os
 import re
 import zlib
 from pathlib import Path
@@ -17,35 +13,18 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.fileholders import FileHolder
 from nibabel.freesurfer.mghformat import MGHHeader
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 
 from planar3d.errors import ScanError
-from planar3d.extras import extra
 from planar3d.scans.formats import PAIR_BYTES
-from planar3d.scans.nifti import isal_error, unzipped
+from planar3d.scans.nifti import DEFLATE_LIMIT, isal_error, unzipped
 from planar3d.scans.nifti_header import MAXIMUM_VOXELS, header_with
 
 _MGH_BYTES = 284  # of the header, which FreeSurfer calls version 1
 _MGH_VERSION = b"\0\0\0\x01"
-_LONGEST = 2**16  # bytes of a header of ITK
 _TRAILING = 2**20  # bytes of FreeSurfer's notes after the voxels
 _PAIR = re.compile(r"(.*\.)(?:hdr|img)((?:\.gz)?)", re.IGNORECASE)
-_ADVICE = "Copy it again, or convert it to NIfTI."
-_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK's axes run left and posterior
-# By ending: first bytes, ITK's reader, the line that names a separate file of voxels, and what defines the axes: in an
-# NRRD file, whose header ends at an empty line, also their anatomical names.
-_META = (
-    (b"ObjectType", b"NDims", b"Comment"),
-    "MetaImageIO",
-    re.compile(rb"^ElementDataFile\s*=\s*(.+?)\s*$", re.M),
-    re.compile(rb"^(TransformMatrix|Orientation|Rotation)\s*=", re.M),
-)
-_NRRD = (
-    (b"NRRD0",),
-    "NrrdImageIO",
-    re.compile(rb"^data ?file:\s*(.+?)\s*$", re.M | re.I),
-    re.compile(rb"\A(?=.*^space directions:).*^space: *(right|left|[rl][ap]s)", re.M | re.I | re.S),
-)
-_KINDS = {".mhd": _META, ".mha": _META, ".nrrd": _NRRD, ".nhdr": _NRRD}
+ADVICE = "Copy it again, or convert it to NIfTI."
 
 
 def is_mgh(path: Path) -> bool:
@@ -80,7 +59,7 @@ def read_mgh(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
         placed = int(np.frombuffer(content, ">i2", 1, 28)[0]) == 1  # goodRASFlag, which nibabel sets itself
         return _read(image, placed)
     except _DAMAGE as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
 
 
 def read_pair(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
@@ -100,7 +79,7 @@ def read_pair(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
         placed = kind is nib.Nifti1Pair and bool(image.header["sform_code"] or image.header["qform_code"])
         return _read(image, placed)
     except _DAMAGE as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
 
 
 def write_nibabel(voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:
@@ -111,13 +90,14 @@ def write_nibabel(voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:
 
 _DAMAGE: tuple[type[BaseException], ...] = (
     *(OSError, EOFError, KeyError, ValueError, TypeError, OverflowError, zlib.error, isal_error),
-    *(HeaderDataError, ImageFileError),
+    *(HeaderDataError, ImageFileError, WrapStructError),
 )
 
 
-def _damaged(path: Path, error: BaseException) -> ScanError:
+def damaged(path: Path, error: BaseException) -> ScanError:
+    """The error for a file whose reader raised another one, with the first line of what it said."""
     said = "".join(str(error).strip().splitlines()[:1])
-    return ScanError(f"{path} is damaged and cannot be read ({said}). {_ADVICE}")
+    return ScanError(f"{path} is damaged and cannot be read ({said}). {ADVICE}")
 
 
 def _size(path: Path, header: Any, needed: str) -> int:
@@ -147,79 +127,14 @@ def _start(path: Path) -> bytes:
 
 def _unpacked(path: Path, size: int, at_most: bool = True) -> bytes:
     """The bytes of a file, unzipped to its end, where gzip compares its checksum; or only its first bytes."""
+    if not path.is_file():
+        raise ValueError("it is not a file")
+    possible = path.stat().st_size * DEFLATE_LIMIT  # Python allocates all bytes that are asked for
     with path.open("rb") as file:
-        content = unzipped(file)[0].read(size + at_most)
+        content = unzipped(file)[0].read(min(size + at_most, possible))
     if at_most and len(content) > size:
         raise ValueError(f"it has more bytes than the {size:,} that its header declares")
     return content
-
-
-def is_itk_image(path: Path) -> bool:
-    """Whether a file is a MetaImage or NRRD file or header, by its name and content."""
-    kind = _KINDS.get(path.suffix.lower())
-    return kind is not None and _header(path).lstrip().startswith(kind[0])
-
-
-def itk_files(path: Path) -> list[Path]:
-    """The file, and that of its voxels beside it; a `ScanError` if voxels are separate, but no such file is named."""
-    suffix = path.suffix.lower()
-    found = _KINDS[suffix][2].search(_header(path))
-    name = os.fsdecode(found[1]) if found else ""
-    if name.upper() == "LOCAL" or (not name and suffix == ".nrrd"):
-        return [path]
-    if not name or os.path.basename(name) != name or name.upper().startswith("LIST"):
-        found_name = f"{name} as its data file" if name else "no data file"
-        raise ScanError(f"{path} names {found_name}; a single file in the same folder is needed. {_ADVICE}")
-    return [path, path.with_name(name)]
-
-
-def read_itk(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
-    """Read a header, without sform and qform if the file does not define its axes, and its voxels.
-
-    Voxels are float32 (i, j, k), with a single slice for a two-dimensional image; a `ScanError` if the file is damaged,
-    coloured or very large.
-    """
-    itk_files(path)
-    with extra("itk"):
-        import SimpleITK
-    _, reading, _, places = _KINDS[path.suffix.lower()]
-    reader = SimpleITK.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.SetImageIO(reading)
-    try:
-        reader.ReadImageInformation()
-        size = reader.GetSize()
-        usable = 2 <= len(size) <= 3 and min(size) >= 1 and math.prod(size) <= MAXIMUM_VOXELS
-        if not usable or reader.GetNumberOfComponents() != 1:
-            raise ScanError(
-                f"{path} has the size {size} of {reader.GetNumberOfComponents()} components; {needed} of at most "
-                f"{MAXIMUM_VOXELS:,} voxels is needed."
-            )
-        image = reader.Execute()
-    except (RuntimeError, MemoryError) as error:
-        said = "".join(str(error).strip().splitlines()[-1:]) or type(error).__name__
-        raise ScanError(f"{path} is damaged and cannot be read ({said}). {_ADVICE}") from None
-    voxels = SimpleITK.GetArrayFromImage(image).T.astype(np.float32)
-    dimensions = image.GetDimension()
-    affine = np.eye(4)
-    affine[:dimensions, :dimensions] = np.reshape(image.GetDirection(), (dimensions, dimensions)) * image.GetSpacing()
-    affine[:dimensions, 3] = image.GetOrigin()
-    header = header_with(_LPS @ affine, (*size, 1)[:3])
-    if not places.search(_header(path)):
-        header["sform_code"] = header["qform_code"] = 0
-    return header, voxels.reshape((*size, 1)[:3])
-
-
-def write_itk(voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:
-    """Write voxels (i, j, k) in the format of the file's ending."""
-    with extra("itk"):
-        import SimpleITK
-    image, lps = SimpleITK.GetImageFromArray(voxels.T), _LPS @ affine
-    spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    image.SetSpacing(spacing.tolist())
-    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
-    image.SetOrigin(lps[:3, 3].tolist())
-    SimpleITK.WriteImage(image, str(path), useCompression=path.suffix.lower() in (".mha", ".nrrd"))
 
 
 def files_of_mask(path: Path) -> list[Path]:
@@ -227,13 +142,3 @@ def files_of_mask(path: Path) -> list[Path]:
     if _PAIR.fullmatch(path.name):
         return pair_files(path)
     return [path, path.with_suffix(".raw")] if path.suffix.lower() in (".mhd", ".nhdr") else [path]
-
-
-def _header(path: Path) -> bytes:
-    """The text before the voxels; in NRRD files up to an empty line."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(_LONGEST)
-    except OSError:
-        return b""
-    return re.split(rb"\r?\n\r?\n", start)[0] if start.startswith(b"NRRD0") else start

@@ -25,7 +25,7 @@ except ImportError:
     from zlib import error as isal_error
 
 _MAGIC = b"\x1f\x8b"  # of gzip
-_DEFLATE_LIMIT = 1032  # deflate cannot shrink data further than this
+DEFLATE_LIMIT = 1032  # deflate cannot shrink data further than this
 _TRAILING_BYTES = 2**20  # that some programs write after the voxels
 _KINDS = {"c": "complex", "V": "colour"}
 _VOLUME = re.compile(r"(.+\.nii(?:\.gz)?)\[(\d+)\]", re.IGNORECASE)
@@ -94,7 +94,7 @@ def read_whole(path: Path) -> tuple[nib.Nifti1Header, bytes]:
                 raise ScanError(f"{path} {foreign_format(path, start, zipped)}")
             bytes_each, offset = header.get_data_dtype().itemsize, int(header["vox_offset"])
             declared = offset + math.prod(header.get_data_shape()) * bytes_each
-            if declared > (size * _DEFLATE_LIMIT if zipped else size):
+            if declared > (size * DEFLATE_LIMIT if zipped else size):
                 raise ScanError(
                     f"{path} declares {declared:,} bytes of voxels, but its {size:,} bytes cannot hold them. It is "
                     "truncated or its header is damaged; copy or convert it again."

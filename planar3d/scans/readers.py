@@ -10,7 +10,7 @@ import numpy as np
 
 from planar3d.files import temporary_folder
 from planar3d.scans import foreign_images as foreign
-from planar3d.scans import slice_folders
+from planar3d.scans import itk_images, slice_folders
 from planar3d.scans.nifti import read_nifti, volume_of
 
 
@@ -30,7 +30,7 @@ _NIFTI = Reader(lambda path: True, read_nifti, lambda path: [volume_of(path)[0]]
 _READERS = (
     Reader(lambda path: slice_folders.holds(path, ".dcm"), slice_folders.read_series, slice_folders.slices),
     Reader(lambda path: slice_folders.holds(path, ".png"), slice_folders.read_masks, slice_folders.slices),
-    Reader(foreign.is_itk_image, foreign.read_itk, foreign.itk_files, foreign.write_itk),
+    Reader(itk_images.is_itk_image, itk_images.read_itk, itk_images.itk_files, itk_images.write_itk),
     Reader(foreign.is_mgh, foreign.read_mgh, lambda path: [path], foreign.write_nibabel),
     Reader(foreign.is_pair, foreign.read_pair, foreign.pair_files, foreign.write_nibabel),
     _NIFTI,  # the last resort

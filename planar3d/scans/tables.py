@@ -129,6 +129,8 @@ def check_name(name: str, row: Row, error: type[Planar3DError]) -> None:
 
 
 def _decode(path: Path, error: type[Planar3DError]) -> tuple[str, str]:
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe has no end
+        raise error(f"{path} cannot be read: it is a folder or device. Name a CSV file.")
     try:
         if path.stat().st_size > _LARGEST:
             raise error(f"{path} has {path.stat().st_size:,} bytes; no table of scans is that large.")

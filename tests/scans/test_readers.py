@@ -1,7 +1,9 @@
 """Scans of other formats than NIfTI lie where they lay, are refused as NIfTI files are, and masks go back to them."""
 
 import gzip
+import os
 import re
+import struct
 
 import nibabel as nib
 import numpy as np
@@ -11,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from planar3d.errors import ScanError
 from planar3d.scans.foreign_images import files_of_mask
 from planar3d.scans.inputs import find_inputs, outputs_of
+from planar3d.scans.itk_images import itk_files
 from planar3d.scans.readers import is_foreign, write_like
 from planar3d.scans.volume import read_mask, read_scan
 
@@ -80,6 +83,95 @@ def test_a_flipped_bit_of_a_gzipped_volume_is_noticed(tmp_path):
     path.write_bytes(packed)
     with pytest.raises(ScanError, match="damaged"):
         read_scan(path)
+
+
+@pytest.mark.parametrize("name", ["a.mha", "a.mhd", "a.nrrd", "a.nhdr"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_every_flipped_bit_of_packed_voxels_is_noticed_also_by_itk(tmp_path, name, order):
+    path = _write(tmp_path / name)
+    SimpleITK.WriteImage(SimpleITK.ReadImage(str(path)), str(path), useCompression=True)
+    file = itk_files(path)[-1]
+    if order == ">" and file == path:
+        content = path.read_bytes()
+        for little, big in ((b"MSB = False", b"MSB = True"), (b"endian: little", b"endian: big")):
+            content = content.replace(little, big)
+        path.write_bytes(content)
+    expected, whole = read_scan(path).voxels, file.read_bytes()
+    for place in np.linspace(len(whole) - 1100, len(whole) - 1, 12).astype(int):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        try:
+            np.testing.assert_array_equal(read_scan(path).voxels, expected)  # some bits have no meaning
+        except ScanError as error:
+            assert f"{path} is damaged" in str(error)
+
+
+@pytest.mark.parametrize("name", ["a.mha", "a.nrrd"])
+def test_packed_voxels_of_another_number_are_refused_before_itk_has_memory_for_them(tmp_path, name):
+    path = _write(tmp_path / name)
+    SimpleITK.WriteImage(SimpleITK.ReadImage(str(path)), str(path), useCompression=True)
+    path.write_bytes(path.read_bytes().replace(b"12 14 9", b"512 512 512"))
+    with pytest.raises(ScanError, match="do not have the 268,435,456 bytes"):
+        read_scan(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "sentence"),
+    [
+        ("a.mha", b"NDims = 3", b"NDims = -1", "number of dimensions"),
+        ("a.mha", b"NDims = 3", b" NDims: 163", "number of dimensions"),
+        ("a.mha", b"TransformMatrix = ", b"TransformMatrix = 1e308 ", "beyond 1e\\+09 mm"),
+        ("a.nrrd", b"space directions: (", b"space directions: (-1e308,", "beyond 1e\\+09 mm"),
+        ("a.nrrd", b"dimension: 3", b"dimension: " + b"A" * 1100, "a line of more than 500 bytes"),
+        ("a.nrrd", b"space origin: ", b"space origin: " + b"A" * 70_000, "a line of more than 500 bytes"),
+        ("a.mhd", b"= a.raw", b"= %s%s%n", "names %s%s%n as its data file"),
+    ],
+)
+def test_a_header_that_would_end_or_stop_itk_is_refused(tmp_path, name, before, after, sentence):
+    path = _write(tmp_path / name)
+    assert before in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(before, after, 1))
+    with pytest.raises(ScanError, match=sentence):
+        read_scan(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("a.mha", b" ElementDataFile = ../b.raw\nElementDataFile"),
+        ("a.mha", b"ElementDataFile: ../b.raw\nElementDataFile"),
+        ("a.nrrd", b"#\rdata file: ../b.raw\nencoding"),
+    ],
+)
+def test_voxels_are_not_read_from_a_file_that_only_itk_sees_named(tmp_path, name, line):
+    (tmp_path / "a").mkdir()
+    path = _write(tmp_path / "a" / name)
+    (tmp_path / "b.raw").write_bytes(VOXELS.tobytes() * 2)
+    word = line.rpartition(b"\n")[2]
+    path.write_bytes(path.read_bytes().replace(word, line, 1))
+    with pytest.raises(ScanError, match="a single file in the same folder is needed"):
+        read_scan(path)
+
+
+@pytest.mark.parametrize(("name", "kept"), [("a.mgh", 14), ("a.hdr", 346)])
+def test_half_a_header_is_refused(tmp_path, name, kept):
+    path = _write(tmp_path / name)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ScanError):
+        read_scan(path)
+
+
+def test_no_memory_is_taken_for_a_place_of_voxels_beyond_the_file(tmp_path):
+    path = _write(tmp_path / "a.hdr")
+    path.write_bytes(path.read_bytes()[:108] + struct.pack("<f", 1e18) + path.read_bytes()[112:])
+    with pytest.raises(ScanError, match="is damaged"):
+        read_scan(path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_pipe_with_the_name_of_a_scan_is_refused_without_waiting_for_it(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ScanError):
+        read_scan(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["a.mgz", "a.img", "a.mha", "a.nrrd"])

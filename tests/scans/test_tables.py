@@ -1,5 +1,6 @@
 """A table that has one meaning is read however it was saved; of another it is said what was found."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,11 @@ def test_paths_are_those_beside_the_table_of_the_home_or_of_windows(tmp_path, mo
     assert path_in_table(table, "d/odd\\name.nii") == home / "d/odd\\name.nii"
     assert path_in_table(table, "absent.nii") == home / "absent.nii"
     assert path_in_table(Path("t.csv"), "x" * 5000) == Path("x" * 5000)
+
+
+def test_a_pipe_and_a_device_without_an_end_are_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "zeros.csv").symlink_to("/dev/zero")
+    for name in ("pipe.csv", "zeros.csv"):
+        with pytest.raises(DatasetError, match=f"{name} cannot be read: it is a folder or device"):
+            read_table(tmp_path / name, NEEDED, DatasetError)

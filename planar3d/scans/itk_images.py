@@ -1,0 +1,126 @@
+"""MetaImage and NRRD files, which SimpleITK reads and writes, with their voxels in the same file or beside it."""
+
+import math
+import os
+import re
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from planar3d.errors import ScanError
+from planar3d.extras import extra
+from planar3d.scans.foreign_images import ADVICE
+from planar3d.scans.itk_checks import check_header, checksum_of_packed, require_checksum
+from planar3d.scans.nifti_header import MAXIMUM_VOXELS, header_with
+
+_LONGEST = 2**16  # bytes of a header
+_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK's axes run left and posterior
+# By ending: first bytes, ITK's reader, the line that names a separate file of voxels, and what defines the axes: in an
+# NRRD file, whose header ends at an empty line, also their anatomical names.
+_META = (
+    (b"ObjectType", b"NDims", b"Comment"),
+    "MetaImageIO",
+    re.compile(rb"^ElementDataFile\s*=\s*(.+?)\s*$", re.M),
+    re.compile(rb"^(TransformMatrix|Orientation|Rotation)\s*=", re.M),
+)
+_NRRD = (
+    (b"NRRD0",),
+    "NrrdImageIO",
+    re.compile(rb"^data ?file:\s*(.+?)\s*$", re.M | re.I),
+    re.compile(rb"\A(?=.*^space directions:).*^space: *(right|left|[rl][ap]s)", re.M | re.I | re.S),
+)
+_KINDS = {".mhd": _META, ".mha": _META, ".nrrd": _NRRD, ".nhdr": _NRRD}
+_META_END = re.compile(rb"ElementDataFile[^\n]*\n?|\Z")  # of its first mention, also where only ITK reads it
+_NRRD_END = re.compile(rb"\n\r?\n|\r\r|\Z")
+
+
+def is_itk_image(path: Path) -> bool:
+    """Whether a file is a MetaImage or NRRD file or header, by its name and content."""
+    kind = _KINDS.get(path.suffix.lower())
+    return kind is not None and _header(path)[0].lstrip().startswith(kind[0])
+
+
+def itk_files(path: Path) -> list[Path]:
+    """The file, and that of its voxels beside it; a `ScanError` if voxels are separate, but no such file is named."""
+    suffix = path.suffix.lower()
+    found = _KINDS[suffix][2].search(_header(path)[0])
+    name = os.fsdecode(found[1]) if found else ""
+    if name.upper() == "LOCAL" or (not name and suffix == ".nrrd"):
+        return [path]
+    # ITK takes % for a pattern of many files' names.
+    if not name or os.path.basename(name) != name or name.upper().startswith("LIST") or "%" in name:
+        found_name = f"{name} as its data file" if name else "no data file"
+        raise ScanError(f"{path} names {found_name}; a single file in the same folder is needed. {ADVICE}")
+    return [path, path.with_name(name)]
+
+
+def read_itk(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
+    """Read a header, without sform and qform if the file does not define its axes, and its voxels.
+
+    Voxels are float32 (i, j, k), with a single slice for a two-dimensional image; a `ScanError` if the file is damaged,
+    coloured or very large.
+    """
+    file = itk_files(path)[-1]
+    about, end = _header(path)
+    check_header(path, about)
+    with extra("itk"):
+        import SimpleITK
+    _, reading, _, places = _KINDS[path.suffix.lower()]
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO(reading)
+    try:
+        reader.ReadImageInformation()
+        size = reader.GetSize()
+        usable = 2 <= len(size) <= 3 and min(size) >= 1 and math.prod(size) <= MAXIMUM_VOXELS
+        if not usable or reader.GetNumberOfComponents() != 1:
+            raise ScanError(
+                f"{path} has the size {size} of {reader.GetNumberOfComponents()} components; {needed} of at most "
+                f"{MAXIMUM_VOXELS:,} voxels is needed."
+            )
+        each = SimpleITK.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
+        checksum = checksum_of_packed(path, about, file, end if file == path else 0, math.prod(size) * each)
+        image = reader.Execute()
+    except (RuntimeError, MemoryError) as error:
+        said = "".join(str(error).strip().splitlines()[-1:]) or type(error).__name__
+        raise ScanError(f"{path} is damaged and cannot be read ({said}). {ADVICE}") from None
+    stored = SimpleITK.GetArrayFromImage(image)
+    require_checksum(path, stored, checksum)
+    dimensions = image.GetDimension()
+    affine = np.eye(4)
+    affine[:dimensions, :dimensions] = np.reshape(image.GetDirection(), (dimensions, dimensions)) * image.GetSpacing()
+    affine[:dimensions, 3] = image.GetOrigin()
+    header = header_with(_LPS @ affine, (*size, 1)[:3])
+    if not places.search(about):
+        header["sform_code"] = header["qform_code"] = 0
+    return header, stored.T.astype(np.float32).reshape((*size, 1)[:3])
+
+
+def write_itk(voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    """Write voxels (i, j, k) in the format of the file's ending."""
+    with extra("itk"):
+        import SimpleITK
+    image, lps = SimpleITK.GetImageFromArray(voxels.T), _LPS @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    SimpleITK.WriteImage(image, str(path), useCompression=path.suffix.lower() in (".mha", ".nrrd"))
+
+
+def _header(path: Path) -> tuple[bytes, int]:
+    """The text before the voxels, with a newline after each line, and the length of all before them."""
+    if not path.is_file():
+        return b"", 0
+    try:
+        with path.open("rb") as file:
+            start = file.read(_LONGEST)
+    except OSError:
+        return b"", 0
+    is_nrrd = start.startswith(b"NRRD0")
+    found = (_NRRD_END if is_nrrd else _META_END).search(start)
+    assert found is not None
+    # Teem takes a carriage return alone for the end of a line.
+    text = re.sub(rb"\r\n?", b"\n", start[: found.start()]) if is_nrrd else start[: found.end()]
+    return text, found.end()
