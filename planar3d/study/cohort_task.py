@@ -23,7 +23,7 @@ from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
 from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.earlier import earlier_record, finished_record, kept_files, origin, remove_outdated
-from planar3d.study.records import scan_written_at
+from planar3d.study.records import scan_sha256, scan_stamp
 from planar3d.study.segmented import Asked, describe_scan, summarize_record, write_segmented, write_standard
 from planar3d.wording import counted
 
@@ -33,7 +33,7 @@ class _InProgress:
     """A scan that was read and prepared."""
 
     before: Mapping[str, Any]  # the record of an earlier run
-    written: Mapping[Path, int]  # when its files were written
+    origin: Mapping[str, Any]  # of its mask, with the digest of what was read
     scan: Scan  # its first image
     prepared: list[Prepared]  # for each model
     seconds: float  # of work so far
@@ -153,10 +153,10 @@ class CohortTask:
         if self.asked.dicom_seg and item.series is None:
             raise ScanError(f"{item.path} is not a DICOM series, which --dicom-seg and --dicom-sr need; omit them.")
         before = earlier_record(self.items[item], self.asked.files, self.asked.overwrite, bool(item.dataset))
-        written = scan_written_at(item)
+        decided = self._origin(item, {})
         scans = read_input_images(item, self.asked.assume_affine, self.segmenter.flat)
         first, prepared = scans[self.segmenter.images[0]], self.segmenter.prepare(scans)
-        return _InProgress(before, written, first, prepared, seconds=time.monotonic() - began)
+        return _InProgress(before, decided, first, prepared, seconds=time.monotonic() - began)
 
     def _predict(self, item: ScanInput, coming: Future[_InProgress]) -> _Predicted:
         """Run the network on a prepared scan; an error here or in the preparation is the result."""
@@ -191,12 +191,11 @@ class CohortTask:
             self.notify(f"    {warning['sentence']}")
 
     def _write_outputs(self, item: ScanInput, scan: _InProgress, probabilities: Probabilities) -> dict[str, Any]:
-        began = time.monotonic()
-        mask, recipe = probabilities.mask(), probabilities.recipe
+        began, mask, recipe = time.monotonic(), probabilities.mask(), probabilities.recipe
         mapped = self.asked.probability or "probability" in scan.before.get("files", {})  # whose map may be kept
         probability = probabilities.foreground() if mapped else None
-        decided, within, final = self._origin(item, {}), self.folder.path, self.items[item]
-        if any(written_at(file) != before for file, before in scan.written.items()):
+        decided, within, final = scan.origin, self.folder.path, self.items[item]
+        if scan_stamp(item) != decided["scan_stamp"] and scan_sha256(item) != decided["scan"]["sha256"]:
             raise ScanError(f"{item.path} was changed while it was segmented. Run predict again.")
         with written_together(within, vars(final).values(), final.record, final.mask) as temporary:
             outputs = final.moved(within, temporary)

@@ -13,7 +13,7 @@ from planar3d.scans.case import read_images, require_one_grid
 from planar3d.scans.preparation.prepared import save_prepared
 from planar3d.study.cluster import require_all, run_tasks
 from planar3d.study.run_folder import Run
-from planar3d.study.sources import digest_sources, digest_voxels, require_unchanged
+from planar3d.study.sources import digest_sources, digest_voxels, require_read, require_unchanged
 
 
 def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False, cluster: str | None = None) -> None:
@@ -75,6 +75,7 @@ def _prepare_scan(run: Run, scan: str, assume_affine: bool) -> None:
     scans = read_images(files, assume_affine, preparation.flat)
     labels = targets.read(case.label_map, scans[preparation.images[0]], assume_affine)
     prepared = preparation.prepare(scans)
+    require_read(run, scan, sources)
     for features in {run.features(scan, fold) for fold in range(1, len(run.folds) + 1)}:
         shutil.rmtree(features, ignore_errors=True)
     save_prepared(run.prepared(scan), prepared, prepared.align(labels), sources | digest_voxels(prepared.voxels))

@@ -97,12 +97,6 @@ def scan_stamp(item: ScanInput) -> str:
     return ""
 
 
-def scan_written_at(item: ScanInput) -> dict[Path, int]:
-    """When each file of a scan was last written, in ns; errors as in `reading`."""
-    with reading(item.path):
-        return {file: written_at(file) for file in item.files}
-
-
 def mask_is_gone(file: Path, record: Mapping[str, Any]) -> str:
     """A sentence if the mask that a record names does not exist, else nothing."""
     mask = record.get("files", {}).get("mask")

@@ -21,13 +21,30 @@ LABELS, VOXELS = "labels", "prepared voxels"  # roles beside the names of images
 _WHAT_TO_DO = "Put the former file back to continue, or start a run in another folder."
 
 
+def changed_at(paths: Iterable[Path]) -> list[int]:
+    """When the content and the entry of any of these files was last changed, in ns.
+
+    The latter tells a file that was put into place with its own date, which may also lie in the future.
+    """
+    found = [path.stat() for path in paths]
+    return [max(one.st_mtime_ns for one in found), max(one.st_ctime_ns for one in found)]
+
+
 def digest_sources(run: "Run", scan: str) -> dict[str, Any]:
     """Size, digest and time of the files that a scan is prepared from, by their role: an image's name, or labels."""
     # The time first: a file that is changed meanwhile has another one.
     return {
-        role: {"written_ns": _written(paths), "bytes": _bytes(paths), "sha256": files_sha256(paths)}
+        role: {"written_ns": changed_at(paths), "bytes": _bytes(paths), "sha256": files_sha256(paths)}
         for role, paths in _files(run, scan).items()
     }
+
+
+def require_read(run: "Run", scan: str, sources: Mapping[str, Any]) -> None:
+    """Raise a `ScanError` if files changed since `digest_sources`, so that what was read may be another file."""
+    for role, paths in _files(run, scan).items():
+        known = sources[role]
+        if changed_at(paths) != known["written_ns"] and files_sha256(paths) != known["sha256"]:
+            raise ScanError(f"{paths[0]} was changed while it was prepared. Run the same command again.")
 
 
 def digest_voxels(voxels: np.ndarray) -> dict[str, Any]:
@@ -52,11 +69,12 @@ def require_unchanged(run: "Run", scan: str) -> None:
         if absent := [path for path in paths if not path.is_file()]:
             raise ScanError(f"{absent[0]} does not exist.")
         size, sha256, written = known[role]
-        same_time = written == _written(paths)
+        now = changed_at(paths)  # first, as above
+        same_time = written == now
         if _bytes(paths) != size or not (same_time or files_sha256(paths) == sha256):
             raise RunError(f"{paths[0]} was changed after it was prepared in {prepared.parent}. {_WHAT_TO_DO}")
         if not same_time:
-            content["sources"][role]["written_ns"], moved = _written(paths), True
+            content["sources"][role]["written_ns"], moved = now, True
     if moved:  # so that it need not be read again
         with suppress(OSError):
             write_json(prepared, content)
@@ -104,15 +122,10 @@ def _files(run: "Run", scan: str) -> dict[str, list[Path]]:
     return {role: files_of(path) for role, path in paths.items()}
 
 
-def _known(content: Any) -> dict[str, tuple[int, str, int | None]]:
+def _known(content: Any) -> dict[str, tuple[int, str, Any]]:
     sources: Mapping[str, Any] = content.get("sources", {})
     return {role: (found["bytes"], found["sha256"], found.get("written_ns")) for role, found in sources.items()}
 
 
 def _bytes(paths: Iterable[Path]) -> int:
     return sum(path.stat().st_size for path in paths)
-
-
-def _written(paths: Iterable[Path]) -> int:
-    # The time of the change of its entry also tells a file that was moved into place with its own date.
-    return max(max(found.st_mtime_ns, found.st_ctime_ns) for found in map(Path.stat, paths))

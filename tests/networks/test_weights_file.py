@@ -83,6 +83,15 @@ def test_a_file_is_rehearsed_by_those_who_did_not_write_it_and_once_it_changed(t
     assert len(tried) == 2
 
 
+def test_weights_are_read_where_files_cannot_be_locked(trained, network, tmp_path):
+    """As on some network drives; here another program holds the file."""
+    fcntl = pytest.importorskip("fcntl")
+    copy = Path(shutil.copy(trained, tmp_path / "copy.weights.h5"))
+    with copy.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert Model.open(copy).network().count_params() == network.count_params()
+
+
 def test_the_same_weights_make_the_same_card(network, tmp_path):
     cards = [Model.open(save_weights(network, tmp_path / f"{n}.weights.h5", RECIPE)).card for n in (1, 2)]
     assert cards[0] == cards[1]

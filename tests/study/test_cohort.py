@@ -377,12 +377,22 @@ def _stand_still(monkeypatch, at, meanwhile):
     monkeypatch.setattr(module, name, stand_still)
 
 
+@pytest.mark.parametrize("dated", ["now", "as before", "in the future"])
 def test_a_scan_that_is_replaced_while_it_is_segmented_fails_and_is_segmented_by_the_next_run(
-    scans, model, tmp_path, monkeypatch
+    scans, model, tmp_path, monkeypatch, dated
 ):
     """As an export or download that arrives late: its digest was recorded with the mask of the former file."""
     scan, out = Path(shutil.copy(scans[0], tmp_path / "flair.nii.gz")), tmp_path / "masks"
-    _stand_still(monkeypatch, (cohort_task, "origin"), lambda: shutil.copy(scans[4], scan))
+    if dated == "in the future":
+        os.utime(scan, (2**32, 2**32))
+    before = scan.stat()
+
+    def replace_it():
+        shutil.copy(scans[4], scan)
+        if dated != "now":
+            os.utime(scan, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    _stand_still(monkeypatch, (cohort_task.Segmenter, "predict"), replace_it)
     first = segment_all([scan, scans[1]], model, out, asked=PLAIN, notify=str)
     assert "flair.nii.gz was changed while it was segmented" in first.failed[scan]
     second = segment_all([scan, scans[1]], model, out, asked=PLAIN, notify=str)

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from planar3d.inference.segment import segment
 from planar3d.recipes import MODERN, RELEASED
 from planar3d.scans.datasets import find_cases
 from planar3d.scans.folds import Fold, choose_folds
+from planar3d.study import preparing, sources
 from planar3d.study.cross_validation import run_folds
 from planar3d.study.preparing import prepare_scans
 from planar3d.study.reproduce import folds_for, reproduce
@@ -236,8 +238,54 @@ def test_a_mask_that_was_changed_after_it_was_prepared_is_told(data, tmp_path):
     with pytest.raises(RunError, match="was changed after it was prepared"):
         prepare_scans(run, _quiet)
     mask.write_bytes(content)
+    os.utime(mask, (2**32, 2**32))  # of a clock that is ahead
+    prepare_scans(run, _quiet)
+    mask.write_bytes(bytes(len(content)))
+    os.utime(mask, (2**32, 2**32))
+    with pytest.raises(RunError, match="was changed after it was prepared"):
+        prepare_scans(run, _quiet)
+    mask.write_bytes(content)
     shutil.copy(other, mask)
     with pytest.raises(RunError, match=r"01A/Consensus.nii.gz was changed after it was prepared"):
+        prepare_scans(run, _quiet)
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_a_mask_that_is_changed_while_it_is_prepared_is_told(data, tmp_path, monkeypatch, same):
+    """Its former digest was noted with what the other mask gave."""
+    dataset = find_cases(shutil.copytree(data, tmp_path / "data"))
+    run = start_run(tmp_path / "run", dataset, RECIPE, folds_for(dataset, None))
+    mask, read = dataset.by_id()["01A"].labels, preparing.read_images
+    labels = nib.load(mask)
+    moved = nib.Nifti1Image(np.roll(labels.get_fdata(), 1).astype(np.uint8), labels.affine)
+
+    def change(files, *how):
+        if files["flair"].parent == mask.parent:
+            os.utime(mask) if same else nib.save(moved, mask)
+        return read(files, *how)
+
+    monkeypatch.setattr(preparing, "read_images", change)
+    with nullcontext() if same else pytest.raises(ScanError, match=r"01A/Consensus\.nii\.gz was changed while"):
+        prepare_scans(run, _quiet)
+    assert (run.prepared("01A") / "geometry.json").is_file() == same
+
+
+def test_a_mask_that_is_changed_while_it_is_compared_is_told_by_the_next_run(data, tmp_path, monkeypatch):
+    dataset = find_cases(shutil.copytree(data, tmp_path / "data"))
+    run = start_run(tmp_path / "run", dataset, RECIPE, folds_for(dataset, None))
+    prepare_scans(run, _quiet)
+    mask, digested = dataset.by_id()["01A"].labels, sources.files_sha256
+    os.utime(mask)
+
+    def change_then(files):
+        found = digested(files)
+        mask.write_bytes(bytes(mask.stat().st_size))
+        return found
+
+    monkeypatch.setattr(sources, "files_sha256", change_then)
+    prepare_scans(run, _quiet)
+    monkeypatch.undo()
+    with pytest.raises(RunError, match="was changed after it was prepared"):
         prepare_scans(run, _quiet)
 
 
