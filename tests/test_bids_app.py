@@ -116,6 +116,18 @@ def test_the_validator_does_not_look_for_a_newer_version(tmp_path, monkeypatch):
     bids_app.validate(tmp_path, pytest.fail)
 
 
+def test_a_validator_that_says_no_text_is_refused_and_nothing_in_the_current_folder_runs(tmp_path, monkeypatch):
+    (tmp_path / "bids_validator_deno.py").write_text("def cli(): __import__('os').write(1, b'\\xff')")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/bids_validator_deno.py").write_text("open('ran', 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(RunError, match=r"The BIDS validator failed on .*Use --skip-bids-validation\."):
+        bids_app.validate(tmp_path, pytest.fail)
+    assert not (tmp_path / "here/ran").exists()
+
+
 def test_the_descriptor_has_the_flags_and_the_version_of_the_command():
     described = json.loads(DESCRIPTOR.read_text(encoding="utf-8"))
     assert described["tool-version"] == planar3d.__version__

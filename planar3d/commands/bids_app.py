@@ -101,15 +101,14 @@ def validate(folder: Path, notify: Callable[[str], None]) -> None:
         notify("The data set is not validated; to validate it: pip install 'planar3d[bids]'")
         return
     program = "import sys; from bids_validator_deno import cli; sys.exit(cli())"
-    command = [sys.executable, "-c", program, str(folder), "--format", "json"]
+    command = [sys.executable, "-P", "-c", program, str(folder), "--format", "json"]
     silent = os.environ | {"DENO_NO_UPDATE_CHECK": "1"}  # Deno, which runs it, would ask its makers for a newer version
-    done = subprocess.run(command, capture_output=True, text=True, env=silent)
+    done = subprocess.run(command, capture_output=True, env=silent)
     try:
         issues = json.loads(done.stdout)["issues"]["issues"]
     except (ValueError, KeyError):
-        raise RunError(
-            f"The BIDS validator failed on {folder}: {done.stderr[-200:]} Use --skip-bids-validation."
-        ) from None
+        said = done.stderr[-200:].decode(errors="replace")
+        raise RunError(f"The BIDS validator failed on {folder}: {said} Use --skip-bids-validation.") from None
     wrong = [issue for issue in issues if issue["severity"] == "error"]
     if wrong:
         first = f"{wrong[0]['code']} {wrong[0].get('location', '')}".strip()

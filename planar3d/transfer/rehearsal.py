@@ -34,6 +34,9 @@ _MEMORY, _MEMORY_PER_BYTE = 2**30, 8
 _PATIENCE = 8
 _REFUSED = 3
 _PASSED = "readable"  # kind of the notes in the user's cache
+# PYTHONPATH cannot name a folder with a colon, nor the empty one of a notebook, from which this package may come.
+_START = "import sys; sys.path[:] = sys.argv[3:]; from planar3d.transfer.rehearsal import main; main()"
+_SAID = "utf-8", "backslashreplace"  # a path need not be text
 
 State = tuple[int, int, int]
 _written: set[tuple[Path, State]] = set()
@@ -83,11 +86,14 @@ def _rehearse(path: Path, state: State) -> None:
 
 def _try(path: Path, nbytes: int) -> None:
     seconds = int(_SECONDS + _SECONDS_PER_BYTE * nbytes)
-    command = [sys.executable, "-P", "-m", __name__, os.fspath(path), str(seconds)]
-    # The same package as in this process; one thread, because each thread reserves memory.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
-    said = ""
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as trial:
+    folders = [*filter(None, sys.path), os.fspath(Path(__file__).parents[2])]  # of the same package as in this process
+    command = [sys.executable, "-P", "-c", _START, os.fspath(path), str(seconds), *folders]
+    # One thread, because each thread reserves memory.
+    environment = {**os.environ, "PYTHONIOENCODING": ":".join(_SAID), "OPENBLAS_NUM_THREADS": "1"}
+    said, pipe = "", subprocess.PIPE
+    with subprocess.Popen(
+        command, env=environment, stdout=pipe, stderr=pipe, encoding=_SAID[0], errors=_SAID[1]
+    ) as trial:
         try:
             for _ in range(10 * _PATIENCE * seconds):  # of the time in which a job is suspended, one wait counts
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -176,5 +182,6 @@ def _read(path: Path, seconds: int) -> None:
         sys.exit(_REFUSED)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """The other process, whose arguments are the file and the seconds that it may take."""
     _read(Path(sys.argv[1]), int(sys.argv[2]))

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 
@@ -57,6 +58,31 @@ def test_an_honest_file_passes_the_trial_and_is_tried_again_once_it_changed(tmp_
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(WeightsError, match="cannot be read"):
         read_arrays(path)
+
+
+def test_a_damaged_file_whose_path_is_no_text_is_refused_by_a_sentence(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.h5"))
+    try:
+        path.write_bytes(b"\x89HDF\r\n\x1a\n")
+    except OSError:
+        pytest.skip("names of files are text here")
+    with pytest.raises(WeightsError, match=r"\.h5 cannot be read as weights \(OSError"):
+        read_arrays(path)
+
+
+@pytest.mark.parametrize("folder", ["", "with:colon"])
+def test_the_other_process_imports_the_package_from_where_this_one_did(tmp_path, folder):
+    here, path = tmp_path / folder, tmp_path / "honest.h5"
+    here.mkdir(exist_ok=True)
+    (here / "planar3d").symlink_to(Path(rehearsal.__file__).parents[1])
+    hdf5(path)
+    program = (
+        f"import sys; sys.path.insert(0, {folder and str(here)!r}); from planar3d.transfer.arrays import read_arrays;"
+        f"import os; os.chdir(os.pardir); read_arrays(__import__('pathlib').Path({str(path)!r}))"
+    )
+    # Without this environment's links to the package, but with the packages of the environment.
+    environment = os.environ | {"PYTHONPATH": sysconfig.get_path("purelib")}
+    subprocess.run([sys._base_executable, "-c", program], cwd=here, env=environment, check=True)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes are stopped by a signal")
