@@ -3,6 +3,7 @@
 import hashlib
 import re
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from filecmp import cmp
@@ -66,7 +67,8 @@ def find_dicom_series(files: Iterable[Path], problems: dict[Path, str] | None = 
     """
     found_problems = dict[Path, str]() if problems is None else problems
     by_key: dict[str | _Kin, DicomSeries] = {}
-    kin_of: dict[str | _Kin, set[_Kin]] = {}
+    images = defaultdict[str | _Kin, list[DicomImage]](list)
+    kin_in = defaultdict[str, set[tuple[str | _Kin, _Kin]]](set)  # by folder, each with its key
     firsts: dict[tuple[str | _Kin, str], Path] = {}
     for path in sorted(files):
         try:
@@ -79,12 +81,11 @@ def find_dicom_series(files: Iterable[Path], problems: dict[Path, str] | None = 
             same = firsts.setdefault((key, instance), path) if instance else path
             if same != path and cmp(same, path, shallow=False):
                 continue
-            before = by_key.get(key, replace(one, images=()))
-            by_key[key] = replace(before, images=before.images + one.images)
-            kin_of.setdefault(key, set()).add(kin)
+            by_key.setdefault(key, one)
+            images[key] += one.images
+            kin_in[kin.folder].add((key, kin))
     for key in [*by_key]:
-        others = (kin for other, kins in kin_of.items() if other != key for kin in kins)
-        if isinstance(key, _Kin) and any(map(key.may_be_of, others)):
+        if isinstance(key, _Kin) and any(key.may_be_of(kin) for other, kin in kin_in[key.folder] if other != key):
             first = by_key.pop(key).images[0].path
             found_problems[first] = (
                 f"{first} does not name its series (SeriesInstanceUID is missing), and its folder has series that it "
@@ -92,7 +93,8 @@ def find_dicom_series(files: Iterable[Path], problems: dict[Path, str] | None = 
             )
     if problems is None and found_problems:
         raise ScanError(next(iter(found_problems.values())))
-    return sorted(by_key.values(), key=lambda series: series.number)
+    whole = [replace(series, images=tuple(images[key])) for key, series in by_key.items()]
+    return sorted(whole, key=lambda series: series.number)
 
 
 def series_of(files: Sequence[Path]) -> DicomSeries:

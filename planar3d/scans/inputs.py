@@ -45,7 +45,8 @@ class ScanInput:
     name: str  # unique among the inputs
     path: Path  # the NIfTI file, or the first of a DICOM series or case; given alone, it is the same scan
     dataset: Path | None = None  # the BIDS data set it was found in; None for every other scan
-    series: DicomSeries | None = None  # the DICOM series; None for NIfTI
+    # The DICOM series, whose files take long to hash; None for NIfTI.
+    series: DicomSeries | None = field(default=None, hash=False)
     note: str = ""  # message to the user on how it was chosen, if any
     problem: str = ""  # why it cannot be read, if already known; it is an input so that it counts as failed
     # Of a case from a layout or table; empty for a scan that is FLAIR by its name or tags.

@@ -12,6 +12,7 @@ from pydicom.fileset import FileSet
 from pydicom.uid import RLELossless, generate_uid
 
 from planar3d.errors import ScanError
+from planar3d.scans import dicom
 from planar3d.scans.dicom import find_dicom_series
 from planar3d.scans.dicom_choice import choose_flair
 from planar3d.scans.dicom_conversion import read_dicom_series
@@ -167,6 +168,24 @@ def test_a_file_that_might_be_of_several_series_is_refused_by_name(tmp_path, lac
         change(files[-1:], lambda k, dataset, keyword=keyword: delattr(dataset, keyword))
     with pytest.raises(ScanError, match=r"0009\.dcm does not name its series.*SeriesInstanceUID is missing"):
         find_dicom_series(files)
+
+
+def test_series_without_names_are_only_compared_with_those_of_their_folder(tmp_path, monkeypatch):
+    nameless = {"SeriesInstanceUID": None}
+    for folder in "abcdef":
+        for number in (3, 4):
+            write_series(
+                tmp_path / folder, VOXELS, OBLIQUE, "FLAIR", number, name="s{number}_{instance}", only=[0], **nameless
+            )
+    compared, may_be_of = list[tuple[str, str]](), dicom._Kin.may_be_of
+
+    def noted(one, other):
+        compared.append((one.folder, other.folder))
+        return may_be_of(one, other)
+
+    monkeypatch.setattr(dicom._Kin, "may_be_of", noted)
+    assert len(find_dicom_series(_files(tmp_path))) == 12
+    assert len(compared) == 12 and all(one == other for one, other in compared)
 
 
 def test_a_series_of_unsaid_modality_says_so(tmp_path):
