@@ -59,6 +59,13 @@ class Claim:
         """Whether another process took it over, because this one stood still for longer than `SILENT`."""
         return read_claim(self.path) != self._holder
 
+    def require(self) -> None:
+        """Raise a `RunError` if it is lost, so that two processes do not write the same files."""
+        if self.is_lost():
+            raise RunError(
+                f"{self.path.parent} was taken over by another process because the heartbeat of this process stopped."
+            )
+
     def release(self) -> None:
         """Release the claim, unless another process has taken it over."""
         self._ended.set()
@@ -115,7 +122,7 @@ def alive(path: Path, holder: Holder) -> bool:
 
 
 @contextmanager
-def locked(folder: str | Path, doing: str, wait: Callable[[str], None] | None = None) -> Iterator[None]:
+def locked(folder: str | Path, doing: str, wait: Callable[[str], None] | None = None) -> Iterator[Claim]:
     """Lock a folder for this process, and remove half-written files of a killed process directly in it.
 
     A folder that does not exist is created. A process must not lock a folder twice. `doing` is the purpose, as in
@@ -130,7 +137,7 @@ def locked(folder: str | Path, doing: str, wait: Callable[[str], None] | None = 
         )
     try:
         remove_temporaries(folder)
-        yield
+        yield claim
     finally:
         claim.release()
 

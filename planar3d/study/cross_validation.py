@@ -1,7 +1,7 @@
 """Cross-validation: train, predict and score each fold on the prepared scans (Kolarik 2020, section 4)."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from itertools import product
 
@@ -12,7 +12,7 @@ from planar3d.errors import RunError
 from planar3d.evaluation.challenges import score_targets
 from planar3d.files import read_rows, remove_temporaries, write_csv
 from planar3d.inference.segmenter import Segmenter
-from planar3d.locks import locked
+from planar3d.locks import Claim, locked
 from planar3d.networks.card_content import training_card
 from planar3d.networks.model_card import write_card
 from planar3d.progress import Notify, Ticker
@@ -62,14 +62,14 @@ def run_fold(run: Run, number: int, notify: Notify, wait: Notify | None = None, 
         wait: gets a message when waiting for another process at this fold; if None, that is an error.
         devices: for training, see `choose_devices`.
     """
-    fold, folder = run.folds[number - 1], run.fold(number)
-    with nullcontext() if _is_scored(run, number) else _held(run, number, wait):
-        if _is_scored(run, number):
-            notify(f"fold {number}/{len(run.folds)} is done, see {folder}")
-            return
-        notify(f"fold {number}/{len(run.folds)} tests {', '.join(fold.test)}")
-        _train(run, number, notify, devices)
-        _score(run, number, notify)
+    if not _is_scored(run, number):
+        with _held(run, number, wait) as claim:
+            if not _is_scored(run, number):  # by another process since
+                notify(f"fold {number}/{len(run.folds)} tests {', '.join(run.folds[number - 1].test)}")
+                _train(run, number, notify, devices, claim)
+                _score(run, number, notify, claim)
+                return
+    notify(f"fold {number}/{len(run.folds)} is done, see {run.fold(number)}")
 
 
 def _is_scored(run: Run, number: int) -> bool:
@@ -81,22 +81,22 @@ def _is_scored(run: Run, number: int) -> bool:
 def train_fold(run: Run, number: int, notify: Notify, devices: str | None = None) -> keras.Model:
     """Train one fold as `run_fold` does, and return the network with its best weights."""
     require_distinct(run)
-    with _held(run, number):
-        network = _train(run, number, notify, devices)
+    with _held(run, number) as claim:
+        network = _train(run, number, notify, devices, claim)
         network.load_weights(run.fold(number) / BEST_WEIGHTS)
         return network
 
 
 @contextmanager
-def _held(run: Run, number: int, wait: Notify | None = None) -> Iterator[None]:
+def _held(run: Run, number: int, wait: Notify | None = None) -> Iterator[Claim]:
     """Lock the folder of a fold for this process, and remove leftovers of a killed one."""
     folder = run.fold(number)
-    with locked(folder, f"fold {number}", wait):
+    with locked(folder, f"fold {number}", wait) as claim:
         remove_temporaries(folder / "backup", folder / "predictions")
-        yield
+        yield claim
 
 
-def _train(run: Run, number: int, notify: Notify, devices: str | None) -> keras.Model:
+def _train(run: Run, number: int, notify: Notify, devices: str | None, claim: Claim) -> keras.Model:
     require_own_weights(run, number)
     make_deterministic()
     keras.backend.clear_session()
@@ -118,12 +118,13 @@ def _train(run: Run, number: int, notify: Notify, devices: str | None) -> keras.
     if cached:
         samples = _samples(run, number, encoder_of(network, recipe), scans, notify)
     card = training_card(recipe, run.data, fold, number, len(run.folds))
-    fit(network, trained, samples, training, validation, recipe, folder, notify=notify, card=card, devices=chosen)
+    numbers = training, validation
+    fit(network, trained, samples, *numbers, recipe, folder, notify, card, devices=chosen, check=claim.require)
     write_card(folder / BEST_WEIGHTS)
     return network
 
 
-def _score(run: Run, number: int, notify: Notify) -> None:
+def _score(run: Run, number: int, notify: Notify, claim: Claim) -> None:
     """Segment the test scans of a fold as `planar3d predict` does, in float32, and score them on both grids."""
     fold, folder = run.folds[number - 1], run.fold(number)
     recipe, segmenter = run.recipe, Segmenter(folder / BEST_WEIGHTS, run.recipe, precision="float32")
@@ -134,6 +135,7 @@ def _score(run: Run, number: int, notify: Notify) -> None:
         prepared, reference = _open(run, scan_id)
         probabilities = segmenter.predict([prepared], Ticker(notify, f"{scan_id}, windows"))
         found, native = probabilities.labels(), probabilities.mask()
+        claim.require()
         native.save(run.predicted(scan_id, number))
         case = run.cases[scan_id]
         require_unchanged(run, scan_id)  # training may have taken days
@@ -153,6 +155,7 @@ def _score(run: Run, number: int, notify: Notify) -> None:
                 f"{name}  Dice {dice} ({native_dice} native)  sensitivity {sensitivity}  "
                 f"highest probability {probabilities.values.max():.2f}"
             )
+    claim.require()
     write_csv(folder / "scores.csv", list(rows[0]), rows)
 
 

@@ -70,6 +70,7 @@ def fit(
     notify: Notify = lambda text: None,
     card: Mapping[str, Any] | None = None,
     devices: Devices = Devices(),  # noqa: B008 - immutable
+    check: Callable[[], None] = lambda: None,
 ) -> TrainingProgress:
     """Train until the last epoch or until `patience` is exhausted, and keep the best weights.
 
@@ -86,6 +87,7 @@ def fit(
         notify: gets a line after each epoch.
         card: model card for the weights file, see `training_card`.
         devices: on which the network was built; default: the backend's choice.
+        check: called before files are written; raises an error if they are another process' by now.
 
     Returns:
         The progress at the end, with the history by epoch.
@@ -117,6 +119,7 @@ def fit(
             raise _diverged(f"Weights became infinite or nan in epoch {progress.epoch}", recipe)
         progress.history.append({"epoch": progress.epoch, **row})
         progress.plateau = recipe.training.schedule.after_epoch(trainer.optimizer, row, progress.plateau)
+        check()
         if _is_better(row, progress.best, recipe.training.monitor):
             progress.best, progress.best_epoch = row.get(recipe.training.monitor, row["loss"]), progress.epoch
             save_weights(network, folder / BEST_WEIGHTS, recipe, card)
@@ -125,6 +128,7 @@ def fit(
         notify(_line(progress, recipe, left))
     if not progress.best_epoch:
         raise _diverged(f"{recipe.training.monitor} was nan in every epoch, so no weights were kept", recipe)
+    check()
     finish(folder, progress)
     return progress
 

@@ -16,6 +16,7 @@ from narrow_networks import narrow_networks
 
 from planar3d.errors import FoldsError, Planar3DWarning, RecipeError, RunError, ScanError, WeightsError
 from planar3d.inference.segment import segment
+from planar3d.locks import CLAIM, Holder
 from planar3d.recipes import MODERN, RELEASED
 from planar3d.scans.datasets import find_cases
 from planar3d.scans.folds import Fold, choose_folds
@@ -526,6 +527,24 @@ def test_a_mask_that_is_changed_while_a_fold_is_trained_is_not_scored(run, data,
     with pytest.raises(RunError, match=r"01B/Consensus\.nii\.gz was changed after it was prepared"):
         run_folds(again, [1], change)
     assert not scores.exists()
+
+
+@pytest.mark.parametrize(
+    "said, absent", [("fold 1/", "best.weights.h5"), ("epoch 1/", "training.json"), ("predicting", "predictions")]
+)
+def test_a_fold_that_another_process_took_over_is_left_to_it(run, data, tmp_path, said, absent):
+    """As while a job was suspended: both wrote into one folder, and best weights and history were of two trainings."""
+    again = start_run(tmp_path / "run", find_cases(data), RECIPE, run.folds)
+    shutil.copytree(run.folder / "prepared", tmp_path / "run" / "prepared")
+    claim = again.fold(1) / CLAIM
+
+    def take_over(text):
+        if text.startswith(said):
+            claim.write_text(json.dumps(Holder("node7", 4711, "12", 1.7e9)._asdict()))
+
+    with pytest.raises(RunError, match="fold-1 was taken over by another process"):
+        run_folds(again, [1], take_over)
+    assert claim.is_file() and not (again.fold(1) / absent).exists()
 
 
 def test_other_weights_in_the_encoder_s_file_are_told_by_later_folds(run, data, tmp_path):
