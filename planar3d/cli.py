@@ -22,6 +22,7 @@ from planar3d.commands.studies import crossval, report, reproduce, train, tune
 from planar3d.environment import describe
 from planar3d.errors import Planar3DError, Planar3DWarning
 from planar3d.quiet_tensorflow import quiet_tensorflow
+from planar3d.wording import visible
 
 _in_full = warnings.formatwarning
 _BACKENDS = ("jax", "torch")
@@ -192,9 +193,13 @@ def _at_home(word: str) -> str:
 
 
 def _as_sentence(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
-    return f"Warning: {message}\n" if category is Planar3DWarning else _in_full(message, category, *place, **line)
+    return (
+        f"Warning: {visible(str(message))}\n"
+        if category is Planar3DWarning
+        else _in_full(message, category, *place, **line)
+    )
 
 
 def _fail(sentence: str) -> None:
-    typer.secho(f"Error: {sentence}", fg="red", err=True)
+    typer.secho(f"Error: {visible(sentence)}", fg="red", err=True)
     sys.exit(2)

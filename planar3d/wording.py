@@ -1,6 +1,7 @@
 """Numbers, names and lists in text."""
 
 import math
+import unicodedata
 from collections.abc import Iterable, Sized
 
 
@@ -29,6 +30,12 @@ def listed(items: Iterable[object], most: int = 5) -> str:
 def printable(name: str) -> str:
     """A name of a file as text: bytes that are no text are written as escapes."""
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def visible(text: str) -> str:
+    """A text with its control characters as escapes: those of a file's name or content could control a terminal."""
+    is_shown = {char: char in "\n\t" or not unicodedata.category(char).startswith("C") for char in set(text)}
+    return "".join(char if is_shown[char] else char.encode("unicode_escape").decode() for char in text)
 
 
 def rounded(value: float, digits: int) -> str:

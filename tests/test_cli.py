@@ -21,8 +21,8 @@ from narrow_networks import narrow_networks
 
 import planar3d
 from planar3d import cli
-from planar3d.commands.output import say
-from planar3d.errors import Planar3DWarning
+from planar3d.commands.output import list_failed, say, show
+from planar3d.errors import Planar3DError, Planar3DWarning
 from planar3d.files import write_text
 from planar3d.inference.segment import segment
 from planar3d.locks import Holder
@@ -455,3 +455,20 @@ def test_version_says_what_a_report_needs(run):
 def test_reproduce_needs_either_the_demonstration_or_data(run):
     code, _, err = run(command=cli.reproduce)
     assert code == 2 and "--demo" in err
+
+
+def test_no_name_of_a_file_and_no_text_in_it_controls_the_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    named = "a\x1b]0;title\x07\x1b[2Kb"
+
+    def end():
+        show(named)
+        list_failed({named: named})
+        warnings.warn(named, Planar3DWarning, stacklevel=1)
+        raise Planar3DError(named)
+
+    with pytest.raises(SystemExit):
+        cli.run_in_sentences(end)
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err and "\x07" not in out + err
+    assert out.count(r"a\x1b]0;title\x07\x1b[2Kb") == 3 and r"a\x1b]0;title\x07\x1b[2Kb" in err

@@ -203,6 +203,12 @@ def test_a_damaged_recipe_of_format_2_is_refused_with_a_sentence(content, senten
         Recipe.from_json({"format": 2, "name": "x"} | content)
 
 
+@pytest.mark.parametrize("grid", [["sagittal-cube"], {}, None, True])
+def test_a_choice_of_format_1_that_is_no_name_is_refused_with_a_sentence(grid):
+    with pytest.raises(RecipeError, match=r"grid=.* is unknown; choose one of"):
+        Recipe.from_json({"name": "x", "grid": grid})
+
+
 def test_fields_are_read_and_changed_by_their_name_alone_or_with_their_sections():
     assert MODERN.crop == MODERN.training.samples.crop == 128 and MODERN.name == "modern"
     assert PAPER.changed(**{"training.epochs": 8}) == PAPER.changed(epochs=8) == PAPER.with_settings(["epochs=8"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from planar3d.wording import counted, is_or_are, listed, rounded
+from planar3d.wording import counted, is_or_are, listed, rounded, visible
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,9 @@ def test_rounded_numbers_have_no_exponent():
 )
 def test_of_many_items_the_first_are_named(items, words):
     assert listed(items, 2) == words
+
+
+def test_what_could_control_a_terminal_is_written_as_escapes():
+    named = "a\x1b[2J\r\x9b31m\u202egpj\udcff.nii"
+    assert visible(named) == r"a\x1b[2J\r\x9b31m\u202egpj\udcff.nii"
+    assert visible("Köpfe 5\xa0mm – “x”\n\tµ 脳") == "Köpfe 5\xa0mm – “x”\n\tµ 脳"

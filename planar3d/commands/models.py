@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-from typer import BadParameter, Option, echo
+from typer import BadParameter, Option
 
 from planar3d.commands.options import Model, Out, Settings, Size, chosen_recipe, open_model
-from planar3d.commands.output import say
+from planar3d.commands.output import say, show
 
 Depth = Annotated[int | None, Option("--depth", help="Slices of a window.")]
 
@@ -52,7 +52,7 @@ def info(
     if card:
         if model is None:
             raise BadParameter("--card prints the card of a weights file; name it with --model.")
-        echo(card_markdown(model))
+        show(card_markdown(model))
         return
     if model is not None:
         opened = open_model(model, recipe, settings, size)
@@ -61,7 +61,7 @@ def info(
         chosen, summary = chosen_recipe(recipe or recipe_with(network), settings, size), []
         shown = named_network(network or chosen.network.name, chosen)
     for line in filter(None, [*summary, *summarize_network(shown, chosen), describe_work(described(shown), chosen)]):
-        echo(line)
+        show(line)
 
 
 def export(

@@ -7,6 +7,13 @@ from typing import Any
 
 from typer import echo
 
+from planar3d.wording import visible
+
+
+def show(text: str) -> None:
+    """Print lines of a result."""
+    echo(visible(text))
+
 
 def say(text: str) -> None:
     """Print a line of the log."""
@@ -36,4 +43,4 @@ def print_json(content: Any) -> None:
 
 
 def _line(text: str) -> str:
-    return f"[{time.strftime('%H:%M:%S')}] {text}"
+    return f"[{time.strftime('%H:%M:%S')}] {visible(text)}"

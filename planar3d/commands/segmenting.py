@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, BadParameter, Exit, Option, echo
+from typer import Argument, BadParameter, Exit, Option
 
 if TYPE_CHECKING:
     from planar3d.scans.inputs import Given
 
 from planar3d.commands.options import AsJson, AssumeAffine, Cluster, Out, Settings, Size, open_models
-from planar3d.commands.output import list_failed, log, print_json, say
+from planar3d.commands.output import list_failed, log, print_json, say, show
 from planar3d.errors import RecipeError, ScanError
 from planar3d.wording import counted, score_text
 
@@ -115,10 +115,10 @@ def status(folder: Annotated[Path, Argument(help="Output folder of predict.")], 
     if as_json:
         print_json(vars(standing))
         return
-    echo(str(standing))
+    show(str(standing))
     for what, scans in (("failed", standing.failed), ("claimed", standing.claimed), ("missing", standing.missing)):
         for path, why in scans.items():
-            echo(f"{what}  {path}{why and ': '}{why}")
+            show(f"{what}  {path}{why and ': '}{why}")
 
 
 def table(folder: Annotated[Path, Argument(help="Output folder of predict.")], as_json: AsJson = False) -> None:
@@ -195,9 +195,9 @@ def compare(
         print_json(content)
         return
     for change, count in content["counts"].items():
-        echo(f"{change:12s} {count}")
-    echo(f"{'correlation':12s} {content['correlation']:.2f}")
-    echo(f"Page: {out / 'comparison.html'}")
+        show(f"{change:12s} {count}")
+    show(f"{'correlation':12s} {content['correlation']:.2f}")
+    show(f"Page: {out / 'comparison.html'}")
 
 
 def evaluate(
@@ -223,7 +223,7 @@ def evaluate(
         if as_json:
             print_json(rows)
         else:
-            echo("\n".join(mean_scores(rows)))
+            show("\n".join(mean_scores(rows)))
         return
     if not volume_of(prediction)[0].exists():
         raise ScanError(f"{prediction} does not exist; name a mask, or the folder that predict wrote.")
@@ -236,4 +236,4 @@ def evaluate(
         print_json(scores)
         return
     for name, value in scores.items():
-        echo(f"{name:24s} {score_text(value, MEASURES[name].digits)}")
+        show(f"{name:24s} {score_text(value, MEASURES[name].digits)}")

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, BadParameter, Option, echo
+from typer import Argument, BadParameter, Option
 
 from planar3d.commands.options import (
     AsJson,
@@ -22,7 +22,7 @@ from planar3d.commands.options import (
     Size,
     chosen_recipe,
 )
-from planar3d.commands.output import list_failed, log, print_json, say
+from planar3d.commands.output import list_failed, log, print_json, say, show
 
 if TYPE_CHECKING:
     from planar3d.study.run_folder import Run
@@ -182,6 +182,6 @@ def _show(run: "Run", page: Path, as_json: bool) -> None:
         print_json({"report": str(page), "scores": scores, "notes": results.notes})
         return
     print_tables(results)
-    echo(f"Report: {page}")
+    show(f"Report: {page}")
     for note in results.notes:
-        echo(note)
+        show(note)

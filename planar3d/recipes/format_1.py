@@ -34,7 +34,7 @@ def upgraded(content: Content) -> Content:
     if unknown := sorted(map(str, fields.keys() - _known())):
         raise UnknownFieldError("a recipe of format 1", unknown, sorted(_known()))
     grid = fields["grid"]
-    prepared = variant(PREPARATIONS, _PREPARATIONS.get(grid, grid), "grid")
+    prepared = variant(PREPARATIONS, _PREPARATIONS.get(grid, grid) if isinstance(grid, str) else grid, "grid")
     samples, network, schedule = (variant(table, fields[name], name) for name, table in _CHOICES.items())
     return {
         "name": fields["name"],

@@ -19,6 +19,7 @@ from planar3d.wording import counted
 _DESCRIPTION = "dataset.json"
 _LABELS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}  # the latter need not exist
 _BACKGROUND = "background"
+_NUMBER = re.compile("[0-9]{1,9}")
 
 
 class NnUNet(Layout):
@@ -74,7 +75,7 @@ class NnUNet(Layout):
         about = _description(root)
         values: dict[str, Labels] = {}
         for name, value in _object(root, about, "labels").items():
-            if name.isdigit() and isinstance(value, str):  # version 1 has them reversed
+            if _NUMBER.fullmatch(name) and isinstance(value, str):  # version 1 has them reversed
                 name, value = value, int(name)
             values[name] = _whole_numbers(root, "labels", value)
         values = {name: numbers for name, numbers in values.items() if name != _BACKGROUND and numbers != (0,)}
@@ -188,7 +189,7 @@ def _inside(root: Path, text: str) -> Path:
 
 def _whole_numbers(root: Path, key: str, given: Any) -> Labels:
     values = given if isinstance(given, list) else [given]
-    if not all(re.fullmatch("[0-9]+", str(value)) for value in values):
+    if not all(_NUMBER.fullmatch(str(value)) for value in values):
         raise DatasetError(f"{root / _DESCRIPTION}: {key} has {given!r}, where whole numbers are needed. Fix it.")
     return tuple(map(int, values))
 
