@@ -80,6 +80,9 @@ class Results:
         notes += shared_patients(self.run.folds, self.run.patients)
         scored = {(scan.fold, scan.scan, scan.grid) for scan in self.scans}
         folds = list(enumerate(self.run.folds, start=1))
+        for number, _ in folds:
+            if other := _other_versions(self.run.fold(number), self.environment):
+                notes.append(f"Fold {number} was trained with other versions than environment.json has: {other}.")
         absent = [n for n, _ in folds if all(number != n for number, *_ in scored)]
         if absent:
             which = ", ".join(map(str, absent))
@@ -162,6 +165,15 @@ def require_own_weights(run: Run, number: int) -> None:
             why = f"{weights} was trained on {scans}, but fold {number} of this run on {expected['scans']}"
     if why:
         raise _foreign(run, number, why)
+
+
+def _other_versions(fold: Path, started: Mapping[str, Any]) -> str:
+    """The versions with which a fold was trained, if the run was started with others."""
+    found: Mapping[str, Any] = {}
+    with suppress(OSError, LookupError, WeightsError):
+        found = mapping_in(read_metadata(fold / "best.weights.h5")[CARD].get("versions"))
+    others = {name: version for name, version in found.items() if started.get(name, version) != version}
+    return "; ".join(f"{name} {plain_text(version)} instead of {started[name]}" for name, version in others.items())
 
 
 def _foreign(run: Run, number: int, why: str) -> RunError:

@@ -10,7 +10,7 @@ from planar3d.errors import RecipeError, RunError
 from planar3d.evaluation.scores import MEASURES
 from planar3d.study.results import read_results
 from planar3d.study.run_folder import open_run
-from planar3d.transfer.metadata import RECIPE, write_metadata
+from planar3d.transfer.metadata import CARD, RECIPE, write_metadata
 
 
 def test_every_test_scan_is_read_on_both_grids_with_its_center_as_written(make_run):
@@ -159,3 +159,16 @@ def test_a_fold_that_was_copied_from_another_run_is_not_reported(make_run):
     (run / "fold-2").rename(run / "fold-4")
     with pytest.raises(RunError, match="which fold 4 of this run does not test"):
         read_results(run)
+
+
+def test_a_fold_that_was_trained_with_other_versions_is_named(make_run):
+    run = make_run()
+    started = {"planar3d": "0.1.0", "keras": "3.15.0", "backend": "tensorflow"}
+    (run / "environment.json").write_text(json.dumps(started))
+    for number, versions in ((1, started), (2, started | {"keras": "3.15.1", "torch": "2.9"})):
+        weights = run / f"fold-{number}/best.weights.h5"
+        h5py.File(weights, "w").close()
+        write_metadata(weights, {CARD: {"versions": versions}})
+    assert read_results(run).notes == [
+        "Fold 2 was trained with other versions than environment.json has: keras 3.15.1 instead of 3.15.0."
+    ]
