@@ -19,8 +19,8 @@ def read_onnx(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
     """Read the convolutions of an ONNX file in the order of its graph, without dense layers.
 
     Returns:
-        `layer/kernel` (kh, kw, cin, cout) and `layer/bias` (cout,). Convolutions with the shapes of a recognizable
-        network get the names of its layers; others are named after their initializer (`conv1.weight` →
+        `layer/kernel` (kh, kw, cin, cout) and `layer/bias` (cout,). Convolutions with the shapes of VGG-16 and without
+        normalization get the names of its layers; others are named after their initializer (`conv1.weight` →
         `conv1/kernel`).
 
     Raises:
@@ -58,7 +58,9 @@ def read_onnx(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
 
     convolutions: list[Any] = [n for n in graph.node if n.op_type == "Conv" and n.input[1] in tensors]
     kernels = [_channels_last(array(node.input[1])) for node in convolutions]
-    layers = layers_by_shapes([k.shape for k in kernels]) or [_layer_name(node.input[1]) for node in convolutions]
+    normalized = any(node.op_type.endswith("Normalization") for node in graph.node)  # VGG-16 is without
+    layers = [] if normalized else layers_by_shapes([kernel.shape for kernel in kernels])
+    layers = layers or [_layer_name(node.input[1]) for node in convolutions]
     arrays = {}
     for layer, node, kernel in zip(layers, convolutions, kernels, strict=True):
         arrays[f"{layer}/kernel"] = kernel

@@ -39,6 +39,18 @@ def test_convolutions_that_follow_vgg16_get_its_names_in_the_order_of_the_graph(
     assert len(found) == 6
 
 
+def test_convolutions_with_normalization_are_not_vgg16s_whatever_their_shapes(tmp_path):
+    """VGG-16 with batch normalization has the same kernels; without it they would give other features in silence."""
+    from onnx import helper
+
+    write(tmp_path / "vgg_bn.onnx", (3, 64, 64), ("features.0", "features.3"))
+    model = onnx.load(tmp_path / "vgg_bn.onnx")
+    model.graph.node.append(helper.make_node("BatchNormalization", ["x1", "gamma", "beta", "mean", "var"], ["y"]))
+    onnx.save(model, tmp_path / "vgg_bn.onnx")
+    found = read_directly(tmp_path / "vgg_bn.onnx")
+    assert list(found) == ["features.0/kernel", "features.0/bias", "features.3/kernel", "features.3/bias"]
+
+
 def test_other_convolutions_keep_their_initializers_names(tmp_path):
     kernels = write(tmp_path / "other.onnx", (3, 64, 32), ("layer1.conv", "head"), bias=False)
     found = read_directly(tmp_path / "other.onnx")
