@@ -18,6 +18,12 @@ _NEEDS = {
 }
 
 
+def is_installed(*packages: str) -> bool:
+    """Whether all packages can be imported; a folder of the same name, such as an export to `onnx`, does not count."""
+    found = [importlib.util.find_spec(package) for package in packages]
+    return all(spec is not None and spec.origin is not None for spec in found)
+
+
 @contextmanager
 def extra(name: str) -> Iterator[None]:
     """Turn a failing import inside the block into a `Planar3DError` that names the extra to install."""
@@ -33,7 +39,7 @@ def check_extra(name: str, *packages: str) -> None:
     """Raise the error of a missing extra now, before long work that needs it at the end."""
     with extra(name):
         for package in packages:
-            if importlib.util.find_spec(package) is None:
+            if not is_installed(package):
                 raise ModuleNotFoundError(name=package)
 
 

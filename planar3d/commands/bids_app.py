@@ -1,7 +1,6 @@
 """planar3d-bids: segment lesions in the FLAIR scans of a BIDS data set, as a BIDS App on top of predict."""
 
 import argparse
-import importlib.util
 import json
 import os
 import subprocess
@@ -16,6 +15,7 @@ from planar3d.cli import run_in_sentences
 from planar3d.commands.options import open_model, why_no_folder
 from planar3d.commands.output import list_failed, say
 from planar3d.errors import DatasetError, RunError
+from planar3d.extras import is_installed
 from planar3d.wording import counted
 
 
@@ -97,7 +97,7 @@ def group(out: Path) -> int:
 
 def validate(folder: Path, notify: Callable[[str], None]) -> None:
     """Run the BIDS validator on a data set, if it is installed; validation errors raise a `DatasetError`."""
-    if importlib.util.find_spec("bids_validator_deno") is None:
+    if not is_installed("bids_validator_deno"):
         notify("The data set is not validated; to validate it: pip install 'planar3d[bids]'")
         return
     program = "import sys; from bids_validator_deno import cli; sys.exit(cli())"

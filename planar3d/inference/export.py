@@ -1,6 +1,5 @@
 """Export of trained networks to other runtimes; each file is run and compared with Keras before it is kept."""
 
-import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 
 from planar3d import __version__
 from planar3d.errors import Planar3DError, path_of
+from planar3d.extras import is_installed
 from planar3d.files import folder_written_beside, write_json
 from planar3d.graph.keras_graph import check_model, layers_within
 from planar3d.inference.export_formats import FORMATS, Format
@@ -116,7 +116,7 @@ def _format(name: str) -> Format:
     if name not in FORMATS:
         raise Planar3DError(f"Format {name!r} is unknown; choose one of: {', '.join(FORMATS)}.")
     made = FORMATS[name]
-    missing = [package for package in made.packages if importlib.util.find_spec(package) is None]
+    missing = [package for package in made.packages if not is_installed(package)]
     if missing:
         install = f"planar3d[{made.extra}]" if made.extra else missing[0]
         raise Planar3DError(f"Format {name} needs {missing[0]}, which is not installed: pip install '{install}'")

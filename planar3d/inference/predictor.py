@@ -1,6 +1,5 @@
 """Choosing how a network predicts scans: method, engine and precision."""
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -10,6 +9,7 @@ import numpy as np
 
 from planar3d.environment import may_have_gpu
 from planar3d.errors import Planar3DError, RecipeError
+from planar3d.extras import is_installed
 from planar3d.graph.description import Description, in_int8
 from planar3d.inference.agreement import Checked
 from planar3d.inference.plan import Plan, make_plan, why_apart
@@ -229,7 +229,7 @@ def _on_openvino(plan: Plan, recipe: Recipe, precision: str | None, model: Model
 
 
 def _has_openvino() -> bool:
-    return all(importlib.util.find_spec(package) for package in ("openvino", "onnx"))  # onnx writes the graphs
+    return is_installed("openvino", "onnx")  # onnx writes the graphs
 
 
 def _openvino_is_faster() -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from planar3d.errors import RecipeError
-from planar3d.extras import extra
+from planar3d.extras import check_extra
 from planar3d.graph.description import Description
 from planar3d.graph.layers import resized
 from planar3d.inference.onnx_graph import network_graph
@@ -40,9 +40,9 @@ def _on_keras(network: "keras.Model", precision: str | None) -> tuple[Compute, s
 
 def on_openvino(network: "keras.Model | Description", precision: str | None) -> tuple[Compute, str]:
     """A network's computation on OpenVINO, and the precision that it has."""
-    with extra("openvino"):
-        import onnx  # noqa: F401  # writes the graph
-        import openvino
+    check_extra("openvino", "onnx", "openvino")  # onnx writes the graph
+    import openvino
+
     from planar3d.inference.openvino_engine import compile_on_cpu, multiplies_bf16, openvino_model
 
     # Processors without bf16 multiplication compute in float32.

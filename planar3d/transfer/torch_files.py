@@ -64,7 +64,7 @@ def read_torch(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
             network, has several state dictionaries, or declares impossible sizes.
     """
     try:
-        import torch
+        from torch import Tensor, load, strided
     except ImportError:
         raise WeightsError(
             f"{path}: reading .pth files needs torch; pip install 'planar3d[torch]', or save the weights as "
@@ -85,7 +85,7 @@ def read_torch(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
             if file.read(1) != pickle.PROTO:
                 raise WeightsError(f"{path} is not a file that torch.save wrote; get it again from its source.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} has more than tensors, and other objects in a pickle could run code; nothing was loaded. Save "
@@ -94,11 +94,11 @@ def read_torch(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path} has a {type(content).__name__} instead of a state dictionary of named tensors.")
     arrays = {}
-    for name, tensor in _state_in(content, torch.Tensor, path).items():
-        if isinstance(tensor, torch.Tensor):
+    for name, tensor in _state_in(content, Tensor, path).items():
+        if isinstance(tensor, Tensor):
             # A tensor may repeat one number along its axes, so its size is independent of its size on disk.
             budget.take(4 * tensor.numel(), str(name))
-            dense = tensor.layout == torch.strided and tensor.device.type == "cpu"
+            dense = tensor.layout == strided and tensor.device.type == "cpu"
             if not dense or tensor.is_quantized or tensor.is_complex():
                 raise WeightsError(f"{path}: {name} is not a plain dense tensor. {_DENSE}")
             half = tensor.is_floating_point() and tensor.itemsize < 4
