@@ -11,6 +11,7 @@ from typing import Any
 
 from planar3d.errors import FoldsError, RunError
 from planar3d.files import read_json
+from planar3d.scans.tables import composed
 from planar3d.wording import counted, is_or_are, listed
 
 MSSEG_FOLDS = 5
@@ -167,17 +168,18 @@ def read_folds(path: str | Path, ids: Iterable[str]) -> list[Fold]:
     path = Path(path)
     if not path.is_file():
         raise FoldsError(f"{path} does not exist; name a folds.json, or omit it to create folds.")
+    known = set(ids)
+    spelled = {composed(scan): scan for scan in known} | {scan: scan for scan in known}
     try:
         content = read_json(path)
         rows = content["folds"] if isinstance(content, dict) else content
-        folds = [_fold(row) for row in rows]
+        folds = [_fold(row, spelled) for row in rows]
     except (RunError, KeyError, TypeError) as error:
         raise FoldsError(
             f'{path} has no folds ({error}); expected: {{"folds": [{{"train": […], "validation": […], "test": […]}}]}}.'
         ) from None
     if not folds:
         raise FoldsError(f"{path} has no folds.")
-    known = set(ids)
     for number, fold in enumerate(folds, start=1):
         used = [*fold.train, *fold.validation, *fold.test]
         unknown = sorted(set(used) - known)
@@ -208,16 +210,16 @@ def choose_folds(only: str | Sequence[int] | None, number: int) -> list[int]:
     return chosen
 
 
-def _fold(row: Any) -> Fold:
+def _fold(row: Any, spelled: Mapping[str, str]) -> Fold:
     parts = ("train", "validation", "test")
     if not isinstance(row, dict):
         raise TypeError(f"found {row!r} for a fold")
     if absent := [part for part in parts if part not in row]:
         raise TypeError(f"a fold lacks {listed(absent)}")
-    return Fold(*(_names(row[part]) for part in parts))
+    return Fold(*(_names(row[part], spelled) for part in parts))
 
 
-def _names(values: list[str]) -> tuple[str, ...]:
+def _names(values: list[str], spelled: Mapping[str, str]) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
         raise TypeError(f"a list of scan names is needed, found {values!r}")
-    return tuple(values)
+    return tuple(spelled.get(value, spelled.get(composed(value), value)) for value in values)

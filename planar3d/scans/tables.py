@@ -5,6 +5,7 @@ import csv
 import io
 import os
 import re
+import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,9 +42,9 @@ class Row:
         return self.values.get(column, "")
 
     def known(self, columns: Sequence[str]) -> str:
-        """The value in the first of these columns that the table has; empty if it is unknown, as n/a is."""
+        """The value in the first of these columns that the table has, composed; empty if it is unknown, as n/a is."""
         value = next((self.values[column] for column in columns if column in self.values), "")
-        return "" if value.lower() in _UNKNOWN else value
+        return "" if value.lower() in _UNKNOWN else composed(value)
 
 
 @dataclass(frozen=True)
@@ -111,15 +112,23 @@ def read_table(path: Path, needed: Sequence[str], error: type[Planar3DError]) ->
 
 
 def path_in_table(table: Path, text: str) -> Path:
-    r"""The file that a table names: relative to the table, with `~` for the home, and `\` as separator on Windows."""
-    slashed = text.replace("\\", "/")
-    paths = [table.parent / os.path.expanduser(one) for one in (text, slashed)]
-    return next((path for path in (table.parent / text, *paths) if os.path.lexists(path)), paths[0])
+    r"""The file that a table names: relative to the table, with `~` for the home, and `\` as separator on Windows.
+
+    Its name may be spelled as in `unicodedata.normalize`: macOS writes ü as two signs, where a spreadsheet has one.
+    """
+    spelled = dict.fromkeys((text, composed(text), unicodedata.normalize("NFD", text)))
+    homes = [table.parent / os.path.expanduser(one) for each in spelled for one in (each, each.replace("\\", "/"))]
+    return next((path for path in (table.parent / text, *homes) if os.path.lexists(path)), homes[0])
+
+
+def composed(text: str) -> str:
+    """A text with one sign for each letter with its accents, where there is one."""
+    return unicodedata.normalize("NFC", text)
 
 
 def is_name(text: str) -> bool:
-    """Whether a text can be part of a file name on every system."""
-    return _NAME.fullmatch(text) is not None
+    """Whether a text can be part of a file name on every system; accents and vowel signs may be signs of their own."""
+    return _NAME.fullmatch("".join(sign for sign in text if unicodedata.category(sign)[0] != "M")) is not None
 
 
 def check_name(name: str, row: Row, error: type[Planar3DError]) -> None:

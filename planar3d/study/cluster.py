@@ -129,7 +129,7 @@ def _configuration(path: Path) -> tuple[str, Any, int]:
         import dask_jobqueue
         import yaml
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_bytes())
     except yaml.YAMLError as error:
         raise RunError(f"{path} is not readable as YAML ({error}).") from None
     sections = (content.get("jobqueue") if isinstance(content, dict) else None) or {}

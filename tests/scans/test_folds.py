@@ -131,6 +131,9 @@ def test_a_user_s_own_folds_are_honoured_or_refused(tmp_path):
     assert read_folds(path, "abc")[0].train == ("c",)
     path.write_text(json.dumps({"folds": [{"train": ["c", "a"], "validation": [], "test": ["b"]}]}))
     assert read_folds(path, "abc")[0].validation == ()
+    path.write_text(json.dumps([{"train": ["\u00e9", "a"], "validation": [], "test": ["b"]}]))
+    assert read_folds(path, ["a", "b", "e\u0301"])[0].train == ("e\u0301", "a")  # as the file of the scan spells it
+    assert read_folds(path, ["a", "b", "e\u0301", "\u00e9"])[0].train == ("\u00e9", "a")
     for row, sentence in (
         ({"train": ["c"], "validation": ["a"], "test": ["z"]}, "z is not in the data set"),
         ({"train": ["c", "b"], "validation": ["a"], "test": ["b"]}, "listed twice"),

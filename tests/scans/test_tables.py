@@ -1,12 +1,13 @@
 """A table that has one meaning is read however it was saved; of another it is said what was found."""
 
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from planar3d.errors import DatasetError
-from planar3d.scans.tables import path_in_table, read_table
+from planar3d.scans.tables import is_name, path_in_table, read_table
 
 NEEDED = ("scan", "mask", "group")
 
@@ -97,6 +98,19 @@ def test_paths_are_those_beside_the_table_of_the_home_or_of_windows(tmp_path, mo
     assert path_in_table(table, "d/odd\\name.nii") == home / "d/odd\\name.nii"
     assert path_in_table(table, "absent.nii") == home / "absent.nii"
     assert path_in_table(Path("t.csv"), "x" * 5000) == Path("x" * 5000)
+
+
+def test_a_name_is_found_and_valid_whether_its_accents_are_signs_of_their_own_or_not(tmp_path):
+    forms = [unicodedata.normalize(form, "Jürgen_é_が") for form in ("NFC", "NFD")]
+    for stored in forms:
+        (folder := tmp_path / str(len(stored))).mkdir()
+        (folder / f"{stored}.nii").touch()
+        for told in forms:
+            assert path_in_table(folder / "t.csv", f"{told}.nii").samefile(folder / f"{stored}.nii")
+    assert all(map(is_name, [*forms, "रोगी-1"])) and not is_name("a/b") and not is_name("")
+    (tmp_path / "t.csv").write_text("group\n" + "\n".join(forms), encoding="utf-8")
+    rows = read_table(tmp_path / "t.csv", NEEDED, DatasetError).rows
+    assert len({row.known(["group"]) for row in rows}) == 1  # one center, and one patient
 
 
 def test_a_pipe_and_a_device_without_an_end_are_not_read(tmp_path):

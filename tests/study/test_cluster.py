@@ -167,9 +167,9 @@ def test_jobs_that_cannot_be_submitted_are_not_waited_for(tmp_path, slurm, monke
         check_cluster(str(path))
 
 
-@pytest.mark.parametrize("content", ["jobs: [", "jobs: 2\njobqueue:\n", "jobqueue: {slurm: {}}", "- 1"])
+@pytest.mark.parametrize("content", [b"jobs: [", b"jobs: 2\njobqueue:\n", b"jobqueue: {slurm: {}}", b"- 1", b"# \xe9"])
 def test_a_configuration_that_starts_no_jobs_is_a_sentence(tmp_path, content):
     pytest.importorskip("dask_jobqueue")
-    (path := tmp_path / "jobs.yaml").write_text(content)
+    (path := tmp_path / "jobs.yaml").write_bytes(content)
     with pytest.raises(RunError, match=r"jobs\.yaml"):
         next(run_tasks(str(path), write_once, [], "line", str))

@@ -64,7 +64,7 @@ def read_info(path: Path) -> dict[str, str]:
     `LVedv`, `LVesv` and `LVef` in one release, the last `EF` in the other.
     """
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError:
         return {}
     return {key.strip(): value.strip() for key, colon, value in (line.partition(":") for line in lines) if colon}
@@ -72,6 +72,6 @@ def read_info(path: Path) -> dict[str, str]:
 
 def _patients(path: Path) -> set[str]:
     try:
-        return set(path.read_text(encoding="utf-8").split())
+        return set(path.read_text(encoding="utf-8-sig").split())
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path} cannot be read ({error}). It should list one patient per line; fix it.") from None

@@ -48,7 +48,8 @@ def nifti(mhd, tmp_path):
         (tmp_path / f"CAMUS_public/database_nifti/patient0701/Info_{view}.cfg").write_text(about)
     (tmp_path / "CAMUS_public/database_split").mkdir()
     for part, patient in zip(("training", "validation", "testing"), PATIENTS, strict=True):
-        (tmp_path / f"CAMUS_public/database_split/subgroup_{part}.txt").write_text(f"{patient}\n")
+        # As a Windows editor saves it again.
+        (tmp_path / f"CAMUS_public/database_split/subgroup_{part}.txt").write_bytes(f"\ufeff{patient}\r\n".encode())
     return tmp_path / "CAMUS_public"
 
 
@@ -99,11 +100,13 @@ def test_the_lists_of_the_release_are_its_own_split_and_folds_keep_patients_toge
         assert [len(part) for part in (fold.train, fold.validation, fold.test)] == [4, 4, 4]
 
 
-def test_info_files_say_what_is_known_of_a_patient(mhd):
+def test_info_files_say_what_is_known_of_a_patient(mhd, tmp_path):
     info = read_info(mhd / "training/patient0101/Info_2CH.cfg")
     assert (info["ED"], info["ES"], info["ImageQuality"]) == ("1", "12", "Good")
     assert float(info["LVef"]) == pytest.approx(100 * (1 - float(info["LVesv"]) / float(info["LVedv"])), abs=0.1)
     assert read_info(mhd / "absent.cfg") == {}
+    (tmp_path / "marked.cfg").write_bytes("\ufeffED: 1\r\nES: 12\r\n".encode())
+    assert read_info(tmp_path / "marked.cfg") == {"ED": "1", "ES": "12"}
 
 
 def test_patients_of_the_test_set_are_segmented_and_not_trained_on(mhd, tmp_path):
