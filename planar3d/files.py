@@ -112,20 +112,30 @@ def require_room(path: str | Path, size: int, cause: Exception | None = None) ->
 
     A `cause` that names no file, as when a quota is used up, is raised again with `path`.
 
-    Call it before HDF5 writes, which end in a segmentation fault if the disk fills up meanwhile.
+    Call it without a cause before HDF5 writes, which end in a segmentation fault at a full disk or a quota.
     """
     if shutil.disk_usage(Path(path).parent).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from cause
+    cause = cause or _refusal(Path(path).parent, size)
     part = re.fullmatch(r"\d+ requested and \d+ written", str(cause))  # NumPy's error, which has no number
     if isinstance(cause, OSError) and not cause.filename and (cause.errno or part):
         reason = os.strerror(cause.errno) if cause.errno else f"{cause}, as when a quota is used up"
         raise OSError(cause.errno or errno.EIO, reason, str(path)) from cause  # HDF5's reason has several lines
 
 
+def _refusal(folder: Path, size: int) -> OSError | None:
+    """The error with which a folder refuses a file of this size; None if it takes it, or cannot tell."""
+    with tempfile.TemporaryFile(dir=folder) as trial:
+        try:
+            getattr(os, "posix_fallocate", lambda *given: None)(trial.fileno(), 0, size)
+        except OSError as error:
+            return error if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else None
+    return None
+
+
 def file_of(error: OSError) -> str:
     """The file that an error of the system is about, as the user knows it: not by its temporary name."""
-    new, old = error.filename2, error.filename
-    found = str(new or old or "A file or the standard output")
+    found = str(error.filename2 or error.filename or "A file or the standard output")
     return re.sub(rf"{re.escape(_WRITING)}\w{{8}}-?", "", found)
 
 

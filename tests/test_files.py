@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from planar3d.errors import RunError
-from planar3d.files import read_json, remove_temporaries, write_json, written_beside
+from planar3d.files import read_json, remove_temporaries, require_room, write_json, written_beside
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -64,6 +64,21 @@ def test_a_used_up_quota_is_said_of_the_file_that_was_meant(tmp_path, error, rea
     with pytest.raises(OSError) as found, written_beside(tmp_path / "mask.nii.gz"):
         raise error
     assert found.value.strerror.startswith(reason) and found.value.filename == str(tmp_path / "mask.nii.gz")
+
+
+def test_weights_beyond_a_limit_are_refused_before_hdf5_writes_them(tmp_path):
+    """As beyond a quota, at which HDF5 ends in a segmentation fault."""
+    resource = pytest.importorskip("resource")
+    most, never = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, never))
+    try:
+        require_room(tmp_path / "best.weights.h5", 9_000)
+        with pytest.raises(OSError) as found:
+            require_room(tmp_path / "best.weights.h5", 11_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, never))
+    assert found.value.errno == errno.EFBIG and found.value.filename == str(tmp_path / "best.weights.h5")
+    assert os.listdir(tmp_path) == []
 
 
 def test_only_what_is_half_written_is_removed_and_only_there(tmp_path):
