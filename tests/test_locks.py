@@ -135,10 +135,11 @@ def foreign(tmp_path):
     return make
 
 
-def test_a_claim_of_another_host_is_taken_over_when_its_signs_of_life_end(foreign):
-    claim = take(foreign(locks.SILENT - 60))
+@pytest.mark.parametrize("clock", [1, -1])  # -1: it was set back since, and the claim is from the future
+def test_a_claim_of_another_host_is_taken_over_when_its_signs_of_life_end(foreign, clock):
+    claim = take(foreign(clock * (locks.SILENT - 60)))
     assert isinstance(claim, Holder) and str(claim).startswith("process 4711 on node7 since 20")
-    path, cleaned = foreign(locks.SILENT + 60), []
+    path, cleaned = foreign(clock * (locks.SILENT + 60)), []
     claim = take(path, lambda: cleaned.append(path.exists()))
     assert isinstance(claim, Claim) and cleaned == [True]  # while nobody else could have it
     assert holder_of(path).pid == os.getpid()
