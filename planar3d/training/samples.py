@@ -98,7 +98,9 @@ def read_ahead(samples: Samples, order: np.ndarray, batch_size: int) -> Iterator
 # By name, whether each window is for validation: from all windows, training scans, and slices of a scan.
 _VALIDATIONS: dict[str, Callable[[Windows, int, int], np.ndarray]] = {
     # A window that crosses into the validation scan contains some of it, so it is not used for training.
-    "last scan": lambda windows, train, slices: windows.starts + windows.depth > train * slices,
+    "last scan": lambda windows, train, slices: (
+        np.minimum(windows.starts + windows.depth, windows.ends) > train * slices
+    ),
     "every 12th window": lambda windows, train, slices: np.arange(len(windows)) % VALIDATION_EVERY == 0,
     "none": lambda windows, train, slices: np.zeros(len(windows), bool),
 }

@@ -54,6 +54,15 @@ def test_the_release_validates_on_every_12th_window():
     np.testing.assert_array_equal(validation, np.arange(0, 383, 12))
 
 
+@pytest.mark.parametrize(("borders", "crossing"), [("scan", 0), ("none", 2)])
+def test_windows_of_the_training_scans_alone_are_all_for_training(borders, crossing):
+    recipe = PAPER.changed(size=32, stride=10, window_borders=borders)  # a third window extends beyond 32 slices
+    training, validation = split(2, 1, 32, recipe)
+    first_slices = Windows(32, 3, 16, 10, borders).starts
+    assert (first_slices[training] < 64).all()
+    assert np.count_nonzero(first_slices[validation] < 64) == crossing
+
+
 def test_a_fold_whose_only_window_is_for_validation_is_refused():
     with pytest.raises(RecipeError, match="'every 12th window' leaves none of 1 window of a fold"):
         split(1, 0, 16, RELEASED)
