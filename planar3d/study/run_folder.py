@@ -44,9 +44,9 @@ class Run:
 
     def features(self, scan: str, number: int) -> Path:
         """Folder of a scan's cached encoder features in a fold."""
-        # An encoder scaled by a fold's own scans has features specific to that fold.
-        shared_by = self.fold(number) if "encoder" in self.recipe.training.unit_variance else self.folder
-        return shared_by / "features" / scan
+        # A layer scaled by a fold's own scans may be one of the encoder, whose features are then specific to that fold.
+        is_shared = {"bridge", "decoder"}.issuperset(self.recipe.training.unit_variance)
+        return (self.folder if is_shared else self.fold(number)) / "features" / scan
 
     def fold(self, number: int) -> Path:
         """Folder of a fold, counted from 1."""

@@ -72,7 +72,7 @@ def compute_features(
     """Open the features of a scan, or compute them if they do not exist.
 
     Args:
-        voxels: uint8 (slices, rows, cols, 1), slices a multiple of the recipe's depth.
+        voxels: uint8 (slices, rows, cols, 1), at least the recipe's depth; a window ends with the last slice.
         folder: of the files `<level>.npy`.
 
     Returns:
@@ -88,12 +88,15 @@ def compute_features(
 
 
 def _write_features(encoder: keras.Model, voxels: np.ndarray, paths: Sequence[Path], recipe: Recipe) -> None:
-    blocks = [
-        encoder.predict_on_batch(recipe.preparation.as_input(voxels[start : start + recipe.tiles.depth])[None])
-        for start in range(0, len(voxels), recipe.tiles.depth)
-    ]
-    for level, path in enumerate(paths):
-        features = np.concatenate([block[level][0] for block in blocks])
+    depth, factors = recipe.tiles.depth, feature_levels(recipe).values()
+    blocks = []
+    for start in range(0, len(voxels), depth):
+        # The last block has the encoder's depth too; the slices that the block before has are dropped.
+        first = min(start, len(voxels) - depth)
+        levels = encoder.predict_on_batch(recipe.preparation.as_input(voxels[first : first + depth])[None])
+        blocks.append([level[0][(start - first) // factor :] for level, factor in zip(levels, factors, strict=True)])
+    for path, parts in zip(paths, zip(*blocks, strict=True), strict=True):
+        features = np.concatenate(parts)
         features = features.astype(_KEPT_IN[recipe.training.samples.cached_features])
         # NumPy files do not support bfloat16, so its bits are stored.
         features = features.view(np.uint16) if features.dtype == bfloat16 else features

@@ -185,6 +185,14 @@ def test_cached_features_give_the_same_scores(run, data, tmp_path):
         assert float(ours["dice"]) == pytest.approx(float(theirs["dice"]), abs=1e-3, nan_ok=True)
 
 
+@pytest.mark.parametrize(
+    ("scaled", "is_shared"), [(("bridge", "decoder"), True), (("encoder",), False), (("block1_conv1",), False)]
+)
+def test_folds_share_features_only_of_an_encoder_that_none_of_them_scales(run, scaled, is_shared):
+    scaling = replace(run, recipe=RECIPE.changed(cached_features="float32", unit_variance=scaled))
+    assert (scaling.features("01A", 1) == scaling.features("01A", 2)) == is_shared
+
+
 def test_a_folder_made_by_another_recipe_or_data_is_refused(run, data, tmp_path):
     dataset = find_cases(data)
     with pytest.raises(RunError, match=r"another recipe \(training.epochs: 1 there, 2 now\)"):

@@ -302,9 +302,9 @@ def test_the_output_prior_is_what_an_untrained_network_says():
     assert float(network(np.zeros((1, 16, 16, 16, 3), np.float32))[0, 0, 0, 0, 0]) == pytest.approx(0.01, rel=1e-4)
 
 
-@pytest.mark.parametrize("borders", ["scan", "none"])
-def test_cached_features_give_the_network_s_own_output(scans, tmp_path, borders):
-    recipe = TINY.changed(cached_features="float32", window_borders=borders)
+@pytest.mark.parametrize(("borders", "depth"), [("scan", 16), ("none", 16), ("scan", 24)])
+def test_cached_features_give_the_network_s_own_output(scans, tmp_path, borders, depth):
+    recipe = TINY.changed(cached_features="float32", window_borders=borders, depth=depth)
     network = initial_network(recipe)
     encoder = encoder_of(network, recipe)
     features = [compute_features(encoder, v, tmp_path / str(i), recipe) for i, v in enumerate(scans[0])]
