@@ -15,6 +15,7 @@ from planar3d.errors import ScanError, path_of
 from planar3d.files import written_beside
 from planar3d.scans.checks import check_parts, faults_of_contrast, faults_of_file, refuse
 from planar3d.scans.geometry import corner_shift, voxel_mm3
+from planar3d.scans.image_files import reading
 from planar3d.scans.readers import reader_of
 
 MASK_TOLERANCE = 1e-3  # distributed masks have 1.00000006 for 1
@@ -207,7 +208,8 @@ def _read(path: str | Path, like: Scan | None, assume_affine: bool | None, neede
             "geometry: Scan(voxels, header), e.g. with the header of another scan on their grid."
         )
     path = Path(path)
-    header, voxels = reader_of(path).read(path, needed)
+    with reading(path):
+        header, voxels = reader_of(path).read(path, needed)
     while voxels.ndim > 3 and voxels.shape[-1] == 1:
         voxels = voxels[..., 0]
         header.set_data_shape(voxels.shape)
@@ -219,9 +221,8 @@ def _read(path: str | Path, like: Scan | None, assume_affine: bool | None, neede
         header.set_sform(header.get_base_affine() if like is None else like.affine, code=1)
     scan = Scan(voxels, header, path)
     stored = "its axes run left, anterior, superior" if like is None else "it is stored voxel by voxel like its scan"
-    advice = f"If {stored}, add --assume-affine; otherwise convert the original data again."
-    if assume_affine is None:
-        advice = "Convert the original data again."
+    assumed = f"If {stored}, add --assume-affine; otherwise convert the original data again."
+    advice = "Convert the original data again." if assume_affine is None else assumed
     refuse(scan, faults_of_file(scan, needed, advice, flat))
     return scan
 

@@ -1,6 +1,7 @@
 """A scan is read whole or refused with a sentence; what is written is what was read."""
 
 import gzip
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -103,6 +104,14 @@ def test_what_is_no_nifti_file_is_refused(tmp_path):
             read_scan(tmp_path / name)
     with pytest.raises(ScanError, match=r"not a \.nii"):
         read_scan(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").is_file(), reason="a file that cannot be read is that of Linux")
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
+def test_a_file_on_a_failing_disk_is_named(tmp_path, name):
+    (tmp_path / name).symlink_to("/proc/self/mem")
+    with pytest.raises(ScanError, match=rf"{name} cannot be read \(Input/output error\)\. Check its permissions"):
+        read_scan(tmp_path / name)
 
 
 def test_a_truncated_gzip_is_refused(gradient_scan):
