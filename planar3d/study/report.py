@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 from planar3d.errors import RunError, ScanError
 from planar3d.evaluation.charts import LESION_BOXES, box_plots, learning_curves
@@ -20,7 +21,8 @@ from planar3d.study.sources import require_unchanged
 from planar3d.study.tables import all_tables, are_the_challenges, write_tables
 from planar3d.wording import counted, score_text
 
-Pictures = dict[str, str]  # data of figures embedded in the page, by caption
+Pictures = dict[str, str]  # data of figures embedded in the page, or links to their files, by caption
+_EMBEDDED = 100  # pictures of test scans, each of up to half a megabyte; the page links to those of others
 
 
 def report_on(run: Run, notify: Notify = print) -> Path:
@@ -45,7 +47,7 @@ def write_report(run: str | Path) -> Path:
     folder = results.run.folder / "report"
     tables = all_tables(results)
     write_tables(tables, folder)
-    overlays, skipped = _overlays(results)
+    overlays, linked, skipped = _overlays(results)
     count = len({(scan.fold, scan.scan) for scan in results.scans})
     page = template.render(
         title=f"planar3d report: recipe {results.run.recipe.name}, {counted(count, 'test scan')}",
@@ -55,6 +57,7 @@ def write_report(run: str | Path) -> Path:
         boxes=_box_plots(results, folder / "figures"),
         curves=_learning_curves(results, folder / "figures"),
         overlays=overlays,
+        linked=linked,
         scans=[
             (f"{target}, {label}" if len(results.targets) > 1 else label, _scan_lines(found, results.measures))
             for target in results.targets
@@ -107,9 +110,13 @@ def _learning_curves(results: Results, folder: Path) -> Pictures:
     }
 
 
-def _overlays(results: Results) -> tuple[Pictures, list[str]]:
-    """Draw every test scan on its native grid, with a sentence for those that cannot be drawn."""
-    pictures, skipped, targets = Pictures(), list[str](), results.run.recipe.targets
+def _overlays(results: Results) -> tuple[Pictures, Pictures, list[str]]:
+    """Draw every test scan on its native grid.
+
+    Returns:
+        The pictures to embed, and links to those beyond, by caption; and a sentence for each scan that cannot be drawn.
+    """
+    pictures, linked, skipped, targets = Pictures(), Pictures(), list[str](), results.run.recipe.targets
     dice = {(s.fold, s.scan): s.values["dice"] for s in results.on("native")}
     for number, fold in enumerate(results.run.folds, start=1):
         for name in fold.test:
@@ -132,8 +139,11 @@ def _overlays(results: Results) -> tuple[Pictures, list[str]]:
             except (RunError, ScanError) as error:
                 skipped.append(f"{name} has no picture: {error}")
                 continue
-            pictures[title] = _embed(path)
-    return pictures, skipped
+            if len(pictures) < _EMBEDDED:
+                pictures[title] = _embed(path)
+            else:
+                linked[title] = quote(f"figures/{path.name}", errors="surrogateescape")
+    return pictures, linked, skipped
 
 
 def _scan_lines(scans: list[ScanScores], measures: Mapping[str, Measure]) -> list[list[str]]:

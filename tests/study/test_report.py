@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import nibabel as nib
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from matplotlib.image import imread
 
 from planar3d.errors import Planar3DError, RunError
+from planar3d.study import report
 from planar3d.study.report import write_report
 
 
@@ -48,6 +50,15 @@ def test_the_page_needs_no_other_file_and_no_network(whole):
     assert len([s for s in sources if s.startswith("data:image/png;base64,")]) == 4 + 3
     assert all(s.startswith(("data:image/png;base64,", "#")) for s in sources)
     assert "http://" not in page and "https://" not in page and "<script" not in page and "url(" not in page
+
+
+def test_a_page_of_many_scans_links_to_the_pictures_that_would_make_it_too_large(make_run, monkeypatch):
+    monkeypatch.setattr(report, "_EMBEDDED", 2)
+    path = write_report(make_run(groups=("01",), prefix="scan #"))
+    page = path.read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 2 + 3
+    (link,) = re.findall(r'<a href="(figures/[^"]*)">scan #02, fold 3: Dice', page)
+    assert (path.parent / unquote(link)).is_file()
 
 
 def test_every_scan_stands_in_the_table_and_above_its_overlay(whole):
