@@ -9,7 +9,7 @@ import numpy as np
 import planar3d
 from planar3d.conversion.transfer_report import TransferReport
 from planar3d.errors import ConversionError, path_of
-from planar3d.files import write_json, written_beside
+from planar3d.files import require_room, write_json, written_beside
 from planar3d.transfer.digests import digest_of_all, file_sha256
 
 SUFFIXES = (".keras", ".weights.h5")
@@ -42,9 +42,10 @@ def save_converted(model3d: keras.Model, path: str | Path, *, provenance: str, l
         )
     if not all(isinstance(text, str) and text.strip() for text in (provenance, licence)):
         raise ConversionError("Name the source (provenance) and the licence of the 2D weights.")
-    with written_beside(path) as temporary:
-        (model3d.save if suffix == ".keras" else model3d.save_weights)(temporary)
     arrays = {weight.path: np.asarray(keras.ops.convert_to_numpy(weight), np.float32) for weight in model3d.weights}
+    with written_beside(path) as temporary:
+        require_room(path, sum(array.nbytes for array in arrays.values()))
+        (model3d.save if suffix == ".keras" else model3d.save_weights)(temporary)
     card = path.with_name(path.name.removesuffix(suffix) + ".card.json")
     write_json(
         card,

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from planar3d.errors import WeightsError
-from planar3d.files import written_beside
+from planar3d.files import require_room, written_beside
 from planar3d.networks.card_content import filled_card
 from planar3d.networks.descriptions import describe_for
 from planar3d.networks.model_card import check_card
@@ -62,6 +62,8 @@ def publish_weights(
     with written_beside(path) as written:
         with TemporaryDirectory() as folder:
             single = Path(folder, path.name)
+            for file in (single, path):
+                require_room(file, sum(array.nbytes for array in published.get_weights()))
             published.save_weights(single)
             with h5py.File(single) as source, h5py.File(written, "w") as target:
                 _copy_halved(source, target)

@@ -1,6 +1,7 @@
 """The report tells what every parameter was made of, on paper, in a frame, and in the card beside the file."""
 
 import json
+import shutil
 
 import keras
 import pytest
@@ -68,6 +69,14 @@ def test_the_card_beside_the_file_tells_origin_licence_digest_and_report(volumes
     assert card["provenance"] == SAID["provenance"] and card["licence"] == SAID["licence"]
     assert card["sha256"] == file_sha256(path)
     assert {layer["target"] for layer in card["transfer"]["layers"]} >= {"wide", "norm", "separable"}
+
+
+@pytest.mark.parametrize("name", ["volumes.keras", "volumes.weights.h5"])
+def test_a_full_disk_is_told_before_hdf5_writes(volumes, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(100, 100, 0))
+    with pytest.raises(OSError, match=rf"No space left on device.*{name}"):
+        save_converted(volumes, tmp_path / name, **SAID)
+    assert not any(tmp_path.iterdir())
 
 
 def test_the_saved_network_is_the_network(volumes, tmp_path):

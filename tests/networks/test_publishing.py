@@ -3,6 +3,7 @@
 import json
 import pickle
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -184,6 +185,13 @@ def test_what_cannot_be_published_is_refused_and_leaves_nothing(network, tmp_pat
 def test_a_file_that_is_too_large_is_refused(network, tmp_path, monkeypatch):
     monkeypatch.setattr(publishing, "LARGEST_FILE", network.count_params())
     with pytest.raises(WeightsError, match="the limit is"):
+        publish_weights(network, tmp_path / "ms-flair-open.weights.h5", RECIPE, CARD)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_before_hdf5_writes(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(100, 100, 0))
+    with pytest.raises(OSError, match=r"No space left on device.*ms-flair-open\.weights\.h5"):
         publish_weights(network, tmp_path / "ms-flair-open.weights.h5", RECIPE, CARD)
     assert list(tmp_path.iterdir()) == []
 
