@@ -25,6 +25,7 @@ CLAIM = ".claim"  # of a whole folder, inside it
 BEAT = 30.0  # seconds between two signs of life
 SILENT = 600.0  # seconds without one after which a process on another host counts as dead
 _UNNAMED = 60.0  # the same for a claim without a name: its process was killed before writing it, or is about to
+_LATEST = 2**40  # seconds since 1970; of a later time, no date is known
 _POLL = 0.2  # seconds between checks of a claim while waiting
 
 
@@ -189,11 +190,14 @@ def _created(path: Path, holder: Holder) -> bool:
 
 
 def read_claim(path: Path) -> Holder | None:
-    """The holder named by a claim, alive or not; None without a claim. An empty claim has only an age."""
+    """The holder named by a claim, alive or not; None without a claim. An empty or damaged claim has only an age."""
     try:
-        content, made = path.read_text(encoding="utf-8"), path.stat().st_mtime
-        return Holder(**json.loads(content))
-    except (ValueError, TypeError):
+        content, made = path.read_bytes(), path.stat().st_mtime
+        with suppress(ValueError, TypeError, RecursionError):
+            found = Holder(**json.loads(content))
+            kinds = zip(found, (str, int, str, int | float), strict=True)
+            if all(isinstance(value, kind) for value, kind in kinds) and 0 <= found.since < _LATEST:
+                return found
         return Holder("", 0, "", made)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ESTALE):  # ESTALE: removed by another host during reading

@@ -181,6 +181,27 @@ def test_a_claim_that_was_killed_while_it_was_written_is_taken_over_by_its_age(t
     assert not path.exists()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe{",
+        b"[" * 100_000,
+        b"[]",
+        b'{"host": null, "pid": 1, "born": "2", "since": 1.5}',
+        b'{"host": "a", "pid": "1", "born": "2", "since": 1.5}',
+        b'{"host": "a", "pid": 1, "born": "2", "since": NaN}',
+        b'{"host": "a", "pid": 1, "born": "2", "since": 1e30}',
+    ],
+)
+def test_a_damaged_claim_has_only_an_age(tmp_path, content):
+    path, now = tmp_path / "claim", time.time()
+    path.write_bytes(content)
+    assert str(take(path)).startswith("a process since ")
+    os.utime(path, (now - 2 * locks.BEAT - 10, now - 2 * locks.BEAT - 10))
+    take(path).release()
+    assert not path.exists()
+
+
 def test_one_of_many_takes_over_a_dead_claim_also_after_one_died_of_that(foreign):
     path = foreign(1e6)
     path.with_name("claim~").write_text(path.read_text())

@@ -33,9 +33,10 @@ def known_agreement(model: Model) -> tuple[float, str] | None:
     for said in map(mapping_in, published if isinstance(published, list) else []):
         if here.items() <= said.items() and isinstance(said.get("least"), float):
             return said["least"], f"as published for {here['instructions']} and OpenVINO {here['openvino']}"
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         kept = cached_result("agreement", _conditions(model)).read_text(encoding="utf-8")
-        return float(json.loads(kept)["dice"]), "from an earlier scan"
+        if isinstance(dice := json.loads(kept)["dice"], float) and 0 <= dice <= 1:
+            return dice, "from an earlier scan"
     return None
 
 

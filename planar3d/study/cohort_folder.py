@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from planar3d.errors import RunError
-from planar3d.files import read_json, remove_temporaries_of, write_json
+from planar3d.files import remove_temporaries_of, write_json
 from planar3d.locks import Claim, Holder, alive, holder_of, read_claim, take, waited_for
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.nifti import volume_of
 from planar3d.scans.outputs import Outputs
+from planar3d.study.record_form import read_note
 from planar3d.study.records import all_records_within, records_within
 from planar3d.wording import counted
 
@@ -84,7 +85,7 @@ class CohortFolder:
         asked = self._asked(items)
         path, records = self._asked_file(asked), {one["record"] for one in asked}
         for other in self._noted_as("asked-*.json"):
-            if other != path and {one["record"] for one in _read_note(other) or []} <= records:
+            if other != path and {one["record"] for one in read_note(other) or []} <= records:
                 other.unlink(missing_ok=True)
         if not path.is_file():
             write_json(path, asked)
@@ -100,7 +101,7 @@ class CohortFolder:
 
         for file in self._noted_as("asked-*.json"):
             gone, left = list[Mapping[str, str]](), list[Mapping[str, str]]()
-            for one in _read_note(file) or []:
+            for one in read_note(file) or []:
                 (gone if is_gone(one) else left).append(one)
             if gone and all((self.path / one["mask"]).is_file() for one in left):
                 file.unlink(missing_ok=True)
@@ -156,7 +157,7 @@ class CohortFolder:
                 found.failed[path] = one["problem"]
             elif holder and alive(claim, holder):
                 found.claimed[path] = str(holder)
-            elif failure.name in noted and (note := _read_note(failure)):
+            elif failure.name in noted and (note := read_note(failure)):
                 found.failed[path] = note["why"]
             elif why := damaged.get(str(self.path / one["record"])):
                 found.failed[path] = why
@@ -218,7 +219,7 @@ class CohortFolder:
         return self._note("asked", json.dumps(asked))
 
     def _all_asked(self) -> list[dict[str, str]]:
-        lists = [found for path in self._noted_as("asked-*.json") if (found := _read_note(path))]
+        lists = [found for path in self._noted_as("asked-*.json") if (found := read_note(path))]
         return list({one["path"]: one for asked in lists for one in asked}.values())
 
     def _claim_file(self, outputs: Outputs) -> Path:
@@ -241,10 +242,3 @@ class CohortFolder:
 
     def _within(self, path: Path) -> str:
         return path.relative_to(self.path).as_posix()
-
-
-def _read_note(path: Path) -> Any:
-    """The content of a JSON file that other processes write and remove; None if it is gone or not JSON."""
-    with suppress(RunError, FileNotFoundError):
-        return read_json(path)
-    return None

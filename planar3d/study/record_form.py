@@ -1,5 +1,6 @@
-"""The form of a record, which was written beside a mask but may have been edited or damaged since."""
+"""The form of a record and of notes, which were written beside masks but may have been edited or damaged since."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,11 @@ _FORM: dict[str, Any] = {
     "scan_stamp?": str,
 }
 _PARTS = "scan", "model", "result", "files"
+# Of the notes of an output folder, by the first word of their names: requested scans, and why one was not segmented.
+_NOTES: dict[str, Any] = {
+    "asked": [{"path": str, "problem": str, "record": str, "mask": str}],
+    "failed": {"why": str},
+}
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -64,6 +70,15 @@ def read_record(path: Path) -> dict[str, Any] | None:
             "and run predict again."
         ) from error
     return content
+
+
+def read_note(path: Path) -> Any:
+    """The content of a note that other processes write and remove; None if it is gone, damaged or in another form."""
+    with suppress(ValueError, FileNotFoundError):
+        content = parse_json(path)
+        _check(content, _NOTES[path.name.partition("-")[0]], "")
+        return content
+    return None
 
 
 def _check(content: Any, form: Any, place: str) -> None:

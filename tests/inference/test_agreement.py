@@ -1,5 +1,8 @@
 """bf16 is trusted as a model's card says for this machine, or as an earlier scan showed, and checked else."""
 
+import os
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -49,6 +52,15 @@ def test_what_a_scan_showed_counts_for_the_same_weights_rule_and_machine(publish
     keep_agreement(model, 0.75)
     assert known_agreement(model) == (0.75, "from an earlier scan") and known_agreement(other) is None
     monkeypatch.setattr(agreement, "processor", lambda: "another one")
+    assert known_agreement(model) is None
+
+
+@pytest.mark.parametrize("dice", ["true", "NaN", "1.5", "-1.0", '"0.999"', "[" * 100_000])
+def test_a_damaged_verdict_is_none(published, dice):
+    model = Model.open(published, TINY.changed(threshold=3))
+    keep_agreement(model, 0.75)
+    (kept,) = Path(os.environ["XDG_CACHE_HOME"]).rglob("agreement/*.json")
+    kept.write_text(f'{{"dice": {dice}}}')
     assert known_agreement(model) is None
 
 

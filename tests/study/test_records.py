@@ -1,5 +1,6 @@
 """Records know their scans by a digest, and those that were edited are told from those that were written."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from scan_pages import record_of, segmented
 
 from planar3d.files import write_json
 from planar3d.scans.inputs import ScanInput
+from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.records import records_within, scan_sha256
 from planar3d.transfer.digests import file_sha256
 
@@ -67,3 +69,16 @@ def test_a_record_that_was_edited_into_another_form_is_damaged(tmp_path, change,
 def test_a_folder_with_the_name_of_a_record_is_none(tmp_path):
     (tmp_path / "a.json").mkdir()
     assert not list(records_within(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "asked", [True, "a", [None], [{}], [{"path": [], "problem": "", "record": "", "mask": ""}], "["]
+)
+@pytest.mark.parametrize("failed", [[], {"path": "/a.nii"}, {"why": 1}])
+def test_a_damaged_note_of_an_output_folder_counts_as_none(tmp_path, asked, failed):
+    write_json(tmp_path / ".planar3d" / "asked-0.json", asked)
+    scan = {"path": "/a.nii", "problem": "", "record": "a.json", "mask": "a_mask.nii.gz"}
+    write_json(tmp_path / ".planar3d" / "asked-1.json", [scan])
+    write_json(tmp_path / ".planar3d" / f"failed-{sha256(b'a.json').hexdigest()[:24]}.json", failed)
+    standing = CohortFolder(tmp_path).opened().standing()
+    assert [*standing.missing] == ["/a.nii"] and not standing.failed
