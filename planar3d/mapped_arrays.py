@@ -4,6 +4,7 @@ import errno
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -21,8 +22,11 @@ def map_array(path: Path) -> np.ndarray:
     """
     _allow_many_files()
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, OverflowError, TypeError, SyntaxError) as error:
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        if array.dtype.kind not in "fiub" or not array.size:
+            raise ValueError(f"it has {array.dtype} of the shape {array.shape}")
+        return array
+    except (OSError, ValueError, EOFError, OverflowError, TypeError, SyntaxError, TokenError) as error:
         reason = error.errno if isinstance(error, OSError) else None
         if reason == errno.EMFILE:
             raise RunError(

@@ -44,3 +44,21 @@ def test_an_array_that_must_not_be_read_is_not_said_to_be_damaged(tmp_path):
     path.chmod(0)
     with pytest.raises(PermissionError):
         map_array(path)
+
+
+@pytest.mark.parametrize(("place", "byte"), [(5, 1), (6, 9), (9, 0x20), (10, 0x7A), (10, 0x28), (23, 0x55)])
+def test_an_array_with_a_damaged_header_is_named(tmp_path, place, byte):
+    path = tmp_path / "voxels.npy"
+    np.save(path, np.arange(64, dtype=np.float32))
+    content = bytearray(path.read_bytes())
+    content[place] = byte
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=r"voxels\.npy is damaged"):
+        map_array(path)
+
+
+@pytest.mark.parametrize("array", [np.zeros((0, 3)), np.zeros(3, complex), np.array(["a"])])
+def test_an_array_of_no_numbers_is_named(tmp_path, array):
+    np.save(tmp_path / "voxels.npy", array)
+    with pytest.raises(RunError, match=r"voxels\.npy is damaged \(it has "):
+        map_array(tmp_path / "voxels.npy")

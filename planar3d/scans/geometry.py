@@ -1,6 +1,7 @@
 """Grids in space: the edges and the volume of a voxel, the distance between two grids, and the way to the network's."""
 
 import base64
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ Resample = Callable[[np.ndarray, tuple[int, ...], int], np.ndarray]
 
 FLAT = 0.01  # of a box with the same edges; a voxel has less volume only if axes nearly coincide
 _RIGHT_ANGLE = 1e-5  # cosine; headers store float32, and DICOM six digits
+_LONGEST = 2**16  # voxels along an axis of a resampled scan, whose file has at most 1024
 _FIRST_VIEW = "RIP"  # of older files, which do not record it
 
 
@@ -150,16 +152,21 @@ class Geometry:
 
     @classmethod
     def from_json(cls, content: dict[str, Any], prepared: tuple[int, ...]) -> "Geometry":
-        """Read the output of `to_json`; `prepared` is the shape if an older file, of a cube, does not record it."""
+        """Read the output of `to_json`; `prepared` is the shape of the voxels, which older files, of cubes, lack."""
         block, view = base64.b64decode(content["header"]), content.get("view", _FIRST_VIEW)
         header = {kind.sizeof_hdr: kind for kind in (nib.Nifti1Header, nib.Nifti2Header)}[len(block)](block)
         _turn(header, view)  # whose error names the file
-        grids = {"resampled": prepared, "prepared": prepared, "offset": (0, 0, 0)}
-        return cls(header, view, **{name: _three(content.get(name, old)) for name, old in grids.items()})
+        offset = _three(content.get("offset", (0, 0, 0)), -_LONGEST)
+        resampled, found = (_three(content.get(name, prepared), 1) for name in ("resampled", "prepared"))
+        if found != tuple(prepared):
+            raise ValueError(f"the prepared grid is {found}, but the voxels have {tuple(prepared)}")
+        return cls(header, view, resampled, found, offset)
 
 
-def _three(values: Iterable[int]) -> tuple[int, ...]:
-    slices, rows, cols = map(int, values)
+def _three(values: Iterable[int], least: int) -> tuple[int, ...]:
+    slices, rows, cols = map(operator.index, values)
+    if not all(least <= number <= _LONGEST for number in (slices, rows, cols)):
+        raise ValueError(f"{(slices, rows, cols)} are not the voxels of a scan")
     return slices, rows, cols
 
 

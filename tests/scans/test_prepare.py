@@ -9,7 +9,7 @@ from nibabel import orientations
 from scipy import ndimage
 from stored_scans import TURNS, turned
 
-from planar3d.errors import ScanError
+from planar3d.errors import RunError, ScanError
 from planar3d.files import read_json, write_json
 from planar3d.recipes import PAPER, RELEASED
 from planar3d.scans.preparation.prepared import load_prepared, save_prepared
@@ -171,6 +171,24 @@ def test_what_older_versions_saved_without_the_axis_of_the_images_is_opened_with
     assert isinstance(opened.voxels, np.memmap) and opened.voxels.dtype == np.uint8
     np.testing.assert_array_equal(opened.voxels, prepared.voxels)
     assert opened.geometry.prepared == prepared.geometry.prepared
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"resampled": [0, 32, 32]},
+        {"resampled": [32, 32, 1e12]},
+        {"resampled": [32, 32, 10**12]},
+        {"offset": [0, 0, -(10**9)]},
+        {"offset": ["0", "0", "0"]},
+        {"prepared": [1, 2, 3]},
+    ],
+)
+def test_a_grid_that_is_not_that_of_the_voxels_is_refused(tmp_path, changed):
+    save_prepared(tmp_path, prepare(_scan(_anatomy(), LPS), SMALL), None)
+    write_json(tmp_path / "geometry.json", read_json(tmp_path / "geometry.json") | changed)
+    with pytest.raises(RunError, match="is not in the form that planar3d writes"):
+        load_prepared(tmp_path)
 
 
 @pytest.mark.real
