@@ -4,8 +4,8 @@ import numpy as np
 from scipy import ndimage, sparse
 
 from planar3d.errors import ScanError
+from planar3d.scans.checks import are_labels
 from planar3d.scans.geometry import Grid, voxel_mm3
-from planar3d.scans.volume import are_labels
 
 # The challenge's settings.
 ALPHA = 0.1  # the fraction of a lesion above which it is covered

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 SPACINGS = (0.05, 50.0)  # mm between voxels of a head scan; thousandths and thousands indicate other units
 LENGTH = 2000.0  # mm along an axis, the length of a whole-body scan
 MAGNITUDES = (1e-30, 1e30)  # of the greatest value; beyond, float32 overflows in its scaling
+MASK_TOLERANCE = 1e-3  # distributed masks have 1.00000006 for 1
 _SPLIT = "Extract one volume first, e.g. with fslroi."
 
 
@@ -89,3 +90,11 @@ def faults_of_contrast(scan: "Scan") -> Iterator[str]:
             f"has values from {low:g} to {high:g}, which no scanner produces. Its voxels or their scaling are damaged; "
             "convert the original data again."
         )
+
+
+def are_labels(values: np.ndarray, rounded: np.ndarray, highest: int) -> bool:
+    """Whether all values are whole numbers from 0 to the highest, within 0.001."""
+    # Slice by slice: the differences of a large volume would take its memory twice more.
+    slices = zip(*(v.T if values.flags.f_contiguous else v for v in (values, rounded)), strict=True)
+    is_whole = values is rounded or all(np.abs(one - near).max() <= MASK_TOLERANCE for one, near in slices)
+    return bool(is_whole and rounded.min() >= 0 and rounded.max() <= highest)

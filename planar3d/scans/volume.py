@@ -13,12 +13,11 @@ from nibabel import orientations
 
 from planar3d.errors import ScanError, path_of
 from planar3d.files import written_beside
-from planar3d.scans.checks import check_parts, faults_of_contrast, faults_of_file, refuse
+from planar3d.scans.checks import MASK_TOLERANCE, are_labels, check_parts, faults_of_contrast, faults_of_file, refuse
 from planar3d.scans.geometry import corner_shift, voxel_mm3
 from planar3d.scans.image_files import reading
 from planar3d.scans.readers import reader_of
 
-MASK_TOLERANCE = 1e-3  # distributed masks have 1.00000006 for 1
 CORNER_TOLERANCE = 0.1  # voxels
 _MOST_LABELS = 50  # more different values are those of a scan
 # Advice for volumes on different grids: for other shapes, and for other positions.
@@ -192,12 +191,6 @@ def _read_on(scan: Scan | None, path: str | Path, assume_affine: bool | None, ne
     flat |= scan is not None and scan.voxels.shape[2] == 1
     found = _read(path, scan, assume_affine, needed, flat)
     return found if scan is None else on_grid_of(scan, found)
-
-
-def are_labels(values: np.ndarray, rounded: np.ndarray, highest: int) -> bool:
-    """Whether all values are whole numbers from 0 to the highest, within 0.001."""
-    is_whole = values is rounded or np.abs(values - rounded).max() <= MASK_TOLERANCE
-    return bool(is_whole and rounded.min() >= 0 and rounded.max() <= highest)
 
 
 def _read(path: str | Path, like: Scan | None, assume_affine: bool | None, needed: str, flat: bool) -> Scan:

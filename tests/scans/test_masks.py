@@ -1,5 +1,7 @@
 """A mask may be stored along other axes than its scan; what does not match, or is no mask, is refused with advice."""
 
+import tracemalloc
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -169,3 +171,15 @@ def test_a_mask_of_another_kind_of_voxels_is_told_what_a_mask_is(write_nifti, ki
 
 def test_an_empty_mask_is_one(write_nifti):
     assert not read_mask(write_nifti(np.zeros((4, 5, 6)), "m.nii")).voxels.any()
+
+
+def test_a_large_mask_is_checked_slice_by_slice(write_nifti):
+    """Its values and its labels in memory, and not two differences as well: 512³ voxels would take 2 GB."""
+    mask = np.zeros((96, 96, 96), np.uint8)
+    mask[40:50, 40:50, 40:50] = 1
+    path = write_nifti(mask)
+    tracemalloc.start()
+    read_mask(path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 10 * mask.size
