@@ -12,6 +12,7 @@ from planar3d.scans.case import Case, Dataset
 from planar3d.scans.image_files import files_within, is_there
 from planar3d.scans.layouts import LAYOUTS
 from planar3d.scans.layouts.interface import Layout
+from planar3d.scans.tables import folded
 from planar3d.wording import counted, is_or_are, listed
 
 _EXPECTED = f"Expected one of: {'; '.join(one.expected for one in LAYOUTS[:-1])}; or {LAYOUTS[-1].expected}."
@@ -60,8 +61,8 @@ def find_cases(folder: str | Path) -> Dataset:
     paths = [os.path.abspath(path) for case in cases for path in case.images.values()]
     # A folder of masks in CHAOS belongs to both phases of its series.
     masks = [os.path.abspath(case.label_map) for case in cases if not os.path.isdir(case.label_map)]
-    ids = [case.id for case in cases]  # other capitals are the same name to some file systems
-    for values, name, called in ((ids, "id", str.casefold), (paths, "scan", str), (masks, "mask", str)):
+    ids = [case.id for case in cases]  # other capitals or accents are the same name to some file systems
+    for values, name, called in ((ids, "id", folded), (paths, "scan", str), (masks, "mask", str)):
         times = Counter(map(called, values))
         twice = sorted(value for value in values if times[called(value)] > 1)
         if twice:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from planar3d.errors import ScanError
 from planar3d.scans.dicom import DicomSeries
 from planar3d.scans.image_files import stem
+from planar3d.scans.tables import folded
 
 if TYPE_CHECKING:
     from planar3d.scans.inputs import ScanInput
@@ -78,8 +79,8 @@ def with_unique_names(found: Sequence["ScanInput"]) -> list["ScanInput"]:
         for item, (name, folders) in zip(usable, called, strict=True)
     ]
     names = dict(zip(usable, _told_apart(marked), strict=True))
-    shared = Counter(map(str.casefold, names.values()))
-    if alike := [str(item.path) for item, name in names.items() if shared[name.casefold()] > 1]:
+    shared = Counter(map(folded, names.values()))
+    if alike := [str(item.path) for item, name in names.items() if shared[folded(name)] > 1]:
         raise ScanError(f"{' and '.join(alike[:2])} would have masks with the same name; rename one.")
     return [replace(item, name=names.get(item, item.name)) for item in found]
 
@@ -93,10 +94,10 @@ def _folders(item: "ScanInput") -> tuple[str, ...]:
 
 
 def _told_apart(names: Sequence[tuple[str, tuple[str, ...]]]) -> list[str]:
-    """Prefix names with as many folders as make them unique, also where capitals do not count; the nearest is last."""
+    """Prefix names with as many folders as make them unique on every system; the nearest is last."""
     apart = [name for name, _ in names]
     for count in range(1, max((len(folders) for _, folders in names), default=0) + 1):
-        if len(set(map(str.casefold, apart))) == len(apart):
+        if len(set(map(folded, apart))) == len(apart):
             break
         apart = ["_".join([*folders[-count:], name]) for name, folders in names]
     return apart

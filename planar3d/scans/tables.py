@@ -126,6 +126,11 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def folded(name: str) -> str:
+    """A name as systems compare it that ignore capitals, as Windows does, or how accents are stored, as macOS does."""
+    return composed(name).casefold()
+
+
 def is_name(text: str) -> bool:
     """Whether a text can be part of a file name on every system; accents and vowel signs may be signs of their own."""
     return _NAME.fullmatch("".join(sign for sign in text if unicodedata.category(sign)[0] != "M")) is not None

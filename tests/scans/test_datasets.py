@@ -240,6 +240,7 @@ def test_a_csv_table_is_read_however_it_was_saved(tmp_path):
         ("scan,mask\na.nii,m.nii\nb.nii,absent.nii\n", "1 of 2 scans .* have no mask: b.*absent.nii"),
         ("scan,mask,id\na.nii,m.nii,1\n./a.nii,n.nii,2\n", "the scan .*a.nii more than once"),
         ("scan,mask,id\na.nii,m.nii,1\nb.nii,n.nii,1\n", "the id 1 more than once"),
+        ("scan,mask,id\na.nii,m.nii,e\u0301\nb.nii,n.nii,\u00e9\n", "the id .* more than once"),
         ("scan,mask,id\na.nii,m.nii,p1\nb.nii,n.nii,P1\n", r"the id P1 more than once \(\S*b.nii, \S*a.nii\)"),
         ("# of 2026\nscan,mask\na.nii,m.nii\n", r"has the columns # of 2026 .*; it needs scan, mask, group"),
         ("scan,mask,id\na.nii,m.nii,../1\n", "line 2: “../1” cannot be part of a file name"),

@@ -48,10 +48,12 @@ def test_two_files_of_one_name_in_one_place_are_refused():
         find_inputs(["a.nii", "a.nii.gz"])
 
 
-def test_names_differ_in_more_than_capitals_which_some_file_systems_ignore(tmp_path):
-    touch(tmp_path, "p1/FLAIR.nii", "p2/flair.nii")
-    assert _names(tmp_path) == ["p1_FLAIR", "p2_flair"]
-    (tmp_path / "t.csv").write_text("scan,name\np1/FLAIR.nii,a\np2/flair.nii,A\n")
+@pytest.mark.parametrize(("one", "other"), [("A", "a"), ("\u00e9", "e\u0301")])
+def test_names_differ_in_more_than_capitals_and_kinds_of_accents_which_some_file_systems_ignore(tmp_path, one, other):
+    touch(tmp_path, f"p1/{one}_FLAIR.nii", f"p2/{other}_FLAIR.nii")
+    assert _names(tmp_path) == [f"p1_{one}_FLAIR", f"p2_{other}_FLAIR"]
+    table = f"scan,name\np1/{one}_FLAIR.nii,{one}\np2/{other}_FLAIR.nii,{other}\n"
+    (tmp_path / "t.csv").write_text(table, encoding="utf-8")
     with pytest.raises(ScanError, match="would have masks with the same name"):
         find_inputs([tmp_path / "t.csv"])
 
