@@ -10,6 +10,7 @@ from planar3d.locks import locked
 from planar3d.progress import Notify
 from planar3d.recipes import Recipe
 from planar3d.scans.case import read_images, require_one_grid
+from planar3d.scans.folds import Fold
 from planar3d.scans.preparation.prepared import save_prepared
 from planar3d.study.cluster import require_all, run_tasks
 from planar3d.study.run_folder import Run
@@ -35,7 +36,8 @@ def prepare_scans(run: Run, notify: Notify, assume_affine: bool = False, cluster
     require_one_grid(missing.values(), run.recipe.preparation.images)
     if cluster:
         there = partial(prepare_scans, notify=print, assume_affine=assume_affine)
-        tasks = [replace(run, cases={scan: case}) for scan, case in missing.items()]
+        unnamed = [Fold((), (), ())] * len(run.folds)  # their number is enough; the names of all scans are gigabytes
+        tasks = [replace(run, cases={scan: case}, folds=unnamed) for scan, case in missing.items()]
         require_all(run_tasks(cluster, there, tasks, "scan", notify))
         return
     for number, scan in enumerate(run.cases, start=1):

@@ -1,6 +1,7 @@
 """Workers of a cluster do what one process does, and the tasks of a lost one go to others."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,12 +15,15 @@ from msseg import RECIPE, write_model, write_msseg
 
 from planar3d.commands.scans import prepare
 from planar3d.errors import RunError, ScanError
+from planar3d.scans.case import Case
 from planar3d.scans.datasets import find_cases
+from planar3d.scans.folds import group_folds
+from planar3d.study import preparing
 from planar3d.study.cluster import check_cluster, run_tasks
 from planar3d.study.cohort import segment_all
 from planar3d.study.preparing import prepare_scans
 from planar3d.study.reproduce import folds_for, reproduce
-from planar3d.study.run_folder import start_run
+from planar3d.study.run_folder import Run, start_run
 from planar3d.study.segmented import Asked
 
 distributed = pytest.importorskip("distributed")
@@ -111,6 +115,19 @@ def test_workers_prepare_the_scans_of_a_run(here, data, tmp_path):
     for case in dataset.cases:
         one, other = (np.load(run.prepared(case.id) / "voxels.npy") for run in runs.values())
         np.testing.assert_array_equal(one, other)
+
+
+def test_what_a_worker_gets_to_prepare_a_scan_does_not_grow_with_the_cohort(tmp_path, monkeypatch):
+    sizes = []
+    for count in (10, 100):
+        cases = {f"s{n:03d}": Case(f"s{n:03d}", {"flair": Path("f.nii.gz")}, Path("m.nii.gz")) for n in range(count)}
+        run = Run(tmp_path, RECIPE, cases, group_folds(dict.fromkeys(cases, "a"), 5), {"folder": "/data"})
+        tasks: list[Run] = []
+        monkeypatch.setattr(preparing, "run_tasks", lambda *given, tasks=tasks: tasks.extend(given[2]) or ())
+        prepare_scans(run, str, cluster="anywhere")
+        assert len(tasks) == count and len(tasks[0].folds) == 5
+        sizes.append(len(pickle.dumps(tasks[0])))
+    assert sizes[0] == sizes[1]
 
 
 def test_a_cluster_that_does_not_answer_is_named(tmp_path):
