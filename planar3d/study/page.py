@@ -32,11 +32,15 @@ def write_page(path: str | Path, template: str, scripts: Sequence[str], **conten
     The page's policy allows only these scripts and this style, by digest, and no network: code injected by a file
     would not run.
     """
-    filled = page_template(template)
-    from markupsafe import Markup  # a dependency of jinja2
+    with extra("study"):
+        import jinja2
+        from markupsafe import Markup  # a dependency of jinja2
 
     style, script = _text("page.css"), "\n".join(map(_text, scripts))
-    page = filled.render(
+    loader = jinja2.PackageLoader("planar3d.study", ".")
+    # Values are escaped, and missing ones are errors.
+    templates = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    page = templates.get_template(template).render(
         style=Markup(style),
         script=Markup(script),
         policy=f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(script)}; "
@@ -45,14 +49,6 @@ def write_page(path: str | Path, template: str, scripts: Sequence[str], **conten
     )
     write_text(path, page)
     return Path(path)
-
-
-def page_template(name: str) -> Any:
-    """A jinja2 template of this folder, with escaped values; missing ones are errors."""
-    with extra("study"):
-        import jinja2
-    loader = jinja2.PackageLoader("planar3d.study", ".")
-    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(name)
 
 
 def as_text(content: Mapping[str, Any]) -> dict[str, str]:

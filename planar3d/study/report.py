@@ -10,11 +10,12 @@ from planar3d.evaluation.charts import LESION_BOXES, box_plots, learning_curves
 from planar3d.evaluation.figures import overlay
 from planar3d.evaluation.published import ALL, TABLE_2
 from planar3d.evaluation.scores import MEASURES, Measure
-from planar3d.files import remove_temporaries, write_text
+from planar3d.extras import check_study_extra
+from planar3d.files import remove_temporaries
 from planar3d.locks import locked
 from planar3d.progress import Notify
 from planar3d.scans.volume import read_scan
-from planar3d.study.page import as_text, page_template, picture_url
+from planar3d.study.page import as_text, picture_url, write_page
 from planar3d.study.results import GRIDS, Results, ScanScores, read_results
 from planar3d.study.run_folder import Run
 from planar3d.study.sources import require_unchanged
@@ -42,14 +43,17 @@ def write_report(run: str | Path) -> Path:
     Raises:
         RunError: it is not a run folder, no fold is scored yet, or a file in it is damaged.
     """
-    template = page_template("report.html")
+    check_study_extra()
     results = read_results(run)
     folder = results.run.folder / "report"
     tables = all_tables(results)
     write_tables(tables, folder)
     overlays, linked, skipped = _overlays(results)
     count = len({(scan.fold, scan.scan) for scan in results.scans})
-    page = template.render(
+    return write_page(
+        folder / "report.html",
+        "report.html",
+        [],
         title=f"planar3d report: recipe {results.run.recipe.name}, {counted(count, 'test scan')}",
         warnings=[*results.notes, *skipped],
         tables=[table for table in tables if table.beside],
@@ -71,8 +75,6 @@ def write_report(run: str | Path) -> Path:
             "Environment": as_text(results.environment),
         },
     )
-    write_text(folder / "report.html", page)
-    return folder / "report.html"
 
 
 def _box_plots(results: Results, folder: Path) -> Pictures:
