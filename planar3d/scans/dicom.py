@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from filecmp import cmp
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,16 +110,22 @@ def series_with(path: Path) -> DicomSeries | None:
     """The series of a DICOM file with all its files in the folder, or a `ScanError`; None for another file."""
     if not headers.is_dicom(path):
         return None
-    beside = [p for p in path.parent.iterdir() if not p.name.startswith(".") and p.is_file()]
-    files, problems = headers.dicom_files(beside)
+    found, problems = series_in(path.parent)
     if problems:
         raise ScanError(next(iter(problems.values())))
-    found = find_dicom_series(files)
     for is_it in (path.__eq__, partial(cmp, path, shallow=False)):  # it, or the file that it is a copy of
         for series in found:
             if any(is_it(image.path) for image in series.images):
                 return series
     raise ScanError(f"{path} is a DICOM file without images; name a file of a FLAIR series, or its folder.")
+
+
+@lru_cache(maxsize=8)  # a table may name thousands of files of one folder
+def series_in(folder: Path) -> tuple[list[DicomSeries], dict[Path, str]]:
+    """The series of the DICOM files directly in a folder, and why files cannot be used; none if any cannot."""
+    files = [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file()]
+    dicom, problems = headers.dicom_files(files)
+    return [] if problems else find_dicom_series(dicom), problems
 
 
 def names_flair(texts: Sequence[str], inversion_ms: float, echo_ms: float) -> bool:

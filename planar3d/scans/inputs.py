@@ -10,7 +10,7 @@ from planar3d.errors import ScanError
 from planar3d.scans.bids import derivative_names, find_bids_scans, is_bids
 from planar3d.scans.case import Case, read_images
 from planar3d.scans.datasets import find_layout, has_layout
-from planar3d.scans.dicom import DicomSeries, find_dicom_series, series_with
+from planar3d.scans.dicom import DicomSeries, find_dicom_series, series_in, series_with
 from planar3d.scans.dicom_choice import choose_usable
 from planar3d.scans.dicom_conversion import read_dicom_series
 from planar3d.scans.dicom_headers import DICOM_SUFFIXES, dicom_files
@@ -85,6 +85,7 @@ def find_inputs(inputs: Sequence[Given], images: Sequence[str] = FLAIR) -> list[
         Planar3DError: an input is DICOM, and pydicom is not installed.
     """
     find = _find if tuple(images) == FLAIR else partial(_find_cases, images=images)
+    series_in.cache_clear()  # files may have changed since the last call
     found = []
     for given in inputs:
         found += [_of_images(given, images)] if isinstance(given, Mapping) else find(Path(given))

@@ -10,6 +10,7 @@ import pytest
 from stored_scans import touch
 
 from planar3d.errors import ScanError
+from planar3d.scans import dicom
 from planar3d.scans.inputs import find_inputs, outputs_of, read_input_images
 
 AFFINE = np.diag([-1.0, -1.0, 3.0, 1.0])
@@ -375,6 +376,17 @@ def test_a_table_may_name_series(tmp_path, write_series):
     (tmp_path / "scans.csv").write_text("scan,name\np1,visit-1\n")
     (item,) = find_inputs([tmp_path / "scans.csv"])
     assert item.name == "visit-1" and len(item.files) == VOXELS.shape[2]
+
+
+def test_a_folder_of_which_a_table_names_many_files_is_read_once_for_all(tmp_path, write_series, monkeypatch):
+    files = [write_series(tmp_path, VOXELS, AFFINE, number=n, name="{number}_{instance}")[0] for n in range(3)]
+    (tmp_path / "scans.csv").write_text("\n".join(["scan", *(file.name for file in files)]))
+    read, _read = list[Path](), dicom._read
+    monkeypatch.setattr(dicom, "_read", lambda path: read.append(path) or _read(path))
+    assert [item.series.number for item in find_inputs([tmp_path / "scans.csv"])] == [0, 1, 2]
+    assert len(read) == 3 * VOXELS.shape[2]
+    write_series(tmp_path, VOXELS, AFFINE, number=3, name="{number}_{instance}")
+    assert find_inputs([tmp_path / "3_1"])[0].series.number == 3
 
 
 def test_of_a_table_a_folder_without_flair_fails_alone(tmp_path, write_series):
