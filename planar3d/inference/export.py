@@ -1,6 +1,7 @@
 """Export of trained networks to other runtimes; each file is run and compared with Keras before it is kept."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from planar3d.networks.fitting import refuse_other_ends
 from planar3d.recipes import Recipe
 from planar3d.recipes.recipe import check_recipe
 from planar3d.scans.windows import network_input
+from planar3d.wording import listed
 
 # Largest difference of a probability explained by another order of summation, with a margin; wrong weights or layers
 # give far more. For outputs above 1, it is relative to the largest.
@@ -66,9 +68,9 @@ def export_network(
 
     Raises:
         RecipeError: the network has other channels, windows or outputs than the recipe.
-        Planar3DError: an unknown format, something else in a folder's place, a missing package, a backend that the
-            format does not support, a network in another precision, a layer that cannot be exported, or a difference
-            above 1e-4, of outputs above 1 relative to the largest.
+        Planar3DError: an unknown format, something else in a folder's place or added to it, a missing package, a
+            backend that the format does not support, a network in another precision, a layer that cannot be exported,
+            or a difference above 1e-4, of outputs above 1 relative to the largest.
     """
     chosen = {name: _format(name) for name in ([formats] if isinstance(formats, str) else formats)}
     check_model(network)
@@ -107,9 +109,20 @@ def export_network(
                     f"{difference:.1e}, more than {most:.0e}; it was deleted. Please report this network."
                 )
             write_json(temporary / _DESCRIPTION, described | {"largest_difference": difference})
+            _refuse_added(folder / name, temporary)
         results.append(Exported(name, folder / name, difference))
         notify(results[-1])
     return results
+
+
+def _refuse_added(before: Path, made: Path) -> None:
+    """Refuse to replace an export to which somebody added files, such as a smaller model made from it."""
+    files = (path.relative_to(before) for path in before.rglob("[!.]*") if not path.is_dir())
+    if added := sorted(str(file) for file in files if not os.path.lexists(made / file)):
+        raise Planar3DError(
+            f"{before} also has {listed(added)}, which the new export does not have and would remove. Move it, or name "
+            "another folder."
+        )
 
 
 def _format(name: str) -> Format:

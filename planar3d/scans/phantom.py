@@ -30,6 +30,7 @@ from planar3d.scans.phantom_organs import make_abdomen_case, make_heart_case
 from planar3d.scans.phantom_scanner import CENTERS, PhantomCenter, Subject, draw_subject, header_of, scanned
 from planar3d.scans.volume import Scan
 from planar3d.sections import whole
+from planar3d.wording import listed
 
 _REDUCTIONS = (1, 16)
 _TISSUE_SPREAD = 0.04  # of signals between scans, relative
@@ -114,8 +115,17 @@ def _write_cases(
 
 
 def refuse_other_phantom(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Raise a `DatasetError` if a folder has a phantom with other arguments of `write_phantom`."""
+    """Raise a `DatasetError` if a folder has a phantom with other arguments of `write_phantom`, or other files.
+
+    Real cases may have the same names, as in the Decathlon and CAMUS.
+    """
     found = read_json_object(folder / PHANTOM, DatasetError) or settings
+    there = sorted(path.name for path in folder.glob("[!.]*"))
+    if there and PHANTOM not in there:
+        raise DatasetError(
+            f"{folder} has {listed(there)} and is not a phantom; name an empty or new folder, so that nothing is "
+            "replaced."
+        )
     if found != settings:
         there, needed = (", ".join(f"{name} {value}" for name, value in each.items()) for each in (found, settings))
         raise DatasetError(

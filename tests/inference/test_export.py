@@ -320,6 +320,17 @@ def test_what_is_no_export_is_not_replaced(network, tmp_path):
     assert (tmp_path / "onnx/notes.txt").read_text() == "mine"
 
 
+def test_an_export_to_which_files_were_added_is_not_replaced(network, tmp_path):
+    _needs("onnx")
+    export_network(network, tmp_path, "onnx")
+    export_network(network, tmp_path, "onnx")
+    (tmp_path / "onnx/int8").mkdir()
+    (tmp_path / "onnx/int8/model.onnx").write_text("mine")
+    with pytest.raises(Planar3DError, match=r"onnx also has int8.model\.onnx, which the new export does not have"):
+        export_network(network, tmp_path, "onnx")
+    assert (tmp_path / "onnx/int8/model.onnx").read_text() == "mine" and (tmp_path / "onnx/model.onnx").is_file()
+
+
 def test_wrong_formats_and_networks_are_refused_before_anything_is_written(network, tmp_path, monkeypatch):
     with pytest.raises(Planar3DError, match="choose one of: openvino, onnx"):
         export_network(network, tmp_path, ["savedmodel", "onxx"])

@@ -189,6 +189,15 @@ def test_a_folder_with_a_phantom_of_other_settings_is_refused_and_left_as_it_is(
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+def test_a_data_set_is_not_replaced_by_a_phantom(tmp_path):
+    """The Decathlon's and CAMUS's real cases have such names."""
+    (real := tmp_path / "imagesTr/BRATS_011.nii.gz").parent.mkdir()
+    real.write_bytes(b"real")
+    with pytest.raises(DatasetError, match=r"has imagesTr and is not a phantom; name an empty or new folder"):
+        write_phantom(tmp_path, scans_per_center=1, reduction=16, layout="decathlon")
+    assert [*tmp_path.rglob("*.*")] == [real] and real.read_bytes() == b"real"
+
+
 def test_without_nilearn_the_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "nilearn", None)
     with pytest.raises(Planar3DError, match=r"pip install 'planar3d\[study\]'"):
