@@ -1,7 +1,6 @@
 """Export of trained networks to other runtimes; each file is run and compared with Keras before it is kept."""
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from planar3d import __version__
 from planar3d.errors import Planar3DError, path_of
 from planar3d.extras import is_installed
-from planar3d.files import folder_written_beside, write_json
+from planar3d.files import folder_written_beside, read_json, write_json
 from planar3d.graph.keras_graph import check_model, layers_within
 from planar3d.inference.export_formats import FORMATS, Format
 from planar3d.inference.onnx_graph import AXES
@@ -109,19 +108,22 @@ def export_network(
                     f"{difference:.1e}, more than {most:.0e}; it was deleted. Please report this network."
                 )
             write_json(temporary / _DESCRIPTION, described | {"largest_difference": difference})
-            _refuse_added(folder / name, temporary)
+            _refuse_added(folder / name, temporary, network.name)
         results.append(Exported(name, folder / name, difference))
         notify(results[-1])
     return results
 
 
-def _refuse_added(before: Path, made: Path) -> None:
+def _refuse_added(before: Path, made: Path, name: str) -> None:
     """Refuse to replace an export to which somebody added files, such as a smaller model made from it."""
-    files = (path.relative_to(before) for path in before.rglob("[!.]*") if not path.is_dir())
-    if added := sorted(str(file) for file in files if not os.path.lexists(made / file)):
+    if not before.exists():
+        return
+    former = read_json(before / _DESCRIPTION, lambda content: content["network"])  # after which files are named
+    written = {str(path.relative_to(made)).replace(name, former) for path in made.rglob("*")}
+    files = (str(path.relative_to(before)) for path in before.rglob("[!.]*") if not path.is_dir())
+    if added := sorted(file for file in files if file not in written):
         raise Planar3DError(
-            f"{before} also has {listed(added)}, which the new export does not have and would remove. Move it, or name "
-            "another folder."
+            f"{before} also has {listed(added)}, which the export would remove. Move it, or name another folder."
         )
 
 

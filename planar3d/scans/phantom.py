@@ -120,10 +120,10 @@ def refuse_other_phantom(folder: Path, settings: Mapping[str, Any]) -> None:
     Real cases may have the same names, as in the Decathlon and CAMUS.
     """
     found = read_json_object(folder / PHANTOM, DatasetError) or settings
-    there = sorted(path.name for path in folder.glob("[!.]*"))
-    if there and PHANTOM not in there:
+    files = sorted(path.name for path in folder.glob("[!.]*"))
+    if files and PHANTOM not in files:
         raise DatasetError(
-            f"{folder} has {listed(there)} and is not a phantom; name an empty or new folder, so that nothing is "
+            f"{folder} has {listed(files)} and is not a phantom; name an empty or new folder, so that nothing is "
             "replaced."
         )
     if found != settings:

@@ -322,13 +322,16 @@ def test_what_is_no_export_is_not_replaced(network, tmp_path):
 
 def test_an_export_to_which_files_were_added_is_not_replaced(network, tmp_path):
     _needs("onnx")
-    export_network(network, tmp_path, "onnx")
-    export_network(network, tmp_path, "onnx")
-    (tmp_path / "onnx/int8").mkdir()
-    (tmp_path / "onnx/int8/model.onnx").write_text("mine")
-    with pytest.raises(Planar3DError, match=r"onnx also has int8.model\.onnx, which the new export does not have"):
-        export_network(network, tmp_path, "onnx")
-    assert (tmp_path / "onnx/int8/model.onnx").read_text() == "mine" and (tmp_path / "onnx/model.onnx").is_file()
+    other = keras.Model(network.inputs, network.outputs, name="other")
+    for replaced in (other, network, network):
+        export_network(replaced, tmp_path, "onnx")
+    mine, made = tmp_path / "onnx/int8/model.onnx", tmp_path / f"onnx/{network.name}.onnx"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    for replacing in (network, other):
+        with pytest.raises(Planar3DError, match=r"onnx also has int8.model\.onnx, which the export would remove"):
+            export_network(replacing, tmp_path, "onnx")
+    assert mine.read_text() == "mine" and made.is_file()
 
 
 def test_wrong_formats_and_networks_are_refused_before_anything_is_written(network, tmp_path, monkeypatch):
