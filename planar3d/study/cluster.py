@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from planar3d.errors import Planar3DError, RunError
 from planar3d.extras import extra
+from planar3d.files import parse_json
 from planar3d.progress import Notify, duration
 from planar3d.wording import counted
 
@@ -100,7 +101,10 @@ def _client(where: str, opened: ExitStack) -> Any:
         known = {"address": where}
         if where.endswith(".json"):
             known = {"scheduler_file": where}
-            Path(where).stat()  # the client would wait forever for a missing file
+            # The client would wait forever for a missing file, and for the end of a pipe.
+            content = parse_json(_regular(Path(where)))
+            if not isinstance(content, dict) or not isinstance(content.get("address"), str):
+                raise ValueError("the file does not have the address of a scheduler")
         return Client(**known, timeout=_PATIENCE)
     except (OSError, ValueError, TimeoutError) as error:
         if where.endswith(_YAML):
@@ -129,17 +133,24 @@ def _configuration(path: Path) -> tuple[str, Any, int]:
         import dask_jobqueue
         import yaml
     try:
-        content = yaml.safe_load(path.read_bytes())
-    except yaml.YAMLError as error:
+        content = yaml.safe_load(_regular(path).read_bytes())
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise RunError(f"{path} is not readable as YAML ({error}).") from None
     sections = (content.get("jobqueue") if isinstance(content, dict) else None) or {}
-    queue = next((name for name in sections if name in _QUEUES), None)
+    queue = next((name for name in sections if name in _QUEUES), None) if isinstance(sections, dict) else None
     if queue is None or not isinstance(sections[queue], dict) or not isinstance(content.get("jobs"), int):
         raise RunError(f"{path}: “jobs” and “jobqueue” with one of {', '.join(_QUEUES)} are needed.")
     submit = getattr(dask_jobqueue, _QUEUES[queue]).job_cls.submit_command.split()[0]
     if shutil.which(submit) is None:  # the workers would be waited for without end
         raise RunError(f"{path}: {submit} was not found; start the command on a machine from which jobs are submitted.")
     return queue, sections[queue], content["jobs"]
+
+
+def _regular(path: Path) -> Path:
+    path.stat()
+    if not path.is_file():
+        raise ValueError("it is a folder or device")
+    return path
 
 
 def _alone(call: Callable[[Item], Done], item: Item) -> Done:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import keras
@@ -21,7 +22,10 @@ BEST_WEIGHTS = "best.weights.h5"  # in the folder of a fold
 HISTORY_COLUMNS = ("epoch", "learning_rate", "loss", "dice", "val_loss", "val_dice", "seconds")
 _COUNTER = re.compile(r"_\d+/")
 # Exceptions of the standard library's zip reader and NumPy for damaged bytes.
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_DAMAGED = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError),
+    *(SyntaxError, TokenError, zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclass
@@ -36,9 +40,15 @@ class TrainingProgress:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "TrainingProgress":
-        """From the output of `asdict`."""
+        """From the output of `asdict`; a `ValueError`, or another error of other content, if a number is none."""
         plateau = content.pop("plateau", None)
-        return cls(**content, plateau=plateau and PlateauState(**plateau))
+        made = cls(**content, plateau=PlateauState(**plateau) if plateau else None)
+        numbers = [made.best, *(value for row in made.history for value in row.values())]
+        numbers += [value for value in asdict(made.plateau).values() if value is not None] if made.plateau else []
+        counts = (made.epoch, made.best_epoch)
+        if not all(isinstance(n, int | float) for n in numbers) or not all(type(n) is int and n >= 0 for n in counts):
+            raise ValueError("its epochs or losses are not numbers")
+        return made
 
 
 def is_finished(folder: Path) -> bool:
@@ -137,6 +147,8 @@ def _first_difference(variables: Mapping[str, keras.Variable], arrays: Mapping[s
     for name, variable in variables.items():
         if variable.shape != arrays[name].shape:
             return f"{name} has the shape {arrays[name].shape} in the checkpoint and {tuple(variable.shape)} now"
+        if arrays[name].dtype.kind not in "fiub" and variable.dtype != "bfloat16":  # which NumPy reads as bytes
+            return f"{name} has {arrays[name].dtype} instead of numbers in the checkpoint"
     return ""
 
 

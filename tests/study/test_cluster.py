@@ -184,9 +184,33 @@ def test_jobs_that_cannot_be_submitted_are_not_waited_for(tmp_path, slurm, monke
         check_cluster(str(path))
 
 
-@pytest.mark.parametrize("content", [b"jobs: [", b"jobs: 2\njobqueue:\n", b"jobqueue: {slurm: {}}", b"- 1", b"# \xe9"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"jobs: [",
+        b"jobs: 2\njobqueue:\n",
+        b"jobqueue: {slurm: {}}",
+        b"- 1",
+        b"# \xe9",
+        b"jobqueue: 1",
+        b"jobqueue: slurm",
+        b"[" * 5000,
+    ],
+)
 def test_a_configuration_that_starts_no_jobs_is_a_sentence(tmp_path, content):
     pytest.importorskip("dask_jobqueue")
     (path := tmp_path / "jobs.yaml").write_bytes(content)
     with pytest.raises(RunError, match=r"jobs\.yaml"):
         next(run_tasks(str(path), write_once, [], "line", str))
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.yaml"])
+def test_a_pipe_and_a_file_without_an_address_are_not_waited_for(tmp_path, name):
+    if name == "a.yaml":
+        pytest.importorskip("dask_jobqueue")
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(RunError, match="it is a folder or device"):
+        check_cluster(str(tmp_path / name))
+    (tmp_path / "b.json").write_text('{"id": 1}')
+    with pytest.raises(RunError, match="does not have the address of a scheduler"):
+        check_cluster(str(tmp_path / "b.json"))

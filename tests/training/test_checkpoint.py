@@ -1,5 +1,6 @@
 """A saved epoch: whatever becomes of its bytes, it fills a network or is refused, and never half."""
 
+import json
 import random
 
 import keras
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 
 from planar3d.errors import RunError
+from planar3d.files import write_json
 from planar3d.training.checkpoint import TrainingProgress, finish, finished_progress, restore, save
+from planar3d.training.schedules import PlateauState
 
 
 def _network(value):
@@ -65,3 +68,38 @@ def test_best_weights_that_are_gone_are_said_before_more_is_trained_or_scored(tm
         finished_progress(tmp_path)
     (tmp_path / "best.weights.h5").touch()
     assert finished_progress(tmp_path).best_epoch == 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"epoch": "3"}, {"epoch": -1}, {"best": []}, {"best_epoch": None}, {"plateau": 1}, {"plateau": {"rate": "1"}}],
+)
+def test_progress_that_is_not_in_numbers_is_refused(tmp_path, changed):
+    save(tmp_path, *_network(1.0), TrainingProgress(epoch=3, plateau=PlateauState(0.1)))
+    state = tmp_path / "backup/state.npz"
+    with np.load(state) as stored:
+        arrays = dict(stored)
+    content = json.loads(arrays["progress"].tobytes()) | changed
+    np.savez(state, **arrays | {"progress": np.frombuffer(json.dumps(content).encode(), np.uint8)})
+    with pytest.raises(RunError, match="cannot resume from"):
+        restore(tmp_path, *_network(2.0))
+    finish(tmp_path, TrainingProgress(epoch=3))
+    write_json(tmp_path / "training.json", {"epoch": 3, "best": 0.5, "best_epoch": 0, "plateau": None} | changed)
+    with pytest.raises(RunError, match=r"training\.json is not in the form"):
+        finished_progress(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[1]", '"a"', "1", "[" * 100_000])
+def test_progress_of_another_form_and_variables_that_are_text_are_refused(tmp_path, content):
+    network, optimizer = _network(2.0)
+    save(tmp_path, network, optimizer, TrainingProgress(epoch=3))
+    state = tmp_path / "backup/state.npz"
+    with np.load(state) as stored:
+        arrays = dict(stored)
+    for other in (
+        {"progress": np.frombuffer(content.encode(), np.uint8)},
+        {name: np.full(array.shape, "x") for name, array in arrays.items() if name != "progress"},
+    ):
+        np.savez(state, **arrays | other)
+        with pytest.raises(RunError, match="cannot resume from"):
+            restore(tmp_path, network, optimizer)
