@@ -13,14 +13,22 @@ from typing import Any, NamedTuple
 
 from planar3d.errors import Planar3DError, ScanError
 from planar3d.scans import dicom_headers as headers
-from planar3d.scans.dicom_headers import DicomImage, text_of, values_of
+from planar3d.scans.dicom_headers import text_of, values_of
+from planar3d.scans.dicom_image import DicomImage, image_of
 from planar3d.wording import counted
 
 # Names of FLAIR: GE, Philips, Canon and most users call it FLAIR, Siemens dark-fluid (t2_tirm_tra_dark-fluid,
 # t2_spc_da-fl) …
 _FLAIR = re.compile(r"flair|dark[ _-]?fl|(?<![a-z])da[ _-]fl|fluid[ _-]?att")
 # … and sequences with similar names or times: T1 FLAIR, STIR, double inversion.
-_OTHER = re.compile(r"(?<![a-z0-9])t1(?!\d)|stir|(?<![a-z])dir(?![a-z])|double.?inv|localizer|scout|survey")
+_OTHER = re.compile(
+    r"(?<![a-z0-9])t1(?!\d)|stir|(?<![a-z])(dir|loc)(?![a-z])|double.?inv|localizer|scout|survey|smartbrain"
+)
+# Names of images computed from others: subtractions (FLAIR_SUB, unlike sub-01 and sub_01), differences and projections.
+DERIVED = re.compile(
+    r"(?<=[^a-z])sub(?![a-z-]|[ _]?\d)|subtr|(?<![a-z])(diff(?![a-z])|difference|m(in|n)?ip(?![a-z])|projection)",
+    re.IGNORECASE,
+)
 _INVERSION_MS = (1200, 3500)  # fluid is nulled at 1400 (64 mT) to 2900 (7 T); T1 FLAIR lies below, STIR far below
 _LEAST_ECHO_MS = 50  # T2 weighting; MPRAGE and T1 FLAIR have less
 _CONTROLS = re.compile(r"[^\w .+()*/-]+")
@@ -133,6 +141,8 @@ def names_flair(texts: Sequence[str], inversion_ms: float, echo_ms: float) -> bo
     shortest, longest = _INVERSION_MS
     if (inversion_ms and not shortest <= inversion_ms <= longest) or 0 < echo_ms < _LEAST_ECHO_MS:
         return False
+    if any(map(DERIVED.search, texts)):
+        return False
     for text in map(str.lower, texts):
         if _OTHER.search(text):
             return False
@@ -179,11 +189,11 @@ def _series(path: Path, header: Any, stored: int) -> DicomSeries:
     if text_of(header, "Manufacturer").startswith("GE"):
         names.remove("ProtocolName")  # on GE scanners it names the whole session
     texts = [text_of(header, name) for name in names] + [" ".join(values_of(header, "ImageType"))]
-    inversion, echo = (float((values_of(header, k) or ["0"])[0]) for k in ("InversionTime", "EchoTime"))
+    inversion, echo = (headers.number_of(header, keyword) for keyword in ("InversionTime", "EchoTime"))
     return DicomSeries(
         study=text_of(header, "StudyInstanceUID"),
         uid=text_of(header, "SeriesInstanceUID"),
-        images=(headers.image_of(path, header, stored),),
+        images=(image_of(path, header, stored),),
         number=int(header.get("SeriesNumber") or 0),
         description=_CONTROLS.sub(" ", texts[0] or texts[1])[:64].strip(),
         modality=_CONTROLS.sub(" ", headers.modality_of(header))[:16],

@@ -8,6 +8,7 @@ import numpy as np
 from planar3d.errors import ScanError
 from planar3d.scans.dicom import DicomSeries
 from planar3d.scans.dicom_geometry import SAME_DIRECTION, TOLERANCE_MM, departures, evenly_spaced, heights, planes
+from planar3d.scans.dicom_image import SHARED
 from planar3d.scans.nifti_header import MAXIMUM_VOXELS
 
 UNCOMPRESSED = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"}  # implicit, explicit, big-endian
@@ -22,6 +23,8 @@ _LOSSLESS = {
 # A JPEG frame of 16 bits with predictors 5 to 7: dcm2niix adds in 16 bits, too few if the values need all of them.
 _SHORT_SUMS = re.compile(rb"\xff\xc3\x00\x0b\x10.{0,500}?\xff\xda\x00\x08\x01..[\x05-\x07]", re.DOTALL)
 _SAME_PLACE = 0.1  # of the usual distance of slices; closer slices are copies
+_OVERLAPPING = 1.5  # thickness of slices by their distance; above it, two acquisitions lie within each other
+_OTHER_TIME = 1.05  # ratio of inversion times; below it they are rounded
 _MISSING = 1.5  # of the usual distance; above it a slice is missing
 
 
@@ -113,11 +116,30 @@ def _faults(series: DicomSeries, by_name: bool) -> Iterator[str]:
             f"({_name(series, worst)}) lies {off[worst]:.2f} mm off the grid of the others. Such a volume is not "
             "supported."
         )
+    if not by_name and (mixed := _mixed(series, float(np.median(steps)))):
+        yield f"mixes {mixed}; a single volume is needed. Name only its files."
     if by_name and (np.diff(along) <= 0).any():
         yield (
             "has file names whose order is not the order of its slices. Look at it, and rename the files in the "
             "order of the slices."
         )
+
+
+def _mixed(series: DicomSeries, step: float) -> str:
+    """What only images of several volumes have, if anything; slices of the second lie between those of the first.
+
+    Interleaved slices of one volume may be of several acquisitions, but do not overlap by half.
+    """
+    for keyword, values in zip(SHARED, zip(*(image.shared for image in series.images), strict=True), strict=True):
+        if len(set(filter(None, values))) > 1:
+            return f"images that differ in {keyword}"
+    times = sorted({image.inversion_ms for image in series.images if image.inversion_ms})
+    if times and times[-1] > _OTHER_TIME * times[0]:
+        return f"inversion times of {times[0]:g} to {times[-1]:g} ms"
+    numbers = dict.fromkeys(image.acquisition for image in series.images if image.acquisition)
+    if len(numbers) > 1 and min(image.thickness for image in series.images) > _OVERLAPPING * step:
+        return f"several acquisitions ({', '.join(numbers)}) whose slices overlap"
+    return ""
 
 
 def _uneven_sentence(series: DicomSeries, steps: np.ndarray) -> str:

@@ -2,11 +2,13 @@
 
 import dataclasses
 import re
-import shutil
 import subprocess
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +17,12 @@ from planar3d.extras import extra
 from planar3d.scans import dicom_geometry as geometry
 from planar3d.scans.dicom import DicomSeries
 from planar3d.scans.dicom_checks import UNCOMPRESSED, check_series, count
-from planar3d.scans.dicom_headers import PIXELS, DicomImage
+from planar3d.scans.dicom_headers import PIXELS
+from planar3d.scans.dicom_image import DicomImage
 from planar3d.scans.nifti_header import header_with
 from planar3d.scans.volume import Scan, on_grid_of, read_scan
 
+_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _TIME_LIMIT = 300  # seconds; a series takes a few
 # Endings of other files that dcm2niix writes: drawn regions, phases, and volumes resampled by dcm2niix.
 _BESIDE = re.compile(r"_(ROI|ph|real|imaginary|Eq|Tilt)[_\d]*$")
@@ -68,7 +72,7 @@ def _convert(series: DicomSeries, place: Path) -> Path:
         made.mkdir()
         for number, image in enumerate(series.images):
             if len(image.position) == 1:
-                _copy(image.path, files / f"{number:06d}.dcm")
+                _copy(image, files / f"{number:06d}.dcm")
             else:
                 _copy_frames(image, files / f"{number:06d}")
         run = subprocess.run(
@@ -98,13 +102,33 @@ def _convert(series: DicomSeries, place: Path) -> Path:
     )
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy a DICOM file, adding the preamble that dcm2niix needs if it is missing."""
-    with source.open("rb") as content, target.open("wb") as copy:
-        if content.read(132)[128:] != b"DICM":
-            copy.write(bytes(128) + b"DICM")
-        content.seek(0)
-        shutil.copyfileobj(content, copy)
+def _copy(image: DicomImage, target: Path) -> None:
+    """Copy a DICOM file without padding, adding the preamble that dcm2niix needs if it is missing."""
+    from pydicom import dcmread
+
+    content, added = image.path.read_bytes(), 0
+    if content[128:132] != b"DICM":
+        content, added = bytes(128) + b"DICM" + content, 132
+    if any(image.padding) and image.syntax in UNCOMPRESSED:
+        with _reading(image.path):
+            stored: Any = dcmread(image.path, force=True, specific_tags=["PixelData"]).get_item("PixelData")
+        if stored is not None:
+            start = stored.value_tell + added
+            end = start + len(stored.value)
+            content = content[:start] + _without_padding(content[start:end], image) + content[end:]
+    target.write_bytes(content)
+
+
+def _without_padding(pixels: bytes, image: DicomImage) -> bytes:
+    """Uncompressed pixels of which those that the header calls padding are 0; dcm2niix takes them for tissue or air."""
+    if not any(image.padding) or image.bits not in (8, 16, 32):
+        return pixels
+    lowest, highest = image.padding[0], image.padding[-1]
+    order, kind = ">" if image.syntax == _BIG_ENDIAN else "<", "i" if lowest < 0 else "u"
+    size = image.bits // 8
+    values = np.frombuffer(pixels[: len(pixels) // size * size], f"{order}{kind}{size}").copy()
+    values[(values >= lowest) & (values <= highest)] = 0
+    return values.tobytes() + pixels[values.nbytes :]
 
 
 def _copy_frames(image: DicomImage, target: Path) -> None:
@@ -118,30 +142,38 @@ def _copy_frames(image: DicomImage, target: Path) -> None:
     from pydicom.uid import UID
 
     count = len(image.position)
+    with _reading(image.path):
+        dataset = dcmread(image.path, force=True)
+        stored = next(dataset[tag] for tag in PIXELS if tag in dataset)
+        if image.syntax in UNCOMPRESSED:
+            length = image.shape[0] * image.shape[1] * image.bits // 8
+            whole = _without_padding(stored.value, image)
+            pixels = [whole[k * length : (k + 1) * length] for k in range(count)]
+        else:
+            pixels = [encapsulate([one]) for one in generate_frames(stored.value, number_of_frames=count)]
+        for keyword in ("DimensionIndexSequence", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+            dataset.pop(keyword, None)
+        dataset.preamble = bytes(128)
+        dataset.file_meta.TransferSyntaxUID = UID(image.syntax)
+        dataset.NumberOfFrames, content = 1, Dataset()
+        content.StackID, content.InStackPositionNumber, content.DimensionIndexValues = "1", 1, [1, 1]
+        frames = list(dataset.PerFrameFunctionalGroupsSequence)
+        for number, (frame, stored.value) in enumerate(zip(frames, pixels, strict=True), 1):
+            frame.FrameContentSequence = [content]
+            for keyword in ("MREchoSequence", "MRTimingAndRelatedParametersSequence"):  # may differ by rounding
+                frame.pop(keyword, None)
+            dataset.PerFrameFunctionalGroupsSequence, dataset.InstanceNumber = [frame], number
+            dataset.save_as(f"{target}_{number}.dcm")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Raise a `ScanError` for whatever the bytes of a stranger's file provoke in pydicom."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's, about values outside the standard
-            dataset = dcmread(image.path, force=True)
-            stored = next(dataset[tag] for tag in PIXELS if tag in dataset)
-            if image.syntax in UNCOMPRESSED:
-                length = image.shape[0] * image.shape[1] * image.bits // 8
-                pixels = [stored.value[k * length : (k + 1) * length] for k in range(count)]
-            else:
-                pixels = [encapsulate([one]) for one in generate_frames(stored.value, number_of_frames=count)]
-            for keyword in ("DimensionIndexSequence", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
-                dataset.pop(keyword, None)
-            dataset.preamble = bytes(128)
-            dataset.file_meta.TransferSyntaxUID = UID(image.syntax)
-            dataset.NumberOfFrames, content = 1, Dataset()
-            content.StackID, content.InStackPositionNumber, content.DimensionIndexValues = "1", 1, [1, 1]
-            frames = list(dataset.PerFrameFunctionalGroupsSequence)
-            for number, (frame, stored.value) in enumerate(zip(frames, pixels, strict=True), 1):
-                frame.FrameContentSequence = [content]
-                for keyword in ("MREchoSequence", "MRTimingAndRelatedParametersSequence"):  # may differ by rounding
-                    frame.pop(keyword, None)
-                dataset.PerFrameFunctionalGroupsSequence, dataset.InstanceNumber = [frame], number
-                dataset.save_as(f"{target}_{number}.dcm")
+            yield
     except OSError:
         raise
-    except Exception as error:  # whatever the bytes of a stranger's file provoke in pydicom
-        raise ScanError(f"{image.path} is a damaged DICOM file ({error}). Copy it again, or remove it.") from None
+    except Exception as error:
+        raise ScanError(f"{path} is a damaged DICOM file ({error}). Copy it again, or remove it.") from None

@@ -5,7 +5,6 @@ import re
 import struct
 from collections import defaultdict
 from collections.abc import MutableSequence, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +20,10 @@ _TAGS = [
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "SeriesNumber",
+    "AcquisitionNumber",
+    "PatientID",
+    "TemporalPositionIdentifier",
+    "SliceThickness",
     "SeriesDescription",
     "Modality",
     "Manufacturer",
@@ -36,6 +39,8 @@ _TAGS = [
     "BitsAllocated",
     "BitsStored",
     "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
     "PixelSpacing",
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -48,26 +53,6 @@ _ITEM, _LAST_ITEM = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 # Values of ImageType for other images that scanners store in the series of a magnitude image.
 _NOT_MAGNITUDE = {"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY"}
-
-
-@dataclass(frozen=True)
-class DicomImage:
-    """The header of one file of a series."""
-
-    path: Path  # the file
-    instance: str  # UID of the image, which its copies share; empty if missing
-    syntax: str  # UID of the transfer syntax
-    shape: tuple[int, int]  # (rows, columns) of an image; zeros if there is none
-    samples: int  # values per pixel, 1 for grey, 3 for numbers of colours in a palette
-    inverted: bool  # whether the lowest value is white
-    bits: int  # stored per sample
-    all_bits: bool  # whether values may need all of them, if only for their sign
-    stored: int  # bytes of its pixels in the file: 0 if it has none, -1 if they break off
-    spacing: tuple[tuple[float, ...], ...]  # mm from row to row and from column to column, of each frame
-    # Along a row and along a column (left, posterior, superior), of each frame; empty if missing.
-    orientation: tuple[tuple[float, ...], ...]
-    # Of the first pixel in mm (left, posterior, superior), of each frame; empty if missing.
-    position: tuple[tuple[float, ...], ...]
 
 
 def is_dicom(path: Path) -> bool:
@@ -144,7 +129,7 @@ def read_header(path: Path) -> tuple[Any, int] | None:
 
 
 def _stored(file: BinaryIO, length: int) -> int:
-    """The bytes of the pixels that begin at the position of a file, -1 if they break off; see `DicomImage`.
+    """The bytes of the pixels that begin at the position of a file, -1 if they break off; see `DicomImage.stored`.
 
     Pixels of undefined length are compressed, in items of which an empty one of another kind is the last.
     """
@@ -162,28 +147,6 @@ def _stored(file: BinaryIO, length: int) -> int:
     return total
 
 
-def image_of(path: Path, header: Any, stored: int) -> DicomImage:
-    """The image of a header, and of the bytes of its pixels."""
-    shared: Any = next(iter(header.get("SharedFunctionalGroupsSequence") or []), {})
-    frames = header.get("PerFrameFunctionalGroupsSequence") or []
-    places = [_place(frame, shared) for frame in frames] or [_place(header, {})]
-    colours = text_of(header, "PhotometricInterpretation")
-    return DicomImage(
-        path=path,
-        instance=text_of(header, "SOPInstanceUID"),
-        syntax=str(header.file_meta.get("TransferSyntaxUID", "1.2.840.10008.1.2")),
-        shape=(int(header.get("Rows") or 0), int(header.get("Columns") or 0)),
-        samples=3 if colours == "PALETTE COLOR" else int(header.get("SamplesPerPixel") or 1),
-        inverted=colours == "MONOCHROME1",
-        bits=int(header.get("BitsAllocated") or 0),
-        all_bits=header.get("BitsStored") == header.get("BitsAllocated") or bool(header.get("PixelRepresentation")),
-        stored=stored,
-        spacing=tuple(place[0] for place in places),
-        orientation=tuple(place[1] for place in places),
-        position=tuple(place[2] for place in places),
-    )
-
-
 def modality_of(header: Any) -> str:
     """MR, CT, …; where it is not said, MR if that is what the file's class stores."""
     return text_of(header, "Modality") or ("MR" if "MR" in class_name(header).split() else "")
@@ -193,6 +156,11 @@ def text_of(header: Any, keyword: str) -> str:
     """A value as text, empty if it is missing."""
     value = header.get(keyword)
     return "" if value is None else str(value)
+
+
+def number_of(header: Any, keyword: str) -> float:
+    """The first value as a number, 0 if it is missing."""
+    return float((values_of(header, keyword) or ["0"])[0])
 
 
 def values_of(header: Any, keyword: str) -> list[str]:
@@ -218,11 +186,3 @@ def _name_of_class(uid: str) -> str:
     from pydicom.uid import UID
 
     return UID(uid).name if UID(uid).name != uid else ""
-
-
-def _place(frame: Any, shared: Any) -> list[tuple[float, ...]]:
-    """Spacing, orientation and position, in functional groups of a frame or of all frames, or else in the header."""
-    groups = ("PixelMeasuresSequence", "PlaneOrientationSequence", "PlanePositionSequence")
-    keywords = ("PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
-    holders = [(frame.get(group) or shared.get(group) or [frame])[0] for group in groups]
-    return [tuple(map(float, holder.get(key) or ())) for holder, key in zip(holders, keywords, strict=True)]

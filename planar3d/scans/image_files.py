@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from planar3d.errors import DatasetError, ScanError
+from planar3d.scans.dicom import DERIVED
 from planar3d.scans.nifti import read_whole, unzipped
 from planar3d.scans.readers import is_foreign, reader_of
 from planar3d.wording import counted
@@ -57,8 +58,8 @@ def is_scan(path: Path) -> bool:
 
 
 def is_flair(path: Path) -> bool:
-    """Whether a name is that of a FLAIR image, not of a mask or map, nor of another image in the space of a FLAIR."""
-    return is_scan(path) and "flair" in _SPACE.sub("", stem(path)).lower()
+    """Whether a name is that of a FLAIR image, not of a mask or map, nor of an image made of it or in its space."""
+    return is_scan(path) and not DERIVED.search(stem(path)) and "flair" in _SPACE.sub("", stem(path)).lower()
 
 
 def is_there(path: Path | None) -> bool:

@@ -42,6 +42,15 @@ from planar3d.scans.dicom_headers import is_dicom
         (False, ["t1_mprage_sag"], 1100, 2.5),
         (False, ["Ax T2 PROPELLER"], 0, 100),
         (False, ["localizer", "FLAIR"], 0, 0),
+        (False, ["FLAIR_loc"], 0, 0),
+        (False, ["FLAIR_SUB"], 2500, 120),
+        (False, ["t2_tirm_tra_dark-fluid subtraction"], 2500, 120),
+        (False, ["FLAIR tra", "", "DERIVED PRIMARY M SUB"], 2500, 120),
+        (False, ["FLAIR - difference of visits"], 0, 0),
+        (False, ["FLAIR sag", "DERIVED PRIMARY PROJECTION IMAGE MIP"], 1650, 300),
+        (True, ["sub-01 FLAIR"], 0, 0),
+        (True, ["study_sub_01_FLAIR"], 0, 0),
+        (True, ["FLAIR subject 4"], 0, 0),
     ],
 )
 def test_flair_is_told_by_its_name_and_its_times(flair, texts, inversion, echo):

@@ -21,9 +21,9 @@ from dicom_series import (
     write_enhanced,
     write_series,
 )
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate
-from pydicom.uid import RLELossless, generate_uid
+from pydicom.uid import ExplicitVRBigEndian, RLELossless, generate_uid
 
 from planar3d.errors import Planar3DError, ScanError
 from planar3d.scans.dicom import find_dicom_series
@@ -219,6 +219,66 @@ def test_missing_single_mixed_and_sheared_slices_are_refused(tmp_path):
         write_series(tmp_path / "sheared", VOXELS, begins, SeriesInstanceUID=uid, only=[k])
     with pytest.raises(ScanError, match="are shifted within their plane"):
         _read(tmp_path / "sheared")
+
+
+@pytest.mark.parametrize("syntax", ["explicit", "without preamble", "big-endian", "enhanced"])
+@pytest.mark.parametrize(
+    ("stored", "given", "limit"), [(-2000, -2000, None), (-2000, 63536, None), (-1999, -2000, -1990)]
+)
+def test_padding_is_air(tmp_path, syntax, stored, given, limit):
+    voxels = np.abs(VOXELS)
+    voxels[:3] = stored
+    files = (
+        [write_enhanced(tmp_path / "image", voxels, OBLIQUE)]
+        if syntax == "enhanced"
+        else write_series(tmp_path, voxels, OBLIQUE)
+    )
+    for path in files:
+        written, dataset = dcmread(path), Dataset()
+        dataset.update(written)
+        dataset.file_meta = written.file_meta
+        kind = "SS" if given < 0 else "US"
+        dataset.add_new("PixelPaddingValue", kind, given)
+        if limit is not None:
+            dataset.add_new("PixelPaddingRangeLimit", kind, limit)
+        if syntax == "big-endian":
+            dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+            dataset.PixelData = np.frombuffer(dataset.PixelData, "<i2").astype(">i2").tobytes()
+        dataset.save_as(path, enforce_file_format=True)
+        if syntax == "without preamble":
+            path.write_bytes(path.read_bytes()[132:])
+    expected = np.where(voxels == stored, 0, voxels)
+    np.testing.assert_array_equal(in_world(_read(tmp_path), voxels, OBLIQUE), expected)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "sentence"),
+    [
+        ({"AcquisitionNumber": 1}, {"AcquisitionNumber": 2}, r"several acquisitions \(1, 2\) whose slices overlap"),
+        ({}, {"PatientID": "2"}, "images that differ in PatientID"),
+        ({}, {"StudyInstanceUID": "1.5"}, "images that differ in StudyInstanceUID"),
+        (
+            {"TemporalPositionIdentifier": 1},
+            {"TemporalPositionIdentifier": 2},
+            "images that differ in TemporalPositionIdentifier",
+        ),
+        ({}, {"InversionTime": 2000}, "inversion times of 2000 to 2500 ms"),
+        (
+            {"SliceThickness": 3, "AcquisitionNumber": 1},
+            {"SliceThickness": 3, "AcquisitionNumber": 2},
+            "",
+        ),  # interleaved
+    ],
+)
+def test_slices_of_two_volumes_between_each_other_are_refused(tmp_path, first, second, sentence):
+    series = {"SeriesInstanceUID": "1.2.3", "FrameOfReferenceUID": "1.2.4"}
+    between = OBLIQUE.copy()
+    between[:3, 3] += between[:3, 2] / 2
+    write_series(tmp_path, VOXELS, OBLIQUE, **series | first)
+    write_series(tmp_path, VOXELS, between, order=range(SLICES + 1, 2 * SLICES + 1), **series | second)
+    refused = pytest.raises(ScanError, match=f"mixes {sentence}; a single volume is needed")
+    with refused if sentence else contextlib.nullcontext():
+        assert _read(tmp_path).voxels.size == 2 * VOXELS.size
 
 
 def test_a_constant_series_is_refused_by_the_name_of_its_file(tmp_path):

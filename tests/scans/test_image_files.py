@@ -39,6 +39,7 @@ def test_images_packed_otherwise_are_known_and_get_advice(tmp_path, ending, star
         *("FLAIR_lesions.nii", "FLAIR_WMH.nii", "FLAIR_brainmask.nii", "a_space-FLAIR_T1w.nii"),
         *("ples_lpa_mFLAIR.nii", "bples_lga_0.3_rmFLAIR.nii", "T1_filled_lpa_mFLAIR.nii"),  # of LST
         *("space-flair_seg-lst.nii.gz", "space-flair_desc-annotated_seg-lst.nii.gz"),  # of LST-AI
+        *("FLAIR_sub.nii.gz", "P1_FLAIR-subtraction.nii", "FLAIR_MIP.nii", "FLAIR_v1_v2_diff.nii"),
     ],
 )
 def test_other_files_masks_and_other_contrasts_are_no_flair_images(name):
@@ -49,7 +50,7 @@ def test_other_files_masks_and_other_contrasts_are_no_flair_images(name):
     "name",
     [
         *("mFLAIR.nii", "FLAIR_brain.nii", "masked_FLAIR.nii", "FLAIR_to_T1.nii", "space-FLAIR_FLAIR.nii"),
-        *("MS_lesion_FLAIR.nii", "subject_2_FLAIR.nii", "tomo_flair.nii"),
+        *("MS_lesion_FLAIR.nii", "subject_2_FLAIR.nii", "tomo_flair.nii", "sub-a_FLAIR.nii", "ms_sub_1_flair.nii"),
     ],
 )
 def test_processed_scans_are_flair_images(name):
