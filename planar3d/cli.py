@@ -25,7 +25,7 @@ from planar3d.quiet_tensorflow import quiet_tensorflow
 from planar3d.wording import visible
 
 _in_full = warnings.formatwarning
-_BACKENDS = ("jax", "torch")
+_BACKENDS = ("jax", "torch", "openvino")  # packages that Keras' backends import; NumPy's imports jax
 # Classes and words by which Python, NumPy, TensorFlow, torch, JAX and OpenVINO say that memory is missing.
 _NO_MEMORY = re.compile("MemoryError|ResourceExhausted|OutOfMemory|RESOURCE_EXHAUSTED|allocate memory|bad.?alloc")
 _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")  # by Ctrl-C, by a scheduler, and by closing the terminal
@@ -152,8 +152,8 @@ def run_in_sentences(call: Callable[[], Any]) -> Any:
         if error.name not in _BACKENDS:
             raise
         _fail(
-            f"Keras is set to the backend {error.name} (by KERAS_BACKEND or in ~/.keras/keras.json), which is not "
-            f"installed. Install it with: pip install 'planar3d[{error.name}]', or set KERAS_BACKEND=tensorflow."
+            f"Keras is set to a backend that needs {error.name} (by KERAS_BACKEND or in ~/.keras/keras.json), which is "
+            f"not installed. Install it with: pip install 'planar3d[{error.name}]', or set KERAS_BACKEND=tensorflow."
         )
     except ValueError as error:
         if not str(error).startswith("Unable to import backend"):

@@ -358,10 +358,12 @@ def test_a_warning_of_data_is_a_sentence_and_others_name_their_place(monkeypatch
 
 
 def test_a_backend_that_is_not_installed_is_named(capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(SystemExit) as ended:
-        cli.run_in_sentences(lambda: importlib.import_module("torch"))
-    assert ended.value.code == 2 and "backend torch (by KERAS_BACKEND or in ~/.ker" in capsys.readouterr().err
+    for package in ("torch", "openvino"):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(SystemExit) as ended:
+            cli.run_in_sentences(lambda package=package: importlib.import_module(package))
+        assert ended.value.code == 2
+        assert f"a backend that needs {package} (by KERAS_BACKEND or in ~/.ker" in capsys.readouterr().err
     with pytest.raises(ModuleNotFoundError):
         cli.run_in_sentences(lambda: importlib.import_module("absent"))
 

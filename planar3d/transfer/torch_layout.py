@@ -103,7 +103,9 @@ def prefix_of(state: Iterable[str], names: Names) -> str:
         tails = [".".join(parts[start:]) for start in range(len(parts))]
         found.update(layer.removesuffix(tail) for tail in tails if tail in names)
     most = [prefix for prefix, count in found.items() if count == max(found.values())]
-    if not most or "" in found:
+    # Blocks of other networks have a few layers of the same names: `conv1`, `bn1`.
+    few = max(found.values(), default=0) < len(set(names.values())) / 4
+    if not most or "" in found or (len(most) > 1 and few):
         return ""
     if len(most) > 1:
         raise WeightsError(

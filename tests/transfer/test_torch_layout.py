@@ -6,6 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from planar3d.errors import WeightsError
 from planar3d.transfer.torch_layout import keras_arrays
+from planar3d.transfer.torch_names import torch_names
 
 rng = np.random.default_rng(0)
 NAMES = {"conv": "a_conv", "dw": "a_dwconv", "bn": "a_bn", "fc": "predictions", "top": "fc1"}
@@ -75,6 +76,12 @@ def test_what_held_the_network_may_be_in_front_of_its_names(prefix):
 def test_a_name_of_the_network_itself_needs_nothing_in_front():
     found = keras_arrays({"conv.bias": np.ones(3), "a.fc.bias": np.ones(2), "a.bn.bias": np.ones(2)}, NAMES)
     assert set(found) == {"a_conv/bias", "a.fc.bias", "a.bn.bias"}
+
+
+def test_blocks_of_another_network_are_no_copies_of_this_one():
+    """The layers of DenseNet's and ResNet-v2's blocks have names of a ResNet's first layers."""
+    state = {f"blocks.{number}.{layer}.weight": np.ones(3) for number in range(5) for layer in ("conv1", "bn1")}
+    assert keras_arrays(state, torch_names("resnet18")).keys() == state.keys()
 
 
 def test_two_copies_of_the_network_in_one_file_are_refused():
