@@ -157,7 +157,7 @@ def test_patches_that_cannot_be_composed_are_refused(fields, message):
         Patches(**fields)
 
 
-@pytest.mark.parametrize(("depth", "stride"), [(16, 0), (16, 17), (16, 7), (16, -8), (0, 0)])
+@pytest.mark.parametrize(("depth", "stride"), [(16, 0), (16, 18), (16, 7), (16, -8), (0, 0)])
 def test_windows_that_leave_gaps_are_refused(depth, stride):
     with pytest.raises(RecipeError, match=r"at most the depth|must be even|greater than 0|1 to 512"):
         DepthWindows(depth, stride)
@@ -168,9 +168,10 @@ def test_of_155_slices_the_last_11_are_in_no_stepped_patch():
     slices, rows, cols = tiles.starts((155, 192, 240))
     assert slices == (0, 24, 48, 72, 96, 120) and rows == (0, 32, 64) and cols == (0, 32, 64, 96)
     assert len(tiles.starts((144, 192, 192))[0]) * 3 * 3 == 54  # Wacker 2019's number of windows
+    assert SteppedPatches((24, 0, 0), (24, 0, 0)).starts((50, 30, 40)) == ((0, 24), (0,), (0,))  # whole planes
 
 
-@pytest.mark.parametrize("volume", [(5, 4, 3), (8, 11, 7), (3, 16, 1), (9, 7, 13)])
+@pytest.mark.parametrize("volume", [(5, 4, 2), (8, 11, 4), (3, 16, 1), (9, 7, 13)])
 def test_stepped_patches_are_those_of_the_volume_filled_up_first(volume):
     """As the release does it: zeros on both sides, and every whole window of the filled volume."""
     tiles = SteppedPatches((4, 3, 3), (3, 2, 3), smallest=(8, 9, 10))
@@ -185,5 +186,7 @@ def test_stepped_patches_are_those_of_the_volume_filled_up_first(volume):
         counts[window] += 1
     inside = tuple(slice(n // 2, n // 2 + entries) for n, entries in zip(more, volume, strict=True))
     expected = np.divide(sums, counts, out=np.zeros(filled.shape), where=counts > 0)[inside]
-    seen = [part * (1 + part.mean()) for part in _cut(image, tiles)]
+    parts = _cut(image, tiles)
+    assert all(part.any() for part in parts)  # none is only air
+    seen = [part * (1 + part.mean()) for part in parts]
     np.testing.assert_allclose(_composed(seen, image, tiles), expected, rtol=1e-5, atol=1e-6)
