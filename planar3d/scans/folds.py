@@ -98,9 +98,9 @@ def group_folds(
     members: dict[str, list[str]] = defaultdict(list)
     for patient, (first, *_) in scans.items():
         members[groups[first]].append(patient)
-    largest = max((len(its) for its in members.values()), default=0)
     if len(scans) < 2:
         raise FoldsError(f"{counted(scans, 'patient')} cannot be cross-validated; 2 are needed to train and test.")
+    largest = max(map(len, members.values()))
     what = "Folds cannot be made" if number is None else f"The number of folds cannot be {number!r}"
     if number is None:
         number = largest if len(members) == 1 and largest <= _LEAVE_ONE_OUT else min(MSSEG_FOLDS, largest)
@@ -146,7 +146,7 @@ def shared_patients(folds: Sequence[Fold], patients: Mapping[str, str]) -> list[
                 f"Fold {number} tests {listed(shared)}, but trains or validates on other scans of the same patients; "
                 "scores on new patients would be lower."
             )
-    visits = {scan: _VISIT.sub("", patient) for scan, patient in patients.items() if _VISIT.search(patient)}
+    visits = {scan: _VISIT.sub("", patient) for scan, patient in patients.items()}
     alike = {scan: name for scan, name in visits.items() if re.search(r"\d", name)}
     for number, fold in enumerate(folds if not sentences else (), start=1):
         trained = {alike[scan]: scan for scan in (*fold.train, *fold.validation) if scan in alike}
@@ -163,11 +163,9 @@ def read_folds(path: str | Path, ids: Iterable[str]) -> list[Fold]:
     """Read a user's own folds: `{"folds": [{"train": […], "validation": […], "test": […]}, …]}`.
 
     Raises:
-        FoldsError: the file is missing or has another form, names unknown scans, or uses a scan twice in one fold.
+        FoldsError: the file cannot be read or has another form, names unknown scans, or uses a scan twice in one fold.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FoldsError(f"{path} does not exist; name a folds.json, or omit it to create folds.")
     known = set(ids)
     spelled = {composed(scan): scan for scan in known} | {scan: scan for scan in known}
     try:
@@ -197,7 +195,7 @@ def read_folds(path: str | Path, ids: Iterable[str]) -> list[Fold]:
 
 def choose_folds(only: str | Sequence[int] | None, number: int) -> list[int]:
     """The folds to run, counted from 1: all, or a selection such as `2,4`."""
-    if only is None or only == "":
+    if only is None:
         return list(range(1, number + 1))
     texts = only.split(",") if isinstance(only, str) else only
     try:

@@ -43,6 +43,7 @@ def test_a_mask_against_itself_is_perfect(blobs):
     assert scores["assd_mm"] == scores["hd95_mm"] == 0
 
 
+@pytest.mark.filterwarnings("error")
 def test_empty_masks_leave_undefined_what_is_undefined():
     lesion, empty = np.zeros((2, 6, 6, 6), bool)
     lesion[1:4, 1:4, 1:4] = True
@@ -111,6 +112,7 @@ def test_a_summary_is_mean_and_sample_deviation():
     assert str(summary) == "0.717 ± 0.202"
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_summary_says_how_many_scores_were_defined():
     summary = summarize([0.5, math.nan, 0.7], digits=2)
     assert str(summary) == "0.60 ± 0.14 (2 of 3)"

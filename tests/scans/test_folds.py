@@ -48,7 +48,7 @@ def test_groups_of_unequal_size_still_test_each_scan_once(folds):
 
 
 def test_a_patient_who_is_left_alone_is_for_training():
-    groups = dict.fromkeys("abc", "tabriz")
+    groups = dict.fromkeys("bca", "tabriz")
     assert group_folds(groups, 2) == [Fold(("b",), (), ("a", "c")), Fold(("a",), ("c",), ("b",))]
     assert group_folds(dict.fromkeys("ab", "tabriz")) == [Fold(("a",), (), ("b",)), Fold(("b",), (), ("a",))]
 
@@ -57,6 +57,12 @@ def test_one_small_group_leaves_one_out():
     groups = dict.fromkeys("abcdefghi", "tabriz")
     assert [fold.test for fold in group_folds(groups)] == [(s,) for s in "ihgfedcba"]
     assert [len(fold.test) for fold in group_folds(groups, 3)] == [3, 3, 3]
+
+
+@pytest.mark.parametrize(("sizes", "folds"), [((10,), 10), ((11,), 5), ((10, 1), 5), ((4, 3), 4)])
+def test_by_default_folds_are_five_or_one_for_each_patient_of_few(sizes, folds):
+    groups = {f"{group}{one}": str(group) for group, size in enumerate(sizes) for one in range(size)}
+    assert len(group_folds(groups)) == folds
 
 
 @pytest.mark.parametrize(
@@ -86,9 +92,11 @@ def test_all_visits_of_a_patient_are_for_one_purpose(seed):
 
 def test_visits_of_one_patient_alone_cannot_be_cross_validated():
     visits = dict.fromkeys(("sub-01_ses-1", "sub-01_ses-2", "sub-01_ses-3"), "sub-01")
-    with pytest.raises(FoldsError, match="1 patient"):
-        group_folds(dict.fromkeys(visits, "all"), None, visits)
+    for scans, found in ((visits, "1 patient"), ({}, "0 patients")):
+        with pytest.raises(FoldsError, match=f"{found} cannot be cross-validated"):
+            group_folds(dict.fromkeys(scans, "all"), None, scans)
     assert everything(visits) == Fold(tuple(visits), (), ())
+    assert everything({**visits, "sub-02": "sub-02"}) == Fold(tuple(visits), ("sub-02",), ())
 
 
 @pytest.mark.parametrize(
@@ -135,23 +143,28 @@ def test_a_user_s_own_folds_are_honoured_or_refused(tmp_path):
     assert read_folds(path, ["a", "b", "e\u0301"])[0].train == ("e\u0301", "a")  # as the file of the scan spells it
     assert read_folds(path, ["a", "b", "e\u0301", "\u00e9"])[0].train == ("\u00e9", "a")
     for row, sentence in (
-        ({"train": ["c"], "validation": ["a"], "test": ["z"]}, "z is not in the data set"),
-        ({"train": ["c", "b"], "validation": ["a"], "test": ["b"]}, "listed twice"),
+        ({"train": ["c"], "validation": ["a"], "test": ["z"]}, "fold 1: z is not in the data set"),
+        ({"train": ["c", "b"], "validation": ["a"], "test": ["b"]}, "fold 1: b is listed twice"),
         ({"train": ["c"], "validation": ["a"], "test": []}, "at least one scan"),
+        ({"train": [], "validation": ["a"], "test": ["c"]}, "at least one scan"),
+        ({"train": "c", "validation": [], "test": ["a"]}, "a list of scan names is needed, found 'c'"),
+        ({"train": [3], "validation": [], "test": ["a"]}, r"a list of scan names is needed, found \[3\]"),
         ({"train": ["c"]}, r"has no folds \(a fold lacks validation, test\)"),
         (3, r"has no folds \(found 3 for a fold\)"),
     ):
         path.write_text(json.dumps({"folds": [row]}))
         with pytest.raises(FoldsError, match=sentence):
             read_folds(path, "abc")
-    with pytest.raises(FoldsError, match="does not exist"):
-        read_folds(tmp_path / "absent.json", "abc")
+    for content in ([], {"folds": []}, {"folds": 3}, {}):
+        path.write_text(json.dumps(content))
+        with pytest.raises(FoldsError, match="has no folds"):
+            read_folds(path, "abc")
 
 
 def test_folds_are_chosen_by_number():
-    assert choose_folds("4,2", 5) == [2, 4]
+    assert choose_folds("5,1", 5) == choose_folds([1, 5], 5) == [1, 5]
     assert choose_folds(None, 3) == [1, 2, 3]
-    for only in ("6", "0", "x"):
+    for only in ("6", "0", "x", ""):
         with pytest.raises(FoldsError):
             choose_folds(only, 5)
 
@@ -160,6 +173,7 @@ def test_folds_are_chosen_by_number():
     ("one", "other"),
     [
         ("P1_T1", "P1_T2"),
+        ("P1", "P1_T2"),
         ("013_flair_time01", "013_flair_time02"),
         ("p4_study1_F", "p4_study2_F"),
         ("7-bl", "7-followup"),
