@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from planar3d.errors import RunError
 
 _WRITING = ".writing-"  # prefix of temporary files and folders
 _ADDED = len(_WRITING) + 8 + 1  # bytes of this prefix, with the random part and a hyphen
-_NO_TEXT = "backslashreplace"  # for names of files that are not text, as in JSON
 _FULL = 2**16  # bytes; with less free space, a failed write counts as a full disk
 
 
@@ -29,8 +28,7 @@ def written_beside(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block succeeds, remove it if not.
 
     The temporary name has the suffix of `path`, by which many writers choose their format. A `path` that is temporary,
-    or in a temporary folder, is itself yielded. Few calls name a file, because each is a request if the folder lies on
-    a file server.
+    or in a temporary folder, is itself yielded. Few calls name a file, as each is a request to a file server.
 
     Raises:
         OSError: the disk is full, whatever error the writer raised; it names `path`.
@@ -40,20 +38,18 @@ def written_beside(path: str | Path) -> Iterator[Path]:
         yield path
         return
     temporary = path.with_name(f"{_WRITING}{secrets.token_hex(4)}-{path.name}")
-    make = partial(os.open, temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # as the user's umask has it
-    try:
-        handle = make()
-    except FileNotFoundError:
-        make_folder(path.parent)
-        handle = make()
-    os.close(handle)
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        # NumPy and HDF5 report that a write failed, but not that the disk is full.
-        require_room(path, _FULL, error)
-        raise
+    try:  # from the first, as a signal may arrive while the file is created
+        try:
+            temporary.touch(exist_ok=False)
+        except FileNotFoundError:
+            make_folder(path.parent)
+            temporary.touch(exist_ok=False)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        except (OSError, RuntimeError) as error:
+            require_room(path, _FULL, error)  # NumPy and HDF5 do not say that the disk is full
+            raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -69,8 +65,7 @@ def written_together(within: Path, files: Iterable[Path], first: Path, last: Pat
         OSError: the disk is full, as in `written_beside`; then nothing was replaced.
     """
     make_folder(last.parent)
-    with temporary_folder(last.parent, f"-{last.name}") as name:
-        temporary = Path(name)
+    with temporary_folder(last.parent, f"-{last.name}") as temporary:
         for folder in {path.parent.relative_to(within) for path in files} - {Path()}:
             (temporary / folder).mkdir(parents=True, exist_ok=True)
         try:
@@ -91,11 +86,11 @@ def folder_written_beside(folder: str | Path) -> Iterator[Path]:
     folder = Path(folder)
     make_folder(folder.parent)
     with temporary_folder(folder.parent) as temporary:
-        made = Path(temporary, folder.name)
+        made = temporary / folder.name
         made.mkdir()
         yield made
         if folder.exists():
-            os.replace(folder, Path(temporary, "before"))
+            os.replace(folder, temporary / "before")
         os.replace(made, folder)
 
 
@@ -111,7 +106,6 @@ def require_room(path: str | Path, size: int, cause: Exception | None = None) ->
     """Raise the error of a full disk, naming `path`, if less than `size` bytes are free in its folder.
 
     A `cause` that names no file, as when a quota is used up, is raised again with `path`.
-
     Call it without a cause before HDF5 writes, which end in a segmentation fault at a full disk or a quota.
     """
     if shutil.disk_usage(Path(path).parent).free < size:
@@ -139,9 +133,15 @@ def file_of(error: OSError) -> str:
     return re.sub(rf"{re.escape(_WRITING)}\w{{8}}-?", "", found)
 
 
-def temporary_folder(folder: str | Path, ending: str = "") -> tempfile.TemporaryDirectory[str]:
-    """A temporary empty folder inside `folder`, for a `with` block; it counts as half-written."""
-    return tempfile.TemporaryDirectory(ending, _WRITING, folder, ignore_cleanup_errors=True)
+@contextmanager
+def temporary_folder(folder: str | Path, ending: str = "") -> Iterator[Path]:
+    """Yield a temporary empty folder inside `folder`; it counts as half-written."""
+    path = Path(folder, f"{_WRITING}{secrets.token_hex(4)}{ending}")
+    try:
+        path.mkdir(0o700)
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def written_at(path: Path) -> int:
@@ -195,7 +195,7 @@ def _remove(left: Path) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8, atomically."""
     with written_beside(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors=_NO_TEXT)
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # of names that are no text
 
 
 def write_json(path: str | Path, content: Any) -> None:

@@ -3,11 +3,19 @@
 import errno
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
 from planar3d.errors import RunError
-from planar3d.files import read_json, remove_temporaries, require_room, write_json, written_beside
+from planar3d.files import (
+    read_json,
+    remove_temporaries,
+    require_room,
+    temporary_folder,
+    write_json,
+    written_beside,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -79,6 +87,25 @@ def test_weights_beyond_a_limit_are_refused_before_hdf5_writes_them(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, never))
     assert found.value.errno == errno.EFBIG and found.value.filename == str(tmp_path / "best.weights.h5")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("creates", ["touch", "mkdir"])
+def test_a_signal_that_arrives_while_a_temporary_file_is_created_leaves_none(tmp_path, monkeypatch, creates):
+    """Of tables in a folder of masks it was removed only after a kill, not after a signal."""
+    create = getattr(Path, creates)
+
+    def interrupted(path, *how, **more):
+        create(path, *how, **more)
+        raise SystemExit(130)
+
+    monkeypatch.setattr(Path, creates, interrupted)
+    with pytest.raises(SystemExit):
+        if creates == "touch":
+            write_json(tmp_path / "scans.json", [])
+        else:
+            with temporary_folder(tmp_path):
+                pass
+    assert not any(tmp_path.iterdir())
 
 
 def test_only_what_is_half_written_is_removed_and_only_there(tmp_path):
