@@ -11,6 +11,8 @@ from planar3d.extras import extra
 from planar3d.scans.dicom import DicomSeries, series_of
 from planar3d.scans.dicom_checks import check_series
 from planar3d.scans.dicom_geometry import grid_of
+from planar3d.scans.dicom_headers import text_of
+from planar3d.scans.dicom_image import DicomImage
 from planar3d.scans.nifti_header import header_with
 
 IMAGES, MASKS = "DICOM_anon", "Ground"  # the folders of a series of CHAOS
@@ -39,14 +41,26 @@ def holds(folder: Path, ending: str) -> bool:
 def read_series(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
     """Read the DICOM images of a folder, a series of CT or MR, ignoring their UIDs, which anonymization makes differ.
 
-    Voxels are float32 (columns, rows, slices), rescaled as in the files: in CT to Hounsfield units.
+    Voxels are float32 (columns, rows, slices), rescaled as in the files: in CT to Hounsfield units. Padding of MR
+    images becomes 0 before it is rescaled.
 
     Raises:
         ScanError: as `check_series`; the order of names is not that of positions; pixels that cannot be read.
     """
     series = _series(folder)
-    voxels = np.stack([_pixels(image.path).T for image in series.images], axis=-1)
+    voxels = np.stack([_pixels(image, series.modality == "MR").T for image in series.images], axis=-1)
     return header_with(grid_of(series), voxels.shape), voxels
+
+
+def visit_of(folder: Path) -> tuple[str, str]:
+    """PatientID and StudyDate (YYYYMMDD) by a folder's first DICOM image; empty if not given, or for other scans."""
+    first = next((path for path in slices(folder) if path.name.lower().endswith(".dcm")), None)
+    if first is None:
+        return "", ""
+    with extra("dicom"):
+        from pydicom import dcmread
+    header = dcmread(first, force=True, specific_tags=["PatientID", "StudyDate"], stop_before_pixels=True)
+    return text_of(header, "PatientID").strip(), text_of(header, "StudyDate").strip()
 
 
 def read_masks(folder: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
@@ -95,14 +109,17 @@ def _series(folder: Path) -> DicomSeries:
     return series
 
 
-def _pixels(path: Path) -> np.ndarray:
+def _pixels(image: DicomImage, is_mr: bool) -> np.ndarray:
     """float32 (rows, columns) of one file, rescaled."""
     with extra("dicom"):
         from pydicom import dcmread
+    path = image.path
     try:
-        image = dcmread(path, force=True)
-        pixels = image.pixel_array.reshape(int(image.Rows), int(image.Columns))  # one frame alone
-        slope, intercept = float(image.get("RescaleSlope", 1)), float(image.get("RescaleIntercept", 0))
+        file = dcmread(path, force=True)
+        pixels = file.pixel_array.reshape(image.shape)  # one frame alone
+        if is_mr and image.padding:
+            pixels = np.where((pixels >= image.padding[0]) & (pixels <= image.padding[-1]), 0, pixels)
+        slope, intercept = float(file.get("RescaleSlope", 1)), float(file.get("RescaleIntercept", 0))
         return (pixels * slope + intercept).astype(np.float32)
     except Exception as error:  # any that pydicom raises for untrusted bytes
         said = "".join(str(error).splitlines()[:1])

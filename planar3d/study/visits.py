@@ -18,6 +18,7 @@ from planar3d.evaluation.quality import QualityWarning
 from planar3d.files import read_json, write_json, written_together
 from planar3d.locks import alone_with
 from planar3d.scans.registration import ONE_PATIENT, register
+from planar3d.scans.slice_folders import visit_of
 from planar3d.scans.volume import Scan
 from planar3d.study.page import picture_url, write_page
 from planar3d.study.records import refuse_other
@@ -158,13 +159,21 @@ def _doubts(scan: Scan, later: Scan, alike: float) -> list[QualityWarning]:
     if np.array_equal(scan.voxels, later.voxels):
         sentence = "Both visits are the same scan, voxel by voxel. Check which files were given."
         return [QualityWarning("same scan", sentence)]
-    if round(alike, 2) >= ONE_PATIENT:  # as told
-        return []
-    sentence = (
-        f"The two scans agree poorly: their correlation after registration is {alike:.2f}, and {ONE_PATIENT} or more "
-        "is expected. Check that they are of one patient and one sequence."
-    )
-    return [QualityWarning("correlation", sentence)]
+    doubts = []
+    (patient, date), (other, next_date) = (visit_of(each.path) if each.path else ("", "") for each in (scan, later))
+    if patient and other and patient != other:
+        sentence = "The two scans are of different patients by their DICOM headers (PatientID). Check which were given."
+        doubts.append(QualityWarning("patient", sentence))
+    if next_date and date > next_date:
+        sentence = f"The baseline ({date}) is later than the follow-up ({next_date}). Check the order of the visits."
+        doubts.append(QualityWarning("order", sentence))
+    if round(alike, 2) < ONE_PATIENT:  # as told
+        sentence = (
+            f"The two scans agree poorly: their correlation after registration is {alike:.2f}, and {ONE_PATIENT} or "
+            "more is expected. Check that they are of one patient and one sequence."
+        )
+        doubts.append(QualityWarning("correlation", sentence))
+    return doubts
 
 
 def _seen_from(

@@ -10,6 +10,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+from dicom_series import AXIAL, VOXELS, write_series
 from matplotlib.image import imread
 from msseg import RECIPE
 from scipy import ndimage
@@ -196,6 +197,23 @@ def test_a_correlation_is_judged_as_it_is_printed(visits):
     assert visits_module._doubts(scan, later, 0.796) == []
     (doubt,) = visits_module._doubts(scan, later, 0.794)
     assert "is 0.79, and 0.8 or more" in doubt.sentence
+
+
+@pytest.mark.parametrize(
+    ("patients", "dates", "told"),
+    [
+        (("1", "1"), ("20200101", "20210101"), []),
+        (("1", "2"), ("20210101", "20200101"), ["patient", "order"]),
+        (("1", None), (None, "20200101"), []),
+    ],
+)
+def test_headers_of_another_patient_or_in_the_wrong_order_are_told(tmp_path, patients, dates, told):
+    pytest.importorskip("pydicom", reason="needs the extra dicom")
+    scans = []
+    for name, patient, date in zip("ab", patients, dates, strict=True):
+        write_series(tmp_path / name, VOXELS + np.int16(len(scans)), AXIAL, PatientID=patient, StudyDate=date)
+        scans.append(read_scan(tmp_path / name))
+    assert [doubt.check for doubt in visits_module._doubts(*scans, 0.9)] == told
 
 
 def test_a_scan_given_for_both_visits_is_told(visits, tmp_path):

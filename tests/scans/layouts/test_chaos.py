@@ -93,6 +93,13 @@ def test_the_order_of_names_holds_whichever_way_slices_run(tmp_path, affine, rev
     np.testing.assert_array_equal(read_labels(tmp_path / "Ground").affine, scan.affine)
 
 
+def test_padding_of_an_mr_series_is_air(tmp_path):
+    voxels = np.abs(VOXELS)
+    voxels[:3] = -2000
+    write_series(tmp_path / "a", voxels, AXIAL, PixelPaddingValue=-2000)
+    assert read_scan(tmp_path / "a").limits == (0, voxels.max())
+
+
 def test_names_in_no_order_of_the_slices_are_refused(tmp_path):
     write_series(tmp_path / "DICOM_anon", VOXELS, AXIAL, order=[1, 2, 4, 3, 5, 6, 7, 8, 9])
     with pytest.raises(ScanError, match="file names whose order is not the order of its slices"):
