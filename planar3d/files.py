@@ -130,7 +130,7 @@ def _refusal(folder: Path, size: int) -> OSError | None:
 def file_of(error: OSError) -> str:
     """The file that an error of the system is about, as the user knows it: not by its temporary name."""
     found = str(error.filename2 or error.filename or "A file or the standard output")
-    return re.sub(rf"{re.escape(_WRITING)}\w{{8}}-?", "", found)
+    return re.sub(rf"{re.escape(_WRITING)}\w{{8}}(-?[^/\\]*[/\\]|-?)", "", found)
 
 
 @contextmanager

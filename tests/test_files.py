@@ -9,6 +9,7 @@ import pytest
 
 from planar3d.errors import RunError
 from planar3d.files import (
+    file_of,
     read_json,
     remove_temporaries,
     require_room,
@@ -87,6 +88,12 @@ def test_weights_beyond_a_limit_are_refused_before_hdf5_writes_them(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, never))
     assert found.value.errno == errno.EFBIG and found.value.filename == str(tmp_path / "best.weights.h5")
     assert os.listdir(tmp_path) == []
+
+
+def test_an_error_names_the_file_that_was_meant_also_in_a_temporary_folder(tmp_path):
+    with temporary_folder(tmp_path, "-mask.nii.gz") as folder:
+        assert file_of(OSError(13, "denied", str(folder / "sub-1/page.html"))) == str(tmp_path / "sub-1/page.html")
+    assert file_of(OSError(13, "denied", str(tmp_path / ".writing-0123abcd-a.csv"))) == str(tmp_path / "a.csv")
 
 
 @pytest.mark.parametrize("creates", ["touch", "mkdir"])
