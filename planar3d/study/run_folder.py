@@ -122,11 +122,20 @@ def check_with_network(recipe: Recipe) -> None:
         RecipeError: names the field.
     """
     # Here, as reading a run needs neither Keras nor TensorFlow.
+    from planar3d.networks.registry import describe_network, find_architecture
     from planar3d.training.features import check_cacheable
     from planar3d.training.initialization import initial_network, layers_named
 
     recipe.training.loss.check_with(recipe.targets)
     recipe.training.schedule.check_with(recipe.training.learning_rate)
+    divisors = find_architecture(recipe.network.name).divisors(describe_network(recipe)["arguments"])
+    for axis, length, divisor in zip(("slices", "rows", "columns"), recipe.sample, divisors, strict=False):
+        if length is None and (divisor > 1 or recipe.training.batch_size > 1):
+            needed = f"multiples of {divisor}" if divisor > 1 else "samples of one size in a batch"
+            raise RecipeError(
+                f"training samples have all {axis} of a scan, in which scans differ, but {recipe.network.name} needs "
+                f"{needed}; set the length of a tile along that axis."
+            )
     network = initial_network(recipe.changed(encoder_weights="none"))
     scaled = layers_named(network, recipe, "unit_variance")
     if unlike := [name for name in scaled if not hasattr(network.get_layer(name), "kernel")]:

@@ -28,6 +28,10 @@ from planar3d.study.results import read_results
 from planar3d.study.run_folder import open_run, start_run
 
 pytestmark = pytest.mark.usefixtures("module_untraced")
+PATCHES = {
+    **{"network": "albunet", "preparation": "non-zero-box", "samples": "patches", "tiles": "patches"},
+    **{"images": ("flair",), "monitor": "last", "batch_size": 2},
+}
 
 
 def _quiet(text):
@@ -340,6 +344,11 @@ def test_missing_encoder_weights_end_a_run_before_anything_is_written(data, tmp_
         ({"schedule": "plateau", "watched": "val_dice"}, "while val_dice improves; set direction=max"),
         ({"schedule": "cosine", "floor": 0.1}, "floor=0.1 is greater than learning_rate=0.001"),
         ({"network": "albunet", "unit_variance": ("conv1_bn",), "encoder_weights": "none"}, "conv1_bn has no kernel"),
+        (
+            PATCHES | {"tiles.shape": (0, 32, 32), "tiles.step": (0, 16, 16)},
+            "all slices of a scan.* one size in a batch",
+        ),
+        (PATCHES | {"tiles.shape": (4, 32, 0), "tiles.step": (2, 16, 0)}, "all columns of .* needs multiples of 32"),
     ],
 )
 def test_a_recipe_that_does_not_fit_its_network_ends_a_run_before_anything_is_written(
