@@ -1,7 +1,10 @@
 """Errors for users, each one sentence: what was found, where, what was expected, what to do."""
 
 import os
+import sys
 from pathlib import Path
+
+from planar3d.wording import printable
 
 
 class Planar3DError(Exception):
@@ -46,3 +49,13 @@ def path_of(given: object, what: str, error: type[Planar3DError] = Planar3DError
         found = "an empty string" if given == "" else type(given).__name__
         raise error(f"{what} must be given as a string or a Path; got {found}.")
     return Path(given)
+
+
+def text_of(path: Path, reader: str, error: type[Planar3DError] = Planar3DError) -> str:
+    """A path as text, for a reader in C++ that takes no other and may end the process; an error if it is none."""
+    if (text := printable(str(path))) != str(path):
+        raise error(
+            f"{text} is not text in {sys.getfilesystemencoding()}, the encoding of names here, and {reader} cannot "
+            "open it. Rename it or its folder; in a terminal without UTF-8, set PYTHONUTF8=1."
+        )
+    return text

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from planar3d import __version__
-from planar3d.errors import Planar3DError, path_of
+from planar3d.errors import Planar3DError, path_of, text_of
 from planar3d.extras import is_installed
 from planar3d.files import folder_written_beside, read_json, write_json
 from planar3d.graph.keras_graph import check_model, layers_within
@@ -78,6 +78,7 @@ def export_network(
         check_recipe(recipe)
         refuse_other_ends(network, recipe)
     folder = path_of(folder, "The folder to export to")
+    text_of(folder, "a runtime")
     for target in (folder / name for name in chosen):
         if target.exists() and not (target / _DESCRIPTION).is_file():
             raise Planar3DError(f"{target} exists, but is not an export of planar3d. Name another folder, or move it.")

@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from planar3d.errors import ScanError
+from planar3d.errors import ScanError, text_of
 from planar3d.extras import extra
 from planar3d.scans.foreign_images import ADVICE
 from planar3d.scans.itk_checks import check_header, checksum_of_packed, require_checksum
@@ -68,7 +68,7 @@ def read_itk(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
         import SimpleITK
     _, reading, _, places = _KINDS[path.suffix.lower()]
     reader = SimpleITK.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(text_of(path, "ITK", ScanError))
     reader.SetImageIO(reading)
     try:
         reader.ReadImageInformation()
@@ -106,7 +106,8 @@ def write_itk(voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:
     image.SetSpacing(spacing.tolist())
     image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(lps[:3, 3].tolist())
-    SimpleITK.WriteImage(image, str(path), useCompression=path.suffix.lower() in (".mha", ".nrrd"))
+    name = text_of(path, "ITK", ScanError)
+    SimpleITK.WriteImage(image, name, useCompression=path.suffix.lower() in (".mha", ".nrrd"))
 
 
 def _header(path: Path) -> tuple[bytes, int]:

@@ -8,6 +8,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from planar3d.errors import text_of
 from planar3d.files import folder_written_beside, write_json, write_text, written_beside
 from planar3d.scans.case import EVERYONE
 from planar3d.scans.phantom_scanner import PhantomCenter
@@ -138,6 +139,6 @@ def save_camus(folder: Path, name: str, scans: Mapping[str, Scan]) -> None:
         for kind, scan in scans.items():
             image = SimpleITK.GetImageFromArray(np.ascontiguousarray(scan.voxels.T))
             image.SetSpacing(scan.spacing)
-            SimpleITK.WriteImage(image, str(inside / f"{name}_{kind}.mhd"))
+            SimpleITK.WriteImage(image, text_of(inside / f"{name}_{kind}.mhd", "ITK"))
         for view in ("2CH", "4CH"):
             write_text(inside / f"Info_{view}.cfg", "".join(f"{key}: {value}\n" for key, value in about.items()))

@@ -1,6 +1,7 @@
 """What is exported computes what Keras computes, says what it is, and is kept only then."""
 
 import json
+import os
 
 import keras
 import numpy as np
@@ -318,6 +319,9 @@ def test_what_is_no_export_is_not_replaced(network, tmp_path):
     with pytest.raises(Planar3DError, match=r"onnx exists, but is not an export of planar3d\. Name another"):
         export_network(network, tmp_path, ["onnx"])
     assert (tmp_path / "onnx/notes.txt").read_text() == "mine"
+    with pytest.raises(Planar3DError, match=r"udcff is not text in utf-8, .* and a runtime cannot open it\. Rename"):
+        export_network(network, tmp_path / "\udcff", ["onnx"])
+    assert os.listdir(tmp_path) == ["onnx"]
 
 
 def test_an_export_to_which_files_were_added_is_not_replaced(network, tmp_path):

@@ -4,6 +4,7 @@ import gzip
 import os
 import re
 import struct
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -165,6 +166,20 @@ def test_no_memory_is_taken_for_a_place_of_voxels_beyond_the_file(tmp_path):
     path.write_bytes(path.read_bytes()[:108] + struct.pack("<f", 1e18) + path.read_bytes()[112:])
     with pytest.raises(ScanError, match="is damaged"):
         read_scan(path)
+
+
+def test_a_path_that_is_no_text_is_refused_before_itk_ends_the_process(tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("names of files are text here")
+    _write(tmp_path / "a.mha").rename(folder / "a.mha")
+    with pytest.raises(ScanError, match=r"udcff/a\.mha is not text in utf-8, .* and ITK cannot open it\. Rename it or"):
+        read_scan(folder / "a.mha")
+    with pytest.raises(ScanError, match="ITK cannot open it"):
+        write_like(folder / "a.mha", VOXELS, AFFINE, folder / "b.mha")
+    assert os.listdir(folder) == ["a.mha"]
 
 
 @pytest.mark.parametrize("name", NAMES)
