@@ -27,6 +27,7 @@ CLASSES = ("cavity=1", "myocardium=2", "atrium=3")
 def mhd(tmp_path_factory):
     folder = tmp_path_factory.mktemp("camus")
     (folder / "training" / ".writing-killed00").mkdir(parents=True)  # by a process that was killed
+    (folder / "phantom.json").write_text('{"layout": "camus", "seed": 0, "reduction": 8, "scans_per_center": 1}')
     write_phantom(folder, scans_per_center=1, reduction=8, layout="camus")
     assert not list(folder.rglob(".*"))
     return folder
