@@ -57,7 +57,7 @@ def map_kernel(
         raise ValueError(f"alpha belongs to mapping='scale', not to {mapping!r}.")
     factors = MAPPINGS[mapping](int(depth), tap, alpha)
     along = [1] * 5
-    along[axis] = int(depth)
+    along[axis] = -1
     return np.expand_dims(k2, axis) * factors.astype(k2.dtype).reshape(along)
 
 
@@ -80,7 +80,7 @@ def _zero(depth: int, tap: Tap, alpha: Sequence[float] | None) -> np.ndarray:
 
 def _scale(depth: int, tap: Tap, alpha: Sequence[float] | None) -> np.ndarray:
     try:
-        factors = np.asarray(() if alpha is None else alpha, float)
+        factors = np.asarray(alpha, float)
     except (TypeError, ValueError):
         factors = np.empty(0)
     if factors.shape != (depth,) or not (factors > 0).all() or not np.isclose(factors.sum(), 1, rtol=0, atol=1e-6):
