@@ -44,13 +44,11 @@ def lesion_table(mask: Scan, probabilities: Scan | None = None) -> list[Lesion]:
     if probabilities is not None:
         probabilities = on_grid_of(mask, probabilities)
     indices, of, centroids = _numbered(mask)
-    if not len(of):
-        return []
     sizes = np.bincount(of)
     order, firsts = np.argsort(of, kind="stable"), np.cumsum(sizes) - sizes
     extents = np.empty((3, len(sizes)))
-    for axis, (*row, origin) in enumerate(mask.affine[:3]):
-        grouped = (indices @ row + origin)[order]
+    for axis, row in enumerate(mask.affine[:3, :3]):
+        grouped = (indices @ row)[order]
         between_centres = np.maximum.reduceat(grouped, firsts) - np.minimum.reduceat(grouped, firsts)
         extents[axis] = between_centres + np.abs(row).sum()
     means: list[Any] = [None] * len(sizes)
