@@ -154,7 +154,7 @@ def steps_in_half(asked):
     return [float(numpy(optimizer.dynamic_scale)), int(numpy(optimizer.iterations)), left_out], moved, states[2]
 
 
-scans = [np.random.default_rng(1).integers(0, 256, (3, 44, 16, 16, 1), np.uint8)]
+scans = [np.random.default_rng(1).integers(0, 256, (4, 32, 16, 16, 1), np.uint8)]
 scans.append((scans[0][..., 0] > 200).astype(np.uint8))
 
 
@@ -163,7 +163,7 @@ def train(name, notify=lambda text: None):
     into.mkdir(exist_ok=True)
     with chosen.scope():
         network = small(0.3, (16, 16, 16, 3))
-    training, validation = split(2, 1, len(scans[0][0]), RECIPE)
+    training, validation = split(3, 1, len(scans[0][0]), RECIPE)
     assert len(training) % 4 and len(training) % 2  # whose last batch does not divide
     twin, samples = trainer_of(network), ScanSamples(*scans, RECIPE)
     progress = fit(network, twin, samples, training, validation, RECIPE, into, notify, devices=chosen)
