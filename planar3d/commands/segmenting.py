@@ -123,15 +123,14 @@ def status(folder: Annotated[Path, Argument(help="Output folder of predict.")], 
 
 def table(folder: Annotated[Path, Argument(help="Output folder of predict.")], as_json: AsJson = False) -> None:
     """Rewrite the tables of a folder of masks: scans.csv with a row per scan, lesions.csv with a row per lesion."""
-    from planar3d.study.cohort_folder import CohortFolder, Records
+    from planar3d.study.cohort_folder import CohortFolder
     from planar3d.study.cohort_tables import LESIONS, SCANS, write_cohort_tables
 
     cohort = CohortFolder(folder).opened()
     with cohort.alone(log(as_json)):
-        records: Records = []
-        failed = cohort.standing(records=records).failed
-        scans = write_cohort_tables(cohort, failed, records)
-    list_failed(failed, as_json)
+        standing, records = cohort.read()
+        scans = write_cohort_tables(cohort, records, standing.failed)
+    list_failed(standing.failed, as_json)
     if as_json:
         lesions = [{"scan": record["scan"]["name"], **lesion} for _, record in records for lesion in record["lesions"]]
         print_json({"scans": scans, "lesions": lesions})

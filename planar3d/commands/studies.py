@@ -135,7 +135,7 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write the report of a run folder, with tables 2 and 3, or of an output folder of predict."""
-    from planar3d.study.cohort_folder import CohortFolder, Records
+    from planar3d.study.cohort_folder import CohortFolder
     from planar3d.study.cohort_report import write_cohort_report
     from planar3d.study.report import report_on
     from planar3d.study.run_folder import is_run, open_run
@@ -143,12 +143,11 @@ def report(
     cohort, damaged = CohortFolder(out), dict[str, str]()
     if not is_run(out) and (cohort.has_records(damaged) or damaged):
         with cohort.alone(log(as_json)):
-            records: Records = []
-            failed = cohort.standing(records=records).failed
-            page = write_cohort_report(out, records, failed)
-        list_failed(failed, as_json)
+            standing, records = cohort.read()
+            page = write_cohort_report(out, records, standing.failed)
+        list_failed(standing.failed, as_json)
         if as_json:
-            print_json({"report": str(page), "scans": [record for _, record in records], "failed": failed})
+            print_json({"report": str(page), "scans": [record for _, record in records], "failed": standing.failed})
         else:
             say(f"Report: {page}")
         return

@@ -18,7 +18,7 @@ from planar3d.scans.bids import write_dataset_description
 from planar3d.scans.inputs import Given, ScanInput, find_inputs, outputs_of
 from planar3d.scans.outputs import Outputs
 from planar3d.study.cluster import check_cluster
-from planar3d.study.cohort_folder import CohortFolder, Records
+from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.cohort_report import PAGE, write_cohort_report
 from planar3d.study.cohort_tables import LESIONS, SCANS, write_cohort_tables
 from planar3d.study.cohort_task import CohortTask
@@ -149,10 +149,9 @@ def _finish(task: CohortTask) -> None:
     if folder.at_work():
         return
     with folder.alone(notify):
-        records: Records = []
-        failed = folder.standing(records=records).failed
-        failed |= {os.path.abspath(path): why for path, why in task.failed.items()}
-        write_cohort_tables(folder, failed, records)
+        standing, records = folder.read()
+        failed = standing.failed | {os.path.abspath(path): why for path, why in task.failed.items()}
+        write_cohort_tables(folder, records, failed)
         if task.asked.report or is_own(page):  # which would be out of date
             try:
                 check_extra("study", "jinja2")

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,18 +137,22 @@ class CohortFolder:
         """Remove the note of an earlier failure of a scan."""
         self._failure(outputs.record).unlink(missing_ok=True)
 
-    def standing(self, items: Mapping[ScanInput, Outputs] | None = None, records: Records | None = None) -> Standing:
-        """The state of scans; default: of all requested ones and those with records, which `records` gets."""
-        found, damaged, recorded = Standing(), dict[str, str](), dict[str, dict[str, str]]()
-        if items is not None:
-            asked = self._asked(items)
-        else:
-            asked, records = self._all_asked(), [] if records is None else records
-            records += self.records(damaged)
-            known = {one["record"] for one in asked}
-            recorded = {self._within(file): self._of_record(file, record) for file, record in records}
-            asked += [one for name, one in recorded.items() if name not in known]
-            found.failed = {name: why for name, why in damaged.items() if self._within(Path(name)) not in known}
+    def standing(self, items: Mapping[ScanInput, Outputs] | None = None) -> Standing:
+        """The state of scans; default: of all, as `read` returns it."""
+        return self.read()[0] if items is None else self._state(self._asked(items), {}, ())
+
+    def read(self) -> tuple[Standing, Records]:
+        """The state of all requested scans and of those with records, and these records."""
+        asked, damaged = self._all_asked(), dict[str, str]()
+        records = list(self.records(damaged))
+        known = {one["record"] for one in asked}
+        recorded = {self._within(file): self._of_record(file, record) for file, record in records}
+        asked += [one for name, one in recorded.items() if name not in known]
+        return self._state(asked, damaged, recorded), records
+
+    def _state(self, asked: list[dict[str, str]], damaged: Mapping[str, str], recorded: Container[str]) -> Standing:
+        known = {one["record"] for one in asked}
+        found = Standing(failed={name: why for name, why in damaged.items() if self._within(Path(name)) not in known})
         noted = self._noted()
         for one in asked:
             path, claim, failure = one["path"], self._note("claim", one["record"]), self._note("failed", one["record"])

@@ -19,14 +19,12 @@ _BEFORE, _AFTER = (
 )
 
 
-def write_cohort_tables(
-    cohort: CohortFolder, failed: Mapping[str, str], records: Records | None = None
-) -> list[dict[str, Any]]:
+def write_cohort_tables(cohort: CohortFolder, records: Records, failed: Mapping[str, str]) -> list[dict[str, Any]]:
     """Write `scans.csv` and `lesions.csv` of all segmented scans of a folder.
 
     Args:
+        records: those in the folder.
         failed: why other scans were not segmented, by path; they have their own rows, unless an earlier mask exists.
-        records: those in the folder; default: they are read.
 
     Returns:
         The rows of the scans, with the volume in ml of each target, if there are several, and of each region, if known.
@@ -35,20 +33,11 @@ def write_cohort_tables(
         RunError: a file of another origin has the name of one of the tables.
     """
     refuse_other(cohort.path / SCANS, cohort.path / LESIONS)
-    scans: list[dict[str, Any]] = []
-    regions: list[dict[str, float]] = []
-    failed = dict(failed)
-
-    def lesions() -> Iterator[tuple[dict[str, str], Lesion]]:
-        for file, record in cohort.records() if records is None else records:
-            line = _line(file, record, cohort.path)
-            scans.append(line | {"failure": failed.pop(os.path.abspath(line["path"]), "")})
-            regions.append(_by_region(record))
-            for lesion in record["lesions"]:
-                about = {"scan": record["scan"]["name"], "target": lesion.get("target", "")}
-                yield about, Lesion(**{name: lesion[name] for name in Lesion._fields if name in lesion})
-
-    write_lesion_lines(cohort.path / LESIONS, ["scan", "target"], lesions())
+    scans, failed = [_line(file, record, cohort.path) for file, record in records], dict(failed)
+    for scan in scans:
+        scan["failure"] = failed.pop(os.path.abspath(scan["path"]), "")
+    write_lesion_lines(cohort.path / LESIONS, ["scan", "target"], _lesions(records))
+    regions = [_by_region(record) for _, record in records]
     if any(any(volumes.values()) for volumes in regions):  # else the model names none
         scans = [scan | volumes for scan, volumes in zip(scans, regions, strict=True)]
     scans += [
@@ -58,6 +47,13 @@ def write_cohort_tables(
     targets = list(dict.fromkeys(column for scan in scans for column in scan if column not in known))
     write_csv(cohort.path / SCANS, [*_BEFORE, *targets, *_AFTER], scans)
     return scans
+
+
+def _lesions(records: Records) -> Iterator[tuple[dict[str, str], Lesion]]:
+    for _, record in records:
+        for lesion in record["lesions"]:
+            about = {"scan": record["scan"]["name"], "target": lesion.get("target", "")}
+            yield about, Lesion(**{name: lesion[name] for name in Lesion._fields if name in lesion})
 
 
 def _line(file: Path, record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
