@@ -5,7 +5,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from planar3d.scans.image_files import files_of, reading
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.nifti import volume_of
 from planar3d.study.record_form import read_record
-from planar3d.transfer.digests import files_sha256
+from planar3d.transfer.digests import files_sha256, stamp
 from planar3d.wording import printable
 
 RATING = "_rating.json"  # the end of the name of a rating, a small file saved by the page of a scan
@@ -88,13 +87,8 @@ def scan_sha256(item: ScanInput) -> str:
 
 
 def scan_stamp(item: ScanInput) -> str:
-    """A digest of the places, sizes and times of a scan's files, by images; empty if one cannot be found."""
-    with suppress(OSError):
-        # The time of the change of its entry also tells a file that was moved into place with its own date.
-        files = [(str(file.absolute()), file.stat()) for file in item.files]
-        found = [(path, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for path, at in files]
-        return hashlib.sha256(repr([*map(str, item.images.values()), *found]).encode()).hexdigest()
-    return ""
+    """The `stamp` of a scan's files and of its images."""
+    return stamp(item.files, item.images.values())
 
 
 def mask_is_gone(file: Path, record: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """The files that a run is made from, which must stay as they were: scans, label maps, and the encoder's weights."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from planar3d.errors import RunError, ScanError
 from planar3d.files import read_json, write_json
 from planar3d.scans.image_files import files_of
 from planar3d.scans.nifti import volume_of
-from planar3d.transfer.digests import digest, files_sha256
+from planar3d.transfer.digests import digest, files_sha256, stamp
 
 if TYPE_CHECKING:
     from planar3d.recipes import Recipe
@@ -21,39 +21,27 @@ LABELS, VOXELS = "labels", "prepared voxels"  # roles beside the names of images
 _WHAT_TO_DO = "Put the former file back to continue, or start a run in another folder."
 
 
-def changed_at(paths: Iterable[Path]) -> list[int]:
-    """When the content and the entry of any of these files was last changed, in ns.
-
-    The latter tells a file that was put into place with its own date, which may also lie in the future.
-    """
-    found = [path.stat() for path in paths]
-    return [max(one.st_mtime_ns for one in found), max(one.st_ctime_ns for one in found)]
-
-
 def digest_sources(run: "Run", scan: str) -> dict[str, Any]:
-    """Size, digest and time of the files that a scan is prepared from, by their role: an image's name, or labels."""
-    # The time first: a file that is changed meanwhile has another one.
-    return {
-        role: {"written_ns": changed_at(paths), "bytes": _bytes(paths), "sha256": files_sha256(paths)}
-        for role, paths in _files(run, scan).items()
-    }
+    """Stamp and digest of the files that a scan is prepared from, by their role: an image's name, or labels."""
+    # The stamp first: a file that is changed meanwhile has another one.
+    return {role: {"stamp": stamp(paths), "sha256": files_sha256(paths)} for role, paths in _files(run, scan).items()}
 
 
 def require_read(run: "Run", scan: str, sources: Mapping[str, Any]) -> None:
     """Raise a `ScanError` if files changed since `digest_sources`, so that what was read may be another file."""
     for role, paths in _files(run, scan).items():
         known = sources[role]
-        if changed_at(paths) != known["written_ns"] and files_sha256(paths) != known["sha256"]:
+        if stamp(paths) != known["stamp"] and files_sha256(paths) != known["sha256"]:
             raise ScanError(f"{paths[0]} was changed while it was prepared. Run the same command again.")
 
 
 def digest_voxels(voxels: np.ndarray) -> dict[str, Any]:
     """The same of a scan's prepared voxels, for `require_distinct`."""
-    return {VOXELS: {"bytes": voxels.nbytes, "sha256": digest(voxels)}}
+    return {VOXELS: {"sha256": digest(voxels)}}
 
 
 def require_unchanged(run: "Run", scan: str) -> None:
-    """Raise a `RunError` if files changed since a scan was prepared; those of the same time are not read.
+    """Raise a `RunError` if files changed since a scan was prepared; those of the same stamp are not read.
 
     What `digest_sources` returned is `sources` in geometry.json; without it nothing is checked. A `ScanError` if a file
     does not exist.
@@ -64,17 +52,12 @@ def require_unchanged(run: "Run", scan: str) -> None:
     content, known = read_json(prepared, lambda content: (content, _known(content)))
     moved = False
     for role, paths in _files(run, scan).items():
-        if role not in known:
+        now = stamp(paths)  # first, as above
+        if role not in known or now == content["sources"][role].get("stamp"):
             continue
-        if absent := [path for path in paths if not path.is_file()]:
-            raise ScanError(f"{absent[0]} does not exist.")
-        size, sha256, written = known[role]
-        now = changed_at(paths)  # first, as above
-        same_time = written == now
-        if _bytes(paths) != size or not (same_time or files_sha256(paths) == sha256):
+        if files_sha256(paths) != known[role]:
             raise RunError(f"{paths[0]} was changed after it was prepared in {prepared.parent}. {_WHAT_TO_DO}")
-        if not same_time:
-            content["sources"][role]["written_ns"], moved = now, True
+        content["sources"][role]["stamp"], moved = now, True
     if moved:  # so that it need not be read again
         with suppress(OSError):
             write_json(prepared, content)
@@ -91,7 +74,7 @@ def require_distinct(run: "Run") -> None:
         known = read_json(prepared, _known) if prepared.is_file() else {}
         for name in known.keys() - {LABELS}:
             path = case.images.get(name, next(iter(case.images.values())))
-            other = owners.setdefault((known[name][1], volume_of(path)[1]), scan)
+            other = owners.setdefault((known[name], volume_of(path)[1]), scan)
             if run.cases[other].patient != case.patient:
                 raise RunError(
                     f"{path} is a copy of an image of {other}, so a fold may train on what it tests. "
@@ -122,10 +105,6 @@ def _files(run: "Run", scan: str) -> dict[str, list[Path]]:
     return {role: files_of(path) for role, path in paths.items()}
 
 
-def _known(content: Any) -> dict[str, tuple[int, str, Any]]:
-    sources: Mapping[str, Any] = content.get("sources", {})
-    return {role: (found["bytes"], found["sha256"], found.get("written_ns")) for role, found in sources.items()}
-
-
-def _bytes(paths: Iterable[Path]) -> int:
-    return sum(path.stat().st_size for path in paths)
+def _known(content: Any) -> dict[str, str]:
+    """The digests of a scan's sources by their role."""
+    return {role: found["sha256"] for role, found in content.get("sources", {}).items()}

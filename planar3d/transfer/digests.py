@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -67,6 +68,18 @@ def files_sha256(files: Sequence[Path]) -> str:
             raise ScanError(f"{path} does not exist.")
     digests = [file_sha256(path) for path in sorted(files)]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def stamp(files: Iterable[Path], names: Iterable[Path] = ()) -> str:
+    """A digest of names, and of the places, sizes and times of files; empty if a file cannot be found.
+
+    The time of the change of its entry also tells a file that was moved into place with its own date.
+    """
+    with suppress(OSError):
+        states = [(str(file.absolute()), file.stat()) for file in files]
+        found = [(path, state.st_size, state.st_mtime_ns, state.st_ctime_ns) for path, state in states]
+        return hashlib.sha256(repr([*map(str, names), *found]).encode()).hexdigest()
+    return ""
 
 
 def digest(array: np.ndarray) -> str:
