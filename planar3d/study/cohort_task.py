@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from planar3d.scans.outputs import Outputs
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
 from planar3d.study.cohort_folder import CohortFolder
-from planar3d.study.earlier import earlier_record, finished_record, kept_files, origin, remove_outdated
+from planar3d.study.earlier import earlier_record, is_finished, kept_files, origin, record_of_mask, remove_outdated
 from planar3d.study.records import scan_sha256, scan_stamp
 from planar3d.study.segmented import Asked, describe_scan, summarize_record, write_segmented, write_standard
 from planar3d.wording import counted
@@ -126,7 +125,8 @@ class CohortTask:
         if not outputs.mask.exists() or (overwrite and written_at(outputs.record) == self.made[item]):
             return False
         try:
-            if (record := finished_record(outputs, partial(self._origin, item), self.asked)) is None:
+            record = record_of_mask(outputs)
+            if not is_finished(outputs, record, self._origin(item, record), self.asked):
                 return False
             self.records[item] = record
             self.folder.succeed(outputs)

@@ -1,9 +1,7 @@
 """What an earlier run left of a scan: whether it is finished, of another origin, still valid, or out of date."""
 
-import json
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import lru_cache
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from planar3d.transfer.digests import file_sha256
 
 # Parts of two records that must agree for their masks to be the same, and how another one made a mask.
 _ORIGIN = {"scan": "from another scan", "model": "by another model", "recipe": "by another recipe"}
+_ADVICE = "Use another output folder, or --overwrite to replace it."
 
 
 def origin(
@@ -36,35 +35,36 @@ def origin(
     return {"scan": scan, "scan_stamp": stamp, "model": dict(model), "recipe": dict(recipe), "asked": how}
 
 
-def finished_record(
-    outputs: Outputs, origin_of: Callable[[Mapping[str, Any]], Mapping[str, Any]], asked: Asked
-) -> dict[str, Any] | None:
-    """The record of a scan's existing mask; None unless all requested outputs exist, and it names them.
+def record_of_mask(outputs: Outputs) -> dict[str, Any]:
+    """The record of a scan's existing mask; a `RunError` if it has none."""
+    record = read_record(outputs.record) if outputs.record.is_file() else None
+    if record is None:
+        raise RunError(f"{outputs.mask} exists, but no {outputs.record.name} says how it was made. {_ADVICE}")
+    return record
+
+
+def is_finished(outputs: Outputs, record: Mapping[str, Any], expected: Mapping[str, Any], asked: Asked) -> bool:
+    """Whether all requested outputs of a scan exist, and its record names them.
 
     Args:
-        origin_of: the scan's `origin`, given the record.
+        expected: the scan's `origin` today.
 
     Raises:
         RunError: the mask was made from another scan, by another model or recipe, or with another method, engine or
-            precision; was changed; or has no known origin.
+            precision; or it was changed.
     """
-    advice = "Use another output folder, or --overwrite to replace it."
-    record = read_record(outputs.record) if outputs.record.is_file() else None
-    if record is None:
-        raise RunError(f"{outputs.mask} exists, but no {outputs.record.name} says how it was made. {advice}")
-    expected = origin_of(record)
     for part, another in _ORIGIN.items():
-        if _deciding(part, record) != _deciding(part, expected):
-            raise RunError(f"{outputs.mask} exists, but was made {another}. {advice}")
+        if not _agree(part, record, expected):
+            raise RunError(f"{outputs.mask} exists, but was made {another}. {_ADVICE}")
     before, now = record.get("asked") or {}, expected["asked"]
     for name in {**now, **before}:
-        made, wanted = (asked.get(name) or "default" for asked in (before, now))
+        made, wanted = (settings.get(name) or "default" for settings in (before, now))
         if made != wanted:
-            raise RunError(f"{outputs.mask} exists, but was made with another {name}: {made}, not {wanted}. {advice}")
+            raise RunError(f"{outputs.mask} exists, but was made with another {name}: {made}, not {wanted}. {_ADVICE}")
     if record["result"].get("mask_sha256") != file_sha256(outputs.mask):
-        raise RunError(f"{outputs.mask} was changed after it was written. {advice}")
+        raise RunError(f"{outputs.mask} was changed after it was written. {_ADVICE}")
     named = _named(outputs, record)
-    return record if all(name in named and named[name].is_file() for name in asked.files) else None
+    return all(name in named and named[name].is_file() for name in asked.files)
 
 
 def earlier_record(outputs: Outputs, names: Iterable[str], overwrite: bool, in_dataset: bool) -> dict[str, Any]:
@@ -96,7 +96,10 @@ def earlier_record(outputs: Outputs, names: Iterable[str], overwrite: bool, in_d
 
 def kept_files(outputs: Outputs, before: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, str]:
     """The outputs of an earlier run that remain valid, as its record names them: those of the same mask and origin."""
-    if not before or _shown(before) != _shown(record):
+    same_mask = before and before["result"].get("mask_sha256") == record["result"].get("mask_sha256")
+    if not same_mask or before.get("asked") != record.get("asked"):
+        return {}
+    if not all(_agree(part, before, record) for part in _ORIGIN):
         return {}
     return {name: before["files"][name] for name, path in _named(outputs, before).items() if path.is_file()}
 
@@ -125,25 +128,23 @@ def _files(outputs: Outputs, names: Iterable[str], in_dataset: bool) -> set[Path
     return {path for name in names for path in (getattr(outputs, name), *beside.get(name, ()))}
 
 
-def _shown(record: Mapping[str, Any]) -> list[Any]:
-    """What further outputs show of a scan: its mask, and what made it."""
-    return [record["result"].get("mask_sha256"), record.get("asked"), *(_deciding(part, record) for part in _ORIGIN)]
+def _agree(part: str, record: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two records agree in what determines the mask: for scan and model, which may move, the digest."""
+    if part != "recipe":
+        return (record.get(part) or {}).get("sha256") == (other.get(part) or {}).get("sha256")
+    recipes, others = _recipes(record), _recipes(other)
+    return recipes == others or [*map(_as_today, recipes)] == [*map(_as_today, others)]
 
 
-def _deciding(part: str, record: Mapping[str, Any]) -> Any:
-    """The part of a record's entry that determines the mask: for scan and model, which may move, the digest."""
-    found = record.get(part) or {}
-    if part == "recipe":
-        members = (record.get("model") or {}).get("members", ())
-        return [_as_today(json.dumps(content)) for content in (found, *(member.get("recipe") for member in members))]
-    return found.get("sha256")
+def _recipes(record: Mapping[str, Any]) -> list[Any]:
+    """The recipe of a record, and those of the members of its model."""
+    members = (record.get("model") or {}).get("members", ())
+    return [record.get("recipe"), *(member.get("recipe") for member in members)]
 
 
-@lru_cache(maxsize=64)  # the scans of a cohort have the same few
-def _as_today(recipe: str) -> Any:
+def _as_today(recipe: Any) -> Any:
     """A record's recipe, as JSON, with all current fields; older recipes keep their meaning."""
-    content = json.loads(recipe)
     try:
-        return Recipe.from_json(content).to_json()
+        return Recipe.from_json(recipe).to_json()
     except RecipeError:  # from a newer version, altered, or missing
-        return content
+        return recipe
