@@ -95,8 +95,8 @@ _DAMAGE: tuple[type[BaseException], ...] = (
 
 
 def damaged(path: Path, error: BaseException) -> ScanError:
-    """The error for a file whose reader raised another one, with the first line of what it said."""
-    said = "".join(str(error).strip().splitlines()[:1])
+    """The error for a file whose reader raised another one, with the last line of what it said."""
+    said = "".join(str(error).strip().splitlines()[-1:]) or type(error).__name__
     return ScanError(f"{path} is damaged and cannot be read ({said}). {ADVICE}")
 
 

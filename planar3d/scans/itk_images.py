@@ -1,8 +1,14 @@
-"""MetaImage and NRRD files, which SimpleITK reads and writes, with their voxels in the same file or beside it."""
+"""MetaImage and NRRD files, which SimpleITK reads and writes, with their voxels in the same file or beside it.
 
+ITK does not check everything: with some headers it crashes or never returns, and it ignores the checksum of packed
+voxels.
+"""
+
+import io
 import math
 import os
 import re
+import zlib
 from pathlib import Path
 
 import nibabel as nib
@@ -10,8 +16,8 @@ import numpy as np
 
 from planar3d.errors import ScanError, text_of
 from planar3d.extras import extra
-from planar3d.scans.foreign_images import ADVICE
-from planar3d.scans.itk_checks import check_header, checksum_of_packed, require_checksum
+from planar3d.scans.foreign_images import ADVICE, damaged
+from planar3d.scans.nifti import DEFLATE_LIMIT, isal_error, unzipped
 from planar3d.scans.nifti_header import MAXIMUM_VOXELS, header_with
 
 _LONGEST = 2**16  # bytes of a header
@@ -33,6 +39,18 @@ _NRRD = (
 _KINDS = {".mhd": _META, ".mha": _META, ".nrrd": _NRRD, ".nhdr": _NRRD}
 _META_END = re.compile(rb"ElementDataFile[^\n]*\n?|\Z")  # of its first mention, also where only ITK reads it
 _NRRD_END = re.compile(rb"\n\r?\n|\r\r|\Z")
+_LONGEST_LINE = 500  # of a field of NRRD; Teem writes longer ones beyond the end of its error's text
+_FARTHEST = 1e9  # mm; with far larger numbers, ITK's decomposition of a matrix never ends
+_LINE = re.compile(rb"^(?!#|content:|[^:\n]+:=).*$", re.M | re.I)  # those that may be long are left out
+_DIMENSIONS = re.compile(rb"^\s*NDims\s*[=:]\s*(.*?)\s*$", re.M)
+_PLACES = re.compile(
+    rb"^\s*(?:TransformMatrix|Orientation|Rotation|Offset|Origin|Position|CenterOfRotation|Element(?:Spacing|Size)"
+    rb"|space (?:directions|origin)|spacings)\s*[=:](.*)$",
+    re.M | re.I,
+)
+_BETWEEN = re.compile(rb"[\s(),]+")
+_PACKED = re.compile(rb"^\s*(?:CompressedData\s*[=:]\s*[tT1]|encoding\s*:\s*gz)", re.M | re.I)
+_SKIPS = re.compile(rb"^\s*(?:HeaderSize|line skip|byte skip)\s*[=:]\s*(?!0\s*$)", re.M | re.I)
 
 
 def is_itk_image(path: Path) -> bool:
@@ -63,7 +81,7 @@ def read_itk(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
     """
     file = itk_files(path)[-1]
     about, end = _header(path)
-    check_header(path, about)
+    _check_header(path, about)
     with extra("itk"):
         import SimpleITK
     _, reading, _, places = _KINDS[path.suffix.lower()]
@@ -80,13 +98,12 @@ def read_itk(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
                 f"{MAXIMUM_VOXELS:,} voxels is needed."
             )
         each = SimpleITK.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
-        checksum = checksum_of_packed(path, about, file, end if file == path else 0, math.prod(size) * each)
+        checksum = _checksum_of_packed(path, about, file, end if file == path else 0, math.prod(size) * each)
         image = reader.Execute()
     except (RuntimeError, MemoryError) as error:
-        said = "".join(str(error).strip().splitlines()[-1:]) or type(error).__name__
-        raise ScanError(f"{path} is damaged and cannot be read ({said}). {ADVICE}") from None
+        raise damaged(path, error) from None
     stored = SimpleITK.GetArrayFromImage(image)
-    require_checksum(path, stored, checksum)
+    _require_checksum(path, stored, checksum)
     dimensions = image.GetDimension()
     affine = np.eye(4)
     affine[:dimensions, :dimensions] = np.reshape(image.GetDirection(), (dimensions, dimensions)) * image.GetSpacing()
@@ -125,3 +142,64 @@ def _header(path: Path) -> tuple[bytes, int]:
     # Teem takes a carriage return alone for the end of a line.
     text = re.sub(rb"\r\n?", b"\n", start[: found.start()]) if is_nrrd else start[: found.end()]
     return text, found.end()
+
+
+def _check_header(path: Path, text: bytes) -> None:
+    """Raise a `ScanError` for a header that ITK must not get; `text` is that of a MetaImage or NRRD file."""
+    is_nrrd = text.startswith(b"NRRD0")
+    wrong = ""
+    if is_nrrd and any(len(line) > _LONGEST_LINE for line in _LINE.findall(text)):
+        wrong = f"has a line of more than {_LONGEST_LINE} bytes in its header"
+    if not is_nrrd and not all(re.fullmatch(rb"10|[1-9]", found) for found in _DIMENSIONS.findall(text)):
+        wrong = "has a number of dimensions that no image has"
+    if any(_is_far(number) for line in _PLACES.findall(text) for number in _BETWEEN.split(line)):
+        wrong = f"has a place or size beyond {_FARTHEST:g} mm in its header"
+    if wrong:
+        raise ScanError(f"{path} {wrong}; it is damaged. {ADVICE}")
+
+
+def _is_far(number: bytes) -> bool:
+    try:
+        return not abs(float(number)) <= _FARTHEST
+    except ValueError:
+        return False  # ITK refuses it
+
+
+def _checksum_of_packed(path: Path, text: bytes, file: Path, begin: int, size: int) -> int | None:
+    """The CRC-32 of packed voxels of `size` bytes; None if they are not packed, or stand after other bytes.
+
+    They are unpacked to their end, where their own checksum is compared, which ITK does not do.
+
+    Args:
+        text: the header in the file at `path`.
+        file: has the voxels from the byte `begin` on.
+    """
+    if not _PACKED.search(text) or _SKIPS.search(text):
+        return None
+    try:
+        with file.open("rb") as stream:
+            stream.seek(begin)
+            content = _unpacked(stream.read(), size + 1)
+    except (EOFError, OSError, zlib.error, isal_error) as error:
+        raise damaged(path, error) from None
+    if len(content) != size:
+        raise damaged(path, ValueError(f"its voxels do not have the {size:,} bytes that its header declares"))
+    return zlib.crc32(content)
+
+
+def _unpacked(packed: bytes, most: int) -> bytes:
+    """The content of a stream of zlib or gzip, no more than so many bytes of it."""
+    stream, zipped = unzipped(io.BytesIO(packed))
+    if zipped:
+        return stream.read(min(most, len(packed) * DEFLATE_LIMIT))  # Python allocates all bytes that are asked for
+    unpacking = zlib.decompressobj()
+    content = unpacking.decompress(packed, most)
+    if len(content) < most and not unpacking.eof:
+        raise EOFError("its packed voxels break off")
+    return content
+
+
+def _require_checksum(path: Path, stored: np.ndarray, checksum: int | None) -> None:
+    """Raise a `ScanError` if voxels, in either order of bytes, have another CRC-32 than `_checksum_of_packed` found."""
+    if checksum not in (None, zlib.crc32(stored.tobytes())) and zlib.crc32(stored.byteswap().tobytes()) != checksum:
+        raise damaged(path, ValueError("its voxels are not those that its header declares"))
