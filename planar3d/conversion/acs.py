@@ -64,6 +64,8 @@ class ACSConv3D(layers.Conv2D):
         self._cube = self.groups > 1 or padding == "valid" or max(self.strides) > 1
         if self._cube and len(set(self.kernel_size)) > 1:
             raise ValueError(f"the kernel {self.kernel_size} must be square to fit three planes with these settings.")
+        if len(set(self.dilation_rate)) > 1:
+            raise ValueError(f"dilation_rate={dilation_rate}: an ACS kernel has one dilation for all axes.")
 
     def build(self, input_shape: Any) -> None:
         """Create the 2D layer's weights, and the planes' weights if they are soft."""

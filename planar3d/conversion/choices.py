@@ -66,23 +66,24 @@ class KernelMapping:
             raise ConversionError(f"alpha={self.alpha!r}: a list of factors is needed, one for each tap.") from error
 
     def taps(self, kernel_size: Sequence[int]) -> int:
-        """The depth of a layer's mapped kernel."""
+        """The depth of a layer's mapped kernel; a `ConversionError` if an ACS kernel is not as deep as it has rows."""
         if max(kernel_size) == 1:
             return 1
+        if self.name in VARIANTS and self.depth not in (None, kernel_size[0]):
+            raise ConversionError(
+                f"mapping={self.name!r}: its kernels have as many slices as rows ({kernel_size[0]}), not "
+                f"{self.depth}; omit the depth, or choose another mapping."
+            )
         if self.name == "planar":
             return self.depth or 1
         return self.depth or (len(self.alpha) if self.alpha is not None else kernel_size[0])
 
     def convolution(self, filters: int, kernel_size: tuple[int, int], **options: Any) -> layers.Layer:
         """The 3D layer for a mapped 2D kernel of this size; options are those of `Conv3D`."""
+        taps = self.taps(kernel_size)
         if self.name in VARIANTS:
-            if self.depth not in (None, kernel_size[0]):
-                raise ConversionError(
-                    f"mapping={self.name!r}: its kernels have as many slices as rows ({kernel_size[0]}), not "
-                    f"{self.depth}; omit the depth, or choose another mapping."
-                )
             return ACSConv3D(filters, kernel_size, variant=self.name, **options)
-        return layers.Conv3D(filters, (self.taps(kernel_size), *kernel_size), **options)
+        return layers.Conv3D(filters, (taps, *kernel_size), **options)
 
     def apply(self, kernel: np.ndarray, taps: int, axis: int, center: int | None = None) -> np.ndarray:
         """Map a kernel (kh, kw, cin, cout).
@@ -134,11 +135,11 @@ def mappings_of(
             )
     made = {name: _made(f"mapping of {name}", each, given) for name, each in chosen.items()}
     for name, layer in kernels.items():
-        taps = made[name].taps(layer.kernel_size)
         try:
+            taps = made[name].taps(layer.kernel_size)
             if taps > 1 and made[name].name in MAPPINGS:
                 MAPPINGS[made[name].name](taps, made[name].tap, made[name].alpha)
-        except ValueError as error:
+        except (ConversionError, ValueError) as error:
             raise ConversionError(f"{name} ({type(layer).__name__}): {error}") from error
     return made
 

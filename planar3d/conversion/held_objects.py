@@ -89,18 +89,22 @@ def _acts_in_slices(function: Callable[[Any], Any], shape: Any, layout: Layout) 
     return _is_near(_result(function, np.moveaxis(slices, 1, position)), np.moveaxis(expected, 1, position))
 
 
-def weight_objects(layer: Any, kind: str, shape: tuple[int, ...], to_grouped: Any, axis: int | None) -> dict[str, Any]:
+def grouped(kernel: np.ndarray) -> np.ndarray:
+    """A depthwise kernel (kh, kw, cin, multiplier) as a grouped one (kh, kw, 1, cin·multiplier)."""
+    return kernel.reshape(*kernel.shape[:2], 1, -1)
+
+
+def weight_objects(layer: Any, kind: str, shape: tuple[int, ...], axis: int | None) -> dict[str, Any]:
     """The regularizer and the constraint of a weight, for the weight in 3D, by `regularizer` and `constraint`.
 
     Args:
-        kind: what the weight is called there: `kernel`, `depthwise`, `pointwise`, `alpha`.
+        kind: what the weight is called there: `kernel`, `depthwise` (which is grouped in 3D), `pointwise`, `alpha`.
         shape: of the 2D weight.
-        to_grouped: lays a depthwise kernel as that of a grouped convolution; None for others.
         axis: where depth lies among the weight's axes; None if it stays 2D.
     """
 
     def to_3d(weight: np.ndarray) -> np.ndarray:
-        weight = weight if to_grouped is None else to_grouped(weight)
+        weight = grouped(weight) if kind == "depthwise" else weight
         return weight if axis is None else np.expand_dims(weight, axis)
 
     regularizer, constraint = (getattr(layer, f"{kind}_{part}") for part in ("regularizer", "constraint"))
@@ -114,20 +118,20 @@ def weight_objects(layer: Any, kind: str, shape: tuple[int, ...], to_grouped: An
             raise _refusal(layer, f"{kind}_regularizer", regularizer)
     if constraint is not None:
         expected = _result(constraint, tried)
-        moved = _with_axes_moved(constraint, shape, to_grouped is not None, axis)
+        moved = _with_axes_moved(constraint, shape, kind == "depthwise", axis)
         if expected is None or moved is None or not _is_near(_result(moved, to_3d(tried)), to_3d(expected)):
             raise _refusal(layer, f"{kind}_constraint", constraint)
         constraint = moved
     return {"regularizer": regularizer, "constraint": constraint}
 
 
-def _with_axes_moved(constraint: Any, shape: tuple[int, ...], grouped: bool, depth: int | None) -> Any:
+def _with_axes_moved(constraint: Any, shape: tuple[int, ...], is_grouped: bool, depth: int | None) -> Any:
     """The constraint with its axes found again in 3D, if it names axes, else itself; None if they are no axes there."""
     given = getattr(constraint, "axis", None)
-    if given is None or (depth is None and not grouped):
+    if given is None or (depth is None and not is_grouped):
         return constraint
     axes = {axis % len(shape) for axis in np.atleast_1d(given).tolist()}
-    if grouped:
+    if is_grouped:
         # (kh, kw, channels, multiplier) became (kh, kw, 1, channels · multiplier).
         ends = {axis for axis in axes if axis > 1 and shape[axis] > 1}
         longer = {axis for axis in (2, 3) if shape[axis] > 1}

@@ -111,6 +111,7 @@ def test_mappings_differ_by_layer(mapping):
         ({"mapping": "scale", "alpha": "abc"}, "^alpha='abc': a list of factors"),
         ({"kernel_depth": 3}, "^kernel_depth=3 has no effect with mapping='planar': it is for 'zero', 'average'"),
         ({"mapping": "acs", "kernel_depth": 5}, "^kernel_depth=5 has no effect with mapping='acs'"),
+        ({"mapping": KernelMapping("acs", 5)}, r"^conv \(Conv2D\): mapping='acs': .* as rows \(3\), not 5"),
         ({"mapping": "average", "alpha": ALPHA}, "^alpha=.* has no effect with mapping='average': it is for 'scale'"),
         ({"mapping": "average", "tap": 1}, "^tap=1 has no effect with mapping='average': it is for 'zero'"),
         ({"mapping": {"conv": "planar"}, "kernel_depth": 3}, "^kernel_depth=3 has no effect with these mappings"),
