@@ -1,8 +1,7 @@
 """The rule on small innermost regions, tuned on a cross-validation's predictions and written into a weights file."""
 
-import math
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,63 +25,45 @@ _DIGITS = 12  # of a mean: sums of equal results can differ in the last bits
 MOST_MM3 = 750.0  # larger regions are never removed, as in nnU-Net's search
 
 
-@dataclass(frozen=True)
-class Innermost:
-    """The innermost region of one case."""
-
-    predicted_mm3: float  # its volume in the prediction, before the rule
-    dice: float  # of the region, by the challenge's rules
-    dice_without: float  # without the region in the prediction: 1 if the reference has none either, else 0
-
-
-def innermost_of(targets: Targets, reference: np.ndarray, prediction: np.ndarray, grid: Grid) -> Innermost:
-    """Score the innermost region of the targets.
+def innermost_of(
+    targets: Targets, reference: np.ndarray, prediction: np.ndarray, grid: Grid
+) -> tuple[float, float, float]:
+    """Score the innermost region of the targets in one case, for `find_smallest`.
 
     Args:
         targets: nested regions, the outermost first.
-        reference, prediction: label maps (i, j, k) on one grid.
+        reference, prediction: label maps (i, j, k) on one grid; the prediction without the rule.
     """
     name = targets.names[-1]
     expert, found = targets.masks(reference)[name], targets.masks(prediction)[name]
-    return Innermost(
-        np.count_nonzero(found) * voxel_mm3(grid), score_region(expert, found, grid)["dice"], float(not expert.any())
-    )
+    dice_without = float(not expert.any())  # without the region in the prediction: 1 if the reference has none either
+    return np.count_nonzero(found) * voxel_mm3(grid), score_region(expert, found, grid)["dice"], dice_without
 
 
-def mean_dice(cases: Sequence[Innermost], smallest_mm3: float) -> float:
-    """Mean Dice of the innermost region if smaller volumes become the surrounding region."""
-    return _mean_dice(_columns(cases), smallest_mm3)
+def mean_dice(cases: np.ndarray, smallest_mm3: float) -> float:
+    """Mean Dice of the innermost region if smaller volumes become the surrounding region; cases as `find_smallest`."""
+    predicted, dice, without = cases.T
+    return float(np.mean(np.where(predicted >= smallest_mm3, dice, without)))
 
 
-def _columns(cases: Iterable[Innermost]) -> np.ndarray:
-    """Predicted volumes, Dice and Dice without the region, (3, cases): of many cases, many volumes are tried."""
-    return np.array([(case.predicted_mm3, case.dice, case.dice_without) for case in cases], float).reshape(-1, 3).T
-
-
-def _mean_dice(columns: np.ndarray, smallest_mm3: float) -> float:
-    predicted, dice, without = columns
-    return float(np.mean(np.where(predicted >= smallest_mm3, dice, without))) if predicted.size else math.nan
-
-
-def find_smallest(cases: Iterable[Innermost]) -> tuple[float, Mapping[float, float]]:
+def find_smallest(cases: np.ndarray) -> tuple[float, Mapping[float, float]]:
     """The smallest volume to keep, by the mean Dice of the innermost region.
 
     Candidates are no rule, the midpoints between predicted volumes, and 1 mm³ above the largest, all up to `MOST_MM3`;
     other values are equivalent. Of equal results the lowest is used, as it removes least.
 
     Args:
-        cases: predicted by networks not trained on them.
+        cases: (cases, 3), rows of `innermost_of`, predicted by networks not trained on them.
 
     Returns:
         the value in mm³, and the mean Dice of each candidate.
 
     Source: Messaoudi 2023, section 3.1.3, for the rule; Isensee 2021 for its search on validation cases.
     """
-    columns = _columns(cases)
-    volumes = sorted({volume for volume in columns[0].tolist() if volume > 0})
+    volumes = sorted({volume for volume in cases[:, 0].tolist() if volume > 0})
     above = [*volumes[1:], *(volume + 2 for volume in volumes[-1:])]
     middles = [(low + min(high, MOST_MM3)) / 2 for low, high in zip(volumes, above, strict=True) if low < MOST_MM3]
-    tried = {value: _mean_dice(columns, value) for value in (0.0, *middles)}
+    tried = {value: mean_dice(cases, value) for value in (0.0, *middles)}
     return max(tried, key=lambda value: (round(tried[value], _DIGITS), -value)), tried
 
 
@@ -123,14 +104,14 @@ def tune(run: Run) -> Tuned:
             "because its predictions still contain small regions."
         )
     run.recipe.changed(**{FIELD: MOST_MM3})  # refuses a last region that is not within the one before
-    folds = [found for number in range(1, len(run.folds) + 1) if (found := _predicted(run, number))]
+    folds = [np.array(found) for number in range(1, len(run.folds) + 1) if (found := _predicted(run, number))]
     if len(folds) < 2:
         raise RunError(f"{run.folder} has {counted(folds, 'fold')} with predictions; two are needed. Run more folds.")
-    everything = [case for cases in folds for case in cases]
+    everything = np.concatenate(folds)
     smallest, tried = find_smallest(everything)
     crossed = 0.0
     for number, cases in enumerate(folds):
-        others = [case for other, its in enumerate(folds) if other != number for case in its]
+        others = np.concatenate(folds[:number] + folds[number + 1 :])
         crossed += mean_dice(cases, find_smallest(others)[0]) * len(cases) / len(everything)
     return Tuned(smallest, targets.names[-1], len(everything), tried[0.0], crossed, tried[smallest])
 
@@ -154,7 +135,7 @@ def write_rule(weights: Path, smallest_mm3: float) -> None:
         write_metadata(temporary, {RECIPE: recipe.changed(**{FIELD: smallest_mm3}).to_json()})
 
 
-def _predicted(run: Run, number: int) -> list[Innermost]:
+def _predicted(run: Run, number: int) -> list[tuple[float, float, float]]:
     found = []
     for name in run.folds[number - 1].test:
         path = run.predicted(name, number)
