@@ -82,7 +82,7 @@ def _setting(contestant: Contestant, size: int, folder: Path) -> tuple[Any, Any,
     samples = ScanSamples([voxels], [masks], recipe)
     if contestant.cached:
         features = compute_features(encoder_of(network, recipe), voxels, folder / contestant.precision, recipe)
-        samples, trained = FeatureSamples([features], samples, recipe), decoder_of(network, recipe)
+        samples, trained = FeatureSamples([features], samples), decoder_of(network, recipe)
     return (trainer_of(trained) if contestant.kind == "trainer" else trained), samples, recipe
 
 
@@ -150,7 +150,7 @@ def losses(precision: str, run_folder: str) -> Callable[[], list[float]]:
     voxels, masks = [prepared.voxels for prepared, _ in opened], [mask for _, mask in opened if mask is not None]
     encoder = encoder_of(network, recipe)
     features = [compute_features(encoder, v, run.features(s, 1), recipe) for s, v in zip(scans, voxels, strict=True)]
-    samples = FeatureSamples(features, ScanSamples(voxels, masks, recipe), recipe)
+    samples = FeatureSamples(features, ScanSamples(voxels, masks, recipe))
     trainer = compiled(trainer_of(decoder_of(network, recipe)), recipe)
     order = recipe.training.samples.order(np.arange(len(samples.windows)), 0, recipe.training.seed)
     # Windows with lesions, which the loss is about.

@@ -30,7 +30,6 @@ from planar3d.training.fit import fit
 from planar3d.training.gradient_check import guard_precision
 from planar3d.training.initialization import initial_network, layers_named, scale_to_unit_variance
 from planar3d.training.samples import ScanSamples
-from planar3d.training.sampling import Samples
 from planar3d.training.trainer import trainer_of
 from planar3d.wording import counted, score_text
 
@@ -107,7 +106,7 @@ def _train(run: Run, number: int, notify: Notify, devices: str | None, claim: Cl
     scans = (*fold.train, *fold.validation)
     sampling = recipe.training.samples
     training, validation = sampling.split(len(fold.train), len(fold.validation), recipe.slices, recipe.tiles)
-    samples = _samples(run, number, None, scans, notify)
+    samples = sampling.samples([_open(run, scan) for scan in scans], recipe)
     if recipe.training.unit_variance:
         first = sampling.order(training, 0, recipe.training.seed)[: recipe.training.batch_size]
         inputs, _ = samples.batch(first)
@@ -116,7 +115,8 @@ def _train(run: Run, number: int, notify: Notify, devices: str | None, claim: Cl
     trained = trainer_of(decoder_of(network, recipe) if cached else network)
     guard_precision(trained, recipe, len(training), notify)
     if cached:
-        samples = _samples(run, number, encoder_of(network, recipe), scans, notify)
+        assert isinstance(samples, ScanSamples)  # only these allow cached features
+        samples = _with_features(run, number, encoder_of(network, recipe), scans, samples, notify)
     card = training_card(recipe, run.data, fold, number, len(run.folds))
     numbers = training, validation
     fit(network, trained, samples, *numbers, recipe, folder, notify, card, devices=chosen, check=claim.require)
@@ -159,19 +159,18 @@ def _score(run: Run, number: int, notify: Notify, claim: Claim) -> None:
     write_csv(folder / "scores.csv", list(rows[0]), rows)
 
 
-def _samples(run: Run, number: int, encoder: keras.Model | None, scans: Sequence[str], notify: Notify) -> Samples:
-    recipe, opened = run.recipe, [_open(run, scan) for scan in scans]
-    samples = recipe.training.samples.samples(opened, recipe)
-    if encoder is None:
-        return samples
-    assert isinstance(samples, ScanSamples)  # only these allow cached features
-    voxels = [prepared.voxels for prepared, _ in opened]
+def _with_features(
+    run: Run, number: int, encoder: keras.Model, scans: Sequence[str], samples: ScanSamples, notify: Notify
+) -> FeatureSamples:
     folders = [run.features(scan, number) for scan in scans]
     missing = [folder for folder in folders if not folder.is_dir()]
     if missing:
         notify(f"computing the encoder's features of {counted(missing, 'scan')}")
-    features = [compute_features(encoder, v, folder, recipe, notify) for v, folder in zip(voxels, folders, strict=True)]
-    return FeatureSamples(features, samples, recipe)
+    features = [
+        compute_features(encoder, voxels, folder, run.recipe, notify)
+        for voxels, folder in zip(samples.voxels, folders, strict=True)
+    ]
+    return FeatureSamples(features, samples)
 
 
 def _open(run: Run, scan: str) -> tuple[Prepared, np.ndarray]:

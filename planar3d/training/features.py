@@ -40,7 +40,7 @@ def check_cacheable(recipe: Recipe) -> None:
         )
     # Beyond the end, a window repeats the last slice, but its features would repeat those of the last slices together.
     depth, stride, slices = recipe.tiles.depth, recipe.tiles.stride, recipe.slices
-    joined = recipe.training.samples.joins_scans  # any number of scans
+    joined = recipe.window_borders == "none"  # any number of scans
     if (slices - depth) % stride or (joined and slices % stride):
         raise RecipeError(
             f"cached_features needs windows that end with the scan, but windows of {depth} slices at stride {stride} "
@@ -107,14 +107,14 @@ def _write_features(encoder: keras.Model, voxels: np.ndarray, paths: Sequence[Pa
 class FeatureSamples(ScanSamples):
     """Batches of (skip levels, mask) from cached features instead of the samples' images."""
 
-    def __init__(self, features: Sequence[Sequence[np.ndarray]], samples: ScanSamples, recipe: Recipe) -> None:
-        self.labels, self.recipe, self.windows = samples.labels, recipe, samples.windows
+    def __init__(self, features: Sequence[Sequence[np.ndarray]], samples: ScanSamples) -> None:
+        self.labels, self.recipe, self.windows = samples.labels, samples.recipe, samples.windows
         self.levels = list(zip(*features, strict=True))  # by level, then by scan
-        self.factors = feature_levels(recipe).values()
+        self.factors = feature_levels(self.recipe).values()
         # No conversion if the network computes in the stored type; NumPy widens float16 three times as fast as
         # TensorFlow on a CPU.
-        kept = recipe.training.samples.cached_features
-        self.dtype = bfloat16 if kept == computed_precision(recipe.training.precision) == "bf16" else np.float32
+        kept = self.recipe.training.samples.cached_features
+        self.dtype = bfloat16 if kept == computed_precision(self.recipe.training.precision) == "bf16" else np.float32
 
     def inputs(self, numbers: Sequence[int] | np.ndarray) -> list[np.ndarray]:  # type: ignore[override]
         """(windows, depth / factor, rows', cols', channels), one per level; float32, or bfloat16 if it is both stored

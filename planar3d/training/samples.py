@@ -69,11 +69,9 @@ class ScanSamples:
         labels: uint8 (slices, rows, cols) of the same grids.
     """
 
-    def __init__(
-        self, voxels: Sequence[np.ndarray], labels: Sequence[np.ndarray], recipe: "Recipe", borders: str = "scan"
-    ) -> None:
-        self.voxels, self.labels, self.recipe = voxels, labels, recipe
-        self.windows = Windows(len(voxels[0]), len(voxels), recipe.tiles.depth, recipe.tiles.stride, borders)
+    def __init__(self, voxels: Sequence[np.ndarray], labels: Sequence[np.ndarray], recipe: "Recipe") -> None:
+        self.voxels, self.labels, self.recipe, tiles = voxels, labels, recipe, recipe.tiles
+        self.windows = Windows(len(voxels[0]), len(voxels), tiles.depth, tiles.stride, recipe.window_borders)
 
     def batch(self, numbers: Sequence[int] | np.ndarray) -> tuple[Any, np.ndarray]:
         return self.inputs(numbers), self.targets(numbers)
@@ -125,10 +123,6 @@ class WindowSampling(Sampling):
     def validates(self) -> bool:  # type: ignore[override]
         return self.validation != "none"
 
-    @property
-    def joins_scans(self) -> bool:  # type: ignore[override]
-        return self.window_borders == "none"
-
     def check_with(self, preparation: Preparation, targets: Targets) -> None:
         """Refuse scans with different numbers of slices."""
         if not preparation.same_slices:
@@ -164,5 +158,4 @@ class WindowSampling(Sampling):
         return np.random.default_rng([seed, key]).permutation(training)
 
     def samples(self, scans: Sequence[tuple[Prepared, np.ndarray]], recipe: "Recipe") -> ScanSamples:
-        voxels, labels = [prepared.voxels for prepared, _ in scans], [marked for _, marked in scans]
-        return ScanSamples(voxels, labels, recipe, self.window_borders)
+        return ScanSamples([prepared.voxels for prepared, _ in scans], [labels for _, labels in scans], recipe)

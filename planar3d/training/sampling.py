@@ -37,7 +37,6 @@ class Sampling(Section):
     validates: bool  # whether there are validation samples
     cached_features: str  # stored number type of a frozen encoder's features; `"none"` computes them in each step
     shows_brains: bool  # whether some samples show extracted brains
-    joins_scans = False  # whether samples cross from one scan into the next
 
     @abstractmethod
     def check_with(self, preparation: Preparation, targets: Targets) -> None:

@@ -308,8 +308,8 @@ def test_cached_features_give_the_network_s_own_output(scans, tmp_path, borders,
     network = initial_network(recipe)
     encoder = encoder_of(network, recipe)
     features = [compute_features(encoder, v, tmp_path / str(i), recipe) for i, v in enumerate(scans[0])]
-    direct = ScanSamples(*scans, recipe, borders)
-    cached = FeatureSamples(features, direct, recipe)
+    direct = ScanSamples(*scans, recipe)
+    cached = FeatureSamples(features, direct)
     decoder = decoder_of(network, recipe)
     for window in range(len(direct.windows)):
         expected = network(direct.inputs([window]))
@@ -324,7 +324,7 @@ def test_features_kept_in_bf16_are_those_a_bf16_network_computes(scans, tmp_path
     def inputs(kept: str, precision: str = "bf16") -> list[np.ndarray]:
         recipe = TINY.changed(precision=precision, cached_features=kept)
         features = [compute_features(encoder, v, tmp_path / kept / str(i), recipe) for i, v in enumerate(scans[0])]
-        return FeatureSamples(features, ScanSamples(*scans, recipe), recipe).inputs([1, 2])
+        return FeatureSamples(features, ScanSamples(*scans, recipe)).inputs([1, 2])
 
     narrow, again, wide = inputs("bf16"), inputs("bf16"), inputs("float32")  # again: from the files
     for levels in zip(narrow, again, wide, inputs("bf16", precision="float32"), strict=True):
