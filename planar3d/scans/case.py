@@ -1,7 +1,8 @@
-"""A case: a patient's images by name, their label map, and the group; and a data set of cases."""
+"""A case: a patient's images by name, their label map, and the group; a data set of cases, and its layout."""
 
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,6 +150,36 @@ class Dataset:
                     f"{len(missing)} of {len(self.cases)} scans in {self.folder} have no {kind}: {names}. "
                     f"Expected e.g. {lost}; add it, or remove the patient."
                 )
+
+
+class Layout(ABC):
+    """How a data set names its files and folders."""
+
+    name: str  # of the layout
+    expected: str  # its files, for the error message about an unknown layout
+
+    @abstractmethod
+    def find(self, folder: Path, files: Sequence[Path], labelled: bool) -> list[Case]:
+        """The cases of a folder; none if it has another layout.
+
+        Args:
+            folder: of the data set, or a table.
+            files: all files in it and its subfolders, except derivatives.
+            labelled: whether cases without public labels, as in a test set, are excluded if others exist. If a label
+                map is missing, its case has the expected path. A label map without a scan is a case without images,
+                unless a missing scan cannot be meant.
+
+        Raises:
+            DatasetError: the folder has the layout, but cannot be understood.
+        """
+
+    def label_set(self, folder: Path, cases: Sequence[Case]) -> LabelSet | None:
+        """The meaning of the labels of these cases, if the layout defines it; a `DatasetError` if it is ambiguous."""
+        return None
+
+    def split(self, folder: Path, cases: Sequence[Case]) -> Fold | None:
+        """The data set's own split into training, validation and test, if it has one."""
+        return None
 
 
 def patient_of(case_id: str) -> str:

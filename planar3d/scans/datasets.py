@@ -8,10 +8,9 @@ from pathlib import Path
 
 from planar3d.errors import DatasetError, Planar3DWarning, path_of
 from planar3d.scans.bids import NOT_RAW
-from planar3d.scans.case import Case, Dataset
+from planar3d.scans.case import Case, Dataset, Layout
 from planar3d.scans.image_files import files_within, is_there
 from planar3d.scans.layouts import LAYOUTS
-from planar3d.scans.layouts.interface import Layout
 from planar3d.scans.tables import folded
 from planar3d.wording import counted, is_or_are, listed
 
@@ -41,13 +40,13 @@ def find_cases(folder: str | Path) -> Dataset:
     folder = path_of(folder, "A data set", DatasetError)
     if not os.path.exists(folder):
         raise DatasetError(f"{folder} does not exist. {_EXPECTED}")
-    found = find_layout(folder, labelled=True)
-    if found is None:
+    layout, found = find_layout(folder, labelled=True)
+    if layout is None:
         without = "no rows" if os.path.isfile(folder) else "no known layout"
         is_empty = os.path.isdir(folder) and not any(folder.iterdir())
         raise DatasetError(f"{folder} {'is empty' if is_empty else f'has {without}'}. {_EXPECTED}")
-    layout, cases = found[0], sorted((case for case in found[1] if case.images), key=lambda case: case.id)
-    alone = [case.label_map.relative_to(folder) for case in found[1] if not case.images]
+    cases = sorted((case for case in found if case.images), key=lambda case: case.id)
+    alone = [case.label_map.relative_to(folder) for case in found if not case.images]
     if alone:
         warnings.warn(
             f"{folder}: {counted(alone, 'label map')} without a scan {is_or_are(alone)} left out: {listed(alone)}. "
@@ -73,8 +72,8 @@ def find_cases(folder: str | Path) -> Dataset:
     return replace(dataset, labels=layout.label_set(folder, cases), split=layout.split(folder, cases))
 
 
-def find_layout(folder: Path, labelled: bool) -> tuple[Layout, list[Case]] | None:
-    """The known layout of a folder or table, if it has one, and its cases in the order of their files or rows.
+def find_layout(folder: Path, labelled: bool) -> tuple[Layout | None, list[Case]]:
+    """The known layout of a folder or table, None if it has none, and its cases in the order of their files or rows.
 
     Files are not checked for existence, but without `labelled` a missing label map is None. A `DatasetError` names a
     folder that cannot be opened, or a layout that cannot be understood.
@@ -88,12 +87,12 @@ def find_layout(folder: Path, labelled: bool) -> tuple[Layout, list[Case]] | Non
             cases = [replace(c, labels=c.labels if is_there(c.labels) else None) for c in cases if c.images]
         if any(case.images for case in cases):
             return layout, cases
-    return None
+    return None, []
 
 
 def has_layout(folder: Path) -> bool:
     """Whether a folder has a known layout, even one that cannot be understood."""
     try:
-        return find_layout(folder, labelled=False) is not None
+        return find_layout(folder, labelled=False)[0] is not None
     except DatasetError:
         return True

@@ -166,7 +166,7 @@ def _find_in_folder(folder: Path) -> list[ScanInput]:
     if found and unnamed and not has_layout(folder):  # a layout has images of other contrasts
         found[0] = replace(found[0], left_out=tuple(without_copies(unnamed)))
     if not found:
-        found = [_of_case(case, FLAIR) for case in (find_layout(folder, labelled=False) or (None, ()))[1]]
+        found = [_of_case(case, FLAIR) for case in find_layout(folder, labelled=False)[1]]
     if not found:
         raise ScanError(
             f"{folder} has no .nii or .nii.gz file with FLAIR in its name and no DICOM files; name the scans "
@@ -213,15 +213,15 @@ def _find_cases(path: Path, images: Sequence[str]) -> list[ScanInput]:
     is_table = path.name.lower().endswith(_TABLES)
     if len(images) == 1 and os.path.isfile(path) and not is_table:
         return [replace(_of_file(path), images={images[0]: path})]
-    found = find_layout(path, labelled=False) if is_table or os.path.isdir(path) else None
-    if found is None:
+    cases = find_layout(path, labelled=False)[1] if is_table or os.path.isdir(path) else []
+    if not cases:
         raise ScanError(
             f"{path} does not show which files are the images {', '.join(images)} of a case. Name a BraTS, nnU-Net or "
             f"BIDS folder, a table with the columns {', '.join(f'image:{name}' for name in images)}, or each image "
             f"with --image {images[0]}=FILE."
         )
     dataset = path if os.path.isdir(path) and is_bids(path) else None
-    return [replace(_of_case(case, images), dataset=dataset) for case in found[1]]
+    return [replace(_of_case(case, images), dataset=dataset) for case in cases]
 
 
 def _of_images(given: Mapping[str, str | Path], images: Sequence[str]) -> ScanInput:

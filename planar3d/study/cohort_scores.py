@@ -48,7 +48,7 @@ def score_masks(
     if out and os.path.lexists(out) and not begins(out, "scan,group,target,"):
         raise RunError(f"{out} exists, but is not a table of scores. Name another file with --out, or delete this one.")
     dataset, rows, damaged = find_cases(data), list[dict[str, Any]](), dict[str, str]()
-    _, found = find_layout(dataset.folder, labelled=False) or (None, [])
+    _, found = find_layout(dataset.folder, labelled=False)
     tests = [case for case in found if case.labels]  # not for training, but with label maps: labelsTs of nnU-Net
     without = dataset.by_id()
     named = {case.id: case for case in tests} | without

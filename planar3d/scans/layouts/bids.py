@@ -12,9 +12,8 @@ from typing import Any
 
 from planar3d.errors import DatasetError
 from planar3d.scans.bids import DESCRIPTION, entities, find_bids_scans, is_bids, made_by_planar3d, read_json_object
-from planar3d.scans.case import EVERYONE, Case
+from planar3d.scans.case import EVERYONE, Case, Layout
 from planar3d.scans.image_files import by_stem, files_within, first_of, require_usable, stem, suffix
-from planar3d.scans.layouts.interface import Layout
 from planar3d.scans.tables import read_sites
 
 # Other contrasts, by the suffixes of their names in lower case. With a contrast agent (ce-gadolinium), t1 is t1ce.

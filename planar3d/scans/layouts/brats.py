@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from planar3d.errors import DatasetError, ScanError
-from planar3d.scans.case import EVERYONE, Case, LabelSet
+from planar3d.scans.case import EVERYONE, Case, LabelSet, Layout
 from planar3d.scans.image_files import by_stem, first_of, stem, suffix
-from planar3d.scans.layouts.interface import Layout
 from planar3d.scans.volume import read_labels
 
 IMAGES = ("flair", "t1", "t1ce", "t2")

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from planar3d.errors import DatasetError
-from planar3d.scans.case import EVERYONE, Case, LabelSet
+from planar3d.scans.case import EVERYONE, Case, LabelSet, Layout
 from planar3d.scans.folds import Fold
 from planar3d.scans.image_files import by_stem, first_of, is_there, stem, suffix
-from planar3d.scans.layouts.interface import Layout
 
 VIEWS, INSTANTS = ("2CH", "4CH"), ("ED", "ES")
 _NAME = re.compile(rf"((patient[0-9]+)_({'|'.join(VIEWS)})_(?:{'|'.join(INSTANTS)}))(_gt)?", re.IGNORECASE)

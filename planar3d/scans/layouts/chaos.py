@@ -4,8 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from planar3d.scans.case import Case, LabelSet
-from planar3d.scans.layouts.interface import Layout
+from planar3d.scans.case import Case, LabelSet, Layout
 from planar3d.scans.slice_folders import IMAGES, MASKS, ORGANS
 
 _SEQUENCES = ("T1DUAL", "T2SPIR")

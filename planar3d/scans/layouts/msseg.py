@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from planar3d.errors import DatasetError
-from planar3d.scans.case import Case
+from planar3d.scans.case import Case, Layout
 from planar3d.scans.image_files import by_stem, first_of, stem, suffix
-from planar3d.scans.layouts.interface import Layout
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ from typing import Any
 
 from planar3d.errors import DatasetError, Planar3DWarning
 from planar3d.scans.bids import read_json_object
-from planar3d.scans.case import Case, LabelSet
+from planar3d.scans.case import Case, LabelSet, Layout
 from planar3d.scans.image_files import is_nifti, stem
 from planar3d.scans.labels import Labels
-from planar3d.scans.layouts.interface import Layout
 from planar3d.scans.tables import is_name
 from planar3d.wording import counted
 

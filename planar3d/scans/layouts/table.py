@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from planar3d.errors import DatasetError
-from planar3d.scans.case import EVERYONE, Case
+from planar3d.scans.case import EVERYONE, Case, Layout
 from planar3d.scans.image_files import files_of, stem
-from planar3d.scans.layouts.interface import Layout
 from planar3d.scans.tables import SITES, check_name, path_in_table, read_table
 
 _COLUMNS = ("scan", "mask", "group", "id", "labels", "patient")
