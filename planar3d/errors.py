@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from planar3d.wording import printable
@@ -59,3 +61,15 @@ def text_of(path: Path, reader: str, error: type[Planar3DError] = Planar3DError)
             "open it. Rename it or its folder; in a terminal without UTF-8, set PYTHONUTF8=1."
         )
     return text
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise a `ScanError` if the system cannot read a file of the scan at `path`, so that it fails alone."""
+    try:
+        yield
+    except OSError as error:
+        raise ScanError(
+            f"{error.filename or path} cannot be read ({error.strerror or error}). Check its permissions and its disk, "
+            "or leave it out."
+        ) from None

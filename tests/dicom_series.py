@@ -1,6 +1,6 @@
 """DICOM series made of volumes in space, in the habits of several vendors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,13 +138,24 @@ def write_kind(folder: Path, kind: str) -> np.ndarray:
     return affine
 
 
+def find_series(files: Iterable[Path]) -> list[Any]:
+    """The series of files, all of which can be used."""
+    from planar3d.errors import ScanError
+    from planar3d.scans.dicom import find_dicom_series
+
+    problems: dict[Path, str] = {}
+    found = find_dicom_series(files, problems)
+    if problems:
+        raise ScanError(next(iter(problems.values())))
+    return found
+
+
 def segmented(folder: Path, lesions: np.ndarray = LESIONS, affine: np.ndarray = OBLIQUE) -> Any:
     """The mask that lies where `lesions` does, as `predict` makes it of the files of a folder; and the series."""
-    from planar3d.scans.dicom import find_dicom_series
     from planar3d.scans.dicom_conversion import read_dicom_series
     from planar3d.scans.volume import Scan
 
-    (series,) = find_dicom_series(path for path in folder.iterdir())
+    (series,) = find_series(folder.iterdir())
     scan = read_dicom_series(series)
     axes = np.linalg.inv(affine) @ scan.affine
     places = np.indices(scan.voxels.shape).reshape(3, -1).T @ axes[:3, :3].T + axes[:3, 3]

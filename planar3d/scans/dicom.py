@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,10 +10,9 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from planar3d.errors import Planar3DError, ScanError
+from planar3d.errors import ScanError, reading
 from planar3d.scans import dicom_headers as headers
-from planar3d.scans.dicom_headers import text_of, values_of
-from planar3d.scans.dicom_image import DicomImage, image_of
+from planar3d.scans.dicom_headers import DicomImage, text_of, values_of
 from planar3d.wording import counted
 
 # Names of FLAIR: GE, Philips, Canon and most users call it FLAIR, Siemens dark-fluid (t2_tirm_tra_dark-fluid,
@@ -63,46 +61,36 @@ class DicomSeries:
         return f"{self.number} “{self.description}” ({modality}, {counted(self.images, 'file')})"
 
 
-def find_dicom_series(files: Iterable[Path], problems: dict[Path, str] | None = None) -> list[DicomSeries]:
+def find_dicom_series(files: Iterable[Path], problems: dict[Path, str]) -> list[DicomSeries]:
     """Read the headers of DICOM files and group them into series, sorted by number.
 
     Files that do not say their series (SeriesInstanceUID) are one if they lie in one folder and agree in study, number
     and description. Of files that are equal byte by byte the first is taken. `problems` gets, by path, why files are
-    left out, as damaged ones are.
-
-    Raises:
-        ScanError: without `problems`, a file is damaged, or could belong to several series.
+    left out: damaged ones, and those that could belong to several series.
     """
-    found_problems = dict[Path, str]() if problems is None else problems
-    by_key: dict[str | _Kin, DicomSeries] = {}
-    images = defaultdict[str | _Kin, list[DicomImage]](list)
+    by_key = defaultdict[str | _Kin, list[DicomSeries]](list)
     kin_in = defaultdict[str, set[tuple[str | _Kin, _Kin]]](set)  # by folder, each with its key
     firsts: dict[tuple[str | _Kin, str], Path] = {}
     for path in sorted(files):
         try:
             found = _read(path)
         except ScanError as error:
-            found_problems[path], found = str(error), None
+            problems[path], found = str(error), None
         if found is not None:
-            key, kin, one = found
-            instance = one.images[0].instance
+            kin, one = found
+            key, instance = one.uid or kin, one.images[0].instance
             same = firsts.setdefault((key, instance), path) if instance else path
-            if same != path and cmp(same, path, shallow=False):
-                continue
-            by_key.setdefault(key, one)
-            images[key] += one.images
-            kin_in[kin.folder].add((key, kin))
+            if same == path or not cmp(same, path, shallow=False):
+                by_key[key].append(one)
+                kin_in[kin.folder].add((key, kin))
     for key in [*by_key]:
         if isinstance(key, _Kin) and any(key.may_be_of(kin) for other, kin in kin_in[key.folder] if other != key):
-            first = by_key.pop(key).images[0].path
-            found_problems[first] = (
+            first = by_key.pop(key)[0].images[0].path
+            problems[first] = (
                 f"{first} does not name its series (SeriesInstanceUID is missing), and its folder has series that it "
                 "could belong to. Export the series again, or remove the file."
             )
-    if problems is None and found_problems:
-        raise ScanError(next(iter(found_problems.values())))
-    whole = [replace(series, images=tuple(images[key])) for key, series in by_key.items()]
-    return sorted(whole, key=lambda series: series.number)
+    return sorted(map(_joined, by_key.values()), key=lambda series: series.number)
 
 
 def series_of(files: Sequence[Path]) -> DicomSeries:
@@ -110,8 +98,7 @@ def series_of(files: Sequence[Path]) -> DicomSeries:
     found = [_read(path) for path in files]
     if None in found:
         raise ScanError(f"{files[found.index(None)]} contains no image; a series of images is needed. Remove it.")
-    series = [one for _, _, one in filter(None, found)]
-    return replace(series[0], images=tuple(image for one in series for image in one.images))
+    return _joined([one for _, one in filter(None, found)])
 
 
 def series_with(path: Path) -> DicomSeries | None:
@@ -130,10 +117,10 @@ def series_with(path: Path) -> DicomSeries | None:
 
 @lru_cache(maxsize=8)  # a table may name thousands of files of one folder
 def series_in(folder: Path) -> tuple[list[DicomSeries], dict[Path, str]]:
-    """The series of the DICOM files directly in a folder, and why files cannot be used; none if any cannot."""
+    """The series of the DICOM files directly in a folder, and why files cannot be used."""
     files = [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file()]
     dicom, problems = headers.dicom_files(files)
-    return [] if problems else find_dicom_series(dicom), problems
+    return find_dicom_series(dicom, problems), problems
 
 
 def names_flair(texts: Sequence[str], inversion_ms: float, echo_ms: float) -> bool:
@@ -151,6 +138,61 @@ def names_flair(texts: Sequence[str], inversion_ms: float, echo_ms: float) -> bo
     return bool(inversion_ms and echo_ms)
 
 
+def choose_usable(
+    series: Sequence[DicomSeries], problems: dict[Path, str], place: Path
+) -> tuple[list[tuple[DicomSeries, str, str]], dict[Path, str]]:
+    """The series that are FLAIR scans, see `choose_flair`, where some files cannot be used, by path in `problems`.
+
+    An unusable file may belong to any series of its folder, so none of them is known to be complete. It may also be
+    the FLAIR scan, so no series is taken only because it is the only one.
+
+    Returns:
+        The FLAIR scans, each with a note on the choice and the reason why it cannot be segmented, or empty texts; and
+        the first problem of each folder that has none of them, by path.
+    """
+    if problems and not any(one.is_flair for one in series):
+        chosen, note = list[DicomSeries](), ""
+    else:
+        chosen, note = choose_flair(series, place)
+    firsts = {path.parent: path for path in reversed(problems)}
+    found = list[tuple[DicomSeries, str, str]]()
+    for one in chosen:
+        of = [firsts[image.path.parent] for image in one.images if image.path.parent in firsts]
+        problem = f"{problems[of[0]]} It may belong to series {one}." if of else ""
+        found.append((one, "" if found else note, problem))
+    folders = {image.path.parent for one in chosen for image in one.images}
+    return found, {path: problems[path] for folder, path in firsts.items() if folder not in folders}
+
+
+def choose_flair(series: Sequence[DicomSeries], place: Path) -> tuple[list[DicomSeries], str]:
+    """The series that are FLAIR scans, and a note on the choice.
+
+    Reformatted series are left out where the study has original ones. A single MR series is taken whatever it is.
+
+    Raises:
+        ScanError: there is no MR series, or there are several and none is identified as FLAIR.
+    """
+    listed = "; ".join(map(str, series)) or "no series with images"
+    scans = [one for one in series if one.modality == "MR"]
+    flair = [one for one in scans if one.is_flair]
+    if flair:
+        original = {one.study for one in flair if not one.is_secondary}
+        chosen = [one for one in flair if not (one.is_secondary and one.study in original)]
+        known = {one.study for one in flair}
+        left = {one.study: f"{one.images[0].path.parent}: {one}" for one in scans if one.study not in known}
+        note = f"studies without a series identified as FLAIR were left out: {'; '.join(left.values())}"
+        return chosen, note if left else ""
+    if len(scans) == 1:
+        why = "was used as the only MR series; neither its name nor its times identify it as FLAIR"
+        return scans, f"series {scans[0]} {why}"
+    if not scans:
+        raise ScanError(f"{place} has no MR series. Found: {listed}.")
+    raise ScanError(
+        f"{place} has no series with the name or times of a FLAIR scan. Found: {listed}. Name a file of the right "
+        "series."
+    )
+
+
 class _Kin(NamedTuple):
     """What the files of a series share besides its UID; empty where it is missing."""
 
@@ -160,43 +202,40 @@ class _Kin(NamedTuple):
     description: str
 
     def may_be_of(self, other: "_Kin") -> bool:
-        """Whether no element given in both differs."""
-        return self.folder == other.folder and all(
-            ours in ("", theirs) for ours, theirs in zip(self, other, strict=True)
-        )
+        """Whether the other one has all that is given here."""
+        return all(ours in ("", theirs) for ours, theirs in zip(self, other, strict=True))
 
 
-def _read(path: Path) -> tuple[str | _Kin, _Kin, DicomSeries] | None:
-    """The key of a file's series, and a series of that file only; None if it is not a magnitude image."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's, about values outside the standard; values in use are checked
-            found = headers.read_header(path)
-            if found is None:
-                return None
-            header, stored = found
-            told = (text_of(header, k) for k in ("StudyInstanceUID", "SeriesNumber", "SeriesDescription"))
-            kin = _Kin(str(path.parent), *told)
-            return text_of(header, "SeriesInstanceUID") or kin, kin, _series(path, header, stored)
-    except Planar3DError:
-        raise
-    except Exception as error:  # whatever the bytes of a stranger's file provoke in pydicom
-        raise ScanError(f"{path} is a damaged DICOM file ({error}). Copy it again, or remove it.") from None
+def _read(path: Path) -> tuple[_Kin, DicomSeries] | None:
+    """The kin of a file's series, and a series of that file only; None if it is not a magnitude image."""
+    with reading(path), headers.reading_dicom(path):
+        found = headers.read_header(path)
+        if found is None:
+            return None
+        header, image = found
+        told = (text_of(header, k) for k in ("StudyInstanceUID", "SeriesNumber", "SeriesDescription"))
+        return _Kin(str(path.parent), *told), _series(header, image)
 
 
-def _series(path: Path, header: Any, stored: int) -> DicomSeries:
+def _joined(series: Sequence[DicomSeries]) -> DicomSeries:
+    """The images of all in their order, described by the first."""
+    return replace(series[0], images=tuple(image for one in series for image in one.images))
+
+
+def _series(header: Any, image: DicomImage) -> DicomSeries:
     names = ["SeriesDescription", "ProtocolName", "AcquisitionContrast"]
     if text_of(header, "Manufacturer").startswith("GE"):
         names.remove("ProtocolName")  # on GE scanners it names the whole session
     texts = [text_of(header, name) for name in names] + [" ".join(values_of(header, "ImageType"))]
+    modality = text_of(header, "Modality") or ("MR" if "MR" in headers.class_name(header).split() else "")
     inversion, echo = (headers.number_of(header, keyword) for keyword in ("InversionTime", "EchoTime"))
     return DicomSeries(
         study=text_of(header, "StudyInstanceUID"),
         uid=text_of(header, "SeriesInstanceUID"),
-        images=(image_of(path, header, stored),),
+        images=(image,),
         number=int(header.get("SeriesNumber") or 0),
         description=_CONTROLS.sub(" ", texts[0] or texts[1])[:64].strip(),
-        modality=_CONTROLS.sub(" ", headers.modality_of(header))[:16],
+        modality=_CONTROLS.sub(" ", modality)[:16],
         is_flair=names_flair(texts, inversion, echo),
         is_secondary="SECONDARY" in values_of(header, "ImageType") or "Secondary" in headers.class_name(header),
     )

@@ -8,7 +8,7 @@ import numpy as np
 from planar3d.errors import ScanError
 from planar3d.scans.dicom import DicomSeries
 from planar3d.scans.dicom_geometry import SAME_DIRECTION, TOLERANCE_MM, departures, evenly_spaced, heights, planes
-from planar3d.scans.dicom_image import SHARED
+from planar3d.scans.dicom_headers import SHARED
 from planar3d.scans.nifti_header import MAXIMUM_VOXELS
 
 UNCOMPRESSED = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"}  # implicit, explicit, big-endian
@@ -43,7 +43,7 @@ def check_series(series: DicomSeries, modalities: Sequence[str], needed: str, by
 
 def count(series: DicomSeries) -> int:
     """Number of voxels in all images."""
-    return sum(image.shape[0] * image.shape[1] * len(image.position) for image in series.images)
+    return sum(image.shape[0] * image.shape[1] * len(image.planes) for image in series.images)
 
 
 def _faults(series: DicomSeries, by_name: bool) -> Iterator[str]:
@@ -73,14 +73,13 @@ def _faults(series: DicomSeries, by_name: bool) -> Iterator[str]:
         if image.stored < 0:
             yield f"has a truncated file, {image.path}. Export it again."
         rows, columns = image.shape
-        declared = rows * columns * len(image.position) * image.bits // 8
+        declared = rows * columns * len(image.planes) * image.bits // 8
         if image.syntax in UNCOMPRESSED and not 0 <= image.stored - declared < min(rows, columns):  # padding
             yield (
                 f"has a file whose {rows} rows and {columns} columns of pixels have {declared:,} bytes, but "
                 f"{image.stored:,} are stored: {image.path}. Export it again."
             )
-    places = [place for i in images for place in zip(i.spacing, i.orientation, i.position, strict=True)]
-    if any(tuple(map(len, place)) != (2, 6, 3) for place in places):
+    if any(tuple(map(len, plane)) != (2, 6, 3) for image in images for plane in image.planes):
         yield "does not give the position of its slices (pixel spacing, orientation or position). Export it again."
     spacing, orientation, position = (planes(series, what) for what in ("spacing", "orientation", "position"))
     if not all(np.isfinite(values).all() for values in (spacing, orientation, position)):
@@ -160,6 +159,6 @@ def _uneven_sentence(series: DicomSeries, steps: np.ndarray) -> str:
 
 def _name(series: DicomSeries, place: int) -> str:
     """The file of a slice, counted in space, and its frame there if there are several."""
-    frames = [(image, k) for image in series.images for k in range(len(image.position))]
+    frames = [(image, k) for image in series.images for k in range(len(image.planes))]
     image, k = frames[np.argsort(heights(series))[place]]
-    return image.path.name if len(image.position) == 1 else f"frame {k + 1} of {image.path.name}"
+    return image.path.name if len(image.planes) == 1 else f"frame {k + 1} of {image.path.name}"

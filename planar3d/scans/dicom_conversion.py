@@ -4,9 +4,6 @@ import dataclasses
 import re
 import subprocess
 import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +14,7 @@ from planar3d.extras import extra
 from planar3d.scans import dicom_geometry as geometry
 from planar3d.scans.dicom import DicomSeries
 from planar3d.scans.dicom_checks import UNCOMPRESSED, check_series, count
-from planar3d.scans.dicom_headers import PIXELS
-from planar3d.scans.dicom_image import DicomImage
+from planar3d.scans.dicom_headers import PIXELS, DicomImage, reading_dicom
 from planar3d.scans.nifti_header import header_with
 from planar3d.scans.volume import Scan, on_grid_of, read_scan
 
@@ -71,7 +67,7 @@ def _convert(series: DicomSeries, place: Path) -> Path:
         files.mkdir()
         made.mkdir()
         for number, image in enumerate(series.images):
-            if len(image.position) == 1:
+            if len(image.planes) == 1:
                 _copy(image, files / f"{number:06d}.dcm")
             else:
                 _copy_frames(image, files / f"{number:06d}")
@@ -110,7 +106,7 @@ def _copy(image: DicomImage, target: Path) -> None:
     if content[128:132] != b"DICM":
         content, added = bytes(128) + b"DICM" + content, 132
     if any(image.padding) and image.syntax in UNCOMPRESSED:
-        with _reading(image.path):
+        with reading_dicom(image.path):
             stored: Any = dcmread(image.path, force=True, specific_tags=["PixelData"]).get_item("PixelData")
         if stored is not None:
             start = stored.value_tell + added
@@ -141,8 +137,8 @@ def _copy_frames(image: DicomImage, target: Path) -> None:
     from pydicom.encaps import encapsulate, generate_frames
     from pydicom.uid import UID
 
-    count = len(image.position)
-    with _reading(image.path):
+    count = len(image.planes)
+    with reading_dicom(image.path):
         dataset = dcmread(image.path, force=True)
         stored = next(dataset[tag] for tag in PIXELS if tag in dataset)
         if image.syntax in UNCOMPRESSED:
@@ -164,16 +160,3 @@ def _copy_frames(image: DicomImage, target: Path) -> None:
                 frame.pop(keyword, None)
             dataset.PerFrameFunctionalGroupsSequence, dataset.InstanceNumber = [frame], number
             dataset.save_as(f"{target}_{number}.dcm")
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Raise a `ScanError` for whatever the bytes of a stranger's file provoke in pydicom."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's, about values outside the standard
-            yield
-    except OSError:
-        raise
-    except Exception as error:
-        raise ScanError(f"{path} is a damaged DICOM file ({error}). Copy it again, or remove it.") from None

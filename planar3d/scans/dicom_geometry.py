@@ -21,7 +21,7 @@ _TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 def planes(series: DicomSeries, what: str) -> np.ndarray:
     """An attribute of all frames of all images, (frames, values)."""
-    return np.array([plane for image in series.images for plane in getattr(image, what)], float)
+    return np.array([getattr(plane, what) for image in series.images for plane in image.planes], float)
 
 
 def on_its_grid(scan: "Scan", series: DicomSeries) -> "Scan":

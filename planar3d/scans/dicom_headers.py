@@ -1,67 +1,72 @@
-"""Which files are DICOM, and the header of each: whether it has an image, of which kind, and where it is."""
+"""Which files are DICOM, and the image of each by its header: its kind, its pixels, and where it is."""
 
 import os
 import re
 import struct
+import warnings
 from collections import defaultdict
-from collections.abc import MutableSequence, Sequence
+from collections.abc import Iterator, MutableSequence, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-from planar3d.errors import ScanError
+from planar3d.errors import Planar3DError, ScanError, reading
 from planar3d.extras import extra
 from planar3d.wording import counted
 
 DICOM_SUFFIXES = (".dcm", ".ima")
 _NUMBER = re.compile(r"\d+")
-_TAGS = [
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "SeriesNumber",
-    "AcquisitionNumber",
-    "PatientID",
-    "TemporalPositionIdentifier",
-    "SliceThickness",
-    "SeriesDescription",
-    "Modality",
-    "Manufacturer",
-    "ProtocolName",
-    "AcquisitionContrast",
-    "ImageType",
-    "InversionTime",
-    "EchoTime",
-    "Rows",
-    "Columns",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "BitsAllocated",
-    "BitsStored",
-    "PixelRepresentation",
-    "PixelPaddingValue",
-    "PixelPaddingRangeLimit",
-    "PixelSpacing",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
-]
+_TAGS = (
+    "SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID SeriesNumber AcquisitionNumber PatientID "
+    "TemporalPositionIdentifier SliceThickness SeriesDescription Modality Manufacturer ProtocolName "
+    "AcquisitionContrast ImageType InversionTime EchoTime Rows Columns SamplesPerPixel PhotometricInterpretation "
+    "BitsAllocated BitsStored PixelRepresentation PixelPaddingValue PixelPaddingRangeLimit PixelSpacing "
+    "ImagePositionPatient ImageOrientationPatient SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
+)
 PIXELS = {0x7FE00008, 0x7FE00009, 0x7FE00010}  # as float, as double, as integers or compressed
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _LAST_ITEM = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 # Values of ImageType for other images that scanners store in the series of a magnitude image.
 _NOT_MAGNITUDE = {"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY"}
+# What all images of one volume have in common where their headers say it.
+SHARED = ("PatientID", "StudyInstanceUID", "TemporalPositionIdentifier")
+
+
+class Plane(NamedTuple):
+    """Where a frame lies; empty where missing."""
+
+    spacing: tuple[float, ...]  # mm from row to row and from column to column
+    orientation: tuple[float, ...]  # along a row and along a column (left, posterior, superior)
+    position: tuple[float, ...]  # of the first pixel in mm (left, posterior, superior)
+
+
+@dataclass(frozen=True)
+class DicomImage:
+    """The header of one file of a series."""
+
+    path: Path  # the file
+    instance: str  # UID of the image, which its copies share; empty if missing
+    syntax: str  # UID of the transfer syntax
+    shape: tuple[int, int]  # (rows, columns) of an image; zeros if there is none
+    shared: tuple[str, ...]  # values of `SHARED`, empty where missing
+    inversion_ms: float  # 0 if missing
+    acquisition: str  # its number, empty if missing
+    thickness: float  # of the slice in mm, 0 if missing
+    samples: int  # values per pixel, 1 for grey, 3 for numbers of colours in a palette
+    inverted: bool  # whether the lowest value is white
+    bits: int  # stored per sample
+    all_bits: bool  # whether values may need all of them, if only for their sign
+    padding: tuple[int, ...]  # stored values of pixels outside the image, from lowest to highest; empty if not given
+    stored: int  # bytes of its pixels in the file: 0 if it has none, -1 if they break off
+    planes: tuple[Plane, ...]  # of its frames
 
 
 def is_dicom(path: Path) -> bool:
     """Whether a file begins like DICOM: with its preamble, or directly with group 2 or 8."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(132)
-    except OSError as error:
-        raise ScanError(f"{path} cannot be read ({error.strerror}).") from None
+    with reading(path), path.open("rb") as file:
+        start = file.read(132)
     bare = start[:6] == b"\x02\x00\x00\x00UL" or (start[:2] == b"\x08\x00" and start[3:4] == b"\x00")
     return start[128:] == b"DICM" or bare
 
@@ -95,8 +100,21 @@ def _without_numbers(path: Path) -> Path:
     return path.with_name(_NUMBER.sub("0", path.name))
 
 
-def read_header(path: Path) -> tuple[Any, int] | None:
-    """The pydicom data set of a file without its pixels, and their bytes; None if it is not a magnitude image.
+@contextmanager
+def reading_dicom(path: Path) -> Iterator[None]:
+    """Raise a `ScanError` for whatever the bytes of a stranger's file provoke in pydicom."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's, about values outside the standard; values in use are checked
+            yield
+    except (OSError, Planar3DError):
+        raise
+    except Exception as error:
+        raise ScanError(f"{path} is a damaged DICOM file ({error}). Copy it again, or remove it.") from None
+
+
+def read_header(path: Path) -> tuple[Any, DicomImage] | None:
+    """The pydicom data set of a file without its pixels, and its image; None if it is not a magnitude image.
 
     Presentation states, raw data, reports and other objects of scanners and archives are not.
 
@@ -123,9 +141,9 @@ def read_header(path: Path) -> tuple[Any, int] | None:
                     return None
                 raise ScanError(f"{path} is a deflated DICOM file; inflate it first, e.g. with gdcmconv --raw.")
         file.seek(0)
-        header = filereader.read_partial(file, at_pixels, force=True, specific_tags=list(map(Tag, _TAGS)))
+        header = filereader.read_partial(file, at_pixels, force=True, specific_tags=[*map(Tag, _TAGS.split())])
     is_image = _holds_image(header) and not _NOT_MAGNITUDE.intersection(values_of(header, "ImageType"))
-    return (header, stored) if is_image else None
+    return (header, _image_of(path, header, stored)) if is_image else None
 
 
 def _stored(file: BinaryIO, length: int) -> int:
@@ -145,11 +163,6 @@ def _stored(file: BinaryIO, length: int) -> int:
             return -1
         total += size
     return total
-
-
-def modality_of(header: Any) -> str:
-    """MR, CT, …; where it is not said, MR if that is what the file's class stores."""
-    return text_of(header, "Modality") or ("MR" if "MR" in class_name(header).split() else "")
 
 
 def text_of(header: Any, keyword: str) -> str:
@@ -186,3 +199,46 @@ def _name_of_class(uid: str) -> str:
     from pydicom.uid import UID
 
     return UID(uid).name if UID(uid).name != uid else ""
+
+
+def _image_of(path: Path, header: Any, stored: int) -> DicomImage:
+    """The image of a header, and of the bytes of its pixels."""
+    shared: Any = next(iter(header.get("SharedFunctionalGroupsSequence") or []), {})
+    frames = header.get("PerFrameFunctionalGroupsSequence") or []
+    colours = text_of(header, "PhotometricInterpretation")
+    return DicomImage(
+        path=path,
+        instance=text_of(header, "SOPInstanceUID"),
+        syntax=str(header.file_meta.get("TransferSyntaxUID", "1.2.840.10008.1.2")),
+        shape=(int(header.get("Rows") or 0), int(header.get("Columns") or 0)),
+        shared=tuple(text_of(header, keyword) for keyword in SHARED),
+        inversion_ms=number_of(header, "InversionTime"),
+        acquisition=text_of(header, "AcquisitionNumber"),
+        thickness=number_of(header, "SliceThickness"),
+        samples=3 if colours == "PALETTE COLOR" else int(header.get("SamplesPerPixel") or 1),
+        inverted=colours == "MONOCHROME1",
+        bits=int(header.get("BitsAllocated") or 0),
+        all_bits=header.get("BitsStored") == header.get("BitsAllocated") or bool(header.get("PixelRepresentation")),
+        padding=_padding(header),
+        stored=stored,
+        planes=tuple(_plane(frame, shared) for frame in frames) or (_plane(header, {}),),
+    )
+
+
+def _plane(frame: Any, shared: Any) -> Plane:
+    """The plane by functional groups of a frame or of all frames, or else by the header."""
+    groups = ("PixelMeasuresSequence", "PlaneOrientationSequence", "PlanePositionSequence")
+    keywords = ("PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
+    holders = [(frame.get(group) or shared.get(group) or [frame])[0] for group in groups]
+    return Plane(*(tuple(map(float, holder.get(key) or ())) for holder, key in zip(holders, keywords, strict=True)))
+
+
+def _padding(header: Any) -> tuple[int, ...]:
+    """The lowest and the highest stored value of pixels outside the image, by a header; empty if it has none."""
+    values = [values_of(header, keyword)[:1] for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    span = 2 ** int(header.get("BitsAllocated") or 16)
+    lowest = -span // 2 if header.get("PixelRepresentation") else 0  # some scanners write -2000 as 63536
+    try:
+        return tuple(sorted((int(value) - lowest) % span + lowest for value, *_ in filter(None, values)))
+    except ValueError:
+        return ()

@@ -4,11 +4,10 @@ import os
 import re
 import zlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from planar3d.errors import DatasetError, ScanError
+from planar3d.errors import DatasetError, ScanError, reading
 from planar3d.scans.dicom import DERIVED
 from planar3d.scans.nifti import read_whole, unzipped
 from planar3d.scans.readers import is_foreign, reader_of
@@ -88,18 +87,6 @@ def why_unusable(path: Path) -> str:
     except ScanError as error:
         return str(error)
     return ""
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Raise a `ScanError` if the system cannot read a file of the scan at `path`, so that it fails alone."""
-    try:
-        yield
-    except OSError as error:
-        raise ScanError(
-            f"{error.filename or path} cannot be read ({error.strerror or error}). Check its permissions and its disk, "
-            "or leave it out."
-        ) from None
 
 
 def require_usable(folder: Path, problems: Mapping[Path, str]) -> None:

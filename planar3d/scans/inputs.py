@@ -6,12 +6,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from planar3d.errors import ScanError
+from planar3d.errors import ScanError, reading
 from planar3d.scans.bids import derivative_names, find_bids_scans, is_bids
 from planar3d.scans.case import Case, read_images
 from planar3d.scans.datasets import find_layout, has_layout
-from planar3d.scans.dicom import DicomSeries, find_dicom_series, series_in, series_with
-from planar3d.scans.dicom_choice import choose_usable
+from planar3d.scans.dicom import DicomSeries, choose_usable, find_dicom_series, series_in, series_with
 from planar3d.scans.dicom_conversion import read_dicom_series
 from planar3d.scans.dicom_headers import DICOM_SUFFIXES, dicom_files
 from planar3d.scans.image_files import (
@@ -20,7 +19,6 @@ from planar3d.scans.image_files import (
     is_flair,
     is_nifti,
     is_scan,
-    reading,
     stem,
     suffix,
     why_unusable,

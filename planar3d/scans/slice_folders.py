@@ -11,8 +11,7 @@ from planar3d.extras import extra
 from planar3d.scans.dicom import DicomSeries, series_of
 from planar3d.scans.dicom_checks import check_series
 from planar3d.scans.dicom_geometry import grid_of
-from planar3d.scans.dicom_headers import text_of
-from planar3d.scans.dicom_image import DicomImage
+from planar3d.scans.dicom_headers import DicomImage, text_of
 from planar3d.scans.nifti_header import header_with
 
 IMAGES, MASKS = "DICOM_anon", "Ground"  # the folders of a series of CHAOS

@@ -11,11 +11,10 @@ import nibabel as nib
 import numpy as np
 from nibabel import orientations
 
-from planar3d.errors import ScanError, path_of
+from planar3d.errors import ScanError, path_of, reading
 from planar3d.files import written_beside
 from planar3d.scans.checks import MASK_TOLERANCE, are_labels, check_parts, faults_of_contrast, faults_of_file, refuse
 from planar3d.scans.geometry import corner_shift, voxel_mm3
-from planar3d.scans.image_files import reading
 from planar3d.scans.readers import reader_of
 
 CORNER_TOLERANCE = 0.1  # voxels

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from planar3d.errors import RunError
+from planar3d.errors import RunError, reading
 from planar3d.files import read_json, written_at
-from planar3d.scans.image_files import files_of, reading
+from planar3d.scans.image_files import files_of
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.nifti import volume_of
 from planar3d.study.record_form import read_record

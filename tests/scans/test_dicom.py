@@ -7,11 +7,10 @@ import pytest
 pytest.importorskip("pydicom", reason="needs the extra dicom")
 pytest.importorskip("dcm2niix", reason="needs the extra dicom")
 
-from dicom_series import OBLIQUE, SAGITTAL, T1_TIMES, VOXELS, change, in_world, write_series
+from dicom_series import OBLIQUE, SAGITTAL, T1_TIMES, VOXELS, change, find_series, in_world, write_series
 
 from planar3d.errors import Planar3DError, ScanError
-from planar3d.scans.dicom import find_dicom_series, names_flair
-from planar3d.scans.dicom_choice import choose_flair
+from planar3d.scans.dicom import choose_flair, names_flair
 from planar3d.scans.dicom_conversion import read_dicom_series
 from planar3d.scans.dicom_headers import is_dicom
 
@@ -65,7 +64,7 @@ def test_of_several_series_the_original_flair_ones_are_chosen(tmp_path):
     write_series(tmp_path / "b", VOXELS, OBLIQUE, "FLAIR MPR", 10, name="m{instance}", ImageType=derived)
     # GE names the whole session in ProtocolName.
     write_series(tmp_path / "c", VOXELS, OBLIQUE, "Ax T2", 4, "ge", ProtocolName="MS FLAIR", InversionTime=None)
-    series = find_dicom_series(p for p in tmp_path.rglob("*") if p.is_file())
+    series = find_series(p for p in tmp_path.rglob("*") if p.is_file())
     chosen, note = choose_flair(series, tmp_path)
     assert [one.number for one in series] == [2, 4, 7, 9, 10]
     assert [(one.number, one.label) for one in chosen] == [(7, "7_t2_tirm_tra_dark-fluid"), (9, "9_Sag_CUBE_FLAIR")]
@@ -81,7 +80,7 @@ def test_of_several_series_the_original_flair_ones_are_chosen(tmp_path):
 def test_headers_name_no_files_and_no_control_characters_pass(tmp_path):
     evil = "FLAIR/../../x\x1b[2J"
     write_series(tmp_path / "in", VOXELS, OBLIQUE, evil, ProtocolName="../../../%s;rm", PatientID="../x")
-    (series,), _ = choose_flair(find_dicom_series(tmp_path.rglob("*.dcm")), tmp_path)
+    (series,), _ = choose_flair(find_series(tmp_path.rglob("*.dcm")), tmp_path)
     assert "\x1b" not in str(series) and "/" not in series.label and ".." not in series.label.split("_")[0]
     assert (in_world(read_dicom_series(series), VOXELS, OBLIQUE) == VOXELS).all()
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
@@ -93,10 +92,10 @@ def test_damaged_and_deflated_files_are_named(tmp_path):
     assert of_series in files[3].read_bytes()
     files[3].write_bytes(files[3].read_bytes().replace(of_series, b"IS\x02\x00xy"))
     with pytest.raises(ScanError, match=r"0004\.dcm is a damaged DICOM file"):
-        find_dicom_series(files)
+        find_series(files)
     change([files[0]], lambda k, dataset: setattr(dataset.file_meta, "TransferSyntaxUID", "1.2.840.10008.1.2.1.99"))
     with pytest.raises(ScanError, match=r"0001\.dcm is a deflated DICOM file"):
-        find_dicom_series(files)
+        find_series(files)
 
 
 def test_files_are_known_by_their_beginning(tmp_path):
@@ -109,10 +108,10 @@ def test_files_are_known_by_their_beginning(tmp_path):
 
 def test_without_its_packages_dicom_asks_for_the_extra(tmp_path, monkeypatch):
     files = write_series(tmp_path, VOXELS, OBLIQUE)
-    series = find_dicom_series(files)[0]
+    series = find_series(files)[0]
     monkeypatch.setitem(sys.modules, "dcm2niix", None)
     with pytest.raises(Planar3DError, match=r"dcm2niix.*pip install 'planar3d\[dicom\]'"):
         read_dicom_series(series)
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(Planar3DError, match=r"pydicom.*pip install 'planar3d\[dicom\]'"):
-        find_dicom_series(files)
+        find_series(files)

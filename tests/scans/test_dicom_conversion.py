@@ -17,6 +17,7 @@ from dicom_series import (
     SLICES,
     VOXELS,
     change,
+    find_series,
     in_world,
     write_enhanced,
     write_series,
@@ -26,14 +27,13 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRBigEndian, RLELossless, generate_uid
 
 from planar3d.errors import Planar3DError, ScanError
-from planar3d.scans.dicom import find_dicom_series
-from planar3d.scans.dicom_choice import choose_flair
+from planar3d.scans.dicom import choose_flair
 from planar3d.scans.dicom_conversion import read_dicom_series
 from planar3d.scans.volume import read_scan
 
 
 def _read(folder):
-    (series,), _ = choose_flair(find_dicom_series(p for p in folder.rglob("*") if p.is_file()), folder)
+    (series,), _ = choose_flair(find_series(p for p in folder.rglob("*") if p.is_file()), folder)
     return read_dicom_series(series)
 
 
@@ -298,7 +298,7 @@ def test_mutated_files_end_in_a_scan_or_in_a_sentence(tmp_path, seed):
         content[at : at + rng.integers(1, 5)] = rng.bytes(rng.integers(0, 6))
     victim.write_bytes(content)
     with contextlib.suppress(Planar3DError):
-        for series in choose_flair(find_dicom_series(files), tmp_path)[0]:
+        for series in choose_flair(find_series(files), tmp_path)[0]:
             assert read_dicom_series(series).voxels.ndim == 3
 
 

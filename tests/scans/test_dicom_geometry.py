@@ -9,11 +9,21 @@ import pytest
 pytest.importorskip("pydicom", reason="needs the extra dicom")
 pytest.importorskip("dcm2niix", reason="needs the extra dicom")
 
-from dicom_series import AXIAL, OBLIQUE, SAGITTAL, SLICES, VOXELS, change, turned, write_enhanced, write_series
+from dicom_series import (
+    AXIAL,
+    OBLIQUE,
+    SAGITTAL,
+    SLICES,
+    VOXELS,
+    change,
+    find_series,
+    turned,
+    write_enhanced,
+    write_series,
+)
 from pydicom import dcmread
 
 from planar3d.errors import ScanError
-from planar3d.scans.dicom import find_dicom_series
 from planar3d.scans.dicom_conversion import read_dicom_series
 from planar3d.scans.dicom_geometry import on_its_grid
 from planar3d.scans.volume import Scan
@@ -32,7 +42,7 @@ EVEN = np.ones(SLICES - 1)
 
 
 def _read(files):
-    (series,) = find_dicom_series(files)
+    (series,) = find_series(files)
     return read_dicom_series(series)
 
 
@@ -197,7 +207,7 @@ def test_frames_of_one_file_follow_the_same_laws(tmp_path, affine):
 
 @pytest.mark.parametrize("what", ["mirrored", "transposed", "moved", "larger pixels", "turned"])
 def test_a_volume_that_lies_elsewhere_than_its_headers_say_is_refused(tmp_path, what):
-    (series,) = find_dicom_series(write_series(tmp_path, VOXELS, AXIAL))
+    (series,) = find_series(write_series(tmp_path, VOXELS, AXIAL))
     scan = read_dicom_series(series)
     wrong = {
         "mirrored": np.diag([-1, 1, 1, 1]),

@@ -6,15 +6,14 @@ pytest.importorskip("pydicom", reason="needs the extra dicom")
 pytest.importorskip("dcm2niix", reason="needs the extra dicom")
 
 import numpy as np
-from dicom_series import FLAIR_TIMES, OBLIQUE, SAGITTAL, T1_TIMES, VOXELS, change, in_world, write_series
+from dicom_series import FLAIR_TIMES, OBLIQUE, SAGITTAL, T1_TIMES, VOXELS, change, find_series, in_world, write_series
 from pydicom import Dataset, dcmread
 from pydicom.fileset import FileSet
 from pydicom.uid import RLELossless, generate_uid
 
 from planar3d.errors import ScanError
 from planar3d.scans import dicom
-from planar3d.scans.dicom import find_dicom_series
-from planar3d.scans.dicom_choice import choose_flair
+from planar3d.scans.dicom import choose_flair
 from planar3d.scans.dicom_conversion import read_dicom_series
 from planar3d.scans.dicom_headers import is_dicom
 from planar3d.scans.inputs import find_inputs
@@ -43,7 +42,7 @@ def _files(folder):
 
 
 def _read(folder):
-    (series,), _ = choose_flair(find_dicom_series(_files(folder)), folder)
+    (series,), _ = choose_flair(find_series(_files(folder)), folder)
     return in_world(read_dicom_series(series), VOXELS, OBLIQUE)
 
 
@@ -56,7 +55,7 @@ def test_objects_without_pixels_are_passed_over(tmp_path, kind, modality):
     write_series(tmp_path, VOXELS, OBLIQUE, name="XX_{instance}", only=[0], SeriesInstanceUID=uid, **objects)
     alone = write_series(tmp_path / "ps", VOXELS, OBLIQUE, name="PS_{instance}", only=[1], **objects)
     np.testing.assert_array_equal(_read(tmp_path), VOXELS)
-    assert find_dicom_series(alone) == []
+    assert find_series(alone) == []
     with pytest.raises(ScanError, match="a DICOM file without images"):
         find_inputs(alone)
     with pytest.raises(ScanError, match=r"has no MR series\. Found: no series with images"):
@@ -153,7 +152,7 @@ def test_files_that_name_no_series_are_sorted_by_study_number_and_description(tm
     write_series(tmp_path / "a", VOXELS, OBLIQUE, "FLAIR", 4, name="f{instance}", **nameless)
     write_series(tmp_path / "a", VOXELS, SAGITTAL, "T2", 5, name="n{instance}", **T1_TIMES)
     write_series(tmp_path / "b", VOXELS, OBLIQUE, "FLAIR", 4, **nameless)
-    series = find_dicom_series(_files(tmp_path))
+    series = find_series(_files(tmp_path))
     assert [(one.number, one.description, len(one.images)) for one in series] == [
         *((3, "T1", 9), (4, "FLAIR", 9), (4, "FLAIR", 9), (5, "T2", 9))
     ]
@@ -167,7 +166,7 @@ def test_a_file_that_might_be_of_several_series_is_refused_by_name(tmp_path, lac
     for keyword in ("SeriesInstanceUID", *lacking):
         change(files[-1:], lambda k, dataset, keyword=keyword: delattr(dataset, keyword))
     with pytest.raises(ScanError, match=r"0009\.dcm does not name its series.*SeriesInstanceUID is missing"):
-        find_dicom_series(files)
+        find_series(files)
 
 
 def test_series_without_names_are_only_compared_with_those_of_their_folder(tmp_path, monkeypatch):
@@ -184,7 +183,7 @@ def test_series_without_names_are_only_compared_with_those_of_their_folder(tmp_p
         return may_be_of(one, other)
 
     monkeypatch.setattr(dicom._Kin, "may_be_of", noted)
-    assert len(find_dicom_series(_files(tmp_path))) == 12
+    assert len(find_series(_files(tmp_path))) == 12
     assert len(compared) == 12 and all(one == other for one, other in compared)
 
 
@@ -192,7 +191,7 @@ def test_a_series_of_unsaid_modality_says_so(tmp_path):
     files = write_series(tmp_path, VOXELS, OBLIQUE, Modality=None, SOPClassUID="1.2.840.10008.5.1.4.1.1.7")
     with pytest.raises(ScanError, match=r"no MR series. Found: 5 “FLAIR” \(modality not given, 9 files\)"):
         _read(tmp_path)
-    (series,) = find_dicom_series(files[:1])
+    (series,) = find_series(files[:1])
     assert str(series) == "5 “FLAIR” (modality not given, 1 file)"
     with pytest.raises(ScanError, match="headers have no Modality"):
         read_dicom_series(series)
