@@ -18,7 +18,7 @@ from planar3d.recipes import MODERN, Recipe
 from planar3d.scans.preparation.prepared import save_prepared
 from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import Scan
-from planar3d.training.extraction import extracted_brain
+from planar3d.training.augmentation import extracted_brain
 from planar3d.training.synthesis import GeneratedHead, HeadGenerator, LesionShapes
 
 SLABS = (

@@ -27,7 +27,7 @@ from planar3d.scans.intensities import head_median, head_threshold
 from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import Scan, read_mask, read_scan
 from planar3d.study.run_folder import open_run
-from planar3d.training.extraction import brain_mask, grown, shrunk
+from planar3d.training.augmentation import brain_mask, grown, shrunk
 
 COLUMNS = ("scan", "fold", "changed", *SCORES)
 AS_IT_IS = "as-it-is"

@@ -15,8 +15,7 @@ from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.tiles import Lengths, Tiles
 from planar3d.scans.windows import at_least
 from planar3d.sections import MULTIPLE_OF_16, POSITIVE, SHARE, plausible
-from planar3d.training.augmentation import Placement, Transform, change_grey_levels
-from planar3d.training.extraction import extracted_brain
+from planar3d.training.augmentation import Placement, Transform, change_grey_levels, extracted_brain
 from planar3d.training.sampling import NEAR, DrawnSampling
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class CropSampling(DrawnSampling):
     crop: Annotated[int, MULTIPLE_OF_16, plausible(16, 1024)] = 128  # rows and columns of crops
     crops_per_epoch: Annotated[int, POSITIVE] = 100  # whatever the number of scans
     lesion_share: Annotated[float, SHARE] = 0.6  # share around a lesion's row and column; others are in the head
-    augmentation: tuple[Transform, ...] = ()  # see training/augmentation.py and extraction.py
+    augmentation: tuple[Transform, ...] = ()  # see training/augmentation.py
 
     def split(self, train: int, validation: int, slices: int, tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
         return np.arange(self.crops_per_epoch), np.arange(0)

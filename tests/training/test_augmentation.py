@@ -5,8 +5,8 @@ import pytest
 
 from planar3d.errors import RecipeError
 from planar3d.recipes import MODERN, PAPER
+from planar3d.training.augmentation import brain_mask, extracted_brain
 from planar3d.training.crops import CropSamples
-from planar3d.training.extraction import brain_mask, extracted_brain
 
 PIXEL = 2.0
 RECIPE = MODERN.changed(crop=32, depth=16, pixel_mm=PIXEL, augmentation=("extraction",), lesion_share=0.0)
