@@ -66,12 +66,7 @@ class BceMinusDice(Loss):
         return soft_dice(y_true, y_pred, self.dice_smoothing)
 
     def __call__(self, y_true: Any, y_pred: Any) -> Any:
-        import keras
-        from keras import ops
-
-        y_true, y_pred = _as_float32(y_true, y_pred)
-        cross_entropy = ops.mean(keras.losses.binary_crossentropy(y_true, y_pred))
-        return cross_entropy - soft_dice(y_true, y_pred, self.dice_smoothing) + 1
+        return _cross_entropy("binary", y_true, y_pred) - self.dice(y_true, y_pred) + 1
 
 
 @dataclass(frozen=True)
@@ -140,15 +135,17 @@ class CrossEntropyAndDice(MultipleDice):
 
     def __call__(self, y_true: Any, y_pred: Any) -> Any:
         """The loss; the cross-entropy is of all channels."""
-        import keras
-        from keras import ops
-
-        y_true, y_pred = _as_float32(y_true, y_pred)
-        compute = getattr(keras.losses, f"{self.cross_entropy}_crossentropy")
-        return ops.mean(compute(y_true, y_pred)) + super().__call__(y_true, y_pred)
+        return _cross_entropy(self.cross_entropy, y_true, y_pred) + super().__call__(y_true, y_pred)
 
 
 LOSSES: dict[str, type[Loss]] = {made.name: made for made in (BceMinusDice, MultipleDice, CrossEntropyAndDice)}
+
+
+def _cross_entropy(kind: str, y_true: Any, y_pred: Any) -> Any:
+    import keras
+
+    compute = getattr(keras.losses, f"{kind}_crossentropy")
+    return keras.ops.mean(compute(*_as_float32(y_true, y_pred)))
 
 
 def _as_float32(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
