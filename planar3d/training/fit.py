@@ -26,7 +26,7 @@ from planar3d.training.devices import Devices, Steps
 from planar3d.training.precision import PRECISIONS
 from planar3d.training.samples import read_ahead
 from planar3d.training.sampling import Samples
-from planar3d.training.schedules import DIRECTIONS
+from planar3d.training.schedules import DIRECTIONS, is_better
 
 
 def compiled(trained: keras.Model, recipe: Recipe, steps: int = 1, epoch_steps: int = 1) -> keras.Model:
@@ -107,7 +107,7 @@ def fit(
     if progress.epoch:
         notify(f"resuming after epoch {progress.epoch}")
     began = time.monotonic()
-    first = progress.epoch
+    first, monitor = progress.epoch, recipe.training.monitor
     while not _is_over(progress, recipe):
         ticker = Ticker(notify, f"epoch {progress.epoch + 1}, batches")
         order = recipe.training.samples.order(training, progress.epoch, recipe.training.seed)
@@ -120,14 +120,14 @@ def fit(
         progress.history.append({"epoch": progress.epoch, **row})
         progress.plateau = recipe.training.schedule.after_epoch(trainer.optimizer, row, progress.plateau)
         check()
-        if _is_better(row, progress.best, recipe.training.monitor):
-            progress.best, progress.best_epoch = row.get(recipe.training.monitor, row["loss"]), progress.epoch
+        if monitor == "last" or is_better(row[monitor], progress.best, DIRECTIONS[monitor]):
+            progress.best, progress.best_epoch = row.get(monitor, row["loss"]), progress.epoch
             save_weights(network, folder / BEST_WEIGHTS, recipe, card)
         save(folder, network, trainer.optimizer, progress)
         left = (time.monotonic() - began) / (progress.epoch - first) * (recipe.training.epochs - progress.epoch)
         notify(_line(progress, recipe, left))
     if not progress.best_epoch:
-        raise _diverged(f"{recipe.training.monitor} was nan in every epoch, so no weights were kept", recipe)
+        raise _diverged(f"{monitor} was nan in every epoch, so no weights were kept", recipe)
     check()
     finish(folder, progress)
     return progress
@@ -168,15 +168,6 @@ def _run_batches(
             sums[name] += float(value) * len(numbers)
         progress(done, of)
     return {name: total / len(order) for name, total in sums.items()}
-
-
-def _is_better(row: dict[str, float], best: float, monitor: str) -> bool:
-    if monitor == "last":
-        return True
-    value = row[monitor]
-    if np.isnan(best):
-        return not np.isnan(value)
-    return value != best and DIRECTIONS[monitor](value, best) == value
 
 
 def _is_over(progress: TrainingProgress, recipe: Recipe) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -10,9 +10,16 @@ from planar3d.errors import RecipeError
 from planar3d.sections import NOT_NEGATIVE, POSITIVE, SHARE, Section
 
 Column = Literal["loss", "dice", "val_loss", "val_dice"]  # of the history
-DIRECTIONS: dict[str, Callable[..., float]] = {"loss": min, "dice": max, "val_loss": min, "val_dice": max}  # better
+DIRECTIONS = {"loss": "min", "dice": "max", "val_loss": "min", "val_dice": "max"}  # which values are better
 
 # Keras is imported only for computations: recipes contain schedules, and are read without it.
+
+
+def is_better(value: float, best: float | None, direction: str) -> bool:
+    """Whether a value is better than the best so far, which is None or nan before the first; nan is never better."""
+    if best is None or math.isnan(best):
+        return not math.isnan(value)
+    return value > best if direction == "max" else value < best
 
 
 @dataclass
@@ -142,7 +149,7 @@ class Plateau(Schedule):
     def check_with(self, learning_rate: float) -> None:
         """Refuse also to lower the rate while the watched column improves."""
         super().check_with(learning_rate)
-        better = DIRECTIONS[self.watched].__name__
+        better = DIRECTIONS[self.watched]
         if self.direction != better:
             raise RecipeError(
                 f"direction={self.direction!r} lowers the learning rate while {self.watched} improves; set "
@@ -161,9 +168,8 @@ class Plateau(Schedule):
         return state
 
     def next(self, state: PlateauState, value: float) -> PlateauState:
-        """The state after an epoch with this value; nan is never better."""
-        sign = 1 if self.direction == "max" else -1
-        if not math.isnan(value) and (state.best is None or sign * value > sign * state.best):
+        """The state after an epoch with this value."""
+        if is_better(value, state.best, self.direction):
             return PlateauState(state.rate, value)
         if state.wait + 1 < self.plateau:
             return PlateauState(state.rate, state.best, state.wait + 1)
