@@ -198,13 +198,6 @@ def _paint(
 def _distance(anatomy: Anatomy, box: tuple[slice, ...]) -> np.ndarray:
     """Distance from the ventricles in a box, mm; infinite where unknown."""
     known, distances = anatomy.from_ventricles
-    field = np.full([part.stop - part.start for part in box], np.inf, np.float32)
-    to, take = [], []
-    for part, have in zip(box, known, strict=True):
-        first, last = max(part.start, have.start), min(part.stop, have.stop)
-        if last <= first:
-            return field
-        to.append(slice(first - part.start, last - part.start))
-        take.append(slice(first - have.start, last - have.start))
-    field[tuple(to)] = distances[tuple(take)]
-    return field
+    offset = [part.start - have.start for part, have in zip(box, known, strict=True)]
+    size = tuple(part.stop - part.start for part in box)
+    return ndimage.affine_transform(distances, np.eye(3), offset, size, order=0, cval=np.inf)
