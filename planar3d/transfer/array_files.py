@@ -13,10 +13,9 @@ import numpy as np
 from planar3d.errors import WeightsError
 from planar3d.transfer import keras2_layout, keras3_layout
 from planar3d.transfer.digests import digest_of_all
-from planar3d.transfer.hdf5_guard import NUMBERS, SIGNATURE, opened, texts
+from planar3d.transfer.guards import NUMBERS, SIGNATURE, SizeBudget, opened, texts
 from planar3d.transfer.metadata import CARD, metadata_of, read_configuration
 from planar3d.transfer.onnx_initializers import read_onnx
-from planar3d.transfer.size_budget import SizeBudget
 from planar3d.transfer.torch_files import TORCH_READERS
 
 Arrays = dict[str, np.ndarray]
@@ -39,7 +38,7 @@ def read_directly(path: Path) -> Arrays:
     Arguments, result and errors as there, without the limits that need another process.
     """
     try:
-        arrays = _reader(path)(path, SizeBudget(path))
+        arrays = _reader(path)(path)
     except WeightsError as error:
         if str(path) in str(error):
             raise
@@ -60,7 +59,7 @@ def read_directly(path: Path) -> Arrays:
     return arrays
 
 
-def _reader(path: Path) -> Callable[[Path, SizeBudget], Arrays]:
+def _reader(path: Path) -> Callable[[Path], Arrays]:
     with path.open("rb") as file:
         start = file.read(len(SIGNATURE))
     if not start:
@@ -85,8 +84,8 @@ def _is_array_archive(path: Path) -> bool:
         return not any(name.endswith(".pkl") for name in archive.namelist())
 
 
-def _read_hdf5(path: Path, budget: SizeBudget) -> Arrays:
-    with opened(path, path, budget) as file:
+def _read_hdf5(path: Path) -> Arrays:
+    with opened(path) as file:
         if configuration := "".join(texts(file, "model_config")):
             read_configuration(configuration, path)
         group = file.get("model_weights", file)
@@ -103,12 +102,13 @@ def _read_hdf5(path: Path, budget: SizeBudget) -> Arrays:
     return arrays
 
 
-def _read_zip(path: Path, budget: SizeBudget) -> Arrays:
+def _read_zip(path: Path) -> Arrays:
     with zipfile.ZipFile(path) as archive:
         members = archive.namelist()
         _refuse_ill_intent(archive, path)
         if keras3_layout.WEIGHTS_MEMBER in members:
-            return keras3_layout.read_archive(archive, path, budget)
+            return keras3_layout.read_archive(archive, path)
+        budget = SizeBudget(path)
         return {
             name.removesuffix(".npy").removesuffix(":0"): _read_npy(archive, name, path, budget)
             for name in members

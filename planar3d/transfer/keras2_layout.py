@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from planar3d.files import written_beside
-from planar3d.transfer.hdf5_guard import NUMBERS, read_array, texts
+from planar3d.transfer.guards import NUMBERS, read_array, texts
 from planar3d.transfer.naming import AUTOMATIC, short_names
 
 if TYPE_CHECKING:

@@ -16,10 +16,9 @@ import h5py
 import numpy as np
 
 from planar3d.errors import WeightsError
-from planar3d.transfer.hdf5_guard import opened, read_array
+from planar3d.transfer.guards import SizeBudget, opened, read_array
 from planar3d.transfer.metadata import read_configuration
 from planar3d.transfer.naming import short_names
-from planar3d.transfer.size_budget import SizeBudget
 
 WEIGHTS_MEMBER = "model.weights.h5"
 CONFIG_MEMBER = "config.json"
@@ -64,13 +63,13 @@ def read_variables(file: h5py.File, path: Path, names: Mapping[str, str] | None 
     return dict(zip(short_names(found), found.values(), strict=True))
 
 
-def read_archive(archive: zipfile.ZipFile, path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
+def read_archive(archive: zipfile.ZipFile, path: Path) -> dict[str, np.ndarray]:
     """Read all weights of a `.keras` archive in memory; its configuration is only read for names, never built."""
     names = {}
     if CONFIG_MEMBER in archive.namelist():
         names = _configured_names(read_configuration(_read_member(archive, CONFIG_MEMBER, path), path)["config"])
     content = _read_member(archive, WEIGHTS_MEMBER, path)
-    with opened(io.BytesIO(content), path, budget) as file:
+    with opened(path, io.BytesIO(content)) as file:
         return read_variables(file, path, names)
 
 

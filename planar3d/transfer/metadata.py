@@ -10,8 +10,7 @@ import h5py
 import numpy as np
 
 from planar3d.errors import WeightsError
-from planar3d.transfer.hdf5_guard import opened, texts
-from planar3d.transfer.size_budget import SizeBudget
+from planar3d.transfer.guards import opened, texts
 
 RECIPE, NETWORK, CARD = "planar3d_recipe", "planar3d_network", "planar3d_card"
 DESCRIBED = "description_sha256"  # in the card: ties a description to the file
@@ -54,7 +53,7 @@ def read_description(path: Path, sha256: str | None = None) -> Any:
     """
     if not h5py.is_hdf5(path):
         return None
-    with opened(path, path, SizeBudget(path)) as file:
+    with opened(path) as file:
         found = file.get(_DESCRIPTION)
         try:
             if found is None:

@@ -8,14 +8,13 @@ import numpy as np
 
 from planar3d.errors import WeightsError
 from planar3d.transfer.digests import layers_by_shapes
-from planar3d.transfer.hdf5_guard import NUMBERS
-from planar3d.transfer.size_budget import SizeBudget
+from planar3d.transfer.guards import NUMBERS, SizeBudget
 
 # Axes of a 3D kernel.
 _MOST_AXES = 5
 
 
-def read_onnx(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
+def read_onnx(path: Path) -> dict[str, np.ndarray]:
     """Read the convolutions of an ONNX file in the order of its graph, without dense layers.
 
     Returns:
@@ -31,6 +30,7 @@ def read_onnx(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
         from onnx import numpy_helper
     except ImportError:
         raise WeightsError(f"{path}: reading .onnx files needs onnx; pip install 'planar3d[onnx]'.") from None
+    budget = SizeBudget(path)
     graph = onnx.load(path, load_external_data=False).graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:

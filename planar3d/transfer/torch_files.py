@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from planar3d.errors import WeightsError
-from planar3d.transfer.size_budget import SizeBudget
+from planar3d.transfer.guards import SizeBudget
 
 # Keys of the state dictionary in a training checkpoint, of which the first counts if there are several.
 _STATES = ("state_dict", "model")
@@ -20,7 +20,7 @@ _READABLE = re.compile(r"B?F16|F32|F64|[IU]\d+|BOOL")
 _DENSE = "Save the weights as dense float32 tensors."
 
 
-def read_safetensors(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
+def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     """Read the tensors of a `.safetensors` file.
 
     Returns:
@@ -37,7 +37,7 @@ def read_safetensors(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
         raise WeightsError(
             f"{path}: reading .safetensors files needs safetensors; pip install 'planar3d[safetensors]'."
         ) from None
-    arrays = {}
+    arrays, budget = {}, SizeBudget(path)
     with safe_open(path, framework="np") as file:
         for name in file.keys():  # noqa: SIM118 (not a dictionary)
             stored = file.get_slice(name)
@@ -50,7 +50,7 @@ def read_safetensors(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
     return arrays
 
 
-def read_torch(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
+def read_torch(path: Path) -> dict[str, np.ndarray]:
     """Read the tensors of a `.pth` or `.pt` file with torch's `weights_only=True`: tensors and numbers, no code.
 
     Args:
@@ -93,7 +93,7 @@ def read_torch(path: Path, budget: SizeBudget) -> dict[str, np.ndarray]:
         ) from error
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path} has a {type(content).__name__} instead of a state dictionary of named tensors.")
-    arrays = {}
+    arrays, budget = {}, SizeBudget(path)
     for name, tensor in _state_in(content, Tensor, path).items():
         if isinstance(tensor, Tensor):
             # A tensor may repeat one number along its axes, so its size is independent of its size on disk.

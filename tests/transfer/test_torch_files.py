@@ -13,12 +13,11 @@ from numpy.testing import assert_array_equal
 
 from planar3d.errors import WeightsError
 from planar3d.transfer.arrays import read_arrays
-from planar3d.transfer.size_budget import SizeBudget
 from planar3d.transfer.torch_files import TORCH_READERS
 
 
 def read(path):
-    return TORCH_READERS[path.suffix](path, SizeBudget(path))
+    return TORCH_READERS[path.suffix](path)
 
 
 @pytest.fixture

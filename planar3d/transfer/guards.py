@@ -1,9 +1,10 @@
-"""Guarded reading of HDF5 files: no external content, and no implausible sizes."""
+"""Guards for weights files of others: no implausible sizes, and no content of other files in HDF5."""
 
 import io
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
@@ -12,26 +13,46 @@ import h5py
 import numpy as np
 
 from planar3d.errors import WeightsError
-from planar3d.transfer.size_budget import SizeBudget
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # NumPy's kinds of data for weights: floats, integers and booleans.
 NUMBERS = "fiub"
 # For any other filter, HDF5 would look for a plugin on this machine.
 _FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32)
+# Trained weights hardly compress (less than twofold), so a file that declares twenty times its size is not valid.
+_EXPANSION = 20
+_ALWAYS_ALLOWED = 256 * 2**20
+
+
+@dataclass
+class SizeBudget:
+    """The bytes that a file may still declare: twenty times its size in total, and at least 256 MiB."""
+
+    path: Path
+    taken: int = 0
+
+    def take(self, nbytes: int, name: str) -> None:
+        """Count the bytes declared by `name`; a `WeightsError` if they exceed the limit."""
+        self.taken += nbytes
+        size = self.path.stat().st_size
+        if self.taken > max(_ALWAYS_ALLOWED, _EXPANSION * size):
+            raise WeightsError(
+                f"{self.path}: {name} declares {nbytes:,} bytes, far more than the file can hold ({size:,} bytes on "
+                "disk). It is damaged or meant to exhaust the memory; get it again from its source."
+            )
 
 
 @contextmanager
-def opened(source: Path | io.BytesIO, path: Path, budget: SizeBudget) -> Iterator[h5py.File]:
-    """Open an HDF5 file, or its bytes, for reading, after checking its links and sizes; errors name `path`.
+def opened(path: Path, content: io.BytesIO | None = None) -> Iterator[h5py.File]:
+    """Open an HDF5 file, or its content from elsewhere, for reading, after checking its links and sizes.
 
     Raises:
         WeightsError: a link to another file or path, a data set stored elsewhere, impossible sizes, or filters other
             than HDF5's own.
     """
-    with h5py.File(source, "r") as file:
+    with h5py.File(content or path, "r") as file:
         _refuse_links(file, path)
-        _look_at_data(file, path, budget)
+        _look_at_data(file, path)
         yield file
 
 
@@ -70,7 +91,9 @@ def _refuse_links(file: h5py.File, path: Path) -> None:
         )
 
 
-def _look_at_data(file: h5py.File, path: Path, budget: SizeBudget) -> None:
+def _look_at_data(file: h5py.File, path: Path) -> None:
+    budget = SizeBudget(path)
+
     def look(name: str, item: Any) -> None:
         if not isinstance(item, h5py.Dataset):
             return
