@@ -13,13 +13,13 @@ from planar3d.conversion.choices import PLANAR, KernelMapping
 from planar3d.errors import WeightsError
 from planar3d.networks.architecture import WeightSource
 from planar3d.transfer.array_files import Arrays
-from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.digests import identify
 from planar3d.transfer.download import cache_folder
 from planar3d.transfer.known_files import fetch_known
+from planar3d.transfer.rehearsal import read_arrays
 from planar3d.transfer.sources import imagenet_vgg16, instead_of_download
-from planar3d.transfer.torch_layout import keras_arrays, prefix_of
 from planar3d.transfer.torch_names import Names, torch_names
+from planar3d.transfer.torch_weights import keras_arrays, prefix_of
 from planar3d.transfer.transplant import Report, load_weights, transplant
 from planar3d.transfer.weight_places import Weight
 from planar3d.wording import counted, listed

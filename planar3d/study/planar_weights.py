@@ -11,9 +11,9 @@ from planar3d.locks import locked
 from planar3d.networks.encoder_weights import VGG16_SOURCE, fill_encoder
 from planar3d.networks.vgg16 import PlanarVGG16
 from planar3d.progress import Notify
-from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.keras2_layout import write_legacy_h5
 from planar3d.transfer.mappings import map_kernel
+from planar3d.transfer.rehearsal import read_arrays
 
 _COUNT = 6  # kernels in the figure
 _CHANNELS = ("red", "green", "blue")

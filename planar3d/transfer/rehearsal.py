@@ -1,4 +1,4 @@
-"""Trial reading of weights files in a separate process, where files made to hang or exhaust memory do no harm.
+"""Reading of weights files after a trial in a separate process, where files that hang or exhaust memory do no harm.
 
 The parsers of HDF5 and protobuf trust a file in places that no prior check can reach.
 """
@@ -21,7 +21,7 @@ from planar3d.environment import versions
 from planar3d.errors import WeightsError
 from planar3d.files import write_json
 from planar3d.transfer import known_files, published_models
-from planar3d.transfer.array_files import read_directly
+from planar3d.transfer.array_files import Arrays, read_directly
 from planar3d.transfer.digests import file_sha256
 from planar3d.transfer.download import cached_result
 from planar3d.transfer.metadata import read_description
@@ -40,6 +40,27 @@ _SAID = "utf-8", "backslashreplace"  # a path need not be text
 
 State = tuple[int, int, int]
 _written: set[tuple[Path, State]] = set()
+
+
+def read_arrays(path: str | os.PathLike[str]) -> Arrays:
+    """Read the named arrays of a weights file of any known format, identified by its content.
+
+    Args:
+        path: a Keras 2 or 3 `.h5` (weights only or a whole model), `.weights.h5`, `.keras`, `.npz` or `.onnx`, or the
+            name of a published model.
+
+    Returns:
+        Arrays by `layer/weight`: `block1_conv1/kernel` (kh, kw, cin, cout), `block1_conv1/bias` (cout,), `bn/gamma`, ….
+        Weights without a name in the file are numbered: `layer/0`, `layer/1`, ….
+
+    Raises:
+        WeightsError: the file is missing, damaged, of unknown format, or unsafe: pickled objects, links to other
+            files, paths outside an archive, impossible sizes, or too much time or memory; or its values are not finite
+            or do not match its model card.
+    """
+    path = published_models.find_model(path)
+    rehearse(path)
+    return read_directly(path)
 
 
 def rehearse(path: Path) -> State:
@@ -167,8 +188,9 @@ def _limit(seconds: int, memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
-def _read(path: Path, seconds: int) -> None:
-    """The task of the other process: read everything that the package reads from the file, and report errors."""
+def main() -> None:
+    """The other process: read everything that the package reads from a file in so many seconds, and report errors."""
+    path, seconds = Path(sys.argv[1]), int(sys.argv[2])
     if path.suffix in LIBRARIES:
         # Starting takes longer than reading and does not depend on the file; if it fails, the reader reports it.
         with contextlib.suppress(ImportError):
@@ -180,8 +202,3 @@ def _read(path: Path, seconds: int) -> None:
     except WeightsError as error:
         sys.stdout.write(str(error))
         sys.exit(_REFUSED)
-
-
-def main() -> None:
-    """The other process, whose arguments are the file and the seconds that it may take."""
-    _read(Path(sys.argv[1]), int(sys.argv[2]))

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from planar3d.errors import WeightsError
 from planar3d.transfer.array_files import FORMATS, Arrays
-from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.digests import VGG16
 from planar3d.transfer.download import download
 from planar3d.transfer.known_files import known_files
+from planar3d.transfer.rehearsal import read_arrays
 
 # As in keras.applications.vgg16: the file without the dense layers, and the one with them.
 _NO_TOP = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"

@@ -144,5 +144,5 @@ def torch_names(network: str) -> Names:
 
 
 def kind_of(layer: str) -> str:
-    """The kind of a layer with this name in Keras, a key of `torch_layout.KINDS`."""
+    """The kind of a layer with this name in Keras, a key of `torch_weights.KERNELS` or `normalization`."""
     return next((kind for ending, kind in _KINDS.items() if layer.endswith(ending)), "convolution")

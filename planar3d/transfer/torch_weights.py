@@ -1,22 +1,45 @@
-"""Loading torch state dictionaries into Keras networks."""
+"""Torch state dictionaries in Keras' order of axes and under Keras' names, and loading them into networks."""
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from planar3d.transfer.torch_layout import keras_arrays
-from planar3d.transfer.torch_names import torch_names
+from planar3d.errors import WeightsError
+from planar3d.sections import check_choice
+from planar3d.transfer.torch_names import Names, kind_of, torch_names
 from planar3d.transfer.transplant import Report, fill_from, transplant
 
 if TYPE_CHECKING:
     import keras
 
-
 # Of ImageNet's RGB values in [0, 1]; torchvision's and nearly all of timm's networks expect (x - mean) / std.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# By a layer's kind, the change of its kernel from torch's order of axes to Keras'.
+KERNELS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    # (cout, cin, kh, kw) → (kh, kw, cin, cout)
+    "convolution": lambda kernel: kernel.transpose(2, 3, 1, 0),
+    # (channels, 1, kh, kw) → (kh, kw, channels, 1)
+    "depthwise": lambda kernel: kernel.transpose(2, 3, 0, 1),
+    # (out, in), or (out, in, 1, 1) for a convolution → (in, out)
+    "dense": lambda kernel: kernel.reshape(len(kernel), -1).T,
+    # (out, channels · 7 · 7), channels flattened first → (7 · 7 · channels, out), channels flattened last
+    "dense on 7×7": lambda kernel: kernel.reshape(len(kernel), -1, 7, 7).transpose(2, 3, 1, 0).reshape(-1, len(kernel)),
+}
+# The names of weights in Keras, of layers with kernels and of normalization.
+_WEIGHTS = {"weight": "kernel", "bias": "bias"}
+_NORMALIZATION = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+}
+# A counter in torch's batch normalization, not needed for inference.
+_COUNTER = "num_batches_tracked"
 
 
 def load_torch(
@@ -75,3 +98,62 @@ def _name_in_2d(network: "keras.Model") -> str:
     """The name of a converted network's 2D network, also after loading from a file; else its own name."""
     report = getattr(network, "transfer_report", None)
     return report.source if report else network.name.removesuffix("_features").removesuffix("_3d")
+
+
+def keras_arrays(state: Mapping[str, np.ndarray], names: Names, layout: str = "torch") -> dict[str, np.ndarray]:
+    """Convert a torch state dictionary to Keras' names and order of axes.
+
+    Args:
+        state: by torch's names: `layer1.0.conv1.weight`, …; or all with the name of what held the network in front:
+            `module.`, `backbone.`, ….
+        names: the network's table, as from `torch_names`.
+        layout: order of axes of the arrays: `"torch"`, or `"keras"` if only the names are torch's.
+
+    Returns:
+        By `layer/weight`. Unknown arrays keep their names, for the report of unused arrays.
+
+    Raises:
+        ValueError: an unknown layout.
+        WeightsError: the axes of an array cannot be those of its layer, or the network is in the file more than once.
+    """
+    check_choice("layout", layout, ("torch", "keras"), ValueError)
+    prefix = prefix_of(state, names)
+    arrays = {}
+    for name, array in state.items():
+        layer, _, weight = name.removeprefix(prefix).rpartition(".")
+        if weight == _COUNTER:
+            continue
+        target = names.get(layer, "")
+        kind = kind_of(target)
+        label = (_NORMALIZATION if kind == "normalization" else _WEIGHTS).get(weight)
+        if not target or label is None:
+            arrays[name] = array
+            continue
+        try:
+            arrays[f"{target}/{label}"] = KERNELS[kind](array) if (label, layout) == ("kernel", "torch") else array
+        except ValueError as error:
+            raise WeightsError(
+                f"{name} has the shape {array.shape}, which no {kind} layer of torch has; choose weights of this "
+                "network."
+            ) from error
+    return arrays
+
+
+def prefix_of(state: Iterable[str], names: Names) -> str:
+    """What is in front of the network's names: nothing if any layer has its own name, else what most layers have."""
+    found: Counter[str] = Counter()
+    for layer in {name.rpartition(".")[0] for name in state}:
+        parts = layer.split(".")
+        tails = [".".join(parts[start:]) for start in range(len(parts))]
+        found.update(layer.removesuffix(tail) for tail in tails if tail in names)
+    most = [prefix for prefix, count in found.items() if count == max(found.values())]
+    # Blocks of other networks have a few layers of the same names: `conv1`, `bn1`.
+    few = max(found.values(), default=0) < len(set(names.values())) / 4
+    if not most or "" in found or (len(most) > 1 and few):
+        return ""
+    if len(most) > 1:
+        raise WeightsError(
+            f"The network is in the file {len(most)} times, with {' and '.join(sorted(most))} in front of its names. "
+            "Save the state dictionary of the one that you want."
+        )
+    return most[0]

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from planar3d.errors import WeightsError, path_of
-from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.digests import VGG16, identify
 from planar3d.transfer.known_files import INPUTS, KnownFile, recognize
 from planar3d.transfer.mappings import Tap
+from planar3d.transfer.rehearsal import read_arrays
 from planar3d.transfer.weight_places import CONVERT_FIRST, Origin, Weight, fitted_to, places_of
 from planar3d.wording import counted, listed
 

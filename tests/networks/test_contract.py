@@ -35,8 +35,8 @@ from planar3d.training.checkpoint import TrainingProgress, restore, save
 from planar3d.training.fit import compiled
 from planar3d.training.initialization import freeze, initial_network
 from planar3d.training.trainer import trainer_of
-from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.metadata import read_description
+from planar3d.transfer.rehearsal import read_arrays
 
 TINY = PAPER.changed(
     size=32,

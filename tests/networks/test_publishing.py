@@ -24,9 +24,9 @@ from planar3d.networks.registry import recipe_network
 from planar3d.networks.weights_file import Model, load_network, read_recipe, save_weights
 from planar3d.recipes import PAPER
 from planar3d.transfer import published_models
-from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.digests import digest_of_all, file_sha256
 from planar3d.transfer.published_models import PublishedModel
+from planar3d.transfer.rehearsal import read_arrays
 
 SCRIPT = Path(__file__).parents[2] / "experiments/open_model/publish.py"
 RECIPE = PAPER.changed(size=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4, threshold=140, epochs=3)

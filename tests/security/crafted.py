@@ -218,7 +218,7 @@ def main():
     """Make each file, read it in a process of its own, and print how that ended."""
     code = (
         "import sys, resource, time; from planar3d.errors import WeightsError\n"
-        "from planar3d.transfer.arrays import read_arrays\n"
+        "from planar3d.transfer.rehearsal import read_arrays\n"
         "try: print('arrays', list(read_arrays(sys.argv[1])))\n"
         "except WeightsError as error: print(str(error).replace(sys.argv[1], 'FILE')[:90])\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"

@@ -24,7 +24,7 @@ import numpy as np
 
 from planar3d.errors import WeightsError
 from planar3d.transfer.array_files import read_directly
-from planar3d.transfer.arrays import read_arrays
+from planar3d.transfer.rehearsal import read_arrays
 
 SECONDS, MEMORY = 5, 2**30
 ENDS = {0: "arrays", 1: "refused", 2: "another error"}

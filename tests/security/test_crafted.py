@@ -17,9 +17,9 @@ from security.fuzz_weights import write_seeds
 from planar3d.errors import WeightsError
 from planar3d.transfer import published_models, rehearsal
 from planar3d.transfer.array_files import read_directly
-from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.digests import file_sha256
 from planar3d.transfer.published_models import PublishedModel
+from planar3d.transfer.rehearsal import read_arrays
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +77,8 @@ def test_the_other_process_imports_the_package_from_where_this_one_did(tmp_path,
     (here / "planar3d").symlink_to(Path(rehearsal.__file__).parents[1])
     hdf5(path)
     program = (
-        f"import sys; sys.path.insert(0, {folder and str(here)!r}); from planar3d.transfer.arrays import read_arrays;"
+        f"import sys; sys.path.insert(0, {folder and str(here)!r})\n"
+        "from planar3d.transfer.rehearsal import read_arrays\n"
         f"import os; os.chdir(os.pardir); read_arrays(__import__('pathlib').Path({str(path)!r}))"
     )
     # Without this environment's links to the package, but with the packages of the environment.

@@ -10,9 +10,9 @@ import pytest
 
 from planar3d.errors import WeightsError
 from planar3d.transfer import published_models as module
-from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.digests import file_sha256
 from planar3d.transfer.published_models import PublishedModel, find_model, published_models
+from planar3d.transfer.rehearsal import read_arrays
 
 FILE = "tiny.weights.h5"
 CONTENT = b"the published arrays"

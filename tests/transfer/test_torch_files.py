@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from planar3d.errors import WeightsError
-from planar3d.transfer.arrays import read_arrays
+from planar3d.transfer.rehearsal import read_arrays
 from planar3d.transfer.torch_files import TORCH_READERS
 
 

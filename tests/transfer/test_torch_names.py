@@ -9,8 +9,8 @@ from valueless import valueless
 from planar3d.errors import WeightsError
 from planar3d.networks.efficientnet import EfficientNetLite0
 from planar3d.networks.resnet import ResNet18, ResNet34, ResNet50
-from planar3d.transfer.torch_layout import KINDS
 from planar3d.transfer.torch_names import kind_of, torch_names
+from planar3d.transfer.torch_weights import KERNELS
 
 NETWORKS = {
     **{"resnet18": ResNet18, "resnet34": ResNet34, "resnet50": ResNet50, "efficientnet_lite0": EfficientNetLite0},
@@ -56,7 +56,8 @@ def test_kinds_are_those_of_the_layers(name):
     layers = {layer.name: type(layer).__name__ for layer in network.layers}
     for layer in torch_names(name).values():
         if layer in layers:
-            assert kind_of(layer) in KINDS and kind_of(layer).startswith(kinds.get(layers[layer], "dense"))
+            kind = kind_of(layer)
+            assert kind in {*KERNELS, "normalization"} and kind.startswith(kinds.get(layers[layer], "dense"))
 
 
 def test_an_unknown_network_is_an_error_that_lists_the_known():

@@ -6,9 +6,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from planar3d.errors import WeightsError
-from planar3d.transfer.arrays import read_arrays
 from planar3d.transfer.keras2_layout import write_legacy_h5
 from planar3d.transfer.mappings import map_kernel
+from planar3d.transfer.rehearsal import read_arrays
 from planar3d.transfer.transplant import Weight, load_weights, transplant
 
 

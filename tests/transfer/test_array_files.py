@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 from planar3d.errors import WeightsError
 from planar3d.transfer import guards
 from planar3d.transfer.array_files import read_directly
-from planar3d.transfer.arrays import read_arrays
+from planar3d.transfer.rehearsal import read_arrays
 
 WRITERS = {
     "weights.h5": lambda network, path: network.save_weights(path),
