@@ -18,7 +18,8 @@ from contestants import CONTESTANTS, REFERENCE, read_about
 from side_by_side import conditions, dice, measure, record, table
 
 from planar3d.recipes import PAPER, Recipe
-from planar3d.scans.windows import threshold, window_starts
+from planar3d.scans.targets import threshold
+from planar3d.scans.windows import window_starts
 
 THRESHOLDS = (16, 128)  # of 256
 

@@ -39,7 +39,8 @@ _HOME = {
         "recipes": "Recipe PAPER RELEASED MODERN DEMO",
         "scans.volume": "Scan read_scan",
         "scans.prepare": "prepare",
-        "scans.windows": "cut_windows compose threshold",
+        "scans.windows": "cut_windows compose",
+        "scans.targets": "threshold",
         "scans.datasets": "find_cases",
         "scans.folds": "msseg_folds group_folds",
         "scans.phantom": "write_phantom",
@@ -97,11 +98,11 @@ if TYPE_CHECKING:  # with __getattr__, type checkers and editors would take ever
     from planar3d.scans.folds import msseg_folds as msseg_folds
     from planar3d.scans.phantom import write_phantom as write_phantom
     from planar3d.scans.prepare import prepare as prepare
+    from planar3d.scans.targets import threshold as threshold
     from planar3d.scans.volume import Scan as Scan
     from planar3d.scans.volume import read_scan as read_scan
     from planar3d.scans.windows import compose as compose
     from planar3d.scans.windows import cut_windows as cut_windows
-    from planar3d.scans.windows import threshold as threshold
     from planar3d.study.notebook import show as show
     from planar3d.transfer.known_files import fetch_known as fetch_known
     from planar3d.transfer.mappings import map_kernel as map_kernel

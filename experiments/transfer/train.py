@@ -127,8 +127,8 @@ def _scored(run: Any, scan: str, predict: Any, recipe: Recipe) -> dict[str, Any]
     from planar3d.evaluation.scores import score_scan
     from planar3d.inference.prepared_scan import native_mask
     from planar3d.scans.preparation.prepared import load_prepared
+    from planar3d.scans.targets import threshold
     from planar3d.scans.volume import read_mask
-    from planar3d.scans.windows import threshold
 
     prepared, _ = load_prepared(run.prepared(scan))
     probabilities = predict(prepared.voxels)

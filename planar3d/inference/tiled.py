@@ -17,10 +17,9 @@ from planar3d.inference.onnx_graph import network_graph
 from planar3d.pipeline import one_ahead
 from planar3d.progress import Progress
 from planar3d.recipes import Recipe
-from planar3d.scans.composition import compose_tiles, cut_tile
 from planar3d.scans.labels import SCALES
 from planar3d.scans.tiles import Lengths, tile_shape
-from planar3d.scans.windows import checked_prepared
+from planar3d.scans.windows import checked_prepared, compose_tiles, cut_tile
 from planar3d.sections import check_choice
 
 if TYPE_CHECKING:

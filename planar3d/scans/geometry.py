@@ -11,8 +11,8 @@ import numpy as np
 from nibabel import orientations
 
 from planar3d.errors import ScanError
-from planar3d.scans.composition import cut_tile
 from planar3d.scans.resample import resample_by_matrices
+from planar3d.scans.windows import cut_tile
 
 Grid = Sequence[float] | np.ndarray  # a voxel's edges in mm, or an affine, as in `voxel_axes`
 Resample = Callable[[np.ndarray, tuple[int, ...], int], np.ndarray]

@@ -12,11 +12,12 @@ from planar3d.errors import RecipeError
 from planar3d.scans.geometry import Grid, voxel_mm3
 from planar3d.scans.labels import Labels, Targets, regions_of
 from planar3d.scans.volume import Scan, read_mask
-from planar3d.scans.windows import threshold
-from planar3d.sections import NOT_NEGATIVE, SHARE, Rule
+from planar3d.scans.windows import numbers_of
+from planar3d.sections import NOT_NEGATIVE, SHARE, Rule, check_choice
 
 # Headers have float32 edges: rounding must not drop lesions of exactly the smallest size.
 _ROUNDING = 1 - 1e-6
+_AVERAGED = 0.01  # of probabilities that were averaged or interpolated in low precision
 _TUMOURS = 0.3  # a glioma with its edema may have 300 ml of a brain of 1,300; lesions of MS are far smaller
 Measures = Literal["brats", "chaos", "camus", "lesions"]
 _OF_256 = Rule(lambda v: 0 <= v <= 256, "a threshold from 0 to 256 is needed")
@@ -187,6 +188,43 @@ class Regions(Targets):
         if np.count_nonzero(inside) * voxel_mm3(spacing) < self.smallest_innermost_mm3 * _ROUNDING:
             assigned[inside] = around
         return assigned
+
+
+def threshold(
+    probabilities: np.ndarray, of_256: float = 16, rule: str = "absolute", highest: float | None = None
+) -> np.ndarray:
+    """Binarize lesion probabilities: 1 where p · 256 > t.
+
+    Args:
+        probabilities: floats in [0, 1], any shape.
+        of_256: the threshold t, out of 256; the paper's is 16.
+        rule: `"absolute"`; or `"released"`, relative to the volume's own maximum as in the released code:
+            q = uint8(255 · p), 1 where q > max(q) // (256 / t), which is max(q) // 16 for t = 16.
+        highest: the volume's maximum, for `"released"` if the probabilities are only a part of the volume.
+
+    Returns:
+        uint8 {0, 1} of the same shape.
+
+    Raises:
+        ValueError: a threshold or probabilities out of range, NaN included, or an unknown rule.
+
+    Source: Kolarik 2020, section 3.2; the released rule from its `visualise_predicitons`.
+    """
+    probabilities = numbers_of(probabilities, "The probabilities")
+    if not isinstance(of_256, int | float | np.number) or not 0 <= of_256 <= 256:
+        raise ValueError(f"of_256={of_256!r}: a threshold from 0 to 256 is needed.")
+    if highest is not None and not (isinstance(highest, int | float | np.number) and 0 <= highest <= 1 + _AVERAGED):
+        raise ValueError(f"highest={highest!r}: a number from 0 to 1 is needed.")
+    least, most = (probabilities.min(), probabilities.max()) if probabilities.size else (0, 1)
+    if not (least >= -_AVERAGED and most <= 1 + _AVERAGED):  # NaN is neither
+        raise ValueError(f"The probabilities are from {least} to {most}; numbers from 0 to 1 are needed.")
+    check_choice("rule", rule, ("absolute", "released"), ValueError)
+    if rule == "absolute":
+        return (probabilities * np.float32(256) > of_256).astype(np.uint8)
+    levels = (probabilities * np.float32(255)).astype(np.uint8)
+    top = levels.max(initial=0) if highest is None else int(np.float32(highest) * np.float32(255))
+    limit = int(top // (256 / of_256)) if of_256 else 0
+    return (levels > limit).astype(np.uint8)
 
 
 TARGETS: dict[str, type[Targets]] = {made.name: made for made in (Binary, Classes, Regions)}

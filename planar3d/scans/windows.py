@@ -1,16 +1,93 @@
-"""Windows of slices: cut, composed and thresholded (Kolarik 2020, section 3.2 and eq. 1)."""
+"""Tiles and windows of slices, cut from a volume, and a prediction composed of them (Kolarik 2020, 3.2 and eq. 1)."""
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from planar3d.scans.composition import compose_tiles, cut_tile
-from planar3d.sections import check_choice
 from planar3d.wording import counted
 
 # Grey levels by unit of the network's input.
 INPUT_SCALE = 128
-_ROUNDING = 0.01  # of probabilities that were averaged or interpolated in low precision
+
+
+def _gaussian(length: int) -> np.ndarray:
+    """exp(−x² / 2σ²) around the center, σ = length / 8 as in nnU-Net's `compute_gaussian`; above 3e-4 everywhere.
+
+    The weight of a voxel is the product of the weights along its axes.
+    """
+    return np.exp(-0.5 * ((np.arange(length) - length // 2) / (length / 8)) ** 2)
+
+
+# By overlap, the weights along an axis of a tile; with "crop", only one tile counts.
+WEIGHTS: dict[str, Callable[[int], np.ndarray] | None] = {"crop": None, "average": np.ones, "gaussian": _gaussian}
+
+
+def cut_tile(
+    volume: np.ndarray, starts: Sequence[int], shape: Sequence[int], beyond: str = "air", air: float = 0.0
+) -> np.ndarray:
+    """Read one tile (*shape, …) of a volume (slices, rows, cols, …) in its type; a view where the tile lies within.
+
+    Starts may be negative, and the tile may extend beyond the volume on every side: `beyond` is `"edge"` or `"air"`, as
+    in `Tiles`, and `air` the value of an empty voxel.
+    """
+    spans = list(zip(starts, shape, volume.shape, strict=False))
+    inside = volume[tuple(slice(max(start, 0), start + length) for start, length, _ in spans)]
+    outside = [(max(-start, 0), max(start + length - entries, 0)) for start, length, entries in spans]
+    if not any(map(any, outside)):
+        return inside
+    outside += [(0, 0)] * (volume.ndim - len(spans))
+    return np.pad(inside, outside, "edge") if beyond == "edge" else np.pad(inside, outside, constant_values=air)
+
+
+def compose_tiles(
+    tiles: Iterable[np.ndarray], starts: Sequence[Sequence[int]], volume: Sequence[int], overlap: str = "crop"
+) -> np.ndarray:
+    """Compose tiles into a volume (*volume, …) of their type, one at a time; parts beyond the volume are cut off.
+
+    Tiles are joined along the last axis into strips, strips into slabs, and slabs into the volume, so that only one
+    strip and one slab are in memory besides the volume. Means are running, m + (x − m) · w / Σw: equal tiles keep their
+    value to the last bit, and so does a tile without overlap. Where no tile is, the volume is 0.
+
+    Args:
+        tiles: arrays of one shape, the last axis of `starts` changing first; axes behind those are carried along.
+        starts: first entries of the tiles along each tiled axis, in order.
+        volume: entries along each tiled axis.
+        overlap: as in `Tiles`; means need float tiles.
+
+    Source: Kolarik 2020, eq. 1 (`"crop"`); Wacker 2019 (`"average"`).
+    """
+    return _joined(iter(tiles), starts, volume, overlap, 0)
+
+
+def _joined(
+    tiles: Iterator[np.ndarray], starts: Sequence[Sequence[int]], volume: Sequence[int], overlap: str, axis: int
+) -> np.ndarray:
+    """The next tiles, joined along this axis and those behind it."""
+    if axis == len(starts):
+        return next(tiles)
+    entries, weights = volume[axis], WEIGHTS[overlap]
+    total = np.zeros(entries)
+    previous = covered = 0
+    for start in starts[axis]:
+        tile = _joined(tiles, starts, volume, overlap, axis + 1)
+        if start == starts[axis][0]:
+            whole = np.zeros((*tile.shape[:axis], entries, *tile.shape[axis + 1 :]), tile.dtype)
+            joined = np.moveaxis(whole, axis, 0)
+        tile = np.moveaxis(tile, axis, 0)
+        first, end = max(start, 0), min(start + len(tile), entries)
+        if weights is None:
+            first = (previous + len(tile) + start) // 2 if covered else first
+        else:
+            here = weights(len(tile))[first - start : end - start]
+            total[first:end] += here
+            share = (here / total[first:end])[: covered - first].astype(tile.dtype)
+            met = joined[first:covered]
+            met += share.reshape(-1, *[1] * (tile.ndim - 1)) * (tile[first - start : covered - start] - met)
+            first = covered
+        joined[first:end] = tile[first - start : end - start]
+        previous, covered = start, end
+    return whole
 
 
 def window_starts(slices: int, depth: int = 16, stride: int = 8) -> range:
@@ -84,44 +161,7 @@ def compose(windows: np.ndarray, stride: int = 8, slices: int | None = None) -> 
     return compose_tiles(windows, [starts], [covered])[:slices]
 
 
-def threshold(
-    probabilities: np.ndarray, of_256: float = 16, rule: str = "absolute", highest: float | None = None
-) -> np.ndarray:
-    """Binarize lesion probabilities: 1 where p · 256 > t.
-
-    Args:
-        probabilities: floats in [0, 1], any shape.
-        of_256: the threshold t, out of 256; the paper's is 16.
-        rule: `"absolute"`; or `"released"`, relative to the volume's own maximum as in the released code:
-            q = uint8(255 · p), 1 where q > max(q) // (256 / t), which is max(q) // 16 for t = 16.
-        highest: the volume's maximum, for `"released"` if the probabilities are only a part of the volume.
-
-    Returns:
-        uint8 {0, 1} of the same shape.
-
-    Raises:
-        ValueError: a threshold or probabilities out of range, NaN included, or an unknown rule.
-
-    Source: Kolarik 2020, section 3.2; the released rule from its `visualise_predicitons`.
-    """
-    probabilities = _numbers(probabilities, "The probabilities")
-    if not isinstance(of_256, int | float | np.number) or not 0 <= of_256 <= 256:
-        raise ValueError(f"of_256={of_256!r}: a threshold from 0 to 256 is needed.")
-    if highest is not None and not (isinstance(highest, int | float | np.number) and 0 <= highest <= 1 + _ROUNDING):
-        raise ValueError(f"highest={highest!r}: a number from 0 to 1 is needed.")
-    least, most = (probabilities.min(), probabilities.max()) if probabilities.size else (0, 1)
-    if not (least >= -_ROUNDING and most <= 1 + _ROUNDING):  # NaN is neither
-        raise ValueError(f"The probabilities are from {least} to {most}; numbers from 0 to 1 are needed.")
-    check_choice("rule", rule, ("absolute", "released"), ValueError)
-    if rule == "absolute":
-        return (probabilities * np.float32(256) > of_256).astype(np.uint8)
-    levels = (probabilities * np.float32(255)).astype(np.uint8)
-    top = levels.max(initial=0) if highest is None else int(np.float32(highest) * np.float32(255))
-    limit = int(top // (256 / of_256)) if of_256 else 0
-    return (levels > limit).astype(np.uint8)
-
-
-def _numbers(values: Any, what: str) -> np.ndarray:
+def numbers_of(values: Any, what: str) -> np.ndarray:
     """An array of real numbers; a `ValueError` if the values are none, such as a scan with its geometry."""
     array = np.asarray(values)
     if array.dtype.kind not in "biuf":
@@ -139,7 +179,7 @@ def at_least(volume: np.ndarray, depth: int) -> tuple[np.ndarray, slice]:
 
 def checked_prepared(voxels: Any) -> np.ndarray:
     """An array of finite voxels with the four axes of a prepared scan; a `ValueError` if it is none."""
-    voxels = _numbers(voxels, "The voxels")
+    voxels = numbers_of(voxels, "The voxels")
     if voxels.ndim != 4 or not voxels.size:
         advice = " Add an axis for the one image: voxels[..., None]." if voxels.ndim == 3 else ""
         raise ValueError(

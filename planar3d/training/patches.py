@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 
 from planar3d.errors import RecipeError, ScanError
-from planar3d.scans.composition import cut_tile
 from planar3d.scans.labels import Targets
 from planar3d.scans.preparation import Preparation
 from planar3d.scans.preparation.eight_bit import EightBit
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.tiles import Tiles
+from planar3d.scans.windows import cut_tile
 from planar3d.sections import POSITIVE, SHARE
 from planar3d.training.patch_augmentation import TRANSFORMS, Transform, augment_patch
 from planar3d.training.sampling import NEAR, DrawnSampling

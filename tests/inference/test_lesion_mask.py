@@ -6,7 +6,7 @@ import pytest
 from planar3d.evaluation.lesions import lesion_scores
 from planar3d.inference.prepared_scan import lesion_mask
 from planar3d.recipes import MODERN, PAPER
-from planar3d.scans.windows import threshold
+from planar3d.scans.targets import threshold
 
 SPACING = (0.5, 0.8, 5.0)  # 2 mm³ a voxel
 

@@ -11,7 +11,7 @@ from planar3d.inference import agreement
 from planar3d.inference import predictor as module
 from planar3d.inference.predictor import predict_volume, predictor
 from planar3d.recipes import PAPER
-from planar3d.scans.windows import threshold
+from planar3d.scans.targets import threshold
 from planar3d.training.precision import built_with, in_precision, precision_of
 
 PRECISIONS = ("float32", "bf16")

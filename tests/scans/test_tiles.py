@@ -8,9 +8,8 @@ import pytest
 from scipy import ndimage
 
 from planar3d.errors import RecipeError
-from planar3d.scans.composition import compose_tiles, cut_tile
 from planar3d.scans.tiles import TILES, DepthWindows, Patches, SteppedPatches, tile_shape
-from planar3d.scans.windows import cut_windows
+from planar3d.scans.windows import compose_tiles, cut_tile, cut_windows
 
 OVERLAPS = ("crop", "average", "gaussian")
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from planar3d.scans.windows import compose, cut_windows, network_input, threshold
+from planar3d.scans.targets import threshold
+from planar3d.scans.windows import compose, cut_windows, network_input
 
 
 def test_256_slices_give_31_windows_that_share_the_volume_s_memory():
