@@ -2,10 +2,16 @@
 
 It is read from the network's description, so that any functional network can be computed slice by slice, whatever its
 names, levels and widths.
+
+A convolution over concatenated features is the sum of the convolutions over each. The sum over encoder features, which
+all windows share, is computed once per slice: in the planar res-u-net, two thirds of every level's first convolution.
+`split` rewrites a graph accordingly.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
 from typing import Any
 
 from planar3d.errors import Planar3DError
@@ -51,12 +57,13 @@ class Node:
 
     @property
     def kernel(self) -> Any:
-        """The channels and the tap of the layer's kernel in a `"part"`."""
-        assert self.layer is not None and self.channels is not None
+        """The layer's kernel, or its channels and tap in a `"part"`; None without one."""
+        of_all: Any = getattr(self.layer, "kernel", None)
+        if self.channels is None:
+            return of_all
         first, end = self.channels
-        of_all = self.layer.kernel
         # In transposed convolutions, the input channels are last.
-        kernel = of_all[..., first:end] if self.layer.kind == "Conv3DTranspose" else of_all[..., first:end, :]
+        kernel = of_all[..., first:end] if self.kind == "Conv3DTranspose" else of_all[..., first:end, :]
         return kernel if self.tap is None else kernel[self.tap : self.tap + 1]
 
 
@@ -99,6 +106,29 @@ def ancestors(nodes: Sequence[Node]) -> set[Node]:
     return found
 
 
+def split(graph: Sequence[Node], shared: set[Node]) -> list[Node]:
+    """Rewrite a graph so that convolutions over shared and other channels become sums of separate convolutions.
+
+    The graph is in order, the output last; the returned graph too, without unused nodes, and equal up to rounding.
+    """
+    graph_out: list[Node] = []
+    new: dict[Node, Node] = {}
+
+    def add(node: Node) -> Node:
+        graph_out.append(node)
+        return node
+
+    for node in graph:
+        if parts := [] if node in shared else _parts(node, shared):
+            terms = [term for part in parts for term in _terms(node, new, part, add)]
+            new[node] = add(Node(node.layer, tuple(terms), node.shape, Reach(), node.slices_per_entry, role="sum"))
+        else:
+            inputs = tuple(new[source] for source in node.inputs)
+            new[node] = add(node if inputs == node.inputs else replace(node, inputs=inputs))
+    needed = ancestors([graph_out[-1]])
+    return [node for node in graph_out if node in needed]
+
+
 def _node(layer: Layer, inputs: tuple[Node, ...], depth: int) -> Node:
     shape = layer.shape[1:]
     if len(shape) != 4 or not inputs or any(node.shape[0] is None for node in inputs) or shape[0] is None:
@@ -120,3 +150,51 @@ def _node(layer: Layer, inputs: tuple[Node, ...], depth: int) -> Node:
 
 def _joins(layer: Layer | None) -> bool:
     return layer is not None and layer.kind == "Concatenate" and not reach_of(layer, 1).whole
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Adjacent inputs of a concatenation that are all shared or all unshared, and their channels."""
+
+    sources: tuple[Node, ...]
+    channels: Range
+    shared: bool
+    leads: bool  # the first unshared one, which adds the bias
+
+
+def _parts(node: Node, shared: set[Node]) -> list[_Part]:
+    """The parts of a convolution's input; none if it is not mixed or cannot be split."""
+    splits = node.kind in ("Conv3D", "Conv3DTranspose") and getattr(node.layer, "groups", 1) == 1
+    if not splits or node.reach.whole or node.reach.stride > 1 or node.inputs[0].kind != "Concatenate":
+        return []
+    parts: list[_Part] = []
+    end = 0
+    for is_shared, adjacent in groupby(node.inputs[0].inputs, shared.__contains__):
+        sources = tuple(adjacent)
+        first, end = end, end + sum(source.shape[-1] for source in sources)
+        leads = not is_shared and all(part.shared for part in parts)
+        parts.append(_Part(sources, (first, end), is_shared, leads))
+    return parts if len(parts) > 1 else []
+
+
+def _terms(node: Node, new: dict[Node, Node], part: _Part, add: Callable[[Node], Node]) -> list[Node]:
+    layer: Any = node.layer
+    sources = tuple(new[source] for source in part.sources)
+    joined = sources[0]
+    if len(sources) > 1:
+        shape = (*joined.shape[:3], part.channels[1] - part.channels[0])
+        beside = Layer("Concatenate", f"part of {layer.name}", settings={"axis": -1})
+        joined = add(Node(beside, sources, shape, Reach(), joined.slices_per_entry))
+    made = partial(Node, layer, (joined,), role="part", channels=part.channels)
+    if not part.shared or node.reach.aligned:
+        biased = part.leads and bool(layer.use_bias)
+        return [add(made(node.shape, node.reach, node.slices_per_entry, biased=biased))]
+    # The ends of a window cut off taps, so each tap is shared separately, and windows shift it into place.
+    terms = []
+    for tap in range(layer.kernel_size[0]):
+        alone = add(made((joined.length, *node.shape[1:]), Reach(), joined.slices_per_entry, tap=tap))
+        shift = tap * layer.dilation_rate[0] - node.reach.before
+        reach = Reach(before=-shift, after=shift)
+        moved = Node(layer, (alone,), node.shape, reach, node.slices_per_entry, role="shift")
+        terms.append(add(moved) if shift else alone)
+    return terms

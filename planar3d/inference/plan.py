@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planar3d.errors import Planar3DError
-from planar3d.graph.depth_graph import Node, ancestors, read_graph
+from planar3d.graph.depth_graph import Node, ancestors, read_graph, split
 from planar3d.graph.description import Description
 from planar3d.graph.reach import Range
-from planar3d.inference.split import split
 from planar3d.recipes import Recipe
 from planar3d.scans.windows import window_starts
 from planar3d.wording import counted
@@ -202,12 +201,7 @@ def _piece(graph: Sequence[Node], shared: set[Node], ranges: dict[Node, Range], 
 
 def _macs(node: Node, entries: int) -> int:
     """Multiply-accumulates of a number of a node's entries: kernel elements times positions."""
-    kernel = getattr(node.layer, "kernel", None)
-    if kernel is None or node.role in ("sum", "shift"):
+    if node.kernel is None or node.role in ("sum", "shift"):
         return 0
     _, rows, cols, _ = node.inputs[0].shape if node.kind == "Conv3DTranspose" else node.shape
-    positions = rows * cols * (entries / node.reach.up)
-    if node.channels is None:
-        return int(positions * math.prod(kernel.shape))
-    taps = math.prod(kernel.shape[:3]) if node.tap is None else math.prod(kernel.shape[1:3])
-    return int(positions * taps * (node.channels[1] - node.channels[0]) * node.shape[-1])
+    return int(rows * cols * (entries / node.reach.up) * math.prod(node.kernel.shape))
