@@ -13,7 +13,9 @@ _NEEDS = {
     "itk": "MetaImage and NRRD files need",
     "challenges": "Files of CHAOS and CAMUS need",
     "notebook": "Display in notebooks needs",
-    "openvino": "engine='openvino' needs",
+    "openvino": "Computing with OpenVINO needs",
+    "onnx": "The format onnx needs",
+    "litert": "The format litert needs",
     "cluster": "--cluster needs",
 }
 

@@ -160,7 +160,7 @@ WRONG = {
         ConversionError,
         "keras.Model is needed; got str.*load_n",
     ),
-    "no batch": (lambda: p3.predictor(None, batch_size=0), RecipeError, "batch_size=0: a positive whole number"),
+    "no batch": (lambda: p3.predictor(None, batch_size=0), RecipeError, "batch_size=0: a whole number of at least 1"),
     "a file to be exported": (lambda: p3.export_network("a.h5", "out", []), ConversionError, "needed; got str"),
     "torch's weights for no network": (lambda: p3.load_torch(None, "a.pth"), ConversionError, "needed; got NoneType"),
     "arrays for no network": (lambda: p3.transplant(None, {}), ConversionError, "needed; got NoneType"),

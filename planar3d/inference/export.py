@@ -11,7 +11,7 @@ import numpy as np
 
 from planar3d import __version__
 from planar3d.errors import Planar3DError, path_of, text_of
-from planar3d.extras import is_installed
+from planar3d.extras import check_extra
 from planar3d.files import folder_written_beside, read_json, write_json
 from planar3d.graph.keras_graph import check_model, layers_within
 from planar3d.inference.export_formats import FORMATS, Format
@@ -21,6 +21,7 @@ from planar3d.networks.fitting import refuse_other_ends
 from planar3d.recipes import Recipe
 from planar3d.recipes.recipe import check_recipe
 from planar3d.scans.windows import network_input
+from planar3d.sections import check_choice
 from planar3d.wording import listed
 
 # Largest difference of a probability explained by another order of summation, with a margin; wrong weights or layers
@@ -129,18 +130,15 @@ def _refuse_added(before: Path, made: Path, name: str) -> None:
 
 
 def _format(name: str) -> Format:
-    if name not in FORMATS:
-        raise Planar3DError(f"Format {name!r} is unknown; choose one of: {', '.join(FORMATS)}.")
+    check_choice("format", name, FORMATS, Planar3DError)
     made = FORMATS[name]
-    missing = [package for package in made.packages if not is_installed(package)]
-    if missing:
-        install = f"planar3d[{made.extra}]" if made.extra else missing[0]
-        raise Planar3DError(f"Format {name} needs {missing[0]}, which is not installed: pip install '{install}'")
     if made.backend not in (None, keras.backend.backend()):
         raise Planar3DError(
             f"Format {name} is written with {made.backend}, but Keras runs on {keras.backend.backend()}; set "
             f"KERAS_BACKEND={made.backend}."
         )
+    if made.packages:
+        check_extra(name, *made.packages)
     return made
 
 

@@ -3,18 +3,21 @@
 Each format has a function that writes it, and one that reads it from disk and runs it on a window.
 """
 
+import functools
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
+from keras import layers, ops
 
+from planar3d.conversion.held_objects import rebuilt
 from planar3d.errors import Planar3DError
 from planar3d.graph.described import described
 from planar3d.inference.onnx_graph import onnx_model
-from planar3d.inference.slicewise import slicewise
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,7 @@ class Format:
     write: Callable[[keras.Model, Path, Mapping[str, str]], None]  # (network, folder, metadata)
     # (folder, network's name, window) → output, both (batch, depth, rows, cols, channels).
     run: Callable[[Path, str, np.ndarray], np.ndarray]
-    packages: tuple[str, ...]  # that both import
-    extra: str | None = None  # extra of this package that installs them
+    packages: tuple[str, ...] = ()  # that both import, of the extra with the format's name
     backend: str | None = None  # the only Keras backend that can write it; any if None
 
 
@@ -91,8 +93,95 @@ def _run_litert(folder: Path, name: str, window: np.ndarray) -> np.ndarray:
 
 
 FORMATS = {
-    "openvino": Format(_write_openvino, _run_openvino, ("openvino", "onnx"), "openvino"),
-    "onnx": Format(_write_onnx, _run_onnx, ("onnx", "onnxruntime"), "onnx"),
-    "savedmodel": Format(_write_savedmodel, _run_savedmodel, ("tensorflow",), None, "tensorflow"),
-    "litert": Format(_write_litert, _run_litert, ("ai_edge_litert",), "litert", "tensorflow"),
+    "openvino": Format(_write_openvino, _run_openvino, ("openvino", "onnx")),
+    "onnx": Format(_write_onnx, _run_onnx, ("onnx", "onnxruntime")),
+    "savedmodel": Format(_write_savedmodel, _run_savedmodel, backend="tensorflow"),
+    "litert": Format(_write_litert, _run_litert, ("ai_edge_litert",), "tensorflow"),
 }
+
+
+# 3D layers as 2D operations on slices, with the same weights and values, for LiteRT.
+
+
+class SlicewiseConv3D(layers.Conv3D):
+    """A Conv3D as the sum over its depth taps of Conv2D on shifted slices; for stride 1 and one group."""
+
+    def call(self, inputs: Any) -> Any:
+        """(batch, depth, rows, cols, channels) → (batch, depth', rows', cols', filters)."""
+        taps, dilation = self.kernel_size[0], self.dilation_rate[0]
+        reach = (taps - 1) * dilation
+        if self.padding == "same" and reach:
+            inputs = ops.pad(inputs, [(0, 0), (reach // 2, reach - reach // 2), (0, 0), (0, 0), (0, 0)])
+        depth = inputs.shape[1] - reach
+        terms = [
+            ops.conv(
+                _slices(inputs[:, tap * dilation : tap * dilation + depth]),
+                self.kernel[tap],
+                padding=self.padding,
+                dilation_rate=list(self.dilation_rate[1:]),
+            )
+            for tap in range(taps)
+        ]
+        return _finished(self, functools.reduce(ops.add, terms), depth)
+
+
+class SlicewiseConv3DTranspose(layers.Conv3DTranspose):
+    """A Conv3DTranspose whose kernel is as deep as its stride: each tap gives separate slices; padding 'same'."""
+
+    def call(self, inputs: Any) -> Any:
+        """(batch, depth, rows, cols, channels) → (batch, depth · stride, rows · stride, cols · stride, filters)."""
+        x = _slices(inputs)
+        taps = [
+            ops.conv_transpose(x, self.kernel[tap], list(self.strides[1:]), "same")
+            for tap in range(self.kernel_size[0])
+        ]
+        return _finished(self, ops.stack(taps, axis=1), inputs.shape[1] * self.kernel_size[0])
+
+
+class SlicewiseMaxPooling3D(layers.MaxPooling3D):
+    """A MaxPooling3D without overlap: the maximum within slices, then over groups of slices."""
+
+    def call(self, inputs: Any) -> Any:
+        """(batch, depth, rows, cols, channels) → the same, with depth, rows and cols divided by the pool."""
+        pool, depth = self.pool_size, inputs.shape[1] // self.pool_size[0]
+        x = ops.max_pool(_slices(inputs[:, : depth * pool[0]]), pool[1:], pool[1:], "valid")
+        return ops.max(ops.reshape(x, (-1, depth, pool[0], *x.shape[1:])), axis=2)
+
+
+def slicewise(network: keras.Model) -> keras.Model:
+    """Copy a functional network with its 3D layers slice by slice where that is exact; other layers are kept.
+
+    Args:
+        network: with known depth, rows and cols.
+
+    Returns:
+        A network with the same names and weights, whose values differ only by rounding.
+    """
+    copy = keras.models.clone_model(network, clone_function=_rewritten, recursive=True)
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+def _rewritten(layer: Any) -> Any:
+    kind = type(layer)
+    if kind is layers.Conv3D and layer.strides == (1, 1, 1) and layer.groups == 1:
+        kind = SlicewiseConv3D
+    elif kind is layers.Conv3DTranspose and layer.padding == "same" and layer.kernel_size[0] == layer.strides[0]:
+        if layer.dilation_rate == (1, 1, 1) and layer.output_padding is None:
+            kind = SlicewiseConv3DTranspose
+    elif kind is layers.MaxPooling3D and layer.padding == "valid" and layer.strides == layer.pool_size:
+        kind = SlicewiseMaxPooling3D
+    return rebuilt(layer, kind)
+
+
+def _finished(layer: Any, slices: Any, depth: int) -> Any:
+    """Slices as (batch, depth, rows, cols, filters), with the layer's bias and activation."""
+    y = ops.reshape(slices, (-1, depth, *slices.shape[-3:]))
+    if layer.use_bias:
+        y = ops.add(y, layer.bias)
+    return y if layer.activation is None else layer.activation(y)
+
+
+def _slices(x: Any) -> Any:
+    """(batch, depth, …) → (batch · depth, …)."""
+    return ops.reshape(x, (-1, *x.shape[2:]))

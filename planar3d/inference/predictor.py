@@ -9,7 +9,7 @@ import numpy as np
 
 from planar3d.environment import may_have_gpu
 from planar3d.errors import Planar3DError, RecipeError
-from planar3d.extras import is_installed
+from planar3d.extras import check_extra, is_installed
 from planar3d.graph.description import Description, in_int8
 from planar3d.inference.agreement import Checked
 from planar3d.inference.plan import Plan, make_plan, why_apart
@@ -19,7 +19,7 @@ from planar3d.networks.untrusted_metadata import greatest_in
 from planar3d.networks.weights_file import Model
 from planar3d.recipes import PAPER, Recipe
 from planar3d.recipes.recipe import check_recipe
-from planar3d.sections import check_choice
+from planar3d.sections import check_choice, whole
 
 # OpenVINO works without Keras, whose import takes as long as a scan.
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 METHODS = ("auto", "shared", "windowed")
 ENGINES = ("auto", "keras", "openvino")
 PRECISIONS = ("float32", "bf16", "int8")
-_NEEDS_OPENVINO = "{} needs OpenVINO and onnx. Install them: pip install 'planar3d[openvino]'."
+_PACKAGES = ("openvino", "onnx")  # onnx writes the graphs
 
 
 class Predictor(Protocol):
@@ -46,20 +46,20 @@ class _Source:
 
     description: Callable[[], Description]
     network: Callable[[], "keras.Model"]
-    precision: Callable[[], str]
+    precision: str
     model: Model | None  # with its recipe; None for a network without a file
 
 
 def _source(network: "keras.Model | Model", recipe: Recipe) -> _Source:
     if isinstance(network, Model):
         build = cache(network.network)
-        return _Source(cache(lambda: network.description(build)), build, lambda: "float32", network)
+        return _Source(cache(lambda: network.description(build)), build, "float32", network)
     from planar3d.graph.described import described
     from planar3d.networks.fitting import refuse_other_ends
     from planar3d.training.precision import precision_of
 
     refuse_other_ends(network, recipe)
-    return _Source(lambda: described(network), lambda: network, lambda: precision_of(network), None)
+    return _Source(lambda: described(network), lambda: network, precision_of(network), None)
 
 
 def predictor(
@@ -95,13 +95,19 @@ def predictor(
     """
     check_recipe(recipe)
     check_how(method, engine, precision, batch_size)
-    if engine == "openvino" and not _has_openvino():
-        raise Planar3DError(_NEEDS_OPENVINO.format("engine='openvino'"))
+    if precision == "int8":
+        if engine == "keras":
+            raise RecipeError("precision='int8' works on OpenVINO only; use engine='openvino' or 'auto'.")
+        engine = "openvino"
+    if engine == "openvino":
+        check_extra("openvino", *_PACKAGES)
+    elif engine == "auto" and not _openvino_is_faster():
+        engine = "keras"
     source = _source(network, recipe)
     if precision != "int8":
         return _chosen(source, recipe, method, engine, precision, batch_size)
-    source, precision = _in_int8(source, engine)
-    made = _chosen(source, recipe, method, "openvino", precision, batch_size)
+    source, precision = _in_int8(source)
+    made = _chosen(source, recipe, method, engine, precision, batch_size)
     made.description += ", convolutions in int8"
     return made
 
@@ -112,51 +118,7 @@ def check_how(method: str, engine: str, precision: str | None, batch_size: int) 
     check_choice("engine", engine, ENGINES)
     if precision is not None:
         check_choice("precision", precision, PRECISIONS)
-    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise RecipeError(f"batch_size={batch_size!r}: a positive whole number is needed.")
-
-
-def _chosen(
-    source: _Source, recipe: Recipe, method: str, engine: str, precision: str | None, batch_size: int
-) -> Predictor:
-    if reason := why_apart(recipe):
-        if method == "shared":
-            raise Planar3DError(f"method='shared' works only for windows along depth with one output; {reason}.")
-        return _apart(source, recipe, engine, precision, batch_size)
-    if method == "windowed" and engine == "openvino":
-        raise RecipeError(
-            "method='windowed' is the reference, on Keras only; use method='shared' with OpenVINO, or engine='keras'."
-        )
-    if method == "windowed":
-        return TiledInference(source.network(), recipe, batch_size, "keras", precision)
-    try:
-        return _shared(source, recipe, engine, precision)
-    except Planar3DError as error:
-        if method == "shared":
-            raise
-        fallback = _apart(source, recipe, engine, precision, batch_size)
-        fallback.description += f" ({error})"
-        return fallback
-
-
-def _in_int8(source: _Source, engine: str) -> tuple[_Source, str]:
-    """The source with convolutions in int8, and the precision of the rest of the network."""
-    if engine == "keras":
-        raise RecipeError("precision='int8' works on OpenVINO only; use engine='openvino' or 'auto'.")
-    if not _has_openvino():
-        raise Planar3DError(_NEEDS_OPENVINO.format("precision='int8'"))
-    from planar3d.inference.openvino_engine import multiplies_bf16
-
-    model = source.model
-    greatest = greatest_in(model.card or {}) if model else {}
-    if not greatest:
-        name = model.path.name if model else "The network"
-        raise Planar3DError(
-            f"{name} has no values for int8 in a model card; use another precision, or measure them with "
-            "planar3d.inference.int8.measure_greatest and save them in the card as int8."
-        )
-    narrow = in_int8(source.description(), greatest)
-    return replace(source, description=lambda: narrow), "bf16" if multiplies_bf16() else "float32"
+    whole("batch_size", batch_size, 1)
 
 
 def predict_volume(
@@ -185,10 +147,51 @@ def predict_volume(
     return predictor(network, recipe, method, engine, precision, batch_size)(voxels, progress)
 
 
+def _chosen(
+    source: _Source, recipe: Recipe, method: str, engine: str, precision: str | None, batch_size: int
+) -> Predictor:
+    """The predictor of a method; the engine `"auto"` is OpenVINO where it supports the network, else Keras."""
+    if reason := why_apart(recipe):
+        if method == "shared":
+            raise Planar3DError(f"method='shared' works only for windows along depth with one output; {reason}.")
+        return _apart(source, recipe, engine, precision, batch_size)
+    if method == "windowed":
+        if engine == "openvino":
+            raise RecipeError(
+                "method='windowed' is the reference, on Keras only; use method='shared' with OpenVINO, or "
+                "engine='keras'."
+            )
+        return TiledInference(source.network(), recipe, batch_size, "keras", precision)
+    try:
+        return _shared(source, recipe, engine, precision)
+    except Planar3DError as error:
+        if method == "shared":
+            raise
+        fallback = _apart(source, recipe, engine, precision, batch_size)
+        fallback.description += f" ({error})"
+        return fallback
+
+
+def _in_int8(source: _Source) -> tuple[_Source, str]:
+    """The source with convolutions in int8, and the precision of the rest of the network."""
+    from planar3d.inference.openvino_engine import multiplies_bf16
+
+    model = source.model
+    greatest = greatest_in(model.card or {}) if model else {}
+    if not greatest:
+        name = model.path.name if model else "The network"
+        raise Planar3DError(
+            f"{name} has no values for int8 in a model card; use another precision, or measure them with "
+            "planar3d.inference.int8.measure_greatest and save them in the card as int8."
+        )
+    narrow = in_int8(source.description(), greatest)
+    return replace(source, description=lambda: narrow), "bf16" if multiplies_bf16() else "float32"
+
+
 def _apart(source: _Source, recipe: Recipe, engine: str, precision: str | None, batch_size: int) -> TiledInference:
-    """Each tile separately, on OpenVINO if it is installed and supports the network, unless another engine is named."""
-    precision = precision or source.precision()
-    if engine == "openvino" or (engine == "auto" and _openvino_is_faster()):
+    """Each tile separately."""
+    precision = precision or source.precision
+    if engine != "keras":
         try:
             return TiledInference(source.description(), recipe, batch_size, "openvino", precision)
         except Planar3DError:
@@ -198,14 +201,13 @@ def _apart(source: _Source, recipe: Recipe, engine: str, precision: str | None, 
 
 
 def _shared(source: _Source, recipe: Recipe, engine: str, precision: str | None) -> Predictor:
-    if engine == "openvino" or (engine == "auto" and _openvino_is_faster()):
+    if engine != "keras":
         plan = make_plan(source.description(), recipe.tiles.stride, exact=False)
-        if engine == "openvino":
-            return _on_openvino(plan, recipe, precision or "float32", source.model)
         try:
-            return _on_openvino(plan, recipe, precision, source.model)
+            return _on_openvino(plan, recipe, precision or ("float32" if engine == "openvino" else None), source.model)
         except Planar3DError:
-            pass  # Keras computes layers unknown to OpenVINO
+            if engine == "openvino":
+                raise
     from planar3d.graph.described import described
     from planar3d.inference.keras_engine import KerasEngine
     from planar3d.training.precision import for_prediction, precision_of
@@ -228,12 +230,8 @@ def _on_openvino(plan: Plan, recipe: Recipe, precision: str | None, model: Model
     return in_bf16 if precision == "bf16" else in_float32
 
 
-def _has_openvino() -> bool:
-    return is_installed("openvino", "onnx")  # onnx writes the graphs
-
-
 def _openvino_is_faster() -> bool:
-    if not _has_openvino():
+    if not is_installed(*_PACKAGES):
         return False
     if not may_have_gpu():
         return True

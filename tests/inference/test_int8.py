@@ -105,8 +105,8 @@ def test_int8_is_refused_where_it_cannot_be_computed(model, monkeypatch) -> None
         predictor(model, TINY, engine="keras", precision="int8")
     with pytest.raises(Planar3DError, match="The network has no values for int8 in a model card; use another"):
         predictor(narrow_resunet(), PAPER.changed(size=32), precision="int8")
-    monkeypatch.setattr("planar3d.inference.predictor._has_openvino", lambda: False)
-    with pytest.raises(Planar3DError, match=r"precision='int8' needs OpenVINO and onnx\. Install them: pip install"):
+    monkeypatch.setattr("planar3d.extras.is_installed", lambda *packages: False)
+    with pytest.raises(Planar3DError, match=r"OpenVINO needs openvino, which is not installed\..*pip install"):
         predictor(model, TINY, precision="int8")
 
 

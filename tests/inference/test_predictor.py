@@ -6,6 +6,7 @@ import pytest
 from inference_networks import narrow_resunet, planar_resunet, small_unet, voxels, with_biases
 from keras import layers
 
+from planar3d import extras
 from planar3d.errors import Planar3DError, RecipeError
 from planar3d.inference import agreement
 from planar3d.inference import predictor as module
@@ -55,7 +56,8 @@ def test_shared_is_refused_where_nothing_is_shared_and_auto_falls_back_to_window
 
 
 def test_without_openvino_auto_is_keras(monkeypatch) -> None:
-    monkeypatch.setattr(module, "_has_openvino", lambda: False)
+    for place in (extras, module):
+        monkeypatch.setattr(place, "is_installed", lambda *packages: False)
     assert predictor(narrow_resunet(), RECIPE).description == "shared on Keras, float32"
     with pytest.raises(Planar3DError, match=r"pip install 'planar3d\[openvino\]'"):
         predictor(narrow_resunet(), RECIPE, engine="openvino")

@@ -117,7 +117,7 @@ def test_keras_is_asked_for_a_gpu_where_there_is_a_driver(monkeypatch, driver, g
     from planar3d.training import backends
 
     questions = []
-    monkeypatch.setattr(module, "_has_openvino", lambda: True)
+    monkeypatch.setattr(module, "is_installed", lambda *packages: True)
     monkeypatch.setattr(module, "may_have_gpu", lambda: driver)
     monkeypatch.setattr(backends, "on_gpu", lambda: questions.append(1) or gpu)
     assert module._openvino_is_faster() == (not (driver and gpu)) and bool(questions) == asked
