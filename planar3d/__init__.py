@@ -32,7 +32,7 @@ _HOME = {
         "transfer.known_files": "fetch_known",
         "conversion.convert": "convert",
         "conversion.skip_levels": "features",
-        "conversion.saved_model": "save_converted",
+        "conversion.transfer_report": "save_converted",
         "conversion.choices": "KernelMapping",
         "networks.resnet": "ResNet18 ResNet34 ResNet50",
         "networks.efficientnet": "EfficientNet EfficientNetLite0",
@@ -61,8 +61,8 @@ __all__ = ["__version__", *_HOME, *_ALIASES]
 if TYPE_CHECKING:  # with __getattr__, type checkers and editors would take every name for known, and for Any
     from planar3d.conversion.choices import KernelMapping as KernelMapping
     from planar3d.conversion.convert import convert as convert
-    from planar3d.conversion.saved_model import save_converted as save_converted
     from planar3d.conversion.skip_levels import features as features
+    from planar3d.conversion.transfer_report import save_converted as save_converted
     from planar3d.evaluation.scores import score_scan as score_scan
     from planar3d.inference.export import export_network as export_network
     from planar3d.inference.predictor import predict_volume as predict_volume

@@ -13,8 +13,7 @@ from planar3d.conversion import channels, operations
 from planar3d.conversion.choices import PLANAR, KernelMapping
 from planar3d.conversion.held_objects import check_activation, has_weights
 from planar3d.conversion.layer_rules import RULES
-from planar3d.conversion.layout import Layout
-from planar3d.conversion.place import Names, Place, Step, Taken, fill, is_same
+from planar3d.conversion.place import Layout, Names, Place, Step, Taken, fill, is_same
 from planar3d.conversion.transfer_report import TransferredLayer
 from planar3d.errors import ConversionError
 from planar3d.graph.keras_graph import arguments_with, as_graph, is_graph, name_of, nodes_of, operation_of
@@ -141,7 +140,7 @@ class GraphWalk:
         activation = getattr(operation, "activation", None)
         if activation is None or not has_weights(activation):
             if place.has_depth and callable(activation):
-                check_activation(operation, place.outputs[0], self.layout)
+                check_activation(operation, place.outputs[0].shape, self.layout.position(place.rank_behind))
             return rule(operation, place)
         if not activation.built:
             raise ConversionError(

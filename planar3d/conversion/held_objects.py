@@ -1,14 +1,13 @@
 """Functions and objects of 2D layers: reused, if they do the same in 3D as in 2D."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from planar3d.conversion.depthwise import computed_on_images
-from planar3d.conversion.layout import Layout
 from planar3d.errors import ConversionError
 from planar3d.graph.keras_graph import lambda_again
 
@@ -59,14 +58,18 @@ def is_kerass_own(function: Any) -> bool:
     return getattr(keras.activations, getattr(function, "__name__", ""), None) is function
 
 
-def check_activation(layer: Any, flat: Any, layout: Layout) -> None:
+def check_activation(layer: Any, shape: Sequence[Any], position: int) -> None:
     """Refuse an activation whose result on a volume differs from its result on each slice.
+
+    Args:
+        shape: of the layer's 2D output.
+        position: of depth in 3D.
 
     Raises:
         ConversionError: it mixes rows, columns, slices or samples, is random, or fails on a volume.
     """
     function = layer.activation
-    if function is None or is_kerass_own(function) or _acts_in_slices(function, flat.shape, layout):
+    if is_kerass_own(function) or _acts_in_slices(function, shape, position):
         return
     raise ConversionError(
         f"{layer.name} ({type(layer).__name__}) applies {_named(function)}, which does not do the same on a volume as "
@@ -74,12 +77,11 @@ def check_activation(layer: Any, flat: Any, layout: Layout) -> None:
     )
 
 
-def _acts_in_slices(function: Callable[[Any], Any], shape: Any, layout: Layout) -> bool:
+def _acts_in_slices(function: Callable[[Any], Any], shape: Sequence[Any], position: int) -> bool:
     sizes = [_TRIED[0] if size is None else size for size in shape[1:]]
     if len(sizes) >= 3:
         sizes[:2] = _TRIED
     slices = 4 * np.random.default_rng(0).normal(size=(2, 3, *sizes)).astype(np.float32)
-    position = layout.position(len(shape))
     # Slice by slice, since a function of the whole batch would combine slices in 2D as well.
     flat = [_result(function, each[np.newaxis]) for each in slices.reshape(-1, *sizes)]
     known = [each for each in flat if each is not None]

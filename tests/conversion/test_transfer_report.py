@@ -10,7 +10,7 @@ from keras import layers
 from numpy.testing import assert_allclose, assert_array_equal
 
 from planar3d.conversion.convert import convert
-from planar3d.conversion.saved_model import save_converted
+from planar3d.conversion.transfer_report import save_converted
 from planar3d.errors import ConversionError
 from planar3d.transfer.digests import file_sha256
 
