@@ -73,10 +73,8 @@ def faults_of_file(scan: "Scan", needed: str, advice: str, flat: bool) -> Iterat
             f"measures {' × '.join(f'{mm:,.0f}' for mm in lengths)} mm, more than a whole body ({LENGTH:,.0f} mm). "
             "Fix its header, which should be in millimeters, or convert it again."
         )
-    if not np.isfinite(scan.affine).all():
-        yield "has an affine with NaN or infinite values. Fix its header or convert it again."
     if not is_usable(scan.affine):
-        yield "has a singular affine: its axes do not span space. Fix its header or convert it again."
+        yield "has a singular affine, or one with NaN or infinite values. Fix its header or convert it again."
     yield from faults_of_values(scan)
 
 

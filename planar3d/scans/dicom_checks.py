@@ -82,10 +82,8 @@ def _faults(series: DicomSeries, by_name: bool) -> Iterator[str]:
     if any(tuple(map(len, plane)) != (2, 6, 3) for image in images for plane in image.planes):
         yield "does not give the position of its slices (pixel spacing, orientation or position). Export it again."
     spacing, orientation, position = (planes(series, what) for what in ("spacing", "orientation", "position"))
-    if not all(np.isfinite(values).all() for values in (spacing, orientation, position)):
-        yield "has slice positions that are not numbers. Export it again."
-    if spacing.min() <= 0:
-        yield "has a PixelSpacing that is not greater than 0. Export it again."
+    if spacing.min() <= 0 or not all(np.isfinite(values).all() for values in (spacing, orientation, position)):
+        yield "has slice positions that are not numbers, or a PixelSpacing that is not greater than 0. Export it again."
     if len({image.shape for image in images}) > 1 or np.ptp(spacing, axis=0).max() > 0.01:
         yield "mixes images of several sizes; a single volume is needed. Name only its files."
     axes = orientation.reshape(-1, 2, 3)

@@ -17,7 +17,7 @@ from nibabel.wrapstruct import WrapStructError
 
 from planar3d.errors import ScanError
 from planar3d.scans.formats import PAIR_BYTES
-from planar3d.scans.nifti import DEFLATE_LIMIT, isal_error, unzipped
+from planar3d.scans.nifti import DEFLATE_LIMIT, isal_error, start_of, unzipped
 from planar3d.scans.nifti_header import MAXIMUM_VOXELS, header_with
 
 _MGH_BYTES = 284  # of the header, which FreeSurfer calls version 1
@@ -29,7 +29,7 @@ ADVICE = "Copy it again, or convert it to NIfTI."
 
 def is_mgh(path: Path) -> bool:
     """Whether a file is a FreeSurfer volume by its name and content, gzipped or not."""
-    return path.name.lower().endswith((".mgz", ".mgh", ".mgh.gz")) and _start(path).startswith(_MGH_VERSION)
+    return path.name.lower().endswith((".mgz", ".mgh", ".mgh.gz")) and start_of(path).startswith(_MGH_VERSION)
 
 
 def is_pair(path: Path) -> bool:
@@ -37,7 +37,7 @@ def is_pair(path: Path) -> bool:
     if not _PAIR.fullmatch(path.name):
         return False
     header, voxels = pair_files(path)
-    start = _start(header)
+    start = start_of(header)
     sizes = (PAIR_BYTES.to_bytes(4, "little"), PAIR_BYTES.to_bytes(4, "big"))
     return start[:4] in sizes and start[344:347] != b"n+1" and voxels.is_file()
 
@@ -53,7 +53,7 @@ def pair_files(path: Path) -> list[Path]:
 def read_mgh(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
     """Read a FreeSurfer volume; see `read_pair`."""
     try:
-        header = MGHHeader(_unpacked(path, _MGH_BYTES, at_most=False), check=False)
+        header = MGHHeader(start_of(path)[:_MGH_BYTES], check=False)
         content = _unpacked(path, _MGH_BYTES + _size(path, header, needed) + _TRAILING)
         image = nib.MGHImage.from_bytes(content)
         placed = int(np.frombuffer(content, ">i2", 1, 28)[0]) == 1  # goodRASFlag, which nibabel sets itself
@@ -118,21 +118,12 @@ def _read(image: Any, placed: bool) -> tuple[nib.Nifti1Header, np.ndarray]:
     return header, np.asarray(image.dataobj, np.float32)
 
 
-def _start(path: Path) -> bytes:
-    try:
-        return _unpacked(path, PAIR_BYTES, at_most=False)
-    except _DAMAGE:
-        return b""
-
-
-def _unpacked(path: Path, size: int, at_most: bool = True) -> bytes:
-    """The bytes of a file, unzipped to its end, where gzip compares its checksum; or only its first bytes."""
-    if not path.is_file():
-        raise ValueError("it is not a file")
+def _unpacked(path: Path, size: int) -> bytes:
+    """The bytes of a file, unzipped to its end, where gzip compares its checksum; an error if they are more."""
     possible = path.stat().st_size * DEFLATE_LIMIT  # Python allocates all bytes that are asked for
     with path.open("rb") as file:
-        content = unzipped(file)[0].read(min(size + at_most, possible))
-    if at_most and len(content) > size:
+        content = unzipped(file)[0].read(min(size + 1, possible))
+    if len(content) > size:
         raise ValueError(f"it has more bytes than the {size:,} that its header declares")
     return content
 

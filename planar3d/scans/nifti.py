@@ -118,15 +118,21 @@ def read_whole(path: Path) -> tuple[nib.Nifti1Header, bytes]:
 def header_of(path: Path) -> nib.Nifti1Header | None:
     """The header of a file, or of one volume of it, as by `read_header` from its first bytes; None if unreadable."""
     file, number = volume_of(path)
-    try:
-        with open(file, "rb") as stored:
-            start = unzipped(stored)[0].read(LONGEST_HEADER)
-    except (OSError, EOFError, zlib.error, isal_error):
-        return None
-    header = read_header(file, start)
+    header = read_header(file, start_of(file))
     if header is not None and number is not None:
         header.set_data_shape(header.get_data_shape()[:3])
     return header
+
+
+def start_of(path: Path) -> bytes:
+    """The first `LONGEST_HEADER` bytes of a file, unzipped if it is zipped; none if it cannot be read."""
+    if not path.is_file():  # a pipe would be waited for
+        return b""
+    try:
+        with open(path, "rb") as file:
+            return unzipped(file)[0].read(LONGEST_HEADER)
+    except (OSError, EOFError, zlib.error, isal_error):
+        return b""
 
 
 def unzipped(file: BinaryIO) -> tuple[BinaryIO, bool]:
