@@ -110,14 +110,16 @@ def reproduce(
     as_json: AsJson = False,
 ) -> None:
     """Reproduce a paper end to end: folds, masks on the native grid, the paper's tables and a report."""
-    from planar3d.recipes.demonstrations import find_demonstration
+    from planar3d.recipes.demonstrations import DEMONSTRATIONS
     from planar3d.scans.datasets import find_cases
+    from planar3d.sections import check_choice
     from planar3d.study.reproduce import demonstrate
     from planar3d.study.reproduce import reproduce as reproduce_on
 
     if demo == (data is not None):
         raise BadParameter("give either --demo (the embedded phantom) or --data FOLDER (your scans).")
-    shown, out, notify = find_demonstration(system), out or Path("runs", system), log(as_json)
+    check_choice("--system", system, DEMONSTRATIONS)
+    shown, out, notify = DEMONSTRATIONS[system], out or Path("runs", system), log(as_json)
     named = recipe or (shown.recipe if demo else system)
     chosen = chosen_recipe(named, settings, size, seed, precision)
     if data is None:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from planar3d.errors import RecipeError
 from planar3d.recipes import DEMO, INFLATED, MODERN, RECIPES, RELEASED, Recipe
 from planar3d.scans.tiles import DepthWindows
 
@@ -78,10 +77,3 @@ DEMONSTRATIONS = {
     "messaoudi2023-dx": _patches("messaoudi2023-dx", "brats", (32, 32, 32), 2),
     "messaoudi2023-dx-released": _patches("messaoudi2023-dx-released", "brats", (32, 32, 32), 2),
 }
-
-
-def find_demonstration(system: str) -> Demonstration:
-    """The demonstration of a system, by the name of its recipe."""
-    if system not in DEMONSTRATIONS:
-        raise RecipeError(f"System {system!r} is unknown; choose one of: {', '.join(DEMONSTRATIONS)}.")
-    return DEMONSTRATIONS[system]

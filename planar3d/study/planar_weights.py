@@ -11,6 +11,7 @@ from planar3d.locks import locked
 from planar3d.networks.encoder_weights import VGG16_SOURCE, fill_encoder
 from planar3d.networks.vgg16 import PlanarVGG16
 from planar3d.progress import Notify
+from planar3d.sections import check_choice
 from planar3d.transfer.keras2_layout import write_legacy_h5
 from planar3d.transfer.mappings import map_kernel
 from planar3d.transfer.rehearsal import read_arrays
@@ -39,8 +40,7 @@ def write_planar_weights(
     Source: Kolarik 2020, eq. 3 and figure 1a.
     """
     check_study_extra()
-    if format not in FILE_NAMES:
-        raise WeightsError(f"Format {format!r} is unknown; choose one of: {', '.join(FILE_NAMES)}.")
+    check_choice("format", format, FILE_NAMES, WeightsError)
     origin = VGG16_SOURCE.origin(source)
     if source != "imagenet" and any(array.ndim == 5 for array in read_arrays(source).values()):
         raise WeightsError(f"{source} has planar kernels already; name a file of 2D kernels.")

@@ -4,11 +4,13 @@ import csv
 
 import pytest
 from msseg import TINY
+from typer.testing import CliRunner
 
+from planar3d.cli import app
 from planar3d.errors import DatasetError, RecipeError
 from planar3d.networks.registry import describe_network
 from planar3d.recipes import DEMO, RECIPES
-from planar3d.recipes.demonstrations import DEMONSTRATIONS, Demonstration, find_demonstration
+from planar3d.recipes.demonstrations import DEMONSTRATIONS, Demonstration
 from planar3d.study.reproduce import demonstrate
 
 
@@ -34,5 +36,5 @@ def test_every_system_has_a_demonstration_of_a_size_that_its_network_can_see():
 
 
 def test_a_system_that_does_not_exist_is_told_which_do():
-    with pytest.raises(RecipeError, match="System 'unet' is unknown; choose one of: paper, released"):
-        find_demonstration("unet")
+    with pytest.raises(RecipeError, match="--system='unet' is unknown; choose one of: 'paper', 'released'"):
+        CliRunner().invoke(app, ["reproduce", "--system", "unet", "--demo"], catch_exceptions=False)
