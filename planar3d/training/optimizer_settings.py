@@ -25,14 +25,14 @@ class Adam(Section):
         """The Keras optimizer, for a rate or a Keras schedule."""
         from planar3d.training.optimizers import Lookahead
 
-        fast = self._fast(learning_rate, self.clip_norm or None)
+        fast = self._fast(learning_rate)
         return Lookahead(fast, self.lookahead_steps, self.lookahead_share) if self.lookahead_steps else fast
 
-    def _fast(self, learning_rate: Any, clip_norm: float | None) -> Any:
-        import keras
+    def _fast(self, learning_rate: Any) -> Any:
+        from keras import optimizers
 
-        betas = {"beta_1": self.beta_1, "beta_2": self.beta_2}
-        return keras.optimizers.Adam(learning_rate, **betas, epsilon=self.epsilon, global_clipnorm=clip_norm)
+        norm = self.clip_norm or None
+        return optimizers.Adam(learning_rate, self.beta_1, self.beta_2, self.epsilon, global_clipnorm=norm)
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class Nadam(Adam):
     momentum_decay: Annotated[float, POSITIVE] = 0.004  # for the momentum's warm-up; Keras 3 has 1
     gradient_share: Literal["momentum", "beta_1"] = "momentum"  # weight of a gradient in its own step: 1 - μ, or 1 - β₁
 
-    def _fast(self, learning_rate: Any, clip_norm: float | None) -> Any:
+    def _fast(self, learning_rate: Any) -> Any:
         from planar3d.training.optimizers import NesterovAdam
 
-        return NesterovAdam(learning_rate, self, clip_norm)
+        return NesterovAdam(learning_rate, self)
 
 
 OPTIMIZERS: dict[str, type[Adam]] = {made.name: made for made in (Adam, Nadam)}

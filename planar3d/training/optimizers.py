@@ -14,10 +14,8 @@ if TYPE_CHECKING:
 class NesterovAdam(keras.optimizers.Optimizer):
     """The settings `Nadam` as a Keras optimizer. All its state is named, so that checkpoints restore it."""
 
-    def __init__(
-        self, learning_rate: float | LearningRateSchedule, settings: "Nadam", clip_norm: float | None = None
-    ) -> None:
-        super().__init__(learning_rate, global_clipnorm=clip_norm, name="nadam")
+    def __init__(self, learning_rate: float | LearningRateSchedule, settings: "Nadam") -> None:
+        super().__init__(learning_rate, global_clipnorm=settings.clip_norm or None, name="nadam")
         self.settings = settings
 
     def build(self, variables: list[Any]) -> None:
