@@ -82,7 +82,8 @@ class Section:
         content: Content = {"name": self.name} if type(self).__dict__.get("name") else {}
         for name in fields_of(type(self)):
             value = getattr(self, name)
-            content[name] = value.to_json() if isinstance(value, Section) else _plain(value)
+            plain = list(value) if isinstance(value, tuple) else value
+            content[name] = value.to_json() if isinstance(value, Section) else plain
         return content
 
     @classmethod
@@ -228,10 +229,6 @@ def _typed(name: str, kind: Any, value: Any) -> Any:
                     raise RecipeError(f"{name}={value!r}: 0, or a size from {_LEAST:g} to {_GREATEST:g} is needed.")
                 return made
     raise RecipeError(f"{name}={value!r}: {_KINDS[kind]} is needed.")
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _mapping(content: Any, where: str) -> Content:

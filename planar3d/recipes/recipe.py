@@ -1,6 +1,8 @@
 """A recipe: all settings of an experiment in one place, to and from JSON."""
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from planar3d.errors import RecipeError
@@ -59,12 +61,10 @@ class Recipe(Section):
             )
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name not in {path[-1] for path in places(Recipe, self.to_json())}:
+        path = () if name.startswith("_") else self._place(name, self.to_json(), missing=True)
+        if not path:
             raise AttributeError(f"A recipe has no field {name!r}.")
-        value: Any = self
-        for part in self._place(name, self.to_json()):
-            value = getattr(value, part)
-        return value
+        return reduce(getattr, path, self)
 
     @property
     def slices(self) -> int:
@@ -96,7 +96,7 @@ class Recipe(Section):
         for sections in (True, False):
             for name, value in fields.items():
                 path = self._place(name, content, missing=sections)
-                if path and isinstance(_at(content, path), dict) == sections:
+                if path and isinstance(reduce(getitem, path, content), dict) == sections:
                     choose(Recipe, content, path, value)
         return _made(content, f"Recipe {self.name!r}")
 
@@ -136,7 +136,7 @@ class Recipe(Section):
     def leaves(self) -> Content:
         """Every field by its dotted path; for a section with variants, the variant's name."""
         content = self.to_json()
-        found = {".".join(path): _at(content, path) for path in places(Recipe, content)}
+        found = {".".join(path): reduce(getitem, path, content) for path in places(Recipe, content)}
         named = {path: value.get("name") if isinstance(value, dict) else value for path, value in found.items()}
         return {path: value for path, value in named.items() if value is not None}
 
@@ -160,12 +160,6 @@ class Recipe(Section):
         raise RecipeError(
             f"A recipe has no field {name!r}{hint}; {self.name!r} has: {', '.join(fields)}.{meant(name, fields)}"
         )
-
-
-def _at(content: Any, path: tuple[str, ...]) -> Any:
-    for part in path:
-        content = content[part]
-    return content
 
 
 def _made(content: Content, source: str, flat: bool = False) -> Recipe:
