@@ -45,6 +45,13 @@ def test_damaged_bytes_are_refused_with_a_sentence_and_fill_nothing(tmp_path):
     assert "refused" in outcomes
 
 
+def test_a_training_ends_also_where_a_user_has_put_a_file_beside_its_last_epoch(tmp_path):
+    save(tmp_path, *_network(1.0), TrainingProgress(epoch=3))
+    (tmp_path / "backup/notes.txt").touch()
+    finish(tmp_path, TrainingProgress(epoch=3))
+    assert [path.name for path in (tmp_path / "backup").iterdir()] == ["notes.txt"]
+
+
 def test_a_damaged_learning_curve_is_named_and_deleting_it_helps(tmp_path):
     finish(tmp_path, TrainingProgress(epoch=3))
     (tmp_path / "history.csv").write_text("epoch,loss\n1,oops\n")
