@@ -1,7 +1,5 @@
 """Whether a model's bf16 masks are trusted: as published, as found here before, or by the first scan."""
 
-import json
-from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -9,12 +7,11 @@ import numpy as np
 
 from planar3d import __version__
 from planar3d.environment import bf16_instructions, processor
-from planar3d.files import write_json
 from planar3d.inference.shared import SharedInference
 from planar3d.networks.weights_file import Model
 from planar3d.progress import Progress
 from planar3d.recipes import Recipe
-from planar3d.transfer.download import cached_result
+from planar3d.transfer.download import cached_result, keep_result
 from planar3d.transfer.metadata import mapping_in
 
 # Least Dice between a bf16 and a float32 mask at which bf16 is trusted.
@@ -33,17 +30,14 @@ def known_agreement(model: Model) -> tuple[float, str] | None:
     for said in map(mapping_in, published if isinstance(published, list) else []):
         if here.items() <= said.items() and isinstance(said.get("least"), float):
             return said["least"], f"as published for {here['instructions']} and OpenVINO {here['openvino']}"
-    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        kept = cached_result("agreement", _conditions(model)).read_text(encoding="utf-8")
-        if isinstance(dice := json.loads(kept)["dice"], float) and 0 <= dice <= 1:
-            return dice, "from an earlier scan"
-    return None
+    dice = mapping_in(cached_result("agreement", _conditions(model))).get("dice")
+    return (dice, "from an earlier scan") if isinstance(dice, float) and 0 <= dice <= 1 else None
 
 
 def keep_agreement(model: Model, dice: float) -> None:
     """Keep a scan's result in the user's cache, if that is writable."""
-    with suppress(OSError):
-        write_json(cached_result("agreement", _conditions(model)), _conditions(model) | {"dice": dice})
+    conditions = _conditions(model)
+    keep_result("agreement", conditions, conditions | {"dice": dice})
 
 
 def _conditions(model: Model) -> dict[str, Any]:

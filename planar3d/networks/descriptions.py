@@ -5,7 +5,6 @@ their descriptions, with digests in their cards; descriptions of other files are
 files' digests, once Keras has built their networks.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,17 +14,18 @@ import numpy as np
 
 from planar3d import __version__
 from planar3d.errors import ConversionError, WeightsError
-from planar3d.files import write_json
 from planar3d.graph.description import Description
 from planar3d.graph.description_json import can_be_stored, from_json, to_json
 from planar3d.recipes import Recipe
-from planar3d.transfer.download import cached_result
+from planar3d.transfer.download import cached_result, keep_result
 from planar3d.transfer.metadata import DESCRIBED, read_description
 from planar3d.transfer.published_models import published_models
 from planar3d.transfer.weight_places import places_of
 
 if TYPE_CHECKING:
     import keras
+
+_KEPT = "descriptions"  # kind of results in the user's cache
 
 
 def describe_for(arrays: Mapping[str, np.ndarray], network: "keras.Model") -> dict[str, Any] | None:
@@ -67,17 +67,15 @@ def keep_description(sha256: str, arrays: Mapping[str, np.ndarray], network: "ke
     """Store the description of a file's network in the user's cache, if that is writable."""
     content = describe_for(arrays, network)
     if content is not None:
-        with suppress(OSError):
-            write_json(_cached(sha256), content)
+        keep_result(_KEPT, _conditions(sha256), content)
 
 
 def _said(path: Path, sha256: str, card: Mapping[str, Any]) -> Iterator[Any]:
     stated, is_published = card.get(DESCRIBED), sha256 in {model.sha256 for model in published_models().values()}
     if is_published or isinstance(stated, str):
         yield read_description(path, None if is_published else stated)
-    with suppress(OSError, ValueError, RecursionError):
-        yield json.loads(_cached(sha256).read_text(encoding="utf-8"))
+    yield cached_result(_KEPT, _conditions(sha256))
 
 
-def _cached(sha256: str) -> Path:
-    return cached_result("descriptions", {"weights": sha256, "planar3d": __version__})
+def _conditions(sha256: str) -> dict[str, str]:
+    return {"weights": sha256, "planar3d": __version__}

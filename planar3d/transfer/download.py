@@ -6,11 +6,12 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from planar3d.errors import WeightsError
-from planar3d.files import temporary_folder
+from planar3d.files import temporary_folder, write_json
 from planar3d.locks import locked
 from planar3d.transfer.digests import fault
 
@@ -27,8 +28,24 @@ def cache_folder() -> Path:
         raise OSError("this user has no home folder for the cache; set XDG_CACHE_HOME to a folder") from None
 
 
-def cached_result(kind: str, conditions: Mapping[str, Any]) -> Path:
-    """The file in the user's cache for a result that holds under these conditions, which are JSON values."""
+def cached_result(kind: str, conditions: Mapping[str, Any]) -> Any:
+    """The result in the user's cache that holds under these conditions; None if another user could have written it."""
+    with suppress(OSError, ValueError, RecursionError), _note(kind, conditions).open(encoding="utf-8") as file:
+        found = os.fstat(file.fileno())
+        if not hasattr(os, "geteuid") or (found.st_uid == os.geteuid() and not found.st_mode & 0o022):
+            return json.load(file)
+    return None
+
+
+def keep_result(kind: str, conditions: Mapping[str, Any], result: Any) -> None:
+    """Keep a result that holds under these conditions in the user's cache, if that is writable; all are JSON values."""
+    with suppress(OSError):
+        note = _note(kind, conditions)
+        write_json(note, result)
+        note.chmod(0o600)
+
+
+def _note(kind: str, conditions: Mapping[str, Any]) -> Path:
     key = hashlib.sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()
     return cache_folder() / kind / f"{key}.json"
 

@@ -34,7 +34,6 @@ class KnownFile:
     # `sha256:` or, for Keras' files, `md5:`, followed by all digits, or by the first eight if the publisher gives no
     # more. Eight digits detect damage but not forgery.
     digest: str
-    bytes: int | None  # size of the file, if known
     url: str | None  # download address, if the file has one of its own
 
 

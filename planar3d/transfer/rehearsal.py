@@ -4,7 +4,6 @@ The parsers of HDF5 and protobuf trust a file in places that no prior check can 
 """
 
 import contextlib
-import json
 import math
 import os
 import subprocess
@@ -19,11 +18,10 @@ import h5py
 
 from planar3d.environment import versions
 from planar3d.errors import WeightsError
-from planar3d.files import write_json
 from planar3d.transfer import known_files, published_models
 from planar3d.transfer.array_files import Arrays, read_directly
 from planar3d.transfer.digests import file_sha256
-from planar3d.transfer.download import cached_result
+from planar3d.transfer.download import cached_result, keep_result
 from planar3d.transfer.metadata import read_description
 from planar3d.transfer.torch_files import LIBRARIES
 
@@ -97,12 +95,12 @@ def _rehearse(path: Path, state: State) -> None:
     if _is_published(sha256):
         return
     trial = _trial(path, sha256)
-    if _passed(trial):
+    if cached_result(_PASSED, trial) == trial:
         return
     _try(path, state[1])
     # The trial opened the file again, perhaps another one meanwhile.
     if _state_of(path) == state:
-        _keep(trial)
+        keep_result(_PASSED, trial, trial)
 
 
 def _try(path: Path, nbytes: int) -> None:
@@ -150,24 +148,6 @@ def _trial(path: Path, sha256: str) -> dict[str, Any]:
     """All that decides a trial's outcome: the content, by its digest, and what reads it, which the suffix selects."""
     readers = {"hdf5": h5py.version.hdf5_version, **versions("onnx", "protobuf", "safetensors")}
     return {"weights": sha256, "suffix": path.suffix, **readers}
-
-
-def _passed(trial: dict[str, Any]) -> bool:
-    """Whether this trial has passed before, by a note that only this user can have written."""
-    refusals = (OSError, ValueError, RecursionError)
-    with contextlib.suppress(*refusals), cached_result(_PASSED, trial).open(encoding="utf-8") as file:
-        found = os.fstat(file.fileno())
-        is_own = not hasattr(os, "geteuid") or (found.st_uid == os.geteuid() and not found.st_mode & 0o022)
-        return is_own and json.load(file) == trial
-    return False
-
-
-def _keep(trial: dict[str, Any]) -> None:
-    """Note that a trial passed, if the user's cache is writable."""
-    with contextlib.suppress(OSError):
-        note = cached_result(_PASSED, trial)
-        write_json(note, trial)
-        note.chmod(0o600)
 
 
 def _memory(nbytes: int) -> int:

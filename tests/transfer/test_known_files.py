@@ -34,7 +34,7 @@ def served(tmp_path, monkeypatch):
     url = f"http://127.0.0.1:{server.server_address[1]}/tiny.pth"
 
     def table(digest=f"sha256:{SHA256}", url=url):
-        known = KnownFile("resnet34", "a publisher", "CC BY 4.0", "imagenet", digest, len(CONTENT), url)
+        known = KnownFile("resnet34", "a publisher", "CC BY 4.0", "imagenet", digest, url)
         monkeypatch.setattr(module, "known_files", lambda: {"tiny.pth": known})
 
     table()

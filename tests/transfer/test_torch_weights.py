@@ -123,7 +123,7 @@ def test_the_report_tells_what_matched_and_what_is_unused(file):
 
 def test_of_a_known_file_the_report_says_whose_it_is_and_what_it_expects(file, monkeypatch):
     path, digest = file[0], f"sha256:{file_sha256(file[0])}"
-    known = KnownFile("vgg16", "a publisher", "CC BY 4.0", "imagenet", digest, None, None)
+    known = KnownFile("vgg16", "a publisher", "CC BY 4.0", "imagenet", digest, None)
     assert load_torch(network(), path).known is None
     monkeypatch.setattr(known_files, "known_files", lambda: {"vgg16.safetensors": known})
     report = load_torch(network(), path)
