@@ -99,7 +99,7 @@ def _border(checked: CheckedScan) -> Iterator[str]:
 
 
 def _neck(checked: CheckedScan) -> Iterator[str]:
-    below = checked.head.below_vertex + checked.head.missing().get("superior", 0.0)
+    below = checked.head.below_vertex + checked.head.missing()["superior"]
     _, places = on_coarse_grid(checked.lesion, checked.scan, checked.head)
     low_ml = np.count_nonzero(below[places[:, 2]] > _NECK) * checked.mask.voxel_mm3 / 1000
     if low_ml:

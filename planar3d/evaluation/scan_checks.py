@@ -107,7 +107,7 @@ def _field_of_view(checked: CheckedScan) -> Iterator[str]:
 def _cut_off(checked: CheckedScan) -> Iterator[str]:
     missing = checked.head.missing()
     if not checked.head.is_extracted:
-        missing.pop("inferior", None)  # a whole head ends at the neck, wherever the field of view ends
+        missing.pop("inferior")  # a whole head ends at the neck, wherever the field of view ends
     cut = [f"about {mm:.0f} mm on the {side} side" for side, mm in missing.items() if mm > _CUT]
     height = checked.head.extent[2]
     if height < _BRAIN_HEIGHT:

@@ -214,10 +214,7 @@ def _fold(row: Any, spelled: Mapping[str, str]) -> Fold:
         raise TypeError(f"found {row!r} for a fold")
     if absent := [part for part in parts if part not in row]:
         raise TypeError(f"a fold lacks {listed(absent)}")
-    return Fold(*(_names(row[part], spelled) for part in parts))
-
-
-def _names(values: list[str], spelled: Mapping[str, str]) -> tuple[str, ...]:
-    if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
-        raise TypeError(f"a list of scan names is needed, found {values!r}")
-    return tuple(spelled.get(value, spelled.get(composed(value), value)) for value in values)
+    for names in (row[part] for part in parts):
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise TypeError(f"a list of scan names is needed, found {names!r}")
+    return Fold(*(tuple(spelled.get(name, spelled.get(composed(name), name)) for name in row[part]) for part in parts))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from planar3d.errors import DatasetError, Planar3DError
-from planar3d.wording import counted
+from planar3d.wording import counted, listed
 
 _LARGEST = 2**26  # bytes; larger than a table of a million scans
 _MARKS = {  # longer marks first: a mark of UTF-32 starts with one of UTF-16
@@ -202,11 +202,7 @@ def read_sites(path: Path, subjects: Collection[str]) -> dict[str, str]:
             )
     if known and not known.intersection(subjects):
         raise DatasetError(
-            f"{path} gives the sites of {_some(known)}, but not of {_some(subjects)}; "
+            f"{path} gives the sites of {listed(sorted(known))}, but not of {listed(sorted(subjects))}; "
             f"use the same names, or remove the column {column}."
         )
     return sites
-
-
-def _some(subjects: Collection[str]) -> str:
-    return ", ".join(sorted(subjects)[:5]) + " …" * (len(subjects) > 5)

@@ -115,7 +115,7 @@ def find_lesion_masks(dataset: Path, scans: Sequence[Path]) -> tuple[dict[Path, 
     sidecars: dict[tuple[Path, str], list[Path]] = defaultdict(list)  # by folder, and the subject in their names
     for path in files:
         if path.name.endswith(".json"):
-            sidecars[path.parent, _name_of(path.name.removesuffix(".json"), ()).visit[0]].append(path)
+            sidecars[path.parent, _subject(Path(path.stem))].append(path)
     scans_of = {subject: list(its) for subject, its in groupby(scans, _subject)}
     masks: dict[Path, list[Path]] = {scan: [] for scan in scans}
     refused: dict[str, list[str]] = defaultdict(list)  # by subject
@@ -192,7 +192,7 @@ def _about(sidecars: Iterable[Path], path: Path) -> dict[str, Any]:
     name = _name(path)
     about: dict[str, Any] = {}
     for beside in sidecars:
-        other = _name_of(beside.name.removesuffix(".json"), ())
+        other = _name(Path(beside.stem))
         if other.others[-1:] == name.others[-1:] and other.entities.items() <= name.entities.items():
             about |= read_json_object(beside)
     return about
@@ -207,13 +207,9 @@ def _is_mask(path: Path) -> bool:
 
 
 def _name(path: Path) -> _Name:
-    return _name_of(stem(path), path.parts[:-1])
-
-
-def _name_of(name: str, folders: Sequence[str]) -> _Name:
-    """Split a name into its parts; subject and session may be only in the names of its folders."""
-    pairs = [part.partition("-") for part in folders if re.fullmatch(r"(sub|ses)-[^-]+", part)]
-    pieces = name.split("_")
+    """Split a file's name into its parts; subject and session may be only in the names of its folders."""
+    pairs = [part.partition("-") for part in path.parts[:-1] if re.fullmatch(r"(sub|ses)-[^-]+", part)]
+    pieces = stem(path).split("_")
     pairs += [piece.partition("-") for piece in pieces if "-" in piece]
     found = {key.lower(): value.lstrip("0") or "0" if key in _INDICES else value for key, _, value in pairs}
     return _Name(found, tuple(piece for piece in pieces if "-" not in piece))

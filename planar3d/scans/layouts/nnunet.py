@@ -38,7 +38,7 @@ class NnUNet(Layout):
             return []
         found: dict[str, list[Case]] = {"imagesTr": [], "imagesTs": []}
         if "dataset" in about:
-            found["imagesTr"] = list(_listed(root, about["dataset"], channels))
+            found["imagesTr"] = list(_listed(root, about, channels))
         else:
             numbered = re.compile(rf"(?P<id>.+)_(?P<channel>\d{{4}})(?i:{re.escape(ending)})")
             images: dict[Path, dict[int, Path]] = {}
@@ -145,11 +145,10 @@ def _ending(root: Path, about: Mapping[str, Any]) -> str:
     return ending
 
 
-def _listed(root: Path, listed: Any, channels: Sequence[str]) -> Iterator[Case]:
+def _listed(root: Path, about: Mapping[str, Any], channels: Sequence[str]) -> Iterator[Case]:
     """The cases of the section `dataset`: `{"CASE": {"images": [path, …], "label": path}, …}`."""
-    for name, files in _object(root, {"dataset": listed}, "dataset").items():
-        about = files if isinstance(files, dict) else {}
-        images, labels = about.get("images"), about.get("label")
+    for name, files in _object(root, about, "dataset").items():
+        images, labels = (files.get(key) for key in ("images", "label")) if isinstance(files, dict) else (None, None)
         if not (is_name(name) and images and isinstance(images, list) and isinstance(labels, str)):
             raise DatasetError(
                 f"{root / _DESCRIPTION}: {name} in the section “dataset” needs a name valid for files, paths in "

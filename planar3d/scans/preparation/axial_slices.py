@@ -14,12 +14,11 @@ from planar3d.scans.geometry import Geometry, in_view
 from planar3d.scans.intensities import HEAD_LEVEL
 from planar3d.scans.nifti_header import MAXIMUM_VOXELS
 from planar3d.scans.preparation.eight_bit import EightBit, Turned
-from planar3d.scans.preparation.prepared import Prepared
+from planar3d.scans.preparation.prepared import HEAD_MM, Prepared
 from planar3d.scans.resample import RESAMPLINGS
 from planar3d.scans.volume import Scan
 from planar3d.sections import plausible
 
-_HEAD_MM = 150.0
 _HEAD_SHARE = 0.002  # of a slice; about a square centimetre, too small for a lesion
 
 
@@ -59,7 +58,7 @@ class AxialSlices(EightBit):
         return Prepared(to_levels(laid)[..., None], geometry)
 
     def slices(self, depth: int) -> int:
-        return max(depth, round(_HEAD_MM / self.slice_mm))
+        return max(depth, round(HEAD_MM / self.slice_mm))
 
     def stacks(self, prepared: Prepared, depth: int) -> list[slice]:
         """Interleaved stacks of about `slice_mm`.

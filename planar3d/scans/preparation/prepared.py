@@ -15,6 +15,7 @@ from planar3d.scans.geometry import Geometry
 from planar3d.scans.volume import Scan, on_grid_of
 from planar3d.sections import Section
 
+HEAD_MM = 150
 # Directions by nibabel's codes, and the planes of slices that follow each other in them.
 _DIRECTIONS = {
     "L": "from right to left",

@@ -10,11 +10,10 @@ from scipy import ndimage
 
 from planar3d.errors import ScanError
 from planar3d.scans.geometry import Geometry, in_view
-from planar3d.scans.preparation.prepared import Preparation, Prepared, in_words
+from planar3d.scans.preparation.prepared import HEAD_MM, Preparation, Prepared, in_words
 from planar3d.scans.volume import Scan
 from planar3d.sections import Rule, plausible
 
-_HEAD_MM = 150.0
 _LEAST_DEVIATION = 1e-8  # added to the standard deviation, as in Wacker 2019's release
 # Voxels for mean and standard deviation: description, and mask from an image and the brain.
 _WITHIN: dict[str, tuple[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]] = {
@@ -103,7 +102,7 @@ class NonZeroBox(Standardized):
 
     def slices(self, depth: int) -> int:
         """The slices of a head of 150 mm, 1 mm apart."""
-        return max(depth, round(_HEAD_MM))
+        return max(depth, HEAD_MM)
 
     def label(self) -> str:
         return "box of the brain"

@@ -8,7 +8,7 @@ import pytest
 from planar3d.errors import DatasetError
 from planar3d.scans.bids import write_dataset_description
 from planar3d.scans.layouts import bids
-from planar3d.scans.layouts.bids import _name_of as name_of
+from planar3d.scans.layouts.bids import _name as name_of
 from planar3d.scans.layouts.bids import find_lesion_masks
 
 OTHERS = (
@@ -82,7 +82,7 @@ def test_masks_in_one_folder_are_not_each_compared_with_the_sidecars_of_all_subj
             mask = _touch(tmp_path, f"derivatives/{count}/{subject}_desc-x_mask.nii.gz")
             mask.with_name(f"{subject}_mask.json").write_text('{"Type": "Lesion"}')
         with monkeypatch.context() as patch:
-            patch.setattr(bids, "_name_of", lambda *given, parsed=parsed: parsed.append(given) or name_of(*given))
+            patch.setattr(bids, "_name", lambda *given, parsed=parsed: parsed.append(given) or name_of(*given))
             found = _find(tmp_path, *(f"{subject}/anat/{subject}" for subject in subjects))
         assert len(found) == count
         shutil.rmtree(tmp_path / "derivatives")
