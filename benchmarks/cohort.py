@@ -24,9 +24,8 @@ Ways = tuple[str, str, str | None]  # method, engine and precision of `predictor
 def one_after_the_other(folder: Path, model: str, ways: Ways) -> Callable[[], int]:
     """A plain loop: read, prepare, segment, restore, write, then the next."""
     from planar3d.inference.predictor import predictor
-    from planar3d.inference.prepared_scan import native_mask, predict_prepared
+    from planar3d.inference.prepared_scan import native_mask, predict_prepared, prepare
     from planar3d.networks.weights_file import load_network
-    from planar3d.scans.prepare import prepare
     from planar3d.scans.volume import read_scan
 
     def call() -> int:

@@ -20,6 +20,7 @@ import typer
 from scipy import ndimage
 from side_by_side import Measurement, conditions, measure, record, table
 
+from planar3d.inference.prepared_scan import prepare
 from planar3d.recipes import PAPER
 from planar3d.scans import nifti
 from planar3d.scans.datasets import find_cases
@@ -27,7 +28,6 @@ from planar3d.scans.intensities import to_8_bit, to_16_bit_range
 from planar3d.scans.phantom import write_phantom
 from planar3d.scans.preparation import SagittalCube
 from planar3d.scans.preparation.prepared import save_prepared
-from planar3d.scans.prepare import prepare
 from planar3d.scans.resample import resample_by_matrices
 from planar3d.scans.volume import read_mask, read_scan
 

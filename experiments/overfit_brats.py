@@ -70,8 +70,8 @@ def overfitting(recipe: Recipe, steps: int, epoch_steps: int, crop: str, setting
 
 def train(case: Any, recipe: Recipe, out: Path) -> None:
     """Train on one case, or resume, into `out/best.weights.h5`."""
+    from planar3d.inference.prepared_scan import prepare
     from planar3d.scans.case import read_images
-    from planar3d.scans.prepare import prepare
     from planar3d.training.fit import fit
     from planar3d.training.gradient_check import guard_precision
     from planar3d.training.initialization import initial_network

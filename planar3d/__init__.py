@@ -38,14 +38,13 @@ _HOME = {
         "networks.efficientnet": "EfficientNet EfficientNetLite0",
         "recipes": "Recipe PAPER RELEASED MODERN DEMO",
         "scans.volume": "Scan read_scan",
-        "scans.prepare": "prepare",
         "scans.windows": "cut_windows compose",
         "scans.targets": "threshold",
         "scans.datasets": "find_cases",
         "scans.folds": "msseg_folds group_folds",
         "scans.phantom": "write_phantom",
         "inference.predictor": "predictor predict_volume",
-        "inference.prepared_scan": "predict_prepared native_mask",
+        "inference.prepared_scan": "prepare predict_prepared native_mask",
         "inference.segment": "segment segment_case",
         "inference.segmenter": "Segmenter",
         "inference.export": "export_network",
@@ -69,6 +68,7 @@ if TYPE_CHECKING:  # with __getattr__, type checkers and editors would take ever
     from planar3d.inference.predictor import predictor as predictor
     from planar3d.inference.prepared_scan import native_mask as native_mask
     from planar3d.inference.prepared_scan import predict_prepared as predict_prepared
+    from planar3d.inference.prepared_scan import prepare as prepare
     from planar3d.inference.segment import segment as segment
     from planar3d.inference.segment import segment_case as segment_case
     from planar3d.inference.segmenter import Segmenter as Segmenter
@@ -97,7 +97,6 @@ if TYPE_CHECKING:  # with __getattr__, type checkers and editors would take ever
     from planar3d.scans.folds import group_folds as group_folds
     from planar3d.scans.folds import msseg_folds as msseg_folds
     from planar3d.scans.phantom import write_phantom as write_phantom
-    from planar3d.scans.prepare import prepare as prepare
     from planar3d.scans.targets import threshold as threshold
     from planar3d.scans.volume import Scan as Scan
     from planar3d.scans.volume import read_scan as read_scan

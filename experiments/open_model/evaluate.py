@@ -17,11 +17,10 @@ from planar3d.commands.options import Settings
 from planar3d.evaluation.scores import score_scan, summarize
 from planar3d.files import read_rows, write_csv
 from planar3d.inference.predictor import predictor
-from planar3d.inference.prepared_scan import native_mask, predict_prepared
+from planar3d.inference.prepared_scan import native_mask, predict_prepared, prepare
 from planar3d.networks.weights_file import load_network
 from planar3d.recipes import Recipe
 from planar3d.scans.preparation.prepared import load_prepared
-from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import Scan, read_mask, read_scan
 from planar3d.study.run_folder import Run, open_run
 

@@ -14,9 +14,9 @@ import numpy as np
 from packed import Packed, read_anatomies, read_packed
 from scoring import score_what_was_found, told
 
+from planar3d.inference.prepared_scan import prepare
 from planar3d.recipes import MODERN, Recipe
 from planar3d.scans.preparation.prepared import save_prepared
-from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import Scan
 from planar3d.training.augmentation import extracted_brain
 from planar3d.training.synthesis import GeneratedHead, HeadGenerator, LesionShapes

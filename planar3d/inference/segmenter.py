@@ -11,7 +11,7 @@ import numpy as np
 
 from planar3d.errors import RecipeError, ScanError, WeightsError
 from planar3d.inference.predictor import Predictor, check_how, predictor
-from planar3d.inference.prepared_scan import lesion_mask, native_mask, predict_prepared
+from planar3d.inference.prepared_scan import lesion_mask, native_mask, predict_prepared, prepare
 from planar3d.networks.weights_file import Model
 from planar3d.progress import Progress, part_of
 from planar3d.recipes import Recipe
@@ -19,7 +19,6 @@ from planar3d.recipes.recipe import check_recipe
 from planar3d.scans.geometry import Geometry
 from planar3d.scans.preparation import Preparation
 from planar3d.scans.preparation.prepared import Prepared
-from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import Scan
 from planar3d.wording import counted
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from experiment_modules import modules_of
 
+from planar3d.inference.prepared_scan import prepare
 from planar3d.recipes import MODERN
-from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import Scan
 
 

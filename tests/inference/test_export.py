@@ -14,10 +14,10 @@ from planar3d.graph.described import described
 from planar3d.graph.layers import KINDS
 from planar3d.inference.export import export_network
 from planar3d.inference.export_formats import FORMATS, Format, slicewise
+from planar3d.inference.prepared_scan import prepare
 from planar3d.networks.planar_resunet import PlanarResUNet
 from planar3d.networks.weights_file import save_weights
 from planar3d.recipes import MODERN, PAPER, RECIPES, RELEASED
-from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import read_scan
 
 TINY = PAPER.changed(size=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4)

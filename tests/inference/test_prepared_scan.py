@@ -4,9 +4,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from planar3d.inference.prepared_scan import native_mask, predict_prepared
+from planar3d.inference.prepared_scan import native_mask, predict_prepared, prepare
 from planar3d.recipes import MODERN, PAPER
-from planar3d.scans.prepare import prepare
 from planar3d.scans.targets import threshold
 from planar3d.scans.volume import Scan
 

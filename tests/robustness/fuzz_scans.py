@@ -168,8 +168,7 @@ def _outcome(segmentation: tuple, path: Path) -> tuple[str, str]:
     import numpy as np
 
     from planar3d.errors import Planar3DError
-    from planar3d.inference.prepared_scan import native_mask, predict_prepared
-    from planar3d.scans.prepare import prepare
+    from planar3d.inference.prepared_scan import native_mask, predict_prepared, prepare
     from planar3d.scans.volume import read_scan
 
     recipe, predict = segmentation

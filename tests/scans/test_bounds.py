@@ -6,9 +6,9 @@ import pytest
 from scipy import ndimage
 
 from planar3d.errors import ScanError
+from planar3d.inference.prepared_scan import prepare
 from planar3d.recipes import MODERN
 from planar3d.scans.preparation.axial_slices import _center
-from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import Scan, read_scan
 
 SLICES = MODERN.changed(size=32)

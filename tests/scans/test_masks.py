@@ -11,8 +11,8 @@ from planar3d.errors import ScanError
 from planar3d.evaluation.figures import overlay
 from planar3d.evaluation.lesion_table import lesion_table
 from planar3d.evaluation.viewer import prepare_pictures
+from planar3d.inference.prepared_scan import prepare
 from planar3d.recipes import PAPER
-from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import Scan, on_grid_of, read_mask, read_scan
 
 RNG = np.random.default_rng(0)

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from planar3d.errors import ScanError
+from planar3d.inference.prepared_scan import prepare
 from planar3d.recipes.wacker2019 import WACKER2019_3D
 from planar3d.scans.case import read_images
 from planar3d.scans.preparation import CenterCrop, NonZeroBox
-from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import Scan
 
 AFFINES = [np.diag([-1.0, -1.0, 1.0, 1.0]), np.array([[0, 0, 2.0, 5], [-1, 0, 0, 9], [0, 1.5, 0, -4], [0, 0, 0, 1]])]

@@ -11,9 +11,9 @@ from stored_scans import TURNS, turned
 
 from planar3d.errors import RunError, ScanError
 from planar3d.files import read_json, write_json
+from planar3d.inference.prepared_scan import prepare
 from planar3d.recipes import PAPER, RELEASED
 from planar3d.scans.preparation.prepared import load_prepared, save_prepared
-from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import Scan, read_scan
 
 SMALL = PAPER.changed(size=16)

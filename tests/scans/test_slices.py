@@ -7,10 +7,10 @@ from nibabel import orientations
 from scipy import ndimage
 from stored_scans import TURNS, turned
 
+from planar3d.inference.prepared_scan import prepare
 from planar3d.recipes import MODERN
 from planar3d.scans.intensities import unstandardized
 from planar3d.scans.preparation.prepared import Prepared, load_prepared, save_prepared
-from planar3d.scans.prepare import prepare
 from planar3d.scans.volume import Scan
 
 SMALL = MODERN.changed(size=48)
