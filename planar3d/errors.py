@@ -73,3 +73,20 @@ def reading(path: Path) -> Iterator[None]:
             f"{error.filename or path} cannot be read ({error.strerror or error}). Check its permissions and its disk, "
             "or leave it out."
         ) from None
+
+
+@contextmanager
+def untrusted(path: Path, advice: str) -> Iterator[None]:
+    """Raise a `ScanError` for whatever the bytes of a file provoke in a library, with the last line of what it says.
+
+    Errors of the system are those of `reading`.
+    """
+    try:
+        yield
+    except Planar3DError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        said = "".join(str(error).strip().splitlines()[-1:]) or type(error).__name__
+        raise ScanError(f"{path} is damaged and cannot be read ({said}). {advice}") from None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from planar3d.errors import Planar3DError, ScanError, reading
+from planar3d.errors import ScanError, reading, untrusted
 from planar3d.extras import extra
 from planar3d.wording import counted
 
@@ -102,15 +102,10 @@ def _without_numbers(path: Path) -> Path:
 
 @contextmanager
 def reading_dicom(path: Path) -> Iterator[None]:
-    """Raise a `ScanError` for whatever the bytes of a stranger's file provoke in pydicom."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's, about values outside the standard; values in use are checked
-            yield
-    except (OSError, Planar3DError):
-        raise
-    except Exception as error:
-        raise ScanError(f"{path} is a damaged DICOM file ({error}). Copy it again, or remove it.") from None
+    """`untrusted` for pydicom, without its warnings of values outside the standard: values in use are checked."""
+    with untrusted(path, "Copy it again, or remove it."), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def read_header(path: Path) -> tuple[Any, DicomImage] | None:

@@ -3,21 +3,17 @@
 import io
 import math
 import re
-import zlib
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from nibabel.fileholders import FileHolder
 from nibabel.freesurfer.mghformat import MGHHeader
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 
-from planar3d.errors import ScanError
+from planar3d.errors import ScanError, untrusted
 from planar3d.scans.formats import PAIR_BYTES
-from planar3d.scans.nifti import DEFLATE_LIMIT, isal_error, start_of, unzipped
+from planar3d.scans.nifti import DEFLATE_LIMIT, start_of, unzipped
 from planar3d.scans.nifti_header import MAXIMUM_VOXELS, header_with
 
 _MGH_BYTES = 284  # of the header, which FreeSurfer calls version 1
@@ -52,14 +48,12 @@ def pair_files(path: Path) -> list[Path]:
 
 def read_mgh(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
     """Read a FreeSurfer volume; see `read_pair`."""
-    try:
+    with untrusted(path, ADVICE):
         header = MGHHeader(start_of(path)[:_MGH_BYTES], check=False)
         content = _unpacked(path, _MGH_BYTES + _size(path, header, needed) + _TRAILING)
         image = nib.MGHImage.from_bytes(content)
         placed = int(np.frombuffer(content, ">i2", 1, 28)[0]) == 1  # goodRASFlag, which nibabel sets itself
         return _read(image, placed)
-    except _DAMAGE as error:
-        raise damaged(path, error) from None
 
 
 def read_pair(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
@@ -68,7 +62,7 @@ def read_pair(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
     The header has no sform and qform if the files do not define their axes, as in Analyze 7.5; voxels are float32
     (i, j, k, …), after the header's scaling. A `ScanError` names damaged or very large files, or colours.
     """
-    try:
+    with untrusted(path, ADVICE):
         about, voxels = pair_files(path)
         start = _unpacked(about, PAIR_BYTES + _TRAILING)
         kind = nib.Nifti1Pair if start[344:347] == b"ni1" else nib.AnalyzeImage
@@ -78,26 +72,12 @@ def read_pair(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
         image = kind.from_file_map({name: FileHolder(fileobj=io.BytesIO(data)) for name, data in files.items()})
         placed = kind is nib.Nifti1Pair and bool(image.header["sform_code"] or image.header["qform_code"])
         return _read(image, placed)
-    except _DAMAGE as error:
-        raise damaged(path, error) from None
 
 
 def write_nibabel(voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:
     """Write voxels (i, j, k) in the format of the file's ending."""
     kind = nib.Nifti1Pair if _PAIR.fullmatch(path.name) else nib.MGHImage
     kind(voxels, affine).to_filename(path)
-
-
-_DAMAGE: tuple[type[BaseException], ...] = (
-    *(OSError, EOFError, KeyError, ValueError, TypeError, OverflowError, zlib.error, isal_error),
-    *(HeaderDataError, ImageFileError, WrapStructError),
-)
-
-
-def damaged(path: Path, error: BaseException) -> ScanError:
-    """The error for a file whose reader raised another one, with the last line of what it said."""
-    said = "".join(str(error).strip().splitlines()[-1:]) or type(error).__name__
-    return ScanError(f"{path} is damaged and cannot be read ({said}). {ADVICE}")
 
 
 def _size(path: Path, header: Any, needed: str) -> int:

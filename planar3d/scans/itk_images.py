@@ -14,10 +14,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from planar3d.errors import ScanError, text_of
+from planar3d.errors import ScanError, text_of, untrusted
 from planar3d.extras import extra
-from planar3d.scans.foreign_images import ADVICE, damaged
-from planar3d.scans.nifti import DEFLATE_LIMIT, isal_error, unzipped
+from planar3d.scans.foreign_images import ADVICE
+from planar3d.scans.nifti import DEFLATE_LIMIT, unzipped
 from planar3d.scans.nifti_header import MAXIMUM_VOXELS, header_with
 
 _LONGEST = 2**16  # bytes of a header
@@ -81,14 +81,14 @@ def read_itk(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
     """
     file = itk_files(path)[-1]
     about, end = _header(path)
-    _check_header(path, about)
     with extra("itk"):
         import SimpleITK
     _, reading, _, places = _KINDS[path.suffix.lower()]
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(text_of(path, "ITK", ScanError))
     reader.SetImageIO(reading)
-    try:
+    with untrusted(path, ADVICE):
+        _check_header(about)
         reader.ReadImageInformation()
         size = reader.GetSize()
         usable = 2 <= len(size) <= 3 and min(size) >= 1 and math.prod(size) <= MAXIMUM_VOXELS
@@ -98,12 +98,10 @@ def read_itk(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
                 f"{MAXIMUM_VOXELS:,} voxels is needed."
             )
         each = SimpleITK.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
-        checksum = _checksum_of_packed(path, about, file, end if file == path else 0, math.prod(size) * each)
+        checksum = _checksum_of_packed(about, file, end if file == path else 0, math.prod(size) * each)
         image = reader.Execute()
-    except (RuntimeError, MemoryError) as error:
-        raise damaged(path, error) from None
-    stored = SimpleITK.GetArrayFromImage(image)
-    _require_checksum(path, stored, checksum)
+        stored = SimpleITK.GetArrayFromImage(image)
+        _require_checksum(stored, checksum)
     dimensions = image.GetDimension()
     affine = np.eye(4)
     affine[:dimensions, :dimensions] = np.reshape(image.GetDirection(), (dimensions, dimensions)) * image.GetSpacing()
@@ -144,18 +142,15 @@ def _header(path: Path) -> tuple[bytes, int]:
     return text, found.end()
 
 
-def _check_header(path: Path, text: bytes) -> None:
-    """Raise a `ScanError` for a header that ITK must not get; `text` is that of a MetaImage or NRRD file."""
+def _check_header(text: bytes) -> None:
+    """Raise a `ValueError` for a header that ITK must not get; `text` is that of a MetaImage or NRRD file."""
     is_nrrd = text.startswith(b"NRRD0")
-    wrong = ""
     if is_nrrd and any(len(line) > _LONGEST_LINE for line in _LINE.findall(text)):
-        wrong = f"has a line of more than {_LONGEST_LINE} bytes in its header"
+        raise ValueError(f"it has a line of more than {_LONGEST_LINE} bytes in its header")
     if not is_nrrd and not all(re.fullmatch(rb"10|[1-9]", found) for found in _DIMENSIONS.findall(text)):
-        wrong = "has a number of dimensions that no image has"
+        raise ValueError("it has a number of dimensions that no image has")
     if any(_is_far(number) for line in _PLACES.findall(text) for number in _BETWEEN.split(line)):
-        wrong = f"has a place or size beyond {_FARTHEST:g} mm in its header"
-    if wrong:
-        raise ScanError(f"{path} {wrong}; it is damaged. {ADVICE}")
+        raise ValueError(f"it has a place or size beyond {_FARTHEST:g} mm in its header")
 
 
 def _is_far(number: bytes) -> bool:
@@ -165,25 +160,22 @@ def _is_far(number: bytes) -> bool:
         return False  # ITK refuses it
 
 
-def _checksum_of_packed(path: Path, text: bytes, file: Path, begin: int, size: int) -> int | None:
+def _checksum_of_packed(text: bytes, file: Path, begin: int, size: int) -> int | None:
     """The CRC-32 of packed voxels of `size` bytes; None if they are not packed, or stand after other bytes.
 
     They are unpacked to their end, where their own checksum is compared, which ITK does not do.
 
     Args:
-        text: the header in the file at `path`.
+        text: the header.
         file: has the voxels from the byte `begin` on.
     """
     if not _PACKED.search(text) or _SKIPS.search(text):
         return None
-    try:
-        with file.open("rb") as stream:
-            stream.seek(begin)
-            content = _unpacked(stream.read(), size + 1)
-    except (EOFError, OSError, zlib.error, isal_error) as error:
-        raise damaged(path, error) from None
+    with file.open("rb") as stream:
+        stream.seek(begin)
+        content = _unpacked(stream.read(), size + 1)
     if len(content) != size:
-        raise damaged(path, ValueError(f"its voxels do not have the {size:,} bytes that its header declares"))
+        raise ValueError(f"its voxels do not have the {size:,} bytes that its header declares")
     return zlib.crc32(content)
 
 
@@ -199,7 +191,7 @@ def _unpacked(packed: bytes, most: int) -> bytes:
     return content
 
 
-def _require_checksum(path: Path, stored: np.ndarray, checksum: int | None) -> None:
-    """Raise a `ScanError` if voxels, in either order of bytes, have another CRC-32 than `_checksum_of_packed` found."""
+def _require_checksum(stored: np.ndarray, checksum: int | None) -> None:
+    """Raise a `ValueError` if voxels, in either order of bytes, have another CRC-32 than the packed ones."""
     if checksum not in (None, zlib.crc32(stored.tobytes())) and zlib.crc32(stored.byteswap().tobytes()) != checksum:
-        raise damaged(path, ValueError("its voxels are not those that its header declares"))
+        raise ValueError("its voxels are not those that its header declares")

@@ -6,7 +6,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from planar3d.errors import ScanError
+from planar3d.errors import ScanError, untrusted
 from planar3d.extras import extra
 from planar3d.scans.dicom import DicomSeries, series_of
 from planar3d.scans.dicom_checks import check_series
@@ -129,8 +129,5 @@ def _picture(path: Path) -> np.ndarray:
     """Grey levels (rows, columns) of a PNG file, of 8 or 16 bits."""
     with extra("challenges"):
         from PIL import Image
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture if picture.mode.startswith("I") else picture.convert("L"))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ScanError(f"{path} is not a readable PNG file ({error}). Copy it again.") from None
+    with untrusted(path, "Copy it again."), Image.open(path) as picture:
+        return np.asarray(picture if picture.mode.startswith("I") else picture.convert("L"))

@@ -118,7 +118,7 @@ def test_masks_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(ScanError, match=r"has \(4, 4\) rows and columns, but its image has \(24, 20\)"):
         read_labels(ground)
     (ground / "liver_GT_000.png").write_bytes(b"no picture")
-    with pytest.raises(ScanError, match="not a readable PNG"):
+    with pytest.raises(ScanError, match="is damaged and cannot be read"):
         read_labels(ground)
     (ground / "liver_GT_000.png").unlink()
     with pytest.raises(ScanError, match=r"has 8 masks, but .*DICOM_anon has 9 images"):
