@@ -11,9 +11,9 @@ from planar3d.environment import describe
 from planar3d.errors import Planar3DError, RecipeError, ScanError
 from planar3d.extras import check_extra, check_study_extra
 from planar3d.files import why_too_long
+from planar3d.inference.segmenter import Segmenter
 from planar3d.networks.weights_file import Model
 from planar3d.progress import Notify
-from planar3d.recipes import Recipe
 from planar3d.scans.bids import write_dataset_description
 from planar3d.scans.inputs import Given, ScanInput, find_inputs, outputs_of
 from planar3d.scans.outputs import Outputs
@@ -22,7 +22,7 @@ from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.cohort_report import PAGE, write_cohort_report
 from planar3d.study.cohort_tables import LESIONS, SCANS, write_cohort_tables
 from planar3d.study.cohort_task import CohortTask
-from planar3d.study.cohort_workers import segment_on, segmenter_for
+from planar3d.study.cohort_workers import segment_on
 from planar3d.study.records import is_own, refuse_other
 from planar3d.study.segmented import Asked, describe_models
 from planar3d.wording import counted
@@ -40,7 +40,6 @@ def segment_all(
     inputs: Sequence[Given],
     model: str | Path | Model | Sequence[str | Path | Model],
     out: str | Path,
-    recipe: Recipe | None = None,
     asked: Asked = Asked(),  # noqa: B008 - frozen
     notify: Notify = print,
     takes: Callable[[str], bool] | None = None,
@@ -55,7 +54,6 @@ def segment_all(
     Args:
         inputs: scans, series, folders, data sets and tables; see `find_inputs`.
         model: a weights file, the name of a published model, or an open one; or several, see `Segmenter`.
-        recipe: overrides the models' own.
         asked: how to segment, and which further outputs to write.
         notify: called with one line per scan, in the order of the inputs.
         takes: whether this process takes a scan, by its name, as `takes_part`; default: all.
@@ -72,7 +70,7 @@ def segment_all(
         asked = replace(asked, dicom_seg=True)
     if asked.dicom_seg:
         check_extra("dicom", "highdicom")
-    segmenter = segmenter_for(model, recipe, asked)
+    segmenter = Segmenter(model, **asked.how)
     several = len(segmenter.recipes[0].targets.names) > 1
     if asked.dicom_seg and several:
         raise RecipeError(

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from planar3d.errors import WeightsError
-from planar3d.inference.segmenter import Member, Segmenter
+from planar3d.inference.segmenter import Segmenter
 from planar3d.networks.weights_file import Model
-from planar3d.recipes import Recipe
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.outputs import Outputs
 from planar3d.study.cluster import run_tasks
@@ -20,18 +19,6 @@ from planar3d.study.cohort_task import CohortTask
 from planar3d.study.segmented import Asked, describe_models
 
 _POLL = 5.0  # seconds between a worker's checks of a scan claimed by another process
-
-
-def segmenter_for(model: Member | Sequence[Member], recipe: Recipe | None, asked: Asked) -> Segmenter:
-    """A segmenter with the settings that were asked for."""
-    return Segmenter(
-        model,
-        recipe,
-        method=asked.method,
-        engine=asked.engine,
-        precision=asked.precision,
-        batch_size=asked.batch_size,
-    )
 
 
 def segment_on(cluster: str, task: CohortTask, models: Sequence[Model], items: Sequence[ScanInput]) -> None:
@@ -86,6 +73,6 @@ def _segmenter_there(models: tuple[Model, ...], asked: Asked) -> Segmenter:
     for model, meant in zip(opened, models, strict=True):
         if model.sha256 != meant.sha256:
             raise WeightsError(f"{model.path} on {platform.node()} differs from the file with which this run started.")
-    segmenter = segmenter_for(opened, None, asked)
+    segmenter = Segmenter(opened, **asked.how)
     segmenter.load()
     return segmenter

@@ -7,7 +7,7 @@ agrees with its record is therefore complete with all its files; anything else w
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +44,6 @@ _VIEWERS = {
         '{label:5d} {r:5d} {g:4d} {b:4d}        1  1  1    "{name}"',
     ),
 }
-# The fields of `Asked` that each stand for a file of `Outputs`.
-_ON_DEMAND = (
-    "probability",
-    "overlay",
-    "report",
-    "dicom_seg",
-    "dicom_sr",
-    "same_format",
-    "label_tables",
-    "instances",
-)
 
 
 @dataclass(frozen=True)
@@ -79,10 +68,15 @@ class Asked:
     @property
     def files(self) -> tuple[str, ...]:
         """The names, among those of `Outputs`, of all that is written of a scan."""
-        always = ("record", "mask", "lesions")
-        on_demand = tuple(name for name in _ON_DEMAND if getattr(self, name))
-        tables = ("fsleyes", "freeview") if self.label_tables else ()
-        return always + on_demand + tables
+        named = {each.name for each in fields(Outputs)}
+        on_demand = [name for name, wanted in vars(self).items() if wanted and name in named]
+        tables = ["fsleyes", "freeview"] if self.label_tables else []
+        return ("record", "mask", "lesions", *on_demand, *tables)
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """The settings of `Segmenter`."""
+        return {name: getattr(self, name) for name in ("method", "engine", "precision", "batch_size")}
 
 
 def describe_models(models: Sequence[Model]) -> dict[str, Any]:

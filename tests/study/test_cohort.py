@@ -155,7 +155,7 @@ def test_what_else_is_asked_later_is_added_and_the_mask_stays(segmented, scans, 
     third = segment_all(scans[:1], model, tmp_path, asked=replace(PLAIN, report=True), notify=str).records[0]
     assert set(third["files"]) == {"record", "mask", "lesions", "overlay", "report"}
     other = RECIPE.changed(threshold=first["recipe"]["targets"]["threshold"] / 2)
-    segment_all(scans[:1], model, tmp_path, other, replace(PLAIN, overwrite=True), notify=str)
+    segment_all(scans[:1], Model.open(model, other), tmp_path, replace(PLAIN, overwrite=True), notify=str)
     assert not any((tmp_path / third["files"][name]).exists() for name in ("overlay", "report"))
 
 
@@ -206,7 +206,7 @@ def test_what_shows_a_replaced_mask_does_not_stay_beside_the_new_one(segmented, 
     before = segmented[1].records[0]
     other = RECIPE.changed(threshold=before["recipe"]["targets"]["threshold"] / 2)
     asked = replace(PLAIN, overwrite=True, instances=True)
-    after = segment_all(scans[:3], model, out, other, asked, notify=str).records[0]
+    after = segment_all(scans[:3], Model.open(model, other), out, asked, notify=str).records[0]
     assert after["result"]["mask_sha256"] != before["result"]["mask_sha256"]
     left = {path.name for path in out.glob("01A_*")}
     assert left == {*after["files"].values(), "01A_3DFLAIR_notes.txt"}
@@ -327,7 +327,7 @@ def test_a_model_of_a_later_version_is_used_with_a_recipe_of_ones_own(scans, mod
     with pytest.raises(WeightsError, match=r"wavelets.*or name a recipe"):
         segment_all(scans[:1], later, tmp_path / "masks", asked=PLAIN, notify=str)
     own = RECIPE.changed(threshold=99)
-    cohort = segment_all(scans[:1], later, tmp_path / "masks", own, PLAIN, notify=str)
+    cohort = segment_all(scans[:1], Model.open(later, own), tmp_path / "masks", PLAIN, notify=str)
     assert cohort.records[0]["recipe"]["targets"]["threshold"] == cohort.records[0]["model"]["threshold"] == 99
 
 

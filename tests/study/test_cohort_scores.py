@@ -16,6 +16,7 @@ from planar3d.cli import app
 from planar3d.errors import DatasetError, RunError, ScanError
 from planar3d.evaluation.scores import score_scan
 from planar3d.files import read_json, write_json
+from planar3d.networks.weights_file import Model
 from planar3d.scans.datasets import find_cases
 from planar3d.scans.folds import Fold
 from planar3d.scans.targets import Classes
@@ -106,7 +107,7 @@ def test_masks_of_models_with_different_measures_are_scored_in_one_table(data, m
 
 def test_a_mask_without_lesions_is_scored_like_any_other(data, tmp_path):
     scan, recipe = data / "TrainingDataset_MSSEG/07A/3DFLAIR.nii.gz", RECIPE.changed(threshold=256)
-    segment_all([scan], write_model(tmp_path), tmp_path / "masks", recipe, Asked(engine="keras"), str)
+    segment_all([scan], Model.open(write_model(tmp_path), recipe), tmp_path / "masks", Asked(engine="keras"), str)
     (row,) = score_masks(tmp_path / "masks", data, str)
     assert row["prediction_ml"] == row["dice"] == row["sensitivity"] == 0 and math.isnan(row["precision"])
     assert "precision                – (0 of 1)" in mean_scores([row])

@@ -9,6 +9,7 @@ from msseg import RECIPE, write_model, write_msseg
 
 from planar3d.errors import RunError
 from planar3d.files import read_json, write_json
+from planar3d.networks.weights_file import Model
 from planar3d.scans.bids import derivative_names, sidecar, write_instance_sidecars
 from planar3d.scans.outputs import plain_names
 from planar3d.study.cohort import segment_all
@@ -31,8 +32,8 @@ def scan(tmp_path_factory):
     return found
 
 
-def _segment(scan, model, out, asked, recipe=None):
-    (record,) = segment_all([scan], model, out, recipe, asked, str).records
+def _segment(scan, model, out, asked):
+    (record,) = segment_all([scan], model, out, asked, str).records
     return record
 
 
@@ -76,16 +77,16 @@ def test_the_probabilities_of_lesions_stay_in_table_and_record_while_their_map_i
 
 def test_a_picture_of_another_scan_with_the_same_mask_is_removed(scan, model, tmp_path):
     """As of a corrected scan without lesions, or with other settings that give the same mask."""
-    image, empty = nib.load(scan), RECIPE.changed(threshold=256)
+    image, empty = nib.load(scan), Model.open(model, RECIPE.changed(threshold=256))
     for number in (1, 2):
         nib.save(nib.Nifti1Image(np.asarray(image.dataobj) // number, image.affine), tmp_path / "a.nii.gz")
         asked = SHOWN if number == 1 else Asked(engine="keras", overwrite=True)
-        record = _segment(tmp_path / "a.nii.gz", model, tmp_path / "out", asked, empty)
+        record = _segment(tmp_path / "a.nii.gz", empty, tmp_path / "out", asked)
         assert record["result"]["lesions"] == 0 and (tmp_path / "out/a_overlay.png").exists() == (number == 1)
     assert "overlay" not in record["files"]
-    _segment(tmp_path / "a.nii.gz", model, tmp_path / "out", SHOWN, empty)
-    changed = empty.changed(threshold=255.9)
-    record = _segment(tmp_path / "a.nii.gz", model, tmp_path / "out", Asked(engine="keras", overwrite=True), changed)
+    _segment(tmp_path / "a.nii.gz", empty, tmp_path / "out", SHOWN)
+    changed = Model.open(model, RECIPE.changed(threshold=255.9))
+    record = _segment(tmp_path / "a.nii.gz", changed, tmp_path / "out", Asked(engine="keras", overwrite=True))
     assert record["result"]["lesions"] == 0 and not (tmp_path / "out/a_overlay.png").exists()
 
 
