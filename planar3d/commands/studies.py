@@ -25,7 +25,7 @@ from planar3d.commands.options import (
 from planar3d.commands.output import list_failed, log, print_json, say, show
 
 if TYPE_CHECKING:
-    from planar3d.study.run_folder import Run
+    from planar3d.study.results import Results
 
 
 def train(
@@ -83,10 +83,10 @@ def crossval(
 
     chosen, notify = chosen_recipe(recipe, settings, size, seed, precision), log(as_json)
     dataset = find_cases(data.absolute() if cluster else data)
-    run, page = reproduce(
+    results = reproduce(
         dataset, out, chosen, folds, only, notify, assume_affine=assume_affine, cluster=cluster, devices=devices
     )
-    _show(run, page, as_json)
+    _show(results, as_json)
 
 
 def reproduce(
@@ -124,12 +124,12 @@ def reproduce(
     chosen = chosen_recipe(named, settings, size, seed, precision)
     if data is None:
         demonstration = replace(shown, recipe=chosen, folds=folds or shown.folds)
-        run, page = demonstrate(out, demonstration, only, notify, devices)
+        results = demonstrate(out, demonstration, only, notify, devices)
     else:
-        run, page = reproduce_on(
+        results = reproduce_on(
             find_cases(data), out, chosen, folds, only, notify, assume_affine=assume_affine, devices=devices
         )
-    _show(run, page, as_json)
+    _show(results, as_json)
 
 
 def report(
@@ -139,8 +139,8 @@ def report(
     """Write the report of a run folder, with tables 2 and 3, or of an output folder of predict."""
     from planar3d.study.cohort_folder import CohortFolder
     from planar3d.study.cohort_report import write_cohort_report
-    from planar3d.study.report import report_on
-    from planar3d.study.run_folder import is_run, open_run
+    from planar3d.study.report import write_report
+    from planar3d.study.run_folder import is_run
 
     cohort, damaged = CohortFolder(out), dict[str, str]()
     if not is_run(out) and (cohort.has_records(damaged) or damaged):
@@ -153,8 +153,7 @@ def report(
         else:
             say(f"Report: {page}")
         return
-    run = open_run(out)
-    _show(run, report_on(run, log(as_json)), as_json)
+    _show(write_report(out, log(as_json)), as_json)
 
 
 def tune(
@@ -173,16 +172,14 @@ def tune(
         say(f"{model}: {FIELD}={tuned.smallest_mm3:g}")
 
 
-def _show(run: "Run", page: Path, as_json: bool) -> None:
-    from planar3d.study.results import read_results
+def _show(results: "Results", as_json: bool) -> None:
     from planar3d.study.tables import print_tables
 
-    results = read_results(run.folder)
     if as_json:
         scores = [{**vars(scan), "values": scan.values} for scan in results.scans]
-        print_json({"report": str(page), "scores": scores, "notes": results.notes})
+        print_json({"report": str(results.page), "scores": scores, "notes": results.notes})
         return
     print_tables(results)
-    show(f"Report: {page}")
+    show(f"Report: {results.page}")
     for note in results.notes:
         show(note)

@@ -17,7 +17,7 @@ from planar3d.progress import Notify
 from planar3d.scans.volume import read_scan
 from planar3d.study.page import as_text, picture_url, write_page
 from planar3d.study.results import GRIDS, Results, ScanScores, read_results
-from planar3d.study.run_folder import Run
+from planar3d.study.run_folder import open_run
 from planar3d.study.sources import require_unchanged
 from planar3d.study.tables import all_tables, are_the_challenges, write_tables
 from planar3d.wording import counted, score_text
@@ -26,55 +26,50 @@ Pictures = dict[str, str]  # data of figures embedded in the page, or links to t
 _EMBEDDED = 100  # pictures of test scans, each of up to half a megabyte; the page links to those of others
 
 
-def report_on(run: Run, notify: Notify = print) -> Path:
-    """Write the report of a run, over all available folds, waiting for other processes; returns its page."""
-    folder = run.folder / "report"
-    with locked(folder, "the report", wait=notify):
-        remove_temporaries(folder / "figures")
-        return write_report(run.folder)
+def write_report(run: str | Path, notify: Notify = print) -> Results:
+    """Write the report of a run folder, over all available folds, into its folder `report`; returns what it shows.
 
-
-def write_report(run: str | Path) -> Path:
-    """Write the report of a run folder, over all available folds, into its folder `report`.
-
-    Besides `report.html`, which needs no other file and no network, it writes the tables as CSV and Markdown and the
-    figures as PNG.
+    Besides the page, which needs no other file and no network, it writes the tables as CSV and Markdown and the figures
+    as PNG. It waits for another process that writes them.
 
     Raises:
         RunError: it is not a run folder, no fold is scored yet, or a file in it is damaged.
     """
     check_study_extra()
-    results = read_results(run)
-    folder = results.run.folder / "report"
-    tables = all_tables(results)
-    write_tables(tables, folder)
-    overlays, linked, skipped = _overlays(results)
-    count = len({(scan.fold, scan.scan) for scan in results.scans})
-    return write_page(
-        folder / "report.html",
-        "report.html",
-        [],
-        title=f"planar3d report: recipe {results.run.recipe.name}, {counted(count, 'test scan')}",
-        warnings=[*results.notes, *skipped],
-        tables=[table for table in tables if table.beside],
-        measures=[table for table in tables if not table.beside],
-        boxes=_box_plots(results, folder / "figures"),
-        curves=_learning_curves(results, folder / "figures"),
-        overlays=overlays,
-        linked=linked,
-        scans=[
-            (f"{target}, {label}" if len(results.targets) > 1 else label, _scan_lines(found, results.measures))
-            for target in results.targets
-            for label, found in ((results.grid_label(grid), results.on(grid, target)) for grid in GRIDS)
-            if found
-        ],
-        scan_header=["scan", "center", "fold", *(measure.heading for measure in results.measures.values())],
-        conditions={
-            "Data": as_text({**results.run.data, "scans": len(results.run.cases)}),
-            "Recipe": as_text(results.run.recipe.leaves()),
-            "Environment": as_text(results.environment),
-        },
-    )
+    folder = open_run(run).folder / "report"
+    with locked(folder, "the report", wait=notify):
+        remove_temporaries(folder / "figures")
+        results = read_results(run)
+        tables = all_tables(results)
+        write_tables(tables, folder)
+        overlays, linked, skipped = _overlays(results)
+        count = len({(scan.fold, scan.scan) for scan in results.scans})
+        write_page(
+            results.page,
+            "report.html",
+            [],
+            title=f"planar3d report: recipe {results.run.recipe.name}, {counted(count, 'test scan')}",
+            warnings=[*results.notes, *skipped],
+            tables=[table for table in tables if table.beside],
+            measures=[table for table in tables if not table.beside],
+            boxes=_box_plots(results, folder / "figures"),
+            curves=_learning_curves(results, folder / "figures"),
+            overlays=overlays,
+            linked=linked,
+            scans=[
+                (f"{target}, {label}" if len(results.targets) > 1 else label, _scan_lines(found, results.measures))
+                for target in results.targets
+                for label, found in ((results.grid_label(grid), results.on(grid, target)) for grid in GRIDS)
+                if found
+            ],
+            scan_header=["scan", "center", "fold", *(measure.heading for measure in results.measures.values())],
+            conditions={
+                "Data": as_text({**results.run.data, "scans": len(results.run.cases)}),
+                "Recipe": as_text(results.run.recipe.leaves()),
+                "Environment": as_text(results.environment),
+            },
+        )
+    return results
 
 
 def _box_plots(results: Results, folder: Path) -> Pictures:

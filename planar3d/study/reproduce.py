@@ -15,8 +15,9 @@ from planar3d.scans.folds import Fold, choose_folds, everything, group_folds, re
 from planar3d.scans.phantom import phantom_groups, refuse_other_phantom, write_phantom
 from planar3d.study.cluster import check_cluster
 from planar3d.study.cross_validation import run_folds
-from planar3d.study.report import report_on
-from planar3d.study.run_folder import Run, start_run
+from planar3d.study.report import write_report
+from planar3d.study.results import Results
+from planar3d.study.run_folder import start_run
 from planar3d.training.devices import choose_devices
 
 
@@ -51,7 +52,7 @@ def reproduce(
     assume_affine: bool = False,
     cluster: str | None = None,
     devices: str | None = None,
-) -> tuple[Run, Path]:
+) -> Results:
     """Run the folds of a data set and write the report; finished parts in `out` are skipped.
 
     Args:
@@ -60,9 +61,6 @@ def reproduce(
         assume_affine: accept scans without geometry, see `read_scan`.
         cluster: workers that run the folds, see `run_tasks`; default: this process.
         devices: for training a fold, see `choose_devices`.
-
-    Returns:
-        The run, and the page of its report.
 
     Source: Kolarik 2020, sections 3 and 4.
     """
@@ -74,7 +72,7 @@ def reproduce(
         choose_devices(devices, recipe)
     run = start_run(Path(out).absolute() if cluster else out, dataset, recipe, chosen_folds, notify)
     run_folds(run, chosen, notify, assume_affine, cluster, devices)
-    return run, report_on(run, notify)
+    return write_report(run.folder, notify)
 
 
 def _chosen(dataset: Dataset, folds: str | None, only: str | None) -> tuple[list[Fold], list[int]]:
@@ -91,7 +89,7 @@ def demonstrate(
     only: str | None = None,
     notify: Notify = print,
     devices: str | None = None,
-) -> tuple[Run, Path]:
+) -> Results:
     """Run a whole method on the embedded phantom at reduced size.
 
     Args:

@@ -53,6 +53,11 @@ class Results:
     scans: list[ScanScores]
 
     @property
+    def page(self) -> Path:
+        """The page of the run's report."""
+        return self.run.folder / "report" / "report.html"
+
+    @property
     def measure_set(self) -> MeasureSet:
         """The challenge's measures for the run's targets."""
         return MEASURE_SETS[self.run.recipe.targets.measures]

@@ -55,7 +55,7 @@ def test_chaos_is_scored_organ_by_organ_with_points(tmp_path, monkeypatch):
     mask = nib.load(out / f"fold-1/predictions/{tested}_mask.nii.gz")
     assert mask.shape == (32, 32, 11)
     # A series is a folder of DICOM files, its masks are PNG: pictured all the same.
-    page = write_report(out).read_text(encoding="utf-8")
+    page = write_report(out).page.read_text(encoding="utf-8")
     assert page.count(f"<figcaption>{tested}, fold 1") == 1 and "pictured:" not in page
 
 

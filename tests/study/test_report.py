@@ -24,11 +24,11 @@ def small_run(make_run):
 @pytest.fixture(scope="module")
 def whole(write_run, tmp_path_factory):
     """The report of a whole run, which no test changes."""
-    return write_report(write_run(tmp_path_factory.mktemp("whole"), groups=("01", "07"), count=2))
+    return write_report(write_run(tmp_path_factory.mktemp("whole"), groups=("01", "07"), count=2)).page
 
 
 def page_of(run):
-    return write_report(run).read_text(encoding="utf-8")
+    return write_report(run).page.read_text(encoding="utf-8")
 
 
 def text_of(page):
@@ -54,7 +54,7 @@ def test_the_page_needs_no_other_file_and_no_network(whole):
 
 def test_a_page_of_many_scans_links_to_the_pictures_that_would_make_it_too_large(make_run, monkeypatch):
     monkeypatch.setattr(report, "_EMBEDDED", 2)
-    path = write_report(make_run(groups=("01",), prefix="scan #"))
+    path = write_report(make_run(groups=("01",), prefix="scan #")).page
     page = path.read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == 2 + 3
     (link,) = re.findall(r'<a href="(figures/[^"]*)">scan #02, fold 3: Dice', page)
@@ -73,7 +73,7 @@ def test_published_means_stand_beside_scores_of_the_challenge_s_scans_only(whole
         picture = imread(report.parent / "figures/boxes_native.png")[..., :3] * 255
         return (np.abs(picture - (0x00, 0x9E, 0x73)).max(axis=-1) < 12).any()  # the mark's green
 
-    assert marked(whole) and not marked(write_report(small_run(groups=("01", "Lyon"))))
+    assert marked(whole) and not marked(write_report(small_run(groups=("01", "Lyon"))).page)
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_each_scan_has_its_own_picture_whatever_its_letters(small_run):
         path.write_text(text, encoding="utf-8")
     for before, name in names.items():
         (run / f"fold-1/predictions/{before}_mask.nii.gz").rename(run / f"fold-1/predictions/{name}_mask.nii.gz")
-    figures = write_report(run).parent / "figures"
+    figures = write_report(run).page.parent / "figures"
     assert sorted(path.name for path in figures.glob("overlay_*")) == [
         f"overlay_{name}_fold-1.png" for name in sorted(names.values())
     ]

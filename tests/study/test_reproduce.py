@@ -16,12 +16,13 @@ from planar3d.study.reproduce import demonstrate
 
 def test_the_demonstration_goes_from_phantom_to_report(tmp_path, untraced):
     recipe = DEMO.with_settings([*TINY, "batch_size=8"])
-    run, page = demonstrate(tmp_path / "demo", Demonstration(recipe, reduction=14), only="1", notify=lambda text: None)
+    results = demonstrate(tmp_path / "demo", Demonstration(recipe, reduction=14), only="1", notify=lambda text: None)
+    run = results.run
     assert len(run.cases) == 15 and len(run.folds) == 5
     with (run.fold(1) / "scores.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert {row["group"] for row in rows} == {"01", "07", "08"}
-    text = page.read_text(encoding="utf-8")
+    text = results.page.read_text(encoding="utf-8")
     assert "phantom" in text and "nothing about patients" in text
     with pytest.raises(
         DatasetError, match=r"demo-phantom has a phantom with other settings \(.*seed 0, .*needed: .*seed 1, "
