@@ -9,12 +9,9 @@ from scipy import ndimage
 
 from planar3d.errors import RunError, ScanError
 from planar3d.evaluation.scores import Summary
-from planar3d.scans.case import Case
 from planar3d.scans.head import largest_part
 from planar3d.scans.layouts.camus import INSTANTS, VIEWS
-from planar3d.scans.volume import read_scan
-from planar3d.study.results import Results
-from planar3d.study.sources import require_unchanged
+from planar3d.study.results import Results, read_maps
 from planar3d.study.table_format import Row, Table
 from planar3d.wording import counted
 
@@ -100,11 +97,13 @@ def ejection_table(results: Results) -> Table:
     ventricles: dict[str, dict[str, tuple[Ventricle, Ventricle]]] = defaultdict(dict)
     unread = []
     for scan in {scan.scan: scan for scan in results.on("native")}.values():
-        case = results.run.cases[scan.scan]
         try:
-            ventricles[case.patient][scan.scan[-len(_KINDS[0]) :]] = _both(results, case, scan.fold)
+            _, *maps = read_maps(results.run, scan.scan, scan.fold)
         except (RunError, ScanError) as error:
             unread.append(f"{scan.scan} is excluded: {error}")
+            continue
+        expert, own = (left_ventricle(labels.voxels, labels.spacing) for labels in maps)
+        ventricles[results.run.cases[scan.scan].patient][scan.scan[-len(_KINDS[0]) :]] = expert, own
     complete = [views for views in ventricles.values() if views.keys() >= set(_KINDS)]
     reference = [_measured(*(views[kind][0] for kind in _KINDS)) for views in complete]
     found = [_measured(*(views[kind][1] for kind in _KINDS)) for views in complete]
@@ -123,16 +122,6 @@ def ejection_table(results: Results) -> Table:
         *unread,
     ]
     return Table("ejection", "Ejection fraction and volumes", tuple(rows[0].cells), rows, notes)
-
-
-def _both(results: Results, case: Case, number: int) -> tuple[Ventricle, Ventricle]:
-    """The ventricle of an image, from the expert and from the run."""
-    require_unchanged(results.run, case.id)
-    scan = read_scan(next(iter(case.images.values())), assume_affine=True, flat=True)
-    predicted = results.run.predicted(case.id, number)
-    maps = [results.run.recipe.targets.read(path, scan, assume_affine=True) for path in (case.label_map, predicted)]
-    reference, found = (left_ventricle(labels.voxels, labels.spacing) for labels in maps)
-    return reference, found
 
 
 def _measured(

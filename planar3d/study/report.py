@@ -14,11 +14,9 @@ from planar3d.extras import check_study_extra
 from planar3d.files import remove_temporaries
 from planar3d.locks import locked
 from planar3d.progress import Notify
-from planar3d.scans.volume import read_scan
 from planar3d.study.page import as_text, picture_url, write_page
-from planar3d.study.results import GRIDS, Results, ScanScores, read_results
+from planar3d.study.results import GRIDS, Results, ScanScores, read_maps, read_results
 from planar3d.study.run_folder import open_run
-from planar3d.study.sources import require_unchanged
 from planar3d.study.tables import all_tables, are_the_challenges, write_tables
 from planar3d.wording import counted, score_text
 
@@ -117,20 +115,14 @@ def _overlays(results: Results) -> tuple[Pictures, Pictures, list[str]]:
     dice = {(s.fold, s.scan): s.values["dice"] for s in results.on("native")}
     for number, fold in enumerate(results.run.folds, start=1):
         for name in fold.test:
-            predicted = results.run.predicted(name, number)
             # A fold that has not come that far is named among the report's notes already.
-            if not predicted.is_file():
+            if not results.run.predicted(name, number).is_file():
                 continue
-            case = results.run.cases[name]
             score = score_text(dice.get((number, name), math.nan), MEASURES["dice"].digits)
             title = f"{name}, fold {number}: Dice {_of(results)}{score} (native grid)"
             path = results.run.picture(name, number)
             try:
-                require_unchanged(results.run, name)
-                scan = read_scan(next(iter(case.images.values())), assume_affine=True, flat=True)
-                reference, prediction = (
-                    targets.read(file, scan, assume_affine=True) for file in (case.label_map, predicted)
-                )
+                scan, reference, prediction = read_maps(results.run, name, number)
                 parts = [targets.masks(labels.voxels) for labels in (prediction, reference) if len(results.targets) > 1]
                 overlay(scan, prediction, reference, path, title, *parts)
             except (RunError, ScanError) as error:

@@ -17,7 +17,9 @@ from planar3d.evaluation.scores import MEASURES, Measure
 from planar3d.files import read_json, read_rows
 from planar3d.recipes import Recipe
 from planar3d.scans.folds import shared_patients
+from planar3d.scans.volume import Scan, read_scan
 from planar3d.study.run_folder import Run, open_run
+from planar3d.study.sources import require_unchanged
 from planar3d.transfer.metadata import CARD, RECIPE, mapping_in, plain_text, read_metadata
 
 # The network's input (the paper's 256³), and the grid of the scan's file.
@@ -142,6 +144,22 @@ def read_results(folder: str | Path) -> Results:
             "first."
         )
     return replace(results, scans=scans)
+
+
+def read_maps(run: Run, name: str, number: int) -> tuple[Scan, Scan, Scan]:
+    """The first image of a fold's test scan, and on its grid the expert's label map and the predicted one.
+
+    Raises:
+        RunError: a file of the scan has changed since it was prepared.
+        ScanError: one of them cannot be read.
+    """
+    require_unchanged(run, name)
+    case, read = run.cases[name], run.recipe.targets.read
+    scan = read_scan(next(iter(case.images.values())), assume_affine=True, flat=True)
+    reference, prediction = (
+        read(file, scan, assume_affine=True) for file in (case.label_map, run.predicted(name, number))
+    )
+    return scan, reference, prediction
 
 
 def _require_own(run: Run, number: int, path: Path, scans: Iterable[ScanScores]) -> None:
