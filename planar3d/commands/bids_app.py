@@ -73,7 +73,7 @@ def participant(asked: argparse.Namespace) -> int:
     chosen = _chosen(participants, sessions)
     how = {name: getattr(asked, name) for name in ("assume_affine", "overwrite")}
     written = Asked(**how, probability=True, report=True, instances=True)
-    model = open_model(asked.model, asked.recipe, None, None)
+    model = open_model(asked.model, asked.recipe)
     done = segment_all([asked.bids_dir], model, asked.output_dir, written, say, takes=chosen)
     return int(bool(done.failed))
 

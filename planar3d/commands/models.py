@@ -48,17 +48,16 @@ def info(
 
     if model is not None and network is not None:
         raise BadParameter("give either --model (a weights file) or --network, not both.")
-    settings = _with_depth(settings, depth)
     if card:
         if model is None:
             raise BadParameter("--card prints the card of a weights file; name it with --model.")
         show(card_markdown(model))
         return
     if model is not None:
-        opened = open_model(model, recipe, settings, size)
+        opened = open_model(model, recipe, settings, size=size, depth=depth)
         shown, chosen, summary = opened.network(), opened.recipe, summarize_card(opened.card)
     else:
-        chosen, summary = chosen_recipe(recipe or recipe_with(network), settings, size), []
+        chosen, summary = chosen_recipe(recipe or recipe_with(network), settings, size=size, depth=depth), []
         shown = named_network(network or chosen.network.name, chosen)
     for line in filter(None, [*summary, *summarize_network(shown, chosen), describe_work(described(shown), chosen)]):
         show(line)
@@ -78,10 +77,6 @@ def export(
     """Export a trained network to other runtimes; each exported file is run and compared with Keras."""
     from planar3d.inference.export import export_network
 
-    opened = open_model(model, recipe, _with_depth(settings, depth), size)
+    opened = open_model(model, recipe, settings, size=size, depth=depth)
     chosen = [name.strip() for name in formats.split(",")]
     export_network(opened.network(), out, chosen, opened.recipe, notify=lambda e: say(str(e)))
-
-
-def _with_depth(settings: list[str] | None, depth: int | None) -> list[str]:
-    return (settings or []) + ([] if depth is None else [f"depth={depth}"])

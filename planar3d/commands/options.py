@@ -82,23 +82,18 @@ AsJson = Annotated[
 ]
 
 
-def chosen_recipe(
-    name: "str | Recipe",
-    settings: list[str] | None = None,
-    size: int | None = None,
-    seed: int | None = None,
-    precision: str | None = None,
-) -> "Recipe":
-    """The recipe, given or found by name or file, changed by `--set` and then by the other options."""
+def chosen_recipe(name: "str | Recipe", settings: list[str] | None = None, **options: int | str | None) -> "Recipe":
+    """The recipe, given or found by name or file, changed by `--set` and the other options that are given."""
     from planar3d.recipes import find_recipe
 
     recipe = find_recipe(name) if isinstance(name, str) else name
-    flags = {"size": size, "seed": seed, "precision": precision}
-    given = {field: value for field, value in flags.items() if value is not None}
-    return recipe.with_settings(settings or []).changed(**given)
+    given = [f"{field}={value}" for field, value in options.items() if value is not None]
+    return recipe.with_settings([*(settings or []), *given])
 
 
-def open_model(model: str, name: str | None, settings: list[str] | None, size: int | None) -> "OpenModel":
+def open_model(
+    model: str, name: str | None, settings: list[str] | None = None, **options: int | str | None
+) -> "OpenModel":
     """A model with the recipe of that name, by default the weights file's own, changed by the options.
 
     Cautions about that recipe are printed on standard error.
@@ -107,14 +102,16 @@ def open_model(model: str, name: str | None, settings: list[str] | None, size: i
     from planar3d.recipes import find_recipe
 
     opened = Model.open(model, find_recipe(name) if name else None)
-    changed = replace(opened, recipe=chosen_recipe(opened.recipe, settings, size))  # which may still be assumed
+    changed = replace(opened, recipe=chosen_recipe(opened.recipe, settings, **options))  # which may still be assumed
     for caution in changed.cautions:
         say_on_stderr(caution)
     return changed
 
 
-def open_models(models: str, name: str | None, settings: list[str] | None, size: int | None) -> "list[OpenModel]":
+def open_models(
+    models: str, name: str | None, settings: list[str] | None, size: int | None = None
+) -> "list[OpenModel]":
     """A model as `open_model` opens it, or several, separated by commas."""
     # The name of a file may have commas.
     names = [models] if Path(models).is_file() else filter(None, map(str.strip, models.split(",")))
-    return [open_model(each, name, settings, size) for each in names]
+    return [open_model(each, name, settings, size=size) for each in names]

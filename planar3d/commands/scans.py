@@ -75,5 +75,5 @@ def prepare(
         check_cluster(cluster)
         data, out = data.absolute(), out.absolute()
     dataset = find_cases(data)
-    run = start_run(out, dataset, chosen_recipe(recipe, settings, size), folds_for(dataset, folds))
+    run = start_run(out, dataset, chosen_recipe(recipe, settings, size=size), folds_for(dataset, folds))
     prepare_scans(run, say, assume_affine, cluster)

@@ -183,7 +183,7 @@ def compare(
         from planar3d.inference.segment import segment_case
         from planar3d.inference.segmenter import Segmenter
 
-        segmenter = Segmenter(open_models(model, recipe, settings, None))
+        segmenter = Segmenter(open_models(model, recipe, settings))
         if len(segmenter.recipes[0].targets.names) > 1:
             raise RecipeError("compare takes one target, but the model has several. Give masks of one with --masks.")
         found = [segment_case(scan, segmenter) for scan in scans]

@@ -51,7 +51,7 @@ def train(
     from planar3d.training.checkpoint import BEST_WEIGHTS
     from planar3d.training.devices import choose_devices
 
-    chosen = chosen_recipe(recipe, settings, size, seed, precision)
+    chosen = chosen_recipe(recipe, settings, size=size, seed=seed, precision=precision)
     choose_devices(devices, chosen)
     dataset = find_cases(data)
     all_folds = folds_for(dataset, folds)
@@ -81,7 +81,8 @@ def crossval(
     from planar3d.scans.datasets import find_cases
     from planar3d.study.reproduce import reproduce
 
-    chosen, notify = chosen_recipe(recipe, settings, size, seed, precision), log(as_json)
+    chosen = chosen_recipe(recipe, settings, size=size, seed=seed, precision=precision)
+    notify = log(as_json)
     dataset = find_cases(data.absolute() if cluster else data)
     results = reproduce(
         dataset, out, chosen, folds, only, notify, assume_affine=assume_affine, cluster=cluster, devices=devices
@@ -121,7 +122,7 @@ def reproduce(
     check_choice("--system", system, DEMONSTRATIONS)
     shown, out, notify = DEMONSTRATIONS[system], out or Path("runs", system), log(as_json)
     named = recipe or (shown.recipe if demo else system)
-    chosen = chosen_recipe(named, settings, size, seed, precision)
+    chosen = chosen_recipe(named, settings, size=size, seed=seed, precision=precision)
     if data is None:
         demonstration = replace(shown, recipe=chosen, folds=folds or shown.folds)
         results = demonstrate(out, demonstration, only, notify, devices)

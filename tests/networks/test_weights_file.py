@@ -125,8 +125,8 @@ def test_a_model_used_unlike_it_was_trained_or_without_a_recipe_says_so(trained)
     trust(trained, trained)
     (sentence,) = Model.open(trained).cautions
     assert sentence.startswith("best.weights.h5 has no recipe; it is used with the recipe paper.")
-    assert open_model(str(trained), None, ["threshold=32"], None).cautions == [sentence]
-    assert open_model(str(trained), "paper", ["threshold=32"], None).cautions == []
+    assert open_model(str(trained), None, ["threshold=32"]).cautions == [sentence]
+    assert open_model(str(trained), "paper", ["threshold=32"]).cautions == []
     assert Model.open(Model.open(trained)).cautions == [sentence] and Model.open(trained, PAPER).cautions == []
     assert Model.open(trained, MODERN).cautions == []
 
