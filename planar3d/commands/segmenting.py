@@ -140,15 +140,15 @@ def table(folder: Annotated[Path, Argument(help="Output folder of predict.")], a
 
 def _by_name(words: list[str]) -> dict[str, Path]:
     """The files of `name=file`, by their names."""
-    pairs = [word.partition("=") for word in words]
-    wrong = next((word for word, (name, _, path) in zip(words, pairs, strict=True) if not name or not path), None)
-    if wrong is not None:
-        raise BadParameter(f"--image {wrong}: a name and a file are needed, as in --image t1ce=c.nii.gz.")
-    names = [name for name, _, _ in pairs]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise BadParameter(f"--image {twice} is given twice; one case has one image of each name.")
-    return {name: Path(path) for name, _, path in pairs}
+    named = dict[str, Path]()
+    for word in words:
+        name, _, path = word.partition("=")
+        if not name or not path:
+            raise BadParameter(f"--image {word}: a name and a file are needed, as in --image t1ce=c.nii.gz.")
+        if name in named:
+            raise BadParameter(f"--image {name} is given twice; one case has one image of each name.")
+        named[name] = Path(path)
+    return named
 
 
 def compare(
