@@ -60,11 +60,12 @@ class Claim:
         """Whether another process took it over, because this one stood still for longer than `SILENT`."""
         return read_claim(self.path) != self._holder
 
-    def require(self) -> None:
-        """Raise a `RunError` if it is lost, so that two processes do not write the same files."""
+    def require(self, what: Path | None = None) -> None:
+        """Raise a `RunError` that names `what`, by default the folder, if it is lost: two must not write the same."""
         if self.is_lost():
             raise RunError(
-                f"{self.path.parent} was taken over by another process because the heartbeat of this process stopped."
+                f"{what or self.path.parent} was taken over by another process because the heartbeat of this process "
+                "stopped."
             )
 
     def release(self) -> None:
@@ -123,6 +124,17 @@ def alive(path: Path, holder: Holder) -> bool:
     return abs(present - beat) < (SILENT if holder.pid else _UNNAMED)
 
 
+def _refuse(text: str) -> None:
+    raise RunError(
+        f"{text}. Start it again when that process has ended, or use another --out. If it died on another host, its "
+        f"claim expires {SILENT / 60:.0f} minutes after its last heartbeat."
+    )
+
+
+def _warn(text: str) -> None:
+    warnings.warn(f"{text}.", Planar3DWarning, stacklevel=3)
+
+
 @contextmanager
 def locked(folder: str | Path, doing: str, wait: Callable[[str], None] | None = None) -> Iterator[Claim]:
     """Lock a folder for this process, and remove half-written files of a killed process directly in it.
@@ -130,48 +142,35 @@ def locked(folder: str | Path, doing: str, wait: Callable[[str], None] | None = 
     A folder that does not exist is created. A process must not lock a folder twice. `doing` is the purpose, as in
     "training fold 1"; `wait` gets one message before waiting for a folder in use, which is an error without it.
     """
-    claim = waited_for(Path(folder, CLAIM), f"{doing} waits for {folder}", wait)
-    if isinstance(claim, Holder):
-        raise RunError(
-            f"{folder} is in use by {claim}; {doing} there must wait. Start it again when that process has ended, or "
-            f"use another --out. If it died on another host, its claim expires {SILENT / 60:.0f} minutes after its "
-            "last heartbeat."
-        )
-    try:
+    with held(Path(folder, CLAIM), folder, doing, wait or _refuse) as claim:
         remove_temporaries(folder)
         yield claim
-    finally:
-        claim.release()
-
-
-def _warn(text: str) -> None:
-    warnings.warn(f"{text}.", Planar3DWarning, stacklevel=4)
 
 
 @contextmanager
 def alone_with(*files: Path, doing: str = "writing", wait: Callable[[str], None] = _warn) -> Iterator[None]:
     """Let one process at a time write these files, and remove half-written versions from killed ones."""
     last = files[-1]
-    claim = waited_for(last.with_name(f"{CLAIM}-{last.name}"), f"{doing} waits for {last}", wait)
-    assert isinstance(claim, Claim)  # it was waited for
-    try:
+    with held(last.with_name(f"{CLAIM}-{last.name}"), last, doing, wait):
         remove_temporaries_of(*(file.with_name(glob.escape(file.name)) for file in files))
         yield
+
+
+@contextmanager
+def held(
+    path: Path, what: str | Path, doing: str, wait: Callable[[str], None], clean: Callable[[], None] = lambda: None
+) -> Iterator[Claim]:
+    """Hold a claim, taken as by `take`; before waiting for one in use, `wait` gets a message with its holder."""
+    claim = take(path, clean)
+    if isinstance(claim, Holder):
+        wait(f"{what} is in use by {claim}; {doing} must wait")
+    while isinstance(claim, Holder):
+        time.sleep(_POLL)
+        claim = take(path, clean)
+    try:
+        yield claim
     finally:
         claim.release()
-
-
-def waited_for(
-    path: Path, waiting: str, wait: Callable[[str], None] | None, clean: Callable[[], None] = lambda: None
-) -> Claim | Holder:
-    """Claim as `take` does; with `wait`, name the holder once and wait until the claim is free."""
-    claim = take(path, clean)
-    if isinstance(claim, Holder) and wait:
-        wait(f"{waiting}, which is in use by {claim}")
-        while isinstance(claim, Holder):
-            time.sleep(_POLL)
-            claim = take(path, clean)
-    return claim
 
 
 def _created(path: Path, holder: Holder) -> bool:

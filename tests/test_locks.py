@@ -46,7 +46,7 @@ def test_a_second_process_is_told_who_holds_the_folder(tmp_path, hold):
     process = hold(tmp_path / "run")
     with (
         pytest.raises(
-            RunError, match=rf"run is in use by process {process.pid} on \S+ since 20.*; training there must"
+            RunError, match=rf"run is in use by process {process.pid} on \S+ since 20.*; training must wait\."
         ),
         locked(tmp_path / "run", "training"),
     ):
@@ -66,7 +66,7 @@ def test_who_waits_says_so_once_and_gets_the_folder(tmp_path, hold):
     process, said = hold(tmp_path, 0.5), []
     with locked(tmp_path, "preparing", wait=said.append):
         assert process.poll() is not None or process.wait(1) == 0
-    assert len(said) == 1 and "preparing waits" in said[0]
+    assert len(said) == 1 and "preparing must wait" in said[0]
 
 
 def test_files_in_a_folder_of_others_are_written_by_one_process_at_a_time(tmp_path):
@@ -85,7 +85,7 @@ def test_files_in_a_folder_of_others_are_written_by_one_process_at_a_time(tmp_pa
             time.sleep(0.01)
     assert found.result() == [".claim-scores.csv", other.name] and os.listdir(tmp_path) == [other.name]
     (line,) = said
-    assert line.startswith(f"writing waits for {path}, which is in use by process {os.getpid()}")
+    assert line.startswith(f"{path} is in use by process {os.getpid()}") and line.endswith("; writing must wait")
 
 
 def test_a_claim_that_does_not_fit_on_the_disk_is_not_left_behind(tmp_path):

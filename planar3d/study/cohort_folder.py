@@ -17,7 +17,7 @@ from typing import Any
 
 from planar3d.errors import RunError
 from planar3d.files import remove_temporaries_of, write_json
-from planar3d.locks import Claim, Holder, alive, holder_of, read_claim, take, waited_for
+from planar3d.locks import Claim, Holder, alive, held, holder_of, read_claim, take
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.nifti import volume_of
 from planar3d.scans.outputs import Outputs
@@ -119,13 +119,10 @@ class CohortFolder:
     def alone(self, notify: Callable[[str], None]) -> Iterator[None]:
         """Hold the files shared by all scans, such as tables, waiting for other processes."""
         shared = [self.path / name for name in _SHARED]
-        waiting = f"this process waits for {self.path}"
-        claim = waited_for(self.notes / _ALONE, waiting, notify, lambda: remove_temporaries_of(*shared))
         try:
-            yield
+            with held(self.notes / _ALONE, self.path, "this process", notify, lambda: remove_temporaries_of(*shared)):
+                yield
         finally:
-            assert isinstance(claim, Claim)  # it was waited for
-            claim.release()
             with suppress(OSError):
                 self.notes.rmdir()
 

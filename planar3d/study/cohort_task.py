@@ -176,8 +176,7 @@ class CohortTask:
         try:
             if isinstance(predicted, Planar3DError):
                 raise predicted
-            if taken := self._taken_over(item):
-                raise taken
+            self._require_claim(item)
             record = self._write_outputs(item, *predicted)
         except (Planar3DError, OSError) as error:
             self._fail(item, error)
@@ -228,15 +227,15 @@ class CohortTask:
     def _say(self, item: ScanInput, text: str) -> None:
         self.notify(f"{self.places[item]}  {item.path} → {text}")
 
-    def _taken_over(self, item: ScanInput) -> RunError | None:
-        claim = self.held.get(item)
-        if not claim or not claim.is_lost():
-            return None
-        return RunError(f"{item.path} was taken over by another process because the heartbeat of this process stopped.")
+    def _require_claim(self, item: ScanInput) -> None:
+        if claim := self.held.get(item):
+            claim.require(item.path)
 
     def _fail(self, item: ScanInput, error: Planar3DError | OSError) -> None:
         """Note why a scan is not segmented, or who took it over; the error of a single one is raised."""
-        if taken := self._taken_over(item):  # and what was half-written is removed
+        try:
+            self._require_claim(item)
+        except RunError as taken:  # and what was half-written is removed
             error = taken
             self._give_back(item)
             if not self._claim(item):
