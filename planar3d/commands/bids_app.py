@@ -81,13 +81,12 @@ def participant(asked: argparse.Namespace) -> int:
 def group(out: Path) -> int:
     """Write the tables and the report of all segmented scans."""
     from planar3d.study.cohort_folder import CohortFolder
-    from planar3d.study.cohort_report import write_cohort_report
-    from planar3d.study.cohort_tables import write_cohort_tables
+    from planar3d.study.cohort_report import write_cohort_report, write_cohort_tables
 
     cohort = CohortFolder(out).opened()
     with cohort.alone(say):
         standing, records = cohort.read()
-        write_cohort_tables(cohort, records, standing.failed)
+        write_cohort_tables(out, records, standing.failed)
         write_cohort_report(out, records, standing.failed)
     list_failed(standing.failed)
     say(str(standing))

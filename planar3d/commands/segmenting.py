@@ -124,12 +124,12 @@ def status(folder: Annotated[Path, Argument(help="Output folder of predict.")], 
 def table(folder: Annotated[Path, Argument(help="Output folder of predict.")], as_json: AsJson = False) -> None:
     """Rewrite the tables of a folder of masks: scans.csv with a row per scan, lesions.csv with a row per lesion."""
     from planar3d.study.cohort_folder import CohortFolder
-    from planar3d.study.cohort_tables import LESIONS, SCANS, write_cohort_tables
+    from planar3d.study.cohort_report import LESIONS, SCANS, write_cohort_tables
 
     cohort = CohortFolder(folder).opened()
     with cohort.alone(log(as_json)):
         standing, records = cohort.read()
-        scans = write_cohort_tables(cohort, records, standing.failed)
+        scans = write_cohort_tables(folder, records, standing.failed)
     list_failed(standing.failed, as_json)
     if as_json:
         lesions = [{"scan": record["scan"]["name"], **lesion} for _, record in records for lesion in record["lesions"]]

@@ -19,8 +19,7 @@ from planar3d.scans.inputs import Given, ScanInput, find_inputs, outputs_of
 from planar3d.scans.outputs import Outputs
 from planar3d.study.cluster import check_cluster
 from planar3d.study.cohort_folder import CohortFolder
-from planar3d.study.cohort_report import PAGE, write_cohort_report
-from planar3d.study.cohort_tables import LESIONS, SCANS, write_cohort_tables
+from planar3d.study.cohort_report import LESIONS, PAGE, SCANS, write_cohort_report, write_cohort_tables
 from planar3d.study.cohort_task import CohortTask
 from planar3d.study.cohort_workers import segment_on
 from planar3d.study.records import is_own, refuse_other
@@ -149,7 +148,7 @@ def _finish(task: CohortTask) -> None:
     with folder.alone(notify):
         standing, records = folder.read()
         failed = standing.failed | {os.path.abspath(path): why for path, why in task.failed.items()}
-        write_cohort_tables(folder, records, failed)
+        write_cohort_tables(folder.path, records, failed)
         if task.asked.report or is_own(page):  # which would be out of date
             try:
                 check_extra("study", "jinja2")

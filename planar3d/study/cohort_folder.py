@@ -141,7 +141,7 @@ class CohortFolder:
     def read(self) -> tuple[Standing, Records]:
         """The state of all requested scans and of those with records, and these records."""
         asked, damaged = self._all_asked(), dict[str, str]()
-        records = list(self.records(damaged))
+        records = list(records_within(self.path, damaged))
         known = {one["record"] for one in asked}
         recorded = {self._within(file): self._of_record(file, record) for file, record in records}
         asked += [one for name, one in recorded.items() if name not in known]
@@ -172,10 +172,6 @@ class CohortFolder:
     def at_work(self) -> bool:
         """Whether living processes have claims in the folder."""
         return any(holder_of(path) for path in self._noted_as("claim-*.json") if path.name != _ALONE)
-
-    def records(self, damaged: dict[str, str] | None = None) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """The records in the folder, each with its file; see `records_within`."""
-        return records_within(self.path, damaged)
 
     def has_records(self, damaged: dict[str, str] | None = None) -> bool:
         """Whether there are records in the folder; reading ends with the first."""

@@ -9,8 +9,7 @@ from scan_pages import record_of, segmented
 from planar3d.errors import RunError
 from planar3d.files import read_json, write_json
 from planar3d.study.cohort_folder import CohortFolder
-from planar3d.study.cohort_report import write_cohort_report
-from planar3d.study.cohort_tables import write_cohort_tables
+from planar3d.study.cohort_report import write_cohort_report, write_cohort_tables
 from planar3d.transfer.digests import file_sha256
 
 
@@ -37,7 +36,7 @@ def folder(tmp_path):
 
 
 def test_each_scan_has_a_line_with_what_was_found_and_by_what(folder):
-    write_cohort_tables(folder, list(folder.records()), {"/data/c.nii": "c is 4-D."})
+    write_cohort_tables(folder.path, folder.read()[1], {"/data/c.nii": "c is 4-D."})
     a, b, c = _rows(folder.path / "scans.csv")
     assert (a["scan"], a["state"], a["lesions"], a["warnings"]) == ("a", "done", "2", "Slices lie far apart.")
     assert (a["WT_ml"], b["WT_ml"], b["ET_ml"], b["mask"]) == ("", "4.5", "0.5", "sub-1/b_mask.nii.gz")
@@ -64,7 +63,7 @@ def test_a_volume_is_zero_where_a_scan_has_no_lesion_in_a_region_and_empty_where
     pairs = zip(record["lesions"], regions, strict=False)
     record["lesions"] = [lesion | {"region": region} for lesion, region in pairs]
     write_json(folder.path / "d.json", record)
-    row = {row["scan"]: row for row in write_cohort_tables(folder, list(folder.records()), {})}["d"]
+    row = {row["scan"]: row for row in write_cohort_tables(folder.path, folder.read()[1], {})}["d"]
     assert {name: row.get(name, "") for name in volumes} == volumes
 
 
@@ -76,14 +75,14 @@ def test_a_mask_that_was_changed_after_its_record_is_told_in_table_and_report(fo
         "a_mask.nii.gz is not the mask that its record describes: it was changed, or predict was killed before it "
         "replaced it."
     )
-    a = write_cohort_tables(folder, list(folder.records()), {})[0]
+    a = write_cohort_tables(folder.path, folder.read()[1], {})[0]
     assert a["state"] == "mask changed" and a["warnings"] == f"{sentence} Slices lie far apart."
-    assert sentence in write_cohort_report(folder.path, list(folder.records()), {}).read_text()
+    assert sentence in write_cohort_report(folder.path, folder.read()[1], {}).read_text()
     content = read_json(record)
     content["result"]["mask_sha256"] = file_sha256(mask)  # as of a folder that was copied, with new times
     write_json(record, content)
     os.utime(record, (0, 0))
-    assert write_cohort_tables(folder, list(folder.records()), {})[0]["state"] == "done"
+    assert write_cohort_tables(folder.path, folder.read()[1], {})[0]["state"] == "done"
 
 
 def test_a_changed_mask_is_told_also_in_a_copy_of_its_folder_where_files_have_new_times(folder):
@@ -91,21 +90,21 @@ def test_a_changed_mask_is_told_also_in_a_copy_of_its_folder_where_files_have_ne
     mask.write_text("corrected by hand")
     for path in (mask, record):  # copied in the same moment
         os.utime(path, (2e9, 2e9))
-    assert write_cohort_tables(folder, list(folder.records()), {})[0]["state"] == "mask changed"
+    assert write_cohort_tables(folder.path, folder.read()[1], {})[0]["state"] == "mask changed"
     write_json(record, read_json(record) | {"mask_written_ns": mask.stat().st_mtime_ns})
-    assert write_cohort_tables(folder, list(folder.records()), {})[0]["state"] == "done"  # as predict left it, unread
+    assert write_cohort_tables(folder.path, folder.read()[1], {})[0]["state"] == "done"  # as predict left it, unread
 
 
 def test_tables_that_a_spreadsheet_program_saved_are_made_again_and_foreign_ones_refused(folder):
-    write_cohort_tables(folder, list(folder.records()), {})
+    write_cohort_tables(folder.path, folder.read()[1], {})
     table = folder.path / "scans.csv"
     before = table.read_text()
     table.write_text("\ufeff" + before.replace(",", ";"), encoding="utf-8")
-    write_cohort_tables(folder, list(folder.records()), {})
+    write_cohort_tables(folder.path, folder.read()[1], {})
     assert table.read_text() == before
     table.write_text("scan,mask\na.nii,b.nii\n")
     with pytest.raises(RunError, match=r"scans\.csv has the name of a table .*but is another file\. Rename"):
-        write_cohort_tables(folder, list(folder.records()), {})
+        write_cohort_tables(folder.path, folder.read()[1], {})
 
 
 @pytest.mark.parametrize("path", ["/data/a.nii.gz", "/data/masks/../a.nii.gz"])
@@ -113,7 +112,7 @@ def test_a_scan_whose_mask_another_model_made_has_one_line(folder, path):
     record = read_json(folder.path / "a.json")
     record["scan"]["path"] = path
     write_json(folder.path / "a.json", record)
-    write_cohort_tables(folder, list(folder.records()), {"/data/a.nii.gz": "a_mask.nii.gz is of another model."})
+    write_cohort_tables(folder.path, folder.read()[1], {"/data/a.nii.gz": "a_mask.nii.gz is of another model."})
     a, _ = _rows(folder.path / "scans.csv")
     assert (a["state"], a["failure"]) == ("done", "a_mask.nii.gz is of another model.")
 
@@ -130,17 +129,17 @@ def test_a_scan_segmented_alone_and_then_in_a_group_counts_once_with_its_newest_
     record = read_json(folder.path / "a.json") | {"date": "2026-11-27T12:00:01+00:00"}
     record["scan"] |= {"name": "p_a", **scan}
     write_json(folder.path / "p_a.json", record)
-    write_cohort_tables(folder, list(folder.records()), {})
+    write_cohort_tables(folder.path, folder.read()[1], {})
     assert sorted(row["scan"] for row in _rows(folder.path / "scans.csv")) == lines
     standing = folder.standing()
     assert len([*standing.done, *standing.missing]) == len(lines)
     write_json(folder.path / "p_a.json", record | {"date": "2026-11-27T11:00:00+00:00"})
     if not scan:
-        assert [record["scan"]["name"] for _, record in folder.records()] == ["a", "b"]
+        assert [record["scan"]["name"] for _, record in folder.read()[1]] == ["a", "b"]
 
 
 def test_each_lesion_has_a_line_and_they_add_up_to_their_scans(folder):
-    write_cohort_tables(folder, list(folder.records()), {})
+    write_cohort_tables(folder.path, folder.read()[1], {})
     rows, scans = _rows(folder.path / "lesions.csv"), _rows(folder.path / "scans.csv")
     assert [(row["scan"], row["target"], row["lesion"]) for row in rows] == [
         *(("a", "", number) for number in "12"),
