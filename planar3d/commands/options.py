@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import BadParameter, Option
 
-from planar3d.commands.output import say_on_stderr
+from planar3d.commands.output import say
 
 # Recipes import SciPy and nibabel, which would delay --help by a second.
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def open_model(
     opened = Model.open(model, find_recipe(name) if name else None)
     changed = replace(opened, recipe=chosen_recipe(opened.recipe, settings, **options))  # which may still be assumed
     for caution in changed.cautions:
-        say_on_stderr(caution)
+        say(caution, err=True)
     return changed
 
 

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from typer import echo
@@ -15,19 +16,14 @@ def show(text: str) -> None:
     echo(visible(text))
 
 
-def say(text: str) -> None:
-    """Print a line of the log."""
-    echo(_line(text))
-
-
-def say_on_stderr(text: str) -> None:
-    """Print a line of the log on standard error, apart from results on standard output."""
-    echo(_line(text), err=True)
+def say(text: str, err: bool = False) -> None:
+    """Print a line of the log; with `err` on standard error, apart from results on standard output."""
+    echo(f"[{time.strftime('%H:%M:%S')}] {visible(text)}", err=err)
 
 
 def log(as_json: bool) -> Callable[[str], None]:
     """The function that prints lines of the log, on standard error if standard output is only for JSON results."""
-    return say_on_stderr if as_json else say
+    return partial(say, err=as_json)
 
 
 def list_failed(failed: Mapping[str, str], as_json: bool = False) -> None:
@@ -40,7 +36,3 @@ def print_json(content: Any) -> None:
     """Print a result as JSON; NaN and infinities become null."""
     finite = json.loads(json.dumps(content), parse_constant=lambda name: None)
     echo(json.dumps(finite, indent=2))
-
-
-def _line(text: str) -> str:
-    return f"[{time.strftime('%H:%M:%S')}] {visible(text)}"
