@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,7 @@ class Results:
         for number, _ in folds:
             if other := _other_versions(self.run.fold(number), self.environment):
                 notes.append(f"Fold {number} was trained with other versions than environment.json has: {other}.")
-        absent = [n for n, _ in folds if all(number != n for number, *_ in scored)]
-        if absent:
+        if absent := [number for number, _ in folds if number not in {scan.fold for scan in self.scans}]:
             which = ", ".join(map(str, absent))
             notes.append(f"Folds missing: {which} of {len(folds)}. The tables cover the others.")
         for number, fold in folds:
@@ -131,9 +130,8 @@ def read_results(folder: str | Path) -> Results:
         RunError: it is not one, no fold is scored yet, a fold is another run's, or a file is damaged.
     """
     run = open_run(folder)
-    about = run.folder / "environment.json"
-    results = Results(run, read_json(about, dict) if about.is_file() else {}, [])
-    scans = []
+    about, scans = run.folder / "environment.json", list[ScanScores]()
+    results = Results(run, read_json(about, dict) if about.is_file() else {}, scans)
     for number, path in _in_folds(run.folder, "scores.csv").items():
         scans += (found := _read_scores(path, results.measures))
         _require_own(run, number, path, found)
@@ -143,7 +141,7 @@ def read_results(folder: str | Path) -> Results:
             f"{run.folder} has no scores yet: fold-*/scores.csv is missing or empty. Train and score at least one fold "
             "first."
         )
-    return replace(results, scans=scans)
+    return results
 
 
 def read_maps(run: Run, name: str, number: int) -> tuple[Scan, Scan, Scan]:
@@ -230,13 +228,10 @@ def _read_scores(path: Path, measures: Mapping[str, Measure]) -> list[ScanScores
         try:
             # An undefined score is written as nan or is empty.
             values = {name: float(row[name] or "nan") for name in measures}
-            scans.append(
-                ScanScores(
-                    row["scan"], row["group"], int(row["fold"]), row["grid"], row.get("target") or LESION, values
-                )
-            )
+            fold, target = int(row["fold"]), row.get("target") or LESION
         except ValueError as error:
             raise RunError(f"{path}, line {line}: {error}. Delete it to score the fold again.") from None
+        scans.append(ScanScores(row["scan"], row["group"], fold, row["grid"], target, values))
     return scans
 
 
