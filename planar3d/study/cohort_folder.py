@@ -181,11 +181,10 @@ class CohortFolder:
         """Remove notes of requested scans that are done, claims of dead processes, and empty notes."""
         noted = self._noted()
         for outputs in items.values():
-            path = self._claim_file(outputs)
-            if path.name in noted and not holder_of(path) and isinstance(claim := self.claim(outputs), Claim):
+            if self._claim_file(outputs).name in noted and isinstance(claim := self.claim(outputs), Claim):
                 claim.release()
         for path in self._noted_as("*~"):  # left by a process killed while it took over a claim
-            if not holder_of(path) and isinstance(claim := take(path), Claim):
+            if isinstance(claim := take(path), Claim):
                 claim.release()
         if len(self.standing(items).done) == len(items):
             self._asked_file(self._asked(items)).unlink(missing_ok=True)
