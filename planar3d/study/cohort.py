@@ -1,14 +1,17 @@
 """Many scans, one network: while one scan is segmented, the next is prepared and the previous one written."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from planar3d.environment import describe
-from planar3d.errors import Planar3DError, RecipeError, ScanError
+from planar3d.errors import Planar3DError, RecipeError, ScanError, WeightsError
 from planar3d.extras import check_extra, check_study_extra
 from planar3d.files import why_too_long
 from planar3d.inference.segmenter import Segmenter
@@ -17,14 +20,15 @@ from planar3d.progress import Notify
 from planar3d.scans.bids import write_dataset_description
 from planar3d.scans.inputs import Given, ScanInput, find_inputs, outputs_of
 from planar3d.scans.outputs import Outputs
-from planar3d.study.cluster import check_cluster
+from planar3d.study.cluster import check_cluster, run_tasks
 from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.cohort_report import LESIONS, PAGE, SCANS, write_cohort_report, write_cohort_tables
 from planar3d.study.cohort_task import CohortTask
-from planar3d.study.cohort_workers import segment_on
 from planar3d.study.records import is_own, refuse_other
 from planar3d.study.segmented import Asked, describe_models
 from planar3d.wording import counted
+
+_POLL = 5.0  # seconds between a worker's checks of a scan claimed by another process
 
 
 @dataclass(frozen=True)
@@ -96,30 +100,33 @@ def segment_all(
         places=places,
         single=len(items) == 1,
     )
-    with _not_left_empty(folder.path):
+    is_old = folder.path.exists()
+    try:
+        with folder.alone(notify):
+            for dataset in {item.dataset for item in items if item.dataset}:
+                write_dataset_description(folder.path, dataset)
+            folder.forget(items)
+            if len(items) > 1:
+                folder.ask(items)
+        mine = [item for item in items if takes is None or takes(item.name)]
+        if not mine:
+            notify(f"this part has none of the {counted(items, 'scan')}")
         try:
-            with folder.alone(notify):
-                for dataset in {item.dataset for item in items if item.dataset}:
-                    write_dataset_description(folder.path, dataset)
-                folder.forget(items)
-                if len(items) > 1:
-                    folder.ask(items)
-            mine = [item for item in items if takes is None or takes(item.name)]
-            if not mine:
-                notify(f"this part has none of the {counted(items, 'scan')}")
-            try:
-                if cluster:
-                    segment_on(cluster, task, opened, mine)
-                else:
-                    task.segment(mine)
-            except Planar3DError:
-                if folder.has_records():  # other processes rely on the last one to write the tables
-                    _finish(task)
-                raise
-            _finish(task)
-        finally:
-            task.release()
-            folder.close(items)
+            if cluster:
+                _segment_on(cluster, task, opened, mine)
+            else:
+                task.segment(mine)
+        except Planar3DError:
+            if folder.has_records():  # other processes rely on the last one to write the tables
+                _finish(task)
+            raise
+        _finish(task)
+    finally:
+        task.release()
+        folder.close(items)
+        if not is_old:
+            with suppress(OSError):  # unless it has masks
+                folder.path.rmdir()
     if task.failed:
         notify(f"{len(task.failed)} of {len(items)} scans failed: {', '.join(map(str, task.failed))}")
     return Cohort([task.records[item] for item in items if item in task.records], task.failed)
@@ -164,13 +171,58 @@ def _absolute(given: Given) -> Given:
     return Path(given).absolute()
 
 
-@contextmanager
-def _not_left_empty(folder: Path) -> Iterator[None]:
-    """Remove a folder created inside the block if it is still empty."""
-    before = folder.exists()
+def _segment_on(cluster: str, task: CohortTask, models: Sequence[Model], items: Sequence[ScanInput]) -> None:
+    """Segment scans on the workers of a cluster, and note the outcome of each."""
+    found_by = tuple(replace(model, path=model.path.absolute()) for model in models)
+    there = partial(_segment_there, found_by, task.folder.path, task.asked)
+    tasks = [(item, task.items[item], task.places[item]) for item in items]
+    for (item, _, _), found in run_tasks(cluster, there, tasks, "scan", task.notify):
+        record, failure, lines = found if isinstance(found, tuple) else (None, str(found), [f"{item.path}: {found}"])
+        for line in lines:
+            task.notify(line)
+        if record:
+            task.records[item] = record
+        elif failure:
+            task.failed[item.path] = failure
+
+
+def _segment_there(
+    models: tuple[Model, ...], out: Path, asked: Asked, given: tuple[ScanInput, Outputs, str]
+) -> tuple[dict[str, Any] | None, str | None, list[str]]:
+    """Segment a scan on a worker; if another process has it, wait, as that process may have died on another host.
+
+    Returns:
+        Its record, or the reason of the failure, and the lines of the log.
+    """
+    item, outputs, place = given
+    segmenter, lines, folder = _segmenter_there(models, asked), list[str](), CohortFolder(out)
+    task = CohortTask(
+        items={item: outputs},
+        folder=folder,
+        model=describe_models(models),
+        segmenter=segmenter,
+        asked=asked,
+        notify=lines.append,
+        places={item: place},
+    )
+    task.announced.append(segmenter.description)
     try:
-        yield
+        task.segment([item])
+        while task.claimed:
+            time.sleep(_POLL)
+            task.segment([item])
     finally:
-        if not before:
-            with suppress(OSError):
-                folder.rmdir()
+        task.release()
+    return task.records.get(item), task.failed.get(item.path), lines
+
+
+@lru_cache(maxsize=1)
+def _segmenter_there(models: tuple[Model, ...], asked: Asked) -> Segmenter:
+    """A worker's segmenter for all its scans; it opens the weights files."""
+    opened = [Model.open(model.path, model.recipe) for model in models]
+    for model, meant in zip(opened, models, strict=True):
+        if model.sha256 != meant.sha256:
+            raise WeightsError(f"{model.path} on {platform.node()} differs from the file with which this run started.")
+    segmenter = Segmenter(opened, **asked.how)
+    segmenter.load()
+    return segmenter
