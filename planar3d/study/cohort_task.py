@@ -23,7 +23,7 @@ from planar3d.scans.volume import Scan
 from planar3d.study.cohort_folder import CohortFolder
 from planar3d.study.earlier import earlier_record, is_finished, kept_files, origin, record_of_mask, remove_outdated
 from planar3d.study.records import scan_sha256, scan_stamp
-from planar3d.study.segmented import Asked, describe_scan, summarize_record, write_segmented, write_standard
+from planar3d.study.segmented import Asked, summarize_record, write_segmented
 from planar3d.wording import counted
 
 
@@ -199,15 +199,13 @@ class CohortTask:
         with written_together(within, vars(final).values(), final.record, final.mask) as temporary:
             outputs = final.moved(within, temporary)
             about = {
-                **write_standard(outputs, item, mask, self.asked, recipe),
                 **decided,
-                "scan": {**decided["scan"], **describe_scan(item, scan.scan)},
                 "how": {"description": self.segmenter.description, "machine": machine(), "seed": recipe.training.seed},
                 "versions": versions(),
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": round(scan.seconds + time.monotonic() - began, 2),
             }
-            record = write_segmented(outputs, about, scan.scan, mask, probability, self.asked, recipe, item.series)
+            record = write_segmented(outputs, item, about, scan.scan, mask, probability, self.asked, recipe)
             kept = kept_files(final, scan.before, record)
             record["files"] = kept | record["files"]
             write_json(outputs.record, record)

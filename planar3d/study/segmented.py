@@ -22,7 +22,6 @@ from planar3d.files import write_text, written_at
 from planar3d.networks.weights_file import Model
 from planar3d.recipes import Recipe
 from planar3d.scans.bids import write_instance_sidecars, write_sidecars
-from planar3d.scans.dicom import DicomSeries
 from planar3d.scans.inputs import ScanInput
 from planar3d.scans.labels import Labels, names_of_labels
 from planar3d.scans.outputs import Outputs
@@ -104,15 +103,15 @@ def describe_models(models: Sequence[Model]) -> dict[str, Any]:
 
 def write_segmented(
     outputs: Outputs,
+    item: ScanInput,
     about: Mapping[str, Any],
     scan: Scan,
     mask: Scan,
     probability: Scan | None,
     asked: Asked,
     recipe: Recipe,
-    series: DicomSeries | None = None,
 ) -> dict[str, Any]:
-    """Write all requested outputs of a scan but its record, which is returned.
+    """Write all requested outputs of a scan, and what BIDS requires beside them, but its record, which is returned.
 
     Args:
         outputs: the files, in a temporary folder.
@@ -122,28 +121,37 @@ def write_segmented(
         asked: the requested outputs.
         recipe: defines the meaning of labels, and the contrast of the scan.
     """
-    targets, image = recipe.targets, recipe.preparation.images[0]
-    lesions = lesions_by_target(mask, targets, probability)
+    targets, image, model = recipe.targets, recipe.preparation.images[0], about["model"]
+    lesions, whole = lesions_by_target(mask, targets, probability), lesion_table(mask)
     parts = targets.masks(mask.voxels)
     if "lesion" in lesions and targets.in_head and image == "flair":
         of_lesions = Scan(parts["lesion"], mask.header)
         lesions["lesion"] = name_regions(lesions["lesion"], scan, of_lesions, parts.get("ventricles"))
-    model = about["model"]
     warnings = check_quality(scan, mask, model.get("whole_head"), targets, image, model.get("measured"))
     mask.save(outputs.mask)
+    standard = {}
+    if item.dataset:
+        standard = write_sidecars(item.dataset, item.path, outputs, targets.scored, asked.probability)
+        if asked.instances:
+            write_instance_sidecars(item.dataset, item.path, outputs, [lesion._asdict() for lesion in whole])
     paths = {name: os.path.relpath(getattr(outputs, name), outputs.record.parent) for name in asked.files}
-    files = {name: Path(path).as_posix() for name, path in paths.items()}
-    record = {**about, **_findings(lesions, warnings, lesion_table(mask)), "files": files}
+    record = {
+        **standard,
+        **about,
+        "scan": {**about["scan"], **_about_scan(item, scan)},
+        **_findings(lesions, warnings, whole),
+        "files": {name: Path(path).as_posix() for name, path in paths.items()},
+    }
     record["result"]["mask_sha256"], record["mask_written_ns"] = file_sha256(outputs.mask), written_at(outputs.mask)
     write_lesions(outputs.lesions, lesions)
     if asked.probability and probability is not None:
         probability.save(outputs.probability)
     if asked.overlay:
-        draw_overlay(scan, mask, None, outputs.overlay, about["scan"]["name"], parts if len(parts) > 1 else None)
+        draw_overlay(scan, mask, None, outputs.overlay, item.name, parts if len(parts) > 1 else None)
     if asked.report:
         write_scan_report(record, scan, mask, outputs.report, probability, parts, targets.noun)
-    if asked.dicom_seg and series is not None:
-        write_dicom_seg(mask, series, about["model"], outputs.dicom_seg)
+    if asked.dicom_seg and item.series is not None:
+        write_dicom_seg(mask, item.series, model, outputs.dicom_seg)
         if asked.dicom_sr:
             (of_one,) = lesions.values()
             write_dicom_sr(of_one, outputs.dicom_seg, outputs.dicom_sr)
@@ -152,8 +160,19 @@ def write_segmented(
     if asked.instances:
         Scan(lesion_labels(mask), scan.header).save(outputs.instances)
     if asked.same_format and outputs.same_format != outputs.mask:
-        write_like(Path(about["scan"]["path"]), mask.voxels, mask.affine, outputs.same_format)
+        write_like(item.path, mask.voxels, mask.affine, outputs.same_format)
     return record
+
+
+def _about_scan(item: ScanInput, scan: Scan) -> dict[str, Any]:
+    return {
+        "name": item.name,
+        "path": str(item.path.absolute()),
+        "note": item.note,
+        "shape": list(scan.voxels.shape),
+        "spacing_mm": [round(length, 6) for length in scan.spacing],
+        "orientation": "".join(nib.aff2axcodes(scan.affine)),
+    }
 
 
 def write_label_tables(outputs: Outputs, scored: Mapping[str, Labels]) -> None:
@@ -175,27 +194,6 @@ def write_label_tables(outputs: Outputs, scored: Mapping[str, Labels]) -> None:
             shares = {"red": round(r / 255, 4), "green": round(g / 255, 4), "blue": round(b / 255, 4)}
             lines.append(line.format(label=label, name=name, joined=name.replace(" ", "-"), r=r, g=g, b=b, **shares))
         write_text(getattr(outputs, file), head + "\n".join(lines) + "\n")
-
-
-def write_standard(outputs: Outputs, item: ScanInput, mask: Scan, asked: Asked, recipe: Recipe) -> dict[str, Any]:
-    """Write what BIDS requires beside the outputs of a data set's scan; returns the fields of its record for BIDS."""
-    if not item.dataset:
-        return {}
-    if asked.instances:
-        write_instance_sidecars(item.dataset, item.path, outputs, [each._asdict() for each in lesion_table(mask)])
-    return write_sidecars(item.dataset, item.path, outputs, recipe.targets.scored, asked.probability)
-
-
-def describe_scan(item: ScanInput, scan: Scan) -> dict[str, Any]:
-    """A record's entry on its scan."""
-    return {
-        "name": item.name,
-        "path": str(item.path.absolute()),
-        "note": item.note,
-        "shape": list(scan.voxels.shape),
-        "spacing_mm": [round(length, 6) for length in scan.spacing],
-        "orientation": "".join(nib.aff2axcodes(scan.affine)),
-    }
 
 
 def summarize_record(record: Mapping[str, Any]) -> str:
