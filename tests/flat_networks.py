@@ -1,7 +1,10 @@
 """2D networks for conversions: random weights, and what they give for each slice of a volume."""
 
+from contextlib import contextmanager
+
 import keras
 import numpy as np
+from numpy.testing import assert_array_equal
 
 from planar3d.graph.keras_graph import layers_within
 
@@ -36,6 +39,21 @@ def by_slice(network, voxels, axis=0):
     results = run(network, slices.reshape(-1, *slices.shape[2:]))
     stacked = results.reshape(*slices.shape[:2], *results.shape[1:])
     return np.moveaxis(stacked, 1, 1 + axis) if stacked.ndim == 5 else stacked
+
+
+def assert_same(found, expected):
+    """Two networks have the same weights, in order."""
+    for one, other in zip(found.weights, expected.weights, strict=True):
+        assert_array_equal(one, other, err_msg=one.path)
+
+
+@contextmanager
+def unchanged(network):
+    """The block leaves a network's weights as they were."""
+    before = network.get_weights()
+    yield
+    for old, new in zip(before, network.get_weights(), strict=True):
+        assert_array_equal(old, new)
 
 
 def network_of(*layers, shape=(8, 10, 4)):

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from flat_networks import assert_same
 from keras import layers
 from numpy.testing import assert_array_equal
 
@@ -119,8 +120,7 @@ def test_layers_within_others_fill_a_twin_network_entirely(tmp_path, kind):
     twin.set_weights([weight + 1 for weight in network.get_weights()])
     report = load_weights(twin, tmp_path / "rich.h5", strict=True)
     assert not report.unused
-    for ours, theirs in zip(network.weights, twin.weights, strict=True):
-        assert_array_equal(ours, theirs)
+    assert_same(twin, network)
 
 
 def test_layers_within_others_load_from_files_of_keras_2(tmp_path):
@@ -165,8 +165,7 @@ def test_a_written_file_loads_by_name_with_keras_own_reader(tmp_path, flat_netwo
     write_legacy_h5(path, flat_network)
     other = keras.models.clone_model(flat_network)
     other.load_weights(path, by_name=True)
-    for ours, theirs in zip(flat_network.weights, other.weights, strict=True):
-        assert_array_equal(ours, theirs)
+    assert_same(other, flat_network)
     assert [p.name for p in tmp_path.iterdir()] == ["ours.h5"]
 
 
