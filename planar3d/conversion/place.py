@@ -9,8 +9,7 @@ import numpy as np
 
 from planar3d.conversion.choices import KernelMapping
 from planar3d.conversion.held_objects import has_weights, held_and_plain, rebuilt
-from planar3d.transfer.naming import path_within
-from planar3d.transfer.weight_places import Origin
+from planar3d.transfer.weight_places import Origin, path_within
 
 
 @dataclass(frozen=True)

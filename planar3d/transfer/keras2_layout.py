@@ -13,7 +13,7 @@ import numpy as np
 
 from planar3d.files import written_beside
 from planar3d.transfer.guards import NUMBERS, read_array, texts
-from planar3d.transfer.naming import AUTOMATIC, short_names
+from planar3d.transfer.weight_places import AUTOMATIC, short_names
 
 if TYPE_CHECKING:
     import keras

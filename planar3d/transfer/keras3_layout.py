@@ -18,7 +18,7 @@ import numpy as np
 from planar3d.errors import WeightsError
 from planar3d.transfer.guards import SizeBudget, opened, read_array
 from planar3d.transfer.metadata import read_configuration
-from planar3d.transfer.naming import short_names
+from planar3d.transfer.weight_places import short_names
 
 WEIGHTS_MEMBER = "model.weights.h5"
 CONFIG_MEMBER = "config.json"

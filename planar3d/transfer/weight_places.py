@@ -1,15 +1,15 @@
-"""The weights of a network: the possible names of each in a file, and the conversion of arrays to them."""
+"""The weights of a network: `layer/weight`, the possible names of each in a file, and the fitting of arrays to them."""
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from planar3d.errors import WeightsError
 from planar3d.transfer.mappings import MAPPINGS, Tap, map_kernel
-from planar3d.transfer.naming import short_names, weight_paths
 
 if TYPE_CHECKING:
     import keras
@@ -19,6 +19,8 @@ CONVERT_FIRST = (
     "load them into the 2D network, and convert that."
 )
 
+# Names of variables that their layer gave no name, numbered over all networks.
+AUTOMATIC = re.compile(r"variable(_\d+)?", re.IGNORECASE)
 # Keras' quantized layers have these, and scales beside them.
 _QUANTIZED = ("int8", "uint8")
 
@@ -102,6 +104,50 @@ def _names(paths: Sequence[str]) -> list[tuple[str, ...]]:
         names.append((name, f"{layer}/{counts[layer]}", *([around] if seen[around] == 1 else [])))
         counts[layer] += 1
     return names
+
+
+def short_names(paths: Iterable[str]) -> list[str]:
+    """Shorten paths of weights to `layer/weight`; those that are then ambiguous keep their whole path.
+
+    >>> short_names(["vgg16/block1_conv1/kernel", "a/query/kernel", "b/query/kernel"])
+    ['block1_conv1/kernel', 'a/query/kernel', 'b/query/kernel']
+    """
+    paths = list(paths)
+    tails = ["/".join(path.split("/")[-2:]) for path in paths]
+    seen = Counter(tails)
+    return [tail if seen[tail] == 1 else path for path, tail in zip(paths, tails, strict=True)]
+
+
+def path_within(layer: Any, variable: Any) -> str:
+    """The name of a layer's weight, starting with the layer's name: `block1_conv1/kernel`."""
+    *around, name = variable.path.split("/")
+    if AUTOMATIC.fullmatch(name):
+        name = next((held for held, value in vars(layer).items() if value is variable), name)
+    if layer.name not in around:
+        # A layer in a wrapper has its own name; a layer renamed after building has its new name.
+        return f"{layer.name}/{variable.path}" if hasattr(layer, "layer") else f"{layer.name}/{name}"
+    last = len(around) - 1 - around[::-1].index(layer.name)
+    return "/".join([*around[last:], name])
+
+
+def weight_paths(network: "keras.Model") -> list[str]:
+    """The names of a network's weights, in order, with the names of nested models in front.
+
+    Keras' own paths omit nested functional models, so two of them may have weights with the same path.
+    """
+    import keras
+
+    found: dict[int, str] = {}
+
+    def look(model: Any, prefix: str) -> None:
+        for layer in model.layers:
+            if isinstance(layer, keras.Model):
+                look(layer, f"{prefix}{layer.name}/")
+            for variable in layer.weights:
+                found.setdefault(id(variable), prefix + path_within(layer, variable))
+
+    look(network, "")
+    return [found.get(id(variable), variable.path) for variable in network.weights]
 
 
 def fitted_to(

@@ -11,6 +11,7 @@ from planar3d.transfer.keras2_layout import write_legacy_h5
 from planar3d.transfer.mappings import map_kernel
 from planar3d.transfer.rehearsal import read_arrays
 from planar3d.transfer.transplant import Weight, load_weights, transplant
+from planar3d.transfer.weight_places import short_names
 
 
 @pytest.fixture
@@ -19,6 +20,11 @@ def deep_network():
     inputs = keras.Input((4, 8, 8, 3))
     x = keras.layers.Conv3D(4, (1, 3, 3), padding="same", name="block1_conv1")(inputs)
     return keras.Model(inputs, keras.layers.Conv3D(5, 3, padding="same", name="block1_conv2")(x), name="deep")
+
+
+def test_names_are_shortened_where_they_stay_distinct():
+    paths = ["vgg16/block1_conv1/kernel", "conv10/bias", "a/b/c/kernel", "d/b/c/kernel", "kernel"]
+    assert short_names(paths) == ["block1_conv1/kernel", *paths[1:]]
 
 
 def test_a_planar_network_filled_with_2d_kernels_equals_the_2d_network_on_each_slice(
