@@ -1,5 +1,6 @@
 """Checks of a DICOM series, with their error messages."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 
@@ -41,11 +42,6 @@ def check_series(series: DicomSeries, modalities: Sequence[str], needed: str, by
         raise ScanError(f"{source} {fault}")
 
 
-def count(series: DicomSeries) -> int:
-    """Number of voxels in all images."""
-    return sum(image.shape[0] * image.shape[1] * len(image.planes) for image in series.images)
-
-
 def _faults(series: DicomSeries, by_name: bool) -> Iterator[str]:
     """The messages after the series' name, one by one: later checks rely on earlier ones."""
     images = series.images
@@ -61,15 +57,14 @@ def _faults(series: DicomSeries, by_name: bool) -> Iterator[str]:
             f"has an unsupported compression (transfer syntax {', '.join(sorted(syntaxes))}); supported are "
             f"uncompressed files and {', '.join(_LOSSLESS.values())}. Decompress it first, e.g. with gdcmconv --raw."
         )
-    of_16_bits = [image.path for image in images if image.syntax == _JPEG and image.all_bits]
-    if path := next((path for path in of_16_bits if _SHORT_SUMS.search(path.read_bytes())), None):
-        yield (
-            f"has a lossless JPEG compression that dcm2niix decodes wrongly (16 bits, predictor 5, 6 or 7): {path}. "
-            "Decompress it first, e.g. with gdcmconv --raw."
-        )
-    if count(series) > MAXIMUM_VOXELS:
-        yield f"declares {count(series):,} voxels; at most {MAXIMUM_VOXELS:,} are accepted."
+    if (voxels := sum(math.prod(image.shape) * len(image.planes) for image in images)) > MAXIMUM_VOXELS:
+        yield f"declares {voxels:,} voxels; at most {MAXIMUM_VOXELS:,} are accepted."
     for image in images:
+        if image.syntax == _JPEG and image.all_bits and _SHORT_SUMS.search(image.path.read_bytes()):
+            yield (
+                f"has a lossless JPEG compression that dcm2niix decodes wrongly (16 bits, predictor 5, 6 or 7): "
+                f"{image.path}. Decompress it first, e.g. with gdcmconv --raw."
+            )
         if image.stored < 0:
             yield f"has a truncated file, {image.path}. Export it again."
         rows, columns = image.shape

@@ -13,7 +13,7 @@ from planar3d.errors import ScanError
 from planar3d.extras import extra
 from planar3d.scans import dicom_geometry as geometry
 from planar3d.scans.dicom import DicomSeries
-from planar3d.scans.dicom_checks import UNCOMPRESSED, check_series, count
+from planar3d.scans.dicom_checks import UNCOMPRESSED, check_series
 from planar3d.scans.dicom_headers import PIXELS, DicomImage, reading_dicom
 from planar3d.scans.nifti_header import header_with
 from planar3d.scans.volume import Scan, on_grid_of, read_scan
@@ -40,11 +40,6 @@ def read_dicom_series(series: DicomSeries) -> Scan:
             scan = read_scan(converted)
         except ScanError as error:
             raise ScanError(str(error).replace(str(converted), f"{source}: series {series}")) from None
-    if scan.voxels.size != count(series):
-        raise ScanError(
-            f"{source}: dcm2niix made a volume {scan.voxels.shape} of series {series}; {count(series):,} voxels were "
-            "expected. Convert it yourself, look at the volume, and name the NIfTI file."
-        )
     return dataclasses.replace(geometry.on_its_grid(scan, series), path=source)
 
 

@@ -30,14 +30,14 @@ def on_its_grid(scan: "Scan", series: DicomSeries) -> "Scan":
     dcm2niix uses the first step between slices for all, so jitter in one position distorts the grid.
 
     Raises:
-        ScanError: its position or directions differ by more than a wrong step explains.
+        ScanError: its size differs, or its position or directions by more than a wrong step explains.
     """
     expected = _as_stored(grid_of(series), shape_of(series), scan)
     ends = [0.0] if expected is None else _shifts(expected, scan)
     if expected is None or min(ends) > 2 * TOLERANCE_MM:
         raise ScanError(
-            f"{series.images[0].path}: dcm2niix placed series {series} at a position other than that in its "
-            "headers. Convert it yourself, look at the volume, and name the NIfTI file."
+            f"{series.images[0].path}: dcm2niix made a volume {scan.voxels.shape} of series {series} that differs "
+            "from its headers in size or position. Convert it yourself, look at the volume, and name the NIfTI file."
         )
     if max(ends) <= _EXACT_MM:
         return scan
