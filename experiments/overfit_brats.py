@@ -33,7 +33,7 @@ def overfit(
 ) -> None:
     """Train on one case, segment it, and score its regions."""
     from planar3d.evaluation.challenges import score_targets
-    from planar3d.inference.segment import segment
+    from planar3d.inference.segmenter import segment
     from planar3d.scans.datasets import find_cases
 
     chosen = overfitting(find_recipe(recipe), steps, epoch_steps, crop, settings or [])

@@ -45,8 +45,7 @@ _HOME = {
         "scans.phantom": "write_phantom",
         "inference.predictor": "predictor predict_volume",
         "inference.prepared_scan": "prepare predict_prepared native_mask",
-        "inference.segment": "segment segment_case",
-        "inference.segmenter": "Segmenter",
+        "inference.segmenter": "Segmenter segment segment_case",
         "inference.export": "export_network",
         "study.notebook": "show",
         "evaluation.scores": "score_scan",
@@ -69,9 +68,9 @@ if TYPE_CHECKING:  # with __getattr__, type checkers and editors would take ever
     from planar3d.inference.prepared_scan import native_mask as native_mask
     from planar3d.inference.prepared_scan import predict_prepared as predict_prepared
     from planar3d.inference.prepared_scan import prepare as prepare
-    from planar3d.inference.segment import segment as segment
-    from planar3d.inference.segment import segment_case as segment_case
     from planar3d.inference.segmenter import Segmenter as Segmenter
+    from planar3d.inference.segmenter import segment as segment
+    from planar3d.inference.segmenter import segment_case as segment_case
     from planar3d.networks.albunet import AlbuNet as AlbuNet
     from planar3d.networks.ds_net import DSNet as DSNet
     from planar3d.networks.dx_net import DXNet as DXNet

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from planar3d.inference.segment import segment
+from planar3d.inference.segmenter import segment
 from planar3d.networks.architecture import Architecture, layers_with_weights
 from planar3d.networks.registry import ARCHITECTURES
 from planar3d.networks.settings import NETWORKS, Network

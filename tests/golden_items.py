@@ -20,7 +20,7 @@ import numpy as np
 from planar3d.environment import processor
 from planar3d.inference.predictor import predict_volume
 from planar3d.inference.prepared_scan import lesion_mask, prepare
-from planar3d.inference.segment import segment
+from planar3d.inference.segmenter import segment
 from planar3d.networks.registry import recipe_network
 from planar3d.networks.weights_file import read_recipe
 from planar3d.recipes import DEMO, PAPER, RELEASED

@@ -24,7 +24,7 @@ from planar3d import cli
 from planar3d.commands.output import list_failed, say, show
 from planar3d.errors import Planar3DError, Planar3DWarning
 from planar3d.files import write_text
-from planar3d.inference.segment import segment
+from planar3d.inference.segmenter import segment
 from planar3d.locks import Holder
 from planar3d.networks.model_card import WRITTEN
 from planar3d.networks.publishing import publish_weights

@@ -180,8 +180,7 @@ def compare(
         assert masks is not None
         found = [read_mask(path, scan, assume_affine) for path, scan in zip(masks, scans, strict=True)]
     else:
-        from planar3d.inference.segment import segment_case
-        from planar3d.inference.segmenter import Segmenter
+        from planar3d.inference.segmenter import Segmenter, segment_case
 
         segmenter = Segmenter(open_models(model, recipe, settings))
         if len(segmenter.recipes[0].targets.names) > 1:

@@ -15,11 +15,11 @@ from planar3d.inference.agreement import Checked
 from planar3d.inference.plan import Plan, make_plan, why_apart
 from planar3d.inference.shared import SharedInference
 from planar3d.inference.tiled import TiledInference
-from planar3d.networks.untrusted_metadata import greatest_in
 from planar3d.networks.weights_file import Model
 from planar3d.recipes import PAPER, Recipe
 from planar3d.recipes.recipe import check_recipe
 from planar3d.sections import check_choice, whole
+from planar3d.transfer.metadata import greatest_in
 
 # OpenVINO works without Keras, whose import takes as long as a scan.
 if TYPE_CHECKING:

@@ -1,10 +1,10 @@
-"""From a case's images to its labels, by one model or by an ensemble."""
+"""From a case's images to its labels, by one model or by an ensemble, as in `planar3d predict`."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -16,16 +16,14 @@ from planar3d.networks.weights_file import Model
 from planar3d.progress import Progress, part_of
 from planar3d.recipes import Recipe
 from planar3d.recipes.recipe import check_recipe
+from planar3d.scans.case import Case, read_images
 from planar3d.scans.geometry import Geometry
-from planar3d.scans.preparation import Preparation
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
 from planar3d.wording import counted
 
-if TYPE_CHECKING:
-    import keras
-
 Member = str | Path | Model | tuple[Any, Recipe]  # a network of Keras and its recipe
+Images = str | Path | Scan | Mapping[str, str | Path | Scan] | Case
 
 
 @dataclass(frozen=True)
@@ -90,12 +88,7 @@ class Segmenter:
         self._refuse_other_targets()
         self.images = tuple(dict.fromkeys(name for own in self.recipes for name in own.preparation.images))
         self.flat = all(own.preparation.flat for own in self.recipes)
-        self._how: dict[str, Any] = {
-            "method": method,
-            "engine": engine,
-            "precision": precision,
-            "batch_size": batch_size,
-        }
+        self._how: Any = {"method": method, "engine": engine, "precision": precision, "batch_size": batch_size}
         self._predictors: list[Predictor] = []
 
     @property
@@ -122,10 +115,8 @@ class Segmenter:
         Raises:
             ScanError: an image is missing, or cannot be prepared.
         """
-        made: dict[Preparation, Prepared] = {}
-        for recipe in self.recipes:
-            if recipe.preparation not in made:
-                made[recipe.preparation] = prepare(scans, recipe)
+        recipes = {recipe.preparation: recipe for recipe in self.recipes}
+        made = {preparation: prepare(scans, recipe) for preparation, recipe in recipes.items()}
         return [made[recipe.preparation] for recipe in self.recipes]
 
     def predict(self, prepared: Sequence[Prepared], progress: Progress | None = None) -> Probabilities:
@@ -145,7 +136,8 @@ class Segmenter:
                 f"for each model; got {types}."
             )
         self.load()
-        alike = len(set(map(_place, prepared))) == 1
+        geometries = [own.geometry for own in prepared]
+        alike = len({(grid.view, grid.resampled, grid.prepared, grid.offset) for grid in geometries}) == 1
         found = self._found(prepared, alike, progress)
         mean = next(found)
         for values in found:
@@ -175,17 +167,67 @@ class Segmenter:
             yield values if of_one_preparation else recipe.targets.with_background(values)
 
 
-def _listed(model: Member | Sequence[Member]) -> Sequence[Member]:
-    if isinstance(model, str) or not isinstance(model, Sequence):
-        return [cast(Member, model)]
-    if model and isinstance(model[-1], Recipe):
-        return [cast(Member, model)]
+def segment(
+    scan: Images,
+    model: Member | Sequence[Member],
+    recipe: Recipe | None = None,
+    batch_size: int = 1,
+    assume_affine: bool = False,
+    progress: Progress | None = None,
+    method: str = "auto",
+    engine: str = "auto",
+    precision: str | None = None,
+) -> Scan:
+    """Segment one raw scan, or the images of one case.
+
+    Args:
+        scan: a NIfTI file or a `Scan`; for models of several images, a case or a dictionary of images by name.
+        model: a weights file or the name of a published model; or a network and its recipe, as from `load_network`; or
+            a list of models for averaging, see `Segmenter`.
+        recipe: overrides the recipe in the weights file.
+        batch_size: windows per batch.
+        assume_affine: accept a file without geometry, see `read_scan`.
+        progress: called with the number of windows done and their total.
+        method, engine, precision: see `predictor`.
+
+    Returns:
+        A mask uint8 {0, 1}, or a label map, with the input's shape, affine, codes and zooms.
+
+    Raises:
+        ScanError: the scan cannot be used.
+        WeightsError: the weights cannot be used.
+        RecipeError: several models do not have the same targets.
+    """
+    segmenter = Segmenter(model, recipe, method=method, engine=engine, precision=precision, batch_size=batch_size)
+    return segment_case(scan, segmenter, assume_affine, progress)
+
+
+def segment_case(
+    case: Images, segmenter: Segmenter, assume_affine: bool = False, progress: Progress | None = None
+) -> Scan:
+    """Segment a case with a segmenter, which can be reused."""
+    if not isinstance(segmenter, Segmenter):
+        raise WeightsError(f"A planar3d.Segmenter(model) is needed; got {type(segmenter).__name__}.")
+    images = segmenter.images
+    if isinstance(case, Case):
+        case = case.images
+    given = case if isinstance(case, Mapping) else {images[0]: case}
+    if set(images) <= given.keys():  # else preparing names what is missing, and all that was given
+        given = {name: given[name] for name in images}
+    prepared = segmenter.prepare(read_images(given, assume_affine, segmenter.flat))
+    return segmenter.predict(prepared, progress).mask()
+
+
+def _listed(model: Any) -> Sequence[Any]:
+    is_list = isinstance(model, Sequence) and not isinstance(model, str)
+    if not is_list or (model and isinstance(model[-1], Recipe)):
+        return [model]
     if not model:
         raise WeightsError("No model was given; name a weights file or a published model.")
-    return cast(Sequence[Member], model)
+    return model
 
 
-def _opened(member: Member, recipe: Recipe | None) -> tuple["Model | keras.Model", Recipe]:
+def _opened(member: Member, recipe: Recipe | None) -> tuple[Any, Recipe]:
     if isinstance(member, tuple | list) and len(member) == 2:
         check_recipe(used := recipe or member[1])
         return member[0], used
@@ -196,12 +238,6 @@ def _opened(member: Member, recipe: Recipe | None) -> tuple["Model | keras.Model
         )
     opened = Model.open(member, recipe)
     return opened, opened.recipe
-
-
-def _place(prepared: Prepared) -> tuple[object, ...]:
-    """The position of a prepared grid in the native grid."""
-    geometry = prepared.geometry
-    return geometry.view, geometry.resampled, geometry.prepared, geometry.offset
 
 
 def _native(prepared: Prepared) -> Prepared:

@@ -12,9 +12,8 @@ import numpy as np
 
 from planar3d.errors import WeightsError
 from planar3d.files import require_room, written_beside
-from planar3d.networks.card_content import filled_card
 from planar3d.networks.descriptions import describe_for
-from planar3d.networks.model_card import check_card
+from planar3d.networks.model_card import check_card, filled_card
 from planar3d.networks.registry import describe_network, recipe_network
 from planar3d.networks.weights_file import load_network, read_recipe
 from planar3d.recipes import Recipe

@@ -10,11 +10,19 @@ from planar3d.errors import WeightsError
 from planar3d.files import require_room, written_beside
 from planar3d.graph.description import Description
 from planar3d.networks.descriptions import asks_for_one_network, describe_for, keep_description, known_description
-from planar3d.networks.untrusted_metadata import measures_in, recipe_in
 from planar3d.recipes import PAPER, Recipe
 from planar3d.recipes.recipe import check_recipe
 from planar3d.transfer.array_files import Arrays, read_directly
-from planar3d.transfer.metadata import CARD, NETWORK, RECIPE, plain_text, read_metadata, write_metadata
+from planar3d.transfer.metadata import (
+    CARD,
+    NETWORK,
+    RECIPE,
+    measures_in,
+    plain_text,
+    read_metadata,
+    recipe_in,
+    write_metadata,
+)
 from planar3d.transfer.published_models import card_since, find_model
 from planar3d.transfer.rehearsal import State, digest_of, rehearse, trust
 from planar3d.transfer.transplant import transplant
@@ -40,7 +48,7 @@ def save_weights(
             again.
     """
     from planar3d.networks.architecture import weight_shapes
-    from planar3d.networks.card_content import filled_card
+    from planar3d.networks.model_card import filled_card
     from planar3d.networks.registry import describe_network, is_built_from, recipe_network
 
     path = Path(path)

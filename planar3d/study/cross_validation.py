@@ -13,8 +13,7 @@ from planar3d.evaluation.challenges import score_targets
 from planar3d.files import read_rows, remove_temporaries, write_csv
 from planar3d.inference.segmenter import Segmenter
 from planar3d.locks import Claim, locked
-from planar3d.networks.card_content import training_card
-from planar3d.networks.model_card import write_card
+from planar3d.networks.model_card import training_card, write_card
 from planar3d.progress import Notify, Ticker
 from planar3d.scans.preparation.prepared import Prepared, load_prepared
 from planar3d.study.cluster import require_all, run_tasks

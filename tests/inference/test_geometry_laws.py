@@ -17,7 +17,7 @@ from stored_scans import TURNS, turned
 from planar3d.evaluation.lesion_table import lesion_table
 from planar3d.inference.predictor import predictor
 from planar3d.inference.prepared_scan import native_mask, predict_prepared, prepare
-from planar3d.inference.segment import segment
+from planar3d.inference.segmenter import segment
 from planar3d.recipes import MODERN, PAPER
 from planar3d.scans.volume import Scan, read_scan
 from tests.inference_networks import planar_resunet

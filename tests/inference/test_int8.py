@@ -12,10 +12,10 @@ from planar3d.graph.description import greatest_of, in_int8
 from planar3d.inference.int8 import measure_greatest
 from planar3d.inference.predictor import predictor
 from planar3d.networks.registry import recipe_network
-from planar3d.networks.untrusted_metadata import greatest_in
 from planar3d.networks.weights_file import Model, save_weights
 from planar3d.recipes import PAPER
 from planar3d.transfer import published_models
+from planar3d.transfer.metadata import greatest_in
 
 pytest.importorskip("openvino")
 from planar3d.inference.tiled import TiledInference, on_openvino

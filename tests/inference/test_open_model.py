@@ -4,7 +4,7 @@ import pytest
 from experiment_modules import modules_of
 
 from planar3d.evaluation.scores import score_scan
-from planar3d.inference.segment import segment
+from planar3d.inference.segmenter import segment
 from planar3d.networks.weights_file import Model, read_recipe
 from planar3d.scans.volume import read_mask, read_scan
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from planar3d.errors import RecipeError, ScanError, WeightsError
-from planar3d.inference.segment import segment, segment_case
-from planar3d.inference.segmenter import Segmenter
+from planar3d.inference.segmenter import Segmenter, segment, segment_case
 from planar3d.recipes import MODERN, PAPER, Recipe
 from planar3d.scans.case import Case
 from planar3d.scans.preparation import NonZeroBox

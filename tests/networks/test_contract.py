@@ -13,11 +13,11 @@ from valueless import valueless
 
 from planar3d.errors import ConversionError, RecipeError, WeightsError
 from planar3d.graph.described import described
-from planar3d.graph.description_json import from_json
 from planar3d.graph.keras_graph import name_of
 from planar3d.inference.export import export_network
 from planar3d.inference.predictor import predict_volume, predictor
 from planar3d.networks.architecture import layers_with_weights, weight_shapes
+from planar3d.networks.descriptions import from_json
 from planar3d.networks.efficientnet import EfficientNet, EfficientNetLite0
 from planar3d.networks.encoders import ENCODERS
 from planar3d.networks.registry import (

@@ -13,8 +13,7 @@ from challenge_road import recipe_of, with_tiny
 
 from planar3d.commands.options import open_model
 from planar3d.errors import WeightsError
-from planar3d.networks.card_content import training_card
-from planar3d.networks.model_card import card_markdown, write_card
+from planar3d.networks.model_card import card_markdown, training_card, write_card
 from planar3d.networks.registry import recipe_network
 from planar3d.networks.vgg16 import PlanarVGG16
 from planar3d.networks.weights_file import Model, load_network, read_recipe, save_weights

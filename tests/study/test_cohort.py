@@ -20,7 +20,7 @@ from msseg import RECIPE, write_model, write_msseg
 from planar3d.errors import Planar3DError, RecipeError, RunError, ScanError, WeightsError
 from planar3d.files import read_json, write_json
 from planar3d.inference import segmenter
-from planar3d.inference.segment import segment
+from planar3d.inference.segmenter import segment
 from planar3d.networks.weights_file import Model, load_network
 from planar3d.recipes import Recipe
 from planar3d.scans import nifti

@@ -15,7 +15,7 @@ from msseg import IDS, RECIPE, TINY, write_msseg
 from narrow_networks import narrow_networks
 
 from planar3d.errors import FoldsError, Planar3DWarning, RecipeError, RunError, ScanError, WeightsError
-from planar3d.inference.segment import segment
+from planar3d.inference.segmenter import segment
 from planar3d.locks import CLAIM, Holder
 from planar3d.recipes import MODERN, RELEASED
 from planar3d.scans.datasets import find_cases

@@ -10,7 +10,7 @@ from scan_pages import pictures_of
 from typer.testing import CliRunner
 
 from planar3d.cli import app
-from planar3d.inference.segment import segment
+from planar3d.inference.segmenter import segment
 from planar3d.networks.weights_file import load_network
 from planar3d.recipes.wacker2019 import WACKER2019_3D
 from planar3d.scans.datasets import find_cases

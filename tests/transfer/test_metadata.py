@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from planar3d.networks.untrusted_metadata import measures_in
+from planar3d.transfer.metadata import measures_in
 
 
 @pytest.mark.parametrize(

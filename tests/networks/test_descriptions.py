@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from planar3d.errors import WeightsError
-from planar3d.graph.description_json import from_json
+from planar3d.networks.descriptions import from_json
 from planar3d.transfer.metadata import read_description, write_metadata
 from planar3d.transfer.rehearsal import rehearse
 
