@@ -215,8 +215,6 @@ def _typed(name: str, kind: Any, value: Any) -> Any:
     if kind is bool and str(value).lower() in ("true", "false"):
         return str(value).lower() == "true"
     if kind not in (int, float, str, bool):
-        if not isinstance(value, Section):
-            raise RecipeError(f"{name}={value!r}: a section of a recipe is needed.")
         if not isinstance(value, kind):
             raise RecipeError(f"{name}: a section of the kind {kind.__name__} is needed; got {type(value).__name__}.")
         return value

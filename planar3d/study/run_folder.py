@@ -1,5 +1,6 @@
 """The run folder: recipe, scans, folds and versions; written once, later runs must agree with it."""
 
+import json
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -158,7 +159,7 @@ def _agree(folder: Path, asked: dict[str, Any]) -> None:
         elif name in _KEPT:  # another process may have just written its own environment
             other, read = _KEPT[name]
             found = read(folder / name)
-            if name == "folds.json" and found != content and _were_moved(found, content):
+            if name == "folds.json" and _were_moved(found, content):
                 write_json(folder / name, content)
             elif found != content:
                 raise RunError(
@@ -170,17 +171,12 @@ def _agree(folder: Path, asked: dict[str, Any]) -> None:
 def _were_moved(found: dict[str, Any], asked: dict[str, Any]) -> bool:
     """Whether two contents of folds.json have the same files and folds, in an old folder that is gone and a new one."""
 
-    def within(content: dict[str, Any]) -> dict[str, Any]:
-        whole = content["data"]["folder"]
-        scans = {
-            scan: {
-                **row,
-                "images": {name: os.path.relpath(path, whole) for name, path in row["images"].items()},
-                "labels": row["labels"] and os.path.relpath(row["labels"], whole),
-            }
-            for scan, row in content["scans"].items()
-        }
-        return {**content, "data": {**content["data"], "folder": ""}, "scans": scans}
+    def within(content: dict[str, Any]) -> Any:
+        def relative(value: Any) -> Any:
+            is_path = isinstance(value, str) and os.path.isabs(value)
+            return os.path.relpath(value, content["data"]["folder"]) if is_path else value
+
+        return json.loads(json.dumps(content), object_hook=lambda row: {k: relative(v) for k, v in row.items()})
 
     return not os.path.exists(found["data"]["folder"]) and within(found) == within(asked)
 

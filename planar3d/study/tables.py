@@ -192,9 +192,10 @@ def spread_notes() -> list[str]:
 
 
 def _columns(results: Results) -> tuple[str, ...]:
-    others = sorted({scan.center for scan in results.scans} - set(CENTERS))
+    centers = {scan.center for scan in results.scans}
     # A single group of other data is the same as all; its own column would repeat it.
-    return (*CENTERS, *(others if len(others) > 1 or _has_centers(results) else ()), ALL)
+    others = sorted(centers.difference(CENTERS)) if len(centers) > 1 else []
+    return (*CENTERS, *others, ALL)
 
 
 def _left_out(results: Results, measures: Iterable[str]) -> list[str]:
@@ -226,10 +227,6 @@ def _other_scans(results: Results, of_fold_1: bool = True) -> list[str]:
 def are_the_challenges(results: Results) -> bool:
     """Whether all scans are of the challenge's centers, so that published figures can stand beside a run's."""
     return not results.is_phantom and all(scan.center in CENTERS for scan in results.scans)
-
-
-def _has_centers(results: Results) -> bool:
-    return any(scan.center in CENTERS for scan in results.scans)
 
 
 def _by_center(scans: Sequence[ScanScores], measure: str) -> dict[str, Summary]:
