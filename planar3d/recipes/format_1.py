@@ -8,9 +8,8 @@ from planar3d.scans.targets import Binary
 from planar3d.scans.tiles import DepthWindows
 from planar3d.sections import Content, UnknownFieldError, fields_of, variant
 from planar3d.training.losses import BceMinusDice
-from planar3d.training.optimizer_settings import Adam
 from planar3d.training.schedules import SCHEDULES, InverseDecay
-from planar3d.training.settings import SAMPLINGS, Training
+from planar3d.training.settings import SAMPLINGS, Adam, Training
 
 _PREPARATIONS = {"cube": "sagittal-cube", "slices": "axial-slices"}
 _CHOICES: dict[str, Any] = {"sampling": SAMPLINGS, "network": NETWORKS, "schedule": SCHEDULES}

@@ -10,10 +10,9 @@ from planar3d.scans.targets import Binary
 from planar3d.scans.tiles import DepthWindows
 from planar3d.training.crops import CropSampling
 from planar3d.training.losses import BceMinusDice
-from planar3d.training.optimizer_settings import Adam
 from planar3d.training.samples import WindowSampling
 from planar3d.training.schedules import Cosine
-from planar3d.training.settings import Training
+from planar3d.training.settings import Adam, Training
 
 PAPER = Recipe("paper")  # the defaults of every section are the paper's
 

@@ -6,10 +6,9 @@ from planar3d.scans.preparation import CenterCrop
 from planar3d.scans.targets import Classes, Regions
 from planar3d.scans.tiles import DepthWindows
 from planar3d.training.losses import CrossEntropyAndDice
-from planar3d.training.optimizer_settings import Adam, Nadam
 from planar3d.training.samples import WindowSampling
 from planar3d.training.schedules import Plateau
-from planar3d.training.settings import Training
+from planar3d.training.settings import Adam, Nadam, Training
 
 # One network per modality, with averaged probabilities: this one, and with --set images=t1, t1ce and t2.
 MESSAOUDI2020 = Recipe(

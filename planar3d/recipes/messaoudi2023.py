@@ -6,10 +6,9 @@ from planar3d.scans.preparation import NonZeroBox, ResizedSlices
 from planar3d.scans.targets import Classes, Regions
 from planar3d.scans.tiles import Patches
 from planar3d.training.losses import CrossEntropyAndDice
-from planar3d.training.optimizer_settings import Nadam
 from planar3d.training.patches import PatchSampling
 from planar3d.training.schedules import Cosine, Exponential
-from planar3d.training.settings import Training
+from planar3d.training.settings import Nadam, Training
 
 # Differences of the released code in network and optimizer.
 _AS_RELEASED = {

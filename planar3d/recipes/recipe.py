@@ -13,7 +13,7 @@ from planar3d.scans.preparation import PREPARATIONS, Preparation, SagittalCube
 from planar3d.scans.targets import TARGETS, Binary
 from planar3d.scans.tiles import TILES, DepthWindows, Lengths, Tiles
 from planar3d.sections import Content, Section, UnknownVariantError, choose, meant, places, section, variants_with
-from planar3d.training.sampling import shape_seen
+from planar3d.training.samples import shape_seen
 from planar3d.training.settings import Training
 
 Shape = tuple[int | None, int | None, int | None, int]

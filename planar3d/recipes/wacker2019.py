@@ -6,10 +6,9 @@ from planar3d.scans.preparation import NonZeroBox
 from planar3d.scans.targets import Classes
 from planar3d.scans.tiles import Patches, SteppedPatches
 from planar3d.training.losses import MultipleDice
-from planar3d.training.optimizer_settings import Adam
 from planar3d.training.patches import PatchSampling
 from planar3d.training.schedules import InverseDecay
-from planar3d.training.settings import Training
+from planar3d.training.settings import Adam, Training
 
 WACKER2019_3D = Recipe(
     "wacker2019-3d",

@@ -16,7 +16,7 @@ from planar3d.scans.tiles import Lengths, Tiles
 from planar3d.scans.windows import at_least
 from planar3d.sections import MULTIPLE_OF_16, POSITIVE, SHARE, plausible
 from planar3d.training.augmentation import Placement, Transform, change_grey_levels, extracted_brain
-from planar3d.training.sampling import NEAR, DrawnSampling
+from planar3d.training.samples import NEAR, DrawnSampling
 
 if TYPE_CHECKING:
     from planar3d.recipes import Recipe

@@ -24,8 +24,7 @@ from planar3d.training.checkpoint import (
 )
 from planar3d.training.devices import Devices, Steps
 from planar3d.training.precision import PRECISIONS
-from planar3d.training.samples import read_ahead
-from planar3d.training.sampling import Samples
+from planar3d.training.samples import Samples, read_ahead
 from planar3d.training.schedules import DIRECTIONS, is_better
 
 

@@ -8,7 +8,7 @@ from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
 if TYPE_CHECKING:
-    from planar3d.training.optimizer_settings import Nadam
+    from planar3d.training.settings import Nadam
 
 
 class NesterovAdam(keras.optimizers.Optimizer):

@@ -15,7 +15,7 @@ from planar3d.scans.tiles import Tiles
 from planar3d.scans.windows import cut_tile
 from planar3d.sections import POSITIVE, SHARE
 from planar3d.training.patch_augmentation import TRANSFORMS, Transform, augment_patch
-from planar3d.training.sampling import NEAR, DrawnSampling
+from planar3d.training.samples import NEAR, DrawnSampling
 
 if TYPE_CHECKING:
     from planar3d.recipes import Recipe

@@ -18,7 +18,7 @@ from planar3d.recipes import PAPER
 from planar3d.training import devices
 from planar3d.training.devices import Devices, choose_devices
 from planar3d.training.losses import BceMinusDice, CrossEntropyAndDice, Loss, MultipleDice
-from planar3d.training.optimizer_settings import Adam, Nadam
+from planar3d.training.settings import Adam, Nadam
 
 HERE = Path(__file__).parents[2], Path(__file__).parent, Path(__file__).parents[1]
 

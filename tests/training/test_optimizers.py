@@ -8,7 +8,7 @@ import pytest
 
 from planar3d.training.checkpoint import TrainingProgress, restore, save
 from planar3d.training.losses import CrossEntropyAndDice
-from planar3d.training.optimizer_settings import OPTIMIZERS, Adam, Nadam
+from planar3d.training.settings import OPTIMIZERS, Adam, Nadam
 
 STEPS = 14
 NADAMS = {

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from planar3d.training.optimizer_settings import OPTIMIZERS
 from planar3d.training.schedules import SCHEDULES, Cosine, Exponential, InverseDecay, Plateau, PlateauState
+from planar3d.training.settings import OPTIMIZERS
 
 EPOCHS, EPOCH_STEPS = 90, 3
 
