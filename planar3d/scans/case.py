@@ -33,21 +33,14 @@ _PATIENT = re.compile(
 
 @dataclass(frozen=True)
 class Case:
-    """The files of one patient, or of one visit.
+    """The files of one patient, or of one visit."""
 
-    Attributes:
-        id: unique in the data set.
-        images: by name: flair, t1, t1ce, t2; for nnU-Net data sets the `channel_names` in lower case.
-        labels: the label map or lesion mask of the images; None if there is none.
-        group: center, site or grade; folds have cases of each group.
-        patient: folds keep the visits of a patient together; default: derived from the id, see `patient_of`.
-    """
-
-    id: str
+    id: str  # unique in the data set
+    # By name: flair, t1, t1ce, t2; for nnU-Net data sets the `channel_names` in lower case.
     images: Mapping[str, Path] = field(hash=False)
-    labels: Path | None
-    group: str = EVERYONE
-    patient: str = ""
+    labels: Path | None  # the label map or lesion mask of the images; None if there is none
+    group: str = EVERYONE  # center, site or grade; folds have cases of each group
+    patient: str = ""  # folds keep the visits of a patient together; default: derived from the id, see `patient_of`
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "patient", self.patient or patient_of(self.id))
@@ -81,15 +74,11 @@ class Case:
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The meaning of the values in a data set's label maps.
+    """The meaning of the values in a data set's label maps."""
 
-    Attributes:
-        values: values of each class or region by name, without the background, 0; a region may have several.
-        order: the value written for each region, outermost first, as in nnU-Net's `regions_class_order`; empty for
-            classes.
-    """
-
+    # Values of each class or region by name, without the background, 0; a region may have several.
     values: Mapping[str, Labels] = field(hash=False)
+    # The value written for each region, outermost first, as in nnU-Net's `regions_class_order`; empty for classes.
     order: Labels = ()
 
 

@@ -39,28 +39,16 @@ SCALES: dict[str, dict[str, Scale]] = {
 
 
 class Targets(Section):
-    """The mapping from a label map to a network's outputs and back. Subclasses are frozen dataclasses.
+    """The mapping from a label map to a network's outputs and back. Subclasses are frozen dataclasses."""
 
-    Attributes:
-        name: in `TARGETS`.
-        activation: of the network's output.
-        channels: the labels of each channel of the output.
-        scored: the labels of each scored target, by name.
-        measures: the set of scores, in `MEASURE_SETS`.
-        noun: word for a connected component of a target.
-        decision: how a voxel gets its label, in words.
-        in_head: whether targets are in a head, so that scans are checked as head scans.
-        plausible_share: largest plausible share of all targets in the head.
-    """
-
-    activation: ClassVar[Literal["sigmoid", "softmax"]]
-    channels: tuple[Labels, ...]
-    scored: Mapping[str, Labels]
-    noun: ClassVar[str] = "component"
-    decision: str
-    measures: str
-    in_head: bool
-    plausible_share: float
+    activation: ClassVar[Literal["sigmoid", "softmax"]]  # of the network's output
+    channels: tuple[Labels, ...]  # the labels of each channel of the output
+    scored: Mapping[str, Labels]  # the labels of each scored target, by name
+    noun: ClassVar[str] = "component"  # word for a connected component of a target
+    decision: str  # how a voxel gets its label, in words
+    measures: str  # the set of scores, in `MEASURE_SETS`
+    in_head: bool  # whether targets are in a head, so that scans are checked as head scans
+    plausible_share: float  # largest plausible share of all targets in the head
 
     @abstractmethod
     def assign(self, probabilities: np.ndarray, highest: float | None = None) -> np.ndarray:

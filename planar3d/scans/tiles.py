@@ -24,28 +24,19 @@ _MARGIN = 4  # pixels of air around the head
 
 
 class Tiles(Section):
-    """Tiles of one shape over volumes of any shape.
+    """Tiles of one shape over volumes of any shape."""
 
-    Attributes:
-        shape: lengths of a tile; 0 is the whole axis.
-        step: distance from one tile to the next; 0 along a whole axis.
-        depth, stride: shape and step along slices.
-        overlap: how tiles are composed, one of `WEIGHTS`. `"crop"`: each voxel is from one tile, with borders in the
-            middle of overlaps, which is eq. 1 of Kolarik 2020 along every axis. `"average"`: the mean of all tiles.
-            `"gaussian"`: the mean weighted towards the center of each tile.
-        averaged: the averaged quantity, `"probabilities"` or `"logits"`, as in `scans/labels.py`.
-        beyond: values outside the volume: `"edge"`, the nearest voxel, or `"air"`.
-        planes: the predicted part of planes, `"whole"` or `"head"`, the box around it.
-    """
-
-    shape: Lengths
-    step: Lengths
-    depth: int
-    stride: int
+    shape: Lengths  # lengths of a tile; 0 is the whole axis
+    step: Lengths  # distance from one tile to the next; 0 along a whole axis
+    depth: int  # shape along slices
+    stride: int  # step along slices
+    # How tiles are composed, one of `WEIGHTS`. "crop": each voxel is from one tile, with borders in the middle of
+    # overlaps, which is eq. 1 of Kolarik 2020 along every axis. "average": the mean of all tiles. "gaussian": the mean
+    # weighted towards the center of each tile.
     overlap: str
-    averaged: str
-    beyond: str
-    planes: str = "whole"
+    averaged: str  # the averaged quantity, "probabilities" or "logits", as in `scans/labels.py`
+    beyond: str  # values outside the volume: "edge", the nearest voxel, or "air"
+    planes: str = "whole"  # the predicted part of planes, "whole" or "head", the box around it
 
     def part(self, volume: np.ndarray) -> Part:
         """The predicted rows and columns of a prepared scan; the rest is background."""

@@ -31,15 +31,10 @@ Decode = Callable[[np.ndarray, np.ndarray], np.ndarray]  # probabilities and the
 
 @dataclass(frozen=True)
 class Prepared:
-    """The network's input for a scan.
+    """The network's input for a scan."""
 
-    Attributes:
-        voxels: (slices, rows, cols, images) of the prepared grid, in the type of the preparation: uint8 or float.
-        geometry: the native grid and its mapping to the prepared grid.
-    """
-
-    voxels: np.ndarray
-    geometry: Geometry
+    voxels: np.ndarray  # (slices, rows, cols, images) of the prepared grid; uint8 or float, by the preparation
+    geometry: Geometry  # the native grid and its mapping to the prepared grid
 
     def align(self, mask: Scan) -> np.ndarray:
         """Map labels on the scan's grid, see `on_grid_of`, to the prepared grid: uint8 (slices, rows, cols)."""
