@@ -86,11 +86,7 @@ class KernelMapping:
         return layers.Conv3D(filters, (taps, *kernel_size), **options)
 
     def apply(self, kernel: np.ndarray, taps: int, axis: int, center: int | None = None) -> np.ndarray:
-        """Map a kernel (kh, kw, cin, cout).
-
-        Args:
-            center: the tap that keeps slices in place; None for the middle one.
-        """
+        """Map a kernel (kh, kw, cin, cout); `center` is the tap that keeps slices in place, None for the middle one."""
         if taps == 1:
             return map_kernel(kernel, axis=axis)
         tap = center if self.tap == "center" and center is not None and self.name == "zero" else self.tap
@@ -109,16 +105,10 @@ MappingChoice = Spelled | Mapping[str, Spelled] | Callable[[Any], Spelled]
 def mappings_of(
     kernels: Mapping[str, Any], others: Sequence[str], choice: MappingChoice, given: Mapping[str, Any]
 ) -> dict[str, KernelMapping]:
-    """The mapping of each layer's kernel, by the layer's name.
+    """The mapping of each layer's kernel, by the layer's name, nested ones as `model/layer`.
 
-    Args:
-        kernels: the layers with mapped kernels by name, nested ones as `model/layer`.
-        others: names of all other layers.
-        choice: as in `convert`. Of a dictionary, the first match applies, or `"planar"` without a match.
-        given: depth, tap and alpha for mappings given by name.
-
-    Raises:
-        ConversionError: a mapping does not fit a layer's kernel, or something that was given has no effect.
+    Of a dictionary, the first match applies, or `"planar"` without a match. Depth, tap and alpha are `given` for
+    mappings by name. A `ConversionError` tells what does not fit a kernel or has no effect.
     """
     if isinstance(choice, Mapping):
         _check_patterns(choice, list(kernels), others)

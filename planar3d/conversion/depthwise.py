@@ -15,9 +15,7 @@ def computed_on_images(conv: layers.Conv3D) -> layers.Conv3D:
 
     Configuration, kernel and files are Keras' own, and values are equal up to rounding, so saved networks do not need
     this package. Keras computes groups of several channels, unequal strides in rows and columns, and dilated kernels.
-
-    Args:
-        conv: channels last; it is modified and returned.
+    The layer has its channels last; it is modified and returned.
     """
     if keras.backend.backend() == "tensorflow" and conv.groups > 1:
         conv.convolution_op = partial(_convolved, conv)

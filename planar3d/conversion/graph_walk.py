@@ -92,8 +92,7 @@ class GraphWalk:
     def _made_before(self, operation: Any, place: Place, volumes: Sequence[Any], prefix: str) -> list[Step]:
         """The steps of a layer from an earlier place, if they are right for this one; else none.
 
-        Raises:
-            ConversionError: a layer with weights, or a nested network, needs other steps here.
+        A `ConversionError` if a layer with weights, or a nested network, needs other steps here.
         """
         earlier = self.made[id(operation)]
         if not earlier or type(operation) in self.counterparts:

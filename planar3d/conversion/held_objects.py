@@ -36,11 +36,7 @@ def held_and_plain(operation: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def rebuilt(operation: Any, kind: Any = None, **changes: Any) -> Any:
-    """A new layer or operation with the same functions and objects, without weights.
-
-    Args:
-        kind: another type with the same configuration; default: its own.
-    """
+    """A new layer or operation of its own or another `kind`, with the same functions and objects, without weights."""
     if isinstance(operation, keras.layers.Lambda):  # Keras does not read the code in its configuration
         return lambda_again(operation, **changes)
     held, plain = held_and_plain(operation)
@@ -59,14 +55,9 @@ def is_kerass_own(function: Any) -> bool:
 
 
 def check_activation(layer: Any, shape: Sequence[Any], position: int) -> None:
-    """Refuse an activation whose result on a volume differs from its result on each slice.
+    """Refuse an activation whose result on a volume, with depth at `position`, differs from its result on each slice.
 
-    Args:
-        shape: of the layer's 2D output.
-        position: of depth in 3D.
-
-    Raises:
-        ConversionError: it mixes rows, columns, slices or samples, is random, or fails on a volume.
+    A `ConversionError` if it mixes rows, columns, slices or samples, is random, or fails on a volume.
     """
     function = layer.activation
     if is_kerass_own(function) or _acts_in_slices(function, shape, position):

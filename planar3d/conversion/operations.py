@@ -104,11 +104,7 @@ def transpose(operation: Any, place: Place) -> list[Step]:
 
 
 def arguments_in_3d(operation: Any, args: Any, kwargs: Any, place: Place) -> tuple[Any, Any]:
-    """The arguments of an operation, with depth inserted into positions and maps.
-
-    Raises:
-        ValueError: they have no meaning in 3D.
-    """
+    """The arguments of an operation, depth inserted into positions and maps; a `ValueError` if that means nothing."""
     rule = rule_of(operation)
     if rule is get_item and place.has_depth:
         return (args[0], _key_in_3d(place)[0]), kwargs
@@ -124,10 +120,9 @@ def arguments_in_3d(operation: Any, args: Any, kwargs: Any, place: Place) -> tup
 
 
 def constant_in_3d(value: Any, place: Place) -> Any:
-    """An array that broadcasts to each slice of an operation's output; tensors of the network are unchanged.
+    """An array that broadcasts to each slice of an operation's output; a `ValueError` if it differs between samples.
 
-    Raises:
-        ValueError: it differs from sample to sample.
+    Tensors of the network are unchanged.
     """
     shape: Any = np.shape(value) if isinstance(value, (list, tuple)) else getattr(value, "shape", ())
     rank = place.rank_behind

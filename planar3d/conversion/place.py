@@ -119,12 +119,7 @@ Rule = Callable[[Any, Place], list[Step]]
 
 
 def fill(step: Step, source: Any, prefix: str) -> None:
-    """Set the weights of a step, already applied, and note the origin of each.
-
-    Args:
-        source: the 2D layer; None for a new layer.
-        prefix: the networks around the layer.
-    """
+    """Set the weights of a step, already applied, and note their origins; `source` is the 2D layer, if any."""
     if step.arrays is None:
         return
     weights = getattr(step.operation, "weights", [])

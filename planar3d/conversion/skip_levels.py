@@ -73,8 +73,7 @@ def features(model3d: keras.Model, name: str | None = None) -> keras.Model:
 def up_factors(levels: keras.Model) -> list[tuple[int, int, int]]:
     """The factors by which a decoder of `features` enlarges the three axes from level to level, coarsest first.
 
-    Raises:
-        ConversionError: a level's sizes are not multiples of the next coarser level's sizes.
+    A `ConversionError` if a level's sizes are not multiples of the next coarser level's sizes.
     """
     source = levels.inputs[0].shape
     probed = levels.compute_output_shape((1, *(size or _PROBED for size in source[1:4]), source[4]))

@@ -97,14 +97,9 @@ def digest_of_all(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def identify(arrays: Mapping[str, np.ndarray]) -> str:
-    """Identify the origin of arrays by digest.
+    """`"ImageNet VGG-16"` if there are convolutions, 2D or planar, with names of VGG-16, and all are ImageNet's.
 
-    Args:
-        arrays: by `layer/weight`, 2D or planar kernels; layers of unknown networks are ignored.
-
-    Returns:
-        `"ImageNet VGG-16"` if there are convolutions with names of VGG-16 and all are ImageNet's, else
-        `"the user's own"`.
+    Else `"the user's own"`.
     """
     names = VGG16.digests.keys() & arrays
     return "ImageNet VGG-16" if names and not VGG16.differing(arrays, names) else "the user's own"

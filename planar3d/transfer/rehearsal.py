@@ -41,11 +41,7 @@ _written: set[tuple[Path, State]] = set()
 
 
 def read_arrays(path: str | os.PathLike[str]) -> Arrays:
-    """Read the named arrays of a weights file of any known format, identified by its content.
-
-    Args:
-        path: a Keras 2 or 3 `.h5` (weights only or a whole model), `.weights.h5`, `.keras`, `.npz` or `.onnx`, or the
-            name of a published model.
+    """Read the named arrays of a weights file in one of `FORMATS`, identified by its content, or of a published model.
 
     Returns:
         Arrays by `layer/weight`: `block1_conv1/kernel` (kh, kw, cin, cout), `block1_conv1/bias` (cout,), `bn/gamma`, ….

@@ -21,14 +21,9 @@ _DENSE = "Save the weights as dense float32 tensors."
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """Read the tensors of a `.safetensors` file.
+    """Read the tensors of a `.safetensors` file, by torch's names and in its order of axes; half precision as float32.
 
-    Returns:
-        Arrays by torch's names (`layer1.0.conv1.weight`), in torch's order of axes; half precision is converted to
-        float32.
-
-    Raises:
-        WeightsError: safetensors is not installed, or the file declares impossible sizes.
+    A `WeightsError` if safetensors is not installed, or the file declares impossible sizes.
     """
     try:
         import ml_dtypes  # noqa: F401  # with which NumPy has bfloat16
@@ -51,13 +46,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_torch(path: Path) -> dict[str, np.ndarray]:
-    """Read the tensors of a `.pth` or `.pt` file with torch's `weights_only=True`: tensors and numbers, no code.
-
-    Args:
-        path: a state dictionary, or a checkpoint with one under `state_dict` or `model`, or with only one.
-
-    Returns:
-        As `read_safetensors`.
+    """Read the tensors of a file of torch's, as `read_safetensors` does, with `weights_only=True`: no code.
 
     Raises:
         WeightsError: torch is not installed, or the file has anything except tensors and numbers, such as a pickled

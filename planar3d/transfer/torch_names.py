@@ -58,12 +58,7 @@ _REPEATS = (1, 2, 2, 3, 3, 4, 1)  # the blocks of each stage of EfficientNet-B0
 
 
 def resnet(blocks: Sequence[int], convolutions: int) -> Names:
-    """A ResNet's names in torchvision and timm.
-
-    Args:
-        blocks: blocks of each stage.
-        convolutions: per block: two in a basic block, three in a bottleneck.
-    """
+    """A ResNet's names in torchvision and timm, by the blocks of each stage and the convolutions per block, 2 or 3."""
     names = {"conv1": "conv1_conv", "bn1": "conv1_bn", "fc": "predictions"}
     for stage, count in enumerate(blocks, start=1):
         for block in range(count):
@@ -98,10 +93,7 @@ def efficientnet(depth: float = 1.0) -> Names:
     """An EfficientNet's names in timm, in EfficientNet-PyTorch, and in the released code of Messaoudi 2023.
 
     The second numbers blocks across all stages; the third has `enc0` for timm's `blocks.0`, and other names for the
-    ends.
-
-    Args:
-        depth: the factor of the number of blocks in each stage.
+    ends. `depth` is the factor of the number of blocks in each stage.
 
     Source: Tan & Le 2019, table 1 and section 3.3.
     """

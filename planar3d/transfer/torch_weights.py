@@ -106,14 +106,12 @@ def keras_arrays(state: Mapping[str, np.ndarray], names: Names, layout: str = "t
     Args:
         state: by torch's names: `layer1.0.conv1.weight`, …; or all with the name of what held the network in front:
             `module.`, `backbone.`, ….
-        names: the network's table, as from `torch_names`.
         layout: order of axes of the arrays: `"torch"`, or `"keras"` if only the names are torch's.
 
     Returns:
         By `layer/weight`. Unknown arrays keep their names, for the report of unused arrays.
 
     Raises:
-        ValueError: an unknown layout.
         WeightsError: the axes of an array cannot be those of its layer, or the network is in the file more than once.
     """
     check_choice("layout", layout, ("torch", "keras"), ValueError)

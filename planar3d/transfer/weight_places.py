@@ -153,12 +153,7 @@ def weight_paths(network: "keras.Model") -> list[str]:
 def fitted_to(
     array: np.ndarray, place: WeightPlace, network: str, mapping: str, tap: Tap, alpha: Sequence[float] | None
 ) -> np.ndarray:
-    """An array as the values of a variable.
-
-    Args:
-        array: with the variable's own shape, or a 2D weight for it.
-        mapping, tap, alpha: as in `transplant`.
-    """
+    """An array of the variable's own shape, or a 2D weight for it, as its values; a `WeightsError` if it is neither."""
     (name, shape), origin = place.weight, place.origin
     if (str(array.dtype) in _QUANTIZED) != (place.variable.dtype in _QUANTIZED):
         raise WeightsError(
