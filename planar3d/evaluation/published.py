@@ -2,7 +2,6 @@
 
 import math
 import re
-from dataclasses import dataclass
 
 from planar3d.evaluation.scores import Summary
 
@@ -44,30 +43,21 @@ FOLD_1 = {
 }
 
 
-@dataclass(frozen=True)
-class System:
-    """One row of the paper's table 3; `kind` combines its sections and its column "End-to-end"."""
-
-    name: str
-    kind: str
-    dice: Summary
-    sensitivity: Summary
-
-
 RAW = "raw scan, end to end"
 _EXTRACTED = "brain extracted, not end to end"
 _EXPERT = "human expert"
 REPRODUCED = "Kolarik et al. 2020"
 
-# Table 3 of the paper; Knight and Khademi, Mahbod et al. and McKinley et al. are entries of the challenge of 2016.
-TABLE_3 = (
-    System("Knight and Khademi 2016", RAW, _printed(0.512, 0.014, 3), _printed(0.45, 0.05)),
-    System(REPRODUCED, RAW, _printed(0.611, 0.052, 3), _printed(0.60, 0.10)),
-    System("Mahbod et al. 2016", _EXTRACTED, _printed(0.448, 0.064, 3), _printed(0.53, 0.03)),
-    System("McKinley et al. 2016", _EXTRACTED, _printed(0.598, 0.059, 3), _printed(0.65, 0.03)),
-    System("Least precise expert", _EXPERT, _printed(0.670, 0.008, 3), _printed(0.72, 0.06)),
-    System("Average expert", _EXPERT, _printed(0.705, 0.027, 3), _printed(0.77, 0.02)),
-)
+# Table 3 of the paper: by system, its kind (the table's sections and column "End-to-end"), Dice and sensitivity. Knight
+# and Khademi, Mahbod et al. and McKinley et al. are entries of the challenge of 2016.
+TABLE_3 = {
+    "Knight and Khademi 2016": (RAW, _printed(0.512, 0.014, 3), _printed(0.45, 0.05)),
+    REPRODUCED: (RAW, _printed(0.611, 0.052, 3), _printed(0.60, 0.10)),
+    "Mahbod et al. 2016": (_EXTRACTED, _printed(0.448, 0.064, 3), _printed(0.53, 0.03)),
+    "McKinley et al. 2016": (_EXTRACTED, _printed(0.598, 0.059, 3), _printed(0.65, 0.03)),
+    "Least precise expert": (_EXPERT, _printed(0.670, 0.008, 3), _printed(0.72, 0.06)),
+    "Average expert": (_EXPERT, _printed(0.705, 0.027, 3), _printed(0.77, 0.02)),
+}
 
 
 def implied_spreads(measure: str) -> tuple[float, float]:

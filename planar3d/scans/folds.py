@@ -1,7 +1,7 @@
 """Folds: the scans for training, validation and testing (Kolarik 2020, section 3.2)."""
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -59,13 +59,12 @@ def msseg_folds(ids: Iterable[str]) -> list[Fold]:
     Source: Kolarik 2020, section 3.2; the order from the released code.
     """
     ids = sorted(map(str, ids)) if isinstance(ids, Iterable) else []
-    centers = [i[:2] for i in ids]
-    counts = {c: centers.count(c) for c in centers}
+    counts = dict(Counter(i[:2] for i in ids))
     if not ids or set(counts.values()) != {MSSEG_FOLDS}:
         raise FoldsError(
             f"The MSSEG folds need five scans of each center, named by the first two digits; found {counts or 'none'}."
         )
-    return group_folds(dict(zip(ids, centers, strict=True)), MSSEG_FOLDS)
+    return group_folds({i: i[:2] for i in ids}, MSSEG_FOLDS)
 
 
 def group_folds(

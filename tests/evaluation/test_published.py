@@ -31,9 +31,9 @@ def test_the_printed_spread_of_dice_is_over_folds_not_over_scans():
 
 
 def test_table_3_repeats_the_figures_of_table_2():
-    (ours,) = (system for system in TABLE_3 if system.name == REPRODUCED)
-    assert str(ours.dice) == str(TABLE_2["dice"][ALL]) == "0.611 ± 0.052"
-    assert str(ours.sensitivity) == str(TABLE_2["sensitivity"][ALL]) == "0.60 ± 0.10"
+    _, dice, sensitivity = TABLE_3[REPRODUCED]
+    assert str(dice) == str(TABLE_2["dice"][ALL]) == "0.611 ± 0.052"
+    assert str(sensitivity) == str(TABLE_2["sensitivity"][ALL]) == "0.60 ± 0.10"
 
 
 def test_fold_1_is_one_scan_a_center_and_has_no_spread():
