@@ -37,12 +37,7 @@ def score_targets(
 ) -> dict[str, dict[str, float]]:
     """Score every target by name: the scores of `score_scan`, and the targets' set of measures.
 
-    Targets that references of the case's group never have get nan.
-
-    Args:
-        reference: the expert's label map, (i, j, k).
-        prediction: the label map to score, on the same grid.
-        spacing: the voxel's edges in mm, one per axis, or the grid's affine (4×4 or its 3×3), as a sheared grid needs.
+    Arguments as in `score_scan`, but label maps. Targets that references of the case's group never have get nan.
     """
     found, measures = targets.masks(prediction), MEASURE_SETS[targets.measures]
     scores = {
@@ -103,14 +98,10 @@ def score_organ(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) ->
 
 
 def score_contour(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) -> dict[str, float]:
-    """Score a region of an echocardiogram as CAMUS does.
+    """Score a region of an echocardiogram, (i, j, 1), as CAMUS does; arguments as in `score_scan`.
 
     - mad_mm: the mean distance between contours, averaged over both directions;
     - hd_mm: the maximum distance in either direction (the Hausdorff distance).
-
-    Args:
-        reference, prediction: masks of a single slice, (i, j, 1); of volumes, surfaces are compared.
-        spacing: as in `score_scan`.
 
     Source: Messaoudi 2023, eqs. 2–4; Leclerc et al. 2019.
     """

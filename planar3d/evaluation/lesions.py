@@ -31,16 +31,8 @@ def lesion_scores(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) 
     Sensitivity without reference lesions and precision without predicted lesions are nan. F1 is 0 if the masks have
     lesions and none matches, so that missed scans count in a mean; it is nan only if neither mask has any.
 
-    Args:
-        reference: the expert's mask, (i, j, k), of {0, 1} within 0.001.
-        prediction: the mask to score, on the same grid.
-        spacing: the voxel's edges in mm, one per axis, or the grid's affine (4×4 or its 3×3), as a sheared grid needs.
-
-    Returns:
-        The scores by their names in `MEASURES`, and `confirmed_lesions`.
-
-    Raises:
-        ScanError: the masks are not two volumes of {0, 1} on one grid, or the spacing does not fit.
+    Arguments and errors are those of `score_scan`; the scores have their names in `MEASURES`, besides
+    `confirmed_lesions`.
     """
     reference, prediction = binary_pair(reference, prediction)
     box = union_box(reference, prediction)

@@ -132,10 +132,6 @@ def shared_patients(folds: Sequence[Fold], patients: Mapping[str, str]) -> list[
     """A sentence for each fold, of a user's own, that tests a scan of a patient on whose other scans it trains.
 
     If there is none, a sentence for the first fold that may do so by the names of scans: P1_T1 and P1_T2.
-
-    Args:
-        folds: the first is fold 1.
-        patients: the patient of each scan, by id.
     """
     sentences = []
     for number, fold in enumerate(folds, start=1):
