@@ -1,14 +1,14 @@
 """Conversion rules of layers without kernels."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from keras import layers
 
-from planar3d.conversion import convolutions, reshapes
+from planar3d.conversion import convolutions
 from planar3d.conversion.held_objects import held_and_plain, weight_objects
-from planar3d.conversion.operations import constant_in_3d
 from planar3d.conversion.place import Place, Rule, Step, Taken, copied
 from planar3d.errors import ConversionError
 from planar3d.graph.keras_graph import Max, Mean, layer_type
@@ -23,7 +23,7 @@ def everywhere(layer: Any, place: Place) -> list[Step]:
 
 def rescaling(layer: layers.Rescaling, place: Place) -> list[Step]:
     """Scaling by a number, a vector of channels, or a map that is the same on all slices."""
-    scale, offset = (constant_in_3d(value, place) for value in (layer.scale, layer.offset))
+    scale, offset = (place.constant(value) for value in (layer.scale, layer.offset))
     dtype, trainable = layer.dtype_policy, layer.trainable
     return [Step(layers.Rescaling(scale, offset, name=layer.name, dtype=dtype, trainable=trainable))]
 
@@ -148,6 +148,55 @@ def _slice_by_slice(layer: Any, step: Step, place: Place) -> list[Step]:
     return [Step(to), applied, Step(fro)]
 
 
+def reshape(operation: Any, place: Place) -> list[Step]:
+    """Reshape, Flatten and similar layers that keep rows and columns, with one of each, or give a vector per slice."""
+    before, after = place.inputs[0].shape[1:], place.outputs[0].shape[1:]
+    if None not in (*before, *after) and len(after) == 1 and place.has_depth and not place.whole_volume:
+        return _vector_of_each_slice(operation, after[0], place)
+    if None in (*_plane(before), *after) or _plane(before) != _plane(after):
+        raise ConversionError(
+            f"{operation.name} ({type(operation).__name__}) turns {_sizes(before)} of a slice into {_sizes(after)}, "
+            "which depends on the number of rows and columns and has no meaning in a volume. Pool first, e.g. with "
+            "GlobalAveragePooling2D, or convert the network without its top (include_top=False)."
+        )
+    return [Step(layers.Reshape(_target(after, place), name=operation.name))]
+
+
+def _vector_of_each_slice(operation: Any, length: int, place: Place) -> list[Step]:
+    # A slice must be contiguous, so depth is first.
+    step = Step(layers.Reshape((-1, length), name=operation.name))
+    if place.layout.position(place.rank) == 1:
+        return [step]
+    return [Step(layers.Permute(place.layout.depth_first(place.rank), name=f"{operation.name}_to")), step]
+
+
+def permute(layer: layers.Permute, place: Place) -> list[Step]:
+    """The same order of axes, with depth in place."""
+    moved = layer.dims
+    if place.has_depth:
+        axes = [place.layout.axis_in_3d(axis, place.rank) for axis in moved]
+        moved = place.layout.with_depth((None, *axes), place.layout.position(place.rank))[1:]
+    return [Step(layers.Permute(moved, name=layer.name, dtype=layer.dtype_policy))]
+
+
+def _target(after: Sequence[int], place: Place) -> tuple[int, ...]:
+    vector = len(after) < 3
+    # After pooling over the volume one slice is left; its vector has no depth.
+    of_volume = not place.has_depth or (place.whole_volume and place.depth == 1)
+    if of_volume and vector:
+        return tuple(after)
+    return place.layout.with_depth((None, *after), 1 if of_volume else -1)[1:]
+
+
+def _plane(shape: Sequence[Any]) -> tuple[Any, ...]:
+    """The rows and columns of a 2D shape without batch; 1 and 1 for a vector."""
+    return tuple(shape[:2]) if len(shape) >= 3 else (1, 1)
+
+
+def _sizes(shape: Sequence[Any]) -> str:
+    return "×".join("?" if size is None else str(size) for size in shape)
+
+
 _SAME_IN_3D = {within_slices: everywhere, along_axes: same_axes}
 # By exact type: a subclass may behave differently.
 RULES: dict[type, Rule] = {
@@ -162,16 +211,18 @@ RULES: dict[type, Rule] = {
     layers.Cropping2D: padding_or_cropping,
     layers.Dense: everywhere,
     layers.Dropout: dropout,
+    layers.Flatten: reshape,
     layers.GlobalAveragePooling2D: global_pooling,
     layers.GlobalMaxPooling2D: global_pooling,
     layers.GroupNormalization: group_normalization,
     layers.MaxPooling2D: pooling,
     layers.PReLU: prelu,
+    layers.Permute: permute,
     layers.RMSNormalization: rms_normalization,
+    layers.Reshape: reshape,
     layers.SpatialDropout2D: spatial_dropout,
     layers.UnitNormalization: same_axes,
     layers.UpSampling2D: upsampling,
     layers.ZeroPadding2D: padding_or_cropping,
     **convolutions.RULES,
-    **reshapes.RULES,
 }

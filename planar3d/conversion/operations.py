@@ -5,10 +5,10 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
-from keras import KerasTensor, ops, tree
+from keras import KerasTensor, tree
 
+from planar3d.conversion.layer_rules import reshape
 from planar3d.conversion.place import Place, Rule, Step
-from planar3d.conversion.reshapes import reshape
 from planar3d.graph.keras_graph import ExpandDims, Moveaxis, operation_kind
 
 _EACH_VALUE = (
@@ -23,9 +23,7 @@ _REDUCING = "Amax Amin Max Mean Min Std Sum Var"
 
 def each_value(operation: Any, place: Place) -> list[Step]:
     """Elementwise operations are the same in 3D; their constant arrays are laid out like their arguments."""
-    arrays = {
-        name: constant_in_3d(value, place) for name, value in vars(operation).items() if hasattr(value, "__array__")
-    }
+    arrays = {name: place.constant(value) for name, value in vars(operation).items() if hasattr(value, "__array__")}
     return [_again(operation, **arrays)]
 
 
@@ -110,29 +108,13 @@ def arguments_in_3d(operation: Any, args: Any, kwargs: Any, place: Place) -> tup
         return (args[0], _key_in_3d(place)[0]), kwargs
     if rule is each_value:
         args = [np.asarray(value) if isinstance(value, (list, tuple)) else value for value in args]
-        return tree.map_structure(lambda value: constant_in_3d(value, place), (args, kwargs))
+        return tree.map_structure(lambda value: place.constant(value), (args, kwargs))
     for value in tree.flatten((args, kwargs)):
         if not isinstance(value, KerasTensor) and len(getattr(value, "shape", ())) > 1:
             raise ValueError(
                 f"it takes an array of the shape {tuple(value.shape)}; only numbers and vectors are supported"
             )
     return args, kwargs
-
-
-def constant_in_3d(value: Any, place: Place) -> Any:
-    """An array that broadcasts to each slice of an operation's output; a `ValueError` if it differs between samples.
-
-    Tensors of the network are unchanged.
-    """
-    shape: Any = np.shape(value) if isinstance(value, (list, tuple)) else getattr(value, "shape", ())
-    rank = place.rank_behind
-    if isinstance(value, KerasTensor) or len(shape) < 2 or not place.has_depth:
-        return value
-    if len(shape) > rank or (len(shape) == rank and shape[0] != 1):
-        raise ValueError(f"it takes an array of the shape {tuple(shape)}, which differs from sample to sample")
-    before = len(shape) - (rank - place.layout.position(rank))
-    array = value if isinstance(value, (list, tuple)) else ops.convert_to_numpy(value)
-    return np.expand_dims(array, before) if before >= 0 else array
 
 
 def rule_of(operation: Any) -> Rule | None:

@@ -68,6 +68,21 @@ class Place:
         """Number of axes of its first 2D output, including the batch."""
         return len(self.outputs[0].shape)
 
+    def constant(self, value: Any) -> Any:
+        """An array that broadcasts to each slice of its output; a `ValueError` if it differs from sample to sample.
+
+        Tensors of the network are unchanged.
+        """
+        shape: Any = np.shape(value) if isinstance(value, (list, tuple)) else getattr(value, "shape", ())
+        rank = self.rank_behind
+        if isinstance(value, keras.KerasTensor) or len(shape) < 2 or not self.has_depth:
+            return value
+        if len(shape) > rank or (len(shape) == rank and shape[0] != 1):
+            raise ValueError(f"it takes an array of the shape {tuple(shape)}, which differs from sample to sample")
+        before = len(shape) - (rank - self.layout.position(rank))
+        array = value if isinstance(value, (list, tuple)) else keras.ops.convert_to_numpy(value)
+        return np.expand_dims(array, before) if before >= 0 else array
+
 
 def unchanged(array: np.ndarray) -> np.ndarray:
     """The array itself."""
