@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,14 @@ def list_failed(failed: Mapping[str, str], as_json: bool = False) -> None:
     """Print why scans failed, by path, as lines of the log."""
     for path, why in failed.items():
         log(as_json)(f"failed  {path}: {why}")
+
+
+def give(result: Any, lines: Iterable[str], as_json: bool) -> None:
+    """Print a result as JSON or in lines."""
+    if as_json:
+        print_json(result)
+    else:
+        show("\n".join(lines))
 
 
 def print_json(content: Any) -> None:

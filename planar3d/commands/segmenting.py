@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from planar3d.scans.inputs import Given
 
 from planar3d.commands.options import AsJson, AssumeAffine, Cluster, Out, Settings, Size, open_models
-from planar3d.commands.output import list_failed, log, print_json, say, show
+from planar3d.commands.output import give, list_failed, log, print_json, say
 from planar3d.errors import RecipeError, ScanError
 from planar3d.wording import counted, score_text
 
@@ -112,13 +112,9 @@ def status(folder: Annotated[Path, Argument(help="Output folder of predict.")], 
     from planar3d.study.cohort_folder import CohortFolder
 
     standing = CohortFolder(folder).opened().standing()
-    if as_json:
-        print_json(vars(standing))
-        return
-    show(str(standing))
-    for what, scans in (("failed", standing.failed), ("claimed", standing.claimed), ("missing", standing.missing)):
-        for path, why in scans.items():
-            show(f"{what}  {path}{why and ': '}{why}")
+    others = {"failed": standing.failed, "claimed": standing.claimed, "missing": standing.missing}
+    lines = [f"{what}  {path}{why and ': '}{why}" for what, scans in others.items() for path, why in scans.items()]
+    give(vars(standing), [str(standing), *lines], as_json)
 
 
 def table(folder: Annotated[Path, Argument(help="Output folder of predict.")], as_json: AsJson = False) -> None:
@@ -189,13 +185,9 @@ def compare(
     content = write_comparison((scans[0], found[0]), (scans[1], found[1]), out)
     for warning in content["warnings"]:
         log(as_json)(warning["sentence"])
-    if as_json:
-        print_json(content)
-        return
-    for change, count in content["counts"].items():
-        show(f"{change:12s} {count}")
-    show(f"{'correlation':12s} {content['correlation']:.2f}")
-    show(f"Page: {out / 'comparison.html'}")
+    shown = content["counts"] | {"correlation": f"{content['correlation']:.2f}"}
+    lines = [f"{name:12s} {value}" for name, value in shown.items()]
+    give(content, [*lines, f"Page: {out / 'comparison.html'}"], as_json)
 
 
 def evaluate(
@@ -218,10 +210,7 @@ def evaluate(
         from planar3d.study.cohort_scores import mean_scores, score_masks
 
         rows = score_masks(prediction, reference, log(as_json), assume_affine, out)
-        if as_json:
-            print_json(rows)
-        else:
-            show("\n".join(mean_scores(rows)))
+        give(rows, mean_scores(rows), as_json)
         return
     if not volume_of(prediction)[0].exists():
         raise ScanError(f"{prediction} does not exist; name a mask, or the folder that predict wrote.")
@@ -230,8 +219,5 @@ def evaluate(
     expert = read_mask(reference, None, assume_affine)
     predicted = read_mask(prediction, expert, assume_affine)
     scores = score_scan(expert.voxels, predicted.voxels, expert.affine)
-    if as_json:
-        print_json(scores)
-        return
-    for name, value in scores.items():
-        show(f"{name:24s} {score_text(value, MEASURES[name].digits)}")
+    lines = [f"{name:24s} {score_text(value, MEASURES[name].digits)}" for name, value in scores.items()]
+    give(scores, lines, as_json)
