@@ -1,8 +1,7 @@
 """The content of a run folder: its recipe, folds, environment, and the scores and learning curves of its folds."""
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,9 +132,8 @@ def read_results(folder: str | Path) -> Results:
     about, scans = run.folder / "environment.json", list[ScanScores]()
     results = Results(run, read_json(about, dict) if about.is_file() else {}, scans)
     for number, path in _in_folds(run.folder, "scores.csv").items():
-        scans += (found := _read_scores(path, results.measures))
+        scans += (found := _read_scores(run, path, results.measures))
         _require_own(run, number, path, found)
-        _require_as_written(run, path, found)
     if not scans:
         raise RunError(
             f"{run.folder} has no scores yet: fold-*/scores.csv is missing or empty. Train and score at least one fold "
@@ -202,37 +200,31 @@ def _foreign(run: Run, number: int, why: str) -> RunError:
     return RunError(f"{why}. Move {folder} back to its own run folder, or delete it to train the fold again.")
 
 
-def _require_as_written(run: Run, path: Path, scans: Sequence[ScanScores]) -> None:
-    """Raise a `RunError` if a table has scores twice or in another group, as after a spreadsheet made 1 of 01."""
-    times = Counter((scan.scan, scan.grid, scan.target) for scan in scans)
-    for scan in scans:
-        group = run.cases[scan.scan].group
-        why = f"{scan.scan} is in group {scan.group!r}, but in {group!r} in folds.json" if scan.group != group else ""
-        if times[scan.scan, scan.grid, scan.target] > 1:
-            why = f"it has the scores of {scan.scan} on the {scan.grid} grid more than once"
-        if why:
-            raise RunError(f"{path} was edited: {why}. Delete it, and run the same command again to score the fold.")
-
-
 def _in_folds(run: Path, name: str) -> dict[int, Path]:
     numbers = {path: path.parent.name.removeprefix("fold-") for path in run.glob(f"fold-*/{name}")}
     return dict(sorted((int(number), path) for path, number in numbers.items() if number.isdigit()))
 
 
-def _read_scores(path: Path, measures: Mapping[str, Measure]) -> list[ScanScores]:
-    scans = []
+def _read_scores(run: Run, path: Path, measures: Mapping[str, Measure]) -> list[ScanScores]:
+    """The scores in a table; a `RunError` if it was edited, as by a spreadsheet that made 1 of the group 01."""
+    scans = dict[tuple[str, str, str], ScanScores]()
     for line, row in enumerate(read_rows(path), start=2):
-        absent = [name for name in (*_COLUMNS, *measures) if row.get(name) is None]
-        if absent:
-            raise RunError(f"{path}, line {line}, lacks {', '.join(absent)}. Delete it to score the fold again.")
         try:
+            if absent := [name for name in (*_COLUMNS, *measures) if row.get(name) is None]:
+                raise ValueError(f"it lacks {', '.join(absent)}")
+            scan, group, grid, target = row["scan"], row["group"], row["grid"], row.get("target") or LESION
+            if scan in run.cases and group != (known := run.cases[scan].group):
+                raise ValueError(f"{scan} is in group {group!r}, but in {known!r} in folds.json")
+            if (scan, grid, target) in scans:
+                raise ValueError(f"it has the scores of {scan} on the {grid} grid more than once")
             # An undefined score is written as nan or is empty.
             values = {name: float(row[name] or "nan") for name in measures}
-            fold, target = int(row["fold"]), row.get("target") or LESION
+            scans[scan, grid, target] = ScanScores(scan, group, int(row["fold"]), grid, target, values)
         except ValueError as error:
-            raise RunError(f"{path}, line {line}: {error}. Delete it to score the fold again.") from None
-        scans.append(ScanScores(row["scan"], row["group"], fold, row["grid"], target, values))
-    return scans
+            raise RunError(
+                f"{path}, line {line}: {error}. Delete the file, and run the same command again to score the fold."
+            ) from None
+    return [*scans.values()]
 
 
 def _read_history(path: Path) -> dict[str, np.ndarray]:

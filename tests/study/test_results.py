@@ -60,7 +60,7 @@ def test_scores_that_a_spreadsheet_changed_are_refused(make_run):
     path.write_text(written, encoding="utf-8-sig")
     assert len(read_results(run).scans) == 18
     path.write_text(written.replace(",01,", ",1,"))
-    with pytest.raises(RunError, match=r"scores\.csv was edited: scan01 is in group '1', but in '01' in folds"):
+    with pytest.raises(RunError, match=r"scores\.csv, line 2: scan\d\d is in group '1', but in '01' in folds"):
         read_results(run)
     path.write_text(written + written.splitlines()[2])
     with pytest.raises(RunError, match="it has the scores of scan01 on the native grid more than once"):
@@ -110,7 +110,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("scan,group\na,01\n", "line 2, lacks fold, grid, dice"),
+        ("scan,group\na,01\n", "line 2: it lacks fold, grid, dice"),
         (
             ",".join(["scan,group,fold,grid", *MEASURES]) + "\na,01,one,native" + ",1" * len(MEASURES),
             "line 2: .*'one'",
