@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ class Results:
         """Whether the scans are a phantom's, see `write_phantom`."""
         return bool(self.run.data.get("phantom"))
 
-    @property
+    @cached_property
     def notes(self) -> list[str]:
         """Notes on the limits of the scores."""
         notes = []
