@@ -97,14 +97,10 @@ def all_tables(results: Results) -> list[Table]:
     """Build every table of a run: those with published figures, and all measures on each scored grid."""
     if not results.of_lesions:
         measured = [measures_table(results, grid, target) for target in results.targets for grid in GRIDS]
-        besides = _besides(results)
+        besides = [_BESIDES[name](results) for name in _BESIDES.keys() & {results.run.recipe.targets.measures}]
         return [*system_tables(results, besides), targets_table(results), *besides, *measured]
     measured = [measures_table(results, grid) for grid in GRIDS if results.on(grid)]
     return [table_2(results), table_3(results), *measured]
-
-
-def _besides(results: Results) -> list[Table]:
-    return [_BESIDES[name](results) for name in _BESIDES.keys() & {results.run.recipe.targets.measures}]
 
 
 def write_tables(tables: Iterable[Table], folder: str | Path) -> None:
@@ -121,17 +117,10 @@ def print_tables(results: Results) -> None:
     from rich.text import Text
 
     console = Console()
-    shown: list[tuple[str, list[tuple[str, ...]]]]
-    if results.of_lesions:
-        second, third = table_2(results), table_3(results)
-        shown = [(second.title, side_by_side(second, results)), (third.title, [third.header, *third.lines])]
-        notes = [*spread_notes(), *_left_out(results, published.TABLE_2), *_other_scans(results)]
-    else:
-        tables = [*system_tables(results, _besides(results)), targets_table(results)]
-        shown = [(table.title, [table.header, *table.lines]) for table in tables]
-        notes = list(dict.fromkeys(note for table in tables for note in table.notes))
-    for title, (header, *lines) in shown:
-        printed = RichTable(title=title)
+    tables = [table for table in all_tables(results) if table.beside or table.name == "targets"]
+    for table in tables:
+        header, *lines = side_by_side(table, results) if table.name == "table2" else [table.header, *table.lines]
+        printed = RichTable(title=table.title)
         columns = list(zip(header, *lines, strict=True))
         widths = _least_widths(columns, broken=False)
         if sum(widths) + 3 * len(widths) >= console.width:
@@ -142,7 +131,7 @@ def print_tables(results: Results) -> None:
         for line in lines:
             printed.add_row(*map(Text, line))
         console.print(printed)
-    for note in notes:
+    for note in dict.fromkeys(note for table in tables for note in table.notes):
         console.print(Text(f"- {note}"))
 
 
