@@ -23,7 +23,7 @@ from planar3d.training.precision import computed_precision
 from planar3d.training.samples import ScanSamples
 
 # Number types by the recipe's names.
-_KEPT_IN = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16), "bf16": np.dtype(bfloat16)}
+_KEPT_IN: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "bf16": bfloat16}
 
 
 def check_cacheable(recipe: Recipe) -> None:
@@ -96,12 +96,10 @@ def _write_features(encoder: keras.Model, voxels: np.ndarray, paths: Sequence[Pa
         levels = encoder.predict_on_batch(recipe.preparation.as_input(voxels[first : first + depth])[None])
         blocks.append([level[0][(start - first) // factor :] for level, factor in zip(levels, factors, strict=True)])
     for path, parts in zip(paths, zip(*blocks, strict=True), strict=True):
-        features = np.concatenate(parts)
-        features = features.astype(_KEPT_IN[recipe.training.samples.cached_features])
-        # NumPy files do not support bfloat16, so its bits are stored.
-        features = features.view(np.uint16) if features.dtype == bfloat16 else features
+        features = np.concatenate(parts).astype(_KEPT_IN[recipe.training.samples.cached_features])
         with written_beside(path) as temporary:
-            np.save(temporary, features)
+            # NumPy files do not support bfloat16, so its bits are stored.
+            np.save(temporary, features.view(np.uint16) if features.dtype == bfloat16 else features)
 
 
 class FeatureSamples(ScanSamples):
