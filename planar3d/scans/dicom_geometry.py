@@ -33,8 +33,7 @@ def on_its_grid(scan: "Scan", series: DicomSeries) -> "Scan":
         ScanError: its size differs, or its position or directions by more than a wrong step explains.
     """
     expected = _as_stored(grid_of(series), shape_of(series), scan)
-    ends = [0.0] if expected is None else _shifts(expected, scan)
-    if expected is None or min(ends) > 2 * TOLERANCE_MM:
+    if expected is None or min(ends := _shifts(expected, scan)) > 2 * TOLERANCE_MM:
         raise ScanError(
             f"{series.images[0].path}: dcm2niix made a volume {scan.voxels.shape} of series {series} that differs "
             "from its headers in size or position. Convert it yourself, look at the volume, and name the NIfTI file."
@@ -47,10 +46,10 @@ def on_its_grid(scan: "Scan", series: DicomSeries) -> "Scan":
     return dataclasses.replace(scan, header=header)
 
 
-def _as_stored(grid: np.ndarray, shape: np.ndarray, scan: "Scan") -> np.ndarray | None:
+def _as_stored(grid: np.ndarray, shape: tuple[int, ...], scan: "Scan") -> np.ndarray | None:
     """A grid of columns, rows and slices with the order and direction of a scan's axes; None if the sizes differ."""
     turn = orientations.io_orientation(np.linalg.inv(grid) @ scan.affine)
-    if np.take(scan.voxels.shape, np.argsort(turn[:, 0])).tolist() != shape.tolist():
+    if tuple(np.take(scan.voxels.shape, np.argsort(turn[:, 0]))) != shape:
         return None
     return grid @ np.linalg.inv(orientations.inv_ornt_aff(turn, scan.voxels.shape))
 
@@ -94,13 +93,11 @@ def departures(series: DicomSeries) -> np.ndarray:
     """Distance in mm of each slice's farthest corner from the grid, in spatial order."""
     frames, grid = _planes_in_space(series), grid_of(series)
     columns, rows, slices = shape_of(series)
-    corners = np.array([[x, y, 1] for x in (0, columns - 1) for y in (0, rows - 1)])
-    places = grid[:3, 3] + np.arange(slices)[:, None] * grid[:3, 2]
-    on_grid = np.stack([*np.broadcast_to(grid[:3, :2].T[:, None], (2, slices, 3)), places], axis=1)
-    return np.linalg.norm(corners @ (frames - on_grid), axis=2).max(axis=1)
+    corners = np.array([[[x, y, k, 1] for x in (0, columns - 1) for y in (0, rows - 1)] for k in range(slices)])
+    return np.linalg.norm(corners[:, :, [0, 1, 3]] @ frames - corners @ grid[:3].T, axis=2).max(axis=1)
 
 
-def shape_of(series: DicomSeries) -> np.ndarray:
+def shape_of(series: DicomSeries) -> tuple[int, int, int]:
     """Columns, rows, slices."""
     rows, columns = series.images[0].shape
-    return np.array([columns, rows, len(planes(series, "position"))])
+    return columns, rows, len(planes(series, "position"))
