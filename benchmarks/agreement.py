@@ -37,7 +37,7 @@ def main(
     """Predict each scan in each way, and write the table to RESULTS.md."""
     from planar3d.inference.prepared_scan import prepare
     from planar3d.networks.weights_file import Model
-    from planar3d.scans.datasets import find_cases
+    from planar3d.scans.layouts import find_cases
     from planar3d.scans.volume import read_mask, read_scan
     from planar3d.transfer.metadata import CARD
 

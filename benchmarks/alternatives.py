@@ -83,7 +83,7 @@ def _set_up(
 
 def _prepared(folder: Path, data: Path | None, scan: str | None, recipe: Recipe) -> tuple[np.ndarray, np.ndarray, str]:
     from planar3d.inference.prepared_scan import prepare
-    from planar3d.scans.datasets import find_cases
+    from planar3d.scans.layouts import find_cases
     from planar3d.scans.phantom import write_phantom
     from planar3d.scans.volume import read_mask, read_scan
 

@@ -23,8 +23,8 @@ from side_by_side import Measurement, conditions, measure, record, table
 from planar3d.inference.prepared_scan import prepare
 from planar3d.recipes import PAPER
 from planar3d.scans import nifti
-from planar3d.scans.datasets import find_cases
 from planar3d.scans.intensities import to_8_bit, to_16_bit_range
+from planar3d.scans.layouts import find_cases
 from planar3d.scans.phantom import write_phantom
 from planar3d.scans.preparation import SagittalCube
 from planar3d.scans.preparation.prepared import save_prepared

@@ -52,7 +52,7 @@ def prediction(weights: str, case: str, engine: str = "auto") -> Callable[[], np
     """The network alone, from the prepared case to the probabilities of every eighth voxel along each axis."""
     from planar3d.inference.segmenter import Segmenter
     from planar3d.scans.case import read_images
-    from planar3d.scans.datasets import find_cases
+    from planar3d.scans.layouts import find_cases
 
     segmenter = Segmenter(weights, engine=engine, precision="float32")
     images = find_cases(case).cases[0].images

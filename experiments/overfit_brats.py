@@ -34,7 +34,7 @@ def overfit(
     """Train on one case, segment it, and score its regions."""
     from planar3d.evaluation.challenges import score_targets
     from planar3d.inference.segmenter import segment
-    from planar3d.scans.datasets import find_cases
+    from planar3d.scans.layouts import find_cases
 
     chosen = overfitting(find_recipe(recipe), steps, epoch_steps, crop, settings or [])
     cases = find_cases(data).by_id()

@@ -40,7 +40,7 @@ _HOME = {
         "scans.volume": "Scan read_scan",
         "scans.windows": "cut_windows compose",
         "scans.targets": "threshold",
-        "scans.datasets": "find_cases",
+        "scans.layouts": "find_cases",
         "scans.folds": "msseg_folds group_folds",
         "scans.phantom": "write_phantom",
         "inference.predictor": "predictor predict_volume",
@@ -92,9 +92,9 @@ if TYPE_CHECKING:  # with __getattr__, type checkers and editors would take ever
     from planar3d.recipes import PAPER as PAPER
     from planar3d.recipes import RELEASED as RELEASED
     from planar3d.recipes import Recipe as Recipe
-    from planar3d.scans.datasets import find_cases as find_cases
     from planar3d.scans.folds import group_folds as group_folds
     from planar3d.scans.folds import msseg_folds as msseg_folds
+    from planar3d.scans.layouts import find_cases as find_cases
     from planar3d.scans.phantom import write_phantom as write_phantom
     from planar3d.scans.targets import threshold as threshold
     from planar3d.scans.volume import Scan as Scan

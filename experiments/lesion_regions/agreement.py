@@ -14,7 +14,7 @@ import typer
 from planar3d.evaluation.lesion_regions import name_regions
 from planar3d.evaluation.lesion_table import lesion_table
 from planar3d.files import write_csv
-from planar3d.scans.datasets import find_cases
+from planar3d.scans.layouts import find_cases
 from planar3d.scans.volume import read_mask, read_scan
 
 COLUMNS = ("scan", "lesion", "volume_ml", "found", "sure", "by_experts")

@@ -92,7 +92,7 @@ def scored(data: Path, folder: Path, recipe: Recipe, number: int, engine: str, o
     """Train or resume a fold, and score its test scans, and others, at every threshold."""
     from planar3d.inference.predictor import predictor
     from planar3d.networks.weights_file import load_network
-    from planar3d.scans.datasets import find_cases
+    from planar3d.scans.layouts import find_cases
     from planar3d.study.cross_validation import train_fold
     from planar3d.study.preparing import prepare_scans
     from planar3d.study.reproduce import folds_for

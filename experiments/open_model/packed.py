@@ -19,8 +19,8 @@ import nibabel as nib
 import numpy as np
 import typer
 
-from planar3d.scans.datasets import find_cases
 from planar3d.scans.intensities import MEDIAN_LEVEL, head_median, head_threshold
+from planar3d.scans.layouts import find_cases
 from planar3d.scans.volume import Scan, read_mask, read_scan
 from planar3d.transfer.array_files import read_directly
 from planar3d.transfer.published_models import find_model

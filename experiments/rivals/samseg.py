@@ -18,7 +18,7 @@ import numpy as np
 import typer
 
 from planar3d.files import read_rows, write_csv, written_beside
-from planar3d.scans.datasets import find_cases
+from planar3d.scans.layouts import find_cases
 
 TABLE = Path(__file__).with_name("samseg.csv")
 COLUMNS = ("scan", "processor_seconds", "peak_gib")

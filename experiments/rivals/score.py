@@ -16,7 +16,7 @@ import typer
 
 from planar3d.evaluation.scores import score_scan
 from planar3d.files import read_rows, write_csv
-from planar3d.scans.datasets import find_cases
+from planar3d.scans.layouts import find_cases
 from planar3d.scans.volume import read_mask, read_scan
 
 TABLE = Path(__file__).with_name("scores.csv")

@@ -34,7 +34,7 @@ from planar3d.cli import main
 from planar3d.commands.options import Data, Out, Settings, Size
 from planar3d.errors import RunError
 from planar3d.files import read_rows
-from planar3d.scans.datasets import find_cases
+from planar3d.scans.layouts import find_cases
 
 
 def run(

@@ -65,7 +65,7 @@ def train(
 def outcome(data: Path, out: Path, planned: Planned, settings: Sequence[str]) -> Outcome:
     """Train or resume a run, and return its rows of results.csv and of curves.csv."""
     from planar3d.inference.predictor import predictor
-    from planar3d.scans.datasets import find_cases
+    from planar3d.scans.layouts import find_cases
     from planar3d.study.cross_validation import train_fold
     from planar3d.study.preparing import prepare_scans
     from planar3d.study.reproduce import folds_for

@@ -65,7 +65,7 @@ def prepare(
     assume_affine: AssumeAffine = False,
 ) -> None:
     """Prepare all scans of a data set for the network of a recipe."""
-    from planar3d.scans.datasets import find_cases
+    from planar3d.scans.layouts import find_cases
     from planar3d.study.cluster import check_cluster
     from planar3d.study.preparing import prepare_scans
     from planar3d.study.reproduce import folds_for

@@ -42,8 +42,8 @@ def train(
     assume_affine: AssumeAffine = False,
 ) -> None:
     """Train one fold; interrupted training resumes where it stopped."""
-    from planar3d.scans.datasets import find_cases
     from planar3d.scans.folds import choose_folds
+    from planar3d.scans.layouts import find_cases
     from planar3d.study.cross_validation import train_fold
     from planar3d.study.preparing import prepare_scans
     from planar3d.study.reproduce import folds_for
@@ -78,7 +78,7 @@ def crossval(
     as_json: AsJson = False,
 ) -> None:
     """Train, predict and score the folds of a cross-validation, and write the report."""
-    from planar3d.scans.datasets import find_cases
+    from planar3d.scans.layouts import find_cases
     from planar3d.study.reproduce import reproduce
 
     chosen = chosen_recipe(recipe, settings, size=size, seed=seed, precision=precision)
@@ -112,7 +112,7 @@ def reproduce(
 ) -> None:
     """Reproduce a paper end to end: folds, masks on the native grid, the paper's tables and a report."""
     from planar3d.recipes.demonstrations import DEMONSTRATIONS
-    from planar3d.scans.datasets import find_cases
+    from planar3d.scans.layouts import find_cases
     from planar3d.sections import check_choice
     from planar3d.study.reproduce import demonstrate
     from planar3d.study.reproduce import reproduce as reproduce_on

@@ -9,7 +9,6 @@ from pathlib import Path
 from planar3d.errors import ScanError, reading
 from planar3d.scans.bids import derivative_names, find_bids_scans, is_bids
 from planar3d.scans.case import Case, read_images
-from planar3d.scans.datasets import find_layout, has_layout
 from planar3d.scans.dicom import DicomSeries, choose_usable, find_dicom_series, series_in, series_with
 from planar3d.scans.dicom_conversion import read_dicom_series
 from planar3d.scans.dicom_headers import DICOM_SUFFIXES, dicom_files
@@ -25,6 +24,7 @@ from planar3d.scans.image_files import (
     without_copies,
     without_pairs,
 )
+from planar3d.scans.layouts import find_layout, has_layout
 from planar3d.scans.outputs import Outputs, plain_names, series_name, with_unique_names
 from planar3d.scans.readers import reader_of
 from planar3d.scans.tables import check_name, path_in_table, read_table

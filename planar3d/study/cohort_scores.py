@@ -11,7 +11,7 @@ from planar3d.evaluation.scores import summarize
 from planar3d.files import write_csv
 from planar3d.locks import alone_with
 from planar3d.recipes import Recipe
-from planar3d.scans.datasets import find_cases, find_layout
+from planar3d.scans.layouts import find_cases, find_layout
 from planar3d.scans.volume import read_labels
 from planar3d.study.records import begins, mask_is_gone, mask_was_changed, records_within
 from planar3d.wording import counted, listed, score_text

@@ -9,9 +9,9 @@ from planar3d.locks import alone_with
 from planar3d.progress import Notify
 from planar3d.recipes import Recipe
 from planar3d.recipes.demonstrations import DEMONSTRATIONS, Demonstration
-from planar3d.scans.case import Case
-from planar3d.scans.datasets import Dataset, find_cases
+from planar3d.scans.case import Case, Dataset
 from planar3d.scans.folds import Fold, choose_folds, everything, group_folds, read_folds
+from planar3d.scans.layouts import find_cases
 from planar3d.scans.phantom import phantom_groups, refuse_other_phantom, write_phantom
 from planar3d.study.cluster import check_cluster
 from planar3d.study.cross_validation import run_folds

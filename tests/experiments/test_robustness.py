@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from planar3d.errors import RunError
 from planar3d.recipes import MODERN
-from planar3d.scans.datasets import find_cases
+from planar3d.scans.layouts import find_cases
 from planar3d.scans.volume import Scan
 from planar3d.study.reproduce import folds_for
 from planar3d.study.run_folder import start_run

@@ -21,8 +21,8 @@ from planar3d.scans.bids import (
     write_instance_sidecars,
     write_sidecars,
 )
-from planar3d.scans.datasets import find_cases
 from planar3d.scans.inputs import find_inputs, outputs_of, read_input_images
+from planar3d.scans.layouts import find_cases
 from planar3d.scans.volume import Scan
 
 RAW = ("sub-01/anat/sub-01_FLAIR", "sub-02/ses-1/anat/sub-02_ses-1_acq-3D_ce-gd_rec-norm_run-1_FLAIR")

@@ -8,7 +8,7 @@ from stored_scans import touch
 
 from planar3d.errors import DatasetError, Planar3DError, Planar3DWarning
 from planar3d.scans.case import Case
-from planar3d.scans.datasets import find_cases, find_layout
+from planar3d.scans.layouts import find_cases, find_layout
 
 
 @pytest.mark.parametrize("above", ["", "TrainingDataset_MSSEG/", "Unprocessed training dataset/TrainingDataset_MSSEG/"])

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from planar3d.errors import DatasetError, Planar3DError
 from planar3d.scans.case import read_images
-from planar3d.scans.datasets import find_cases
+from planar3d.scans.layouts import find_cases
 from planar3d.scans.phantom import phantom_groups, write_phantom
 from planar3d.scans.phantom_fields import spread
 from planar3d.scans.phantom_head import TISSUES, brain_maps, build_head

@@ -193,7 +193,7 @@ def test_a_grid_that_is_not_that_of_the_voxels_is_refused(tmp_path, changed):
 
 @pytest.mark.real
 def test_a_real_thick_sliced_scan_and_its_mask_survive_the_way_there_and_back(real_data):
-    from planar3d.scans.datasets import find_cases
+    from planar3d.scans.layouts import find_cases
     from planar3d.scans.volume import read_mask
 
     case = find_cases(real_data / "data/ms_flair").cases[0]

@@ -6,8 +6,8 @@ import nibabel as nib
 import pytest
 from challenge_road import recipe_of, with_tiny
 
-from planar3d.scans.datasets import find_cases
 from planar3d.scans.folds import Fold
+from planar3d.scans.layouts import find_cases
 from planar3d.scans.phantom import write_phantom
 from planar3d.scans.volume import read_labels, read_scan
 from planar3d.study.cohort import segment_all

@@ -16,8 +16,8 @@ from msseg import RECIPE, write_model, write_msseg
 from planar3d.commands.scans import prepare
 from planar3d.errors import RunError, ScanError
 from planar3d.scans.case import Case
-from planar3d.scans.datasets import find_cases
 from planar3d.scans.folds import group_folds
+from planar3d.scans.layouts import find_cases
 from planar3d.study import preparing
 from planar3d.study.cluster import check_cluster, run_tasks
 from planar3d.study.cohort import segment_all

@@ -17,8 +17,8 @@ from planar3d.errors import DatasetError, RunError, ScanError
 from planar3d.evaluation.scores import score_scan
 from planar3d.files import read_json, write_json
 from planar3d.networks.weights_file import Model
-from planar3d.scans.datasets import find_cases
 from planar3d.scans.folds import Fold
+from planar3d.scans.layouts import find_cases
 from planar3d.scans.targets import Classes
 from planar3d.scans.volume import Scan, read_mask
 from planar3d.study.cohort import segment_all

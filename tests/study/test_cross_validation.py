@@ -18,8 +18,8 @@ from planar3d.errors import FoldsError, Planar3DWarning, RecipeError, RunError, 
 from planar3d.inference.segmenter import segment
 from planar3d.locks import CLAIM, Holder
 from planar3d.recipes import MODERN, RELEASED
-from planar3d.scans.datasets import find_cases
 from planar3d.scans.folds import Fold, choose_folds
+from planar3d.scans.layouts import find_cases
 from planar3d.study import preparing, sources
 from planar3d.study.cross_validation import run_folds
 from planar3d.study.preparing import prepare_scans

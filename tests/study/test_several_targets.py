@@ -13,7 +13,7 @@ from planar3d.cli import app
 from planar3d.inference.segmenter import segment
 from planar3d.networks.weights_file import load_network
 from planar3d.recipes.wacker2019 import WACKER2019_3D
-from planar3d.scans.datasets import find_cases
+from planar3d.scans.layouts import find_cases
 
 SMALL = {
     **{"encoder_weights": "none", "shape": "4,32,32", "step": "4,16,16", "batch_size": 2, "patches_per_epoch": 4},

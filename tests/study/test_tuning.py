@@ -13,8 +13,8 @@ from planar3d.errors import RecipeError, RunError, ScanError
 from planar3d.evaluation.challenges import score_region
 from planar3d.networks.registry import recipe_network
 from planar3d.networks.weights_file import load_network, read_recipe, save_weights
-from planar3d.scans.datasets import find_cases
 from planar3d.scans.folds import Fold
+from planar3d.scans.layouts import find_cases
 from planar3d.scans.targets import Classes, Regions
 from planar3d.study.run_folder import open_run, start_run
 from planar3d.study.tuning import MOST_MM3, find_smallest, innermost_of, mean_dice, tune

@@ -10,7 +10,7 @@ from planar3d.cli import app
 from planar3d.errors import DatasetError, ScanError
 from planar3d.inference.prepared_scan import prepare
 from planar3d.recipes import MODERN
-from planar3d.scans.datasets import find_cases
+from planar3d.scans.layouts import find_cases
 from planar3d.scans.volume import read_mask, read_scan
 from planar3d.training.synthesis import Anatomy, HeadGenerator, LesionShapes, read_anatomies, read_anatomy
 from planar3d.training.synthesis.anatomy import BRAIN, LESION_TISSUE, TISSUES

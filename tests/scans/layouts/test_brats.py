@@ -6,8 +6,8 @@ import pytest
 
 from planar3d.errors import DatasetError, ScanError
 from planar3d.scans.case import read_images
-from planar3d.scans.datasets import find_cases
 from planar3d.scans.inputs import find_inputs, outputs_of, read_input_images
+from planar3d.scans.layouts import find_cases
 from planar3d.scans.targets import Regions
 from planar3d.scans.volume import read_labels
 

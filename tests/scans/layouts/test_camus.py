@@ -10,8 +10,8 @@ from challenge_road import recipe_of, segmented
 
 from planar3d.errors import DatasetError, FoldsError, Planar3DError, ScanError
 from planar3d.scans.case import read_images
-from planar3d.scans.datasets import find_cases
 from planar3d.scans.inputs import find_inputs, read_input_images
+from planar3d.scans.layouts import find_cases
 from planar3d.scans.layouts.camus import read_info
 from planar3d.scans.phantom import phantom_groups, write_phantom
 from planar3d.scans.volume import read_labels, read_scan

@@ -9,8 +9,8 @@ from dicom_series import AXIAL, OBLIQUE, VOXELS, write_series
 
 from planar3d.errors import Planar3DError, ScanError
 from planar3d.scans.case import read_images
-from planar3d.scans.datasets import find_cases
 from planar3d.scans.inputs import find_inputs
+from planar3d.scans.layouts import find_cases
 from planar3d.scans.phantom import phantom_groups, write_phantom
 from planar3d.scans.volume import read_labels, read_scan
 from planar3d.study.reproduce import folds_for

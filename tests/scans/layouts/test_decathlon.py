@@ -14,8 +14,8 @@ from planar3d.evaluation.challenges import score_targets
 from planar3d.recipes import RECIPES
 from planar3d.scans import phantom
 from planar3d.scans.case import read_images
-from planar3d.scans.datasets import find_cases
 from planar3d.scans.inputs import find_inputs, read_input_images
+from planar3d.scans.layouts import find_cases
 from planar3d.scans.volume import read_labels, read_scan
 
 SHAPE = (5, 6, 4)

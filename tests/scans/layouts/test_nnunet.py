@@ -7,8 +7,8 @@ from stored_scans import touch
 
 from planar3d.errors import DatasetError, Planar3DWarning
 from planar3d.scans.case import LabelSet
-from planar3d.scans.datasets import find_cases
 from planar3d.scans.inputs import find_inputs
+from planar3d.scans.layouts import find_cases
 
 SECOND = {
     "channel_names": {"0": "FLAIR", "1": "T1ce"},
