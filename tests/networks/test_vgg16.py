@@ -3,7 +3,11 @@
 import keras
 import numpy as np
 import pytest
+from narrow_networks import narrow_networks
+from valueless import valueless
 
+from planar3d.errors import WeightsError
+from planar3d.networks import encoder_weights
 from planar3d.networks.encoder_weights import fill_encoder
 from planar3d.networks.planar_resunet import PlanarResUNet
 from planar3d.networks.vgg16 import PlanarVGG16, encoder_layer_names
@@ -16,8 +20,8 @@ def _vgg16_2d():
 
 def _compare(planar, flat):
     stack = np.random.default_rng(0).uniform(-1, 1, (1, 3, 32, 48, 3)).astype(np.float32)
-    by_slice = keras.Model(flat.input, flat.get_layer("block5_conv3").output).predict(stack[0], verbose=0)
-    found = planar.predict(stack, verbose=0)[0]
+    by_slice = keras.Model(flat.input, flat.get_layer("block5_conv3").output)(stack[0]).numpy()
+    found = planar(stack)[0]
     assert np.abs(by_slice).max() > 0
     np.testing.assert_allclose(found, by_slice, rtol=1e-4, atol=1e-4 * np.abs(by_slice).max())
 
@@ -59,14 +63,16 @@ def test_with_imagenet_weights_as_well(real_data):
 
 
 def test_layers_and_shapes_are_those_of_the_released_encoder_file():
-    network = PlanarVGG16((16, 64, 64, 3), weights=None)
+    with valueless():
+        network = PlanarVGG16((16, 64, 64, 3), weights=None)
     convolutions = [layer.name for layer in network.layers if hasattr(layer, "kernel")]
     assert convolutions == list(encoder_layer_names()) and len(convolutions) == 13
     assert all(network.get_layer(name).kernel_size == (1, 3, 3) for name in convolutions)
     assert network.output_shape == (None, 1, 4, 4, 512)
 
 
-def test_a_planar_encoder_file_fills_the_res_u_net_s_encoder(tmp_path):
+def test_a_planar_encoder_file_fills_the_res_u_net_s_encoder(tmp_path, monkeypatch):
+    narrow_networks(monkeypatch)
     encoder = PlanarVGG16((16, 32, 32, 3), weights=None)
     write_legacy_h5(tmp_path / "planar_3d_vgg.h5", encoder)
     network = PlanarResUNet((16, 32, 32, 3), encoder_weights=tmp_path / "planar_3d_vgg.h5")
@@ -75,8 +81,7 @@ def test_a_planar_encoder_file_fills_the_res_u_net_s_encoder(tmp_path):
 
 
 def test_random_weights_are_only_had_by_asking(monkeypatch):
-    from planar3d.errors import WeightsError
-    from planar3d.networks import encoder_weights
+    narrow_networks(monkeypatch)
 
     def nowhere():
         raise WeightsError("no source")
