@@ -34,11 +34,10 @@ def read_header(path: Path, start: bytes) -> nib.Nifti1Header | None:
         ScanError: the header contradicts itself, or declares an implausible size.
     """
     for kind, place, magic in _KINDS:
+        size = kind.sizeof_hdr
         for order in "<>":
-            size = kind.sizeof_hdr
-            if len(start) >= size and start[:4] == np.array(size, f"{order}i4").tobytes():
-                if start[place : place + 3] != magic:
-                    return None
+            begins = start[:4] == np.array(size, f"{order}i4").tobytes() and start[place : place + 3] == magic
+            if begins and len(start) >= size:
                 return _mended(path, kind(start[:size], order, check=False))
     return None
 
