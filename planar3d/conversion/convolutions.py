@@ -14,7 +14,6 @@ from planar3d.conversion.choices import KernelMapping
 from planar3d.conversion.depthwise import computed_on_images
 from planar3d.conversion.held_objects import grouped, has_weights, weight_objects
 from planar3d.conversion.place import Place, Rule, Step, Taken, unchanged
-from planar3d.errors import ConversionError
 from planar3d.graph.keras_graph import pass_through
 
 # Settings with the same name and meaning in 3D.
@@ -111,16 +110,16 @@ def transposed(layer: layers.Conv2DTranspose, place: Place) -> list[Step]:
     If depth is also multiplied, the kernel is repeated at the same number of taps, so that each slice is repeated.
     """
     if place.kernel.name in VARIANTS:
-        raise ConversionError(
-            f"{layer.name} ({type(layer).__name__}) cannot be mapped by {place.kernel.name!r}, which is only "
-            f"for convolutions; give it another mapping, e.g. {{'{layer.name}': 'planar', '*': '{place.kernel.name}'}}."
+        raise ValueError(
+            f"{place.kernel.name!r} is only for convolutions; give it another mapping, e.g. "
+            f"{{'{layer.name}': 'planar', '*': '{place.kernel.name}'}}"
         )
     inside, factor = place.layout.in_volume, place.factor
     if factor > 1:
         if layer.output_padding is not None:
-            raise ConversionError(
-                f"{layer.name} (Conv2DTranspose) has output_padding={layer.output_padding}, which has no equivalent "
-                "along depth; keep depth there (depth_pooling='keep', or 1 at its level)."
+            raise ValueError(
+                f"its output_padding={layer.output_padding} has no equivalent along depth; keep depth there "
+                "(depth_pooling='keep', or 1 at its level)"
             )
         mapping, taps = KernelMapping("repeat"), factor
     else:

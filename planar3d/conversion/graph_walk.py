@@ -57,7 +57,7 @@ class GraphWalk:
         )
 
     def _applied(self, node: Any, volumes: Sequence[Any], prefix: str, names: Names) -> list[Any]:
-        operation, where = node.operation, f"{prefix}{node.operation.name} ({type(node.operation).__name__})"
+        operation = node.operation
         try:
             place = self._place(node, volumes, prefix)
             args, kwargs = arguments_with(node, volumes)
@@ -83,16 +83,15 @@ class GraphWalk:
                     self._fill(steps, operation, prefix)
             outputs = tree.flatten(result)
             self._check(node, volumes, outputs)
-        except ConversionError:
-            raise
         except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
+            where = f"{prefix}{operation.name} ({type(operation).__name__})"
             raise ConversionError(f"{where} has no counterpart in 3D: {_reason(error)}.") from error
         return outputs
 
     def _made_before(self, operation: Any, place: Place, volumes: Sequence[Any], prefix: str) -> list[Step]:
         """The steps of a layer from an earlier place, if they are right for this one; else none.
 
-        A `ConversionError` if a layer with weights, or a nested network, needs other steps here.
+        A `ValueError` if a layer with weights, or a nested network, needs other steps here.
         """
         earlier = self.made[id(operation)]
         if not earlier or type(operation) in self.counterparts:
@@ -104,16 +103,14 @@ class GraphWalk:
             wanted = self._steps(operation, place, volumes, prefix)
             found = [steps for steps in earlier if is_same(steps, wanted)]
         if not found and (is_graph(operation) or operation.weights):
-            raise ConversionError(
-                f"{prefix}{operation.name} ({type(operation).__name__}) is used in several places and would differ "
-                "between them in 3D, e.g. because one takes slices and another the whole volume. Make a layer for each "
-                "place, or convert with global_pooling='volume'."
+            raise ValueError(
+                "it is used in several places and would differ between them, e.g. because one takes slices and another "
+                "the whole volume. Make a layer for each place, or convert with global_pooling='volume'"
             )
         return found[0] if found else []
 
     def _steps(self, operation: Any, place: Place, volumes: Sequence[Any], prefix: str) -> list[Step]:
-        """The rule's steps for a layer, or the counterpart of a nested network."""
-        where = f"{prefix}{operation.name} ({type(operation).__name__})"
+        """The rule's steps for a layer, or the counterpart of a nested network; a `ValueError` if there is none."""
         if isinstance(operation, keras.Model):
             inner = as_graph(operation)
             inputs = [
@@ -125,16 +122,14 @@ class GraphWalk:
             made = self.counterparts[type(operation)](operation)
             return [Step(made, [Taken(weight) for weight in operation.weights], "copied")]
         if getattr(operation, "data_format", "channels_last") != "channels_last":
-            raise ConversionError(f"{where} has data_format 'channels_first'; build the network with channels last.")
+            raise ValueError("its data_format is 'channels_first'; build the network with channels last")
         if isinstance(operation, keras.layers.Lambda):
-            raise ConversionError(
-                f"{where} is a Python function, which cannot be converted to 3D; replace it with layers or keras.ops."
-            )
+            raise ValueError("it is a Python function; replace it with layers or keras.ops")
         rule = RULES.get(type(operation)) or operations.rule_of(operation)
         if rule is None:
-            raise ConversionError(
-                f"{where} has no known counterpart in 3D. Define one, counterparts={{{type(operation).__name__}: "
-                "function from the 2D layer to a 3D layer}, or omit the layer."
+            raise ValueError(
+                f"none is known. Define one, counterparts={{{type(operation).__name__}: function from the 2D layer to "
+                "a 3D layer}, or omit the layer"
             )
         activation = getattr(operation, "activation", None)
         if activation is None or not has_weights(activation):
@@ -142,9 +137,9 @@ class GraphWalk:
                 check_activation(operation, place.outputs[0].shape, self.layout.position(place.rank_behind))
             return rule(operation, place)
         if not activation.built:
-            raise ConversionError(
-                f"{where} has the activation {activation.name} ({type(activation).__name__}), which has no weights "
-                "yet. Call the network on an image once to create them."
+            raise ValueError(
+                f"its activation {activation.name} ({type(activation).__name__}) has no weights yet. Call the network "
+                "on an image once to create them"
             )
         behind = replace(place, inputs=place.outputs, channels=place.outputs[0].shape[-1])
         steps = [*rule(operation, place), *self._steps(activation, behind, volumes, prefix)]

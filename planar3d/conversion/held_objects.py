@@ -8,7 +8,6 @@ import keras
 import numpy as np
 
 from planar3d.conversion.depthwise import computed_on_images
-from planar3d.errors import ConversionError
 from planar3d.graph.keras_graph import lambda_again
 
 PARTS = ("initializer", "regularizer", "constraint")
@@ -57,14 +56,14 @@ def is_kerass_own(function: Any) -> bool:
 def check_activation(layer: Any, shape: Sequence[Any], position: int) -> None:
     """Refuse an activation whose result on a volume, with depth at `position`, differs from its result on each slice.
 
-    A `ConversionError` if it mixes rows, columns, slices or samples, is random, or fails on a volume.
+    A `ValueError` if it mixes rows, columns, slices or samples, is random, or fails on a volume.
     """
     function = layer.activation
     if is_kerass_own(function) or _acts_in_slices(function, shape, position):
         return
-    raise ConversionError(
-        f"{layer.name} ({type(layer).__name__}) applies {_named(function)}, which does not do the same on a volume as "
-        "on each slice. Use an elementwise function (or one over channels, axis=-1), or a Keras layer."
+    raise ValueError(
+        f"it applies {_named(function)}, which does not do the same on a volume as on each slice. Use an elementwise "
+        "function (or one over channels, axis=-1), or a Keras layer"
     )
 
 
@@ -108,12 +107,12 @@ def weight_objects(layer: Any, kind: str, shape: tuple[int, ...], axis: int | No
     if not is_sum:
         expected = _result(regularizer, tried)
         if expected is not None and not _is_near(_result(regularizer, to_3d(tried)), expected):
-            raise _refusal(layer, f"{kind}_regularizer", regularizer)
+            raise _refusal(f"{kind}_regularizer", regularizer)
     if constraint is not None:
         expected = _result(constraint, tried)
         moved = _with_axes_moved(constraint, shape, kind == "depthwise", axis)
         if expected is None or moved is None or not _is_near(_result(moved, to_3d(tried)), to_3d(expected)):
-            raise _refusal(layer, f"{kind}_constraint", constraint)
+            raise _refusal(f"{kind}_constraint", constraint)
         constraint = moved
     return {"regularizer": regularizer, "constraint": constraint}
 
@@ -140,10 +139,10 @@ def _with_axes_moved(constraint: Any, shape: tuple[int, ...], is_grouped: bool, 
     return moved
 
 
-def _refusal(layer: Any, part: str, held: Any) -> ConversionError:
-    return ConversionError(
-        f"{layer.name} ({type(layer).__name__}) has the {part} {_named(held)}, which does not do the same to a 3D "
-        f"weight as to a 2D weight. Set layer.{part} = None before the conversion, and a 3D one afterwards."
+def _refusal(part: str, held: Any) -> ValueError:
+    return ValueError(
+        f"its {part} {_named(held)} does not do the same to a 3D weight as to a 2D weight. Set layer.{part} = None "
+        "before the conversion, and a 3D one afterwards"
     )
 
 

@@ -10,7 +10,6 @@ from keras import layers
 from planar3d.conversion import convolutions
 from planar3d.conversion.held_objects import held_and_plain, weight_objects
 from planar3d.conversion.place import Place, Rule, Step, Taken, copied
-from planar3d.errors import ConversionError
 from planar3d.graph.keras_graph import Max, Mean, layer_type
 from planar3d.graph.layers import KINDS
 from planar3d.graph.reach import along_axes, within_slices
@@ -44,10 +43,7 @@ def same_axes(layer: Any, place: Place) -> list[Step]:
 def batch_normalization(layer: Any, place: Place) -> list[Step]:
     """Statistics per channel; statistics per row or column would depend on the position."""
     if layer.axis % place.rank != place.rank - 1:
-        raise ConversionError(
-            f"{layer.name} ({type(layer).__name__}) normalizes along axis {layer.axis}; the last axis (channels) is "
-            "needed."
-        )
+        raise ValueError(f"it normalizes along axis {layer.axis}; the last axis (channels) is needed")
     return [copied(layer, axis=-1)]
 
 
@@ -154,10 +150,10 @@ def reshape(operation: Any, place: Place) -> list[Step]:
     if None not in (*before, *after) and len(after) == 1 and place.has_depth and not place.whole_volume:
         return _vector_of_each_slice(operation, after[0], place)
     if None in (*_plane(before), *after) or _plane(before) != _plane(after):
-        raise ConversionError(
-            f"{operation.name} ({type(operation).__name__}) turns {_sizes(before)} of a slice into {_sizes(after)}, "
-            "which depends on the number of rows and columns and has no meaning in a volume. Pool first, e.g. with "
-            "GlobalAveragePooling2D, or convert the network without its top (include_top=False)."
+        raise ValueError(
+            f"it turns {_sizes(before)} of a slice into {_sizes(after)}, which depends on the number of rows and "
+            "columns and has no meaning in a volume. Pool first, e.g. with GlobalAveragePooling2D, or convert the "
+            "network without its top (include_top=False)"
         )
     return [Step(layers.Reshape(_target(after, place), name=operation.name))]
 

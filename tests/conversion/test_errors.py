@@ -24,18 +24,18 @@ class Tilted(layers.Conv2D):
 
 
 LAYERS = {
-    "Lambda": (lambda: layers.Lambda(lambda x: 2 * x, name="odd"), r"odd \(Lambda\) is a Python function"),
-    "a layer of one's own": (lambda: Doubled(name="odd"), r"odd \(Doubled\) has no known counterpart.*counterparts="),
-    "a layer that is another's subclass": (lambda: Tilted(4, 3, name="odd"), r"odd \(Tilted\) has no known"),
+    "Lambda": (lambda: layers.Lambda(lambda x: 2 * x, name="odd"), r"odd \(Lambda\).* a Python function"),
+    "a layer of one's own": (lambda: Doubled(name="odd"), r"odd \(Doubled\) .*none is known.*counterparts="),
+    "a layer that is another's subclass": (lambda: Tilted(4, 3, name="odd"), r"odd \(Tilted\) .*none is known"),
     "an activation of one's own": (lambda: layers.Activation(lambda x: x[:, ::-1], name="odd"), r"odd \(Activation\)"),
-    "attention": (lambda: lambda x: layers.Attention(name="odd")([x, x]), r"odd \(Attention\) has no known"),
-    "random images": (lambda: layers.RandomFlip(name="odd"), r"odd \(RandomFlip\) has no known"),
-    "Flatten of the plane": (lambda: layers.Reshape((320, 1), name="odd"), r"odd \(Reshape\) turns 8×10×4 of a slice"),
-    "Reshape": (lambda: layers.Reshape((80, 4), name="odd"), r"odd \(Reshape\) turns 8×10×4 .* into 80×4.*Pool first"),
-    "ops.reshape": (lambda: lambda x: ops.reshape(x, (-1, 80, 4)), r"reshape.* \(Reshape\) turns 8×10×4"),
+    "attention": (lambda: lambda x: layers.Attention(name="odd")([x, x]), r"odd \(Attention\) .*none is known"),
+    "random images": (lambda: layers.RandomFlip(name="odd"), r"odd \(RandomFlip\) .*none is known"),
+    "Flatten of the plane": (lambda: layers.Reshape((320, 1), name="odd"), r"odd \(Reshape\).* turns 8×10×4 of a"),
+    "Reshape": (lambda: layers.Reshape((80, 4), name="odd"), r"odd \(Reshape\).* turns 8×10×4 .*80×4.*Pool first"),
+    "ops.reshape": (lambda: lambda x: ops.reshape(x, (-1, 80, 4)), r"reshape.* \(Reshape\).* turns 8×10×4"),
     "rows as channels": (lambda: layers.BatchNormalization(axis=1, name="odd"), r"odd .*the last axis"),
     "a batch joined": (lambda: lambda x: x - ops.mean(x, axis=0), r"mean.* \(Mean\).*samples of a batch"),
-    "an operation": (lambda: lambda x: ops.cumsum(x, axis=1), r"cumsum.* \(Cumsum\) has no known"),
+    "an operation": (lambda: lambda x: ops.cumsum(x, axis=1), r"cumsum.* \(Cumsum\) .*none is known"),
 }
 
 
@@ -197,5 +197,5 @@ def test_an_encoder_of_one_s_own_is_refused_with_channels_first_as_well(request)
 def test_a_slice_is_flattened_by_itself_and_if_its_size_is_known(size, choice):
     image = keras.Input((size, size, 3))
     flat = keras.Model(image, layers.Flatten(name="flatten")(image))
-    with pytest.raises(ConversionError, match=r"flatten \(Flatten\) turns (8×8|\?×\?)×3 .*include_top=False"):
+    with pytest.raises(ConversionError, match=r"flatten \(Flatten\).* turns (8×8|\?×\?)×3 .*include_top=False"):
         convert(flat, **choice)
