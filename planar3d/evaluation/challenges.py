@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from planar3d.evaluation.lesions import binary_pair, ratio
-from planar3d.evaluation.scores import MEASURES, Measure, directed_distances, score_scan, surface_distances
+from planar3d.evaluation.scores import MEASURES, Measure, directed_distances, score_scan
 from planar3d.scans.geometry import Grid
 from planar3d.scans.labels import Targets
 from planar3d.scans.slice_folders import ORGANS
@@ -25,8 +25,8 @@ class MeasureSet(NamedTuple):
 
     measures: Mapping[str, Measure]  # those not in `score_scan`
     main: tuple[str, ...]  # shown in short tables
-    # Computes them from (reference, prediction, grid); they replace scores of `score_scan` with the same name.
-    score: Callable[[np.ndarray, np.ndarray, Grid], dict[str, float]]
+    # Computes them from the scores of `score_scan`, of which they replace those of the same name, and its arguments.
+    score: Callable[[Mapping[str, float], np.ndarray, np.ndarray, Grid], dict[str, float]]
     note: str  # treatment of empty masks, for tables
     # Labels that references of a group of cases never have; targets made of them are not scored there.
     unmarked: Mapping[str, frozenset[int]] = MappingProxyType({})
@@ -40,10 +40,10 @@ def score_targets(
     Arguments as in `score_scan`, but label maps. Targets that references of the case's group never have get nan.
     """
     found, measures = targets.masks(prediction), MEASURE_SETS[targets.measures]
-    scores = {
-        name: score_scan(mask, found[name], spacing) | measures.score(mask, found[name], spacing)
-        for name, mask in targets.masks(reference).items()
-    }
+    scores = dict[str, dict[str, float]]()
+    for name, mask in targets.masks(reference).items():
+        scores[name] = score_scan(mask, found[name], spacing)
+        scores[name] |= measures.score(scores[name], mask, found[name], spacing)
     unmarked = measures.unmarked.get(group, frozenset())
     for name, labels in targets.scored.items():
         if not unmarked.isdisjoint(labels):
@@ -51,23 +51,16 @@ def score_targets(
     return scores
 
 
-def score_region(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) -> dict[str, float]:
-    """Score a region as BraTS does; arguments as in `score_scan`.
+def score_region(scores: Mapping[str, float]) -> dict[str, float]:
+    """Score a region as BraTS does, by its scores of `score_scan` (Dice as in Wacker 2019, eq. 3).
 
-    - dice: 2·TP / (|reference| + |prediction|) (Wacker 2019, eq. 3), 1 if both are empty;
-    - hd95_mm: the 95th percentile of `surface_distances`, `MISSED_MM` if one is empty, 0 if both are.
+    If both masks are empty, dice is 1 and hd95_mm 0; if one is, hd95_mm is `MISSED_MM`.
 
     Source: nnU-Net's evaluation of BraTS 2020, after the challenge's server.
     """
-    reference, prediction = binary_pair(reference, prediction)
-    voxels, predicted = int(np.count_nonzero(reference)), int(np.count_nonzero(prediction))
-    if not voxels and not predicted:
+    if math.isnan(scores["dice"]):
         return {"dice": 1.0, "hd95_mm": 0.0}
-    distances = surface_distances(reference, prediction, spacing)
-    return {
-        "dice": ratio(2 * int(np.count_nonzero(reference & prediction)), voxels + predicted),
-        "hd95_mm": float(np.percentile(distances, 95)) if distances.size else MISSED_MM,
-    }
+    return {"dice": scores["dice"], "hd95_mm": MISSED_MM if math.isnan(scores["hd95_mm"]) else scores["hd95_mm"]}
 
 
 def score_organ(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) -> dict[str, float]:
@@ -118,11 +111,11 @@ _UNDEFINED = (
 _MISSED = "A missed target therefore lowers Dice, sensitivities and lesion F1, but not precisions and distances."
 _LONG = ("dice", "hd95_mm", "sensitivity", "precision")
 MEASURE_SETS = {
-    "lesions": MeasureSet({}, _LONG, lambda reference, prediction, spacing: {}, f"{_UNDEFINED} {_MISSED}"),
+    "lesions": MeasureSet({}, _LONG, lambda scores, *given: {}, f"{_UNDEFINED} {_MISSED}"),
     "brats": MeasureSet(
         {},
         _LONG,
-        score_region,
+        lambda scores, *given: score_region(scores),
         "A target absent from both reference and prediction counts as Dice 1 and a 95 % Hausdorff distance of 0 mm; a "
         f"target in only one of them counts as Dice 0 and 373.1 mm, as in BraTS 2020. Of other scores: {_UNDEFINED}",
     ),
@@ -137,7 +130,7 @@ MEASURE_SETS = {
             "score": Measure("Score", "of 100", 1),
         },
         ("score", "dice", "ravd_percent", "assd_mm", "mssd_mm"),
-        score_organ,
+        lambda scores, *given: score_organ(*given),
         f"{_UNDEFINED} An organ in only one of reference and prediction gets 0 points. Cases of the group CT are "
         "scored for the liver only, as their references have no other organ.",
         {"CT": frozenset(ORGANS.values()) - {ORGANS["liver"]}},
@@ -145,7 +138,7 @@ MEASURE_SETS = {
     "camus": MeasureSet(
         {"mad_mm": Measure("Mean absolute distance", "mm", 2), "hd_mm": Measure("Hausdorff distance", "mm", 2)},
         ("dice", "mad_mm", "hd_mm"),
-        score_contour,
+        lambda scores, *given: score_contour(*given),
         _UNDEFINED,
     ),
 }

@@ -52,7 +52,7 @@ def score_scan(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) -> 
     - sensitivity: TP / (TP + FN) (eq. 6); specificity: TN / (TN + FP); precision: TP / (TP + FP);
     - reference_ml, prediction_ml: volumes in ml;
     - lesion_sensitivity, lesion_precision, lesion_f1 and the counts: `lesion_scores` with the challenge's settings;
-    - assd_mm: the mean of `surface_distances`, hd95_mm their 95th percentile.
+    - assd_mm: the mean of all distances between surfaces, in both directions, hd95_mm their 95th percentile.
 
     Undefined scores (0/0) and distances to an empty mask are nan.
 
@@ -70,7 +70,7 @@ def score_scan(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) -> 
     lesion, predicted = int(np.count_nonzero(reference)), int(np.count_nonzero(prediction))
     healthy = reference.size - lesion
     voxel_ml = voxel_mm3(spacing) / 1000
-    distances = surface_distances(reference, prediction, spacing)
+    distances = np.concatenate(directed_distances(reference, prediction, spacing))
     return {
         "dice": ratio(2 * true_positive, lesion + predicted),
         "sensitivity": ratio(true_positive, lesion),
@@ -82,14 +82,6 @@ def score_scan(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) -> 
         "assd_mm": float(distances.mean()) if distances.size else math.nan,
         "hd95_mm": float(np.percentile(distances, 95)) if distances.size else math.nan,
     }
-
-
-def surface_distances(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) -> np.ndarray:
-    """Return the distance in mm from each surface voxel of either mask to the nearest surface voxel of the other.
-
-    Both directions of `directed_distances` are in one array, so the mean weights every surface voxel equally.
-    """
-    return np.concatenate(directed_distances(*binary_pair(reference, prediction), spacing))
 
 
 def directed_distances(

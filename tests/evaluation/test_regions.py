@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from planar3d.errors import ScanError
 from planar3d.evaluation.challenges import MISSED_MM, score_region, score_targets
+from planar3d.evaluation.scores import score_scan
 from planar3d.scans.targets import Classes, Regions
 
 SHEARED = np.array([[0.9, 0.3, 0.1], [0, 1.1, -0.4], [0.2, 0, 3.0]])
@@ -42,7 +43,7 @@ def brute_force_hd95(one, other, axes):
 @pytest.mark.parametrize("seed", range(3))
 def test_dice_and_distance_are_those_of_brute_force(grid, seed):
     reference, prediction = blobs(seed), blobs(seed + 10)
-    scores = score_region(reference, prediction, grid)
+    scores = score_region(score_scan(reference, prediction, grid))
     both = sum(a and b for a, b in zip(reference.ravel(), prediction.ravel(), strict=True))
     assert scores["dice"] == 2 * both / (reference.sum() + prediction.sum())
     assert scores["hd95_mm"] == pytest.approx(brute_force_hd95(reference, prediction, grid), rel=1e-9)
@@ -53,16 +54,16 @@ def test_distances_are_those_of_the_distance_maps_that_the_challenge_s_tools_use
     surfaces = [mask ^ ndimage.binary_erosion(mask) for mask in (reference, prediction)]
     maps = [ndimage.distance_transform_edt(~surface, sampling=spacing) for surface in surfaces]
     distances = np.hstack([maps[1][surfaces[0]], maps[0][surfaces[1]]])
-    found = score_region(reference, prediction, spacing)["hd95_mm"]
+    found = score_region(score_scan(reference, prediction, spacing))["hd95_mm"]
     assert found == pytest.approx(np.percentile(distances, 95), rel=1e-9)
 
 
 def test_a_region_that_nobody_has_is_right_and_one_that_one_alone_has_is_missed():
     empty, there = np.zeros((4, 4, 4), bool), np.pad(np.ones((2, 2, 2), bool), 1)
-    assert score_region(empty, empty, (1, 1, 1)) == {"dice": 1, "hd95_mm": 0}
-    assert score_region(there, there, (1, 1, 1)) == {"dice": 1, "hd95_mm": 0}
+    assert score_region(score_scan(empty, empty, (1, 1, 1))) == {"dice": 1, "hd95_mm": 0}
+    assert score_region(score_scan(there, there, (1, 1, 1))) == {"dice": 1, "hd95_mm": 0}
     for pair in ((empty, there), (there, empty)):
-        assert score_region(*pair, (1, 1, 1)) == {"dice": 0, "hd95_mm": 373.12866}
+        assert score_region(score_scan(*pair, (1, 1, 1))) == {"dice": 0, "hd95_mm": 373.12866}
     assert pytest.approx(math.hypot(240, 240, 155), abs=1e-4) == MISSED_MM
 
 

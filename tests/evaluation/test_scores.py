@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 
 from planar3d.errors import ScanError
-from planar3d.evaluation.scores import MEASURES, score_scan, summarize, surface_distances
+from planar3d.evaluation.scores import MEASURES, directed_distances, score_scan, summarize
 
 MM = (1.0, 1.0, 1.0)
 
@@ -60,7 +60,7 @@ def test_empty_masks_leave_undefined_what_is_undefined():
 def test_distances_are_measured_in_millimetres():
     reference, prediction = np.zeros((2, 8, 8, 8), bool)
     reference[1, 1, 1] = prediction[2, 3, 4] = True
-    distances = surface_distances(reference, prediction, (3, 2, 1))
+    distances = np.concatenate(directed_distances(reference, prediction, (3, 2, 1)))
     np.testing.assert_allclose(distances, [math.sqrt(9 + 16 + 9)] * 2)
 
 
@@ -69,7 +69,8 @@ def test_distances_agree_with_distance_maps_on_uneven_voxels(blobs):
     surfaces = [mask & ~ndimage.binary_erosion(mask) for mask in blobs]
     maps = [ndimage.distance_transform_edt(~surface, sampling=spacing) for surface in surfaces]
     expected = np.concatenate([maps[1][surfaces[0]], maps[0][surfaces[1]]])
-    np.testing.assert_allclose(np.sort(surface_distances(*blobs, spacing)), np.sort(expected), atol=1e-9)
+    found = np.concatenate(directed_distances(*blobs, spacing))
+    np.testing.assert_allclose(np.sort(found), np.sort(expected), atol=1e-9)
     scores = score_scan(*blobs, spacing)
     assert scores["assd_mm"] == pytest.approx(expected.mean())
     assert scores["hd95_mm"] == pytest.approx(np.percentile(expected, 95))

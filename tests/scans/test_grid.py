@@ -9,7 +9,7 @@ from planar3d.errors import ScanError
 from planar3d.evaluation.lesion_table import lesion_table
 from planar3d.evaluation.lesions import lesion_scores
 from planar3d.evaluation.quality import check_quality
-from planar3d.evaluation.scores import score_scan, surface_distances
+from planar3d.evaluation.scores import directed_distances, score_scan
 from planar3d.inference.prepared_scan import lesion_mask
 from planar3d.recipes import PAPER
 from planar3d.scans.geometry import Geometry, voxel_axes, voxel_mm3
@@ -54,7 +54,7 @@ def test_distances_are_those_between_places_in_space(axes):
     surfaces = [np.argwhere(m & ~ndimage.binary_erosion(m)) @ axes.T for m in masks]
     apart = np.linalg.norm(surfaces[0][:, None] - surfaces[1][None], axis=2)
     expected = np.concatenate([apart.min(1), apart.min(0)])
-    np.testing.assert_allclose(surface_distances(*masks, _affine(axes)), expected, atol=1e-6)
+    np.testing.assert_allclose(np.concatenate(directed_distances(*masks, _affine(axes))), expected, atol=1e-6)
     scores = score_scan(*masks, _affine(axes))
     assert scores["assd_mm"] == pytest.approx(expected.mean())
     assert scores["hd95_mm"] == pytest.approx(np.percentile(expected, 95))

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from planar3d.cli import app
 from planar3d.errors import RecipeError, RunError, ScanError
 from planar3d.evaluation.challenges import score_region
+from planar3d.evaluation.scores import score_scan
 from planar3d.networks.registry import recipe_network
 from planar3d.networks.weights_file import load_network, read_recipe, save_weights
 from planar3d.scans.folds import Fold
@@ -31,7 +32,7 @@ def test_dice_at_a_value_is_that_of_maps_decoded_by_the_rule():
         case = innermost_of(Regions(), reference, before, GRID)
         for smallest in (0.0, 20.0, 60.0, 120.0):
             decoded = Regions(smallest_innermost_mm3=smallest).decode(probabilities, GRID)
-            expected = score_region(reference == 4, decoded == 4, GRID)["dice"]
+            expected = score_region(score_scan(reference == 4, decoded == 4, GRID))["dice"]
             assert mean_dice(np.array([case]), smallest) == expected
 
 
