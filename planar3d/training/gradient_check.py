@@ -25,12 +25,11 @@ class GradientCheck:
     # Relative errors ‖g16 - g32‖ / ‖g32‖ by layer: of the kernel's gradient, and of the input's.
     errors: dict[str, tuple[float, float]]
     kept_float32: tuple[str, ...] = ()  # names of the layers switched to float32
-    why_none: str = ""  # the sentence for the log if nothing was compared
 
     def __str__(self) -> str:
         compared, kept = len(self.errors), len(self.kept_float32)
         if not compared:
-            return self.why_none
+            return "No bf16 gradients are compared with float32: only those of trained layers on a CPU can be wrong."
         if kept == compared:
             return (
                 f"bf16 gradients agree with float32 in none of {counted(compared, 'layer')}; all are kept in float32."
@@ -81,13 +80,11 @@ def guard_gradients(network: keras.Model, batch_size: int, notify: Notify = lamb
     Raises:
         RecipeError: a size of the network is unknown.
     """
-    if on_gpu():
-        return GradientCheck({}, why_none="bf16 gradients are not checked on a GPU: the fault occurs only on CPUs.")
     # Frozen layers behind the first trained one still pass gradients on.
     reached = itertools.dropwhile(lambda layer: not layer.trainable_variables, flat_layers(network))
     chosen = [layer for layer in reached if layer.compute_dtype == "bfloat16" and hasattr(layer, "kernel")]
-    if not chosen:
-        return GradientCheck({}, why_none="No trained layer computes in bf16; there are no gradients to compare.")
+    if on_gpu() or not chosen:
+        return GradientCheck({})
     notify(f"Comparing the bf16 gradients of {counted(chosen, 'layer')} with float32 ...")
     errors = {layer.name: _gradient_errors(layer, batch_size) for layer in chosen}
     wrong = [layer for layer in chosen if not all(error <= TOLERANCE for error in errors[layer.name])]
