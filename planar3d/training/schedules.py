@@ -163,17 +163,14 @@ class Plateau(Schedule):
         from keras import ops
 
         state = state or PlateauState(float(ops.convert_to_numpy(optimizer.learning_rate)))
-        state = self.next(state, row[self.watched])
+        if is_better(row[self.watched], state.best, self.direction):
+            state = PlateauState(state.rate, row[self.watched])
+        elif state.wait + 1 < self.plateau:
+            state = PlateauState(state.rate, state.best, state.wait + 1)
+        else:
+            state = PlateauState(max(state.rate * self.factor, self.floor), state.best)
         optimizer.learning_rate = state.rate
         return state
-
-    def next(self, state: PlateauState, value: float) -> PlateauState:
-        """The state after an epoch with this value."""
-        if is_better(value, state.best, self.direction):
-            return PlateauState(state.rate, value)
-        if state.wait + 1 < self.plateau:
-            return PlateauState(state.rate, state.best, state.wait + 1)
-        return PlateauState(max(state.rate * self.factor, self.floor), state.best)
 
 
 SCHEDULES: dict[str, type[Schedule]] = {made.name: made for made in (InverseDecay, Cosine, Exponential, Plateau)}
