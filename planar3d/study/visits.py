@@ -69,18 +69,14 @@ def compare_lesions(baseline: Scan, followup: Scan, to_followup: np.ndarray) -> 
     graph = sparse.coo_array((np.ones(len(rows)), (rows, columns + counts[0])), shape=(sum(counts),) * 2)
     whole = [[lesion.volume_ml for lesion in table] for table in tables]
     seen = [np.multiply(volumes, shares[1:]).tolist() for volumes, shares in zip(whole, covered, strict=True)]
-    _, groups = connected_components(graph, directed=False)
+    count, groups = connected_components(graph, directed=False)
     changes = []
-    for group in range(int(groups.max(initial=-1)) + 1):
-        members = np.flatnonzero(groups == group)
-        first, second = (
-            tuple((members[(members >= low) & (members < high)] - low + 1).tolist())
-            for low, high in ((0, counts[0]), (counts[0], sum(counts)))
-        )
+    for group in range(count):
+        first, second = (tuple((np.flatnonzero(side == group) + 1).tolist()) for side in np.split(groups, counts[:1]))
         volumes, compared = (
             [sum(of[n - 1] for n in ns) for of, ns in zip(each, (first, second), strict=True)] for each in (whole, seen)
         )
-        shown = max((covered[side][n] for side, ns in enumerate((first, second)) for n in ns), default=1.0)
+        shown = max((covered[side][n] for side, ns in enumerate((first, second)) for n in ns))
         of, way = (tables[0][first[0] - 1], np.eye(4)) if first else (tables[1][second[0] - 1], ways[1])
         x, y, z = (way @ (of.x_mm, of.y_mm, of.z_mm, 1))[:3].tolist()
         changes.append(Change(_kind(first, second, compared, shown), first, second, volumes[0], volumes[1], (x, y, z)))
