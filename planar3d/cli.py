@@ -109,21 +109,25 @@ def interruptible() -> Iterator[None]:
         if not isinstance(unraisable.exc_value, _Interruption):
             hook(unraisable)
             return
-        number = unraisable.exc_value.code - 128
+        number, returning = unraisable.exc_value.code - 128, threading.Event()
         signal.signal(number, leave)
-        later.append(threading.Timer(_LATER, signal.pthread_kill, (threading.get_ident(), number)))
-        later[-1].start()
+        threading.Thread(target=send, args=(number, threading.get_ident(), returning), daemon=True).start()
+        returning.set()
+
+    def send(number: int, thread: int, returning: threading.Event) -> None:
+        returning.wait()  # what is raised before would be lost again, and a thread can take long to start
+        if not ended.wait(_LATER):
+            signal.pthread_kill(thread, number)
 
     known = [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
     heeded = [number for number in known if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, say_and_leave) for number in heeded}
     hook, sys.unraisablehook = sys.unraisablehook, send_again
-    later: list[threading.Timer] = []
+    ended = threading.Event()
     try:
         yield
     finally:
-        for timer in later:
-            timer.cancel()
+        ended.set()
         sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)

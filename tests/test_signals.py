@@ -34,6 +34,11 @@ run_in_sentences(run)
 """
 STARTS = {
     "destructor": "Cycle.__del__ = callback; Cycle()",
+    "destructor where threads start slowly": (
+        "import threading; start = threading.Thread.start; "
+        "threading.Thread.start = lambda thread: (start(thread), time.sleep(0.2)); "
+        "Cycle.__del__ = callback; Cycle()"
+    ),
     "weak reference": "made = Cycle(); seen = weakref.ref(made, callback); del made",
     "ordinary code": "callback()",
 }
