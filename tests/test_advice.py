@@ -23,7 +23,7 @@ EXCUSED = {
     "planar3d.recipes.recipe.Recipe": "only commands with --set give settings",
     "planar3d.training.crops.CropSampling": "as the recipe that it is a part of",
     "planar3d.training.samples.WindowSampling": "as the recipe that it is a part of",
-    "planar3d.locks.locked": "commands without --out wait for a folder",
+    "planar3d.locks._refuse": "commands without --out wait for a folder",
     "planar3d.scans.folds.choose_folds": "train gives it numbers, not words",
     "planar3d.study.cluster.run_tasks": "commands without --cluster name none",
     "planar3d.study.cluster._client": "as run_tasks, which calls it",
@@ -39,8 +39,8 @@ OF_BIDS = {
     "planar3d.scans.inputs.find_inputs": "it gives one input",
     "planar3d.scans.inputs._find_cases": "of a data set, the files of each image are known",
     "planar3d.inference.segmenter.Segmenter": "it has one model",
-    "planar3d.networks.fitting.refuse_other_sizes": "another recipe can be named without --set",
-    "planar3d.networks.fitting._what_it_is": "advises how to train",
+    "planar3d.networks.registry.refuse_other_sizes": "another recipe can be named without --set",
+    "planar3d.networks.registry._what_it_is": "advises how to train",
 }
 GEOMETRY = "planar3d.scans.volume._read"
 OF_ONE = {

@@ -256,7 +256,7 @@ def test_settings_are_read_as_their_field_s_type():
         ("stride=7", "must be even"),
         ("stride=18", "at most the depth"),
         ("size=0", "multiple of 16, at least 16"),
-        ("decoder_filters=8,6,0,2", "numbers greater than 0 are needed, deepest level first"),
+        ("decoder_filters=8,6,0,2", "numbers greater than 0 are needed, one for each level"),
         ("encoder_depth=-1", "an odd number of slices, at least 1"),
         ("beta_2=1", "beta_2 is 1.0, but at least 0 and less than 1 is needed"),
         ("output_prior=1", "greater than 0 and less than 1"),

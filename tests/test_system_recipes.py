@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from planar3d.errors import WeightsError
-from planar3d.networks.fitting import refuse_other_sizes
-from planar3d.networks.registry import describe_network
+from planar3d.networks.registry import describe_network, refuse_other_sizes
 from planar3d.networks.settings import DXNetSettings
 from planar3d.recipes import RECIPES, Recipe
 

@@ -17,7 +17,7 @@ from planar3d.graph.keras_graph import check_model, layers_within
 from planar3d.inference.export_formats import FORMATS, Format
 from planar3d.inference.onnx_graph import AXES
 from planar3d.locks import locked
-from planar3d.networks.fitting import refuse_other_ends
+from planar3d.networks.registry import refuse_other_ends
 from planar3d.recipes import Recipe
 from planar3d.recipes.recipe import check_recipe
 from planar3d.scans.windows import network_input

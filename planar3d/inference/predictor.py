@@ -55,7 +55,7 @@ def _source(network: "keras.Model | Model", recipe: Recipe) -> _Source:
         build = cache(network.network)
         return _Source(cache(lambda: network.description(build)), build, "float32", network)
     from planar3d.graph.described import described
-    from planar3d.networks.fitting import refuse_other_ends
+    from planar3d.networks.registry import refuse_other_ends
     from planar3d.training.precision import precision_of
 
     refuse_other_ends(network, recipe)

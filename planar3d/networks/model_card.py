@@ -12,16 +12,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from planar3d.environment import versions
 from planar3d.errors import WeightsError
 from planar3d.files import write_text
+from planar3d.networks.descriptions import describe_for
 from planar3d.networks.weights_file import Model
 from planar3d.recipes import Recipe
 from planar3d.scans.folds import Fold
+from planar3d.transfer.array_files import read_directly
 from planar3d.transfer.digests import digest_of_all
-from planar3d.transfer.metadata import RECIPE, plain_text
+from planar3d.transfer.metadata import CARD, NETWORK, RECIPE, plain_text, write_metadata
 
 if TYPE_CHECKING:
     import keras
@@ -50,19 +50,20 @@ _MEASURED_TITLES = {
 _SUMMARIZED = ("data", "licence", "threshold", "scores")
 
 
-def filled_card(
-    network: "keras.Model", recipe: Recipe, arrays: Mapping[str, np.ndarray], said: Mapping[str, Any]
-) -> dict[str, Any]:
-    """A model card from a person's statements, the recipe, and measurements.
+def write_about(
+    file: Path, network: "keras.Model", recipe: Recipe, said: Mapping[str, Any], storage: str | None = None
+) -> None:
+    """Write recipe, network, card and description into a weights file.
 
     Args:
-        arrays: of its weights file, by `layer/weight`, as read from there.
-        said: takes precedence over the recipe, but not over measurements.
+        said: a person's statements, which take precedence over the recipe, but not over measurements.
+        storage: how a published file stores the weights.
     """
     import keras
 
-    from planar3d.networks.registry import weight_source
+    from planar3d.networks.registry import describe_network, weight_source
 
+    arrays = read_directly(file)
     seen, brains = recipe.preparation.describe(), recipe.training.samples.shows_brains
     images, form = recipe.preparation.images, "NIfTI, any orientation"
     shown = "whole head or extracted brain" if brains else "whole head, without brain extraction"
@@ -91,7 +92,11 @@ def filled_card(
         "versions": {**versions(), "backend": keras.backend.backend()},
         "weights_sha256": digest_of_all(arrays),
     }
-    return {**told, **said, **measured}
+    if storage:
+        measured["storage"] = storage
+    card = {**told, **said, **measured}
+    metadata = {RECIPE: recipe.to_json(), NETWORK: describe_network(recipe), CARD: card}
+    write_metadata(file, metadata, describe_for(arrays, network))
 
 
 def training_card(recipe: Recipe, data: Mapping[str, Any], fold: Fold, number: int, folds: int) -> dict[str, Any]:

@@ -17,8 +17,16 @@ from planar3d.networks.architecture import (
     own_arguments,
 )
 from planar3d.networks.decoders import convolved
-from planar3d.networks.efficientnet import COARSEST, NOISY_STUDENT, SKIPS, EfficientNet, noisy_student
-from planar3d.networks.encoder_weights import EncoderWeights, fill_flat, with_weights
+from planar3d.networks.efficientnet import (
+    COARSEST,
+    NOISY_STUDENT,
+    SKIPS,
+    EfficientNet,
+    noisy_student,
+    noisy_student_encoder,
+)
+from planar3d.networks.encoder_weights import EncoderWeights, with_weights
+from planar3d.networks.resnet import NORMALIZATION
 from planar3d.sections import check_choice
 
 DIVISORS = (1, 32, 32)
@@ -78,13 +86,8 @@ def OmniaNet(
     check_choice("stem", stem, ("fitted", "normal"), ValueError)
     inputs = keras.Input(input_shape[-3:], name="input")
     x = convolved(inputs, 16, _FULL, activation="relu")
-    options: dict[str, Any] = {
-        "padding": encoder_padding,
-        "epsilon": encoder_epsilon,
-        "momentum": 0.9,
-        "drop_path": 0.4,
-    }
-    flat = EfficientNet(encoder, input_tensor=x, **options)
+    options: dict[str, Any] = {"padding": encoder_padding, "epsilon": encoder_epsilon}
+    flat = EfficientNet(encoder, input_tensor=x, momentum=NORMALIZATION["momentum"], drop_path=0.4, **options)
     if weights is None and encoder_weights is not None:
         _fill(flat, encoder, encoder_weights, stem, options)
     skips = [*(flat.get_layer(skip).output for skip in SKIPS[encoder]), x]
@@ -103,8 +106,7 @@ def OmniaNet(
 
 def _fill(flat: keras.Model, encoder: str, weights: EncoderWeights, stem: str, options: dict[str, Any]) -> None:
     """Load the weights of an EfficientNet with RGB input into one with 16 inputs."""
-    coloured = EfficientNet(encoder, (32, 32, 3), **options)
-    fill_flat(coloured, weights, NOISY_STUDENT[encoder])
+    coloured = noisy_student_encoder(encoder, (32, 32, 3), weights, **options)
     for layer in coloured.layers:
         if layer.weights and layer.name != "stem_conv":
             flat.get_layer(layer.name).set_weights(layer.get_weights())

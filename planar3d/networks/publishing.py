@@ -12,13 +12,10 @@ import numpy as np
 
 from planar3d.errors import WeightsError
 from planar3d.files import require_room, written_beside
-from planar3d.networks.descriptions import describe_for
-from planar3d.networks.model_card import check_card, filled_card
-from planar3d.networks.registry import describe_network, recipe_network
+from planar3d.networks.model_card import check_card, write_about
+from planar3d.networks.registry import recipe_network
 from planar3d.networks.weights_file import load_network, read_recipe
 from planar3d.recipes import Recipe
-from planar3d.transfer.array_files import read_directly
-from planar3d.transfer.metadata import CARD, NETWORK, RECIPE, write_metadata
 
 LARGEST_FILE = 50_000_000
 # Compressed arrays take longer to load, so they must save at least a tenth.
@@ -66,11 +63,7 @@ def publish_weights(
             published.save_weights(single)
             with h5py.File(single) as source, h5py.File(written, "w") as target:
                 _copy_halved(source, target)
-        arrays = read_directly(written)
-        filled = filled_card(published, recipe, arrays, card)
-        storage = {"storage": "float16, loaded as float32"}
-        metadata = {RECIPE: recipe.to_json(), NETWORK: describe_network(recipe), CARD: filled | storage}
-        write_metadata(written, metadata, describe_for(arrays, published))
+        write_about(written, published, recipe, card, storage="float16, loaded as float32")
         size = written.stat().st_size
         if size > LARGEST_FILE:
             raise WeightsError(f"{path} would have {size:,} bytes; the limit is {LARGEST_FILE:,}. Use fewer filters.")

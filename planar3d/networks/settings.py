@@ -11,9 +11,7 @@ _SHARES = Rule(
     lambda v: bool(v) and min(v) > 0 and abs(sum(v) - 1) < 1e-6, "factors greater than 0 that add up to 1 are needed"
 )
 MappingName = Literal["planar", "zero", "average", "scale", "repeat", "acs", "acs_mean", "acs_soft"]
-_FILTERS = Rule(lambda v: bool(v) and min(v) > 0, "numbers greater than 0 are needed, deepest level first")
-
-_NUMBERS = Rule(lambda v: bool(v) and min(v) > 0, "numbers greater than 0 are needed, outermost level first")
+_NUMBERS = Rule(lambda v: bool(v) and min(v) > 0, "numbers greater than 0 are needed, one for each level")
 
 
 class Network(Section):
@@ -39,7 +37,7 @@ class PlanarResUNetSettings(Network):
     mapping: MappingName = "planar"  # mapping of the encoder's 2D kernels to 3D
     alpha: Annotated[tuple[float, ...], _SHARES] = (0.25, 0.5, 0.25)  # factors of the slices, with mapping=scale
     encoder_depth: Annotated[int, _ODD] = 1  # depth of the encoder's kernels if not 1; planar then averages
-    decoder_filters: Annotated[tuple[int, ...], _FILTERS] = (256, 128, 64, 32)  # decoder filters, deepest first
+    decoder_filters: Annotated[tuple[int, ...], _NUMBERS] = (256, 128, 64, 32)  # decoder filters, deepest first
     bridge_filters: Annotated[int, POSITIVE] = 512  # filters of the convolutions between encoder and decoder
 
 

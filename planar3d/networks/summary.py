@@ -1,7 +1,6 @@
 """A network as a table of its layers, and its cost for a window and for a scan."""
 
 import math
-from collections.abc import Callable
 
 import keras
 
@@ -10,13 +9,8 @@ from planar3d.graph.described import LayerCost, layer_costs
 from planar3d.networks.registry import list_networks, recipe_network
 from planar3d.networks.vgg16 import PlanarVGG16
 from planar3d.recipes import RECIPES, Recipe
+from planar3d.sections import check_choice
 from planar3d.wording import counted
-
-# Networks with another name here than in the table of networks, and parts of networks.
-_ALSO: dict[str, Callable[[Recipe], keras.Model]] = {
-    "resunet": lambda recipe: recipe_network(recipe.changed(network="planar-resunet")),
-    "vgg16": lambda recipe: PlanarVGG16(recipe.window, weights=None),
-}
 
 
 def recipe_with(network: str | None) -> str:
@@ -25,15 +19,10 @@ def recipe_with(network: str | None) -> str:
 
 
 def named_network(name: str, recipe: Recipe) -> keras.Model:
-    """Build a network with the recipe's sizes and random weights.
-
-    Args:
-        name: one of `list_networks()`, `"resunet"` for the planar one, or `"vgg16"` for its encoder.
-    """
-    if name in _ALSO:
-        return _ALSO[name](recipe)
-    if name not in list_networks():
-        raise RecipeError(f"Network {name!r} is unknown; choose one of: {', '.join((*list_networks(), *_ALSO))}.")
+    """Build a network of `list_networks()`, or `"vgg16"`, with the recipe's sizes and random weights."""
+    check_choice("network", name, (*list_networks(), "vgg16"))
+    if name == "vgg16":
+        return PlanarVGG16(recipe.window, weights=None)
     return recipe_network(recipe.changed(network=name))
 
 

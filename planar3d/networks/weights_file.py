@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from planar3d.errors import WeightsError
 from planar3d.files import require_room, written_beside
 from planar3d.graph.description import Description
-from planar3d.networks.descriptions import asks_for_one_network, describe_for, keep_description, known_description
+from planar3d.networks.descriptions import asks_for_one_network, keep_description, known_description
 from planar3d.recipes import PAPER, Recipe
 from planar3d.recipes.recipe import check_recipe
 from planar3d.transfer.array_files import Arrays, read_directly
@@ -21,7 +21,6 @@ from planar3d.transfer.metadata import (
     plain_text,
     read_metadata,
     recipe_in,
-    write_metadata,
 )
 from planar3d.transfer.published_models import card_since, find_model
 from planar3d.transfer.rehearsal import State, digest_of, rehearse, trust
@@ -48,8 +47,8 @@ def save_weights(
             again.
     """
     from planar3d.networks.architecture import weight_shapes
-    from planar3d.networks.model_card import filled_card
-    from planar3d.networks.registry import describe_network, is_built_from, recipe_network
+    from planar3d.networks.model_card import write_about
+    from planar3d.networks.registry import is_built_from, recipe_network
 
     path = Path(path)
     if not path.name.endswith(".weights.h5"):
@@ -63,10 +62,7 @@ def save_weights(
     with written_beside(path) as temporary:
         require_room(path, sum(array.nbytes for array in network.get_weights()) + _OVERHEAD)
         network.save_weights(temporary, overwrite=True)
-        arrays = read_directly(temporary)
-        filled = filled_card(network, recipe, arrays, card or {})
-        metadata = {RECIPE: recipe.to_json(), NETWORK: describe_network(recipe), CARD: filled}
-        write_metadata(temporary, metadata, describe_for(arrays, network))
+        write_about(temporary, network, recipe, card or {})
         trust(path, temporary)
     return path
 
@@ -158,8 +154,7 @@ class Model:
             WeightsError: the file belongs to another network, or was changed since it was opened.
             RecipeError: the precision is unknown or not available here.
         """
-        from planar3d.networks.fitting import refuse_misfit, refuse_other_sizes
-        from planar3d.networks.registry import recipe_network
+        from planar3d.networks.registry import recipe_network, refuse_misfit, refuse_other_sizes
         from planar3d.training.precision import built_with
 
         arrays = self._arrays()
