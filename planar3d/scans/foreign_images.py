@@ -91,10 +91,8 @@ def _size(path: Path, header: Any, needed: str) -> int:
 
 
 def _read(image: Any, placed: bool) -> tuple[nib.Nifti1Header, np.ndarray]:
-    header = header_with(image.affine, image.shape)
+    header = header_with(image.affine, image.shape, placed)
     header["pixdim"][1:4] = image.header.get_zooms()[:3]
-    if not placed:
-        header["sform_code"] = header["qform_code"] = 0
     return header, np.asarray(image.dataobj, np.float32)
 
 

@@ -106,9 +106,7 @@ def read_itk(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
     affine = np.eye(4)
     affine[:dimensions, :dimensions] = np.reshape(image.GetDirection(), (dimensions, dimensions)) * image.GetSpacing()
     affine[:dimensions, 3] = image.GetOrigin()
-    header = header_with(_LPS @ affine, (*size, 1)[:3])
-    if not places.search(about):
-        header["sform_code"] = header["qform_code"] = 0
+    header = header_with(_LPS @ affine, (*size, 1)[:3], bool(places.search(about)))
     return header, stored.T.astype(np.float32).reshape((*size, 1)[:3])
 
 
@@ -161,13 +159,9 @@ def _is_far(number: bytes) -> bool:
 
 
 def _checksum_of_packed(text: bytes, file: Path, begin: int, size: int) -> int | None:
-    """The CRC-32 of packed voxels of `size` bytes; None if they are not packed, or stand after other bytes.
+    """The CRC-32 of voxels of `size` bytes, packed in a file from `begin` on; None if the header says otherwise.
 
     They are unpacked to their end, where their own checksum is compared, which ITK does not do.
-
-    Args:
-        text: the header.
-        file: has the voxels from the byte `begin` on.
     """
     if not _PACKED.search(text) or _SKIPS.search(text):
         return None

@@ -38,13 +38,10 @@ def volume_of(path: Path) -> tuple[Path, int | None]:
 
 
 def read_nifti(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
-    """Read a file, or one of its volumes as in `volume_of`; `needed` is the expected kind of file, for the error.
-
-    Returns:
-        header, float32 voxels (i, j, k), i fastest in memory, after the header's scaling.
+    """Read a file, or one of its volumes as in `volume_of`: its header, and voxels as in `_intensities`.
 
     Raises:
-        ScanError: as `read_whole`; voxels that are not grey levels; a volume that does not exist.
+        ScanError: as `read_whole`; voxels that are not grey levels, but `needed`; a volume that does not exist.
     """
     file, number = volume_of(path)
     header, content = read_whole(file)
@@ -67,7 +64,7 @@ def read_nifti(path: Path, needed: str) -> tuple[nib.Nifti1Header, np.ndarray]:
 
 
 def _intensities(header: nib.Nifti1Header, content: bytes) -> np.ndarray:
-    """float32 voxels (i, j, k), i fastest in memory; without scaling, directly from the bytes of the file."""
+    """Scaled float32 voxels (i, j, k), i fastest in memory; unscaled ones directly from the bytes."""
     stored = ArrayProxy(io.BytesIO(content), header)
     if (stored.slope, stored.inter) != (1, 0):
         return np.asarray(stored, dtype=np.float32)

@@ -140,13 +140,13 @@ def _is_rotation(header: nib.Nifti1Header) -> bool:
         return False
 
 
-def header_with(affine: np.ndarray, grid: Sequence[int]) -> nib.Nifti1Header:
-    """A header with the geometry of a grid in both sform and qform."""
+def header_with(affine: np.ndarray, grid: Sequence[int], placed: bool = True) -> nib.Nifti1Header:
+    """A header with the geometry of a grid in both sform and qform, whose codes are 0 if it is not placed in space."""
     header = nib.Nifti1Header()
     header.set_data_shape(grid)
     header.set_xyzt_units("mm")
-    header.set_sform(affine, code=1)
-    header.set_qform(affine, code=1)
+    header.set_sform(affine, code=int(placed))
+    header.set_qform(affine, code=int(placed))
     return header
 
 
