@@ -193,13 +193,8 @@ def read_sites(path: Path, subjects: Collection[str]) -> dict[str, str]:
         label = "".join(row[_ID].split())
         subject = label if label.startswith("sub-") else f"sub-{label}"
         known.add(subject)
-        if row[column].lower() in _UNKNOWN:
-            continue
-        site = sites.setdefault(subject, row[column])
-        if site != row[column]:
-            raise DatasetError(
-                f"{row.place}: {subject} has the site {row[column]}, but {site} in a line above; keep one."
-            )
+        if (site := row.known(SITES)) and (other := sites.setdefault(subject, site)) != site:
+            raise DatasetError(f"{row.place}: {subject} has the site {site}, but {other} in a line above; keep one.")
     if known and not known.intersection(subjects):
         raise DatasetError(
             f"{path} gives the sites of {listed(sorted(known))}, but not of {listed(sorted(subjects))}; "
