@@ -63,10 +63,8 @@ class GraphWalk:
             args, kwargs = arguments_with(node, volumes)
             if not isinstance(operation, keras.Layer):
                 args, kwargs = operations.arguments_in_3d(operation, args, kwargs, place)
-            steps = self._made_before(operation, place, volumes, prefix)
-            is_new = not steps
+            steps, is_new = self._steps_at(operation, place, volumes, prefix)
             if is_new:
-                steps = self._steps(operation, place, volumes, prefix)
                 for step in steps:
                     names.tell_apart(step.operation, operation, again=bool(self.made[id(operation)]))
             first, *others = steps
@@ -88,26 +86,29 @@ class GraphWalk:
             raise ConversionError(f"{where} has no counterpart in 3D: {_reason(error)}.") from error
         return outputs
 
-    def _made_before(self, operation: Any, place: Place, volumes: Sequence[Any], prefix: str) -> list[Step]:
-        """The steps of a layer from an earlier place, if they are right for this one; else none.
+    def _steps_at(self, operation: Any, place: Place, volumes: Sequence[Any], prefix: str) -> tuple[list[Step], bool]:
+        """The steps of a layer, and whether they are new: not those of an earlier place, which are right for this one.
 
         A `ValueError` if a layer with weights, or a nested network, needs other steps here.
         """
         earlier = self.made[id(operation)]
-        if not earlier or type(operation) in self.counterparts:
-            return earlier[0] if earlier else []
-        if is_graph(operation):
-            network = earlier[0][0].operation
-            found = [earlier[0]] if [len(t.shape) for t in network.inputs] == [len(v.shape) for v in volumes] else []
+        if earlier and type(operation) in self.counterparts:
+            return earlier[0], False
+        if earlier and is_graph(operation):
+            steps = earlier[0]
+            if [len(t.shape) for t in steps[0].operation.inputs] == [len(v.shape) for v in volumes]:
+                return steps, False
         else:
-            wanted = self._steps(operation, place, volumes, prefix)
-            found = [steps for steps in earlier if is_same(steps, wanted)]
-        if not found and (is_graph(operation) or operation.weights):
+            steps = self._steps(operation, place, volumes, prefix)
+            for made in earlier:
+                if is_same(made, steps):
+                    return made, False
+        if earlier and (is_graph(operation) or operation.weights):
             raise ValueError(
                 "it is used in several places and would differ between them, e.g. because one takes slices and another "
                 "the whole volume. Make a layer for each place, or convert with global_pooling='volume'"
             )
-        return found[0] if found else []
+        return steps, True
 
     def _steps(self, operation: Any, place: Place, volumes: Sequence[Any], prefix: str) -> list[Step]:
         """The rule's steps for a layer, or the counterpart of a nested network; a `ValueError` if there is none."""
@@ -123,13 +124,11 @@ class GraphWalk:
             return [Step(made, [Taken(weight) for weight in operation.weights], "copied")]
         if getattr(operation, "data_format", "channels_last") != "channels_last":
             raise ValueError("its data_format is 'channels_first'; build the network with channels last")
-        if isinstance(operation, keras.layers.Lambda):
-            raise ValueError("it is a Python function; replace it with layers or keras.ops")
         rule = RULES.get(type(operation)) or operations.rule_of(operation)
         if rule is None:
             raise ValueError(
                 f"none is known. Define one, counterparts={{{type(operation).__name__}: function from the 2D layer to "
-                "a 3D layer}, or omit the layer"
+                "a 3D layer}, or replace it with layers or keras.ops"
             )
         activation = getattr(operation, "activation", None)
         if activation is None or not has_weights(activation):

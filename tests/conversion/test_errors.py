@@ -24,7 +24,7 @@ class Tilted(layers.Conv2D):
 
 
 LAYERS = {
-    "Lambda": (lambda: layers.Lambda(lambda x: 2 * x, name="odd"), r"odd \(Lambda\).* a Python function"),
+    "Lambda": (lambda: layers.Lambda(lambda x: 2 * x, name="odd"), r"odd \(Lambda\) .*none is known.* or keras\.ops"),
     "a layer of one's own": (lambda: Doubled(name="odd"), r"odd \(Doubled\) .*none is known.*counterparts="),
     "a layer that is another's subclass": (lambda: Tilted(4, 3, name="odd"), r"odd \(Tilted\) .*none is known"),
     "an activation of one's own": (lambda: layers.Activation(lambda x: x[:, ::-1], name="odd"), r"odd \(Activation\)"),
