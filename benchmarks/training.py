@@ -109,13 +109,11 @@ def gflop(size: int) -> Callable[[], dict[bool, tuple[float, float]]]:
 
     def count() -> dict[bool, tuple[float, float]]:
         from planar3d.graph.described import layer_costs
-        from planar3d.networks.registry import recipe_network
         from planar3d.training.features import decoder_of
-        from planar3d.training.initialization import freeze
+        from planar3d.training.initialization import initial_network
         from planar3d.training.trainer import trainer_of
 
-        network = recipe_network(PAPER.changed(size=size))
-        freeze(network, PAPER)
+        network = initial_network(PAPER.changed(size=size, encoder_weights="none"))
         forward = {cost.name: cost.macs for cost in layer_costs(network)}
         trained = {layer.name: layer for layer in trainer_of(network).layers if hasattr(layer, "passed_on")}
         kernels = sum(forward[name] for name in trained)

@@ -14,7 +14,11 @@ from planar3d.training.precision import built_with, computed_precision
 
 
 def initial_network(recipe: Recipe) -> keras.Model:
-    """Build the recipe's network from its seed, with encoder weights, `computed_precision`, and frozen layers."""
+    """Build the recipe's network from its seed, with encoder weights, `computed_precision`, and frozen layers.
+
+    Raises:
+        RecipeError: a name in `frozen` is neither a group nor a layer, or nothing is left to train.
+    """
     keras.utils.set_random_seed(recipe.training.seed)
     weights = recipe.network.begins_with
     network = built_with(
@@ -23,20 +27,11 @@ def initial_network(recipe: Recipe) -> keras.Model:
     )
     head = network.get_layer(find_architecture(recipe.network.name).head)
     head.bias.assign(recipe.targets.output_bias(recipe.training.output_prior))
-    freeze(network, recipe)
-    return network
-
-
-def freeze(network: keras.Model, recipe: Recipe) -> None:
-    """Freeze the layers named by the recipe, as groups or individually.
-
-    Raises:
-        RecipeError: a name is neither a group nor a layer, or nothing is left to train.
-    """
     for name in layers_named(network, recipe, "frozen"):
         network.get_layer(name).trainable = False
     if not network.trainable_variables:
         raise RecipeError(f"frozen={','.join(recipe.training.frozen)} leaves nothing to train.")
+    return network
 
 
 def layers_named(network: keras.Model, recipe: Recipe, field: str) -> list[str]:

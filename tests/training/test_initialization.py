@@ -8,7 +8,7 @@ import pytest
 from planar3d.errors import RecipeError
 from planar3d.networks.encoders import match_input_range
 from planar3d.networks.registry import find_architecture
-from planar3d.recipes import MODERN, PAPER
+from planar3d.recipes import MODERN
 from planar3d.training.initialization import initial_network, layers_named, scale_to_unit_variance
 
 pytestmark = pytest.mark.usefixtures("untraced")
@@ -65,13 +65,3 @@ def test_a_layer_that_gives_one_value_everywhere_is_refused():
     layer.kernel.assign(np.zeros(layer.kernel.shape))
     with pytest.raises(RecipeError, match="conv51"):
         scale_to_unit_variance(network, ["conv51"], _inputs())
-
-
-def test_the_paper_s_rate_decays_by_steps_and_the_modern_one_rises_and_falls_to_0():
-    paper = PAPER.training.schedule.rate(PAPER.learning_rate, 1000, 10)
-    assert float(paper(0)) == pytest.approx(5e-5) and float(paper(500)) == pytest.approx(5e-5 / (1 + 1.99e-7 * 500))
-    modern = MODERN.changed(warmup_steps=10).training.schedule.rate(1e-3, 100, 10)
-    rates = [float(modern(step)) for step in range(101)]
-    assert rates[0] == pytest.approx(1e-4) and rates[100] == pytest.approx(0, abs=1e-9)
-    assert np.argmax(rates) == 9 and np.all(np.diff(rates[10:]) < 0)
-    assert rates[50] == pytest.approx(5e-4, rel=1e-3)
