@@ -70,11 +70,8 @@ class Node:
 def read_graph(network: Description) -> list[Node]:
     """Read a network as nodes, each after its inputs; the first is the input, the last the output.
 
-    Args:
-        network: with one input (batch, depth, rows, cols, channels) of known depth and one output of as many slices.
-
     Raises:
-        Planar3DError: it is not such a network.
+        Planar3DError: it has not one input (batch, depth, rows, cols, channels) of known depth, and one such output.
     """
     inputs, outputs = network.inputs, network.output_shapes
     if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0]) != 5 or len(outputs[0]) != 5:
@@ -107,10 +104,7 @@ def ancestors(nodes: Sequence[Node]) -> set[Node]:
 
 
 def split(graph: Sequence[Node], shared: set[Node]) -> list[Node]:
-    """Rewrite a graph so that convolutions over shared and other channels become sums of separate convolutions.
-
-    The graph is in order, the output last; the returned graph too, without unused nodes, and equal up to rounding.
-    """
+    """The graph with sums of separate convolutions over shared and other channels; it is equal up to rounding."""
     graph_out: list[Node] = []
     new: dict[Node, Node] = {}
 

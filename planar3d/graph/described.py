@@ -14,11 +14,9 @@ from planar3d.graph.layers import KINDS, kind_of
 
 
 def described(network: keras.Model, shapes: Sequence[Shape] | None = None) -> Description:
-    """Describe a functional or sequential network; models nested in it become their layers.
+    """Describe a functional or sequential network, for inputs of its own or other shapes, batch first.
 
-    Args:
-        network: its variables are the description's arrays, so later changes apply.
-        shapes: of its inputs, batch first; default: its own.
+    Models nested in it become their layers; its variables are the description's arrays, so later changes apply.
     """
     network = as_graph(network)
     taken = shapes or [tuple(tensor.shape) for tensor in network.inputs]

@@ -51,15 +51,7 @@ class Description:
         return [shapes[number] for number in self.outputs]
 
     def follow(self, given: Sequence[Any], visit: Callable[[Layer, list[Any]], Any]) -> list[Any]:
-        """Pass values of any kind through the network.
-
-        Args:
-            given: one for each input.
-            visit: from a layer and the values of its inputs to the value of its output.
-
-        Returns:
-            The values of the inputs, then of the layers, in order.
-        """
+        """The values of the inputs, as given, then of the layers; `visit` takes a layer and its inputs' values."""
         values = list(given)
         for layer in self.layers:
             values.append(visit(layer, [values[number] for number in layer.inputs]))

@@ -101,11 +101,9 @@ def lambda_again(layer: keras.layers.Lambda, **changes: Any) -> keras.layers.Lam
 
 
 def pass_through(network: keras.Model, values: Sequence[Any], visit: Visit, prefix: str = "") -> list[Any]:
-    """Pass values of any kind through a network and its nested networks, without changing their graphs.
+    """Pass a value for each input through a network and its nested networks, without changing their graphs.
 
-    Args:
-        values: one for each of its inputs.
-        visit: called at each use of an operation, in order; uses within `model` are named `model/layer`.
+    Each use of an operation is visited, in order; those within `model` are named `model/layer`.
     """
     network = as_graph(network)
     known = dict(zip(map(id, network.inputs), values, strict=True))

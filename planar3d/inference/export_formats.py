@@ -149,14 +149,7 @@ class SlicewiseMaxPooling3D(layers.MaxPooling3D):
 
 
 def slicewise(network: keras.Model) -> keras.Model:
-    """Copy a functional network with its 3D layers slice by slice where that is exact; other layers are kept.
-
-    Args:
-        network: with known depth, rows and cols.
-
-    Returns:
-        A network with the same names and weights, whose values differ only by rounding.
-    """
+    """A copy of a functional network of known sizes, with its 3D layers slice by slice where that is exact."""
     copy = keras.models.clone_model(network, clone_function=_rewritten, recursive=True)
     copy.set_weights(network.get_weights())
     return copy

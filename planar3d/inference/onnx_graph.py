@@ -60,16 +60,11 @@ class OnnxGraph:
 
 
 def onnx_model(network: Description, metadata: Mapping[str, str]) -> Any:
-    """Write a network as an ONNX model.
-
-    Args:
-        network: with one input and one output (batch, depth, rows, cols, channels), in float32.
-
-    Returns:
-        An `onnx.ModelProto` from `input` to `output`, checked by onnx.
+    """Write a float32 network as an `onnx.ModelProto` from `input` to `output`, checked by onnx.
 
     Raises:
-        Planar3DError: a layer, or one of its settings, has no counterpart.
+        Planar3DError: it has not one input and one output (batch, depth, rows, cols, channels), or a layer, or one of
+            its settings, has no counterpart.
     """
     import onnx
 

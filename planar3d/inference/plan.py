@@ -140,12 +140,7 @@ def why_apart(recipe: Recipe) -> str:
 
 
 def describe_work(network: Description, recipe: Recipe) -> str:
-    """A sentence on the cost of a scan of the recipe's size with shared computations; empty if windows share none.
-
-    Args:
-        network: with all sizes known except the batch.
-        recipe: size of the scan and stride of the windows.
-    """
+    """A sentence on the cost of a scan of the recipe's size with shared computations; empty if windows share none."""
     if why_apart(recipe):
         return ""
     windows = len(window_starts(recipe.slices, recipe.tiles.depth, recipe.tiles.stride))

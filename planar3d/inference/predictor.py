@@ -37,7 +37,7 @@ class Predictor(Protocol):
     description: str  # method, engine and precision, in a few words
 
     def __call__(self, voxels: np.ndarray, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
-        """From prepared voxels (slices, rows, cols, images) to probabilities, float32 (slices, rows, cols)."""
+        """From voxels (slices, rows, cols, images) to probabilities, float32 (slices, rows, cols[, outputs])."""
 
 
 @dataclass(frozen=True)

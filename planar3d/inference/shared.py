@@ -52,17 +52,7 @@ class SharedInference:
         self._programs: dict[tuple[int, ...], dict[Any, Program]] = {}  # by planes, most recently used last
 
     def __call__(self, voxels: np.ndarray, progress: Progress | None = None) -> np.ndarray:
-        """Predict lesion probabilities of a prepared scan.
-
-        Args:
-            voxels: (slices, rows, cols, images).
-            progress: called with the number of windows done and their total.
-
-        Returns:
-            float32 (slices, rows, cols) in [0, 1].
-
-        Source: Kolarik 2020, section 3.2 and eq. 1.
-        """
+        """Predict a prepared scan, see `Predictor` (Kolarik 2020, section 3.2 and eq. 1)."""
         voxels = checked_prepared(voxels)
         starts = window_starts(len(voxels), self.plan.depth, self.plan.stride)
         pieces = dict(zip(starts, self.plan.pieces(len(starts)), strict=True))
@@ -70,14 +60,7 @@ class SharedInference:
             return self._computed(voxels, pieces, progress)[: len(voxels)]
 
     def middle(self, window: np.ndarray) -> np.ndarray:
-        """Predict the slices of one middle window that the composition keeps.
-
-        Args:
-            window: (depth, rows, cols, images) of a prepared scan.
-
-        Returns:
-            float32 (stride, rows, cols) in [0, 1].
-        """
+        """The slices (stride, rows, cols) kept of a middle window (depth, rows, cols, images)."""
         with self._alone:
             return self._computed(window, {0: self.plan.windows["middle"]})
 

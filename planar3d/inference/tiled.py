@@ -111,14 +111,7 @@ class TiledInference:
         self.description = f"{how} on {name}, {computed}"
 
     def __call__(self, voxels: np.ndarray, progress: Progress | None = None) -> np.ndarray:
-        """Predict a prepared scan.
-
-        Args:
-            voxels: (slices, rows, cols, images), in memory or memory-mapped.
-            progress: called with the number of tiles done and their total.
-
-        Returns:
-            float32 (slices, rows, cols), or (slices, rows, cols, outputs) for several outputs.
+        """Predict a prepared scan, in memory or memory-mapped, see `Predictor`.
 
         Raises:
             RecipeError: the network takes tiles of another shape.

@@ -67,22 +67,13 @@ class Architecture:
 
 
 def own_arguments(settings: Section, targets: Targets, outputs: str = "outputs") -> dict[str, Any]:
-    """A network's arguments: its settings except initial weights, and the output of the targets.
-
-    Args:
-        targets: define the channels of the output and its activation.
-        outputs: the name of the argument with the number of channels.
-    """
+    """A network's arguments: its settings except initial weights, and the targets' activation and `outputs`."""
     own = {name: value for name, value in settings.to_json().items() if name not in ("name", "encoder_weights")}
     return own | {outputs: targets.outputs, "activation": targets.activation}
 
 
 def check_input_shape(input_shape: Sequence[int | None], divisors: Sequence[int], whose: str) -> None:
-    """Raise a `ValueError` unless an input is (depth, rows, cols, channels) with sizes divisible by the divisors.
-
-    Args:
-        input_shape: sizes, or None if unknown, except the channels.
-        divisors: of depth, rows and cols.
+    """Raise a `ValueError` unless an input is (depth, rows, cols, channels) of multiples of divisors, or None.
 
     Raises a `ConversionError` if Keras is set to channels first.
     """

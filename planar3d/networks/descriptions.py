@@ -106,12 +106,7 @@ def _conditions(sha256: str) -> dict[str, str]:
 
 
 def from_json(content: Any, arrays: Mapping[str, np.ndarray], window: Shape) -> Description:
-    """Read a description.
-
-    Args:
-        content: as from `describe_for`.
-        arrays: of the weights file, by `layer/weight`.
-        window: (depth, rows, cols, channels) of the network's input; depth and channels are the description's.
+    """Read a description for the arrays of a weights file, and a window (depth, rows, cols, channels).
 
     Raises:
         WeightsError: it has another version, is damaged, has arrays that differ from the file or in shape from its

@@ -50,12 +50,7 @@ def fill_encoder(network: keras.Model, weights: EncoderWeights, mapping: KernelM
 
 
 def _fill(network: keras.Model, arrays: Arrays, weights: Any, encoder: str, mapping: KernelMapping = PLANAR) -> Report:
-    """Load an encoder's weights, under Keras' names, or torch's with either order of axes, into a network.
-
-    Args:
-        weights: where the arrays are from, for errors.
-        encoder: the encoder's name in `torch_names`.
-    """
+    """Load an encoder's weights, under Keras' names, or torch's with either order of axes; `weights` is for errors."""
     names, channels = torch_names(encoder), network.input_shape[-1]
     prefix = prefix_of(arrays, names)
     arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
@@ -146,11 +141,7 @@ def _imagenet_file(name: str) -> Path:
 
 
 def fill_flat(flat: keras.Model, weights: EncoderWeights, imagenet: str) -> None:
-    """Load weights into a 2D network, from a file with the layer names of Keras, or of torch with either order of axes.
-
-    Args:
-        weights: `"imagenet"`, a file, or None for random weights.
-        imagenet: its file of ImageNet weights in the table of known files.
+    """Load weights into a 2D network, from a file, or from the known file `imagenet`; None keeps random weights.
 
     Raises:
         WeightsError: the weights cannot be found, do not fit, or are of another network.
