@@ -87,6 +87,9 @@ def test_participants_that_are_not_there_are_named(dataset, tmp_path):
         bids_app.run([*words, "participant", SKIP, "--participant-label", "01", "7"])
     with pytest.raises(DatasetError, match=r"study has no folder sub-\*/ses-08; name sessions"):
         bids_app.run([*words, "participant", SKIP, "--session-label", "08"])
+    for label in ("*", "a**b"):
+        with pytest.raises(DatasetError, match="; name sessions of the data set"):
+            bids_app.run([*words, "participant", SKIP, "--session-label", label])
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("nowhere")
     for place in ("file/out", "link/out"):

@@ -1,6 +1,7 @@
 """planar3d-bids: segment lesions in the FLAIR scans of a BIDS data set, as a BIDS App on top of predict."""
 
 import argparse
+import glob
 import json
 import os
 import subprocess
@@ -68,7 +69,7 @@ def participant(asked: argparse.Namespace) -> int:
         raise DatasetError(f"{asked.bids_dir} has no folder sub-{absent[0]}; name participants of the data set.")
     sessions = [label.removeprefix("ses-") for label in asked.session_label]
     for label in sessions:
-        if not any(asked.bids_dir.glob(f"sub-*/ses-{label}")):
+        if not any(asked.bids_dir.glob(f"sub-*/ses-{glob.escape(label)}")):
             raise DatasetError(f"{asked.bids_dir} has no folder sub-*/ses-{label}; name sessions of the data set.")
     chosen = _chosen(participants, sessions)
     how = {name: getattr(asked, name) for name in ("assume_affine", "overwrite")}
