@@ -89,4 +89,4 @@ def untrusted(path: Path, advice: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno:
             raise
         said = "".join(str(error).strip().splitlines()[-1:]) or type(error).__name__
-        raise ScanError(f"{path} is damaged and cannot be read ({said}). {advice}") from None
+        raise ScanError(f"{path} is damaged or cannot be read ({said}). {advice}") from None

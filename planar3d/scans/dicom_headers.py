@@ -101,9 +101,9 @@ def _without_numbers(path: Path) -> Path:
 
 
 @contextmanager
-def reading_dicom(path: Path) -> Iterator[None]:
+def reading_dicom(path: Path, advice: str = "Copy it again, or remove it.") -> Iterator[None]:
     """`untrusted` for pydicom, without its warnings of values outside the standard: values in use are checked."""
-    with untrusted(path, "Copy it again, or remove it."), warnings.catch_warnings():
+    with untrusted(path, advice), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 

@@ -11,7 +11,7 @@ from planar3d.extras import extra
 from planar3d.scans.dicom import DicomSeries, series_of
 from planar3d.scans.dicom_checks import check_series
 from planar3d.scans.dicom_geometry import grid_of
-from planar3d.scans.dicom_headers import DicomImage, text_of
+from planar3d.scans.dicom_headers import DicomImage, reading_dicom, text_of
 from planar3d.scans.nifti_header import header_with
 
 IMAGES, MASKS = "DICOM_anon", "Ground"  # the folders of a series of CHAOS
@@ -112,17 +112,13 @@ def _pixels(image: DicomImage, is_mr: bool) -> np.ndarray:
     """float32 (rows, columns) of one file, rescaled."""
     with extra("dicom"):
         from pydicom import dcmread
-    path = image.path
-    try:
-        file = dcmread(path, force=True)
+    with reading_dicom(image.path, "Copy it again, or decompress it, e.g. with gdcmconv --raw."):
+        file = dcmread(image.path, force=True)
         pixels = file.pixel_array.reshape(image.shape)  # one frame alone
         if is_mr and image.padding:
             pixels = np.where((pixels >= image.padding[0]) & (pixels <= image.padding[-1]), 0, pixels)
         slope, intercept = float(file.get("RescaleSlope", 1)), float(file.get("RescaleIntercept", 0))
         return (pixels * slope + intercept).astype(np.float32)
-    except Exception as error:  # any that pydicom raises for untrusted bytes
-        said = "".join(str(error).splitlines()[:1])
-        raise ScanError(f"{path} has pixels that cannot be read ({said}). Copy it again, or decompress it.") from None
 
 
 def _picture(path: Path) -> np.ndarray:

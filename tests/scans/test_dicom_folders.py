@@ -126,7 +126,7 @@ def _forget_series(path):
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (_damage, "p2/0005.dcm is damaged and cannot be read"),
+        (_damage, "p2/0005.dcm is damaged or cannot be read"),
         (lambda path: path.write_bytes(b""), r"p2/0005.dcm is named like the DICOM files beside it.*\(0 bytes\)\. "),
         (_deflate, "p2/0005.dcm is a deflated DICOM file"),
         (_forget_series, "p2/0005.dcm does not name its series"),
@@ -156,7 +156,7 @@ def test_a_folder_of_unusable_files_alone_is_among_the_inputs(patients):
     items = find_inputs([folder])
     assert [item.path.parent.name for item in items if not item.problem] == ["p1", "p3"]
     assert [item.path for item in items if item.problem] == files[:1]
-    with pytest.raises(ScanError, match=r"0001\.dcm is damaged and cannot be read"):
+    with pytest.raises(ScanError, match=r"0001\.dcm is damaged or cannot be read"):
         find_inputs([folder / "p2"])
 
 
@@ -167,9 +167,9 @@ def test_a_row_that_names_a_patient_s_folder_takes_its_one_series_whatever_anoth
     (folder / "table.csv").write_text(f"scan,name\n{folder},one\n")
     (item,) = find_inputs([folder / "table.csv"])
     assert item.name == "one" and item.series and not item.problem
-    assert "p2/0001.dcm is damaged and cannot be read" in item.note
+    assert "p2/0001.dcm is damaged or cannot be read" in item.note
     (folder / "p1").rename(folder.parent / "p1")
-    with pytest.raises(ScanError, match=r"p2/0001\.dcm is damaged and cannot be read"):
+    with pytest.raises(ScanError, match=r"p2/0001\.dcm is damaged or cannot be read"):
         find_inputs([folder / "table.csv"])
 
 
@@ -188,5 +188,5 @@ def test_where_the_damaged_series_may_be_the_flair_scan_no_other_is_taken_for_it
     assert find_inputs([tmp_path])[0].note.startswith("series 5 “brain” (MR, 9 files) was used as the only MR series")
     (damaged,) = write_series(tmp_path / "b", VOXELS, OBLIQUE, only=[0])
     _damage(damaged)
-    with pytest.raises(ScanError, match=r"b/0001\.dcm is damaged and cannot be read"):
+    with pytest.raises(ScanError, match=r"b/0001\.dcm is damaged or cannot be read"):
         find_inputs([tmp_path])

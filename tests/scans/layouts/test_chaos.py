@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 from challenge_road import recipe_of, segmented
-from dicom_series import AXIAL, OBLIQUE, VOXELS, write_series
+from dicom_series import AXIAL, OBLIQUE, VOXELS, change, write_series
 
 from planar3d.errors import Planar3DError, ScanError
 from planar3d.scans.case import read_images
@@ -100,6 +100,17 @@ def test_padding_of_an_mr_series_is_air(tmp_path):
     assert read_scan(tmp_path / "a").limits == (0, voxels.max())
 
 
+def test_pixels_that_cannot_be_decoded_are_refused(tmp_path):
+    def garble(k, dataset):
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.RLELossless
+        dataset.PixelData = pydicom.encaps.encapsulate([bytes(8)])
+        dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
+
+    change(write_series(tmp_path, VOXELS, AXIAL), garble)
+    with pytest.raises(ScanError, match=r"0001\.dcm is damaged or cannot be read \(.*RLE.*\)\. .* decompress it"):
+        read_scan(tmp_path)
+
+
 def test_names_in_no_order_of_the_slices_are_refused(tmp_path):
     write_series(tmp_path / "DICOM_anon", VOXELS, AXIAL, order=[1, 2, 4, 3, 5, 6, 7, 8, 9])
     with pytest.raises(ScanError, match="file names whose order is not the order of its slices"):
@@ -118,7 +129,7 @@ def test_masks_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(ScanError, match=r"has \(4, 4\) rows and columns, but its image has \(24, 20\)"):
         read_labels(ground)
     (ground / "liver_GT_000.png").write_bytes(b"no picture")
-    with pytest.raises(ScanError, match="is damaged and cannot be read"):
+    with pytest.raises(ScanError, match="is damaged or cannot be read"):
         read_labels(ground)
     (ground / "liver_GT_000.png").unlink()
     with pytest.raises(ScanError, match=r"has 8 masks, but .*DICOM_anon has 9 images"):
