@@ -244,7 +244,7 @@ WRONG = {
     "no output": (
         lambda: p3.PlanarResUNet((16, 32, 32, 3), encoder_weights=None, outputs=0),
         ValueError,
-        "output has 0 channels",
+        "output channels=0: a whole number of at least 1",
     ),
     "negative filters": (
         lambda: p3.PlanarResUNet(encoder_weights=None, decoder_filters=(8, 8, 8, -8)),
@@ -289,7 +289,7 @@ WRONG = {
         ValueError,
         r"None\): \(rows, cols, channels\) is needed",
     ),
-    "no classes": (lambda: p3.ResNet50((32, 32, 3), classes=0), ValueError, "The output has 0 channels; a whole numb"),
+    "no classes": (lambda: p3.ResNet50((32, 32, 3), classes=0), ValueError, "classes=0: a whole number of at least 1"),
     "no slices": (
         lambda: p3.AlbuNet((0, 32, 32, 3), encoder_weights=None),
         ValueError,

@@ -125,7 +125,7 @@ def split(graph: Sequence[Node], shared: set[Node]) -> list[Node]:
 
 def _node(layer: Layer, inputs: tuple[Node, ...], depth: int) -> Node:
     shape = layer.shape[1:]
-    if len(shape) != 4 or not inputs or any(node.shape[0] is None for node in inputs) or shape[0] is None:
+    if len(shape) != 4 or not inputs or shape[0] is None:
         raise Planar3DError(
             f"Layer {layer.name} ({layer.kind}) gives {layer.shape}, not (batch, depth, rows, cols, channels) with "
             "known depth; use method='windowed'."

@@ -15,7 +15,6 @@ import numpy as np
 from keras import layers, ops
 
 from planar3d.conversion.held_objects import rebuilt
-from planar3d.errors import Planar3DError
 from planar3d.graph.described import described
 from planar3d.inference.onnx_graph import onnx_model
 
@@ -77,8 +76,6 @@ def _run_savedmodel(folder: Path, name: str, window: np.ndarray) -> np.ndarray:
 def _write_litert(network: keras.Model, folder: Path, metadata: Mapping[str, str]) -> None:
     # LiteRT has no 3D pooling, and its 3D convolution unrolls its input (27 times for conv91).
     (entry,) = network.inputs
-    if None in entry.shape[1:]:
-        raise Planar3DError(f"LiteRT needs all sizes, but {network.name} takes {tuple(entry.shape)}; choose a size.")
     signature = keras.InputSpec(shape=(1, *entry.shape[1:]), dtype="float32", name="input")
     path = folder / f"{network.name}.tflite"
     slicewise(network).export(path, format="litert", verbose=False, input_signature=[signature])

@@ -11,7 +11,7 @@ import numpy as np
 from planar3d.errors import RecipeError, WeightsError
 from planar3d.graph.keras_graph import check_channels_last
 from planar3d.scans.labels import Targets
-from planar3d.sections import Section, check_choice
+from planar3d.sections import Section, check_choice, whole
 from planar3d.transfer.weight_places import places_of
 
 Arguments = Mapping[str, Any]
@@ -122,18 +122,12 @@ def output_layer(
     **settings: Any,
 ) -> keras.Layer:
     """The last convolution of a network; a `ValueError` for no channels, or the softmax of one."""
-    check_channels(channels)
+    whole("output channels", channels, 1, ValueError)
     check_choice("activation", activation, ("sigmoid", "softmax"), ValueError)
     if activation == "softmax" and channels == 1:
         raise ValueError("The softmax of one output is 1 everywhere; use activation='sigmoid', or two or more outputs.")
     # The loss takes logarithms, so probabilities are float32 in every precision.
     return convolution(channels, kernel_size, activation=activation, dtype="float32", name=name, **settings)
-
-
-def check_channels(channels: int) -> None:
-    """Raise a `ValueError` unless a network's output has channels."""
-    if not isinstance(channels, int | np.integer) or channels < 1:
-        raise ValueError(f"The output has {channels!r} channels; a whole number of at least 1 is needed.")
 
 
 def groups_by_prefix(beginnings: Mapping[str, str | tuple[str, ...]]) -> Callable[[keras.Model], dict[str, list[str]]]:

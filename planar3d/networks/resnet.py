@@ -11,8 +11,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from planar3d.networks.architecture import check_channels, image_input
-from planar3d.sections import check_choice
+from planar3d.networks.architecture import image_input
+from planar3d.sections import check_choice, whole
 
 # torch's defaults of batch normalization; its momentum is the share of the new value, Keras' of the old.
 NORMALIZATION = {"epsilon": 1e-5, "momentum": 0.9}
@@ -102,7 +102,7 @@ def _resnet(
 
 def logits(x: Any, classes: int) -> Any:
     """The logits (batch, classes) of features (batch, rows, cols, channels), by pooling and a dense layer."""
-    check_channels(classes)
+    whole("classes", classes, 1, ValueError)
     return layers.Dense(classes, name="predictions")(layers.GlobalAveragePooling2D(name="avg_pool")(x))
 
 
