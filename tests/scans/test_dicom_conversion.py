@@ -195,10 +195,7 @@ def test_what_is_no_grey_mr_volume_is_refused(tmp_path, elements, sentence):
         _read(tmp_path)
 
 
-def test_missing_single_mixed_and_sheared_slices_are_refused(tmp_path):
-    write_series(tmp_path / "missing", VOXELS, OBLIQUE, only=[0, 1, 2, 4, 5, 6, 7, 8])
-    with pytest.raises(ScanError, match=r"from slice 3 to 4 of 8 the distance is 13.00 mm, usually 6.50"):
-        _read(tmp_path / "missing")
+def test_single_mixed_and_sheared_slices_are_refused(tmp_path):
     write_series(tmp_path / "single", VOXELS, OBLIQUE, only=[4])
     with pytest.raises(ScanError, match="has a single slice"):
         _read(tmp_path / "single")

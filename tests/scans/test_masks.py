@@ -169,10 +169,6 @@ def test_a_mask_of_another_kind_of_voxels_is_told_what_a_mask_is(write_nifti, ki
         read_mask(write_nifti(np.zeros((4, 5, 6), kind), "m.nii"))
 
 
-def test_an_empty_mask_is_one(write_nifti):
-    assert not read_mask(write_nifti(np.zeros((4, 5, 6)), "m.nii")).voxels.any()
-
-
 def test_a_large_mask_is_checked_slice_by_slice(write_nifti):
     """Its values and its labels in memory, and not two differences as well: 512³ voxels would take 2 GB."""
     mask = np.zeros((96, 96, 96), np.uint8)
