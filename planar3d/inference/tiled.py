@@ -20,7 +20,6 @@ from planar3d.recipes import Recipe
 from planar3d.scans.labels import SCALES
 from planar3d.scans.tiles import Lengths, tile_shape
 from planar3d.scans.windows import checked_prepared, compose_tiles, cut_tile
-from planar3d.sections import check_choice
 
 if TYPE_CHECKING:
     import keras
@@ -72,10 +71,6 @@ def description_of(network: "keras.Model | Description") -> Description:
     return described(network)
 
 
-_Build = Callable[..., tuple[Compute, str]]
-_ENGINES: dict[str, tuple[str, _Build]] = {"keras": ("Keras", _on_keras), "openvino": ("OpenVINO", on_openvino)}
-
-
 class TiledInference:
     """Predicts prepared scans tile by tile, as a recipe defines: in patches, or in windows along depth as in the paper.
 
@@ -87,7 +82,6 @@ class TiledInference:
         precision: `"float32"`; or `"bf16"`, with OpenVINO if the processor supports it; default: the network's own.
 
     Raises:
-        RecipeError: an unknown engine.
         Planar3DError: the engine is not installed, or does not support a layer.
     """
 
@@ -99,13 +93,12 @@ class TiledInference:
         engine: str = "keras",
         precision: str | None = None,
     ) -> None:
-        check_choice("engine", engine, _ENGINES)
-        name, build = _ENGINES[engine]
         if recipe.tiles.of_head:
             network = _with_open_planes(network)
         self.tiles, self.preparation, self.targets = recipe.tiles, recipe.preparation, recipe.targets
         self.scale, self.batch_size = SCALES[self.tiles.averaged][self.targets.activation], batch_size
         self.takes = (network.inputs[0] if isinstance(network, Description) else network.input_shape)[1:-1]
+        name, build = ("OpenVINO", on_openvino) if engine == "openvino" else ("Keras", _on_keras)
         self.compute, computed = build(network, precision)
         how = "windowed" if self.tiles.shape[1:] == (0, 0) else "tiled"
         self.description = f"{how} on {name}, {computed}"

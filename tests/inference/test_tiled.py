@@ -233,11 +233,6 @@ class TestOpenVINO:
             _tiled(network, AVERAGED, engine="openvino")
 
 
-def test_an_unknown_engine_is_refused():
-    with pytest.raises(RecipeError, match="'keras', 'openvino'"):
-        _tiled(_local(), AVERAGED, engine="tpu")
-
-
 def test_logits_are_averaged_as_the_release_does_and_what_no_patch_sees_is_background():
     """The release adds up what the network gives before its softmax, and takes the largest sum."""
     recipe = RECIPES["wacker2019-3d-released"].changed(
