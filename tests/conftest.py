@@ -233,6 +233,24 @@ untraced = pytest.fixture(_untraced)
 module_untraced = pytest.fixture(scope="module")(_untraced)
 
 
+def _of_one_measure(scores):
+    return {center: dict([*values.items()][:1]) for center, values in scores.items()}
+
+
+def _one_box():
+    """Box plots of a report show its first measure: all take longer to draw than all else that a small run does."""
+    from planar3d.study import report
+
+    draw = report.box_plots
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "box_plots", lambda scores, *more: draw(_of_one_measure(scores), *more))
+        yield
+
+
+one_box = pytest.fixture(_one_box)
+module_one_box = pytest.fixture(scope="module")(_one_box)
+
+
 @pytest.fixture(scope="module")
 def module_narrow():
     """Networks of few layers and filters, see `narrow_networks`."""

@@ -21,8 +21,13 @@ DESCRIPTOR = Path(bids_app.__file__).with_name("planar3d-bids.json")
 SKIP = "--skip-bids-validation"
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
 @pytest.fixture
-def dataset(tmp_path):
+def dataset(tmp_path, model):
     """Two participants, the second with two sessions; and a tiny model."""
     folder = tmp_path / "study"
     for number, place in enumerate(("sub-01", "sub-02/ses-1", "sub-02/ses-2")):
@@ -32,7 +37,7 @@ def dataset(tmp_path):
         path.parent.mkdir(parents=True)
         nib.save(nib.Nifti1Image(head.astype(np.int16), np.diag([-1.1, -1.0, 1.2, 1.0])), path)
     write_json(folder / "dataset_description.json", {"Name": "Some heads", "BIDSVersion": "1.9.0"})
-    return folder, write_model(tmp_path)
+    return folder, model
 
 
 def test_participants_are_segmented_one_by_one_into_one_data_set_and_summed_up(dataset, tmp_path, capsys, monkeypatch):

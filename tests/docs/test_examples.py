@@ -110,7 +110,7 @@ def test_the_page_on_conversion_runs_and_shows_the_report_that_it_prints(tmp_pat
     assert Path("mobilenet3d.card.json").is_file() and names["last"].get_layer("block_16_depthwise").kernel_size[0] == 3
 
 
-def test_the_system_of_the_how_to_trains_is_scored_and_segments(tmp_path):
+def test_the_system_of_the_how_to_trains_is_scored_and_segments(tmp_path, one_box):
     """The program of the page as it stands, on two small cases."""
     (program,) = blocks(ROOT / "docs/how-to/add-a-system.md", "python")
     assert len(program.splitlines()) < 100

@@ -29,7 +29,7 @@ def _rows(path):
         return list(csv.DictReader(stream))
 
 
-def test_chaos_is_scored_organ_by_organ_with_points(tmp_path, monkeypatch):
+def test_chaos_is_scored_organ_by_organ_with_points(tmp_path, monkeypatch, one_box):
     pytest.importorskip("pydicom")
     image = pytest.importorskip("PIL.Image")
     write_phantom(tmp_path, scans_per_center=2, reduction=10, layout="chaos")

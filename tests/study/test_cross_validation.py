@@ -27,7 +27,7 @@ from planar3d.study.reproduce import folds_for, reproduce
 from planar3d.study.results import read_results
 from planar3d.study.run_folder import open_run, start_run
 
-pytestmark = pytest.mark.usefixtures("module_untraced")
+pytestmark = pytest.mark.usefixtures("module_untraced", "built_once")
 PATCHES = {
     **{"network": "albunet", "preparation": "non-zero-box", "samples": "patches", "tiles": "patches"},
     **{"images": ("flair",), "monitor": "last", "batch_size": 2},
@@ -122,8 +122,8 @@ def _without_the_last_row(table):
 
 @pytest.mark.parametrize(
     "edited",
-    [lambda table: "", lambda table: table.splitlines()[0], _without_the_last_row],
-    ids=["empty", "header only", "a row less"],
+    [lambda table: "", _without_the_last_row],
+    ids=["empty", "a row less"],
 )
 def test_a_fold_whose_table_lacks_scores_is_scored_again(run, data, tmp_path, edited):
     folder = shutil.copytree(run.folder, tmp_path / "edited")
@@ -496,7 +496,8 @@ def test_bf16_is_computed_where_it_is_fast_and_checked_before_it_trains_and_scor
     assert any(line.startswith("predicting shared on ") and line.endswith("float32") for line in told)
     environment = json.loads((tmp_path / "environment.json").read_text())
     assert environment["precision"] == computed
-    _assert_scored_as_users_predict(run, data)
+    if computed == "bf16":
+        _assert_scored_as_users_predict(run, data)
 
 
 def test_a_run_folder_from_before_images_had_names_is_gone_on_with(run, data, tmp_path):

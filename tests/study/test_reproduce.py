@@ -1,6 +1,7 @@
 """The demonstration runs the whole method on the phantom."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 from msseg import TINY
@@ -14,11 +15,12 @@ from planar3d.recipes.demonstrations import DEMONSTRATIONS, Demonstration
 from planar3d.study.reproduce import demonstrate
 
 
-def test_the_demonstration_goes_from_phantom_to_report(tmp_path, untraced):
+def test_the_demonstration_goes_from_phantom_to_report(tmp_path, untraced, one_box):
     recipe = DEMO.with_settings([*TINY, "batch_size=8"])
-    results = demonstrate(tmp_path / "demo", Demonstration(recipe, reduction=14), only="1", notify=lambda text: None)
+    small = Demonstration(recipe, reduction=14, scans_per_center=2)
+    results = demonstrate(tmp_path / "demo", small, only="1", notify=lambda text: None)
     run = results.run
-    assert len(run.cases) == 15 and len(run.folds) == 5
+    assert len(run.cases) == 6 and len(run.folds) == 2
     with (run.fold(1) / "scores.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert {row["group"] for row in rows} == {"01", "07", "08"}
@@ -27,7 +29,7 @@ def test_the_demonstration_goes_from_phantom_to_report(tmp_path, untraced):
     with pytest.raises(
         DatasetError, match=r"demo-phantom has a phantom with other settings \(.*seed 0, .*needed: .*seed 1, "
     ):
-        demonstrate(tmp_path / "demo", Demonstration(recipe.changed(seed=1), reduction=14), notify=lambda text: None)
+        demonstrate(tmp_path / "demo", replace(small, recipe=recipe.changed(seed=1)), notify=lambda text: None)
 
 
 def test_every_system_has_a_demonstration_of_a_size_that_its_network_can_see():

@@ -19,7 +19,7 @@ SMALL = {
     **{"encoder_weights": "none", "shape": "4,32,32", "step": "4,16,16", "batch_size": 2, "patches_per_epoch": 4},
     **{"epochs": 2, "foreground_share": 0.7, "augmentation": "flip,brightness"},
 }
-pytestmark = pytest.mark.usefixtures("module_untraced", "module_narrow")
+pytestmark = pytest.mark.usefixtures("module_untraced", "module_narrow", "module_one_box", "built_once")
 SETTINGS = [word for field, value in SMALL.items() for word in ("--set", f"{field}={value}")]
 
 
