@@ -3,11 +3,12 @@
 A server loads it once, without running anything in it, since threads would not survive a fork, and forks for each call.
 """
 
+import importlib
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -38,9 +39,9 @@ class Fork(_SERVER.Process):  # type: ignore[name-defined]
         return self.exitcode
 
 
-def run_command(name: str, words: list[str], log: Path) -> Fork:
-    """Start a command of the command line."""
-    return Fork(partial(_command, name, [str(word) for word in words]), log)
+def run_command(name: str, words: list[str], log: Path, *modules: str) -> Fork:
+    """Start a command of the command line, after modules that it is to have imported."""
+    return Fork(partial(_command, name, [str(word) for word in words], modules), log)
 
 
 def _logged(call: Callable[[], object], log: Path) -> None:
@@ -51,9 +52,9 @@ def _logged(call: Callable[[], object], log: Path) -> None:
     call()
 
 
-def _command(name: str, words: list[str]) -> None:
-    import logical_devices  # noqa: F401
-    import narrow_encoder  # noqa: F401
+def _command(name: str, words: list[str], modules: Sequence[str]) -> None:
+    for module in ("logical_devices", "narrow_encoder", *modules):
+        importlib.import_module(module)
 
     from planar3d import cli
 

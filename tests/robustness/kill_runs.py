@@ -26,7 +26,8 @@ from pathlib import Path
 from forks import Fork, run_command
 from run_contents import contents, temporaries
 
-ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 sys.path.append(str(ROOT / "tests"))  # for the narrow encoder and logical devices
 TINY = (
     *("size=16", "decoder_filters=4,4", "bridge_filters=4", "encoder_weights=none", "epochs=3"),
@@ -36,9 +37,9 @@ TINY = (
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
 DEVICES = os.environ.get("LOGICAL_DEVICES", "1")
 SEVERAL = ["--devices", "all", "--set", f"batch_size={DEVICES}"] if DEVICES != "1" else []
-MODULES = "sys, logical_devices, narrow_encoder"
+MODULES = "sys, logical_devices, narrow_encoder, quick_runs"
 PROGRAM = f"import {MODULES}; from planar3d import cli; cli.main(getattr(cli, sys.argv.pop(1)))"
-MODEL = "model.weights.h5"  # that of the whole run of train, for predict
+MODEL = "model.weights.h5"  # that of the whole run of crossval, for predict
 
 
 def main() -> None:
@@ -49,10 +50,12 @@ def main() -> None:
     sys.exit(0 if summary["all"]["equal"] == arguments.kills else 1)
 
 
-def kill_runs(work: Path, kills: int, seed: int, real: int = 0) -> dict[str, collections.Counter]:
+def kill_runs(
+    work: Path, kills: int, seed: int, real: int = 0, without: tuple[str, ...] = ()
+) -> dict[str, collections.Counter]:
     """Make the data and the whole runs in a folder, kill, compare, and count what became of the kills by command."""
-    commands = _prepare_work(work)
-    # Train comes before predict, which needs its weights.
+    commands = {name: words for name, words in _prepare_work(work).items() if name not in without}
+    # Crossval comes before predict, which needs its weights.
     whole = {name: _whole_run(name, command, work) for name, command in commands.items()}
     print("seconds of whole runs:", {name: round(seconds, 1) for name, (_, seconds) in whole.items()}, flush=True)
     kept = work / "results.jsonl"
@@ -85,13 +88,14 @@ def _arguments() -> argparse.Namespace:
 
 def _prepare_work(work: Path) -> dict[str, list[str]]:
     """Data, and the words of each command; what is there is kept."""
-    from planar3d.scans.phantom import write_phantom
+    from msseg import write_msseg
 
     data, out = work / "data", work / "run"
     if not (work / "made").is_file():
-        write_phantom(data, scans_per_center=2, reduction=14)
+        shutil.rmtree(data, ignore_errors=True)
+        write_msseg(data, shape=(12, 14, 12))
         (work / "made").touch()
-    scans = [str(path) for path in sorted(data.rglob("3DFLAIR.nii.gz"))[:4]]
+    scans = [str(path) for path in sorted(data.rglob("3DFLAIR.nii.gz"))[:2]]
     return {
         "prepare": _training(data, out),
         "train": [*_training(data, out, "1"), *SEVERAL],
@@ -107,14 +111,14 @@ def _training(data: Path, out: Path, fold: str = "") -> list[str]:
 def start_fork(name: str, words: list[str], work: Path) -> Fork:
     """Start a command in a fork."""
     work.mkdir(parents=True, exist_ok=True)
-    return run_command(name, words, work / "log")
+    return run_command(name, words, work / "log", "quick_runs")
 
 
 def start_interpreter(name: str, words: list[str], work: Path) -> subprocess.Popen:
     """Start a command in an interpreter of its own."""
     with (work / "log").open("a") as log:
         command = [sys.executable, "-c", PROGRAM, name, *words]
-        paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+        paths = os.pathsep.join(map(str, [ROOT, ROOT / "tests", HERE, os.environ.get("PYTHONPATH", "")]))
         return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, stdout=log, stderr=log)
 
 
@@ -130,7 +134,7 @@ def _whole_run(name: str, words: list[str], work: Path) -> tuple[dict[str, str],
     if code:
         raise SystemExit(f"an uninterrupted {name} ended with {code}; see {work / 'log'}")
     files = contents(work / "run")
-    if name == "train":
+    if name == "crossval":
         shutil.copyfile(work / "run" / "fold-1" / "best.weights.h5", work / MODEL)
     kept.write_text(json.dumps([files, seconds]))
     return files, seconds

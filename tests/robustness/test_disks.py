@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from msseg import TINY, WIDE, write_model, write_msseg
+from msseg import TINY, write_model, write_msseg
 
 from planar3d import cli
 
@@ -60,7 +60,7 @@ def test_preparation_stops_at_a_full_disk_and_goes_on_with_room(disk, run, tmp_p
 def test_training_stops_at_a_full_disk(disk, run, tmp_path, untraced):
     folder, remount = disk
     assert remount("size=2m")  # room for prepared scans, not for weights
-    settings = [word for setting in WIDE for word in ("--set", setting)]
+    settings = (*SETTINGS, "--set", "bridge_filters=160")
     code, said = run("train", "--data", write_msseg(tmp_path / "data"), "--out", folder / "run", *settings)
     assert code == 2 and "No space left on device" in said and "best.weights.h5" in said
     assert len(said.splitlines()) == 1 and not _half_written(folder)

@@ -15,14 +15,20 @@ from planar3d.scans.inputs import ScanInput, outputs_of
 from planar3d.study.cohort_folder import CohortFolder, takes_part
 
 
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """Where scans and the masks of one process are kept for all ways of many."""
+    return tmp_path_factory.mktemp("work")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked, and watched by inotify")
 @pytest.mark.parametrize("how", ["whole", "cluster"])
-def test_three_processes_of_which_one_is_killed_write_what_one_alone_writes(tmp_path, how):
+def test_three_processes_of_which_one_is_killed_write_what_one_alone_writes(work, how):
     from many_processes import is_right, segment_by_many
 
     if how == "cluster":
         pytest.importorskip("distributed")
-    (found,) = segment_by_many(tmp_path, scans=6, processes=3, kills=1, **{how: True})
+    (found,) = segment_by_many(work, scans=6, processes=3, kills=1, **{how: True})
     assert is_right(found), found
 
 
