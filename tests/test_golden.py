@@ -17,7 +17,7 @@ def assert_close(found, expected):
         assert differing.sum() <= 0.002 * max(found.sum(), expected.sum()) + 2
 
 
-def test_nothing_golden_has_changed(tmp_path):
+def test_nothing_golden_has_changed(tmp_path, built_once):
     pytest.importorskip("nilearn")
     recorded = json.loads(DIGESTS.read_text()).get(conditions(), {})
     with np.load(ARRAYS) as kept:

@@ -46,20 +46,20 @@ def _read(folder):
     return in_world(read_dicom_series(series), VOXELS, OBLIQUE)
 
 
-@pytest.mark.parametrize("kind", BESIDE.values(), ids=BESIDE.keys())
 @pytest.mark.parametrize("modality", ["MR", "PR", None])
-def test_objects_without_pixels_are_passed_over(tmp_path, kind, modality):
+def test_objects_without_pixels_are_passed_over(tmp_path, modality):
     uid = generate_uid()
     write_series(tmp_path, VOXELS, OBLIQUE, vendor="philips", SeriesInstanceUID=uid)
-    objects = {**NO_PIXELS, "SOPClassUID": kind, "Modality": modality}
-    write_series(tmp_path, VOXELS, OBLIQUE, name="XX_{instance}", only=[0], SeriesInstanceUID=uid, **objects)
-    alone = write_series(tmp_path / "ps", VOXELS, OBLIQUE, name="PS_{instance}", only=[1], **objects)
+    for kind, sop_class in BESIDE.items():
+        objects = {**NO_PIXELS, "SOPClassUID": sop_class, "Modality": modality}
+        write_series(tmp_path, VOXELS, OBLIQUE, name=f"XX_{kind}", only=[0], SeriesInstanceUID=uid, **objects)
+        alone = write_series(tmp_path / kind, VOXELS, OBLIQUE, name="PS_{instance}", only=[1], **objects)
+        assert find_series(alone) == [], kind
+        with pytest.raises(ScanError, match="a DICOM file without images"):
+            find_inputs(alone)
+        with pytest.raises(ScanError, match=r"has no MR series\. Found: no series with images"):
+            find_inputs([tmp_path / kind])
     np.testing.assert_array_equal(_read(tmp_path), VOXELS)
-    assert find_series(alone) == []
-    with pytest.raises(ScanError, match="a DICOM file without images"):
-        find_inputs(alone)
-    with pytest.raises(ScanError, match=r"has no MR series\. Found: no series with images"):
-        find_inputs([tmp_path / "ps"])
 
 
 def test_spectra_that_have_rows_and_reports_whose_class_the_file_alone_names_are_no_images(tmp_path):
@@ -73,19 +73,17 @@ def test_spectra_that_have_rows_and_reports_whose_class_the_file_alone_names_are
 
 
 @pytest.mark.parametrize("syntax", [None, RLELossless], ids=["uncompressed", "RLE"])
-@pytest.mark.parametrize("lost", [["PixelData"], ["PixelData", "Rows", "Columns"]])
-@pytest.mark.parametrize("at", [0, 4, 8])
-def test_an_image_that_lost_its_pixels_is_still_refused(tmp_path, syntax, lost, at):
+@pytest.mark.parametrize(("at", "also"), [(0, []), (8, []), (4, ["Rows", "Columns"])])
+def test_an_image_that_lost_its_pixels_is_still_refused(tmp_path, syntax, at, also):
     files = write_series(tmp_path, VOXELS, OBLIQUE)
     if syntax:
         change(files, lambda k, dataset: dataset.compress(syntax, generate_instance_uid=False))
-    change([files[at]], lambda k, dataset: [delattr(dataset, keyword) for keyword in lost])
+    change([files[at]], lambda k, dataset: [delattr(dataset, keyword) for keyword in ["PixelData", *also]])
     with pytest.raises(ScanError, match="has files without pixels"):
         _read(tmp_path)
 
 
-@pytest.mark.parametrize("bytes_left", [300, 500, 700, 900])
-@pytest.mark.parametrize("at", [0, 8])
+@pytest.mark.parametrize(("bytes_left", "at"), [(300, 0), (500, 8), (700, 0), (900, 8)])
 def test_a_file_that_breaks_off_is_refused_wherever_it_does(tmp_path, bytes_left, at):
     files = write_series(tmp_path, VOXELS, OBLIQUE)
     files[at].write_bytes(files[at].read_bytes()[:bytes_left])

@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage
 
 from planar3d.errors import DatasetError, Planar3DError
+from planar3d.scans import phantom as phantom_module
 from planar3d.scans.case import read_images
 from planar3d.scans.layouts import find_cases
 from planar3d.scans.phantom import phantom_groups, write_phantom
@@ -32,8 +33,16 @@ def phantom(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finer_phantom(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finer")
-    names = write_phantom(folder, reduction=FINER, scans_per_center=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(phantom_module, "CENTERS", CENTERS[::2])
+        names = write_phantom(folder, reduction=FINER, scans_per_center=1)
     return {name: read_case(folder, name) for name in names}
+
+
+@pytest.fixture
+def one_center(monkeypatch):
+    """The phantom of the second center alone, as each scan takes a moment."""
+    monkeypatch.setattr(phantom_module, "CENTERS", CENTERS[1:2])
 
 
 def read_case(folder: Path, name: str):
@@ -104,23 +113,20 @@ def test_it_is_a_whole_head_with_a_scalp_brighter_than_the_brain_in_dark_air(fin
         assert neck.max() > 0.4 * brain
 
 
-def test_the_same_seed_gives_the_same_voxels_whatever_else_is_written(phantom, tmp_path):
+def test_the_same_seed_gives_the_same_voxels_whatever_else_is_written(phantom, tmp_path, one_center):
     cases, _ = phantom
     names = write_phantom(tmp_path, reduction=REDUCTION, scans_per_center=1)
-    assert names == ["01PHANTOM1", "07PHANTOM1", "08PHANTOM1"]
+    assert names == ["07PHANTOM1"]
     for name in names:
         for again, before in zip(read_case(tmp_path, name), cases[name], strict=True):
             np.testing.assert_array_equal(again.voxels, before.voxels)
             np.testing.assert_array_equal(again.affine, before.affine)
 
 
-def test_another_seed_gives_another_person(phantom, tmp_path):
-    cases, _ = phantom
-    write_phantom(tmp_path, seed=1, reduction=REDUCTION, scans_per_center=1)
-    for name in ("01PHANTOM1", "07PHANTOM1", "08PHANTOM1"):
-        _, mask = read_case(tmp_path, name)
-        other = cases[name][1].voxels
-        assert np.count_nonzero(mask.voxels & other) < 0.5 * np.count_nonzero(other)
+def test_another_seed_gives_another_person(phantom, tmp_path, one_center):
+    (name,) = write_phantom(tmp_path, seed=1, reduction=REDUCTION, scans_per_center=1)
+    mask, other = (read_mask(folder / TRAINING_SET / name / "Consensus.nii.gz") for folder in (tmp_path, phantom[1]))
+    assert np.count_nonzero(mask.voxels & other.voxels) < 0.5 * np.count_nonzero(other.voxels)
 
 
 def test_another_reduction_shows_the_same_person(phantom, finer_phantom):
@@ -258,7 +264,7 @@ def test_each_contrast_shows_what_it_is_taken_for(tumours):
         assert level["t2"][1] > 1.2 * usual["t2"]
 
 
-def test_a_tumour_depends_on_its_name_and_the_seed_alone(tumours, tmp_path):
+def test_a_tumour_depends_on_its_name_and_the_seed_alone(tumours, tmp_path, one_center):
     write_phantom(tmp_path / "again", layout="brats", reduction=5, scans_per_center=1)
     write_phantom(tmp_path / "other", layout="brats", reduction=5, scans_per_center=1, seed=1)
     for case in find_cases(tmp_path / "again").cases:

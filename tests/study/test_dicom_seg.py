@@ -57,11 +57,12 @@ def _voxels_of(path, shape, affine):
     return found
 
 
-@pytest.fixture(params=SERIES)
-def written(request, tmp_path):
-    affine = write_kind(tmp_path / "in", request.param)
-    mask, series = segmented(tmp_path / "in", affine=affine)
-    return affine, mask, series, write_dicom_seg(mask, series, MODEL, tmp_path / "seg.dcm")
+@pytest.fixture(scope="module", params=SERIES)
+def written(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("written")
+    affine = write_kind(folder / "in", request.param)
+    mask, series = segmented(folder / "in", affine=affine)
+    return affine, mask, series, write_dicom_seg(mask, series, MODEL, folder / "seg.dcm")
 
 
 def test_every_voxel_of_every_lesion_is_read_back(written):
