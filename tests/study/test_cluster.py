@@ -51,7 +51,7 @@ def two_workers(tmp_path):
     for words in (["scheduler", "--port", "0"], *[["worker", "--no-nanny", "--nthreads", "1"]] * 2):
         command = [sys.executable, "-m", f"distributed.cli.dask_{words[0]}", *words[1:], *common]
         running.append(subprocess.Popen(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}))
-        while not file.exists():
+        while not file.exists() or not file.stat().st_size:  # dask writes it after creating it
             assert running[0].poll() is None
             time.sleep(0.05)
     yield str(file)
