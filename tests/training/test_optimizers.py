@@ -121,7 +121,7 @@ def train(network, steps):
 
 
 @pytest.mark.parametrize(("name", "precision"), [("adam", "float32"), ("nadam", "float16")])
-def test_a_training_that_was_stopped_between_two_slow_steps_goes_on_exactly(tmp_path, name, precision):
+def test_a_training_that_was_stopped_between_two_slow_steps_goes_on_exactly(tmp_path, name, precision, untraced):
     settings = OPTIMIZERS[name](lookahead_steps=4)
     expected = train(compiled(settings, precision), range(10))
     stopped = compiled(settings, precision)

@@ -1,4 +1,5 @@
 import keras
+import narrow_encoder
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -78,14 +79,14 @@ def test_only_the_network_built_takes_the_policy(precision, computed):
 
 @on_cpu
 def test_the_planar_resunet_puts_out_float32_before_and_after_the_check():
-    filters = {"decoder_filters": (4, 4, 4, 4), "bridge_filters": 4}
-    network = built_with("bf16", lambda: PlanarResUNet((16, 16, 16, 3), encoder_weights=None, **filters))
+    few = {"encoder": narrow_encoder.NAME, "encoder_weights": None, "decoder_filters": (4, 4), "bridge_filters": 4}
+    network = built_with("bf16", lambda: PlanarResUNet((16, 16, 16, 3), **few))
     for layer in network.layers:
         layer.trainable = not layer.name.startswith("block")
     x = np.ones((1, 16, 16, 16, 3), "float32")
     assert network(x).dtype == tf.float32
     check = guard_gradients(network, 1)
-    levels = [(f"trans{n}", f"conv{n}1", f"conv{n}2") for n in (6, 7, 8, 9)]
+    levels = [(f"trans{n}", f"conv{n}1", f"conv{n}2") for n in (6, 7)]
     assert set(check.errors) == {"conv51", "conv52"}.union(*levels)
     y = network(x)
     assert y.dtype == tf.float32
@@ -127,13 +128,16 @@ def test_a_float16_network_predicts_on_a_cpu_in_another_precision_only():
 
 
 @on_cpu
-@pytest.mark.parametrize("middle", [FaultyConv3D, NanConv3D, FaultyTowardsInputConv3D])
-def test_a_layer_with_a_wrong_gradient_computes_in_float32_and_no_other(middle):
+@pytest.mark.parametrize(
+    ("middle", "errors"),
+    [(FaultyConv3D, (0.15, 0.0)), (NanConv3D, (np.nan, 0.0)), (FaultyTowardsInputConv3D, (0.15, 0.2))],
+)
+def test_a_layer_with_a_wrong_gradient_computes_in_float32_and_no_other(middle, errors):
     network = built_with("bf16", lambda: tiny(middle))
     assert dtypes_computed(network)["middle"] == "bfloat16"
     check = guard_gradients(network, 2)
     assert "middle" in check.kept_float32
-    assert not max(check.errors["middle"]) <= 0.05
+    np.testing.assert_allclose(check.errors["middle"], errors, atol=0.01)
     # Further layers may fail on a CPU that has the fault; what the check found is what the layers do.
     right = {name for name, pair in check.errors.items() if max(pair) <= 0.05}
     assert right | set(check.kept_float32) == {"encoder", "middle", "trans9", "conv91", "conv92"}
@@ -144,15 +148,7 @@ def test_a_layer_with_a_wrong_gradient_computes_in_float32_and_no_other(middle):
 
 
 @on_cpu
-def test_the_errors_are_those_of_the_gradients():
-    errors = guard_gradients(built_with("bf16", lambda: tiny(FaultyConv3D)), 2).errors
-    kernel_error, input_error = errors["middle"]
-    assert kernel_error == pytest.approx(0.15, abs=0.01)
-    assert 0 < input_error < 0.005
-
-
-@on_cpu
-def test_a_guarded_network_trains_with_finite_gradients():
+def test_a_guarded_network_trains_with_finite_gradients(untraced):
     network = built_with("bf16", lambda: tiny(NanConv3D))
     x = np.random.default_rng(0).normal(size=(2, 4, 8, 8, 3)).astype("float32")
     y = (x[..., :1] > 1).astype("float32")
@@ -174,7 +170,7 @@ def test_a_guarded_network_trains_with_finite_gradients():
 
 
 @on_cpu
-@pytest.mark.parametrize("batch_size", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", [1, 2])
 def test_a_guarded_network_has_the_gradients_of_float32(batch_size):
     keras.utils.set_random_seed(0)
     # Three taps over the two slices below the pooling: oneDNN 3.7 gives noise or NaN in bf16 at a batch of 2 or more.
