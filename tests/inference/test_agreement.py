@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import keras
+import narrow_encoder
 import numpy as np
 import pytest
 from inference_networks import voxels
@@ -17,8 +18,7 @@ from planar3d.networks.weights_file import Model, save_weights
 from planar3d.recipes import PAPER
 
 pytest.importorskip("openvino")
-TINY = PAPER.changed(size=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
-pytestmark = pytest.mark.usefixtures("module_narrow")
+TINY = PAPER.changed(size=32, encoder=narrow_encoder.NAME, decoder_filters=(4, 4), bridge_filters=4)
 HERE = {"instructions": "amx_bf16", "openvino": "2026.4.1"}
 
 

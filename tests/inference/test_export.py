@@ -6,6 +6,7 @@ import os
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 from planar3d import cli
@@ -21,7 +22,7 @@ from planar3d.recipes import MODERN, PAPER, RECIPES, RELEASED
 from planar3d.scans.volume import read_scan
 
 TINY = PAPER.changed(size=32, decoder_filters=(4, 4, 4, 4), bridge_filters=4)
-pytestmark = pytest.mark.usefixtures("module_narrow")
+pytestmark = pytest.mark.usefixtures("module_narrow", "untraced")
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,12 @@ def network():
     # Probabilities all over (0, 1), so that a wrong layer shows.
     network.get_layer("conv10").kernel.assign(20 * network.get_layer("conv10").kernel)
     return network
+
+
+@pytest.fixture
+def traced(untraced):
+    """TensorFlow computes convolutions of volumes in groups in graphs only."""
+    tf.config.run_functions_eagerly(False)
 
 
 def _needs(name):
@@ -204,7 +211,7 @@ def test_these_are_all_layers_that_onnx_is_written_from():
 
 
 @pytest.mark.parametrize("build", [_odd, _rearranged])
-def test_onnx_agrees_with_keras_in_every_layer_it_knows(build):
+def test_onnx_agrees_with_keras_in_every_layer_it_knows(build, traced):
     _needs("onnx")
     import onnxruntime
 
@@ -241,7 +248,7 @@ def test_ends_in_lists_and_dictionaries_are_exported_as_tensors(tmp_path):
         export_network(keras.Model(*ends), tmp_path / str(number), ["savedmodel"])
 
 
-def test_slice_by_slice_a_network_has_the_same_values_and_weights():
+def test_slice_by_slice_a_network_has_the_same_values_and_weights(traced):
     inputs = keras.Input((6, 12, 12, 2))
     y = layers.Conv3D(4, (2, 3, 3), dilation_rate=(2, 2, 1), padding="same", activation="relu")(inputs)
     y = layers.Conv3D(4, (3, 2, 1))(y)

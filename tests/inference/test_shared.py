@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import numpy as np
 import pytest
-from inference_networks import narrow_resunet, planar_resunet, small_unet, voxels
+from inference_networks import narrow_resunet, new_narrow_resunet, planar_resunet, small_unet, voxels
 from keras import layers
 
 from planar3d.errors import Planar3DError
@@ -68,7 +68,7 @@ def test_a_layer_that_is_used_twice_on_one_input_is_left_to_windows() -> None:
 
 @pytest.mark.parametrize(
     "slices, depth, stride",
-    [(40, 16, 8), (46, 16, 8), (16, 16, 8), (24, 16, 8), (32, 16, 4), (48, 16, 16), (24, 16, 2), (48, 32, 8)],
+    [(46, 16, 8), (16, 16, 8), (24, 16, 8), (32, 16, 4), (48, 16, 16), (24, 16, 2)],
 )
 def test_the_planar_resunet_shared_equals_windowed_bit_for_bit(slices: int, depth: int, stride: int) -> None:
     network, scan = planar_resunet(depth), voxels(slices, 32)
@@ -78,8 +78,17 @@ def test_the_planar_resunet_shared_equals_windowed_bit_for_bit(slices: int, dept
     np.testing.assert_array_equal(predict_volume(network, scan, recipe, "shared"), windowed)
 
 
-@pytest.mark.parametrize("levels, repeat, size", [(1, False, 16), (2, False, 16), (2, True, 16), (3, False, None)])
-@pytest.mark.parametrize("depth, stride", [(16, 8), (16, 4), (32, 16)])
+@pytest.mark.parametrize(
+    "levels, repeat, size, depth, stride",
+    [
+        (1, False, 16, 16, 8),
+        (2, False, 16, 16, 8),
+        (2, False, 16, 16, 4),
+        (2, True, 16, 32, 16),
+        (3, False, None, 16, 8),
+        (3, False, None, 16, 4),
+    ],
+)
 def test_networks_of_other_levels_names_and_layers_too(
     levels: int, repeat: bool, size: int | None, depth: int, stride: int
 ) -> None:
@@ -103,7 +112,7 @@ def test_standardized_images_one_or_several_too(images: tuple[str, ...]) -> None
 
 @pytest.mark.parametrize("stride", [2, 4, 8, 16])
 def test_splitting_convolutions_changes_no_more_than_rounding(stride: int) -> None:
-    network, scan = planar_resunet(), voxels(32, 32)
+    network, scan = narrow_resunet(), voxels(32, 32)
     recipe = PAPER.changed(size=32, stride=stride)
     split = SharedInference(make_plan(described(network), stride, exact=False), KerasEngine(network), PAPER.preparation)
     np.testing.assert_allclose(split(scan), predict_volume(network, scan, recipe, "windowed"), atol=1e-6)
@@ -184,7 +193,7 @@ def test_progress_counts_windows() -> None:
 
 
 def test_weights_that_change_later_count() -> None:
-    network, scan = narrow_resunet(), voxels(32, 32)
+    network, scan = new_narrow_resunet(), voxels(32, 32)
     predict = SharedInference(make_plan(described(network), 8), KerasEngine(network), PAPER.preparation)
     before = predict(scan)
     layer = network.get_layer("conv71")
