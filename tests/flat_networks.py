@@ -23,6 +23,16 @@ def randomized(network, seed=0):
     return network
 
 
+def narrowed(network, filters=8):
+    """The layers of a network, with so many filters each, and random weights."""
+
+    def narrow(layer):
+        config = layer.get_config()
+        return type(layer).from_config(config | dict.fromkeys({"filters"} & config.keys(), filters))
+
+    return keras.models.clone_model(network, clone_function=narrow)
+
+
 def volume(*shape, seed=1):
     """Random voxels, float32."""
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)

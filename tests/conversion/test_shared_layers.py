@@ -26,8 +26,8 @@ def three_levels(pools, conv=None):
 
 
 @pytest.mark.parametrize("made", POOLS.values(), ids=POOLS)
-@pytest.mark.parametrize("depth", [None, 12, 6, 5, 8])
-@pytest.mark.parametrize("depth_pooling", ["keep", "match", [1, 2, 2], [3, 1, 2]])
+@pytest.mark.parametrize("depth", [None, 12, 5])
+@pytest.mark.parametrize("depth_pooling", ["keep", "match", [3, 1, 2]])
 def test_one_pooling_at_three_levels_gives_what_three_poolings_give(made, depth, depth_pooling):
     pool = made(name="pool")
     shared, apart = three_levels([pool] * 3), three_levels([made() for _ in range(3)])

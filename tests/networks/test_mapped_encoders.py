@@ -3,9 +3,11 @@
 import typing
 
 import keras
+import narrow_encoder
 import numpy as np
 import pytest
-from narrow_networks import narrow_networks
+from flat_networks import narrowed
+from valueless import valueless
 
 from planar3d.conversion.acs import VARIANTS, ACSConv3D
 from planar3d.conversion.choices import KernelMapping
@@ -23,17 +25,20 @@ from planar3d.training.initialization import initial_network
 from planar3d.training.trainer import trainer_of
 from planar3d.transfer.mappings import MAPPINGS
 
+pytestmark = pytest.mark.usefixtures("module_narrow")
+
 TINY = PAPER.changed(size=16, decoder_filters=(4, 4, 4, 4), bridge_filters=4, frozen=())
 LAST = "block4_conv3"
 WINDOW = np.random.default_rng(0).uniform(-1, 1, (1, 16, 16, 16, 3)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def flat():
-    """VGG-16 in 2D with random weights, up to the last layer that the encoder has."""
+def flat(module_narrow):
+    """VGG-16 in 2D, narrow, with random weights, up to the last layer that the encoder has."""
     keras.utils.set_random_seed(0)
-    network = keras.applications.VGG16(weights=None, include_top=False, input_shape=(None, None, 3))
-    return keras.Model(network.input, network.get_layer(LAST).output, name="vgg16")
+    with valueless():
+        whole = keras.applications.VGG16(weights=None, include_top=False, input_shape=(None, None, 3))
+    return narrowed(keras.Model(whole.input, whole.get_layer(LAST).output, name="vgg16"))
 
 
 @pytest.fixture(scope="module")
@@ -63,21 +68,18 @@ def test_its_encoder_is_the_converted_vgg16(mapping, flat, file):
 
 
 @pytest.mark.parametrize("mapping", ["average", "acs_soft"])
-def test_it_is_trained_kept_and_predicts_on_the_common_road(mapping, tmp_path, untraced, monkeypatch):
-    narrow_networks(monkeypatch)
-    planar, file = initial_network(TINY.changed(encoder_weights="none")), tmp_path / "vgg16.npz"
-    weights = {name: planar.get_layer(name).weights for name in encoder_layer_names(4)}
-    np.savez(file, **{f"{name}/{w.name}": np.array(w).reshape(w.shape[-4:]) for name in weights for w in weights[name]})
-    recipe = TINY.changed(mapping=mapping, encoder_weights=str(file))
+def test_it_is_trained_kept_and_predicts_on_the_common_road(mapping, tmp_path, untraced):
+    few = {"encoder": narrow_encoder.NAME, "encoder_weights": "none", "decoder_filters": (4, 4)}
+    recipe, last = TINY.changed(mapping=mapping, **few), "block2_conv2"
     network = initial_network(recipe)
-    before = np.array(network.get_layer(LAST).kernel)
+    before = np.array(network.get_layer(last).kernel)
     trainer = compiled(trainer_of(network), recipe)
     assert np.isfinite(trainer.train_on_batch(WINDOW, np.ones((1, 16, 16, 16, 1), np.uint8))).all()
-    assert not np.array_equal(before, network.get_layer(LAST).kernel)
+    assert not np.array_equal(before, network.get_layer(last).kernel)
 
     loaded, found = load_network(save_weights(network, tmp_path / "network.weights.h5", recipe))
     assert found == recipe
-    voxels = np.random.default_rng(1).integers(0, 256, (40, 16, 16, 1), np.uint8)
+    voxels = np.random.default_rng(1).integers(0, 256, (32, 16, 16, 1), np.uint8)
     windowed = predict_volume(network, voxels, recipe, "windowed")
     np.testing.assert_array_equal(predict_volume(loaded, voxels, recipe, "auto", "keras"), windowed)
 
@@ -97,7 +99,8 @@ def test_planar_is_what_recipes_without_a_mapping_mean_and_a_depth_alone_means_a
 
 def test_an_encoder_of_the_table_is_converted_by_the_mapping():
     recipe = TINY.changed(encoder="resnet18", mapping="acs", decoder_filters=(4,) * 5, size=32)
-    network = recipe_network(recipe)
+    with valueless():
+        network = recipe_network(recipe)
     kinds = [type(network.get_layer(f"conv2_block1_{number}_conv")) for number in (1, 2)]
     assert kinds == [ACSConv3D, ACSConv3D] and network.output_shape == (None, 16, 32, 32, 1)
 
@@ -117,11 +120,3 @@ def test_what_cannot_be_is_refused_with_a_sentence():
         TINY.changed(mapping="scale", alpha="0.5,0.6")
     with pytest.raises(Planar3DError, match="acs"):
         recipe_network(TINY.changed(mapping="acs", encoder_depth=5))
-
-
-def test_the_real_weights_of_vgg16_lie_in_three_planes(real_data):
-    source = real_data / "weights/vgg16_imagenet_conv.npz"
-    network = initial_network(TINY.changed(mapping="acs", encoder_weights=str(source)))
-    with np.load(source) as arrays:
-        for name in encoder_layer_names(4):
-            np.testing.assert_array_equal(network.get_layer(name).kernel, arrays[f"{name}/kernel"])

@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 import pytest
+from narrow_networks import narrow_networks
+from valueless import valueless
 
 import planar3d as p3
 from planar3d.errors import WeightsError
@@ -41,7 +43,13 @@ SMALL = {"input_shape": (16, 32, 32, 3), "encoder_weights": None, "decoder_filte
 
 @pytest.fixture(scope="module")
 def full_size():
-    return PlanarResUNet(encoder_weights=None)
+    with valueless():
+        return PlanarResUNet(encoder_weights=None)
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    narrow_networks(monkeypatch)
 
 
 def test_it_has_the_paper_s_parameters_and_work(full_size):
@@ -72,7 +80,7 @@ def test_activations_are_relu_but_for_the_up_convolutions_and_the_output(full_si
 
 
 @pytest.mark.parametrize("shape", [(16, 32, 48, 3), (32, 16, 16, 3), (48, 32, 32, 1), (16, None, None, 3)])
-def test_any_multiple_of_16_goes(shape):
+def test_any_multiple_of_16_goes(shape, narrow):
     network = PlanarResUNet(**(SMALL | {"input_shape": shape}))
     sizes = [n or 64 for n in shape]
     assert network(np.zeros((1, *sizes), np.float32)).shape == (1, *sizes[:3], 1)
@@ -84,14 +92,14 @@ def test_other_sizes_are_refused(shape):
         PlanarResUNet(shape, encoder_weights=None)
 
 
-def test_a_misspelled_range_and_the_softmax_of_one_output_are_refused():
+def test_a_misspelled_range_and_the_softmax_of_one_output_are_refused(narrow):
     with pytest.raises(ValueError, match="encoder_range='image' is unknown; choose one of: 'unit', 'imagenet'"):
         PlanarResUNet(**SMALL, encoder_range="image")
     with pytest.raises(ValueError, match="softmax of one output"):
         PlanarResUNet(**SMALL, activation="softmax")
 
 
-def test_it_is_saved_and_loaded_without_custom_objects_in_safe_mode(tmp_path):
+def test_it_is_saved_and_loaded_without_custom_objects_in_safe_mode(tmp_path, narrow):
     network = PlanarResUNet(**SMALL)
     network.save(tmp_path / "network.keras")
     loaded = keras.saving.load_model(tmp_path / "network.keras", safe_mode=True)
@@ -99,7 +107,7 @@ def test_it_is_saved_and_loaded_without_custom_objects_in_safe_mode(tmp_path):
     np.testing.assert_array_equal(loaded(x), network(x))
 
 
-def test_a_weights_file_carries_its_recipe_and_fills_its_network(tmp_path):
+def test_a_weights_file_carries_its_recipe_and_fills_its_network(tmp_path, narrow):
     recipe = PAPER.changed(size=32, decoder_filters=(8, 6, 4, 2), bridge_filters=8)
     network = PlanarResUNet(**SMALL)
     path = save_weights(network, tmp_path / "best.weights.h5", recipe)
@@ -111,7 +119,7 @@ def test_a_weights_file_carries_its_recipe_and_fills_its_network(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["best.weights.h5"]
 
 
-def test_a_weights_file_of_another_network_is_refused(tmp_path):
+def test_a_weights_file_of_another_network_is_refused(tmp_path, narrow):
     PlanarResUNet(**SMALL).save_weights(tmp_path / "small.weights.h5")
     with pytest.raises(WeightsError, match=r"trained with decoder_filters=8,6,4,2, .* paper has 256,128,64,32"):
         load_network(tmp_path / "small.weights.h5", PAPER)
@@ -121,7 +129,7 @@ def test_a_weights_file_of_another_network_is_refused(tmp_path):
         load_network(tmp_path / "other.weights.h5")
 
 
-def test_a_released_weights_file_fills_the_network_by_name(tmp_path):
+def test_a_released_weights_file_fills_the_network_by_name(tmp_path, narrow):
     from planar3d.transfer.keras2_layout import write_legacy_h5
 
     trained, fresh = PlanarResUNet(**SMALL), PlanarResUNet(**SMALL)
@@ -132,7 +140,7 @@ def test_a_released_weights_file_fills_the_network_by_name(tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-def test_an_encoder_is_planar_unless_it_is_asked_to_be_deeper():
+def test_an_encoder_is_planar_unless_it_is_asked_to_be_deeper(narrow):
     planar, deeper = PlanarResUNet(**SMALL), PlanarResUNet(**SMALL, encoder_depth=3)
     assert all(planar.get_layer(name).kernel_size == (1, 3, 3) for name in encoder_layer_names(4))
     assert all(deeper.get_layer(name).kernel_size == (3, 3, 3) for name in encoder_layer_names(4))
@@ -145,7 +153,7 @@ def test_an_encoder_is_planar_unless_it_is_asked_to_be_deeper():
         PlanarResUNet(**SMALL, encoder_depth=2)
 
 
-def test_averaged_kernels_give_what_planar_ones_give_where_slices_are_equal(tmp_path):
+def test_averaged_kernels_give_what_planar_ones_give_where_slices_are_equal(tmp_path, narrow):
     network = PlanarResUNet(**SMALL)
     flat = {name: network.get_layer(name).weights for name in encoder_layer_names(4)}
     arrays = {f"{name}/{w.name}": np.array(w).reshape(w.shape[-4:]) for name, weights in flat.items() for w in weights}
@@ -154,7 +162,7 @@ def test_averaged_kernels_give_what_planar_ones_give_where_slices_are_equal(tmp_
 
     def features(depth):
         network = PlanarResUNet(**(SMALL | {"encoder_weights": tmp_path / "flat.npz"}), encoder_depth=depth)
-        return keras.Model(network.input, network.get_layer("block1_conv2").output).predict(slices, verbose=0)
+        return keras.Model(network.input, network.get_layer("block1_conv2").output)(slices).numpy()
 
     planar, averaged = features(1), features(3)
     assert planar.std() > 0

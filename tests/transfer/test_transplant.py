@@ -173,12 +173,13 @@ def test_errors_while_loading_name_the_file(planar_network, tmp_path, values):
 
 @pytest.mark.real
 def test_real_weights_fill_planar_layers_and_are_identified_after_a_round_trip(real_data, tmp_path):
-    file = real_data / "weights/vgg16_imagenet_conv.npz"
+    with np.load(real_data / "weights/vgg16_imagenet_conv.npz") as arrays:
+        np.savez(file := tmp_path / "some.npz", **{name: arrays[name] for name in list(arrays)[:8]})
     inputs = keras.Input((2, 8, 8, 3))
     x = keras.layers.Conv3D(64, (1, 3, 3), name="block1_conv1")(inputs)
     network = keras.Model(inputs, keras.layers.Conv3D(64, (1, 3, 3), name="block1_conv2")(x))
     report = load_weights(network, file, strict=True)
-    assert report.identity == "ImageNet VGG-16" and len(report.matched) == 4 and len(report.unused) == 22
+    assert report.identity == "ImageNet VGG-16" and len(report.matched) == 4 and len(report.unused) == 4
     network.save_weights(tmp_path / "planar.weights.h5")
     write_legacy_h5(tmp_path / "planar.h5", network)
     for name in ("planar.weights.h5", "planar.h5"):
