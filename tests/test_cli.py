@@ -36,6 +36,7 @@ from planar3d.transfer import published_models
 from planar3d.transfer.digests import file_sha256
 from planar3d.transfer.published_models import PublishedModel
 
+pytestmark = pytest.mark.usefixtures("built_once")
 ROOT = Path(__file__).parents[1]
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
 
@@ -242,7 +243,7 @@ def test_the_whole_card_of_a_weights_file_can_be_printed(run, name):
     assert code == 0 and out.startswith("# ms-flair-open") and "as the test says" in out
 
 
-def test_crossval_then_report_then_evaluate(run, data, tmp_path, untraced):
+def test_crossval_then_report_then_evaluate(run, data, tmp_path, untraced, one_box):
     out_folder = tmp_path / "run"
     code, out, _ = run("crossval", "--data", data, "--out", out_folder, "--only", "1", *SETTINGS)
     assert code == 0 and "report.html" in out and "0.611" in out
