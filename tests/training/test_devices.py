@@ -113,12 +113,15 @@ def gradients(asked):
         trainer = keras.Model(twin.input, twin.output)
         trainer.compile(keras.optimizers.SGD(100.0), loss=Every(), metrics=[Every().dice])
         trainer.optimizer.build(trainer.trainable_variables)
-    steps, batch = chosen.steps(trainer), (voxels[:3], masks[:3])  # of which the devices get two and one
-    said = [steps.test_on_batch(*batch, return_dict=True)]
-    before = [numpy(v) for v in network.trainable_variables]
-    said.append(steps.train_on_batch(*batch, return_dict=True))
-    found = [(a - numpy(v)) / 100 for a, v in zip(before, network.trainable_variables, strict=True)]
-    statistics = [numpy(v) for v in network.non_trainable_variables if "seed" not in v.path]
+    steps, found, statistics, said = chosen.steps(trainer), [], [], []
+    start = network.get_weights()
+    for batch in (4, 3):
+        network.set_weights(start)
+        said.append(steps.test_on_batch(voxels[:batch], masks[:batch], return_dict=True))
+        before = [numpy(v) for v in network.trainable_variables]
+        said.append(steps.train_on_batch(voxels[:batch], masks[:batch], return_dict=True))
+        found += [(a - numpy(v)) / 100 for a, v in zip(before, network.trainable_variables, strict=True)]
+        statistics += [numpy(v) for v in network.non_trainable_variables if "seed" not in v.path]
     return found, statistics, [np.array([row[name] for name in ("loss", "dice")], float) for row in said]
 
 
