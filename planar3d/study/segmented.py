@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+import numpy as np
 
 from planar3d.evaluation.figures import outlines
 from planar3d.evaluation.figures import overlay as draw_overlay
@@ -122,12 +123,13 @@ def write_segmented(
         recipe: defines the meaning of labels, and the contrast of the scan.
     """
     targets, image, model = recipe.targets, recipe.preparation.images[0], about["model"]
-    lesions, whole = lesions_by_target(mask, targets, probability), lesion_table(mask)
     parts = targets.masks(mask.voxels)
+    found = Scan(np.logical_or.reduce([*parts.values()]), mask.header)  # without classes that are no target
+    lesions, whole = lesions_by_target(mask, targets, probability), lesion_table(found)
     if "lesion" in lesions and targets.in_head and image == "flair":
         of_lesions = Scan(parts["lesion"], mask.header)
         lesions["lesion"] = name_regions(lesions["lesion"], scan, of_lesions, parts.get("ventricles"))
-    warnings = check_quality(scan, mask, model.get("whole_head"), targets, image, model.get("measured"))
+    warnings = check_quality(scan, found, model.get("whole_head"), targets, image, model.get("measured"))
     mask.save(outputs.mask)
     standard = {}
     if item.dataset:
@@ -147,18 +149,18 @@ def write_segmented(
     if asked.probability and probability is not None:
         probability.save(outputs.probability)
     if asked.overlay:
-        draw_overlay(scan, mask, None, outputs.overlay, item.name, parts if len(parts) > 1 else None)
+        draw_overlay(scan, found, None, outputs.overlay, item.name, parts if len(parts) > 1 else None)
     if asked.report:
         write_scan_report(record, scan, mask, outputs.report, probability, parts, targets.noun)
     if asked.dicom_seg and item.series is not None:
-        write_dicom_seg(mask, item.series, model, outputs.dicom_seg)
+        write_dicom_seg(found, item.series, model, outputs.dicom_seg)
         if asked.dicom_sr:
             (of_one,) = lesions.values()
             write_dicom_sr(of_one, outputs.dicom_seg, outputs.dicom_sr)
     if asked.label_tables:
         write_label_tables(outputs, targets.scored)
     if asked.instances:
-        Scan(lesion_labels(mask), scan.header).save(outputs.instances)
+        Scan(lesion_labels(found), scan.header).save(outputs.instances)
     if asked.same_format and outputs.same_format != outputs.mask:
         write_like(item.path, mask.voxels, mask.affine, outputs.same_format)
     return record

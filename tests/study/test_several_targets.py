@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from planar3d.cli import app
 from planar3d.inference.segmenter import segment
-from planar3d.networks.weights_file import load_network
+from planar3d.networks.registry import find_architecture
+from planar3d.networks.weights_file import load_network, save_weights
 from planar3d.recipes.wacker2019 import WACKER2019_3D
 from planar3d.scans.layouts import find_cases
 
@@ -161,3 +162,19 @@ def test_a_visit_of_a_bids_data_set_becomes_a_discrete_segmentation(run, data, t
     ]
     record = json.loads(written.with_name("sub-01_seg-targets_dseg.json").read_text())
     assert record["SpatialReference"] == "bids:raw:sub-01/anat/sub-01_FLAIR.nii.gz" and "Type" not in record
+
+
+def test_a_class_that_is_no_target_counts_as_no_lesion(run, data, tmp_path):
+    network, recipe = load_network(run / "fold-1/best.weights.h5")
+    kernel = network.get_layer(find_architecture(recipe.network.name).head).kernel
+    kernel.assign(np.random.default_rng(0).normal(size=kernel.shape))  # so that several classes are somewhere
+    weights = save_weights(network, tmp_path / "one.weights.h5", recipe.changed(regions=("core=1",)))
+    case, *_ = sorted(data.glob("BraTS_*"))
+    _run("predict", case, "--model", weights, "--out", tmp_path, "--precision", "float32", "--instances")
+    labels, instances = (
+        np.asarray(nib.load(tmp_path / f"{case.name}_{what}.nii.gz").dataobj) for what in ("mask", "instances")
+    )
+    assert {1, 2} <= set(labels.ravel().tolist())
+    np.testing.assert_array_equal(instances > 0, labels == 1)
+    record = json.loads((tmp_path / f"{case.name}.json").read_text())
+    assert record["result"]["lesions"] == len(record["lesions"]) == instances.max()
