@@ -93,7 +93,7 @@ def test_a_command_with_tensorflow_itself_and_bf16_show_nothing_on_the_standard_
     pytest.importorskip("tensorflow")
     # A processor without bf16 complains at the first arithmetic in it, unless quiet_tensorflow came before.
     done = _run(
-        "import sys; sys.argv[1:] = ['info', '--network', 'resunet', '--size', '32']\n"
+        "import sys; sys.argv[1:] = ['info', '--network', 'planar-resunet', '--size', '32']\n"
         "from planar3d.cli import main\n"
         "try: main()\n"
         "finally:\n"
