@@ -1,7 +1,7 @@
 """The trainings that share a GPU: sources, initial weights and crops of each."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,8 +63,11 @@ class Crops:
         """Grey levels float32 (crops, slices, rows, cols), and masks uint8 of the same shape."""
         if not self.files or number % LOOK_EVERY == 0:
             self.look()
-        pairs = [self.crop(number * self.batch + of) for of in range(self.batch)]
-        voxels, masks = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
+        return self.crops(range(number * self.batch, (number + 1) * self.batch))
+
+    def crops(self, numbers: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
+        """The same of single crops by number; `look` comes before."""
+        voxels, masks = (np.stack(arrays) for arrays in zip(*map(self.crop, numbers), strict=True))
         return voxels.astype(np.float32), masks
 
     def look(self) -> None:

@@ -71,6 +71,10 @@ def test_crops_are_of_the_stacks_in_the_folders_and_the_same_by_number(modules, 
     assert masks.any() and voxels[masks > 0].mean() > 1.3 * voxels[masks == 0].mean()
     np.testing.assert_array_equal(crops[3][0], voxels)
     assert not np.array_equal(crops[4][0], voxels)
+    with modules_of("open_model", "train_steps") as (train_steps,):
+        inputs, targets = train_steps.Batches(crops, recipe).batch(np.array([6, 7]))  # the crops of step 3
+    np.testing.assert_array_equal(inputs, recipe.preparation.as_input(voxels[..., None]))
+    np.testing.assert_array_equal(targets[..., 0], masks)
 
 
 def test_scores_are_of_the_native_grid_at_every_threshold(modules, scan):
