@@ -72,7 +72,7 @@ def score_scan(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) -> 
     voxel_ml = voxel_mm3(spacing) / 1000
     distances = np.concatenate(directed_distances(reference, prediction, spacing))
     return {
-        "dice": ratio(2 * true_positive, lesion + predicted),
+        "dice": dice(reference, prediction),
         "sensitivity": ratio(true_positive, lesion),
         "specificity": ratio(healthy - (predicted - true_positive), healthy),
         "precision": ratio(true_positive, predicted),
@@ -82,6 +82,12 @@ def score_scan(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) -> 
         "assd_mm": float(distances.mean()) if distances.size else math.nan,
         "hd95_mm": float(np.percentile(distances, 95)) if distances.size else math.nan,
     }
+
+
+def dice(reference: np.ndarray, prediction: np.ndarray) -> float:
+    """The Dice coefficient of boolean masks; nan if both are empty."""
+    both, first, second = (int(np.count_nonzero(mask)) for mask in (reference & prediction, reference, prediction))
+    return ratio(2 * both, first + second)
 
 
 def directed_distances(

@@ -1,5 +1,6 @@
 """The rule on small innermost regions, tuned on a cross-validation's predictions and written into a weights file."""
 
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from planar3d.errors import RunError
+from planar3d.evaluation.scores import dice
 from planar3d.files import written_beside
 from planar3d.locks import alone_with
 from planar3d.recipes import Recipe
@@ -32,19 +34,21 @@ def innermost_of(
     Args:
         targets: nested regions, the outermost first.
         reference, prediction: label maps (i, j, k) on one grid; the prediction without the rule.
+
+    Returns:
+        The region's volume in the prediction in mm³, its Dice, and its Dice if the prediction did not have it.
     """
     name = targets.names[-1]
     expert, found = targets.masks(reference)[name], targets.masks(prediction)[name]
-    dice_without = float(not expert.any())  # without the region in the prediction: 1 if the reference has none either
-    voxels, predicted = np.count_nonzero(expert), np.count_nonzero(found)
-    dice = 2 * np.count_nonzero(expert & found) / (voxels + predicted) if voxels or predicted else 1.0
-    return predicted * voxel_mm3(grid), dice, dice_without
+    score = dice(expert, found)
+    with_it = 1.0 if math.isnan(score) else score  # by the challenge's rules
+    return np.count_nonzero(found) * voxel_mm3(grid), with_it, float(not expert.any())
 
 
 def mean_dice(cases: np.ndarray, smallest_mm3: float) -> float:
     """Mean Dice of the innermost region if smaller volumes become the surrounding region; cases as `find_smallest`."""
-    predicted, dice, without = cases.T
-    return float(np.mean(np.where(predicted >= smallest_mm3, dice, without)))
+    predicted, with_it, without = cases.T
+    return float(np.mean(np.where(predicted >= smallest_mm3, with_it, without)))
 
 
 def find_smallest(cases: np.ndarray) -> tuple[float, Mapping[float, float]]:
