@@ -96,10 +96,11 @@ def earlier_record(outputs: Outputs, names: Iterable[str], overwrite: bool, in_d
 
 def kept_files(outputs: Outputs, before: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, str]:
     """The outputs of an earlier run that remain valid, as its record names them: those of the same mask and origin."""
-    same_mask = before and before["result"].get("mask_sha256") == record["result"].get("mask_sha256")
-    if not same_mask or before.get("asked") != record.get("asked"):
-        return {}
-    if not all(_agree(part, before, record) for part in _ORIGIN):
+
+    def made(one: Mapping[str, Any]) -> tuple[Any, ...]:
+        return one["result"].get("mask_sha256"), one.get("asked")
+
+    if not before or made(before) != made(record) or not all(_agree(part, before, record) for part in _ORIGIN):
         return {}
     return {name: before["files"][name] for name, path in _named(outputs, before).items() if path.is_file()}
 

@@ -76,7 +76,7 @@ def compare_lesions(baseline: Scan, followup: Scan, to_followup: np.ndarray) -> 
         volumes, compared = (
             [sum(of[n - 1] for n in ns) for of, ns in zip(each, (first, second), strict=True)] for each in (whole, seen)
         )
-        shown = max((covered[side][n] for side, ns in enumerate((first, second)) for n in ns))
+        shown = max(covered[side][n] for side, ns in enumerate((first, second)) for n in ns)
         of, way = (tables[0][first[0] - 1], np.eye(4)) if first else (tables[1][second[0] - 1], ways[1])
         x, y, z = (way @ (of.x_mm, of.y_mm, of.z_mm, 1))[:3].tolist()
         changes.append(Change(_kind(first, second, compared, shown), first, second, volumes[0], volumes[1], (x, y, z)))
