@@ -13,6 +13,7 @@ import gc, signal, sys, time, weakref
 from planar3d.cli import run_in_sentences
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a process started in the background ignores Ctrl-C
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and one started by nohup the end of its terminal
 
 class Cycle:
     def __init__(self):
