@@ -113,6 +113,7 @@ def write_comparison(baseline: tuple[Scan, Scan], followup: tuple[Scan, Scan], o
     pictured = [each for each in changes if each.change != "stable"][:_PICTURED]
     pictures = _pictures([(scan, mask, np.eye(4)), (later, later_mask, to_followup)], pictured)
     with alone_with(*files), written_together(out, files, *files) as temporary:
+        comparison_files(out, scan, later)  # of another process since
         write_page(
             temporary / "comparison.html",
             "comparison.html",

@@ -5,6 +5,8 @@ import errno
 import io
 import json
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import nibabel as nib
@@ -307,3 +309,19 @@ def test_a_comparison_that_does_not_fit_on_the_disk_leaves_the_old_one_whole(vis
     with pytest.raises(OSError, match="No space left"):
         write_comparison(other, first, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before and len(before) == 2
+
+
+def test_of_two_processes_that_compare_other_scans_in_one_folder_one_is_refused(visits, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    header = nib.Nifti1Image(visits[0][1].voxels[::2, ::2, ::2], AFFINE @ np.diag([2, 2, 2, 1])).header
+    first, *later = (
+        [Scan(scan.voxels[::2, ::2, ::2], header, tmp_path / f"{name}.nii.gz") for scan in visits[0]] for name in "abc"
+    )
+    both = threading.Barrier(2)  # both find no comparison there before either writes its own
+    monkeypatch.setattr(visits_module, "register", lambda *scans: (np.eye(4), float(both.wait(60) >= 0)))
+    with ThreadPoolExecutor(2) as pool:
+        ends = [pool.submit(write_comparison, first, visit, tmp_path / "out").exception for visit in later]
+    (written,) = [visit for visit, end in zip(later, ends, strict=True) if end() is None]
+    (refused,) = filter(None, (end() for end in ends))
+    assert isinstance(refused, RunError) and f"compares {first[0].path} with {written[0].path}" in str(refused)
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text())["followup"]["scan"] == str(written[0].path)
