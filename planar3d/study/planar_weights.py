@@ -46,15 +46,15 @@ def write_planar_weights(
         raise WeightsError(f"{source} has planar kernels already; name a file of 2D kernels.")
     network = PlanarVGG16((16, 64, 64, 3), weights=None)
     notify(f"{origin}\n{fill_encoder(network, source)}")
-    path = Path(folder) / FILE_NAMES[format]
-    with locked(folder, "writing weights"), written_beside(path) as temporary:
-        require_room(path, sum(array.nbytes for array in network.get_weights()))
-        if format == "h5":
-            write_legacy_h5(temporary, network)
-        else:
-            network.save_weights(temporary, overwrite=True)
-    figure = path.parent / "planar_3d_vgg_kernels.png"
-    draw_kernels(np.asarray(network.get_layer("block1_conv1").kernel)[0], figure)
+    path, figure = Path(folder, FILE_NAMES[format]), Path(folder, "planar_3d_vgg_kernels.png")
+    with locked(folder, "writing weights"):
+        with written_beside(path) as temporary:
+            require_room(path, sum(array.nbytes for array in network.get_weights()))
+            if format == "h5":
+                write_legacy_h5(temporary, network)
+            else:
+                network.save_weights(temporary, overwrite=True)
+        draw_kernels(np.asarray(network.get_layer("block1_conv1").kernel)[0], figure)
     return [path, figure]
 
 

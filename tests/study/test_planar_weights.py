@@ -1,10 +1,13 @@
 """The planar encoder is written as Keras 3 and as the original release would, with its figure."""
 
+import os
+
 import numpy as np
 import pytest
 
 import planar3d as p3
 from planar3d.errors import WeightsError
+from planar3d.locks import CLAIM, holder_of
 from planar3d.networks import vgg16
 from planar3d.networks.vgg16 import PlanarVGG16, encoder_layer_names
 from planar3d.study import planar_weights
@@ -33,9 +36,13 @@ def test_the_written_file_holds_the_2d_kernels_as_planes_and_is_no_source_of_oth
     kernels_2d, tmp_path, monkeypatch, format
 ):
     monkeypatch.setattr(planar_weights, "_COUNT", 2)  # kernels that are drawn, of which each takes a moment
-    told = []
+    drawn, holders, told = planar_weights.draw_kernels, [], []
+    monkeypatch.setattr(
+        planar_weights, "draw_kernels", lambda *given: holders.append(holder_of(tmp_path / CLAIM)) or drawn(*given)
+    )
     path, figure = write_planar_weights(tmp_path, str(kernels_2d), format, told.append)
     assert "the user's own" in told[0] and figure.stat().st_size > 1000
+    assert [holder.pid for holder in holders] == [os.getpid()]  # no other process removes the half-written figure
     network = PlanarVGG16((16, 32, 32, 3), weights=None)
     report = p3.load_weights(network, path)
     assert len(report.matched) == 26 and not report.missing and not report.unused
