@@ -12,6 +12,7 @@ import numpy as np
 
 from planar3d.errors import WeightsError
 from planar3d.files import require_room, written_beside
+from planar3d.locks import alone_with
 from planar3d.networks.model_card import check_card, write_about
 from planar3d.networks.registry import recipe_network
 from planar3d.networks.weights_file import load_network, read_recipe
@@ -55,7 +56,7 @@ def publish_weights(
         )
     published = _built_anew(network, recipe)
     _refuse_what_is_lost(published)
-    with written_beside(path) as written:
+    with alone_with(path), written_beside(path) as written:
         with TemporaryDirectory() as folder:
             single = Path(folder, path.name)
             for file in (single, path):

@@ -118,8 +118,9 @@ def test_what_compresses_is_compressed_and_read_as_it_was(network, tmp_path):
 
 def test_a_weights_file_gives_the_same_bytes_as_its_network(network, published, tmp_path):
     trained = save_weights(network, tmp_path / "best.weights.h5", RECIPE)
+    (tmp_path / ".writing-killed00-ms-flair-open.weights.h5").touch()  # by a process that was killed
     path = publish_weights(trained, tmp_path / "ms-flair-open.weights.h5", None, CARD)
-    assert file_sha256(path) == file_sha256(published)
+    assert file_sha256(path) == file_sha256(published) and set(tmp_path.iterdir()) == {trained, path}
 
 
 def test_every_way_of_loading_takes_the_name(network, by_name):
