@@ -124,6 +124,16 @@ def reads_beyond_slice(layer: Any, shape: Sequence[int | None]) -> bool:
     return shape[1] == 1 and layer.kernel_size[0] > 1 and (shape[-1] or 0) < _WHOLE_ROW
 
 
+def reads_beyond_image(layer: Any, image: Sequence[int | None]) -> bool:
+    """Whether oneDNN, with AVX-512, gives wrong gradients of a layer's kernel in bf16, or ends the process.
+
+    It reads beyond the rows and columns that the kernel slides over, the `image`: those of the input, for a transposed
+    convolution those of the output. The kernel must be larger, and have a stride or be more than twice as large.
+    """
+    axes = zip(layer.kernel_size[1:], layer.strides[1:], image, strict=True)
+    return any(size and kernel > size and (stride > 1 or kernel > 2 * size + 1) for kernel, stride, size in axes)
+
+
 def layer_padding(name: str, layer: Any, lengths: Sequence[int | None]) -> list[Range]:
     """Zeros before and after each axis of the input of a convolution or pooling; unknown lengths are None.
 

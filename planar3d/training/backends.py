@@ -1,13 +1,14 @@
 """Backend-specific functions: detection of a GPU, determinism, and the gradients of a single layer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
 import keras
+from keras import layers
 
 from planar3d.graph.keras_graph import layers_within, shapes_taken
-from planar3d.graph.reach import reads_beyond_slice
+from planar3d.graph.reach import reads_beyond_image, reads_beyond_slice
 
 
 def on_gpu() -> bool:
@@ -35,12 +36,17 @@ def make_deterministic() -> None:
 
 
 def keeping_float32(network: keras.Model) -> keras.Model:
-    """A network in 16 bits whose layers that a CPU gets wrong in bf16, already in the forward pass, are in float32."""
-    for layer in layers_within(network, keras.layers.Conv3D):
-        beyond = any(reads_beyond_slice(layer, shape) for shape in shapes_taken(layer))
-        if beyond and layer.compute_dtype == "bfloat16":
+    """A network in 16 bits whose layers are in float32 where a CPU reads beyond their input or output in bf16."""
+    for layer in (*layers_within(network, layers.Conv3D), *layers_within(network, layers.Conv3DTranspose)):
+        if layer.compute_dtype == "bfloat16" and any(_reads_beyond(layer, shape) for shape in shapes_taken(layer)):
             layer.dtype_policy = "float32"
     return network
+
+
+def _reads_beyond(layer: keras.Layer, shape: Sequence[int | None]) -> bool:
+    if isinstance(layer, layers.Conv3DTranspose):
+        return reads_beyond_image(layer, layer.compute_output_shape(shape)[2:4])
+    return reads_beyond_slice(layer, shape) or reads_beyond_image(layer, shape[2:4])
 
 
 def layer_gradients(layer: keras.Layer, x: Any, upstream: Any) -> list[Any]:

@@ -170,6 +170,27 @@ def test_a_guarded_network_trains_with_finite_gradients(untraced):
 
 
 @on_cpu
+def test_a_kernel_larger_than_its_image_is_computed_in_float32_where_onednn_reads_beyond_it(untraced):
+    def build():
+        x = inputs = keras.Input((4, 4, 4, 3))
+        x = layers.Conv3D(128, (1, 3, 3), (1, 2, 2), padding="same", name="from-4-to-2")(x)
+        x = layers.Conv3D(128, (1, 3, 3), (1, 2, 2), padding="same", name="from-2-to-1")(x)
+        x = layers.Conv3D(128, (1, 5, 5), padding="same", name="on-1")(x)
+        x = layers.Conv3D(256, (1, 3, 3), (1, 2, 2), padding="same", name="strided-on-1")(x)
+        x = layers.Conv3DTranspose(128, (1, 4, 4), (1, 2, 2), padding="same", name="from-1-to-2")(x)
+        x = layers.Conv3DTranspose(16, (1, 4, 4), (1, 2, 2), padding="same", name="from-2-to-4")(x)
+        return keras.Model(inputs, layers.Conv3D(1, 1, activation="sigmoid", dtype="float32", name="head")(x))
+
+    keras.utils.set_random_seed(0)
+    network = built_with("bf16", build)
+    computed = dtypes_computed(network)
+    beyond = {"from-2-to-1", "on-1", "strided-on-1", "from-1-to-2"}
+    assert {layer.name for layer in network.layers[1:-1] if computed[layer.name] == "float32"} == beyond
+    check = guard_gradients(network, 2)
+    assert (set(check.errors), check.kept_float32) == ({"from-4-to-2", "from-2-to-4"}, ())
+
+
+@on_cpu
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_a_guarded_network_has_the_gradients_of_float32(batch_size):
     keras.utils.set_random_seed(0)
