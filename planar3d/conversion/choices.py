@@ -115,9 +115,9 @@ def mappings_of(
     elif not callable(choice):
         _made("mapping", choice, given)
     chosen = {name: _chosen(name, layer, choice) for name, layer in kernels.items()}
-    by_name = [choice] if isinstance(choice, str) else [each for each in chosen.values() if isinstance(each, str)]
+    by_name = [choice, *chosen.values()]
     for field, (argument, names) in _TAKEN_BY.items():
-        if _is_set(given[field]) and not set(names) & set(by_name):
+        if _is_set(given[field]) and not any(name in by_name for name in names):
             told = f"mapping={choice!r}" if isinstance(choice, str) else "these mappings"
             raise ConversionError(
                 f"{argument}={given[field]!r} has no effect with {told}: it is for {', '.join(map(repr, names))}, "

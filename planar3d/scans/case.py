@@ -220,6 +220,6 @@ def _grid(path: Path) -> Scan | None:
     if header is None or not (header["sform_code"] or header["qform_code"]):
         return None
     shape, affine = header.get_data_shape(), header.get_best_affine()
-    if len(shape) < 3 or max(shape[3:], default=1) > 1 or not is_usable(affine):
+    if len(shape) < 3 or not is_usable(affine):
         return None
     return Scan(np.broadcast_to(np.float32(0), shape[:3]), header, path)

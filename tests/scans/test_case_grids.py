@@ -52,5 +52,8 @@ def test_what_headers_do_not_show_is_left_to_reading(check, tmp_path):
     check(GOOD, SHORT | NOWHERE)  # without geometry
     check(GOOD, {"voxels": np.stack([VOXELS] * 2, -1), "affine": AFFINE})
     check({"voxels": np.stack([VOXELS] * 3, -1), "affine": AFFINE}, GOOD)
+    check({"voxels": VOXELS[..., 0], "affine": AFFINE}, GOOD)
+    check(GOOD | {"srow_y": np.zeros(4)}, GOOD)  # in no space
     (tmp_path / "t2.nii").write_bytes(b"\x1f\x8b damaged")
-    require_one_grid([Case("A", {"t2": tmp_path / "t2.nii"}, tmp_path / "absent.nii", "")], ("t2",))
+    for labels in ("absent.nii", "seg.nii.gz"):
+        require_one_grid([Case("A", {"t2": tmp_path / "t2.nii"}, tmp_path / labels, "")], ("t2",))
