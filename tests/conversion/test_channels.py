@@ -79,6 +79,10 @@ def test_equal_channels_are_spread_to_equal_ones_and_none_is_left_out(given, wan
     assert weights.any(axis=1).all()
 
 
+def test_more_channels_are_assigned_in_turn():
+    np.testing.assert_array_equal(spread(4, 3), [[0.5, 0, 0], [0, 1, 0], [0, 0, 1], [0.5, 0, 0]])
+
+
 def test_several_images_leave_open_whose_channels_are_meant():
     images = [keras.Input((8, 8, 3)) for _ in range(2)]
     with pytest.raises(ConversionError, match="only one if in_channels"):
