@@ -209,7 +209,7 @@ def _typed(name: str, kind: Any, value: Any) -> Any:
     if origin is tuple:
         if not isinstance(value, str | list | tuple):
             raise RecipeError(f"{name}={value!r}: a list of values is needed.")
-        items = value.split(",") if isinstance(value, str) else list(value)
+        items = value.split(",") if isinstance(value, str) else value
         items = [item.strip() if isinstance(item, str) else item for item in items]
         return tuple(_checked(name, typing.get_args(kind)[0], item) for item in items if item != "")
     if kind is bool and str(value).lower() in ("true", "false"):
