@@ -174,7 +174,7 @@ def _demand(graph: Sequence[Node], shared: set[Node], output: Node, kept: Range)
     """The entries of each node that a window's kept slices depend on, back to the shared ones."""
     ranges = {output: kept}
     for node in reversed(graph):
-        if node not in ranges or node in shared:
+        if node in shared:
             continue
         if node.reach.whole:
             ranges[node] = (0, node.length)
@@ -186,12 +186,10 @@ def _demand(graph: Sequence[Node], shared: set[Node], output: Node, kept: Range)
 
 
 def _piece(graph: Sequence[Node], shared: set[Node], ranges: dict[Node, Range], output: Node) -> Piece:
-    nodes = {node: ranges[node] for node in graph if node in ranges and node not in shared}
-    given = {(s, n.reach.needs(*nodes[n], s.length)) for n in nodes for s in n.inputs if s in shared}
-    if output in shared:
-        given.add((output, ranges[output]))
-    in_order = sorted(given, key=lambda pair: (graph.index(pair[0]), pair[1]))
-    return Piece(inputs=tuple(in_order), nodes=nodes, outputs=(output,), features=False)
+    nodes = {node: ranges[node] for node in graph if node not in shared}
+    given = [(s, n.reach.needs(*nodes[n], s.length)) for n in nodes for s in n.inputs if s in shared]
+    inputs = dict.fromkeys(given or [(output, ranges[output])])  # a shared output is given whole
+    return Piece(inputs=tuple(inputs), nodes=nodes, outputs=(output,), features=False)
 
 
 def _macs(node: Node, entries: int) -> int:

@@ -138,7 +138,7 @@ class TiledInference:
         done = 0
         with one_ahead(read, (places[first : first + size] for first in range(0, len(places), size))) as coming:
             for batch, made in coming:
-                predicted = np.asarray(self.compute(made.result()))
+                predicted = self.compute(made.result())
                 done += len(batch)
                 if progress:
                     progress(done, len(places))

@@ -50,6 +50,15 @@ def test_layers_are_used_with_the_arguments_that_the_network_gives_them(use) -> 
     np.testing.assert_allclose(predict_volume(network, scan, recipe, "shared"), windowed, atol=1e-6)
 
 
+@pytest.mark.parametrize("engine", ["keras", "openvino"])
+def test_a_network_that_combines_no_slices_is_shared_whole(engine: str) -> None:
+    window = keras.Input((16, 4, 4, 1))
+    network = keras.Model(window, layers.Conv3D(1, (1, 3, 3), padding="same", activation="sigmoid")(window))
+    recipe, scan = PAPER.changed(size=16, channels=1), voxels(27, 4)
+    found, windowed = (predict_volume(network, scan, recipe, *how) for how in (("shared", engine), ("windowed",)))
+    np.testing.assert_allclose(found, windowed, atol=1e-6)
+
+
 def test_a_layer_of_several_outputs_is_left_to_windows() -> None:
     window = keras.Input((16, 4, 4, 2))
     first, second = keras.ops.split(layers.Conv3D(2, 1)(window), 2, axis=-1)
