@@ -230,9 +230,9 @@ def test_another_variant_keeps_the_fields_that_both_have():
 
 
 def test_settings_are_read_as_their_field_s_type():
-    recipe = PAPER.with_settings(["epochs=8", "learning_rate=1e-4", "frozen=encoder, conv51", "decoder_filters=8,6,4,2"])
+    recipe = PAPER.with_settings(["epochs=8", "learning_rate=1e-4", "frozen=encoder, up9", "decoder_filters=8,6,4,2"])
     assert (recipe.epochs, recipe.learning_rate) == (8, 1e-4)
-    assert (recipe.frozen, recipe.decoder_filters) == (("encoder", "conv51"), (8, 6, 4, 2))
+    assert (recipe.frozen, recipe.decoder_filters) == (("encoder", "up9"), (8, 6, 4, 2))
     assert PAPER.with_settings(["frozen="]).frozen == ()
 
 

@@ -102,8 +102,8 @@ def native_mask(probabilities: np.ndarray, prepared: Prepared, recipe: Recipe) -
     _check(prepared, recipe)
     probabilities = np.asarray(probabilities)
     shape, outputs = prepared.voxels.shape[:3], recipe.targets.outputs
-    if probabilities.shape != (*shape, outputs) and (outputs > 1 or probabilities.shape != shape):
-        needed = shape if outputs == 1 else (*shape, outputs)
+    needed = shape if outputs == 1 else (*shape, outputs)
+    if probabilities.shape not in (needed, (*shape, outputs)):
         raise ValueError(
             f"The probabilities have the shape {probabilities.shape}, but {needed} is needed, as predict_prepared "
             "returns them for this scan and recipe."
