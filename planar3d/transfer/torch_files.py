@@ -95,12 +95,16 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _state_in(content: Mapping[str, Any], tensor: type, path: Path) -> Mapping[str, Any]:
+def _state_in(content: Mapping[str, Any], tensor: Any, path: Path) -> Mapping[str, Any]:
     """The state dictionary in a checkpoint: under one of `_STATES`, the checkpoint itself, or the only one in it."""
+
+    def has_kernels(state: Mapping[str, Any]) -> bool:  # a loss or a random state beside them may be a tensor too
+        return any(isinstance(value, tensor) and value.ndim > 1 for value in state.values())
+
     inner = {name: value for name, value in content.items() if isinstance(value, Mapping)}
     named = [name for name in _STATES if name in inner]
-    if not named and not any(isinstance(value, tensor) for value in content.values()):
-        named = [name for name, value in inner.items() if any(isinstance(one, tensor) for one in value.values())]
+    if not named and not has_kernels(content):
+        named = [name for name, value in inner.items() if has_kernels(value)]
         if len(named) > 1:
             raise WeightsError(
                 f"{path} has {len(named)} state dictionaries: {', '.join(map(str, named))}. Save the one that you want."

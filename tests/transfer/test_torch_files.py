@@ -58,7 +58,8 @@ def test_state_dictionaries_of_torch_come_back_as_saved(torch, state, zipped, ne
 @pytest.mark.parametrize("name", ["a.bin", "a.ckpt", "a.pth.tar"])
 def test_a_checkpoint_s_only_state_dictionary_is_found_under_any_key_and_suffix(torch, state, name, tmp_path):
     optimizer = torch.optim.Adam([torch.nn.Parameter(torch.ones(2))]).state_dict()
-    torch.save({"epoch": 3, "model_state_dict": state, "optimizer": optimizer}, tmp_path / name)
+    beside = {"loss": torch.tensor(0.4), "rng": torch.get_rng_state(), "optimizer": optimizer}
+    torch.save({"epoch": 3, "model_state_dict": state, **beside}, tmp_path / name)
     assert read_arrays(tmp_path / name).keys() == state.keys()
 
 
