@@ -44,7 +44,7 @@ def read_onnx(path: Path) -> dict[str, np.ndarray]:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise WeightsError(
                 f"{path}: {name} is stored in another file; weights must be in the file itself. Save the model again "
-                "without external data."
+                "without external data (torch.onnx.export: external_data=False)."
             )
         if len(tensor.dims) > _MOST_AXES or min(tensor.dims, default=0) < 0:
             raise WeightsError(f"{path}: {name} has an impossible shape; the file is damaged.")
