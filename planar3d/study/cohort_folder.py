@@ -91,29 +91,34 @@ class CohortFolder:
             write_json(path, asked)
 
     def forget(self, items: Iterable[ScanInput]) -> None:
-        """Drop requests, except these, of failed scans that do not exist, as after renaming; only within `alone`."""
-        noted, wanted = self._noted(), {os.path.abspath(item.path) for item in items}
+        """Drop requests, except these, of scans that do not exist, as after renaming; only within `alone`.
 
-        def is_gone(one: Mapping[str, str]) -> bool:
-            file, _ = volume_of(Path(one["path"]))
-            failed = bool(one["problem"]) or self._note("failed", one["record"]).name in noted
-            return failed and one["path"] not in wanted and not os.path.lexists(file)
-
+        Dropped are those that failed or whose process died. Others may be missing on this host alone.
+        """
+        wanted = {os.path.abspath(item.path) for item in items}
+        others = [one for one in self._all_asked() if one["path"] not in wanted]
+        state = self._state(others, {}, ())
+        ended = {*state.failed, *(path for path, died in state.missing.items() if died)}
+        gone = {path for path in ended if not os.path.lexists(volume_of(Path(path))[0])}
         for file in self._noted_as("asked-*.json"):
-            gone, left = list[Mapping[str, str]](), list[Mapping[str, str]]()
-            for one in read_note(file) or []:
-                (gone if is_gone(one) else left).append(one)
-            if gone and all((self.path / one["mask"]).is_file() for one in left):
+            asked = read_note(file) or []
+            left = [one for one in asked if one["path"] not in gone]
+            if len(left) < len(asked) and all((self.path / one["mask"]).is_file() for one in left):
                 file.unlink(missing_ok=True)
-            elif gone:
+            elif len(left) < len(asked):
                 write_json(file, left)
-            for one in gone:
+        for one in others:
+            if one["path"] in gone and isinstance(claim := self._claim(one["record"], self.path / one["mask"]), Claim):
                 self._note("failed", one["record"]).unlink(missing_ok=True)
+                claim.release()
 
     def claim(self, outputs: Outputs) -> Claim | Holder:
         """Claim a scan, or return its holder; half-written files of a killed process are removed."""
-        folder = outputs.mask.with_name(glob.escape(outputs.mask.name))  # of all files of a scan, see written_together
-        return take(self._claim_file(outputs), lambda: remove_temporaries_of(folder, self._failure(outputs.record)))
+        return self._claim(self._within(outputs.record), outputs.mask)
+
+    def _claim(self, record: str, mask: Path) -> Claim | Holder:
+        folder = mask.with_name(glob.escape(mask.name))  # of all files of a scan, see written_together
+        return take(self._note("claim", record), lambda: remove_temporaries_of(folder, self._note("failed", record)))
 
     @contextmanager
     def alone(self, notify: Callable[[str], None]) -> Iterator[None]:

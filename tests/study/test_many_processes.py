@@ -108,6 +108,22 @@ def test_failed_scans_that_were_removed_or_renamed_are_forgotten_unless_they_are
     assert not folder.notes.exists() or not any(folder.notes.iterdir())
 
 
+def test_a_scan_that_was_removed_after_its_process_died_is_forgotten_with_what_was_half_written(folder, tmp_path):
+    folder, asked = folder
+    a, b, _, d, e = asked
+    living = folder.claim(asked[b])
+    for item in (d, e):
+        dead = folder.claim(asked[item]).path
+        write_json(dead, read_json(dead) | {"born": "1"})
+        (tmp_path / f"out/.writing-abcd_123-{item.name}_mask.nii.gz").touch()
+    d.path.touch()
+    folder.forget([a])
+    found = folder.standing()
+    assert list(found.claimed) == [str(b.path)] and list(found.missing) == [str(d.path)] and not found.failed
+    assert [path.name for path in folder.path.glob(".writing-*")] == [".writing-abcd_123-d_mask.nii.gz"]
+    living.release()
+
+
 def _record(folder, name):
     write_json(folder.path / f"{name}.json", record_of(segmented()[1], name) | {"scan": {"name": name}})
 
