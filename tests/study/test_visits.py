@@ -284,10 +284,11 @@ def _scan(voxels):
 
 
 @pytest.mark.real
-def test_the_movement_of_a_real_scan_is_found(real_data):
+@pytest.mark.parametrize("beyond", ["nearest", "constant"])  # constant: black, as in a resampled scan
+def test_the_movement_of_a_real_scan_is_found(real_data, beyond):
     scan = read_scan(real_data / "data/ms_flair/sub-107130/anat/sub-107130_FLAIR.nii.gz")
     index = np.linalg.inv(scan.affine) @ np.linalg.inv(MOVED) @ scan.affine
-    moved = ndimage.affine_transform(scan.voxels, index[:3, :3], index[:3, 3], order=1, mode="nearest")
+    moved = ndimage.affine_transform(scan.voxels, index[:3, :3], index[:3, 3], order=1, mode=beyond)
     found, alike = register(scan, Scan(moved, scan.header))
     assert np.linalg.norm(((found - MOVED) @ CORNERS)[:3], axis=0).max() < 1
     assert alike > 0.8
