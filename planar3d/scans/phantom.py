@@ -89,6 +89,7 @@ def write_phantom(
     place = path_of(folder, "The phantom's folder", DatasetError)
     refuse_other_phantom(place, settings)
     with locked(place, "writing the phantom", wait=progress or (lambda text: None)):
+        refuse_other_phantom(place, settings)  # of another process since
         remove_temporaries(*(inner for inner in place.rglob("*") if inner.is_dir()))
         return _write_cases(place, made, settings, progress)
 

@@ -1,6 +1,10 @@
 """The phantom is a head with lesions, or a brain with a tumour, as those of the real ones, and the same each time."""
 
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -9,15 +13,17 @@ import pytest
 from scipy import ndimage
 
 from planar3d.errors import DatasetError, Planar3DError
+from planar3d.locks import CLAIM
 from planar3d.scans import phantom as phantom_module
 from planar3d.scans.case import read_images
 from planar3d.scans.layouts import find_cases
 from planar3d.scans.phantom import phantom_groups, write_phantom
 from planar3d.scans.phantom_fields import spread
 from planar3d.scans.phantom_head import TISSUES, brain_maps, build_head
+from planar3d.scans.phantom_layouts import PhantomLayout, save_as
 from planar3d.scans.phantom_lesions import grow_lesions
 from planar3d.scans.phantom_scanner import CENTERS, draw_subject
-from planar3d.scans.volume import read_labels, read_mask, read_scan
+from planar3d.scans.volume import Scan, read_labels, read_mask, read_scan
 
 REDUCTION, FINER = 6, 4
 TRAINING_SET = "Unprocessed training dataset/TrainingDataset_MSSEG"
@@ -193,6 +199,24 @@ def test_a_folder_with_a_phantom_of_other_settings_is_refused_and_left_as_it_is(
             write_phantom(tmp_path, **(settings | {name: value}))
     assert write_phantom(tmp_path, **settings) == names
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_of_two_phantoms_started_in_one_folder_the_second_is_refused(tmp_path, one_center):
+    waits = threading.Event()
+
+    def make(center, load, reduction, rng):
+        assert waits.wait(60)
+        return {"flair": Scan(rng.random((2, 2, 2)).astype(np.float32), nib.Nifti1Header())}
+
+    layout = PhantomLayout("{center}", "lesion", make, save_as("{name}_{kind}.nii.gz"))
+    write = partial(write_phantom, tmp_path, scans_per_center=1, layout=layout)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(write, seed=1)
+        while not (tmp_path / CLAIM).exists() and not first.done():
+            time.sleep(0.01)
+        with pytest.raises(DatasetError, match=r"other settings .*seed 1"):  # which it did not find at first
+            write(seed=2, progress=lambda text: waits.set())
+    assert first.result() and '"seed": 1' in (tmp_path / "phantom.json").read_text()
 
 
 def test_a_data_set_is_not_replaced_by_a_phantom(tmp_path):
