@@ -81,15 +81,18 @@ class Checked:
             if self.model:
                 keep_agreement(self.model, agreement)
             self._choose(agreement)
+        else:
+            self._describe(agreement, "on this scan, whose mask is too small to decide for others")
         return probabilities if agreement >= AGREEMENT else self.in_float32(voxels, progress)
 
     def _choose(self, agreement: float, whence: str = "") -> None:
+        self.chosen = self.in_bf16 if agreement >= AGREEMENT else self.in_float32
+        self._describe(agreement, f"(Dice of the masks {agreement:.4f}{f', {whence}' if whence else ''})")
+
+    def _describe(self, agreement: float, basis: str) -> None:
         agrees = agreement >= AGREEMENT
-        self.chosen = self.in_bf16 if agrees else self.in_float32
-        verb, where = "agrees" if agrees else "does not agree", f", {whence}" if whence else ""
-        self.description = (
-            f"{self.chosen.description}; bf16 {verb} with float32 (Dice of the masks {agreement:.4f}{where})"
-        )
+        used, verb = (self.in_bf16, "agrees") if agrees else (self.in_float32, "does not agree")
+        self.description = f"{used.description}; bf16 {verb} with float32 {basis}"
 
     def _agreement(self, voxels: np.ndarray, probabilities: np.ndarray) -> tuple[float, int]:
         """Dice of both masks in the center of the window with most bf16 voxels, and the sum of their voxels.

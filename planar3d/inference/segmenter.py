@@ -33,6 +33,7 @@ class Probabilities:
     values: np.ndarray  # float32 (slices, rows, cols) in [0, 1], or (slices, rows, cols, outputs) for several outputs
     prepared: Prepared  # the case on the grid of the values
     recipe: Recipe  # defines how probabilities become labels
+    how: str  # the method, engine and precision of this case
 
     def labels(self) -> np.ndarray:
         """The labels on the grid of the values, uint8 (slices, rows, cols)."""
@@ -143,19 +144,21 @@ class Segmenter:
         for values in found:
             mean += values
         mean /= len(prepared)
-        return Probabilities(mean, prepared[0] if alike else _native(prepared[0]), self.recipes[0])
+        return Probabilities(mean, prepared[0] if alike else _native(prepared[0]), self.recipes[0], self.description)
 
     def _refuse_other_targets(self) -> None:
         """Refuse models whose outputs have different meanings or decoding rules."""
         wanted = self.recipes[0].targets.to_json()
         for model, recipe in zip(self.models, self.recipes, strict=True):
-            for name, own in recipe.targets.to_json().items():
-                if own != wanted.get(name):
-                    raise RecipeError(
-                        f"{model.path if isinstance(model, Model) else model.name} has targets with {name}={own}, but "
-                        f"the first model has {wanted.get(name)}; only probabilities of the same targets can be "
-                        f"averaged. Name other models, or set one value for all (--set {name}=…)."
-                    )
+            own = recipe.targets.to_json()
+            other = own["name"] != wanted["name"]
+            if apart := ["name"] if other else [name for name in own if own[name] != wanted[name]]:
+                found, first = (", ".join(f"{name}={said[name]}" for name in apart) for said in (own, wanted))
+                raise RecipeError(
+                    f"{model.path if isinstance(model, Model) else model.name} has targets with {found}, but the first "
+                    f"model has {first}; only probabilities of the same targets can be averaged. Name other models"
+                    f"{'.' if other else ', or set one value of each for all (--set FIELD=VALUE).'}"
+                )
 
     def _found(self, prepared: Sequence[Prepared], alike: bool, progress: Progress | None) -> Iterator[np.ndarray]:
         """The probabilities of each model: on the prepared grid if it is the same for all, else on the native grid."""

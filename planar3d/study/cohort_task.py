@@ -200,7 +200,7 @@ class CohortTask:
             outputs = final.moved(within, temporary)
             about = {
                 **decided,
-                "how": {"description": self.segmenter.description, "machine": machine(), "seed": recipe.training.seed},
+                "how": {"description": probabilities.how, "machine": machine(), "seed": recipe.training.seed},
                 "versions": versions(),
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": round(scan.seconds + time.monotonic() - began, 2),

@@ -102,11 +102,15 @@ def tune(run: Run) -> Tuned:
     """
     targets = run.recipe.targets
     rule = targets.to_json().get(FIELD)
-    if rule != 0:
-        said = "no such rule" if rule is None else f"{FIELD}={rule:g}"
+    if rule is None:
         raise RunError(
-            f"{run.folder}: targets={targets.name!r} with {said}. A run with nested regions and {FIELD}=0 is needed, "
-            "because its predictions still contain small regions."
+            f"{run.folder} has targets={targets.name!r}, without nested regions. Name a run with targets='regions', "
+            "e.g. of the recipe messaoudi2023-ds."
+        )
+    if rule:
+        raise RunError(
+            f"{run.folder} was made with {FIELD}={rule:g}, so its predictions lack the regions below that volume. Name "
+            f"a run with {FIELD}=0."
         )
     run.recipe.changed(**{FIELD: MOST_MM3})  # refuses a last region that is not within the one before
     folds = [np.array(found) for number in range(1, len(run.folds) + 1) if (found := _predicted(run, number))]

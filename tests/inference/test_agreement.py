@@ -90,4 +90,15 @@ def test_masks_that_are_nearly_empty_decide_for_no_other_scan(published):
     model, scan = Model.open(published, TINY.changed(threshold=255)), voxels(16, 32)
     predict = predictor(model, model.recipe)
     np.testing.assert_array_equal(predict(scan), predictor(model, model.recipe, "shared", "openvino", "bf16")(scan))
-    assert "if the first scan's mask agrees" in predict.description and known_agreement(model) is None
+    assert known_agreement(model) is None
+    assert predict.description == (
+        "shared on OpenVINO, bf16; bf16 agrees with float32 on this scan, whose mask is too small to decide for others"
+    )
+
+
+def test_a_scan_that_decides_for_no_other_is_predicted_as_its_description_says(published, monkeypatch):
+    model, scan = Model.open(published, TINY.changed(threshold=255)), voxels(16, 32)
+    monkeypatch.setattr(agreement, "AGREEMENT", 1.1)
+    predict = predictor(model, model.recipe)
+    np.testing.assert_array_equal(predict(scan), predictor(model, model.recipe, "shared", "openvino", "float32")(scan))
+    assert predict.description.startswith("shared on OpenVINO, float32; bf16 does not agree with float32 on this scan")

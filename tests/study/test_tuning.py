@@ -116,7 +116,7 @@ def test_a_run_gives_the_value_to_a_weights_file(run, tmp_path):
 def test_what_cannot_be_tuned_is_refused(run):
     with pytest.raises(RunError, match="smallest_innermost_mm3=5"):
         tune(dataclasses.replace(run, recipe=run.recipe.changed(smallest_innermost_mm3=5)))
-    with pytest.raises(RunError, match="'classes' with no such rule"):
+    with pytest.raises(RunError, match="targets='classes', without nested regions"):
         tune(dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, targets=Classes())))
     apart = run.recipe.changed(regions="WT=1+2+4,TC=1+4,ET=4,RC=5", order="2,1,4,5")
     with pytest.raises(RecipeError, match="does not contain it"):
