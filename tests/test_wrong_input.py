@@ -20,6 +20,7 @@ from planar3d.errors import (
 
 MASK = np.zeros((6, 6, 6))
 MASK[2:4, 2:4, 2:4] = 1
+GREY = MASK + np.arange(6)
 NAN = np.full((20, 20, 20), np.nan, "float32")
 MM = (1, 1, 1)
 KERNEL = np.zeros((3, 3, 1, 1), "float32")
@@ -60,6 +61,11 @@ WRONG = {
         lambda: p3.segment(MASK, "ms-flair-open"),
         ScanError,
         r"got ndarray\. .*Scan\(voxels, h",
+    ),
+    "a mask to be segmented": (
+        lambda: p3.segment(scan(MASK), "ms-flair-open"),
+        ScanError,
+        "has only the values 0 and 1, so it is a mask; name the scan itself",
     ),
     "a NaN scan to be segmented": (lambda: p3.segment(scan(NAN), "ms-flair-open"), ScanError, "NaN or infinity in"),
     "a list as a scan": (lambda: p3.Scan(MASK.tolist(), scan(MASK).header), ScanError, "got list and Nifti1Header"),
@@ -178,22 +184,22 @@ WRONG = {
         r"prepared by planar3d\.prepare is needed; got ndarray",
     ),
     "what a segmenter prepared for a mask": (
-        lambda: p3.native_mask(MASK, [p3.prepare(scan(MASK), ONE)], ONE),
+        lambda: p3.native_mask(MASK, [p3.prepare(scan(GREY), ONE)], ONE),
         ScanError,
         "needed; got list. Segmenter.prepare makes a list of them, one for each model",
     ),
     "one prepared scan for two models": (
-        lambda: p3.Segmenter([(VOLUMES, ONE)] * 2).predict([p3.prepare(scan(MASK), ONE)]),
+        lambda: p3.Segmenter([(VOLUMES, ONE)] * 2).predict([p3.prepare(scan(GREY), ONE)]),
         ScanError,
         r"of 2 prepared scans, one for each model; got \['Prepared'\]",
     ),
     "a prepared scan for a segmenter": (
-        lambda: p3.Segmenter((VOLUMES, ONE)).predict(p3.prepare(scan(MASK), ONE)),
+        lambda: p3.Segmenter((VOLUMES, ONE)).predict(p3.prepare(scan(GREY), ONE)),
         ScanError,
         "of 1 prepared scan, one for each model; got Prepared",
     ),
     "a recipe's name for a mask": (
-        lambda: p3.native_mask(MASK, p3.prepare(scan(MASK), ONE), "paper"),
+        lambda: p3.native_mask(MASK, p3.prepare(scan(GREY), ONE), "paper"),
         RecipeError,
         "recipe='paper': a Recipe",
     ),
@@ -335,17 +341,17 @@ WRONG = {
     "a size of 0": (lambda: p3.prepare(scan(NAN), ONE, 0), RecipeError, "size is 0, but a multiple of 16"),
     "no images": (lambda: p3.prepare({}, ONE), ScanError, "flair is missing; given: none"),
     "a prepared scan for its voxels": (
-        lambda: predicted(p3.prepare(scan(MASK), ONE)),
+        lambda: predicted(p3.prepare(scan(GREY), ONE)),
         ValueError,
         "voxels must be an array of numbers; got Prepared",
     ),
     "a network for a predictor": (
-        lambda: p3.predict_prepared(VOLUMES, p3.prepare(scan(MASK), ONE), ONE),
+        lambda: p3.predict_prepared(VOLUMES, p3.prepare(scan(GREY), ONE), ONE),
         WeightsError,
         r"A predictor is needed, as from planar3d.predictor\(network, recipe\); got Sequential",
     ),
     "probabilities of two outputs for one": (
-        lambda: p3.native_mask(np.zeros((256, 256, 256, 2)), p3.prepare(scan(MASK), ONE), ONE),
+        lambda: p3.native_mask(np.zeros((256, 256, 256, 2)), p3.prepare(scan(GREY), ONE), ONE),
         ValueError,
         r"shape \(256, 256, 256, 2\), but \(256, 256, 256\) is needed",
     ),

@@ -10,7 +10,7 @@ from planar3d.errors import ScanError, WeightsError
 from planar3d.progress import Progress, part_of
 from planar3d.recipes import PAPER, Recipe
 from planar3d.recipes.recipe import check_recipe
-from planar3d.scans.checks import faults_of_contrast, faults_of_shape, faults_of_values, refuse
+from planar3d.scans.checks import faults_of_contrast, faults_of_image, faults_of_shape, faults_of_values, refuse
 from planar3d.scans.geometry import Grid
 from planar3d.scans.preparation.prepared import Prepared
 from planar3d.scans.volume import Scan
@@ -30,8 +30,8 @@ def prepare(scan: Scan | Mapping[str, Scan], recipe: Recipe = PAPER, size: int |
         size: voxels along each axis (rows and columns of slices); default: the recipe's.
 
     Raises:
-        ScanError: not a volume, NaN or infinite voxels, the same value everywhere, raw values that float16 cannot
-            represent (in recipes that use it), or slices that are too wide.
+        ScanError: not a volume, NaN or infinite voxels, fewer than three different values, raw values that float16
+            cannot represent (in recipes that use it), or slices that are too wide.
 
     Source: Kolarik 2020, section 3.2.
     """
@@ -48,7 +48,7 @@ def prepare(scan: Scan | Mapping[str, Scan], recipe: Recipe = PAPER, size: int |
         if not isinstance(each, Scan):
             raise ScanError(f"A planar3d.Scan is needed, as from read_scan; got {type(each).__name__}.")
         of_shape = faults_of_shape(each, "a single grey-scale volume")
-        refuse(each, chain(of_shape, faults_of_values(each), faults_of_contrast(each)))
+        refuse(each, chain(of_shape, faults_of_values(each), faults_of_contrast(each), faults_of_image(each)))
     return preparation.prepare(scans)
 
 

@@ -90,6 +90,13 @@ def faults_of_contrast(scan: "Scan") -> Iterator[str]:
         )
 
 
+def faults_of_image(scan: "Scan") -> Iterator[str]:
+    """Whether it is a mask in place of the scan."""
+    low, high = scan.limits
+    if low < high and ((scan.voxels == low) | (scan.voxels == high)).all():
+        yield f"has only the values {low:g} and {high:g}, so it is a mask; name the scan itself."
+
+
 def are_labels(values: np.ndarray, rounded: np.ndarray, highest: int) -> bool:
     """Whether all values are whole numbers from 0 to the highest, within 0.001."""
     # Slice by slice: the differences of a large volume would take its memory twice more.
