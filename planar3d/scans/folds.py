@@ -160,7 +160,6 @@ def read_folds(path: str | Path, ids: Iterable[str]) -> list[Fold]:
     Raises:
         FoldsError: the file cannot be read or has another form, names unknown scans, or uses a scan twice in one fold.
     """
-    path = Path(path)
     known = set(ids)
     spelled = {composed(scan): scan for scan in known} | {scan: scan for scan in known}
     try:

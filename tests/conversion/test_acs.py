@@ -61,11 +61,15 @@ def test_in_the_first_plane_every_layer_samples_where_its_2d_self_does(made):
     assert_allclose(run(convert(flat, "acs"), VOXELS)[..., :third], planar[..., :third], rtol=1e-4, atol=1e-5)
 
 
-def test_other_planes_of_a_valid_convolution_are_cut_like_the_first():
-    flat = network_of(layers.Conv2D(6, 3), shape=(8, 8, 4))
-    same = network_of(layers.Conv2D(6, 3, padding="same"), shape=(8, 8, 4))
-    found, uncut = run(convert(flat, "acs"), VOXELS), run(convert(same, "acs"), VOXELS)
-    assert_allclose(found, uncut[:, :, 1:-1, 1:-1], rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("options", "kept"), [({}, slice(1, -1)), ({"strides": 2, "padding": "same"}, slice(1, None, 2))]
+)
+def test_other_planes_of_a_valid_or_strided_convolution_are_cut_like_the_first(options, kept, axis):
+    flat, same = (network_of(layers.Conv2D(6, 3, **how), shape=(8, 8, 4)) for how in (options, {"padding": "same"}))
+    found, uncut = (run(convert(each, "acs", axis=axis), VOXELS) for each in (flat, same))
+    cut = [slice(None) if other == axis else kept for other in range(3)]
+    assert_allclose(found, uncut[:, *cut], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("variant", ["acs", "acs_soft"])
