@@ -74,9 +74,10 @@ def test_zero_at_another_tap_looks_at_the_neighbouring_slice():
 
 def test_kernels_are_those_of_map_kernel_and_1x1_stay_one_deep():
     flat = network_of(layers.Conv2D(5, 3, name="wide"), layers.Conv2D(5, 1, name="narrow"))
-    volumes = convert(flat, "scale", alpha=ALPHA)
+    alpha = np.array([0.1, 0.2, 0.4, 0.2, 0.1])
+    volumes = convert(flat, "scale", alpha=alpha)
     wide, narrow = (np.asarray(flat.get_layer(name).kernel) for name in ("wide", "narrow"))
-    assert_array_equal(volumes.get_layer("wide").kernel, map_kernel(wide, "scale", 3, alpha=ALPHA))
+    assert_array_equal(volumes.get_layer("wide").kernel, map_kernel(wide, "scale", 5, alpha=alpha))
     assert_array_equal(volumes.get_layer("narrow").kernel[0], narrow)
 
 
