@@ -96,8 +96,8 @@ def separable(layer: layers.SeparableConv2D, place: Place) -> list[Step]:
         layer.filters,
         1,
         name=layer.name,
-        **_shared(layer) | {"padding": "valid"},
-        **_objects(layer, "pointwise", tuple(kernel.shape), 0),
+        **_shared(layer),
+        **_objects(layer, "pointwise", kernel.shape, 0),
         **_ZEROS,
     )
     arrays = [Taken(kernel, partial(np.expand_dims, axis=0)), *_bias(layer)]
@@ -133,7 +133,7 @@ def transposed(layer: layers.Conv2DTranspose, place: Place) -> list[Step]:
         dilation_rate=inside(layer.dilation_rate, 1),
         name=layer.name,
         **_shared(layer),
-        **_objects(layer, "kernel", tuple(layer.kernel.shape), place.layout.axis),
+        **_objects(layer, "kernel", layer.kernel.shape, place.layout.axis),
         **_ZEROS,
     )
     kernel = Taken(layer.kernel, _mapped(unchanged, place, taps, mapping))

@@ -66,7 +66,7 @@ def prelu(layer: layers.PReLU, place: Place) -> list[Step]:
         return [copied(layer)]
     axis = place.layout.position(place.rank)
     shared = [place.layout.axis_in_3d(a, place.rank) for a in layer.shared_axes or ()]
-    objects = weight_objects(layer, "alpha", tuple(layer.alpha.shape), axis - 1)
+    objects = weight_objects(layer, "alpha", layer.alpha.shape, axis - 1)
     changes = {f"alpha_{part}": held for part, held in objects.items()} | {"alpha_initializer": "zeros"}
     step = copied(layer, shared_axes=sorted([*shared, axis]), **changes)
     alpha = Taken(layer.alpha, partial(np.expand_dims, axis=axis - 1))
