@@ -46,6 +46,17 @@ def test_one_channel_sums_the_kernels_and_leaves_the_network_s_size():
     adapted, kernel = convert(flat, in_channels=1), np.asarray(flat.get_layer("conv").kernel)
     assert_allclose(adapted.get_layer("conv").kernel[0], kernel.sum(axis=2, keepdims=True), rtol=1e-5)
     assert len(adapted.layers) == len(flat.layers)
+    image = keras.Input((8, 8, 3))
+    around = convert(keras.Model(image, flat(image)), in_channels=1)
+    np.testing.assert_array_equal(around.get_layer("flat").get_layer("conv").kernel, adapted.get_layer("conv").kernel)
+
+
+def test_vectors_beside_the_image_keep_their_channels():
+    image, vector = keras.Input((8, 8, 3)), keras.Input((5,))
+    pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(image))
+    flat = keras.Model([image, vector], layers.Concatenate()([pooled, vector]))
+    adapted = convert(flat, in_channels=1, global_pooling="volume")
+    assert adapted.input_shape == [(None, None, 8, 8, 1), (None, 5)]
 
 
 def test_as_many_channels_leave_the_kernels():

@@ -43,6 +43,7 @@ def test_where_its_places_agree_a_layer_stays_one():
     flat = three_levels([pool] * 3, conv)
     volumes = convert(flat, "average", depth=8, depth_pooling="match")
     assert [layer.name for layer in volumes.layers] == [layer.name for layer in flat.layers]
+    assert [row.target for row in volumes.transfer_report.rows] == ["conv", "pool"]
     assert volumes.count_params() == flat.count_params() + 2 * np.prod(conv.kernel.shape)
 
 
