@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -130,8 +130,8 @@ class GraphWalk:
                 f"none is known. Define one, counterparts={{{type(operation).__name__}: function from the 2D layer to "
                 "a 3D layer}, or replace it with layers or keras.ops"
             )
-        activation = getattr(operation, "activation", None)
-        if activation is None or not has_weights(activation):
+        activation: Any = getattr(operation, "activation", None)
+        if not has_weights(activation):
             if place.has_depth and callable(activation):
                 check_activation(operation, place.outputs[0].shape, self.layout.position(place.rank_behind))
             return rule(operation, place)
@@ -140,8 +140,7 @@ class GraphWalk:
                 f"its activation {activation.name} ({type(activation).__name__}) has no weights yet. Call the network "
                 "on an image once to create them"
             )
-        behind = replace(place, inputs=place.outputs, channels=place.outputs[0].shape[-1])
-        steps = [*rule(operation, place), *self._steps(activation, behind, volumes, prefix)]
+        steps = [*rule(operation, place), *self._steps(activation, place, volumes, prefix)]
         steps[-1].operation.activity_regularizer = operation.activity_regularizer
         return steps
 

@@ -23,8 +23,7 @@ def everywhere(layer: Any, place: Place) -> list[Step]:
 def rescaling(layer: layers.Rescaling, place: Place) -> list[Step]:
     """Scaling by a number, a vector of channels, or a map that is the same on all slices."""
     scale, offset = (place.constant(value) for value in (layer.scale, layer.offset))
-    dtype, trainable = layer.dtype_policy, layer.trainable
-    return [Step(layers.Rescaling(scale, offset, name=layer.name, dtype=dtype, trainable=trainable))]
+    return [Step(layers.Rescaling(scale, offset, name=layer.name, dtype=layer.dtype_policy))]
 
 
 def same_axes(layer: Any, place: Place) -> list[Step]:

@@ -5,7 +5,7 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
-from keras import KerasTensor, tree
+from keras import tree
 
 from planar3d.conversion.layer_rules import reshape
 from planar3d.conversion.place import Place, Rule, Step
@@ -109,11 +109,6 @@ def arguments_in_3d(operation: Any, args: Any, kwargs: Any, place: Place) -> tup
     if rule is each_value:
         args = [np.asarray(value) if isinstance(value, (list, tuple)) else value for value in args]
         return tree.map_structure(lambda value: place.constant(value), (args, kwargs))
-    for value in tree.flatten((args, kwargs)):
-        if not isinstance(value, KerasTensor) and len(getattr(value, "shape", ())) > 1:
-            raise ValueError(
-                f"it takes an array of the shape {tuple(value.shape)}; only numbers and vectors are supported"
-            )
     return args, kwargs
 
 

@@ -73,14 +73,13 @@ class Place:
 
         Tensors of the network are unchanged.
         """
-        shape: Any = np.shape(value) if isinstance(value, (list, tuple)) else getattr(value, "shape", ())
-        rank = self.rank_behind
+        shape, rank = np.shape(value), self.rank_behind
         if isinstance(value, keras.KerasTensor) or len(shape) < 2 or not self.has_depth:
             return value
         if len(shape) > rank or (len(shape) == rank and shape[0] != 1):
             raise ValueError(f"it takes an array of the shape {tuple(shape)}, which differs from sample to sample")
         before = len(shape) - (rank - self.layout.position(rank))
-        array = value if isinstance(value, (list, tuple)) else keras.ops.convert_to_numpy(value)
+        array = keras.ops.convert_to_numpy(value)
         return np.expand_dims(array, before) if before >= 0 else array
 
 
@@ -156,7 +155,7 @@ def _origin(source: Any, taken: Any, prefix: str, mapping: str) -> Origin:
     if source is None or not hasattr(getattr(taken, "variable", None), "path"):
         return Origin()
     path = prefix + path_within(source, taken.variable)
-    return Origin(path, tuple(taken.variable.shape), taken.change, mapping)
+    return Origin(path, taken.variable.shape, taken.change, mapping)
 
 
 def is_same(one: Sequence[Step], other: Sequence[Step]) -> bool:
@@ -174,8 +173,8 @@ def _told(step: Step) -> tuple[Any, ...]:
 def copied(layer: Any, **changes: Any) -> Step:
     """A copy of a layer with changes of its configuration, and the same functions and weights."""
     weights = layer.weights
-    activation = getattr(layer, "activation", None)
-    if activation is not None and has_weights(activation):
+    activation: Any = getattr(layer, "activation", None)
+    if has_weights(activation):
         changes["activation"] = None
         weights = weights[: len(weights) - len(activation.weights)]
     made = rebuilt(layer, **changes)

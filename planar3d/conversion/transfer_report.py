@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 
 import planar3d
 from planar3d.conversion.place import Step
@@ -135,7 +134,7 @@ def save_converted(model3d: keras.Model, path: str | Path, *, provenance: str, l
         )
     if not all(isinstance(text, str) and text.strip() for text in (provenance, licence)):
         raise ConversionError("Name the source (provenance) and the licence of the 2D weights.")
-    arrays = {weight.path: np.asarray(keras.ops.convert_to_numpy(weight), np.float32) for weight in model3d.weights}
+    arrays = {weight.path: keras.ops.convert_to_numpy(weight) for weight in model3d.weights}
     with written_beside(path) as temporary:
         require_room(path, sum(array.nbytes for array in arrays.values()))
         (model3d.save if suffix == ".keras" else model3d.save_weights)(temporary)

@@ -122,6 +122,7 @@ VOLUMES = keras.Input((4, 8, 10, 4))
         ({"global_pooling": "all"}, r"^global_pooling='all': 'slice' or 'volume'"),
         ({"name": "a/b"}, r"^name='a/b': a string without / is needed"),
         ({"depth_pooling": 2}, r"^depth_pooling=2: 'keep', 'match' or a list of factors"),
+        ({"depth_pooling": [None]}, r"^depth_pooling=\[None\].*as many whole numbers"),
         ({"depth_pooling": [2.0]}, r"^depth_pooling=\[2\.0\].*as many whole numbers"),
         ({"counterparts": [layers.Conv2D]}, r"^counterparts=.*a dictionary of functions"),
         ({"counterparts": {layers.Conv2D: 3}}, r"^counterparts=.*a dictionary of functions"),

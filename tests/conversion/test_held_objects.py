@@ -99,9 +99,12 @@ def test_a_function_that_does_something_else_in_3d_is_refused_by_name(made, func
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_an_activation_that_is_a_layer_with_weights_is_converted_with_them(axis):
-    flat = network_of(layers.Conv2D(5, 3, padding="same", activation=layers.PReLU(), name="conv"))
-    with pytest.raises(ConversionError, match=r"conv .*PReLU.*no weights yet.*Call the network"):
+@pytest.mark.parametrize(
+    "made", [lambda **how: layers.Conv2D(5, 3, padding="same", **how), functools.partial(layers.Dense, 5)]
+)
+def test_an_activation_that_is_a_layer_with_weights_is_converted_with_them(made, axis):
+    flat = network_of(made(activation=layers.PReLU(), name="first"))
+    with pytest.raises(ConversionError, match=r"first .*PReLU.*no weights yet.*Call the network"):
         convert(flat)
     run(flat, volume(1, 8, 10, 4))
     randomized(flat)
