@@ -121,7 +121,8 @@ class GraphWalk:
             return [Step(self.network(inner, inputs, operation.name, f"{prefix}{operation.name}/"))]
         if type(operation) in self.counterparts:
             made = self.counterparts[type(operation)](operation)
-            return [Step(made, [Taken(weight) for weight in operation.weights], "copied")]
+            weights = getattr(operation, "weights", ())  # an operation of keras.ops has none
+            return [Step(made, [Taken(weight) for weight in weights], "copied")]
         if getattr(operation, "data_format", "channels_last") != "channels_last":
             raise ValueError("its data_format is 'channels_first'; build the network with channels last")
         rule = RULES.get(type(operation)) or operations.rule_of(operation)

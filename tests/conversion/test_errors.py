@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 
 from planar3d.conversion.convert import convert
 from planar3d.errors import ConversionError
-from planar3d.graph.keras_graph import as_graph
+from planar3d.graph.keras_graph import as_graph, operation_of
 from planar3d.networks.planar_resunet import PlanarResUNet
 
 
@@ -170,6 +170,14 @@ def test_a_python_function_is_converted_with_a_counterpart_given():
 
     flat, voxels = network_of(doubled()), volume(1, 3, 8, 10, 4)
     assert_allclose(run(convert(flat, counterparts={layers.Lambda: doubled}), voxels), 2 * voxels)
+
+
+def test_an_operation_is_converted_with_a_counterpart_given():
+    image = keras.Input((8, 10, 3))
+    doubled = ops.image.resize(image, (16, 20), interpolation="nearest")
+    flat, voxels = keras.Model(image, doubled), volume(1, 3, 8, 10, 3)
+    volumes = convert(flat, counterparts={type(operation_of(doubled)): lambda _: layers.UpSampling3D((1, 2, 2))})
+    assert_allclose(run(volumes, voxels), by_slice(flat, voxels), rtol=1e-6)
 
 
 def test_counterparts_whose_weights_do_not_fit_are_refused():
