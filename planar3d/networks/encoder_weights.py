@@ -2,7 +2,6 @@
 
 import functools
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from planar3d.transfer.download import cache_folder
 from planar3d.transfer.known_files import fetch_known
 from planar3d.transfer.rehearsal import read_arrays
 from planar3d.transfer.sources import imagenet_vgg16, instead_of_download
-from planar3d.transfer.torch_names import Names, torch_names
+from planar3d.transfer.torch_names import Names, stage_of, stages_of, torch_names
 from planar3d.transfer.torch_weights import keras_arrays, prefix_of
 from planar3d.transfer.transplant import Report, load_weights, transplant
 from planar3d.transfer.weight_places import Weight
@@ -75,7 +74,7 @@ def _check_whole(report: Report, names: Names, encoder: str) -> None:
     A ResNet-34's file has all weights of a ResNet-18, and VGG-19's all of VGG-16.
     """
     layers = set(names.values())
-    stages = {_stage(name) for name in (*names, *layers)} - {None}
+    stages = stages_of(names)
     # `acs_soft` weighs its planes by weights of its own, which start equal.
     missing = [each for each in report.missing if _layer(each) in layers and not each.name.endswith("/planes")]
     # Normalization of each image by itself leaves batch normalization's averages unused.
@@ -83,7 +82,7 @@ def _check_whole(report: Report, names: Names, encoder: str) -> None:
     others = [
         each
         for each in report.unused
-        if each.name in biased or (_layer(each) not in layers and _stage(each.name) in stages)
+        if each.name in biased or (_layer(each) not in layers and stage_of(each.name) in stages)
     ]
     if missing:
         raise WeightsError(
@@ -98,12 +97,6 @@ def _check_whole(report: Report, names: Names, encoder: str) -> None:
 
 def _layer(weight: Weight) -> str:
     return weight.name.rpartition("/")[0]
-
-
-def _stage(name: str) -> str | None:
-    """The start of a layer's name that its stage of the network shares: `block3`, `layer1`, `blocks.0`."""
-    found = re.match(r"[^\d/]*\d+", name)
-    return found[0] if found else None
 
 
 def _vgg16_origin(weights: str) -> str:

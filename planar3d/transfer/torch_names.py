@@ -5,6 +5,7 @@ in torchvision, timm and EfficientNet-PyTorch are in one table, as they are neve
 """
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 
@@ -138,3 +139,15 @@ def torch_names(network: str) -> Names:
 def kind_of(layer: str) -> str:
     """The kind of a layer with this name in Keras, a key of `torch_weights.KERNELS` or `normalization`."""
     return next((kind for ending, kind in _KINDS.items() if layer.endswith(ending)), "convolution")
+
+
+def stage_of(name: str) -> str | None:
+    """The start of a layer's name that its stage of the network shares: `block3`, `layer1`, `blocks.0`."""
+    found = re.match(r"[^\d/]*\d+", name)
+    return found[0] if found else None
+
+
+def stages_of(names: Names) -> set[str | None]:
+    """The stages of a table in torch and in Keras, without dense layers: a head of one's own may take their place."""
+    layers = (pair for pair in names.items() if not kind_of(pair[1]).startswith("dense"))
+    return {stage_of(name) for pair in layers for name in pair} - {None}

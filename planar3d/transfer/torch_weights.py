@@ -9,8 +9,9 @@ import numpy as np
 
 from planar3d.errors import WeightsError
 from planar3d.sections import check_choice
-from planar3d.transfer.torch_names import Names, kind_of, torch_names
+from planar3d.transfer.torch_names import Names, kind_of, stage_of, stages_of, torch_names
 from planar3d.transfer.transplant import Report, fill_from, transplant
+from planar3d.wording import counted, listed
 
 if TYPE_CHECKING:
     import keras
@@ -67,7 +68,8 @@ def load_torch(
         file: `.safetensors`, `.pth`, or an `.npz` of torch's names.
         names: name of the network's table in `torch_names`; default: the network's own name, or for a converted
             network the name of its 2D network.
-        strict: whether a weight of the network that is missing in the file is an error.
+        strict: whether a weight of the network that is missing in the file is an error, and a layer in the file that
+            the network's stages lack.
         layout: `"torch"`, or `"keras"` for a file with axes in Keras' order and torch names.
         mean: of the RGB values in [0, 1], for a network that normalizes its input.
         std: likewise.
@@ -78,7 +80,7 @@ def load_torch(
 
     Raises:
         WeightsError: there is no table for the network, the file cannot be read, nothing matched, a shape does not fit,
-            or with `strict` something is missing.
+            or with `strict` something is missing or the file is of a network with more layers.
     """
     import keras
 
@@ -89,9 +91,26 @@ def load_torch(
     normalizations = layers_within(network, keras.layers.Normalization)
     own = {"mean": np.asarray(mean, np.float32), "variance": np.square(std, dtype=np.float32), "count": np.zeros(())}
     constants = {f"{layer.name}/{name}": array for layer in normalizations for name, array in own.items()}
-    return fill_from(
-        file, lambda state: transplant(network, keras_arrays(state, table, layout) | constants, strict=strict)
-    )
+
+    def fill(state: dict[str, np.ndarray]) -> Report:
+        arrays = keras_arrays(state, table, layout)
+        if strict:
+            _check_layers(state, table, network.name)
+        return transplant(network, arrays | constants, strict=strict)
+
+    return fill_from(file, fill)
+
+
+def _check_layers(state: Iterable[str], names: Names, network: str) -> None:
+    """Refuse a file of a network with more layers in the same stages: ResNet-34's has all weights of a ResNet-18."""
+    prefix, stages = prefix_of(state, names), stages_of(names)
+    layers = dict.fromkeys(name.removeprefix(prefix).rpartition(".")[0] for name in state)
+    more = [layer for layer in layers if layer not in names and stage_of(layer) in stages]
+    if more:
+        raise WeightsError(
+            f"It is of another network, with {counted(more, 'layer')} that {network} does not have: {listed(more)}. "
+            "Nothing was loaded; choose weights of this network, or load what it shares with strict=False."
+        )
 
 
 def _name_in_2d(network: "keras.Model") -> str:

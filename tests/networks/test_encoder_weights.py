@@ -82,7 +82,7 @@ def test_vgg16_does_not_take_vgg19_s_weights_nor_a_few_of_its_own(tmp_path):
 def test_vgg16_takes_torch_s_weights(tmp_path):
     network = PlanarResUNet((16, 16, 16, 1), encoder_weights=None, decoder_filters=(4,) * 4, bridge_filters=4)
     keras_s = {name: torch for torch, name in torch_names("vgg16").items()}
-    state = {}
+    state = {"classifier.6.1.weight": np.ones((2, 3))}  # a head of one's own
     for name in encoder_layer_names(4):
         *_, inputs, filters = network.get_layer(name).kernel.shape
         inputs = 3 if name == "block1_conv1" else inputs

@@ -160,6 +160,21 @@ def test_a_file_of_another_network_is_an_error(file):
         load_torch(net, file[0])
 
 
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_deeper_network_s_file_is_an_error_unless_allowed(prefix, tmp_path):
+    net = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, use_bias=False, name="conv1_conv")])
+    kernel = np.ones((4, 3, 3, 3), np.float32)
+    # A ResNet-34 has all layers of a ResNet-18.
+    state = {f"{prefix}{name}": kernel for name in ("conv1.weight", "layer1.0.conv1.weight", "layer1.2.conv1.weight")}
+    np.savez(tmp_path / "a.npz", **state)
+    with (
+        unchanged(net),
+        pytest.raises(WeightsError, match=r"a\.npz: .*another network, with 1 layer .*layer1\.2\.conv1"),
+    ):
+        load_torch(net, tmp_path / "a.npz", names="resnet18")
+    assert load_torch(net, tmp_path / "a.npz", names="resnet18", strict=False).matched
+
+
 def test_a_damaged_file_is_an_error(tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_bytes((10**12).to_bytes(8, "little") + b"{}")
