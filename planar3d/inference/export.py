@@ -12,7 +12,7 @@ import numpy as np
 from planar3d import __version__
 from planar3d.errors import Planar3DError, path_of, text_of
 from planar3d.extras import check_extra
-from planar3d.files import folder_written_beside, read_json, write_json
+from planar3d.files import folder_written_beside, read_json, require_room, write_json
 from planar3d.graph.keras_graph import check_model, layers_within
 from planar3d.inference.export_formats import FORMATS, Format
 from planar3d.inference.onnx_graph import AXES
@@ -89,15 +89,19 @@ def export_network(
     most = TOLERANCE * max(1.0, float(np.max(np.abs(expected))))
     described = _description(network, recipe)
     metadata = {f"planar3d_{key}": json.dumps(value) for key, value in described.items()}
+    room = 2**22 + 3 * sum(array.nbytes for array in network.get_weights())  # more than each format takes
     results = []
     for name, made in chosen.items():
         with locked(folder, f"the export to {name}"), folder_written_beside(folder / name) as temporary:
             try:
                 made.write(network, temporary, metadata)
                 found = made.run(temporary, network.name, window)
-            except (Planar3DError, OSError, MemoryError):
+            except (Planar3DError, MemoryError):
                 raise
-            except Exception as error:  # each runtime has errors of its own
+            except Exception as error:  # each runtime has errors of its own, also for a full disk
+                require_room(folder / name, room)
+                if isinstance(error, OSError):
+                    raise
                 reason = " ".join(str(error).split())[:200]
                 raise Planar3DError(
                     f"{name}: {network.name} has a layer that this format cannot compute ({reason}); no file was kept. "

@@ -103,3 +103,17 @@ def test_a_run_in_a_read_only_folder_is_refused(disk, run, tmp_path):
     assert remount("ro")
     code, said = run("prepare", "--data", data, "--out", folder / "run", *SETTINGS)
     assert code == 2 and "Read-only file system" in said and len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino", "savedmodel"])
+def test_an_export_that_does_not_fit_names_its_folder_and_blames_no_layer(disk, run, tmp_path, format):
+    if format != "savedmodel":
+        pytest.importorskip(format)
+    folder, remount = disk
+    assert remount("size=24k")
+    code, said = run("export", "--model", write_model(tmp_path), "--out", folder, "--format", format)
+    assert (
+        code == 2
+        and said == f"Error: {folder / format}: No space left on device. No incomplete file was left behind.\n"
+    )
+    assert not list(folder.iterdir())
