@@ -21,6 +21,7 @@ from planar3d.commands.segmenting import compare, evaluate, predict, status, tab
 from planar3d.commands.studies import crossval, report, reproduce, train, tune
 from planar3d.environment import describe
 from planar3d.errors import Planar3DError, Planar3DWarning
+from planar3d.extras import unusable
 from planar3d.quiet_tensorflow import quiet_tensorflow
 from planar3d.wording import visible
 
@@ -152,9 +153,11 @@ def run_in_sentences(call: Callable[[], Any]) -> Any:
             return call()
     except Planar3DError as error:
         _fail(str(error))
-    except ModuleNotFoundError as error:
-        if error.name not in _BACKENDS:
+    except ImportError as error:
+        if str(error.name).startswith("planar3d"):
             raise
+        if error.name not in _BACKENDS or not isinstance(error, ModuleNotFoundError):
+            _fail(f"A package that planar3d needs {unusable(error, 'planar3d')}")
         _fail(
             f"Keras is set to a backend that needs {error.name} (by KERAS_BACKEND or in ~/.keras/keras.json), which is "
             f"not installed. Install it with: pip install 'planar3d[{error.name}]', or set KERAS_BACKEND=tensorflow."

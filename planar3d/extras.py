@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 
 from planar3d.errors import Planar3DError
 
@@ -31,18 +32,29 @@ def extra(name: str) -> Iterator[None]:
     """Turn a failing import inside the block into a `Planar3DError` that names the extra to install."""
     try:
         yield
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise Planar3DError(
             f"{_NEEDS[name]} {error.name}, which is not installed. Install it with: pip install 'planar3d[{name}]'"
         ) from None
+    except ImportError as error:
+        raise Planar3DError(f"{_NEEDS[name]} packages, of which one {unusable(error, f'planar3d[{name}]')}") from None
+
+
+def unusable(error: ImportError, required: str) -> str:
+    """The end of a sentence about a package that cannot be imported, and what pip can do about it."""
+    return (
+        f"cannot be imported ({error}): it is missing, too old or damaged. Install the versions that are needed with: "
+        f"pip install '{required}'; if that changes nothing, reinstall the package, with --force-reinstall."
+    )
 
 
 def check_extra(name: str, *packages: str) -> None:
-    """Raise the error of a missing extra now, before long work that needs it at the end."""
+    """Raise the error of a missing or damaged extra now, before long work that needs it at the end."""
     with extra(name):
         for package in packages:
             if not is_installed(package):
                 raise ModuleNotFoundError(name=package)
+            import_module(package)
 
 
 def check_study_extra() -> None:

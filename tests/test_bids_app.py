@@ -1,6 +1,7 @@
 """The BIDS App: the command line that BIDS Apps have, what it writes, and its descriptor."""
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from msseg import write_model
 
 import planar3d
 from planar3d.commands import bids_app
-from planar3d.errors import DatasetError, RunError
+from planar3d.errors import DatasetError, Planar3DError, RunError
 from planar3d.evaluation.lesion_table import lesion_table
 from planar3d.files import write_json
 from planar3d.scans.volume import read_mask
@@ -114,6 +115,13 @@ def test_an_invalid_data_set_is_refused_with_what_is_wrong(tmp_path):
     (tmp_path / "study/sub-01/anat/lesions.nii.gz").touch()
     with pytest.raises(DatasetError, match=r"study is not a valid BIDS data set: \d+ errors?, the first [A-Z_]+"):
         bids_app.run([str(tmp_path / "study"), str(tmp_path / "out"), "participant"])
+
+
+@pytest.mark.parametrize("level", ["participant", "group"])
+def test_a_package_for_reports_is_missed_before_the_data_set_is_validated(tmp_path, monkeypatch, level):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(Planar3DError, match=r"need jinja2, which is not installed.*planar3d\[study\]"):
+        bids_app.run([str(tmp_path), str(tmp_path / "out"), level])
 
 
 def test_the_validator_does_not_look_for_a_newer_version(tmp_path, monkeypatch):

@@ -173,6 +173,7 @@ def test_images_by_name_that_cannot_be_used_are_a_usage_error(run, model, tmp_pa
         ["compare", "SCAN", "SCAN", "--model", "MODEL"],
         ["crossval", "--data", "DATA", *SETTINGS],
         ["weights", "--source", "absent.h5"],
+        ["reproduce", "--demo"],
     ],
 )
 def test_a_package_that_the_end_needs_is_missed_at_the_beginning(
@@ -182,7 +183,7 @@ def test_a_package_that_the_end_needs_is_missed_at_the_beginning(
     given = {"SCAN": min(data.rglob("3DFLAIR.nii.gz")), "MODEL": model, "DATA": data}
     code, _, err = run(*(given.get(word, word) for word in words), "--out", tmp_path / "out")
     assert code == 2 and f"need {missing}, which is not installed" in err and "'planar3d[study]'" in err
-    assert not (tmp_path / "out").exists()
+    assert not any(tmp_path.iterdir())
 
 
 def test_several_models_are_averaged_and_the_record_names_each(run, data, model, tmp_path):
@@ -366,7 +367,15 @@ def test_a_backend_that_is_not_installed_is_named(capsys, monkeypatch):
         assert ended.value.code == 2
         assert f"a backend that needs {package} (by KERAS_BACKEND or in ~/.ker" in capsys.readouterr().err
     with pytest.raises(ModuleNotFoundError):
-        cli.run_in_sentences(lambda: importlib.import_module("absent"))
+        cli.run_in_sentences(lambda: importlib.import_module("planar3d.absent"))
+
+
+def test_a_package_that_is_missing_or_damaged_is_told_in_a_sentence(run, tmp_path, monkeypatch):
+    (tmp_path / "damaged.py").write_text("raise ImportError('libtbb.so.12: cannot open')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for package, said in {"absent": "No module named 'absent'", "damaged": "libtbb.so.12: cannot open"}.items():
+        code, _, err = run(command=lambda package=package: importlib.import_module(package))
+        assert code == 2 and f"({said})" in err and "pip install 'planar3d';" in err and "Traceback" not in err
 
 
 def test_a_backend_that_does_not_exist_is_named():

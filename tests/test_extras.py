@@ -15,3 +15,12 @@ def test_a_folder_named_like_a_package_is_no_package(tmp_path, monkeypatch):
     assert is_installed("a_package") and not is_installed("a_package", "an_export")
     with pytest.raises(Planar3DError, match=r"an_export, which is not installed.*planar3d\[openvino\]"):
         check_extra("openvino", "a_package", "an_export")
+
+
+def test_a_package_that_is_damaged_or_too_old_is_not_called_missing(tmp_path, monkeypatch):
+    """With Jinja2 2, a missing MarkupSafe was named, which was there; after the training whose report needed it."""
+    (tmp_path / "a_damaged_package.py").write_text("from os import no_such_name")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Planar3DError, match=r"cannot import name 'no_such_name' .* too old or damaged") as told:
+        check_extra("study", "a_damaged_package")
+    assert "is not installed" not in str(told.value) and "pip install 'planar3d[study]'" in str(told.value)

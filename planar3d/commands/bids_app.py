@@ -16,7 +16,7 @@ from planar3d.cli import run_in_sentences
 from planar3d.commands.options import open_model, why_no_folder
 from planar3d.commands.output import list_failed, say
 from planar3d.errors import DatasetError, RunError
-from planar3d.extras import is_installed
+from planar3d.extras import check_study_extra, is_installed
 from planar3d.wording import counted
 
 
@@ -46,6 +46,7 @@ def run(words: Sequence[str] | None = None) -> int:
     for folder in filter(None, (asked.output_dir, asked.work_dir)):
         if why := why_no_folder(folder):
             raise DatasetError(why)
+    check_study_extra()  # for the reports
     if asked.work_dir:
         asked.work_dir.mkdir(parents=True, exist_ok=True)
         tempfile.tempdir = str(asked.work_dir)

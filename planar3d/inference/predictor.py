@@ -99,10 +99,10 @@ def predictor(
         if engine == "keras":
             raise RecipeError("precision='int8' works on OpenVINO only; use engine='openvino' or 'auto'.")
         engine = "openvino"
-    if engine == "openvino":
-        check_extra("openvino", *_PACKAGES)
-    elif engine == "auto" and not _openvino_is_faster():
+    if engine == "auto" and not _openvino_is_faster():
         engine = "keras"
+    if engine != "keras":
+        check_extra("openvino", *_PACKAGES)
     source = _source(network, recipe)
     if precision != "int8":
         return _chosen(source, recipe, method, engine, precision, batch_size)

@@ -82,7 +82,7 @@ def write_phantom(
     if not isinstance(layout, PhantomLayout) and layout not in list(_LAYOUTS):
         raise DatasetError(f"The phantom has no layout {layout}; choose one of {', '.join(_LAYOUTS)}.")
     made = layout if isinstance(layout, PhantomLayout) else _LAYOUTS[layout]
-    check_extra("challenges", *made.packages)
+    check_extra(made.extra, *made.packages)
     named = "own" if isinstance(layout, PhantomLayout) else layout
     settings = {"layout": named, "seed": seed, "reduction": reduction, "scans_per_center": scans_per_center}
     settings |= made.source
@@ -186,15 +186,22 @@ def _observe(
     return signal, depth, brightness
 
 
+_OF_HEADS: dict[str, Any] = {"packages": ("nilearn",), "extra": "study"}  # which has the brain
+
 _LAYOUTS = {
     "msseg": PhantomLayout(
-        "{center}PHANTOM{number}", "lesion", make_head, save_as(MSSEG), groups=[center.name for center in CENTERS]
+        "{center}PHANTOM{number}",
+        "lesion",
+        make_head,
+        save_as(MSSEG),
+        groups=[center.name for center in CENTERS],
+        **_OF_HEADS,
     ),
     "brats": PhantomLayout(
-        "BraTS_{center}PHANTOM{number}", "tumour", make_tumour_case, save_as("{name}/{name}_{kind}.nii.gz")
+        "BraTS_{center}PHANTOM{number}", "tumour", make_tumour_case, save_as("{name}/{name}_{kind}.nii.gz"), **_OF_HEADS
     ),
     "decathlon": PhantomLayout(
-        "BRATS_{center}{number}", "tumour", make_tumour_case, save_decathlon, describe_decathlon
+        "BRATS_{center}{number}", "tumour", make_tumour_case, save_decathlon, describe_decathlon, **_OF_HEADS
     ),
     "chaos": PhantomLayout(
         "{center}{number}",

@@ -30,7 +30,8 @@ class PhantomLayout:
     # Writes the other files of the data set, given the names of its cases.
     finish: Callable[[Path, Sequence[str]], None] = lambda folder, names: None
     groups: Sequence[str] = (EVERYONE,) * 3  # of the patients of each center, as they are found
-    packages: Sequence[str] = ()  # of the extra `challenges`, with which it is written
+    packages: Sequence[str] = ()  # with which it is made and written
+    extra: str = "challenges"  # that has the packages
     source: Mapping[str, Any] = field(default_factory=dict)  # what its cases are made of, for its settings
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from planar3d.errors import FoldsError
 from planar3d.extras import check_study_extra
 from planar3d.locks import alone_with
+from planar3d.networks.registry import weight_source
 from planar3d.progress import Notify
 from planar3d.recipes import Recipe
 from planar3d.recipes.demonstrations import DEMONSTRATIONS, Demonstration
@@ -101,9 +102,11 @@ def demonstrate(
         FoldsError: the folds do not exist; nothing is written.
         DatasetError: another phantom is there.
     """
+    check_study_extra()
     folder, recipe = out.with_name(out.name + "-phantom"), demonstration.recipe
     folds, chosen = demonstration.folds, only or demonstration.only
     choose_devices(devices, recipe)
+    weight_source(recipe).origin(recipe.network.encoder_weights)  # before scans are made
     if not Path(folds or "").is_file():  # whose ids are checked when the cases are found
         groups = phantom_groups(demonstration.layout, demonstration.scans_per_center)
         cases = tuple(Case(name, {}, None, group) for name, group in groups.items())

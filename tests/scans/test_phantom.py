@@ -234,6 +234,14 @@ def test_without_nilearn_the_sentence_says_what_to_install(monkeypatch):
         brain_maps.__wrapped__()
 
 
+@pytest.mark.parametrize("layout", ["msseg", "brats", "decathlon"])
+def test_without_nilearn_no_folder_is_made(tmp_path, monkeypatch, layout):
+    monkeypatch.setitem(sys.modules, "nilearn", None)
+    with pytest.raises(Planar3DError, match=r"nilearn, which is not installed.*planar3d\[study\]"):
+        write_phantom(tmp_path / "phantom", layout=layout)
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.fixture(scope="module")
 def tumours(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tumours")

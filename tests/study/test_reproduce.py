@@ -8,7 +8,7 @@ from msseg import TINY
 from typer.testing import CliRunner
 
 from planar3d.cli import app
-from planar3d.errors import DatasetError, RecipeError
+from planar3d.errors import DatasetError, RecipeError, WeightsError
 from planar3d.networks.registry import describe_network
 from planar3d.recipes import DEMO, RECIPES
 from planar3d.recipes.demonstrations import DEMONSTRATIONS, Demonstration
@@ -30,6 +30,13 @@ def test_the_demonstration_goes_from_phantom_to_report(tmp_path, untraced, one_b
         DatasetError, match=r"demo-phantom has a phantom with other settings \(.*seed 0, .*needed: .*seed 1, "
     ):
         demonstrate(tmp_path / "demo", replace(small, recipe=recipe.changed(seed=1)), notify=lambda text: None)
+
+
+def test_missing_encoder_weights_are_told_before_the_phantom_is_made(tmp_path):
+    recipe = DEMO.changed(encoder_weights=str(tmp_path / "absent.npz"))
+    with pytest.raises(WeightsError, match=r"absent\.npz does not exist"):
+        demonstrate(tmp_path / "demo", Demonstration(recipe))
+    assert not any(tmp_path.iterdir())
 
 
 def test_every_system_has_a_demonstration_of_a_size_that_its_network_can_see():
