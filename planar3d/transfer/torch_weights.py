@@ -61,7 +61,8 @@ def load_torch(
     `preprocess_input` (BGR, means subtracted) is wrong.
 
     The EfficientNets are TensorFlow's: timm's `tf_efficientnet_*` give the same results. torchvision's and timm's other
-    EfficientNets do not, since they pad symmetrically and normalize with another epsilon.
+    EfficientNets do not, since they pad symmetrically and normalize with another epsilon. Nor do timm's ResNets with
+    anti-aliased strides (`resnetblur*`, `resnetaa*`). A state dictionary shows none of these differences.
 
     Args:
         network: a Keras network, 2D or converted to 3D, whose layers have keras.applications' names.
