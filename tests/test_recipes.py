@@ -209,6 +209,11 @@ def test_a_choice_of_format_1_that_is_no_name_is_refused_with_a_sentence(grid):
         Recipe.from_json({"name": "x", "grid": grid})
 
 
+def test_an_unknown_field_of_format_1_is_refused():
+    with pytest.raises(RecipeError, match="a recipe of format 1 has no field 'epoch'"):
+        Recipe.from_json({"name": "x", "epoch": 3})
+
+
 def test_fields_are_read_and_changed_by_their_name_alone_or_with_their_sections():
     assert MODERN.crop == MODERN.training.samples.crop == 128 and MODERN.name == "modern"
     assert PAPER.changed(**{"training.epochs": 8}) == PAPER.changed(epochs=8) == PAPER.with_settings(["epochs=8"])
@@ -299,8 +304,12 @@ def test_unknown_names_and_damaged_files_are_refused(tmp_path):
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(RecipeError, match="not JSON"):
         find_recipe(str(tmp_path / "bad.json"))
-    (tmp_path / "list.json").write_text("[1]")
-    with pytest.raises(RecipeError, match="not a recipe"):
+    for content in ("[1]", "3", '{"epochs": 3}'):
+        (tmp_path / "other.json").write_text(content)
+        with pytest.raises(RecipeError, match=r"other\.json is not a recipe: a JSON object with at least 'name'"):
+            find_recipe(str(tmp_path / "other.json"))
+    (tmp_path / "list.json").write_text('{"name": ["x"]}')
+    with pytest.raises(RecipeError, match=r"list\.json: .*name=\['x'\]: text is needed"):
         find_recipe(str(tmp_path / "list.json"))
     for content in ({"epoch": 3}, {"format": 2, "epoch": 3}, {"format": 2, "training": {"epoch": 3}}):
         (tmp_path / "mine.json").write_text(json.dumps({"name": "mine"} | content))
