@@ -111,6 +111,7 @@ def test_of_a_folder_everything_that_looks_like_flair_is_among_the_inputs(tmp_pa
     others = ("c_FLAIR.mgz", "p1/e_FLAIR.img", "p2/f_FLAIR.hdr", "d_FLAIR.nii.bz2", "a_FLAIR.nrrd")
     touch(tmp_path, *usable, *others, "a_FLAIR_mask.NII.GZ", "p1/e_FLAIR.hdr", "p1/._e_FLAIR.nii.gz", "T1.mgz")
     (tmp_path / "a_FLAIR.nii").symlink_to(".git/annex/objects/a")
+    (tmp_path / "p1/notes.txt").symlink_to("annexed")
     (tmp_path / "linked").symlink_to(tmp_path / "p2")
     (tmp_path / "p1/back").symlink_to(tmp_path)
     items = find_inputs([tmp_path])
