@@ -123,7 +123,7 @@ def _refuse_ill_intent(archive: zipfile.ZipFile, path: Path) -> None:
         name = member.filename
         place = PureWindowsPath(name)  # recognizes separators and roots of every system
         faults = {
-            "points outside the archive": bool(place.anchor) or ".." in place.parts,
+            "points outside the archive": place.anchor or ".." in place.parts,
             "is a link": stat.S_ISLNK(member.external_attr >> 16),
             "appears twice": name in seen,
             "has a compression that NumPy and Keras do not use": member.compress_type not in _COMPRESSIONS,

@@ -105,7 +105,7 @@ def identify(arrays: Mapping[str, np.ndarray]) -> str:
     return "ImageNet VGG-16" if names and not VGG16.differing(arrays, names) else "the user's own"
 
 
-def layers_by_shapes(shapes: Sequence[tuple[int, ...]]) -> list[str]:
+def layers_by_shapes(shapes: list[tuple[int, ...]]) -> list[str]:
     """The layers of VGG-16 whose kernels have these shapes, from its first on; else none."""
     layers = dict(list(VGG16.kernel_shapes.items())[: len(shapes)])
-    return list(layers) if list(layers.values()) == list(shapes) else []
+    return list(layers) if list(layers.values()) == shapes else []

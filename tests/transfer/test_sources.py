@@ -167,7 +167,7 @@ def test_the_installed_package_is_read_without_being_imported(cache, serve, righ
 
 def test_arrays_are_told_by_digest(right):
     some = dict(list(right.items())[:6])
-    planar = {name: array[np.newaxis] for name, array in some.items()}
+    planar = {name: np.float64(array[np.newaxis]) for name, array in some.items()}  # in any type that holds them
     assert identify(some) == identify(planar) == identify({**some, "conv10/kernel": np.ones(3)}) == "ImageNet VGG-16"
     trained = {**some, "block1_conv2/bias": some["block1_conv2/bias"] * 1.001}
     assert identify(trained) == identify({"conv10/kernel": np.ones(3)}) == "the user's own"
