@@ -114,7 +114,7 @@ def _cut_off(checked: CheckedScan) -> Iterator[str]:
         cut.append(f"everything more than {height:.0f} mm below the top")
     if cut:
         yield (
-            f"The head seems to be cut off: {', '.join(cut)} {is_or_are(cut)} missing. "
+            f"The head seems to be cut off: {' and '.join(cut)} {is_or_are(cut)} missing. "
             f"{checked.targets.noun.capitalize()}s there are not in the mask."
         )
 

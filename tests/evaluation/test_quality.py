@@ -184,6 +184,9 @@ def test_a_field_of_view_that_ends_at_the_neck_is_whole_and_one_that_ends_at_the
     top = np.flatnonzero(find_head(_scan(head)).inside.any(axis=(0, 1)))[-1] + 1
     assert _fired(head[:, :, top - 135 // MM :]) == set()
     assert "cut off" in _fired(head[:, :, top - 80 // MM :])
+    corner = _scan(np.ascontiguousarray(head[HALVES["left"]][:, :, top - 80 // MM :]))
+    (sentence,) = (each.sentence for each in check_quality(corner, _mask(corner)) if each.check == "cut off")
+    assert " mm on the left side and everything more than " in sentence and " below the top are missing." in sentence
 
 
 @pytest.mark.parametrize("scale", [0.1, 10], ids=["cm for mm", "a tenth too large"])
