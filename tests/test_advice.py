@@ -16,7 +16,12 @@ ROOT = Path(__file__).parents[1]
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 EXTRA = re.compile(r"planar3d\[([\w,-]+)\]")
 # Flags of other programs, by what stands before them.
-FOREIGN = {"--format": "bids-validator", "--out-dtype": "nib-convert", "--raw": "dcmdjpeg|gdcmconv"}
+FOREIGN = {
+    "--force-reinstall": "pip",
+    "--format": "bids-validator",
+    "--out-dtype": "nib-convert",
+    "--raw": "dcmdjpeg|gdcmconv",
+}
 # Where names alone cannot tell who says a sentence: those who reach the code, but never with what it complains of.
 EXCUSED = {
     "planar3d.networks.model_card.card_markdown": "writes whole commands, each with its own flags",
