@@ -110,4 +110,4 @@ def depth_factors(network: keras.Model, depth_pooling: str | Sequence[int]) -> d
 
 def _in_plane(sizes: Sequence[int]) -> int:
     # The second largest of two or three axes: rows and columns have equal strides, and depth has no larger one.
-    return sorted(sizes)[-2]
+    return int(sorted(sizes)[-2])  # other libraries' converters give NumPy's integers

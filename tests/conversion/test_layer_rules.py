@@ -28,6 +28,7 @@ LAYERS = {
     "GlobalAveragePooling2D, keepdims": lambda: layers.GlobalAveragePooling2D(keepdims=True),
     "GlobalMaxPooling2D": lambda: layers.GlobalMaxPooling2D(),
     "UpSampling2D": lambda: layers.UpSampling2D((2, 3)),
+    "UpSampling2D, NumPy's integers": lambda: layers.UpSampling2D(np.array([2, 3])),
     "UpSampling2D, bilinear": lambda: layers.UpSampling2D(2, interpolation="bilinear"),
     "ZeroPadding2D": lambda: layers.ZeroPadding2D(((1, 2), (0, 3))),
     "Cropping2D": lambda: layers.Cropping2D(((1, 2), (0, 3))),
