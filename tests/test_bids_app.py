@@ -104,7 +104,7 @@ def test_participants_that_are_not_there_are_named(dataset, tmp_path):
     for places in ([str(tmp_path / "file")], [words[1], "-w", str(tmp_path / "file")]):
         with pytest.raises(DatasetError, match="file is not a folder; name one, which need not exist"):
             bids_app.run([words[0], places[0], "participant", SKIP, *places[1:]])
-    with pytest.raises(RunError, match="not an output folder of planar3d predict"):
+    with pytest.raises(RunError, match="out does not exist; name a folder"):
         bids_app.run([*words, "group", SKIP])
     assert not (tmp_path / "out").exists()
 

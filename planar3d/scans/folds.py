@@ -198,7 +198,7 @@ def choose_folds(only: str | Sequence[int] | None, number: int) -> list[int]:
         raise FoldsError(f"--only {only}: fold numbers are needed, e.g. --only 2,4.") from None
     absent = [n for n in chosen if not 1 <= n <= number]
     if absent:
-        raise FoldsError(f"Fold {absent[0]} does not exist; the folds are 1 to {number}.")
+        raise FoldsError(f"Fold {absent[0]} does not exist; there {is_or_are(number)} {counted(number, 'fold')}.")
     return chosen
 
 

@@ -26,7 +26,7 @@ from planar3d.study.cohort_report import LESIONS, PAGE, SCANS, write_cohort_repo
 from planar3d.study.cohort_task import CohortTask
 from planar3d.study.records import is_own, refuse_other
 from planar3d.study.segmented import Asked, describe_models
-from planar3d.wording import counted
+from planar3d.wording import counted, is_or_are
 
 _POLL = 5.0  # seconds between a worker's checks of a scan claimed by another process
 
@@ -110,7 +110,7 @@ def segment_all(
                 folder.ask(items)
         mine = [item for item in items if takes is None or takes(item.name)]
         if not mine:
-            notify(f"this part has none of the {counted(items, 'scan')}")
+            notify(f"this part is empty: there {is_or_are(items)} only {counted(items, 'scan')}")
         try:
             if cluster:
                 _segment_on(cluster, task, opened, mine)

@@ -76,7 +76,8 @@ class CohortFolder:
         """This folder. Raises `RunError` if no scans were segmented or requested there."""
         damaged = dict[str, str]()
         if not self.notes.is_dir() and not self.has_records(damaged):
-            foreign = f"{self.path} is not an output folder of planar3d predict; name one. planar3d report shows runs."
+            why = "is not an output folder of planar3d predict" if self.path.exists() else "does not exist"
+            foreign = f"{self.path} {why}; name a folder that planar3d predict has written. planar3d report shows runs."
             raise RunError(next(iter(damaged.values()), foreign))
         return self
 

@@ -128,7 +128,7 @@ def test_what_is_done_is_not_done_again(segmented, scans, model, monkeypatch):
     assert sum("already exists" in line for line in lines) == 3
     assert before == {path: path.stat().st_mtime_ns for path in before}
     none = segment_all(scans[:3], model, out, asked=ALL, notify=lines.append, takes=lambda name: False)
-    assert not none.records and "this part has none of the 3 scans" in lines
+    assert not none.records and "this part is empty: there are only 3 scans" in lines
 
 
 def test_many_scans_that_are_done_are_not_read_again_and_each_record_only_twice(scans, model, tmp_path, monkeypatch):
