@@ -1,9 +1,9 @@
 """Optional packages, installed by extras."""
 
 import importlib.util
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module, metadata
 
 from planar3d.errors import Planar3DError
 
@@ -18,6 +18,8 @@ _NEEDS = {
     "onnx": "The format onnx needs",
     "litert": "The format litert needs",
     "cluster": "--cluster needs",
+    "safetensors": "Files of safetensors need",
+    "torch": "Files of torch, unlike .safetensors, need",
 }
 
 
@@ -49,12 +51,28 @@ def unusable(error: ImportError, required: str) -> str:
 
 
 def check_extra(name: str, *packages: str) -> None:
-    """Raise the error of a missing or damaged extra now, before long work that needs it at the end."""
+    """Raise the error of a missing, damaged or outdated extra now, before long work that needs it at the end."""
+    _check_versions(name, packages)
     with extra(name):
         for package in packages:
             if not is_installed(package):
                 raise ModuleNotFoundError(name=package)
             import_module(package)
+
+
+def _check_versions(name: str, packages: Sequence[str]) -> None:
+    """Raise the error of a package outside the versions of its extra; without metadata, any version is taken."""
+    from packaging.requirements import Requirement
+
+    with suppress(metadata.PackageNotFoundError):
+        for needed in map(Requirement, metadata.requires("planar3d") or ()):
+            if needed.name.replace("-", "_") in packages and needed.marker and needed.marker.evaluate({"extra": name}):
+                found = metadata.version(needed.name)
+                if not needed.specifier.contains(found, prereleases=True):
+                    raise Planar3DError(
+                        f"{_NEEDS[name]} {needed.name}{needed.specifier}, but version {found} is installed. Install "
+                        f"the version that is needed with: pip install 'planar3d[{name}]'"
+                    )
 
 
 def check_study_extra() -> None:

@@ -17,6 +17,16 @@ def test_a_folder_named_like_a_package_is_no_package(tmp_path, monkeypatch):
         check_extra("openvino", "a_package", "an_export")
 
 
+def test_a_version_below_the_bound_is_named_with_the_bound(tmp_path, monkeypatch):
+    """OpenVINO 2023.3 ended in a traceback when it was used."""
+    about = tmp_path / "openvino-2023.3.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: openvino\nVersion: 2023.3.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Planar3DError, match=r"needs openvino>=[\d.]+, but version 2023\.3\.0 is installed"):
+        check_extra("openvino", "openvino")
+
+
 def test_a_package_that_is_damaged_or_too_old_is_not_called_missing(tmp_path, monkeypatch):
     """With Jinja2 2, a missing MarkupSafe was named, which was there; after the training whose report needed it."""
     (tmp_path / "a_damaged_package.py").write_text("from os import no_such_name")

@@ -10,7 +10,7 @@ from typing import Any, cast
 import h5py
 import numpy as np
 
-from planar3d.errors import WeightsError
+from planar3d.errors import Planar3DError, WeightsError
 from planar3d.transfer import keras2_layout, keras3_layout
 from planar3d.transfer.digests import digest_of_all
 from planar3d.transfer.guards import NUMBERS, SIGNATURE, SizeBudget, opened, texts
@@ -39,10 +39,10 @@ def read_directly(path: Path) -> Arrays:
     """
     try:
         arrays = _reader(path)(path)
-    except WeightsError as error:
+    except Planar3DError as error:
         if str(path) in str(error):
             raise
-        raise WeightsError(f"{path}: {error}") from error  # of an array, by its name in the file
+        raise WeightsError(f"{path}: {error}") from error  # of an array, by its name in the file, or a missing package
     except Exception as error:  # parsers raise different errors for damaged files
         raise WeightsError(
             f"{path} cannot be read as weights ({type(error).__name__}: {error}). It is damaged or has another format; "

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from planar3d.errors import WeightsError
+from planar3d.extras import extra
 from planar3d.transfer.digests import layers_by_shapes
 from planar3d.transfer.guards import NUMBERS, SizeBudget
 
@@ -23,15 +24,13 @@ def read_onnx(path: Path) -> dict[str, np.ndarray]:
         `conv1/kernel`).
 
     Raises:
-        WeightsError: onnx is not installed, or the weights are outside the file.
+        Planar3DError: onnx cannot be imported.
+        WeightsError: the weights are outside the file.
     """
-    try:
-        import onnx
-        from onnx import numpy_helper
-    except ImportError:
-        raise WeightsError(f"{path}: reading .onnx files needs onnx; pip install 'planar3d[onnx]'.") from None
+    with extra("onnx"):
+        from onnx import TensorProto, load, numpy_helper
     budget = SizeBudget(path)
-    graph = onnx.load(path, load_external_data=False).graph
+    graph = load(path, load_external_data=False).graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant":
@@ -41,7 +40,7 @@ def read_onnx(path: Path) -> dict[str, np.ndarray]:
 
     def array(name: str) -> np.ndarray:
         tensor = tensors[name]
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        if tensor.data_location == TensorProto.EXTERNAL:
             raise WeightsError(
                 f"{path}: {name} is stored in another file; weights must be in the file itself. Save the model again "
                 "without external data (torch.onnx.export: external_data=False)."
@@ -50,7 +49,7 @@ def read_onnx(path: Path) -> dict[str, np.ndarray]:
             raise WeightsError(f"{path}: {name} has an impossible shape; the file is damaged.")
         budget.take(math.prod(tensor.dims) * 4, name)
         found = numpy_helper.to_array(tensor)
-        if tensor.data_type == onnx.TensorProto.BFLOAT16:
+        if tensor.data_type == TensorProto.BFLOAT16:
             found = found.astype(np.float32)
         if found.dtype.kind not in NUMBERS:
             raise WeightsError(f"{path}: {name} has {found.dtype} instead of numbers; it is not a weights file.")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from planar3d.errors import WeightsError
+from planar3d.extras import extra
 from planar3d.transfer.guards import SizeBudget
 
 # Keys of the state dictionary in a training checkpoint, of which the first counts if there are several.
@@ -23,15 +24,11 @@ _DENSE = "Save the weights as dense float32 tensors."
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     """Read the tensors of a `.safetensors` file, by torch's names and in its order of axes; half precision as float32.
 
-    A `WeightsError` if safetensors is not installed, or the file declares impossible sizes.
+    A `Planar3DError` if safetensors cannot be imported, or the file declares impossible sizes.
     """
-    try:
+    with extra("safetensors"):
         import ml_dtypes  # noqa: F401  # with which NumPy has bfloat16
         from safetensors import safe_open
-    except ImportError:
-        raise WeightsError(
-            f"{path}: reading .safetensors files needs safetensors; pip install 'planar3d[safetensors]'."
-        ) from None
     arrays, budget = {}, SizeBudget(path)
     with safe_open(path, framework="np") as file:
         for name in file.keys():  # noqa: SIM118 (not a dictionary)
@@ -49,16 +46,12 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
     """Read the tensors of a file of torch's, as `read_safetensors` does, with `weights_only=True`: no code.
 
     Raises:
-        WeightsError: torch is not installed, or the file has anything except tensors and numbers, such as a pickled
-            network, has several state dictionaries, or declares impossible sizes.
+        Planar3DError: torch cannot be imported.
+        WeightsError: the file has anything except tensors and numbers, such as a pickled network, has several state
+            dictionaries, or declares impossible sizes.
     """
-    try:
+    with extra("torch"):
         from torch import Tensor, load, strided
-    except ImportError:
-        raise WeightsError(
-            f"{path}: reading .pth files needs torch; pip install 'planar3d[torch]', or save the weights as "
-            ".safetensors, which does not need torch."
-        ) from None
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             unpacked = SizeBudget(path)

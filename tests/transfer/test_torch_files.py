@@ -6,12 +6,14 @@ import pickle
 import struct
 import sys
 import zipfile
+from types import ModuleType
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
 from planar3d.errors import WeightsError
+from planar3d.transfer.array_files import read_directly
 from planar3d.transfer.rehearsal import read_arrays
 from planar3d.transfer.torch_files import TORCH_READERS
 
@@ -145,9 +147,12 @@ def test_sparse_tensors_are_refused(torch, tmp_path):
         read(tmp_path / "a.pth")
 
 
-@pytest.mark.parametrize(("suffix", "package"), [(".pth", "torch"), (".safetensors", "safetensors")])
-def test_a_package_that_is_missing_is_named(suffix, package, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("suffix", "package"), [(".pth", "torch"), (".safetensors", "safetensors"), (".onnx", "onnx")])
+def test_a_package_that_is_missing_or_damaged_is_named(suffix, package, tmp_path, monkeypatch):
     (tmp_path / f"a{suffix}").write_bytes(b"any")
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(WeightsError, match=rf"pip install 'planar3d\[{package}\]'"):
-        read(tmp_path / f"a{suffix}")
+    with pytest.raises(WeightsError, match=rf"{suffix}: .* not installed.* pip install 'planar3d\[{package}\]'"):
+        read_directly(tmp_path / f"a{suffix}")
+    monkeypatch.setitem(sys.modules, package, ModuleType(package))
+    with pytest.raises(WeightsError, match=rf"{suffix}: .* too old or damaged.* pip install 'planar3d\[{package}\]'"):
+        read_directly(tmp_path / f"a{suffix}")
