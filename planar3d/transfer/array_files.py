@@ -17,6 +17,7 @@ from planar3d.transfer.guards import NUMBERS, SIGNATURE, SizeBudget, opened, tex
 from planar3d.transfer.metadata import CARD, metadata_of, read_configuration
 from planar3d.transfer.onnx_initializers import read_onnx
 from planar3d.transfer.torch_files import TORCH_READERS
+from planar3d.wording import listed
 
 Arrays = dict[str, np.ndarray]
 FORMATS = (
@@ -108,6 +109,11 @@ def _read_zip(path: Path) -> Arrays:
         _refuse_ill_intent(archive, path)
         if keras3_layout.WEIGHTS_MEMBER in members:
             return keras3_layout.read_archive(archive, path)
+        if not any(name.endswith(".npy") for name in members):
+            raise WeightsError(
+                f"{path} is a zip archive without arrays but with {listed(members, 3)}. If torch.save wrote it, rename "
+                "it to end in .pth; if it is a program of torch.export or torch.jit, save its state_dict in torch."
+            )
         budget = SizeBudget(path)
         return {
             name.removesuffix(".npy").removesuffix(":0"): _read_npy(archive, name, path, budget)

@@ -13,9 +13,11 @@ import numpy as np
 from planar3d.errors import WeightsError
 from planar3d.extras import extra
 from planar3d.transfer.guards import SizeBudget
+from planar3d.wording import listed
 
 # Keys of the state dictionary in a training checkpoint, of which the first counts if there are several.
 _STATES = ("state_dict", "model")
+_SAVE = "Save only the network's state_dict(), best as .safetensors."
 # What NumPy has of the types in `.safetensors`, and bfloat16; 8 and 4 bits need scales, which are named differently.
 _READABLE = re.compile(r"B?F16|F32|F64|[IU]\d+|BOOL")
 _DENSE = "Save the weights as dense float32 tensors."
@@ -70,11 +72,12 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
         content = load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path} has more than tensors, and other objects in a pickle could run code; nothing was loaded. Save "
-            "only the network's state_dict(), best as .safetensors."
+            f"{path} has more than tensors, and other objects in a pickle could run code; nothing was loaded. {_SAVE}"
         ) from error
     if not isinstance(content, Mapping):
-        raise WeightsError(f"{path} has a {type(content).__name__} instead of a state dictionary of named tensors.")
+        raise WeightsError(
+            f"{path} has a {type(content).__name__} instead of a state dictionary of named tensors. {_SAVE}"
+        )
     arrays, budget = {}, SizeBudget(path)
     for name, tensor in _state_in(content, Tensor, path).items():
         if isinstance(tensor, Tensor):
@@ -85,6 +88,8 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
                 raise WeightsError(f"{path}: {name} is not a plain dense tensor. {_DENSE}")
             half = tensor.is_floating_point() and tensor.itemsize < 4
             arrays[str(name)] = (tensor.float() if half else tensor).detach().numpy()
+    if not arrays:
+        raise WeightsError(f"{path} has no named tensors, only {listed([*map(str, content)])}. {_SAVE}")
     return arrays
 
 
@@ -98,6 +103,7 @@ def _state_in(content: Mapping[str, Any], tensor: Any, path: Path) -> Mapping[st
     named = [name for name in _STATES if name in inner]
     if not named and not has_kernels(content):
         named = [name for name, value in inner.items() if has_kernels(value)]
+        named = named or [n for n, value in inner.items() if any(isinstance(value.get(s), Mapping) for s in _STATES)]
         if len(named) > 1:
             raise WeightsError(
                 f"{path} has {len(named)} state dictionaries: {', '.join(map(str, named))}. Save the one that you want."

@@ -78,6 +78,13 @@ class Trap:
         return setattr, (Trap, "sprung", True)
 
 
+def test_an_archive_of_torch_with_another_suffix_is_refused_with_what_to_do(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.weights", "w") as archive:
+        archive.writestr("a/data.pkl", b"any")
+    with pytest.raises(WeightsError, match=r"with a/data\.pkl\. If torch\.save wrote it, rename it to end in \.pth"):
+        read_directly(tmp_path / "a.weights")
+
+
 def test_pickled_objects_are_refused_and_not_unpickled(tmp_path):
     np.savez(tmp_path / "trap.npz", **{"block1_conv1/kernel": np.array([Trap()], dtype=object)})
     with pytest.raises(WeightsError, match=r"trap\.npz: block1_conv1/kernel\.npy has pickled Python objects"):

@@ -65,6 +65,17 @@ def test_a_checkpoint_s_only_state_dictionary_is_found_under_any_key_and_suffix(
     assert read_arrays(tmp_path / name).keys() == state.keys()
 
 
+def test_a_state_dictionary_in_a_checkpoint_in_another_is_found(torch, state, tmp_path):
+    torch.save({"checkpoint": {"state_dict": state}, "args": {"model": "resnet18"}}, tmp_path / "a.pth")
+    assert list(read(tmp_path / "a.pth")) == list(state)
+
+
+def test_of_a_file_without_tensors_its_entries_are_named(torch, tmp_path):
+    torch.save({"epoch": 3, "nested": {"in": {"in": {}}}}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"only epoch, nested\. Save only"):
+        read(tmp_path / "a.pth")
+
+
 def test_of_several_state_dictionaries_none_is_chosen(torch, state, tmp_path):
     torch.save({"student": state, "teacher": state}, tmp_path / "a.pth")
     with pytest.raises(WeightsError, match="has 2 state dictionaries: student, teacher"):
