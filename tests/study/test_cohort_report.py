@@ -57,17 +57,19 @@ def test_links_lead_from_the_page_to_the_reports_of_the_scans(page, mask, tmp_pa
 
 
 def test_a_reader_s_rating_beside_a_record_is_shown_and_one_of_another_mask_is_not(page, mask, tmp_path):
-    records = {f"{name}.json": record_of(mask, name) for name in "abcde"}
+    records = {f"{name}.json": record_of(mask, name) for name in "abcdef"}
     digest = records["a.json"]["result"]["mask_sha256"]
     write_json(tmp_path / "out/a_rating.json", {"rating": "exclude", "mask_sha256": digest, "comment": EVIL})
     write_json(tmp_path / "out/b_rating.json", {"rating": "pass", "mask_sha256": "0"})
     write_text(tmp_path / "out/c_rating.json", "{")
     write_json(tmp_path / "out/e_rating.json", {"rating": "pass", "mask_sha256": digest})
     write_text(tmp_path / "out/e_rating (1).json", "{}")
+    write_json(tmp_path / "out/f_rating.json", {"rating": ["pass"], "mask_sha256": digest})
     content = page(records)
     text = text_of(content)
     assert "exclude: &lt;script&gt;" in text and EVIL not in content
     assert "the rating is for another mask" in text and "unreadable: c_rating.json" in text
+    assert "unreadable: f_rating.json" in text
     assert "several ratings: keep one as e_rating.json, and remove e_rating (1).json" in text
     assert "rating" not in text_of(page({"d.json": records["d.json"]}))
 
