@@ -129,7 +129,8 @@ class GraphWalk:
         if rule is None:
             raise ValueError(
                 f"none is known. Define one, counterparts={{{type(operation).__name__}: function from the 2D layer to "
-                "a 3D layer}, or replace it with layers or keras.ops"
+                "a 3D layer}, or replace it with other layers or keras.ops: UpSampling2D resizes, ZeroPadding2D pads, "
+                "MaxPooling2D pools"
             )
         activation: Any = getattr(operation, "activation", None)
         if not has_weights(activation):

@@ -35,6 +35,7 @@ LAYERS = {
     "ops.reshape": (lambda: lambda x: ops.reshape(x, (-1, 80, 4)), r"reshape.* \(Reshape\).* turns 8×10×4"),
     "rows as channels": (lambda: layers.BatchNormalization(axis=1, name="odd"), r"odd .*the last axis"),
     "a batch joined": (lambda: lambda x: x - ops.mean(x, axis=0), r"mean.* \(Mean\).*samples of a batch"),
+    "resizing": (lambda: lambda x: ops.image.resize(x, (9, 9)), r"\(Resize\) .*none is known.*UpSampling2D resizes"),
     "an operation": (lambda: lambda x: ops.cumsum(x, axis=1), r"cumsum.* \(Cumsum\) .*none is known"),
 }
 
