@@ -40,14 +40,14 @@ class Head:
 
     def ml(self, marked: np.ndarray) -> float:
         """Volume of a mask, bool as `grey`."""
-        return float(np.count_nonzero(marked) * self.voxel_mm3 / 1000)
+        return np.count_nonzero(marked) * self.voxel_mm3 / 1000
 
     @property
     def extent(self) -> tuple[float, ...]:
         """Size along (right, anterior, superior) in mm; zeros if the inside is empty."""
         boxes = ndimage.find_objects(self.inside.view(np.uint8))
         box = boxes[0] if boxes else (slice(0, 0),) * 3
-        return tuple(float((part.stop - part.start) * mm) for part, mm in zip(box, self.spacing, strict=True))
+        return tuple((part.stop - part.start) * mm for part, mm in zip(box, self.spacing, strict=True))
 
     @cached_property
     def depth(self) -> np.ndarray:
@@ -134,9 +134,9 @@ def find_head(scan: Scan, step: Sequence[float] = (_STEP, _STEP, _STEP)) -> Head
     steps = np.clip(np.round(step / mm), least, turned.shape).astype(int)
     values = np.ascontiguousarray(turned[tuple(slice(None, None, step) for step in steps)])
     grey = unstandardized(values)
-    air, spacing = head_threshold(grey), tuple(float(length) for length in mm * steps)
+    air, spacing = head_threshold(grey), tuple((mm * steps).tolist())
     voxel_mm3 = scan.voxel_mm3 * float(np.prod(steps))
-    acquired = tuple(float(length) for length in mm)
+    acquired = tuple(mm.tolist())
     inside = filled(largest_part(grey > air), in_slices=True)
     return Head(grey, grey is not values, spacing, acquired, voxel_mm3, air, inside)
 
@@ -152,7 +152,7 @@ def on_coarse_grid(labels: np.ndarray, scan: Scan, head: Head) -> tuple[np.ndarr
     """Labels of the scan's non-zero voxels, and their nearest voxels of the head's grid, (voxel, axis)."""
     turned, mm = upright(labels, scan)
     marked = np.argwhere(turned)
-    steps = np.round(np.array(head.spacing) / mm)
+    steps = np.round(head.spacing / mm)
     nearest = np.minimum(np.rint(marked / steps), np.array(head.grey.shape) - 1).astype(int)
     return turned[tuple(marked.T)], nearest
 
