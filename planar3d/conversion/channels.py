@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from keras import layers
 
+from planar3d.conversion.held_objects import is_kerass_own
 from planar3d.conversion.place import Step
 
 # Layers that treat all channels alike, in any number; after them, channels are still those of the input.
@@ -19,6 +20,8 @@ _ANY_CHANNELS = (
     layers.UpSampling2D,
     layers.ZeroPadding2D,
 )
+# Functions of keras.activations that combine channels.
+_ACROSS_CHANNELS = ("glu", "log_softmax", "softmax", "sparsemax")
 
 
 def spread(given: int, wanted: int) -> np.ndarray:
@@ -43,6 +46,9 @@ def takes_any(operation: Any) -> bool:
     """Whether a layer processes any number of channels separately."""
     if type(operation) is layers.Rescaling:
         return np.ndim(operation.scale) == np.ndim(operation.offset) == 0
+    if type(operation) is layers.Activation:
+        function = operation.activation
+        return is_kerass_own(function) and function.__name__ not in _ACROSS_CHANNELS
     return type(operation) in _ANY_CHANNELS and getattr(operation, "noise_shape", None) is None
 
 

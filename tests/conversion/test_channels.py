@@ -13,7 +13,8 @@ from planar3d.errors import ConversionError
 
 
 def plain():
-    return network_of(layers.Rescaling(0.5), layers.ZeroPadding2D(1), layers.Conv2D(5, 3, name="conv"), shape=(8, 8, 3))
+    first = layers.Rescaling(0.5), layers.Activation("tanh"), layers.ZeroPadding2D(1)
+    return network_of(*first, layers.Conv2D(5, 3, name="conv"), shape=(8, 8, 3))
 
 
 def normalized():

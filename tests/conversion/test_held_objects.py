@@ -113,6 +113,14 @@ def test_an_activation_that_is_a_layer_with_weights_is_converted_with_them(made,
     assert_allclose(run(volumes, voxels), by_slice(flat, voxels, axis), rtol=1e-4, atol=1e-5)
 
 
+def test_channels_are_not_left_to_a_function_of_channels():
+    grey = volume(1, 3, 8, 8, 1)
+    for function in ("sparsemax", "softmax", softmax):
+        flat = network_of(layers.Activation(function), layers.Conv2D(5, 3), shape=(8, 8, 3))
+        expected = by_slice(flat, np.repeat(grey, 3, axis=-1))
+        assert_allclose(run(convert(flat, in_channels=1), grey), expected, rtol=1e-4, atol=1e-5)
+
+
 class OwnNorm(keras.constraints.MaxNorm):
     """One of the user's own, whose configuration does not rebuild it."""
 
