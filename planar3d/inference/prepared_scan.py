@@ -1,6 +1,7 @@
 """A scan prepared by a recipe, predicted one stack of interleaved slices at a time, and its mask on the native grid."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -30,23 +31,24 @@ def prepare(scan: Scan | Mapping[str, Scan], recipe: Recipe = PAPER, size: int |
         size: voxels along each axis (rows and columns of slices); default: the recipe's.
 
     Raises:
-        ScanError: not a volume, NaN or infinite voxels, fewer than three different values, raw values that float16
-            cannot represent (in recipes that use it), or slices that are too wide.
+        ScanError: not a volume, a header of another shape, NaN or infinite voxels, fewer than three different values,
+            raw values that float16 cannot represent (in recipes that use it), or slices that are too wide.
 
     Source: Kolarik 2020, section 3.2.
     """
     check_recipe(recipe)
     preparation = (recipe if size is None else recipe.changed(size=size)).preparation
-    scans = {preparation.images[0]: scan} if not isinstance(scan, Mapping) else scan
+    scans = dict(scan) if isinstance(scan, Mapping) else {preparation.images[0]: scan}
     if missing := [name for name in preparation.images if name not in scans]:
         raise ScanError(
             f"The recipe {recipe.name} takes the images {', '.join(preparation.images)}, and {', '.join(missing)} "
             f"{is_or_are(missing)} missing; given: {', '.join(scans) or 'none'}. Name them all, or choose another "
             "recipe."
         )
-    for each in scans.values():
+    for name, each in scans.items():
         if not isinstance(each, Scan):
             raise ScanError(f"A planar3d.Scan is needed, as from read_scan; got {type(each).__name__}.")
+        scans[name] = each = replace(each)  # without its limits: voxels may have been changed in place since
         of_shape = faults_of_shape(each, "a single grey-scale volume")
         refuse(each, chain(of_shape, faults_of_values(each), faults_of_contrast(each), faults_of_image(each)))
     return preparation.prepare(scans)

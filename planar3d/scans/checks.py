@@ -38,11 +38,16 @@ def refuse(scan: "Scan", faults: Iterator[str]) -> None:
 
 
 def faults_of_shape(scan: "Scan", needed: str) -> Iterator[str]:
-    """Whether it is a volume; `needed` is the expected kind of file."""
+    """Whether it is a volume on the grid of its header; `needed` is the expected kind of file."""
     shape = scan.voxels.shape
     if len(shape) != 3 or not scan.voxels.size:
         advice = _SPLIT if len(shape) == 4 else "Name a single volume with several slices."
         yield f"is {len(shape)}-D {shape}; {needed} is needed. {advice}"
+    if shape != scan.header.get_data_shape():
+        yield (
+            f"has voxels of shape {shape}, but a header for {scan.header.get_data_shape()}. Make a header for the "
+            "voxels from their own affine: nibabel.Nifti1Image(voxels, affine).header."
+        )
 
 
 def faults_of_values(scan: "Scan") -> Iterator[str]:

@@ -94,6 +94,20 @@ def test_a_scan_may_hold_any_type_of_number():
         np.testing.assert_array_equal(prepare(_scan(raw.astype(dtype), LPS), SMALL).voxels, expected)
 
 
+def test_voxels_changed_in_place_are_checked_as_they_are_now():
+    scan = _scan(_anatomy(), LPS)
+    prepare(scan, SMALL)
+    scan.voxels[0] = np.nan
+    with pytest.raises(ScanError, match="NaN or infinity in 120 voxels"):
+        prepare(scan, SMALL)
+
+
+def test_a_header_of_another_shape_is_refused():
+    scan = _scan(_anatomy(), LPS)
+    with pytest.raises(ScanError, match=r"voxels of shape \(7, 12, 10\), but a header for \(9, 12, 10\)"):
+        prepare(Scan(scan.voxels[2:], scan.header), SMALL)
+
+
 def test_the_cube_is_eight_bit_and_uses_the_whole_range():
     voxels = prepare(_scan(_anatomy(), LPS), SMALL).voxels
     assert voxels.dtype == np.uint8 and voxels.shape == (16, 16, 16, 1)
