@@ -55,8 +55,14 @@ WRONG = {
     "spacing in words": (
         lambda: p3.score_scan(MASK, MASK, "1 mm"),
         ScanError,
-        "spacing is 1 mm; three positive lengths",
+        "spacing is '1 mm'; three positive lengths",
     ),
+    "a scan as a mask": (
+        lambda: p3.score_scan(MASK, scan(MASK), MM),
+        ScanError,
+        r"^The prediction must be an array \(i, j, k\), as a scan's voxels; got Scan\.$",
+    ),
+    "a scan as a spacing": (lambda: p3.score_scan(MASK, MASK, scan(MASK)), ScanError, r"is Scan\(vox.{,25}; three pos"),
     "voxels to be segmented": (
         lambda: p3.segment(MASK, "ms-flair-open"),
         ScanError,

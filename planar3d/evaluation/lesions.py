@@ -59,6 +59,9 @@ def lesion_scores(reference: np.ndarray, prediction: np.ndarray, spacing: Grid) 
 
 def binary_pair(reference: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return two masks as boolean volumes; an error if they cannot be compared."""
+    for which, mask in (("reference", reference), ("prediction", prediction)):
+        if not np.ndim(mask):
+            raise ScanError(f"The {which} must be an array (i, j, k), as a scan's voxels; got {type(mask).__name__}.")
     reference, prediction = np.asarray(reference), np.asarray(prediction)
     if reference.ndim != 3 or reference.shape != prediction.shape or not reference.size:
         raise ScanError(

@@ -4,6 +4,7 @@ import base64
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from reprlib import repr as repr_of
 from typing import Any
 
 import nibabel as nib
@@ -35,7 +36,7 @@ def voxel_axes(grid: Grid) -> np.ndarray:
     try:
         given = np.asarray(grid, dtype=float)
     except (TypeError, ValueError):
-        given = np.asarray(str(grid))
+        given = np.asarray(repr_of(grid))
     lengths_alone = given.shape == (3,)
     axes = np.diag(given) if lengths_alone else given[:3, :3] if given.shape in ((3, 3), (4, 4)) else np.zeros((3, 3))
     if not np.isfinite(axes).all() or _is_flat(axes) or (lengths_alone and given.min() <= 0):
