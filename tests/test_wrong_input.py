@@ -91,6 +91,11 @@ WRONG = {
         ValueError,
         r"shape \(0, 20, 20, 1\), .* are needed\.$",
     ),
+    "prepared voxels of three channels": (
+        lambda: predicted(np.zeros((20, 20, 20, 3), "uint8")),
+        ValueError,
+        r"have 3 images along their last axis, but 1 is needed",
+    ),
     "prepared voxels of NaN": (lambda: predicted(NAN[..., None]), ValueError, "voxels have NaN or infinity; replace"),
     "a recipe's name for a prediction": (lambda: predicted(MASK, "paper"), RecipeError, "recipe='paper': a Recipe is"),
     "no file's name": (lambda: p3.read_scan(None), ScanError, "A scan is a file's name .* got NoneType"),

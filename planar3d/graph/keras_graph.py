@@ -60,6 +60,7 @@ def as_graph(network: Any) -> keras.Model:
             raise ConversionError(
                 f"{network.name} is a Sequential model without a known input; call it on data or give it a keras.Input."
             )
+        network._functional.name = network.name  # Keras gives it none
         return network._functional
     if not is_graph(network) or type(network).call is not Functional.call:
         raise ConversionError(

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ Images = str | Path | Scan | Mapping[str, str | Path | Scan] | Case
 class Probabilities:
     """The probabilities predicted for a case."""
 
-    values: np.ndarray  # float32 (slices, rows, cols) in [0, 1], or (slices, rows, cols, outputs) for several outputs
+    values: np.ndarray = field(repr=False)  # float32 (slices, rows, cols[, outputs]) in [0, 1]
     prepared: Prepared  # the case on the grid of the values
     recipe: Recipe  # defines how probabilities become labels
     how: str  # the method, engine and precision of this case

@@ -200,8 +200,8 @@ def network_input(windows: np.ndarray, channels: int = 3) -> np.ndarray:
     """
     if windows.shape[-1] != 1:
         raise ValueError(
-            f"The voxels have the shape {windows.shape}, but a last axis for their one image is needed. Add it: "
-            "voxels[..., None]."
+            f"The voxels have {counted(windows.shape[-1], 'image')} along their last axis, but 1 is needed, which is "
+            "repeated for the network's channels. The axes are (slices, rows, cols, images)."
         )
     scaled = np.asarray(windows, dtype=np.float32) / np.float32(INPUT_SCALE) - np.float32(1)
     return np.broadcast_to(scaled, (*scaled.shape[:-1], channels))

@@ -73,6 +73,8 @@ def test_names_trainability_and_configuration_stay():
     volumes = convert(flat, name="volumes")
     assert [layer.name for layer in volumes.layers] == ["image", "frozen", "separable_depthwise", "separable"]
     assert volumes.name == "volumes" and convert(flat).name == "flat_3d"
+    in_a_row = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(1, 3)], name="row")
+    assert convert(in_a_row).name == "row_3d" and convert(in_a_row).transfer_report.source == "row"
     assert not volumes.get_layer("frozen").trainable and volumes.get_layer("separable").trainable
     assert volumes.get_layer("frozen").kernel_regularizer.l2 == pytest.approx(0.1)
     assert isinstance(volumes.get_layer("separable_depthwise").kernel_initializer, keras.initializers.Ones)

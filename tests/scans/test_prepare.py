@@ -102,6 +102,10 @@ def test_voxels_changed_in_place_are_checked_as_they_are_now():
         prepare(scan, SMALL)
 
 
+def test_a_notebook_shows_a_prepared_scan_in_a_line():
+    assert "\n" not in repr(prepare(_scan(_anatomy(), LPS), SMALL))
+
+
 def test_a_header_of_another_shape_is_refused():
     scan = _scan(_anatomy(), LPS)
     with pytest.raises(ScanError, match=r"voxels of shape \(7, 12, 10\), but a header for \(9, 12, 10\)"):

@@ -77,5 +77,5 @@ def test_the_network_sees_minus_one_to_one_in_every_channel():
 
 
 def test_voxels_without_the_axis_of_their_image_are_refused():
-    with pytest.raises(ValueError, match=r"shape \(16, 32, 32\), .* Add it: voxels\[\.\.\., None\]"):
+    with pytest.raises(ValueError, match=r"32 images along .* axes are \(slices, rows, cols, images\)"):
         network_input(np.zeros((16, 32, 32), np.uint8))

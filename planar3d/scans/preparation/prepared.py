@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,7 +33,8 @@ Decode = Callable[[np.ndarray, np.ndarray], np.ndarray]  # probabilities and the
 class Prepared:
     """The network's input for a scan."""
 
-    voxels: np.ndarray  # (slices, rows, cols, images) of the prepared grid; uint8 or float, by the preparation
+    # (slices, rows, cols, images) of the prepared grid; uint8 or float, by the preparation
+    voxels: np.ndarray = field(repr=False)
     geometry: Geometry  # the native grid and its mapping to the prepared grid
 
     def align(self, mask: Scan) -> np.ndarray:
