@@ -106,11 +106,11 @@ def demonstrate(
     folder, recipe = out.with_name(out.name + "-phantom"), demonstration.recipe
     folds, chosen = demonstration.folds, only or demonstration.only
     choose_devices(devices, recipe)
-    weight_source(recipe).origin(recipe.network.encoder_weights)  # before scans are made
     if not Path(folds or "").is_file():  # whose ids are checked when the cases are found
         groups = phantom_groups(demonstration.layout, demonstration.scans_per_center)
         cases = tuple(Case(name, {}, None, group) for name, group in groups.items())
         _chosen(Dataset(cases, demonstration.layout, folder), folds, chosen)
+    weight_source(recipe).origin(recipe.network.encoder_weights)  # before scans are made
     settings: dict[str, Any] = {
         "layout": demonstration.layout,
         "seed": recipe.training.seed,
